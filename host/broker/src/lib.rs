@@ -1,0 +1,1 @@
+//! The broker: connections, one handler per API, partitions, consumer groups.

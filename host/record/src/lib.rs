@@ -1,0 +1,1 @@
+//! The Kafka record batch: borrowed view, builder, varints, CRC-32C and the standard codecs.

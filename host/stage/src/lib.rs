@@ -1,0 +1,1 @@
+//! The sandbox for pipeline stages: scan, compile, cache, pool, call, swap.

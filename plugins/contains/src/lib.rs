@@ -1,0 +1,1 @@
+//! A filter that keeps the records that hold a byte string.

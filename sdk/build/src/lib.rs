@@ -1,0 +1,1 @@
+//! Builds a plug-in crate into a component.

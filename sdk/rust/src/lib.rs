@@ -1,0 +1,1 @@
+//! The SDK for pipeline stages: write one function on a trait.

@@ -1,0 +1,1 @@
+//! Runs a stage natively and in the real sandbox over the same vectors.
