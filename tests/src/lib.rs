@@ -1,1 +1,8 @@
-//! End-to-end tests: real clients against the real process.
+//! What the end-to-end tests share: the real `millstream` binary, started on a free port with a data
+//! folder of its own, and stopped again whatever happens to the test.
+
+mod broker;
+mod command;
+
+pub use broker::{Broker, BrokerBuilder, millstream};
+pub use command::{Finished, Tool, wait_until};

@@ -1,0 +1,208 @@
+//! The broker under test: the real binary as a child process.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+use std::{env, fs, thread};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::command::wait_until;
+
+/// How long a broker may take to answer, and to stop; generous, since tests share the machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The `millstream` binary under test: the one that `MILLSTREAM` names, else the one in the profile
+/// folder that this test was built into.
+///
+/// # Panics
+/// When there is none, with the command that builds it.
+pub fn millstream() -> PathBuf {
+    if let Some(path) = env::var_os("MILLSTREAM") {
+        return path.into();
+    }
+    let test = env::current_exe().expect("a test knows its own path");
+    let profile = test.parent().and_then(Path::parent).expect("tests lie in PROFILE/deps");
+    let binary = profile.join("millstream");
+    assert!(binary.exists(), "{} is missing: run `cargo build -p millstream-cli` first", binary.display());
+    binary
+}
+
+/// A broker that is about to start.
+#[derive(Default)]
+pub struct BrokerBuilder {
+    settings: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
+    folder: Option<PathBuf>,
+    address: Option<SocketAddr>,
+}
+
+impl BrokerBuilder {
+    /// Sets a configuration key, as `--set KEY=VALUE` does.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: &str) -> Self {
+        self.settings.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Sets an environment variable of the process.
+    #[must_use]
+    pub fn env(mut self, key: &str, value: &str) -> Self {
+        self.environment.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Uses this data folder instead of a temporary one; it is left as it is at the end.
+    #[must_use]
+    pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folder = Some(folder.into());
+        self
+    }
+
+    /// Listens on this address instead of a free port.
+    #[must_use]
+    pub fn address(mut self, address: SocketAddr) -> Self {
+        self.address = Some(address);
+        self
+    }
+
+    /// Starts the broker and waits for its `listening on` line.
+    ///
+    /// # Panics
+    /// When it does not come, with the broker's log.
+    pub fn start(self) -> Broker {
+        let temporary = TempDir::new().expect("a temporary folder can be made");
+        let folder = self.folder.clone().unwrap_or_else(|| temporary.path().join("data"));
+        let log = temporary.path().join("log");
+        let mut broker = Broker {
+            settings: self.settings,
+            environment: self.environment,
+            folder,
+            log,
+            address: None,
+            child: None,
+            temporary,
+        };
+        broker.launch(self.address);
+        broker
+    }
+}
+
+/// A running broker; dropping it kills the process and removes its temporary folder.
+pub struct Broker {
+    settings: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
+    folder: PathBuf,
+    log: PathBuf,
+    address: Option<SocketAddr>,
+    child: Option<Child>,
+    temporary: TempDir,
+}
+
+impl Broker {
+    /// A broker with the default configuration on a free port.
+    pub fn start() -> Self {
+        Self::builder().start()
+    }
+
+    /// A broker to configure.
+    pub fn builder() -> BrokerBuilder {
+        BrokerBuilder::default()
+    }
+
+    /// `HOST:PORT`, as clients take it.
+    pub fn bootstrap(&self) -> String {
+        self.address().to_string()
+    }
+
+    /// Where the broker listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address.expect("a broker that was started has an address")
+    }
+
+    /// The data folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A folder for the test's own files, removed with the broker.
+    pub fn scratch(&self) -> &Path {
+        self.temporary.path()
+    }
+
+    /// What the broker wrote to its standard error, over all of its runs.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The id of the process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(self.child.as_ref().expect("the broker runs"))
+    }
+
+    /// Whether the process still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Ends the process with SIGKILL: it gets no chance to write anything more.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+
+    /// Asks the process to stop with `signal` and waits for its end.
+    pub fn stop(&mut self, signal: Signal) -> ExitStatus {
+        let pid = self.pid();
+        let mut child = self.child.take().expect("the broker runs");
+        kill_process(pid, signal).expect("the process can be signalled");
+        let log = self.log.clone();
+        wait_until(&format!("the broker to stop on {signal:?}, see {}", log.display()), PATIENCE, || {
+            child.try_wait().expect("the child can be waited for")
+        })
+    }
+
+    /// Starts the broker again on the same address and data folder, after `kill` or `stop`.
+    pub fn restart(&mut self) {
+        assert!(self.child.is_none(), "the broker still runs");
+        self.launch(self.address);
+    }
+
+    fn launch(&mut self, address: Option<SocketAddr>) {
+        let address = address.map_or_else(|| "127.0.0.1:0".to_owned(), |address| address.to_string());
+        let log = fs::File::options().create(true).append(true).open(&self.log).expect("the log can be opened");
+        let mut command = Command::new(millstream());
+        command.arg("serve").arg("--data-dir").arg(&self.folder).args(["--listen", &address]);
+        for (key, value) in &self.settings {
+            command.args(["--set", &format!("{key}={value}")]);
+        }
+        command.envs(self.environment.iter().map(|(key, value)| (key, value)));
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().expect("millstream starts");
+        let (sender, receiver) = mpsc::channel();
+        let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        // The thread ends with the process; only the first line matters, the rest is read so that
+        // the broker can never block on a full pipe.
+        thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line))));
+        self.child = Some(child);
+        let line =
+            receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no `listening on` line; log:\n{}", self.log()));
+        let listening = line.strip_prefix("listening on ").and_then(|address| address.parse().ok());
+        self.address = Some(listening.unwrap_or_else(|| panic!("expected `listening on HOST:PORT`, got {line:?}")));
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("-- log of the broker\n{}", self.log());
+        }
+        self.kill();
+    }
+}
