@@ -1,0 +1,93 @@
+//! Clients and tools that others wrote, for the tests: Python packages in an environment of their own,
+//! Apache Kafka's Java tools by Maven, and kcat. All under the target folder, but for kcat.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::cargo::succeed;
+
+/// What the tests in `tests/clients` need, by the environment variable that tells them where it is.
+pub(crate) struct Clients {
+    /// Variable and value of everything that could be had.
+    pub(crate) environment: Vec<(&'static str, String)>,
+    /// Why the rest could not.
+    pub(crate) missing: Vec<String>,
+}
+
+/// Sets up what can be set up on this machine.
+pub(crate) fn set_up(target: &Path) -> Clients {
+    let folder = target.join("clients");
+    let mut clients = Clients { environment: Vec::new(), missing: Vec::new() };
+    let mut add = |variable, name: &str, outcome: Result<String>| match outcome {
+        Ok(value) => clients.environment.push((variable, value)),
+        Err(error) => clients.missing.push(format!("{name}: {error:#}")),
+    };
+    add("MILLSTREAM_PYTHON", "Python clients", python(&folder));
+    add("MILLSTREAM_KAFKA_CLASSPATH", "Apache Kafka's Java tools", kafka_classpath(&folder));
+    add("MILLSTREAM_KCAT", "kcat", kcat());
+    clients
+}
+
+/// A virtual environment with the packages of `tests/clients/requirements.txt`; gives its interpreter.
+fn python(folder: &Path) -> Result<String> {
+    let requirements = crate::root().join("tests/clients/requirements.txt");
+    let environment = folder.join("python");
+    let interpreter = environment.join("bin/python");
+    made_from(&requirements, &environment.join("requirements.txt"), || {
+        println!("making a Python environment for the client tests");
+        fs::create_dir_all(folder)?;
+        succeed(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
+        succeed(Command::new(&interpreter).args(["-m", "pip", "install", "--quiet", "-r"]).arg(&requirements))
+    })?;
+    Ok(interpreter.display().to_string())
+}
+
+/// Resolves Apache Kafka and its tools; gives the class path.
+fn kafka_classpath(folder: &Path) -> Result<String> {
+    let project = crate::root().join("tests/clients/pom.xml");
+    let classpath = folder.join("java/classpath.txt");
+    quiet(Command::new("java").arg("-version"))?;
+    made_from(&project, &folder.join("java/pom.xml"), || {
+        println!("resolving Apache Kafka's tools");
+        fs::create_dir_all(folder.join("java"))?;
+        let output = format!("-Dmdep.outputFile={}", classpath.display());
+        succeed(Command::new("mvn").args(["-q", "-B", "dependency:build-classpath", &output, "-f"]).arg(&project))
+    })?;
+    fs::read_to_string(&classpath).with_context(|| format!("cannot read {}", classpath.display()))
+}
+
+/// The kcat on the path, installed from Debian's packages where that may be done.
+fn kcat() -> Result<String> {
+    if quiet(Command::new("kcat").arg("-V")).is_ok() {
+        return Ok("kcat".to_owned());
+    }
+    if !is_root() {
+        bail!("not on the path, and only root may install it");
+    }
+    println!("installing kcat");
+    succeed(Command::new("apt-get").args(["-q", "update"]).stdout(Stdio::null()))?;
+    succeed(Command::new("apt-get").args(["-q", "-y", "install", "kcat"]).stdout(Stdio::null()))?;
+    quiet(Command::new("kcat").arg("-V"))?;
+    Ok("kcat".to_owned())
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+fn quiet(command: &mut Command) -> Result<()> {
+    succeed(command.stdout(Stdio::null()).stderr(Stdio::null()))
+}
+
+/// Runs `make` unless it was run for the present text of `source`, of which `stamp` keeps a copy.
+fn made_from(source: &Path, stamp: &Path, make: impl FnOnce() -> Result<()>) -> Result<()> {
+    let wanted = fs::read_to_string(source).with_context(|| format!("cannot read {}", source.display()))?;
+    if fs::read_to_string(stamp).is_ok_and(|made| made == wanted) {
+        return Ok(());
+    }
+    make()?;
+    fs::write(stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
+}
