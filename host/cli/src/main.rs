@@ -1,2 +1,70 @@
-//! The millstream binary.
-fn main() {}
+//! The `millstream` binary: one module a subcommand, each with its `Args` and a `run`.
+//!
+//! Results go to stdout, everything else (logs, progress, errors) to stderr, so that every command
+//! is fit for a pipe. A command that fails prints one line, `error: ...`, and exits with 1.
+
+mod output;
+mod plugin;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// An event-streaming broker that speaks Kafka's protocol, and a host for sandboxed pipeline stages.
+#[derive(Debug, Parser)]
+#[command(name = "millstream", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make, build and look into plug-ins.
+    Plugin(plugin::Args),
+}
+
+impl Command {
+    fn run(self) -> anyhow::Result<()> {
+        match self {
+            Command::Plugin(args) => args.run(),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging();
+    match cli.command.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader of our output has all that it wanted, as `head` does.
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Logs go to stderr; `RUST_LOG` chooses what is logged, `info` and above without it.
+fn start_logging() {
+    use std::io::IsTerminal;
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,346 @@
+//! The nested run of cargo.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::{Options, TARGET};
+
+/// A core module as cargo left it in its target folder.
+#[derive(Debug)]
+pub(crate) struct CoreModule {
+    pub(crate) package: String,
+    pub(crate) path: PathBuf,
+}
+
+impl CoreModule {
+    /// `<target folder>/plugins/<crate>.wasm`; cargo's file is `<target folder>/<target>/release/<lib>.wasm`.
+    pub(crate) fn default_output(&self) -> PathBuf {
+        let target_dir = self.path.ancestors().nth(3).unwrap_or(Path::new("."));
+        target_dir
+            .join("plugins")
+            .join(format!("{}.wasm", self.package))
+    }
+}
+
+/// Compiles `packages` of the workspace in `dir`, or the crate in `dir` if there are none given.
+pub(crate) fn compile(
+    dir: &Path,
+    packages: &[String],
+    options: &Options,
+) -> Result<Vec<CoreModule>> {
+    let manifest = dir.join("Cargo.toml");
+    if !manifest.is_file() {
+        bail!(
+            "{} has no Cargo.toml: name the folder of a plug-in's crate",
+            dir.display()
+        );
+    }
+    check_target()?;
+    let metadata = metadata(&manifest)?;
+    let target_dir = match &options.target_dir {
+        Some(target_dir) => target_dir.clone(),
+        None => metadata.target_directory.join("plugin"),
+    };
+    let mut command = command(&manifest, packages, options);
+    command.arg("--target-dir").arg(&target_dir);
+    command.env("CARGO_ENCODED_RUSTFLAGS", rust_flags(dir));
+    let output = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(if options.verbose {
+            Stdio::inherit()
+        } else {
+            Stdio::piped()
+        })
+        .output()
+        .context("cannot run cargo")?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("cargo cannot build {}\n{}", dir.display(), said.trim_end());
+    }
+    modules(&output.stdout, &metadata.packages)
+}
+
+fn command(manifest: &Path, packages: &[String], options: &Options) -> Command {
+    let mut command = cargo();
+    command.args(["build", "--lib", "--release", "--target", TARGET]);
+    command.arg("--message-format=json-render-diagnostics");
+    command.arg("--manifest-path").arg(manifest);
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    if options.locked {
+        command.arg("--locked");
+    }
+    if !options.verbose {
+        command.arg("--quiet");
+    }
+    // The profile is ours, whatever the workspace says: a plug-in is small and runs hot, and a panic
+    // must be a trap. Names of functions stay, since the host shows them when a plug-in traps.
+    for (key, value) in [
+        ("OPT_LEVEL", "3"),
+        ("LTO", "fat"),
+        ("CODEGEN_UNITS", "1"),
+        ("PANIC", "abort"),
+        ("DEBUG", "false"),
+        ("DEBUG_ASSERTIONS", "false"),
+        ("OVERFLOW_CHECKS", "false"),
+        ("INCREMENTAL", "false"),
+        ("STRIP", "debuginfo"),
+    ] {
+        command.env(format!("CARGO_PROFILE_RELEASE_{key}"), value);
+    }
+    command
+}
+
+/// Cargo without what an outer cargo or clippy left in the environment for its own run.
+fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    for (key, _) in env::vars_os() {
+        if key.to_str().is_some_and(is_of_outer_cargo) {
+            command.env_remove(key);
+        }
+    }
+    command
+}
+
+fn is_of_outer_cargo(key: &str) -> bool {
+    const NAMES: [&str; 9] = [
+        "RUSTFLAGS",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "CLIPPY_ARGS",
+        "CLIPPY_CONF_DIR",
+        "TARGET",
+        "HOST",
+        "PROFILE",
+        "OPT_LEVEL",
+        "OUT_DIR",
+    ];
+    const PREFIXES: [&str; 9] = [
+        "CARGO_BUILD_",
+        "CARGO_CFG_",
+        "CARGO_ENCODED_",
+        "CARGO_FEATURE_",
+        "CARGO_MANIFEST_",
+        "CARGO_PKG_",
+        "CARGO_PROFILE_",
+        "CARGO_TARGET_",
+        "DEP_",
+    ];
+    NAMES.contains(&key) || PREFIXES.iter().any(|prefix| key.starts_with(prefix))
+}
+
+/// Flags for the compiler, separated as `CARGO_ENCODED_RUSTFLAGS` wants them.
+///
+/// Vector and bulk-memory instructions make search and copies several times faster and are in every engine; the
+/// features that the host's scan refuses (threads, relaxed SIMD, ...) are not asked for.
+fn rust_flags(dir: &Path) -> OsString {
+    let mut flags: Vec<OsString> = vec!["-Ctarget-feature=+simd128,+bulk-memory".into()];
+    let mut remap = |from: &Path, to: &str| {
+        let mut flag = OsString::from("--remap-path-prefix=");
+        flag.push(from);
+        flag.push("=");
+        flag.push(to);
+        flags.push(flag);
+    };
+    if let Some(home) = cargo_home() {
+        remap(&home, "/cargo");
+    }
+    if let Ok(dir) = dir.canonicalize() {
+        remap(&dir, "/plugin");
+    }
+    flags.join(std::ffi::OsStr::new("\x1f"))
+}
+
+fn cargo_home() -> Option<PathBuf> {
+    match env::var_os("CARGO_HOME") {
+        Some(home) => Some(PathBuf::from(home)),
+        None => env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")),
+    }
+}
+
+/// Says what to run when the standard library for the target is not installed; cargo's own error ("can't find
+/// crate for `core`") comes once for every dependency.
+fn check_target() -> Result<()> {
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| OsString::from("rustc"));
+    let output = Command::new(&rustc)
+        .args(["--print", "target-libdir", "--target", TARGET])
+        .output()
+        .with_context(|| format!("cannot run {}", rustc.display()))?;
+    let libdir = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    if output.status.success() && libdir.is_dir() {
+        return Ok(());
+    }
+    bail!("the Rust target {TARGET} is not installed; run\n\n    rustup target add {TARGET}\n");
+}
+
+/// What `cargo metadata` says of a workspace, as far as it matters here.
+#[derive(Debug, Deserialize)]
+struct Metadata {
+    target_directory: PathBuf,
+    packages: Vec<Package>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Package {
+    name: String,
+    manifest_path: PathBuf,
+}
+
+fn metadata(manifest: &Path) -> Result<Metadata> {
+    let output = cargo()
+        .args([
+            "metadata",
+            "--no-deps",
+            "--format-version",
+            "1",
+            "--manifest-path",
+        ])
+        .arg(manifest)
+        .output()
+        .context("cannot run cargo")?;
+    if !output.status.success() {
+        bail!(
+            "cargo cannot read {}\n{}",
+            manifest.display(),
+            String::from_utf8_lossy(&output.stderr).trim_end()
+        );
+    }
+    serde_json::from_slice(&output.stdout).context("cannot read the answer of cargo metadata")
+}
+
+/// One line of cargo's `--message-format=json`.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "reason", rename_all = "kebab-case")]
+enum Message {
+    CompilerArtifact {
+        manifest_path: PathBuf,
+        target: Target,
+        filenames: Vec<PathBuf>,
+    },
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Debug, Deserialize)]
+struct Target {
+    crate_types: Vec<String>,
+}
+
+/// The core modules among what cargo says that it made.
+fn modules(messages: &[u8], packages: &[Package]) -> Result<Vec<CoreModule>> {
+    let mut modules = Vec::new();
+    for line in messages
+        .split(|byte| *byte == b'\n')
+        .filter(|line| line.starts_with(b"{"))
+    {
+        let message = serde_json::from_slice(line).context("cannot read cargo's messages")?;
+        let Message::CompilerArtifact {
+            manifest_path,
+            target,
+            filenames,
+        } = message
+        else {
+            continue;
+        };
+        if !target.crate_types.iter().any(|kind| kind == "cdylib") {
+            continue;
+        }
+        let Some(path) = filenames
+            .into_iter()
+            .find(|path| path.extension().is_some_and(|e| e == "wasm"))
+        else {
+            continue;
+        };
+        // By manifest: the form of cargo's package ids has changed over its versions.
+        if let Some(package) = packages
+            .iter()
+            .find(|package| package.manifest_path == manifest_path)
+        {
+            modules.push(CoreModule {
+                package: package.name.clone(),
+                path,
+            });
+        }
+    }
+    Ok(modules)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packages() -> Vec<Package> {
+        vec![Package {
+            name: "my-filter".into(),
+            manifest_path: "/src/my-filter/Cargo.toml".into(),
+        }]
+    }
+
+    #[test]
+    fn a_plugin_is_found_among_what_cargo_says() {
+        let said = br#"
+{"reason":"compiler-artifact","manifest_path":"/cargo/serde/Cargo.toml","target":{"crate_types":["lib"]},"filenames":["/t/libserde.rlib"]}
+{"reason":"build-script-executed","package_id":"x"}
+{"reason":"compiler-artifact","manifest_path":"/src/my-filter/Cargo.toml","target":{"crate_types":["cdylib","rlib"]},"filenames":["/t/wasm32-unknown-unknown/release/my_filter.wasm","/t/libmy_filter.rlib"]}
+{"reason":"build-finished","success":true}
+"#;
+        let found = modules(said, &packages()).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].package, "my-filter");
+        assert_eq!(
+            found[0].default_output(),
+            Path::new("/t/plugins/my-filter.wasm")
+        );
+    }
+
+    #[test]
+    fn what_an_outer_cargo_set_is_not_inherited() {
+        for key in [
+            "RUSTC_WORKSPACE_WRAPPER",
+            "CARGO_ENCODED_RUSTFLAGS",
+            "CARGO_BUILD_TARGET",
+            "CARGO_PROFILE_RELEASE_LTO",
+        ] {
+            assert!(is_of_outer_cargo(key), "{key}");
+        }
+        for key in [
+            "CARGO",
+            "CARGO_HOME",
+            "CARGO_NET_OFFLINE",
+            "RUSTUP_TOOLCHAIN",
+            "PATH",
+            "CARGO_MAKEFLAGS",
+        ] {
+            assert!(!is_of_outer_cargo(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn what_the_compiler_says_is_in_the_error() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("src")).unwrap();
+        std::fs::write(
+            dir.path().join("Cargo.toml"),
+            "[package]\nname = \"broken\"\nversion = \"1.0.0\"\nedition = \"2024\"\n[lib]\ncrate-type = [\"cdylib\"]\n[workspace]\n",
+        )
+        .unwrap();
+        std::fs::write(
+            dir.path().join("src/lib.rs"),
+            "pub fn keep() -> bool { 7 }\n",
+        )
+        .unwrap();
+        let error = compile(dir.path(), &[], &Options::default())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("mismatched types") && error.contains("src/lib.rs"),
+            "{error}"
+        );
+    }
+}
