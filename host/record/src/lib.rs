@@ -1,1 +1,59 @@
 //! The Kafka record batch: borrowed view, builder, varints, CRC-32C and the standard codecs.
+//!
+//! Pure: no I/O, no clock, no threads. Only magic 2 is known (KIP-98), the format of Kafka since 0.11.
+//!
+//! # Layout
+//!
+//! All integers are big-endian. The CRC covers everything from the attributes to the end, so the base
+//! offset and the leader epoch may be patched in place without a new CRC.
+//!
+//! ```text
+//!  0  base offset            i64
+//!  8  batch length           i32   bytes that follow this field
+//! 12  partition leader epoch i32
+//! 16  magic                  i8    2
+//! 17  crc                    u32   CRC-32C of bytes 21..
+//! 21  attributes             i16   0-2 codec, 3 timestamp type, 4 transactional, 5 control, 6 delete horizon
+//! 23  last offset delta      i32
+//! 27  base timestamp         i64
+//! 35  max timestamp          i64
+//! 43  producer id            i64   -1: none
+//! 51  producer epoch         i16
+//! 53  base sequence          i32   -1: none
+//! 57  record count           i32
+//! 61  records, as one compressed block unless the codec is none
+//! ```
+//!
+//! A record is a zigzag varint length and then: attributes `i8`, timestamp delta varlong, offset delta
+//! varint, key and value (varint length, -1 for null), header count varint, and for each header its name and
+//! value in the same form (a name is never null).
+//!
+//! # Limits
+//!
+//! Nothing is ever allocated by a size that the input claims: a decompression grows with what it really
+//! produced and stops at the caller's cap ([`codec`]); record, key and header sizes are checked against the
+//! bytes that are there before they are used.
+//!
+//! # Which check when
+//!
+//! [`validate::validate_produce`] is what the plain path of Produce runs: header, lengths, CRC, counts;
+//! it never decodes a record. [`validate::check_records`] walks the records (decompressing with a cap where it
+//! must) and is for topics whose records are looked at anyway.
+
+pub mod builder;
+pub mod codec;
+pub mod crc;
+mod error;
+pub mod layout;
+pub mod patch;
+mod records;
+pub mod validate;
+pub mod varint;
+mod view;
+
+pub use builder::{BatchBuilder, BuildError};
+pub use codec::{Codec, CodecError};
+pub use error::{BatchError, ErrorKind, RecordFault};
+pub use layout::{HEADER_LEN, LOG_OVERHEAD, MAGIC};
+pub use records::{Header, Headers, Record, RecordIter, Records};
+pub use view::{BatchHeader, BatchView, Batches, TimestampType, batches};

@@ -1,0 +1,333 @@
+//! Writes a record batch.
+
+use crate::codec::{self, Codec, CodecError};
+use crate::layout::*;
+use crate::patch::{put, refresh_crc};
+use crate::records::Header;
+use crate::varint;
+use crate::view::TimestampType;
+
+/// Why a batch could not be built.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BuildError {
+    /// A batch without records, and no [`BatchBuilder::last_offset_delta`] that would make it one that
+    /// compaction has emptied.
+    #[error("a record batch needs at least one record")]
+    Empty,
+    /// The format's lengths and counts have 31 bits.
+    #[error("the record batch would be larger than the format allows (2 GiB)")]
+    TooLarge,
+    /// Offset deltas only grow.
+    #[error("offset delta {delta} does not come after {last}")]
+    OffsetDelta {
+        /// The delta that was asked for.
+        delta: i32,
+        /// The last one so far; -1 for none.
+        last: i32,
+    },
+    /// The records could not be compressed.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+}
+
+/// Collects records and writes them as one batch.
+///
+/// The records are written as they come, behind room for the header, so that an uncompressed batch is never
+/// copied.
+#[derive(Debug, Clone)]
+pub struct BatchBuilder {
+    /// Header (still empty) and uncompressed records.
+    bytes: Vec<u8>,
+    codec: Codec,
+    level: Option<i32>,
+    timestamp_type: TimestampType,
+    base_offset: i64,
+    leader_epoch: i32,
+    producer_id: i64,
+    producer_epoch: i16,
+    base_sequence: i32,
+    transactional: bool,
+    control: bool,
+    count: i32,
+    last_offset_delta: i32,
+    base_timestamp: i64,
+    max_timestamp: i64,
+}
+
+impl BatchBuilder {
+    /// An empty batch. Under [`TimestampType::LogAppendTime`] the largest timestamp appended is the batch's.
+    pub fn new(codec: Codec, timestamp_type: TimestampType) -> Self {
+        Self::with_capacity(codec, timestamp_type, 0)
+    }
+
+    /// An empty batch with room for `payload` bytes of uncompressed records.
+    pub fn with_capacity(codec: Codec, timestamp_type: TimestampType, payload: usize) -> Self {
+        let mut bytes = Vec::with_capacity(HEADER_LEN + payload);
+        bytes.resize(HEADER_LEN, 0);
+        Self {
+            bytes,
+            codec,
+            level: None,
+            timestamp_type,
+            base_offset: 0,
+            leader_epoch: -1,
+            producer_id: NO_PRODUCER_ID,
+            producer_epoch: NO_PRODUCER_EPOCH,
+            base_sequence: NO_SEQUENCE,
+            transactional: false,
+            control: false,
+            count: 0,
+            last_offset_delta: -1,
+            base_timestamp: NO_TIMESTAMP,
+            max_timestamp: NO_TIMESTAMP,
+        }
+    }
+
+    /// The codec's level, if not its default.
+    pub fn level(&mut self, level: Option<i32>) -> &mut Self {
+        self.level = level;
+        self
+    }
+
+    /// The offset of the first record: 0 unless set, which is what a producer sends.
+    pub fn base_offset(&mut self, base_offset: i64) -> &mut Self {
+        self.base_offset = base_offset;
+        self
+    }
+
+    /// The leader's epoch: -1 unless set, which is what a producer sends.
+    pub fn leader_epoch(&mut self, leader_epoch: i32) -> &mut Self {
+        self.leader_epoch = leader_epoch;
+        self
+    }
+
+    /// The idempotent producer's id, epoch and sequence of the first record.
+    pub fn producer(&mut self, id: i64, epoch: i16, base_sequence: i32) -> &mut Self {
+        self.producer_id = id;
+        self.producer_epoch = epoch;
+        self.base_sequence = base_sequence;
+        self
+    }
+
+    /// Whether the batch belongs to a transaction.
+    pub fn transactional(&mut self, transactional: bool) -> &mut Self {
+        self.transactional = transactional;
+        self
+    }
+
+    /// Whether its record is a marker of the broker's.
+    pub fn control(&mut self, control: bool) -> &mut Self {
+        self.control = control;
+        self
+    }
+
+    /// Ends the batch at this delta although its last records are not there, as compaction does. Has no effect
+    /// below the last record's.
+    pub fn last_offset_delta(&mut self, delta: i32) -> &mut Self {
+        self.last_offset_delta = self.last_offset_delta.max(delta);
+        self
+    }
+
+    /// Appends a record at the offset after the last one.
+    ///
+    /// # Errors
+    /// [`BuildError::TooLarge`]; the batch is as before.
+    pub fn append<'h, H>(
+        &mut self,
+        timestamp: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: H,
+    ) -> Result<(), BuildError>
+    where
+        H: IntoIterator<Item = Header<'h>, IntoIter: Clone>,
+    {
+        let delta = self.last_offset_delta.checked_add(1).ok_or(BuildError::TooLarge)?;
+        self.append_at(delta, timestamp, key, value, headers)
+    }
+
+    /// Appends a record at an offset of its own, `delta` after the base offset: for a batch that keeps the offsets
+    /// of another, with gaps where records were dropped.
+    ///
+    /// # Errors
+    /// [`BuildError::OffsetDelta`] if it does not come after the last one, [`BuildError::TooLarge`]; the batch is
+    /// as before.
+    pub fn append_at<'h, H>(
+        &mut self,
+        delta: i32,
+        timestamp: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: H,
+    ) -> Result<(), BuildError>
+    where
+        H: IntoIterator<Item = Header<'h>, IntoIter: Clone>,
+    {
+        if delta <= self.last_offset_delta {
+            return Err(BuildError::OffsetDelta { delta, last: self.last_offset_delta });
+        }
+        let headers = headers.into_iter();
+        let base_timestamp = if self.count == 0 { timestamp } else { self.base_timestamp };
+        // Wraps as reading it does.
+        let timestamp_delta = timestamp.wrapping_sub(base_timestamp);
+        let (header_count, headers_len) = headers.clone().fold((0, 0), |(count, len), header| {
+            (count + 1, len + bytes_len(Some(header.name)) + bytes_len(header.value))
+        });
+        let header_count = length(header_count)?;
+        let body_len = 1
+            + varint::size_i64(timestamp_delta)
+            + varint::size_i32(delta)
+            + bytes_len(key)
+            + bytes_len(value)
+            + varint::size_i32(header_count)
+            + headers_len;
+        let record_len = length(body_len)?;
+        length(self.bytes.len() + varint::size_i32(record_len) + body_len)?;
+
+        let out = &mut self.bytes;
+        out.reserve(varint::size_i32(record_len) + body_len);
+        varint::write_i32(out, record_len);
+        out.push(0); // attributes: none are defined
+        varint::write_i64(out, timestamp_delta);
+        varint::write_i32(out, delta);
+        write_bytes(out, key);
+        write_bytes(out, value);
+        varint::write_i32(out, header_count);
+        for header in headers {
+            write_bytes(out, Some(header.name));
+            write_bytes(out, header.value);
+        }
+
+        self.base_timestamp = base_timestamp;
+        self.max_timestamp = if self.count == 0 { timestamp } else { self.max_timestamp.max(timestamp) };
+        self.last_offset_delta = delta;
+        self.count += 1;
+        Ok(())
+    }
+
+    /// How many records there are.
+    pub fn count(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The size of the batch if it were not compressed.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The most that a record can add to [`BatchBuilder::size`].
+    pub fn record_size_max<'h>(
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl IntoIterator<Item = Header<'h>>,
+    ) -> usize {
+        // Length, attributes, timestamp delta, offset delta and header count at their longest.
+        const FIXED: usize = 5 + 1 + 10 + 5 + 5;
+        let headers: usize =
+            headers.into_iter().map(|header| bytes_len(Some(header.name)) + bytes_len(header.value)).sum();
+        FIXED + bytes_len(key) + bytes_len(value) + headers
+    }
+
+    /// The records so far, uncompressed: what a compressor that is not one of [`Codec`] gets.
+    pub fn payload(&self) -> &[u8] {
+        &self.bytes[HEADER_LEN..]
+    }
+
+    /// The largest timestamp so far; -1 before the first record.
+    pub fn max_timestamp(&self) -> i64 {
+        self.max_timestamp
+    }
+
+    /// Compresses the records and writes the batch.
+    ///
+    /// # Errors
+    /// [`BuildError::Empty`], [`BuildError::TooLarge`], or that of the codec.
+    pub fn build(mut self) -> Result<Vec<u8>, BuildError> {
+        self.check_not_empty()?;
+        if self.codec == Codec::None || self.count == 0 {
+            let bytes = std::mem::take(&mut self.bytes);
+            return self.finish(Codec::None, bytes);
+        }
+        // Room for a payload that shrinks by half; it grows from there.
+        let mut out = Vec::with_capacity(HEADER_LEN + self.payload().len() / 2);
+        out.resize(HEADER_LEN, 0);
+        codec::compress_into(self.codec, self.level, self.payload(), &mut out)?;
+        self.finish(self.codec, out)
+    }
+
+    /// Writes the batch with records that somebody else has compressed, from [`BatchBuilder::payload`] and for
+    /// readers that know them as `codec`.
+    ///
+    /// # Errors
+    /// [`BuildError::Empty`], [`BuildError::TooLarge`].
+    pub fn build_with_payload(self, codec: Codec, payload: &[u8]) -> Result<Vec<u8>, BuildError> {
+        self.check_not_empty()?;
+        let mut out = Vec::with_capacity(HEADER_LEN + payload.len());
+        out.resize(HEADER_LEN, 0);
+        out.extend_from_slice(payload);
+        self.finish(codec, out)
+    }
+
+    fn check_not_empty(&self) -> Result<(), BuildError> {
+        if self.last_offset_delta < 0 { Err(BuildError::Empty) } else { Ok(()) }
+    }
+
+    /// Fills the header in front of the final payload.
+    fn finish(&self, codec: Codec, mut out: Vec<u8>) -> Result<Vec<u8>, BuildError> {
+        let batch_length = length(out.len() - LOG_OVERHEAD)?;
+        let mut attributes = codec.id();
+        if self.timestamp_type == TimestampType::LogAppendTime {
+            attributes |= TIMESTAMP_TYPE_BIT;
+        }
+        if self.transactional {
+            attributes |= TRANSACTIONAL_BIT;
+        }
+        if self.control {
+            attributes |= CONTROL_BIT;
+        }
+        let header = &mut out[..];
+        put(header, BASE_OFFSET, self.base_offset.to_be_bytes());
+        put(header, BATCH_LENGTH, batch_length.to_be_bytes());
+        put(header, LEADER_EPOCH, self.leader_epoch.to_be_bytes());
+        put(header, MAGIC_AT, MAGIC.to_be_bytes());
+        put(header, ATTRIBUTES, attributes.to_be_bytes());
+        put(header, LAST_OFFSET_DELTA, self.last_offset_delta.to_be_bytes());
+        put(header, BASE_TIMESTAMP, self.base_timestamp.to_be_bytes());
+        put(header, MAX_TIMESTAMP, self.max_timestamp.to_be_bytes());
+        put(header, PRODUCER_ID, self.producer_id.to_be_bytes());
+        put(header, PRODUCER_EPOCH, self.producer_epoch.to_be_bytes());
+        put(header, BASE_SEQUENCE, self.base_sequence.to_be_bytes());
+        put(header, COUNT, self.count.to_be_bytes());
+        refresh_crc(header);
+        Ok(out)
+    }
+}
+
+/// A length or count as the format holds it.
+fn length(len: usize) -> Result<i32, BuildError> {
+    i32::try_from(len).map_err(|_| BuildError::TooLarge)
+}
+
+/// What a nullable field takes with its length. A field over 2 GiB is refused by the record's length.
+fn bytes_len(bytes: Option<&[u8]>) -> usize {
+    match bytes {
+        None => varint::size_i32(-1),
+        Some(bytes) => varint::size_i64(bytes.len() as i64) + bytes.len(),
+    }
+}
+
+fn write_bytes(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+    match bytes {
+        None => varint::write_i32(out, -1),
+        Some(bytes) => {
+            // Fits 31 bits: the record that holds it does.
+            varint::write_i32(out, bytes.len() as i32);
+            out.extend_from_slice(bytes);
+        }
+    }
+}

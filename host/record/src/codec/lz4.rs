@@ -1,0 +1,166 @@
+//! The LZ4 frame format, over the block codec of lz4_flex.
+//!
+//! Frames are read here and not by the library: its reader takes a frame that is cut between two blocks for
+//! a whole one, and allocates by the block size that the header claims (8 MiB and more for a few bytes).
+//!
+//! ```text
+//! magic 0x184D2204 LE | FLG | BD | content size u64 LE, if FLG says so | header checksum
+//! blocks: size u32 LE (top bit: stored) | bytes | xxh32, if FLG says so
+//! 0u32 | xxh32 of the content, if FLG says so
+//! ```
+
+use std::io::Write;
+
+use lz4_flex::block::{DecompressError, decompress_into, decompress_into_with_dict};
+use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
+use twox_hash::XxHash32;
+
+use super::{Codec, CodecError};
+
+const MAGIC: [u8; 4] = 0x184D_2204_u32.to_le_bytes();
+const FLG_VERSION_MASK: u8 = 0b1100_0000;
+const FLG_VERSION: u8 = 0b0100_0000;
+const FLG_INDEPENDENT: u8 = 0b0010_0000;
+const FLG_BLOCK_CHECKSUM: u8 = 0b0001_0000;
+const FLG_CONTENT_SIZE: u8 = 0b0000_1000;
+const FLG_CONTENT_CHECKSUM: u8 = 0b0000_0100;
+const FLG_RESERVED: u8 = 0b0000_0010;
+const FLG_DICTIONARY: u8 = 0b0000_0001;
+const BLOCK_STORED: u32 = 0x8000_0000;
+/// How far back a match may reach.
+const WINDOW: usize = 64 << 10;
+
+/// Writes what Java's client does: independent blocks of 64 KiB, no checksums. Its reader knows no others.
+pub(super) fn compress_into(input: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
+    let info = FrameInfo::new().block_size(BlockSize::Max64KB).block_mode(BlockMode::Independent);
+    let mut encoder = FrameEncoder::with_frame_info(info, out);
+    let failed = |error: &dyn ToString| CodecError::compress(Codec::Lz4, error.to_string());
+    encoder.write_all(input).map_err(|error| failed(&error))?;
+    encoder.finish().map(drop).map_err(|error| failed(&error))
+}
+
+pub(super) fn decompress(input: &[u8], max: usize) -> Result<Vec<u8>, CodecError> {
+    let mut rest = input;
+    let frame = Frame::read(&mut rest)?;
+    if frame.content_size.is_some_and(|size| size > max as u64) {
+        return Err(CodecError::TooLarge { max });
+    }
+    let mut out = Vec::new();
+    loop {
+        let size = u32::from_le_bytes(take_array(&mut rest, "a block size")?);
+        if size == 0 {
+            break;
+        }
+        let length = (size & !BLOCK_STORED) as usize;
+        if length > frame.block_max {
+            return Err(corrupt("a block is larger than the frame's header allows"));
+        }
+        let block = take(&mut rest, length, "a block")?;
+        if frame.has(FLG_BLOCK_CHECKSUM) {
+            check(block, take_array(&mut rest, "a block checksum")?, "a block checksum does not match")?;
+        }
+        if size & BLOCK_STORED == 0 {
+            frame.decompress_block(block, max, &mut out)?;
+        } else if length > max - out.len() {
+            return Err(CodecError::TooLarge { max });
+        } else {
+            out.extend_from_slice(block);
+        }
+    }
+    if frame.has(FLG_CONTENT_CHECKSUM) {
+        check(&out, take_array(&mut rest, "the content checksum")?, "the content checksum does not match")?;
+    }
+    if frame.content_size.is_some_and(|size| size != out.len() as u64) {
+        return Err(corrupt("the content is not as long as the frame's header says"));
+    }
+    if !rest.is_empty() {
+        return Err(corrupt("bytes follow the frame"));
+    }
+    Ok(out)
+}
+
+/// What a frame's header says.
+struct Frame {
+    flags: u8,
+    block_max: usize,
+    content_size: Option<u64>,
+}
+
+impl Frame {
+    fn read(rest: &mut &[u8]) -> Result<Self, CodecError> {
+        if take_array(rest, "the magic")? != MAGIC {
+            return Err(corrupt("it does not start with an LZ4 frame's magic"));
+        }
+        let descriptor = *rest;
+        let [flags, block] = take_array(rest, "the header")?;
+        if flags & FLG_VERSION_MASK != FLG_VERSION || flags & FLG_RESERVED != 0 {
+            return Err(corrupt("the frame's version is unknown"));
+        }
+        if flags & FLG_DICTIONARY != 0 {
+            return Err(corrupt("the frame needs a dictionary"));
+        }
+        let block_max = match block {
+            0x40 => 64 << 10,
+            0x50 => 256 << 10,
+            0x60 => 1 << 20,
+            0x70 => 4 << 20,
+            _ => return Err(corrupt("the frame's block size is unknown")),
+        };
+        let content_size = match flags & FLG_CONTENT_SIZE {
+            0 => None,
+            _ => Some(u64::from_le_bytes(take_array(rest, "the content size")?)),
+        };
+        let descriptor = &descriptor[..descriptor.len() - rest.len()];
+        let [checksum] = take_array(rest, "the header checksum")?;
+        if checksum != (XxHash32::oneshot(0, descriptor) >> 8) as u8 {
+            return Err(corrupt("the header checksum does not match"));
+        }
+        Ok(Self { flags, block_max, content_size })
+    }
+
+    fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Appends what `block` holds to `out`.
+    fn decompress_block(&self, block: &[u8], max: usize, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        let start = out.len();
+        let possible = self.block_max.min(block.len() * Codec::Lz4.expansion_max());
+        let room = possible.min(max - start);
+        out.resize(start + room, 0);
+        let (before, free) = out.split_at_mut(start);
+        let result = if self.has(FLG_INDEPENDENT) {
+            decompress_into(block, free)
+        } else {
+            decompress_into_with_dict(block, free, &before[start.saturating_sub(WINDOW)..])
+        };
+        match result {
+            Ok(len) => {
+                out.truncate(start + len);
+                Ok(())
+            }
+            Err(DecompressError::OutputTooSmall { .. }) if room < possible => Err(CodecError::TooLarge { max }),
+            Err(error) => Err(CodecError::corrupt(Codec::Lz4, error)),
+        }
+    }
+}
+
+fn take<'a>(rest: &mut &'a [u8], length: usize, what: &str) -> Result<&'a [u8], CodecError> {
+    let (taken, after) = rest.split_at_checked(length).ok_or_else(|| corrupt(&format!("{what} is cut short")))?;
+    *rest = after;
+    Ok(taken)
+}
+
+fn take_array<const N: usize>(rest: &mut &[u8], what: &str) -> Result<[u8; N], CodecError> {
+    let (taken, after) = rest.split_first_chunk().ok_or_else(|| corrupt(&format!("{what} is cut short")))?;
+    *rest = after;
+    Ok(*taken)
+}
+
+fn check(bytes: &[u8], checksum: [u8; 4], mismatch: &str) -> Result<(), CodecError> {
+    if XxHash32::oneshot(0, bytes) == u32::from_le_bytes(checksum) { Ok(()) } else { Err(corrupt(mismatch)) }
+}
+
+fn corrupt(reason: &str) -> CodecError {
+    CodecError::corrupt(Codec::Lz4, reason)
+}

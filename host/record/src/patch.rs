@@ -1,0 +1,44 @@
+//! Changes to a batch in place: what a leader does on append.
+//!
+//! Every function takes the bytes of one batch, from its start. It must have been looked at before
+//! ([`crate::BatchView::parse`]): they panic on fewer than [`HEADER_LEN`](crate::HEADER_LEN) bytes.
+
+use crate::crc::crc32c;
+use crate::layout::*;
+
+/// Sets the base offset. It lies outside of the CRC.
+#[inline]
+pub fn set_base_offset(batch: &mut [u8], base_offset: i64) {
+    put(batch, BASE_OFFSET, base_offset.to_be_bytes());
+}
+
+/// Sets the partition leader epoch. It lies outside of the CRC.
+#[inline]
+pub fn set_leader_epoch(batch: &mut [u8], leader_epoch: i32) {
+    put(batch, LEADER_EPOCH, leader_epoch.to_be_bytes());
+}
+
+/// Stamps the broker's time: timestamp type `LogAppendTime`, max timestamp `now_ms`, a new CRC. The slice
+/// must end where the batch does.
+pub fn set_log_append_time(batch: &mut [u8], now_ms: i64) {
+    let attributes = i16::from_be_bytes([batch[ATTRIBUTES], batch[ATTRIBUTES + 1]]);
+    put(batch, ATTRIBUTES, (attributes | TIMESTAMP_TYPE_BIT).to_be_bytes());
+    set_max_timestamp(batch, now_ms);
+}
+
+/// Sets the max timestamp and a new CRC. The slice must end where the batch does.
+pub fn set_max_timestamp(batch: &mut [u8], max_timestamp: i64) {
+    put(batch, MAX_TIMESTAMP, max_timestamp.to_be_bytes());
+    refresh_crc(batch);
+}
+
+/// Computes the CRC anew. The slice must end where the batch does.
+pub fn refresh_crc(batch: &mut [u8]) {
+    let crc = crc32c(&batch[ATTRIBUTES..]);
+    put(batch, CRC, crc.to_be_bytes());
+}
+
+#[inline]
+pub(crate) fn put<const N: usize>(batch: &mut [u8], at: usize, field: [u8; N]) {
+    batch[at..at + N].copy_from_slice(&field);
+}
