@@ -1,1 +1,56 @@
 //! Kafka's protocol messages: bounded, zero-copy, without sockets.
+//!
+//! A message is a plain struct with a `#[derive(Message)]` (see `millstream-wire-derive` for the
+//! attributes), one file per API under [`messages`]. Fields have the names of Kafka's schemas in
+//! snake case. [`apis`] is the one list of what is supported.
+//!
+//! # Decoding hostile bytes
+//!
+//! Every count and length is checked against what is left before anything is allocated: a count of
+//! elements times the least size that one can have must fit. What arrays take in memory is charged
+//! to a budget of the [`Reader`], since an element of one byte on the wire may take a hundred here.
+//! Strings and bytes are slices of the frame, so they cost no copy and keep the frame alive: what is
+//! stored for long should be copied ([`Str::copied`]).
+//!
+//! Refused: negative lengths but for a null, compact lengths of zero where null is not allowed,
+//! varints over 32 bits, tagged fields that repeat or do not ascend or do not fill their size.
+//! Skipped: tagged fields that are not known. Bytes after the end of a request are ignored, as Kafka
+//! does (a client that is newer than its version claims loses nothing by it).
+//!
+//! # Encoding
+//!
+//! [`Writer`] collects small fields in one buffer and splices large ones in between without a copy.
+//! A field of records may stand for bytes that are not in memory ([`Records::External`]): the frame
+//! then has a hole of that length, to be filled from a file.
+//!
+//! A field that a version does not have is left out. When that would change what a *request* asks
+//! for, it is an error instead, unless Kafka's schema calls the field ignorable. An answer never
+//! fails for what its version cannot say: fields are dropped, a null that the version does not know
+//! is written as empty.
+
+// The derive names this crate by its path, also inside of it.
+extern crate self as millstream_wire;
+
+pub mod codec;
+pub mod frame;
+pub mod messages;
+
+mod api;
+mod error;
+mod error_code;
+mod header;
+mod reader;
+mod records;
+mod text;
+mod writer;
+
+pub use api::{ApiInfo, ApiKey, apis};
+pub use codec::{Message, Nullable, Request, Versioned};
+pub use error::{WireError, WireErrorKind};
+pub use error_code::ErrorCode;
+pub use header::{RequestHeader, ResponseHeader};
+pub use millstream_wire_derive::Message;
+pub use reader::Reader;
+pub use records::Records;
+pub use text::Str;
+pub use writer::{Frame, Piece, Writer};

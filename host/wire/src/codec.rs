@@ -1,0 +1,354 @@
+//! How each type of field is read and written.
+
+use std::ops::RangeInclusive;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::api::ApiKey;
+use crate::error::{WireError, WireErrorKind};
+use crate::error_code::ErrorCode;
+use crate::reader::Reader;
+use crate::text::Str;
+use crate::writer::Writer;
+
+/// What can be read and written at a version: messages, the structs in them, and the types of fields.
+pub trait Message: Sized {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// When the bytes are not one, with the path to the field.
+    fn decode(reader: &mut Reader, version: i16) -> Result<Self, WireError>;
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// When the version cannot express it, with the path to the field.
+    fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), WireError>;
+
+    /// The fewest bytes that any value takes: what bounds a count of them before it is believed.
+    fn least_size(version: i16, flexible: bool) -> usize;
+}
+
+/// A message that a client sends, and that is answered.
+pub trait Request: Message {
+    /// The key that names it.
+    const KEY: ApiKey;
+    /// The versions that can be read and written.
+    const VERSIONS: RangeInclusive<i16>;
+    /// The first flexible version; `i16::MAX` when there is none.
+    const FLEXIBLE: i16;
+    /// What answers it.
+    type Response: Message;
+
+    /// The version of the header before it.
+    #[must_use]
+    fn request_header_version(version: i16) -> i16 {
+        Self::KEY.info().request_header_version(version)
+    }
+
+    /// The version of the header before its answer.
+    #[must_use]
+    fn response_header_version(version: i16) -> i16 {
+        Self::KEY.info().response_header_version(version)
+    }
+}
+
+/// A message that stands alone but is no request: an answer, or what is kept in a record.
+pub trait Versioned: Message {
+    /// The versions that can be read and written.
+    const VERSIONS: RangeInclusive<i16>;
+}
+
+/// A type with a null on the wire, an `Option` here.
+pub trait Nullable: Message + Default {
+    /// Reads one or a null.
+    ///
+    /// # Errors
+    /// As [`Message::decode`].
+    fn decode_nullable(reader: &mut Reader, version: i16) -> Result<Option<Self>, WireError>;
+
+    /// Writes a null.
+    ///
+    /// # Errors
+    /// None of the types here has one.
+    fn encode_null(writer: &mut Writer) -> Result<(), WireError>;
+}
+
+/// One message in bytes of its own, without a frame or a header.
+///
+/// # Errors
+/// As [`Message::encode`]; and when it refers to records that are not in memory.
+pub fn to_bytes(message: &impl Message, version: i16) -> Result<Bytes, WireError> {
+    let mut writer = Writer::new();
+    message.encode(&mut writer, version)?;
+    writer.into_body()
+}
+
+/// One message from bytes of its own.
+///
+/// # Errors
+/// As [`Message::decode`].
+pub fn from_bytes<M: Message>(bytes: Bytes, version: i16) -> Result<M, WireError> {
+    M::decode(&mut Reader::new(bytes), version)
+}
+
+/// As [`to_bytes`], with the version in front in 16 bits: the form of keys and values in
+/// `__consumer_offsets` and of what consumers tell each other through the group coordinator.
+///
+/// # Errors
+/// As [`to_bytes`].
+pub fn to_versioned_bytes(message: &impl Versioned, version: i16) -> Result<Bytes, WireError> {
+    let mut writer = Writer::new();
+    writer.put(&version.to_be_bytes());
+    message.encode(&mut writer, version)?;
+    writer.into_body()
+}
+
+/// The reverse of [`to_versioned_bytes`], with the version that it had.
+///
+/// # Errors
+/// As [`Message::decode`]; so for a version that is not known.
+pub fn from_versioned_bytes<M: Versioned>(bytes: Bytes) -> Result<(i16, M), WireError> {
+    let mut reader = Reader::new(bytes);
+    let version = i16::from_be_bytes(reader.array()?);
+    Ok((version, M::decode(&mut reader, version)?))
+}
+
+/// For the derive.
+#[doc(hidden)]
+pub fn check_version(
+    name: &'static str,
+    version: i16,
+    supported: RangeInclusive<i16>,
+) -> Result<(), WireError> {
+    if supported.contains(&version) {
+        return Ok(());
+    }
+    let (first, last) = supported.into_inner();
+    Err(WireError::new(WireErrorKind::UnsupportedVersion {
+        version,
+        first,
+        last,
+    })
+    .in_message(name, version))
+}
+
+/// For the derive: an `Option` whose versions do not all have a null.
+#[doc(hidden)]
+pub fn decode_option<T: Nullable>(
+    reader: &mut Reader,
+    version: i16,
+    nullable: bool,
+) -> Result<Option<T>, WireError> {
+    if nullable {
+        T::decode_nullable(reader, version)
+    } else {
+        T::decode(reader, version).map(Some)
+    }
+}
+
+/// For the derive: the reverse. Where an answer cannot say null it says empty.
+#[doc(hidden)]
+pub fn encode_option<T: Nullable>(
+    value: &Option<T>,
+    writer: &mut Writer,
+    version: i16,
+    nullable: bool,
+) -> Result<(), WireError> {
+    match value {
+        Some(value) => value.encode(writer, version),
+        None if nullable => T::encode_null(writer),
+        None if writer.strict() => Err(null()),
+        None => T::default().encode(writer, version),
+    }
+}
+
+fn null() -> WireError {
+    WireError::new(WireErrorKind::Null)
+}
+
+impl<T: Nullable> Message for Option<T> {
+    fn decode(reader: &mut Reader, version: i16) -> Result<Self, WireError> {
+        T::decode_nullable(reader, version)
+    }
+
+    fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), WireError> {
+        encode_option(self, writer, version, true)
+    }
+
+    fn least_size(version: i16, flexible: bool) -> usize {
+        T::least_size(version, flexible)
+    }
+}
+
+macro_rules! integers {
+    ($($type:ty),*) => {$(
+        impl Message for $type {
+            #[inline]
+            fn decode(reader: &mut Reader, _: i16) -> Result<Self, WireError> {
+                reader.array().map(Self::from_be_bytes)
+            }
+
+            #[inline]
+            fn encode(&self, writer: &mut Writer, _: i16) -> Result<(), WireError> {
+                writer.put(&self.to_be_bytes());
+                Ok(())
+            }
+
+            #[inline]
+            fn least_size(_: i16, _: bool) -> usize {
+                size_of::<Self>()
+            }
+        }
+    )*};
+}
+
+integers!(i8, i16, i32, i64);
+
+impl Message for bool {
+    fn decode(reader: &mut Reader, _: i16) -> Result<Self, WireError> {
+        let [byte] = reader.array()?;
+        Ok(byte != 0)
+    }
+
+    fn encode(&self, writer: &mut Writer, _: i16) -> Result<(), WireError> {
+        writer.put(&[u8::from(*self)]);
+        Ok(())
+    }
+
+    fn least_size(_: i16, _: bool) -> usize {
+        1
+    }
+}
+
+impl Message for Uuid {
+    fn decode(reader: &mut Reader, _: i16) -> Result<Self, WireError> {
+        reader.array().map(Self::from_bytes)
+    }
+
+    fn encode(&self, writer: &mut Writer, _: i16) -> Result<(), WireError> {
+        writer.put(self.as_bytes());
+        Ok(())
+    }
+
+    fn least_size(_: i16, _: bool) -> usize {
+        16
+    }
+}
+
+impl Message for ErrorCode {
+    fn decode(reader: &mut Reader, version: i16) -> Result<Self, WireError> {
+        i16::decode(reader, version).map(Self)
+    }
+
+    fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), WireError> {
+        self.0.encode(writer, version)
+    }
+
+    fn least_size(version: i16, flexible: bool) -> usize {
+        i16::least_size(version, flexible)
+    }
+}
+
+impl Message for Str {
+    fn decode(reader: &mut Reader, version: i16) -> Result<Self, WireError> {
+        Self::decode_nullable(reader, version)?.ok_or_else(null)
+    }
+
+    fn encode(&self, writer: &mut Writer, _: i16) -> Result<(), WireError> {
+        writer.string_length(Some(self.len()))?;
+        writer.put(self.as_bytes());
+        Ok(())
+    }
+
+    fn least_size(_: i16, flexible: bool) -> usize {
+        if flexible { 1 } else { 2 }
+    }
+}
+
+impl Nullable for Str {
+    fn decode_nullable(reader: &mut Reader, _: i16) -> Result<Option<Self>, WireError> {
+        let Some(length) = reader.string_length()? else {
+            return Ok(None);
+        };
+        // The compact form could say more; Kafka takes no more in either.
+        let max = i16::MAX as usize;
+        if length > max {
+            return Err(WireError::new(WireErrorKind::TooLong { length, max }));
+        }
+        Self::from_utf8(reader.slice(length)?).map(Some)
+    }
+
+    fn encode_null(writer: &mut Writer) -> Result<(), WireError> {
+        writer.string_length(None)
+    }
+}
+
+impl Message for Bytes {
+    fn decode(reader: &mut Reader, version: i16) -> Result<Self, WireError> {
+        Self::decode_nullable(reader, version)?.ok_or_else(null)
+    }
+
+    fn encode(&self, writer: &mut Writer, _: i16) -> Result<(), WireError> {
+        writer.bytes_length(Some(self.len()))?;
+        writer.put_shared(self);
+        Ok(())
+    }
+
+    fn least_size(_: i16, flexible: bool) -> usize {
+        if flexible { 1 } else { 4 }
+    }
+}
+
+impl Nullable for Bytes {
+    fn decode_nullable(reader: &mut Reader, _: i16) -> Result<Option<Self>, WireError> {
+        match reader.bytes_length()? {
+            Some(length) => reader.slice(length).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn encode_null(writer: &mut Writer) -> Result<(), WireError> {
+        writer.bytes_length(None)
+    }
+}
+
+impl<T: Message> Message for Vec<T> {
+    fn decode(reader: &mut Reader, version: i16) -> Result<Self, WireError> {
+        Self::decode_nullable(reader, version)?.ok_or_else(null)
+    }
+
+    fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), WireError> {
+        writer.bytes_length(Some(self.len()))?;
+        for (index, element) in self.iter().enumerate() {
+            element
+                .encode(writer, version)
+                .map_err(|error| error.in_element(index))?;
+        }
+        Ok(())
+    }
+
+    fn least_size(_: i16, flexible: bool) -> usize {
+        if flexible { 1 } else { 4 }
+    }
+}
+
+impl<T: Message> Nullable for Vec<T> {
+    fn decode_nullable(reader: &mut Reader, version: i16) -> Result<Option<Self>, WireError> {
+        let least = T::least_size(version, reader.flexible());
+        let Some(count) = reader.array_count(least, size_of::<T>())? else {
+            return Ok(None);
+        };
+        // The count was checked against what is left and charged to the budget.
+        let mut elements = Self::with_capacity(count);
+        for index in 0..count {
+            elements.push(T::decode(reader, version).map_err(|error| error.in_element(index))?);
+        }
+        Ok(Some(elements))
+    }
+
+    fn encode_null(writer: &mut Writer) -> Result<(), WireError> {
+        writer.bytes_length(None)
+    }
+}

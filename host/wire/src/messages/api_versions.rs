@@ -1,0 +1,56 @@
+//! ApiVersions: what a broker speaks. The first request of most connections (KIP-35, KIP-511).
+
+use crate::{ErrorCode, Message, Str};
+
+/// Asks what the broker speaks, and says what the client is.
+#[derive(Message, Debug, Clone, PartialEq)]
+#[message(api = ApiVersions, response = ApiVersionsResponse, versions = 0..=4, flexible = 3)]
+pub struct ApiVersionsRequest {
+    #[wire(versions = 3.., ignorable)]
+    pub client_software_name: Str,
+    #[wire(versions = 3.., ignorable)]
+    pub client_software_version: Str,
+}
+
+/// What the broker speaks. For a version of the request that is not supported it has version 0 and
+/// `UNSUPPORTED_VERSION`.
+#[derive(Message, Debug, Clone, PartialEq)]
+#[message(versions = 0..=4, flexible = 3)]
+pub struct ApiVersionsResponse {
+    pub error_code: ErrorCode,
+    pub api_keys: Vec<ApiVersion>,
+    #[wire(versions = 1..)]
+    pub throttle_time_ms: i32,
+    #[wire(versions = 3.., tag = 0)]
+    pub supported_features: Vec<SupportedFeatureKey>,
+    #[wire(versions = 3.., tag = 1, default = -1)]
+    pub finalized_features_epoch: i64,
+    #[wire(versions = 3.., tag = 2)]
+    pub finalized_features: Vec<FinalizedFeatureKey>,
+    #[wire(versions = 3.., tag = 3)]
+    pub zk_migration_ready: bool,
+}
+
+/// The versions of one API.
+#[derive(Message, Debug, Clone, PartialEq)]
+pub struct ApiVersion {
+    pub api_key: i16,
+    pub min_version: i16,
+    pub max_version: i16,
+}
+
+/// A feature and the levels that the broker could have.
+#[derive(Message, Debug, Clone, PartialEq)]
+pub struct SupportedFeatureKey {
+    pub name: Str,
+    pub min_version: i16,
+    pub max_version: i16,
+}
+
+/// A feature and the level that the cluster has.
+#[derive(Message, Debug, Clone, PartialEq)]
+pub struct FinalizedFeatureKey {
+    pub name: Str,
+    pub max_version_level: i16,
+    pub min_version_level: i16,
+}

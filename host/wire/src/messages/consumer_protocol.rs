@@ -1,0 +1,37 @@
+//! What consumers tell each other through the group coordinator, which does not look into it: the metadata
+//! of JoinGroup and the assignment of SyncGroup for the protocol type `consumer`.
+//!
+//! Both stand behind their version in 16 bits ([`to_versioned_bytes`](crate::codec::to_versioned_bytes)).
+
+use bytes::Bytes;
+
+use crate::{Message, Str};
+
+/// What a consumer tells the one that assigns partitions.
+#[derive(Message, Debug, Clone, PartialEq)]
+#[message(versions = 0..=3)]
+pub struct ConsumerProtocolSubscription {
+    pub topics: Vec<Str>,
+    pub user_data: Option<Bytes>,
+    #[wire(versions = 1..)]
+    pub owned_partitions: Vec<ConsumerTopicPartitions>,
+    #[wire(versions = 2.., default = -1)]
+    pub generation_id: i32,
+    #[wire(versions = 3..)]
+    pub rack_id: Option<Str>,
+}
+
+/// Partitions of one topic: `TopicPartition` in Kafka's schema.
+#[derive(Message, Debug, Clone, PartialEq)]
+pub struct ConsumerTopicPartitions {
+    pub topic: Str,
+    pub partitions: Vec<i32>,
+}
+
+/// What a consumer is given.
+#[derive(Message, Debug, Clone, PartialEq)]
+#[message(versions = 0..=3)]
+pub struct ConsumerProtocolAssignment {
+    pub assigned_partitions: Vec<ConsumerTopicPartitions>,
+    pub user_data: Option<Bytes>,
+}
