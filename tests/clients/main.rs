@@ -1,3 +1,31 @@
 //! Clients and tools that nobody here wrote, each against the real process.
+//!
+//! What they need is named by environment variables that `cargo xtask test` sets; a test whose
+//! prerequisite is missing says that it was ignored instead of passing unseen.
 
-fn main() {}
+mod java;
+mod kcat;
+mod python;
+
+use std::env;
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let trials = [kcat::trials(), python::trials(), java::trials()].into_iter().flatten().collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A test that needs what the environment variable `prerequisite` names, and is ignored without it.
+fn trial(name: &str, prerequisite: &'static str, test: impl FnOnce(&str) + Send + 'static) -> Trial {
+    let value = env::var(prerequisite).ok();
+    let missing = value.is_none();
+    Trial::test(name, move || {
+        let value = value.ok_or_else(|| format!("{prerequisite} is not set: run `cargo xtask test`"))?;
+        test(&value);
+        Ok(())
+    })
+    .with_ignored_flag(missing)
+}

@@ -1,0 +1,116 @@
+"""What the three Python clients are put through: the same records, the same group."""
+
+import sys
+import threading
+import time
+
+CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
+PARTITIONS = 4
+PATIENCE_S = 60
+
+
+def records(codec):
+    """(key, value, headers): null keys and values, empty and binary ones, headers that repeat a name."""
+    for i in range(200):
+        key = None if i % 10 == 9 else b"key-%d" % (i % 7)
+        value = None if i % 50 == 48 else b"" if i % 50 == 47 else b"%s-%d-" % (codec.encode(), i) + b"\x00\xffx" * i
+        headers = [("n", b"%d" % i), ("n", b"again"), ("binary", bytes([0, 255, i])), ("empty", b"")]
+        yield key, value, headers if i % 2 == 0 else []
+
+
+def check(codec, got):
+    """`got`: (partition, offset, key, value, headers) of every record of the topic."""
+    wanted = sorted(records(codec), key=repr)
+    found = sorted(((key, value, list(headers or [])) for _, _, key, value, headers in got), key=repr)
+    assert len(found) == len(wanted), f"{codec}: {len(found)} records instead of {len(wanted)}"
+    for one, other in zip(found, wanted):
+        assert one == other, f"{codec}: got {one}, wanted {other}"
+    # Offsets are dense in every partition, and a key lies in one partition only.
+    offsets, homes = {}, {}
+    for partition, offset, key, _, _ in got:
+        offsets.setdefault(partition, []).append(offset)
+        if key is not None:
+            homes.setdefault(key, set()).add(partition)
+    for partition, found in offsets.items():
+        assert sorted(found) == list(range(len(found))), f"{codec}: offsets of partition {partition}: {sorted(found)}"
+    assert all(len(partitions) == 1 for partitions in homes.values()), homes
+
+
+class Member(threading.Thread):
+    """A member of a group in a thread of its own. `open()` gives an object with `poll()` (a list of values),
+    `owned()` (a set of partitions) and `close()`."""
+
+    def __init__(self, name, open):
+        super().__init__(name=name, daemon=True)
+        self.open, self.values, self.partitions, self.error = open, [], frozenset(), None
+        self.leaving = threading.Event()
+        self.start()
+
+    def run(self):
+        try:
+            consumer = self.open()
+            while not self.leaving.is_set():
+                self.values += consumer.poll()
+                self.partitions = frozenset(consumer.owned())
+            consumer.close()
+        except BaseException as error:
+            self.error = error
+            raise
+
+    def leave(self):
+        self.leaving.set()
+        self.join(PATIENCE_S)
+        assert not self.is_alive(), f"{self.name} does not end"
+
+
+def wait_until(what, members, condition):
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        for member in members:
+            assert member.error is None, f"{member.name}: {member.error!r}"
+        owned = {member.name: sorted(member.partitions) for member in members}
+        assert time.monotonic() < end, f"in vain: {what}; owned: {owned}"
+        time.sleep(0.02)
+
+
+def group(open, produce):
+    """A second member joins, both work, it leaves, the first takes over; every record comes exactly once.
+    `produce(values)` sends the values, spread over the partitions, and waits for the acknowledgements."""
+    everything = frozenset(range(PARTITIONS))
+    first = Member("first", open)
+    wait_until("one member owns all", [first], lambda: first.partitions == everything)
+    produce([b"one-%d" % i for i in range(100)])
+    wait_until("one member reads all", [first], lambda: len(first.values) == 100)
+
+    second = Member("second", open)
+    both = [first, second]
+    wait_until(
+        "two members share",
+        both,
+        lambda: len(first.partitions) == 2 and len(second.partitions) == 2
+        and first.partitions | second.partitions == everything,
+    )
+    produce([b"two-%d" % i for i in range(100)])
+    wait_until("two members read all", both, lambda: len(first.values) + len(second.values) == 200)
+    assert second.values, "the second member read nothing"
+
+    second.leave()
+    wait_until("the first takes over", [first], lambda: first.partitions == everything)
+    produce([b"three-%d" % i for i in range(100)])
+    wait_until("the first reads the rest", [first], lambda: len(first.values) + len(second.values) == 300)
+    first.leave()
+    wanted = sorted(b"%s-%d" % (word, i) for word in (b"one", b"two", b"three") for i in range(100))
+    assert sorted(first.values + second.values) == wanted, "a record came twice or never"
+
+    # The commits of the first outlive it: who comes next starts at the end.
+    produce([b"last"])
+    third = Member("third", open)
+    wait_until("a later member goes on", [third], lambda: bool(third.values))
+    third.leave()
+    assert third.values == [b"last"], third.values
+
+
+def main(commands):
+    name, bootstrap = sys.argv[1], sys.argv[2]
+    commands[name](bootstrap)
+    print(f"{name}: ok")

@@ -1,0 +1,98 @@
+"""aiokafka, which is its own implementation of the protocol on asyncio."""
+
+import asyncio
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+import common
+
+
+async def create(bootstrap, topic):
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    await admin.create_topics([NewTopic(topic, common.PARTITIONS, 1)])
+    await admin.close()
+
+
+async def send_all(bootstrap, topic, records, **config):
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=5, **config)
+    await producer.start()
+    sent = [
+        await producer.send(topic, key=key, value=value, headers=headers, partition=partition)
+        for partition, key, value, headers in records
+    ]
+    await asyncio.wait_for(asyncio.gather(*sent), common.PATIENCE_S)
+    await producer.stop()
+
+
+async def read_all(bootstrap, topic, codec):
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False)
+    await consumer.start()
+    partitions = [TopicPartition(topic, partition) for partition in range(common.PARTITIONS)]
+    consumer.assign(partitions)
+    total = sum((await consumer.end_offsets(partitions)).values())
+    got = []
+    while len(got) < total:
+        message = await asyncio.wait_for(consumer.getone(), common.PATIENCE_S)
+        got.append((message.partition, message.offset, message.key, message.value, message.headers))
+    await consumer.stop()
+    common.check(codec, got)
+
+
+async def every_codec(bootstrap):
+    for codec in common.CODECS:
+        topic = f"aiokafka-{codec}"
+        await create(bootstrap, topic)
+        compression = None if codec == "none" else codec
+        records = [(None, *record) for record in common.records(codec)]
+        await send_all(bootstrap, topic, records, compression_type=compression, enable_idempotence=True)
+        await read_all(bootstrap, topic, codec)
+
+
+def round_trip(bootstrap):
+    asyncio.run(every_codec(bootstrap))
+
+
+class Member:
+    """An event loop of its own, driven by the thread of the member."""
+
+    def __init__(self, bootstrap, topic):
+        self.loop = asyncio.new_event_loop()
+        self.loop.run_until_complete(self.open(bootstrap, topic))
+
+    async def open(self, bootstrap, topic):
+        self.consumer = AIOKafkaConsumer(
+            topic,
+            bootstrap_servers=bootstrap,
+            group_id=f"group-of-{topic}",
+            auto_offset_reset="earliest",
+            session_timeout_ms=10000,
+            heartbeat_interval_ms=500,
+        )
+        await self.consumer.start()
+
+    def poll(self):
+        polled = self.loop.run_until_complete(self.consumer.getmany(timeout_ms=100))
+        return [message.value for batch in polled.values() for message in batch]
+
+    def owned(self):
+        return {partition.partition for partition in self.consumer.assignment()}
+
+    def close(self):
+        self.loop.run_until_complete(self.consumer.stop())
+        self.loop.close()
+
+
+def group(bootstrap):
+    topic = "aiokafka-group"
+    asyncio.run(create(bootstrap, topic))
+
+    def produce(values):
+        records = [(i % common.PARTITIONS, None, value, None) for i, value in enumerate(values)]
+        asyncio.run(send_all(bootstrap, topic, records))
+
+    common.group(lambda: Member(bootstrap, topic), produce)
+
+
+common.main({"round-trip": round_trip, "group": group})

@@ -1,0 +1,107 @@
+"""confluent-kafka, the newest librdkafka."""
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
+
+import common
+
+
+def create(bootstrap, topic):
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.create_topics([NewTopic(topic, common.PARTITIONS, 1)])[topic].result(common.PATIENCE_S)
+
+
+def producer(bootstrap, **config):
+    return Producer({"bootstrap.servers": bootstrap, "linger.ms": 5, **config})
+
+
+def deliver(sender, topic, records):
+    errors, delivered = [], []
+
+    def done(error, message):
+        (errors if error else delivered).append(error or message.offset())
+
+    for partition, key, value, headers in records:
+        place = {} if partition is None else {"partition": partition}
+        sender.produce(topic, value=value, key=key, headers=headers, on_delivery=done, **place)
+    assert sender.flush(common.PATIENCE_S) == 0
+    assert not errors, errors
+    return delivered
+
+
+def round_trip(bootstrap):
+    for codec in common.CODECS:
+        topic = f"confluent-{codec}"
+        create(bootstrap, topic)
+        sender = producer(bootstrap, **{"compression.type": codec, "enable.idempotence": True, "partitioner": "murmur2"})
+        deliver(sender, topic, ((None, *record) for record in common.records(codec)))
+        consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "unused", "enable.partition.eof": False})
+        partitions = [TopicPartition(topic, partition, 0) for partition in range(common.PARTITIONS)]
+        ends = {p.partition: consumer.get_watermark_offsets(p, timeout=common.PATIENCE_S)[1] for p in partitions}
+        consumer.assign(partitions)
+        got = []
+        while len(got) < sum(ends.values()):
+            message = consumer.poll(common.PATIENCE_S)
+            assert message is not None, f"{codec}: no record within {common.PATIENCE_S} s"
+            assert not message.error(), message.error()
+            got.append((message.partition(), message.offset(), message.key(), message.value(), message.headers()))
+        consumer.close()
+        common.check(codec, got)
+
+
+class Member:
+    def __init__(self, bootstrap, topic):
+        self.consumer = Consumer({
+            "bootstrap.servers": bootstrap,
+            "group.id": f"group-of-{topic}",
+            "auto.offset.reset": "earliest",
+            "session.timeout.ms": 10000,
+            "heartbeat.interval.ms": 500,
+        })
+        self.consumer.subscribe([topic])
+
+    def poll(self):
+        messages = self.consumer.consume(100, 0.1)
+        for message in messages:
+            assert not message.error(), message.error()
+        return [message.value() for message in messages]
+
+    def owned(self):
+        return {partition.partition for partition in self.consumer.assignment()}
+
+    def close(self):
+        self.consumer.close()
+
+
+def group(bootstrap):
+    topic = "confluent-group"
+    create(bootstrap, topic)
+    sender = producer(bootstrap)
+
+    def produce(values):
+        deliver(sender, topic, ((i % common.PARTITIONS, None, value, []) for i, value in enumerate(values)))
+
+    common.group(lambda: Member(bootstrap, topic), produce)
+
+
+def admin(bootstrap):
+    """Topic configs in force at once, and metadata."""
+    topic = "confluent-admin"
+    create(bootstrap, topic)
+    client = AdminClient({"bootstrap.servers": bootstrap})
+    assert len(client.list_topics(topic).topics[topic].partitions) == common.PARTITIONS
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic, set_config={"max.message.bytes": "2000"})
+    client.alter_configs([resource])[resource].result(common.PATIENCE_S)
+    config = client.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, topic)])
+    value = next(iter(config.values())).result(common.PATIENCE_S)["max.message.bytes"].value
+    assert value == "2000", value
+    refused = []
+    sender = producer(bootstrap)
+    sender.produce(topic, value=b"x" * 5000, on_delivery=lambda error, _: refused.append(error))
+    sender.flush(common.PATIENCE_S)
+    assert refused[0] is not None and refused[0].name() == "MSG_SIZE_TOO_LARGE", refused
+    client.delete_topics([topic])[topic].result(common.PATIENCE_S)
+    assert topic not in client.list_topics().topics
+
+
+common.main({"round-trip": round_trip, "group": group, "admin": admin})

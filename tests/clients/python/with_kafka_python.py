@@ -1,0 +1,78 @@
+"""kafka-python, which speaks the newest protocol versions."""
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import NewTopic
+
+import common
+
+
+def create(bootstrap, topic):
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    admin.create_topics([NewTopic(topic, common.PARTITIONS, 1)])
+    admin.close()
+
+
+def round_trip(bootstrap):
+    for codec in common.CODECS:
+        topic = f"kafka-python-{codec}"
+        create(bootstrap, topic)
+        compression = None if codec == "none" else codec
+        producer = KafkaProducer(bootstrap_servers=bootstrap, compression_type=compression, acks="all", linger_ms=5)
+        sent = [
+            producer.send(topic, key=key, value=value, headers=headers) for key, value, headers in common.records(codec)
+        ]
+        for future in sent:
+            future.get(common.PATIENCE_S)
+        producer.close()
+        consumer = KafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False)
+        partitions = [TopicPartition(topic, partition) for partition in range(common.PARTITIONS)]
+        consumer.assign(partitions)
+        total = sum(consumer.end_offsets(partitions).values())
+        got = []
+        while len(got) < total:
+            polled = consumer.poll(timeout_ms=common.PATIENCE_S * 1000)
+            assert polled, f"{codec}: no record within {common.PATIENCE_S} s"
+            got += [(m.partition, m.offset, m.key, m.value, m.headers) for batch in polled.values() for m in batch]
+        consumer.close()
+        common.check(codec, got)
+
+
+class Member:
+    def __init__(self, bootstrap, topic):
+        self.consumer = KafkaConsumer(
+            topic,
+            bootstrap_servers=bootstrap,
+            group_id=f"group-of-{topic}",
+            auto_offset_reset="earliest",
+            session_timeout_ms=10000,
+            heartbeat_interval_ms=500,
+        )
+
+    def poll(self):
+        polled = self.consumer.poll(timeout_ms=100)
+        return [message.value for batch in polled.values() for message in batch]
+
+    def owned(self):
+        return {partition.partition for partition in self.consumer.assignment()}
+
+    def close(self):
+        self.consumer.close()
+
+
+def group(bootstrap):
+    topic = "kafka-python-group"
+    create(bootstrap, topic)
+    producer = KafkaProducer(bootstrap_servers=bootstrap)
+
+    def produce(values):
+        sent = [
+            producer.send(topic, value=value, partition=i % common.PARTITIONS) for i, value in enumerate(values)
+        ]
+        for future in sent:
+            future.get(common.PATIENCE_S)
+
+    common.group(lambda: Member(bootstrap, topic), produce)
+    producer.close()
+
+
+common.main({"round-trip": round_trip, "group": group})
