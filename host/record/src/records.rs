@@ -125,7 +125,7 @@ impl<'a> Headers<'a> {
     }
 
     /// The last header called `name`, as Kafka's `lastHeader`.
-    pub fn last(&self, name: &str) -> Option<Header<'a>> {
+    pub fn last_header(&self, name: &str) -> Option<Header<'a>> {
         self.filter(|header| header.name == name.as_bytes()).last()
     }
 }

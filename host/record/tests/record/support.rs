@@ -1,6 +1,6 @@
 //! What the tests of this crate share: a small deterministic generator, and random records.
 
-use millstream_record::{BatchBuilder, Codec, Header, TimestampType};
+use millstream_record::{BatchBuilder, BatchView, Codec, Header, TimestampType};
 
 /// The generator of Steele, Lea and Flood's SplitMix64: the same numbers on every run.
 pub(crate) struct Random(pub u64);
@@ -76,4 +76,23 @@ pub(crate) fn batch_of(codec: Codec, records: &[OwnedRecord]) -> Vec<u8> {
         record.append_to(&mut builder);
     }
     builder.build().unwrap()
+}
+
+/// The records of a batch, which must be sound.
+pub(crate) fn read_all(batch: &BatchView<'_>) -> Vec<OwnedRecord> {
+    let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
+    batch
+        .records(1 << 24)
+        .unwrap()
+        .iter()
+        .map(|record| {
+            let record = record.unwrap();
+            OwnedRecord {
+                timestamp: record.timestamp,
+                key: owned(record.key),
+                value: owned(record.value),
+                headers: record.headers.map(|header| (header.name_lossy().into_owned(), owned(header.value))).collect(),
+            }
+        })
+        .collect()
 }
