@@ -1,7 +1,7 @@
 //! Changes to a batch in place: what a leader does on append.
 //!
 //! Every function takes the bytes of one batch, from its start. It must have been looked at before
-//! ([`crate::BatchView::parse`]): they panic on fewer than [`HEADER_LEN`](crate::HEADER_LEN) bytes.
+//! ([`crate::BatchView::parse`]): they panic on fewer than [`HEADER_LEN`] bytes.
 
 use crate::crc::crc32c;
 use crate::layout::*;

@@ -1,4 +1,4 @@
-//! Gzip, by flate2 (miniz_oxide).
+//! Gzip, by flate2 over zlib-rs: pure Rust, and 1.5 to 2 times as fast both ways as its default, miniz_oxide.
 
 use std::io::{Read, Write};
 
