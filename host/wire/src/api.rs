@@ -92,13 +92,7 @@ pub fn apis() -> &'static [ApiInfo] {
 
 impl ApiInfo {
     const fn of<R: Request>(name: &'static str) -> Self {
-        Self {
-            key: R::KEY,
-            name,
-            min: *R::VERSIONS.start(),
-            max: *R::VERSIONS.end(),
-            flexible: R::FLEXIBLE,
-        }
+        Self { key: R::KEY, name, min: *R::VERSIONS.start(), max: *R::VERSIONS.end(), flexible: R::FLEXIBLE }
     }
 
     /// Whether a version can be read and written.
@@ -118,11 +112,7 @@ impl ApiInfo {
     /// That of ApiVersions never has: a client has to read it before it knows what the broker speaks (KIP-511).
     #[must_use]
     pub fn response_header_version(&self, version: i16) -> i16 {
-        if version >= self.flexible && self.key != ApiKey::ApiVersions {
-            1
-        } else {
-            0
-        }
+        if version >= self.flexible && self.key != ApiKey::ApiVersions { 1 } else { 0 }
     }
 }
 

@@ -115,37 +115,28 @@ pub fn from_versioned_bytes<M: Versioned>(bytes: Bytes) -> Result<(i16, M), Wire
     Ok((version, M::decode(&mut reader, version)?))
 }
 
+/// As [`from_versioned_bytes`], for messages whose versions only ever add to the end: a newer one is read as
+/// the newest that is known.
+pub(crate) fn from_versioned_bytes_or_newer<M: Versioned>(bytes: Bytes) -> Result<M, WireError> {
+    let mut reader = Reader::new(bytes);
+    let version = i16::from_be_bytes(reader.array()?);
+    M::decode(&mut reader, version.min(*M::VERSIONS.end()))
+}
+
 /// For the derive.
 #[doc(hidden)]
-pub fn check_version(
-    name: &'static str,
-    version: i16,
-    supported: RangeInclusive<i16>,
-) -> Result<(), WireError> {
+pub fn check_version(name: &'static str, version: i16, supported: RangeInclusive<i16>) -> Result<(), WireError> {
     if supported.contains(&version) {
         return Ok(());
     }
     let (first, last) = supported.into_inner();
-    Err(WireError::new(WireErrorKind::UnsupportedVersion {
-        version,
-        first,
-        last,
-    })
-    .in_message(name, version))
+    Err(WireError::new(WireErrorKind::UnsupportedVersion { version, first, last }).in_message(name, version))
 }
 
 /// For the derive: an `Option` whose versions do not all have a null.
 #[doc(hidden)]
-pub fn decode_option<T: Nullable>(
-    reader: &mut Reader,
-    version: i16,
-    nullable: bool,
-) -> Result<Option<T>, WireError> {
-    if nullable {
-        T::decode_nullable(reader, version)
-    } else {
-        T::decode(reader, version).map(Some)
-    }
+pub fn decode_option<T: Nullable>(reader: &mut Reader, version: i16, nullable: bool) -> Result<Option<T>, WireError> {
+    if nullable { T::decode_nullable(reader, version) } else { T::decode(reader, version).map(Some) }
 }
 
 /// For the derive: the reverse. Where an answer cannot say null it says empty.
@@ -322,9 +313,7 @@ impl<T: Message> Message for Vec<T> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), WireError> {
         writer.bytes_length(Some(self.len()))?;
         for (index, element) in self.iter().enumerate() {
-            element
-                .encode(writer, version)
-                .map_err(|error| error.in_element(index))?;
+            element.encode(writer, version).map_err(|error| error.in_element(index))?;
         }
         Ok(())
     }
@@ -350,5 +339,59 @@ impl<T: Message> Nullable for Vec<T> {
 
     fn encode_null(writer: &mut Writer) -> Result<(), WireError> {
         writer.bytes_length(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::{
+        FindCoordinatorRequest, JoinGroupResponse, OffsetFetchRequest, PartitionProduceResponse, ProduceRequest,
+        ProduceResponse, TopicProduceResponse,
+    };
+    use crate::{Records, messages::LeaderIdAndEpoch};
+
+    #[test]
+    fn a_request_says_all_or_fails() {
+        // Version 0 of Produce has no transactional id: to leave it out would make it another request.
+        let request = ProduceRequest { transactional_id: Some("t".into()), ..Default::default() };
+        let error = to_bytes(&request, 2).unwrap_err();
+        assert_eq!(error.to_string(), "ProduceRequest v2: transactional_id: is set, but this version does not have it");
+        let request = FindCoordinatorRequest { key: "g".into(), ..Default::default() };
+        assert!(to_bytes(&request, 3).is_ok());
+        assert!(to_bytes(&request, 4).is_err());
+        // All topics (null) came with version 2.
+        let request = OffsetFetchRequest { group_id: "g".into(), topics: None, ..Default::default() };
+        assert!(to_bytes(&request, 2).is_ok());
+        assert_eq!(to_bytes(&request, 1).unwrap_err().kind(), &WireErrorKind::Null);
+    }
+
+    #[test]
+    fn an_answer_says_what_its_version_can() {
+        let current_leader = LeaderIdAndEpoch { leader_id: 2, leader_epoch: 7 };
+        let partition = PartitionProduceResponse { log_start_offset: 9, current_leader, ..Default::default() };
+        let topic = TopicProduceResponse { partition_responses: vec![partition], ..Default::default() };
+        let response = ProduceResponse { responses: vec![topic], throttle_time_ms: 3, ..Default::default() };
+        for version in ProduceResponse::VERSIONS {
+            let decoded: ProduceResponse = from_bytes(to_bytes(&response, version).unwrap(), version).unwrap();
+            let partition = &decoded.responses[0].partition_responses[0];
+            assert_eq!(partition.current_leader.leader_id, if version >= 10 { 2 } else { -1 });
+            assert_eq!(partition.log_start_offset, if version >= 5 { 9 } else { -1 });
+        }
+        // A null came with version 7.
+        let response = JoinGroupResponse { protocol_name: None, ..Default::default() };
+        let decoded: JoinGroupResponse = from_bytes(to_bytes(&response, 6).unwrap(), 6).unwrap();
+        assert_eq!(decoded.protocol_name, Some(Str::EMPTY));
+    }
+
+    #[test]
+    fn records_in_a_file_have_no_bytes_of_their_own() {
+        let error = to_bytes(&Holder { records: Records::External { len: 10 } }, 0).unwrap_err();
+        assert_eq!(error.kind(), &WireErrorKind::External);
+    }
+
+    #[derive(Debug, millstream_wire_derive::Message)]
+    struct Holder {
+        records: Records,
     }
 }

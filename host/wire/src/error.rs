@@ -115,11 +115,7 @@ pub enum WireErrorKind {
 
 impl WireError {
     pub(crate) fn new(kind: WireErrorKind) -> Self {
-        Self(Box::new(Inner {
-            message: None,
-            path: String::new(),
-            kind,
-        }))
+        Self(Box::new(Inner { message: None, path: String::new(), kind }))
     }
 
     /// What was wrong, without where.
@@ -145,11 +141,7 @@ impl WireError {
     #[doc(hidden)]
     #[must_use]
     pub fn in_field(mut self, name: &str) -> Self {
-        let dot = if self.0.path.is_empty() || self.0.path.starts_with('[') {
-            ""
-        } else {
-            "."
-        };
+        let dot = if self.0.path.is_empty() || self.0.path.starts_with('[') { "" } else { "." };
         self.0.path = format!("{name}{dot}{}", self.0.path);
         self
     }
@@ -189,15 +181,9 @@ mod tests {
 
     #[test]
     fn names_message_path_and_fault() {
-        let error = WireError::new(WireErrorKind::Null)
-            .in_field("name")
-            .in_element(2)
-            .in_field("topics");
+        let error = WireError::new(WireErrorKind::Null).in_field("name").in_element(2).in_field("topics");
         assert_eq!(error.path(), "topics[2].name");
         let error = error.in_message("MetadataRequest", 9);
-        assert_eq!(
-            error.to_string(),
-            "MetadataRequest v9: topics[2].name: null is not allowed here in this version"
-        );
+        assert_eq!(error.to_string(), "MetadataRequest v9: topics[2].name: null is not allowed here in this version");
     }
 }

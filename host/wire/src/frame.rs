@@ -57,10 +57,7 @@ pub fn encode_response(
 ///
 /// # Errors
 /// For bytes that are no header.
-pub fn decode_response_header(
-    reader: &mut Reader,
-    header_version: i16,
-) -> Result<ResponseHeader, WireError> {
+pub fn decode_response_header(reader: &mut Reader, header_version: i16) -> Result<ResponseHeader, WireError> {
     ResponseHeader::decode(reader, header_version)
 }
 
@@ -68,10 +65,7 @@ pub fn decode_response_header(
 ///
 /// # Errors
 /// As [`Message::decode`].
-pub fn decode_response<R: Request>(
-    frame: Bytes,
-    version: i16,
-) -> Result<(ResponseHeader, R::Response), WireError> {
+pub fn decode_response<R: Request>(frame: Bytes, version: i16) -> Result<(ResponseHeader, R::Response), WireError> {
     let budget = BUDGET_FLOOR.saturating_add(frame.len().saturating_mul(RESPONSE_BUDGET_FACTOR));
     let mut reader = Reader::with_budget(frame, budget);
     let header = ResponseHeader::decode(&mut reader, R::response_header_version(version))?;
@@ -96,33 +90,19 @@ mod tests {
     #[test]
     fn a_request_and_its_answer() {
         for version in 0..=4 {
-            let request = HeartbeatRequest {
-                group_id: "g".into(),
-                generation_id: 7,
-                ..Default::default()
-            };
+            let request = HeartbeatRequest { group_id: "g".into(), generation_id: 7, ..Default::default() };
             let header = RequestHeader::new(ApiKey::Heartbeat, version, 42, Some("me".into()));
-            let frame = encode_request(&header, &request)
-                .unwrap()
-                .into_bytes()
-                .unwrap();
+            let frame = encode_request(&header, &request).unwrap().into_bytes().unwrap();
             assert_eq!(frame[..4], (frame.len() as i32 - 4).to_be_bytes());
             let mut reader = Reader::new(frame.slice(4..));
             assert_eq!(RequestHeader::decode(&mut reader), Ok(header));
             assert_eq!(HeartbeatRequest::decode(&mut reader, version), Ok(request));
             assert_eq!(reader.remaining(), 0);
 
-            let response = HeartbeatResponse {
-                error_code: ErrorCode::REBALANCE_IN_PROGRESS,
-                ..Default::default()
-            };
+            let response = HeartbeatResponse { error_code: ErrorCode::REBALANCE_IN_PROGRESS, ..Default::default() };
             let header_version = HeartbeatRequest::response_header_version(version);
-            let frame = encode_response(42, header_version, &response, version)
-                .unwrap()
-                .into_bytes()
-                .unwrap();
-            let (header, decoded) =
-                decode_response::<HeartbeatRequest>(frame.slice(4..), version).unwrap();
+            let frame = encode_response(42, header_version, &response, version).unwrap().into_bytes().unwrap();
+            let (header, decoded) = decode_response::<HeartbeatRequest>(frame.slice(4..), version).unwrap();
             assert_eq!((header.correlation_id, decoded), (42, response));
         }
     }

@@ -23,18 +23,8 @@ pub struct RequestHeader {
 impl RequestHeader {
     /// The header of a request.
     #[must_use]
-    pub fn new(
-        api_key: ApiKey,
-        api_version: i16,
-        correlation_id: i32,
-        client_id: Option<Str>,
-    ) -> Self {
-        Self {
-            api_key: api_key as i16,
-            api_version,
-            correlation_id,
-            client_id,
-        }
+    pub fn new(api_key: ApiKey, api_version: i16, correlation_id: i32, client_id: Option<Str>) -> Self {
+        Self { api_key: api_key as i16, api_version, correlation_id, client_id }
     }
 
     /// Reads a header; its version follows from the key and the version that it starts with.
@@ -55,17 +45,11 @@ impl RequestHeader {
         let correlation_id = i32::decode(reader, 0)?;
         let api = ApiKey::try_from(api_key)?;
         // Never compact, whatever the version: Kafka's schema says so.
-        let client_id =
-            Str::decode_nullable(reader, 0).map_err(|error| error.in_field("client_id"))?;
+        let client_id = Str::decode_nullable(reader, 0).map_err(|error| error.in_field("client_id"))?;
         if api.info().request_header_version(api_version) == 2 {
             reader.tagged_fields(|_, _| Ok(false))?;
         }
-        Ok(Self {
-            api_key,
-            api_version,
-            correlation_id,
-            client_id,
-        })
+        Ok(Self { api_key, api_version, correlation_id, client_id })
     }
 
     /// Writes it in a header version, 1 or 2.
@@ -77,9 +61,7 @@ impl RequestHeader {
         self.api_key.encode(writer, 0)?;
         self.api_version.encode(writer, 0)?;
         self.correlation_id.encode(writer, 0)?;
-        self.client_id
-            .encode(writer, 0)
-            .map_err(|error| error.in_field("client_id"))?;
+        self.client_id.encode(writer, 0).map_err(|error| error.in_field("client_id"))?;
         if header_version >= 2 {
             writer.unsigned_varint(0);
         }
@@ -102,9 +84,7 @@ impl ResponseHeader {
     pub fn decode(reader: &mut Reader, header_version: i16) -> Result<Self, WireError> {
         let correlation_id = i32::decode(reader, 0).map_err(|error| error.in_field("header"))?;
         if header_version >= 1 {
-            reader
-                .tagged_fields(|_, _| Ok(false))
-                .map_err(|error| error.in_field("header"))?;
+            reader.tagged_fields(|_, _| Ok(false)).map_err(|error| error.in_field("header"))?;
         }
         Ok(Self { correlation_id })
     }

@@ -34,13 +34,7 @@ impl Reader {
     #[must_use]
     pub fn with_budget(frame: Bytes, budget: usize) -> Self {
         let end = frame.len();
-        Self {
-            frame,
-            position: 0,
-            end,
-            flexible: false,
-            budget,
-        }
+        Self { frame, position: 0, end, flexible: false, budget }
     }
 
     /// Bytes that are left.
@@ -89,10 +83,7 @@ impl Reader {
     }
 
     fn truncated(&self, needed: usize) -> WireError {
-        WireError::new(WireErrorKind::Truncated {
-            needed,
-            left: self.remaining(),
-        })
+        WireError::new(WireErrorKind::Truncated { needed, left: self.remaining() })
     }
 
     /// An unsigned variable-length integer: seven bits a byte, the lowest first.
@@ -138,10 +129,7 @@ impl Reader {
 
     /// One more than the length; zero is a null.
     fn compact_length(&mut self) -> Result<Option<usize>, WireError> {
-        Ok(self
-            .unsigned_varint()?
-            .checked_sub(1)
-            .map(|length| length as usize))
+        Ok(self.unsigned_varint()?.checked_sub(1).map(|length| length as usize))
     }
 
     /// The count of an array of elements that take at least `least` bytes each here and `size` in
@@ -177,11 +165,7 @@ impl Reader {
         let left = self.remaining();
         // A tag and a size of one byte each.
         if count.saturating_mul(2) > left {
-            return Err(WireError::new(WireErrorKind::Count {
-                count,
-                least: 2,
-                left,
-            }));
+            return Err(WireError::new(WireErrorKind::Count { count, least: 2, left }));
         }
         let mut previous = None;
         for _ in 0..count {
@@ -231,9 +215,7 @@ mod tests {
     use super::*;
 
     fn varint(bytes: &'static [u8]) -> Result<u32, WireErrorKind> {
-        Reader::new(Bytes::from_static(bytes))
-            .unsigned_varint()
-            .map_err(|error| error.kind().clone())
+        Reader::new(Bytes::from_static(bytes)).unsigned_varint().map_err(|error| error.kind().clone())
     }
 
     #[test]
@@ -242,36 +224,18 @@ mod tests {
         assert_eq!(varint(&[0x7f]), Ok(127));
         assert_eq!(varint(&[0xac, 0x02]), Ok(300));
         assert_eq!(varint(&[0xff, 0xff, 0xff, 0xff, 0x0f]), Ok(u32::MAX));
-        assert_eq!(
-            varint(&[0xff, 0xff, 0xff, 0xff, 0x1f]),
-            Err(WireErrorKind::Varint)
-        );
-        assert_eq!(
-            varint(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x01]),
-            Err(WireErrorKind::Varint)
-        );
-        assert_eq!(
-            varint(&[0x80]),
-            Err(WireErrorKind::Truncated { needed: 1, left: 0 })
-        );
+        assert_eq!(varint(&[0xff, 0xff, 0xff, 0xff, 0x1f]), Err(WireErrorKind::Varint));
+        assert_eq!(varint(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x01]), Err(WireErrorKind::Varint));
+        assert_eq!(varint(&[0x80]), Err(WireErrorKind::Truncated { needed: 1, left: 0 }));
     }
 
     #[test]
     fn a_count_is_checked_before_it_is_believed() {
-        let count = |bytes: &'static [u8], least| {
-            Reader::new(Bytes::from_static(bytes)).array_count(least, 8)
-        };
+        let count = |bytes: &'static [u8], least| Reader::new(Bytes::from_static(bytes)).array_count(least, 8);
         assert_eq!(count(&[0, 0, 0, 2, 9, 9], 1), Ok(Some(2)));
         assert_eq!(count(&[0xff, 0xff, 0xff, 0xff], 1), Ok(None));
         let error = count(&[0, 0, 0, 2, 9, 9, 9], 2).unwrap_err();
-        assert_eq!(
-            error.kind(),
-            &WireErrorKind::Count {
-                count: 2,
-                least: 2,
-                left: 3
-            }
-        );
+        assert_eq!(error.kind(), &WireErrorKind::Count { count: 2, least: 2, left: 3 });
         let error = count(&[0xff, 0xff, 0xff, 0xfe], 1).unwrap_err();
         assert_eq!(error.kind(), &WireErrorKind::NegativeLength(-2));
     }
@@ -289,12 +253,7 @@ mod tests {
     fn a_tagged_field_cannot_read_past_its_size() {
         // One tagged field, tag 0, size 1, then a byte that is not its own.
         let mut reader = Reader::new(Bytes::from_static(&[1, 0, 1, 7, 8]));
-        let error = reader
-            .tagged_fields(|reader, _| reader.array::<2>().map(|_| true))
-            .unwrap_err();
-        assert_eq!(
-            error.kind(),
-            &WireErrorKind::Truncated { needed: 2, left: 1 }
-        );
+        let error = reader.tagged_fields(|reader, _| reader.array::<2>().map(|_| true)).unwrap_err();
+        assert_eq!(error.kind(), &WireErrorKind::Truncated { needed: 2, left: 1 });
     }
 }

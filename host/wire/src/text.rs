@@ -32,9 +32,7 @@ impl Str {
     pub fn from_utf8(bytes: Bytes) -> Result<Self, WireError> {
         match std::str::from_utf8(&bytes) {
             Ok(_) => Ok(Self(bytes)),
-            Err(error) => Err(WireError::new(WireErrorKind::Utf8 {
-                valid_up_to: error.valid_up_to(),
-            })),
+            Err(error) => Err(WireError::new(WireErrorKind::Utf8 { valid_up_to: error.valid_up_to() })),
         }
     }
 

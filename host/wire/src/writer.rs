@@ -101,13 +101,7 @@ impl Writer {
     pub fn new() -> Self {
         let mut buffer = BytesMut::with_capacity(256);
         buffer.put_bytes(0, PREFIX);
-        Self {
-            buffer,
-            splices: Vec::new(),
-            spliced: 0,
-            flexible: false,
-            strict: false,
-        }
+        Self { buffer, splices: Vec::new(), spliced: 0, flexible: false, strict: false }
     }
 
     /// Whether lengths are compact and structs end in tagged fields.
@@ -182,9 +176,7 @@ impl Writer {
     /// When it is above what Kafka takes, 32,767 bytes in either form.
     pub fn string_length(&mut self, length: Option<usize>) -> Result<(), WireError> {
         let signed = match length {
-            Some(length) => {
-                i16::try_from(length).map_err(|_| too_long(length, i16::MAX as usize))?
-            }
+            Some(length) => i16::try_from(length).map_err(|_| too_long(length, i16::MAX as usize))?,
             None => -1,
         };
         if self.flexible {
@@ -201,9 +193,7 @@ impl Writer {
     /// When it is above 2^31 - 1.
     pub fn bytes_length(&mut self, length: Option<usize>) -> Result<(), WireError> {
         let signed = match length {
-            Some(length) => {
-                i32::try_from(length).map_err(|_| too_long(length, i32::MAX as usize))?
-            }
+            Some(length) => i32::try_from(length).map_err(|_| too_long(length, i32::MAX as usize))?,
             None => -1,
         };
         if self.flexible {
@@ -247,19 +237,13 @@ impl Writer {
         let length = self.len();
         let prefix = i32::try_from(length).map_err(|_| too_long(length, i32::MAX as usize))?;
         self.buffer[..PREFIX].copy_from_slice(&prefix.to_be_bytes());
-        Ok(Frame {
-            pieces: self.into_pieces(0),
-        })
+        Ok(Frame { pieces: self.into_pieces(0) })
     }
 
     /// What was written, without the prefix, in one.
     pub(crate) fn into_body(self) -> Result<Bytes, WireError> {
-        let frame = Frame {
-            pieces: self.into_pieces(PREFIX),
-        };
-        frame
-            .into_bytes()
-            .ok_or_else(|| WireError::new(WireErrorKind::External))
+        let frame = Frame { pieces: self.into_pieces(PREFIX) };
+        frame.into_bytes().ok_or_else(|| WireError::new(WireErrorKind::External))
     }
 
     fn into_pieces(mut self, mut from: usize) -> Vec<Piece> {
@@ -299,12 +283,7 @@ mod tests {
         let frame = writer.finish().unwrap();
         let length = 2 + large.len() + 2 + 5000;
         assert_eq!(frame.len(), PREFIX + length);
-        let [
-            Piece::Bytes(head),
-            Piece::Bytes(spliced),
-            Piece::Bytes(tail),
-            Piece::External(5000),
-        ] = &frame.pieces[..]
+        let [Piece::Bytes(head), Piece::Bytes(spliced), Piece::Bytes(tail), Piece::External(5000)] = &frame.pieces[..]
         else {
             panic!("{frame:?}")
         };

@@ -6,15 +6,8 @@ use quote::quote;
 use crate::parse::{Field, Root, Struct, Versions};
 
 pub(crate) fn expand(input: &Struct) -> TokenStream {
-    let parts = [
-        message(input),
-        default(input),
-        input
-            .root
-            .as_ref()
-            .map(|root| identity(input, root))
-            .unwrap_or_default(),
-    ];
+    let parts =
+        [message(input), default(input), input.root.as_ref().map(|root| identity(input, root)).unwrap_or_default()];
     parts.into_iter().collect()
 }
 
@@ -26,12 +19,9 @@ fn message(input: &Struct) -> TokenStream {
         Some(root) => {
             let (first, last) = (root.versions.first, root.versions.last);
             let name = ident.to_string();
-            let flexible = root
-                .flexible
-                .map_or(quote!(false), |flexible| quote!(version >= #flexible));
+            let flexible = root.flexible.map_or(quote!(false), |flexible| quote!(version >= #flexible));
             let strict = root.request.is_some();
-            let check =
-                quote!(::millstream_wire::codec::check_version(#name, version, #first..=#last)?;);
+            let check = quote!(::millstream_wire::codec::check_version(#name, version, #first..=#last)?;);
             (
                 quote! {
                     #check
@@ -82,28 +72,20 @@ fn message(input: &Struct) -> TokenStream {
 /// Plain fields in order, then the tagged ones by whatever tags arrive.
 fn decode_body(input: &Struct) -> TokenStream {
     let names: Vec<_> = input.fields.iter().map(|field| &field.ident).collect();
-    let plain = input
-        .fields
-        .iter()
-        .filter(|field| field.tag.is_none())
-        .map(|field| {
-            let (ident, ty, name) = (&field.ident, &field.ty, field.ident.to_string());
-            let decoded = decode_field(field);
-            let read = quote!(#decoded.map_err(|error| error.in_field(#name))?);
-            let value = match version_test(field.versions) {
-                None => read,
-                Some(test) => {
-                    let absent = default_of(field);
-                    quote!(if #test { #read } else { #absent })
-                }
-            };
-            quote!(let #ident: #ty = #value;)
-        });
-    let tagged: Vec<&Field> = input
-        .fields
-        .iter()
-        .filter(|field| field.tag.is_some())
-        .collect();
+    let plain = input.fields.iter().filter(|field| field.tag.is_none()).map(|field| {
+        let (ident, ty, name) = (&field.ident, &field.ty, field.ident.to_string());
+        let decoded = decode_field(field);
+        let read = quote!(#decoded.map_err(|error| error.in_field(#name))?);
+        let value = match version_test(field.versions) {
+            None => read,
+            Some(test) => {
+                let absent = default_of(field);
+                quote!(if #test { #read } else { #absent })
+            }
+        };
+        quote!(let #ident: #ty = #value;)
+    });
+    let tagged: Vec<&Field> = input.fields.iter().filter(|field| field.tag.is_some()).collect();
     let defaults = tagged.iter().map(|field| {
         let (ident, ty, absent) = (&field.ident, &field.ty, default_of(field));
         quote!(let mut #ident: #ty = #absent;)
@@ -165,11 +147,7 @@ fn encode_body(input: &Struct) -> TokenStream {
             }
         }
     });
-    let tagged: Vec<&Field> = input
-        .fields
-        .iter()
-        .filter(|field| field.tag.is_some())
-        .collect();
+    let tagged: Vec<&Field> = input.fields.iter().filter(|field| field.tag.is_some()).collect();
     let present = tagged.iter().map(|field| {
         let differs = differs_from_default(field);
         match version_test(field.versions) {
@@ -210,18 +188,14 @@ fn encode_field(field: &Field) -> TokenStream {
 
 /// The sum over the plain fields of this version, and one byte for the count of tagged ones.
 fn least_size(input: &Struct) -> TokenStream {
-    let sizes = input
-        .fields
-        .iter()
-        .filter(|field| field.tag.is_none())
-        .map(|field| {
-            let ty = &field.ty;
-            let size = quote!(<#ty as ::millstream_wire::Message>::least_size(version, flexible));
-            match version_test(field.versions) {
-                None => size,
-                Some(test) => quote!(if #test { #size } else { 0 }),
-            }
-        });
+    let sizes = input.fields.iter().filter(|field| field.tag.is_none()).map(|field| {
+        let ty = &field.ty;
+        let size = quote!(<#ty as ::millstream_wire::Message>::least_size(version, flexible));
+        match version_test(field.versions) {
+            None => size,
+            Some(test) => quote!(if #test { #size } else { 0 }),
+        }
+    });
     quote!(usize::from(flexible) #(+ #sizes)*)
 }
 
@@ -267,10 +241,7 @@ fn identity(input: &Struct, root: &Root) -> TokenStream {
 }
 
 fn default_of(field: &Field) -> TokenStream {
-    field.default.as_ref().map_or(
-        quote!(::core::default::Default::default()),
-        |value| quote!(#value),
-    )
+    field.default.as_ref().map_or(quote!(::core::default::Default::default()), |value| quote!(#value))
 }
 
 fn differs_from_default(field: &Field) -> TokenStream {

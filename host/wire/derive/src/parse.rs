@@ -44,47 +44,27 @@ impl Struct {
             root = Some(attribute.parse_args::<Root>()?);
         }
         let Data::Struct(data) = input.data else {
-            return Err(Error::new_spanned(
-                input.ident,
-                "only a struct can be a message",
-            ));
+            return Err(Error::new_spanned(input.ident, "only a struct can be a message"));
         };
         let fields = match data.fields {
-            Fields::Named(named) => named
-                .named
-                .into_iter()
-                .map(Field::parse)
-                .collect::<Result<Vec<_>>>()?,
+            Fields::Named(named) => named.named.into_iter().map(Field::parse).collect::<Result<Vec<_>>>()?,
             Fields::Unit => Vec::new(),
             Fields::Unnamed(_) => {
-                return Err(Error::new_spanned(
-                    input.ident,
-                    "the fields of a message have names",
-                ));
+                return Err(Error::new_spanned(input.ident, "the fields of a message have names"));
             }
         };
         // The decoder relies on it: it refuses tags that do not ascend, and the encoder writes them in field order.
         let tags: Vec<u32> = fields.iter().filter_map(|field| field.tag).collect();
         if !tags.is_sorted_by(|a, b| a < b) {
-            return Err(Error::new_spanned(
-                input.ident,
-                "tagged fields must stand in ascending order of their tags",
-            ));
+            return Err(Error::new_spanned(input.ident, "tagged fields must stand in ascending order of their tags"));
         }
-        Ok(Self {
-            ident: input.ident,
-            root,
-            fields,
-        })
+        Ok(Self { ident: input.ident, root, fields })
     }
 }
 
 impl Field {
     fn parse(field: syn::Field) -> Result<Self> {
-        let ident = field
-            .ident
-            .clone()
-            .ok_or_else(|| Error::new_spanned(&field, "a field needs a name"))?;
+        let ident = field.ident.clone().ok_or_else(|| Error::new_spanned(&field, "a field needs a name"))?;
         let mut parsed = Self {
             ident,
             ty: field.ty,
@@ -107,9 +87,7 @@ impl Field {
                 } else if meta.path.is_ident("ignorable") {
                     parsed.ignorable = true;
                 } else {
-                    return Err(
-                        meta.error("expected versions, nullable, tag, default or ignorable")
-                    );
+                    return Err(meta.error("expected versions, nullable, tag, default or ignorable"));
                 }
                 Ok(())
             })?;
@@ -130,18 +108,14 @@ impl Parse for Root {
                 "api" => api = Some(input.parse::<Ident>()?),
                 "response" => response = Some(input.parse::<Ident>()?),
                 _ => {
-                    return Err(Error::new_spanned(
-                        key,
-                        "expected versions, flexible, api or response",
-                    ));
+                    return Err(Error::new_spanned(key, "expected versions, flexible, api or response"));
                 }
             }
             if !input.is_empty() {
                 input.parse::<Token![,]>()?;
             }
         }
-        let versions =
-            versions.ok_or_else(|| input.error("a message needs `versions = first..=last`"))?;
+        let versions = versions.ok_or_else(|| input.error("a message needs `versions = first..=last`"))?;
         if versions.first.is_none() || versions.last.is_none() {
             return Err(input.error("the versions of a message are closed at both ends"));
         }
@@ -150,22 +124,14 @@ impl Parse for Root {
             (None, None) => None,
             _ => return Err(input.error("`api` and `response` come together")),
         };
-        Ok(Self {
-            versions,
-            flexible,
-            request,
-        })
+        Ok(Self { versions, flexible, request })
     }
 }
 
 impl Parse for Versions {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
         let bound = |input: ParseStream<'_>| -> Result<Option<i16>> {
-            if input.peek(LitInt) {
-                input.parse::<LitInt>()?.base10_parse().map(Some)
-            } else {
-                Ok(None)
-            }
+            if input.peek(LitInt) { input.parse::<LitInt>()?.base10_parse().map(Some) } else { Ok(None) }
         };
         let first = bound(input)?;
         if input.peek(Token![..=]) {
@@ -173,9 +139,6 @@ impl Parse for Versions {
         } else {
             input.parse::<Token![..]>()?;
         }
-        Ok(Self {
-            first,
-            last: bound(input)?,
-        })
+        Ok(Self { first, last: bound(input)? })
     }
 }

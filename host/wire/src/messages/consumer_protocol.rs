@@ -1,11 +1,11 @@
 //! What consumers tell each other through the group coordinator, which does not look into it: the metadata
 //! of JoinGroup and the assignment of SyncGroup for the protocol type `consumer`.
 //!
-//! Both stand behind their version in 16 bits ([`to_versioned_bytes`](crate::codec::to_versioned_bytes)).
+//! Both stand behind their version in 16 bits ([`to_versioned_bytes`](codec::to_versioned_bytes)).
 
 use bytes::Bytes;
 
-use crate::{Message, Str};
+use crate::{Message, Str, WireError, codec};
 
 /// What a consumer tells the one that assigns partitions.
 #[derive(Message, Debug, Clone, PartialEq)]
@@ -34,4 +34,24 @@ pub struct ConsumerTopicPartitions {
 pub struct ConsumerProtocolAssignment {
     pub assigned_partitions: Vec<ConsumerTopicPartitions>,
     pub user_data: Option<Bytes>,
+}
+
+impl ConsumerProtocolSubscription {
+    /// Reads one with its version in front. A newer one is read as the newest that is known, as consumers do.
+    ///
+    /// # Errors
+    /// As [`Message::decode`].
+    pub fn from_bytes(bytes: Bytes) -> Result<Self, WireError> {
+        codec::from_versioned_bytes_or_newer(bytes)
+    }
+}
+
+impl ConsumerProtocolAssignment {
+    /// Reads one with its version in front. A newer one is read as the newest that is known, as consumers do.
+    ///
+    /// # Errors
+    /// As [`Message::decode`].
+    pub fn from_bytes(bytes: Bytes) -> Result<Self, WireError> {
+        codec::from_versioned_bytes_or_newer(bytes)
+    }
 }

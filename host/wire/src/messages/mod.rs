@@ -3,10 +3,7 @@
 //! Field names, defaults and versions are those of Kafka 4.2's schemas; -1 stands for "none" where
 //! they say so. An `Option` is a null on the wire. A struct's versions are those of its message.
 
-#![allow(
-    missing_docs,
-    reason = "fields carry the names of Kafka's schemas; what a name does not say is documented"
-)]
+#![allow(missing_docs, reason = "fields carry the names of Kafka's schemas; what a name does not say is documented")]
 
 mod alter_configs;
 mod api_versions;

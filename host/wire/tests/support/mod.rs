@@ -1,0 +1,355 @@
+//! A second, independent reading of Kafka's schemas: a table of fields (`schemas.txt`) and a generic writer that
+//! fills a message with values and tells its bytes and what it should decode to.
+
+#![allow(dead_code, reason = "each test uses a part")]
+
+use std::fmt::{Debug, Write};
+use std::ops::RangeInclusive;
+
+use bytes::Bytes;
+use millstream_wire::{ErrorCode, Message, Reader, WireError, codec};
+use uuid::Uuid;
+
+/// A message of the table.
+pub(crate) struct Schema {
+    pub(crate) name: &'static str,
+    pub(crate) versions: RangeInclusive<i16>,
+    pub(crate) flexible: i16,
+    pub(crate) fields: Vec<Field>,
+}
+
+pub(crate) struct Field {
+    pub(crate) name: &'static str,
+    pub(crate) kind: &'static str,
+    pub(crate) array: bool,
+    versions: RangeInclusive<i16>,
+    nullable: Option<RangeInclusive<i16>>,
+    tag: Option<u32>,
+    default: &'static str,
+    fields: Vec<Field>,
+}
+
+/// How a message is filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fill {
+    /// Everything is there, arrays have two elements.
+    Full,
+    /// Null where that may be, arrays are empty, tagged fields left out.
+    Sparse,
+    /// As full, with every other nullable field null.
+    Mixed,
+}
+
+/// A filled message.
+pub(crate) struct Sample {
+    pub(crate) name: &'static str,
+    pub(crate) version: i16,
+    pub(crate) fill: Fill,
+    pub(crate) bytes: Bytes,
+    /// What `{:?}` of it decoded should be, without the names of structs.
+    pub(crate) debug: String,
+}
+
+/// Reads the table.
+pub(crate) fn schemas() -> Vec<Schema> {
+    let mut schemas = Vec::new();
+    let mut lines =
+        include_str!("schemas.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#')).peekable();
+    while let Some(line) = lines.next() {
+        let mut words = line.split(' ');
+        let name = words.next().unwrap();
+        let versions = range(words.next().unwrap(), &(0..=i16::MAX));
+        let flexible = words.next().map_or(i16::MAX, |word| word.strip_prefix("flexible=").unwrap().parse().unwrap());
+        let fields = fields(&mut lines, 2, &versions);
+        schemas.push(Schema { name, versions, flexible, fields });
+    }
+    schemas
+}
+
+fn fields(
+    lines: &mut std::iter::Peekable<impl Iterator<Item = &'static str>>,
+    indent: usize,
+    parent: &RangeInclusive<i16>,
+) -> Vec<Field> {
+    let mut found = Vec::new();
+    let depth = |line: &str| line.len() - line.trim_start().len();
+    while let Some(line) = lines.next_if(|line| depth(line) == indent) {
+        let mut words = line.trim_start().split(' ');
+        let name = words.next().unwrap();
+        let kind = words.next().unwrap();
+        let mut field = Field {
+            name,
+            kind: kind.trim_start_matches("[]"),
+            array: kind.starts_with("[]"),
+            versions: parent.clone(),
+            nullable: None,
+            tag: None,
+            default: "",
+            fields: Vec::new(),
+        };
+        for word in words {
+            match word.split_once('=') {
+                None if word == "nullable" => field.nullable = Some(field.versions.clone()),
+                None => field.versions = range(word, parent),
+                Some(("nullable", versions)) => field.nullable = Some(range(versions, &field.versions)),
+                Some(("tag", tag)) => field.tag = Some(tag.parse().unwrap()),
+                Some(("default", value)) => field.default = value,
+                Some(_) => panic!("{line}"),
+            }
+        }
+        field.fields = fields(lines, indent + 2, &field.versions);
+        assert_eq!(field.kind == "struct", !field.fields.is_empty(), "{line}");
+        found.push(field);
+    }
+    found
+}
+
+/// `3+`, `0-12` or `1`.
+fn range(text: &str, parent: &RangeInclusive<i16>) -> RangeInclusive<i16> {
+    if let Some(first) = text.strip_suffix('+') {
+        return first.parse().unwrap()..=*parent.end();
+    }
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    first.parse().unwrap()..=last.parse().unwrap()
+}
+
+/// Every message at every version in every way to fill it.
+pub(crate) fn samples() -> Vec<Sample> {
+    let mut samples = Vec::new();
+    for schema in schemas() {
+        for version in schema.versions.clone() {
+            for fill in [Fill::Full, Fill::Sparse, Fill::Mixed] {
+                samples.push(schema.sample(version, fill));
+            }
+        }
+    }
+    samples
+}
+
+impl Schema {
+    pub(crate) fn sample(&self, version: i16, fill: Fill) -> Sample {
+        let mut filler = Filler { version, flexible: version >= self.flexible, fill, counter: 0, bytes: Vec::new() };
+        let debug = filler.structure(&self.fields);
+        Sample { name: self.name, version, fill, bytes: filler.bytes.into(), debug }
+    }
+}
+
+struct Filler {
+    version: i16,
+    flexible: bool,
+    fill: Fill,
+    /// What makes each value another.
+    counter: usize,
+    bytes: Vec<u8>,
+}
+
+impl Filler {
+    /// Writes the fields of a struct; answers what it should decode to.
+    fn structure(&mut self, fields: &[Field]) -> String {
+        let mut values = Vec::new();
+        let mut tagged = Vec::new();
+        for field in fields {
+            let present = field.versions.contains(&self.version);
+            let value = match field.tag {
+                _ if !present => field.default(),
+                Some(_) if self.fill == Fill::Sparse => field.default(),
+                None => self.field(field),
+                Some(tag) => {
+                    let before = std::mem::take(&mut self.bytes);
+                    let value = self.field(field);
+                    tagged.push((tag, std::mem::replace(&mut self.bytes, before)));
+                    value
+                }
+            };
+            values.push(format!("{}: {value}", field.name));
+        }
+        if self.flexible {
+            tagged.sort();
+            self.varint(tagged.len());
+            for (tag, value) in tagged {
+                self.varint(tag as usize);
+                self.varint(value.len());
+                self.bytes.extend(value);
+            }
+        }
+        format!("{{ {} }}", values.join(", "))
+    }
+
+    fn field(&mut self, field: &Field) -> String {
+        self.counter += 1;
+        let nullable = field.nullable.as_ref().is_some_and(|versions| versions.contains(&self.version));
+        // A tagged field that has its default is left out, and null is one.
+        let null = match self.fill {
+            Fill::Full => false,
+            Fill::Sparse => nullable,
+            Fill::Mixed => nullable && field.tag.is_none() && self.counter.is_multiple_of(2),
+        };
+        if null {
+            self.length(None, field.kind == "string" && !field.array);
+            return if field.kind == "records" { "Null".into() } else { "None".into() };
+        }
+        let value = if field.array { self.elements(field) } else { self.value(field) };
+        // Records have their own null.
+        if field.nullable.is_some() && field.kind != "records" { format!("Some({value})") } else { value }
+    }
+
+    fn elements(&mut self, field: &Field) -> String {
+        let count = if self.fill == Fill::Sparse { 0 } else { 2 };
+        self.length(Some(count), false);
+        let values: Vec<String> = (0..count)
+            .map(|_| {
+                self.counter += 1;
+                self.value(field)
+            })
+            .collect();
+        format!("[{}]", values.join(", "))
+    }
+
+    fn value(&mut self, field: &Field) -> String {
+        let number = self.counter;
+        match field.kind {
+            "struct" => self.structure(&field.fields),
+            "bool" => {
+                // A tagged one that is false would be left out.
+                let value = number.is_multiple_of(3) || self.fill == Fill::Full || field.tag.is_some();
+                self.bytes.push(u8::from(value));
+                value.to_string()
+            }
+            "int8" => self.number(1, (number % 100) as i64),
+            "int16" => self.number(2, 300 + number as i64),
+            "int32" => self.number(4, 70_000 + number as i64),
+            "int64" => self.number(8, 5_000_000_000 + number as i64),
+            "error" => {
+                let code = 1 + (number % 100) as i16;
+                self.number(2, code.into());
+                format!("{:?}", ErrorCode(code))
+            }
+            "uuid" => {
+                let id = Uuid::from_u128(0x1234_5678_9abc_def0 << 64 | number as u128);
+                self.bytes.extend(id.as_bytes());
+                format!("{id:?}")
+            }
+            "string" => {
+                let text = format!("text-{number}-é");
+                self.length(Some(text.len()), true);
+                self.bytes.extend(text.as_bytes());
+                format!("{text:?}")
+            }
+            "bytes" | "records" => {
+                let bytes = Bytes::from(vec![number as u8; 3 + number % 5]);
+                self.length(Some(bytes.len()), false);
+                self.bytes.extend(&bytes);
+                if field.kind == "records" { format!("Bytes({bytes:?})") } else { format!("{bytes:?}") }
+            }
+            kind => panic!("type {kind}"),
+        }
+    }
+
+    fn number(&mut self, size: usize, value: i64) -> String {
+        self.bytes.extend(&value.to_be_bytes()[8 - size..]);
+        value.to_string()
+    }
+
+    fn length(&mut self, length: Option<usize>, string: bool) {
+        let signed = length.map_or(-1, |length| length as i64);
+        if self.flexible {
+            self.varint((signed + 1) as usize);
+        } else {
+            self.number(if string { 2 } else { 4 }, signed);
+        }
+    }
+
+    fn varint(&mut self, mut value: usize) {
+        while value >= 0x80 {
+            self.bytes.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.bytes.push(value as u8);
+    }
+}
+
+impl Field {
+    /// What it decodes to where it is absent.
+    fn default(&self) -> String {
+        match self.kind {
+            _ if !self.default.is_empty() => self.default.to_owned(),
+            _ if self.nullable.is_some() => "None".to_owned(),
+            _ if self.array => "[]".to_owned(),
+            "struct" => {
+                let fields: Vec<String> =
+                    self.fields.iter().map(|field| format!("{}: {}", field.name, field.default())).collect();
+                format!("{{ {} }}", fields.join(", "))
+            }
+            "string" => "\"\"".to_owned(),
+            "bytes" => "b\"\"".to_owned(),
+            "bool" => "false".to_owned(),
+            "uuid" => format!("{:?}", Uuid::nil()),
+            "error" => "NONE".to_owned(),
+            _ => "0".to_owned(),
+        }
+    }
+}
+
+/// `{:?}` without the names of structs.
+pub(crate) fn plain_debug(value: &impl Debug) -> String {
+    let mut text = String::new();
+    write!(text, "{value:?}").unwrap();
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some(brace) = rest.find(" {") {
+        let name = rest[..brace].trim_end_matches(|c: char| c.is_ascii_alphanumeric());
+        plain.push_str(name);
+        plain.push('{');
+        rest = &rest[brace + 2..];
+    }
+    plain + rest
+}
+
+/// What our codec makes of bytes: what it read, how many bytes were left, and what it writes again.
+pub(crate) struct Ours {
+    pub(crate) debug: String,
+    pub(crate) left: usize,
+    pub(crate) bytes: Bytes,
+}
+
+pub(crate) type RoundTrip = fn(Bytes, i16) -> Result<Ours, WireError>;
+pub(crate) type Decode = fn(Bytes, i16) -> Result<(), WireError>;
+
+pub(crate) fn round_trip<M: Message + Debug>(bytes: Bytes, version: i16) -> Result<Ours, WireError> {
+    let mut reader = Reader::new(bytes);
+    let message = M::decode(&mut reader, version)?;
+    let bytes = codec::to_bytes(&message, version)?;
+    Ok(Ours { debug: plain_debug(&message), left: reader.remaining(), bytes })
+}
+
+pub(crate) fn decode<M: Message>(bytes: Bytes, version: i16) -> Result<(), WireError> {
+    M::decode(&mut Reader::new(bytes), version).map(drop)
+}
+
+/// Our types by the names of the table.
+pub(crate) fn ours() -> Vec<(&'static str, RoundTrip, Decode)> {
+    macro_rules! types {
+        ($($name:ident)*) => {
+            vec![$((
+                stringify!($name),
+                round_trip::<millstream_wire::messages::$name> as RoundTrip,
+                decode::<millstream_wire::messages::$name> as Decode,
+            ),)*]
+        };
+    }
+    types! {
+        ApiVersionsRequest ApiVersionsResponse ProduceRequest ProduceResponse FetchRequest FetchResponse
+        ListOffsetsRequest ListOffsetsResponse MetadataRequest MetadataResponse
+        OffsetForLeaderEpochRequest OffsetForLeaderEpochResponse CreateTopicsRequest CreateTopicsResponse
+        DeleteTopicsRequest DeleteTopicsResponse CreatePartitionsRequest CreatePartitionsResponse
+        DescribeConfigsRequest DescribeConfigsResponse AlterConfigsRequest AlterConfigsResponse
+        IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse
+        DescribeClusterRequest DescribeClusterResponse InitProducerIdRequest InitProducerIdResponse
+        FindCoordinatorRequest FindCoordinatorResponse JoinGroupRequest JoinGroupResponse
+        SyncGroupRequest SyncGroupResponse HeartbeatRequest HeartbeatResponse LeaveGroupRequest LeaveGroupResponse
+        OffsetCommitRequest OffsetCommitResponse OffsetFetchRequest OffsetFetchResponse
+        ListGroupsRequest ListGroupsResponse DescribeGroupsRequest DescribeGroupsResponse
+        ConsumerProtocolSubscription ConsumerProtocolAssignment
+        OffsetCommitKey OffsetCommitValue GroupMetadataKey GroupMetadataValue
+    }
+}
