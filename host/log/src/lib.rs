@@ -1,1 +1,61 @@
-//! One partition's log on disk: segments, indexes, recovery, retention.
+//! One partition's log on disk, in Apache Kafka's own files and formats: Kafka's tools read these folders.
+//!
+//! ```text
+//! DATA FOLDER                                  [`DataDir`]
+//!   .lock                                      held while a broker runs
+//!   meta.properties                            cluster id, node id, directory id
+//!   .kafka_cleanshutdown                       there after a clean shutdown, gone once logs are opened
+//!   recovery-point-offset-checkpoint           [`OffsetCheckpoint`]: text, "topic partition offset" a line
+//!   log-start-offset-checkpoint
+//!   replication-offset-checkpoint
+//!   orders-0/                                  [`Log`]: one folder a partition
+//!     partition.metadata                       the topic id
+//!     leader-epoch-checkpoint                  text, "epoch start-offset" a line
+//!     00000000000000000000.log                 record batches, one after the other, nothing between
+//!     00000000000000000000.index               8 bytes an entry: relative offset i32, position i32
+//!     00000000000000000000.timeindex           12 bytes an entry: timestamp i64, relative offset i32
+//!     00000000000000001000.log                 the next segment; a file's name is its first offset
+//!     00000000000000001000.snapshot            the producers' state as of that offset
+//! ```
+//!
+//! All integers are big-endian. A batch's layout is in `millstream_record`. An index entry names the *last* offset of a batch
+//! and where the batch starts; there is one for each `index.interval.bytes` of log. A time entry says that no batch up to and
+//! including an offset is newer than a timestamp. Relative means minus the segment's base offset.
+//!
+//! # What is true, and what is a cache
+//!
+//! The `.log` files are the truth. Indexes, producer snapshots and leader epochs follow from them, and are built again
+//! when they are missing, damaged, or do not fit. The checkpoints are promises: nothing below a recovery point may ever
+//! be missing, so a log that breaks the promise is refused ([`LogError::Corrupt`], [`LogError::Shorter`]), not shortened.
+//!
+//! # Limits
+//!
+//! A segment is at most 2,147,483,647 bytes and as many offsets, since index entries are signed 32-bit. A batch is at most
+//! `max.message.bytes` for a leader, and never larger than a segment. An index is at most `segment.index.bytes`; a full one
+//! rolls the segment. Descriptors are shared by all logs of the process: a partition at rest holds none, and no map.
+//! Nothing is allocated by a length that a file claims.
+
+mod checkpoint;
+mod config;
+mod data_dir;
+mod epoch;
+mod error;
+mod files;
+mod fsutil;
+mod header;
+mod index;
+mod log;
+mod metadata;
+mod producer;
+mod scan;
+mod segment;
+mod snapshot;
+
+pub use checkpoint::{CheckpointError, OffsetCheckpoint, Offsets};
+pub use config::{CleanupPolicy, LogConfig};
+pub use data_dir::{DataDir, DataDirError};
+pub use epoch::EpochEntry;
+pub use error::{AppendError, LogError, ReadError};
+pub use log::{Append, Appended, Log, LogReader, LogSlice, OpenOptions, SyncTarget, TimestampedOffset};
+pub use metadata::{MetaProperties, uuid_from_kafka, uuid_to_kafka};
+pub use millstream_record::TimestampType;

@@ -26,6 +26,17 @@ pub fn set_log_append_time(batch: &mut [u8], now_ms: i64) {
     set_max_timestamp(batch, now_ms);
 }
 
+/// As [`set_log_append_time`] for a batch in two pieces: a copy of its header, which is changed, and its payload.
+pub fn set_log_append_time_in_header(header: &mut [u8; HEADER_LEN], payload: &[u8], now_ms: i64) {
+    let attributes = i16::from_be_bytes([header[ATTRIBUTES], header[ATTRIBUTES + 1]]);
+    put(header, ATTRIBUTES, (attributes | TIMESTAMP_TYPE_BIT).to_be_bytes());
+    put(header, MAX_TIMESTAMP, now_ms.to_be_bytes());
+    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+    digest.update(&header[ATTRIBUTES..]);
+    digest.update(payload);
+    put(header, CRC, (digest.finalize() as u32).to_be_bytes());
+}
+
 /// Sets the max timestamp and a new CRC. The slice must end where the batch does.
 pub fn set_max_timestamp(batch: &mut [u8], max_timestamp: i64) {
     put(batch, MAX_TIMESTAMP, max_timestamp.to_be_bytes());

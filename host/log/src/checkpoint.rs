@@ -1,0 +1,203 @@
+//! Kafka's text checkpoints: a version line, a count line, then one line per entry.
+//!
+//! ```text
+//! 0
+//! 2
+//! orders 0 1200
+//! orders 1 37
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use crate::fsutil::write_atomic;
+
+/// Largest checkpoint that is read, bytes: a million partitions with names of the largest size stay below it.
+const CHECKPOINT_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
+/// A checkpoint that cannot be read.
+#[derive(Debug, Error)]
+pub enum CheckpointError {
+    /// The operating system refused.
+    #[error("cannot read {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The content is not a checkpoint.
+    #[error("{} line {line}: {reason}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// The fields of one line.
+pub(crate) struct Fields<'a, const N: usize> {
+    path: &'a Path,
+    line: usize,
+    values: [String; N],
+}
+
+impl<const N: usize> Fields<'_, N> {
+    pub(crate) fn text(&self, at: usize) -> &str {
+        &self.values[at]
+    }
+
+    pub(crate) fn number<T: FromStr>(&self, at: usize) -> Result<T, CheckpointError> {
+        self.values[at].parse().map_err(|_| self.bad(&format!("{:?} is not a number that fits", self.values[at])))
+    }
+
+    pub(crate) fn bad(&self, reason: &str) -> CheckpointError {
+        CheckpointError::Malformed { path: self.path.to_path_buf(), line: self.line, reason: reason.to_owned() }
+    }
+}
+
+/// Reads the lines of a checkpoint of `N` fields a line. A file that is not there is an error of kind `NotFound`.
+pub(crate) fn parse_lines<const N: usize>(path: &Path) -> Result<Vec<Fields<'_, N>>, CheckpointError> {
+    let io = |source| CheckpointError::Io { path: path.to_path_buf(), source };
+    let bad = |line: usize, reason: String| CheckpointError::Malformed { path: path.to_path_buf(), line, reason };
+    let len = fs::metadata(path).map_err(io)?.len();
+    if len > CHECKPOINT_BYTES_MAX {
+        return Err(bad(1, format!("{len} bytes are too many for a checkpoint")));
+    }
+    let text = fs::read_to_string(path).map_err(|source| match source.kind() {
+        io::ErrorKind::InvalidData => bad(1, "not text".to_owned()),
+        _ => io(source),
+    })?;
+    let mut lines = text.lines();
+    match lines.next() {
+        Some("0") => {}
+        other => return Err(bad(1, format!("version {:?} is not 0", other.unwrap_or_default()))),
+    }
+    let count: usize = match lines.next().map(str::parse) {
+        Some(Ok(count)) => count,
+        _ => return Err(bad(2, "the number of entries is missing".to_owned())),
+    };
+    let mut entries = Vec::new();
+    for (at, line) in lines.enumerate() {
+        let mut values = line.split_ascii_whitespace().map(str::to_owned);
+        let fields: [Option<String>; N] = std::array::from_fn(|_| values.next());
+        if fields.iter().any(Option::is_none) || values.next().is_some() {
+            return Err(bad(at + 3, format!("{line:?} has not {N} fields")));
+        }
+        entries.push(Fields { path, line: at + 3, values: fields.map(Option::unwrap_or_default) });
+    }
+    if entries.len() != count {
+        return Err(bad(2, format!("{count} entries are announced, {} are there", entries.len())));
+    }
+    Ok(entries)
+}
+
+/// Offsets by topic and partition: one file for all partitions of a data folder.
+#[derive(Clone, Debug)]
+pub struct OffsetCheckpoint {
+    path: PathBuf,
+}
+
+/// What an [`OffsetCheckpoint`] holds.
+pub type Offsets = BTreeMap<(String, i32), i64>;
+
+impl OffsetCheckpoint {
+    /// How far each log was durable.
+    pub const RECOVERY_POINT: &'static str = "recovery-point-offset-checkpoint";
+    /// Where each log starts, as far as DeleteRecords moved it.
+    pub const LOG_START: &'static str = "log-start-offset-checkpoint";
+    /// The high watermark of each partition.
+    pub const HIGH_WATERMARK: &'static str = "replication-offset-checkpoint";
+
+    /// The checkpoint `name` in a data folder.
+    pub fn new(data_dir: &Path, name: &str) -> Self {
+        Self { path: data_dir.join(name) }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads the file; none means no entries.
+    ///
+    /// A damaged recovery-point checkpoint is no reason not to start: with no entries every log is scanned from its start.
+    pub fn read(&self) -> Result<Offsets, CheckpointError> {
+        let lines = match parse_lines::<3>(&self.path) {
+            Err(CheckpointError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(Offsets::new());
+            }
+            lines => lines?,
+        };
+        let mut offsets = Offsets::new();
+        for fields in lines {
+            let partition: i32 = fields.number(1)?;
+            let offset: i64 = fields.number(2)?;
+            if partition < 0 || offset < 0 {
+                return Err(fields.bad("partitions and offsets are not negative"));
+            }
+            offsets.insert((fields.text(0).to_owned(), partition), offset);
+        }
+        Ok(offsets)
+    }
+
+    /// Replaces the file, durably.
+    pub fn write<'a>(&self, offsets: impl IntoIterator<Item = (&'a str, i32, i64)>) -> io::Result<()> {
+        let mut count = 0usize;
+        let mut lines = String::new();
+        for (topic, partition, offset) in offsets {
+            lines.push_str(&format!("{topic} {partition} {offset}\n"));
+            count += 1;
+        }
+        write_atomic(&self.path, format!("0\n{count}\n{lines}").as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_trip_in_kafkas_form() {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoint = OffsetCheckpoint::new(dir.path(), OffsetCheckpoint::RECOVERY_POINT);
+        assert!(checkpoint.read().unwrap().is_empty());
+        checkpoint.write([("orders", 0, 12), ("orders", 1, i64::MAX)]).unwrap();
+        assert_eq!(
+            fs::read_to_string(checkpoint.path()).unwrap(),
+            format!("0\n2\norders 0 12\norders 1 {}\n", i64::MAX)
+        );
+        assert_eq!(checkpoint.read().unwrap()[&("orders".to_owned(), 0)], 12);
+    }
+
+    #[test]
+    fn damage_is_named_by_file_and_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoint = OffsetCheckpoint::new(dir.path(), OffsetCheckpoint::LOG_START);
+        for (content, line) in [
+            ("", 1),
+            ("1\n0\n", 1),
+            ("0\n", 2),
+            ("0\nx\n", 2),
+            ("0\n2\na 0 1\n", 2),
+            ("0\n1\na 0\n", 3),
+            ("0\n1\na 0 1 2\n", 3),
+            ("0\n1\na 0 -1\n", 3),
+            ("0\n1\na 0 99999999999999999999\n", 3),
+        ] {
+            fs::write(checkpoint.path(), content).unwrap();
+            let error = checkpoint.read().unwrap_err().to_string();
+            assert!(error.contains(&format!("log-start-offset-checkpoint line {line}:")), "{content:?}: {error}");
+        }
+        fs::write(checkpoint.path(), [0xff, 0xfe]).unwrap();
+        assert!(checkpoint.read().unwrap_err().to_string().contains("not text"));
+    }
+}

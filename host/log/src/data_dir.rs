@@ -1,0 +1,206 @@
+//! A broker's data folder: one broker at a time, tied to one cluster, with a marker of the last clean shutdown.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, fcntl_lock};
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::checkpoint::OffsetCheckpoint;
+use crate::fsutil::{remove_if_there, sync_dir, write_atomic};
+use crate::metadata::{META_PROPERTIES, MetaProperties};
+
+const LOCK_FILE: &str = ".lock";
+const CLEAN_SHUTDOWN_FILE: &str = ".kafka_cleanshutdown";
+
+/// A data folder that cannot be used.
+#[derive(Debug, Error)]
+pub enum DataDirError {
+    /// Another process holds the lock.
+    #[error("the data folder {} is in use by another broker: stop that one, or choose another folder", path.display())]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The operating system refused, or a file is damaged.
+    #[error("{what} {}: {source}", path.display())]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The folder is another cluster's, or another broker's.
+    #[error("{} belongs to {setting}={found}, not to {expected}: this is the data of another broker", path.display())]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// `cluster.id` or `node.id`.
+        setting: &'static str,
+        /// What the folder says.
+        found: String,
+        /// What the configuration says.
+        expected: String,
+    },
+}
+
+fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
+    let path = path.to_path_buf();
+    move |source| DataDirError::Io { what, path, source }
+}
+
+/// A data folder, locked for as long as this lives.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    meta: MetaProperties,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Creates the folder if need be, locks it and checks whose it is.
+    ///
+    /// A new folder is given `cluster_id` (a fresh id for `None`) and `node_id`. An old one has to agree with both.
+    pub fn open(path: &Path, cluster_id: Option<&str>, node_id: i32) -> Result<Self, DataDirError> {
+        fs::create_dir_all(path).map_err(io("cannot create", path))?;
+        let lock = lock(path)?;
+        let meta = MetaProperties::read(path).map_err(io("cannot use", &path.join(META_PROPERTIES)))?;
+        let meta = match meta {
+            Some(meta) => {
+                check(path, "node.id", meta.node_id, node_id)?;
+                if let Some(cluster_id) = cluster_id {
+                    check(path, "cluster.id", meta.cluster_id.as_str(), cluster_id)?;
+                }
+                meta
+            }
+            None => {
+                let fresh = || crate::metadata::uuid_to_kafka(Uuid::new_v4());
+                let cluster_id = cluster_id.map_or_else(fresh, str::to_owned);
+                let meta = MetaProperties { cluster_id, node_id, directory_id: Uuid::new_v4() };
+                meta.write(path).map_err(io("cannot write", &path.join(META_PROPERTIES)))?;
+                meta
+            }
+        };
+        Ok(Self { path: path.to_path_buf(), meta, _lock: lock })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whose folder it is.
+    pub fn meta(&self) -> &MetaProperties {
+        &self.meta
+    }
+
+    /// The folder of one partition, `topic-partition`.
+    pub fn partition_dir(&self, topic: &str, partition: i32) -> PathBuf {
+        self.path.join(format!("{topic}-{partition}"))
+    }
+
+    /// One of the checkpoints of all partitions, by its name in [`OffsetCheckpoint`].
+    pub fn checkpoint(&self, name: &str) -> OffsetCheckpoint {
+        OffsetCheckpoint::new(&self.path, name)
+    }
+
+    /// Whether the last broker here closed everything cleanly. Asking uses the marker up: whoever opens logs after this and
+    /// dies is unclean. Durable before it returns.
+    pub fn take_clean_shutdown(&self) -> Result<bool, DataDirError> {
+        let marker = self.path.join(CLEAN_SHUTDOWN_FILE);
+        let clean = marker.exists();
+        if clean {
+            remove_if_there(&marker).and_then(|()| sync_dir(&self.path)).map_err(io("cannot remove", &marker))?;
+        }
+        Ok(clean)
+    }
+
+    /// Leaves the marker: every log is closed with [`crate::Log::close_clean`] and the checkpoints are written.
+    pub fn mark_clean_shutdown(&self) -> Result<(), DataDirError> {
+        let marker = self.path.join(CLEAN_SHUTDOWN_FILE);
+        // Kafka keeps the broker epoch here; -1 is its "unknown".
+        write_atomic(&marker, br#"{"version":0,"brokerEpoch":-1}"#).map_err(io("cannot write", &marker))
+    }
+}
+
+fn lock(path: &Path) -> Result<File, DataDirError> {
+    let lock_path = path.join(LOCK_FILE);
+    let in_use = || DataDirError::InUse { path: path.to_path_buf() };
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&lock_path)
+        .map_err(io("cannot open", &lock_path))?;
+    // flock keeps out a second broker of ours, in this process too; a POSIX lock is what Apache Kafka takes.
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(in_use()),
+        Err(TryLockError::Error(error)) => return Err(io("cannot lock", &lock_path)(error)),
+    }
+    match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => Err(in_use()),
+        Err(error) => Err(io("cannot lock", &lock_path)(error.into())),
+    }
+}
+
+fn check<T: PartialEq + ToString>(
+    path: &Path,
+    setting: &'static str,
+    found: T,
+    expected: T,
+) -> Result<(), DataDirError> {
+    if found == expected {
+        return Ok(());
+    }
+    let (found, expected) = (found.to_string(), expected.to_string());
+    Err(DataDirError::Foreign { path: path.to_path_buf(), setting, found, expected })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_broker_is_refused_until_the_first_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = DataDir::open(dir.path(), None, 1).unwrap();
+        for _ in 0..2 {
+            let error = DataDir::open(dir.path(), None, 1).unwrap_err();
+            assert!(matches!(error, DataDirError::InUse { .. }), "{error}");
+            assert!(error.to_string().contains("in use by another broker"), "{error}");
+        }
+        let meta = first.meta().clone();
+        drop(first);
+        assert_eq!(DataDir::open(dir.path(), None, 1).unwrap().meta(), &meta);
+    }
+
+    #[test]
+    fn the_folder_of_another_broker_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(DataDir::open(dir.path(), Some("one"), 1).unwrap());
+        let error = DataDir::open(dir.path(), Some("two"), 1).unwrap_err().to_string();
+        assert!(error.contains("cluster.id=one, not to two"), "{error}");
+        let error = DataDir::open(dir.path(), None, 2).unwrap_err().to_string();
+        assert!(error.contains("node.id=1, not to 2"), "{error}");
+        fs::write(dir.path().join(META_PROPERTIES), "garbage").unwrap();
+        let error = DataDir::open(dir.path(), None, 1).unwrap_err().to_string();
+        assert!(error.contains("meta.properties: version is missing"), "{error}");
+    }
+
+    #[test]
+    fn the_marker_is_used_up_by_asking() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path(), None, 1).unwrap();
+        assert!(!data.take_clean_shutdown().unwrap());
+        data.mark_clean_shutdown().unwrap();
+        assert!(data.take_clean_shutdown().unwrap());
+        assert!(!data.take_clean_shutdown().unwrap());
+    }
+}

@@ -1,0 +1,150 @@
+//! What can go wrong with a log, each with the file and position that a person needs.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+use uuid::Uuid;
+
+/// A log that could not be opened, written, synced or truncated.
+#[derive(Debug, Error)]
+pub enum LogError {
+    /// The operating system refused an operation on a file.
+    #[error("{what} {}: {source}", path.display())]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Bytes that were durable are damaged. The log is left exactly as it was found: quarantine the replica.
+    #[error(
+        "{} is damaged at byte {position}: {reason}. Nothing was changed. Restore the file from a replica or a backup; \
+         to give up what follows, cut the file to {position} bytes and delete the broker's recovery-point-offset-checkpoint",
+        path.display()
+    )]
+    Corrupt {
+        /// The damaged segment.
+        path: PathBuf,
+        /// Where the first bad batch starts.
+        position: u64,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// The log ends before an offset that is known to have been durable.
+    #[error(
+        "the log in {} ends at offset {log_end_offset}, but offset {recovery_point} had been made durable: \
+         data is missing. Nothing was changed. Restore the folder, or delete the broker's recovery-point-offset-checkpoint to go on without",
+        path.display()
+    )]
+    Shorter {
+        /// The partition's folder.
+        path: PathBuf,
+        /// Where the log ends now.
+        log_end_offset: i64,
+        /// What the checkpoint promised.
+        recovery_point: i64,
+    },
+    /// The folder belongs to another topic (an old one of the same name, say).
+    #[error("{} belongs to topic id {found}, not to {expected}", path.display())]
+    TopicId {
+        /// The `partition.metadata` file.
+        path: PathBuf,
+        /// The id that the file holds.
+        found: Uuid,
+        /// The id that was asked for.
+        expected: Uuid,
+    },
+    /// An earlier fsync failed; what the kernel still holds of the log cannot be trusted any more.
+    #[error("the log in {} is out of service since an fsync or a repair failed: restart the broker once the disk is well", path.display())]
+    Poisoned {
+        /// The partition's folder.
+        path: PathBuf,
+    },
+}
+
+impl LogError {
+    pub(crate) fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { what, path, source }
+    }
+}
+
+/// A batch that was not appended. The log is as it was before.
+#[derive(Debug, Error)]
+pub enum AppendError {
+    /// The batch was appended before (KIP-98): answer the producer with these offsets, as a success.
+    #[error("duplicate of the batch at offset {base_offset}")]
+    Duplicate {
+        /// Base offset of the batch in the log.
+        base_offset: i64,
+        /// Its last offset.
+        last_offset: i64,
+        /// Its max timestamp, which is the append time under `LogAppendTime`.
+        timestamp: i64,
+    },
+    /// Kafka's OUT_OF_ORDER_SEQUENCE_NUMBER.
+    #[error("producer {producer_id}: sequence {found} after {last} is out of order")]
+    OutOfOrderSequence {
+        /// The producer.
+        producer_id: i64,
+        /// First sequence of the batch.
+        found: i32,
+        /// Last sequence in the log, -1 when the epoch has none.
+        last: i32,
+    },
+    /// Kafka's INVALID_PRODUCER_EPOCH: a newer instance of the producer has written.
+    #[error("producer {producer_id}: epoch {found} is older than the current {current}")]
+    InvalidProducerEpoch {
+        /// The producer.
+        producer_id: i64,
+        /// The batch's epoch.
+        found: i16,
+        /// The epoch in force.
+        current: i16,
+    },
+    /// Kafka's MESSAGE_TOO_LARGE (`max.message.bytes`) or RECORD_LIST_TOO_LARGE (`segment.bytes`).
+    #[error("a batch of {size} bytes is larger than {setting}={max}")]
+    TooLarge {
+        /// Size of the batch, bytes.
+        size: usize,
+        /// Which setting bounds it.
+        setting: &'static str,
+        /// The bound, bytes.
+        max: u64,
+    },
+    /// Kafka's CORRUPT_MESSAGE: these bytes are not a record batch of version 2, or the CRC is wrong.
+    #[error("not a valid record batch: {0}")]
+    Corrupt(String),
+    /// A follower was given offsets that do not continue its log.
+    #[error("batch at offset {found} does not follow the log's end at {expected}")]
+    UnexpectedOffset {
+        /// Base offset of the batch.
+        found: i64,
+        /// The log end offset.
+        expected: i64,
+    },
+    /// The log cannot take it: a full disk, a poisoned log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// A read that has no answer.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// Kafka's OFFSET_OUT_OF_RANGE.
+    #[error("offset {offset} is outside of {log_start_offset}..={log_end_offset}")]
+    OffsetOutOfRange {
+        /// What was asked for.
+        offset: i64,
+        /// First offset that can be read.
+        log_start_offset: i64,
+        /// The offset that the next record will get.
+        log_end_offset: i64,
+    },
+    /// The disk failed, or what it holds is damaged.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}

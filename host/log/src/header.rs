@@ -1,0 +1,160 @@
+//! The fixed part of a record batch, read without the rest, and the walk from batch to batch in a file.
+//!
+//! `millstream_record::BatchView` wants a whole batch in memory. Finding offsets in a segment needs only the 61 bytes at
+//! the start of each batch, so this file reads those and nothing else.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+pub(crate) use millstream_record::HEADER_LEN;
+
+/// Where the bytes that the CRC covers start.
+pub(crate) const CRC_COVERS_FROM: usize = 21;
+
+/// How much is read at once while walking headers: about one index interval.
+const WALK_CHUNK: usize = 4096;
+
+/// What the log wants to know of a batch, taken out of its header and checked to make sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BatchHeader {
+    pub(crate) base_offset: i64,
+    /// Size of the whole batch, bytes.
+    pub(crate) size: usize,
+    pub(crate) leader_epoch: i32,
+    pub(crate) crc: u32,
+    pub(crate) attributes: i16,
+    pub(crate) last_offset_delta: i32,
+    pub(crate) max_timestamp: i64,
+    pub(crate) producer_id: i64,
+    pub(crate) producer_epoch: i16,
+    pub(crate) base_sequence: i32,
+}
+
+impl BatchHeader {
+    /// Reads a header; the error says which field cannot be. Says nothing about the bytes after it.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let raw = millstream_record::BatchHeader::parse(bytes).map_err(|error| error.to_string())?;
+        let header = Self {
+            base_offset: raw.base_offset(),
+            size: raw.size(),
+            leader_epoch: raw.leader_epoch(),
+            crc: raw.crc(),
+            attributes: raw.attributes(),
+            last_offset_delta: raw.last_offset_delta(),
+            max_timestamp: raw.max_timestamp(),
+            producer_id: raw.producer_id(),
+            producer_epoch: raw.producer_epoch(),
+            base_sequence: raw.base_sequence(),
+        };
+        if header.last_offset_delta < 0 {
+            return Err(format!("last offset delta {} is negative", header.last_offset_delta));
+        }
+        if header.base_offset < 0 || header.base_offset.checked_add(i64::from(header.last_offset_delta) + 1).is_none() {
+            return Err(format!("base offset {} is impossible", header.base_offset));
+        }
+        Ok(header)
+    }
+
+    pub(crate) fn last_offset(&self) -> i64 {
+        self.base_offset + i64::from(self.last_offset_delta)
+    }
+
+    pub(crate) fn next_offset(&self) -> i64 {
+        self.last_offset() + 1
+    }
+
+    pub(crate) fn is_log_append_time(&self) -> bool {
+        self.attributes & 0x08 != 0
+    }
+
+    pub(crate) fn is_transactional(&self) -> bool {
+        self.attributes & 0x10 != 0
+    }
+
+    pub(crate) fn is_control(&self) -> bool {
+        self.attributes & 0x20 != 0
+    }
+
+    /// Sequence of the last record; sequences go from `i32::MAX` to 0. Meaningless without a producer id.
+    pub(crate) fn last_sequence(&self) -> i32 {
+        add_sequence(self.base_sequence, self.last_offset_delta)
+    }
+}
+
+/// `sequence + delta`, going from `i32::MAX` to 0.
+pub(crate) fn add_sequence(sequence: i32, delta: i32) -> i32 {
+    ((i64::from(sequence) + i64::from(delta)) & 0x7fff_ffff) as i32
+}
+
+/// A batch in a segment file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Located {
+    pub(crate) position: u64,
+    pub(crate) header: BatchHeader,
+}
+
+impl Located {
+    /// Where the next batch starts.
+    pub(crate) fn end(&self) -> u64 {
+        self.position + self.header.size as u64
+    }
+}
+
+/// Walks the batch headers of a segment in order, a page at a time, without touching the records.
+pub(crate) struct HeaderWalk<'a> {
+    file: &'a File,
+    position: u64,
+    end: u64,
+    chunk: [u8; WALK_CHUNK],
+    chunk_start: u64,
+    chunk_len: usize,
+}
+
+impl<'a> HeaderWalk<'a> {
+    /// Walks from `position`, where a batch must start, to `end`.
+    pub(crate) fn new(file: &'a File, position: u64, end: u64) -> Self {
+        Self { file, position, end, chunk: [0; WALK_CHUNK], chunk_start: 0, chunk_len: 0 }
+    }
+
+    /// The next header; `None` at the end. A header that is not one, or a batch that crosses the end, is `InvalidData`.
+    pub(crate) fn next(&mut self) -> io::Result<Option<Located>> {
+        if self.position >= self.end {
+            return Ok(None);
+        }
+        let bytes = self.header_bytes()?;
+        let header = BatchHeader::parse(bytes).map_err(|reason| self.invalid(&reason))?;
+        let located = Located { position: self.position, header };
+        if located.end() > self.end {
+            return Err(
+                self.invalid(&format!("the batch of {} bytes goes beyond the end at {}", header.size, self.end))
+            );
+        }
+        self.position = located.end();
+        Ok(Some(located))
+    }
+
+    /// Goes back to a batch that was walked over.
+    pub(crate) fn rewind(&mut self, position: u64) {
+        self.position = position;
+    }
+
+    fn header_bytes(&mut self) -> io::Result<&[u8]> {
+        let inside = self.position.checked_sub(self.chunk_start).map(|at| at as usize);
+        let at = match inside {
+            Some(at) if at + HEADER_LEN <= self.chunk_len => at,
+            _ => {
+                let want = (self.end - self.position).min(WALK_CHUNK as u64) as usize;
+                self.file.read_exact_at(&mut self.chunk[..want], self.position)?;
+                self.chunk_start = self.position;
+                self.chunk_len = want;
+                0
+            }
+        };
+        Ok(&self.chunk[at..self.chunk_len.min(at + HEADER_LEN)])
+    }
+
+    fn invalid(&self, reason: &str) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, format!("at byte {}: {reason}", self.position))
+    }
+}

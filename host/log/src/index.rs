@@ -1,0 +1,326 @@
+//! A segment's two indexes, mapped: Kafka's `.index` and `.timeindex`.
+//!
+//! Both are caches of what the log file says. Whatever is found wrong with them (missing, odd length, entries out of order,
+//! an entry that does not point at a batch) is answered by building them again from the log.
+//!
+//! An index grows by blocks that are allocated on disk before the map touches them: a store into a hole of a mapped file
+//! kills the process with SIGBUS when the disk is full, a failing `fallocate` is just an error. The tail of the last block
+//! is zero until the file is trimmed, at roll and close.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use memmap2::{MmapMut, MmapOptions};
+use rustix::fs::FallocateFlags;
+
+use crate::fsutil::{remove_if_there, segment_file};
+use crate::header::Located;
+
+/// How much of an index file is allocated at a time, bytes.
+const BLOCK: usize = 4096;
+/// Kafka's "no timestamp".
+pub(crate) const NO_TIMESTAMP: i64 = -1;
+
+/// A file of fixed-size entries, mapped.
+struct EntryFile<const N: usize> {
+    path: PathBuf,
+    map: Option<MmapMut>,
+    /// Valid entries.
+    entries: usize,
+    /// Bytes of the file that exist on disk; the map is touched below this only.
+    allocated: usize,
+    /// Largest size of the file, bytes, a multiple of `N`.
+    capacity: usize,
+}
+
+impl<const N: usize> EntryFile<N> {
+    /// An index without entries. The file appears with the first entry, or by [`Self::finish`].
+    fn create(path: PathBuf, capacity: usize) -> io::Result<Self> {
+        remove_if_there(&path)?;
+        Ok(Self { path, map: None, entries: 0, allocated: 0, capacity: capacity / N * N })
+    }
+
+    /// Maps an index that exists; `None` when it is missing or its length is impossible.
+    fn load(path: PathBuf, capacity: usize) -> io::Result<Option<Self>> {
+        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let len = file.metadata()?.len();
+        if len > i32::MAX as u64 {
+            return Ok(None);
+        }
+        let len = len as usize;
+        let capacity = (capacity / N * N).max(len / N * N);
+        let mut index = Self { path, map: None, entries: len / N, allocated: len, capacity };
+        if len > 0 {
+            index.map = Some(map(&file, len)?);
+        }
+        while index.entries > 0 && index.get(index.entries - 1) == [0; N] {
+            index.entries -= 1;
+        }
+        // The tail of the last block may be a part of an entry, but only of zeros.
+        let odd = index.map.as_deref().is_some_and(|bytes| bytes[len / N * N..].iter().any(|b| *b != 0));
+        Ok((!odd).then_some(index))
+    }
+
+    fn get(&self, at: usize) -> [u8; N] {
+        let mut entry = [0; N];
+        if let Some(map) = &self.map {
+            entry.copy_from_slice(&map[at * N..(at + 1) * N]);
+        }
+        entry
+    }
+
+    fn last(&self) -> Option<[u8; N]> {
+        self.entries.checked_sub(1).map(|at| self.get(at))
+    }
+
+    fn room(&self) -> usize {
+        self.capacity / N - self.entries
+    }
+
+    fn push(&mut self, entry: [u8; N]) -> io::Result<()> {
+        let end = (self.entries + 1) * N;
+        if end > self.allocated || self.map.as_ref().is_none_or(|map| map.len() < end) {
+            self.grow(end)?;
+        }
+        if let Some(map) = &mut self.map {
+            map[end - N..end].copy_from_slice(&entry);
+            self.entries += 1;
+        }
+        Ok(())
+    }
+
+    fn grow(&mut self, end: usize) -> io::Result<()> {
+        let target = end.next_multiple_of(BLOCK).min(self.capacity.max(end));
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.path)?;
+        if target > self.allocated {
+            allocate(&file, self.allocated as u64, (target - self.allocated) as u64)?;
+            self.allocated = target;
+        }
+        if self.map.as_ref().is_none_or(|map| map.len() < end) {
+            self.map = Some(map(&file, self.capacity.max(target))?);
+        }
+        Ok(())
+    }
+
+    /// Gives the file the length of its entries, as Kafka does at roll and close. Creates it when there are none.
+    fn finish(&mut self) -> io::Result<()> {
+        let len = self.entries * N;
+        if self.allocated != len || self.map.is_none() {
+            let file = OpenOptions::new().write(true).create(true).truncate(false).open(&self.path)?;
+            file.set_len(len as u64)?;
+            self.allocated = len;
+        }
+        Ok(())
+    }
+
+    /// The last entry for which `keep` holds, where it holds for a first part of the entries.
+    fn floor(&self, keep: impl Fn([u8; N]) -> bool) -> Option<[u8; N]> {
+        let (mut low, mut high) = (0, self.entries);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if keep(self.get(middle)) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low.checked_sub(1).map(|at| self.get(at))
+    }
+}
+
+#[expect(unsafe_code, reason = "a map of a file is unsafe by nature; it is confined to this function")]
+fn map(file: &File, len: usize) -> io::Result<MmapMut> {
+    // SAFETY: the data folder is locked against other brokers, and within this process an index file is only cut by the
+    // `EntryFile` that owns its map, to the bytes below `allocated`, which bounds every access. Nothing but bytes is read from it.
+    unsafe { MmapOptions::new().len(len).map_mut(file) }
+}
+
+/// Extends a file by blocks that are really there, so that a store through the map cannot fail.
+fn allocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), offset, len) {
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+            file.write_all_at(&vec![0; len as usize], offset)
+        }
+        result => Ok(result?),
+    }
+}
+
+/// An entry of the offset index: the batch that ends with `offset` starts at `position`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OffsetPosition {
+    pub(crate) offset: i64,
+    pub(crate) position: u64,
+}
+
+/// An entry of the time index: up to and including `offset`, no batch is newer than `timestamp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TimestampOffset {
+    pub(crate) timestamp: i64,
+    pub(crate) offset: i64,
+}
+
+/// Both indexes of one segment.
+pub(crate) struct Indexes {
+    base_offset: i64,
+    offsets: EntryFile<8>,
+    times: EntryFile<12>,
+}
+
+impl Indexes {
+    /// Empty indexes in place of whatever is there.
+    pub(crate) fn create(dir: &Path, base_offset: i64, capacity: u32) -> io::Result<Self> {
+        Ok(Self {
+            base_offset,
+            offsets: EntryFile::create(segment_file(dir, base_offset, "index"), capacity as usize)?,
+            times: EntryFile::create(segment_file(dir, base_offset, "timeindex"), capacity as usize)?,
+        })
+    }
+
+    /// The indexes on disk; `None` when they are missing or cannot be those of a segment of `size` bytes.
+    pub(crate) fn load(dir: &Path, base_offset: i64, capacity: u32, size: u64) -> io::Result<Option<Self>> {
+        let offsets = EntryFile::load(segment_file(dir, base_offset, "index"), capacity as usize)?;
+        let times = EntryFile::load(segment_file(dir, base_offset, "timeindex"), capacity as usize)?;
+        let (Some(offsets), Some(times)) = (offsets, times) else {
+            return Ok(None);
+        };
+        let indexes = Self { base_offset, offsets, times };
+        Ok(indexes.is_ordered(size).then_some(indexes))
+    }
+
+    fn is_ordered(&self, size: u64) -> bool {
+        let mut before: Option<OffsetPosition> = None;
+        for at in 0..self.offsets.entries {
+            let entry = self.offset_entry(self.offsets.get(at));
+            let grows = before.is_none_or(|before| entry.offset > before.offset && entry.position > before.position);
+            if !grows || entry.offset < self.base_offset || entry.position >= size {
+                return false;
+            }
+            before = Some(entry);
+        }
+        let mut before: Option<TimestampOffset> = None;
+        for at in 0..self.times.entries {
+            let entry = self.time_entry(self.times.get(at));
+            let grows = before.is_none_or(|before| entry.timestamp > before.timestamp && entry.offset >= before.offset);
+            if !grows || entry.offset < self.base_offset {
+                return false;
+            }
+            before = Some(entry);
+        }
+        true
+    }
+
+    fn offset_entry(&self, entry: [u8; 8]) -> OffsetPosition {
+        let [a, b, c, d, e, f, g, h] = entry;
+        OffsetPosition {
+            offset: self.base_offset.saturating_add(i64::from(i32::from_be_bytes([a, b, c, d]))),
+            // A negative position is not one of ours; as a huge one it fails every check.
+            position: u64::from(u32::from_be_bytes([e, f, g, h])),
+        }
+    }
+
+    fn time_entry(&self, entry: [u8; 12]) -> TimestampOffset {
+        let [a, b, c, d, e, f, g, h, i, j, k, l] = entry;
+        TimestampOffset {
+            timestamp: i64::from_be_bytes([a, b, c, d, e, f, g, h]),
+            offset: self.base_offset.saturating_add(i64::from(i32::from_be_bytes([i, j, k, l]))),
+        }
+    }
+
+    /// The last entry at or before `offset`.
+    pub(crate) fn floor_offset(&self, offset: i64) -> Option<OffsetPosition> {
+        self.offsets.floor(|entry| self.offset_entry(entry).offset <= offset).map(|e| self.offset_entry(e))
+    }
+
+    /// The last entry at or before a position.
+    pub(crate) fn floor_position(&self, position: u64) -> Option<OffsetPosition> {
+        self.offsets.floor(|entry| self.offset_entry(entry).position <= position).map(|e| self.offset_entry(e))
+    }
+
+    /// The last entry at or before a time.
+    pub(crate) fn floor_time(&self, timestamp: i64) -> Option<TimestampOffset> {
+        self.times.floor(|entry| self.time_entry(entry).timestamp <= timestamp).map(|e| self.time_entry(e))
+    }
+
+    pub(crate) fn last_offset(&self) -> Option<OffsetPosition> {
+        self.offsets.last().map(|e| self.offset_entry(e))
+    }
+
+    pub(crate) fn last_time(&self) -> Option<TimestampOffset> {
+        self.times.last().map(|e| self.time_entry(e))
+    }
+
+    /// Whether the next entry may not find room: the segment has to be rolled.
+    pub(crate) fn is_full(&self) -> bool {
+        // One slot of the time index is kept for the entry that is written at the roll.
+        self.offsets.room() == 0 || self.times.room() <= 1
+    }
+
+    fn push_offset(&mut self, entry: OffsetPosition) -> io::Result<()> {
+        let mut bytes = [0; 8];
+        bytes[..4].copy_from_slice(&((entry.offset - self.base_offset) as i32).to_be_bytes());
+        bytes[4..].copy_from_slice(&(entry.position as u32).to_be_bytes());
+        self.offsets.push(bytes)
+    }
+
+    /// Adds an entry if it is newer than the last one.
+    pub(crate) fn push_time(&mut self, entry: TimestampOffset) -> io::Result<()> {
+        let last = self.last_time().map_or(NO_TIMESTAMP, |last| last.timestamp);
+        if entry.timestamp <= last || self.times.room() == 0 {
+            return Ok(());
+        }
+        let mut bytes = [0; 12];
+        bytes[..8].copy_from_slice(&entry.timestamp.to_be_bytes());
+        bytes[8..].copy_from_slice(&((entry.offset - self.base_offset) as i32).to_be_bytes());
+        self.times.push(bytes)
+    }
+
+    /// Trims both files to their entries.
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
+        self.offsets.finish()?;
+        self.times.finish()
+    }
+}
+
+/// What a segment remembers of its batches, in step with its indexes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Summary {
+    /// The newest timestamp so far and the last offset of the first batch that has it.
+    pub(crate) newest: TimestampOffset,
+    /// Max timestamp of the first batch: `segment.ms` counts from here.
+    pub(crate) first_timestamp: Option<i64>,
+    /// Bytes since the last entry of the offset index.
+    pub(crate) bytes_since_entry: u64,
+}
+
+impl Summary {
+    pub(crate) fn new(base_offset: i64) -> Self {
+        Self {
+            newest: TimestampOffset { timestamp: NO_TIMESTAMP, offset: base_offset },
+            first_timestamp: None,
+            bytes_since_entry: 0,
+        }
+    }
+
+    /// Takes in the next batch of the segment, and gives it an index entry when one is due, exactly where Kafka would.
+    pub(crate) fn add(&mut self, batch: &Located, indexes: &mut Indexes, interval: u32) -> io::Result<()> {
+        let header = &batch.header;
+        self.first_timestamp.get_or_insert(header.max_timestamp);
+        if header.max_timestamp > self.newest.timestamp {
+            self.newest = TimestampOffset { timestamp: header.max_timestamp, offset: header.last_offset() };
+        }
+        let due = self.bytes_since_entry > u64::from(interval) && indexes.offsets.room() > 0;
+        self.bytes_since_entry += header.size as u64;
+        if due {
+            indexes.push_offset(OffsetPosition { offset: header.last_offset(), position: batch.position })?;
+            indexes.push_time(self.newest)?;
+            self.bytes_since_entry = header.size as u64;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,263 @@
+//! Appending: check, assign offsets, write once, publish.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use millstream_record::{BatchView, TimestampType, patch};
+
+use crate::error::{AppendError, LogError};
+use crate::files::OpenSegment;
+use crate::fsutil::segment_file;
+use crate::header::{BatchHeader, HEADER_LEN, Located};
+use crate::log::Log;
+use crate::segment::Segment;
+use crate::snapshot::{self, SNAPSHOT_SUFFIX};
+
+/// Who appends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Append {
+    /// The leader: one batch, which gets the next offset and the leader's epoch.
+    Leader {
+        /// The leader's clock, milliseconds since 1970, for `LogAppendTime`.
+        now_ms: i64,
+    },
+    /// A follower: batches as the leader stored them, whose offsets go on from the log's end.
+    Follower,
+}
+
+/// What was appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Offset of the first record.
+    pub base_offset: i64,
+    /// Offset of the last record.
+    pub last_offset: i64,
+    /// The time that the batch was stamped with under `LogAppendTime`, else -1, as a ProduceResponse wants it.
+    pub log_append_time: i64,
+    /// First offset of the log.
+    pub log_start_offset: i64,
+}
+
+impl Log {
+    /// Appends record batches.
+    ///
+    /// As [`Append::Leader`], `batches` is exactly one batch whose CRC and records the caller has checked. Its base offset and
+    /// leader epoch (and, under `LogAppendTime`, its time and CRC) are patched in a copy of the 61 bytes of the header; the
+    /// rest is written from where it is. The producer's state is checked, and no byte is written if that fails.
+    ///
+    /// As [`Append::Follower`], `batches` is one or more whole batches with their offsets and epochs, whose CRCs are checked
+    /// here; `leader_epoch` is not used.
+    ///
+    /// On an error the log is as it was before; a follower may keep whole batches that went before the failed one.
+    pub fn append(&mut self, batches: &[u8], leader_epoch: i32, mode: Append) -> Result<Appended, AppendError> {
+        self.check_not_poisoned()?;
+        match mode {
+            Append::Leader { now_ms } => self.append_leader(batches, leader_epoch, now_ms),
+            Append::Follower => self.append_follower(batches),
+        }
+    }
+
+    fn append_leader(&mut self, batch: &[u8], leader_epoch: i32, now_ms: i64) -> Result<Appended, AppendError> {
+        let base_offset = self.log_end_offset();
+        let (head, header) = self.stage(batch, base_offset, leader_epoch, now_ms)?;
+        let active = self.segment_for(&header, 0)?;
+        let located = Located { position: active.size(), header };
+        self.write(&active, &mut [IoSlice::new(&head), IoSlice::new(&batch[HEADER_LEN..])], &[located])?;
+        let log_append_time = if header.is_log_append_time() { now_ms } else { -1 };
+        Ok(self.appended(base_offset, header.last_offset(), log_append_time))
+    }
+
+    fn appended(&self, base_offset: i64, last_offset: i64, log_append_time: i64) -> Appended {
+        Appended { base_offset, last_offset, log_append_time, log_start_offset: self.log_start_offset() }
+    }
+
+    /// Checks a leader's batch and patches a copy of its header.
+    fn stage(
+        &self,
+        batch: &[u8],
+        base_offset: i64,
+        leader_epoch: i32,
+        now_ms: i64,
+    ) -> Result<([u8; HEADER_LEN], BatchHeader), AppendError> {
+        let header = BatchHeader::parse(batch).map_err(AppendError::Corrupt)?;
+        if header.size != batch.len() {
+            return Err(AppendError::Corrupt(format!("a batch of {} bytes in {} bytes", header.size, batch.len())));
+        }
+        self.check_size(header.size, "max.message.bytes", u64::from(self.config.max_message_bytes))?;
+        self.check_size(header.size, "segment.bytes", self.config.segment_bytes())?;
+        self.producers.check(&header)?;
+        let (head, payload) = batch.split_at(HEADER_LEN);
+        let mut patched = [0; HEADER_LEN];
+        patched.copy_from_slice(head);
+        patch::set_base_offset(&mut patched, base_offset);
+        patch::set_leader_epoch(&mut patched, leader_epoch);
+        if self.config.timestamp_type == TimestampType::LogAppendTime {
+            patch::set_log_append_time_in_header(&mut patched, payload, now_ms);
+        }
+        let header = BatchHeader::parse(&patched).map_err(AppendError::Corrupt)?;
+        Ok((patched, header))
+    }
+
+    fn check_size(&self, size: usize, setting: &'static str, max: u64) -> Result<(), AppendError> {
+        if size as u64 > max {
+            return Err(AppendError::TooLarge { size, setting, max });
+        }
+        Ok(())
+    }
+
+    fn append_follower(&mut self, records: &[u8]) -> Result<Appended, AppendError> {
+        let batches = self.check_follower(records)?;
+        let (Some(first), Some(last)) = (batches.first(), batches.last()) else {
+            return Err(AppendError::Corrupt("no batch at all".to_owned()));
+        };
+        let appended = self.appended(first.header.base_offset, last.header.last_offset(), -1);
+        // Runs of batches that go to the same segment are written at once.
+        let mut from = 0;
+        while from < batches.len() {
+            let active = self.segment_for(&batches[from].header, 0)?;
+            let mut run_len = batches[from].header.size as u64;
+            let mut to = from + 1;
+            while to < batches.len() && !self.must_roll(&active, &batches[to].header, run_len)? {
+                run_len += batches[to].header.size as u64;
+                to += 1;
+            }
+            let start = batches[from].position;
+            let bytes = &records[start as usize..(start + run_len) as usize];
+            let moved = |batch: &Located| Located { position: batch.position - start + active.size(), ..*batch };
+            let located: Vec<Located> = batches[from..to].iter().map(moved).collect();
+            self.write(&active, &mut [IoSlice::new(bytes)], &located)?;
+            from = to;
+        }
+        Ok(appended)
+    }
+
+    /// The batches of a fetched record set, each whole, undamaged and after the one before.
+    fn check_follower(&self, records: &[u8]) -> Result<Vec<Located>, AppendError> {
+        let mut batches: Vec<Located> = Vec::new();
+        let mut expected = self.log_end_offset();
+        let mut position = 0;
+        while position < records.len() {
+            let header = BatchHeader::parse(&records[position..]).map_err(AppendError::Corrupt)?;
+            BatchView::parse(&records[position..])
+                .and_then(|batch| batch.verify_crc())
+                .map_err(|error| AppendError::Corrupt(format!("at offset {}: {error}", header.base_offset)))?;
+            if header.base_offset < expected {
+                return Err(AppendError::UnexpectedOffset { found: header.base_offset, expected });
+            }
+            self.check_size(header.size, "segment.bytes", i32::MAX as u64)?;
+            expected = header.next_offset();
+            batches.push(Located { position: position as u64, header });
+            position += header.size;
+        }
+        Ok(batches)
+    }
+
+    /// The active segment, rolled first if the batch does not belong into it.
+    fn segment_for(&mut self, header: &BatchHeader, pending: u64) -> Result<Arc<Segment>, LogError> {
+        let active = self.active();
+        if self.must_roll(&active, header, pending)? {
+            self.roll(header.base_offset)?;
+            return Ok(self.active());
+        }
+        Ok(active)
+    }
+
+    /// Kafka's `shouldRoll`: by size, by time, by a full index, by a relative offset that would not fit 32 bits.
+    fn must_roll(&self, active: &Segment, header: &BatchHeader, pending: u64) -> Result<bool, LogError> {
+        if header.last_offset() - active.base_offset() > i64::from(i32::MAX) {
+            return Ok(true);
+        }
+        let size = active.size() + pending;
+        if size == 0 {
+            return Ok(false);
+        }
+        if size + header.size as u64 > self.config.segment_bytes() {
+            return Ok(true);
+        }
+        let first = active.summary()?.first_timestamp.filter(|first| *first >= 0);
+        let age = first.map_or(0, |first| header.max_timestamp.saturating_sub(first));
+        Ok(age > self.config.segment_ms || active.indexes_are_full(&*active.open()?)?)
+    }
+
+    /// Closes the active segment and starts one at `base_offset`.
+    pub(super) fn roll(&mut self, base_offset: i64) -> Result<(), LogError> {
+        let old = self.active();
+        if old.size() == 0 && old.base_offset() == base_offset {
+            return Ok(());
+        }
+        if old.size() > 0 {
+            old.finish()?;
+            self.write_snapshot(base_offset)?;
+        }
+        let new = Arc::new(Segment::create(&self.shared().dir, base_offset, &self.config, &self.files)?);
+        self.unsynced.dir = true;
+        let mut view = self.shared().view.write();
+        if old.size() == 0 {
+            // An empty segment whose base cannot reach the new offset would only be in the way.
+            view.segments.pop();
+        }
+        view.segments.push(new);
+        drop(view);
+        if old.size() == 0 {
+            old.delete()?;
+        }
+        Ok(())
+    }
+
+    /// Writes the producers' state as of `offset`. Not synced here: its CRC tells a torn one, which costs a scan.
+    pub(super) fn write_snapshot(&mut self, offset: i64) -> Result<(), LogError> {
+        let path = segment_file(self.dir(), offset, SNAPSHOT_SUFFIX);
+        std::fs::write(&path, snapshot::encode(&self.producers)).map_err(LogError::io("cannot write", &path))?;
+        self.snapshot_offset = Some(offset);
+        Ok(())
+    }
+
+    /// Writes batches at the end of the active segment, takes them in, and shows them to readers.
+    fn write(&mut self, active: &Arc<Segment>, bytes: &mut [IoSlice<'_>], batches: &[Located]) -> Result<(), LogError> {
+        let open = active.open()?;
+        active.prepare_append(&open)?;
+        self.write_bytes(active, &open, bytes)?;
+        self.unsynced.note(active, &open.file);
+        let (mut size, mut log_end_offset) = (active.size(), self.log_end_offset());
+        for batch in batches {
+            active.note_append(&open, batch);
+            self.producers.update(&batch.header);
+            self.assign_epoch(batch.header.leader_epoch, batch.header.base_offset);
+            size = batch.end();
+            log_end_offset = batch.header.next_offset();
+        }
+        let mut view = self.shared().view.write();
+        active.set_size(size);
+        view.log_end_offset = log_end_offset;
+        Ok(())
+    }
+
+    fn write_bytes(&self, active: &Segment, open: &OpenSegment, bytes: &mut [IoSlice<'_>]) -> Result<(), LogError> {
+        let position = active.size();
+        let Err(error) = write_all_at(open, bytes, position) else {
+            return Ok(());
+        };
+        // Part of it may be in the file. Unless that can be cut off, nothing may ever be appended after it.
+        if let Err(second) = open.file.set_len(position) {
+            tracing::error!(segment = %active.path().display(), error = %second, "cannot take back a failed append");
+            self.shared().poisoned.store(true, Ordering::Release);
+        }
+        Err(LogError::io("cannot append to", &active.path())(error))
+    }
+}
+
+fn write_all_at(open: &OpenSegment, mut bytes: &mut [IoSlice<'_>], mut position: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::pwritev(&open.file, bytes, position) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                position += written as u64;
+                IoSlice::advance_slices(&mut bytes, written);
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}

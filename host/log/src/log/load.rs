@@ -1,0 +1,350 @@
+//! Opening a log: what is there, what of it is whole, and what has to be built again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use parking_lot::RwLock;
+use uuid::Uuid;
+
+use crate::checkpoint::CheckpointError;
+use crate::config::LogConfig;
+use crate::epoch::EpochCache;
+use crate::error::LogError;
+use crate::files::FileCache;
+use crate::fsutil::{parse_segment_file, remove_if_there, segment_file};
+use crate::header::HeaderWalk;
+use crate::log::sync::Unsynced;
+use crate::log::{Log, LogReader, Shared, View};
+use crate::metadata::{PARTITION_METADATA, read_topic_id, write_topic_id};
+use crate::producer::Producers;
+use crate::scan::{Scanner, Stop};
+use crate::segment::Segment;
+
+/// What the broker knows of a log before it opens it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenOptions {
+    /// From the recovery-point checkpoint: everything below was durable. 0 when it is not known.
+    pub recovery_point: i64,
+    /// From the log-start checkpoint: records below were deleted. 0 when it is not known.
+    pub log_start_offset: i64,
+    /// Whether the last broker left its marker of a clean shutdown: then nothing is scanned.
+    pub clean_shutdown: bool,
+    /// Kept in `partition.metadata` of a new folder, compared with that of an old one.
+    pub topic_id: Option<Uuid>,
+}
+
+impl Log {
+    /// Opens the log in `dir`, or creates it.
+    ///
+    /// After a clean shutdown only the last index entry and what follows it is looked at. Else every segment that reaches
+    /// beyond the recovery point is read whole: a torn tail is cut off, the indexes and the producers' state are built
+    /// again, and what was recovered is made durable. Damage that cannot be a torn tail is [`LogError::Corrupt`], and then
+    /// no file has been changed.
+    pub fn open(dir: &Path, config: impl Into<Arc<LogConfig>>, options: OpenOptions) -> Result<Self, LogError> {
+        Self::open_with(dir, config.into(), options, FileCache::of_process())
+    }
+
+    pub(crate) fn open_with(
+        dir: &Path,
+        config: Arc<LogConfig>,
+        options: OpenOptions,
+        files: Arc<FileCache>,
+    ) -> Result<Self, LogError> {
+        let dir: Arc<Path> = Arc::from(dir);
+        let is_new = !dir.is_dir();
+        if is_new {
+            fs::create_dir_all(&dir).map_err(LogError::io("cannot create", &dir))?;
+        }
+        let new_id = check_topic_id(&dir, options.topic_id)?;
+        let sizes = list(&dir)?;
+        let existing = |(base, size): (&i64, &u64)| Arc::new(Segment::existing(&dir, *base, *size, &config, &files));
+        let mut segments: Vec<Arc<Segment>> = sizes.iter().map(existing).collect();
+        let is_empty = segments.is_empty();
+        if is_empty {
+            let base_offset = options.log_start_offset.max(0);
+            segments.push(Arc::new(Segment::create(&dir, base_offset, &config, &files)?));
+        }
+        let loaded = load(segments, &options)?;
+        let view = View {
+            log_start_offset: options.log_start_offset.max(loaded.segments[0].base_offset()).min(loaded.log_end_offset),
+            segments: loaded.segments,
+            log_end_offset: loaded.log_end_offset,
+        };
+        if view.log_end_offset < options.recovery_point {
+            return Err(LogError::Shorter {
+                path: dir.to_path_buf(),
+                log_end_offset: view.log_end_offset,
+                recovery_point: options.recovery_point,
+            });
+        }
+        let recovery_point = if loaded.scanned { options.recovery_point } else { view.log_end_offset };
+        let mut log = Self {
+            reader: LogReader {
+                shared: Arc::new(Shared { dir, view: RwLock::new(view), poisoned: AtomicBool::new(false) }),
+            },
+            config,
+            files,
+            producers: Producers::default(),
+            epochs: EpochCache::default(),
+            snapshot_offset: None,
+            unsynced: Unsynced::new(recovery_point),
+        };
+        log.unsynced.parent = is_new;
+        log.unsynced.dir = is_empty || new_id;
+        log.cut(loaded.cut)?;
+        log.load_epochs(loaded.scanned)?;
+        log.reload_producers()?;
+        if loaded.scanned {
+            log.sync_recovered(options.recovery_point)?;
+        }
+        Ok(log)
+    }
+
+    /// Cuts a torn tail off, now that everything else has been found good.
+    fn cut(&mut self, cut: Option<Cut>) -> Result<(), LogError> {
+        let Some(cut) = cut else {
+            return Ok(());
+        };
+        tracing::warn!(segment = %cut.segment.path().display(), position = cut.position, reason = cut.reason, "a torn tail is cut off");
+        let open = cut.segment.open()?;
+        open.file.set_len(cut.position).map_err(LogError::io("cannot truncate", &cut.segment.path()))?;
+        for segment in cut.removed {
+            segment.delete()?;
+        }
+        Ok(())
+    }
+
+    /// Everything that was recovered may still be in the page cache alone: make it durable, so that nothing is served or
+    /// counted on that another crash could take.
+    fn sync_recovered(&mut self, recovery_point: i64) -> Result<(), LogError> {
+        let segments = self.shared().view.read().segments.clone();
+        for (at, segment) in segments.iter().enumerate() {
+            let reaches_beyond = segments.get(at + 1).is_none_or(|next| next.base_offset() > recovery_point);
+            if reaches_beyond && segment.size() > 0 {
+                self.unsynced.note(segment, &segment.open()?.file);
+            }
+        }
+        self.unsynced.dir = true;
+        self.flush()?;
+        Ok(())
+    }
+
+    /// Reads the leader epochs, or makes them again from the batches when the file is missing, damaged or contradicts them.
+    fn load_epochs(&mut self, in_doubt: bool) -> Result<(), LogError> {
+        let (start, end) = (self.log_start_offset(), self.log_end_offset());
+        let read = EpochCache::read(self.dir());
+        self.epochs = match read {
+            Ok(epochs) if !in_doubt || self.agrees(&epochs)? => epochs,
+            Err(CheckpointError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound && start == end => {
+                EpochCache::default()
+            }
+            read => {
+                if let Err(error) = read {
+                    tracing::warn!(%error, "the leader epochs are made again from the log");
+                }
+                let mut epochs = EpochCache::default();
+                self.for_each_batch(start, |header| {
+                    epochs.assign(header.leader_epoch, header.base_offset);
+                })?;
+                self.unsynced.epochs = true;
+                epochs
+            }
+        };
+        if self.epochs.truncate_from_end(end) | self.epochs.truncate_from_start(start) {
+            self.unsynced.epochs = true;
+        }
+        Ok(())
+    }
+
+    /// Whether each epoch starts with a batch of that epoch, and the last one is the last batch's.
+    fn agrees(&self, epochs: &EpochCache) -> Result<bool, LogError> {
+        let end = self.log_end_offset();
+        for entry in epochs.entries().iter().filter(|entry| entry.start_offset < end) {
+            if self.batch_epoch(entry.start_offset)?.is_some_and(|epoch| epoch != entry.epoch) {
+                return Ok(false);
+            }
+        }
+        if end == self.log_start_offset() {
+            return Ok(true);
+        }
+        Ok(self.batch_epoch(end - 1)?.is_none_or(|epoch| epochs.epoch_of(end - 1) == Some(epoch)))
+    }
+
+    fn batch_epoch(&self, offset: i64) -> Result<Option<i32>, LogError> {
+        let segment = {
+            let view = self.shared().view.read();
+            Arc::clone(&view.segments[view.segment_of(offset)])
+        };
+        Ok(segment.locate(offset)?.map(|batch| batch.header.leader_epoch))
+    }
+}
+
+/// Ties a folder to its topic; whether the file had to be written.
+fn check_topic_id(dir: &Path, topic_id: Option<Uuid>) -> Result<bool, LogError> {
+    let Some(expected) = topic_id else {
+        return Ok(false);
+    };
+    let path = dir.join(PARTITION_METADATA);
+    match read_topic_id(dir).map_err(LogError::io("cannot read", &path))? {
+        Some(found) if found == expected => Ok(false),
+        Some(found) => Err(LogError::TopicId { path, found, expected }),
+        None => {
+            write_topic_id(dir, expected).map_err(LogError::io("cannot write", &path))?;
+            Ok(true)
+        }
+    }
+}
+
+/// Suffixes of files that were being written or removed: ours, and those that Apache Kafka leaves.
+const LEFTOVERS: [&str; 4] = [".tmp", ".deleted", ".cleaned", ".swap"];
+
+/// The segments of a folder with their sizes. Leftovers are swept: temporary files, and what belongs to no segment.
+fn list(dir: &Path) -> Result<BTreeMap<i64, u64>, LogError> {
+    let list_error = LogError::io("cannot list", dir);
+    let mut sizes = BTreeMap::new();
+    let mut others = Vec::new();
+    let entries: Result<Vec<_>, _> = fs::read_dir(dir).and_then(Iterator::collect);
+    for entry in entries.map_err(list_error)? {
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else {
+            continue;
+        };
+        match parse_segment_file(name) {
+            Some((base, "log")) => {
+                let size = entry.metadata().map_err(LogError::io("cannot stat", &entry.path()))?.len();
+                sizes.insert(base, size);
+            }
+            Some((base, "index" | "timeindex")) => others.push((Some(base), entry.path())),
+            _ if LEFTOVERS.iter().any(|suffix| name.ends_with(suffix)) => others.push((None, entry.path())),
+            _ => {}
+        }
+    }
+    for (base, path) in others {
+        if base.is_none_or(|base| !sizes.contains_key(&base)) {
+            remove_if_there(&path).map_err(LogError::io("cannot remove", &path))?;
+        }
+    }
+    Ok(sizes)
+}
+
+/// What a look at the segments found.
+struct Loaded {
+    segments: Vec<Arc<Segment>>,
+    log_end_offset: i64,
+    /// Whether the log was recovered, not just opened.
+    scanned: bool,
+    cut: Option<Cut>,
+}
+
+/// A torn tail.
+struct Cut {
+    segment: Arc<Segment>,
+    position: u64,
+    reason: String,
+    /// Segments after it, which hold nothing.
+    removed: Vec<Arc<Segment>>,
+}
+
+fn load(segments: Vec<Arc<Segment>>, options: &OpenOptions) -> Result<Loaded, LogError> {
+    if options.clean_shutdown {
+        if let Some(log_end_offset) = clean_end(&segments)? {
+            return Ok(Loaded { segments, log_end_offset, scanned: false, cut: None });
+        }
+        tracing::warn!(
+            segment = %segments[segments.len() - 1].path().display(),
+            "the end of the log is not as a clean shutdown leaves it; the log is scanned"
+        );
+    }
+    recover(segments, options.recovery_point)
+}
+
+/// The log's end, from the batches after the last index entry; `None` if they are not whole.
+fn clean_end(segments: &[Arc<Segment>]) -> Result<Option<i64>, LogError> {
+    let last = &segments[segments.len() - 1];
+    if last.size() == 0 {
+        return Ok(Some(last.base_offset()));
+    }
+    match last.end_offset() {
+        Ok(end) => Ok(Some(end)),
+        Err(LogError::Corrupt { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads every segment that reaches beyond the recovery point. Changes indexes, which are caches, and nothing else.
+fn recover(mut segments: Vec<Arc<Segment>>, recovery_point: i64) -> Result<Loaded, LogError> {
+    let ends_below = |pair: &&[Arc<Segment>]| pair[1].base_offset() <= recovery_point;
+    let first = segments.windows(2).take_while(ends_below).count();
+    let mut log_end_offset = segments[first].base_offset();
+    for at in first..segments.len() {
+        let segment = Arc::clone(&segments[at]);
+        if segment.base_offset() < log_end_offset {
+            let reason = format!("the segment before goes up to offset {log_end_offset}");
+            return Err(LogError::Corrupt { path: segment.path(), position: 0, reason });
+        }
+        log_end_offset = segment.base_offset();
+        let scanned = scan(&segment, &mut log_end_offset)?;
+        let Stop::Bad { position, reason } = scanned else {
+            continue;
+        };
+        if log_end_offset < recovery_point {
+            let reason = format!("{reason}; offsets below {recovery_point} had been made durable");
+            return Err(LogError::Corrupt { path: segment.path(), position, reason });
+        }
+        let removed = segments.split_off(at + 1);
+        refuse_batches_after(&segment, position, &reason, log_end_offset, &removed)?;
+        segment.set_size(position);
+        let cut = Some(Cut { segment, position, reason, removed });
+        return Ok(Loaded { segments, log_end_offset, scanned: true, cut });
+    }
+    Ok(Loaded { segments, log_end_offset, scanned: true, cut: None })
+}
+
+/// Scans one segment and builds its indexes; moves `log_end_offset` up.
+fn scan(segment: &Segment, log_end_offset: &mut i64) -> Result<Stop, LogError> {
+    let open = segment.open()?;
+    let (mut indexes, mut summary) = segment.begin_scan()?;
+    let stop = Scanner::new(&open.file, segment.size())
+        .scan(segment.base_offset(), |batch| {
+            *log_end_offset = batch.header.next_offset();
+            summary.add(batch, &mut indexes, segment.index_interval())
+        })
+        .map_err(|e| segment.read_error(e))?;
+    // The file gets its last time entry and its length now: nobody else will, if it is not the active segment.
+    indexes.push_time(summary.newest).and_then(|()| indexes.finish()).map_err(|e| segment.read_error(e))?;
+    segment.install(indexes, summary)?;
+    Ok(stop)
+}
+
+/// A bad batch that good ones follow is damage: to cut there would lose them.
+fn refuse_batches_after(
+    segment: &Segment,
+    bad: u64,
+    reason: &str,
+    expected: i64,
+    later: &[Arc<Segment>],
+) -> Result<(), LogError> {
+    let open = segment.open()?;
+    let after =
+        Scanner::new(&open.file, segment.size()).find_batch_after(bad, expected).map_err(|e| segment.read_error(e))?;
+    let mut found = after.map(|batch| format!("at byte {} of the same file", batch.position));
+    for later in later.iter().filter(|later| later.size() > 0) {
+        let open = later.open()?;
+        let first = HeaderWalk::new(&open.file, 0, later.size()).next();
+        if found.is_none() && matches!(first, Ok(Some(_))) {
+            found = Some(format!("in {}", segment_file(Path::new(""), later.base_offset(), "log").display()));
+        }
+    }
+    match found {
+        None => Ok(()),
+        Some(place) => Err(LogError::Corrupt {
+            path: segment.path(),
+            position: bad,
+            reason: format!("{reason}; a good batch follows {place}, so this is not the torn end of the log"),
+        }),
+    }
+}

@@ -1,0 +1,221 @@
+//! One partition's log.
+//!
+//! # Locking
+//!
+//! [`Log`] is the writer: whatever changes the log takes `&mut self`, so the broker keeps it behind the partition's lock.
+//! Reads take `&self`, and do not need that lock at all: [`Log::reader`] gives a [`LogReader`], a handle that is cheap to
+//! clone and reads while an append runs. The two meet at one short lock inside (a list of segments and two offsets); an
+//! append takes it only to publish what is already written. An fsync runs outside of every lock, see [`SyncTarget`].
+
+mod append;
+mod load;
+mod read;
+mod retention;
+mod sync;
+mod time;
+mod truncate;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::RwLock;
+
+use crate::config::LogConfig;
+use crate::epoch::{EpochCache, EpochEntry};
+use crate::error::LogError;
+use crate::files::FileCache;
+use crate::producer::Producers;
+use crate::segment::Segment;
+
+pub use append::{Append, Appended};
+pub use load::OpenOptions;
+pub use read::LogSlice;
+pub use sync::SyncTarget;
+pub use time::TimestampedOffset;
+
+/// A partition's log, its writer. See the module's notes on locking.
+pub struct Log {
+    reader: LogReader,
+    config: Arc<LogConfig>,
+    files: Arc<FileCache>,
+    producers: Producers,
+    epochs: EpochCache,
+    /// Offset of the newest producer snapshot on disk.
+    snapshot_offset: Option<i64>,
+    unsynced: sync::Unsynced,
+}
+
+/// Reads one partition's log, while it is written to.
+#[derive(Clone)]
+pub struct LogReader {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    dir: Arc<Path>,
+    view: RwLock<View>,
+    /// Set for ever by a failed fsync, or by a failed append that could not be taken back.
+    poisoned: AtomicBool,
+}
+
+/// What readers see. Never without a segment; the last one is the active one.
+struct View {
+    segments: Vec<Arc<Segment>>,
+    log_start_offset: i64,
+    log_end_offset: i64,
+}
+
+impl View {
+    fn active(&self) -> &Arc<Segment> {
+        &self.segments[self.segments.len() - 1]
+    }
+
+    /// Index of the segment that would hold `offset`.
+    fn segment_of(&self, offset: i64) -> usize {
+        self.segments.partition_point(|segment| segment.base_offset() <= offset).saturating_sub(1)
+    }
+}
+
+impl Log {
+    /// A handle that reads this log without the lock that guards `self`.
+    pub fn reader(&self) -> LogReader {
+        self.reader.clone()
+    }
+
+    /// The partition's folder.
+    pub fn dir(&self) -> &Path {
+        &self.shared().dir
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &Arc<LogConfig> {
+        &self.config
+    }
+
+    /// Puts another configuration in force, from the next append on.
+    pub fn set_config(&mut self, config: impl Into<Arc<LogConfig>>) {
+        self.config = config.into();
+    }
+
+    /// First offset that can be read.
+    pub fn log_start_offset(&self) -> i64 {
+        self.reader.log_start_offset()
+    }
+
+    /// The offset that the next record will get.
+    pub fn log_end_offset(&self) -> i64 {
+        self.reader.log_end_offset()
+    }
+
+    /// Everything below this offset is on disk.
+    pub fn recovery_point(&self) -> i64 {
+        self.unsynced.recovery_point
+    }
+
+    /// Size of all segments, bytes.
+    pub fn size(&self) -> u64 {
+        self.reader.size()
+    }
+
+    /// How many segments there are.
+    pub fn segment_count(&self) -> usize {
+        self.shared().view.read().segments.len()
+    }
+
+    /// Where the oldest open transaction starts, if there is one: the bound of a read-committed reader.
+    pub fn first_open_transaction(&self) -> Option<i64> {
+        self.producers.first_open_transaction()
+    }
+
+    /// How many producers the log knows.
+    pub fn producer_count(&self) -> usize {
+        self.producers.by_id.len()
+    }
+
+    /// Forgets producers that have been silent for `producer.id.expiration.ms`; returns how many.
+    pub fn expire_producers(&mut self, now_ms: i64) -> usize {
+        self.producers.expire(now_ms, self.config.producer_id_expiration_ms)
+    }
+
+    /// The newest leader epoch of the log.
+    pub fn latest_epoch(&self) -> Option<i32> {
+        self.epochs.latest().map(|entry| entry.epoch)
+    }
+
+    /// All leader epochs with their start offsets, oldest first.
+    pub fn epochs(&self) -> &[EpochEntry] {
+        self.epochs.entries()
+    }
+
+    /// The leader epoch of the record at `offset`.
+    pub fn epoch_of(&self, offset: i64) -> Option<i32> {
+        self.epochs.epoch_of(offset)
+    }
+
+    /// The end of the largest epoch at or below `epoch`, as OffsetForLeaderEpoch answers it; `None` is its "undefined", -1.
+    pub fn end_offset_for_epoch(&self, epoch: i32) -> Option<(i32, i64)> {
+        self.epochs.end_offset(epoch, self.log_end_offset())
+    }
+
+    /// Notes that a leader epoch starts at an offset, usually the log end. Appends do it by themselves.
+    pub fn assign_epoch(&mut self, epoch: i32, start_offset: i64) {
+        if self.epochs.assign(epoch, start_offset) {
+            self.unsynced.epochs = true;
+        }
+    }
+
+    /// Whether the log is out of service for ever: every append and sync fails. Reads go on.
+    pub fn is_poisoned(&self) -> bool {
+        self.shared().poisoned.load(Ordering::Acquire)
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.reader.shared
+    }
+
+    fn check_not_poisoned(&self) -> Result<(), LogError> {
+        if self.is_poisoned() {
+            return Err(LogError::Poisoned { path: self.dir().to_path_buf() });
+        }
+        Ok(())
+    }
+
+    fn active(&self) -> Arc<Segment> {
+        Arc::clone(self.shared().view.read().active())
+    }
+}
+
+impl LogReader {
+    /// First offset that can be read.
+    pub fn log_start_offset(&self) -> i64 {
+        self.shared.view.read().log_start_offset
+    }
+
+    /// The offset that the next record will get.
+    pub fn log_end_offset(&self) -> i64 {
+        self.shared.view.read().log_end_offset
+    }
+
+    /// Size of all segments, bytes.
+    pub fn size(&self) -> u64 {
+        self.shared.view.read().segments.iter().map(|segment| segment.size()).sum()
+    }
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.reader.fmt(f)
+    }
+}
+
+impl std::fmt::Debug for LogReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let view = self.shared.view.read();
+        f.debug_struct("Log")
+            .field("dir", &self.shared.dir)
+            .field("log_start_offset", &view.log_start_offset)
+            .field("log_end_offset", &view.log_end_offset)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,96 @@
+//! Forgetting: retention by time and size, and DeleteRecords. Whole segments go, oldest first.
+
+use std::sync::Arc;
+
+use crate::error::LogError;
+use crate::log::Log;
+use crate::segment::Segment;
+
+/// A record that claims to be newer than this, seen from the broker's clock, is not believed: else one bad clock would
+/// keep a segment for ever. Milliseconds; Kafka's own bound for what it accepts is of the same order.
+const FUTURE_TOLERANCE_MS: i64 = 60 * 60 * 1000;
+
+impl Log {
+    /// Deletes segments that `retention.ms` and `retention.bytes` no longer want, or that lie below the log's start; returns
+    /// how many. Nothing at or above `high_watermark` is touched. The active segment is rolled when it is to go itself.
+    pub fn apply_retention(&mut self, now_ms: i64, high_watermark: i64) -> Result<usize, LogError> {
+        self.check_not_poisoned()?;
+        let segments = self.shared().view.read().segments.clone();
+        let mut excess = match self.config.retention_bytes {
+            Some(keep) if self.config.cleanup_policy.delete => self.size().saturating_sub(keep),
+            _ => 0,
+        };
+        let mut doomed = 0;
+        for (at, segment) in segments.iter().enumerate() {
+            let end_offset = segments.get(at + 1).map_or(self.log_end_offset(), |next| next.base_offset());
+            let (size, is_active) = (segment.size(), at + 1 == segments.len());
+            let too_much = excess >= size && size > 0;
+            let useless = end_offset <= self.log_start_offset() && !is_active;
+            let goes = useless || (size > 0 && (too_much || self.is_expired(segment, now_ms)?));
+            if end_offset > high_watermark || !goes {
+                break;
+            }
+            excess = excess.saturating_sub(size);
+            doomed += 1;
+        }
+        if doomed == segments.len() {
+            self.roll(self.log_end_offset())?;
+        }
+        self.delete_first(doomed)?;
+        Ok(doomed)
+    }
+
+    fn is_expired(&self, segment: &Segment, now_ms: i64) -> Result<bool, LogError> {
+        let Some(retention_ms) = self.config.retention_ms.filter(|_| self.config.cleanup_policy.delete) else {
+            return Ok(false);
+        };
+        let newest = segment.newest()?.timestamp;
+        let believed = newest >= 0 && newest <= now_ms.saturating_add(FUTURE_TOLERANCE_MS);
+        let newest = if believed { newest } else { segment.modified_ms()? };
+        Ok(now_ms.saturating_sub(newest) > retention_ms)
+    }
+
+    /// Moves the log's start up to `offset` (DeleteRecords), deletes the segments below it, and returns the new start. The
+    /// caller keeps it in the log-start-offset checkpoint. An offset beyond the end is cut to the end.
+    pub fn delete_records(&mut self, offset: i64) -> Result<i64, LogError> {
+        self.check_not_poisoned()?;
+        let start = offset.min(self.log_end_offset());
+        self.advance_start(start);
+        let doomed = {
+            let view = self.shared().view.read();
+            let below = |pair: &&[Arc<Segment>]| pair[1].base_offset() <= view.log_start_offset;
+            view.segments.windows(2).take_while(below).count()
+        };
+        self.delete_first(doomed)?;
+        Ok(self.log_start_offset())
+    }
+
+    fn advance_start(&mut self, offset: i64) {
+        let mut view = self.shared().view.write();
+        if offset > view.log_start_offset {
+            view.log_start_offset = offset;
+            drop(view);
+            if self.epochs.truncate_from_start(offset) {
+                self.unsynced.epochs = true;
+            }
+        }
+    }
+
+    /// Deletes the oldest `count` segments. Readers that hold one keep reading it.
+    fn delete_first(&mut self, count: usize) -> Result<(), LogError> {
+        if count == 0 {
+            return Ok(());
+        }
+        let (doomed, start) = {
+            let mut view = self.shared().view.write();
+            let doomed: Vec<Arc<Segment>> = view.segments.drain(..count).collect();
+            (doomed, view.segments[0].base_offset())
+        };
+        self.advance_start(start);
+        self.unsynced.deleted_below(start);
+        for segment in doomed {
+            segment.delete()?;
+        }
+        Ok(())
+    }
+}

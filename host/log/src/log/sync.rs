@@ -1,0 +1,210 @@
+//! Making it durable: what is not on disk yet, and the fsync that runs outside of the partition's lock.
+//!
+//! The broker's group commit: under the lock `sync_target()`, outside of it `target.sync()` (appends go on meanwhile), under
+//! the lock again `synced(&target)`, then it acknowledges what is below `target.upto()`.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::epoch::EpochCache;
+use crate::error::LogError;
+use crate::fsutil::{segment_file, sync_dir};
+use crate::log::{Log, Shared};
+use crate::metadata::PARTITION_METADATA;
+use crate::segment::{SEGMENT_SUFFIXES, Segment};
+
+/// What of a log is not known to be on disk.
+pub(super) struct Unsynced {
+    /// Everything below is on disk.
+    pub(super) recovery_point: i64,
+    /// Segments that were written to, oldest first. Their descriptors are held: an error of the kernel's writeback is told
+    /// to descriptors that were open when it happened, a later one may never hear of it.
+    segments: Vec<(Arc<Segment>, Arc<File>)>,
+    /// A file was created in the folder.
+    pub(super) dir: bool,
+    /// The folder itself is new.
+    pub(super) parent: bool,
+    /// `leader-epoch-checkpoint` is behind.
+    pub(super) epochs: bool,
+    /// Grows with every truncation: a sync that started before one proves nothing afterwards.
+    generation: u64,
+}
+
+impl Unsynced {
+    pub(super) fn new(recovery_point: i64) -> Self {
+        Self { recovery_point, segments: Vec::new(), dir: false, parent: false, epochs: false, generation: 0 }
+    }
+
+    pub(super) fn note(&mut self, segment: &Arc<Segment>, file: &Arc<File>) {
+        if self.segments.last().is_none_or(|(last, _)| !Arc::ptr_eq(last, segment)) {
+            self.segments.push((Arc::clone(segment), Arc::clone(file)));
+        }
+    }
+
+    /// The log now ends at `log_end_offset`, with `active` as its last segment.
+    pub(super) fn truncated(&mut self, log_end_offset: i64, active: &Segment) {
+        self.recovery_point = self.recovery_point.min(log_end_offset);
+        self.segments.retain(|(segment, _)| segment.base_offset() <= active.base_offset());
+        self.generation += 1;
+    }
+
+    /// Segments below `base_offset` were deleted.
+    pub(super) fn deleted_below(&mut self, base_offset: i64) {
+        self.segments.retain(|(segment, _)| segment.base_offset() >= base_offset);
+    }
+}
+
+/// An fsync to be done: everything of a log that was appended before [`Log::sync_target`].
+#[must_use = "nothing is durable before `sync` has succeeded and `Log::synced` was told"]
+pub struct SyncTarget {
+    upto: i64,
+    generation: u64,
+    shared: Arc<Shared>,
+    segments: Vec<(Arc<Segment>, Arc<File>)>,
+    active_base: i64,
+    dir: bool,
+    parent: bool,
+    epochs: Option<EpochCache>,
+}
+
+impl SyncTarget {
+    /// Every record below this offset is durable once [`Self::sync`] has succeeded.
+    pub fn upto(&self) -> i64 {
+        self.upto
+    }
+
+    /// Waits for the disk. Blocking; needs no lock.
+    ///
+    /// A failure poisons the log at once and for ever: after a failed fsync the kernel may count the lost pages as clean, so
+    /// that another attempt would succeed and prove nothing.
+    pub fn sync(&self) -> Result<(), LogError> {
+        if self.shared.poisoned.load(Ordering::Acquire) {
+            return Err(LogError::Poisoned { path: self.shared.dir.to_path_buf() });
+        }
+        let result = self.sync_files();
+        if let Err(error) = &result {
+            self.shared.poisoned.store(true, Ordering::Release);
+            tracing::error!(%error, "an fsync failed; the log is out of service");
+        }
+        result
+    }
+
+    fn sync_files(&self) -> Result<(), LogError> {
+        let dir = &*self.shared.dir;
+        for (segment, file) in &self.segments {
+            file.sync_data().map_err(LogError::io("cannot fsync", &segment.path()))?;
+            if segment.base_offset() != self.active_base {
+                sync_rolled(dir, segment.base_offset())?;
+            }
+        }
+        if let Some(epochs) = &self.epochs {
+            epochs.write(dir).map_err(LogError::io("cannot write the leader epochs in", dir))?;
+        }
+        if self.dir {
+            sync_if_there(&dir.join(PARTITION_METADATA))?;
+            sync_dir(dir).map_err(LogError::io("cannot fsync", dir))?;
+        }
+        if self.parent
+            && let Some(parent) = dir.parent()
+        {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            sync_dir(parent).map_err(LogError::io("cannot fsync", parent))?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes durable what a roll wrote beside the log file: indexes, and the snapshot at the next segment's start.
+fn sync_rolled(dir: &Path, base_offset: i64) -> Result<(), LogError> {
+    for suffix in &SEGMENT_SUFFIXES[1..] {
+        sync_if_there(&segment_file(dir, base_offset, suffix))?;
+    }
+    Ok(())
+}
+
+fn sync_if_there(path: &PathBuf) -> Result<(), LogError> {
+    match File::open(path).and_then(|file| file.sync_all()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(LogError::io("cannot fsync", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+impl Log {
+    /// What has to be synced so that everything appended so far is durable; `None` when it is already.
+    pub fn sync_target(&self) -> Option<SyncTarget> {
+        let unsynced = &self.unsynced;
+        let clean = unsynced.segments.is_empty() && !unsynced.dir && !unsynced.parent && !unsynced.epochs;
+        if clean && !self.is_poisoned() {
+            return None;
+        }
+        Some(SyncTarget {
+            upto: self.log_end_offset(),
+            generation: unsynced.generation,
+            shared: Arc::clone(self.shared()),
+            segments: unsynced.segments.clone(),
+            active_base: self.active().base_offset(),
+            dir: unsynced.dir,
+            parent: unsynced.parent,
+            epochs: unsynced.epochs.then(|| self.epochs.clone()),
+        })
+    }
+
+    /// Takes note that `target.sync()` succeeded: the recovery point moves up. Returns it.
+    pub fn synced(&mut self, target: &SyncTarget) -> i64 {
+        let log_end_offset = self.log_end_offset();
+        if target.generation != self.unsynced.generation {
+            return self.unsynced.recovery_point;
+        }
+        let unsynced = &mut self.unsynced;
+        unsynced.recovery_point = unsynced.recovery_point.max(target.upto);
+        // What was written to meanwhile stays: the last segment of the target, unless nothing was.
+        let last = target.segments.last().map(|(segment, _)| segment.base_offset());
+        unsynced.segments.retain(|(segment, _)| {
+            let base = segment.base_offset();
+            target.segments.iter().all(|(synced, _)| synced.base_offset() != base)
+                || (Some(base) == last && log_end_offset > target.upto)
+        });
+        if target.dir && self.active().base_offset() == target.active_base {
+            self.unsynced.dir = false;
+        }
+        if target.parent {
+            self.unsynced.parent = false;
+        }
+        if target.epochs.as_ref() == Some(&self.epochs) {
+            self.unsynced.epochs = false;
+        }
+        self.unsynced.recovery_point
+    }
+
+    /// Makes everything durable, here and now: [`Self::sync_target`], `sync` and [`Self::synced`] in one.
+    pub fn flush(&mut self) -> Result<i64, LogError> {
+        if let Some(target) = self.sync_target() {
+            target.sync()?;
+            self.synced(&target);
+        }
+        Ok(self.unsynced.recovery_point)
+    }
+
+    /// Closes the log so that the next start needs no scan: producer snapshot, trimmed indexes, everything on disk.
+    ///
+    /// Returns the recovery point, which is the log's end. The log can still be read, and even appended to; but then it has to
+    /// be closed again before the broker may leave its marker of a clean shutdown.
+    pub fn close_clean(&mut self) -> Result<i64, LogError> {
+        self.check_not_poisoned()?;
+        let log_end_offset = self.log_end_offset();
+        if self.snapshot_offset != Some(log_end_offset) && log_end_offset > 0 {
+            let active = self.active();
+            if active.size() > 0 {
+                active.finish()?;
+                sync_rolled(self.dir(), active.base_offset())?;
+            }
+            self.write_snapshot(log_end_offset)?;
+            sync_if_there(&segment_file(self.dir(), log_end_offset, crate::snapshot::SNAPSHOT_SUFFIX))?;
+            self.unsynced.dir = true;
+        }
+        self.flush()
+    }
+}

@@ -1,0 +1,89 @@
+//! From time to offset: the record itself, inside its batch, as ListOffsets wants it.
+
+use millstream_record::BatchView;
+
+use crate::error::{LogError, ReadError};
+use crate::header::Located;
+use crate::log::{Log, LogReader};
+use crate::segment::Segment;
+
+/// How much a compressed batch may grow to while a record is looked up in it, bytes.
+const DECOMPRESSED_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// A record found by its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimestampedOffset {
+    /// The record's offset.
+    pub offset: i64,
+    /// Its timestamp, milliseconds since 1970.
+    pub timestamp: i64,
+    /// The leader epoch of its batch.
+    pub leader_epoch: i32,
+}
+
+impl Log {
+    /// See [`LogReader::offset_for_timestamp`].
+    pub fn offset_for_timestamp(&self, timestamp: i64) -> Result<Option<TimestampedOffset>, ReadError> {
+        self.reader.offset_for_timestamp(timestamp)
+    }
+
+    /// See [`LogReader::offset_for_max_timestamp`].
+    pub fn offset_for_max_timestamp(&self) -> Result<Option<TimestampedOffset>, ReadError> {
+        self.reader.offset_for_max_timestamp()
+    }
+}
+
+impl LogReader {
+    /// The first record whose timestamp is `timestamp` or newer.
+    pub fn offset_for_timestamp(&self, timestamp: i64) -> Result<Option<TimestampedOffset>, ReadError> {
+        let (segments, start) = {
+            let view = self.shared.view.read();
+            (view.segments.clone(), view.log_start_offset)
+        };
+        for segment in &segments {
+            if segment.newest()?.timestamp < timestamp {
+                continue;
+            }
+            let mut from = start;
+            // A batch that starts below the log's start may hold its newest record there: then go on after it.
+            while let Some(batch) = segment.locate_time(timestamp, from)? {
+                if let Some(found) = find(segment, &batch, start, timestamp)? {
+                    return Ok(Some(found));
+                }
+                from = batch.header.next_offset();
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first record that has the newest timestamp of the log.
+    pub fn offset_for_max_timestamp(&self) -> Result<Option<TimestampedOffset>, ReadError> {
+        let segments = self.shared.view.read().segments.clone();
+        let mut newest = -1;
+        for segment in &segments {
+            newest = newest.max(segment.newest()?.timestamp);
+        }
+        if newest < 0 { Ok(None) } else { self.offset_for_timestamp(newest) }
+    }
+}
+
+/// The first record of a batch at or after `start` whose timestamp is `timestamp` or newer.
+fn find(segment: &Segment, batch: &Located, start: i64, timestamp: i64) -> Result<Option<TimestampedOffset>, LogError> {
+    let header = &batch.header;
+    let at = |offset, timestamp| TimestampedOffset { offset, timestamp, leader_epoch: header.leader_epoch };
+    if header.is_log_append_time() {
+        // All its records carry the batch's time.
+        return Ok(Some(at(header.base_offset.max(start), header.max_timestamp)));
+    }
+    let bytes = segment.read_batch(batch)?;
+    let corrupt = |reason: String| LogError::Corrupt { path: segment.path(), position: batch.position, reason };
+    let view = BatchView::parse(&bytes).map_err(|e| corrupt(e.to_string()))?;
+    let records = view.records(DECOMPRESSED_BYTES_MAX).map_err(|e| corrupt(e.to_string()))?;
+    for record in records.iter() {
+        let record = record.map_err(|e| corrupt(e.to_string()))?;
+        if record.timestamp >= timestamp && record.offset >= start {
+            return Ok(Some(at(record.offset, record.timestamp)));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,119 @@
+//! Cutting the end off (a follower that diverged), and building the producers' state again.
+
+use std::sync::Arc;
+
+use crate::error::LogError;
+use crate::fsutil::{parse_segment_file, remove_if_there, segment_file};
+use crate::header::HeaderWalk;
+use crate::log::Log;
+use crate::producer::Producers;
+use crate::segment::Segment;
+use crate::snapshot::{self, SNAPSHOT_SUFFIX};
+
+impl Log {
+    /// Removes every batch that reaches `offset` or lies beyond it; returns the new end, at or below `offset`.
+    ///
+    /// The caller lowers the recovery-point checkpoint to `offset` first, durably: else a crash between the two looks like a
+    /// log that has lost what was promised. No lock-free reader may be reading beyond `offset`; the high watermark sees to it.
+    pub fn truncate_to(&mut self, offset: i64) -> Result<i64, LogError> {
+        self.check_not_poisoned()?;
+        if offset >= self.log_end_offset() {
+            return Ok(self.log_end_offset());
+        }
+        let (keep, removed) = {
+            let view = self.shared().view.read();
+            let keep = view.segment_of(offset);
+            (Arc::clone(&view.segments[keep]), view.segments[keep + 1..].to_vec())
+        };
+        let cut = keep.locate(offset)?;
+        let end = match cut {
+            Some(batch) => batch.header.base_offset,
+            None => offset,
+        };
+        let size = cut.map_or(keep.size(), |batch| batch.position);
+        {
+            let mut view = self.shared().view.write();
+            view.segments.retain(|segment| segment.base_offset() <= keep.base_offset());
+            view.log_end_offset = end;
+            view.log_start_offset = view.log_start_offset.min(end);
+            keep.set_size(size);
+        }
+        self.unsynced.truncated(end, &keep);
+        let open = keep.open()?;
+        open.file.set_len(size).map_err(LogError::io("cannot truncate", &keep.path()))?;
+        self.unsynced.note(&keep, &open.file);
+        keep.rebuild()?;
+        for segment in removed {
+            segment.delete()?;
+        }
+        if self.epochs.truncate_from_end(end) {
+            self.unsynced.epochs = true;
+        }
+        self.reload_producers()?;
+        Ok(end)
+    }
+
+    /// The producers' state as of the log's end: the newest undamaged snapshot, and the batches after it.
+    pub(super) fn reload_producers(&mut self) -> Result<(), LogError> {
+        let log_end_offset = self.log_end_offset();
+        let (mut producers, mut from) = (Producers::default(), 0);
+        self.snapshot_offset = None;
+        for offset in self.snapshots()? {
+            let path = segment_file(self.dir(), offset, SNAPSHOT_SUFFIX);
+            if offset <= log_end_offset {
+                let bytes = std::fs::read(&path).map_err(LogError::io("cannot read", &path))?;
+                if let Some(loaded) = snapshot::decode(&bytes) {
+                    (producers, from) = (loaded, offset);
+                    self.snapshot_offset = Some(offset);
+                    break;
+                }
+                tracing::warn!(snapshot = %path.display(), "a damaged producer snapshot is removed");
+            }
+            remove_if_there(&path).map_err(LogError::io("cannot remove", &path))?;
+        }
+        if from < log_end_offset {
+            self.for_each_batch(from, |header| producers.update(header))?;
+        }
+        self.producers = producers;
+        Ok(())
+    }
+
+    /// Offsets of the snapshots in the folder, newest first.
+    fn snapshots(&self) -> Result<Vec<i64>, LogError> {
+        let entries = std::fs::read_dir(self.dir()).map_err(LogError::io("cannot list", self.dir()))?;
+        let mut offsets = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(LogError::io("cannot list", self.dir()))?.file_name();
+            if let Some((offset, SNAPSHOT_SUFFIX)) = name.to_str().and_then(parse_segment_file) {
+                offsets.push(offset);
+            }
+        }
+        offsets.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(offsets)
+    }
+
+    /// Visits the header of each batch that starts at or after `from`.
+    pub(super) fn for_each_batch(
+        &self,
+        from: i64,
+        mut visit: impl FnMut(&crate::header::BatchHeader),
+    ) -> Result<(), LogError> {
+        let segments: Vec<Arc<Segment>> = {
+            let view = self.shared().view.read();
+            view.segments[view.segment_of(from)..].to_vec()
+        };
+        for segment in segments {
+            let Some(first) = segment.locate(from)? else {
+                continue;
+            };
+            let open = segment.open()?;
+            let mut walk = HeaderWalk::new(&open.file, first.position, segment.size());
+            while let Some(batch) = walk.next().map_err(|e| segment.read_error(e))? {
+                if batch.header.base_offset >= from {
+                    visit(&batch.header);
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,166 @@
+//! Idempotent producers (KIP-98, KIP-360): what was the last that each wrote to this partition.
+
+use std::collections::HashMap;
+
+use crate::error::AppendError;
+use crate::header::{BatchHeader, add_sequence};
+
+/// How many of a producer's last batches are remembered, which is how many it may have in flight.
+const WINDOW: usize = 5;
+
+/// One batch of a producer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BatchMetadata {
+    pub(crate) last_sequence: i32,
+    pub(crate) last_offset: i64,
+    pub(crate) offset_delta: i32,
+    pub(crate) timestamp: i64,
+}
+
+impl BatchMetadata {
+    fn first_sequence(&self) -> i32 {
+        add_sequence(self.last_sequence, -self.offset_delta)
+    }
+
+    fn first_offset(&self) -> i64 {
+        self.last_offset - i64::from(self.offset_delta)
+    }
+}
+
+/// The state of one producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ProducerEntry {
+    pub(crate) epoch: i16,
+    pub(crate) coordinator_epoch: i32,
+    pub(crate) last_timestamp: i64,
+    /// Where its open transaction starts.
+    pub(crate) transaction_start: Option<i64>,
+    /// The last batches of `epoch`, oldest first.
+    window: [BatchMetadata; WINDOW],
+    len: u8,
+}
+
+impl ProducerEntry {
+    pub(crate) fn new(epoch: i16) -> Self {
+        Self {
+            epoch,
+            coordinator_epoch: -1,
+            last_timestamp: -1,
+            transaction_start: None,
+            window: Default::default(),
+            len: 0,
+        }
+    }
+
+    fn batches(&self) -> &[BatchMetadata] {
+        &self.window[..usize::from(self.len)]
+    }
+
+    pub(crate) fn last_batch(&self) -> Option<BatchMetadata> {
+        self.batches().last().copied()
+    }
+
+    pub(crate) fn push(&mut self, batch: BatchMetadata) {
+        if usize::from(self.len) == WINDOW {
+            self.window.rotate_left(1);
+        } else {
+            self.len += 1;
+        }
+        self.window[usize::from(self.len) - 1] = batch;
+        self.last_timestamp = batch.timestamp;
+    }
+
+    fn duplicate(&self, header: &BatchHeader) -> Option<BatchMetadata> {
+        let last = header.last_sequence();
+        let same = |b: &&BatchMetadata| b.first_sequence() == header.base_sequence && b.last_sequence == last;
+        self.batches().iter().find(same).copied()
+    }
+}
+
+/// All producers of a partition.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Producers {
+    pub(crate) by_id: HashMap<i64, ProducerEntry>,
+}
+
+impl Producers {
+    /// Whether a client's batch may be appended. Batches without a producer id always may.
+    pub(crate) fn check(&self, header: &BatchHeader) -> Result<(), AppendError> {
+        if header.producer_id < 0 || header.is_control() {
+            return Ok(());
+        }
+        // A producer whose state was evicted, or never was here, may start with any sequence (KIP-360).
+        let Some(entry) = self.by_id.get(&header.producer_id) else {
+            return Ok(());
+        };
+        if header.producer_epoch < entry.epoch {
+            return Err(AppendError::InvalidProducerEpoch {
+                producer_id: header.producer_id,
+                found: header.producer_epoch,
+                current: entry.epoch,
+            });
+        }
+        let out_of_order = |last| AppendError::OutOfOrderSequence {
+            producer_id: header.producer_id,
+            found: header.base_sequence,
+            last,
+        };
+        if header.producer_epoch > entry.epoch {
+            return if header.base_sequence == 0 { Ok(()) } else { Err(out_of_order(-1)) };
+        }
+        if let Some(batch) = entry.duplicate(header) {
+            return Err(AppendError::Duplicate {
+                base_offset: batch.first_offset(),
+                last_offset: batch.last_offset,
+                timestamp: batch.timestamp,
+            });
+        }
+        // The epoch may be known by a transaction marker alone; then the producer starts anew at 0.
+        let (last, expected) = match entry.last_batch() {
+            Some(batch) => (batch.last_sequence, add_sequence(batch.last_sequence, 1)),
+            None => (-1, 0),
+        };
+        if header.base_sequence == expected { Ok(()) } else { Err(out_of_order(last)) }
+    }
+
+    /// Takes in a batch that is in the log.
+    pub(crate) fn update(&mut self, header: &BatchHeader) {
+        if header.producer_id < 0 {
+            return;
+        }
+        let entry = self.by_id.entry(header.producer_id).or_insert_with(|| ProducerEntry::new(header.producer_epoch));
+        if header.producer_epoch != entry.epoch {
+            entry.epoch = header.producer_epoch;
+            entry.len = 0;
+        }
+        if header.is_control() {
+            // A marker ends the transaction and is no part of the producer's sequence.
+            entry.transaction_start = None;
+            entry.last_timestamp = header.max_timestamp;
+            return;
+        }
+        entry.push(BatchMetadata {
+            last_sequence: header.last_sequence(),
+            last_offset: header.last_offset(),
+            offset_delta: header.last_offset_delta,
+            timestamp: header.max_timestamp,
+        });
+        if header.is_transactional() {
+            entry.transaction_start.get_or_insert(header.base_offset);
+        }
+    }
+
+    /// Where the oldest open transaction starts.
+    pub(crate) fn first_open_transaction(&self) -> Option<i64> {
+        self.by_id.values().filter_map(|entry| entry.transaction_start).min()
+    }
+
+    /// Forgets producers that have been silent for `expiration_ms` and have no open transaction; how many.
+    pub(crate) fn expire(&mut self, now_ms: i64, expiration_ms: i64) -> usize {
+        let before = self.by_id.len();
+        self.by_id.retain(|_, entry| {
+            entry.transaction_start.is_some() || now_ms.saturating_sub(entry.last_timestamp) < expiration_ms
+        });
+        before - self.by_id.len()
+    }
+}

@@ -1,0 +1,152 @@
+//! Looking at every byte of a segment, as recovery does: is each batch whole, undamaged and after the one before?
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use crc_fast::{CrcAlgorithm, Digest};
+
+use crate::header::{BatchHeader, CRC_COVERS_FROM, HEADER_LEN, Located};
+
+/// How much is read at once, bytes. A batch may be larger: its CRC is computed piece by piece, so that no length
+/// field decides over an allocation.
+const BUFFER_LEN: usize = 256 * 1024;
+
+/// Where a scan stopped.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// At the end of the file, after the last batch.
+    End,
+    /// At something that is not the next batch.
+    Bad {
+        /// Where it starts, bytes.
+        position: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Reads a file in large pieces.
+pub(crate) struct Scanner<'a> {
+    file: &'a File,
+    len: u64,
+    buffer: Vec<u8>,
+    start: u64,
+}
+
+impl<'a> Scanner<'a> {
+    /// A scanner over the first `len` bytes of a file.
+    pub(crate) fn new(file: &'a File, len: u64) -> Self {
+        Self { file, len, buffer: Vec::new(), start: 0 }
+    }
+
+    /// As many bytes at `position` as one piece holds, at least `least` unless the file ends.
+    fn bytes_at(&mut self, position: u64, least: usize) -> io::Result<&[u8]> {
+        let end = self.start + self.buffer.len() as u64;
+        let there = position >= self.start && (position + least as u64).min(self.len) <= end;
+        if !there {
+            let want = self.len.saturating_sub(position).min(BUFFER_LEN as u64) as usize;
+            self.buffer.resize(want, 0);
+            self.start = position;
+            self.file.read_exact_at(&mut self.buffer, position)?;
+        }
+        Ok(&self.buffer[(position - self.start) as usize..])
+    }
+
+    fn header_at(&mut self, position: u64) -> io::Result<Result<BatchHeader, String>> {
+        Ok(BatchHeader::parse(self.bytes_at(position, HEADER_LEN)?))
+    }
+
+    /// Whether the batch at `position` is all there and its CRC is right.
+    fn check_body(&mut self, batch: &Located) -> io::Result<Result<(), String>> {
+        if batch.end() > self.len {
+            let (size, left) = (batch.header.size, self.len - batch.position);
+            return Ok(Err(format!("a batch of {size} bytes, of which {left} are there")));
+        }
+        let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
+        let mut at = batch.position + CRC_COVERS_FROM as u64;
+        while at < batch.end() {
+            let bytes = self.bytes_at(at, 1)?;
+            let take = bytes.len().min((batch.end() - at) as usize);
+            digest.update(&bytes[..take]);
+            at += take as u64;
+        }
+        let computed = digest.finalize() as u32;
+        if computed == batch.header.crc {
+            return Ok(Ok(()));
+        }
+        Ok(Err(format!("the CRC is {computed:#010x}, the header says {:#010x}", batch.header.crc)))
+    }
+
+    /// Visits the good batches from the start of the file on, whose offsets start at `base_offset`; says where they end.
+    pub(crate) fn scan(
+        &mut self,
+        base_offset: i64,
+        mut visit: impl FnMut(&Located) -> io::Result<()>,
+    ) -> io::Result<Stop> {
+        let (mut position, mut expected) = (0, base_offset);
+        while position < self.len {
+            let bad = |reason| Ok(Stop::Bad { position, reason });
+            let header = match self.header_at(position)? {
+                Ok(header) => header,
+                Err(reason) => return bad(reason),
+            };
+            if header.base_offset < expected || header.last_offset() - base_offset > i64::from(i32::MAX) {
+                return bad(format!("its base offset is {}, expected was {expected}", header.base_offset));
+            }
+            let batch = Located { position, header };
+            if let Err(reason) = self.check_body(&batch)? {
+                return bad(reason);
+            }
+            visit(&batch)?;
+            position = batch.end();
+            expected = header.next_offset();
+        }
+        Ok(Stop::End)
+    }
+
+    /// Whether a whole, undamaged batch follows a bad one: then this is no torn tail but damage in the middle.
+    ///
+    /// `expected` is the offset that the bad batch should have started with. If its header still tells how it goes on, only
+    /// a batch that goes on there counts; a record may well hold the bytes of some other batch. Else any later batch does.
+    pub(crate) fn find_batch_after(&mut self, bad: u64, expected: i64) -> io::Result<Option<Located>> {
+        let header = self.header_at(bad)?.ok().filter(|header| header.base_offset == expected);
+        let next = header.map(|header| header.next_offset());
+        if let Some(header) = header
+            && bad + header.size as u64 <= self.len
+        {
+            return self.search(bad + header.size as u64, |offset| offset >= header.next_offset());
+        }
+        // Offsets beyond one for each byte cannot be: the leader leaves no gaps at the end of a log.
+        let most = expected.saturating_add((self.len - bad) as i64);
+        self.search(bad + 1, |offset| match next {
+            Some(next) => offset == next,
+            None => offset > expected && offset <= most,
+        })
+    }
+
+    /// The first good batch at or after `from` whose base offset is `wanted`.
+    fn search(&mut self, from: u64, wanted: impl Fn(i64) -> bool) -> io::Result<Option<Located>> {
+        let mut position = from;
+        while position + HEADER_LEN as u64 <= self.len {
+            let bytes = self.bytes_at(position, HEADER_LEN)?;
+            let here = bytes.windows(HEADER_LEN).position(|window| {
+                // The magic byte first: it rules out nearly everything.
+                window[16] == 2 && BatchHeader::parse(window).is_ok_and(|header| wanted(header.base_offset))
+            });
+            let Some(here) = here else {
+                position += (bytes.len() - HEADER_LEN + 1) as u64;
+                continue;
+            };
+            position += here as u64;
+            if let Ok(header) = self.header_at(position)? {
+                let batch = Located { position, header };
+                if self.check_body(&batch)?.is_ok() {
+                    return Ok(Some(batch));
+                }
+            }
+            position += 1;
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,384 @@
+//! One segment: a log file and its two indexes.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::config::LogConfig;
+use crate::error::LogError;
+use crate::files::{FileCache, OpenSegment, Slot};
+use crate::fsutil::{remove_if_there, segment_file};
+use crate::header::{HeaderWalk, Located};
+use crate::index::{Indexes, OffsetPosition, Summary, TimestampOffset};
+
+/// Suffixes of the files that belong to one segment.
+pub(crate) const SEGMENT_SUFFIXES: [&str; 4] = ["log", "index", "timeindex", "snapshot"];
+
+pub(crate) struct Segment {
+    dir: Arc<Path>,
+    base_offset: i64,
+    /// Bytes of whole batches. Grows by appends only after the bytes are in the file.
+    size: AtomicU64,
+    index_capacity: u32,
+    index_interval: u32,
+    files: Arc<FileCache>,
+    slot: Slot,
+    /// `None` until something needs it: an idle partition's indexes are not even opened.
+    summary: Mutex<Option<Summary>>,
+}
+
+impl Segment {
+    /// A segment whose log file has `size` bytes of whole batches.
+    pub(crate) fn existing(
+        dir: &Arc<Path>,
+        base_offset: i64,
+        size: u64,
+        config: &LogConfig,
+        files: &Arc<FileCache>,
+    ) -> Self {
+        Self {
+            dir: Arc::clone(dir),
+            base_offset,
+            size: AtomicU64::new(size),
+            index_capacity: config.segment_index_bytes,
+            index_interval: config.index_interval_bytes,
+            files: Arc::clone(files),
+            slot: Slot::default(),
+            summary: Mutex::new((size == 0).then(|| Summary::new(base_offset))),
+        }
+    }
+
+    /// A new segment, without bytes. Whatever has its name is emptied: only an append that never completed left it there.
+    pub(crate) fn create(
+        dir: &Arc<Path>,
+        base_offset: i64,
+        config: &LogConfig,
+        files: &Arc<FileCache>,
+    ) -> Result<Self, LogError> {
+        let segment = Self::existing(dir, base_offset, 0, config, files);
+        let path = segment.path();
+        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path);
+        let io = LogError::io("cannot create", &path);
+        segment
+            .files
+            .get(&segment.slot, open)
+            .and_then(|open| {
+                *open.indexes.write() = Some(segment.empty_indexes()?);
+                Ok(())
+            })
+            .map_err(io)?;
+        Ok(segment)
+    }
+
+    pub(crate) fn base_offset(&self) -> i64 {
+        self.base_offset
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_size(&self, size: u64) {
+        self.size.store(size, Ordering::Release);
+    }
+
+    /// The log file's path.
+    pub(crate) fn path(&self) -> PathBuf {
+        segment_file(&self.dir, self.base_offset, "log")
+    }
+
+    pub(crate) fn open(&self) -> Result<Arc<OpenSegment>, LogError> {
+        let path = self.path();
+        self.files
+            .get(&self.slot, || OpenOptions::new().read(true).write(true).open(&path))
+            .map_err(LogError::io("cannot open", &path))
+    }
+
+    fn empty_indexes(&self) -> io::Result<Indexes> {
+        Indexes::create(&self.dir, self.base_offset, self.index_capacity)
+    }
+
+    /// Runs `look` on the indexes, which are loaded or rebuilt first if need be.
+    fn with_indexes<R>(&self, open: &OpenSegment, look: impl Fn(&Indexes) -> R) -> Result<R, LogError> {
+        if let Some(indexes) = &*open.indexes.read() {
+            return Ok(look(indexes));
+        }
+        let mut slot = open.indexes.write();
+        if let Some(indexes) = &*slot {
+            return Ok(look(indexes));
+        }
+        let indexes = self.load_indexes(open)?;
+        Ok(look(slot.insert(indexes)))
+    }
+
+    fn load_indexes(&self, open: &OpenSegment) -> Result<Indexes, LogError> {
+        let size = self.size();
+        if size == 0 {
+            return self.empty_indexes().map_err(|e| self.index_error(e));
+        }
+        match Indexes::load(&self.dir, self.base_offset, self.index_capacity, size).map_err(|e| self.index_error(e))? {
+            Some(indexes) => Ok(indexes),
+            None => Ok(self.rebuilt(&open.file)?.0),
+        }
+    }
+
+    fn index_error(&self, error: io::Error) -> LogError {
+        LogError::io("cannot use the index of", &self.path())(error)
+    }
+
+    /// Indexes and summary made anew from the headers in the log file.
+    fn rebuilt(&self, file: &File) -> Result<(Indexes, Summary), LogError> {
+        let path = self.path();
+        tracing::info!(segment = %path.display(), "rebuilding the indexes");
+        let mut indexes = self.empty_indexes().map_err(|e| self.index_error(e))?;
+        let mut summary = Summary::new(self.base_offset);
+        let mut walk = HeaderWalk::new(file, 0, self.size());
+        while let Some(batch) = walk.next().map_err(|e| self.read_error(e))? {
+            summary.add(&batch, &mut indexes, self.index_interval).map_err(|e| self.index_error(e))?;
+        }
+        indexes.push_time(summary.newest).map_err(|e| self.index_error(e))?;
+        Ok((indexes, summary))
+    }
+
+    /// What a failed read of the log file means: damage, or a disk that fails.
+    pub(crate) fn read_error(&self, error: io::Error) -> LogError {
+        if error.kind() == io::ErrorKind::InvalidData {
+            LogError::Corrupt { path: self.path(), position: 0, reason: error.to_string() }
+        } else {
+            LogError::io("cannot read", &self.path())(error)
+        }
+    }
+
+    /// Builds the indexes again, whatever they were.
+    pub(crate) fn rebuild(&self) -> Result<(), LogError> {
+        let open = self.open()?;
+        let mut summary = self.summary.lock();
+        let mut slot = open.indexes.write();
+        let (indexes, rebuilt) = self.rebuilt(&open.file)?;
+        *slot = Some(indexes);
+        *summary = Some(rebuilt);
+        Ok(())
+    }
+
+    /// Installs what a scan of the whole file found.
+    pub(crate) fn install(&self, indexes: Indexes, summary: Summary) -> Result<(), LogError> {
+        let open = self.open()?;
+        *self.summary.lock() = Some(summary);
+        *open.indexes.write() = Some(indexes);
+        Ok(())
+    }
+
+    /// Empty indexes and summary for such a scan.
+    pub(crate) fn begin_scan(&self) -> Result<(Indexes, Summary), LogError> {
+        let indexes = self.empty_indexes().map_err(|e| self.index_error(e))?;
+        Ok((indexes, Summary::new(self.base_offset)))
+    }
+
+    pub(crate) fn index_interval(&self) -> u32 {
+        self.index_interval
+    }
+
+    /// The first batch that ends at or after `offset`, if the segment has one.
+    pub(crate) fn locate(&self, offset: i64) -> Result<Option<Located>, LogError> {
+        let open = self.open()?;
+        let entry = self.with_indexes(&open, |indexes| indexes.floor_offset(offset))?;
+        self.walk_from(&open, entry, |batch| batch.header.last_offset() >= offset)
+    }
+
+    /// The offset after the last batch; `Corrupt` when the file does not end with a whole one.
+    pub(crate) fn end_offset(&self) -> Result<i64, LogError> {
+        let open = self.open()?;
+        let entry = self.with_indexes(&open, Indexes::last_offset)?;
+        let mut walk = self.walk_at(&open, entry)?;
+        let mut end = self.base_offset;
+        while let Some(batch) = walk.next().map_err(|e| self.read_error(e))? {
+            end = batch.header.next_offset();
+        }
+        Ok(end)
+    }
+
+    /// Walks from an index entry to the first batch that `found` accepts. An entry that does not point at the batch that
+    /// it names is a lie of the whole index: it is built again, and this walk starts at the first byte.
+    fn walk_from(
+        &self,
+        open: &OpenSegment,
+        entry: Option<OffsetPosition>,
+        found: impl Fn(&Located) -> bool,
+    ) -> Result<Option<Located>, LogError> {
+        let mut walk = self.walk_at(open, entry)?;
+        while let Some(batch) = walk.next().map_err(|e| self.read_error(e))? {
+            if found(&batch) {
+                return Ok(Some(batch));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A walk that starts at an entry of the index if it is true, else at the first byte.
+    fn walk_at<'a>(&self, open: &'a OpenSegment, entry: Option<OffsetPosition>) -> Result<HeaderWalk<'a>, LogError> {
+        let size = self.size();
+        let Some(entry) = entry else {
+            return Ok(HeaderWalk::new(&open.file, 0, size));
+        };
+        let mut walk = HeaderWalk::new(&open.file, entry.position, size);
+        if let Ok(Some(batch)) = walk.next()
+            && batch.header.last_offset() == entry.offset
+        {
+            walk.rewind(entry.position);
+            return Ok(walk);
+        }
+        tracing::warn!(segment = %self.path().display(), offset = entry.offset, "an index entry is wrong");
+        self.rebuild()?;
+        Ok(HeaderWalk::new(&open.file, 0, size))
+    }
+
+    /// Where the batches that fit end: all whole batches from `first` on that end at or below `max_position` and whose
+    /// offsets are below `max_offset`. At least `first.position`.
+    pub(crate) fn end_of_range(&self, first: &Located, max_position: u64, max_offset: i64) -> Result<u64, LogError> {
+        let open = self.open()?;
+        let entry = self.with_indexes(&open, |indexes| {
+            let by_offset = indexes.floor_offset(max_offset - 1)?;
+            let by_position = indexes.floor_position(max_position)?;
+            Some(if by_offset.position < by_position.position { by_offset } else { by_position })
+        })?;
+        let entry = match entry {
+            Some(entry) if entry.position > first.position => entry,
+            _ => OffsetPosition { offset: first.header.last_offset(), position: first.position },
+        };
+        let mut walk = self.walk_at(&open, Some(entry))?;
+        let mut end = first.position;
+        while let Some(batch) = walk.next().map_err(|e| self.read_error(e))? {
+            if batch.end() > max_position || batch.header.next_offset() > max_offset {
+                end = end.max(batch.position.min(max_position));
+                break;
+            }
+            end = end.max(batch.end());
+        }
+        Ok(end)
+    }
+
+    /// The first batch at or after `from` whose max timestamp is `timestamp` or newer.
+    pub(crate) fn locate_time(&self, timestamp: i64, from: i64) -> Result<Option<Located>, LogError> {
+        let open = self.open()?;
+        let entry = self.with_indexes(&open, |indexes| {
+            // Every batch up to an entry of `timestamp - 1` is older than what is looked for.
+            let known = indexes.floor_time(timestamp.saturating_sub(1)).map_or(from, |entry| entry.offset);
+            indexes.floor_offset(known.max(from))
+        })?;
+        self.walk_from(&open, entry, |batch| {
+            batch.header.last_offset() >= from && batch.header.max_timestamp >= timestamp
+        })
+    }
+
+    /// The bytes of a batch.
+    pub(crate) fn read_batch(&self, batch: &Located) -> Result<Vec<u8>, LogError> {
+        let mut bytes = vec![0; batch.header.size];
+        self.open()?.file.read_exact_at(&mut bytes, batch.position).map_err(|e| self.read_error(e))?;
+        Ok(bytes)
+    }
+
+    /// The newest timestamp and the last offset of the first batch that has it; -1 without any.
+    pub(crate) fn newest(&self) -> Result<TimestampOffset, LogError> {
+        Ok(self.summary()?.newest)
+    }
+
+    /// The segment's summary, found on first use.
+    pub(crate) fn summary(&self) -> Result<Summary, LogError> {
+        if let Some(summary) = *self.summary.lock() {
+            return Ok(summary);
+        }
+        let open = self.open()?;
+        let size = self.size();
+        let (last, newest) = self.with_indexes(&open, |indexes| (indexes.last_offset(), indexes.last_time()))?;
+        let loaded = match newest {
+            Some(newest) if self.is_true(newest)? => {
+                let first = HeaderWalk::new(&open.file, 0, size).next().map_err(|e| self.read_error(e))?;
+                Some(Summary {
+                    newest,
+                    first_timestamp: first.map(|batch| batch.header.max_timestamp),
+                    bytes_since_entry: size - last.map_or(0, |entry| entry.position.min(size)),
+                })
+            }
+            _ => None,
+        };
+        if loaded.is_none() {
+            self.rebuild()?;
+        }
+        let mut summary = self.summary.lock();
+        if loaded.is_some() && summary.is_none() {
+            *summary = loaded;
+        }
+        Ok(summary.unwrap_or_else(|| Summary::new(self.base_offset)))
+    }
+
+    /// Whether the batch that a time entry names has its timestamp: retention must not act on a damaged index.
+    fn is_true(&self, entry: TimestampOffset) -> Result<bool, LogError> {
+        let batch = self.locate(entry.offset)?;
+        Ok(batch.is_some_and(|b| b.header.last_offset() == entry.offset && b.header.max_timestamp == entry.timestamp))
+    }
+
+    /// Loads what [`Self::note_append`] needs, so that nothing can fail once the bytes are written.
+    pub(crate) fn prepare_append(&self, open: &OpenSegment) -> Result<(), LogError> {
+        self.summary()?;
+        self.with_indexes(open, |_| ())
+    }
+
+    /// Takes in a batch that was just written at the segment's end.
+    ///
+    /// An index that cannot grow (a full disk) is no reason to fail the append: the next batch tries again.
+    pub(crate) fn note_append(&self, open: &OpenSegment, batch: &Located) {
+        let mut summary = self.summary.lock();
+        let mut slot = open.indexes.write();
+        if let (Some(summary), Some(indexes)) = (&mut *summary, &mut *slot)
+            && let Err(error) = summary.add(batch, indexes, self.index_interval)
+        {
+            tracing::warn!(segment = %self.path().display(), %error, "cannot extend the index");
+        }
+    }
+
+    pub(crate) fn indexes_are_full(&self, open: &OpenSegment) -> Result<bool, LogError> {
+        self.with_indexes(open, Indexes::is_full)
+    }
+
+    /// Writes the last time entry and trims the indexes, as Kafka does at roll and close.
+    pub(crate) fn finish(&self) -> Result<(), LogError> {
+        let open = self.open()?;
+        let newest = self.newest()?;
+        self.with_indexes(&open, |_| ())?;
+        if let Some(indexes) = &mut *open.indexes.write() {
+            indexes.push_time(newest).and_then(|()| indexes.finish()).map_err(|e| self.index_error(e))?;
+        }
+        Ok(())
+    }
+
+    /// When the log file was last written, milliseconds since 1970: what stands in for a timestamp that cannot be believed.
+    pub(crate) fn modified_ms(&self) -> Result<i64, LogError> {
+        let path = self.path();
+        let modified =
+            std::fs::metadata(&path).and_then(|m| m.modified()).map_err(LogError::io("cannot stat", &path))?;
+        let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Ok(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// Removes the segment's files. Readers that hold the file keep reading it.
+    pub(crate) fn delete(&self) -> Result<(), LogError> {
+        self.files.forget(&self.slot);
+        // The log file goes first: files without one are swept at the next start.
+        for suffix in SEGMENT_SUFFIXES {
+            let path = segment_file(&self.dir, self.base_offset, suffix);
+            remove_if_there(&path).map_err(LogError::io("cannot remove", &path))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        self.files.forget(&self.slot);
+    }
+}
