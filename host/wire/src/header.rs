@@ -77,7 +77,8 @@ pub struct ResponseHeader {
 }
 
 impl ResponseHeader {
-    /// Reads a header of the version that [`Request::response_header_version`](crate::Request::response_header_version) tells.
+    /// Reads a header of the version that
+    /// [`Request::response_header_version`](crate::Request::response_header_version) tells.
     ///
     /// # Errors
     /// For bytes that are no header.
