@@ -16,11 +16,9 @@ pub(crate) fn line(text: &str) -> io::Result<()> {
 
 /// Whether the error, or what caused it, is that the reader of our output went away.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause
-            .downcast_ref::<io::Error>()
-            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-    })
+    error
+        .chain()
+        .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe))
 }
 
 #[cfg(test)]
@@ -30,9 +28,8 @@ mod tests {
 
     #[test]
     fn a_broken_pipe_is_found_below_its_context() {
-        let error = Err::<(), _>(io::Error::from(io::ErrorKind::BrokenPipe))
-            .context("cannot write the records")
-            .unwrap_err();
+        let error =
+            Err::<(), _>(io::Error::from(io::ErrorKind::BrokenPipe)).context("cannot write the records").unwrap_err();
         assert!(is_broken_pipe(&error));
         assert!(!is_broken_pipe(&anyhow::anyhow!("no such topic")));
     }

@@ -21,24 +21,15 @@ impl CoreModule {
     /// `<target folder>/plugins/<crate>.wasm`; cargo's file is `<target folder>/<target>/release/<lib>.wasm`.
     pub(crate) fn default_output(&self) -> PathBuf {
         let target_dir = self.path.ancestors().nth(3).unwrap_or(Path::new("."));
-        target_dir
-            .join("plugins")
-            .join(format!("{}.wasm", self.package))
+        target_dir.join("plugins").join(format!("{}.wasm", self.package))
     }
 }
 
 /// Compiles `packages` of the workspace in `dir`, or the crate in `dir` if there are none given.
-pub(crate) fn compile(
-    dir: &Path,
-    packages: &[String],
-    options: &Options,
-) -> Result<Vec<CoreModule>> {
+pub(crate) fn compile(dir: &Path, packages: &[String], options: &Options) -> Result<Vec<CoreModule>> {
     let manifest = dir.join("Cargo.toml");
     if !manifest.is_file() {
-        bail!(
-            "{} has no Cargo.toml: name the folder of a plug-in's crate",
-            dir.display()
-        );
+        bail!("{} has no Cargo.toml: name the folder of a plug-in's crate", dir.display());
     }
     check_target()?;
     let metadata = metadata(&manifest)?;
@@ -52,11 +43,7 @@ pub(crate) fn compile(
     let output = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(if options.verbose {
-            Stdio::inherit()
-        } else {
-            Stdio::piped()
-        })
+        .stderr(if options.verbose { Stdio::inherit() } else { Stdio::piped() })
         .output()
         .context("cannot run cargo")?;
     if !output.status.success() {
@@ -194,22 +181,12 @@ struct Package {
 
 fn metadata(manifest: &Path) -> Result<Metadata> {
     let output = cargo()
-        .args([
-            "metadata",
-            "--no-deps",
-            "--format-version",
-            "1",
-            "--manifest-path",
-        ])
+        .args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"])
         .arg(manifest)
         .output()
         .context("cannot run cargo")?;
     if !output.status.success() {
-        bail!(
-            "cargo cannot read {}\n{}",
-            manifest.display(),
-            String::from_utf8_lossy(&output.stderr).trim_end()
-        );
+        bail!("cargo cannot read {}\n{}", manifest.display(), String::from_utf8_lossy(&output.stderr).trim_end());
     }
     serde_json::from_slice(&output.stdout).context("cannot read the answer of cargo metadata")
 }
@@ -235,37 +212,20 @@ struct Target {
 /// The core modules among what cargo says that it made.
 fn modules(messages: &[u8], packages: &[Package]) -> Result<Vec<CoreModule>> {
     let mut modules = Vec::new();
-    for line in messages
-        .split(|byte| *byte == b'\n')
-        .filter(|line| line.starts_with(b"{"))
-    {
+    for line in messages.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"{")) {
         let message = serde_json::from_slice(line).context("cannot read cargo's messages")?;
-        let Message::CompilerArtifact {
-            manifest_path,
-            target,
-            filenames,
-        } = message
-        else {
+        let Message::CompilerArtifact { manifest_path, target, filenames } = message else {
             continue;
         };
         if !target.crate_types.iter().any(|kind| kind == "cdylib") {
             continue;
         }
-        let Some(path) = filenames
-            .into_iter()
-            .find(|path| path.extension().is_some_and(|e| e == "wasm"))
-        else {
+        let Some(path) = filenames.into_iter().find(|path| path.extension().is_some_and(|e| e == "wasm")) else {
             continue;
         };
         // By manifest: the form of cargo's package ids has changed over its versions.
-        if let Some(package) = packages
-            .iter()
-            .find(|package| package.manifest_path == manifest_path)
-        {
-            modules.push(CoreModule {
-                package: package.name.clone(),
-                path,
-            });
+        if let Some(package) = packages.iter().find(|package| package.manifest_path == manifest_path) {
+            modules.push(CoreModule { package: package.name.clone(), path });
         }
     }
     Ok(modules)
@@ -276,10 +236,7 @@ mod tests {
     use super::*;
 
     fn packages() -> Vec<Package> {
-        vec![Package {
-            name: "my-filter".into(),
-            manifest_path: "/src/my-filter/Cargo.toml".into(),
-        }]
+        vec![Package { name: "my-filter".into(), manifest_path: "/src/my-filter/Cargo.toml".into() }]
     }
 
     #[test]
@@ -293,30 +250,17 @@ mod tests {
         let found = modules(said, &packages()).unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].package, "my-filter");
-        assert_eq!(
-            found[0].default_output(),
-            Path::new("/t/plugins/my-filter.wasm")
-        );
+        assert_eq!(found[0].default_output(), Path::new("/t/plugins/my-filter.wasm"));
     }
 
     #[test]
     fn what_an_outer_cargo_set_is_not_inherited() {
-        for key in [
-            "RUSTC_WORKSPACE_WRAPPER",
-            "CARGO_ENCODED_RUSTFLAGS",
-            "CARGO_BUILD_TARGET",
-            "CARGO_PROFILE_RELEASE_LTO",
-        ] {
+        for key in
+            ["RUSTC_WORKSPACE_WRAPPER", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_PROFILE_RELEASE_LTO"]
+        {
             assert!(is_of_outer_cargo(key), "{key}");
         }
-        for key in [
-            "CARGO",
-            "CARGO_HOME",
-            "CARGO_NET_OFFLINE",
-            "RUSTUP_TOOLCHAIN",
-            "PATH",
-            "CARGO_MAKEFLAGS",
-        ] {
+        for key in ["CARGO", "CARGO_HOME", "CARGO_NET_OFFLINE", "RUSTUP_TOOLCHAIN", "PATH", "CARGO_MAKEFLAGS"] {
             assert!(!is_of_outer_cargo(key), "{key}");
         }
     }
@@ -330,17 +274,8 @@ mod tests {
             "[package]\nname = \"broken\"\nversion = \"1.0.0\"\nedition = \"2024\"\n[lib]\ncrate-type = [\"cdylib\"]\n[workspace]\n",
         )
         .unwrap();
-        std::fs::write(
-            dir.path().join("src/lib.rs"),
-            "pub fn keep() -> bool { 7 }\n",
-        )
-        .unwrap();
-        let error = compile(dir.path(), &[], &Options::default())
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("mismatched types") && error.contains("src/lib.rs"),
-            "{error}"
-        );
+        std::fs::write(dir.path().join("src/lib.rs"), "pub fn keep() -> bool { 7 }\n").unwrap();
+        let error = compile(dir.path(), &[], &Options::default()).unwrap_err().to_string();
+        assert!(error.contains("mismatched types") && error.contains("src/lib.rs"), "{error}");
     }
 }

@@ -24,9 +24,7 @@ pub fn componentize(module: &[u8]) -> Result<Vec<u8>> {
 /// Whether a custom section of the module says which world it was built for.
 fn has_contract(module: &[u8]) -> bool {
     const SECTION: &[u8] = b"component-type:";
-    module
-        .windows(SECTION.len())
-        .any(|window| window == SECTION)
+    module.windows(SECTION.len()).any(|window| window == SECTION)
 }
 
 #[cfg(test)]

@@ -58,10 +58,7 @@ pub fn build(dir: &Path, options: &Options) -> Result<Built> {
             "{} is not a plug-in: its Cargo.toml needs\n\n[lib]\ncrate-type = [\"cdylib\", \"rlib\"]\n",
             dir.display()
         ),
-        _ => bail!(
-            "{} is a workspace of several plug-ins: name the folder of one",
-            dir.display()
-        ),
+        _ => bail!("{} is a workspace of several plug-ins: name the folder of one", dir.display()),
     };
     finish(&module, options.output.as_deref())
 }
@@ -85,20 +82,14 @@ pub fn build_packages(dir: &Path, packages: &[String], options: &Options) -> Res
 }
 
 fn finish(module: &cargo::CoreModule, output: Option<&Path>) -> Result<Built> {
-    let core =
-        fs::read(&module.path).with_context(|| format!("cannot read {}", module.path.display()))?;
-    let component =
-        componentize(&core).with_context(|| format!("{} is not a plug-in", module.package))?;
+    let core = fs::read(&module.path).with_context(|| format!("cannot read {}", module.path.display()))?;
+    let component = componentize(&core).with_context(|| format!("{} is not a plug-in", module.package))?;
     let path = match output {
         Some(path) => path.to_path_buf(),
         None => module.default_output(),
     };
     write_whole(&path, &component)?;
-    Ok(Built {
-        package: module.package.clone(),
-        component,
-        path,
-    })
+    Ok(Built { package: module.package.clone(), component, path })
 }
 
 /// Writes beside the file and renames, so that a host that watches the folder never loads half of one.
@@ -109,10 +100,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
             _ => Path::new("."),
         };
         fs::create_dir_all(folder)?;
-        let mut file = tempfile::Builder::new()
-            .prefix(".")
-            .suffix(".tmp")
-            .tempfile_in(folder)?;
+        let mut file = tempfile::Builder::new().prefix(".").suffix(".tmp").tempfile_in(folder)?;
         std::io::Write::write_all(&mut file, bytes)?;
         make_readable(file.as_file())?;
         file.persist(path)?;
@@ -154,9 +142,6 @@ mod tests {
         let error = build(dir.path(), &Options::default()).unwrap_err();
         let message = format!("{error:#}");
         assert!(message.contains("has no Cargo.toml"), "{message}");
-        assert!(
-            message.contains(&dir.path().display().to_string()),
-            "{message}"
-        );
+        assert!(message.contains(&dir.path().display().to_string()), "{message}");
     }
 }

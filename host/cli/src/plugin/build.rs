@@ -24,13 +24,7 @@ pub(crate) struct Args {
 impl Args {
     /// Builds, and prints the path of the component alone, so that scripts can use it.
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let built = millstream_sdk_build::build(
-            &self.dir,
-            &Options {
-                output: self.output,
-                ..Options::default()
-            },
-        )?;
+        let built = millstream_sdk_build::build(&self.dir, &Options { output: self.output, ..Options::default() })?;
         output::line(&built.path.display().to_string())?;
         Ok(())
     }
