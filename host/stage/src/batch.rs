@@ -1,0 +1,500 @@
+//! A batch of records as columns: borrowed ([`Column`], [`Headers`], [`Records`]) on the way to a
+//! plug-in, owned ([`ColumnBuf`], [`RecordsBuf`], [`Bitmap`]) where one is built or comes back.
+//!
+//! Row `i` of a column is `data[ends[i - 1]..ends[i]]`, with `ends[-1]` = 0. Lowering a column is one
+//! copy of each of its three slices.
+
+// As in `contract.rs`: the derive macros expand to `unsafe impl`s, nothing here is unsafe by hand.
+#![allow(unsafe_code)]
+
+use wasmtime::component::{ComponentType, Lift, Lower};
+
+use crate::contract::Columns;
+
+/// The bytes of a bitmap of `rows` rows.
+pub(crate) fn bitmap_bytes(rows: usize) -> usize {
+    rows.div_ceil(8)
+}
+
+fn bit(bits: &[u8], row: usize) -> bool {
+    bits.get(row / 8)
+        .is_some_and(|byte| byte >> (row % 8) & 1 == 1)
+}
+
+/// One borrowed column of byte strings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lower)]
+#[component(record)]
+pub struct Column<'a> {
+    /// The bytes of all rows, one after the other.
+    pub data: &'a [u8],
+    /// Where each row ends in `data`; never decreasing, one entry a row.
+    pub ends: &'a [u32],
+    /// A bitmap, row `i` at bit `i % 8` of byte `i / 8`, a set bit for a null; empty when no row is.
+    pub nulls: &'a [u8],
+}
+
+impl<'a> Column<'a> {
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Row `row`, or `None` if it is null.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn get(&self, row: usize) -> Option<&'a [u8]> {
+        let start = if row == 0 { 0 } else { self.ends[row - 1] };
+        let bytes = &self.data[start as usize..self.ends[row] as usize];
+        (!bit(self.nulls, row)).then_some(bytes)
+    }
+
+    /// Every row in order, `None` for a null.
+    pub fn iter(&self) -> impl Iterator<Item = Option<&'a [u8]>> + use<'a> {
+        let column = *self;
+        (0..column.rows()).map(move |row| column.get(row))
+    }
+
+    fn size_bytes(&self) -> usize {
+        self.data.len() + self.ends.len() * 4 + self.nulls.len()
+    }
+}
+
+/// The headers of all rows: row `i` has the headers `ends[i - 1]..ends[i]` of `names` and `values`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lower)]
+#[component(record)]
+pub struct Headers<'a> {
+    /// Where each row's headers end, one entry a row.
+    pub ends: &'a [u32],
+    /// The name of every header, in the order of the records; a name may repeat.
+    pub names: Column<'a>,
+    /// The value of every header.
+    pub values: Column<'a>,
+}
+
+impl Headers<'_> {
+    fn size_bytes(&self) -> usize {
+        self.ends.len() * 4 + self.names.size_bytes() + self.values.size_bytes()
+    }
+}
+
+/// A borrowed batch. A column that nobody reads may be absent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ComponentType, Lower)]
+#[component(record)]
+pub struct Records<'a> {
+    /// How many rows there are.
+    pub rows: u32,
+    /// Milliseconds since the epoch, one entry a row; empty when absent.
+    pub timestamps: &'a [i64],
+    /// The keys.
+    pub keys: Option<Column<'a>>,
+    /// The values.
+    pub values: Option<Column<'a>>,
+    /// The headers.
+    pub headers: Option<Headers<'a>>,
+}
+
+impl Records<'_> {
+    /// The same batch with no other columns than those.
+    #[must_use]
+    pub fn restricted(self, columns: Columns) -> Self {
+        Records {
+            rows: self.rows,
+            timestamps: if columns.timestamps {
+                self.timestamps
+            } else {
+                &[]
+            },
+            keys: self.keys.filter(|_| columns.keys),
+            values: self.values.filter(|_| columns.values),
+            headers: self.headers.filter(|_| columns.headers),
+        }
+    }
+
+    /// The bytes that lowering it copies.
+    pub fn size_bytes(&self) -> usize {
+        self.timestamps.len() * 8
+            + self.keys.map_or(0, |column| column.size_bytes())
+            + self.values.map_or(0, |column| column.size_bytes())
+            + self.headers.map_or(0, |headers| headers.size_bytes())
+    }
+
+    /// The first column of `wanted` that is absent or has another number of rows.
+    pub(crate) fn missing(&self, wanted: Columns) -> Option<&'static str> {
+        let rows = self.rows as usize;
+        let fits = |column: &Column<'_>| {
+            column.rows() == rows
+                && (column.nulls.is_empty() || column.nulls.len() == bitmap_bytes(rows))
+        };
+        if wanted.timestamps && self.timestamps.len() != rows {
+            return Some("timestamps");
+        }
+        if wanted.keys && !self.keys.as_ref().is_some_and(fits) {
+            return Some("keys");
+        }
+        if wanted.values && !self.values.as_ref().is_some_and(fits) {
+            return Some("values");
+        }
+        let headers = self.headers.as_ref();
+        if wanted.headers && headers.is_none_or(|headers| headers.ends.len() != rows) {
+            return Some("headers");
+        }
+        None
+    }
+}
+
+/// A column is full: its offsets have 32 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a column holds at most 4 GiB")]
+pub struct ColumnFull;
+
+/// An owned column of byte strings, built row by row or come back from a plug-in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, ComponentType, Lift)]
+#[component(record)]
+pub struct ColumnBuf {
+    data: Vec<u8>,
+    ends: Vec<u32>,
+    nulls: Vec<u8>,
+}
+
+impl ColumnBuf {
+    /// An empty column.
+    pub fn new() -> ColumnBuf {
+        ColumnBuf::default()
+    }
+
+    /// Appends a row, `None` for a null.
+    ///
+    /// # Errors
+    /// [`ColumnFull`] when the column would pass 4 GiB; nothing is appended.
+    pub fn push(&mut self, row: Option<&[u8]>) -> Result<(), ColumnFull> {
+        let bytes = row.unwrap_or_default();
+        let end = u32::try_from(self.data.len() + bytes.len()).map_err(|_| ColumnFull)?;
+        let index = self.ends.len();
+        self.data.extend_from_slice(bytes);
+        self.ends.push(end);
+        if row.is_none() {
+            self.nulls.resize(bitmap_bytes(index + 1), 0);
+            self.nulls[index / 8] |= 1 << (index % 8);
+        } else if !self.nulls.is_empty() {
+            self.nulls.resize(bitmap_bytes(index + 1), 0);
+        }
+        Ok(())
+    }
+
+    /// Forgets all rows and keeps the memory.
+    pub fn clear(&mut self) {
+        self.data.clear();
+        self.ends.clear();
+        self.nulls.clear();
+    }
+
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Row `row`, or `None` if it is null.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn get(&self, row: usize) -> Option<&[u8]> {
+        self.as_column().get(row)
+    }
+
+    /// Every row in order, `None` for a null.
+    pub fn iter(&self) -> impl Iterator<Item = Option<&[u8]>> {
+        self.as_column().iter()
+    }
+
+    /// The column, borrowed.
+    pub fn as_column(&self) -> Column<'_> {
+        Column {
+            data: &self.data,
+            ends: &self.ends,
+            nulls: &self.nulls,
+        }
+    }
+
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.as_column().size_bytes()
+    }
+
+    /// Checks a column that a plug-in answered: `rows` rows, ends in order and inside the data, the
+    /// bitmap empty or whole. The error is the row, where there is one, and what is wrong.
+    pub(crate) fn check(&self, rows: usize) -> Result<(), (Option<u32>, String)> {
+        if self.ends.len() != rows {
+            let problem = format!("the column has {} rows instead of {rows}", self.ends.len());
+            return Err((None, problem));
+        }
+        if !self.nulls.is_empty() && self.nulls.len() != bitmap_bytes(rows) {
+            let (have, want) = (self.nulls.len(), bitmap_bytes(rows));
+            let problem = format!("the bitmap of nulls has {have} bytes instead of 0 or {want}");
+            return Err((None, problem));
+        }
+        let mut before = 0;
+        for (row, &end) in self.ends.iter().enumerate() {
+            if end < before || end as usize > self.data.len() {
+                let bound = self.data.len();
+                let problem = format!("ends at {end}, outside {before}..={bound}");
+                return Err((Some(row as u32), problem));
+            }
+            before = end;
+        }
+        Ok(())
+    }
+}
+
+impl<'a> FromIterator<Option<&'a [u8]>> for ColumnBuf {
+    /// Collects rows.
+    ///
+    /// # Panics
+    /// When they pass 4 GiB together; [`ColumnBuf::push`] gives an error instead.
+    fn from_iter<I: IntoIterator<Item = Option<&'a [u8]>>>(rows: I) -> Self {
+        let mut column = ColumnBuf::new();
+        for row in rows {
+            column.push(row).expect("a column of more than 4 GiB");
+        }
+        column
+    }
+}
+
+/// An owned batch, built row by row. It keeps only the columns that it was made for, so that a row
+/// costs no copy of what no stage reads; [`RecordsBuf::clear`] keeps the memory.
+#[derive(Debug, Clone, Default)]
+pub struct RecordsBuf {
+    columns: Columns,
+    rows: u32,
+    timestamps: Vec<i64>,
+    keys: ColumnBuf,
+    values: ColumnBuf,
+    header_ends: Vec<u32>,
+    header_names: ColumnBuf,
+    header_values: ColumnBuf,
+}
+
+impl RecordsBuf {
+    /// An empty batch that keeps `columns`: of one stage, or the union of a chain's.
+    pub fn new(columns: Columns) -> RecordsBuf {
+        RecordsBuf {
+            columns,
+            ..RecordsBuf::default()
+        }
+    }
+
+    /// Appends a record.
+    ///
+    /// # Errors
+    /// [`ColumnFull`]; the batch is to be cleared then.
+    pub fn push<'h>(
+        &mut self,
+        timestamp_ms: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl IntoIterator<Item = (&'h str, Option<&'h [u8]>)>,
+    ) -> Result<(), ColumnFull> {
+        let rows = self.rows.checked_add(1).ok_or(ColumnFull)?;
+        if self.columns.timestamps {
+            self.timestamps.push(timestamp_ms);
+        }
+        if self.columns.keys {
+            self.keys.push(key)?;
+        }
+        if self.columns.values {
+            self.values.push(value)?;
+        }
+        if self.columns.headers {
+            for (name, value) in headers {
+                self.header_names.push(Some(name.as_bytes()))?;
+                self.header_values.push(value)?;
+            }
+            let end = u32::try_from(self.header_names.rows()).map_err(|_| ColumnFull)?;
+            self.header_ends.push(end);
+        }
+        self.rows = rows;
+        Ok(())
+    }
+
+    /// Forgets all rows and keeps the memory.
+    pub fn clear(&mut self) {
+        self.rows = 0;
+        self.timestamps.clear();
+        self.keys.clear();
+        self.values.clear();
+        self.header_ends.clear();
+        self.header_names.clear();
+        self.header_values.clear();
+    }
+
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        self.rows as usize
+    }
+
+    /// The columns that are kept.
+    pub fn columns(&self) -> Columns {
+        self.columns
+    }
+
+    /// The batch, borrowed.
+    pub fn as_records(&self) -> Records<'_> {
+        Records {
+            rows: self.rows,
+            timestamps: &self.timestamps,
+            keys: self.columns.keys.then(|| self.keys.as_column()),
+            values: self.columns.values.then(|| self.values.as_column()),
+            headers: self.columns.headers.then(|| Headers {
+                ends: &self.header_ends,
+                names: self.header_names.as_column(),
+                values: self.header_values.as_column(),
+            }),
+        }
+    }
+}
+
+/// New columns from a serializer; one that is absent is left as it was.
+#[derive(Debug, Clone, Default, PartialEq, Eq, ComponentType, Lift)]
+#[component(record)]
+pub struct Changed {
+    /// The new keys.
+    pub keys: Option<ColumnBuf>,
+    /// The new values.
+    pub values: Option<ColumnBuf>,
+}
+
+/// The rows that a filter keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bitmap {
+    rows: usize,
+    bits: Vec<u8>,
+}
+
+impl Bitmap {
+    /// A bitmap of `rows` rows, row `i` at bit `i % 8` of byte `i / 8`. Bits past the last row are
+    /// cleared. `None` when `bits` has another length than `(rows + 7) / 8`.
+    pub fn new(rows: usize, mut bits: Vec<u8>) -> Option<Bitmap> {
+        if bits.len() != bitmap_bytes(rows) {
+            return None;
+        }
+        if let (Some(last), used @ 1..) = (bits.last_mut(), rows % 8) {
+            *last &= (1u8 << used) - 1;
+        }
+        Some(Bitmap { rows, bits })
+    }
+
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether row `row` is kept; `false` past the end.
+    pub fn get(&self, row: usize) -> bool {
+        bit(&self.bits, row)
+    }
+
+    /// How many rows are kept.
+    pub fn count(&self) -> usize {
+        self.bits
+            .iter()
+            .map(|byte| byte.count_ones() as usize)
+            .sum()
+    }
+
+    /// The rows that are kept, in order.
+    pub fn iter(&self) -> impl Iterator<Item = usize> {
+        (0..self.rows).filter(|row| self.get(*row))
+    }
+
+    /// The bits themselves.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_gives_back_what_was_pushed() {
+        let rows: Vec<Option<&[u8]>> = vec![
+            Some(b"a"),
+            None,
+            Some(b""),
+            Some(b"bcd"),
+            Some(b"e"),
+            Some(b"f"),
+            Some(b"g"),
+            Some(b"h"),
+            Some(b"i"),
+        ];
+        let column: ColumnBuf = rows.iter().copied().collect();
+        assert_eq!(column.iter().collect::<Vec<_>>(), rows);
+        assert_eq!(column.check(9), Ok(()));
+        assert_eq!(column.as_column().nulls, [0b10, 0]);
+    }
+
+    #[test]
+    fn a_column_without_nulls_has_no_bitmap() {
+        let column: ColumnBuf = [Some(&b"a"[..]), Some(b"b")].into_iter().collect();
+        assert!(column.as_column().nulls.is_empty());
+    }
+
+    #[test]
+    fn bad_columns_are_refused_by_row() {
+        let column = |data: &[u8], ends: &[u32], nulls: &[u8]| ColumnBuf {
+            data: data.to_vec(),
+            ends: ends.to_vec(),
+            nulls: nulls.to_vec(),
+        };
+        assert_eq!(column(b"abc", &[1, 3], &[]).check(2), Ok(()));
+        assert_eq!(
+            column(b"abc", &[2, 1], &[]).check(2).unwrap_err().0,
+            Some(1)
+        );
+        assert_eq!(
+            column(b"abc", &[1, 4], &[]).check(2).unwrap_err().0,
+            Some(1)
+        );
+        assert_eq!(column(b"abc", &[1], &[]).check(2).unwrap_err().0, None);
+        assert_eq!(
+            column(b"abc", &[1, 2], &[0, 0]).check(2).unwrap_err().0,
+            None
+        );
+    }
+
+    #[test]
+    fn a_batch_keeps_only_its_columns() {
+        let columns = Columns {
+            keys: true,
+            headers: true,
+            ..Columns::NONE
+        };
+        let mut batch = RecordsBuf::new(columns);
+        batch
+            .push(
+                7,
+                Some(b"k"),
+                Some(b"v"),
+                [("h", None), ("h", Some(&b"x"[..]))],
+            )
+            .unwrap();
+        batch.push(8, None, None, []).unwrap();
+        let records = batch.as_records();
+        assert_eq!(records.rows, 2);
+        assert!(records.timestamps.is_empty() && records.values.is_none());
+        assert_eq!(records.headers.unwrap().ends, [2, 2]);
+        assert_eq!(records.missing(columns), None);
+        assert_eq!(records.missing(Columns::ALL), Some("timestamps"));
+    }
+
+    #[test]
+    fn a_bitmap_ignores_bits_past_the_last_row() {
+        let bitmap = Bitmap::new(3, vec![0xff]).unwrap();
+        assert_eq!(bitmap.count(), 3);
+        assert_eq!(bitmap.iter().collect::<Vec<_>>(), [0, 1, 2]);
+        assert!(Bitmap::new(8, vec![0xff]).unwrap().get(7));
+        assert_eq!(Bitmap::new(3, vec![]), None);
+        assert_eq!(Bitmap::new(0, vec![]).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,224 @@
+//! The calls of each kind, and what is asked of their answers. An answer is used only when all of it
+//! is right: a batch is never half done.
+
+use crate::batch::{Bitmap, Changed, ColumnBuf, Records, bitmap_bytes};
+use crate::contract::{GuestError, Kind, RowError};
+use crate::error::Fault;
+use crate::instance::{Functions, Instance};
+
+/// What an error of one row may take on top of the answer's own bound.
+const ROW_ERROR_BYTES: usize = 256;
+
+impl Instance {
+    /// One partition a row, each below `partitions`.
+    pub(crate) fn partition(
+        &mut self,
+        topic: &str,
+        partitions: u32,
+        load: &[u64],
+        records: Records<'_>,
+    ) -> Result<Vec<u32>, Fault> {
+        const CALL: &str = "partition";
+        let Functions::Partitioner { partition } = &self.functions else {
+            return Err(self.wrong_kind(Kind::Partitioner));
+        };
+        let partition = *partition;
+        let rows = records.rows as usize;
+        self.check_input(topic, &records, load.len() * 8)?;
+        let bytes_max = rows * 4 + self.limits().output_slack_bytes;
+        let parameters = (topic, partitions, load, records);
+        let bound = bytes_max + rows * ROW_ERROR_BYTES;
+        let (answer,) = self.call(CALL, bound, &partition, parameters)?;
+        let answer = answer.map_err(|error| guest_error(CALL, error, rows))?;
+        if answer.len() != rows {
+            let problem = format!("{} partitions for {rows} rows", answer.len());
+            return Err(bad(CALL, None, problem));
+        }
+        // Never folded into range: a partitioner that is wrong once is wrong.
+        if let Some(row) = answer.iter().position(|&chosen| chosen >= partitions) {
+            let problem = format!("partition {} of {partitions}", answer[row]);
+            return Err(bad(CALL, Some(row as u32), problem));
+        }
+        Ok(answer)
+    }
+
+    /// New columns, on the way out.
+    pub(crate) fn serialize(
+        &mut self,
+        topic: &str,
+        records: Records<'_>,
+    ) -> Result<Changed, Fault> {
+        self.change("serialize", topic, records)
+    }
+
+    /// New columns, on the way in.
+    pub(crate) fn deserialize(
+        &mut self,
+        topic: &str,
+        records: Records<'_>,
+    ) -> Result<Changed, Fault> {
+        self.change("deserialize", topic, records)
+    }
+
+    fn change(
+        &mut self,
+        call: &'static str,
+        topic: &str,
+        records: Records<'_>,
+    ) -> Result<Changed, Fault> {
+        let function = match &self.functions {
+            Functions::Serializer { serialize, .. } if call == "serialize" => *serialize,
+            Functions::Serializer { deserialize, .. } => *deserialize,
+            _ => return Err(self.wrong_kind(Kind::Serializer)),
+        };
+        let rows = records.rows as usize;
+        self.check_input(topic, &records, 0)?;
+        let bytes_max = self.limits().output_bytes_max(records.size_bytes());
+        let bound = bytes_max.saturating_add(rows * ROW_ERROR_BYTES);
+        let (answer,) = self.call(call, bound, &function, (topic, records))?;
+        let changed = answer.map_err(|error| guest_error(call, error, rows))?;
+        let columns = || [("key", &changed.keys), ("value", &changed.values)];
+        let size: usize = columns()
+            .iter()
+            .filter_map(|(_, column)| column.as_ref())
+            .map(ColumnBuf::size_bytes)
+            .sum();
+        if size > bytes_max {
+            let max_bytes = bytes_max;
+            return Err(Fault::AnswerTooLarge { call, max_bytes });
+        }
+        for (name, column) in columns() {
+            let Some(column) = column else { continue };
+            column
+                .check(rows)
+                .map_err(|(row, problem)| bad(call, row, format!("new {name}s: {problem}")))?;
+        }
+        Ok(changed)
+    }
+
+    /// The compressed bytes, at most what is copied in the output bound.
+    pub(crate) fn compress(&mut self, data: &[u8]) -> Result<Vec<u8>, Fault> {
+        const CALL: &str = "compress";
+        let Functions::Compressor { compress, .. } = &self.functions else {
+            return Err(self.wrong_kind(Kind::Compressor));
+        };
+        let compress = *compress;
+        self.check_fits(data.len())?;
+        let bound = self.limits().output_bytes_max(data.len());
+        let (answer,) = self.call(CALL, bound, &compress, (data,))?;
+        answer.map_err(Fault::Batch)
+    }
+
+    /// The decompressed bytes, at most `bytes_max`.
+    pub(crate) fn decompress(&mut self, data: &[u8], bytes_max: usize) -> Result<Vec<u8>, Fault> {
+        const CALL: &str = "decompress";
+        let Functions::Compressor { decompress, .. } = &self.functions else {
+            return Err(self.wrong_kind(Kind::Compressor));
+        };
+        let decompress = *decompress;
+        self.check_fits(data.len())?;
+        // The guest is told the cap in 32 bits, which its memory never exceeds.
+        let told = u32::try_from(bytes_max).unwrap_or(u32::MAX);
+        let max_bytes = told as usize;
+        let bound = max_bytes.saturating_add(self.limits().output_slack_bytes);
+        let (answer,) = self.call(CALL, bound, &decompress, (data, told))?;
+        let bytes = answer.map_err(Fault::Batch)?;
+        if bytes.len() > max_bytes {
+            let call = CALL;
+            return Err(Fault::AnswerTooLarge { call, max_bytes });
+        }
+        Ok(bytes)
+    }
+
+    /// The rows to keep.
+    pub(crate) fn filter(&mut self, topic: &str, records: Records<'_>) -> Result<Bitmap, Fault> {
+        const CALL: &str = "filter";
+        let Functions::Filter { filter } = &self.functions else {
+            return Err(self.wrong_kind(Kind::Filter));
+        };
+        let filter = *filter;
+        let rows = records.rows as usize;
+        self.check_input(topic, &records, 0)?;
+        let bytes_max = bitmap_bytes(rows) + self.limits().output_slack_bytes;
+        let bound = bytes_max + rows * ROW_ERROR_BYTES;
+        let (answer,) = self.call(CALL, bound, &filter, (topic, records))?;
+        let bits = answer.map_err(|error| guest_error(CALL, error, rows))?;
+        let bytes = bits.len();
+        Bitmap::new(rows, bits).ok_or_else(|| {
+            let want = bitmap_bytes(rows);
+            let problem = format!("a bitmap of {bytes} bytes for {rows} rows, which need {want}");
+            bad(CALL, None, problem)
+        })
+    }
+
+    fn check_input(
+        &self,
+        topic: &str,
+        records: &Records<'_>,
+        more_bytes: usize,
+    ) -> Result<(), Fault> {
+        self.check_fits(records.size_bytes() + topic.len() + more_bytes)
+    }
+
+    /// Refuses what cannot fit, so that a large batch is the caller's to split and not a trap.
+    fn check_fits(&self, bytes: usize) -> Result<(), Fault> {
+        let max_bytes = self.limits().memory_bytes;
+        if bytes > max_bytes {
+            return Err(Fault::InputTooLarge { bytes, max_bytes });
+        }
+        Ok(())
+    }
+
+    fn wrong_kind(&self, want: Kind) -> Fault {
+        let have = match self.functions {
+            Functions::Partitioner { .. } => Kind::Partitioner,
+            Functions::Serializer { .. } => Kind::Serializer,
+            Functions::Compressor { .. } => Kind::Compressor,
+            Functions::Filter { .. } => Kind::Filter,
+        };
+        Fault::WrongKind { have, want }
+    }
+}
+
+fn bad(call: &'static str, row: Option<u32>, problem: String) -> Fault {
+    Fault::BadAnswer { call, row, problem }
+}
+
+/// The guest's own error, checked: rows that exist, in order, each once.
+fn guest_error(call: &'static str, error: GuestError, rows: usize) -> Fault {
+    let mut bad_rows: Vec<RowError> = match error {
+        GuestError::Batch(message) => return Fault::Batch(message),
+        GuestError::Rows(bad_rows) => bad_rows,
+    };
+    bad_rows.sort_by_key(|bad| bad.row);
+    bad_rows.dedup_by_key(|bad| bad.row);
+    match bad_rows.last() {
+        None => bad(call, None, "an error that names no row".to_owned()),
+        Some(last) if last.row as usize >= rows => {
+            let problem = format!("an error for row {} of {rows}", last.row);
+            bad(call, None, problem)
+        }
+        Some(_) => Fault::Rows(bad_rows),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_rows_are_checked_and_put_in_order() {
+        let row = |row| RowError {
+            row,
+            message: format!("bad {row}"),
+        };
+        let fault = |rows: &[u32], count| {
+            let rows = rows.iter().copied().map(row).collect();
+            guest_error("filter", GuestError::Rows(rows), count)
+        };
+        assert_eq!(fault(&[3, 1, 3], 4), Fault::Rows(vec![row(1), row(3)]));
+        assert!(matches!(fault(&[4], 4), Fault::BadAnswer { .. }));
+        assert!(matches!(fault(&[], 4), Fault::BadAnswer { .. }));
+        assert!(matches!(fault(&[0], 0), Fault::BadAnswer { .. }));
+    }
+}

@@ -1,0 +1,201 @@
+//! From a component to machine code: in this process, or in a child that can be killed.
+//!
+//! Running out of memory cannot be caught in a process, and the compiler cannot be interrupted. So a
+//! host that takes plug-ins from others compiles in a child with a bounded address space, and stops
+//! it when it takes too long.
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit};
+
+use crate::engine;
+use crate::error::LoadError;
+use crate::limits::Limits;
+
+/// The argument with which the program of [`Compiler::Child`] is run: it then calls
+/// [`compile_child_main`] and nothing else.
+pub const COMPILE_CHILD_ARGUMENT: &str = "compile-stage-child";
+
+/// The address space that the child may use.
+const CHILD_ADDRESS_SPACE_BYTES: u64 = 1 << 30;
+
+/// How long the child may take.
+const CHILD_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// The largest artefact that is read from the child: machine code is some ten times the module.
+const ARTEFACT_BYTES_MAX: u64 = 256 << 20;
+
+/// The most of the child's error text that is kept.
+const CHILD_ERROR_BYTES_MAX: u64 = 4096;
+
+/// Exit code of a child whose compiler refused the component; its error text says why.
+const EXIT_REFUSED: u8 = 3;
+
+/// Where plug-ins are compiled.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Compiler {
+    /// In this process: for tools and tests that load their own plug-ins.
+    #[default]
+    InProcess,
+    /// In a child process: this program is run with [`COMPILE_CHILD_ARGUMENT`].
+    Child(PathBuf),
+}
+
+impl Compiler {
+    /// Compiles a component to an artefact for [`wasmtime::component::Component::deserialize`].
+    pub(crate) fn compile(
+        &self,
+        engine: &wasmtime::Engine,
+        component: &[u8],
+    ) -> Result<Vec<u8>, LoadError> {
+        match self {
+            Compiler::InProcess => engine
+                .precompile_component(component)
+                .map_err(|error| LoadError::Compile(format!("{error:#}"))),
+            Compiler::Child(program) => compile_in_child(program, component, CHILD_TIME_MAX),
+        }
+    }
+}
+
+/// Runs the compiler as a child process: a component on standard input, the artefact on standard
+/// output. The address space is bounded first; the parent bounds the time.
+pub fn compile_child_main() -> ExitCode {
+    match child() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(ChildError::Refused(problem)) => {
+            let _ = io::stderr().write_all(problem.as_bytes());
+            ExitCode::from(EXIT_REFUSED)
+        }
+        Err(ChildError::Failed(problem)) => {
+            let _ = io::stderr().write_all(problem.as_bytes());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+enum ChildError {
+    /// The component is to blame.
+    Refused(String),
+    /// The child itself failed.
+    Failed(String),
+}
+
+fn child() -> Result<(), ChildError> {
+    let failed = |error: io::Error| ChildError::Failed(error.to_string());
+    let limit = Rlimit {
+        current: Some(CHILD_ADDRESS_SPACE_BYTES),
+        maximum: Some(CHILD_ADDRESS_SPACE_BYTES),
+    };
+    rustix::process::setrlimit(Resource::As, limit).map_err(|error| failed(error.into()))?;
+    let limits = Limits::default();
+    let mut component = Vec::new();
+    io::stdin()
+        .take(limits.module.size_bytes as u64 + 1)
+        .read_to_end(&mut component)
+        .map_err(failed)?;
+    let engine = engine::compiler_engine(&limits)
+        .map_err(|error| ChildError::Failed(format!("{error:#}")))?;
+    let artefact = engine
+        .precompile_component(&component)
+        .map_err(|error| ChildError::Refused(format!("{error:#}")))?;
+    io::stdout().write_all(&artefact).map_err(failed)
+}
+
+/// What a child left when it ended.
+struct Ended {
+    status: ExitStatus,
+    artefact: Vec<u8>,
+    problem: String,
+}
+
+fn compile_in_child(
+    program: &Path,
+    component: &[u8],
+    time_max: Duration,
+) -> Result<Vec<u8>, LoadError> {
+    let missing = |source| LoadError::CompilerMissing {
+        program: program.to_owned(),
+        source,
+    };
+    let child = Command::new(program)
+        .arg(COMPILE_CHILD_ARGUMENT)
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(missing)?;
+    let ended = run_child(child, component, time_max).map_err(missing)?;
+    let Some(ended) = ended else {
+        let seconds = time_max.as_secs();
+        return Err(LoadError::CompilerKilled(format!(
+            "it took more than {seconds} s"
+        )));
+    };
+    if ended.status.success() {
+        return Ok(ended.artefact);
+    }
+    if ended.status.code() == Some(i32::from(EXIT_REFUSED)) {
+        return Err(LoadError::Compile(ended.problem));
+    }
+    // An allocation that fails aborts the child: a signal, with the allocator's last words.
+    let memory = CHILD_ADDRESS_SPACE_BYTES >> 20;
+    Err(LoadError::CompilerKilled(format!(
+        "{}, with at most {memory} MiB of memory: {}",
+        ended.status,
+        ended.problem.trim()
+    )))
+}
+
+/// Feeds the child and waits for its end; `None` when it took too long and was killed.
+fn run_child(mut child: Child, component: &[u8], time_max: Duration) -> io::Result<Option<Ended>> {
+    let deadline = Instant::now() + time_max;
+    let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (Some(mut stdin), Some(stdout), Some(stderr)) = pipes else {
+        return Err(io::Error::other("the child has no pipes"));
+    };
+    // Three pipes at once: a child may fill one while we wait on another. A killed child closes
+    // them all, so every thread ends.
+    thread::scope(|scope| {
+        let (sender, done) = mpsc::channel::<()>();
+        scope.spawn(move || {
+            // A child that refuses early does not read to the end: its exit code says why.
+            let _ = stdin.write_all(component);
+        });
+        let problem = scope.spawn(move || read_bounded(stderr, CHILD_ERROR_BYTES_MAX));
+        let artefact = scope.spawn(move || {
+            let artefact = read_bounded(stdout, ARTEFACT_BYTES_MAX);
+            drop(sender);
+            artefact
+        });
+        let wait = deadline.saturating_duration_since(Instant::now());
+        let is_late = done.recv_timeout(wait) == Err(RecvTimeoutError::Timeout);
+        if is_late {
+            child.kill()?;
+        }
+        let artefact = artefact.join().expect("reading does not panic");
+        // Whoever stopped reading early leaves a child that may block on its output.
+        let _ = child.kill();
+        let status = child.wait()?;
+        let problem = problem.join().expect("reading does not panic");
+        if is_late {
+            return Ok(None);
+        }
+        Ok(Some(Ended {
+            status,
+            artefact: artefact?,
+            problem: String::from_utf8_lossy(&problem?).into_owned(),
+        }))
+    })
+}
+
+fn read_bounded(pipe: impl Read, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    pipe.take(bytes_max).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

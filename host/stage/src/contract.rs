@@ -1,0 +1,286 @@
+//! The types of the stage contract (`sdk/wit/1.0.0/stage.wit`) as the host sees them: what a plug-in
+//! says about itself and about what went wrong. Columns are in [`crate::batch`].
+//!
+//! These derive wasmtime's conversions directly, so that a call copies between guest and host once.
+
+// The derive macros expand to `unsafe impl`s whose layout they check themselves; nothing in this
+// file is written as unsafe by hand.
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::str::FromStr;
+
+use wasmtime::component::{ComponentType, Lift, Lower};
+
+/// The package that every world of the contract belongs to.
+pub const PACKAGE: &str = "millstream:stage";
+
+/// The version of the contract that this host offers.
+pub const VERSION: (u64, u64, u64) = (1, 0, 0);
+
+/// The world that a plug-in implements, which is what it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ComponentType, Lift, Lower)]
+#[component(enum)]
+#[repr(u8)]
+pub enum Kind {
+    /// Maps every row to a partition.
+    #[component(name = "partitioner")]
+    Partitioner,
+    /// New keys and values for every row, on the way out and on the way in.
+    #[component(name = "serializer")]
+    Serializer,
+    /// Compresses the records of a batch.
+    #[component(name = "compressor")]
+    Compressor,
+    /// Decides which rows to keep.
+    #[component(name = "filter")]
+    Filter,
+}
+
+impl Kind {
+    /// Every kind, in the order of the contract.
+    pub const ALL: [Kind; 4] = [
+        Kind::Partitioner,
+        Kind::Serializer,
+        Kind::Compressor,
+        Kind::Filter,
+    ];
+
+    /// The name of the world in the contract, also used on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Partitioner => "partitioner",
+            Kind::Serializer => "serializer",
+            Kind::Compressor => "compressor",
+            Kind::Filter => "filter",
+        }
+    }
+
+    /// The functions that a component of this world exports, besides `describe` and `configure`.
+    pub fn calls(self) -> &'static [&'static str] {
+        match self {
+            Kind::Partitioner => &["partition"],
+            Kind::Serializer => &["serialize", "deserialize"],
+            Kind::Compressor => &["compress", "decompress"],
+            Kind::Filter => &["filter"],
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.name())
+    }
+}
+
+impl FromStr for Kind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Kind::ALL
+            .into_iter()
+            .find(|kind| kind.name() == text)
+            .ok_or_else(|| {
+                format!(
+                    "`{text}` is no kind of stage: use partitioner, serializer, compressor or filter"
+                )
+            })
+    }
+}
+
+/// The columns that a stage reads: the host copies no others to it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Columns {
+    /// Reads the records' timestamps.
+    pub timestamps: bool,
+    /// Reads the records' keys.
+    pub keys: bool,
+    /// Reads the records' values.
+    pub values: bool,
+    /// Reads the records' headers.
+    pub headers: bool,
+}
+
+impl Columns {
+    /// Every column.
+    pub const ALL: Columns = Columns {
+        timestamps: true,
+        keys: true,
+        values: true,
+        headers: true,
+    };
+
+    /// No column: the stage only wants to know how many rows there are.
+    pub const NONE: Columns = Columns {
+        timestamps: false,
+        keys: false,
+        values: false,
+        headers: false,
+    };
+
+    /// The columns that either of two stages reads, as for a chain.
+    #[must_use]
+    pub fn union(self, other: Columns) -> Columns {
+        Columns {
+            timestamps: self.timestamps || other.timestamps,
+            keys: self.keys || other.keys,
+            values: self.values || other.values,
+            headers: self.headers || other.headers,
+        }
+    }
+}
+
+impl fmt::Display for Columns {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = [
+            (self.timestamps, "timestamps"),
+            (self.keys, "keys"),
+            (self.values, "values"),
+            (self.headers, "headers"),
+        ];
+        let names: Vec<&str> = named
+            .iter()
+            .filter(|(read, _)| *read)
+            .map(|(_, name)| *name)
+            .collect();
+        if names.is_empty() {
+            formatter.pad("none")
+        } else {
+            formatter.pad(&names.join(", "))
+        }
+    }
+}
+
+/// The format that a compressor writes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, ComponentType, Lift, Lower)]
+#[component(variant)]
+pub enum Format {
+    /// Kafka's codec 1.
+    #[component(name = "gzip")]
+    Gzip,
+    /// Kafka's codec 2.
+    #[component(name = "snappy")]
+    Snappy,
+    /// Kafka's codec 3.
+    #[component(name = "lz4")]
+    Lz4,
+    /// Kafka's codec 4.
+    #[component(name = "zstd")]
+    Zstd,
+    /// A format of the plug-in's own, by name.
+    #[component(name = "private")]
+    Private(String),
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Format::Gzip => "gzip",
+            Format::Snappy => "snappy",
+            Format::Lz4 => "lz4",
+            Format::Zstd => "zstd",
+            Format::Private(name) => name,
+        })
+    }
+}
+
+/// What a plug-in says about itself, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// The name that a stage is asked for by: letters, digits, `-`, `_` and `.`, at most 64.
+    pub name: String,
+    /// The plug-in's own version, such as `1.2.0`: as the name, and `+`.
+    pub version: String,
+    /// The world that it implements.
+    pub kind: Kind,
+    /// What it reads of a batch.
+    pub columns: Columns,
+    /// What it writes, for a compressor.
+    pub format: Option<Format>,
+}
+
+pub(crate) use raw::RawColumns;
+
+/// The macro makes public items without docs; they stay in this crate.
+#[allow(missing_docs, unreachable_pub)]
+mod raw {
+    wasmtime::component::flags! {
+        RawColumns {
+            #[component(name = "timestamps")]
+            const TIMESTAMPS;
+            #[component(name = "keys")]
+            const KEYS;
+            #[component(name = "values")]
+            const VALUES;
+            #[component(name = "headers")]
+            const HEADERS;
+        }
+    }
+}
+
+impl From<RawColumns> for Columns {
+    fn from(raw: RawColumns) -> Columns {
+        let reads = |column: RawColumns| raw & column == column;
+        Columns {
+            timestamps: reads(RawColumns::TIMESTAMPS),
+            keys: reads(RawColumns::KEYS),
+            values: reads(RawColumns::VALUES),
+            headers: reads(RawColumns::HEADERS),
+        }
+    }
+}
+
+/// What `describe` answers, not checked yet.
+#[derive(Debug, Clone, ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct RawDescription {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) kind: Kind,
+    pub(crate) columns: RawColumns,
+    pub(crate) format: Option<Format>,
+}
+
+/// A configuration that a stage refuses.
+#[derive(Debug, Clone, PartialEq, Eq, ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct ConfigError {
+    pub(crate) field: String,
+    pub(crate) message: String,
+}
+
+/// A row that a stage calls bad.
+#[derive(Debug, Clone, PartialEq, Eq, ComponentType, Lift)]
+#[component(record)]
+pub struct RowError {
+    /// The row in the batch, from 0.
+    pub row: u32,
+    /// What is wrong with it, in the plug-in's words.
+    pub message: String,
+}
+
+/// What a stage answers instead of a result.
+#[derive(Debug, Clone, PartialEq, Eq, ComponentType, Lift)]
+#[component(variant)]
+pub(crate) enum GuestError {
+    #[component(name = "rows")]
+    Rows(Vec<RowError>),
+    #[component(name = "batch")]
+    Batch(String),
+}
+
+/// How loud a line of a plug-in's log is. Lifted from a guest's call, never made here.
+#[allow(dead_code)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift)]
+#[component(enum)]
+#[repr(u8)]
+pub(crate) enum Level {
+    #[component(name = "error")]
+    Error,
+    #[component(name = "warn")]
+    Warn,
+    #[component(name = "info")]
+    Info,
+    #[component(name = "debug")]
+    Debug,
+}

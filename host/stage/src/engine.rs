@@ -1,0 +1,230 @@
+//! The engine: one per process, shared by every plug-in. It holds the compiler's settings, the pool
+//! that instances live in, the ticker of the deadlines and the cache of compiled code.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use wasmtime::component::Linker;
+use wasmtime::{InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+
+use crate::cache::Cache;
+use crate::compile::Compiler;
+use crate::error::LoadError;
+use crate::host_imports;
+use crate::instance::HostState;
+use crate::limits::{Limits, MEMORY_RESERVATION_BYTES};
+use crate::plugin::Plugin;
+use crate::pool::Pool;
+use crate::ticker::{Running, Ticker};
+
+/// Core instances that one component may need: the module itself and what wit-component puts around
+/// it to connect imports that need the module's memory.
+const CORE_INSTANCES_PER_COMPONENT: u32 = 8;
+
+/// Tables that one component may need: the module's own, and that of the connecting module.
+const TABLES_PER_COMPONENT: u32 = 4;
+
+/// The bookkeeping of one instance, in bytes: bounded by the functions and globals it may have.
+const INSTANCE_SIZE_BYTES: usize = 1 << 20;
+
+/// Bytes of a memory that are wiped instead of given back to the system when an instance ends.
+const MEMORY_KEPT_BYTES: usize = 256 << 10;
+
+/// How an engine is made.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Where compiled code is kept between runs; `None` compiles again in every process.
+    pub cache_dir: Option<PathBuf>,
+    /// What each plug-in may use.
+    pub limits: Limits,
+    /// Where plug-ins are compiled.
+    pub compiler: Compiler,
+    /// The most instances that may exist at once, over all plug-ins (256). Each sets aside address
+    /// space, not memory.
+    pub instances: u32,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        EngineConfig {
+            cache_dir: None,
+            limits: Limits::default(),
+            compiler: Compiler::InProcess,
+            instances: 256,
+        }
+    }
+}
+
+/// The engine cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start the sandbox: {0}")]
+pub struct EngineError(String);
+
+/// A handle on the engine; clones are the same engine.
+#[derive(Clone)]
+pub struct Engine(Arc<Shared>);
+
+struct Shared {
+    wasmtime: wasmtime::Engine,
+    linker: Linker<HostState>,
+    ticker: Ticker,
+    cache: Option<Cache>,
+    /// Every pool of instances, so that those who wait can make room for others.
+    pools: Mutex<Vec<Weak<Pool>>>,
+    config: EngineConfig,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Engine")
+            .field("config", &self.0.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Makes an engine: 0.3 ms, and address space for its instances.
+    ///
+    /// # Errors
+    /// When the system gives no address space or thread, or the cache folder cannot be made.
+    pub fn new(config: EngineConfig) -> Result<Engine, EngineError> {
+        let failed = |error: wasmtime::Error| EngineError(format!("{error:#}"));
+        let mut settings = compiler_settings(&config.limits);
+        settings.allocation_strategy(pool_settings(&config));
+        let engine = wasmtime::Engine::new(&settings).map_err(failed)?;
+        let mut linker = Linker::new(&engine);
+        host_imports::define(&mut linker).map_err(failed)?;
+        let cache = match &config.cache_dir {
+            None => None,
+            Some(folder) => Some(Cache::open(folder, &engine).map_err(|error| {
+                EngineError(format!("cache folder {}: {error}", folder.display()))
+            })?),
+        };
+        let weak = engine.weak();
+        let ticker = Ticker::start(move || {
+            if let Some(engine) = weak.upgrade() {
+                engine.increment_epoch();
+            }
+        })
+        .map_err(|error| EngineError(format!("no thread for the ticker: {error}")))?;
+        Ok(Engine(Arc::new(Shared {
+            wasmtime: engine,
+            linker,
+            ticker,
+            cache,
+            pools: Mutex::default(),
+            config,
+        })))
+    }
+
+    /// Loads a plug-in: scan, compile or take from the cache, instantiate, describe.
+    ///
+    /// # Errors
+    /// [`LoadError`]: why it is no plug-in that this host runs. Nothing of it is left.
+    pub fn load(&self, bytes: &[u8]) -> Result<Plugin, LoadError> {
+        Plugin::load(self, bytes)
+    }
+
+    /// What each plug-in may use.
+    pub fn limits(&self) -> &Limits {
+        &self.0.config.limits
+    }
+
+    /// The most instances that may exist at once.
+    pub(crate) fn instances_max(&self) -> u32 {
+        self.0.config.instances
+    }
+
+    pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
+        &self.0.wasmtime
+    }
+
+    pub(crate) fn linker(&self) -> &Linker<HostState> {
+        &self.0.linker
+    }
+
+    pub(crate) fn compiler(&self) -> &Compiler {
+        &self.0.config.compiler
+    }
+
+    pub(crate) fn cache(&self) -> Option<&Cache> {
+        self.0.cache.as_ref()
+    }
+
+    pub(crate) fn register(&self, pool: &Arc<Pool>) {
+        let mut pools = self.0.pools.lock();
+        pools.retain(|pool| pool.strong_count() > 0);
+        pools.push(Arc::downgrade(pool));
+    }
+
+    /// Throws away the instances of all stages that wait for a call.
+    pub(crate) fn make_room(&self) {
+        let pools: Vec<Arc<Pool>> = self
+            .0
+            .pools
+            .lock()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect();
+        pools.iter().for_each(|pool| pool.shrink());
+    }
+
+    /// Says that guest code is about to run, so that the ticker ticks.
+    pub(crate) fn running(&self) -> Running<'_> {
+        self.0.ticker.running()
+    }
+}
+
+/// An engine that only compiles: without the pool, whose address space is more than a child may use.
+pub(crate) fn compiler_engine(limits: &Limits) -> wasmtime::Result<wasmtime::Engine> {
+    wasmtime::Engine::new(&compiler_settings(limits))
+}
+
+/// Everything that the compiled code depends on, the same in every process of one build.
+fn compiler_settings(limits: &Limits) -> wasmtime::Config {
+    let mut config = wasmtime::Config::new();
+    config
+        // On by default, and 3 to 4 times a call's cost.
+        .concurrency_support(false)
+        .wasm_simd(true)
+        .wasm_relaxed_simd(false)
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        .wasm_custom_page_sizes(false)
+        .cranelift_opt_level(OptLevel::Speed)
+        // The same bits on every machine: an answer may be stored.
+        .cranelift_nan_canonicalization(true)
+        .epoch_interruption(true)
+        .max_wasm_stack(limits.stack_bytes)
+        // With 4 GiB of address space and guard pages no access needs a check.
+        .memory_reservation(MEMORY_RESERVATION_BYTES as u64)
+        .memory_may_move(false)
+        .memory_init_cow(true);
+    config
+}
+
+fn pool_settings(config: &EngineConfig) -> InstanceAllocationStrategy {
+    let limits = &config.limits;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(config.instances)
+        .total_core_instances(
+            config
+                .instances
+                .saturating_mul(CORE_INSTANCES_PER_COMPONENT),
+        )
+        .total_memories(config.instances)
+        .total_tables(config.instances.saturating_mul(TABLES_PER_COMPONENT))
+        .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT)
+        .max_memories_per_component(1)
+        .max_tables_per_component(TABLES_PER_COMPONENT)
+        .max_tables_per_module(TABLES_PER_COMPONENT)
+        .max_component_instance_size(INSTANCE_SIZE_BYTES)
+        .max_core_instance_size(INSTANCE_SIZE_BYTES)
+        .table_elements(limits.table_elements)
+        .max_memory_size(limits.memory_bytes)
+        .linear_memory_keep_resident(MEMORY_KEPT_BYTES);
+    InstanceAllocationStrategy::Pooling(pool)
+}

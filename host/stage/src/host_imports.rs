@@ -1,0 +1,209 @@
+//! What the host offers to every plug-in, `millstream:stage/host`: a log and counters. Both are
+//! bounded, since a plug-in may call them in a loop.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Linker, WasmStr};
+
+use crate::contract::{Level, PACKAGE, VERSION};
+use crate::instance::HostState;
+use crate::scan::HOST_INTERFACE;
+
+/// The longest line of a plug-in's log, in bytes.
+pub(crate) const LINE_BYTES_MAX: usize = 1024;
+
+/// Lines that a plug-in may log at once, and each second after that.
+const LINES_BURST: u32 = 50;
+const LINES_A_SECOND: u32 = 10;
+
+/// Counters of one stage, and the bytes of a name.
+const COUNTERS_MAX: usize = 64;
+const COUNTER_NAME_BYTES_MAX: usize = 64;
+
+/// The host's side of one stage, shared by all its instances and kept over its versions.
+#[derive(Debug)]
+pub(crate) struct HostSide {
+    plugin: Arc<str>,
+    lines: Mutex<LineBudget>,
+    counters: Mutex<BTreeMap<String, u64>>,
+}
+
+impl HostSide {
+    pub(crate) fn new(plugin: Arc<str>) -> HostSide {
+        HostSide {
+            plugin,
+            lines: Mutex::new(LineBudget::new(Instant::now())),
+            counters: Mutex::default(),
+        }
+    }
+
+    /// The plug-in's counters, by name.
+    pub(crate) fn counters(&self) -> BTreeMap<String, u64> {
+        self.counters.lock().clone()
+    }
+
+    fn log(&self, level: Level, message: &str) {
+        let Some(dropped) = self.lines.lock().take(Instant::now()) else {
+            return;
+        };
+        let plugin = &*self.plugin;
+        if dropped > 0 {
+            tracing::warn!(
+                plugin,
+                dropped,
+                "the plug-in logs too much: lines were dropped"
+            );
+        }
+        let line = escape(message);
+        match level {
+            Level::Error => tracing::error!(plugin, "{line}"),
+            Level::Warn => tracing::warn!(plugin, "{line}"),
+            Level::Info => tracing::info!(plugin, "{line}"),
+            Level::Debug => tracing::debug!(plugin, "{line}"),
+        }
+    }
+
+    fn count(&self, name: &str, delta: u64) {
+        if name.is_empty() || name.len() > COUNTER_NAME_BYTES_MAX {
+            return;
+        }
+        let mut counters = self.counters.lock();
+        if let Some(counter) = counters.get_mut(name) {
+            *counter = counter.saturating_add(delta);
+        } else if counters.len() < COUNTERS_MAX {
+            counters.insert(name.to_owned(), delta);
+        }
+    }
+}
+
+/// A bucket of lines that fills again with time.
+#[derive(Debug)]
+struct LineBudget {
+    left: u32,
+    filled: Instant,
+    dropped: u64,
+}
+
+impl LineBudget {
+    fn new(now: Instant) -> LineBudget {
+        LineBudget {
+            left: LINES_BURST,
+            filled: now,
+            dropped: 0,
+        }
+    }
+
+    /// Takes a line: the number of lines that were dropped since the last one, or `None` when there
+    /// is none left.
+    fn take(&mut self, now: Instant) -> Option<u64> {
+        let each = Duration::from_secs(1) / LINES_A_SECOND;
+        let more = now.duration_since(self.filled).as_nanos() / each.as_nanos();
+        if more > 0 {
+            let more = u32::try_from(more).unwrap_or(u32::MAX);
+            self.left = self.left.saturating_add(more).min(LINES_BURST);
+            self.filled = now;
+        }
+        if self.left == 0 {
+            self.dropped += 1;
+            return None;
+        }
+        self.left -= 1;
+        Some(std::mem::take(&mut self.dropped))
+    }
+}
+
+/// At most [`LINE_BYTES_MAX`] bytes of `message`, on one line, with no character that a terminal
+/// would obey.
+fn escape(message: &str) -> String {
+    let mut line = String::with_capacity(message.len().min(LINE_BYTES_MAX));
+    for c in message.chars() {
+        let before = line.len();
+        if c.is_control() || is_invisible(c) {
+            let _ = write!(line, "{}", c.escape_default());
+        } else {
+            line.push(c);
+        }
+        if line.len() > LINE_BYTES_MAX {
+            line.truncate(before);
+            break;
+        }
+    }
+    line
+}
+
+/// Characters that reorder or break a line without being control characters.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// Defines the imports, the same for every plug-in.
+///
+/// # Errors
+/// Never for a linker that does not have them yet.
+pub(crate) fn define(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+    let (major, minor, patch) = VERSION;
+    let name = format!("{PACKAGE}/{HOST_INTERFACE}@{major}.{minor}.{patch}");
+    let mut host = linker.instance(&name)?;
+    host.func_wrap(
+        "log",
+        |store: StoreContextMut<'_, HostState>, (level, message): (Level, WasmStr)| {
+            let message = message.to_str(&store)?;
+            store.data().side.log(level, &message);
+            Ok(())
+        },
+    )?;
+    host.func_wrap(
+        "count",
+        |store: StoreContextMut<'_, HostState>, (name, delta): (WasmStr, u64)| {
+            let name = name.to_str(&store)?;
+            store.data().side.count(&name, delta);
+            Ok(())
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_short_and_harmless() {
+        assert_eq!(escape("plain äöü"), "plain äöü");
+        assert_eq!(escape("a\x1b[31mred\nb"), "a\\u{1b}[31mred\\nb");
+        assert_eq!(escape("a\u{202e}b"), "a\\u{202e}b");
+        assert_eq!(escape(&"x".repeat(5000)).len(), LINE_BYTES_MAX);
+        assert!(escape(&"ä".repeat(5000)).len() <= LINE_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_flood_of_lines_is_cut_and_counted() {
+        let start = Instant::now();
+        let mut budget = LineBudget::new(start);
+        let taken = (0..1000).filter(|_| budget.take(start).is_some()).count();
+        assert_eq!(taken, LINES_BURST as usize);
+        let later = start + Duration::from_millis(250);
+        assert_eq!(budget.take(later), Some(1000 - u64::from(LINES_BURST)));
+        assert_eq!(budget.take(later), Some(0));
+        assert_eq!(budget.take(later), None);
+    }
+
+    #[test]
+    fn counters_are_bounded() {
+        let side = HostSide::new("p".into());
+        for i in 0..1000 {
+            side.count(&format!("c{i}"), 1);
+        }
+        side.count("c0", 2);
+        side.count("c1", u64::MAX);
+        side.count(&"x".repeat(65), 1);
+        let counters = side.counters();
+        assert_eq!(counters.len(), COUNTERS_MAX);
+        assert_eq!(counters["c0"], 3);
+        assert_eq!(counters["c1"], u64::MAX);
+    }
+}

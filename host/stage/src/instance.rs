@@ -1,0 +1,302 @@
+//! One instance of a plug-in: its memory, its typed functions, and the guard around each call.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::component::{ComponentNamedList, InstancePre, Lift, Lower, TypedFunc};
+use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace};
+
+use crate::batch::{Changed, Records};
+use crate::contract::{ConfigError, GuestError, Kind, RawDescription};
+use crate::engine::Engine;
+use crate::error::Fault;
+use crate::host_imports::HostSide;
+use crate::limits::Limits;
+use crate::ticker::Deadline;
+
+/// Ticks after the start of a call at which the deadline is looked at: each one.
+const TICKS_BETWEEN_LOOKS: u64 = 1;
+
+/// Bytes that a description, or the answer of `configure`, may have.
+const TEXT_BYTES_MAX: usize = 64 << 10;
+
+/// What the sandbox keeps beside each instance.
+pub(crate) struct HostState {
+    pub(crate) side: Arc<HostSide>,
+    deadline: Deadline,
+    limiter: Limiter,
+}
+
+/// Says no to growth past the limits, and remembers that it did: a guest that traps after that ran
+/// out of memory.
+struct Limiter {
+    memory_bytes_max: usize,
+    table_elements_max: usize,
+    refused: bool,
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let allowed = desired <= self.memory_bytes_max;
+        self.refused |= !allowed;
+        Ok(allowed)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(desired <= self.table_elements_max)
+    }
+}
+
+type Answer<T> = (Result<T, GuestError>,);
+type PartitionFunction =
+    TypedFunc<(&'static str, u32, &'static [u64], Records<'static>), Answer<Vec<u32>>>;
+type SerializeFunction = TypedFunc<(&'static str, Records<'static>), Answer<Changed>>;
+type CompressFunction = TypedFunc<(&'static [u8],), (Result<Vec<u8>, String>,)>;
+type DecompressFunction = TypedFunc<(&'static [u8], u32), (Result<Vec<u8>, String>,)>;
+type FilterFunction = TypedFunc<(&'static str, Records<'static>), Answer<Vec<u8>>>;
+
+/// The functions of a world. `TypedFunc` is covariant in its parameters, so that a call passes
+/// borrows that live no longer than itself.
+pub(crate) enum Functions {
+    Partitioner {
+        partition: PartitionFunction,
+    },
+    Serializer {
+        serialize: SerializeFunction,
+        deserialize: SerializeFunction,
+    },
+    Compressor {
+        compress: CompressFunction,
+        decompress: DecompressFunction,
+    },
+    Filter {
+        filter: FilterFunction,
+    },
+}
+
+/// Why an instance did not start.
+pub(crate) enum StartError {
+    /// Its exports have other types than the contract's.
+    Contract(String),
+    /// It misbehaved, or there is no room.
+    Fault(Fault),
+}
+
+/// A running instance. It is used by one call at a time, and thrown away after a trap.
+pub(crate) struct Instance {
+    engine: Engine,
+    store: Store<HostState>,
+    describe: TypedFunc<(), (RawDescription,)>,
+    configure: TypedFunc<(&'static str,), (Result<(), ConfigError>,)>,
+    pub(crate) functions: Functions,
+}
+
+impl Instance {
+    /// Instantiates under the same limits as a call, and checks the types of the exports.
+    pub(crate) fn start(
+        engine: &Engine,
+        pre: &InstancePre<HostState>,
+        kind: Kind,
+        side: Arc<HostSide>,
+    ) -> Result<Instance, StartError> {
+        let mut store = new_store(engine, side);
+        let started = guard(engine, &mut store, "instantiate", TEXT_BYTES_MAX, |store| {
+            pre.instantiate(store)
+        });
+        let instance = started.map_err(StartError::Fault)?;
+        let mut exports = Exports {
+            store: &mut store,
+            instance,
+        };
+        let describe = exports.function("describe")?;
+        let configure = exports.function("configure")?;
+        let functions = match kind {
+            Kind::Partitioner => Functions::Partitioner {
+                partition: exports.function("partition")?,
+            },
+            Kind::Serializer => Functions::Serializer {
+                serialize: exports.function("serialize")?,
+                deserialize: exports.function("deserialize")?,
+            },
+            Kind::Compressor => Functions::Compressor {
+                compress: exports.function("compress")?,
+                decompress: exports.function("decompress")?,
+            },
+            Kind::Filter => Functions::Filter {
+                filter: exports.function("filter")?,
+            },
+        };
+        Ok(Instance {
+            engine: engine.clone(),
+            store,
+            describe,
+            configure,
+            functions,
+        })
+    }
+
+    /// Asks the plug-in what it is.
+    pub(crate) fn describe(&mut self) -> Result<RawDescription, Fault> {
+        let describe = self.describe;
+        let (description,) = self.call("describe", TEXT_BYTES_MAX, &describe, ())?;
+        Ok(description)
+    }
+
+    /// Gives the plug-in its configuration.
+    pub(crate) fn configure(&mut self, json: &str) -> Result<(), Fault> {
+        let configure = self.configure;
+        let (answer,) = self.call("configure", TEXT_BYTES_MAX, &configure, (json,))?;
+        answer.map_err(|ConfigError { field, message }| Fault::Config { field, message })
+    }
+
+    /// Calls a function of the guest under its limits; no more than `answer_bytes_max` bytes are
+    /// copied out of it.
+    pub(crate) fn call<P, R>(
+        &mut self,
+        name: &'static str,
+        answer_bytes_max: usize,
+        function: &TypedFunc<P, R>,
+        parameters: P,
+    ) -> Result<R, Fault>
+    where
+        P: ComponentNamedList + Lower,
+        R: ComponentNamedList + Lift,
+    {
+        guard(
+            &self.engine,
+            &mut self.store,
+            name,
+            answer_bytes_max,
+            |store| function.call(store, parameters),
+        )
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        self.engine.limits()
+    }
+}
+
+fn new_store(engine: &Engine, side: Arc<HostSide>) -> Store<HostState> {
+    let limits = engine.limits();
+    let state = HostState {
+        side,
+        deadline: Deadline::new(limits.deadline),
+        limiter: Limiter {
+            memory_bytes_max: limits.memory_bytes,
+            table_elements_max: limits.table_elements,
+            refused: false,
+        },
+    };
+    let mut store = Store::new(engine.wasmtime(), state);
+    store.limiter(|state| &mut state.limiter);
+    store.epoch_deadline_callback(|mut store| {
+        if store.data_mut().deadline.is_over() {
+            return Err(Trap::Interrupt.into());
+        }
+        Ok(UpdateDeadline::Continue(TICKS_BETWEEN_LOOKS))
+    });
+    store
+}
+
+/// Runs guest code under its deadline, its memory limit and the bound of its answer.
+fn guard<R>(
+    engine: &Engine,
+    store: &mut Store<HostState>,
+    call: &'static str,
+    answer_bytes_max: usize,
+    run: impl FnOnce(&mut Store<HostState>) -> wasmtime::Result<R>,
+) -> Result<R, Fault> {
+    let _running = engine.running();
+    let state = store.data_mut();
+    state.deadline.restart();
+    state.limiter.refused = false;
+    store.set_epoch_deadline(TICKS_BETWEEN_LOOKS);
+    // The lists of an answer are counted against this before they are copied.
+    store.set_hostcall_fuel(answer_bytes_max);
+    run(store).map_err(|error| {
+        let limits = engine.limits();
+        let refused = store.data().limiter.refused;
+        fault(
+            &error,
+            call,
+            limits,
+            answer_bytes_max,
+            refused,
+            engine.instances_max(),
+        )
+    })
+}
+
+/// What a failed call means in the contract's terms.
+fn fault(
+    error: &wasmtime::Error,
+    call: &'static str,
+    limits: &Limits,
+    answer_bytes_max: usize,
+    growth_was_refused: bool,
+    instances_max: u32,
+) -> Fault {
+    if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+        return Fault::Exhausted(instances_max);
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::StackOverflow) => {
+            let limit_bytes = limits.stack_bytes;
+            return Fault::Stack { call, limit_bytes };
+        }
+        Some(Trap::Interrupt) => {
+            let limit: Duration = limits.deadline;
+            return Fault::Deadline { call, limit };
+        }
+        Some(_) if growth_was_refused => {
+            let limit_bytes = limits.memory_bytes;
+            return Fault::Memory { call, limit_bytes };
+        }
+        _ => {}
+    }
+    let cause = error.root_cause().to_string();
+    // wasmtime keeps the type of this error to itself.
+    if cause.contains("fuel allocated for hostcalls has been exhausted") {
+        let max_bytes = answer_bytes_max;
+        return Fault::AnswerTooLarge { call, max_bytes };
+    }
+    let place = error
+        .downcast_ref::<WasmBacktrace>()
+        .and_then(|trace| trace.frames().first()?.func_name().map(str::to_owned));
+    let reason = match place {
+        Some(function) => format!("{cause}, in {}", function.escape_debug()),
+        None => cause,
+    };
+    Fault::Trap { call, reason }
+}
+
+/// The exports of an instance, looked up with their types.
+struct Exports<'s> {
+    store: &'s mut Store<HostState>,
+    instance: wasmtime::component::Instance,
+}
+
+impl Exports<'_> {
+    fn function<P, R>(&mut self, name: &'static str) -> Result<TypedFunc<P, R>, StartError>
+    where
+        P: ComponentNamedList + Lower,
+        R: ComponentNamedList + Lift,
+    {
+        self.instance
+            .get_typed_func(&mut *self.store, name)
+            .map_err(|error| {
+                let problem = format!("the export `{name}` has the wrong type: {error:#}");
+                StartError::Contract(problem)
+            })
+    }
+}

@@ -1,0 +1,131 @@
+//! What a plug-in may use. Every limit is finite by default, and each is a named sum of its parts.
+
+use std::time::Duration;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// Linear memory comes in pages of this many bytes.
+pub(crate) const WASM_PAGE_BYTES: usize = 64 * KIB;
+
+/// The address space that is set aside for each linear memory, with guard pages behind it: an index
+/// of 32 bits can then never leave it, and the compiled code carries no bounds checks.
+pub(crate) const MEMORY_RESERVATION_BYTES: usize = 4096 * MIB;
+
+/// How often the ticker moves the epoch on: a call is stopped within one tick of its deadline.
+pub(crate) const TICK: Duration = Duration::from_millis(5);
+
+/// The stack that a host call needs below the guest's own: checked against the least stack that
+/// Rust gives a thread.
+const HOST_STACK_BYTES: usize = 512 * KIB;
+const THREAD_STACK_BYTES: usize = 2 * MIB;
+
+/// The longest name and version that a plug-in may give itself, in bytes.
+pub(crate) const NAME_BYTES_MAX: usize = 64;
+
+/// What one plug-in may use while it runs, and what its module may hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Linear memory of one instance, in bytes (16 MiB).
+    pub memory_bytes: usize,
+    /// The guest's stack, in bytes (256 KiB).
+    pub stack_bytes: usize,
+    /// Elements of one table (10,000).
+    pub table_elements: usize,
+    /// Computing time of one call, and of starting an instance (20 ms). It is the time that the
+    /// thread really ran: a guest is not blamed for a busy machine. Ten times as much on the clock
+    /// ends a call as well.
+    pub deadline: Duration,
+    /// An answer has at most `output_factor` x input + `output_slack_bytes` bytes (2 x, 64 KiB).
+    pub output_factor: usize,
+    /// See [`Limits::output_factor`].
+    pub output_slack_bytes: usize,
+    /// What the module itself may hold.
+    pub module: ModuleLimits,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            memory_bytes: DEFAULT_MEMORY_BYTES,
+            stack_bytes: DEFAULT_STACK_BYTES,
+            table_elements: 10_000,
+            deadline: Duration::from_millis(20),
+            output_factor: 2,
+            output_slack_bytes: 64 * KIB,
+            module: ModuleLimits::default(),
+        }
+    }
+}
+
+impl Limits {
+    /// The most bytes that the answer to `input_bytes` may have.
+    pub fn output_bytes_max(&self, input_bytes: usize) -> usize {
+        input_bytes
+            .saturating_mul(self.output_factor)
+            .saturating_add(self.output_slack_bytes)
+    }
+}
+
+/// What a module may hold. Checked by reading it, before anything is compiled: compiling some
+/// modules takes minutes and gigabytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModuleLimits {
+    /// The whole file, in bytes (4 MiB).
+    pub size_bytes: usize,
+    /// Functions in all core modules together (10,000).
+    pub functions: u32,
+    /// The body of one function, in bytes (128 KiB).
+    pub body_bytes: usize,
+    /// Locals of one function (1,000).
+    pub locals: u32,
+    /// Blocks inside blocks (1,000).
+    pub block_depth: u32,
+    /// Targets of one `br_table` (10,000).
+    pub branch_targets: u32,
+    /// Data segments (1,000), and bytes in them together (the file's own bound).
+    pub data_segments: u32,
+    /// Custom sections together, in bytes (1 MiB): names and debug information.
+    pub custom_bytes: usize,
+    /// Core modules, nested components and instances of either (64 together).
+    pub parts: u32,
+    /// Types, imports, exports, aliases and canonical functions of components (10,000 together).
+    pub items: u32,
+}
+
+impl Default for ModuleLimits {
+    fn default() -> Self {
+        ModuleLimits {
+            size_bytes: 4 * MIB,
+            functions: 10_000,
+            body_bytes: 128 * KIB,
+            locals: 1_000,
+            block_depth: 1_000,
+            branch_targets: 10_000,
+            data_segments: 1_000,
+            custom_bytes: MIB,
+            parts: 64,
+            items: 10_000,
+        }
+    }
+}
+
+const DEFAULT_MEMORY_BYTES: usize = 16 * MIB;
+const DEFAULT_STACK_BYTES: usize = 256 * KIB;
+
+const _: () = assert!(DEFAULT_MEMORY_BYTES.is_multiple_of(WASM_PAGE_BYTES));
+const _: () = assert!(DEFAULT_MEMORY_BYTES <= MEMORY_RESERVATION_BYTES);
+const _: () = assert!(DEFAULT_STACK_BYTES + HOST_STACK_BYTES <= THREAD_STACK_BYTES);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_of_an_answer_never_overflows() {
+        let limits = Limits::default();
+        assert_eq!(limits.output_bytes_max(0), 64 * KIB);
+        assert_eq!(limits.output_bytes_max(MIB), 2 * MIB + 64 * KIB);
+        assert_eq!(limits.output_bytes_max(usize::MAX), usize::MAX);
+    }
+}

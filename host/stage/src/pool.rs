@@ -1,0 +1,143 @@
+//! The instances of one version of a stage. Last in, first out: calls that follow each other use the
+//! same instance, whose memory is warm and whose state (a sticky partition) goes on.
+
+use std::sync::Arc;
+use std::thread;
+
+use parking_lot::Mutex;
+
+use crate::error::Fault;
+use crate::host_imports::HostSide;
+use crate::instance::{Instance, StartError};
+use crate::plugin::Plugin;
+
+/// Configured instances of a plug-in.
+pub(crate) struct Pool {
+    plugin: Plugin,
+    config: Arc<str>,
+    side: Arc<HostSide>,
+    state: Mutex<State>,
+    idle_max: usize,
+}
+
+#[derive(Default)]
+struct State {
+    idle: Vec<Instance>,
+    /// Leases that are out now, and the most that ever were.
+    leased: usize,
+    leased_peak: usize,
+}
+
+impl Pool {
+    /// An empty pool, known to the engine, so that it can be asked to make room.
+    pub(crate) fn new(plugin: Plugin, config: Arc<str>, side: Arc<HostSide>) -> Arc<Pool> {
+        // More instances than threads that may run are of no use to keep.
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let engine = plugin.engine().clone();
+        let pool = Arc::new(Pool {
+            plugin,
+            config,
+            side,
+            state: Mutex::default(),
+            idle_max: threads * 2,
+        });
+        engine.register(&pool);
+        pool
+    }
+
+    pub(crate) fn plugin(&self) -> &Plugin {
+        &self.plugin
+    }
+
+    /// Lends an instance that waits, or a new one.
+    pub(crate) fn lease(&self) -> Result<Lease<'_>, Fault> {
+        // The lock is gone before an instance is made, which takes some microseconds.
+        let idle = {
+            let mut state = self.state.lock();
+            state.leased += 1;
+            state.leased_peak = state.leased_peak.max(state.leased);
+            state.idle.pop()
+        };
+        let mut lease = Lease {
+            pool: self,
+            instance: idle,
+        };
+        if lease.instance.is_none() {
+            lease.instance = Some(self.start()?);
+        }
+        Ok(lease)
+    }
+
+    /// Makes instances ahead, so that the calls that follow need not.
+    pub(crate) fn warm(&self, instances: usize) -> Result<(), Fault> {
+        for _ in 0..instances.min(self.idle_max) {
+            let instance = self.start()?;
+            self.state.lock().idle.push(instance);
+        }
+        Ok(())
+    }
+
+    /// The most instances that were ever lent at once, at least one.
+    pub(crate) fn leased_peak(&self) -> usize {
+        self.state.lock().leased_peak.max(1)
+    }
+
+    /// Throws the instances away that wait, to make room for others.
+    pub(crate) fn shrink(&self) {
+        let idle = std::mem::take(&mut self.state.lock().idle);
+        drop(idle);
+    }
+
+    /// A new instance, configured.
+    fn start(&self) -> Result<Instance, Fault> {
+        let mut started = self.plugin.instantiate(Arc::clone(&self.side));
+        if let Err(StartError::Fault(Fault::Exhausted(_))) = started {
+            self.plugin.engine().make_room();
+            started = self.plugin.instantiate(Arc::clone(&self.side));
+        }
+        let mut instance = started.map_err(|error| match error {
+            StartError::Fault(fault) => fault,
+            // Its types were checked when it was loaded.
+            StartError::Contract(reason) => Fault::Trap {
+                call: "instantiate",
+                reason,
+            },
+        })?;
+        instance.configure(&self.config)?;
+        Ok(instance)
+    }
+}
+
+/// An instance that is lent. It is thrown away with the lease unless it is given back.
+pub(crate) struct Lease<'p> {
+    pool: &'p Pool,
+    instance: Option<Instance>,
+}
+
+impl Lease<'_> {
+    pub(crate) fn instance(&mut self) -> &mut Instance {
+        self.instance
+            .as_mut()
+            .expect("a lease holds its instance until it ends")
+    }
+
+    /// Ends the lease: the instance is kept unless the guest misbehaved.
+    pub(crate) fn end<R>(mut self, outcome: &Result<R, Fault>) {
+        let is_good = outcome.as_ref().err().is_none_or(|fault| !fault.is_trap());
+        let instance = self.instance.take().filter(|_| is_good);
+        let mut state = self.pool.state.lock();
+        if state.idle.len() < self.pool.idle_max {
+            state.idle.extend(instance);
+        } else {
+            // An instance gives its memory back to the system: not under the lock.
+            drop(state);
+            drop(instance);
+        }
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        self.pool.state.lock().leased -= 1;
+    }
+}

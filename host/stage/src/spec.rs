@@ -1,0 +1,313 @@
+//! How a stage is written, everywhere the same: a name, a name with a pinned version, or a file; then
+//! its configuration as a JSON object. A chain is stages joined by ` | `.
+//!
+//! ```text
+//! murmur2      region@3      json-compare{"path":"/mag","op":">=","value":4.5}      ./mine.wasm{"limit":7}
+//! ```
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::de::IgnoredAny;
+
+use crate::limits::NAME_BYTES_MAX;
+
+/// The most stages that one chain may have.
+pub const CHAIN_MAX: usize = 8;
+
+/// The longest text of one chain, in bytes: what a topic config may reasonably hold.
+pub const SPEC_BYTES_MAX: usize = 64 * 1024;
+
+const JOINT: &str = " | ";
+
+/// Where a stage's plug-in comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// A plug-in of the library.
+    Name {
+        /// The plug-in's name.
+        name: String,
+        /// A pinned version: all of it or its leading numbers, so that `3` stands for `3.1.4` too.
+        /// A stage that is not pinned follows new versions.
+        version: Option<String>,
+    },
+    /// A file, followed when it changes.
+    File(PathBuf),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Name {
+                name,
+                version: None,
+            } => formatter.write_str(name),
+            Source::Name {
+                name,
+                version: Some(version),
+            } => write!(formatter, "{name}@{version}"),
+            Source::File(path) => write!(formatter, "{}", path.display()),
+        }
+    }
+}
+
+/// One stage as a user writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct StageSpec {
+    /// The plug-in.
+    pub source: Source,
+    /// The configuration, a JSON object as it was written; `{}` when none was.
+    pub config: String,
+}
+
+/// A stage that is not written as a stage is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{text}` is not a stage: {problem} (at character {at}); write NAME, NAME@VERSION or ./FILE.wasm, then {{json}} if it has a configuration"
+)]
+pub struct SpecError {
+    /// The text, shortened.
+    pub text: String,
+    /// Where the problem is, in characters from 0.
+    pub at: usize,
+    /// What is wrong.
+    pub problem: String,
+}
+
+impl StageSpec {
+    /// Reads exactly one stage.
+    ///
+    /// # Errors
+    /// [`SpecError`] says where and what.
+    pub fn parse(text: &str) -> Result<StageSpec, SpecError> {
+        let mut chain = StageSpec::parse_chain(text)?;
+        if chain.len() > 1 {
+            return Err(error(text, 0, "one stage is wanted here, not a chain"));
+        }
+        Ok(chain.remove(0))
+    }
+
+    /// Reads a chain of one to [`CHAIN_MAX`] stages joined by ` | `.
+    ///
+    /// # Errors
+    /// [`SpecError`] says where and what.
+    pub fn parse_chain(text: &str) -> Result<Vec<StageSpec>, SpecError> {
+        if text.len() > SPEC_BYTES_MAX {
+            let problem = format!("it is longer than {SPEC_BYTES_MAX} bytes");
+            return Err(error(text, 0, &problem));
+        }
+        let mut chain = Vec::new();
+        let mut at = 0;
+        loop {
+            let (stage, end) = parse_one(text, at)?;
+            chain.push(stage);
+            if chain.len() > CHAIN_MAX {
+                let problem = format!("a chain has at most {CHAIN_MAX} stages");
+                return Err(error(text, at, &problem));
+            }
+            let rest = &text[end..];
+            if rest.trim().is_empty() {
+                return Ok(chain);
+            }
+            if !rest.starts_with(JOINT) {
+                return Err(error(
+                    text,
+                    end,
+                    "expected ` | ` and another stage, or the end",
+                ));
+            }
+            at = end + JOINT.len();
+        }
+    }
+}
+
+impl FromStr for StageSpec {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        StageSpec::parse(text)
+    }
+}
+
+impl fmt::Display for StageSpec {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.source)?;
+        if self.config != "{}" {
+            formatter.write_str(&self.config)?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads one stage that starts at `start`; the answer says where it ends.
+fn parse_one(text: &str, start: usize) -> Result<(StageSpec, usize), SpecError> {
+    let here = &text[start..];
+    let skipped = here.len() - here.trim_start().len();
+    let start = start + skipped;
+    let here = &text[start..];
+    let source_length = here
+        .find('{')
+        .unwrap_or(here.len())
+        .min(here.find(JOINT).unwrap_or(here.len()));
+    let source_text = here[..source_length].trim_end();
+    let source = parse_source(text, start, source_text)?;
+    let config_at = start + source_length;
+    if !text[config_at..].starts_with('{') {
+        let config = "{}".to_owned();
+        return Ok((StageSpec { source, config }, config_at));
+    }
+    // The JSON reader itself finds the end, since a string may hold a brace or a joint.
+    let mut values =
+        serde_json::Deserializer::from_str(&text[config_at..]).into_iter::<IgnoredAny>();
+    match values.next() {
+        Some(Ok(IgnoredAny)) => {
+            let end = config_at + values.byte_offset();
+            let config = text[config_at..end].to_owned();
+            Ok((StageSpec { source, config }, end))
+        }
+        Some(Err(problem)) => {
+            let at = config_at + problem.column().saturating_sub(1);
+            Err(error(text, at, &format!("bad JSON: {problem}")))
+        }
+        None => Err(error(text, config_at, "bad JSON")),
+    }
+}
+
+fn parse_source(text: &str, at: usize, source: &str) -> Result<Source, SpecError> {
+    if source.is_empty() {
+        return Err(error(text, at, "a plug-in's name or file is missing"));
+    }
+    if source.contains(['/', '\\']) || source.ends_with(".wasm") {
+        return Ok(Source::File(PathBuf::from(source)));
+    }
+    let (name, version) = match source.split_once('@') {
+        Some((name, version)) => (name, Some(version)),
+        None => (source, None),
+    };
+    check_name(name, "").map_err(|problem| error(text, at, &problem))?;
+    if let Some(version) = version {
+        check_name(version, "+").map_err(|problem| error(text, at + name.len() + 1, &problem))?;
+    }
+    Ok(Source::Name {
+        name: name.to_owned(),
+        version: version.map(str::to_owned),
+    })
+}
+
+/// Checks the characters of a plug-in's name or, with `also`, of its version.
+pub(crate) fn check_name(name: &str, also: &str) -> Result<(), String> {
+    if name.is_empty() {
+        return Err("the name or version is empty".to_owned());
+    }
+    if name.len() > NAME_BYTES_MAX {
+        return Err(format!(
+            "`{}...` is longer than {NAME_BYTES_MAX} bytes",
+            shorten(name)
+        ));
+    }
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c) || also.contains(c);
+    match name.chars().find(|c| !allowed(*c)) {
+        None => Ok(()),
+        Some(c) => Err(format!(
+            "`{}` may not hold {c:?}: use letters, digits, `-`, `_` and `.`",
+            name.escape_debug()
+        )),
+    }
+}
+
+fn shorten(text: &str) -> String {
+    text.chars().take(NAME_BYTES_MAX).collect()
+}
+
+fn error(text: &str, at_byte: usize, problem: &str) -> SpecError {
+    let shown = shorten(text);
+    SpecError {
+        at: text
+            .char_indices()
+            .take_while(|(offset, _)| *offset < at_byte)
+            .count(),
+        text: if shown.len() < text.len() {
+            format!("{shown}...")
+        } else {
+            shown
+        },
+        problem: problem.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &str, version: Option<&str>, config: &str) -> StageSpec {
+        StageSpec {
+            source: Source::Name {
+                name: name.to_owned(),
+                version: version.map(str::to_owned),
+            },
+            config: config.to_owned(),
+        }
+    }
+
+    #[test]
+    fn names_versions_files_and_configurations() {
+        let parse = |text| StageSpec::parse(text).unwrap();
+        assert_eq!(parse("murmur2"), named("murmur2", None, "{}"));
+        assert_eq!(parse("region@3"), named("region", Some("3"), "{}"));
+        let compare = r#"{"path":"/mag","op":">=","value":4.5}"#;
+        assert_eq!(
+            parse(&format!("json-compare{compare}")),
+            named("json-compare", None, compare)
+        );
+        assert_eq!(
+            parse(r#"./mine.wasm{"limit":7}"#),
+            StageSpec {
+                source: Source::File(PathBuf::from("./mine.wasm")),
+                config: r#"{"limit":7}"#.to_owned(),
+            }
+        );
+        assert_eq!(parse("mine.wasm").source, Source::File("mine.wasm".into()));
+        for text in ["murmur2", "region@3", "./a b.wasm{\"x\":1}"] {
+            assert_eq!(parse(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_chain_may_hold_its_joint_inside_a_string() {
+        let text = r#"contains{"text":"a | b}{"} | json-compare@1{"x":[1,{"y":"}"}]} | last"#;
+        let chain = StageSpec::parse_chain(text).unwrap();
+        assert_eq!(
+            chain,
+            [
+                named("contains", None, r#"{"text":"a | b}{"}"#),
+                named("json-compare", Some("1"), r#"{"x":[1,{"y":"}"}]}"#),
+                named("last", None, "{}"),
+            ]
+        );
+        let again = chain.iter().map(StageSpec::to_string).collect::<Vec<_>>();
+        assert_eq!(again.join(JOINT), text);
+    }
+
+    #[test]
+    fn what_is_not_a_stage_is_refused_where_it_is_wrong() {
+        let problem = |text: &str| StageSpec::parse_chain(text).unwrap_err();
+        assert_eq!(problem("").at, 0);
+        assert_eq!(problem("a | ").at, 4);
+        assert_eq!(problem("a b").at, 0);
+        assert_eq!(problem("a@").at, 2);
+        assert_eq!(problem("a{").at, 1);
+        assert!(problem("a{\"x\":}").problem.contains("bad JSON"));
+        assert_eq!(problem("a{} b").at, 3);
+        assert_eq!(problem("a{}|b").at, 3);
+        assert!(StageSpec::parse("a | b").is_err());
+        let nine = ["a"; 9].join(JOINT);
+        assert!(problem(&nine).problem.contains("at most 8"));
+        assert_eq!(
+            StageSpec::parse_chain(&["a"; 8].join(JOINT)).unwrap().len(),
+            8
+        );
+        assert!(StageSpec::parse(&"x".repeat(SPEC_BYTES_MAX + 1)).is_err());
+        assert!(StageSpec::parse(&"x".repeat(NAME_BYTES_MAX + 1)).is_err());
+    }
+}
