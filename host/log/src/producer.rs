@@ -18,6 +18,15 @@ pub(crate) struct BatchMetadata {
 }
 
 impl BatchMetadata {
+    fn of(header: &BatchHeader) -> Self {
+        Self {
+            last_sequence: header.last_sequence(),
+            last_offset: header.last_offset(),
+            offset_delta: header.last_offset_delta,
+            timestamp: header.max_timestamp,
+        }
+    }
+
     fn first_sequence(&self) -> i32 {
         add_sequence(self.last_sequence, -self.offset_delta)
     }
@@ -38,6 +47,8 @@ pub(crate) struct ProducerEntry {
     /// The last batches of `epoch`, oldest first.
     window: [BatchMetadata; WINDOW],
     len: u8,
+    /// Comes from a snapshot, which has only the last batch: the others are still to be found in the log.
+    partial: bool,
 }
 
 impl ProducerEntry {
@@ -49,7 +60,18 @@ impl ProducerEntry {
             transaction_start: None,
             window: Default::default(),
             len: 0,
+            partial: false,
         }
+    }
+
+    /// An entry of a snapshot.
+    pub(crate) fn of_snapshot(epoch: i16, last: Option<BatchMetadata>) -> Self {
+        let mut entry = Self::new(epoch);
+        if let Some(last) = last {
+            entry.push(last);
+            entry.partial = true;
+        }
+        entry
     }
 
     fn batches(&self) -> &[BatchMetadata] {
@@ -123,6 +145,32 @@ impl Producers {
         if header.base_sequence == expected { Ok(()) } else { Err(out_of_order(last)) }
     }
 
+    /// If batches of a producer's window may still have to be found in the log: the offset that they lie below.
+    pub(crate) fn missing_below(&self, producer_id: i64) -> Option<i64> {
+        let entry = self.by_id.get(&producer_id)?;
+        let oldest = entry.batches().first()?;
+        (entry.partial && usize::from(entry.len) < WINDOW).then(|| oldest.first_offset())
+    }
+
+    /// Completes a producer's window with batches from the log, given oldest first.
+    pub(crate) fn complete(&mut self, producer_id: i64, older: &[BatchHeader]) {
+        let Some(entry) = self.by_id.get_mut(&producer_id) else {
+            return;
+        };
+        entry.partial = false;
+        let epoch = entry.epoch;
+        let known = *entry;
+        entry.len = 0;
+        let same = |header: &&BatchHeader| header.producer_id == producer_id && header.producer_epoch == epoch;
+        for header in older.iter().filter(same) {
+            entry.push(BatchMetadata::of(header));
+        }
+        for batch in known.batches() {
+            entry.push(*batch);
+        }
+        entry.last_timestamp = known.last_timestamp;
+    }
+
     /// Takes in a batch that is in the log.
     pub(crate) fn update(&mut self, header: &BatchHeader) {
         if header.producer_id < 0 {
@@ -132,6 +180,7 @@ impl Producers {
         if header.producer_epoch != entry.epoch {
             entry.epoch = header.producer_epoch;
             entry.len = 0;
+            entry.partial = false;
         }
         if header.is_control() {
             // A marker ends the transaction and is no part of the producer's sequence.
@@ -139,12 +188,7 @@ impl Producers {
             entry.last_timestamp = header.max_timestamp;
             return;
         }
-        entry.push(BatchMetadata {
-            last_sequence: header.last_sequence(),
-            last_offset: header.last_offset(),
-            offset_delta: header.last_offset_delta,
-            timestamp: header.max_timestamp,
-        });
+        entry.push(BatchMetadata::of(header));
         if header.is_transactional() {
             entry.transaction_start.get_or_insert(header.base_offset);
         }

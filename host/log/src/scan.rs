@@ -23,6 +23,8 @@ pub(crate) enum Stop {
         position: u64,
         /// What is wrong with it.
         reason: String,
+        /// It is a whole batch, in the wrong place: that is never a torn write.
+        whole: bool,
     },
 }
 
@@ -86,17 +88,17 @@ impl<'a> Scanner<'a> {
     ) -> io::Result<Stop> {
         let (mut position, mut expected) = (0, base_offset);
         while position < self.len {
-            let bad = |reason| Ok(Stop::Bad { position, reason });
+            let bad = |reason, whole| Ok(Stop::Bad { position, reason, whole });
             let header = match self.header_at(position)? {
                 Ok(header) => header,
-                Err(reason) => return bad(reason),
+                Err(reason) => return bad(reason, false),
             };
-            if header.base_offset < expected || header.last_offset() - base_offset > i64::from(i32::MAX) {
-                return bad(format!("its base offset is {}, expected was {expected}", header.base_offset));
-            }
             let batch = Located { position, header };
             if let Err(reason) = self.check_body(&batch)? {
-                return bad(reason);
+                return bad(reason, false);
+            }
+            if header.base_offset < expected || header.last_offset() - base_offset > i64::from(i32::MAX) {
+                return bad(format!("a batch of base offset {} where {expected} is next", header.base_offset), true);
             }
             visit(&batch)?;
             position = batch.end();
@@ -107,32 +109,32 @@ impl<'a> Scanner<'a> {
 
     /// Whether a whole, undamaged batch follows a bad one: then this is no torn tail but damage in the middle.
     ///
-    /// `expected` is the offset that the bad batch should have started with. If its header still tells how it goes on, only
-    /// a batch that goes on there counts; a record may well hold the bytes of some other batch. Else any later batch does.
+    /// `expected` is the offset that the bad batch should have started with. Where the bad batch's own bytes seem to be, only
+    /// the batch that goes on after it counts, since a record may well hold the bytes of some other batch. After that, and
+    /// where its header says nothing, any later batch does.
     pub(crate) fn find_batch_after(&mut self, bad: u64, expected: i64) -> io::Result<Option<Located>> {
         let header = self.header_at(bad)?.ok().filter(|header| header.base_offset == expected);
+        let inside = header.map_or(bad, |header| bad + header.size as u64);
         let next = header.map(|header| header.next_offset());
-        if let Some(header) = header
-            && bad + header.size as u64 <= self.len
-        {
-            return self.search(bad + header.size as u64, |offset| offset >= header.next_offset());
-        }
-        // Offsets beyond one for each byte cannot be: the leader leaves no gaps at the end of a log.
+        // Offsets beyond one for each byte cannot be: a leader leaves no gaps at the end of a log.
         let most = expected.saturating_add((self.len - bad) as i64);
-        self.search(bad + 1, |offset| match next {
-            Some(next) => offset == next,
-            None => offset > expected && offset <= most,
-        })
+        self.search(
+            bad + 1,
+            |position, offset| {
+                if position < inside { Some(offset) == next } else { offset > expected && offset <= most }
+            },
+        )
     }
 
-    /// The first good batch at or after `from` whose base offset is `wanted`.
-    fn search(&mut self, from: u64, wanted: impl Fn(i64) -> bool) -> io::Result<Option<Located>> {
+    /// The first good batch at or after `from` of which `wanted` likes position and base offset.
+    fn search(&mut self, from: u64, wanted: impl Fn(u64, i64) -> bool) -> io::Result<Option<Located>> {
         let mut position = from;
         while position + HEADER_LEN as u64 <= self.len {
             let bytes = self.bytes_at(position, HEADER_LEN)?;
-            let here = bytes.windows(HEADER_LEN).position(|window| {
+            let here = bytes.windows(HEADER_LEN).enumerate().position(|(at, window)| {
                 // The magic byte first: it rules out nearly everything.
-                window[16] == 2 && BatchHeader::parse(window).is_ok_and(|header| wanted(header.base_offset))
+                window[16] == 2
+                    && BatchHeader::parse(window).is_ok_and(|header| wanted(position + at as u64, header.base_offset))
             });
             let Some(here) = here else {
                 position += (bytes.len() - HEADER_LEN + 1) as u64;

@@ -202,6 +202,13 @@ impl Segment {
         Ok(end)
     }
 
+    /// The offset of an index entry at or before a position; the base offset when there is none.
+    pub(crate) fn offset_at(&self, position: u64) -> Result<i64, LogError> {
+        let open = self.open()?;
+        let entry = self.with_indexes(&open, |indexes| indexes.floor_position(position))?;
+        Ok(entry.map_or(self.base_offset, |entry| entry.offset))
+    }
+
     /// Walks from an index entry to the first batch that `found` accepts. An entry that does not point at the batch that
     /// it names is a lie of the whole index: it is built again, and this walk starts at the first byte.
     fn walk_from(
@@ -265,11 +272,17 @@ impl Segment {
     /// The first batch at or after `from` whose max timestamp is `timestamp` or newer.
     pub(crate) fn locate_time(&self, timestamp: i64, from: i64) -> Result<Option<Located>, LogError> {
         let open = self.open()?;
-        let entry = self.with_indexes(&open, |indexes| {
-            // Every batch up to an entry of `timestamp - 1` is older than what is looked for.
-            let known = indexes.floor_time(timestamp.saturating_sub(1)).map_or(from, |entry| entry.offset);
-            indexes.floor_offset(known.max(from))
-        })?;
+        // Every batch up to an entry of `timestamp - 1` is older than what is looked for.
+        let known = self.with_indexes(&open, |indexes| indexes.floor_time(timestamp.saturating_sub(1)))?;
+        let known = match known {
+            Some(entry) if self.named_by(entry)?.is_none() => {
+                self.rebuild()?;
+                self.with_indexes(&open, |indexes| indexes.floor_time(timestamp.saturating_sub(1)))?
+            }
+            known => known,
+        };
+        let start = known.map_or(from, |entry| entry.offset.max(from));
+        let entry = self.with_indexes(&open, |indexes| indexes.floor_offset(start))?;
         self.walk_from(&open, entry, |batch| {
             batch.header.last_offset() >= from && batch.header.max_timestamp >= timestamp
         })
@@ -292,34 +305,44 @@ impl Segment {
         if let Some(summary) = *self.summary.lock() {
             return Ok(summary);
         }
-        let open = self.open()?;
-        let size = self.size();
-        let (last, newest) = self.with_indexes(&open, |indexes| (indexes.last_offset(), indexes.last_time()))?;
-        let loaded = match newest {
-            Some(newest) if self.is_true(newest)? => {
-                let first = HeaderWalk::new(&open.file, 0, size).next().map_err(|e| self.read_error(e))?;
-                Some(Summary {
-                    newest,
-                    first_timestamp: first.map(|batch| batch.header.max_timestamp),
-                    bytes_since_entry: size - last.map_or(0, |entry| entry.position.min(size)),
-                })
-            }
-            _ => None,
-        };
+        let loaded = self.load_summary()?;
         if loaded.is_none() {
             self.rebuild()?;
         }
         let mut summary = self.summary.lock();
-        if loaded.is_some() && summary.is_none() {
-            *summary = loaded;
-        }
-        Ok(summary.unwrap_or_else(|| Summary::new(self.base_offset)))
+        Ok(*summary.get_or_insert(loaded.unwrap_or_else(|| Summary::new(self.base_offset))))
     }
 
-    /// Whether the batch that a time entry names has its timestamp: retention must not act on a damaged index.
-    fn is_true(&self, entry: TimestampOffset) -> Result<bool, LogError> {
+    /// The summary from the indexes; `None` when they do not say the truth. Retention must not act on a damaged index.
+    fn load_summary(&self) -> Result<Option<Summary>, LogError> {
+        let open = self.open()?;
+        let size = self.size();
+        let (last, newest) = self.with_indexes(&open, |indexes| (indexes.last_offset(), indexes.last_time()))?;
+        let Some(newest) = newest else {
+            return Ok(None);
+        };
+        let Some(batch) = self.named_by(newest)? else {
+            return Ok(None);
+        };
+        // Entries at the end may be missing. They are few: the last one is written for the newest batch of all.
+        let mut walk = HeaderWalk::new(&open.file, batch.end(), size);
+        while let Some(later) = walk.next().map_err(|e| self.read_error(e))? {
+            if later.header.max_timestamp > newest.timestamp {
+                return Ok(None);
+            }
+        }
+        let first = HeaderWalk::new(&open.file, 0, size).next().map_err(|e| self.read_error(e))?;
+        Ok(Some(Summary {
+            newest,
+            first_timestamp: first.map(|batch| batch.header.max_timestamp),
+            bytes_since_entry: size - last.map_or(0, |entry| entry.position.min(size)),
+        }))
+    }
+
+    /// The batch that a time entry names, if it is as the entry says.
+    fn named_by(&self, entry: TimestampOffset) -> Result<Option<Located>, LogError> {
         let batch = self.locate(entry.offset)?;
-        Ok(batch.is_some_and(|b| b.header.last_offset() == entry.offset && b.header.max_timestamp == entry.timestamp))
+        Ok(batch.filter(|b| b.header.last_offset() == entry.offset && b.header.max_timestamp == entry.timestamp))
     }
 
     /// Loads what [`Self::note_append`] needs, so that nothing can fail once the bytes are written.

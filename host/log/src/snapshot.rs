@@ -65,16 +65,14 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Producers> {
     for entry in entries.chunks_exact(ENTRY_LEN) {
         let mut fields = FieldReader(entry);
         let id = i64::from_be_bytes(fields.take()?);
-        let mut producer = ProducerEntry::new(i16::from_be_bytes(fields.take()?));
+        let epoch = i16::from_be_bytes(fields.take()?);
         let last = BatchMetadata {
             last_sequence: i32::from_be_bytes(fields.take()?),
             last_offset: i64::from_be_bytes(fields.take()?),
             offset_delta: i32::from_be_bytes(fields.take()?),
             timestamp: i64::from_be_bytes(fields.take()?),
         };
-        if last.last_sequence >= 0 {
-            producer.push(last);
-        }
+        let mut producer = ProducerEntry::of_snapshot(epoch, Some(last).filter(|last| last.last_sequence >= 0));
         producer.last_timestamp = last.timestamp;
         producer.coordinator_epoch = i32::from_be_bytes(fields.take()?);
         let start = i64::from_be_bytes(fields.take()?);

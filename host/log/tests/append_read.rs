@@ -8,7 +8,7 @@ use millstream_record::{BatchView, batches};
 
 #[test]
 fn the_leader_patches_offset_and_epoch_and_nothing_else() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let mut log = open(dir.path(), &LogConfig::default(), unclean(0));
     append(&mut log, &batch(3, b"first"));
     let sent = batch(2, b"second");
@@ -26,7 +26,7 @@ fn the_leader_patches_offset_and_epoch_and_nothing_else() {
 
 #[test]
 fn log_append_time_is_stamped_with_a_new_crc() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let config = LogConfig { timestamp_type: TimestampType::LogAppendTime, ..LogConfig::default() };
     let mut log = open(dir.path(), &config, unclean(0));
     let appended = log.append(&batch(2, b"v"), EPOCH, Append::Leader { now_ms: NOW + 77 }).unwrap();
@@ -38,7 +38,7 @@ fn log_append_time_is_stamped_with_a_new_crc() {
 
 #[test]
 fn reads_go_across_rolled_segments_from_every_offset() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let mut log = open(dir.path(), &small_segments(), unclean(0));
     for at in 0..120 {
         append(&mut log, &batch(1 + at % 3, format!("value {at}").as_bytes()));
@@ -61,7 +61,7 @@ fn reads_go_across_rolled_segments_from_every_offset() {
 
 #[test]
 fn a_slice_keeps_to_its_bounds() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let mut log = open(dir.path(), &small_segments(), unclean(0));
     for _ in 0..10 {
         append(&mut log, &batch(2, b"0123456789"));
@@ -80,7 +80,7 @@ fn a_slice_keeps_to_its_bounds() {
 
 #[test]
 fn a_follower_takes_batches_as_they_are_and_refuses_others() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let mut leader = open(&dir.path().join("leader"), &small_segments(), unclean(0));
     for at in 0..40 {
         leader.append(&batch(2, b"some value"), at / 10, Append::Leader { now_ms: NOW }).unwrap();
@@ -113,7 +113,7 @@ fn a_follower_takes_batches_as_they_are_and_refuses_others() {
 
 #[test]
 fn what_a_leader_refuses() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let config = LogConfig { max_message_bytes: 500, ..LogConfig::default() };
     let mut log = open(dir.path(), &config, unclean(0));
     let mut append = |bytes: &[u8]| log.append(bytes, EPOCH, Append::Leader { now_ms: NOW }).unwrap_err();
@@ -132,7 +132,7 @@ fn what_a_leader_refuses() {
 
 #[test]
 fn segments_roll_by_time_and_by_a_full_index() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let config = LogConfig { segment_ms: 1000, ..LogConfig::default() };
     let mut log = open(&dir.path().join("time"), &config, unclean(0));
     for timestamp in [NOW, NOW + 1000, NOW + 1001, NOW + 1500] {
@@ -153,7 +153,7 @@ fn segments_roll_by_time_and_by_a_full_index() {
 
 #[test]
 fn readers_need_no_lock_while_a_writer_appends() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let mut log = open(dir.path(), &small_segments(), unclean(0));
     const BATCHES: i64 = 2000;
     std::thread::scope(|scope| {

@@ -60,7 +60,12 @@ impl Log {
 
     fn append_leader(&mut self, batch: &[u8], leader_epoch: i32, now_ms: i64) -> Result<Appended, AppendError> {
         let base_offset = self.log_end_offset();
-        let (head, header) = self.stage(batch, base_offset, leader_epoch, now_ms)?;
+        let (head, header) = match self.stage(batch, base_offset, leader_epoch, now_ms) {
+            Err(AppendError::OutOfOrderSequence { producer_id, .. }) if self.complete_window(producer_id)? => {
+                self.stage(batch, base_offset, leader_epoch, now_ms)?
+            }
+            staged => staged?,
+        };
         let active = self.segment_for(&header, 0)?;
         let located = Located { position: active.size(), header };
         self.write(&active, &mut [IoSlice::new(&head), IoSlice::new(&batch[HEADER_LEN..])], &[located])?;

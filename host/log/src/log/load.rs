@@ -147,7 +147,7 @@ impl Log {
                     tracing::warn!(%error, "the leader epochs are made again from the log");
                 }
                 let mut epochs = EpochCache::default();
-                self.for_each_batch(start, |header| {
+                self.for_each_batch(start, i64::MAX, |header| {
                     epochs.assign(header.leader_epoch, header.base_offset);
                 })?;
                 self.unsynced.epochs = true;
@@ -288,9 +288,12 @@ fn recover(mut segments: Vec<Arc<Segment>>, recovery_point: i64) -> Result<Loade
         }
         log_end_offset = segment.base_offset();
         let scanned = scan(&segment, &mut log_end_offset)?;
-        let Stop::Bad { position, reason } = scanned else {
+        let Stop::Bad { position, reason, whole } = scanned else {
             continue;
         };
+        if whole {
+            return Err(LogError::Corrupt { path: segment.path(), position, reason });
+        }
         if log_end_offset < recovery_point {
             let reason = format!("{reason}; offsets below {recovery_point} had been made durable");
             return Err(LogError::Corrupt { path: segment.path(), position, reason });

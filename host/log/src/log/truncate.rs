@@ -10,6 +10,9 @@ use crate::producer::Producers;
 use crate::segment::Segment;
 use crate::snapshot::{self, SNAPSHOT_SUFFIX};
 
+/// How far back the batches that a producer had in flight are looked for, bytes.
+const WINDOW_SEARCH_BYTES: u64 = 64 * 1024 * 1024;
+
 impl Log {
     /// Removes every batch that reaches `offset` or lies beyond it; returns the new end, at or below `offset`.
     ///
@@ -72,10 +75,43 @@ impl Log {
             remove_if_there(&path).map_err(LogError::io("cannot remove", &path))?;
         }
         if from < log_end_offset {
-            self.for_each_batch(from, |header| producers.update(header))?;
+            self.for_each_batch(from, i64::MAX, |header| producers.update(header))?;
         }
         self.producers = producers;
         Ok(())
+    }
+
+    /// Finds the batches of a producer's window that its snapshot did not hold: after a restart, a producer may send again
+    /// what it had in flight, and more than the last batch of that may be in the log. Whether there was anything to do.
+    ///
+    /// Done once for each producer, and only when a sequence does not fit: a start need not wait for it.
+    pub(super) fn complete_window(&mut self, producer_id: i64) -> Result<bool, LogError> {
+        let Some(below) = self.producers.missing_below(producer_id) else {
+            return Ok(false);
+        };
+        let mut older = Vec::new();
+        self.for_each_batch(self.offset_before(below, WINDOW_SEARCH_BYTES)?, below, |header| {
+            if header.producer_id == producer_id && !header.is_control() {
+                older.push(*header);
+            }
+        })?;
+        self.producers.complete(producer_id, &older);
+        Ok(true)
+    }
+
+    /// An offset that lies about so many bytes before another.
+    fn offset_before(&self, offset: i64, bytes: u64) -> Result<i64, LogError> {
+        let view = self.shared().view.read();
+        let at = view.segment_of(offset);
+        let mut left = bytes;
+        for segment in view.segments[..=at].iter().rev() {
+            let end = segment.locate(offset)?.map_or(segment.size(), |batch| batch.position);
+            if end > left {
+                return segment.offset_at(end - left);
+            }
+            left -= end;
+        }
+        Ok(view.log_start_offset)
     }
 
     /// Offsets of the snapshots in the folder, newest first.
@@ -92,10 +128,11 @@ impl Log {
         Ok(offsets)
     }
 
-    /// Visits the header of each batch that starts at or after `from`.
+    /// Visits the header of each batch that starts at or after `from` and below `to`.
     pub(super) fn for_each_batch(
         &self,
         from: i64,
+        to: i64,
         mut visit: impl FnMut(&crate::header::BatchHeader),
     ) -> Result<(), LogError> {
         let segments: Vec<Arc<Segment>> = {
@@ -109,6 +146,9 @@ impl Log {
             let open = segment.open()?;
             let mut walk = HeaderWalk::new(&open.file, first.position, segment.size());
             while let Some(batch) = walk.next().map_err(|e| segment.read_error(e))? {
+                if batch.header.base_offset >= to {
+                    return Ok(());
+                }
                 if batch.header.base_offset >= from {
                     visit(&batch.header);
                 }

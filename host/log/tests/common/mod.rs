@@ -7,9 +7,15 @@ use std::path::{Path, PathBuf};
 
 use millstream_log::{Append, Log, LogConfig, OpenOptions};
 use millstream_record::{BatchBuilder, Codec, TimestampType, batches};
+use tempfile::TempDir;
 
 pub const EPOCH: i32 = 3;
 pub const NOW: i64 = 1_700_000_000_000;
+
+/// A folder that goes away, in memory where there is such a place: recovery syncs thousands of times here.
+pub fn tempdir() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
 
 /// A producer's place: id, epoch, sequence of the first record.
 #[derive(Clone, Copy)]

@@ -1,0 +1,131 @@
+//! Idempotent producers: the window of five batches, fencing, wrap, and what survives a restart.
+
+mod common;
+
+use common::*;
+use millstream_log::{Append, AppendError, Appended, Log, LogConfig};
+use millstream_record::Codec;
+
+fn send(log: &mut Log, producer: Producer, count: usize) -> Result<Appended, AppendError> {
+    let bytes = batch_with(Codec::None, Some(producer), &vec![NOW; count], b"v");
+    log.append(&bytes, EPOCH, Append::Leader { now_ms: NOW })
+}
+
+fn duplicate_of(result: Result<Appended, AppendError>) -> i64 {
+    match result {
+        Err(AppendError::Duplicate { base_offset, .. }) => base_offset,
+        other => panic!("{other:?} is not a duplicate"),
+    }
+}
+
+#[test]
+fn the_last_five_batches_are_known_again() {
+    let dir = tempdir();
+    let mut log = open(dir.path(), &LogConfig::default(), unclean(0));
+    for at in 0..7 {
+        assert_eq!(send(&mut log, Producer(5, 0, at * 2), 2).unwrap().base_offset, i64::from(at) * 2);
+    }
+    for at in 2..7 {
+        assert_eq!(duplicate_of(send(&mut log, Producer(5, 0, at * 2), 2)), i64::from(at) * 2);
+    }
+    for (sequence, count) in [(0, 2), (2, 2), (12, 1), (13, 1), (15, 1), (16, 2), (1000, 1)] {
+        let error = send(&mut log, Producer(5, 0, sequence), count).unwrap_err();
+        assert!(matches!(error, AppendError::OutOfOrderSequence { last: 13, .. }), "{sequence}: {error}");
+    }
+    assert_eq!(log.log_end_offset(), 14);
+    assert_eq!(send(&mut log, Producer(5, 0, 14), 1).unwrap().base_offset, 14);
+    assert_eq!(send(&mut log, Producer(6, 0, 0), 1).unwrap().base_offset, 15, "each producer has its own sequence");
+}
+
+#[test]
+fn a_new_epoch_starts_at_0_and_fences_the_old_one() {
+    let dir = tempdir();
+    let mut log = open(dir.path(), &LogConfig::default(), unclean(0));
+    send(&mut log, Producer(5, 3, 0), 4).unwrap();
+    let error = send(&mut log, Producer(5, 4, 4), 1).unwrap_err();
+    assert!(matches!(error, AppendError::OutOfOrderSequence { found: 4, last: -1, .. }), "{error}");
+    send(&mut log, Producer(5, 4, 0), 1).unwrap();
+    let error = send(&mut log, Producer(5, 3, 4), 1).unwrap_err();
+    assert!(matches!(error, AppendError::InvalidProducerEpoch { found: 3, current: 4, .. }), "{error}");
+    send(&mut log, Producer(5, 4, 1), 1).unwrap();
+}
+
+#[test]
+fn sequences_go_from_the_largest_to_0() {
+    let dir = tempdir();
+    let mut log = open(dir.path(), &LogConfig::default(), unclean(0));
+    send(&mut log, Producer(5, 0, i32::MAX - 3), 2).unwrap();
+    assert_eq!(send(&mut log, Producer(5, 0, i32::MAX - 1), 4).unwrap().base_offset, 2);
+    assert_eq!(duplicate_of(send(&mut log, Producer(5, 0, i32::MAX - 1), 4)), 2);
+    assert_eq!(send(&mut log, Producer(5, 0, 2), 1).unwrap().base_offset, 6);
+    // The wrap may also fall between two batches.
+    send(&mut log, Producer(6, 0, i32::MAX), 1).unwrap();
+    send(&mut log, Producer(6, 0, 0), 1).unwrap();
+}
+
+#[test]
+fn an_evicted_producer_may_go_on_with_any_sequence() {
+    let dir = tempdir();
+    let config = LogConfig { producer_id_expiration_ms: 1000, ..LogConfig::default() };
+    let mut log = open(dir.path(), &config, unclean(0));
+    send(&mut log, Producer(5, 2, 0), 1).unwrap();
+    assert_eq!(log.expire_producers(NOW + 999), 0);
+    assert_eq!(log.expire_producers(NOW + 1000), 1);
+    assert_eq!(log.producer_count(), 0);
+    send(&mut log, Producer(5, 2, 700), 1).unwrap();
+    send(&mut log, Producer(5, 2, 701), 1).unwrap();
+}
+
+#[test]
+fn a_restart_of_either_kind_forgets_no_batch_of_the_window() {
+    for close in [false, true] {
+        let dir = tempdir();
+        let mut log = open(dir.path(), &small_segments(), unclean(0));
+        // Enough from others for several rolls, with a snapshot each.
+        for at in 0..60 {
+            send(&mut log, Producer(9, 0, at * 2), 2).unwrap();
+        }
+        let mut sent = Vec::new();
+        for at in 0..5 {
+            sent.push(send(&mut log, Producer(5, 1, at), 1).unwrap().base_offset);
+            send(&mut log, Producer(9, 0, 120 + at), 1).unwrap();
+        }
+        let mut options = unclean(0);
+        if close {
+            options = clean(log.close_clean().unwrap());
+        }
+        drop(log);
+        let mut log = open(dir.path(), &small_segments(), options);
+        for (at, offset) in sent.iter().enumerate() {
+            assert_eq!(duplicate_of(send(&mut log, Producer(5, 1, at as i32), 1)), *offset, "closed: {close}");
+        }
+        assert_eq!(send(&mut log, Producer(5, 1, 5), 1).unwrap().base_offset, 130);
+    }
+}
+
+#[test]
+fn a_failed_check_leaves_no_trace() {
+    let dir = tempdir();
+    let mut log = open(dir.path(), &LogConfig::default(), unclean(0));
+    send(&mut log, Producer(5, 0, 0), 1).unwrap();
+    let before = (log.size(), log.log_end_offset(), log.segment_count());
+    send(&mut log, Producer(5, 0, 7), 1).unwrap_err();
+    send(&mut log, Producer(5, 0, 0), 1).unwrap_err();
+    assert_eq!((log.size(), log.log_end_offset(), log.segment_count()), before);
+}
+
+#[test]
+fn truncation_takes_the_producers_back_too() {
+    let dir = tempdir();
+    let mut log = open(dir.path(), &small_segments(), unclean(0));
+    for at in 0..60 {
+        send(&mut log, Producer(5, 0, at), 1).unwrap();
+    }
+    let segments = log.segment_count();
+    assert_eq!(log.truncate_to(20).unwrap(), 20);
+    assert!(log.segment_count() < segments);
+    assert_eq!(log.log_end_offset(), 20);
+    assert_eq!(duplicate_of(send(&mut log, Producer(5, 0, 19), 1)), 19);
+    assert_eq!(send(&mut log, Producer(5, 0, 20), 1).unwrap().base_offset, 20);
+    assert_eq!(offsets(&log, 0), (0..21).collect::<Vec<_>>());
+}
