@@ -400,6 +400,15 @@ impl Segment {
     }
 }
 
+#[cfg(test)]
+impl Segment {
+    /// Puts another file in place of the log file, as a disk that fails.
+    pub(crate) fn replace_file(&self, file: File) {
+        self.files.forget(&self.slot);
+        self.files.get(&self.slot, || Ok(file)).unwrap();
+    }
+}
+
 impl Drop for Segment {
     fn drop(&mut self) {
         self.files.forget(&self.slot);

@@ -299,9 +299,9 @@ fn damage_in_an_older_segment_is_not_cut_with_all_that_follows() {
     let (made, copy) = (dir.path().join("made"), dir.path().join("copy"));
     let (end, epochs) = many_segments(&made);
     let logs = files(&made, "log");
-    for at in 0..logs.len() - 1 {
+    for older in &logs[..logs.len() - 1] {
         copy_dir(&made, &copy);
-        let path = copy.join(logs[at].file_name().unwrap());
+        let path = copy.join(older.file_name().unwrap());
         truncate(&path, path.metadata().unwrap().len() - 1);
         let error = refused(&copy, &small_segments(), unclean(0));
         assert!(matches!(&error, LogError::Corrupt { path: named, .. } if *named == path), "{error}");

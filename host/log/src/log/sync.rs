@@ -208,3 +208,121 @@ impl Log {
         self.flush()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::fs::FileExt;
+
+    use millstream_record::{BatchBuilder, Codec, TimestampType};
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{Append, AppendError, LogConfig, OpenOptions};
+
+    fn new_log() -> (TempDir, Log) {
+        let dir = tempfile::tempdir().unwrap();
+        let config = LogConfig { segment_bytes: 300, ..LogConfig::default() };
+        let log = Log::open(&dir.path().join("t-0"), config, OpenOptions::default()).unwrap();
+        (dir, log)
+    }
+
+    fn append(log: &mut Log) -> Result<i64, AppendError> {
+        let mut batch = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
+        batch.producer(1, 0, log.log_end_offset() as i32);
+        batch.append(1, None, Some(b"some value"), []).unwrap();
+        log.append(&batch.build().unwrap(), 0, Append::Leader { now_ms: 1 }).map(|appended| appended.base_offset)
+    }
+
+    #[test]
+    fn the_recovery_point_follows_what_was_synced_while_appends_go_on() {
+        let (_dir, mut log) = new_log();
+        log.flush().unwrap();
+        assert!(log.sync_target().is_none());
+        for _ in 0..10 {
+            append(&mut log).unwrap();
+        }
+        assert!(log.segment_count() > 2);
+        let first = log.sync_target().unwrap();
+        assert_eq!((first.upto(), log.recovery_point()), (10, 0));
+        append(&mut log).unwrap();
+        first.sync().unwrap();
+        assert_eq!(log.synced(&first), 10);
+        let second = log.sync_target().unwrap();
+        assert_eq!(second.segments.len(), 1, "only the active segment was written to since");
+        second.sync().unwrap();
+        assert_eq!(log.synced(&second), 11);
+        assert_eq!(log.synced(&first), 11, "an old answer takes nothing back");
+        assert!(log.sync_target().is_none());
+    }
+
+    #[test]
+    fn a_sync_from_before_a_truncation_proves_nothing() {
+        let (_dir, mut log) = new_log();
+        for _ in 0..10 {
+            append(&mut log).unwrap();
+        }
+        let before = log.sync_target().unwrap();
+        before.sync().unwrap();
+        log.truncate_to(4).unwrap();
+        append(&mut log).unwrap();
+        assert_eq!(log.synced(&before), 0);
+        assert_eq!(log.flush().unwrap(), 5);
+        log.truncate_to(2).unwrap();
+        assert_eq!(log.recovery_point(), 2);
+    }
+
+    #[test]
+    fn a_failed_fsync_poisons_the_log_for_ever() {
+        let (_dir, mut log) = new_log();
+        append(&mut log).unwrap();
+        log.flush().unwrap();
+        append(&mut log).unwrap();
+        // An fsync of /dev/null fails with EINVAL.
+        log.unsynced.segments[0].1 = Arc::new(File::open("/dev/null").unwrap());
+        let target = log.sync_target().unwrap();
+        let error = target.sync().unwrap_err();
+        assert!(error.to_string().contains("cannot fsync"), "{error}");
+        assert!(log.is_poisoned());
+        assert!(matches!(target.sync(), Err(LogError::Poisoned { .. })), "no second attempt");
+        assert!(matches!(log.flush(), Err(LogError::Poisoned { .. })));
+        assert!(matches!(log.close_clean(), Err(LogError::Poisoned { .. })));
+        assert!(matches!(append(&mut log), Err(AppendError::Log(LogError::Poisoned { .. }))));
+        assert_eq!((log.recovery_point(), log.log_end_offset()), (1, 2));
+        assert!(log.read(0, 1, i64::MAX, true).unwrap().is_some(), "reads go on");
+    }
+
+    #[test]
+    fn a_full_disk_fails_the_append_and_leaves_the_log_as_it_was() {
+        let (_dir, mut log) = new_log();
+        append(&mut log).unwrap();
+        // A file that may not grow beyond half a batch more.
+        let content = std::fs::read(log.active().path()).unwrap();
+        let mut full = File::from(memfd_create("full", MemfdFlags::ALLOW_SEALING).unwrap());
+        full.write_all(&content).unwrap();
+        full.set_len(content.len() as u64 + 30).unwrap();
+        fcntl_add_seals(&full, SealFlags::GROW).unwrap();
+        log.active().replace_file(full.try_clone().unwrap());
+        let error = append(&mut log).unwrap_err();
+        assert!(error.to_string().contains("cannot append to"), "{error}");
+        assert!(!log.is_poisoned());
+        assert_eq!(full.metadata().unwrap().len(), content.len() as u64, "what was written of it is cut off");
+        assert_eq!((log.log_end_offset(), log.size()), (1, content.len() as u64));
+        // Room again: the same batch, with the same sequence, goes through.
+        let path = log.active().path();
+        log.active().replace_file(File::options().read(true).write(true).open(&path).unwrap());
+        assert_eq!(append(&mut log).unwrap(), 1);
+    }
+
+    #[test]
+    fn an_append_that_cannot_be_taken_back_poisons_the_log() {
+        let (_dir, mut log) = new_log();
+        // Every write fails with ENOSPC, and the length cannot be set either.
+        log.active().replace_file(File::options().read(true).write(true).open("/dev/full").unwrap());
+        append(&mut log).unwrap_err();
+        assert!(log.is_poisoned());
+        let mut byte = [0];
+        assert_eq!(File::open(log.active().path()).unwrap().read_at(&mut byte, 0).unwrap(), 0);
+    }
+}
