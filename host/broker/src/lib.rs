@@ -1,1 +1,30 @@
 //! The broker: connections, one handler per API, partitions, consumer groups.
+//!
+//! A produce request walks [`listener`] (accept, permit), [`connection`] (length check, frame), [`api`] (decode, checks),
+//! [`partition`] (append) and [`group_commit`] (fsync), and its answer leaves in request order through [`outgoing`]. A fetch
+//! walks the same way in, waits on [`waiters`] if there is nothing yet, and its answer is file ranges that the kernel sends.
+//! Changes of topics go through [`controller`] into [`metadata`].
+
+mod api;
+mod background;
+mod broker;
+mod budget;
+pub mod config;
+mod connection;
+mod controller;
+mod error;
+mod folders;
+mod group_commit;
+mod listener;
+mod metadata;
+mod outgoing;
+mod partition;
+mod producer_ids;
+mod recode;
+mod server;
+mod time;
+mod topics;
+mod waiters;
+
+pub use config::{BrokerConfig, ConfigError, Flags, FlushMode, HostPort, RawConfig};
+pub use server::{RunningBroker, StartError, start};

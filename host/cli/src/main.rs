@@ -5,6 +5,7 @@
 
 mod output;
 mod plugin;
+mod serve;
 
 use std::process::ExitCode;
 
@@ -20,6 +21,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a broker.
+    Serve(serve::Args),
     /// Make, build and look into plug-ins.
     Plugin(plugin::Args),
 }
@@ -27,6 +30,7 @@ enum Command {
 impl Command {
     fn run(self) -> anyhow::Result<()> {
         match self {
+            Command::Serve(args) => args.run(),
             Command::Plugin(args) => args.run(),
         }
     }

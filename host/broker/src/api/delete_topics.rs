@@ -1,0 +1,48 @@
+//! DeleteTopics, by name or by id.
+
+use std::sync::Arc;
+
+use millstream_wire::ErrorCode;
+use millstream_wire::messages::{DeletableTopicResult, DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse};
+
+use super::RequestContext;
+use crate::broker::Broker;
+use crate::controller;
+use crate::error::ApiError;
+use crate::topics::Topic;
+
+pub(super) async fn handle(
+    broker: &Arc<Broker>,
+    _: &RequestContext,
+    request: DeleteTopicsRequest,
+) -> DeleteTopicsResponse {
+    let old = request.topic_names.into_iter().map(|name| DeleteTopicState { name: Some(name), ..Default::default() });
+    let mut responses = Vec::new();
+    for asked in request.topics.into_iter().chain(old) {
+        let found = find(broker, &asked);
+        let name = found.as_ref().map_or(asked.name, |topic| Some(topic.name.clone()));
+        let topic_id = found.as_ref().map_or(asked.topic_id, |topic| topic.id);
+        let deleted = match found {
+            Ok(topic) => controller::delete_topic(broker, topic.id).await,
+            Err(error) => Err(error),
+        };
+        responses.push(match deleted {
+            Ok(()) => DeletableTopicResult { name, topic_id, ..Default::default() },
+            Err(error) => DeletableTopicResult { name, topic_id, error_code: error.code, error_message: error.text() },
+        });
+    }
+    DeleteTopicsResponse { responses, ..Default::default() }
+}
+
+fn find(broker: &Broker, asked: &DeleteTopicState) -> Result<Arc<Topic>, ApiError> {
+    if !broker.config.delete_topic_enable {
+        return Err(ApiError::new(ErrorCode::TOPIC_DELETION_DISABLED, "delete.topic.enable is false"));
+    }
+    if asked.name.is_some() && !asked.topic_id.is_nil() {
+        let message = "You may not specify both topic name and topic id.";
+        return Err(ApiError::new(ErrorCode::INVALID_REQUEST, message));
+    }
+    let table = broker.topics.load();
+    let name = asked.name.as_deref().unwrap_or_default();
+    table.resolve(asked.name.is_none(), name, asked.topic_id).cloned()
+}

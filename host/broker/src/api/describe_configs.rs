@@ -1,0 +1,161 @@
+//! DescribeConfigs: every option of a topic or of the broker, with its value, where that comes from, and its words.
+
+use std::sync::Arc;
+
+use millstream_wire::messages::{
+    DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResponse,
+    DescribeConfigsResult, DescribeConfigsSynonym,
+};
+use millstream_wire::{ErrorCode, Str};
+
+use super::RequestContext;
+use crate::broker::Broker;
+use crate::config::{Key, Kind, TopicOverrides, all_broker_keys, all_topic_keys, broker_key, scaled};
+use crate::error::ApiError;
+
+/// The types of resources that can be described.
+pub(super) const TOPIC: i8 = 2;
+pub(super) const BROKER: i8 = 4;
+pub(super) const BROKER_LOGGER: i8 = 8;
+pub(super) const CLIENT_METRICS: i8 = 16;
+pub(super) const GROUP: i8 = 32;
+
+/// Where a value comes from, in Kafka's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    Topic = 1,
+    BrokerFile = 4,
+    Default = 5,
+}
+
+/// One option with its value.
+pub(super) struct Entry {
+    pub(super) key: &'static Key,
+    pub(super) value: Option<String>,
+    pub(super) source: Source,
+    /// Every place that sets it, the one in force first.
+    synonyms: Vec<(String, Option<String>, Source)>,
+    read_only: bool,
+}
+
+pub(super) async fn handle(
+    broker: &Arc<Broker>,
+    _: &RequestContext,
+    request: DescribeConfigsRequest,
+) -> DescribeConfigsResponse {
+    let (synonyms, words) = (request.include_synonyms, request.include_documentation);
+    let results = request.resources.into_iter().map(|resource| {
+        let (error_code, error_message, configs) = match entries(broker, &resource) {
+            Ok(entries) => {
+                let wanted = |entry: &Entry| match &resource.configuration_keys {
+                    Some(keys) if !keys.is_empty() => keys.iter().any(|key| *key == entry.key.name),
+                    _ => true,
+                };
+                let described = entries.into_iter().filter(wanted).map(|entry| entry.describe(synonyms, words));
+                (ErrorCode::NONE, None, described.collect())
+            }
+            Err(error) => (error.code, error.text(), Vec::new()),
+        };
+        DescribeConfigsResult {
+            error_code,
+            error_message,
+            resource_type: resource.resource_type,
+            resource_name: resource.resource_name,
+            configs,
+        }
+    });
+    DescribeConfigsResponse { results: results.collect(), ..Default::default() }
+}
+
+fn entries(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<Entry>, ApiError> {
+    match resource.resource_type {
+        TOPIC => {
+            crate::topics::check_name(&resource.resource_name)?;
+            let image = broker.metadata.image();
+            let topic = image.topic(&resource.resource_name).ok_or_else(ApiError::unknown_topic)?;
+            Ok(topic_entries(broker, &topic.configs).collect())
+        }
+        // No name is the default of all brokers, of which nothing is set at run time.
+        BROKER if resource.resource_name.is_empty() => Ok(Vec::new()),
+        BROKER => {
+            check_broker(broker, &resource.resource_name)?;
+            Ok(all_broker_keys().map(|key| broker_entry(broker, key)).collect())
+        }
+        BROKER_LOGGER => {
+            check_broker(broker, &resource.resource_name)?;
+            Ok(Vec::new())
+        }
+        GROUP | CLIENT_METRICS => Ok(Vec::new()),
+        other => Err(ApiError::new(ErrorCode::INVALID_REQUEST, format!("Unsupported resource type {other}"))),
+    }
+}
+
+/// A broker is named by its number, and this broker knows only itself.
+pub(super) fn check_broker(broker: &Broker, name: &str) -> Result<(), ApiError> {
+    if name.parse() == Ok(broker.config.node_id) {
+        return Ok(());
+    }
+    let message = format!("Unexpected broker id, expected {}, but received {name}", broker.config.node_id);
+    Err(ApiError::new(ErrorCode::INVALID_REQUEST, message))
+}
+
+/// Every option of a topic that sets `overrides`.
+pub(super) fn topic_entries<'a>(broker: &'a Broker, overrides: &'a TopicOverrides) -> impl Iterator<Item = Entry> + 'a {
+    let shown = all_topic_keys().filter(|key| !key.is_internal() || overrides.contains_key(key.name));
+    shown.map(|key| {
+        let mut synonyms = Vec::new();
+        if let Some(value) = overrides.get(key.name) {
+            synonyms.push((key.name.to_owned(), Some(value.clone()), Source::Topic));
+        }
+        for &(name, factor) in key.broker_synonyms {
+            if let Some(value) = broker.config.explicit(name) {
+                synonyms.push((name.to_owned(), Some(scaled(value, factor)), Source::BrokerFile));
+            }
+        }
+        // Kafka names the default after the broker's key with a default; where there is none it is the topic's own.
+        let mut named =
+            key.broker_synonyms.iter().filter(|(name, _)| broker_key(name).is_some_and(|key| key.default.is_some()));
+        let name = named.next_back().map_or(key.name, |(name, _)| *name);
+        synonyms.push((name.to_owned(), key.default.map(str::to_owned), Source::Default));
+        Entry::new(key, synonyms, false)
+    })
+}
+
+fn broker_entry(broker: &Broker, key: &'static Key) -> Entry {
+    let mut synonyms = Vec::new();
+    if let Some(value) = broker.config.explicit(key.name) {
+        synonyms.push((key.name.to_owned(), Some(value.to_owned()), Source::BrokerFile));
+    }
+    synonyms.push((key.name.to_owned(), key.default.map(str::to_owned), Source::Default));
+    Entry::new(key, synonyms, true)
+}
+
+impl Entry {
+    fn new(key: &'static Key, synonyms: Vec<(String, Option<String>, Source)>, read_only: bool) -> Self {
+        let (_, value, source) = synonyms[0].clone();
+        Self { key, value, source, synonyms, read_only }
+    }
+
+    fn describe(self, with_synonyms: bool, with_words: bool) -> DescribeConfigsResourceResult {
+        // A secret is named and not told.
+        let is_sensitive = self.key.kind == Kind::Password;
+        let told = |value: Option<String>| value.filter(|_| !is_sensitive).map(Str::from);
+        let synonyms = if with_synonyms { self.synonyms } else { Vec::new() };
+        let synonyms = synonyms.into_iter().filter(|(_, value, _)| value.is_some());
+        let synonyms = synonyms.map(|(name, value, source)| DescribeConfigsSynonym {
+            name: Str::from(name),
+            value: told(value),
+            source: source as i8,
+        });
+        DescribeConfigsResourceResult {
+            name: Str::from_static(self.key.name),
+            synonyms: synonyms.collect(),
+            value: told(self.value),
+            read_only: self.read_only,
+            config_source: self.source as i8,
+            is_sensitive,
+            config_type: self.key.kind as i8,
+            documentation: with_words.then(|| Str::from_static(self.key.doc)),
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Fetch: a long poll over partitions. The answer names file ranges; the records are never read into memory here.
+//!
+//! There are no fetch sessions: session id 0 is always a legal answer, and clients then name their partitions each time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_log::LogSlice;
+use millstream_record::Codec;
+use millstream_wire::messages::{FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData};
+use millstream_wire::{ErrorCode, Records, Str};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{RequestContext, Started};
+use crate::broker::Broker;
+use crate::config::CompressionType;
+use crate::connection::Close;
+use crate::error::ApiError;
+use crate::outgoing::Outgoing;
+use crate::partition::{Partition, PartitionRead};
+use crate::waiters::Arrival;
+
+/// The first version that names topics by id.
+const TOPIC_IDS_SINCE: i16 = 13;
+
+/// The first version that may carry zstd.
+const ZSTD_SINCE: i16 = 10;
+
+/// The value of the isolation level that reads committed records only.
+const READ_COMMITTED: i8 = 1;
+
+/// A session epoch that ends a session: its request is answered in full.
+const FINAL_EPOCH: i32 = -1;
+
+/// One partition of the request.
+struct Target {
+    index: i32,
+    partition: Result<Arc<Partition>, ApiError>,
+    leader_epoch: i32,
+    offset: i64,
+    max_bytes: usize,
+}
+
+/// One topic of the request, named as the request names it.
+struct TargetTopic {
+    name: Str,
+    id: Uuid,
+    targets: Vec<Target>,
+}
+
+/// A fetch that was looked up and can be read as often as it takes.
+struct Fetch {
+    context: RequestContext,
+    topics: Vec<TargetTopic>,
+    min_bytes: usize,
+    max_bytes: usize,
+    read_committed: bool,
+}
+
+/// What one pass over the partitions has found.
+struct Pass {
+    results: Vec<Result<PartitionRead, ApiError>>,
+    bytes: usize,
+    failed: bool,
+}
+
+pub(super) fn start(broker: &Arc<Broker>, context: RequestContext, request: FetchRequest) -> Result<Started, Close> {
+    if request.session_id != 0 && request.session_epoch != FINAL_EPOCH {
+        let response = FetchResponse { error_code: ErrorCode::FETCH_SESSION_ID_NOT_FOUND, ..Default::default() };
+        return context.respond(&response).map(Started::Ready);
+    }
+    let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+    let fetch = Fetch::new(broker, context, request);
+    let pass = fetch.pass();
+    if max_wait.is_zero() || fetch.is_enough(&pass) {
+        return fetch.answer(pass).map(Started::Ready);
+    }
+    let deadline = Instant::now() + max_wait;
+    Ok(Started::Later(Box::pin(async move { fetch.poll_until(deadline).await.map(Some) })))
+}
+
+impl Fetch {
+    fn new(broker: &Broker, context: RequestContext, request: FetchRequest) -> Self {
+        let table = broker.topics.load();
+        let size = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
+        let topics = request.topics.into_iter().map(|asked| {
+            let found = table.resolve(context.version >= TOPIC_IDS_SINCE, &asked.topic, asked.topic_id);
+            let found = found.and_then(|topic| match topic.config.compression {
+                CompressionType::Codec(Codec::Zstd) if context.version < ZSTD_SINCE => {
+                    let message = format!("the topic is stored in zstd, which needs Fetch v{ZSTD_SINCE}");
+                    Err(ApiError::new(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE, message))
+                }
+                _ => Ok(topic),
+            });
+            let targets = asked.partitions.iter().map(|target| Target {
+                index: target.partition,
+                partition: match &found {
+                    Ok(topic) => topic.partition(target.partition).cloned().ok_or_else(ApiError::unknown_topic),
+                    Err(error) => Err(error.clone()),
+                },
+                leader_epoch: target.current_leader_epoch,
+                offset: target.fetch_offset,
+                max_bytes: size(target.partition_max_bytes),
+            });
+            let targets = targets.collect();
+            // The table's own name, so that a fetch that waits does not keep the request's bytes.
+            let name = found.map_or(asked.topic.clone(), |topic| topic.name.clone());
+            TargetTopic { name, id: asked.topic_id, targets }
+        });
+        Self {
+            topics: topics.collect(),
+            min_bytes: size(request.min_bytes),
+            max_bytes: size(request.max_bytes).min(broker.config.fetch_max_bytes),
+            read_committed: request.isolation_level == READ_COMMITTED,
+            context,
+        }
+    }
+
+    fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.topics.iter().flat_map(|topic| &topic.targets)
+    }
+
+    /// Reads every partition once, within the bounds of the request. The first batch that is found always comes whole.
+    fn pass(&self) -> Pass {
+        let mut left = self.max_bytes;
+        let mut pass = Pass { results: Vec::new(), bytes: 0, failed: false };
+        for target in self.targets() {
+            let result = target.read(left.min(target.max_bytes), pass.bytes == 0);
+            match &result {
+                Ok(read) => {
+                    let bytes = read.slice.as_ref().map_or(0, |slice| slice.len);
+                    pass.bytes += bytes;
+                    left = left.saturating_sub(bytes);
+                }
+                Err(_) => pass.failed = true,
+            }
+            pass.results.push(result);
+        }
+        pass
+    }
+
+    fn is_enough(&self, pass: &Pass) -> bool {
+        pass.failed || pass.bytes >= self.min_bytes || pass.results.is_empty()
+    }
+
+    /// Waits for bytes until the deadline, whatever came first.
+    async fn poll_until(self, deadline: Instant) -> Result<Outgoing, Close> {
+        loop {
+            let arrival = Arrival::new(self.min_bytes);
+            let registered = Registered::new(&self, &arrival);
+            let pass = self.pass();
+            if self.is_enough(&pass) {
+                drop(registered);
+                return self.answer(pass);
+            }
+            arrival.count(pass.bytes);
+            let timed_out = tokio::time::timeout_at(deadline, arrival.enough()).await.is_err();
+            drop(registered);
+            if timed_out {
+                let pass = self.pass();
+                return self.answer(pass);
+            }
+        }
+    }
+
+    fn answer(&self, pass: Pass) -> Result<Outgoing, Close> {
+        let mut results = pass.results.into_iter();
+        let mut files: Vec<LogSlice> = Vec::new();
+        let responses = self.topics.iter().map(|topic| {
+            let partitions = topic.targets.iter().zip(results.by_ref());
+            let partitions = partitions.map(|(target, result)| match result {
+                Ok(read) => self.partition_data(target.index, read, &mut files),
+                Err(error) => failed(target, &error),
+            });
+            let partitions = partitions.collect();
+            FetchableTopicResponse { topic: topic.name.clone(), topic_id: topic.id, partitions }
+        });
+        let response = FetchResponse { responses: responses.collect(), ..Default::default() };
+        self.context.respond_with_files(&response, files)
+    }
+
+    fn partition_data(&self, index: i32, read: PartitionRead, files: &mut Vec<LogSlice>) -> PartitionData {
+        let len = read.slice.as_ref().map_or(0, |slice| slice.len);
+        files.extend(read.slice);
+        PartitionData {
+            partition_index: index,
+            high_watermark: read.high_watermark,
+            last_stable_offset: read.high_watermark,
+            log_start_offset: read.log_start_offset,
+            aborted_transactions: self.read_committed.then(Vec::new),
+            records: if len == 0 { Records::EMPTY } else { Records::External { len } },
+            ..Default::default()
+        }
+    }
+}
+
+impl Target {
+    fn read(&self, max_bytes: usize, at_least_one: bool) -> Result<PartitionRead, ApiError> {
+        let partition = self.partition.as_ref().map_err(Clone::clone)?;
+        partition.check_epoch(self.leader_epoch)?;
+        partition.read(self.offset, max_bytes, at_least_one)
+    }
+}
+
+fn failed(target: &Target, error: &ApiError) -> PartitionData {
+    PartitionData {
+        partition_index: target.index,
+        error_code: error.code,
+        high_watermark: -1,
+        records: Records::EMPTY,
+        ..Default::default()
+    }
+}
+
+/// The registrations of a fetch; they end with it, also when its connection is gone.
+struct Registered<'a> {
+    fetch: &'a Fetch,
+    arrival: &'a Arc<Arrival>,
+}
+
+impl<'a> Registered<'a> {
+    fn new(fetch: &'a Fetch, arrival: &'a Arc<Arrival>) -> Self {
+        for partition in fetch.targets().filter_map(|target| target.partition.as_ref().ok()) {
+            partition.waiters.register(arrival);
+        }
+        Self { fetch, arrival }
+    }
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        for partition in self.fetch.targets().filter_map(|target| target.partition.as_ref().ok()) {
+            partition.waiters.remove(self.arrival);
+        }
+    }
+}

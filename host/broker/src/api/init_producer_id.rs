@@ -1,0 +1,35 @@
+//! InitProducerId, for producers that are idempotent and not transactional.
+
+use std::sync::Arc;
+
+use millstream_wire::ErrorCode;
+use millstream_wire::messages::{InitProducerIdRequest, InitProducerIdResponse};
+
+use super::RequestContext;
+use crate::broker::Broker;
+use crate::producer_ids;
+
+pub(super) async fn handle(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: InitProducerIdRequest,
+) -> InitProducerIdResponse {
+    let refused = |error_code| InitProducerIdResponse { error_code, producer_epoch: -1, ..Default::default() };
+    if let Some(id) = &request.transactional_id {
+        if id.is_empty() {
+            return refused(ErrorCode::INVALID_REQUEST);
+        }
+        let client = context.client_id.as_deref().unwrap_or_default();
+        tracing::warn!(
+            client,
+            transactional_id = id.as_str(),
+            "refused: transactions are not supported by this broker"
+        );
+        return refused(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
+    }
+    // An idempotent producer that asks again, with an epoch or without, is simply a new one.
+    match producer_ids::next(broker).await {
+        Ok(producer_id) => InitProducerIdResponse { producer_id, producer_epoch: 0, ..Default::default() },
+        Err(error) => refused(error.code),
+    }
+}

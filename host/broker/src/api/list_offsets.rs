@@ -1,0 +1,84 @@
+//! ListOffsets: the ends of a log, and the record for a time. No match is -1 and -1, never an error.
+
+use std::sync::Arc;
+
+use millstream_wire::messages::{
+    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
+    ListOffsetsTopicResponse,
+};
+use millstream_wire::{ErrorCode, Str};
+
+use super::RequestContext;
+use crate::broker::Broker;
+use crate::controller::blocking;
+use crate::error::ApiError;
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+/// The end of what is in tiered storage, and the start of what waits to go there: there is none.
+const TIERED: [i64; 2] = [-5, -6];
+
+pub(super) async fn handle(
+    broker: &Arc<Broker>,
+    _: &RequestContext,
+    request: ListOffsetsRequest,
+) -> ListOffsetsResponse {
+    let searches = |partition: &ListOffsetsPartition| partition.timestamp >= 0 || partition.timestamp == MAX_TIMESTAMP;
+    let topics = if request.topics.iter().flat_map(|topic| &topic.partitions).any(searches) {
+        // A search by time may read from disk.
+        blocking(broker, move |broker| look_up(broker, request)).await.unwrap_or_default()
+    } else {
+        look_up(broker, request)
+    };
+    ListOffsetsResponse { topics, ..Default::default() }
+}
+
+fn look_up(broker: &Broker, request: ListOffsetsRequest) -> Vec<ListOffsetsTopicResponse> {
+    let topics = request.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|asked| {
+            one(broker, &topic.name, asked).unwrap_or_else(|error| ListOffsetsPartitionResponse {
+                partition_index: asked.partition_index,
+                error_code: error.code,
+                ..Default::default()
+            })
+        });
+        ListOffsetsTopicResponse { partitions: partitions.collect(), name: topic.name }
+    });
+    topics.collect()
+}
+
+fn one(broker: &Broker, topic: &Str, asked: &ListOffsetsPartition) -> Result<ListOffsetsPartitionResponse, ApiError> {
+    let partition = broker.partition(topic, asked.partition_index)?;
+    partition.check_epoch(asked.current_leader_epoch)?;
+    let reader = partition.reader()?;
+    let epoch = |offset: i64| partition.with_log(|log| log.epoch_of(offset).unwrap_or(partition.leader_epoch));
+    let (offset, timestamp, leader_epoch) = match asked.timestamp {
+        LATEST => (reader.log_end_offset(), -1, partition.leader_epoch),
+        EARLIEST | EARLIEST_LOCAL => {
+            let start = reader.log_start_offset();
+            (start, -1, epoch(start)?)
+        }
+        MAX_TIMESTAMP => match reader.offset_for_max_timestamp()? {
+            Some(found) => (found.offset, found.timestamp, epoch(found.offset)?),
+            None => (-1, -1, -1),
+        },
+        time if time >= 0 => match reader.offset_for_timestamp(time)? {
+            Some(found) => (found.offset, found.timestamp, epoch(found.offset)?),
+            None => (-1, -1, -1),
+        },
+        time if TIERED.contains(&time) => (-1, -1, -1),
+        other => {
+            let message = format!("{other} is no time and no known special value");
+            return Err(ApiError::new(ErrorCode::UNSUPPORTED_VERSION, message));
+        }
+    };
+    Ok(ListOffsetsPartitionResponse {
+        partition_index: asked.partition_index,
+        error_code: ErrorCode::NONE,
+        timestamp,
+        offset,
+        leader_epoch,
+    })
+}

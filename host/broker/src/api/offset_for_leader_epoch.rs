@@ -1,0 +1,44 @@
+//! OffsetForLeaderEpoch: where an epoch ended, by which clients find out that their position is gone (KIP-320).
+
+use std::sync::Arc;
+
+use millstream_wire::messages::{
+    EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, OffsetForLeaderPartition,
+    OffsetForLeaderTopicResult,
+};
+use millstream_wire::{ErrorCode, Str};
+
+use super::RequestContext;
+use crate::broker::Broker;
+use crate::error::ApiError;
+
+pub(super) async fn handle(
+    broker: &Arc<Broker>,
+    _: &RequestContext,
+    request: OffsetForLeaderEpochRequest,
+) -> OffsetForLeaderEpochResponse {
+    let topics = request.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|asked| {
+            one(broker, &topic.topic, asked).unwrap_or_else(|error| EpochEndOffset {
+                error_code: error.code,
+                partition: asked.partition,
+                ..Default::default()
+            })
+        });
+        OffsetForLeaderTopicResult { partitions: partitions.collect(), topic: topic.topic }
+    });
+    OffsetForLeaderEpochResponse { topics: topics.collect(), ..Default::default() }
+}
+
+fn one(broker: &Broker, topic: &Str, asked: &OffsetForLeaderPartition) -> Result<EpochEndOffset, ApiError> {
+    let partition = broker.partition(topic, asked.partition)?;
+    partition.check_epoch(asked.current_leader_epoch)?;
+    let end = if asked.leader_epoch == partition.leader_epoch {
+        // The current epoch goes on: it ends at the log's end, also before its first record.
+        Some((asked.leader_epoch, partition.reader()?.log_end_offset()))
+    } else {
+        partition.with_log(|log| log.end_offset_for_epoch(asked.leader_epoch))?
+    };
+    let (leader_epoch, end_offset) = end.unwrap_or((-1, -1));
+    Ok(EpochEndOffset { error_code: ErrorCode::NONE, partition: asked.partition, leader_epoch, end_offset })
+}

@@ -1,0 +1,95 @@
+//! What happens without being asked: retention, periodic flushes, checkpoints, the expiry of producers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::broker::Broker;
+use crate::controller::blocking;
+use crate::error::ApiError;
+use crate::folders;
+use crate::group_commit;
+use crate::partition::Partition;
+use crate::time::now_ms;
+use crate::topics::Topic;
+
+/// Starts the periodic work; it ends with the broker.
+pub(crate) fn start(broker: &Arc<Broker>, stop: &watch::Receiver<bool>) {
+    let config = &broker.config;
+    every(broker, stop, config.retention_check_interval, retain);
+    every(broker, stop, config.flush_check_interval, flush);
+    every(broker, stop, config.recovery_checkpoint_interval, checkpoint_recovery_points);
+    every(broker, stop, config.log_start_checkpoint_interval, checkpoint_log_starts);
+}
+
+fn every(broker: &Arc<Broker>, stop: &watch::Receiver<bool>, period: Duration, work: fn(&Arc<Broker>)) {
+    let (broker, mut stop) = (Arc::clone(broker), stop.clone());
+    // An interval of nothing is allowed by some options and would only burn.
+    let period = period.max(Duration::from_millis(10));
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(period) => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+            if let Err(error) = blocking(&broker, work).await {
+                tracing::error!("periodic work failed: {error}");
+            }
+        }
+    });
+}
+
+fn partitions(broker: &Broker) -> Vec<(Arc<Topic>, Arc<Partition>)> {
+    let table = broker.topics.load();
+    let pairs = table
+        .iter()
+        .flat_map(|topic| topic.partitions.iter().map(|partition| (Arc::clone(topic), Arc::clone(partition))));
+    pairs.collect()
+}
+
+fn retain(broker: &Arc<Broker>) {
+    let now = now_ms();
+    for (_, partition) in partitions(broker) {
+        let kept = partition.with_log(|log| {
+            log.expire_producers(now);
+            let high_watermark = log.log_end_offset();
+            log.apply_retention(now, high_watermark)
+        });
+        match kept {
+            Ok(Ok(0)) => {}
+            Ok(Ok(deleted)) => {
+                tracing::info!(topic = partition.topic.as_str(), partition = partition.index, deleted, "retention");
+                // Fetches that stand before the new start learn of it.
+                partition.waiters.wake_all();
+            }
+            Ok(Err(error)) => drop(ApiError::from(error)),
+            // Offline or deleted meanwhile.
+            Err(_) => {}
+        }
+    }
+}
+
+/// `flush.ms`: partitions with records that have waited for a sync for that long.
+fn flush(broker: &Arc<Broker>) {
+    for (topic, partition) in partitions(broker) {
+        if topic.config.flush_ms == i64::MAX || !partition.flush_is_due(topic.config.flush_ms) {
+            continue;
+        }
+        if let Err(error) = group_commit::sync(&partition) {
+            tracing::error!(topic = partition.topic.as_str(), partition = partition.index, "flush failed: {error}");
+        }
+    }
+}
+
+fn checkpoint_recovery_points(broker: &Arc<Broker>) {
+    if let Err(error) = folders::write_recovery_points(&broker.data_dir, &broker.topics.load()) {
+        tracing::error!("cannot write the recovery points: {error}");
+    }
+}
+
+fn checkpoint_log_starts(broker: &Arc<Broker>) {
+    if let Err(error) = folders::write_log_starts(&broker.data_dir, &broker.topics.load()) {
+        tracing::error!("cannot write the log start offsets: {error}");
+    }
+}

@@ -1,0 +1,96 @@
+//! The state that all connections share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use millstream_log::LogConfig;
+use millstream_wire::{ErrorCode, Str};
+
+use crate::budget::RequestMemory;
+use crate::config::{BrokerConfig, FlushMode, HostPort, TopicConfig, TopicOverrides};
+use crate::connection::ConnectionInfo;
+use crate::error::ApiError;
+use crate::group_commit::Syncer;
+use crate::metadata::MetadataStore;
+use crate::partition::Partition;
+use crate::producer_ids::ProducerIds;
+use crate::time::now_ms;
+use crate::topics::{TopicTable, log_config};
+
+/// Everything that a handler can reach.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    pub(crate) config: BrokerConfig,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) metadata: MetadataStore,
+    /// Held over a change of the metadata, from the look at the image to the publication of the topics.
+    pub(crate) changes: tokio::sync::Mutex<()>,
+    pub(crate) topics: ArcSwap<TopicTable>,
+    pub(crate) syncer: Syncer,
+    pub(crate) producer_ids: ProducerIds,
+    pub(crate) request_memory: RequestMemory,
+    /// For each listener what its clients are told to connect to; `None` is the address that they came to.
+    pub(crate) advertised: Vec<Option<HostPort>>,
+}
+
+#[allow(dead_code, reason = "the group coordinator's way to its offsets")]
+impl Broker {
+    /// A partition by its topic's name.
+    pub(crate) fn partition(&self, topic: &str, index: i32) -> Result<Arc<Partition>, ApiError> {
+        self.topics.load().partition(topic, index).cloned().ok_or_else(ApiError::unknown_topic)
+    }
+
+    /// The address that a client of this connection reaches the broker at.
+    pub(crate) fn advertised(&self, connection: &ConnectionInfo) -> (Str, i32) {
+        match self.advertised.get(connection.listener).and_then(Option::as_ref) {
+            Some(address) => (Str::from(&address.host), i32::from(address.port)),
+            None => (Str::from(connection.local.ip().to_string()), i32::from(connection.local.port())),
+        }
+    }
+
+    /// The options of a topic with these values of its own.
+    pub(crate) fn topic_config(&self, overrides: &TopicOverrides) -> Result<TopicConfig, ApiError> {
+        let explicit = |name: &str| self.config.explicit(name).map(str::to_owned);
+        Ok(TopicConfig::resolve(&explicit, overrides)?)
+    }
+
+    pub(crate) fn log_config(&self, config: &TopicConfig) -> Arc<LogConfig> {
+        let expiration = i64::try_from(self.config.producer_id_expiration.as_millis()).unwrap_or(i64::MAX);
+        Arc::new(log_config(config, expiration))
+    }
+
+    /// Appends a batch that the broker itself has built (a group's offsets, say) with the promise of acks=all, and gives
+    /// its base offset. The batch has base offset 0; the log assigns the real one.
+    ///
+    /// The append is done when the future is first polled; dropping it later forgoes the promise, not the records.
+    pub(crate) async fn append_internal(&self, topic: &str, index: i32, batch: Bytes) -> Result<i64, ApiError> {
+        let partition = self.partition(topic, index)?;
+        let appended = partition.append(&batch, now_ms())??;
+        if self.config.flush_mode == FlushMode::Fsync {
+            self.durable(&partition, appended.last_offset + 1).await?;
+        }
+        Ok(appended.base_offset)
+    }
+
+    /// Reads whole batches of a partition from `offset` on, at least one and about `max_bytes`, into memory. Empty at the
+    /// end of the log. Blocks for the disk: call it where that is allowed.
+    pub(crate) fn read_internal(
+        &self,
+        topic: &str,
+        index: i32,
+        offset: i64,
+        max_bytes: usize,
+    ) -> Result<Bytes, ApiError> {
+        let read = self.partition(topic, index)?.read(offset, max_bytes, true)?;
+        let Some(slice) = read.slice else { return Ok(Bytes::new()) };
+        slice.read_to_bytes().map_err(|error| ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, error.to_string()))
+    }
+
+    /// Waits until a partition is on stable storage below `end`.
+    pub(crate) async fn durable(&self, partition: &Arc<Partition>, end: i64) -> Result<(), ApiError> {
+        let stopped = || ApiError::new(ErrorCode::NOT_LEADER_OR_FOLLOWER, "the broker stops");
+        self.syncer.wait(partition, end).await.map_err(|_| stopped())?
+    }
+}

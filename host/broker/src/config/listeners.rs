@@ -1,0 +1,168 @@
+//! `listeners` and `advertised.listeners`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{ConfigError, Reader, list};
+
+/// A host and a port, `HOST:PORT`; IPv6 addresses stand in brackets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort {
+    /// A name or an address; empty is every address, where it is for listening.
+    pub host: String,
+    /// The port; 0 takes a free one, where it is for listening.
+    pub port: u16,
+}
+
+impl FromStr for HostPort {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        let bad = || ConfigError(format!("`{text}` is not of the form HOST:PORT"));
+        let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
+        let bare = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
+        if bare.is_none() && host.contains([':', '/', '[', ']', ' ']) {
+            return Err(bad());
+        }
+        let port = port.parse().map_err(|_| bad())?;
+        Ok(Self { host: bare.unwrap_or(host).to_owned(), port })
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(formatter, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(formatter, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// One listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerConfig {
+    /// Its name, for example `PLAINTEXT`.
+    pub name: String,
+    /// Where it listens.
+    pub bind: HostPort,
+    /// What clients of it are told to connect to; `None` is the address that they came to.
+    pub advertised: Option<HostPort>,
+}
+
+/// Reads the listeners of the configuration. Those of Kafka's controller are left out.
+pub(super) fn from_values(read: &Reader<'_>) -> Result<Vec<ListenerConfig>, ConfigError> {
+    let controllers = list(read.text("controller.listener.names").unwrap_or_default());
+    let mut found: Vec<ListenerConfig> = Vec::new();
+    for (name, bind) in named(read, "listeners")? {
+        if controllers.contains(&name.as_str()) {
+            continue;
+        }
+        require_plaintext(read, &name)?;
+        if found.iter().any(|listener| listener.name == name) {
+            return Err(ConfigError(format!("bad value for listeners: {name} comes twice")));
+        }
+        found.push(ListenerConfig { name, bind, advertised: None });
+    }
+    if found.is_empty() {
+        return Err(ConfigError("bad value for listeners: there is none for clients".to_owned()));
+    }
+    for (name, address) in named(read, "advertised.listeners")? {
+        if controllers.contains(&name.as_str()) {
+            continue;
+        }
+        let listener = found
+            .iter_mut()
+            .find(|listener| listener.name == name)
+            .ok_or_else(|| ConfigError(format!("bad value for advertised.listeners: {name} is not in listeners")))?;
+        if address.host.is_empty() || address.host == "0.0.0.0" || address.host == "::" {
+            return Err(ConfigError(format!(
+                "bad value for advertised.listeners: clients cannot connect to `{address}`"
+            )));
+        }
+        listener.advertised = Some(address);
+    }
+    Ok(found)
+}
+
+fn named(read: &Reader<'_>, key: &str) -> Result<Vec<(String, HostPort)>, ConfigError> {
+    let entries = list(read.text(key).unwrap_or_default());
+    let parse = |entry: &str| {
+        let (name, address) = entry
+            .split_once("://")
+            .ok_or_else(|| ConfigError(format!("bad value `{entry}` for {key}: expected NAME://HOST:PORT")))?;
+        let address = address
+            .parse::<HostPort>()
+            .map_err(|error| ConfigError(format!("bad value `{entry}` for {key}: {error}")))?;
+        Ok((name.to_owned(), address))
+    };
+    entries.into_iter().map(parse).collect()
+}
+
+fn require_plaintext(read: &Reader<'_>, name: &str) -> Result<(), ConfigError> {
+    let map = read.text("listener.security.protocol.map").unwrap_or_default();
+    let protocol = list(map)
+        .into_iter()
+        .filter_map(|entry| entry.split_once(':'))
+        .find(|(listener, _)| *listener == name)
+        .map(|(_, protocol)| protocol);
+    match protocol {
+        Some("PLAINTEXT") => Ok(()),
+        Some(other) => Err(ConfigError(format!(
+            "listener {name} asks for {other}, and only PLAINTEXT listeners are supported so far"
+        ))),
+        None => Err(ConfigError(format!("listener {name} is not in listener.security.protocol.map"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::RawConfig;
+    use super::*;
+
+    fn listeners(pairs: &[&str]) -> Result<Vec<ListenerConfig>, ConfigError> {
+        let mut raw = RawConfig::default();
+        for pair in pairs {
+            raw.set_pair(pair)?;
+        }
+        raw.check().map(|config| config.listeners)
+    }
+
+    #[test]
+    fn host_and_port() {
+        assert_eq!("[::1]:9".parse(), Ok(HostPort { host: "::1".to_owned(), port: 9 }));
+        assert_eq!(HostPort { host: "::1".to_owned(), port: 9 }.to_string(), "[::1]:9");
+        assert_eq!(":9092".parse(), Ok(HostPort { host: String::new(), port: 9092 }));
+        for bad in ["localhost", "a:b", "a:99999", "::1:9", "http://a:1", ""] {
+            assert!(bad.parse::<HostPort>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn several_listeners_with_their_own_addresses() {
+        let found = listeners(&[
+            "listeners=IN://0.0.0.0:19092,OUT://:9092",
+            "advertised.listeners=IN://broker:19092,OUT://localhost:9092",
+            "listener.security.protocol.map=IN:PLAINTEXT,OUT:PLAINTEXT",
+        ])
+        .expect("good");
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[1].advertised.as_ref().map(ToString::to_string), Some("localhost:9092".to_owned()));
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_refused() {
+        for (pairs, part) in [
+            (&["listeners=SSL://:9093"][..], "only PLAINTEXT"),
+            (&["listeners=OTHER://:9093"], "listener.security.protocol.map"),
+            (&["listeners=localhost:9092"], "NAME://HOST:PORT"),
+            (&["listeners=PLAINTEXT://:1,PLAINTEXT://:2"], "twice"),
+            (&["advertised.listeners=PLAINTEXT://0.0.0.0:9092"], "cannot connect"),
+            (&["advertised.listeners=X://a:9092"], "not in listeners"),
+            (&["controller.listener.names=PLAINTEXT"], "none for clients"),
+        ] {
+            let message = listeners(pairs).expect_err("refused").to_string();
+            assert!(message.contains(part), "{message}");
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Changes of the metadata: each decides on the current image, is written as one batch, and is then put into force.
+//!
+//! The order is always: look, commit (durable), act on disk, publish. A stop in between is repaired at the next start:
+//! partitions that the metadata names are created, folders that it does not name are set aside.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use millstream_wire::{ErrorCode, Str};
+use uuid::Uuid;
+
+use crate::broker::Broker;
+use crate::config::TopicOverrides;
+use crate::error::ApiError;
+use crate::folders::{self, Checkpoints};
+use crate::metadata::{MetadataError, MetadataImage, MetadataRecord, TopicImage};
+use crate::partition::{Partition, PartitionSpec};
+use crate::topics::{CONSUMER_OFFSETS, Topic, TopicTable, check_name};
+
+/// The most partitions that one request may create, as in Kafka: more would hold up every other change.
+pub(crate) const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
+
+impl From<MetadataError> for ApiError {
+    fn from(error: MetadataError) -> Self {
+        tracing::error!("{error}");
+        Self::new(ErrorCode::KAFKA_STORAGE_ERROR, error.to_string())
+    }
+}
+
+/// Runs work that blocks for the disk on a thread where that is allowed.
+pub(crate) async fn blocking<T: Send + 'static>(
+    broker: &Arc<Broker>,
+    work: impl FnOnce(&Arc<Broker>) -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    let broker = Arc::clone(broker);
+    let done = tokio::task::spawn_blocking(move || work(&broker)).await;
+    done.map_err(|error| ApiError::new(ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string()))
+}
+
+/// A topic that somebody wants.
+#[derive(Debug, Clone)]
+pub(crate) struct NewTopic {
+    pub(crate) name: String,
+    pub(crate) partitions: i32,
+    pub(crate) configs: TopicOverrides,
+}
+
+/// Creates topics; each succeeds or fails by itself. With `validate_only` nothing is created and the ids are nil.
+pub(crate) async fn create_topics(
+    broker: &Arc<Broker>,
+    wanted: Vec<NewTopic>,
+    validate_only: bool,
+) -> Vec<Result<Uuid, ApiError>> {
+    let _changing = broker.changes.lock().await;
+    let image = broker.metadata.image();
+    let mut records = Vec::new();
+    let mut taken = HashSet::new();
+    let mut results = Vec::with_capacity(wanted.len());
+    for topic in wanted {
+        let planned = plan_topic(broker, &image, &taken, topic);
+        taken.extend(planned.as_ref().ok().map(|(name, _, _)| name.clone()));
+        results.push(planned.map(|(_, id, record)| {
+            records.push(record);
+            if validate_only { Uuid::nil() } else { id }
+        }));
+    }
+    if validate_only || records.is_empty() {
+        return results;
+    }
+    let committed = blocking(broker, move |broker| {
+        broker.metadata.commit(&records)?;
+        open_created(broker, &records);
+        Ok::<(), ApiError>(())
+    });
+    if let Err(error) = committed.await.and_then(|committed| committed) {
+        for result in results.iter_mut().filter(|result| result.is_ok()) {
+            *result = Err(error.clone());
+        }
+    }
+    results
+}
+
+type Planned = (String, Uuid, MetadataRecord);
+
+fn plan_topic(
+    broker: &Broker,
+    image: &MetadataImage,
+    taken: &HashSet<String>,
+    topic: NewTopic,
+) -> Result<Planned, ApiError> {
+    let NewTopic { name, partitions, configs } = topic;
+    check_name(&name)?;
+    if image.topic(&name).is_some() || taken.contains(&name) {
+        return Err(ApiError::new(ErrorCode::TOPIC_ALREADY_EXISTS, format!("Topic '{name}' already exists.")));
+    }
+    if let Some(other) = collision(image, &name) {
+        let message = format!("Topic '{name}' collides with existing topic: {other}");
+        return Err(ApiError::new(ErrorCode::INVALID_TOPIC_EXCEPTION, message));
+    }
+    if partitions < 1 {
+        let message = format!("Number of partitions was set to an invalid non-positive value {partitions}.");
+        return Err(ApiError::new(ErrorCode::INVALID_PARTITIONS, message));
+    }
+    if partitions as usize > PARTITIONS_PER_REQUEST_MAX {
+        let message = format!("Excessively large number of partitions per request: {partitions}.");
+        return Err(ApiError::new(ErrorCode::POLICY_VIOLATION, message));
+    }
+    broker.topic_config(&configs)?;
+    let id = Uuid::new_v4();
+    Ok((name.clone(), id, MetadataRecord::TopicCreated { name, id, partitions, configs }))
+}
+
+/// A topic whose name differs only in `.` and `_`: Kafka refuses those two side by side, since its metrics merge them.
+fn collision(image: &MetadataImage, name: &str) -> Option<String> {
+    if !name.contains(['.', '_']) {
+        return None;
+    }
+    let plain = |name: &str| name.replace('.', "_");
+    let wanted = plain(name);
+    image.topics().find(|topic| plain(&topic.name) == wanted).map(|topic| topic.name.clone())
+}
+
+fn open_created(broker: &Broker, records: &[MetadataRecord]) {
+    let image = broker.metadata.image();
+    let mut table = TopicTable::clone(&broker.topics.load());
+    for record in records {
+        let MetadataRecord::TopicCreated { id, .. } = record else { continue };
+        let Some(topic) = image.topic_by_id(*id) else { continue };
+        table.insert(open_topic(broker, topic, image.leader_epoch, &Checkpoints::default()));
+    }
+    broker.topics.store(Arc::new(table));
+}
+
+/// Opens the partitions of a topic.
+pub(crate) fn open_topic(broker: &Broker, topic: &TopicImage, leader_epoch: i32, checkpoints: &Checkpoints) -> Topic {
+    let config = broker.topic_config(&topic.configs).unwrap_or_else(|error| {
+        tracing::error!(topic = topic.name, "a stored option is not valid any more, the defaults are used: {error}");
+        broker.config.topic_defaults.clone()
+    });
+    let name = Str::from(topic.name.as_str()).copied();
+    let log_config = broker.log_config(&config);
+    let partitions = (0..topic.partitions).map(|index| {
+        let key = (topic.name.clone(), index);
+        let spec = PartitionSpec {
+            topic: name.clone(),
+            topic_id: topic.id,
+            index,
+            leader_epoch,
+            recovery_point: checkpoints.recovery_points.get(&key).copied().unwrap_or(0),
+            log_start_offset: checkpoints.log_starts.get(&key).copied().unwrap_or(0),
+            clean_shutdown: checkpoints.clean_shutdown,
+        };
+        Arc::new(Partition::open(&broker.data_dir, spec, &log_config))
+    });
+    Topic { partitions: partitions.collect(), id: topic.id, config, name }
+}
+
+/// Deletes a topic. Its files go after `file.delete.delay.ms`, so that fetches under way can end.
+pub(crate) async fn delete_topic(broker: &Arc<Broker>, id: Uuid) -> Result<(), ApiError> {
+    let _changing = broker.changes.lock().await;
+    if broker.metadata.image().topic_by_id(id).is_none() {
+        return Err(ApiError::unknown_topic());
+    }
+    let removed = blocking(broker, move |broker| {
+        broker.metadata.commit(&[MetadataRecord::TopicDeleted { id }])?;
+        let mut table = TopicTable::clone(&broker.topics.load());
+        let topic = table.remove(id);
+        broker.topics.store(Arc::new(table));
+        Ok::<_, ApiError>(topic.map(|topic| (folders::set_aside(&broker.data_dir, &topic), topic)))
+    });
+    if let Some((folders, topic)) = removed.await?? {
+        let delay = u64::try_from(topic.config.file_delete_delay_ms).unwrap_or(0);
+        folders::remove_later(folders, std::time::Duration::from_millis(delay));
+    }
+    Ok(())
+}
+
+/// Grows a topic to `count` partitions.
+pub(crate) async fn add_partitions(
+    broker: &Arc<Broker>,
+    name: &str,
+    count: i32,
+    validate_only: bool,
+) -> Result<(), ApiError> {
+    let _changing = broker.changes.lock().await;
+    let image = broker.metadata.image();
+    let topic = image.topic(name).ok_or_else(ApiError::unknown_topic)?;
+    if count <= topic.partitions {
+        let message = match count == topic.partitions {
+            true => format!("Topic already has {count} partition(s)."),
+            false => format!(
+                "The topic {name} currently has {} partition(s); {count} would not be an increase.",
+                topic.partitions
+            ),
+        };
+        return Err(ApiError::new(ErrorCode::INVALID_PARTITIONS, message));
+    }
+    if (count - topic.partitions) as usize > PARTITIONS_PER_REQUEST_MAX {
+        let message = format!("Excessively large number of partitions per request: {count}.");
+        return Err(ApiError::new(ErrorCode::POLICY_VIOLATION, message));
+    }
+    if validate_only {
+        return Ok(());
+    }
+    let id = topic.id;
+    let record = MetadataRecord::PartitionsAdded { id, partitions: count };
+    blocking(broker, move |broker| {
+        let image = broker.metadata.commit(&[record])?;
+        republish(broker, &image, id);
+        Ok(())
+    })
+    .await?
+}
+
+/// Puts the stored state of a topic into force: its options, and partitions that are new.
+fn republish(broker: &Broker, image: &MetadataImage, id: Uuid) {
+    let Some(stored) = image.topic_by_id(id) else { return };
+    let mut table = TopicTable::clone(&broker.topics.load());
+    let Some(old) = table.by_id(id).cloned() else { return };
+    // Partitions that are open stay open; the rest of `missing` is what was added.
+    let config = broker.topic_config(&stored.configs).unwrap_or_else(|_| old.config.clone());
+    let log_config = broker.log_config(&config);
+    let mut partitions = old.partitions.clone();
+    for partition in &partitions {
+        partition.set_config(&log_config);
+    }
+    for index in partitions.len() as i32..stored.partitions {
+        let spec = PartitionSpec {
+            topic: old.name.clone(),
+            topic_id: id,
+            index,
+            leader_epoch: image.leader_epoch,
+            recovery_point: 0,
+            log_start_offset: 0,
+            clean_shutdown: false,
+        };
+        partitions.push(Arc::new(Partition::open(&broker.data_dir, spec, &log_config)));
+    }
+    table.insert(Topic { name: old.name.clone(), id, config, partitions });
+    broker.topics.store(Arc::new(table));
+}
+
+/// Changes the options of a topic: `change` makes the new values from those of today. They are in force at once.
+pub(crate) async fn alter_topic(
+    broker: &Arc<Broker>,
+    name: &str,
+    change: impl FnOnce(&TopicOverrides) -> Result<TopicOverrides, ApiError>,
+    validate_only: bool,
+) -> Result<(), ApiError> {
+    let _changing = broker.changes.lock().await;
+    let image = broker.metadata.image();
+    let topic = image.topic(name).ok_or_else(ApiError::unknown_topic)?;
+    let wanted = change(&topic.configs)?;
+    broker.topic_config(&wanted)?;
+    let id = topic.id;
+    let records = config_changes(id, &topic.configs, &wanted);
+    if validate_only || records.is_empty() {
+        return Ok(());
+    }
+    blocking(broker, move |broker| {
+        let image = broker.metadata.commit(&records)?;
+        republish(broker, &image, id);
+        Ok(())
+    })
+    .await?
+}
+
+fn config_changes(id: Uuid, old: &TopicOverrides, new: &TopicOverrides) -> Vec<MetadataRecord> {
+    let gone = old.keys().filter(|name| !new.contains_key(*name)).map(|name| (name, None));
+    let set = new.iter().filter(|(name, value)| old.get(*name) != Some(value)).map(|(name, value)| (name, Some(value)));
+    gone.chain(set)
+        .map(|(name, value)| MetadataRecord::TopicConfigChanged { id, name: name.clone(), value: value.cloned() })
+        .collect()
+}
+
+/// What a topic gets that is created because somebody asked for it.
+pub(crate) fn on_demand(broker: &Broker, name: &str) -> NewTopic {
+    if name != CONSUMER_OFFSETS {
+        let partitions = broker.config.num_partitions;
+        return NewTopic { name: name.to_owned(), partitions, configs: BTreeMap::new() };
+    }
+    let group = &broker.config.group;
+    let segment_bytes = group.offsets_topic_segment_bytes.to_string();
+    // Below the public bound only the internal name of the option is allowed.
+    let segment_key =
+        if group.offsets_topic_segment_bytes < 1 << 20 { "internal.segment.bytes" } else { "segment.bytes" };
+    let configs = [
+        ("cleanup.policy", "compact".to_owned()),
+        ("compression.type", "producer".to_owned()),
+        (segment_key, segment_bytes),
+    ];
+    let configs = configs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    NewTopic { name: name.to_owned(), partitions: group.offsets_topic_partitions, configs }
+}
+
+/// Makes sure that a topic is there, with the options that creation on demand gives it.
+pub(crate) async fn ensure_topic(broker: &Arc<Broker>, name: &str) -> Result<(), ApiError> {
+    if broker.topics.load().by_name(name).is_some() {
+        return Ok(());
+    }
+    let created = create_topics(broker, vec![on_demand(broker, name)], false).await;
+    match created.into_iter().next() {
+        Some(Err(error)) if error.code != ErrorCode::TOPIC_ALREADY_EXISTS => Err(error),
+        _ => Ok(()),
+    }
+}

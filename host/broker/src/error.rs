@@ -1,0 +1,84 @@
+//! The one place where errors become Kafka's codes.
+
+use millstream_log::{AppendError, LogError, ReadError};
+use millstream_record::{BatchError, ErrorKind};
+use millstream_wire::{ErrorCode, Str};
+
+use crate::config::ConfigError;
+
+/// A refusal as a client gets it: a code, and words for the APIs that carry some.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct ApiError {
+    pub(crate) code: ErrorCode,
+    pub(crate) message: String,
+    /// The record of the batch that is to blame, where one is.
+    pub(crate) record: Option<u32>,
+}
+
+impl ApiError {
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), record: None }
+    }
+
+    /// The words for an answer.
+    pub(crate) fn text(&self) -> Option<Str> {
+        Some(Str::from(self.message.as_str()))
+    }
+
+    pub(crate) fn unknown_topic() -> Self {
+        Self::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "This server does not host this topic-partition.")
+    }
+}
+
+impl From<BatchError> for ApiError {
+    fn from(error: BatchError) -> Self {
+        let code = match error.kind() {
+            ErrorKind::Corrupt => ErrorCode::CORRUPT_MESSAGE,
+            ErrorKind::InvalidRecord => ErrorCode::INVALID_RECORD,
+            ErrorKind::UnsupportedMagic => ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT,
+            ErrorKind::UnsupportedCodec => ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
+            ErrorKind::InvalidTimestamp => ErrorCode::INVALID_TIMESTAMP,
+            ErrorKind::TooLarge => ErrorCode::MESSAGE_TOO_LARGE,
+        };
+        Self { code, message: error.to_string(), record: error.record_index() }
+    }
+}
+
+impl From<LogError> for ApiError {
+    fn from(error: LogError) -> Self {
+        tracing::error!("{error}");
+        Self::new(ErrorCode::KAFKA_STORAGE_ERROR, error.to_string())
+    }
+}
+
+impl From<AppendError> for ApiError {
+    fn from(error: AppendError) -> Self {
+        let code = match error {
+            AppendError::Log(error) => return error.into(),
+            AppendError::Duplicate { .. } => ErrorCode::DUPLICATE_SEQUENCE_NUMBER,
+            AppendError::OutOfOrderSequence { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
+            AppendError::InvalidProducerEpoch { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
+            AppendError::TooLarge { setting: "segment.bytes", .. } => ErrorCode::RECORD_LIST_TOO_LARGE,
+            AppendError::TooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
+            AppendError::Corrupt(_) => ErrorCode::CORRUPT_MESSAGE,
+            AppendError::UnexpectedOffset { .. } => ErrorCode::UNKNOWN_SERVER_ERROR,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::OffsetOutOfRange { .. } => Self::new(ErrorCode::OFFSET_OUT_OF_RANGE, error.to_string()),
+            ReadError::Log(error) => error.into(),
+        }
+    }
+}
+
+impl From<ConfigError> for ApiError {
+    fn from(error: ConfigError) -> Self {
+        Self::new(ErrorCode::INVALID_CONFIG, error.to_string())
+    }
+}

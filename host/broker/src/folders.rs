@@ -1,0 +1,172 @@
+//! The data folder around the partitions' own folders: checkpoints, folders to be removed, folders that nobody knows.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use millstream_log::{DataDir, OffsetCheckpoint, Offsets};
+use uuid::Uuid;
+
+use crate::metadata::MetadataImage;
+use crate::topics::{Topic, TopicTable};
+
+/// The ending of a folder that is to be removed, as in Kafka.
+const DELETED_SUFFIX: &str = "-delete";
+
+/// The ending of a folder that belongs to no topic, as in Kafka.
+const STRAY_SUFFIX: &str = "-stray";
+
+/// The longest name of a file on the file systems at hand.
+const FILE_NAME_MAX: usize = 255;
+
+/// What the last broker on the folder left about its logs.
+#[derive(Debug, Default)]
+pub(crate) struct Checkpoints {
+    pub(crate) recovery_points: Offsets,
+    pub(crate) log_starts: Offsets,
+    pub(crate) clean_shutdown: bool,
+}
+
+impl Checkpoints {
+    /// Reads the checkpoints. Without the recovery points every log is scanned from its start, so that a damaged file costs
+    /// time and loses nothing.
+    pub(crate) fn read(data_dir: &DataDir, clean_shutdown: bool) -> Self {
+        let read = |name| {
+            data_dir.checkpoint(name).read().unwrap_or_else(|error| {
+                tracing::warn!("a checkpoint is ignored: {error}");
+                Offsets::new()
+            })
+        };
+        Self {
+            recovery_points: read(OffsetCheckpoint::RECOVERY_POINT),
+            log_starts: read(OffsetCheckpoint::LOG_START),
+            clean_shutdown,
+        }
+    }
+}
+
+/// Writes how far each log is durable.
+pub(crate) fn write_recovery_points(data_dir: &Path, topics: &TopicTable) -> io::Result<()> {
+    write(data_dir, OffsetCheckpoint::RECOVERY_POINT, topics, |log| Some(log.recovery_point()))
+}
+
+/// Writes where each log starts, for those whose start is not that of their first segment.
+pub(crate) fn write_log_starts(data_dir: &Path, topics: &TopicTable) -> io::Result<()> {
+    write(data_dir, OffsetCheckpoint::LOG_START, topics, |log| Some(log.log_start_offset()).filter(|&start| start > 0))
+}
+
+fn write(
+    data_dir: &Path,
+    name: &str,
+    topics: &TopicTable,
+    offset: impl Fn(&millstream_log::Log) -> Option<i64>,
+) -> io::Result<()> {
+    let mut offsets = Vec::new();
+    for partition in topics.iter().flat_map(|topic| &topic.partitions) {
+        if let Ok(Some(offset)) = partition.with_log(|log| offset(log)) {
+            offsets.push((partition.topic.as_str(), partition.index, offset));
+        }
+    }
+    OffsetCheckpoint::new(data_dir, name).write(offsets)
+}
+
+/// Takes the partitions of a deleted topic out of service and renames their folders, so that the name is free.
+pub(crate) fn set_aside(data_dir: &Path, topic: &Topic) -> Vec<PathBuf> {
+    let mut folders = Vec::with_capacity(topic.partitions.len());
+    for partition in &topic.partitions {
+        drop(partition.delete());
+        let name = format!("{}-{}", topic.name.as_str(), partition.index);
+        match rename(data_dir, &name, DELETED_SUFFIX) {
+            Ok(folder) => folders.push(folder),
+            Err(error) => tracing::error!("cannot rename the folder {name} of a deleted topic: {error}"),
+        }
+    }
+    folders
+}
+
+/// Renames a folder to `<name>.<uuid><suffix>`.
+fn rename(data_dir: &Path, name: &str, suffix: &str) -> io::Result<PathBuf> {
+    let ending = format!(".{}{suffix}", Uuid::new_v4().simple());
+    let kept = &name[..name.len().min(FILE_NAME_MAX - ending.len())];
+    let target = data_dir.join(format!("{kept}{ending}"));
+    std::fs::rename(data_dir.join(name), &target)?;
+    Ok(target)
+}
+
+/// Removes folders after a delay. A stop before that leaves it to the next start.
+pub(crate) fn remove_later(folders: Vec<PathBuf>, delay: Duration) {
+    tokio::spawn(async move {
+        tokio::time::sleep(delay).await;
+        // The task has nobody to report to; `remove` logs what fails.
+        let _ = tokio::task::spawn_blocking(move || folders.iter().for_each(|folder| remove(folder))).await;
+    });
+}
+
+fn remove(folder: &Path) {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::error!("cannot remove {}: {error}", folder.display());
+        }
+        _ => {}
+    }
+}
+
+/// Cleans up at the start, when nothing is open: removes what was deleted, and sets folders aside whose topic the metadata
+/// does not have (or has with fewer partitions), so that they cannot be taken for another topic's.
+pub(crate) fn tidy(data_dir: &Path, image: &MetadataImage) -> io::Result<()> {
+    for entry in std::fs::read_dir(data_dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        if !entry.file_type()?.is_dir() {
+            continue;
+        }
+        if name.ends_with(DELETED_SUFFIX) && name.contains('.') {
+            remove(&entry.path());
+            continue;
+        }
+        let Some((topic, index)) = name.rsplit_once('-') else { continue };
+        let Ok(index) = index.parse::<i32>() else { continue };
+        let known = image.topic(topic).is_some_and(|topic| (0..topic.partitions).contains(&index));
+        if !known && topic != "__cluster_metadata" {
+            let target = rename(data_dir, name, STRAY_SUFFIX)?;
+            tracing::warn!(
+                "{name} belongs to no topic: set aside as {}, remove it if nobody misses it",
+                target.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metadata::MetadataRecord;
+
+    #[test]
+    fn tidying_keeps_what_is_known() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut image = MetadataImage::default();
+        let created = MetadataRecord::TopicCreated {
+            name: "a".to_owned(),
+            id: Uuid::from_u128(1),
+            partitions: 1,
+            configs: Default::default(),
+        };
+        image.apply(&created).expect("created");
+        for name in ["a-0", "a-1", "b-0", "x.0123-delete", "__cluster_metadata-0", "notes", "re-port"] {
+            std::fs::create_dir(folder.path().join(name)).expect("made");
+        }
+        tidy(folder.path(), &image).expect("tidied");
+        let mut names: Vec<String> = std::fs::read_dir(folder.path())
+            .expect("read")
+            .map(|entry| entry.expect("an entry").file_name().into_string().expect("text"))
+            .collect();
+        names.sort();
+        let stray = |name: &str| name.ends_with(STRAY_SUFFIX);
+        assert_eq!(names.iter().filter(|name| stray(name)).count(), 2);
+        let kept: Vec<&String> = names.iter().filter(|name| !stray(name)).collect();
+        assert_eq!(kept, ["__cluster_metadata-0", "a-0", "notes", "re-port"]);
+    }
+}

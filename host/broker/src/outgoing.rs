@@ -1,0 +1,130 @@
+//! What goes out on a connection: bytes in memory, and ranges of segment files that the kernel sends by itself.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
+
+use bytes::{Buf, Bytes};
+use millstream_log::LogSlice;
+use millstream_wire::{Frame, Piece};
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+/// The most bytes that one sendfile call takes, so that a connection does not keep its worker for long.
+const SENDFILE_BYTES_MAX: usize = 1 << 20;
+
+/// The most pieces of memory that one call takes.
+const SLICES_MAX: usize = 64;
+
+/// One answer, ready to be sent.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    parts: Vec<Part>,
+}
+
+#[derive(Debug)]
+enum Part {
+    Memory(Bytes),
+    File { slice: LogSlice, sent: usize },
+}
+
+impl Outgoing {
+    /// An answer whose holes are filled by `files`, in order; one that is all in memory has neither.
+    pub(crate) fn new(frame: Frame, files: Vec<LogSlice>) -> Self {
+        let mut files = files.into_iter();
+        let parts = frame.pieces.into_iter().map(|piece| match piece {
+            Piece::Bytes(bytes) => Part::Memory(bytes),
+            Piece::External(len) => {
+                let slice = files.next().expect("a file range for every hole");
+                assert_eq!(slice.len, len, "a file range fills its hole");
+                Part::File { slice, sent: 0 }
+            }
+        });
+        Self { parts: parts.collect() }
+    }
+}
+
+/// Answers that wait to be sent on one connection, in order.
+#[derive(Debug, Default)]
+pub(crate) struct SendQueue {
+    parts: VecDeque<Part>,
+}
+
+impl SendQueue {
+    pub(crate) fn push(&mut self, outgoing: Outgoing) {
+        self.parts.extend(outgoing.parts);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Parts that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Sends a part of what waits. Every return is progress: the caller measures the peer's patience by it.
+    pub(crate) async fn send_some(&mut self, stream: &TcpStream) -> io::Result<()> {
+        stream.async_io(Interest::WRITABLE, || self.try_send(stream)).await
+    }
+
+    fn try_send(&mut self, stream: &TcpStream) -> io::Result<()> {
+        match self.parts.front_mut() {
+            None => Ok(()),
+            Some(Part::Memory(_)) => self.try_send_memory(stream),
+            Some(Part::File { slice, sent }) => {
+                let mut position = slice.position + *sent as u64;
+                let wanted = (slice.len - *sent).min(SENDFILE_BYTES_MAX);
+                let count = rustix::fs::sendfile(stream.as_fd(), &*slice.file, Some(&mut position), wanted)?;
+                if count == 0 {
+                    return Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        "a segment file is shorter than its index says",
+                    ));
+                }
+                *sent += count;
+                if *sent == slice.len {
+                    self.parts.pop_front();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends all memory up to the next file range by one call. With MSG_MORE the kernel keeps a head that is followed by a
+    /// file range until the two fill a packet.
+    fn try_send_memory(&mut self, stream: &TcpStream) -> io::Result<()> {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let mut count = 0;
+        let mut more = false;
+        for part in &self.parts {
+            match part {
+                Part::Memory(bytes) if count < SLICES_MAX => {
+                    slices[count] = IoSlice::new(bytes);
+                    count += 1;
+                }
+                _ => {
+                    more = true;
+                    break;
+                }
+            }
+        }
+        let flags = SendFlags::NOSIGNAL | if more { SendFlags::MORE } else { SendFlags::empty() };
+        let sent = sendmsg(stream.as_fd(), &slices[..count], &mut SendAncillaryBuffer::default(), flags)?;
+        self.advance(sent);
+        Ok(())
+    }
+
+    fn advance(&mut self, mut sent: usize) {
+        while let Some(Part::Memory(bytes)) = self.parts.front_mut() {
+            if bytes.len() > sent {
+                bytes.advance(sent);
+                return;
+            }
+            sent -= bytes.len();
+            self.parts.pop_front();
+        }
+    }
+}

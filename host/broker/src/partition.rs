@@ -1,0 +1,206 @@
+//! One partition: its log behind a short lock, the fetches that wait for it, and its group commit.
+//!
+//! The lock is a plain mutex, held for a page-cache write and never across an await or an fsync. Reads do not take it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use millstream_log::{
+    Append, AppendError, Appended, Log, LogConfig, LogError, LogReader, LogSlice, OpenOptions, SyncTarget,
+};
+use millstream_wire::{ErrorCode, Str};
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use crate::error::ApiError;
+use crate::group_commit::GroupCommit;
+use crate::time::now_ms;
+use crate::waiters::Waiters;
+
+/// A partition of a topic.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) topic: Str,
+    pub(crate) index: i32,
+    /// The epoch of this broker's leadership: fixed while the process lives.
+    pub(crate) leader_epoch: i32,
+    state: Mutex<State>,
+    /// Reads beside the lock; none when the log could not be opened.
+    reader: Option<LogReader>,
+    pub(crate) waiters: Waiters,
+    pub(crate) commit: GroupCommit,
+    /// Since when records wait for a sync, in wall-clock milliseconds, as the flush tick has seen it; 0 for not at all.
+    unflushed_since: AtomicI64,
+}
+
+#[derive(Debug)]
+enum State {
+    Online(Box<Log>),
+    /// The log could not be opened, and why.
+    Offline(String),
+    Deleted,
+}
+
+/// What a fetch gets from one partition.
+#[derive(Debug)]
+pub(crate) struct PartitionRead {
+    /// Whole batches; none when the offset is at the end.
+    pub(crate) slice: Option<LogSlice>,
+    pub(crate) log_start_offset: i64,
+    pub(crate) high_watermark: i64,
+}
+
+/// How a partition's log is opened.
+#[derive(Debug, Clone)]
+pub(crate) struct PartitionSpec {
+    pub(crate) topic: Str,
+    pub(crate) topic_id: Uuid,
+    pub(crate) index: i32,
+    pub(crate) leader_epoch: i32,
+    pub(crate) recovery_point: i64,
+    pub(crate) log_start_offset: i64,
+    pub(crate) clean_shutdown: bool,
+}
+
+impl PartitionSpec {
+    /// The name of the folder, as in Kafka.
+    pub(crate) fn folder(&self) -> String {
+        format!("{}-{}", self.topic.as_str(), self.index)
+    }
+}
+
+impl Partition {
+    /// Opens or creates the log. A log that cannot be opened gives a partition that is offline: the broker serves the rest.
+    pub(crate) fn open(data_dir: &Path, spec: PartitionSpec, config: &Arc<LogConfig>) -> Self {
+        let folder = data_dir.join(spec.folder());
+        let state = match open_log(&folder, &spec, config) {
+            Ok(log) => State::Online(Box::new(log)),
+            Err(error) => {
+                tracing::error!(topic = spec.topic.as_str(), partition = spec.index, "partition is offline: {error}");
+                State::Offline(error.to_string())
+            }
+        };
+        let reader = match &state {
+            State::Online(log) => Some(log.reader()),
+            State::Offline(_) | State::Deleted => None,
+        };
+        Self {
+            topic: spec.topic,
+            index: spec.index,
+            leader_epoch: spec.leader_epoch,
+            state: Mutex::new(state),
+            reader,
+            waiters: Waiters::default(),
+            commit: GroupCommit::default(),
+            unflushed_since: AtomicI64::new(0),
+        }
+    }
+
+    /// Runs `work` on the log under the lock.
+    pub(crate) fn with_log<T>(&self, work: impl FnOnce(&mut Log) -> T) -> Result<T, ApiError> {
+        match &mut *self.state.lock() {
+            State::Online(log) => Ok(work(log)),
+            State::Offline(reason) => Err(ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, reason.clone())),
+            State::Deleted => Err(ApiError::unknown_topic()),
+        }
+    }
+
+    /// The log, for reading beside the lock.
+    pub(crate) fn reader(&self) -> Result<&LogReader, ApiError> {
+        let offline = || ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, "the partition's log could not be opened");
+        self.reader.as_ref().ok_or_else(offline)
+    }
+
+    /// Whether the log can be served.
+    pub(crate) fn is_online(&self) -> bool {
+        self.reader.is_some()
+    }
+
+    /// Checks the epoch that a client knows, -1 for none.
+    pub(crate) fn check_epoch(&self, known: i32) -> Result<(), ApiError> {
+        if known >= 0 && known < self.leader_epoch {
+            return Err(ApiError::new(
+                ErrorCode::FENCED_LEADER_EPOCH,
+                "the leader epoch is older than the current one",
+            ));
+        }
+        if known > self.leader_epoch {
+            return Err(ApiError::new(
+                ErrorCode::UNKNOWN_LEADER_EPOCH,
+                "the leader epoch is newer than the current one",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Appends one checked batch as the leader and wakes the fetches that wait for it.
+    pub(crate) fn append(&self, batch: &[u8], now_ms: i64) -> Result<Result<Appended, AppendError>, ApiError> {
+        let appended = self.with_log(|log| log.append(batch, self.leader_epoch, Append::Leader { now_ms }))?;
+        if appended.is_ok() {
+            self.waiters.arrived(batch.len());
+        }
+        Ok(appended)
+    }
+
+    /// Reads whole batches from `offset` on. One replica: all that is appended is below the high watermark.
+    pub(crate) fn read(&self, offset: i64, max_bytes: usize, at_least_one: bool) -> Result<PartitionRead, ApiError> {
+        let reader = self.reader()?;
+        let high_watermark = reader.log_end_offset();
+        let slice = reader.read(offset, max_bytes, high_watermark, at_least_one)?;
+        Ok(PartitionRead { slice, log_start_offset: reader.log_start_offset(), high_watermark })
+    }
+
+    /// Takes over new options of the topic.
+    pub(crate) fn set_config(&self, config: &Arc<LogConfig>) {
+        // A partition that is offline or gone has nothing to set.
+        let _ = self.with_log(|log| log.set_config(Arc::clone(config)));
+    }
+
+    /// What has to be synced now, or nothing.
+    pub(crate) fn sync_target(&self) -> Result<Option<SyncTarget>, ApiError> {
+        self.with_log(|log| log.sync_target())
+    }
+
+    /// Whether records have waited for a sync for `flush_ms`, to the precision of the tick that asks.
+    pub(crate) fn flush_is_due(&self, flush_ms: i64) -> bool {
+        let waiting = self.with_log(|log| log.log_end_offset() > log.recovery_point()).unwrap_or(false);
+        let now = now_ms();
+        let since = self.unflushed_since.load(Ordering::Relaxed);
+        if !waiting {
+            self.unflushed_since.store(0, Ordering::Relaxed);
+            return false;
+        }
+        if since == 0 {
+            self.unflushed_since.store(now, Ordering::Relaxed);
+            return flush_ms == 0;
+        }
+        now - since >= flush_ms
+    }
+
+    /// Takes the partition out of service and gives its log back, for its files to be removed.
+    pub(crate) fn delete(&self) -> Option<Log> {
+        let state = std::mem::replace(&mut *self.state.lock(), State::Deleted);
+        self.waiters.wake_all();
+        self.commit.fail_all(&ApiError::unknown_topic());
+        match state {
+            State::Online(log) => Some(*log),
+            _ => None,
+        }
+    }
+}
+
+fn open_log(folder: &Path, spec: &PartitionSpec, config: &Arc<LogConfig>) -> Result<Log, LogError> {
+    let options = OpenOptions {
+        recovery_point: spec.recovery_point,
+        log_start_offset: spec.log_start_offset,
+        clean_shutdown: spec.clean_shutdown,
+        topic_id: Some(spec.topic_id),
+    };
+    let mut log = Log::open(folder, Arc::clone(config), options)?;
+    if log.latest_epoch().is_none_or(|epoch| epoch < spec.leader_epoch) {
+        let end = log.log_end_offset();
+        log.assign_epoch(spec.leader_epoch, end);
+    }
+    Ok(log)
+}

@@ -1,0 +1,192 @@
+//! Starting and stopping.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use millstream_log::DataDir;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::background;
+use crate::broker::Broker;
+use crate::budget::RequestMemory;
+use crate::config::{BrokerConfig, HostPort, ListenerConfig};
+use crate::controller;
+use crate::folders::{self, Checkpoints};
+use crate::group_commit::Syncer;
+use crate::listener::{self, Connections};
+use crate::metadata::{MetadataRecord, MetadataStore};
+use crate::producer_ids::ProducerIds;
+use crate::topics::TopicTable;
+
+/// Why a broker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder cannot be used: it is another broker's, or the disk refuses.
+    #[error("{0}")]
+    Data(String),
+    /// A listener cannot be opened.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// Where it should have listened.
+        address: HostPort,
+        /// Why it cannot.
+        error: std::io::Error,
+    },
+}
+
+fn data(error: impl std::fmt::Display) -> StartError {
+    StartError::Data(error.to_string())
+}
+
+/// A broker that answers.
+#[derive(Debug)]
+pub struct RunningBroker {
+    broker: Arc<Broker>,
+    data_dir: DataDir,
+    addresses: Vec<SocketAddr>,
+    stop: watch::Sender<bool>,
+    listeners: Vec<JoinHandle<()>>,
+}
+
+/// Opens the data folder and the listeners. When this returns, the broker answers.
+///
+/// # Errors
+/// The data folder is in use or damaged as a whole, or a listener cannot be opened. A single partition that cannot be
+/// opened is no error: it is offline and the rest is served.
+pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
+    let mut sockets = Vec::with_capacity(config.listeners.len());
+    // The folder first: who may not have the data has no business with the port.
+    let folder = config.data_dir.clone();
+    let node_id = config.node_id;
+    let data_dir = tokio::task::spawn_blocking(move || DataDir::open(&folder, None, node_id)).await;
+    let data_dir = data_dir.map_err(data)?.map_err(data)?;
+    for ListenerConfig { bind, .. } in &config.listeners {
+        let socket = listener::bind(bind, &config).await;
+        sockets.push(socket.map_err(|error| StartError::Listen { address: bind.clone(), error })?);
+    }
+    let addresses = sockets.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>().map_err(data)?;
+    let advertised = advertised(&config, &addresses);
+    let opened = tokio::task::spawn_blocking(move || open(config, data_dir, advertised)).await;
+    let (broker, data_dir) = opened.map_err(data)??;
+    let (stop, stopped) = watch::channel(false);
+    background::start(&broker, &stopped);
+    let connections = Arc::new(Connections::default());
+    let listeners = sockets.into_iter().enumerate().map(|(index, socket)| {
+        let (broker, connections) = (Arc::clone(&broker), Arc::clone(&connections));
+        tokio::spawn(listener::serve(broker, connections, socket, index, stopped.clone()))
+    });
+    let listeners = listeners.collect();
+    Ok(RunningBroker { broker, data_dir, addresses, stop, listeners })
+}
+
+/// What clients are told: the configured address (with the real port where none was chosen), else the one that was listened
+/// on, else, where that is every address, the one that the client came to.
+fn advertised(config: &BrokerConfig, addresses: &[SocketAddr]) -> Vec<Option<HostPort>> {
+    let told = config.listeners.iter().zip(addresses).map(|(listener, address)| {
+        let real = |host: &str, port| HostPort { host: host.to_owned(), port };
+        match &listener.advertised {
+            Some(HostPort { host, port: 0 }) => Some(real(host, address.port())),
+            Some(advertised) => Some(advertised.clone()),
+            None if address.ip().is_unspecified() => None,
+            None => Some(real(&listener.bind.host, address.port())),
+        }
+    });
+    told.collect()
+}
+
+fn open(
+    config: BrokerConfig,
+    data_dir: DataDir,
+    advertised: Vec<Option<HostPort>>,
+) -> Result<(Arc<Broker>, DataDir), StartError> {
+    let clean = data_dir.take_clean_shutdown().map_err(data)?;
+    let checkpoints = Checkpoints::read(&data_dir, clean);
+    let metadata = MetadataStore::open(data_dir.path()).map_err(data)?;
+    let image = metadata.image();
+    let mut records = Vec::new();
+    if image.cluster_id.is_empty() {
+        let cluster_id = data_dir.meta().cluster_id.to_string();
+        records.push(MetadataRecord::ClusterCreated { cluster_id });
+    } else if !clean {
+        // Records that clients have read may be gone: by the new epoch they find out where the log parts from what they know.
+        records.push(MetadataRecord::LeaderEpochRaised { epoch: image.leader_epoch + 1 });
+    }
+    if !records.is_empty() {
+        metadata.commit(&records).map_err(data)?;
+    }
+    let image = metadata.image();
+    folders::tidy(data_dir.path(), &image).map_err(data)?;
+    let broker = Broker {
+        data_dir: data_dir.path().to_path_buf(),
+        metadata,
+        changes: tokio::sync::Mutex::default(),
+        topics: ArcSwap::default(),
+        syncer: Syncer::start().map_err(data)?,
+        producer_ids: ProducerIds::default(),
+        request_memory: RequestMemory::new(config.queued_max_bytes),
+        advertised,
+        config,
+    };
+    let mut table = TopicTable::default();
+    for topic in image.topics() {
+        table.insert(controller::open_topic(&broker, topic, image.leader_epoch, &checkpoints));
+    }
+    broker.topics.store(Arc::new(table));
+    Ok((Arc::new(broker), data_dir))
+}
+
+impl RunningBroker {
+    /// The address of the first listener, with its real port.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    /// The addresses of all listeners.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Stops: connections end, logs are synced and closed, and the folder is marked as cleanly left.
+    ///
+    /// # Errors
+    /// Something could not be written; the next start then recovers as after a crash.
+    pub async fn shutdown(self) -> Result<(), StartError> {
+        // Receivers may all have gone; then there is nobody to tell.
+        let _ = self.stop.send(true);
+        for listener in self.listeners {
+            listener.await.map_err(data)?;
+        }
+        let broker = self.broker;
+        let data_dir = self.data_dir;
+        tokio::task::spawn_blocking(move || close(&broker, &data_dir)).await.map_err(data)?
+    }
+}
+
+fn close(broker: &Broker, data_dir: &DataDir) -> Result<(), StartError> {
+    broker.syncer.stop();
+    let topics = broker.topics.load();
+    let mut clean = true;
+    for partition in topics.iter().flat_map(|topic| &topic.partitions) {
+        match partition.with_log(|log| log.close_clean()) {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::error!("cannot close {}-{}: {error}", partition.topic.as_str(), partition.index);
+                clean = false;
+            }
+            // Offline since the start: it is scanned again, so that the marker would be a lie.
+            Err(_) => clean = false,
+        }
+    }
+    broker.metadata.close().map_err(data)?;
+    folders::write_recovery_points(data_dir.path(), &topics).map_err(data)?;
+    folders::write_log_starts(data_dir.path(), &topics).map_err(data)?;
+    if clean {
+        data_dir.mark_clean_shutdown().map_err(data)?;
+    }
+    Ok(())
+}

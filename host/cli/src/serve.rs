@@ -1,0 +1,78 @@
+//! `millstream serve`: runs a broker until it is told to stop.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use millstream_broker::{Flags, HostPort, RawConfig};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Run a broker that Kafka clients use as they are.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  millstream serve
+  millstream serve --listen 127.0.0.1:0 --data-dir /var/lib/millstream
+  millstream serve --config server.properties --set num.partitions=4 --set flush.mode=page-cache
+
+The configuration keys are Kafka's own. When the broker answers, it prints one line to stdout,
+`listening on HOST:PORT`; its log goes to stderr, and RUST_LOG chooses what is logged.")]
+pub struct Args {
+    /// A Java properties file, as Kafka's server.properties
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// One configuration key, stronger than the file; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+
+    /// The folder for all data [default: ./millstream-data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// Where to listen; port 0 takes a free port [default: 127.0.0.1:9092]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<HostPort>,
+
+    /// The address that clients are told to connect to
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<HostPort>,
+}
+
+impl Args {
+    /// Runs the broker until SIGTERM or SIGINT.
+    pub fn run(self) -> anyhow::Result<()> {
+        let mut raw = RawConfig::default();
+        if let Some(file) = &self.config {
+            raw.load_file(file)?;
+        }
+        for pair in &self.settings {
+            raw.set_pair(pair)?;
+        }
+        let flags = Flags { data_dir: self.data_dir, listen: self.listen, advertise: self.advertise };
+        let config = raw.check()?.with_flags(flags)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let done = runtime.block_on(serve(config));
+        // A thread that still waits for a disk must not hold up the exit: what counts is closed by now.
+        runtime.shutdown_background();
+        done
+    }
+}
+
+async fn serve(config: millstream_broker::BrokerConfig) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let running = millstream_broker::start(config).await?;
+    let mut stdout = std::io::stdout().lock();
+    for address in running.addresses() {
+        writeln!(stdout, "listening on {address}").context("cannot write to stdout")?;
+    }
+    stdout.flush().context("cannot write to stdout")?;
+    drop(stdout);
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+    }
+    running.shutdown().await?;
+    tracing::info!("stopped");
+    Ok(())
+}
