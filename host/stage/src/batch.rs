@@ -17,8 +17,7 @@ pub(crate) fn bitmap_bytes(rows: usize) -> usize {
 }
 
 fn bit(bits: &[u8], row: usize) -> bool {
-    bits.get(row / 8)
-        .is_some_and(|byte| byte >> (row % 8) & 1 == 1)
+    bits.get(row / 8).is_some_and(|byte| byte >> (row % 8) & 1 == 1)
 }
 
 /// One borrowed column of byte strings.
@@ -100,11 +99,7 @@ impl Records<'_> {
     pub fn restricted(self, columns: Columns) -> Self {
         Records {
             rows: self.rows,
-            timestamps: if columns.timestamps {
-                self.timestamps
-            } else {
-                &[]
-            },
+            timestamps: if columns.timestamps { self.timestamps } else { &[] },
             keys: self.keys.filter(|_| columns.keys),
             values: self.values.filter(|_| columns.values),
             headers: self.headers.filter(|_| columns.headers),
@@ -123,8 +118,7 @@ impl Records<'_> {
     pub(crate) fn missing(&self, wanted: Columns) -> Option<&'static str> {
         let rows = self.rows as usize;
         let fits = |column: &Column<'_>| {
-            column.rows() == rows
-                && (column.nulls.is_empty() || column.nulls.len() == bitmap_bytes(rows))
+            column.rows() == rows && (column.nulls.is_empty() || column.nulls.len() == bitmap_bytes(rows))
         };
         if wanted.timestamps && self.timestamps.len() != rows {
             return Some("timestamps");
@@ -209,11 +203,7 @@ impl ColumnBuf {
 
     /// The column, borrowed.
     pub fn as_column(&self) -> Column<'_> {
-        Column {
-            data: &self.data,
-            ends: &self.ends,
-            nulls: &self.nulls,
-        }
+        Column { data: &self.data, ends: &self.ends, nulls: &self.nulls }
     }
 
     pub(crate) fn size_bytes(&self) -> usize {
@@ -276,10 +266,7 @@ pub struct RecordsBuf {
 impl RecordsBuf {
     /// An empty batch that keeps `columns`: of one stage, or the union of a chain's.
     pub fn new(columns: Columns) -> RecordsBuf {
-        RecordsBuf {
-            columns,
-            ..RecordsBuf::default()
-        }
+        RecordsBuf { columns, ..RecordsBuf::default() }
     }
 
     /// Appends a record.
@@ -394,10 +381,7 @@ impl Bitmap {
 
     /// How many rows are kept.
     pub fn count(&self) -> usize {
-        self.bits
-            .iter()
-            .map(|byte| byte.count_ones() as usize)
-            .sum()
+        self.bits.iter().map(|byte| byte.count_ones() as usize).sum()
     }
 
     /// The rows that are kept, in order.
@@ -417,17 +401,8 @@ mod tests {
 
     #[test]
     fn a_column_gives_back_what_was_pushed() {
-        let rows: Vec<Option<&[u8]>> = vec![
-            Some(b"a"),
-            None,
-            Some(b""),
-            Some(b"bcd"),
-            Some(b"e"),
-            Some(b"f"),
-            Some(b"g"),
-            Some(b"h"),
-            Some(b"i"),
-        ];
+        let rows: Vec<Option<&[u8]>> =
+            vec![Some(b"a"), None, Some(b""), Some(b"bcd"), Some(b"e"), Some(b"f"), Some(b"g"), Some(b"h"), Some(b"i")];
         let column: ColumnBuf = rows.iter().copied().collect();
         assert_eq!(column.iter().collect::<Vec<_>>(), rows);
         assert_eq!(column.check(9), Ok(()));
@@ -448,37 +423,17 @@ mod tests {
             nulls: nulls.to_vec(),
         };
         assert_eq!(column(b"abc", &[1, 3], &[]).check(2), Ok(()));
-        assert_eq!(
-            column(b"abc", &[2, 1], &[]).check(2).unwrap_err().0,
-            Some(1)
-        );
-        assert_eq!(
-            column(b"abc", &[1, 4], &[]).check(2).unwrap_err().0,
-            Some(1)
-        );
+        assert_eq!(column(b"abc", &[2, 1], &[]).check(2).unwrap_err().0, Some(1));
+        assert_eq!(column(b"abc", &[1, 4], &[]).check(2).unwrap_err().0, Some(1));
         assert_eq!(column(b"abc", &[1], &[]).check(2).unwrap_err().0, None);
-        assert_eq!(
-            column(b"abc", &[1, 2], &[0, 0]).check(2).unwrap_err().0,
-            None
-        );
+        assert_eq!(column(b"abc", &[1, 2], &[0, 0]).check(2).unwrap_err().0, None);
     }
 
     #[test]
     fn a_batch_keeps_only_its_columns() {
-        let columns = Columns {
-            keys: true,
-            headers: true,
-            ..Columns::NONE
-        };
+        let columns = Columns { keys: true, headers: true, ..Columns::NONE };
         let mut batch = RecordsBuf::new(columns);
-        batch
-            .push(
-                7,
-                Some(b"k"),
-                Some(b"v"),
-                [("h", None), ("h", Some(&b"x"[..]))],
-            )
-            .unwrap();
+        batch.push(7, Some(b"k"), Some(b"v"), [("h", None), ("h", Some(&b"x"[..]))]).unwrap();
         batch.push(8, None, None, []).unwrap();
         let records = batch.as_records();
         assert_eq!(records.rows, 2);

@@ -45,10 +45,7 @@ pub(crate) struct Cache {
 impl Cache {
     /// Opens the folder, which is made if it is not there.
     pub(crate) fn open(folder: &Path, engine: &wasmtime::Engine) -> io::Result<Cache> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let metadata = fs::metadata(folder)?;
         if metadata.uid() != own_user() {
             return Err(io::Error::other("it belongs to another user"));
@@ -56,11 +53,7 @@ impl Cache {
         if metadata.mode() & 0o077 != 0 {
             fs::set_permissions(folder, Permissions::from_mode(0o700))?;
         }
-        Ok(Cache {
-            key: open_key(folder)?,
-            folder: folder.to_owned(),
-            engine: engine_name(engine),
-        })
+        Ok(Cache { key: open_key(folder)?, folder: folder.to_owned(), engine: engine_name(engine) })
     }
 
     /// The artefact of a component, if this host wrote one for this engine.
@@ -116,11 +109,7 @@ impl Cache {
             .chain_update(&self.engine)
             .chain_update(artefact)
             .finalize();
-        Sha256::new()
-            .chain_update(pad(0x5c))
-            .chain_update(inner)
-            .finalize()
-            .into()
+        Sha256::new().chain_update(pad(0x5c)).chain_update(inner).finalize().into()
     }
 }
 
@@ -133,9 +122,7 @@ fn engine_name(engine: &wasmtime::Engine) -> String {
         }
         fn finish(&self) -> u64 {
             let hash = self.0.clone().finalize();
-            hash.iter()
-                .take(8)
-                .fold(0, |number, byte| number << 8 | u64::from(*byte))
+            hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
         }
     }
     let mut hasher = Sha(Sha256::new());
@@ -154,9 +141,9 @@ fn open_key(folder: &Path) -> io::Result<[u8; KEY_BYTES]> {
     loop {
         match read_own(&path) {
             Ok(bytes) => {
-                return bytes.try_into().map_err(|_| {
-                    io::Error::other("its file `key` has the wrong size: delete the folder")
-                });
+                return bytes
+                    .try_into()
+                    .map_err(|_| io::Error::other("its file `key` has the wrong size: delete the folder"));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -186,9 +173,7 @@ fn read_own(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::other("too large"));
     }
     let mut bytes = Vec::with_capacity(metadata.len() as usize);
-    Read::by_ref(&mut file)
-        .take(FILE_BYTES_MAX)
-        .read_to_end(&mut bytes)?;
+    Read::by_ref(&mut file).take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -205,11 +190,7 @@ fn write_temporary(path: &Path, parts: &[&[u8]]) -> io::Result<PathBuf> {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let temporary = path.with_extension(format!("{}-{number}.tmp", std::process::id()));
     let _ = fs::remove_file(&temporary);
-    let mut file = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temporary)?;
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&temporary)?;
     let written = parts.iter().try_for_each(|part| file.write_all(part));
     written.inspect_err(|_| {
         let _ = fs::remove_file(&temporary);

@@ -43,29 +43,16 @@ impl Instance {
     }
 
     /// New columns, on the way out.
-    pub(crate) fn serialize(
-        &mut self,
-        topic: &str,
-        records: Records<'_>,
-    ) -> Result<Changed, Fault> {
+    pub(crate) fn serialize(&mut self, topic: &str, records: Records<'_>) -> Result<Changed, Fault> {
         self.change("serialize", topic, records)
     }
 
     /// New columns, on the way in.
-    pub(crate) fn deserialize(
-        &mut self,
-        topic: &str,
-        records: Records<'_>,
-    ) -> Result<Changed, Fault> {
+    pub(crate) fn deserialize(&mut self, topic: &str, records: Records<'_>) -> Result<Changed, Fault> {
         self.change("deserialize", topic, records)
     }
 
-    fn change(
-        &mut self,
-        call: &'static str,
-        topic: &str,
-        records: Records<'_>,
-    ) -> Result<Changed, Fault> {
+    fn change(&mut self, call: &'static str, topic: &str, records: Records<'_>) -> Result<Changed, Fault> {
         let function = match &self.functions {
             Functions::Serializer { serialize, .. } if call == "serialize" => *serialize,
             Functions::Serializer { deserialize, .. } => *deserialize,
@@ -78,20 +65,14 @@ impl Instance {
         let (answer,) = self.call(call, bound, &function, (topic, records))?;
         let changed = answer.map_err(|error| guest_error(call, error, rows))?;
         let columns = || [("key", &changed.keys), ("value", &changed.values)];
-        let size: usize = columns()
-            .iter()
-            .filter_map(|(_, column)| column.as_ref())
-            .map(ColumnBuf::size_bytes)
-            .sum();
+        let size: usize = columns().iter().filter_map(|(_, column)| column.as_ref()).map(ColumnBuf::size_bytes).sum();
         if size > bytes_max {
             let max_bytes = bytes_max;
             return Err(Fault::AnswerTooLarge { call, max_bytes });
         }
         for (name, column) in columns() {
             let Some(column) = column else { continue };
-            column
-                .check(rows)
-                .map_err(|(row, problem)| bad(call, row, format!("new {name}s: {problem}")))?;
+            column.check(rows).map_err(|(row, problem)| bad(call, row, format!("new {name}s: {problem}")))?;
         }
         Ok(changed)
     }
@@ -151,12 +132,7 @@ impl Instance {
         })
     }
 
-    fn check_input(
-        &self,
-        topic: &str,
-        records: &Records<'_>,
-        more_bytes: usize,
-    ) -> Result<(), Fault> {
+    fn check_input(&self, topic: &str, records: &Records<'_>, more_bytes: usize) -> Result<(), Fault> {
         self.check_fits(records.size_bytes() + topic.len() + more_bytes)
     }
 
@@ -208,10 +184,7 @@ mod tests {
 
     #[test]
     fn errors_of_rows_are_checked_and_put_in_order() {
-        let row = |row| RowError {
-            row,
-            message: format!("bad {row}"),
-        };
+        let row = |row| RowError { row, message: format!("bad {row}") };
         let fault = |rows: &[u32], count| {
             let rows = rows.iter().copied().map(row).collect();
             guest_error("filter", GuestError::Rows(rows), count)

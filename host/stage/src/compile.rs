@@ -48,15 +48,11 @@ pub enum Compiler {
 
 impl Compiler {
     /// Compiles a component to an artefact for [`wasmtime::component::Component::deserialize`].
-    pub(crate) fn compile(
-        &self,
-        engine: &wasmtime::Engine,
-        component: &[u8],
-    ) -> Result<Vec<u8>, LoadError> {
+    pub(crate) fn compile(&self, engine: &wasmtime::Engine, component: &[u8]) -> Result<Vec<u8>, LoadError> {
         match self {
-            Compiler::InProcess => engine
-                .precompile_component(component)
-                .map_err(|error| LoadError::Compile(format!("{error:#}"))),
+            Compiler::InProcess => {
+                engine.precompile_component(component).map_err(|error| LoadError::Compile(format!("{error:#}")))
+            }
             Compiler::Child(program) => compile_in_child(program, component, CHILD_TIME_MAX),
         }
     }
@@ -87,22 +83,14 @@ enum ChildError {
 
 fn child() -> Result<(), ChildError> {
     let failed = |error: io::Error| ChildError::Failed(error.to_string());
-    let limit = Rlimit {
-        current: Some(CHILD_ADDRESS_SPACE_BYTES),
-        maximum: Some(CHILD_ADDRESS_SPACE_BYTES),
-    };
+    let limit = Rlimit { current: Some(CHILD_ADDRESS_SPACE_BYTES), maximum: Some(CHILD_ADDRESS_SPACE_BYTES) };
     rustix::process::setrlimit(Resource::As, limit).map_err(|error| failed(error.into()))?;
     let limits = Limits::default();
     let mut component = Vec::new();
-    io::stdin()
-        .take(limits.module.size_bytes as u64 + 1)
-        .read_to_end(&mut component)
-        .map_err(failed)?;
-    let engine = engine::compiler_engine(&limits)
-        .map_err(|error| ChildError::Failed(format!("{error:#}")))?;
-    let artefact = engine
-        .precompile_component(&component)
-        .map_err(|error| ChildError::Refused(format!("{error:#}")))?;
+    io::stdin().take(limits.module.size_bytes as u64 + 1).read_to_end(&mut component).map_err(failed)?;
+    let engine = engine::compiler_engine(&limits).map_err(|error| ChildError::Failed(format!("{error:#}")))?;
+    let artefact =
+        engine.precompile_component(&component).map_err(|error| ChildError::Refused(format!("{error:#}")))?;
     io::stdout().write_all(&artefact).map_err(failed)
 }
 
@@ -113,15 +101,8 @@ struct Ended {
     problem: String,
 }
 
-fn compile_in_child(
-    program: &Path,
-    component: &[u8],
-    time_max: Duration,
-) -> Result<Vec<u8>, LoadError> {
-    let missing = |source| LoadError::CompilerMissing {
-        program: program.to_owned(),
-        source,
-    };
+fn compile_in_child(program: &Path, component: &[u8], time_max: Duration) -> Result<Vec<u8>, LoadError> {
+    let missing = |source| LoadError::CompilerMissing { program: program.to_owned(), source };
     let child = Command::new(program)
         .arg(COMPILE_CHILD_ARGUMENT)
         .env_clear()
@@ -133,9 +114,7 @@ fn compile_in_child(
     let ended = run_child(child, component, time_max).map_err(missing)?;
     let Some(ended) = ended else {
         let seconds = time_max.as_secs();
-        return Err(LoadError::CompilerKilled(format!(
-            "it took more than {seconds} s"
-        )));
+        return Err(LoadError::CompilerKilled(format!("it took more than {seconds} s")));
     };
     if ended.status.success() {
         return Ok(ended.artefact);
@@ -186,11 +165,7 @@ fn run_child(mut child: Child, component: &[u8], time_max: Duration) -> io::Resu
         if is_late {
             return Ok(None);
         }
-        Ok(Some(Ended {
-            status,
-            artefact: artefact?,
-            problem: String::from_utf8_lossy(&problem?).into_owned(),
-        }))
+        Ok(Some(Ended { status, artefact: artefact?, problem: String::from_utf8_lossy(&problem?).into_owned() }))
     })
 }
 

@@ -39,12 +39,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of the contract.
-    pub const ALL: [Kind; 4] = [
-        Kind::Partitioner,
-        Kind::Serializer,
-        Kind::Compressor,
-        Kind::Filter,
-    ];
+    pub const ALL: [Kind; 4] = [Kind::Partitioner, Kind::Serializer, Kind::Compressor, Kind::Filter];
 
     /// The name of the world in the contract, also used on the command line.
     pub fn name(self) -> &'static str {
@@ -80,11 +75,7 @@ impl FromStr for Kind {
         Kind::ALL
             .into_iter()
             .find(|kind| kind.name() == text)
-            .ok_or_else(|| {
-                format!(
-                    "`{text}` is no kind of stage: use partitioner, serializer, compressor or filter"
-                )
-            })
+            .ok_or_else(|| format!("`{text}` is no kind of stage: use partitioner, serializer, compressor or filter"))
     }
 }
 
@@ -103,20 +94,10 @@ pub struct Columns {
 
 impl Columns {
     /// Every column.
-    pub const ALL: Columns = Columns {
-        timestamps: true,
-        keys: true,
-        values: true,
-        headers: true,
-    };
+    pub const ALL: Columns = Columns { timestamps: true, keys: true, values: true, headers: true };
 
     /// No column: the stage only wants to know how many rows there are.
-    pub const NONE: Columns = Columns {
-        timestamps: false,
-        keys: false,
-        values: false,
-        headers: false,
-    };
+    pub const NONE: Columns = Columns { timestamps: false, keys: false, values: false, headers: false };
 
     /// The columns that either of two stages reads, as for a chain.
     #[must_use]
@@ -132,22 +113,10 @@ impl Columns {
 
 impl fmt::Display for Columns {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = [
-            (self.timestamps, "timestamps"),
-            (self.keys, "keys"),
-            (self.values, "values"),
-            (self.headers, "headers"),
-        ];
-        let names: Vec<&str> = named
-            .iter()
-            .filter(|(read, _)| *read)
-            .map(|(_, name)| *name)
-            .collect();
-        if names.is_empty() {
-            formatter.pad("none")
-        } else {
-            formatter.pad(&names.join(", "))
-        }
+        let named =
+            [(self.timestamps, "timestamps"), (self.keys, "keys"), (self.values, "values"), (self.headers, "headers")];
+        let names: Vec<&str> = named.iter().filter(|(read, _)| *read).map(|(_, name)| *name).collect();
+        if names.is_empty() { formatter.pad("none") } else { formatter.pad(&names.join(", ")) }
     }
 }
 

@@ -48,12 +48,7 @@ pub struct EngineConfig {
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        EngineConfig {
-            cache_dir: None,
-            limits: Limits::default(),
-            compiler: Compiler::InProcess,
-            instances: 256,
-        }
+        EngineConfig { cache_dir: None, limits: Limits::default(), compiler: Compiler::InProcess, instances: 256 }
     }
 }
 
@@ -78,10 +73,7 @@ struct Shared {
 
 impl fmt::Debug for Engine {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Engine")
-            .field("config", &self.0.config)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Engine").field("config", &self.0.config).finish_non_exhaustive()
     }
 }
 
@@ -99,9 +91,10 @@ impl Engine {
         host_imports::define(&mut linker).map_err(failed)?;
         let cache = match &config.cache_dir {
             None => None,
-            Some(folder) => Some(Cache::open(folder, &engine).map_err(|error| {
-                EngineError(format!("cache folder {}: {error}", folder.display()))
-            })?),
+            Some(folder) => Some(
+                Cache::open(folder, &engine)
+                    .map_err(|error| EngineError(format!("cache folder {}: {error}", folder.display())))?,
+            ),
         };
         let weak = engine.weak();
         let ticker = Ticker::start(move || {
@@ -110,14 +103,7 @@ impl Engine {
             }
         })
         .map_err(|error| EngineError(format!("no thread for the ticker: {error}")))?;
-        Ok(Engine(Arc::new(Shared {
-            wasmtime: engine,
-            linker,
-            ticker,
-            cache,
-            pools: Mutex::default(),
-            config,
-        })))
+        Ok(Engine(Arc::new(Shared { wasmtime: engine, linker, ticker, cache, pools: Mutex::default(), config })))
     }
 
     /// Loads a plug-in: scan, compile or take from the cache, instantiate, describe.
@@ -162,13 +148,7 @@ impl Engine {
 
     /// Throws away the instances of all stages that wait for a call.
     pub(crate) fn make_room(&self) {
-        let pools: Vec<Arc<Pool>> = self
-            .0
-            .pools
-            .lock()
-            .iter()
-            .filter_map(Weak::upgrade)
-            .collect();
+        let pools: Vec<Arc<Pool>> = self.0.pools.lock().iter().filter_map(Weak::upgrade).collect();
         pools.iter().for_each(|pool| pool.shrink());
     }
 
@@ -210,11 +190,7 @@ fn pool_settings(config: &EngineConfig) -> InstanceAllocationStrategy {
     let limits = &config.limits;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(config.instances)
-        .total_core_instances(
-            config
-                .instances
-                .saturating_mul(CORE_INSTANCES_PER_COMPONENT),
-        )
+        .total_core_instances(config.instances.saturating_mul(CORE_INSTANCES_PER_COMPONENT))
         .total_memories(config.instances)
         .total_tables(config.instances.saturating_mul(TABLES_PER_COMPONENT))
         .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT)

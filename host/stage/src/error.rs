@@ -34,11 +34,7 @@ impl StageError {
 
 impl fmt::Display for StageError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "stage {} {}: {}",
-            self.plugin, self.version, self.fault
-        )
+        write!(formatter, "stage {} {}: {}", self.plugin, self.version, self.fault)
     }
 }
 
@@ -179,11 +175,7 @@ fn describe_rows(rows: &[RowError]) -> String {
 }
 
 fn describe_field(field: &str) -> String {
-    if field.is_empty() {
-        String::new()
-    } else {
-        format!(" at `{field}`")
-    }
+    if field.is_empty() { String::new() } else { format!(" at `{field}`") }
 }
 
 fn describe_row(row: &Option<u32>) -> String {

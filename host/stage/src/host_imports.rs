@@ -35,11 +35,7 @@ pub(crate) struct HostSide {
 
 impl HostSide {
     pub(crate) fn new(plugin: Arc<str>) -> HostSide {
-        HostSide {
-            plugin,
-            lines: Mutex::new(LineBudget::new(Instant::now())),
-            counters: Mutex::default(),
-        }
+        HostSide { plugin, lines: Mutex::new(LineBudget::new(Instant::now())), counters: Mutex::default() }
     }
 
     /// The plug-in's counters, by name.
@@ -53,11 +49,7 @@ impl HostSide {
         };
         let plugin = &*self.plugin;
         if dropped > 0 {
-            tracing::warn!(
-                plugin,
-                dropped,
-                "the plug-in logs too much: lines were dropped"
-            );
+            tracing::warn!(plugin, dropped, "the plug-in logs too much: lines were dropped");
         }
         let line = escape(message);
         match level {
@@ -91,11 +83,7 @@ struct LineBudget {
 
 impl LineBudget {
     fn new(now: Instant) -> LineBudget {
-        LineBudget {
-            left: LINES_BURST,
-            filled: now,
-            dropped: 0,
-        }
+        LineBudget { left: LINES_BURST, filled: now, dropped: 0 }
     }
 
     /// Takes a line: the number of lines that were dropped since the last one, or `None` when there
@@ -149,22 +137,16 @@ pub(crate) fn define(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     let (major, minor, patch) = VERSION;
     let name = format!("{PACKAGE}/{HOST_INTERFACE}@{major}.{minor}.{patch}");
     let mut host = linker.instance(&name)?;
-    host.func_wrap(
-        "log",
-        |store: StoreContextMut<'_, HostState>, (level, message): (Level, WasmStr)| {
-            let message = message.to_str(&store)?;
-            store.data().side.log(level, &message);
-            Ok(())
-        },
-    )?;
-    host.func_wrap(
-        "count",
-        |store: StoreContextMut<'_, HostState>, (name, delta): (WasmStr, u64)| {
-            let name = name.to_str(&store)?;
-            store.data().side.count(&name, delta);
-            Ok(())
-        },
-    )
+    host.func_wrap("log", |store: StoreContextMut<'_, HostState>, (level, message): (Level, WasmStr)| {
+        let message = message.to_str(&store)?;
+        store.data().side.log(level, &message);
+        Ok(())
+    })?;
+    host.func_wrap("count", |store: StoreContextMut<'_, HostState>, (name, delta): (WasmStr, u64)| {
+        let name = name.to_str(&store)?;
+        store.data().side.count(&name, delta);
+        Ok(())
+    })
 }
 
 #[cfg(test)]

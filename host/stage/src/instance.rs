@@ -36,30 +36,19 @@ struct Limiter {
 }
 
 impl ResourceLimiter for Limiter {
-    fn memory_growing(
-        &mut self,
-        _current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
+    fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let allowed = desired <= self.memory_bytes_max;
         self.refused |= !allowed;
         Ok(allowed)
     }
 
-    fn table_growing(
-        &mut self,
-        _current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         Ok(desired <= self.table_elements_max)
     }
 }
 
 type Answer<T> = (Result<T, GuestError>,);
-type PartitionFunction =
-    TypedFunc<(&'static str, u32, &'static [u64], Records<'static>), Answer<Vec<u32>>>;
+type PartitionFunction = TypedFunc<(&'static str, u32, &'static [u64], Records<'static>), Answer<Vec<u32>>>;
 type SerializeFunction = TypedFunc<(&'static str, Records<'static>), Answer<Changed>>;
 type CompressFunction = TypedFunc<(&'static [u8],), (Result<Vec<u8>, String>,)>;
 type DecompressFunction = TypedFunc<(&'static [u8], u32), (Result<Vec<u8>, String>,)>;
@@ -68,20 +57,10 @@ type FilterFunction = TypedFunc<(&'static str, Records<'static>), Answer<Vec<u8>
 /// The functions of a world. `TypedFunc` is covariant in its parameters, so that a call passes
 /// borrows that live no longer than itself.
 pub(crate) enum Functions {
-    Partitioner {
-        partition: PartitionFunction,
-    },
-    Serializer {
-        serialize: SerializeFunction,
-        deserialize: SerializeFunction,
-    },
-    Compressor {
-        compress: CompressFunction,
-        decompress: DecompressFunction,
-    },
-    Filter {
-        filter: FilterFunction,
-    },
+    Partitioner { partition: PartitionFunction },
+    Serializer { serialize: SerializeFunction, deserialize: SerializeFunction },
+    Compressor { compress: CompressFunction, decompress: DecompressFunction },
+    Filter { filter: FilterFunction },
 }
 
 /// Why an instance did not start.
@@ -110,20 +89,13 @@ impl Instance {
         side: Arc<HostSide>,
     ) -> Result<Instance, StartError> {
         let mut store = new_store(engine, side);
-        let started = guard(engine, &mut store, "instantiate", TEXT_BYTES_MAX, |store| {
-            pre.instantiate(store)
-        });
+        let started = guard(engine, &mut store, "instantiate", TEXT_BYTES_MAX, |store| pre.instantiate(store));
         let instance = started.map_err(StartError::Fault)?;
-        let mut exports = Exports {
-            store: &mut store,
-            instance,
-        };
+        let mut exports = Exports { store: &mut store, instance };
         let describe = exports.function("describe")?;
         let configure = exports.function("configure")?;
         let functions = match kind {
-            Kind::Partitioner => Functions::Partitioner {
-                partition: exports.function("partition")?,
-            },
+            Kind::Partitioner => Functions::Partitioner { partition: exports.function("partition")? },
             Kind::Serializer => Functions::Serializer {
                 serialize: exports.function("serialize")?,
                 deserialize: exports.function("deserialize")?,
@@ -132,17 +104,9 @@ impl Instance {
                 compress: exports.function("compress")?,
                 decompress: exports.function("decompress")?,
             },
-            Kind::Filter => Functions::Filter {
-                filter: exports.function("filter")?,
-            },
+            Kind::Filter => Functions::Filter { filter: exports.function("filter")? },
         };
-        Ok(Instance {
-            engine: engine.clone(),
-            store,
-            describe,
-            configure,
-            functions,
-        })
+        Ok(Instance { engine: engine.clone(), store, describe, configure, functions })
     }
 
     /// Asks the plug-in what it is.
@@ -172,13 +136,7 @@ impl Instance {
         P: ComponentNamedList + Lower,
         R: ComponentNamedList + Lift,
     {
-        guard(
-            &self.engine,
-            &mut self.store,
-            name,
-            answer_bytes_max,
-            |store| function.call(store, parameters),
-        )
+        guard(&self.engine, &mut self.store, name, answer_bytes_max, |store| function.call(store, parameters))
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -226,14 +184,7 @@ fn guard<R>(
     run(store).map_err(|error| {
         let limits = engine.limits();
         let refused = store.data().limiter.refused;
-        fault(
-            &error,
-            call,
-            limits,
-            answer_bytes_max,
-            refused,
-            engine.instances_max(),
-        )
+        fault(&error, call, limits, answer_bytes_max, refused, engine.instances_max())
     })
 }
 
@@ -270,9 +221,8 @@ fn fault(
         let max_bytes = answer_bytes_max;
         return Fault::AnswerTooLarge { call, max_bytes };
     }
-    let place = error
-        .downcast_ref::<WasmBacktrace>()
-        .and_then(|trace| trace.frames().first()?.func_name().map(str::to_owned));
+    let place =
+        error.downcast_ref::<WasmBacktrace>().and_then(|trace| trace.frames().first()?.func_name().map(str::to_owned));
     let reason = match place {
         Some(function) => format!("{cause}, in {}", function.escape_debug()),
         None => cause,
@@ -292,11 +242,9 @@ impl Exports<'_> {
         P: ComponentNamedList + Lower,
         R: ComponentNamedList + Lift,
     {
-        self.instance
-            .get_typed_func(&mut *self.store, name)
-            .map_err(|error| {
-                let problem = format!("the export `{name}` has the wrong type: {error:#}");
-                StartError::Contract(problem)
-            })
+        self.instance.get_typed_func(&mut *self.store, name).map_err(|error| {
+            let problem = format!("the export `{name}` has the wrong type: {error:#}");
+            StartError::Contract(problem)
+        })
     }
 }

@@ -61,9 +61,7 @@ impl Default for Limits {
 impl Limits {
     /// The most bytes that the answer to `input_bytes` may have.
     pub fn output_bytes_max(&self, input_bytes: usize) -> usize {
-        input_bytes
-            .saturating_mul(self.output_factor)
-            .saturating_add(self.output_slack_bytes)
+        input_bytes.saturating_mul(self.output_factor).saturating_add(self.output_slack_bytes)
     }
 }
 

@@ -32,9 +32,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0
-            .iter()
-            .try_for_each(|byte| write!(formatter, "{byte:02x}"))
+        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
     }
 }
 
@@ -74,16 +72,13 @@ impl Plugin {
         let scan = scan(bytes, engine.limits())?;
         let digest = Digest::of(bytes);
         let component = compiled(engine, &digest, bytes)?;
-        let pre = engine
-            .linker()
-            .instantiate_pre(&component)
-            .map_err(|error| LoadError::Contract(format!("{error:#}")))?;
+        let pre =
+            engine.linker().instantiate_pre(&component).map_err(|error| LoadError::Contract(format!("{error:#}")))?;
         let side = Arc::new(HostSide::new("(loading)".into()));
-        let mut instance =
-            Instance::start(engine, &pre, scan.kind, side).map_err(|error| match error {
-                StartError::Contract(problem) => LoadError::Contract(problem),
-                StartError::Fault(fault) => LoadError::Start(fault),
-            })?;
+        let mut instance = Instance::start(engine, &pre, scan.kind, side).map_err(|error| match error {
+            StartError::Contract(problem) => LoadError::Contract(problem),
+            StartError::Fault(fault) => LoadError::Start(fault),
+        })?;
         let raw = instance.describe().map_err(LoadError::Start)?;
         let description = check(raw, scan.kind).map_err(LoadError::Description)?;
         Ok(Plugin(Arc::new(Loaded {
@@ -171,8 +166,7 @@ fn compiled(engine: &Engine, digest: &Digest, bytes: &[u8]) -> Result<Component,
         }
     }
     let artefact = engine.compiler().compile(engine.wasmtime(), bytes)?;
-    let component =
-        deserialize(engine, &artefact).map_err(|error| LoadError::Compile(format!("{error:#}")))?;
+    let component = deserialize(engine, &artefact).map_err(|error| LoadError::Compile(format!("{error:#}")))?;
     if let Some(cache) = engine.cache() {
         cache.put(digest, &artefact);
     }
@@ -195,10 +189,7 @@ fn check(raw: RawDescription, world: Kind) -> Result<Description, String> {
     check_name(&raw.name, "").map_err(|problem| format!("name: {problem}"))?;
     check_name(&raw.version, "+").map_err(|problem| format!("version: {problem}"))?;
     if raw.kind != world {
-        return Err(format!(
-            "it says that it is a {}, and exports a {world}",
-            raw.kind
-        ));
+        return Err(format!("it says that it is a {}, and exports a {world}", raw.kind));
     }
     if raw.format.is_some() != (world == Kind::Compressor) {
         return Err("a compressor has a format, and nothing else has".to_owned());
@@ -233,11 +224,7 @@ mod tests {
     #[test]
     fn a_description_is_checked() {
         let good = check(raw("a", Kind::Filter, None), Kind::Filter).unwrap();
-        let columns = Columns {
-            keys: true,
-            headers: true,
-            ..Columns::NONE
-        };
+        let columns = Columns { keys: true, headers: true, ..Columns::NONE };
         assert_eq!(good.columns, columns);
         assert!(check(raw("a b", Kind::Filter, None), Kind::Filter).is_err());
         assert!(check(raw("", Kind::Filter, None), Kind::Filter).is_err());

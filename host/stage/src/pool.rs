@@ -34,13 +34,7 @@ impl Pool {
         // More instances than threads that may run are of no use to keep.
         let threads = thread::available_parallelism().map_or(1, usize::from);
         let engine = plugin.engine().clone();
-        let pool = Arc::new(Pool {
-            plugin,
-            config,
-            side,
-            state: Mutex::default(),
-            idle_max: threads * 2,
-        });
+        let pool = Arc::new(Pool { plugin, config, side, state: Mutex::default(), idle_max: threads * 2 });
         engine.register(&pool);
         pool
     }
@@ -58,10 +52,7 @@ impl Pool {
             state.leased_peak = state.leased_peak.max(state.leased);
             state.idle.pop()
         };
-        let mut lease = Lease {
-            pool: self,
-            instance: idle,
-        };
+        let mut lease = Lease { pool: self, instance: idle };
         if lease.instance.is_none() {
             lease.instance = Some(self.start()?);
         }
@@ -98,10 +89,7 @@ impl Pool {
         let mut instance = started.map_err(|error| match error {
             StartError::Fault(fault) => fault,
             // Its types were checked when it was loaded.
-            StartError::Contract(reason) => Fault::Trap {
-                call: "instantiate",
-                reason,
-            },
+            StartError::Contract(reason) => Fault::Trap { call: "instantiate", reason },
         })?;
         instance.configure(&self.config)?;
         Ok(instance)
@@ -116,9 +104,7 @@ pub(crate) struct Lease<'p> {
 
 impl Lease<'_> {
     pub(crate) fn instance(&mut self) -> &mut Instance {
-        self.instance
-            .as_mut()
-            .expect("a lease holds its instance until it ends")
+        self.instance.as_mut().expect("a lease holds its instance until it ends")
     }
 
     /// Ends the lease: the instance is kept unless the guest misbehaved.

@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use wasmparser::{
-    BinaryReaderError, ComponentExternalKind, ComponentTypeRef, Encoding, FunctionBody, MemoryType,
-    Operator, Parser, Payload, TableType, TypeBounds, TypeRef,
+    BinaryReaderError, ComponentExternalKind, ComponentTypeRef, Encoding, FunctionBody, MemoryType, Operator, Parser,
+    Payload, TableType, TypeBounds, TypeRef,
 };
 
 use crate::contract::{Kind, PACKAGE, VERSION};
@@ -92,10 +92,7 @@ pub enum Refusal {
 
 impl From<BinaryReaderError> for Refusal {
     fn from(error: BinaryReaderError) -> Refusal {
-        Refusal::Malformed {
-            offset: error.offset(),
-            problem: error.message().to_owned(),
-        }
+        Refusal::Malformed { offset: error.offset(), problem: error.message().to_owned() }
     }
 }
 
@@ -119,11 +116,7 @@ pub struct Scan {
 /// # Errors
 /// [`Refusal`]: the first reason found.
 pub fn scan(bytes: &[u8], limits: &Limits) -> Result<Scan, Refusal> {
-    at_most(
-        "module size in bytes",
-        bytes.len(),
-        limits.module.size_bytes,
-    )?;
+    at_most("module size in bytes", bytes.len(), limits.module.size_bytes)?;
     check_header(bytes)?;
     let mut scanner = Scanner::new(limits);
     for payload in Parser::new(0).parse_all(bytes) {
@@ -151,18 +144,10 @@ fn check_header(bytes: &[u8]) -> Result<(), Refusal> {
     }
     let start = &bytes[..bytes.len().min(256)];
     let is_text = start.is_ascii() && !start.contains(&0);
-    Err(Refusal::NotWasm(if is_text {
-        "a text file"
-    } else {
-        "the first bytes are not those of a component"
-    }))
+    Err(Refusal::NotWasm(if is_text { "a text file" } else { "the first bytes are not those of a component" }))
 }
 
-fn at_most(
-    what: &'static str,
-    have: impl TryInto<u64>,
-    max: impl TryInto<u64>,
-) -> Result<(), Refusal> {
+fn at_most(what: &'static str, have: impl TryInto<u64>, max: impl TryInto<u64>) -> Result<(), Refusal> {
     let have = have.try_into().unwrap_or(u64::MAX);
     let max = max.try_into().unwrap_or(u64::MAX);
     if have > max {
@@ -224,10 +209,9 @@ impl<'l> Scanner<'l> {
                 Ok(())
             }
             Payload::CustomSection(section) => self.custom(section.range()),
-            Payload::UnknownSection { id, range, .. } => Err(Refusal::Malformed {
-                offset: range.start,
-                problem: format!("unknown section {id}"),
-            }),
+            Payload::UnknownSection { id, range, .. } => {
+                Err(Refusal::Malformed { offset: range.start, problem: format!("unknown section {id}") })
+            }
             payload if self.open.last() == Some(&Encoding::Component) => self.component(payload),
             payload => self.core(payload),
         }
@@ -235,29 +219,17 @@ impl<'l> Scanner<'l> {
 
     fn custom(&mut self, range: Range<usize>) -> Result<(), Refusal> {
         self.custom_bytes += range.len();
-        at_most(
-            "custom sections in bytes (strip the debug information)",
-            self.custom_bytes,
-            self.module().custom_bytes,
-        )
+        at_most("custom sections in bytes (strip the debug information)", self.custom_bytes, self.module().custom_bytes)
     }
 
     fn parts(&mut self, more: u32) -> Result<(), Refusal> {
         self.parts = self.parts.saturating_add(more);
-        at_most(
-            "modules, components and instances",
-            self.parts,
-            self.module().parts,
-        )
+        at_most("modules, components and instances", self.parts, self.module().parts)
     }
 
     fn items(&mut self, more: u32) -> Result<(), Refusal> {
         self.items = self.items.saturating_add(more);
-        at_most(
-            "types, imports, exports and aliases",
-            self.items,
-            self.module().items,
-        )
+        at_most("types, imports, exports and aliases", self.items, self.module().items)
     }
 
     fn component(&mut self, payload: Payload<'_>) -> Result<(), Refusal> {
@@ -280,8 +252,7 @@ impl<'l> Scanner<'l> {
                 for export in section {
                     let export = export?;
                     if at_top {
-                        self.exports
-                            .push((export.name.name.to_owned(), export.kind));
+                        self.exports.push((export.name.name.to_owned(), export.kind));
                     }
                 }
             }
@@ -321,24 +292,16 @@ impl<'l> Scanner<'l> {
             }
             Payload::TableSection(section) => {
                 self.items(section.count())?;
-                section
-                    .into_iter()
-                    .try_for_each(|table| self.table(&table?.ty))
+                section.into_iter().try_for_each(|table| self.table(&table?.ty))
             }
-            Payload::MemorySection(section) => section
-                .into_iter()
-                .try_for_each(|memory| self.memory(&memory?)),
+            Payload::MemorySection(section) => section.into_iter().try_for_each(|memory| self.memory(&memory?)),
             Payload::TagSection(_) => Err(Refusal::Feature("exceptions")),
             Payload::GlobalSection(section) => self.items(section.count()),
             Payload::ExportSection(section) => self.items(section.count()),
             Payload::ElementSection(section) => self.items(section.count()),
             Payload::DataSection(section) => {
                 self.data_segments = self.data_segments.saturating_add(section.count());
-                at_most(
-                    "data segments",
-                    self.data_segments,
-                    self.module().data_segments,
-                )
+                at_most("data segments", self.data_segments, self.module().data_segments)
             }
             Payload::CodeSectionEntry(body) => self.body(&body),
             _ => Ok(()),
@@ -376,11 +339,7 @@ impl<'l> Scanner<'l> {
         if table.shared {
             return Err(Refusal::Feature("shared tables (threads)"));
         }
-        at_most(
-            "least table elements",
-            table.initial,
-            self.limits.table_elements,
-        )
+        at_most("least table elements", table.initial, self.limits.table_elements)
     }
 
     fn body(&self, body: &FunctionBody<'_>) -> Result<(), Refusal> {
@@ -404,11 +363,7 @@ impl<'l> Scanner<'l> {
                 }
                 Operator::End => depth = depth.saturating_sub(1),
                 Operator::BrTable { targets } => {
-                    at_most(
-                        "targets of a br_table",
-                        targets.len(),
-                        limits.branch_targets,
-                    )?;
+                    at_most("targets of a br_table", targets.len(), limits.branch_targets)?;
                 }
                 _ => {}
             }
@@ -431,9 +386,7 @@ impl<'l> Scanner<'l> {
     fn world(&self) -> Result<Kind, Refusal> {
         let names: BTreeSet<&str> = self.exports.iter().map(|(name, _)| name.as_str()).collect();
         let has = |name: &&str| names.contains(*name);
-        let mut worlds = Kind::ALL
-            .into_iter()
-            .filter(|kind| kind.calls().iter().any(&has));
+        let mut worlds = Kind::ALL.into_iter().filter(|kind| kind.calls().iter().any(&has));
         let kind = worlds.next().ok_or(Refusal::NoWorld)?;
         if let Some(other) = worlds.next() {
             return Err(Refusal::TwoWorlds(kind, other));
@@ -442,9 +395,10 @@ impl<'l> Scanner<'l> {
         if let Some(&name) = wanted().find(|name| !has(name)) {
             return Err(Refusal::MissingExport { kind, name });
         }
-        let no_function = self.exports.iter().find(|(name, external)| {
-            wanted().any(|wanted| wanted == name) && *external != ComponentExternalKind::Func
-        });
+        let no_function = self
+            .exports
+            .iter()
+            .find(|(name, external)| wanted().any(|wanted| wanted == name) && *external != ComponentExternalKind::Func);
         match no_function {
             Some((name, _)) => Err(Refusal::NotAFunction(name.clone())),
             None => Ok(kind),
@@ -460,16 +414,10 @@ fn check_import(name: &str) -> Result<(), Refusal> {
     }
     let unknown = || Refusal::UnknownImport(name.to_owned());
     let (path, version) = name.split_once('@').ok_or_else(unknown)?;
-    let interface = path
-        .strip_prefix(PACKAGE)
-        .and_then(|rest| rest.strip_prefix('/'))
-        .ok_or_else(unknown)?;
+    let interface = path.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/')).ok_or_else(unknown)?;
     if !serves(version) {
         let (major, minor, patch) = VERSION;
-        return Err(Refusal::OtherVersion {
-            theirs: version.to_owned(),
-            ours: format!("{major}.{minor}.{patch}"),
-        });
+        return Err(Refusal::OtherVersion { theirs: version.to_owned(), ours: format!("{major}.{minor}.{patch}") });
     }
     if !INTERFACES.contains(&interface) {
         return Err(unknown());
@@ -480,12 +428,9 @@ fn check_import(name: &str) -> Result<(), Refusal> {
 /// Whether this host serves plug-ins made for `version`: the same major, no newer minor.
 fn serves(version: &str) -> bool {
     let mut numbers = version.split('.').map(|number| number.parse::<u64>());
-    let (Some(Ok(major)), Some(Ok(minor)), Some(Ok(_)), None) = (
-        numbers.next(),
-        numbers.next(),
-        numbers.next(),
-        numbers.next(),
-    ) else {
+    let (Some(Ok(major)), Some(Ok(minor)), Some(Ok(_)), None) =
+        (numbers.next(), numbers.next(), numbers.next(), numbers.next())
+    else {
         return false;
     };
     major == VERSION.0 && minor <= VERSION.1
@@ -505,10 +450,7 @@ mod tests {
         assert!(refused("millstream:stage/extra@1.0.0").contains("extra"));
         assert!(refused("plain").contains("plain"));
         let other = refused("millstream:stage/types@2.1.0");
-        assert!(
-            other.contains("2.1.0") && other.contains("1.0.0"),
-            "{other}"
-        );
+        assert!(other.contains("2.1.0") && other.contains("1.0.0"), "{other}");
         assert!(refused("millstream:stage/types@1.1.0").contains("1.1.0"));
     }
 

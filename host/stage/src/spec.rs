@@ -39,14 +39,8 @@ pub enum Source {
 impl fmt::Display for Source {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Source::Name {
-                name,
-                version: None,
-            } => formatter.write_str(name),
-            Source::Name {
-                name,
-                version: Some(version),
-            } => write!(formatter, "{name}@{version}"),
+            Source::Name { name, version: None } => formatter.write_str(name),
+            Source::Name { name, version: Some(version) } => write!(formatter, "{name}@{version}"),
             Source::File(path) => write!(formatter, "{}", path.display()),
         }
     }
@@ -111,11 +105,7 @@ impl StageSpec {
                 return Ok(chain);
             }
             if !rest.starts_with(JOINT) {
-                return Err(error(
-                    text,
-                    end,
-                    "expected ` | ` and another stage, or the end",
-                ));
+                return Err(error(text, end, "expected ` | ` and another stage, or the end"));
             }
             at = end + JOINT.len();
         }
@@ -146,10 +136,7 @@ fn parse_one(text: &str, start: usize) -> Result<(StageSpec, usize), SpecError> 
     let skipped = here.len() - here.trim_start().len();
     let start = start + skipped;
     let here = &text[start..];
-    let source_length = here
-        .find('{')
-        .unwrap_or(here.len())
-        .min(here.find(JOINT).unwrap_or(here.len()));
+    let source_length = here.find('{').unwrap_or(here.len()).min(here.find(JOINT).unwrap_or(here.len()));
     let source_text = here[..source_length].trim_end();
     let source = parse_source(text, start, source_text)?;
     let config_at = start + source_length;
@@ -158,8 +145,7 @@ fn parse_one(text: &str, start: usize) -> Result<(StageSpec, usize), SpecError> 
         return Ok((StageSpec { source, config }, config_at));
     }
     // The JSON reader itself finds the end, since a string may hold a brace or a joint.
-    let mut values =
-        serde_json::Deserializer::from_str(&text[config_at..]).into_iter::<IgnoredAny>();
+    let mut values = serde_json::Deserializer::from_str(&text[config_at..]).into_iter::<IgnoredAny>();
     match values.next() {
         Some(Ok(IgnoredAny)) => {
             let end = config_at + values.byte_offset();
@@ -189,10 +175,7 @@ fn parse_source(text: &str, at: usize, source: &str) -> Result<Source, SpecError
     if let Some(version) = version {
         check_name(version, "+").map_err(|problem| error(text, at + name.len() + 1, &problem))?;
     }
-    Ok(Source::Name {
-        name: name.to_owned(),
-        version: version.map(str::to_owned),
-    })
+    Ok(Source::Name { name: name.to_owned(), version: version.map(str::to_owned) })
 }
 
 /// Checks the characters of a plug-in's name or, with `also`, of its version.
@@ -201,18 +184,12 @@ pub(crate) fn check_name(name: &str, also: &str) -> Result<(), String> {
         return Err("the name or version is empty".to_owned());
     }
     if name.len() > NAME_BYTES_MAX {
-        return Err(format!(
-            "`{}...` is longer than {NAME_BYTES_MAX} bytes",
-            shorten(name)
-        ));
+        return Err(format!("`{}...` is longer than {NAME_BYTES_MAX} bytes", shorten(name)));
     }
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c) || also.contains(c);
     match name.chars().find(|c| !allowed(*c)) {
         None => Ok(()),
-        Some(c) => Err(format!(
-            "`{}` may not hold {c:?}: use letters, digits, `-`, `_` and `.`",
-            name.escape_debug()
-        )),
+        Some(c) => Err(format!("`{}` may not hold {c:?}: use letters, digits, `-`, `_` and `.`", name.escape_debug())),
     }
 }
 
@@ -223,15 +200,8 @@ fn shorten(text: &str) -> String {
 fn error(text: &str, at_byte: usize, problem: &str) -> SpecError {
     let shown = shorten(text);
     SpecError {
-        at: text
-            .char_indices()
-            .take_while(|(offset, _)| *offset < at_byte)
-            .count(),
-        text: if shown.len() < text.len() {
-            format!("{shown}...")
-        } else {
-            shown
-        },
+        at: text.char_indices().take_while(|(offset, _)| *offset < at_byte).count(),
+        text: if shown.len() < text.len() { format!("{shown}...") } else { shown },
         problem: problem.to_owned(),
     }
 }
@@ -242,10 +212,7 @@ mod tests {
 
     fn named(name: &str, version: Option<&str>, config: &str) -> StageSpec {
         StageSpec {
-            source: Source::Name {
-                name: name.to_owned(),
-                version: version.map(str::to_owned),
-            },
+            source: Source::Name { name: name.to_owned(), version: version.map(str::to_owned) },
             config: config.to_owned(),
         }
     }
@@ -256,16 +223,10 @@ mod tests {
         assert_eq!(parse("murmur2"), named("murmur2", None, "{}"));
         assert_eq!(parse("region@3"), named("region", Some("3"), "{}"));
         let compare = r#"{"path":"/mag","op":">=","value":4.5}"#;
-        assert_eq!(
-            parse(&format!("json-compare{compare}")),
-            named("json-compare", None, compare)
-        );
+        assert_eq!(parse(&format!("json-compare{compare}")), named("json-compare", None, compare));
         assert_eq!(
             parse(r#"./mine.wasm{"limit":7}"#),
-            StageSpec {
-                source: Source::File(PathBuf::from("./mine.wasm")),
-                config: r#"{"limit":7}"#.to_owned(),
-            }
+            StageSpec { source: Source::File(PathBuf::from("./mine.wasm")), config: r#"{"limit":7}"#.to_owned() }
         );
         assert_eq!(parse("mine.wasm").source, Source::File("mine.wasm".into()));
         for text in ["murmur2", "region@3", "./a b.wasm{\"x\":1}"] {
@@ -303,10 +264,7 @@ mod tests {
         assert!(StageSpec::parse("a | b").is_err());
         let nine = ["a"; 9].join(JOINT);
         assert!(problem(&nine).problem.contains("at most 8"));
-        assert_eq!(
-            StageSpec::parse_chain(&["a"; 8].join(JOINT)).unwrap().len(),
-            8
-        );
+        assert_eq!(StageSpec::parse_chain(&["a"; 8].join(JOINT)).unwrap().len(), 8);
         assert!(StageSpec::parse(&"x".repeat(SPEC_BYTES_MAX + 1)).is_err());
         assert!(StageSpec::parse(&"x".repeat(NAME_BYTES_MAX + 1)).is_err());
     }

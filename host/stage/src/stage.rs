@@ -143,12 +143,7 @@ impl Stage {
         self.counts.swaps.fetch_add(1, Relaxed);
         self.counts.swap_pause_last_nanos.store(nanos, Relaxed);
         self.counts.swap_pause_max_nanos.fetch_max(nanos, Relaxed);
-        Ok(Swapped {
-            before: old.plugin().version().to_owned(),
-            after,
-            prepare: prepared - begun,
-            pause,
-        })
+        Ok(Swapped { before: old.plugin().version().to_owned(), after, prepare: prepared - begun, pause })
     }
 
     /// What this stage is for; no swap changes it.
@@ -168,10 +163,7 @@ impl Stage {
 
     /// Pins the version that serves now, for one batch: ask it which columns it reads, then call.
     pub fn pin(&self) -> Pinned<'_> {
-        Pinned {
-            stage: self,
-            pool: self.slot.load_full(),
-        }
+        Pinned { stage: self, pool: self.slot.load_full() }
     }
 
     /// What the stage has done so far.
@@ -288,9 +280,7 @@ impl Pinned<'_> {
             let column = "load";
             return Err(failed(self.plugin(), Fault::ColumnMissing { column }));
         }
-        self.batch(records, |instance, records| {
-            instance.partition(topic, partitions, load, records)
-        })
+        self.batch(records, |instance, records| instance.partition(topic, partitions, load, records))
     }
 
     /// New columns for the records on their way out.
@@ -298,9 +288,7 @@ impl Pinned<'_> {
     /// # Errors
     /// [`StageError`]; nothing of the batch is to be used.
     pub fn serialize(&self, topic: &str, records: &Records<'_>) -> Result<Changed, StageError> {
-        self.batch(records, |instance, records| {
-            instance.serialize(topic, records)
-        })
+        self.batch(records, |instance, records| instance.serialize(topic, records))
     }
 
     /// New columns for the records on their way in.
@@ -308,9 +296,7 @@ impl Pinned<'_> {
     /// # Errors
     /// [`StageError`]; nothing of the batch is to be used.
     pub fn deserialize(&self, topic: &str, records: &Records<'_>) -> Result<Changed, StageError> {
-        self.batch(records, |instance, records| {
-            instance.deserialize(topic, records)
-        })
+        self.batch(records, |instance, records| instance.deserialize(topic, records))
     }
 
     /// The rows to keep.
@@ -371,17 +357,11 @@ impl Pinned<'_> {
             return Err(failed(self.plugin(), Fault::ColumnMissing { column }));
         }
         let records = records.restricted(columns);
-        self.measured(u64::from(records.rows), || {
-            run(self.pool.lease()?, |instance| call(instance, records))
-        })
+        self.measured(u64::from(records.rows), || run(self.pool.lease()?, |instance| call(instance, records)))
     }
 
     /// Counts a call and its time, and names the plug-in in its error.
-    fn measured<R>(
-        &self,
-        rows: u64,
-        call: impl FnOnce() -> Result<R, Fault>,
-    ) -> Result<R, StageError> {
+    fn measured<R>(&self, rows: u64, call: impl FnOnce() -> Result<R, Fault>) -> Result<R, StageError> {
         let begun = Instant::now();
         let outcome = call();
         let counts = &self.stage.counts;
@@ -397,22 +377,14 @@ impl Pinned<'_> {
 }
 
 /// Calls an instance; it goes back to its pool unless it misbehaved.
-fn run<R>(
-    mut lease: Lease<'_>,
-    call: impl FnOnce(&mut Instance) -> Result<R, Fault>,
-) -> Result<R, Fault> {
+fn run<R>(mut lease: Lease<'_>, call: impl FnOnce(&mut Instance) -> Result<R, Fault>) -> Result<R, Fault> {
     let outcome = call(lease.instance());
     lease.end(&outcome);
     outcome
 }
 
 /// Makes a version ready to serve: instances, configured, one of them probed.
-fn prepare(
-    plugin: Plugin,
-    config: &Arc<str>,
-    side: &Arc<HostSide>,
-    instances: usize,
-) -> Result<Arc<Pool>, StageError> {
+fn prepare(plugin: Plugin, config: &Arc<str>, side: &Arc<HostSide>, instances: usize) -> Result<Arc<Pool>, StageError> {
     let failed = |fault| failed(&plugin, fault);
     let pool = Pool::new(plugin.clone(), Arc::clone(config), Arc::clone(side));
     let lease = pool.lease().map_err(failed)?;
@@ -424,24 +396,11 @@ fn prepare(
 /// Calls every function once with a batch of no rows. A typed error is an answer; only a plug-in that
 /// misbehaves is refused.
 fn probe(instance: &mut Instance, plugin: &Plugin) -> Result<(), Fault> {
-    let column = Column {
-        data: &[],
-        ends: &[],
-        nulls: &[],
-    };
-    let headers = Headers {
-        ends: &[],
-        names: column,
-        values: column,
-    };
-    let records = Records {
-        rows: 0,
-        timestamps: &[],
-        keys: Some(column),
-        values: Some(column),
-        headers: Some(headers),
-    }
-    .restricted(plugin.description().columns);
+    let column = Column { data: &[], ends: &[], nulls: &[] };
+    let headers = Headers { ends: &[], names: column, values: column };
+    let records =
+        Records { rows: 0, timestamps: &[], keys: Some(column), values: Some(column), headers: Some(headers) }
+            .restricted(plugin.description().columns);
     let tolerate = |outcome: Result<(), Fault>| match outcome {
         Err(fault) if fault.is_trap() => Err(fault),
         _ => Ok(()),
@@ -475,11 +434,7 @@ fn verify(instance: &mut Instance, compressed: &[u8], data: &[u8]) -> Result<(),
 }
 
 fn failed(plugin: &Plugin, fault: Fault) -> StageError {
-    StageError {
-        plugin: Arc::clone(plugin.shared_name()),
-        version: Arc::clone(plugin.shared_version()),
-        fault,
-    }
+    StageError { plugin: Arc::clone(plugin.shared_name()), version: Arc::clone(plugin.shared_version()), fault }
 }
 
 fn nanos(time: Duration) -> u64 {

@@ -53,13 +53,8 @@ impl Ticker {
     pub(crate) fn start(tick: impl Fn() + Send + 'static) -> std::io::Result<Ticker> {
         let shared = Arc::new(Shared::default());
         let seen = Arc::clone(&shared);
-        let handle = thread::Builder::new()
-            .name("stage-ticker".to_owned())
-            .spawn(move || run(&seen, tick))?;
-        Ok(Ticker {
-            shared,
-            thread: handle.thread().clone(),
-        })
+        let handle = thread::Builder::new().name("stage-ticker".to_owned()).spawn(move || run(&seen, tick))?;
+        Ok(Ticker { shared, thread: handle.thread().clone() })
     }
 
     /// Says that a call begins, and wakes the ticker if it is parked.
@@ -127,10 +122,7 @@ pub(crate) struct Deadline {
 
 impl Deadline {
     pub(crate) fn new(limit: Duration) -> Deadline {
-        Deadline {
-            limit,
-            baseline: None,
-        }
+        Deadline { limit, baseline: None }
     }
 
     /// A call begins.
@@ -153,10 +145,7 @@ impl Deadline {
 
 /// The processor time that this thread has had.
 fn thread_time() -> Duration {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid timespec that the call writes, and the clock is a constant that
     // every Unix has.
     #[allow(unsafe_code)]

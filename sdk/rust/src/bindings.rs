@@ -15,24 +15,43 @@ pub mod filter {
     });
 }
 
-macro_rules! world {
-    ($name:ident, $text:literal) => {
-        pub mod $name {
-            wit_bindgen::generate!({
-                path: "../wit/1.0.0",
-                world: $text,
-                pub_export_macro: true,
-                disable_custom_section_link_helpers: true,
-                with: {
-                    "millstream:stage/batch@1.0.0": crate::bindings::filter::millstream::stage::batch,
-                    "millstream:stage/types@1.0.0": crate::bindings::filter::millstream::stage::types,
-                    "millstream:stage/host@1.0.0": crate::bindings::filter::millstream::stage::host,
-                },
-            });
-        }
-    };
+pub mod partitioner {
+    wit_bindgen::generate!({
+        path: "../wit/1.0.0",
+        world: "partitioner",
+        pub_export_macro: true,
+        disable_custom_section_link_helpers: true,
+        with: {
+            "millstream:stage/batch@1.0.0": crate::bindings::filter::millstream::stage::batch,
+            "millstream:stage/types@1.0.0": crate::bindings::filter::millstream::stage::types,
+            "millstream:stage/host@1.0.0": crate::bindings::filter::millstream::stage::host,
+        },
+    });
 }
 
-world!(partitioner, "partitioner");
-world!(serializer, "serializer");
-world!(compressor, "compressor");
+pub mod serializer {
+    wit_bindgen::generate!({
+        path: "../wit/1.0.0",
+        world: "serializer",
+        pub_export_macro: true,
+        disable_custom_section_link_helpers: true,
+        with: {
+            "millstream:stage/batch@1.0.0": crate::bindings::filter::millstream::stage::batch,
+            "millstream:stage/types@1.0.0": crate::bindings::filter::millstream::stage::types,
+            "millstream:stage/host@1.0.0": crate::bindings::filter::millstream::stage::host,
+        },
+    });
+}
+
+pub mod compressor {
+    wit_bindgen::generate!({
+        path: "../wit/1.0.0",
+        world: "compressor",
+        pub_export_macro: true,
+        disable_custom_section_link_helpers: true,
+        with: {
+            "millstream:stage/types@1.0.0": crate::bindings::filter::millstream::stage::types,
+            "millstream:stage/host@1.0.0": crate::bindings::filter::millstream::stage::host,
+        },
+    });
+}

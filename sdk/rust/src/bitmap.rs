@@ -36,7 +36,7 @@ impl Bitmap {
     /// Sets the bit of every row.
     pub fn set_all(&mut self) {
         self.bytes.fill(0xff);
-        if self.rows % 8 != 0
+        if !self.rows.is_multiple_of(8)
             && let Some(last) = self.bytes.last_mut()
         {
             *last = (1 << (self.rows % 8)) - 1;
