@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use millstream_log::LogConfig;
+use millstream_log::{Appended, LogConfig};
 use millstream_wire::{ErrorCode, Str};
 
 use crate::budget::RequestMemory;
 use crate::config::{BrokerConfig, FlushMode, HostPort, TopicConfig, TopicOverrides};
 use crate::connection::ConnectionInfo;
 use crate::error::ApiError;
+use crate::group::GroupCoordinator;
 use crate::group_commit::Syncer;
 use crate::metadata::MetadataStore;
 use crate::partition::Partition;
@@ -30,6 +31,7 @@ pub(crate) struct Broker {
     pub(crate) topics: ArcSwap<TopicTable>,
     pub(crate) syncer: Syncer,
     pub(crate) producer_ids: ProducerIds,
+    pub(crate) groups: Arc<GroupCoordinator>,
     pub(crate) request_memory: RequestMemory,
     /// For each listener what its clients are told to connect to; `None` is the address that they came to.
     pub(crate) advertised: Vec<Option<HostPort>>,
@@ -61,17 +63,26 @@ impl Broker {
         Arc::new(log_config(config, expiration))
     }
 
-    /// Appends a batch that the broker itself has built (a group's offsets, say) with the promise of acks=all, and gives
-    /// its base offset. The batch has base offset 0; the log assigns the real one.
-    ///
-    /// The append is done when the future is first polled; dropping it later forgoes the promise, not the records.
-    pub(crate) async fn append_internal(&self, topic: &str, index: i32, batch: Bytes) -> Result<i64, ApiError> {
+    /// Appends a batch that the broker itself has built (a group's offsets, say), without waiting for stable storage: that
+    /// is [`Broker::promise_acks_all`], up to the offset after the last one. The batch has base offset 0; the log assigns
+    /// the real one.
+    pub(crate) fn append_now(
+        &self,
+        topic: &str,
+        index: i32,
+        batch: &Bytes,
+    ) -> Result<(Arc<Partition>, Appended), ApiError> {
         let partition = self.partition(topic, index)?;
-        let appended = partition.append(&batch, now_ms())??;
-        if self.config.flush_mode == FlushMode::Fsync {
-            self.durable(&partition, appended.last_offset + 1).await?;
+        let appended = partition.append(batch, now_ms())??;
+        Ok((partition, appended))
+    }
+
+    /// Waits until a partition is below `end` as safe as acks=all promises.
+    pub(crate) async fn promise_acks_all(&self, partition: &Arc<Partition>, end: i64) -> Result<(), ApiError> {
+        match self.config.flush_mode {
+            FlushMode::Fsync => self.durable(partition, end).await,
+            FlushMode::PageCache => Ok(()),
         }
-        Ok(appended.base_offset)
     }
 
     /// Reads whole batches of a partition from `offset` on, at least one and about `max_bytes`, into memory. Empty at the

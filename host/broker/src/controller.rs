@@ -169,6 +169,7 @@ pub(crate) async fn delete_topic(broker: &Arc<Broker>, id: Uuid) -> Result<(), A
         Ok::<_, ApiError>(topic.map(|topic| (folders::set_aside(&broker.data_dir, &topic), topic)))
     });
     if let Some((folders, topic)) = removed.await?? {
+        broker.groups.topic_deleted(&topic.name);
         let delay = u64::try_from(topic.config.file_delete_delay_ms).unwrap_or(0);
         folders::remove_later(folders, std::time::Duration::from_millis(delay));
     }

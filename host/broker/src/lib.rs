@@ -14,6 +14,7 @@ mod connection;
 mod controller;
 mod error;
 mod folders;
+mod group;
 mod group_commit;
 mod listener;
 mod metadata;

@@ -1,7 +1,7 @@
 //! Starting and stopping.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 use millstream_log::DataDir;
@@ -15,6 +15,7 @@ use crate::budget::RequestMemory;
 use crate::config::{BrokerConfig, HostPort, ListenerConfig};
 use crate::controller;
 use crate::folders::{self, Checkpoints};
+use crate::group::{GroupCoordinator, OffsetsTopic};
 use crate::group_commit::Syncer;
 use crate::listener::{self, Connections};
 use crate::metadata::{MetadataRecord, MetadataStore};
@@ -73,6 +74,7 @@ pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
     let (broker, data_dir) = opened.map_err(data)??;
     let (stop, stopped) = watch::channel(false);
     background::start(&broker, &stopped);
+    broker.groups.start().await;
     let connections = Arc::new(Connections::default());
     let listeners = sockets.into_iter().enumerate().map(|(index, socket)| {
         let (broker, connections) = (Arc::clone(&broker), Arc::clone(&connections));
@@ -119,23 +121,25 @@ fn open(
     }
     let image = metadata.image();
     folders::tidy(data_dir.path(), &image).map_err(data)?;
-    let broker = Broker {
+    let syncer = Syncer::start().map_err(data)?;
+    let broker = Arc::new_cyclic(|broker| Broker {
         data_dir: data_dir.path().to_path_buf(),
         metadata,
         changes: tokio::sync::Mutex::default(),
         topics: ArcSwap::default(),
-        syncer: Syncer::start().map_err(data)?,
+        syncer,
+        groups: GroupCoordinator::new(config.group.clone(), Box::new(OffsetsTopic(Weak::clone(broker)))),
         producer_ids: ProducerIds::default(),
         request_memory: RequestMemory::new(config.queued_max_bytes),
         advertised,
         config,
-    };
+    });
     let mut table = TopicTable::default();
     for topic in image.topics() {
         table.insert(controller::open_topic(&broker, topic, image.leader_epoch, &checkpoints));
     }
     broker.topics.store(Arc::new(table));
-    Ok((Arc::new(broker), data_dir))
+    Ok((broker, data_dir))
 }
 
 impl RunningBroker {
@@ -158,6 +162,7 @@ impl RunningBroker {
     pub async fn shutdown(self) -> Result<(), StartError> {
         // Receivers may all have gone; then there is nobody to tell.
         let _ = self.stop.send(true);
+        self.broker.groups.stop();
         for listener in self.listeners {
             listener.await.map_err(data)?;
         }

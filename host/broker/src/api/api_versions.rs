@@ -6,22 +6,6 @@ use millstream_wire::{ApiKey, ErrorCode, Message, Reader, Str, apis};
 use super::{RequestContext, Started};
 use crate::connection::Close;
 
-/// Whether a handler exists for the API. The codec knows more, for clients.
-pub(super) fn is_served(api: ApiKey) -> bool {
-    !matches!(
-        api,
-        ApiKey::FindCoordinator
-            | ApiKey::JoinGroup
-            | ApiKey::SyncGroup
-            | ApiKey::Heartbeat
-            | ApiKey::LeaveGroup
-            | ApiKey::OffsetCommit
-            | ApiKey::OffsetFetch
-            | ApiKey::ListGroups
-            | ApiKey::DescribeGroups
-    )
-}
-
 pub(super) fn start(context: &RequestContext, reader: &mut Reader) -> Result<Started, Close> {
     // A body that cannot be read still gets an answer here: it is the first thing that a client says, and the answer is
     // how it learns what to say.
@@ -49,8 +33,10 @@ pub(super) fn refuse(mut context: RequestContext) -> Result<Started, Close> {
 }
 
 fn all() -> Vec<ApiVersion> {
-    let served = apis().iter().filter(|api| is_served(api.key));
-    served.map(|api| ApiVersion { api_key: api.key as i16, min_version: api.min, max_version: api.max }).collect()
+    apis()
+        .iter()
+        .map(|api| ApiVersion { api_key: api.key as i16, min_version: api.min, max_version: api.max })
+        .collect()
 }
 
 /// KIP-511: letters, digits, dots and dashes, with letters or digits at both ends.

@@ -11,21 +11,31 @@ mod create_topics;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
+mod describe_groups;
 mod fetch;
+mod find_coordinator;
+mod heartbeat;
 mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
 mod list_offsets;
 mod metadata;
+mod offset_commit;
+mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod sync_group;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_wire::frame::encode_response;
-use millstream_wire::{ApiKey, Message, Reader, RequestHeader, Str, WireError};
+use millstream_wire::{ApiKey, ErrorCode, Message, Reader, RequestHeader, Str, WireError};
 
 use crate::broker::Broker;
 use crate::connection::{Answer, Close, ConnectionInfo};
+use crate::group::GroupError;
 use crate::outgoing::Outgoing;
 
 /// Who asks, and in which version.
@@ -88,10 +98,15 @@ pub(crate) fn start(broker: &Arc<Broker>, connection: &Arc<ConnectionInfo>, fram
         client_id: header.client_id,
         connection: Arc::clone(connection),
     };
-    if !api_versions::is_served(api) || !api.info().supports(context.version) {
+    if !api.info().supports(context.version) {
         return api_versions::refuse(context);
     }
     dispatch(broker, context, reader)
+}
+
+/// The code of an answer that has nothing else to say.
+fn code(answer: Result<(), GroupError>) -> ErrorCode {
+    answer.map_or_else(ErrorCode::from, |()| ErrorCode::NONE)
 }
 
 fn unreadable(error: WireError) -> Close {
@@ -133,6 +148,14 @@ fn dispatch(broker: &Arc<Broker>, context: RequestContext, mut reader: Reader) -
         ApiKey::IncrementalAlterConfigs => later!(broker, context, reader, alter_configs::handle_incremental),
         ApiKey::DescribeCluster => later!(broker, context, reader, describe_cluster::handle),
         ApiKey::InitProducerId => later!(broker, context, reader, init_producer_id::handle),
-        _ => api_versions::refuse(context),
+        ApiKey::FindCoordinator => later!(broker, context, reader, find_coordinator::handle),
+        ApiKey::JoinGroup => later!(broker, context, reader, join_group::handle),
+        ApiKey::SyncGroup => later!(broker, context, reader, sync_group::handle),
+        ApiKey::Heartbeat => later!(broker, context, reader, heartbeat::handle),
+        ApiKey::LeaveGroup => later!(broker, context, reader, leave_group::handle),
+        ApiKey::OffsetCommit => later!(broker, context, reader, offset_commit::handle),
+        ApiKey::OffsetFetch => later!(broker, context, reader, offset_fetch::handle),
+        ApiKey::ListGroups => later!(broker, context, reader, list_groups::handle),
+        ApiKey::DescribeGroups => later!(broker, context, reader, describe_groups::handle),
     }
 }

@@ -21,6 +21,8 @@ pub use listeners::{HostPort, ListenerConfig};
 pub(crate) use topic::{CompressionType, TopicConfig, TopicOverrides, inherited, scaled};
 pub(crate) use value::{Kind, list};
 
+use crate::group::GroupConfig;
+
 /// A configuration that cannot be used. Its text names the key, the value or the file, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -166,21 +168,6 @@ pub struct BrokerConfig {
     pub(crate) topic_defaults: TopicConfig,
     /// What was set in the file or by flag, for DescribeConfigs.
     values: BTreeMap<&'static str, String>,
-}
-
-/// The options of consumer groups and their offsets.
-#[allow(dead_code, reason = "read by the group coordinator")]
-#[derive(Debug, Clone)]
-pub(crate) struct GroupConfig {
-    pub(crate) initial_rebalance_delay: Duration,
-    pub(crate) min_session_timeout_ms: i32,
-    pub(crate) max_session_timeout_ms: i32,
-    pub(crate) max_size: usize,
-    pub(crate) offsets_topic_partitions: i32,
-    pub(crate) offsets_topic_segment_bytes: i32,
-    pub(crate) offsets_retention: Duration,
-    pub(crate) offsets_retention_check_interval: Duration,
-    pub(crate) offset_metadata_max_bytes: usize,
 }
 
 /// What a flag of its own says, stronger than the file and `--set`.

@@ -1,0 +1,68 @@
+//! FindCoordinator: one broker coordinates everything, as soon as `__consumer_offsets` exists.
+
+use std::sync::Arc;
+
+use millstream_wire::messages::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
+use millstream_wire::{ErrorCode, Str};
+
+use super::RequestContext;
+use crate::broker::Broker;
+use crate::error::ApiError;
+
+const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
+
+/// The version from which one request asks for many keys.
+const BATCHED_FROM: i16 = 4;
+
+pub(super) async fn handle(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: FindCoordinatorRequest,
+) -> FindCoordinatorResponse {
+    let found = find(broker, request.key_type).await;
+    if context.version < BATCHED_FROM {
+        let one = coordinator(broker, context, &found, request.key);
+        return FindCoordinatorResponse {
+            error_code: one.error_code,
+            error_message: one.error_message,
+            node_id: one.node_id,
+            host: one.host,
+            port: one.port,
+            ..Default::default()
+        };
+    }
+    let keys = request.coordinator_keys.into_iter();
+    let coordinators = keys.map(|key| coordinator(broker, context, &found, key)).collect();
+    FindCoordinatorResponse { coordinators, ..Default::default() }
+}
+
+async fn find(broker: &Arc<Broker>, key_type: i8) -> Result<(), ApiError> {
+    match key_type {
+        GROUP => Ok(broker.groups.create_topic().await?),
+        // "Not available" would have a producer try until it gives up; this ends initTransactions at once, with the reason.
+        TRANSACTION => Err(ApiError::new(ErrorCode::INVALID_REQUEST, "this broker does not support transactions yet")),
+        other => {
+            let message = format!("this broker has no coordinators of type {other}");
+            Err(ApiError::new(ErrorCode::INVALID_REQUEST, message))
+        }
+    }
+}
+
+fn coordinator(broker: &Broker, context: &RequestContext, found: &Result<(), ApiError>, key: Str) -> Coordinator {
+    match found {
+        Ok(()) => {
+            let (host, port) = broker.advertised(&context.connection);
+            let node_id = broker.config.node_id;
+            Coordinator { key, node_id, host, port, error_code: ErrorCode::NONE, error_message: None }
+        }
+        Err(error) => Coordinator {
+            key,
+            node_id: -1,
+            host: Str::EMPTY,
+            port: -1,
+            error_code: error.code,
+            error_message: error.text(),
+        },
+    }
+}

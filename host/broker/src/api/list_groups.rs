@@ -1,0 +1,32 @@
+//! ListGroups, all or those of some states and types.
+
+use std::sync::Arc;
+
+use millstream_wire::Str;
+use millstream_wire::messages::{ListGroupsRequest, ListGroupsResponse, ListedGroup};
+
+use super::RequestContext;
+use crate::broker::Broker;
+use crate::group::CLASSIC;
+
+pub(super) async fn handle(broker: &Arc<Broker>, _: &RequestContext, request: ListGroupsRequest) -> ListGroupsResponse {
+    let groups = match broker.groups.list() {
+        Ok(groups) => groups,
+        Err(error) => return ListGroupsResponse { error_code: error.into(), ..Default::default() },
+    };
+    let wanted = groups
+        .into_iter()
+        .filter(|group| passes(&request.states_filter, group.state) && passes(&request.types_filter, CLASSIC));
+    let listed = wanted.map(|group| ListedGroup {
+        group_id: Str::from(&*group.id),
+        protocol_type: Str::from(&*group.protocol_type),
+        group_state: Str::from_static(group.state),
+        group_type: Str::from_static(CLASSIC),
+    });
+    ListGroupsResponse { groups: listed.collect(), ..Default::default() }
+}
+
+/// No filter passes all. Kafka does not look at upper and lower case either.
+fn passes(filter: &[Str], value: &str) -> bool {
+    filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(value))
+}

@@ -1,0 +1,139 @@
+//! OffsetFetch: one group up to version 7, many from version 8; topics by id from version 10.
+//!
+//! `require_stable` asks to wait for transactions that may still change an offset: there are none.
+
+use std::sync::Arc;
+
+use millstream_wire::messages::{
+    OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics, OffsetFetchResponse,
+    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
+    OffsetFetchResponseTopics,
+};
+use millstream_wire::{ErrorCode, Str};
+use uuid::Uuid;
+
+use super::RequestContext;
+use crate::broker::Broker;
+use crate::group::{CommittedOffset, FetchedOffsets, GroupError, own};
+
+/// The version from which many groups are asked for.
+const BATCHED_FROM: i16 = 8;
+
+/// The version from which topics are named by their ids.
+const BY_ID_FROM: i16 = 10;
+
+/// The version from which an error can be told for the whole group.
+const GROUP_ERROR_FROM: i16 = 2;
+
+pub(super) async fn handle(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: OffsetFetchRequest,
+) -> OffsetFetchResponse {
+    if context.version >= BATCHED_FROM {
+        let by_id = context.version >= BY_ID_FROM;
+        let groups = request.groups.into_iter().map(|group| fetch(broker, group, by_id)).collect();
+        return OffsetFetchResponse { groups, ..Default::default() };
+    }
+    // The old form is the new one with one group.
+    let named = |topic: millstream_wire::messages::OffsetFetchRequestTopic| OffsetFetchRequestTopics {
+        name: topic.name,
+        partition_indexes: topic.partition_indexes,
+        ..Default::default()
+    };
+    let topics = request.topics.map(|topics| topics.into_iter().map(named).collect::<Vec<_>>());
+    let asked = topics.clone().unwrap_or_default();
+    let group = OffsetFetchRequestGroup { group_id: request.group_id, topics, ..Default::default() };
+    let mut fetched = fetch(broker, group, false);
+    if context.version < GROUP_ERROR_FROM && fetched.error_code != ErrorCode::NONE {
+        let refused = |topic| answer_all(topic, fetched.error_code);
+        fetched.topics = asked.into_iter().map(refused).collect();
+    }
+    let topics = fetched.topics.into_iter().map(|topic| OffsetFetchResponseTopic {
+        name: topic.name,
+        partitions: topic.partitions.into_iter().map(old_partition).collect(),
+    });
+    OffsetFetchResponse { topics: topics.collect(), error_code: fetched.error_code, ..Default::default() }
+}
+
+fn fetch(broker: &Arc<Broker>, group: OffsetFetchRequestGroup, by_id: bool) -> OffsetFetchResponseGroup {
+    let topics = match group.topics {
+        Some(topics) => some(broker, &group.group_id, topics, by_id),
+        None => all(broker, &group.group_id, by_id),
+    };
+    let (topics, error_code) = match topics {
+        Ok(topics) => (topics, ErrorCode::NONE),
+        Err(error) => (Vec::new(), error.into()),
+    };
+    OffsetFetchResponseGroup { group_id: group.group_id, topics, error_code }
+}
+
+fn some(
+    broker: &Arc<Broker>,
+    group_id: &str,
+    asked: Vec<OffsetFetchRequestTopics>,
+    by_id: bool,
+) -> Result<Vec<OffsetFetchResponseTopics>, GroupError> {
+    // A name need not be a topic of today: its offsets may be there still.
+    let table = broker.topics.load();
+    let name = |topic: &OffsetFetchRequestTopics| match by_id {
+        true => table.by_id(topic.topic_id).map(|topic| own(&topic.name)),
+        false => Some(own(&topic.name)),
+    };
+    let names: Vec<_> = asked.iter().map(name).collect();
+    let wanted = asked.iter().zip(&names).filter_map(|(topic, name)| Some((name.as_ref()?, &topic.partition_indexes)));
+    let wanted: Vec<_> = wanted.flat_map(|(name, of)| of.iter().map(|index| (Arc::clone(name), *index))).collect();
+    let found = broker.groups.fetch_offsets(group_id, &wanted)?;
+    let topics = asked.into_iter().zip(names).map(|(topic, name)| match name {
+        Some(name) => answer_found(topic, &name, &found),
+        None => answer_all(topic, ErrorCode::UNKNOWN_TOPIC_ID),
+    });
+    Ok(topics.collect())
+}
+
+fn all(broker: &Arc<Broker>, group_id: &str, by_id: bool) -> Result<Vec<OffsetFetchResponseTopics>, GroupError> {
+    let found = broker.groups.fetch_all_offsets(group_id)?;
+    let table = broker.topics.load();
+    let topics = found.into_iter().filter_map(|(name, partitions)| {
+        let topic_id = if by_id { table.by_name(&name)?.id } else { Uuid::nil() };
+        let partitions = partitions.iter().map(|(index, committed)| partition(*index, Some(committed))).collect();
+        Some(OffsetFetchResponseTopics { name: Str::from(&*name), topic_id, partitions })
+    });
+    Ok(topics.collect())
+}
+
+fn answer_found(topic: OffsetFetchRequestTopics, name: &str, found: &FetchedOffsets) -> OffsetFetchResponseTopics {
+    let committed = found.get(name);
+    let partitions = topic.partition_indexes.iter().map(|index| {
+        let committed = committed.and_then(|partitions| partitions.get(index));
+        partition(*index, committed)
+    });
+    OffsetFetchResponseTopics { partitions: partitions.collect(), name: topic.name, topic_id: topic.topic_id }
+}
+
+fn answer_all(topic: OffsetFetchRequestTopics, error_code: ErrorCode) -> OffsetFetchResponseTopics {
+    let refused = |index: &i32| OffsetFetchResponsePartitions { error_code, ..partition(*index, None) };
+    let partitions = topic.partition_indexes.iter().map(refused).collect();
+    OffsetFetchResponseTopics { partitions, name: topic.name, topic_id: topic.topic_id }
+}
+
+/// Where the group stands; -1 and no words if it has never committed there.
+fn partition(partition_index: i32, committed: Option<&CommittedOffset>) -> OffsetFetchResponsePartitions {
+    OffsetFetchResponsePartitions {
+        partition_index,
+        committed_offset: committed.map_or(-1, |committed| committed.offset),
+        committed_leader_epoch: committed.map_or(-1, |committed| committed.leader_epoch),
+        metadata: Some(committed.map_or(Str::EMPTY, |committed| Str::from(&*committed.metadata))),
+        error_code: ErrorCode::NONE,
+    }
+}
+
+fn old_partition(partition: OffsetFetchResponsePartitions) -> OffsetFetchResponsePartition {
+    OffsetFetchResponsePartition {
+        partition_index: partition.partition_index,
+        committed_offset: partition.committed_offset,
+        committed_leader_epoch: partition.committed_leader_epoch,
+        metadata: partition.metadata,
+        error_code: partition.error_code,
+    }
+}

@@ -1,0 +1,34 @@
+//! SyncGroup: answered when the leader's assignment is durable.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millstream_wire::Str;
+use millstream_wire::messages::{SyncGroupRequest, SyncGroupResponse};
+
+use super::RequestContext;
+use crate::broker::Broker;
+use crate::group::{SyncRequest, own, own_option};
+
+pub(super) async fn handle(broker: &Arc<Broker>, _: &RequestContext, request: SyncGroupRequest) -> SyncGroupResponse {
+    let group_id = own(&request.group_id);
+    let given = request.assignments.iter();
+    let sync = SyncRequest {
+        member_id: own(&request.member_id),
+        instance_id: own_option(request.group_instance_id.as_ref()),
+        generation: request.generation_id,
+        protocol_type: own_option(request.protocol_type.as_ref()),
+        protocol: own_option(request.protocol_name.as_ref()),
+        assignments: given.map(|to| (own(&to.member_id), Bytes::copy_from_slice(&to.assignment))).collect(),
+    };
+    drop(request);
+    match broker.groups.sync(&group_id, sync).await {
+        Ok(synced) => SyncGroupResponse {
+            protocol_type: synced.protocol_type.as_deref().map(Str::from),
+            protocol_name: synced.protocol.as_deref().map(Str::from),
+            assignment: synced.assignment,
+            ..Default::default()
+        },
+        Err(error) => SyncGroupResponse { error_code: error.into(), ..Default::default() },
+    }
+}

@@ -1,0 +1,739 @@
+//! The state machine under a clock that the test moves.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::config::{GroupConfig, NEW_MEMBER_JOIN_TIMEOUT_MS};
+use super::model::*;
+use super::state::{Group, GroupState};
+
+const SESSION_MS: u64 = 10_000;
+const REBALANCE_MS: u64 = 60_000;
+
+/// A group, its clock, and the answers that it has given.
+struct Fixture {
+    group: Group,
+    now_ms: u64,
+    tickets: u64,
+    joins: HashMap<u64, JoinReply>,
+    syncs: HashMap<u64, SyncReply>,
+    writes: Vec<Write>,
+    /// Whether records become durable as soon as they are asked for.
+    durable: bool,
+}
+
+fn arc(text: &str) -> Arc<str> {
+    Arc::from(text)
+}
+
+fn join(member_id: &str) -> JoinRequest {
+    JoinRequest {
+        member_id: arc(member_id),
+        instance_id: None,
+        client_id: arc("client"),
+        client_host: arc("/127.0.0.1"),
+        session_timeout_ms: SESSION_MS as i32,
+        rebalance_timeout_ms: REBALANCE_MS as i32,
+        protocol_type: arc("consumer"),
+        protocols: protocols(&["range"]),
+        requires_known_member_id: false,
+        supports_skip_assignment: true,
+    }
+}
+
+fn static_join(instance: &str) -> JoinRequest {
+    JoinRequest { instance_id: Some(arc(instance)), ..join("") }
+}
+
+fn protocols(names: &[&str]) -> Vec<Protocol> {
+    names.iter().map(|name| Protocol { name: arc(name), metadata: Bytes::from(format!("meta of {name}")) }).collect()
+}
+
+fn caller(member_id: &str) -> Caller<'_> {
+    Caller { member_id, instance_id: None }
+}
+
+impl Fixture {
+    fn new() -> Self {
+        Self::with(GroupConfig { initial_rebalance_delay: Duration::ZERO, ..GroupConfig::default() })
+    }
+
+    fn with(config: GroupConfig) -> Self {
+        let group = Group::new(Arc::new(config), Now { mono_ms: 0, wall_ms: 1_000 });
+        Self::of(group)
+    }
+
+    fn of(group: Group) -> Self {
+        let (joins, syncs) = (HashMap::new(), HashMap::new());
+        Self { group, now_ms: 0, tickets: 0, joins, syncs, writes: Vec::new(), durable: true }
+    }
+
+    fn now(&self) -> Now {
+        Now { mono_ms: self.now_ms, wall_ms: 1_000 + self.now_ms as i64 }
+    }
+
+    fn settle(&mut self, effects: Effects) {
+        self.joins.extend(effects.joins.into_iter().map(|(ticket, reply)| (ticket.0, reply)));
+        self.syncs.extend(effects.syncs.into_iter().map(|(ticket, reply)| (ticket.0, reply)));
+        for write in effects.writes {
+            if self.durable {
+                self.finish(write.purpose, Ok(()));
+            } else {
+                self.writes.push(write);
+            }
+        }
+    }
+
+    fn finish(&mut self, purpose: WritePurpose, outcome: Result<(), GroupError>) {
+        let mut effects = Effects::default();
+        self.group.written(self.now(), purpose, outcome, &mut effects);
+        self.settle(effects);
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        Ticket(self.tickets)
+    }
+
+    /// Sends a JoinGroup; its answer will be under the number returned. A new member gets the id `m<number>`.
+    fn join(&mut self, request: JoinRequest) -> u64 {
+        let ticket = self.ticket();
+        let mut effects = Effects::default();
+        self.group.join(self.now(), request, arc(&format!("m{}", ticket.0)), ticket, &mut effects);
+        self.settle(effects);
+        ticket.0
+    }
+
+    fn joined(&mut self, ticket: u64) -> Joined {
+        self.joins.remove(&ticket).expect("the JoinGroup is answered").expect("the JoinGroup succeeds")
+    }
+
+    fn refused(&mut self, ticket: u64) -> GroupError {
+        self.joins.remove(&ticket).expect("the JoinGroup is answered").expect_err("the JoinGroup is refused").error
+    }
+
+    fn sync_as(&mut self, member_id: &str, instance: Option<&str>, generation: i32, give: &[(&str, &str)]) -> u64 {
+        let ticket = self.ticket();
+        let mut effects = Effects::default();
+        let own = |(id, own): &(&str, &str)| (arc(id), Bytes::copy_from_slice(own.as_bytes()));
+        let request = SyncRequest {
+            member_id: arc(member_id),
+            instance_id: instance.map(arc),
+            generation,
+            protocol_type: Some(arc("consumer")),
+            protocol: None,
+            assignments: give.iter().map(own).collect::<BTreeMap<_, _>>(),
+        };
+        self.group.sync(self.now(), request, ticket, &mut effects);
+        self.settle(effects);
+        ticket.0
+    }
+
+    fn sync(&mut self, member_id: &str, generation: i32, give: &[(&str, &str)]) -> u64 {
+        self.sync_as(member_id, None, generation, give)
+    }
+
+    fn assignment(&mut self, ticket: u64) -> Result<Bytes, GroupError> {
+        self.syncs.remove(&ticket).expect("the SyncGroup is answered").map(|synced| synced.assignment)
+    }
+
+    fn heartbeat(&mut self, member_id: &str, generation: i32) -> Result<(), GroupError> {
+        self.group.heartbeat(self.now(), caller(member_id), generation)
+    }
+
+    fn leave(&mut self, member_id: &str) -> Result<(), GroupError> {
+        self.leave_as(caller(member_id))
+    }
+
+    fn leave_as(&mut self, caller: Caller<'_>) -> Result<(), GroupError> {
+        let mut effects = Effects::default();
+        let answers = self.group.leave(self.now(), &[caller], &mut effects);
+        self.settle(effects);
+        answers[0]
+    }
+
+    /// Lets time pass as the coordinator does: from one deadline to the next.
+    fn pass(&mut self, ms: u64) {
+        let until_ms = self.now_ms + ms;
+        while let Some(at_ms) = self.group.wake_at_ms().filter(|at| *at <= until_ms) {
+            self.now_ms = self.now_ms.max(at_ms);
+            let mut effects = Effects::default();
+            self.group.tick(self.now(), &mut effects);
+            self.settle(effects);
+            assert!(
+                self.group.wake_at_ms().is_none_or(|at| at > self.now_ms),
+                "the group asks to be woken at once again"
+            );
+        }
+        self.now_ms = until_ms;
+    }
+
+    /// One member, stable, that owns "all".
+    fn stable_with_one(&mut self) -> MemberId {
+        let first = self.join(join(""));
+        let joined = self.joined(first);
+        let sync = self.sync(&joined.member_id, joined.generation, &[(&*joined.member_id, "all")]);
+        assert_eq!(self.assignment(sync).unwrap(), "all");
+        assert_eq!(self.group.state(), GroupState::Stable);
+        joined.member_id
+    }
+
+    /// Two members, stable in generation 2; the first one leads.
+    fn stable_with_two(&mut self) -> (MemberId, MemberId) {
+        let first = self.stable_with_one();
+        let second = self.join(join(""));
+        let again = self.join(join(&first));
+        let (first, second) = (self.joined(again), self.joined(second));
+        let follower = self.sync(&second.member_id, 2, &[]);
+        let leader = self.sync(&first.member_id, 2, &[(&*first.member_id, "a"), (&*second.member_id, "b")]);
+        assert_eq!((self.assignment(leader).unwrap(), self.assignment(follower).unwrap()), ("a".into(), "b".into()));
+        (first.member_id, second.member_id)
+    }
+}
+
+#[test]
+fn a_first_member_leads_and_gets_what_it_assigns() {
+    let mut f = Fixture::new();
+    let ticket = f.join(join(""));
+    let joined = f.joined(ticket);
+    assert_eq!((joined.generation, &*joined.leader, &*joined.member_id), (1, "m1", "m1"));
+    assert_eq!((joined.protocol_type.as_deref(), joined.protocol.as_deref()), (Some("consumer"), Some("range")));
+    assert_eq!(joined.members.len(), 1);
+    assert_eq!(joined.members[0].metadata, "meta of range");
+    assert_eq!(f.group.state(), GroupState::CompletingRebalance);
+    let sync = f.sync("m1", 1, &[("m1", "all"), ("a stranger", "nothing")]);
+    assert_eq!(f.assignment(sync), Ok("all".into()));
+    assert_eq!(f.group.state(), GroupState::Stable);
+}
+
+#[test]
+fn a_second_member_makes_the_first_join_again() {
+    let mut f = Fixture::new();
+    let first = f.stable_with_one();
+    let second = f.join(join(""));
+    assert_eq!(f.group.state(), GroupState::PreparingRebalance);
+    assert!(!f.joins.contains_key(&second), "it waits for the first member");
+    assert_eq!(f.heartbeat(&first, 1), Err(GroupError::RebalanceInProgress));
+    let again = f.join(join(&first));
+    let (first, second) = (f.joined(again), f.joined(second));
+    assert_eq!((first.generation, second.generation), (2, 2));
+    assert_eq!((first.members.len(), second.members.len()), (2, 0));
+    assert_eq!(second.leader, first.member_id);
+    let follower = f.sync(&second.member_id, 2, &[]);
+    assert!(!f.syncs.contains_key(&follower), "it waits for the leader");
+    let leader = f.sync(&first.member_id, 2, &[(&*first.member_id, "a"), (&*second.member_id, "b")]);
+    assert_eq!(f.assignment(leader), Ok("a".into()));
+    assert_eq!(f.assignment(follower), Ok("b".into()));
+}
+
+#[test]
+fn the_first_rebalance_waits_for_more_members_and_again_when_they_come() {
+    let mut f =
+        Fixture::with(GroupConfig { initial_rebalance_delay: Duration::from_millis(3_000), ..GroupConfig::default() });
+    let first = f.join(join(""));
+    f.pass(2_000);
+    let second = f.join(join(""));
+    f.pass(1_500);
+    assert!(f.joins.is_empty(), "the second member has extended the delay");
+    f.pass(2_500);
+    assert_eq!((f.joined(first).generation, f.joined(second).generation), (1, 1));
+}
+
+#[test]
+fn the_initial_delay_ends_at_the_rebalance_timeout_however_many_come() {
+    let mut f =
+        Fixture::with(GroupConfig { initial_rebalance_delay: Duration::from_millis(3_000), ..GroupConfig::default() });
+    let first = f.join(JoinRequest { rebalance_timeout_ms: 7_000, ..join("") });
+    for _ in 0..6 {
+        f.pass(1_000);
+        assert!(!f.joins.contains_key(&first));
+        f.join(JoinRequest { rebalance_timeout_ms: 7_000, ..join("") });
+    }
+    f.pass(1_000);
+    assert_eq!(f.joined(first).members.len(), 7);
+}
+
+#[test]
+fn a_member_without_an_id_is_given_one_from_v4_on() {
+    let mut f = Fixture::new();
+    let known = JoinRequest { requires_known_member_id: true, ..join("") };
+    let ticket = f.join(known.clone());
+    let refused = f.joins.remove(&ticket).unwrap().unwrap_err();
+    assert_eq!(refused.error, GroupError::MemberIdRequired);
+    assert_eq!(&*refused.member_id, "m1");
+    assert_eq!(f.group.state(), GroupState::Empty);
+    let again = f.join(JoinRequest { member_id: refused.member_id, ..known });
+    assert_eq!(&*f.joined(again).member_id, "m1");
+}
+
+#[test]
+fn an_id_that_nobody_uses_expires_with_the_session_timeout() {
+    let mut f = Fixture::new();
+    let ticket = f.join(JoinRequest { requires_known_member_id: true, ..join("") });
+    assert_eq!(f.refused(ticket), GroupError::MemberIdRequired);
+    f.pass(SESSION_MS - 1);
+    assert!(!f.group.is_untouched());
+    f.pass(1);
+    assert!(f.group.is_untouched());
+    let late = f.join(join("m1"));
+    assert_eq!(f.refused(late), GroupError::UnknownMemberId);
+}
+
+#[test]
+fn a_pending_member_holds_the_rebalance_until_it_gives_up() {
+    let mut f = Fixture::new();
+    let first = f.stable_with_one();
+    let pending = f.join(JoinRequest { requires_known_member_id: true, ..join("") });
+    let pending = f.joins.remove(&pending).unwrap().unwrap_err().member_id;
+    assert_eq!(f.group.state(), GroupState::Stable, "an id alone does not disturb the group");
+    let again = f.join(join(&first));
+    assert!(!f.joins.contains_key(&again));
+    assert_eq!(f.leave(&pending), Ok(()));
+    assert_eq!(f.joined(again).generation, 2);
+}
+
+#[test]
+fn made_up_member_ids_are_refused() {
+    let mut f = Fixture::new();
+    f.stable_with_one();
+    let ticket = f.join(join("made up"));
+    assert_eq!(f.refused(ticket), GroupError::UnknownMemberId);
+    assert_eq!(f.heartbeat("made up", 1), Err(GroupError::UnknownMemberId));
+    assert_eq!(f.leave("made up"), Err(GroupError::UnknownMemberId));
+    assert_eq!(f.group.state(), GroupState::Stable);
+}
+
+#[test]
+fn a_leaving_member_makes_the_others_share() {
+    let mut f = Fixture::new();
+    let (first, second) = f.stable_with_two();
+    assert_eq!(f.leave(&first), Ok(()));
+    assert_eq!(f.group.state(), GroupState::PreparingRebalance);
+    assert_eq!(f.heartbeat(&second, 2), Err(GroupError::RebalanceInProgress));
+    let again = f.join(join(&second));
+    let joined = f.joined(again);
+    assert_eq!((joined.generation, joined.leader, joined.members.len()), (3, second.clone(), 1));
+    let sync = f.sync(&second, 3, &[(&*second, "all")]);
+    assert_eq!(f.assignment(sync), Ok("all".into()));
+}
+
+#[test]
+fn the_last_member_leaves_an_empty_group_with_a_generation_of_its_own() {
+    let mut f = Fixture::new();
+    let first = f.stable_with_one();
+    f.durable = false;
+    assert_eq!(f.leave(&first), Ok(()));
+    assert_eq!((f.group.state(), f.group.generation()), (GroupState::Empty, 2));
+    assert_eq!(f.writes.len(), 1);
+    assert_eq!(f.writes[0].snapshot.members, []);
+    assert_eq!(f.writes[0].snapshot.generation, 2);
+    assert!(f.group.wake_at_ms().is_some());
+    f.pass(1_000_000);
+    assert_eq!(f.group.wake_at_ms(), None, "an empty group sleeps for ever");
+}
+
+#[test]
+fn a_silent_member_is_out_and_a_live_one_stays() {
+    let mut f = Fixture::new();
+    let (first, second) = f.stable_with_two();
+    for _ in 0..3 {
+        f.pass(SESSION_MS / 2);
+        let expected =
+            if f.group.state() == GroupState::Stable { Ok(()) } else { Err(GroupError::RebalanceInProgress) };
+        assert_eq!(f.heartbeat(&second, 2), expected);
+    }
+    assert_eq!(f.group.state(), GroupState::PreparingRebalance);
+    assert_eq!(f.heartbeat(&first, 2), Err(GroupError::UnknownMemberId));
+    let again = f.join(join(&second));
+    assert_eq!(f.joined(again).members.len(), 1);
+}
+
+#[test]
+fn a_member_that_does_not_rejoin_in_time_is_out_though_it_sends_heartbeats() {
+    let mut f = Fixture::new();
+    let (first, second) = f.stable_with_two();
+    let again = f.join(join(&first));
+    for _ in 0..(REBALANCE_MS / 5_000) {
+        assert!(!f.joins.contains_key(&again));
+        assert_eq!(f.heartbeat(&second, 2), Err(GroupError::RebalanceInProgress));
+        f.pass(5_000);
+    }
+    assert_eq!(f.joined(again).members.len(), 1, "who waits with an open JoinGroup needs no heartbeats");
+    assert_eq!(f.heartbeat(&second, 2), Err(GroupError::UnknownMemberId));
+}
+
+#[test]
+fn a_member_that_never_syncs_is_out_after_the_rebalance_timeout() {
+    let mut f = Fixture::new();
+    let (first, second) = f.stable_with_two();
+    let (a, b) = (f.join(join(&first)), f.join(join(&second)));
+    assert_eq!((f.joined(a).generation, f.joined(b).generation), (3, 3));
+    let leader = f.sync(&first, 3, &[(&*first, "a"), (&*second, "b")]);
+    assert_eq!(f.assignment(leader), Ok("a".into()));
+    for _ in 0..(REBALANCE_MS / 5_000) {
+        assert_eq!(f.heartbeat(&second, 3), Ok(()));
+        assert_eq!(f.heartbeat(&first, 3), Ok(()));
+        f.pass(5_000);
+    }
+    assert_eq!(f.heartbeat(&second, 3), Err(GroupError::UnknownMemberId));
+    assert_eq!(f.heartbeat(&first, 3), Err(GroupError::RebalanceInProgress));
+}
+
+#[test]
+fn a_leader_that_never_syncs_is_replaced() {
+    let mut f = Fixture::new();
+    let (first, second) = f.stable_with_two();
+    let (a, b) = (f.join(join(&first)), f.join(join(&second)));
+    assert_eq!((f.joined(a).leader, f.joined(b).generation), (first.clone(), 3));
+    let waits = f.sync(&second, 3, &[]);
+    f.pass(SESSION_MS);
+    assert_eq!(f.assignment(waits), Err(GroupError::RebalanceInProgress));
+    let again = f.join(join(&second));
+    assert_eq!(f.joined(again).leader, second);
+}
+
+#[test]
+fn a_new_member_that_hangs_up_while_it_waits_is_out_after_five_minutes() {
+    let mut f = Fixture::new();
+    let first = f.stable_with_one();
+    let long = JoinRequest { rebalance_timeout_ms: 3_600_000, ..join("") };
+    let second = f.join(long.clone());
+    let mut passed_ms = 0;
+    while passed_ms < NEW_MEMBER_JOIN_TIMEOUT_MS {
+        assert!(!f.joins.contains_key(&second));
+        assert_eq!(f.heartbeat(&first, 1), Err(GroupError::RebalanceInProgress));
+        f.pass(5_000);
+        passed_ms += 5_000;
+    }
+    assert_eq!(f.refused(second), GroupError::UnknownMemberId);
+}
+
+#[test]
+fn generations_are_fenced() {
+    let mut f = Fixture::new();
+    let (first, _) = f.stable_with_two();
+    for generation in [-1, 0, 1, 3] {
+        assert_eq!(f.heartbeat(&first, generation), Err(GroupError::IllegalGeneration));
+        let sync = f.sync(&first, generation, &[]);
+        assert_eq!(f.assignment(sync), Err(GroupError::IllegalGeneration));
+        assert_eq!(f.group.may_commit(f.now(), caller(&first), generation), Err(GroupError::IllegalGeneration));
+    }
+    assert_eq!(f.group.may_commit(f.now(), caller(&first), 2), Ok(()));
+}
+
+#[test]
+fn who_may_commit() {
+    let mut f = Fixture::new();
+    assert_eq!(f.group.may_commit(f.now(), caller(""), -1), Ok(()), "a simple consumer, no members");
+    let first = f.join(join(""));
+    let first = f.joined(first).member_id;
+    assert_eq!(f.group.may_commit(f.now(), caller(&first), 1), Err(GroupError::RebalanceInProgress));
+    f.sync(&first, 1, &[(&*first, "all")]);
+    assert_eq!(f.group.may_commit(f.now(), caller(&first), 1), Ok(()));
+    assert_eq!(
+        f.group.may_commit(f.now(), caller(""), -1),
+        Err(GroupError::UnknownMemberId),
+        "a simple consumer among members"
+    );
+    assert_eq!(f.group.may_commit(f.now(), caller("stranger"), 1), Err(GroupError::UnknownMemberId));
+    f.join(join(""));
+    assert_eq!(f.group.may_commit(f.now(), caller(&first), 1), Ok(()), "the last commit before it joins again");
+    let fenced = Caller { member_id: &first, instance_id: Some("i") };
+    assert_eq!(f.group.may_commit(f.now(), fenced, 1), Err(GroupError::UnknownMemberId));
+}
+
+#[test]
+fn a_commit_counts_as_a_heartbeat() {
+    let mut f = Fixture::new();
+    let first = f.stable_with_one();
+    for _ in 0..4 {
+        f.pass(SESSION_MS - 1);
+        assert_eq!(f.group.may_commit(f.now(), caller(&first), 1), Ok(()));
+    }
+    f.pass(SESSION_MS);
+    assert_eq!(f.group.state(), GroupState::Empty);
+}
+
+#[test]
+fn the_protocol_that_most_prefer_among_those_that_all_speak_is_chosen() {
+    let mut f =
+        Fixture::with(GroupConfig { initial_rebalance_delay: Duration::from_millis(1_000), ..GroupConfig::default() });
+    let offers: [&[&str]; 3] = [&["mine", "range", "sticky"], &["sticky", "range"], &["sticky", "range"]];
+    let tickets = offers.map(|names| f.join(JoinRequest { protocols: protocols(names), ..join("") }));
+    let stranger = f.join(JoinRequest { protocols: protocols(&["mine"]), ..join("") });
+    assert_eq!(f.refused(stranger), GroupError::InconsistentGroupProtocol);
+    let connect = f.join(JoinRequest { protocol_type: arc("connect"), ..join("") });
+    assert_eq!(f.refused(connect), GroupError::InconsistentGroupProtocol);
+    f.pass(2_000);
+    assert_eq!(f.joined(tickets[0]).protocol.as_deref(), Some("sticky"));
+}
+
+#[test]
+fn other_protocol_types_are_opaque() {
+    let mut f = Fixture::new();
+    let ticket = f.join(JoinRequest { protocol_type: arc("sr"), protocols: protocols(&["v0"]), ..join("") });
+    let joined = f.joined(ticket);
+    assert_eq!((joined.protocol_type.as_deref(), joined.protocol.as_deref()), (Some("sr"), Some("v0")));
+    let nothing = Fixture::new().join(JoinRequest { protocol_type: arc(""), ..join("") });
+    assert_eq!(nothing, 1);
+}
+
+#[test]
+fn session_timeouts_and_sizes_have_limits() {
+    let mut f =
+        Fixture::with(GroupConfig { max_size: 2, initial_rebalance_delay: Duration::ZERO, ..GroupConfig::default() });
+    for session_timeout_ms in [-1, 0, 5_999, 1_800_001, i32::MAX] {
+        let ticket = f.join(JoinRequest { session_timeout_ms, ..join("") });
+        assert_eq!(f.refused(ticket), GroupError::InvalidSessionTimeout);
+    }
+    let (first, _) = f.stable_with_two();
+    let third = f.join(join(""));
+    assert_eq!(f.refused(third), GroupError::GroupMaxSizeReached);
+    assert_eq!(f.group.state(), GroupState::Stable);
+    assert_eq!(f.heartbeat(&first, 2), Ok(()));
+}
+
+#[test]
+fn what_a_group_keeps_of_a_member_is_bounded() {
+    let mut f = Fixture::new();
+    let protocol = |name: &str, size| Protocol { name: arc(name), metadata: Bytes::from(vec![0; size]) };
+    let heavy = vec![protocol("a", 600_000), protocol("b", 600_000)];
+    let long = "x".repeat(10_000);
+    let refused = [
+        JoinRequest { protocols: heavy, ..join("") },
+        JoinRequest { client_id: arc(&long), ..join("") },
+        JoinRequest { protocol_type: arc(&long), ..join("") },
+        static_join(&long),
+    ];
+    for request in refused {
+        let ticket = f.join(request);
+        assert_eq!(f.refused(ticket), GroupError::TooLargeToKeep);
+    }
+    assert!(f.group.is_untouched());
+    let twice = JoinRequest { protocols: protocols(&["range", "sticky", "range"]), ..join("") };
+    let ticket = f.join(twice);
+    assert_eq!(f.joined(ticket).protocol.as_deref(), Some("range"));
+    assert_eq!(f.leave("m5"), Ok(()));
+    assert!(f.group.spoken_by.is_empty());
+}
+
+#[test]
+fn ids_that_were_handed_out_count_towards_the_size() {
+    let mut f = Fixture::with(GroupConfig { max_size: 3, ..GroupConfig::default() });
+    let known = JoinRequest { requires_known_member_id: true, ..join("") };
+    let errors: Vec<_> =
+        (0..5).map(|_| f.join(known.clone())).collect::<Vec<_>>().into_iter().map(|t| f.refused(t)).collect();
+    assert_eq!(errors[..3], [GroupError::MemberIdRequired; 3]);
+    assert_eq!(errors[3..], [GroupError::GroupMaxSizeReached; 2]);
+}
+
+#[test]
+fn a_follower_that_asks_again_is_told_what_it_has_and_a_leader_gets_a_rebalance() {
+    let mut f = Fixture::new();
+    let (first, second) = f.stable_with_two();
+    let again = f.join(join(&second));
+    assert_eq!(f.joined(again).generation, 2);
+    assert_eq!(f.group.state(), GroupState::Stable);
+    let changed = f.join(JoinRequest { protocols: protocols(&["range", "other"]), ..join(&second) });
+    assert_eq!(f.group.state(), GroupState::PreparingRebalance);
+    let leader = f.join(join(&first));
+    assert_eq!((f.joined(changed).generation, f.joined(leader).generation), (3, 3));
+}
+
+#[test]
+fn an_answer_that_was_lost_is_given_again_while_the_leader_is_awaited() {
+    let mut f = Fixture::new();
+    let ticket = f.join(join(""));
+    let first = f.joined(ticket);
+    let again = f.join(join(&first.member_id));
+    assert_eq!(f.joined(again), first);
+    f.join(join(""));
+    assert_eq!(f.group.state(), GroupState::PreparingRebalance);
+}
+
+#[test]
+fn a_join_that_is_sent_twice_answers_both() {
+    let mut f = Fixture::new();
+    let first = f.stable_with_one();
+    let second = f.join(join(""));
+    let pending = f.join(JoinRequest { requires_known_member_id: true, ..join("") });
+    let pending = f.joins.remove(&pending).unwrap().unwrap_err().member_id;
+    let once = f.join(join(&first));
+    let twice = f.join(join(&first));
+    assert_eq!(f.refused(once), GroupError::RebalanceInProgress);
+    assert_eq!(f.leave(&pending), Ok(()));
+    assert_eq!((f.joined(twice).members.len(), f.joined(second).generation), (2, 2));
+}
+
+#[test]
+fn the_assignment_counts_only_once_it_is_durable() {
+    let mut f = Fixture::new();
+    let ticket = f.join(join(""));
+    let first = f.joined(ticket).member_id;
+    f.durable = false;
+    let sync = f.sync(&first, 1, &[(&*first, "all")]);
+    assert!(f.syncs.is_empty());
+    assert_eq!(f.writes[0].snapshot.members[0].assignment, "all");
+    let write = f.writes.pop().unwrap();
+    f.finish(write.purpose, Ok(()));
+    assert_eq!(f.assignment(sync), Ok("all".into()));
+}
+
+#[test]
+fn an_assignment_that_cannot_be_written_starts_over() {
+    let mut f = Fixture::new();
+    let ticket = f.join(join(""));
+    let first = f.joined(ticket).member_id;
+    f.durable = false;
+    let sync = f.sync(&first, 1, &[(&*first, "all")]);
+    let write = f.writes.pop().unwrap();
+    f.finish(write.purpose, Err(GroupError::WriteFailed));
+    assert_eq!(f.assignment(sync), Err(GroupError::WriteFailed));
+    assert_eq!(f.group.state(), GroupState::PreparingRebalance);
+}
+
+#[test]
+fn a_late_write_of_an_older_generation_changes_nothing() {
+    let mut f = Fixture::new();
+    let ticket = f.join(join(""));
+    let first = f.joined(ticket).member_id;
+    f.durable = false;
+    let sync = f.sync(&first, 1, &[(&*first, "all")]);
+    let second = f.join(join(""));
+    assert_eq!(f.assignment(sync), Err(GroupError::RebalanceInProgress));
+    let again = f.join(join(&first));
+    assert_eq!((f.joined(again).generation, f.joined(second).generation), (2, 2));
+    let write = f.writes.pop().unwrap();
+    f.finish(write.purpose, Ok(()));
+    assert_eq!(f.group.state(), GroupState::CompletingRebalance);
+}
+
+mod static_members {
+    use super::*;
+
+    fn stable(f: &mut Fixture) -> MemberId {
+        let ticket = f.join(static_join("i"));
+        let first = f.joined(ticket).member_id;
+        let sync = f.sync_as(&first, Some("i"), 1, &[(&*first, "all")]);
+        assert_eq!(f.assignment(sync), Ok("all".into()));
+        first
+    }
+
+    #[test]
+    fn a_restart_keeps_the_generation_and_the_assignment_and_fences_the_old_self() {
+        let mut f = Fixture::new();
+        let old = stable(&mut f);
+        let ticket = f.join(static_join("i"));
+        let joined = f.joined(ticket);
+        assert_eq!((joined.generation, joined.skip_assignment, joined.members.len()), (1, true, 1));
+        assert_ne!(joined.member_id, old);
+        assert_eq!(joined.leader, joined.member_id);
+        let now = f.now();
+        let zombie = Caller { member_id: &old, instance_id: Some("i") };
+        assert_eq!(f.group.heartbeat(now, zombie, 1), Err(GroupError::FencedInstanceId));
+        assert_eq!(f.group.may_commit(now, zombie, 1), Err(GroupError::FencedInstanceId));
+        assert_eq!(f.leave_as(zombie), Err(GroupError::FencedInstanceId));
+        let zombie = f.join(JoinRequest { member_id: old, ..static_join("i") });
+        assert_eq!(f.refused(zombie), GroupError::FencedInstanceId);
+        let sync = f.sync_as(&joined.member_id, Some("i"), 1, &[]);
+        assert_eq!(f.assignment(sync), Ok("all".into()));
+    }
+
+    #[test]
+    fn an_older_client_is_not_told_that_it_leads() {
+        let mut f = Fixture::new();
+        let old = stable(&mut f);
+        let ticket = f.join(JoinRequest { supports_skip_assignment: false, ..static_join("i") });
+        let joined = f.joined(ticket);
+        assert_eq!((joined.leader, joined.members, joined.skip_assignment), (old, vec![], false));
+    }
+
+    #[test]
+    fn a_restart_with_another_protocol_rebalances() {
+        let mut f = Fixture::new();
+        stable(&mut f);
+        let other = JoinRequest { protocols: protocols(&["aaa", "range"]), ..static_join("i") };
+        let ticket = f.join(other);
+        let joined = f.joined(ticket);
+        assert_eq!((joined.generation, joined.protocol.as_deref()), (2, Some("aaa")));
+    }
+
+    #[test]
+    fn a_replacement_that_cannot_be_written_is_undone() {
+        let mut f = Fixture::new();
+        let old = stable(&mut f);
+        f.durable = false;
+        let ticket = f.join(static_join("i"));
+        assert!(f.joins.is_empty());
+        let write = f.writes.pop().unwrap();
+        f.finish(write.purpose, Err(GroupError::WriteFailed));
+        assert_eq!(f.refused(ticket), GroupError::WriteFailed);
+        let now = f.now();
+        assert_eq!(f.group.heartbeat(now, Caller { member_id: &old, instance_id: Some("i") }, 1), Ok(()));
+        assert_eq!(f.group.awaiting_join, 0);
+    }
+
+    #[test]
+    fn a_silent_one_keeps_its_place_for_its_session_timeout_through_a_rebalance() {
+        let mut f = Fixture::new();
+        let long = JoinRequest { session_timeout_ms: 600_000, ..static_join("i") };
+        let ticket = f.join(long);
+        let still = f.joined(ticket).member_id;
+        f.sync_as(&still, Some("i"), 1, &[(&*still, "all")]);
+        let second = f.join(join(""));
+        f.pass(REBALANCE_MS);
+        let joined = f.joined(second);
+        assert_eq!((joined.generation, joined.members.len()), (2, 2), "the leader is the one that has joined");
+        assert_eq!(joined.leader, joined.member_id);
+    }
+
+    #[test]
+    fn an_administrator_removes_it_by_its_instance_id() {
+        let mut f = Fixture::new();
+        stable(&mut f);
+        let unknown = Caller { member_id: "", instance_id: Some("other") };
+        assert_eq!(f.leave_as(unknown), Err(GroupError::UnknownMemberId));
+        assert_eq!(f.leave_as(Caller { member_id: "", instance_id: Some("i") }), Ok(()));
+        assert_eq!(f.group.state(), GroupState::Empty);
+    }
+
+    #[test]
+    fn a_restart_during_a_rebalance_fences_the_join_that_waits() {
+        let mut f = Fixture::new();
+        stable(&mut f);
+        let second = f.join(join(""));
+        let pending = f.join(JoinRequest { requires_known_member_id: true, ..join("") });
+        let pending = f.joins.remove(&pending).unwrap().unwrap_err().member_id;
+        let once = f.join(static_join("i"));
+        let twice = f.join(static_join("i"));
+        assert_eq!(f.refused(once), GroupError::FencedInstanceId);
+        f.leave(&pending).unwrap();
+        assert_eq!((f.joined(twice).generation, f.joined(second).generation), (2, 2));
+    }
+}
+
+#[test]
+fn a_group_from_the_log_goes_on_where_it_was() {
+    let mut f = Fixture::new();
+    let (first, second) = f.stable_with_two();
+    f.durable = false;
+    let again = f.join(join(&first));
+    f.join(join(&second));
+    f.joined(again);
+    f.sync(&first, 3, &[(&*first, "a"), (&*second, "b")]);
+    let snapshot = f.writes.pop().unwrap().snapshot;
+
+    let config = Arc::new(GroupConfig::default());
+    let mut f = Fixture::of(Group::restored(config, snapshot, Now { mono_ms: 0, wall_ms: 5 }));
+    assert_eq!((f.group.state(), f.group.generation()), (GroupState::Stable, 3));
+    assert_eq!(f.heartbeat(&first, 3), Ok(()));
+    let sync = f.sync(&second, 3, &[]);
+    assert_eq!(f.assignment(sync), Ok("b".into()));
+    f.pass(SESSION_MS - 1);
+    assert_eq!(f.heartbeat(&first, 3), Ok(()));
+    f.pass(1);
+    assert_eq!(f.group.state(), GroupState::PreparingRebalance, "the second one was not heard of since");
+}

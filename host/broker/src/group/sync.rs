@@ -1,0 +1,98 @@
+//! SyncGroup: the leader brings the assignment, everybody fetches its share.
+
+use std::sync::Arc;
+
+use super::model::*;
+use super::state::{Group, GroupState};
+
+impl Group {
+    /// Handles a SyncGroup. The answer comes through `effects` under `ticket`, now or when the leader's assignment is durable.
+    pub(crate) fn sync(&mut self, now: Now, request: SyncRequest, ticket: Ticket, effects: &mut Effects) {
+        if let Err(error) = self.check_sync(&request) {
+            return effects.sync(ticket, Err(error));
+        }
+        match self.state {
+            GroupState::Empty => effects.sync(ticket, Err(GroupError::UnknownMemberId)),
+            GroupState::PreparingRebalance => effects.sync(ticket, Err(GroupError::RebalanceInProgress)),
+            GroupState::CompletingRebalance => self.await_assignment(request, ticket, effects),
+            GroupState::Stable => {
+                self.has_synced(&request.member_id);
+                effects.sync(ticket, Ok(self.synced(&request.member_id)));
+                self.renew_session(&request.member_id, now);
+            }
+        }
+    }
+
+    fn check_sync(&self, request: &SyncRequest) -> Result<(), GroupError> {
+        self.check_member(Caller { member_id: &request.member_id, instance_id: request.instance_id.as_deref() })?;
+        if request.generation != self.generation {
+            return Err(GroupError::IllegalGeneration);
+        }
+        let differs =
+            |given: &Option<Arc<str>>, ours: &Option<Arc<str>>| given.is_some() && ours.is_some() && given != ours;
+        if differs(&request.protocol_type, &self.protocol_type) || differs(&request.protocol, &self.protocol) {
+            return Err(GroupError::InconsistentGroupProtocol);
+        }
+        Ok(())
+    }
+
+    fn await_assignment(&mut self, mut request: SyncRequest, ticket: Ticket, effects: &mut Effects) {
+        self.has_synced(&request.member_id);
+        if let Some(member) = self.members.get_mut(&request.member_id)
+            && let Some(superseded) = member.sync.replace(ticket)
+        {
+            effects.sync(superseded, Err(GroupError::RebalanceInProgress));
+        }
+        if self.is_leader(&request.member_id) {
+            request.assignments.retain(|member_id, _| self.members.contains_key(member_id));
+            let snapshot = self.snapshot(Some(&request.assignments));
+            let purpose = WritePurpose::Assignment { generation: self.generation, assignments: request.assignments };
+            effects.writes.push(Write { snapshot, purpose });
+        }
+    }
+
+    fn has_synced(&mut self, member_id: &str) {
+        self.pending_sync.remove(member_id);
+        if self.pending_sync.is_empty() {
+            self.sync_deadline_ms = None;
+        }
+    }
+
+    /// A member that joined but never fetches its assignment would own partitions that nobody reads: it is out.
+    pub(super) fn expire_sync(&mut self, now: Now, effects: &mut Effects) {
+        if self.sync_deadline_ms.is_none_or(|deadline| deadline > now.mono_ms) {
+            return;
+        }
+        self.sync_deadline_ms = None;
+        for member_id in std::mem::take(&mut self.pending_sync) {
+            self.remove(&member_id, effects);
+        }
+        self.member_removed(now, effects);
+    }
+
+    /// A record that was asked for by [`Effects::writes`] is durable, or could not be written.
+    pub(crate) fn written(
+        &mut self,
+        now: Now,
+        purpose: WritePurpose,
+        outcome: Result<(), GroupError>,
+        effects: &mut Effects,
+    ) {
+        match purpose {
+            WritePurpose::Empty => {}
+            WritePurpose::StaticMember(replacement) => self.static_member_written(*replacement, outcome, effects),
+            WritePurpose::Assignment { generation, assignments } => {
+                if self.state != GroupState::CompletingRebalance || self.generation != generation {
+                    return; // Another rebalance has begun: its members were told already.
+                }
+                match outcome {
+                    Ok(()) => self.become_stable(assignments, now, effects),
+                    Err(error) => {
+                        self.fail_syncs(error, now, effects);
+                        self.rebalance_or_complete(now, effects);
+                    }
+                }
+            }
+        }
+    }
+}
