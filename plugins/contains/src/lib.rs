@@ -1,19 +1,93 @@
-//! A filter that keeps the records that hold a byte string.
+//! `contains{"text":"error"}`: a filter that keeps the records whose value holds a text, byte for byte.
 #![forbid(unsafe_code)]
 
-use millstream_sdk::{Filter, Record, Result};
+use memchr::memmem::Finder;
+use millstream_sdk::{Batch, Bitmap, ConfigError, Error, Filter, Record, Result};
+use serde::Deserialize;
 
-/// Keeps the records whose value holds a text.
-#[derive(Debug, serde::Deserialize)]
+/// Keeps the records whose value holds a text. A record without a value holds none.
+#[derive(Debug, Deserialize)]
 pub struct Contains {
     text: String,
+    #[serde(skip)]
+    finder: Option<Finder<'static>>,
+}
+
+impl Contains {
+    fn finder(&self) -> &Finder<'static> {
+        self.finder.as_ref().expect("`prepare` made the finder")
+    }
 }
 
 impl Filter for Contains {
+    fn prepare(&mut self) -> Result<(), ConfigError> {
+        if self.text.is_empty() {
+            return Err(ConfigError::new("/text", "the text is empty: every record would be kept"));
+        }
+        self.finder = Some(Finder::new(&self.text).into_owned());
+        Ok(())
+    }
+
     fn keep(&self, record: &Record<'_>) -> Result<bool> {
-        let value = std::str::from_utf8(record.value().unwrap_or_default())?;
-        Ok(value.contains(&self.text))
+        Ok(record.value().is_some_and(|value| self.finder().find(value).is_some()))
+    }
+
+    /// Searches the column as one text, so that the vector loop is entered once a hit and not once a row.
+    fn keep_batch(&self, batch: &Batch<'_>, keep: &mut Bitmap) -> Result<(), Error> {
+        let (data, ends) = (batch.values().data(), batch.values().ends());
+        let (mut row, mut position) = (0, 0);
+        while let Some(found) = self.finder().find(&data[position..]) {
+            let start = position + found;
+            row += ends[row..].partition_point(|end| *end as usize <= start);
+            if row == ends.len() {
+                break;
+            }
+            let end = ends[row] as usize;
+            if start + self.text.len() <= end {
+                keep.set(row);
+                position = end;
+            } else {
+                // Across two rows: the next hit may overlap this one.
+                position = start + 1;
+            }
+        }
+        Ok(())
     }
 }
 
 millstream_sdk::filter!(Contains);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millstream_sdk::BatchBuf;
+
+    fn contains(text: &str) -> Contains {
+        let mut stage = Contains { text: text.into(), finder: None };
+        stage.prepare().unwrap();
+        stage
+    }
+
+    #[test]
+    fn the_column_answers_as_the_rows_do() {
+        let pieces = ["", "a", "aa", "ab", "ba", "aab", "bab", "abab", "aaaa", "b"];
+        for text in ["a", "aa", "ab", "aba", "bb"] {
+            let mut batch = BatchBuf::new("t");
+            for (index, first) in pieces.iter().enumerate() {
+                for second in pieces {
+                    batch.push(
+                        0,
+                        None,
+                        (index != 4).then_some([first.as_bytes(), second.as_bytes()].concat()).as_deref(),
+                        &[],
+                    );
+                }
+            }
+            let (stage, batch) = (contains(text), batch.as_batch());
+            let kept = millstream_sdk::filter::filter(&stage, &batch).unwrap();
+            for record in batch.records() {
+                assert_eq!(kept.get(record.row()), stage.keep(&record).unwrap(), "{text} in {record:?}");
+            }
+        }
+    }
+}

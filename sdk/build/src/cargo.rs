@@ -119,7 +119,8 @@ fn is_of_outer_cargo(key: &str) -> bool {
         "CARGO_TARGET_",
         "DEP_",
     ];
-    NAMES.contains(&key) || PREFIXES.iter().any(|prefix| key.starts_with(prefix))
+    // Where the outer cargo builds is where the author wants to have it too.
+    key != "CARGO_TARGET_DIR" && (NAMES.contains(&key) || PREFIXES.iter().any(|prefix| key.starts_with(prefix)))
 }
 
 /// Flags for the compiler, separated as `CARGO_ENCODED_RUSTFLAGS` wants them.
@@ -260,7 +261,7 @@ mod tests {
         {
             assert!(is_of_outer_cargo(key), "{key}");
         }
-        for key in ["CARGO", "CARGO_HOME", "CARGO_NET_OFFLINE", "RUSTUP_TOOLCHAIN", "PATH", "CARGO_MAKEFLAGS"] {
+        for key in ["CARGO", "CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_TARGET_DIR", "RUSTUP_TOOLCHAIN", "PATH", "CARGO_MAKEFLAGS"] {
             assert!(!is_of_outer_cargo(key), "{key}");
         }
     }

@@ -52,7 +52,7 @@ impl<'a> Column<'a> {
     /// Whether the row is null.
     #[inline]
     pub fn is_null(&self, row: usize) -> bool {
-        !self.nulls.is_empty() && self.nulls[row / 8] >> (row % 8) & 1 == 1
+        !self.nulls.is_empty() && (self.nulls[row / 8] >> (row % 8)) & 1 == 1
     }
 
     /// The row's bytes; nothing for a null.

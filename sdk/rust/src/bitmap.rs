@@ -50,7 +50,7 @@ impl Bitmap {
     #[inline]
     pub fn get(&self, row: usize) -> bool {
         assert!(row < self.rows, "row {row} of {}", self.rows);
-        self.bytes[row / 8] >> (row % 8) & 1 == 1
+        (self.bytes[row / 8] >> (row % 8)) & 1 == 1
     }
 
     /// The rows whose bit is set, in order.

@@ -46,6 +46,7 @@ pub mod host;
 mod macros;
 pub mod partitioner;
 pub mod serializer;
+mod sticky;
 
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
@@ -64,3 +65,4 @@ pub use error::{BadRow, BadRows, ConfigError, Error, Result, RowError};
 pub use filter::Filter;
 pub use partitioner::{Partitioner, Partitions};
 pub use serializer::{Change, Changed, Serializer};
+pub use sticky::Sticky;

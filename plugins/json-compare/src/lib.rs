@@ -1,0 +1,42 @@
+//! `json-compare{"path":"/mag","op":">=","value":4.5}`: a filter that keeps the records whose value is JSON in which the
+//! field at `path` compares to `value` as `op` says.
+//!
+//! Numbers compare as numbers, texts by their characters, `true`, `false` and `null` by `==` and `!=` alone. What is not
+//! comparable, and a field that is not there, only ever fits `!=`. A record without a value is not kept; one that is not
+//! JSON, as far as it has to be read to find the field, is an error of its row.
+#![forbid(unsafe_code)]
+
+mod pointer;
+mod scan;
+mod value;
+
+use millstream_sdk::{ConfigError, Filter, Record, Result};
+use serde::Deserialize;
+
+use pointer::Pointer;
+use value::{Found, Op, Wanted};
+
+/// Compares a field of a JSON value.
+#[derive(Debug, Deserialize)]
+pub struct JsonCompare {
+    path: Pointer,
+    op: Op,
+    value: Wanted,
+}
+
+impl Filter for JsonCompare {
+    fn prepare(&mut self) -> Result<(), ConfigError> {
+        match (&self.value, self.op) {
+            (Wanted::Number(_) | Wanted::Text(_), _) | (_, Op::Equal | Op::NotEqual) => Ok(()),
+            _ => Err(ConfigError::new("/op", "true, false and null have no order: compare them by == or !=")),
+        }
+    }
+
+    fn keep(&self, record: &Record<'_>) -> Result<bool> {
+        let Some(json) = record.value() else { return Ok(false) };
+        let compare = |found: Found<'_>| self.op.holds(self.value.compare(&found));
+        Ok(scan::at(json, self.path.tokens(), compare).map_err(|error| format!("not JSON: {error}"))?)
+    }
+}
+
+millstream_sdk::filter!(JsonCompare);

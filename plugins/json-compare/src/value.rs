@@ -1,0 +1,111 @@
+//! What is found in a record, and how it compares to what is wanted.
+
+use std::cmp::Ordering;
+
+use serde::Deserialize;
+
+/// The value of the configuration.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "serde_json::Value")]
+pub(crate) enum Wanted {
+    Null,
+    Bool(bool),
+    Number(Number),
+    Text(String),
+}
+
+/// A number of JSON: whole ones are kept whole, since ids of 64 bits do not fit a float.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Number {
+    Whole(i128),
+    Float(f64),
+}
+
+/// The field of a record.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Found<'a> {
+    Nothing,
+    Null,
+    Bool(bool),
+    Number(Number),
+    Text(&'a str),
+    /// An object or an array.
+    Other,
+}
+
+/// How to compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(crate) enum Op {
+    #[serde(rename = "==")]
+    Equal,
+    #[serde(rename = "!=")]
+    NotEqual,
+    #[serde(rename = "<")]
+    Less,
+    #[serde(rename = "<=")]
+    LessOrEqual,
+    #[serde(rename = ">")]
+    Greater,
+    #[serde(rename = ">=")]
+    GreaterOrEqual,
+}
+
+impl Op {
+    /// Whether it holds for a field that stands so to the wanted value; nothing where the two do not compare.
+    pub(crate) fn holds(self, order: Option<Ordering>) -> bool {
+        match (self, order) {
+            (op, None) => op == Op::NotEqual,
+            (Op::Equal, Some(order)) => order.is_eq(),
+            (Op::NotEqual, Some(order)) => order.is_ne(),
+            (Op::Less, Some(order)) => order.is_lt(),
+            (Op::LessOrEqual, Some(order)) => order.is_le(),
+            (Op::Greater, Some(order)) => order.is_gt(),
+            (Op::GreaterOrEqual, Some(order)) => order.is_ge(),
+        }
+    }
+}
+
+impl Wanted {
+    /// How the field stands to this value.
+    pub(crate) fn compare(&self, found: &Found<'_>) -> Option<Ordering> {
+        match (found, self) {
+            (Found::Number(found), Wanted::Number(wanted)) => found.compare(*wanted),
+            (Found::Text(found), Wanted::Text(wanted)) => Some(str::cmp(found, wanted)),
+            (Found::Bool(found), Wanted::Bool(wanted)) => Some(found.cmp(wanted)),
+            (Found::Null, Wanted::Null) => Some(Ordering::Equal),
+            _ => None,
+        }
+    }
+}
+
+impl Number {
+    fn compare(self, other: Number) -> Option<Ordering> {
+        match (self, other) {
+            (Number::Whole(a), Number::Whole(b)) => Some(a.cmp(&b)),
+            (Number::Float(a), Number::Float(b)) => a.partial_cmp(&b),
+            (Number::Whole(a), Number::Float(b)) => (a as f64).partial_cmp(&b),
+            (Number::Float(a), Number::Whole(b)) => a.partial_cmp(&(b as f64)),
+        }
+    }
+}
+
+impl TryFrom<serde_json::Value> for Wanted {
+    type Error = &'static str;
+
+    fn try_from(value: serde_json::Value) -> Result<Self, Self::Error> {
+        match value {
+            serde_json::Value::Null => Ok(Wanted::Null),
+            serde_json::Value::Bool(value) => Ok(Wanted::Bool(value)),
+            serde_json::Value::String(text) => Ok(Wanted::Text(text)),
+            serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+                (Some(whole), _, _) => Ok(Wanted::Number(Number::Whole(whole.into()))),
+                (_, Some(whole), _) => Ok(Wanted::Number(Number::Whole(whole.into()))),
+                (_, _, Some(float)) => Ok(Wanted::Number(Number::Float(float))),
+                _ => Err("the number is out of range"),
+            },
+            serde_json::Value::Array(_) | serde_json::Value::Object(_) => {
+                Err("a field is compared to a number, a text, true, false or null")
+            }
+        }
+    }
+}

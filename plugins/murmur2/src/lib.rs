@@ -1,0 +1,48 @@
+//! `murmur2`: the partitioner of the Java client. A record with a key goes where Java's default partitioner sends it, bit
+//! for bit; records without one go where [`Sticky`] says.
+#![forbid(unsafe_code)]
+
+use millstream_sdk::{Columns, Partitioner, Partitions, Record, Result, Sticky};
+use serde::Deserialize;
+
+/// By the key's hash.
+#[derive(Debug, Deserialize)]
+pub struct Murmur2 {
+    #[serde(skip)]
+    sticky: Sticky,
+}
+
+impl Partitioner for Murmur2 {
+    /// The timestamps are for [`Sticky`].
+    const COLUMNS: Columns = Columns::KEYS.with(Columns::TIMESTAMPS);
+
+    fn partition(&mut self, record: &Record<'_>, partitions: &Partitions<'_>) -> Result<u32> {
+        Ok(match record.key() {
+            Some(key) => (murmur2(key) & 0x7fff_ffff) % partitions.count(),
+            None => self.sticky.partition(record, partitions),
+        })
+    }
+}
+
+/// Austin Appleby's MurmurHash2 with Kafka's seed, as `org.apache.kafka.common.utils.Utils.murmur2`.
+pub fn murmur2(data: &[u8]) -> u32 {
+    const SEED: u32 = 0x9747_b28c;
+    const M: u32 = 0x5bd1_e995;
+    // Java takes the length as an int; a key is far below 4 GiB.
+    let mut hash = SEED ^ data.len() as u32;
+    let mut words = data.chunks_exact(4);
+    for word in &mut words {
+        let mut k = u32::from_le_bytes([word[0], word[1], word[2], word[3]]).wrapping_mul(M);
+        k ^= k >> 24;
+        hash = hash.wrapping_mul(M) ^ k.wrapping_mul(M);
+    }
+    let rest = words.remainder();
+    if !rest.is_empty() {
+        let tail = rest.iter().rev().fold(0, |tail, byte| (tail << 8) | u32::from(*byte));
+        hash = (hash ^ tail).wrapping_mul(M);
+    }
+    hash = (hash ^ (hash >> 13)).wrapping_mul(M);
+    hash ^ (hash >> 15)
+}
+
+millstream_sdk::partitioner!(Murmur2);

@@ -1,0 +1,166 @@
+//! Sticking to a partition: where records go that have no key.
+
+use crate::batch::Record;
+use crate::partitioner::Partitions;
+
+/// Sends records to one partition until a batch is full, then to another: fewer and larger batches than in turn. Which
+/// one comes next is left to chance, with less of it for partitions where more bytes wait (KIP-480, KIP-794).
+///
+/// Whether a batch is full is seen from the queues at the start of every call: it is when this many bytes wait, and it is
+/// gone when no more wait than before the last call, whose records are not there any more. A stage that uses it reads [`Columns::TIMESTAMPS`](crate::Columns::TIMESTAMPS):
+/// there is no clock in the sandbox, and many short-lived producers must not all begin with the same partition.
+#[derive(Debug, Clone)]
+pub struct Sticky {
+    batch_bytes: u64,
+    current: Option<Current>,
+    random: Random,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Current {
+    partition: u32,
+    /// The bytes that waited when the last call began.
+    load: u64,
+}
+
+impl Sticky {
+    /// `batch_bytes` is the producer's `batch.size`.
+    pub fn new(batch_bytes: u64) -> Self {
+        Self { batch_bytes, current: None, random: Random(0) }
+    }
+
+    /// The partition for a record. The queues are looked at for the first record of a call alone.
+    #[inline]
+    pub fn partition(&mut self, record: &Record<'_>, partitions: &Partitions<'_>) -> u32 {
+        match self.current {
+            Some(current) if record.row() > 0 && current.partition < partitions.count() => current.partition,
+            _ => self.choose(record, partitions),
+        }
+    }
+
+    /// What the first record of a call does.
+    #[cold]
+    fn choose(&mut self, record: &Record<'_>, partitions: &Partitions<'_>) -> u32 {
+        let stays = |current: &Current| {
+            let load = partitions.load(current.partition);
+            current.partition < partitions.count() && load > current.load && load < self.batch_bytes
+        };
+        let partition = match self.current.filter(stays) {
+            Some(current) => current.partition,
+            None => {
+                self.random.mix(record.timestamp().cast_unsigned());
+                self.next(partitions)
+            }
+        };
+        self.current = Some(Current { partition, load: partitions.load(partition) });
+        partition
+    }
+
+    /// A partition by chance: the one with the most bytes waiting has a weight of 1, the others as much more as they have
+    /// fewer bytes.
+    fn next(&mut self, partitions: &Partitions<'_>) -> u32 {
+        let most = (0..partitions.count()).map(|partition| partitions.load(partition)).max().unwrap_or(0);
+        let weight = |partition| u128::from(most - partitions.load(partition)) + 1;
+        let total: u128 = (0..partitions.count()).map(weight).sum();
+        let mut rest = (u128::from(self.random.next()) * total.min(u64::MAX.into())) >> 64;
+        for partition in 0..partitions.count() {
+            match rest.checked_sub(weight(partition)) {
+                Some(less) => rest = less,
+                None => return partition,
+            }
+        }
+        0
+    }
+}
+
+impl Default for Sticky {
+    /// With Kafka's default `batch.size`, 16 KiB.
+    fn default() -> Self {
+        Self::new(16 * 1024)
+    }
+}
+
+/// SplitMix64 (Steele, Lea and Flood, 2014).
+#[derive(Debug, Clone)]
+struct Random(u64);
+
+impl Random {
+    fn mix(&mut self, seed: u64) {
+        self.0 ^= seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::BatchBuf;
+
+    /// The partitions of a call of three records.
+    fn call(sticky: &mut Sticky, timestamp: i64, load: &[u64]) -> u32 {
+        let mut batch = BatchBuf::new("t");
+        for _ in 0..3 {
+            batch.push(timestamp, None, Some(b"v"), &[]);
+        }
+        let partitions = Partitions::new(u32::try_from(load.len()).unwrap(), load);
+        let batch = batch.as_batch();
+        let chosen: Vec<u32> = batch.records().map(|record| sticky.partition(&record, &partitions)).collect();
+        assert!(chosen.iter().all(|partition| *partition == chosen[0]), "one partition a call");
+        chosen[0]
+    }
+
+    #[test]
+    fn it_stays_while_a_batch_fills_and_goes_on_when_it_is_full_or_gone() {
+        for timestamp in 0..20 {
+            let mut sticky = Sticky::new(100);
+            let first = call(&mut sticky, timestamp, &[0; 8]);
+            let load = |bytes| {
+                let mut load = [1_000_000; 8];
+                load[first as usize] = bytes;
+                load[(first as usize + 1) % 8] = 0;
+                load
+            };
+            assert_eq!(call(&mut sticky, timestamp, &load(50)), first, "it fills");
+            assert_eq!(call(&mut sticky, timestamp, &load(99)), first, "it fills");
+            let mut full = sticky.clone();
+            let moved: std::collections::BTreeSet<u32> =
+                (0..50).map(|later| call(&mut full.clone(), later, &load(100))).collect();
+            assert!(moved.len() > 1, "full: {moved:?}");
+            call(&mut full, timestamp, &load(100));
+            let moved: std::collections::BTreeSet<u32> =
+                (0..50).map(|later| call(&mut sticky.clone(), later, &load(10))).collect();
+            assert!(moved.len() > 1, "gone: {moved:?}");
+        }
+    }
+
+    #[test]
+    fn all_partitions_get_their_share_and_slow_ones_less() {
+        let mut counts = [0; 4];
+        for timestamp in 0..4_000 {
+            counts[call(&mut Sticky::default(), 1_700_000_000_000 + timestamp, &[0; 4]) as usize] += 1;
+        }
+        assert!(counts.iter().all(|count| (800..1_200).contains(count)), "{counts:?}");
+
+        let mut counts = [0; 3];
+        for timestamp in 0..3_000 {
+            counts[call(&mut Sticky::default(), timestamp, &[0, 1_000_000, 1_000_000]) as usize] += 1;
+        }
+        assert!(counts[0] > 2_900, "{counts:?}");
+    }
+
+    #[test]
+    fn fewer_partitions_than_before_are_no_problem() {
+        let mut sticky = Sticky::default();
+        for timestamp in 0..100 {
+            assert!(call(&mut sticky, timestamp, &[0; 16]) < 16);
+            assert!(call(&mut sticky, timestamp, &[0; 2]) < 2);
+        }
+    }
+}
