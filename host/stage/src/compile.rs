@@ -174,3 +174,22 @@ fn read_bounded(pipe: impl Read, bytes_max: u64) -> io::Result<Vec<u8>> {
     pipe.take(bytes_max).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_child_that_takes_too_long_is_killed() {
+        let folder = tempfile::tempdir().unwrap();
+        let child = folder.path().join("child");
+        std::fs::write(&child, "#!/bin/sh\nexec sleep 600\n").unwrap();
+        std::fs::set_permissions(&child, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let begun = Instant::now();
+        // More than a pipe holds, to a child that reads nothing.
+        let error = compile_in_child(&child, &[0; 1 << 20], Duration::from_millis(50)).unwrap_err();
+        assert!(matches!(error, LoadError::CompilerKilled(_)), "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(60));
+    }
+}

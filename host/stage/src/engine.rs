@@ -15,7 +15,7 @@ use crate::error::LoadError;
 use crate::host_imports;
 use crate::instance::HostState;
 use crate::limits::{Limits, MEMORY_RESERVATION_BYTES};
-use crate::plugin::Plugin;
+use crate::plugin::{Digest, Plugin};
 use crate::pool::Pool;
 use crate::ticker::{Running, Ticker};
 
@@ -112,6 +112,18 @@ impl Engine {
     /// [`LoadError`]: why it is no plug-in that this host runs. Nothing of it is left.
     pub fn load(&self, bytes: &[u8]) -> Result<Plugin, LoadError> {
         Plugin::load(self, bytes)
+    }
+
+    /// Loads a plug-in that is known by its digest, as from a place that others can write to.
+    ///
+    /// # Errors
+    /// [`LoadError::Digest`] when the bytes are others; else as [`Engine::load`].
+    pub fn load_exactly(&self, bytes: &[u8], digest: &Digest) -> Result<Plugin, LoadError> {
+        let have = Digest::of(bytes);
+        if have != *digest {
+            return Err(LoadError::Digest { have: have.to_string(), want: digest.to_string() });
+        }
+        self.load(bytes)
     }
 
     /// What each plug-in may use.

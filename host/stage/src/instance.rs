@@ -88,9 +88,13 @@ impl Instance {
         kind: Kind,
         side: Arc<HostSide>,
     ) -> Result<Instance, StartError> {
-        let mut store = new_store(engine, side);
-        let started = guard(engine, &mut store, "instantiate", TEXT_BYTES_MAX, |store| pre.instantiate(store));
-        let instance = started.map_err(StartError::Fault)?;
+        let mut started = instantiate(engine, pre, &side);
+        if let Err(Fault::Exhausted(_)) = started {
+            // Instances of other stages that only wait give way.
+            engine.make_room();
+            started = instantiate(engine, pre, &side);
+        }
+        let (mut store, instance) = started.map_err(StartError::Fault)?;
         let mut exports = Exports { store: &mut store, instance };
         let describe = exports.function("describe")?;
         let configure = exports.function("configure")?;
@@ -142,6 +146,16 @@ impl Instance {
     pub(crate) fn limits(&self) -> &Limits {
         self.engine.limits()
     }
+}
+
+fn instantiate(
+    engine: &Engine,
+    pre: &InstancePre<HostState>,
+    side: &Arc<HostSide>,
+) -> Result<(Store<HostState>, wasmtime::component::Instance), Fault> {
+    let mut store = new_store(engine, Arc::clone(side));
+    let instance = guard(engine, &mut store, "instantiate", TEXT_BYTES_MAX, |store| pre.instantiate(store))?;
+    Ok((store, instance))
 }
 
 fn new_store(engine: &Engine, side: Arc<HostSide>) -> Store<HostState> {

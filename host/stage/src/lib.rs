@@ -17,6 +17,8 @@
 //!    batches.
 //! 8. **Drain**: calls that run finish on the old version; the last of them lets go of it.
 //!
+//! Plug-ins have names in a [`library`]; a [`mod@watch`]er reloads what changes on disk.
+//!
 //! What a plug-in may use is in [`limits`], the deadline's clock in `ticker`, what the host offers it
 //! in `host_imports`; the contract itself is `sdk/wit/1.0.0/stage.wit`, seen from here in [`contract`].
 
@@ -29,6 +31,7 @@ pub mod engine;
 pub mod error;
 mod host_imports;
 mod instance;
+pub mod library;
 pub mod limits;
 pub mod plugin;
 mod pool;
@@ -36,14 +39,17 @@ pub mod scan;
 pub mod spec;
 pub mod stage;
 mod ticker;
+pub mod watch;
 
 pub use batch::{Bitmap, Changed, Column, ColumnBuf, ColumnFull, Headers, Records, RecordsBuf};
 pub use compile::{COMPILE_CHILD_ARGUMENT, Compiler, compile_child_main};
 pub use contract::{Columns, Description, Format, Kind, RowError};
 pub use engine::{Engine, EngineConfig, EngineError};
 pub use error::{Fault, LoadError, ResolveError, StageError};
+pub use library::{Library, Origin, Published};
 pub use limits::{Limits, ModuleLimits};
 pub use plugin::{Digest, Plugin};
 pub use scan::{Refusal, Scan};
 pub use spec::{Source, SpecError, StageSpec};
 pub use stage::{Pinned, Stage, StageStats, Swapped};
+pub use watch::{WatchError, WatchEvent, Watcher};

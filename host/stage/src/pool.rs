@@ -81,11 +81,7 @@ impl Pool {
 
     /// A new instance, configured.
     fn start(&self) -> Result<Instance, Fault> {
-        let mut started = self.plugin.instantiate(Arc::clone(&self.side));
-        if let Err(StartError::Fault(Fault::Exhausted(_))) = started {
-            self.plugin.engine().make_room();
-            started = self.plugin.instantiate(Arc::clone(&self.side));
-        }
+        let started = self.plugin.instantiate(Arc::clone(&self.side));
         let mut instance = started.map_err(|error| match error {
             StartError::Fault(fault) => fault,
             // Its types were checked when it was loaded.

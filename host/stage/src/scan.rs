@@ -3,15 +3,15 @@
 //! blocks and a hundred thousand functions take seconds and gigabytes), so what is refused here costs
 //! one pass over at most 4 MiB.
 //!
-//! The scan does not validate: the compiler does that again and completely. It bounds what the
-//! compiler is given, and names what is wrong in the contract's own terms.
+//! First the sizes, which bound what everything after has to do; then the binary's own rules, with
+//! the features that plug-ins may use and no others; then the contract, in its own terms.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
 
 use wasmparser::{
     BinaryReaderError, ComponentExternalKind, ComponentTypeRef, Encoding, FunctionBody, MemoryType, Operator, Parser,
-    Payload, TableType, TypeBounds, TypeRef,
+    Payload, TableType, TypeBounds, TypeRef, Validator, WasmFeatures,
 };
 
 use crate::contract::{Kind, PACKAGE, VERSION};
@@ -23,6 +23,11 @@ pub(crate) const HOST_INTERFACE: &str = "host";
 /// Interfaces of the contract's package; all but `host` hold types alone.
 const INTERFACES: [&str; 3] = ["batch", "types", HOST_INTERFACE];
 
+/// The features that a plug-in may use: those that compilers rely on, and nothing that is new, large
+/// or gives different answers on different machines. The engine has no more than these either.
+const FEATURES: WasmFeatures =
+    WasmFeatures::WASM2.union(WasmFeatures::LIME1).union(WasmFeatures::TAIL_CALL).union(WasmFeatures::COMPONENT_MODEL);
+
 /// Why a file is no plug-in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -33,9 +38,9 @@ pub enum Refusal {
     /// A core module; plug-ins are components.
     #[error("a core WebAssembly module, not a component: build it with `millstream plugin build`")]
     CoreModule,
-    /// Bytes that end early or make no sense.
-    #[error("malformed at byte {offset}: {problem}")]
-    Malformed {
+    /// Bytes that end early, make no sense, or use a feature that plug-ins may not.
+    #[error("invalid at byte {offset}: {problem}")]
+    Invalid {
         /// Where.
         offset: usize,
         /// What.
@@ -92,7 +97,7 @@ pub enum Refusal {
 
 impl From<BinaryReaderError> for Refusal {
     fn from(error: BinaryReaderError) -> Refusal {
-        Refusal::Malformed { offset: error.offset(), problem: error.message().to_owned() }
+        Refusal::Invalid { offset: error.offset(), problem: error.message().to_owned() }
     }
 }
 
@@ -122,6 +127,7 @@ pub fn scan(bytes: &[u8], limits: &Limits) -> Result<Scan, Refusal> {
     for payload in Parser::new(0).parse_all(bytes) {
         scanner.payload(payload?)?;
     }
+    Validator::new_with_features(FEATURES).validate_all(bytes)?;
     scanner.finish()
 }
 
@@ -210,7 +216,7 @@ impl<'l> Scanner<'l> {
             }
             Payload::CustomSection(section) => self.custom(section.range()),
             Payload::UnknownSection { id, range, .. } => {
-                Err(Refusal::Malformed { offset: range.start, problem: format!("unknown section {id}") })
+                Err(Refusal::Invalid { offset: range.start, problem: format!("unknown section {id}") })
             }
             payload if self.open.last() == Some(&Encoding::Component) => self.component(payload),
             payload => self.core(payload),

@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn names_versions_files_and_configurations() {
-        let parse = |text| StageSpec::parse(text).unwrap();
+        let parse = |text: &str| StageSpec::parse(text).unwrap();
         assert_eq!(parse("murmur2"), named("murmur2", None, "{}"));
         assert_eq!(parse("region@3"), named("region", Some("3"), "{}"));
         let compare = r#"{"path":"/mag","op":">=","value":4.5}"#;

@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn ticks_while_a_call_runs_and_ends_with_the_ticker() {
         let (sender, ticks) = mpsc::channel();
-        let ticker = Ticker::start(move || drop(sender.send(()))).unwrap();
+        let ticker = Ticker::start(move || sender.send(()).unwrap_or(())).unwrap();
         let running = ticker.running();
         for _ in 0..5 {
             ticks.recv_timeout(Duration::from_secs(10)).unwrap();
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn a_parked_ticker_wakes_for_a_call() {
         let (sender, ticks) = mpsc::channel();
-        let ticker = Ticker::start(move || drop(sender.send(()))).unwrap();
+        let ticker = Ticker::start(move || sender.send(()).unwrap_or(())).unwrap();
         let parked = || ticker.shared.parked.load(Ordering::SeqCst);
         while !parked() {
             ticks.recv_timeout(Duration::from_secs(10)).unwrap();

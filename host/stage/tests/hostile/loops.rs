@@ -1,0 +1,189 @@
+//! Rows 1 to 5, 9 and 10: guests that do not end.
+
+use std::time::{Duration, Instant};
+
+use millstream_stage::{Fault, Kind, LoadError, Stage};
+
+use crate::guests::{Guest, IMPORT_COUNT};
+use crate::support::{assert_not_loaded, assert_not_started, assert_trapped, call, engine, stage};
+
+const FOREVER: &str = "(loop $forever (br $forever))";
+
+/// A passed deadline is noticed within a few ticks; the machine may be busy with other tests.
+const SOON: Duration = Duration::from_secs(5);
+
+fn is_deadline(fault: &Fault) -> bool {
+    matches!(fault, Fault::Deadline { limit, .. } if *limit == Duration::from_millis(20))
+}
+
+#[test]
+fn row_01_loop_in_a_hook() {
+    let guest = Guest::partitioner().hook_with_rows("partition", FOREVER);
+    let begun = Instant::now();
+    assert_trapped(&guest, is_deadline);
+    assert!(begun.elapsed() < SOON);
+}
+
+#[test]
+fn row_01_loop_in_every_hook_even_without_rows() {
+    for (guest, kind, hook) in [
+        (Guest::partitioner(), Kind::Partitioner, "partition"),
+        (Guest::serializer(), Kind::Serializer, "serialize"),
+        (Guest::serializer(), Kind::Serializer, "deserialize"),
+        (Guest::compressor(), Kind::Compressor, "compress"),
+        (Guest::compressor(), Kind::Compressor, "decompress"),
+        (Guest::filter(), Kind::Filter, "filter"),
+        (Guest::filter(), Kind::Filter, "configure"),
+    ] {
+        assert_not_started(&guest.hook(hook, FOREVER), kind, is_deadline);
+    }
+}
+
+#[test]
+fn row_02_loop_in_the_start_section() {
+    let start = format!("(func $start {FOREVER}) (start $start)");
+    let guest = Guest::filter().hook("module", &start);
+    let begun = Instant::now();
+    let error = assert_not_loaded(Kind::Filter, &guest.build());
+    assert!(begun.elapsed() < SOON);
+    let LoadError::Start(fault) = &error else {
+        panic!("{error}");
+    };
+    assert!(is_deadline(fault), "{error}");
+}
+
+#[test]
+fn row_03_initialize_that_never_returns() {
+    let initialize = format!(r#"(func (export "_initialize") {FOREVER})"#);
+    let guest = Guest::filter().hook("module", &initialize);
+    let error = assert_not_loaded(Kind::Filter, &guest.build());
+    assert!(matches!(&error, LoadError::Start(fault) if is_deadline(fault)), "{error}");
+}
+
+#[test]
+fn row_03_realloc_that_never_returns() {
+    let guest = Guest::filter().hook("realloc", FOREVER);
+    assert_not_started(&guest, Kind::Filter, is_deadline);
+}
+
+#[test]
+fn row_03_describe_that_never_returns() {
+    let guest = Guest::filter().hook("describe", FOREVER);
+    let error = assert_not_loaded(Kind::Filter, &guest.build());
+    assert!(matches!(&error, LoadError::Start(fault) if is_deadline(fault)), "{error}");
+}
+
+#[test]
+fn row_04_recursion() {
+    let dive = "(func $dive (result i32) (i32.add (call $dive) (i32.const 1)))";
+    let guest = Guest::filter().hook("module", dive).hook_with_rows("filter", "(drop (call $dive))");
+    assert_trapped(&guest, |fault| matches!(fault, Fault::Stack { limit_bytes, .. } if *limit_bytes == 256 << 10));
+}
+
+#[test]
+fn row_05_recursion_through_a_host_call() {
+    let dive = r#"(func $dive (param $depth i64) (result i64)
+        (call $count (i32.const 192) (i32.const 4) (i64.const 1))
+        (i64.add (call $dive (i64.add (local.get $depth) (i64.const 1))) (i64.const 1)))"#;
+    let guest = Guest::filter()
+        .import(IMPORT_COUNT)
+        .text("deep")
+        .hook("module", dive)
+        .hook_with_rows("filter", "(drop (call $dive (i64.const 0)))");
+    // The frames of the host calls come on top of a guest's stack that is nearly used up; the
+    // smallest stack of a thread has to hold both.
+    let thread = std::thread::Builder::new().stack_size(1 << 20);
+    let run =
+        thread.spawn(move || assert_trapped(&guest, |fault| matches!(fault, Fault::Stack { .. }))).expect("a thread");
+    run.join().expect("the host's stack holds");
+}
+
+#[test]
+fn row_09_a_huge_fill_is_bounded_by_the_memory() {
+    let fill = "(memory.fill (i32.const 4096) (i32.const 255) (i32.const 16773120))";
+    let guest = Guest::partitioner().memory("256").hook_with_rows("partition", fill);
+    let whole = stage(&guest);
+    // A fill cannot be interrupted; of all the memory there may be it takes some milliseconds.
+    call(&whole).expect("a fill of 16 MiB");
+    let past = fill.replace("16773120", "16773121");
+    let guest = Guest::partitioner().memory("256").hook_with_rows("partition", &past);
+    assert_trapped(&guest, |fault| matches!(fault, Fault::Trap { .. }));
+}
+
+#[test]
+fn row_10_loop_of_fills() {
+    let fills = "(loop $more
+        (memory.fill (i32.const 4096) (i32.const 255) (i32.const 16773120))
+        (br $more))";
+    let guest = Guest::partitioner().memory("256").hook_with_rows("partition", fills);
+    let begun = Instant::now();
+    assert_trapped(&guest, is_deadline);
+    assert!(begun.elapsed() < SOON);
+}
+
+#[test]
+fn row_27_trap_in_every_hook() {
+    for (guest, kind, hook) in [
+        (Guest::partitioner(), Kind::Partitioner, "partition"),
+        (Guest::serializer(), Kind::Serializer, "serialize"),
+        (Guest::serializer(), Kind::Serializer, "deserialize"),
+        (Guest::compressor(), Kind::Compressor, "compress"),
+        (Guest::compressor(), Kind::Compressor, "decompress"),
+        (Guest::filter(), Kind::Filter, "filter"),
+        (Guest::filter(), Kind::Filter, "configure"),
+        (Guest::filter(), Kind::Filter, "realloc"),
+    ] {
+        let guest = guest.hook(hook, "unreachable");
+        assert_not_started(&guest, kind, |fault| {
+            let Fault::Trap { call, reason } = fault else {
+                return false;
+            };
+            let is_named = *call == hook || hook == "realloc" && *call == "configure";
+            is_named && reason.contains("unreachable")
+        });
+    }
+    let guest = Guest::filter().hook("describe", "unreachable");
+    let error = assert_not_loaded(Kind::Filter, &guest.build());
+    assert!(matches!(&error, LoadError::Start(Fault::Trap { .. })), "{error}");
+}
+
+#[test]
+fn row_27_trap_in_every_call() {
+    for (guest, hook) in [
+        (Guest::partitioner(), "partition"),
+        (Guest::serializer(), "serialize"),
+        (Guest::serializer(), "deserialize"),
+        (Guest::filter(), "filter"),
+    ] {
+        let guest = guest.hook_with_rows(hook, "unreachable");
+        assert_trapped(&guest, |fault| matches!(fault, Fault::Trap { call, .. } if *call == hook));
+    }
+    // A compressor has no rows; the host probes it with more bytes than the test gives it.
+    let short = "(if (i32.lt_u (local.get $length) (i32.const 20)) (then unreachable))";
+    for hook in ["compress", "decompress"] {
+        let guest = Guest::compressor().hook(hook, short);
+        assert_trapped(&guest, |fault| matches!(fault, Fault::Trap { call, .. } if *call == hook));
+    }
+}
+
+#[test]
+fn row_27_a_trap_after_the_answer_counts_too() {
+    // The guest's own clean-up runs after its answer was copied.
+    let trap = r#"(func $trap (param i32) (if (global.get $armed) (then unreachable)))
+        (global $armed (mut i32) (i32.const 0))"#;
+    let guest = Guest::filter()
+        .hook("module", trap)
+        .hook_with_rows("filter", "(global.set $armed (i32.const 1))")
+        .edit(r#""cabi_post_filter" (func $forget)"#, r#""cabi_post_filter" (func $trap)"#);
+    assert_trapped(&guest, |fault| matches!(fault, Fault::Trap { .. }));
+}
+
+#[test]
+fn row_27_a_stage_that_only_traps_goes_away_at_once() {
+    let guest = Guest::filter().hook_with_rows("filter", "unreachable");
+    let plugin = engine().load(&guest.build()).expect("a guest");
+    let stage = Stage::new(plugin, "{}").expect("a stage");
+    assert!(call(&stage).is_err());
+    drop(stage);
+    call(&crate::support::stage(&Guest::filter())).expect("another stage works");
+}

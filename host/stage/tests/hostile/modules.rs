@@ -1,0 +1,135 @@
+//! Rows 11 to 17: modules that are refused by reading them, before anything is compiled.
+
+use millstream_stage::{Kind, LoadError, Refusal};
+
+use crate::guests::Guest;
+use crate::support::assert_not_loaded;
+
+/// A component around a core module, in text.
+fn component(module: &str) -> Vec<u8> {
+    let text = format!("(component (core module {module}))");
+    wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn refused(bytes: &[u8]) -> Refusal {
+    match assert_not_loaded(Kind::Filter, bytes) {
+        LoadError::Refused(refusal) => refusal,
+        error => panic!("refused, but not by the scan: {error}"),
+    }
+}
+
+fn too_large(bytes: &[u8]) -> (&'static str, u64, u64) {
+    match refused(bytes) {
+        Refusal::TooLarge { what, have, max } => (what, have, max),
+        refusal => panic!("{refusal}"),
+    }
+}
+
+/// A refusal that names the feature.
+fn names(bytes: &[u8], feature: &str) {
+    let text = refused(bytes).to_string();
+    assert!(text.contains(feature), "{text}");
+}
+
+#[test]
+fn row_11_features_that_plug_ins_may_not_use() {
+    names(&component("(memory 1) (memory 1)"), "several memories");
+    names(&component("(memory i64 1)"), "64-bit memories");
+    names(&component("(memory 1 1 shared)"), "shared memories");
+    names(&component("(import \"a\" \"b\" (memory i64 1))"), "64-bit memories");
+    names(&component("(table i64 1 funcref)"), "64-bit tables");
+    names(&component("(tag)"), "exceptions");
+    names(&component("(type (struct (field i32)))"), "gc");
+    names(
+        &component(
+            "(func (param v128 v128 v128) (result v128)
+               (f32x4.relaxed_madd (local.get 0) (local.get 1) (local.get 2)))",
+        ),
+        "relaxed SIMD",
+    );
+    names(&component("(memory 1) (func (drop (i32.atomic.load (i32.const 0))))"), "threads");
+    // In two modules of one component, one memory each.
+    let two = "(component (core module (memory 1)) (core module (memory 1)))";
+    names(&wat::parse_str(two).expect("a component"), "several memories");
+}
+
+#[test]
+fn row_12_too_many_functions() {
+    let functions = "(func)".repeat(10_001);
+    assert_eq!(too_large(&component(&functions)), ("functions", 10_001, 10_000));
+    // The limit is for all modules of a component together.
+    let half = format!("(core module {})", "(func)".repeat(5_001));
+    let both = wat::parse_str(format!("(component {half} {half})")).expect("a component");
+    assert_eq!(too_large(&both), ("functions", 10_002, 10_000));
+}
+
+#[test]
+fn row_12_100_thousand_functions() {
+    let functions = "(func)".repeat(100_000);
+    assert_eq!(too_large(&component(&functions)).0, "functions");
+}
+
+#[test]
+fn row_13_a_huge_function() {
+    let body = format!("(func {})", "nop ".repeat(128 << 10));
+    let (what, have, max) = too_large(&component(&body));
+    assert_eq!((what, max), ("bytes of a function", 128 << 10));
+    assert!(have > max);
+}
+
+#[test]
+fn row_14_too_many_locals() {
+    let locals = format!("(func (local {}))", "i32 ".repeat(49_000));
+    assert_eq!(too_large(&component(&locals)).0, "locals of a function");
+    // In two groups that are each within the limit.
+    let groups = format!("(func (local {}) (local {}))", "i32 ".repeat(600), "i64 ".repeat(600));
+    assert_eq!(too_large(&component(&groups)), ("locals of a function", 1_200, 1_000));
+}
+
+#[test]
+fn row_15_blocks_in_blocks() {
+    let nested = |depth| format!("(func {} {})", "block ".repeat(depth), "end ".repeat(depth));
+    assert_eq!(too_large(&component(&nested(1_001))), ("blocks inside blocks", 1_001, 1_000));
+    // Blocks after blocks are not nested.
+    let flat = format!("(func {})", "block end ".repeat(5_000));
+    assert_eq!(refused(&component(&flat)), Refusal::NoWorld);
+}
+
+#[test]
+fn row_16_a_huge_br_table() {
+    let table = format!("(func (br_table {} 0 (i32.const 0)))", "0 ".repeat(10_001));
+    assert_eq!(too_large(&component(&table)).0, "targets of a br_table");
+}
+
+#[test]
+fn row_17_many_or_large_segments_and_sections() {
+    let segments = format!("(memory 1) {}", "(data (i32.const 0) \"x\")".repeat(1_001));
+    assert_eq!(too_large(&component(&segments)), ("data segments", 1_001, 1_000));
+    let large = format!("(memory 1) (data \"{}\")", "x".repeat(4 << 20));
+    assert_eq!(too_large(&component(&large)).0, "module size in bytes");
+    let custom = format!("(@custom \"name2\" \"{}\")", "x".repeat((1 << 20) + 1));
+    assert!(too_large(&component(&custom)).0.starts_with("custom sections"));
+    // Behind a guest that is good otherwise, outside its module.
+    let mut guest = Guest::filter().build();
+    let section = (2u32 << 20) + 5;
+    guest.push(0);
+    for shift in [0, 7, 14, 21] {
+        let more = if shift < 21 { 0x80 } else { 0 };
+        guest.push((section >> shift) as u8 & 0x7f | more);
+    }
+    guest.extend(b"\x04junk");
+    guest.extend(std::iter::repeat_n(0, 2 << 20));
+    assert!(too_large(&guest).0.starts_with("custom sections"));
+}
+
+#[test]
+fn many_parts_and_types_are_refused() {
+    let modules = "(core module)".repeat(65);
+    let modules = wat::parse_str(format!("(component {modules})")).expect("a component");
+    assert_eq!(too_large(&modules).0, "modules, components and instances");
+    let nested = "(component ".repeat(65) + &")".repeat(65);
+    let nested = wat::parse_str(nested).expect("a component");
+    assert_eq!(too_large(&nested).0, "modules, components and instances");
+    let types = "(type (func))".repeat(10_001);
+    assert_eq!(too_large(&component(&types)).0, "types, imports, exports and aliases");
+}
