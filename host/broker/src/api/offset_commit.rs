@@ -17,6 +17,9 @@ use crate::topics::Topic;
 /// The version from which topics are named by their ids.
 const BY_ID_FROM: i16 = 10;
 
+/// The version from which a group that does not exist is told as such.
+const NOT_FOUND_FROM: i16 = 9;
+
 pub(super) async fn handle(
     broker: &Arc<Broker>,
     context: &RequestContext,
@@ -36,6 +39,8 @@ pub(super) async fn handle(
         let error_code = match broker.groups.commit(&request.group_id, commit).await {
             // The offsets with their metadata are more than one batch may be; a group's record has another word for it.
             Err(GroupError::TooLargeToWrite) => ErrorCode::INVALID_COMMIT_OFFSET_SIZE,
+            // Older clients know no other word for a group that has forgotten them.
+            Err(GroupError::GroupIdNotFound) if context.version < NOT_FOUND_FROM => ErrorCode::ILLEGAL_GENERATION,
             answer => code(answer),
         };
         let all = topics.iter_mut().flat_map(|topic| &mut topic.partitions);

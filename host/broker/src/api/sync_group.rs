@@ -3,14 +3,25 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millstream_wire::Str;
 use millstream_wire::messages::{SyncGroupRequest, SyncGroupResponse};
+use millstream_wire::{ErrorCode, Str};
 
 use super::RequestContext;
 use crate::broker::Broker;
 use crate::group::{SyncRequest, own, own_option};
 
-pub(super) async fn handle(broker: &Arc<Broker>, _: &RequestContext, request: SyncGroupRequest) -> SyncGroupResponse {
+/// The version from which the protocol has to be named (KIP-559).
+const NAMES_FROM: i16 = 5;
+
+pub(super) async fn handle(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: SyncGroupRequest,
+) -> SyncGroupResponse {
+    let named = request.protocol_type.is_some() && request.protocol_name.is_some();
+    if context.version >= NAMES_FROM && !named {
+        return SyncGroupResponse { error_code: ErrorCode::INCONSISTENT_GROUP_PROTOCOL, ..Default::default() };
+    }
     let group_id = own(&request.group_id);
     let given = request.assignments.iter();
     let sync = SyncRequest {

@@ -39,8 +39,8 @@ BROKER_KEYS:
     "How long the first rebalance of a new group waits for more members.";
 "group.max.session.timeout.ms" Int = "1800000", AtLeast(1), [],
     "The longest session time-out that a member may ask for.";
-"group.max.size" Int = "2147483647", AtLeast(1), [],
-    "The most members of one group.";
+"group.max.size" Int = "10000", AtLeast(1), [],
+    "The most members of one group. Kafka has no bound unless one is set.";
 "group.min.session.timeout.ms" Int = "6000", AtLeast(1), [],
     "The shortest session time-out that a member may ask for.";
 "listener.security.protocol.map" String = "PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL", Any, [],

@@ -50,7 +50,7 @@ impl GroupCoordinator {
         let partition = self.partition(group_id)?;
         // Whoever names a generation claims to be in a group that exists.
         let missing =
-            if request.generation < 0 { Missing::Create } else { Missing::Refuse(GroupError::IllegalGeneration) };
+            if request.generation < 0 { Missing::Create } else { Missing::Refuse(GroupError::GroupIdNotFound) };
         let mut committed = Vec::new();
         let appended = self.with_group(group_id, missing, |slot, now, _| {
             slot.group.may_commit(now, request.caller, request.generation)?;

@@ -241,7 +241,7 @@ async fn members_commit_under_their_generation_only() {
     let older = Joined { generation: 0, ..member.clone() };
     assert_eq!(coordinator.commit("g", commit(Some(&older), 4)).await, Err(GroupError::IllegalGeneration));
     assert_eq!(coordinator.commit("g", commit(None, 5)).await, Err(GroupError::UnknownMemberId));
-    assert_eq!(coordinator.commit("nobody's", commit(Some(&member), 6)).await, Err(GroupError::IllegalGeneration));
+    assert_eq!(coordinator.commit("nobody's", commit(Some(&member), 6)).await, Err(GroupError::GroupIdNotFound));
     assert_eq!(committed(&coordinator, "g"), Some(3));
 }
 

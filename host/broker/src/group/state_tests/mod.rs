@@ -1,14 +1,17 @@
 //! The state machine under a clock that the test moves.
 
+mod static_members;
+mod timeouts;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::config::{GroupConfig, NEW_MEMBER_JOIN_TIMEOUT_MS};
-use super::model::*;
-use super::state::{Group, GroupState};
+use crate::group::config::GroupConfig;
+use crate::group::model::*;
+use crate::group::state::{Group, GroupState};
 
 const SESSION_MS: u64 = 10_000;
 const REBALANCE_MS: u64 = 60_000;
@@ -270,19 +273,6 @@ fn a_member_without_an_id_is_given_one_from_v4_on() {
 }
 
 #[test]
-fn an_id_that_nobody_uses_expires_with_the_session_timeout() {
-    let mut f = Fixture::new();
-    let ticket = f.join(JoinRequest { requires_known_member_id: true, ..join("") });
-    assert_eq!(f.refused(ticket), GroupError::MemberIdRequired);
-    f.pass(SESSION_MS - 1);
-    assert!(!f.group.is_untouched());
-    f.pass(1);
-    assert!(f.group.is_untouched());
-    let late = f.join(join("m1"));
-    assert_eq!(f.refused(late), GroupError::UnknownMemberId);
-}
-
-#[test]
 fn a_pending_member_holds_the_rebalance_until_it_gives_up() {
     let mut f = Fixture::new();
     let first = f.stable_with_one();
@@ -333,82 +323,6 @@ fn the_last_member_leaves_an_empty_group_with_a_generation_of_its_own() {
     assert!(f.group.wake_at_ms().is_some());
     f.pass(1_000_000);
     assert_eq!(f.group.wake_at_ms(), None, "an empty group sleeps for ever");
-}
-
-#[test]
-fn a_silent_member_is_out_and_a_live_one_stays() {
-    let mut f = Fixture::new();
-    let (first, second) = f.stable_with_two();
-    for _ in 0..3 {
-        f.pass(SESSION_MS / 2);
-        let expected =
-            if f.group.state() == GroupState::Stable { Ok(()) } else { Err(GroupError::RebalanceInProgress) };
-        assert_eq!(f.heartbeat(&second, 2), expected);
-    }
-    assert_eq!(f.group.state(), GroupState::PreparingRebalance);
-    assert_eq!(f.heartbeat(&first, 2), Err(GroupError::UnknownMemberId));
-    let again = f.join(join(&second));
-    assert_eq!(f.joined(again).members.len(), 1);
-}
-
-#[test]
-fn a_member_that_does_not_rejoin_in_time_is_out_though_it_sends_heartbeats() {
-    let mut f = Fixture::new();
-    let (first, second) = f.stable_with_two();
-    let again = f.join(join(&first));
-    for _ in 0..(REBALANCE_MS / 5_000) {
-        assert!(!f.joins.contains_key(&again));
-        assert_eq!(f.heartbeat(&second, 2), Err(GroupError::RebalanceInProgress));
-        f.pass(5_000);
-    }
-    assert_eq!(f.joined(again).members.len(), 1, "who waits with an open JoinGroup needs no heartbeats");
-    assert_eq!(f.heartbeat(&second, 2), Err(GroupError::UnknownMemberId));
-}
-
-#[test]
-fn a_member_that_never_syncs_is_out_after_the_rebalance_timeout() {
-    let mut f = Fixture::new();
-    let (first, second) = f.stable_with_two();
-    let (a, b) = (f.join(join(&first)), f.join(join(&second)));
-    assert_eq!((f.joined(a).generation, f.joined(b).generation), (3, 3));
-    let leader = f.sync(&first, 3, &[(&*first, "a"), (&*second, "b")]);
-    assert_eq!(f.assignment(leader), Ok("a".into()));
-    for _ in 0..(REBALANCE_MS / 5_000) {
-        assert_eq!(f.heartbeat(&second, 3), Ok(()));
-        assert_eq!(f.heartbeat(&first, 3), Ok(()));
-        f.pass(5_000);
-    }
-    assert_eq!(f.heartbeat(&second, 3), Err(GroupError::UnknownMemberId));
-    assert_eq!(f.heartbeat(&first, 3), Err(GroupError::RebalanceInProgress));
-}
-
-#[test]
-fn a_leader_that_never_syncs_is_replaced() {
-    let mut f = Fixture::new();
-    let (first, second) = f.stable_with_two();
-    let (a, b) = (f.join(join(&first)), f.join(join(&second)));
-    assert_eq!((f.joined(a).leader, f.joined(b).generation), (first.clone(), 3));
-    let waits = f.sync(&second, 3, &[]);
-    f.pass(SESSION_MS);
-    assert_eq!(f.assignment(waits), Err(GroupError::RebalanceInProgress));
-    let again = f.join(join(&second));
-    assert_eq!(f.joined(again).leader, second);
-}
-
-#[test]
-fn a_new_member_that_hangs_up_while_it_waits_is_out_after_five_minutes() {
-    let mut f = Fixture::new();
-    let first = f.stable_with_one();
-    let long = JoinRequest { rebalance_timeout_ms: 3_600_000, ..join("") };
-    let second = f.join(long.clone());
-    let mut passed_ms = 0;
-    while passed_ms < NEW_MEMBER_JOIN_TIMEOUT_MS {
-        assert!(!f.joins.contains_key(&second));
-        assert_eq!(f.heartbeat(&first, 1), Err(GroupError::RebalanceInProgress));
-        f.pass(5_000);
-        passed_ms += 5_000;
-    }
-    assert_eq!(f.refused(second), GroupError::UnknownMemberId);
 }
 
 #[test]
@@ -609,110 +523,6 @@ fn a_late_write_of_an_older_generation_changes_nothing() {
     let write = f.writes.pop().unwrap();
     f.finish(write.purpose, Ok(()));
     assert_eq!(f.group.state(), GroupState::CompletingRebalance);
-}
-
-mod static_members {
-    use super::*;
-
-    fn stable(f: &mut Fixture) -> MemberId {
-        let ticket = f.join(static_join("i"));
-        let first = f.joined(ticket).member_id;
-        let sync = f.sync_as(&first, Some("i"), 1, &[(&*first, "all")]);
-        assert_eq!(f.assignment(sync), Ok("all".into()));
-        first
-    }
-
-    #[test]
-    fn a_restart_keeps_the_generation_and_the_assignment_and_fences_the_old_self() {
-        let mut f = Fixture::new();
-        let old = stable(&mut f);
-        let ticket = f.join(static_join("i"));
-        let joined = f.joined(ticket);
-        assert_eq!((joined.generation, joined.skip_assignment, joined.members.len()), (1, true, 1));
-        assert_ne!(joined.member_id, old);
-        assert_eq!(joined.leader, joined.member_id);
-        let now = f.now();
-        let zombie = Caller { member_id: &old, instance_id: Some("i") };
-        assert_eq!(f.group.heartbeat(now, zombie, 1), Err(GroupError::FencedInstanceId));
-        assert_eq!(f.group.may_commit(now, zombie, 1), Err(GroupError::FencedInstanceId));
-        assert_eq!(f.leave_as(zombie), Err(GroupError::FencedInstanceId));
-        let zombie = f.join(JoinRequest { member_id: old, ..static_join("i") });
-        assert_eq!(f.refused(zombie), GroupError::FencedInstanceId);
-        let sync = f.sync_as(&joined.member_id, Some("i"), 1, &[]);
-        assert_eq!(f.assignment(sync), Ok("all".into()));
-    }
-
-    #[test]
-    fn an_older_client_is_not_told_that_it_leads() {
-        let mut f = Fixture::new();
-        let old = stable(&mut f);
-        let ticket = f.join(JoinRequest { supports_skip_assignment: false, ..static_join("i") });
-        let joined = f.joined(ticket);
-        assert_eq!((joined.leader, joined.members, joined.skip_assignment), (old, vec![], false));
-    }
-
-    #[test]
-    fn a_restart_with_another_protocol_rebalances() {
-        let mut f = Fixture::new();
-        stable(&mut f);
-        let other = JoinRequest { protocols: protocols(&["aaa", "range"]), ..static_join("i") };
-        let ticket = f.join(other);
-        let joined = f.joined(ticket);
-        assert_eq!((joined.generation, joined.protocol.as_deref()), (2, Some("aaa")));
-    }
-
-    #[test]
-    fn a_replacement_that_cannot_be_written_is_undone() {
-        let mut f = Fixture::new();
-        let old = stable(&mut f);
-        f.durable = false;
-        let ticket = f.join(static_join("i"));
-        assert!(f.joins.is_empty());
-        let write = f.writes.pop().unwrap();
-        f.finish(write.purpose, Err(GroupError::WriteFailed));
-        assert_eq!(f.refused(ticket), GroupError::WriteFailed);
-        let now = f.now();
-        assert_eq!(f.group.heartbeat(now, Caller { member_id: &old, instance_id: Some("i") }, 1), Ok(()));
-        assert_eq!(f.group.awaiting_join, 0);
-    }
-
-    #[test]
-    fn a_silent_one_keeps_its_place_for_its_session_timeout_through_a_rebalance() {
-        let mut f = Fixture::new();
-        let long = JoinRequest { session_timeout_ms: 600_000, ..static_join("i") };
-        let ticket = f.join(long);
-        let still = f.joined(ticket).member_id;
-        f.sync_as(&still, Some("i"), 1, &[(&*still, "all")]);
-        let second = f.join(join(""));
-        f.pass(REBALANCE_MS);
-        let joined = f.joined(second);
-        assert_eq!((joined.generation, joined.members.len()), (2, 2), "the leader is the one that has joined");
-        assert_eq!(joined.leader, joined.member_id);
-    }
-
-    #[test]
-    fn an_administrator_removes_it_by_its_instance_id() {
-        let mut f = Fixture::new();
-        stable(&mut f);
-        let unknown = Caller { member_id: "", instance_id: Some("other") };
-        assert_eq!(f.leave_as(unknown), Err(GroupError::UnknownMemberId));
-        assert_eq!(f.leave_as(Caller { member_id: "", instance_id: Some("i") }), Ok(()));
-        assert_eq!(f.group.state(), GroupState::Empty);
-    }
-
-    #[test]
-    fn a_restart_during_a_rebalance_fences_the_join_that_waits() {
-        let mut f = Fixture::new();
-        stable(&mut f);
-        let second = f.join(join(""));
-        let pending = f.join(JoinRequest { requires_known_member_id: true, ..join("") });
-        let pending = f.joins.remove(&pending).unwrap().unwrap_err().member_id;
-        let once = f.join(static_join("i"));
-        let twice = f.join(static_join("i"));
-        assert_eq!(f.refused(once), GroupError::FencedInstanceId);
-        f.leave(&pending).unwrap();
-        assert_eq!((f.joined(twice).generation, f.joined(second).generation), (2, 2));
-    }
 }
 
 #[test]
