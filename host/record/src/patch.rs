@@ -43,6 +43,15 @@ pub fn set_max_timestamp(batch: &mut [u8], max_timestamp: i64) {
     refresh_crc(batch);
 }
 
+/// Sets the idempotent producer's id, epoch and sequence of the first record, and a new CRC: for a producer that
+/// begins anew under a raised epoch. The slice must end where the batch does.
+pub fn set_producer(batch: &mut [u8], id: i64, epoch: i16, base_sequence: i32) {
+    put(batch, PRODUCER_ID, id.to_be_bytes());
+    put(batch, PRODUCER_EPOCH, epoch.to_be_bytes());
+    put(batch, BASE_SEQUENCE, base_sequence.to_be_bytes());
+    refresh_crc(batch);
+}
+
 /// Computes the CRC anew. The slice must end where the batch does.
 pub fn refresh_crc(batch: &mut [u8]) {
     let crc = crc32c(&batch[ATTRIBUTES..]);

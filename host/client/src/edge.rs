@@ -1,0 +1,237 @@
+//! The one file of the client that calls stages.
+//!
+//! A call is bounded by the host's deadline (20 ms of CPU) but may well use it, and a thread that
+//! computes for that long answers no socket. So whatever calls stages runs on tokio's blocking
+//! threads, once for a whole chunk of rows: handing over costs some 10 us, a hundredth of that a row.
+//! `block_in_place` would save the hand-over but stops every other future of the same task and does
+//! not exist on a current-thread runtime. Without stages nothing is handed over.
+
+use std::sync::Arc;
+
+use millstream_record::{BatchBuilder, Codec, Header};
+use millstream_stage::{Changed, Column, Fault, Format, Headers, Kind, Records, RecordsBuf, Stage, StageError};
+
+use crate::error::Error;
+use crate::producer::intake::{Chunk, ChunkRow};
+
+/// How often the rows that a stage refuses are taken out before the rest is given up: a stage that
+/// still finds new ones by then does not answer the same way twice.
+const REFUSAL_ROUNDS: usize = 16;
+
+/// Runs work that calls stages where it keeps no async worker from its sockets.
+pub(crate) async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is shutting down and drops this future as well.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+/// The stages of a producer.
+#[derive(Clone, Default)]
+pub(crate) struct ProducerStages {
+    pub(crate) serializer: Option<Arc<Stage>>,
+    pub(crate) partitioner: Option<Arc<Stage>>,
+    pub(crate) compressor: Option<Arc<Stage>>,
+}
+
+impl ProducerStages {
+    /// Whether rows go through a stage before they come into batches.
+    pub(crate) fn see_rows(&self) -> bool {
+        self.serializer.is_some() || self.partitioner.is_some()
+    }
+}
+
+/// A chunk that went through serializer and partitioner.
+pub(crate) struct Staged {
+    pub(crate) chunk: Chunk,
+    changed: Changed,
+    /// By row, if a stage chose.
+    pub(crate) partitions: Option<Vec<u32>>,
+    /// Rows that a stage refused; they are not in the chunk any more.
+    pub(crate) refused: Vec<(ChunkRow, Error)>,
+}
+
+impl Staged {
+    /// A chunk that no stage sees.
+    pub(crate) fn plain(chunk: Chunk) -> Self {
+        Self { chunk, changed: Changed::default(), partitions: None, refused: Vec::new() }
+    }
+
+    /// The rows as they are to be stored.
+    pub(crate) fn records(&self) -> Records<'_> {
+        overlay(self.chunk.records.as_records(), &self.changed)
+    }
+
+    /// Takes the rows that a stage calls bad out of the chunk.
+    fn refuse(&mut self, error: &StageError, kind: Kind) -> Result<(), Error> {
+        let Fault::Rows(bad) = &error.fault else { return Err(error.clone().into()) };
+        let mut messages = vec![None; self.chunk.rows.len()];
+        for row in bad {
+            *messages.get_mut(row.row as usize).ok_or_else(|| Error::from(error.clone()))? = Some(&row.message);
+        }
+        if bad.is_empty() {
+            return Err(error.clone().into());
+        }
+        let kept = |row: usize| messages[row].is_none();
+        let records = select(&self.records(), kept)?;
+        let mut rows = Vec::with_capacity(self.chunk.rows.len());
+        for (row, message) in self.chunk.rows.iter().zip(&messages) {
+            match message {
+                None => rows.push(*row),
+                Some(message) => self.refused.push((*row, row_error(error, message))),
+            }
+        }
+        tracing::debug!(plugin = %error.plugin, kind = kind.name(), rows = bad.len(), "a stage refused rows");
+        self.chunk.records = records;
+        self.chunk.rows = rows;
+        self.changed = Changed::default();
+        Ok(())
+    }
+}
+
+/// Serialises the rows of a chunk and chooses their partitions. `load`: the bytes that wait, by partition.
+///
+/// The rows of an error are those that did not have a verdict yet.
+pub(crate) fn stage_chunk(
+    stages: &ProducerStages,
+    topic: &str,
+    partitions: u32,
+    load: &[u64],
+    chunk: Chunk,
+) -> Result<Staged, (Staged, Error)> {
+    let mut staged = Staged::plain(chunk);
+    let outcome = serialize(stages, topic, &mut staged)
+        .and_then(|()| choose_partitions(stages, topic, partitions, load, &mut staged));
+    match outcome {
+        Ok(()) => Ok(staged),
+        Err(error) => Err((staged, error)),
+    }
+}
+
+fn serialize(stages: &ProducerStages, topic: &str, staged: &mut Staged) -> Result<(), Error> {
+    let Some(stage) = &stages.serializer else { return Ok(()) };
+    for _ in 0..REFUSAL_ROUNDS {
+        if staged.chunk.rows.is_empty() {
+            return Ok(());
+        }
+        match stage.serialize(topic, &staged.chunk.records.as_records()) {
+            Ok(changed) => {
+                staged.changed = changed;
+                return Ok(());
+            }
+            Err(error) => staged.refuse(&error, Kind::Serializer)?,
+        }
+    }
+    Err(inconsistent(stage))
+}
+
+fn choose_partitions(
+    stages: &ProducerStages,
+    topic: &str,
+    partitions: u32,
+    load: &[u64],
+    staged: &mut Staged,
+) -> Result<(), Error> {
+    let Some(stage) = &stages.partitioner else { return Ok(()) };
+    for _ in 0..REFUSAL_ROUNDS {
+        // Where the caller chose every partition there is nothing to ask.
+        if staged.chunk.rows.iter().all(|row| row.partition >= 0) {
+            return Ok(());
+        }
+        match stage.partition(topic, partitions, load, &staged.records()) {
+            Ok(chosen) => {
+                staged.partitions = Some(chosen);
+                return Ok(());
+            }
+            Err(error) => staged.refuse(&error, Kind::Partitioner)?,
+        }
+    }
+    Err(inconsistent(stage))
+}
+
+/// Writes a batch, through the compressor if there is one. What a compressor wrote is stored under the
+/// standard codec whose format it writes.
+pub(crate) fn build(stages: &ProducerStages, builder: BatchBuilder, codec: Codec) -> Result<Vec<u8>, Error> {
+    match &stages.compressor {
+        None => builder.build().map_err(Error::Build),
+        Some(stage) => {
+            let payload = stage.compress(builder.payload())?;
+            builder.build_with_payload(codec, &payload).map_err(Error::Build)
+        }
+    }
+}
+
+/// The codec whose format a compressor writes.
+///
+/// # Errors
+/// A format of the plug-in's own: brokers and other clients would take its bytes for records.
+pub(crate) fn standard_codec(stage: &Stage) -> Result<Codec, Error> {
+    let description = stage.description();
+    match &description.format {
+        Some(Format::Gzip) => Ok(Codec::Gzip),
+        Some(Format::Snappy) => Ok(Codec::Snappy),
+        Some(Format::Lz4) => Ok(Codec::Lz4),
+        Some(Format::Zstd) => Ok(Codec::Zstd),
+        Some(Format::Private(format)) => Err(Error::Unusable {
+            plugin: description.name.as_str().into(),
+            reason: format!(
+                "it writes a format of its own, {format:?}, which no broker and no other client can read; \
+                 use a compressor that writes gzip, snappy, lz4 or zstd"
+            )
+            .into(),
+        }),
+        None => Err(Error::Unusable { plugin: description.name.as_str().into(), reason: "it is no compressor".into() }),
+    }
+}
+
+fn overlay<'a>(records: Records<'a>, changed: &'a Changed) -> Records<'a> {
+    Records {
+        keys: changed.keys.as_ref().map(|column| column.as_column()).or(records.keys),
+        values: changed.values.as_ref().map(|column| column.as_column()).or(records.values),
+        ..records
+    }
+}
+
+/// The headers of one row.
+pub(crate) fn row_headers<'a>(
+    headers: Option<Headers<'a>>,
+    row: usize,
+) -> impl Iterator<Item = Header<'a>> + Clone + use<'a> {
+    let range = headers.map_or(0..0, |headers| {
+        let start = if row == 0 { 0 } else { headers.ends[row - 1] };
+        start as usize..headers.ends[row] as usize
+    });
+    range.filter_map(move |index| {
+        let headers = headers?;
+        Some(Header { name: headers.names.get(index)?, value: headers.values.get(index) })
+    })
+}
+
+/// A copy of the rows that are kept.
+fn select(records: &Records<'_>, kept: impl Fn(usize) -> bool) -> Result<RecordsBuf, Error> {
+    let mut copy = RecordsBuf::new(millstream_stage::Columns::ALL);
+    let cell = |column: Option<Column<'_>>, row| column.and_then(|column| column.get(row)).map(<[u8]>::to_vec);
+    for row in (0..records.rows as usize).filter(|row| kept(*row)) {
+        let (key, value) = (cell(records.keys, row), cell(records.values, row));
+        let headers: Vec<_> = row_headers(records.headers, row).collect();
+        let named = headers.iter().map(|header| (std::str::from_utf8(header.name).unwrap_or_default(), header.value));
+        copy.push(records.timestamps[row], key.as_deref(), value.as_deref(), named)
+            .map_err(|_| Error::State("a chunk of more than 4 GiB"))?;
+    }
+    Ok(copy)
+}
+
+fn row_error(error: &StageError, message: &str) -> Error {
+    Error::Row { plugin: error.plugin.clone(), version: error.version.clone(), message: message.into() }
+}
+
+fn inconsistent(stage: &Stage) -> Error {
+    Error::Unusable {
+        plugin: stage.description().name.as_str().into(),
+        reason: "it refuses other rows every time it is asked".into(),
+    }
+}

@@ -1,0 +1,271 @@
+//! The cluster as one client sees it: a connection per broker and purpose, the metadata, retries.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use millstream_wire::messages::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
+use millstream_wire::{ErrorCode, Request, Str};
+use parking_lot::{Mutex, RwLock};
+
+use super::connection::Connection;
+use super::metadata::{Metadata, Topic};
+use crate::config::ClientConfig;
+use crate::error::Error;
+
+/// What a connection is for. Brokers answer one request of a connection after the other, so what may
+/// wait long (a fetch, a rebalance) does not share one with what is urgent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Lane {
+    Main,
+    Fetch,
+    Group,
+}
+
+/// Where a connection leads: a broker by its id, or a server of the configuration by its index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Target {
+    Broker(i32),
+    Bootstrap(usize),
+}
+
+/// A connection, or the memory of why there is none.
+#[derive(Default)]
+struct Slot {
+    connection: Option<Arc<Connection>>,
+    /// Dials that failed in a row.
+    failures: u32,
+    next_dial: Option<Instant>,
+}
+
+type Slots = HashMap<(Target, Lane), Arc<tokio::sync::Mutex<Slot>>>;
+
+/// Shared by everything that one client runs.
+pub(crate) struct Cluster {
+    config: ClientConfig,
+    slots: Mutex<Slots>,
+    metadata: RwLock<Arc<Metadata>>,
+    /// Topics that a refresh asks for.
+    topics: Mutex<BTreeSet<Arc<str>>>,
+    auto_create: bool,
+    /// One refresh at a time; whoever waited for it shares its outcome.
+    refreshing: tokio::sync::Mutex<()>,
+}
+
+impl Cluster {
+    /// Connects to nothing yet. `auto_create`: whether asking for a topic may create it.
+    pub(crate) fn new(config: ClientConfig, auto_create: bool) -> Self {
+        Self {
+            config,
+            slots: Mutex::default(),
+            metadata: RwLock::new(Arc::new(Metadata::empty())),
+            topics: Mutex::default(),
+            auto_create,
+            refreshing: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    pub(crate) fn config(&self) -> &ClientConfig {
+        &self.config
+    }
+
+    /// The picture as it is known now.
+    pub(crate) fn metadata(&self) -> Arc<Metadata> {
+        self.metadata.read().clone()
+    }
+
+    /// Whether the picture is older than `metadata.max.age.ms`.
+    pub(crate) fn stale(&self) -> bool {
+        self.metadata.read().fetched.elapsed() > self.config.metadata_max_age
+    }
+
+    /// A connection to the broker, dialled if need be, after the back-off of earlier failures.
+    pub(crate) async fn broker(&self, node: i32, lane: Lane) -> Result<Arc<Connection>, Error> {
+        self.connect(Target::Broker(node), lane).await
+    }
+
+    async fn connect(&self, target: Target, lane: Lane) -> Result<Arc<Connection>, Error> {
+        let slot = self.slots.lock().entry((target, lane)).or_default().clone();
+        let mut slot = slot.lock().await;
+        if let Some(connection) = slot.connection.as_ref().filter(|connection| connection.alive()) {
+            return Ok(connection.clone());
+        }
+        slot.connection = None;
+        if let Some(next_dial) = slot.next_dial {
+            tokio::time::sleep_until(next_dial.into()).await;
+        }
+        let address: Arc<str> = match target {
+            Target::Bootstrap(index) => self.config.bootstrap_servers[index].as_str().into(),
+            Target::Broker(node) => self.metadata().brokers.get(&node).cloned().ok_or_else(|| {
+                Error::broker(format!("find broker {node}"), ErrorCode::BROKER_NOT_AVAILABLE, None)
+            })?,
+        };
+        match Connection::open(&address, &self.config).await {
+            Ok(connection) => {
+                let connection = Arc::new(connection);
+                slot.failures = 0;
+                // A broker that accepts and closes at once must not be dialled in a tight loop.
+                slot.next_dial = Some(Instant::now() + self.config.dial_backoff(0));
+                slot.connection = Some(connection.clone());
+                Ok(connection)
+            }
+            Err(error) => {
+                slot.next_dial = Some(Instant::now() + self.config.dial_backoff(slot.failures));
+                slot.failures = slot.failures.saturating_add(1);
+                Err(error)
+            }
+        }
+    }
+
+    /// A connection to any broker: one that is open if there is one, then the known brokers, then the
+    /// servers of the configuration.
+    pub(crate) async fn any(&self) -> Result<Arc<Connection>, Error> {
+        if let Some(connection) = self.open_connection() {
+            return Ok(connection);
+        }
+        let mut brokers: Vec<i32> = self.metadata().brokers.keys().copied().collect();
+        brokers.sort_unstable();
+        let bootstrap = (0..self.config.bootstrap_servers.len()).map(Target::Bootstrap);
+        let mut last = None;
+        for target in brokers.into_iter().map(Target::Broker).chain(bootstrap) {
+            match self.connect(target, Lane::Main).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = Some(error),
+            }
+        }
+        let last = last.unwrap_or(Error::State("no server is configured"));
+        // That it speaks no known version will not change by trying again.
+        match last {
+            Error::UnsupportedVersion { .. } => Err(last),
+            last => Err(Error::NoBroker { last: Box::new(last) }),
+        }
+    }
+
+    fn open_connection(&self) -> Option<Arc<Connection>> {
+        let slots = self.slots.lock();
+        let mut main = slots.iter().filter(|((_, lane), _)| *lane == Lane::Main);
+        main.find_map(|(_, slot)| {
+            // A slot that is locked is being dialled.
+            let slot = slot.try_lock().ok()?;
+            slot.connection.as_ref().filter(|connection| connection.alive()).cloned()
+        })
+    }
+
+    /// Closes every connection; what waits for an answer fails.
+    pub(crate) fn close(&self) {
+        for (_, slot) in self.slots.lock().drain() {
+            if let Ok(mut slot) = slot.try_lock()
+                && let Some(connection) = slot.connection.take()
+            {
+                connection.close("the client was closed");
+            }
+        }
+    }
+
+    /// Asks any broker, once.
+    pub(crate) async fn ask_any<R: Request>(&self, request: &R) -> Result<R::Response, Error> {
+        self.any().await?.send(request)?.wait(self.config.request_timeout).await
+    }
+
+    /// Asks one broker, once.
+    pub(crate) async fn ask<R: Request>(&self, node: i32, lane: Lane, request: &R) -> Result<R::Response, Error> {
+        self.broker(node, lane).await?.send(request)?.wait(self.config.request_timeout).await
+    }
+
+    /// Tries until it works, fails for good, or `limit` is over; between tries the picture of the
+    /// cluster is refreshed, since what it says may be why the last one failed.
+    pub(crate) async fn retry<T, F>(&self, limit: Duration, what: &str, mut attempt: F) -> Result<T, Error>
+    where
+        F: AsyncFnMut() -> Result<T, Error>,
+    {
+        let deadline = Instant::now() + limit;
+        for number in 0.. {
+            let error = match tokio::time::timeout_at(deadline.into(), attempt()).await {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(error)) => error,
+                Err(_) => return Err(Error::timeout(what, limit)),
+            };
+            let wait = self.config.backoff(number);
+            if !error.retriable() || Instant::now() + wait >= deadline {
+                return Err(error);
+            }
+            tracing::debug!(%error, what, "will try again");
+            tokio::time::sleep(wait).await;
+            let refresh = self.refresh(self.metadata().generation);
+            // Its failure shows in the next attempt.
+            let _ = tokio::time::timeout_at(deadline.into(), refresh).await;
+        }
+        unreachable!("attempts are not counted out")
+    }
+
+    /// Fetches the picture anew, unless that was done since `seen`. Waits for one that is under way.
+    pub(crate) async fn refresh(&self, seen: u64) -> Result<Arc<Metadata>, Error> {
+        let _one = self.refreshing.lock().await;
+        let current = self.metadata();
+        if current.generation > seen {
+            return Ok(current);
+        }
+        let names: Vec<Arc<str>> = self.topics.lock().iter().cloned().collect();
+        let answer = self.fetch_metadata(Some(&names), self.auto_create).await?;
+        let updated = Arc::new(current.updated(answer));
+        *self.metadata.write() = updated.clone();
+        Ok(updated)
+    }
+
+    /// Asks for the metadata of these topics, `None` for all, without keeping the answer.
+    pub(crate) async fn fetch_metadata(
+        &self,
+        names: Option<&[Arc<str>]>,
+        auto_create: bool,
+    ) -> Result<MetadataResponse, Error> {
+        let topic = |name: &Arc<str>| MetadataRequestTopic { name: Some(Str::from(&**name)), ..Default::default() };
+        let request = MetadataRequest {
+            topics: names.map(|names| names.iter().map(topic).collect()),
+            allow_auto_topic_creation: auto_create,
+            ..Default::default()
+        };
+        self.ask_any(&request).await
+    }
+
+    /// Asks for this topic from now on.
+    pub(crate) fn follow(&self, topics: impl IntoIterator<Item = Arc<str>>) {
+        self.topics.lock().extend(topics);
+    }
+
+    /// Asks for these topics only, from now on.
+    pub(crate) fn follow_only(&self, topics: impl IntoIterator<Item = Arc<str>>) {
+        *self.topics.lock() = topics.into_iter().collect();
+    }
+
+    /// The topic's metadata, asked for until it is there or `limit` is over.
+    pub(crate) async fn topic(&self, name: &Arc<str>, limit: Duration) -> Result<Topic, Error> {
+        if let Some(topic) = self.metadata().topic(name) {
+            return Ok(topic.clone());
+        }
+        self.follow([name.clone()]);
+        self.retry(limit, &format!("the metadata of topic {name}"), async || {
+            let mut metadata = self.metadata();
+            if !metadata.topics.contains_key(name) {
+                metadata = self.refresh(metadata.generation).await?;
+            }
+            match metadata.topics.get(name) {
+                Some(Ok(topic)) if !topic.partitions.is_empty() => Ok(topic.clone()),
+                Some(Err(code)) => Err(Error::broker(format!("topic {name}"), *code, None)),
+                _ => Err(Error::broker(format!("topic {name}"), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None)),
+            }
+        })
+        .await
+    }
+
+    /// The broker that leads the partition.
+    pub(crate) async fn leader(&self, topic: &Arc<str>, partition: i32) -> Result<(i32, i32), Error> {
+        let known = self.topic(topic, self.config.default_api_timeout).await?;
+        if partition < 0 || partition as usize >= known.partitions.len() {
+            let partitions = known.partitions.len();
+            return Err(Error::UnknownPartition { topic: topic.clone(), partition, partitions });
+        }
+        self.metadata().leader(topic, partition).ok_or_else(|| {
+            Error::broker(format!("partition {topic}-{partition}"), ErrorCode::LEADER_NOT_AVAILABLE, None)
+        })
+    }
+}

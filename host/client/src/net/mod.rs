@@ -1,0 +1,9 @@
+//! Connections to brokers and what is known of the cluster.
+
+mod cluster;
+mod connection;
+mod metadata;
+
+pub(crate) use cluster::{Cluster, Lane};
+pub(crate) use connection::{Connection, Reply};
+pub(crate) use metadata::{Metadata, Partition, Topic};

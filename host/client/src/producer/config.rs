@@ -1,0 +1,206 @@
+//! The producer's settings, by Kafka's names and with Kafka's defaults.
+
+use std::time::Duration;
+
+use millstream_record::Codec;
+
+use crate::config::{ClientConfig, ConfigError, boolean, millis, number};
+
+/// How many copies must hold a record before it is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acks {
+    /// `0`: the broker does not answer; a record counts as sent when it was written to the socket.
+    None,
+    /// `1`: the leader has it.
+    Leader,
+    /// `all` or `-1`: every in-sync replica has it.
+    All,
+}
+
+impl Acks {
+    pub(crate) fn wire(self) -> i16 {
+        match self {
+            Acks::None => 0,
+            Acks::Leader => 1,
+            Acks::All => -1,
+        }
+    }
+}
+
+/// The settings of a [`Producer`](crate::Producer).
+#[derive(Debug, Clone)]
+pub struct ProducerConfig {
+    /// What all clients share.
+    pub client: ClientConfig,
+    /// `acks`. Default `all`.
+    pub acks: Acks,
+    /// `enable.idempotence`: every record is stored once, in the order of sending, whatever is retried.
+    /// `None`, the default: on where `acks`, `retries` and `max.in.flight` permit it.
+    pub enable_idempotence: Option<bool>,
+    /// `batch.size`: the uncompressed bytes at which a partition's batch is closed. Default 16 KiB.
+    /// A larger record travels in a batch of its own.
+    pub batch_size: usize,
+    /// `linger.ms`: how long a record may wait for company. Default 5 ms.
+    pub linger: Duration,
+    /// `buffer.memory`: the bytes of records that wait or are under way; `send` waits above it. Default 32 MiB.
+    pub buffer_memory: usize,
+    /// `max.block.ms`: how long `send` may wait for room or for a topic's metadata. Default 60 s.
+    pub max_block: Duration,
+    /// `max.request.size`: the largest record and the largest request, in bytes. Default 1 MiB.
+    pub max_request_size: usize,
+    /// `max.in.flight.requests.per.connection`. Default 5, the most that idempotence permits.
+    pub max_in_flight_requests: usize,
+    /// `retries`: how often a batch is sent again. Default 2^31 - 1: `delivery.timeout.ms` decides.
+    pub retries: u32,
+    /// `delivery.timeout.ms`: from `send` to the verdict, all retries included. Default 120 s.
+    pub delivery_timeout: Duration,
+    /// `compression.type`: the codec for a producer without a compressor stage. Default `none`.
+    pub compression: Codec,
+    /// `compression.<codec>.level`: `None` is the codec's own default.
+    pub compression_level: Option<i32>,
+}
+
+impl Default for ProducerConfig {
+    fn default() -> Self {
+        Self {
+            client: ClientConfig::default(),
+            acks: Acks::All,
+            enable_idempotence: None,
+            batch_size: 16 * 1024,
+            linger: Duration::from_millis(5),
+            buffer_memory: 32 * 1024 * 1024,
+            max_block: Duration::from_secs(60),
+            max_request_size: 1024 * 1024,
+            max_in_flight_requests: 5,
+            retries: i32::MAX as u32,
+            delivery_timeout: Duration::from_secs(120),
+            compression: Codec::None,
+            compression_level: None,
+        }
+    }
+}
+
+impl ProducerConfig {
+    /// The defaults, for these servers: `host:port`, several joined by commas.
+    pub fn new(bootstrap_servers: &str) -> Self {
+        Self { client: ClientConfig::new(bootstrap_servers), ..Self::default() }
+    }
+
+    /// Sets one key by Kafka's name, as a properties file or `--property` gives it.
+    ///
+    /// # Errors
+    /// The key is unknown, or the value is not of its type.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
+        match key {
+            "acks" => {
+                self.acks = match value.trim() {
+                    "0" => Acks::None,
+                    "1" => Acks::Leader,
+                    "all" | "-1" => Acks::All,
+                    _ => return Err(ConfigError::new(key, format!("{value:?} is none of 0, 1, all"))),
+                }
+            }
+            "enable.idempotence" => self.enable_idempotence = Some(boolean(key, value)?),
+            "batch.size" => self.batch_size = number(key, value)?,
+            "linger.ms" => self.linger = millis(key, value)?,
+            "buffer.memory" => self.buffer_memory = number(key, value)?,
+            "max.block.ms" => self.max_block = millis(key, value)?,
+            "max.request.size" => self.max_request_size = number(key, value)?,
+            "max.in.flight.requests.per.connection" => self.max_in_flight_requests = number(key, value)?,
+            "retries" => self.retries = number(key, value)?,
+            "delivery.timeout.ms" => self.delivery_timeout = millis(key, value)?,
+            "compression.type" => {
+                self.compression = value.trim().parse().map_err(|_| {
+                    ConfigError::new(key, format!("{value:?} is none of none, gzip, snappy, lz4, zstd"))
+                })?;
+            }
+            "compression.gzip.level" | "compression.lz4.level" | "compression.zstd.level" => {
+                self.compression_level = Some(number(key, value)?);
+            }
+            _ if self.client.set(key, value)? => {}
+            _ => return Err(ConfigError::new(key, "is not a setting of the producer")),
+        }
+        Ok(())
+    }
+
+    /// Whether batches carry a producer id and sequences.
+    pub fn idempotent(&self) -> bool {
+        let permitted = self.acks == Acks::All && self.retries > 0 && self.max_in_flight_requests <= 5;
+        self.enable_idempotence.unwrap_or(permitted)
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        self.client.validate()?;
+        if self.enable_idempotence == Some(true) {
+            if self.acks != Acks::All {
+                return Err(ConfigError::new("acks", "must be all with enable.idempotence=true"));
+            }
+            if self.retries == 0 {
+                return Err(ConfigError::new("retries", "must be above 0 with enable.idempotence=true"));
+            }
+            if self.max_in_flight_requests > 5 {
+                let message = "must be at most 5 with enable.idempotence=true: brokers remember five batches";
+                return Err(ConfigError::new("max.in.flight.requests.per.connection", message));
+            }
+        }
+        if self.max_in_flight_requests == 0 {
+            return Err(ConfigError::new("max.in.flight.requests.per.connection", "must be at least 1"));
+        }
+        if self.delivery_timeout < self.linger + self.client.request_timeout {
+            let message = "must be at least linger.ms + request.timeout.ms";
+            return Err(ConfigError::new("delivery.timeout.ms", message));
+        }
+        // Positions inside a batch are 32-bit numbers, in the protocol and in the columns of a stage.
+        for (key, value) in [
+            ("batch.size", self.batch_size),
+            ("max.request.size", self.max_request_size),
+            ("buffer.memory", self.buffer_memory),
+        ] {
+            if value == 0 || value > i32::MAX as usize {
+                return Err(ConfigError::new(key, format!("{value} is not between 1 and 2147483647 bytes")));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_set_by_kafkas_names() {
+        let mut config = ProducerConfig::new("a:1");
+        for (key, value) in [("acks", "1"), ("linger.ms", "20"), ("compression.type", "zstd"), ("client.id", "x")] {
+            config.set(key, value).unwrap();
+        }
+        assert_eq!((config.acks, config.linger), (Acks::Leader, Duration::from_millis(20)));
+        assert_eq!((config.compression, config.client.client_id.as_str()), (Codec::Zstd, "x"));
+        assert_eq!(config.set("linger", "1").unwrap_err().key, "linger");
+        assert_eq!(config.set("acks", "2").unwrap_err().key, "acks");
+        assert_eq!(config.set("compression.type", "rar").unwrap_err().key, "compression.type");
+    }
+
+    #[test]
+    fn idempotence_gives_way_unless_it_was_asked_for() {
+        let mut config = ProducerConfig::new("a:1");
+        assert!(config.idempotent());
+        config.acks = Acks::Leader;
+        assert!(!config.idempotent());
+        assert!(config.validate().is_ok());
+        config.enable_idempotence = Some(true);
+        assert_eq!(config.validate().unwrap_err().key, "acks");
+    }
+
+    #[test]
+    fn impossible_settings_are_named() {
+        let refused = |change: fn(&mut ProducerConfig)| {
+            let mut config = ProducerConfig::new("a:1");
+            change(&mut config);
+            config.validate().unwrap_err().key
+        };
+        assert_eq!(refused(|c| c.delivery_timeout = Duration::from_secs(1)), "delivery.timeout.ms");
+        assert_eq!(refused(|c| c.batch_size = 0), "batch.size");
+        assert_eq!(refused(|c| c.max_in_flight_requests = 0), "max.in.flight.requests.per.connection");
+    }
+}

@@ -1,0 +1,310 @@
+//! The sender to one broker: takes what is ready of the partitions that it leads, one batch a
+//! partition in each request, keeps several requests in flight and settles the answers in order.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use millstream_record::{Codec, patch};
+use millstream_wire::messages::{
+    PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
+};
+use millstream_wire::{ErrorCode, Records};
+use uuid::Uuid;
+
+use super::Inner;
+use super::config::Acks;
+use super::queue::{Batch, Rules, TopicQueue};
+use super::settle::{Outcome, settle};
+use crate::edge::{self, ProducerStages};
+use crate::error::Error;
+use crate::net::{Connection, Lane};
+
+/// The last version of Produce that names topics; later ones have ids.
+const LAST_WITH_NAMES: i16 = 12;
+
+/// A batch that was taken from its queue.
+pub(crate) struct Taken {
+    pub(crate) topic: Arc<TopicQueue>,
+    pub(crate) partition: usize,
+    pub(crate) batch: Batch,
+}
+
+struct InFlight {
+    /// `None` in it: the broker was not asked for an answer.
+    answer: Pin<Box<dyn Future<Output = Result<Option<ProduceResponse>, Error>> + Send>>,
+    taken: Vec<Taken>,
+}
+
+/// Runs until the producer is closed and has nothing left.
+pub(crate) async fn run(inner: Arc<Inner>, node: i32) {
+    let mut changes = inner.changes.subscribe();
+    let mut in_flight: VecDeque<InFlight> = VecDeque::new();
+    loop {
+        changes.borrow_and_update();
+        let room = in_flight.len() < inner.config.max_in_flight_requests;
+        let mut wake = match room {
+            true => ready(&inner, node),
+            false => Err(None),
+        };
+        if wake.is_ok() {
+            match inner.cluster.broker(node, Lane::Main).await {
+                Ok(connection) => {
+                    in_flight.extend(send(&inner, &connection, take(&inner, node)).await);
+                    continue;
+                }
+                Err(error) => {
+                    tracing::debug!(node, %error, "cannot reach the leader");
+                    inner.unreachable(error);
+                    wake = Err(Some(Instant::now() + inner.cluster.config().retry_backoff));
+                }
+            }
+        }
+        if in_flight.is_empty() && inner.finished() {
+            return;
+        }
+        tokio::select! {
+            // Answers first: they make room.
+            biased;
+            answer = front(&mut in_flight) => {
+                let taken = in_flight.pop_front().map(|request| request.taken).unwrap_or_default();
+                settle_answer(&inner, taken, answer);
+            }
+            changed = changes.changed() => if changed.is_err() { return },
+            () = sleep_until(wake.err().flatten()) => {}
+        }
+    }
+}
+
+async fn front(in_flight: &mut VecDeque<InFlight>) -> Result<Option<ProduceResponse>, Error> {
+    match in_flight.front_mut() {
+        Some(request) => request.answer.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The partitions of a topic that `node` leads.
+fn led_by(inner: &Inner, topic: &TopicQueue, node: i32) -> Vec<usize> {
+    let metadata = inner.cluster.metadata();
+    let Some(known) = metadata.topic(&topic.name) else { return Vec::new() };
+    let led = known.partitions.iter().enumerate().filter(|(_, partition)| partition.leader == Some(node));
+    led.map(|(index, _)| index).collect()
+}
+
+/// Whether anything may leave for `node`; if not, when to look again.
+fn ready(inner: &Inner, node: i32) -> Result<(), Option<Instant>> {
+    let (rules, now) = (inner.rules(), Instant::now());
+    let mut wake: Option<Instant> = None;
+    for topic in inner.topics() {
+        let led = led_by(inner, &topic, node);
+        let mut partitions = topic.partitions.lock();
+        for index in led {
+            let Some(queue) = partitions.get_mut(index) else { continue };
+            if queue.batches.is_empty() || !inner.identify(queue) {
+                continue;
+            }
+            match queue.ready(&rules, now) {
+                Ok(()) => return Ok(()),
+                Err(at) => wake = wake.into_iter().chain(at).min(),
+            }
+        }
+    }
+    Err(wake)
+}
+
+/// Takes a batch of each partition that is ready, up to `max.request.size`.
+fn take(inner: &Inner, node: i32) -> Vec<Taken> {
+    let (rules, now): (Rules, Instant) = (inner.rules(), Instant::now());
+    let (mut taken, mut bytes) = (Vec::new(), 0);
+    let mut topics = inner.topics();
+    // Another topic first every time, so that a full request starves nobody.
+    let turn = inner.next_turn();
+    let length = topics.len().max(1);
+    topics.rotate_left(turn % length);
+    for topic in topics {
+        let mut led = led_by(inner, &topic, node);
+        let length = led.len().max(1);
+        led.rotate_left(turn % length);
+        let mut partitions = topic.partitions.lock();
+        for index in led {
+            let Some(queue) = partitions.get_mut(index) else { continue };
+            if queue.batches.is_empty() || !inner.identify(queue) || queue.ready(&rules, now).is_err() {
+                continue;
+            }
+            let size = queue.batches.front().map_or(0, Batch::size);
+            if bytes > 0 && bytes + size > inner.config.max_request_size {
+                return taken;
+            }
+            bytes += size;
+            if let Some(batch) = queue.take(rules.idempotent) {
+                taken.push(Taken { topic: topic.clone(), partition: index, batch });
+            }
+        }
+    }
+    taken
+}
+
+/// Writes the batches and sends them. `None`: nothing was left to send, or it failed and was settled.
+async fn send(inner: &Arc<Inner>, connection: &Arc<Connection>, taken: Vec<Taken>) -> Option<InFlight> {
+    let codec = inner.batch_settings.codec;
+    let taken = match codec {
+        // Only a header and its CRC: less than handing it over would cost.
+        Codec::None => build_all(&inner.stages, codec, taken),
+        _ => {
+            let stages = inner.stages.clone();
+            edge::run(move || build_all(&stages, codec, taken)).await
+        }
+    };
+    let mut sent = Vec::with_capacity(taken.len());
+    for (mut taken, failure) in taken {
+        match failure {
+            None => {
+                taken.batch.attempts += 1;
+                sent.push(taken);
+            }
+            Some(error) => settle(inner, taken, Outcome::NotSent(error)),
+        }
+    }
+    if sent.is_empty() {
+        return None;
+    }
+    let (request, last_version) = request(inner, &sent);
+    let timeout = inner.cluster.config().request_timeout;
+    let answered = inner.config.acks != Acks::None;
+    let reply = match answered {
+        true => connection.send_up_to(&request, last_version),
+        false => connection.send_unanswered(&request, last_version),
+    };
+    match reply {
+        Ok(reply) if answered => {
+            Some(InFlight { answer: Box::pin(async move { reply.wait(timeout).await.map(Some) }), taken: sent })
+        }
+        Ok(reply) => {
+            Some(InFlight { answer: Box::pin(async move { reply.written(timeout).await.map(|()| None) }), taken: sent })
+        }
+        Err(error) => {
+            sent.into_iter().for_each(|taken| settle(inner, taken, Outcome::NotSent(error.clone())));
+            None
+        }
+    }
+}
+
+fn build_all(stages: &ProducerStages, codec: Codec, taken: Vec<Taken>) -> Vec<(Taken, Option<Error>)> {
+    let build = |mut taken: Taken| {
+        let failure = build(stages, codec, &mut taken.batch).err();
+        (taken, failure)
+    };
+    taken.into_iter().map(build).collect()
+}
+
+/// Writes the batch with its sequence, or changes the sequence in what was written before.
+fn build(stages: &ProducerStages, codec: Codec, batch: &mut Batch) -> Result<(), Error> {
+    let sequence = batch.sequence;
+    let bytes = match (batch.built.take(), batch.builder.take()) {
+        (Some((bytes, written)), _) if written == sequence => bytes,
+        (Some((bytes, _)), _) => {
+            // The request that held it is gone in most cases, and with it the other owner.
+            let mut bytes = bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+            let identity = sequence.identity;
+            patch::set_producer(&mut bytes, identity.producer_id, identity.epoch, sequence.base);
+            bytes.freeze()
+        }
+        (None, Some(mut builder)) => {
+            builder.producer(sequence.identity.producer_id, sequence.identity.epoch, sequence.base);
+            Bytes::from(edge::build(stages, builder, codec)?)
+        }
+        (None, None) => return Err(Error::State("the batch was lost by a stage that failed")),
+    };
+    batch.built = Some((bytes, sequence));
+    Ok(())
+}
+
+fn request(inner: &Inner, sent: &[Taken]) -> (ProduceRequest, i16) {
+    let metadata = inner.cluster.metadata();
+    let mut last_version = i16::MAX;
+    let mut topics: Vec<TopicProduceData> = Vec::new();
+    for taken in sent {
+        if topics.last().is_none_or(|last| last.name != taken.topic.wire_name) {
+            let topic_id = metadata.topic(&taken.topic.name).map_or(Uuid::nil(), |topic| topic.id);
+            if topic_id.is_nil() {
+                last_version = LAST_WITH_NAMES;
+            }
+            topics.push(TopicProduceData {
+                name: taken.topic.wire_name.clone(),
+                topic_id,
+                ..TopicProduceData::default()
+            });
+        }
+        let records = taken.batch.built.as_ref().map_or(Records::Null, |(bytes, _)| Records::Bytes(bytes.clone()));
+        let data = PartitionProduceData { index: taken.partition as i32, records };
+        topics.last_mut().expect("one was pushed if there was none").partition_data.push(data);
+    }
+    let request = ProduceRequest {
+        acks: inner.config.acks.wire(),
+        timeout_ms: i32::try_from(inner.cluster.config().request_timeout.as_millis()).unwrap_or(i32::MAX),
+        topic_data: topics,
+        ..ProduceRequest::default()
+    };
+    (request, last_version)
+}
+
+fn settle_answer(inner: &Arc<Inner>, taken: Vec<Taken>, answer: Result<Option<ProduceResponse>, Error>) {
+    let answer = match answer {
+        Ok(Some(answer)) => answer,
+        Ok(None) => {
+            return taken.into_iter().for_each(|taken| settle(inner, taken, Outcome::Unacknowledged));
+        }
+        Err(error) => {
+            tracing::debug!(%error, batches = taken.len(), "a produce request failed");
+            inner.want_refresh();
+            return taken.into_iter().for_each(|taken| settle(inner, taken, Outcome::Lost(error.clone())));
+        }
+    };
+    let metadata = inner.cluster.metadata();
+    for taken in taken {
+        let id = metadata.topic(&taken.topic.name).map_or(Uuid::nil(), |topic| topic.id);
+        let topic = answer.responses.iter().find(|topic| {
+            if topic.topic_id.is_nil() { topic.name == taken.topic.wire_name } else { topic.topic_id == id }
+        });
+        let partition = topic.and_then(|topic| {
+            topic.partition_responses.iter().find(|partition| partition.index == taken.partition as i32)
+        });
+        let outcome = match partition {
+            Some(partition) => outcome(partition),
+            // Answered, but not for this partition: the topic id may have changed meanwhile.
+            None => Outcome::Refused {
+                code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                message: Some("the answer does not hold the partition".into()),
+                rows: Vec::new(),
+            },
+        };
+        settle(inner, taken, outcome);
+    }
+}
+
+fn outcome(answer: &PartitionProduceResponse) -> Outcome {
+    match answer.error_code {
+        ErrorCode::NONE => {
+            Outcome::Stored { base_offset: answer.base_offset, log_append_time: answer.log_append_time_ms }
+        }
+        code => Outcome::Refused {
+            code,
+            message: answer.error_message.as_deref().map(Into::into),
+            rows: answer
+                .record_errors
+                .iter()
+                .map(|row| (row.batch_index, row.batch_index_error_message.as_deref().unwrap_or_default().into()))
+                .collect(),
+        },
+    }
+}
