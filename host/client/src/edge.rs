@@ -8,11 +8,15 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use millstream_record::{BatchBuilder, Codec, Header};
-use millstream_stage::{Changed, Column, Fault, Format, Headers, Kind, Records, RecordsBuf, Stage, StageError};
+use millstream_stage::{
+    Changed, Column, ColumnBuf, Columns, Fault, Format, Headers, Kind, Pinned, Records, RecordsBuf, Stage, StageError,
+};
 
+use crate::consumer::record::ConsumerRecord;
 use crate::error::Error;
-use crate::producer::intake::{Chunk, ChunkRow};
+use crate::producer::intake::{CHUNK_BYTES, CHUNK_ROWS, Chunk, ChunkRow};
 
 /// How often the rows that a stage refuses are taken out before the rest is given up: a stage that
 /// still finds new ones by then does not answer the same way twice.
@@ -95,25 +99,21 @@ impl Staged {
 
 /// Serialises the rows of a chunk and chooses their partitions. `load`: the bytes that wait, by partition.
 ///
-/// The rows of an error are those that did not have a verdict yet.
-pub(crate) fn stage_chunk(
-    stages: &ProducerStages,
-    topic: &str,
-    partitions: u32,
-    load: &[u64],
-    chunk: Chunk,
-) -> Result<Staged, (Staged, Error)> {
+/// When a stage fails altogether, all rows that are left are refused.
+pub(crate) fn stage_chunk(stages: &ProducerStages, topic: &str, partitions: u32, load: &[u64], chunk: Chunk) -> Staged {
     let mut staged = Staged::plain(chunk);
     let outcome = serialize(stages, topic, &mut staged)
         .and_then(|()| choose_partitions(stages, topic, partitions, load, &mut staged));
-    match outcome {
-        Ok(()) => Ok(staged),
-        Err(error) => Err((staged, error)),
+    if let Err(error) = outcome {
+        let rows = std::mem::take(&mut staged.chunk.rows);
+        staged.refused.extend(rows.into_iter().map(|row| (row, error.clone())));
     }
+    staged
 }
 
 fn serialize(stages: &ProducerStages, topic: &str, staged: &mut Staged) -> Result<(), Error> {
     let Some(stage) = &stages.serializer else { return Ok(()) };
+    let stage = stage.pin();
     for _ in 0..REFUSAL_ROUNDS {
         if staged.chunk.rows.is_empty() {
             return Ok(());
@@ -126,7 +126,7 @@ fn serialize(stages: &ProducerStages, topic: &str, staged: &mut Staged) -> Resul
             Err(error) => staged.refuse(&error, Kind::Serializer)?,
         }
     }
-    Err(inconsistent(stage))
+    Err(inconsistent(&stage))
 }
 
 fn choose_partitions(
@@ -137,6 +137,7 @@ fn choose_partitions(
     staged: &mut Staged,
 ) -> Result<(), Error> {
     let Some(stage) = &stages.partitioner else { return Ok(()) };
+    let stage = stage.pin();
     for _ in 0..REFUSAL_ROUNDS {
         // Where the caller chose every partition there is nothing to ask.
         if staged.chunk.rows.iter().all(|row| row.partition >= 0) {
@@ -150,7 +151,7 @@ fn choose_partitions(
             Err(error) => staged.refuse(&error, Kind::Partitioner)?,
         }
     }
-    Err(inconsistent(stage))
+    Err(inconsistent(&stage))
 }
 
 /// Writes a batch, through the compressor if there is one. What a compressor wrote is stored under the
@@ -170,21 +171,21 @@ pub(crate) fn build(stages: &ProducerStages, builder: BatchBuilder, codec: Codec
 /// # Errors
 /// A format of the plug-in's own: brokers and other clients would take its bytes for records.
 pub(crate) fn standard_codec(stage: &Stage) -> Result<Codec, Error> {
-    let description = stage.description();
-    match &description.format {
+    let plugin = stage.plugin();
+    match &plugin.description().format {
         Some(Format::Gzip) => Ok(Codec::Gzip),
         Some(Format::Snappy) => Ok(Codec::Snappy),
         Some(Format::Lz4) => Ok(Codec::Lz4),
         Some(Format::Zstd) => Ok(Codec::Zstd),
         Some(Format::Private(format)) => Err(Error::Unusable {
-            plugin: description.name.as_str().into(),
+            plugin: plugin.name().into(),
             reason: format!(
                 "it writes a format of its own, {format:?}, which no broker and no other client can read; \
                  use a compressor that writes gzip, snappy, lz4 or zstd"
             )
             .into(),
         }),
-        None => Err(Error::Unusable { plugin: description.name.as_str().into(), reason: "it is no compressor".into() }),
+        None => Err(Error::Unusable { plugin: plugin.name().into(), reason: "it is no compressor".into() }),
     }
 }
 
@@ -213,7 +214,7 @@ pub(crate) fn row_headers<'a>(
 
 /// A copy of the rows that are kept.
 fn select(records: &Records<'_>, kept: impl Fn(usize) -> bool) -> Result<RecordsBuf, Error> {
-    let mut copy = RecordsBuf::new(millstream_stage::Columns::ALL);
+    let mut copy = RecordsBuf::new(Columns::ALL);
     let cell = |column: Option<Column<'_>>, row| column.and_then(|column| column.get(row)).map(<[u8]>::to_vec);
     for row in (0..records.rows as usize).filter(|row| kept(*row)) {
         let (key, value) = (cell(records.keys, row), cell(records.values, row));
@@ -229,9 +230,150 @@ fn row_error(error: &StageError, message: &str) -> Error {
     Error::Row { plugin: error.plugin.clone(), version: error.version.clone(), message: message.into() }
 }
 
-fn inconsistent(stage: &Stage) -> Error {
+fn inconsistent(stage: &Pinned<'_>) -> Error {
     Error::Unusable {
-        plugin: stage.description().name.as_str().into(),
+        plugin: stage.plugin().name().into(),
         reason: "it refuses other rows every time it is asked".into(),
     }
+}
+
+/// The stages of a consumer.
+#[derive(Clone, Default)]
+pub(crate) struct ConsumerStages {
+    /// With the codec whose batches it decompresses.
+    pub(crate) decompressor: Option<(Arc<Stage>, Codec)>,
+    /// In the order of the chain: each sees the rows that those before it kept.
+    pub(crate) filters: Vec<Arc<Stage>>,
+    pub(crate) deserializer: Option<Arc<Stage>>,
+}
+
+impl ConsumerStages {
+    /// Whether rows go through a stage once they are unpacked.
+    pub(crate) fn see_rows(&self) -> bool {
+        !self.filters.is_empty() || self.deserializer.is_some()
+    }
+
+    /// Whether there is any stage.
+    pub(crate) fn any(&self) -> bool {
+        self.see_rows() || self.decompressor.is_some()
+    }
+}
+
+/// Decompresses with the stage, if there is one for this codec.
+pub(crate) fn decompress(
+    stages: &ConsumerStages,
+    codec: Codec,
+    payload: &[u8],
+    max: usize,
+) -> Option<Result<Vec<u8>, Error>> {
+    let (stage, _) = stages.decompressor.as_ref().filter(|(_, theirs)| *theirs == codec)?;
+    Some(stage.decompress(payload, max).map_err(Error::from))
+}
+
+/// Filters and deserialises the rows of one batch. A failure comes with the offset of the row that it
+/// is about, and ends the rows before it.
+///
+/// Each stage is pinned for the whole batch, so that one version sees all of it even where the batch
+/// is so large that it takes several calls.
+pub(crate) fn refine(
+    stages: &ConsumerStages,
+    topic: &str,
+    mut rows: Vec<ConsumerRecord>,
+) -> (Vec<ConsumerRecord>, Option<(i64, Error)>) {
+    let mut failure = None;
+    for stage in &stages.filters {
+        let stage = stage.pin();
+        apply(&mut rows, &mut failure, |part| {
+            let kept = stage.filter(topic, &columns(part, stage.columns())?.as_records())?;
+            let mut row = 0..;
+            part.retain(|_| row.next().is_some_and(|row| kept.get(row)));
+            Ok(())
+        });
+    }
+    if let Some(stage) = &stages.deserializer {
+        let stage = stage.pin();
+        apply(&mut rows, &mut failure, |part| {
+            let changed = stage.deserialize(topic, &columns(part, stage.columns())?.as_records())?;
+            let cell = |column: &ColumnBuf, row| column.get(row).map(Bytes::copy_from_slice);
+            for (index, row) in part.iter_mut().enumerate() {
+                if let Some(keys) = &changed.keys {
+                    row.key = cell(keys, index);
+                }
+                if let Some(values) = &changed.values {
+                    row.value = cell(values, index);
+                }
+            }
+            Ok(())
+        });
+    }
+    (rows, failure)
+}
+
+/// Calls `stage` with runs of rows that fit a call. At a row that is bad, what comes after is cut off
+/// and the rows before it are tried again without it.
+fn apply(
+    rows: &mut Vec<ConsumerRecord>,
+    failure: &mut Option<(i64, Error)>,
+    mut stage: impl FnMut(&mut Vec<ConsumerRecord>) -> Result<(), Error>,
+) {
+    let mut done = Vec::with_capacity(rows.len());
+    let mut rest = std::mem::take(rows);
+    while !rest.is_empty() {
+        let tail = rest.split_off(run_length(&rest));
+        let mut part = std::mem::replace(&mut rest, tail);
+        while let Err(error) = stage(&mut part) {
+            let (row, error) = first_bad_row(error);
+            let row = row.min(part.len().saturating_sub(1));
+            *failure = part.get(row).map(|bad| (bad.offset, at(bad, error)));
+            part.truncate(row);
+            rest.clear();
+            if row == 0 {
+                break;
+            }
+        }
+        done.append(&mut part);
+    }
+    *rows = done;
+}
+
+/// How many of the rows go into one call.
+fn run_length(rows: &[ConsumerRecord]) -> usize {
+    let mut bytes = 0;
+    let fits = rows.iter().take(CHUNK_ROWS).take_while(|row| {
+        bytes += row.key.as_ref().map_or(0, Bytes::len) + row.value.as_ref().map_or(0, Bytes::len);
+        bytes <= CHUNK_BYTES
+    });
+    fits.count().max(1)
+}
+
+/// The row that an error is about, 0 where it is about the whole call.
+fn first_bad_row(error: Error) -> (usize, Error) {
+    let Error::Stage(stage) = &error else { return (0, error) };
+    match &stage.fault {
+        Fault::Rows(bad) => match bad.iter().min_by_key(|bad| bad.row) {
+            Some(bad) => (bad.row as usize, row_error(stage, &bad.message)),
+            None => (0, error),
+        },
+        _ => (0, error),
+    }
+}
+
+fn at(row: &ConsumerRecord, error: Error) -> Error {
+    Error::Record { topic: row.topic.clone(), partition: row.partition, offset: row.offset, source: Box::new(error) }
+}
+
+fn columns(rows: &[ConsumerRecord], wanted: Columns) -> Result<RecordsBuf, Error> {
+    let mut columns = RecordsBuf::new(wanted);
+    for row in rows {
+        // A name that is not UTF-8 does not fit the columns: the stage sees what Java would.
+        let names: Vec<_> = match wanted.headers {
+            true => row.headers.iter().map(|header| String::from_utf8_lossy(&header.name)).collect(),
+            false => Vec::new(),
+        };
+        let headers = names.iter().zip(&row.headers).map(|(name, header)| (&**name, header.value.as_deref()));
+        columns
+            .push(row.timestamp, row.key.as_deref(), row.value.as_deref(), headers)
+            .map_err(|_| Error::State("a batch of more than 4 GiB"))?;
+    }
+    Ok(columns)
 }

@@ -112,6 +112,19 @@ pub enum Error {
         /// The plug-in's words.
         message: Arc<str>,
     },
+    /// A record that was read and that a stage cannot take. `poll` gives the records before it first;
+    /// to go on behind it, seek to the offset after it.
+    #[error("{topic}-{partition} at offset {offset}: {source}")]
+    Record {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+        /// Its offset.
+        offset: i64,
+        /// What the stage says.
+        source: Box<Error>,
+    },
     /// A stage that cannot be used where it was given.
     #[error("stage {plugin}: {reason}")]
     Unusable {

@@ -62,3 +62,25 @@ pub fn refresh_crc(batch: &mut [u8]) {
 pub(crate) fn put<const N: usize>(batch: &mut [u8], at: usize, field: [u8; N]) {
     batch[at..at + N].copy_from_slice(&field);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BatchBuilder, BatchView, Codec, TimestampType};
+
+    #[test]
+    fn a_producer_is_set_anew_and_the_crc_holds() {
+        let mut builder = BatchBuilder::new(Codec::Zstd, TimestampType::CreateTime);
+        builder.append(7, Some(b"k"), Some(b"v"), []).unwrap();
+        builder.producer(9, 0, 41);
+        let mut batch = builder.build().unwrap();
+        set_producer(&mut batch, 9, 1, 0);
+        let view = BatchView::parse(&batch).unwrap();
+        view.verify_crc().unwrap();
+        assert_eq!((view.producer_id(), view.producer_epoch(), view.base_sequence()), (9, 1, 0));
+        // The payload stayed as it was.
+        let payload = crate::codec::decompress(Codec::Zstd, view.payload(), 100).unwrap();
+        let record = view.records_in(&payload).iter().next().unwrap().unwrap();
+        assert_eq!((record.key, record.value, record.timestamp), (Some(&b"k"[..]), Some(&b"v"[..]), 7));
+    }
+}

@@ -29,14 +29,18 @@ impl<'a> Records<'a> {
         } else {
             Cow::Owned(codec::decompress(codec, batch.payload(), max)?)
         };
-        Ok(Self {
+        Ok(Self::in_payload(batch, payload))
+    }
+
+    pub(crate) fn in_payload(batch: &BatchView<'_>, payload: Cow<'a, [u8]>) -> Self {
+        Self {
             payload,
             base_offset: batch.base_offset(),
             last_offset_delta: batch.last_offset_delta(),
             base_timestamp: batch.base_timestamp(),
             log_append_time: (batch.timestamp_type() == TimestampType::LogAppendTime).then(|| batch.max_timestamp()),
             count: batch.count(),
-        })
+        }
     }
 
     /// The uncompressed bytes of all records.

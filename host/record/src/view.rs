@@ -1,5 +1,6 @@
 //! A borrowed look at record batches. Nothing is copied and no record is decoded.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 
@@ -284,6 +285,11 @@ impl<'a> BatchView<'a> {
     /// [`BatchError::Codec`]: an unknown codec, bytes that are not what it wrote, or more than `max` of them.
     pub fn records(&self, max: usize) -> Result<Records<'a>, BatchError> {
         Records::of(self, max)
+    }
+
+    /// The records, from a payload that the caller has decompressed.
+    pub fn records_in<'p>(&self, payload: &'p [u8]) -> Records<'p> {
+        Records::in_payload(self, Cow::Borrowed(payload))
     }
 }
 

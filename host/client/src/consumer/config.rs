@@ -90,8 +90,11 @@ pub struct ConsumerConfig {
     pub isolation_level: IsolationLevel,
     /// `check.crcs`: whether batches are checked on arrival. Default true.
     pub check_crcs: bool,
-    /// `client.rack`: lets the broker name a nearer replica. Default empty.
-    pub client_rack: String,
+    /// `allow.auto.create.topics`: whether reading a topic that does not exist may create it. Default true.
+    pub allow_auto_create_topics: bool,
+    /// `decompressed.batch.max.bytes`, a name of our own: what a batch may become when it is
+    /// decompressed; a larger one is an error. Default 64 MiB.
+    pub decompressed_batch_max_bytes: usize,
 }
 
 impl Default for ConsumerConfig {
@@ -114,7 +117,8 @@ impl Default for ConsumerConfig {
             max_poll_records: 500,
             isolation_level: IsolationLevel::ReadUncommitted,
             check_crcs: true,
-            client_rack: String::new(),
+            allow_auto_create_topics: true,
+            decompressed_batch_max_bytes: 64 * 1024 * 1024,
         }
     }
 }
@@ -163,7 +167,8 @@ impl ConsumerConfig {
                 }
             }
             "check.crcs" => self.check_crcs = boolean(key, value)?,
-            "client.rack" => self.client_rack = value.into(),
+            "allow.auto.create.topics" => self.allow_auto_create_topics = boolean(key, value)?,
+            "decompressed.batch.max.bytes" => self.decompressed_batch_max_bytes = number(key, value)?,
             _ if self.client.set(key, value)? => {}
             _ => return Err(ConfigError::new(key, "is not a setting of the consumer")),
         }
@@ -237,7 +242,10 @@ mod tests {
         assert_eq!(config.isolation_level, IsolationLevel::ReadCommitted);
         assert!(config.validate().is_ok());
         assert_eq!(config.set("linger.ms", "1").unwrap_err().key, "linger.ms");
-        assert_eq!(config.set("partition.assignment.strategy", "x").unwrap_err().message, "\"x\" is neither range nor roundrobin");
+        assert_eq!(
+            config.set("partition.assignment.strategy", "x").unwrap_err().message,
+            "\"x\" is neither range nor roundrobin"
+        );
     }
 
     #[test]

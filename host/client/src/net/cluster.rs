@@ -94,12 +94,13 @@ impl Cluster {
         if let Some(next_dial) = slot.next_dial {
             tokio::time::sleep_until(next_dial.into()).await;
         }
-        let address: Arc<str> = match target {
-            Target::Bootstrap(index) => self.config.bootstrap_servers[index].as_str().into(),
-            Target::Broker(node) => self.metadata().brokers.get(&node).cloned().ok_or_else(|| {
-                Error::broker(format!("find broker {node}"), ErrorCode::BROKER_NOT_AVAILABLE, None)
-            })?,
-        };
+        let address: Arc<str> =
+            match target {
+                Target::Bootstrap(index) => self.config.bootstrap_servers[index].as_str().into(),
+                Target::Broker(node) => self.metadata().brokers.get(&node).cloned().ok_or_else(|| {
+                    Error::broker(format!("find broker {node}"), ErrorCode::BROKER_NOT_AVAILABLE, None)
+                })?,
+            };
         match Connection::open(&address, &self.config).await {
             Ok(connection) => {
                 let connection = Arc::new(connection);
@@ -172,30 +173,9 @@ impl Cluster {
         self.broker(node, lane).await?.send(request)?.wait(self.config.request_timeout).await
     }
 
-    /// Tries until it works, fails for good, or `limit` is over; between tries the picture of the
-    /// cluster is refreshed, since what it says may be why the last one failed.
-    pub(crate) async fn retry<T, F>(&self, limit: Duration, what: &str, mut attempt: F) -> Result<T, Error>
-    where
-        F: AsyncFnMut() -> Result<T, Error>,
-    {
-        let deadline = Instant::now() + limit;
-        for number in 0.. {
-            let error = match tokio::time::timeout_at(deadline.into(), attempt()).await {
-                Ok(Ok(value)) => return Ok(value),
-                Ok(Err(error)) => error,
-                Err(_) => return Err(Error::timeout(what, limit)),
-            };
-            let wait = self.config.backoff(number);
-            if !error.retriable() || Instant::now() + wait >= deadline {
-                return Err(error);
-            }
-            tracing::debug!(%error, what, "will try again");
-            tokio::time::sleep(wait).await;
-            let refresh = self.refresh(self.metadata().generation);
-            // Its failure shows in the next attempt.
-            let _ = tokio::time::timeout_at(deadline.into(), refresh).await;
-        }
-        unreachable!("attempts are not counted out")
+    /// For tries that end when one works, one fails for good, or `limit` is over.
+    pub(crate) fn retry<'a>(&'a self, limit: Duration, what: &'a str) -> Retry<'a> {
+        Retry { cluster: self, what, limit, deadline: Instant::now() + limit, failures: 0 }
     }
 
     /// Fetches the picture anew, unless that was done since `seen`. Waits for one that is under way.
@@ -227,14 +207,9 @@ impl Cluster {
         self.ask_any(&request).await
     }
 
-    /// Asks for this topic from now on.
+    /// A refresh asks for these topics too, from now on.
     pub(crate) fn follow(&self, topics: impl IntoIterator<Item = Arc<str>>) {
         self.topics.lock().extend(topics);
-    }
-
-    /// Asks for these topics only, from now on.
-    pub(crate) fn follow_only(&self, topics: impl IntoIterator<Item = Arc<str>>) {
-        *self.topics.lock() = topics.into_iter().collect();
     }
 
     /// The topic's metadata, asked for until it is there or `limit` is over.
@@ -243,18 +218,25 @@ impl Cluster {
             return Ok(topic.clone());
         }
         self.follow([name.clone()]);
-        self.retry(limit, &format!("the metadata of topic {name}"), async || {
-            let mut metadata = self.metadata();
-            if !metadata.topics.contains_key(name) {
-                metadata = self.refresh(metadata.generation).await?;
+        let what = format!("the metadata of topic {name}");
+        let mut retry = self.retry(limit, &what);
+        loop {
+            if let Some(topic) = retry.attempt(self.topic_once(name)).await? {
+                return Ok(topic);
             }
-            match metadata.topics.get(name) {
-                Some(Ok(topic)) if !topic.partitions.is_empty() => Ok(topic.clone()),
-                Some(Err(code)) => Err(Error::broker(format!("topic {name}"), *code, None)),
-                _ => Err(Error::broker(format!("topic {name}"), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None)),
-            }
-        })
-        .await
+        }
+    }
+
+    async fn topic_once(&self, name: &Arc<str>) -> Result<Topic, Error> {
+        let mut metadata = self.metadata();
+        if !metadata.topics.contains_key(name) {
+            metadata = self.refresh(metadata.generation).await?;
+        }
+        match metadata.topics.get(name) {
+            Some(Ok(topic)) if !topic.partitions.is_empty() => Ok(topic.clone()),
+            Some(Err(code)) => Err(Error::broker(format!("topic {name}"), *code, None)),
+            _ => Err(Error::broker(format!("topic {name}"), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None)),
+        }
     }
 
     /// The broker that leads the partition.
@@ -267,5 +249,40 @@ impl Cluster {
         self.metadata().leader(topic, partition).ok_or_else(|| {
             Error::broker(format!("partition {topic}-{partition}"), ErrorCode::LEADER_NOT_AVAILABLE, None)
         })
+    }
+}
+
+/// Tries in a row, with a back-off and a refresh of the picture between them, since what it says may
+/// be why the last one failed.
+pub(crate) struct Retry<'a> {
+    cluster: &'a Cluster,
+    what: &'a str,
+    limit: Duration,
+    deadline: Instant,
+    failures: u32,
+}
+
+impl Retry<'_> {
+    /// One try. `None`: it failed, and the next one may work.
+    pub(crate) async fn attempt<T>(
+        &mut self,
+        attempt: impl Future<Output = Result<T, Error>>,
+    ) -> Result<Option<T>, Error> {
+        let error = match tokio::time::timeout_at(self.deadline.into(), attempt).await {
+            Ok(Ok(value)) => return Ok(Some(value)),
+            Ok(Err(error)) => error,
+            Err(_) => return Err(Error::timeout(self.what, self.limit)),
+        };
+        let wait = self.cluster.config.backoff(self.failures);
+        if !error.retriable() || Instant::now() + wait >= self.deadline {
+            return Err(error);
+        }
+        tracing::debug!(%error, what = self.what, "will try again");
+        self.failures += 1;
+        tokio::time::sleep(wait).await;
+        let refresh = self.cluster.refresh(self.cluster.metadata().generation);
+        // Its failure shows in the next try.
+        let _ = tokio::time::timeout_at(self.deadline.into(), refresh).await;
+        Ok(None)
     }
 }

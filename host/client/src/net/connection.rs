@@ -104,7 +104,6 @@ impl Connection {
         let request = ApiVersionsRequest {
             client_software_name: Str::from_static("millstream"),
             client_software_version: Str::from_static(env!("CARGO_PKG_VERSION")),
-            ..Default::default()
         };
         let mut version = *ApiVersionsRequest::VERSIONS.end();
         loop {
@@ -262,12 +261,7 @@ impl<R: Request> Reply<R> {
 }
 
 /// Both directions in one task: when one ends, so does the other, and all who wait learn of it.
-async fn run(
-    stream: TcpStream,
-    receiver: mpsc::UnboundedReceiver<Outgoing>,
-    shared: Arc<Shared>,
-    max_bytes: usize,
-) {
+async fn run(stream: TcpStream, receiver: mpsc::UnboundedReceiver<Outgoing>, shared: Arc<Shared>, max_bytes: usize) {
     let (read_half, write_half) = stream.into_split();
     let outcome = tokio::select! {
         outcome = write_all(write_half, receiver, &shared) => outcome,
@@ -381,8 +375,7 @@ fn next_frame(buffer: &mut BytesMut, max_bytes: usize) -> std::io::Result<Option
         buffer.reserve(READ_BYTES);
         return Ok(None);
     };
-    let length =
-        frame::check_frame_length(i32::from_be_bytes(*prefix), max_bytes).map_err(std::io::Error::other)?;
+    let length = frame::check_frame_length(i32::from_be_bytes(*prefix), max_bytes).map_err(std::io::Error::other)?;
     if buffer.len() < 4 + length {
         let missing = 4 + length - buffer.len();
         buffer.reserve(missing.min(buffer.len().max(READ_BYTES)));

@@ -133,11 +133,8 @@ mod tests {
 
     fn answer(epoch: i32, leader_id: i32) -> MetadataResponse {
         let partition = MetadataResponsePartition { leader_id, leader_epoch: epoch, ..Default::default() };
-        let topic = MetadataResponseTopic {
-            name: Some(Str::from("t")),
-            partitions: vec![partition],
-            ..Default::default()
-        };
+        let topic =
+            MetadataResponseTopic { name: Some(Str::from("t")), partitions: vec![partition], ..Default::default() };
         let broker = MetadataResponseBroker { node_id: 1, host: Str::from("::1"), port: 9, ..Default::default() };
         MetadataResponse { brokers: vec![broker], topics: vec![topic], ..Default::default() }
     }

@@ -5,5 +5,5 @@ mod connection;
 mod metadata;
 
 pub(crate) use cluster::{Cluster, Lane};
-pub(crate) use connection::{Connection, Reply};
-pub(crate) use metadata::{Metadata, Partition, Topic};
+pub(crate) use connection::Connection;
+pub(crate) use metadata::{Metadata, Topic};

@@ -67,25 +67,16 @@ pub(crate) struct Intake {
     pub(crate) chunks: VecDeque<Chunk>,
 }
 
-/// What there is to do.
-pub(crate) enum Next {
-    /// This chunk is due.
-    Due(Chunk),
-    /// Nothing is, before that time.
-    At(Instant),
-    /// Nothing is there.
-    Empty,
-}
-
 impl Intake {
-    /// Takes the next chunk that is full, has lingered, or is wanted in a `hurry`.
-    pub(crate) fn next(&mut self, now: Instant, linger: Duration, hurry: bool) -> Next {
-        let Some(first) = self.chunks.front() else { return Next::Empty };
+    /// Takes the next chunk that is full, has lingered, or is wanted in a `hurry`; if there is none, when
+    /// to look again.
+    pub(crate) fn next(&mut self, now: Instant, linger: Duration, hurry: bool) -> Result<Chunk, Option<Instant>> {
+        let Some(first) = self.chunks.front() else { return Err(None) };
         let due = first.created + linger;
         if hurry || self.chunks.len() > 1 || first.full() || due <= now {
-            return self.chunks.pop_front().map_or(Next::Empty, Next::Due);
+            return self.chunks.pop_front().ok_or(None);
         }
-        Next::At(due)
+        Err(Some(due))
     }
 
     /// Whether the worker must look: for the first record, to count its time, and for a full chunk.
@@ -116,15 +107,15 @@ mod tests {
     fn a_chunk_is_due_when_it_lingered_or_is_full_or_wanted() {
         let (now, linger) = (Instant::now(), Duration::from_millis(5));
         let mut intake = Intake::default();
-        assert!(matches!(intake.next(now, linger, true), Next::Empty));
+        assert!(matches!(intake.next(now, linger, true), Err(None)));
         push(&mut intake, now, 10);
         assert!(intake.wants_worker());
         push(&mut intake, now, 10);
         assert!(!intake.wants_worker());
-        assert!(matches!(intake.next(now, linger, false), Next::At(due) if due == now + linger));
-        assert!(matches!(intake.next(now + linger, linger, false), Next::Due(chunk) if chunk.rows.len() == 2));
+        assert!(matches!(intake.next(now, linger, false), Err(Some(due)) if due == now + linger));
+        assert!(matches!(intake.next(now + linger, linger, false), Ok(chunk) if chunk.rows.len() == 2));
         push(&mut intake, now, 10);
-        assert!(matches!(intake.next(now, linger, true), Next::Due(_)));
+        assert!(intake.next(now, linger, true).is_ok());
     }
 
     #[test]

@@ -235,7 +235,9 @@ impl Inner {
             return;
         }
         let mut receipts = self.receipts.lock();
-        complete.iter().for_each(|number| drop(receipts.open.remove(number)));
+        for number in &complete {
+            receipts.open.remove(number);
+        }
         let finished = receipts.closed && receipts.open.is_empty();
         drop(receipts);
         self.completed.notify_waiters();
@@ -445,7 +447,9 @@ impl Producer {
             return Err(error);
         }
         let deadline = Instant::now() + inner.config.max_block;
-        let topic = match inner.topics.read().get(record.topic).cloned() {
+        // On a line of its own: in the `match` the lock would be held over the wait.
+        let known = inner.topics.read().get(record.topic).cloned();
+        let topic = match known {
             Some(topic) => topic,
             None => self.new_topic(record.topic).await?,
         };

@@ -274,11 +274,11 @@ mod tests {
         let (now, receipt) = (Instant::now(), Arc::new(Receipt::new(0, "t".into())));
         let mut queue = PartitionQueue::new();
         assert_eq!(queue.ready(&rules(), now), Err(None));
-        append(&mut queue, &receipt, 50, now);
+        append(&mut queue, &receipt, 80, now);
         assert_eq!(queue.ready(&rules(), now), Err(Some(now + rules().linger)));
         assert_eq!(queue.ready(&Rules { hurry: true, ..rules() }, now), Ok(()));
         assert_eq!(queue.ready(&rules(), now + rules().linger), Ok(()));
-        append(&mut queue, &receipt, 50, now);
+        append(&mut queue, &receipt, 80, now);
         // Larger than batch.size: alone.
         append(&mut queue, &receipt, 500, now);
         append(&mut queue, &receipt, 1, now);

@@ -53,13 +53,7 @@ pub(crate) struct Sequences {
 
 impl Sequences {
     pub(crate) fn new() -> Self {
-        Self {
-            identity: Identity::NONE,
-            next: 0,
-            outstanding: BTreeMap::new(),
-            unresolved: false,
-            reset_wanted: false,
-        }
+        Self { identity: Identity::NONE, next: 0, outstanding: BTreeMap::new(), unresolved: false, reset_wanted: false }
     }
 
     /// Whether this partition cannot go on under the identity that it has.
@@ -190,7 +184,9 @@ mod tests {
     #[test]
     fn retries_go_one_at_a_time_and_in_order() {
         let mut sequences = started();
-        (1..=3).for_each(|number| drop(sequences.assign(number, 1)));
+        for number in 1..=3 {
+            sequences.assign(number, 1);
+        }
         assert!(sequences.may_send(1) && !sequences.may_send(2) && !sequences.may_send(3));
         assert!(sequences.may_send(4));
         sequences.stored(1);
@@ -200,7 +196,9 @@ mod tests {
     #[test]
     fn a_refused_batch_leaves_no_gap() {
         let mut sequences = started();
-        (1..=3).for_each(|number| drop(sequences.assign(number, 4)));
+        for number in 1..=3 {
+            sequences.assign(number, 4);
+        }
         sequences.refused(2);
         assert_eq!(sequences.assign(1, 4).base, 0);
         assert_eq!(sequences.assign(3, 4).base, 4);
@@ -210,7 +208,9 @@ mod tests {
     #[test]
     fn an_unknown_fate_holds_new_batches_until_the_epoch_is_raised() {
         let mut sequences = started();
-        (1..=2).for_each(|number| drop(sequences.assign(number, 4)));
+        for number in 1..=2 {
+            sequences.assign(number, 4);
+        }
         sequences.unknown(1);
         assert!(sequences.may_send(2) && !sequences.may_send(3));
         assert!(!sequences.needs_new_epoch(0));
@@ -224,7 +224,9 @@ mod tests {
     #[test]
     fn a_reset_numbers_what_waits_from_zero() {
         let mut sequences = started();
-        (1..=3).for_each(|number| drop(sequences.assign(number, 4)));
+        for number in 1..=3 {
+            sequences.assign(number, 4);
+        }
         sequences.stored(1);
         sequences.want_reset();
         assert!(!sequences.may_send(2) && !sequences.may_send(4));
@@ -239,7 +241,7 @@ mod tests {
     #[test]
     fn another_partitions_epoch_waits_until_nothing_depends_on_the_old_one() {
         let mut sequences = started();
-        drop(sequences.assign(1, 4));
+        sequences.assign(1, 4);
         sequences.adopt(RAISED, 0);
         assert_eq!(sequences.identity(), FIRST);
         sequences.stored(1);

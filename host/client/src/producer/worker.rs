@@ -8,7 +8,7 @@ use std::time::Instant;
 use millstream_record::BatchBuilder;
 
 use super::Inner;
-use super::intake::{Chunk, Next};
+use super::intake::{Chunk, ChunkRow};
 use super::partitioner::DefaultPartitioner;
 use super::queue::{PartitionQueue, TopicQueue, batch_size_of};
 use crate::edge::{self, Staged};
@@ -26,13 +26,13 @@ async fn next_chunk(inner: &Inner, topic: &TopicQueue) -> Option<Chunk> {
     loop {
         let next = topic.intake.lock().next(Instant::now(), inner.config.linger, inner.in_hurry());
         match next {
-            Next::Due(chunk) => return Some(chunk),
-            Next::At(due) => {
+            Ok(chunk) => return Some(chunk),
+            Err(Some(due)) => {
                 // Woken early by a full chunk or a flush.
                 let _ = tokio::time::timeout_at(due.into(), topic.arrived.notified()).await;
             }
-            Next::Empty if inner.finished() => return None,
-            Next::Empty => topic.arrived.notified().await,
+            Err(None) if inner.finished() => return None,
+            Err(None) => topic.arrived.notified().await,
         }
     }
 }
@@ -48,19 +48,11 @@ async fn process(inner: &Arc<Inner>, topic: &Arc<TopicQueue>, chunk: Chunk, part
         return inner.fail_rows(&chunk.receipt, chunk.rows.into_iter().map(|row| (row, error.clone())));
     }
     let staged = match inner.stages.see_rows() {
-        false => Ok(Staged::plain(chunk)),
+        false => Staged::plain(chunk),
         true => {
             let (stages, name) = (inner.stages.clone(), topic.name.clone());
             let load = load(topic);
             edge::run(move || edge::stage_chunk(&stages, &name, partitions as u32, &load, chunk)).await
-        }
-    };
-    let staged = match staged {
-        Ok(staged) => staged,
-        Err((mut staged, error)) => {
-            let rows = std::mem::take(&mut staged.chunk.rows);
-            staged.refused.extend(rows.into_iter().map(|row| (row, error.clone())));
-            staged
         }
     };
     let refused = fill_batches(inner, topic, &staged, partitioner, partitions);
@@ -89,7 +81,7 @@ fn fill_batches(
     staged: &Staged,
     partitioner: &mut DefaultPartitioner,
     count: usize,
-) -> Vec<(super::intake::ChunkRow, Error)> {
+) -> Vec<(ChunkRow, Error)> {
     let records = staged.records();
     let mut refused = Vec::new();
     let mut partitions = topic.partitions.lock();

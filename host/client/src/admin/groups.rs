@@ -1,0 +1,143 @@
+//! Consumer groups, as far as tools look at them.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use millstream_wire::codec::from_versioned_bytes;
+use millstream_wire::messages::{ConsumerProtocolAssignment, DescribeGroupsRequest, DescribedGroup, ListGroupsRequest};
+use millstream_wire::{ErrorCode, Str};
+
+use super::Admin;
+use crate::consumer::group::{Group, commit};
+use crate::consumer::record::{CommittedOffset, TopicPartition};
+use crate::error::Error;
+use crate::net::Lane;
+
+/// A group in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupListing {
+    /// Its id.
+    pub group_id: String,
+    /// `consumer` for groups of consumers; empty where only offsets were committed.
+    pub protocol_type: String,
+    /// Such as `Stable` or `Empty`; empty from an old broker.
+    pub state: String,
+}
+
+/// A group with its members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupDescription {
+    /// Its id.
+    pub group_id: String,
+    /// Such as `Stable`, `Empty` or `Dead`.
+    pub state: String,
+    /// How partitions are divided, such as `range`.
+    pub assignor: String,
+    /// In the broker's order.
+    pub members: Vec<GroupMember>,
+}
+
+/// A member of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupMember {
+    /// The coordinator's name for it.
+    pub member_id: String,
+    /// Its `client.id`.
+    pub client_id: String,
+    /// Where it connects from.
+    pub client_host: String,
+    /// Its partitions; empty where they cannot be read.
+    pub partitions: Vec<TopicPartition>,
+}
+
+impl Admin {
+    /// The groups of all brokers, by id.
+    ///
+    /// # Errors
+    /// A broker cannot be asked.
+    pub async fn list_groups(&self) -> Result<Vec<GroupListing>, Error> {
+        let mut groups = BTreeMap::new();
+        for broker in self.describe_cluster().await?.brokers {
+            let mut retry = self.cluster.retry(self.cluster.config().default_api_timeout, "a look at groups");
+            let answer = loop {
+                let attempt = async {
+                    let answer = self.cluster.ask(broker.id, Lane::Main, &ListGroupsRequest::default()).await?;
+                    Error::check(|| "list groups".into(), answer.error_code, None).map(|()| answer)
+                };
+                if let Some(answer) = retry.attempt(attempt).await? {
+                    break answer;
+                }
+            };
+            for group in &answer.groups {
+                let listing = GroupListing {
+                    group_id: group.group_id.to_string(),
+                    protocol_type: group.protocol_type.to_string(),
+                    state: group.group_state.to_string(),
+                };
+                groups.insert(listing.group_id.clone(), listing);
+            }
+        }
+        Ok(groups.into_values().collect())
+    }
+
+    /// One group with its members. A group that nobody knows is `Dead`.
+    ///
+    /// # Errors
+    /// Its coordinator cannot be asked.
+    pub async fn describe_group(&self, group_id: &str) -> Result<GroupDescription, Error> {
+        let group = Group::new(group_id, None);
+        let request = DescribeGroupsRequest { groups: vec![Str::from(group_id)], ..DescribeGroupsRequest::default() };
+        let mut retry = self.cluster.retry(self.cluster.config().default_api_timeout, "a look at a group");
+        loop {
+            let attempt = async {
+                let answer = group.ask(&self.cluster, &request).await?;
+                let Some(described) = answer.groups.first() else {
+                    return Err(Error::Invalid(format!("the answer does not hold group {group_id}").into()));
+                };
+                // What newer versions say of a group that is not there.
+                if described.error_code != ErrorCode::GROUP_ID_NOT_FOUND {
+                    let what = || format!("describe group {group_id}");
+                    group.check(what, described.error_code, described.error_message.as_deref())?;
+                }
+                Ok(description(described))
+            };
+            if let Some(description) = retry.attempt(attempt).await? {
+                return Ok(description);
+            }
+        }
+    }
+
+    /// The offsets that the group has committed for these partitions, where it has.
+    ///
+    /// # Errors
+    /// Its coordinator cannot be asked.
+    pub async fn list_group_offsets(
+        &self,
+        group_id: &str,
+        partitions: &[TopicPartition],
+    ) -> Result<BTreeMap<TopicPartition, CommittedOffset>, Error> {
+        commit::committed(&self.cluster, &Group::new(group_id, None), partitions, false).await
+    }
+}
+
+fn description(described: &DescribedGroup) -> GroupDescription {
+    let member = |member: &millstream_wire::messages::DescribedGroupMember| GroupMember {
+        member_id: member.member_id.to_string(),
+        client_id: member.client_id.to_string(),
+        client_host: member.client_host.to_string(),
+        partitions: read_partitions(member.member_assignment.clone()),
+    };
+    GroupDescription {
+        group_id: described.group_id.to_string(),
+        state: described.group_state.to_string(),
+        assignor: described.protocol_data.to_string(),
+        members: described.members.iter().map(member).collect(),
+    }
+}
+
+/// Groups that are not of consumers put other bytes there.
+fn read_partitions(assignment: Bytes) -> Vec<TopicPartition> {
+    let Ok((_, assignment)) = from_versioned_bytes::<ConsumerProtocolAssignment>(assignment) else { return Vec::new() };
+    let topics = assignment.assigned_partitions.iter();
+    topics.flat_map(|topic| topic.partitions.iter().map(|number| TopicPartition::new(&*topic.topic, *number))).collect()
+}

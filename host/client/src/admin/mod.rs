@@ -1,0 +1,114 @@
+//! The admin client: topics, their configs and offsets, groups. Each call is tried again while that
+//! may help, up to `default.api.timeout.ms`.
+
+mod groups;
+mod topics;
+
+use std::sync::Arc;
+
+use millstream_wire::{ErrorCode, Request};
+
+use crate::config::ClientConfig;
+use crate::error::Error;
+use crate::net::{Cluster, Lane};
+
+pub use groups::{GroupDescription, GroupListing, GroupMember};
+pub use topics::{ConfigEntry, NewTopic, PartitionDescription, TopicDescription, TopicListing};
+
+/// Creates, describes, changes and deletes. Cheap to clone.
+#[derive(Clone)]
+pub struct Admin {
+    cluster: Arc<Cluster>,
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin").field("servers", &self.cluster.config().bootstrap_servers).finish()
+    }
+}
+
+/// A broker of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerDescription {
+    /// Its node id.
+    pub id: i32,
+    /// `host:port` as it is advertised.
+    pub address: Arc<str>,
+}
+
+/// The cluster as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterDescription {
+    /// The cluster's id, if it has one.
+    pub cluster_id: Option<Arc<str>>,
+    /// The node that takes changes, if it is known.
+    pub controller: Option<i32>,
+    /// By node id.
+    pub brokers: Vec<BrokerDescription>,
+}
+
+impl Admin {
+    /// Connects when it is first used.
+    ///
+    /// # Errors
+    /// A setting is impossible.
+    pub fn new(config: ClientConfig) -> Result<Self, Error> {
+        config.validate()?;
+        Ok(Self { cluster: Arc::new(Cluster::new(config, false)) })
+    }
+
+    /// The cluster's id and brokers.
+    ///
+    /// # Errors
+    /// No broker can be reached.
+    pub async fn describe_cluster(&self) -> Result<ClusterDescription, Error> {
+        let limit = self.cluster.config().default_api_timeout;
+        let mut retry = self.cluster.retry(limit, "a look at the cluster");
+        let metadata = loop {
+            let generation = self.cluster.metadata().generation;
+            if let Some(metadata) = retry.attempt(self.cluster.refresh(generation)).await? {
+                break metadata;
+            }
+        };
+        let brokers = metadata.brokers.iter();
+        let mut brokers: Vec<_> =
+            brokers.map(|(id, address)| BrokerDescription { id: *id, address: address.clone() }).collect();
+        brokers.sort_by_key(|broker| broker.id);
+        Ok(ClusterDescription { cluster_id: metadata.cluster_id.clone(), controller: metadata.controller, brokers })
+    }
+
+    /// Asks the controller until `check` is content with its answer.
+    async fn ask_controller<R: Request>(
+        &self,
+        what: &str,
+        request: &R,
+        check: impl Fn(&R::Response) -> Result<(), Error>,
+    ) -> Result<R::Response, Error> {
+        let mut retry = self.cluster.retry(self.cluster.config().default_api_timeout, what);
+        loop {
+            let attempt = async {
+                let answer = self.ask_controller_once(request).await?;
+                check(&answer).map(|()| answer)
+            };
+            if let Some(answer) = retry.attempt(attempt).await? {
+                return Ok(answer);
+            }
+        }
+    }
+
+    async fn ask_controller_once<R: Request>(&self, request: &R) -> Result<R::Response, Error> {
+        let mut metadata = self.cluster.metadata();
+        if metadata.controller.is_none() {
+            metadata = self.cluster.refresh(metadata.generation).await?;
+        }
+        match metadata.controller {
+            Some(controller) => self.cluster.ask(controller, Lane::Main, request).await,
+            None => Err(Error::broker("find the controller", ErrorCode::COORDINATOR_NOT_AVAILABLE, None)),
+        }
+    }
+
+    /// Closes the connections.
+    pub fn close(&self) {
+        self.cluster.close();
+    }
+}

@@ -1,0 +1,292 @@
+//! Topics and their configs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use millstream_wire::messages::{
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, DeleteTopicState, DeleteTopicsRequest,
+    DescribeConfigsRequest, DescribeConfigsResource, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResource,
+    IncrementalAlterableConfig,
+};
+use millstream_wire::{ErrorCode, Str};
+use uuid::Uuid;
+
+use super::Admin;
+use crate::consumer::config::IsolationLevel;
+use crate::consumer::offsets::{self, OffsetAndTimestamp};
+use crate::consumer::record::TopicPartition;
+use crate::error::Error;
+use crate::net::{Metadata, Topic};
+
+/// The kind of resource that a topic is, in requests about configs.
+const TOPIC_RESOURCE: i8 = 2;
+const SET: i8 = 0;
+const DELETE: i8 = 1;
+
+/// The first version of DeleteTopics that names topics by a struct.
+const FIRST_WITH_STATES: i16 = 6;
+
+/// Leaves a number to the broker.
+const CREATE_DEFAULT: i32 = -1;
+
+/// A topic to create.
+#[derive(Debug, Clone, Default)]
+pub struct NewTopic {
+    /// Its name.
+    pub name: String,
+    /// How many partitions; `None` is the broker's `num.partitions`.
+    pub partitions: Option<i32>,
+    /// How many copies; `None` is the broker's `default.replication.factor`.
+    pub replication_factor: Option<i16>,
+    /// Configs that differ from the broker's defaults.
+    pub configs: BTreeMap<String, String>,
+}
+
+/// A topic in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicListing {
+    /// Its name.
+    pub name: String,
+    /// Whether it is the cluster's own.
+    pub internal: bool,
+    /// How many partitions it has.
+    pub partitions: usize,
+}
+
+/// A topic with its partitions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicDescription {
+    /// Its name.
+    pub name: String,
+    /// Its id; all zeros where the cluster has none.
+    pub id: Uuid,
+    /// Whether it is the cluster's own.
+    pub internal: bool,
+    /// By number.
+    pub partitions: Vec<PartitionDescription>,
+}
+
+/// One partition of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionDescription {
+    /// Its number.
+    pub partition: i32,
+    /// The broker that leads it, if one does.
+    pub leader: Option<i32>,
+    /// Rises with every change of the leader; -1 where it is not known.
+    pub leader_epoch: i32,
+    /// The brokers that should have a copy.
+    pub replicas: Vec<i32>,
+    /// The brokers whose copy is complete.
+    pub in_sync: Vec<i32>,
+}
+
+/// A config of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigEntry {
+    /// The key.
+    pub name: String,
+    /// The value; `None` where it is secret.
+    pub value: Option<String>,
+    /// Whether it was set on the topic itself, rather than inherited.
+    pub overridden: bool,
+    /// Whether it cannot be changed.
+    pub read_only: bool,
+}
+
+impl Admin {
+    /// Creates topics; the ids of the new ones come back, zeros from an old broker.
+    ///
+    /// # Errors
+    /// The first topic that was refused, with the broker's words.
+    pub async fn create_topics(&self, topics: &[NewTopic]) -> Result<Vec<Uuid>, Error> {
+        let config = |(name, value): (&String, &String)| CreatableTopicConfig {
+            name: Str::from(name.as_str()),
+            value: Some(Str::from(value.as_str())),
+        };
+        let creatable = |topic: &NewTopic| CreatableTopic {
+            name: Str::from(topic.name.as_str()),
+            num_partitions: topic.partitions.unwrap_or(CREATE_DEFAULT),
+            replication_factor: topic.replication_factor.unwrap_or(CREATE_DEFAULT as i16),
+            configs: topic.configs.iter().map(config).collect(),
+            ..CreatableTopic::default()
+        };
+        let request =
+            CreateTopicsRequest { topics: topics.iter().map(creatable).collect(), ..CreateTopicsRequest::default() };
+        let answer = self
+            .ask_controller("the creation of topics", &request, |answer| {
+                answer.topics.iter().try_for_each(|topic| {
+                    let what = || format!("create topic {}", &*topic.name);
+                    Error::check(what, topic.error_code, topic.error_message.as_deref())
+                })
+            })
+            .await?;
+        Ok(answer.topics.iter().map(|topic| topic.topic_id).collect())
+    }
+
+    /// Deletes topics.
+    ///
+    /// # Errors
+    /// The first topic that was refused, with the broker's words.
+    pub async fn delete_topics(&self, names: &[String]) -> Result<(), Error> {
+        let limit = self.cluster.config().default_api_timeout;
+        let mut retry = self.cluster.retry(limit, "the deletion of topics");
+        while retry.attempt(self.delete_once(names)).await?.is_none() {}
+        Ok(())
+    }
+
+    async fn delete_once(&self, names: &[String]) -> Result<(), Error> {
+        let connection = self.cluster.any().await?;
+        let timeout = self.cluster.config().request_timeout;
+        let mut request = DeleteTopicsRequest {
+            timeout_ms: i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX),
+            ..DeleteTopicsRequest::default()
+        };
+        let names = names.iter().map(|name| Str::from(name.as_str()));
+        if connection.version::<DeleteTopicsRequest>()? >= FIRST_WITH_STATES {
+            request.topics = names.map(|name| DeleteTopicState { name: Some(name), topic_id: Uuid::nil() }).collect();
+        } else {
+            request.topic_names = names.collect();
+        }
+        let answer = self.ask_controller_once(&request).await?;
+        answer.responses.iter().try_for_each(|topic| {
+            let what = || format!("delete topic {}", topic.name.as_deref().unwrap_or_default());
+            Error::check(what, topic.error_code, topic.error_message.as_deref())
+        })
+    }
+
+    /// All topics, by name.
+    ///
+    /// # Errors
+    /// No broker can be reached.
+    pub async fn list_topics(&self) -> Result<Vec<TopicListing>, Error> {
+        let metadata = self.metadata_of(None).await?;
+        let mut listings: Vec<TopicListing> = Vec::new();
+        for (name, topic) in &metadata.topics {
+            if let Ok(topic) = topic {
+                let (name, partitions) = (name.to_string(), topic.partitions.len());
+                listings.push(TopicListing { name, internal: topic.internal, partitions });
+            }
+        }
+        listings.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(listings)
+    }
+
+    /// The topics with these names, in that order.
+    ///
+    /// # Errors
+    /// One of them does not exist.
+    pub async fn describe_topics(&self, names: &[String]) -> Result<Vec<TopicDescription>, Error> {
+        let wanted: Vec<Arc<str>> = names.iter().map(|name| name.as_str().into()).collect();
+        let metadata = self.metadata_of(Some(&wanted)).await?;
+        let describe = |name: &Arc<str>| {
+            let code = match metadata.topics.get(name) {
+                Some(Ok(topic)) => return Ok(description(name, topic)),
+                Some(Err(code)) => *code,
+                None => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            };
+            Err(Error::broker(format!("describe topic {name}"), code, None))
+        };
+        wanted.iter().map(describe).collect()
+    }
+
+    async fn metadata_of(&self, names: Option<&[Arc<str>]>) -> Result<Metadata, Error> {
+        let limit = self.cluster.config().default_api_timeout;
+        let mut retry = self.cluster.retry(limit, "a look at topics");
+        loop {
+            if let Some(answer) = retry.attempt(self.cluster.fetch_metadata(names, false)).await? {
+                return Ok(Metadata::empty().updated(answer));
+            }
+        }
+    }
+
+    /// The configs of a topic, by name.
+    ///
+    /// # Errors
+    /// The topic does not exist, or they may not be seen.
+    pub async fn describe_configs(&self, topic: &str) -> Result<Vec<ConfigEntry>, Error> {
+        let resource = DescribeConfigsResource {
+            resource_type: TOPIC_RESOURCE,
+            resource_name: Str::from(topic),
+            configuration_keys: None,
+        };
+        let request = DescribeConfigsRequest { resources: vec![resource], ..DescribeConfigsRequest::default() };
+        let limit = self.cluster.config().default_api_timeout;
+        let mut retry = self.cluster.retry(limit, "a look at configs");
+        let answer = loop {
+            let attempt = async {
+                let answer = self.cluster.ask_any(&request).await?;
+                answer.results.iter().try_for_each(|result| {
+                    let what = || format!("describe the configs of topic {topic}");
+                    Error::check(what, result.error_code, result.error_message.as_deref())
+                })?;
+                Ok(answer)
+            };
+            if let Some(answer) = retry.attempt(attempt).await? {
+                break answer;
+            }
+        };
+        let entries = answer.results.iter().flat_map(|result| &result.configs);
+        let mut entries: Vec<ConfigEntry> = entries
+            .map(|entry| ConfigEntry {
+                name: entry.name.to_string(),
+                value: entry.value.as_deref().map(String::from),
+                // Source 1: the topic's own.
+                overridden: entry.config_source == 1,
+                read_only: entry.read_only,
+            })
+            .collect();
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    /// Sets configs of a topic; `None` goes back to the default. Others stay as they are.
+    ///
+    /// # Errors
+    /// The broker refuses a key or a value; nothing is changed then.
+    pub async fn alter_configs(&self, topic: &str, changes: &BTreeMap<String, Option<String>>) -> Result<(), Error> {
+        let config = |(name, value): (&String, &Option<String>)| IncrementalAlterableConfig {
+            name: Str::from(name.as_str()),
+            config_operation: if value.is_some() { SET } else { DELETE },
+            value: value.as_deref().map(Str::from),
+        };
+        let resource = IncrementalAlterConfigsResource {
+            resource_type: TOPIC_RESOURCE,
+            resource_name: Str::from(topic),
+            configs: changes.iter().map(config).collect(),
+        };
+        let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+        self.ask_controller("a change of configs", &request, |answer| {
+            answer.responses.iter().try_for_each(|result| {
+                let what = || format!("change the configs of topic {topic}");
+                Error::check(what, result.error_code, result.error_message.as_deref())
+            })
+        })
+        .await
+        .map(drop)
+    }
+
+    /// The offsets at these times, in milliseconds since the epoch: -2 is the oldest record's, -1 the
+    /// one that the next record will have.
+    ///
+    /// # Errors
+    /// A partition does not exist, or its leader cannot be asked.
+    pub async fn list_offsets(
+        &self,
+        times: &BTreeMap<TopicPartition, i64>,
+    ) -> Result<BTreeMap<TopicPartition, OffsetAndTimestamp>, Error> {
+        let limit = self.cluster.config().default_api_timeout;
+        offsets::list(&self.cluster, times, IsolationLevel::ReadUncommitted, limit).await
+    }
+}
+
+fn description(name: &str, topic: &Topic) -> TopicDescription {
+    let partitions = topic.partitions.iter().zip(0..).map(|(partition, number)| PartitionDescription {
+        partition: number,
+        leader: partition.leader,
+        leader_epoch: partition.leader_epoch,
+        replicas: partition.replicas.clone(),
+        in_sync: partition.in_sync.clone(),
+    });
+    TopicDescription { name: name.to_owned(), id: topic.id, internal: topic.internal, partitions: partitions.collect() }
+}

@@ -1,0 +1,183 @@
+//! Offsets of the group: commit and fetch. Needs no membership: a consumer that assigns its
+//! partitions itself commits under generation -1.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use millstream_wire::messages::{
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetFetchRequest,
+    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics, OffsetFetchResponse,
+};
+use millstream_wire::{ErrorCode, Str};
+
+use super::Group;
+use crate::consumer::Inner;
+use crate::consumer::record::{CommittedOffset, TopicPartition};
+use crate::error::Error;
+use crate::net::{Cluster, Connection, Lane};
+
+/// The last versions that name topics; the later ones have ids.
+const LAST_WITH_NAMES: i16 = 9;
+/// The first version of OffsetFetch that asks for several groups.
+const FIRST_WITH_GROUPS: i16 = 8;
+/// The first version of OffsetFetch that can ask for offsets that no open transaction may change.
+const FIRST_WITH_STABLE: i16 = 7;
+
+/// Commits, and tries again while that may help.
+pub(crate) async fn commit(
+    inner: &Inner,
+    group: &Group,
+    offsets: &BTreeMap<TopicPartition, CommittedOffset>,
+) -> Result<(), Error> {
+    if offsets.is_empty() {
+        return Ok(());
+    }
+    let limit = inner.config.client.default_api_timeout;
+    let mut retry = inner.cluster.retry(limit, "a commit of offsets");
+    loop {
+        if retry.attempt(commit_once(inner, group, offsets)).await?.is_some() {
+            return Ok(());
+        }
+    }
+}
+
+async fn commit_once(
+    inner: &Inner,
+    group: &Group,
+    offsets: &BTreeMap<TopicPartition, CommittedOffset>,
+) -> Result<(), Error> {
+    let mut topics: BTreeMap<Arc<str>, OffsetCommitRequestTopic> = BTreeMap::new();
+    for (TopicPartition { topic, partition }, committed) in offsets {
+        let topic = topics.entry(topic.clone()).or_insert_with(|| OffsetCommitRequestTopic {
+            name: Str::from(&**topic),
+            ..OffsetCommitRequestTopic::default()
+        });
+        topic.partitions.push(OffsetCommitRequestPartition {
+            partition_index: *partition,
+            committed_offset: committed.offset,
+            committed_leader_epoch: committed.leader_epoch,
+            committed_metadata: Some(Str::from(committed.metadata.as_str())),
+        });
+    }
+    let membership = group.membership();
+    let request = OffsetCommitRequest {
+        group_id: group.id.clone(),
+        generation_id_or_member_epoch: membership.generation,
+        member_id: membership.member_id.clone(),
+        group_instance_id: group.instance_id.clone(),
+        topics: topics.into_values().collect(),
+        ..OffsetCommitRequest::default()
+    };
+    let connection = coordinator(&inner.cluster, group).await?;
+    let answer = connection.send_up_to(&request, LAST_WITH_NAMES)?.wait(inner.config.client.request_timeout).await;
+    let answer = group.watch(answer)?;
+    for topic in &answer.topics {
+        for part in &topic.partitions {
+            let what = || format!("commit the offset of {}-{}", &*topic.name, part.partition_index);
+            group.check(what, part.error_code, None)?;
+        }
+    }
+    Ok(())
+}
+
+async fn coordinator(cluster: &Cluster, group: &Group) -> Result<Arc<Connection>, Error> {
+    let node = group.coordinator(cluster).await?;
+    group.watch(cluster.broker(node, Lane::Main).await)
+}
+
+/// The group's offsets of those partitions for which it has one. `stable`: waits for open transactions
+/// that may change them.
+pub(crate) async fn committed(
+    cluster: &Cluster,
+    group: &Group,
+    partitions: &[TopicPartition],
+    stable: bool,
+) -> Result<BTreeMap<TopicPartition, CommittedOffset>, Error> {
+    let limit = cluster.config().default_api_timeout;
+    let mut retry = cluster.retry(limit, "a look-up of committed offsets");
+    loop {
+        if let Some(found) = retry.attempt(committed_once(cluster, group, partitions, stable)).await? {
+            return Ok(found);
+        }
+    }
+}
+
+async fn committed_once(
+    cluster: &Cluster,
+    group: &Group,
+    partitions: &[TopicPartition],
+    stable: bool,
+) -> Result<BTreeMap<TopicPartition, CommittedOffset>, Error> {
+    let mut by_topic: BTreeMap<&Arc<str>, Vec<i32>> = BTreeMap::new();
+    for TopicPartition { topic, partition } in partitions {
+        by_topic.entry(topic).or_default().push(*partition);
+    }
+    let connection = coordinator(cluster, group).await?;
+    let version = connection.version::<OffsetFetchRequest>()?.min(LAST_WITH_NAMES);
+    let mut request =
+        OffsetFetchRequest { require_stable: stable && version >= FIRST_WITH_STABLE, ..OffsetFetchRequest::default() };
+    if version >= FIRST_WITH_GROUPS {
+        let topics = by_topic.into_iter().map(|(topic, partition_indexes)| OffsetFetchRequestTopics {
+            name: Str::from(&**topic),
+            partition_indexes,
+            ..OffsetFetchRequestTopics::default()
+        });
+        request.groups = vec![OffsetFetchRequestGroup {
+            group_id: group.id.clone(),
+            topics: Some(topics.collect()),
+            ..OffsetFetchRequestGroup::default()
+        }];
+    } else {
+        request.group_id = group.id.clone();
+        let topics = by_topic
+            .into_iter()
+            .map(|(topic, partition_indexes)| OffsetFetchRequestTopic { name: Str::from(&**topic), partition_indexes });
+        request.topics = Some(topics.collect());
+    }
+    let answer = connection.send_up_to(&request, version)?.wait(cluster.config().request_timeout).await;
+    read_committed_offsets(group, group.watch(answer)?)
+}
+
+/// Both shapes of the answer in one.
+fn read_committed_offsets(
+    group: &Group,
+    answer: OffsetFetchResponse,
+) -> Result<BTreeMap<TopicPartition, CommittedOffset>, Error> {
+    let what = || format!("look up the offsets of group {}", &*group.id);
+    group.check(what, answer.error_code, None)?;
+    let mut found = BTreeMap::new();
+    let mut take = |topic: &Str, partition: i32, offset: i64, leader_epoch: i32, metadata: &Option<Str>| {
+        if offset >= 0 {
+            let metadata = metadata.as_deref().unwrap_or_default().to_owned();
+            let committed = CommittedOffset { offset, leader_epoch, metadata };
+            found.insert(TopicPartition::new(&**topic, partition), committed);
+        }
+    };
+    for topic in &answer.topics {
+        for part in &topic.partitions {
+            group.check(what, part.error_code, None)?;
+            take(&topic.name, part.partition_index, part.committed_offset, part.committed_leader_epoch, &part.metadata);
+        }
+    }
+    for answered in &answer.groups {
+        group.check(what, answered.error_code, None)?;
+        for topic in &answered.topics {
+            for part in &topic.partitions {
+                group.check(what, part.error_code, None)?;
+                take(
+                    &topic.name,
+                    part.partition_index,
+                    part.committed_offset,
+                    part.committed_leader_epoch,
+                    &part.metadata,
+                );
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Whether an error of a commit says that the member is no longer what it was.
+pub(crate) fn lost_membership(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::ILLEGAL_GENERATION | ErrorCode::REBALANCE_IN_PROGRESS)
+}

@@ -1,0 +1,144 @@
+//! Membership in a consumer group: the classic protocol of JoinGroup, SyncGroup and Heartbeat, eager.
+//!
+//! A task beats while the application works on what `poll` gave it. A rebalance begins only inside of
+//! a `poll`, when all records handed out before have been worked on: positions are committed (with
+//! `enable.auto.commit`), the listener hears what is given up, and the member joins anew.
+
+pub(crate) mod assignor;
+pub(crate) mod commit;
+mod join;
+mod member;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use millstream_wire::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
+use millstream_wire::{ErrorCode, Str};
+use parking_lot::Mutex;
+
+use crate::error::Error;
+use crate::net::{Cluster, Lane};
+
+pub(crate) use member::{leave, run};
+
+/// The first version of FindCoordinator that asks for several keys.
+const FIRST_WITH_KEYS: i16 = 4;
+
+/// Who this consumer is in the group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Membership {
+    pub(crate) member_id: Str,
+    /// -1 while it is no member.
+    pub(crate) generation: i32,
+}
+
+impl Membership {
+    const NONE: Membership = Membership { member_id: Str::EMPTY, generation: -1 };
+}
+
+/// The group as this consumer sees it.
+pub(crate) struct Group {
+    pub(crate) id: Str,
+    pub(crate) instance_id: Option<Str>,
+    membership: Mutex<Membership>,
+    coordinator: Mutex<Option<i32>>,
+    /// Set while the member must join or is joining: no records are handed out.
+    rebalancing: AtomicBool,
+    pub(crate) last_poll: Mutex<Instant>,
+}
+
+impl Group {
+    pub(crate) fn new(id: &str, instance_id: Option<&str>) -> Self {
+        Self {
+            id: Str::from(id),
+            instance_id: instance_id.map(Str::from),
+            membership: Mutex::new(Membership::NONE),
+            coordinator: Mutex::default(),
+            rebalancing: AtomicBool::new(false),
+            last_poll: Mutex::new(Instant::now()),
+        }
+    }
+
+    pub(crate) fn membership(&self) -> Membership {
+        self.membership.lock().clone()
+    }
+
+    pub(crate) fn rebalancing(&self) -> bool {
+        self.rebalancing.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_rebalancing(&self, rebalancing: bool) {
+        self.rebalancing.store(rebalancing, Ordering::SeqCst);
+    }
+
+    /// The broker that coordinates the group, asked for if it is not known.
+    pub(crate) async fn coordinator(&self, cluster: &Cluster) -> Result<i32, Error> {
+        if let Some(node) = *self.coordinator.lock() {
+            return Ok(node);
+        }
+        let connection = cluster.any().await?;
+        let version = connection.version::<FindCoordinatorRequest>()?;
+        let mut request = FindCoordinatorRequest::default();
+        if version >= FIRST_WITH_KEYS {
+            request.coordinator_keys = vec![self.id.clone()];
+        } else {
+            request.key = self.id.clone();
+        }
+        let answer = connection.send(&request)?.wait(cluster.config().request_timeout).await?;
+        let node = self.read_coordinator(&answer)?;
+        if !cluster.metadata().brokers.contains_key(&node) {
+            cluster.refresh(cluster.metadata().generation).await?;
+        }
+        *self.coordinator.lock() = Some(node);
+        Ok(node)
+    }
+
+    fn read_coordinator(&self, answer: &FindCoordinatorResponse) -> Result<i32, Error> {
+        let what = || format!("find the coordinator of group {}", &*self.id);
+        let (code, message, node) = match answer.coordinators.first() {
+            Some(one) => (one.error_code, &one.error_message, one.node_id),
+            None => (answer.error_code, &answer.error_message, answer.node_id),
+        };
+        Error::check(what, code, message.as_deref())?;
+        Ok(node)
+    }
+
+    fn forget_coordinator(&self) {
+        *self.coordinator.lock() = None;
+    }
+
+    /// Forgets the coordinator where it did not answer.
+    pub(crate) fn watch<T>(&self, answer: Result<T, Error>) -> Result<T, Error> {
+        if answer.is_err() {
+            self.forget_coordinator();
+        }
+        answer
+    }
+
+    /// A code of the coordinator's, as a result; what it says about this member is remembered.
+    pub(crate) fn check(&self, what: impl Fn() -> String, code: ErrorCode, message: Option<&str>) -> Result<(), Error> {
+        match code {
+            ErrorCode::NOT_COORDINATOR | ErrorCode::COORDINATOR_NOT_AVAILABLE => self.forget_coordinator(),
+            ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::ILLEGAL_GENERATION => {
+                let mut membership = self.membership.lock();
+                // Whoever is no member any more joins as somebody new.
+                if code == ErrorCode::UNKNOWN_MEMBER_ID {
+                    membership.member_id = Str::EMPTY;
+                }
+                membership.generation = -1;
+            }
+            _ => {}
+        }
+        Error::check(what, code, message)
+    }
+
+    /// Asks the coordinator, once.
+    pub(crate) async fn ask<R: millstream_wire::Request>(
+        &self,
+        cluster: &Cluster,
+        request: &R,
+    ) -> Result<R::Response, Error> {
+        let node = self.coordinator(cluster).await?;
+        self.watch(cluster.ask(node, Lane::Group, request).await)
+    }
+}
