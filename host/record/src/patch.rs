@@ -80,7 +80,8 @@ mod tests {
         assert_eq!((view.producer_id(), view.producer_epoch(), view.base_sequence()), (9, 1, 0));
         // The payload stayed as it was.
         let payload = crate::codec::decompress(Codec::Zstd, view.payload(), 100).unwrap();
-        let record = view.records_in(&payload).iter().next().unwrap().unwrap();
+        let records = view.records_in(&payload);
+        let record = records.iter().next().unwrap().unwrap();
         assert_eq!((record.key, record.value, record.timestamp), (Some(&b"k"[..]), Some(&b"v"[..]), 7));
     }
 }
