@@ -88,6 +88,15 @@ pub(crate) fn sysroot_libraries() -> Result<PathBuf> {
     Ok(Path::new(root.trim()).join("lib"))
 }
 
+/// Builds the binaries, and everything else as well: cargo chooses the features of dependencies by what is
+/// built together, and with another choice it would compile wasmtime again for the tests.
+///
+/// # Errors
+/// When something does not compile; cargo has printed why.
+pub(crate) fn build_everything() -> Result<()> {
+    succeed(&mut cargo(["build", "--workspace", "--all-targets"]))
+}
+
 /// Builds every test program of the workspace.
 ///
 /// # Errors

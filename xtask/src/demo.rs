@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 use anyhow::Result;
 use clap::Args;
 
-use crate::cargo::{self, cargo};
+use crate::cargo;
 
 #[derive(Args, Default)]
 pub(crate) struct Options {
@@ -21,7 +21,7 @@ pub(crate) struct Options {
 /// When the build fails; a wrong count is no error but an exit code.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     cargo::add_wasm_target()?;
-    cargo::succeed(&mut cargo(["build", "--workspace"]))?;
+    cargo::build_everything()?;
     let binaries = cargo::target_folder()?.join("debug");
     let mut example = Command::new(binaries.join("earthquakes"));
     example.arg("--millstream").arg(binaries.join("millstream")).current_dir(crate::root());

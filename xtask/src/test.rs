@@ -35,8 +35,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if wanted("clippy") {
         check(&mut report, "clippy", &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]);
     }
-    // One build of everything, so that the binary that the end-to-end tests start is there too.
-    cargo::succeed(&mut cargo(["build", "--workspace"]))?;
+    cargo::build_everything()?;
     let libraries = cargo::sysroot_libraries()?;
     for program in cargo::build_tests()?.iter().filter(|program| wanted(&program.name)) {
         let mut command = test_command(program, &clients);

@@ -261,7 +261,15 @@ mod tests {
         {
             assert!(is_of_outer_cargo(key), "{key}");
         }
-        for key in ["CARGO", "CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_TARGET_DIR", "RUSTUP_TOOLCHAIN", "PATH", "CARGO_MAKEFLAGS"] {
+        for key in [
+            "CARGO",
+            "CARGO_HOME",
+            "CARGO_NET_OFFLINE",
+            "CARGO_TARGET_DIR",
+            "RUSTUP_TOOLCHAIN",
+            "PATH",
+            "CARGO_MAKEFLAGS",
+        ] {
             assert!(!is_of_outer_cargo(key), "{key}");
         }
     }

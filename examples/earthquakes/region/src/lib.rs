@@ -21,7 +21,8 @@ impl Partitioner for Region {
 
     fn partition(&mut self, record: &Record<'_>, partitions: &Partitions<'_>) -> Result<u32> {
         let Place { lon, lat } = serde_json::from_slice(record.value().unwrap_or_default())?;
-        let holds = |[west, south, east, north]: &[f64; 4]| (*west..*east).contains(&lon) && (*south..*north).contains(&lat);
+        let holds =
+            |[west, south, east, north]: &[f64; 4]| (*west..*east).contains(&lon) && (*south..*north).contains(&lat);
         let region = self.boxes.iter().position(holds).unwrap_or(self.boxes.len());
         Ok(u32::try_from(region)?.min(partitions.count() - 1))
     }
