@@ -79,7 +79,9 @@ pub(crate) fn parse_lines<const N: usize>(path: &Path) -> Result<Vec<Fields<'_, 
     let mut lines = text.lines();
     match lines.next() {
         Some("0") => {}
-        other => return Err(bad(1, format!("version {:?} is not 0", other.unwrap_or_default()))),
+        // As Kafka creates it, before there is anything to write.
+        None => return Ok(Vec::new()),
+        Some(other) => return Err(bad(1, format!("version {other:?} is not 0"))),
     }
     let count: usize = match lines.next().map(str::parse) {
         Some(Ok(count)) => count,
@@ -183,7 +185,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let checkpoint = OffsetCheckpoint::new(dir.path(), OffsetCheckpoint::LOG_START);
         for (content, line) in [
-            ("", 1),
+            ("\n", 1),
             ("1\n0\n", 1),
             ("0\n", 2),
             ("0\nx\n", 2),

@@ -72,7 +72,7 @@ pub(crate) fn read_topic_id(dir: &Path) -> io::Result<Option<Uuid>> {
 
 /// Writes `partition.metadata`. Not synced here: creating 10,000 partitions would wait for the disk 10,000 times.
 pub(crate) fn write_topic_id(dir: &Path, id: Uuid) -> io::Result<()> {
-    fs::write(dir.join(PARTITION_METADATA), format!("version: 0\ntopic_id: {}\n", uuid_to_kafka(id)))
+    fs::write(dir.join(PARTITION_METADATA), format!("version: 0\ntopic_id: {}", uuid_to_kafka(id)))
 }
 
 /// `meta.properties`, version 1: whose data folder this is.

@@ -19,6 +19,9 @@ use crate::index::{Indexes, OffsetPosition, Summary, TimestampOffset};
 /// Suffixes of the files that belong to one segment.
 pub(crate) const SEGMENT_SUFFIXES: [&str; 4] = ["log", "index", "timeindex", "snapshot"];
 
+/// Up to this size, bytes, a segment is walked from its start rather than from an index entry.
+const WALKED_WHOLE_BYTES: u64 = 16 * 1024;
+
 pub(crate) struct Segment {
     dir: Arc<Path>,
     base_offset: i64,
@@ -193,13 +196,22 @@ impl Segment {
     /// The offset after the last batch; `Corrupt` when the file does not end with a whole one.
     pub(crate) fn end_offset(&self) -> Result<i64, LogError> {
         let open = self.open()?;
-        let entry = self.with_indexes(&open, Indexes::last_offset)?;
+        // A start with thousands of small logs should not map an index for each.
+        let entry = match self.size() {
+            ..=WALKED_WHOLE_BYTES => None,
+            _ => self.with_indexes(&open, Indexes::last_offset)?,
+        };
         let mut walk = self.walk_at(&open, entry)?;
         let mut end = self.base_offset;
         while let Some(batch) = walk.next().map_err(|e| self.read_error(e))? {
             end = batch.header.next_offset();
         }
         Ok(end)
+    }
+
+    /// Closes the descriptor and the maps until they are needed again.
+    pub(crate) fn release(&self) {
+        self.files.forget(&self.slot);
     }
 
     /// The offset of an index entry at or before a position; the base offset when there is none.

@@ -91,3 +91,35 @@ impl FieldReader<'_> {
         Some(*field)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Written by Apache Kafka 4.2: producer 0 after 9,977 records, its last batch of 78.
+    const OF_KAFKA: [u8; 56] = [
+        0x00, 0x01, 0x3f, 0xe3, 0xbe, 0x59, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x26, 0xf8, 0, 0, 0, 0, 0,
+        0, 0x26, 0xf8, 0, 0, 0, 0x4d, 0, 0, 0x01, 0xa2, 0x03, 0xd2, 0x38, 0x85, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+    ];
+
+    #[test]
+    fn kafkas_own_file_is_read_and_written_again_the_same() {
+        let producers = decode(&OF_KAFKA).unwrap();
+        let last = producers.by_id[&0].last_batch().unwrap();
+        assert_eq!((last.last_sequence, last.last_offset, last.offset_delta), (9976, 9976, 77));
+        assert_eq!(encode(&producers), OF_KAFKA);
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_noticed() {
+        for at in 0..OF_KAFKA.len() {
+            for bit in 0..8 {
+                let mut damaged = OF_KAFKA;
+                damaged[at] ^= 1 << bit;
+                assert!(decode(&damaged).is_none(), "byte {at} bit {bit}");
+            }
+            assert!(decode(&OF_KAFKA[..at]).is_none());
+        }
+    }
+}

@@ -183,3 +183,40 @@ fn readers_need_no_lock_while_a_writer_appends() {
     });
     assert_eq!(log.log_end_offset(), BATCHES);
 }
+
+#[test]
+fn readers_that_retention_overtakes_are_told_so() {
+    let dir = tempdir();
+    let config = LogConfig { retention_bytes: Some(2500), retention_ms: None, ..small_segments() };
+    let mut log = open(dir.path(), &config, unclean(0));
+    const BATCHES: i64 = 3000;
+    std::thread::scope(|scope| {
+        for lag in [1, 7] {
+            let reader = log.reader();
+            scope.spawn(move || {
+                let mut offset = 0;
+                while offset < BATCHES {
+                    match reader.read(offset, 200, i64::MAX, true) {
+                        Ok(Some(slice)) => {
+                            let bytes = slice.read_to_bytes().unwrap();
+                            assert_eq!(batches(&bytes).next().unwrap().unwrap().base_offset(), offset);
+                            reader.offset_for_timestamp(NOW).unwrap();
+                            offset += lag;
+                        }
+                        Ok(None) => std::thread::yield_now(),
+                        Err(ReadError::OffsetOutOfRange { log_start_offset, log_end_offset, .. }) => {
+                            offset = if offset < log_start_offset { log_start_offset } else { log_end_offset };
+                        }
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+        }
+        for at in 0..BATCHES {
+            append(&mut log, &batch(1, &at.to_be_bytes()));
+            if at % 20 == 0 {
+                log.apply_retention(NOW, at + 1).unwrap();
+            }
+        }
+    });
+}

@@ -129,3 +129,16 @@ fn truncation_takes_the_producers_back_too() {
     assert_eq!(send(&mut log, Producer(5, 0, 20), 1).unwrap().base_offset, 20);
     assert_eq!(offsets(&log, 0), (0..21).collect::<Vec<_>>());
 }
+
+#[test]
+fn snapshots_do_not_pile_up() {
+    let dir = tempdir();
+    for at in 0..5 {
+        let mut log = open(dir.path(), &LogConfig::default(), clean(at));
+        send(&mut log, Producer(5, 0, at as i32), 1).unwrap();
+        log.close_clean().unwrap();
+    }
+    drop(open(dir.path(), &LogConfig::default(), clean(5)));
+    let names: Vec<_> = files(dir.path(), "snapshot").iter().map(|path| path.file_stem().unwrap().to_owned()).collect();
+    assert_eq!(names, ["00000000000000000005"]);
+}

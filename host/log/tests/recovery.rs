@@ -343,10 +343,25 @@ fn the_folder_of_an_older_topic_of_that_name_is_refused() {
     let with = |id| OpenOptions { topic_id: Some(uuid::Uuid::from_u128(id)), ..OpenOptions::default() };
     drop(open(dir.path(), &LogConfig::default(), with(7)));
     let text = fs::read_to_string(dir.path().join("partition.metadata")).unwrap();
-    assert_eq!(text, "version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAABw\n");
+    assert_eq!(text, "version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAABw");
     let error = refused(dir.path(), &LogConfig::default(), with(8));
     assert!(matches!(error, LogError::TopicId { .. }), "{error}");
     fs::write(dir.path().join("partition.metadata"), "").unwrap();
     drop(open(dir.path(), &LogConfig::default(), with(7)));
     assert_eq!(fs::read_to_string(dir.path().join("partition.metadata")).unwrap(), text);
+}
+
+#[test]
+fn offsets_below_the_log_start_are_not_given_away_twice() {
+    let dir = tempdir();
+    six_batches(dir.path());
+    truncate(&log_file(dir.path()), 0);
+    let options = OpenOptions { log_start_offset: 8, ..unclean(5) };
+    let error = refused(dir.path(), &LogConfig::default(), OpenOptions { clean_shutdown: true, ..options });
+    assert!(matches!(error, LogError::Shorter { log_end_offset: 0, recovery_point: 8, .. }), "{error}");
+    let mut log = open(dir.path(), &LogConfig::default(), options);
+    assert_eq!((log.log_start_offset(), log.log_end_offset()), (8, 8));
+    assert_eq!(append(&mut log, &batch(1, b"v")), 8);
+    drop(log);
+    assert_eq!(offsets(&open(dir.path(), &LogConfig::default(), options), 8), [8]);
 }

@@ -228,7 +228,7 @@ impl Log {
         for batch in batches {
             active.note_append(&open, batch);
             self.producers.update(&batch.header);
-            self.assign_epoch(batch.header.leader_epoch, batch.header.base_offset);
+            self.note_epoch(&batch.header);
             size = batch.end();
             log_end_offset = batch.header.next_offset();
         }
@@ -236,6 +236,14 @@ impl Log {
         active.set_size(size);
         view.log_end_offset = log_end_offset;
         Ok(())
+    }
+
+    /// Keeps the leader epoch of a batch, if it is the first of its epoch.
+    fn note_epoch(&mut self, header: &BatchHeader) {
+        self.epochs.assign(header.leader_epoch, header.base_offset);
+        if self.epochs.latest().is_some_and(|latest| latest.start_offset == header.base_offset) {
+            self.unsynced.epochs = true;
+        }
     }
 
     fn write_bytes(&self, active: &Segment, open: &OpenSegment, bytes: &mut [IoSlice<'_>]) -> Result<(), LogError> {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
 use crate::checkpoint::CheckpointError;
@@ -16,13 +16,14 @@ use crate::epoch::EpochCache;
 use crate::error::LogError;
 use crate::files::FileCache;
 use crate::fsutil::{parse_segment_file, remove_if_there, segment_file};
-use crate::header::HeaderWalk;
+use crate::header::{BatchHeader, HeaderWalk};
 use crate::log::sync::Unsynced;
 use crate::log::{Log, LogReader, Shared, View};
 use crate::metadata::{PARTITION_METADATA, read_topic_id, write_topic_id};
 use crate::producer::Producers;
 use crate::scan::{Scanner, Stop};
 use crate::segment::Segment;
+use crate::snapshot::SNAPSHOT_SUFFIX;
 
 /// What the broker knows of a log before it opens it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -60,31 +61,30 @@ impl Log {
             fs::create_dir_all(&dir).map_err(LogError::io("cannot create", &dir))?;
         }
         let new_id = check_topic_id(&dir, options.topic_id)?;
-        let sizes = list(&dir)?;
+        let listing = list(&dir)?;
         let existing = |(base, size): (&i64, &u64)| Arc::new(Segment::existing(&dir, *base, *size, &config, &files));
-        let mut segments: Vec<Arc<Segment>> = sizes.iter().map(existing).collect();
-        let is_empty = segments.is_empty();
-        if is_empty {
+        let mut segments: Vec<Arc<Segment>> = listing.sizes.iter().map(existing).collect();
+        if segments.is_empty() {
             let base_offset = options.log_start_offset.max(0);
+            check_promises(&dir, base_offset, &options)?;
             segments.push(Arc::new(Segment::create(&dir, base_offset, &config, &files)?));
         }
         let loaded = load(segments, &options)?;
+        check_promises(&dir, loaded.log_end_offset, &options)?;
         let view = View {
             log_start_offset: options.log_start_offset.max(loaded.segments[0].base_offset()).min(loaded.log_end_offset),
             segments: loaded.segments,
             log_end_offset: loaded.log_end_offset,
         };
-        if view.log_end_offset < options.recovery_point {
-            return Err(LogError::Shorter {
-                path: dir.to_path_buf(),
-                log_end_offset: view.log_end_offset,
-                recovery_point: options.recovery_point,
-            });
-        }
         let recovery_point = if loaded.scanned { options.recovery_point } else { view.log_end_offset };
         let mut log = Self {
             reader: LogReader {
-                shared: Arc::new(Shared { dir, view: RwLock::new(view), poisoned: AtomicBool::new(false) }),
+                shared: Arc::new(Shared {
+                    dir,
+                    view: RwLock::new(view),
+                    syncing: Mutex::new(()),
+                    poisoned: AtomicBool::new(false),
+                }),
             },
             config,
             files,
@@ -93,14 +93,17 @@ impl Log {
             snapshot_offset: None,
             unsynced: Unsynced::new(recovery_point),
         };
-        log.unsynced.parent = is_new;
-        log.unsynced.dir = is_empty || new_id;
+        log.unsynced.parent = is_new || log.log_end_offset() == 0;
+        log.unsynced.dir = log.unsynced.parent || listing.sizes.is_empty() || new_id;
         log.cut(loaded.cut)?;
         log.load_epochs(loaded.scanned)?;
-        log.reload_producers()?;
+        log.reload_producers(listing.snapshots)?;
+        log.skip_to(options.log_start_offset)?;
         if loaded.scanned {
             log.sync_recovered(options.recovery_point)?;
         }
+        // A partition at rest holds nothing open: there may be ten thousand of them.
+        log.active().release();
         Ok(log)
     }
 
@@ -118,6 +121,19 @@ impl Log {
         Ok(())
     }
 
+    /// Goes on at the log's start if the log ends before it: records that were deleted and never synced are gone, and their
+    /// offsets are not given away twice.
+    fn skip_to(&mut self, log_start_offset: i64) -> Result<(), LogError> {
+        if self.log_end_offset() >= log_start_offset {
+            return Ok(());
+        }
+        self.roll(log_start_offset)?;
+        let mut view = self.shared().view.write();
+        view.log_start_offset = log_start_offset;
+        view.log_end_offset = log_start_offset;
+        Ok(())
+    }
+
     /// Everything that was recovered may still be in the page cache alone: make it durable, so that nothing is served or
     /// counted on that another crash could take.
     fn sync_recovered(&mut self, recovery_point: i64) -> Result<(), LogError> {
@@ -126,9 +142,9 @@ impl Log {
             let reaches_beyond = segments.get(at + 1).is_none_or(|next| next.base_offset() > recovery_point);
             if reaches_beyond && segment.size() > 0 {
                 self.unsynced.note(segment, &segment.open()?.file);
+                self.unsynced.dir = true;
             }
         }
-        self.unsynced.dir = true;
         self.flush()?;
         Ok(())
     }
@@ -138,7 +154,7 @@ impl Log {
         let (start, end) = (self.log_start_offset(), self.log_end_offset());
         let read = EpochCache::read(self.dir());
         self.epochs = match read {
-            Ok(epochs) if !in_doubt || self.agrees(&epochs)? => epochs,
+            Ok(epochs) if start == end || (!in_doubt && epochs.latest().is_some()) || self.agrees(&epochs)? => epochs,
             Err(CheckpointError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound && start == end => {
                 EpochCache::default()
             }
@@ -154,33 +170,54 @@ impl Log {
                 epochs
             }
         };
-        if self.epochs.truncate_from_end(end) | self.epochs.truncate_from_start(start) {
-            self.unsynced.epochs = true;
-        }
+        self.epochs.truncate_from_end(end);
+        self.epochs.truncate_from_start(start);
         Ok(())
     }
 
-    /// Whether each epoch starts with a batch of that epoch, and the last one is the last batch's.
+    /// Whether each epoch starts where the log changes to it, and the last one is the last batch's.
     fn agrees(&self, epochs: &EpochCache) -> Result<bool, LogError> {
-        let end = self.log_end_offset();
+        let (start, end) = (self.log_start_offset(), self.log_end_offset());
+        let mut before = None;
         for entry in epochs.entries().iter().filter(|entry| entry.start_offset < end) {
-            if self.batch_epoch(entry.start_offset)?.is_some_and(|epoch| epoch != entry.epoch) {
-                return Ok(false);
+            if entry.start_offset > start {
+                let first = self.batch_at(entry.start_offset)?;
+                let starts = first
+                    .is_none_or(|first| first.leader_epoch == entry.epoch && first.base_offset >= entry.start_offset);
+                let last = self.batch_at(entry.start_offset - 1)?;
+                let ends =
+                    last.is_none_or(|last| Some(last.leader_epoch) == before || last.base_offset >= entry.start_offset);
+                if !starts || !ends {
+                    return Ok(false);
+                }
             }
+            before = Some(entry.epoch);
         }
-        if end == self.log_start_offset() {
-            return Ok(true);
-        }
-        Ok(self.batch_epoch(end - 1)?.is_none_or(|epoch| epochs.epoch_of(end - 1) == Some(epoch)))
+        let last = if end > start { self.batch_at(end - 1)? } else { None };
+        Ok(last.is_none_or(|last| Some(last.leader_epoch) == before))
     }
 
-    fn batch_epoch(&self, offset: i64) -> Result<Option<i32>, LogError> {
+    fn batch_at(&self, offset: i64) -> Result<Option<BatchHeader>, LogError> {
         let segment = {
             let view = self.shared().view.read();
             Arc::clone(&view.segments[view.segment_of(offset)])
         };
-        Ok(segment.locate(offset)?.map(|batch| batch.header.leader_epoch))
+        Ok(segment.locate(offset)?.map(|batch| batch.header))
     }
+}
+
+/// Refuses a log that ends before an offset that had been made durable. What was deleted since may be missing.
+fn check_promises(dir: &Path, log_end_offset: i64, options: &OpenOptions) -> Result<(), LogError> {
+    let OpenOptions { recovery_point, log_start_offset, clean_shutdown, .. } = *options;
+    let promised = match clean_shutdown {
+        true => recovery_point.max(log_start_offset),
+        false if log_start_offset >= recovery_point => 0,
+        false => recovery_point,
+    };
+    if log_end_offset < promised {
+        return Err(LogError::Shorter { path: dir.to_path_buf(), log_end_offset, recovery_point: promised });
+    }
+    Ok(())
 }
 
 /// Ties a folder to its topic; whether the file had to be written.
@@ -202,10 +239,19 @@ fn check_topic_id(dir: &Path, topic_id: Option<Uuid>) -> Result<bool, LogError> 
 /// Suffixes of files that were being written or removed: ours, and those that Apache Kafka leaves.
 const LEFTOVERS: [&str; 4] = [".tmp", ".deleted", ".cleaned", ".swap"];
 
-/// The segments of a folder with their sizes. Leftovers are swept: temporary files, and what belongs to no segment.
-fn list(dir: &Path) -> Result<BTreeMap<i64, u64>, LogError> {
+/// What a folder holds.
+#[derive(Default)]
+pub(super) struct Listing {
+    /// Segments by base offset, with the sizes of their log files.
+    sizes: BTreeMap<i64, u64>,
+    /// Offsets of the producer snapshots.
+    pub(super) snapshots: Vec<i64>,
+}
+
+/// Lists a folder. Leftovers are swept: temporary files, and indexes that belong to no segment.
+pub(super) fn list(dir: &Path) -> Result<Listing, LogError> {
     let list_error = LogError::io("cannot list", dir);
-    let mut sizes = BTreeMap::new();
+    let Listing { mut sizes, mut snapshots } = Listing::default();
     let mut others = Vec::new();
     let entries: Result<Vec<_>, _> = fs::read_dir(dir).and_then(Iterator::collect);
     for entry in entries.map_err(list_error)? {
@@ -218,6 +264,7 @@ fn list(dir: &Path) -> Result<BTreeMap<i64, u64>, LogError> {
                 let size = entry.metadata().map_err(LogError::io("cannot stat", &entry.path()))?.len();
                 sizes.insert(base, size);
             }
+            Some((offset, SNAPSHOT_SUFFIX)) => snapshots.push(offset),
             Some((base, "index" | "timeindex")) => others.push((Some(base), entry.path())),
             _ if LEFTOVERS.iter().any(|suffix| name.ends_with(suffix)) => others.push((None, entry.path())),
             _ => {}
@@ -228,7 +275,7 @@ fn list(dir: &Path) -> Result<BTreeMap<i64, u64>, LogError> {
             remove_if_there(&path).map_err(LogError::io("cannot remove", &path))?;
         }
     }
-    Ok(sizes)
+    Ok(Listing { sizes, snapshots })
 }
 
 /// What a look at the segments found.

@@ -19,7 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::config::LogConfig;
 use crate::epoch::{EpochCache, EpochEntry};
@@ -55,6 +55,8 @@ pub struct LogReader {
 struct Shared {
     dir: Arc<Path>,
     view: RwLock<View>,
+    /// Held by a running fsync, for two would write the same temporary file.
+    syncing: Mutex<()>,
     /// Set for ever by a failed fsync, or by a failed append that could not be taken back.
     poisoned: AtomicBool,
 }
@@ -69,6 +71,11 @@ struct View {
 impl View {
     fn active(&self) -> &Arc<Segment> {
         &self.segments[self.segments.len() - 1]
+    }
+
+    /// The segment after another one.
+    fn after(&self, segment: &Segment) -> Option<&Arc<Segment>> {
+        self.segments.get(self.segments.partition_point(|other| other.base_offset() <= segment.base_offset()))
     }
 
     /// Index of the segment that would hold `offset`.
@@ -159,8 +166,10 @@ impl Log {
     }
 
     /// Notes that a leader epoch starts at an offset, usually the log end. Appends do it by themselves.
+    ///
+    /// An epoch without a record is not kept on disk: it would be forgotten at the next start, for nothing in the log needs it.
     pub fn assign_epoch(&mut self, epoch: i32, start_offset: i64) {
-        if self.epochs.assign(epoch, start_offset) {
+        if self.epochs.assign(epoch, start_offset) && start_offset < self.log_end_offset() {
             self.unsynced.epochs = true;
         }
     }

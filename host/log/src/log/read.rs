@@ -60,43 +60,29 @@ impl LogReader {
         max_offset_exclusive: i64,
         min_one_batch: bool,
     ) -> Result<Option<LogSlice>, ReadError> {
-        let (mut at, log_end_offset) = {
+        let (mut found, log_end_offset) = {
             let view = self.shared.view.read();
             if offset < view.log_start_offset || offset > view.log_end_offset {
                 return Err(out_of_range(offset, view.log_start_offset, view.log_end_offset));
             }
-            (view.segment_of(offset), view.log_end_offset)
+            (view.segments.get(view.segment_of(offset)).cloned(), view.log_end_offset)
         };
         let max_offset = max_offset_exclusive.min(log_end_offset);
         if offset >= max_offset {
             return Ok(None);
         }
-        loop {
-            // Taken again for each segment: the list may shrink at its front meanwhile, and then the offset is gone.
-            let Some((segment, active)) = self.segment_at(offset, &mut at)? else {
-                return Ok(None);
-            };
+        while let Some(segment) = found {
             match segment.locate(offset) {
                 Ok(Some(first)) => {
-                    return Ok(self.slice(&segment, active, &first, max_bytes, max_offset, min_one_batch)?);
+                    let slice = self.slice(&segment, &first, max_bytes, max_offset, min_one_batch);
+                    return slice.or_else(|error| self.unless_deleted(offset, error));
                 }
-                // The segment ends in a gap: the offset's batch, or the next one, is in the next segment.
-                Ok(None) if !active => at += 1,
-                Ok(None) => return Ok(None),
+                // The segment ends in a gap: what comes next is in a later one.
+                Ok(None) => found = self.shared.view.read().after(&segment).cloned(),
                 Err(error) => return self.unless_deleted(offset, error),
             }
         }
-    }
-
-    /// The segment at or after index `at`, and whether it is the active one.
-    fn segment_at(&self, offset: i64, at: &mut usize) -> Result<Option<(Arc<Segment>, bool)>, ReadError> {
-        let view = self.shared.view.read();
-        if offset < view.log_start_offset {
-            return Err(out_of_range(offset, view.log_start_offset, view.log_end_offset));
-        }
-        *at = (*at).max(view.segment_of(offset));
-        let segment = view.segments.get(*at);
-        Ok(segment.map(|segment| (Arc::clone(segment), *at + 1 == view.segments.len())))
+        Ok(None)
     }
 
     /// A segment that retention has just removed fails to open; that is an offset out of range, not an error.
@@ -111,7 +97,6 @@ impl LogReader {
     fn slice(
         &self,
         segment: &Segment,
-        active: bool,
         first: &Located,
         max_bytes: usize,
         max_offset: i64,
@@ -123,7 +108,7 @@ impl LogReader {
         let max_bytes = max_bytes.max(first.header.size) as u64;
         let max_position = first.position.saturating_add(max_bytes);
         // The common case needs no look-up: everything up to the end of the segment.
-        let (size, end_offset) = self.end_of(segment, active);
+        let (size, end_offset) = self.end_of(segment);
         let end = if size <= max_position && end_offset <= max_offset {
             size
         } else {
@@ -138,14 +123,9 @@ impl LogReader {
     }
 
     /// Size of a segment, and an offset that none of its records reaches, as they belong together.
-    fn end_of(&self, segment: &Segment, active: bool) -> (u64, i64) {
+    fn end_of(&self, segment: &Segment) -> (u64, i64) {
         let view = self.shared.view.read();
-        let next = view.segments.partition_point(|other| other.base_offset() <= segment.base_offset());
-        let end_offset = match view.segments.get(next) {
-            Some(next) if !active => next.base_offset(),
-            Some(next) => next.base_offset().min(view.log_end_offset),
-            None => view.log_end_offset,
-        };
+        let end_offset = view.after(segment).map_or(view.log_end_offset, |next| next.base_offset());
         (segment.size(), end_offset)
     }
 }

@@ -81,6 +81,7 @@ impl SyncTarget {
     /// A failure poisons the log at once and for ever: after a failed fsync the kernel may count the lost pages as clean, so
     /// that another attempt would succeed and prove nothing.
     pub fn sync(&self) -> Result<(), LogError> {
+        let _one_at_a_time = self.shared.syncing.lock();
         if self.shared.poisoned.load(Ordering::Acquire) {
             return Err(LogError::Poisoned { path: self.shared.dir.to_path_buf() });
         }
@@ -195,7 +196,11 @@ impl Log {
     pub fn close_clean(&mut self) -> Result<i64, LogError> {
         self.check_not_poisoned()?;
         let log_end_offset = self.log_end_offset();
-        if self.snapshot_offset != Some(log_end_offset) && log_end_offset > 0 {
+        if self.size() == 0 && log_end_offset == 0 {
+            // Nothing to keep, and the next start counts the empty folder as new.
+            return Ok(0);
+        }
+        if self.snapshot_offset != Some(log_end_offset) {
             let active = self.active();
             if active.size() > 0 {
                 active.finish()?;

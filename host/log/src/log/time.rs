@@ -41,16 +41,11 @@ impl LogReader {
             (view.segments.clone(), view.log_start_offset)
         };
         for segment in &segments {
-            if segment.newest()?.timestamp < timestamp {
-                continue;
-            }
-            let mut from = start;
-            // A batch that starts below the log's start may hold its newest record there: then go on after it.
-            while let Some(batch) = segment.locate_time(timestamp, from)? {
-                if let Some(found) = find(segment, &batch, start, timestamp)? {
-                    return Ok(Some(found));
-                }
-                from = batch.header.next_offset();
+            match find_in_segment(segment, start, timestamp) {
+                Ok(None) => {}
+                // Retention has just removed it.
+                Err(_) if segment.base_offset() < self.shared.view.read().segments[0].base_offset() => {}
+                found => return Ok(found?),
             }
         }
         Ok(None)
@@ -61,10 +56,29 @@ impl LogReader {
         let segments = self.shared.view.read().segments.clone();
         let mut newest = -1;
         for segment in &segments {
-            newest = newest.max(segment.newest()?.timestamp);
+            match segment.newest() {
+                Ok(of_segment) => newest = newest.max(of_segment.timestamp),
+                Err(_) if segment.base_offset() < self.shared.view.read().segments[0].base_offset() => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         if newest < 0 { Ok(None) } else { self.offset_for_timestamp(newest) }
     }
+}
+
+fn find_in_segment(segment: &Segment, start: i64, timestamp: i64) -> Result<Option<TimestampedOffset>, LogError> {
+    if segment.newest()?.timestamp < timestamp {
+        return Ok(None);
+    }
+    let mut from = start;
+    // A batch that starts below the log's start may hold its newest record there: then go on after it.
+    while let Some(batch) = segment.locate_time(timestamp, from)? {
+        if let Some(found) = find(segment, &batch, start, timestamp)? {
+            return Ok(Some(found));
+        }
+        from = batch.header.next_offset();
+    }
+    Ok(None)
 }
 
 /// The first record of a batch at or after `start` whose timestamp is `timestamp` or newer.

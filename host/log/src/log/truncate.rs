@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::error::LogError;
-use crate::fsutil::{parse_segment_file, remove_if_there, segment_file};
+use crate::fsutil::{remove_if_there, segment_file};
 use crate::header::HeaderWalk;
 use crate::log::Log;
+use crate::log::load::list;
 use crate::producer::Producers;
 use crate::segment::Segment;
 use crate::snapshot::{self, SNAPSHOT_SUFFIX};
@@ -52,23 +53,28 @@ impl Log {
         if self.epochs.truncate_from_end(end) {
             self.unsynced.epochs = true;
         }
-        self.reload_producers()?;
+        self.reload_producers(list(self.dir())?.snapshots)?;
         Ok(end)
     }
 
-    /// The producers' state as of the log's end: the newest undamaged snapshot, and the batches after it.
-    pub(super) fn reload_producers(&mut self) -> Result<(), LogError> {
+    /// The producers' state as of the log's end: the newest undamaged snapshot, and the batches after it. As in Kafka, older
+    /// snapshots stay where a segment starts, for a truncation; what earlier shutdowns left is removed.
+    pub(super) fn reload_producers(&mut self, mut snapshots: Vec<i64>) -> Result<(), LogError> {
         let log_end_offset = self.log_end_offset();
+        snapshots.sort_unstable_by(|a, b| b.cmp(a));
         let (mut producers, mut from) = (Producers::default(), 0);
         self.snapshot_offset = None;
-        for offset in self.snapshots()? {
+        for offset in snapshots {
             let path = segment_file(self.dir(), offset, SNAPSHOT_SUFFIX);
-            if offset <= log_end_offset {
+            if self.snapshot_offset.is_some() && self.is_segment_base(offset) {
+                continue;
+            }
+            if self.snapshot_offset.is_none() && offset <= log_end_offset {
                 let bytes = std::fs::read(&path).map_err(LogError::io("cannot read", &path))?;
                 if let Some(loaded) = snapshot::decode(&bytes) {
                     (producers, from) = (loaded, offset);
                     self.snapshot_offset = Some(offset);
-                    break;
+                    continue;
                 }
                 tracing::warn!(snapshot = %path.display(), "a damaged producer snapshot is removed");
             }
@@ -79,6 +85,11 @@ impl Log {
         }
         self.producers = producers;
         Ok(())
+    }
+
+    fn is_segment_base(&self, offset: i64) -> bool {
+        let view = self.shared().view.read();
+        view.segments.binary_search_by_key(&offset, |segment| segment.base_offset()).is_ok()
     }
 
     /// Finds the batches of a producer's window that its snapshot did not hold: after a restart, a producer may send again
@@ -112,20 +123,6 @@ impl Log {
             left -= end;
         }
         Ok(view.log_start_offset)
-    }
-
-    /// Offsets of the snapshots in the folder, newest first.
-    fn snapshots(&self) -> Result<Vec<i64>, LogError> {
-        let entries = std::fs::read_dir(self.dir()).map_err(LogError::io("cannot list", self.dir()))?;
-        let mut offsets = Vec::new();
-        for entry in entries {
-            let name = entry.map_err(LogError::io("cannot list", self.dir()))?.file_name();
-            if let Some((offset, SNAPSHOT_SUFFIX)) = name.to_str().and_then(parse_segment_file) {
-                offsets.push(offset);
-            }
-        }
-        offsets.sort_unstable_by(|a, b| b.cmp(a));
-        Ok(offsets)
     }
 
     /// Visits the header of each batch that starts at or after `from` and below `to`.
