@@ -101,6 +101,21 @@ impl Located {
     }
 }
 
+/// Why a walk cannot go on.
+#[derive(Debug)]
+pub(crate) enum WalkError {
+    /// The file cannot be read.
+    Io(io::Error),
+    /// What is there is not the next batch.
+    Bad { position: u64, reason: String },
+}
+
+impl From<io::Error> for WalkError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
 /// Walks the batch headers of a segment in order, a page at a time, without touching the records.
 pub(crate) struct HeaderWalk<'a> {
     file: &'a File,
@@ -117,18 +132,17 @@ impl<'a> HeaderWalk<'a> {
         Self { file, position, end, chunk: [0; WALK_CHUNK], chunk_start: 0, chunk_len: 0 }
     }
 
-    /// The next header; `None` at the end. A header that is not one, or a batch that crosses the end, is `InvalidData`.
-    pub(crate) fn next(&mut self) -> io::Result<Option<Located>> {
+    /// The next header; `None` at the end. A batch that crosses the end is bad.
+    pub(crate) fn next(&mut self) -> Result<Option<Located>, WalkError> {
         if self.position >= self.end {
             return Ok(None);
         }
-        let bytes = self.header_bytes()?;
-        let header = BatchHeader::parse(bytes).map_err(|reason| self.invalid(&reason))?;
-        let located = Located { position: self.position, header };
-        if located.end() > self.end {
-            return Err(
-                self.invalid(&format!("the batch of {} bytes goes beyond the end at {}", header.size, self.end))
-            );
+        let (position, end) = (self.position, self.end);
+        let bad = |reason| WalkError::Bad { position, reason };
+        let header = BatchHeader::parse(self.header_bytes()?).map_err(bad)?;
+        let located = Located { position, header };
+        if located.end() > end {
+            return Err(bad(format!("a batch of {} bytes, of which {} are there", header.size, end - position)));
         }
         self.position = located.end();
         Ok(Some(located))
@@ -152,9 +166,5 @@ impl<'a> HeaderWalk<'a> {
             }
         };
         Ok(&self.chunk[at..self.chunk_len.min(at + HEADER_LEN)])
-    }
-
-    fn invalid(&self, reason: &str) -> io::Error {
-        io::Error::new(io::ErrorKind::InvalidData, format!("at byte {}: {reason}", self.position))
     }
 }

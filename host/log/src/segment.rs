@@ -13,7 +13,7 @@ use crate::config::LogConfig;
 use crate::error::LogError;
 use crate::files::{FileCache, OpenSegment, Slot};
 use crate::fsutil::{remove_if_there, segment_file};
-use crate::header::{HeaderWalk, Located};
+use crate::header::{HeaderWalk, Located, WalkError};
 use crate::index::{Indexes, OffsetPosition, Summary, TimestampOffset};
 
 /// Suffixes of the files that belong to one segment.
@@ -141,19 +141,23 @@ impl Segment {
         let mut indexes = self.empty_indexes().map_err(|e| self.index_error(e))?;
         let mut summary = Summary::new(self.base_offset);
         let mut walk = HeaderWalk::new(file, 0, self.size());
-        while let Some(batch) = walk.next().map_err(|e| self.read_error(e))? {
+        while let Some(batch) = walk.next().map_err(|e| self.walk_error(e))? {
             summary.add(&batch, &mut indexes, self.index_interval).map_err(|e| self.index_error(e))?;
         }
         indexes.push_time(summary.newest).map_err(|e| self.index_error(e))?;
         Ok((indexes, summary))
     }
 
-    /// What a failed read of the log file means: damage, or a disk that fails.
+    /// The log file cannot be read.
     pub(crate) fn read_error(&self, error: io::Error) -> LogError {
-        if error.kind() == io::ErrorKind::InvalidData {
-            LogError::Corrupt { path: self.path(), position: 0, reason: error.to_string() }
-        } else {
-            LogError::io("cannot read", &self.path())(error)
+        LogError::io("cannot read", &self.path())(error)
+    }
+
+    /// A walk over the log file stopped: damage, or a disk that fails.
+    pub(crate) fn walk_error(&self, error: WalkError) -> LogError {
+        match error {
+            WalkError::Io(error) => self.read_error(error),
+            WalkError::Bad { position, reason } => LogError::Corrupt { path: self.path(), position, reason },
         }
     }
 
@@ -203,7 +207,7 @@ impl Segment {
         };
         let mut walk = self.walk_at(&open, entry)?;
         let mut end = self.base_offset;
-        while let Some(batch) = walk.next().map_err(|e| self.read_error(e))? {
+        while let Some(batch) = walk.next().map_err(|e| self.walk_error(e))? {
             end = batch.header.next_offset();
         }
         Ok(end)
@@ -230,7 +234,7 @@ impl Segment {
         found: impl Fn(&Located) -> bool,
     ) -> Result<Option<Located>, LogError> {
         let mut walk = self.walk_at(open, entry)?;
-        while let Some(batch) = walk.next().map_err(|e| self.read_error(e))? {
+        while let Some(batch) = walk.next().map_err(|e| self.walk_error(e))? {
             if found(&batch) {
                 return Ok(Some(batch));
             }
@@ -271,7 +275,7 @@ impl Segment {
         };
         let mut walk = self.walk_at(&open, Some(entry))?;
         let mut end = first.position;
-        while let Some(batch) = walk.next().map_err(|e| self.read_error(e))? {
+        while let Some(batch) = walk.next().map_err(|e| self.walk_error(e))? {
             if batch.end() > max_position || batch.header.next_offset() > max_offset {
                 end = end.max(batch.position.min(max_position));
                 break;
@@ -338,12 +342,12 @@ impl Segment {
         };
         // Entries at the end may be missing. They are few: the last one is written for the newest batch of all.
         let mut walk = HeaderWalk::new(&open.file, batch.end(), size);
-        while let Some(later) = walk.next().map_err(|e| self.read_error(e))? {
+        while let Some(later) = walk.next().map_err(|e| self.walk_error(e))? {
             if later.header.max_timestamp > newest.timestamp {
                 return Ok(None);
             }
         }
-        let first = HeaderWalk::new(&open.file, 0, size).next().map_err(|e| self.read_error(e))?;
+        let first = HeaderWalk::new(&open.file, 0, size).next().map_err(|e| self.walk_error(e))?;
         Ok(Some(Summary {
             newest,
             first_timestamp: first.map(|batch| batch.header.max_timestamp),

@@ -142,7 +142,7 @@ impl Log {
             };
             let open = segment.open()?;
             let mut walk = HeaderWalk::new(&open.file, first.position, segment.size());
-            while let Some(batch) = walk.next().map_err(|e| segment.read_error(e))? {
+            while let Some(batch) = walk.next().map_err(|e| segment.walk_error(e))? {
                 if batch.header.base_offset >= to {
                     return Ok(());
                 }
