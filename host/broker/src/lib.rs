@@ -14,6 +14,7 @@ mod connection;
 mod controller;
 mod error;
 mod folders;
+mod frame_buffer;
 mod group;
 mod group_commit;
 mod listener;

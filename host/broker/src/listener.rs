@@ -87,7 +87,7 @@ impl Drop for Permit {
     }
 }
 
-/// Serves one listener until the broker stops, then waits for its connections to end.
+/// Serves one listener until the broker stops, then ends its connections: a client that waits for data would wait on.
 pub(crate) async fn serve(
     broker: Arc<Broker>,
     connections: Arc<Connections>,
@@ -105,7 +105,7 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                if let Some(connection) = open(&broker, &connections, stream, peer, index, &stop) {
+                if let Some(connection) = open(&broker, &connections, stream, peer, index) {
                     tasks.spawn(connection);
                 }
             }
@@ -116,7 +116,7 @@ pub(crate) async fn serve(
         }
     }
     drop(listener);
-    while tasks.join_next().await.is_some() {}
+    tasks.shutdown().await;
 }
 
 fn open(
@@ -125,7 +125,6 @@ fn open(
     stream: TcpStream,
     peer: SocketAddr,
     listener: usize,
-    stop: &watch::Receiver<bool>,
 ) -> Option<impl Future<Output = ()> + Send + 'static> {
     let permit = match connections.admit(peer.ip(), &broker.config) {
         Ok(permit) => permit,
@@ -138,7 +137,7 @@ fn open(
     let local = local.inspect_err(|error| tracing::debug!(%peer, "connection lost at once: {error}")).ok()?;
     let id = connections.next_id.fetch_add(1, Ordering::Relaxed);
     let info = ConnectionInfo { id, peer, local, listener };
-    let connection = Connection::new(Arc::clone(broker), info, stream, stop.clone());
+    let connection = Connection::new(Arc::clone(broker), info, stream);
     Some(async move {
         connection.serve().await;
         drop(permit);

@@ -1,18 +1,25 @@
 //! What goes out on a connection: bytes in memory, and ranges of segment files that the kernel sends by itself.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use millstream_log::LogSlice;
 use millstream_wire::{Frame, Piece};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 /// The most bytes that one sendfile call takes, so that a connection does not keep its worker for long.
 const SENDFILE_BYTES_MAX: usize = 1 << 20;
+
+/// The buffer for reading a range that is not in the page cache.
+const SCRATCH: usize = 64 << 10;
 
 /// The most pieces of memory that one call takes.
 const SLICES_MAX: usize = 64;
@@ -26,7 +33,12 @@ pub(crate) struct Outgoing {
 #[derive(Debug)]
 enum Part {
     Memory(Bytes),
-    File { slice: LogSlice, sent: usize },
+    File {
+        slice: LogSlice,
+        sent: usize,
+        /// Up to here the range is in the page cache.
+        warm: usize,
+    },
 }
 
 impl Outgoing {
@@ -38,7 +50,7 @@ impl Outgoing {
             Piece::External(len) => {
                 let slice = files.next().expect("a file range for every hole");
                 assert_eq!(slice.len, len, "a file range fills its hole");
-                Part::File { slice, sent: 0 }
+                Part::File { slice, sent: 0, warm: 0 }
             }
         });
         Self { parts: parts.collect() }
@@ -65,18 +77,36 @@ impl SendQueue {
         self.parts.len()
     }
 
-    /// Sends a part of what waits. Every return is progress: the caller measures the peer's patience by it.
+    /// Sends a part of what waits, or fails with `WouldBlock` where the client has to read first.
     pub(crate) async fn send_some(&mut self, stream: &TcpStream) -> io::Result<()> {
-        stream.async_io(Interest::WRITABLE, || self.try_send(stream)).await
+        self.warm_up().await?;
+        stream.try_io(Interest::WRITABLE, || self.try_send(stream))
+    }
+
+    /// Has the next chunk of a file read into the page cache on a thread where that may block, unless it is there already:
+    /// sendfile would wait for the disk on the worker that serves other connections too.
+    async fn warm_up(&mut self) -> io::Result<()> {
+        let Some(Part::File { slice, sent, warm }) = self.parts.front_mut() else { return Ok(()) };
+        if *warm > *sent {
+            return Ok(());
+        }
+        let chunk = (slice.len - *sent).min(SENDFILE_BYTES_MAX);
+        let start = slice.position + *sent as u64;
+        if !is_cached(&slice.file, start, chunk) {
+            let file = Arc::clone(&slice.file);
+            tokio::task::spawn_blocking(move || read_through(&file, start, chunk)).await??;
+        }
+        *warm = *sent + chunk;
+        Ok(())
     }
 
     fn try_send(&mut self, stream: &TcpStream) -> io::Result<()> {
         match self.parts.front_mut() {
             None => Ok(()),
             Some(Part::Memory(_)) => self.try_send_memory(stream),
-            Some(Part::File { slice, sent }) => {
+            Some(Part::File { slice, sent, warm }) => {
                 let mut position = slice.position + *sent as u64;
-                let wanted = (slice.len - *sent).min(SENDFILE_BYTES_MAX);
+                let wanted = *warm - *sent;
                 let count = rustix::fs::sendfile(stream.as_fd(), &*slice.file, Some(&mut position), wanted)?;
                 if count == 0 {
                     return Err(io::Error::new(
@@ -127,4 +157,27 @@ impl SendQueue {
             self.parts.pop_front();
         }
     }
+}
+
+/// Whether both ends of a range are in the page cache, which says enough about a range that was written or read in order.
+fn is_cached(file: &File, start: u64, len: usize) -> bool {
+    let probe = |at: u64| {
+        let mut byte = [0];
+        let mut buffer = [io::IoSliceMut::new(&mut byte)];
+        // A file system that cannot answer is taken to have the page: sendfile is right either way.
+        !matches!(preadv2(file, &mut buffer, at, ReadWriteFlags::NOWAIT), Err(Errno::AGAIN))
+    };
+    probe(start) && probe(start + len as u64 - 1)
+}
+
+/// Reads a range for the sake of the page cache.
+fn read_through(file: &File, start: u64, len: usize) -> io::Result<()> {
+    let mut scratch = vec![0; len.min(SCRATCH)];
+    let mut done = 0;
+    while done < len {
+        let part = scratch.len().min(len - done);
+        file.read_exact_at(&mut scratch[..part], start + done as u64)?;
+        done += part;
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use millstream_log::{
     Append, AppendError, Appended, Log, LogConfig, LogError, LogReader, LogSlice, OpenOptions, SyncTarget,
@@ -28,6 +28,8 @@ pub(crate) struct Partition {
     state: Mutex<State>,
     /// Reads beside the lock; none when the log could not be opened.
     reader: Option<LogReader>,
+    /// Tells readers, who do not look at the state, that the topic is gone.
+    deleted: AtomicBool,
     pub(crate) waiters: Waiters,
     pub(crate) commit: GroupCommit,
     /// Since when records wait for a sync, in wall-clock milliseconds, as the flush tick has seen it; 0 for not at all.
@@ -91,6 +93,7 @@ impl Partition {
             leader_epoch: spec.leader_epoch,
             state: Mutex::new(state),
             reader,
+            deleted: AtomicBool::new(false),
             waiters: Waiters::default(),
             commit: GroupCommit::default(),
             unflushed_since: AtomicI64::new(0),
@@ -108,6 +111,9 @@ impl Partition {
 
     /// The log, for reading beside the lock.
     pub(crate) fn reader(&self) -> Result<&LogReader, ApiError> {
+        if self.deleted.load(Ordering::Acquire) {
+            return Err(ApiError::unknown_topic());
+        }
         let offline = || ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, "the partition's log could not be opened");
         self.reader.as_ref().ok_or_else(offline)
     }
@@ -181,6 +187,7 @@ impl Partition {
     /// Takes the partition out of service and gives its log back, for its files to be removed.
     pub(crate) fn delete(&self) -> Option<Log> {
         let state = std::mem::replace(&mut *self.state.lock(), State::Deleted);
+        self.deleted.store(true, Ordering::Release);
         self.waiters.wake_all();
         self.commit.fail_all(&ApiError::unknown_topic());
         match state {

@@ -138,6 +138,14 @@ fn open(
     for topic in image.topics() {
         table.insert(controller::open_topic(&broker, topic, image.leader_epoch, &checkpoints));
     }
+    let partitions: usize = table.iter().map(|topic| topic.partitions.len()).sum();
+    tracing::info!(
+        data_dir = %data_dir.path().display(),
+        cluster_id = image.cluster_id,
+        partitions,
+        after_clean_stop = clean,
+        "opened"
+    );
     broker.topics.store(Arc::new(table));
     Ok((broker, data_dir))
 }

@@ -10,7 +10,7 @@ use millstream_wire::{ErrorCode, Str};
 
 use super::RequestContext;
 use crate::broker::Broker;
-use crate::config::{Key, Kind, TopicOverrides, all_broker_keys, all_topic_keys, broker_key, scaled};
+use crate::config::{Key, Kind, TopicOverrides, all_broker_keys, all_topic_keys, broker_key, inherited};
 use crate::error::ApiError;
 
 /// The types of resources that can be described.
@@ -107,17 +107,19 @@ pub(super) fn topic_entries<'a>(broker: &'a Broker, overrides: &'a TopicOverride
         if let Some(value) = overrides.get(key.name) {
             synonyms.push((key.name.to_owned(), Some(value.clone()), Source::Topic));
         }
-        for &(name, factor) in key.broker_synonyms {
+        for &(name, _) in key.broker_synonyms {
             if let Some(value) = broker.config.explicit(name) {
-                synonyms.push((name.to_owned(), Some(scaled(value, factor)), Source::BrokerFile));
+                synonyms.push((name.to_owned(), Some(value.to_owned()), Source::BrokerFile));
             }
         }
-        // Kafka names the default after the broker's key with a default; where there is none it is the topic's own.
-        let mut named =
-            key.broker_synonyms.iter().filter(|(name, _)| broker_key(name).is_some_and(|key| key.default.is_some()));
-        let name = named.next_back().map_or(key.name, |(name, _)| *name);
-        synonyms.push((name.to_owned(), key.default.map(str::to_owned), Source::Default));
-        Entry::new(key, synonyms, false)
+        // The default stands at the broker's key that has one, in that key's unit.
+        let broker_default = |&(name, _): &(&'static str, i64)| Some((name, broker_key(name)?.default?));
+        let default = key.broker_synonyms.iter().find_map(broker_default);
+        let (name, text) = default.map_or((key.name, key.default), |(name, text)| (name, Some(text)));
+        synonyms.push((name.to_owned(), text.map(str::to_owned), Source::Default));
+        let explicit = |name: &str| broker.config.explicit(name).map(str::to_owned);
+        let value = overrides.get(key.name).cloned().or_else(|| inherited(key, &explicit));
+        Entry { key, value, source: synonyms[0].2, synonyms, read_only: false }
     })
 }
 
@@ -127,15 +129,11 @@ fn broker_entry(broker: &Broker, key: &'static Key) -> Entry {
         synonyms.push((key.name.to_owned(), Some(value.to_owned()), Source::BrokerFile));
     }
     synonyms.push((key.name.to_owned(), key.default.map(str::to_owned), Source::Default));
-    Entry::new(key, synonyms, true)
+    let (_, value, source) = synonyms[0].clone();
+    Entry { key, value, source, synonyms, read_only: true }
 }
 
 impl Entry {
-    fn new(key: &'static Key, synonyms: Vec<(String, Option<String>, Source)>, read_only: bool) -> Self {
-        let (_, value, source) = synonyms[0].clone();
-        Self { key, value, source, synonyms, read_only }
-    }
-
     fn describe(self, with_synonyms: bool, with_words: bool) -> DescribeConfigsResourceResult {
         // A secret is named and not told.
         let is_sensitive = self.key.kind == Kind::Password;

@@ -44,7 +44,8 @@ pub(crate) struct RequestContext {
     pub(crate) api: ApiKey,
     pub(crate) version: i16,
     pub(crate) correlation_id: i32,
-    /// A slice of the request's frame: copy it to keep it.
+    /// A slice of the request's frame: copy it to keep it. Produce and fetch have none: while they wait, the buffer that
+    /// the frame is a part of would wait with them.
     pub(crate) client_id: Option<Str>,
     pub(crate) connection: Arc<ConnectionInfo>,
 }
@@ -95,7 +96,7 @@ pub(crate) fn start(broker: &Arc<Broker>, connection: &Arc<ConnectionInfo>, fram
         api,
         version: header.api_version,
         correlation_id: header.correlation_id,
-        client_id: header.client_id,
+        client_id: header.client_id.filter(|_| !matches!(api, ApiKey::Produce | ApiKey::Fetch)),
         connection: Arc::clone(connection),
     };
     if !api.info().supports(context.version) {

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 pub(crate) use key::{Key, all_broker_keys, all_topic_keys, broker_key, inert_key, topic_key};
 pub use listeners::{HostPort, ListenerConfig};
-pub(crate) use topic::{CompressionType, TopicConfig, TopicOverrides, inherited, scaled};
+pub(crate) use topic::{CompressionType, TopicConfig, TopicOverrides, inherited};
 pub(crate) use value::{Kind, list};
 
 use crate::group::GroupConfig;

@@ -116,7 +116,7 @@ pub(crate) fn inherited(key: &Key, explicit: &dyn Fn(&str) -> Option<String>) ->
 }
 
 /// A broker's value in the topic's unit. A negative number means "no bound" in either unit.
-pub(crate) fn scaled(text: &str, factor: i64) -> String {
+fn scaled(text: &str, factor: i64) -> String {
     match text.parse::<i64>() {
         Ok(number) if factor != 1 && number >= 0 => number.saturating_mul(factor).to_string(),
         _ => text.to_owned(),

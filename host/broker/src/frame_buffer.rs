@@ -1,0 +1,240 @@
+//! The bytes of one connection that have come and are not requests yet.
+//!
+//! One buffer is used again and again. The length of a frame is checked before room is made for it, a large frame takes its
+//! share of the memory for requests first, and one that is larger still gets room only as its bytes arrive: who merely
+//! claims to send much gets nothing.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use millstream_wire::frame::check_frame_length;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use crate::budget::RequestMemory;
+use crate::connection::Close;
+
+/// The size of the length before each frame.
+const PREFIX: usize = size_of::<i32>();
+
+/// The room that a connection without large requests has.
+const ROOM: usize = 16 << 10;
+
+/// Less room than this is not worth a read.
+const ROOM_MIN: usize = 4 << 10;
+
+/// A frame of up to this size gets all of its room at once.
+const TRUSTED_FRAME: usize = 1 << 20;
+
+/// Until so many bytes of a request are there, its client is on the short deadline.
+const HEADER_MIN: usize = PREFIX + 8;
+
+/// How long the header of a request may take from its first byte.
+const HEADER_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a request may take from its first byte, beside the time that its length deserves.
+const FRAME_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The slowest client that is waited for.
+const BYTES_PER_SECOND_MIN: usize = 16 << 10;
+
+/// A whole request, without its prefix.
+pub(crate) struct RequestFrame {
+    pub(crate) bytes: Bytes,
+    /// Its share of the memory for requests, if it is large enough to be counted.
+    pub(crate) share: Option<OwnedSemaphorePermit>,
+}
+
+pub(crate) struct FrameBuffer {
+    bytes: BytesMut,
+    /// The largest frame.
+    max: usize,
+    /// When the first byte of the frame at the front came.
+    since: Option<Instant>,
+    share: Option<OwnedSemaphorePermit>,
+}
+
+impl FrameBuffer {
+    pub(crate) fn new(max: usize) -> Self {
+        Self { bytes: BytesMut::new(), max, since: None, share: None }
+    }
+
+    /// The frame at the front without its prefix, if it is whole.
+    pub(crate) fn peek(&self) -> Result<Option<&[u8]>, Close> {
+        let total = self.total()?;
+        Ok(total.and_then(|total| self.bytes.get(PREFIX..total)))
+    }
+
+    /// Takes the frame at the front, if it is whole.
+    pub(crate) fn take(&mut self) -> Result<Option<RequestFrame>, Close> {
+        let Some(total) = self.total()?.filter(|&total| total <= self.bytes.len()) else { return Ok(None) };
+        let mut frame = self.bytes.split_to(total);
+        frame.advance(PREFIX);
+        // The clock of the next frame starts with its first byte, also when that came with the last one of this.
+        self.since = (!self.bytes.is_empty()).then(Instant::now);
+        Ok(Some(RequestFrame { bytes: frame.freeze(), share: self.share.take() }))
+    }
+
+    /// When the frame at the front has to be whole; none while nothing of it is there.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let allowed = if self.bytes.len() < HEADER_MIN {
+            HEADER_DEADLINE
+        } else {
+            let total = self.total().ok().flatten().unwrap_or_default();
+            FRAME_DEADLINE + Duration::from_secs((total / BYTES_PER_SECOND_MIN) as u64)
+        };
+        Some(self.since? + allowed)
+    }
+
+    /// How many bytes are there.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Reads what the socket has, which may be nothing. May wait for memory to be free.
+    pub(crate) async fn read(&mut self, stream: &TcpStream, memory: &RequestMemory) -> Result<(), Close> {
+        self.make_room(memory).await?;
+        match stream.try_read_buf(&mut self.bytes) {
+            Ok(0) => Err(Close::ByClient),
+            Ok(_) => {
+                self.since.get_or_insert_with(Instant::now);
+                // The length is looked at now, so that one that is refused is refused at once.
+                self.total().map(drop)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The length with prefix of the frame at the front, once the prefix is there.
+    fn total(&self) -> Result<Option<usize>, Close> {
+        let Some(prefix) = self.bytes.first_chunk::<PREFIX>() else { return Ok(None) };
+        let checked = check_frame_length(i32::from_be_bytes(*prefix), self.max);
+        let checked = checked.map_err(|error| Close::Protocol(format!("{error}{}", guess(prefix))))?;
+        Ok(Some(PREFIX + checked))
+    }
+
+    async fn make_room(&mut self, memory: &RequestMemory) -> Result<(), Close> {
+        let missing = self.total()?.map_or(0, |total| total.saturating_sub(self.bytes.len()));
+        if missing > ROOM && self.share.is_none() {
+            self.share = Some(memory.take(missing).await);
+            // The time of that wait is not the client's.
+            self.since = Some(Instant::now());
+        }
+        let spare = self.bytes.capacity() - self.bytes.len();
+        let (enough, wanted) = match missing {
+            0 => (ROOM_MIN, ROOM),
+            1..=TRUSTED_FRAME => (missing, missing),
+            _ => (1, missing.min(self.bytes.len().max(TRUSTED_FRAME))),
+        };
+        if spare < enough {
+            self.bytes.reserve(wanted);
+        }
+        Ok(())
+    }
+}
+
+/// What a client probably speaks whose first four bytes are no length.
+fn guess(prefix: &[u8; PREFIX]) -> &'static str {
+    match prefix {
+        b"GET " | b"POST" | b"HEAD" | b"PUT " | b"DELE" | b"OPTI" | b"PRI " => " (the client seems to speak HTTP)",
+        [0x16, 3, ..] => " (the client seems to speak TLS to a plaintext listener)",
+        b"SSH-" => " (the client seems to speak SSH)",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    struct Receiver {
+        server: TcpStream,
+        buffer: FrameBuffer,
+        memory: RequestMemory,
+    }
+
+    async fn pair(max: usize) -> (TcpStream, Receiver) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let client = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connected");
+        let (server, _) = listener.accept().await.expect("accepted");
+        (client, Receiver { server, buffer: FrameBuffer::new(max), memory: RequestMemory::new(8 << 20) })
+    }
+
+    impl Receiver {
+        async fn read(&mut self) -> Result<(), Close> {
+            self.server.readable().await.expect("readable");
+            self.buffer.read(&self.server, &self.memory).await
+        }
+
+        async fn next(&mut self) -> Result<RequestFrame, Close> {
+            loop {
+                if let Some(frame) = self.buffer.take()? {
+                    return Ok(frame);
+                }
+                self.read().await?;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn frames_come_whole_in_order_and_of_any_size() {
+        let (mut client, mut receiver) = pair(4 << 20).await;
+        let sizes = [1usize, 100, 20_000, 3 << 20, 7, 300_000, 5];
+        let mut bytes = Vec::new();
+        for (index, size) in sizes.into_iter().enumerate() {
+            bytes.extend_from_slice(&(size as i32).to_be_bytes());
+            bytes.resize(bytes.len() + size, index as u8);
+        }
+        let sending = tokio::spawn(async move { client.write_all(&bytes).await.map(|()| client) });
+        for (index, size) in sizes.into_iter().enumerate() {
+            let frame = receiver.next().await.expect("a frame");
+            assert_eq!(frame.bytes.len(), size);
+            assert!(frame.bytes.iter().all(|&byte| byte == index as u8));
+        }
+        sending.await.expect("no panic").expect("sent");
+    }
+
+    #[tokio::test]
+    async fn refused_lengths_take_no_memory() {
+        for length in [-1i32, 0, 1001, i32::MAX, i32::from_be_bytes(*b"GET ")] {
+            let (mut client, mut receiver) = pair(1000).await;
+            client.write_all(&length.to_be_bytes()).await.expect("sent");
+            let error = receiver.next().await.err().expect("refused");
+            assert!(matches!(error, Close::Protocol(_)), "{error}");
+            assert!(receiver.buffer.bytes.capacity() <= 2 * ROOM);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_only_claims_much_gets_little() {
+        let (mut client, mut receiver) = pair(64 << 20).await;
+        client.write_all(&(60_i32 << 20).to_be_bytes()).await.expect("sent");
+        client.write_all(b"few").await.expect("sent");
+        while receiver.buffer.len() < 7 {
+            receiver.read().await.expect("read");
+        }
+        client.write_all(b"more").await.expect("sent");
+        receiver.read().await.expect("read");
+        assert!(receiver.buffer.bytes.capacity() < 4 << 20);
+    }
+
+    #[tokio::test]
+    async fn the_header_has_the_shorter_deadline() {
+        let (mut client, mut receiver) = pair(1000).await;
+        assert!(receiver.buffer.deadline().is_none());
+        let before = Instant::now();
+        client.write_all(&100i32.to_be_bytes()).await.expect("sent");
+        receiver.read().await.expect("read");
+        let header = receiver.buffer.deadline().expect("a deadline");
+        assert!(header <= Instant::now() + HEADER_DEADLINE && header >= before + HEADER_DEADLINE);
+        client.write_all(&[0; 20]).await.expect("sent");
+        receiver.read().await.expect("read");
+        assert!(receiver.buffer.deadline().expect("a deadline") >= before + FRAME_DEADLINE);
+    }
+}

@@ -1,0 +1,122 @@
+//! What is no request, or none that is supported.
+
+use std::time::Duration;
+
+use bytes::{BufMut, BytesMut};
+use millstream_wire::frame::decode_response;
+use millstream_wire::messages::*;
+use millstream_wire::{ApiKey, ErrorCode};
+use tokio::io::AsyncWriteExt;
+
+use super::client::{Client, broker};
+
+/// A frame with a header of version 1 and this body.
+fn raw(api_key: i16, version: i16, body: &[u8]) -> BytesMut {
+    let mut frame = BytesMut::new();
+    frame.put_i32(10 + body.len() as i32);
+    frame.put_i16(api_key);
+    frame.put_i16(version);
+    frame.put_i32(77);
+    frame.put_i16(-1);
+    frame.put_slice(body);
+    frame
+}
+
+async fn closes(client: &mut Client, bytes: &[u8]) -> bool {
+    client.stream.write_all(bytes).await.expect("sent");
+    client.frame().await.is_none()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_request_ends_its_connection_and_no_other() {
+    let broker = broker(&["socket.request.max.bytes=1000"]).await;
+    let mut neighbour = broker.connect().await;
+    let frames: [&[u8]; 12] = [
+        &(-1i32).to_be_bytes(),
+        &0i32.to_be_bytes(),
+        &i32::MAX.to_be_bytes(),
+        &1001i32.to_be_bytes(),
+        b"GET / HTTP/1.1\r\n\r\n",
+        &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc],
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        // An API that nobody knows, and versions that are not there.
+        &raw(9999, 0, &[]),
+        &raw(ApiKey::Produce as i16, 99, &[]),
+        &raw(ApiKey::Fetch as i16, 3, &[]),
+        // More topics than the frame can hold.
+        &raw(ApiKey::Metadata as i16, 1, &i32::MAX.to_be_bytes()),
+        // A name that is not UTF-8.
+        &raw(ApiKey::Metadata as i16, 0, &[0, 0, 0, 1, 0, 2, 0xff, 0xfe]),
+    ];
+    for bytes in frames {
+        let mut client = broker.connect().await;
+        assert!(closes(&mut client, bytes).await, "{bytes:?}");
+        assert_eq!(neighbour.ask(0, &ApiVersionsRequest::default()).await.error_code, ErrorCode::NONE);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn api_versions_of_the_future_is_answered_in_version_0() {
+    let broker = broker(&[]).await;
+    let mut client = broker.connect().await;
+    client.stream.write_all(&raw(ApiKey::ApiVersions as i16, 99, &[0, 1, 2, 3])).await.expect("sent");
+    let frame = client.frame().await.expect("an answer");
+    let (header, response) = decode_response::<ApiVersionsRequest>(frame, 0).expect("version 0");
+    assert_eq!((header.correlation_id, response.error_code), (77, ErrorCode::UNSUPPORTED_VERSION));
+    assert_eq!(response.api_keys[0].api_key, ApiKey::ApiVersions as i16);
+    // The connection goes on.
+    let named = ApiVersionsRequest { client_software_name: "a".into(), client_software_version: "1.0".into() };
+    let response = client.ask(3, &named).await;
+    let produce = response.api_keys.iter().find(|api| api.api_key == 0).expect("produce");
+    assert_eq!((produce.min_version, produce.max_version), (0, 13));
+    let nameless = ApiVersionsRequest { client_software_name: "".into(), client_software_version: "1 0".into() };
+    assert_eq!(client.ask(3, &nameless).await.error_code, ErrorCode::INVALID_REQUEST);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_after_a_request_are_ignored() {
+    let broker = broker(&[]).await;
+    let mut client = broker.connect().await;
+    let frame = raw(ApiKey::Metadata as i16, 1, &[0, 0, 0, 0, 1, 2, 3]);
+    client.stream.write_all(&frame).await.expect("sent");
+    let answer = client.frame().await.expect("an answer");
+    let (header, _) = decode_response::<MetadataRequest>(answer, 1).expect("metadata");
+    assert_eq!(header.correlation_id, 77);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_byte_a_second_is_too_slow_and_a_silent_client_is_not() {
+    let broker = broker(&[]).await;
+    let mut silent = broker.connect().await;
+    let mut slow = broker.connect().await;
+    let mut sent = 0;
+    let frame = raw(ApiKey::Metadata as i16, 1, &[0; 30]);
+    for byte in &frame {
+        if slow.stream.write_all(&[*byte]).await.is_err() {
+            break;
+        }
+        sent += 1;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(sent < 20, "{sent} bytes were taken");
+    assert_eq!(silent.ask(0, &ApiVersionsRequest::default()).await.error_code, ErrorCode::NONE);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_number_of_connections_is_bounded() {
+    let broker = broker(&["max.connections.per.ip=2"]).await;
+    let (mut first, mut second) = (broker.connect().await, broker.connect().await);
+    for client in [&mut first, &mut second] {
+        assert_eq!(client.ask(0, &ApiVersionsRequest::default()).await.error_code, ErrorCode::NONE);
+    }
+    assert_eq!(broker.connect().await.frame().await, None);
+    drop(first);
+    // The place is free once the broker has seen the end of the first.
+    loop {
+        let mut third = broker.connect().await;
+        let request = raw(ApiKey::ApiVersions as i16, 0, &[]);
+        if third.stream.write_all(&request).await.is_ok() && third.frame().await.is_some() {
+            break;
+        }
+    }
+}
