@@ -4,7 +4,8 @@
 use crate::batch::{Bitmap, Changed, ColumnBuf, Records, bitmap_bytes};
 use crate::contract::{GuestError, Kind, RowError};
 use crate::error::Fault;
-use crate::instance::{Functions, Instance};
+use crate::host_imports::escape;
+use crate::instance::{Bounds, Functions, Instance};
 
 /// What an error of one row may take on top of the answer's own bound.
 const ROW_ERROR_BYTES: usize = 256;
@@ -24,11 +25,11 @@ impl Instance {
         };
         let partition = *partition;
         let rows = records.rows as usize;
-        self.check_input(topic, &records, load.len() * 8)?;
+        let work_bytes = self.check_input(topic, &records, load.len() * 8)?;
         let bytes_max = rows * 4 + self.limits().output_slack_bytes;
         let parameters = (topic, partitions, load, records);
-        let bound = bytes_max + rows * ROW_ERROR_BYTES;
-        let (answer,) = self.call(CALL, bound, &partition, parameters)?;
+        let bounds = Bounds { call: CALL, work_bytes, answer_bytes_max: bytes_max + rows * ROW_ERROR_BYTES };
+        let (answer,) = self.call(bounds, &partition, parameters)?;
         let answer = answer.map_err(|error| guest_error(CALL, error, rows))?;
         if answer.len() != rows {
             let problem = format!("{} partitions for {rows} rows", answer.len());
@@ -59,10 +60,11 @@ impl Instance {
             _ => return Err(self.wrong_kind(Kind::Serializer)),
         };
         let rows = records.rows as usize;
-        self.check_input(topic, &records, 0)?;
+        let work_bytes = self.check_input(topic, &records, 0)?;
         let bytes_max = self.limits().output_bytes_max(records.size_bytes());
-        let bound = bytes_max.saturating_add(rows * ROW_ERROR_BYTES);
-        let (answer,) = self.call(call, bound, &function, (topic, records))?;
+        let answer_bytes_max = bytes_max.saturating_add(rows * ROW_ERROR_BYTES);
+        let bounds = Bounds { call, work_bytes, answer_bytes_max };
+        let (answer,) = self.call(bounds, &function, (topic, records))?;
         let changed = answer.map_err(|error| guest_error(call, error, rows))?;
         let columns = || [("key", &changed.keys), ("value", &changed.values)];
         let size: usize = columns().iter().filter_map(|(_, column)| column.as_ref()).map(ColumnBuf::size_bytes).sum();
@@ -85,9 +87,10 @@ impl Instance {
         };
         let compress = *compress;
         self.check_fits(data.len())?;
-        let bound = self.limits().output_bytes_max(data.len());
-        let (answer,) = self.call(CALL, bound, &compress, (data,))?;
-        answer.map_err(Fault::Batch)
+        let answer_bytes_max = self.limits().output_bytes_max(data.len());
+        let bounds = Bounds { call: CALL, work_bytes: data.len(), answer_bytes_max };
+        let (answer,) = self.call(bounds, &compress, (data,))?;
+        answer.map_err(|message| Fault::Batch(escape(&message)))
     }
 
     /// The decompressed bytes, at most `bytes_max`.
@@ -101,9 +104,12 @@ impl Instance {
         // The guest is told the cap in 32 bits, which its memory never exceeds.
         let told = u32::try_from(bytes_max).unwrap_or(u32::MAX);
         let max_bytes = told as usize;
-        let bound = max_bytes.saturating_add(self.limits().output_slack_bytes);
-        let (answer,) = self.call(CALL, bound, &decompress, (data, told))?;
-        let bytes = answer.map_err(Fault::Batch)?;
+        // What it may make is what it has to work through, as far as its memory can hold that.
+        let work_bytes = data.len().max(max_bytes.min(self.limits().memory_bytes));
+        let answer_bytes_max = max_bytes.saturating_add(self.limits().output_slack_bytes);
+        let bounds = Bounds { call: CALL, work_bytes, answer_bytes_max };
+        let (answer,) = self.call(bounds, &decompress, (data, told))?;
+        let bytes = answer.map_err(|message| Fault::Batch(escape(&message)))?;
         if bytes.len() > max_bytes {
             let call = CALL;
             return Err(Fault::AnswerTooLarge { call, max_bytes });
@@ -119,10 +125,10 @@ impl Instance {
         };
         let filter = *filter;
         let rows = records.rows as usize;
-        self.check_input(topic, &records, 0)?;
-        let bytes_max = bitmap_bytes(rows) + self.limits().output_slack_bytes;
-        let bound = bytes_max + rows * ROW_ERROR_BYTES;
-        let (answer,) = self.call(CALL, bound, &filter, (topic, records))?;
+        let work_bytes = self.check_input(topic, &records, 0)?;
+        let answer_bytes_max = bitmap_bytes(rows) + self.limits().output_slack_bytes + rows * ROW_ERROR_BYTES;
+        let bounds = Bounds { call: CALL, work_bytes, answer_bytes_max };
+        let (answer,) = self.call(bounds, &filter, (topic, records))?;
         let bits = answer.map_err(|error| guest_error(CALL, error, rows))?;
         let bytes = bits.len();
         Bitmap::new(rows, bits).ok_or_else(|| {
@@ -132,8 +138,11 @@ impl Instance {
         })
     }
 
-    fn check_input(&self, topic: &str, records: &Records<'_>, more_bytes: usize) -> Result<(), Fault> {
-        self.check_fits(records.size_bytes() + topic.len() + more_bytes)
+    /// The bytes that the guest is given, which have to fit.
+    fn check_input(&self, topic: &str, records: &Records<'_>, more_bytes: usize) -> Result<usize, Fault> {
+        let bytes = records.size_bytes() + topic.len() + more_bytes;
+        self.check_fits(bytes)?;
+        Ok(bytes)
     }
 
     /// Refuses what cannot fit, so that a large batch is the caller's to split and not a trap.
@@ -163,9 +172,10 @@ fn bad(call: &'static str, row: Option<u32>, problem: String) -> Fault {
 /// The guest's own error, checked: rows that exist, in order, each once.
 fn guest_error(call: &'static str, error: GuestError, rows: usize) -> Fault {
     let mut bad_rows: Vec<RowError> = match error {
-        GuestError::Batch(message) => return Fault::Batch(message),
+        GuestError::Batch(message) => return Fault::Batch(escape(&message)),
         GuestError::Rows(bad_rows) => bad_rows,
     };
+    bad_rows.iter_mut().for_each(|bad| bad.message = escape(&bad.message));
     bad_rows.sort_by_key(|bad| bad.row);
     bad_rows.dedup_by_key(|bad| bad.row);
     match bad_rows.last() {

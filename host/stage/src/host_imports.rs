@@ -105,9 +105,9 @@ impl LineBudget {
     }
 }
 
-/// At most [`LINE_BYTES_MAX`] bytes of `message`, on one line, with no character that a terminal
-/// would obey.
-fn escape(message: &str) -> String {
+/// At most [`LINE_BYTES_MAX`] bytes of a text of the guest's, on one line, with no character that a
+/// terminal would obey.
+pub(crate) fn escape(message: &str) -> String {
     let mut line = String::with_capacity(message.len().min(LINE_BYTES_MAX));
     for c in message.chars() {
         let before = line.len();

@@ -1,7 +1,6 @@
 //! One instance of a plug-in: its memory, its typed functions, and the guard around each call.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use wasmtime::component::{ComponentNamedList, InstancePre, Lift, Lower, TypedFunc};
 use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace};
@@ -10,7 +9,7 @@ use crate::batch::{Changed, Records};
 use crate::contract::{ConfigError, GuestError, Kind, RawDescription};
 use crate::engine::Engine;
 use crate::error::Fault;
-use crate::host_imports::HostSide;
+use crate::host_imports::{HostSide, escape};
 use crate::limits::Limits;
 use crate::ticker::Deadline;
 
@@ -61,6 +60,24 @@ pub(crate) enum Functions {
     Serializer { serialize: SerializeFunction, deserialize: SerializeFunction },
     Compressor { compress: CompressFunction, decompress: DecompressFunction },
     Filter { filter: FilterFunction },
+}
+
+/// What one call may do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// The call of the contract, for errors.
+    pub(crate) call: &'static str,
+    /// The bytes that the guest has to work through, which its deadline is measured by.
+    pub(crate) work_bytes: usize,
+    /// The most bytes that are copied out of the guest.
+    pub(crate) answer_bytes_max: usize,
+}
+
+impl Bounds {
+    /// Of a call that has no batch.
+    fn text(call: &'static str) -> Bounds {
+        Bounds { call, work_bytes: 0, answer_bytes_max: TEXT_BYTES_MAX }
+    }
 }
 
 /// Why an instance did not start.
@@ -116,31 +133,27 @@ impl Instance {
     /// Asks the plug-in what it is.
     pub(crate) fn describe(&mut self) -> Result<RawDescription, Fault> {
         let describe = self.describe;
-        let (description,) = self.call("describe", TEXT_BYTES_MAX, &describe, ())?;
+        let (description,) = self.call(Bounds::text("describe"), &describe, ())?;
         Ok(description)
     }
 
     /// Gives the plug-in its configuration.
     pub(crate) fn configure(&mut self, json: &str) -> Result<(), Fault> {
         let configure = self.configure;
-        let (answer,) = self.call("configure", TEXT_BYTES_MAX, &configure, (json,))?;
-        answer.map_err(|ConfigError { field, message }| Fault::Config { field, message })
+        let (answer,) = self.call(Bounds::text("configure"), &configure, (json,))?;
+        answer.map_err(|ConfigError { field, message }| Fault::Config {
+            field: escape(&field),
+            message: escape(&message),
+        })
     }
 
-    /// Calls a function of the guest under its limits; no more than `answer_bytes_max` bytes are
-    /// copied out of it.
-    pub(crate) fn call<P, R>(
-        &mut self,
-        name: &'static str,
-        answer_bytes_max: usize,
-        function: &TypedFunc<P, R>,
-        parameters: P,
-    ) -> Result<R, Fault>
+    /// Calls a function of the guest under its limits.
+    pub(crate) fn call<P, R>(&mut self, bounds: Bounds, function: &TypedFunc<P, R>, parameters: P) -> Result<R, Fault>
     where
         P: ComponentNamedList + Lower,
         R: ComponentNamedList + Lift,
     {
-        guard(&self.engine, &mut self.store, name, answer_bytes_max, |store| function.call(store, parameters))
+        guard(&self.engine, &mut self.store, bounds, |store| function.call(store, parameters))
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -154,7 +167,7 @@ fn instantiate(
     side: &Arc<HostSide>,
 ) -> Result<(Store<HostState>, wasmtime::component::Instance), Fault> {
     let mut store = new_store(engine, Arc::clone(side));
-    let instance = guard(engine, &mut store, "instantiate", TEXT_BYTES_MAX, |store| pre.instantiate(store))?;
+    let instance = guard(engine, &mut store, Bounds::text("instantiate"), |store| pre.instantiate(store))?;
     Ok((store, instance))
 }
 
@@ -162,7 +175,7 @@ fn new_store(engine: &Engine, side: Arc<HostSide>) -> Store<HostState> {
     let limits = engine.limits();
     let state = HostState {
         side,
-        deadline: Deadline::new(limits.deadline),
+        deadline: Deadline::default(),
         limiter: Limiter {
             memory_bytes_max: limits.memory_bytes,
             table_elements_max: limits.table_elements,
@@ -184,61 +197,40 @@ fn new_store(engine: &Engine, side: Arc<HostSide>) -> Store<HostState> {
 fn guard<R>(
     engine: &Engine,
     store: &mut Store<HostState>,
-    call: &'static str,
-    answer_bytes_max: usize,
+    bounds: Bounds,
     run: impl FnOnce(&mut Store<HostState>) -> wasmtime::Result<R>,
 ) -> Result<R, Fault> {
     let _running = engine.running();
     let state = store.data_mut();
-    state.deadline.restart();
+    state.deadline.restart(engine.limits().deadline_for(bounds.work_bytes));
     state.limiter.refused = false;
     store.set_epoch_deadline(TICKS_BETWEEN_LOOKS);
     // The lists of an answer are counted against this before they are copied.
-    store.set_hostcall_fuel(answer_bytes_max);
-    run(store).map_err(|error| {
-        let limits = engine.limits();
-        let refused = store.data().limiter.refused;
-        fault(&error, call, limits, answer_bytes_max, refused, engine.instances_max())
-    })
+    store.set_hostcall_fuel(bounds.answer_bytes_max);
+    run(store).map_err(|error| fault(&error, bounds, store.data(), engine))
 }
 
 /// What a failed call means in the contract's terms.
-fn fault(
-    error: &wasmtime::Error,
-    call: &'static str,
-    limits: &Limits,
-    answer_bytes_max: usize,
-    growth_was_refused: bool,
-    instances_max: u32,
-) -> Fault {
+fn fault(error: &wasmtime::Error, bounds: Bounds, state: &HostState, engine: &Engine) -> Fault {
+    let call = bounds.call;
+    let limits = engine.limits();
     if error.is::<wasmtime::PoolConcurrencyLimitError>() {
-        return Fault::Exhausted(instances_max);
+        return Fault::Exhausted(engine.instances_max());
     }
     match error.downcast_ref::<Trap>() {
-        Some(Trap::StackOverflow) => {
-            let limit_bytes = limits.stack_bytes;
-            return Fault::Stack { call, limit_bytes };
-        }
-        Some(Trap::Interrupt) => {
-            let limit: Duration = limits.deadline;
-            return Fault::Deadline { call, limit };
-        }
-        Some(_) if growth_was_refused => {
-            let limit_bytes = limits.memory_bytes;
-            return Fault::Memory { call, limit_bytes };
-        }
+        Some(Trap::StackOverflow) => return Fault::Stack { call, limit_bytes: limits.stack_bytes },
+        Some(Trap::Interrupt) => return Fault::Deadline { call, limit: limits.deadline_for(bounds.work_bytes) },
+        Some(_) if state.limiter.refused => return Fault::Memory { call, limit_bytes: limits.memory_bytes },
         _ => {}
     }
     let cause = error.root_cause().to_string();
     // wasmtime keeps the type of this error to itself.
     if cause.contains("fuel allocated for hostcalls has been exhausted") {
-        let max_bytes = answer_bytes_max;
-        return Fault::AnswerTooLarge { call, max_bytes };
+        return Fault::AnswerTooLarge { call, max_bytes: bounds.answer_bytes_max };
     }
-    let place =
-        error.downcast_ref::<WasmBacktrace>().and_then(|trace| trace.frames().first()?.func_name().map(str::to_owned));
-    let reason = match place {
-        Some(function) => format!("{cause}, in {}", function.escape_debug()),
+    let trace = error.downcast_ref::<WasmBacktrace>();
+    let reason = match trace.and_then(|trace| trace.frames().first()?.func_name()) {
+        Some(function) => format!("{cause}, in {}", escape(function)),
         None => cause,
     };
     Fault::Trap { call, reason }

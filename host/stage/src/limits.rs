@@ -32,10 +32,12 @@ pub struct Limits {
     pub stack_bytes: usize,
     /// Elements of one table (10,000).
     pub table_elements: usize,
-    /// Computing time of one call, and of starting an instance (20 ms). It is the time that the
-    /// thread really ran: a guest is not blamed for a busy machine. Ten times as much on the clock
-    /// ends a call as well.
+    /// Computing time of one call, and of starting an instance (20 ms); see
+    /// [`Limits::deadline_for`]. It is the time that the thread really ran: a guest is not blamed for
+    /// a busy machine. Ten times as much on the clock ends a call as well.
     pub deadline: Duration,
+    /// The size of a batch that has one `deadline` (256 KiB).
+    pub deadline_bytes: usize,
     /// An answer has at most `output_factor` x input + `output_slack_bytes` bytes (2 x, 64 KiB).
     pub output_factor: usize,
     /// See [`Limits::output_factor`].
@@ -51,6 +53,7 @@ impl Default for Limits {
             stack_bytes: DEFAULT_STACK_BYTES,
             table_elements: 10_000,
             deadline: Duration::from_millis(20),
+            deadline_bytes: 256 * KIB,
             output_factor: 2,
             output_slack_bytes: 64 * KIB,
             module: ModuleLimits::default(),
@@ -59,6 +62,14 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The deadline of a call that works through this many bytes: one `deadline`, and as much again for
+    /// each further `deadline_bytes`. An honest gzip needs about 20 ms for a batch of 1 MiB, and a
+    /// limit that it meets only on some days is none to rely on.
+    pub fn deadline_for(&self, bytes: usize) -> Duration {
+        let parts = bytes.div_ceil(self.deadline_bytes.max(1)).max(1);
+        self.deadline.saturating_mul(u32::try_from(parts).unwrap_or(u32::MAX))
+    }
+
     /// The most bytes that the answer to `input_bytes` may have.
     pub fn output_bytes_max(&self, input_bytes: usize) -> usize {
         input_bytes.saturating_mul(self.output_factor).saturating_add(self.output_slack_bytes)
@@ -118,6 +129,13 @@ const _: () = assert!(DEFAULT_STACK_BYTES + HOST_STACK_BYTES <= THREAD_STACK_BYT
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_large_batch_has_more_time() {
+        let limits = Limits::default();
+        let millis = |bytes| limits.deadline_for(bytes).as_millis();
+        assert_eq!([millis(0), millis(256 * KIB), millis(256 * KIB + 1), millis(MIB)], [20, 20, 40, 80]);
+    }
 
     #[test]
     fn the_bound_of_an_answer_never_overflows() {

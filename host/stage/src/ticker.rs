@@ -113,7 +113,7 @@ fn run(shared: &Shared, tick: impl Fn()) {
 ///
 /// The clock of the thread is a system call, so a call that ends before the first tick, as nearly
 /// all do, never reads it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Deadline {
     limit: Duration,
     /// Read at the first tick of the call: the thread's time, and the clock.
@@ -121,12 +121,9 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    pub(crate) fn new(limit: Duration) -> Deadline {
-        Deadline { limit, baseline: None }
-    }
-
-    /// A call begins.
-    pub(crate) fn restart(&mut self) {
+    /// A call begins that may take this long.
+    pub(crate) fn restart(&mut self, limit: Duration) {
+        self.limit = limit;
         self.baseline = None;
     }
 
@@ -195,14 +192,16 @@ mod tests {
 
     #[test]
     fn a_deadline_counts_the_time_that_the_thread_ran() {
-        let mut deadline = Deadline::new(Duration::from_millis(20));
+        let limit = Duration::from_millis(20);
+        let mut deadline = Deadline::default();
+        deadline.restart(limit);
         assert!(!deadline.is_over());
         let begun = thread_time();
         while thread_time() - begun < Duration::from_millis(15) {
             std::hint::spin_loop();
         }
         assert!(deadline.is_over());
-        deadline.restart();
+        deadline.restart(limit);
         assert!(!deadline.is_over());
     }
 }

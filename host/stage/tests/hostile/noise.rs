@@ -108,3 +108,19 @@ fn row_32_counter_flood() {
     assert_eq!(stage.counters().len(), 64);
     assert_eq!(stage.kind(), Kind::Filter);
 }
+
+#[test]
+fn row_32_a_message_of_an_error_is_harmless_too() {
+    // An error for row 0, whose message is the guest's text.
+    let text = "\u{1b}[31mred";
+    let error = "(i32.store8 (i32.const 2048) (i32.const 1))
+        (i32.store8 (i32.const 2052) (i32.const 0))
+        (i32.store (i32.const 2056) (i32.const 3072))
+        (i32.store (i32.const 2060) (i32.const 1))
+        (i32.store (i32.const 3072) (i32.const 0))
+        (i32.store (i32.const 3076) (i32.const 192))
+        (i32.store (i32.const 3080) (i32.const 8))";
+    let stage = stage(&Guest::filter().text(text).hook_with_rows("filtered", error));
+    let text = call(&stage).expect_err("a bad row").to_string();
+    assert!(text.contains("row 0: \\u{1b}[31mred"), "{text}");
+}
