@@ -70,10 +70,12 @@ fn retain(broker: &Arc<Broker>) {
     }
 }
 
-/// `flush.ms`: partitions with records that have waited for a sync for that long.
+/// Syncs partitions with records that have waited for `flush.ms`, and those with a full segment that nobody has synced: what
+/// is synced need not be read by a recovery.
 fn flush(broker: &Arc<Broker>) {
     for (topic, partition) in partitions(broker) {
-        if topic.config.flush_ms == i64::MAX || !partition.flush_is_due(topic.config.flush_ms) {
+        let is_due = topic.config.flush_ms != i64::MAX && partition.flush_is_due(topic.config.flush_ms);
+        if !is_due && !partition.with_log(|log| log.has_full_segment_unsynced()).unwrap_or(false) {
             continue;
         }
         if let Err(error) = group_commit::sync(&partition) {

@@ -10,7 +10,7 @@ use millstream_wire::{ErrorCode, Str};
 use uuid::Uuid;
 
 use crate::broker::Broker;
-use crate::config::TopicOverrides;
+use crate::config::{TopicConfig, TopicOverrides};
 use crate::error::ApiError;
 use crate::folders::{self, Checkpoints};
 use crate::metadata::{MetadataError, MetadataImage, MetadataRecord, TopicImage};
@@ -123,36 +123,55 @@ fn collision(image: &MetadataImage, name: &str) -> Option<String> {
 fn open_created(broker: &Broker, records: &[MetadataRecord]) {
     let image = broker.metadata.image();
     let mut table = TopicTable::clone(&broker.topics.load());
-    for record in records {
-        let MetadataRecord::TopicCreated { id, .. } = record else { continue };
-        let Some(topic) = image.topic_by_id(*id) else { continue };
-        table.insert(open_topic(broker, topic, image.leader_epoch, &Checkpoints::default()));
-    }
+    let created = records.iter().filter_map(|record| match record {
+        MetadataRecord::TopicCreated { id, .. } => image.topic_by_id(*id),
+        _ => None,
+    });
+    open_topics(broker, created, image.leader_epoch, &Checkpoints::default(), &mut table);
     broker.topics.store(Arc::new(table));
 }
 
-/// Opens the partitions of a topic.
-pub(crate) fn open_topic(broker: &Broker, topic: &TopicImage, leader_epoch: i32, checkpoints: &Checkpoints) -> Topic {
-    let config = broker.topic_config(&topic.configs).unwrap_or_else(|error| {
-        tracing::error!(topic = topic.name, "a stored option is not valid any more, the defaults are used: {error}");
+/// Opens topics into the table, their partitions side by side.
+pub(crate) fn open_topics<'a>(
+    broker: &Broker,
+    topics: impl Iterator<Item = &'a Arc<TopicImage>>,
+    leader_epoch: i32,
+    checkpoints: &Checkpoints,
+    table: &mut TopicTable,
+) {
+    let mut specs = Vec::new();
+    let mut opening = Vec::new();
+    for topic in topics {
+        let (name, config) = (Str::from(topic.name.as_str()), stored_config(broker, topic));
+        let log_config = broker.log_config(&config);
+        specs.extend((0..topic.partitions).map(|index| {
+            let key = (topic.name.clone(), index);
+            let spec = PartitionSpec {
+                topic: name.clone(),
+                topic_id: topic.id,
+                index,
+                leader_epoch,
+                recovery_point: checkpoints.recovery_points.get(&key).copied().unwrap_or(0),
+                log_start_offset: checkpoints.log_starts.get(&key).copied().unwrap_or(0),
+                clean_shutdown: checkpoints.clean_shutdown,
+            };
+            (spec, Arc::clone(&log_config))
+        }));
+        opening.push((topic, name, config));
+    }
+    let mut opened = Partition::open_all(&broker.data_dir, specs).into_iter();
+    for (topic, name, config) in opening {
+        let partitions = opened.by_ref().take(topic.partitions as usize).collect();
+        table.insert(Topic { name, id: topic.id, config, partitions });
+    }
+}
+
+/// The options of a topic as they are stored. They were checked before they were stored, by this version or another one.
+fn stored_config(broker: &Broker, topic: &TopicImage) -> TopicConfig {
+    broker.topic_config(&topic.configs).unwrap_or_else(|error| {
+        tracing::error!(topic = topic.name, "a stored option is not valid, the defaults are used: {error}");
         broker.config.topic_defaults.clone()
-    });
-    let name = Str::from(topic.name.as_str()).copied();
-    let log_config = broker.log_config(&config);
-    let partitions = (0..topic.partitions).map(|index| {
-        let key = (topic.name.clone(), index);
-        let spec = PartitionSpec {
-            topic: name.clone(),
-            topic_id: topic.id,
-            index,
-            leader_epoch,
-            recovery_point: checkpoints.recovery_points.get(&key).copied().unwrap_or(0),
-            log_start_offset: checkpoints.log_starts.get(&key).copied().unwrap_or(0),
-            clean_shutdown: checkpoints.clean_shutdown,
-        };
-        Arc::new(Partition::open(&broker.data_dir, spec, &log_config))
-    });
-    Topic { partitions: partitions.collect(), id: topic.id, config, name }
+    })
 }
 
 /// Deletes a topic. Its files go after `file.delete.delay.ms`, so that fetches under way can end.
@@ -219,13 +238,13 @@ fn republish(broker: &Broker, image: &MetadataImage, id: Uuid) {
     let mut table = TopicTable::clone(&broker.topics.load());
     let Some(old) = table.by_id(id).cloned() else { return };
     // Partitions that are open stay open; the rest of `missing` is what was added.
-    let config = broker.topic_config(&stored.configs).unwrap_or_else(|_| old.config.clone());
+    let config = stored_config(broker, stored);
     let log_config = broker.log_config(&config);
     let mut partitions = old.partitions.clone();
     for partition in &partitions {
         partition.set_config(&log_config);
     }
-    for index in partitions.len() as i32..stored.partitions {
+    let added = (partitions.len() as i32..stored.partitions).map(|index| {
         let spec = PartitionSpec {
             topic: old.name.clone(),
             topic_id: id,
@@ -235,8 +254,9 @@ fn republish(broker: &Broker, image: &MetadataImage, id: Uuid) {
             log_start_offset: 0,
             clean_shutdown: false,
         };
-        partitions.push(Arc::new(Partition::open(&broker.data_dir, spec, &log_config)));
-    }
+        (spec, Arc::clone(&log_config))
+    });
+    partitions.extend(Partition::open_all(&broker.data_dir, added.collect()));
     table.insert(Topic { name: old.name.clone(), id, config, partitions });
     broker.topics.store(Arc::new(table));
 }

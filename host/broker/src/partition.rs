@@ -73,8 +73,35 @@ impl PartitionSpec {
 }
 
 impl Partition {
+    /// Opens or creates the logs of many partitions, in their order, on all cores.
+    pub(crate) fn open_all(data_dir: &Path, specs: Vec<(PartitionSpec, Arc<LogConfig>)>) -> Vec<Arc<Self>> {
+        let open = |(spec, config): (PartitionSpec, Arc<LogConfig>)| Arc::new(Self::open(data_dir, spec, &config));
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(specs.len());
+        if threads <= 1 {
+            return specs.into_iter().map(open).collect();
+        }
+        // One at a time from a common queue: the partitions that need recovery are not spread evenly.
+        let (count, queue) = (specs.len(), Mutex::new(specs.into_iter().enumerate()));
+        let opened = Mutex::new(Vec::with_capacity(count));
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    loop {
+                        let next = queue.lock().next();
+                        let Some((place, spec)) = next else { return };
+                        let partition = open(spec);
+                        opened.lock().push((place, partition));
+                    }
+                });
+            }
+        });
+        let mut opened = opened.into_inner();
+        opened.sort_unstable_by_key(|(place, _)| *place);
+        opened.into_iter().map(|(_, partition)| partition).collect()
+    }
+
     /// Opens or creates the log. A log that cannot be opened gives a partition that is offline: the broker serves the rest.
-    pub(crate) fn open(data_dir: &Path, spec: PartitionSpec, config: &Arc<LogConfig>) -> Self {
+    fn open(data_dir: &Path, spec: PartitionSpec, config: &Arc<LogConfig>) -> Self {
         let folder = data_dir.join(spec.folder());
         let state = match open_log(&folder, &spec, config) {
             Ok(log) => State::Online(Box::new(log)),

@@ -135,9 +135,7 @@ fn open(
         config,
     });
     let mut table = TopicTable::default();
-    for topic in image.topics() {
-        table.insert(controller::open_topic(&broker, topic, image.leader_epoch, &checkpoints));
-    }
+    controller::open_topics(&broker, image.topics(), image.leader_epoch, &checkpoints, &mut table);
     let partitions: usize = table.iter().map(|topic| topic.partitions.len()).sum();
     tracing::info!(
         data_dir = %data_dir.path().display(),

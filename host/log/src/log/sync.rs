@@ -134,6 +134,12 @@ fn sync_if_there(path: &PathBuf) -> Result<(), LogError> {
 }
 
 impl Log {
+    /// Whether a segment that is full already waits for a sync: a broker that seldom syncs should do it now and then, or the
+    /// recovery after a crash has to read all of them.
+    pub fn has_full_segment_unsynced(&self) -> bool {
+        self.unsynced.segments.len() > 1
+    }
+
     /// What has to be synced so that everything appended so far is durable; `None` when it is already.
     pub fn sync_target(&self) -> Option<SyncTarget> {
         let unsynced = &self.unsynced;
