@@ -3,9 +3,14 @@
 //! Results go to stdout, everything else (logs, progress, errors) to stderr, so that every command
 //! is fit for a pipe. A command that fails prints one line, `error: ...`, and exits with 1.
 
+mod cluster;
+mod consume;
 mod output;
 mod plugin;
+mod produce;
 mod serve;
+mod stages;
+mod topic;
 
 use std::process::ExitCode;
 
@@ -23,6 +28,12 @@ struct Cli {
 enum Command {
     /// Run a broker.
     Serve(serve::Args),
+    /// Create, list, describe and delete topics.
+    Topic(topic::Args),
+    /// Send lines to a topic.
+    Produce(produce::Args),
+    /// Print the records of a topic.
+    Consume(consume::Args),
     /// Make, build and look into plug-ins.
     Plugin(plugin::Args),
 }
@@ -31,6 +42,9 @@ impl Command {
     fn run(self) -> anyhow::Result<()> {
         match self {
             Command::Serve(args) => args.run(),
+            Command::Topic(args) => args.run(),
+            Command::Produce(args) => args.run(),
+            Command::Consume(args) => args.run(),
             Command::Plugin(args) => args.run(),
         }
     }

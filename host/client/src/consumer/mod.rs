@@ -334,6 +334,12 @@ impl Consumer {
         self.inner.state.lock().partitions.keys().cloned().collect()
     }
 
+    /// Whether this consumer knows what it reads: always, but for a subscription between a change of the
+    /// group and the end of its rebalance.
+    pub fn joined(&self) -> bool {
+        !self.inner.group.as_ref().is_some_and(|group| group.rebalancing())
+    }
+
     /// Up to `max.poll.records` records, as soon as there are any; none when `timeout` is over. To be
     /// called again and again: a rebalance happens in it. Safe to be cancelled: no record is lost by it.
     ///
@@ -357,7 +363,7 @@ impl Consumer {
                 if let Some(error) = state.errors.pop_front() {
                     return Err(error);
                 }
-                if !inner.group.as_ref().is_some_and(|group| group.rebalancing()) {
+                if self.joined() {
                     let records = state.take(inner.config.max_poll_records)?;
                     if !records.is_empty() {
                         drop(state);

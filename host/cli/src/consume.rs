@@ -1,0 +1,258 @@
+//! `millstream consume`: records of a topic to standard output.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::Context;
+use millstream_client::{Consumer, ConsumerConfig, ConsumerRecord, OffsetReset, TopicPartition};
+use millstream_stage::Kind;
+
+use crate::cluster::{self, Cluster};
+use crate::stages::{StageArgs, Stages};
+use crate::{output, topic};
+
+/// How long one look for records lasts; signals and the end of the topic are seen in between.
+const POLL: Duration = Duration::from_millis(200);
+
+/// The arguments of `millstream consume`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  millstream consume quakes --from-beginning
+  millstream consume quakes --from-beginning --filter 'json-compare{\"path\":\"/mag\",\"op\":\">=\",\"value\":4.5}'
+  millstream consume quakes --from-beginning --filter 'contains{\"text\":\"Alaska\"} | ./mine.wasm' --count 10
+  millstream consume quakes --group dashboards --follow --json | jq .value
+
+Without --follow the command ends at the end of the topic, as it was when the command began. Without
+--from-beginning it begins at the end, or where the group is.")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    cluster: Cluster,
+    /// The topic
+    topic: String,
+    /// Begin with the oldest record, unless the group has an offset
+    #[arg(long)]
+    from_beginning: bool,
+    /// Share the partitions with the other members of this group, and commit what was printed
+    #[arg(short, long, value_name = "NAME")]
+    group: Option<String>,
+    /// End after so many records
+    #[arg(short = 'n', long, value_name = "N")]
+    count: Option<u64>,
+    /// Wait for more at the end of the topic
+    #[arg(short, long)]
+    follow: bool,
+    /// Read this partition only
+    #[arg(short, long, value_name = "N", conflicts_with = "group", value_parser = clap::value_parser!(i32).range(0..))]
+    partition: Option<i32>,
+    /// Print the key before the value, with this text between; \\t is a tab
+    #[arg(short = 'K', long, value_name = "TEXT")]
+    key_separator: Option<String>,
+    /// Print each record as a JSON object with its partition, offset, timestamp, key, headers and value
+    #[arg(long, conflicts_with = "key_separator")]
+    json: bool,
+    /// The stages that decide which records are printed, joined by ` | `
+    #[arg(long, value_name = "STAGES")]
+    filter: Option<String>,
+    /// The stage that makes keys and values of what was stored
+    #[arg(long, value_name = "STAGE")]
+    deserializer: Option<String>,
+    /// The compressor stage that decompresses batches of its codec, instead of the native one
+    #[arg(long, value_name = "STAGE")]
+    decompressor: Option<String>,
+    #[command(flatten)]
+    stages: StageArgs,
+    /// Say nothing but errors
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl Args {
+    /// Prints the records.
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        cluster::block_on(self.consume())
+    }
+
+    async fn consume(mut self) -> anyhow::Result<()> {
+        let config = self.config()?;
+        let stages_args = std::mem::take(&mut self.stages);
+        let mut stages = Stages::new(stages_args);
+        let mut builder = Consumer::builder(config);
+        if let Some(text) = &self.filter {
+            for stage in stages.chain(text, Kind::Filter)? {
+                builder = builder.filter(stage);
+            }
+        }
+        if let Some(stage) = stages.one(self.deserializer.as_deref(), Kind::Serializer)? {
+            builder = builder.deserializer(stage);
+        }
+        if let Some(stage) = stages.one(self.decompressor.as_deref(), Kind::Compressor)? {
+            builder = builder.decompressor(stage);
+        }
+        // Asked first, since a consumer would wait for a topic that is not there.
+        let admin = topic::admin(&self.cluster.without_properties())?;
+        let described = admin.describe_topics(std::slice::from_ref(&self.topic)).await?;
+        let partitions = self.partitions(described[0].partitions.len())?;
+        let consumer = builder.build()?;
+        let ends = consumer.end_offsets(&partitions).await?;
+        match &self.group {
+            Some(_) => consumer.subscribe([&self.topic])?,
+            None => consumer.assign(partitions)?,
+        }
+        let printed = self.print_all(&consumer, &ends).await;
+        // Also when printing failed: the group should not wait for this member.
+        let closed = consumer.close().await;
+        stages.report();
+        let printed = printed?;
+        closed?;
+        if !self.quiet {
+            eprintln!("{printed} records from {}", self.topic);
+            if printed == 0 && !self.from_beginning && !self.follow && self.group.is_none() {
+                eprintln!("hint: reading began at the end; use --from-beginning or --follow");
+            }
+        }
+        Ok(())
+    }
+
+    fn config(&self) -> anyhow::Result<ConsumerConfig> {
+        let mut config = ConsumerConfig::new(&self.cluster.bootstrap_server);
+        config.group_id.clone_from(&self.group);
+        config.allow_auto_create_topics = false;
+        config.client.default_api_timeout = cluster::PATIENCE;
+        if self.from_beginning {
+            config.auto_offset_reset = OffsetReset::Earliest;
+        }
+        self.cluster.apply(|key, value| config.set(key, value))?;
+        Ok(config)
+    }
+
+    fn partitions(&self, count: usize) -> anyhow::Result<Vec<TopicPartition>> {
+        if let Some(partition) = self.partition {
+            let exists = (partition as usize) < count;
+            anyhow::ensure!(exists, "topic {} has no partition {partition}, it has {count}", self.topic);
+            return Ok(vec![TopicPartition::new(self.topic.as_str(), partition)]);
+        }
+        Ok((0..count as i32).map(|number| TopicPartition::new(self.topic.as_str(), number)).collect())
+    }
+
+    /// Prints until the end, the count or a signal; how many is the answer.
+    async fn print_all(&self, consumer: &Consumer, ends: &BTreeMap<TopicPartition, i64>) -> anyhow::Result<u64> {
+        let mut out = output::stdout();
+        let separator = self.key_separator.as_deref().map(cluster::unescape);
+        let left = self.count.unwrap_or(u64::MAX);
+        let mut printed = 0;
+        let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+        while printed < left {
+            let records = tokio::select! {
+                records = consumer.poll(POLL) => records?,
+                _ = &mut interrupted => break,
+            };
+            for record in &records {
+                if printed == left {
+                    // Not printed, so not read as far as the group is concerned.
+                    rewind(consumer, &records, record)?;
+                    break;
+                }
+                self.print(&mut out, separator.as_deref(), record).context("cannot write the records")?;
+                printed += 1;
+            }
+            // Before anything of it can be committed.
+            out.flush().context("cannot write the records")?;
+            if !self.follow && at_end(consumer, ends) {
+                break;
+            }
+        }
+        Ok(printed)
+    }
+
+    fn print(&self, out: &mut impl Write, separator: Option<&[u8]>, record: &ConsumerRecord) -> std::io::Result<()> {
+        if self.json {
+            serde_json::to_writer(&mut *out, &json(record))?;
+            return out.write_all(b"\n");
+        }
+        if let Some(separator) = separator {
+            out.write_all(record.key.as_deref().unwrap_or(b"null"))?;
+            out.write_all(separator)?;
+        }
+        out.write_all(record.value.as_deref().unwrap_or(b"null"))?;
+        out.write_all(b"\n")
+    }
+}
+
+/// Goes back to the first record of each partition that comes at or after `from`.
+fn rewind(consumer: &Consumer, records: &[ConsumerRecord], from: &ConsumerRecord) -> anyhow::Result<()> {
+    let rest = records.iter().skip_while(|record| !std::ptr::eq(*record, from));
+    let mut first = BTreeMap::new();
+    for record in rest {
+        let partition = TopicPartition::new(record.topic.clone(), record.partition);
+        first.entry(partition).or_insert(record.offset);
+    }
+    for (partition, offset) in first {
+        consumer.seek(&partition, offset)?;
+    }
+    Ok(())
+}
+
+/// Whether everything that was there when the command began was read, of what this member has.
+fn at_end(consumer: &Consumer, ends: &BTreeMap<TopicPartition, i64>) -> bool {
+    if !consumer.joined() {
+        return false;
+    }
+    consumer.assignment().iter().all(|partition| {
+        let end = ends.get(partition).copied().unwrap_or(0);
+        consumer.position(partition).is_some_and(|position| position >= end)
+    })
+}
+
+fn json(record: &ConsumerRecord) -> serde_json::Value {
+    let headers = record.headers.iter().map(|header| {
+        let value = header.value.as_deref().map(String::from_utf8_lossy);
+        serde_json::json!([String::from_utf8_lossy(&header.name), value])
+    });
+    let mut object = serde_json::json!({
+        "topic": &*record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp": record.timestamp,
+        "headers": headers.collect::<Vec<_>>(),
+    });
+    for (name, bytes) in [("key", &record.key), ("value", &record.value)] {
+        match bytes.as_deref().map(std::str::from_utf8) {
+            None => object[name] = serde_json::Value::Null,
+            Some(Ok(text)) => object[name] = text.into(),
+            // Bytes that are no text are not to be changed silently.
+            Some(Err(_)) => object[format!("{name}_hex")] = hex(bytes.as_deref().unwrap_or_default()).into(),
+        }
+    }
+    object
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millstream_client::{RecordHeader, TimestampType};
+
+    #[test]
+    fn json_keeps_what_is_no_text() {
+        let record = ConsumerRecord {
+            topic: "t".into(),
+            partition: 2,
+            offset: 7,
+            timestamp: 9,
+            timestamp_type: TimestampType::CreateTime,
+            key: None,
+            value: Some(vec![0xff, 0x01].into()),
+            headers: vec![RecordHeader { name: "h".into(), value: None }],
+        };
+        let expected = serde_json::json!({
+            "topic": "t", "partition": 2, "offset": 7, "timestamp": 9,
+            "headers": [["h", null]], "key": null, "value_hex": "ff01",
+        });
+        assert_eq!(json(&record), expected);
+    }
+}

@@ -1,0 +1,269 @@
+//! `millstream produce`: lines from standard input to a topic.
+
+use std::io::{BufRead, IsTerminal};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::Context;
+use millstream_client::{Error, Producer, ProducerConfig, ProducerRecord};
+use millstream_stage::Kind;
+use tokio::sync::mpsc;
+
+use crate::cluster::{self, Cluster};
+use crate::stages::{StageArgs, Stages};
+
+/// Lines that are read ahead of what is sent.
+const LINES_AHEAD: usize = 1024;
+
+/// Errors that are printed one by one; the rest is counted.
+const ERRORS_SHOWN: u64 = 10;
+
+/// The arguments of `millstream produce`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  echo hello | millstream produce greetings
+  millstream produce quakes --serializer json --compressor zstd < earthquakes.jsonl
+  millstream produce users --key-separator : --null-marker NULL < users.txt
+  millstream produce quakes --partitioner './region.wasm{\"by\":\"/lon\"}' --plugins ./plugins < earthquakes.jsonl
+
+Each line is the value of one record, up to its newline. The command ends when the input does and everything is
+stored; a record that is not stored is reported on stderr with its line number, and the exit code is 1.")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    cluster: Cluster,
+    /// The topic
+    topic: String,
+    /// What stands between key and value in a line; \\t is a tab. Without it lines have no key
+    #[arg(short = 'K', long, value_name = "TEXT")]
+    key_separator: Option<String>,
+    /// The key of every record
+    #[arg(short = 'k', long, value_name = "TEXT", conflicts_with = "key_separator")]
+    key: Option<String>,
+    /// A header of every record; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "NAME=VALUE")]
+    headers: Vec<String>,
+    /// A key or value that is this text becomes a null
+    #[arg(long, value_name = "TEXT")]
+    null_marker: Option<String>,
+    /// The partition of every record, instead of the partitioner's choice
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    partition: Option<i32>,
+    /// How many copies must hold a record: 0, 1 or all
+    #[arg(long, value_name = "ACKS", default_value = "all")]
+    acks: String,
+    /// A native codec: none, gzip, snappy, lz4 or zstd
+    #[arg(long, value_name = "CODEC", conflicts_with = "compressor")]
+    compression: Option<String>,
+    /// The stage that makes keys and values of what is read
+    #[arg(long, value_name = "STAGE")]
+    serializer: Option<String>,
+    /// The stage that chooses partitions
+    #[arg(long, value_name = "STAGE")]
+    partitioner: Option<String>,
+    /// The stage that compresses batches
+    #[arg(long, value_name = "STAGE")]
+    compressor: Option<String>,
+    #[command(flatten)]
+    stages: StageArgs,
+    /// Say nothing but errors
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// How lines become records.
+struct Format {
+    separator: Option<Vec<u8>>,
+    key: Option<Vec<u8>>,
+    headers: Vec<(String, Vec<u8>)>,
+    null_marker: Option<Vec<u8>>,
+    partition: Option<i32>,
+}
+
+/// Key and value of a line, `None` for a null.
+type KeyAndValue<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
+impl Format {
+    fn new(args: &Args) -> anyhow::Result<Self> {
+        let mut headers = Vec::new();
+        for header in &args.headers {
+            let (name, value) = cluster::pair(header).with_context(|| format!("--header {header}"))?;
+            headers.push((name.to_owned(), value.as_bytes().to_vec()));
+        }
+        let separator = args.key_separator.as_deref().map(cluster::unescape);
+        anyhow::ensure!(separator.as_ref().is_none_or(|text| !text.is_empty()), "--key-separator is empty");
+        Ok(Self {
+            separator,
+            key: args.key.as_ref().map(|key| key.as_bytes().to_vec()),
+            headers,
+            null_marker: args.null_marker.as_ref().map(|marker| marker.as_bytes().to_vec()),
+            partition: args.partition,
+        })
+    }
+
+    fn split<'a>(&'a self, line: &'a [u8]) -> Result<KeyAndValue<'a>, String> {
+        let (key, value) = match &self.separator {
+            None => (self.key.as_deref(), line),
+            Some(separator) => {
+                let at = line.windows(separator.len()).position(|window| window == separator);
+                let at = at.ok_or_else(|| format!("has no {:?} between key and value", text(separator)))?;
+                (Some(&line[..at]), &line[at + separator.len()..])
+            }
+        };
+        let unless_null = |bytes: &&[u8]| self.null_marker.as_deref() != Some(*bytes);
+        Ok((key.filter(unless_null), Some(value).filter(unless_null)))
+    }
+
+    fn record<'a>(&'a self, topic: &'a str, line: &'a [u8]) -> Result<ProducerRecord<'a>, String> {
+        let (key, value) = self.split(line)?;
+        let headers = self.headers.iter().map(|(name, value)| (name.as_str(), Some(value.as_slice()))).collect();
+        Ok(ProducerRecord { topic, partition: self.partition, timestamp: None, key, value, headers })
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What became of the lines.
+#[derive(Default)]
+struct Tally {
+    stored: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Tally {
+    fn fail(&self, line: u64, reason: &dyn std::fmt::Display) {
+        if self.failed.fetch_add(1, Ordering::Relaxed) < ERRORS_SHOWN {
+            eprintln!("error: line {line}: {reason}");
+        }
+    }
+}
+
+impl Args {
+    /// Sends what comes on standard input.
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        cluster::block_on(self.produce())
+    }
+
+    async fn produce(self) -> anyhow::Result<()> {
+        let format = Format::new(&self)?;
+        let mut config = ProducerConfig::new(&self.cluster.bootstrap_server);
+        config.max_block = cluster::PATIENCE;
+        config.set("acks", &self.acks)?;
+        if let Some(codec) = &self.compression {
+            config.set("compression.type", codec)?;
+        }
+        self.cluster.apply(|key, value| config.set(key, value))?;
+        let mut stages = Stages::new(self.stages);
+        let mut builder = Producer::builder(config);
+        if let Some(stage) = stages.one(self.serializer.as_deref(), Kind::Serializer)? {
+            builder = builder.serializer(stage);
+        }
+        if let Some(stage) = stages.one(self.partitioner.as_deref(), Kind::Partitioner)? {
+            builder = builder.partitioner(stage);
+        }
+        if let Some(stage) = stages.one(self.compressor.as_deref(), Kind::Compressor)? {
+            builder = builder.compressor(stage);
+        }
+        let producer = builder.build()?;
+        let tally = Arc::new(Tally::default());
+        let outcome = send_lines(&producer, &self.topic, &format, &tally).await;
+        producer.flush().await;
+        stages.report();
+        let (stored, failed) = (tally.stored.load(Ordering::Relaxed), tally.failed.load(Ordering::Relaxed));
+        if !self.quiet {
+            eprintln!("{stored} records stored in {}", self.topic);
+        }
+        outcome?;
+        anyhow::ensure!(failed == 0, "{failed} of {} records were not stored", stored + failed);
+        Ok(())
+    }
+}
+
+async fn send_lines(producer: &Producer, topic: &str, format: &Format, tally: &Arc<Tally>) -> anyhow::Result<()> {
+    let mut lines = read_lines();
+    let mut number = 0;
+    while let Some(line) = lines.recv().await {
+        let line = line.context("cannot read standard input")?;
+        number += 1;
+        let record = match format.record(topic, &line) {
+            Ok(record) => record,
+            Err(reason) => {
+                tally.fail(number, &reason);
+                continue;
+            }
+        };
+        let verdicts = tally.clone();
+        let sent = producer.send_with_callback(record, move |verdict| match verdict {
+            Ok(_) => drop(verdicts.stored.fetch_add(1, Ordering::Relaxed)),
+            Err(error) => verdicts.fail(number, &error),
+        });
+        match sent.await {
+            Ok(()) => {}
+            // This line only.
+            Err(error @ Error::RecordTooLarge { .. }) => tally.fail(number, &error),
+            Err(error) => return Err(error).with_context(|| format!("line {number} was not sent")),
+        }
+    }
+    Ok(())
+}
+
+/// Reads on a thread of its own: standard input cannot be waited for otherwise.
+fn read_lines() -> mpsc::Receiver<std::io::Result<Vec<u8>>> {
+    let (sender, receiver) = mpsc::channel(LINES_AHEAD);
+    if std::io::stdin().is_terminal() {
+        eprintln!("reading lines from the terminal; end with Ctrl-D");
+    }
+    std::thread::spawn(move || {
+        let mut input = std::io::stdin().lock();
+        loop {
+            let mut line = Vec::new();
+            let read = match input.read_until(b'\n', &mut line) {
+                Ok(0) => return,
+                Ok(_) => {
+                    if line.last() == Some(&b'\n') {
+                        line.pop();
+                    }
+                    Ok(line)
+                }
+                Err(error) => Err(error),
+            };
+            let last = read.is_err();
+            // Nobody listens any more: the command is ending.
+            if sender.blocking_send(read).is_err() || last {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn format(separator: Option<&str>, null_marker: Option<&str>) -> Format {
+        Format {
+            separator: separator.map(|text| text.as_bytes().to_vec()),
+            key: None,
+            headers: Vec::new(),
+            null_marker: null_marker.map(|text| text.as_bytes().to_vec()),
+            partition: None,
+        }
+    }
+
+    #[test]
+    fn a_line_is_split_at_the_first_separator() {
+        let format = format(Some("::"), Some("NULL"));
+        assert_eq!(format.split(b"k::v::w").unwrap(), (Some(&b"k"[..]), Some(&b"v::w"[..])));
+        assert_eq!(format.split(b"k::NULL").unwrap(), (Some(&b"k"[..]), None));
+        assert_eq!(format.split(b"NULL::").unwrap(), (None, Some(&b""[..])));
+        assert!(format.split(b"k:v").unwrap_err().contains("\"::\""));
+    }
+
+    #[test]
+    fn a_line_without_a_separator_is_a_value() {
+        assert_eq!(format(None, None).split(b"a:b").unwrap(), (None, Some(&b"a:b"[..])));
+    }
+}

@@ -1,0 +1,100 @@
+//! Stages as options name them: from the plug-ins of this binary, a folder that is watched, or a file.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use millstream_stage::{Engine, EngineConfig, Kind, Library, Stage, StageSpec, WatchEvent, Watcher};
+
+/// Where plug-ins come from, beside this binary.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct StageArgs {
+    /// A folder of plug-ins (*.wasm), followed while the command runs: a changed file takes over at once
+    #[arg(long, value_name = "DIR")]
+    plugins: Option<PathBuf>,
+
+    /// Print to stderr at the end what each stage did: calls, records, nanoseconds a record, swaps
+    #[arg(long)]
+    stats: bool,
+}
+
+/// The stages of one command, and what keeps them up to date.
+pub(crate) struct Stages {
+    library: Option<(Arc<Library>, Watcher)>,
+    folder: Option<PathBuf>,
+    stats: bool,
+    live: Vec<Arc<Stage>>,
+}
+
+impl Stages {
+    /// No engine is started before the first stage is wanted.
+    pub(crate) fn new(args: StageArgs) -> Self {
+        Self { library: None, folder: args.plugins, stats: args.stats, live: Vec::new() }
+    }
+
+    /// The stage that `spec` names, if there is one.
+    pub(crate) fn one(&mut self, spec: Option<&str>, kind: Kind) -> anyhow::Result<Option<Arc<Stage>>> {
+        let Some(spec) = spec else { return Ok(None) };
+        let stage = self.library()?.resolve(&StageSpec::parse(spec)?, kind)?;
+        self.live.push(stage.clone());
+        Ok(Some(stage))
+    }
+
+    /// The stages of a chain, joined by ` | `.
+    pub(crate) fn chain(&mut self, text: &str, kind: Kind) -> anyhow::Result<Vec<Arc<Stage>>> {
+        let stages = self.library()?.resolve_chain(text, kind)?;
+        self.live.extend(stages.iter().cloned());
+        Ok(stages)
+    }
+
+    fn library(&mut self) -> anyhow::Result<&Library> {
+        let (library, _) = match self.library.take() {
+            Some(started) => self.library.insert(started),
+            None => self.library.insert(start(self.folder.as_deref())?),
+        };
+        Ok(library)
+    }
+
+    /// What the stages did, to stderr, if it was asked for.
+    pub(crate) fn report(&self) {
+        if !self.stats {
+            return;
+        }
+        let mut err = std::io::stderr().lock();
+        for stage in &self.live {
+            let stats = stage.stats();
+            let each = stats.nanos.checked_div(stats.records).unwrap_or(0);
+            // Nothing can be done about a stderr that is closed.
+            let _ = writeln!(
+                err,
+                "stage {} {}: {} calls, {} records, {each} ns a record, {} errors, {} swaps, longest pause {} ns",
+                stats.plugin,
+                stats.version,
+                stats.calls,
+                stats.records,
+                stats.errors,
+                stats.swaps,
+                stats.swap_pause_max_nanos,
+            );
+        }
+    }
+}
+
+fn start(folder: Option<&Path>) -> anyhow::Result<(Arc<Library>, Watcher)> {
+    let library = Arc::new(Library::new(Engine::new(EngineConfig::default())?));
+    if let Some(folder) = folder {
+        let refused = library.add_folder(folder).with_context(|| format!("--plugins {}", folder.display()))?;
+        for (file, error) in refused {
+            eprintln!("warning: {}: {error}", file.display());
+        }
+    }
+    let watcher = Watcher::start(library.clone(), |event| match event {
+        WatchEvent::Reloaded { path, .. } => eprintln!("loaded {}", path.display()),
+        WatchEvent::Refused { path, problem } => {
+            eprintln!("warning: {} is not used, the version before it goes on: {problem}", path.display());
+        }
+        _ => {}
+    })?;
+    Ok((library, watcher))
+}

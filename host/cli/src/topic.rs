@@ -1,0 +1,193 @@
+//! `millstream topic`: create, list, describe and delete topics.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use clap::Subcommand;
+use millstream_client::{Admin, ClientConfig, ConfigError, NewTopic, PartitionDescription, TopicDescription};
+
+use crate::cluster::{self, Cluster};
+use crate::output;
+
+/// The arguments of `millstream topic`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  millstream topic create quakes --partitions 4 --config retention.ms=86400000
+  millstream topic list
+  millstream topic describe quakes
+  millstream topic delete quakes -b broker:9092")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create a topic
+    Create(Create),
+    /// Print the names of all topics
+    List(List),
+    /// Show a topic's partitions and the configs that were set on it
+    Describe(Describe),
+    /// Delete topics with all their records
+    Delete(Delete),
+}
+
+#[derive(Debug, clap::Args)]
+struct Create {
+    #[command(flatten)]
+    cluster: Cluster,
+    /// The topic's name
+    name: String,
+    /// How many partitions [default: the broker's num.partitions]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+    partitions: Option<i32>,
+    /// How many copies of each record [default: the broker's default.replication.factor]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..))]
+    replication_factor: Option<i16>,
+    /// A config of the topic, such as retention.ms=86400000; may be repeated
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    config: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct List {
+    #[command(flatten)]
+    cluster: Cluster,
+    /// Also the cluster's own topics, such as __consumer_offsets
+    #[arg(long)]
+    internal: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Describe {
+    #[command(flatten)]
+    cluster: Cluster,
+    /// The topics' names
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Delete {
+    #[command(flatten)]
+    cluster: Cluster,
+    /// The topics' names
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+}
+
+impl Args {
+    /// Runs the subcommand.
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        cluster::block_on(async {
+            match self.command {
+                Command::Create(args) => args.run().await,
+                Command::List(args) => args.run().await,
+                Command::Describe(args) => args.run().await,
+                Command::Delete(args) => args.run().await,
+            }
+        })
+    }
+}
+
+/// An admin client for the cluster.
+pub(crate) fn admin(cluster: &Cluster) -> anyhow::Result<Admin> {
+    let mut config = ClientConfig::new(&cluster.bootstrap_server);
+    config.default_api_timeout = cluster::PATIENCE;
+    cluster.apply(|key, value| match config.set(key, value)? {
+        true => Ok(()),
+        false => Err(ConfigError { key: key.into(), message: "is not a setting of the admin client".into() }),
+    })?;
+    Ok(Admin::new(config)?)
+}
+
+impl Create {
+    async fn run(self) -> anyhow::Result<()> {
+        let mut configs = BTreeMap::new();
+        for config in &self.config {
+            let (key, value) = cluster::pair(config)?;
+            configs.insert(key.to_owned(), value.to_owned());
+        }
+        let admin = admin(&self.cluster)?;
+        let topic = NewTopic {
+            name: self.name.clone(),
+            partitions: self.partitions,
+            replication_factor: self.replication_factor,
+            configs,
+        };
+        admin.create_topics(&[topic]).await?;
+        output::line(&format!("created topic {}", self.name))?;
+        Ok(())
+    }
+}
+
+impl List {
+    async fn run(self) -> anyhow::Result<()> {
+        let topics = admin(&self.cluster)?.list_topics().await?;
+        let mut out = output::stdout();
+        for topic in topics.iter().filter(|topic| self.internal || !topic.internal) {
+            writeln!(out, "{}", topic.name)?;
+        }
+        out.flush()?;
+        Ok(())
+    }
+}
+
+impl Describe {
+    async fn run(self) -> anyhow::Result<()> {
+        let admin = admin(&self.cluster)?;
+        let topics = admin.describe_topics(&self.names).await?;
+        let mut out = output::stdout();
+        for topic in &topics {
+            let configs = admin.describe_configs(&topic.name).await?;
+            let set: Vec<String> = configs
+                .iter()
+                .filter(|config| config.overridden)
+                .map(|config| format!("{}={}", config.name, config.value.as_deref().unwrap_or_default()))
+                .collect();
+            describe(&mut out, topic, &set.join(","))?;
+        }
+        out.flush()?;
+        Ok(())
+    }
+}
+
+/// As kafka-topics prints it.
+fn describe(out: &mut impl Write, topic: &TopicDescription, configs: &str) -> std::io::Result<()> {
+    let copies = topic.partitions.first().map_or(0, |partition| partition.replicas.len());
+    writeln!(
+        out,
+        "Topic: {}\tTopicId: {}\tPartitionCount: {}\tReplicationFactor: {copies}\tConfigs: {configs}",
+        topic.name,
+        topic.id,
+        topic.partitions.len(),
+    )?;
+    for PartitionDescription { partition, leader, replicas, in_sync, .. } in &topic.partitions {
+        let leader = leader.map_or_else(|| "none".to_owned(), |leader| leader.to_string());
+        let (replicas, in_sync) = (list(replicas), list(in_sync));
+        writeln!(
+            out,
+            "\tTopic: {}\tPartition: {partition}\tLeader: {leader}\tReplicas: {replicas}\tIsr: {in_sync}",
+            topic.name
+        )?;
+    }
+    Ok(())
+}
+
+fn list(nodes: &[i32]) -> String {
+    nodes.iter().map(i32::to_string).collect::<Vec<_>>().join(",")
+}
+
+impl Delete {
+    async fn run(self) -> anyhow::Result<()> {
+        admin(&self.cluster)?.delete_topics(&self.names).await?;
+        let mut out = output::stdout();
+        for name in &self.names {
+            writeln!(out, "deleted topic {name}")?;
+        }
+        out.flush()?;
+        Ok(())
+    }
+}
