@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Every arrow between our crates, and no others. Tests, examples and the tasks may use anything.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("millstream-record", &[]),
     ("millstream-wire", &["millstream-wire-derive"]),
     ("millstream-wire-derive", &[]),
@@ -19,7 +19,11 @@ const ARROWS: [(&str, &[&str]); 11] = [
         "millstream-broker",
         &["millstream-client", "millstream-log", "millstream-record", "millstream-stage", "millstream-wire"],
     ),
-    ("millstream-cli", &["millstream-broker", "millstream-client", "millstream-sdk-build", "millstream-stage"]),
+    (
+        "millstream-cli",
+        &["millstream-broker", "millstream-client", "millstream-plugins", "millstream-sdk-build", "millstream-stage"],
+    ),
+    ("millstream-plugins", &["millstream-sdk-build"]),
     ("millstream-sdk", &[]),
     ("millstream-sdk-build", &[]),
     ("millstream-testkit", &["millstream-sdk"]),

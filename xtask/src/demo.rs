@@ -22,9 +22,10 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     cargo::add_wasm_target()?;
     cargo::build_everything()?;
-    let binaries = cargo::target_folder()?.join("debug");
+    let target = cargo::target_folder()?;
+    let binaries = target.join("debug");
     let mut example = Command::new(binaries.join("earthquakes"));
-    example.arg("--millstream").arg(binaries.join("millstream")).current_dir(crate::root());
+    example.arg("--millstream").arg(binaries.join("millstream")).arg("--work").arg(target.join("demo"));
     if options.keep {
         example.arg("--keep");
     }

@@ -1,0 +1,58 @@
+//! The stages of the job, and what they cost.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use millstream_sdk_build::Options;
+use millstream_stage::{Engine, EngineConfig, Kind, Library, Stage, StageSpec};
+
+/// The sandbox with the default plug-ins. Compiled code is kept in `cache`.
+///
+/// # Errors
+/// The system gives no memory or thread to the engine.
+pub(crate) fn library(cache: &Path) -> Result<Arc<Library>> {
+    let engine = Engine::new(EngineConfig { cache_dir: Some(cache.to_owned()), ..EngineConfig::default() })?;
+    let library = Library::new(engine);
+    for (name, component) in millstream_plugins::DEFAULTS {
+        library.add_embedded(name, component);
+    }
+    Ok(Arc::new(library))
+}
+
+/// A stage as it is written: a name or a file, then its configuration.
+///
+/// # Errors
+/// It is not written right, or there is no such plug-in.
+pub(crate) fn stage(library: &Library, spec: &str, kind: Kind) -> Result<Arc<Stage>> {
+    let spec = StageSpec::parse(spec)?;
+    Ok(library.resolve(&spec, kind)?)
+}
+
+/// Builds the partitioner of this example and gives the path of its component.
+///
+/// # Errors
+/// It does not compile.
+pub(crate) fn build_region(work: &Path) -> Result<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("region");
+    let options =
+        Options { output: Some(work.join("region.wasm")), target_dir: Some(work.join("build")), ..Options::default() };
+    let built = millstream_sdk_build::build(&folder, &options).context("cannot build the partitioner")?;
+    Ok(built.path.display().to_string())
+}
+
+/// One line about what a stage did and what that cost.
+pub(crate) fn print_cost(stage: &Stage) {
+    let stats = stage.stats();
+    let name = format!("{} {}", stage.plugin().description().name, stats.version);
+    let per_record = match stats.nanos.checked_div(stats.records) {
+        Some(nanos) => format!("{nanos:>7} ns a record"),
+        // A compressor sees bytes, not records.
+        None => format!("{:>7} us a call", stats.nanos / 1_000 / stats.calls.max(1)),
+    };
+    let swap = match stats.swaps {
+        0 => String::new(),
+        swaps => format!("  {swaps} swap, pause {:.1} us", stats.swap_pause_max_nanos as f64 / 1_000.0),
+    };
+    println!("    {name:<24}{:>6} calls{:>9} records{per_record}{swap}", stats.calls, stats.records);
+}
