@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 The configuration keys are Kafka's own. When the broker answers, it prints one line to stdout,
 `listening on HOST:PORT`; its log goes to stderr, and RUST_LOG chooses what is logged.")]
-pub struct Args {
+pub(crate) struct Args {
     /// A Java properties file, as Kafka's server.properties
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -40,7 +40,7 @@ pub struct Args {
 
 impl Args {
     /// Runs the broker until SIGTERM or SIGINT.
-    pub fn run(self) -> anyhow::Result<()> {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
         let mut raw = RawConfig::default();
         if let Some(file) = &self.config {
             raw.load_file(file)?;
