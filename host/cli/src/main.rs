@@ -5,9 +5,11 @@
 
 mod cluster;
 mod consume;
+mod embedded;
 mod output;
 mod plugin;
 mod produce;
+mod sandbox;
 mod serve;
 mod stages;
 mod topic;
@@ -51,6 +53,10 @@ impl Command {
 }
 
 fn main() -> ExitCode {
+    // The sandbox compiles plug-ins in a child: this program, run for that alone.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == millstream_stage::COMPILE_CHILD_ARGUMENT) {
+        return millstream_stage::compile_child_main();
+    }
     let cli = Cli::parse();
     start_logging();
     match cli.command.run() {

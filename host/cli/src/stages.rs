@@ -4,8 +4,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context;
-use millstream_stage::{Engine, EngineConfig, Kind, Library, Stage, StageSpec, WatchEvent, Watcher};
+use millstream_stage::{Kind, Library, Stage, StageSpec, WatchEvent, Watcher};
+
+use crate::sandbox;
 
 /// Where plug-ins come from, beside this binary.
 #[derive(Debug, Default, clap::Args)]
@@ -82,13 +83,7 @@ impl Stages {
 }
 
 fn start(folder: Option<&Path>) -> anyhow::Result<(Arc<Library>, Watcher)> {
-    let library = Arc::new(Library::new(Engine::new(EngineConfig::default())?));
-    if let Some(folder) = folder {
-        let refused = library.add_folder(folder).with_context(|| format!("--plugins {}", folder.display()))?;
-        for (file, error) in refused {
-            eprintln!("warning: {}: {error}", file.display());
-        }
-    }
+    let library = Arc::new(sandbox::library(folder)?);
     let watcher = Watcher::start(library.clone(), |event| match event {
         WatchEvent::Reloaded { path, .. } => eprintln!("loaded {}", path.display()),
         WatchEvent::Refused { path, problem } => {

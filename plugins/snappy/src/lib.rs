@@ -44,8 +44,13 @@ impl Compressor for Snappy {
             append(data, &mut output, max)?;
             return Ok(output);
         }
-        let mut rest = data.get(HEADER.len()..).ok_or("the header is cut off")?;
+        let mut rest = data;
         while !rest.is_empty() {
+            // Streams may follow each other, as snappy-java reads them.
+            if rest.starts_with(MAGIC) {
+                rest = rest.get(HEADER.len()..).ok_or("the header is cut off")?;
+                continue;
+            }
             let (length, behind) = rest.split_first_chunk::<4>().ok_or("the length of a block is cut off")?;
             let length = usize::try_from(u32::from_be_bytes(*length))?;
             let (block, behind) = behind.split_at_checked(length).ok_or("a block is cut off")?;

@@ -15,13 +15,14 @@ use crate::{Options, TARGET};
 pub(crate) struct CoreModule {
     pub(crate) package: String,
     pub(crate) path: PathBuf,
+    target_dir: PathBuf,
 }
 
 impl CoreModule {
-    /// `<target folder>/plugins/<crate>.wasm`; cargo's file is `<target folder>/<target>/release/<lib>.wasm`.
+    /// `<target folder>/plugins/<name>.wasm`, where the name is the crate's without the prefix that it may carry.
     pub(crate) fn default_output(&self) -> PathBuf {
-        let target_dir = self.path.ancestors().nth(3).unwrap_or(Path::new("."));
-        target_dir.join("plugins").join(format!("{}.wasm", self.package))
+        let name = self.package.strip_prefix("millstream-plugin-").unwrap_or(&self.package);
+        self.target_dir.join("plugins").join(format!("{name}.wasm"))
     }
 }
 
@@ -33,13 +34,10 @@ pub(crate) fn compile(dir: &Path, packages: &[String], options: &Options) -> Res
     }
     check_target()?;
     let metadata = metadata(&manifest)?;
-    let target_dir = match &options.target_dir {
-        Some(target_dir) => target_dir.clone(),
-        None => metadata.target_directory.join("plugin"),
-    };
+    let target_dir = options.target_dir.as_ref().unwrap_or(&metadata.target_directory);
     let mut command = command(&manifest, packages, options);
-    command.arg("--target-dir").arg(&target_dir);
-    command.env("CARGO_ENCODED_RUSTFLAGS", rust_flags(dir));
+    command.arg("--target-dir").arg(target_dir.join("wasm"));
+    command.env("CARGO_ENCODED_RUSTFLAGS", rust_flags());
     let output = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -50,7 +48,7 @@ pub(crate) fn compile(dir: &Path, packages: &[String], options: &Options) -> Res
         let said = String::from_utf8_lossy(&output.stderr);
         bail!("cargo cannot build {}\n{}", dir.display(), said.trim_end());
     }
-    modules(&output.stdout, &metadata.packages)
+    modules(&output.stdout, &metadata.packages, target_dir)
 }
 
 fn command(manifest: &Path, packages: &[String], options: &Options) -> Command {
@@ -60,9 +58,6 @@ fn command(manifest: &Path, packages: &[String], options: &Options) -> Command {
     command.arg("--manifest-path").arg(manifest);
     for package in packages {
         command.args(["--package", package]);
-    }
-    if options.locked {
-        command.arg("--locked");
     }
     if !options.verbose {
         command.arg("--quiet");
@@ -126,23 +121,16 @@ fn is_of_outer_cargo(key: &str) -> bool {
 /// Flags for the compiler, separated as `CARGO_ENCODED_RUSTFLAGS` wants them.
 ///
 /// Vector and bulk-memory instructions make search and copies several times faster and are in every engine; the
-/// features that the host's scan refuses (threads, relaxed SIMD, ...) are not asked for.
-fn rust_flags(dir: &Path) -> OsString {
-    let mut flags: Vec<OsString> = vec!["-Ctarget-feature=+simd128,+bulk-memory".into()];
-    let mut remap = |from: &Path, to: &str| {
-        let mut flag = OsString::from("--remap-path-prefix=");
-        flag.push(from);
-        flag.push("=");
-        flag.push(to);
-        flags.push(flag);
-    };
+/// features that the host's scan refuses (threads, relaxed SIMD, ...) are not asked for. Panics name their source file:
+/// cargo writes those of the workspace relative to it, and those of the registry lose the home folder here.
+fn rust_flags() -> OsString {
+    let mut flags = OsString::from("-Ctarget-feature=+simd128,+bulk-memory");
     if let Some(home) = cargo_home() {
-        remap(&home, "/cargo");
+        flags.push("\x1f--remap-path-prefix=");
+        flags.push(home);
+        flags.push("=/cargo");
     }
-    if let Ok(dir) = dir.canonicalize() {
-        remap(&dir, "/plugin");
-    }
-    flags.join(std::ffi::OsStr::new("\x1f"))
+    flags
 }
 
 fn cargo_home() -> Option<PathBuf> {
@@ -211,7 +199,7 @@ struct Target {
 }
 
 /// The core modules among what cargo says that it made.
-fn modules(messages: &[u8], packages: &[Package]) -> Result<Vec<CoreModule>> {
+fn modules(messages: &[u8], packages: &[Package], target_dir: &Path) -> Result<Vec<CoreModule>> {
     let mut modules = Vec::new();
     for line in messages.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"{")) {
         let message = serde_json::from_slice(line).context("cannot read cargo's messages")?;
@@ -226,7 +214,7 @@ fn modules(messages: &[u8], packages: &[Package]) -> Result<Vec<CoreModule>> {
         };
         // By manifest: the form of cargo's package ids has changed over its versions.
         if let Some(package) = packages.iter().find(|package| package.manifest_path == manifest_path) {
-            modules.push(CoreModule { package: package.name.clone(), path });
+            modules.push(CoreModule { package: package.name.clone(), path, target_dir: target_dir.to_owned() });
         }
     }
     Ok(modules)
@@ -248,7 +236,7 @@ mod tests {
 {"reason":"compiler-artifact","manifest_path":"/src/my-filter/Cargo.toml","target":{"crate_types":["cdylib","rlib"]},"filenames":["/t/wasm32-unknown-unknown/release/my_filter.wasm","/t/libmy_filter.rlib"]}
 {"reason":"build-finished","success":true}
 "#;
-        let found = modules(said, &packages()).unwrap();
+        let found = modules(said, &packages(), Path::new("/t")).unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].package, "my-filter");
         assert_eq!(found[0].default_output(), Path::new("/t/plugins/my-filter.wasm"));

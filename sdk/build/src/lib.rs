@@ -22,14 +22,12 @@ pub const TARGET: &str = "wasm32-unknown-unknown";
 /// How to build.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Where to write the component; without it `<target folder>/plugins/<crate>.wasm`.
+    /// Where to write the component; without it `plugins/<name>.wasm` in the target folder.
     pub output: Option<PathBuf>,
-    /// Cargo's target folder; without it the `target/plugin` of the workspace that the crate is in, which is
-    /// not the one that `cargo build` uses there, since the flags differ and would spoil each other's cache.
+    /// The target folder; without it the one that cargo uses for the crate. The core modules are built in its
+    /// subfolder `wasm`, since other flags in the same folder would spoil each other's cache.
     pub target_dir: Option<PathBuf>,
-    /// Demand that `Cargo.lock` is there and in step.
-    pub locked: bool,
-    /// Leave cargo's own progress on stderr; errors are in the returned error either way.
+    /// Leave cargo's own progress and errors on stderr.
     pub verbose: bool,
 }
 
@@ -52,44 +50,43 @@ pub struct Built {
 /// contract's worlds.
 pub fn build(dir: &Path, options: &Options) -> Result<Built> {
     let mut modules = cargo::compile(dir, &[], options)?;
-    let module = match modules.len() {
-        1 => modules.remove(0),
+    match modules.len() {
+        1 => finish(modules.remove(0), options),
         0 => bail!(
             "{} is not a plug-in: its Cargo.toml needs\n\n[lib]\ncrate-type = [\"cdylib\", \"rlib\"]\n",
             dir.display()
         ),
         _ => bail!("{} is a workspace of several plug-ins: name the folder of one", dir.display()),
-    };
-    finish(&module, options.output.as_deref())
+    }
 }
 
-/// Builds several plug-in crates of the workspace in `dir` by one run of cargo, in the order of `packages`.
+/// Builds several plug-in crates of the workspace in `dir` by one run of cargo, in the order of `packages`, and writes
+/// each to `plugins/<name>.wasm` in the target folder.
 ///
 /// # Errors
 /// As [`build`]; the error names the crate.
 pub fn build_packages(dir: &Path, packages: &[String], options: &Options) -> Result<Vec<Built>> {
-    let modules = cargo::compile(dir, packages, options)?;
+    let options = Options { output: None, ..options.clone() };
+    let mut modules = cargo::compile(dir, packages, &options)?;
     packages
         .iter()
         .map(|package| {
-            let module = modules
-                .iter()
-                .find(|module| module.package == *package)
-                .with_context(|| format!("{package} has no `cdylib`, so it is not a plug-in"))?;
-            finish(module, None)
+            let found = modules.iter().position(|module| module.package == *package);
+            let found = found.with_context(|| format!("{package} has no `cdylib`, so it is not a plug-in"))?;
+            finish(modules.swap_remove(found), &options)
         })
         .collect()
 }
 
-fn finish(module: &cargo::CoreModule, output: Option<&Path>) -> Result<Built> {
+fn finish(module: cargo::CoreModule, options: &Options) -> Result<Built> {
     let core = fs::read(&module.path).with_context(|| format!("cannot read {}", module.path.display()))?;
     let component = componentize(&core).with_context(|| format!("{} is not a plug-in", module.package))?;
-    let path = match output {
-        Some(path) => path.to_path_buf(),
-        None => module.default_output(),
-    };
-    write_whole(&path, &component)?;
-    Ok(Built { package: module.package.clone(), component, path })
+    let path = options.output.clone().unwrap_or_else(|| module.default_output());
+    // An unchanged file is left alone, so that nobody who watches it wakes up.
+    if fs::read(&path).ok().as_ref() != Some(&component) {
+        write_whole(&path, &component)?;
+    }
+    Ok(Built { package: module.package, component, path })
 }
 
 /// Writes beside the file and renames, so that a host that watches the folder never loads half of one.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::Result;
 use millstream_sdk_build::Options;
 
 use crate::output;
@@ -10,22 +11,22 @@ use crate::output;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  millstream plugin build                 the crate of this folder
-  millstream plugin build my-filter -o my-filter.wasm")]
+  millstream plugin build                               the crate in this folder
+  millstream plugin build my-filter -o my-filter.wasm   the crate in another, to a file of your choice")]
 pub(crate) struct Args {
     /// The folder of the plug-in's crate.
     #[arg(default_value = ".")]
     dir: PathBuf,
-    /// Where to write the component [default: the crate's target folder].
+    /// Where to write the component [default: plugins/NAME.wasm in the target folder].
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
 impl Args {
     /// Builds, and prints the path of the component alone, so that scripts can use it.
-    pub(crate) fn run(self) -> anyhow::Result<()> {
-        let built = millstream_sdk_build::build(&self.dir, &Options { output: self.output, ..Options::default() })?;
-        output::line(&built.path.display().to_string())?;
-        Ok(())
+    pub(crate) fn run(self) -> Result<()> {
+        let options = Options { output: self.output, verbose: true, ..Options::default() };
+        let built = millstream_sdk_build::build(&self.dir, &options)?;
+        Ok(output::line(&built.path.display().to_string())?)
     }
 }

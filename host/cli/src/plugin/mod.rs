@@ -1,8 +1,17 @@
 //! `millstream plugin ...`: make, build and look into plug-ins.
 
 mod build;
+mod call;
+mod inspect;
+mod list;
+mod new;
 
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
 use clap::Subcommand;
+use millstream_stage::{Engine, Plugin};
 
 /// The arguments of `millstream plugin`.
 #[derive(Debug, clap::Args)]
@@ -13,14 +22,51 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make the folder of a new plug-in, with its own test.
+    New(new::Args),
     /// Build a plug-in's crate into a component.
     Build(build::Args),
+    /// Show what a plug-in is, what it imports and exports, and how much of its limits it uses.
+    Inspect(inspect::Args),
+    /// List the plug-ins of this binary and of a folder.
+    List(list::Args),
+    /// Call a plug-in in the sandbox: JSON lines in, JSON lines out.
+    Call(call::Args),
 }
 
 impl Args {
-    pub(crate) fn run(self) -> anyhow::Result<()> {
+    pub(crate) fn run(self) -> Result<()> {
         match self.command {
+            Command::New(args) => args.run(),
             Command::Build(args) => args.run(),
+            Command::Inspect(args) => args.run(),
+            Command::List(args) => args.run(),
+            Command::Call(args) => args.run(),
         }
     }
+}
+
+/// Loads the plug-in that a user names: one of this binary by its name, or a file.
+fn load(engine: &Engine, plugin: &str) -> Result<Plugin> {
+    if let Some((name, bytes)) = millstream_plugins::DEFAULTS.iter().find(|(name, _)| *name == plugin) {
+        return engine.load(bytes).with_context(|| format!("plug-in {name}"));
+    }
+    let path = Path::new(plugin);
+    if !path.exists() {
+        bail!("{plugin} is no file and no plug-in of this binary; `millstream plugin list` shows those");
+    }
+    load_file(engine, path)
+}
+
+fn load_file(engine: &Engine, path: &Path) -> Result<Plugin> {
+    let limit = engine.limits().module.size_bytes;
+    let read = || -> Result<Plugin> {
+        // A file over the limit is refused before it is read into memory.
+        let size = fs::metadata(path)?.len();
+        if usize::try_from(size).map_or(true, |size| size > limit) {
+            bail!("{size} bytes are over the limit of {limit} for a plug-in");
+        }
+        Ok(engine.load(&fs::read(path)?)?)
+    };
+    read().with_context(|| path.display().to_string())
 }

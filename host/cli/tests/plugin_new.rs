@@ -1,0 +1,89 @@
+//! What `millstream plugin new` makes builds, passes its own test and is what it says: seen through the binary, in folders
+//! outside the workspace. They are kept in the target folder, so that a second run builds the plug-ins alone.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn millstream(folder: &Path, arguments: &[&str]) -> Output {
+    command(env!("CARGO_BIN_EXE_millstream"), folder, arguments)
+}
+
+fn command(program: &str, folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(folder);
+    command.env("MILLSTREAM", env!("CARGO_BIN_EXE_millstream")).env("CARGO_TARGET_DIR", target());
+    // What the cargo of this test has set for its own builds.
+    for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_TARGET"] {
+        command.env_remove(variable);
+    }
+    command.output().unwrap()
+}
+
+#[track_caller]
+fn succeeded(output: &Output) -> String {
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stdout}\n{stderr}");
+    stdout.into_owned()
+}
+
+#[track_caller]
+fn failed(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Where they are built.
+fn target() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugin-new-target")
+}
+
+/// An empty folder, always the same: cargo builds again what lies elsewhere.
+fn folder() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugin-new");
+    if folder.exists() {
+        fs::remove_dir_all(&folder).unwrap();
+    }
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+#[test]
+fn every_kind_builds_and_passes_its_own_test_at_once() {
+    let folder = folder();
+    for kind in ["filter", "partitioner", "serializer", "compressor"] {
+        let name = format!("my-{kind}");
+        let said = succeeded(&millstream(&folder, &["plugin", "new", &name, "--kind", kind]));
+        assert!(said.contains(&format!("cd {name}")), "{said}");
+
+        let passed = succeeded(&command(env!("CARGO"), &folder.join(&name), &["test", "--quiet"]));
+        assert!(passed.contains("test result: ok. 1 passed"), "{passed}");
+
+        let built = succeeded(&millstream(&folder, &["plugin", "build", &name]));
+        let component = PathBuf::from(built.trim_end());
+        assert!(component.ends_with(format!("plugins/{name}.wasm")), "{built}");
+        let again = fs::read(&component).unwrap();
+        fs::remove_file(&component).unwrap();
+        succeeded(&millstream(&folder, &["plugin", "build", &name]));
+        assert!(fs::read(&component).unwrap() == again, "the same source is the same component");
+
+        let inspected = succeeded(&millstream(&folder, &["plugin", "inspect", "--json", built.trim_end()]));
+        let facts: Value = serde_json::from_str(&inspected).unwrap();
+        assert_eq!((&facts["name"], &facts["kind"], &facts["version"]), (&name.into(), &kind.into(), &"0.1.0".into()));
+        assert_eq!(facts["size_bytes"], again.len());
+        let imports = facts["imports"].as_array().unwrap();
+        assert!(imports.iter().all(|import| import.as_str().unwrap().starts_with("millstream:stage/")), "{imports:?}");
+    }
+
+    let error = failed(&millstream(&folder, &["plugin", "new", "my-filter", "--kind", "filter"]));
+    assert!(error.contains("error: my-filter is there already"), "{error}");
+
+    // What does not compile is told in the compiler's words, and leaves the component that was there.
+    let source = folder.join("my-filter/src/lib.rs");
+    let broken = fs::read_to_string(&source).unwrap().replace("Result<bool>", "Result<u8>");
+    fs::write(&source, broken).unwrap();
+    let error = failed(&millstream(&folder, &["plugin", "build", "my-filter"]));
+    assert!(error.contains("src/lib.rs") && error.contains("error: cargo cannot build my-filter"), "{error}");
+}

@@ -1,0 +1,9 @@
+//! Every line of vectors.jsonl, natively and in the sandbox.
+
+use millstream_plugin_json::Json;
+use millstream_testkit::Testkit;
+
+#[test]
+fn the_sandbox_answers_as_the_code_does() {
+    Testkit::serializer::<Json>(env!("CARGO_MANIFEST_DIR")).check_file("tests/vectors.jsonl");
+}

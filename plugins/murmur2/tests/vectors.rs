@@ -1,0 +1,9 @@
+//! Every line of vectors.jsonl, natively and in the sandbox.
+
+use millstream_plugin_murmur2::Murmur2;
+use millstream_testkit::Testkit;
+
+#[test]
+fn the_sandbox_answers_as_the_code_does() {
+    Testkit::partitioner::<Murmur2>(env!("CARGO_MANIFEST_DIR")).check_file("tests/vectors.jsonl");
+}

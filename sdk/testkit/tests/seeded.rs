@@ -1,0 +1,47 @@
+//! The test kit fails where the sandbox answers differently: seen with a plug-in that does.
+
+use millstream_testkit::{Failure, Testkit};
+use millstream_testkit_seeded::Half;
+use serde_json::{Value, json};
+
+fn run(vectors: &[Value]) -> Result<(), Failure> {
+    Testkit::filter::<Half>(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seeded")).run(vectors)
+}
+
+/// Long enough for the hash to pass 32 bits.
+fn long_values() -> Value {
+    (0..64).map(|number| json!({"value": format!("a value of more than seven bytes, number {number}")})).collect()
+}
+
+#[test]
+fn a_difference_is_caught() {
+    let failure = run(&[json!({"call": "filter", "records": long_values()})]).unwrap_err();
+    let Failure::Different { native, sandbox, .. } = &failure else { panic!("{failure}") };
+    assert_ne!(native, sandbox);
+    assert!(native["keep"].is_array() && sandbox["keep"].is_array(), "both answered: {failure}");
+}
+
+#[test]
+fn what_is_the_same_passes() {
+    run(&[
+        json!({"call": "filter", "records": [{"value": "a"}, {"value": "b"}, {"value": "c"}]}),
+        json!({"call": "filter", "records": [{"value": "b"}, {}], "expect": {"error": {"rows": [{"row": 1}]}}}),
+        json!({"call": "filter", "records": [{"value": "panic"}], "expect": {"error": {"trap": "assertion `left != right` failed: told to\n  left: [112, 97, 110, 105, 99]\n right: [112, 97, 110, 105, 99]"}}}),
+        json!({"call": "filter", "records": [{"value": "b"}], "expect": {"keep": [0]}}),
+    ])
+    .unwrap();
+}
+
+#[test]
+fn what_was_not_expected_is_caught() {
+    let failure = run(&[json!({"call": "filter", "records": [{"value": "b"}], "expect": {"keep": []}})]).unwrap_err();
+    assert!(matches!(&failure, Failure::Unexpected { answer, .. } if *answer == json!({"keep": [0]})), "{failure}");
+}
+
+#[test]
+fn what_is_no_vector_is_said() {
+    let failure = run(&[json!({"call": "partition", "partitions": 1})]).unwrap_err();
+    assert!(failure.to_string().contains("no such function"), "{failure}");
+    let failure = run(&[json!({"call": "filter", "recrods": []})]).unwrap_err();
+    assert!(failure.to_string().contains("unknown field `recrods`"), "{failure}");
+}

@@ -1,0 +1,4 @@
+//! The default plug-ins as they are embedded, in the sandbox, against what others hold to be right.
+
+mod codecs;
+mod components;
