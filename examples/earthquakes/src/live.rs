@@ -40,12 +40,16 @@ struct Project {
 }
 
 impl Project {
-    /// Makes the folder with `millstream plugin new`, unless an earlier run has.
+    /// Makes the folder as a user does, unless an earlier run has.
     fn new(millstream: &Path, work: &Path) -> Result<Self> {
         let folder = work.join("deep");
-        if !folder.join("Cargo.toml").exists() {
+        let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
+        if !manifest.contains("serde_json") {
+            // An earlier run may have been cut short.
+            fs::remove_dir_all(&folder).ok();
             let name = ["plugin", "new", "deep", "--kind", "filter"];
             succeed(Command::new(millstream).args(name).current_dir(work))?;
+            succeed(Command::new("cargo").args(["add", "--quiet", "serde_json"]).current_dir(&folder))?;
         }
         let plugins = work.join("plugins");
         fs::create_dir_all(&plugins)?;
