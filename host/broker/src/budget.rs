@@ -1,4 +1,8 @@
-//! Memory for large requests in flight, over all connections: taken before a frame is read.
+//! Memory for large requests in flight, over all connections.
+//!
+//! A share grows with the bytes that arrive, so that who merely announces a large request takes nothing from the others.
+//! When all is taken, shares wait, and one at a time may overdraw: its request becomes whole, is done, and gives all that
+//! it took back. Without that, requests that do not fit together would wait for each other, each half there.
 
 use std::sync::Arc;
 
@@ -11,21 +15,55 @@ const UNIT: usize = 1 << 10;
 #[derive(Debug)]
 pub(crate) struct RequestMemory {
     units: Arc<Semaphore>,
-    most: usize,
+    overdraft: Arc<Semaphore>,
+}
+
+/// What one request has of the memory; given back when it is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Share {
+    units: Option<OwnedSemaphorePermit>,
+    overdraft: Option<OwnedSemaphorePermit>,
 }
 
 impl RequestMemory {
     pub(crate) fn new(bytes: usize) -> Self {
-        let most = bytes.div_ceil(UNIT).clamp(1, (u32::MAX as usize).min(Semaphore::MAX_PERMITS));
-        Self { units: Arc::new(Semaphore::new(most)), most }
+        let units = bytes.div_ceil(UNIT).clamp(1, Semaphore::MAX_PERMITS);
+        Self { units: Arc::new(Semaphore::new(units)), overdraft: Arc::new(Semaphore::new(1)) }
     }
 
-    /// Waits until `bytes` are free; they are given back when the permit is dropped.
-    pub(crate) async fn take(&self, bytes: usize) -> OwnedSemaphorePermit {
-        let units = bytes.div_ceil(UNIT).min(self.most) as u32;
-        let permit = Arc::clone(&self.units).acquire_many_owned(units).await;
-        permit.expect("the semaphore is never closed")
+    /// Adds `bytes` to a share at once, if they are free or the share overdraws already.
+    pub(crate) fn try_grow(&self, share: &mut Share, bytes: usize) -> bool {
+        if share.overdraft.is_some() {
+            return true;
+        }
+        let taken = Arc::clone(&self.units).try_acquire_many_owned(units(bytes));
+        taken.map(|taken| share.add(taken)).is_ok()
     }
+
+    /// Adds `bytes` to a share, once they are free or it is its turn to overdraw.
+    pub(crate) async fn grow(&self, share: &mut Share, bytes: usize) {
+        tokio::select! {
+            taken = Arc::clone(&self.units).acquire_many_owned(units(bytes)) => {
+                share.add(taken.expect("the semaphore is never closed"));
+            }
+            turn = Arc::clone(&self.overdraft).acquire_owned() => {
+                share.overdraft = Some(turn.expect("the semaphore is never closed"));
+            }
+        }
+    }
+}
+
+impl Share {
+    fn add(&mut self, taken: OwnedSemaphorePermit) {
+        match &mut self.units {
+            Some(units) => units.merge(taken),
+            None => self.units = Some(taken),
+        }
+    }
+}
+
+fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -33,15 +71,25 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_does_not_fit_waits_and_the_largest_always_fits() {
-        let memory = RequestMemory::new(10 * UNIT);
-        let most = memory.take(100 * UNIT).await;
+    async fn when_all_is_taken_one_share_overdraws_and_the_next_waits() {
+        let memory = Arc::new(RequestMemory::new(10 * UNIT));
+        let (mut first, mut second, mut third) = (Share::default(), Share::default(), Share::default());
+        assert!(memory.try_grow(&mut first, 6 * UNIT) && memory.try_grow(&mut second, 4 * UNIT));
+        assert!(!memory.try_grow(&mut first, UNIT));
+        memory.grow(&mut first, UNIT).await;
+        assert!(memory.try_grow(&mut first, 100 * UNIT), "it goes on overdrawing");
         let waiting = tokio::spawn({
-            let units = Arc::clone(&memory.units);
-            async move { units.acquire_many_owned(1).await.is_ok() }
+            let memory = Arc::clone(&memory);
+            async move {
+                memory.grow(&mut third, UNIT).await;
+                third
+            }
         });
+        tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
-        drop(most);
-        assert!(waiting.await.expect("no panic"));
+        drop(first);
+        drop(waiting.await.expect("no panic"));
+        drop(second);
+        assert_eq!((memory.units.available_permits(), memory.overdraft.available_permits()), (10, 1));
     }
 }

@@ -35,6 +35,10 @@ impl ApiError {
 impl From<BatchError> for ApiError {
     fn from(error: BatchError) -> Self {
         let code = match error.kind() {
+            // The formats before 2 were once right; others are no formats at all.
+            ErrorKind::UnsupportedMagic if !matches!(error, BatchError::UnsupportedMagic { magic: 0 | 1 }) => {
+                ErrorCode::CORRUPT_MESSAGE
+            }
             ErrorKind::Corrupt => ErrorCode::CORRUPT_MESSAGE,
             ErrorKind::InvalidRecord => ErrorCode::INVALID_RECORD,
             ErrorKind::UnsupportedMagic => ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT,

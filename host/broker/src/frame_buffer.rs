@@ -1,19 +1,18 @@
 //! The bytes of one connection that have come and are not requests yet.
 //!
-//! One buffer is used again and again. The length of a frame is checked before room is made for it, a large frame takes its
-//! share of the memory for requests first, and one that is larger still gets room only as its bytes arrive: who merely
-//! claims to send much gets nothing.
+//! One buffer is used again and again. The length of a frame is checked before room is made for it; a large frame gets its
+//! share of the memory for requests, and one that is larger still its room, only as its bytes arrive: who merely claims to
+//! send much gets nothing.
 
 use std::io;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use millstream_wire::frame::check_frame_length;
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use crate::budget::RequestMemory;
+use crate::budget::{RequestMemory, Share};
 use crate::connection::Close;
 
 /// The size of the length before each frame.
@@ -27,6 +26,9 @@ const ROOM_MIN: usize = 4 << 10;
 
 /// A frame of up to this size gets all of its room at once.
 const TRUSTED_FRAME: usize = 1 << 20;
+
+/// The largest step in which a frame's share of the memory grows.
+const SHARE_STEP: usize = 256 << 10;
 
 /// Until so many bytes of a request are there, its client is on the short deadline.
 const HEADER_MIN: usize = PREFIX + 8;
@@ -43,8 +45,8 @@ const BYTES_PER_SECOND_MIN: usize = 16 << 10;
 /// A whole request, without its prefix.
 pub(crate) struct RequestFrame {
     pub(crate) bytes: Bytes,
-    /// Its share of the memory for requests, if it is large enough to be counted.
-    pub(crate) share: Option<OwnedSemaphorePermit>,
+    /// Its share of the memory for requests; nothing, if it is too small to be counted.
+    pub(crate) share: Share,
 }
 
 pub(crate) struct FrameBuffer {
@@ -53,12 +55,14 @@ pub(crate) struct FrameBuffer {
     max: usize,
     /// When the first byte of the frame at the front came.
     since: Option<Instant>,
-    share: Option<OwnedSemaphorePermit>,
+    share: Share,
+    /// How far the frame at the front may be read by its share.
+    shared: usize,
 }
 
 impl FrameBuffer {
     pub(crate) fn new(max: usize) -> Self {
-        Self { bytes: BytesMut::new(), max, since: None, share: None }
+        Self { bytes: BytesMut::new(), max, since: None, share: Share::default(), shared: 0 }
     }
 
     /// The frame at the front without its prefix, if it is whole.
@@ -74,7 +78,8 @@ impl FrameBuffer {
         frame.advance(PREFIX);
         // The clock of the next frame starts with its first byte, also when that came with the last one of this.
         self.since = (!self.bytes.is_empty()).then(Instant::now);
-        Ok(Some(RequestFrame { bytes: frame.freeze(), share: self.share.take() }))
+        self.shared = 0;
+        Ok(Some(RequestFrame { bytes: frame.freeze(), share: std::mem::take(&mut self.share) }))
     }
 
     /// When the frame at the front has to be whole; none while nothing of it is there.
@@ -95,8 +100,8 @@ impl FrameBuffer {
 
     /// Reads what the socket has, which may be nothing. May wait for memory to be free.
     pub(crate) async fn read(&mut self, stream: &TcpStream, memory: &RequestMemory) -> Result<(), Close> {
-        self.make_room(memory).await?;
-        match stream.try_read_buf(&mut self.bytes) {
+        let most = self.make_room(memory).await?;
+        match stream.try_read_buf(&mut (&mut self.bytes).limit(most)) {
             Ok(0) => Err(Close::ByClient),
             Ok(_) => {
                 self.since.get_or_insert_with(Instant::now);
@@ -116,12 +121,20 @@ impl FrameBuffer {
         Ok(Some(PREFIX + checked))
     }
 
-    async fn make_room(&mut self, memory: &RequestMemory) -> Result<(), Close> {
-        let missing = self.total()?.map_or(0, |total| total.saturating_sub(self.bytes.len()));
-        if missing > ROOM && self.share.is_none() {
-            self.share = Some(memory.take(missing).await);
-            // The time of that wait is not the client's.
-            self.since = Some(Instant::now());
+    /// Makes room for a read and gives how much it may take.
+    async fn make_room(&mut self, memory: &RequestMemory) -> Result<usize, Close> {
+        let total = self.total()?.unwrap_or_default();
+        let missing = total.saturating_sub(self.bytes.len());
+        let counted = total > ROOM;
+        if counted && self.bytes.len() >= self.shared.max(ROOM) {
+            // At most as much as is there already: a share is earned by sending.
+            let step = missing.min(self.bytes.len()).clamp(1, SHARE_STEP);
+            if !memory.try_grow(&mut self.share, step) {
+                memory.grow(&mut self.share, step).await;
+                // The time of that wait is not the client's.
+                self.since = Some(Instant::now());
+            }
+            self.shared = self.bytes.len() + step;
         }
         let spare = self.bytes.capacity() - self.bytes.len();
         let (enough, wanted) = match missing {
@@ -132,7 +145,7 @@ impl FrameBuffer {
         if spare < enough {
             self.bytes.reserve(wanted);
         }
-        Ok(())
+        Ok(if counted { self.shared.max(ROOM) - self.bytes.len() } else { usize::MAX })
     }
 }
 

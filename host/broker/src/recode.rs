@@ -1,6 +1,6 @@
 //! `compression.type` other than `producer`: the batch is stored in the topic's codec, whatever the producer chose.
 
-use millstream_record::{BatchView, Codec, codec, patch};
+use millstream_record::{BatchView, Codec, Records, codec, patch};
 use millstream_wire::ErrorCode;
 
 use crate::config::TopicConfig;
@@ -18,14 +18,18 @@ const LENGTH: std::ops::Range<usize> = 8..12;
 /// Offset and length, which the length does not count.
 const OVERHEAD: usize = 12;
 
-/// The same records in another codec, with everything else of the header as it was. Decompresses at most `max` bytes.
-pub(crate) fn recode(batch: &BatchView<'_>, to: Codec, config: &TopicConfig, max: usize) -> Result<Vec<u8>, ApiError> {
+/// The same records in another codec, with everything else of the header as it was.
+pub(crate) fn recode(
+    batch: &BatchView<'_>,
+    records: &Records<'_>,
+    to: Codec,
+    config: &TopicConfig,
+) -> Result<Vec<u8>, ApiError> {
     let level = match to {
         Codec::Gzip => config.gzip_level,
         Codec::Zstd => Some(config.zstd_level),
         Codec::None | Codec::Snappy | Codec::Lz4 => None,
     };
-    let records = batch.records(max)?;
     let failed = |error: codec::CodecError| ApiError::new(ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string());
     // The worker goes on with other connections' work while this one compresses.
     let payload = tokio::task::block_in_place(|| codec::compress(to, level, records.payload())).map_err(failed)?;

@@ -19,7 +19,8 @@
 use crate::codec::Codec;
 use crate::error::{BatchError, RecordFault};
 use crate::layout::*;
-use crate::view::{BatchHeader, BatchView, TimestampType};
+use crate::records::Records;
+use crate::view::{BatchView, TimestampType};
 
 /// What a topic allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,11 +70,11 @@ pub fn validate_produce<'a>(records: &'a [u8], rules: &ProduceRules) -> Result<B
     if records.is_empty() {
         return Err(BatchError::batch(RecordFault::NoBatch));
     }
-    let header = BatchHeader::parse(records)?;
-    if header.size() > rules.batch_bytes_max {
-        return Err(BatchError::TooLarge { size: header.size(), max: rules.batch_bytes_max });
-    }
+    // A batch that claims more than is there is cut short or corrupt, whatever the largest size is.
     let batch = BatchView::parse(records)?;
+    if batch.size() > rules.batch_bytes_max {
+        return Err(BatchError::TooLarge { size: batch.size(), max: rules.batch_bytes_max });
+    }
     batch.verify_crc()?;
     if batch.size() < records.len() {
         let trailing = records.len() - batch.size();
@@ -160,7 +161,18 @@ pub fn check_records(
     max: usize,
     bounds: Option<TimestampBounds>,
 ) -> Result<RecordsSummary, BatchError> {
-    let records = batch.records(max)?;
+    check_decoded(batch, &batch.records(max)?, bounds)
+}
+
+/// As [`check_records`], where the records are decompressed already.
+///
+/// # Errors
+/// Those of [`check_records`] but for its last.
+pub fn check_decoded(
+    batch: &BatchView<'_>,
+    records: &Records<'_>,
+    bounds: Option<TimestampBounds>,
+) -> Result<RecordsSummary, BatchError> {
     let mut summary = RecordsSummary {
         count: 0,
         max_timestamp: NO_TIMESTAMP,
@@ -168,7 +180,7 @@ pub fn check_records(
         first_null_key: None,
         payload_bytes: records.payload().len(),
     };
-    for record in &records {
+    for record in records {
         let record = record?;
         let index = summary.count;
         let delta = record.offset.wrapping_sub(batch.base_offset()) as i32;

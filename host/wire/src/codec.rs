@@ -268,7 +268,7 @@ impl Nullable for Str {
         if length > max {
             return Err(WireError::new(WireErrorKind::TooLong { length, max }));
         }
-        Self::from_utf8(reader.slice(length)?).map(Some)
+        Ok(Some(Self::from_utf8_lossy(reader.slice(length)?)))
     }
 
     fn encode_null(writer: &mut Writer) -> Result<(), WireError> {

@@ -54,12 +54,6 @@ pub enum WireErrorKind {
     /// A variable-length integer of more than 32 bits.
     #[error("a varint has more than 32 bits")]
     Varint,
-    /// A string that is not UTF-8.
-    #[error("a string is not UTF-8 at byte {valid_up_to}")]
-    Utf8 {
-        /// Bytes of it that are.
-        valid_up_to: usize,
-    },
     /// Something longer than its type can be.
     #[error("{length} bytes or elements, {max} is the most")]
     TooLong {

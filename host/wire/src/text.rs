@@ -7,8 +7,6 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 
-use crate::error::{WireError, WireErrorKind};
-
 /// A shared, immutable UTF-8 string: [`Bytes`] that were checked once.
 ///
 /// It compares, orders and hashes as a `str` does, so that maps with it as the key can be asked with `&str`.
@@ -25,21 +23,31 @@ impl Str {
         Self(Bytes::from_static(text.as_bytes()))
     }
 
-    /// Checks that the bytes are UTF-8, without copying.
+    /// Takes the bytes as UTF-8, without copying if they are.
     ///
-    /// # Errors
-    /// [`WireErrorKind::Utf8`] with the number of bytes that are valid.
-    pub fn from_utf8(bytes: Bytes) -> Result<Self, WireError> {
-        match std::str::from_utf8(&bytes) {
-            Ok(_) => Ok(Self(bytes)),
-            Err(error) => Err(WireError::new(WireErrorKind::Utf8 { valid_up_to: error.valid_up_to() })),
+    /// What is not becomes `?`, as Kafka reads it with a replacement character: a topic of that name is then answered as
+    /// any other bad name, and a client id in some other encoding locks nobody out. Unlike the replacement character,
+    /// the mark never makes the text longer, so that hostile bytes cannot.
+    #[must_use]
+    pub fn from_utf8_lossy(bytes: Bytes) -> Self {
+        if std::str::from_utf8(&bytes).is_ok() {
+            return Self(bytes);
         }
+        let mut text = String::with_capacity(bytes.len());
+        for chunk in bytes.utf8_chunks() {
+            text.push_str(chunk.valid());
+            if !chunk.invalid().is_empty() {
+                text.push('?');
+            }
+        }
+        Self::from(text)
     }
 
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // SAFETY: the only ways to make a `Str` are from a `str` and through the check in `from_utf8`.
+        // SAFETY: the only ways to make a `Str` are from a `str` and through the check in
+        // `from_utf8_lossy`.
         #[allow(unsafe_code, reason = "checked once when read, not at each use")]
         unsafe {
             std::str::from_utf8_unchecked(&self.0)
@@ -152,15 +160,23 @@ mod tests {
     }
 
     #[test]
-    fn invalid_utf8_is_refused_with_its_place() {
-        let error = Str::from_utf8(Bytes::from_static(b"ab\xff")).unwrap_err();
-        assert_eq!(error.kind(), &WireErrorKind::Utf8 { valid_up_to: 2 });
+    fn what_is_not_utf8_is_marked_and_never_longer() {
+        for (bytes, text) in [
+            (&b"ab\xff"[..], "ab?"),
+            (b"\xff\xfe\xfd", "???"),
+            (b"a\xe2\x82", "a?"),
+            (b"\xed\xa0\x80", "???"),
+            ("\u{fffd}é".as_bytes(), "\u{fffd}é"),
+        ] {
+            assert_eq!(Str::from_utf8_lossy(Bytes::from_static(bytes)), text);
+            assert!(text.len() <= bytes.len());
+        }
     }
 
     #[test]
     fn a_copy_does_not_share_memory() {
         let frame = Bytes::from(vec![b'a'; 100]);
-        let shared = Str::from_utf8(frame.slice(..3)).unwrap();
+        let shared = Str::from_utf8_lossy(frame.slice(..3));
         let copied = shared.copied();
         drop(shared);
         assert!(frame.is_unique());

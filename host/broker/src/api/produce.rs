@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_log::AppendError;
-use millstream_record::validate::{ProduceRules, TimestampBounds, check_records, validate_produce};
+use millstream_record::validate::{ProduceRules, TimestampBounds, check_decoded, check_records, validate_produce};
 use millstream_record::{BatchView, Codec};
 use millstream_wire::messages::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
@@ -169,14 +169,26 @@ fn append(
     }
     let now = now_ms();
     let sent = records.as_bytes().map_or(&[][..], Bytes::as_ref);
-    let batch = check(broker, topic, version, now, sent)?;
+    let timestamps = bounds(topic, now);
+    let batch = check(broker, topic, version, timestamps, sent)?;
     let recoded = match topic.config.compression {
         CompressionType::Codec(codec) if batch.codec() != Ok(codec) => {
-            Some(recode(&batch, codec, &topic.config, broker.config.request_max_bytes)?)
+            let records = batch.records(broker.config.request_max_bytes)?;
+            check_decoded(&batch, &records, timestamps)?;
+            Some(recode(&batch, &records, codec, &topic.config)?)
         }
         _ => None,
     };
     store(broker, acks, topic, partition, recoded.as_deref().unwrap_or(sent), now)
+}
+
+/// What timestamps a producer may send; any, where the broker stamps its own.
+fn bounds(topic: &Topic, now_ms: i64) -> Option<TimestampBounds> {
+    (!topic.config.log_append_time).then_some(TimestampBounds {
+        now_ms,
+        before_ms_max: topic.config.timestamp_before_max_ms,
+        after_ms_max: topic.config.timestamp_after_max_ms,
+    })
 }
 
 /// The checks before the append. What a plain topic needs, the batch's header and its CRC tell; the records themselves are
@@ -185,15 +197,10 @@ fn check<'a>(
     broker: &Broker,
     topic: &Topic,
     version: i16,
-    now: i64,
+    timestamps: Option<TimestampBounds>,
     sent: &'a [u8],
 ) -> Result<BatchView<'a>, ApiError> {
     let config = &topic.config;
-    let timestamps = (!config.log_append_time).then_some(TimestampBounds {
-        now_ms: now,
-        before_ms_max: config.timestamp_before_max_ms,
-        after_ms_max: config.timestamp_after_max_ms,
-    });
     let rules = ProduceRules { batch_bytes_max: usize::try_from(config.max_message_bytes).unwrap_or(0), timestamps };
     let batch = validate_produce(sent, &rules)?;
     let codec = batch.codec().map_err(millstream_record::BatchError::from)?;

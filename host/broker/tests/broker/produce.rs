@@ -66,7 +66,7 @@ async fn hostile_batches_get_their_error_and_nothing_is_appended() {
         ("cut", batch(&[b"x"])[..30].to_vec().into(), ErrorCode::CORRUPT_MESSAGE),
         ("magic 0", hostile(set(16, &[0]), true), ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT),
         ("magic 1", hostile(set(16, &[1]), true), ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT),
-        ("magic 127", hostile(set(16, &[127]), true), ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT),
+        ("magic 127", hostile(set(16, &[127]), true), ErrorCode::CORRUPT_MESSAGE),
         ("codec 7", hostile(set(21, &[0, 7]), true), ErrorCode::UNSUPPORTED_COMPRESSION_TYPE),
         ("count -1", hostile(set(57, &int(-1)), true), ErrorCode::INVALID_RECORD),
         ("count 0", hostile(set(57, &int(0)), true), ErrorCode::INVALID_RECORD),

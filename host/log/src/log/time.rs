@@ -1,14 +1,19 @@
 //! From time to offset: the record itself, inside its batch, as ListOffsets wants it.
 
-use millstream_record::BatchView;
+use millstream_record::{BatchError, BatchView, Codec};
+use parking_lot::Mutex;
 
 use crate::error::{LogError, ReadError};
 use crate::header::Located;
 use crate::log::{Log, LogReader};
 use crate::segment::Segment;
 
-/// How much a compressed batch may grow to while a record is looked up in it, bytes.
-const DECOMPRESSED_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// How much a compressed batch may grow to while a record is looked up in it, bytes. Sound batches stay far below; nobody
+/// has looked into what a hostile producer compressed.
+const DECOMPRESSED_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// One batch is decompressed at a time, so that many look-ups take no more memory than one.
+static DECOMPRESSING: Mutex<()> = Mutex::new(());
 
 /// A record found by its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +87,9 @@ fn find_in_segment(segment: &Segment, start: i64, timestamp: i64) -> Result<Opti
 }
 
 /// The first record of a batch at or after `start` whose timestamp is `timestamp` or newer.
+///
+/// Where the records cannot be told apart (more than may be decompressed, or bytes that a producer got wrong), the batch
+/// counts as one: whoever starts there reads a little more and misses nothing.
 fn find(segment: &Segment, batch: &Located, start: i64, timestamp: i64) -> Result<Option<TimestampedOffset>, LogError> {
     let header = &batch.header;
     let at = |offset, timestamp| TimestampedOffset { offset, timestamp, leader_epoch: header.leader_epoch };
@@ -92,11 +100,21 @@ fn find(segment: &Segment, batch: &Located, start: i64, timestamp: i64) -> Resul
     let bytes = segment.read_batch(batch)?;
     let corrupt = |reason: String| LogError::Corrupt { path: segment.path(), position: batch.position, reason };
     let view = BatchView::parse(&bytes).map_err(|e| corrupt(e.to_string()))?;
-    let records = view.records(DECOMPRESSED_BYTES_MAX).map_err(|e| corrupt(e.to_string()))?;
-    for record in records.iter() {
-        let record = record.map_err(|e| corrupt(e.to_string()))?;
+    Ok(match find_record(&view, start, timestamp) {
+        Ok(found) => found.map(|(offset, timestamp)| at(offset, timestamp)),
+        Err(error) => {
+            tracing::debug!(segment = %segment.path().display(), position = batch.position, %error, "a batch is taken as a whole");
+            Some(at(header.base_offset.max(start), header.max_timestamp))
+        }
+    })
+}
+
+fn find_record(batch: &BatchView<'_>, start: i64, timestamp: i64) -> Result<Option<(i64, i64)>, BatchError> {
+    let _one_at_a_time = (batch.codec()? != Codec::None).then(|| DECOMPRESSING.lock());
+    for record in batch.records(DECOMPRESSED_BYTES_MAX)?.iter() {
+        let record = record?;
         if record.timestamp >= timestamp && record.offset >= start {
-            return Ok(Some(at(record.offset, record.timestamp)));
+            return Ok(Some((record.offset, record.timestamp)));
         }
     }
     Ok(None)
