@@ -1,0 +1,149 @@
+//! Broken files around the logs: each is named, with what to do, and none is a panic.
+
+use std::fs;
+use std::path::Path;
+
+use millstream_tests::Broker;
+use rustix::process::Signal;
+
+use crate::support::{Raw, Topic, batch, refused};
+
+/// A folder with one topic of one record, left by a broker that was stopped.
+fn folder_in_use_before(kill: bool) -> (tempfile::TempDir, Topic) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut broker = Broker::builder().folder(folder.path().join("data")).start();
+    let mut raw = Raw::connect(&broker);
+    let topic = Topic::create(&mut raw, "topic", 1, &[]);
+    topic.produce(&mut raw, batch(&["value"]));
+    if kill {
+        broker.kill();
+    } else {
+        broker.stop(Signal::TERM);
+    }
+    (folder, topic)
+}
+
+fn refused_on(folder: &Path) -> String {
+    refused([Path::new("--data-dir"), folder])
+}
+
+#[test]
+fn meta_properties_that_cannot_be_used_are_named() {
+    let (folder, topic) = folder_in_use_before(false);
+    let data = folder.path().join("data");
+    let path = data.join("meta.properties");
+    let sound = fs::read_to_string(&path).expect("meta.properties");
+    let without = |key: &str| {
+        sound.lines().filter(|line| !line.starts_with(key)).fold(String::new(), |all, line| all + line + "\n")
+    };
+    for (what, text) in [
+        ("garbage", b"\xff\xfe\x00garbage".to_vec()),
+        ("nothing", Vec::new()),
+        ("no cluster id", without("cluster.id").into_bytes()),
+        ("no node id", without("node.id").into_bytes()),
+        ("a node id that is none", sound.replace("node.id=0", "node.id=many").into_bytes()),
+        ("a version of the future", sound.replace("version=1", "version=7").into_bytes()),
+    ] {
+        fs::write(&path, &text).expect("written");
+        let words = refused_on(&data);
+        assert!(words.contains("meta.properties"), "{what}: {words}");
+        assert_eq!(fs::read(&path).expect("it is there"), text, "{what}: it is not overwritten");
+    }
+    // Another broker's folder.
+    fs::write(&path, sound.replace("node.id=0", "node.id=7")).expect("written");
+    let words = refused_on(&data);
+    assert!(words.contains("node.id") && words.contains('7'), "{words}");
+    // Mended, it is as before.
+    fs::write(&path, &sound).expect("written");
+    let broker = Broker::builder().folder(data).start();
+    assert_eq!(topic.read(&mut Raw::connect(&broker), 0), ["value"]);
+}
+
+#[test]
+fn a_data_folder_that_is_none_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("file");
+    fs::write(&file, "text").expect("written");
+    for place in [file.clone(), file.join("below"), Path::new("/proc/no/such/place").to_owned()] {
+        let words = refused_on(&place);
+        assert!(words.contains(&place.display().to_string()), "{words}");
+    }
+}
+
+#[test]
+fn a_damaged_metadata_log_stops_the_start_and_is_named() {
+    for kill in [true, false] {
+        let (folder, topic) = folder_in_use_before(kill);
+        let data = folder.path().join("data");
+        let path = data.join("__cluster_metadata-0").join("00000000000000000000.log");
+        let sound = fs::read(&path).expect("the metadata log");
+        // Within the first of several batches, so that it can be no torn tail.
+        for place in [8, 17, 61, 70] {
+            let mut bytes = sound.clone();
+            bytes[place] ^= 0x20;
+            fs::write(&path, &bytes).expect("damaged");
+            let words = refused_on(&data);
+            assert!(words.contains("__cluster_metadata-0"), "byte {place}, kill: {kill}: {words}");
+            assert_eq!(fs::read(&path).expect("it is there"), bytes, "it is not repaired by forgetting");
+        }
+        fs::write(&path, &sound).expect("mended");
+        let broker = Broker::builder().folder(data).start();
+        assert_eq!(topic.read(&mut Raw::connect(&broker), 0), ["value"]);
+    }
+}
+
+#[test]
+fn garbage_in_the_checkpoints_costs_time_and_no_data() {
+    for kill in [true, false] {
+        let (folder, topic) = folder_in_use_before(kill);
+        let data = folder.path().join("data");
+        let names =
+            ["recovery-point-offset-checkpoint", "log-start-offset-checkpoint", "replication-offset-checkpoint"];
+        for text in [
+            "garbage",
+            "0\n1\ntopic zero five\n",
+            "0\n5\ntopic 0 1\n",
+            "9\n1\ntopic 0 1\n",
+            "0\n-1\n",
+            "0\n99999999999\n",
+        ] {
+            for name in names {
+                fs::write(data.join(name), text).expect("written");
+            }
+            let mut broker = Broker::builder().folder(&data).start();
+            assert_eq!(topic.read(&mut Raw::connect(&broker), 0), ["value"], "{text:?}, kill: {kill}");
+            let named = broker.log().lines().any(|line| line.contains("WARN") && line.contains("checkpoint"));
+            assert!(named, "{text:?}: the log names it:\n{}", broker.log());
+            if kill {
+                broker.kill();
+            } else {
+                broker.stop(Signal::TERM);
+            }
+        }
+    }
+}
+
+/// Files and folders that nobody knows are left alone, or set aside by name, and stop nothing.
+#[test]
+fn strangers_in_the_folder_stop_nothing() {
+    let (folder, topic) = folder_in_use_before(true);
+    let data = folder.path().join("data");
+    fs::write(data.join("notes.txt"), "mine").expect("written");
+    fs::create_dir(data.join("lost+found")).expect("made");
+    fs::create_dir(data.join("unknown-0")).expect("made");
+    fs::write(data.join("unknown-0").join("00000000000000000000.log"), "data").expect("written");
+    fs::write(data.join("topic-0").join("notes.txt"), "mine").expect("written");
+    fs::write(data.join("topic-0").join("00000000000000000099.index"), "an index without a log").expect("written");
+    let broker = Broker::builder().folder(&data).start();
+    let mut raw = Raw::connect(&broker);
+    assert_eq!(topic.read(&mut raw, 0), ["value"]);
+    assert_eq!(fs::read_to_string(data.join("notes.txt")).expect("kept"), "mine");
+    // A topic of the same name does not find the stranger's data.
+    let unknown = Topic::create(&mut raw, "unknown", 1, &[]);
+    assert_eq!(unknown.produce(&mut raw, batch(&["value"])), 0);
+    let kept = fs::read_dir(&data).expect("the folder").flatten().any(|entry| {
+        let path = entry.path().join("00000000000000000000.log");
+        fs::read(path).is_ok_and(|bytes| bytes == b"data")
+    });
+    assert!(kept, "what may be somebody's data is not removed");
+}

@@ -1,0 +1,145 @@
+//! Row 25: little that becomes much.
+
+use millstream_record::{Codec, codec, varint};
+use millstream_wire::ErrorCode;
+
+use super::Victim;
+use crate::support::{Memory, builder};
+
+const MIB: usize = 1 << 20;
+
+/// What a bomb becomes, and the cap that it must not get past.
+const BOMB: usize = 96 * MIB;
+const CAP: usize = 4 * MIB;
+const SETTINGS: [(&str, &str); 1] = [("socket.request.max.bytes", "4194304")];
+
+/// One record with a value of zeros, as it stands in a payload.
+fn record_of_zeros(len: usize) -> Vec<u8> {
+    let mut body = vec![0, 0, 0, 2, b'k'];
+    varint::write_i64(&mut body, len as i64);
+    body.resize(body.len() + len, 0);
+    body.push(0);
+    let mut record = Vec::with_capacity(body.len() + 5);
+    varint::write_i64(&mut record, body.len() as i64);
+    record.extend(body);
+    record
+}
+
+/// A batch of one record under a codec with this payload.
+fn with_payload(codec: Codec, payload: &[u8]) -> Vec<u8> {
+    builder(codec, &["v"]).build_with_payload(codec, payload).expect("a batch")
+}
+
+/// Raw snappy that says it will become 4 GiB, the same within xerial frames, an lz4 frame and a zstd frame that
+/// announce sizes that they do not have.
+fn liars() -> Vec<(&'static str, Codec, Vec<u8>)> {
+    let raw = [&[0xff, 0xff, 0xff, 0xff, 0x0f][..], &[0; 8]].concat();
+    let mut xerial = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01".to_vec();
+    xerial.extend((raw.len() as i32).to_be_bytes());
+    xerial.extend(&raw);
+    let mut block = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01".to_vec();
+    block.extend(i32::MAX.to_be_bytes());
+    block.extend([1, 0, b'a']);
+    // A single-segment zstd frame with a content size of 8 bytes.
+    let zstd = [&[0x28, 0xb5, 0x2f, 0xfd, 0xe0][..], &[0xff; 8], &[1, 0, 0]].concat();
+    vec![
+        ("raw snappy that claims 4 GiB", Codec::Snappy, raw),
+        ("xerial snappy that claims 4 GiB", Codec::Snappy, xerial),
+        ("a xerial block of INT_MAX", Codec::Snappy, block),
+        ("a zstd frame that claims 2^64 - 1", Codec::Zstd, zstd),
+        ("gzip that is none", Codec::Gzip, vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0xff]),
+        ("lz4 that is none", Codec::Lz4, b"\x04\x22\x4d\x18\x70\x40\xad\xff\xff\xff\x7f".to_vec()),
+    ]
+}
+
+fn bombs() -> impl Iterator<Item = (Codec, Vec<u8>)> {
+    let zeros = record_of_zeros(BOMB);
+    [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd].into_iter().map(move |codec| {
+        let bomb = with_payload(codec, &codec::compress(codec, None, &zeros).expect("zeros can be compressed"));
+        // Snappy reaches 21:1 at best, the others from 250:1 to 30,000:1.
+        assert!(bomb.len() * 20 < BOMB, "{codec:?}: {}", bomb.len());
+        (codec, bomb)
+    })
+}
+
+fn stays_below_the_cap(memory: &Memory, what: &str) {
+    // The frames themselves, what is decompressed up to a cap (in a look-up by time that of the log, 16 MiB), and the
+    // allocator's own.
+    memory.assert_grew_less_than(BOMB / 2, what);
+}
+
+/// A topic that recodes, and one that is compacted, must look into the records: they stop at the cap.
+#[test]
+fn row_25_a_bomb_where_records_are_looked_at() {
+    for config in [("compression.type", "gzip"), ("compression.type", "lz4"), ("cleanup.policy", "compact")] {
+        let mut victim = Victim::with(&SETTINGS, &[config, ("max.message.bytes", "8388608")]);
+        let memory = victim.memory();
+        for (codec, bomb) in bombs().filter(|(_, bomb)| bomb.len() < CAP) {
+            let recoded = config == ("compression.type", "gzip") && codec == Codec::Gzip
+                || config == ("compression.type", "lz4") && codec == Codec::Lz4;
+            if !recoded {
+                let what = format!("a bomb of {codec:?} on {config:?}");
+                refuses_without_zstd_before_v7(&mut victim, &what, codec, &bomb, ErrorCode::MESSAGE_TOO_LARGE);
+                stays_below_the_cap(&memory, &what);
+            }
+        }
+        victim.is_well("bombs");
+    }
+}
+
+/// zstd came with version 7 of Produce, so that older ones refuse it for that.
+fn refuses_without_zstd_before_v7(victim: &mut Victim, what: &str, codec: Codec, records: &[u8], error: ErrorCode) {
+    if codec != Codec::Zstd {
+        return victim.refuses(what, records, error);
+    }
+    let end = victim.topic.end(&mut victim.raw);
+    for (version, error) in [(3, ErrorCode::UNSUPPORTED_COMPRESSION_TYPE), (9, error)] {
+        let answer = victim.topic.produce_by(&mut victim.raw, version, records.to_vec());
+        assert_eq!(answer.error_code, error, "{what}, v{version}: {:?}", answer.error_message);
+        assert_eq!(victim.topic.end(&mut victim.raw), end, "{what}, v{version}");
+    }
+}
+
+/// On a plain topic the payload is never decompressed, so that a bomb is as large as it is. A look-up by time
+/// must look into it, and stops at the cap as well.
+#[test]
+fn row_25_a_bomb_that_was_taken_harms_nobody() {
+    let mut victim = Victim::with(&SETTINGS, &[("max.message.bytes", "8388608")]);
+    let memory = victim.memory();
+    for (codec, bomb) in bombs().filter(|(_, bomb)| bomb.len() < CAP) {
+        let what = format!("a bomb of {codec:?}");
+        let answer = victim.topic.produce_by(&mut victim.raw, 9, bomb.clone());
+        assert_eq!(answer.error_code, ErrorCode::NONE, "{what}: {:?}", answer.error_message);
+        for timestamp in [-3, 0, crate::support::now_ms() - 1000] {
+            // An error or an answer, and in any case one.
+            victim.topic.offset_for(&mut victim.raw, 0, timestamp);
+        }
+        let data = victim.topic.fetch(&mut victim.raw, answer.base_offset);
+        assert_eq!(data.error_code, ErrorCode::NONE, "{what}");
+        assert_eq!(data.records.len(), bomb.len(), "{what}: what is fetched is what was sent");
+        stays_below_the_cap(&memory, &what);
+    }
+    victim.is_well("bombs that were taken");
+}
+
+#[test]
+fn row_25_sizes_that_a_payload_only_claims() {
+    for config in [("compression.type", "gzip"), ("cleanup.policy", "compact")] {
+        let mut victim = Victim::with(&SETTINGS, &[config]);
+        let memory = victim.memory();
+        for (what, codec, payload) in liars() {
+            if codec == Codec::Gzip && config.0 == "compression.type" {
+                continue; // Stored as it is: nobody looks into it.
+            }
+            let batch = with_payload(codec, &payload);
+            let end = victim.topic.end(&mut victim.raw);
+            let answer = victim.topic.produce_by(&mut victim.raw, 9, batch);
+            let error = answer.error_code;
+            let fitting = [ErrorCode::CORRUPT_MESSAGE, ErrorCode::MESSAGE_TOO_LARGE, ErrorCode::INVALID_RECORD];
+            assert!(fitting.contains(&error), "{what}: {error:?} {:?}", answer.error_message);
+            assert_eq!(victim.topic.end(&mut victim.raw), end, "{what}");
+        }
+        memory.assert_grew_less_than(4 * CAP, "claims");
+        victim.is_well("claims");
+    }
+}

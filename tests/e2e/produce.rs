@@ -1,0 +1,200 @@
+//! Produce: acknowledgements, what is stored, what is refused.
+
+use millstream_record::{BatchView, Codec, TimestampType};
+use millstream_tests::Broker;
+use millstream_wire::messages::{ApiVersionsRequest, PartitionProduceData};
+use millstream_wire::{ErrorCode, Records};
+
+use crate::support::{At, Raw, Topic, batch, batch_at, builder, compressed, fetch_request, fetched, forge, now_ms};
+
+const CODECS: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
+
+fn start(configs: &[(&str, &str)]) -> (Broker, Raw, Topic) {
+    let broker = Broker::start();
+    let mut raw = Raw::connect(&broker);
+    let topic = Topic::create(&mut raw, "topic", 2, configs);
+    (broker, raw, topic)
+}
+
+#[test]
+fn acks_0_gets_no_answer() {
+    let (_broker, mut raw, topic) = start(&[]);
+    for version in [3, 8, 9, 12, 13] {
+        raw.send(version, &topic.produce_request(version, 0, 0, batch(&["silent"])));
+        // The next thing that comes is the answer to the next request, as its correlation id shows.
+        raw.call(0, &ApiVersionsRequest::default());
+    }
+    assert_eq!(topic.read(&mut raw, 0), ["silent"; 5]);
+}
+
+#[test]
+fn acks_1_and_all_are_answered_with_the_base_offset() {
+    let (_broker, mut raw, topic) = start(&[]);
+    let mut next = 0;
+    for version in 3..=13 {
+        for acks in [1, -1] {
+            let answer = raw.call(version, &topic.produce_request(version, acks, 0, batch(&["a", "b", "c"])));
+            let answer = &answer.responses[0].partition_responses[0];
+            assert_eq!(answer.error_code, ErrorCode::NONE, "acks={acks} v{version}");
+            assert_eq!(answer.base_offset, next, "acks={acks} v{version}");
+            assert_eq!(answer.log_append_time_ms, -1, "acks={acks} v{version}");
+            assert_eq!(answer.log_start_offset, if version >= 5 { 0 } else { -1 }, "acks={acks} v{version}");
+            next += 3;
+        }
+    }
+    assert_eq!(topic.end(&mut raw), next);
+}
+
+#[test]
+fn other_acks_are_refused() {
+    let (_broker, mut raw, topic) = start(&[]);
+    for acks in [2, -2, i16::MAX, i16::MIN] {
+        let answer = raw.call(9, &topic.produce_request(9, acks, 0, batch(&["value"])));
+        let error = answer.responses[0].partition_responses[0].error_code;
+        assert_eq!(error, ErrorCode::INVALID_REQUIRED_ACKS, "acks={acks}");
+    }
+    assert_eq!(topic.end(&mut raw), 0);
+}
+
+#[test]
+fn stored_bytes_are_the_sent_ones_but_for_base_offset_and_leader_epoch() {
+    let (_broker, mut raw, topic) = start(&[]);
+    for codec in CODECS {
+        let mut builder = builder(codec, &["plain"]);
+        let headers = [("h", Some(&b"1"[..])), ("h", None), ("", Some(&b""[..]))];
+        let headers = headers.map(|(name, value)| millstream_record::Header::new(name, value));
+        builder.append(now_ms(), Some(b""), None, headers).expect("room");
+        let sent = builder.build().expect("a batch");
+        let base = topic.produce(&mut raw, sent.clone());
+        let stored = topic.fetch(&mut raw, base).records.as_bytes().expect("records").to_vec();
+        assert_eq!(stored.len(), sent.len(), "{codec:?}");
+        assert_eq!(stored[..8], base.to_be_bytes(), "{codec:?}");
+        assert_eq!(stored[8..12], sent[8..12], "{codec:?}");
+        assert_eq!(stored[16..], sent[16..], "{codec:?}");
+    }
+}
+
+#[test]
+fn log_append_time_is_the_broker_s() {
+    let (_broker, mut raw, topic) = start(&[("message.timestamp.type", "LogAppendTime")]);
+    for codec in CODECS {
+        let before = now_ms();
+        // A producer's own times do not matter, not even impossible ones.
+        let answer = topic.produce_by(&mut raw, 9, batch_at(codec, &[1000, i64::MAX, 3000]));
+        let after = now_ms();
+        assert_eq!(answer.error_code, ErrorCode::NONE, "{codec:?}: {:?}", answer.error_message);
+        let stamped = answer.log_append_time_ms;
+        assert!((before..=after).contains(&stamped), "{codec:?}: {stamped} in {before}..={after}");
+        let bytes = topic.fetch(&mut raw, answer.base_offset).records.as_bytes().expect("records").clone();
+        let batch = BatchView::parse(&bytes).expect("a batch");
+        batch.verify_crc().expect("a new CRC");
+        assert_eq!(batch.timestamp_type(), TimestampType::LogAppendTime, "{codec:?}");
+        assert_eq!(batch.max_timestamp(), stamped, "{codec:?}");
+        let records = batch.records(1 << 20).expect("records");
+        assert!(records.iter().all(|record| record.expect("a record").timestamp == stamped), "{codec:?}");
+    }
+}
+
+#[test]
+fn max_message_bytes_holds_to_the_byte() {
+    let (_broker, mut raw, topic) = start(&[("max.message.bytes", "1000")]);
+    let of_size = |size: usize| {
+        let found = (1..size).map(|len| batch(&[&"x".repeat(len)])).find(|batch| batch.len() == size);
+        found.expect("a batch of this size")
+    };
+    let answer = topic.produce_by(&mut raw, 9, of_size(1001));
+    assert_eq!(answer.error_code, ErrorCode::MESSAGE_TOO_LARGE);
+    assert_eq!(topic.end(&mut raw), 0);
+    assert_eq!(topic.produce(&mut raw, of_size(1000)), 0);
+    // It bounds what is sent: a compressed batch may become larger.
+    let packed = compressed(Codec::Gzip, &[&"x".repeat(100_000)]);
+    assert!(packed.len() < 1000);
+    assert_eq!(topic.produce(&mut raw, packed), 1);
+}
+
+#[test]
+fn each_partition_has_its_own_result() {
+    let (_broker, mut raw, topic) = start(&[]);
+    let mut request = topic.produce_request(9, -1, 0, batch(&["one"]));
+    let corrupt = forge(batch(&["two"]), At::Crc, [1, 2, 3, 4]);
+    for (index, records) in [(1, corrupt), (7, batch(&["three"])), (-1, batch(&["four"]))] {
+        let data = PartitionProduceData { index, records: Records::Bytes(records.into()) };
+        request.topic_data[0].partition_data.push(data);
+    }
+    let answer = raw.call(9, &request);
+    let results: Vec<_> = answer.responses[0]
+        .partition_responses
+        .iter()
+        .map(|partition| (partition.index, partition.error_code, partition.base_offset))
+        .collect();
+    assert_eq!(
+        results,
+        [
+            (0, ErrorCode::NONE, 0),
+            (1, ErrorCode::CORRUPT_MESSAGE, -1),
+            (7, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, -1),
+            (-1, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, -1),
+        ]
+    );
+    assert_eq!(topic.read(&mut raw, 0), ["one"]);
+    let empty = fetched(raw.call(12, &fetch_request(12, &[(&topic, 1, 0, 1 << 20)], 0, 0)));
+    assert!(empty.records.is_empty());
+}
+
+#[test]
+fn timestamps_out_of_bounds_are_refused() {
+    let (_broker, mut raw, topic) = start(&[]);
+    for time in [i64::MAX, i64::MIN, -2, now_ms() + 2 * 3_600_000] {
+        let answer = topic.produce_by(&mut raw, 9, batch_at(Codec::None, &[time]));
+        assert_eq!(answer.error_code, ErrorCode::INVALID_TIMESTAMP, "{time}: {:?}", answer.error_message);
+    }
+    // None, long ago, and within the hour that is allowed.
+    for time in [-1, 0, 1000, now_ms() + 600_000] {
+        let answer = topic.produce_by(&mut raw, 9, batch_at(Codec::None, &[time]));
+        assert_eq!(answer.error_code, ErrorCode::NONE, "{time}: {:?}", answer.error_message);
+    }
+}
+
+#[test]
+fn a_compacted_topic_refuses_records_without_keys_and_names_them() {
+    let (_broker, mut raw, topic) = start(&[("cleanup.policy", "compact")]);
+    for codec in CODECS {
+        let mut builder = builder(codec, &[]);
+        builder.append(now_ms(), Some(b"key"), Some(b"value"), []).expect("room");
+        builder.append(now_ms(), None, Some(b"value"), []).expect("room");
+        let answer = topic.produce_by(&mut raw, 9, builder.build().expect("a batch"));
+        assert_eq!(answer.error_code, ErrorCode::INVALID_RECORD, "{codec:?}");
+        let blamed: Vec<_> = answer.record_errors.iter().map(|error| error.batch_index).collect();
+        assert_eq!(blamed, [1], "{codec:?}");
+    }
+    assert_eq!(topic.end(&mut raw), 0);
+}
+
+#[test]
+fn more_replicas_than_there_are_refuse_acks_all_only() {
+    let (_broker, mut raw, topic) = start(&[("min.insync.replicas", "2")]);
+    let answer = topic.produce_by(&mut raw, 9, batch(&["value"]));
+    assert_eq!(answer.error_code, ErrorCode::NOT_ENOUGH_REPLICAS);
+    assert_eq!(topic.end(&mut raw), 0);
+    let answer = raw.call(9, &topic.produce_request(9, 1, 0, batch(&["value"])));
+    assert_eq!(answer.responses[0].partition_responses[0].error_code, ErrorCode::NONE);
+}
+
+#[test]
+fn compression_type_recodes_and_keeps_the_records() {
+    let broker = Broker::start();
+    let mut raw = Raw::connect(&broker);
+    let values: Vec<String> = (0..50).map(|number| format!("value {number}")).collect();
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    let targets = ["uncompressed", "gzip", "snappy", "lz4", "zstd"];
+    for (target, stored_as) in targets.into_iter().zip(CODECS) {
+        let topic = Topic::create(&mut raw, &format!("in-{target}"), 1, &[("compression.type", target)]);
+        for codec in CODECS {
+            let base = topic.produce(&mut raw, compressed(codec, &values));
+            let bytes = topic.fetch(&mut raw, base).records.as_bytes().expect("records").clone();
+            let stored = BatchView::parse(&bytes).expect("a batch");
+            assert_eq!(stored.codec(), Ok(stored_as), "{codec:?} to {target}");
+            assert_eq!(crate::support::values(&bytes, base), values, "{codec:?} to {target}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Retention by size and by time.
+
+use std::fs;
+use std::time::Duration;
+
+use millstream_record::Codec;
+use millstream_tests::{Broker, wait_until};
+use millstream_wire::ErrorCode;
+use millstream_wire::messages::*;
+
+use crate::support::{Raw, Topic, builder, now_ms};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn start() -> Broker {
+    Broker::builder().set("log.retention.check.interval.ms", "50").set("log.segment.delete.delay.ms", "0").start()
+}
+
+/// Produces a batch of 300 kB of this time; segments of 1 MiB hold three.
+fn produce(raw: &mut Raw, topic: &Topic, time: i64) -> i64 {
+    let mut batch = builder(Codec::None, &[]);
+    batch.append(time, None, Some(&[b'x'; 300_000]), []).expect("room");
+    topic.produce(raw, batch.build().expect("a batch"))
+}
+
+fn segments(broker: &Broker) -> usize {
+    let files = fs::read_dir(broker.folder().join("topic-0")).expect("the partition's folder").flatten();
+    files.filter(|file| file.file_name().to_string_lossy().contains(".log")).count()
+}
+
+#[test]
+fn by_size_the_oldest_segments_go_and_the_newest_stay() {
+    let broker = start();
+    let mut raw = Raw::connect(&broker);
+    let configs = [("segment.bytes", "1048576"), ("retention.bytes", "2097152")];
+    let topic = Topic::create(&mut raw, "topic", 1, &configs);
+    for _ in 0..30 {
+        produce(&mut raw, &topic, now_ms());
+    }
+    let start = wait_until("the log start to move", PATIENCE, || {
+        let start = topic.start(&mut raw);
+        (start >= 18).then_some(start)
+    });
+    // At least what may stay does, and a segment goes whole.
+    assert!(start <= 24 && start % 3 == 0, "the log starts at {start} of 30");
+    assert_eq!(topic.end(&mut raw), 30);
+    assert_eq!(topic.fetch(&mut raw, start).error_code, ErrorCode::NONE);
+    assert_eq!(topic.fetch(&mut raw, start - 1).error_code, ErrorCode::OFFSET_OUT_OF_RANGE);
+    wait_until("the files to go", PATIENCE, || (segments(&broker) <= 4).then_some(()));
+    // The answer to a produce tells the start.
+    assert!(topic.produce_by(&mut raw, 9, crate::support::batch(&["next"])).log_start_offset >= 18);
+}
+
+#[test]
+fn by_time_what_is_too_old_goes_to_the_last_segment() {
+    let broker = start();
+    let mut raw = Raw::connect(&broker);
+    let topic = Topic::create(&mut raw, "topic", 1, &[("segment.bytes", "1048576"), ("retention.ms", "3600000")]);
+    let old = now_ms() - 7_200_000;
+    for number in 0..6 {
+        // The first record in time to stay is the seventh.
+        produce(&mut raw, &topic, old + number);
+    }
+    wait_until("all of it to go", PATIENCE, || (topic.start(&mut raw) == 6).then_some(()));
+    assert_eq!(topic.end(&mut raw), 6);
+    assert_eq!(produce(&mut raw, &topic, now_ms()), 6);
+    produce(&mut raw, &topic, old);
+    assert_eq!(
+        topic.fetch(&mut raw, 6).error_code,
+        ErrorCode::NONE,
+        "what is young stays, and what shares its segment"
+    );
+    assert_eq!(topic.start(&mut raw), 6);
+}
+
+#[test]
+fn an_altered_bound_takes_effect() {
+    let broker = start();
+    let mut raw = Raw::connect(&broker);
+    let topic = Topic::create(&mut raw, "topic", 1, &[("segment.bytes", "1048576")]);
+    for _ in 0..12 {
+        produce(&mut raw, &topic, now_ms());
+    }
+    assert_eq!(topic.start(&mut raw), 0);
+    let config = IncrementalAlterableConfig {
+        name: "retention.bytes".into(),
+        config_operation: 0,
+        value: Some("1048576".into()),
+    };
+    let resource =
+        IncrementalAlterConfigsResource { resource_type: 2, resource_name: "topic".into(), configs: vec![config] };
+    raw.call(1, &IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false });
+    wait_until("the log start to move", PATIENCE, || (topic.start(&mut raw) >= 6).then_some(()));
+    assert_eq!(topic.end(&mut raw), 12);
+}
+
+#[test]
+fn the_log_start_survives_a_kill() {
+    let mut broker = start();
+    let mut raw = Raw::connect(&broker);
+    let topic = Topic::create(&mut raw, "topic", 1, &[("segment.bytes", "1048576"), ("retention.bytes", "1048576")]);
+    for _ in 0..12 {
+        produce(&mut raw, &topic, now_ms());
+    }
+    let start = wait_until("the log start to move", PATIENCE, || {
+        let start = topic.start(&mut raw);
+        (start >= 6).then_some(start)
+    });
+    broker.kill();
+    broker.restart();
+    let mut raw = Raw::connect(&broker);
+    assert!(topic.start(&mut raw) >= start, "records that were deleted may not come back");
+    assert_eq!(topic.end(&mut raw), 12);
+}

@@ -1,0 +1,14 @@
+//! What the tests in bytes share: a connection that sends anything, batches that may be forged, the few
+//! calls that almost every test makes, and what can be seen of the process from outside.
+
+mod batches;
+mod calls;
+mod every;
+mod host;
+mod raw;
+
+pub(crate) use batches::{At, batch, batch_at, builder, compressed, forge, now_ms, producer_batch};
+pub(crate) use calls::{Topic, fetch_request, fetched, values};
+pub(crate) use every::{Visitor, minimal, minimal_body};
+pub(crate) use host::{Memory, Neighbour, open_files, refused};
+pub(crate) use raw::{Raw, request};

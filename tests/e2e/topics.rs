@@ -1,0 +1,234 @@
+//! Topics: creation, creation on demand, growth, deletion, ids that last.
+
+use millstream_tests::Broker;
+use millstream_wire::messages::*;
+use millstream_wire::{ErrorCode, Str};
+use rustix::process::Signal;
+
+use crate::support::{Raw, Topic, batch};
+
+fn creatable(name: &str, partitions: i32, replicas: i16) -> CreatableTopic {
+    CreatableTopic { name: name.into(), num_partitions: partitions, replication_factor: replicas, ..Default::default() }
+}
+
+fn create(raw: &mut Raw, topics: Vec<CreatableTopic>, validate_only: bool) -> Vec<CreatableTopicResult> {
+    raw.call(7, &CreateTopicsRequest { topics, timeout_ms: 30_000, validate_only }).topics
+}
+
+/// What Metadata says of one topic.
+fn describe(raw: &mut Raw, name: &str, allow_auto_topic_creation: bool) -> MetadataResponseTopic {
+    let asked = MetadataRequestTopic { name: Some(Str::from(name)), ..Default::default() };
+    let request = MetadataRequest { topics: Some(vec![asked]), allow_auto_topic_creation, ..Default::default() };
+    raw.call(12, &request).topics.remove(0)
+}
+
+fn names(raw: &mut Raw) -> Vec<String> {
+    let topics = raw.call(12, &MetadataRequest { topics: None, ..Default::default() }).topics;
+    let mut names: Vec<_> = topics.into_iter().filter_map(|topic| topic.name.map(|name| name.to_string())).collect();
+    names.sort();
+    names
+}
+
+fn delete(raw: &mut Raw, topic: &Topic) -> ErrorCode {
+    let state = DeleteTopicState { name: None, topic_id: topic.id };
+    let request = DeleteTopicsRequest { topics: vec![state], timeout_ms: 30_000, ..Default::default() };
+    raw.call(6, &request).responses[0].error_code
+}
+
+#[test]
+fn each_topic_of_a_request_succeeds_or_fails_by_itself() {
+    let broker = Broker::builder().set("num.partitions", "3").start();
+    let mut raw = Raw::connect(&broker);
+    Topic::create(&mut raw, "there", 1, &[]);
+    let assigned = CreatableReplicaAssignment { partition_index: 0, broker_ids: vec![0] };
+    let topics = vec![
+        creatable("fine", 2, 1),
+        creatable("there", 1, 1),
+        creatable("no-partitions", 0, 1),
+        creatable("negative", -2, 1),
+        creatable("replicas", 1, 3),
+        creatable("defaults", -1, -1),
+        CreatableTopic { assignments: vec![assigned], ..creatable("assigned", -1, -1) },
+    ];
+    let results = create(&mut raw, topics, false);
+    let found: Vec<_> = results.iter().map(|topic| (topic.name.as_str(), topic.error_code)).collect();
+    let expected = [
+        ("fine", ErrorCode::NONE),
+        ("there", ErrorCode::TOPIC_ALREADY_EXISTS),
+        ("no-partitions", ErrorCode::INVALID_PARTITIONS),
+        ("negative", ErrorCode::INVALID_PARTITIONS),
+        ("replicas", ErrorCode::INVALID_REPLICATION_FACTOR),
+        ("defaults", ErrorCode::NONE),
+        ("assigned", ErrorCode::NONE),
+    ];
+    for expected in expected {
+        assert!(found.contains(&expected), "{expected:?} in {found:?}");
+    }
+    // As in Kafka, more partitions than one request may create refuse the request.
+    for partitions in [10_001, i32::MAX] {
+        let results = create(&mut raw, vec![creatable("huge", partitions, 1)], false);
+        assert_eq!(results[0].error_code, ErrorCode::POLICY_VIOLATION, "{partitions} partitions");
+    }
+    assert_eq!(names(&mut raw), ["assigned", "defaults", "fine", "there"]);
+    assert_eq!(describe(&mut raw, "defaults", false).partitions.len(), 3);
+    assert_eq!(describe(&mut raw, "fine", false).partitions.len(), 2);
+}
+
+#[test]
+fn a_name_twice_in_a_request_is_refused() {
+    let broker = Broker::start();
+    let mut raw = Raw::connect(&broker);
+    let results = create(&mut raw, vec![creatable("twice", 1, 1), creatable("twice", 2, 1)], false);
+    assert!(results.iter().all(|topic| topic.error_code == ErrorCode::INVALID_REQUEST), "{results:?}");
+    assert!(names(&mut raw).is_empty());
+}
+
+#[test]
+fn validate_only_changes_nothing() {
+    let broker = Broker::start();
+    let mut raw = Raw::connect(&broker);
+    assert_eq!(create(&mut raw, vec![creatable("topic", 1, 1)], true)[0].error_code, ErrorCode::NONE);
+    assert_eq!(create(&mut raw, vec![creatable("a/b", 1, 1)], true)[0].error_code, ErrorCode::INVALID_TOPIC_EXCEPTION);
+    assert!(names(&mut raw).is_empty());
+}
+
+#[test]
+fn a_bad_option_is_named() {
+    let broker = Broker::start();
+    let mut raw = Raw::connect(&broker);
+    for (name, value) in
+        [("retention.mss", "1"), ("retention.ms", "soon"), ("cleanup.policy", "burn"), ("segment.bytes", "-1")]
+    {
+        let config = CreatableTopicConfig { name: name.into(), value: Some(value.into()) };
+        let topic = CreatableTopic { configs: vec![config], ..creatable("topic", 1, 1) };
+        let result = create(&mut raw, vec![topic], false).remove(0);
+        assert_eq!(result.error_code, ErrorCode::INVALID_CONFIG, "{name}={value}");
+        let message = result.error_message.expect("words");
+        assert!(message.contains(name), "{message}");
+    }
+    assert!(names(&mut raw).is_empty());
+}
+
+#[test]
+fn a_topic_is_created_on_demand() {
+    let broker = Broker::builder().set("num.partitions", "3").start();
+    let mut raw = Raw::connect(&broker);
+    assert_eq!(describe(&mut raw, "asked-for", false).error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    assert!(names(&mut raw).is_empty());
+    let ready = millstream_tests::wait_until("the topic", std::time::Duration::from_secs(20), || {
+        let topic = describe(&mut raw, "asked-for", true);
+        (!topic.error_code.retriable()).then_some(topic)
+    });
+    assert_eq!((ready.error_code, ready.partitions.len()), (ErrorCode::NONE, 3));
+    assert!(!ready.topic_id.is_nil());
+    let topic = Topic { name: "asked-for".into(), id: ready.topic_id };
+    assert_eq!(topic.produce(&mut raw, batch(&["value"])), 0);
+}
+
+#[test]
+fn no_topic_is_created_on_demand_where_that_is_off() {
+    let broker = Broker::builder().set("auto.create.topics.enable", "false").start();
+    let mut raw = Raw::connect(&broker);
+    assert_eq!(describe(&mut raw, "asked-for", true).error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    assert!(names(&mut raw).is_empty());
+}
+
+#[test]
+fn metadata_tells_all_none_or_what_is_asked_for() {
+    let broker = Broker::start();
+    let mut raw = Raw::connect(&broker);
+    let topics = ["a", "b"].map(|name| Topic::create(&mut raw, name, 1, &[]));
+    // In version 0 an empty list is all, later null is all and an empty list none.
+    let empty = MetadataRequest { topics: Some(Vec::new()), ..Default::default() };
+    assert_eq!(raw.call(0, &empty).topics.len(), 2);
+    for version in 1..=13 {
+        assert_eq!(raw.call(version, &empty).topics.len(), 0, "v{version}");
+        let all = raw.call(version, &MetadataRequest { topics: None, ..Default::default() });
+        assert_eq!(all.topics.len(), 2, "v{version}");
+        assert_eq!(all.brokers.len(), 1, "v{version}");
+        let told = format!("{}:{}", all.brokers[0].host.as_str(), all.brokers[0].port);
+        assert_eq!(told, broker.bootstrap(), "v{version}");
+    }
+    for version in [10, 12, 13] {
+        let by_id = MetadataRequestTopic { name: None, topic_id: topics[1].id };
+        if version >= 12 {
+            let found = raw.call(version, &MetadataRequest { topics: Some(vec![by_id]), ..Default::default() });
+            assert_eq!(found.topics[0].name.as_deref(), Some("b"), "v{version}");
+        }
+    }
+}
+
+#[test]
+fn deletion_takes_the_data_and_frees_the_name() {
+    let broker = Broker::builder().set("log.segment.delete.delay.ms", "0").start();
+    let mut raw = Raw::connect(&broker);
+    let old = Topic::create(&mut raw, "topic", 2, &[]);
+    old.produce(&mut raw, batch(&["old"]));
+    assert_eq!(delete(&mut raw, &old), ErrorCode::NONE);
+    assert_eq!(delete(&mut raw, &old), ErrorCode::UNKNOWN_TOPIC_ID);
+    assert!(names(&mut raw).is_empty());
+    let new = Topic::create(&mut raw, "topic", 1, &[]);
+    assert_ne!(new.id, old.id);
+    assert_eq!(new.produce(&mut raw, batch(&["new"])), 0);
+    assert_eq!(new.read(&mut raw, 0), ["new"]);
+    // The old id does not lead to the new topic.
+    assert_eq!(old.produce_by(&mut raw, 13, batch(&["lost"])).error_code, ErrorCode::UNKNOWN_TOPIC_ID);
+    millstream_tests::wait_until("the old files to go", std::time::Duration::from_secs(20), || {
+        let folders = std::fs::read_dir(broker.folder()).expect("the data folder").flatten();
+        let left: Vec<_> = folders.filter(|entry| entry.file_name().to_string_lossy().starts_with("topic")).collect();
+        (left.len() == 1).then_some(())
+    });
+}
+
+#[test]
+fn partitions_are_added_and_never_taken_away() {
+    let broker = Broker::start();
+    let mut raw = Raw::connect(&broker);
+    let topic = Topic::create(&mut raw, "topic", 2, &[]);
+    topic.produce(&mut raw, batch(&["kept"]));
+    let mut grow = |count, validate_only| {
+        let topic = CreatePartitionsTopic { name: "topic".into(), count, assignments: None };
+        let request = CreatePartitionsRequest { topics: vec![topic], timeout_ms: 30_000, validate_only };
+        raw.call(3, &request).results[0].error_code
+    };
+    for count in [2, 1, 0, -1] {
+        assert_eq!(grow(count, false), ErrorCode::INVALID_PARTITIONS, "{count}");
+    }
+    assert_eq!(grow(4, true), ErrorCode::NONE);
+    assert_eq!(grow(3, false), ErrorCode::NONE);
+    assert_eq!(describe(&mut raw, "topic", false).partitions.len(), 3);
+    let answer = raw.call(9, &topic.produce_request(9, -1, 2, batch(&["new"])));
+    assert_eq!(answer.responses[0].partition_responses[0].error_code, ErrorCode::NONE);
+    assert_eq!(topic.read(&mut raw, 0), ["kept"]);
+}
+
+#[test]
+fn topics_their_ids_and_options_survive_a_kill_and_a_restart() {
+    let mut broker = Broker::start();
+    let mut raw = Raw::connect(&broker);
+    let cluster = raw.call(12, &MetadataRequest::default()).cluster_id;
+    let kept = Topic::create(&mut raw, "kept", 3, &[("retention.ms", "86400000")]);
+    let gone = Topic::create(&mut raw, "gone", 1, &[]);
+    assert_eq!(delete(&mut raw, &gone), ErrorCode::NONE);
+    kept.produce(&mut raw, batch(&["value"]));
+    for kill in [true, false] {
+        if kill {
+            broker.kill();
+        } else {
+            broker.stop(Signal::TERM);
+        }
+        broker.restart();
+        let mut raw = Raw::connect(&broker);
+        assert_eq!(names(&mut raw), ["kept"], "kill: {kill}");
+        let found = describe(&mut raw, "kept", false);
+        assert_eq!((found.topic_id, found.partitions.len()), (kept.id, 3), "kill: {kill}");
+        assert_eq!(raw.call(12, &MetadataRequest::default()).cluster_id, cluster, "kill: {kill}");
+        assert_eq!(kept.read(&mut raw, 0), ["value"], "kill: {kill}");
+        let resource =
+            DescribeConfigsResource { resource_type: 2, resource_name: "kept".into(), configuration_keys: None };
+        let request = DescribeConfigsRequest { resources: vec![resource], ..Default::default() };
+        let configs = raw.call(4, &request).results.remove(0).configs;
+        let retention = configs.iter().find(|config| config.name.as_str() == "retention.ms").expect("the option");
+        assert_eq!(retention.value.as_deref(), Some("86400000"), "kill: {kill}");
+    }
+}
