@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
@@ -26,6 +27,9 @@ const IN_FLIGHT_MAX: usize = 64;
 
 /// Parts of answers that may wait to be sent before they are sent.
 const SENDING_MAX: usize = 256;
+
+/// After so long without a request a connection gives back the room that large ones have needed.
+const ROOM_KEPT: Duration = Duration::from_secs(10);
 
 /// Whose requests these are.
 #[derive(Debug)]
@@ -208,7 +212,7 @@ impl Connection {
                 self.frames.read(&self.stream, &self.broker.request_memory).await?;
                 self.last_activity = Instant::now();
             }
-            () = self.timer.reached(deadline) => return Err(self.overdue()),
+            () = self.timer.reached(deadline) => return self.overdue(),
         }
         Ok(())
     }
@@ -217,18 +221,27 @@ impl Connection {
     /// waits for an answer.
     fn deadline(&self) -> Option<Instant> {
         let between = || self.idle_deadline().filter(|_| self.pending.is_empty());
-        self.frames.deadline().or_else(between)
+        let roomy = || self.frames.is_roomy().then(|| self.last_activity + ROOM_KEPT);
+        self.frames.deadline().or_else(|| roomy().into_iter().chain(between()).min())
     }
 
     fn idle_deadline(&self) -> Option<Instant> {
         self.broker.config.connections_max_idle.map(|idle| self.last_activity + idle)
     }
 
-    fn overdue(&self) -> Close {
-        match self.frames.len() {
-            0 => Close::Idle,
-            bytes => Close::Protocol(format!("a request of which {bytes} bytes are there did not arrive in time")),
+    /// A deadline was reached: the connection ends, unless it was only that of its memory.
+    fn overdue(&mut self) -> Result<(), Close> {
+        let bytes = self.frames.len();
+        if bytes > 0 {
+            let message = format!("a request of which {bytes} bytes are there did not arrive in time");
+            return Err(Close::Protocol(message));
         }
+        let idle = self.pending.is_empty() && self.idle_deadline().is_some_and(|deadline| Instant::now() >= deadline);
+        if idle {
+            return Err(Close::Idle);
+        }
+        self.frames.shrink();
+        Ok(())
     }
 }
 

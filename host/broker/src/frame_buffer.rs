@@ -58,11 +58,13 @@ pub(crate) struct FrameBuffer {
     share: Share,
     /// How far the frame at the front may be read by its share.
     shared: usize,
+    /// Whether room was made for a large frame.
+    roomy: bool,
 }
 
 impl FrameBuffer {
     pub(crate) fn new(max: usize) -> Self {
-        Self { bytes: BytesMut::new(), max, since: None, share: Share::default(), shared: 0 }
+        Self { bytes: BytesMut::new(), max, since: None, share: Share::default(), shared: 0, roomy: false }
     }
 
     /// The frame at the front without its prefix, if it is whole.
@@ -91,6 +93,17 @@ impl FrameBuffer {
             FRAME_DEADLINE + Duration::from_secs((total / BYTES_PER_SECOND_MIN) as u64)
         };
         Some(self.since? + allowed)
+    }
+
+    /// Whether an idle connection keeps room that only large requests need.
+    pub(crate) fn is_roomy(&self) -> bool {
+        self.bytes.is_empty() && self.roomy
+    }
+
+    /// Gives that room back.
+    pub(crate) fn shrink(&mut self) {
+        self.bytes = BytesMut::new();
+        self.roomy = false;
     }
 
     /// How many bytes are there.
@@ -144,6 +157,7 @@ impl FrameBuffer {
         };
         if spare < enough {
             self.bytes.reserve(wanted);
+            self.roomy |= wanted > ROOM;
         }
         Ok(if counted { self.shared.max(ROOM) - self.bytes.len() } else { usize::MAX })
     }
@@ -235,6 +249,21 @@ mod tests {
         client.write_all(b"more").await.expect("sent");
         receiver.read().await.expect("read");
         assert!(receiver.buffer.bytes.capacity() < 4 << 20);
+    }
+
+    #[tokio::test]
+    async fn room_for_a_large_frame_is_given_back() {
+        let (mut client, mut receiver) = pair(1 << 20).await;
+        let large = [&300_000i32.to_be_bytes()[..], &[0; 300_000]].concat();
+        let sending = tokio::spawn(async move { client.write_all(&large).await.map(|()| client) });
+        assert_eq!(receiver.next().await.expect("a frame").bytes.len(), 300_000);
+        assert!(receiver.buffer.is_roomy());
+        receiver.buffer.shrink();
+        assert!(!receiver.buffer.is_roomy());
+        let mut client = sending.await.expect("no panic").expect("sent");
+        client.write_all(&[0, 0, 0, 1, 9]).await.expect("sent");
+        assert_eq!(receiver.next().await.expect("a frame").bytes[..], [9]);
+        assert!(!receiver.buffer.is_roomy());
     }
 
     #[tokio::test]

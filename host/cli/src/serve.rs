@@ -7,6 +7,8 @@ use anyhow::Context;
 use millstream_broker::{Flags, HostPort, RawConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::stages;
+
 /// Run a broker that Kafka clients use as they are.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -36,6 +38,10 @@ pub(crate) struct Args {
     /// The address that clients are told to connect to
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<HostPort>,
+
+    /// A folder of plug-ins (*.wasm): checked at the start, followed while the broker runs. No option of a topic uses them yet
+    #[arg(long, value_name = "DIR")]
+    plugins: Option<PathBuf>,
 }
 
 impl Args {
@@ -50,8 +56,13 @@ impl Args {
         }
         let flags = Flags { data_dir: self.data_dir, listen: self.listen, advertise: self.advertise };
         let config = raw.check()?.with_flags(flags)?;
+        let plugins = self.plugins.as_deref().map(|folder| stages::start(Some(folder))).transpose()?;
+        if let Some((library, _watcher)) = &plugins {
+            tracing::info!(names = library.names().join(", "), "plug-ins");
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let done = runtime.block_on(serve(config));
+        drop(plugins);
         // A thread that still waits for a disk must not hold up the exit: what counts is closed by now.
         runtime.shutdown_background();
         done

@@ -82,7 +82,8 @@ impl Stages {
     }
 }
 
-fn start(folder: Option<&Path>) -> anyhow::Result<(Arc<Library>, Watcher)> {
+/// The plug-ins of this binary and of a folder, which is followed for as long as the watcher lives.
+pub(crate) fn start(folder: Option<&Path>) -> anyhow::Result<(Arc<Library>, Watcher)> {
     let library = Arc::new(sandbox::library(folder)?);
     let watcher = Watcher::start(library.clone(), |event| match event {
         WatchEvent::Reloaded { path, .. } => eprintln!("loaded {}", path.display()),

@@ -105,8 +105,9 @@ fn unknown(name: &str) -> String {
         return format!("{name} is an option of a topic, not of a broker{hint}");
     }
     let close = all_broker_keys().map(|key| (distance(name, key.name), key.name)).min();
-    let hint =
-        close.filter(|&(edits, _)| edits <= 3).map_or(String::new(), |(_, near)| format!("; did you mean {near}?"));
+    let hint = close
+        .filter(|&(edits, _)| edits <= 3 && edits * 3 <= name.len())
+        .map_or(String::new(), |(_, near)| format!("; did you mean {near}?"));
     format!("unknown configuration key {name}{hint}")
 }
 
