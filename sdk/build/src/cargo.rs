@@ -46,7 +46,7 @@ pub(crate) fn compile(dir: &Path, packages: &[String], options: &Options) -> Res
         .context("cannot run cargo")?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        bail!("cargo cannot build {}\n{}", dir.display(), said.trim_end());
+        bail!("{}", format!("cargo cannot build {}\n{said}", dir.display()).trim_end());
     }
     modules(&output.stdout, &metadata.packages, target_dir)
 }
