@@ -7,10 +7,12 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use millstream_log::{Appended, LogConfig};
 use millstream_wire::{ErrorCode, Str};
+use tokio::sync::Semaphore;
 
 use crate::budget::RequestMemory;
 use crate::config::{BrokerConfig, FlushMode, HostPort, TopicConfig, TopicOverrides};
 use crate::connection::ConnectionInfo;
+use crate::controller;
 use crate::error::ApiError;
 use crate::group::GroupCoordinator;
 use crate::group_commit::Syncer;
@@ -33,12 +35,36 @@ pub(crate) struct Broker {
     pub(crate) producer_ids: ProducerIds,
     pub(crate) groups: Arc<GroupCoordinator>,
     pub(crate) request_memory: RequestMemory,
+    /// The turns of [`Broker::heavy`].
+    pub(crate) heavy_turns: Arc<Semaphore>,
     /// For each listener what its clients are told to connect to; `None` is the address that they came to.
     pub(crate) advertised: Vec<Option<HostPort>>,
 }
 
 #[allow(dead_code, reason = "the group coordinator's way to its offsets")]
 impl Broker {
+    /// How much heavy work runs at a time: half of the cores, so that the other half always serves the rest, and so that the
+    /// memory that it takes has a bound.
+    pub(crate) fn heavy_turns() -> Arc<Semaphore> {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Arc::new(Semaphore::new((cores / 2).max(1)))
+    }
+
+    /// Runs work that decompresses or recodes records, on a thread where that is allowed, when it is its turn.
+    pub(crate) async fn heavy<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Arc<Broker>) -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let turn = Arc::clone(&self.heavy_turns).acquire_owned().await.expect("the semaphore is never closed");
+        // The turn goes with the work: it lasts even if the client that waits for it is gone.
+        let in_turn = move |broker: &Arc<Broker>| {
+            let done = work(broker);
+            drop(turn);
+            done
+        };
+        controller::blocking(self, in_turn).await
+    }
+
     /// A partition by its topic's name.
     pub(crate) fn partition(&self, topic: &str, index: i32) -> Result<Arc<Partition>, ApiError> {
         self.topics.load().partition(topic, index).cloned().ok_or_else(ApiError::unknown_topic)

@@ -156,6 +156,10 @@ impl Connection {
                 self.pending.push_back(Pending { answer, overlaps });
                 self.poll_front().await?;
             }
+            Started::Alone(answer) => {
+                self.pending.push_back(Pending { answer, overlaps: false });
+                self.poll_front().await?;
+            }
         }
         // What a request that was started still holds of its frame is small.
         drop(share);

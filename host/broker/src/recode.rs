@@ -31,8 +31,7 @@ pub(crate) fn recode(
         Codec::None | Codec::Snappy | Codec::Lz4 => None,
     };
     let failed = |error: codec::CodecError| ApiError::new(ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string());
-    // The worker goes on with other connections' work while this one compresses.
-    let payload = tokio::task::block_in_place(|| codec::compress(to, level, records.payload())).map_err(failed)?;
+    let payload = codec::compress(to, level, records.payload()).map_err(failed)?;
     let header = &batch.bytes()[..batch.bytes().len() - batch.payload().len()];
     let mut recoded = Vec::with_capacity(header.len() + payload.len());
     recoded.extend_from_slice(header);

@@ -131,6 +131,7 @@ fn open(
         groups: GroupCoordinator::new(config.group.clone(), Box::new(OffsetsTopic(Weak::clone(broker)))),
         producer_ids: ProducerIds::default(),
         request_memory: RequestMemory::new(config.queued_max_bytes),
+        heavy_turns: Broker::heavy_turns(),
         advertised,
         config,
     });

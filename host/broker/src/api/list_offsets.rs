@@ -10,7 +10,6 @@ use millstream_wire::{ErrorCode, Str};
 
 use super::RequestContext;
 use crate::broker::Broker;
-use crate::controller::blocking;
 use crate::error::ApiError;
 
 const LATEST: i64 = -1;
@@ -27,8 +26,8 @@ pub(super) async fn handle(
 ) -> ListOffsetsResponse {
     let searches = |partition: &ListOffsetsPartition| partition.timestamp >= 0 || partition.timestamp == MAX_TIMESTAMP;
     let topics = if request.topics.iter().flat_map(|topic| &topic.partitions).any(searches) {
-        // A search by time may read from disk.
-        blocking(broker, move |broker| look_up(broker, request)).await.unwrap_or_default()
+        // A search by time may read from disk and decompress.
+        broker.heavy(move |broker| look_up(broker, request)).await.unwrap_or_default()
     } else {
         look_up(broker, request)
     };

@@ -77,6 +77,8 @@ pub(crate) enum Started {
     Silent,
     /// The answer will come.
     Later(Answer),
+    /// The answer will come, and nothing else of the connection may start before it.
+    Alone(Answer),
 }
 
 /// Whether a frame without its prefix is a produce request.

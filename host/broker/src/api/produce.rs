@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use millstream_log::AppendError;
 use millstream_record::validate::{ProduceRules, TimestampBounds, check_decoded, check_records, validate_produce};
-use millstream_record::{BatchView, Codec};
+use millstream_record::{BatchHeader, BatchView, Codec};
 use millstream_wire::messages::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
 };
@@ -19,6 +19,7 @@ use crate::config::{CompressionType, FlushMode};
 use crate::connection::Close;
 use crate::error::ApiError;
 use crate::group_commit::Durable;
+use crate::outgoing::Outgoing;
 use crate::partition::Partition;
 use crate::recode::recode;
 use crate::time::now_ms;
@@ -45,33 +46,78 @@ struct Stored {
     durable: Option<Durable>,
 }
 
+/// What a whole request appended.
+struct AppendedAll {
+    acks: i16,
+    /// The answer as far as it is known without waiting.
+    response: ProduceResponse,
+    waits: Vec<Wait>,
+}
+
 pub(super) fn start(broker: &Arc<Broker>, context: RequestContext, request: ProduceRequest) -> Result<Started, Close> {
-    let acks = request.acks;
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
-    let (mut response, waits) = append_all(broker, &context, request);
+    if is_heavy(broker, &context, &request) {
+        let broker = Arc::clone(broker);
+        return Ok(Started::Alone(Box::pin(async move {
+            let work = move |broker: &Arc<Broker>| (append_all(broker, &context, request), context);
+            let done = broker.heavy(work).await;
+            let (appended, context) = done.map_err(|error| Close::Protocol(error.to_string()))?;
+            settle_all(context, appended, timeout).await
+        })));
+    }
+    let appended = append_all(broker, &context, request);
+    if appended.acks == 0 {
+        return silent(&appended.response).map(|()| Started::Silent);
+    }
+    if appended.waits.is_empty() {
+        return context.respond(&appended.response).map(Started::Ready);
+    }
+    Ok(Started::Later(Box::pin(settle_all(context, appended, timeout))))
+}
+
+/// Whether a topic of the request has the broker decompress or recode what was sent: that would hold up a worker.
+fn is_heavy(broker: &Broker, context: &RequestContext, request: &ProduceRequest) -> bool {
+    let table = broker.topics.load();
+    request.topic_data.iter().any(|data| {
+        let found = table.resolve(context.version >= TOPIC_IDS_SINCE, &data.name, data.topic_id);
+        let Ok(topic) = found else { return false };
+        data.partition_data.iter().filter_map(|partition| codec_of(&partition.records)).any(|codec| {
+            matches!(topic.config.compression, CompressionType::Codec(stored) if stored != codec)
+                || topic.config.compact && codec != Codec::None
+        })
+    })
+}
+
+/// The codec of a batch; none for what is no batch, which is refused without looking into it.
+fn codec_of(records: &Records) -> Option<Codec> {
+    BatchHeader::parse(records.as_bytes()?).ok()?.codec().ok()
+}
+
+/// Waits for stable storage where the answer asks for it, then answers.
+async fn settle_all(
+    context: RequestContext,
+    appended: AppendedAll,
+    timeout: Duration,
+) -> Result<Option<Outgoing>, Close> {
+    let AppendedAll { acks, mut response, waits } = appended;
     if acks == 0 {
-        return silent(&response);
+        return silent(&response).map(|()| None);
     }
-    if waits.is_empty() {
-        return context.respond(&response).map(Started::Ready);
-    }
-    Ok(Started::Later(Box::pin(async move {
-        let deadline = tokio::time::Instant::now() + timeout;
-        for Wait { topic, partition, durable } in waits {
-            if let Err(error) = settle(durable, deadline).await {
-                let index = response.responses[topic].partition_responses[partition].index;
-                response.responses[topic].partition_responses[partition] = refused(index, &error);
-            }
+    let deadline = tokio::time::Instant::now() + timeout;
+    for Wait { topic, partition, durable } in waits {
+        if let Err(error) = settle(durable, deadline).await {
+            let index = response.responses[topic].partition_responses[partition].index;
+            response.responses[topic].partition_responses[partition] = refused(index, &error);
         }
-        context.respond(&response).map(Some)
-    })))
+    }
+    context.respond(&response).map(Some)
 }
 
 /// There is no answer to acks=0; a client learns of an error by losing its connection, as with Kafka.
-fn silent(response: &ProduceResponse) -> Result<Started, Close> {
+fn silent(response: &ProduceResponse) -> Result<(), Close> {
     let mut partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
     match partitions.find(|partition| partition.error_code.is_err()) {
-        None => Ok(Started::Silent),
+        None => Ok(()),
         Some(failed) => {
             let words = failed.error_message.as_deref().unwrap_or_default();
             Err(Close::Protocol(format!("a produce with acks=0 failed: {words}")))
@@ -86,7 +132,7 @@ async fn settle(durable: Durable, deadline: tokio::time::Instant) -> Result<(), 
     done.unwrap_or_else(|_| Err(ApiError::new(ErrorCode::NOT_LEADER_OR_FOLLOWER, "the broker stops")))
 }
 
-fn append_all(broker: &Arc<Broker>, context: &RequestContext, request: ProduceRequest) -> (ProduceResponse, Vec<Wait>) {
+fn append_all(broker: &Arc<Broker>, context: &RequestContext, request: ProduceRequest) -> AppendedAll {
     let refusal = refuse_all(&request);
     let table = broker.topics.load();
     let mut waits = Vec::new();
@@ -122,7 +168,7 @@ fn append_all(broker: &Arc<Broker>, context: &RequestContext, request: ProduceRe
         let name = topic.map_or(data.name, |topic| topic.name.clone());
         responses.push(TopicProduceResponse { name, topic_id: data.topic_id, partition_responses });
     }
-    (ProduceResponse { responses, ..Default::default() }, waits)
+    AppendedAll { acks: request.acks, response: ProduceResponse { responses, ..Default::default() }, waits }
 }
 
 /// What is wrong with the request as a whole.
