@@ -1,10 +1,12 @@
 //! Row 25: little that becomes much.
 
+use std::thread;
+
 use millstream_record::{Codec, codec, varint};
 use millstream_wire::ErrorCode;
 
 use super::Victim;
-use crate::support::{Memory, builder};
+use crate::support::{Memory, Raw, builder};
 
 const MIB: usize = 1 << 20;
 
@@ -142,4 +144,50 @@ fn row_25_sizes_that_a_payload_only_claims() {
         memory.assert_grew_less_than(4 * CAP, "claims");
         victim.is_well("claims");
     }
+}
+
+/// Many at once take no more memory than a few: decompressed records are memory for requests like any other.
+#[test]
+fn row_25_many_bombs_at_once() {
+    // To gzip, which takes its time.
+    let mut victim = Victim::with(&[], &[("compression.type", "gzip"), ("compression.gzip.level", "9")]);
+    let payload = codec::compress(Codec::Zstd, None, &record_of_zeros(BOMB)).expect("zeros can be compressed");
+    let bomb = with_payload(Codec::Zstd, &payload);
+    let memory = victim.memory();
+    let senders: Vec<_> = (0..24)
+        .map(|_| {
+            let mut raw = Raw::connect(&victim.broker);
+            let (topic, bomb) = (victim.topic.clone(), bomb.clone());
+            thread::spawn(move || topic.produce_by(&mut raw, 9, bomb).error_code)
+        })
+        .collect();
+    victim.neighbour.is_served(&mut victim.broker, "the first of many bombs");
+    for sender in senders {
+        let error = sender.join().expect("an answer");
+        assert!([ErrorCode::NONE, ErrorCode::MESSAGE_TOO_LARGE].contains(&error), "{error:?}");
+    }
+    memory.assert_grew_less_than(256 * MIB, "24 bombs at once");
+    victim.is_well("many bombs at once");
+}
+
+/// So do many look-ups by time into a bomb that lies in the log.
+#[test]
+fn row_25_many_look_ups_in_a_bomb_at_once() {
+    let mut victim = Victim::start();
+    let payload = codec::compress(Codec::Gzip, None, &record_of_zeros(BOMB)).expect("zeros can be compressed");
+    victim.topic.produce(&mut victim.raw, with_payload(Codec::Gzip, &payload));
+    let memory = victim.memory();
+    let lookers: Vec<_> = (0..20)
+        .map(|_| {
+            let mut raw = Raw::connect(&victim.broker);
+            let topic = victim.topic.clone();
+            thread::spawn(move || topic.offset_for(&mut raw, 0, -3).error_code)
+        })
+        .collect();
+    victim.neighbour.is_served(&mut victim.broker, "the first of many look-ups");
+    for looker in lookers {
+        assert_eq!(looker.join().expect("an answer"), ErrorCode::NONE);
+    }
+    memory.assert_grew_less_than(BOMB / 2, "20 look-ups at once");
+    victim.is_well("many look-ups at once");
 }
