@@ -79,13 +79,13 @@ pub(crate) fn target_folder() -> Result<PathBuf> {
     Ok(folder.into())
 }
 
-/// The folder of dynamic libraries that the tests of a procedural macro need.
+/// The folder of Rust's own dynamic libraries, which the tests of a procedural macro need.
 ///
 /// # Errors
 /// When rustc cannot be run.
-pub(crate) fn sysroot_libraries() -> Result<PathBuf> {
-    let root = output(Command::new("rustc").args(["--print", "sysroot"]))?;
-    Ok(Path::new(root.trim()).join("lib"))
+pub(crate) fn rust_libraries() -> Result<PathBuf> {
+    let folder = output(Command::new("rustc").args(["--print", "target-libdir"]))?;
+    Ok(folder.trim().into())
 }
 
 /// Builds the binaries, and everything else as well: cargo chooses the features of dependencies by what is

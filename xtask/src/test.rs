@@ -36,7 +36,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         check(&mut report, "clippy", &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]);
     }
     cargo::build_everything()?;
-    let libraries = cargo::sysroot_libraries()?;
+    let libraries = cargo::rust_libraries()?;
     for program in cargo::build_tests()?.iter().filter(|program| wanted(&program.name)) {
         let mut command = test_command(program, &clients);
         command.env("LD_LIBRARY_PATH", &libraries);

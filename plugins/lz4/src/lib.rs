@@ -22,7 +22,24 @@ impl Compressor for Lz4 {
     }
 
     fn decompress(&mut self, data: &[u8], max: usize) -> Result<Vec<u8>> {
+        check_end(data).ok_or("the frame is cut")?;
         read_at_most(FrameDecoder::new(data), max)
+    }
+}
+
+/// Goes from block to block to the end of the frame: the decoder takes one that is cut before its end mark as whole.
+fn check_end(data: &[u8]) -> Option<()> {
+    let flags = *data.get(4)?;
+    let has = |bit: u8, bytes: usize| if flags & bit == 0 { 0 } else { bytes };
+    // Magic, flags, block size; content size; dictionary; checksum of the header.
+    let mut rest = data.get(6 + has(0x08, 8) + has(0x01, 4) + 1..)?;
+    loop {
+        let (size, blocks) = rest.split_first_chunk()?;
+        // The high bit says that the block is stored as it was.
+        match u32::from_le_bytes(*size) & 0x7fff_ffff {
+            0 => return blocks.get(has(0x04, 4)..).map(drop),
+            size => rest = blocks.get(usize::try_from(size).ok()?.checked_add(has(0x10, 4))?..)?,
+        }
     }
 }
 
