@@ -3,6 +3,8 @@
 
 mod broker;
 mod command;
+mod kafka;
 
 pub use broker::{Broker, BrokerBuilder, millstream};
 pub use command::{Finished, Tool, wait_until};
+pub use kafka::{KAFKA_CLASSPATH, KafkaNode};

@@ -1,0 +1,135 @@
+//! A broker that dies in the middle.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use millstream_client::{Consumer, Error, Producer, ProducerConfig, ProducerRecord};
+
+use crate::records::{create, from_beginning, read_all};
+use crate::{PATIENCE, Server, both, both_mortal, unique};
+
+/// How often the broker is killed.
+const BOUNCES: usize = 3;
+const PARTITIONS: i32 = 3;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    [
+        both_mortal("an idempotent producer loses, doubles and reorders nothing when the broker is killed", bounces),
+        both("a broker that is not there is reported in time", absent),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+async fn bounces(server: Arc<Mutex<Server>>) {
+    let bootstrap = server.lock().unwrap().bootstrap();
+    let topic = create(&bootstrap, "bounces", PARTITIONS).await;
+    let mut config = ProducerConfig::new(&bootstrap);
+    // Small batches, so that many are in flight when the broker dies.
+    config.batch_size = 2000;
+    config.linger = Duration::from_millis(1);
+    let producer = Producer::builder(config).build().unwrap();
+
+    // A group reads meanwhile.
+    let mut group = from_beginning(&bootstrap);
+    group.group_id = Some(unique("bounces"));
+    let consumer = Consumer::builder(group).build().unwrap();
+    consumer.subscribe([&topic]).unwrap();
+    let (stop, mut stopped) = tokio::sync::oneshot::channel();
+    let reader = tokio::spawn({
+        let consumer = consumer.clone();
+        async move {
+            let mut read = Vec::new();
+            while stopped.try_recv().is_err() {
+                for record in consumer.poll(Duration::from_millis(100)).await.unwrap() {
+                    read.push((record.partition, number(record.value.as_deref())));
+                }
+            }
+            read
+        }
+    });
+
+    let killer = tokio::task::spawn_blocking({
+        let server = server.clone();
+        move || {
+            for _ in 0..BOUNCES {
+                // Under load for a while, which is what the test is about.
+                std::thread::sleep(Duration::from_millis(700));
+                server.lock().unwrap().bounce();
+            }
+        }
+    });
+    let mut deliveries = Vec::new();
+    let mut number = 0_u64;
+    // Slow enough that the buffer does not end the test before the broker is back.
+    while !killer.is_finished() || number % 1000 != 0 {
+        let value = number.to_be_bytes();
+        let record = ProducerRecord::new(&topic).partition((number % PARTITIONS as u64) as i32).value(&value);
+        deliveries.push(producer.send(record).await.unwrap());
+        number += 1;
+        if number % 50 == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    killer.await.unwrap();
+    for delivery in deliveries {
+        delivery.await.unwrap();
+    }
+    producer.close(PATIENCE).await.unwrap();
+
+    let stored = read_all(&bootstrap, &topic).await;
+    let stored: Vec<_> = stored.iter().map(|one| (one.partition, self::number(one.value.as_deref()))).collect();
+    check_complete(&stored, number);
+    let caught_up = consumer.partitions(&topic).await.unwrap();
+    let ends = consumer.end_offsets(&caught_up).await.unwrap();
+    let reached = || ends.iter().all(|(one, end)| consumer.position(one).is_some_and(|position| position >= *end));
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while !reached() {
+        assert!(std::time::Instant::now() < deadline, "the group does not catch up");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stop.send(()).unwrap();
+    let read = reader.await.unwrap();
+    // At least once: positions since the last commit are read again after the member was lost.
+    for partition in 0..PARTITIONS {
+        let mut numbers: Vec<u64> = read.iter().filter(|one| one.0 == partition).map(|one| one.1).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len() as u64, of_partition(partition, number).count() as u64);
+    }
+    consumer.close().await.unwrap();
+}
+
+fn number(value: Option<&[u8]>) -> u64 {
+    u64::from_be_bytes(value.unwrap().try_into().unwrap())
+}
+
+fn of_partition(partition: i32, count: u64) -> impl Iterator<Item = u64> {
+    (0..count).filter(move |number| (number % PARTITIONS as u64) as i32 == partition)
+}
+
+fn check_complete(stored: &[(i32, u64)], count: u64) {
+    for partition in 0..PARTITIONS {
+        let numbers: Vec<u64> = stored.iter().filter(|one| one.0 == partition).map(|one| one.1).collect();
+        let expected: Vec<u64> = of_partition(partition, count).collect();
+        let first_wrong = numbers.iter().zip(&expected).position(|(have, want)| have != want);
+        assert_eq!((numbers.len(), first_wrong), (expected.len(), None), "partition {partition}");
+    }
+}
+
+async fn absent(bootstrap: String) {
+    let topic = create(&bootstrap, "absent", 1).await;
+    // Nobody listens on port 1.
+    let mut config = ProducerConfig::new("127.0.0.1:1");
+    config.max_block = Duration::from_millis(300);
+    let producer = Producer::builder(config).build().unwrap();
+    let error = producer.send(ProducerRecord::new(&topic)).await.unwrap_err();
+    assert!(error.retriable() && matches!(error, Error::NoBroker { .. } | Error::Timeout { .. }), "{error}");
+    producer.close(PATIENCE).await.unwrap();
+    // A server of several that is there is enough.
+    let producer = Producer::builder(ProducerConfig::new(&format!("127.0.0.1:1,{bootstrap}"))).build().unwrap();
+    producer.send(ProducerRecord::new(&topic).value(b"v")).await.unwrap().await.unwrap();
+    producer.close(PATIENCE).await.unwrap();
+}

@@ -1,0 +1,105 @@
+//! Our own client and its commands: the same tests against our broker and against Apache Kafka.
+//! Without Java and Kafka's classpath the latter say that they were ignored.
+
+mod admin;
+mod command_line;
+mod faults;
+mod groups;
+mod records;
+
+use std::future::Future;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use millstream_tests::{Broker, KafkaNode};
+
+/// Long enough for a slow machine; reached only by a test that fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A broker that a test may kill.
+pub(crate) enum Server {
+    Millstream(Broker),
+    Kafka(KafkaNode),
+}
+
+impl Server {
+    pub(crate) fn bootstrap(&self) -> String {
+        match self {
+            Server::Millstream(broker) => broker.bootstrap(),
+            Server::Kafka(node) => node.bootstrap(),
+        }
+    }
+
+    /// SIGKILL, and a start on the same address and data.
+    pub(crate) fn bounce(&mut self) {
+        match self {
+            Server::Millstream(broker) => {
+                broker.kill();
+                broker.restart();
+            }
+            Server::Kafka(node) => {
+                node.kill();
+                node.restart();
+            }
+        }
+    }
+}
+
+/// The one node of Apache Kafka that tests share which do not kill it.
+static KAFKA: OnceLock<Mutex<Option<KafkaNode>>> = OnceLock::new();
+
+fn shared_kafka() -> String {
+    let node = KAFKA.get_or_init(|| Mutex::new(Some(KafkaNode::start())));
+    let node = node.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    node.as_ref().expect("it is stopped at the end only").bootstrap()
+}
+
+/// A test of the client against each of the two. It gets `HOST:PORT`.
+pub(crate) fn both<F>(name: &str, test: fn(String) -> F) -> Vec<Trial>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let ours = Trial::test(format!("{name} (millstream)"), move || {
+        let broker = Broker::builder().set("group.initial.rebalance.delay.ms", "100").start();
+        run(test(broker.bootstrap()))
+    });
+    let theirs = Trial::test(format!("{name} (Apache Kafka)"), move || run(test(shared_kafka())));
+    vec![ours, theirs.with_ignored_flag(!KafkaNode::available())]
+}
+
+/// As [`both`], with a broker of its own that the test may kill.
+pub(crate) fn both_mortal<F>(name: &str, test: fn(Arc<Mutex<Server>>) -> F) -> Vec<Trial>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let run_with = move |server| run(test(Arc::new(Mutex::new(server))));
+    let ours = Trial::test(format!("{name} (millstream)"), move || run_with(Server::Millstream(Broker::start())));
+    let theirs = Trial::test(format!("{name} (Apache Kafka)"), move || run_with(Server::Kafka(KafkaNode::start())));
+    vec![ours, theirs.with_ignored_flag(!KafkaNode::available())]
+}
+
+fn run(test: impl Future<Output = ()>) -> Result<(), Failed> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        tokio::time::timeout(5 * PATIENCE, test).await.map_err(|_| "the test hangs".into())
+    })
+}
+
+/// A topic name that no other test has.
+pub(crate) fn unique(name: &str) -> String {
+    use std::hash::{BuildHasher, RandomState};
+    format!("{name}-{:08x}", RandomState::new().hash_one(name) as u32)
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let trials = [records::trials(), groups::trials(), admin::trials(), faults::trials(), command_line::trials()];
+    let conclusion = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect());
+    // A static is not dropped, and the node would live on.
+    if let Some(node) = KAFKA.get() {
+        node.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+    }
+    conclusion.exit_code()
+}

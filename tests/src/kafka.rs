@@ -1,0 +1,122 @@
+//! Apache Kafka itself, one KRaft node: what our broker and our client are compared with.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use std::{env, fs, thread};
+
+use tempfile::TempDir;
+
+use crate::command::{Tool, wait_until};
+
+/// Java's classpath with Apache Kafka on it; `cargo xtask test` sets it.
+pub const KAFKA_CLASSPATH: &str = "MILLSTREAM_KAFKA_CLASSPATH";
+
+/// Java starts slowly on a machine that is shared.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A running node; dropping it kills the process and removes its folder.
+pub struct KafkaNode {
+    classpath: String,
+    port: u16,
+    folder: TempDir,
+    child: Option<Child>,
+}
+
+impl KafkaNode {
+    /// Whether a node can be started here.
+    pub fn available() -> bool {
+        env::var_os(KAFKA_CLASSPATH).is_some()
+    }
+
+    /// Formats a folder and starts a node in it.
+    ///
+    /// # Panics
+    /// When there is no classpath, or the node does not answer in time.
+    pub fn start() -> Self {
+        let classpath = env::var(KAFKA_CLASSPATH).expect("MILLSTREAM_KAFKA_CLASSPATH is set");
+        let folder = TempDir::new().expect("a temporary folder can be made");
+        // Kafka does not say which ports it took, so they are chosen before; both at once, to differ.
+        let free = [(); 2].map(|()| TcpListener::bind(("127.0.0.1", 0)).expect("a free port"));
+        let [port, controller] = free.each_ref().map(|listener| listener.local_addr().expect("an address").port());
+        drop(free);
+        let node = Self { classpath, port, folder, child: None };
+        fs::write(node.config(), node.properties(controller)).expect("the configuration can be written");
+        let formatted = Tool::new("java")
+            .args(["-cp", &node.classpath, "kafka.tools.StorageTool", "format", "--standalone", "-t"])
+            .arg("4L6g3nShT-eMCtK--X86sw")
+            .arg("-c")
+            .arg(node.config())
+            .limit(PATIENCE)
+            .run();
+        assert_eq!(formatted.code, Some(0), "{}", formatted.stderr);
+        let mut node = node;
+        node.launch();
+        node
+    }
+
+    fn config(&self) -> PathBuf {
+        self.folder.path().join("server.properties")
+    }
+
+    fn properties(&self, controller: u16) -> String {
+        let (port, data) = (self.port, self.folder.path().join("data"));
+        format!(
+            "process.roles=broker,controller\nnode.id=0\n\
+             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+             controller.listener.names=CONTROLLER\ncontroller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
+             log.dirs={}\noffsets.topic.replication.factor=1\noffsets.topic.num.partitions=4\n\
+             transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
+             share.coordinator.state.topic.replication.factor=1\nshare.coordinator.state.topic.min.isr=1\n\
+             group.initial.rebalance.delay.ms=100\ngroup.min.session.timeout.ms=1000\n",
+            data.display()
+        )
+    }
+
+    /// `HOST:PORT`, as clients take it.
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Ends the process with SIGKILL.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+
+    /// Starts the node again on the same port and folder, after [`KafkaNode::kill`].
+    pub fn restart(&mut self) {
+        assert!(self.child.is_none(), "the node still runs");
+        self.launch();
+    }
+
+    fn launch(&mut self) {
+        let log = fs::File::options().create(true).append(true).open(self.folder.path().join("log"));
+        let log = log.expect("the log can be opened");
+        let child = Command::new("java")
+            .args(["-Xmx512m", "-cp", &self.classpath, "kafka.Kafka"])
+            .arg(self.config())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("java starts");
+        self.child = Some(child);
+        let address = self.bootstrap();
+        wait_until("Apache Kafka to listen", PATIENCE, || std::net::TcpStream::connect(&address).ok());
+    }
+}
+
+impl Drop for KafkaNode {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            eprintln!("-- log of Apache Kafka\n{log}");
+        }
+        self.kill();
+    }
+}
