@@ -1,11 +1,12 @@
 //! The admin client.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use libtest_mimic::Trial;
 use millstream_client::{Admin, ClientConfig, NewTopic, TopicPartition};
 
-use crate::{both, unique};
+use crate::{PATIENCE, both, unique};
 
 pub(crate) fn trials() -> Vec<Trial> {
     both("topics are created, listed, described, configured and deleted", topics)
@@ -37,10 +38,18 @@ async fn topics(bootstrap: String) {
         ("max.message.bytes".to_owned(), Some("2000000".to_owned())),
     ]);
     admin.alter_configs(&name, &changes).await.unwrap();
-    let overridden: Vec<_> = admin.describe_configs(&name).await.unwrap();
-    let overridden: Vec<_> = overridden.iter().filter(|config| config.overridden).collect();
-    assert_eq!(overridden.len(), 1, "{overridden:?}");
-    assert_eq!((overridden[0].name.as_str(), overridden[0].value.as_deref()), ("max.message.bytes", Some("2000000")));
+    // Kafka's brokers hear of a change a moment after the controller has taken it.
+    let expected = [("max.message.bytes".to_owned(), Some("2000000".to_owned()))];
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let configs = admin.describe_configs(&name).await.unwrap();
+        let set = configs.into_iter().filter(|config| config.overridden);
+        let set: Vec<_> = set.map(|config| (config.name, config.value)).collect();
+        if set == expected {
+            break;
+        }
+        assert!(Instant::now() < end, "{set:?}");
+    }
 
     let ends = BTreeMap::from([(TopicPartition::new(name.as_str(), 2), -1)]);
     assert_eq!(admin.list_offsets(&ends).await.unwrap().into_values().next().unwrap().offset, 0);

@@ -64,12 +64,12 @@ async fn bounces(server: Arc<Mutex<Server>>) {
     let mut deliveries = Vec::new();
     let mut number = 0_u64;
     // Slow enough that the buffer does not end the test before the broker is back.
-    while !killer.is_finished() || number % 1000 != 0 {
+    while !killer.is_finished() {
         let value = number.to_be_bytes();
         let record = ProducerRecord::new(&topic).partition((number % PARTITIONS as u64) as i32).value(&value);
         deliveries.push(producer.send(record).await.unwrap());
         number += 1;
-        if number % 50 == 0 {
+        if number.is_multiple_of(50) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }

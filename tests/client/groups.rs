@@ -197,7 +197,13 @@ async fn zombies(bootstrap: String) {
     let error = zombie.commit().await.unwrap_err();
     assert!(!error.retriable(), "{error}");
     // By polling it becomes a member again.
-    poll_until(&[&zombie, &other], || zombie.joined() && other.joined() && !zombie.assignment().is_empty()).await;
+    poll_until(&[&zombie, &other], || {
+        let partitions = zombie.assignment().len() + other.assignment().len();
+        zombie.joined() && other.joined() && partitions == 1
+    })
+    .await;
+    let described = Admin::new(ClientConfig::new(&bootstrap)).unwrap().describe_group(&group).await.unwrap();
+    assert_eq!(described.members.len(), 2);
     zombie.close().await.unwrap();
     other.close().await.unwrap();
 }

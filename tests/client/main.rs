@@ -5,7 +5,12 @@ mod admin;
 mod command_line;
 mod faults;
 mod groups;
+#[path = "../guests/mod.rs"]
+#[allow(dead_code, reason = "shared with the tests of the sandbox, which use all of it")]
+mod guests;
 mod records;
+mod reload;
+mod stages;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -82,9 +87,7 @@ where
 
 fn run(test: impl Future<Output = ()>) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async {
-        tokio::time::timeout(5 * PATIENCE, test).await.map_err(|_| "the test hangs".into())
-    })
+    runtime.block_on(async { tokio::time::timeout(5 * PATIENCE, test).await.map_err(|_| "the test hangs".into()) })
 }
 
 /// A topic name that no other test has.
@@ -95,7 +98,15 @@ pub(crate) fn unique(name: &str) -> String {
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let trials = [records::trials(), groups::trials(), admin::trials(), faults::trials(), command_line::trials()];
+    let trials = [
+        records::trials(),
+        groups::trials(),
+        admin::trials(),
+        faults::trials(),
+        command_line::trials(),
+        stages::trials(),
+        reload::trials(),
+    ];
     let conclusion = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect());
     // A static is not dropped, and the node would live on.
     if let Some(node) = KAFKA.get() {

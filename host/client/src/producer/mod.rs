@@ -446,6 +446,9 @@ impl Producer {
         if let Some(error) = inner.aborted.lock().clone() {
             return Err(error);
         }
+        if inner.receipts.lock().closed {
+            return Err(Error::Closed);
+        }
         let deadline = Instant::now() + inner.config.max_block;
         // On a line of its own: in the `match` the lock would be held over the wait.
         let known = inner.topics.read().get(record.topic).cloned();

@@ -44,6 +44,9 @@ pub(crate) struct Sequences {
     next: i32,
     /// Batches that have a sequence and no verdict: in flight, or waiting to be sent again.
     outstanding: BTreeMap<u64, Outstanding>,
+    /// The broker has stored a batch of this identity. Before that it takes any sequence for the first: of
+    /// two in flight it could refuse the first one, for want of a leader, and take the second.
+    established: bool,
     /// Nobody knows whether a batch that was given up is stored: no new batch leaves before the
     /// epoch was raised.
     unresolved: bool,
@@ -53,7 +56,14 @@ pub(crate) struct Sequences {
 
 impl Sequences {
     pub(crate) fn new() -> Self {
-        Self { identity: Identity::NONE, next: 0, outstanding: BTreeMap::new(), unresolved: false, reset_wanted: false }
+        Self {
+            identity: Identity::NONE,
+            next: 0,
+            outstanding: BTreeMap::new(),
+            established: false,
+            unresolved: false,
+            reset_wanted: false,
+        }
     }
 
     /// Whether this partition cannot go on under the identity that it has.
@@ -74,6 +84,7 @@ impl Sequences {
         if self.outstanding.is_empty() || self.reset_wanted {
             self.identity = identity;
             self.next = 0;
+            self.established = false;
             self.unresolved = false;
             self.reset_wanted = false;
             let mut next = 0;
@@ -93,7 +104,7 @@ impl Sequences {
         }
         match self.outstanding.contains_key(&number) {
             true => self.is_lowest(number),
-            false => !self.unresolved,
+            false => !self.unresolved && (self.established || self.outstanding.is_empty()),
         }
     }
 
@@ -121,6 +132,7 @@ impl Sequences {
     /// The broker has the batch.
     pub(crate) fn stored(&mut self, number: u64) {
         self.outstanding.remove(&number);
+        self.established = true;
     }
 
     /// The broker does not have the batch and never will: those after it move up.
@@ -164,7 +176,20 @@ mod tests {
     fn started() -> Sequences {
         let mut sequences = Sequences::new();
         sequences.adopt(FIRST, 0);
+        sequences.established = true;
         sequences
+    }
+
+    #[test]
+    fn the_first_batch_goes_alone() {
+        let mut sequences = Sequences::new();
+        sequences.adopt(FIRST, 0);
+        assert!(sequences.may_send(1));
+        sequences.assign(1, 1);
+        assert!(sequences.may_send(1) && !sequences.may_send(2));
+        sequences.stored(1);
+        sequences.assign(2, 1);
+        assert!(sequences.may_send(3));
     }
 
     #[test]
