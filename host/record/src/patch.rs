@@ -52,6 +52,15 @@ pub fn set_producer(batch: &mut [u8], id: i64, epoch: i16, base_sequence: i32) {
     refresh_crc(batch);
 }
 
+/// Has the batch end at another offset, not below that of its last record, and sets a new CRC. The slice must end where the
+/// batch does.
+pub fn set_last_offset(batch: &mut [u8], last_offset: i64) {
+    let base_offset = i64::from_be_bytes(batch[BASE_OFFSET..BASE_OFFSET + 8].try_into().expect("eight bytes"));
+    let delta = i32::try_from(last_offset - base_offset).expect("an offset of the batch");
+    put(batch, LAST_OFFSET_DELTA, delta.to_be_bytes());
+    refresh_crc(batch);
+}
+
 /// Computes the CRC anew. The slice must end where the batch does.
 pub fn refresh_crc(batch: &mut [u8]) {
     let crc = crc32c(&batch[ATTRIBUTES..]);

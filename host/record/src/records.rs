@@ -166,6 +166,11 @@ pub struct RecordIter<'a> {
 }
 
 impl<'a> RecordIter<'a> {
+    /// The bytes that have not been looked at yet.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     fn invalid(&mut self, index: Option<i32>, fault: RecordFault) -> Option<Result<Record<'a>, BatchError>> {
         self.done = true;
         let index = index.map(|index| index as u32);

@@ -112,6 +112,52 @@ fn a_builder_keeps_the_offsets_of_a_batch_with_gaps() {
 }
 
 #[test]
+fn what_a_batch_retains_stays_as_it_was() {
+    let mut random = Random(6);
+    for codec in Codec::ALL {
+        let records = random_records(&mut random, 40, 300);
+        let mut bytes = batch_of(codec, &records);
+        patch::set_base_offset(&mut bytes, 1_000);
+        patch::set_leader_epoch(&mut bytes, 3);
+        patch::set_producer(&mut bytes, 9, 1, 50);
+        let batch = BatchView::parse(&bytes).unwrap();
+        let decoded = batch.records(1 << 20).unwrap();
+        let whole = retain(&batch, &decoded, codec, None, |_, _| true).unwrap();
+        assert_eq!(read_all(&BatchView::parse(&whole).unwrap()), records);
+        let kept: Vec<usize> = (0..records.len()).filter(|_| random.below(3) == 0).collect();
+        for to in [codec, Codec::None, Codec::Lz4] {
+            let thinned = retain(&batch, &decoded, to, None, |place, _| kept.contains(&place)).unwrap();
+            let thinned = BatchView::parse(&thinned).unwrap();
+            thinned.verify_crc().unwrap();
+            assert_eq!(thinned.codec(), Ok(if kept.is_empty() { Codec::None } else { to }));
+            let header = |batch: &BatchView<'_>| {
+                let producer = (batch.producer_id(), batch.producer_epoch(), batch.base_sequence());
+                (batch.base_offset(), batch.last_offset(), batch.leader_epoch(), batch.base_timestamp(), producer)
+            };
+            assert_eq!(header(&thinned), header(&batch));
+            assert_eq!(thinned.count() as usize, kept.len());
+            let expected: Vec<_> = kept.iter().map(|place| records[*place].clone()).collect();
+            assert_eq!(read_all(&thinned), expected);
+            assert_eq!(thinned.max_timestamp(), expected.iter().map(|record| record.timestamp).max().unwrap_or(-1));
+            let offsets: Vec<_> =
+                thinned.records(1 << 20).unwrap().iter().map(|record| record.unwrap().offset - 1_000).collect();
+            assert_eq!(offsets, kept.iter().map(|place| *place as i64).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
+fn the_brokers_time_stays_that_of_the_batch() {
+    let mut bytes = batch_of(Codec::None, &random_records(&mut Random(7), 9, 30));
+    patch::set_log_append_time(&mut bytes, 77);
+    let batch = BatchView::parse(&bytes).unwrap();
+    let thinned = retain(&batch, &batch.records(0).unwrap(), Codec::None, None, |place, _| place == 0).unwrap();
+    let thinned = BatchView::parse(&thinned).unwrap();
+    assert_eq!((thinned.max_timestamp(), thinned.timestamp_type()), (77, TimestampType::LogAppendTime));
+    assert_eq!(thinned.records(0).unwrap().iter().next().unwrap().unwrap().timestamp, 77);
+}
+
+#[test]
 fn headers_keep_their_order_and_repeat() {
     let mut builder = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
     let headers = [Header::new("k", Some(b"1")), Header::new("other", None), Header::new("k", Some(b"2"))];
