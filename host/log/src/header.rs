@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 pub(crate) use millstream_record::HEADER_LEN;
+use millstream_record::layout::NO_TIMESTAMP;
 
 /// Where the bytes that the CRC covers start.
 pub(crate) const CRC_COVERS_FROM: usize = 21;
@@ -29,6 +30,8 @@ pub(crate) struct BatchHeader {
     pub(crate) producer_id: i64,
     pub(crate) producer_epoch: i16,
     pub(crate) base_sequence: i32,
+    /// How many records are there: none in a batch of which all were dropped.
+    pub(crate) count: i32,
 }
 
 impl BatchHeader {
@@ -46,6 +49,7 @@ impl BatchHeader {
             producer_id: raw.producer_id(),
             producer_epoch: raw.producer_epoch(),
             base_sequence: raw.base_sequence(),
+            count: raw.count(),
         };
         if header.last_offset_delta < 0 {
             return Err(format!("last offset delta {} is negative", header.last_offset_delta));
@@ -62,6 +66,11 @@ impl BatchHeader {
 
     pub(crate) fn next_offset(&self) -> i64 {
         self.last_offset() + 1
+    }
+
+    /// The newest timestamp of a record; -1 where no record is left, whatever the header keeps of those that were.
+    pub(crate) fn newest_record(&self) -> i64 {
+        if self.count > 0 { self.max_timestamp } else { NO_TIMESTAMP }
     }
 
     pub(crate) fn is_log_append_time(&self) -> bool {

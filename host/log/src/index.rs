@@ -311,7 +311,7 @@ impl Summary {
     pub(crate) fn add(&mut self, batch: &Located, indexes: &mut Indexes, interval: u32) -> io::Result<()> {
         let header = &batch.header;
         self.first_timestamp.get_or_insert(header.max_timestamp);
-        if header.max_timestamp > self.newest.timestamp {
+        if header.newest_record() > self.newest.timestamp {
             self.newest = TimestampOffset { timestamp: header.max_timestamp, offset: header.last_offset() };
         }
         let due = self.bytes_since_entry > u64::from(interval) && indexes.offsets.room() > 0;

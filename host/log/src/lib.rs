@@ -56,6 +56,6 @@ pub use config::{CleanupPolicy, LogConfig};
 pub use data_dir::{DataDir, DataDirError};
 pub use epoch::EpochEntry;
 pub use error::{AppendError, LogError, ReadError};
-pub use log::{Append, Appended, Log, LogReader, LogSlice, OpenOptions, SyncTarget, TimestampedOffset};
+pub use log::{Append, Appended, Decode, Log, LogReader, LogSlice, OpenOptions, SyncTarget, TimestampedOffset};
 pub use metadata::{MetaProperties, uuid_from_kafka, uuid_to_kafka};
 pub use millstream_record::TimestampType;

@@ -112,12 +112,18 @@ impl<'a> Scanner<'a> {
     /// `expected` is the offset that the bad batch should have started with. Where the bad batch's own bytes seem to be, only
     /// the batch that goes on after it counts, since a record may well hold the bytes of some other batch. After that, and
     /// where its header says nothing, any later batch does.
-    pub(crate) fn find_batch_after(&mut self, bad: u64, expected: i64) -> io::Result<Option<Located>> {
+    pub(crate) fn find_batch_after(
+        &mut self,
+        bad: u64,
+        base_offset: i64,
+        expected: i64,
+    ) -> io::Result<Option<Located>> {
         let header = self.header_at(bad)?.ok().filter(|header| header.base_offset == expected);
         let inside = header.map_or(bad, |header| bad + header.size as u64);
         let next = header.map(|header| header.next_offset());
-        // Offsets beyond one for each byte cannot be: a leader leaves no gaps at the end of a log.
-        let most = expected.saturating_add((self.len - bad) as i64);
+        // Offsets beyond what a segment can hold cannot be. Closer bounds there are none: an empty batch of 61 bytes may
+        // stand for any number of records that were dropped.
+        let most = base_offset.saturating_add(i64::from(i32::MAX));
         self.search(
             bad + 1,
             |position, offset| {

@@ -300,7 +300,7 @@ impl Segment {
         let start = known.map_or(from, |entry| entry.offset.max(from));
         let entry = self.with_indexes(&open, |indexes| indexes.floor_offset(start))?;
         self.walk_from(&open, entry, |batch| {
-            batch.header.last_offset() >= from && batch.header.max_timestamp >= timestamp
+            batch.header.last_offset() >= from && batch.header.newest_record() >= timestamp
         })
     }
 
@@ -343,7 +343,7 @@ impl Segment {
         // Entries at the end may be missing. They are few: the last one is written for the newest batch of all.
         let mut walk = HeaderWalk::new(&open.file, batch.end(), size);
         while let Some(later) = walk.next().map_err(|e| self.walk_error(e))? {
-            if later.header.max_timestamp > newest.timestamp {
+            if later.header.newest_record() > newest.timestamp {
                 return Ok(None);
             }
         }

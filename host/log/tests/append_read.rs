@@ -200,7 +200,7 @@ fn readers_that_retention_overtakes_are_told_so() {
                         Ok(Some(slice)) => {
                             let bytes = slice.read_to_bytes().unwrap();
                             assert_eq!(batches(&bytes).next().unwrap().unwrap().base_offset(), offset);
-                            reader.offset_for_timestamp(NOW).unwrap();
+                            reader.offset_for_timestamp(NOW, &|_, _| None).unwrap();
                             offset += lag;
                         }
                         Ok(None) => std::thread::yield_now(),

@@ -59,11 +59,11 @@ fn one(broker: &Broker, topic: &Str, asked: &ListOffsetsPartition) -> Result<Lis
             let start = reader.log_start_offset();
             (start, -1, epoch(start)?)
         }
-        MAX_TIMESTAMP => match reader.offset_for_max_timestamp()? {
+        MAX_TIMESTAMP => match reader.offset_for_max_timestamp(&|_, _| None)? {
             Some(found) => (found.offset, found.timestamp, epoch(found.offset)?),
             None => (-1, -1, -1),
         },
-        time if time >= 0 => match reader.offset_for_timestamp(time)? {
+        time if time >= 0 => match reader.offset_for_timestamp(time, &|_, _| None)? {
             Some(found) => (found.offset, found.timestamp, epoch(found.offset)?),
             None => (-1, -1, -1),
         },

@@ -42,7 +42,8 @@ pub struct Appended {
 impl Log {
     /// Appends record batches.
     ///
-    /// As [`Append::Leader`], `batches` is exactly one batch whose CRC and records the caller has checked. Its base offset and
+    /// As [`Append::Leader`], `batches` is exactly one batch whose CRC and records the caller has checked. It may hold fewer
+    /// records than its offsets say, even none: those that the leader dropped leave gaps, as compaction does. Its base offset and
     /// leader epoch (and, under `LogAppendTime`, its time and CRC) are patched in a copy of the 61 bytes of the header; the
     /// rest is written from where it is. The producer's state is checked, and no byte is written if that fails.
     ///
@@ -60,17 +61,31 @@ impl Log {
 
     fn append_leader(&mut self, batch: &[u8], leader_epoch: i32, now_ms: i64) -> Result<Appended, AppendError> {
         let base_offset = self.log_end_offset();
-        let (head, header) = match self.stage(batch, base_offset, leader_epoch, now_ms) {
-            Err(AppendError::OutOfOrderSequence { producer_id, .. }) if self.complete_window(producer_id)? => {
-                self.stage(batch, base_offset, leader_epoch, now_ms)?
-            }
-            staged => staged?,
-        };
+        let (head, header) = self.stage(batch, base_offset, leader_epoch, now_ms)?;
+        self.check_sequence(&header)?;
         let active = self.segment_for(&header, 0)?;
         let located = Located { position: active.size(), header };
         self.write(&active, &mut [IoSlice::new(&head), IoSlice::new(&batch[HEADER_LEN..])], &[located])?;
         let log_append_time = if header.is_log_append_time() { now_ms } else { -1 };
         Ok(self.appended(base_offset, header.last_offset(), log_append_time))
+    }
+
+    /// What an append would say about the batch's producer, without one: a repeat is known before work is done on it.
+    ///
+    /// # Errors
+    /// Those of [`Log::append`] that are about the producer, [`AppendError::Duplicate`] among them.
+    pub fn check_producer(&mut self, batch: &[u8]) -> Result<(), AppendError> {
+        self.check_sequence(&BatchHeader::parse(batch).map_err(AppendError::Corrupt)?)
+    }
+
+    fn check_sequence(&mut self, header: &BatchHeader) -> Result<(), AppendError> {
+        match self.producers.check(header) {
+            // What is out of order may be a repeat that only the log still knows.
+            Err(AppendError::OutOfOrderSequence { producer_id, .. }) if self.complete_window(producer_id)? => {
+                self.producers.check(header)
+            }
+            checked => checked,
+        }
     }
 
     fn appended(&self, base_offset: i64, last_offset: i64, log_append_time: i64) -> Appended {
@@ -91,7 +106,6 @@ impl Log {
         }
         self.check_size(header.size, "max.message.bytes", u64::from(self.config.max_message_bytes))?;
         self.check_size(header.size, "segment.bytes", self.config.segment_bytes())?;
-        self.producers.check(&header)?;
         let (head, payload) = batch.split_at(HEADER_LEN);
         let mut patched = [0; HEADER_LEN];
         patched.copy_from_slice(head);

@@ -379,8 +379,8 @@ fn refuse_batches_after(
     later: &[Arc<Segment>],
 ) -> Result<(), LogError> {
     let open = segment.open()?;
-    let after =
-        Scanner::new(&open.file, segment.size()).find_batch_after(bad, expected).map_err(|e| segment.read_error(e))?;
+    let after = Scanner::new(&open.file, segment.size()).find_batch_after(bad, segment.base_offset(), expected);
+    let after = after.map_err(|e| segment.read_error(e))?;
     let mut found = after.map(|batch| format!("at byte {} of the same file", batch.position));
     for later in later.iter().filter(|later| later.size() > 0) {
         let open = later.open()?;

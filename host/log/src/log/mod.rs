@@ -32,7 +32,7 @@ pub use append::{Append, Appended};
 pub use load::OpenOptions;
 pub use read::LogSlice;
 pub use sync::SyncTarget;
-pub use time::TimestampedOffset;
+pub use time::{Decode, TimestampedOffset};
 
 /// A partition's log, its writer. See the module's notes on locking.
 pub struct Log {

@@ -1,6 +1,6 @@
 //! From time to offset: the record itself, inside its batch, as ListOffsets wants it.
 
-use millstream_record::{BatchError, BatchView, Codec};
+use millstream_record::{BatchError, BatchView, Codec, CodecError};
 use parking_lot::Mutex;
 
 use crate::error::{LogError, ReadError};
@@ -14,6 +14,10 @@ const DECOMPRESSED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// One batch is decompressed at a time, so that many look-ups take no more memory than one.
 static DECOMPRESSING: Mutex<()> = Mutex::new(());
+
+/// Gives the uncompressed records of a batch whose codec is none of Kafka's, at most so many bytes; `None` if it cannot.
+/// Whoever appends such batches knows how they are read.
+pub type Decode<'d> = &'d dyn Fn(&BatchView<'_>, usize) -> Option<Vec<u8>>;
 
 /// A record found by its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,24 +33,28 @@ pub struct TimestampedOffset {
 impl Log {
     /// See [`LogReader::offset_for_timestamp`].
     pub fn offset_for_timestamp(&self, timestamp: i64) -> Result<Option<TimestampedOffset>, ReadError> {
-        self.reader.offset_for_timestamp(timestamp)
+        self.reader.offset_for_timestamp(timestamp, &|_, _| None)
     }
 
     /// See [`LogReader::offset_for_max_timestamp`].
     pub fn offset_for_max_timestamp(&self) -> Result<Option<TimestampedOffset>, ReadError> {
-        self.reader.offset_for_max_timestamp()
+        self.reader.offset_for_max_timestamp(&|_, _| None)
     }
 }
 
 impl LogReader {
     /// The first record whose timestamp is `timestamp` or newer.
-    pub fn offset_for_timestamp(&self, timestamp: i64) -> Result<Option<TimestampedOffset>, ReadError> {
+    pub fn offset_for_timestamp(
+        &self,
+        timestamp: i64,
+        decode: Decode<'_>,
+    ) -> Result<Option<TimestampedOffset>, ReadError> {
         let (segments, start) = {
             let view = self.shared.view.read();
             (view.segments.clone(), view.log_start_offset)
         };
         for segment in &segments {
-            match find_in_segment(segment, start, timestamp) {
+            match find_in_segment(segment, start, timestamp, decode) {
                 Ok(None) => {}
                 // Retention has just removed it.
                 Err(_) if segment.base_offset() < self.shared.view.read().segments[0].base_offset() => {}
@@ -57,7 +65,7 @@ impl LogReader {
     }
 
     /// The first record that has the newest timestamp of the log.
-    pub fn offset_for_max_timestamp(&self) -> Result<Option<TimestampedOffset>, ReadError> {
+    pub fn offset_for_max_timestamp(&self, decode: Decode<'_>) -> Result<Option<TimestampedOffset>, ReadError> {
         let segments = self.shared.view.read().segments.clone();
         let mut newest = -1;
         for segment in &segments {
@@ -67,18 +75,23 @@ impl LogReader {
                 Err(error) => return Err(error.into()),
             }
         }
-        if newest < 0 { Ok(None) } else { self.offset_for_timestamp(newest) }
+        if newest < 0 { Ok(None) } else { self.offset_for_timestamp(newest, decode) }
     }
 }
 
-fn find_in_segment(segment: &Segment, start: i64, timestamp: i64) -> Result<Option<TimestampedOffset>, LogError> {
+fn find_in_segment(
+    segment: &Segment,
+    start: i64,
+    timestamp: i64,
+    decode: Decode<'_>,
+) -> Result<Option<TimestampedOffset>, LogError> {
     if segment.newest()?.timestamp < timestamp {
         return Ok(None);
     }
     let mut from = start;
     // A batch that starts below the log's start may hold its newest record there: then go on after it.
     while let Some(batch) = segment.locate_time(timestamp, from)? {
-        if let Some(found) = find(segment, &batch, start, timestamp)? {
+        if let Some(found) = find(segment, &batch, start, timestamp, decode)? {
             return Ok(Some(found));
         }
         from = batch.header.next_offset();
@@ -90,7 +103,13 @@ fn find_in_segment(segment: &Segment, start: i64, timestamp: i64) -> Result<Opti
 ///
 /// Where the records cannot be told apart (more than may be decompressed, or bytes that a producer got wrong), the batch
 /// counts as one: whoever starts there reads a little more and misses nothing.
-fn find(segment: &Segment, batch: &Located, start: i64, timestamp: i64) -> Result<Option<TimestampedOffset>, LogError> {
+fn find(
+    segment: &Segment,
+    batch: &Located,
+    start: i64,
+    timestamp: i64,
+    decode: Decode<'_>,
+) -> Result<Option<TimestampedOffset>, LogError> {
     let header = &batch.header;
     let at = |offset, timestamp| TimestampedOffset { offset, timestamp, leader_epoch: header.leader_epoch };
     if header.is_log_append_time() {
@@ -100,7 +119,7 @@ fn find(segment: &Segment, batch: &Located, start: i64, timestamp: i64) -> Resul
     let bytes = segment.read_batch(batch)?;
     let corrupt = |reason: String| LogError::Corrupt { path: segment.path(), position: batch.position, reason };
     let view = BatchView::parse(&bytes).map_err(|e| corrupt(e.to_string()))?;
-    Ok(match find_record(&view, start, timestamp) {
+    Ok(match find_record(&view, start, timestamp, decode) {
         Ok(found) => found.map(|(offset, timestamp)| at(offset, timestamp)),
         Err(error) => {
             tracing::debug!(segment = %segment.path().display(), position = batch.position, %error, "a batch is taken as a whole");
@@ -109,9 +128,24 @@ fn find(segment: &Segment, batch: &Located, start: i64, timestamp: i64) -> Resul
     })
 }
 
-fn find_record(batch: &BatchView<'_>, start: i64, timestamp: i64) -> Result<Option<(i64, i64)>, BatchError> {
-    let _one_at_a_time = (batch.codec()? != Codec::None).then(|| DECOMPRESSING.lock());
-    for record in batch.records(DECOMPRESSED_BYTES_MAX)?.iter() {
+fn find_record(
+    batch: &BatchView<'_>,
+    start: i64,
+    timestamp: i64,
+    decode: Decode<'_>,
+) -> Result<Option<(i64, i64)>, BatchError> {
+    let codec = batch.codec();
+    // Whoever decodes other codecs bounds that, and may take its time: the lock is not for it.
+    let decoded = match codec {
+        Err(CodecError::UnknownId(_)) => decode(batch, DECOMPRESSED_BYTES_MAX),
+        _ => None,
+    };
+    let _one_at_a_time = codec.is_ok_and(|codec| codec != Codec::None).then(|| DECOMPRESSING.lock());
+    let records = match &decoded {
+        Some(payload) => batch.records_in(payload),
+        None => batch.records(DECOMPRESSED_BYTES_MAX)?,
+    };
+    for record in records.iter() {
         let record = record?;
         if record.timestamp >= timestamp && record.offset >= start {
             return Ok(Some((record.offset, record.timestamp)));
