@@ -42,6 +42,12 @@ async fn topics(bootstrap: String) {
     let described = output(&bootstrap, &["topic", "describe", &name], "");
     assert_eq!(described.lines().count(), 3);
     assert!(described.contains("PartitionCount: 2") && described.contains("Configs: retention.ms=1000000"));
+    let alter = ["topic", "alter", &name, "-d", "retention.ms", "-c", "max.message.bytes=5000"];
+    assert_eq!(output(&bootstrap, &alter, ""), format!("altered topic {name}\n"));
+    let described = output(&bootstrap, &["topic", "describe", &name], "");
+    assert!(described.contains("Configs: max.message.bytes=5000\n"), "{described}");
+    let unknown = run(&bootstrap, &["topic", "alter", &name, "-c", "no.such.config=1"], "");
+    assert!(unknown.code == Some(1) && unknown.stderr.contains("no.such.config"), "{}", unknown.stderr);
     assert_eq!(output(&bootstrap, &["topic", "delete", &name], ""), format!("deleted topic {name}\n"));
     let gone = run(&bootstrap, &["consume", &name], "");
     assert_eq!(gone.code, Some(1));

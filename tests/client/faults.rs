@@ -1,16 +1,20 @@
 //! A broker that dies in the middle.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
 use millstream_client::{Consumer, Error, Producer, ProducerConfig, ProducerRecord};
+use millstream_tests::wait_until;
 
 use crate::records::{create, from_beginning, read_all};
 use crate::{PATIENCE, Server, both, both_mortal, unique};
 
 /// How often the broker is killed.
 const BOUNCES: usize = 3;
+/// Some 500 ms of load.
+const RECORDS_BETWEEN_BOUNCES: u64 = 20_000;
 const PARTITIONS: i32 = 3;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -51,12 +55,14 @@ async fn bounces(server: Arc<Mutex<Server>>) {
         }
     });
 
+    let sent = Arc::new(AtomicU64::new(0));
     let killer = tokio::task::spawn_blocking({
-        let server = server.clone();
+        let (server, sent) = (server.clone(), sent.clone());
         move || {
             for _ in 0..BOUNCES {
-                // Under load for a while, which is what the test is about.
-                std::thread::sleep(Duration::from_millis(700));
+                // In the middle of the load, which is what the test is about.
+                let next = sent.load(Relaxed) + RECORDS_BETWEEN_BOUNCES;
+                wait_until("more records", PATIENCE, || (sent.load(Relaxed) >= next).then_some(()));
                 server.lock().unwrap().bounce();
             }
         }
@@ -69,6 +75,7 @@ async fn bounces(server: Arc<Mutex<Server>>) {
         let record = ProducerRecord::new(&topic).partition((number % PARTITIONS as u64) as i32).value(&value);
         deliveries.push(producer.send(record).await.unwrap());
         number += 1;
+        sent.store(number, Relaxed);
         if number.is_multiple_of(50) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

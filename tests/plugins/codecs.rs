@@ -30,16 +30,16 @@ fn inputs() -> Vec<Vec<u8>> {
 fn agree(stage: &Stage, codec: Codec, level: Option<i32>) {
     for input in inputs() {
         let max = input.len().max(1);
-        let compressed = stage.compress(&input).unwrap();
+        let compressed = stage.compress(&input, 1).unwrap();
         assert!(
             codec::decompress(codec, &compressed, max).unwrap() == input,
             "the native codec reads {} bytes",
             input.len()
         );
         let native = codec::compress(codec, level, &input).unwrap();
-        assert!(stage.decompress(&native, max).unwrap() == input, "the plug-in reads {} bytes", input.len());
+        assert!(stage.decompress(&native, 1, max).unwrap() == input, "the plug-in reads {} bytes", input.len());
         if input.len() > 1_000 {
-            let error = stage.decompress(&native, input.len() - 1).unwrap_err();
+            let error = stage.decompress(&native, 1, input.len() - 1).unwrap_err();
             assert!(!error.fault.is_trap(), "the cap is an error that is said: {error}");
         }
     }
@@ -75,18 +75,18 @@ fn bytes_of_no_codec_are_refused() {
         let stage = stage(name, "{}");
         let good = codec::compress(codec, None, &b"some text that repeats itself ".repeat(50)).unwrap();
         for cut in [1, good.len() / 2, good.len() - 1] {
-            let error = stage.decompress(&good[..cut], 1 << 20).unwrap_err();
+            let error = stage.decompress(&good[..cut], 1, 1 << 20).unwrap_err();
             assert!(matches!(error.fault, Fault::Batch(_)), "{name} cut at {cut}: {error}");
         }
         for position in 0..good.len() {
             let mut bad = good.clone();
             bad[position] ^= 0x55;
             // It may be read as other bytes where the format has no checksum, but never over the cap.
-            match stage.decompress(&bad, 1 << 20) {
+            match stage.decompress(&bad, 1, 1 << 20) {
                 Ok(output) => assert!(output.len() <= 1 << 20),
                 Err(error) => assert!(!error.fault.is_trap(), "{name} changed at {position}: {error}"),
             }
         }
-        assert!(stage.decompress(&good, 1 << 20).is_ok(), "{name} still serves");
+        assert!(stage.decompress(&good, 1, 1 << 20).is_ok(), "{name} still serves");
     }
 }

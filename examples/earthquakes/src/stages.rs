@@ -45,14 +45,10 @@ pub(crate) fn build_region(work: &Path) -> Result<String> {
 pub(crate) fn print_cost(stage: &Stage) {
     let stats = stage.stats();
     let name = format!("{} {}", stage.plugin().description().name, stats.version);
-    let cost = match stats.nanos.checked_div(stats.records) {
-        Some(nanos) => format!("{:>7} records {nanos:>7} ns a record", stats.records),
-        // A compressor sees bytes, not records.
-        None => format!("{:>15} {:>7} us a call", "", stats.nanos / 1_000 / stats.calls.max(1)),
-    };
+    let nanos = stats.nanos / stats.records.max(1);
     let swap = match stats.swaps {
         0 => String::new(),
         swaps => format!("  {swaps} swap, pause {:.1} us", stats.swap_pause_max_nanos as f64 / 1_000.0),
     };
-    println!("    {name:<20}{:>6} calls {cost}{swap}", stats.calls);
+    println!("    {name:<20}{:>6} calls {:>7} records {nanos:>7} ns a record{swap}", stats.calls, stats.records);
 }

@@ -18,6 +18,7 @@ use crate::group::GroupCoordinator;
 use crate::group_commit::Syncer;
 use crate::metadata::MetadataStore;
 use crate::partition::Partition;
+use crate::plugins::Plugins;
 use crate::producer_ids::ProducerIds;
 use crate::time::now_ms;
 use crate::topics::{TopicTable, log_config};
@@ -34,6 +35,7 @@ pub(crate) struct Broker {
     pub(crate) syncer: Syncer,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) groups: Arc<GroupCoordinator>,
+    pub(crate) plugins: Plugins,
     pub(crate) request_memory: RequestMemory,
     /// The turns of [`Broker::heavy`].
     pub(crate) heavy_turns: Arc<Semaphore>,
@@ -41,7 +43,6 @@ pub(crate) struct Broker {
     pub(crate) advertised: Vec<Option<HostPort>>,
 }
 
-#[allow(dead_code, reason = "the group coordinator's way to its offsets")]
 impl Broker {
     /// How much heavy work runs at a time: half of the cores, so that the other half always serves the rest, and so that the
     /// memory that it takes has a bound.

@@ -3,12 +3,13 @@
 //! The order is always: look, commit (durable), act on disk, publish. A stop in between is repaired at the next start:
 //! partitions that the metadata names are created, folders that it does not name are set aside.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use millstream_wire::{ErrorCode, Str};
 use uuid::Uuid;
 
+use crate::attachments::{Attached, Attachments, attach};
 use crate::broker::Broker;
 use crate::config::{TopicConfig, TopicOverrides};
 use crate::error::ApiError;
@@ -52,14 +53,22 @@ pub(crate) async fn create_topics(
     validate_only: bool,
 ) -> Vec<Result<Uuid, ApiError>> {
     let _changing = broker.changes.lock().await;
+    let count = wanted.len();
+    let created = blocking(broker, move |broker| plan_and_create(broker, wanted, validate_only));
+    created.await.unwrap_or_else(|error| vec![Err(error); count])
+}
+
+fn plan_and_create(broker: &Broker, wanted: Vec<NewTopic>, validate_only: bool) -> Vec<Result<Uuid, ApiError>> {
     let image = broker.metadata.image();
     let mut records = Vec::new();
+    let mut stages = HashMap::new();
     let mut taken = HashSet::new();
     let mut results = Vec::with_capacity(wanted.len());
     for topic in wanted {
         let planned = plan_topic(broker, &image, &taken, topic);
-        taken.extend(planned.as_ref().ok().map(|(name, _, _)| name.clone()));
-        results.push(planned.map(|(_, id, record)| {
+        results.push(planned.map(|Planned { name, id, record, attachments }| {
+            taken.insert(name);
+            stages.insert(id, attachments);
             records.push(record);
             if validate_only { Uuid::nil() } else { id }
         }));
@@ -67,20 +76,25 @@ pub(crate) async fn create_topics(
     if validate_only || records.is_empty() {
         return results;
     }
-    let committed = blocking(broker, move |broker| {
-        broker.metadata.commit(&records)?;
-        open_created(broker, &records);
-        Ok::<(), ApiError>(())
-    });
-    if let Err(error) = committed.await.and_then(|committed| committed) {
-        for result in results.iter_mut().filter(|result| result.is_ok()) {
-            *result = Err(error.clone());
+    match broker.metadata.commit(&records) {
+        Ok(_) => open_created(broker, &records, stages),
+        Err(error) => {
+            let error = ApiError::from(error);
+            for result in results.iter_mut().filter(|result| result.is_ok()) {
+                *result = Err(error.clone());
+            }
         }
     }
     results
 }
 
-type Planned = (String, Uuid, MetadataRecord);
+/// A topic that can be created.
+struct Planned {
+    name: String,
+    id: Uuid,
+    record: MetadataRecord,
+    attachments: Option<Arc<Attachments>>,
+}
 
 fn plan_topic(
     broker: &Broker,
@@ -105,9 +119,10 @@ fn plan_topic(
         let message = format!("Excessively large number of partitions per request: {partitions}.");
         return Err(ApiError::new(ErrorCode::POLICY_VIOLATION, message));
     }
-    broker.topic_config(&configs)?;
+    let attachments = attach(broker, &name, &broker.topic_config(&configs)?)?;
     let id = Uuid::new_v4();
-    Ok((name.clone(), id, MetadataRecord::TopicCreated { name, id, partitions, configs }))
+    let record = MetadataRecord::TopicCreated { name: name.clone(), id, partitions, configs };
+    Ok(Planned { name, id, record, attachments })
 }
 
 /// A topic whose name differs only in `.` and `_`: Kafka refuses those two side by side, since its metrics merge them.
@@ -120,23 +135,24 @@ fn collision(image: &MetadataImage, name: &str) -> Option<String> {
     image.topics().find(|topic| plain(&topic.name) == wanted).map(|topic| topic.name.clone())
 }
 
-fn open_created(broker: &Broker, records: &[MetadataRecord]) {
+fn open_created(broker: &Broker, records: &[MetadataRecord], stages: HashMap<Uuid, Option<Arc<Attachments>>>) {
     let image = broker.metadata.image();
     let mut table = TopicTable::clone(&broker.topics.load());
     let created = records.iter().filter_map(|record| match record {
         MetadataRecord::TopicCreated { id, .. } => image.topic_by_id(*id),
         _ => None,
     });
-    open_topics(broker, created, image.leader_epoch, &Checkpoints::default(), &mut table);
+    open_topics(broker, created, image.leader_epoch, &Checkpoints::default(), stages, &mut table);
     broker.topics.store(Arc::new(table));
 }
 
-/// Opens topics into the table, their partitions side by side.
+/// Opens topics into the table, their partitions side by side. `stages` has those that were made already, by topic.
 pub(crate) fn open_topics<'a>(
     broker: &Broker,
     topics: impl Iterator<Item = &'a Arc<TopicImage>>,
     leader_epoch: i32,
     checkpoints: &Checkpoints,
+    mut stages: HashMap<Uuid, Option<Arc<Attachments>>>,
     table: &mut TopicTable,
 ) {
     let mut specs = Vec::new();
@@ -162,8 +178,22 @@ pub(crate) fn open_topics<'a>(
     let mut opened = Partition::open_all(&broker.data_dir, specs).into_iter();
     for (topic, name, config) in opening {
         let partitions = opened.by_ref().take(topic.partitions as usize).collect();
-        table.insert(Topic { name, id: topic.id, config, partitions });
+        let stages = match stages.remove(&topic.id) {
+            Some(made) => made.map(Ok),
+            None => stored_stages(broker, &topic.name, &config),
+        };
+        table.insert(Topic { name, id: topic.id, config, stages, partitions });
     }
+}
+
+/// The stages of a topic as it is stored. They worked when they were stored; a plug-in that has gone since takes the topic
+/// out of service, and nothing else.
+fn stored_stages(broker: &Broker, topic: &str, config: &TopicConfig) -> Attached {
+    let attached = attach(broker, topic, config).transpose()?;
+    Some(attached.map_err(|error| {
+        tracing::error!(topic, "a stage cannot be started, the topic is not served: {error}");
+        error
+    }))
 }
 
 /// The options of a topic as they are stored. They were checked before they were stored, by this version or another one.
@@ -226,14 +256,14 @@ pub(crate) async fn add_partitions(
     let record = MetadataRecord::PartitionsAdded { id, partitions: count };
     blocking(broker, move |broker| {
         let image = broker.metadata.commit(&[record])?;
-        republish(broker, &image, id);
+        republish(broker, &image, id, None);
         Ok(())
     })
     .await?
 }
 
-/// Puts the stored state of a topic into force: its options, and partitions that are new.
-fn republish(broker: &Broker, image: &MetadataImage, id: Uuid) {
+/// Puts the stored state of a topic into force: its options, stages if there are others, and partitions that are new.
+fn republish(broker: &Broker, image: &MetadataImage, id: Uuid, stages: Option<Attached>) {
     let Some(stored) = image.topic_by_id(id) else { return };
     let mut table = TopicTable::clone(&broker.topics.load());
     let Some(old) = table.by_id(id).cloned() else { return };
@@ -257,7 +287,8 @@ fn republish(broker: &Broker, image: &MetadataImage, id: Uuid) {
         (spec, Arc::clone(&log_config))
     });
     partitions.extend(Partition::open_all(&broker.data_dir, added.collect()));
-    table.insert(Topic { name: old.name.clone(), id, config, partitions });
+    let stages = stages.unwrap_or_else(|| old.stages.clone());
+    table.insert(Topic { name: old.name.clone(), id, config, stages, partitions });
     broker.topics.store(Arc::new(table));
 }
 
@@ -272,18 +303,29 @@ pub(crate) async fn alter_topic(
     let image = broker.metadata.image();
     let topic = image.topic(name).ok_or_else(ApiError::unknown_topic)?;
     let wanted = change(&topic.configs)?;
-    broker.topic_config(&wanted)?;
+    let config = broker.topic_config(&wanted)?;
     let id = topic.id;
     let records = config_changes(id, &topic.configs, &wanted);
-    if validate_only || records.is_empty() {
-        return Ok(());
-    }
+    let name = name.to_owned();
     blocking(broker, move |broker| {
+        let served = broker.topics.load().by_id(id).cloned();
+        // Stages that stay as they are go on as they are, with what they know and have counted.
+        let changed = served.is_none_or(|topic| {
+            topic.config.stages != config.stages || topic.config.view_of != config.view_of || is_broken(&topic.stages)
+        });
+        let stages = changed.then(|| attach(broker, &name, &config)).transpose()?;
+        if validate_only || records.is_empty() {
+            return Ok(());
+        }
         let image = broker.metadata.commit(&records)?;
-        republish(broker, &image, id);
+        republish(broker, &image, id, stages.map(|stages| stages.map(Ok)));
         Ok(())
     })
     .await?
+}
+
+fn is_broken(stages: &Attached) -> bool {
+    matches!(stages, Some(Err(_)))
 }
 
 fn config_changes(id: Uuid, old: &TopicOverrides, new: &TopicOverrides) -> Vec<MetadataRecord> {

@@ -6,6 +6,7 @@
 //! Changes of topics go through [`controller`] into [`metadata`].
 
 mod api;
+mod attachments;
 mod background;
 mod broker;
 mod budget;
@@ -21,6 +22,7 @@ mod listener;
 mod metadata;
 mod outgoing;
 mod partition;
+mod plugins;
 mod producer_ids;
 mod recode;
 mod server;
@@ -29,4 +31,5 @@ mod topics;
 mod waiters;
 
 pub use config::{BrokerConfig, ConfigError, Flags, FlushMode, HostPort, RawConfig};
+pub use plugins::Plugins;
 pub use server::{RunningBroker, StartError, start};

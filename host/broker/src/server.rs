@@ -1,5 +1,6 @@
 //! Starting and stopping.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
@@ -19,6 +20,7 @@ use crate::group::{GroupCoordinator, OffsetsTopic};
 use crate::group_commit::Syncer;
 use crate::listener::{self, Connections};
 use crate::metadata::{MetadataRecord, MetadataStore};
+use crate::plugins::Plugins;
 use crate::producer_ids::ProducerIds;
 use crate::topics::TopicTable;
 
@@ -57,7 +59,7 @@ pub struct RunningBroker {
 /// # Errors
 /// The data folder is in use or damaged as a whole, or a listener cannot be opened. A single partition that cannot be
 /// opened is no error: it is offline and the rest is served.
-pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
+pub async fn start(config: BrokerConfig, plugins: Plugins) -> Result<RunningBroker, StartError> {
     let mut sockets = Vec::with_capacity(config.listeners.len());
     // The folder first: who may not have the data has no business with the port.
     let folder = config.data_dir.clone();
@@ -70,7 +72,7 @@ pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
     }
     let addresses = sockets.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>().map_err(data)?;
     let advertised = advertised(&config, &addresses);
-    let opened = tokio::task::spawn_blocking(move || open(config, data_dir, advertised)).await;
+    let opened = tokio::task::spawn_blocking(move || open(config, plugins, data_dir, advertised)).await;
     let (broker, data_dir) = opened.map_err(data)??;
     let (stop, stopped) = watch::channel(false);
     background::start(&broker, &stopped);
@@ -101,6 +103,7 @@ fn advertised(config: &BrokerConfig, addresses: &[SocketAddr]) -> Vec<Option<Hos
 
 fn open(
     config: BrokerConfig,
+    plugins: Plugins,
     data_dir: DataDir,
     advertised: Vec<Option<HostPort>>,
 ) -> Result<(Arc<Broker>, DataDir), StartError> {
@@ -130,13 +133,14 @@ fn open(
         syncer,
         groups: GroupCoordinator::new(config.group.clone(), Box::new(OffsetsTopic(Weak::clone(broker)))),
         producer_ids: ProducerIds::default(),
+        plugins,
         request_memory: RequestMemory::new(config.queued_max_bytes),
         heavy_turns: Broker::heavy_turns(),
         advertised,
         config,
     });
     let mut table = TopicTable::default();
-    controller::open_topics(&broker, image.topics(), image.leader_epoch, &checkpoints, &mut table);
+    controller::open_topics(&broker, image.topics(), image.leader_epoch, &checkpoints, HashMap::new(), &mut table);
     let partitions: usize = table.iter().map(|topic| topic.partitions.len()).sum();
     tracing::info!(
         data_dir = %data_dir.path().display(),

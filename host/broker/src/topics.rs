@@ -7,6 +7,7 @@ use millstream_log::{CleanupPolicy, LogConfig, TimestampType};
 use millstream_wire::{ErrorCode, Str};
 use uuid::Uuid;
 
+use crate::attachments::Attached;
 use crate::config::TopicConfig;
 use crate::error::ApiError;
 use crate::partition::Partition;
@@ -26,6 +27,7 @@ pub(crate) struct Topic {
     pub(crate) name: Str,
     pub(crate) id: Uuid,
     pub(crate) config: TopicConfig,
+    pub(crate) stages: Attached,
     pub(crate) partitions: Vec<Arc<Partition>>,
 }
 

@@ -2,12 +2,13 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context;
-use millstream_broker::{Flags, HostPort, RawConfig};
+use millstream_broker::{Flags, HostPort, Plugins, RawConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::stages;
+use crate::{sandbox, stages};
 
 /// Run a broker that Kafka clients use as they are.
 #[derive(Debug, clap::Args)]
@@ -39,7 +40,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<HostPort>,
 
-    /// A folder of plug-ins (*.wasm): checked at the start, followed while the broker runs. No option of a topic uses them yet
+    /// A folder of plug-ins (*.wasm): checked at the start, followed while the broker runs.
     #[arg(long, value_name = "DIR")]
     plugins: Option<PathBuf>,
 }
@@ -56,23 +57,25 @@ impl Args {
         }
         let flags = Flags { data_dir: self.data_dir, listen: self.listen, advertise: self.advertise };
         let config = raw.check()?.with_flags(flags)?;
-        let plugins = self.plugins.as_deref().map(|folder| stages::start(Some(folder))).transpose()?;
-        if let Some((library, _watcher)) = &plugins {
-            tracing::info!(names = library.names().join(", "), "plug-ins");
-        }
+        let watched = self.plugins.as_deref().map(|folder| stages::start(Some(folder))).transpose()?;
+        let library = watched.as_ref().map(|(library, _watcher)| Arc::clone(library));
+        let plugins = Plugins::new(move || match &library {
+            Some(library) => Ok(Arc::clone(library)),
+            None => sandbox::library(None).map(Arc::new).map_err(|error| format!("{error:#}")),
+        });
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let done = runtime.block_on(serve(config));
-        drop(plugins);
+        let done = runtime.block_on(serve(config, plugins));
+        drop(watched);
         // A thread that still waits for a disk must not hold up the exit: what counts is closed by now.
         runtime.shutdown_background();
         done
     }
 }
 
-async fn serve(config: millstream_broker::BrokerConfig) -> anyhow::Result<()> {
+async fn serve(config: millstream_broker::BrokerConfig, plugins: Plugins) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let running = millstream_broker::start(config).await?;
+    let running = millstream_broker::start(config, plugins).await?;
     let mut stdout = std::io::stdout().lock();
     for address in running.addresses() {
         writeln!(stdout, "listening on {address}").context("cannot write to stdout")?;

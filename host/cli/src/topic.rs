@@ -1,4 +1,4 @@
-//! `millstream topic`: create, list, describe and delete topics.
+//! `millstream topic`: create, list, describe, alter and delete topics.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -16,6 +16,8 @@ Examples:
   millstream topic create quakes --partitions 4 --config retention.ms=86400000
   millstream topic list
   millstream topic describe quakes
+  millstream topic alter quakes --config 'stage.admit=json-compare{\"path\":\"/mag\",\"op\":\">=\",\"value\":0}'
+  millstream topic alter quakes --delete-config retention.ms
   millstream topic delete quakes -b broker:9092")]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -30,6 +32,8 @@ enum Command {
     List(List),
     /// Show a topic's partitions and the configs that were set on it
     Describe(Describe),
+    /// Change a topic's configs; they are in force at once
+    Alter(Alter),
     /// Delete topics with all their records
     Delete(Delete),
 }
@@ -70,6 +74,20 @@ struct Describe {
 }
 
 #[derive(Debug, clap::Args)]
+struct Alter {
+    #[command(flatten)]
+    cluster: Cluster,
+    /// The topic's name
+    name: String,
+    /// A config to set, such as retention.ms=86400000; may be repeated
+    #[arg(short, long, value_name = "KEY=VALUE", required_unless_present = "delete_config")]
+    config: Vec<String>,
+    /// A config to take back to its default; may be repeated
+    #[arg(short, long, value_name = "KEY")]
+    delete_config: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
 struct Delete {
     #[command(flatten)]
     cluster: Cluster,
@@ -86,6 +104,7 @@ impl Args {
                 Command::Create(args) => args.run().await,
                 Command::List(args) => args.run().await,
                 Command::Describe(args) => args.run().await,
+                Command::Alter(args) => args.run().await,
                 Command::Delete(args) => args.run().await,
             }
         })
@@ -178,6 +197,20 @@ fn describe(out: &mut impl Write, topic: &TopicDescription, configs: &str) -> st
 
 fn list(nodes: &[i32]) -> String {
     nodes.iter().map(i32::to_string).collect::<Vec<_>>().join(",")
+}
+
+impl Alter {
+    async fn run(self) -> anyhow::Result<()> {
+        let mut changes = BTreeMap::new();
+        for config in &self.config {
+            let (key, value) = cluster::pair(config)?;
+            changes.insert(key.to_owned(), Some(value.to_owned()));
+        }
+        changes.extend(self.delete_config.iter().map(|key| (key.clone(), None)));
+        admin(&self.cluster)?.alter_configs(&self.name, &changes).await?;
+        output::line(&format!("altered topic {}", self.name))?;
+        Ok(())
+    }
 }
 
 impl Delete {

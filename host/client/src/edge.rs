@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millstream_record::{BatchBuilder, Codec, Header};
+use millstream_record::{BatchBuilder, BatchView, Codec, Header};
 use millstream_stage::{
     Changed, Column, ColumnBuf, Columns, Fault, Format, Headers, Kind, Pinned, Records, RecordsBuf, Stage, StageError,
 };
@@ -160,7 +160,8 @@ pub(crate) fn build(stages: &ProducerStages, builder: BatchBuilder, codec: Codec
     match &stages.compressor {
         None => builder.build().map_err(Error::Build),
         Some(stage) => {
-            let payload = stage.compress(builder.payload())?;
+            let rows = u32::try_from(builder.count()).unwrap_or(u32::MAX);
+            let payload = stage.compress(builder.payload(), rows)?;
             builder.build_with_payload(codec, &payload).map_err(Error::Build)
         }
     }
@@ -259,15 +260,16 @@ impl ConsumerStages {
     }
 }
 
-/// Decompresses with the stage, if there is one for this codec.
+/// Decompresses a batch with the stage, if there is one for this codec.
 pub(crate) fn decompress(
     stages: &ConsumerStages,
+    batch: &BatchView<'_>,
     codec: Codec,
-    payload: &[u8],
     max: usize,
 ) -> Option<Result<Vec<u8>, Error>> {
     let (stage, _) = stages.decompressor.as_ref().filter(|(_, theirs)| *theirs == codec)?;
-    Some(stage.decompress(payload, max).map_err(Error::from))
+    let rows = u32::try_from(batch.count()).unwrap_or(0);
+    Some(stage.decompress(batch.payload(), rows, max).map_err(Error::from))
 }
 
 /// Filters and deserialises the rows of one batch. A failure comes with the offset of the row that it

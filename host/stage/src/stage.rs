@@ -60,7 +60,7 @@ pub struct StageStats {
     pub digest: Digest,
     /// Calls, failed ones too. The check of a compressor belongs to its call.
     pub calls: u64,
-    /// Rows of all calls; for a compressor, bytes are not rows and this stays 0.
+    /// Rows of all calls.
     pub records: u64,
     /// Time of all calls, the check of a compressor included.
     pub nanos: u64,
@@ -225,16 +225,16 @@ impl Stage {
     ///
     /// # Errors
     /// [`StageError`]; nothing was compressed.
-    pub fn compress(&self, data: &[u8]) -> Result<Vec<u8>, StageError> {
-        self.pin().compress(data)
+    pub fn compress(&self, data: &[u8], rows: u32) -> Result<Vec<u8>, StageError> {
+        self.pin().compress(data, rows)
     }
 
     /// [`Pinned::decompress`] by the version that serves now.
     ///
     /// # Errors
     /// [`StageError`]; nothing was decompressed.
-    pub fn decompress(&self, data: &[u8], bytes_max: usize) -> Result<Vec<u8>, StageError> {
-        self.pin().decompress(data, bytes_max)
+    pub fn decompress(&self, data: &[u8], rows: u32, bytes_max: usize) -> Result<Vec<u8>, StageError> {
+        self.pin().decompress(data, rows, bytes_max)
     }
 
     /// [`Pinned::filter`] by the version that serves now.
@@ -307,14 +307,15 @@ impl Pinned<'_> {
         self.batch(records, |instance, records| instance.filter(topic, records))
     }
 
-    /// Compresses, and reads back what was compressed before it is answered: a compressor that loses
-    /// a byte is an error here, not for whoever reads the record. The check runs on an instance of
-    /// its own, which cannot remember what the first was given; its cost is in the stats.
+    /// Compresses the `rows` records that `data` holds, and reads back what was compressed before it is
+    /// answered: a compressor that loses a byte is an error here, not for whoever reads the record. The
+    /// check runs on an instance of its own, which cannot remember what the first was given; its cost is
+    /// in the stats.
     ///
     /// # Errors
     /// [`StageError`]; nothing was compressed.
-    pub fn compress(&self, data: &[u8]) -> Result<Vec<u8>, StageError> {
-        self.measured(0, || {
+    pub fn compress(&self, data: &[u8], rows: u32) -> Result<Vec<u8>, StageError> {
+        self.measured(u64::from(rows), || {
             let mut writer = self.pool.lease()?;
             let written = writer.instance().compress(data);
             let checked = written.and_then(|compressed| {
@@ -336,12 +337,12 @@ impl Pinned<'_> {
         outcome
     }
 
-    /// Decompresses to at most `bytes_max` bytes.
+    /// Decompresses what holds `rows` records, to at most `bytes_max` bytes.
     ///
     /// # Errors
     /// [`StageError`]; nothing was decompressed.
-    pub fn decompress(&self, data: &[u8], bytes_max: usize) -> Result<Vec<u8>, StageError> {
-        self.measured(0, || {
+    pub fn decompress(&self, data: &[u8], rows: u32, bytes_max: usize) -> Result<Vec<u8>, StageError> {
+        self.measured(u64::from(rows), || {
             let lease = self.pool.lease()?;
             run(lease, |instance| instance.decompress(data, bytes_max))
         })

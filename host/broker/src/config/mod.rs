@@ -18,7 +18,7 @@ use std::time::Duration;
 
 pub(crate) use key::{Key, all_broker_keys, all_topic_keys, broker_key, inert_key, topic_key};
 pub use listeners::{HostPort, ListenerConfig};
-pub(crate) use topic::{CompressionType, TopicConfig, TopicOverrides, inherited};
+pub(crate) use topic::{CompressionType, FailurePolicy, TopicConfig, TopicOverrides, inherited};
 pub(crate) use value::{Kind, list};
 
 use crate::group::GroupConfig;
@@ -236,6 +236,7 @@ impl BrokerConfig {
     /// A flag for "the" listener where several are configured.
     pub fn with_flags(mut self, flags: Flags) -> Result<Self, ConfigError> {
         if let Some(folder) = flags.data_dir {
+            self.values.insert("log.dirs", folder.display().to_string());
             self.data_dir = folder;
         }
         if (flags.listen.is_some() || flags.advertise.is_some()) && self.listeners.len() > 1 {
@@ -243,11 +244,14 @@ impl BrokerConfig {
                 "--listen and --advertise are for one listener, and `listeners` names several".to_owned(),
             ));
         }
+        let listener = &mut self.listeners[0];
         if let Some(listen) = flags.listen {
-            self.listeners[0].bind = listen;
+            self.values.insert("listeners", format!("{}://{listen}", listener.name));
+            listener.bind = listen;
         }
         if let Some(advertise) = flags.advertise {
-            self.listeners[0].advertised = Some(advertise);
+            self.values.insert("advertised.listeners", format!("{}://{advertise}", listener.name));
+            listener.advertised = Some(advertise);
         }
         Ok(self)
     }
@@ -364,6 +368,17 @@ mod tests {
         assert!(refusal(&["node.id=1", "broker.id=2"]).contains("differ"));
         assert!(refusal(&["authorizer.class.name=x.Y"]).contains("authorizer.class.name"));
         assert!(!refusal(&["ssl.key.password=secret", "num.partitions=x"]).contains("secret"));
+    }
+
+    #[test]
+    fn flags_are_stronger_and_count_as_set() {
+        let address = |port| HostPort { host: "localhost".to_owned(), port };
+        let flags = Flags { data_dir: None, listen: Some(address(1)), advertise: Some(address(2)) };
+        let config = checked(&["listeners=PLAINTEXT://:9092"]).expect("good").with_flags(flags).expect("good");
+        assert_eq!(config.listeners[0].bind, address(1));
+        assert_eq!(config.explicit("listeners"), Some("PLAINTEXT://localhost:1"));
+        assert_eq!(config.explicit("advertised.listeners"), Some("PLAINTEXT://localhost:2"));
+        assert_eq!(config.explicit("log.dirs"), None);
     }
 
     #[test]

@@ -20,6 +20,34 @@ pub(crate) enum CompressionType {
     Codec(Codec),
 }
 
+/// What becomes of a record that a stage refuses or fails on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FailurePolicy {
+    /// What holds the record fails with it: the batch that is produced, the partition that is fetched.
+    Fail,
+    /// It is dropped.
+    Skip,
+    /// It is dropped, and kept in `stage.dead.letter.topic`.
+    DeadLetter,
+    /// It passes as if the stage were not there.
+    Pass,
+}
+
+/// The stages of a topic as its options write them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StageOptions {
+    pub(crate) admit: Option<String>,
+    pub(crate) admit_policy: FailurePolicy,
+    pub(crate) compressor: Option<String>,
+    pub(crate) compressor_policy: FailurePolicy,
+    pub(crate) filter: Option<String>,
+    pub(crate) filter_policy: FailurePolicy,
+    pub(crate) dead_letter_topic: Option<String>,
+    /// These two are for applications: the broker checks them and keeps them.
+    pub(crate) partitioner: Option<String>,
+    pub(crate) serializer: Option<String>,
+}
+
 /// The options of a topic that the broker acts on. Sizes are bytes, times milliseconds.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TopicConfig {
@@ -45,6 +73,9 @@ pub(crate) struct TopicConfig {
     pub(crate) segment_index_bytes: i32,
     pub(crate) segment_jitter_ms: i64,
     pub(crate) segment_ms: i64,
+    pub(crate) stages: StageOptions,
+    /// The topic that this one is a view of.
+    pub(crate) view_of: Option<String>,
 }
 
 impl TopicConfig {
@@ -79,6 +110,7 @@ impl TopicConfig {
         let long = |name: &str| text(name).parse::<i64>().unwrap_or_default();
         let int = |name: &str| i32::try_from(long(name)).unwrap_or(i32::MAX);
         let bounded = |name: &str| Some(long(name)).filter(|&number| number >= 0);
+        let filled = |name: &str| Some(text(name)).filter(|text| !text.is_empty()).map(str::to_owned);
         if long("min.compaction.lag.ms") > long("max.compaction.lag.ms") {
             return Err(ConfigError("min.compaction.lag.ms is above max.compaction.lag.ms".to_owned()));
         }
@@ -105,6 +137,18 @@ impl TopicConfig {
             segment_index_bytes: int("segment.index.bytes"),
             segment_jitter_ms: long("segment.jitter.ms"),
             segment_ms: long("segment.ms"),
+            stages: StageOptions {
+                admit: filled("stage.admit"),
+                admit_policy: policy(text("stage.admit.failure.policy")),
+                compressor: filled("stage.compressor"),
+                compressor_policy: policy(text("stage.compressor.failure.policy")),
+                filter: filled("stage.filter"),
+                filter_policy: policy(text("stage.filter.failure.policy")),
+                dead_letter_topic: filled("stage.dead.letter.topic"),
+                partitioner: filled("stage.partitioner"),
+                serializer: filled("stage.serializer"),
+            },
+            view_of: filled("view.of"),
         })
     }
 }
@@ -120,6 +164,15 @@ fn scaled(text: &str, factor: i64) -> String {
     match text.parse::<i64>() {
         Ok(number) if factor != 1 && number >= 0 => number.saturating_mul(factor).to_string(),
         _ => text.to_owned(),
+    }
+}
+
+fn policy(name: &str) -> FailurePolicy {
+    match name {
+        "skip" => FailurePolicy::Skip,
+        "dead-letter" => FailurePolicy::DeadLetter,
+        "pass" => FailurePolicy::Pass,
+        _ => FailurePolicy::Fail,
     }
 }
 

@@ -3,6 +3,9 @@
 use super::key::keys;
 use super::value::Valid::{Any, AtLeast, Between, ListOf, OneOf, Ratio};
 
+/// What may become of a record that a stage refuses or fails on.
+const POLICIES: &[&str] = &["fail", "skip", "dead-letter", "pass"];
+
 const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
 
 keys! {
@@ -73,6 +76,26 @@ TOPIC_KEYS:
     "The random part taken off segment.ms, so that not all partitions roll at once.";
 "segment.ms" Long = "604800000", AtLeast(1), ["log.roll.ms" * 1, "log.roll.hours" * 3600000],
     "The age at which a segment is closed even if it is not full.";
+"stage.admit" String = null, Any, [],
+    "A chain of filters that a record has to pass to be stored, as in `contains{\"text\":\"x\"} | schema@3`.";
+"stage.admit.failure.policy" String = "fail", OneOf(POLICIES), [],
+    "What becomes of a record that stage.admit refuses or fails on: `fail` refuses its batch, `skip` drops it, `dead-letter` moves it to stage.dead.letter.topic, `pass` lets it in.";
+"stage.compressor" String = null, Any, [],
+    "The compressor that writes what is stored.";
+"stage.compressor.failure.policy" String = "fail", OneOf(&["fail", "pass"]), [],
+    "What becomes of a batch that stage.compressor fails on: `fail` refuses it, `pass` stores it as it came.";
+"stage.dead.letter.topic" String = null, Any, [],
+    "Where records go that a stage refuses, if its failure policy is dead-letter.";
+"stage.filter" String = null, Any, [],
+    "The chain of filters of a view: what passes it is what the view shows.";
+"stage.filter.failure.policy" String = "skip", OneOf(POLICIES), [],
+    "What becomes of a record that stage.filter fails on: `fail` fails the fetch, `skip` hides it, `dead-letter` hides it and copies it to stage.dead.letter.topic, `pass` shows it.";
+"stage.partitioner" String = null, Any, [],
+    "The partitioner that applications use which take their stages from the cluster.";
+"stage.serializer" String = null, Any, [],
+    "The serializer that applications use which take their stages from the cluster.";
 "unclean.leader.election.enable" Boolean = "false", Any, ["unclean.leader.election.enable" * 1],
     "Whether a replica that is out of sync may lead. One node never elects.";
+"view.of" String = null, Any, [],
+    "Makes the topic a read-only view of this one: the same partitions, offsets and timestamps, no storage of its own.";
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use millstream_broker::{Flags, RawConfig, RunningBroker};
+use millstream_broker::{Flags, Plugins, RawConfig, RunningBroker};
 use millstream_record::{BatchBuilder, Codec, TimestampType};
 use millstream_wire::frame::{decode_response, encode_request};
 use millstream_wire::messages::*;
@@ -38,7 +38,8 @@ pub(crate) async fn try_start(folder: &TempDir, settings: &[&str]) -> Result<Run
     let listen = Some("127.0.0.1:0".parse().expect("an address"));
     let flags = Flags { data_dir: Some(folder.path().to_owned()), listen, advertise: None };
     let config = raw.check().and_then(|config| config.with_flags(flags)).expect("a good configuration");
-    millstream_broker::start(config).await.map_err(|error| error.to_string())
+    let plugins = Plugins::new(|| Err("these tests have no stages".to_owned()));
+    millstream_broker::start(config, plugins).await.map_err(|error| error.to_string())
 }
 
 impl TestBroker {

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
-use millstream_broker::{RawConfig, RunningBroker, start};
+use millstream_broker::{Plugins, RawConfig, RunningBroker, start};
 use millstream_wire::frame::{decode_response, encode_request};
 use millstream_wire::messages::{CreatableTopic, CreateTopicsRequest, MetadataRequest, MetadataRequestTopic};
 use millstream_wire::{ErrorCode, Request, RequestHeader, Str};
@@ -31,7 +31,8 @@ impl TestBroker {
             raw.set_pair(pair).unwrap();
         }
         let runtime = Runtime::new().unwrap();
-        let running = runtime.block_on(start(raw.check().unwrap())).unwrap();
+        let plugins = Plugins::new(|| Err("these tests have no stages".to_owned()));
+        let running = runtime.block_on(start(raw.check().unwrap(), plugins)).unwrap();
         Self { runtime, running: Some(running) }
     }
 

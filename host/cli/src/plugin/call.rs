@@ -169,8 +169,8 @@ fn run(stage: &Stage, call: &Call) -> Result<Value, StageError> {
         }
         Function::Serialize => changed(stage.serialize(topic, records)?),
         Function::Deserialize => changed(stage.deserialize(topic, records)?),
-        Function::Compress => json!({ "data": bytes(&stage.compress(&call.data.0)?) }),
-        Function::Decompress => json!({ "data": bytes(&stage.decompress(&call.data.0, call.max as usize)?) }),
+        Function::Compress => json!({ "data": bytes(&stage.compress(&call.data.0, 0)?) }),
+        Function::Decompress => json!({ "data": bytes(&stage.decompress(&call.data.0, 0, call.max as usize)?) }),
     })
 }
 

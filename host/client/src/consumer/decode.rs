@@ -158,7 +158,7 @@ fn payload(decoder: &Decoder, fetched: &Fetched, batch: &BatchView<'_>) -> Resul
     if codec == Codec::None || batch.payload().is_empty() {
         return Ok(fetched.bytes.slice_ref(batch.payload()));
     }
-    if let Some(decompressed) = edge::decompress(&decoder.stages, codec, batch.payload(), decoder.batch_max_bytes) {
+    if let Some(decompressed) = edge::decompress(&decoder.stages, batch, codec, decoder.batch_max_bytes) {
         return decompressed.map(Bytes::from);
     }
     codec::decompress(codec, batch.payload(), decoder.batch_max_bytes).map(Bytes::from).map_err(bad)

@@ -207,13 +207,13 @@ fn row_31_decompressor_that_makes_too_much() {
         let code = format!("(if {IF_SHORT} (then {}))", patch(LENGTH, length));
         let guest = Guest::compressor().memory("256").hook("decompressed", &code);
         let stage = stage(&guest);
-        let error = stage.decompress(b"Sten bytes.", 10).expect_err("a bomb");
+        let error = stage.decompress(b"Sten bytes.", 1, 10).expect_err("a bomb");
         assert!(is_expected(&error.fault), "{error}");
         assert_eq!(stage.stats().traps, 1);
     }
     let stage = stage(&Guest::compressor());
-    assert_eq!(stage.decompress(b"Sten bytes.", 10).expect("at the cap"), b"ten bytes.");
-    let error = stage.decompress(b"Sten bytes.", 9).expect_err("one byte over the cap");
+    assert_eq!(stage.decompress(b"Sten bytes.", 1, 10).expect("at the cap"), b"ten bytes.");
+    let error = stage.decompress(b"Sten bytes.", 1, 9).expect_err("one byte over the cap");
     assert!(is_too_large(&error.fault), "{error}");
 }
 

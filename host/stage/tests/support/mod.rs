@@ -57,8 +57,8 @@ pub(crate) fn call(stage: &Stage) -> Result<(), StageError> {
             }
         }
         Kind::Compressor => {
-            let compressed = stage.compress(b"some bytes")?;
-            assert_eq!(stage.decompress(&compressed, 10)?, b"some bytes");
+            let compressed = stage.compress(b"some bytes", 1)?;
+            assert_eq!(stage.decompress(&compressed, 1, 10)?, b"some bytes");
         }
     }
     Ok(())

@@ -1,0 +1,103 @@
+//! The stages of a topic: the texts of its options, turned into stages that live and follow their plug-ins.
+
+use std::sync::Arc;
+
+use millstream_stage::{Kind, Library, Stage};
+use millstream_wire::{ErrorCode, Str};
+
+use crate::broker::Broker;
+use crate::config::{FailurePolicy, TopicConfig};
+use crate::error::ApiError;
+
+/// The stages of one topic.
+#[derive(Debug)]
+#[allow(dead_code, reason = "read by the edge")]
+pub(crate) struct Attachments {
+    /// In the order of the chain.
+    pub(crate) admit: Vec<Arc<Stage>>,
+    pub(crate) admit_policy: FailurePolicy,
+    pub(crate) compressor: Option<Arc<Stage>>,
+    pub(crate) compressor_policy: FailurePolicy,
+    pub(crate) filter: Vec<Arc<Stage>>,
+    pub(crate) filter_policy: FailurePolicy,
+    pub(crate) dead_letter_topic: Option<Str>,
+}
+
+/// What a topic has: nothing, its stages, or stages that could not be started, and why. Such a topic is not served past
+/// them: a filter that is not there must not let everything through.
+pub(crate) type Attached = Option<Result<Arc<Attachments>, ApiError>>;
+
+/// Makes the stages that a topic's options ask for. Blocks: a plug-in may have to be compiled.
+///
+/// # Errors
+/// `INVALID_CONFIG` names the option and what is wrong with it.
+pub(crate) fn attach(broker: &Broker, topic: &str, config: &TopicConfig) -> Result<Option<Arc<Attachments>>, ApiError> {
+    let options = &config.stages;
+    check(topic, config)?;
+    let is_plain = [&options.admit, &options.compressor, &options.filter, &options.partitioner, &options.serializer]
+        .iter()
+        .all(|text| text.is_none());
+    if is_plain {
+        return Ok(None);
+    }
+    let library = broker.plugins.library()?;
+    let chain = |key: &str, text: &Option<String>, kind| resolve(&library, topic, key, text.as_deref(), kind);
+    // Those of applications do not run here: that they can be made is all there is to see.
+    single(topic, "stage.partitioner", chain("stage.partitioner", &options.partitioner, Kind::Partitioner)?)?;
+    single(topic, "stage.serializer", chain("stage.serializer", &options.serializer, Kind::Serializer)?)?;
+    let compressor = chain("stage.compressor", &options.compressor, Kind::Compressor)?;
+    let attachments = Attachments {
+        admit: chain("stage.admit", &options.admit, Kind::Filter)?,
+        admit_policy: options.admit_policy,
+        compressor: single(topic, "stage.compressor", compressor)?,
+        compressor_policy: options.compressor_policy,
+        filter: chain("stage.filter", &options.filter, Kind::Filter)?,
+        filter_policy: options.filter_policy,
+        dead_letter_topic: options.dead_letter_topic.as_deref().map(Str::from),
+    };
+    let runs = !attachments.admit.is_empty() || attachments.compressor.is_some() || !attachments.filter.is_empty();
+    Ok(runs.then(|| Arc::new(attachments)))
+}
+
+/// Options that do not go together.
+fn check(topic: &str, config: &TopicConfig) -> Result<(), ApiError> {
+    let options = &config.stages;
+    if options.filter.is_some() && config.view_of.is_none() {
+        let message = "stage.filter is for views: set view.of as well, or use stage.admit to refuse records";
+        return Err(refused(topic, message));
+    }
+    let uses_dead_letters = [("admit", options.admit_policy), ("filter", options.filter_policy)];
+    for (stage, policy) in uses_dead_letters {
+        if policy == FailurePolicy::DeadLetter && options.dead_letter_topic.is_none() {
+            let message = format!("stage.{stage}.failure.policy=dead-letter needs stage.dead.letter.topic");
+            return Err(refused(topic, &message));
+        }
+    }
+    if options.dead_letter_topic.as_deref() == Some(topic) {
+        return Err(refused(topic, "stage.dead.letter.topic names the topic itself"));
+    }
+    Ok(())
+}
+
+fn resolve(
+    library: &Library,
+    topic: &str,
+    key: &str,
+    text: Option<&str>,
+    kind: Kind,
+) -> Result<Vec<Arc<Stage>>, ApiError> {
+    let Some(text) = text else { return Ok(Vec::new()) };
+    library.resolve_chain(text, kind).map_err(|error| refused(topic, &format!("{key}: {error}")))
+}
+
+/// The one stage of an option that takes no chain.
+fn single(topic: &str, key: &str, mut chain: Vec<Arc<Stage>>) -> Result<Option<Arc<Stage>>, ApiError> {
+    match chain.len() {
+        0 | 1 => Ok(chain.pop()),
+        _ => Err(refused(topic, &format!("{key} takes one stage, not a chain"))),
+    }
+}
+
+fn refused(topic: &str, problem: &str) -> ApiError {
+    ApiError::new(ErrorCode::INVALID_CONFIG, format!("topic {topic}: {problem}"))
+}
