@@ -54,6 +54,11 @@ impl<'a> Column<'a> {
         (0..column.rows()).map(move |row| column.get(row))
     }
 
+    /// Whether row `row` is null.
+    pub(crate) fn is_null(&self, row: usize) -> bool {
+        bit(self.nulls, row)
+    }
+
     fn size_bytes(&self) -> usize {
         self.data.len() + self.ends.len() * 4 + self.nulls.len()
     }
@@ -280,6 +285,18 @@ impl RecordsBuf {
         value: Option<&[u8]>,
         headers: impl IntoIterator<Item = (&'h str, Option<&'h [u8]>)>,
     ) -> Result<(), ColumnFull> {
+        let headers = headers.into_iter().map(|(name, value)| (name.as_bytes(), value));
+        self.push_raw(timestamp_ms, key, value, headers)
+    }
+
+    /// [`RecordsBuf::push`] with names that were text before they were bytes.
+    pub(crate) fn push_raw<'h>(
+        &mut self,
+        timestamp_ms: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl IntoIterator<Item = (&'h [u8], Option<&'h [u8]>)>,
+    ) -> Result<(), ColumnFull> {
         let rows = self.rows.checked_add(1).ok_or(ColumnFull)?;
         if self.columns.timestamps {
             self.timestamps.push(timestamp_ms);
@@ -292,7 +309,7 @@ impl RecordsBuf {
         }
         if self.columns.headers {
             for (name, value) in headers {
-                self.header_names.push(Some(name.as_bytes()))?;
+                self.header_names.push(Some(name))?;
                 self.header_values.push(value)?;
             }
             let end = u32::try_from(self.header_names.rows()).map_err(|_| ColumnFull)?;
@@ -367,6 +384,30 @@ impl Bitmap {
             *last &= (1u8 << used) - 1;
         }
         Some(Bitmap { rows, bits })
+    }
+
+    /// A bitmap of `rows` rows of which none is kept.
+    pub fn none(rows: usize) -> Bitmap {
+        Bitmap { rows, bits: vec![0; bitmap_bytes(rows)] }
+    }
+
+    /// A bitmap of `rows` rows that are all kept.
+    pub fn all(rows: usize) -> Bitmap {
+        Bitmap::new(rows, vec![0xff; bitmap_bytes(rows)]).expect("the bytes of so many rows")
+    }
+
+    /// Says whether row `row` is kept.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn set(&mut self, row: usize, keep: bool) {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        let mask = 1 << (row % 8);
+        if keep {
+            self.bits[row / 8] |= mask;
+        } else {
+            self.bits[row / 8] &= !mask;
+        }
     }
 
     /// How many rows there are.
@@ -451,5 +492,15 @@ mod tests {
         assert!(Bitmap::new(8, vec![0xff]).unwrap().get(7));
         assert_eq!(Bitmap::new(3, vec![]), None);
         assert_eq!(Bitmap::new(0, vec![]).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn bits_are_set_and_cleared() {
+        let mut bitmap = Bitmap::none(11);
+        bitmap.set(10, true);
+        bitmap.set(3, true);
+        bitmap.set(3, false);
+        assert_eq!(bitmap.iter().collect::<Vec<_>>(), [10]);
+        assert_eq!(Bitmap::all(11).count(), 11);
     }
 }

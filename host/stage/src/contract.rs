@@ -238,18 +238,32 @@ pub(crate) enum GuestError {
     Batch(String),
 }
 
-/// How loud a line of a plug-in's log is. Lifted from a guest's call, never made here.
-#[allow(dead_code)]
+/// How loud a line of a plug-in's log is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift)]
 #[component(enum)]
 #[repr(u8)]
-pub(crate) enum Level {
+pub enum Level {
+    /// Something failed.
     #[component(name = "error")]
     Error,
+    /// Something is odd.
     #[component(name = "warn")]
     Warn,
+    /// Worth knowing.
     #[component(name = "info")]
     Info,
+    /// For those who look for a fault.
     #[component(name = "debug")]
     Debug,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Level::Error => "error",
+            Level::Warn => "warn",
+            Level::Info => "info",
+            Level::Debug => "debug",
+        })
+    }
 }

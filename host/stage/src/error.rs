@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::activation::ActivationError;
 use crate::contract::{Kind, RowError};
 use crate::scan::Refusal;
 use crate::spec::SpecError;
@@ -161,6 +162,20 @@ impl Fault {
             | Fault::Lossy { .. } => true,
         }
     }
+
+    /// Whether a row of the batch may be to blame, so that it makes sense to look for it.
+    pub fn is_about_rows(&self) -> bool {
+        match self {
+            Fault::Rows(_) | Fault::Batch(_) | Fault::InputTooLarge { .. } | Fault::Lossy { .. } => true,
+            Fault::Config { .. } | Fault::ColumnMissing { .. } | Fault::WrongKind { .. } | Fault::Exhausted(_) => false,
+            Fault::Trap { call, .. }
+            | Fault::Stack { call, .. }
+            | Fault::Deadline { call, .. }
+            | Fault::Memory { call, .. }
+            | Fault::BadAnswer { call, .. }
+            | Fault::AnswerTooLarge { call, .. } => !matches!(*call, "instantiate" | "configure"),
+        }
+    }
 }
 
 fn describe_rows(rows: &[RowError]) -> String {
@@ -220,6 +235,9 @@ pub enum LoadError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// A stored version cannot be fetched.
+    #[error("cannot be fetched: {0}")]
+    Fetch(String),
     /// The digest is not the one that was asked for.
     #[error("the digest is {have}, not {want}")]
     Digest {
@@ -228,6 +246,17 @@ pub enum LoadError {
         /// What was asked for, in hexadecimal.
         want: String,
     },
+}
+
+/// A version was not put to use.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// It is not a plug-in that this host runs.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// It does not serve where it would have to.
+    #[error(transparent)]
+    Refused(#[from] ActivationError),
 }
 
 /// A stage cannot be had as it was written.

@@ -2,10 +2,11 @@
 //! bounded, since a plug-in may call them in a loop.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, WasmStr};
@@ -25,17 +26,48 @@ const LINES_A_SECOND: u32 = 10;
 const COUNTERS_MAX: usize = 64;
 const COUNTER_NAME_BYTES_MAX: usize = 64;
 
+/// A line of a plug-in's log: cut, escaped, and one of no more than the plug-in may log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogLine<'a> {
+    /// The plug-in's name.
+    pub plugin: &'a str,
+    /// How loud it is.
+    pub level: Level,
+    /// The line.
+    pub line: &'a str,
+}
+
+type OnLog = Box<dyn Fn(LogLine<'_>) + Send + Sync>;
+
+/// Where lines go besides this process's own log.
+#[derive(Default)]
+pub(crate) struct LogSink(ArcSwapOption<OnLog>);
+
+impl LogSink {
+    pub(crate) fn set(&self, on_log: impl Fn(LogLine<'_>) + Send + Sync + 'static) {
+        self.0.store(Some(Arc::new(Box::new(on_log))));
+    }
+}
+
+impl fmt::Debug for LogSink {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("LogSink").finish_non_exhaustive()
+    }
+}
+
 /// The host's side of one stage, shared by all its instances and kept over its versions.
 #[derive(Debug)]
 pub(crate) struct HostSide {
     plugin: Arc<str>,
+    sink: Arc<LogSink>,
     lines: Mutex<LineBudget>,
     counters: Mutex<BTreeMap<String, u64>>,
 }
 
 impl HostSide {
-    pub(crate) fn new(plugin: Arc<str>) -> HostSide {
-        HostSide { plugin, lines: Mutex::new(LineBudget::new(Instant::now())), counters: Mutex::default() }
+    pub(crate) fn new(plugin: Arc<str>, sink: Arc<LogSink>) -> HostSide {
+        let lines = Mutex::new(LineBudget::new(Instant::now()));
+        HostSide { plugin, sink, lines, counters: Mutex::default() }
     }
 
     /// The plug-in's counters, by name.
@@ -57,6 +89,13 @@ impl HostSide {
             Level::Warn => tracing::warn!(plugin, "{line}"),
             Level::Info => tracing::info!(plugin, "{line}"),
             Level::Debug => tracing::debug!(plugin, "{line}"),
+        }
+        if let Some(sink) = &*self.sink.0.load() {
+            if dropped > 0 {
+                let line = format!("(the plug-in logs too much: {dropped} lines were dropped)");
+                sink(LogLine { plugin, level: Level::Warn, line: &line });
+            }
+            sink(LogLine { plugin, level, line: &line });
         }
     }
 
@@ -176,7 +215,7 @@ mod tests {
 
     #[test]
     fn counters_are_bounded() {
-        let side = HostSide::new("p".into());
+        let side = HostSide::new("p".into(), Arc::default());
         for i in 0..1000 {
             side.count(&format!("c{i}"), 1);
         }

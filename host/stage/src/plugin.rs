@@ -1,7 +1,8 @@
 //! A plug-in: scanned, compiled and described, ready to be instantiated as often as it is needed.
 
 use std::fmt;
-use std::sync::Arc;
+use std::str::FromStr;
+use std::sync::{Arc, Weak};
 
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::{Component, InstancePre};
@@ -13,6 +14,7 @@ use crate::host_imports::HostSide;
 use crate::instance::{HostState, Instance, StartError};
 use crate::scan::{Scan, scan};
 use crate::spec::check_name;
+use crate::tally::{SpikeLimits, Tally};
 
 /// The SHA-256 of a component's bytes: what a version is pinned by. Displays as hexadecimal.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,6 +32,24 @@ impl Digest {
     }
 }
 
+impl FromStr for Digest {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut digest = [0; 32];
+        let pairs = text.as_bytes().chunks_exact(2);
+        let is_hex = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_hex {
+            return Err("a digest is 64 hexadecimal digits".to_owned());
+        }
+        let value = |digit: u8| (digit as char).to_digit(16).unwrap_or_default() as u8;
+        for (byte, pair) in digest.iter_mut().zip(pairs) {
+            *byte = value(pair[0]) << 4 | value(pair[1]);
+        }
+        Ok(Digest(digest))
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
@@ -44,7 +64,13 @@ impl fmt::Debug for Digest {
 
 /// A loaded plug-in; clones are the same one.
 #[derive(Clone)]
-pub struct Plugin(Arc<Loaded>);
+pub struct Plugin {
+    /// What the host knows it by: the name that it gives itself, unless it was stored under another.
+    name: Arc<str>,
+    loaded: Arc<Loaded>,
+    /// What it has done, in all stages.
+    tally: Arc<Tally>,
+}
 
 struct Loaded {
     engine: Engine,
@@ -52,7 +78,6 @@ struct Loaded {
     size_bytes: usize,
     scan: Scan,
     description: Description,
-    name: Arc<str>,
     version: Arc<str>,
     pre: InstancePre<HostState>,
 }
@@ -61,8 +86,8 @@ impl fmt::Debug for Plugin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Plugin")
-            .field("digest", &self.0.digest)
-            .field("description", &self.0.description)
+            .field("digest", &self.loaded.digest)
+            .field("description", &self.loaded.description)
             .finish_non_exhaustive()
     }
 }
@@ -74,86 +99,126 @@ impl Plugin {
         let component = compiled(engine, &digest, bytes)?;
         let pre =
             engine.linker().instantiate_pre(&component).map_err(|error| LoadError::Contract(format!("{error:#}")))?;
-        let side = Arc::new(HostSide::new("(loading)".into()));
+        let side = Arc::new(HostSide::new("(loading)".into(), Arc::default()));
         let mut instance = Instance::start(engine, &pre, scan.kind, side).map_err(|error| match error {
             StartError::Contract(problem) => LoadError::Contract(problem),
             StartError::Fault(fault) => LoadError::Start(fault),
         })?;
         let raw = instance.describe().map_err(LoadError::Start)?;
         let description = check(raw, scan.kind).map_err(LoadError::Description)?;
-        Ok(Plugin(Arc::new(Loaded {
+        let loaded = Loaded {
             engine: engine.clone(),
             digest,
             size_bytes: bytes.len(),
             scan,
-            name: description.name.as_str().into(),
             version: description.version.as_str().into(),
             description,
             pre,
-        })))
+        };
+        let name = loaded.description.name.as_str().into();
+        let tally = Arc::new(Tally::new(SpikeLimits::default(), None));
+        Ok(Plugin { name, loaded: Arc::new(loaded), tally })
+    }
+
+    /// The same code under another name, counted elsewhere.
+    pub(crate) fn known_as(&self, name: &str, tally: Arc<Tally>) -> Plugin {
+        Plugin { name: name.into(), loaded: Arc::clone(&self.loaded), tally }
+    }
+
+    /// Whether it is the same code under the same name.
+    pub(crate) fn is_same(&self, other: &Plugin) -> bool {
+        Arc::ptr_eq(&self.loaded, &other.loaded) && self.name == other.name
+    }
+
+    pub(crate) fn is_version(&self, name: &str, digest: Digest) -> bool {
+        *self.name == *name && self.loaded.digest == digest
+    }
+
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// A handle that does not keep the code.
+    pub(crate) fn downgrade(&self) -> WeakPlugin {
+        let loaded = Arc::downgrade(&self.loaded);
+        WeakPlugin { name: Arc::clone(&self.name), loaded, tally: Arc::clone(&self.tally) }
     }
 
     /// What the plug-in says about itself.
     pub fn description(&self) -> &Description {
-        &self.0.description
+        &self.loaded.description
     }
 
-    /// Its name.
+    /// The name that the host knows it by; its description has the one that it gives itself.
     pub fn name(&self) -> &str {
-        &self.0.name
+        &self.name
     }
 
     /// Its own version.
     pub fn version(&self) -> &str {
-        &self.0.version
+        &self.loaded.version
     }
 
     /// What it is for.
     pub fn kind(&self) -> Kind {
-        self.0.description.kind
+        self.loaded.description.kind
     }
 
     /// The SHA-256 of the component.
     pub fn digest(&self) -> Digest {
-        self.0.digest
+        self.loaded.digest
     }
 
     /// The size of the component, in bytes.
     pub fn size_bytes(&self) -> usize {
-        self.0.size_bytes
+        self.loaded.size_bytes
     }
 
     /// What it imports, such as `millstream:stage/host@1.0.0`.
     pub fn imports(&self) -> &[String] {
-        &self.0.scan.imports
+        &self.loaded.scan.imports
     }
 
     /// What it exports, such as `describe`.
     pub fn exports(&self) -> &[String] {
-        &self.0.scan.exports
+        &self.loaded.scan.exports
     }
 
     /// What the scan found before it was compiled.
     pub fn scan(&self) -> &Scan {
-        &self.0.scan
+        &self.loaded.scan
     }
 
     /// The engine that it was loaded into.
     pub fn engine(&self) -> &Engine {
-        &self.0.engine
+        &self.loaded.engine
     }
 
     pub(crate) fn shared_name(&self) -> &Arc<str> {
-        &self.0.name
+        &self.name
     }
 
     pub(crate) fn shared_version(&self) -> &Arc<str> {
-        &self.0.version
+        &self.loaded.version
     }
 
     /// A fresh instance, not configured yet.
     pub(crate) fn instantiate(&self, side: Arc<HostSide>) -> Result<Instance, StartError> {
-        Instance::start(&self.0.engine, &self.0.pre, self.kind(), side)
+        Instance::start(&self.loaded.engine, &self.loaded.pre, self.kind(), side)
+    }
+}
+
+/// A [`Plugin`] that may be gone.
+pub(crate) struct WeakPlugin {
+    name: Arc<str>,
+    loaded: Weak<Loaded>,
+    pub(crate) tally: Arc<Tally>,
+}
+
+impl WeakPlugin {
+    pub(crate) fn upgrade(&self) -> Option<Plugin> {
+        let loaded = self.loaded.upgrade()?;
+        Some(Plugin { name: Arc::clone(&self.name), loaded, tally: Arc::clone(&self.tally) })
     }
 }
 
@@ -239,5 +304,7 @@ mod tests {
     fn a_digest_shows_as_hexadecimal() {
         let text = Digest::of(b"").to_string();
         assert!(text.starts_with("e3b0c44298fc1c14") && text.len() == 64);
+        assert_eq!(text.parse(), Ok(Digest::of(b"")));
+        assert!(text[1..].parse::<Digest>().is_err() && "ä".repeat(32).parse::<Digest>().is_err());
     }
 }

@@ -10,6 +10,7 @@ use crate::error::Fault;
 use crate::host_imports::HostSide;
 use crate::instance::{Instance, StartError};
 use crate::plugin::Plugin;
+use crate::tally::Tally;
 
 /// Configured instances of a plug-in.
 pub(crate) struct Pool {
@@ -43,16 +44,29 @@ impl Pool {
         &self.plugin
     }
 
+    pub(crate) fn tally(&self) -> &Tally {
+        self.plugin.tally()
+    }
+
     /// Lends an instance that waits, or a new one.
     pub(crate) fn lease(&self) -> Result<Lease<'_>, Fault> {
+        self.lend(|state| state.idle.pop())
+    }
+
+    /// Lends an instance that no call has used before.
+    pub(crate) fn lease_fresh(&self) -> Result<Lease<'_>, Fault> {
+        self.lend(|_| None)
+    }
+
+    fn lend(&self, choose: impl FnOnce(&mut State) -> Option<Instance>) -> Result<Lease<'_>, Fault> {
         // The lock is gone before an instance is made, which takes some microseconds.
-        let idle = {
+        let chosen = {
             let mut state = self.state.lock();
             state.leased += 1;
             state.leased_peak = state.leased_peak.max(state.leased);
-            state.idle.pop()
+            choose(&mut state)
         };
-        let mut lease = Lease { pool: self, instance: idle };
+        let mut lease = Lease { pool: self, instance: chosen };
         if lease.instance.is_none() {
             lease.instance = Some(self.start()?);
         }

@@ -29,7 +29,8 @@ pub enum WatchEvent {
         /// What it did.
         published: Published,
     },
-    /// The file is no plug-in any more; the old version serves on.
+    /// The file is no plug-in any more, or does not serve where it would have to; the version before serves
+    /// on.
     Refused {
         /// The file.
         path: PathBuf,
@@ -201,14 +202,11 @@ fn reload(library: &Library, path: &Path) -> Option<WatchEvent> {
             let (name, version) = (plugin.name(), plugin.version());
             let stages = published.swapped.len();
             tracing::info!(path = %shown, name, version, stages, "new version of a plug-in");
-            for error in &published.refused {
-                tracing::error!(path = %shown, %error, "the old version of this stage serves on");
-            }
             let path = path.to_owned();
             Some(WatchEvent::Reloaded { path, published })
         }
         Err(error) => {
-            tracing::error!(path = %shown, %error, "not a plug-in: the old version serves on");
+            tracing::error!(path = %shown, %error, "not put to use: the version before serves on");
             Some(WatchEvent::Refused { path: path.to_owned(), problem: error.to_string() })
         }
     }

@@ -172,7 +172,7 @@ fn a_stage_that_is_pinned_does_not_follow() {
     };
     let (follows, pinned) = (resolve("good-partitioner"), resolve("good-partitioner@1.0.1"));
     let published = library.publish(&version(2).build()).expect("a version");
-    assert_eq!((published.swapped.len(), published.refused.len()), (1, 0));
+    assert_eq!(published.swapped.len(), 1);
     assert_eq!(follows.stats().version, "1.0.2");
     assert_eq!(pinned.stats().version, "1.0.1");
 }

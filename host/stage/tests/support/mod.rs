@@ -4,7 +4,8 @@
 use std::sync::{Arc, OnceLock};
 
 use millstream_stage::{
-    Columns, Engine, EngineConfig, Fault, Kind, Library, LoadError, RecordsBuf, Stage, StageError, StageSpec,
+    Columns, Engine, EngineConfig, Fault, Kind, Library, LoadError, PublishError, RecordsBuf, Stage, StageError,
+    StageSpec,
 };
 
 use crate::guests::Guest;
@@ -101,7 +102,10 @@ pub(crate) fn assert_not_loaded(kind: Kind, bytes: &[u8]) -> LoadError {
     let error = library.publish(bytes).expect_err("a hostile module");
     assert_eq!(stage.stats().swaps, 0);
     call(&stage).expect("the old version serves");
-    error
+    match error {
+        PublishError::Load(error) => error,
+        PublishError::Refused(error) => panic!("it loads: {error}"),
+    }
 }
 
 /// R: a guest that loads, but does not start where it would serve. The old version serves on, and a
@@ -113,13 +117,16 @@ pub(crate) fn assert_not_started(guest: &Guest, kind: Kind, is_expected: impl Fn
     let spec = StageSpec::parse(&name).expect("a name");
     let stage: Arc<Stage> = library.resolve(&spec, kind).expect("a good stage");
     let hostile = guest.clone().name(&name).version("6.6.6");
-    let published = library.publish(&hostile.build()).expect("a guest that loads");
-    assert!(published.swapped.is_empty());
-    let [error] = &published.refused[..] else {
-        panic!("one stage refuses it: {published:?}");
+    let error = library.publish(&hostile.build()).expect_err("a guest that does not start");
+    let PublishError::Refused(error) = error else {
+        panic!("it loads, and one stage refuses it: {error}");
     };
-    assert!(is_expected(&error.fault), "{error}");
-    assert!(error.to_string().contains("6.6.6"), "{error}");
+    let [refused] = &error.refusals[..] else {
+        panic!("one stage refuses it: {error}");
+    };
+    assert!(is_expected(&refused.error.fault), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("6.6.6") && text.contains(&format!("the {kind} `{name}`")), "{error}");
     call(&stage).expect("the old version serves");
     let later = library.resolve(&spec, kind).expect("a good stage");
     assert_eq!(later.stats().version, "1.0.0");

@@ -1,0 +1,304 @@
+//! What the library knows: the versions of every name, the files, and the stages that live.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use super::{Origin, is_plugin_file};
+use crate::activation::Pending;
+use crate::plugin::{Digest, Plugin, WeakPlugin};
+use crate::stage::Stage;
+use crate::watch::Message;
+
+/// Versions whose counts are kept after nothing uses them any more.
+const KNOWN_MAX: usize = 1_000;
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) plugins: BTreeMap<String, Versions>,
+    /// What was loaded, also when it is gone: counts go on where they ended.
+    known: Vec<Known>,
+    pub(super) folders: Vec<PathBuf>,
+    /// The files that were loaded, by their real path.
+    pub(super) files: BTreeMap<PathBuf, FileVersions>,
+    live: Vec<Live>,
+    /// Versions that are prepared and not yet active.
+    pending: Vec<Weak<Pending>>,
+    watcher: Option<Sender<Message>>,
+}
+
+pub(super) struct Known {
+    pub(super) name: String,
+    pub(super) version: String,
+    pub(super) digest: Digest,
+    /// In a store, or [`EMBEDDED_NUMBER`](crate::EMBEDDED_NUMBER).
+    pub(super) number: Option<u32>,
+    pub(super) plugin: WeakPlugin,
+}
+
+/// The versions of one name.
+#[derive(Default)]
+pub(super) struct Versions {
+    /// From old to new.
+    pub(super) entries: Vec<Entry>,
+    /// Which of them serves the stages that follow the name.
+    active: usize,
+}
+
+#[derive(Clone)]
+pub(super) struct Entry {
+    pub(super) origin: Origin,
+    pub(super) code: Arc<Code>,
+    /// What a file held before: to go back to, not to be asked for.
+    pub(super) is_replaced: bool,
+    /// It went wrong, and another took over.
+    pub(super) is_bad: bool,
+}
+
+/// A plug-in that is loaded, or loads when it is first wanted.
+pub(super) struct Code {
+    pub(super) bytes: &'static [u8],
+    /// The lock is held while it compiles, so that it does so once.
+    pub(super) plugin: Mutex<Option<Plugin>>,
+}
+
+/// The contents of a file.
+pub(super) struct FileVersions {
+    /// What was last read, whether it serves or not.
+    pub(super) seen: Digest,
+    pub(super) active: Plugin,
+    /// What served before and can serve again.
+    pub(super) previous: Option<Plugin>,
+}
+
+/// A stage that somebody holds, and what it follows.
+struct Live {
+    follows: Follows,
+    stage: Weak<Stage>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Follows {
+    Name(String),
+    File(PathBuf),
+    Nothing,
+}
+
+/// Whether a version takes over because it is new, or because the one that served is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Forward,
+    Back,
+}
+
+impl Entry {
+    pub(super) fn embedded(bytes: &'static [u8]) -> Entry {
+        let code = Arc::new(Code { bytes, plugin: Mutex::default() });
+        Entry { origin: Origin::Embedded, code, is_replaced: false, is_bad: false }
+    }
+
+    pub(super) fn loaded(origin: Origin, plugin: Plugin) -> Entry {
+        let code = Arc::new(Code { bytes: &[], plugin: Mutex::new(Some(plugin)) });
+        Entry { origin, code, is_replaced: false, is_bad: false }
+    }
+
+    /// The plug-in, if it was loaded; `None` while it compiles.
+    fn plugin(&self) -> Option<Plugin> {
+        self.code.plugin.try_lock().and_then(|plugin| plugin.clone())
+    }
+
+    pub(super) fn has(&self, digest: Digest) -> bool {
+        self.plugin().is_some_and(|plugin| plugin.digest() == digest)
+    }
+}
+
+impl Versions {
+    pub(super) fn active(&self) -> Option<&Entry> {
+        self.entries.get(self.active)
+    }
+
+    /// The plug-in that is part of the program.
+    pub(super) fn embedded(&self) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.origin == Origin::Embedded)
+    }
+
+    pub(super) fn stored(&self, number: u32) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.origin == Origin::Store { number })
+    }
+
+    /// Adds a version that serves from now on; `is_source` says that stored versions can be had again.
+    pub(super) fn activate(&mut self, entry: Entry, is_source: bool) {
+        let served = self.active().map(|active| Arc::clone(&active.code));
+        let serves = |entry: &Entry| served.as_ref().is_some_and(|code| Arc::ptr_eq(code, &entry.code));
+        let digest = entry.plugin().map(|plugin| plugin.digest());
+        self.entries.retain_mut(|old| {
+            let is_same_place = old.origin == entry.origin;
+            if is_same_place && digest.is_some_and(|digest| old.has(digest)) {
+                return false;
+            }
+            match &entry.origin {
+                // A file is its newest contents; those before are kept to go back to.
+                Origin::File(_) if is_same_place => {
+                    old.is_replaced = true;
+                    serves(old)
+                }
+                Origin::Embedded | Origin::Store { .. } if is_same_place => false,
+                Origin::Store { .. } if is_source && matches!(old.origin, Origin::Store { .. }) => serves(old),
+                _ => true,
+            }
+        });
+        if entry.origin == Origin::Embedded {
+            self.entries.insert(0, entry);
+            self.active = 0;
+        } else {
+            self.entries.push(entry);
+            self.active = self.entries.len() - 1;
+        }
+    }
+
+    /// Marks a version as bad.
+    pub(super) fn mark_bad(&mut self, digest: Digest) {
+        self.entries.iter_mut().filter(|entry| entry.has(digest)).for_each(|entry| entry.is_bad = true);
+    }
+
+    /// The newest version that is not known to be bad, other than `digest`.
+    pub(super) fn last_good(&self, digest: Digest) -> Option<&Entry> {
+        self.entries.iter().rev().find(|entry| !entry.is_bad && !entry.has(digest))
+    }
+}
+
+impl State {
+    /// Whether what comes from there is known by its name, not by its path alone.
+    fn is_named(&self, origin: &Origin) -> bool {
+        match origin {
+            Origin::Embedded | Origin::Published | Origin::Store { .. } => true,
+            Origin::File(path) => self.folders.iter().any(|folder| path.parent() == Some(folder)),
+        }
+    }
+
+    /// Whether a stage that follows `follows` is concerned by a version of `name` from `origin`.
+    fn concerns(&self, name: &str, origin: &Origin, follows: &Follows) -> bool {
+        match (follows, origin) {
+            (Follows::Name(followed), _) => self.is_named(origin) && followed == name,
+            (Follows::File(file), Origin::File(path)) => file == path,
+            (Follows::File(_) | Follows::Nothing, _) => false,
+        }
+    }
+
+    /// The live stages that a new version concerns.
+    pub(super) fn followers(&self, name: &str, origin: &Origin) -> Vec<Arc<Stage>> {
+        let live = self.live.iter().filter(|live| self.concerns(name, origin, &live.follows));
+        live.filter_map(|live| live.stage.upgrade()).collect()
+    }
+
+    /// Every live stage.
+    pub(super) fn stages(&self) -> impl Iterator<Item = Arc<Stage>> + '_ {
+        self.live.iter().filter_map(|live| live.stage.upgrade())
+    }
+
+    pub(super) fn add_live(&mut self, follows: &Follows, stage: &Arc<Stage>) {
+        self.live.retain(|live| live.stage.strong_count() > 0);
+        self.live.push(Live { follows: follows.clone(), stage: Arc::downgrade(stage) });
+    }
+
+    pub(super) fn add_pending(&mut self, pending: &Arc<Pending>) {
+        self.pending.retain(|pending| pending.strong_count() > 0);
+        self.pending.push(Arc::downgrade(pending));
+    }
+
+    /// The versions that are about to serve what follows `follows`.
+    pub(super) fn pending(&self, follows: &Follows) -> Vec<Arc<Pending>> {
+        let live = self.pending.iter().filter_map(Weak::upgrade);
+        live.filter(|pending| self.concerns(pending.plugin.name(), &pending.origin, follows)).collect()
+    }
+
+    /// A version serves from now on.
+    pub(super) fn activate(&mut self, plugin: &Plugin, origin: &Origin, direction: Direction, is_source: bool) {
+        if let Some(number) = origin.number() {
+            self.set_number(plugin, number);
+        }
+        if let Origin::File(path) = origin {
+            let before = self.files.remove(path);
+            let seen = match (&before, direction) {
+                (Some(before), Direction::Back) => before.seen,
+                _ => plugin.digest(),
+            };
+            let previous = before.map(|file| file.active).filter(|_| direction == Direction::Forward);
+            self.files.insert(path.clone(), FileVersions { seen, active: plugin.clone(), previous });
+        }
+        if self.is_named(origin) {
+            let entry = match (origin, self.plugins.get(plugin.name()).and_then(Versions::embedded)) {
+                // It keeps its bytes.
+                (Origin::Embedded, Some(embedded)) => embedded.clone(),
+                _ => Entry::loaded(origin.clone(), plugin.clone()),
+            };
+            self.plugins.entry(plugin.name().to_owned()).or_default().activate(entry, is_source);
+        }
+    }
+
+    /// The active version of what a stage follows, if it is loaded.
+    pub(super) fn active(&self, follows: &Follows) -> Option<Plugin> {
+        match follows {
+            Follows::Name(name) => self.plugins.get(name)?.active()?.plugin(),
+            Follows::File(path) => Some(self.files.get(path)?.active.clone()),
+            Follows::Nothing => None,
+        }
+    }
+
+    /// What is known of these bytes under this name.
+    pub(super) fn known(&self, name: &str, digest: Digest) -> Option<&Known> {
+        self.known.iter().find(|known| known.digest == digest && known.name == name)
+    }
+
+    pub(super) fn remember(&mut self, plugin: &Plugin) {
+        let number = self.known(plugin.name(), plugin.digest()).and_then(|known| known.number);
+        self.known.retain(|known| known.digest != plugin.digest() || known.name != plugin.name());
+        if self.known.len() >= KNOWN_MAX {
+            // The oldest that nothing uses; what is used is bounded by the instances that there may be.
+            if let Some(gone) = self.known.iter().position(|known| known.plugin.upgrade().is_none()) {
+                self.known.remove(gone);
+            }
+        }
+        let (name, version) = (plugin.name().to_owned(), plugin.version().to_owned());
+        self.known.push(Known { name, version, digest: plugin.digest(), number, plugin: plugin.downgrade() });
+    }
+
+    /// These bytes have a number.
+    pub(super) fn set_number(&mut self, plugin: &Plugin, number: u32) {
+        let found = self.known.iter_mut().find(|known| plugin.is_version(&known.name, known.digest));
+        if let Some(known) = found {
+            known.number = Some(number);
+        }
+    }
+
+    pub(super) fn all_known(&self) -> &[Known] {
+        &self.known
+    }
+
+    /// Connects a watcher: it is told the folders to watch, those of now and those to come.
+    pub(super) fn connect(&mut self, watcher: Option<Sender<Message>>) {
+        self.watcher = watcher;
+        let parents: Vec<PathBuf> = self.files.keys().filter_map(|path| path.parent().map(Path::to_owned)).collect();
+        for folder in self.folders.iter().chain(&parents) {
+            self.watch(folder);
+        }
+    }
+
+    pub(super) fn watch(&self, folder: &Path) {
+        if let Some(watcher) = &self.watcher {
+            // A watcher that has ended takes no more folders.
+            let _ = watcher.send(Message::Watch(folder.to_owned()));
+        }
+    }
+
+    /// Whether a file may be a plug-in of this library: all of a folder that was added, and those that
+    /// stages were made of.
+    pub(super) fn is_followed(&self, path: &Path) -> bool {
+        let parent = path.parent();
+        let in_folder = || is_plugin_file(path) && self.folders.iter().any(|folder| parent == Some(folder.as_path()));
+        self.files.contains_key(path) || in_folder()
+    }
+}

@@ -1,0 +1,246 @@
+//! One version of a stage, pinned for one batch: its calls, what they count, and how the rows are found
+//! that a batch fails for.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::batch::{Bitmap, Changed, Records};
+use crate::contract::{Columns, RowError};
+use crate::error::{Fault, StageError};
+use crate::instance::Instance;
+use crate::isolate::{self, Isolated};
+use crate::plugin::Plugin;
+use crate::pool::{Lease, Pool};
+use crate::probe::verify;
+use crate::stage::Stage;
+
+/// One version of a stage, pinned for one batch. It is not to be kept: an old version lives for as
+/// long as something pins it.
+pub struct Pinned<'s> {
+    stage: &'s Stage,
+    pool: Arc<Pool>,
+    mode: Mode,
+}
+
+/// What a call of a pinned version is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// What fails has failed.
+    Plain,
+    /// What fails is searched for the rows that it fails for.
+    First,
+    /// Part of such a search: on a fresh instance, and no trap of its own.
+    Search,
+}
+
+impl<'s> Pinned<'s> {
+    pub(crate) fn new(stage: &'s Stage, pool: Arc<Pool>) -> Pinned<'s> {
+        Pinned { stage, pool, mode: Mode::Plain }
+    }
+
+    fn with_mode(&self, mode: Mode) -> Pinned<'s> {
+        Pinned { stage: self.stage, pool: Arc::clone(&self.pool), mode }
+    }
+
+    /// The plug-in that is pinned.
+    pub fn plugin(&self) -> &Plugin {
+        self.pool.plugin()
+    }
+
+    /// The columns that it reads; no others are copied to it.
+    pub fn columns(&self) -> Columns {
+        self.plugin().description().columns
+    }
+
+    /// The partition of every row, each below `partitions`. `load` has the bytes that wait for each
+    /// partition.
+    ///
+    /// # Errors
+    /// [`StageError`]; nothing of the batch is to be used.
+    pub fn partition(
+        &self,
+        topic: &str,
+        partitions: u32,
+        load: &[u64],
+        records: &Records<'_>,
+    ) -> Result<Vec<u32>, StageError> {
+        if load.len() != partitions as usize {
+            let column = "load";
+            return Err(failed(self.plugin(), Fault::ColumnMissing { column }));
+        }
+        self.batch(records, |instance, records| instance.partition(topic, partitions, load, records))
+    }
+
+    /// New columns for the records on their way out.
+    ///
+    /// # Errors
+    /// [`StageError`]; nothing of the batch is to be used.
+    pub fn serialize(&self, topic: &str, records: &Records<'_>) -> Result<Changed, StageError> {
+        self.batch(records, |instance, records| instance.serialize(topic, records))
+    }
+
+    /// New columns for the records on their way in.
+    ///
+    /// # Errors
+    /// [`StageError`]; nothing of the batch is to be used.
+    pub fn deserialize(&self, topic: &str, records: &Records<'_>) -> Result<Changed, StageError> {
+        self.batch(records, |instance, records| instance.deserialize(topic, records))
+    }
+
+    /// The rows to keep.
+    ///
+    /// # Errors
+    /// [`StageError`]; nothing of the batch is to be used.
+    pub fn filter(&self, topic: &str, records: &Records<'_>) -> Result<Bitmap, StageError> {
+        self.batch(records, |instance, records| instance.filter(topic, records))
+    }
+
+    /// The rows to keep and the rows that are bad: where the filter fails, the rows that it fails for are
+    /// found, and the others are decided as if those were not there. See [`mod@crate::isolate`].
+    ///
+    /// # Errors
+    /// A fault that no row is to blame for; nothing of the batch is to be used.
+    pub fn filter_isolated(&self, topic: &str, records: &Records<'_>) -> Result<Isolated, StageError> {
+        let rows = records.rows as usize;
+        let mut keep = None;
+        let bad = self.isolate(
+            records,
+            |pinned, part| pinned.filter(topic, part),
+            |rows_of_part, kept| match rows_of_part {
+                None => keep = Some(kept),
+                Some(part) => {
+                    let keep = keep.get_or_insert_with(|| Bitmap::none(rows));
+                    kept.iter().for_each(|row| keep.set(part[row] as usize, true));
+                }
+            },
+        )?;
+        Ok(Isolated { keep: keep.unwrap_or_else(|| Bitmap::none(rows)), bad })
+    }
+
+    /// Makes a call for a whole batch, and if that fails for parts of it, to find the rows that are bad:
+    /// the answer. `call` makes the call with the version that it is given, for the rows that it is
+    /// given. `take` gets what was answered, with the rows that it was answered for, in order; `None` is
+    /// the whole batch.
+    ///
+    /// # Errors
+    /// A fault that no row is to blame for; nothing of the batch is to be used.
+    pub fn isolate<R>(
+        &self,
+        records: &Records<'_>,
+        mut call: impl FnMut(&Pinned<'_>, &Records<'_>) -> Result<R, StageError>,
+        mut take: impl FnMut(Option<&[u32]>, R),
+    ) -> Result<Vec<RowError>, StageError> {
+        let error = match call(&self.with_mode(Mode::First), records) {
+            Ok(answer) => {
+                take(None, answer);
+                return Ok(Vec::new());
+            }
+            Err(error) => error,
+        };
+        let search = self.with_mode(Mode::Search);
+        let bad = isolate::search(records, error, |part| call(&search, part), |rows, answer| take(Some(rows), answer))?;
+        self.pool.tally().incident(false, bad.len() as u64);
+        Ok(bad)
+    }
+
+    /// Compresses the `rows` records that `data` holds, and reads back what was compressed before it is
+    /// answered: a compressor that loses a byte is an error here, not for whoever reads the record. The
+    /// check runs on an instance of its own, which cannot remember what the first was given; its cost is
+    /// in the stats.
+    ///
+    /// # Errors
+    /// [`StageError`]; nothing was compressed.
+    pub fn compress(&self, data: &[u8], rows: u32) -> Result<Vec<u8>, StageError> {
+        self.measured(u64::from(rows), || {
+            let mut writer = self.pool.lease()?;
+            let written = writer.instance().compress(data);
+            let checked = written.and_then(|compressed| {
+                let begun = Instant::now();
+                let checked = self.read_back(&compressed, data);
+                self.stage.add_verify_nanos(nanos(begun.elapsed()));
+                checked.map(|()| compressed)
+            });
+            writer.end(&checked);
+            checked
+        })
+    }
+
+    fn read_back(&self, compressed: &[u8], data: &[u8]) -> Result<(), Fault> {
+        let mut reader = self.pool.lease()?;
+        let outcome = verify(reader.instance(), compressed, data);
+        reader.end(&outcome);
+        outcome
+    }
+
+    /// Decompresses what holds `rows` records, to at most `bytes_max` bytes.
+    ///
+    /// # Errors
+    /// [`StageError`]; nothing was decompressed.
+    pub fn decompress(&self, data: &[u8], rows: u32, bytes_max: usize) -> Result<Vec<u8>, StageError> {
+        self.measured(u64::from(rows), || {
+            let lease = self.pool.lease()?;
+            run(lease, |instance| instance.decompress(data, bytes_max))
+        })
+    }
+
+    fn batch<R>(
+        &self,
+        records: &Records<'_>,
+        call: impl FnOnce(&mut Instance, Records<'_>) -> Result<R, Fault>,
+    ) -> Result<R, StageError> {
+        let columns = self.columns();
+        if let Some(column) = records.missing(columns) {
+            return Err(failed(self.plugin(), Fault::ColumnMissing { column }));
+        }
+        let records = records.restricted(columns);
+        self.measured(u64::from(records.rows), || run(self.lease()?, |instance| call(instance, records)))
+    }
+
+    /// Counts a call and its time, and names the plug-in in its error.
+    fn measured<R>(&self, rows: u64, call: impl FnOnce() -> Result<R, Fault>) -> Result<R, StageError> {
+        let begun = Instant::now();
+        let outcome = call();
+        let nanos = nanos(begun.elapsed());
+        let tally = self.pool.tally();
+        tally.counters.called(rows, nanos);
+        self.stage.counters.called(rows, nanos);
+        outcome.map_err(|fault| {
+            let is_trap = fault.is_trap();
+            tally.counters.failed(is_trap);
+            self.stage.counters.failed(is_trap);
+            let bad_rows = match &fault {
+                Fault::Rows(bad) => bad.len() as u64,
+                Fault::InputTooLarge { .. } => 0,
+                fault if fault.is_about_rows() => rows.max(1),
+                _ => 0,
+            };
+            let error = failed(self.plugin(), fault);
+            match self.mode {
+                Mode::Plain => tally.incident(is_trap, bad_rows),
+                Mode::First => tally.incident(is_trap, 0),
+                Mode::Search => {}
+            }
+            error
+        })
+    }
+
+    /// An instance for a call.
+    fn lease(&self) -> Result<Lease<'_>, Fault> {
+        if self.mode == Mode::Search { self.pool.lease_fresh() } else { self.pool.lease() }
+    }
+}
+
+/// Calls an instance; it goes back to its pool unless it misbehaved.
+pub(crate) fn run<R>(mut lease: Lease<'_>, call: impl FnOnce(&mut Instance) -> Result<R, Fault>) -> Result<R, Fault> {
+    let outcome = call(lease.instance());
+    lease.end(&outcome);
+    outcome
+}
+
+pub(crate) fn failed(plugin: &Plugin, fault: Fault) -> StageError {
+    StageError { plugin: Arc::clone(plugin.shared_name()), version: Arc::clone(plugin.shared_version()), fault }
+}
+
+pub(crate) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

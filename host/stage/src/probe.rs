@@ -1,0 +1,70 @@
+//! Making a version ready to serve: instances, configured, one of them probed.
+
+use std::sync::Arc;
+
+use crate::batch::{Column, Headers, Records};
+use crate::contract::Kind;
+use crate::error::{Fault, StageError};
+use crate::host_imports::HostSide;
+use crate::instance::Instance;
+use crate::pinned::{failed, run};
+use crate::plugin::Plugin;
+use crate::pool::Pool;
+
+/// What a compressor is probed with: it has to come back the same.
+const PROBE: &[u8] = b"a small text that repeats itself: a small text that repeats itself";
+
+/// Makes a version ready to serve: instances, configured, one of them probed.
+pub(crate) fn prepare(
+    plugin: Plugin,
+    config: &Arc<str>,
+    side: &Arc<HostSide>,
+    instances: usize,
+) -> Result<Arc<Pool>, StageError> {
+    let failed = |fault| failed(&plugin, fault);
+    let pool = Pool::new(plugin.clone(), Arc::clone(config), Arc::clone(side));
+    let lease = pool.lease().map_err(failed)?;
+    run(lease, |instance| probe(instance, &plugin)).map_err(failed)?;
+    pool.warm(instances.saturating_sub(1)).map_err(failed)?;
+    Ok(pool)
+}
+
+/// Calls every function once with a batch of no rows. A typed error is an answer; only a plug-in that
+/// misbehaves is refused.
+fn probe(instance: &mut Instance, plugin: &Plugin) -> Result<(), Fault> {
+    let column = Column { data: &[], ends: &[], nulls: &[] };
+    let headers = Headers { ends: &[], names: column, values: column };
+    let records =
+        Records { rows: 0, timestamps: &[], keys: Some(column), values: Some(column), headers: Some(headers) }
+            .restricted(plugin.description().columns);
+    let tolerate = |outcome: Result<(), Fault>| match outcome {
+        Err(fault) if fault.is_trap() => Err(fault),
+        _ => Ok(()),
+    };
+    match plugin.kind() {
+        Kind::Partitioner => tolerate(instance.partition("", 1, &[0], records).map(drop)),
+        Kind::Filter => tolerate(instance.filter("", records).map(drop)),
+        Kind::Serializer => {
+            tolerate(instance.serialize("", records).map(drop))?;
+            tolerate(instance.deserialize("", records).map(drop))
+        }
+        Kind::Compressor => {
+            let compressed = instance.compress(PROBE);
+            tolerate(compressed.and_then(|bytes| verify(instance, &bytes, PROBE)))
+        }
+    }
+}
+
+/// Whether `compressed` comes back as `data`.
+pub(crate) fn verify(instance: &mut Instance, compressed: &[u8], data: &[u8]) -> Result<(), Fault> {
+    let problem = match instance.decompress(compressed, data.len()) {
+        Ok(back) if back == data => return Ok(()),
+        Ok(back) => match back.iter().zip(data).position(|(have, want)| have != want) {
+            Some(at) => format!("byte {at} of {} is different", data.len()),
+            None => format!("{} bytes of {} come back", back.len(), data.len()),
+        },
+        Err(Fault::Batch(message)) => message,
+        Err(fault) => return Err(fault),
+    };
+    Err(Fault::Lossy { problem })
+}
