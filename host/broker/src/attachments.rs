@@ -87,7 +87,8 @@ fn resolve(
     kind: Kind,
 ) -> Result<Vec<Arc<Stage>>, ApiError> {
     let Some(text) = text else { return Ok(Vec::new()) };
-    library.resolve_chain(text, kind).map_err(|error| refused(topic, &format!("{key}: {error}")))
+    let attachment = format!("topic {topic}, {key}");
+    library.resolve_chain_for(&attachment, text, kind).map_err(|error| refused(topic, &format!("{key}: {error}")))
 }
 
 /// The one stage of an option that takes no chain.
