@@ -8,6 +8,7 @@ mod groups;
 #[path = "../guests/mod.rs"]
 #[allow(dead_code, reason = "shared with the tests of the sandbox, which use all of it")]
 mod guests;
+mod plugins;
 mod records;
 mod reload;
 mod stages;
@@ -106,6 +107,7 @@ fn main() -> ExitCode {
         command_line::trials(),
         stages::trials(),
         reload::trials(),
+        plugins::trials(),
     ];
     let conclusion = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect());
     // A static is not dropped, and the node would live on.

@@ -16,6 +16,7 @@ use crate::error::ApiError;
 use crate::folders::{self, Checkpoints};
 use crate::metadata::{MetadataError, MetadataImage, MetadataRecord, TopicImage};
 use crate::partition::{Partition, PartitionSpec};
+use crate::plugins;
 use crate::topics::{CONSUMER_OFFSETS, Topic, TopicTable, check_name};
 
 /// The most partitions that one request may create, as in Kafka: more would hold up every other change.
@@ -119,10 +120,17 @@ fn plan_topic(
         let message = format!("Excessively large number of partitions per request: {partitions}.");
         return Err(ApiError::new(ErrorCode::POLICY_VIOLATION, message));
     }
-    let attachments = attach(broker, &name, &broker.topic_config(&configs)?)?;
+    let config = broker.topic_config(&configs)?;
+    check_for_plugins(&name, partitions, config.compact && !config.delete)?;
+    let attachments = attach(broker, &name, &config)?;
     let id = Uuid::new_v4();
     let record = MetadataRecord::TopicCreated { name: name.clone(), id, partitions, configs };
     Ok(Planned { name, id, record, attachments })
+}
+
+fn check_for_plugins(name: &str, partitions: i32, is_compacted_only: bool) -> Result<(), ApiError> {
+    let checked = plugins::check_topic(name, partitions, is_compacted_only);
+    checked.map_err(|problem| ApiError::new(ErrorCode::POLICY_VIOLATION, problem))
 }
 
 /// A topic whose name differs only in `.` and `_`: Kafka refuses those two side by side, since its metrics merge them.
@@ -175,7 +183,12 @@ pub(crate) fn open_topics<'a>(
         }));
         opening.push((topic, name, config));
     }
-    let mut opened = Partition::open_all(&broker.data_dir, specs).into_iter();
+    let opened = Partition::open_all(&broker.data_dir, specs);
+    // Stages of the others may be made of plug-ins that lie in it.
+    if let Some(stored) = opened.iter().find(|partition| partition.topic.as_str() == plugins::TOPIC) {
+        broker.plugins.open(stored);
+    }
+    let mut opened = opened.into_iter();
     for (topic, name, config) in opening {
         let partitions = opened.by_ref().take(topic.partitions as usize).collect();
         let stages = match stages.remove(&topic.id) {
@@ -207,8 +220,12 @@ fn stored_config(broker: &Broker, topic: &TopicImage) -> TopicConfig {
 /// Deletes a topic. Its files go after `file.delete.delay.ms`, so that fetches under way can end.
 pub(crate) async fn delete_topic(broker: &Arc<Broker>, id: Uuid) -> Result<(), ApiError> {
     let _changing = broker.changes.lock().await;
-    if broker.metadata.image().topic_by_id(id).is_none() {
-        return Err(ApiError::unknown_topic());
+    let image = broker.metadata.image();
+    let topic = image.topic_by_id(id).ok_or_else(ApiError::unknown_topic)?;
+    if topic.name == plugins::TOPIC {
+        let message =
+            format!("{} keeps the broker's plug-ins and cannot be deleted; delete plug-ins instead", topic.name);
+        return Err(ApiError::new(ErrorCode::POLICY_VIOLATION, message));
     }
     let removed = blocking(broker, move |broker| {
         broker.metadata.commit(&[MetadataRecord::TopicDeleted { id }])?;
@@ -249,6 +266,7 @@ pub(crate) async fn add_partitions(
         let message = format!("Excessively large number of partitions per request: {count}.");
         return Err(ApiError::new(ErrorCode::POLICY_VIOLATION, message));
     }
+    check_for_plugins(name, count, true)?;
     if validate_only {
         return Ok(());
     }
@@ -304,6 +322,7 @@ pub(crate) async fn alter_topic(
     let topic = image.topic(name).ok_or_else(ApiError::unknown_topic)?;
     let wanted = change(&topic.configs)?;
     let config = broker.topic_config(&wanted)?;
+    check_for_plugins(name, topic.partitions, config.compact && !config.delete)?;
     let id = topic.id;
     let records = config_changes(id, &topic.configs, &wanted);
     let name = name.to_owned();
@@ -338,6 +357,9 @@ fn config_changes(id: Uuid, old: &TopicOverrides, new: &TopicOverrides) -> Vec<M
 
 /// What a topic gets that is created because somebody asked for it.
 pub(crate) fn on_demand(broker: &Broker, name: &str) -> NewTopic {
+    if let Some(topic) = plugins::topic(name) {
+        return topic;
+    }
     if name != CONSUMER_OFFSETS {
         let partitions = broker.config.num_partitions;
         return NewTopic { name: name.to_owned(), partitions, configs: BTreeMap::new() };

@@ -20,7 +20,7 @@ use crate::group::{GroupCoordinator, OffsetsTopic};
 use crate::group_commit::Syncer;
 use crate::listener::{self, Connections};
 use crate::metadata::{MetadataRecord, MetadataStore};
-use crate::plugins::Plugins;
+use crate::plugins::{self, Plugins};
 use crate::producer_ids::ProducerIds;
 use crate::topics::TopicTable;
 
@@ -77,6 +77,7 @@ pub async fn start(config: BrokerConfig, plugins: Plugins) -> Result<RunningBrok
     let (stop, stopped) = watch::channel(false);
     background::start(&broker, &stopped);
     broker.groups.start().await;
+    plugins::start(&broker, &stopped).await;
     let connections = Arc::new(Connections::default());
     let listeners = sockets.into_iter().enumerate().map(|(index, socket)| {
         let (broker, connections) = (Arc::clone(&broker), Arc::clone(&connections));

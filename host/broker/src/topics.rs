@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use millstream_client::plugins::LOGS_TOPIC;
 use millstream_log::{CleanupPolicy, LogConfig, TimestampType};
 use millstream_wire::{ErrorCode, Str};
 use uuid::Uuid;
@@ -11,6 +12,7 @@ use crate::attachments::Attached;
 use crate::config::TopicConfig;
 use crate::error::ApiError;
 use crate::partition::Partition;
+use crate::plugins;
 
 /// Where groups keep their offsets.
 pub(crate) const CONSUMER_OFFSETS: &str = "__consumer_offsets";
@@ -90,7 +92,7 @@ impl TopicTable {
 
 /// Whether a topic belongs to the broker itself.
 pub(crate) fn is_internal(name: &str) -> bool {
-    name == CONSUMER_OFFSETS || name == TRANSACTION_STATE
+    [CONSUMER_OFFSETS, TRANSACTION_STATE, plugins::TOPIC, LOGS_TOPIC].contains(&name)
 }
 
 /// Kafka's rules for names. They also keep a name from leaving the data folder.

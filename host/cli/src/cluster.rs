@@ -21,9 +21,14 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
+    /// The cluster with this broker.
+    pub(crate) fn at(bootstrap_server: &str) -> Cluster {
+        Cluster { bootstrap_server: bootstrap_server.to_owned(), properties: Vec::new() }
+    }
+
     /// The same cluster for another client, which has other settings.
     pub(crate) fn without_properties(&self) -> Cluster {
-        Cluster { bootstrap_server: self.bootstrap_server.clone(), properties: Vec::new() }
+        Cluster::at(&self.bootstrap_server)
     }
 
     /// Applies the properties, each through `set`.

@@ -36,7 +36,7 @@ enum Command {
     Produce(produce::Args),
     /// Print the records of a topic.
     Consume(consume::Args),
-    /// Make, build and look into plug-ins.
+    /// Make, build and look into plug-ins, and manage those of a cluster.
     Plugin(plugin::Args),
 }
 

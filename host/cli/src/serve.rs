@@ -8,7 +8,7 @@ use anyhow::Context;
 use millstream_broker::{Flags, HostPort, Plugins, RawConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{sandbox, stages};
+use crate::sandbox;
 
 /// Run a broker that Kafka clients use as they are.
 #[derive(Debug, clap::Args)]
@@ -40,7 +40,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<HostPort>,
 
-    /// A folder of plug-ins (*.wasm): checked at the start, followed while the broker runs.
+    /// A folder of plug-ins (*.wasm): each is pushed to the broker's store at the start and when it changes
     #[arg(long, value_name = "DIR")]
     plugins: Option<PathBuf>,
 }
@@ -57,15 +57,13 @@ impl Args {
         }
         let flags = Flags { data_dir: self.data_dir, listen: self.listen, advertise: self.advertise };
         let config = raw.check()?.with_flags(flags)?;
-        let watched = self.plugins.as_deref().map(|folder| stages::start(Some(folder))).transpose()?;
-        let library = watched.as_ref().map(|(library, _watcher)| Arc::clone(library));
-        let plugins = Plugins::new(move || match &library {
-            Some(library) => Ok(Arc::clone(library)),
-            None => sandbox::library(None).map(Arc::new).map_err(|error| format!("{error:#}")),
-        });
+        let plugins = Plugins::new(|| sandbox::library(None).map(Arc::new).map_err(|error| format!("{error:#}")));
+        let plugins = match self.plugins {
+            Some(folder) => plugins.with_folder(folder),
+            None => plugins,
+        };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let done = runtime.block_on(serve(config, plugins));
-        drop(watched);
         // A thread that still waits for a disk must not hold up the exit: what counts is closed by now.
         runtime.shutdown_background();
         done

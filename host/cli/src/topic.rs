@@ -113,13 +113,18 @@ impl Args {
 
 /// An admin client for the cluster.
 pub(crate) fn admin(cluster: &Cluster) -> anyhow::Result<Admin> {
+    Ok(Admin::new(client_config(cluster)?)?)
+}
+
+/// What all clients share, for this cluster.
+pub(crate) fn client_config(cluster: &Cluster) -> anyhow::Result<ClientConfig> {
     let mut config = ClientConfig::new(&cluster.bootstrap_server);
     config.default_api_timeout = cluster::PATIENCE;
     cluster.apply(|key, value| match config.set(key, value)? {
         true => Ok(()),
         false => Err(ConfigError { key: key.into(), message: "is not a setting of the admin client".into() }),
     })?;
-    Ok(Admin::new(config)?)
+    Ok(config)
 }
 
 impl Create {

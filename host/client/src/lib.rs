@@ -6,6 +6,7 @@ mod consumer;
 mod edge;
 mod error;
 mod net;
+pub mod plugins;
 mod producer;
 
 pub use admin::{

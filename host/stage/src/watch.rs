@@ -60,7 +60,8 @@ pub(crate) enum Message {
 /// A thread that follows the folders and files of a library, until this value is dropped.
 #[derive(Debug)]
 pub struct Watcher {
-    library: Arc<Library>,
+    /// To be told that nobody watches any more.
+    library: Option<Arc<Library>>,
     sender: Sender<Message>,
     thread: Option<JoinHandle<()>>,
 }
@@ -73,6 +74,27 @@ impl Watcher {
     /// # Errors
     /// [`WatchError`] when the system has no watches or threads left.
     pub fn start(library: Arc<Library>, on_event: impl Fn(WatchEvent) + Send + 'static) -> Result<Watcher, WatchError> {
+        let target = OfLibrary { library: Arc::clone(&library), on_event: Box::new(on_event) };
+        let mut watcher = Watcher::watch(Box::new(target))?;
+        library.connect(Some(watcher.sender.clone()));
+        watcher.library = Some(library);
+        Ok(watcher)
+    }
+
+    /// Follows the components of one folder, `*.wasm`: `on_file` is called with the path of each that is there, and
+    /// again when it changes, on the watcher's thread.
+    ///
+    /// # Errors
+    /// [`WatchError`] when there is no such folder, or the system has no watches or threads left.
+    pub fn folder(folder: &Path, on_file: impl Fn(&Path) + Send + 'static) -> Result<Watcher, WatchError> {
+        let folder = folder.canonicalize().map_err(|error| WatchError(format!("{}: {error}", folder.display())))?;
+        let watcher = Watcher::watch(Box::new(OfFolder { folder: folder.clone(), on_file: Box::new(on_file) }))?;
+        // The thread waits for its first message.
+        let _ = watcher.sender.send(Message::Watch(folder));
+        Ok(watcher)
+    }
+
+    fn watch(target: Box<dyn Target>) -> Result<Watcher, WatchError> {
         let (sender, messages) = mpsc::channel();
         let events = sender.clone();
         let notifier = notify::recommended_watcher(move |event: notify::Result<Event>| {
@@ -80,25 +102,20 @@ impl Watcher {
             let _ = events.send(message(event));
         })
         .map_err(|error| WatchError(error.to_string()))?;
-        library.connect(Some(sender.clone()));
-        let follower = Follower {
-            library: Arc::clone(&library),
-            notifier,
-            watched: BTreeSet::new(),
-            changed: BTreeSet::new(),
-            on_event: Box::new(on_event),
-        };
+        let follower = Follower { target, notifier, watched: BTreeSet::new(), changed: BTreeSet::new() };
         let thread = thread::Builder::new()
             .name("stage-watcher".to_owned())
             .spawn(move || follower.run(&messages))
             .map_err(|error| WatchError(error.to_string()))?;
-        Ok(Watcher { library, sender, thread: Some(thread) })
+        Ok(Watcher { library: None, sender, thread: Some(thread) })
     }
 }
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        self.library.connect(None);
+        if let Some(library) = &self.library {
+            library.connect(None);
+        }
         let _ = self.sender.send(Message::Stop);
         if let Some(thread) = self.thread.take() {
             // A panic of the thread has been reported where it happened.
@@ -126,13 +143,65 @@ fn message(event: notify::Result<Event>) -> Message {
     }
 }
 
-struct Follower {
+/// Whose files are followed.
+trait Target: Send {
+    /// Whether a file is one of them.
+    fn is_followed(&self, path: &Path) -> bool;
+
+    /// Those that are in a folder now.
+    fn files_in(&self, folder: &Path) -> Vec<PathBuf>;
+
+    /// A file is there, or is another one now.
+    fn changed(&self, path: &Path);
+}
+
+struct OfLibrary {
     library: Arc<Library>,
+    on_event: Box<dyn Fn(WatchEvent) + Send>,
+}
+
+impl Target for OfLibrary {
+    fn is_followed(&self, path: &Path) -> bool {
+        self.library.is_followed(path)
+    }
+
+    fn files_in(&self, folder: &Path) -> Vec<PathBuf> {
+        self.library.files_in(folder)
+    }
+
+    fn changed(&self, path: &Path) {
+        if let Some(event) = reload(&self.library, path) {
+            (self.on_event)(event);
+        }
+    }
+}
+
+struct OfFolder {
+    folder: PathBuf,
+    on_file: Box<dyn Fn(&Path) + Send>,
+}
+
+impl Target for OfFolder {
+    fn is_followed(&self, path: &Path) -> bool {
+        path.parent() == Some(&self.folder) && path.extension().is_some_and(|extension| extension == "wasm")
+    }
+
+    fn files_in(&self, folder: &Path) -> Vec<PathBuf> {
+        let listed = std::fs::read_dir(folder).into_iter().flatten();
+        listed.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| self.is_followed(path)).collect()
+    }
+
+    fn changed(&self, path: &Path) {
+        (self.on_file)(path);
+    }
+}
+
+struct Follower {
+    target: Box<dyn Target>,
     notifier: RecommendedWatcher,
     watched: BTreeSet<PathBuf>,
     /// Files that changed and are not read yet.
     changed: BTreeSet<PathBuf>,
-    on_event: Box<dyn Fn(WatchEvent) + Send>,
 }
 
 impl Follower {
@@ -169,26 +238,24 @@ impl Follower {
             return;
         }
         // What changed between the first reading and now has made no event.
-        let files = self.library.files_in(&folder);
+        let files = self.target.files_in(&folder);
         self.changed.extend(files);
     }
 
     fn changed(&mut self, paths: Vec<PathBuf>) {
-        let followed = paths.into_iter().filter(|path| self.library.is_followed(path));
+        let followed = paths.into_iter().filter(|path| self.target.is_followed(path));
         self.changed.extend(followed);
     }
 
     fn rescan(&mut self) {
         for folder in &self.watched {
-            self.changed.extend(self.library.files_in(folder));
+            self.changed.extend(self.target.files_in(folder));
         }
     }
 
     fn reload(&mut self) {
         for path in std::mem::take(&mut self.changed) {
-            if let Some(event) = reload(&self.library, &path) {
-                (self.on_event)(event);
-            }
+            self.target.changed(&path);
         }
     }
 }

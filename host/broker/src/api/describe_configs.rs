@@ -10,8 +10,9 @@ use millstream_wire::{ErrorCode, Str};
 
 use super::RequestContext;
 use crate::broker::Broker;
-use crate::config::{Key, Kind, TopicOverrides, all_broker_keys, all_topic_keys, broker_key, inherited};
+use crate::config::{Key, Kind, PLUGIN_STATS, TopicOverrides, all_broker_keys, all_topic_keys, broker_key, inherited};
 use crate::error::ApiError;
+use crate::plugins;
 
 /// The types of resources that can be described.
 pub(super) const TOPIC: i8 = 2;
@@ -79,7 +80,13 @@ fn entries(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<En
         BROKER if resource.resource_name.is_empty() => Ok(Vec::new()),
         BROKER => {
             check_broker(broker, &resource.resource_name)?;
-            Ok(all_broker_keys().map(|key| broker_entry(broker, key)).collect())
+            let mut entries: Vec<Entry> = all_broker_keys().map(|key| broker_entry(broker, key)).collect();
+            // It is long and changes with every batch: told to whoever asks for it, and not listed.
+            let asked = |keys: &Vec<Str>| keys.iter().any(|key| *key == PLUGIN_STATS.name);
+            if resource.configuration_keys.as_ref().is_some_and(asked) {
+                entries.push(stats_entry(broker));
+            }
+            Ok(entries)
         }
         BROKER_LOGGER => {
             check_broker(broker, &resource.resource_name)?;
@@ -131,6 +138,12 @@ fn broker_entry(broker: &Broker, key: &'static Key) -> Entry {
     synonyms.push((key.name.to_owned(), key.default.map(str::to_owned), Source::Default));
     let (_, value, source) = synonyms[0].clone();
     Entry { key, value, source, synonyms, read_only: true }
+}
+
+fn stats_entry(broker: &Broker) -> Entry {
+    let value = Some(plugins::stats(broker));
+    let synonyms = vec![(PLUGIN_STATS.name.to_owned(), value.clone(), Source::Default)];
+    Entry { key: &PLUGIN_STATS, value, source: Source::Default, synonyms, read_only: true }
 }
 
 impl Entry {

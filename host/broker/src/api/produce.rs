@@ -17,10 +17,12 @@ use super::{RequestContext, Started};
 use crate::broker::Broker;
 use crate::config::{CompressionType, FlushMode};
 use crate::connection::Close;
+use crate::controller;
 use crate::error::ApiError;
 use crate::group_commit::Durable;
 use crate::outgoing::Outgoing;
 use crate::partition::Partition;
+use crate::plugins;
 use crate::recode::recode;
 use crate::time::now_ms;
 use crate::topics::Topic;
@@ -56,6 +58,20 @@ struct AppendedAll {
 
 pub(super) fn start(broker: &Arc<Broker>, context: RequestContext, request: ProduceRequest) -> Result<Started, Close> {
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    if is_for_plugins(broker, &context, &request) {
+        let broker = Arc::clone(broker);
+        return Ok(Started::Alone(Box::pin(async move {
+            let turn = broker.plugins.turn().await;
+            let work = move |broker: &Arc<Broker>| {
+                let done = (append_all(broker, &context, request), context);
+                drop(turn);
+                done
+            };
+            let done = controller::blocking(&broker, work).await;
+            let (appended, context) = done.map_err(|error| Close::Protocol(error.to_string()))?;
+            settle_all(context, appended, timeout).await
+        })));
+    }
     if is_heavy(broker, &context, &request) {
         let broker = Arc::clone(broker);
         return Ok(Started::Alone(Box::pin(async move {
@@ -73,6 +89,15 @@ pub(super) fn start(broker: &Arc<Broker>, context: RequestContext, request: Prod
         return context.respond(&appended.response).map(Started::Ready);
     }
     Ok(Started::Later(Box::pin(settle_all(context, appended, timeout))))
+}
+
+/// Whether the request writes to the store of plug-ins: that may compile, and waits for its turn.
+fn is_for_plugins(broker: &Broker, context: &RequestContext, request: &ProduceRequest) -> bool {
+    let table = broker.topics.load();
+    request.topic_data.iter().any(|data| {
+        let found = table.resolve(context.version >= TOPIC_IDS_SINCE, &data.name, data.topic_id);
+        found.is_ok_and(|topic| topic.name.as_str() == plugins::TOPIC)
+    })
 }
 
 /// Whether a topic of the request has the broker decompress or recode what was sent: that would hold up a worker.
@@ -204,7 +229,8 @@ fn append(
     records: &Records,
 ) -> Result<Stored, ApiError> {
     let partition = topic.partition(index).ok_or_else(ApiError::unknown_topic)?;
-    if topic.is_internal() {
+    let is_for_plugins = topic.name.as_str() == plugins::TOPIC;
+    if topic.is_internal() && !is_for_plugins {
         let message = format!("{} belongs to the broker", topic.name.as_str());
         return Err(ApiError::new(ErrorCode::INVALID_TOPIC_EXCEPTION, message));
     }
@@ -217,6 +243,9 @@ fn append(
     let sent = records.as_bytes().map_or(&[][..], Bytes::as_ref);
     let timestamps = bounds(topic, now);
     let batch = check(broker, topic, version, timestamps, sent)?;
+    if is_for_plugins {
+        return plugins::write(broker, partition, &batch, || store(broker, acks, topic, partition, sent, now));
+    }
     let recoded = match topic.config.compression {
         CompressionType::Codec(codec) if batch.codec() != Ok(codec) => {
             let records = batch.records(broker.config.request_max_bytes)?;

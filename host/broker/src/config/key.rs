@@ -61,6 +61,16 @@ macro_rules! default_text {
 
 pub(in crate::config) use {default_text, keys};
 
+/// What plug-ins have done, as an option that nobody sets. See `millstream_client::plugins::VersionStats`.
+pub(crate) static PLUGIN_STATS: Key = Key {
+    name: "plugin.stats",
+    kind: Kind::String,
+    default: None,
+    valid: Valid::Any,
+    doc: "What each version of a plug-in has done since the broker's start, as JSON. Read-only, and told only when it is asked for by its name.",
+    broker_synonyms: &[],
+};
+
 /// An option of the broker that takes effect.
 pub(crate) fn broker_key(name: &str) -> Option<&'static Key> {
     BROKER_KEYS.iter().find(|key| key.name == name)

@@ -1,22 +1,68 @@
-//! The broker's plug-ins: the library that the stages of its topics are made of.
+//! The broker's plug-ins: the library that the stages of its topics are made of, and the topic
+//! `__millstream_plugins` that new versions come through.
+//!
+//! Whoever may produce to the topic may change plug-ins, with any Kafka client. A produce to it goes through
+//! [`write`](mod@write): what it says is checked before it is appended, and what it activates serves as soon as
+//! it is on stable storage. So what the topic holds is what serves, and after a crash the image that is read
+//! from it ([`store`]) has one whole version of everything. The records themselves are described in
+//! `host/client/src/plugins`.
+//!
+//! The broker writes to the topic too, by the same way: a version that goes wrong is taken back
+//! ([`rollback`]), a changed file of the folder of `--plugins` is the next version ([`folder`]).
+
+mod folder;
+mod logs;
+mod rollback;
+mod stats;
+mod store;
+mod transition;
+mod uses;
+mod write;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use millstream_stage::Library;
+use millstream_client::plugins::LOGS_TOPIC;
+pub(crate) use millstream_client::plugins::TOPIC;
+use millstream_stage::{Library, Spike};
 use millstream_wire::ErrorCode;
 use parking_lot::Mutex;
+use tokio::sync::{OwnedMutexGuard, mpsc, watch};
 
+use self::folder::Folder;
+use self::logs::Line;
+use self::rollback::Rollbacks;
+pub(crate) use self::stats::stats;
+use self::store::Store;
+pub(crate) use self::write::write;
+use crate::broker::Broker;
+use crate::controller::NewTopic;
 use crate::error::ApiError;
+use crate::partition::Partition;
 
 type Make = Box<dyn Fn() -> Result<Arc<Library>, String> + Send + Sync>;
+
+/// Lines of plug-ins that may wait to be written; more are lost. A plug-in logs ten a second.
+const LINES_MAX: usize = 1_000;
 
 /// Where a broker's plug-ins come from. The sandbox is started when the first stage is wanted: a broker without stages has
 /// no engine.
 pub struct Plugins {
     make: Make,
     library: Mutex<Option<Arc<Library>>>,
+    /// A folder whose files are pushed.
+    folder: Option<PathBuf>,
+    store: Arc<Store>,
+    /// Held over an operation, from the look at the store to the swap.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    rollbacks: Rollbacks,
+    spikes: Channel<mpsc::UnboundedSender<Spike>, mpsc::UnboundedReceiver<Spike>>,
+    lines: Channel<mpsc::Sender<Line>, mpsc::Receiver<Line>>,
 }
+
+/// The two ends of a channel; the task that reads takes the second one when it starts.
+struct Channel<S, R>(S, Mutex<Option<R>>);
 
 impl fmt::Debug for Plugins {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,7 +74,24 @@ impl Plugins {
     /// `make` starts the sandbox and gives it the plug-ins of the program; what it says when it cannot is told to whoever
     /// wants a stage.
     pub fn new(make: impl Fn() -> Result<Arc<Library>, String> + Send + Sync + 'static) -> Self {
-        Self { make: Box::new(make), library: Mutex::default() }
+        let (spikes, lines) = (mpsc::unbounded_channel(), mpsc::channel(LINES_MAX));
+        Self {
+            make: Box::new(make),
+            library: Mutex::default(),
+            folder: None,
+            store: Arc::default(),
+            turn: Arc::default(),
+            rollbacks: Rollbacks::default(),
+            spikes: Channel(spikes.0, Mutex::new(Some(spikes.1))),
+            lines: Channel(lines.0, Mutex::new(Some(lines.1))),
+        }
+    }
+
+    /// Has every `*.wasm` of a folder pushed, and pushed again when it changes.
+    #[must_use]
+    pub fn with_folder(mut self, folder: PathBuf) -> Self {
+        self.folder = Some(folder);
+        self
     }
 
     /// The library; blocks while the sandbox starts.
@@ -42,6 +105,79 @@ impl Plugins {
             tracing::error!("{message}");
             ApiError::new(ErrorCode::UNKNOWN_SERVER_ERROR, message)
         })?;
+        made.set_source(self.store.clone());
+        let spikes = self.spikes.0.clone();
+        made.on_spike(move |spike| {
+            // Whoever reads ends with the broker.
+            let _ = spikes.send(spike);
+        });
+        let lines = self.lines.0.clone();
+        made.on_log(move |line| {
+            // A line that finds no room is lost: the plug-in that logs must not wait.
+            let _ = lines.try_send(Line::of(line));
+        });
         Ok(Arc::clone(library.insert(made)))
     }
+
+    /// The library, if somebody has wanted a stage.
+    fn library_if_started(&self) -> Option<Arc<Library>> {
+        self.library.lock().clone()
+    }
+
+    /// The topic was opened: what it holds is there for the stages of the other topics. Blocks for the disk.
+    pub(crate) fn open(&self, partition: &Arc<Partition>) {
+        self.store.open(partition);
+    }
+
+    /// Waits for the turn to work on the store.
+    pub(crate) async fn turn(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.turn).lock_owned().await
+    }
+
+    fn store(&self) -> &Store {
+        &self.store
+    }
+}
+
+/// Starts what runs beside: rollbacks, logs, the folder. It ends with the broker. When this returns, what is in the folder
+/// is pushed.
+pub(crate) async fn start(broker: &Arc<Broker>, stop: &watch::Receiver<bool>) {
+    let plugins = &broker.plugins;
+    if let Some(spikes) = plugins.spikes.1.lock().take() {
+        tokio::spawn(rollback::run(Arc::clone(broker), spikes, stop.clone()));
+    }
+    if let Some(lines) = plugins.lines.1.lock().take() {
+        tokio::spawn(logs::run(Arc::clone(broker), lines, stop.clone()));
+    }
+    if let Some(folder) = plugins.folder.clone() {
+        tokio::spawn(Folder::open(broker, &folder).await.run(stop.clone()));
+    }
+}
+
+/// What the plug-ins' own topics get when they are created; `None` for all others.
+pub(crate) fn topic(name: &str) -> Option<NewTopic> {
+    let configs: &[(&str, &str)] = match name {
+        TOPIC => &[("cleanup.policy", "compact"), ("compression.type", "producer")],
+        // A day, and 16 MiB; in segments that are small enough for that to be kept.
+        LOGS_TOPIC => &[
+            ("cleanup.policy", "delete"),
+            ("retention.ms", "86400000"),
+            ("retention.bytes", "16777216"),
+            ("segment.bytes", "2097152"),
+        ],
+        _ => return None,
+    };
+    let configs = configs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Some(NewTopic { name: name.to_owned(), partitions: 1, configs })
+}
+
+/// Checks that the store's topic is made so that it can be one: of one partition, in which nothing is lost by age.
+///
+/// # Errors
+/// What is wrong, in words.
+pub(crate) fn check_topic(name: &str, partitions: i32, is_compacted_only: bool) -> Result<(), String> {
+    if name != TOPIC || (partitions == 1 && is_compacted_only) {
+        return Ok(());
+    }
+    Err(format!("{TOPIC} keeps the broker's plug-ins: it has one partition and cleanup.policy=compact"))
 }

@@ -1,10 +1,14 @@
-//! `millstream plugin ...`: make, build and look into plug-ins.
+//! `millstream plugin ...`: make, build and look into plug-ins, and manage those of a cluster.
 
 mod build;
 mod call;
+mod cluster;
+mod history;
 mod inspect;
 mod list;
+mod logs;
 mod new;
+mod push;
 
 use std::fs;
 use std::path::Path;
@@ -28,10 +32,22 @@ enum Command {
     Build(build::Args),
     /// Show what a plug-in is, what it imports and exports, and how much of its limits it uses.
     Inspect(inspect::Args),
-    /// List the plug-ins of this binary and of a folder.
+    /// List the plug-ins of this binary and of a folder, or those of a cluster with what they did there.
     List(list::Args),
     /// Call a plug-in in the sandbox: JSON lines in, JSON lines out.
     Call(call::Args),
+    /// Store a new version in the cluster and have it serve.
+    Push(push::PushArgs),
+    /// Have a version in the cluster serve.
+    Activate(push::ActivateArgs),
+    /// Have the last good version serve again.
+    Rollback(push::RollbackArgs),
+    /// Show what happened to a plug-in of the cluster.
+    History(history::Args),
+    /// Print what a plug-in logged in the cluster.
+    Logs(logs::Args),
+    /// Remove a plug-in or a version of it from the cluster.
+    Delete(push::DeleteArgs),
 }
 
 impl Args {
@@ -42,6 +58,12 @@ impl Args {
             Command::Inspect(args) => args.run(),
             Command::List(args) => args.run(),
             Command::Call(args) => args.run(),
+            Command::Push(args) => args.run(),
+            Command::Activate(args) => args.run(),
+            Command::Rollback(args) => args.run(),
+            Command::History(args) => args.run(),
+            Command::Logs(args) => args.run(),
+            Command::Delete(args) => args.run(),
         }
     }
 }

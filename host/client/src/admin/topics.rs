@@ -16,10 +16,11 @@ use crate::consumer::config::IsolationLevel;
 use crate::consumer::offsets::{self, OffsetAndTimestamp};
 use crate::consumer::record::TopicPartition;
 use crate::error::Error;
-use crate::net::{Metadata, Topic};
+use crate::net::{Lane, Metadata, Topic};
 
 /// The kind of resource that a topic is, in requests about configs.
 const TOPIC_RESOURCE: i8 = 2;
+const BROKER_RESOURCE: i8 = 4;
 const SET: i8 = 0;
 const DELETE: i8 = 1;
 
@@ -210,15 +211,40 @@ impl Admin {
             resource_name: Str::from(topic),
             configuration_keys: None,
         };
+        self.describe(resource, None, &format!("the configs of topic {topic}")).await
+    }
+
+    /// Configs of a broker, by name: those that are asked for, all without a name.
+    ///
+    /// # Errors
+    /// There is no such broker, or they may not be seen.
+    pub async fn describe_broker_configs(&self, node: i32, names: &[&str]) -> Result<Vec<ConfigEntry>, Error> {
+        let names = names.iter().map(|name| Str::from(*name)).collect::<Vec<_>>();
+        let resource = DescribeConfigsResource {
+            resource_type: BROKER_RESOURCE,
+            resource_name: Str::from(node.to_string()),
+            configuration_keys: (!names.is_empty()).then_some(names),
+        };
+        self.describe(resource, Some(node), &format!("the configs of broker {node}")).await
+    }
+
+    /// Asks any broker, or the one that alone can tell.
+    async fn describe(
+        &self,
+        resource: DescribeConfigsResource,
+        node: Option<i32>,
+        what: &str,
+    ) -> Result<Vec<ConfigEntry>, Error> {
         let request = DescribeConfigsRequest { resources: vec![resource], ..DescribeConfigsRequest::default() };
-        let limit = self.cluster.config().default_api_timeout;
-        let mut retry = self.cluster.retry(limit, "a look at configs");
+        let mut retry = self.cluster.retry(self.cluster.config().default_api_timeout, what);
         let answer = loop {
             let attempt = async {
-                let answer = self.cluster.ask_any(&request).await?;
+                let answer = match node {
+                    None => self.cluster.ask_any(&request).await?,
+                    Some(node) => self.cluster.ask(node, Lane::Main, &request).await?,
+                };
                 answer.results.iter().try_for_each(|result| {
-                    let what = || format!("describe the configs of topic {topic}");
-                    Error::check(what, result.error_code, result.error_message.as_deref())
+                    Error::check(|| format!("describe {what}"), result.error_code, result.error_message.as_deref())
                 })?;
                 Ok(answer)
             };

@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use crate::edge::{self, ConsumerStages};
 use crate::error::Error;
 use crate::net::{Cluster, Metadata};
+use crate::plugins::ClusterPlugins;
 use config::{ConsumerConfig, IsolationLevel};
 use decode::Decoder;
 use group::{Group, commit};
@@ -76,6 +77,8 @@ pub(crate) struct Inner {
     closed: AtomicBool,
     turn: AtomicUsize,
     next_auto_commit: Mutex<Instant>,
+    /// Keeps the stages up to date.
+    _plugins: Option<ClusterPlugins>,
 }
 
 impl Inner {
@@ -195,9 +198,17 @@ pub struct ConsumerBuilder {
     filters: Vec<Arc<Stage>>,
     deserializer: Option<Arc<Stage>>,
     listener: Option<Arc<dyn RebalanceListener>>,
+    plugins: Option<ClusterPlugins>,
 }
 
 impl ConsumerBuilder {
+    /// Follows the cluster's plug-ins for as long as the consumer lives.
+    #[must_use]
+    pub(crate) fn keep(mut self, plugins: ClusterPlugins) -> Self {
+        self.plugins = Some(plugins);
+        self
+    }
+
     /// A compressor stage that decompresses the batches of the codec that it writes; the native
     /// codecs do the others.
     #[must_use]
@@ -232,7 +243,7 @@ impl ConsumerBuilder {
     /// # Errors
     /// A setting is impossible; the decompressor reads a format of its own.
     pub fn build(self) -> Result<Consumer, Error> {
-        let Self { config, decompressor, filters, deserializer, listener } = self;
+        let Self { config, decompressor, filters, deserializer, listener, plugins } = self;
         config.validate()?;
         let decompressor = match decompressor {
             Some(stage) => {
@@ -261,6 +272,7 @@ impl ConsumerBuilder {
             turn: AtomicUsize::new(0),
             next_auto_commit: Mutex::new(Instant::now() + config.auto_commit_interval),
             config,
+            _plugins: plugins,
         });
         tokio::spawn(fetcher::run(inner.clone()));
         if let Some(group) = &inner.group {

@@ -31,6 +31,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use crate::edge::{self, ProducerStages};
 use crate::error::Error;
 use crate::net::Cluster;
+use crate::plugins::ClusterPlugins;
 use config::ProducerConfig;
 use intake::{Chunk, ChunkRow};
 use queue::{BatchSettings, PartitionQueue, Rules, TopicQueue};
@@ -64,6 +65,8 @@ pub(crate) struct Inner {
     refresh_wanted: AtomicBool,
     last_unreachable: Mutex<Option<Error>>,
     turn: AtomicUsize,
+    /// Keeps the stages up to date.
+    _plugins: Option<ClusterPlugins>,
 }
 
 /// The receipts that have open rows.
@@ -311,9 +314,17 @@ impl std::fmt::Debug for Producer {
 pub struct ProducerBuilder {
     config: ProducerConfig,
     stages: ProducerStages,
+    plugins: Option<ClusterPlugins>,
 }
 
 impl ProducerBuilder {
+    /// Follows the cluster's plug-ins for as long as the producer lives.
+    #[must_use]
+    pub(crate) fn keep(mut self, plugins: ClusterPlugins) -> Self {
+        self.plugins = Some(plugins);
+        self
+    }
+
     /// A stage that makes keys and values out of those that are sent.
     #[must_use]
     pub fn serializer(mut self, stage: Arc<Stage>) -> Self {
@@ -341,7 +352,7 @@ impl ProducerBuilder {
     /// # Errors
     /// A setting is impossible; the compressor writes a format of its own.
     pub fn build(self) -> Result<Producer, Error> {
-        let Self { config, stages } = self;
+        let Self { config, stages, plugins } = self;
         config.validate()?;
         let codec = match &stages.compressor {
             Some(stage) => edge::standard_codec(stage)?,
@@ -366,6 +377,7 @@ impl ProducerBuilder {
             last_unreachable: Mutex::default(),
             turn: AtomicUsize::new(0),
             config,
+            _plugins: plugins,
         });
         tokio::spawn(supervisor::run(inner.clone()));
         Ok(Producer { _close: Arc::new(CloseOnDrop(inner.clone())), inner })
@@ -375,7 +387,7 @@ impl ProducerBuilder {
 impl Producer {
     /// A producer with these settings, to be given its stages.
     pub fn builder(config: ProducerConfig) -> ProducerBuilder {
-        ProducerBuilder { config, stages: ProducerStages::default() }
+        ProducerBuilder { config, ..ProducerBuilder::default() }
     }
 
     /// Hands the record over; the [`Delivery`] resolves once there is a verdict. Waits while

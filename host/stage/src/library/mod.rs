@@ -232,6 +232,12 @@ impl Library {
         self.shared.prepare(plugin, origin, Direction::Forward)
     }
 
+    /// Forgets the stored versions of a plug-in that is not stored any more. Stages that live go on; what
+    /// is made anew finds what is left of that name.
+    pub fn forget(&self, name: &str) {
+        self.shared.state.lock().forget(name);
+    }
+
     /// Loads a file again, if its bytes are new, and swaps the stages that were made of it. A file of
     /// a folder that was added is also the newest version of its name, as with
     /// [`Library::publish`].

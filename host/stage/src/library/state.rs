@@ -159,6 +159,12 @@ impl Versions {
         }
     }
 
+    /// Removes what was stored; what came last of the rest serves.
+    fn forget_stored(&mut self) {
+        self.entries.retain(|entry| !matches!(entry.origin, Origin::Store { .. }));
+        self.active = self.entries.len().saturating_sub(1);
+    }
+
     /// Marks a version as bad.
     pub(super) fn mark_bad(&mut self, digest: Digest) {
         self.entries.iter_mut().filter(|entry| entry.has(digest)).for_each(|entry| entry.is_bad = true);
@@ -236,6 +242,15 @@ impl State {
                 _ => Entry::loaded(origin.clone(), plugin.clone()),
             };
             self.plugins.entry(plugin.name().to_owned()).or_default().activate(entry, is_source);
+        }
+    }
+
+    /// The stored versions of a name are gone.
+    pub(super) fn forget(&mut self, name: &str) {
+        let Some(versions) = self.plugins.get_mut(name) else { return };
+        versions.forget_stored();
+        if versions.entries.is_empty() {
+            self.plugins.remove(name);
         }
     }
 

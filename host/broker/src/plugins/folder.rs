@@ -1,0 +1,139 @@
+//! The folder of `--plugins`: every component in it is pushed when the broker starts, unless it was before, and
+//! when it changes. A broken file is told and changes nothing.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use millstream_client::plugins::format::{Key, SIZE_BYTES_MAX};
+use millstream_client::plugins::image::PluginImage;
+use millstream_client::plugins::plan::{NewVersion, chunks};
+use millstream_stage::{Digest, Library, Watcher};
+use tokio::sync::{mpsc, watch};
+
+use super::write::{NewRecord, write_own};
+use crate::broker::Broker;
+use crate::time::now_ms;
+
+/// A folder that is followed.
+pub(super) struct Folder {
+    broker: Arc<Broker>,
+    /// What each file was when it was last looked at.
+    seen: BTreeMap<PathBuf, Digest>,
+    changes: mpsc::UnboundedReceiver<PathBuf>,
+    /// Ends with this value.
+    _watcher: Option<Watcher>,
+}
+
+impl Folder {
+    /// Pushes what is in the folder, by name, and watches it from here on.
+    pub(super) async fn open(broker: &Arc<Broker>, folder: &Path) -> Folder {
+        let (sender, changes) = mpsc::unbounded_channel();
+        // Before the first look: what changes in between is seen twice, and not at all otherwise.
+        let watcher = Watcher::folder(folder, move |path| {
+            // Whoever reads ends with the broker.
+            let _ = sender.send(path.to_owned());
+        });
+        let watcher = watcher.map_err(|error| tracing::error!(folder = %folder.display(), "{error}")).ok();
+        let mut opened = Folder { broker: Arc::clone(broker), seen: BTreeMap::new(), changes, _watcher: watcher };
+        match components(folder) {
+            Ok(paths) => {
+                for path in paths {
+                    opened.look(&path).await;
+                }
+            }
+            Err(error) => tracing::error!(folder = %folder.display(), "cannot read the folder of plug-ins: {error}"),
+        }
+        opened
+    }
+
+    /// Pushes what changes, until the broker stops.
+    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        loop {
+            let path = tokio::select! {
+                path = self.changes.recv() => path,
+                _ = stop.wait_for(|stop| *stop) => return,
+            };
+            match path {
+                Some(path) => self.look(&path).await,
+                None => return,
+            }
+        }
+    }
+
+    /// Reads a file, and pushes it if it is another one than it was.
+    async fn look(&mut self, path: &Path) {
+        let shown = path.display();
+        let from = path.to_owned();
+        let read = tokio::task::spawn_blocking(move || read(&from)).await;
+        let component =
+            match read.map_err(|error| error.to_string()).and_then(|read| read.map_err(|error| error.to_string())) {
+                Ok(component) => component,
+                Err(error) => return tracing::error!(path = %shown, "cannot read a plug-in: {error}"),
+            };
+        let digest = Digest::of(&component);
+        let before = self.seen.insert(path.to_owned(), digest);
+        if before == Some(digest) {
+            return;
+        }
+        let is_first_look = before.is_none();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let plan = move |image: &PluginImage, library: &Library| plan(image, library, &component, is_first_look, &name);
+        match write_own(&self.broker, plan).await {
+            Ok(()) => tracing::info!(path = %shown, %digest, "looked at a plug-in"),
+            Err(error) => tracing::error!(path = %shown, "not used, what served before serves on: {error}"),
+        }
+    }
+}
+
+/// The components of a folder, by name, so that the same folder gives the same versions.
+fn components(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    // As the watcher names them.
+    let folder = folder.canonicalize()?;
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "wasm") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// Reads a file up to the largest that there may be, and one byte more for the checks to refuse.
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut component = Vec::new();
+    File::open(path)?.take(SIZE_BYTES_MAX + 1).read_to_end(&mut component)?;
+    Ok(component)
+}
+
+fn plan(
+    image: &PluginImage,
+    library: &Library,
+    component: &[u8],
+    is_first_look: bool,
+    file: &str,
+) -> Result<Vec<NewRecord>, String> {
+    let plugin = library.engine().load(component).map_err(|error| error.to_string())?;
+    let (name, digest) = (plugin.name(), plugin.digest());
+    let is_known = image.plugin(name).is_some_and(|known| known.with_digest(&digest).is_some());
+    // The file is as it was before the broker stopped. What has happened to its version since (it may be a bad one)
+    // is not undone by a start.
+    if is_first_look && is_known {
+        return Ok(Vec::new());
+    }
+    let new = NewVersion { name, kind: plugin.kind(), digest, size: component.len() as u64, version: plugin.version() };
+    let plan = image.plan_push(new, true, file, now_ms()).map_err(|error| error.to_string())?;
+    let Some(manifest) = plan.manifest else { return Ok(Vec::new()) };
+    let mut records = Vec::new();
+    for (index, chunk) in (0..).zip(chunks(component)) {
+        if image.place(&digest, index).is_none_or(|place| place.size as usize != chunk.len()) {
+            records.push((Key::Chunk { digest, index }, Some(chunk.to_vec())));
+        }
+    }
+    records.push((Key::Plugin(name.to_owned()), Some(manifest.to_bytes())));
+    Ok(records)
+}

@@ -1,0 +1,73 @@
+//! What plug-ins log, as records of the topic `__millstream_plugin_logs`: the key is the plug-in's name, the value
+//! the line, the header `level` how loud it is. The topic is created with the first line.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millstream_client::plugins::LOGS_TOPIC;
+use millstream_record::{BatchBuilder, BuildError, Codec, Header, TimestampType};
+use millstream_stage::LogLine;
+use tokio::sync::{mpsc, watch};
+
+use crate::broker::Broker;
+use crate::controller;
+use crate::error::ApiError;
+use crate::time::now_ms;
+
+/// The most lines of one batch: of a kilobyte each, so that it fits every topic.
+const BATCH_LINES: usize = 200;
+
+/// A line that a plug-in logged.
+#[derive(Debug)]
+pub(super) struct Line {
+    at_ms: i64,
+    plugin: String,
+    level: String,
+    text: String,
+}
+
+impl Line {
+    /// A copy of a line, at the time of now.
+    pub(super) fn of(line: LogLine<'_>) -> Line {
+        Line {
+            at_ms: now_ms(),
+            plugin: line.plugin.to_owned(),
+            level: line.level.to_string(),
+            text: line.line.to_owned(),
+        }
+    }
+}
+
+/// Writes lines until the broker stops. The page cache is enough for them.
+pub(super) async fn run(broker: Arc<Broker>, mut lines: mpsc::Receiver<Line>, mut stop: watch::Receiver<bool>) {
+    let mut waiting = Vec::new();
+    loop {
+        let count = tokio::select! {
+            count = lines.recv_many(&mut waiting, BATCH_LINES) => count,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        if count == 0 {
+            return;
+        }
+        if let Err(error) = write(&broker, &waiting).await {
+            tracing::warn!("{count} lines of plug-ins are not in {LOGS_TOPIC}: {error}");
+        }
+        waiting.clear();
+    }
+}
+
+async fn write(broker: &Arc<Broker>, lines: &[Line]) -> Result<(), ApiError> {
+    controller::ensure_topic(broker, LOGS_TOPIC).await?;
+    let failed = |error: BuildError| ApiError::new(millstream_wire::ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string());
+    let batch = Bytes::from(batch_of(lines).map_err(failed)?);
+    controller::blocking(broker, move |broker| broker.append_now(LOGS_TOPIC, 0, &batch).map(drop)).await?
+}
+
+fn batch_of(lines: &[Line]) -> Result<Vec<u8>, BuildError> {
+    let mut builder = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
+    for line in lines {
+        let headers = [Header::new("level", Some(line.level.as_bytes()))];
+        builder.append(line.at_ms, Some(line.plugin.as_bytes()), Some(line.text.as_bytes()), headers)?;
+    }
+    builder.build()
+}

@@ -1,0 +1,30 @@
+//! `plugin.stats`: what every version has done here since the start, for `millstream plugin list`.
+
+use millstream_client::plugins::VersionStats;
+use millstream_stage::EMBEDDED_NUMBER;
+
+use crate::broker::Broker;
+
+/// The counts as the JSON that the option holds.
+pub(crate) fn stats(broker: &Broker) -> String {
+    let counts = broker.plugins.library_if_started().map(|library| library.counts()).unwrap_or_default();
+    let image = broker.plugins.store().image();
+    let stats = counts.into_iter().map(|version| {
+        let number = version.number.unwrap_or(EMBEDDED_NUMBER);
+        let kind = image.plugin(&version.plugin).map(|known| known.kind.name().to_owned());
+        VersionStats {
+            kind: kind.unwrap_or_default(),
+            number,
+            version: version.version,
+            calls: version.counts.calls,
+            records: version.counts.records,
+            nanos: version.counts.nanos,
+            errors: version.counts.errors,
+            traps: version.counts.traps,
+            bad_records: version.counts.bad_records,
+            rollbacks: broker.plugins.rollbacks.of(&version.plugin, number),
+            name: version.plugin,
+        }
+    });
+    serde_json::to_string(&stats.collect::<Vec<_>>()).expect("counts are plain data")
+}

@@ -1,0 +1,309 @@
+//! What an operation writes: the next manifest, made of the state that is there. Pure, and the same
+//! for a client, for our broker's watched folder and for its automatic rollback.
+
+use millstream_stage::{Digest, Kind};
+
+use super::error::PluginError;
+use super::format::{CHUNK_BYTES_MAX, EventKind, Manifest, Version, check_name, reason_of};
+use super::image::PluginImage;
+
+/// A component that is to become a version.
+#[derive(Debug, Clone, Copy)]
+pub struct NewVersion<'a> {
+    /// The name that it gets in the cluster.
+    pub name: &'a str,
+    /// What it is for.
+    pub kind: Kind,
+    /// The SHA-256 of the component.
+    pub digest: Digest,
+    /// Its size, in bytes.
+    pub size: u64,
+    /// What the plug-in calls its version.
+    pub version: &'a str,
+}
+
+/// What an operation comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The version that the operation was about; that serves, if it was about that.
+    pub number: u32,
+    /// What is to be written; nothing if all is as it was wanted.
+    pub manifest: Option<Manifest>,
+}
+
+/// The chunks of a component, in order.
+pub fn chunks(component: &[u8]) -> impl ExactSizeIterator<Item = &[u8]> {
+    component.chunks(CHUNK_BYTES_MAX)
+}
+
+impl PluginImage {
+    /// Stores a version and, with `activate`, has it serve. Bytes that are a version already become
+    /// no second one.
+    ///
+    /// # Errors
+    /// [`PluginError`]: the name cannot be, or is another kind's.
+    pub fn plan_push(
+        &self,
+        new: NewVersion<'_>,
+        activate: bool,
+        reason: &str,
+        now_ms: i64,
+    ) -> Result<Plan, PluginError> {
+        check_name(new.name)?;
+        let Some(known) = self.plugin(new.name) else {
+            let first = Manifest {
+                name: new.name.to_owned(),
+                revision: 0,
+                kind: new.kind,
+                active: 0,
+                next: 1,
+                versions: Vec::new(),
+                history: Vec::new(),
+            };
+            return Ok(with_version(first, new, activate, reason, now_ms));
+        };
+        if known.kind != new.kind {
+            let (name, have, new) = (new.name.to_owned(), known.kind.name(), new.kind.name());
+            return Err(PluginError::Kind { name, have, new });
+        }
+        match known.with_digest(&new.digest).map(|version| version.number) {
+            Some(number) if !activate => Ok(Plan { number, manifest: None }),
+            Some(number) => self.plan_activate(new.name, number, reason, now_ms),
+            None => Ok(with_version(Manifest::clone(known), new, activate, reason, now_ms)),
+        }
+    }
+
+    /// Has a version serve; 0 is the one in the binary. A version that was bad is good again.
+    ///
+    /// # Errors
+    /// [`PluginError`]: there is no such plug-in or version.
+    pub fn plan_activate(&self, name: &str, number: u32, reason: &str, now_ms: i64) -> Result<Plan, PluginError> {
+        let known = self.known(name)?;
+        if number != 0 && known.version(number).is_none() {
+            return Err(no_version(known, number));
+        }
+        if known.active == number {
+            return Ok(Plan { number, manifest: None });
+        }
+        let mut manifest = next(known);
+        activate(&mut manifest, number, EventKind::Activated, reason, now_ms);
+        Ok(Plan { number, manifest: Some(manifest) })
+    }
+
+    /// Puts the last good version in the active one's place and marks that as bad. `embedded`: whether
+    /// the binary has a plug-in of this name, to go back to before the first version.
+    ///
+    /// # Errors
+    /// [`PluginError`]: there is no such plug-in, none serves, or there is nothing to go back to.
+    pub fn plan_rollback(&self, name: &str, why: &str, embedded: bool, now_ms: i64) -> Result<Plan, PluginError> {
+        let known = self.known(name)?;
+        let active = known.active;
+        if active == 0 {
+            return Err(PluginError::Inactive { name: name.to_owned(), known: known.numbers() });
+        }
+        let Some(number) = last_good(known).or(embedded.then_some(0)) else {
+            return Err(PluginError::NothingBefore { name: name.to_owned(), active, known: known.numbers() });
+        };
+        let mut manifest = next(known);
+        if let Some(bad) = manifest.versions.iter_mut().find(|version| version.number == active) {
+            bad.bad = Some(reason_of(why));
+        }
+        activate(&mut manifest, number, EventKind::RolledBack, why, now_ms);
+        Ok(Plan { number, manifest: Some(manifest) })
+    }
+
+    /// Removes a version that does not serve.
+    ///
+    /// # Errors
+    /// [`PluginError`]: it is not there, or serves.
+    pub fn plan_delete(&self, name: &str, number: u32, now_ms: i64) -> Result<Plan, PluginError> {
+        let known = self.known(name)?;
+        if known.version(number).is_none() {
+            return Err(no_version(known, number));
+        }
+        if known.active == number {
+            return Err(PluginError::Serves { name: name.to_owned(), number });
+        }
+        let mut manifest = next(known);
+        manifest.versions.retain(|version| version.number != number);
+        manifest.record(now_ms, EventKind::Deleted, number, "");
+        Ok(Plan { number, manifest: Some(manifest) })
+    }
+
+    /// The plug-in of this name.
+    ///
+    /// # Errors
+    /// [`PluginError::Unknown`].
+    pub fn known(&self, name: &str) -> Result<&Manifest, PluginError> {
+        let unknown = || PluginError::Unknown { name: name.to_owned(), known: self.names() };
+        self.plugin(name).map(|manifest| &**manifest).ok_or_else(unknown)
+    }
+
+    /// A version of a plug-in; `None` is the active one.
+    ///
+    /// # Errors
+    /// [`PluginError`]: there is no such plug-in or version, or none serves.
+    pub fn version(&self, name: &str, number: Option<u32>) -> Result<&Version, PluginError> {
+        let known = self.known(name)?;
+        match number {
+            None if known.active == 0 => Err(PluginError::Inactive { name: name.to_owned(), known: known.numbers() }),
+            number => {
+                let number = number.unwrap_or(known.active);
+                known.version(number).ok_or_else(|| no_version(known, number))
+            }
+        }
+    }
+}
+
+fn no_version(known: &Manifest, wanted: u32) -> PluginError {
+    PluginError::Version { name: known.name.clone(), wanted, known: known.numbers() }
+}
+
+fn next(known: &Manifest) -> Manifest {
+    Manifest { revision: known.revision + 1, ..known.clone() }
+}
+
+fn with_version(known: Manifest, new: NewVersion<'_>, serve: bool, reason: &str, now_ms: i64) -> Plan {
+    let mut manifest = next(&known);
+    let number = manifest.next;
+    manifest.next += 1;
+    manifest.versions.push(Version {
+        number,
+        digest: new.digest,
+        size: new.size,
+        chunks: new.size.div_ceil(CHUNK_BYTES_MAX as u64) as u32,
+        version: new.version.to_owned(),
+        pushed_ms: now_ms,
+        bad: None,
+    });
+    manifest.record(now_ms, EventKind::Pushed, number, reason);
+    if serve {
+        activate(&mut manifest, number, EventKind::Activated, reason, now_ms);
+    }
+    Plan { number, manifest: Some(manifest) }
+}
+
+fn activate(manifest: &mut Manifest, number: u32, event: EventKind, reason: &str, now_ms: i64) {
+    manifest.active = number;
+    if let Some(version) = manifest.versions.iter_mut().find(|version| version.number == number) {
+        version.bad = None;
+    }
+    manifest.record(now_ms, event, number, reason);
+}
+
+/// The version to go back to: the one that served last before the active one and is still there and not
+/// bad; where the history does not say, the newest one before it that is not bad.
+pub fn last_good(manifest: &Manifest) -> Option<u32> {
+    let is_good = |number: u32| {
+        let version = manifest.version(number);
+        number != manifest.active && version.is_some_and(|version| version.bad.is_none())
+    };
+    let served = manifest.history.iter().rev().filter(|event| match event.event {
+        EventKind::Activated | EventKind::RolledBack => true,
+        EventKind::Pushed | EventKind::Deleted => false,
+    });
+    let mut served = served.map(|event| event.version);
+    let mut older = manifest.versions.iter().rev().map(|version| version.number);
+    served
+        .find(|number| is_good(*number))
+        .or_else(|| older.find(|number| *number < manifest.active && is_good(*number)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAME: &str = "region";
+
+    fn new(bytes: &[u8]) -> NewVersion<'_> {
+        NewVersion {
+            name: NAME,
+            kind: Kind::Filter,
+            digest: Digest::of(bytes),
+            size: bytes.len() as u64,
+            version: "1.0.0",
+        }
+    }
+
+    /// Plans and applies, as if the record were in the log.
+    fn done(image: &mut PluginImage, plan: Result<Plan, PluginError>) -> u32 {
+        let plan = plan.unwrap();
+        if let Some(manifest) = plan.manifest {
+            let key = format!("plugin/{NAME}");
+            image.apply(0, Some(key.as_bytes()), Some(&manifest.to_bytes())).unwrap();
+        }
+        plan.number
+    }
+
+    fn pushed(versions: u32) -> PluginImage {
+        let mut image = PluginImage::default();
+        for number in 1..=versions {
+            let plan = image.plan_push(new(&[number as u8]), true, "", i64::from(number));
+            assert_eq!(done(&mut image, plan), number);
+        }
+        image
+    }
+
+    #[test]
+    fn the_same_bytes_are_one_version() {
+        let mut image = pushed(2);
+        let plan = image.plan_push(new(&[1]), false, "", 9).unwrap();
+        assert_eq!(plan, Plan { number: 1, manifest: None });
+        let plan = image.plan_push(new(&[1]), true, "", 9);
+        assert_eq!(done(&mut image, plan), 1);
+        let manifest = image.plugin(NAME).unwrap();
+        assert_eq!((manifest.active, manifest.versions.len(), manifest.revision), (1, 2, 3));
+        let other = NewVersion { kind: Kind::Compressor, ..new(b"x") };
+        assert!(matches!(image.plan_push(other, true, "", 9), Err(PluginError::Kind { .. })));
+        assert!(image.plan_push(NewVersion { name: "a b", ..new(b"x") }, true, "", 9).is_err());
+    }
+
+    #[test]
+    fn a_version_that_is_only_stored_does_not_serve() {
+        let mut image = pushed(1);
+        let plan = image.plan_push(new(&[2]), false, "", 9);
+        assert_eq!(done(&mut image, plan), 2);
+        assert_eq!(image.plugin(NAME).unwrap().active, 1);
+        assert_eq!(image.version(NAME, None).unwrap().number, 1);
+        assert!(matches!(image.plan_activate(NAME, 3, "", 9), Err(PluginError::Version { wanted: 3, .. })));
+        assert!(matches!(image.plan_activate("no", 3, "", 9), Err(PluginError::Unknown { .. })));
+        assert_eq!(image.plan_activate(NAME, 1, "", 9).unwrap().manifest, None);
+    }
+
+    #[test]
+    fn a_rollback_goes_back_through_what_served_and_was_good() {
+        let mut image = pushed(3);
+        let plan = image.plan_activate(NAME, 1, "", 9);
+        done(&mut image, plan);
+        let plan = image.plan_activate(NAME, 3, "", 9);
+        done(&mut image, plan);
+        // 1 served before 3, although 2 is newer.
+        let plan = image.plan_rollback(NAME, "traps", false, 10);
+        assert_eq!(done(&mut image, plan), 1);
+        let manifest = image.plugin(NAME).unwrap();
+        assert_eq!(manifest.version(3).unwrap().bad.as_deref(), Some("traps"));
+        assert_eq!(manifest.history.last().unwrap().event, EventKind::RolledBack);
+        let plan = image.plan_rollback(NAME, "traps", false, 11);
+        assert_eq!(done(&mut image, plan), 2);
+        assert!(matches!(image.plan_rollback(NAME, "x", false, 12), Err(PluginError::NothingBefore { active: 2, .. })));
+        let plan = image.plan_rollback(NAME, "x", true, 12);
+        assert_eq!(done(&mut image, plan), 0);
+        assert!(matches!(image.plan_rollback(NAME, "x", true, 13), Err(PluginError::Inactive { .. })));
+        let plan = image.plan_activate(NAME, 3, "", 14);
+        assert_eq!(done(&mut image, plan), 3);
+        assert_eq!(image.plugin(NAME).unwrap().version(3).unwrap().bad, None);
+    }
+
+    #[test]
+    fn numbers_are_never_given_twice() {
+        let mut image = pushed(2);
+        assert!(matches!(image.plan_delete(NAME, 2, 9), Err(PluginError::Serves { number: 2, .. })));
+        let plan = image.plan_activate(NAME, 1, "", 9);
+        done(&mut image, plan);
+        let plan = image.plan_delete(NAME, 2, 9);
+        assert_eq!(done(&mut image, plan), 2);
+        let plan = image.plan_push(new(b"new"), true, "", 10);
+        assert_eq!(done(&mut image, plan), 3);
+        assert_eq!(image.plugin(NAME).unwrap().numbers(), "1, 3");
+    }
+}

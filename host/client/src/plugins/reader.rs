@@ -1,0 +1,198 @@
+//! Reads the topic: in order, to keep an image up to date, and by offset, to get the bytes of a version.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use millstream_stage::Digest;
+use millstream_wire::ErrorCode;
+
+use super::error::PluginError;
+use super::format::{FormatError, TOPIC, Version};
+use super::image::{Change, Place, PluginImage};
+use crate::admin::Admin;
+use crate::config::ClientConfig;
+use crate::consumer::Consumer;
+use crate::consumer::config::{ConsumerConfig, OffsetReset};
+use crate::consumer::record::{ConsumerRecord, TopicPartition};
+use crate::error::Error;
+
+/// How long one wait for records lasts where the end of the topic is looked for.
+const POLL: Duration = Duration::from_millis(500);
+
+/// A record that was read, and what it did to the image.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) offset: i64,
+    pub(super) outcome: Result<Change, FormatError>,
+}
+
+/// A reader with its image.
+pub(super) struct Reader {
+    config: ClientConfig,
+    admin: Admin,
+    /// Reads in order; none before the topic was seen.
+    consumer: Option<Consumer>,
+    pub(super) image: PluginImage,
+    /// The offset behind the last record in the image.
+    next: i64,
+}
+
+impl Reader {
+    /// Connects when it is first used.
+    pub(super) fn new(config: &ClientConfig) -> Result<Self, Error> {
+        let admin = Admin::new(config.clone())?;
+        Ok(Self { config: config.clone(), admin, consumer: None, image: PluginImage::default(), next: 0 })
+    }
+
+    pub(super) fn admin(&self) -> &Admin {
+        &self.admin
+    }
+
+    /// Reads to the end of the topic as it is now. A cluster without the topic has no plug-ins.
+    pub(super) async fn catch_up(&mut self) -> Result<Vec<Read>, PluginError> {
+        let Some(consumer) = self.consumer().await? else { return Ok(Vec::new()) };
+        let partition = partition();
+        let ends = consumer.end_offsets(std::slice::from_ref(&partition)).await?;
+        let end = ends.get(&partition).copied().unwrap_or(0);
+        let deadline = Instant::now() + self.config.default_api_timeout;
+        let mut read = Vec::new();
+        // By the position, not by records: the last one may be gone by compaction.
+        while consumer.position(&partition).is_none_or(|position| position < end) {
+            if Instant::now() >= deadline {
+                return Err(Error::timeout(format!("reading {TOPIC}"), self.config.default_api_timeout).into());
+            }
+            let records = consumer.poll(POLL).await?;
+            read.extend(self.apply(&records));
+        }
+        Ok(read)
+    }
+
+    /// The records that come next; none when `timeout` is over.
+    pub(super) async fn next(&mut self, timeout: Duration) -> Result<Vec<Read>, PluginError> {
+        let Some(consumer) = self.consumer().await? else {
+            tokio::time::sleep(timeout).await;
+            return Ok(Vec::new());
+        };
+        let records = consumer.poll(timeout).await?;
+        Ok(self.apply(&records))
+    }
+
+    /// The consumer that reads in order; none while the topic does not exist.
+    async fn consumer(&mut self) -> Result<Option<Consumer>, PluginError> {
+        if self.consumer.is_none() && self.exists().await? {
+            let consumer = new_consumer(&self.config)?;
+            consumer.assign([partition()])?;
+            self.consumer = Some(consumer);
+        }
+        Ok(self.consumer.clone())
+    }
+
+    async fn exists(&self) -> Result<bool, PluginError> {
+        match self.admin.describe_topics(&[TOPIC.to_owned()]).await {
+            Ok(topics) if topics.iter().all(|topic| topic.partitions.len() == 1) => Ok(true),
+            Ok(_) => Err(FormatError(format!(
+                "topic {TOPIC} has several partitions, and plug-ins need their order: create it with one"
+            ))
+            .into()),
+            Err(error) if error.code() == Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn apply(&mut self, records: &[ConsumerRecord]) -> Vec<Read> {
+        let mut read = Vec::with_capacity(records.len());
+        for record in records {
+            if record.offset < self.next {
+                // The topic was deleted and made again: what is known of the old one is not true any more.
+                tracing::warn!("{TOPIC} begins anew");
+                self.image = PluginImage::default();
+            }
+            let outcome = self.image.apply(record.offset, record.key.as_deref(), record.value.as_deref());
+            if let Err(error) = &outcome {
+                tracing::warn!(offset = record.offset, "a record of {TOPIC} is ignored: {error}");
+            }
+            self.next = record.offset + 1;
+            read.push(Read { offset: record.offset, outcome });
+        }
+        read
+    }
+
+    /// The bytes of a version, with their digest checked.
+    pub(super) async fn load(&self, name: &str, version: &Version) -> Result<Vec<u8>, PluginError> {
+        let damaged = |problem: String| PluginError::Damaged {
+            name: name.to_owned(),
+            problem: format!("version {}: {problem}", version.number),
+        };
+        let places = self.image.places(version).map_err(|error| damaged(error.0))?;
+        let consumer = new_consumer(&self.config)?;
+        let component = self.read_chunks(&consumer, &places).await;
+        let closed = consumer.close().await;
+        let component = component?.ok_or_else(|| damaged("a chunk was moved meanwhile; try again".to_owned()))?;
+        closed?;
+        check(&component, version).map_err(damaged)?;
+        Ok(component)
+    }
+
+    /// `None` if a chunk is not where it was.
+    async fn read_chunks(&self, consumer: &Consumer, places: &[Place]) -> Result<Option<Vec<u8>>, PluginError> {
+        // Bounded by the manifest's check.
+        let mut component = Vec::with_capacity(places.iter().map(|place| place.size as usize).sum());
+        consumer.assign([partition()])?;
+        let mut at = None;
+        for place in places {
+            if at != Some(place.offset) {
+                consumer.seek(&partition(), place.offset)?;
+            }
+            let Some(record) = self.read_at(consumer, place.offset).await? else { return Ok(None) };
+            at = Some(place.offset + 1);
+            match record.value {
+                Some(value) if value.len() == place.size as usize => component.extend_from_slice(&value),
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(component))
+    }
+
+    async fn read_at(&self, consumer: &Consumer, offset: i64) -> Result<Option<ConsumerRecord>, PluginError> {
+        let deadline = Instant::now() + self.config.default_api_timeout;
+        while Instant::now() < deadline {
+            if let Some(record) = consumer.poll(POLL).await?.into_iter().next() {
+                return Ok(Some(record).filter(|record| record.offset == offset));
+            }
+        }
+        Err(Error::timeout(format!("reading {TOPIC}"), self.config.default_api_timeout).into())
+    }
+}
+
+/// Checks the bytes of a version against what its manifest says.
+///
+/// # Errors
+/// What is wrong, in words.
+pub(super) fn check(component: &[u8], version: &Version) -> Result<(), String> {
+    if component.len() as u64 != version.size {
+        return Err(format!("it has {} bytes, and the manifest says {}", component.len(), version.size));
+    }
+    let have = Digest::of(component);
+    if have != version.digest {
+        return Err(format!("its bytes have the digest {have}, and the manifest says {}", version.digest));
+    }
+    Ok(())
+}
+
+pub(super) fn partition() -> TopicPartition {
+    let topic: Arc<str> = TOPIC.into();
+    TopicPartition::new(topic, 0)
+}
+
+fn new_consumer(client: &ClientConfig) -> Result<Consumer, Error> {
+    let config = ConsumerConfig {
+        client: client.clone(),
+        auto_offset_reset: OffsetReset::Earliest,
+        allow_auto_create_topics: false,
+        enable_auto_commit: false,
+        // A record at a time where chunks are read by their offsets; in order it makes no difference.
+        max_poll_records: 1,
+        ..ConsumerConfig::default()
+    };
+    Consumer::builder(config).build()
+}
