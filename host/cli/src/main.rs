@@ -13,6 +13,7 @@ mod sandbox;
 mod serve;
 mod stages;
 mod topic;
+mod view;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,8 @@ enum Command {
     Serve(serve::Args),
     /// Create, list, describe and delete topics.
     Topic(topic::Args),
+    /// Create, list, describe, alter and delete views.
+    View(view::Args),
     /// Send lines to a topic.
     Produce(produce::Args),
     /// Print the records of a topic.
@@ -45,6 +48,7 @@ impl Command {
         match self {
             Command::Serve(args) => args.run(),
             Command::Topic(args) => args.run(),
+            Command::View(args) => args.run(),
             Command::Produce(args) => args.run(),
             Command::Consume(args) => args.run(),
             Command::Plugin(args) => args.run(),

@@ -11,7 +11,7 @@ mod producer;
 
 pub use admin::{
     Admin, BrokerDescription, ClusterDescription, ConfigEntry, GroupDescription, GroupListing, GroupMember, NewTopic,
-    PartitionDescription, TopicDescription, TopicListing,
+    PartitionDescription, TopicDescription, TopicListing, View,
 };
 pub use config::{ClientConfig, ConfigError};
 pub use consumer::config::{Assignor, ConsumerConfig, IsolationLevel, OffsetReset};

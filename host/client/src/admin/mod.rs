@@ -3,6 +3,7 @@
 
 mod groups;
 mod topics;
+mod views;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use crate::net::{Cluster, Lane};
 
 pub use groups::{GroupDescription, GroupListing, GroupMember};
 pub use topics::{ConfigEntry, NewTopic, PartitionDescription, TopicDescription, TopicListing};
+pub use views::View;
 
 /// Creates, describes, changes and deletes. Cheap to clone.
 #[derive(Clone)]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use millstream_wire::messages::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, DeleteTopicState, DeleteTopicsRequest,
-    DescribeConfigsRequest, DescribeConfigsResource, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResource,
-    IncrementalAlterableConfig,
+    DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResponse, IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResource, IncrementalAlterableConfig,
 };
 use millstream_wire::{ErrorCode, Str};
 use uuid::Uuid;
@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::net::{Lane, Metadata, Topic};
 
 /// The kind of resource that a topic is, in requests about configs.
-const TOPIC_RESOURCE: i8 = 2;
+pub(super) const TOPIC_RESOURCE: i8 = 2;
 const BROKER_RESOURCE: i8 = 4;
 const SET: i8 = 0;
 const DELETE: i8 = 1;
@@ -236,22 +236,7 @@ impl Admin {
         what: &str,
     ) -> Result<Vec<ConfigEntry>, Error> {
         let request = DescribeConfigsRequest { resources: vec![resource], ..DescribeConfigsRequest::default() };
-        let mut retry = self.cluster.retry(self.cluster.config().default_api_timeout, what);
-        let answer = loop {
-            let attempt = async {
-                let answer = match node {
-                    None => self.cluster.ask_any(&request).await?,
-                    Some(node) => self.cluster.ask(node, Lane::Main, &request).await?,
-                };
-                answer.results.iter().try_for_each(|result| {
-                    Error::check(|| format!("describe {what}"), result.error_code, result.error_message.as_deref())
-                })?;
-                Ok(answer)
-            };
-            if let Some(answer) = retry.attempt(attempt).await? {
-                break answer;
-            }
-        };
+        let answer = self.describe_configs_by(&request, node, what).await?;
         let entries = answer.results.iter().flat_map(|result| &result.configs);
         let mut entries: Vec<ConfigEntry> = entries
             .map(|entry| ConfigEntry {
@@ -264,6 +249,31 @@ impl Admin {
             .collect();
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
+    }
+
+    /// Describes configs as a request asks for them, by any broker or by the one that alone can tell.
+    pub(super) async fn describe_configs_by(
+        &self,
+        request: &DescribeConfigsRequest,
+        node: Option<i32>,
+        what: &str,
+    ) -> Result<DescribeConfigsResponse, Error> {
+        let mut retry = self.cluster.retry(self.cluster.config().default_api_timeout, what);
+        loop {
+            let attempt = async {
+                let answer = match node {
+                    None => self.cluster.ask_any(request).await?,
+                    Some(node) => self.cluster.ask(node, Lane::Main, request).await?,
+                };
+                answer.results.iter().try_for_each(|result| {
+                    Error::check(|| format!("describe {what}"), result.error_code, result.error_message.as_deref())
+                })?;
+                Ok(answer)
+            };
+            if let Some(answer) = retry.attempt(attempt).await? {
+                return Ok(answer);
+            }
+        }
     }
 
     /// Sets configs of a topic; `None` goes back to the default. Others stay as they are.
