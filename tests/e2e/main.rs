@@ -15,3 +15,4 @@ mod retention;
 mod settings;
 mod support;
 mod topics;
+mod views;

@@ -44,7 +44,7 @@ fn partitions(broker: &Broker) -> Vec<(Arc<Topic>, Arc<Partition>)> {
     let table = broker.topics.load();
     let pairs = table
         .iter()
-        .flat_map(|topic| topic.partitions.iter().map(|partition| (Arc::clone(topic), Arc::clone(partition))));
+        .flat_map(|topic| topic.own_partitions().iter().map(|partition| (Arc::clone(topic), Arc::clone(partition))));
     pairs.collect()
 }
 

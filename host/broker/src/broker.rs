@@ -99,7 +99,10 @@ impl Broker {
         index: i32,
         batch: &Bytes,
     ) -> Result<(Arc<Partition>, Appended), ApiError> {
-        let partition = self.partition(topic, index)?;
+        let table = self.topics.load();
+        let topic = table.by_name(topic).ok_or_else(ApiError::unknown_topic)?;
+        topic.check_takes_records()?;
+        let partition = Arc::clone(topic.partition(index).ok_or_else(ApiError::unknown_topic)?);
         let appended = partition.append(batch, now_ms())??;
         Ok((partition, appended))
     }

@@ -3,7 +3,7 @@
 //! The order is always: look, commit (durable), act on disk, publish. A stop in between is repaired at the next start:
 //! partitions that the metadata names are created, folders that it does not name are set aside.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use millstream_wire::{ErrorCode, Str};
@@ -18,6 +18,7 @@ use crate::metadata::{MetadataError, MetadataImage, MetadataRecord, TopicImage};
 use crate::partition::{Partition, PartitionSpec};
 use crate::plugins;
 use crate::topics::{CONSUMER_OFFSETS, Topic, TopicTable, check_name};
+use crate::views::{self, View};
 
 /// The most partitions that one request may create, as in Kafka: more would hold up every other change.
 pub(crate) const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
@@ -60,15 +61,14 @@ pub(crate) async fn create_topics(
 }
 
 fn plan_and_create(broker: &Broker, wanted: Vec<NewTopic>, validate_only: bool) -> Vec<Result<Uuid, ApiError>> {
-    let image = broker.metadata.image();
+    // As it will be once all of them are there: a view may be created together with its source.
+    let mut image = MetadataImage::clone(&broker.metadata.image());
     let mut records = Vec::new();
     let mut stages = HashMap::new();
-    let mut taken = HashSet::new();
     let mut results = Vec::with_capacity(wanted.len());
     for topic in wanted {
-        let planned = plan_topic(broker, &image, &taken, topic);
-        results.push(planned.map(|Planned { name, id, record, attachments }| {
-            taken.insert(name);
+        let planned = plan_topic(broker, &mut image, topic);
+        results.push(planned.map(|Planned { id, record, attachments }| {
             stages.insert(id, attachments);
             records.push(record);
             if validate_only { Uuid::nil() } else { id }
@@ -91,24 +91,18 @@ fn plan_and_create(broker: &Broker, wanted: Vec<NewTopic>, validate_only: bool) 
 
 /// A topic that can be created.
 struct Planned {
-    name: String,
     id: Uuid,
     record: MetadataRecord,
     attachments: Option<Arc<Attachments>>,
 }
 
-fn plan_topic(
-    broker: &Broker,
-    image: &MetadataImage,
-    taken: &HashSet<String>,
-    topic: NewTopic,
-) -> Result<Planned, ApiError> {
+fn plan_topic(broker: &Broker, image: &mut MetadataImage, topic: NewTopic) -> Result<Planned, ApiError> {
     let NewTopic { name, partitions, configs } = topic;
     check_name(&name)?;
-    if image.topic(&name).is_some() || taken.contains(&name) {
+    if image.topic(&name).is_some() {
         return Err(ApiError::new(ErrorCode::TOPIC_ALREADY_EXISTS, format!("Topic '{name}' already exists.")));
     }
-    if let Some(other) = collision(image, &name) {
+    if let Some(other) = collision(&broker.metadata.image(), &name) {
         let message = format!("Topic '{name}' collides with existing topic: {other}");
         return Err(ApiError::new(ErrorCode::INVALID_TOPIC_EXCEPTION, message));
     }
@@ -122,10 +116,12 @@ fn plan_topic(
     }
     let config = broker.topic_config(&configs)?;
     check_for_plugins(&name, partitions, config.compact && !config.delete)?;
+    views::check(image, &name, partitions, None, &configs)?;
     let attachments = attach(broker, &name, &config)?;
     let id = Uuid::new_v4();
-    let record = MetadataRecord::TopicCreated { name: name.clone(), id, partitions, configs };
-    Ok(Planned { name, id, record, attachments })
+    let record = MetadataRecord::TopicCreated { name, id, partitions, configs };
+    image.apply(&record).map_err(MetadataError::Change)?;
+    Ok(Planned { id, record, attachments })
 }
 
 fn check_for_plugins(name: &str, partitions: i32, is_compacted_only: bool) -> Result<(), ApiError> {
@@ -168,7 +164,9 @@ pub(crate) fn open_topics<'a>(
     for topic in topics {
         let (name, config) = (Str::from(topic.name.as_str()), stored_config(broker, topic));
         let log_config = broker.log_config(&config);
-        specs.extend((0..topic.partitions).map(|index| {
+        let view = views::source(&topic.configs).map(View::of);
+        let own = if view.is_some() { 0 } else { topic.partitions };
+        specs.extend((0..own).map(|index| {
             let key = (topic.name.clone(), index);
             let spec = PartitionSpec {
                 topic: name.clone(),
@@ -181,7 +179,7 @@ pub(crate) fn open_topics<'a>(
             };
             (spec, Arc::clone(&log_config))
         }));
-        opening.push((topic, name, config));
+        opening.push((topic, name, config, view, own));
     }
     let opened = Partition::open_all(&broker.data_dir, specs);
     // Stages of the others may be made of plug-ins that lie in it.
@@ -189,14 +187,15 @@ pub(crate) fn open_topics<'a>(
         broker.plugins.open(stored);
     }
     let mut opened = opened.into_iter();
-    for (topic, name, config) in opening {
-        let partitions = opened.by_ref().take(topic.partitions as usize).collect();
+    for (topic, name, config, view, own) in opening {
+        let partitions = opened.by_ref().take(own as usize).collect();
         let stages = match stages.remove(&topic.id) {
             Some(made) => made.map(Ok),
             None => stored_stages(broker, &topic.name, &config),
         };
-        table.insert(Topic { name, id: topic.id, config, stages, partitions });
+        table.insert(Topic { name, id: topic.id, config, stages, partitions, view: view.map(Arc::new) });
     }
+    views::link(table);
 }
 
 /// The stages of a topic as it is stored. They worked when they were stored; a plug-in that has gone since takes the topic
@@ -227,6 +226,7 @@ pub(crate) async fn delete_topic(broker: &Arc<Broker>, id: Uuid) -> Result<(), A
             format!("{} keeps the broker's plug-ins and cannot be deleted; delete plug-ins instead", topic.name);
         return Err(ApiError::new(ErrorCode::POLICY_VIOLATION, message));
     }
+    views::check_deletion(&image, &topic.name)?;
     let removed = blocking(broker, move |broker| {
         broker.metadata.commit(&[MetadataRecord::TopicDeleted { id }])?;
         let mut table = TopicTable::clone(&broker.topics.load());
@@ -252,6 +252,10 @@ pub(crate) async fn add_partitions(
     let _changing = broker.changes.lock().await;
     let image = broker.metadata.image();
     let topic = image.topic(name).ok_or_else(ApiError::unknown_topic)?;
+    if let Some(of) = views::source(&topic.configs) {
+        let message = format!("{name} is a view: it gets its partitions from {of}, add them there.");
+        return Err(ApiError::new(ErrorCode::INVALID_PARTITIONS, message));
+    }
     if count <= topic.partitions {
         let message = match count == topic.partitions {
             true => format!("Topic already has {count} partition(s)."),
@@ -271,9 +275,10 @@ pub(crate) async fn add_partitions(
         return Ok(());
     }
     let id = topic.id;
-    let record = MetadataRecord::PartitionsAdded { id, partitions: count };
+    let grown = views::views_of(&image, name).map(|view| view.id).chain([id]);
+    let records: Vec<_> = grown.map(|id| MetadataRecord::PartitionsAdded { id, partitions: count }).collect();
     blocking(broker, move |broker| {
-        let image = broker.metadata.commit(&[record])?;
+        let image = broker.metadata.commit(&records)?;
         republish(broker, &image, id, None);
         Ok(())
     })
@@ -285,19 +290,32 @@ fn republish(broker: &Broker, image: &MetadataImage, id: Uuid, stages: Option<At
     let Some(stored) = image.topic_by_id(id) else { return };
     let mut table = TopicTable::clone(&broker.topics.load());
     let Some(old) = table.by_id(id).cloned() else { return };
-    // Partitions that are open stay open; the rest of `missing` is what was added.
     let config = stored_config(broker, stored);
-    let log_config = broker.log_config(&config);
-    let mut partitions = old.partitions.clone();
+    let view = views::source(&stored.configs).map(|of| old.view.clone().unwrap_or_else(|| Arc::new(View::of(of))));
+    let partitions = match &view {
+        // They are its source's.
+        Some(_) => Vec::new(),
+        None => grow(broker, image.leader_epoch, &old, stored.partitions, &config),
+    };
+    let stages = stages.unwrap_or_else(|| old.stages.clone());
+    table.insert(Topic { name: old.name.clone(), id, config, stages, partitions, view });
+    views::link(&mut table);
+    broker.topics.store(Arc::new(table));
+}
+
+/// The partitions of a topic under its new options: those that are open stay open, the rest of `count` is added.
+fn grow(broker: &Broker, leader_epoch: i32, topic: &Topic, count: i32, config: &TopicConfig) -> Vec<Arc<Partition>> {
+    let log_config = broker.log_config(config);
+    let mut partitions = topic.partitions.clone();
     for partition in &partitions {
         partition.set_config(&log_config);
     }
-    let added = (partitions.len() as i32..stored.partitions).map(|index| {
+    let added = (partitions.len() as i32..count).map(|index| {
         let spec = PartitionSpec {
-            topic: old.name.clone(),
-            topic_id: id,
+            topic: topic.name.clone(),
+            topic_id: topic.id,
             index,
-            leader_epoch: image.leader_epoch,
+            leader_epoch,
             recovery_point: 0,
             log_start_offset: 0,
             clean_shutdown: false,
@@ -305,9 +323,7 @@ fn republish(broker: &Broker, image: &MetadataImage, id: Uuid, stages: Option<At
         (spec, Arc::clone(&log_config))
     });
     partitions.extend(Partition::open_all(&broker.data_dir, added.collect()));
-    let stages = stages.unwrap_or_else(|| old.stages.clone());
-    table.insert(Topic { name: old.name.clone(), id, config, stages, partitions });
-    broker.topics.store(Arc::new(table));
+    partitions
 }
 
 /// Changes the options of a topic: `change` makes the new values from those of today. They are in force at once.
@@ -323,21 +339,28 @@ pub(crate) async fn alter_topic(
     let wanted = change(&topic.configs)?;
     let config = broker.topic_config(&wanted)?;
     check_for_plugins(name, topic.partitions, config.compact && !config.delete)?;
+    views::check(&image, name, topic.partitions, Some(&topic.configs), &wanted)?;
+    let becomes_view = views::source(&topic.configs).is_none() && views::source(&wanted).is_some();
     let id = topic.id;
     let records = config_changes(id, &topic.configs, &wanted);
     let name = name.to_owned();
     blocking(broker, move |broker| {
         let served = broker.topics.load().by_id(id).cloned();
         // Stages that stay as they are go on as they are, with what they know and have counted.
-        let changed = served.is_none_or(|topic| {
+        let changed = served.as_ref().is_none_or(|topic| {
             topic.config.stages != config.stages || topic.config.view_of != config.view_of || is_broken(&topic.stages)
         });
         let stages = changed.then(|| attach(broker, &name, &config)).transpose()?;
+        let emptied = served.filter(|_| becomes_view).map(|topic| views::Sealed::new(&topic)).transpose()?;
         if validate_only || records.is_empty() {
             return Ok(());
         }
         let image = broker.metadata.commit(&records)?;
         republish(broker, &image, id, stages.map(|stages| stages.map(Ok)));
+        if let Some(emptied) = emptied {
+            let folders = folders::set_aside(&broker.data_dir, &emptied.keep());
+            folders::remove_later(folders, std::time::Duration::ZERO);
+        }
         Ok(())
     })
     .await?

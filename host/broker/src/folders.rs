@@ -7,8 +7,9 @@ use std::time::Duration;
 use millstream_log::{DataDir, OffsetCheckpoint, Offsets};
 use uuid::Uuid;
 
-use crate::metadata::MetadataImage;
+use crate::metadata::{MetadataImage, TopicImage};
 use crate::topics::{Topic, TopicTable};
+use crate::views::source;
 
 /// The ending of a folder that is to be removed, as in Kafka.
 const DELETED_SUFFIX: &str = "-delete";
@@ -62,7 +63,7 @@ fn write(
     offset: impl Fn(&millstream_log::Log) -> Option<i64>,
 ) -> io::Result<()> {
     let mut offsets = Vec::new();
-    for partition in topics.iter().flat_map(|topic| &topic.partitions) {
+    for partition in topics.iter().flat_map(|topic| topic.own_partitions()) {
         if let Ok(Some(offset)) = partition.with_log(|log| offset(log)) {
             offsets.push((partition.topic.as_str(), partition.index, offset));
         }
@@ -70,10 +71,15 @@ fn write(
     OffsetCheckpoint::new(data_dir, name).write(offsets)
 }
 
-/// Takes the partitions of a deleted topic out of service and renames their folders, so that the name is free.
+/// Takes the partitions of a deleted topic out of service and renames their folders, so that the name is free. A view has
+/// none; who waits for its records reads again and learns that it is gone.
 pub(crate) fn set_aside(data_dir: &Path, topic: &Topic) -> Vec<PathBuf> {
-    let mut folders = Vec::with_capacity(topic.partitions.len());
-    for partition in &topic.partitions {
+    let own = topic.own_partitions();
+    if own.is_empty() {
+        topic.partitions.iter().for_each(|partition| partition.waiters.wake_all());
+    }
+    let mut folders = Vec::with_capacity(own.len());
+    for partition in own {
         drop(partition.delete());
         let name = format!("{}-{}", topic.name.as_str(), partition.index);
         match rename(data_dir, &name, DELETED_SUFFIX) {
@@ -127,7 +133,8 @@ pub(crate) fn tidy(data_dir: &Path, image: &MetadataImage) -> io::Result<()> {
         }
         let Some((topic, index)) = name.rsplit_once('-') else { continue };
         let Ok(index) = index.parse::<i32>() else { continue };
-        let known = image.topic(topic).is_some_and(|topic| (0..topic.partitions).contains(&index));
+        let is_known = |topic: &TopicImage| source(&topic.configs).is_none() && (0..topic.partitions).contains(&index);
+        let known = image.topic(topic).is_some_and(|topic| is_known(topic));
         if !known && topic != "__cluster_metadata" {
             let target = rename(data_dir, name, STRAY_SUFFIX)?;
             tracing::warn!(

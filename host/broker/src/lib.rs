@@ -13,6 +13,7 @@ mod budget;
 pub mod config;
 mod connection;
 mod controller;
+mod edge;
 mod error;
 mod folders;
 mod frame_buffer;
@@ -28,6 +29,7 @@ mod recode;
 mod server;
 mod time;
 mod topics;
+mod views;
 mod waiters;
 
 pub use config::{BrokerConfig, ConfigError, Flags, FlushMode, HostPort, RawConfig};

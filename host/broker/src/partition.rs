@@ -39,6 +39,8 @@ pub(crate) struct Partition {
 #[derive(Debug)]
 enum State {
     Online(Box<Log>),
+    /// Takes no records: the topic is about to become a view.
+    Sealed(Box<Log>),
     /// The log could not be opened, and why.
     Offline(String),
     Deleted,
@@ -111,7 +113,7 @@ impl Partition {
             }
         };
         let reader = match &state {
-            State::Online(log) => Some(log.reader()),
+            State::Online(log) | State::Sealed(log) => Some(log.reader()),
             State::Offline(_) | State::Deleted => None,
         };
         Self {
@@ -131,6 +133,9 @@ impl Partition {
     pub(crate) fn with_log<T>(&self, work: impl FnOnce(&mut Log) -> T) -> Result<T, ApiError> {
         match &mut *self.state.lock() {
             State::Online(log) => Ok(work(log)),
+            State::Sealed(_) => {
+                Err(ApiError::new(ErrorCode::NOT_LEADER_OR_FOLLOWER, "the topic is about to become a view"))
+            }
             State::Offline(reason) => Err(ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, reason.clone())),
             State::Deleted => Err(ApiError::unknown_topic()),
         }
@@ -211,6 +216,29 @@ impl Partition {
         now - since >= flush_ms
     }
 
+    /// Has the partition take no records; gives the end of its log.
+    pub(crate) fn seal(&self) -> Result<i64, ApiError> {
+        let mut state = self.state.lock();
+        *state = match std::mem::replace(&mut *state, State::Deleted) {
+            State::Online(log) => State::Sealed(log),
+            other => other,
+        };
+        match &*state {
+            State::Sealed(log) => Ok(log.log_end_offset()),
+            State::Offline(reason) => Err(ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, reason.clone())),
+            State::Online(_) | State::Deleted => Err(ApiError::unknown_topic()),
+        }
+    }
+
+    /// Takes a seal off.
+    pub(crate) fn unseal(&self) {
+        let mut state = self.state.lock();
+        *state = match std::mem::replace(&mut *state, State::Deleted) {
+            State::Sealed(log) => State::Online(log),
+            other => other,
+        };
+    }
+
     /// Takes the partition out of service and gives its log back, for its files to be removed.
     pub(crate) fn delete(&self) -> Option<Log> {
         let state = std::mem::replace(&mut *self.state.lock(), State::Deleted);
@@ -218,8 +246,8 @@ impl Partition {
         self.waiters.wake_all();
         self.commit.fail_all(&ApiError::unknown_topic());
         match state {
-            State::Online(log) => Some(*log),
-            _ => None,
+            State::Online(log) | State::Sealed(log) => Some(*log),
+            State::Offline(_) | State::Deleted => None,
         }
     }
 }

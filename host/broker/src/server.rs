@@ -142,7 +142,7 @@ fn open(
     });
     let mut table = TopicTable::default();
     controller::open_topics(&broker, image.topics(), image.leader_epoch, &checkpoints, HashMap::new(), &mut table);
-    let partitions: usize = table.iter().map(|topic| topic.partitions.len()).sum();
+    let partitions: usize = table.iter().map(|topic| topic.own_partitions().len()).sum();
     tracing::info!(
         data_dir = %data_dir.path().display(),
         cluster_id = image.cluster_id,
@@ -188,7 +188,7 @@ fn close(broker: &Broker, data_dir: &DataDir) -> Result<(), StartError> {
     broker.syncer.stop();
     let topics = broker.topics.load();
     let mut clean = true;
-    for partition in topics.iter().flat_map(|topic| &topic.partitions) {
+    for partition in topics.iter().flat_map(|topic| topic.own_partitions()) {
         match partition.with_log(|log| log.close_clean()) {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {

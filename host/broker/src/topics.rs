@@ -13,6 +13,7 @@ use crate::config::TopicConfig;
 use crate::error::ApiError;
 use crate::partition::Partition;
 use crate::plugins;
+use crate::views::View;
 
 /// Where groups keep their offsets.
 pub(crate) const CONSUMER_OFFSETS: &str = "__consumer_offsets";
@@ -30,12 +31,27 @@ pub(crate) struct Topic {
     pub(crate) id: Uuid,
     pub(crate) config: TopicConfig,
     pub(crate) stages: Attached,
+    /// For a view they are those of the topic that it shows.
     pub(crate) partitions: Vec<Arc<Partition>>,
+    pub(crate) view: Option<Arc<View>>,
 }
 
 impl Topic {
     pub(crate) fn is_internal(&self) -> bool {
         is_internal(&self.name)
+    }
+
+    /// Refuses to write to a view, in a way that no client tries again.
+    pub(crate) fn check_takes_records(&self) -> Result<(), ApiError> {
+        let Some(view) = &self.view else { return Ok(()) };
+        let message =
+            format!("{} is a view of {} and takes no records: produce to {}", &*self.name, &*view.of, &*view.of);
+        Err(ApiError::new(ErrorCode::INVALID_TOPIC_EXCEPTION, message))
+    }
+
+    /// The partitions whose logs are the topic's: a view has none.
+    pub(crate) fn own_partitions(&self) -> &[Arc<Partition>] {
+        if self.view.is_some() { &[] } else { &self.partitions }
     }
 
     pub(crate) fn partition(&self, index: i32) -> Option<&Arc<Partition>> {

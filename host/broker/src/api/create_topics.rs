@@ -15,6 +15,7 @@ use crate::broker::Broker;
 use crate::config::TopicOverrides;
 use crate::controller::{self, NewTopic, PARTITIONS_PER_REQUEST_MAX};
 use crate::error::ApiError;
+use crate::views;
 
 /// One replica is all that one node can hold.
 const REPLICATION_FACTOR: i16 = 1;
@@ -52,12 +53,6 @@ fn plan(broker: &Broker, topic: &CreatableTopic, times: usize) -> Result<NewTopi
     if times > 1 {
         return Err(ApiError::new(ErrorCode::INVALID_REQUEST, "Duplicate topic name."));
     }
-    let partitions = if topic.assignments.is_empty() {
-        check_replication(broker, topic.replication_factor)?;
-        if topic.num_partitions == -1 { broker.config.num_partitions } else { topic.num_partitions }
-    } else {
-        assigned(broker, topic)?
-    };
     let mut configs: TopicOverrides = BTreeMap::new();
     for config in &topic.configs {
         let value = config.value.as_ref().ok_or_else(|| {
@@ -66,6 +61,15 @@ fn plan(broker: &Broker, topic: &CreatableTopic, times: usize) -> Result<NewTopi
         })?;
         configs.insert(config.name.as_str().to_owned(), value.as_str().to_owned());
     }
+    let partitions = if topic.assignments.is_empty() {
+        check_replication(broker, topic.replication_factor)?;
+        match topic.num_partitions {
+            -1 => views::default_partitions(&broker.metadata.image(), &configs).unwrap_or(broker.config.num_partitions),
+            number => number,
+        }
+    } else {
+        assigned(broker, topic)?
+    };
     Ok(NewTopic { name: topic.name.as_str().to_owned(), partitions, configs })
 }
 

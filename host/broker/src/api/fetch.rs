@@ -1,10 +1,14 @@
-//! Fetch: a long poll over partitions. The answer names file ranges; the records are never read into memory here.
+//! Fetch: a long poll over partitions. The answer names file ranges; the records are never read into memory here, but for
+//! those of views ([`views`]).
 //!
 //! There are no fetch sessions: session id 0 is always a legal answer, and clients then name their partitions each time.
+
+mod views;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use millstream_log::LogSlice;
 use millstream_record::Codec;
 use millstream_wire::messages::{FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData};
@@ -19,6 +23,7 @@ use crate::connection::Close;
 use crate::error::ApiError;
 use crate::outgoing::Outgoing;
 use crate::partition::{Partition, PartitionRead};
+use crate::topics::Topic;
 use crate::waiters::Arrival;
 
 /// The first version that names topics by id.
@@ -46,6 +51,8 @@ struct Target {
 struct TargetTopic {
     name: Str,
     id: Uuid,
+    /// Set if it is a view: what is read is shown to its filters first.
+    view: Option<Arc<Topic>>,
     targets: Vec<Target>,
 }
 
@@ -63,6 +70,8 @@ struct Pass {
     results: Vec<Result<PartitionRead, ApiError>>,
     bytes: usize,
     failed: bool,
+    /// What views show, by the place of the target; empty where no view was asked for.
+    shown: Vec<Option<Bytes>>,
 }
 
 pub(super) fn start(broker: &Arc<Broker>, context: RequestContext, request: FetchRequest) -> Result<Started, Close> {
@@ -72,6 +81,9 @@ pub(super) fn start(broker: &Arc<Broker>, context: RequestContext, request: Fetc
     }
     let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let fetch = Fetch::new(broker, context, request);
+    if fetch.topics.iter().any(|topic| topic.view.is_some()) {
+        return Ok(Started::Later(Box::pin(views::poll(Arc::clone(broker), fetch, max_wait))));
+    }
     let pass = fetch.pass();
     if max_wait.is_zero() || fetch.is_enough(&pass) {
         return fetch.answer(pass).map(Started::Ready);
@@ -105,8 +117,9 @@ impl Fetch {
             });
             let targets = targets.collect();
             // The table's own name, so that a fetch that waits does not keep the request's bytes.
-            let name = found.map_or(asked.topic.clone(), |topic| topic.name.clone());
-            TargetTopic { name, id: asked.topic_id, targets }
+            let name = found.as_ref().map_or(&asked.topic, |topic| &topic.name).clone();
+            let view = found.ok().filter(|topic| topic.view.is_some()).cloned();
+            TargetTopic { name, id: asked.topic_id, view, targets }
         });
         Self {
             topics: topics.collect(),
@@ -124,7 +137,7 @@ impl Fetch {
     /// Reads every partition once, within the bounds of the request. The first batch that is found always comes whole.
     fn pass(&self) -> Pass {
         let mut left = self.max_bytes;
-        let mut pass = Pass { results: Vec::new(), bytes: 0, failed: false };
+        let mut pass = Pass { results: Vec::new(), bytes: 0, failed: false, shown: Vec::new() };
         for target in self.targets() {
             let result = target.read(left.min(target.max_bytes), pass.bytes == 0);
             match &result {
@@ -166,12 +179,17 @@ impl Fetch {
 
     fn answer(&self, pass: Pass) -> Result<Outgoing, Close> {
         let mut results = pass.results.into_iter();
+        let mut shown = pass.shown.into_iter();
         let mut files: Vec<LogSlice> = Vec::new();
         let responses = self.topics.iter().map(|topic| {
             let partitions = topic.targets.iter().zip(results.by_ref());
-            let partitions = partitions.map(|(target, result)| match result {
-                Ok(read) => self.partition_data(target.index, read, &mut files),
-                Err(error) => failed(target, &error),
+            let partitions = partitions.map(|(target, result)| match (result, shown.next().flatten()) {
+                (Err(error), _) => failed(target, &error),
+                (Ok(read), Some(shown)) => PartitionData {
+                    records: Records::Bytes(shown),
+                    ..self.partition_data(target.index, read, &mut files)
+                },
+                (Ok(read), None) => self.partition_data(target.index, read, &mut files),
             });
             let partitions = partitions.collect();
             FetchableTopicResponse { topic: topic.name.clone(), topic_id: topic.id, partitions }

@@ -229,6 +229,7 @@ fn append(
     records: &Records,
 ) -> Result<Stored, ApiError> {
     let partition = topic.partition(index).ok_or_else(ApiError::unknown_topic)?;
+    topic.check_takes_records()?;
     let is_for_plugins = topic.name.as_str() == plugins::TOPIC;
     if topic.is_internal() && !is_for_plugins {
         let message = format!("{} belongs to the broker", topic.name.as_str());

@@ -1,0 +1,220 @@
+//! A fetch that names a view. It looks at its source piece by piece, on threads that may block, until it has what the client
+//! asked for or the request's time is over; then it waits for news as every fetch does, and goes on from where it was.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Fetch, Pass, Registered, Target, ZSTD_SINCE};
+use crate::broker::Broker;
+use crate::connection::Close;
+use crate::controller::blocking;
+use crate::edge::view::{Progress, Scan, StepLimits};
+use crate::error::ApiError;
+use crate::outgoing::Outgoing;
+use crate::partition::{Partition, PartitionRead};
+use crate::topics::Topic;
+use crate::waiters::Arrival;
+
+/// How much of the source one step looks at, bytes. A turn lasts for as long as that takes.
+const STEP_BYTES: usize = 1 << 20;
+
+/// The same, where a request has many partitions.
+const STEP_BYTES_MIN: usize = 64 << 10;
+
+/// How much the first steps of a request look at together, bytes: every partition gets one, however little time there is.
+const ROUND_BYTES: usize = 16 << 20;
+
+/// How much one request looks at, bytes. The client then gets an offset to go on from, which is not lost if it goes away.
+const REQUEST_BYTES_MAX: usize = 256 << 20;
+
+/// How much one request shows of its views, bytes, but for a first batch that is larger. It is all in memory until it is sent.
+const SHOWN_BYTES_MAX: usize = 8 << 20;
+
+/// The scans of a request, one for each partition of a view.
+struct Scans {
+    /// By the place of the target.
+    scans: Vec<Option<Scan>>,
+    step_bytes: usize,
+    /// How much more may be looked at.
+    left: usize,
+}
+
+/// Answers a fetch that names views.
+pub(super) async fn poll(broker: Arc<Broker>, fetch: Fetch, max_wait: Duration) -> Result<Option<Outgoing>, Close> {
+    let deadline = Instant::now() + max_wait;
+    let mut scans = Scans::of(&fetch);
+    // Every partition has its step, also in a request without any time.
+    let mut patience = None;
+    loop {
+        let arrival = Arrival::new(fetch.min_bytes);
+        let registered = Registered::new(&fetch, &arrival);
+        scans.round(&broker, &fetch, patience).await;
+        let pass = fetch.pass_beside(&scans);
+        let is_over = scans.left == 0 || Instant::now() >= deadline;
+        if is_over || scans.any_done() || fetch.is_enough(&pass) {
+            drop(registered);
+            return fetch.answer(scans.fill(pass)).map(Some);
+        }
+        patience = Some(deadline);
+        if !scans.any_behind() {
+            arrival.count(pass.bytes);
+            // Who comes back too late answers with what is there.
+            let _ = tokio::time::timeout_at(deadline, arrival.enough()).await;
+            scans.resume();
+        }
+    }
+}
+
+impl Scans {
+    fn of(fetch: &Fetch) -> Self {
+        let scans = fetch.topics.iter().flat_map(|topic| {
+            let is_view = topic.view.is_some();
+            topic.targets.iter().map(move |target| {
+                is_view.then(|| {
+                    let mut scan = Scan::new(target.offset);
+                    let checked = target.partition.as_ref().map_err(Clone::clone);
+                    if let Err(error) = checked.and_then(|partition| partition.check_epoch(target.leader_epoch)) {
+                        scan.stop(error);
+                    }
+                    scan
+                })
+            })
+        });
+        let scans: Vec<Option<Scan>> = scans.collect();
+        let count = scans.iter().flatten().count().max(1);
+        let step_bytes = (ROUND_BYTES / count).clamp(STEP_BYTES_MIN, STEP_BYTES);
+        Self { scans, step_bytes, left: REQUEST_BYTES_MAX }
+    }
+
+    /// One step for every scan that is behind; `until` bounds the round.
+    async fn round(&mut self, broker: &Arc<Broker>, fetch: &Fetch, until: Option<Instant>) {
+        let mut place = 0;
+        for topic in &fetch.topics {
+            for target in &topic.targets {
+                let at = place;
+                place += 1;
+                let (Some(view), Ok(partition)) = (&topic.view, &target.partition) else { continue };
+                if until.is_some_and(|until| Instant::now() >= until) {
+                    return;
+                }
+                let limits = self.limits(broker, fetch, target.max_bytes, at);
+                self.step(broker, at, view, partition, limits, until).await;
+            }
+        }
+    }
+
+    fn limits(&self, broker: &Broker, fetch: &Fetch, max_bytes: usize, at: usize) -> StepLimits {
+        let own = self.scans[at].as_ref().map_or(0, Scan::shown_bytes);
+        let others = self.shown_bytes() - own;
+        let left = fetch.max_bytes.min(SHOWN_BYTES_MAX).saturating_sub(others);
+        StepLimits {
+            read_bytes: self.step_bytes,
+            shown_bytes: max_bytes.min(left),
+            at_least_one: others == 0,
+            decompressed_bytes: broker.config.request_max_bytes,
+            zstd: fetch.context.version >= ZSTD_SINCE,
+        }
+    }
+
+    async fn step(
+        &mut self,
+        broker: &Arc<Broker>,
+        at: usize,
+        view: &Topic,
+        partition: &Arc<Partition>,
+        limits: StepLimits,
+        until: Option<Instant>,
+    ) {
+        let Some(slot) = self.scans[at].as_mut().filter(|scan| *scan.progress() == Progress::Behind) else { return };
+        let found = broker.topics.load().by_id(view.id).and_then(|topic| topic.view.clone());
+        // The filters of now: they may have changed while the fetch waited, or the view is gone.
+        let Some(view) = found else { return slot.stop(ApiError::unknown_topic()) };
+        let turn = Arc::clone(&view.turns).acquire_owned();
+        let turn = match until {
+            Some(until) => match tokio::time::timeout_at(until, turn).await {
+                Ok(turn) => turn,
+                Err(_) => return,
+            },
+            None => turn.await,
+        };
+        let turn = turn.expect("the semaphore is never closed");
+        let (offset, partition) = (slot.next(), Arc::clone(partition));
+        let mut scan = std::mem::replace(slot, Scan::new(offset));
+        let done = blocking(broker, move |_| {
+            let looked_at = scan.step(&partition, &view.layers, &limits);
+            // The turn goes with the work: it lasts even if the client that waits for it is gone.
+            drop(turn);
+            (scan, looked_at)
+        });
+        match done.await {
+            Ok((scan, looked_at)) => {
+                *slot = scan;
+                self.left = self.left.saturating_sub(looked_at);
+            }
+            Err(error) => slot.stop(error),
+        }
+    }
+
+    fn shown_bytes(&self) -> usize {
+        self.scans.iter().flatten().map(Scan::shown_bytes).sum()
+    }
+
+    fn any_behind(&self) -> bool {
+        self.scans.iter().flatten().any(|scan| *scan.progress() == Progress::Behind)
+    }
+
+    /// Whether waiting brings a partition nothing more.
+    fn any_done(&self) -> bool {
+        let is_done = |scan: &Scan| matches!(scan.progress(), Progress::Full | Progress::Stopped(_));
+        self.scans.iter().flatten().any(is_done)
+    }
+
+    fn resume(&mut self) {
+        self.scans.iter_mut().flatten().for_each(Scan::resume);
+    }
+
+    /// Puts what the views show into the answer.
+    fn fill(self, mut pass: Pass) -> Pass {
+        pass.shown = self.scans.into_iter().map(|scan| scan.map(Scan::into_records)).collect();
+        pass
+    }
+}
+
+impl Fetch {
+    /// What there is beside the views, and what they show.
+    fn pass_beside(&self, scans: &Scans) -> Pass {
+        let shown = scans.shown_bytes();
+        let mut left = self.max_bytes.saturating_sub(shown);
+        let mut pass = Pass { results: Vec::new(), bytes: shown, failed: false, shown: Vec::new() };
+        for (target, scan) in self.targets().zip(&scans.scans) {
+            let result = match scan {
+                Some(scan) => target.ends(scan),
+                None => target.read(left.min(target.max_bytes), pass.bytes == 0),
+            };
+            match &result {
+                Ok(read) => {
+                    let bytes = read.slice.as_ref().map_or(0, |slice| slice.len);
+                    pass.bytes += bytes;
+                    left = left.saturating_sub(bytes);
+                }
+                Err(_) => pass.failed = true,
+            }
+            pass.results.push(result);
+        }
+        pass
+    }
+}
+
+impl Target {
+    /// The ends of the source beside what a view shows of it.
+    fn ends(&self, scan: &Scan) -> Result<PartitionRead, ApiError> {
+        if let Some(error) = scan.error() {
+            return Err(error.clone());
+        }
+        let reader = self.partition.as_ref().map_err(Clone::clone)?.reader()?;
+        let (log_start_offset, high_watermark) = (reader.log_start_offset(), reader.log_end_offset());
+        Ok(PartitionRead { slice: None, log_start_offset, high_watermark })
+    }
+}

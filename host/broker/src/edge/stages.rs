@@ -1,0 +1,139 @@
+//! The one file of the broker that calls stages.
+//!
+//! All of it blocks for as long as a plug-in computes: call it where that is allowed, never on a worker that serves sockets.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use millstream_record::Record;
+use millstream_stage::{Columns, Isolated, Pinned, RecordsBuf, Stage, StageError};
+
+/// The bytes of rows that go into one call; a larger row has a call of its own. A guest needs room for its own work beside
+/// its copy of the columns.
+const CALL_BYTES: usize = 1 << 20;
+
+/// In [`Verdict::decided`]: every stage keeps the row. A chain is far shorter.
+const KEPT: u8 = u8::MAX;
+
+/// What a chain of filters says about the rows of a batch.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    /// By row: the place in the chain of the stage that decided against it, or [`KEPT`].
+    decided: Vec<u8>,
+    /// The rows on which a stage failed, in order.
+    failed: Vec<FailedRow>,
+}
+
+/// A row on which a stage failed: it called the row bad, or it trapped, ran out of time or answered nonsense.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FailedRow {
+    pub(crate) row: usize,
+    /// In the plug-in's words, or the host's about the plug-in. At most about 1 KiB, without control characters.
+    pub(crate) message: String,
+}
+
+impl Verdict {
+    /// Whether every stage keeps the row.
+    pub(crate) fn keeps(&self, row: usize) -> bool {
+        self.decided[row] == KEPT
+    }
+
+    /// The rows on which a stage failed, in order. All others that are not kept, a stage said no to.
+    pub(crate) fn failed(&self) -> &[FailedRow] {
+        &self.failed
+    }
+}
+
+/// Asks a chain of filters about rows. Every stage sees the rows that those before it keep; each is pinned once, so that
+/// one version sees all of the batch.
+///
+/// # Errors
+/// A fault that no row is to blame for: the host has no room for another instance, say. Nothing is decided then.
+pub(crate) fn filter_rows(chain: &[Arc<Stage>], topic: &str, rows: &[Record<'_>]) -> Result<Verdict, StageError> {
+    let pinned: Vec<Pinned<'_>> = chain.iter().map(|stage| stage.pin()).collect();
+    let mut verdict = Verdict { decided: vec![KEPT; rows.len()], failed: Vec::new() };
+    for run in runs(rows) {
+        filter_run(&pinned, topic, rows, run, &mut verdict)?;
+    }
+    verdict.failed.sort_unstable_by_key(|failed| failed.row);
+    Ok(verdict)
+}
+
+fn filter_run(
+    chain: &[Pinned<'_>],
+    topic: &str,
+    rows: &[Record<'_>],
+    run: Range<usize>,
+    verdict: &mut Verdict,
+) -> Result<(), StageError> {
+    let mut left: Vec<usize> = run.collect();
+    let mut batch = columns(rows, &left, read_by(chain));
+    for (place, stage) in chain.iter().enumerate() {
+        let Isolated { keep, bad } = stage.filter_isolated(topic, &batch.as_records())?;
+        verdict
+            .failed
+            .extend(bad.into_iter().map(|bad| FailedRow { row: left[bad.row as usize], message: bad.message }));
+        let before = left.len();
+        let mut at = 0..;
+        left.retain(|&row| {
+            let kept = at.next().is_some_and(|at| keep.get(at));
+            if !kept {
+                verdict.decided[row] = place as u8;
+            }
+            kept
+        });
+        let rest = &chain[place + 1..];
+        if left.is_empty() || rest.is_empty() {
+            break;
+        }
+        if left.len() < before {
+            batch = columns(rows, &left, read_by(rest));
+        }
+    }
+    Ok(())
+}
+
+/// The columns that any of the stages reads.
+fn read_by(chain: &[Pinned<'_>]) -> Columns {
+    chain.iter().fold(Columns::NONE, |all, stage| all.union(stage.columns()))
+}
+
+/// Runs of rows that fit a call.
+fn runs(rows: &[Record<'_>]) -> impl Iterator<Item = Range<usize>> {
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = rows[start..].iter().take_while(|row| {
+            bytes += row_bytes(row);
+            bytes <= CALL_BYTES
+        });
+        let count = fits.count().max(1).min(rows.len() - start);
+        let run = start..start + count;
+        start += count;
+        (count > 0).then_some(run)
+    })
+}
+
+fn row_bytes(row: &Record<'_>) -> usize {
+    // A timestamp, and the ends of a key, a value and headers.
+    const FIXED: usize = 8 + 3 * 4;
+    let of = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+    let headers: usize = row.headers.map(|header| header.name.len() + of(header.value) + 8).sum();
+    FIXED + of(row.key) + of(row.value) + headers
+}
+
+/// The rows as columns, those that are wanted and no others.
+fn columns(rows: &[Record<'_>], which: &[usize], wanted: Columns) -> RecordsBuf {
+    let mut columns = RecordsBuf::new(wanted);
+    for row in which.iter().map(|row| &rows[*row]) {
+        // A name that is not UTF-8 does not fit the columns: the stage sees what Java would.
+        let names: Vec<_> = match wanted.headers {
+            true => row.headers.map(|header| header.name_lossy()).collect(),
+            false => Vec::new(),
+        };
+        let headers = names.iter().zip(row.headers).map(|(name, header)| (&**name, header.value));
+        let pushed = columns.push(row.timestamp, row.key, row.value, headers);
+        pushed.expect("no request is as large as a column may be");
+    }
+    columns
+}

@@ -1,0 +1,311 @@
+//! Views: read-only topics that show what filters keep of another topic.
+//!
+//! A view has the partitions of its source, the very same ones, so that offsets, look-ups by time, waiting fetches and the
+//! high watermark are the source's without further ado. It has no folder and no log. What makes a topic a view is the option
+//! `view.of` among its stored options; everything else follows from that, at each start and at each change.
+
+use std::sync::Arc;
+
+use millstream_stage::StageSpec;
+use millstream_stage::spec::CHAIN_MAX;
+use millstream_wire::{ErrorCode, Str};
+use tokio::sync::Semaphore;
+
+use crate::attachments::Attachments;
+use crate::config::TopicOverrides;
+use crate::error::ApiError;
+use crate::metadata::{MetadataImage, TopicImage};
+use crate::topics::{Topic, TopicTable, is_internal};
+
+/// The option that makes a topic a view.
+pub(crate) const VIEW_OF: &str = "view.of";
+
+/// The option with its filters.
+const FILTER: &str = "stage.filter";
+
+/// The options that mean something for a topic without storage that takes no records.
+const OPTIONS: [&str; 5] =
+    [VIEW_OF, FILTER, "stage.filter.failure.policy", "stage.dead.letter.topic", "stage.serializer"];
+
+/// What makes a topic a view.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    /// Its source.
+    pub(crate) of: Str,
+    /// The filters on the way from the records to the view, those of the source first.
+    pub(crate) layers: Vec<Layer>,
+    /// Who may run the filters now: a slow one holds up those alone who read its view.
+    pub(crate) turns: Arc<Semaphore>,
+}
+
+/// The filters of one view on that way.
+#[derive(Debug, Clone)]
+pub(crate) struct Layer {
+    /// The view that has them.
+    pub(crate) topic: Str,
+    pub(crate) stages: Result<Arc<Attachments>, ApiError>,
+}
+
+impl View {
+    /// A view of a topic, before it is linked.
+    pub(crate) fn of(source: &str) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self { of: Str::from(source), layers: Vec::new(), turns: Arc::new(Semaphore::new((cores / 2).max(1))) }
+    }
+}
+
+/// Gives every view the partitions and the filters that its source has now. A change of any topic is followed by this before
+/// the table is published.
+pub(crate) fn link(table: &mut TopicTable) {
+    let depths = table.iter().filter_map(|topic| Some((depth(table, topic)?, Arc::clone(topic))));
+    let mut views: Vec<(usize, Arc<Topic>)> = depths.collect();
+    views.sort_by_key(|(depth, _)| *depth);
+    for (_, topic) in views {
+        let Some(view) = topic.view.as_deref() else { continue };
+        let source = table.by_name(&view.of);
+        let of_source = source.and_then(|source| source.view.as_ref()).map_or(&[][..], |source| &source.layers);
+        let own = topic.stages.clone().map(|stages| Layer { topic: topic.name.clone(), stages });
+        let layers = of_source.iter().cloned().chain(own).collect();
+        let linked = Topic {
+            name: topic.name.clone(),
+            id: topic.id,
+            config: topic.config.clone(),
+            stages: topic.stages.clone(),
+            partitions: source.map_or(Vec::new(), |source| source.partitions.clone()),
+            view: Some(Arc::new(View { layers, ..view.clone() })),
+        };
+        table.insert(linked);
+    }
+}
+
+/// How many views lie between a view and the records; none for a topic with records of its own.
+fn depth(table: &TopicTable, topic: &Topic) -> Option<usize> {
+    let mut view = topic.view.as_ref()?;
+    let mut depth = 0;
+    // The rules keep chains shorter: this ends a circle that no change has made.
+    while let Some(source) =
+        table.by_name(&view.of).and_then(|source| source.view.as_ref()).filter(|_| depth < CHAIN_MAX)
+    {
+        (view, depth) = (source, depth + 1);
+    }
+    Some(depth)
+}
+
+/// A topic whose partitions take no records while it is made a view. They do again if that fails.
+pub(crate) struct Sealed {
+    topic: Option<Arc<Topic>>,
+}
+
+impl Sealed {
+    /// Closes the partitions of a topic that has never had a record.
+    pub(crate) fn new(topic: &Arc<Topic>) -> Result<Self, ApiError> {
+        // From here on a refusal opens again what was closed.
+        let sealed = Self { topic: Some(Arc::clone(topic)) };
+        for partition in topic.own_partitions() {
+            let end = partition.seal()?;
+            if end > 0 {
+                let message = format!(
+                    "topic {}: it has had records (partition {} ends at offset {end}), and only an empty topic can become a \
+                     view: create the view under a name of its own",
+                    &*topic.name, partition.index
+                );
+                return Err(ApiError::new(ErrorCode::INVALID_CONFIG, message));
+            }
+        }
+        Ok(sealed)
+    }
+
+    /// Leaves the partitions closed for ever; gives the topic as it was.
+    pub(crate) fn keep(mut self) -> Arc<Topic> {
+        self.topic.take().expect("it is there until it is kept")
+    }
+}
+
+impl Drop for Sealed {
+    fn drop(&mut self) {
+        let partitions = self.topic.iter().flat_map(|topic| topic.own_partitions());
+        partitions.for_each(|partition| partition.unseal());
+    }
+}
+
+/// The topic that options make a view of.
+pub(crate) fn source(options: &TopicOverrides) -> Option<&str> {
+    options.get(VIEW_OF).map(String::as_str).filter(|of| !of.is_empty())
+}
+
+/// The number of partitions that a topic with these options has if nobody says: that of its source, if it is a view.
+pub(crate) fn default_partitions(image: &MetadataImage, options: &TopicOverrides) -> Option<i32> {
+    source(options).and_then(|of| image.topic(of)).map(|source| source.partitions)
+}
+
+/// The views of a topic, those of its views too.
+pub(crate) fn views_of<'a>(image: &'a MetadataImage, name: &str) -> impl Iterator<Item = &'a Arc<TopicImage>> {
+    let ways = Ways { image, changed: None };
+    image.topics().filter(move |topic| ways.from(&topic.name)[1..].contains(&name))
+}
+
+/// Refuses the deletion of a topic that has views.
+pub(crate) fn check_deletion(image: &MetadataImage, name: &str) -> Result<(), ApiError> {
+    let views: Vec<&str> = views_of(image, name).map(|view| view.name.as_str()).collect();
+    if views.is_empty() {
+        return Ok(());
+    }
+    let message =
+        format!("Topic {name} is the source of the view {}: delete the view first.", views.join(", the view "));
+    Err(ApiError::new(ErrorCode::INVALID_REQUEST, message))
+}
+
+/// Refuses options that would make a view that cannot be. `before` has the options of a topic that is there already.
+pub(crate) fn check(
+    image: &MetadataImage,
+    name: &str,
+    partitions: i32,
+    before: Option<&TopicOverrides>,
+    options: &TopicOverrides,
+) -> Result<(), ApiError> {
+    let refused = |code, problem: String| Err(ApiError::new(code, format!("topic {name}: {problem}")));
+    let was = before.and_then(source);
+    let of = match (was, source(options)) {
+        (None, None) => return Ok(()),
+        (Some(was), of) if of != Some(was) => {
+            let problem =
+                format!("it is a view of {was} for as long as it lives: delete it instead of changing view.of");
+            return refused(ErrorCode::INVALID_CONFIG, problem);
+        }
+        (_, of) => of.unwrap_or_default(),
+    };
+    if let Some(option) = options.keys().find(|option| !OPTIONS.contains(&option.as_str())) {
+        let problem = format!(
+            "{option} has no meaning for a view, which has no storage of its own and takes no records: set it on {of}, \
+             and take it off here"
+        );
+        return refused(ErrorCode::INVALID_CONFIG, problem);
+    }
+    if let Some(internal) = [of, name].into_iter().find(|name| is_internal(name)) {
+        return refused(
+            ErrorCode::INVALID_CONFIG,
+            format!("{internal} belongs to the broker: it has no views and is none"),
+        );
+    }
+    let ways = Ways { image, changed: Some((name, options)) };
+    ways.check(name)?;
+    let Some(source) = image.topic(of) else {
+        return refused(ErrorCode::INVALID_CONFIG, format!("view.of={of}: there is no such topic"));
+    };
+    if partitions != source.partitions {
+        let problem = format!(
+            "a view has the partitions of its source: {of} has {}, and here it would be {partitions}",
+            source.partitions
+        );
+        return refused(ErrorCode::INVALID_PARTITIONS, problem);
+    }
+    views_of(image, name).try_for_each(|view| ways.check(&view.name))
+}
+
+/// The ways from views to records, as they are or as they would be with one topic changed.
+#[derive(Clone, Copy)]
+struct Ways<'a> {
+    image: &'a MetadataImage,
+    changed: Option<(&'a str, &'a TopicOverrides)>,
+}
+
+impl<'a> Ways<'a> {
+    fn options(&self, topic: &str) -> Option<&'a TopicOverrides> {
+        match self.changed {
+            Some((changed, options)) if changed == topic => Some(options),
+            _ => self.image.topic(topic).map(|topic| &topic.configs),
+        }
+    }
+
+    /// A topic, its source, the source of that and so on. A name that comes again is the last.
+    fn from(&self, topic: &'a str) -> Vec<&'a str> {
+        let mut way = vec![topic];
+        let mut last = topic;
+        while let Some(of) = self.options(last).and_then(source) {
+            let again = way.contains(&of);
+            way.push(of);
+            if again {
+                break;
+            }
+            last = of;
+        }
+        way
+    }
+
+    /// Refuses a way in a circle, and one with too many filters.
+    fn check(&self, topic: &'a str) -> Result<(), ApiError> {
+        let way = self.from(topic);
+        let refused = |problem: &str| {
+            let message = format!("topic {topic}: {problem}: {}", way.join(" is a view of "));
+            Err(ApiError::new(ErrorCode::INVALID_CONFIG, message))
+        };
+        let end = way.last();
+        if way.iter().filter(|name| Some(*name) == end).count() > 1 {
+            return refused("a view cannot show itself");
+        }
+        let chain = |name: &&str| self.options(name)?.get(FILTER).and_then(|text| StageSpec::parse_chain(text).ok());
+        let stages: usize = way.iter().filter_map(chain).map(|chain| chain.len()).sum();
+        if stages > CHAIN_MAX {
+            return refused(&format!("its records would pass {stages} filters, and {CHAIN_MAX} is the most"));
+        }
+        if way.len() > CHAIN_MAX + 1 {
+            return refused(&format!("{CHAIN_MAX} views on the way to the records are the most"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metadata::MetadataRecord;
+
+    fn options(pairs: &[(&str, &str)]) -> TopicOverrides {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn image(topics: &[(&str, &[(&str, &str)])]) -> MetadataImage {
+        let mut image = MetadataImage::default();
+        for (name, configs) in topics {
+            let (name, id) = ((*name).to_owned(), uuid::Uuid::new_v4());
+            let configs = options(configs);
+            image.apply(&MetadataRecord::TopicCreated { name, id, partitions: 3, configs }).expect("created");
+        }
+        image
+    }
+
+    fn refusal(image: &MetadataImage, name: &str, pairs: &[(&str, &str)]) -> String {
+        let before = image.topic(name).map(|topic| &topic.configs);
+        check(image, name, 3, before, &options(pairs)).expect_err("refused").message
+    }
+
+    #[test]
+    fn what_a_view_cannot_be() {
+        let image = image(&[("a", &[]), ("b", &[(VIEW_OF, "a")]), ("c", &[(VIEW_OF, "b"), (FILTER, "x | y | z")])]);
+        assert!(refusal(&image, "v", &[(VIEW_OF, "none")]).contains("view.of=none: there is no such topic"));
+        assert!(refusal(&image, "v", &[(VIEW_OF, "v")]).contains("cannot show itself: v is a view of v"));
+        assert!(refusal(&image, "a", &[(VIEW_OF, "c")]).contains("a is a view of c is a view of b is a view of a"));
+        assert!(refusal(&image, "b", &[]).contains("it is a view of a"));
+        assert!(refusal(&image, "b", &[(VIEW_OF, "c")]).contains("it is a view of a"));
+        assert!(refusal(&image, "v", &[(VIEW_OF, "__consumer_offsets")]).contains("belongs to the broker"));
+        assert!(refusal(&image, "v", &[(VIEW_OF, "a"), ("retention.ms", "1")]).contains("retention.ms has no meaning"));
+        let five = "a | b | c | d | e";
+        assert!(check(&image, "v", 3, None, &options(&[(VIEW_OF, "c"), (FILTER, five)])).is_ok());
+        assert!(refusal(&image, "v", &[(VIEW_OF, "c"), (FILTER, "a | b | c | d | e | f")]).contains("9 filters"));
+        // The views that are there count too.
+        let six = [(VIEW_OF, "a"), (FILTER, "a | b | c | d | e | f")];
+        assert!(refusal(&image, "b", &six).contains("c is a view of b is a view of a"));
+        let other = check(&image, "v", 2, None, &options(&[(VIEW_OF, "a")])).expect_err("refused");
+        assert_eq!(other.code, ErrorCode::INVALID_PARTITIONS);
+    }
+
+    #[test]
+    fn a_source_knows_its_views() {
+        let image = image(&[("a", &[]), ("b", &[(VIEW_OF, "a")]), ("c", &[(VIEW_OF, "b")]), ("d", &[])]);
+        let names = |name| views_of(&image, name).map(|view| view.name.as_str()).collect::<Vec<_>>();
+        assert_eq!((names("a"), names("b"), names("d")), (vec!["b", "c"], vec!["c"], vec![]));
+        assert!(check_deletion(&image, "a").expect_err("refused").message.contains("the view b, the view c"));
+        assert!(check_deletion(&image, "c").is_ok());
+        assert_eq!(default_partitions(&image, &options(&[(VIEW_OF, "a")])), Some(3));
+    }
+}

@@ -1,0 +1,131 @@
+//! Views: what they show, how fetches move over what they do not, and what can and cannot be made one.
+
+mod gaps;
+mod policies;
+mod rules;
+mod shown;
+
+use millstream_record::batches;
+use millstream_wire::messages::*;
+use millstream_wire::{ErrorCode, Str};
+
+use crate::support::{Raw, Topic, fetch_request, fetched};
+
+/// Keeps the values that have "keep" in them.
+const KEEP: &str = r#"contains{"text":"keep"}"#;
+
+/// Creates a topic with these options; gives the answer.
+fn create(raw: &mut Raw, name: &str, partitions: i32, configs: &[(&str, &str)]) -> CreatableTopicResult {
+    let configs = configs
+        .iter()
+        .map(|(name, value)| CreatableTopicConfig { name: Str::from(*name), value: Some(Str::from(*value)) });
+    let topic = CreatableTopic {
+        name: name.into(),
+        num_partitions: partitions,
+        replication_factor: -1,
+        configs: configs.collect(),
+        ..Default::default()
+    };
+    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, validate_only: false };
+    raw.call(7, &request).topics.remove(0)
+}
+
+/// Creates a view; it must succeed.
+fn view(raw: &mut Raw, name: &str, of: &str, filter: &str) -> Topic {
+    let created = create(raw, name, -1, &[("view.of", of), ("stage.filter", filter)]);
+    assert_eq!(created.error_code, ErrorCode::NONE, "{name}: {:?}", created.error_message);
+    Topic { name: name.into(), id: created.topic_id }
+}
+
+/// Sets options of a topic, takes off those without a value; gives code and words of the answer.
+fn alter(raw: &mut Raw, topic: &str, changes: &[(&str, Option<&str>)]) -> (ErrorCode, String) {
+    let configs = changes.iter().map(|(name, value)| IncrementalAlterableConfig {
+        name: Str::from(*name),
+        config_operation: i8::from(value.is_none()),
+        value: value.map(Str::from),
+    });
+    let resource =
+        IncrementalAlterConfigsResource { resource_type: 2, resource_name: topic.into(), configs: configs.collect() };
+    let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+    let answer = raw.call(1, &request).responses.remove(0);
+    (answer.error_code, answer.error_message.map_or_else(String::new, |message| message.to_string()))
+}
+
+/// Deletes a topic by its name; gives code and words of the answer.
+fn delete(raw: &mut Raw, name: &str) -> (ErrorCode, String) {
+    let state = DeleteTopicState { name: Some(name.into()), ..Default::default() };
+    let request = DeleteTopicsRequest { topics: vec![state], timeout_ms: 30_000, ..Default::default() };
+    let answer = raw.call(6, &request).responses.remove(0);
+    (answer.error_code, answer.error_message.map_or_else(String::new, |message| message.to_string()))
+}
+
+/// A record as a consumer sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    offset: i64,
+    timestamp: i64,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+/// What one fetch brought.
+struct Fetched {
+    records: Vec<Seen>,
+    /// Where most clients go on: after the last batch.
+    next: i64,
+    /// Where KafkaJS goes on: after the last record, be it one of a control batch.
+    next_of_records: i64,
+    data: PartitionData,
+}
+
+/// Takes the records of partition 0 from an offset on out of an answer; its batches must be sound.
+fn seen(data: PartitionData, offset: i64) -> Fetched {
+    assert_eq!(data.error_code, ErrorCode::NONE);
+    let bytes = data.records.as_bytes().cloned().unwrap_or_default();
+    let mut fetched = Fetched { records: Vec::new(), next: offset, next_of_records: offset, data };
+    for batch in batches(&bytes) {
+        let batch = batch.expect("a sound batch");
+        batch.verify_crc().expect("the right CRC");
+        for record in &batch.records(64 << 20).expect("records that can be decompressed") {
+            let record = record.expect("a sound record");
+            fetched.next_of_records = record.offset + 1;
+            if record.offset >= offset && !batch.is_control() {
+                let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
+                fetched.records.push(Seen {
+                    offset: record.offset,
+                    timestamp: record.timestamp,
+                    key: owned(record.key),
+                    value: owned(record.value),
+                    headers: record.headers.map(|header| (header.name.to_vec(), owned(header.value))).collect(),
+                });
+            }
+        }
+        assert!(batch.base_offset() >= fetched.next || fetched.next == offset, "batches in order");
+        fetched.next = batch.next_offset();
+    }
+    fetched
+}
+
+/// One fetch from partition 0.
+fn fetch(raw: &mut Raw, topic: &Topic, offset: i64, max_bytes: i32, max_wait_ms: i32, min_bytes: i32) -> Fetched {
+    let request = fetch_request(12, &[(topic, 0, offset, max_bytes)], max_wait_ms, min_bytes);
+    seen(fetched(raw.call(12, &request)), offset)
+}
+
+/// All records of partition 0 from an offset to the end of the log; `next` says where each fetch goes on.
+fn read_all(raw: &mut Raw, topic: &Topic, from: i64, max_bytes: i32, next: fn(&Fetched) -> i64) -> Vec<Seen> {
+    let (mut all, mut offset) = (Vec::new(), from);
+    loop {
+        let fetched = fetch(raw, topic, offset, max_bytes, 0, 0);
+        let end = fetched.data.high_watermark;
+        if offset >= end {
+            assert!(fetched.records.is_empty());
+            return all;
+        }
+        let after = next(&fetched);
+        assert!(after > offset, "a fetch from {offset} of {end} leads nowhere");
+        all.extend(fetched.records);
+        offset = after;
+    }
+}
