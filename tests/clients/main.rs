@@ -6,6 +6,10 @@
 mod java;
 mod kcat;
 mod python;
+#[path = "../e2e/support/raw.rs"]
+#[allow(dead_code, reason = "shared with the tests in bytes, which use all of it")]
+mod raw;
+mod views;
 
 use std::env;
 use std::process::ExitCode;
@@ -14,7 +18,7 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let trials = [kcat::trials(), python::trials(), java::trials()].into_iter().flatten().collect();
+    let trials = [kcat::trials(), python::trials(), java::trials(), views::trials()].into_iter().flatten().collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

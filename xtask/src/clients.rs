@@ -1,5 +1,5 @@
 //! Clients and tools that others wrote, for the tests: Python packages in an environment of their own,
-//! Apache Kafka's Java tools by Maven, and kcat. All under the target folder, but for kcat.
+//! Apache Kafka's Java tools by Maven, KafkaJS by npm, and kcat. All under the target folder, but for kcat.
 
 use std::fs;
 use std::path::Path;
@@ -28,6 +28,7 @@ pub(crate) fn set_up(target: &Path) -> Clients {
     add("MILLSTREAM_PYTHON", "Python clients", python(&folder));
     add("MILLSTREAM_KAFKA_CLASSPATH", "Apache Kafka's Java tools", kafka_classpath(&folder));
     add("MILLSTREAM_KCAT", "kcat", kcat());
+    add("MILLSTREAM_KAFKAJS", "KafkaJS", kafkajs(&folder));
     clients
 }
 
@@ -57,6 +58,21 @@ fn kafka_classpath(folder: &Path) -> Result<String> {
         succeed(Command::new("mvn").args(["-q", "-B", "dependency:build-classpath", &output, "-f"]).arg(&project))
     })?;
     fs::read_to_string(&classpath).with_context(|| format!("cannot read {}", classpath.display()))
+}
+
+/// Installs the packages of `tests/clients/package.json`; gives the folder that node finds them in.
+fn kafkajs(folder: &Path) -> Result<String> {
+    let package = crate::root().join("tests/clients/package.json");
+    let project = folder.join("node");
+    quiet(Command::new("node").arg("--version")).context("node is needed")?;
+    made_from(&package, &project.join("installed.json"), || {
+        println!("installing KafkaJS");
+        fs::create_dir_all(&project)?;
+        fs::copy(&package, project.join("package.json"))?;
+        let options = ["install", "--silent", "--no-audit", "--no-fund", "--no-package-lock"];
+        succeed(Command::new("npm").args(options).current_dir(&project))
+    })?;
+    Ok(project.join("node_modules").display().to_string())
 }
 
 /// The kcat on the path, installed from Debian's packages where that may be done.

@@ -4,7 +4,7 @@ use millstream_tests::Broker;
 
 use super::{TOPIC_COMMAND, Tools};
 
-const CONFIG_COMMAND: &str = "kafka.admin.ConfigCommand";
+pub(crate) const CONFIG_COMMAND: &str = "kafka.admin.ConfigCommand";
 
 /// Create, list, describe, add partitions, delete.
 pub(super) fn topics(tools: &Tools) {

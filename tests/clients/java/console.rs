@@ -11,9 +11,9 @@ use millstream_tests::{Broker, wait_until};
 
 use super::Tools;
 
-const PRODUCER: &str = "org.apache.kafka.tools.ConsoleProducer";
-const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
-const GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
+pub(crate) const PRODUCER: &str = "org.apache.kafka.tools.ConsoleProducer";
+pub(crate) const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
+pub(crate) const GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Keys, values and headers with all five codecs, read by a group whose offsets `--describe` shows.

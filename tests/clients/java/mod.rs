@@ -1,7 +1,7 @@
 //! Apache Kafka's own tools.
 
-mod admin;
-mod console;
+pub(crate) mod admin;
+pub(crate) mod console;
 mod kill;
 mod performance;
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use millstream_tests::{Broker, Tool};
 
-const TOPIC_COMMAND: &str = "org.apache.kafka.tools.TopicCommand";
+pub(crate) const TOPIC_COMMAND: &str = "org.apache.kafka.tools.TopicCommand";
 
 /// A test of the tools on one class path.
 type Test = fn(&Tools);
@@ -30,7 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         .into_iter()
         .map(|(name, test)| {
             crate::trial(&format!("java::{name}"), "MILLSTREAM_KAFKA_CLASSPATH", move |classpath| {
-                test(&Tools { classpath: classpath.to_owned() });
+                test(&Tools::new(classpath));
             })
         })
         .collect()
@@ -42,6 +42,10 @@ pub(crate) struct Tools {
 }
 
 impl Tools {
+    pub(crate) fn new(classpath: &str) -> Self {
+        Self { classpath: classpath.to_owned() }
+    }
+
     /// A tool by its class. The options keep a short-lived JVM small and quick to start.
     fn tool(&self, class: &str) -> Tool {
         Tool::new("java")
@@ -51,11 +55,15 @@ impl Tools {
     }
 
     /// A tool that talks to `broker`.
-    fn client(&self, class: &str, broker: &Broker) -> Tool {
-        self.tool(class).args(["--bootstrap-server", &broker.bootstrap()])
+    pub(crate) fn client(&self, class: &str, broker: &Broker) -> Tool {
+        self.client_of(class, &broker.bootstrap())
     }
 
-    fn create_topic(&self, broker: &Broker, name: &str, partitions: u32) {
+    pub(crate) fn client_of(&self, class: &str, bootstrap: &str) -> Tool {
+        self.tool(class).args(["--bootstrap-server", bootstrap])
+    }
+
+    pub(crate) fn create_topic(&self, broker: &Broker, name: &str, partitions: u32) {
         self.client(TOPIC_COMMAND, broker)
             .args(["--create", "--topic", name, "--partitions", &partitions.to_string()])
             .succeed();

@@ -110,6 +110,53 @@ def group(open, produce):
     assert third.values == [b"last"], third.values
 
 
+# What a view shows, of a topic that holds other things too.
+VIEW_CONFIGS = {"stage.filter": 'contains{"text":"keep "}'}
+
+
+def shown(values):
+    """The values as the view's topic gets them: what is to be shown, and as much that is not."""
+    for i, value in enumerate(values):
+        yield i, b"keep " + value
+        yield i, b"drop " + value
+
+
+def view_group(open, create, produce):
+    """`group` on a view of four partitions; `open(topic)`, `create(topic, configs)`, `produce(topic, (partition, value)s)`."""
+    create("viewed", {})
+    create("view", {"view.of": "viewed", **VIEW_CONFIGS})
+
+    def open_member():
+        member = open("view")
+        poll = member.poll
+        # Nothing but what the view shows may come, and without the word that the filter looks for it is the value.
+        member.poll = lambda: [value[len(b"keep "):] for value in poll() if value.startswith(b"keep ") or 1 / 0]
+        return member
+
+    group(open_member, lambda values: produce("viewed", [(i % PARTITIONS, value) for i, value in shown(values)]))
+
+
+# The long gap of a view and what it shows of it: as in `views/mod.rs`.
+MATCH = b"keep this one"
+MATCH_OFFSET = 10_000_000
+GAP_END = 10_160_001
+MIN_BYTES = 65_536
+MAX_WAIT_MS = 700
+
+
+def check_gap(poll, position):
+    """`poll(seconds)` gives (offset, value)s and `position()` where the consumer goes on: it finds the one record, and gets
+    to the end of what is behind it."""
+    found, end = [], time.monotonic() + 2 * PATIENCE_S
+    while not found or position() < GAP_END:
+        assert time.monotonic() < end, f"in vain: {found}, at {position()}"
+        found += poll(1)
+    # Nothing comes twice, nor anything else.
+    found += poll(2)
+    assert found == [(MATCH_OFFSET, MATCH)], found
+    assert position() == GAP_END, position()
+
+
 def main(commands):
     name, bootstrap = sys.argv[1], sys.argv[2]
     commands[name](bootstrap)

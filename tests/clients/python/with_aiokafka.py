@@ -95,4 +95,47 @@ def group(bootstrap):
     common.group(lambda: Member(bootstrap, topic), produce)
 
 
-common.main({"round-trip": round_trip, "group": group})
+def view_group(bootstrap):
+    async def create_topic(name, configs):
+        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+        await admin.start()
+        # It takes no -1: a view may be given the number that its source has.
+        await admin.create_topics([NewTopic(name, common.PARTITIONS, 1, topic_configs=configs)])
+        await admin.close()
+
+    def produce(topic, values):
+        records = [(partition, None, value, None) for partition, value in values]
+        asyncio.run(send_all(bootstrap, topic, records))
+
+    create = lambda name, configs: asyncio.run(create_topic(name, configs))
+    common.view_group(lambda topic: Member(bootstrap, topic), create, produce)
+
+
+def view_gap(bootstrap):
+    loop = asyncio.new_event_loop()
+
+    async def open():
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            fetch_min_bytes=common.MIN_BYTES,
+            fetch_max_wait_ms=common.MAX_WAIT_MS,
+        )
+        await consumer.start()
+        consumer.assign([partition])
+        return consumer
+
+    partition = TopicPartition("view", 0)
+    consumer = loop.run_until_complete(open())
+
+    def poll(seconds):
+        polled = loop.run_until_complete(consumer.getmany(timeout_ms=1000 * seconds))
+        return [(message.offset, message.value) for batch in polled.values() for message in batch]
+
+    common.check_gap(poll, lambda: loop.run_until_complete(consumer.position(partition)))
+    loop.run_until_complete(consumer.stop())
+    loop.close()
+
+
+common.main({"view-group": view_group, "view-gap": view_gap, "round-trip": round_trip, "group": group})

@@ -104,4 +104,49 @@ def admin(bootstrap):
     assert topic not in client.list_topics().topics
 
 
-common.main({"round-trip": round_trip, "group": group, "admin": admin})
+def view_group(bootstrap):
+    def create_topic(name, configs):
+        client = AdminClient({"bootstrap.servers": bootstrap})
+        count = -1 if configs else common.PARTITIONS
+        client.create_topics([NewTopic(name, count, config=configs)])[name].result(common.PATIENCE_S)
+
+    def produce(topic, values):
+        deliver(producer(bootstrap), topic, ((partition, None, value, []) for partition, value in values))
+
+    common.view_group(lambda topic: Member(bootstrap, topic), create_topic, produce)
+    # Whoever writes to the view learns at once, and is told so by the broker's own code.
+    refused = []
+    sender = producer(bootstrap)
+    sender.produce("view", value=b"x", on_delivery=lambda error, _: refused.append(error))
+    sender.flush(common.PATIENCE_S)
+    assert refused[0] is not None and refused[0].name() == "TOPIC_EXCEPTION", refused
+
+
+def view_gap(bootstrap):
+    consumer = Consumer({
+        "bootstrap.servers": bootstrap,
+        "group.id": "unused",
+        "fetch.min.bytes": common.MIN_BYTES,
+        "fetch.wait.max.ms": common.MAX_WAIT_MS,
+        "enable.partition.eof": True,
+    })
+    partition = TopicPartition("view", 0, 0)
+    consumer.assign([partition])
+    ended = []
+
+    def poll(seconds):
+        found = []
+        for message in consumer.consume(100, seconds):
+            if message.error():
+                assert message.error().name() == "_PARTITION_EOF", message.error()
+                ended.append(message.offset())
+            else:
+                found.append((message.offset(), message.value()))
+        return found
+
+    # librdkafka's position is that of its last record; that it got to the end it says by an event.
+    common.check_gap(poll, lambda: ended[-1] if ended else -1)
+    consumer.close()
+
+
+common.main({"view-group": view_group, "view-gap": view_gap, "round-trip": round_trip, "group": group, "admin": admin})

@@ -75,4 +75,39 @@ def group(bootstrap):
     producer.close()
 
 
-common.main({"round-trip": round_trip, "group": group})
+def view_group(bootstrap):
+    def create_topic(name, configs):
+        admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+        admin.create_topics([NewTopic(name, -1 if configs else common.PARTITIONS, -1, topic_configs=configs)])
+        admin.close()
+
+    def produce(topic, values):
+        producer = KafkaProducer(bootstrap_servers=bootstrap)
+        sent = [producer.send(topic, value=value, partition=partition) for partition, value in values]
+        for future in sent:
+            future.get(common.PATIENCE_S)
+        producer.close()
+
+    common.view_group(lambda topic: Member(bootstrap, topic), create_topic, produce)
+
+
+def view_gap(bootstrap):
+    consumer = KafkaConsumer(
+        bootstrap_servers=bootstrap,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        fetch_min_bytes=common.MIN_BYTES,
+        fetch_max_wait_ms=common.MAX_WAIT_MS,
+    )
+    partition = TopicPartition("view", 0)
+    consumer.assign([partition])
+
+    def poll(seconds):
+        polled = consumer.poll(timeout_ms=1000 * seconds)
+        return [(message.offset, message.value) for batch in polled.values() for message in batch]
+
+    common.check_gap(poll, lambda: consumer.position(partition))
+    consumer.close()
+
+
+common.main({"view-group": view_group, "view-gap": view_gap, "round-trip": round_trip, "group": group})

@@ -1,0 +1,120 @@
+// KafkaJS, which never moves past an answer that holds empty batches alone.
+'use strict'
+
+const assert = require('node:assert')
+const { Kafka, logLevel } = require('kafkajs')
+
+const PATIENCE_MS = 120000
+const PARTITIONS = 4
+
+// The long gap of a view: as in `views/mod.rs`.
+const GAP = { match: 'keep this one', offset: '10000000', end: '10160001', minBytes: 65536, maxWaitTimeInMs: 700 }
+
+const [command, bootstrap] = process.argv.slice(2)
+const kafka = new Kafka({ clientId: 'views', brokers: [bootstrap], logLevel: logLevel.ERROR })
+
+async function waitUntil(what, condition) {
+  const end = Date.now() + PATIENCE_MS
+  while (!(await condition())) {
+    assert(Date.now() < end, `in vain: ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
+
+/** A member of a group that notes what it reads and what it owns. */
+async function join(topic, groupId, seen, options = {}) {
+  const consumer = kafka.consumer({ groupId, heartbeatInterval: 500, ...options })
+  const member = { consumer, partitions: [] }
+  consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
+    member.partitions = payload.memberAssignment[topic] || []
+  })
+  await consumer.connect()
+  await consumer.subscribe({ topics: [topic], fromBeginning: true })
+  await consumer.run({
+    autoCommitInterval: 300,
+    eachMessage: async ({ partition, message }) => {
+      seen.push({ partition, offset: message.offset, value: message.value.toString() })
+    },
+  })
+  return member
+}
+
+/** It finds the one record, gets to the end of what is behind it, and commits that. */
+async function gap() {
+  const seen = []
+  const { minBytes, maxWaitTimeInMs } = GAP
+  const admin = kafka.admin()
+  await admin.connect()
+  const member = await join('view', 'readers', seen, { minBytes, maxWaitTimeInMs })
+  const committed = async () => (await admin.fetchOffsets({ groupId: 'readers', topics: ['view'] }))[0].partitions[0].offset
+  await waitUntil('the record', () => seen.length > 0)
+  await waitUntil('a commit at the end', async () => (await committed()) === GAP.end)
+  await member.consumer.disconnect()
+  await admin.disconnect()
+  assert.deepStrictEqual(seen, [{ partition: 0, offset: GAP.offset, value: GAP.match }])
+}
+
+/** Two members share the partitions of a view, one leaves, the other takes over, and one that comes later goes on. */
+async function group() {
+  const admin = kafka.admin()
+  await admin.connect()
+  await admin.createTopics({ topics: [{ topic: 'viewed', numPartitions: PARTITIONS }] })
+  const configEntries = [
+    { name: 'view.of', value: 'viewed' },
+    { name: 'stage.filter', value: 'contains{"text":"keep "}' },
+  ]
+  await admin.createTopics({ topics: [{ topic: 'view', configEntries }] })
+  const producer = kafka.producer()
+  await producer.connect()
+  const produce = (word) => {
+    const messages = []
+    for (let i = 0; i < 100; i++) {
+      messages.push({ partition: i % PARTITIONS, value: `keep ${word}-${i}` })
+      messages.push({ partition: i % PARTITIONS, value: `drop ${word}-${i}` })
+    }
+    return producer.send({ topic: 'viewed', messages })
+  }
+  const seen = []
+  const first = await join('view', 'members', seen)
+  await waitUntil('one member owns all', () => first.partitions.length === PARTITIONS)
+  await produce('one')
+  await waitUntil('one member reads all', () => seen.length === 100)
+
+  const second = await join('view', 'members', seen)
+  await waitUntil('two members share', () => first.partitions.length === 2 && second.partitions.length === 2)
+  await produce('two')
+  await waitUntil('two members read all', () => seen.length === 200)
+
+  await second.consumer.disconnect()
+  await waitUntil('the first takes over', () => first.partitions.length === PARTITIONS)
+  await produce('three')
+  await waitUntil('the first reads the rest', () => seen.length === 300)
+  await first.consumer.disconnect()
+
+  const wanted = ['one', 'two', 'three'].flatMap((word) => [...Array(100).keys()].map((i) => `keep ${word}-${i}`))
+  assert.deepStrictEqual(seen.map(({ value }) => value).sort(), wanted.sort())
+
+  const later = []
+  const third = await join('view', 'members', later)
+  await produce('four')
+  await waitUntil('a later member goes on', () => later.length === 100)
+  assert(later.every(({ value }) => value.startsWith('keep four-')))
+  await third.consumer.disconnect()
+
+  // Writing is refused, and not tried again.
+  await assert.rejects(producer.send({ topic: 'view', messages: [{ value: 'x' }] }), { type: 'INVALID_TOPIC_EXCEPTION' })
+  await producer.disconnect()
+  await admin.disconnect()
+}
+
+const commands = { 'view-gap': gap, 'view-group': group }
+commands[command]().then(
+  () => {
+    console.log(`${command}: ok`)
+    process.exit(0)
+  },
+  (error) => {
+    console.error(error)
+    process.exit(1)
+  },
+)
