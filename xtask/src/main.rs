@@ -1,5 +1,6 @@
-//! What a newcomer and the continuous integration run: `cargo xtask demo` and `cargo xtask test`.
+//! What a newcomer and the continuous integration run: `cargo xtask demo` and `cargo xtask test`; and `cargo xtask bench`.
 
+mod bench;
 mod cargo;
 mod clients;
 mod demo;
@@ -20,6 +21,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measures, and writes docs/benchmarks.md
+    Bench(bench::Options),
     /// Sets everything up, starts a broker and runs the main job on a week of earthquakes
     Demo(demo::Options),
     /// Sets everything up and runs every test; the last line is `N passed, N failed, N skipped`
@@ -28,6 +31,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
+        Task::Bench(options) => bench::run(&options),
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => test::run(&options),
     };

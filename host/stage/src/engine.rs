@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -44,11 +45,20 @@ pub struct EngineConfig {
     /// The most instances that may exist at once, over all plug-ins (256). Each sets aside address
     /// space, not memory.
     pub instances: u32,
+    /// The most linear memory, in bytes, that instances may have together which wait for a call (256 MiB).
+    /// One that does not fit is thrown away, and made again when it is wanted.
+    pub idle_memory_bytes: usize,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        EngineConfig { cache_dir: None, limits: Limits::default(), compiler: Compiler::InProcess, instances: 256 }
+        EngineConfig {
+            cache_dir: None,
+            limits: Limits::default(),
+            compiler: Compiler::InProcess,
+            instances: 256,
+            idle_memory_bytes: 256 << 20,
+        }
     }
 }
 
@@ -68,6 +78,8 @@ struct Shared {
     cache: Option<Cache>,
     /// Every pool of instances, so that those who wait can make room for others.
     pools: Mutex<Vec<Weak<Pool>>>,
+    /// The memory of the instances that wait.
+    idle_memory_bytes: AtomicUsize,
     config: EngineConfig,
 }
 
@@ -103,7 +115,9 @@ impl Engine {
             }
         })
         .map_err(|error| EngineError(format!("no thread for the ticker: {error}")))?;
-        Ok(Engine(Arc::new(Shared { wasmtime: engine, linker, ticker, cache, pools: Mutex::default(), config })))
+        let (pools, idle_memory_bytes) = (Mutex::default(), AtomicUsize::default());
+        let shared = Shared { wasmtime: engine, linker, ticker, cache, pools, idle_memory_bytes, config };
+        Ok(Engine(Arc::new(shared)))
     }
 
     /// Loads a plug-in: scan, compile or take from the cache, instantiate, describe.
@@ -156,6 +170,21 @@ impl Engine {
         let mut pools = self.0.pools.lock();
         pools.retain(|pool| pool.strong_count() > 0);
         pools.push(Arc::downgrade(pool));
+    }
+
+    /// Whether an instance with so much memory may wait for its next call; it is counted if so.
+    pub(crate) fn may_wait(&self, bytes: usize) -> bool {
+        let before = self.0.idle_memory_bytes.fetch_add(bytes, Relaxed);
+        let fits = before + bytes <= self.0.config.idle_memory_bytes;
+        if !fits {
+            self.no_longer_waits(bytes);
+        }
+        fits
+    }
+
+    /// An instance that was counted does not wait any more.
+    pub(crate) fn no_longer_waits(&self, bytes: usize) {
+        self.0.idle_memory_bytes.fetch_sub(bytes, Relaxed);
     }
 
     /// Throws away the instances of all stages that wait for a call.

@@ -30,6 +30,8 @@ pub(crate) struct HostState {
 /// out of memory.
 struct Limiter {
     memory_bytes_max: usize,
+    /// What the guest has; memory never shrinks.
+    memory_bytes: usize,
     table_elements_max: usize,
     refused: bool,
 }
@@ -38,6 +40,9 @@ impl ResourceLimiter for Limiter {
     fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let allowed = desired <= self.memory_bytes_max;
         self.refused |= !allowed;
+        if allowed {
+            self.memory_bytes = desired;
+        }
         Ok(allowed)
     }
 
@@ -156,6 +161,11 @@ impl Instance {
         guard(&self.engine, &mut self.store, bounds, |store| function.call(store, parameters))
     }
 
+    /// The linear memory that it has.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.store.data().limiter.memory_bytes
+    }
+
     pub(crate) fn limits(&self) -> &Limits {
         self.engine.limits()
     }
@@ -178,6 +188,7 @@ fn new_store(engine: &Engine, side: Arc<HostSide>) -> Store<HostState> {
         deadline: Deadline::default(),
         limiter: Limiter {
             memory_bytes_max: limits.memory_bytes,
+            memory_bytes: 0,
             table_elements_max: limits.table_elements,
             refused: false,
         },

@@ -67,8 +67,9 @@ impl Pool {
             choose(&mut state)
         };
         let mut lease = Lease { pool: self, instance: chosen };
-        if lease.instance.is_none() {
-            lease.instance = Some(self.start()?);
+        match &lease.instance {
+            Some(instance) => self.plugin.engine().no_longer_waits(instance.memory_bytes()),
+            None => lease.instance = Some(self.start()?),
         }
         Ok(lease)
     }
@@ -77,9 +78,22 @@ impl Pool {
     pub(crate) fn warm(&self, instances: usize) -> Result<(), Fault> {
         for _ in 0..instances.min(self.idle_max) {
             let instance = self.start()?;
-            self.state.lock().idle.push(instance);
+            self.keep(instance);
         }
         Ok(())
+    }
+
+    /// Has an instance wait for the next call, if there is room for it.
+    fn keep(&self, instance: Instance) {
+        let (engine, bytes) = (self.plugin.engine(), instance.memory_bytes());
+        let mut state = self.state.lock();
+        if state.idle.len() < self.idle_max && engine.may_wait(bytes) {
+            state.idle.push(instance);
+        } else {
+            // An instance gives its memory back to the system: not under the lock.
+            drop(state);
+            drop(instance);
+        }
     }
 
     /// The most instances that were ever lent at once, at least one.
@@ -90,6 +104,8 @@ impl Pool {
     /// Throws the instances away that wait, to make room for others.
     pub(crate) fn shrink(&self) {
         let idle = std::mem::take(&mut self.state.lock().idle);
+        let bytes = idle.iter().map(Instance::memory_bytes).sum();
+        self.plugin.engine().no_longer_waits(bytes);
         drop(idle);
     }
 
@@ -103,6 +119,12 @@ impl Pool {
         })?;
         instance.configure(&self.config)?;
         Ok(instance)
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shrink();
     }
 }
 
@@ -120,14 +142,8 @@ impl Lease<'_> {
     /// Ends the lease: the instance is kept unless the guest misbehaved.
     pub(crate) fn end<R>(mut self, outcome: &Result<R, Fault>) {
         let is_good = outcome.as_ref().err().is_none_or(|fault| !fault.is_trap());
-        let instance = self.instance.take().filter(|_| is_good);
-        let mut state = self.pool.state.lock();
-        if state.idle.len() < self.pool.idle_max {
-            state.idle.extend(instance);
-        } else {
-            // An instance gives its memory back to the system: not under the lock.
-            drop(state);
-            drop(instance);
+        if let Some(instance) = self.instance.take().filter(|_| is_good) {
+            self.pool.keep(instance);
         }
     }
 }

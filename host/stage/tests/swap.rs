@@ -283,3 +283,31 @@ fn a_call_costs_little() {
     // Far above what it is, and far below what one call a record would cost.
     assert!(fastest < Duration::from_micros(200), "{fastest:?}");
 }
+
+#[test]
+fn what_waits_for_a_call_has_a_bounded_memory() {
+    // Each instance has 2 pages, 128 KiB: two fit, and the third is made anew for every call.
+    let config = millstream_stage::EngineConfig { idle_memory_bytes: 256 << 10, ..Default::default() };
+    let engine = millstream_stage::Engine::new(config).expect("an engine");
+    // The first call of an instance says so in a counter.
+    let count = "(if (i32.eqz (global.get $called)) (then
+        (call $count (i32.const 192) (i32.const 5) (i64.const 1)) (global.set $called (i32.const 1))))";
+    let guest = version(1)
+        .import(guests::IMPORT_COUNT)
+        .text("fresh")
+        .hook("module", "(global $called (mut i32) (i32.const 0))")
+        .hook_with_rows("partition", count);
+    let plugin = engine.load(&guest.build()).expect("a version");
+    let mut stages: Vec<Stage> = (0..3).map(|_| Stage::new(plugin.clone(), "{}").expect("a stage")).collect();
+    for _ in 0..4 {
+        stages.iter().for_each(|stage| call(stage).expect("an answer"));
+    }
+    let fresh: Vec<u64> = stages.iter().map(|stage| stage.counters()["fresh"]).collect();
+    assert_eq!(fresh, [1, 1, 4]);
+    // One that is gone makes room.
+    stages.remove(0);
+    for _ in 0..4 {
+        call(&stages[1]).expect("an answer");
+    }
+    assert_eq!(stages[1].counters()["fresh"], 5);
+}

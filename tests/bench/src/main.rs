@@ -1,0 +1,92 @@
+//! Stages beside the same Rust code compiled natively, and what a swap, a start and an instance cost. Writes the page
+//! docs/benchmarks.md; `cargo xtask bench --stages` builds it with optimisation and runs it.
+
+mod call;
+mod life;
+mod measure;
+mod report;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use millstream_stage::{COMPILE_CHILD_ARGUMENT, Compiler, Engine, EngineConfig, compile_child_main};
+
+use crate::measure::Effort;
+use crate::report::Row;
+
+#[derive(Parser)]
+#[command(about = "Stages beside the same code compiled natively")]
+struct Arguments {
+    /// Writes the page there, besides printing it
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Runs only the rows whose name contains this
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+}
+
+fn main() -> ExitCode {
+    // As the broker does it, plug-ins are compiled by this program as a child that can be killed.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == COMPILE_CHILD_ARGUMENT) {
+        return compile_child_main();
+    }
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    if cfg!(debug_assertions) {
+        eprintln!("warning: built without optimisation: the figures say nothing (run cargo xtask bench --stages)");
+    }
+    let only = arguments.only.as_deref().unwrap_or_default();
+    let page = report::page(&rows(Effort::FULL, only)?);
+    print!("{page}");
+    if let Some(path) = &arguments.output {
+        std::fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Every row whose name contains `only`.
+fn rows(effort: Effort, only: &str) -> Result<Vec<Row>> {
+    let engine = Engine::new(EngineConfig { compiler: compiler()?, ..EngineConfig::default() })?;
+    let mut rows = call::rows(&engine, effort, only)?;
+    rows.extend(life::rows(effort, only)?);
+    Ok(rows)
+}
+
+/// The compiler that the broker uses: this program as a child. A test is no such program.
+fn compiler() -> Result<Compiler> {
+    if cfg!(test) {
+        return Ok(Compiler::InProcess);
+    }
+    Ok(Compiler::Child(std::env::current_exe().context("cannot find the program that runs")?))
+}
+
+/// A default plug-in as a component.
+fn component(name: &str) -> &'static [u8] {
+    let found = millstream_plugins::DEFAULTS.iter().find(|(plugin, _)| *plugin == name);
+    found.expect("a default plug-in").1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every row runs and says something; that the answers are the native ones is checked by each.
+    #[test]
+    fn every_row_runs() {
+        let rows = rows(Effort::SMALL, "").unwrap();
+        assert_eq!(rows.len(), 12);
+        assert!(rows.iter().all(|row| !row.figure.is_empty() && !row.goal.is_empty()));
+        let page = report::page(&rows);
+        assert!(rows.iter().all(|row| page.contains(&row.name)), "{page}");
+    }
+}
