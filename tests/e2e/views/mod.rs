@@ -1,6 +1,11 @@
 //! Views: what they show, how fetches move over what they do not, and what can and cannot be made one.
 
+mod command_line;
 mod gaps;
+#[path = "../../guests/mod.rs"]
+#[allow(dead_code, reason = "shared with the tests of the sandbox, which use all of it")]
+mod guests;
+mod plugins;
 mod policies;
 mod rules;
 mod shown;

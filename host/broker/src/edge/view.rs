@@ -233,7 +233,10 @@ impl Scan {
         let (count, bytes) = (rows.len(), records.payload().len());
         let mut stop = None;
         for Layer { topic, stages } in layers {
-            let stages = stages.as_ref().map_err(ApiError::clone)?;
+            // Clients come again, and go on as soon as it is mended.
+            let out_of_service =
+                |error: &ApiError| ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, error.message.clone());
+            let stages = stages.as_ref().map_err(out_of_service)?;
             if let Some(failed) = narrow(&mut rows, self.from, topic, stages)? {
                 stop = Some(failed);
             }
