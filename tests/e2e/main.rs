@@ -4,6 +4,7 @@ mod apis;
 mod configs;
 mod connections;
 mod data_folder;
+mod edge;
 mod fetch;
 mod hostile;
 mod idempotence;

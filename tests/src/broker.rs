@@ -37,6 +37,7 @@ pub fn millstream() -> PathBuf {
 pub struct BrokerBuilder {
     settings: Vec<(String, String)>,
     environment: Vec<(String, String)>,
+    plugins: Option<PathBuf>,
     folder: Option<PathBuf>,
     address: Option<SocketAddr>,
 }
@@ -53,6 +54,13 @@ impl BrokerBuilder {
     #[must_use]
     pub fn env(mut self, key: &str, value: &str) -> Self {
         self.environment.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Follows this folder of plug-ins, as `--plugins DIR` does.
+    #[must_use]
+    pub fn plugins(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.plugins = Some(folder.into());
         self
     }
 
@@ -81,6 +89,7 @@ impl BrokerBuilder {
         let mut broker = Broker {
             settings: self.settings,
             environment: self.environment,
+            plugins: self.plugins,
             folder,
             log,
             address: None,
@@ -96,6 +105,7 @@ impl BrokerBuilder {
 pub struct Broker {
     settings: Vec<(String, String)>,
     environment: Vec<(String, String)>,
+    plugins: Option<PathBuf>,
     folder: PathBuf,
     log: PathBuf,
     address: Option<SocketAddr>,
@@ -181,6 +191,9 @@ impl Broker {
         command.arg("serve").arg("--data-dir").arg(&self.folder).args(["--listen", &address]);
         for (key, value) in &self.settings {
             command.args(["--set", &format!("{key}={value}")]);
+        }
+        if let Some(folder) = &self.plugins {
+            command.arg("--plugins").arg(folder);
         }
         command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         let mut child =

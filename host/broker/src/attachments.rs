@@ -7,7 +7,9 @@ use millstream_wire::{ErrorCode, Str};
 
 use crate::broker::Broker;
 use crate::config::{FailurePolicy, TopicConfig};
+use crate::edge::{Turns, check_dead_letter_topic};
 use crate::error::ApiError;
+use crate::topics::is_internal;
 
 /// The stages of one topic.
 #[derive(Debug)]
@@ -21,6 +23,15 @@ pub(crate) struct Attachments {
     pub(crate) filter: Vec<Arc<Stage>>,
     pub(crate) filter_policy: FailurePolicy,
     pub(crate) dead_letter_topic: Option<Str>,
+    /// How many produced batches are worked on at a time.
+    pub(crate) turns: Turns,
+}
+
+impl Attachments {
+    /// Whether a stage sees what is produced.
+    pub(crate) fn see_produce(&self) -> bool {
+        !self.admit.is_empty() || self.compressor.is_some()
+    }
 }
 
 /// What a topic has: nothing, its stages, or stages that could not be started, and why. Such a topic is not served past
@@ -33,7 +44,7 @@ pub(crate) type Attached = Option<Result<Arc<Attachments>, ApiError>>;
 /// `INVALID_CONFIG` names the option and what is wrong with it.
 pub(crate) fn attach(broker: &Broker, topic: &str, config: &TopicConfig) -> Result<Option<Arc<Attachments>>, ApiError> {
     let options = &config.stages;
-    check(topic, config)?;
+    check(broker, topic, config)?;
     let is_plain = [&options.admit, &options.compressor, &options.filter, &options.partitioner, &options.serializer]
         .iter()
         .all(|text| text.is_none());
@@ -54,13 +65,14 @@ pub(crate) fn attach(broker: &Broker, topic: &str, config: &TopicConfig) -> Resu
         filter: chain("stage.filter", &options.filter, Kind::Filter)?,
         filter_policy: options.filter_policy,
         dead_letter_topic: options.dead_letter_topic.as_deref().map(Str::from),
+        turns: Turns::new(),
     };
     let runs = !attachments.admit.is_empty() || attachments.compressor.is_some() || !attachments.filter.is_empty();
     Ok(runs.then(|| Arc::new(attachments)))
 }
 
 /// Options that do not go together.
-fn check(topic: &str, config: &TopicConfig) -> Result<(), ApiError> {
+fn check(broker: &Broker, topic: &str, config: &TopicConfig) -> Result<(), ApiError> {
     let options = &config.stages;
     if options.filter.is_some() && config.view_of.is_none() {
         let message = "stage.filter is for views: set view.of as well, or use stage.admit to refuse records";
@@ -73,8 +85,12 @@ fn check(topic: &str, config: &TopicConfig) -> Result<(), ApiError> {
             return Err(refused(topic, &message));
         }
     }
-    if options.dead_letter_topic.as_deref() == Some(topic) {
-        return Err(refused(topic, "stage.dead.letter.topic names the topic itself"));
+    if let Some(name) = &options.dead_letter_topic {
+        let problem = check_dead_letter_topic(broker, topic, name);
+        problem.map_err(|problem| refused(topic, &format!("stage.dead.letter.topic: {problem}")))?;
+    }
+    if is_internal(topic) && (options.admit.is_some() || options.compressor.is_some()) {
+        return Err(refused(topic, "it belongs to the broker, and stages do not see what is written to it"));
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use crate::budget::RequestMemory;
 use crate::config::{BrokerConfig, FlushMode, HostPort, TopicConfig, TopicOverrides};
 use crate::connection::ConnectionInfo;
 use crate::controller;
+use crate::edge::Decoders;
 use crate::error::ApiError;
 use crate::group::GroupCoordinator;
 use crate::group_commit::Syncer;
@@ -36,6 +37,7 @@ pub(crate) struct Broker {
     pub(crate) producer_ids: ProducerIds,
     pub(crate) groups: Arc<GroupCoordinator>,
     pub(crate) plugins: Plugins,
+    pub(crate) decoders: Decoders,
     pub(crate) request_memory: RequestMemory,
     /// The turns of [`Broker::heavy`].
     pub(crate) heavy_turns: Arc<Semaphore>,

@@ -11,7 +11,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -64,10 +64,26 @@ pub(crate) enum Close {
 /// A request whose answer is awaited.
 pub(crate) type Answer = Pin<Box<dyn Future<Output = Result<Option<Outgoing>, Close>> + Send>>;
 
-struct Pending {
-    answer: Answer,
-    /// Whether a produce may start while this one waits.
-    overlaps: bool,
+/// Work of a request that has to be done before the next one may start; its answer may then take longer.
+pub(crate) type Work = Pin<Box<dyn Future<Output = Result<Answer, Close>> + Send>>;
+
+/// A request under way.
+enum Pending {
+    /// Nothing may start while it is worked on: it is always the newest.
+    Alone(Work),
+    Answer {
+        answer: Answer,
+        /// Whether a produce may start while this one waits.
+        overlaps: bool,
+    },
+}
+
+/// What became of the requests under way.
+enum Progress {
+    /// The newest is worked on no longer: another may start.
+    Done,
+    /// The oldest is answered.
+    Answered(Option<Outgoing>),
 }
 
 pub(crate) struct Connection {
@@ -129,7 +145,7 @@ impl Connection {
         self.pending.is_empty()
             || self.pending.len() < IN_FLIGHT_MAX
                 && api::is_produce(frame)
-                && self.pending.iter().all(|pending| pending.overlaps)
+                && self.pending.iter().all(|pending| matches!(pending, Pending::Answer { overlaps: true, .. }))
     }
 
     async fn start_requests(&mut self) -> Result<(), Close> {
@@ -150,15 +166,15 @@ impl Connection {
             Started::Ready(outgoing) if self.pending.is_empty() => self.sending.push(outgoing),
             Started::Ready(outgoing) => {
                 let answer = Box::pin(std::future::ready(Ok(Some(outgoing))));
-                self.pending.push_back(Pending { answer, overlaps });
+                self.pending.push_back(Pending::Answer { answer, overlaps });
             }
             Started::Later(answer) => {
-                self.pending.push_back(Pending { answer, overlaps });
-                self.poll_front().await?;
+                self.pending.push_back(Pending::Answer { answer, overlaps });
+                self.take_ready().await?;
             }
-            Started::Alone(answer) => {
-                self.pending.push_back(Pending { answer, overlaps: false });
-                self.poll_front().await?;
+            Started::Alone(work) => {
+                self.pending.push_back(Pending::Alone(work));
+                self.take_ready().await?;
             }
         }
         // What a request that was started still holds of its frame is small.
@@ -166,20 +182,25 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes the answers that are ready without waiting for one.
-    async fn poll_front(&mut self) -> Result<(), Close> {
-        while let Some(front) = self.pending.front_mut() {
-            let polled = poll_fn(|context| match front.answer.as_mut().poll(context) {
-                Poll::Ready(answer) => Poll::Ready(Some(answer)),
+    /// Takes what is ready of the requests under way without waiting for any.
+    async fn take_ready(&mut self) -> Result<(), Close> {
+        loop {
+            let polled = poll_fn(|context| match poll_progress(&mut self.pending, context) {
+                Poll::Ready(progress) => Poll::Ready(Some(progress)),
                 Poll::Pending => Poll::Ready(None),
             });
-            let Some(answer) = polled.await else { return Ok(()) };
+            let Some(progress) = polled.await else { return Ok(()) };
+            self.take(progress?);
+        }
+    }
+
+    fn take(&mut self, progress: Progress) {
+        if let Progress::Answered(outgoing) = progress {
             self.pending.pop_front();
-            if let Some(outgoing) = answer? {
+            if let Some(outgoing) = outgoing {
                 self.sending.push(outgoing);
             }
         }
-        Ok(())
     }
 
     async fn send(&mut self) -> Result<(), Close> {
@@ -204,12 +225,9 @@ impl Connection {
         let deadline = if reads { self.deadline() } else { None };
         tokio::select! {
             biased;
-            answer = first(&mut self.pending) => {
-                self.pending.pop_front();
-                if let Some(outgoing) = answer? {
-                    self.sending.push(outgoing);
-                }
-                self.poll_front().await?;
+            progress = poll_fn(|context| poll_progress(&mut self.pending, context)) => {
+                self.take(progress?);
+                self.take_ready().await?;
             }
             ready = self.stream.readable(), if reads => {
                 ready?;
@@ -249,11 +267,20 @@ impl Connection {
     }
 }
 
-/// The oldest answer, once it is ready; never, if none is awaited.
-async fn first(pending: &mut VecDeque<Pending>) -> Result<Option<Outgoing>, Close> {
+/// The work of the newest request, or the oldest answer, once either is ready; never, if nothing is under way.
+fn poll_progress(pending: &mut VecDeque<Pending>, context: &mut Context<'_>) -> Poll<Result<Progress, Close>> {
+    if let Some(newest) = pending.back_mut()
+        && let Pending::Alone(work) = newest
+        && let Poll::Ready(answer) = work.as_mut().poll(context)
+    {
+        return Poll::Ready(answer.map(|answer| {
+            *newest = Pending::Answer { answer, overlaps: true };
+            Progress::Done
+        }));
+    }
     match pending.front_mut() {
-        Some(front) => front.answer.as_mut().await,
-        None => std::future::pending().await,
+        Some(Pending::Answer { answer, .. }) => answer.as_mut().poll(context).map_ok(Progress::Answered),
+        Some(Pending::Alone(_)) | None => Poll::Pending,
     }
 }
 

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::attachments::{Attached, Attachments, attach};
 use crate::broker::Broker;
 use crate::config::{TopicConfig, TopicOverrides};
+use crate::edge::TopicDecoders;
 use crate::error::ApiError;
 use crate::folders::{self, Checkpoints};
 use crate::metadata::{MetadataError, MetadataImage, MetadataRecord, TopicImage};
@@ -188,12 +189,14 @@ pub(crate) fn open_topics<'a>(
     }
     let mut opened = opened.into_iter();
     for (topic, name, config, view, own) in opening {
-        let partitions = opened.by_ref().take(own as usize).collect();
+        let partitions: Vec<Arc<Partition>> = opened.by_ref().take(own as usize).collect();
         let stages = match stages.remove(&topic.id) {
             Some(made) => made.map(Ok),
             None => stored_stages(broker, &topic.name, &config),
         };
-        table.insert(Topic { name, id: topic.id, config, stages, partitions, view: view.map(Arc::new) });
+        let decoders = TopicDecoders::new(&topic.decoders, &partitions);
+        let view = view.map(Arc::new);
+        table.insert(Topic { name, id: topic.id, config, stages, decoders, partitions, view });
     }
     views::link(table);
 }
@@ -298,7 +301,8 @@ fn republish(broker: &Broker, image: &MetadataImage, id: Uuid, stages: Option<At
         None => grow(broker, image.leader_epoch, &old, stored.partitions, &config),
     };
     let stages = stages.unwrap_or_else(|| old.stages.clone());
-    table.insert(Topic { name: old.name.clone(), id, config, stages, partitions, view });
+    let decoders = TopicDecoders::new(&stored.decoders, &partitions);
+    table.insert(Topic { name: old.name.clone(), id, config, stages, decoders, partitions, view });
     views::link(&mut table);
     broker.topics.store(Arc::new(table));
 }
@@ -324,6 +328,22 @@ fn grow(broker: &Broker, leader_epoch: i32, topic: &Topic, count: i32, config: &
     });
     partitions.extend(Partition::open_all(&broker.data_dir, added.collect()));
     partitions
+}
+
+/// Notes that batches of a topic may need the plug-in of this digest, before the first of them is there.
+pub(crate) async fn add_decoder(broker: &Arc<Broker>, id: Uuid, digest: String) -> Result<(), ApiError> {
+    let _changing = broker.changes.lock().await;
+    let image = broker.metadata.image();
+    let topic = image.topic_by_id(id).ok_or_else(ApiError::unknown_topic)?;
+    if topic.decoders.contains(&digest) {
+        return Ok(());
+    }
+    blocking(broker, move |broker| {
+        let image = broker.metadata.commit(&[MetadataRecord::DecoderNeeded { id, digest }])?;
+        republish(broker, &image, id, None);
+        Ok(())
+    })
+    .await?
 }
 
 /// Changes the options of a topic: `change` makes the new values from those of today. They are in force at once.

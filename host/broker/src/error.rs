@@ -13,13 +13,13 @@ use crate::group::GroupError;
 pub(crate) struct ApiError {
     pub(crate) code: ErrorCode,
     pub(crate) message: String,
-    /// The record of the batch that is to blame, where one is.
-    pub(crate) record: Option<u32>,
+    /// The records of the batch that are to blame, each with its place and words; without words, those of the whole.
+    pub(crate) records: Vec<(u32, String)>,
 }
 
 impl ApiError {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), record: None }
+        Self { code, message: message.into(), records: Vec::new() }
     }
 
     /// The words for an answer.
@@ -46,7 +46,9 @@ impl From<BatchError> for ApiError {
             ErrorKind::InvalidTimestamp => ErrorCode::INVALID_TIMESTAMP,
             ErrorKind::TooLarge => ErrorCode::MESSAGE_TOO_LARGE,
         };
-        Self { code, message: error.to_string(), record: error.record_index() }
+        let message = error.to_string();
+        let records = error.record_index().map(|record| (record, message.clone()));
+        Self { code, message, records: records.into_iter().collect() }
     }
 }
 

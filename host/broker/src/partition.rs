@@ -30,8 +30,12 @@ pub(crate) struct Partition {
     reader: Option<LogReader>,
     /// Tells readers, who do not look at the state, that the topic is gone.
     deleted: AtomicBool,
+    /// Whether there may be batches that no client reads as they lie: set before the first of them is appended.
+    private_batches: AtomicBool,
     pub(crate) waiters: Waiters,
     pub(crate) commit: GroupCommit,
+    /// Held by whoever appends while dead letters of this partition may be on their way, see `edge/dead_letter.rs`.
+    pub(crate) dead_letters: Mutex<()>,
     /// Since when records wait for a sync, in wall-clock milliseconds, as the flush tick has seen it; 0 for not at all.
     unflushed_since: AtomicI64,
 }
@@ -123,8 +127,10 @@ impl Partition {
             state: Mutex::new(state),
             reader,
             deleted: AtomicBool::new(false),
+            private_batches: AtomicBool::new(false),
             waiters: Waiters::default(),
             commit: GroupCommit::default(),
+            dead_letters: Mutex::default(),
             unflushed_since: AtomicI64::new(0),
         }
     }
@@ -179,6 +185,38 @@ impl Partition {
             self.waiters.arrived(batch.len());
         }
         Ok(appended)
+    }
+
+    /// [`Self::append`], if the log's end is where the batch is meant to go; `None` if it has moved.
+    pub(crate) fn append_at(
+        &self,
+        base_offset: i64,
+        batch: &[u8],
+        now_ms: i64,
+    ) -> Result<Option<Result<Appended, AppendError>>, ApiError> {
+        let appended = self.with_log(|log| {
+            (log.log_end_offset() == base_offset)
+                .then(|| log.append(batch, self.leader_epoch, Append::Leader { now_ms }))
+        })?;
+        if matches!(appended, Some(Ok(_))) {
+            self.waiters.arrived(batch.len());
+        }
+        Ok(appended)
+    }
+
+    /// What an append would say about the producer of a batch, without one.
+    pub(crate) fn check_producer(&self, batch: &[u8]) -> Result<Result<(), AppendError>, ApiError> {
+        self.with_log(|log| log.check_producer(batch))
+    }
+
+    /// Whether there may be batches in a private format. Ask after a read: what it has found was appended after this was set.
+    pub(crate) fn has_private_batches(&self) -> bool {
+        self.private_batches.load(Ordering::Acquire)
+    }
+
+    /// From here on there may be batches in a private format.
+    pub(crate) fn expect_private_batches(&self) {
+        self.private_batches.store(true, Ordering::Release);
     }
 
     /// Reads whole batches from `offset` on. One replica: all that is appended is below the high watermark.

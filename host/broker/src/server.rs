@@ -15,6 +15,7 @@ use crate::broker::Broker;
 use crate::budget::RequestMemory;
 use crate::config::{BrokerConfig, HostPort, ListenerConfig};
 use crate::controller;
+use crate::edge::Decoders;
 use crate::folders::{self, Checkpoints};
 use crate::group::{GroupCoordinator, OffsetsTopic};
 use crate::group_commit::Syncer;
@@ -135,6 +136,7 @@ fn open(
         groups: GroupCoordinator::new(config.group.clone(), Box::new(OffsetsTopic(Weak::clone(broker)))),
         producer_ids: ProducerIds::default(),
         plugins,
+        decoders: Decoders::default(),
         request_memory: RequestMemory::new(config.queued_max_bytes),
         heavy_turns: Broker::heavy_turns(),
         advertised,

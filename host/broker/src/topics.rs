@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::attachments::Attached;
 use crate::config::TopicConfig;
+use crate::edge::TopicDecoders;
 use crate::error::ApiError;
 use crate::partition::Partition;
 use crate::plugins;
@@ -31,6 +32,8 @@ pub(crate) struct Topic {
     pub(crate) id: Uuid,
     pub(crate) config: TopicConfig,
     pub(crate) stages: Attached,
+    /// The plug-ins that read batches in private formats, where there may be any.
+    pub(crate) decoders: Option<Arc<TopicDecoders>>,
     /// For a view they are those of the topic that it shows.
     pub(crate) partitions: Vec<Arc<Partition>>,
     pub(crate) view: Option<Arc<View>>,

@@ -71,6 +71,7 @@ pub(crate) fn link(table: &mut TopicTable) {
             id: topic.id,
             config: topic.config.clone(),
             stages: topic.stages.clone(),
+            decoders: source.and_then(|source| source.decoders.clone()),
             partitions: source.map_or(Vec::new(), |source| source.partitions.clone()),
             view: Some(Arc::new(View { layers, ..view.clone() })),
         };

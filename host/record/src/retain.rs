@@ -37,7 +37,7 @@ pub fn retain(
         }
         place += 1;
     }
-    let codec = if count == 0 { Codec::None } else { codec };
+    let (codec, level) = if count == 0 { (Codec::None, None) } else { (codec, level) };
     let mut out = Vec::with_capacity(HEADER_LEN + plain.len());
     out.extend_from_slice(&batch.bytes()[..HEADER_LEN]);
     codec::compress_into(codec, level, &plain, &mut out)?;

@@ -51,8 +51,9 @@ struct Target {
 struct TargetTopic {
     name: Str,
     id: Uuid,
-    /// Set if it is a view: what is read is shown to its filters first.
-    view: Option<Arc<Topic>>,
+    /// Set if its records are not sent as they lie: what a view reads is shown to its filters first, and what is in a private
+    /// format is given back in another.
+    looked_at: Option<Arc<Topic>>,
     targets: Vec<Target>,
 }
 
@@ -81,7 +82,7 @@ pub(super) fn start(broker: &Arc<Broker>, context: RequestContext, request: Fetc
     }
     let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let fetch = Fetch::new(broker, context, request);
-    if fetch.topics.iter().any(|topic| topic.view.is_some()) {
+    if fetch.topics.iter().any(|topic| topic.looked_at.is_some()) {
         return Ok(Started::Later(Box::pin(views::poll(Arc::clone(broker), fetch, max_wait))));
     }
     let pass = fetch.pass();
@@ -118,8 +119,8 @@ impl Fetch {
             let targets = targets.collect();
             // The table's own name, so that a fetch that waits does not keep the request's bytes.
             let name = found.as_ref().map_or(&asked.topic, |topic| &topic.name).clone();
-            let view = found.ok().filter(|topic| topic.view.is_some()).cloned();
-            TargetTopic { name, id: asked.topic_id, view, targets }
+            let looked_at = found.ok().filter(|topic| topic.view.is_some() || topic.decoders.is_some()).cloned();
+            TargetTopic { name, id: asked.topic_id, looked_at, targets }
         });
         Self {
             topics: topics.collect(),
@@ -217,7 +218,13 @@ impl Target {
     fn read(&self, max_bytes: usize, at_least_one: bool) -> Result<PartitionRead, ApiError> {
         let partition = self.partition.as_ref().map_err(Clone::clone)?;
         partition.check_epoch(self.leader_epoch)?;
-        partition.read(self.offset, max_bytes, at_least_one)
+        let read = partition.read(self.offset, max_bytes, at_least_one)?;
+        if partition.has_private_batches() {
+            // It has come to have them while the fetch waited. The client looks up who leads, and asks again.
+            let message = "the topic's batches are read in another way now";
+            return Err(ApiError::new(ErrorCode::NOT_LEADER_OR_FOLLOWER, message));
+        }
+        Ok(read)
     }
 }
 

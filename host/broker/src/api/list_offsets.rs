@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use millstream_record::BatchView;
 use millstream_wire::messages::{
-    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
+    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
     ListOffsetsTopicResponse,
 };
 use millstream_wire::{ErrorCode, Str};
@@ -25,27 +26,33 @@ pub(super) async fn handle(
     request: ListOffsetsRequest,
 ) -> ListOffsetsResponse {
     let searches = |partition: &ListOffsetsPartition| partition.timestamp >= 0 || partition.timestamp == MAX_TIMESTAMP;
-    let topics = if request.topics.iter().flat_map(|topic| &topic.partitions).any(searches) {
-        // A search by time may read from disk and decompress.
-        broker.heavy(move |broker| look_up(broker, request)).await.unwrap_or_default()
-    } else {
-        look_up(broker, request)
-    };
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        if !topic.partitions.iter().any(searches) {
+            topics.push(look_up(broker, topic));
+            continue;
+        }
+        // A search by time may read from disk and decompress, or have a plug-in do so, in the topic's own turns.
+        let decoders = broker.topics.load().by_name(&topic.name).and_then(|topic| topic.decoders.clone());
+        let search = move |broker: &Arc<Broker>| look_up(broker, topic);
+        let found = match decoders {
+            None => broker.heavy(search).await,
+            Some(decoders) => decoders.turns.run(broker, search).await,
+        };
+        topics.extend(found);
+    }
     ListOffsetsResponse { topics, ..Default::default() }
 }
 
-fn look_up(broker: &Broker, request: ListOffsetsRequest) -> Vec<ListOffsetsTopicResponse> {
-    let topics = request.topics.into_iter().map(|topic| {
-        let partitions = topic.partitions.iter().map(|asked| {
-            one(broker, &topic.name, asked).unwrap_or_else(|error| ListOffsetsPartitionResponse {
-                partition_index: asked.partition_index,
-                error_code: error.code,
-                ..Default::default()
-            })
-        });
-        ListOffsetsTopicResponse { partitions: partitions.collect(), name: topic.name }
+fn look_up(broker: &Broker, topic: ListOffsetsTopic) -> ListOffsetsTopicResponse {
+    let partitions = topic.partitions.iter().map(|asked| {
+        one(broker, &topic.name, asked).unwrap_or_else(|error| ListOffsetsPartitionResponse {
+            partition_index: asked.partition_index,
+            error_code: error.code,
+            ..Default::default()
+        })
     });
-    topics.collect()
+    ListOffsetsTopicResponse { partitions: partitions.collect(), name: topic.name }
 }
 
 fn one(broker: &Broker, topic: &Str, asked: &ListOffsetsPartition) -> Result<ListOffsetsPartitionResponse, ApiError> {
@@ -53,17 +60,24 @@ fn one(broker: &Broker, topic: &Str, asked: &ListOffsetsPartition) -> Result<Lis
     partition.check_epoch(asked.current_leader_epoch)?;
     let reader = partition.reader()?;
     let epoch = |offset: i64| partition.with_log(|log| log.epoch_of(offset).unwrap_or(partition.leader_epoch));
+    let decode = |batch: &BatchView<'_>, bytes_max| {
+        let unpacked = broker.decoders.unpack(broker, batch, bytes_max);
+        unpacked
+            .inspect_err(|error| tracing::debug!("a batch is taken as a whole: {error}"))
+            .ok()
+            .map(|(payload, _)| payload)
+    };
     let (offset, timestamp, leader_epoch) = match asked.timestamp {
         LATEST => (reader.log_end_offset(), -1, partition.leader_epoch),
         EARLIEST | EARLIEST_LOCAL => {
             let start = reader.log_start_offset();
             (start, -1, epoch(start)?)
         }
-        MAX_TIMESTAMP => match reader.offset_for_max_timestamp(&|_, _| None)? {
+        MAX_TIMESTAMP => match reader.offset_for_max_timestamp(&decode)? {
             Some(found) => (found.offset, found.timestamp, epoch(found.offset)?),
             None => (-1, -1, -1),
         },
-        time if time >= 0 => match reader.offset_for_timestamp(time, &|_, _| None)? {
+        time if time >= 0 => match reader.offset_for_timestamp(time, &decode)? {
             Some(found) => (found.offset, found.timestamp, epoch(found.offset)?),
             None => (-1, -1, -1),
         },

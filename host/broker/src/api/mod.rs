@@ -34,7 +34,7 @@ use millstream_wire::frame::encode_response;
 use millstream_wire::{ApiKey, ErrorCode, Message, Reader, RequestHeader, Str, WireError};
 
 use crate::broker::Broker;
-use crate::connection::{Answer, Close, ConnectionInfo};
+use crate::connection::{Answer, Close, ConnectionInfo, Work};
 use crate::group::GroupError;
 use crate::outgoing::Outgoing;
 
@@ -77,8 +77,8 @@ pub(crate) enum Started {
     Silent,
     /// The answer will come.
     Later(Answer),
-    /// The answer will come, and nothing else of the connection may start before it.
-    Alone(Answer),
+    /// The answer will come, and nothing else of the connection may start before the work is done.
+    Alone(Work),
 }
 
 /// Whether a frame without its prefix is a produce request.

@@ -5,8 +5,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use millstream_record::Record;
-use millstream_stage::{Columns, Isolated, Pinned, RecordsBuf, Stage, StageError};
+use millstream_record::{Codec, Record, codec};
+use millstream_stage::{Columns, Fault, Format, Isolated, Pinned, Plugin, RecordsBuf, Stage, StageError};
 
 /// The bytes of rows that go into one call; a larger row has a call of its own. A guest needs room for its own work beside
 /// its copy of the columns.
@@ -22,6 +22,8 @@ pub(crate) struct Verdict {
     decided: Vec<u8>,
     /// The rows on which a stage failed, in order.
     failed: Vec<FailedRow>,
+    /// The versions that decided, by place.
+    plugins: Vec<Plugin>,
 }
 
 /// A row on which a stage failed: it called the row bad, or it trapped, ran out of time or answered nonsense.
@@ -38,9 +40,34 @@ impl Verdict {
         self.decided[row] == KEPT
     }
 
+    /// Whether every stage keeps every row.
+    pub(crate) fn keeps_all(&self) -> bool {
+        self.decided.iter().all(|decided| *decided == KEPT)
+    }
+
+    /// The rows that some stage does not keep, failed or not, in order.
+    pub(crate) fn bad(&self) -> impl Iterator<Item = usize> {
+        (0..self.decided.len()).filter(|row| !self.keeps(*row))
+    }
+
     /// The rows on which a stage failed, in order. All others that are not kept, a stage said no to.
     pub(crate) fn failed(&self) -> &[FailedRow] {
         &self.failed
+    }
+
+    /// The plug-in that decided against a row.
+    pub(crate) fn plugin(&self, row: usize) -> Option<&Plugin> {
+        self.plugins.get(usize::from(self.decided[row]))
+    }
+
+    /// Why a row is not kept, in words.
+    pub(crate) fn reason(&self, row: usize) -> String {
+        let said = self.failed.binary_search_by_key(&row, |failed| failed.row);
+        match (said, self.plugin(row)) {
+            (Ok(at), _) => self.failed[at].message.clone(),
+            (Err(_), Some(plugin)) => format!("the filter {} {} does not let it in", plugin.name(), plugin.version()),
+            (Err(_), None) => String::new(),
+        }
     }
 }
 
@@ -51,7 +78,11 @@ impl Verdict {
 /// A fault that no row is to blame for: the host has no room for another instance, say. Nothing is decided then.
 pub(crate) fn filter_rows(chain: &[Arc<Stage>], topic: &str, rows: &[Record<'_>]) -> Result<Verdict, StageError> {
     let pinned: Vec<Pinned<'_>> = chain.iter().map(|stage| stage.pin()).collect();
-    let mut verdict = Verdict { decided: vec![KEPT; rows.len()], failed: Vec::new() };
+    let mut verdict = Verdict {
+        decided: vec![KEPT; rows.len()],
+        failed: Vec::new(),
+        plugins: pinned.iter().map(|stage| stage.plugin().clone()).collect(),
+    };
     for run in runs(rows) {
         filter_run(&pinned, topic, rows, run, &mut verdict)?;
     }
@@ -136,4 +167,73 @@ fn columns(rows: &[Record<'_>], which: &[usize], wanted: Columns) -> RecordsBuf 
         pushed.expect("no request is as large as a column may be");
     }
     columns
+}
+
+/// The records of a batch as a compressor has packed them.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    pub(crate) bytes: Vec<u8>,
+    /// Kafka's codec that reads them; none where only the plug-in does.
+    pub(crate) codec: Option<Codec>,
+    /// The version that packed them.
+    pub(crate) plugin: Plugin,
+}
+
+/// Compresses the `rows` records of a batch. What comes back was read back and is what was given: by the plug-in itself, and where
+/// its format is one of Kafka's, by the codec that every other client uses.
+///
+/// # Errors
+/// The stage failed, twice if it misbehaved.
+pub(crate) fn compress(stage: &Stage, payload: &[u8], rows: u32) -> Result<Packed, StageError> {
+    let stage = stage.pin();
+    let bytes = twice(|| stage.compress(payload, rows))?;
+    let plugin = stage.plugin().clone();
+    let codec = standard_codec(&plugin);
+    if let Some(codec) = codec {
+        let lossy = |problem: String| StageError {
+            plugin: plugin.name().into(),
+            version: plugin.version().into(),
+            fault: Fault::Lossy { problem },
+        };
+        match codec::decompress(codec, &bytes, payload.len()) {
+            Ok(back) if back == payload => {}
+            Ok(_) => return Err(lossy(format!("read as {codec}, other bytes come back"))),
+            Err(error) => return Err(lossy(error.to_string())),
+        }
+    }
+    Ok(Packed { bytes, codec, plugin })
+}
+
+/// Decompresses what a compressor has packed of `rows` records, to exactly `len` bytes.
+///
+/// # Errors
+/// The stage failed, twice if it misbehaved, or gave another number of bytes.
+pub(crate) fn decompress(stage: &Stage, packed: &[u8], rows: u32, len: usize) -> Result<Vec<u8>, StageError> {
+    let stage = stage.pin();
+    let bytes = twice(|| stage.decompress(packed, rows, len))?;
+    if bytes.len() == len {
+        return Ok(bytes);
+    }
+    let problem = format!("{} bytes of {len} come back", bytes.len());
+    let plugin = stage.plugin();
+    Err(StageError { plugin: plugin.name().into(), version: plugin.version().into(), fault: Fault::Lossy { problem } })
+}
+
+/// Kafka's codec whose format a compressor writes; none for a format of its own.
+pub(crate) fn standard_codec(plugin: &Plugin) -> Option<Codec> {
+    match plugin.description().format {
+        Some(Format::Gzip) => Some(Codec::Gzip),
+        Some(Format::Snappy) => Some(Codec::Snappy),
+        Some(Format::Lz4) => Some(Codec::Lz4),
+        Some(Format::Zstd) => Some(Codec::Zstd),
+        Some(Format::Private(_)) | None => None,
+    }
+}
+
+/// A call that misbehaved is tried once more: its instance was thrown away, and the next one is fresh.
+fn twice<T>(call: impl Fn() -> Result<T, StageError>) -> Result<T, StageError> {
+    match call() {
+        Err(error) if error.fault.is_trap() => call(),
+        outcome => outcome,
+    }
 }

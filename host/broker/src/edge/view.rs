@@ -5,6 +5,9 @@
 //! shown in part keeps its offsets, timestamps and producer fields ([`retain`]); one that is not shown at all leaves a gap. An
 //! answer that ends in a gap gets a control batch at the last offset scanned, since not every client moves past a gap that
 //! nothing follows: KafkaJS asks for the same offset for ever.
+//!
+//! A topic with batches in a private format is read in the same way, without any filter: those batches are given back in one
+//! of Kafka's codecs ([`super::decoders`]).
 
 use bytes::Bytes;
 use millstream_record::{
@@ -14,8 +17,10 @@ use millstream_stage::StageError;
 use millstream_wire::{ErrorCode, Str};
 use parking_lot::Mutex;
 
+use super::private::is_private;
 use super::stages::filter_rows;
 use crate::attachments::Attachments;
+use crate::broker::Broker;
 use crate::config::FailurePolicy;
 use crate::error::ApiError;
 use crate::partition::Partition;
@@ -140,14 +145,20 @@ impl Scan {
     }
 
     /// Looks at a piece of the source. Gives how many bytes that was, decompressed. Blocks for the disk and for the filters.
-    pub(crate) fn step(&mut self, source: &Partition, layers: &[Layer], limits: &StepLimits) -> usize {
-        self.try_step(source, layers, limits).unwrap_or_else(|error| {
+    pub(crate) fn step(&mut self, broker: &Broker, source: &Partition, layers: &[Layer], limits: &StepLimits) -> usize {
+        self.try_step(broker, source, layers, limits).unwrap_or_else(|error| {
             self.stop(error);
             0
         })
     }
 
-    fn try_step(&mut self, source: &Partition, layers: &[Layer], limits: &StepLimits) -> Result<usize, ApiError> {
+    fn try_step(
+        &mut self,
+        broker: &Broker,
+        source: &Partition,
+        layers: &[Layer],
+        limits: &StepLimits,
+    ) -> Result<usize, ApiError> {
         let Some(slice) = source.read(self.next, limits.read_bytes, true)?.slice else {
             self.progress = Progress::AtEnd;
             return Ok(0);
@@ -157,6 +168,9 @@ impl Scan {
         let mut looked_at = 0;
         for batch in batches(&read) {
             let batch = batch?;
+            let given =
+                is_private(&batch).then(|| broker.decoders.give_back(broker, &batch, limits.zstd)).transpose()?;
+            let batch = given.as_deref().map_or(Ok(batch), BatchView::parse)?;
             let Looked { shown, next, bytes, stop } = self.look(&batch, layers, limits)?;
             looked_at += bytes;
             if !self.add(&batch, &shown, limits) {

@@ -1,6 +1,6 @@
 //! The cluster's state as its records make it: a pure value, replaced as a whole with every change.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -16,6 +16,8 @@ pub(crate) struct TopicImage {
     pub(crate) partitions: i32,
     /// The options that were set on the topic itself.
     pub(crate) configs: TopicOverrides,
+    /// The digests of the plug-ins that read batches in private formats.
+    pub(crate) decoders: BTreeSet<String>,
 }
 
 /// The whole state. Topics are shared between images, so that a change copies pointers alone.
@@ -60,7 +62,8 @@ impl MetadataImage {
                 }
                 let (name, configs) = (name.clone(), configs.clone());
                 self.names.insert(*id, name.clone());
-                let topic = TopicImage { name: name.clone(), id: *id, partitions: *partitions, configs };
+                let decoders = BTreeSet::new();
+                let topic = TopicImage { name: name.clone(), id: *id, partitions: *partitions, configs, decoders };
                 self.topics.insert(name, Arc::new(topic));
             }
             MetadataRecord::TopicDeleted { id } => {
@@ -69,6 +72,9 @@ impl MetadataImage {
             }
             MetadataRecord::PartitionsAdded { id, partitions } => {
                 self.change(*id, |topic| topic.partitions = *partitions)?;
+            }
+            MetadataRecord::DecoderNeeded { id, digest } => {
+                self.change(*id, |topic| topic.decoders.extend([digest.clone()]))?;
             }
             MetadataRecord::TopicConfigChanged { id, name, value } => {
                 self.change(*id, |topic| match value {

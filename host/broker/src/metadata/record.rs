@@ -44,6 +44,11 @@ pub(crate) enum MetadataRecord {
         name: String,
         value: Option<String>,
     },
+    /// Batches of the topic may be in a format that only the plug-in of this digest reads: its SHA-256 in hexadecimal.
+    DecoderNeeded {
+        id: Uuid,
+        digest: String,
+    },
     /// Producer ids below `next` are given away, in blocks.
     ProducerIdsAllocated {
         next: i64,
@@ -76,6 +81,10 @@ mod tests {
             (
                 MetadataRecord::TopicConfigChanged { id, name: "a".into(), value: None },
                 r#"{"type":"topic_config_changed","id":"00000000-0000-0000-0000-000000000007","name":"a","value":null}"#,
+            ),
+            (
+                MetadataRecord::DecoderNeeded { id, digest: "ab".into() },
+                r#"{"type":"decoder_needed","id":"00000000-0000-0000-0000-000000000007","digest":"ab"}"#,
             ),
             (MetadataRecord::ProducerIdsAllocated { next: 1000 }, r#"{"type":"producer_ids_allocated","next":1000}"#),
         ];

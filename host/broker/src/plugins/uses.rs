@@ -5,6 +5,7 @@ use millstream_stage::{Source, StageSpec};
 
 use crate::broker::Broker;
 use crate::config::StageOptions;
+use crate::edge::Decoders;
 
 /// Makes sure that no topic is pinned to a version, and that no stored data needs it to be read.
 ///
@@ -16,9 +17,15 @@ pub(super) fn check_unneeded(broker: &Broker, name: &str, version: &Version) -> 
     let is_meant =
         |pin: &str| pin == number || own.strip_prefix(pin).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     let pinned = |source: &Source| matches!(source, Source::Name { name: used, version: Some(pin) } if used == name && is_meant(pin));
-    match user(broker, pinned) {
-        None => Ok(()),
-        Some(user) => Err(format!("{name}@{number} is used by {user}: change that first")),
+    if let Some(user) = user(broker, pinned) {
+        return Err(format!("{name}@{number} is used by {user}: change that first"));
+    }
+    match Decoders::needed_by(broker, &version.digest) {
+        Ok(None) => Ok(()),
+        Ok(Some(topic)) => Err(format!(
+            "{name}@{number} is needed to read what topic {topic} holds: wait until retention has removed it, or delete the topic"
+        )),
+        Err(error) => Err(format!("cannot tell whether {name}@{number} is needed to read what is stored: {error}")),
     }
 }
 

@@ -70,7 +70,8 @@ pub(crate) fn write<T>(
 
 fn refused(index: usize, problem: String) -> ApiError {
     tracing::warn!("a write to {TOPIC} is refused: {problem}");
-    ApiError { record: u32::try_from(index).ok(), ..ApiError::new(ErrorCode::INVALID_RECORD, problem) }
+    let record = u32::try_from(index).ok().map(|record| (record, problem.clone()));
+    ApiError { records: record.into_iter().collect(), ..ApiError::new(ErrorCode::INVALID_RECORD, problem) }
 }
 
 /// A batch that may be appended.

@@ -44,6 +44,25 @@ impl Library {
         self.shared.numbered(name, number)
     }
 
+    /// The plug-in of this digest, from wherever it is known; `None` if it is not.
+    ///
+    /// # Errors
+    /// [`ResolveError`]: it does not load.
+    pub fn by_digest(&self, digest: &Digest) -> Result<Option<Plugin>, ResolveError> {
+        let known = self.list()?.into_iter().map(|(_, plugin)| plugin).find(|plugin| plugin.digest() == *digest);
+        if known.is_some() {
+            return Ok(known);
+        }
+        let Some(source) = self.shared.source() else { return Ok(None) };
+        for name in source.names() {
+            let found = source.versions(&name).into_iter().find(|(_, stored)| stored == digest);
+            if let Some((number, _)) = found {
+                return self.version(&name, number).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
     pub(super) fn find(&self, source: &Source) -> Result<(Plugin, Follows), ResolveError> {
         match source {
             Source::Name { name, version: None } => Ok((self.shared.active(name)?, Follows::Name(name.clone()))),

@@ -1,4 +1,4 @@
-//! A fetch that names a view. It looks at its source piece by piece, on threads that may block, until it has what the client
+//! A fetch that names a view, or a topic with batches that no client reads as they lie. It looks at its source piece by piece, on threads that may block, until it has what the client
 //! asked for or the request's time is over; then it waits for news as every fetch does, and goes on from where it was.
 
 use std::sync::Arc;
@@ -70,9 +70,9 @@ pub(super) async fn poll(broker: Arc<Broker>, fetch: Fetch, max_wait: Duration) 
 impl Scans {
     fn of(fetch: &Fetch) -> Self {
         let scans = fetch.topics.iter().flat_map(|topic| {
-            let is_view = topic.view.is_some();
+            let is_looked_at = topic.looked_at.is_some();
             topic.targets.iter().map(move |target| {
-                is_view.then(|| {
+                is_looked_at.then(|| {
                     let mut scan = Scan::new(target.offset);
                     let checked = target.partition.as_ref().map_err(Clone::clone);
                     if let Err(error) = checked.and_then(|partition| partition.check_epoch(target.leader_epoch)) {
@@ -95,7 +95,7 @@ impl Scans {
             for target in &topic.targets {
                 let at = place;
                 place += 1;
-                let (Some(view), Ok(partition)) = (&topic.view, &target.partition) else { continue };
+                let (Some(view), Ok(partition)) = (&topic.looked_at, &target.partition) else { continue };
                 if until.is_some_and(|until| Instant::now() >= until) {
                     return;
                 }
@@ -128,10 +128,14 @@ impl Scans {
         until: Option<Instant>,
     ) {
         let Some(slot) = self.scans[at].as_mut().filter(|scan| *scan.progress() == Progress::Behind) else { return };
-        let found = broker.topics.load().by_id(view.id).and_then(|topic| topic.view.clone());
         // The filters of now: they may have changed while the fetch waited, or the view is gone.
-        let Some(view) = found else { return slot.stop(ApiError::unknown_topic()) };
-        let turn = Arc::clone(&view.turns).acquire_owned();
+        let found = broker.topics.load().by_id(view.id).cloned();
+        let turns = found.as_ref().and_then(|topic| match (&topic.view, &topic.decoders) {
+            (Some(view), _) => Some(Arc::clone(&view.turns)),
+            (None, decoders) => decoders.as_ref().map(|decoders| decoders.turns.semaphore()),
+        });
+        let Some((topic, turns)) = found.zip(turns) else { return slot.stop(ApiError::unknown_topic()) };
+        let turn = turns.acquire_owned();
         let turn = match until {
             Some(until) => match tokio::time::timeout_at(until, turn).await {
                 Ok(turn) => turn,
@@ -142,8 +146,9 @@ impl Scans {
         let turn = turn.expect("the semaphore is never closed");
         let (offset, partition) = (slot.next(), Arc::clone(partition));
         let mut scan = std::mem::replace(slot, Scan::new(offset));
-        let done = blocking(broker, move |_| {
-            let looked_at = scan.step(&partition, &view.layers, &limits);
+        let done = blocking(broker, move |broker| {
+            let layers = topic.view.as_ref().map_or(&[][..], |view| &view.layers);
+            let looked_at = scan.step(broker, &partition, layers, &limits);
             // The turn goes with the work: it lasts even if the client that waits for it is gone.
             drop(turn);
             (scan, looked_at)

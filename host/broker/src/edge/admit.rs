@@ -1,0 +1,174 @@
+//! Produce to a topic with stages: check, ask the filters, write, append. One decode and at most one encode, however long
+//! the chain is; a batch that passes whole is stored as it came.
+
+use std::borrow::Cow;
+
+use millstream_record::validate::check_decoded;
+use millstream_record::{BatchError, BatchView, Codec, Records};
+use millstream_stage::{Stage, StageError};
+use millstream_wire::ErrorCode;
+
+use super::dead_letter::{self, DeadLetters};
+use super::private::{self, Private};
+use super::rewrite::{recode, thin, with_payload};
+use super::stages::{Packed, Verdict, compress, filter_rows};
+use crate::attachments::Attachments;
+use crate::config::{CompressionType, FailurePolicy};
+use crate::error::ApiError;
+use crate::intake::{Intake, Stored};
+
+/// How many records an answer names as refused. All of them, for any batch that a client sends by itself.
+const REFUSED_RECORDS_MAX: usize = 10_000;
+
+/// How many bytes of words about single records an answer carries. The records after that are named without words, which
+/// clients take for those about the batch.
+const REFUSED_WORDS_MAX: usize = 64 << 10;
+
+/// A batch between its checks and its append.
+struct Checked<'a> {
+    batch: BatchView<'a>,
+    records: &'a Records<'a>,
+}
+
+/// Appends a batch to a topic with stages. Blocks for as long as they compute.
+pub(crate) fn admit(intake: &Intake<'_>, stages: &Attachments, sent: &[u8]) -> Result<Stored, ApiError> {
+    let batch = intake.check(sent)?;
+    // What was appended before is answered before any stage sees it: no filter judges it twice, and no dead letter is
+    // written twice.
+    if let Err(error) = intake.partition.check_producer(sent)? {
+        return intake.repeated(error);
+    }
+    let records = batch.records(intake.broker.config.request_max_bytes)?;
+    intake.check_summary(&check_decoded(&batch, &records, intake.bounds())?)?;
+    let rows = records.iter().collect::<Result<Vec<_>, BatchError>>()?;
+    let checked = Checked { batch, records: &records };
+    let verdict = filter_rows(&stages.admit, &intake.topic.name, &rows).map_err(unable)?;
+    let dropping = match stages.admit_policy {
+        _ if verdict.keeps_all() => None,
+        FailurePolicy::Fail => return Err(refusal(&verdict)),
+        FailurePolicy::Skip | FailurePolicy::DeadLetter => Some(&verdict),
+        FailurePolicy::Pass => None,
+    };
+    let bytes = checked.encode(intake, stages, dropping)?;
+    match (stages.admit_policy, dropping) {
+        (FailurePolicy::DeadLetter, Some(verdict)) => {
+            dead_letter::store(intake, stages, sent, &bytes, &DeadLetters { rows: &rows, verdict })
+        }
+        (FailurePolicy::DeadLetter, None) => {
+            let _in_turn = intake.partition.dead_letters.lock();
+            intake.store(&bytes)
+        }
+        _ => intake.store(&bytes),
+    }
+}
+
+impl Checked<'_> {
+    /// The batch as it is stored: without the records that `dropping` does not keep, in the topic's codec.
+    fn encode(
+        &self,
+        intake: &Intake<'_>,
+        stages: &Attachments,
+        dropping: Option<&Verdict>,
+    ) -> Result<Cow<'_, [u8]>, ApiError> {
+        match &stages.compressor {
+            None => self.standard(intake, dropping),
+            Some(compressor) => match self.packed(intake, compressor, dropping)? {
+                Ok(bytes) => Ok(bytes),
+                Err(error) if stages.compressor_policy == FailurePolicy::Pass => {
+                    tracing::debug!(topic = intake.topic.name.as_str(), "stored without stage.compressor: {error}");
+                    self.standard(intake, dropping)
+                }
+                Err(error) => Err(ApiError::new(ErrorCode::INVALID_RECORD, error.to_string())),
+            },
+        }
+    }
+
+    /// In the codec that the producer or the topic has chosen.
+    fn standard(&self, intake: &Intake<'_>, dropping: Option<&Verdict>) -> Result<Cow<'_, [u8]>, ApiError> {
+        let config = &intake.topic.config;
+        let sent = self.codec()?;
+        let codec = match config.compression {
+            CompressionType::Codec(codec) => codec,
+            CompressionType::Producer => sent,
+        };
+        match dropping {
+            Some(verdict) => self.thinned(intake, verdict, codec).map(Cow::Owned),
+            None if codec == sent => Ok(Cow::Borrowed(self.batch.bytes())),
+            None => recode(&self.batch, self.records.payload(), codec, config).map(Cow::Owned),
+        }
+    }
+
+    /// As the compressor packs it; the inner error is the compressor's.
+    fn packed(
+        &self,
+        intake: &Intake<'_>,
+        compressor: &Stage,
+        dropping: Option<&Verdict>,
+    ) -> Result<Result<Cow<'_, [u8]>, StageError>, ApiError> {
+        let thinned = dropping.map(|verdict| self.thinned(intake, verdict, Codec::None)).transpose()?;
+        let (batch, payload) = match &thinned {
+            None => (self.batch, self.records.payload()),
+            Some(bytes) => {
+                let thinned = BatchView::parse(bytes)?;
+                (thinned, thinned.payload())
+            }
+        };
+        if batch.count() == 0 {
+            // Nothing to pack.
+            return Ok(Ok(Cow::Owned(batch.bytes().to_vec())));
+        }
+        let Packed { bytes, codec, plugin } = match compress(compressor, payload, batch.count().unsigned_abs()) {
+            Ok(packed) => packed,
+            Err(error) => return Ok(Err(error)),
+        };
+        if let Some(codec) = codec {
+            return with_payload(&batch, codec.id(), &bytes).map(|bytes| Ok(Cow::Owned(bytes)));
+        }
+        intake.broker.decoders.need(intake.broker, intake.topic, &plugin)?;
+        let private = Private {
+            codec: self.codec()?,
+            digest: plugin.digest(),
+            len: payload.len(),
+            config: compressor.config(),
+            packed: &bytes,
+        };
+        let payload = private.to_payload().ok_or_else(|| {
+            ApiError::new(ErrorCode::MESSAGE_TOO_LARGE, "the records are too large for a private format")
+        })?;
+        with_payload(&batch, private::CODEC_ID, &payload).map(|bytes| Ok(Cow::Owned(bytes)))
+    }
+
+    fn thinned(&self, intake: &Intake<'_>, verdict: &Verdict, codec: Codec) -> Result<Vec<u8>, ApiError> {
+        thin(&self.batch, self.records, |row| verdict.keeps(row), codec, &intake.topic.config)
+    }
+
+    fn codec(&self) -> Result<Codec, ApiError> {
+        Ok(self.batch.codec().map_err(BatchError::from)?)
+    }
+}
+
+/// The batch is refused whole, as Kafka does with an invalid record, and every bad record is named (KIP-467).
+fn refusal(verdict: &Verdict) -> ApiError {
+    let mut words = 0;
+    let named = verdict.bad().take(REFUSED_RECORDS_MAX).map(|row| {
+        let reason = verdict.reason(row);
+        words += reason.len();
+        let reason = if words <= REFUSED_WORDS_MAX { reason } else { String::new() };
+        (row as u32, reason)
+    });
+    let records: Vec<(u32, String)> = named.collect();
+    let message = match &records[..] {
+        [] => "a record is refused".to_owned(),
+        [(row, reason)] => format!("record {row} is refused: {reason}"),
+        [(row, reason), ..] => {
+            format!("{} records are refused, the first of them is record {row}: {reason}", verdict.bad().count())
+        }
+    };
+    ApiError { records, ..ApiError::new(ErrorCode::INVALID_RECORD, message) }
+}
+
+/// No record is to blame, and the next try may go well: a code that clients try again after.
+fn unable(error: StageError) -> ApiError {
+    tracing::warn!("{error}");
+    ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, error.to_string())
+}

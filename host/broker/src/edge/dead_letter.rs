@@ -1,0 +1,198 @@
+//! Dead letters: records that were dropped at the edge, kept in a topic of their own with the reason and their place.
+//!
+//! # No loss, and the right offset
+//!
+//! An acknowledged record must be in one of the two topics, whatever happens. If the source were written first, a stop in
+//! between would lose the letter for good: the producer's retry is then known as a repeat, and acknowledged. So the letters
+//! go first, and are as durable as acks=all promises before a byte of the source is written. A stop in between leaves
+//! letters of a batch that was not acknowledged; the retry writes them once more.
+//!
+//! A letter names the offset that its record would have had, which is known only when the source is appended. Whoever
+//! appends under this policy therefore holds the partition's `dead_letters` lock, and who has letters holds it from the look
+//! at the log's end to the append, over the wait for the disk. Only what comes under other options (they were just changed,
+//! or the source is a dead letter topic itself) can move the end meanwhile: the append then notices, and the letters are
+//! written again with their new offsets.
+
+use std::sync::Arc;
+
+use millstream_record::{BatchBuilder, Codec, Header, Record, TimestampType};
+use millstream_wire::ErrorCode;
+
+use super::stages::Verdict;
+use crate::attachments::Attachments;
+use crate::broker::Broker;
+use crate::config::FlushMode;
+use crate::controller;
+use crate::error::ApiError;
+use crate::intake::{Intake, Stored};
+use crate::partition::Partition;
+use crate::topics::{check_name, is_internal};
+
+/// How often letters are written before a producer has to come again, with an end of the log that never stands still.
+const TRIES: usize = 16;
+
+/// What the records of a batch that go to the dead letter topic are.
+pub(crate) struct DeadLetters<'a> {
+    pub(crate) rows: &'a [Record<'a>],
+    pub(crate) verdict: &'a Verdict,
+}
+
+/// Where a record would have been.
+struct Source<'a> {
+    topic: &'a str,
+    partition: i32,
+    base_offset: i64,
+}
+
+/// Whether a topic's dead letters may go to another one. The text of an error says why not.
+pub(crate) fn check_topic(broker: &Broker, source: &str, target: &str) -> Result<(), String> {
+    if target == source {
+        return Err("it names the topic itself".to_owned());
+    }
+    check_name(target).map_err(|error| format!("{target:?} is no topic: {error}"))?;
+    if is_internal(target) {
+        return Err(format!("{target} belongs to the broker"));
+    }
+    match broker.metadata.image().topic(target) {
+        Some(topic) if topic.configs.contains_key("view.of") => {
+            Err(format!("{target} is a view, which stores nothing"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Stores `batch`, which is `sent` without its bad records, once these are safe in the dead letter topic.
+pub(crate) fn store(
+    intake: &Intake<'_>,
+    stages: &Attachments,
+    sent: &[u8],
+    batch: &[u8],
+    letters: &DeadLetters<'_>,
+) -> Result<Stored, ApiError> {
+    let partition = intake.partition;
+    let target = target(intake, stages)?;
+    let _alone = partition.dead_letters.lock();
+    for _ in 0..TRIES {
+        // The same batch may have come by another connection while this one was with the stages.
+        if let Err(error) = partition.check_producer(sent)? {
+            return intake.repeated(error);
+        }
+        let base_offset = partition.reader()?.log_end_offset();
+        let source = Source { topic: &intake.topic.name, partition: partition.index, base_offset };
+        write(intake, &target, &source, letters)?;
+        match partition.append_at(base_offset, batch, intake.now_ms)? {
+            None => {}
+            Some(Ok(appended)) => {
+                return intake.stored(appended.base_offset, appended.last_offset, appended.log_append_time);
+            }
+            Some(Err(error)) => return intake.repeated(error),
+        }
+    }
+    Err(ApiError::new(ErrorCode::REQUEST_TIMED_OUT, "others write to the partition too fast for dead letters of it"))
+}
+
+/// The partition of the dead letter topic, which is made if it is not there. One partition's letters keep their order.
+fn target(intake: &Intake<'_>, stages: &Attachments) -> Result<Arc<Partition>, ApiError> {
+    let broker = intake.broker;
+    let Some(name) = &stages.dead_letter_topic else {
+        return Err(failed("stage.dead.letter.topic is not set"));
+    };
+    if broker.topics.load().by_name(name).is_none() {
+        tokio::runtime::Handle::current().block_on(controller::ensure_topic(broker, name))?;
+    }
+    let topics = broker.topics.load();
+    let topic = topics.by_name(name).ok_or_else(ApiError::unknown_topic)?;
+    // It may have become what the options would not be taken for.
+    check_topic(broker, &intake.topic.name, name).map_err(|problem| failed(&problem))?;
+    let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX).max(1);
+    topic.partition(intake.partition.index % count).cloned().ok_or_else(ApiError::unknown_topic)
+}
+
+/// Writes the letters of a batch, as durable as acks=all promises.
+fn write(
+    intake: &Intake<'_>,
+    target: &Arc<Partition>,
+    source: &Source<'_>,
+    letters: &DeadLetters<'_>,
+) -> Result<(), ApiError> {
+    let bytes_max = target.with_log(|log| log.config().max_message_bytes as usize)?;
+    let empty = || BatchBuilder::new(Codec::None, TimestampType::CreateTime);
+    let mut end = None;
+    let mut builder = empty();
+    for place in letters.verdict.bad() {
+        let row = &letters.rows[place];
+        let words = Words::new(source, letters.verdict, place);
+        let headers = || row.headers.chain(words.headers());
+        let size = BatchBuilder::record_size_max(row.key, row.value, headers());
+        if !builder.is_empty() && builder.size() + size > bytes_max {
+            end = Some(append(target, std::mem::replace(&mut builder, empty()), intake.now_ms)?);
+        }
+        let appended = builder.append(row.timestamp, row.key, row.value, headers());
+        appended.map_err(|error| failed(&error.to_string()))?;
+    }
+    if !builder.is_empty() {
+        end = Some(append(target, builder, intake.now_ms)?);
+    }
+    match end {
+        Some(end) => durable(intake.broker, target, end),
+        None => Ok(()),
+    }
+}
+
+/// Appends a batch of letters; the offset after them.
+fn append(target: &Partition, builder: BatchBuilder, now_ms: i64) -> Result<i64, ApiError> {
+    let batch = builder.build().map_err(|error| failed(&error.to_string()))?;
+    let appended = target.append(&batch, now_ms)?;
+    Ok(appended.map_err(|error| failed(&error.to_string()))?.last_offset + 1)
+}
+
+/// What the headers of a letter say.
+struct Words {
+    plugin: String,
+    version: String,
+    error: String,
+    topic: String,
+    partition: String,
+    offset: String,
+}
+
+impl Words {
+    fn new(source: &Source<'_>, verdict: &Verdict, place: usize) -> Self {
+        let plugin = verdict.plugin(place);
+        Self {
+            plugin: plugin.map_or_else(String::new, |plugin| plugin.name().to_owned()),
+            version: plugin.map_or_else(String::new, |plugin| plugin.version().to_owned()),
+            error: verdict.reason(place),
+            topic: source.topic.to_owned(),
+            partition: source.partition.to_string(),
+            // A produced batch has offset deltas 0, 1, 2 ...
+            offset: (source.base_offset + place as i64).to_string(),
+        }
+    }
+
+    fn headers(&self) -> [Header<'_>; 6] {
+        [
+            ("millstream.plugin", &self.plugin),
+            ("millstream.version", &self.version),
+            ("millstream.error", &self.error),
+            ("millstream.source.topic", &self.topic),
+            ("millstream.source.partition", &self.partition),
+            ("millstream.source.offset", &self.offset),
+        ]
+        .map(|(name, value)| Header::new(name, Some(value.as_bytes())))
+    }
+}
+
+/// Waits until the letters are as safe as acks=all promises. Blocks.
+fn durable(broker: &Broker, target: &Arc<Partition>, end: i64) -> Result<(), ApiError> {
+    if broker.config.flush_mode == FlushMode::PageCache {
+        return Ok(());
+    }
+    let synced = broker.syncer.wait(target, end).blocking_recv();
+    synced.unwrap_or_else(|_| Err(ApiError::new(ErrorCode::NOT_LEADER_OR_FOLLOWER, "the broker stops")))
+}
+
+/// The policy cannot be followed: the batch is refused, and nothing is lost.
+fn failed(problem: &str) -> ApiError {
+    ApiError::new(ErrorCode::INVALID_RECORD, format!("a record cannot be kept as a dead letter: {problem}"))
+}

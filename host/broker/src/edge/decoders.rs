@@ -1,0 +1,173 @@
+//! The plug-ins that read batches in private formats: which of them a topic needs, and the batches given back in Kafka's own
+//! codecs.
+//!
+//! That a topic needs a plug-in is a record of the metadata. It is durable before the first batch that the plug-in has packed
+//! is appended, so that a start knows it without a look at any segment, and it stays when the topic's options go.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use millstream_log::ReadError;
+use millstream_record::{BatchView, Codec, CodecError, batches, codec};
+use millstream_stage::{Digest, Plugin, Stage};
+use millstream_wire::ErrorCode;
+use parking_lot::Mutex;
+
+use super::private::{Private, is_private};
+use super::rewrite::with_payload;
+use super::stages;
+use super::turns::Turns;
+use crate::broker::Broker;
+use crate::controller;
+use crate::error::ApiError;
+use crate::partition::Partition;
+use crate::topics::Topic;
+
+/// Decoders that are kept ready: one for each version and configuration.
+const READY_MAX: usize = 64;
+
+/// How much of a log is read at a time when batches are looked for.
+const SEARCH_BYTES: usize = 1 << 20;
+
+/// The decoders that one topic needs.
+#[derive(Debug)]
+pub(crate) struct TopicDecoders {
+    digests: Vec<Digest>,
+    /// The turns of those who read.
+    pub(crate) turns: Turns,
+}
+
+impl TopicDecoders {
+    /// The decoders of these digests in hexadecimal, as the metadata has them, for a topic with these partitions; none for
+    /// a topic that needs none.
+    pub(crate) fn new(digests: &BTreeSet<String>, partitions: &[Arc<Partition>]) -> Option<Arc<Self>> {
+        if digests.is_empty() {
+            return None;
+        }
+        partitions.iter().for_each(|partition| partition.expect_private_batches());
+        // What is none was never written by this program, and a batch says by itself what it needs.
+        let digests = digests.iter().filter_map(|digest| digest.parse().ok()).collect();
+        Some(Arc::new(Self { digests, turns: Turns::new() }))
+    }
+}
+
+/// The decoders that are ready.
+#[derive(Debug, Default)]
+pub(crate) struct Decoders {
+    ready: Mutex<HashMap<(Digest, String), Arc<Stage>>>,
+}
+
+impl Decoders {
+    /// Makes sure that it is known for ever that the topic needs this plug-in. Blocks for the disk the first time.
+    pub(crate) fn need(&self, broker: &Arc<Broker>, topic: &Topic, plugin: &Plugin) -> Result<(), ApiError> {
+        let digest = plugin.digest();
+        if topic.decoders.as_ref().is_some_and(|decoders| decoders.digests.contains(&digest)) {
+            return Ok(());
+        }
+        let noted = controller::add_decoder(broker, topic.id, digest.to_string());
+        tokio::runtime::Handle::current().block_on(noted)
+    }
+
+    /// The uncompressed records of a batch in a private format, at most `bytes_max`. Blocks while the plug-in computes.
+    pub(crate) fn unpack(
+        &self,
+        broker: &Broker,
+        batch: &BatchView<'_>,
+        bytes_max: usize,
+    ) -> Result<(Vec<u8>, Codec), ApiError> {
+        let private = Private::parse(batch.payload())
+            .map_err(|problem| unreadable(batch, &format!("it is in no private format that is known: {problem}")))?;
+        if private.len > bytes_max {
+            return Err(unreadable(batch, &format!("it has {} bytes, at most {bytes_max} are read", private.len)));
+        }
+        let stage = self.stage(broker, private.digest, private.config)?;
+        let payload = stages::decompress(&stage, private.packed, batch.count().unsigned_abs(), private.len);
+        payload.map(|payload| (payload, private.codec)).map_err(|error| unreadable(batch, &error.to_string()))
+    }
+
+    /// A batch in a private format as clients get it: in the codec that its producer sent, or one that this client reads.
+    pub(crate) fn give_back(
+        &self,
+        broker: &Broker,
+        batch: &BatchView<'_>,
+        reads_zstd: bool,
+    ) -> Result<Vec<u8>, ApiError> {
+        let (payload, sent) = self.unpack(broker, batch, broker.config.request_max_bytes)?;
+        let codec = if sent == Codec::Zstd && !reads_zstd { Codec::Lz4 } else { sent };
+        let failed = |error: CodecError| ApiError::new(ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string());
+        with_payload(batch, codec.id(), &codec::compress(codec, None, &payload).map_err(failed)?)
+    }
+
+    /// The topic of which a batch needs the plug-in of this digest. Reads the logs of all topics that ever did: call it where
+    /// that is allowed, when no stage of the plug-in is alive any more.
+    pub(crate) fn needed_by(broker: &Broker, digest: &Digest) -> Result<Option<String>, ApiError> {
+        for topic in broker.topics.load().iter() {
+            if !topic.decoders.as_ref().is_some_and(|decoders| decoders.digests.contains(digest)) {
+                continue;
+            }
+            for partition in &topic.partitions {
+                if holds(partition, digest)? {
+                    return Ok(Some(topic.name.as_str().to_owned()));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn stage(&self, broker: &Broker, digest: Digest, config: &str) -> Result<Arc<Stage>, ApiError> {
+        let key = (digest, config.to_owned());
+        if let Some(stage) = self.ready.lock().get(&key) {
+            return Ok(Arc::clone(stage));
+        }
+        let failed = |problem: String| {
+            let message = format!("the plug-in with the digest {digest} that reads a batch cannot be had: {problem}");
+            tracing::warn!("{message}");
+            ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, message)
+        };
+        let plugin = broker.plugins.library()?.by_digest(&digest).map_err(|error| failed(error.to_string()))?;
+        let plugin = plugin.ok_or_else(|| failed("it is not in the store of plug-ins".to_owned()))?;
+        let stage = Arc::new(Stage::new(plugin, config).map_err(|error| failed(error.to_string()))?);
+        let mut ready = self.ready.lock();
+        if ready.len() >= READY_MAX {
+            // They are made again in less than a millisecond.
+            ready.clear();
+        }
+        ready.insert(key, Arc::clone(&stage));
+        Ok(stage)
+    }
+}
+
+/// Whether a partition has a batch that needs the plug-in.
+fn holds(partition: &Partition, digest: &Digest) -> Result<bool, ApiError> {
+    let reader = partition.reader()?;
+    let mut offset = reader.log_start_offset();
+    loop {
+        let slice = match reader.read(offset, SEARCH_BYTES, i64::MAX, true) {
+            Ok(Some(slice)) => slice,
+            Ok(None) => return Ok(false),
+            // Retention has passed by: what is gone needs nothing.
+            Err(ReadError::OffsetOutOfRange { log_start_offset, .. }) if log_start_offset > offset => {
+                offset = log_start_offset;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let failed = |error: std::io::Error| ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, error.to_string());
+        let stored = slice.read_to_bytes().map_err(failed)?;
+        for batch in batches(&stored) {
+            let batch = batch?;
+            let needs = || Private::parse(batch.payload()).is_ok_and(|private| private.digest == *digest);
+            if is_private(&batch) && needs() {
+                return Ok(true);
+            }
+            offset = batch.next_offset();
+        }
+    }
+}
+
+fn unreadable(batch: &BatchView<'_>, problem: &str) -> ApiError {
+    let message = format!("the batch at offset {} cannot be read: {problem}", batch.base_offset());
+    // The protocol of fetch has no room for the words: who runs the broker finds them here.
+    tracing::warn!("{message}");
+    ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, message)
+}

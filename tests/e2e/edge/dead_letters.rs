@@ -1,0 +1,193 @@
+//! Dead letters: where they are, what they say, and that none is lost or written twice without need.
+
+use millstream_record::{Codec, Header};
+use millstream_tests::Broker;
+use millstream_wire::ErrorCode;
+use millstream_wire::messages::InitProducerIdRequest;
+
+use super::{NOT_NEGATIVE, Row, alter, rows, rows_of, set};
+use crate::support::{Raw, Topic, builder, compressed, producer_batch};
+
+const OPTIONS: [(&str, &str); 3] =
+    [("stage.admit", NOT_NEGATIVE), ("stage.admit.failure.policy", "dead-letter"), ("stage.dead.letter.topic", "dead")];
+
+fn started(settings: &[(&str, &str)], partitions: i32) -> (Broker, Raw, Topic) {
+    let builder = settings.iter().fold(Broker::builder(), |builder, (key, value)| builder.set(key, value));
+    let broker = builder.start();
+    let mut raw = Raw::connect(&broker);
+    let topic = Topic::create(&mut raw, "orders", partitions, &[]);
+    set(&mut raw, &topic, &OPTIONS);
+    (broker, raw, topic)
+}
+
+fn dead() -> Topic {
+    Topic { name: "dead".into(), id: uuid::Uuid::nil() }
+}
+
+#[test]
+fn a_letter_is_the_record_with_the_reason_and_its_place() {
+    let (_broker, mut raw, topic) = started(&[], 1);
+    topic.produce(&mut raw, compressed(Codec::None, &[r#"{"n":0}"#; 3]));
+    let mut batch = builder(Codec::Gzip, &[r#"{"n":1}"#]);
+    let own = [Header::new("trace", Some(b"abc")), Header::new("trace", None)];
+    batch.append(1_700_000_000_123, Some(b"key"), Some(b"no json"), own).expect("appended");
+    batch.append(1_700_000_000_456, None, Some(br#"{"n":-5}"#), []).expect("appended");
+    batch.append(1_700_000_000_789, Some(b"tombstone"), None, []).expect("appended");
+    assert_eq!(topic.produce(&mut raw, batch.build().expect("built")), 3);
+    let offsets: Vec<i64> = rows(&mut raw, &topic).iter().map(|row| row.offset).collect();
+    assert_eq!(offsets, [0, 1, 2, 3]);
+    assert_eq!(topic.end(&mut raw), 7);
+
+    let letters = rows(&mut raw, &dead());
+    let [bad, refused, tombstone] = &letters[..] else { panic!("{letters:?}") };
+    assert_eq!(
+        (bad.key.as_deref(), bad.value.as_deref(), bad.timestamp),
+        (Some("key"), Some("no json"), 1_700_000_000_123)
+    );
+    assert_eq!(bad.headers[..2], [("trace".to_owned(), "abc".to_owned()), ("trace".to_owned(), String::new())]);
+    assert!(bad.header("millstream.error").contains("not JSON"), "{bad:?}");
+    assert_eq!((refused.value.as_deref(), refused.timestamp), (Some(r#"{"n":-5}"#), 1_700_000_000_456));
+    assert_eq!((tombstone.key.as_deref(), tombstone.value.as_deref()), (Some("tombstone"), None));
+    for (letter, offset) in letters.iter().zip(["4", "5", "6"]) {
+        assert_eq!(letter.header("millstream.plugin"), "json-compare");
+        assert!(!letter.header("millstream.version").is_empty());
+        assert_eq!(letter.header("millstream.source.topic"), "orders");
+        assert_eq!(letter.header("millstream.source.partition"), "0");
+        assert_eq!(letter.header("millstream.source.offset"), offset);
+    }
+}
+
+#[test]
+fn letters_go_to_the_partition_of_their_source_as_far_as_there_is_one() {
+    let (_broker, mut raw, topic) = started(&[("num.partitions", "2")], 3);
+    for partition in [0, 1, 2, 1] {
+        let request = topic.produce_request(9, 1, partition, compressed(Codec::None, &["no json"]));
+        assert_eq!(raw.call(9, &request).responses[0].partition_responses[0].error_code, ErrorCode::NONE);
+    }
+    let places = |raw: &mut Raw, partition| -> Vec<(String, String)> {
+        let place = |row: &Row| {
+            (row.header("millstream.source.partition").to_owned(), row.header("millstream.source.offset").to_owned())
+        };
+        rows_of(raw, &dead(), partition).iter().map(place).collect()
+    };
+    let pair = |partition: &str, offset: &str| (partition.to_owned(), offset.to_owned());
+    assert_eq!(places(&mut raw, 0), [pair("0", "0"), pair("2", "0")]);
+    assert_eq!(places(&mut raw, 1), [pair("1", "0"), pair("1", "1")]);
+}
+
+#[test]
+fn a_repeat_writes_no_second_letter() {
+    let (_broker, mut raw, topic) = started(&[], 1);
+    let producer = raw.call(4, &InitProducerIdRequest { transaction_timeout_ms: 60_000, ..Default::default() });
+    let sequenced = |sequence, values: &[&str]| producer_batch(producer.producer_id, 0, sequence, values);
+    for _ in 0..3 {
+        assert_eq!(topic.produce(&mut raw, sequenced(0, &["no json", r#"{"n":1}"#])), 0);
+        assert_eq!(
+            topic.produce_by(&mut raw, 9, sequenced(7, &["no json"])).error_code,
+            ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
+        );
+    }
+    assert_eq!(topic.produce(&mut raw, sequenced(2, &["no json"])), 2);
+    assert_eq!(rows(&mut raw, &dead()).len(), 2);
+}
+
+/// Two connections write to one partition; every offset is in exactly one of the two topics, where the letters say.
+#[test]
+fn offsets_of_letters_and_records_never_meet() {
+    let (broker, mut raw, topic) = started(&[], 1);
+    std::thread::scope(|scope| {
+        for writer in 0..3 {
+            let (broker, topic) = (&broker, &topic);
+            scope.spawn(move || {
+                let mut raw = Raw::connect(broker);
+                for round in 0..60 {
+                    let good = format!(r#"{{"n":{round}}}"#);
+                    let values: &[&str] =
+                        if (round + writer) % 3 == 0 { &[&good] } else { &["no json", &good, "nor this"] };
+                    topic.produce(&mut raw, compressed(Codec::Lz4, values));
+                }
+            });
+        }
+    });
+    let mut offsets: Vec<i64> = rows(&mut raw, &topic).iter().map(|row| row.offset).collect();
+    let letters = rows(&mut raw, &dead());
+    offsets.extend(letters.iter().map(|row| row.header("millstream.source.offset").parse::<i64>().expect("a number")));
+    offsets.sort_unstable();
+    assert_eq!(offsets, (0..topic.end(&mut raw)).collect::<Vec<i64>>());
+}
+
+#[test]
+fn a_letter_that_cannot_be_written_refuses_its_batch() {
+    let (_broker, mut raw, topic) = started(&[], 1);
+    let small = Topic::create(&mut raw, "dead", 1, &[("max.message.bytes", "1000")]);
+    let large = format!("no json {}", "x".repeat(2000));
+    let answer = topic.produce_by(&mut raw, 9, compressed(Codec::None, &[&large]));
+    assert_eq!(answer.error_code, ErrorCode::INVALID_RECORD);
+    let message = answer.error_message.as_deref().unwrap_or_default();
+    assert!(message.contains("dead letter") && message.contains("max.message.bytes"), "{message}");
+    assert_eq!((topic.end(&mut raw), small.end(&mut raw)), (0, 0));
+    // Letters that do not fit one batch go in several.
+    let values = vec![format!("no json {}", "y".repeat(300)); 10];
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    topic.produce(&mut raw, compressed(Codec::None, &values));
+    assert_eq!(rows(&mut raw, &small).len(), 10);
+}
+
+#[test]
+fn a_killed_broker_has_lost_nothing_that_was_acknowledged() {
+    for flush_mode in ["fsync", "page-cache"] {
+        let (mut broker, mut raw, topic) = started(&[("flush.mode", flush_mode)], 1);
+        let producer = raw.call(4, &InitProducerIdRequest { transaction_timeout_ms: 60_000, ..Default::default() });
+        let id = producer.producer_id;
+        // Pipelined batches of three, killed at whatever point; what was answered is counted.
+        let mut sequence = 0;
+        for round in 0..6 {
+            let mut sent = Vec::new();
+            for _ in 0..5 {
+                let good = format!(r#"{{"n":{sequence}}}"#);
+                let bad = format!("bad {sequence}");
+                let values = [&*good, &*bad, &*bad];
+                let request = topic.produce_request(9, -1, 0, producer_batch(id, 0, sequence, &values));
+                sent.push((raw.send(9, &request), sequence));
+                sequence += 3;
+            }
+            let answered = sent[..round].iter().map(|(correlation, sequence)| {
+                let response = raw.receive::<millstream_wire::messages::ProduceRequest>(9, *correlation);
+                let answer = response.responses[0].partition_responses[0].clone();
+                assert_eq!((answer.error_code, answer.base_offset), (ErrorCode::NONE, i64::from(*sequence)));
+            });
+            let answered = answered.count();
+            broker.kill();
+            broker.restart();
+            raw = Raw::connect(&broker);
+            // The producer sends again what it has no answer for.
+            for (_, sequence) in &sent[answered..] {
+                let good = format!(r#"{{"n":{sequence}}}"#);
+                let bad = format!("bad {sequence}");
+                assert_eq!(
+                    topic.produce(&mut raw, producer_batch(id, 0, *sequence, &[&good, &bad, &bad])),
+                    i64::from(*sequence)
+                );
+            }
+        }
+        let kept: Vec<i64> = rows(&mut raw, &topic).iter().map(|row| row.offset).collect();
+        assert_eq!(kept, (0..i64::from(sequence)).step_by(3).collect::<Vec<i64>>(), "{flush_mode}");
+        let letters = rows(&mut raw, &dead());
+        for offset in (0..i64::from(sequence)).filter(|offset| offset % 3 != 0) {
+            let (offset, value) = (offset.to_string(), format!("bad {}", offset / 3 * 3));
+            let mut found = letters.iter().filter(|row| row.header("millstream.source.offset") == offset);
+            assert!(found.clone().count() >= 1, "{flush_mode}: offset {offset} is nowhere");
+            assert!(found.all(|row| row.value.as_deref() == Some(&*value)), "{flush_mode}: {offset}");
+        }
+    }
+}
+
+#[test]
+fn letters_of_a_topic_that_goes_out_of_use_stay() {
+    let (_broker, mut raw, topic) = started(&[], 1);
+    topic.produce(&mut raw, compressed(Codec::None, &["no json"]));
+    let (code, message) = alter(&mut raw, &topic.name, &[("stage.admit", None), ("stage.admit.failure.policy", None)]);
+    assert_eq!(code, ErrorCode::NONE, "{message}");
+    assert_eq!(topic.produce(&mut raw, compressed(Codec::None, &["no json"])), 1);
+    assert_eq!(rows(&mut raw, &dead()).len(), 1);
+}

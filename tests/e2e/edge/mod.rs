@@ -1,0 +1,118 @@
+//! The stages of topics at the broker's edge, for clients that know nothing of them.
+
+mod admit;
+mod dead_letters;
+mod refusals;
+
+use std::collections::BTreeMap;
+
+use millstream_record::{BatchView, Codec, batches};
+use millstream_tests::Broker;
+use millstream_wire::ErrorCode;
+use millstream_wire::messages::*;
+
+use crate::support::{Raw, Topic};
+
+/// Lets JSON in whose `n` is at least 0. What is not JSON is an error of its row, a negative number is refused.
+const NOT_NEGATIVE: &str = r#"json-compare{"path":"/n","op":">=","value":0}"#;
+
+/// What a topic's options are changed to; no value takes one off.
+fn alter(raw: &mut Raw, topic: &str, options: &[(&str, Option<&str>)]) -> (ErrorCode, String) {
+    const TOPIC: i8 = 2;
+    const SET: i8 = 0;
+    const DELETE: i8 = 1;
+    let configs = options.iter().map(|(name, value)| IncrementalAlterableConfig {
+        name: (*name).into(),
+        config_operation: if value.is_some() { SET } else { DELETE },
+        value: value.map(Into::into),
+    });
+    let resource = IncrementalAlterConfigsResource {
+        resource_type: TOPIC,
+        resource_name: topic.into(),
+        configs: configs.collect(),
+    };
+    let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+    let answer = raw.call(1, &request).responses.remove(0);
+    (answer.error_code, answer.error_message.map_or_else(String::new, |message| message.to_string()))
+}
+
+/// Changes options that must be taken.
+fn set(raw: &mut Raw, topic: &Topic, options: &[(&str, &str)]) {
+    let options: Vec<_> = options.iter().map(|(name, value)| (*name, Some(*value))).collect();
+    let (code, message) = alter(raw, &topic.name, &options);
+    assert_eq!(code, ErrorCode::NONE, "{message}");
+}
+
+/// A record as a consumer sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Row {
+    offset: i64,
+    timestamp: i64,
+    key: Option<String>,
+    value: Option<String>,
+    headers: Vec<(String, String)>,
+}
+
+impl Row {
+    /// The headers by name; of several with one name the last.
+    fn header(&self, name: &str) -> &str {
+        let header = self.headers.iter().rev().find(|(known, _)| known == name);
+        header.map_or_else(|| panic!("no header {name} in {self:?}"), |(_, value)| value)
+    }
+}
+
+/// Every record of a partition, read to its end.
+fn rows_of(raw: &mut Raw, topic: &Topic, partition: i32) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut offset = 0;
+    loop {
+        let request = crate::support::fetch_request(12, &[(topic, partition, offset, 64 << 20)], 0, 0);
+        let data = crate::support::fetched(raw.call(12, &request));
+        assert_eq!(data.error_code, ErrorCode::NONE);
+        let bytes = data.records.as_bytes().cloned().unwrap_or_default();
+        for batch in batches(&bytes) {
+            let batch = batch.expect("a sound batch");
+            batch.verify_crc().expect("the CRC is right");
+            offset = batch.next_offset();
+            if batch.is_control() {
+                continue;
+            }
+            for row in &batch.records(64 << 20).expect("records") {
+                let row = row.expect("a sound record");
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                rows.push(Row {
+                    offset: row.offset,
+                    timestamp: row.timestamp,
+                    key: row.key.map(text),
+                    value: row.value.map(text),
+                    headers: row.headers.map(|h| (text(h.name), text(h.value.unwrap_or_default()))).collect(),
+                });
+            }
+        }
+        if bytes.is_empty() {
+            return rows;
+        }
+    }
+}
+
+fn rows(raw: &mut Raw, topic: &Topic) -> Vec<Row> {
+    rows_of(raw, topic, 0)
+}
+
+/// Offsets and values of a topic's records.
+fn values(raw: &mut Raw, topic: &Topic) -> BTreeMap<i64, String> {
+    rows(raw, topic).into_iter().map(|row| (row.offset, row.value.unwrap_or_default())).collect()
+}
+
+/// The batches of a partition's first segment as they lie on disk.
+fn stored(broker: &Broker, topic: &Topic) -> Vec<u8> {
+    let path = format!("{}-0/00000000000000000000.log", &*topic.name);
+    std::fs::read(broker.folder().join(path)).expect("the first segment")
+}
+
+/// The codec of every batch on disk.
+fn stored_codecs(broker: &Broker, topic: &Topic) -> Vec<Codec> {
+    let stored = stored(broker, topic);
+    let codec = |batch: BatchView<'_>| batch.codec().expect("one of Kafka's");
+    batches(&stored).map(|batch| codec(batch.expect("a sound batch"))).collect()
+}
