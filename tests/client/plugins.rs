@@ -10,6 +10,7 @@ use millstream_client::plugins::format::{EventKind, Key};
 use millstream_client::plugins::{ClusterPlugins, PluginError, PluginStore, Pushed, TOPIC};
 use millstream_client::{Admin, ClientConfig, Error, Producer, ProducerConfig, ProducerRecord};
 use millstream_stage::{Column, Digest, Engine, EngineConfig, Kind, Library, Records, Stage};
+use millstream_tests::{Tool, millstream};
 
 use crate::guests::Guest;
 use crate::records::{create, read_all};
@@ -22,6 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         both("an application follows the cluster's versions", follow),
         both("a topic's stages come from the cluster", topic_stages),
         both("records that mean nothing change nothing", hostile),
+        both("commands push, and take stages from the cluster", commands),
     ]
     .into_iter()
     .flatten()
@@ -278,4 +280,41 @@ async fn hostile(bootstrap: String) {
     let next = push(&store, &filter(&name, 2), true).await.unwrap();
     assert_eq!(next.number, 2, "and the store works on");
     until("version 2 to serve", || stage.plugin().version() == "2.0.0").await;
+}
+
+async fn commands(bootstrap: String) {
+    let (topic, name) = (unique("commanded"), unique("spread"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("spread.wasm");
+    std::fs::write(&file, spread(&name, 3).build()).unwrap();
+    let run = |args: &[&str]| Tool::new(millstream()).args(args).args(["-b", &bootstrap]).limit(PATIENCE);
+    let pushed = run(&["plugin", "push", file.to_str().unwrap()]).succeed();
+    assert_eq!(pushed, format!("{name}@1 pushed and active\n"));
+    let list = run(&["plugin", "list"]).succeed();
+    assert!(list.lines().any(|line| line.starts_with(&format!("{name} ")) || line.starts_with(&name)), "{list}");
+    let history = run(&["plugin", "history", &name]).succeed();
+    assert_eq!(history.lines().count(), 2, "{history}");
+    let config = format!("stage.partitioner={name}");
+    run(&["topic", "create", &topic, "-p", "8", "--config", &config, "--config", "retention.ms=1000000"]).succeed();
+    run(&["produce", &topic, "--stages", "cluster"]).input("one\n").succeed();
+    run(&["topic", "alter", &topic, "--config", "stage.serializer=json"]).succeed();
+    let end = run(&["produce", &topic, "--stages", "cluster"]).input("no JSON\n").run();
+    assert_eq!(end.code, Some(1));
+    assert!(end.stderr.contains("stage json"), "{}", end.stderr);
+    // What is named on the command line is stronger.
+    run(&["produce", &topic, "--stages", "cluster", "--partitioner", "round-robin", "--serializer", "string"])
+        .input("two\n")
+        .succeed();
+    run(&["topic", "alter", &topic, "--delete-config", "stage.serializer"]).succeed();
+    run(&["produce", &topic, "--stages", "cluster"]).input("three\n").succeed();
+    let read = run(&["consume", &topic, "--from-beginning", "--json", "--stages", "cluster"]).succeed();
+    let mut partitions = BTreeMap::new();
+    for line in read.lines() {
+        let json: serde_json::Value = serde_json::from_str(line).unwrap();
+        partitions.insert(json["value"].as_str().unwrap().to_owned(), json["partition"].as_u64().unwrap());
+    }
+    assert_eq!((partitions["one"], partitions["three"], partitions.len()), (3, 3, 3), "{partitions:?}");
+    run(&["topic", "delete", &topic]).succeed();
+    let gone = run(&["plugin", "delete", &name]).succeed();
+    assert_eq!(gone, format!("deleted {name}\n"));
 }

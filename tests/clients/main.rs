@@ -5,6 +5,7 @@
 
 mod java;
 mod kcat;
+mod plugins;
 mod python;
 #[path = "../e2e/support/raw.rs"]
 #[allow(dead_code, reason = "shared with the tests in bytes, which use all of it")]
@@ -18,7 +19,10 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let trials = [kcat::trials(), python::trials(), java::trials(), views::trials()].into_iter().flatten().collect();
+    let trials = [kcat::trials(), python::trials(), java::trials(), views::trials(), plugins::trials()]
+        .into_iter()
+        .flatten()
+        .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

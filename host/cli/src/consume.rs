@@ -22,6 +22,7 @@ Examples:
   millstream consume quakes --from-beginning
   millstream consume quakes --from-beginning --filter 'json-compare{\"path\":\"/mag\",\"op\":\">=\",\"value\":4.5}'
   millstream consume quakes --from-beginning --filter 'contains{\"text\":\"Alaska\"} | ./mine.wasm' --count 10
+  millstream consume orders --from-beginning --stages cluster
   millstream consume quakes --group dashboards --follow --json | jq .value
 
 Without --follow the command ends at the end of the topic, as it was when the command began. Without
@@ -79,6 +80,10 @@ impl Args {
         let stages_args = std::mem::take(&mut self.stages);
         let mut stages = Stages::new(stages_args);
         let mut builder = Consumer::builder(config);
+        // What is named here is stronger than what the topic asks for.
+        if let Some(plugins) = stages.of_cluster(&self.cluster).await? {
+            builder = builder.stages_from_cluster(&plugins, &self.topic).await?;
+        }
         if let Some(text) = &self.filter {
             for stage in stages.chain(text, Kind::Filter)? {
                 builder = builder.filter(stage);

@@ -13,6 +13,7 @@ mod sandbox;
 mod serve;
 mod stages;
 mod topic;
+mod topic_stages;
 mod view;
 
 use std::process::ExitCode;

@@ -25,6 +25,7 @@ Examples:
   echo hello | millstream produce greetings
   millstream produce quakes --serializer json --compressor zstd < earthquakes.jsonl
   millstream produce users --key-separator : --null-marker NULL < users.txt
+  millstream produce orders --stages cluster < orders.jsonl
   millstream produce quakes --partitioner './region.wasm{\"by\":\"/lon\"}' --plugins ./plugins < earthquakes.jsonl
 
 Each line is the value of one record, up to its newline. The command ends when the input does and everything is
@@ -157,6 +158,10 @@ impl Args {
         self.cluster.apply(|key, value| config.set(key, value))?;
         let mut stages = Stages::new(self.stages);
         let mut builder = Producer::builder(config);
+        // What is named here is stronger than what the topic asks for.
+        if let Some(plugins) = stages.of_cluster(&self.cluster).await? {
+            builder = builder.stages_from_cluster(&plugins, &self.topic).await?;
+        }
         if let Some(stage) = stages.one(self.serializer.as_deref(), Kind::Serializer)? {
             builder = builder.serializer(stage);
         }

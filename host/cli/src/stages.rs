@@ -4,9 +4,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use millstream_client::plugins::ClusterPlugins;
 use millstream_stage::{Kind, Library, Stage, StageSpec, WatchEvent, Watcher};
 
-use crate::sandbox;
+use crate::cluster::Cluster;
+use crate::{sandbox, topic};
 
 /// Where plug-ins come from, beside this binary.
 #[derive(Debug, Default, clap::Args)]
@@ -15,15 +17,27 @@ pub(crate) struct StageArgs {
     #[arg(long, value_name = "DIR")]
     plugins: Option<PathBuf>,
 
+    /// Take plug-ins, and the stages that the topic asks for, from the cluster, and follow new versions
+    #[arg(long, value_name = "FROM", value_enum)]
+    stages: Option<StagesFrom>,
+
     /// Print to stderr at the end what each stage did: calls, records, nanoseconds a record, swaps
     #[arg(long)]
     stats: bool,
+}
+
+/// Where the stages of a topic come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum StagesFrom {
+    /// The topic's own options and the cluster's store of plug-ins.
+    Cluster,
 }
 
 /// The stages of one command, and what keeps them up to date.
 pub(crate) struct Stages {
     library: Option<(Arc<Library>, Watcher)>,
     folder: Option<PathBuf>,
+    from: Option<StagesFrom>,
     stats: bool,
     live: Vec<Arc<Stage>>,
 }
@@ -31,7 +45,15 @@ pub(crate) struct Stages {
 impl Stages {
     /// No engine is started before the first stage is wanted.
     pub(crate) fn new(args: StageArgs) -> Self {
-        Self { library: None, folder: args.plugins, stats: args.stats, live: Vec::new() }
+        Self { library: None, folder: args.plugins, from: args.stages, stats: args.stats, live: Vec::new() }
+    }
+
+    /// The cluster's plug-ins, if they are wanted: from here on stages are made of them too.
+    pub(crate) async fn of_cluster(&mut self, cluster: &Cluster) -> anyhow::Result<Option<ClusterPlugins>> {
+        let Some(StagesFrom::Cluster) = self.from else { return Ok(None) };
+        let config = topic::client_config(&cluster.without_properties())?;
+        let library = self.library()?;
+        Ok(Some(ClusterPlugins::follow(&config, library).await?))
     }
 
     /// The stage that `spec` names, if there is one.
@@ -49,12 +71,12 @@ impl Stages {
         Ok(stages)
     }
 
-    fn library(&mut self) -> anyhow::Result<&Library> {
+    fn library(&mut self) -> anyhow::Result<Arc<Library>> {
         let (library, _) = match self.library.take() {
             Some(started) => self.library.insert(started),
             None => self.library.insert(start(self.folder.as_deref())?),
         };
-        Ok(library)
+        Ok(Arc::clone(library))
     }
 
     /// What the stages did, to stderr, if it was asked for.

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use millstream_client::{Admin, ClientConfig, ConfigError, NewTopic, PartitionDescription, TopicDescription};
 
 use crate::cluster::{self, Cluster};
-use crate::output;
+use crate::{output, topic_stages};
 
 /// The arguments of `millstream topic`.
 #[derive(Debug, clap::Args)]
@@ -141,7 +141,7 @@ impl Create {
             replication_factor: self.replication_factor,
             configs,
         };
-        admin.create_topics(&[topic]).await?;
+        topic_stages::create(&admin, &self.cluster, topic).await?;
         output::line(&format!("created topic {}", self.name))?;
         Ok(())
     }
@@ -212,7 +212,7 @@ impl Alter {
             changes.insert(key.to_owned(), Some(value.to_owned()));
         }
         changes.extend(self.delete_config.iter().map(|key| (key.clone(), None)));
-        admin(&self.cluster)?.alter_configs(&self.name, &changes).await?;
+        topic_stages::alter(&admin(&self.cluster)?, &self.cluster, &self.name, changes).await?;
         output::line(&format!("altered topic {}", self.name))?;
         Ok(())
     }
@@ -221,6 +221,7 @@ impl Alter {
 impl Delete {
     async fn run(self) -> anyhow::Result<()> {
         admin(&self.cluster)?.delete_topics(&self.names).await?;
+        topic_stages::forget(&self.cluster, &self.names).await?;
         let mut out = output::stdout();
         for name in &self.names {
             writeln!(out, "deleted topic {name}")?;

@@ -82,7 +82,8 @@ impl Folder {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let plan = move |image: &PluginImage, library: &Library| plan(image, library, &component, is_first_look, &name);
         match write_own(&self.broker, plan).await {
-            Ok(()) => tracing::info!(path = %shown, %digest, "looked at a plug-in"),
+            Ok(true) => tracing::info!(path = %shown, %digest, "pushed"),
+            Ok(false) => {}
             Err(error) => tracing::error!(path = %shown, "not used, what served before serves on: {error}"),
         }
     }

@@ -60,13 +60,13 @@ async fn roll_back(broker: &Arc<Broker>, spike: Spike) {
     let because = reason.clone();
     let wrote = write_own(broker, move |image, library| plan(image, library, &spike.plugin, number, &because)).await;
     match wrote {
-        Ok(()) => {
+        Ok(true) => {
             let serving = broker.plugins.store().image().plugin(&name).map_or(EMBEDDED_NUMBER, |known| known.active);
-            if serving != number {
-                broker.plugins.rollbacks.add(&name, number);
-                tracing::warn!(plugin = name, version = number, serving, "rolled back: {reason}");
-            }
+            broker.plugins.rollbacks.add(&name, number);
+            tracing::warn!(plugin = name, version = number, serving, "rolled back: {reason}");
         }
+        // It is pinned, or was not active any more.
+        Ok(false) => {}
         Err(error) => {
             tracing::error!(plugin = name, version = number, "{reason}, and there is no rollback: {error}");
         }

@@ -7,13 +7,16 @@ use crate::broker::Broker;
 
 /// The counts as the JSON that the option holds.
 pub(crate) fn stats(broker: &Broker) -> String {
-    let counts = broker.plugins.library_if_started().map(|library| library.counts()).unwrap_or_default();
+    let library = broker.plugins.library_if_started();
+    let counts = library.as_ref().map(|library| library.counts()).unwrap_or_default();
+    let embedded = |name: &str| library.as_ref()?.version(name, EMBEDDED_NUMBER).ok();
     let image = broker.plugins.store().image();
     let stats = counts.into_iter().map(|version| {
         let number = version.number.unwrap_or(EMBEDDED_NUMBER);
-        let kind = image.plugin(&version.plugin).map(|known| known.kind.name().to_owned());
+        let stored = image.plugin(&version.plugin).map(|known| known.kind);
+        let kind = stored.or_else(|| Some(embedded(&version.plugin)?.kind()));
         VersionStats {
-            kind: kind.unwrap_or_default(),
+            kind: kind.map(|kind| kind.name().to_owned()).unwrap_or_default(),
             number,
             version: version.version,
             calls: version.counts.calls,

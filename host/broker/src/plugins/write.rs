@@ -225,15 +225,15 @@ enum Change {
     Forget,
 }
 
-/// Writes records of the broker's own, planned on the state as it is when it is their turn. Nothing planned is
-/// nothing written.
+/// Writes records of the broker's own, planned on the state as it is when it is their turn. Whether anything was planned is
+/// the answer.
 ///
 /// # Errors
 /// As [`write`], or what the plan says.
 pub(super) async fn write_own(
     broker: &Arc<Broker>,
     plan: impl FnOnce(&PluginImage, &Library) -> Result<Vec<NewRecord>, String> + Send + 'static,
-) -> Result<(), ApiError> {
+) -> Result<bool, ApiError> {
     controller::ensure_topic(broker, TOPIC).await?;
     let turn = broker.plugins.turn().await;
     let work = move |broker: &Arc<Broker>| {
@@ -242,12 +242,13 @@ pub(super) async fn write_own(
         let planned = plan(&image, &*broker.plugins.library()?);
         let records = planned.map_err(|problem| ApiError::new(ErrorCode::INVALID_RECORD, problem))?;
         let partition = broker.partition(TOPIC, 0)?;
+        let is_change = !records.is_empty();
         for record in records {
             let bytes = batch_of(record)?;
             let batch = BatchView::parse(&bytes)?;
             write(broker, &partition, &batch, || Ok(partition.append(&bytes, now_ms())??))?;
         }
-        Ok(())
+        Ok(is_change)
     };
     blocking(broker, work).await?
 }

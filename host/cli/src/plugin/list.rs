@@ -81,7 +81,8 @@ fn print(out: &mut impl Write, image: &PluginImage, stats: &[VersionStats]) -> R
         let row = rows.entry(&manifest.name).or_default();
         row.kind = manifest.kind.name().to_owned();
     }
-    for counts in stats {
+    // Of those in the binary, the ones that were called.
+    for counts in stats.iter().filter(|counts| counts.calls > 0 || image.plugin(&counts.name).is_some()) {
         let row = rows
             .entry(&counts.name)
             .or_insert_with(|| VersionStats { kind: counts.kind.clone(), ..VersionStats::default() });
