@@ -6,9 +6,13 @@ mod connections;
 mod data_folder;
 mod edge;
 mod fetch;
+#[path = "../guests/mod.rs"]
+#[allow(dead_code, reason = "shared with the tests of the sandbox, which use all of it")]
+mod guests;
 mod hostile;
 mod idempotence;
 mod offsets;
+mod plugins;
 mod process;
 mod produce;
 mod recovery;

@@ -2,9 +2,6 @@
 
 mod command_line;
 mod gaps;
-#[path = "../../guests/mod.rs"]
-#[allow(dead_code, reason = "shared with the tests of the sandbox, which use all of it")]
-mod guests;
 mod plugins;
 mod policies;
 mod rules;

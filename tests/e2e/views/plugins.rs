@@ -9,8 +9,8 @@ use millstream_tests::{Broker, Tool, millstream, wait_until};
 use millstream_wire::ErrorCode;
 use rustix::process::Signal;
 
-use super::guests::Guest;
 use super::{KEEP, Seen, create, fetch, view};
+use crate::guests::Guest;
 use crate::support::{Raw, Topic, batch};
 
 /// A filter that drops the values that begin with this letter.

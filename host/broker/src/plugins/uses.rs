@@ -7,11 +7,12 @@ use crate::broker::Broker;
 use crate::config::StageOptions;
 use crate::edge::Decoders;
 
-/// Makes sure that no topic is pinned to a version, and that no stored data needs it to be read.
+/// Makes sure that no topic is pinned to a version, and that no stored data needs it to be read, unless its bytes stay as
+/// those of another one. Blocks for the disk.
 ///
 /// # Errors
 /// Who needs it, and what to do.
-pub(super) fn check_unneeded(broker: &Broker, name: &str, version: &Version) -> Result<(), String> {
+pub(super) fn check_unneeded(broker: &Broker, name: &str, version: &Version, bytes_go: bool) -> Result<(), String> {
     let (number, own) = (version.number.to_string(), &version.version);
     // As the library reads a pin: the number, or the leading numbers of the version's own text.
     let is_meant =
@@ -19,6 +20,9 @@ pub(super) fn check_unneeded(broker: &Broker, name: &str, version: &Version) -> 
     let pinned = |source: &Source| matches!(source, Source::Name { name: used, version: Some(pin) } if used == name && is_meant(pin));
     if let Some(user) = user(broker, pinned) {
         return Err(format!("{name}@{number} is used by {user}: change that first"));
+    }
+    if !bytes_go {
+        return Ok(());
     }
     match Decoders::needed_by(broker, &version.digest) {
         Ok(None) => Ok(()),

@@ -190,7 +190,8 @@ impl<'a> Check<'a> {
         let gone = before.iter().flat_map(|before| &before.versions);
         let gone = gone.filter(|version| after.is_none_or(|after| after.version(version.number).is_none()));
         for version in gone {
-            uses::check_unneeded(self.broker, name, version)?;
+            let bytes_go = self.image.user_of(&version.digest).is_none();
+            uses::check_unneeded(self.broker, name, version, bytes_go)?;
         }
         let active_before = before.map_or(EMBEDDED_NUMBER, |before| before.active);
         let active = after.map_or(EMBEDDED_NUMBER, |after| after.active);

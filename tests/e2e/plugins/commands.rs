@@ -1,0 +1,224 @@
+//! The commands `millstream plugin push`, `activate`, `rollback`, `list`, `history`, `logs` and `delete`.
+
+use std::io::{BufRead, BufReader};
+use std::thread;
+
+use millstream_tests::{Broker, Tool, millstream, wait_until};
+
+use super::*;
+use crate::guests::{Guest, IMPORT_LOG};
+
+/// The columns of a plug-in in the list: kind, active version, versions.
+fn listed(broker: &Broker, name: &str) -> Vec<String> {
+    let list = output(broker, &["plugin", "list"]);
+    let line = list.lines().find(|line| line.split_whitespace().next() == Some(name));
+    let line = line.unwrap_or_else(|| panic!("no {name} in\n{list}"));
+    line.split_whitespace().skip(1).take(3).map(str::to_owned).collect()
+}
+
+/// The events of a history, without their times.
+fn events(broker: &Broker, name: &str) -> Vec<String> {
+    let history = output(broker, &["plugin", "history", name]);
+    let words = |line: &str| line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ");
+    history.lines().map(words).collect()
+}
+
+#[test]
+fn from_push_to_delete() {
+    let broker = Broker::start();
+    assert_eq!(push(&broker, &filter("letters", 1)), "letters@1 pushed and active\n");
+    assert_eq!(push(&broker, &filter("letters", 1)), "letters@1 was there already, active\n");
+    admit(&broker, "follows", "letters");
+    admit(&broker, "pinned", "letters@1");
+    assert_eq!(refused_letters(&broker, "follows"), "a");
+    assert_eq!(push(&broker, &filter("letters", 2)), "letters@2 pushed and active\n");
+    assert_eq!((refused_letters(&broker, "follows"), refused_letters(&broker, "pinned")), ("b".into(), "a".into()));
+    let third = write(&broker, "third.wasm", &filter("letters", 3));
+    let third = third.to_str().expect("a path of ASCII");
+    let stored = output(&broker, &["plugin", "push", third, "--no-activate"]);
+    assert_eq!(stored, "letters@3 pushed, not active\n");
+    assert_eq!(refused_letters(&broker, "follows"), "b");
+    assert_eq!(output(&broker, &["plugin", "activate", "letters@3"]), "letters@3 is active\n");
+    assert_eq!(refused_letters(&broker, "follows"), "c");
+    assert_eq!(listed(&broker, "letters"), ["filter", "3", "1,2,3"]);
+    assert_eq!(output(&broker, &["plugin", "rollback", "letters", "--reason", "a test"]), "letters@2 is active\n");
+    assert_eq!((refused_letters(&broker, "follows"), refused_letters(&broker, "pinned")), ("b".into(), "a".into()));
+    assert_eq!(
+        events(&broker, "letters"),
+        [
+            "pushed letters@1 (1.0.0)",
+            "activated letters@1 (1.0.0)",
+            "pushed letters@2 (2.0.0)",
+            "activated letters@2 (2.0.0)",
+            "pushed letters@3 (3.0.0)",
+            "activated letters@3 (3.0.0)",
+            "rolled-back letters@2 (2.0.0) a test",
+        ]
+    );
+    let pinned = refusal(&broker, &["plugin", "delete", "letters@1"]);
+    assert!(pinned.contains("letters@1 is used by topic pinned, stage.admit"), "{pinned}");
+    let followed = refusal(&broker, &["plugin", "delete", "letters"]);
+    assert!(followed.contains("is used by topic"), "{followed}");
+    let serves = refusal(&broker, &["plugin", "delete", "letters@2"]);
+    assert!(serves.contains("version 2 of plug-in `letters` serves"), "{serves}");
+    assert_eq!(output(&broker, &["plugin", "delete", "letters@3"]), "deleted letters@3\n");
+    assert_eq!(listed(&broker, "letters"), ["filter", "2", "1,2"]);
+    output(&broker, &["topic", "delete", "follows", "pinned"]);
+    assert_eq!(output(&broker, &["plugin", "delete", "letters"]), "deleted letters\n");
+    assert!(!output(&broker, &["plugin", "list"]).contains("letters@"));
+    let gone = refusal(&broker, &["plugin", "history", "letters"]);
+    assert!(gone.contains("has no plug-in `letters`"), "{gone}");
+    let unknown = run(&broker, &["topic", "create", "again", "--config", "stage.admit=letters"]);
+    assert!(unknown.stderr.contains("no plug-in is named `letters`"), "{}", unknown.stderr);
+}
+
+#[test]
+fn what_serves_is_there_after_a_restart() {
+    let mut broker = Broker::start();
+    push(&broker, &filter("letters", 1));
+    push(&broker, &filter("letters", 2));
+    admit(&broker, "lines", "letters");
+    output(&broker, &["plugin", "rollback", "letters"]);
+    for _ in 0..2 {
+        broker.kill();
+        broker.restart();
+        assert_eq!(refused_letters(&broker, "lines"), "a");
+        assert_eq!(listed(&broker, "letters"), ["filter", "1", "1,2"]);
+    }
+}
+
+#[test]
+fn a_version_that_does_not_fit_one_topic_changes_none() {
+    let broker = Broker::start();
+    push(&broker, &filter("letters", 1));
+    admit(&broker, "orders", "letters");
+    admit(&broker, "strict", "letters{\"text\":\"strict\"}");
+    // It takes no configuration that is longer than `{}`.
+    let code = "(if (i32.gt_u (local.get $length) (i32.const 2)) (then unreachable))";
+    let refused = push_refused(&broker, &filter("letters", 2).hook("configure", code));
+    assert!(refused.contains("topic strict, stage.admit"), "{refused}");
+    assert!(refused.contains("nothing is changed"), "{refused}");
+    assert_eq!((refused_letters(&broker, "orders"), refused_letters(&broker, "strict")), ("a".into(), "a".into()));
+    assert_eq!(listed(&broker, "letters"), ["filter", "1", "1"]);
+    assert_eq!(events(&broker, "letters").len(), 2);
+    // Its bytes are gone too: the next version gets the number that it would have had.
+    assert_eq!(push(&broker, &filter("letters", 3)), "letters@2 pushed and active\n");
+    let no_plugin = write(&broker, "text.wasm", &filter("letters", 1));
+    fs::write(&no_plugin, "no component").expect("a file of the test's own");
+    let refused = refusal(&broker, &["plugin", "push", no_plugin.to_str().expect("a path of ASCII")]);
+    assert!(refused.contains("text.wasm"), "{refused}");
+    let other_kind = push_refused(&broker, &Guest::compressor().name("letters"));
+    assert!(other_kind.contains("is a filter in the cluster, and this is a compressor"), "{other_kind}");
+    let wrong = refusal(&broker, &["plugin", "activate", "letters"]);
+    assert!(wrong.contains("letters@NUMBER"), "{wrong}");
+    let wrong = refusal(&broker, &["plugin", "activate", "letters@9"]);
+    assert!(wrong.contains("has no version 9; it has: 1, 2"), "{wrong}");
+}
+
+#[test]
+fn a_version_takes_the_place_of_the_binarys_plug_in_and_gives_it_back() {
+    let broker = Broker::start();
+    admit(&broker, "lines", "contains{\"text\":\"e\"}");
+    assert_eq!(refused_letters(&broker, "lines"), "abcdf");
+    push(&broker, &filter("contains", 1));
+    assert_eq!(refused_letters(&broker, "lines"), "a");
+    let back = output(&broker, &["plugin", "rollback", "contains"]);
+    assert_eq!(back, "contains (the one in the binary) is active\n");
+    assert_eq!(refused_letters(&broker, "lines"), "abcdf");
+    output(&broker, &["plugin", "delete", "contains"]);
+    assert_eq!(refused_letters(&broker, "lines"), "abcdf");
+}
+
+#[test]
+fn what_stored_data_needs_to_be_read_is_not_deleted() {
+    let broker = Broker::start();
+    // It writes a format of its own, so that what lies in the log needs this very version.
+    let packer = |version: u8| Guest::compressor().name("packer").version(&format!("{version}.0.0"));
+    push(&broker, &packer(1));
+    output(&broker, &["topic", "create", "packed", "-p", "1", "--config", "stage.compressor=packer"]);
+    let lines = Tool::new(millstream()).args(["produce", "packed", "-b", &broker.bootstrap()]).input("one\ntwo\n");
+    lines.succeed();
+    push(&broker, &packer(2));
+    let needed = refusal(&broker, &["plugin", "delete", "packer@1"]);
+    assert!(needed.contains("packer@1 is needed to read what topic packed holds"), "{needed}");
+    assert_eq!(output(&broker, &["consume", "packed", "--from-beginning"]), "one\ntwo\n");
+    // The same bytes under another name do as well.
+    let same = write(&broker, "same.wasm", &packer(1));
+    output(&broker, &["plugin", "push", same.to_str().expect("a path of ASCII"), "--name", "other"]);
+    output(&broker, &["plugin", "delete", "packer@1"]);
+    assert_eq!(output(&broker, &["consume", "packed", "--from-beginning"]), "one\ntwo\n");
+}
+
+#[test]
+fn pushes_at_the_same_time_all_become_versions() {
+    let broker = Broker::start();
+    push(&broker, &filter("letters", 1));
+    admit(&broker, "lines", "letters");
+    let printed: Vec<String> = thread::scope(|scope| {
+        let pushers: Vec<_> = (2..=6)
+            .map(|version| {
+                let file = write(&broker, &format!("{version}.wasm"), &filter("letters", version));
+                let broker = &broker;
+                scope.spawn(move || output(broker, &["plugin", "push", file.to_str().expect("a path of ASCII")]))
+            })
+            .collect();
+        pushers.into_iter().map(|pusher| pusher.join().expect("a pusher does not panic")).collect()
+    });
+    let mut numbers: Vec<&str> = printed.iter().filter_map(|line| line.split(['@', ' ']).nth(1)).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, ["2", "3", "4", "5", "6"], "{printed:?}");
+    assert_eq!(listed(&broker, "letters"), ["filter", "6", "1,2,3,4,5,6"]);
+    // The one that was last in the log serves, whichever that is.
+    let history = output(&broker, &["plugin", "history", "letters", "--json"]);
+    let history: serde_json::Value = serde_json::from_str(&history).expect("JSON");
+    let own = history["versions"][5]["version"].as_str().expect("a version").to_owned();
+    let letter = char::from(b'a' + own[..1].parse::<u8>().expect("a number") - 1);
+    assert_eq!(refused_letters(&broker, "lines"), letter.to_string());
+}
+
+#[test]
+fn what_a_plug_in_logs_is_read_and_followed() {
+    let broker = Broker::start();
+    let text = "three \u{1b}[31m rows";
+    // Level 1 is a warning.
+    let log = format!("(call $log (i32.const 1) (i32.const 192) (i32.const {}))", text.len());
+    let guest = filter("talkative", 1).text(text).import(IMPORT_LOG).hook_with_rows("filter", &log);
+    assert_eq!(output(&broker, &["plugin", "logs", "talkative"]), "");
+    push(&broker, &guest);
+    admit(&broker, "lines", "talkative");
+    let mut follower =
+        Tool::new(millstream()).args(["plugin", "logs", "talkative", "-f", "-b", &broker.bootstrap()]).spawn();
+    refused_letters(&broker, "lines");
+    let mut lines = BufReader::new(follower.stdout.take().expect("a pipe")).lines();
+    let line = lines.next().expect("a line").expect("a line");
+    assert!(line.ends_with("warn  three \\u{1b}[31m rows"), "{line}");
+    follower.kill().expect("the follower runs");
+    follower.wait().expect("the follower ends");
+    let read = wait_until("the lines to be there", PATIENCE, || {
+        Some(output(&broker, &["plugin", "logs", "talkative"])).filter(|read| read.lines().count() >= 6)
+    });
+    assert!(read.lines().all(|line| line.contains("warn")), "{read}");
+    assert_eq!(output(&broker, &["plugin", "logs", "other"]), "");
+}
+
+#[test]
+fn calls_records_and_errors_are_counted_by_version() {
+    let broker = Broker::start();
+    push(&broker, &filter("letters", 1));
+    admit(&broker, "lines", "letters");
+    refused_letters(&broker, "lines");
+    push(&broker, &filter("letters", 2));
+    refused_letters(&broker, "lines");
+    let stats = output(&broker, &["plugin", "list", "--json"]);
+    let stats: Vec<serde_json::Value> = serde_json::from_str(&stats).expect("JSON");
+    for number in [1, 2] {
+        let counts = stats.iter().find(|counts| counts["name"] == "letters" && counts["number"] == number);
+        let counts = counts.unwrap_or_else(|| panic!("no version {number} in {stats:?}"));
+        assert_eq!((&counts["calls"], &counts["records"]), (&6.into(), &6.into()), "{counts}");
+        assert_eq!((&counts["traps"], &counts["rollbacks"]), (&0.into(), &0.into()), "{counts}");
+    }
+    let list = output(&broker, &["plugin", "list"]);
+    let line = list.lines().find(|line| line.starts_with("letters")).expect("the plug-in");
+    let columns: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(columns[4..6], ["12", "12"], "{list}");
+}

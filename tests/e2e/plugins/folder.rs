@@ -1,0 +1,61 @@
+//! `millstream serve --plugins DIR`: a folder whose files are pushed.
+
+use std::fs;
+use std::path::Path;
+
+use millstream_tests::{Broker, wait_until};
+use tempfile::TempDir;
+
+use super::*;
+
+/// Puts a new version in the place of the old one at once, as a build should.
+fn replace(folder: &Path, file: &str, component: &[u8]) {
+    let aside = folder.join("aside");
+    fs::write(&aside, component).expect("a file of the test's own");
+    fs::rename(aside, folder.join(file)).expect("a file of the test's own");
+}
+
+fn wait_for_refusal(broker: &Broker, topic: &str, letters: &str) {
+    wait_until(&format!("{topic} to refuse {letters}"), PATIENCE, || {
+        (refused_letters(broker, topic) == letters).then_some(())
+    });
+}
+
+#[test]
+fn a_changed_file_is_the_next_version_and_a_broken_one_changes_nothing() {
+    let folder = TempDir::new().expect("a temporary folder");
+    replace(folder.path(), "letters.wasm", &filter("letters", 1).build());
+    replace(folder.path(), "broken.wasm", b"no component");
+    let mut broker = Broker::builder().plugins(folder.path()).start();
+    assert!(broker.log().contains("broken.wasm"), "{}", broker.log());
+    admit(&broker, "lines", "letters");
+    assert_eq!(refused_letters(&broker, "lines"), "a");
+    replace(folder.path(), "letters.wasm", &filter("letters", 2).build());
+    wait_for_refusal(&broker, "lines", "b");
+    replace(folder.path(), "letters.wasm", b"broken too");
+    wait_until("the broken file to be told", PATIENCE, || {
+        broker.log().contains("letters.wasm\" not used").then_some(()).or_else(|| {
+            broker.log().lines().any(|line| line.contains("letters.wasm") && line.contains("not used")).then_some(())
+        })
+    });
+    let traps = filter("letters", 3).hook("configure", "unreachable");
+    replace(folder.path(), "letters.wasm", &traps.build());
+    wait_until("the refusal to name the topic", PATIENCE, || {
+        broker.log().contains("topic lines, stage.admit").then_some(())
+    });
+    assert_eq!(refused_letters(&broker, "lines"), "b");
+    // A version from a command, and then the folder again.
+    push(&broker, &filter("letters", 4));
+    assert_eq!(refused_letters(&broker, "lines"), "d");
+    replace(folder.path(), "letters.wasm", &filter("letters", 5).build());
+    wait_for_refusal(&broker, "lines", "e");
+    let history = output(&broker, &["plugin", "history", "letters"]);
+    let pushed: Vec<&str> = history.lines().filter(|line| line.contains("pushed")).collect();
+    assert_eq!(pushed.len(), 4, "{history}");
+    assert!(pushed[3].contains("letters@4 (5.0.0)  letters.wasm"), "{history}");
+    // What was rolled back is not put to use again by a start.
+    output(&broker, &["plugin", "rollback", "letters"]);
+    broker.kill();
+    broker.restart();
+    assert_eq!(refused_letters(&broker, "lines"), "d");
+}

@@ -1,0 +1,81 @@
+//! Plug-ins in the broker's store, by the real binary: from a push to a rollback.
+
+mod commands;
+mod folder;
+mod kills;
+mod records;
+mod rollback;
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use millstream_tests::{Broker, Finished, Tool, millstream};
+
+use crate::guests::Guest;
+
+/// Long enough for a slow machine; reached only by a test that fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A filter of that name: version 1 refuses values that begin with an `a`, version 2 with a `b`, and so on.
+fn filter(name: &str, version: u8) -> Guest {
+    let letter = format!("(i32.const {})", b'a' + version - 1);
+    Guest::filter().name(name).version(&format!("{version}.0.0")).edit("(i32.const 120)", &letter)
+}
+
+/// Writes a component where a command finds it.
+fn write(broker: &Broker, file: &str, guest: &Guest) -> PathBuf {
+    let path = broker.scratch().join(file);
+    fs::write(&path, guest.build()).expect("a file of the test's own");
+    path
+}
+
+/// Runs a command of the binary against the broker.
+fn run(broker: &Broker, args: &[&str]) -> Finished {
+    Tool::new(millstream()).args(args).args(["-b", &broker.bootstrap()]).limit(PATIENCE).run()
+}
+
+/// What a command printed; it must have ended well.
+fn output(broker: &Broker, args: &[&str]) -> String {
+    let end = run(broker, args);
+    assert_eq!(end.code, Some(0), "{args:?}: {}{}", end.stdout, end.stderr);
+    end.stdout
+}
+
+/// What a command says that must fail.
+fn refusal(broker: &Broker, args: &[&str]) -> String {
+    let end = run(broker, args);
+    assert_eq!((end.code, end.stdout.as_str()), (Some(1), ""), "{args:?}: {}", end.stderr);
+    let errors: Vec<&str> = end.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(errors.len(), 1, "{}", end.stderr);
+    errors[0].to_owned()
+}
+
+fn push(broker: &Broker, guest: &Guest) -> String {
+    let file = write(broker, "pushed.wasm", guest);
+    output(broker, &["plugin", "push", file.to_str().expect("a path of ASCII")])
+}
+
+fn push_refused(broker: &Broker, guest: &Guest) -> String {
+    let file = write(broker, "pushed.wasm", guest);
+    refusal(broker, &["plugin", "push", file.to_str().expect("a path of ASCII")])
+}
+
+/// A topic that refuses what a filter does not keep.
+fn admit(broker: &Broker, topic: &str, stage: &str) {
+    output(broker, &["topic", "create", topic, "-p", "1", "--config", &format!("stage.admit={stage}")]);
+}
+
+/// Which of the letters a topic refuses now: what tells the versions of [`filter`] apart.
+fn refused_letters(broker: &Broker, topic: &str) -> String {
+    let is_refused = |letter: &char| {
+        let end = Tool::new(millstream())
+            .args(["produce", topic, "-b", &broker.bootstrap()])
+            .input(format!("{letter}\n"))
+            .limit(PATIENCE)
+            .run();
+        assert!(end.code == Some(0) || end.stderr.contains("not stored"), "{letter}: {}", end.stderr);
+        end.code != Some(0)
+    };
+    ('a'..='f').filter(is_refused).collect()
+}

@@ -1,0 +1,169 @@
+//! Hand-made records for the topic of plug-ins: the broker takes what is right and says what is wrong.
+
+use millstream_record::{BatchBuilder, Codec, TimestampType};
+use millstream_stage::Digest;
+use millstream_tests::Broker;
+use millstream_wire::ErrorCode;
+use millstream_wire::messages::PartitionProduceResponse;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::support::{Raw, Topic, now_ms};
+
+const STORE: &str = "__millstream_plugins";
+
+struct Store {
+    raw: Raw,
+    topic: Topic,
+}
+
+impl Store {
+    fn create(broker: &Broker) -> Store {
+        let mut raw = Raw::connect(broker);
+        let topic = Topic::create(&mut raw, STORE, 1, &[("cleanup.policy", "compact")]);
+        Store { raw, topic }
+    }
+
+    /// Produces records as one batch under a codec.
+    fn produce_as(&mut self, codec: Codec, records: &[(String, Option<&[u8]>)]) -> PartitionProduceResponse {
+        let mut builder = BatchBuilder::new(codec, TimestampType::CreateTime);
+        for (key, value) in records {
+            builder.append(now_ms(), Some(key.as_bytes()), *value, []).expect("room for a record");
+        }
+        self.topic.produce_by(&mut self.raw, 9, builder.build().expect("a batch"))
+    }
+
+    fn produce(&mut self, records: &[(String, Option<&[u8]>)]) {
+        let answer = self.produce_as(Codec::None, records);
+        assert_eq!(answer.error_code, ErrorCode::NONE, "{:?}", answer.error_message);
+    }
+
+    /// Produces records of which the last one is refused; its message is the answer.
+    fn refused(&mut self, records: &[(String, Option<&[u8]>)]) -> String {
+        let end = self.topic.end(&mut self.raw);
+        let answer = self.produce_as(Codec::None, records);
+        assert_eq!(answer.error_code, ErrorCode::INVALID_RECORD, "{records:?}");
+        assert_eq!(self.topic.end(&mut self.raw), end, "nothing is appended");
+        let blamed = &answer.record_errors[0];
+        assert_eq!(blamed.batch_index as usize, records.len() - 1);
+        blamed.batch_index_error_message.as_deref().expect("a message").to_owned()
+    }
+}
+
+fn chunk(component: &[u8]) -> String {
+    format!("chunk/{}/0", Digest::of(component))
+}
+
+/// A manifest of one version for every component; the last one is active.
+fn manifest(revision: u64, components: &[&[u8]]) -> Value {
+    let versions = components.iter().enumerate().map(|(index, component)| {
+        let number = index + 1;
+        json!({
+            "number": number, "digest": Digest::of(component).to_string(), "size": component.len(), "chunks": 1,
+            "version": format!("{number}.0.0"), "pushed_ms": 1, "bad": null,
+        })
+    });
+    json!({
+        "name": "letters", "revision": revision, "kind": "filter", "active": components.len(), "next": components.len() + 1,
+        "versions": versions.collect::<Vec<_>>(), "history": [],
+    })
+}
+
+fn plugin() -> String {
+    "plugin/letters".to_owned()
+}
+
+#[test]
+fn a_hand_made_push_serves_and_a_wrong_one_is_refused_with_its_reason() {
+    let broker = Broker::start();
+    let mut store = Store::create(&broker);
+    let (one, two) = (filter("letters", 1).build(), filter("letters", 2).build());
+    let first = manifest(1, &[&one]).to_string();
+    let missing = store.refused(&[(plugin(), Some(first.as_bytes()))]);
+    assert!(missing.contains("chunk 0 of 1 is missing"), "{missing}");
+    // Chunk and manifest in one batch, compressed.
+    let pushed = store.produce_as(Codec::Zstd, &[(chunk(&one), Some(&one)), (plugin(), Some(first.as_bytes()))]);
+    assert_eq!(pushed.error_code, ErrorCode::NONE, "{:?}", pushed.error_message);
+    admit(&broker, "lines", "letters");
+    assert_eq!(refused_letters(&broker, "lines"), "a");
+
+    let second = manifest(2, &[&one, &two]);
+    let mut refused = |change: &dyn Fn(&mut Value)| {
+        let mut changed = second.clone();
+        change(&mut changed);
+        let changed = changed.to_string();
+        store.refused(&[(chunk(&two), Some(&two)), (plugin(), Some(changed.as_bytes()))])
+    };
+    type Change<'c> = &'c dyn Fn(&mut Value);
+    let cases: [(Change<'_>, &str); 10] = [
+        (&|json| json["revision"] = 1.into(), "changed meanwhile"),
+        (&|json| json["revision"] = 7.into(), "changed meanwhile"),
+        (&|json| json["kind"] = "compressor".into(), "cannot become"),
+        (&|json| json["versions"][0]["digest"] = Digest::of(b"x").to_string().into(), "immutable"),
+        (&|json| json["versions"][1]["digest"] = Digest::of(b"x").to_string().into(), "is missing"),
+        (&|json| json["versions"][1]["size"] = 7.into(), "the manifest says 7"),
+        (&|json| json["versions"][1]["version"] = "9.9.9".into(), "calls its version 2.0.0"),
+        (&|json| json["versions"][1]["chunks"] = 4_000_000_000_u32.into(), "chunks"),
+        (&|json| json["active"] = 3.into(), "active and not there"),
+        (&|json| json["versions"] = vec![json["versions"][0].clone(); 2_000].into(), "at most"),
+    ];
+    for (change, reason) in cases {
+        let message = refused(change);
+        assert!(message.contains(reason), "{reason}: {message}");
+    }
+    for (key, value, reason) in [
+        ("plugin/letters", "{", "JSON"),
+        ("plugin/other", &*first, "calls itself"),
+        ("chunk/xyz/0", "x", "SHA-256"),
+        ("topic/lines", "{\"stage.serializer\":\"a b\"}", "stage.serializer"),
+        ("garbage", "x", "none of plugin/NAME"),
+    ] {
+        let message = store.refused(&[(key.to_owned(), Some(value.as_bytes()))]);
+        assert!(message.contains(reason), "{key}: {message}");
+    }
+    let wrong = store.refused(&[(chunk(&one), Some(&two))]);
+    assert!(wrong.contains("letters@1 is immutable"), "{wrong}");
+    let needed = store.refused(&[(chunk(&one), None)]);
+    assert!(needed.contains("letters@1 needs"), "{needed}");
+    let used = store.refused(&[(plugin(), None)]);
+    assert!(used.contains("topic lines, stage.admit"), "{used}");
+    // The same bytes again are no change, and a version that is right is taken after all of that.
+    store.produce(&[(chunk(&one), Some(&one))]);
+    let second = second.to_string();
+    store.produce(&[(chunk(&two), Some(&two))]);
+    store.produce(&[(plugin(), Some(second.as_bytes()))]);
+    assert_eq!(refused_letters(&broker, "lines"), "b");
+}
+
+#[test]
+fn bytes_that_are_no_plug_in_are_not_a_version() {
+    let broker = Broker::start();
+    let mut store = Store::create(&broker);
+    let text = b"no component".to_vec();
+    let manifest = manifest(1, &[&text]).to_string();
+    store.produce(&[(chunk(&text), Some(&text))]);
+    let refused = store.refused(&[(plugin(), Some(manifest.as_bytes()))]);
+    assert!(refused.contains("letters@1"), "{refused}");
+    // A digest that promises other bytes than there are.
+    let lie = format!("chunk/{}/0", Digest::of(b"a lie"));
+    store.produce(&[(lie, Some(&text))]);
+    let mut lying: Value = serde_json::from_str(&manifest).expect("JSON");
+    lying["versions"][0]["digest"] = Digest::of(b"a lie").to_string().into();
+    let refused = store.refused(&[(plugin(), Some(lying.to_string().as_bytes()))]);
+    assert!(refused.contains("digest"), "{refused}");
+}
+
+#[test]
+fn the_topic_cannot_be_made_into_something_that_loses_plug_ins() {
+    let broker = Broker::start();
+    for config in [&["-p", "2", "--config", "cleanup.policy=compact"][..], &["-p", "1"]] {
+        let refused = refusal(&broker, &[&["topic", "create", STORE], config].concat());
+        assert!(refused.contains("one partition and cleanup.policy=compact"), "{refused}");
+    }
+    push(&broker, &filter("letters", 1));
+    for change in [&["alter", STORE, "--config", "cleanup.policy=delete"][..], &["delete", STORE]] {
+        let refused = refusal(&broker, &[&["topic"], change].concat());
+        assert!(refused.contains("POLICY_VIOLATION"), "{refused}");
+    }
+    assert!(output(&broker, &["plugin", "list"]).contains("letters"));
+}

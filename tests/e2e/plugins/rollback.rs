@@ -1,0 +1,118 @@
+//! The automatic rollback: a version that goes wrong under load is taken back, and no record is lost or held up.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use millstream_client::{Producer, ProducerConfig, ProducerRecord};
+use millstream_tests::Broker;
+use serde_json::Value;
+
+use super::*;
+use crate::support::{Raw, Topic};
+
+/// A version that traps on every sixth call of an instance.
+fn trapping(version: u8) -> Guest {
+    let count = "(global.set $calls (i32.add (global.get $calls) (i32.const 1)))";
+    let trap = "(if (i32.gt_u (global.get $calls) (i32.const 5)) (then unreachable))";
+    filter("letters", version)
+        .hook("module", "(global $calls (mut i32) (i32.const 0))")
+        .hook_with_rows("filter", &format!("{count} {trap}"))
+}
+
+fn history(broker: &Broker) -> Value {
+    serde_json::from_str(&output(broker, &["plugin", "history", "letters", "--json"])).expect("JSON")
+}
+
+fn rolled_back(history: &Value) -> Vec<(u64, String)> {
+    let events = history["history"].as_array().expect("a history").iter();
+    let back = events.filter(|event| event["event"] == "rolled-back");
+    back.map(|event| {
+        (event["version"].as_u64().expect("a number"), event["reason"].as_str().expect("a text").to_owned())
+    })
+    .collect()
+}
+
+#[test]
+fn a_version_that_traps_under_load_is_taken_back() {
+    let mut broker = Broker::start();
+    push(&broker, &filter("letters", 1));
+    push(&broker, &filter("letters", 2));
+    output(
+        &broker,
+        &[
+            "topic",
+            "create",
+            "lines",
+            "-p",
+            "1",
+            "--config",
+            "stage.admit=letters",
+            "--config",
+            "stage.admit.failure.policy=dead-letter",
+            "--config",
+            "stage.dead.letter.topic=refused",
+        ],
+    );
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let sent = runtime.block_on(async {
+        let producer = Producer::builder(ProducerConfig::new(&broker.bootstrap())).build().expect("a producer");
+        let end = Instant::now() + PATIENCE;
+        let mut number = 0;
+        let mut pushed = false;
+        loop {
+            let value = format!("z {number}");
+            // Each is a batch of its own, and a call.
+            let stored =
+                producer.send(ProducerRecord::new("lines").value(value.as_bytes())).await.expect("a record is taken");
+            producer.flush().await;
+            stored.await.expect("what a version fails on holds up nobody");
+            number += 1;
+            if number == 50 {
+                tokio::task::block_in_place(|| push(&broker, &trapping(3)));
+                pushed = true;
+            }
+            if pushed && number % 20 == 0 {
+                let back = tokio::task::block_in_place(|| rolled_back(&history(&broker)));
+                if let [(version, reason)] = &back[..] {
+                    assert_eq!((*version, reason.as_str()), (2, "3 traps in 60 s"));
+                    break;
+                }
+            }
+            assert!(Instant::now() < end, "no rollback: {}", broker.log());
+        }
+        producer.close(PATIENCE).await.expect("all is delivered");
+        number
+    });
+    // The version before serves, also after a restart.
+    for _ in 0..2 {
+        assert_eq!(history(&broker)["active"], 2);
+        assert!(history(&broker)["versions"][2]["bad"].as_str().is_some_and(|why| why.contains("traps")));
+        let list = output(&broker, &["plugin", "list", "--json"]);
+        let list: Vec<Value> = serde_json::from_str(&list).expect("JSON");
+        if let Some(counts) = list.iter().find(|counts| counts["name"] == "letters" && counts["number"] == 3) {
+            assert_eq!(counts["rollbacks"], 1, "{counts}");
+            assert!(counts["traps"].as_u64().is_some_and(|traps| traps >= 3), "{counts}");
+        }
+        let mut raw = Raw::connect(&broker);
+        let mut all = BTreeSet::new();
+        for topic in ["lines", "refused"] {
+            let known = output(&broker, &["topic", "list"]).lines().any(|line| line == topic);
+            let topic = Topic { name: topic.into(), id: Default::default() };
+            all.extend(if known { topic.read(&mut raw, 0) } else { Vec::new() });
+        }
+        assert_eq!(all, (0..sent).map(|number| format!("z {number}")).collect());
+        broker.kill();
+        broker.restart();
+    }
+    assert!(broker.log().contains("rolled back: 3 traps in 60 s"), "{}", broker.log());
+    // A bad version that is activated by hand serves again, and is taken back again.
+    output(&broker, &["plugin", "activate", "letters@3"]);
+    assert_eq!(history(&broker)["versions"][2]["bad"], Value::Null);
+    let end = Instant::now() + PATIENCE;
+    while rolled_back(&history(&broker)).len() < 2 {
+        assert!(Instant::now() < end, "no second rollback: {}", broker.log());
+        refused_letters(&broker, "lines");
+    }
+    assert_eq!(history(&broker)["active"], 2);
+}
