@@ -17,6 +17,16 @@ pub(crate) struct Clients {
     pub(crate) missing: Vec<String>,
 }
 
+/// The variable that has the class path of Apache Kafka and its tools.
+pub(crate) const KAFKA_CLASSPATH: &str = "MILLSTREAM_KAFKA_CLASSPATH";
+
+impl Clients {
+    /// The value of a variable, if its client could be had.
+    pub(crate) fn value(&self, variable: &str) -> Option<&str> {
+        self.environment.iter().find(|(name, _)| *name == variable).map(|(_, value)| value.as_str())
+    }
+}
+
 /// Sets up what can be set up on this machine.
 pub(crate) fn set_up(target: &Path) -> Clients {
     let folder = target.join("clients");
@@ -26,7 +36,7 @@ pub(crate) fn set_up(target: &Path) -> Clients {
         Err(error) => clients.missing.push(format!("{name}: {error:#}")),
     };
     add("MILLSTREAM_PYTHON", "Python clients", python(&folder));
-    add("MILLSTREAM_KAFKA_CLASSPATH", "Apache Kafka's Java tools", kafka_classpath(&folder));
+    add(KAFKA_CLASSPATH, "Apache Kafka's Java tools", kafka_classpath(&folder));
     add("MILLSTREAM_KCAT", "kcat", kcat());
     add("MILLSTREAM_KAFKAJS", "KafkaJS", kafkajs(&folder));
     clients

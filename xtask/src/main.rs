@@ -1,9 +1,11 @@
-//! What a newcomer and the continuous integration run: `cargo xtask demo` and `cargo xtask test`; and `cargo xtask bench`.
+//! What a newcomer and the continuous integration run: `cargo xtask demo`, `cargo xtask example` and `cargo xtask test`; and
+//! `cargo xtask bench`.
 
 mod bench;
 mod cargo;
 mod clients;
 mod demo;
+mod example;
 mod report;
 mod test;
 
@@ -25,6 +27,8 @@ enum Task {
     Bench(bench::Options),
     /// Sets everything up, starts a broker and runs the main job on a week of earthquakes
     Demo(demo::Options),
+    /// Sets everything up and runs one of the examples
+    Example(example::Options),
     /// Sets everything up and runs every test; the last line is `N passed, N failed, N skipped`
     Test(test::Options),
 }
@@ -33,6 +37,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Bench(options) => bench::run(&options),
         Task::Demo(options) => demo::run(&options),
+        Task::Example(options) => example::run(&options),
         Task::Test(options) => test::run(&options),
     };
     outcome.unwrap_or_else(|error| {

@@ -45,6 +45,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if wanted("documentation") {
         suite(&mut report, "documentation", &mut cargo(["test", "--workspace", "--doc", "--quiet"]))?;
     }
+    crate::example::suites(&mut report, &clients, wanted)?;
     if wanted("demo") {
         let start = Instant::now();
         let passed = crate::demo::run(&crate::demo::Options::default());
