@@ -12,7 +12,9 @@ use millstream_wire::{ErrorCode, Str};
 use tokio::sync::Semaphore;
 
 use crate::attachments::Attachments;
+use crate::broker::Broker;
 use crate::config::TopicOverrides;
+use crate::edge::Written;
 use crate::error::ApiError;
 use crate::metadata::{MetadataImage, TopicImage};
 use crate::topics::{Topic, TopicTable, is_internal};
@@ -23,9 +25,10 @@ pub(crate) const VIEW_OF: &str = "view.of";
 /// The option with its filters.
 const FILTER: &str = "stage.filter";
 
+const DEAD_LETTER_TOPIC: &str = "stage.dead.letter.topic";
+
 /// The options that mean something for a topic without storage that takes no records.
-const OPTIONS: [&str; 5] =
-    [VIEW_OF, FILTER, "stage.filter.failure.policy", "stage.dead.letter.topic", "stage.serializer"];
+const OPTIONS: [&str; 5] = [VIEW_OF, FILTER, "stage.filter.failure.policy", DEAD_LETTER_TOPIC, "stage.serializer"];
 
 /// What makes a topic a view.
 #[derive(Debug, Clone)]
@@ -36,6 +39,7 @@ pub(crate) struct View {
     pub(crate) layers: Vec<Layer>,
     /// Who may run the filters now: a slow one holds up those alone who read its view.
     pub(crate) turns: Arc<Semaphore>,
+    dead_letters: Arc<Written>,
 }
 
 /// The filters of one view on that way.
@@ -44,13 +48,14 @@ pub(crate) struct Layer {
     /// The view that has them.
     pub(crate) topic: Str,
     pub(crate) stages: Result<Arc<Attachments>, ApiError>,
+    /// The dead letters of the view.
+    pub(crate) dead_letters: Arc<Written>,
 }
 
 impl View {
     /// A view of a topic, before it is linked.
     pub(crate) fn of(source: &str) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { of: Str::from(source), layers: Vec::new(), turns: Arc::new(Semaphore::new((cores / 2).max(1))) }
+        Self { of: Str::from(source), layers: Vec::new(), turns: Broker::heavy_turns(), dead_letters: Arc::default() }
     }
 }
 
@@ -64,7 +69,8 @@ pub(crate) fn link(table: &mut TopicTable) {
         let Some(view) = topic.view.as_deref() else { continue };
         let source = table.by_name(&view.of);
         let of_source = source.and_then(|source| source.view.as_ref()).map_or(&[][..], |source| &source.layers);
-        let own = topic.stages.clone().map(|stages| Layer { topic: topic.name.clone(), stages });
+        let layer = |stages| Layer { topic: topic.name.clone(), stages, dead_letters: Arc::clone(&view.dead_letters) };
+        let own = topic.stages.clone().map(layer);
         let layers = of_source.iter().cloned().chain(own).collect();
         let linked = Topic {
             name: topic.name.clone(),
@@ -190,6 +196,11 @@ pub(crate) fn check(
     }
     let ways = Ways { image, changed: Some((name, options)) };
     ways.check(name)?;
+    if let Some(letters) = options.get(DEAD_LETTER_TOPIC).filter(|letters| ways.from(name).contains(&letters.as_str()))
+    {
+        let problem = format!("{DEAD_LETTER_TOPIC}={letters}: the filter would see its own dead letters");
+        return refused(ErrorCode::INVALID_CONFIG, problem);
+    }
     let Some(source) = image.topic(of) else {
         return refused(ErrorCode::INVALID_CONFIG, format!("view.of={of}: there is no such topic"));
     };

@@ -8,9 +8,11 @@ mod rules;
 mod shown;
 
 use millstream_record::batches;
+use millstream_tests::{Broker, Tool, millstream};
 use millstream_wire::messages::*;
 use millstream_wire::{ErrorCode, Str};
 
+use crate::guests::Guest;
 use crate::support::{Raw, Topic, fetch_request, fetched};
 
 /// Keeps the values that have "keep" in them.
@@ -59,6 +61,13 @@ fn delete(raw: &mut Raw, name: &str) -> (ErrorCode, String) {
     let request = DeleteTopicsRequest { topics: vec![state], timeout_ms: 30_000, ..Default::default() };
     let answer = raw.call(6, &request).responses.remove(0);
     (answer.error_code, answer.error_message.map_or_else(String::new, |message| message.to_string()))
+}
+
+/// Pushes a plug-in; it serves at once.
+fn push(broker: &Broker, guest: &Guest) {
+    let file = broker.scratch().join("guest.wasm");
+    std::fs::write(&file, guest.build()).expect("written");
+    Tool::new(millstream()).args(["plugin", "push"]).arg(&file).args(["-b", &broker.bootstrap()]).succeed();
 }
 
 /// A record as a consumer sees it.

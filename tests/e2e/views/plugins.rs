@@ -5,23 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use millstream_tests::{Broker, Tool, millstream, wait_until};
+use millstream_tests::{Broker, wait_until};
 use millstream_wire::ErrorCode;
 use rustix::process::Signal;
 
-use super::{KEEP, Seen, create, fetch, view};
+use super::{KEEP, Seen, create, fetch, push, view};
 use crate::guests::Guest;
 use crate::support::{Raw, Topic, batch};
 
 /// A filter that drops the values that begin with this letter.
 fn drops(letter: char, version: &str) -> Guest {
     Guest::filter().name("letters").version(version).edit("(i32.const 120)", &format!("(i32.const {})", letter as u32))
-}
-
-fn push(broker: &Broker, guest: &Guest) {
-    let file = broker.scratch().join("letters.wasm");
-    fs::write(&file, guest.build()).expect("written");
-    Tool::new(millstream()).args(["plugin", "push"]).arg(&file).args(["-b", &broker.bootstrap()]).succeed();
 }
 
 /// What a batch of the values `x`, `y` and `z` shows: what one version drops, and never a mixture.

@@ -4,7 +4,8 @@ use millstream_record::{BatchBuilder, Codec, Header, TimestampType, batches};
 use millstream_tests::Broker;
 use millstream_wire::messages::FetchRequest;
 
-use super::{Fetched, KEEP, Seen, alter, fetch, read_all, seen, view};
+use super::{Fetched, KEEP, Seen, alter, fetch, push, read_all, seen, view};
+use crate::guests::Guest;
 use crate::support::{Raw, Topic, batch, compressed, fetch_request, fetched, now_ms};
 
 /// SplitMix64: the same numbers on every run.
@@ -188,4 +189,49 @@ fn look_ups_by_time_and_the_ends_are_those_of_the_source() {
         assert_eq!(data.aborted_transactions.is_some(), isolation_level == 1);
         assert_eq!(seen(data, 0).records.len(), 50);
     }
+}
+
+/// Gaps as compaction leaves them, batches without a record, and a format that only a plug-in of the source's reads.
+#[test]
+fn a_source_with_gaps_and_a_format_of_its_own_is_shown_like_any_other() {
+    let broker = Broker::start();
+    let mut raw = Raw::connect(&broker);
+    let mut random = Random(2);
+    push(&broker, &Guest::compressor().name("own-format"));
+    let source = Topic::create(&mut raw, "source", 1, &[]);
+    let view = view(&mut raw, "view", "source", KEEP);
+    let admit = [("stage.admit", Some(r#"contains{"text":"e"}"#)), ("stage.admit.failure.policy", Some("skip"))];
+    let mut produce = |raw: &mut Raw, number: usize| {
+        let codec = Codec::ALL[random.below(5) as usize];
+        let words: Vec<String> = (0..1 + random.below(20))
+            .map(|_| {
+                format!("{} {number}", ["keep", "let", "drop", "drop"][random.below([4, 1, 4][number % 3]) as usize])
+            })
+            .map(|word| if number % 7 == 6 { "drop".to_owned() } else { word })
+            .collect();
+        source.produce(raw, compressed(codec, &words.iter().map(String::as_str).collect::<Vec<_>>()));
+    };
+    (0..30).for_each(|number| produce(&mut raw, number));
+    assert_eq!(alter(&mut raw, "source", &admit).1, "");
+    (30..80).for_each(|number| produce(&mut raw, number));
+    assert_eq!(alter(&mut raw, "source", &[("stage.compressor", Some("own-format"))]).1, "");
+    (80..130).for_each(|number| produce(&mut raw, number));
+    let stored = std::fs::read(broker.folder().join("source-0/00000000000000000000.log")).expect("the segment");
+    let stored: Vec<_> = batches(&stored).map(|batch| batch.expect("a sound batch").header()).collect();
+    assert!(stored.iter().any(|batch| batch.codec().is_err()), "a format of its own");
+    assert!(stored.iter().any(|batch| batch.count() == 0), "a batch without a record");
+    assert!(stored.iter().any(|batch| (0..batch.last_offset_delta()).contains(&batch.count())), "a batch with gaps");
+
+    let all = read_all(&mut raw, &source, 0, 1 << 20, |fetched| fetched.next);
+    let expected: Vec<Seen> = all.into_iter().filter(is_kept).collect();
+    assert!(expected.len() > 200, "{}", expected.len());
+    let after_batch: fn(&Fetched) -> i64 = |fetched| fetched.next;
+    let after_record: fn(&Fetched) -> i64 = |fetched| fetched.next_of_records;
+    for max_bytes in [1, 300, 1 << 20] {
+        for next in [after_batch, after_record] {
+            assert_eq!(read_all(&mut raw, &view, 0, max_bytes, next), expected, "{max_bytes} bytes at most");
+        }
+    }
+    let time = expected[expected.len() / 2].timestamp;
+    assert_eq!(view.offset_for(&mut raw, 0, time), source.offset_for(&mut raw, 0, time));
 }

@@ -13,10 +13,12 @@
 //! or the source is a dead letter topic itself) can move the end meanwhile: the append then notices, and the letters are
 //! written again with their new offsets.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use millstream_record::{BatchBuilder, Codec, Header, Record, TimestampType};
 use millstream_wire::ErrorCode;
+use parking_lot::Mutex;
 
 use super::stages::Verdict;
 use crate::attachments::Attachments;
@@ -26,10 +28,14 @@ use crate::controller;
 use crate::error::ApiError;
 use crate::intake::{Intake, Stored};
 use crate::partition::Partition;
+use crate::time::now_ms;
 use crate::topics::{check_name, is_internal};
 
 /// How often letters are written before a producer has to come again, with an end of the log that never stands still.
 const TRIES: usize = 16;
+
+/// How many letters a view remembers to have written.
+const WRITTEN_MAX: usize = 100_000;
 
 /// What the records of a batch that go to the dead letter topic are.
 pub(crate) struct DeadLetters<'a> {
@@ -70,7 +76,7 @@ pub(crate) fn store(
     letters: &DeadLetters<'_>,
 ) -> Result<Stored, ApiError> {
     let partition = intake.partition;
-    let target = target(intake, stages)?;
+    let target = target(intake.broker, stages, &intake.topic.name, partition.index)?;
     let _alone = partition.dead_letters.lock();
     for _ in 0..TRIES {
         // The same batch may have come by another connection while this one was with the stages.
@@ -79,7 +85,9 @@ pub(crate) fn store(
         }
         let base_offset = partition.reader()?.log_end_offset();
         let source = Source { topic: &intake.topic.name, partition: partition.index, base_offset };
-        write(intake, &target, &source, letters)?;
+        let written =
+            letters.verdict.bad().map(|place| (&letters.rows[place], Words::new(&source, letters.verdict, place)));
+        write(intake.broker, &target, intake.now_ms, written)?;
         match partition.append_at(base_offset, batch, intake.now_ms)? {
             None => {}
             Some(Ok(appended)) => {
@@ -92,8 +100,12 @@ pub(crate) fn store(
 }
 
 /// The partition of the dead letter topic, which is made if it is not there. One partition's letters keep their order.
-fn target(intake: &Intake<'_>, stages: &Attachments) -> Result<Arc<Partition>, ApiError> {
-    let broker = intake.broker;
+fn target(
+    broker: &Arc<Broker>,
+    stages: &Attachments,
+    source: &str,
+    partition: i32,
+) -> Result<Arc<Partition>, ApiError> {
     let Some(name) = &stages.dead_letter_topic else {
         return Err(failed("stage.dead.letter.topic is not set"));
     };
@@ -103,38 +115,71 @@ fn target(intake: &Intake<'_>, stages: &Attachments) -> Result<Arc<Partition>, A
     let topics = broker.topics.load();
     let topic = topics.by_name(name).ok_or_else(ApiError::unknown_topic)?;
     // It may have become what the options would not be taken for.
-    check_topic(broker, &intake.topic.name, name).map_err(|problem| failed(&problem))?;
+    check_topic(broker, source, name).map_err(|problem| failed(&problem))?;
     let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX).max(1);
-    topic.partition(intake.partition.index % count).cloned().ok_or_else(ApiError::unknown_topic)
+    topic.partition(partition % count).cloned().ok_or_else(ApiError::unknown_topic)
 }
 
-/// Writes the letters of a batch, as durable as acks=all promises.
-fn write(
-    intake: &Intake<'_>,
-    target: &Arc<Partition>,
-    source: &Source<'_>,
+/// Copies the records on which the filters of a view failed, as durable as acks=all promises: they stay where they are, and are
+/// not shown. A view is read often, and by many; the letters that it has written are not written again.
+pub(crate) fn copy(
+    broker: &Arc<Broker>,
+    stages: &Attachments,
+    source: &Partition,
     letters: &DeadLetters<'_>,
+    written: &Written,
+) -> Result<(), ApiError> {
+    let place = |row: usize| (source.index, letters.rows[row].offset);
+    // Held over the wait for the disk: who comes to the same records meanwhile finds them written.
+    let mut written = written.0.lock();
+    let failed: Vec<usize> = letters.verdict.failed().iter().map(|failed| failed.row).collect();
+    let new = || failed.iter().copied().filter(|row| !written.contains(&place(*row)));
+    if new().next().is_none() {
+        return Ok(());
+    }
+    let target = target(broker, stages, &source.topic, source.index)?;
+    let words = |row: usize| {
+        let base_offset = letters.rows[row].offset - row as i64;
+        Words::new(&Source { topic: &source.topic, partition: source.index, base_offset }, letters.verdict, row)
+    };
+    write(broker, &target, now_ms(), new().map(|row| (&letters.rows[row], words(row))))?;
+    written.extend(failed.into_iter().map(place));
+    while written.len() > WRITTEN_MAX {
+        written.pop_first();
+    }
+    Ok(())
+}
+
+/// The letters that a view has written since the start: partition and offset of each. Above a bound the lowest are forgotten,
+/// and written once more if they are read once more.
+#[derive(Debug, Default)]
+pub(crate) struct Written(Mutex<BTreeSet<(i32, i64)>>);
+
+/// Writes letters, as durable as acks=all promises.
+fn write<'a>(
+    broker: &Broker,
+    target: &Arc<Partition>,
+    now_ms: i64,
+    letters: impl Iterator<Item = (&'a Record<'a>, Words)>,
 ) -> Result<(), ApiError> {
     let bytes_max = target.with_log(|log| log.config().max_message_bytes as usize)?;
     let empty = || BatchBuilder::new(Codec::None, TimestampType::CreateTime);
     let mut end = None;
     let mut builder = empty();
-    for place in letters.verdict.bad() {
-        let row = &letters.rows[place];
-        let words = Words::new(source, letters.verdict, place);
+    for (row, words) in letters {
         let headers = || row.headers.chain(words.headers());
         let size = BatchBuilder::record_size_max(row.key, row.value, headers());
         if !builder.is_empty() && builder.size() + size > bytes_max {
-            end = Some(append(target, std::mem::replace(&mut builder, empty()), intake.now_ms)?);
+            end = Some(append(target, std::mem::replace(&mut builder, empty()), now_ms)?);
         }
         let appended = builder.append(row.timestamp, row.key, row.value, headers());
         appended.map_err(|error| failed(&error.to_string()))?;
     }
     if !builder.is_empty() {
-        end = Some(append(target, builder, intake.now_ms)?);
+        end = Some(append(target, builder, now_ms)?);
     }
     match end {
-        Some(end) => durable(intake.broker, target, end),
+        Some(end) => durable(broker, target, end),
         None => Ok(()),
     }
 }

@@ -18,7 +18,7 @@ mod turns;
 pub(crate) mod view;
 
 pub(crate) use admit::admit;
-pub(crate) use dead_letter::check_topic as check_dead_letter_topic;
+pub(crate) use dead_letter::{Written, check_topic as check_dead_letter_topic};
 pub(crate) use decoders::{Decoders, TopicDecoders};
 pub(crate) use rewrite::recode;
 pub(crate) use turns::Turns;

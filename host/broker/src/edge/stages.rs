@@ -77,14 +77,23 @@ impl Verdict {
 /// # Errors
 /// A fault that no row is to blame for: the host has no room for another instance, say. Nothing is decided then.
 pub(crate) fn filter_rows(chain: &[Arc<Stage>], topic: &str, rows: &[Record<'_>]) -> Result<Verdict, StageError> {
-    let pinned: Vec<Pinned<'_>> = chain.iter().map(|stage| stage.pin()).collect();
+    filter_rows_by(&pin(chain), topic, rows)
+}
+
+/// Pins the stages of a chain, for those who show a batch piece by piece.
+pub(crate) fn pin(chain: &[Arc<Stage>]) -> Vec<Pinned<'_>> {
+    chain.iter().map(|stage| stage.pin()).collect()
+}
+
+/// [`filter_rows`] by versions that are pinned.
+pub(crate) fn filter_rows_by(pinned: &[Pinned<'_>], topic: &str, rows: &[Record<'_>]) -> Result<Verdict, StageError> {
     let mut verdict = Verdict {
         decided: vec![KEPT; rows.len()],
         failed: Vec::new(),
         plugins: pinned.iter().map(|stage| stage.plugin().clone()).collect(),
     };
     for run in runs(rows) {
-        filter_run(&pinned, topic, rows, run, &mut verdict)?;
+        filter_run(pinned, topic, rows, run, &mut verdict)?;
     }
     verdict.failed.sort_unstable_by_key(|failed| failed.row);
     Ok(verdict)

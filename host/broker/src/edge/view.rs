@@ -9,16 +9,19 @@
 //! A topic with batches in a private format is read in the same way, without any filter: those batches are given back in one
 //! of Kafka's codecs ([`super::decoders`]).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use millstream_record::{
     BatchBuilder, BatchError, BatchView, Codec, CodecError, Record, Records, TimestampType, batches, patch, retain,
 };
-use millstream_stage::StageError;
-use millstream_wire::{ErrorCode, Str};
+use millstream_stage::{Pinned, StageError};
+use millstream_wire::ErrorCode;
 use parking_lot::Mutex;
 
+use super::dead_letter::{self, DeadLetters};
 use super::private::is_private;
-use super::stages::filter_rows;
+use super::stages::{filter_rows_by, pin};
 use crate::attachments::Attachments;
 use crate::broker::Broker;
 use crate::config::FailurePolicy;
@@ -37,6 +40,9 @@ const EXPANSION: usize = 4;
 
 /// How much a batch may decompress to without waiting for a turn, bytes. Clients send batches of a megabyte at most.
 const DECOMPRESSED_BYTES: usize = 16 << 20;
+
+/// How many rows are looked at together.
+const ROWS_MAX: usize = 1 << 16;
 
 /// Batches that decompress to more have their turn one after the other, so that many of them take no more memory than one.
 static LARGE: Mutex<()> = Mutex::new(());
@@ -145,7 +151,13 @@ impl Scan {
     }
 
     /// Looks at a piece of the source. Gives how many bytes that was, decompressed. Blocks for the disk and for the filters.
-    pub(crate) fn step(&mut self, broker: &Broker, source: &Partition, layers: &[Layer], limits: &StepLimits) -> usize {
+    pub(crate) fn step(
+        &mut self,
+        broker: &Arc<Broker>,
+        source: &Partition,
+        layers: &[Layer],
+        limits: &StepLimits,
+    ) -> usize {
         self.try_step(broker, source, layers, limits).unwrap_or_else(|error| {
             self.stop(error);
             0
@@ -154,7 +166,7 @@ impl Scan {
 
     fn try_step(
         &mut self,
-        broker: &Broker,
+        broker: &Arc<Broker>,
         source: &Partition,
         layers: &[Layer],
         limits: &StepLimits,
@@ -168,10 +180,7 @@ impl Scan {
         let mut looked_at = 0;
         for batch in batches(&read) {
             let batch = batch?;
-            let given =
-                is_private(&batch).then(|| broker.decoders.give_back(broker, &batch, limits.zstd)).transpose()?;
-            let batch = given.as_deref().map_or(Ok(batch), BatchView::parse)?;
-            let Looked { shown, next, bytes, stop } = self.look(&batch, layers, limits)?;
+            let Looked { shown, next, bytes, stop } = self.look(broker, source, &batch, layers, limits)?;
             looked_at += bytes;
             if !self.add(&batch, &shown, limits) {
                 self.progress = Progress::Full;
@@ -207,72 +216,56 @@ impl Scan {
     }
 
     /// Puts a batch through the filters.
-    fn look(&self, batch: &BatchView<'_>, layers: &[Layer], limits: &StepLimits) -> Result<Looked, ApiError> {
+    fn look(
+        &self,
+        broker: &Arc<Broker>,
+        source: &Partition,
+        batch: &BatchView<'_>,
+        layers: &[Layer],
+        limits: &StepLimits,
+    ) -> Result<Looked, ApiError> {
         let all = |shown| Looked { shown, next: batch.next_offset(), bytes: batch.size(), stop: None };
         if batch.is_control() {
             return Ok(all(Shown::Whole));
         }
         // What is written anew would get the right CRC for the wrong bytes.
         batch.verify_crc()?;
-        let codec = batch.codec().map_err(BatchError::from)?;
+        let is_private = is_private(batch);
+        if layers.is_empty() && is_private {
+            return Ok(all(Shown::Part(broker.decoders.give_back(broker, batch, limits.zstd)?)));
+        }
+        let unpacked =
+            is_private.then(|| broker.decoders.unpack(broker, batch, limits.decompressed_bytes)).transpose()?;
+        let codec = match &unpacked {
+            Some((_, Codec::Zstd)) if !limits.zstd => Codec::Lz4,
+            Some((_, codec)) => *codec,
+            None => batch.codec().map_err(BatchError::from)?,
+        };
         if codec == Codec::Zstd && !limits.zstd {
             let message = "the source holds zstd, which needs a newer version of Fetch";
             return Err(ApiError::new(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE, message));
         }
+        if layers.is_empty() {
+            return Ok(all(if batch.count() == 0 { Shown::Nothing } else { Shown::Whole }));
+        }
         let small = DECOMPRESSED_BYTES.min(limits.decompressed_bytes);
-        let (_turn, records) = match batch.records(small) {
-            Err(BatchError::Codec(CodecError::TooLarge { .. })) if small < limits.decompressed_bytes => {
-                (Some(LARGE.lock()), batch.records(limits.decompressed_bytes))
-            }
-            records => (None, records),
+        let (_turn, records) = match &unpacked {
+            Some((payload, _)) => (None, Ok(batch.records_in(payload))),
+            None => match batch.records(small) {
+                Err(BatchError::Codec(CodecError::TooLarge { .. })) if small < limits.decompressed_bytes => {
+                    (Some(LARGE.lock()), batch.records(limits.decompressed_bytes))
+                }
+                records => (None, records),
+            },
         };
-        let rows = records.as_ref().map_err(BatchError::clone).and_then(|records| {
-            let rows = records.iter().collect::<Result<Vec<_>, _>>()?;
-            Ok((records, rows))
-        });
-        match rows {
-            Ok((records, rows)) => self.filter(batch, codec, records, rows, layers),
-            Err(error) => undecodable(batch, error.into(), layers).map(all),
+        let filter = Filter { broker, source, layers, from: self.from };
+        let looked =
+            records.map_err(Problem::from).and_then(|records| filter.batch(batch, &records, codec, is_private));
+        match looked {
+            Err(Problem::Batch(error)) => undecodable(batch, error.into(), layers).map(all),
+            Err(Problem::Api(error)) => Err(error),
+            Ok(looked) => Ok(looked),
         }
-    }
-
-    fn filter(
-        &self,
-        batch: &BatchView<'_>,
-        codec: Codec,
-        records: &Records<'_>,
-        mut rows: Vec<Record<'_>>,
-        layers: &[Layer],
-    ) -> Result<Looked, ApiError> {
-        let (count, bytes) = (rows.len(), records.payload().len());
-        let mut stop = None;
-        for Layer { topic, stages } in layers {
-            // Clients come again, and go on as soon as it is mended.
-            let out_of_service =
-                |error: &ApiError| ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, error.message.clone());
-            let stages = stages.as_ref().map_err(out_of_service)?;
-            if let Some(failed) = narrow(&mut rows, self.from, topic, stages)? {
-                stop = Some(failed);
-            }
-        }
-        let next = stop.as_ref().map_or(batch.next_offset(), |(offset, _)| *offset);
-        let stop = stop.map(|(_, error)| error);
-        if rows.len() == count {
-            let shown = if count == 0 { Shown::Nothing } else { Shown::Whole };
-            return Ok(Looked { shown, next, bytes, stop });
-        }
-        // Who asks from the middle of the batch has what was before. Were it shown again, with nothing behind it, KafkaJS
-        // would take the answer for one that does not reach its offset.
-        rows.retain(|row| row.offset >= self.from);
-        if rows.is_empty() {
-            return Ok(Looked { shown: Shown::Nothing, next, bytes, stop });
-        }
-        let mut kept = rows.iter().map(|row| row.offset).peekable();
-        let mut part = retain(batch, records, codec, None, |_, row| kept.next_if_eq(&row.offset).is_some())?;
-        if next < batch.next_offset() {
-            patch::set_last_offset(&mut part, next - 1);
-        }
-        Ok(Looked { shown: Shown::Part(part), next, bytes, stop })
     }
 
     /// The answer's records.
@@ -285,41 +278,129 @@ impl Scan {
     }
 }
 
-/// Takes the rows out that the filters of a view do not show. A row on which a filter failed and that fails the fetch ends
-/// them: its offset, and the error.
-fn narrow(
-    rows: &mut Vec<Record<'_>>,
+/// What is wrong with a batch, or with what it is shown to.
+enum Problem {
+    Batch(BatchError),
+    Api(ApiError),
+}
+
+impl From<BatchError> for Problem {
+    fn from(error: BatchError) -> Self {
+        Self::Batch(error)
+    }
+}
+
+impl From<ApiError> for Problem {
+    fn from(error: ApiError) -> Self {
+        Self::Api(error)
+    }
+}
+
+/// The filters of one batch.
+struct Filter<'a> {
+    broker: &'a Arc<Broker>,
+    source: &'a Partition,
+    layers: &'a [Layer],
+    /// The offset that the client asked for.
     from: i64,
-    topic: &Str,
-    stages: &Attachments,
-) -> Result<Option<(i64, ApiError)>, ApiError> {
-    // No record is to blame, and the next fetch may find it mended.
-    let out_of_order = |error: StageError| {
-        tracing::warn!("view {}: {error}", &**topic);
-        ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, error.to_string())
-    };
-    let verdict = filter_rows(&stages.filter, topic, rows).map_err(out_of_order)?;
-    let mut failed = verdict.failed().iter().peekable();
-    let mut stop = None;
-    let mut place = 0..rows.len();
-    rows.retain(|row| {
-        let Some(place) = place.next() else { return false };
-        let failed = failed.next_if(|failed| failed.row == place);
-        match (failed, stages.filter_policy) {
-            _ if stop.is_some() => false,
-            (Some(_), FailurePolicy::Pass) => true,
-            (Some(failed), FailurePolicy::Fail) if row.offset >= from => {
-                let message =
-                    format!("the filter of view {} fails at offset {}: {}", &**topic, row.offset, failed.message);
-                // The protocol has no room for the words: who runs the broker finds them here.
-                tracing::warn!("{message}");
-                stop = Some((row.offset, ApiError::new(ErrorCode::CORRUPT_MESSAGE, message)));
-                false
+}
+
+/// One layer with the versions that see the batch.
+struct PinnedLayer<'a> {
+    layer: &'a Layer,
+    stages: &'a Attachments,
+    chain: Vec<Pinned<'a>>,
+}
+
+impl Filter<'_> {
+    /// What the filters leave of a batch.
+    fn batch(
+        &self,
+        batch: &BatchView<'_>,
+        records: &Records<'_>,
+        codec: Codec,
+        is_private: bool,
+    ) -> Result<Looked, Problem> {
+        let layers = self.layers.iter().map(pin_layer).collect::<Result<Vec<_>, _>>()?;
+        let (mut kept, mut count, mut stop) = (Vec::new(), 0, None);
+        let mut rows = records.iter();
+        while stop.is_none() {
+            // In pieces, so that a batch of very many tiny records takes no more memory than one of few.
+            let mut piece = rows.by_ref().take(ROWS_MAX).collect::<Result<Vec<Record<'_>>, _>>()?;
+            if piece.is_empty() {
+                break;
             }
-            _ => verdict.keeps(place),
+            count += piece.len();
+            for layer in &layers {
+                stop = self.narrow(&mut piece, layer)?.or(stop);
+            }
+            kept.extend(piece.iter().map(|row| row.offset));
         }
-    });
-    Ok(stop)
+        let (next, stop) = stop.map_or((batch.next_offset(), None), |(offset, error)| (offset, Some(error)));
+        let looked = |shown| Ok(Looked { shown, next, bytes: records.payload().len(), stop });
+        if kept.len() == count && next == batch.next_offset() && !is_private {
+            return looked(if count == 0 { Shown::Nothing } else { Shown::Whole });
+        }
+        // Who asks from the middle of the batch has what was before. Were it shown again, with nothing behind it, KafkaJS
+        // would take the answer for one that does not reach its offset.
+        kept.retain(|offset| *offset >= self.from);
+        if kept.is_empty() {
+            return looked(Shown::Nothing);
+        }
+        let mut kept = kept.into_iter().peekable();
+        let mut part = retain(batch, records, codec, None, |_, row| kept.next_if_eq(&row.offset).is_some())?;
+        if next < batch.next_offset() {
+            patch::set_last_offset(&mut part, next - 1);
+        }
+        looked(Shown::Part(part))
+    }
+
+    /// Takes the rows out that a view does not show. A row on which a filter failed and that fails the fetch ends them: its
+    /// offset, and the error.
+    fn narrow(&self, rows: &mut Vec<Record<'_>>, layer: &PinnedLayer<'_>) -> Result<Option<(i64, ApiError)>, ApiError> {
+        let PinnedLayer { layer: Layer { topic, dead_letters, .. }, stages, chain } = layer;
+        // No record is to blame, and the next fetch may find it mended.
+        let out_of_order = |error: StageError| {
+            tracing::warn!("view {}: {error}", &**topic);
+            ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, error.to_string())
+        };
+        let verdict = filter_rows_by(chain, topic, rows).map_err(out_of_order)?;
+        if stages.filter_policy == FailurePolicy::DeadLetter && !verdict.failed().is_empty() {
+            let letters = DeadLetters { rows, verdict: &verdict };
+            dead_letter::copy(self.broker, stages, self.source, &letters, dead_letters).map_err(|error| {
+                tracing::warn!("view {}: {error}", &**topic);
+                ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, error.message)
+            })?;
+        }
+        let mut failed = verdict.failed().iter().peekable();
+        let mut stop = None;
+        let mut place = 0..rows.len();
+        rows.retain(|row| {
+            let Some(place) = place.next() else { return false };
+            let failed = failed.next_if(|failed| failed.row == place);
+            match (failed, stages.filter_policy) {
+                _ if stop.is_some() => false,
+                (Some(_), FailurePolicy::Pass) => true,
+                (Some(failed), FailurePolicy::Fail) if row.offset >= self.from => {
+                    let (view, offset) = (&**topic, row.offset);
+                    let message = format!("the filter of view {view} fails at offset {offset}: {}", failed.message);
+                    // The protocol has no room for the words: who runs the broker finds them here.
+                    tracing::warn!("{message}");
+                    stop = Some((offset, ApiError::new(ErrorCode::CORRUPT_MESSAGE, message)));
+                    false
+                }
+                _ => verdict.keeps(place),
+            }
+        });
+        Ok(stop)
+    }
+}
+
+fn pin_layer(layer: &Layer) -> Result<PinnedLayer<'_>, ApiError> {
+    // Clients come again, and go on as soon as it is mended.
+    let out_of_service = |error: &ApiError| ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, error.message.clone());
+    let stages = layer.stages.as_ref().map_err(out_of_service)?;
+    Ok(PinnedLayer { layer, stages, chain: pin(&stages.filter) })
 }
 
 /// What is shown of a batch that cannot be read: nobody looks into what a producer has compressed before it is stored.

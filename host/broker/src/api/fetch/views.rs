@@ -26,6 +26,9 @@ const STEP_BYTES_MIN: usize = 64 << 10;
 /// How much the first steps of a request look at together, bytes: every partition gets one, however little time there is.
 const ROUND_BYTES: usize = 16 << 20;
 
+/// How long the first steps of a request may take, if it does not give more time itself.
+const FIRST_ROUND: Duration = Duration::from_secs(5);
+
 /// How much one request looks at, bytes. The client then gets an offset to go on from, which is not lost if it goes away.
 const REQUEST_BYTES_MAX: usize = 256 << 20;
 
@@ -45,19 +48,19 @@ struct Scans {
 pub(super) async fn poll(broker: Arc<Broker>, fetch: Fetch, max_wait: Duration) -> Result<Option<Outgoing>, Close> {
     let deadline = Instant::now() + max_wait;
     let mut scans = Scans::of(&fetch);
-    // Every partition has its step, also in a request without any time.
-    let mut patience = None;
+    // Every partition has its step, also in a request without any time; behind a slow filter there is not one for everybody.
+    let mut until = deadline.max(Instant::now() + FIRST_ROUND);
     loop {
         let arrival = Arrival::new(fetch.min_bytes);
         let registered = Registered::new(&fetch, &arrival);
-        scans.round(&broker, &fetch, patience).await;
+        scans.round(&broker, &fetch, until).await;
         let pass = fetch.pass_beside(&scans);
         let is_over = scans.left == 0 || Instant::now() >= deadline;
         if is_over || scans.any_done() || fetch.is_enough(&pass) {
             drop(registered);
             return fetch.answer(scans.fill(pass)).map(Some);
         }
-        patience = Some(deadline);
+        until = deadline;
         if !scans.any_behind() {
             arrival.count(pass.bytes);
             // Who comes back too late answers with what is there.
@@ -88,15 +91,15 @@ impl Scans {
         Self { scans, step_bytes, left: REQUEST_BYTES_MAX }
     }
 
-    /// One step for every scan that is behind; `until` bounds the round.
-    async fn round(&mut self, broker: &Arc<Broker>, fetch: &Fetch, until: Option<Instant>) {
+    /// One step for every scan that is behind.
+    async fn round(&mut self, broker: &Arc<Broker>, fetch: &Fetch, until: Instant) {
         let mut place = 0;
         for topic in &fetch.topics {
             for target in &topic.targets {
                 let at = place;
                 place += 1;
                 let (Some(view), Ok(partition)) = (&topic.looked_at, &target.partition) else { continue };
-                if until.is_some_and(|until| Instant::now() >= until) {
+                if Instant::now() >= until {
                     return;
                 }
                 let limits = self.limits(broker, fetch, target.max_bytes, at);
@@ -125,7 +128,7 @@ impl Scans {
         view: &Topic,
         partition: &Arc<Partition>,
         limits: StepLimits,
-        until: Option<Instant>,
+        until: Instant,
     ) {
         let Some(slot) = self.scans[at].as_mut().filter(|scan| *scan.progress() == Progress::Behind) else { return };
         // The filters of now: they may have changed while the fetch waited, or the view is gone.
@@ -135,14 +138,7 @@ impl Scans {
             (None, decoders) => decoders.as_ref().map(|decoders| decoders.turns.semaphore()),
         });
         let Some((topic, turns)) = found.zip(turns) else { return slot.stop(ApiError::unknown_topic()) };
-        let turn = turns.acquire_owned();
-        let turn = match until {
-            Some(until) => match tokio::time::timeout_at(until, turn).await {
-                Ok(turn) => turn,
-                Err(_) => return,
-            },
-            None => turn.await,
-        };
+        let Ok(turn) = tokio::time::timeout_at(until, turns.acquire_owned()).await else { return };
         let turn = turn.expect("the semaphore is never closed");
         let (offset, partition) = (slot.next(), Arc::clone(partition));
         let mut scan = std::mem::replace(slot, Scan::new(offset));
