@@ -5,6 +5,7 @@ mod call;
 mod life;
 mod measure;
 mod report;
+mod store;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -59,6 +60,7 @@ fn rows(effort: Effort, only: &str) -> Result<Vec<Row>> {
     let engine = Engine::new(EngineConfig { compiler: compiler()?, ..EngineConfig::default() })?;
     let mut rows = call::rows(&engine, effort, only)?;
     rows.extend(life::rows(effort, only)?);
+    rows.extend(store::rows(effort, only)?);
     Ok(rows)
 }
 
@@ -84,7 +86,7 @@ mod tests {
     #[test]
     fn every_row_runs() {
         let rows = rows(Effort::SMALL, "").unwrap();
-        assert_eq!(rows.len(), 12);
+        assert_eq!(rows.len(), 14);
         assert!(rows.iter().all(|row| !row.figure.is_empty() && !row.goal.is_empty()));
         let page = report::page(&rows);
         assert!(rows.iter().all(|row| page.contains(&row.name)), "{page}");

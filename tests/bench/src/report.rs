@@ -35,6 +35,8 @@ const NOTES: &str = "
   is not on a core waits too, which is in the figure where it hits.
 - Push to serving is from bytes in memory to the first answer of a live stage: scan, compile in a child process (cold) or take
   from the cache (cached), instantiate, configure, probe, swap. The network and the topic that keeps versions are not in it.
+- Through the broker's store is all of that and what docs/versions.md describes, by a client over a socket, until a batch that
+  the new version has seen is acknowledged. A cached version is one that the broker has compiled before.
 ";
 
 /// The page with these rows.
