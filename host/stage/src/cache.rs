@@ -16,6 +16,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest as _, Sha256};
@@ -29,6 +30,10 @@ const HEADER_BYTES: usize = MAGIC.len() + HASH_BYTES;
 
 /// The block of SHA-256, to which HMAC pads its key.
 const HMAC_BLOCK_BYTES: usize = 64;
+
+/// How large the folder may become, bytes: a thousand plug-ins. What was not used for longest goes first, and is compiled
+/// again if somebody wants it.
+const FOLDER_BYTES_MAX: u64 = 512 << 20;
 
 /// The largest file that is read.
 const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -80,7 +85,8 @@ impl Cache {
 
     fn write(&self, digest: &Digest, artefact: &[u8]) -> io::Result<()> {
         let hash = self.hash(digest, artefact);
-        write_whole(&self.path(digest), &[&MAGIC, &hash, artefact])
+        write_whole(&self.path(digest), &[&MAGIC, &hash, artefact])?;
+        prune(&self.folder, FOLDER_BYTES_MAX)
     }
 
     fn reject(&self, path: &Path) -> Option<Vec<u8>> {
@@ -174,7 +180,31 @@ fn read_own(path: &Path) -> io::Result<Vec<u8>> {
     }
     let mut bytes = Vec::with_capacity(metadata.len() as usize);
     Read::by_ref(&mut file).take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    // For `prune`. A file system that refuses costs no more than a compilation.
+    let _ = file.set_modified(SystemTime::now());
     Ok(bytes)
+}
+
+/// Removes the artefacts that were not used for longest, of any engine, until those that are left have `bytes_max` bytes.
+fn prune(folder: &Path, bytes_max: u64) -> io::Result<()> {
+    let mut artefacts = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        // One that another process has just removed is no artefact any more.
+        let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+        if path.extension().is_some_and(|extension| extension == "stage") {
+            artefacts.push((metadata.modified()?, metadata.len(), path));
+        }
+    }
+    artefacts.sort_unstable_by(|one, other| other.cmp(one));
+    let mut bytes = 0;
+    for (_, len, path) in artefacts {
+        bytes += len;
+        if bytes > bytes_max {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes a file so that a reader sees all of it or none.
@@ -220,6 +250,23 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
         assert_eq!(mode(folder.path()), 0o700);
         assert_eq!(mode(&later.path(&digest)), 0o600);
+    }
+
+    #[test]
+    fn what_was_not_used_for_longest_goes_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = cache(folder.path());
+        let digests: Vec<Digest> = (0..4_u8).map(|number| Digest::of(&[number])).collect();
+        for (second, digest) in digests.iter().enumerate() {
+            cache.put(digest, &[0; 1000]);
+            let old = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(second as u64);
+            File::options().write(true).open(cache.path(digest)).unwrap().set_modified(old).unwrap();
+        }
+        assert!(cache.get(&digests[0]).is_some(), "used now");
+        prune(folder.path(), 2500).unwrap();
+        let kept: Vec<bool> = digests.iter().map(|digest| cache.get(digest).is_some()).collect();
+        assert_eq!(kept, [true, false, false, true]);
+        assert!(folder.path().join("key").exists());
     }
 
     #[test]
