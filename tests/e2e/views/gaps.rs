@@ -85,6 +85,27 @@ fn a_request_without_time_still_gets_on() {
     assert!(requests <= 10, "{requests} requests for a gap of 5.5 MB");
 }
 
+/// What counts is what the filter has to look at, and not how small it lies on disk.
+#[test]
+fn a_step_over_well_compressed_batches_is_no_longer_than_others() {
+    let broker = Broker::start();
+    let mut raw = Raw::connect(&broker);
+    let source = Topic::create(&mut raw, "source", 1, &[]);
+    let view = view(&mut raw, "view", "source", KEEP);
+    let mut builder = BatchBuilder::new(Codec::Zstd, TimestampType::CreateTime);
+    let now = now_ms();
+    (0..100_000).for_each(|_| builder.append(now, None, Some(b"drop"), []).expect("room"));
+    let batch = builder.build().expect("a batch");
+    assert!(batch.len() < 400_000, "{}", batch.len());
+    for _ in 0..30 {
+        source.produce(&mut raw, batch.clone());
+    }
+    let found = fetch(&mut raw, &view, 0, 1 << 20, 0, 1);
+    assert!((100_000..=600_000).contains(&found.next), "{}", found.next);
+    let found = fetch(&mut raw, &view, 0, 1 << 20, FOREVER_MS / 60, 1);
+    assert_eq!(found.next, 3_000_000, "in the time that it has it gets to the end");
+}
+
 #[test]
 fn a_waiting_fetch_looks_at_news_once_and_wakes_for_a_match_alone() {
     let broker = Broker::start();

@@ -1,10 +1,11 @@
 //! Records on which the filter of a view fails, by `stage.filter.failure.policy`.
 
+use millstream_record::Codec;
 use millstream_tests::Broker;
 use millstream_wire::ErrorCode;
 
 use super::{Seen, alter, create, fetch, read_all};
-use crate::support::{Raw, Topic, batch};
+use crate::support::{At, Memory, Neighbour, Raw, Topic, batch, compressed, forge};
 
 const FILTER: &str = r#"json-compare{"path":"/n","op":">=","value":5}"#;
 
@@ -98,4 +99,67 @@ fn dead_letter_hides_it_and_keeps_a_copy_once_however_often_it_is_read() {
     let letter = |value: &str, place: &str| (value.to_owned(), place.to_owned(), "json-compare".to_owned());
     assert_eq!(said, [letter("no JSON", "source/0/3"), letter("no JSON either", "source/0/6")]);
     assert!(header(&letters[0], "millstream.error").contains("not JSON"), "{letters:?}");
+}
+
+/// Nobody looks into a compressed batch before it is stored: what cannot be read is the view's to get over.
+#[test]
+fn a_batch_that_cannot_be_decompressed_is_a_failure_of_all_its_records() {
+    for (policy, shown) in [("skip", 1), ("pass", 1), ("fail", 0)] {
+        let (broker, mut raw, view) = start(policy);
+        let source = Topic { name: "source".into(), ..view.clone() };
+        let mut damaged = compressed(Codec::Gzip, &VALUES);
+        let length = damaged.len();
+        damaged[length - 20..].fill(0xff);
+        // Its CRC is right: it came like this from its producer.
+        let damaged = forge(damaged, At::Attributes, 1i16.to_be_bytes());
+        let at = source.produce(&mut raw, damaged.clone());
+        source.produce(&mut raw, batch(&[VALUES[1]]));
+        let data = view.fetch(&mut raw, at);
+        match policy {
+            "fail" => assert_ne!(data.error_code, ErrorCode::NONE),
+            "pass" => {
+                let bytes = data.records.as_bytes().expect("records").clone();
+                let first = millstream_record::BatchView::parse(&bytes).expect("a batch");
+                assert_eq!(first.payload(), &damaged[millstream_record::HEADER_LEN..], "as it lies");
+            }
+            _ => {
+                let found = super::seen(data, at);
+                assert_eq!(found.records.len(), shown);
+                assert!(broker.log().contains("a batch that cannot be read"), "{}", broker.log());
+            }
+        }
+        assert_eq!(fetch(&mut raw, &view, at + 6, 1 << 20, 0, 1).records.len(), 1, "{policy}: behind it all is well");
+    }
+}
+
+#[test]
+fn bombs_take_no_more_memory_than_one_request_may() {
+    let mut broker = Broker::start();
+    let mut raw = Raw::connect(&broker);
+    let mut neighbour = Neighbour::of(&broker);
+    let source = Topic::create(&mut raw, "source", 1, &[]);
+    let view = super::view(&mut raw, "view", "source", super::KEEP);
+    // One huge record, and very many tiny ones.
+    let huge = compressed(Codec::Zstd, &[&"x".repeat(60 << 20)]);
+    let tiny = compressed(Codec::Zstd, &vec![""; 1_200_000]);
+    assert!(huge.len() < 1 << 20 && tiny.len() < 1 << 20, "{} and {}", huge.len(), tiny.len());
+    for bomb in [huge, tiny] {
+        for _ in 0..3 {
+            source.produce(&mut raw, bomb.clone());
+        }
+    }
+    let at = source.produce(&mut raw, batch(&["keep"]));
+    let memory = Memory::watch(&broker);
+    let readers: Vec<_> = (0..4)
+        .map(|_| {
+            let (mut raw, view) = (Raw::connect(&broker), view.clone());
+            std::thread::spawn(move || fetch(&mut raw, &view, 0, 1 << 20, 60_000, 1))
+        })
+        .collect();
+    for reader in readers {
+        let found = reader.join().expect("a reader");
+        assert_eq!(found.records.iter().map(|record| record.offset).collect::<Vec<_>>(), [at]);
+    }
+    memory.assert_grew_less_than(400 << 20, "six bombs and four readers");
+    neighbour.is_served(&mut broker, "bombs under a view");
 }
