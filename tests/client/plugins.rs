@@ -150,7 +150,11 @@ fn call(stage: &Stage) -> bool {
 async fn follow(bootstrap: String) {
     let name = unique("followed");
     let store = store(&bootstrap);
+    // At our broker the topic is not there yet.
+    let early = ClusterPlugins::follow(&config(&bootstrap), Arc::new(Library::new(engine()))).await.unwrap();
     push(&store, &filter(&name, 1), true).await.unwrap();
+    until("the topic to be found", || early.library().names().contains(&name)).await;
+    assert_eq!(early.stage(&name, Kind::Filter).await.unwrap().plugin().version(), "1.0.0");
     let plugins = ClusterPlugins::follow(&config(&bootstrap), Arc::new(Library::new(engine()))).await.unwrap();
     let stage = plugins.stage(&name, Kind::Filter).await.unwrap();
     let pinned = plugins.stage(&format!("{name}@1"), Kind::Filter).await.unwrap();
@@ -277,9 +281,27 @@ async fn hostile(bootstrap: String) {
     let plugins = ClusterPlugins::follow(&config(&bootstrap), Arc::new(Library::new(engine()))).await.unwrap();
     let stage = plugins.stage(&name, Kind::Filter).await.unwrap();
     assert!(call(&stage));
+    // One that does not contradict itself, of a version whose bytes nobody has.
+    let missing = changed(&|json| {
+        let mut version = json["versions"][0].clone();
+        version["number"] = 2.into();
+        version["digest"] = Digest::of(b"nobody has this").to_string().into();
+        json["versions"].as_array_mut().unwrap().push(version);
+        json["active"] = 2.into();
+        json["next"] = 3.into();
+    });
+    let producer = Producer::builder(ProducerConfig::new(&bootstrap)).build().unwrap();
+    let record = ProducerRecord::new(TOPIC).partition(0).key(plugin.as_bytes()).value(&missing);
+    let is_believed = producer.send(record).await.unwrap().await.is_ok();
+    producer.close(PATIENCE).await.unwrap();
+    if is_believed {
+        let lost = store.load(&name, Some(2)).await.unwrap_err();
+        assert!(lost.to_string().contains("is missing"), "{lost}");
+    }
     let next = push(&store, &filter(&name, 2), true).await.unwrap();
-    assert_eq!(next.number, 2, "and the store works on");
-    until("version 2 to serve", || stage.plugin().version() == "2.0.0").await;
+    assert_eq!(next.number, if is_believed { 3 } else { 2 }, "and the store works on");
+    until("the next version to serve", || stage.plugin().version() == "2.0.0").await;
+    assert_eq!(stage.stats().swaps, 1, "nothing else has served here");
 }
 
 async fn commands(bootstrap: String) {

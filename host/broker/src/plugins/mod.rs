@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use millstream_client::plugins::LOGS_TOPIC;
 pub(crate) use millstream_client::plugins::TOPIC;
+use millstream_client::plugins::format::TOPIC_CONFIGS;
 use millstream_stage::{Library, Spike};
 use millstream_wire::ErrorCode;
 use parking_lot::Mutex;
@@ -157,7 +158,7 @@ pub(crate) async fn start(broker: &Arc<Broker>, stop: &watch::Receiver<bool>) {
 /// What the plug-ins' own topics get when they are created; `None` for all others.
 pub(crate) fn topic(name: &str) -> Option<NewTopic> {
     let configs: &[(&str, &str)] = match name {
-        TOPIC => &[("cleanup.policy", "compact"), ("compression.type", "producer")],
+        TOPIC => &TOPIC_CONFIGS,
         // A day, and 16 MiB; in segments that are small enough for that to be kept.
         LOGS_TOPIC => &[
             ("cleanup.policy", "delete"),

@@ -37,6 +37,9 @@ pub const REASON_BYTES_MAX: usize = 1024;
 /// The longest name of a plug-in and the longest version that one gives itself, as in the sandbox.
 const NAME_BYTES_MAX: usize = 64;
 
+/// What the topic is created with: nothing is lost by age, and a chunk fits whatever the cluster's defaults are.
+pub const TOPIC_CONFIGS: [(&str, &str); 2] = [("cleanup.policy", "compact"), ("max.message.bytes", "1048588")];
+
 const _: () = assert!(SIZE_BYTES_MAX <= CHUNKS_MAX as u64 * CHUNK_BYTES_MAX as u64);
 // 500 versions of some 300 bytes and 100 entries of a history at their longest.
 const _: () = assert!(VERSIONS_MAX * 400 + HISTORY_MAX * (REASON_BYTES_MAX + 200) < MANIFEST_BYTES_MAX);

@@ -10,7 +10,7 @@ use millstream_wire::ErrorCode;
 use tokio::sync::Mutex;
 
 use super::error::PluginError;
-use super::format::{FormatError, Key, Manifest, StageConfigs, TOPIC, check_stage_config};
+use super::format::{FormatError, Key, Manifest, StageConfigs, TOPIC, TOPIC_CONFIGS, check_stage_config};
 use super::image::PluginImage;
 use super::plan::{self, NewVersion, Plan};
 use super::reader::{Read, Reader};
@@ -336,7 +336,7 @@ impl Inner {
         match admin.describe_topics(&[TOPIC.to_owned()]).await {
             Ok(_) => {}
             Err(error) if error.code() == Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) => {
-                let configs = [("cleanup.policy".to_owned(), "compact".to_owned())].into();
+                let configs = TOPIC_CONFIGS.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
                 let topic = NewTopic { name: TOPIC.to_owned(), partitions: Some(1), replication_factor: None, configs };
                 match admin.create_topics(&[topic]).await {
                     Err(error) if error.code() == Some(ErrorCode::TOPIC_ALREADY_EXISTS) => {}
