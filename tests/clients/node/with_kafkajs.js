@@ -23,7 +23,7 @@ async function waitUntil(what, condition) {
 
 /** A member of a group that notes what it reads and what it owns. */
 async function join(topic, groupId, seen, options = {}) {
-  const consumer = kafka.consumer({ groupId, heartbeatInterval: 500, ...options })
+  const consumer = kafka.consumer({ groupId, heartbeatInterval: 300, maxWaitTimeInMs: 300, ...options })
   const member = { consumer, partitions: [] }
   consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
     member.partitions = payload.memberAssignment[topic] || []

@@ -25,7 +25,7 @@ pub(super) fn trials() -> Vec<Trial> {
 fn by_console_consumer(tools: &Tools, bootstrap: &str) {
     let read = tools
         .client_of(CONSUMER, bootstrap)
-        .args(["--topic", "view", "--from-beginning", "--timeout-ms", "15000"])
+        .args(["--topic", "view", "--from-beginning", "--timeout-ms", "10000"])
         .args(["--formatter-property", "print.offset=true"])
         .args(["--command-property", &format!("fetch.min.bytes={MIN_BYTES}")])
         .args(["--command-property", &format!("fetch.max.wait.ms={}", MAX_WAIT.as_millis())])
@@ -69,10 +69,11 @@ fn made_by_kafka_configs(tools: &Tools) {
     let lines: Vec<String> = (0..200).map(|n| format!("key-{n}\t{{\"amount\":{n}}}")).collect();
     let produced = produce("orders", &lines.join("\n"));
     assert_eq!(produced.code, Some(0), "{}", said(&produced));
-    let read = |timeout_ms: &str| {
+    let read = |until: [&str; 2]| {
         let read = tools
             .client(CONSUMER, &broker)
-            .args(["--topic", "big-orders", "--group", "readers", "--from-beginning", "--timeout-ms", timeout_ms])
+            .args(["--topic", "big-orders", "--group", "readers", "--from-beginning"])
+            .args(until)
             .run();
         let mut amounts: Vec<String> = read.stdout.lines().map(str::to_owned).collect();
         amounts.sort();
@@ -80,7 +81,7 @@ fn made_by_kafka_configs(tools: &Tools) {
     };
     let mut wanted: Vec<String> = (100..200).map(|n| format!("{{\"amount\":{n}}}")).collect();
     wanted.sort();
-    assert_eq!(read("10000"), wanted);
+    assert_eq!(read(["--timeout-ms", "8000"]), wanted);
     let groups = |args: &[&str]| tools.client(GROUPS, &broker).args(["--group", "readers"]).args(args).succeed();
     let described = groups(&["--describe"]);
     let rows: Vec<Vec<&str>> = described
@@ -95,7 +96,7 @@ fn made_by_kafka_configs(tools: &Tools) {
 
     // A look-up by time takes the group back to before the first record, and everything comes once more.
     groups(&["--topic", "big-orders", "--reset-offsets", "--to-datetime", "2020-01-01T00:00:00.000", "--execute"]);
-    assert_eq!(read("10000"), wanted);
+    assert_eq!(read(["--max-messages", "100"]), wanted);
 
     // What is refused, in the words that the tools show.
     let refused = produce("big-orders", "key\t{}");
