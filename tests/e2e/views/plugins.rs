@@ -149,3 +149,20 @@ fn a_filter_that_is_not_there_at_the_start_takes_its_view_alone_out_of_service()
     broker.restart();
     assert_eq!(view.read(&mut Raw::connect(&broker), 0), ["y"]);
 }
+
+/// One poison record takes none of its neighbours along.
+#[test]
+fn a_record_that_traps_is_hidden_alone() {
+    let broker = Broker::start();
+    let mut raw = Raw::connect(&broker);
+    let source = Topic::create(&mut raw, "source", 1, &[]);
+    let is_x = "(i32.eq (i32.load8_u (i32.add (local.get $data) (local.get $start))) (i32.const 120))";
+    let trap = format!("(if (result i32) {is_x} (then unreachable) (else (i32.const 0)))");
+    push(&broker, &Guest::filter().name("letters").edit(is_x, &trap));
+    let view = view(&mut raw, "view", "source", "letters");
+    let mut values: Vec<String> = (0..300).map(|number| format!("good {number}")).collect();
+    values[137] = "x".to_owned();
+    source.produce(&mut raw, batch(&values.iter().map(String::as_str).collect::<Vec<_>>()));
+    values.remove(137);
+    assert_eq!(view.read(&mut raw, 0), values);
+}

@@ -1,5 +1,6 @@
-//! A fetch that names a view, or a topic with batches that no client reads as they lie. It looks at its source piece by piece, on threads that may block, until it has what the client
-//! asked for or the request's time is over; then it waits for news as every fetch does, and goes on from where it was.
+//! A fetch that names a view, or a topic with batches that no client reads as they lie. It looks at its source piece by piece,
+//! on threads that may block, until it has what the client asked for or the request's time is over; then it waits for news as
+//! every fetch does, and goes on from where it was.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +34,7 @@ const FIRST_ROUND: Duration = Duration::from_secs(5);
 const REQUEST_BYTES_MAX: usize = 256 << 20;
 
 /// How much one request shows of its views, bytes, but for a first batch that is larger. It is all in memory until it is sent.
-const SHOWN_BYTES_MAX: usize = 8 << 20;
+const SHOWN_BYTES_MAX: usize = 4 << 20;
 
 /// The scans of a request, one for each partition of a view.
 struct Scans {
