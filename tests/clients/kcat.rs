@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use millstream_tests::{Broker, Tool, wait_until};
+use millstream_tests::{Broker, Tool, millstream, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 const VARIABLE: &str = "MILLSTREAM_KCAT";
@@ -23,6 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.push(crate::trial("kcat::time_look_up", VARIABLE, time_look_up));
     trials.push(crate::trial("kcat::data_survives_a_restart", VARIABLE, data_survives_a_restart));
     trials.push(crate::trial("kcat::group_rebalances", VARIABLE, group_rebalances));
+    trials.push(crate::trial("kcat::refusals", VARIABLE, refusals));
     trials
 }
 
@@ -186,4 +187,29 @@ fn group_rebalances(program: &str) {
     first.wait_for_partitions(4);
     produce("again");
     read(&[&first, &second], 300);
+}
+
+/// kcat does not retry what a filter does not let in, and reads past what was skipped.
+fn refusals(program: &str) {
+    let broker = Broker::start();
+    let create = |options: &[&str]| {
+        let options = options.iter().flat_map(|option| ["-c", *option]);
+        Tool::new(millstream()).args(["topic", "create", "orders", "-b", &broker.bootstrap()]).args(options).succeed();
+    };
+    create(&[r#"stage.admit=json-compare{"path":"/n","op":">=","value":0}"#]);
+    let produce = |lines: &str| kcat(program, &broker).args(["-P", "-t", "orders", "-X", "linger.ms=300"]).input(lines);
+    let refused = Tool::new(program)
+        .args(["-b", &broker.bootstrap(), "-P", "-t", "orders", "-X", "linger.ms=300"])
+        .input("{\"n\":1}\nno json\n")
+        .run();
+    assert_ne!(refused.code, Some(0), "{refused:?}");
+    assert!(refused.stderr.contains("failed to validate record"), "{}", refused.stderr);
+    produce("{\"n\":1}\n").succeed();
+    Tool::new(millstream())
+        .args(["topic", "alter", "orders", "-b", &broker.bootstrap(), "-c", "stage.admit.failure.policy=skip"])
+        .succeed();
+    produce("no json\nnor this\n").succeed();
+    produce("{\"n\":2}\nno json\n{\"n\":3}\n").succeed();
+    let read = kcat(program, &broker).args(["-C", "-t", "orders", "-e", "-f", "%o %s\n"]).succeed();
+    assert_eq!(read, "0 {\"n\":1}\n3 {\"n\":2}\n5 {\"n\":3}\n");
 }

@@ -27,12 +27,16 @@ pub(crate) const IMPORT_LOG: &str = r#"(import "millstream:stage/host@1.0.0" "lo
 pub(crate) const IMPORT_COUNT: &str =
     r#"(import "millstream:stage/host@1.0.0" "count" (func $count (param i32 i32 i64)))"#;
 
+/// The place of a private format among those of the contract.
+const PRIVATE: u8 = 4;
+
 /// A guest that is being written.
 #[derive(Debug, Clone)]
 pub(crate) struct Guest {
     world: &'static str,
     source: &'static str,
     kind: u8,
+    format: u8,
     name: String,
     version: String,
     columns: u8,
@@ -51,6 +55,7 @@ impl Guest {
             world,
             source,
             kind,
+            format: PRIVATE,
             name: format!("good-{world}"),
             version: "1.0.0".to_owned(),
             columns,
@@ -96,6 +101,13 @@ impl Guest {
 
     pub(crate) fn columns(mut self, columns: u8) -> Guest {
         self.columns = columns;
+        self
+    }
+
+    /// What a compressor says that it writes, by its place among the formats of the contract.
+    #[allow(dead_code)]
+    pub(crate) fn format(mut self, format: u8) -> Guest {
+        self.format = format;
         self
     }
 
@@ -198,9 +210,9 @@ impl Guest {
             record.extend(word.to_le_bytes());
         }
         record.extend([self.kind, self.columns, 0, 0]);
-        // The format, for a compressor alone: some, private, and the guest's name once more.
+        // The format, for a compressor alone: some, private unless it says otherwise, and the guest's name once more.
         let is_compressor = self.world == "compressor";
-        record.extend([u8::from(is_compressor), 0, 0, 0, 4, 0, 0, 0]);
+        record.extend([u8::from(is_compressor), 0, 0, 0, self.format, 0, 0, 0]);
         for word in string(64, &self.name) {
             record.extend(word.to_le_bytes());
         }

@@ -178,6 +178,11 @@ impl Broker {
         })
     }
 
+    /// From the next start on, no folder of plug-ins is followed.
+    pub fn without_plugins(&mut self) {
+        self.plugins = None;
+    }
+
     /// Starts the broker again on the same address and data folder, after `kill` or `stop`.
     pub fn restart(&mut self) {
         assert!(self.child.is_none(), "the broker still runs");

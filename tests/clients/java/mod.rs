@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod console;
+mod edge;
 mod kill;
 mod performance;
 
@@ -16,11 +17,13 @@ pub(crate) const TOPIC_COMMAND: &str = "org.apache.kafka.tools.TopicCommand";
 type Test = fn(&Tools);
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, Test); 8] = [
+    let tests: [(&str, Test); 10] = [
         ("console::round_trip", console::round_trip),
         ("console::group_rebalances", console::group_rebalances),
         ("admin::topics", admin::topics),
         ("admin::configs", admin::configs),
+        ("edge::options", edge::options),
+        ("edge::refusals", edge::refusals),
         ("performance::produce_and_consume", performance::produce_and_consume),
         ("performance::dump_log_segments", performance::dump_log_segments),
         ("kill::nothing_lost_and_nothing_twice", kill::nothing_lost_and_nothing_twice),

@@ -36,6 +36,20 @@ def check(codec, got):
     assert all(len(partitions) == 1 for partitions in homes.values()), homes
 
 
+NOT_NEGATIVE = 'json-compare{"path":"/n","op":">=","value":0}'
+"""A filter for `stage.admit`: JSON whose `n` is not negative."""
+
+MIXED = [b'{"n":1}', b"no json", b'{"n":2}', b'{"n":-1}']
+"""Values of which it lets the first and the third in."""
+
+
+def check_refusals(errors):
+    """`errors`: what became of each record of one batch of MIXED, as text; None for a success."""
+    assert all(errors), f"a batch with a bad record was taken: {errors}"
+    assert "not JSON" in errors[1], errors[1]
+    assert "json-compare" in errors[3], errors[3]
+
+
 class Member(threading.Thread):
     """A member of a group in a thread of its own. `open()` gives an object with `poll()` (a list of values),
     `owned()` (a set of partitions) and `close()`."""

@@ -1,7 +1,7 @@
 """confluent-kafka, the newest librdkafka."""
 
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 
 import common
 
@@ -149,4 +149,59 @@ def view_gap(bootstrap):
     consumer.close()
 
 
-common.main({"view-group": view_group, "view-gap": view_gap, "round-trip": round_trip, "group": group, "admin": admin})
+def configure(bootstrap, topic, **options):
+    entries = [ConfigEntry(name.replace("_", "."), value) for name, value in options.items()]
+    for entry in entries:
+        entry.incremental_operation = AlterConfigOpType.SET
+    client = AdminClient({"bootstrap.servers": bootstrap})
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries)
+    client.incremental_alter_configs([resource])[resource].result(common.PATIENCE_S)
+
+
+def send_as_one_batch(bootstrap, topic, values):
+    """What became of each value, as text; None for a success."""
+    outcomes = {}
+
+    def done(place):
+        def tell(error, message):
+            outcomes[place] = error and f"{error.name()}: {error.str()}"
+        return tell
+
+    sender = producer(bootstrap, **{"linger.ms": 500})
+    for place, value in enumerate(values):
+        sender.produce(topic, value=value, partition=0, on_delivery=done(place))
+    assert sender.flush(common.PATIENCE_S) == 0
+    return [outcomes[place] for place in range(len(values))]
+
+
+def refusals(bootstrap):
+    """Records that a topic's filter does not let in: each is told apart from its neighbours."""
+    topic = "confluent-refusals"
+    create(bootstrap, topic)
+    configure(bootstrap, topic, stage_admit=common.NOT_NEGATIVE)
+    errors = send_as_one_batch(bootstrap, topic, common.MIXED)
+    # The words are librdkafka's own: this binding has no room for those of a single record, only for its code.
+    codes = [error and error.split(":")[0] for error in errors]
+    assert codes == ["_INVALID_DIFFERENT_RECORD", "INVALID_RECORD"] * 2, errors
+    outcomes = send_as_one_batch(bootstrap, topic, [common.MIXED[0]])
+    assert outcomes == [None], outcomes
+
+    # What is skipped is acknowledged, and consumers move past it, also where whole batches are gone.
+    configure(bootstrap, topic, stage_admit_failure_policy="skip")
+    wanted = [common.MIXED[0]]
+    for round in range(30):
+        values = common.MIXED if round % 10 == 9 else [b"no json"] * 3
+        assert send_as_one_batch(bootstrap, topic, values) == [None] * len(values)
+        wanted += values[0:3:2] if round % 10 == 9 else []
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "unused", "fetch.max.bytes": 1000,
+                         "message.max.bytes": 1000, "enable.partition.eof": True})
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    got = []
+    while (message := consumer.poll(common.PATIENCE_S)) is not None and not message.error():
+        got.append(message.value())
+    assert message is not None and message.error().name() == "_PARTITION_EOF", message
+    assert got == wanted, (got, wanted)
+    consumer.close()
+
+
+common.main({"view-group": view_group, "view-gap": view_gap, "round-trip": round_trip, "group": group, "admin": admin, "refusals": refusals})

@@ -1,7 +1,8 @@
 """kafka-python, which speaks the newest protocol versions."""
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import NewTopic
+from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
+from kafka.errors import KafkaError
 
 import common
 
@@ -110,4 +111,54 @@ def view_gap(bootstrap):
     consumer.close()
 
 
-common.main({"view-group": view_group, "view-gap": view_gap, "round-trip": round_trip, "group": group})
+def configure(bootstrap, topic, options):
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=options)])
+    admin.close()
+
+
+def send_as_one_batch(bootstrap, topic, values):
+    """What became of each value, as text; None for a success. A producer whose batch was refused takes no other."""
+    producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=500)
+    sent = [producer.send(topic, value=value, partition=0) for value in values]
+    producer.flush()
+    outcomes = []
+    for future in sent:
+        try:
+            future.get(common.PATIENCE_S)
+            outcomes.append(None)
+        except KafkaError as error:
+            outcomes.append(f"{type(error).__name__}: {error}")
+    producer.close()
+    return outcomes
+
+
+def refusals(bootstrap):
+    """Records that a topic's filter does not let in: each with the reason, and their neighbours with another error."""
+    topic = "kafka-python-refusals"
+    create(bootstrap, topic)
+    configure(bootstrap, topic, {"stage.admit": common.NOT_NEGATIVE})
+    errors = send_as_one_batch(bootstrap, topic, common.MIXED)
+    common.check_refusals(errors)
+    outcomes = send_as_one_batch(bootstrap, topic, [common.MIXED[0]])
+    assert outcomes == [None], outcomes
+
+    # What is skipped is acknowledged, and consumers move past it, also where whole batches are gone.
+    configure(bootstrap, topic, {"stage.admit": common.NOT_NEGATIVE, "stage.admit.failure.policy": "skip"})
+    wanted = [common.MIXED[0]]
+    for round in range(10):
+        values = common.MIXED if round % 5 == 4 else [b"no json"] * 3
+        assert send_as_one_batch(bootstrap, topic, values) == [None] * len(values)
+        wanted += values[0:3:2] if round % 5 == 4 else []
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False)
+    partition = TopicPartition(topic, 0)
+    consumer.assign([partition])
+    end, got = consumer.end_offsets([partition])[partition], []
+    while consumer.position(partition) < end:
+        polled = consumer.poll(timeout_ms=1000)
+        got += [message.value for batch in polled.values() for message in batch]
+    consumer.close()
+    assert got == wanted, (got, wanted)
+
+
+common.main({"view-group": view_group, "view-gap": view_gap, "round-trip": round_trip, "group": group, "refusals": refusals})

@@ -1,6 +1,7 @@
 //! The stages of topics at the broker's edge, for clients that know nothing of them.
 
 mod admit;
+mod compressor;
 mod dead_letters;
 mod refusals;
 
