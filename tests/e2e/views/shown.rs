@@ -2,7 +2,9 @@
 
 use millstream_record::{BatchBuilder, Codec, Header, TimestampType, batches};
 use millstream_tests::Broker;
-use millstream_wire::messages::FetchRequest;
+use millstream_wire::messages::{
+    FetchRequest, OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
 
 use super::{Fetched, KEEP, Seen, alter, fetch, push, read_all, seen, view};
 use crate::guests::Guest;
@@ -182,6 +184,16 @@ fn look_ups_by_time_and_the_ends_are_those_of_the_source() {
     // What is found is where the records of that time start, shown or not.
     let found = view.offset_for(&mut raw, 0, base + 101);
     assert_eq!(fetch(&mut raw, &view, found.offset, 1 << 20, 0, 0).records[0].timestamp, base + 102);
+    let epoch_end = |raw: &mut Raw, topic: &Topic, leader_epoch: i32| {
+        let asked = OffsetForLeaderPartition { partition: 0, current_leader_epoch: -1, leader_epoch };
+        let topics = vec![OffsetForLeaderTopic { topic: topic.name.clone(), partitions: vec![asked] }];
+        let answer = raw.call(4, &OffsetForLeaderEpochRequest { replica_id: -1, topics }).topics.remove(0);
+        assert_eq!(answer.topic, topic.name);
+        answer.partitions[0].clone()
+    };
+    for epoch in [-1, 0, 1, 7] {
+        assert_eq!(epoch_end(&mut raw, &view, epoch), epoch_end(&mut raw, &source, epoch), "epoch {epoch}");
+    }
     for isolation_level in [0, 1] {
         let request = FetchRequest { isolation_level, ..fetch_request(12, &[(&view, 0, 0, 1 << 20)], 0, 1) };
         let data = fetched(raw.call(12, &request));

@@ -130,6 +130,15 @@ impl Scan {
         self.shown.len()
     }
 
+    /// Ends the scan for now if nothing is left to look at. Whoever is registered with the partition hears of what comes.
+    pub(crate) fn is_at_end(&mut self, source: &Partition) -> bool {
+        let is_at_end = source.reader().is_ok_and(|reader| reader.log_end_offset() == self.next);
+        if is_at_end && self.progress == Progress::Behind {
+            self.progress = Progress::AtEnd;
+        }
+        is_at_end
+    }
+
     /// There may be more than there was.
     pub(crate) fn resume(&mut self) {
         if self.progress == Progress::AtEnd {
@@ -196,6 +205,7 @@ impl Scan {
                 break;
             }
         }
+        self.is_at_end(source);
         Ok(looked_at)
     }
 

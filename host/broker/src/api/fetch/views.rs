@@ -139,6 +139,10 @@ impl Scans {
             (None, decoders) => decoders.as_ref().map(|decoders| decoders.turns.semaphore()),
         });
         let Some((topic, turns)) = found.zip(turns) else { return slot.stop(ApiError::unknown_topic()) };
+        // Most fetches that wait find nothing new: that needs no turn and no thread.
+        if slot.is_at_end(partition) {
+            return;
+        }
         let Ok(turn) = tokio::time::timeout_at(until, turns.acquire_owned()).await else { return };
         let turn = turn.expect("the semaphore is never closed");
         let (offset, partition) = (slot.next(), Arc::clone(partition));
