@@ -1,5 +1,7 @@
 //! Hand-made records for the topic of plug-ins: the broker takes what is right and says what is wrong.
 
+use std::io::Write;
+
 use millstream_record::{BatchBuilder, Codec, TimestampType};
 use millstream_stage::Digest;
 use millstream_tests::Broker;
@@ -166,4 +168,51 @@ fn the_topic_cannot_be_made_into_something_that_loses_plug_ins() {
         assert!(refused.contains("POLICY_VIOLATION"), "{refused}");
     }
     assert!(output(&broker, &["plugin", "list"]).contains("letters"));
+}
+
+/// Records that no check has seen, as in a folder that was copied or tampered with, at the end of the log.
+fn smuggle(broker: &Broker, end: i64, records: &[(&str, Option<&[u8]>)]) {
+    let mut builder = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
+    builder.base_offset(end).leader_epoch(0);
+    for (key, value) in records {
+        builder.append(now_ms(), Some(key.as_bytes()), *value, []).expect("room for a record");
+    }
+    let path = broker.folder().join(format!("{STORE}-0")).join("00000000000000000000.log");
+    let mut file = fs::File::options().append(true).open(path).expect("the log of the store");
+    file.write_all(&builder.build().expect("a batch")).expect("room on the disk");
+}
+
+#[test]
+fn records_that_no_check_has_seen_are_ignored_at_the_start() {
+    let mut broker = Broker::start();
+    push(&broker, &filter("letters", 1));
+    push(&broker, &filter("letters", 2));
+    admit(&broker, "lines", "letters");
+    let mut raw = Raw::connect(&broker);
+    let end = Topic { name: STORE.into(), id: Default::default() }.end(&mut raw);
+    broker.kill();
+    let late = manifest(1, &[&filter("letters", 1).build()]).to_string();
+    let foreign = format!("chunk/{}/0", Digest::of(b"somebody else's"));
+    smuggle(
+        &broker,
+        end,
+        &[
+            ("garbage", Some(b"x")),
+            ("plugin/letters", Some(b"{\"name\":")),
+            ("plugin/letters", Some(late.as_bytes())),
+            ("plugin/other", Some(late.as_bytes())),
+            (&foreign, Some(b"no component")),
+            ("chunk/zz/99999999999", Some(b"x")),
+            ("topic/lines", Some(b"[]")),
+        ],
+    );
+    broker.restart();
+    assert_eq!(refused_letters(&broker, "lines"), "b");
+    let ignored = broker.log().matches("a record of __millstream_plugins is ignored").count();
+    assert_eq!(ignored, 6, "{}", broker.log());
+    assert_eq!(push(&broker, &filter("letters", 3)), "letters@3 pushed and active\n");
+    assert_eq!(refused_letters(&broker, "lines"), "c");
+    broker.kill();
+    broker.restart();
+    assert_eq!(refused_letters(&broker, "lines"), "c");
 }
