@@ -191,9 +191,25 @@ impl Broker {
 
     fn launch(&mut self, address: Option<SocketAddr>) {
         let address = address.map_or_else(|| "127.0.0.1:0".to_owned(), |address| address.to_string());
+        // A client that dials while nobody listens may be given this very port for its own end, and holds it until it
+        // finds that it talks to itself.
+        let line = wait_until(&format!("the broker to listen on {address}"), PATIENCE, || {
+            self.kill();
+            let begun = self.log().len();
+            let line = self.spawn(&address);
+            let is_taken = || self.log()[begun..].contains("Address already in use");
+            assert!(line.is_some() || is_taken(), "no `listening on` line; log:\n{}", self.log());
+            line
+        });
+        let listening = line.strip_prefix("listening on ").and_then(|address| address.parse().ok());
+        self.address = Some(listening.unwrap_or_else(|| panic!("expected `listening on HOST:PORT`, got {line:?}")));
+    }
+
+    /// Starts the process; its first line is the answer, if it lives for that long.
+    fn spawn(&mut self, address: &str) -> Option<String> {
         let log = fs::File::options().create(true).append(true).open(&self.log).expect("the log can be opened");
         let mut command = Command::new(millstream());
-        command.arg("serve").arg("--data-dir").arg(&self.folder).args(["--listen", &address]);
+        command.arg("serve").arg("--data-dir").arg(&self.folder).args(["--listen", address]);
         for (key, value) in &self.settings {
             command.args(["--set", &format!("{key}={value}")]);
         }
@@ -209,10 +225,7 @@ impl Broker {
         // the broker can never block on a full pipe.
         thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line))));
         self.child = Some(child);
-        let line =
-            receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no `listening on` line; log:\n{}", self.log()));
-        let listening = line.strip_prefix("listening on ").and_then(|address| address.parse().ok());
-        self.address = Some(listening.unwrap_or_else(|| panic!("expected `listening on HOST:PORT`, got {line:?}")));
+        receiver.recv_timeout(PATIENCE).ok()
     }
 }
 
