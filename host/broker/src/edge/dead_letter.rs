@@ -85,8 +85,8 @@ pub(crate) fn store(
         }
         let base_offset = partition.reader()?.log_end_offset();
         let source = Source { topic: &intake.topic.name, partition: partition.index, base_offset };
-        let written =
-            letters.verdict.bad().map(|place| (&letters.rows[place], Words::new(&source, letters.verdict, place)));
+        let words = |place| Words::new(intake.broker, &source, letters.verdict, place);
+        let written = letters.verdict.bad().map(|place| (&letters.rows[place], words(place)));
         write(intake.broker, &target, intake.now_ms, written)?;
         match partition.append_at(base_offset, batch, intake.now_ms)? {
             None => {}
@@ -140,7 +140,8 @@ pub(crate) fn copy(
     let target = target(broker, stages, &source.topic, source.index)?;
     let words = |row: usize| {
         let base_offset = letters.rows[row].offset - row as i64;
-        Words::new(&Source { topic: &source.topic, partition: source.index, base_offset }, letters.verdict, row)
+        let source = Source { topic: &source.topic, partition: source.index, base_offset };
+        Words::new(broker, &source, letters.verdict, row)
     };
     write(broker, &target, now_ms(), new().map(|row| (&letters.rows[row], words(row))))?;
     written.extend(failed.into_iter().map(place));
@@ -194,6 +195,7 @@ fn append(target: &Partition, builder: BatchBuilder, now_ms: i64) -> Result<i64,
 /// What the headers of a letter say.
 struct Words {
     plugin: String,
+    /// The number that its users know, as in `NAME@3`.
     version: String,
     error: String,
     topic: String,
@@ -202,11 +204,11 @@ struct Words {
 }
 
 impl Words {
-    fn new(source: &Source<'_>, verdict: &Verdict, place: usize) -> Self {
+    fn new(broker: &Broker, source: &Source<'_>, verdict: &Verdict, place: usize) -> Self {
         let plugin = verdict.plugin(place);
         Self {
             plugin: plugin.map_or_else(String::new, |plugin| plugin.name().to_owned()),
-            version: plugin.map_or_else(String::new, |plugin| plugin.version().to_owned()),
+            version: plugin.map_or_else(String::new, |plugin| broker.plugins.number_of(plugin).to_string()),
             error: verdict.reason(place),
             topic: source.topic.to_owned(),
             partition: source.partition.to_string(),

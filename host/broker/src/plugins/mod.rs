@@ -26,7 +26,7 @@ use std::sync::Arc;
 use millstream_client::plugins::LOGS_TOPIC;
 pub(crate) use millstream_client::plugins::TOPIC;
 use millstream_client::plugins::format::TOPIC_CONFIGS;
-use millstream_stage::{Library, Spike};
+use millstream_stage::{EMBEDDED_NUMBER, Library, Plugin, Spike};
 use millstream_wire::ErrorCode;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedMutexGuard, mpsc, watch};
@@ -118,6 +118,13 @@ impl Plugins {
             let _ = lines.try_send(Line::of(line));
         });
         Ok(Arc::clone(library.insert(made)))
+    }
+
+    /// The number of a version in the store; that of the binary's plug-ins for what is not there.
+    pub(crate) fn number_of(&self, plugin: &Plugin) -> u32 {
+        let image = self.store.image();
+        let version = image.plugin(plugin.name()).and_then(|manifest| manifest.with_digest(&plugin.digest()));
+        version.map_or(EMBEDDED_NUMBER, |version| version.number)
     }
 
     /// The library, if somebody has wanted a stage.
