@@ -21,7 +21,8 @@ Examples:
   millstream plugin list -b 127.0.0.1:9092
   millstream plugin list -b 127.0.0.1:9092 --json | jq '.[] | select(.traps > 0)'
 
-With -b the counts are those of the brokers since their start, over all versions; with --json they are by version.")]
+With -b the counts are those of the brokers since their start, over all versions; with --json they
+are by version.")]
 pub(crate) struct Args {
     /// A folder of plug-ins (*.wasm); one with the name of a plug-in of this binary takes its place.
     #[arg(long, value_name = "DIR", conflicts_with = "bootstrap_server")]

@@ -16,8 +16,9 @@ Examples:
   millstream plugin push region.wasm --no-activate && millstream plugin activate region@2
   millstream plugin push build/region.wasm --name region-eu -b broker:9092
 
-The version serves whatever follows the plug-in's name from the next batch on. At a Millstream broker it must work for
-every topic that uses it, or it is refused and nothing changes. The same bytes are one version, however often they are pushed.")]
+The version serves whatever follows the plug-in's name from the next batch on. At a Millstream
+broker it must work for every topic that uses it, or it is refused and nothing changes. The same
+bytes are one version, however often they are pushed.")]
 pub(crate) struct PushArgs {
     #[command(flatten)]
     cluster: Cluster,
@@ -89,8 +90,8 @@ Examples:
   millstream plugin rollback region
   millstream plugin rollback region --reason 'loses events of Alaska'
 
-The version that served before serves again, unless it was bad too: then the one before that. The version that is left is
-marked as bad until it is activated by its number.")]
+The version that served before serves again, unless it was bad too: then the one before that. The
+version that is left is marked as bad until it is activated by its number.")]
 pub(crate) struct RollbackArgs {
     #[command(flatten)]
     cluster: Cluster,
