@@ -10,6 +10,9 @@ use crate::instance::{Bounds, Functions, Instance};
 /// What an error of one row may take on top of the answer's own bound.
 const ROW_ERROR_BYTES: usize = 256;
 
+/// For a bad row of which the stage says no more: the SDK does not, behind many others.
+const WITHOUT_WORDS: &str = "the stage calls it bad, as many rows before it";
+
 impl Instance {
     /// One partition a row, each below `partitions`.
     pub(crate) fn partition(
@@ -175,7 +178,9 @@ fn guest_error(call: &'static str, error: GuestError, rows: usize) -> Fault {
         GuestError::Batch(message) => return Fault::Batch(escape(&message)),
         GuestError::Rows(bad_rows) => bad_rows,
     };
-    bad_rows.iter_mut().for_each(|bad| bad.message = escape(&bad.message));
+    for bad in &mut bad_rows {
+        bad.message = if bad.message.is_empty() { WITHOUT_WORDS.to_owned() } else { escape(&bad.message) };
+    }
     bad_rows.sort_by_key(|bad| bad.row);
     bad_rows.dedup_by_key(|bad| bad.row);
     match bad_rows.last() {

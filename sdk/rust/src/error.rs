@@ -52,11 +52,19 @@ impl From<RowError> for Error {
 
 /// The rows that failed while a batch was gone through.
 #[derive(Debug, Default)]
-pub struct BadRows(Vec<BadRow>);
+pub struct BadRows {
+    rows: Vec<BadRow>,
+    /// Bytes of all messages.
+    words: usize,
+}
 
 impl BadRows {
     /// The longest message that is kept, in bytes: a message that quotes a record must not be larger than the batch.
     const MESSAGE_BYTES_MAX: usize = 256;
+
+    /// How many bytes of messages a batch may have; the rows after that are named without words. A batch of a hundred
+    /// thousand small records that are all bad would not fit the stage's memory otherwise.
+    const WORDS_BYTES_MAX: usize = 64 << 10;
 
     /// None so far.
     pub fn new() -> Self {
@@ -66,9 +74,13 @@ impl BadRows {
     /// This row failed.
     #[cold]
     pub fn push(&mut self, row: usize, error: impl fmt::Display) {
-        let mut message = error.to_string();
-        message.truncate(message.floor_char_boundary(Self::MESSAGE_BYTES_MAX));
-        self.0.push(BadRow { row: u32::try_from(row).unwrap_or(u32::MAX), message });
+        let mut message = String::new();
+        if self.words < Self::WORDS_BYTES_MAX {
+            message = error.to_string();
+            message.truncate(message.floor_char_boundary(Self::MESSAGE_BYTES_MAX));
+            self.words += message.len();
+        }
+        self.rows.push(BadRow { row: u32::try_from(row).unwrap_or(u32::MAX), message });
     }
 
     /// An error if any row failed.
@@ -76,7 +88,7 @@ impl BadRows {
     /// # Errors
     /// [`Error::Rows`] with the rows that failed.
     pub fn check(self) -> Result<(), Error> {
-        if self.0.is_empty() { Ok(()) } else { Err(Error::Rows(self.0)) }
+        if self.rows.is_empty() { Ok(()) } else { Err(Error::Rows(self.rows)) }
     }
 }
 
@@ -115,6 +127,16 @@ mod tests {
         bad.push(4, "no value");
         assert_eq!(bad.check().unwrap_err().to_string(), "row 1: not JSON; row 4: no value");
         assert_eq!(BadRows::new().check(), Ok(()));
+    }
+
+    #[test]
+    fn very_many_rows_are_named_and_only_the_first_have_words() {
+        let mut bad = BadRows::new();
+        (0..100_000).for_each(|row| bad.push(row, "not JSON"));
+        let Err(Error::Rows(rows)) = bad.check() else { panic!("rows failed") };
+        assert_eq!(rows.len(), 100_000);
+        assert_eq!(rows.iter().map(|row| row.message.len()).sum::<usize>(), 64 << 10);
+        assert_eq!((rows[0].message.as_str(), rows[99_999].message.as_str()), ("not JSON", ""));
     }
 
     #[test]
