@@ -4,6 +4,7 @@ mod admit;
 mod compressor;
 mod dead_letters;
 mod refusals;
+mod slow;
 
 use std::collections::BTreeMap;
 

@@ -1,0 +1,239 @@
+//! What a topic without stages costs while others have some: the same allocations, the same calls of the kernel.
+//!
+//! The broker runs in this process, whose allocator is watched; it is the only test in here, so that all that is counted
+//! is its own.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use millstream_broker::{Flags, Plugins, RawConfig};
+use millstream_record::{BatchBuilder, Codec, TimestampType};
+use millstream_stage::{Engine, EngineConfig, Library};
+use millstream_wire::frame::{decode_response, encode_request};
+use millstream_wire::messages::*;
+use millstream_wire::{ErrorCode, Records, Request, RequestHeader};
+
+#[global_allocator]
+static ALLOCATOR: Watched = Watched;
+
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+static BYTES: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    // Constant and without a destructor: safe to touch in an allocator.
+    static IS_CLIENT: Cell<bool> = const { Cell::new(false) };
+}
+
+struct Watched;
+
+fn note(size: usize) {
+    if !IS_CLIENT.get() {
+        COUNT.fetch_add(1, Ordering::Relaxed);
+        BYTES.fetch_add(size, Ordering::Relaxed);
+    }
+}
+
+#[expect(unsafe_code, reason = "an allocator can only be watched from inside one")]
+// SAFETY: every call is handed to the system's allocator as it came; noting a size allocates nothing.
+unsafe impl GlobalAlloc for Watched {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note(layout.size());
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        note(size);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+/// A connection whose own work is not counted.
+struct Client {
+    stream: TcpStream,
+    correlation: i32,
+}
+
+impl Client {
+    fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("connected");
+        stream.set_nodelay(true).expect("a socket option");
+        Self { stream, correlation: 0 }
+    }
+
+    fn ask<R: Request>(&mut self, version: i16, request: &R) -> R::Response {
+        self.correlation += 1;
+        let header = RequestHeader::new(R::KEY, version, self.correlation, Some("cost".into()));
+        let frame = encode_request(&header, request).expect("encoded").into_bytes().expect("in memory");
+        self.stream.write_all(&frame).expect("sent");
+        let mut length = [0; 4];
+        self.stream.read_exact(&mut length).expect("an answer");
+        let mut frame = vec![0; i32::from_be_bytes(length) as usize];
+        self.stream.read_exact(&mut frame).expect("a whole answer");
+        decode_response::<R>(Bytes::from(frame), version).expect("decoded").1
+    }
+
+    fn create(&mut self, name: &str, config: Option<(&str, &str)>) {
+        let configs = config.map(|(name, value)| CreatableTopicConfig { name: name.into(), value: Some(value.into()) });
+        let topic = CreatableTopic {
+            name: name.into(),
+            num_partitions: 1,
+            replication_factor: 1,
+            configs: configs.into_iter().collect(),
+            ..Default::default()
+        };
+        let answer = self.ask(7, &CreateTopicsRequest { topics: vec![topic], ..Default::default() });
+        assert_eq!(answer.topics[0].error_code, ErrorCode::NONE, "{:?}", answer.topics[0].error_message);
+    }
+
+    fn produce(&mut self, topic: &str, batch: &Bytes) {
+        let partition_data = vec![PartitionProduceData { index: 0, records: Records::Bytes(batch.clone()) }];
+        let topic_data = vec![TopicProduceData { name: topic.into(), partition_data, ..Default::default() }];
+        let answer = self.ask(9, &ProduceRequest { acks: 1, timeout_ms: 30_000, topic_data, ..Default::default() });
+        assert_eq!(answer.responses[0].partition_responses[0].error_code, ErrorCode::NONE);
+    }
+
+    /// Fetches a megabyte; how many bytes of records came.
+    fn fetch(&mut self, topic: &str) -> usize {
+        let partition = FetchPartition { current_leader_epoch: -1, partition_max_bytes: 1 << 20, ..Default::default() };
+        let topics = vec![FetchTopic { topic: topic.into(), partitions: vec![partition], ..Default::default() }];
+        let request = FetchRequest { max_bytes: 1 << 20, topics, ..Default::default() };
+        self.ask(12, &request).responses[0].partitions[0].records.len()
+    }
+}
+
+/// What the broker's side has used so far.
+#[derive(Debug, Clone, Copy)]
+struct Used {
+    allocations: usize,
+    bytes: usize,
+    /// Calls that read and that write, as the kernel counts them for this process: files, and sendfile as one of each.
+    calls: usize,
+    /// How often a thread gave up its core: a request that is handed to another thread does so more often.
+    switches: usize,
+}
+
+impl Used {
+    fn now() -> Self {
+        let io = fs::read_to_string("/proc/self/io").expect("the process's own counters");
+        let calls = ["syscr: ", "syscw: "].iter().map(|name| number(&io, name)).sum();
+        let tasks = fs::read_dir("/proc/self/task").expect("threads");
+        // A thread may end while the others are looked at.
+        let status = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok());
+        let switches = status.map(|status| number(&status, "voluntary_ctxt_switches:\t")).sum();
+        Self { allocations: COUNT.load(Ordering::Relaxed), bytes: BYTES.load(Ordering::Relaxed), calls, switches }
+    }
+
+    fn since(self) -> Self {
+        let now = Self::now();
+        Self {
+            allocations: now.allocations - self.allocations,
+            bytes: now.bytes - self.bytes,
+            calls: now.calls - self.calls,
+            switches: now.switches - self.switches,
+        }
+    }
+}
+
+fn number(text: &str, name: &str) -> usize {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|number| number.trim().parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
+}
+
+const REQUESTS: usize = 1_000;
+
+/// The least of several looks: what else goes on in a broker only adds to it.
+fn least(mut work: impl FnMut()) -> Used {
+    let looks = (0..3).map(|_| {
+        let before = Used::now();
+        (0..REQUESTS).for_each(|_| work());
+        before.since()
+    });
+    looks
+        .reduce(|least, look| Used {
+            allocations: least.allocations.min(look.allocations),
+            bytes: least.bytes.min(look.bytes),
+            calls: least.calls.min(look.calls),
+            switches: least.switches.min(look.switches),
+        })
+        .expect("three looks")
+}
+
+fn batch(records: usize, bytes: usize) -> Bytes {
+    let mut builder = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
+    let value = vec![b'x'; bytes];
+    for _ in 0..records {
+        builder.append(1_700_000_000_000, Some(b"key"), Some(&value), []).expect("appended");
+    }
+    builder.build().expect("built").into()
+}
+
+fn library() -> Arc<Library> {
+    let library = Library::new(Engine::new(EngineConfig::default()).expect("an engine"));
+    for (name, component) in millstream_plugins::DEFAULTS {
+        library.add_embedded(name, component);
+    }
+    Arc::new(library)
+}
+
+#[test]
+fn a_topic_without_stages_costs_the_same_beside_topics_that_have_some() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let flags = Flags {
+        data_dir: Some(folder.path().to_owned()),
+        listen: Some("127.0.0.1:0".parse().expect("an address")),
+        advertise: None,
+    };
+    let config = RawConfig::default().check().and_then(|config| config.with_flags(flags)).expect("a configuration");
+    let plugins = Plugins::new(|| Ok(library()));
+    let running = runtime.block_on(millstream_broker::start(config, plugins)).expect("started");
+    IS_CLIENT.set(true);
+    let mut client = Client::connect(running.local_addr());
+    let (small, large) = (batch(10, 100), batch(1_000, 1_000));
+    client.create("plain", None);
+    client.create("filled", None);
+    client.produce("filled", &large);
+    let measure = |client: &mut Client| {
+        let produced = least(|| client.produce("plain", &small));
+        let fetched = least(|| assert!(client.fetch("filled") > 1_000_000));
+        (produced, fetched)
+    };
+    measure(&mut client);
+    let before = measure(&mut client);
+    client.create("staged", Some(("stage.admit", r#"contains{"text":"x"}"#)));
+    client.create("packed", Some(("stage.compressor", "lz4")));
+    client.create("view", Some(("view.of", "filled")));
+    for topic in ["staged", "packed"] {
+        client.produce(topic, &small);
+    }
+    let after = measure(&mut client);
+    let staged = least(|| client.produce("staged", &small));
+    println!("plain: {before:?}, beside stages: {after:?}; with a stage: {staged:?}");
+    for (what, before, after) in [("produce", before.0, after.0), ("fetch", before.1, after.1)] {
+        // A timer that fires meanwhile is not the topic's; one more for each request would be.
+        let few = REQUESTS / 50;
+        assert!(after.allocations <= before.allocations + few, "{what}: {before:?}, then {after:?}");
+        assert!(after.calls <= before.calls + few, "{what}: {before:?}, then {after:?}");
+    }
+    // A hand-over to another thread would be two for each request. A fetch of a megabyte waits for its client anyway.
+    assert!(after.0.switches <= before.0.switches + REQUESTS, "{before:?}, then {after:?}");
+    // A megabyte that was sent was never in memory.
+    assert!(after.1.bytes / REQUESTS < 64 << 10, "a fetch allocates {} bytes", after.1.bytes / REQUESTS);
+    // The measure sees a stage where there is one.
+    assert!(staged.allocations > after.0.allocations + REQUESTS, "{staged:?}");
+    runtime.block_on(running.shutdown()).expect("stopped");
+}
