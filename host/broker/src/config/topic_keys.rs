@@ -81,7 +81,7 @@ TOPIC_KEYS:
 "stage.admit.failure.policy" String = "fail", OneOf(POLICIES), [],
     "What becomes of a record that stage.admit refuses or fails on: `fail` refuses its batch, `skip` drops it, `dead-letter` moves it to stage.dead.letter.topic, `pass` lets it in.";
 "stage.compressor" String = null, Any, [],
-    "The compressor that writes what is stored.";
+    "The compressor that writes what is stored, whatever compression.type says.";
 "stage.compressor.failure.policy" String = "fail", OneOf(&["fail", "pass"]), [],
     "What becomes of a batch that stage.compressor fails on: `fail` refuses it, `pass` stores it as it came.";
 "stage.dead.letter.topic" String = null, Any, [],
