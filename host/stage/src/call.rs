@@ -38,8 +38,10 @@ impl Instance {
             let problem = format!("{} partitions for {rows} rows", answer.len());
             return Err(bad(CALL, None, problem));
         }
-        // Never folded into range: a partitioner that is wrong once is wrong.
-        if let Some(row) = answer.iter().position(|&chosen| chosen >= partitions) {
+        // Never folded into range: a partitioner that is wrong once is wrong. One pass without a branch a row
+        // says that all are good; which one is not is looked for then.
+        let is_good = answer.iter().copied().max().is_none_or(|most| most < partitions);
+        if !is_good && let Some(row) = answer.iter().position(|&chosen| chosen >= partitions) {
             let problem = format!("partition {} of {partitions}", answer[row]);
             return Err(bad(CALL, Some(row as u32), problem));
         }

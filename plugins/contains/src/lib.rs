@@ -1,21 +1,24 @@
 //! `contains{"text":"error"}`: a filter that keeps the records whose value holds a text, byte for byte.
 #![forbid(unsafe_code)]
 
-use memchr::memmem::Finder;
+mod search;
+
 use millstream_sdk::{Batch, Bitmap, ConfigError, Error, Filter, Record, Result};
 use serde::Deserialize;
+
+use search::Search;
 
 /// Keeps the records whose value holds a text. A record without a value holds none.
 #[derive(Debug, Deserialize)]
 pub struct Contains {
     text: String,
     #[serde(skip)]
-    finder: Option<Finder<'static>>,
+    search: Option<Search>,
 }
 
 impl Contains {
-    fn finder(&self) -> &Finder<'static> {
-        self.finder.as_ref().expect("`prepare` made the finder")
+    fn search(&self) -> &Search {
+        self.search.as_ref().expect("`prepare` made the search")
     }
 }
 
@@ -24,20 +27,19 @@ impl Filter for Contains {
         if self.text.is_empty() {
             return Err(ConfigError::new("/text", "the text is empty: every record would be kept"));
         }
-        self.finder = Some(Finder::new(&self.text).into_owned());
+        self.search = Some(Search::new(&self.text));
         Ok(())
     }
 
     fn keep(&self, record: &Record<'_>) -> Result<bool> {
-        Ok(record.value().is_some_and(|value| self.finder().find(value).is_some()))
+        Ok(record.value().is_some_and(|value| self.search().find(value, 0).is_some()))
     }
 
     /// Searches the column as one text, so that the vector loop is entered once a hit and not once a row.
     fn keep_batch(&self, batch: &Batch<'_>, keep: &mut Bitmap) -> Result<(), Error> {
         let (data, ends) = (batch.values().data(), batch.values().ends());
         let (mut row, mut position) = (0, 0);
-        while let Some(found) = self.finder().find(&data[position..]) {
-            let start = position + found;
+        while let Some(start) = self.search().find(data, position) {
             row += ends[row..].partition_point(|end| *end as usize <= start);
             if row == ends.len() {
                 break;
@@ -63,7 +65,7 @@ mod tests {
     use millstream_sdk::BatchBuf;
 
     fn contains(text: &str) -> Contains {
-        let mut stage = Contains { text: text.into(), finder: None };
+        let mut stage = Contains { text: text.into(), search: None };
         stage.prepare().unwrap();
         stage
     }

@@ -55,7 +55,7 @@ impl<F: FnOnce(Found<'_>) -> R, R> Field<'_, '_, F, R> {
     /// A scalar: it is the field at the end of the way, and nothing is below it otherwise.
     fn scalar<E: de::Error>(self, found: Found<'_>) -> Result<(), E> {
         self.out.found(if self.tokens.is_empty() { found } else { Found::Nothing });
-        Err(E::custom("answered"))
+        Ok(())
     }
 }
 
@@ -105,6 +105,10 @@ impl<'de, F: FnOnce(Found<'_>) -> R, R> Visitor<'de> for Field<'_, '_, F, R> {
         while let Some(here) = map.next_key_seed(Is(token))? {
             if here {
                 map.next_value_seed(Field { tokens: rest, out: self.out })?;
+                if self.out.answer.is_none() {
+                    // What follows is not read: the reader says that the object has no end, which nobody asks.
+                    return Ok(());
+                }
                 // It is not in there, and no other field of that name counts.
                 while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
                 return Ok(());
@@ -123,6 +127,9 @@ impl<'de, F: FnOnce(Found<'_>) -> R, R> Visitor<'de> for Field<'_, '_, F, R> {
         for index in 0.. {
             if wanted == Some(index) {
                 seq.next_element_seed(Field { tokens: rest, out: self.out })?;
+                if self.out.answer.is_none() {
+                    return Ok(());
+                }
                 while seq.next_element::<IgnoredAny>()?.is_some() {}
                 return Ok(());
             }

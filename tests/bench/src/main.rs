@@ -2,6 +2,7 @@
 //! docs/benchmarks.md; `cargo xtask bench --stages` builds it with optimisation and runs it.
 
 mod call;
+mod edge;
 mod life;
 mod measure;
 mod report;
@@ -26,7 +27,13 @@ struct Arguments {
     /// Runs only the rows whose name contains this
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// Runs the broker that a row measures, until the standard input ends
+    #[arg(long, value_name = "DIR", hide = true)]
+    serve: Option<PathBuf>,
 }
+
+/// A filter that reads keys and nothing else.
+const KEYED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/keyed.wasm"));
 
 fn main() -> ExitCode {
     // As the broker does it, plug-ins are compiled by this program as a child that can be killed.
@@ -43,6 +50,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
+    if let Some(folder) = &arguments.serve {
+        return edge::serve(folder);
+    }
     if cfg!(debug_assertions) {
         eprintln!("warning: built without optimisation: the figures say nothing (run cargo xtask bench --stages)");
     }
@@ -61,6 +71,7 @@ fn rows(effort: Effort, only: &str) -> Result<Vec<Row>> {
     let mut rows = call::rows(&engine, effort, only)?;
     rows.extend(life::rows(effort, only)?);
     rows.extend(store::rows(effort, only)?);
+    rows.extend(edge::rows(effort, only)?);
     Ok(rows)
 }
 
@@ -86,7 +97,7 @@ mod tests {
     #[test]
     fn every_row_runs() {
         let rows = rows(Effort::SMALL, "").unwrap();
-        assert_eq!(rows.len(), 14);
+        assert_eq!(rows.len(), 15);
         assert!(rows.iter().all(|row| !row.figure.is_empty() && !row.goal.is_empty()));
         let page = report::page(&rows);
         assert!(rows.iter().all(|row| page.contains(&row.name)), "{page}");

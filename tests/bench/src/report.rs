@@ -37,6 +37,23 @@ const NOTES: &str = "
   from the cache (cached), instantiate, configure, probe, swap. The network and the topic that keeps versions are not in it.
 - Through the broker's store is all of that and what docs/versions.md describes, by a client over a socket, until a batch that
   the new version has seen is acknowledged. A cached version is one that the broker has compiled before.
+- The broker's row is its processor time, in a process of its own, for the same records to a topic with the filter and to one
+  without, in turns: decoding the batch's keys, the call, and appending the batch as it came.
+
+## What stands in the way
+
+Guest code looks at a clock at the head of every function and at every turn of a loop, so that a plug-in that does not end is
+stopped. Built without that, to see what it costs, murmur2 stood at 1.16, contains at 1.39 and json-compare at 1.45 of native
+on the machine of this page: it is the largest part of what is left, and no plug-in runs without it.
+
+- murmur2 works on four words a turn, contains on blocks of 128 places, for that reason. memchr's own search, which contains used
+  before, takes 14 us in the sandbox for what takes 9 now; natively it has vectors of 32 bytes, which the sandbox does not have, and
+  takes 3 us.
+- json-compare stops reading a record at its field. What is left is serde_json's many small functions, and the copy of 1.2 MB of
+  values, of which only the first bytes are read: the contract gives a plug-in whole columns.
+- lz4 is lz4_flex without unsafe code, whose words are those of the machine: 64 bits natively, 32 in the sandbox. Its decoder
+  copies a few bytes at a time, each copy checked against the end of the memory. Tried without effect: handing out blocks
+  without a copy in between, and room for the output from the start. No leaf of the host is used: the contract stays without one.
 ";
 
 /// The page with these rows.

@@ -50,13 +50,15 @@ pub(crate) fn rows(effort: Effort, only: &str) -> Result<Vec<Row>> {
 }
 
 /// A broker in this process, on a free port.
-async fn broker(folder: &Path) -> Result<RunningBroker> {
+pub(crate) async fn broker(folder: &Path) -> Result<RunningBroker> {
     let cache = folder.join("cache");
     let library = move || {
         let failed = |error: &dyn std::fmt::Display| error.to_string();
         let compiler = compiler().map_err(|error| failed(&error))?;
         let config = EngineConfig { cache_dir: Some(cache.clone()), compiler, ..EngineConfig::default() };
-        Ok(Arc::new(Library::new(Engine::new(config).map_err(|error| failed(&error))?)))
+        let library = Library::new(Engine::new(config).map_err(|error| failed(&error))?);
+        library.add_embedded("millstream-bench-keyed", crate::KEYED);
+        Ok(Arc::new(library))
     };
     let flags = Flags {
         data_dir: Some(folder.join("data")),
