@@ -85,7 +85,7 @@ fn a_slow_filter_slows_its_own_view_alone() {
     push(&broker, &drops('x', "1.0.0").hook_with_rows("filter", spin));
     let slow = view(&mut raw, "slow", "source", "letters");
     let fast = view(&mut raw, "fast", "source", KEEP);
-    for _ in 0..200 {
+    for _ in 0..600 {
         source.produce(&mut raw, batch(&["x"]));
     }
     source.produce(&mut raw, batch(&["keep"]));

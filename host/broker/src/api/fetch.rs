@@ -141,15 +141,7 @@ impl Fetch {
         let mut pass = Pass { results: Vec::new(), bytes: 0, failed: false, shown: Vec::new() };
         for target in self.targets() {
             let result = target.read(left.min(target.max_bytes), pass.bytes == 0);
-            match &result {
-                Ok(read) => {
-                    let bytes = read.slice.as_ref().map_or(0, |slice| slice.len);
-                    pass.bytes += bytes;
-                    left = left.saturating_sub(bytes);
-                }
-                Err(_) => pass.failed = true,
-            }
-            pass.results.push(result);
+            left = left.saturating_sub(pass.add(result));
         }
         pass
     }
@@ -211,6 +203,17 @@ impl Fetch {
             records: if len == 0 { Records::EMPTY } else { Records::External { len } },
             ..Default::default()
         }
+    }
+}
+
+impl Pass {
+    /// Takes in what was read of the next partition; gives its bytes.
+    fn add(&mut self, result: Result<PartitionRead, ApiError>) -> usize {
+        let bytes = result.as_ref().map_or(0, |read| read.slice.as_ref().map_or(0, |slice| slice.len));
+        self.bytes += bytes;
+        self.failed |= result.is_err();
+        self.results.push(result);
+        bytes
     }
 }
 

@@ -199,15 +199,7 @@ impl Fetch {
                 Some(scan) => target.ends(scan),
                 None => target.read(left.min(target.max_bytes), pass.bytes == 0),
             };
-            match &result {
-                Ok(read) => {
-                    let bytes = read.slice.as_ref().map_or(0, |slice| slice.len);
-                    pass.bytes += bytes;
-                    left = left.saturating_sub(bytes);
-                }
-                Err(_) => pass.failed = true,
-            }
-            pass.results.push(result);
+            left = left.saturating_sub(pass.add(result));
         }
         pass
     }
