@@ -13,7 +13,6 @@ use crate::topics::is_internal;
 
 /// The stages of one topic.
 #[derive(Debug)]
-#[allow(dead_code, reason = "read by the edge")]
 pub(crate) struct Attachments {
     /// In the order of the chain.
     pub(crate) admit: Vec<Arc<Stage>>,
@@ -67,7 +66,7 @@ pub(crate) fn attach(broker: &Broker, topic: &str, config: &TopicConfig) -> Resu
         dead_letter_topic: options.dead_letter_topic.as_deref().map(Str::from),
         turns: Turns::new(),
     };
-    let runs = !attachments.admit.is_empty() || attachments.compressor.is_some() || !attachments.filter.is_empty();
+    let runs = attachments.see_produce() || !attachments.filter.is_empty();
     Ok(runs.then(|| Arc::new(attachments)))
 }
 

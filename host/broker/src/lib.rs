@@ -1,9 +1,10 @@
 //! The broker: connections, one handler per API, partitions, consumer groups.
 //!
-//! A produce request walks [`listener`] (accept, permit), [`connection`] (length check, frame), [`api`] (decode, checks),
-//! [`partition`] (append) and [`group_commit`] (fsync), and its answer leaves in request order through [`outgoing`]. A fetch
-//! walks the same way in, waits on [`waiters`] if there is nothing yet, and its answer is file ranges that the kernel sends.
-//! Changes of topics go through [`controller`] into [`metadata`].
+//! A produce request walks [`listener`] (accept, permit), [`connection`] (length check, frame), [`api`] (decode),
+//! [`intake`] (checks), [`partition`] (append) and [`group_commit`] (fsync), and its answer leaves in request order through
+//! [`outgoing`]. A fetch walks the same way in, waits on [`waiters`] if there is nothing yet, and its answer is file ranges
+//! that the kernel sends.
+//! Changes of topics go through [`controller`] into [`metadata`]. What a topic with stages does beside is in [`edge`].
 
 mod api;
 mod attachments;

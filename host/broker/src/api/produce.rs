@@ -134,6 +134,10 @@ impl Work {
         if topic.name.as_str() == plugins::TOPIC {
             return Self::Store;
         }
+        // Whatever came is stored: no header has to be looked at here.
+        if topic.config.compression == CompressionType::Producer && !topic.config.compact {
+            return Self::Plain;
+        }
         let mut codecs = data.partition_data.iter().filter_map(|partition| codec_of(&partition.records));
         let heavy = codecs.any(|codec| {
             matches!(topic.config.compression, CompressionType::Codec(stored) if stored != codec)
