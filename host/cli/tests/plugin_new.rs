@@ -8,13 +8,8 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 fn millstream(folder: &Path, arguments: &[&str]) -> Output {
-    command(env!("CARGO_BIN_EXE_millstream"), folder, arguments)
-}
-
-fn command(program: &str, folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(program);
-    command.args(arguments).current_dir(folder);
-    command.env("MILLSTREAM", env!("CARGO_BIN_EXE_millstream")).env("CARGO_TARGET_DIR", target());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
+    command.args(arguments).current_dir(folder).env("CARGO_TARGET_DIR", target());
     // What the cargo of this test has set for its own builds.
     for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_TARGET"] {
         command.env_remove(variable);
@@ -58,7 +53,7 @@ fn every_kind_builds_and_passes_its_own_test_at_once() {
         let said = succeeded(&millstream(&folder, &["plugin", "new", &name, "--kind", kind]));
         assert!(said.contains(&format!("cd {name}")), "{said}");
 
-        let passed = succeeded(&command(env!("CARGO"), &folder.join(&name), &["test", "--quiet"]));
+        let passed = succeeded(&millstream(&folder, &["plugin", "test", &name]));
         assert!(passed.contains("test result: ok. 1 passed"), "{passed}");
 
         let built = succeeded(&millstream(&folder, &["plugin", "build", &name]));
@@ -86,4 +81,6 @@ fn every_kind_builds_and_passes_its_own_test_at_once() {
     fs::write(&source, broken).unwrap();
     let error = failed(&millstream(&folder, &["plugin", "build", "my-filter"]));
     assert!(error.contains("src/lib.rs") && error.contains("error: cargo cannot build my-filter"), "{error}");
+    let error = failed(&millstream(&folder, &["plugin", "test", "my-filter"]));
+    assert!(error.contains("error: the tests of my-filter failed"), "{error}");
 }

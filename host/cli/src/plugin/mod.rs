@@ -1,5 +1,6 @@
 //! `millstream plugin ...`: make, build and look into plug-ins, and manage those of a cluster.
 
+mod bench;
 mod build;
 mod call;
 mod cluster;
@@ -9,6 +10,7 @@ mod list;
 mod logs;
 mod new;
 mod push;
+mod test;
 
 use std::fs;
 use std::path::Path;
@@ -30,6 +32,10 @@ enum Command {
     New(new::Args),
     /// Build a plug-in's crate into a component.
     Build(build::Args),
+    /// Run the tests of a plug-in's crate, natively and in this binary's sandbox.
+    Test(test::Args),
+    /// Measure what a call costs in the sandbox.
+    Bench(bench::Args),
     /// Show what a plug-in is, what it imports and exports, and how much of its limits it uses.
     Inspect(inspect::Args),
     /// List the plug-ins of this binary and of a folder, or those of a cluster with what they did there.
@@ -55,6 +61,8 @@ impl Args {
         match self.command {
             Command::New(args) => args.run(),
             Command::Build(args) => args.run(),
+            Command::Test(args) => args.run(),
+            Command::Bench(args) => args.run(),
             Command::Inspect(args) => args.run(),
             Command::List(args) => args.run(),
             Command::Call(args) => args.run(),

@@ -79,7 +79,7 @@ impl Args {
         output::line(&format!(
             "made {dir}, a {kind}\n\n  \
              cd {dir}\n  \
-             cargo test                 natively and in the sandbox, over tests/vectors.jsonl\n  \
+             millstream plugin test     natively and in the sandbox, over tests/vectors.jsonl\n  \
              millstream plugin build    a component, target/plugins/{name}.wasm",
             dir = dir.display(),
             kind = self.kind.name(),

@@ -1,0 +1,265 @@
+//! `millstream plugin bench STAGE`: what a call costs in the sandbox, with everything that the host does for it.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use millstream_stage::{ColumnBuf, Kind, Plugin, Records, RecordsBuf, Source, Stage, StageError, StageSpec};
+use serde_json::json;
+
+use crate::{output, sandbox};
+
+/// The partitions that a partitioner chooses from.
+const PARTITIONS: u32 = 12;
+
+/// Bytes of a made-up key, as of a number in hexadecimal digits.
+const KEY_BYTES: usize = 16;
+
+/// The arguments of `millstream plugin bench`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  millstream plugin bench murmur2
+  millstream plugin bench 'contains{\"text\":\"error\"}' --rows 500 --size 1024
+  millstream plugin bench './target/plugins/mine.wasm{\"limit\":7}' --values orders.jsonl --json
+
+MB/s is of what the stage sees: the columns that it reads, or what a compressor compresses. What was compressed is read
+back and compared in the same call, as everywhere; that is in its figure.")]
+pub(crate) struct Args {
+    /// A plug-in of this binary or a file, with its configuration.
+    #[arg(value_name = "STAGE")]
+    stage: String,
+    /// A file whose lines are the values, instead of made-up ones.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["rows", "size"])]
+    values: Option<PathBuf>,
+    /// Records of a batch.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rows: u32,
+    /// Bytes of a value.
+    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=1 << 20))]
+    size: u32,
+    /// How long each kind of call is repeated.
+    #[arg(long, default_value_t = 1.0, value_parser = seconds)]
+    seconds: f64,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse::<f64>().map_err(|error| error.to_string())?;
+    if seconds > 0.0 && seconds <= 3_600.0 { Ok(seconds) } else { Err("not between 0 and 3600".into()) }
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Result<()> {
+        let spec = StageSpec::parse(&self.stage)?;
+        let name = match &spec.source {
+            Source::Name { name, version: None } => name.clone(),
+            Source::Name { .. } => bail!("{}: a plug-in of this binary has one version; leave it out", self.stage),
+            Source::File(path) => path.display().to_string(),
+        };
+        let engine = sandbox::engine()?;
+        let plugin = super::load(&engine, &name)?;
+        let begun = Instant::now();
+        let stage = Stage::new(plugin.clone(), &spec.config)?;
+        let start = begun.elapsed();
+        let batch = Batch::new(self.values(), &plugin)?;
+        let calls = calls(&stage, &batch, Duration::from_secs_f64(self.seconds))?;
+        self.print(&plugin, &batch, start, &calls)
+    }
+
+    /// Where the values of the batch come from.
+    fn values(&self) -> Values {
+        match &self.values {
+            Some(path) => Values::Lines(path.clone()),
+            None => Values::MadeUp { rows: self.rows, bytes: self.size as usize },
+        }
+    }
+
+    fn print(&self, plugin: &Plugin, batch: &Batch, start: Duration, calls: &[Call]) -> Result<()> {
+        if self.json {
+            let calls: serde_json::Map<_, _> =
+                calls.iter().map(|call| (call.name.to_owned(), call.json(batch))).collect();
+            let facts = json!({
+                "plugin": plugin.name(),
+                "version": plugin.version(),
+                "kind": plugin.kind().name(),
+                "rows": batch.rows,
+                "batch_bytes": batch.bytes,
+                "start_us": micros(start),
+                "calls": calls,
+            });
+            return Ok(output::line(&facts.to_string())?);
+        }
+        let mut out = output::stdout();
+        writeln!(out, "{:<12} {} {}, a {}", "plug-in", plugin.name(), plugin.version(), plugin.kind().name())?;
+        writeln!(out, "{:<12} {} rows, {} bytes", "batch", batch.rows, batch.bytes)?;
+        writeln!(out, "{:<12} {:.1} us: a new instance, configured and probed", "start", micros(start))?;
+        for call in calls {
+            writeln!(out, "{:<12} {}", call.name, call.text(batch))?;
+        }
+        Ok(out.flush()?)
+    }
+}
+
+enum Values {
+    Lines(PathBuf),
+    MadeUp { rows: u32, bytes: usize },
+}
+
+/// What every call is given.
+struct Batch {
+    records: RecordsBuf,
+    /// What a compressor is given: the values, one after the other.
+    data: Vec<u8>,
+    rows: u32,
+    /// Bytes that the stage sees.
+    bytes: usize,
+}
+
+impl Batch {
+    fn new(values: Values, plugin: &Plugin) -> Result<Batch> {
+        let mut records = RecordsBuf::new(plugin.description().columns);
+        let mut data = Vec::new();
+        let mut rows = 0;
+        let mut add = |value: &[u8]| -> Result<()> {
+            let key = key(rows);
+            records.push(0, Some(&key), Some(value), []).context("a batch has less than 4 GiB")?;
+            data.extend_from_slice(value);
+            rows += 1;
+            Ok(())
+        };
+        match values {
+            Values::Lines(path) => {
+                let file = fs::read(&path).with_context(|| path.display().to_string())?;
+                let lines = file.strip_suffix(b"\n").unwrap_or(&file).split(|byte| *byte == b'\n');
+                lines.filter(|line| !line.is_empty()).try_for_each(&mut add)?;
+                if rows == 0 {
+                    bail!("{} has no lines", path.display());
+                }
+            }
+            Values::MadeUp { rows, bytes } => (0..rows).try_for_each(|row| add(&made_up(row, bytes)))?,
+        }
+        let bytes = match plugin.kind() {
+            Kind::Compressor => data.len(),
+            Kind::Partitioner | Kind::Serializer | Kind::Filter => records.as_records().size_bytes(),
+        };
+        Ok(Batch { records, data, rows, bytes })
+    }
+}
+
+/// Digits of a hash, so that no two rows take the same path.
+fn key(row: u32) -> [u8; KEY_BYTES] {
+    let mut key = [0; KEY_BYTES];
+    write!(&mut key[..], "{:016x}", u64::from(row).wrapping_mul(0x9e37_79b9_7f4a_7c15)).expect("sixteen digits");
+    key
+}
+
+/// A JSON object of about so many bytes, since that is what most plug-ins read.
+fn made_up(row: u32, bytes: usize) -> Vec<u8> {
+    let mut value = format!(r#"{{"id":{row},"name":"#).into_bytes();
+    let filler = key(row);
+    let open = value.len() + 3;
+    value.push(b'"');
+    value.extend(filler.iter().cycle().take(bytes.saturating_sub(open)));
+    value.extend_from_slice(b"\"}");
+    value
+}
+
+/// The times of one kind of call.
+struct Call {
+    name: &'static str,
+    /// Sorted.
+    times: Vec<Duration>,
+    /// Bytes of the answer, where it is bytes.
+    answer_bytes: Option<usize>,
+}
+
+impl Call {
+    /// Calls for so long, at least thrice.
+    fn measure<A>(
+        name: &'static str,
+        length: Duration,
+        mut call: impl FnMut() -> Result<A, StageError>,
+    ) -> Result<(Call, A)> {
+        // The first one grows the instance's memory to what the batch needs.
+        let mut answer = call()?;
+        let mut times = Vec::new();
+        let begun = Instant::now();
+        while begun.elapsed() < length || times.len() < 3 {
+            let begun = Instant::now();
+            answer = call()?;
+            times.push(begun.elapsed());
+        }
+        times.sort_unstable();
+        Ok((Call { name, times, answer_bytes: None }, answer))
+    }
+
+    fn at(&self, share: f64) -> Duration {
+        let last = self.times.len() - 1;
+        self.times[(last as f64 * share).round() as usize]
+    }
+
+    fn nanos_a_row(&self, batch: &Batch) -> f64 {
+        self.at(0.5).as_secs_f64() * 1e9 / f64::from(batch.rows)
+    }
+
+    fn megabytes_a_second(&self, batch: &Batch) -> f64 {
+        batch.bytes as f64 / self.at(0.5).as_secs_f64() / 1e6
+    }
+
+    fn text(&self, batch: &Batch) -> String {
+        let (half, most) = (micros(self.at(0.5)), micros(self.at(0.99)));
+        let (row, rate) = (self.nanos_a_row(batch), self.megabytes_a_second(batch));
+        let calls = self.times.len();
+        let answer = self.answer_bytes.map_or(String::new(), |bytes| format!(", to {bytes} bytes"));
+        format!("{half:.1} us a batch (p99 {most:.1}), {row:.1} ns a row, {rate:.0} MB/s{answer}; {calls} calls")
+    }
+
+    fn json(&self, batch: &Batch) -> serde_json::Value {
+        json!({
+            "calls": self.times.len(),
+            "p50_us": micros(self.at(0.5)),
+            "p99_us": micros(self.at(0.99)),
+            "nanos_a_row": self.nanos_a_row(batch),
+            "megabytes_a_second": self.megabytes_a_second(batch),
+            "answer_bytes": self.answer_bytes,
+        })
+    }
+}
+
+/// Calls every function of the stage's kind.
+fn calls(stage: &Stage, batch: &Batch, length: Duration) -> Result<Vec<Call>> {
+    const TOPIC: &str = "bench";
+    let records = &batch.records.as_records();
+    Ok(match stage.kind() {
+        Kind::Partitioner => {
+            let load = [0; PARTITIONS as usize];
+            vec![Call::measure("partition", length, || stage.partition(TOPIC, PARTITIONS, &load, records))?.0]
+        }
+        Kind::Filter => vec![Call::measure("filter", length, || stage.filter(TOPIC, records))?.0],
+        Kind::Serializer => {
+            let (serialize, changed) = Call::measure("serialize", length, || stage.serialize(TOPIC, records))?;
+            // What it made is what it is given on the way back.
+            let made = Records {
+                keys: changed.keys.as_ref().map(ColumnBuf::as_column).or(records.keys),
+                values: changed.values.as_ref().map(ColumnBuf::as_column).or(records.values),
+                ..*records
+            };
+            vec![serialize, Call::measure("deserialize", length, || stage.deserialize(TOPIC, &made))?.0]
+        }
+        Kind::Compressor => {
+            let (mut compress, packed) = Call::measure("compress", length, || stage.compress(&batch.data, batch.rows))?;
+            compress.answer_bytes = Some(packed.len());
+            let unpack = || stage.decompress(&packed, batch.rows, batch.data.len());
+            vec![compress, Call::measure("decompress", length, unpack)?.0]
+        }
+    })
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
