@@ -126,25 +126,38 @@ struct Used {
 }
 
 impl Used {
+    /// The counters are read last, and first in [`Used::since`]: looking at the threads reads files too.
     fn now() -> Self {
-        let io = fs::read_to_string("/proc/self/io").expect("the process's own counters");
-        let calls = ["syscr: ", "syscw: "].iter().map(|name| number(&io, name)).sum();
-        let tasks = fs::read_dir("/proc/self/task").expect("threads");
-        // A thread may end while the others are looked at.
-        let status = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok());
-        let switches = status.map(|status| number(&status, "voluntary_ctxt_switches:\t")).sum();
-        Self { allocations: COUNT.load(Ordering::Relaxed), bytes: BYTES.load(Ordering::Relaxed), calls, switches }
+        let switches = switches();
+        Self {
+            allocations: COUNT.load(Ordering::Relaxed),
+            bytes: BYTES.load(Ordering::Relaxed),
+            calls: calls(),
+            switches,
+        }
     }
 
     fn since(self) -> Self {
-        let now = Self::now();
+        let calls = calls() - self.calls;
         Self {
-            allocations: now.allocations - self.allocations,
-            bytes: now.bytes - self.bytes,
-            calls: now.calls - self.calls,
-            switches: now.switches - self.switches,
+            allocations: COUNT.load(Ordering::Relaxed) - self.allocations,
+            bytes: BYTES.load(Ordering::Relaxed) - self.bytes,
+            calls,
+            switches: switches() - self.switches,
         }
     }
+}
+
+fn calls() -> usize {
+    let io = fs::read_to_string("/proc/self/io").expect("the process's own counters");
+    ["syscr: ", "syscw: "].iter().map(|name| number(&io, name)).sum()
+}
+
+fn switches() -> usize {
+    let tasks = fs::read_dir("/proc/self/task").expect("threads");
+    // A thread may end while the others are looked at.
+    let status = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok());
+    status.map(|status| number(&status, "voluntary_ctxt_switches:\t")).sum()
 }
 
 fn number(text: &str, name: &str) -> usize {

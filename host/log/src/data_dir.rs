@@ -3,6 +3,8 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, fcntl_lock};
 use thiserror::Error;
@@ -14,6 +16,9 @@ use crate::metadata::{META_PROPERTIES, MetaProperties};
 
 const LOCK_FILE: &str = ".lock";
 const CLEAN_SHUTDOWN_FILE: &str = ".kafka_cleanshutdown";
+
+/// How long a broker waits for the children of one that was killed.
+const ORPHAN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A data folder that cannot be used.
 #[derive(Debug, Error)]
@@ -137,16 +142,21 @@ fn lock(path: &Path) -> Result<File, DataDirError> {
         .truncate(false)
         .open(&lock_path)
         .map_err(io("cannot open", &lock_path))?;
-    // flock keeps out a second broker of ours, in this process too; a POSIX lock is what Apache Kafka takes.
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(in_use()),
-        Err(TryLockError::Error(error)) => return Err(io("cannot lock", &lock_path)(error)),
-    }
+    // A POSIX lock is what Apache Kafka takes; flock keeps out a second broker of this process too.
     match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => Err(in_use()),
-        Err(error) => Err(io("cannot lock", &lock_path)(error.into())),
+        Ok(()) => {}
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => return Err(in_use()),
+        Err(error) => return Err(io("cannot lock", &lock_path)(error.into())),
+    }
+    // A child that a broker was starting when it was killed has its flock, not its POSIX lock, until it runs its program.
+    let deadline = Instant::now() + ORPHAN_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
+            Err(TryLockError::WouldBlock) => return Err(in_use()),
+            Err(TryLockError::Error(error)) => return Err(io("cannot lock", &lock_path)(error)),
+        }
     }
 }
 
@@ -179,6 +189,18 @@ mod tests {
         let meta = first.meta().clone();
         drop(first);
         assert_eq!(DataDir::open(dir.path(), None, 1).unwrap().meta(), &meta);
+    }
+
+    #[test]
+    fn a_child_of_a_killed_broker_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let inherited = File::create(dir.path().join(LOCK_FILE)).unwrap();
+        inherited.lock().unwrap();
+        rustix::io::fcntl_setfd(&inherited, rustix::io::FdFlags::empty()).unwrap();
+        let mut child = std::process::Command::new("sleep").arg("0.2").spawn().unwrap();
+        drop(inherited);
+        DataDir::open(dir.path(), None, 1).unwrap();
+        child.wait().unwrap();
     }
 
     #[test]

@@ -22,9 +22,12 @@ impl RoundRobin {
     }
 }
 
-/// The partition for this turn, and the one after it; the topic may have got fewer since the last turn.
-fn take_turn(next: &mut u32, count: u32) -> u32 {
-    let turn = if *next < count { *next } else { 0 };
+/// The partition for this turn, and the one after it; the topic may have got fewer since the last turn. One without a
+/// leader misses its turn, unless all are.
+fn take_turn(next: &mut u32, partitions: &Partitions<'_>) -> u32 {
+    let count = partitions.count();
+    let first = if *next < count { *next } else { 0 };
+    let turn = (first..count).chain(0..first).find(|turn| partitions.is_available(*turn)).unwrap_or(first);
     *next = turn + 1;
     turn
 }
@@ -33,7 +36,7 @@ impl Partitioner for RoundRobin {
     const COLUMNS: Columns = Columns::NONE;
 
     fn partition(&mut self, record: &Record<'_>, partitions: &Partitions<'_>) -> Result<u32> {
-        Ok(take_turn(self.next(record.topic()), partitions.count()))
+        Ok(take_turn(self.next(record.topic()), partitions))
     }
 
     fn partition_batch(
@@ -43,7 +46,7 @@ impl Partitioner for RoundRobin {
         chosen: &mut Vec<u32>,
     ) -> Result<(), Error> {
         let next = self.next(batch.topic());
-        chosen.extend((0..batch.len()).map(|_| take_turn(next, partitions.count())));
+        chosen.extend((0..batch.len()).map(|_| take_turn(next, partitions)));
         Ok(())
     }
 }

@@ -14,6 +14,9 @@ pub struct Partitions<'a> {
 }
 
 impl<'a> Partitions<'a> {
+    /// The load of a partition that has no leader now.
+    pub const UNAVAILABLE: u64 = u64::MAX;
+
     /// `load` has an entry for every partition, or none where it is not known.
     ///
     /// # Panics
@@ -30,10 +33,18 @@ impl<'a> Partitions<'a> {
         self.count
     }
 
-    /// The bytes that wait in a partition's queue; 0 where that is not known.
+    /// The bytes that wait in a partition's queue; 0 where that is not known, [`UNAVAILABLE`](Self::UNAVAILABLE) where
+    /// nobody would take them.
     #[inline]
     pub fn load(&self, partition: u32) -> u64 {
         self.load.get(partition as usize).copied().unwrap_or(0)
+    }
+
+    /// Whether the partition has a leader. What goes to one that has none waits until it has: keep away from it where
+    /// no key decides.
+    #[inline]
+    pub fn is_available(&self, partition: u32) -> bool {
+        self.load(partition) != Self::UNAVAILABLE
     }
 
     /// The partition with the fewest bytes that wait, the lowest of several.
@@ -163,5 +174,6 @@ mod tests {
     fn the_least_loaded_is_the_lowest_of_several() {
         assert_eq!(Partitions::new(3, &[5, 2, 2]).least_loaded(), 1);
         assert_eq!(Partitions::new(3, &[]).least_loaded(), 0);
+        assert_eq!(Partitions::new(3, &[Partitions::UNAVAILABLE, 9, 7]).least_loaded(), 2);
     }
 }

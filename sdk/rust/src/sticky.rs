@@ -57,10 +57,15 @@ impl Sticky {
     }
 
     /// A partition by chance: the one with the most bytes waiting has a weight of 1, the others as much more as they have
-    /// fewer bytes.
+    /// fewer bytes, and those without a leader none, unless that is all of them.
     fn next(&mut self, partitions: &Partitions<'_>) -> u32 {
-        let most = (0..partitions.count()).map(|partition| partitions.load(partition)).max().unwrap_or(0);
-        let weight = |partition| u128::from(most - partitions.load(partition)) + 1;
+        let available = |partition: &u32| partitions.is_available(*partition);
+        let loads = (0..partitions.count()).filter(available).map(|partition| partitions.load(partition));
+        let most = loads.max().unwrap_or(Partitions::UNAVAILABLE);
+        let weight = |partition| match most.checked_sub(partitions.load(partition)) {
+            Some(less) => u128::from(less) + 1,
+            None => 0,
+        };
         let total: u128 = (0..partitions.count()).map(weight).sum();
         let mut rest = (u128::from(self.random.next()) * total.min(u64::MAX.into())) >> 64;
         for partition in 0..partitions.count() {
@@ -153,6 +158,18 @@ mod tests {
             counts[call(&mut Sticky::default(), timestamp, &[0, 1_000_000, 1_000_000]) as usize] += 1;
         }
         assert!(counts[0] > 2_900, "{counts:?}");
+    }
+
+    #[test]
+    fn partitions_without_a_leader_are_left_out() {
+        const GONE: u64 = Partitions::UNAVAILABLE;
+        for timestamp in 0..100 {
+            assert_eq!(call(&mut Sticky::default(), timestamp, &[GONE, 7, GONE]), 1);
+            assert!(call(&mut Sticky::default(), timestamp, &[GONE; 3]) < 3);
+            let mut sticky = Sticky::new(u64::MAX);
+            assert_eq!(call(&mut sticky, timestamp, &[GONE, 0]), 1);
+            assert_eq!(call(&mut sticky, timestamp, &[0, GONE]), 0, "its leader is gone");
+        }
     }
 
     #[test]

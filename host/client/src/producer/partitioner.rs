@@ -38,11 +38,19 @@ impl DefaultPartitioner {
         Self { batch_size, sticky: random_u32(), sticky_bytes: 0 }
     }
 
-    /// The partition for a record of `size` bytes.
-    pub(crate) fn partition(&mut self, key: Option<&[u8]>, size: usize, partitions: u32) -> u32 {
+    /// The partition for a record of `size` bytes. Without a key it is one that has a leader, unless none has.
+    pub(crate) fn partition(
+        &mut self,
+        key: Option<&[u8]>,
+        size: usize,
+        partitions: u32,
+        available: impl Fn(u32) -> bool,
+    ) -> u32 {
         let Some(key) = key else {
-            if self.sticky_bytes >= self.batch_size {
-                self.sticky = random_u32();
+            if self.sticky_bytes >= self.batch_size || !available(self.sticky % partitions) {
+                let start = random_u32() % partitions;
+                let found = (start..partitions).chain(0..start).find(|partition| available(*partition));
+                self.sticky = found.unwrap_or(start);
                 self.sticky_bytes = 0;
             }
             self.sticky_bytes += size;
@@ -74,9 +82,21 @@ mod tests {
     #[test]
     fn keyless_records_move_on_after_a_batch() {
         let mut partitioner = DefaultPartitioner::new(100);
-        let runs: Vec<u32> = (0..400).map(|_| partitioner.partition(None, 50, 1000)).collect();
+        let runs: Vec<u32> = (0..400).map(|_| partitioner.partition(None, 50, 1000, |_| true)).collect();
         assert!(runs.chunks(2).all(|run| run[0] == run[1]));
         let changes = runs.chunks(2).zip(runs.chunks(2).skip(1)).filter(|(a, b)| a != b).count();
         assert!(changes > 190, "{changes}");
+    }
+
+    #[test]
+    fn keyless_records_keep_away_from_a_partition_without_a_leader() {
+        let mut partitioner = DefaultPartitioner::new(100);
+        for _ in 0..100 {
+            assert_eq!(partitioner.partition(None, 50, 3, |partition| partition == 1), 1);
+            assert_eq!(partitioner.partition(None, 50, 3, |partition| partition == 2), 2);
+            assert!(partitioner.partition(None, 50, 3, |_| false) < 3);
+            let keyed = |available| DefaultPartitioner::new(100).partition(Some(b"key"), 50, 3, |_| available);
+            assert_eq!(keyed(false), keyed(true), "a key decides alone");
+        }
     }
 }

@@ -13,6 +13,7 @@ use super::partitioner::DefaultPartitioner;
 use super::queue::{PartitionQueue, TopicQueue, batch_size_of};
 use crate::edge::{self, Staged};
 use crate::error::Error;
+use crate::net::Partition;
 
 /// Runs until the producer is closed and has nothing left.
 pub(crate) async fn run(inner: Arc<Inner>, topic: Arc<TopicQueue>) {
@@ -38,7 +39,9 @@ async fn next_chunk(inner: &Inner, topic: &TopicQueue) -> Option<Chunk> {
 }
 
 async fn process(inner: &Arc<Inner>, topic: &Arc<TopicQueue>, chunk: Chunk, partitioner: &mut DefaultPartitioner) {
-    let partitions = partition_count(inner, topic);
+    let metadata = inner.cluster.metadata();
+    let known = metadata.topic(&topic.name).map_or(&[][..], |topic| &topic.partitions);
+    let partitions = partition_count(topic, known);
     if partitions == 0 {
         let error = Error::broker(
             format!("topic {}", topic.name),
@@ -51,27 +54,35 @@ async fn process(inner: &Arc<Inner>, topic: &Arc<TopicQueue>, chunk: Chunk, part
         false => Staged::plain(chunk),
         true => {
             let (stages, name) = (inner.stages.clone(), topic.name.clone());
-            let load = load(topic);
+            let load = load(topic, known);
             edge::run(move || edge::stage_chunk(&stages, &name, partitions as u32, &load, chunk)).await
         }
     };
-    let refused = fill_batches(inner, topic, &staged, partitioner, partitions);
+    let refused = fill_batches(inner, topic, &staged, partitioner, known);
     inner.fail_rows(&staged.chunk.receipt, staged.refused.into_iter().chain(refused));
     inner.dispatch(topic);
 }
 
 /// As many as the cluster has, and never fewer than there were: what waits must stay in its place.
-fn partition_count(inner: &Inner, topic: &TopicQueue) -> usize {
-    let known = inner.cluster.metadata().topic(&topic.name).map_or(0, |topic| topic.partitions.len());
+fn partition_count(topic: &TopicQueue, known: &[Partition]) -> usize {
     let mut partitions = topic.partitions.lock();
-    while partitions.len() < known {
+    while partitions.len() < known.len() {
         partitions.push(PartitionQueue::new());
     }
     partitions.len()
 }
 
-fn load(topic: &TopicQueue) -> Vec<u64> {
-    topic.partitions.lock().iter().map(PartitionQueue::waiting_bytes).collect()
+/// What the contract says of `load`.
+fn load(topic: &TopicQueue, known: &[Partition]) -> Vec<u64> {
+    let load = |(index, queue): (usize, &PartitionQueue)| match has_leader(known, index) {
+        true => queue.waiting_bytes(),
+        false => u64::MAX,
+    };
+    topic.partitions.lock().iter().enumerate().map(load).collect()
+}
+
+fn has_leader(known: &[Partition], partition: usize) -> bool {
+    known.get(partition).is_some_and(|partition| partition.leader.is_some())
 }
 
 /// Appends the rows to their partitions' batches; those that fit nowhere are the answer.
@@ -80,11 +91,12 @@ fn fill_batches(
     topic: &TopicQueue,
     staged: &Staged,
     partitioner: &mut DefaultPartitioner,
-    count: usize,
+    known: &[Partition],
 ) -> Vec<(ChunkRow, Error)> {
     let records = staged.records();
     let mut refused = Vec::new();
     let mut partitions = topic.partitions.lock();
+    let count = partitions.len() as u32;
     for (index, row) in staged.chunk.rows.iter().enumerate() {
         let key = records.keys.and_then(|column| column.get(index));
         let value = records.values.and_then(|column| column.get(index));
@@ -98,7 +110,9 @@ fn fill_batches(
         let partition = match (row.partition, &staged.partitions) {
             (chosen @ 0.., _) => chosen as usize,
             (_, Some(chosen)) => chosen[index] as usize,
-            (_, None) => partitioner.partition(key, size, count as u32) as usize,
+            (_, None) => {
+                partitioner.partition(key, size, count, |partition| has_leader(known, partition as usize)) as usize
+            }
         };
         let batch = partitions[partition].open(size, &inner.batch_settings, staged.chunk.created);
         let timestamp = records.timestamps[index];
