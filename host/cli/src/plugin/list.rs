@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use millstream_client::plugins::VersionStats;
+use millstream_client::plugins::format::{Manifest, Version};
 use millstream_client::plugins::image::PluginImage;
 
 use super::cluster::store;
@@ -21,8 +22,8 @@ Examples:
   millstream plugin list -b 127.0.0.1:9092
   millstream plugin list -b 127.0.0.1:9092 --json | jq '.[] | select(.traps > 0)'
 
-With -b the counts are those of the brokers since their start, over all versions; with --json they
-are by version.")]
+With -b the counts are those of the brokers since their start: of a plug-in, and below it of its
+versions that serve, that are bad, or that have done something.")]
 pub(crate) struct Args {
     /// A folder of plug-ins (*.wasm); one with the name of a plug-in of this binary takes its place.
     #[arg(long, value_name = "DIR", conflicts_with = "bootstrap_server")]
@@ -76,41 +77,171 @@ fn list_cluster(cluster: &Cluster, json: bool) -> Result<()> {
     print(&mut output::stdout(), &image, &stats)
 }
 
-fn print(out: &mut impl Write, image: &PluginImage, stats: &[VersionStats]) -> Result<()> {
-    let mut rows: BTreeMap<&str, VersionStats> = BTreeMap::new();
+/// A plug-in of the cluster, or of the binary that a broker has run.
+struct Listed<'a> {
+    manifest: Option<&'a Manifest>,
+    kind: &'a str,
+    /// By number, over all brokers: what serves, what is bad, and what has done something.
+    versions: BTreeMap<u32, VersionStats>,
+}
+
+impl Listed<'_> {
+    fn active(&self) -> u32 {
+        self.manifest.map_or(0, |manifest| manifest.active)
+    }
+
+    fn state(&self, number: u32) -> &'static str {
+        match self.manifest.and_then(|manifest| manifest.version(number)) {
+            _ if number == self.active() => "active",
+            Some(version) if version.bad.is_some() => "bad",
+            None if number != 0 => "deleted",
+            _ => "",
+        }
+    }
+
+    fn numbers(&self) -> String {
+        let numbers = self.manifest.iter().flat_map(|manifest| &manifest.versions).map(|version| version.number);
+        ranges(numbers)
+    }
+
+    fn total(&self) -> VersionStats {
+        self.versions.values().fold(VersionStats::default(), sum)
+    }
+}
+
+fn listed<'a>(image: &'a PluginImage, stats: &'a [VersionStats]) -> BTreeMap<&'a str, Listed<'a>> {
+    let mut plugins = BTreeMap::new();
     for manifest in image.plugins() {
-        let row = rows.entry(&manifest.name).or_default();
-        row.kind = manifest.kind.name().to_owned();
+        let shown = manifest.versions.iter().filter(|it| it.number == manifest.active || it.bad.is_some());
+        let named = |it: &Version| VersionStats { version: it.version.clone(), ..VersionStats::default() };
+        let versions = shown.map(|it| (it.number, named(it))).collect();
+        let kind = manifest.kind.name();
+        plugins.insert(&*manifest.name, Listed { manifest: Some(manifest), kind, versions });
     }
-    // Of those in the binary, the ones that were called.
-    for counts in stats.iter().filter(|counts| counts.calls > 0 || image.plugin(&counts.name).is_some()) {
-        let row = rows
-            .entry(&counts.name)
-            .or_insert_with(|| VersionStats { kind: counts.kind.clone(), ..VersionStats::default() });
-        row.calls += counts.calls;
-        row.records += counts.records;
-        row.errors += counts.errors;
-        row.traps += counts.traps;
-        row.rollbacks += counts.rollbacks;
+    for counts in stats.iter().filter(|counts| counts.calls > 0 || counts.rollbacks > 0) {
+        let unknown = Listed { manifest: None, kind: &counts.kind, versions: BTreeMap::new() };
+        let versions = &mut plugins.entry(&counts.name).or_insert(unknown).versions;
+        let before = versions.remove(&counts.number).unwrap_or_default();
+        versions.insert(counts.number, VersionStats { version: counts.version.clone(), ..sum(before, counts) });
     }
-    writeln!(
-        out,
-        "{:<16} {:<12} {:<7} {:<12} {:>10} {:>12} {:>8} {:>6} {:>9}",
-        "NAME", "KIND", "ACTIVE", "VERSIONS", "CALLS", "RECORDS", "ERRORS", "TRAPS", "ROLLBACKS"
-    )?;
-    for (name, row) in &rows {
-        let manifest = image.plugin(name);
-        let active = match manifest.map_or(0, |manifest| manifest.active) {
-            0 => "-".to_owned(),
-            number => number.to_string(),
-        };
-        let versions = manifest.filter(|manifest| !manifest.versions.is_empty());
-        let versions = versions.map_or_else(|| "-".to_owned(), |manifest| manifest.numbers().replace(", ", ","));
-        let VersionStats { kind, calls, records, errors, traps, rollbacks, .. } = row;
-        writeln!(
-            out,
-            "{name:<16} {kind:<12} {active:<7} {versions:<12} {calls:>10} {records:>12} {errors:>8} {traps:>6} {rollbacks:>9}"
-        )?;
+    plugins
+}
+
+fn sum(all: VersionStats, more: &VersionStats) -> VersionStats {
+    VersionStats {
+        calls: all.calls + more.calls,
+        records: all.records + more.records,
+        errors: all.errors + more.errors,
+        traps: all.traps + more.traps,
+        bad_records: all.bad_records + more.bad_records,
+        rollbacks: all.rollbacks + more.rollbacks,
+        ..all
+    }
+}
+
+/// Numbers in order as a person reads them: `1-3,7`.
+fn ranges(numbers: impl Iterator<Item = u32>) -> String {
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for number in numbers {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => ranges.push((number, number)),
+        }
+    }
+    let shown = ranges.iter().map(|(first, last)| match last - first {
+        0 => first.to_string(),
+        1 => format!("{first},{last}"),
+        _ => format!("{first}-{last}"),
+    });
+    shown.collect::<Vec<_>>().join(",")
+}
+
+fn print(out: &mut impl Write, image: &PluginImage, stats: &[VersionStats]) -> Result<()> {
+    let heads = ["CALLS", "RECORDS", "BAD", "ERRORS", "TRAPS", "ROLLBACKS"];
+    print_row(out, ["NAME", "KIND", "ACTIVE", "VERSIONS"], heads)?;
+    let or_none = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+    for (name, plugin) in &listed(image, stats) {
+        let active = Some(plugin.active()).filter(|active| *active != 0);
+        let active = or_none(active.map_or_else(String::new, |active| active.to_string()));
+        print_counts(out, [name, plugin.kind, &active, &or_none(plugin.numbers())], &plugin.total())?;
+        for (number, counts) in &plugin.versions {
+            let name = match number {
+                0 => "  in the binary".to_owned(),
+                number => format!("  {name}@{number}"),
+            };
+            print_counts(out, [&name, &counts.version, plugin.state(*number), ""], counts)?;
+        }
     }
     Ok(out.flush()?)
+}
+
+fn print_counts(out: &mut impl Write, texts: [&str; 4], counts: &VersionStats) -> Result<()> {
+    let VersionStats { calls, records, bad_records, errors, traps, rollbacks, .. } = counts;
+    let counts = [calls, records, bad_records, errors, traps, rollbacks].map(u64::to_string);
+    print_row(out, texts, counts.each_ref().map(String::as_str))
+}
+
+fn print_row(out: &mut impl Write, [name, kind, active, versions]: [&str; 4], counts: [&str; 6]) -> Result<()> {
+    let [calls, records, bad, errors, traps, rollbacks] = counts;
+    writeln!(
+        out,
+        "{name:<20} {kind:<12} {active:<8} {versions:<10} {calls:>10} {records:>12} {bad:>8} {errors:>8} {traps:>6} {rollbacks:>9}"
+    )?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_shown_as_ranges() {
+        for (numbers, shown) in
+            [(&[][..], ""), (&[3], "3"), (&[1, 2], "1,2"), (&[1, 2, 3, 5, 7, 8, 9, 10], "1-3,5,7-10")]
+        {
+            assert_eq!(ranges(numbers.iter().copied()), shown);
+        }
+    }
+
+    #[test]
+    fn every_version_that_did_something_has_a_line() {
+        let version = |number: u32, bad: Option<&str>| {
+            let digest = millstream_stage::Digest::of(&number.to_be_bytes()).to_string();
+            serde_json::json!({ "number": number, "digest": digest, "size": 1, "chunks": 1,
+                "version": format!("{number}.0.0"), "pushed_ms": 1, "bad": bad })
+        };
+        let versions = [version(1, None), version(2, None), version(4, Some("traps"))];
+        let manifest = serde_json::json!({ "name": "letters", "revision": 1, "kind": "filter", "active": 2, "next": 5,
+            "versions": versions, "history": [] });
+        let mut image = PluginImage::default();
+        image.apply(0, Some(b"plugin/letters"), Some(manifest.to_string().as_bytes())).expect("a manifest");
+        let counts = |name: &str, number: u32, calls: u64| VersionStats {
+            name: name.to_owned(),
+            kind: "filter".to_owned(),
+            number,
+            version: format!("{number}.0.0"),
+            calls,
+            ..VersionStats::default()
+        };
+        // Of two brokers.
+        let stats =
+            [counts("letters", 2, 5), counts("letters", 3, 7), counts("letters", 2, 6), counts("contains", 0, 1)];
+        let idle = counts("gzip", 0, 0);
+        let mut out = Vec::new();
+        print(&mut out, &image, &[&stats[..], &[idle]].concat()).expect("a list");
+        let lines = String::from_utf8(out).expect("a text");
+        let words = |line: &str| line.split_whitespace().take(5).collect::<Vec<_>>().join(" ");
+        let lines: Vec<String> = lines.lines().skip(1).map(words).collect();
+        assert_eq!(
+            lines,
+            [
+                "contains filter - - 1",
+                "in the binary 0.0.0 active",
+                "letters filter 2 1,2,4 18",
+                "letters@2 2.0.0 active 11 0",
+                "letters@3 3.0.0 deleted 7 0",
+                "letters@4 4.0.0 bad 0 0",
+            ]
+        );
+    }
 }
