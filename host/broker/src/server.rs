@@ -135,7 +135,7 @@ fn open(
         syncer,
         groups: GroupCoordinator::new(config.group.clone(), Box::new(OffsetsTopic(Weak::clone(broker)))),
         producer_ids: ProducerIds::default(),
-        plugins,
+        plugins: plugins.with_limits(config.spike_limits),
         decoders: Decoders::default(),
         request_memory: RequestMemory::new(config.queued_max_bytes),
         heavy_turns: Broker::heavy_turns(),

@@ -202,8 +202,12 @@ impl<'s> Pinned<'s> {
         let outcome = call();
         let nanos = nanos(begun.elapsed());
         let tally = self.pool.tally();
-        tally.counters.called(rows, nanos);
-        self.stage.counters.called(rows, nanos);
+        for counters in [&tally.counters, &self.stage.counters] {
+            match self.mode {
+                Mode::Plain | Mode::First => counters.called(rows, nanos),
+                Mode::Search => counters.called_again(nanos),
+            }
+        }
         outcome.map_err(|fault| {
             let is_trap = fault.is_trap();
             tally.counters.failed(is_trap);
@@ -217,8 +221,9 @@ impl<'s> Pinned<'s> {
             let error = failed(self.plugin(), fault);
             match self.mode {
                 Mode::Plain => tally.incident(is_trap, bad_rows),
-                Mode::First => tally.incident(is_trap, 0),
-                Mode::Search => {}
+                // For how many rows is known at the end of the search.
+                Mode::First if is_trap => tally.incident(true, 0),
+                Mode::First | Mode::Search => {}
             }
             error
         })

@@ -74,13 +74,21 @@ pub(crate) struct Counters {
     errors: AtomicU64,
     traps: AtomicU64,
     bad_records: AtomicU64,
+    /// What a share of bad records is taken of: records, and calls that have none.
+    work: AtomicU64,
 }
 
 impl Counters {
     /// A call ended.
     pub(crate) fn called(&self, rows: u64, nanos: u64) {
-        self.calls.fetch_add(1, Relaxed);
         self.records.fetch_add(rows, Relaxed);
+        self.work.fetch_add(rows.max(1), Relaxed);
+        self.called_again(nanos);
+    }
+
+    /// A call ended for records that were counted before.
+    pub(crate) fn called_again(&self, nanos: u64) {
+        self.calls.fetch_add(1, Relaxed);
         self.nanos.fetch_add(nanos, Relaxed);
     }
 
@@ -100,11 +108,6 @@ impl Counters {
             bad_records: self.bad_records.load(Relaxed),
         }
     }
-
-    /// Records, or calls where there are none.
-    fn work(&self) -> u64 {
-        self.records.load(Relaxed).max(self.calls.load(Relaxed))
-    }
 }
 
 /// The counts of one version, and its alarm.
@@ -122,7 +125,7 @@ pub(crate) struct Tally {
 pub struct Counts {
     /// Calls, failed ones too.
     pub calls: u64,
-    /// Rows of all calls.
+    /// Rows of all calls; each once, however often it is tried.
     pub records: u64,
     /// Time of all calls.
     pub nanos: u64,
@@ -176,7 +179,7 @@ impl Tally {
 
     fn restart(&self, recent: &mut Recent, now: Instant) {
         recent.since = now;
-        recent.work = self.counters.work();
+        recent.work = self.counters.work.load(Relaxed);
         recent.bad = self.counters.bad_records.load(Relaxed);
     }
 
@@ -207,7 +210,8 @@ impl Tally {
             self.restart(&mut recent, now);
             return None;
         }
-        let (bad, records) = (bad.saturating_sub(recent.bad), self.counters.work().saturating_sub(recent.work));
+        let (bad, records) =
+            (bad.saturating_sub(recent.bad), self.counters.work.load(Relaxed).saturating_sub(recent.work));
         let is_over = records >= sample_min && bad as f64 > error_share * records as f64;
         is_over.then_some(SpikeReason::Errors { bad, records, window })
     }

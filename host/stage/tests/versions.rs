@@ -388,3 +388,23 @@ fn what_a_plugin_logs_is_heard() {
     assert_eq!(lines[0], (NAME.to_owned(), Level::Warn, "he\\u{1b}lo".to_owned()));
     assert!((50..200).contains(&lines.len()), "{}", lines.len());
 }
+
+#[test]
+fn a_share_is_taken_of_records_however_often_they_are_tried() {
+    let (library, spikes) = watched();
+    let filter = |version: &str| Guest::filter().version(version).text("poisoned");
+    library.publish(&filter("1.0.0").build()).expect("a version");
+    library.publish(&filter("2.0.0").naming_bad_rows().build()).expect("a version");
+    let spec = StageSpec::parse("good-filter").expect("a stage");
+    let stage = library.resolve(&spec, Kind::Filter).expect("a stage");
+    let values: Vec<&str> = (0..100).map(|row| if row % 5 < 3 { "poison" } else { "good" }).collect();
+    let batch = batch(&values);
+    for _ in 0..10 {
+        let found = stage.pin().filter_isolated("topic", &batch.as_records()).expect("rows are to blame");
+        assert_eq!((found.bad.len(), found.keep.iter().count()), (60, 40));
+        assert_eq!(found.bad[0].message, "poisoned");
+    }
+    assert_eq!((stage.stats().calls, stage.stats().records), (20, 1_000));
+    assert_eq!(spikes.lock().expect("a list")[0].reason.to_string(), "600 of 1000 records failed in 60 s");
+    assert_eq!(stage.stats().version, "1.0.0");
+}

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use millstream_client::{Producer, ProducerConfig, ProducerRecord};
-use millstream_tests::Broker;
+use millstream_record::Codec;
+use millstream_tests::{Broker, wait_until};
 use serde_json::Value;
 
 use super::*;
-use crate::support::{Raw, Topic};
+use crate::support::{Raw, Topic, compressed};
 
 /// A version that traps on every sixth call of an instance.
 fn trapping(version: u8) -> Guest {
@@ -115,4 +116,75 @@ fn a_version_that_traps_under_load_is_taken_back() {
         refused_letters(&broker, "lines");
     }
     assert_eq!(history(&broker)["active"], 2);
+}
+
+/// A topic that drops what a version of `letters` fails for; version 2, which serves, names the values that begin with a p.
+fn failing(settings: &[(&str, &str)]) -> (Broker, Raw, Topic) {
+    let builder = settings.iter().fold(Broker::builder(), |builder, (key, value)| builder.set(key, value));
+    let broker = builder.start();
+    push(&broker, &filter("letters", 1));
+    admit(&broker, "lines", "letters");
+    output(&broker, &["topic", "alter", "lines", "--config", "stage.admit.failure.policy=skip"]);
+    push(&broker, &filter("letters", 2).text("poisoned").naming_bad_rows());
+    let raw = Raw::connect(&broker);
+    (broker, raw, Topic { name: "lines".into(), id: Default::default() })
+}
+
+/// Sends 500 records, so many of each five of them bad.
+fn send(raw: &mut Raw, topic: &Topic, bad_of_five: usize) {
+    let values: Vec<&str> = (0..500).map(|row| if row % 5 < bad_of_five { "poison" } else { "good" }).collect();
+    topic.produce(raw, compressed(Codec::None, &values));
+}
+
+fn send_until_rolled_back(broker: &Broker, raw: &mut Raw, topic: &Topic, bad_of_five: usize) -> (u64, u64) {
+    let end = Instant::now() + PATIENCE;
+    let back = loop {
+        send(raw, topic, bad_of_five);
+        let back = rolled_back(&history(broker));
+        if !back.is_empty() {
+            break back;
+        }
+        assert!(Instant::now() < end, "no rollback: {}", broker.log());
+    };
+    let [(1, reason)] = &back[..] else { panic!("{back:?}") };
+    let words: Vec<&str> = reason.split_whitespace().collect();
+    let [bad, "of", all, "records", "failed", "in", "60", "s"] = words[..] else { panic!("{reason}") };
+    // It is counted before it is logged.
+    let line = format!("rolled back: {reason}");
+    wait_until("the rollback to be logged", PATIENCE, || broker.log().contains(&line).then_some(()));
+    (bad.parse().expect("a number"), all.parse().expect("a number"))
+}
+
+#[test]
+fn a_version_that_fails_for_most_records_is_taken_back() {
+    let (broker, mut raw, topic) = failing(&[]);
+    for _ in 0..4 {
+        send(&mut raw, &topic, 2);
+    }
+    // Two of five are less than half.
+    assert_eq!((rolled_back(&history(&broker)), &history(&broker)["active"]), (Vec::new(), &2.into()));
+    let (bad, all) = send_until_rolled_back(&broker, &mut raw, &topic, 4);
+    assert!(bad * 2 > all && all >= 1_000, "{bad} of {all}");
+    let history = history(&broker);
+    assert_eq!(history["active"], 1);
+    assert!(history["versions"][1]["bad"].as_str().is_some_and(|why| why.contains("records failed")), "{history}");
+    let list = output(&broker, &["plugin", "list"]);
+    let line = list.lines().find(|line| line.trim_start().starts_with("letters@2")).expect("the bad version");
+    let words: Vec<&str> = line.split_whitespace().collect();
+    // State, and the rollback that is counted for it; every record once.
+    assert_eq!((words[2], words[words.len() - 1]), ("bad", "1"), "{list}");
+    assert_eq!(words[4].parse::<usize>().expect("a count") % 500, 0, "{list}");
+    // What the version before lets in is stored.
+    let stored = topic.end(&mut raw);
+    send(&mut raw, &topic, 5);
+    assert_eq!(topic.end(&mut raw), stored + 500);
+    assert_eq!(topic.read(&mut raw, stored), vec!["poison"; 500]);
+}
+
+#[test]
+fn the_share_that_is_too_much_is_an_option_of_the_broker() {
+    let settings = [("plugin.rollback.error.share", "0.2"), ("plugin.rollback.records.min", "100")];
+    let (broker, mut raw, topic) = failing(&settings);
+    let (bad, all) = send_until_rolled_back(&broker, &mut raw, &topic, 2);
+    assert_eq!(bad * 5, all * 2);
 }

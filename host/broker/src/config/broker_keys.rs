@@ -129,6 +129,14 @@ BROKER_KEYS:
     "The replication factor of __consumer_offsets. One node takes only 1, whatever is asked for.";
 "offsets.topic.segment.bytes" Int = "104857600", AtLeast(1), [],
     "The segment size of __consumer_offsets.";
+"plugin.rollback.error.share" Double = "0.5", Ratio(0.0, 1.0), [],
+    "A version that fails for a greater share of its records is taken back by itself; 1: never for that.";
+"plugin.rollback.records.min" Long = "1000", AtLeast(1), [],
+    "The records of a version, within the window, that its share of failures is first taken of.";
+"plugin.rollback.traps" Int = "3", AtLeast(1), [],
+    "A version that traps so often within the window is taken back by itself.";
+"plugin.rollback.window.ms" Long = "60000", AtLeast(1), [],
+    "The time that traps and failures are counted in.";
 "producer.id.expiration.ms" Int = "86400000", AtLeast(1), [],
     "How long a partition remembers a producer that is silent.";
 "queued.max.request.bytes" Long = "-1", Any, [],

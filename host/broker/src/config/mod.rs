@@ -21,6 +21,8 @@ pub use listeners::{HostPort, ListenerConfig};
 pub(crate) use topic::{CompressionType, FailurePolicy, StageOptions, TopicConfig, TopicOverrides, inherited};
 pub(crate) use value::{Kind, list};
 
+use millstream_stage::SpikeLimits;
+
 use crate::group::GroupConfig;
 
 /// A configuration that cannot be used. Its text names the key, the value or the file, and what to do.
@@ -166,6 +168,8 @@ pub struct BrokerConfig {
     pub(crate) log_start_checkpoint_interval: Duration,
     pub(crate) producer_id_expiration: Duration,
     pub(crate) group: GroupConfig,
+    /// When a version of a plug-in is taken back.
+    pub(crate) spike_limits: SpikeLimits,
     pub(crate) topic_defaults: TopicConfig,
     /// What was set in the file or by flag, for DescribeConfigs.
     values: BTreeMap<&'static str, String>,
@@ -225,6 +229,7 @@ impl BrokerConfig {
             log_start_checkpoint_interval: read.millis("log.flush.start.offset.checkpoint.interval.ms"),
             producer_id_expiration: read.millis("producer.id.expiration.ms"),
             group,
+            spike_limits: read.spike_limits(),
             topic_defaults: TopicConfig::from_broker(&|name| values.get(name).cloned())?,
             values,
         })
@@ -310,6 +315,16 @@ impl<'a> Reader<'a> {
         asked.unwrap_or(default).max(self.size("socket.request.max.bytes"))
     }
 
+    fn spike_limits(&self) -> SpikeLimits {
+        let share = self.text("plugin.rollback.error.share").and_then(|share| share.trim().parse().ok());
+        SpikeLimits {
+            traps: self.size("plugin.rollback.traps"),
+            window: self.millis("plugin.rollback.window.ms"),
+            error_share: share.unwrap_or(1.0),
+            sample_min: self.long("plugin.rollback.records.min").unsigned_abs(),
+        }
+    }
+
     fn group(&self) -> Result<GroupConfig, ConfigError> {
         let group = GroupConfig {
             initial_rebalance_delay: self.millis("group.initial.rebalance.delay.ms"),
@@ -351,6 +366,7 @@ mod tests {
         assert_eq!(config.listeners[0].bind, HostPort { host: "127.0.0.1".to_owned(), port: 9092 });
         assert_eq!(config.data_dir, PathBuf::from("millstream-data"));
         assert_eq!((config.node_id, config.num_partitions, config.flush_mode), (0, 1, FlushMode::Fsync));
+        assert_eq!(config.spike_limits, SpikeLimits::default());
         assert_eq!(config.topic_defaults.retention_ms, Some(7 * 24 * 3_600_000));
     }
 

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use millstream_client::plugins::LOGS_TOPIC;
 pub(crate) use millstream_client::plugins::TOPIC;
 use millstream_client::plugins::format::TOPIC_CONFIGS;
-use millstream_stage::{EMBEDDED_NUMBER, Library, Plugin, Spike};
+use millstream_stage::{EMBEDDED_NUMBER, Library, Plugin, Spike, SpikeLimits};
 use millstream_wire::ErrorCode;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedMutexGuard, mpsc, watch};
@@ -52,6 +52,7 @@ const LINES_MAX: usize = 1_000;
 pub struct Plugins {
     make: Make,
     library: Mutex<Option<Arc<Library>>>,
+    limits: SpikeLimits,
     /// A folder whose files are pushed.
     folder: Option<PathBuf>,
     store: Arc<Store>,
@@ -79,6 +80,7 @@ impl Plugins {
         Self {
             make: Box::new(make),
             library: Mutex::default(),
+            limits: SpikeLimits::default(),
             folder: None,
             store: Arc::default(),
             turn: Arc::default(),
@@ -95,6 +97,13 @@ impl Plugins {
         self
     }
 
+    /// When a version is taken back.
+    #[must_use]
+    pub(crate) fn with_limits(mut self, limits: SpikeLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// The library; blocks while the sandbox starts.
     pub(crate) fn library(&self) -> Result<Arc<Library>, ApiError> {
         let mut library = self.library.lock();
@@ -107,6 +116,7 @@ impl Plugins {
             ApiError::new(ErrorCode::UNKNOWN_SERVER_ERROR, message)
         })?;
         made.set_source(self.store.clone());
+        made.set_spike_limits(self.limits);
         let spikes = self.spikes.0.clone();
         made.on_spike(move |spike| {
             // Whoever reads ends with the broker.
