@@ -4,9 +4,8 @@ use millstream_tests::Broker;
 use millstream_wire::messages::*;
 use millstream_wire::{ErrorCode, Str};
 
-use crate::support::{Raw, Topic, batch};
+use crate::support::{DELETE, Raw, SET, TOPIC, Topic, alter_by, batch};
 
-const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 
 /// Where a value comes from.
@@ -69,27 +68,9 @@ fn value(raw: &mut Raw, topic: &str, key: &str) -> (String, i8) {
     (config.value.as_deref().unwrap_or_default().to_owned(), config.config_source)
 }
 
-/// Operations of IncrementalAlterConfigs.
-const SET: i8 = 0;
-const DELETE: i8 = 1;
+/// Operations of IncrementalAlterConfigs on lists.
 const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
-
-fn alter(raw: &mut Raw, topic: &str, changes: &[(&str, i8, Option<&str>)]) -> (ErrorCode, String) {
-    let configs = changes.iter().map(|(name, operation, value)| IncrementalAlterableConfig {
-        name: Str::from(*name),
-        config_operation: *operation,
-        value: value.map(Str::from),
-    });
-    let resource = IncrementalAlterConfigsResource {
-        resource_type: TOPIC,
-        resource_name: topic.into(),
-        configs: configs.collect(),
-    };
-    let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
-    let answer = raw.call(1, &request).responses.remove(0);
-    (answer.error_code, answer.error_message.map_or_else(String::new, |message| message.to_string()))
-}
 
 #[test]
 fn a_topic_is_described_with_every_option_its_source_and_synonyms() {
@@ -176,14 +157,17 @@ fn a_change_is_in_force_at_once_and_can_be_taken_back() {
     let topic = Topic::create(&mut raw, "topic", 1, &[]);
     let large = batch(&[&"x".repeat(2000)]);
     topic.produce(&mut raw, large.clone());
-    assert_eq!(alter(&mut raw, "topic", &[("max.message.bytes", SET, Some("1000"))]).0, ErrorCode::NONE);
+    assert_eq!(alter_by(&mut raw, "topic", &[("max.message.bytes", SET, Some("1000"))]).0, ErrorCode::NONE);
     assert_eq!(value(&mut raw, "topic", "max.message.bytes"), ("1000".to_owned(), DYNAMIC_TOPIC));
     assert_eq!(topic.produce_by(&mut raw, 9, large.clone()).error_code, ErrorCode::MESSAGE_TOO_LARGE);
-    assert_eq!(alter(&mut raw, "topic", &[("max.message.bytes", DELETE, None)]).0, ErrorCode::NONE);
+    assert_eq!(alter_by(&mut raw, "topic", &[("max.message.bytes", DELETE, None)]).0, ErrorCode::NONE);
     assert_eq!(value(&mut raw, "topic", "max.message.bytes"), ("1048588".to_owned(), DEFAULT));
     topic.produce(&mut raw, large);
 
-    assert_eq!(alter(&mut raw, "topic", &[("message.timestamp.type", SET, Some("LogAppendTime"))]).0, ErrorCode::NONE);
+    assert_eq!(
+        alter_by(&mut raw, "topic", &[("message.timestamp.type", SET, Some("LogAppendTime"))]).0,
+        ErrorCode::NONE
+    );
     let stamped = topic.produce_by(&mut raw, 9, batch(&["value"]));
     assert!(stamped.log_append_time_ms > 0);
 }
@@ -193,12 +177,12 @@ fn lists_are_appended_to_and_subtracted_from() {
     let broker = Broker::start();
     let mut raw = Raw::connect(&broker);
     Topic::create(&mut raw, "topic", 1, &[]);
-    assert_eq!(alter(&mut raw, "topic", &[("cleanup.policy", APPEND, Some("compact"))]).0, ErrorCode::NONE);
+    assert_eq!(alter_by(&mut raw, "topic", &[("cleanup.policy", APPEND, Some("compact"))]).0, ErrorCode::NONE);
     assert_eq!(value(&mut raw, "topic", "cleanup.policy").0, "delete,compact");
-    assert_eq!(alter(&mut raw, "topic", &[("cleanup.policy", SUBTRACT, Some("delete"))]).0, ErrorCode::NONE);
+    assert_eq!(alter_by(&mut raw, "topic", &[("cleanup.policy", SUBTRACT, Some("delete"))]).0, ErrorCode::NONE);
     // What Connect wants to see, to the letter.
     assert_eq!(value(&mut raw, "topic", "cleanup.policy").0, "compact");
-    let (error, _) = alter(&mut raw, "topic", &[("retention.ms", APPEND, Some("5"))]);
+    let (error, _) = alter_by(&mut raw, "topic", &[("retention.ms", APPEND, Some("5"))]);
     assert!(error.is_err(), "only lists can be appended to");
 }
 
@@ -211,12 +195,15 @@ fn a_bad_change_is_refused_whole_and_named() {
         [("retention.ms", "soon"), ("retention.mss", "1"), ("max.message.bytes", "-1"), ("compression.type", "rar")]
     {
         let changes = [("segment.ms", SET, Some("60000")), (name, SET, Some(bad))];
-        let (error, message) = alter(&mut raw, "topic", &changes);
+        let (error, message) = alter_by(&mut raw, "topic", &changes);
         assert_eq!(error, ErrorCode::INVALID_CONFIG, "{name}={bad}");
         assert!(message.contains(name), "{message}");
         assert_eq!(value(&mut raw, "topic", "segment.ms").1, DEFAULT, "{name}={bad}: half of it was done");
     }
-    assert_eq!(alter(&mut raw, "absent", &[("retention.ms", SET, Some("1"))]).0, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    assert_eq!(
+        alter_by(&mut raw, "absent", &[("retention.ms", SET, Some("1"))]).0,
+        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+    );
 }
 
 /// AlterConfigs replaces: what it does not name goes back to its default.

@@ -6,9 +6,8 @@ use std::time::Duration;
 use millstream_record::Codec;
 use millstream_tests::{Broker, wait_until};
 use millstream_wire::ErrorCode;
-use millstream_wire::messages::*;
 
-use crate::support::{Raw, Topic, builder, now_ms};
+use crate::support::{Raw, Topic, alter, builder, now_ms};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -82,14 +81,7 @@ fn an_altered_bound_takes_effect() {
         produce(&mut raw, &topic, now_ms());
     }
     assert_eq!(topic.start(&mut raw), 0);
-    let config = IncrementalAlterableConfig {
-        name: "retention.bytes".into(),
-        config_operation: 0,
-        value: Some("1048576".into()),
-    };
-    let resource =
-        IncrementalAlterConfigsResource { resource_type: 2, resource_name: "topic".into(), configs: vec![config] };
-    raw.call(1, &IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false });
+    alter(&mut raw, "topic", &[("retention.bytes", Some("1048576"))]);
     wait_until("the log start to move", PATIENCE, || (topic.start(&mut raw) >= 6).then_some(()));
     assert_eq!(topic.end(&mut raw), 12);
 }

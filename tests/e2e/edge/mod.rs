@@ -11,32 +11,11 @@ use std::collections::BTreeMap;
 use millstream_record::{BatchView, Codec, batches};
 use millstream_tests::Broker;
 use millstream_wire::ErrorCode;
-use millstream_wire::messages::*;
 
-use crate::support::{Raw, Topic};
+use crate::support::{Raw, Topic, alter};
 
 /// Lets JSON in whose `n` is at least 0. What is not JSON is an error of its row, a negative number is refused.
 const NOT_NEGATIVE: &str = r#"json-compare{"path":"/n","op":">=","value":0}"#;
-
-/// What a topic's options are changed to; no value takes one off.
-fn alter(raw: &mut Raw, topic: &str, options: &[(&str, Option<&str>)]) -> (ErrorCode, String) {
-    const TOPIC: i8 = 2;
-    const SET: i8 = 0;
-    const DELETE: i8 = 1;
-    let configs = options.iter().map(|(name, value)| IncrementalAlterableConfig {
-        name: (*name).into(),
-        config_operation: if value.is_some() { SET } else { DELETE },
-        value: value.map(Into::into),
-    });
-    let resource = IncrementalAlterConfigsResource {
-        resource_type: TOPIC,
-        resource_name: topic.into(),
-        configs: configs.collect(),
-    };
-    let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
-    let answer = raw.call(1, &request).responses.remove(0);
-    (answer.error_code, answer.error_message.map_or_else(String::new, |message| message.to_string()))
-}
 
 /// Changes options that must be taken.
 fn set(raw: &mut Raw, topic: &Topic, options: &[(&str, &str)]) {

@@ -12,6 +12,57 @@ use super::Raw;
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 
+/// The type of a topic, as a resource of configs.
+pub(crate) const TOPIC: i8 = 2;
+
+/// Operations of IncrementalAlterConfigs.
+pub(crate) const SET: i8 = 0;
+pub(crate) const DELETE: i8 = 1;
+
+/// Creates a topic with these options, with as many replicas as the broker's default; gives the answer.
+pub(crate) fn create(raw: &mut Raw, name: &str, partitions: i32, configs: &[(&str, &str)]) -> CreatableTopicResult {
+    let configs = configs
+        .iter()
+        .map(|(name, value)| CreatableTopicConfig { name: Str::from(*name), value: Some(Str::from(*value)) });
+    let topic = CreatableTopic {
+        name: name.into(),
+        num_partitions: partitions,
+        replication_factor: -1,
+        configs: configs.collect(),
+        ..Default::default()
+    };
+    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, validate_only: false };
+    raw.call(7, &request).topics.remove(0)
+}
+
+/// Sets options of a topic, takes off those without a value; gives code and words of the answer.
+pub(crate) fn alter(raw: &mut Raw, topic: &str, changes: &[(&str, Option<&str>)]) -> (ErrorCode, String) {
+    let operation = |value: &Option<&str>| if value.is_some() { SET } else { DELETE };
+    let changes: Vec<_> = changes.iter().map(|(name, value)| (*name, operation(value), *value)).collect();
+    alter_by(raw, topic, &changes)
+}
+
+/// Changes options of a topic by operations; gives code and words of the answer.
+pub(crate) fn alter_by(raw: &mut Raw, topic: &str, changes: &[(&str, i8, Option<&str>)]) -> (ErrorCode, String) {
+    let answer = raw.call(1, &alter_request(topic, changes)).responses.remove(0);
+    (answer.error_code, answer.error_message.map_or_else(String::new, |message| message.to_string()))
+}
+
+/// What [`alter_by`] asks.
+pub(crate) fn alter_request(topic: &str, changes: &[(&str, i8, Option<&str>)]) -> IncrementalAlterConfigsRequest {
+    let configs = changes.iter().map(|(name, operation, value)| IncrementalAlterableConfig {
+        name: Str::from(*name),
+        config_operation: *operation,
+        value: value.map(Str::from),
+    });
+    let resource = IncrementalAlterConfigsResource {
+        resource_type: TOPIC,
+        resource_name: topic.into(),
+        configs: configs.collect(),
+    };
+    IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false }
+}
+
 /// A topic as both kinds of versions name it.
 #[derive(Debug, Clone)]
 pub(crate) struct Topic {
@@ -22,19 +73,7 @@ pub(crate) struct Topic {
 impl Topic {
     /// Creates a topic.
     pub(crate) fn create(raw: &mut Raw, name: &str, partitions: i32, configs: &[(&str, &str)]) -> Self {
-        let configs = configs
-            .iter()
-            .map(|(name, value)| CreatableTopicConfig { name: Str::from(*name), value: Some(Str::from(*value)) });
-        let topic = CreatableTopic {
-            name: name.into(),
-            num_partitions: partitions,
-            replication_factor: 1,
-            configs: configs.collect(),
-            ..Default::default()
-        };
-        let response =
-            raw.call(7, &CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, validate_only: false });
-        let created = &response.topics[0];
+        let created = create(raw, name, partitions, configs);
         assert_eq!(created.error_code, ErrorCode::NONE, "{name}: {:?}", created.error_message);
         Self { name: name.into(), id: created.topic_id }
     }

@@ -5,7 +5,7 @@ use millstream_wire::messages::*;
 use millstream_wire::{ApiKey, Request, Str, codec};
 use uuid::Uuid;
 
-use super::{Topic, batch, fetch_request};
+use super::{TOPIC, Topic, batch, fetch_request};
 
 /// What is done with each request.
 pub(crate) trait Visitor {
@@ -69,7 +69,6 @@ pub(crate) fn minimal<V: Visitor>(api: ApiKey, version: i16, topic: &Topic, visi
 }
 
 fn minimal_admin<V: Visitor>(api: ApiKey, version: i16, topic: &Topic, visitor: &mut V) -> V::Outcome {
-    const TOPIC: i8 = 2;
     let resource_name = topic.name.clone();
     match api {
         ApiKey::CreateTopics => {

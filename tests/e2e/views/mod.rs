@@ -9,50 +9,20 @@ mod shown;
 
 use millstream_record::batches;
 use millstream_tests::{Broker, Tool, millstream};
+use millstream_wire::ErrorCode;
 use millstream_wire::messages::*;
-use millstream_wire::{ErrorCode, Str};
 
 use crate::guests::Guest;
-use crate::support::{Raw, Topic, fetch_request, fetched};
+use crate::support::{Raw, Topic, alter, create, fetch_request, fetched};
 
 /// Keeps the values that have "keep" in them.
 const KEEP: &str = r#"contains{"text":"keep"}"#;
-
-/// Creates a topic with these options; gives the answer.
-fn create(raw: &mut Raw, name: &str, partitions: i32, configs: &[(&str, &str)]) -> CreatableTopicResult {
-    let configs = configs
-        .iter()
-        .map(|(name, value)| CreatableTopicConfig { name: Str::from(*name), value: Some(Str::from(*value)) });
-    let topic = CreatableTopic {
-        name: name.into(),
-        num_partitions: partitions,
-        replication_factor: -1,
-        configs: configs.collect(),
-        ..Default::default()
-    };
-    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, validate_only: false };
-    raw.call(7, &request).topics.remove(0)
-}
 
 /// Creates a view; it must succeed.
 fn view(raw: &mut Raw, name: &str, of: &str, filter: &str) -> Topic {
     let created = create(raw, name, -1, &[("view.of", of), ("stage.filter", filter)]);
     assert_eq!(created.error_code, ErrorCode::NONE, "{name}: {:?}", created.error_message);
     Topic { name: name.into(), id: created.topic_id }
-}
-
-/// Sets options of a topic, takes off those without a value; gives code and words of the answer.
-fn alter(raw: &mut Raw, topic: &str, changes: &[(&str, Option<&str>)]) -> (ErrorCode, String) {
-    let configs = changes.iter().map(|(name, value)| IncrementalAlterableConfig {
-        name: Str::from(*name),
-        config_operation: i8::from(value.is_none()),
-        value: value.map(Str::from),
-    });
-    let resource =
-        IncrementalAlterConfigsResource { resource_type: 2, resource_name: topic.into(), configs: configs.collect() };
-    let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
-    let answer = raw.call(1, &request).responses.remove(0);
-    (answer.error_code, answer.error_message.map_or_else(String::new, |message| message.to_string()))
 }
 
 /// Deletes a topic by its name; gives code and words of the answer.

@@ -9,7 +9,7 @@ use millstream_wire::{ErrorCode, Str};
 use rustix::process::Signal;
 
 use super::{KEEP, alter, create, delete, view};
-use crate::support::{Raw, Topic, batch};
+use crate::support::{Raw, SET, Topic, alter_request, batch};
 
 fn refusal(raw: &mut Raw, name: &str, partitions: i32, configs: &[(&str, &str)]) -> (ErrorCode, String) {
     let created = create(raw, name, partitions, configs);
@@ -208,17 +208,8 @@ fn a_kill_while_a_topic_becomes_a_view_leaves_one_or_the_other() {
         source.produce(&mut raw, batch(&["keep"]));
         // The sandbox is started before, for it takes longest.
         view(&mut raw, "other", "source", KEEP);
-        let options = [("view.of", "source"), ("stage.filter", KEEP)].map(|(name, value)| IncrementalAlterableConfig {
-            name: name.into(),
-            config_operation: 0,
-            value: Some(value.into()),
-        });
-        let resource = IncrementalAlterConfigsResource {
-            resource_type: 2,
-            resource_name: "topic".into(),
-            configs: options.into(),
-        };
-        raw.send(1, &IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false });
+        let options = [("view.of", SET, Some("source")), ("stage.filter", SET, Some(KEEP))];
+        raw.send(1, &alter_request("topic", &options));
         std::thread::sleep(Duration::from_millis(delay_ms));
         broker.kill();
         broker.restart();
