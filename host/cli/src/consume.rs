@@ -112,7 +112,7 @@ impl Args {
         let printed = printed?;
         closed?;
         if !self.quiet {
-            eprintln!("{printed} records from {}", self.topic);
+            eprintln!("{} from {}", output::records(printed), self.topic);
             if printed == 0 && !self.from_beginning && !self.follow && self.group.is_none() {
                 eprintln!("hint: reading began at the end; use --from-beginning or --follow");
             }

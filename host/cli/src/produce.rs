@@ -10,6 +10,7 @@ use millstream_stage::Kind;
 use tokio::sync::mpsc;
 
 use crate::cluster::{self, Cluster};
+use crate::output;
 use crate::stages::{StageArgs, Stages};
 
 /// Lines that are read ahead of what is sent.
@@ -178,7 +179,7 @@ impl Args {
         stages.report();
         let (stored, failed) = (tally.stored.load(Ordering::Relaxed), tally.failed.load(Ordering::Relaxed));
         if !self.quiet {
-            eprintln!("{stored} records stored in {}", self.topic);
+            eprintln!("{} stored in {}", output::records(stored), self.topic);
         }
         outcome?;
         anyhow::ensure!(failed == 0, "{failed} of {} records were not stored", stored + failed);

@@ -45,7 +45,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             })
         })
     };
-    let node = ["view-gap", "view-group"].into_iter().map(|command| {
+    let node = ["view-gap", "view-group", "dropped"].into_iter().map(|command| {
         let name = format!("views::kafkajs::{}", command.replace('-', "_"));
         crate::trial(&name, "MILLSTREAM_KAFKAJS", move |packages| {
             let script = folder("node").join("with_kafkajs.js");

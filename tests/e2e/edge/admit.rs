@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use millstream_record::{BatchView, Codec, HEADER_LEN, batches};
 use millstream_tests::Broker;
-use millstream_wire::ErrorCode;
 use millstream_wire::messages::InitProducerIdRequest;
+use millstream_wire::{ErrorCode, Records};
 
 use super::{NOT_NEGATIVE, rows, set, stored, stored_codecs, values};
-use crate::support::{Raw, Topic, builder, compressed, producer_batch};
+use crate::support::{Raw, Topic, builder, compressed, fetch_request, fetched, producer_batch};
 
 /// Rows 1 (no JSON) and 3 (refused) are bad.
 const MIXED: [&str; 5] = [r#"{"n":1}"#, "no json", r#"{"n":2}"#, r#"{"n":-1}"#, r#"{"n":3}"#];
@@ -83,6 +84,31 @@ fn what_may_pass_is_let_in_as_it_is() {
     let sent = compressed(Codec::Zstd, &MIXED);
     assert_eq!(topic.produce(&mut raw, sent.clone()), 0);
     assert_eq!(stored(&broker, &topic)[16..], sent[16..]);
+}
+
+#[test]
+fn an_answer_of_batches_without_records_ends_in_one_that_clients_move_on_from() {
+    let (_broker, mut raw, topic) = started(&[("stage.admit", NOT_NEGATIVE), ("stage.admit.failure.policy", "skip")]);
+    topic.produce(&mut raw, compressed(Codec::None, &[MIXED[0]]));
+    for _ in 0..20 {
+        topic.produce(&mut raw, compressed(Codec::None, &[MIXED[1]; 2]));
+    }
+    let fetch = |raw: &mut Raw, offset, bytes| {
+        let answer = raw.call(12, &fetch_request(12, &[(&topic, 0, offset, bytes)], 0, 1));
+        let Records::Bytes(bytes) = fetched(answer).records else { panic!("no records") };
+        bytes
+    };
+    assert_eq!(batches(&fetch(&mut raw, 0, 1 << 20)).count(), 21, "as they lie, where there is more than those");
+    for offset in [1, 2, 20] {
+        let shown = fetch(&mut raw, offset, 400);
+        let all: Vec<_> = batches(&shown).collect::<Result<_, _>>().expect("sound");
+        assert_eq!(all.len(), 1, "{offset}");
+        assert!(all[0].is_control() && all[0].next_offset() == 41, "{:?}", all[0]);
+    }
+    topic.produce(&mut raw, compressed(Codec::None, &[MIXED[2]]));
+    let first = |shown: Bytes| batches(&shown).next().expect("a batch").expect("sound").base_offset();
+    assert_eq!(first(fetch(&mut raw, 20, 400)), 41, "the next one that has records");
+    assert_eq!(first(fetch(&mut raw, 41, 400)), 41);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_log::LogSlice;
-use millstream_record::Codec;
+use millstream_record::{Codec, HEADER_LEN};
 use millstream_wire::messages::{FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData};
 use millstream_wire::{ErrorCode, Records, Str};
 use tokio::time::Instant;
@@ -51,8 +51,8 @@ struct Target {
 struct TargetTopic {
     name: Str,
     id: Uuid,
-    /// Set if its records are not sent as they lie: what a view reads is shown to its filters first, and what is in a private
-    /// format is given back in another.
+    /// Set if its records are not sent as they lie: what a view reads is shown to its filters first, what is in a private
+    /// format is given back in another, and a run of batches that lost all of their records at admission ends as a gap does.
     looked_at: Option<Arc<Topic>>,
     targets: Vec<Target>,
 }
@@ -116,10 +116,12 @@ impl Fetch {
                 offset: target.fetch_offset,
                 max_bytes: size(target.partition_max_bytes),
             });
-            let targets = targets.collect();
+            let targets: Vec<Target> = targets.collect();
             // The table's own name, so that a fetch that waits does not keep the request's bytes.
             let name = found.as_ref().map_or(&asked.topic, |topic| &topic.name).clone();
-            let looked_at = found.ok().filter(|topic| topic.view.is_some() || topic.decoders.is_some()).cloned();
+            let is_looked_at =
+                |topic: &&Arc<Topic>| topic.view.is_some() || topic.decoders.is_some() || begins_empty(topic, &targets);
+            let looked_at = found.ok().filter(is_looked_at).cloned();
             TargetTopic { name, id: asked.topic_id, looked_at, targets }
         });
         Self {
@@ -229,6 +231,16 @@ impl Target {
         }
         Ok(read)
     }
+}
+
+/// Whether a partition is to be read from a batch of which admission has left nothing. KafkaJS asks for the same offset for
+/// ever when an answer holds such batches alone.
+fn begins_empty(topic: &Topic, targets: &[Target]) -> bool {
+    let is_empty = |target: &Target| {
+        let first = target.partition.as_ref().ok().and_then(|partition| partition.read(target.offset, 1, true).ok());
+        first.and_then(|read| read.slice).is_some_and(|batch| batch.len == HEADER_LEN)
+    };
+    topic.config.stages.admit.is_some() && targets.iter().any(is_empty)
 }
 
 fn failed(target: &Target, error: &ApiError) -> PartitionData {

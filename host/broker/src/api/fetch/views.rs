@@ -1,4 +1,4 @@
-//! A fetch that names a view, or a topic with batches that no client reads as they lie. It looks at its source piece by piece,
+//! A fetch that names a view, or a topic with batches that a client does not read as they lie. It looks at its source piece by piece,
 //! on threads that may block, until it has what the client asked for or the request's time is over; then it waits for news as
 //! every fetch does, and goes on from where it was.
 
@@ -134,17 +134,22 @@ impl Scans {
         let Some(slot) = self.scans[at].as_mut().filter(|scan| *scan.progress() == Progress::Behind) else { return };
         // The filters of now: they may have changed while the fetch waited, or the view is gone.
         let found = broker.topics.load().by_id(view.id).cloned();
-        let turns = found.as_ref().and_then(|topic| match (&topic.view, &topic.decoders) {
-            (Some(view), _) => Some(Arc::clone(&view.turns)),
-            (None, decoders) => decoders.as_ref().map(|decoders| decoders.turns.semaphore()),
-        });
-        let Some((topic, turns)) = found.zip(turns) else { return slot.stop(ApiError::unknown_topic()) };
+        let Some(topic) = found else { return slot.stop(ApiError::unknown_topic()) };
         // Most fetches that wait find nothing new: that needs no turn and no thread.
         if slot.is_at_end(partition) {
             return;
         }
-        let Ok(turn) = tokio::time::timeout_at(until, turns.acquire_owned()).await else { return };
-        let turn = turn.expect("the semaphore is never closed");
+        let turns = match (&topic.view, &topic.decoders) {
+            (Some(view), _) => Some(Arc::clone(&view.turns)),
+            (None, decoders) => decoders.as_ref().map(|decoders| decoders.turns.semaphore()),
+        };
+        let turn = match turns {
+            None => None,
+            Some(turns) => {
+                let Ok(turn) = tokio::time::timeout_at(until, turns.acquire_owned()).await else { return };
+                Some(turn.expect("the semaphore is never closed"))
+            }
+        };
         let (offset, partition) = (slot.next(), Arc::clone(partition));
         let mut scan = std::mem::replace(slot, Scan::new(offset));
         let done = blocking(broker, move |broker| {
