@@ -7,7 +7,7 @@ use millstream_wire::{ErrorCode, Str};
 
 use crate::broker::Broker;
 use crate::config::{FailurePolicy, TopicConfig};
-use crate::edge::{Turns, check_dead_letter_topic};
+use crate::edge::{Pace, Turns, check_dead_letter_topic};
 use crate::error::ApiError;
 use crate::topics::is_internal;
 
@@ -24,6 +24,8 @@ pub(crate) struct Attachments {
     pub(crate) dead_letter_topic: Option<Str>,
     /// How many produced batches are worked on at a time.
     pub(crate) turns: Turns,
+    /// How quick the filters of `admit` are.
+    pub(crate) pace: Pace,
 }
 
 impl Attachments {
@@ -65,6 +67,7 @@ pub(crate) fn attach(broker: &Broker, topic: &str, config: &TopicConfig) -> Resu
         filter_policy: options.filter_policy,
         dead_letter_topic: options.dead_letter_topic.as_deref().map(Str::from),
         turns: Turns::new(),
+        pace: Pace::new(),
     };
     let runs = attachments.see_produce() || !attachments.filter.is_empty();
     Ok(runs.then(|| Arc::new(attachments)))

@@ -171,6 +171,7 @@ impl<'a> RecordIter<'a> {
         self.rest
     }
 
+    #[cold]
     fn invalid(&mut self, index: Option<i32>, fault: RecordFault) -> Option<Result<Record<'a>, BatchError>> {
         self.done = true;
         let index = index.map(|index| index as u32);
@@ -181,6 +182,8 @@ impl<'a> RecordIter<'a> {
 impl<'a> Iterator for RecordIter<'a> {
     type Item = Result<Record<'a>, BatchError>;
 
+    // Into the loops of other crates: half of a walk over records would be handing them over.
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.done {
             return None;

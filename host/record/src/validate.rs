@@ -19,7 +19,7 @@
 use crate::codec::Codec;
 use crate::error::{BatchError, RecordFault};
 use crate::layout::*;
-use crate::records::Records;
+use crate::records::{Record, Records};
 use crate::view::{BatchView, TimestampType};
 
 /// What a topic allows.
@@ -173,6 +173,20 @@ pub fn check_decoded(
     records: &Records<'_>,
     bounds: Option<TimestampBounds>,
 ) -> Result<RecordsSummary, BatchError> {
+    check_each(batch, records, bounds, |_| ())
+}
+
+/// As [`check_decoded`], and shows each record that is sound to `each`: who reads the records need not walk over them once
+/// more. Those after it may still be refused, and with them the batch.
+///
+/// # Errors
+/// Those of [`check_decoded`].
+pub fn check_each<'r>(
+    batch: &BatchView<'_>,
+    records: &'r Records<'_>,
+    bounds: Option<TimestampBounds>,
+    mut each: impl FnMut(&Record<'r>),
+) -> Result<RecordsSummary, BatchError> {
     let mut summary = RecordsSummary {
         count: 0,
         max_timestamp: NO_TIMESTAMP,
@@ -197,6 +211,7 @@ pub fn check_decoded(
         }
         summary.max_timestamp = summary.max_timestamp.max(record.timestamp);
         summary.count += 1;
+        each(&record);
     }
     Ok(summary)
 }

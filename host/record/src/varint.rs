@@ -17,10 +17,8 @@ pub enum VarintError {
 /// Reads a 32-bit zigzag varint and moves `input` past it.
 #[inline]
 pub fn read_i32(input: &mut &[u8]) -> Result<i32, VarintError> {
-    // Most lengths and deltas fit one byte.
-    if let [first @ 0..=0x7F, rest @ ..] = *input {
-        *input = rest;
-        return Ok(unzigzag_32(u32::from(*first)));
+    if let Some(raw) = read_short(input) {
+        return Ok(unzigzag_32(raw));
     }
     let raw = read_raw::<5>(input)?;
     Ok(unzigzag_32(u32::try_from(raw).map_err(|_| VarintError::Overflow)?))
@@ -29,11 +27,22 @@ pub fn read_i32(input: &mut &[u8]) -> Result<i32, VarintError> {
 /// Reads a 64-bit zigzag varint and moves `input` past it.
 #[inline]
 pub fn read_i64(input: &mut &[u8]) -> Result<i64, VarintError> {
-    if let [first @ 0..=0x7F, rest @ ..] = *input {
-        *input = rest;
-        return Ok(unzigzag_64(u64::from(*first)));
+    if let Some(raw) = read_short(input) {
+        return Ok(unzigzag_64(u64::from(raw)));
     }
     Ok(unzigzag_64(read_raw::<10>(input)?))
+}
+
+/// Most lengths and deltas fit one byte, and nearly all of the others two.
+#[inline]
+fn read_short(input: &mut &[u8]) -> Option<u32> {
+    let (raw, rest) = match *input {
+        [first @ 0..=0x7F, rest @ ..] => (u32::from(*first), rest),
+        [first, second @ 0..=0x7F, rest @ ..] => (u32::from(first & 0x7F) | u32::from(*second) << 7, rest),
+        _ => return None,
+    };
+    *input = rest;
+    Some(raw)
 }
 
 /// Reads at most `MAX` groups of seven bits. `input` does not move on an error.

@@ -142,6 +142,9 @@ impl Records<'_> {
     }
 }
 
+/// The most room for bytes that is made on a guess.
+const GUESS_BYTES_MAX: usize = 64 << 10;
+
 /// A column is full: its offsets have 32 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a column holds at most 4 GiB")]
@@ -162,6 +165,11 @@ impl ColumnBuf {
         ColumnBuf::default()
     }
 
+    /// An empty column with room for so many rows.
+    fn with_capacity(rows: usize) -> ColumnBuf {
+        ColumnBuf { ends: Vec::with_capacity(rows), ..ColumnBuf::default() }
+    }
+
     /// Appends a row, `None` for a null.
     ///
     /// # Errors
@@ -170,6 +178,10 @@ impl ColumnBuf {
         let bytes = row.unwrap_or_default();
         let end = u32::try_from(self.data.len() + bytes.len()).map_err(|_| ColumnFull)?;
         let index = self.ends.len();
+        if index == 0 {
+            // Rows are often as long as the first of them.
+            self.data.reserve(bytes.len().max(GUESS_BYTES_MAX.min(bytes.len().saturating_mul(self.ends.capacity()))));
+        }
         self.data.extend_from_slice(bytes);
         self.ends.push(end);
         if row.is_none() {
@@ -272,6 +284,18 @@ impl RecordsBuf {
     /// An empty batch that keeps `columns`: of one stage, or the union of a chain's.
     pub fn new(columns: Columns) -> RecordsBuf {
         RecordsBuf { columns, ..RecordsBuf::default() }
+    }
+
+    /// [`RecordsBuf::new`] with room for so many rows, of which the caller has to be sure.
+    pub fn with_capacity(columns: Columns, rows: usize) -> RecordsBuf {
+        let column = |wanted: bool| if wanted { ColumnBuf::with_capacity(rows) } else { ColumnBuf::new() };
+        RecordsBuf {
+            timestamps: if columns.timestamps { Vec::with_capacity(rows) } else { Vec::new() },
+            keys: column(columns.keys),
+            values: column(columns.values),
+            header_ends: if columns.headers { Vec::with_capacity(rows) } else { Vec::new() },
+            ..RecordsBuf::new(columns)
+        }
     }
 
     /// Appends a record.

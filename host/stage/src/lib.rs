@@ -70,4 +70,5 @@ pub use source::{EMBEDDED_NUMBER, VersionSource};
 pub use spec::{Source, SpecError, StageSpec};
 pub use stage::{Stage, StageStats, Swapped};
 pub use tally::{Counts, SpikeLimits, SpikeReason};
+pub use ticker::thread_time;
 pub use watch::{WatchError, WatchEvent, Watcher};

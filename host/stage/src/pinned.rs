@@ -95,26 +95,25 @@ impl<'s> Pinned<'s> {
         self.batch(records, |instance, records| instance.filter(topic, records))
     }
 
-    /// The rows to keep and the rows that are bad: where the filter fails, the rows that it fails for are
-    /// found, and the others are decided as if those were not there. See [`mod@crate::isolate`].
+    /// The rows to keep, where the filter fails for none. Where it fails, [`Pinned::filter_search`] goes on: that may take
+    /// many times as long, which is why a caller has to ask for it.
+    ///
+    /// # Errors
+    /// [`StageError`], for the search.
+    pub fn filter_first(&self, topic: &str, records: &Records<'_>) -> Result<Bitmap, StageError> {
+        self.with_mode(Mode::First).filter(topic, records)
+    }
+
+    /// The rows to keep and the rows that are bad of a batch for which the filter has failed with `error`: the rows that it
+    /// fails for are found, and the others are decided as if those were not there. See [`mod@crate::isolate`].
     ///
     /// # Errors
     /// A fault that no row is to blame for; nothing of the batch is to be used.
-    pub fn filter_isolated(&self, topic: &str, records: &Records<'_>) -> Result<Isolated, StageError> {
-        let rows = records.rows as usize;
-        let mut keep = None;
-        let bad = self.isolate(
-            records,
-            |pinned, part| pinned.filter(topic, part),
-            |rows_of_part, kept| match rows_of_part {
-                None => keep = Some(kept),
-                Some(part) => {
-                    let keep = keep.get_or_insert_with(|| Bitmap::none(rows));
-                    kept.iter().for_each(|row| keep.set(part[row] as usize, true));
-                }
-            },
-        )?;
-        Ok(Isolated { keep: keep.unwrap_or_else(|| Bitmap::none(rows)), bad })
+    pub fn filter_search(&self, topic: &str, records: &Records<'_>, error: StageError) -> Result<Isolated, StageError> {
+        let mut keep = Bitmap::none(records.rows as usize);
+        let take = |part: &[u32], kept: Bitmap| kept.iter().for_each(|row| keep.set(part[row] as usize, true));
+        let bad = self.search(records, error, &mut |pinned, part| pinned.filter(topic, part), take)?;
+        Ok(Isolated { keep, bad })
     }
 
     /// Makes a call for a whole batch, and if that fails for parts of it, to find the rows that are bad:
@@ -130,15 +129,25 @@ impl<'s> Pinned<'s> {
         mut call: impl FnMut(&Pinned<'_>, &Records<'_>) -> Result<R, StageError>,
         mut take: impl FnMut(Option<&[u32]>, R),
     ) -> Result<Vec<RowError>, StageError> {
-        let error = match call(&self.with_mode(Mode::First), records) {
+        match call(&self.with_mode(Mode::First), records) {
             Ok(answer) => {
                 take(None, answer);
-                return Ok(Vec::new());
+                Ok(Vec::new())
             }
-            Err(error) => error,
-        };
+            Err(error) => self.search(records, error, &mut call, |rows, answer| take(Some(rows), answer)),
+        }
+    }
+
+    /// Finds the rows that a call has failed for.
+    fn search<R>(
+        &self,
+        records: &Records<'_>,
+        error: StageError,
+        call: &mut impl FnMut(&Pinned<'_>, &Records<'_>) -> Result<R, StageError>,
+        take: impl FnMut(&[u32], R),
+    ) -> Result<Vec<RowError>, StageError> {
         let search = self.with_mode(Mode::Search);
-        let bad = isolate::search(records, error, |part| call(&search, part), |rows, answer| take(Some(rows), answer))?;
+        let bad = isolate::search(records, error, |part| call(&search, part), take)?;
         self.pool.tally().incident(false, bad.len() as u64);
         Ok(bad)
     }

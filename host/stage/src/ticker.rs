@@ -140,8 +140,8 @@ impl Deadline {
     }
 }
 
-/// The processor time that this thread has had.
-fn thread_time() -> Duration {
+/// The processor time that this thread has had. A system call, about 0.2 us.
+pub fn thread_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid timespec that the call writes, and the clock is a constant that
     // every Unix has.

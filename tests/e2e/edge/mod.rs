@@ -3,6 +3,7 @@
 mod admit;
 mod compressor;
 mod dead_letters;
+mod quick;
 mod refusals;
 mod slow;
 

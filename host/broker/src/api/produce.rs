@@ -13,11 +13,12 @@ use millstream_wire::messages::{
 use millstream_wire::{ErrorCode, Records, Str};
 
 use super::{RequestContext, Started};
+use crate::attachments::Attachments;
 use crate::broker::Broker;
 use crate::config::CompressionType;
 use crate::connection::{Answer, Close};
 use crate::controller;
-use crate::edge::{self, Turns};
+use crate::edge;
 use crate::error::ApiError;
 use crate::group_commit::Durable;
 use crate::intake::{Intake, Stored};
@@ -28,6 +29,9 @@ use crate::topics::Topic;
 
 /// The first version that names topics by id.
 const TOPIC_IDS_SINCE: i16 = 13;
+
+/// The most bytes of records of one request that stages see on a worker that serves sockets.
+const QUICK_BYTES: usize = 1 << 20;
 
 /// A partition whose answer waits for stable storage: its place in the response, and the wait.
 struct Wait {
@@ -53,7 +57,9 @@ enum Work {
     /// Decompressed or recoded, which would hold up a worker.
     Heavy,
     /// Shown to the topic's stages, in a turn of the topic's own.
-    Staged(Turns),
+    Staged(Arc<Attachments>),
+    /// As those, by stages that are done at once.
+    Quick(Arc<Attachments>),
     /// Written to the store of plug-ins, one request at a time: that may compile.
     Store,
 }
@@ -108,7 +114,8 @@ async fn append_apart(
         let done = match work {
             Work::Plain => Ok(append(&broker)),
             Work::Heavy => broker.heavy(append).await,
-            Work::Staged(turns) => turns.run(&broker, append).await,
+            Work::Staged(stages) => stages.turns.run(&broker, append).await,
+            Work::Quick(stages) => stages.turns.run_quick(&broker, append).await,
             Work::Store => {
                 let turn = broker.plugins.turn().await;
                 let append = move |broker: &Arc<Broker>| {
@@ -129,7 +136,13 @@ impl Work {
         if let Some(Ok(stages)) = &topic.stages
             && stages.see_produce()
         {
-            return Self::Staged(stages.turns.clone());
+            // A compressor takes longer than all else that is done for a batch.
+            let is_quick = stages.pace.is_quick()
+                && stages.compressor.is_none()
+                && records_bytes(data) <= QUICK_BYTES
+                && codecs(data).all(|codec| codec == Codec::None && !is_recoded(topic, codec));
+            let stages = Arc::clone(stages);
+            return if is_quick { Self::Quick(stages) } else { Self::Staged(stages) };
         }
         if topic.name.as_str() == plugins::TOPIC {
             return Self::Store;
@@ -138,13 +151,23 @@ impl Work {
         if topic.config.compression == CompressionType::Producer && !topic.config.compact {
             return Self::Plain;
         }
-        let mut codecs = data.partition_data.iter().filter_map(|partition| codec_of(&partition.records));
-        let heavy = codecs.any(|codec| {
-            matches!(topic.config.compression, CompressionType::Codec(stored) if stored != codec)
-                || topic.config.compact && codec != Codec::None
-        });
-        if heavy { Self::Heavy } else { Self::Plain }
+        let is_heavy = |codec| is_recoded(topic, codec) || topic.config.compact && codec != Codec::None;
+        if codecs(data).any(is_heavy) { Self::Heavy } else { Self::Plain }
     }
+}
+
+/// Whether a batch in this codec is stored in another one.
+fn is_recoded(topic: &Topic, codec: Codec) -> bool {
+    matches!(topic.config.compression, CompressionType::Codec(stored) if stored != codec)
+}
+
+fn records_bytes(data: &TopicProduceData) -> usize {
+    let bytes = |partition: &PartitionProduceData| partition.records.as_bytes().map_or(0, Bytes::len);
+    data.partition_data.iter().map(bytes).sum()
+}
+
+fn codecs(data: &TopicProduceData) -> impl Iterator<Item = Codec> {
+    data.partition_data.iter().filter_map(|partition| codec_of(&partition.records))
 }
 
 /// The codec of a batch; none for what is no batch, which is refused without looking into it.

@@ -3,15 +3,16 @@
 
 use std::borrow::Cow;
 
-use millstream_record::validate::check_decoded;
+use millstream_record::validate::check_each;
 use millstream_record::{BatchError, BatchView, Codec, Records};
-use millstream_stage::{Stage, StageError};
+use millstream_stage::{Stage, StageError, thread_time};
 use millstream_wire::ErrorCode;
 
 use super::dead_letter::{self, DeadLetters};
 use super::private::{self, Private};
 use super::rewrite::{recode, thin, with_payload};
-use super::stages::{Packed, Verdict, compress, filter_rows};
+use super::stages::{Gathered, Packed, Verdict, compress, filter_gathered, filter_rows, pin};
+use super::turns::aside;
 use crate::attachments::Attachments;
 use crate::config::{CompressionType, FailurePolicy};
 use crate::error::ApiError;
@@ -30,7 +31,7 @@ struct Checked<'a> {
     records: &'a Records<'a>,
 }
 
-/// Appends a batch to a topic with stages. Blocks for as long as they compute.
+/// Appends a batch to a topic with stages. Blocks for as long as they compute, see [`super::pace`].
 pub(crate) fn admit(intake: &Intake<'_>, stages: &Attachments, sent: &[u8]) -> Result<Stored, ApiError> {
     let batch = intake.check(sent)?;
     // What was appended before is answered before any stage sees it: no filter judges it twice, and no dead letter is
@@ -39,10 +40,8 @@ pub(crate) fn admit(intake: &Intake<'_>, stages: &Attachments, sent: &[u8]) -> R
         return intake.repeated(error);
     }
     let records = batch.records(intake.broker.config.request_max_bytes)?;
-    intake.check_summary(&check_decoded(&batch, &records, intake.bounds())?)?;
-    let rows = records.iter().collect::<Result<Vec<_>, BatchError>>()?;
+    let verdict = ask(intake, stages, &batch, &records)?;
     let checked = Checked { batch, records: &records };
-    let verdict = filter_rows(&stages.admit, &intake.topic.name, &rows).map_err(unable)?;
     let dropping = match stages.admit_policy {
         _ if verdict.keeps_all() => None,
         FailurePolicy::Fail => return Err(refusal(&verdict)),
@@ -52,14 +51,44 @@ pub(crate) fn admit(intake: &Intake<'_>, stages: &Attachments, sent: &[u8]) -> R
     let bytes = checked.encode(intake, stages, dropping)?;
     match (stages.admit_policy, dropping) {
         (FailurePolicy::DeadLetter, Some(verdict)) => {
-            dead_letter::store(intake, stages, sent, &bytes, &DeadLetters { rows: &rows, verdict })
+            let rows = records.iter().collect::<Result<Vec<_>, BatchError>>()?;
+            aside(|| dead_letter::store(intake, stages, sent, &bytes, &DeadLetters { rows: &rows, verdict }))
         }
         (FailurePolicy::DeadLetter, None) => {
-            let _in_turn = intake.partition.dead_letters.lock();
+            let in_turn = &intake.partition.dead_letters;
+            // It is held over a wait for the disk.
+            let _in_turn = in_turn.try_lock().unwrap_or_else(|| aside(|| in_turn.lock()));
             intake.store(&bytes)
         }
         _ => intake.store(&bytes),
     }
+}
+
+/// Checks the records, then asks the filters about them; how long these take is noted.
+fn ask(
+    intake: &Intake<'_>,
+    stages: &Attachments,
+    batch: &BatchView<'_>,
+    records: &Records<'_>,
+) -> Result<Verdict, ApiError> {
+    let chain = pin(&stages.admit);
+    // So many records there are at most in so many bytes, whatever the header says.
+    let mut gathered = Gathered::new(&chain, batch.count().unsigned_abs() as usize);
+    intake.check_summary(&check_each(batch, records, intake.bounds(), |row| gathered.push(row))?)?;
+    let filter = || {
+        let begun = thread_time();
+        let topic = &intake.topic.name;
+        let verdict = if gathered.fits() {
+            filter_gathered(&chain, topic, gathered)
+        } else {
+            filter_rows(&chain, topic, &records.iter().collect::<Result<Vec<_>, BatchError>>()?)
+        };
+        let failed = verdict.as_ref().map_or(true, |verdict| !verdict.failed().is_empty());
+        stages.pace.note(records.payload().len(), thread_time() - begun, failed);
+        verdict.map_err(unable)
+    };
+    // A request may hold many batches: those after the one that took too long do not keep a worker that serves sockets.
+    if stages.pace.is_quick() { filter() } else { aside(filter) }
 }
 
 impl Checked<'_> {

@@ -1,16 +1,26 @@
 //! The one file of the broker that calls stages.
 //!
-//! All of it blocks for as long as a plug-in computes: call it where that is allowed, never on a worker that serves sockets.
+//! All of it blocks for as long as a plug-in computes: call it where that is allowed. The filters alone may be called on a
+//! worker that serves sockets, if they are known to be quick ([`super::pace`]).
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use millstream_record::{Codec, Record, codec};
-use millstream_stage::{Columns, Fault, Format, Isolated, Pinned, Plugin, RecordsBuf, Stage, StageError};
+use millstream_record::{Codec, Header, Record, codec};
+use millstream_stage::{Columns, Fault, Format, Isolated, Pinned, Plugin, Records, RecordsBuf, Stage, StageError};
+
+use super::turns::aside;
 
 /// The bytes of rows that go into one call; a larger row has a call of its own. A guest needs room for its own work beside
 /// its copy of the columns.
 const CALL_BYTES: usize = 1 << 20;
+
+/// What a row takes beside its bytes: a timestamp, and the ends of a key, a value and headers.
+const ROW_BYTES: usize = 8 + 3 * 4;
+
+/// After so long no worker that serves sockets is kept any longer.
+const AT_ONCE: Duration = Duration::from_millis(1);
 
 /// In [`Verdict::decided`]: every stage keeps the row. A chain is far shorter.
 const KEPT: u8 = u8::MAX;
@@ -35,6 +45,12 @@ pub(crate) struct FailedRow {
 }
 
 impl Verdict {
+    /// So many rows, which everybody keeps so far.
+    fn new(chain: &[Pinned<'_>], rows: usize) -> Self {
+        let plugins = chain.iter().map(|stage| stage.plugin().clone()).collect();
+        Self { decided: vec![KEPT; rows], failed: Vec::new(), plugins }
+    }
+
     /// Whether every stage keeps the row.
     pub(crate) fn keeps(&self, row: usize) -> bool {
         self.decided[row] == KEPT
@@ -71,66 +87,107 @@ impl Verdict {
     }
 }
 
-/// Asks a chain of filters about rows. Every stage sees the rows that those before it keep; each is pinned once, so that
-/// one version sees all of the batch.
-///
-/// # Errors
-/// A fault that no row is to blame for: the host has no room for another instance, say. Nothing is decided then.
-pub(crate) fn filter_rows(chain: &[Arc<Stage>], topic: &str, rows: &[Record<'_>]) -> Result<Verdict, StageError> {
-    filter_rows_by(&pin(chain), topic, rows)
-}
-
-/// Pins the stages of a chain, for those who show a batch piece by piece.
+/// Pins the stages of a chain, each once, so that one version sees all of a batch.
 pub(crate) fn pin(chain: &[Arc<Stage>]) -> Vec<Pinned<'_>> {
     chain.iter().map(|stage| stage.pin()).collect()
 }
 
-/// [`filter_rows`] by versions that are pinned.
-pub(crate) fn filter_rows_by(pinned: &[Pinned<'_>], topic: &str, rows: &[Record<'_>]) -> Result<Verdict, StageError> {
-    let mut verdict = Verdict {
-        decided: vec![KEPT; rows.len()],
-        failed: Vec::new(),
-        plugins: pinned.iter().map(|stage| stage.plugin().clone()).collect(),
-    };
-    for run in runs(rows) {
-        filter_run(pinned, topic, rows, run, &mut verdict)?;
+/// Rows as the columns that a chain reads, gathered while somebody else walks over them: a second walk over a batch is a
+/// second look into each of its cache lines.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    columns: RecordsBuf,
+    bytes: usize,
+}
+
+impl Gathered {
+    /// For this chain, with room for so many rows.
+    pub(crate) fn new(chain: &[Pinned<'_>], rows: usize) -> Self {
+        Self { columns: RecordsBuf::with_capacity(read_by(chain), rows.min(CALL_BYTES / ROW_BYTES)), bytes: 0 }
     }
-    verdict.failed.sort_unstable_by_key(|failed| failed.row);
+
+    /// Adds a row. What is more than a call takes is not kept.
+    pub(crate) fn push(&mut self, row: &Record<'_>) {
+        self.bytes = self.bytes.saturating_add(row_bytes(row, self.columns.columns()));
+        if self.fits() {
+            push(&mut self.columns, row);
+        }
+    }
+
+    /// Whether all rows were kept.
+    pub(crate) fn fits(&self) -> bool {
+        self.bytes <= CALL_BYTES
+    }
+}
+
+/// Asks a chain of filters about the rows that were gathered for it, which fit. Every stage sees the rows that those before it
+/// keep.
+///
+/// # Errors
+/// A fault that no row is to blame for: the host has no room for another instance, say. Nothing is decided then.
+pub(crate) fn filter_gathered(chain: &[Pinned<'_>], topic: &str, rows: Gathered) -> Result<Verdict, StageError> {
+    let mut verdict = Verdict::new(chain, rows.columns.rows());
+    Asking { chain, topic, begun: Instant::now() }.ask(rows.columns, 0, &mut verdict)?;
     Ok(verdict)
 }
 
-fn filter_run(
-    chain: &[Pinned<'_>],
-    topic: &str,
-    rows: &[Record<'_>],
-    run: Range<usize>,
-    verdict: &mut Verdict,
-) -> Result<(), StageError> {
-    let mut left: Vec<usize> = run.collect();
-    let mut batch = columns(rows, &left, read_by(chain));
-    for (place, stage) in chain.iter().enumerate() {
-        let Isolated { keep, bad } = stage.filter_isolated(topic, &batch.as_records())?;
-        verdict
-            .failed
-            .extend(bad.into_iter().map(|bad| FailedRow { row: left[bad.row as usize], message: bad.message }));
-        let before = left.len();
-        let mut at = 0..;
-        left.retain(|&row| {
-            let kept = at.next().is_some_and(|at| keep.get(at));
-            if !kept {
-                verdict.decided[row] = place as u8;
+/// [`filter_gathered`] of rows that are there already, however many.
+///
+/// # Errors
+/// As those of [`filter_gathered`].
+pub(crate) fn filter_rows(chain: &[Pinned<'_>], topic: &str, rows: &[Record<'_>]) -> Result<Verdict, StageError> {
+    let mut verdict = Verdict::new(chain, rows.len());
+    let asking = Asking { chain, topic, begun: Instant::now() };
+    let wanted = read_by(chain);
+    for run in runs(rows, wanted) {
+        let mut columns = RecordsBuf::with_capacity(wanted, run.len());
+        rows[run.clone()].iter().for_each(|row| push(&mut columns, row));
+        asking.ask(columns, run.start, &mut verdict)?;
+    }
+    Ok(verdict)
+}
+
+/// A batch on its way through a chain.
+struct Asking<'a> {
+    chain: &'a [Pinned<'a>],
+    topic: &'a str,
+    begun: Instant,
+}
+
+impl Asking<'_> {
+    /// Asks about the rows from the place `start` on.
+    fn ask(&self, mut columns: RecordsBuf, start: usize, verdict: &mut Verdict) -> Result<(), StageError> {
+        // The places of the rows that are left; none while all are.
+        let mut left: Option<Vec<usize>> = None;
+        for (at, stage) in self.chain.iter().enumerate() {
+            let Isolated { keep, bad } = self.call(stage, &columns.as_records())?;
+            if keep.count() == columns.rows() {
+                continue;
             }
-            kept
-        });
-        let rest = &chain[place + 1..];
-        if left.is_empty() || rest.is_empty() {
-            break;
+            let place = |row: u32| left.as_ref().map_or(start + row as usize, |left| left[row as usize]);
+            verdict.failed.extend(bad.into_iter().map(|bad| FailedRow { row: place(bad.row), message: bad.message }));
+            let (kept, gone): (Vec<u32>, Vec<u32>) =
+                (0..columns.rows() as u32).partition(|row| keep.get(*row as usize));
+            gone.into_iter().for_each(|row| verdict.decided[place(row)] = at as u8);
+            let rest = &self.chain[at + 1..];
+            if kept.is_empty() || rest.is_empty() {
+                break;
+            }
+            left = Some(kept.iter().copied().map(place).collect());
+            columns = columns.as_records().restricted(read_by(rest)).pick(&kept);
         }
-        if left.len() < before {
-            batch = columns(rows, &left, read_by(rest));
+        verdict.failed.sort_unstable_by_key(|failed| failed.row);
+        Ok(())
+    }
+
+    fn call(&self, stage: &Pinned<'_>, rows: &Records<'_>) -> Result<Isolated, StageError> {
+        let first = || stage.filter_first(self.topic, rows);
+        let asked = if self.begun.elapsed() < AT_ONCE { first() } else { aside(first) };
+        match asked {
+            Ok(keep) => Ok(Isolated { keep, bad: Vec::new() }),
+            Err(error) => aside(|| stage.filter_search(self.topic, rows, error)),
         }
     }
-    Ok(())
 }
 
 /// The columns that any of the stages reads.
@@ -139,12 +196,12 @@ fn read_by(chain: &[Pinned<'_>]) -> Columns {
 }
 
 /// Runs of rows that fit a call.
-fn runs(rows: &[Record<'_>]) -> impl Iterator<Item = Range<usize>> {
+fn runs(rows: &[Record<'_>], wanted: Columns) -> impl Iterator<Item = Range<usize>> {
     let mut start = 0;
     std::iter::from_fn(move || {
         let mut bytes = 0;
         let fits = rows[start..].iter().take_while(|row| {
-            bytes += row_bytes(row);
+            bytes += row_bytes(row, wanted);
             bytes <= CALL_BYTES
         });
         let count = fits.count().max(1).min(rows.len() - start);
@@ -154,28 +211,24 @@ fn runs(rows: &[Record<'_>]) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-fn row_bytes(row: &Record<'_>) -> usize {
-    // A timestamp, and the ends of a key, a value and headers.
-    const FIXED: usize = 8 + 3 * 4;
-    let of = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
-    let headers: usize = row.headers.map(|header| header.name.len() + of(header.value) + 8).sum();
-    FIXED + of(row.key) + of(row.value) + headers
+/// The bytes of a row in the columns that are wanted.
+fn row_bytes(row: &Record<'_>, wanted: Columns) -> usize {
+    let of = |wanted: bool, bytes: Option<&[u8]>| bytes.filter(|_| wanted).map_or(0, <[u8]>::len);
+    let header = |header: Header<'_>| header.name.len() + of(true, header.value) + 8;
+    let headers: usize = if wanted.headers { row.headers.map(header).sum() } else { 0 };
+    ROW_BYTES + of(wanted.keys, row.key) + of(wanted.values, row.value) + headers
 }
 
-/// The rows as columns, those that are wanted and no others.
-fn columns(rows: &[Record<'_>], which: &[usize], wanted: Columns) -> RecordsBuf {
-    let mut columns = RecordsBuf::new(wanted);
-    for row in which.iter().map(|row| &rows[*row]) {
+fn push(columns: &mut RecordsBuf, row: &Record<'_>) {
+    let pushed = if columns.columns().headers {
         // A name that is not UTF-8 does not fit the columns: the stage sees what Java would.
-        let names: Vec<_> = match wanted.headers {
-            true => row.headers.map(|header| header.name_lossy()).collect(),
-            false => Vec::new(),
-        };
+        let names: Vec<_> = row.headers.map(|header| header.name_lossy()).collect();
         let headers = names.iter().zip(row.headers).map(|(name, header)| (&**name, header.value));
-        let pushed = columns.push(row.timestamp, row.key, row.value, headers);
-        pushed.expect("no request is as large as a column may be");
-    }
-    columns
+        columns.push(row.timestamp, row.key, row.value, headers)
+    } else {
+        columns.push(row.timestamp, row.key, row.value, [])
+    };
+    pushed.expect("no request is as large as a column may be");
 }
 
 /// The records of a batch as a compressor has packed them.

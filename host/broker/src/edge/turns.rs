@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 
 use crate::broker::Broker;
@@ -39,4 +40,25 @@ impl Turns {
         };
         controller::blocking(broker, in_turn).await
     }
+
+    /// Runs work that is done at once here and now, unless others are before it.
+    pub(crate) async fn run_quick<T: Send + 'static>(
+        &self,
+        broker: &Arc<Broker>,
+        work: impl FnOnce(&Arc<Broker>) -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        // A runtime of one thread has nobody to go on with the rest, should the work turn out to be slow.
+        if Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread
+            && let Ok(_turn) = self.0.try_acquire()
+        {
+            return Ok(work(broker));
+        }
+        self.run(broker, work).await
+    }
+}
+
+/// Runs work that may take its time. On a worker that serves sockets, where quick stages run, what else waits for that worker
+/// goes to another thread first; on a thread of its own nothing changes.
+pub(super) fn aside<T>(work: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(work)
 }

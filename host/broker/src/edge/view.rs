@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 
 use super::dead_letter::{self, DeadLetters};
 use super::private::is_private;
-use super::stages::{filter_rows_by, pin};
+use super::stages::{filter_rows, pin};
 use crate::attachments::Attachments;
 use crate::broker::Broker;
 use crate::config::FailurePolicy;
@@ -374,7 +374,7 @@ impl Filter<'_> {
             tracing::warn!("view {}: {error}", &**topic);
             ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, error.to_string())
         };
-        let verdict = filter_rows_by(chain, topic, rows).map_err(out_of_order)?;
+        let verdict = filter_rows(chain, topic, rows).map_err(out_of_order)?;
         if stages.filter_policy == FailurePolicy::DeadLetter && !verdict.failed().is_empty() {
             let letters = DeadLetters { rows, verdict: &verdict };
             dead_letter::copy(self.broker, stages, self.source, &letters, dead_letters).map_err(|error| {
