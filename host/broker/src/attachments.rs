@@ -7,9 +7,10 @@ use millstream_wire::{ErrorCode, Str};
 
 use crate::broker::Broker;
 use crate::config::{FailurePolicy, TopicConfig};
-use crate::edge::{Pace, Turns, check_dead_letter_topic};
+use crate::edge::{Pace, check_dead_letter_topic};
 use crate::error::ApiError;
 use crate::topics::is_internal;
+use crate::turns::Turns;
 
 /// The stages of one topic.
 #[derive(Debug)]

@@ -7,12 +7,10 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use millstream_log::{Appended, LogConfig};
 use millstream_wire::{ErrorCode, Str};
-use tokio::sync::Semaphore;
 
 use crate::budget::RequestMemory;
 use crate::config::{BrokerConfig, FlushMode, HostPort, TopicConfig, TopicOverrides};
 use crate::connection::ConnectionInfo;
-use crate::controller;
 use crate::edge::Decoders;
 use crate::error::ApiError;
 use crate::group::GroupCoordinator;
@@ -23,6 +21,7 @@ use crate::plugins::Plugins;
 use crate::producer_ids::ProducerIds;
 use crate::time::now_ms;
 use crate::topics::{TopicTable, log_config};
+use crate::turns::Turns;
 
 /// Everything that a handler can reach.
 #[derive(Debug)]
@@ -39,35 +38,13 @@ pub(crate) struct Broker {
     pub(crate) plugins: Plugins,
     pub(crate) decoders: Decoders,
     pub(crate) request_memory: RequestMemory,
-    /// The turns of [`Broker::heavy`].
-    pub(crate) heavy_turns: Arc<Semaphore>,
+    /// The turns of work that decompresses or recodes records for topics without stages.
+    pub(crate) heavy: Turns,
     /// For each listener what its clients are told to connect to; `None` is the address that they came to.
     pub(crate) advertised: Vec<Option<HostPort>>,
 }
 
 impl Broker {
-    /// How much heavy work runs at a time: half of the cores, so that the other half always serves the rest, and so that the
-    /// memory that it takes has a bound.
-    pub(crate) fn heavy_turns() -> Arc<Semaphore> {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Arc::new(Semaphore::new((cores / 2).max(1)))
-    }
-
-    /// Runs work that decompresses or recodes records, on a thread where that is allowed, when it is its turn.
-    pub(crate) async fn heavy<T: Send + 'static>(
-        self: &Arc<Self>,
-        work: impl FnOnce(&Arc<Broker>) -> T + Send + 'static,
-    ) -> Result<T, ApiError> {
-        let turn = Arc::clone(&self.heavy_turns).acquire_owned().await.expect("the semaphore is never closed");
-        // The turn goes with the work: it lasts even if the client that waits for it is gone.
-        let in_turn = move |broker: &Arc<Broker>| {
-            let done = work(broker);
-            drop(turn);
-            done
-        };
-        controller::blocking(self, in_turn).await
-    }
-
     /// A partition by its topic's name.
     pub(crate) fn partition(&self, topic: &str, index: i32) -> Result<Arc<Partition>, ApiError> {
         self.topics.load().partition(topic, index).cloned().ok_or_else(ApiError::unknown_topic)

@@ -30,6 +30,7 @@ mod producer_ids;
 mod server;
 mod time;
 mod topics;
+mod turns;
 mod views;
 mod waiters;
 

@@ -24,6 +24,7 @@ use crate::metadata::{MetadataRecord, MetadataStore};
 use crate::plugins::{self, Plugins};
 use crate::producer_ids::ProducerIds;
 use crate::topics::TopicTable;
+use crate::turns::Turns;
 
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -138,7 +139,7 @@ fn open(
         plugins: plugins.with_limits(config.spike_limits),
         decoders: Decoders::default(),
         request_memory: RequestMemory::new(config.queued_max_bytes),
-        heavy_turns: Broker::heavy_turns(),
+        heavy: Turns::new(),
         advertised,
         config,
     });

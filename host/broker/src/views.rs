@@ -9,15 +9,14 @@ use std::sync::Arc;
 use millstream_stage::StageSpec;
 use millstream_stage::spec::CHAIN_MAX;
 use millstream_wire::{ErrorCode, Str};
-use tokio::sync::Semaphore;
 
 use crate::attachments::Attachments;
-use crate::broker::Broker;
 use crate::config::TopicOverrides;
 use crate::edge::Written;
 use crate::error::ApiError;
 use crate::metadata::{MetadataImage, TopicImage};
 use crate::topics::{Topic, TopicTable, is_internal};
+use crate::turns::Turns;
 
 /// The option that makes a topic a view.
 pub(crate) const VIEW_OF: &str = "view.of";
@@ -38,7 +37,7 @@ pub(crate) struct View {
     /// The filters on the way from the records to the view, those of the source first.
     pub(crate) layers: Vec<Layer>,
     /// Who may run the filters now: a slow one holds up those alone who read its view.
-    pub(crate) turns: Arc<Semaphore>,
+    pub(crate) turns: Turns,
     dead_letters: Arc<Written>,
 }
 
@@ -55,7 +54,7 @@ pub(crate) struct Layer {
 impl View {
     /// A view of a topic, before it is linked.
     pub(crate) fn of(source: &str) -> Self {
-        Self { of: Str::from(source), layers: Vec::new(), turns: Broker::heavy_turns(), dead_letters: Arc::default() }
+        Self { of: Str::from(source), layers: Vec::new(), turns: Turns::new(), dead_letters: Arc::default() }
     }
 }
 

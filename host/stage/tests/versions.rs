@@ -400,7 +400,9 @@ fn a_share_is_taken_of_records_however_often_they_are_tried() {
     let values: Vec<&str> = (0..100).map(|row| if row % 5 < 3 { "poison" } else { "good" }).collect();
     let batch = batch(&values);
     for _ in 0..10 {
-        let found = stage.pin().filter_isolated("topic", &batch.as_records()).expect("rows are to blame");
+        let (pinned, records) = (stage.pin(), batch.as_records());
+        let error = pinned.filter_first("topic", &records).expect_err("rows are bad");
+        let found = pinned.filter_search("topic", &records, error).expect("rows are to blame");
         assert_eq!((found.bad.len(), found.keep.iter().count()), (60, 40));
         assert_eq!(found.bad[0].message, "poisoned");
     }

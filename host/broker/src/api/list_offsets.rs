@@ -36,7 +36,7 @@ pub(super) async fn handle(
         let decoders = broker.topics.load().by_name(&topic.name).and_then(|topic| topic.decoders.clone());
         let search = move |broker: &Arc<Broker>| look_up(broker, topic);
         let found = match decoders {
-            None => broker.heavy(search).await,
+            None => broker.heavy.run(broker, search).await,
             Some(decoders) => decoders.turns.run(broker, search).await,
         };
         topics.extend(found);

@@ -113,7 +113,7 @@ async fn append_apart(
         };
         let done = match work {
             Work::Plain => Ok(append(&broker)),
-            Work::Heavy => broker.heavy(append).await,
+            Work::Heavy => broker.heavy.run(&broker, append).await,
             Work::Staged(stages) => stages.turns.run(&broker, append).await,
             Work::Quick(stages) => stages.turns.run_quick(&broker, append).await,
             Work::Store => {

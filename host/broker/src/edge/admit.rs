@@ -12,11 +12,11 @@ use super::dead_letter::{self, DeadLetters};
 use super::private::{self, Private};
 use super::rewrite::{recode, thin, with_payload};
 use super::stages::{Gathered, Packed, Verdict, compress, filter_gathered, filter_rows, pin};
-use super::turns::aside;
 use crate::attachments::Attachments;
 use crate::config::{CompressionType, FailurePolicy};
 use crate::error::ApiError;
 use crate::intake::{Intake, Stored};
+use crate::turns::aside;
 
 /// How many records an answer names as refused. All of them, for any batch that a client sends by itself.
 const REFUSED_RECORDS_MAX: usize = 10_000;

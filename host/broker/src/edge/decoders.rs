@@ -16,12 +16,12 @@ use parking_lot::Mutex;
 use super::private::{Private, is_private};
 use super::rewrite::with_payload;
 use super::stages;
-use super::turns::Turns;
 use crate::broker::Broker;
 use crate::controller;
 use crate::error::ApiError;
 use crate::partition::Partition;
 use crate::topics::Topic;
+use crate::turns::Turns;
 
 /// Decoders that are kept ready: one for each version and configuration.
 const READY_MAX: usize = 64;

@@ -4,7 +4,7 @@
 //! `stage.admit`, written anew by [`rewrite`] where records were dropped or the codec is another one, and what was dropped
 //! may go to [`dead_letter`]. `stage.compressor` packs what is stored; a format that only its plug-in reads is in
 //! [`private`], and [`decoders`] gives it back in one of Kafka's. [`view`] is what a view shows of its source. [`stages`] is
-//! the one file that calls plug-ins, and [`turns`] says how many of them run at a time, [`pace`] where.
+//! the one file that calls plug-ins, and [`crate::turns`] says how many of them run at a time, [`pace`] where.
 //!
 //! A topic without stages comes by none of it.
 
@@ -15,7 +15,6 @@ mod pace;
 pub(crate) mod private;
 mod rewrite;
 pub(crate) mod stages;
-mod turns;
 pub(crate) mod view;
 
 pub(crate) use admit::admit;
@@ -23,4 +22,3 @@ pub(crate) use dead_letter::{Written, check_topic as check_dead_letter_topic};
 pub(crate) use decoders::{Decoders, TopicDecoders};
 pub(crate) use pace::Pace;
 pub(crate) use rewrite::recode;
-pub(crate) use turns::Turns;

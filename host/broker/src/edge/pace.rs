@@ -6,7 +6,7 @@
 //!
 //! A filter may turn slow at any batch, on a worker that serves other topics too. The worst of it is one deadline of one
 //! stage, on no more workers than the topic has turns: the next stage of the chain, the search for bad rows and the next batch
-//! of the request go on where they may take their time ([`super::turns::aside`]), and so does every later batch, until the
+//! of the request go on where they may take their time ([`crate::turns::aside`]), and so does every later batch, until the
 //! filters were quick often enough there. Each such lapse asks for four times as many quick batches as the one before.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};

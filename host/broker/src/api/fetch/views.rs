@@ -140,14 +140,14 @@ impl Scans {
             return;
         }
         let turns = match (&topic.view, &topic.decoders) {
-            (Some(view), _) => Some(Arc::clone(&view.turns)),
-            (None, decoders) => decoders.as_ref().map(|decoders| decoders.turns.semaphore()),
+            (Some(view), _) => Some(&view.turns),
+            (None, decoders) => decoders.as_ref().map(|decoders| &decoders.turns),
         };
         let turn = match turns {
             None => None,
             Some(turns) => {
-                let Ok(turn) = tokio::time::timeout_at(until, turns.acquire_owned()).await else { return };
-                Some(turn.expect("the semaphore is never closed"))
+                let Ok(turn) = tokio::time::timeout_at(until, turns.take()).await else { return };
+                Some(turn)
             }
         };
         let (offset, partition) = (slot.next(), Arc::clone(partition));

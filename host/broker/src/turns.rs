@@ -1,37 +1,37 @@
-//! Turns at a topic's stages: how many of its batches are worked on at a time.
+//! Turns at work that takes its time: decompressing, recoding, calling stages.
 
 use std::sync::Arc;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::broker::Broker;
 use crate::controller;
 use crate::error::ApiError;
 
-/// The turns of one topic. Each topic has its own, so that a slow stage keeps only its own topic waiting: others find cores
-/// and threads free.
+/// So much is worked on at a time as leaves half of the cores to everybody else, and so that the memory that it takes has a
+/// bound. Each topic with stages has turns of its own, so that a slow stage keeps only its own topic waiting.
 #[derive(Debug, Clone)]
 pub(crate) struct Turns(Arc<Semaphore>);
 
 impl Turns {
-    /// As many as leave half of the cores to everybody else.
     pub(crate) fn new() -> Self {
-        Self(Broker::heavy_turns())
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self(Arc::new(Semaphore::new((cores / 2).max(1))))
     }
 
-    /// The turns themselves, for those who take them piece by piece.
-    pub(crate) fn semaphore(&self) -> Arc<Semaphore> {
-        Arc::clone(&self.0)
+    /// Waits for a turn, which ends when what this gives is dropped.
+    pub(crate) async fn take(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.0).acquire_owned().await.expect("the semaphore is never closed")
     }
 
-    /// Runs work that calls stages on a thread where that may take its time, when it is its turn.
+    /// Runs work on a thread where it may take its time, when it is its turn.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         broker: &Arc<Broker>,
         work: impl FnOnce(&Arc<Broker>) -> T + Send + 'static,
     ) -> Result<T, ApiError> {
-        let turn = Arc::clone(&self.0).acquire_owned().await.expect("the semaphore is never closed");
+        let turn = self.take().await;
         // The turn goes with the work: it lasts even if the client that waits for it is gone.
         let in_turn = move |broker: &Arc<Broker>| {
             let done = work(broker);
@@ -59,6 +59,6 @@ impl Turns {
 
 /// Runs work that may take its time. On a worker that serves sockets, where quick stages run, what else waits for that worker
 /// goes to another thread first; on a thread of its own nothing changes.
-pub(super) fn aside<T>(work: impl FnOnce() -> T) -> T {
+pub(crate) fn aside<T>(work: impl FnOnce() -> T) -> T {
     tokio::task::block_in_place(work)
 }
