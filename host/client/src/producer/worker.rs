@@ -122,3 +122,20 @@ fn fill_batches(
     }
     refused
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_are_told_of_partitions_without_a_leader() {
+        let led = |leader| Partition { leader, leader_epoch: 0, replicas: vec![1, 2], in_sync: vec![1, 2] };
+        let known = [led(Some(1)), led(None), led(Some(2))];
+        let topic = TopicQueue::new("orders".into());
+        assert_eq!(partition_count(&topic, &known), 3);
+        assert_eq!(load(&topic, &known), [0, u64::MAX, 0]);
+        // What waits stays in its place while the cluster says less.
+        assert_eq!(partition_count(&topic, &known[..1]), 3);
+        assert_eq!(load(&topic, &known[..1]), [0, u64::MAX, u64::MAX]);
+    }
+}
