@@ -102,7 +102,13 @@ fn a_version_that_does_not_fit_one_topic_changes_none() {
     assert!(refused.contains("nothing is changed"), "{refused}");
     assert_eq!((refused_letters(&broker, "orders"), refused_letters(&broker, "strict")), ("a".into(), "a".into()));
     assert_eq!(listed(&broker, "letters"), ["filter", "1", "1"]);
-    assert_eq!(events(&broker, "letters").len(), 2);
+    // It is in the history, once however often it is tried.
+    push_refused(&broker, &filter("letters", 2).hook("configure", code));
+    let history = events(&broker, "letters");
+    assert_eq!(history.len(), 3, "{history:?}");
+    let why = "refused letters@2 plug-in letters@2 (version 2.0.0) does not serve topic strict, stage.admit: ";
+    assert!(history[2].starts_with(why), "{history:?}");
+    assert_eq!(stored_components(&broker), digests(&[&filter("letters", 1).build()]));
     // Its bytes are gone too: the next version gets the number that it would have had.
     assert_eq!(push(&broker, &filter("letters", 3)), "letters@2 pushed and active\n");
     let no_plugin = write(&broker, "text.wasm", &filter("letters", 1));
@@ -115,6 +121,14 @@ fn a_version_that_does_not_fit_one_topic_changes_none() {
     assert!(wrong.contains("letters@NUMBER"), "{wrong}");
     let wrong = refusal(&broker, &["plugin", "activate", "letters@9"]);
     assert!(wrong.contains("has no version 9; it has: 1, 2"), "{wrong}");
+    // So is one that was only stored before.
+    let stored = write(&broker, "stored.wasm", &filter("letters", 4).hook("configure", code));
+    output(&broker, &["plugin", "push", stored.to_str().expect("a path of ASCII"), "--no-activate"]);
+    let refused = refusal(&broker, &["plugin", "activate", "letters@3"]);
+    assert!(refused.contains("topic strict, stage.admit"), "{refused}");
+    let history = events(&broker, "letters");
+    assert!(history[history.len() - 1].starts_with("refused letters@3"), "{history:?}");
+    assert_eq!(listed(&broker, "letters"), ["filter", "2", "1-3"]);
 }
 
 #[test]

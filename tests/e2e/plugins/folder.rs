@@ -44,6 +44,13 @@ fn a_changed_file_is_the_next_version_and_a_broken_one_changes_nothing() {
         broker.log().contains("topic lines, stage.admit").then_some(())
     });
     assert_eq!(refused_letters(&broker, "lines"), "b");
+    // It is in the history, and its bytes are not in the store.
+    let history = output(&broker, &["plugin", "history", "letters"]);
+    assert!(history.lines().any(|line| line.contains("refused          letters@3")), "{history}");
+    let versions = [filter("letters", 1).build(), filter("letters", 2).build()];
+    wait_until("its bytes to be removed", PATIENCE, || {
+        (stored_components(&broker) == digests(&[&versions[0], &versions[1]])).then_some(())
+    });
     // A version from a command, and then the folder again.
     push(&broker, &filter("letters", 4));
     assert_eq!(refused_letters(&broker, "lines"), "d");

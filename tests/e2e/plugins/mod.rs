@@ -1,15 +1,18 @@
 //! Plug-ins in the broker's store, by the real binary: from a push to a rollback.
 
 mod commands;
+mod deletions;
 mod folder;
 mod kills;
 mod records;
 mod rollback;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use millstream_stage::Digest;
 use millstream_tests::{Broker, Finished, Tool, millstream};
 
 use crate::guests::Guest;
@@ -78,4 +81,23 @@ fn refused_letters(broker: &Broker, topic: &str) -> String {
         end.code != Some(0)
     };
     ('a'..='f').filter(is_refused).collect()
+}
+
+/// The digests of the components of which there are chunks in the store.
+fn stored_components(broker: &Broker) -> BTreeSet<String> {
+    let records = output(broker, &["consume", "__millstream_plugins", "--from-beginning", "--json"]);
+    let mut chunks = BTreeMap::new();
+    for record in records.lines() {
+        let record: serde_json::Value = serde_json::from_str(record).expect("JSON");
+        let key = record["key"].as_str().expect("a text");
+        if let Some((digest, _)) = key.strip_prefix("chunk/").and_then(|place| place.split_once('/')) {
+            let is_gone = record.get("value").is_some_and(serde_json::Value::is_null);
+            chunks.insert(digest.to_owned(), !is_gone);
+        }
+    }
+    chunks.into_iter().filter_map(|(digest, is_there)| is_there.then_some(digest)).collect()
+}
+
+fn digests(components: &[&[u8]]) -> BTreeSet<String> {
+    components.iter().map(|component| Digest::of(component).to_string()).collect()
 }

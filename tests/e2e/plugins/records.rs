@@ -14,28 +14,37 @@ use crate::support::{Raw, Topic, now_ms};
 
 const STORE: &str = "__millstream_plugins";
 
-struct Store {
+pub(super) struct Store {
     raw: Raw,
     topic: Topic,
 }
 
 impl Store {
-    fn create(broker: &Broker) -> Store {
+    pub(super) fn create(broker: &Broker) -> Store {
         let mut raw = Raw::connect(broker);
         let topic = Topic::create(&mut raw, STORE, 1, &[("cleanup.policy", "compact")]);
         Store { raw, topic }
     }
 
     /// Produces records as one batch under a codec.
-    fn produce_as(&mut self, codec: Codec, records: &[(String, Option<&[u8]>)]) -> PartitionProduceResponse {
+    pub(super) fn produce_as(&mut self, codec: Codec, records: &[(String, Option<&[u8]>)]) -> PartitionProduceResponse {
+        self.produce_at(now_ms(), codec, records)
+    }
+
+    fn produce_at(
+        &mut self,
+        at_ms: i64,
+        codec: Codec,
+        records: &[(String, Option<&[u8]>)],
+    ) -> PartitionProduceResponse {
         let mut builder = BatchBuilder::new(codec, TimestampType::CreateTime);
         for (key, value) in records {
-            builder.append(now_ms(), Some(key.as_bytes()), *value, []).expect("room for a record");
+            builder.append(at_ms, Some(key.as_bytes()), *value, []).expect("room for a record");
         }
         self.topic.produce_by(&mut self.raw, 9, builder.build().expect("a batch"))
     }
 
-    fn produce(&mut self, records: &[(String, Option<&[u8]>)]) {
+    pub(super) fn produce(&mut self, records: &[(String, Option<&[u8]>)]) {
         let answer = self.produce_as(Codec::None, records);
         assert_eq!(answer.error_code, ErrorCode::NONE, "{:?}", answer.error_message);
     }
@@ -52,7 +61,7 @@ impl Store {
     }
 }
 
-fn chunk(component: &[u8]) -> String {
+pub(super) fn chunk(component: &[u8]) -> String {
     format!("chunk/{}/0", Digest::of(component))
 }
 
@@ -215,4 +224,29 @@ fn records_that_no_check_has_seen_are_ignored_at_the_start() {
     broker.kill();
     broker.restart();
     assert_eq!(refused_letters(&broker, "lines"), "c");
+}
+
+#[test]
+fn what_is_left_of_operations_that_came_to_no_end_is_removed() {
+    const TWO_HOURS_MS: i64 = 2 * 3_600_000;
+    let broker = Broker::start();
+    let mut store = Store::create(&broker);
+    let old: Vec<Vec<u8>> = (0..3).map(|number| vec![number; 10]).collect();
+    let young = b"a push that is on its way".to_vec();
+    let leave = |store: &mut Store, component: &[u8], at_ms| {
+        let answer = store.produce_at(at_ms, Codec::None, &[(chunk(component), Some(component))]);
+        assert_eq!(answer.error_code, ErrorCode::NONE, "{:?}", answer.error_message);
+    };
+    leave(&mut store, &young, now_ms());
+    leave(&mut store, &old[0], now_ms() - TWO_HOURS_MS);
+    leave(&mut store, &old[1], now_ms() - TWO_HOURS_MS);
+    let (one, two) = (filter("letters", 1).build(), filter("letters", 2).build());
+    leave(&mut store, &one, now_ms() - TWO_HOURS_MS);
+    // What a version is made of stays, however old it is.
+    push(&broker, &filter("letters", 1));
+    assert_eq!(stored_components(&broker), digests(&[&young, &one]));
+    push(&broker, &filter("letters", 2));
+    leave(&mut store, &old[2], now_ms() - TWO_HOURS_MS);
+    output(&broker, &["plugin", "delete", "letters@1"]);
+    assert_eq!(stored_components(&broker), digests(&[&young, &two]));
 }

@@ -188,3 +188,86 @@ fn the_share_that_is_too_much_is_an_option_of_the_broker() {
     let (bad, all) = send_until_rolled_back(&broker, &mut raw, &topic, 2);
     assert_eq!(bad * 5, all * 2);
 }
+
+/// Takes no configuration but `{}`.
+fn picky(guest: Guest) -> Guest {
+    guest.hook("configure", "(if (i32.gt_u (local.get $length) (i32.const 2)) (then unreachable))")
+}
+
+/// Has a topic that follows the plug-in use a configuration that a picky version does not take.
+fn reconfigure(broker: &Broker, name: &str) {
+    let stage = format!("stage.admit={name}{{\"text\":\"e\"}}");
+    output(broker, &["topic", "alter", "lines", "--config", &stage]);
+}
+
+/// The events of a plug-in that a version was not put to use, or was: kind, version, reason.
+fn events(broker: &Broker, name: &str) -> Vec<(String, u64, String)> {
+    let manifest = output(broker, &["plugin", "history", name, "--json"]);
+    let manifest: Value = serde_json::from_str(&manifest).expect("JSON");
+    let events = manifest["history"].as_array().expect("a history").iter();
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let events = events
+        .map(|event| (text(&event["event"]), event["version"].as_u64().expect("a number"), text(&event["reason"])));
+    events.filter(|(event, ..)| event != "pushed" && event != "activated").collect()
+}
+
+/// Has the version that serves trap until there is that event.
+fn trap_until(broker: &Broker, name: &str, event: &str) -> Vec<(String, u64, String)> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        refused_letters(broker, "lines");
+        let events = events(broker, name);
+        if events.iter().any(|(kind, ..)| kind == event) {
+            return events;
+        }
+        assert!(Instant::now() < end, "no {event}: {}", broker.log());
+    }
+}
+
+#[test]
+fn a_version_that_does_not_fit_any_more_is_passed_over() {
+    let broker = Broker::start();
+    push(&broker, &filter("letters", 1));
+    admit(&broker, "lines", "letters");
+    push(&broker, &picky(filter("letters", 2)));
+    push(&broker, &filter("letters", 3).hook_with_rows("filter", "unreachable"));
+    reconfigure(&broker, "letters");
+    let events = trap_until(&broker, "letters", "rolled-back");
+    let [(refused, 2, why), (back, 1, reason)] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((&**refused, &**back, &**reason), ("refused", "rolled-back", "3 traps in 60 s"));
+    assert!(why.contains("letters@2") && why.contains("topic lines, stage.admit"), "{why}");
+    assert_eq!(refused_letters(&broker, "lines"), "a");
+    assert_eq!(history(&broker)["versions"][1]["bad"], Value::Null, "it is good for others");
+}
+
+#[test]
+fn the_last_to_go_back_to_is_the_plug_in_of_the_binary() {
+    let broker = Broker::start();
+    push(&broker, &picky(filter("contains", 1)));
+    admit(&broker, "lines", "contains");
+    push(&broker, &filter("contains", 2).hook_with_rows("filter", "unreachable"));
+    reconfigure(&broker, "contains");
+    let events = trap_until(&broker, "contains", "rolled-back");
+    let kinds: Vec<_> = events.iter().map(|(event, version, _)| (&**event, *version)).collect();
+    assert_eq!(kinds, [("refused", 1), ("rolled-back", 0)]);
+    assert_eq!(refused_letters(&broker, "lines"), "abcdf");
+}
+
+#[test]
+fn where_nothing_fits_all_stays_as_it_is_and_is_told_once() {
+    let broker = Broker::start();
+    push(&broker, &picky(filter("letters", 1)));
+    admit(&broker, "lines", "letters");
+    push(&broker, &filter("letters", 2).hook_with_rows("filter", "unreachable"));
+    reconfigure(&broker, "letters");
+    let told = trap_until(&broker, "letters", "not-rolled-back");
+    let [(refused, 1, _), (_, 2, why)] = &told[..] else { panic!("{told:?}") };
+    assert_eq!(refused, "refused");
+    assert_eq!(why, "3 traps in 60 s, and no other version works for all that use it");
+    assert_eq!((&history(&broker)["active"], &history(&broker)["versions"][1]["bad"]), (&2.into(), &Value::Null));
+    refused_letters(&broker, "lines");
+    assert_eq!(events(&broker, "letters"), told);
+    let line = "3 traps in 60 s, and there is no rollback";
+    wait_until("the log to say so", PATIENCE, || broker.log().contains(line).then_some(()));
+    assert_eq!(broker.log().matches(line).count(), 1, "{}", broker.log());
+}

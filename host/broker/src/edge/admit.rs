@@ -9,6 +9,7 @@ use millstream_stage::{Stage, StageError, thread_time};
 use millstream_wire::ErrorCode;
 
 use super::dead_letter::{self, DeadLetters};
+use super::decoders::{Decoders, InUse};
 use super::private::{self, Private};
 use super::rewrite::{recode, thin, with_payload};
 use super::stages::{Gathered, Packed, Verdict, compress, filter_gathered, filter_rows, pin};
@@ -31,6 +32,19 @@ struct Checked<'a> {
     records: &'a Records<'a>,
 }
 
+/// A batch as it is stored.
+struct Encoded<'a> {
+    bytes: Cow<'a, [u8]>,
+    /// The plug-in that reads it, if only a plug-in does: there until the batch is in the log.
+    _decoder: Option<InUse<'a>>,
+}
+
+impl<'a> Encoded<'a> {
+    fn standard(bytes: impl Into<Cow<'a, [u8]>>) -> Self {
+        Encoded { bytes: bytes.into(), _decoder: None }
+    }
+}
+
 /// Appends a batch to a topic with stages. Blocks for as long as they compute, see [`super::pace`].
 pub(crate) fn admit(intake: &Intake<'_>, stages: &Attachments, sent: &[u8]) -> Result<Stored, ApiError> {
     let batch = intake.check(sent)?;
@@ -48,19 +62,20 @@ pub(crate) fn admit(intake: &Intake<'_>, stages: &Attachments, sent: &[u8]) -> R
         FailurePolicy::Skip | FailurePolicy::DeadLetter => Some(&verdict),
         FailurePolicy::Pass => None,
     };
-    let bytes = checked.encode(intake, stages, dropping)?;
+    let encoded = checked.encode(intake, stages, dropping)?;
+    let bytes = &*encoded.bytes;
     match (stages.admit_policy, dropping) {
         (FailurePolicy::DeadLetter, Some(verdict)) => {
             let rows = records.iter().collect::<Result<Vec<_>, BatchError>>()?;
-            aside(|| dead_letter::store(intake, stages, sent, &bytes, &DeadLetters { rows: &rows, verdict }))
+            aside(|| dead_letter::store(intake, stages, sent, bytes, &DeadLetters { rows: &rows, verdict }))
         }
         (FailurePolicy::DeadLetter, None) => {
             let in_turn = &intake.partition.dead_letters;
             // It is held over a wait for the disk.
             let _in_turn = in_turn.try_lock().unwrap_or_else(|| aside(|| in_turn.lock()));
-            intake.store(&bytes)
+            intake.store(bytes)
         }
-        _ => intake.store(&bytes),
+        _ => intake.store(bytes),
     }
 }
 
@@ -91,21 +106,21 @@ fn ask(
     if stages.pace.is_quick() { filter() } else { aside(filter) }
 }
 
-impl Checked<'_> {
+impl<'a> Checked<'a> {
     /// The batch as it is stored: without the records that `dropping` does not keep, in the topic's codec.
     fn encode(
         &self,
-        intake: &Intake<'_>,
+        intake: &Intake<'a>,
         stages: &Attachments,
         dropping: Option<&Verdict>,
-    ) -> Result<Cow<'_, [u8]>, ApiError> {
+    ) -> Result<Encoded<'a>, ApiError> {
         match &stages.compressor {
-            None => self.standard(intake, dropping),
+            None => self.standard(intake, dropping).map(Encoded::standard),
             Some(compressor) => match self.packed(intake, compressor, dropping)? {
-                Ok(bytes) => Ok(bytes),
+                Ok(encoded) => Ok(encoded),
                 Err(error) if stages.compressor_policy == FailurePolicy::Pass => {
                     tracing::debug!(topic = intake.topic.name.as_str(), "stored without stage.compressor: {error}");
-                    self.standard(intake, dropping)
+                    self.standard(intake, dropping).map(Encoded::standard)
                 }
                 Err(error) => Err(ApiError::new(ErrorCode::INVALID_RECORD, error.to_string())),
             },
@@ -113,7 +128,7 @@ impl Checked<'_> {
     }
 
     /// In the codec that the producer or the topic has chosen.
-    fn standard(&self, intake: &Intake<'_>, dropping: Option<&Verdict>) -> Result<Cow<'_, [u8]>, ApiError> {
+    fn standard(&self, intake: &Intake<'_>, dropping: Option<&Verdict>) -> Result<Cow<'a, [u8]>, ApiError> {
         let config = &intake.topic.config;
         let sent = self.codec()?;
         let codec = match config.compression {
@@ -130,10 +145,10 @@ impl Checked<'_> {
     /// As the compressor packs it; the inner error is the compressor's.
     fn packed(
         &self,
-        intake: &Intake<'_>,
+        intake: &Intake<'a>,
         compressor: &Stage,
         dropping: Option<&Verdict>,
-    ) -> Result<Result<Cow<'_, [u8]>, StageError>, ApiError> {
+    ) -> Result<Result<Encoded<'a>, StageError>, ApiError> {
         let thinned = dropping.map(|verdict| self.thinned(intake, verdict, Codec::None)).transpose()?;
         let (batch, payload) = match &thinned {
             None => (self.batch, self.records.payload()),
@@ -144,16 +159,16 @@ impl Checked<'_> {
         };
         if batch.count() == 0 {
             // Nothing to pack.
-            return Ok(Ok(Cow::Owned(batch.bytes().to_vec())));
+            return Ok(Ok(Encoded::standard(batch.bytes().to_vec())));
         }
         let Packed { bytes, codec, plugin } = match compress(compressor, payload, batch.count().unsigned_abs()) {
             Ok(packed) => packed,
             Err(error) => return Ok(Err(error)),
         };
         if let Some(codec) = codec {
-            return with_payload(&batch, codec.id(), &bytes).map(|bytes| Ok(Cow::Owned(bytes)));
+            return with_payload(&batch, codec.id(), &bytes).map(|bytes| Ok(Encoded::standard(bytes)));
         }
-        intake.broker.decoders.need(intake.broker, intake.topic, &plugin)?;
+        let decoder = Decoders::pack(intake.broker, intake.topic, &plugin)?;
         let private = Private {
             codec: self.codec()?,
             digest: plugin.digest(),
@@ -164,7 +179,8 @@ impl Checked<'_> {
         let payload = private.to_payload().ok_or_else(|| {
             ApiError::new(ErrorCode::MESSAGE_TOO_LARGE, "the records are too large for a private format")
         })?;
-        with_payload(&batch, private::CODEC_ID, &payload).map(|bytes| Ok(Cow::Owned(bytes)))
+        let bytes = Cow::Owned(with_payload(&batch, private::CODEC_ID, &payload)?);
+        Ok(Ok(Encoded { bytes, _decoder: Some(decoder) }))
     }
 
     fn thinned(&self, intake: &Intake<'_>, verdict: &Verdict, codec: Codec) -> Result<Vec<u8>, ApiError> {

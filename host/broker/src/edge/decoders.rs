@@ -51,21 +51,88 @@ impl TopicDecoders {
     }
 }
 
-/// The decoders that are ready.
+/// The decoders that are ready, and who is about to need one.
 #[derive(Debug, Default)]
 pub(crate) struct Decoders {
     ready: Mutex<HashMap<(Digest, String), Arc<Stage>>>,
+    /// What is packed and what is deleted, by the plug-in's digest: never both at a time.
+    moving: Mutex<HashMap<Digest, Moving>>,
+}
+
+/// What keeps a plug-in busy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moving {
+    /// So many batches that it has packed are on their way to a log.
+    Packed(usize),
+    /// It is being deleted.
+    Leaving,
+}
+
+/// A batch that a plug-in has packed is on its way to a log: the plug-in stays.
+#[derive(Debug)]
+pub(crate) struct InUse<'d>(&'d Decoders, Digest);
+
+/// A plug-in is being deleted: no batch that it has packed gets to a log.
+#[derive(Debug)]
+pub(crate) struct Leaving<'d>(&'d Decoders, Digest);
+
+impl Drop for InUse<'_> {
+    fn drop(&mut self) {
+        let mut moving = self.0.moving.lock();
+        match moving.get_mut(&self.1) {
+            Some(Moving::Packed(count)) if *count > 1 => *count -= 1,
+            _ => drop(moving.remove(&self.1)),
+        }
+    }
+}
+
+impl Leaving<'_> {
+    pub(crate) fn is(&self, digest: &Digest) -> bool {
+        self.1 == *digest
+    }
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.moving.lock().remove(&self.1);
+    }
 }
 
 impl Decoders {
-    /// Makes sure that it is known for ever that the topic needs this plug-in. Blocks for the disk the first time.
-    pub(crate) fn need(&self, broker: &Arc<Broker>, topic: &Topic, plugin: &Plugin) -> Result<(), ApiError> {
+    /// Makes sure that a plug-in is there to read what it has packed for a topic: that it needs the plug-in is known for
+    /// ever, and until the answer is dropped, after the append, it cannot be deleted. Blocks for the disk the first time.
+    pub(crate) fn pack<'b>(broker: &'b Arc<Broker>, topic: &Topic, plugin: &Plugin) -> Result<InUse<'b>, ApiError> {
         let digest = plugin.digest();
-        if topic.decoders.as_ref().is_some_and(|decoders| decoders.digests.contains(&digest)) {
-            return Ok(());
+        // In this order: what is deleted after the look waits for the batch.
+        let packed = broker.decoders.packed(&digest).filter(|_| broker.plugins.keeps(plugin));
+        let packed = packed.ok_or_else(|| {
+            let message = format!("the plug-in {} that has packed the batch is deleted: send it again", plugin.name());
+            ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, message)
+        })?;
+        if !topic.decoders.as_ref().is_some_and(|decoders| decoders.digests.contains(&digest)) {
+            let noted = controller::add_decoder(broker, topic.id, digest.to_string());
+            tokio::runtime::Handle::current().block_on(noted)?;
         }
-        let noted = controller::add_decoder(broker, topic.id, digest.to_string());
-        tokio::runtime::Handle::current().block_on(noted)
+        Ok(packed)
+    }
+
+    /// `None` if the plug-in is being deleted.
+    fn packed(&self, digest: &Digest) -> Option<InUse<'_>> {
+        match self.moving.lock().entry(*digest).or_insert(Moving::Packed(0)) {
+            Moving::Packed(count) => *count += 1,
+            Moving::Leaving => return None,
+        }
+        Some(InUse(self, *digest))
+    }
+
+    /// `None` if a batch that the plug-in has packed is on its way.
+    pub(crate) fn leave(&self, digest: &Digest) -> Option<Leaving<'_>> {
+        let mut moving = self.moving.lock();
+        if moving.contains_key(digest) {
+            return None;
+        }
+        moving.insert(*digest, Moving::Leaving);
+        Some(Leaving(self, *digest))
     }
 
     /// The uncompressed records of a batch in a private format, at most `bytes_max`. Blocks while the plug-in computes.
@@ -99,7 +166,7 @@ impl Decoders {
     }
 
     /// The topic of which a batch needs the plug-in of this digest. Reads the logs of all topics that ever did: call it where
-    /// that is allowed, when no stage of the plug-in is alive any more.
+    /// that is allowed, while the plug-in is [leaving](Decoders::leave).
     pub(crate) fn needed_by(broker: &Broker, digest: &Digest) -> Result<Option<String>, ApiError> {
         for topic in broker.topics.load().iter() {
             if !topic.decoders.as_ref().is_some_and(|decoders| decoders.digests.contains(digest)) {
@@ -170,4 +237,24 @@ fn unreadable(batch: &BatchView<'_>, problem: &str) -> ApiError {
     // The protocol of fetch has no room for the words: who runs the broker finds them here.
     tracing::warn!("{message}");
     ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_packs_is_not_deleted_and_what_is_deleted_does_not_pack() {
+        let decoders = Decoders::default();
+        let (one, other) = (Digest::of(b"one"), Digest::of(b"other"));
+        let (first, second) = (decoders.packed(&one).expect("it packs"), decoders.packed(&one).expect("it packs"));
+        assert!(decoders.leave(&one).is_none());
+        drop(first);
+        assert!(decoders.leave(&one).is_none());
+        let leaving = decoders.leave(&other).expect("nobody needs it");
+        assert!(decoders.packed(&other).is_none() && decoders.leave(&other).is_none());
+        drop((second, leaving));
+        assert!(decoders.leave(&one).is_some() && decoders.packed(&other).is_some());
+        assert!(decoders.moving.lock().is_empty());
+    }
 }

@@ -19,6 +19,6 @@ pub(crate) mod view;
 
 pub(crate) use admit::admit;
 pub(crate) use dead_letter::{Written, check_topic as check_dead_letter_topic};
-pub(crate) use decoders::{Decoders, TopicDecoders};
+pub(crate) use decoders::{Decoders, Leaving, TopicDecoders};
 pub(crate) use pace::Pace;
 pub(crate) use rewrite::recode;

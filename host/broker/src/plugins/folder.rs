@@ -7,14 +7,15 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use millstream_client::plugins::format::{Key, SIZE_BYTES_MAX};
-use millstream_client::plugins::image::PluginImage;
+use millstream_client::plugins::format::{Key, Manifest, SIZE_BYTES_MAX};
 use millstream_client::plugins::plan::{NewVersion, chunks};
-use millstream_stage::{Digest, Library, Watcher};
+use millstream_stage::{Digest, Watcher};
+use millstream_wire::ErrorCode;
 use tokio::sync::{mpsc, watch};
 
-use super::write::{NewRecord, write_own};
+use super::own::{Own, in_turn};
 use crate::broker::Broker;
+use crate::error::ApiError;
 use crate::time::now_ms;
 
 /// A folder that is followed.
@@ -80,8 +81,7 @@ impl Folder {
         }
         let is_first_look = before.is_none();
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let plan = move |image: &PluginImage, library: &Library| plan(image, library, &component, is_first_look, &name);
-        match write_own(&self.broker, plan).await {
+        match in_turn(&self.broker, move |own| push(own, &component, is_first_look, &name)).await {
             Ok(true) => tracing::info!(path = %shown, %digest, "pushed"),
             Ok(false) => {}
             Err(error) => tracing::error!(path = %shown, "not used, what served before serves on: {error}"),
@@ -111,30 +111,39 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(component)
 }
 
-fn plan(
-    image: &PluginImage,
-    library: &Library,
-    component: &[u8],
-    is_first_look: bool,
-    file: &str,
-) -> Result<Vec<NewRecord>, String> {
-    let plugin = library.engine().load(component).map_err(|error| error.to_string())?;
-    let (name, digest) = (plugin.name(), plugin.digest());
+/// Pushes a component; whether that was any news is the answer.
+fn push(own: &Own<'_>, component: &[u8], is_first_look: bool, file: &str) -> Result<bool, ApiError> {
+    let refused = |problem: String| ApiError::new(ErrorCode::INVALID_RECORD, problem);
+    let plugin = own.library()?.engine().load(component).map_err(|error| refused(error.to_string()))?;
+    let (name, digest, image) = (plugin.name(), plugin.digest(), own.image());
     let is_known = image.plugin(name).is_some_and(|known| known.with_digest(&digest).is_some());
     // The file is as it was before the broker stopped. What has happened to its version since (it may be a bad one)
     // is not undone by a start.
     if is_first_look && is_known {
-        return Ok(Vec::new());
+        return Ok(false);
     }
     let new = NewVersion { name, kind: plugin.kind(), digest, size: component.len() as u64, version: plugin.version() };
-    let plan = image.plan_push(new, true, file, now_ms()).map_err(|error| error.to_string())?;
-    let Some(manifest) = plan.manifest else { return Ok(Vec::new()) };
-    let mut records = Vec::new();
-    for (index, chunk) in (0..).zip(chunks(component)) {
-        if image.place(&digest, index).is_none_or(|place| place.size as usize != chunk.len()) {
-            records.push((Key::Chunk { digest, index }, Some(chunk.to_vec())));
+    let plan = image.plan_push(new, true, file, now_ms()).map_err(|error| refused(error.to_string()))?;
+    let Some(manifest) = plan.manifest else { return Ok(false) };
+    for key in image.stale_chunks(now_ms()) {
+        own.write(&key, None)?;
+    }
+    let pushed = push_records(own, component, &manifest);
+    if pushed.is_err() {
+        // What was refused must not stay for ever.
+        for key in own.image().unclaimed(&digest) {
+            own.write(&key, None)?;
         }
     }
-    records.push((Key::Plugin(name.to_owned()), Some(manifest.to_bytes())));
-    Ok(records)
+    pushed.map(|()| true)
+}
+
+fn push_records(own: &Own<'_>, component: &[u8], manifest: &Manifest) -> Result<(), ApiError> {
+    let (image, digest) = (own.image(), Digest::of(component));
+    for (index, chunk) in (0..).zip(chunks(component)) {
+        if image.place(&digest, index).is_none_or(|place| place.size as usize != chunk.len()) {
+            own.write(&Key::Chunk { digest, index }, Some(chunk))?;
+        }
+    }
+    own.write(&Key::Plugin(manifest.name.clone()), Some(&manifest.to_bytes()))
 }

@@ -12,6 +12,7 @@
 
 mod folder;
 mod logs;
+mod own;
 mod rollback;
 mod stats;
 mod store;
@@ -135,6 +136,16 @@ impl Plugins {
         let image = self.store.image();
         let version = image.plugin(plugin.name()).and_then(|manifest| manifest.with_digest(&plugin.digest()));
         version.map_or(EMBEDDED_NUMBER, |version| version.number)
+    }
+
+    /// Whether the bytes of a plug-in can be had again: from the store, or from the binary.
+    pub(crate) fn keeps(&self, plugin: &Plugin) -> bool {
+        let digest = plugin.digest();
+        let is_embedded = || {
+            let embedded = self.library().ok()?.version(plugin.name(), EMBEDDED_NUMBER).ok()?;
+            Some(embedded.digest() == digest)
+        };
+        self.store.image().user_of(&digest).is_some() || is_embedded() == Some(true)
     }
 
     /// The library, if somebody has wanted a stage.

@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millstream_client::plugins::format::Key;
-use millstream_client::plugins::image::PluginImage;
-use millstream_stage::{EMBEDDED_NUMBER, Library, Spike};
+use millstream_client::plugins::format::{EventKind, Key};
+use millstream_client::plugins::plan::{good_versions, rolled_back};
+use millstream_stage::{EMBEDDED_NUMBER, Spike};
+use millstream_wire::ErrorCode;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
-use super::write::{NewRecord, write_own};
+use super::own::{Own, in_turn};
 use crate::broker::Broker;
+use crate::error::ApiError;
 use crate::time::now_ms;
 
 /// How often each version was rolled back since the start.
@@ -58,34 +60,38 @@ async fn roll_back(broker: &Arc<Broker>, spike: Spike) {
     };
     let reason = spike.reason.to_string();
     let because = reason.clone();
-    let wrote = write_own(broker, move |image, library| plan(image, library, &spike.plugin, number, &because)).await;
-    match wrote {
-        Ok(true) => {
-            let serving = broker.plugins.store().image().plugin(&name).map_or(EMBEDDED_NUMBER, |known| known.active);
+    match in_turn(broker, move |own| go_back(own, &spike.plugin, number, &because)).await {
+        Ok(Some(serving)) => {
             broker.plugins.rollbacks.add(&name, number);
             tracing::warn!(plugin = name, version = number, serving, "rolled back: {reason}");
         }
         // It is pinned, or was not active any more.
-        Ok(false) => {}
+        Ok(None) => {}
         Err(error) => {
             tracing::error!(plugin = name, version = number, "{reason}, and there is no rollback: {error}");
         }
     }
 }
 
-fn plan(
-    image: &PluginImage,
-    library: &Library,
-    name: &str,
-    number: u32,
-    reason: &str,
-) -> Result<Vec<NewRecord>, String> {
+/// Has the best version take over that works for all that follow the name: the number is the answer, or `None` where `bad`
+/// does not serve. That there is none is an error, and in the plug-in's history.
+fn go_back(own: &Own<'_>, name: &str, bad: u32, reason: &str) -> Result<Option<u32>, ApiError> {
+    let image = own.image();
     // Somebody was faster.
-    if image.plugin(name).is_none_or(|known| known.active != number) {
-        return Ok(Vec::new());
+    let Some(known) = image.plugin(name).filter(|known| known.active == bad) else { return Ok(None) };
+    let embedded = own.library()?.version(name, EMBEDDED_NUMBER).is_ok();
+    for number in good_versions(known).into_iter().chain(embedded.then_some(EMBEDDED_NUMBER)) {
+        // A version that was refused has left a note.
+        let image = own.image();
+        let Some(known) = image.plugin(name) else { return Ok(None) };
+        let manifest = rolled_back(known, number, reason, now_ms());
+        match own.write(&Key::Plugin(name.to_owned()), Some(&manifest.to_bytes())) {
+            Ok(()) => return Ok(Some(number)),
+            Err(error) if error.code == ErrorCode::INVALID_RECORD => {}
+            Err(error) => return Err(error),
+        }
     }
-    let embedded = library.version(name, EMBEDDED_NUMBER).is_ok();
-    let plan = image.plan_rollback(name, reason, embedded, now_ms()).map_err(|error| error.to_string())?;
-    let manifest = plan.manifest.map(|manifest| (Key::Plugin(name.to_owned()), Some(manifest.to_bytes())));
-    Ok(manifest.into_iter().collect())
+    let problem = "no other version works for all that use it";
+    own.note(name, EventKind::NotRolledBack, bad, &format!("{reason}, and {problem}"));
+    Err(ApiError::new(ErrorCode::INVALID_RECORD, problem))
 }

@@ -104,7 +104,7 @@ impl Store {
 fn apply_batch(image: &mut PluginImage, batch: &BatchView<'_>) -> Result<(), BatchError> {
     for record in &batch.records(BATCH_BYTES_MAX)? {
         let record = record?;
-        if let Err(error) = image.apply(record.offset, record.key, record.value) {
+        if let Err(error) = image.apply(record.offset, record.timestamp, record.key, record.value) {
             tracing::warn!(offset = record.offset, "a record of {TOPIC} is ignored: {error}");
         }
     }

@@ -5,27 +5,35 @@ use millstream_stage::{Source, StageSpec};
 
 use crate::broker::Broker;
 use crate::config::StageOptions;
-use crate::edge::Decoders;
+use crate::edge::{Decoders, Leaving};
 
-/// Makes sure that no topic is pinned to a version, and that no stored data needs it to be read, unless its bytes stay as
-/// those of another one. Blocks for the disk.
+/// Makes sure that no topic is pinned to a version.
 ///
 /// # Errors
-/// Who needs it, and what to do.
-pub(super) fn check_unneeded(broker: &Broker, name: &str, version: &Version, bytes_go: bool) -> Result<(), String> {
+/// Which one is, and what to do.
+pub(super) fn check_unpinned(broker: &Broker, name: &str, version: &Version) -> Result<(), String> {
     let (number, own) = (version.number.to_string(), &version.version);
     // As the library reads a pin: the number, or the leading numbers of the version's own text.
     let is_meant =
         |pin: &str| pin == number || own.strip_prefix(pin).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     let pinned = |source: &Source| matches!(source, Source::Name { name: used, version: Some(pin) } if used == name && is_meant(pin));
-    if let Some(user) = user(broker, pinned) {
-        return Err(format!("{name}@{number} is used by {user}: change that first"));
+    match user(broker, pinned) {
+        None => Ok(()),
+        Some(user) => Err(format!("{name}@{number} is used by {user}: change that first")),
     }
-    if !bytes_go {
-        return Ok(());
-    }
+}
+
+/// Makes sure that no stored data needs a version to be read, and none on its way to a log; nothing comes to need it while the
+/// answer lives. Blocks for the disk.
+///
+/// # Errors
+/// Who needs it, and what to do.
+pub(super) fn check_unneeded<'b>(broker: &'b Broker, name: &str, version: &Version) -> Result<Leaving<'b>, String> {
+    let number = version.number;
+    let leaving = broker.decoders.leave(&version.digest);
+    let leaving = leaving.ok_or_else(|| format!("{name}@{number} is at work on a batch: try again"))?;
     match Decoders::needed_by(broker, &version.digest) {
-        Ok(None) => Ok(()),
+        Ok(None) => Ok(leaving),
         Ok(Some(topic)) => Err(format!(
             "{name}@{number} is needed to read what topic {topic} holds: wait until retention has removed it, or delete the topic"
         )),

@@ -9,22 +9,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_client::plugins::TOPIC;
-use millstream_client::plugins::format::{Key, Manifest};
+use millstream_client::plugins::format::{EventKind, Key, Manifest};
 use millstream_client::plugins::image::PluginImage;
-use millstream_record::{BatchBuilder, BatchView, Codec, Record, TimestampType};
+use millstream_record::{BatchView, Record};
 use millstream_stage::{Activation, EMBEDDED_NUMBER, Library, Origin, Plugin};
 use millstream_wire::ErrorCode;
 
 use super::transition::{Transition, transition};
-use super::uses;
+use super::{own, uses};
 use crate::broker::Broker;
-use crate::controller::{self, blocking};
+use crate::edge::Leaving;
 use crate::error::ApiError;
 use crate::partition::Partition;
 use crate::time::now_ms;
-
-/// A record to write.
-pub(super) type NewRecord = (Key, Option<Vec<u8>>);
 
 /// Checks a batch, appends it with `append`, and puts it in force once it is on stable storage. Blocks; the caller
 /// has the turn, [`super::Plugins::turn`].
@@ -47,8 +44,17 @@ pub(crate) fn write<T>(
         check.record(index).map_err(|problem| refused(index, problem))?;
     }
     // From here on no topic may come to use what goes, nor change its stages.
-    let _no_changes = broker.changes.blocking_lock();
-    let Checked { image, activations, forgotten } = check.finish()?;
+    let no_changes = broker.changes.blocking_lock();
+    let Checked { image, activations, forgotten, leaving } = match check.finish() {
+        Ok(checked) => checked,
+        Err(unfit) => {
+            drop(no_changes);
+            if let Some(number) = unfit.number {
+                own::note(broker, partition, &unfit.name, EventKind::Refused, number, &unfit.problem);
+            }
+            return Err(refused(unfit.index, unfit.problem));
+        }
+    };
     let appended = append()?;
     let end = partition.reader()?.log_end_offset();
     // A producer that did not get the first answer sends again: then nothing was appended, nor is anything to change.
@@ -65,6 +71,8 @@ pub(crate) fn write<T>(
             broker.plugins.library()?.forget(&name);
         }
     }
+    // Whoever comes now finds that it is gone.
+    drop(leaving);
     Ok(appended)
 }
 
@@ -75,12 +83,24 @@ fn refused(index: usize, problem: String) -> ApiError {
 }
 
 /// A batch that may be appended.
-struct Checked {
+struct Checked<'a> {
     /// The state after it.
     image: PluginImage,
     activations: Vec<Activation>,
     /// Plug-ins of which no version serves any more.
     forgotten: Vec<String>,
+    /// Versions that go: no batch that they have packed is on its way to a log.
+    leaving: Vec<Leaving<'a>>,
+}
+
+/// Why a batch may not be appended, whose records all mean something.
+struct Unfit {
+    /// The record, the last of its plug-in.
+    index: usize,
+    name: String,
+    problem: String,
+    /// The version that was to serve and does not work here, if that is it.
+    number: Option<u32>,
 }
 
 /// A batch that is being checked.
@@ -122,7 +142,7 @@ impl<'a> Check<'a> {
             Key::Topic(_) => {}
         }
         let offset = self.begin + index as i64;
-        self.image.apply(offset, record.key, record.value).map(drop).map_err(|error| error.to_string())
+        self.image.apply(offset, now_ms(), record.key, record.value).map(drop).map_err(|error| error.to_string())
     }
 
     /// What a version needs stays as it is.
@@ -172,92 +192,65 @@ impl<'a> Check<'a> {
     }
 
     /// Makes what is to serve ready, and makes sure that nobody needs what goes.
-    fn finish(mut self) -> Result<Checked, ApiError> {
-        let (mut activations, mut forgotten) = (Vec::new(), Vec::new());
+    fn finish(mut self) -> Result<Checked<'a>, Unfit> {
+        let (mut activations, mut forgotten, mut leaving) = (Vec::new(), Vec::new(), Vec::new());
         for (name, index) in std::mem::take(&mut self.concerned) {
-            let change = self.change(&name).map_err(|problem| refused(index, problem))?;
-            match change {
-                Change::Nothing => {}
+            let unfit = |problem, number| Unfit { index, name: name.clone(), problem, number };
+            self.leave(&name, &mut leaving).map_err(|problem| unfit(problem, None))?;
+            let before = self.known.plugin(&name).map_or(EMBEDDED_NUMBER, |before| before.active);
+            let active = self.image.plugin(&name).map_or(EMBEDDED_NUMBER, |after| after.active);
+            if active == before {
+                continue;
+            }
+            match self.change(&name, active).map_err(|(problem, number)| unfit(problem, number))? {
                 Change::Activate(activation) => activations.push(activation),
                 Change::Forget => forgotten.push(name),
             }
         }
-        Ok(Checked { image: self.image, activations, forgotten })
+        Ok(Checked { image: self.image, activations, forgotten, leaving })
     }
 
-    fn change(&self, name: &str) -> Result<Change, String> {
+    /// Makes sure that nobody needs the versions of a plug-in that go.
+    fn leave(&self, name: &str, leaving: &mut Vec<Leaving<'a>>) -> Result<(), String> {
         let (before, after) = (self.known.plugin(name), self.image.plugin(name));
         let gone = before.iter().flat_map(|before| &before.versions);
         let gone = gone.filter(|version| after.is_none_or(|after| after.version(version.number).is_none()));
         for version in gone {
-            let bytes_go = self.image.user_of(&version.digest).is_none();
-            uses::check_unneeded(self.broker, name, version, bytes_go)?;
+            uses::check_unpinned(self.broker, name, version)?;
+            let digest = &version.digest;
+            // Unless its bytes stay as those of another one, or went as such just now.
+            if self.image.user_of(digest).is_none() && !leaving.iter().any(|leaving| leaving.is(digest)) {
+                leaving.push(uses::check_unneeded(self.broker, name, version)?);
+            }
         }
-        let active_before = before.map_or(EMBEDDED_NUMBER, |before| before.active);
-        let active = after.map_or(EMBEDDED_NUMBER, |after| after.active);
-        if active == active_before {
-            return Ok(Change::Nothing);
-        }
+        Ok(())
+    }
+
+    /// The text of an error says what is wrong; the number is that of the version that does not work here.
+    fn change(&self, name: &str, active: u32) -> Result<Change, (String, Option<u32>)> {
         let plugin = match self.loaded.get(&(name.to_owned(), active)) {
             Some(plugin) => plugin.clone(),
             None => match self.library.version(name, active) {
                 Ok(plugin) => plugin,
                 Err(_) if active == EMBEDDED_NUMBER => {
-                    uses::check_unfollowed(self.broker, name)?;
+                    uses::check_unfollowed(self.broker, name).map_err(|problem| (problem, None))?;
                     return Ok(Change::Forget);
                 }
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err((error.to_string(), Some(active))),
             },
         };
         let origin = match active {
             EMBEDDED_NUMBER => Origin::Embedded,
             number => Origin::Store { number },
         };
-        let activation = self.library.prepare(&plugin, origin).map_err(|error| error.to_string())?;
+        let activation = self.library.prepare(&plugin, origin).map_err(|error| (error.to_string(), Some(active)))?;
         Ok(Change::Activate(activation))
     }
 }
 
 /// What a batch does to what serves of one name.
 enum Change {
-    Nothing,
     Activate(Activation),
     /// Nothing serves under that name any more.
     Forget,
-}
-
-/// Writes records of the broker's own, planned on the state as it is when it is their turn. Whether anything was planned is
-/// the answer.
-///
-/// # Errors
-/// As [`write`], or what the plan says.
-pub(super) async fn write_own(
-    broker: &Arc<Broker>,
-    plan: impl FnOnce(&PluginImage, &Library) -> Result<Vec<NewRecord>, String> + Send + 'static,
-) -> Result<bool, ApiError> {
-    controller::ensure_topic(broker, TOPIC).await?;
-    let turn = broker.plugins.turn().await;
-    let work = move |broker: &Arc<Broker>| {
-        let _turn = turn;
-        let image = broker.plugins.store().image();
-        let planned = plan(&image, &*broker.plugins.library()?);
-        let records = planned.map_err(|problem| ApiError::new(ErrorCode::INVALID_RECORD, problem))?;
-        let partition = broker.partition(TOPIC, 0)?;
-        let is_change = !records.is_empty();
-        for record in records {
-            let bytes = batch_of(record)?;
-            let batch = BatchView::parse(&bytes)?;
-            write(broker, &partition, &batch, || Ok(partition.append(&bytes, now_ms())??))?;
-        }
-        Ok(is_change)
-    };
-    blocking(broker, work).await?
-}
-
-fn batch_of((key, value): NewRecord) -> Result<Vec<u8>, ApiError> {
-    let failed =
-        |error: millstream_record::BuildError| ApiError::new(ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string());
-    let mut builder = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
-    builder.append(now_ms(), Some(key.to_string().as_bytes()), value.as_deref(), []).map_err(failed)?;
-    builder.build().map_err(failed)
 }

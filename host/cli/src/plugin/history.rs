@@ -4,6 +4,8 @@ use std::io::Write;
 
 use anyhow::Result;
 
+use millstream_client::plugins::format::EventKind;
+
 use super::cluster::{shown, store, utc};
 use crate::cluster::{Cluster, block_on};
 use crate::output;
@@ -39,10 +41,11 @@ impl Args {
         }
         let mut out = output::stdout();
         for event in &manifest.history {
-            let version = manifest.version(event.version);
+            // What was refused when it was pushed is no version; its number may be another's by now.
+            let version = manifest.version(event.version).filter(|_| event.event != EventKind::Refused);
             let own = version.map_or_else(String::new, |version| format!(" ({})", version.version));
             let (at, what) = (utc(event.at_ms), event.event.name());
-            let line = format!("{at}  {what:<11}  {}{own}  {}", shown(&manifest.name, event.version), event.reason);
+            let line = format!("{at}  {what:<15}  {}{own}  {}", shown(&manifest.name, event.version), event.reason);
             writeln!(out, "{}", line.trim_end())?;
         }
         Ok(out.flush()?)

@@ -214,7 +214,7 @@ mod tests {
         let manifest = serde_json::json!({ "name": "letters", "revision": 1, "kind": "filter", "active": 2, "next": 5,
             "versions": versions, "history": [] });
         let mut image = PluginImage::default();
-        image.apply(0, Some(b"plugin/letters"), Some(manifest.to_string().as_bytes())).expect("a manifest");
+        image.apply(0, 0, Some(b"plugin/letters"), Some(manifest.to_string().as_bytes())).expect("a manifest");
         let counts = |name: &str, number: u32, calls: u64| VersionStats {
             name: name.to_owned(),
             kind: "filter".to_owned(),

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use super::error::PluginError;
 use super::format::{Manifest, TOPIC};
 use super::image::{Change, PluginImage};
-use super::plan::last_good;
+use super::plan::good_versions;
 use super::reader::Reader;
 use super::topic_stages::TopicStages;
 use crate::admin::Admin;
@@ -311,16 +311,17 @@ impl Follower {
                 version.bad = Some(String::new());
             }
         }
-        let back = last_good(&manifest).unwrap_or(EMBEDDED_NUMBER);
-        match self.activate(name, back).await {
-            Ok(()) => {
-                tracing::error!(plugin = name, version = number, back, "{}: rolled back here", spike.reason);
-                self.known.lock().instead.insert(name.to_owned(), back);
-            }
-            Err(error) => {
-                tracing::error!(plugin = name, version = number, %error, "{}: there is nothing to go back to", spike.reason);
+        for back in good_versions(&manifest).into_iter().chain([EMBEDDED_NUMBER]) {
+            match self.activate(name, back).await {
+                Ok(()) => {
+                    tracing::error!(plugin = name, version = number, back, "{}: rolled back here", spike.reason);
+                    self.known.lock().instead.insert(name.to_owned(), back);
+                    return;
+                }
+                Err(error) => tracing::warn!(plugin = name, version = back, %error, "cannot be gone back to here"),
             }
         }
+        tracing::error!(plugin = name, version = number, "{}: there is nothing to go back to", spike.reason);
     }
 
     /// Has a version take over in every stage of this process that follows the name.

@@ -28,6 +28,9 @@ pub const VERSIONS_MAX: usize = 500;
 /// The entries of a history; older ones are forgotten.
 pub const HISTORY_MAX: usize = 100;
 
+/// The most entries of a history, one after the other, of what was not done.
+const NOTES_MAX: usize = 10;
+
 /// The longest record that is not a chunk.
 pub const MANIFEST_BYTES_MAX: usize = 512 * 1024;
 
@@ -37,8 +40,10 @@ pub const REASON_BYTES_MAX: usize = 1024;
 /// The longest name of a plug-in and the longest version that one gives itself, as in the sandbox.
 const NAME_BYTES_MAX: usize = 64;
 
-/// What the topic is created with: nothing is lost by age, and a chunk fits whatever the cluster's defaults are.
-pub const TOPIC_CONFIGS: [(&str, &str); 2] = [("cleanup.policy", "compact"), ("max.message.bytes", "1048588")];
+/// What the topic is created with: nothing is lost by age, a chunk fits whatever the cluster's defaults are, and how old one
+/// is does not depend on a client's clock.
+pub const TOPIC_CONFIGS: [(&str, &str); 3] =
+    [("cleanup.policy", "compact"), ("max.message.bytes", "1048588"), ("message.timestamp.type", "LogAppendTime")];
 
 const _: () = assert!(SIZE_BYTES_MAX <= CHUNKS_MAX as u64 * CHUNK_BYTES_MAX as u64);
 // 500 versions of some 300 bytes and 100 entries of a history at their longest.
@@ -202,6 +207,10 @@ pub enum EventKind {
     Activated,
     /// It serves again, since a later one was bad.
     RolledBack,
+    /// It was to serve and does not: for something that uses the plug-in it does not work.
+    Refused,
+    /// It went wrong and serves on: there is no other version that works.
+    NotRolledBack,
     /// It was removed.
     Deleted,
 }
@@ -213,8 +222,20 @@ impl EventKind {
             EventKind::Pushed => "pushed",
             EventKind::Activated => "activated",
             EventKind::RolledBack => "rolled-back",
+            EventKind::Refused => "refused",
+            EventKind::NotRolledBack => "not-rolled-back",
             EventKind::Deleted => "deleted",
         }
+    }
+
+    /// Whether a version serves since then.
+    pub fn is_begin(self) -> bool {
+        matches!(self, EventKind::Activated | EventKind::RolledBack)
+    }
+
+    /// Whether it tells of something that was not done.
+    fn is_note(self) -> bool {
+        matches!(self, EventKind::Refused | EventKind::NotRolledBack)
     }
 }
 
@@ -276,6 +297,15 @@ impl Manifest {
             return bad(format!("version {} is active and not there", self.active));
         }
         self.history.iter().try_for_each(|event| check_reason(&event.reason))
+    }
+
+    /// Whether the history has room for another note of what was not done. What was noted since the last change is not noted
+    /// again, and of other notes there are few: entries that matter would be forgotten for them.
+    pub(crate) fn takes_note(&self, event: EventKind, version: u32, reason: &str) -> bool {
+        let reason = reason_of(reason);
+        let notes: Vec<&Event> = self.history.iter().rev().take_while(|event| event.event.is_note()).collect();
+        let is_known = notes.iter().any(|it| (it.event, it.version, &it.reason) == (event, version, &reason));
+        !is_known && notes.len() < NOTES_MAX
     }
 
     /// Adds an entry to the history and forgets the oldest if there are too many.

@@ -1,6 +1,6 @@
 //! The state of the topic: what its records, read in order, amount to.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use millstream_stage::Digest;
@@ -13,6 +13,9 @@ const CHUNKS_KEPT_MAX: usize = 100_000;
 /// The most bytes of manifests and topics' stages that an image keeps.
 const TEXT_BYTES_MAX: usize = 64 << 20;
 
+/// How long a push may take from its first chunk to its manifest: an hour.
+const PUSH_MS_MAX: i64 = 3_600_000;
+
 /// Where a chunk lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
@@ -20,6 +23,8 @@ pub struct Place {
     pub offset: i64,
     /// Its size, in bytes.
     pub size: u32,
+    /// When it was written, in milliseconds since the epoch.
+    pub at_ms: i64,
 }
 
 /// What a record changed.
@@ -53,13 +58,22 @@ struct Text<T> {
 }
 
 impl PluginImage {
-    /// Takes a record of the topic in.
+    /// Takes a record of the topic in, which was written at `at_ms`.
     ///
     /// # Errors
     /// [`FormatError`]: the record means nothing, or was made of an older state; the image is as before.
-    pub fn apply(&mut self, offset: i64, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Change, FormatError> {
+    pub fn apply(
+        &mut self,
+        offset: i64,
+        at_ms: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> Result<Change, FormatError> {
         match (Key::parse(key)?, value) {
-            (Key::Chunk { digest, index }, Some(value)) => self.put_chunk(digest, index, offset, value.len()),
+            (Key::Chunk { digest, index }, Some(value)) => {
+                let size = u32::try_from(value.len()).unwrap_or(u32::MAX);
+                self.put_chunk(digest, index, Place { offset, size, at_ms })
+            }
             (Key::Chunk { digest, index }, None) => Ok(self.remove_chunk(&digest, index)),
             (Key::Plugin(name), Some(value)) => self.put_plugin(name, value),
             (Key::Plugin(name), None) => match self.plugins.remove(&name) {
@@ -112,7 +126,8 @@ impl PluginImage {
         Ok(())
     }
 
-    fn put_chunk(&mut self, digest: Digest, index: u32, offset: i64, size: usize) -> Result<Change, FormatError> {
+    fn put_chunk(&mut self, digest: Digest, index: u32, place: Place) -> Result<Change, FormatError> {
+        let size = place.size as usize;
         if size == 0 || size > CHUNK_BYTES_MAX {
             return Err(FormatError(format!("a chunk of {size} bytes; 1 to {CHUNK_BYTES_MAX} are allowed")));
         }
@@ -121,7 +136,7 @@ impl PluginImage {
             return Err(FormatError(format!("more than {CHUNKS_KEPT_MAX} chunks")));
         }
         self.chunk_count += usize::from(is_new);
-        self.chunks.entry(digest).or_default().insert(index, Place { offset, size: size as u32 });
+        self.chunks.entry(digest).or_default().insert(index, place);
         Ok(Change::Chunk)
     }
 
@@ -194,6 +209,19 @@ impl PluginImage {
         self.unneeded(&[*digest], |_, _| false)
     }
 
+    /// The chunks that no version needs, and that are too old to be part of a push that is on its way: what is left of one, or
+    /// of a deletion, that came to no end.
+    pub fn stale_chunks(&self, now_ms: i64) -> Vec<Key> {
+        let needed: HashSet<&Digest> =
+            self.plugins().flat_map(|user| user.versions.iter().map(|version| &version.digest)).collect();
+        let free = self.chunks.iter().filter(|(digest, _)| !needed.contains(digest));
+        let keys = free.flat_map(|(digest, chunks)| {
+            let stale = chunks.iter().filter(|(_, place)| now_ms.saturating_sub(place.at_ms) > PUSH_MS_MAX);
+            stale.map(|(index, _)| Key::Chunk { digest: *digest, index: *index })
+        });
+        keys.collect()
+    }
+
     fn unneeded(&self, digests: &[Digest], is_going: impl Fn(&str, &Version) -> bool) -> Vec<Key> {
         let is_needed = |digest: &Digest| {
             let versions = self.plugins().flat_map(|user| user.versions.iter().map(move |version| (user, version)));
@@ -219,7 +247,7 @@ mod tests {
     use crate::plugins::format::tests::manifest;
 
     fn put(image: &mut PluginImage, offset: i64, key: &str, value: &[u8]) -> Result<Change, FormatError> {
-        image.apply(offset, Some(key.as_bytes()), Some(value))
+        image.apply(offset, offset, Some(key.as_bytes()), Some(value))
     }
 
     fn with_chunks(numbers: &[u32]) -> PluginImage {
@@ -242,8 +270,8 @@ mod tests {
         assert_eq!(**image.plugin("a").unwrap(), first);
         let later = Manifest { revision: 7, ..late };
         assert_eq!(put(&mut image, 13, "plugin/a", &later.to_bytes()), Ok(Change::Plugin("a".into())));
-        assert_eq!(image.apply(14, Some(b"plugin/a"), None), Ok(Change::Plugin("a".into())));
-        assert_eq!(image.apply(15, Some(b"plugin/a"), None), Ok(Change::Nothing));
+        assert_eq!(image.apply(14, 14, Some(b"plugin/a"), None), Ok(Change::Plugin("a".into())));
+        assert_eq!(image.apply(15, 15, Some(b"plugin/a"), None), Ok(Change::Nothing));
         assert!(image.plugin("a").is_none());
         assert_eq!(image.text_bytes, 0);
     }
@@ -252,13 +280,13 @@ mod tests {
     fn chunks_are_found_where_they_came_last() {
         let mut image = with_chunks(&[1]);
         let version = manifest("a", &[1]).versions.remove(0);
-        assert_eq!(image.places(&version), Ok(vec![Place { offset: 1, size: 4 }]));
+        assert_eq!(image.places(&version), Ok(vec![Place { offset: 1, size: 4, at_ms: 1 }]));
         let key = format!("chunk/{}/0", version.digest);
         put(&mut image, 9, &key, &[0; 4]).unwrap();
-        assert_eq!(image.places(&version), Ok(vec![Place { offset: 9, size: 4 }]));
+        assert_eq!(image.places(&version), Ok(vec![Place { offset: 9, size: 4, at_ms: 9 }]));
         put(&mut image, 10, &key, &[0; 5]).unwrap();
         assert!(image.places(&version).unwrap_err().0.contains("5 bytes"));
-        assert_eq!(image.apply(11, Some(key.as_bytes()), None), Ok(Change::Chunk));
+        assert_eq!(image.apply(11, 11, Some(key.as_bytes()), None), Ok(Change::Chunk));
         assert!(image.places(&version).unwrap_err().0.contains("is missing"));
         assert_eq!((image.chunk_count, image.chunks.len()), (0, 0));
         assert!(put(&mut image, 12, &key, &[]).is_err());
@@ -277,6 +305,9 @@ mod tests {
         assert_eq!(image.unclaimed(&Digest::of(&3u32.to_be_bytes())), [chunk(3)]);
         assert_eq!(image.unclaimed(&Digest::of(&2u32.to_be_bytes())), []);
         assert_eq!(image.user_of(&Digest::of(&2u32.to_be_bytes())), Some(("a", 2)));
+        // Chunk 3 was written at 3, and may be part of a push.
+        assert_eq!(image.stale_chunks(3 + PUSH_MS_MAX), []);
+        assert_eq!(image.stale_chunks(4 + PUSH_MS_MAX), [chunk(3)]);
     }
 
     #[test]

@@ -101,15 +101,31 @@ impl PluginImage {
         if active == 0 {
             return Err(PluginError::Inactive { name: name.to_owned(), known: known.numbers() });
         }
-        let Some(number) = last_good(known).or(embedded.then_some(0)) else {
+        let Some(number) = good_versions(known).first().copied().or(embedded.then_some(0)) else {
             return Err(PluginError::NothingBefore { name: name.to_owned(), active, known: known.numbers() });
         };
-        let mut manifest = next(known);
-        if let Some(bad) = manifest.versions.iter_mut().find(|version| version.number == active) {
-            bad.bad = Some(reason_of(why));
-        }
-        activate(&mut manifest, number, EventKind::RolledBack, why, now_ms);
-        Ok(Plan { number, manifest: Some(manifest) })
+        Ok(Plan { number, manifest: Some(rolled_back(known, number, why, now_ms)) })
+    }
+
+    /// Has the history say what was not done with a version; nothing if it says so already, or much else of that kind.
+    ///
+    /// # Errors
+    /// [`PluginError::Unknown`].
+    pub fn plan_note(
+        &self,
+        name: &str,
+        event: EventKind,
+        number: u32,
+        reason: &str,
+        now_ms: i64,
+    ) -> Result<Plan, PluginError> {
+        let known = self.known(name)?;
+        let manifest = known.takes_note(event, number, reason).then(|| {
+            let mut manifest = next(known);
+            manifest.record(now_ms, event, number, reason);
+            manifest
+        });
+        Ok(Plan { number, manifest })
     }
 
     /// Removes a version that does not serve.
@@ -191,22 +207,32 @@ fn activate(manifest: &mut Manifest, number: u32, event: EventKind, reason: &str
     manifest.record(now_ms, event, number, reason);
 }
 
-/// The version to go back to: the one that served last before the active one and is still there and not
-/// bad; where the history does not say, the newest one before it that is not bad.
-pub fn last_good(manifest: &Manifest) -> Option<u32> {
+/// The manifest with `number` in the place of the active version, which is bad.
+pub fn rolled_back(known: &Manifest, number: u32, why: &str, now_ms: i64) -> Manifest {
+    let mut manifest = next(known);
+    if let Some(bad) = manifest.versions.iter_mut().find(|version| version.number == known.active) {
+        bad.bad = Some(reason_of(why));
+    }
+    activate(&mut manifest, number, EventKind::RolledBack, why, now_ms);
+    manifest
+}
+
+/// The versions to go back to from the active one, best first: those that served before it, from the last, then those that are
+/// older, from the newest. All of them are there and not bad.
+pub fn good_versions(manifest: &Manifest) -> Vec<u32> {
     let is_good = |number: u32| {
         let version = manifest.version(number);
         number != manifest.active && version.is_some_and(|version| version.bad.is_none())
     };
-    let served = manifest.history.iter().rev().filter(|event| match event.event {
-        EventKind::Activated | EventKind::RolledBack => true,
-        EventKind::Pushed | EventKind::Deleted => false,
-    });
-    let mut served = served.map(|event| event.version);
-    let mut older = manifest.versions.iter().rev().map(|version| version.number);
-    served
-        .find(|number| is_good(*number))
-        .or_else(|| older.find(|number| *number < manifest.active && is_good(*number)))
+    let served = manifest.history.iter().rev().filter(|event| event.event.is_begin()).map(|event| event.version);
+    let older = manifest.versions.iter().rev().map(|version| version.number).filter(|number| *number < manifest.active);
+    let mut good = Vec::new();
+    for number in served.chain(older) {
+        if is_good(number) && !good.contains(&number) {
+            good.push(number);
+        }
+    }
+    good
 }
 
 #[cfg(test)]
@@ -230,7 +256,7 @@ mod tests {
         let plan = plan.unwrap();
         if let Some(manifest) = plan.manifest {
             let key = format!("plugin/{NAME}");
-            image.apply(0, Some(key.as_bytes()), Some(&manifest.to_bytes())).unwrap();
+            image.apply(0, 0, Some(key.as_bytes()), Some(&manifest.to_bytes())).unwrap();
         }
         plan.number
     }
@@ -292,6 +318,44 @@ mod tests {
         let plan = image.plan_activate(NAME, 3, "", 14);
         assert_eq!(done(&mut image, plan), 3);
         assert_eq!(image.plugin(NAME).unwrap().version(3).unwrap().bad, None);
+    }
+
+    #[test]
+    fn older_versions_come_after_those_that_served_last() {
+        let mut image = pushed(4);
+        for number in [2, 3, 2, 4] {
+            let plan = image.plan_activate(NAME, number, "", 9);
+            done(&mut image, plan);
+        }
+        assert_eq!(good_versions(image.plugin(NAME).unwrap()), [2, 3, 1]);
+        let plan = image.plan_rollback(NAME, "traps", false, 10);
+        assert_eq!(done(&mut image, plan), 2);
+        assert_eq!(good_versions(image.plugin(NAME).unwrap()), [3, 1]);
+        let mut forgetful = Manifest::clone(image.plugin(NAME).unwrap());
+        forgetful.history.clear();
+        assert_eq!(good_versions(&forgetful), [1], "not 4, which is bad, nor 3, which is newer");
+    }
+
+    #[test]
+    fn what_was_not_done_is_noted_once_and_not_without_end() {
+        let mut image = pushed(2);
+        let note = |image: &mut PluginImage, event, number, reason: &str| {
+            let plan = image.plan_note(NAME, event, number, reason, 9);
+            let is_noted = plan.as_ref().is_ok_and(|plan| plan.manifest.is_some());
+            done(image, plan);
+            is_noted
+        };
+        assert!(note(&mut image, EventKind::Refused, 3, "a"));
+        assert!(note(&mut image, EventKind::Refused, 3, "b"));
+        assert!(!note(&mut image, EventKind::Refused, 3, "a"), "also with another one in between");
+        assert!(note(&mut image, EventKind::NotRolledBack, 2, "a"));
+        let noted = (0..100).filter(|round| note(&mut image, EventKind::Refused, 3, &round.to_string())).count();
+        assert_eq!(noted, 7);
+        assert_eq!((image.plugin(NAME).unwrap().active, image.plugin(NAME).unwrap().next), (2, 3));
+        let plan = image.plan_activate(NAME, 1, "", 9);
+        done(&mut image, plan);
+        assert!(note(&mut image, EventKind::Refused, 3, "a"), "something has changed since");
+        assert!(image.plan_note("other", EventKind::Refused, 1, "a", 9).is_err());
     }
 
     #[test]

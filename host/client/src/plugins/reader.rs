@@ -107,7 +107,8 @@ impl Reader {
                 tracing::warn!("{TOPIC} begins anew");
                 self.image = PluginImage::default();
             }
-            let outcome = self.image.apply(record.offset, record.key.as_deref(), record.value.as_deref());
+            let outcome =
+                self.image.apply(record.offset, record.timestamp, record.key.as_deref(), record.value.as_deref());
             if let Err(error) = &outcome {
                 tracing::warn!(offset = record.offset, "a record of {TOPIC} is ignored: {error}");
             }

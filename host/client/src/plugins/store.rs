@@ -119,6 +119,7 @@ impl PluginStore {
             inner.remove_chunks(&self.config, |image| image.unclaimed(&digest)).await;
         }
         let number = changed?;
+        inner.tidy(&self.config).await;
         let active = inner.reader.image.plugin(name).is_some_and(|known| known.active == number);
         Ok(Pushed { name: name.to_owned(), number, digest, active, is_new })
     }
@@ -177,6 +178,7 @@ impl PluginStore {
                 going.iter().filter(is_free).cloned().collect()
             })
             .await;
+        inner.tidy(&self.config).await;
         Ok(())
     }
 
@@ -328,6 +330,11 @@ impl Inner {
         if let Err(error) = outcome.await {
             tracing::warn!(%error, "chunks that nobody needs are still in {TOPIC}");
         }
+    }
+
+    /// Removes what is left of operations that came to no end: of a client that was killed, say.
+    async fn tidy(&mut self, config: &ClientConfig) {
+        self.remove_chunks(config, |image| image.stale_chunks(now_ms())).await;
     }
 
     /// Creates the topic if it is not there, and makes sure that it keeps what is written to it.
