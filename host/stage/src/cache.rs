@@ -231,11 +231,11 @@ fn write_temporary(path: &Path, parts: &[&[u8]]) -> io::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::compiler_engine;
+    use crate::engine::{Trust, compiler_engine};
     use crate::limits::Limits;
 
     fn cache(folder: &Path) -> Cache {
-        let engine = compiler_engine(&Limits::default()).unwrap();
+        let engine = compiler_engine(&Limits::default(), Trust::Foreign).unwrap();
         Cache::open(folder, &engine).unwrap()
     }
 

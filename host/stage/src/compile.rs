@@ -13,13 +13,16 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit};
 
-use crate::engine;
+use crate::engine::{self, Trust};
 use crate::error::LoadError;
 use crate::limits::Limits;
 
 /// The argument with which the program of [`Compiler::Child`] is run: it then calls
 /// [`compile_child_main`] and nothing else.
 pub const COMPILE_CHILD_ARGUMENT: &str = "compile-stage-child";
+
+/// The argument after it for a plug-in of [`Trust::Own`].
+const OWN_ARGUMENT: &str = "own";
 
 /// The address space that the child may use.
 const CHILD_ADDRESS_SPACE_BYTES: u64 = 1 << 30;
@@ -48,12 +51,17 @@ pub enum Compiler {
 
 impl Compiler {
     /// Compiles a component to an artefact for [`wasmtime::component::Component::deserialize`].
-    pub(crate) fn compile(&self, engine: &wasmtime::Engine, component: &[u8]) -> Result<Vec<u8>, LoadError> {
+    pub(crate) fn compile(
+        &self,
+        engine: &wasmtime::Engine,
+        trust: Trust,
+        component: &[u8],
+    ) -> Result<Vec<u8>, LoadError> {
         match self {
             Compiler::InProcess => {
                 engine.precompile_component(component).map_err(|error| LoadError::Compile(format!("{error:#}")))
             }
-            Compiler::Child(program) => compile_in_child(program, component, CHILD_TIME_MAX),
+            Compiler::Child(program) => compile_in_child(program, trust, component, CHILD_TIME_MAX),
         }
     }
 }
@@ -86,9 +94,11 @@ fn child() -> Result<(), ChildError> {
     let limit = Rlimit { current: Some(CHILD_ADDRESS_SPACE_BYTES), maximum: Some(CHILD_ADDRESS_SPACE_BYTES) };
     rustix::process::setrlimit(Resource::As, limit).map_err(|error| failed(error.into()))?;
     let limits = Limits::default();
+    let is_own = std::env::args_os().nth(2).is_some_and(|argument| argument == OWN_ARGUMENT);
+    let trust = if is_own { Trust::Own } else { Trust::Foreign };
     let mut component = Vec::new();
     io::stdin().take(limits.module.size_bytes as u64 + 1).read_to_end(&mut component).map_err(failed)?;
-    let engine = engine::compiler_engine(&limits).map_err(|error| ChildError::Failed(format!("{error:#}")))?;
+    let engine = engine::compiler_engine(&limits, trust).map_err(|error| ChildError::Failed(format!("{error:#}")))?;
     let artefact =
         engine.precompile_component(&component).map_err(|error| ChildError::Refused(format!("{error:#}")))?;
     io::stdout().write_all(&artefact).map_err(failed)
@@ -101,10 +111,11 @@ struct Ended {
     problem: String,
 }
 
-fn compile_in_child(program: &Path, component: &[u8], time_max: Duration) -> Result<Vec<u8>, LoadError> {
+fn compile_in_child(program: &Path, trust: Trust, component: &[u8], time_max: Duration) -> Result<Vec<u8>, LoadError> {
     let missing = |source| LoadError::CompilerMissing { program: program.to_owned(), source };
     let child = Command::new(program)
         .arg(COMPILE_CHILD_ARGUMENT)
+        .args((trust == Trust::Own).then_some(OWN_ARGUMENT))
         .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -188,7 +199,7 @@ mod tests {
         std::fs::set_permissions(&child, std::fs::Permissions::from_mode(0o700)).unwrap();
         let begun = Instant::now();
         // More than a pipe holds, to a child that reads nothing.
-        let error = compile_in_child(&child, &[0; 1 << 20], Duration::from_millis(50)).unwrap_err();
+        let error = compile_in_child(&child, Trust::Foreign, &[0; 1 << 20], Duration::from_millis(50)).unwrap_err();
         assert!(matches!(error, LoadError::CompilerKilled(_)), "{error}");
         assert!(begun.elapsed() < Duration::from_secs(60));
     }

@@ -1,10 +1,13 @@
-//! The engine: one per process, shared by every plug-in. It holds the compiler's settings, the pool
+//! The engine: one per process, shared by every plug-in. It holds the compiler's settings, the pools
 //! that instances live in, the ticker of the deadlines and the cache of compiled code.
+//!
+//! There are two kinds of code, see [`Trust`], and wasmtime compiles and runs both kinds of one engine alike: so
+//! each has a [`Runtime`] of its own.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 use wasmtime::component::Linker;
@@ -42,8 +45,8 @@ pub struct EngineConfig {
     pub limits: Limits,
     /// Where plug-ins are compiled.
     pub compiler: Compiler,
-    /// The most instances that may exist at once, over all plug-ins (256). Each sets aside address
-    /// space, not memory.
+    /// The most instances that may exist at once, over all plug-ins (256), and as many over those of the program's
+    /// own. Each sets aside address space, not memory.
     pub instances: u32,
     /// The most linear memory, in bytes, that instances may have together which wait for a call (256 MiB).
     /// One that does not fit is thrown away, and made again when it is wanted.
@@ -62,6 +65,17 @@ impl Default for EngineConfig {
     }
 }
 
+/// Whose code a plug-in is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// Anybody's: it is stopped when it passes its deadline, for which its code looks at a clock at the head of every
+    /// function and at every turn of a loop.
+    Foreign,
+    /// The program's own: as much work as its input is large, by whoever is trusted with the program itself. It has
+    /// every limit but the deadline, and takes down to half the time.
+    Own,
+}
+
 /// The engine cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot start the sandbox: {0}")]
@@ -72,15 +86,41 @@ pub struct EngineError(String);
 pub struct Engine(Arc<Shared>);
 
 struct Shared {
-    wasmtime: wasmtime::Engine,
-    linker: Linker<HostState>,
+    foreign: Runtime,
+    /// Made when it is first wanted.
+    own: OnceLock<Runtime>,
     ticker: Ticker,
-    cache: Option<Cache>,
     /// Every pool of instances, so that those who wait can make room for others.
     pools: Mutex<Vec<Weak<Pool>>>,
     /// The memory of the instances that wait.
     idle_memory_bytes: AtomicUsize,
     config: EngineConfig,
+}
+
+/// Where the code of one [`Trust`] is compiled, kept and run.
+pub(crate) struct Runtime {
+    pub(crate) wasmtime: wasmtime::Engine,
+    pub(crate) linker: Linker<HostState>,
+    pub(crate) cache: Option<Cache>,
+}
+
+impl Runtime {
+    fn new(config: &EngineConfig, trust: Trust) -> Result<Runtime, EngineError> {
+        let failed = |error: wasmtime::Error| EngineError(format!("{error:#}"));
+        let mut settings = compiler_settings(&config.limits, trust);
+        settings.allocation_strategy(pool_settings(config));
+        let wasmtime = wasmtime::Engine::new(&settings).map_err(failed)?;
+        let mut linker = Linker::new(&wasmtime);
+        host_imports::define(&mut linker).map_err(failed)?;
+        let cache = match &config.cache_dir {
+            None => None,
+            Some(folder) => Some(
+                Cache::open(folder, &wasmtime)
+                    .map_err(|error| EngineError(format!("cache folder {}: {error}", folder.display())))?,
+            ),
+        };
+        Ok(Runtime { wasmtime, linker, cache })
+    }
 }
 
 impl fmt::Debug for Engine {
@@ -95,20 +135,8 @@ impl Engine {
     /// # Errors
     /// When the system gives no address space or thread, or the cache folder cannot be made.
     pub fn new(config: EngineConfig) -> Result<Engine, EngineError> {
-        let failed = |error: wasmtime::Error| EngineError(format!("{error:#}"));
-        let mut settings = compiler_settings(&config.limits);
-        settings.allocation_strategy(pool_settings(&config));
-        let engine = wasmtime::Engine::new(&settings).map_err(failed)?;
-        let mut linker = Linker::new(&engine);
-        host_imports::define(&mut linker).map_err(failed)?;
-        let cache = match &config.cache_dir {
-            None => None,
-            Some(folder) => Some(
-                Cache::open(folder, &engine)
-                    .map_err(|error| EngineError(format!("cache folder {}: {error}", folder.display())))?,
-            ),
-        };
-        let weak = engine.weak();
+        let foreign = Runtime::new(&config, Trust::Foreign)?;
+        let weak = foreign.wasmtime.weak();
         let ticker = Ticker::start(move || {
             if let Some(engine) = weak.upgrade() {
                 engine.increment_epoch();
@@ -116,7 +144,7 @@ impl Engine {
         })
         .map_err(|error| EngineError(format!("no thread for the ticker: {error}")))?;
         let (pools, idle_memory_bytes) = (Mutex::default(), AtomicUsize::default());
-        let shared = Shared { wasmtime: engine, linker, ticker, cache, pools, idle_memory_bytes, config };
+        let shared = Shared { foreign, own: OnceLock::new(), ticker, pools, idle_memory_bytes, config };
         Ok(Engine(Arc::new(shared)))
     }
 
@@ -125,7 +153,15 @@ impl Engine {
     /// # Errors
     /// [`LoadError`]: why it is no plug-in that this host runs. Nothing of it is left.
     pub fn load(&self, bytes: &[u8]) -> Result<Plugin, LoadError> {
-        Plugin::load(self, bytes)
+        Plugin::load(self, bytes, Trust::Foreign)
+    }
+
+    /// Loads a plug-in that is part of the program, see [`Trust::Own`]: never bytes from elsewhere.
+    ///
+    /// # Errors
+    /// As [`Engine::load`], and when the system gives no address space for such plug-ins.
+    pub fn load_own(&self, bytes: &'static [u8]) -> Result<Plugin, LoadError> {
+        Plugin::load(self, bytes, Trust::Own)
     }
 
     /// Loads a plug-in that is known by its digest, as from a place that others can write to.
@@ -150,20 +186,22 @@ impl Engine {
         self.0.config.instances
     }
 
-    pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
-        &self.0.wasmtime
-    }
-
-    pub(crate) fn linker(&self) -> &Linker<HostState> {
-        &self.0.linker
+    pub(crate) fn runtime(&self, trust: Trust) -> Result<&Runtime, EngineError> {
+        match trust {
+            Trust::Foreign => Ok(&self.0.foreign),
+            Trust::Own => match self.0.own.get() {
+                Some(own) => Ok(own),
+                None => {
+                    let own = Runtime::new(&self.0.config, trust)?;
+                    // Of two that are made at once, one is address space that is given back.
+                    Ok(self.0.own.get_or_init(|| own))
+                }
+            },
+        }
     }
 
     pub(crate) fn compiler(&self) -> &Compiler {
         &self.0.config.compiler
-    }
-
-    pub(crate) fn cache(&self) -> Option<&Cache> {
-        self.0.cache.as_ref()
     }
 
     pub(crate) fn register(&self, pool: &Arc<Pool>) {
@@ -200,12 +238,12 @@ impl Engine {
 }
 
 /// An engine that only compiles: without the pool, whose address space is more than a child may use.
-pub(crate) fn compiler_engine(limits: &Limits) -> wasmtime::Result<wasmtime::Engine> {
-    wasmtime::Engine::new(&compiler_settings(limits))
+pub(crate) fn compiler_engine(limits: &Limits, trust: Trust) -> wasmtime::Result<wasmtime::Engine> {
+    wasmtime::Engine::new(&compiler_settings(limits, trust))
 }
 
 /// Everything that the compiled code depends on, the same in every process of one build.
-fn compiler_settings(limits: &Limits) -> wasmtime::Config {
+fn compiler_settings(limits: &Limits, trust: Trust) -> wasmtime::Config {
     let mut config = wasmtime::Config::new();
     config
         // On by default, and 3 to 4 times a call's cost.
@@ -218,7 +256,7 @@ fn compiler_settings(limits: &Limits) -> wasmtime::Config {
         .cranelift_opt_level(OptLevel::Speed)
         // The same bits on every machine: an answer may be stored.
         .cranelift_nan_canonicalization(true)
-        .epoch_interruption(true)
+        .epoch_interruption(trust == Trust::Foreign)
         .max_wasm_stack(limits.stack_bytes)
         // With 4 GiB of address space and guard pages no access needs a check.
         .memory_reservation(MEMORY_RESERVATION_BYTES as u64)

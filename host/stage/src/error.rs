@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::activation::ActivationError;
 use crate::contract::{Kind, RowError};
+use crate::engine::EngineError;
 use crate::scan::Refusal;
 use crate::spec::SpecError;
 
@@ -207,6 +208,9 @@ pub enum LoadError {
     /// The compiler refuses it.
     #[error("does not compile: {0}")]
     Compile(String),
+    /// There is no engine for it.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// The compiler took too long or too much memory and was killed.
     #[error("the compiler was stopped: {0}")]
     CompilerKilled(String),

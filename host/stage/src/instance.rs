@@ -7,7 +7,7 @@ use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace};
 
 use crate::batch::{Changed, Records};
 use crate::contract::{ConfigError, GuestError, Kind, RawDescription};
-use crate::engine::Engine;
+use crate::engine::{Engine, Trust};
 use crate::error::Fault;
 use crate::host_imports::{HostSide, escape};
 use crate::limits::Limits;
@@ -96,6 +96,7 @@ pub(crate) enum StartError {
 /// A running instance. It is used by one call at a time, and thrown away after a trap.
 pub(crate) struct Instance {
     engine: Engine,
+    trust: Trust,
     store: Store<HostState>,
     describe: TypedFunc<(), (RawDescription,)>,
     configure: TypedFunc<(&'static str,), (Result<(), ConfigError>,)>,
@@ -106,15 +107,16 @@ impl Instance {
     /// Instantiates under the same limits as a call, and checks the types of the exports.
     pub(crate) fn start(
         engine: &Engine,
+        trust: Trust,
         pre: &InstancePre<HostState>,
         kind: Kind,
         side: Arc<HostSide>,
     ) -> Result<Instance, StartError> {
-        let mut started = instantiate(engine, pre, &side);
+        let mut started = instantiate(engine, trust, pre, &side);
         if let Err(Fault::Exhausted(_)) = started {
             // Instances of other stages that only wait give way.
             engine.make_room();
-            started = instantiate(engine, pre, &side);
+            started = instantiate(engine, trust, pre, &side);
         }
         let (mut store, instance) = started.map_err(StartError::Fault)?;
         let mut exports = Exports { store: &mut store, instance };
@@ -132,7 +134,7 @@ impl Instance {
             },
             Kind::Filter => Functions::Filter { filter: exports.function("filter")? },
         };
-        Ok(Instance { engine: engine.clone(), store, describe, configure, functions })
+        Ok(Instance { engine: engine.clone(), trust, store, describe, configure, functions })
     }
 
     /// Asks the plug-in what it is.
@@ -158,7 +160,7 @@ impl Instance {
         P: ComponentNamedList + Lower,
         R: ComponentNamedList + Lift,
     {
-        guard(&self.engine, &mut self.store, bounds, |store| function.call(store, parameters))
+        guard(&self.engine, self.trust, &mut self.store, bounds, |store| function.call(store, parameters))
     }
 
     /// The linear memory that it has.
@@ -173,15 +175,16 @@ impl Instance {
 
 fn instantiate(
     engine: &Engine,
+    trust: Trust,
     pre: &InstancePre<HostState>,
     side: &Arc<HostSide>,
 ) -> Result<(Store<HostState>, wasmtime::component::Instance), Fault> {
-    let mut store = new_store(engine, Arc::clone(side));
-    let instance = guard(engine, &mut store, Bounds::text("instantiate"), |store| pre.instantiate(store))?;
+    let mut store = new_store(engine, pre.engine(), Arc::clone(side));
+    let instance = guard(engine, trust, &mut store, Bounds::text("instantiate"), |store| pre.instantiate(store))?;
     Ok((store, instance))
 }
 
-fn new_store(engine: &Engine, side: Arc<HostSide>) -> Store<HostState> {
+fn new_store(engine: &Engine, wasmtime: &wasmtime::Engine, side: Arc<HostSide>) -> Store<HostState> {
     let limits = engine.limits();
     let state = HostState {
         side,
@@ -193,7 +196,7 @@ fn new_store(engine: &Engine, side: Arc<HostSide>) -> Store<HostState> {
             refused: false,
         },
     };
-    let mut store = Store::new(engine.wasmtime(), state);
+    let mut store = Store::new(wasmtime, state);
     store.limiter(|state| &mut state.limiter);
     store.epoch_deadline_callback(|mut store| {
         if store.data_mut().deadline.is_over() {
@@ -204,18 +207,23 @@ fn new_store(engine: &Engine, side: Arc<HostSide>) -> Store<HostState> {
     store
 }
 
-/// Runs guest code under its deadline, its memory limit and the bound of its answer.
+/// Runs guest code under its deadline, if it has one, its memory limit and the bound of its answer.
 fn guard<R>(
     engine: &Engine,
+    trust: Trust,
     store: &mut Store<HostState>,
     bounds: Bounds,
     run: impl FnOnce(&mut Store<HostState>) -> wasmtime::Result<R>,
 ) -> Result<R, Fault> {
-    let _running = engine.running();
-    let state = store.data_mut();
-    state.deadline.restart(engine.limits().deadline_for(bounds.work_bytes));
-    state.limiter.refused = false;
-    store.set_epoch_deadline(TICKS_BETWEEN_LOOKS);
+    let _running = match trust {
+        Trust::Foreign => {
+            store.data_mut().deadline.restart(engine.limits().deadline_for(bounds.work_bytes));
+            store.set_epoch_deadline(TICKS_BETWEEN_LOOKS);
+            Some(engine.running())
+        }
+        Trust::Own => None,
+    };
+    store.data_mut().limiter.refused = false;
     // The lists of an answer are counted against this before they are copied.
     store.set_hostcall_fuel(bounds.answer_bytes_max);
     run(store).map_err(|error| fault(&error, bounds, store.data(), engine))

@@ -56,7 +56,7 @@ pub use activation::{Activation, ActivationError, Refused};
 pub use batch::{Bitmap, Changed, Column, ColumnBuf, ColumnFull, Headers, Records, RecordsBuf};
 pub use compile::{COMPILE_CHILD_ARGUMENT, Compiler, compile_child_main};
 pub use contract::{Columns, Description, Format, Kind, Level, RowError};
-pub use engine::{Engine, EngineConfig, EngineError};
+pub use engine::{Engine, EngineConfig, EngineError, Trust};
 pub use error::{Fault, LoadError, PublishError, ResolveError, StageError};
 pub use host_imports::LogLine;
 pub use isolate::{ISOLATION_CALLS_MAX, Isolated};

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::component::{Component, InstancePre};
 
 use crate::contract::{Description, Kind, RawDescription};
-use crate::engine::Engine;
+use crate::engine::{Engine, Runtime, Trust};
 use crate::error::LoadError;
 use crate::host_imports::HostSide;
 use crate::instance::{HostState, Instance, StartError};
@@ -79,6 +79,7 @@ pub struct Plugin {
 
 struct Loaded {
     engine: Engine,
+    trust: Trust,
     digest: Digest,
     size_bytes: usize,
     scan: Scan,
@@ -98,14 +99,15 @@ impl fmt::Debug for Plugin {
 }
 
 impl Plugin {
-    pub(crate) fn load(engine: &Engine, bytes: &[u8]) -> Result<Plugin, LoadError> {
+    pub(crate) fn load(engine: &Engine, bytes: &[u8], trust: Trust) -> Result<Plugin, LoadError> {
         let scan = scan(bytes, engine.limits())?;
         let digest = Digest::of(bytes);
-        let component = compiled(engine, &digest, bytes)?;
+        let runtime = engine.runtime(trust)?;
+        let component = compiled(engine, trust, runtime, &digest, bytes)?;
         let pre =
-            engine.linker().instantiate_pre(&component).map_err(|error| LoadError::Contract(format!("{error:#}")))?;
+            runtime.linker.instantiate_pre(&component).map_err(|error| LoadError::Contract(format!("{error:#}")))?;
         let side = Arc::new(HostSide::new("(loading)".into(), Arc::default()));
-        let mut instance = Instance::start(engine, &pre, scan.kind, side).map_err(|error| match error {
+        let mut instance = Instance::start(engine, trust, &pre, scan.kind, side).map_err(|error| match error {
             StartError::Contract(problem) => LoadError::Contract(problem),
             StartError::Fault(fault) => LoadError::Start(fault),
         })?;
@@ -113,6 +115,7 @@ impl Plugin {
         let description = check(raw, scan.kind).map_err(LoadError::Description)?;
         let loaded = Loaded {
             engine: engine.clone(),
+            trust,
             digest,
             size_bytes: bytes.len(),
             scan,
@@ -194,6 +197,11 @@ impl Plugin {
         &self.loaded.scan
     }
 
+    /// Whose code it is, and so whether a deadline ends its calls.
+    pub fn trust(&self) -> Trust {
+        self.loaded.trust
+    }
+
     /// The engine that it was loaded into.
     pub fn engine(&self) -> &Engine {
         &self.loaded.engine
@@ -209,7 +217,7 @@ impl Plugin {
 
     /// A fresh instance, not configured yet.
     pub(crate) fn instantiate(&self, side: Arc<HostSide>) -> Result<Instance, StartError> {
-        Instance::start(&self.loaded.engine, &self.loaded.pre, self.kind(), side)
+        Instance::start(&self.loaded.engine, self.loaded.trust, &self.loaded.pre, self.kind(), side)
     }
 }
 
@@ -228,29 +236,35 @@ impl WeakPlugin {
 }
 
 /// The component as machine code: from the cache, or compiled and kept there.
-fn compiled(engine: &Engine, digest: &Digest, bytes: &[u8]) -> Result<Component, LoadError> {
-    if let Some(artefact) = engine.cache().and_then(|cache| cache.get(digest)) {
-        match deserialize(engine, &artefact) {
+fn compiled(
+    engine: &Engine,
+    trust: Trust,
+    runtime: &Runtime,
+    digest: &Digest,
+    bytes: &[u8],
+) -> Result<Component, LoadError> {
+    if let Some(artefact) = runtime.cache.as_ref().and_then(|cache| cache.get(digest)) {
+        match deserialize(runtime, &artefact) {
             Ok(component) => return Ok(component),
             Err(error) => tracing::warn!(%digest, %error, "kept code is compiled again"),
         }
     }
-    let artefact = engine.compiler().compile(engine.wasmtime(), bytes)?;
-    let component = deserialize(engine, &artefact).map_err(|error| LoadError::Compile(format!("{error:#}")))?;
-    if let Some(cache) = engine.cache() {
+    let artefact = engine.compiler().compile(&runtime.wasmtime, trust, bytes)?;
+    let component = deserialize(runtime, &artefact).map_err(|error| LoadError::Compile(format!("{error:#}")))?;
+    if let Some(cache) = &runtime.cache {
         cache.put(digest, &artefact);
     }
     Ok(component)
 }
 
-fn deserialize(engine: &Engine, artefact: &[u8]) -> wasmtime::Result<Component> {
+fn deserialize(runtime: &Runtime, artefact: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: the artefact was made by `precompile_component` of this build: either a moment ago, by
     // this process or by its own child over a pipe that no one else holds, or it comes from the
     // cache, which gives only what carries a hash under this host's key. Bytes from a user are never
     // passed here: a precompiled file is refused by the scan.
     #[allow(unsafe_code)]
     unsafe {
-        Component::deserialize(engine.wasmtime(), artefact)
+        Component::deserialize(&runtime.wasmtime, artefact)
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use guests::Guest;
 use millstream_stage::{
-    COMPILE_CHILD_ARGUMENT, Compiler, Engine, EngineConfig, LoadError, RecordsBuf, Stage, compile_child_main,
+    COMPILE_CHILD_ARGUMENT, Compiler, Engine, EngineConfig, LoadError, Plugin, RecordsBuf, Stage, compile_child_main,
 };
 
 fn main() -> ExitCode {
@@ -23,8 +23,9 @@ fn main() -> ExitCode {
     if std::env::args().any(|argument| argument == "--list") {
         return ExitCode::SUCCESS;
     }
-    let tests: [(&str, fn()); 5] = [
+    let tests: [(&str, fn()); 6] = [
         ("code_from_a_child_runs_here", code_from_a_child_runs_here),
+        ("code_without_a_deadline_is_another", code_without_a_deadline_is_another),
         ("the_cache_spares_the_child", the_cache_spares_the_child),
         ("a_child_that_is_not_there_is_named", a_child_that_is_not_there_is_named),
         ("a_child_that_fails_is_an_error", a_child_that_fails_is_an_error),
@@ -53,7 +54,10 @@ fn this() -> PathBuf {
 }
 
 fn works(engine: &Engine) {
-    let plugin = engine.load(&Guest::filter().build()).expect("a guest");
+    answers(engine.load(&Guest::filter().build()).expect("a guest"));
+}
+
+fn answers(plugin: Plugin) {
     let stage = Stage::new(plugin, "{}").expect("a stage");
     let mut batch = RecordsBuf::new(stage.pin().columns());
     for value in ["a", "x", "b"] {
@@ -65,6 +69,20 @@ fn works(engine: &Engine) {
 
 fn code_from_a_child_runs_here() {
     works(&engine(&this(), None));
+}
+
+fn code_without_a_deadline_is_another() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bytes: &'static [u8] = Guest::filter().build().leak();
+    let this = engine(&this(), Some(folder.path()));
+    answers(this.load_own(bytes).expect("a guest"));
+    // What was kept of it is not taken for what has one, nor the other way round.
+    let nowhere = engine(Path::new("/nowhere/at/all"), Some(folder.path()));
+    answers(nowhere.load_own(bytes).expect("kept code"));
+    let error = nowhere.load(bytes).expect_err("no compiler");
+    assert!(matches!(error, LoadError::CompilerMissing { .. }), "{error}");
+    answers(this.load(bytes).expect("a guest"));
+    answers(nowhere.load(bytes).expect("kept code"));
 }
 
 fn the_cache_spares_the_child() {

@@ -44,14 +44,16 @@ impl Filter for Contains {
             if row == ends.len() {
                 break;
             }
-            let end = ends[row] as usize;
-            if start + self.text.len() <= end {
+            if start + self.text.len() <= ends[row] as usize {
                 keep.set(row);
-                position = end;
-            } else {
-                // Across two rows: the next hit may overlap this one.
-                position = start + 1;
             }
+            // It is found here, or begins here and ends in a later row, as any other that begins behind it would. Rows
+            // that are too short are left out: a text that lies across them again and again costs its length each time.
+            row += 1;
+            while ends.get(row).is_some_and(|end| ((end - ends[row - 1]) as usize) < self.text.len()) {
+                row += 1;
+            }
+            position = ends[row - 1] as usize;
         }
         Ok(())
     }

@@ -1,8 +1,10 @@
 //! Where a text is in other text. A place is looked at only where two of its bytes fit, the rarest two; whether any place
 //! of a block does is one loop without a branch, which compilers make vector instructions of. Larger blocks than a vector
-//! pay in the sandbox, which looks at the clock at every turn of a loop.
+//! pay in the sandbox, which looks at the clock at every turn of a loop. Where the text nearly is at many places, as only
+//! made-up text has it, memchr's search goes on, whose time is linear in the length of both.
 
 use memchr::arch::all::packedpair::Pair;
+use memchr::memmem::Finder;
 
 /// Places that are looked at together.
 const BLOCK: usize = 128;
@@ -10,12 +12,19 @@ const BLOCK: usize = 128;
 /// Places of a block that are looked at together once one of the block fits.
 const PART: usize = 16;
 
+/// How many bytes may be compared in vain for each place that was passed.
+const VAIN_PER_PLACE: usize = 8;
+
+/// How many more bytes may be compared in vain in one search.
+const VAIN: usize = 4 << 10;
+
 /// A text to look for.
 #[derive(Debug)]
 pub(crate) struct Search {
     text: Vec<u8>,
     /// Where in the text two of its bytes are that other text seldom has.
     rare: [usize; 2],
+    linear: Finder<'static>,
 }
 
 impl Search {
@@ -23,7 +32,7 @@ impl Search {
     pub(crate) fn new(text: &str) -> Self {
         let text = text.as_bytes().to_vec();
         let pair = Pair::new(&text).map(|pair| [pair.index1(), pair.index2()].map(usize::from));
-        Self { rare: pair.unwrap_or_default(), text }
+        Self { rare: pair.unwrap_or_default(), linear: Finder::new(&text).into_owned(), text }
     }
 
     /// The first place from `from` on where the text is in `data`.
@@ -34,7 +43,7 @@ impl Search {
         let end = (data.len() + 1).checked_sub(self.text.len())?;
         let [one, other] = self.rare;
         let bytes = self.rare.map(|index| self.text[index]);
-        let mut at = from;
+        let (mut at, mut vain) = (from, 0);
         while at + BLOCK <= end {
             let ones = data[at + one..].first_chunk().expect("a block before the end");
             let others = data[at + other..].first_chunk().expect("a block before the end");
@@ -42,16 +51,28 @@ impl Search {
                 let parts = ones.as_chunks::<PART>().0.iter().zip(others.as_chunks::<PART>().0);
                 for (start, (ones, others)) in (at..).step_by(PART).zip(parts) {
                     let fits = |place: &usize| ones[*place] == bytes[0] && others[*place] == bytes[1];
-                    if may_hold(ones, others, bytes)
-                        && let Some(place) = (0..PART).filter(fits).find(|place| is_here(start + place))
-                    {
-                        return Some(start + place);
+                    if !may_hold(ones, others, bytes) {
+                        continue;
+                    }
+                    for place in (0..PART).filter(fits) {
+                        if is_here(start + place) {
+                            return Some(start + place);
+                        }
+                        vain += self.text.len();
+                    }
+                    if vain > VAIN_PER_PLACE * (start + PART - from) + VAIN {
+                        return self.find_linear(data, start + PART);
                     }
                 }
             }
             at += BLOCK;
         }
         (at..end).find(|at| data[at + one] == bytes[0] && is_here(*at))
+    }
+
+    #[cold]
+    fn find_linear(&self, data: &[u8], from: usize) -> Option<usize> {
+        self.linear.find(&data[from..]).map(|at| from + at)
     }
 }
 
@@ -68,6 +89,19 @@ fn may_hold<const PLACES: usize>(ones: &[u8; PLACES], others: &[u8; PLACES], byt
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_that_nearly_is_everywhere_is_searched_in_linear_time() {
+        let near = "ab".repeat(2_000);
+        let data = [near.as_bytes(), b"c", &b"ab".repeat(20_000), b"c", near.as_bytes()].concat();
+        let search = |text: &str| Search::new(text).find(&data, 0);
+        assert_eq!(search(&format!("{near}c")), Some(0));
+        assert_eq!(search(&format!("b{near}c")), Some(data.len() - 2 * near.len() - 2));
+        assert_eq!(search(&format!("{near}d")), None);
+        // The last places are looked at one by one, fewer than a block.
+        let short = "ab".repeat(20) + "c";
+        assert_eq!(Search::new(&short).find(&b"ab".repeat(40), 0), None);
+    }
 
     #[test]
     fn it_finds_what_the_plain_search_finds() {

@@ -38,32 +38,46 @@ pub(crate) fn rows(engine: &Engine, effort: Effort, only: &str) -> Result<Vec<Ro
     Ok(rows)
 }
 
-fn stage(engine: &Engine, name: &str, config: &str) -> Result<Stage> {
-    Ok(Stage::new(engine.load(component(name))?, config)?)
+/// A default plug-in as it is part of a program, and as it is for whoever pushes the same bytes.
+struct Stages {
+    own: Stage,
+    pushed: Stage,
+}
+
+impl Stages {
+    fn new(engine: &Engine, name: &str, config: &str) -> Result<Stages> {
+        let own = Stage::new(engine.load_own(component(name))?, config)?;
+        let pushed = Stage::new(engine.load(component(name))?, config)?;
+        Ok(Stages { own, pushed })
+    }
 }
 
 /// A row of a stage that sees records: with the columns built on both sides, as the host has to, and the call alone.
-fn of_records(whole: &Paired, call: &Paired, goal: &str) -> Row {
+fn of_records(whole: &Paired, call: &Paired, pushed: &Paired, goal: &str) -> Row {
     let figure = format!("{:.2}", whole.ratio);
     let detail = format!(
-        "{} against {} with columns; the call alone {} against {}, {:.2}",
+        "{} against {} with columns; the call alone {} against {}, {:.2}; pushed {}, {:.2}",
         micros(whole.first),
         micros(whole.second),
         micros(call.first),
         micros(call.second),
-        call.ratio
+        call.ratio,
+        micros(pushed.first),
+        pushed.ratio
     );
     Row { name: String::new(), figure, goal: goal.to_owned(), detail }
 }
 
-fn of_bytes(paired: &Paired, bytes: usize) -> Row {
+fn of_bytes(paired: &Paired, pushed: &Paired, bytes: usize) -> Row {
     let rate = |time: Duration| bytes as f64 / time.as_secs_f64() / 1e6;
     let detail = format!(
-        "{} against {}; {:.0} MB/s against {:.0}",
+        "{} against {}; {:.0} MB/s against {:.0}; pushed {}, {:.2}",
         micros(paired.first),
         micros(paired.second),
         rate(paired.first),
-        rate(paired.second)
+        rate(paired.second),
+        micros(pushed.first),
+        pushed.ratio
     );
     Row { name: String::new(), figure: format!("{:.2}", paired.ratio), goal: "1.5 (1.05)".to_owned(), detail }
 }
@@ -103,15 +117,15 @@ impl Input {
 }
 
 fn murmur2(engine: &Engine, effort: Effort) -> Result<Row> {
-    let stage = stage(engine, "murmur2", "{}")?;
+    let stages = Stages::new(engine, "murmur2", "{}")?;
     let mut native: Murmur2 = sdk::config::from_json("{}").expect("no configuration");
     let load = [0; PARTITIONS as usize];
     let partitions = sdk::Partitions::new(PARTITIONS, &load);
     let keys = (0..1_000u64).map(|row| (Some(key(row)), None)).collect();
-    let mut input = Input::new(&stage, keys);
-    let answer = stage.partition("orders", PARTITIONS, &load, &input.columns.as_records())?;
+    let mut input = Input::new(&stages.own, keys);
+    let answer = stages.own.partition("orders", PARTITIONS, &load, &input.columns.as_records())?;
     assert_eq!(Ok(answer), sdk::partitioner::partition(&mut native, &input.native.as_batch(), &partitions));
-    let mut measure = |columns: bool| {
+    let mut measure = |stage: &Stage, columns: bool| {
         let input = std::cell::RefCell::new(&mut input);
         paired(
             effort,
@@ -131,7 +145,8 @@ fn murmur2(engine: &Engine, effort: Effort) -> Result<Row> {
             }),
         )
     };
-    Ok(of_records(&measure(true), &measure(false), "1.5 (1.3)"))
+    let (whole, call) = (measure(&stages.own, true), measure(&stages.own, false));
+    Ok(of_records(&whole, &call, &measure(&stages.pushed, true), "1.5 (1.3)"))
 }
 
 fn key(row: u64) -> Vec<u8> {
@@ -141,11 +156,11 @@ fn key(row: u64) -> Vec<u8> {
 
 fn contains(engine: &Engine, effort: Effort) -> Result<Row> {
     let config = r#"{"text":"timeout"}"#;
-    let stage = stage(engine, "contains", config)?;
+    let stages = Stages::new(engine, "contains", config)?;
     let mut native: Contains = sdk::config::from_json(config).expect("a configuration");
     sdk::Filter::prepare(&mut native).expect("a configuration");
-    let mut input = Input::new(&stage, (0..1_000).map(|row| (None, Some(log_line(row)))).collect());
-    filter_row(effort, &stage, &native, &mut input, "1.5 (1.0)")
+    let mut input = Input::new(&stages.own, (0..1_000).map(|row| (None, Some(log_line(row)))).collect());
+    filter_row(effort, &stages, &native, &mut input, "1.5 (1.0)")
 }
 
 /// 100 bytes of a log; every twentieth has the text.
@@ -162,18 +177,24 @@ fn log_line(row: u64) -> Vec<u8> {
 
 fn json_compare(engine: &Engine, effort: Effort) -> Result<Row> {
     let config = r#"{"path":"/mag","op":">=","value":4.5}"#;
-    let stage = stage(engine, "json-compare", config)?;
+    let stages = Stages::new(engine, "json-compare", config)?;
     let mut native: JsonCompare = sdk::config::from_json(config).expect("a configuration");
     sdk::Filter::prepare(&mut native).expect("a configuration");
     let rows = EARTHQUAKES.lines().map(|line| (None, Some(line.as_bytes().to_vec()))).collect();
-    filter_row(effort, &stage, &native, &mut Input::new(&stage, rows), "1.5")
+    filter_row(effort, &stages, &native, &mut Input::new(&stages.own, rows), "1.5")
 }
 
-fn filter_row<F: sdk::Filter>(effort: Effort, stage: &Stage, native: &F, input: &mut Input, goal: &str) -> Result<Row> {
-    let answer = stage.filter("orders", &input.columns.as_records())?;
+fn filter_row<F: sdk::Filter>(
+    effort: Effort,
+    stages: &Stages,
+    native: &F,
+    input: &mut Input,
+    goal: &str,
+) -> Result<Row> {
+    let answer = stages.own.filter("orders", &input.columns.as_records())?;
     let kept = sdk::filter::filter(native, &input.native.as_batch()).expect("an answer");
     assert_eq!(answer.as_bytes(), kept.into_bytes());
-    let mut measure = |columns: bool| {
+    let mut measure = |stage: &Stage, columns: bool| {
         let input = std::cell::RefCell::new(&mut *input);
         paired(
             effort,
@@ -193,7 +214,8 @@ fn filter_row<F: sdk::Filter>(effort: Effort, stage: &Stage, native: &F, input: 
             }),
         )
     };
-    Ok(of_records(&measure(true), &measure(false), goal))
+    let (whole, call) = (measure(&stages.own, true), measure(&stages.own, false));
+    Ok(of_records(&whole, &call, &measure(&stages.pushed, true), goal))
 }
 
 /// Records as a compressor is given them: earthquakes, again from the start when they end.
@@ -202,31 +224,37 @@ fn payload(bytes: usize) -> Vec<u8> {
 }
 
 fn lz4_compress(engine: &Engine, effort: Effort, bytes: usize) -> Result<Row> {
-    let stage = stage(engine, "lz4", "{}")?;
+    let stages = Stages::new(engine, "lz4", "{}")?;
     let mut native: Lz4 = sdk::config::from_json("{}").expect("no configuration");
     let data = payload(bytes);
     // Words of 32 bits find other matches than words of 64: the bytes differ, what they stand for does not.
     let max = u32::try_from(bytes).expect("a small batch");
-    assert!(sdk::compressor::decompress(&mut native, &stage.compress(&data, 1)?, max).is_ok_and(|back| back == data));
-    let wasm = || {
-        // What is compressed is read back, which the row for decompressing is about.
-        let before = stage.stats();
-        black_box(stage.compress(&data, 1).expect("an answer"));
-        let after = stage.stats();
-        Duration::from_nanos((after.nanos - before.nanos) - (after.verify_nanos - before.verify_nanos))
+    let compressed = stages.own.compress(&data, 1)?;
+    assert!(sdk::compressor::decompress(&mut native, &compressed, max).is_ok_and(|back| back == data));
+    let mut measure = |stage: &Stage| {
+        let wasm = || {
+            // What is compressed is read back, which the row for decompressing is about.
+            let before = stage.stats();
+            black_box(stage.compress(&data, 1).expect("an answer"));
+            let after = stage.stats();
+            Duration::from_nanos((after.nanos - before.nanos) - (after.verify_nanos - before.verify_nanos))
+        };
+        paired(effort, wasm, timed(|| sdk::compressor::compress(&mut native, &data).expect("an answer")))
     };
-    let native = timed(|| sdk::compressor::compress(&mut native, &data).expect("an answer"));
-    Ok(of_bytes(&paired(effort, wasm, native), bytes))
+    Ok(of_bytes(&measure(&stages.own), &measure(&stages.pushed), bytes))
 }
 
 fn lz4_decompress(engine: &Engine, effort: Effort, bytes: usize) -> Result<Row> {
-    let stage = stage(engine, "lz4", "{}")?;
+    let stages = Stages::new(engine, "lz4", "{}")?;
     let mut native: Lz4 = sdk::config::from_json("{}").expect("no configuration");
     let data = payload(bytes);
-    let compressed = stage.compress(&data, 1)?;
-    assert!(stage.decompress(&compressed, 1, bytes)? == data);
-    let wasm = timed(|| stage.decompress(&compressed, 1, bytes).expect("an answer"));
+    let compressed = stages.own.compress(&data, 1)?;
+    assert!(stages.own.decompress(&compressed, 1, bytes)? == data);
     let max = u32::try_from(bytes).expect("a small batch");
-    let native = timed(|| sdk::compressor::decompress(&mut native, &compressed, max).expect("an answer"));
-    Ok(of_bytes(&paired(effort, wasm, native), bytes))
+    let mut measure = |stage: &Stage| {
+        let wasm = timed(|| stage.decompress(&compressed, 1, bytes).expect("an answer"));
+        let native = timed(|| sdk::compressor::decompress(&mut native, &compressed, max).expect("an answer"));
+        paired(effort, wasm, native)
+    };
+    Ok(of_bytes(&measure(&stages.own), &measure(&stages.pushed), bytes))
 }

@@ -57,7 +57,8 @@ pub(crate) async fn broker(folder: &Path) -> Result<RunningBroker> {
         let compiler = compiler().map_err(|error| failed(&error))?;
         let config = EngineConfig { cache_dir: Some(cache.clone()), compiler, ..EngineConfig::default() };
         let library = Library::new(Engine::new(config).map_err(|error| failed(&error))?);
-        library.add_embedded("millstream-bench-keyed", crate::KEYED);
+        // As one that was pushed: with its deadline.
+        library.publish(crate::KEYED).map_err(|error| failed(&error))?;
         Ok(Arc::new(library))
     };
     let flags = Flags {

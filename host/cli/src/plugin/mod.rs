@@ -79,7 +79,7 @@ impl Args {
 /// Loads the plug-in that a user names: one of this binary by its name, or a file.
 fn load(engine: &Engine, plugin: &str) -> Result<Plugin> {
     if let Some((name, bytes)) = millstream_plugins::DEFAULTS.iter().find(|(name, _)| *name == plugin) {
-        return engine.load(bytes).with_context(|| format!("plug-in {name}"));
+        return engine.load_own(bytes).with_context(|| format!("plug-in {name}"));
     }
     let path = Path::new(plugin);
     if !path.exists() {

@@ -217,7 +217,7 @@ impl Shared {
         if let Some(plugin) = &*loaded {
             return Ok(plugin.clone());
         }
-        let plugin = self.load(Some(name), entry.code.bytes).map_err(failed)?;
+        let plugin = self.load_own(name, entry.code.bytes).map_err(failed)?;
         let own = &plugin.description().name;
         if own != name {
             let problem = format!("it calls itself `{own}`");

@@ -165,7 +165,8 @@ impl Library {
         *self.shared.spike_limits.write() = limits;
     }
 
-    /// Adds a plug-in that is part of the program. It is loaded when it is first wanted.
+    /// Adds a plug-in that is part of the program, and trusted as that is: its calls have no deadline, see
+    /// [`Trust::Own`](crate::Trust::Own). It is loaded when it is first wanted.
     pub fn add_embedded(&self, name: &str, bytes: &'static [u8]) {
         let mut state = self.shared.state.lock();
         state.plugins.entry(name.to_owned()).or_default().activate(Entry::embedded(bytes), false);
@@ -385,13 +386,28 @@ impl Shared {
 
     /// Loads bytes, or takes what is loaded of them, and counts what it does under its name.
     fn load(self: &Arc<Self>, name: Option<&str>, bytes: &[u8]) -> Result<Plugin, LoadError> {
+        self.load_with(name, bytes, |engine| engine.load(bytes))
+    }
+
+    /// [`Shared::load`] for what is part of the program. The same bytes from elsewhere are the same plug-in: what they
+    /// were loaded as first serves both.
+    fn load_own(self: &Arc<Self>, name: &str, bytes: &'static [u8]) -> Result<Plugin, LoadError> {
+        self.load_with(Some(name), bytes, |engine| engine.load_own(bytes))
+    }
+
+    fn load_with(
+        self: &Arc<Self>,
+        name: Option<&str>,
+        bytes: &[u8],
+        load: impl FnOnce(&Engine) -> Result<Plugin, LoadError>,
+    ) -> Result<Plugin, LoadError> {
         let digest = Digest::of(bytes);
         if let Some(name) = name
             && let Some(plugin) = self.loaded(name, digest)
         {
             return Ok(plugin);
         }
-        let plugin = self.engine.load(bytes)?;
+        let plugin = load(&self.engine)?;
         let name = name.unwrap_or(plugin.name());
         let mut state = self.state.lock();
         // Another thread may have loaded it meanwhile: what is in use stays the one.
