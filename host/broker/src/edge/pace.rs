@@ -5,9 +5,10 @@
 //! therefore run where the socket is served; all others, and all that were not measured yet, beside it.
 //!
 //! A filter may turn slow at any batch, on a worker that serves other topics too. The worst of it is one deadline of one
-//! stage, on no more workers than the topic has turns: the next stage of the chain, the search for bad rows and the next batch
-//! of the request go on where they may take their time ([`crate::turns::aside`]), and so does every later batch, until the
-//! filters were quick often enough there. Each such lapse asks for four times as many quick batches as the one before.
+//! stage (those of the binary, which have none, need less at their slowest), on no more workers than the topic has turns: the
+//! next stage of the chain, the search for bad rows and the next batch of the request go on where they may take their time
+//! ([`crate::turns::aside`]), and so does every later batch, until the filters were quick often enough there. Each such lapse
+//! asks for four times as many quick batches as the one before.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
