@@ -12,8 +12,7 @@ use support::{call, engine};
 
 const NAME: &str = "good-filter";
 
-/// Keeps every call busy for longer than the deadline of a batch, and not forever: 20 ms are 40 million turns of four
-/// instructions on a machine that does eight in a nanosecond.
+/// Keeps every call busy for 400 million turns of a loop, each at least a cycle: some 100 ms, and not forever.
 fn busy() -> Guest {
     let busy = "(func $busy (local $turn i32)
         (loop $more
