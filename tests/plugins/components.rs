@@ -6,10 +6,14 @@ use std::sync::OnceLock;
 use millstream_sdk_build::{Options, build_packages};
 use millstream_stage::{Engine, EngineConfig, Stage};
 
-/// A stage of a default plug-in. The build is cargo's: what is built already is not built again.
+/// A stage of a default plug-in.
 pub(crate) fn stage(name: &str, config: &str) -> Stage {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
-    let engine = ENGINE.get_or_init(|| Engine::new(EngineConfig::default()).unwrap());
+    stage_of(ENGINE.get_or_init(|| Engine::new(EngineConfig::default()).unwrap()), name, config)
+}
+
+/// A stage of a default plug-in in this engine. The build is cargo's: what is built already is not built again.
+pub(crate) fn stage_of(engine: &Engine, name: &str, config: &str) -> Stage {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let package = format!("millstream-plugin-{name}");
     let built = build_packages(workspace, &[package], &Options::default()).unwrap();

@@ -2,4 +2,5 @@
 
 mod codecs;
 mod components;
+mod ends;
 mod refusals;
