@@ -96,10 +96,10 @@ impl Segment {
     }
 
     pub(crate) fn open(&self) -> Result<Arc<OpenSegment>, LogError> {
-        let path = self.path();
+        // Nearly always it is open, and nobody wants to know its path.
         self.files
-            .get(&self.slot, || OpenOptions::new().read(true).write(true).open(&path))
-            .map_err(LogError::io("cannot open", &path))
+            .get(&self.slot, || OpenOptions::new().read(true).write(true).open(self.path()))
+            .map_err(|error| LogError::io("cannot open", &self.path())(error))
     }
 
     fn empty_indexes(&self) -> io::Result<Indexes> {

@@ -174,6 +174,7 @@ impl ColumnBuf {
     ///
     /// # Errors
     /// [`ColumnFull`] when the column would pass 4 GiB; nothing is appended.
+    #[inline]
     pub fn push(&mut self, row: Option<&[u8]>) -> Result<(), ColumnFull> {
         let bytes = row.unwrap_or_default();
         let end = u32::try_from(self.data.len() + bytes.len()).map_err(|_| ColumnFull)?;
@@ -302,6 +303,7 @@ impl RecordsBuf {
     ///
     /// # Errors
     /// [`ColumnFull`]; the batch is to be cleared then.
+    #[inline]
     pub fn push<'h>(
         &mut self,
         timestamp_ms: i64,
@@ -314,6 +316,7 @@ impl RecordsBuf {
     }
 
     /// [`RecordsBuf::push`] with names that were text before they were bytes.
+    #[inline]
     pub(crate) fn push_raw<'h>(
         &mut self,
         timestamp_ms: i64,

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use millstream_record::validate::check_each;
 use millstream_record::{BatchError, BatchView, Codec, Records};
-use millstream_stage::{Stage, StageError, thread_time};
+use millstream_stage::{Stage, StageError};
 use millstream_wire::ErrorCode;
 
 use super::dead_letter::{self, DeadLetters};
@@ -90,20 +90,18 @@ fn ask(
     // So many records there are at most in so many bytes, whatever the header says.
     let mut gathered = Gathered::new(&chain, batch.count().unsigned_abs() as usize);
     intake.check_summary(&check_each(batch, records, intake.bounds(), |row| gathered.push(row))?)?;
+    let topic = &intake.topic.name;
     let filter = || {
-        let begun = thread_time();
-        let topic = &intake.topic.name;
-        let verdict = if gathered.fits() {
-            filter_gathered(&chain, topic, gathered)
-        } else {
-            filter_rows(&chain, topic, &records.iter().collect::<Result<Vec<_>, BatchError>>()?)
-        };
-        let failed = verdict.as_ref().map_or(true, |verdict| !verdict.failed().is_empty());
-        stages.pace.note(records.payload().len(), thread_time() - begun, failed);
-        verdict.map_err(unable)
+        if gathered.fits() {
+            return filter_gathered(&chain, topic, gathered).map_err(unable);
+        }
+        filter_rows(&chain, topic, &records.iter().collect::<Result<Vec<_>, BatchError>>()?).map_err(unable)
     };
+    let is_sound =
+        |verdict: &Result<Verdict, ApiError>| verdict.as_ref().is_ok_and(|verdict| verdict.failed().is_empty());
+    let timed = || stages.pace.timed(records.payload().len(), filter, is_sound);
     // A request may hold many batches: those after the one that took too long do not keep a worker that serves sockets.
-    if stages.pace.is_quick() { filter() } else { aside(filter) }
+    if stages.pace.is_quick() { timed() } else { aside(timed) }
 }
 
 impl<'a> Checked<'a> {

@@ -107,6 +107,7 @@ impl Gathered {
     }
 
     /// Adds a row. What is more than a call takes is not kept.
+    #[inline]
     pub(crate) fn push(&mut self, row: &Record<'_>) {
         self.bytes = self.bytes.saturating_add(row_bytes(row, self.columns.columns()));
         if self.fits() {
