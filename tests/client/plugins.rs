@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 use millstream_client::plugins::format::{EventKind, Key};
 use millstream_client::plugins::{ClusterPlugins, PluginError, PluginStore, Pushed, TOPIC};
-use millstream_client::{Admin, ClientConfig, Error, Producer, ProducerConfig, ProducerRecord};
+use millstream_client::{
+    Admin, ClientConfig, Consumer, ConsumerConfig, Error, Producer, ProducerConfig, ProducerRecord, TopicPartition,
+};
 use millstream_stage::{Column, Digest, Engine, EngineConfig, Kind, Library, Records, Stage};
 use millstream_tests::{Tool, millstream};
 
@@ -22,6 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         both("of pushes at once each becomes a version", pushers),
         both("an application follows the cluster's versions", follow),
         both("a topic's stages come from the cluster", topic_stages),
+        both("a running application follows what its topic asks for", followed_topic),
         both("records that mean nothing change nothing", hostile),
         both("commands push, and take stages from the cluster", commands),
     ]
@@ -194,19 +197,8 @@ async fn topic_stages(bootstrap: String) {
     let store = store(&bootstrap);
     push(&store, &spread(&name, 3), true).await.unwrap();
     let admin = Admin::new(config(&bootstrap)).unwrap();
-    let stages = [("stage.partitioner", name.as_str()), ("stage.compressor", "zstd")];
-    let changes: Vec<_> = stages.map(|(key, stage)| (key.to_owned(), Some(stage.to_owned()))).into();
-    // A cluster that takes such options has them on the topic, another one in the store.
-    match admin.alter_configs(&topic, &changes.iter().cloned().collect()).await {
-        Ok(()) => {}
-        Err(Error::Broker { .. }) => store.set_topic_stages(&topic, &changes).await.unwrap(),
-        Err(error) => panic!("{error}"),
-    }
-    let library = Library::new(engine());
-    for (name, component) in millstream_plugins::DEFAULTS {
-        library.add_embedded(name, component);
-    }
-    let plugins = ClusterPlugins::follow(&config(&bootstrap), Arc::new(library)).await.unwrap();
+    ask_for(&admin, &store, &topic, &[("stage.partitioner", Some(&name)), ("stage.compressor", Some("zstd"))]).await;
+    let plugins = ClusterPlugins::follow(&config(&bootstrap), defaults()).await.unwrap();
     let wanted = plugins.topic_stages(&topic).await.unwrap();
     assert_eq!((wanted.partitioner.as_deref(), wanted.serializer), (Some(name.as_str()), None));
     let builder = Producer::builder(ProducerConfig::new(&bootstrap));
@@ -226,6 +218,100 @@ async fn topic_stages(bootstrap: String) {
     assert!(partitions.is_subset(&[3, 5].into()), "{partitions:?}");
     producer.close(PATIENCE).await.unwrap();
     assert!(read_all(&bootstrap, &topic).await.len() >= 2);
+}
+
+/// The default plug-ins, as an application may have them.
+fn defaults() -> Arc<Library> {
+    let library = Library::new(engine());
+    for (name, component) in millstream_plugins::DEFAULTS {
+        library.add_embedded(name, component);
+    }
+    Arc::new(library)
+}
+
+/// Has a topic ask for stages: a cluster that takes such options has them on the topic, another one in the store.
+async fn ask_for(admin: &Admin, store: &PluginStore, topic: &str, stages: &[(&str, Option<&str>)]) {
+    let changes: Vec<_> = stages.iter().map(|(key, stage)| ((*key).to_owned(), stage.map(str::to_owned))).collect();
+    match admin.alter_configs(topic, &changes.iter().cloned().collect()).await {
+        Ok(()) => {}
+        Err(Error::Broker { .. }) => store.set_topic_stages(topic, &changes).await.unwrap(),
+        Err(error) => panic!("{error}"),
+    }
+    // Apache Kafka forgets without a word what it never knew.
+    if stages.iter().any(|(_, stage)| stage.is_none()) && store.image().await.unwrap().topic(topic).is_some() {
+        store.set_topic_stages(topic, &changes).await.unwrap();
+    }
+}
+
+/// Sends a record and gives its partition.
+async fn partition_of_next(producer: &Producer, topic: &str) -> i32 {
+    producer.send(ProducerRecord::new(topic).value(b"{}")).await.unwrap().await.unwrap().partition
+}
+
+/// Sends until the records go to `wanted`; until then to one of `before`.
+async fn until_partition(producer: &Producer, topic: &str, before: &[i32], wanted: i32) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let partition = partition_of_next(producer, topic).await;
+        if partition == wanted {
+            return;
+        }
+        assert!(before.contains(&partition), "{partition} is chosen by none of the topic's stages");
+        assert!(Instant::now() < end, "the topic's new stages do not take over");
+    }
+}
+
+async fn followed_topic(bootstrap: String) {
+    let topic = create(&bootstrap, "followed-topic", 8).await;
+    let (three, five) = (unique("three"), unique("five"));
+    let store = store(&bootstrap);
+    push(&store, &spread(&three, 3), true).await.unwrap();
+    push(&store, &spread(&five, 5), true).await.unwrap();
+    let admin = Admin::new(config(&bootstrap)).unwrap();
+    ask_for(&admin, &store, &topic, &[("stage.partitioner", Some(&three))]).await;
+    let config = ClientConfig { metadata_max_age: Duration::from_millis(100), ..config(&bootstrap) };
+    // Without the default plug-ins: what is active at the broker is none for this application.
+    let bare = ClusterPlugins::follow(&config, Arc::new(Library::new(engine()))).await.unwrap();
+    let builder = Producer::builder(ProducerConfig::new(&bootstrap));
+    let producer = builder.stages_from_cluster(&bare, &topic).await.unwrap().build().unwrap();
+    let plugins = ClusterPlugins::follow(&config, defaults()).await.unwrap();
+    let builder = Consumer::builder(ConsumerConfig::new(&bootstrap));
+    let consumer = builder.stages_from_cluster(&plugins, &topic).await.unwrap().build().unwrap();
+    consumer.assign((0..8).map(|partition| TopicPartition::new(topic.as_str(), partition))).unwrap();
+    assert_eq!(partition_of_next(&producer, &topic).await, 3);
+    ask_for(&admin, &store, &topic, &[("stage.partitioner", Some(&five))]).await;
+    until_partition(&producer, &topic, &[3], 5).await;
+    // One that the application does not have: those before serve on, and the next good ones take over.
+    ask_for(&admin, &store, &topic, &[("stage.serializer", Some("json"))]).await;
+    for _ in 0..20 {
+        assert_eq!(partition_of_next(&producer, &topic).await, 5);
+    }
+    // The consumer has it: what is no JSON fails there from some batch on.
+    let end = Instant::now() + PATIENCE;
+    let failure = loop {
+        assert!(Instant::now() < end, "the topic's new serializer does not take over");
+        producer.send(ProducerRecord::new(&topic).value(b"no JSON")).await.unwrap().await.unwrap();
+        if let Err(error) = consumer.poll(Duration::from_millis(100)).await {
+            break error;
+        }
+    };
+    assert!(failure.to_string().contains("stage json"), "{failure}");
+    assert!(consumer.stage_stats().iter().any(|stats| stats.plugin == "json" && stats.errors > 0));
+    ask_for(&admin, &store, &topic, &[("stage.serializer", None), ("stage.partitioner", Some(&three))]).await;
+    until_partition(&producer, &topic, &[5], 3).await;
+    // What every stage did is known, those that were replaced too.
+    let stats = producer.stage_stats();
+    let names: Vec<String> = stats.iter().map(|stats| stats.version_name().to_string()).collect();
+    assert_eq!(names, [format!("{three}@1"), format!("{five}@1"), format!("{three}@1")]);
+    assert!(stats.iter().all(|stats| stats.records > 0), "{stats:?}");
+    // No stage at all is a change too: the client chooses again.
+    ask_for(&admin, &store, &topic, &[("stage.partitioner", None)]).await;
+    let end = Instant::now() + PATIENCE;
+    while partition_of_next(&producer, &topic).await == 3 {
+        assert!(Instant::now() < end, "the producer keeps a stage that nobody asks for");
+    }
+    producer.close(PATIENCE).await.unwrap();
+    consumer.close().await.unwrap();
 }
 
 async fn hostile(bootstrap: String) {
@@ -318,7 +404,9 @@ async fn commands(bootstrap: String) {
     assert_eq!(history.lines().count(), 2, "{history}");
     let config = format!("stage.partitioner={name}");
     run(&["topic", "create", &topic, "-p", "8", "--config", &config, "--config", "retention.ms=1000000"]).succeed();
-    run(&["produce", &topic, "--stages", "cluster"]).input("one\n").succeed();
+    let produced = run(&["produce", &topic, "--stages", "cluster", "--stats"]).input("one\n").run();
+    assert_eq!(produced.code, Some(0), "{}", produced.stderr);
+    assert!(produced.stderr.contains(&format!("stage {name}@1: 1 calls, 1 records")), "{}", produced.stderr);
     run(&["topic", "alter", &topic, "--config", "stage.serializer=json"]).succeed();
     let end = run(&["produce", &topic, "--stages", "cluster"]).input("no JSON\n").run();
     assert_eq!(end.code, Some(1));

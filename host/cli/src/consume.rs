@@ -106,9 +106,9 @@ impl Args {
             None => consumer.assign(partitions)?,
         }
         let printed = self.print_all(&consumer, &ends).await;
+        stages.report(&consumer.stage_stats());
         // Also when printing failed: the group should not wait for this member.
         let closed = consumer.close().await;
-        stages.report();
         let printed = printed?;
         closed?;
         if !self.quiet {

@@ -176,7 +176,7 @@ impl Args {
         let tally = Arc::new(Tally::default());
         let outcome = send_lines(&producer, &self.topic, &format, &tally).await;
         producer.flush().await;
-        stages.report();
+        stages.report(&producer.stage_stats());
         let (stored, failed) = (tally.stored.load(Ordering::Relaxed), tally.failed.load(Ordering::Relaxed));
         if !self.quiet {
             eprintln!("{} stored in {}", output::records(stored), self.topic);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use millstream_client::plugins::ClusterPlugins;
-use millstream_stage::{Kind, Library, Stage, StageSpec, WatchEvent, Watcher};
+use millstream_stage::{Kind, Library, Stage, StageSpec, StageStats, WatchEvent, Watcher};
 
 use crate::cluster::Cluster;
 use crate::{sandbox, topic};
@@ -39,13 +39,12 @@ pub(crate) struct Stages {
     folder: Option<PathBuf>,
     from: Option<StagesFrom>,
     stats: bool,
-    live: Vec<Arc<Stage>>,
 }
 
 impl Stages {
     /// No engine is started before the first stage is wanted.
     pub(crate) fn new(args: StageArgs) -> Self {
-        Self { library: None, folder: args.plugins, from: args.stages, stats: args.stats, live: Vec::new() }
+        Self { library: None, folder: args.plugins, from: args.stages, stats: args.stats }
     }
 
     /// The cluster's plug-ins, if they are wanted: from here on stages are made of them too.
@@ -59,16 +58,12 @@ impl Stages {
     /// The stage that `spec` names, if there is one.
     pub(crate) fn one(&mut self, spec: Option<&str>, kind: Kind) -> anyhow::Result<Option<Arc<Stage>>> {
         let Some(spec) = spec else { return Ok(None) };
-        let stage = self.library()?.resolve(&StageSpec::parse(spec)?, kind)?;
-        self.live.push(stage.clone());
-        Ok(Some(stage))
+        Ok(Some(self.library()?.resolve(&StageSpec::parse(spec)?, kind)?))
     }
 
     /// The stages of a chain, joined by ` | `.
     pub(crate) fn chain(&mut self, text: &str, kind: Kind) -> anyhow::Result<Vec<Arc<Stage>>> {
-        let stages = self.library()?.resolve_chain(text, kind)?;
-        self.live.extend(stages.iter().cloned());
-        Ok(stages)
+        Ok(self.library()?.resolve_chain(text, kind)?)
     }
 
     fn library(&mut self) -> anyhow::Result<Arc<Library>> {
@@ -80,20 +75,18 @@ impl Stages {
     }
 
     /// What the stages did, to stderr, if it was asked for.
-    pub(crate) fn report(&self) {
+    pub(crate) fn report(&self, stages: &[StageStats]) {
         if !self.stats {
             return;
         }
         let mut err = std::io::stderr().lock();
-        for stage in &self.live {
-            let stats = stage.stats();
+        for stats in stages {
             let each = stats.nanos.checked_div(stats.records).unwrap_or(0);
             // Nothing can be done about a stderr that is closed.
             let _ = writeln!(
                 err,
-                "stage {} {}: {} calls, {} records, {each} ns a record, {} errors, {} swaps, longest pause {} ns",
-                stats.plugin,
-                stats.version,
+                "stage {}: {} calls, {} records, {each} ns a record, {} errors, {} swaps, longest pause {} ns",
+                stats.version_name(),
                 stats.calls,
                 stats.records,
                 stats.errors,

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use millstream_record::{BatchBuilder, BatchView, Codec, Header};
 use millstream_stage::{
-    Changed, Column, ColumnBuf, Columns, Fault, Format, Headers, Kind, Pinned, Records, RecordsBuf, Stage, StageError,
+    Changed, Column, ColumnBuf, Columns, Fault, Format, Headers, Kind, Pinned, Plugin, Records, RecordsBuf, Stage,
+    StageError,
 };
 
 use crate::consumer::record::ConsumerRecord;
@@ -156,10 +157,13 @@ fn choose_partitions(
 
 /// Writes a batch, through the compressor if there is one. What a compressor wrote is stored under the
 /// standard codec whose format it writes.
-pub(crate) fn build(stages: &ProducerStages, builder: BatchBuilder, codec: Codec) -> Result<Vec<u8>, Error> {
+pub(crate) fn build(stages: &ProducerStages, builder: BatchBuilder) -> Result<Vec<u8>, Error> {
     match &stages.compressor {
         None => builder.build().map_err(Error::Build),
         Some(stage) => {
+            let stage = stage.pin();
+            // That of this version: another one may write another.
+            let codec = standard_codec(stage.plugin())?;
             let rows = u32::try_from(builder.count()).unwrap_or(u32::MAX);
             let payload = stage.compress(builder.payload(), rows)?;
             builder.build_with_payload(codec, &payload).map_err(Error::Build)
@@ -171,8 +175,7 @@ pub(crate) fn build(stages: &ProducerStages, builder: BatchBuilder, codec: Codec
 ///
 /// # Errors
 /// A format of the plug-in's own: brokers and other clients would take its bytes for records.
-pub(crate) fn standard_codec(stage: &Stage) -> Result<Codec, Error> {
-    let plugin = stage.plugin();
+pub(crate) fn standard_codec(plugin: &Plugin) -> Result<Codec, Error> {
     match &plugin.description().format {
         Some(Format::Gzip) => Ok(Codec::Gzip),
         Some(Format::Snappy) => Ok(Codec::Snappy),
@@ -228,7 +231,8 @@ fn select(records: &Records<'_>, kept: impl Fn(usize) -> bool) -> Result<Records
 }
 
 fn row_error(error: &StageError, message: &str) -> Error {
-    Error::Row { plugin: error.plugin.clone(), version: error.version.clone(), message: message.into() }
+    let StageError { plugin, version, number, .. } = error;
+    Error::Row { plugin: plugin.clone(), version: version.clone(), number: *number, message: message.into() }
 }
 
 fn inconsistent(stage: &Pinned<'_>) -> Error {
@@ -241,8 +245,8 @@ fn inconsistent(stage: &Pinned<'_>) -> Error {
 /// The stages of a consumer.
 #[derive(Clone, Default)]
 pub(crate) struct ConsumerStages {
-    /// With the codec whose batches it decompresses.
-    pub(crate) decompressor: Option<(Arc<Stage>, Codec)>,
+    /// For the batches of the codec that it writes.
+    pub(crate) decompressor: Option<Arc<Stage>>,
     /// In the order of the chain: each sees the rows that those before it kept.
     pub(crate) filters: Vec<Arc<Stage>>,
     pub(crate) deserializer: Option<Arc<Stage>>,
@@ -267,7 +271,10 @@ pub(crate) fn decompress(
     codec: Codec,
     max: usize,
 ) -> Option<Result<Vec<u8>, Error>> {
-    let (stage, _) = stages.decompressor.as_ref().filter(|(_, theirs)| *theirs == codec)?;
+    let stage = stages.decompressor.as_ref()?.pin();
+    if standard_codec(stage.plugin()).ok() != Some(codec) {
+        return None;
+    }
     let rows = u32::try_from(batch.count()).unwrap_or(0);
     Some(stage.decompress(batch.payload(), rows, max).map_err(Error::from))
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_record::{BatchError, BuildError};
-use millstream_stage::{Fault, StageError};
+use millstream_stage::{Fault, StageError, VersionName};
 use millstream_wire::{ErrorCode, WireError};
 
 use crate::config::ConfigError;
@@ -103,12 +103,14 @@ pub enum Error {
     #[error(transparent)]
     Stage(Arc<StageError>),
     /// A stage refused this record; those beside it are not concerned.
-    #[error("stage {plugin} {version}: {message}")]
+    #[error("stage {}: {message}", VersionName { plugin, version, number: *number })]
     Row {
         /// The plug-in's name.
         plugin: Arc<str>,
-        /// The plug-in's version.
+        /// The plug-in's version, in its own words.
         version: Arc<str>,
+        /// Its number in the cluster's store, if it comes from there.
+        number: Option<u32>,
         /// The plug-in's words.
         message: Arc<str>,
     },

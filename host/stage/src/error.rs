@@ -9,7 +9,9 @@ use std::time::Duration;
 use crate::activation::ActivationError;
 use crate::contract::{Kind, RowError};
 use crate::engine::EngineError;
+use crate::plugin::Plugin;
 use crate::scan::Refusal;
+use crate::source::VersionName;
 use crate::spec::SpecError;
 
 /// A stage failed: a call, its configuration or its start.
@@ -17,13 +19,26 @@ use crate::spec::SpecError;
 pub struct StageError {
     /// The plug-in's name.
     pub plugin: Arc<str>,
-    /// The plug-in's version.
+    /// The plug-in's version, in its own words.
     pub version: Arc<str>,
+    /// Its number in a store, if it has one.
+    pub number: Option<u32>,
     /// What went wrong.
     pub fault: Fault,
 }
 
 impl StageError {
+    /// A fault of this version.
+    pub fn of(plugin: &Plugin, fault: Fault) -> StageError {
+        let (name, version) = (Arc::clone(plugin.shared_name()), Arc::clone(plugin.shared_version()));
+        StageError { plugin: name, version, number: plugin.number(), fault }
+    }
+
+    /// The version as it is shown.
+    pub fn version_name(&self) -> VersionName<'_> {
+        VersionName { plugin: &self.plugin, version: &self.version, number: self.number }
+    }
+
     /// The rows that the fault is about, in order; empty when it is about the whole batch.
     pub fn rows(&self) -> Vec<u32> {
         match &self.fault {
@@ -36,7 +51,7 @@ impl StageError {
 
 impl fmt::Display for StageError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "stage {} {}: {}", self.plugin, self.version, self.fault)
+        write!(formatter, "stage {}: {}", self.version_name(), self.fault)
     }
 }
 

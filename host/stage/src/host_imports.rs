@@ -14,6 +14,8 @@ use wasmtime::component::{Linker, WasmStr};
 use crate::contract::{Level, PACKAGE, VERSION};
 use crate::instance::HostState;
 use crate::scan::HOST_INTERFACE;
+use crate::source::VersionName;
+use crate::tally::{SpikeLimits, Tally};
 
 /// The longest line of a plug-in's log, in bytes.
 pub(crate) const LINE_BYTES_MAX: usize = 1024;
@@ -29,8 +31,8 @@ const COUNTER_NAME_BYTES_MAX: usize = 64;
 /// A line of a plug-in's log: cut, escaped, and one of no more than the plug-in may log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogLine<'a> {
-    /// The plug-in's name.
-    pub plugin: &'a str,
+    /// The version that logs it.
+    pub version: VersionName<'a>,
     /// How loud it is.
     pub level: Level,
     /// The line.
@@ -75,11 +77,11 @@ impl HostSide {
         self.counters.lock().clone()
     }
 
-    fn log(&self, level: Level, message: &str) {
+    fn log(&self, version: VersionName<'_>, level: Level, message: &str) {
         let Some(dropped) = self.lines.lock().take(Instant::now()) else {
             return;
         };
-        let plugin = &*self.plugin;
+        let plugin = version.to_string();
         if dropped > 0 {
             tracing::warn!(plugin, dropped, "the plug-in logs too much: lines were dropped");
         }
@@ -93,9 +95,9 @@ impl HostSide {
         if let Some(sink) = &*self.sink.0.load() {
             if dropped > 0 {
                 let line = format!("(the plug-in logs too much: {dropped} lines were dropped)");
-                sink(LogLine { plugin, level: Level::Warn, line: &line });
+                sink(LogLine { version, level: Level::Warn, line: &line });
             }
-            sink(LogLine { plugin, level, line: &line });
+            sink(LogLine { version, level, line: &line });
         }
     }
 
@@ -109,6 +111,28 @@ impl HostSide {
         } else if counters.len() < COUNTERS_MAX {
             counters.insert(name.to_owned(), delta);
         }
+    }
+}
+
+/// Who calls the host: a version of a plug-in, in a stage.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    pub(crate) side: Arc<HostSide>,
+    pub(crate) version: Arc<str>,
+    pub(crate) tally: Arc<Tally>,
+}
+
+impl Caller {
+    /// One that is being loaded, before it has said who it is.
+    pub(crate) fn unknown() -> Caller {
+        let side = Arc::new(HostSide::new("(loading)".into(), Arc::default()));
+        Caller { side, version: "".into(), tally: Arc::new(Tally::new(SpikeLimits::default(), None)) }
+    }
+
+    fn log(&self, level: Level, message: &str) {
+        // The number may have come since the instance was made.
+        let version = VersionName { plugin: &self.side.plugin, version: &self.version, number: self.tally.number() };
+        self.side.log(version, level, message);
     }
 }
 
@@ -178,12 +202,12 @@ pub(crate) fn define(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     let mut host = linker.instance(&name)?;
     host.func_wrap("log", |store: StoreContextMut<'_, HostState>, (level, message): (Level, WasmStr)| {
         let message = message.to_str(&store)?;
-        store.data().side.log(level, &message);
+        store.data().caller.log(level, &message);
         Ok(())
     })?;
     host.func_wrap("count", |store: StoreContextMut<'_, HostState>, (name, delta): (WasmStr, u64)| {
         let name = name.to_str(&store)?;
-        store.data().side.count(&name, delta);
+        store.data().caller.side.count(&name, delta);
         Ok(())
     })
 }

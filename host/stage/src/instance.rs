@@ -1,7 +1,5 @@
 //! One instance of a plug-in: its memory, its typed functions, and the guard around each call.
 
-use std::sync::Arc;
-
 use wasmtime::component::{ComponentNamedList, InstancePre, Lift, Lower, TypedFunc};
 use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace};
 
@@ -9,7 +7,7 @@ use crate::batch::{Changed, Records};
 use crate::contract::{ConfigError, GuestError, Kind, RawDescription};
 use crate::engine::{Engine, Trust};
 use crate::error::Fault;
-use crate::host_imports::{HostSide, escape};
+use crate::host_imports::{Caller, escape};
 use crate::limits::Limits;
 use crate::ticker::Deadline;
 
@@ -21,7 +19,7 @@ const TEXT_BYTES_MAX: usize = 64 << 10;
 
 /// What the sandbox keeps beside each instance.
 pub(crate) struct HostState {
-    pub(crate) side: Arc<HostSide>,
+    pub(crate) caller: Caller,
     deadline: Deadline,
     limiter: Limiter,
 }
@@ -110,13 +108,13 @@ impl Instance {
         trust: Trust,
         pre: &InstancePre<HostState>,
         kind: Kind,
-        side: Arc<HostSide>,
+        caller: Caller,
     ) -> Result<Instance, StartError> {
-        let mut started = instantiate(engine, trust, pre, &side);
+        let mut started = instantiate(engine, trust, pre, &caller);
         if let Err(Fault::Exhausted(_)) = started {
             // Instances of other stages that only wait give way.
             engine.make_room();
-            started = instantiate(engine, trust, pre, &side);
+            started = instantiate(engine, trust, pre, &caller);
         }
         let (mut store, instance) = started.map_err(StartError::Fault)?;
         let mut exports = Exports { store: &mut store, instance };
@@ -177,17 +175,17 @@ fn instantiate(
     engine: &Engine,
     trust: Trust,
     pre: &InstancePre<HostState>,
-    side: &Arc<HostSide>,
+    caller: &Caller,
 ) -> Result<(Store<HostState>, wasmtime::component::Instance), Fault> {
-    let mut store = new_store(engine, pre.engine(), Arc::clone(side));
+    let mut store = new_store(engine, pre.engine(), caller.clone());
     let instance = guard(engine, trust, &mut store, Bounds::text("instantiate"), |store| pre.instantiate(store))?;
     Ok((store, instance))
 }
 
-fn new_store(engine: &Engine, wasmtime: &wasmtime::Engine, side: Arc<HostSide>) -> Store<HostState> {
+fn new_store(engine: &Engine, wasmtime: &wasmtime::Engine, caller: Caller) -> Store<HostState> {
     let limits = engine.limits();
     let state = HostState {
-        side,
+        caller,
         deadline: Deadline::default(),
         limiter: Limiter {
             memory_bytes_max: limits.memory_bytes,

@@ -156,7 +156,7 @@ mod tests {
     }
 
     fn error(fault: Fault) -> StageError {
-        StageError { plugin: "p".into(), version: "1".into(), fault }
+        StageError { plugin: "p".into(), version: "1".into(), number: None, fault }
     }
 
     fn trap() -> Fault {

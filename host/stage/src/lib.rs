@@ -66,7 +66,7 @@ pub use pinned::Pinned;
 pub use plugin::{Digest, Plugin};
 pub use rows::Slice;
 pub use scan::{Refusal, Scan};
-pub use source::{EMBEDDED_NUMBER, VersionSource};
+pub use source::{EMBEDDED_NUMBER, VersionName, VersionSource};
 pub use spec::{Source, SpecError, StageSpec};
 pub use stage::{Stage, StageStats, Swapped};
 pub use tally::{Counts, SpikeLimits, SpikeReason};

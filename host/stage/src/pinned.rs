@@ -66,7 +66,7 @@ impl<'s> Pinned<'s> {
     ) -> Result<Vec<u32>, StageError> {
         if load.len() != partitions as usize {
             let column = "load";
-            return Err(failed(self.plugin(), Fault::ColumnMissing { column }));
+            return Err(StageError::of(self.plugin(), Fault::ColumnMissing { column }));
         }
         self.batch(records, |instance, records| instance.partition(topic, partitions, load, records))
     }
@@ -199,7 +199,7 @@ impl<'s> Pinned<'s> {
     ) -> Result<R, StageError> {
         let columns = self.columns();
         if let Some(column) = records.missing(columns) {
-            return Err(failed(self.plugin(), Fault::ColumnMissing { column }));
+            return Err(StageError::of(self.plugin(), Fault::ColumnMissing { column }));
         }
         let records = records.restricted(columns);
         self.measured(u64::from(records.rows), || run(self.lease()?, |instance| call(instance, records)))
@@ -227,7 +227,7 @@ impl<'s> Pinned<'s> {
                 fault if fault.is_about_rows() => rows.max(1),
                 _ => 0,
             };
-            let error = failed(self.plugin(), fault);
+            let error = StageError::of(self.plugin(), fault);
             match self.mode {
                 Mode::Plain => tally.incident(is_trap, bad_rows),
                 // For how many rows is known at the end of the search.
@@ -249,10 +249,6 @@ pub(crate) fn run<R>(mut lease: Lease<'_>, call: impl FnOnce(&mut Instance) -> R
     let outcome = call(lease.instance());
     lease.end(&outcome);
     outcome
-}
-
-pub(crate) fn failed(plugin: &Plugin, fault: Fault) -> StageError {
-    StageError { plugin: Arc::clone(plugin.shared_name()), version: Arc::clone(plugin.shared_version()), fault }
 }
 
 pub(crate) fn nanos(time: Duration) -> u64 {

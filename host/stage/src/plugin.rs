@@ -10,9 +10,10 @@ use wasmtime::component::{Component, InstancePre};
 use crate::contract::{Description, Kind, RawDescription};
 use crate::engine::{Engine, Runtime, Trust};
 use crate::error::LoadError;
-use crate::host_imports::HostSide;
+use crate::host_imports::{Caller, HostSide};
 use crate::instance::{HostState, Instance, StartError};
 use crate::scan::{Scan, scan};
+use crate::source::VersionName;
 use crate::spec::check_name;
 use crate::tally::{SpikeLimits, Tally};
 
@@ -106,11 +107,11 @@ impl Plugin {
         let component = compiled(engine, trust, runtime, &digest, bytes)?;
         let pre =
             runtime.linker.instantiate_pre(&component).map_err(|error| LoadError::Contract(format!("{error:#}")))?;
-        let side = Arc::new(HostSide::new("(loading)".into(), Arc::default()));
-        let mut instance = Instance::start(engine, trust, &pre, scan.kind, side).map_err(|error| match error {
-            StartError::Contract(problem) => LoadError::Contract(problem),
-            StartError::Fault(fault) => LoadError::Start(fault),
-        })?;
+        let mut instance =
+            Instance::start(engine, trust, &pre, scan.kind, Caller::unknown()).map_err(|error| match error {
+                StartError::Contract(problem) => LoadError::Contract(problem),
+                StartError::Fault(fault) => LoadError::Start(fault),
+            })?;
         let raw = instance.describe().map_err(LoadError::Start)?;
         let description = check(raw, scan.kind).map_err(LoadError::Description)?;
         let loaded = Loaded {
@@ -167,6 +168,16 @@ impl Plugin {
         &self.loaded.version
     }
 
+    /// Its number in a store, or that of the plug-ins in the program, if it has one.
+    pub fn number(&self) -> Option<u32> {
+        self.tally.number()
+    }
+
+    /// The version as it is shown.
+    pub fn version_name(&self) -> VersionName<'_> {
+        VersionName { plugin: &self.name, version: &self.loaded.version, number: self.number() }
+    }
+
     /// What it is for.
     pub fn kind(&self) -> Kind {
         self.loaded.description.kind
@@ -217,7 +228,8 @@ impl Plugin {
 
     /// A fresh instance, not configured yet.
     pub(crate) fn instantiate(&self, side: Arc<HostSide>) -> Result<Instance, StartError> {
-        Instance::start(&self.loaded.engine, self.loaded.trust, &self.loaded.pre, self.kind(), side)
+        let caller = Caller { side, version: Arc::clone(&self.loaded.version), tally: Arc::clone(&self.tally) };
+        Instance::start(&self.loaded.engine, self.loaded.trust, &self.loaded.pre, self.kind(), caller)
     }
 }
 

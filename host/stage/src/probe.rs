@@ -7,7 +7,7 @@ use crate::contract::Kind;
 use crate::error::{Fault, StageError};
 use crate::host_imports::HostSide;
 use crate::instance::Instance;
-use crate::pinned::{failed, run};
+use crate::pinned::run;
 use crate::plugin::Plugin;
 use crate::pool::Pool;
 
@@ -21,7 +21,7 @@ pub(crate) fn prepare(
     side: &Arc<HostSide>,
     instances: usize,
 ) -> Result<Arc<Pool>, StageError> {
-    let failed = |fault| failed(&plugin, fault);
+    let failed = |fault| StageError::of(&plugin, fault);
     let pool = Pool::new(plugin.clone(), Arc::clone(config), Arc::clone(side));
     let lease = pool.lease().map_err(failed)?;
     run(lease, |instance| probe(instance, &plugin)).map_err(failed)?;

@@ -16,10 +16,11 @@ use crate::batch::{Bitmap, Changed, Records};
 use crate::contract::Kind;
 use crate::error::{Fault, StageError};
 use crate::host_imports::{HostSide, LogSink};
-use crate::pinned::{Pinned, failed, nanos};
+use crate::pinned::{Pinned, nanos};
 use crate::plugin::{Digest, Plugin};
 use crate::pool::Pool;
 use crate::probe::prepare;
+use crate::source::VersionName;
 use crate::tally::Counters;
 
 /// A configured, hot-swappable stage.
@@ -56,8 +57,10 @@ impl Prepared {
 pub struct StageStats {
     /// The plug-in that serves now.
     pub plugin: String,
-    /// Its version.
+    /// Its version, in its own words.
     pub version: String,
+    /// The version's number in a store, if it has one.
+    pub number: Option<u32>,
     /// Its digest.
     pub digest: Digest,
     /// Calls, failed ones too. The check of a compressor belongs to its call.
@@ -78,6 +81,13 @@ pub struct StageStats {
     pub swap_pause_last_nanos: u64,
     /// The longest of those.
     pub swap_pause_max_nanos: u64,
+}
+
+impl StageStats {
+    /// The version that serves now, as it is shown.
+    pub fn version_name(&self) -> VersionName<'_> {
+        VersionName { plugin: &self.plugin, version: &self.version, number: self.number }
+    }
 }
 
 /// How a swap went.
@@ -159,7 +169,7 @@ impl Stage {
         let begun = Instant::now();
         if plugin.kind() != self.kind {
             let (have, want) = (plugin.kind(), self.kind);
-            return Err(failed(&plugin, Fault::WrongKind { have, want }));
+            return Err(StageError::of(&plugin, Fault::WrongKind { have, want }));
         }
         // As many instances as the old version ever used at once: no later call makes one.
         let instances = self.slot.load().leased_peak();
@@ -212,6 +222,7 @@ impl Stage {
         StageStats {
             plugin: plugin.name().to_owned(),
             version: plugin.version().to_owned(),
+            number: plugin.number(),
             digest: plugin.digest(),
             calls: counts.calls,
             records: counts.records,

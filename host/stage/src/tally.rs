@@ -5,10 +5,13 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+
+/// Instead of a version's number: it has none. Stores never get that far.
+const NO_NUMBER: u32 = u32::MAX;
 
 /// When a version is taken to be broken.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -110,9 +113,11 @@ impl Counters {
     }
 }
 
-/// The counts of one version, and its alarm.
+/// What is known of one version beside its code: its number, its counts and its alarm.
 pub(crate) struct Tally {
     pub(crate) counters: Counters,
+    /// The version's number in a store, or [`NO_NUMBER`].
+    number: AtomicU32,
     limits: SpikeLimits,
     recent: Mutex<Recent>,
     /// Whether the alarm was raised; once for each time that the version is put to use.
@@ -156,11 +161,21 @@ impl Tally {
     pub(crate) fn new(limits: SpikeLimits, alarm: Option<Alarm>) -> Tally {
         Tally {
             counters: Counters::default(),
+            number: AtomicU32::new(NO_NUMBER),
             limits,
             recent: Mutex::new(Recent { traps: VecDeque::new(), since: Instant::now(), work: 0, bad: 0 }),
             raised: AtomicBool::default(),
             alarm,
         }
+    }
+
+    /// The number of the version in a store, if it is known.
+    pub(crate) fn number(&self) -> Option<u32> {
+        Some(self.number.load(Relaxed)).filter(|number| *number != NO_NUMBER)
+    }
+
+    pub(crate) fn set_number(&self, number: u32) {
+        self.number.store(number, Relaxed);
     }
 
     /// What a failed call comes to, once it is known: whether the plug-in misbehaved, and for how many

@@ -375,7 +375,7 @@ fn what_a_plugin_logs_is_heard() {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&lines);
     library.on_log(move |line| {
-        heard.lock().expect("a list").push((line.plugin.to_owned(), line.level, line.line.to_owned()));
+        heard.lock().expect("a list").push((line.version.to_string(), line.level, line.line.to_owned()));
     });
     let log = "(call $log (i32.const 1) (i32.const 192) (i32.const 5))";
     let guest = version(1).import(IMPORT_LOG).text("he\u{1b}lo").hook_with_rows("partition", log);
@@ -385,7 +385,7 @@ fn what_a_plugin_logs_is_heard() {
         call(&stage).expect("an answer");
     }
     let lines = lines.lock().expect("a list");
-    assert_eq!(lines[0], (NAME.to_owned(), Level::Warn, "he\\u{1b}lo".to_owned()));
+    assert_eq!(lines[0], (format!("{NAME} 1.0.1"), Level::Warn, "he\\u{1b}lo".to_owned()));
     assert!((50..200).contains(&lines.len()), "{}", lines.len());
 }
 

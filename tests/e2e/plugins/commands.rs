@@ -207,7 +207,7 @@ fn what_a_plug_in_logs_is_read_and_followed() {
     refused_letters(&broker, "lines");
     let mut lines = BufReader::new(follower.stdout.take().expect("a pipe")).lines();
     let line = lines.next().expect("a line").expect("a line");
-    assert!(line.ends_with("warn  three \\u{1b}[31m rows"), "{line}");
+    assert!(line.ends_with("warn  talkative@1  three \\u{1b}[31m rows"), "{line}");
     follower.kill().expect("the follower runs");
     follower.wait().expect("the follower ends");
     let read = wait_until("the lines to be there", PATIENCE, || {
@@ -225,12 +225,15 @@ fn calls_records_and_errors_are_counted_by_version() {
     refused_letters(&broker, "lines");
     push(&broker, &filter("letters", 2));
     refused_letters(&broker, "lines");
+    // A refusal names the version as the store does.
+    let refused = run_produce(&broker, "lines", "b");
+    assert!(refused.stderr.contains("the filter letters@2 does not let it in"), "{}", refused.stderr);
     let stats = output(&broker, &["plugin", "list", "--json"]);
     let stats: Vec<serde_json::Value> = serde_json::from_str(&stats).expect("JSON");
-    for number in [1, 2] {
+    for (number, calls) in [(1, 6), (2, 7)] {
         let counts = stats.iter().find(|counts| counts["name"] == "letters" && counts["number"] == number);
         let counts = counts.unwrap_or_else(|| panic!("no version {number} in {stats:?}"));
-        assert_eq!((&counts["calls"], &counts["records"]), (&6.into(), &6.into()), "{counts}");
+        assert_eq!((&counts["calls"], &counts["records"]), (&calls.into(), &calls.into()), "{counts}");
         assert_eq!((&counts["traps"], &counts["rollbacks"]), (&0.into(), &0.into()), "{counts}");
     }
     let list = output(&broker, &["plugin", "list"]);
@@ -238,6 +241,6 @@ fn calls_records_and_errors_are_counted_by_version() {
     let lines: Vec<String> = lines.filter(|line| line.starts_with("letters")).collect();
     assert_eq!(
         lines,
-        ["letters filter 2 1,2 12 12 0 0 0 0", "letters@1 1.0.0 6 6 0 0 0 0", "letters@2 2.0.0 active 6 6 0 0 0 0"]
+        ["letters filter 2 1,2 13 13 0 0 0 0", "letters@1 1.0.0 6 6 0 0 0 0", "letters@2 2.0.0 active 7 7 0 0 0 0"]
     );
 }

@@ -69,14 +69,15 @@ fn admit(broker: &Broker, topic: &str, stage: &str) {
     output(broker, &["topic", "create", topic, "-p", "1", "--config", &format!("stage.admit={stage}")]);
 }
 
+fn run_produce(broker: &Broker, topic: &str, value: &str) -> Finished {
+    let tool = Tool::new(millstream()).args(["produce", topic, "-b", &broker.bootstrap()]);
+    tool.input(format!("{value}\n")).limit(PATIENCE).run()
+}
+
 /// Which of the letters a topic refuses now: what tells the versions of [`filter`] apart.
 fn refused_letters(broker: &Broker, topic: &str) -> String {
     let is_refused = |letter: &char| {
-        let end = Tool::new(millstream())
-            .args(["produce", topic, "-b", &broker.bootstrap()])
-            .input(format!("{letter}\n"))
-            .limit(PATIENCE)
-            .run();
+        let end = run_produce(broker, topic, &letter.to_string());
         assert!(end.code == Some(0) || end.stderr.contains("not stored"), "{letter}: {}", end.stderr);
         end.code != Some(0)
     };

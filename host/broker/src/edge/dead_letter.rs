@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use millstream_record::{BatchBuilder, Codec, Header, Record, TimestampType};
+use millstream_stage::EMBEDDED_NUMBER;
 use millstream_wire::ErrorCode;
 use parking_lot::Mutex;
 
@@ -85,7 +86,7 @@ pub(crate) fn store(
         }
         let base_offset = partition.reader()?.log_end_offset();
         let source = Source { topic: &intake.topic.name, partition: partition.index, base_offset };
-        let words = |place| Words::new(intake.broker, &source, letters.verdict, place);
+        let words = |place| Words::new(&source, letters.verdict, place);
         let written = letters.verdict.bad().map(|place| (&letters.rows[place], words(place)));
         write(intake.broker, &target, intake.now_ms, written)?;
         match partition.append_at(base_offset, batch, intake.now_ms)? {
@@ -141,7 +142,7 @@ pub(crate) fn copy(
     let words = |row: usize| {
         let base_offset = letters.rows[row].offset - row as i64;
         let source = Source { topic: &source.topic, partition: source.index, base_offset };
-        Words::new(broker, &source, letters.verdict, row)
+        Words::new(&source, letters.verdict, row)
     };
     write(broker, &target, now_ms(), new().map(|row| (&letters.rows[row], words(row))))?;
     written.extend(failed.into_iter().map(place));
@@ -204,11 +205,11 @@ struct Words {
 }
 
 impl Words {
-    fn new(broker: &Broker, source: &Source<'_>, verdict: &Verdict, place: usize) -> Self {
+    fn new(source: &Source<'_>, verdict: &Verdict, place: usize) -> Self {
         let plugin = verdict.plugin(place);
         Self {
             plugin: plugin.map_or_else(String::new, |plugin| plugin.name().to_owned()),
-            version: plugin.map_or_else(String::new, |plugin| broker.plugins.number_of(plugin).to_string()),
+            version: plugin.map_or_else(String::new, |plugin| plugin.number().unwrap_or(EMBEDDED_NUMBER).to_string()),
             error: verdict.reason(place),
             topic: source.topic.to_owned(),
             partition: source.partition.to_string(),

@@ -81,7 +81,7 @@ impl Verdict {
         let said = self.failed.binary_search_by_key(&row, |failed| failed.row);
         match (said, self.plugin(row)) {
             (Ok(at), _) => self.failed[at].message.clone(),
-            (Err(_), Some(plugin)) => format!("the filter {} {} does not let it in", plugin.name(), plugin.version()),
+            (Err(_), Some(plugin)) => format!("the filter {} does not let it in", plugin.version_name()),
             (Err(_), None) => String::new(),
         }
     }
@@ -253,11 +253,7 @@ pub(crate) fn compress(stage: &Stage, payload: &[u8], rows: u32) -> Result<Packe
     let plugin = stage.plugin().clone();
     let codec = standard_codec(&plugin);
     if let Some(codec) = codec {
-        let lossy = |problem: String| StageError {
-            plugin: plugin.name().into(),
-            version: plugin.version().into(),
-            fault: Fault::Lossy { problem },
-        };
+        let lossy = |problem: String| StageError::of(&plugin, Fault::Lossy { problem });
         match codec::decompress(codec, &bytes, payload.len()) {
             Ok(back) if back == payload => {}
             Ok(_) => return Err(lossy(format!("read as {codec}, other bytes come back"))),
@@ -278,8 +274,7 @@ pub(crate) fn decompress(stage: &Stage, packed: &[u8], rows: u32, len: usize) ->
         return Ok(bytes);
     }
     let problem = format!("{} bytes of {len} come back", bytes.len());
-    let plugin = stage.plugin();
-    Err(StageError { plugin: plugin.name().into(), version: plugin.version().into(), fault: Fault::Lossy { problem } })
+    Err(StageError::of(stage.plugin(), Fault::Lossy { problem }))
 }
 
 /// Kafka's codec whose format a compressor writes; none for a format of its own.

@@ -1,12 +1,13 @@
 //! What plug-ins log, as records of the topic `__millstream_plugin_logs`: the key is the plug-in's name, the value
-//! the line, the header `level` how loud it is. The topic is created with the first line.
+//! the line, the header `version` the number of the version in the store, and `level` how loud it is. The topic is created
+//! with the first line.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_client::plugins::LOGS_TOPIC;
 use millstream_record::{BatchBuilder, BuildError, Codec, Header, TimestampType};
-use millstream_stage::LogLine;
+use millstream_stage::{EMBEDDED_NUMBER, LogLine};
 use tokio::sync::{mpsc, watch};
 
 use crate::broker::Broker;
@@ -22,6 +23,7 @@ const BATCH_LINES: usize = 200;
 pub(super) struct Line {
     at_ms: i64,
     plugin: String,
+    number: u32,
     level: String,
     text: String,
 }
@@ -31,7 +33,8 @@ impl Line {
     pub(super) fn of(line: LogLine<'_>) -> Line {
         Line {
             at_ms: now_ms(),
-            plugin: line.plugin.to_owned(),
+            plugin: line.version.plugin.to_owned(),
+            number: line.version.number.unwrap_or(EMBEDDED_NUMBER),
             level: line.level.to_string(),
             text: line.line.to_owned(),
         }
@@ -66,7 +69,9 @@ async fn write(broker: &Arc<Broker>, lines: &[Line]) -> Result<(), ApiError> {
 fn batch_of(lines: &[Line]) -> Result<Vec<u8>, BuildError> {
     let mut builder = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
     for line in lines {
-        let headers = [Header::new("level", Some(line.level.as_bytes()))];
+        let number = line.number.to_string();
+        let headers =
+            [Header::new("version", Some(number.as_bytes())), Header::new("level", Some(line.level.as_bytes()))];
         builder.append(line.at_ms, Some(line.plugin.as_bytes()), Some(line.text.as_bytes()), headers)?;
     }
     builder.build()

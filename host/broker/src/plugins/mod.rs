@@ -131,13 +131,6 @@ impl Plugins {
         Ok(Arc::clone(library.insert(made)))
     }
 
-    /// The number of a version in the store; that of the binary's plug-ins for what is not there.
-    pub(crate) fn number_of(&self, plugin: &Plugin) -> u32 {
-        let image = self.store.image();
-        let version = image.plugin(plugin.name()).and_then(|manifest| manifest.with_digest(&plugin.digest()));
-        version.map_or(EMBEDDED_NUMBER, |version| version.number)
-    }
-
     /// Whether the bytes of a plug-in can be had again: from the store, or from the binary.
     pub(crate) fn keeps(&self, plugin: &Plugin) -> bool {
         let digest = plugin.digest();

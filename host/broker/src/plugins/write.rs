@@ -63,9 +63,9 @@ pub(crate) fn write<T>(
         durable.map_err(|_| ApiError::new(ErrorCode::NOT_LEADER_OR_FOLLOWER, "the broker stops"))??;
         broker.plugins.store().set_image(image);
         for activation in activations {
-            let plugin = activation.plugin().clone();
-            let stages = activation.commit().swapped.len();
-            tracing::info!(plugin = plugin.name(), version = plugin.version(), digest = %plugin.digest(), stages, "active");
+            let published = activation.commit();
+            let (plugin, stages) = (&published.plugin, published.swapped.len());
+            tracing::info!(plugin = %plugin.version_name(), version = plugin.version(), digest = %plugin.digest(), stages, "active");
         }
         for name in forgotten {
             broker.plugins.library()?.forget(&name);

@@ -38,7 +38,7 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// One line a line: time, level, text.
+    /// One line a line: time, level, version, text.
     pub(crate) fn run(self) -> Result<()> {
         block_on(self.print())
     }
@@ -92,10 +92,13 @@ fn is_at_end(consumer: &Consumer, ends: &BTreeMap<TopicPartition, i64>) -> bool 
 }
 
 fn print(out: &mut impl Write, record: &ConsumerRecord) -> Result<()> {
-    let level = record.headers.iter().find(|header| *header.name == *b"level");
-    let level = level.and_then(|header| header.value.as_deref()).map(plain).unwrap_or_default();
+    let header = |name: &str| {
+        let header = record.headers.iter().find(|header| *header.name == *name.as_bytes());
+        header.and_then(|header| header.value.as_deref()).map(plain).unwrap_or_default()
+    };
+    let name = plain(record.key.as_deref().unwrap_or_default());
     let line = plain(record.value.as_deref().unwrap_or_default());
-    Ok(writeln!(out, "{} {level:<5} {line}", utc(record.timestamp))?)
+    Ok(writeln!(out, "{} {:<5} {name}@{}  {line}", utc(record.timestamp), header("level"), header("version"))?)
 }
 
 /// A text with nothing in it that a terminal obeys: anybody may have written it.

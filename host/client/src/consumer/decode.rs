@@ -26,7 +26,6 @@ pub(crate) struct Fetched {
 pub(crate) struct Decoder {
     pub(crate) check_crcs: bool,
     pub(crate) batch_max_bytes: usize,
-    pub(crate) stages: ConsumerStages,
 }
 
 /// A stretch of a partition that is ready to be handed out.
@@ -70,7 +69,7 @@ impl Aborted {
 }
 
 /// Decodes what it can: a bad batch or row ends it, after the records before it.
-pub(crate) fn decode(decoder: &Decoder, fetched: &Fetched) -> Decoded {
+pub(crate) fn decode(decoder: &Decoder, stages: &ConsumerStages, fetched: &Fetched) -> Decoded {
     let mut decoded = Decoded { next_offset: fetched.from, leader_epoch: -1, ..Decoded::default() };
     let mut aborted = fetched.aborted.as_deref().map(Aborted::new);
     let mut records = Vec::new();
@@ -87,7 +86,7 @@ pub(crate) fn decode(decoder: &Decoder, fetched: &Fetched) -> Decoded {
         if batch.last_offset() < decoded.next_offset {
             continue;
         }
-        match decode_batch(decoder, fetched, &batch, aborted.as_mut(), &mut records) {
+        match decode_batch(decoder, stages, fetched, &batch, aborted.as_mut(), &mut records) {
             Ok(()) => {
                 decoded.next_offset = batch.next_offset();
                 decoded.leader_epoch = batch.leader_epoch();
@@ -110,6 +109,7 @@ fn damaged(fetched: &Fetched, offset: i64, source: BatchError) -> Error {
 /// The error comes with the offset of what is bad: records before it were added.
 fn decode_batch(
     decoder: &Decoder,
+    stages: &ConsumerStages,
     fetched: &Fetched,
     batch: &BatchView<'_>,
     aborted: Option<&mut Aborted>,
@@ -132,7 +132,7 @@ fn decode_batch(
     if batch.is_control() {
         return Ok(());
     }
-    let payload = payload(decoder, fetched, batch).map_err(|error| (at, error))?;
+    let payload = payload(decoder, stages, fetched, batch).map_err(|error| (at, error))?;
     let timestamp_type = batch.timestamp_type();
     let start = records.len();
     for record in &batch.records_in(&payload) {
@@ -141,9 +141,9 @@ fn decode_batch(
             records.push(owned(fetched, &payload, &record, timestamp_type));
         }
     }
-    if decoder.stages.see_rows() && records.len() > start {
+    if stages.see_rows() && records.len() > start {
         let rows = records.split_off(start);
-        let (rows, failure) = edge::refine(&decoder.stages, &fetched.topic, rows);
+        let (rows, failure) = edge::refine(stages, &fetched.topic, rows);
         records.extend(rows);
         if let Some(failure) = failure {
             return Err(failure);
@@ -152,13 +152,18 @@ fn decode_batch(
     Ok(())
 }
 
-fn payload(decoder: &Decoder, fetched: &Fetched, batch: &BatchView<'_>) -> Result<Bytes, Error> {
+fn payload(
+    decoder: &Decoder,
+    stages: &ConsumerStages,
+    fetched: &Fetched,
+    batch: &BatchView<'_>,
+) -> Result<Bytes, Error> {
     let bad = |error: codec::CodecError| damaged(fetched, batch.base_offset(), error.into());
     let codec = batch.codec().map_err(bad)?;
     if codec == Codec::None || batch.payload().is_empty() {
         return Ok(fetched.bytes.slice_ref(batch.payload()));
     }
-    if let Some(decompressed) = edge::decompress(&decoder.stages, batch, codec, decoder.batch_max_bytes) {
+    if let Some(decompressed) = edge::decompress(stages, batch, codec, decoder.batch_max_bytes) {
         return decompressed.map(Bytes::from);
     }
     codec::decompress(codec, batch.payload(), decoder.batch_max_bytes).map(Bytes::from).map_err(bad)
@@ -206,7 +211,7 @@ mod tests {
     }
 
     fn decoder() -> Decoder {
-        Decoder { check_crcs: true, batch_max_bytes: 1 << 20, stages: ConsumerStages::default() }
+        Decoder { check_crcs: true, batch_max_bytes: 1 << 20 }
     }
 
     fn fetched(bytes: Vec<u8>, from: i64) -> Fetched {
@@ -222,7 +227,7 @@ mod tests {
         for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
             let mut bytes = batch(10, codec, |_| {});
             bytes.extend(batch(13, codec, |_| {}));
-            let decoded = decode(&decoder(), &fetched(bytes, 11));
+            let decoded = decode(&decoder(), &ConsumerStages::default(), &fetched(bytes, 11));
             assert_eq!(offsets(&decoded), [11, 12, 13, 14, 15]);
             assert_eq!((decoded.next_offset, decoded.failure.is_none()), (16, true));
             let record = &decoded.records[0];
@@ -236,10 +241,10 @@ mod tests {
     fn what_is_cut_off_or_empty_is_no_error() {
         let mut bytes = batch(0, Codec::None, |_| {});
         bytes.extend(&batch(3, Codec::None, |_| {})[..40]);
-        let decoded = decode(&decoder(), &fetched(bytes, 0));
+        let decoded = decode(&decoder(), &ConsumerStages::default(), &fetched(bytes, 0));
         assert_eq!((offsets(&decoded), decoded.next_offset), (vec![0, 1, 2], 3));
         assert!(decoded.failure.is_none());
-        let decoded = decode(&decoder(), &fetched(Vec::new(), 7));
+        let decoded = decode(&decoder(), &ConsumerStages::default(), &fetched(Vec::new(), 7));
         assert_eq!((decoded.next_offset, decoded.records.len()), (7, 0));
     }
 
@@ -249,7 +254,7 @@ mod tests {
         let mut bad = batch(3, Codec::None, |_| {});
         *bad.last_mut().unwrap() ^= 1;
         bytes.extend(bad);
-        let decoded = decode(&decoder(), &fetched(bytes, 0));
+        let decoded = decode(&decoder(), &ConsumerStages::default(), &fetched(bytes, 0));
         assert_eq!((offsets(&decoded), decoded.next_offset), (vec![0, 1, 2], 3));
         assert!(matches!(decoded.failure, Some(Error::Batch { offset: 3, .. })), "{:?}", decoded.failure);
     }
@@ -258,7 +263,7 @@ mod tests {
     fn a_bomb_stops_at_the_cap() {
         let mut builder = BatchBuilder::new(Codec::Gzip, TimestampType::CreateTime);
         builder.append(0, None, Some(&vec![0; 4 << 20]), []).unwrap();
-        let decoded = decode(&decoder(), &fetched(builder.build().unwrap(), 0));
+        let decoded = decode(&decoder(), &ConsumerStages::default(), &fetched(builder.build().unwrap(), 0));
         assert!(decoded.records.is_empty());
         assert!(decoded.failure.unwrap().to_string().contains("1048576"));
     }
@@ -275,9 +280,9 @@ mod tests {
         bytes.extend(batch(6, Codec::None, of(1, true)));
         bytes.extend(batch(9, Codec::None, of(1, false)));
         let mut fetched = fetched(bytes, 0);
-        assert_eq!(offsets(&decode(&decoder(), &fetched)), [0, 1, 2, 3, 4, 5, 9, 10, 11]);
+        assert_eq!(offsets(&decode(&decoder(), &ConsumerStages::default(), &fetched)), [0, 1, 2, 3, 4, 5, 9, 10, 11]);
         fetched.aborted = Some(vec![(1, 0)]);
-        let decoded = decode(&decoder(), &fetched);
+        let decoded = decode(&decoder(), &ConsumerStages::default(), &fetched);
         assert_eq!((offsets(&decoded), decoded.next_offset), (vec![3, 4, 5, 9, 10, 11], 12));
     }
 }

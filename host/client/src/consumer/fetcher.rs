@@ -262,11 +262,12 @@ async fn decode(inner: &Arc<Inner>, question: &Question, part: PartitionData) {
             .then(|| aborted.iter().map(|one| (one.producer_id, one.first_offset)).collect()),
     };
     let empty = fetched.bytes.is_empty();
-    let decoded = if fetched.bytes.len() < DECODE_INLINE_BYTES && !inner.decoder.stages.any() {
-        decode::decode(&inner.decoder, &fetched)
+    let stages = inner.stages.now();
+    let decoded = if fetched.bytes.len() < DECODE_INLINE_BYTES && !stages.any() {
+        decode::decode(&inner.decoder, &stages, &fetched)
     } else {
         let inner = inner.clone();
-        edge::run(move || decode::decode(&inner.decoder, &fetched)).await
+        edge::run(move || decode::decode(&inner.decoder, &stages, &fetched)).await
     };
     let mut state = inner.state.lock();
     if let Some(state) = state.current(&question.partition, question.version) {

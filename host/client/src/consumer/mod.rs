@@ -20,14 +20,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use millstream_stage::Stage;
+use millstream_stage::{Stage, StageStats};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::edge::{self, ConsumerStages};
 use crate::error::Error;
 use crate::net::{Cluster, Metadata};
-use crate::plugins::ClusterPlugins;
+use crate::plugins::{Attached, Following, TopicSource};
 use config::{ConsumerConfig, IsolationLevel};
 use decode::Decoder;
 use group::{Group, commit};
@@ -65,6 +65,7 @@ pub(crate) struct Inner {
     config: ConsumerConfig,
     cluster: Cluster,
     decoder: Decoder,
+    stages: Arc<Attached<ConsumerStages>>,
     state: Mutex<State>,
     group: Option<Arc<Group>>,
     listener: Mutex<Option<Arc<dyn RebalanceListener>>>,
@@ -78,7 +79,7 @@ pub(crate) struct Inner {
     turn: AtomicUsize,
     next_auto_commit: Mutex<Instant>,
     /// Keeps the stages up to date.
-    _plugins: Option<ClusterPlugins>,
+    _following: Option<Following>,
 }
 
 impl Inner {
@@ -194,18 +195,16 @@ impl std::fmt::Debug for Consumer {
 #[derive(Default)]
 pub struct ConsumerBuilder {
     config: ConsumerConfig,
-    decompressor: Option<Arc<Stage>>,
-    filters: Vec<Arc<Stage>>,
-    deserializer: Option<Arc<Stage>>,
+    stages: ConsumerStages,
     listener: Option<Arc<dyn RebalanceListener>>,
-    plugins: Option<ClusterPlugins>,
+    topic: Option<TopicSource<ConsumerStages>>,
 }
 
 impl ConsumerBuilder {
-    /// Follows the cluster's plug-ins for as long as the consumer lives.
+    /// Has a topic's stages fill the places of those that are not given.
     #[must_use]
-    pub(crate) fn keep(mut self, plugins: ClusterPlugins) -> Self {
-        self.plugins = Some(plugins);
+    pub(crate) fn with_topic(mut self, topic: TopicSource<ConsumerStages>) -> Self {
+        self.topic = Some(topic);
         self
     }
 
@@ -213,21 +212,21 @@ impl ConsumerBuilder {
     /// codecs do the others.
     #[must_use]
     pub fn decompressor(mut self, stage: Arc<Stage>) -> Self {
-        self.decompressor = Some(stage);
+        self.stages.decompressor = Some(stage);
         self
     }
 
     /// A stage that decides which records are handed out. The next one sees those that this one keeps.
     #[must_use]
     pub fn filter(mut self, stage: Arc<Stage>) -> Self {
-        self.filters.push(stage);
+        self.stages.filters.push(stage);
         self
     }
 
     /// A serializer stage that makes keys and values out of those that were stored.
     #[must_use]
     pub fn deserializer(mut self, stage: Arc<Stage>) -> Self {
-        self.deserializer = Some(stage);
+        self.stages.deserializer = Some(stage);
         self
     }
 
@@ -243,24 +242,24 @@ impl ConsumerBuilder {
     /// # Errors
     /// A setting is impossible; the decompressor reads a format of its own.
     pub fn build(self) -> Result<Consumer, Error> {
-        let Self { config, decompressor, filters, deserializer, listener, plugins } = self;
+        let Self { config, stages, listener, topic } = self;
         config.validate()?;
-        let decompressor = match decompressor {
-            Some(stage) => {
-                let codec = edge::standard_codec(&stage)?;
-                Some((stage, codec))
+        if let Some(stage) = &stages.decompressor {
+            edge::standard_codec(&stage.plugin())?;
+        }
+        let (stages, following) = match topic {
+            None => (Attached::new(stages), None),
+            Some(topic) => {
+                let (attached, following) = topic.follow(stages);
+                (attached, Some(following))
             }
-            None => None,
         };
-        let decoder = Decoder {
-            check_crcs: config.check_crcs,
-            batch_max_bytes: config.decompressed_batch_max_bytes,
-            stages: ConsumerStages { decompressor, filters, deserializer },
-        };
+        let decoder = Decoder { check_crcs: config.check_crcs, batch_max_bytes: config.decompressed_batch_max_bytes };
         let group = config.group_id.as_deref().map(|id| Group::new(id, config.group_instance_id.as_deref()));
         let inner = Arc::new(Inner {
             cluster: Cluster::new(config.client.clone(), config.allow_auto_create_topics),
             decoder,
+            stages,
             state: Mutex::default(),
             group: group.map(Arc::new),
             listener: Mutex::new(listener),
@@ -272,7 +271,7 @@ impl ConsumerBuilder {
             turn: AtomicUsize::new(0),
             next_auto_commit: Mutex::new(Instant::now() + config.auto_commit_interval),
             config,
-            _plugins: plugins,
+            _following: following,
         });
         tokio::spawn(fetcher::run(inner.clone()));
         if let Some(group) = &inner.group {
@@ -286,6 +285,11 @@ impl Consumer {
     /// A consumer with these settings, to be given its stages.
     pub fn builder(config: ConsumerConfig) -> ConsumerBuilder {
         ConsumerBuilder { config, ..ConsumerBuilder::default() }
+    }
+
+    /// What every stage did, those that were replaced since the topic wanted others first.
+    pub fn stage_stats(&self) -> Vec<StageStats> {
+        self.inner.stages.stats()
     }
 
     /// Reads these topics, sharing their partitions with the other members of the group.

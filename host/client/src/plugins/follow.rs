@@ -14,8 +14,10 @@ use millstream_stage::{
 };
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::attached::{FromTopic, StageSet, TopicSource, slot};
 use super::error::PluginError;
 use super::format::{Manifest, TOPIC};
 use super::image::{Change, PluginImage};
@@ -25,7 +27,7 @@ use super::topic_stages::TopicStages;
 use crate::admin::Admin;
 use crate::config::ClientConfig;
 use crate::consumer::ConsumerBuilder;
-use crate::edge;
+use crate::edge::{self, ConsumerStages, ProducerStages};
 use crate::producer::ProducerBuilder;
 
 /// How long one wait for records lasts, and how often a topic that is not there yet is looked for.
@@ -44,7 +46,9 @@ pub struct ClusterPlugins {
 struct Shared {
     library: Arc<Library>,
     admin: Admin,
+    metadata_max_age: Duration,
     known: Arc<Mutex<Known>>,
+    changes: watch::Sender<u64>,
     task: JoinHandle<()>,
 }
 
@@ -94,9 +98,18 @@ impl ClusterPlugins {
             let _ = sender.send(Request::Spike(spike));
         });
         let seen = reader.image.plugins().map(|manifest| (manifest.name.clone(), manifest.active)).collect();
-        let follower = Follower { reader, library: library.clone(), known: known.clone(), seen, bad: BTreeSet::new() };
+        let changes = watch::Sender::new(0);
+        let follower = Follower {
+            reader,
+            library: library.clone(),
+            known: known.clone(),
+            changes: changes.clone(),
+            seen,
+            bad: BTreeSet::new(),
+        };
         let task = tokio::spawn(follower.run(requests));
-        Ok(Self { shared: Arc::new(Shared { library, admin, known, task }) })
+        let metadata_max_age = config.metadata_max_age;
+        Ok(Self { shared: Arc::new(Shared { library, admin, metadata_max_age, known, changes, task }) })
     }
 
     /// The library that is kept up to date.
@@ -135,59 +148,106 @@ impl ClusterPlugins {
         TopicStages::of(&self.shared.admin, topic, image.topic(topic)).await
     }
 
-    async fn optional(&self, text: Option<String>, kind: Kind) -> Result<Option<Arc<Stage>>, PluginError> {
-        match text {
-            None => Ok(None),
-            Some(text) => self.stage(&text, kind).await.map(Some),
-        }
+    /// Ticks when a record of the store may have changed what topics ask for.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
     }
 
-    /// The topic's compressor, if its format is one that every client reads; one of its own is for the
-    /// broker's edge.
-    async fn compressor(&self, stages: &mut TopicStages) -> Result<Option<Arc<Stage>>, PluginError> {
-        let stage = self.optional(stages.compressor.take(), Kind::Compressor).await?;
-        Ok(stage.filter(|stage| !matches!(stage.plugin().description().format, Some(Format::Private(_)))))
+    pub(super) fn metadata_max_age(&self) -> Duration {
+        self.shared.metadata_max_age
     }
 }
 
 impl ProducerBuilder {
-    /// The stages that `topic` wants, by plug-ins of its cluster that are followed while the producer
-    /// lives. Stages that were given before are replaced where the topic has its own.
+    /// The stages that `topic` wants, by plug-ins of its cluster. While the producer lives, new versions of them take over at
+    /// the next batch, and so do other stages once the topic wants those; what cannot be used here is logged, and changes
+    /// nothing. A stage that is given by itself is stronger.
     ///
     /// # Errors
     /// The topic does not exist, or one of its stages cannot be made.
-    pub async fn stages_from_cluster(mut self, plugins: &ClusterPlugins, topic: &str) -> Result<Self, PluginError> {
-        let mut stages = plugins.topic_stages(topic).await?;
-        if let Some(stage) = plugins.optional(stages.partitioner.take(), Kind::Partitioner).await? {
-            self = self.partitioner(stage);
-        }
-        if let Some(stage) = plugins.optional(stages.serializer.take(), Kind::Serializer).await? {
-            self = self.serializer(stage);
-        }
-        if let Some(stage) = plugins.compressor(&mut stages).await? {
-            self = self.compressor(stage);
-        }
-        Ok(self.keep(plugins.clone()))
+    pub async fn stages_from_cluster(self, plugins: &ClusterPlugins, topic: &str) -> Result<Self, PluginError> {
+        Ok(self.with_topic(TopicSource::new(plugins, topic).await?))
     }
 }
 
 impl ConsumerBuilder {
-    /// The stages that `topic` wants, by plug-ins of its cluster that are followed while the consumer
-    /// lives: its serializer deserializes, its compressor decompresses. Stages that were given before are
-    /// replaced where the topic has its own.
+    /// The stages that `topic` wants, by plug-ins of its cluster: its serializer deserializes, its compressor decompresses.
+    /// While the consumer lives, new versions of them take over at the next batch, and so do other stages once the topic
+    /// wants those; what cannot be used here is logged, and changes nothing. A stage that is given by itself is stronger.
     ///
     /// # Errors
     /// The topic does not exist, or one of its stages cannot be made.
-    pub async fn stages_from_cluster(mut self, plugins: &ClusterPlugins, topic: &str) -> Result<Self, PluginError> {
-        let mut stages = plugins.topic_stages(topic).await?;
-        if let Some(stage) = plugins.optional(stages.serializer.take(), Kind::Serializer).await? {
-            self = self.deserializer(stage);
-        }
-        if let Some(stage) = plugins.compressor(&mut stages).await? {
-            self = self.decompressor(stage);
-        }
-        Ok(self.keep(plugins.clone()))
+    pub async fn stages_from_cluster(self, plugins: &ClusterPlugins, topic: &str) -> Result<Self, PluginError> {
+        Ok(self.with_topic(TopicSource::new(plugins, topic).await?))
     }
+}
+
+impl StageSet for ProducerStages {
+    fn all(&self) -> Vec<&Arc<Stage>> {
+        [&self.serializer, &self.partitioner, &self.compressor].into_iter().flatten().collect()
+    }
+
+    async fn of_topic(
+        plugins: &ClusterPlugins,
+        wanted: &TopicStages,
+        before: Option<&FromTopic<Self>>,
+    ) -> Result<Self, PluginError> {
+        let was = before.map(|before| (&before.wanted, &before.stages));
+        let serializer = was.map(|(was, stages)| (was.serializer.as_deref(), &stages.serializer));
+        let partitioner = was.map(|(was, stages)| (was.partitioner.as_deref(), &stages.partitioner));
+        let compressor = was.map(|(was, stages)| (was.compressor.as_deref(), &stages.compressor));
+        Ok(Self {
+            serializer: slot(plugins, Kind::Serializer, wanted.serializer.as_deref(), serializer).await?,
+            partitioner: slot(plugins, Kind::Partitioner, wanted.partitioner.as_deref(), partitioner).await?,
+            compressor: slot(plugins, Kind::Compressor, wanted.compressor.as_deref(), compressor)
+                .await?
+                .filter(is_standard),
+        })
+    }
+
+    fn over(&self, topic: &Self) -> Self {
+        Self {
+            serializer: self.serializer.clone().or_else(|| topic.serializer.clone()),
+            partitioner: self.partitioner.clone().or_else(|| topic.partitioner.clone()),
+            compressor: self.compressor.clone().or_else(|| topic.compressor.clone()),
+        }
+    }
+}
+
+impl StageSet for ConsumerStages {
+    fn all(&self) -> Vec<&Arc<Stage>> {
+        self.decompressor.iter().chain(&self.filters).chain(&self.deserializer).collect()
+    }
+
+    async fn of_topic(
+        plugins: &ClusterPlugins,
+        wanted: &TopicStages,
+        before: Option<&FromTopic<Self>>,
+    ) -> Result<Self, PluginError> {
+        let was = before.map(|before| (&before.wanted, &before.stages));
+        let deserializer = was.map(|(was, stages)| (was.serializer.as_deref(), &stages.deserializer));
+        let decompressor = was.map(|(was, stages)| (was.compressor.as_deref(), &stages.decompressor));
+        Ok(Self {
+            deserializer: slot(plugins, Kind::Serializer, wanted.serializer.as_deref(), deserializer).await?,
+            filters: Vec::new(),
+            decompressor: slot(plugins, Kind::Compressor, wanted.compressor.as_deref(), decompressor)
+                .await?
+                .filter(is_standard),
+        })
+    }
+
+    fn over(&self, topic: &Self) -> Self {
+        Self {
+            deserializer: self.deserializer.clone().or_else(|| topic.deserializer.clone()),
+            filters: self.filters.clone(),
+            decompressor: self.decompressor.clone().or_else(|| topic.decompressor.clone()),
+        }
+    }
+}
+
+/// Whether every client reads the format of a topic's compressor; one of its own is for the broker's edge.
+fn is_standard(stage: &Arc<Stage>) -> bool {
+    !matches!(stage.plugin().description().format, Some(Format::Private(_)))
 }
 
 /// Where the library gets versions from that nothing here has used yet.
@@ -228,6 +288,8 @@ struct Follower {
     reader: Reader,
     library: Arc<Library>,
     known: Arc<Mutex<Known>>,
+    /// Ticks after records that say something new.
+    changes: watch::Sender<u64>,
     /// What was active in the cluster when it was last looked at: only a change is acted on.
     seen: BTreeMap<String, u32>,
     /// Versions that went wrong here.
@@ -247,6 +309,7 @@ impl Follower {
                     Some(Request::Spike(spike)) => self.spiked(&spike).await,
                 },
                 read = self.reader.next(POLL) => match read {
+                    Ok(read) if read.is_empty() => {}
                     Ok(read) => {
                         let mut changed = BTreeSet::new();
                         for read in read {
@@ -259,6 +322,7 @@ impl Follower {
                         for name in changed {
                             self.changed(&name).await;
                         }
+                        self.changes.send_modify(|ticks| *ticks += 1);
                     }
                     Err(error) => {
                         tracing::warn!(%error, "following {TOPIC}");

@@ -22,6 +22,7 @@
 //! Whoever may write to the topic can write anything. What is read is checked ([`format`]) before it is
 //! believed, and what an image keeps has a bound ([`image`]): it knows where chunks are, never their bytes.
 
+mod attached;
 mod error;
 mod follow;
 pub mod format;
@@ -32,6 +33,7 @@ mod stats;
 mod store;
 mod topic_stages;
 
+pub(crate) use attached::{Attached, Following, TopicSource};
 pub use error::PluginError;
 pub use follow::ClusterPlugins;
 pub use format::{LOGS_TOPIC, TOPIC};

@@ -24,14 +24,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use millstream_stage::Stage;
+use millstream_stage::{Stage, StageStats};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::edge::{self, ProducerStages};
 use crate::error::Error;
 use crate::net::Cluster;
-use crate::plugins::ClusterPlugins;
+use crate::plugins::{Attached, Following, TopicSource};
 use config::ProducerConfig;
 use intake::{Chunk, ChunkRow};
 use queue::{BatchSettings, PartitionQueue, Rules, TopicQueue};
@@ -43,7 +43,7 @@ use sequence::Identity;
 pub(crate) struct Inner {
     config: ProducerConfig,
     cluster: Cluster,
-    stages: ProducerStages,
+    stages: Arc<Attached<ProducerStages>>,
     batch_settings: BatchSettings,
     topics: RwLock<HashMap<Arc<str>, Arc<TopicQueue>>>,
     /// `buffer.memory`: a permit a byte.
@@ -66,7 +66,7 @@ pub(crate) struct Inner {
     last_unreachable: Mutex<Option<Error>>,
     turn: AtomicUsize,
     /// Keeps the stages up to date.
-    _plugins: Option<ClusterPlugins>,
+    _following: Option<Following>,
 }
 
 /// The receipts that have open rows.
@@ -314,14 +314,14 @@ impl std::fmt::Debug for Producer {
 pub struct ProducerBuilder {
     config: ProducerConfig,
     stages: ProducerStages,
-    plugins: Option<ClusterPlugins>,
+    topic: Option<TopicSource<ProducerStages>>,
 }
 
 impl ProducerBuilder {
-    /// Follows the cluster's plug-ins for as long as the producer lives.
+    /// Has a topic's stages fill the places of those that are not given.
     #[must_use]
-    pub(crate) fn keep(mut self, plugins: ClusterPlugins) -> Self {
-        self.plugins = Some(plugins);
+    pub(crate) fn with_topic(mut self, topic: TopicSource<ProducerStages>) -> Self {
+        self.topic = Some(topic);
         self
     }
 
@@ -352,13 +352,20 @@ impl ProducerBuilder {
     /// # Errors
     /// A setting is impossible; the compressor writes a format of its own.
     pub fn build(self) -> Result<Producer, Error> {
-        let Self { config, stages, plugins } = self;
+        let Self { config, stages, topic } = self;
         config.validate()?;
-        let codec = match &stages.compressor {
-            Some(stage) => edge::standard_codec(stage)?,
-            None => config.compression,
+        if let Some(stage) = &stages.compressor {
+            edge::standard_codec(&stage.plugin())?;
+        }
+        let (stages, following) = match topic {
+            None => (Attached::new(stages), None),
+            Some(topic) => {
+                let (attached, following) = topic.follow(stages);
+                (attached, Some(following))
+            }
         };
-        let batch_settings = BatchSettings { batch_size: config.batch_size, codec, level: config.compression_level };
+        let (batch_size, codec, level) = (config.batch_size, config.compression, config.compression_level);
+        let batch_settings = BatchSettings { batch_size, codec, level };
         let inner = Arc::new(Inner {
             cluster: Cluster::new(config.client.clone(), true),
             stages,
@@ -377,7 +384,7 @@ impl ProducerBuilder {
             last_unreachable: Mutex::default(),
             turn: AtomicUsize::new(0),
             config,
-            _plugins: plugins,
+            _following: following,
         });
         tokio::spawn(supervisor::run(inner.clone()));
         Ok(Producer { _close: Arc::new(CloseOnDrop(inner.clone())), inner })
@@ -388,6 +395,11 @@ impl Producer {
     /// A producer with these settings, to be given its stages.
     pub fn builder(config: ProducerConfig) -> ProducerBuilder {
         ProducerBuilder { config, ..ProducerBuilder::default() }
+    }
+
+    /// What every stage did, those that were replaced since the topic wanted others first.
+    pub fn stage_stats(&self) -> Vec<StageStats> {
+        self.inner.stages.stats()
     }
 
     /// Hands the record over; the [`Delivery`] resolves once there is a verdict. Waits while

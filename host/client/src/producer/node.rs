@@ -156,14 +156,11 @@ fn take(inner: &Inner, node: i32) -> Vec<Taken> {
 
 /// Writes the batches and sends them. `None`: nothing was left to send, or it failed and was settled.
 async fn send(inner: &Arc<Inner>, connection: &Arc<Connection>, taken: Vec<Taken>) -> Option<InFlight> {
-    let codec = inner.batch_settings.codec;
-    let taken = match codec {
+    let stages = inner.stages.now();
+    let taken = match (inner.batch_settings.codec, &stages.compressor) {
         // Only a header and its CRC: less than handing it over would cost.
-        Codec::None => build_all(&inner.stages, codec, taken),
-        _ => {
-            let stages = inner.stages.clone();
-            edge::run(move || build_all(&stages, codec, taken)).await
-        }
+        (Codec::None, None) => build_all(&stages, taken),
+        _ => edge::run(move || build_all(&stages, taken)).await,
     };
     let mut sent = Vec::with_capacity(taken.len());
     for (mut taken, failure) in taken {
@@ -199,16 +196,16 @@ async fn send(inner: &Arc<Inner>, connection: &Arc<Connection>, taken: Vec<Taken
     }
 }
 
-fn build_all(stages: &ProducerStages, codec: Codec, taken: Vec<Taken>) -> Vec<(Taken, Option<Error>)> {
+fn build_all(stages: &ProducerStages, taken: Vec<Taken>) -> Vec<(Taken, Option<Error>)> {
     let build = |mut taken: Taken| {
-        let failure = build(stages, codec, &mut taken.batch).err();
+        let failure = build(stages, &mut taken.batch).err();
         (taken, failure)
     };
     taken.into_iter().map(build).collect()
 }
 
 /// Writes the batch with its sequence, or changes the sequence in what was written before.
-fn build(stages: &ProducerStages, codec: Codec, batch: &mut Batch) -> Result<(), Error> {
+fn build(stages: &ProducerStages, batch: &mut Batch) -> Result<(), Error> {
     let sequence = batch.sequence;
     let bytes = match (batch.built.take(), batch.builder.take()) {
         (Some((bytes, written)), _) if written == sequence => bytes,
@@ -221,7 +218,7 @@ fn build(stages: &ProducerStages, codec: Codec, batch: &mut Batch) -> Result<(),
         }
         (None, Some(mut builder)) => {
             builder.producer(sequence.identity.producer_id, sequence.identity.epoch, sequence.base);
-            Bytes::from(edge::build(stages, builder, codec)?)
+            Bytes::from(edge::build(stages, builder)?)
         }
         (None, None) => return Err(Error::State("the batch was lost by a stage that failed")),
     };

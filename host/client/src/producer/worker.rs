@@ -50,11 +50,11 @@ async fn process(inner: &Arc<Inner>, topic: &Arc<TopicQueue>, chunk: Chunk, part
         );
         return inner.fail_rows(&chunk.receipt, chunk.rows.into_iter().map(|row| (row, error.clone())));
     }
-    let staged = match inner.stages.see_rows() {
+    let stages = inner.stages.now();
+    let staged = match stages.see_rows() {
         false => Staged::plain(chunk),
         true => {
-            let (stages, name) = (inner.stages.clone(), topic.name.clone());
-            let load = load(topic, known);
+            let (name, load) = (topic.name.clone(), load(topic, known));
             edge::run(move || edge::stage_chunk(&stages, &name, partitions as u32, &load, chunk)).await
         }
     };

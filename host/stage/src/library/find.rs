@@ -191,7 +191,7 @@ impl Shared {
             return Err(no_version(name, &number.to_string(), known));
         };
         if let Some(plugin) = self.loaded(name, *digest) {
-            self.state.lock().set_number(&plugin, number);
+            plugin.tally().set_number(number);
             return Ok(plugin);
         }
         let bytes = source.bytes(name, number).map_err(|problem| failed(LoadError::Fetch(problem)))?;
@@ -200,7 +200,7 @@ impl Shared {
             return Err(failed(LoadError::Digest { have: have.to_string(), want: digest.to_string() }));
         }
         let plugin = self.load(Some(name), &bytes).map_err(failed)?;
-        self.state.lock().set_number(&plugin, number);
+        plugin.tally().set_number(number);
         Ok(plugin)
     }
 
@@ -225,7 +225,7 @@ impl Shared {
         }
         *loaded = Some(plugin.clone());
         if let Some(number) = entry.origin.number() {
-            self.state.lock().set_number(&plugin, number);
+            plugin.tally().set_number(number);
         }
         Ok(plugin)
     }

@@ -325,7 +325,7 @@ impl Library {
                 plugin: known.name.clone(),
                 version: known.version.clone(),
                 digest: known.digest,
-                number: known.number,
+                number: known.plugin.tally.number(),
                 stages: serving.iter().filter(|plugin| plugin.is_version(&known.name, known.digest)).count(),
                 counts: known.plugin.tally.counters.counts(),
             })

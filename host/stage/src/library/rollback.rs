@@ -42,7 +42,8 @@ impl Shared {
         let (version, number) = {
             let state = self.state.lock();
             let known = state.known(name, digest);
-            let number = known.and_then(|known| known.number).filter(|number| *number != EMBEDDED_NUMBER);
+            let number =
+                known.and_then(|known| known.plugin.tally.number()).filter(|number| *number != EMBEDDED_NUMBER);
             (known.map(|known| known.version.clone()).unwrap_or_default(), number)
         };
         let rolled_back_to = match number {

@@ -34,8 +34,6 @@ pub(super) struct Known {
     pub(super) name: String,
     pub(super) version: String,
     pub(super) digest: Digest,
-    /// In a store, or [`EMBEDDED_NUMBER`](crate::EMBEDDED_NUMBER).
-    pub(super) number: Option<u32>,
     pub(super) plugin: WeakPlugin,
 }
 
@@ -224,7 +222,7 @@ impl State {
     /// A version serves from now on.
     pub(super) fn activate(&mut self, plugin: &Plugin, origin: &Origin, direction: Direction, is_source: bool) {
         if let Some(number) = origin.number() {
-            self.set_number(plugin, number);
+            plugin.tally().set_number(number);
         }
         if let Origin::File(path) = origin {
             let before = self.files.remove(path);
@@ -269,7 +267,6 @@ impl State {
     }
 
     pub(super) fn remember(&mut self, plugin: &Plugin) {
-        let number = self.known(plugin.name(), plugin.digest()).and_then(|known| known.number);
         self.known.retain(|known| known.digest != plugin.digest() || known.name != plugin.name());
         if self.known.len() >= KNOWN_MAX {
             // The oldest that nothing uses; what is used is bounded by the instances that there may be.
@@ -278,15 +275,7 @@ impl State {
             }
         }
         let (name, version) = (plugin.name().to_owned(), plugin.version().to_owned());
-        self.known.push(Known { name, version, digest: plugin.digest(), number, plugin: plugin.downgrade() });
-    }
-
-    /// These bytes have a number.
-    pub(super) fn set_number(&mut self, plugin: &Plugin, number: u32) {
-        let found = self.known.iter_mut().find(|known| plugin.is_version(&known.name, known.digest));
-        if let Some(known) = found {
-            known.number = Some(number);
-        }
+        self.known.push(Known { name, version, digest: plugin.digest(), plugin: plugin.downgrade() });
     }
 
     pub(super) fn all_known(&self) -> &[Known] {
