@@ -54,8 +54,9 @@ out, which are the smallest part: 64 KiB take a microsecond.
   used before, takes 14 us in the sandbox for what takes 8 now; natively it has vectors of 32 bytes, which the sandbox does not
   have, and takes 3 us.
 - json-compare stops reading a record at its field. Of what is left in the sandbox, a quarter is serde_json's look at what comes
-  next, a fifth reading names, a sixth making numbers of digits, and the rest many small functions. The copy of 1.2 MB of values,
-  of which only the first bytes are read (the contract gives a plug-in whole columns), is a tenth of the call.
+  next, a fifth reading names, a sixth making numbers of digits, and the rest many small functions: plug-ins are built with twice
+  as much inlined as usual, which took a tenth off (four times takes as much again, and makes them a quarter larger). The copy of
+  1.2 MB of values, of which only the first bytes are read (the contract gives a plug-in whole columns), is a tenth of the call.
 - lz4, 64 KiB decompressed, by what was changed (samples of the processor over the machine code showed where to look): 26 us at
   first; 20 without the clock; 14 with the unsafe code of lz4_flex in the sandbox, where it endangers nobody, since its copies of
   16 bytes become vectors; 10 since a block is decompressed in a function of its own. Inlined into the walk over the frame, it

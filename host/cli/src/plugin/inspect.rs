@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Instant;
 
 use anyhow::Result;
-use millstream_stage::{Limits, Plugin};
+use millstream_stage::{Limits, Plugin, Trust};
 
 use crate::{output, sandbox};
 
@@ -45,6 +45,10 @@ impl Args {
 fn facts(plugin: &Plugin, limits: &Limits) -> Vec<(&'static str, String)> {
     let description = plugin.description();
     let module = &limits.module;
+    let deadline = match plugin.trust() {
+        Trust::Foreign => format!("{} ms a batch", limits.deadline.as_millis()),
+        Trust::Own => "none: it is part of this binary".to_owned(),
+    };
     let mut facts = vec![
         ("name", plugin.name().to_owned()),
         ("version", plugin.version().to_owned()),
@@ -60,7 +64,7 @@ fn facts(plugin: &Plugin, limits: &Limits) -> Vec<(&'static str, String)> {
         ("functions", format!("{} (limit {})", plugin.scan().functions, module.functions)),
         ("memory", format!("{} bytes at start (limit {})", plugin.scan().memory_bytes_min, limits.memory_bytes)),
         ("stack", format!("limit {} bytes", limits.stack_bytes)),
-        ("deadline", format!("{} ms a batch", limits.deadline.as_millis())),
+        ("deadline", deadline),
         ("output", format!("limit {} x input + {} bytes", limits.output_factor, limits.output_slack_bytes)),
         ("imports", list(plugin.imports())),
         ("exports", list(plugin.exports())),
@@ -96,7 +100,7 @@ fn json(plugin: &Plugin, limits: &Limits) -> serde_json::Value {
             "functions": limits.module.functions,
             "memory_bytes": limits.memory_bytes,
             "stack_bytes": limits.stack_bytes,
-            "deadline_ms": u64::try_from(limits.deadline.as_millis()).unwrap_or(u64::MAX),
+            "deadline_ms": (plugin.trust() == Trust::Foreign).then_some(limits.deadline.as_millis() as u64),
             "output_factor": limits.output_factor,
             "output_slack_bytes": limits.output_slack_bytes,
         },
