@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_client::plugins::TOPIC;
-use millstream_client::plugins::format::{EventKind, Key, Manifest};
+use millstream_client::plugins::format::{EventKind, Key, Manifest, Version};
 use millstream_client::plugins::image::PluginImage;
 use millstream_record::{BatchView, Record};
 use millstream_stage::{Activation, EMBEDDED_NUMBER, Library, Origin, Plugin};
@@ -43,9 +43,11 @@ pub(crate) fn write<T>(
     for index in 0..records.len() {
         check.record(index).map_err(|problem| refused(index, problem))?;
     }
+    // A look at all that is stored: nobody has to wait for that.
+    let leaving = check.leave().map_err(|(index, problem)| refused(index, problem))?;
     // From here on no topic may come to use what goes, nor change its stages.
     let no_changes = broker.changes.blocking_lock();
-    let Checked { image, activations, forgotten, leaving } = match check.finish() {
+    let Checked { image, activations, forgotten } = match check.finish() {
         Ok(checked) => checked,
         Err(unfit) => {
             drop(no_changes);
@@ -83,14 +85,12 @@ fn refused(index: usize, problem: String) -> ApiError {
 }
 
 /// A batch that may be appended.
-struct Checked<'a> {
+struct Checked {
     /// The state after it.
     image: PluginImage,
     activations: Vec<Activation>,
     /// Plug-ins of which no version serves any more.
     forgotten: Vec<String>,
-    /// Versions that go: no batch that they have packed is on its way to a log.
-    leaving: Vec<Leaving<'a>>,
 }
 
 /// Why a batch may not be appended, whose records all mean something.
@@ -191,12 +191,44 @@ impl<'a> Check<'a> {
         self.records.get(index)?.value.map(Bytes::copy_from_slice)
     }
 
-    /// Makes what is to serve ready, and makes sure that nobody needs what goes.
-    fn finish(mut self) -> Result<Checked<'a>, Unfit> {
-        let (mut activations, mut forgotten, mut leaving) = (Vec::new(), Vec::new(), Vec::new());
+    /// Makes sure that nobody needs the versions that go, nor comes to while the answer lives. An error has the place of the
+    /// record that removes one.
+    fn leave(&self) -> Result<Vec<Leaving<'a>>, (usize, String)> {
+        let mut leaving: Vec<Leaving<'a>> = Vec::new();
+        for (name, index) in &self.concerned {
+            let needed = |problem| (*index, problem);
+            // Before what is at work is disturbed by a deletion that comes to nothing.
+            if self.image.plugin(name).is_none() && self.library.version(name, EMBEDDED_NUMBER).is_err() {
+                uses::check_unfollowed(self.broker, name).map_err(needed)?;
+            }
+            for version in self.gone(name) {
+                uses::check_unpinned(self.broker, name, version).map_err(needed)?;
+                let digest = &version.digest;
+                // Unless its bytes stay as those of another one, or went as such just now.
+                if self.image.user_of(digest).is_none() && !leaving.iter().any(|leaving| leaving.is(digest)) {
+                    leaving.push(uses::check_unneeded(self.broker, name, version).map_err(needed)?);
+                }
+            }
+        }
+        Ok(leaving)
+    }
+
+    /// The versions of a plug-in that are not there any more after the batch.
+    fn gone(&self, name: &str) -> impl Iterator<Item = &Version> {
+        let (before, after) = (self.known.plugin(name), self.image.plugin(name));
+        let versions = before.into_iter().flat_map(|before| &before.versions);
+        versions.filter(move |version| after.is_none_or(|after| after.version(version.number).is_none()))
+    }
+
+    /// Makes what is to serve ready, while no topic changes.
+    fn finish(mut self) -> Result<Checked, Unfit> {
+        let (mut activations, mut forgotten) = (Vec::new(), Vec::new());
         for (name, index) in std::mem::take(&mut self.concerned) {
             let unfit = |problem, number| Unfit { index, name: name.clone(), problem, number };
-            self.leave(&name, &mut leaving).map_err(|problem| unfit(problem, None))?;
+            for version in self.gone(&name) {
+                // Once more: topics have changed since.
+                uses::check_unpinned(self.broker, &name, version).map_err(|problem| unfit(problem, None))?;
+            }
             let before = self.known.plugin(&name).map_or(EMBEDDED_NUMBER, |before| before.active);
             let active = self.image.plugin(&name).map_or(EMBEDDED_NUMBER, |after| after.active);
             if active == before {
@@ -207,23 +239,7 @@ impl<'a> Check<'a> {
                 Change::Forget => forgotten.push(name),
             }
         }
-        Ok(Checked { image: self.image, activations, forgotten, leaving })
-    }
-
-    /// Makes sure that nobody needs the versions of a plug-in that go.
-    fn leave(&self, name: &str, leaving: &mut Vec<Leaving<'a>>) -> Result<(), String> {
-        let (before, after) = (self.known.plugin(name), self.image.plugin(name));
-        let gone = before.iter().flat_map(|before| &before.versions);
-        let gone = gone.filter(|version| after.is_none_or(|after| after.version(version.number).is_none()));
-        for version in gone {
-            uses::check_unpinned(self.broker, name, version)?;
-            let digest = &version.digest;
-            // Unless its bytes stay as those of another one, or went as such just now.
-            if self.image.user_of(digest).is_none() && !leaving.iter().any(|leaving| leaving.is(digest)) {
-                leaving.push(uses::check_unneeded(self.broker, name, version)?);
-            }
-        }
-        Ok(())
+        Ok(Checked { image: self.image, activations, forgotten })
     }
 
     /// The text of an error says what is wrong; the number is that of the version that does not work here.
