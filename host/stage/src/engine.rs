@@ -21,6 +21,7 @@ use crate::instance::HostState;
 use crate::limits::{Limits, MEMORY_RESERVATION_BYTES};
 use crate::plugin::{Digest, Plugin};
 use crate::pool::Pool;
+use crate::scan::Scanned;
 use crate::ticker::{Running, Ticker};
 
 /// Core instances that one component may need: the module itself and what wit-component puts around
@@ -90,6 +91,7 @@ struct Shared {
     /// Made when it is first wanted.
     own: OnceLock<Runtime>,
     ticker: Ticker,
+    scanned: Scanned,
     /// Every pool of instances, so that those who wait can make room for others.
     pools: Mutex<Vec<Weak<Pool>>>,
     /// The memory of the instances that wait.
@@ -144,7 +146,8 @@ impl Engine {
         })
         .map_err(|error| EngineError(format!("no thread for the ticker: {error}")))?;
         let (pools, idle_memory_bytes) = (Mutex::default(), AtomicUsize::default());
-        let shared = Shared { foreign, own: OnceLock::new(), ticker, pools, idle_memory_bytes, config };
+        let (own, scanned) = (OnceLock::new(), Scanned::default());
+        let shared = Shared { foreign, own, ticker, scanned, pools, idle_memory_bytes, config };
         Ok(Engine(Arc::new(shared)))
     }
 
@@ -198,6 +201,10 @@ impl Engine {
                 }
             },
         }
+    }
+
+    pub(crate) fn scanned(&self) -> &Scanned {
+        &self.0.scanned
     }
 
     pub(crate) fn compiler(&self) -> &Compiler {

@@ -12,7 +12,7 @@ use crate::engine::{Engine, Runtime, Trust};
 use crate::error::LoadError;
 use crate::host_imports::{Caller, HostSide};
 use crate::instance::{HostState, Instance, StartError};
-use crate::scan::{Scan, scan};
+use crate::scan::Scan;
 use crate::source::VersionName;
 use crate::spec::check_name;
 use crate::tally::{SpikeLimits, Tally};
@@ -101,8 +101,8 @@ impl fmt::Debug for Plugin {
 
 impl Plugin {
     pub(crate) fn load(engine: &Engine, bytes: &[u8], trust: Trust) -> Result<Plugin, LoadError> {
-        let scan = scan(bytes, engine.limits())?;
         let digest = Digest::of(bytes);
+        let scan = engine.scanned().scan(&digest, bytes, engine.limits())?;
         let runtime = engine.runtime(trust)?;
         let component = compiled(engine, trust, runtime, &digest, bytes)?;
         let pre =

@@ -6,9 +6,10 @@
 //! First the sizes, which bound what everything after has to do; then the binary's own rules, with
 //! the features that plug-ins may use and no others; then the contract, in its own terms.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
+use parking_lot::Mutex;
 use wasmparser::{
     BinaryReaderError, ComponentExternalKind, ComponentTypeRef, Encoding, FunctionBody, MemoryType, Operator, Parser,
     Payload, TableType, TypeBounds, TypeRef, Validator, WasmFeatures,
@@ -16,6 +17,7 @@ use wasmparser::{
 
 use crate::contract::{Kind, PACKAGE, VERSION};
 use crate::limits::{Limits, ModuleLimits, WASM_PAGE_BYTES};
+use crate::plugin::Digest;
 
 /// The one interface that offers functions to a plug-in.
 pub(crate) const HOST_INTERFACE: &str = "host";
@@ -114,6 +116,41 @@ pub struct Scan {
     pub functions: u32,
     /// The least linear memory that it starts with, in bytes.
     pub memory_bytes_min: u64,
+}
+
+/// How many components are remembered, and how long the names of one may be together, in bytes.
+const REMEMBERED: usize = 256;
+const REMEMBERED_NAMES_BYTES: usize = 4 << 10;
+
+/// The components that one engine, whose limits never change, has let in: what was scanned once need not be scanned each time
+/// that it is put to use again. A version that serves in turns with others takes its code from the cache in less time.
+#[derive(Debug, Default)]
+pub(crate) struct Scanned(Mutex<VecDeque<(Digest, Scan)>>);
+
+impl Scanned {
+    /// [`scan`], unless the bytes of this digest have passed it before. The digest has to be theirs.
+    pub(crate) fn scan(&self, digest: &Digest, bytes: &[u8], limits: &Limits) -> Result<Scan, Refusal> {
+        let known = self.0.lock().iter().find(|(known, _)| known == digest).map(|(_, scan)| scan.clone());
+        if let Some(scan) = known {
+            return Ok(scan);
+        }
+        // Not under the lock: a scan takes a millisecond.
+        let found = scan(bytes, limits)?;
+        self.remember(*digest, &found);
+        Ok(found)
+    }
+
+    fn remember(&self, digest: Digest, found: &Scan) {
+        let names: usize = found.imports.iter().chain(&found.exports).map(String::len).sum();
+        if names > REMEMBERED_NAMES_BYTES {
+            return;
+        }
+        let mut scanned = self.0.lock();
+        if scanned.len() >= REMEMBERED {
+            scanned.pop_front();
+        }
+        scanned.push_back((digest, found.clone()));
+    }
 }
 
 /// Scans the bytes of a file.
@@ -445,6 +482,24 @@ fn serves(version: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_let_in_is_not_scanned_again_and_what_was_refused_is() {
+        let scanned = Scanned::default();
+        let limits = Limits::default();
+        let digest = |number: usize| Digest::of(&number.to_le_bytes());
+        let found = Scan { kind: Kind::Filter, imports: vec![], exports: vec![], functions: 1, memory_bytes_min: 0 };
+        scanned.remember(digest(0), &found);
+        assert_eq!(scanned.scan(&digest(0), b"not looked at", &limits), Ok(found.clone()));
+        for _ in 0..2 {
+            assert!(scanned.scan(&digest(1), b"no component", &limits).is_err());
+        }
+        let wordy = Scan { exports: vec!["x".repeat(REMEMBERED_NAMES_BYTES + 1)], ..found.clone() };
+        scanned.remember(digest(2), &wordy);
+        assert!(scanned.scan(&digest(2), b"", &limits).is_err(), "names take memory");
+        (3..3 + REMEMBERED).for_each(|number| scanned.remember(digest(number), &found));
+        assert!(scanned.scan(&digest(0), b"", &limits).is_err(), "the oldest is forgotten");
+    }
 
     #[test]
     fn imports_are_named_when_refused() {
