@@ -33,6 +33,23 @@ impl Bitmap {
         self.bytes[row / 8] |= 1 << (row % 8);
     }
 
+    /// Sets the bits of the rows for which `keep` says so; it is asked about all of them, in order. Eight rows are one turn of
+    /// a loop where `keep` is short, and the sandbox looks at the clock at every turn.
+    #[inline]
+    pub fn set_where(&mut self, mut keep: impl FnMut(usize) -> bool) {
+        let whole = self.rows / 8;
+        for (index, byte) in self.bytes.iter_mut().take(whole).enumerate() {
+            for bit in 0..8 {
+                *byte |= u8::from(keep(8 * index + bit)) << bit;
+            }
+        }
+        for row in 8 * whole..self.rows {
+            if keep(row) {
+                self.set(row);
+            }
+        }
+    }
+
     /// Sets the bit of every row.
     pub fn set_all(&mut self) {
         self.bytes.fill(0xff);

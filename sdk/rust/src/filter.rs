@@ -55,13 +55,12 @@ pub trait Filter: DeserializeOwned + 'static {
     /// Some rows are bad, or the batch as a whole.
     fn keep_batch(&self, batch: &Batch<'_>, keep: &mut Bitmap) -> Result<(), Error> {
         let mut bad = BadRows::new();
-        for record in batch.records() {
-            match self.keep(&record) {
-                Ok(true) => keep.set(record.row()),
-                Ok(false) => {}
-                Err(error) => bad.push(record.row(), error),
-            }
-        }
+        keep.set_where(|row| {
+            self.keep(&batch.record(row)).unwrap_or_else(|error| {
+                bad.push(row, error);
+                false
+            })
+        });
         bad.check()
     }
 }

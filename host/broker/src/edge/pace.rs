@@ -29,6 +29,12 @@ const STEP: u32 = 4;
 const REQUEST: Duration = Duration::from_micros(20);
 const KIB: Duration = Duration::from_nanos(300);
 
+/// Batches that are watched after one that was long by the clock.
+const WATCHED: u32 = 64;
+
+/// Whatever the reason, a socket that waits so long is better served beside filters.
+const HELD_UP: Duration = Duration::from_millis(2);
+
 /// So many times longer than allowed is a lapse.
 const LAPSE: u32 = 10;
 
@@ -39,12 +45,14 @@ pub(crate) struct Pace {
     in_a_row: AtomicU32,
     /// How many are asked for.
     wanted: AtomicU32,
+    /// So many of the next batches are timed by the thread's own clock.
+    watched: AtomicU32,
 }
 
 impl Pace {
     /// Nothing is known yet.
     pub(crate) fn new() -> Self {
-        Self { in_a_row: AtomicU32::new(0), wanted: AtomicU32::new(FIRST) }
+        Self { in_a_row: AtomicU32::new(0), wanted: AtomicU32::new(FIRST), watched: AtomicU32::new(0) }
     }
 
     /// Whether the filters may run where the socket is served.
@@ -55,16 +63,22 @@ impl Pace {
     /// Runs filters over so many bytes of records, and notes how long they took. `is_sound` says of their answer whether
     /// they did not fail.
     pub(crate) fn timed<T>(&self, bytes: usize, filter: impl FnOnce() -> T, is_sound: impl FnOnce(&T) -> bool) -> T {
-        let (ran, begun) = (thread_time(), Instant::now());
-        let answer = filter();
         let allowed = allowed(bytes);
         // The time of the thread alone says what the filters took where many threads share the cores, but it takes a
-        // call of the kernel to have it.
-        let mut took = begun.elapsed();
-        if took > allowed {
-            took = thread_time() - ran;
+        // call of the kernel to have it: only whoever was long by the clock is watched so closely.
+        let watched = self.watched.load(Relaxed);
+        let ran = (watched > 0).then(thread_time);
+        let begun = Instant::now();
+        let answer = filter();
+        let by_clock = begun.elapsed();
+        match ran {
+            Some(ran) => {
+                self.watched.store(watched - 1, Relaxed);
+                self.note(thread_time() - ran, allowed, is_sound(&answer));
+            }
+            None if by_clock > allowed && by_clock < HELD_UP => self.watched.store(WATCHED, Relaxed),
+            None => self.note(by_clock, allowed, is_sound(&answer)),
         }
-        self.note(took, allowed, is_sound(&answer));
         answer
     }
 
@@ -174,6 +188,9 @@ mod tests {
                 std::hint::spin_loop();
             }
         };
+        // The first that is long by the clock is not believed yet.
+        pace.timed(0, spin, |()| true);
+        assert!(pace.is_quick() || pace.wanted.load(Relaxed) > FIRST);
         pace.timed(0, spin, |()| true);
         assert_eq!((pace.is_quick(), pace.wanted.load(Relaxed)), (false, FIRST * STEP));
     }
