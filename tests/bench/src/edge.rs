@@ -124,7 +124,7 @@ async fn measure(effort: Effort) -> Result<Vec<[f64; 2]>> {
         produce(&producer, topic).await?;
     }
     let mut turns = Vec::new();
-    for turn in 0..effort.rounds.div_ceil(2) {
+    for turn in 0..effort.rounds {
         let mut seconds = [0.0; 2];
         for topic in if turn % 2 == 0 { [0, 1] } else { [1, 0] } {
             let before = broker.computed()?;

@@ -73,8 +73,9 @@ The broker's row: a batch of 256 KiB takes the broker about 105 us of a processo
 kernel, which copies it from the socket and into the page cache. The filter cost 60 to 70 us more as long as every batch
 was handed to a thread that may compute: two wake-ups, and a batch that lies in another core's cache. Filters that have been quick
 for long now run where the socket is served, and the one walk that checks 256 records gathers their keys as well. What is
-left, by timers in place: 4 us for the call, nearly all of it in the guest, 2 to 3 us for the keys, of which each lies in a cache line of
-its own, and 1 us for the thread's clock, by which a filter that turns slow is noticed and goes back to a thread of its own.
+left, by timers in place: 3 to 4 us for the call, nearly all of it in the guest, and 2 to 3 us for the keys, of which each lies in a
+cache line of its own: 6 to 8 % of a batch. Runs of this row differ by 2 or 3 % in either direction, since most of what is
+measured is the kernel's memory at work.
 ";
 
 /// The page with these rows.
