@@ -26,14 +26,16 @@ pub(crate) fn rows(effort: Effort, only: &str) -> Result<Vec<Row>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let turns = runtime.block_on(measure(effort))?;
     let gigabytes = (RECORDS * VALUE_BYTES) as f64 / 1e9;
-    let [plain, filtered] = [0, 1].map(|topic| median(turns.iter().map(|turn| turn[topic])) / gigabytes);
+    // The machine may take its time to find memory for the page cache: the least says what the work costs.
+    let least = |topic: usize| turns.iter().map(|turn| turn[topic]).fold(f64::INFINITY, f64::min);
+    let [plain, filtered] = [0, 1].map(|topic| least(topic) / gigabytes);
     let more = (median(turns.iter().map(|turn| turn[1] / turn[0])) - 1.0) * 100.0;
     Ok(vec![Row {
         name: NAME.to_owned(),
         figure: format!("{more:+.1} %"),
         goal: "+ 10 % (+ 5 %)".to_owned(),
         detail: format!(
-            "{filtered:.2} CPU-s/GB against {plain:.2}, {} pairs of {RECORDS} records, batches not compressed, acks=1",
+            "{} pairs of {RECORDS} records, batches not compressed, acks=1; at the least {filtered:.2} CPU-s/GB against {plain:.2}",
             turns.len()
         ),
     }])
