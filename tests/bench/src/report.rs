@@ -74,7 +74,7 @@ kernel, which copies it from the socket and into the page cache. The filter cost
 was handed to a thread that may compute: two wake-ups, and a batch that lies in another core's cache. Filters that have been quick
 for long now run where the socket is served, and the one walk that checks 256 records gathers their keys as well. What is
 left, by timers in place: 3 to 4 us for the call, nearly all of it in the guest, and 2 to 3 us for the keys, of which each lies in a
-cache line of its own: 6 to 8 % of a batch. Twenty runs of this row stood between +2 and +13 %, half of them below +9.5 %: most of
+cache line of its own: 6 to 8 % of a batch. Twenty-six runs of this row stood between +2 and +14 %, with +9 % in the middle: most of
 what is measured is the kernel finding memory for the page cache.
 ";
 
