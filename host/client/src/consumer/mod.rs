@@ -27,7 +27,7 @@ use tokio::sync::watch;
 use crate::edge::{self, ConsumerStages};
 use crate::error::Error;
 use crate::net::{Cluster, Metadata};
-use crate::plugins::{Attached, Following, TopicSource};
+use crate::plugins::{Attached, Following, TopicSource, attach};
 use config::{ConsumerConfig, IsolationLevel};
 use decode::Decoder;
 use group::{Group, commit};
@@ -247,13 +247,7 @@ impl ConsumerBuilder {
         if let Some(stage) = &stages.decompressor {
             edge::standard_codec(&stage.plugin())?;
         }
-        let (stages, following) = match topic {
-            None => (Attached::new(stages), None),
-            Some(topic) => {
-                let (attached, following) = topic.follow(stages);
-                (attached, Some(following))
-            }
-        };
+        let (stages, following) = attach(stages, topic);
         let decoder = Decoder { check_crcs: config.check_crcs, batch_max_bytes: config.decompressed_batch_max_bytes };
         let group = config.group_id.as_deref().map(|id| Group::new(id, config.group_instance_id.as_deref()));
         let inner = Arc::new(Inner {

@@ -46,7 +46,7 @@ pub(crate) struct Attached<S> {
 }
 
 impl<S: StageSet> Attached<S> {
-    pub(crate) fn new(stages: S) -> Arc<Self> {
+    fn new(stages: S) -> Arc<Self> {
         Arc::new(Self { now: RwLock::new(Arc::new(stages)), past: Mutex::default() })
     }
 
@@ -95,6 +95,17 @@ impl Drop for Following {
     }
 }
 
+/// The stages of a client that is given some, and a topic's in the places that are free, which are followed from here on.
+pub(crate) fn attach<S: StageSet>(given: S, topic: Option<TopicSource<S>>) -> (Arc<Attached<S>>, Option<Following>) {
+    match topic {
+        None => (Attached::new(given), None),
+        Some(topic) => {
+            let (attached, following) = topic.follow(given);
+            (attached, Some(following))
+        }
+    }
+}
+
 impl<S: StageSet> TopicSource<S> {
     pub(crate) async fn new(plugins: &ClusterPlugins, topic: &str) -> Result<Self, PluginError> {
         let wanted = plugins.topic_stages(topic).await?;
@@ -103,7 +114,7 @@ impl<S: StageSet> TopicSource<S> {
     }
 
     /// Puts the topic's stages where `given` leaves room, and follows the topic from here on.
-    pub(crate) fn follow(self, given: S) -> (Arc<Attached<S>>, Following) {
+    fn follow(self, given: S) -> (Arc<Attached<S>>, Following) {
         let attached = Attached::new(given.over(&self.from.stages));
         let task = tokio::spawn(self.run(given, attached.clone()));
         (attached, Following(task))

@@ -33,7 +33,7 @@ mod stats;
 mod store;
 mod topic_stages;
 
-pub(crate) use attached::{Attached, Following, TopicSource};
+pub(crate) use attached::{Attached, Following, TopicSource, attach};
 pub use error::PluginError;
 pub use follow::ClusterPlugins;
 pub use format::{LOGS_TOPIC, TOPIC};

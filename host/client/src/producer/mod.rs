@@ -31,7 +31,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use crate::edge::{self, ProducerStages};
 use crate::error::Error;
 use crate::net::Cluster;
-use crate::plugins::{Attached, Following, TopicSource};
+use crate::plugins::{Attached, Following, TopicSource, attach};
 use config::ProducerConfig;
 use intake::{Chunk, ChunkRow};
 use queue::{BatchSettings, PartitionQueue, Rules, TopicQueue};
@@ -357,13 +357,7 @@ impl ProducerBuilder {
         if let Some(stage) = &stages.compressor {
             edge::standard_codec(&stage.plugin())?;
         }
-        let (stages, following) = match topic {
-            None => (Attached::new(stages), None),
-            Some(topic) => {
-                let (attached, following) = topic.follow(stages);
-                (attached, Some(following))
-            }
-        };
+        let (stages, following) = attach(stages, topic);
         let (batch_size, codec, level) = (config.batch_size, config.compression, config.compression_level);
         let batch_settings = BatchSettings { batch_size, codec, level };
         let inner = Arc::new(Inner {
