@@ -41,13 +41,16 @@ def round_trip(bootstrap):
 class Member:
     def __init__(self, bootstrap, topic):
         self.consumer = KafkaConsumer(
-            topic,
             bootstrap_servers=bootstrap,
             group_id=f"group-of-{topic}",
             auto_offset_reset="earliest",
             session_timeout_ms=10000,
             heartbeat_interval_ms=500,
         )
+        # kafka-python 3.0.12 joins before it knows the topic's partitions, joins again when it does, and stays out of the group
+        # for good if a poll times out within that second join, whichever broker it talks to: let it know them at once.
+        assert self.consumer.partitions_for_topic(topic)
+        self.consumer.subscribe([topic])
 
     def poll(self):
         polled = self.consumer.poll(timeout_ms=100)
