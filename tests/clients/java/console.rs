@@ -1,6 +1,7 @@
 //! ConsoleProducer and ConsoleConsumer.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::Child;
 use std::sync::mpsc::{self, Receiver};
@@ -8,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use millstream_tests::{Broker, wait_until};
+use rustix::process::Signal;
 
 use super::Tools;
 
@@ -16,9 +18,10 @@ pub(crate) const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsum
 pub(crate) const GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Keys, values and headers with all five codecs, read by a group whose offsets `--describe` shows.
+/// Keys, values and headers with all five codecs, read by a group whose offsets `--describe` shows, and whose records Kafka's
+/// own reader decodes.
 pub(super) fn round_trip(tools: &Tools) {
-    let broker = Broker::start();
+    let mut broker = Broker::start();
     let mut wanted = Vec::new();
     for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
         let records: Vec<String> =
@@ -43,6 +46,26 @@ pub(super) fn round_trip(tools: &Tools) {
     let row = described.lines().find(|line| line.starts_with("readers")).expect("a row of the group");
     let columns: Vec<&str> = row.split_whitespace().collect();
     assert_eq!(columns[..6], ["readers", "console", "0", "250", "250", "0"], "{described}");
+
+    assert_eq!(broker.stop(Signal::TERM).code(), Some(0));
+    let logs: Vec<_> = fs::read_dir(broker.folder())
+        .expect("the data folder")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("__consumer_offsets-")))
+        .map(|path| path.join("00000000000000000000.log"))
+        .filter(|log| fs::metadata(log).is_ok_and(|metadata| metadata.len() > 0))
+        .collect();
+    let [log] = &logs[..] else { panic!("a group's records lie in one partition: {logs:?}") };
+    let dumped = tools.tool("kafka.tools.DumpLogSegments").args(["--offsets-decoder", "--files"]).arg(log).succeed();
+    for part in [
+        r#"key: {"type":"2","data":{"group":"readers"}} payload: {"version":"3","data":{"protocolType":"consumer""#,
+        r#""assignment":{"assignedPartitions":[{"topic":"console","partitions":[0]}]"#,
+        r#"key: {"type":"1","data":{"group":"readers","topic":"console","partition":0}}"#,
+        r#""data":{"offset":250,"#,
+    ] {
+        assert!(dumped.contains(part), "no {part} in {dumped}");
+    }
+    assert!(!dumped.contains("isvalid: false"), "{dumped}");
 }
 
 struct Member {
