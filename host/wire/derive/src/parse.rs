@@ -115,14 +115,14 @@ impl Parse for Root {
                 input.parse::<Token![,]>()?;
             }
         }
-        let versions = versions.ok_or_else(|| input.error("a message needs `versions = first..=last`"))?;
+        let versions = versions.ok_or_else(|| Error::new(input.span(), "a message needs `versions = first..=last`"))?;
         if versions.first.is_none() || versions.last.is_none() {
-            return Err(input.error("the versions of a message are closed at both ends"));
+            return Err(Error::new(input.span(), "the versions of a message are closed at both ends"));
         }
         let request = match (api, response) {
             (Some(api), Some(response)) => Some((api, response)),
             (None, None) => None,
-            _ => return Err(input.error("`api` and `response` come together")),
+            _ => return Err(Error::new(input.span(), "`api` and `response` come together")),
         };
         Ok(Self { versions, flexible, request })
     }
@@ -134,11 +134,60 @@ impl Parse for Versions {
             if input.peek(LitInt) { input.parse::<LitInt>()?.base10_parse().map(Some) } else { Ok(None) }
         };
         let first = bound(input)?;
-        if input.peek(Token![..=]) {
+        let last = if input.peek(Token![..=]) {
             input.parse::<Token![..=]>()?;
+            bound(input)?
         } else {
             input.parse::<Token![..]>()?;
+            None
+        };
+        if last.is_none() && input.peek(LitInt) {
+            return Err(Error::new(input.span(), "the last version is included: write `..=` before it"));
         }
-        Ok(Self { first, last: bound(input)? })
+        Ok(Self { first, last })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(source: &str) -> String {
+        let input = syn::parse_str(source).expect("Rust");
+        Struct::parse(input).err().map_or_else(|| format!("taken: {source}"), |error| error.to_string())
+    }
+
+    #[test]
+    fn what_a_message_cannot_say_is_named() {
+        let message = |attribute: &str| format!("#[message({attribute})] struct M {{}}");
+        let field = |attribute: &str| format!("struct M {{ #[wire({attribute})] field: i32 }}");
+        for (source, error) in [
+            ("enum M {}".to_owned(), "only a struct can be a message"),
+            ("struct M(i32);".to_owned(), "the fields of a message have names"),
+            (message("flexible = 4"), "a message needs `versions = first..=last`"),
+            (message("versions = 0.."), "the versions of a message are closed at both ends"),
+            (message("versions = ..=4"), "the versions of a message are closed at both ends"),
+            (message("versions = 0..4"), "the last version is included: write `..=` before it"),
+            (message("versions = 0..=4, api = Heartbeat"), "`api` and `response` come together"),
+            (message("version = 0..=4"), "expected versions, flexible, api or response"),
+            (field("since = 3"), "expected versions, nullable, tag, default or ignorable"),
+            (field("versions = 3..5"), "the last version is included: write `..=` before it"),
+            (
+                "struct M { #[wire(tag = 1)] one: i32, #[wire(tag = 0)] other: i32 }".to_owned(),
+                "tagged fields must stand in ascending order of their tags",
+            ),
+        ] {
+            assert_eq!(refusal(&source), error, "{source}");
+        }
+    }
+
+    #[test]
+    fn ranges_are_open_where_nothing_is_written() {
+        let parse = |source: &str| syn::parse_str::<Versions>(source).map(|range| (range.first, range.last)).ok();
+        assert_eq!(parse("3.."), Some((Some(3), None)));
+        assert_eq!(parse("..=7"), Some((None, Some(7))));
+        assert_eq!(parse("0..=12"), Some((Some(0), Some(12))));
+        assert_eq!(parse("3"), None);
+        assert_eq!(parse("3..=40000"), None);
     }
 }
