@@ -293,6 +293,14 @@ pub enum ResolveError {
         /// The names that there are.
         known: String,
     },
+    /// The plug-in has versions, and none of them serves.
+    #[error("no version of plug-in `{name}` is active; activate one, or name one as in `{name}@{known}`")]
+    Inactive {
+        /// The plug-in.
+        name: String,
+        /// The newest of its versions.
+        known: u32,
+    },
     /// The plug-in does not have that version.
     #[error("plug-in `{name}` has no version {wanted}; it has: {known}")]
     Version {

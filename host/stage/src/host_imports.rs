@@ -20,6 +20,9 @@ use crate::tally::{SpikeLimits, Tally};
 /// The longest line of a plug-in's log, in bytes.
 pub(crate) const LINE_BYTES_MAX: usize = 1024;
 
+/// What is kept of a line for the error of a trap, in bytes: a batch may have many of those.
+const LAST_WORDS_BYTES_MAX: usize = 256;
+
 /// Lines that a plug-in may log at once, and each second after that.
 const LINES_BURST: u32 = 50;
 const LINES_A_SECOND: u32 = 10;
@@ -200,9 +203,14 @@ pub(crate) fn define(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     let (major, minor, patch) = VERSION;
     let name = format!("{PACKAGE}/{HOST_INTERFACE}@{major}.{minor}.{patch}");
     let mut host = linker.instance(&name)?;
-    host.func_wrap("log", |store: StoreContextMut<'_, HostState>, (level, message): (Level, WasmStr)| {
+    host.func_wrap("log", |mut store: StoreContextMut<'_, HostState>, (level, message): (Level, WasmStr)| {
         let message = message.to_str(&store)?;
         store.data().caller.log(level, &message);
+        if level == Level::Error {
+            let mut line = escape(&message);
+            line.truncate(line.floor_char_boundary(LAST_WORDS_BYTES_MAX));
+            store.data_mut().last_words = line;
+        }
         Ok(())
     })?;
     host.func_wrap("count", |store: StoreContextMut<'_, HostState>, (name, delta): (WasmStr, u64)| {

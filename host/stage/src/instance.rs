@@ -20,6 +20,8 @@ const TEXT_BYTES_MAX: usize = 64 << 10;
 /// What the sandbox keeps beside each instance.
 pub(crate) struct HostState {
     pub(crate) caller: Caller,
+    /// What it logged last as an error in the call that runs: where it traps then, that is why. A panic does so.
+    pub(crate) last_words: String,
     deadline: Deadline,
     limiter: Limiter,
 }
@@ -186,6 +188,7 @@ fn new_store(engine: &Engine, wasmtime: &wasmtime::Engine, caller: Caller) -> St
     let limits = engine.limits();
     let state = HostState {
         caller,
+        last_words: String::new(),
         deadline: Deadline::default(),
         limiter: Limiter {
             memory_bytes_max: limits.memory_bytes,
@@ -221,7 +224,9 @@ fn guard<R>(
         }
         Trust::Own => None,
     };
-    store.data_mut().limiter.refused = false;
+    let state = store.data_mut();
+    state.limiter.refused = false;
+    state.last_words.clear();
     // The lists of an answer are counted against this before they are copied.
     store.set_hostcall_fuel(bounds.answer_bytes_max);
     run(store).map_err(|error| fault(&error, bounds, store.data(), engine))
@@ -247,6 +252,8 @@ fn fault(error: &wasmtime::Error, bounds: Bounds, state: &HostState, engine: &En
     }
     let trace = error.downcast_ref::<WasmBacktrace>();
     let reason = match trace.and_then(|trace| trace.frames().first()?.func_name()) {
+        // It says more than the name of the function that ends a panic.
+        _ if !state.last_words.is_empty() => format!("{cause}; it said: {}", state.last_words),
         Some(function) => format!("{cause}, in {}", escape(function)),
         None => cause,
     };

@@ -154,6 +154,9 @@ fn a_library_gives_stages_by_name_version_and_file() {
     let missing = folder.path().join("missing.wasm").display().to_string();
     let text = version_of(&missing).expect_err("no such file").to_string();
     assert!(text.contains("missing.wasm"), "{text}");
+    // Nor is anything read that may never end.
+    let text = version_of("/dev/zero").expect_err("a device").to_string();
+    assert!(text.contains("not a regular file"), "{text}");
     let chain = format!("{by_path} | good-partitioner@1{{\"a\":\" | \"}}");
     let chain = library.resolve_chain(&chain, Kind::Partitioner).expect("a chain");
     assert_eq!(chain[1].config(), r#"{"a":" | "}"#);

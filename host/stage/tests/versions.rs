@@ -184,6 +184,23 @@ fn numbered_versions_are_fetched_when_they_are_wanted() {
     assert!(numbers.contains(&(Some(0), 2)) && numbers.contains(&(Some(3), 1)), "{numbers:?}");
 }
 
+/// What is there and does not serve is not said to be missing.
+#[test]
+fn a_plugin_without_an_active_version_is_named_as_such() {
+    let library = Library::new(engine());
+    let versions = (1..=2).map(|number| (number, version(number).build())).collect();
+    library.set_source(Arc::new(Kept { versions, active: 0, ..Kept::default() }));
+    let text = resolve(&library, "a", NAME).expect_err("nothing serves").to_string();
+    assert!(text.contains("no version of plug-in `good-partitioner` is active"), "{text}");
+    assert!(text.contains("good-partitioner@2"), "{text}");
+    let text = resolve(&library, "b", "other").expect_err("no such plug-in").to_string();
+    assert_eq!(text, "no plug-in is named `other`; there are: good-partitioner");
+    // One whose versions are all deleted is no choice.
+    library.set_source(Arc::new(Kept::default()));
+    let text = resolve(&library, "c", NAME).expect_err("no such plug-in").to_string();
+    assert_eq!(text, "no plug-in is named `good-partitioner`; there are: ");
+}
+
 #[test]
 fn a_version_is_known_by_the_name_that_it_is_stored_under() {
     let library = Library::new(engine());

@@ -94,7 +94,10 @@ impl Library {
 impl Shared {
     fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.state.lock().plugins.keys().cloned().collect();
-        names.extend(self.source().iter().flat_map(|source| source.names()));
+        if let Some(source) = self.source() {
+            // One that has lost all of its versions is no more than a history.
+            names.extend(source.names().into_iter().filter(|name| !source.versions(name).is_empty()));
+        }
         names.sort();
         names.dedup();
         names
@@ -119,7 +122,16 @@ impl Shared {
                 Ok(plugin)
             }
             (_, Some(entry)) => self.entry_plugin(name, &entry),
-            (_, None) => Err(ResolveError::Unknown { name: name.to_owned(), known: self.names().join(", ") }),
+            (_, None) => Err(self.nothing_serves(name)),
+        }
+    }
+
+    /// Why nothing can follow the name.
+    fn nothing_serves(&self, name: &str) -> ResolveError {
+        let newest = self.source().and_then(|source| source.versions(name).last().map(|(number, _)| *number));
+        match newest {
+            Some(known) => ResolveError::Inactive { name: name.to_owned(), known },
+            None => ResolveError::Unknown { name: name.to_owned(), known: self.names().join(", ") },
         }
     }
 

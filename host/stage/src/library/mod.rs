@@ -355,6 +355,10 @@ impl Library {
         let failed = |source| LoadError::Read { path: path.to_owned(), source };
         let bytes_max = self.shared.engine.limits().module.size_bytes as u64 + 1;
         let mut bytes = Vec::new();
+        // A pipe would be waited for, maybe for ever.
+        if !path.metadata().map_err(failed)?.is_file() {
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
+        }
         let file = File::open(path).map_err(failed)?;
         file.take(bytes_max).read_to_end(&mut bytes).map_err(failed)?;
         Ok(bytes)

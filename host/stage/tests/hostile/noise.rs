@@ -90,6 +90,29 @@ fn row_32_invalid_utf_8() {
     assert_trapped(&guest, |fault| matches!(fault, Fault::Trap { reason, .. } if reason.contains("utf-8")));
 }
 
+/// A guest that panics says why in its log, as an error, before it traps.
+#[test]
+fn a_trap_is_told_with_what_the_guest_logged_last() {
+    let text = format!("panicked at src/lib.rs:7:\nnot so {}", "x".repeat(500));
+    let shout = |level| format!("(call $log (i32.const {level}) (i32.const 192) (i32.const {}))", text.len());
+    let guest = |hook: &str| Guest::filter().import(IMPORT_LOG).text(text.as_str()).hook_with_rows("filter", hook);
+    assert_trapped(&guest(&format!("{} unreachable", shout(0))), |fault| {
+        let Fault::Trap { reason, .. } = fault else { return false };
+        reason.contains("; it said: panicked at src/lib.rs:7:\\nnot so xxx") && reason.len() < 400
+    });
+    // What is no error says nothing about the trap.
+    assert_trapped(
+        &guest(&format!("{} unreachable", shout(2))),
+        |fault| matches!(fault, Fault::Trap { reason, .. } if !reason.contains("panicked")),
+    );
+    // Nor does what a call before this one said.
+    let later = format!("(if (global.get $called) (then unreachable)) (global.set $called (i32.const 1)) {}", shout(0));
+    let stage = stage(&guest(&later).hook("module", "(global $called (mut i32) (i32.const 0))"));
+    call(&stage).expect("an answer");
+    let text = call(&stage).expect_err("a trap").to_string();
+    assert!(text.contains("unreachable") && !text.contains("panicked"), "{text}");
+}
+
 #[test]
 fn row_32_counter_flood() {
     // A new name of one byte each time, 200 of them.
