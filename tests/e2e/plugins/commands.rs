@@ -74,6 +74,22 @@ fn from_push_to_delete() {
     assert!(unknown.stderr.contains("no plug-in is named `letters`"), "{}", unknown.stderr);
 }
 
+/// What is written with a name of the binary's goes on meaning the same.
+#[test]
+fn a_name_of_the_binary_keeps_its_kind() {
+    let broker = Broker::start();
+    let file = write(&broker, "pushed.wasm", &filter("letters", 1));
+    let file = file.to_str().expect("a path of ASCII");
+    let refused = refusal(&broker, &["plugin", "push", file, "--name", "json"]);
+    assert!(refused.contains("plug-in json is a serializer in the binary, and this is a filter"), "{refused}");
+    assert_eq!(output(&broker, &["plugin", "push", file, "--name", "contains"]), "contains@1 pushed and active\n");
+    let none = refusal(&broker, &["plugin", "activate", "letters@0"]);
+    assert!(none.contains("letters@0 is the letters in the binary, which has none"), "{none}");
+    let nothing = run(&broker, &["plugin", "logs", "letters"]);
+    assert_eq!((nothing.code, nothing.stdout.as_str()), (Some(0), ""));
+    assert!(nothing.stderr.contains("hint: the brokers have no lines of letters"), "{}", nothing.stderr);
+}
+
 #[test]
 fn what_serves_is_there_after_a_restart() {
     let mut broker = Broker::start();

@@ -75,14 +75,17 @@ pub(super) fn from_values(read: &Reader<'_>) -> Result<Vec<ListenerConfig>, Conf
             .iter_mut()
             .find(|listener| listener.name == name)
             .ok_or_else(|| ConfigError(format!("bad value for advertised.listeners: {name} is not in listeners")))?;
-        if address.host.is_empty() || address.host == "0.0.0.0" || address.host == "::" {
-            return Err(ConfigError(format!(
-                "bad value for advertised.listeners: clients cannot connect to `{address}`"
-            )));
-        }
-        listener.advertised = Some(address);
+        listener.advertised = Some(reachable("advertised.listeners", address)?);
     }
     Ok(found)
+}
+
+/// An address that clients are to be told, if it is one that they can connect to.
+pub(super) fn reachable(option: &str, address: HostPort) -> Result<HostPort, ConfigError> {
+    if address.host.is_empty() || address.host == "0.0.0.0" || address.host == "::" || address.port == 0 {
+        return Err(ConfigError(format!("bad value for {option}: clients cannot connect to `{address}`")));
+    }
+    Ok(address)
 }
 
 fn named(read: &Reader<'_>, key: &str) -> Result<Vec<(String, HostPort)>, ConfigError> {
@@ -158,6 +161,7 @@ mod tests {
             (&["listeners=localhost:9092"], "NAME://HOST:PORT"),
             (&["listeners=PLAINTEXT://:1,PLAINTEXT://:2"], "twice"),
             (&["advertised.listeners=PLAINTEXT://0.0.0.0:9092"], "cannot connect"),
+            (&["advertised.listeners=PLAINTEXT://a:0"], "cannot connect"),
             (&["advertised.listeners=X://a:9092"], "not in listeners"),
             (&["controller.listener.names=PLAINTEXT"], "none for clients"),
         ] {

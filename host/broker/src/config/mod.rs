@@ -255,6 +255,7 @@ impl BrokerConfig {
             listener.bind = listen;
         }
         if let Some(advertise) = flags.advertise {
+            let advertise = listeners::reachable("--advertise", advertise)?;
             self.values.insert("advertised.listeners", format!("{}://{advertise}", listener.name));
             listener.advertised = Some(advertise);
         }
@@ -395,6 +396,12 @@ mod tests {
         assert_eq!(config.explicit("listeners"), Some("PLAINTEXT://localhost:1"));
         assert_eq!(config.explicit("advertised.listeners"), Some("PLAINTEXT://localhost:2"));
         assert_eq!(config.explicit("log.dirs"), None);
+        for nowhere in ["0.0.0.0:9092", "localhost:0"] {
+            let flags = Flags { data_dir: None, listen: None, advertise: Some(nowhere.parse().expect("an address")) };
+            let refused =
+                checked(&[]).expect("good").with_flags(flags).expect_err("nobody can connect to it").to_string();
+            assert!(refused.contains("--advertise") && refused.contains(nowhere), "{refused}");
+        }
     }
 
     #[test]

@@ -167,6 +167,9 @@ impl<'a> Check<'a> {
         let new = Manifest::parse(name, value).map_err(|error| format!("plug-in {name}: {error}"))?;
         let known = self.image.plugin(name).cloned();
         let Transition { added, .. } = transition(known.as_deref(), &new)?;
+        if known.is_none() {
+            self.kind_in_binary(name, &new)?;
+        }
         for version in added {
             let failed = |problem: String| format!("plug-in {name}@{}: {problem}", version.number);
             let places = self.image.places(version).map_err(|error| failed(error.0))?;
@@ -183,6 +186,18 @@ impl<'a> Check<'a> {
             self.loaded.insert((name.to_owned(), version.number), plugin);
         }
         Ok(())
+    }
+
+    /// A name of the binary's has its kind: what is written with it goes on meaning the same.
+    fn kind_in_binary(&self, name: &str, new: &Manifest) -> Result<(), String> {
+        match self.library.version(name, EMBEDDED_NUMBER) {
+            Ok(own) if own.kind() != new.kind => Err(format!(
+                "plug-in {name} is a {} in the binary, and this is a {}; push it under another name",
+                own.kind(),
+                new.kind
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// The value of a record of this batch.

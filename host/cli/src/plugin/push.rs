@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use millstream_stage::EMBEDDED_NUMBER;
 
 use super::cluster::{is_embedded, name_and_number, optional_number, shown, store};
 use crate::cluster::{Cluster, block_on};
@@ -13,12 +14,14 @@ use crate::{output, sandbox};
 #[command(after_help = "\
 Examples:
   millstream plugin push target/plugins/region.wasm
-  millstream plugin push region.wasm --no-activate && millstream plugin activate region@2
+  millstream plugin push region.wasm --no-activate
+  millstream plugin activate region@2
   millstream plugin push build/region.wasm --name region-eu -b broker:9092
 
-The version serves whatever follows the plug-in's name from the next batch on. At a Millstream
-broker it must work for every topic that uses it, or it is refused and nothing changes. The same
-bytes are one version, however often they are pushed.")]
+The version serves whatever follows the plug-in's name from the next batch on.
+At a Millstream broker it must work for every topic that uses it, or it is
+refused and nothing changes. The same bytes are one version, however often they
+are pushed.")]
 pub(crate) struct PushArgs {
     #[command(flatten)]
     cluster: Cluster,
@@ -73,6 +76,8 @@ pub(crate) struct ActivateArgs {
 impl ActivateArgs {
     pub(crate) fn run(self) -> Result<()> {
         let (name, number) = name_and_number(&self.target)?;
+        // A broker takes it, for a plug-in that nothing uses; what it would say is not true.
+        ensure!(number != EMBEDDED_NUMBER || is_embedded(name), "{name}@0 is the {name} in the binary, which has none");
         let store = store(&self.cluster)?;
         let number = block_on(async move {
             let number = store.activate(name, number).await;
@@ -90,8 +95,9 @@ Examples:
   millstream plugin rollback region
   millstream plugin rollback region --reason 'loses events of Alaska'
 
-The version that served before serves again, unless it was bad too: then the one before that. The
-version that is left is marked as bad until it is activated by its number.")]
+The version that served before serves again, unless it was bad too: then the one
+before that. The version that is left is marked as bad until it is activated by
+its number.")]
 pub(crate) struct RollbackArgs {
     #[command(flatten)]
     cluster: Cluster,
