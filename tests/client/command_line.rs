@@ -1,9 +1,12 @@
 //! The commands `topic`, `produce` and `consume`, as a shell runs them.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, Command, Stdio};
 
 use libtest_mimic::Trial;
 use millstream_tests::{Finished, Tool, millstream, wait_until};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{PATIENCE, both, unique};
 
@@ -14,9 +17,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         both("a group on the command line goes on behind what was printed", groups),
         both("a pipe that is closed ends the command quietly", closed_pipe),
         both("following prints what comes", following),
+        both("a signal ends a command well", signals),
     ]
     .into_iter()
     .flatten()
+    .chain([Trial::test("a broker that is not there is told of", || {
+        nobody_there();
+        Ok(())
+    })])
     .collect()
 }
 
@@ -38,7 +46,9 @@ async fn topics(bootstrap: String) {
     let again = run(&bootstrap, &create, "");
     assert_eq!((again.code, again.stdout.as_str()), (Some(1), ""));
     assert!(again.stderr.starts_with(&format!("error: create topic {name}: TOPIC_ALREADY_EXISTS")), "{}", again.stderr);
-    assert!(output(&bootstrap, &["topic", "list"], "").lines().any(|line| line == name));
+    // A broker of Kafka's hears of it a little later than the controller says so.
+    let is_listed = || output(&bootstrap, &["topic", "list"], "").lines().any(|line| line == name).then_some(());
+    wait_until("the topic to be listed", PATIENCE, is_listed);
     let described = output(&bootstrap, &["topic", "describe", &name], "");
     assert_eq!(described.lines().count(), 3);
     assert!(described.contains("PartitionCount: 2") && described.contains("Configs: retention.ms=1000000"));
@@ -48,10 +58,15 @@ async fn topics(bootstrap: String) {
     assert!(described.contains("Configs: max.message.bytes=5000\n"), "{described}");
     let unknown = run(&bootstrap, &["topic", "alter", &name, "-c", "no.such.config=1"], "");
     assert!(unknown.code == Some(1) && unknown.stderr.contains("no.such.config"), "{}", unknown.stderr);
+    let no_value = run(&bootstrap, &["topic", "alter", &name, "-c", "retention.ms"], "");
+    assert_eq!(no_value.stderr, "error: --config retention.ms: expected KEY=VALUE\n");
+    let no_port = run("127.0.0.1", &["topic", "list"], "");
+    assert_eq!(no_port.stderr, "error: bad configuration: bootstrap.servers: \"127.0.0.1\" is not host:port\n");
     assert_eq!(output(&bootstrap, &["topic", "delete", &name], ""), format!("deleted topic {name}\n"));
     let gone = run(&bootstrap, &["consume", &name], "");
     assert_eq!(gone.code, Some(1));
-    assert!(gone.stderr.contains("UNKNOWN_TOPIC_OR_PARTITION"), "{}", gone.stderr);
+    let told = format!("error: describe topic {name}: UNKNOWN_TOPIC_OR_PARTITION: no topic has that name\n");
+    assert_eq!(gone.stderr, told);
 }
 
 async fn lines(bootstrap: String) {
@@ -112,4 +127,49 @@ async fn following(bootstrap: String) {
     }
     let status = wait_until("the command to end", PATIENCE, || child.try_wait().unwrap());
     assert_eq!(status.code(), Some(0));
+}
+
+async fn signals(bootstrap: String) {
+    let name = unique("signals");
+    output(&bootstrap, &["topic", "create", &name, "-p", "1"], "");
+    let end = |child: &mut Child| {
+        kill_process(Pid::from_child(child), Signal::TERM).unwrap();
+        let status = wait_until("the command to end", PATIENCE, || child.try_wait().unwrap());
+        let mut stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        (status.code(), stderr)
+    };
+    let mut command = Command::new(millstream());
+    command.args(["produce", &name, "-b", &bootstrap]).stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut produce = command.spawn().unwrap();
+    // Its input stays open.
+    produce.stdin.as_mut().unwrap().write_all(b"one\n").unwrap();
+    let consume = ["consume", &name, "--from-beginning"];
+    wait_until("the line to be there", PATIENCE, || (output(&bootstrap, &consume, "") == "one\n").then_some(()));
+    let told = format!("1 record stored in {name}\nerror: interrupted before the end of the input\n");
+    assert_eq!(end(&mut produce), (Some(1), told));
+
+    // A consumer leaves its group, so that the next one need not wait until it is missed.
+    let group = ["consume", &name, "--from-beginning", "--group", &name, "--follow", "-b", &bootstrap];
+    let mut follow = Tool::new(millstream()).args(group).spawn();
+    let mut first = String::new();
+    BufReader::new(follow.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert_eq!(first, "one\n");
+    assert_eq!(end(&mut follow), (Some(0), format!("1 record from {name}\n")));
+}
+
+/// Nobody waits long for what is not there, and is told what to do.
+fn nobody_there() {
+    // A service that no machine has had for decades.
+    let nowhere = "127.0.0.1:1";
+    for args in [&["topic", "list"][..], &["produce", "t"], &["consume", "t"], &["plugin", "history", "p"]] {
+        let refused = run(nowhere, args, "a line\n");
+        assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""), "{args:?}");
+        let told = "error: no broker answers at 127.0.0.1:1: Connection refused (os error 111); \
+                    `millstream serve` starts one, -b names another\n";
+        assert_eq!(refused.stderr, told, "{args:?}");
+    }
+    // Whoever says how long to wait has it that way.
+    let waited = run(nowhere, &["topic", "list", "-X", "default.api.timeout.ms=300"], "");
+    assert!(waited.code == Some(1) && waited.stderr.contains("Connection refused"), "{}", waited.stderr);
 }

@@ -1,12 +1,21 @@
 //! What the commands that talk to a cluster share: where it is, and how to wait for it.
 
 use std::future::Future;
-use std::time::Duration;
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How long a call is tried again: a person waits for it. `-X default.api.timeout.ms=...` says otherwise.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a broker that refuses connections is waited for: one that was started just now is there in that time.
+const STARTING: Duration = Duration::from_secs(2);
+
+/// How often it is tried, and how long a try may take.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
+const DIAL: Duration = Duration::from_secs(1);
 
 /// Where the cluster is.
 #[derive(Debug, Clone, clap::Args)]
@@ -29,6 +38,47 @@ impl Cluster {
     /// The same cluster for another client, which has other settings.
     pub(crate) fn without_properties(&self) -> Cluster {
         Cluster::at(&self.bootstrap_server)
+    }
+
+    /// Sees that somebody listens at one of the servers. The client would try for as long as a call may take, and a
+    /// person would wait for what is not going to come. Whatever else may be wrong with a server is the client's to say.
+    pub(crate) fn reach(&self) -> anyhow::Result<()> {
+        const SET_BY_HAND: [&str; 3] = ["bootstrap.servers", "default.api.timeout.ms", "max.block.ms"];
+        if self.properties.iter().any(|property| SET_BY_HAND.iter().any(|key| property.starts_with(key))) {
+            return Ok(());
+        }
+        let give_up = Instant::now() + STARTING;
+        while let Some(refusal) = self.refusal() {
+            if Instant::now() >= give_up {
+                let servers = &self.bootstrap_server;
+                bail!("no broker answers at {servers}: {refusal}; `millstream serve` starts one, -b names another");
+            }
+            std::thread::sleep(TRY_AGAIN);
+        }
+        Ok(())
+    }
+
+    /// Why none of the servers can be connected to, if all of them are known to be away.
+    fn refusal(&self) -> Option<std::io::Error> {
+        let mut last = None;
+        for server in self.bootstrap_server.split(',').map(str::trim) {
+            let addresses = match server.to_socket_addrs() {
+                Ok(addresses) => addresses,
+                // Not HOST:PORT.
+                Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => return None,
+                Err(error) => {
+                    last = Some(error);
+                    continue;
+                }
+            };
+            for address in addresses {
+                match TcpStream::connect_timeout(&address, DIAL) {
+                    Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => last = Some(error),
+                    _ => return None,
+                }
+            }
+        }
+        last
     }
 
     /// Applies the properties, each through `set`.
@@ -58,6 +108,17 @@ pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> an
     // A thread that still waits for standard input must not hold up the exit.
     runtime.shutdown_background();
     outcome
+}
+
+/// Ends when the command should: at Ctrl-C, or when the system says so.
+pub(crate) async fn told_to_end() {
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        },
+        Err(_) => drop(tokio::signal::ctrl_c().await),
+    }
 }
 
 /// Text with `\t`, `\n`, `\0` and `\\` as one would write them in a shell.

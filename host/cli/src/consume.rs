@@ -20,13 +20,16 @@ const POLL: Duration = Duration::from_millis(200);
 #[command(after_help = "\
 Examples:
   millstream consume quakes --from-beginning
-  millstream consume quakes --from-beginning --filter 'json-compare{\"path\":\"/mag\",\"op\":\">=\",\"value\":4.5}'
-  millstream consume quakes --from-beginning --filter 'contains{\"text\":\"Alaska\"} | ./mine.wasm' --count 10
+  millstream consume quakes --from-beginning \\
+      --filter 'json-compare{\"path\":\"/mag\",\"op\":\">=\",\"value\":4.5}'
+  millstream consume quakes --from-beginning --count 10 \\
+      --filter 'contains{\"text\":\"Alaska\"} | ./mine.wasm'
   millstream consume orders --from-beginning --stages cluster
   millstream consume quakes --group dashboards --follow --json | jq .value
 
-Without --follow the command ends at the end of the topic, as it was when the command began. Without
---from-beginning it begins at the end, or where the group is.")]
+Without --follow the command ends at the end of the topic, as it was when the
+command began. Without --from-beginning it begins at the end, or where the group
+is. Ctrl-C and SIGTERM end it, and its group knows at once.")]
 pub(crate) struct Args {
     #[command(flatten)]
     cluster: Cluster,
@@ -47,7 +50,7 @@ pub(crate) struct Args {
     /// Read this partition only
     #[arg(short, long, value_name = "N", conflicts_with = "group", value_parser = clap::value_parser!(i32).range(0..))]
     partition: Option<i32>,
-    /// Print the key before the value, with this text between; \\t is a tab
+    /// Print the key before the value, with this text between; \t is a tab
     #[arg(short = 'K', long, value_name = "TEXT")]
     key_separator: Option<String>,
     /// Print each record as a JSON object with its partition, offset, timestamp, key, headers and value
@@ -77,6 +80,7 @@ impl Args {
 
     async fn consume(mut self) -> anyhow::Result<()> {
         let config = self.config()?;
+        self.cluster.reach()?;
         let stages_args = std::mem::take(&mut self.stages);
         let mut stages = Stages::new(stages_args);
         let mut builder = Consumer::builder(config);
@@ -147,11 +151,11 @@ impl Args {
         let separator = self.key_separator.as_deref().map(cluster::unescape);
         let left = self.count.unwrap_or(u64::MAX);
         let mut printed = 0;
-        let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+        let mut interrupted = std::pin::pin!(cluster::told_to_end());
         while printed < left {
             let records = tokio::select! {
                 records = consumer.poll(POLL) => records?,
-                _ = &mut interrupted => break,
+                () = &mut interrupted => break,
             };
             for record in &records {
                 if printed == left {

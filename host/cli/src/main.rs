@@ -32,7 +32,7 @@ struct Cli {
 enum Command {
     /// Run a broker.
     Serve(serve::Args),
-    /// Create, list, describe and delete topics.
+    /// Create, list, describe, alter and delete topics.
     Topic(topic::Args),
     /// Create, list, describe, alter and delete views.
     View(view::Args),
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
         // The reader of our output has all that it wanted, as `head` does.
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", output::told_once(&error));
             ExitCode::FAILURE
         }
     }
@@ -95,5 +95,18 @@ mod tests {
     #[test]
     fn arguments_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// An example that is broken in two is none that can be pasted.
+    #[test]
+    fn examples_fit_a_terminal() {
+        fn check(command: &clap::Command) {
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in text.lines() {
+                assert!(line.chars().count() <= 80, "{}: {line}", command.get_name());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
     }
 }

@@ -26,10 +26,30 @@ pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe))
 }
 
+/// An error and what caused it, on one line. Many an error quotes its cause: that is not said twice.
+pub(crate) fn told_once(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use anyhow::Context;
+
+    #[test]
+    fn a_cause_that_is_quoted_is_told_once() {
+        let missing = || Err::<(), _>(io::Error::new(io::ErrorKind::NotFound, "no such file"));
+        let told = missing().context("cannot read a.wasm").context("plug-in a").unwrap_err();
+        assert_eq!(told_once(&told), "plug-in a: cannot read a.wasm: no such file");
+        let quoted = missing().context("cannot read a.wasm: no such file").context("plug-in a").unwrap_err();
+        assert_eq!(told_once(&quoted), "plug-in a: cannot read a.wasm: no such file");
+    }
 
     #[test]
     fn a_broken_pipe_is_found_below_its_context() {

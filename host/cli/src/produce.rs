@@ -1,6 +1,6 @@
 //! `millstream produce`: lines from standard input to a topic.
 
-use std::io::{BufRead, IsTerminal};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,8 +13,14 @@ use crate::cluster::{self, Cluster};
 use crate::output;
 use crate::stages::{StageArgs, Stages};
 
-/// Lines that are read ahead of what is sent.
-const LINES_AHEAD: usize = 1024;
+/// Lines are handed over in chunks of so many bytes: few wake-ups for short ones, little memory for long ones.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// Chunks that are read ahead of what is sent.
+const CHUNKS_AHEAD: usize = 4;
+
+/// The longest line that is kept, 100 MiB: Kafka takes no larger request.
+const LINE_BYTES_MAX: usize = 100 << 20;
 
 /// Errors that are printed one by one; the rest is counted.
 const ERRORS_SHOWN: u64 = 10;
@@ -24,19 +30,22 @@ const ERRORS_SHOWN: u64 = 10;
 #[command(after_help = "\
 Examples:
   echo hello | millstream produce greetings
-  millstream produce quakes --serializer json --compressor zstd < earthquakes.jsonl
+  millstream produce quakes --serializer json --compressor zstd < quakes.jsonl
   millstream produce users --key-separator : --null-marker NULL < users.txt
   millstream produce orders --stages cluster < orders.jsonl
-  millstream produce quakes --partitioner './region.wasm{\"by\":\"/lon\"}' --plugins ./plugins < earthquakes.jsonl
+  millstream produce quakes --plugins ./plugins \\
+      --partitioner './region.wasm{\"by\":\"/lon\"}' < quakes.jsonl
 
-Each line is the value of one record, up to its newline. The command ends when the input does and everything is
-stored; a record that is not stored is reported on stderr with its line number, and the exit code is 1.")]
+Each line is the value of one record, up to its newline. The command ends when
+the input does and everything is stored; a record that is not stored is reported
+on stderr with its line number, and the exit code is 1. So it is when Ctrl-C or
+SIGTERM comes before the end of the input; what was taken in by then is sent.")]
 pub(crate) struct Args {
     #[command(flatten)]
     cluster: Cluster,
     /// The topic
     topic: String,
-    /// What stands between key and value in a line; \\t is a tab. Without it lines have no key
+    /// What stands between key and value in a line; \t is a tab. Without it lines have no key
     #[arg(short = 'K', long, value_name = "TEXT")]
     key_separator: Option<String>,
     /// The key of every record
@@ -150,6 +159,7 @@ impl Args {
 
     async fn produce(self) -> anyhow::Result<()> {
         let format = Format::new(&self)?;
+        self.cluster.reach()?;
         let mut config = ProducerConfig::new(&self.cluster.bootstrap_server);
         config.max_block = cluster::PATIENCE;
         config.set("acks", &self.acks)?;
@@ -174,8 +184,15 @@ impl Args {
         }
         let producer = builder.build()?;
         let tally = Arc::new(Tally::default());
-        let outcome = send_lines(&producer, &self.topic, &format, &tally).await;
-        producer.flush().await;
+        let outcome = tokio::select! {
+            outcome = send_lines(&producer, &self.topic, &format, &tally) => outcome,
+            () = cluster::told_to_end() => Err(anyhow::anyhow!("interrupted before the end of the input")),
+        };
+        let outcome = tokio::select! {
+            () = producer.flush() => outcome,
+            // Nobody has to wait for a broker that is away.
+            () = cluster::told_to_end() => Err(anyhow::anyhow!("interrupted before all was stored")),
+        };
         stages.report(&producer.stage_stats());
         let (stored, failed) = (tally.stored.load(Ordering::Relaxed), tally.failed.load(Ordering::Relaxed));
         if !self.quiet {
@@ -188,61 +205,107 @@ impl Args {
 }
 
 async fn send_lines(producer: &Producer, topic: &str, format: &Format, tally: &Arc<Tally>) -> anyhow::Result<()> {
-    let mut lines = read_lines();
+    let mut chunks = read_chunks();
     let mut number = 0;
-    while let Some(line) = lines.recv().await {
-        let line = line.context("cannot read standard input")?;
-        number += 1;
-        let record = match format.record(topic, &line) {
-            Ok(record) => record,
-            Err(reason) => {
-                tally.fail(number, &reason);
-                continue;
-            }
-        };
-        let verdicts = tally.clone();
-        let sent = producer.send_with_callback(record, move |verdict| match verdict {
-            Ok(_) => drop(verdicts.stored.fetch_add(1, Ordering::Relaxed)),
-            Err(error) => verdicts.fail(number, &error),
-        });
-        match sent.await {
-            Ok(()) => {}
-            // This line only.
-            Err(error @ Error::RecordTooLarge { .. }) => tally.fail(number, &error),
-            Err(error) => return Err(error).with_context(|| format!("line {number} was not sent")),
+    while let Some(chunk) = chunks.recv().await {
+        for line in chunk.context("cannot read standard input")? {
+            number += 1;
+            send_line(producer, topic, format, tally, number, line).await?;
         }
     }
     Ok(())
 }
 
+/// A line that is bad goes to the tally; an error ends the command.
+async fn send_line(
+    producer: &Producer,
+    topic: &str,
+    format: &Format,
+    tally: &Arc<Tally>,
+    number: u64,
+    line: Line,
+) -> anyhow::Result<()> {
+    let line = line.map_err(|TooLong| format!("is over {LINE_BYTES_MAX} bytes long"));
+    let record = match line.as_deref().map_err(String::clone).and_then(|line| format.record(topic, line)) {
+        Ok(record) => record,
+        Err(reason) => {
+            tally.fail(number, &reason);
+            return Ok(());
+        }
+    };
+    let verdicts = tally.clone();
+    let sent = producer.send_with_callback(record, move |verdict| match verdict {
+        Ok(_) => drop(verdicts.stored.fetch_add(1, Ordering::Relaxed)),
+        Err(error) => verdicts.fail(number, &error),
+    });
+    match sent.await {
+        Ok(()) => Ok(()),
+        // This line only.
+        Err(error @ Error::RecordTooLarge { .. }) => {
+            tally.fail(number, &error);
+            Ok(())
+        }
+        Err(error) => Err(error).with_context(|| format!("line {number} was not sent")),
+    }
+}
+
+/// What was read of a line, without its newline.
+type Line = Result<Vec<u8>, TooLong>;
+
+/// A line that was passed over.
+#[derive(Debug, PartialEq, Eq)]
+struct TooLong;
+
 /// Reads on a thread of its own: standard input cannot be waited for otherwise.
-fn read_lines() -> mpsc::Receiver<std::io::Result<Vec<u8>>> {
-    let (sender, receiver) = mpsc::channel(LINES_AHEAD);
-    if std::io::stdin().is_terminal() {
+fn read_chunks() -> mpsc::Receiver<io::Result<Vec<Line>>> {
+    let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
+    if io::stdin().is_terminal() {
         eprintln!("reading lines from the terminal; end with Ctrl-D");
     }
     std::thread::spawn(move || {
-        let mut input = std::io::stdin().lock();
+        let mut input = BufReader::with_capacity(CHUNK_BYTES, io::stdin().lock());
         loop {
-            let mut line = Vec::new();
-            let read = match input.read_until(b'\n', &mut line) {
-                Ok(0) => return,
-                Ok(_) => {
-                    if line.last() == Some(&b'\n') {
-                        line.pop();
-                    }
-                    Ok(line)
-                }
-                Err(error) => Err(error),
+            let chunk = read_chunk(&mut input, LINE_BYTES_MAX);
+            let last = match &chunk {
+                Ok(lines) if lines.is_empty() => return,
+                chunk => chunk.is_err(),
             };
-            let last = read.is_err();
             // Nobody listens any more: the command is ending.
-            if sender.blocking_send(read).is_err() || last {
+            if sender.blocking_send(chunk).is_err() || last {
                 return;
             }
         }
     });
     receiver
+}
+
+/// The next lines, as many as are there without waiting, of [`CHUNK_BYTES`] or a little more; none at the end.
+fn read_chunk(input: &mut BufReader<impl Read>, line_bytes_max: usize) -> io::Result<Vec<Line>> {
+    let (mut lines, mut bytes) = (Vec::new(), 0);
+    while bytes < CHUNK_BYTES {
+        let Some(line) = read_line(input, line_bytes_max)? else { break };
+        bytes += line.as_ref().map_or(0, Vec::len) + 1;
+        lines.push(line);
+        if !input.buffer().contains(&b'\n') {
+            break;
+        }
+    }
+    Ok(lines)
+}
+
+fn read_line(input: &mut impl BufRead, bytes_max: usize) -> io::Result<Option<Line>> {
+    let mut line = Vec::new();
+    // One more byte for the newline.
+    if input.by_ref().take(bytes_max as u64 + 1).read_until(b'\n', &mut line)? == 0 {
+        return Ok(None);
+    }
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    } else if line.len() > bytes_max {
+        input.skip_until(b'\n')?;
+        return Ok(Some(Err(TooLong)));
+    }
+    Ok(Some(Ok(line)))
 }
 
 #[cfg(test)]
@@ -266,6 +329,31 @@ mod tests {
         assert_eq!(format.split(b"k::NULL").unwrap(), (Some(&b"k"[..]), None));
         assert_eq!(format.split(b"NULL::").unwrap(), (None, Some(&b""[..])));
         assert!(format.split(b"k:v").unwrap_err().contains("\"::\""));
+    }
+
+    #[test]
+    fn lines_come_in_chunks_and_long_ones_are_passed_over() {
+        let line = |text: &str| Ok(text.as_bytes().to_vec());
+        let read = |text: &str| {
+            let mut input = BufReader::new(text.as_bytes());
+            let mut chunks = Vec::new();
+            loop {
+                match read_chunk(&mut input, 4).expect("memory") {
+                    chunk if chunk.is_empty() => return chunks,
+                    chunk => chunks.push(chunk),
+                }
+            }
+        };
+        assert_eq!(read(""), Vec::<Vec<Line>>::new());
+        assert_eq!(read("a\n\nb\n"), [vec![line("a"), line(""), line("b")]]);
+        // A rest without a newline may still grow: what is complete does not wait for it.
+        assert_eq!(read("a\nb"), [vec![line("a")], vec![line("b")]]);
+        assert_eq!(read("1234\n12345\n1\n"), [vec![line("1234"), Err(TooLong), line("1")]]);
+        assert_eq!(read("1234"), [[line("1234")]]);
+        assert_eq!(read("123456789"), [[Err(TooLong)]]);
+        let long = "123\n".repeat(CHUNK_BYTES / 2);
+        let mut chunks = BufReader::with_capacity(long.len(), long.as_bytes());
+        assert_eq!(read_chunk(&mut chunks, 4).expect("memory").len(), CHUNK_BYTES / 4);
     }
 
     #[test]

@@ -15,10 +15,12 @@ use crate::sandbox;
 #[command(after_help = "Examples:
   millstream serve
   millstream serve --listen 127.0.0.1:0 --data-dir /var/lib/millstream
-  millstream serve --config server.properties --set num.partitions=4 --set flush.mode=page-cache
+  millstream serve --config server.properties --set num.partitions=4
+  millstream serve --set flush.mode=page-cache --set log.retention.hours=24
 
-The configuration keys are Kafka's own. When the broker answers, it prints one line to stdout,
-`listening on HOST:PORT`; its log goes to stderr, and RUST_LOG chooses what is logged.")]
+The configuration keys are Kafka's own. When the broker answers, it prints one
+line to stdout, `listening on HOST:PORT`; its log goes to stderr, and RUST_LOG
+chooses what is logged. SIGTERM and Ctrl-C stop it.")]
 pub(crate) struct Args {
     /// A Java properties file, as Kafka's server.properties
     #[arg(long, value_name = "FILE")]
@@ -59,7 +61,12 @@ impl Args {
         let config = raw.check()?.with_flags(flags)?;
         let plugins = Plugins::new(|| sandbox::library(None).map(Arc::new).map_err(|error| format!("{error:#}")));
         let plugins = match self.plugins {
-            Some(folder) => plugins.with_folder(folder),
+            Some(folder) => {
+                // One that comes later would not be watched: better said now than found out.
+                let looked_at = std::fs::read_dir(&folder);
+                looked_at.with_context(|| format!("cannot read the folder of plug-ins {}", folder.display()))?;
+                plugins.with_folder(folder)
+            }
             None => plugins,
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
+use anyhow::Context;
 use clap::Subcommand;
 use millstream_client::{Admin, ClientConfig, ConfigError, NewTopic, PartitionDescription, TopicDescription};
 
@@ -16,7 +17,8 @@ Examples:
   millstream topic create quakes --partitions 4 --config retention.ms=86400000
   millstream topic list
   millstream topic describe quakes
-  millstream topic alter quakes --config 'stage.admit=json-compare{\"path\":\"/mag\",\"op\":\">=\",\"value\":0}'
+  millstream topic alter quakes \\
+      --config 'stage.admit=json-compare{\"path\":\"/mag\",\"op\":\">=\",\"value\":0}'
   millstream topic alter quakes --delete-config retention.ms
   millstream topic delete quakes -b broker:9092")]
 pub(crate) struct Args {
@@ -111,8 +113,9 @@ impl Args {
     }
 }
 
-/// An admin client for the cluster.
+/// An admin client for the cluster, which must be there.
 pub(crate) fn admin(cluster: &Cluster) -> anyhow::Result<Admin> {
+    cluster.reach()?;
     Ok(Admin::new(client_config(cluster)?)?)
 }
 
@@ -131,7 +134,7 @@ impl Create {
     async fn run(self) -> anyhow::Result<()> {
         let mut configs = BTreeMap::new();
         for config in &self.config {
-            let (key, value) = cluster::pair(config)?;
+            let (key, value) = cluster::pair(config).with_context(|| format!("--config {config}"))?;
             configs.insert(key.to_owned(), value.to_owned());
         }
         let admin = admin(&self.cluster)?;
@@ -208,7 +211,7 @@ impl Alter {
     async fn run(self) -> anyhow::Result<()> {
         let mut changes = BTreeMap::new();
         for config in &self.config {
-            let (key, value) = cluster::pair(config)?;
+            let (key, value) = cluster::pair(config).with_context(|| format!("--config {config}"))?;
             changes.insert(key.to_owned(), Some(value.to_owned()));
         }
         changes.extend(self.delete_config.iter().map(|key| (key.clone(), None)));

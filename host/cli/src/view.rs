@@ -13,14 +13,19 @@ use crate::topic::admin;
 /// The arguments of `millstream view`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A view is a read-only topic that shows what a filter keeps of another one: the same partitions, offsets
-and timestamps, no storage of its own. Every Kafka client reads it. A filter is a plug-in by its name, by
-its name and version, or a file, with its configuration as JSON; a chain is joined by ` | `.
+A view is a read-only topic that shows what a filter keeps of another one: the
+same partitions, offsets and timestamps, no storage of its own. Every Kafka
+client reads it. A filter is a plug-in by its name, by its name and version, or
+a file of the broker's machine, with its configuration as JSON; a chain is
+joined by ` | `.
 
 Examples:
-  millstream view create significant --of quakes --filter 'json-compare{\"path\":\"/mag\",\"op\":\">=\",\"value\":4.5}'
-  millstream view create german --of significant --filter 'contains{\"text\":\"Germany\"}' --failure-policy pass
-  millstream view alter significant --filter 'json-compare{\"path\":\"/mag\",\"op\":\">=\",\"value\":6}'
+  millstream view create significant --of quakes \\
+      --filter 'json-compare{\"path\":\"/mag\",\"op\":\">=\",\"value\":4.5}'
+  millstream view create german --of significant --failure-policy pass \\
+      --filter 'contains{\"text\":\"Germany\"}'
+  millstream view alter significant \\
+      --filter 'json-compare{\"path\":\"/mag\",\"op\":\">=\",\"value\":6}'
   millstream view list
   millstream view describe significant
   millstream view delete german significant -b broker:9092")]

@@ -23,10 +23,11 @@ const KEY_BYTES: usize = 16;
 Examples:
   millstream plugin bench murmur2
   millstream plugin bench 'contains{\"text\":\"error\"}' --rows 500 --size 1024
-  millstream plugin bench './target/plugins/mine.wasm{\"limit\":7}' --values orders.jsonl --json
+  millstream plugin bench './mine.wasm{\"limit\":7}' --values orders.jsonl --json
 
-MB/s is of what the stage sees: the columns that it reads, or what a compressor compresses. What was compressed is read
-back and compared in the same call, as everywhere; that is in its figure.")]
+MB/s is of what the stage sees: the columns that it reads, or what a compressor
+compresses. What was compressed is read back and compared in the same call, as
+everywhere; that is in its figure.")]
 pub(crate) struct Args {
     /// A plug-in of this binary or a file, with its configuration.
     #[arg(value_name = "STAGE")]

@@ -11,8 +11,8 @@ use crate::output;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  millstream plugin build                               the crate in this folder
-  millstream plugin build my-filter -o my-filter.wasm   the crate in another, to a file of your choice")]
+  millstream plugin build                              # the crate right here
+  millstream plugin build my-filter -o my-filter.wasm  # the crate in another")]
 pub(crate) struct Args {
     /// The folder of the plug-in's crate.
     #[arg(default_value = ".")]

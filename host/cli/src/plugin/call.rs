@@ -22,9 +22,9 @@ use crate::{output, sandbox};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  echo '{\"call\":\"filter\",\"config\":{\"text\":\"b\"},\"records\":[{\"value\":\"abc\"},{\"value\":\"xyz\"}]}' |
+  echo '{\"call\":\"filter\",\"config\":{\"text\":\"b\"},\"records\":[{\"value\":\"abc\"}]}' |
       millstream plugin call contains
-  echo '{\"call\":\"partition\",\"partitions\":4,\"records\":[{\"key\":\"k1\"},{\"key\":\"k2\"}]}' |
+  echo '{\"call\":\"partition\",\"partitions\":4,\"records\":[{\"key\":\"k1\"}]}' |
       millstream plugin call murmur2")]
 pub(crate) struct Args {
     /// A component, or the name of a plug-in of this binary.

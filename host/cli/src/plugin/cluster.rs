@@ -14,6 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The store of a cluster's plug-ins.
 pub(super) fn store(cluster: &Cluster) -> Result<PluginStore> {
+    cluster.reach()?;
     let mut config: ClientConfig = topic::client_config(cluster)?;
     if config.default_api_timeout == cluster::PATIENCE {
         config.default_api_timeout = PATIENCE;

@@ -20,10 +20,10 @@ Examples:
   millstream plugin list
   millstream plugin list --plugins ./plugins
   millstream plugin list -b 127.0.0.1:9092
-  millstream plugin list -b 127.0.0.1:9092 --json | jq '.[] | select(.traps > 0)'
+  millstream plugin list -b broker:9092 --json | jq '.[] | select(.traps > 0)'
 
-With -b the counts are those of the brokers since their start: of a plug-in, and below it of its
-versions that serve, that are bad, or that have done something.")]
+With -b the counts are those of the brokers since their start: of a plug-in, and
+below it of its versions that serve, that are bad, or that have done something.")]
 pub(crate) struct Args {
     /// A folder of plug-ins (*.wasm); one with the name of a plug-in of this binary takes its place.
     #[arg(long, value_name = "DIR", conflicts_with = "bootstrap_server")]

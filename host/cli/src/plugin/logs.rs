@@ -44,7 +44,7 @@ impl Args {
     }
 
     async fn print(self) -> Result<()> {
-        let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+        let mut interrupted = std::pin::pin!(cluster::told_to_end());
         let admin = topic::admin(&self.cluster)?;
         loop {
             let topics = admin.list_topics().await?;
@@ -52,11 +52,12 @@ impl Args {
                 break;
             }
             if !self.follow {
+                nothing_from(&self.name);
                 return Ok(());
             }
             tokio::select! {
                 () = tokio::time::sleep(LOOK_AGAIN) => {}
-                _ = &mut interrupted => return Ok(()),
+                () = &mut interrupted => return Ok(()),
             }
         }
         let mut config = ConsumerConfig::new(&self.cluster.bootstrap_server);
@@ -69,13 +70,15 @@ impl Args {
         let ends = consumer.end_offsets(&partitions).await?;
         consumer.assign(partitions)?;
         let mut out = output::stdout();
+        let mut is_silent = true;
         loop {
             let records = tokio::select! {
                 records = consumer.poll(POLL) => records?,
-                _ = &mut interrupted => break,
+                () = &mut interrupted => break,
             };
             for record in records.iter().filter(|record| record.key.as_deref() == Some(self.name.as_bytes())) {
                 print(&mut out, record)?;
+                is_silent = false;
             }
             out.flush()?;
             if !self.follow && is_at_end(&consumer, &ends) {
@@ -83,8 +86,18 @@ impl Args {
             }
         }
         consumer.close().await?;
+        if is_silent && !self.follow {
+            nothing_from(&self.name);
+        }
         Ok(())
     }
+}
+
+/// A name that was mistyped has no lines either.
+fn nothing_from(name: &str) {
+    eprintln!(
+        "hint: the brokers have no lines of {name}; `millstream plugin list -b HOST:PORT` shows the cluster's plug-ins"
+    );
 }
 
 fn is_at_end(consumer: &Consumer, ends: &BTreeMap<TopicPartition, i64>) -> bool {

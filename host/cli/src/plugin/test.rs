@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  millstream plugin test                               the crate in this folder
-  millstream plugin test my-filter -- --nocapture      the crate in another, with options of its tests")]
+  millstream plugin test                             # the crate right here
+  millstream plugin test my-filter -- --nocapture    # with options of its tests")]
 pub(crate) struct Args {
     /// The folder of the plug-in's crate.
     #[arg(default_value = ".")]

@@ -186,7 +186,8 @@ impl Admin {
                 Some(Err(code)) => *code,
                 None => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             };
-            Err(Error::broker(format!("describe topic {name}"), code, None))
+            let words = (code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION).then_some("no topic has that name");
+            Err(Error::broker(format!("describe topic {name}"), code, words))
         };
         wanted.iter().map(describe).collect()
     }

@@ -175,7 +175,7 @@ impl Cluster {
 
     /// For tries that end when one works, one fails for good, or `limit` is over.
     pub(crate) fn retry<'a>(&'a self, limit: Duration, what: &'a str) -> Retry<'a> {
-        Retry { cluster: self, what, limit, deadline: Instant::now() + limit, failures: 0 }
+        Retry { cluster: self, what, limit, deadline: Instant::now() + limit, failures: 0, last: None }
     }
 
     /// Fetches the picture anew, unless that was done since `seen`. Waits for one that is under way.
@@ -260,6 +260,8 @@ pub(crate) struct Retry<'a> {
     limit: Duration,
     deadline: Instant,
     failures: u32,
+    /// Why the last try failed: what is waited for is why there is another.
+    last: Option<Error>,
 }
 
 impl Retry<'_> {
@@ -271,7 +273,10 @@ impl Retry<'_> {
         let error = match tokio::time::timeout_at(self.deadline.into(), attempt).await {
             Ok(Ok(value)) => return Ok(Some(value)),
             Ok(Err(error)) => error,
-            Err(_) => return Err(Error::timeout(self.what, self.limit)),
+            Err(_) => {
+                let reason = self.last.as_ref().map_or_else(String::new, |error| format!(" (last error: {error})"));
+                return Err(Error::timeout(format!("{}{reason}", self.what), self.limit));
+            }
         };
         let wait = self.cluster.config.backoff(self.failures);
         if !error.retriable() || Instant::now() + wait >= self.deadline {
@@ -279,6 +284,7 @@ impl Retry<'_> {
         }
         tracing::debug!(%error, what = self.what, "will try again");
         self.failures += 1;
+        self.last = Some(error);
         tokio::time::sleep(wait).await;
         let refresh = self.cluster.refresh(self.cluster.metadata().generation);
         // Its failure shows in the next try.
