@@ -4,6 +4,7 @@ use millstream_tests::Broker;
 use millstream_wire::messages::*;
 use millstream_wire::{ErrorCode, Str};
 use rustix::process::Signal;
+use uuid::Uuid;
 
 use crate::support::{Raw, Topic, batch};
 
@@ -149,12 +150,17 @@ fn metadata_tells_all_none_or_what_is_asked_for() {
         let told = format!("{}:{}", all.brokers[0].host.as_str(), all.brokers[0].port);
         assert_eq!(told, broker.bootstrap(), "v{version}");
     }
-    for version in [10, 12, 13] {
-        let by_id = MetadataRequestTopic { name: None, topic_id: topics[1].id };
-        if version >= 12 {
-            let found = raw.call(version, &MetadataRequest { topics: Some(vec![by_id]), ..Default::default() });
-            assert_eq!(found.topics[0].name.as_deref(), Some("b"), "v{version}");
-        }
+    // By id the name is null, or empty as Java's Admin sends it.
+    for (version, name) in [(12, None), (12, Some("")), (13, None), (13, Some(""))] {
+        let mut find = |topic_id| {
+            let by_id = MetadataRequestTopic { name: name.map(Str::from), topic_id };
+            let request = MetadataRequest { topics: Some(vec![by_id]), ..Default::default() };
+            raw.call(version, &request).topics.remove(0)
+        };
+        let found = find(topics[1].id);
+        assert_eq!((found.error_code, found.name.as_deref()), (ErrorCode::NONE, Some("b")), "v{version} {name:?}");
+        let unknown = find(Uuid::from_u128(1));
+        assert_eq!((unknown.error_code, unknown.name), (ErrorCode::UNKNOWN_TOPIC_ID, None), "v{version} {name:?}");
     }
 }
 

@@ -61,7 +61,8 @@ async fn one(
     create: bool,
     operations: bool,
 ) -> MetadataResponseTopic {
-    let by_id = asked.name.is_none();
+    // Java's Admin asks by id with an empty name.
+    let by_id = asked.name.is_none() || !asked.topic_id.is_nil();
     let name = asked.name.clone().unwrap_or_default();
     let found = find(&broker.topics.load(), by_id, &name, asked.topic_id);
     let found = match found {
@@ -75,7 +76,7 @@ async fn one(
         Ok(topic) => describe(broker, &topic, operations),
         Err(error) => MetadataResponseTopic {
             error_code: error.code,
-            name: asked.name,
+            name: asked.name.filter(|_| !by_id),
             topic_id: asked.topic_id,
             ..Default::default()
         },
