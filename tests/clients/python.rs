@@ -7,11 +7,12 @@ use libtest_mimic::Trial;
 use millstream_tests::{Broker, Tool};
 
 /// Script and command of every test.
-const TESTS: [(&str, &str); 9] = [
+const TESTS: [(&str, &str); 10] = [
     ("with_confluent_kafka", "round-trip"),
     ("with_confluent_kafka", "group"),
     ("with_confluent_kafka", "admin"),
     ("with_confluent_kafka", "refusals"),
+    ("with_confluent_kafka", "transactions"),
     ("with_kafka_python", "round-trip"),
     ("with_kafka_python", "group"),
     ("with_kafka_python", "refusals"),

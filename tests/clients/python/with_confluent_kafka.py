@@ -1,6 +1,6 @@
 """confluent-kafka, the newest librdkafka."""
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 
 import common
@@ -104,6 +104,15 @@ def admin(bootstrap):
     assert topic not in client.list_topics().topics
 
 
+def transactions(bootstrap):
+    """There are none yet: who asks for them is told so, and does not wait for ever."""
+    try:
+        Producer({"bootstrap.servers": bootstrap, "transactional.id": "id"}).init_transactions(common.PATIENCE_S)
+        raise AssertionError("transactions were begun")
+    except KafkaException as error:
+        assert error.args[0].fatal() and "does not support transactions" in error.args[0].str(), error
+
+
 def view_group(bootstrap):
     def create_topic(name, configs):
         client = AdminClient({"bootstrap.servers": bootstrap})
@@ -204,4 +213,5 @@ def refusals(bootstrap):
     consumer.close()
 
 
-common.main({"view-group": view_group, "view-gap": view_gap, "round-trip": round_trip, "group": group, "admin": admin, "refusals": refusals})
+common.main({"view-group": view_group, "view-gap": view_gap, "round-trip": round_trip, "group": group, "admin": admin, "refusals": refusals,
+             "transactions": transactions})

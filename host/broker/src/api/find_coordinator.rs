@@ -15,12 +15,15 @@ const TRANSACTION: i8 = 1;
 /// The version from which one request asks for many keys.
 const BATCHED_FROM: i16 = 4;
 
+/// The last version that librdkafka speaks.
+const LIBRDKAFKA_MAX: i16 = 2;
+
 pub(super) async fn handle(
     broker: &Arc<Broker>,
     context: &RequestContext,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
-    let found = find(broker, request.key_type).await;
+    let found = find(broker, request.key_type, context.version).await;
     if context.version < BATCHED_FROM {
         let one = coordinator(broker, context, &found, request.key);
         return FindCoordinatorResponse {
@@ -37,11 +40,18 @@ pub(super) async fn handle(
     FindCoordinatorResponse { coordinators, ..Default::default() }
 }
 
-async fn find(broker: &Arc<Broker>, key_type: i8) -> Result<(), ApiError> {
+async fn find(broker: &Arc<Broker>, key_type: i8, version: i16) -> Result<(), ApiError> {
     match key_type {
         GROUP => Ok(broker.groups.create_topic().await?),
         // "Not available" would have a producer try until it gives up; this ends initTransactions at once, with the reason.
-        TRANSACTION => Err(ApiError::new(ErrorCode::INVALID_REQUEST, "this broker does not support transactions yet")),
+        // librdkafka asks again for ever after any other code than this one, and Java leaves out the reason with it.
+        TRANSACTION => {
+            let code = match version <= LIBRDKAFKA_MAX {
+                true => ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+                false => ErrorCode::INVALID_REQUEST,
+            };
+            Err(ApiError::new(code, "this broker does not support transactions yet"))
+        }
         other => {
             let message = format!("this broker has no coordinators of type {other}");
             Err(ApiError::new(ErrorCode::INVALID_REQUEST, message))

@@ -384,5 +384,11 @@ fn groups_that_do_not_exist_and_coordinators_of_other_kinds() {
         assert_eq!((found[1].error_code, found[1].node_id), (ErrorCode::INVALID_REQUEST, -1));
         assert!(found[1].error_message.is_some());
     }
+    // librdkafka would ask again for ever after another code.
+    for version in [1, 2] {
+        let found = client.ask(version, &FindCoordinatorRequest { key_type: 1, key: text("x"), ..Default::default() });
+        assert_eq!(found.error_code, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
+        assert!(found.error_message.expect("words").contains("transactions"));
+    }
     broker.stop();
 }
