@@ -112,7 +112,11 @@ impl Args {
         let printed = self.print_all(&consumer, &ends).await;
         stages.report(&consumer.stage_stats());
         // Also when printing failed: the group should not wait for this member.
-        let closed = consumer.close().await;
+        let closed = tokio::select! {
+            closed = consumer.close() => closed.map_err(anyhow::Error::from),
+            // Told once more: its broker may be away.
+            () = cluster::told_to_end() => Err(anyhow::anyhow!("interrupted before the group knew")),
+        };
         let printed = printed?;
         closed?;
         if !self.quiet {

@@ -131,6 +131,10 @@ fn a_version_that_does_not_fit_one_topic_changes_none() {
     fs::write(&no_plugin, "no component").expect("a file of the test's own");
     let refused = refusal(&broker, &["plugin", "push", no_plugin.to_str().expect("a path of ASCII")]);
     assert!(refused.contains("text.wasm"), "{refused}");
+    // A pipe can be read once.
+    let piped = ["plugin", "push", "/dev/stdin", "--name", "piped", "-b", &broker.bootstrap()];
+    let piped = Tool::new(millstream()).args(piped).input(filter("letters", 1).build()).succeed();
+    assert_eq!(piped, "piped@1 pushed and active\n");
     let other_kind = push_refused(&broker, &Guest::compressor().name("letters"));
     assert!(other_kind.contains("is a filter in the cluster, and this is a compressor"), "{other_kind}");
     let wrong = refusal(&broker, &["plugin", "activate", "letters"]);

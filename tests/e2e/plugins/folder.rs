@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use millstream_tests::{Broker, wait_until};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 
 use super::*;
@@ -26,8 +27,13 @@ fn a_changed_file_is_the_next_version_and_a_broken_one_changes_nothing() {
     let folder = TempDir::new().expect("a temporary folder");
     replace(folder.path(), "letters.wasm", &filter("letters", 1).build());
     replace(folder.path(), "broken.wasm", b"no component");
+    // Nobody waits for what may come out of a pipe.
+    let pipe = folder.path().join("a-pipe.wasm");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
     let mut broker = Broker::builder().plugins(folder.path()).start();
-    assert!(broker.log().contains("broken.wasm"), "{}", broker.log());
+    for file in ["broken.wasm", "a-pipe.wasm"] {
+        assert!(broker.log().contains(file), "{}", broker.log());
+    }
     admit(&broker, "lines", "letters");
     assert_eq!(refused_letters(&broker, "lines"), "a");
     replace(folder.path(), "letters.wasm", &filter("letters", 2).build());

@@ -107,6 +107,10 @@ fn components(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
 /// Reads a file up to the largest that there may be, and one byte more for the checks to refuse.
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut component = Vec::new();
+    // A pipe would hold up all that comes after it.
+    if !path.metadata()?.is_file() {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file"));
+    }
     File::open(path)?.take(SIZE_BYTES_MAX + 1).read_to_end(&mut component)?;
     Ok(component)
 }

@@ -12,7 +12,8 @@ mod new;
 mod push;
 mod test;
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -85,18 +86,21 @@ fn load(engine: &Engine, plugin: &str) -> Result<Plugin> {
     if !path.exists() {
         bail!("{plugin} is no file and no plug-in of this binary; `millstream plugin list` shows those");
     }
-    load_file(engine, path)
+    let (plugin, _) = load_file(engine, path)?;
+    Ok(plugin)
 }
 
-fn load_file(engine: &Engine, path: &Path) -> Result<Plugin> {
+/// A plug-in and its bytes, which are read once: the file may be a pipe, or another one a moment later.
+fn load_file(engine: &Engine, path: &Path) -> Result<(Plugin, Vec<u8>)> {
     let limit = engine.limits().module.size_bytes;
-    let read = || -> Result<Plugin> {
-        // A file over the limit is refused before it is read into memory.
-        let size = fs::metadata(path)?.len();
-        if usize::try_from(size).map_or(true, |size| size > limit) {
-            bail!("{size} bytes are over the limit of {limit} for a plug-in");
+    let read = || -> Result<(Plugin, Vec<u8>)> {
+        let mut component = Vec::new();
+        // No more is read than tells a file that is over the limit.
+        File::open(path)?.take(limit as u64 + 1).read_to_end(&mut component)?;
+        if component.len() > limit {
+            bail!("it has more bytes than the limit of {limit} for a plug-in");
         }
-        Ok(engine.load(&fs::read(path)?)?)
+        Ok((engine.load(&component)?, component))
     };
     read().with_context(|| path.display().to_string())
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use millstream_stage::EMBEDDED_NUMBER;
 
 use super::cluster::{is_embedded, name_and_number, optional_number, shown, store};
@@ -17,6 +17,7 @@ Examples:
   millstream plugin push region.wasm --no-activate
   millstream plugin activate region@2
   millstream plugin push build/region.wasm --name region-eu -b broker:9092
+  curl -s https://host/region.wasm | millstream plugin push /dev/stdin
 
 The version serves whatever follows the plug-in's name from the next batch on.
 At a Millstream broker it must work for every topic that uses it, or it is
@@ -41,8 +42,7 @@ impl PushArgs {
     pub(crate) fn run(self) -> Result<()> {
         let engine = sandbox::engine()?;
         // Read and checked here first: what is no plug-in need not travel.
-        let plugin = super::load_file(&engine, &self.file)?;
-        let component = std::fs::read(&self.file).with_context(|| self.file.display().to_string())?;
+        let (plugin, component) = super::load_file(&engine, &self.file)?;
         let store = store(&self.cluster)?;
         let pushed = block_on(async move {
             let pushed = store.push(&component, &plugin, self.name.as_deref(), !self.no_activate).await;
