@@ -58,6 +58,8 @@ async fn topics(bootstrap: String) {
     assert!(described.contains("Configs: max.message.bytes=5000\n"), "{described}");
     let unknown = run(&bootstrap, &["topic", "alter", &name, "-c", "no.such.config=1"], "");
     assert!(unknown.code == Some(1) && unknown.stderr.contains("no.such.config"), "{}", unknown.stderr);
+    let unknown = run(&bootstrap, &["topic", "alter", &name, "-d", "no.such.config"], "");
+    assert_eq!(unknown.stderr, "error: --delete-config no.such.config: no config has that name\n");
     let no_value = run(&bootstrap, &["topic", "alter", &name, "-c", "retention.ms"], "");
     assert_eq!(no_value.stderr, "error: --config retention.ms: expected KEY=VALUE\n");
     let no_port = run("127.0.0.1", &["topic", "list"], "");

@@ -5,6 +5,7 @@ use std::io::Write;
 
 use anyhow::Context;
 use clap::Subcommand;
+use millstream_client::plugins::format::STAGE_CONFIGS;
 use millstream_client::{Admin, ClientConfig, ConfigError, NewTopic, PartitionDescription, TopicDescription};
 
 use crate::cluster::{self, Cluster};
@@ -214,8 +215,17 @@ impl Alter {
             let (key, value) = cluster::pair(config).with_context(|| format!("--config {config}"))?;
             changes.insert(key.to_owned(), Some(value.to_owned()));
         }
-        changes.extend(self.delete_config.iter().map(|key| (key.clone(), None)));
-        topic_stages::alter(&admin(&self.cluster)?, &self.cluster, &self.name, changes).await?;
+        let admin = admin(&self.cluster)?;
+        if !self.delete_config.is_empty() {
+            // A broker takes back without a word what it has never heard of.
+            let known = admin.describe_configs(&self.name).await?;
+            for key in &self.delete_config {
+                let is_known = known.iter().any(|config| config.name == *key) || STAGE_CONFIGS.contains(&key.as_str());
+                anyhow::ensure!(is_known, "--delete-config {key}: no config has that name");
+                changes.insert(key.clone(), None);
+            }
+        }
+        topic_stages::alter(&admin, &self.cluster, &self.name, changes).await?;
         output::line(&format!("altered topic {}", self.name))?;
         Ok(())
     }

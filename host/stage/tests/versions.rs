@@ -193,6 +193,10 @@ fn a_plugin_without_an_active_version_is_named_as_such() {
     let text = resolve(&library, "a", NAME).expect_err("nothing serves").to_string();
     assert!(text.contains("no version of plug-in `good-partitioner` is active"), "{text}");
     assert!(text.contains("good-partitioner@2"), "{text}");
+    for wanted in ["0", "x", "7"] {
+        let text = resolve(&library, "a", &format!("{NAME}@{wanted}")).expect_err("no such version").to_string();
+        assert_eq!(text, format!("plug-in `good-partitioner` has no version {wanted}; it has: 1, 2"));
+    }
     let text = resolve(&library, "b", "other").expect_err("no such plug-in").to_string();
     assert_eq!(text, "no plug-in is named `other`; there are: good-partitioner");
     // One whose versions are all deleted is no choice.

@@ -168,6 +168,8 @@ impl Shared {
             }
             known.push(plugin.version().to_owned());
         }
+        let stored = self.source().map(|source| source.versions(name)).unwrap_or_default();
+        known.extend(stored.iter().map(|(number, _)| number.to_string()));
         Err(no_version(name, wanted, known))
     }
 
