@@ -243,8 +243,16 @@ impl Follower {
     }
 
     fn changed(&mut self, paths: Vec<PathBuf>) {
-        let followed = paths.into_iter().filter(|path| self.target.is_followed(path));
-        self.changed.extend(followed);
+        for path in paths {
+            if self.target.is_followed(&path) {
+                self.changed.insert(path);
+            } else if path.is_symlink()
+                && let Some(folder) = path.parent()
+            {
+                // What lies behind it may be another file now, as where Kubernetes mounts a ConfigMap.
+                self.changed.extend(self.target.files_in(folder));
+            }
+        }
     }
 
     fn rescan(&mut self) {

@@ -238,6 +238,32 @@ fn a_file_that_changes_is_swapped_and_a_broken_one_is_not() {
     drop(watcher);
 }
 
+/// As Kubernetes changes the files of a ConfigMap: by one link that all of them lead through.
+#[test]
+fn a_file_behind_a_link_that_changes_is_another_one() {
+    use std::os::unix::fs::symlink;
+    let folder = tempfile::tempdir().expect("a folder");
+    for version in ["one", "two"] {
+        std::fs::create_dir(folder.path().join(version)).expect("a folder");
+        std::fs::write(folder.path().join(version).join("mine.wasm"), version).expect("a file");
+    }
+    let data = folder.path().join("..data");
+    symlink("one", &data).expect("a link");
+    symlink("..data/mine.wasm", folder.path().join("mine.wasm")).expect("a link");
+    let (sender, files) = mpsc::channel();
+    let _watcher = Watcher::folder(folder.path(), move |path| {
+        let _ = sender.send(std::fs::read_to_string(path).expect("a file"));
+    });
+    let wait_for = |version: &str| {
+        while files.recv_timeout(Duration::from_secs(60)).expect("a change is seen") != version {}
+    };
+    wait_for("one");
+    let next = folder.path().join("..next");
+    symlink("two", &next).expect("a link");
+    std::fs::rename(next, data).expect("a link");
+    wait_for("two");
+}
+
 #[test]
 fn instances_that_wait_make_room_for_others() {
     let config = millstream_stage::EngineConfig { instances: 2, ..Default::default() };
