@@ -164,6 +164,27 @@ fn metadata_tells_all_none_or_what_is_asked_for() {
     }
 }
 
+/// A change that a client began is made to its end, and nobody else begins before: else one name gets two ids, and what one
+/// creates the other cannot open.
+#[test]
+fn a_client_that_leaves_takes_no_half_of_a_change_with_it() {
+    let broker = Broker::start();
+    let mut raw = Raw::connect(&broker);
+    for round in 0..5 {
+        let name = format!("topic-{round}");
+        let topics = vec![creatable(&name, 30, 1)];
+        let request = CreateTopicsRequest { topics, timeout_ms: 30_000, validate_only: false };
+        for _ in 0..10 {
+            Raw::connect(&broker).send(7, &request);
+        }
+        create(&mut raw, vec![creatable(&name, 30, 1)], false);
+        let topic = describe(&mut raw, &name, false);
+        assert_eq!(topic.partitions.len(), 30, "{name}");
+        let offline = topic.partitions.iter().filter(|partition| partition.error_code.is_err()).count();
+        assert_eq!(offline, 0, "partitions of {name} that nobody leads");
+    }
+}
+
 #[test]
 fn deletion_takes_the_data_and_frees_the_name() {
     let broker = Broker::builder().set("log.segment.delete.delay.ms", "0").start();

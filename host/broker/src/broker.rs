@@ -29,8 +29,8 @@ pub(crate) struct Broker {
     pub(crate) config: BrokerConfig,
     pub(crate) data_dir: PathBuf,
     pub(crate) metadata: MetadataStore,
-    /// Held over a change of the metadata, from the look at the image to the publication of the topics.
-    pub(crate) changes: tokio::sync::Mutex<()>,
+    /// Held over a change of the metadata: see [`crate::controller::carry_out`].
+    pub(crate) changes: Arc<tokio::sync::Mutex<()>>,
     pub(crate) topics: ArcSwap<TopicTable>,
     pub(crate) syncer: Syncer,
     pub(crate) producer_ids: ProducerIds,

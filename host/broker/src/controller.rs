@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use millstream_wire::{ErrorCode, Str};
+use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
 use crate::attachments::{Attached, Attachments, attach};
@@ -41,6 +42,25 @@ pub(crate) async fn blocking<T: Send + 'static>(
     done.map_err(|error| ApiError::new(ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string()))
 }
 
+/// The right to change the metadata, from the look at the image to the publication of the topics.
+pub(crate) async fn changing(broker: &Broker) -> OwnedMutexGuard<()> {
+    Arc::clone(&broker.changes).lock_owned().await
+}
+
+/// Makes a change. The right to do so goes along to the thread where it is made: a client that leaves takes its request with
+/// it, and nobody else may begin before what it has begun is done.
+pub(crate) async fn carry_out<T: Send + 'static>(
+    broker: &Arc<Broker>,
+    changing: OwnedMutexGuard<()>,
+    work: impl FnOnce(&Arc<Broker>) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    blocking(broker, move |broker| {
+        let _changing = changing;
+        work(broker)
+    })
+    .await?
+}
+
 /// A topic that somebody wants.
 #[derive(Debug, Clone)]
 pub(crate) struct NewTopic {
@@ -55,9 +75,9 @@ pub(crate) async fn create_topics(
     wanted: Vec<NewTopic>,
     validate_only: bool,
 ) -> Vec<Result<Uuid, ApiError>> {
-    let _changing = broker.changes.lock().await;
+    let changing = changing(broker).await;
     let count = wanted.len();
-    let created = blocking(broker, move |broker| plan_and_create(broker, wanted, validate_only));
+    let created = carry_out(broker, changing, move |broker| Ok(plan_and_create(broker, wanted, validate_only)));
     created.await.unwrap_or_else(|error| vec![Err(error); count])
 }
 
@@ -221,7 +241,7 @@ fn stored_config(broker: &Broker, topic: &TopicImage) -> TopicConfig {
 
 /// Deletes a topic. Its files go after `file.delete.delay.ms`, so that fetches under way can end.
 pub(crate) async fn delete_topic(broker: &Arc<Broker>, id: Uuid) -> Result<(), ApiError> {
-    let _changing = broker.changes.lock().await;
+    let changing = changing(broker).await;
     let image = broker.metadata.image();
     let topic = image.topic_by_id(id).ok_or_else(ApiError::unknown_topic)?;
     if topic.name == plugins::TOPIC {
@@ -230,19 +250,19 @@ pub(crate) async fn delete_topic(broker: &Arc<Broker>, id: Uuid) -> Result<(), A
         return Err(ApiError::new(ErrorCode::POLICY_VIOLATION, message));
     }
     views::check_deletion(&image, &topic.name)?;
-    let removed = blocking(broker, move |broker| {
+    carry_out(broker, changing, move |broker| {
         broker.metadata.commit(&[MetadataRecord::TopicDeleted { id }])?;
         let mut table = TopicTable::clone(&broker.topics.load());
         let topic = table.remove(id);
         broker.topics.store(Arc::new(table));
-        Ok::<_, ApiError>(topic.map(|topic| (folders::set_aside(&broker.data_dir, &topic), topic)))
-    });
-    if let Some((folders, topic)) = removed.await?? {
+        let Some(topic) = topic else { return Ok(()) };
+        let folders = folders::set_aside(&broker.data_dir, &topic);
         broker.groups.topic_deleted(&topic.name);
         let delay = u64::try_from(topic.config.file_delete_delay_ms).unwrap_or(0);
         folders::remove_later(folders, std::time::Duration::from_millis(delay));
-    }
-    Ok(())
+        Ok(())
+    })
+    .await
 }
 
 /// Grows a topic to `count` partitions.
@@ -252,7 +272,7 @@ pub(crate) async fn add_partitions(
     count: i32,
     validate_only: bool,
 ) -> Result<(), ApiError> {
-    let _changing = broker.changes.lock().await;
+    let changing = changing(broker).await;
     let image = broker.metadata.image();
     let topic = image.topic(name).ok_or_else(ApiError::unknown_topic)?;
     if let Some(of) = views::source(&topic.configs) {
@@ -280,12 +300,12 @@ pub(crate) async fn add_partitions(
     let id = topic.id;
     let grown = views::views_of(&image, name).map(|view| view.id).chain([id]);
     let records: Vec<_> = grown.map(|id| MetadataRecord::PartitionsAdded { id, partitions: count }).collect();
-    blocking(broker, move |broker| {
+    carry_out(broker, changing, move |broker| {
         let image = broker.metadata.commit(&records)?;
         republish(broker, &image, id, None);
         Ok(())
     })
-    .await?
+    .await
 }
 
 /// Puts the stored state of a topic into force: its options, stages if there are others, and partitions that are new.
@@ -332,18 +352,18 @@ fn grow(broker: &Broker, leader_epoch: i32, topic: &Topic, count: i32, config: &
 
 /// Notes that batches of a topic may need the plug-in of this digest, before the first of them is there.
 pub(crate) async fn add_decoder(broker: &Arc<Broker>, id: Uuid, digest: String) -> Result<(), ApiError> {
-    let _changing = broker.changes.lock().await;
+    let changing = changing(broker).await;
     let image = broker.metadata.image();
     let topic = image.topic_by_id(id).ok_or_else(ApiError::unknown_topic)?;
     if topic.decoders.contains(&digest) {
         return Ok(());
     }
-    blocking(broker, move |broker| {
+    carry_out(broker, changing, move |broker| {
         let image = broker.metadata.commit(&[MetadataRecord::DecoderNeeded { id, digest }])?;
         republish(broker, &image, id, None);
         Ok(())
     })
-    .await?
+    .await
 }
 
 /// Changes the options of a topic: `change` makes the new values from those of today. They are in force at once.
@@ -353,7 +373,7 @@ pub(crate) async fn alter_topic(
     change: impl FnOnce(&TopicOverrides) -> Result<TopicOverrides, ApiError>,
     validate_only: bool,
 ) -> Result<(), ApiError> {
-    let _changing = broker.changes.lock().await;
+    let changing = changing(broker).await;
     let image = broker.metadata.image();
     let topic = image.topic(name).ok_or_else(ApiError::unknown_topic)?;
     let wanted = change(&topic.configs)?;
@@ -364,7 +384,7 @@ pub(crate) async fn alter_topic(
     let id = topic.id;
     let records = config_changes(id, &topic.configs, &wanted);
     let name = name.to_owned();
-    blocking(broker, move |broker| {
+    carry_out(broker, changing, move |broker| {
         let served = broker.topics.load().by_id(id).cloned();
         // Stages that stay as they are go on as they are, with what they know and have counted.
         let changed = served.as_ref().is_none_or(|topic| {
@@ -383,7 +403,7 @@ pub(crate) async fn alter_topic(
         }
         Ok(())
     })
-    .await?
+    .await
 }
 
 fn is_broken(stages: &Attached) -> bool {

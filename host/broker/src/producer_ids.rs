@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 
 use crate::broker::Broker;
-use crate::controller::blocking;
+use crate::controller;
 use crate::error::ApiError;
 use crate::metadata::MetadataRecord;
 
@@ -28,14 +28,18 @@ pub(crate) async fn next(broker: &std::sync::Arc<Broker>) -> Result<i64, ApiErro
         if let Some(id) = broker.producer_ids.take() {
             return Ok(id);
         }
-        let _changing = broker.changes.lock().await;
+        let changing = controller::changing(broker).await;
         if let Some(id) = broker.producer_ids.take() {
             // Another request has fetched a block meanwhile.
             return Ok(id);
         }
         let start = broker.metadata.image().next_producer_id;
         let record = MetadataRecord::ProducerIdsAllocated { next: start + BLOCK };
-        blocking(broker, move |broker| broker.metadata.commit(&[record])).await??;
-        *broker.producer_ids.left.lock() = start..start + BLOCK;
+        let allocated = controller::carry_out(broker, changing, move |broker| {
+            broker.metadata.commit(&[record])?;
+            *broker.producer_ids.left.lock() = start..start + BLOCK;
+            Ok(())
+        });
+        allocated.await?;
     }
 }

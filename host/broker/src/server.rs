@@ -131,7 +131,7 @@ fn open(
     let broker = Arc::new_cyclic(|broker| Broker {
         data_dir: data_dir.path().to_path_buf(),
         metadata,
-        changes: tokio::sync::Mutex::default(),
+        changes: Arc::default(),
         topics: ArcSwap::default(),
         syncer,
         groups: GroupCoordinator::new(config.group.clone(), Box::new(OffsetsTopic(Weak::clone(broker)))),
