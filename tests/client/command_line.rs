@@ -89,6 +89,9 @@ async fn lines(bootstrap: String) {
     let nothing = run(&bootstrap, &["consume", &name], "");
     assert_eq!((nothing.code, nothing.stdout.as_str()), (Some(0), ""));
     assert!(nothing.stderr.contains("hint: "), "{}", nothing.stderr);
+    // What nobody answers for is not said to be stored.
+    let sent = run(&bootstrap, &["produce", &name, "--acks", "0"], "unanswered\n");
+    assert_eq!((sent.code, sent.stderr), (Some(0), format!("1 record sent to {name}\n")));
 }
 
 async fn groups(bootstrap: String) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
-use millstream_client::{Error, Producer, ProducerConfig, ProducerRecord};
+use millstream_client::{Acks, Error, Producer, ProducerConfig, ProducerRecord};
 use millstream_stage::Kind;
 use tokio::sync::mpsc;
 
@@ -167,6 +167,8 @@ impl Args {
             config.set("compression.type", codec)?;
         }
         self.cluster.apply(|key, value| config.set(key, value))?;
+        // Nobody says what became of a record that no answer is wanted for.
+        let done = if config.acks == Acks::None { "sent to" } else { "stored in" };
         let mut stages = Stages::new(self.stages);
         let mut builder = Producer::builder(config);
         // What is named here is stronger than what the topic asks for.
@@ -196,7 +198,7 @@ impl Args {
         stages.report(&producer.stage_stats());
         let (stored, failed) = (tally.stored.load(Ordering::Relaxed), tally.failed.load(Ordering::Relaxed));
         if !self.quiet {
-            eprintln!("{} stored in {}", output::records(stored), self.topic);
+            eprintln!("{} {done} {}", output::records(stored), self.topic);
         }
         outcome?;
         anyhow::ensure!(failed == 0, "{failed} of {} records were not stored", stored + failed);
