@@ -118,11 +118,14 @@ pub(crate) fn is_internal(name: &str) -> bool {
 pub(crate) fn check_name(name: &str) -> Result<(), ApiError> {
     let problem = match name {
         "" => "the empty string is not allowed".to_owned(),
-        "." | ".." => "'.' or '..' is not allowed".to_owned(),
+        "." | ".." => format!("'{name}' is not allowed"),
         "__cluster_metadata" => "the name is the broker's own".to_owned(),
         _ if name.len() > NAME_MAX => format!("the length of a topic name is at most {NAME_MAX} characters"),
         _ if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')) => {
-            "a character other than ASCII alphanumerics, '.', '_' and '-'".to_owned()
+            format!(
+                "'{}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'",
+                name.escape_debug()
+            )
         }
         _ => return Ok(()),
     };
@@ -165,5 +168,9 @@ mod tests {
             let error = check_name(bad).expect_err(bad);
             assert_eq!(error.code, ErrorCode::INVALID_TOPIC_EXCEPTION);
         }
+        // In Kafka's words; a name that is not text for a terminal does not get there.
+        let told = |bad| check_name(bad).expect_err(bad).text().expect("words").to_string();
+        assert!(told("a b").contains("'a b' contains"), "{}", told("a b"));
+        assert!(told("a\x1b[2J").contains(r"'a\u{1b}[2J' contains"), "{}", told("a\x1b[2J"));
     }
 }
