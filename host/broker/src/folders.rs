@@ -80,7 +80,9 @@ pub(crate) fn set_aside(data_dir: &Path, topic: &Topic) -> Vec<PathBuf> {
     }
     let mut folders = Vec::with_capacity(own.len());
     for partition in own {
-        drop(partition.delete());
+        if let Some(log) = partition.delete() {
+            log.retire();
+        }
         let name = format!("{}-{}", topic.name.as_str(), partition.index);
         match rename(data_dir, &name, DELETED_SUFFIX) {
             Ok(folder) => folders.push(folder),

@@ -57,7 +57,7 @@ struct Shared {
     view: RwLock<View>,
     /// Held by a running fsync, for two would write the same temporary file.
     syncing: Mutex<()>,
-    /// Set for ever by a failed fsync, or by a failed append that could not be taken back.
+    /// Set for ever by a failed fsync, by a failed append that could not be taken back, and by the end of the log.
     poisoned: AtomicBool,
 }
 

@@ -195,6 +195,13 @@ impl Log {
         Ok(self.unsynced.recovery_point)
     }
 
+    /// Ends the log, whose folder is to be renamed or removed: waits for the sync that runs, and lets none begin that would
+    /// write by the folder's name, which may be another log's by then.
+    pub fn retire(self) {
+        let _one_at_a_time = self.shared().syncing.lock();
+        self.shared().poisoned.store(true, Ordering::Release);
+    }
+
     /// Closes the log so that the next start needs no scan: producer snapshot, trimmed indexes, everything on disk.
     ///
     /// Returns the recovery point, which is the log's end. The log can still be read, and even appended to; but then it has to
@@ -302,6 +309,20 @@ mod tests {
         assert!(matches!(append(&mut log), Err(AppendError::Log(LogError::Poisoned { .. }))));
         assert_eq!((log.recovery_point(), log.log_end_offset()), (1, 2));
         assert!(log.read(0, 1, i64::MAX, true).unwrap().is_some(), "reads go on");
+    }
+
+    #[test]
+    fn a_sync_leaves_the_folder_of_a_retired_log_alone() {
+        let (dir, mut log) = new_log();
+        log.assign_epoch(3, 0);
+        append(&mut log).unwrap();
+        let late = log.sync_target().unwrap();
+        let folder = log.dir().to_path_buf();
+        log.retire();
+        std::fs::rename(&folder, dir.path().join("t-0-delete")).unwrap();
+        std::fs::create_dir(&folder).unwrap();
+        assert!(matches!(late.sync(), Err(LogError::Poisoned { .. })));
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "the new folder is as it was");
     }
 
     #[test]
