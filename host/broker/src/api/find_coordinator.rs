@@ -46,9 +46,10 @@ async fn find(broker: &Arc<Broker>, key_type: i8, version: i16) -> Result<(), Ap
         // "Not available" would have a producer try until it gives up; this ends initTransactions at once, with the reason.
         // librdkafka asks again for ever after any other code than this one, and Java leaves out the reason with it.
         TRANSACTION => {
-            let code = match version <= LIBRDKAFKA_MAX {
-                true => ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-                false => ErrorCode::INVALID_REQUEST,
+            let code = if version <= LIBRDKAFKA_MAX {
+                ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+            } else {
+                ErrorCode::INVALID_REQUEST
             };
             Err(ApiError::new(code, "this broker does not support transactions yet"))
         }

@@ -197,13 +197,13 @@ pub struct ConsumerBuilder {
     config: ConsumerConfig,
     stages: ConsumerStages,
     listener: Option<Arc<dyn RebalanceListener>>,
-    topic: Option<TopicSource<ConsumerStages>>,
+    topic: Option<TopicSource>,
 }
 
 impl ConsumerBuilder {
     /// Has a topic's stages fill the places of those that are not given.
     #[must_use]
-    pub(crate) fn with_topic(mut self, topic: TopicSource<ConsumerStages>) -> Self {
+    pub(crate) fn with_topic(mut self, topic: TopicSource) -> Self {
         self.topic = Some(topic);
         self
     }

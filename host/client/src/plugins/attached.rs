@@ -1,11 +1,10 @@
 //! The stages that a producer or consumer runs. Those that it takes from its topic are replaced while it runs, when the topic
 //! asks for others: what is worked on ends with the stages that it began with, what comes next has the new ones.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_stage::{Kind, Stage, StageStats};
+use millstream_stage::{Format, Kind, Stage, StageStats};
 use parking_lot::{Mutex, RwLock};
 use tokio::task::JoinHandle;
 
@@ -25,18 +24,8 @@ pub(crate) trait StageSet: Clone + Send + Sync + 'static {
     /// All of them.
     fn all(&self) -> Vec<&Arc<Stage>>;
 
-    /// Those that a topic asks for; what it asks for as `before` stays as it is.
-    ///
-    /// # Errors
-    /// One of them cannot be made.
-    fn of_topic(
-        plugins: &ClusterPlugins,
-        wanted: &TopicStages,
-        before: Option<&FromTopic<Self>>,
-    ) -> impl Future<Output = Result<Self, PluginError>> + Send;
-
     /// These, and those of a topic in the places that are free.
-    fn over(&self, topic: &Self) -> Self;
+    fn over(&self, topic: &FromTopic) -> Self;
 }
 
 /// The stages of a client.
@@ -74,16 +63,19 @@ impl<S: StageSet> Attached<S> {
 }
 
 /// What a topic asked for, and the stages that were made of it.
-pub(crate) struct FromTopic<S> {
-    pub(super) wanted: TopicStages,
-    pub(super) stages: S,
+pub(crate) struct FromTopic {
+    wanted: TopicStages,
+    pub(super) serializer: Option<Arc<Stage>>,
+    pub(super) partitioner: Option<Arc<Stage>>,
+    pub(super) compressor: Option<Arc<Stage>>,
 }
 
 /// The stages of a topic, to be followed.
-pub(crate) struct TopicSource<S> {
+pub(crate) struct TopicSource {
     plugins: ClusterPlugins,
     topic: String,
-    from: FromTopic<S>,
+    kinds: &'static [Kind],
+    from: FromTopic,
 }
 
 /// Keeps the stages of a client up to date for as long as it lives.
@@ -96,7 +88,7 @@ impl Drop for Following {
 }
 
 /// The stages of a client that is given some, and a topic's in the places that are free, which are followed from here on.
-pub(crate) fn attach<S: StageSet>(given: S, topic: Option<TopicSource<S>>) -> (Arc<Attached<S>>, Option<Following>) {
+pub(crate) fn attach<S: StageSet>(given: S, topic: Option<TopicSource>) -> (Arc<Attached<S>>, Option<Following>) {
     match topic {
         None => (Attached::new(given), None),
         Some(topic) => {
@@ -106,21 +98,26 @@ pub(crate) fn attach<S: StageSet>(given: S, topic: Option<TopicSource<S>>) -> (A
     }
 }
 
-impl<S: StageSet> TopicSource<S> {
-    pub(crate) async fn new(plugins: &ClusterPlugins, topic: &str) -> Result<Self, PluginError> {
-        let wanted = plugins.topic_stages(topic).await?;
-        let stages = S::of_topic(plugins, &wanted, None).await?;
-        Ok(Self { plugins: plugins.clone(), topic: topic.to_owned(), from: FromTopic { wanted, stages } })
+impl TopicSource {
+    /// The stages of those kinds.
+    pub(crate) async fn new(
+        plugins: &ClusterPlugins,
+        topic: &str,
+        kinds: &'static [Kind],
+    ) -> Result<Self, PluginError> {
+        let wanted = plugins.topic_stages(topic).await?.of_kinds(kinds);
+        let from = FromTopic::make(plugins, wanted, None).await?;
+        Ok(Self { plugins: plugins.clone(), topic: topic.to_owned(), kinds, from })
     }
 
     /// Puts the topic's stages where `given` leaves room, and follows the topic from here on.
-    fn follow(self, given: S) -> (Arc<Attached<S>>, Following) {
-        let attached = Attached::new(given.over(&self.from.stages));
+    fn follow<S: StageSet>(self, given: S) -> (Arc<Attached<S>>, Following) {
+        let attached = Attached::new(given.over(&self.from));
         let task = tokio::spawn(self.run(given, attached.clone()));
         (attached, Following(task))
     }
 
-    async fn run(mut self, given: S, attached: Arc<Attached<S>>) {
+    async fn run<S: StageSet>(mut self, given: S, attached: Arc<Attached<S>>) {
         let refresh = self.plugins.metadata_max_age().clamp(REFRESH_MIN, REFRESH_MAX);
         let mut changes = self.plugins.changes();
         // A problem that lasts is told once.
@@ -135,7 +132,7 @@ impl<S: StageSet> TopicSource<S> {
                 Ok(is_changed) => {
                     told = None;
                     if is_changed {
-                        attached.replace(given.over(&self.from.stages));
+                        attached.replace(given.over(&self.from));
                         tracing::info!(topic = self.topic, "the topic's stages are others from here on");
                     }
                 }
@@ -157,18 +154,42 @@ impl<S: StageSet> TopicSource<S> {
 
     /// Makes the stages that the topic asks for now; whether they are others is the answer.
     async fn look(&mut self) -> Result<bool, PluginError> {
-        let wanted = self.plugins.topic_stages(&self.topic).await?;
+        let wanted = self.plugins.topic_stages(&self.topic).await?.of_kinds(self.kinds);
         if wanted == self.from.wanted {
             return Ok(false);
         }
-        let stages = S::of_topic(&self.plugins, &wanted, Some(&self.from)).await?;
-        self.from = FromTopic { wanted, stages };
+        self.from = FromTopic::make(&self.plugins, wanted, Some(&self.from)).await?;
         Ok(true)
     }
 }
 
+impl FromTopic {
+    /// Makes the stages; what is asked for as `before` stays as it is.
+    async fn make(plugins: &ClusterPlugins, wanted: TopicStages, before: Option<&Self>) -> Result<Self, PluginError> {
+        let was = |option: fn(&TopicStages) -> &Option<String>, stage: fn(&Self) -> &Option<Arc<Stage>>| {
+            before.map(|before| (option(&before.wanted).as_deref(), stage(before)))
+        };
+        let serializer = was(|wanted| &wanted.serializer, |before| &before.serializer);
+        let partitioner = was(|wanted| &wanted.partitioner, |before| &before.partitioner);
+        let compressor = was(|wanted| &wanted.compressor, |before| &before.compressor);
+        Ok(Self {
+            serializer: slot(plugins, Kind::Serializer, wanted.serializer.as_deref(), serializer).await?,
+            partitioner: slot(plugins, Kind::Partitioner, wanted.partitioner.as_deref(), partitioner).await?,
+            compressor: slot(plugins, Kind::Compressor, wanted.compressor.as_deref(), compressor)
+                .await?
+                .filter(is_standard),
+            wanted,
+        })
+    }
+}
+
+/// Whether every client reads the format of a topic's compressor; one of its own is for the broker's edge.
+fn is_standard(stage: &Arc<Stage>) -> bool {
+    !matches!(stage.plugin().description().format, Some(Format::Private(_)))
+}
+
 /// The stage for one option of a topic: `before` is what it was, and the stage that was made of it.
-pub(crate) async fn slot(
+async fn slot(
     plugins: &ClusterPlugins,
     kind: Kind,
     wanted: Option<&str>,

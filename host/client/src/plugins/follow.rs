@@ -9,15 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::Duration;
 
-use millstream_stage::{
-    Digest, EMBEDDED_NUMBER, Format, Kind, Library, Origin, Spike, Stage, StageSpec, VersionSource,
-};
+use millstream_stage::{Digest, EMBEDDED_NUMBER, Kind, Library, Origin, Spike, Stage, StageSpec, VersionSource};
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::attached::{FromTopic, StageSet, TopicSource, slot};
+use super::attached::{FromTopic, StageSet, TopicSource};
 use super::error::PluginError;
 use super::format::{Manifest, TOPIC};
 use super::image::{Change, PluginImage};
@@ -166,7 +164,9 @@ impl ProducerBuilder {
     /// # Errors
     /// The topic does not exist, or one of its stages cannot be made.
     pub async fn stages_from_cluster(self, plugins: &ClusterPlugins, topic: &str) -> Result<Self, PluginError> {
-        Ok(self.with_topic(TopicSource::new(plugins, topic).await?))
+        Ok(self.with_topic(
+            TopicSource::new(plugins, topic, &[Kind::Serializer, Kind::Partitioner, Kind::Compressor]).await?,
+        ))
     }
 }
 
@@ -178,7 +178,7 @@ impl ConsumerBuilder {
     /// # Errors
     /// The topic does not exist, or one of its stages cannot be made.
     pub async fn stages_from_cluster(self, plugins: &ClusterPlugins, topic: &str) -> Result<Self, PluginError> {
-        Ok(self.with_topic(TopicSource::new(plugins, topic).await?))
+        Ok(self.with_topic(TopicSource::new(plugins, topic, &[Kind::Serializer, Kind::Compressor]).await?))
     }
 }
 
@@ -187,25 +187,7 @@ impl StageSet for ProducerStages {
         [&self.serializer, &self.partitioner, &self.compressor].into_iter().flatten().collect()
     }
 
-    async fn of_topic(
-        plugins: &ClusterPlugins,
-        wanted: &TopicStages,
-        before: Option<&FromTopic<Self>>,
-    ) -> Result<Self, PluginError> {
-        let was = before.map(|before| (&before.wanted, &before.stages));
-        let serializer = was.map(|(was, stages)| (was.serializer.as_deref(), &stages.serializer));
-        let partitioner = was.map(|(was, stages)| (was.partitioner.as_deref(), &stages.partitioner));
-        let compressor = was.map(|(was, stages)| (was.compressor.as_deref(), &stages.compressor));
-        Ok(Self {
-            serializer: slot(plugins, Kind::Serializer, wanted.serializer.as_deref(), serializer).await?,
-            partitioner: slot(plugins, Kind::Partitioner, wanted.partitioner.as_deref(), partitioner).await?,
-            compressor: slot(plugins, Kind::Compressor, wanted.compressor.as_deref(), compressor)
-                .await?
-                .filter(is_standard),
-        })
-    }
-
-    fn over(&self, topic: &Self) -> Self {
+    fn over(&self, topic: &FromTopic) -> Self {
         Self {
             serializer: self.serializer.clone().or_else(|| topic.serializer.clone()),
             partitioner: self.partitioner.clone().or_else(|| topic.partitioner.clone()),
@@ -219,35 +201,13 @@ impl StageSet for ConsumerStages {
         self.decompressor.iter().chain(&self.filters).chain(&self.deserializer).collect()
     }
 
-    async fn of_topic(
-        plugins: &ClusterPlugins,
-        wanted: &TopicStages,
-        before: Option<&FromTopic<Self>>,
-    ) -> Result<Self, PluginError> {
-        let was = before.map(|before| (&before.wanted, &before.stages));
-        let deserializer = was.map(|(was, stages)| (was.serializer.as_deref(), &stages.deserializer));
-        let decompressor = was.map(|(was, stages)| (was.compressor.as_deref(), &stages.decompressor));
-        Ok(Self {
-            deserializer: slot(plugins, Kind::Serializer, wanted.serializer.as_deref(), deserializer).await?,
-            filters: Vec::new(),
-            decompressor: slot(plugins, Kind::Compressor, wanted.compressor.as_deref(), decompressor)
-                .await?
-                .filter(is_standard),
-        })
-    }
-
-    fn over(&self, topic: &Self) -> Self {
+    fn over(&self, topic: &FromTopic) -> Self {
         Self {
-            deserializer: self.deserializer.clone().or_else(|| topic.deserializer.clone()),
+            deserializer: self.deserializer.clone().or_else(|| topic.serializer.clone()),
             filters: self.filters.clone(),
-            decompressor: self.decompressor.clone().or_else(|| topic.decompressor.clone()),
+            decompressor: self.decompressor.clone().or_else(|| topic.compressor.clone()),
         }
     }
-}
-
-/// Whether every client reads the format of a topic's compressor; one of its own is for the broker's edge.
-fn is_standard(stage: &Arc<Stage>) -> bool {
-    !matches!(stage.plugin().description().format, Some(Format::Private(_)))
 }
 
 /// Where the library gets versions from that nothing here has used yet.

@@ -1,5 +1,7 @@
 //! The stages that a topic wants its applications to run.
 
+use millstream_stage::Kind;
+
 use super::error::PluginError;
 use super::format::{FormatError, StageConfigs, check_stage_config};
 use crate::admin::Admin;
@@ -35,5 +37,15 @@ impl TopicStages {
             serializer: value("stage.serializer")?,
             compressor: value("stage.compressor")?,
         })
+    }
+
+    /// Those of some kinds; a filter is none of them.
+    pub(super) fn of_kinds(self, kinds: &[Kind]) -> Self {
+        let of = |kind: Kind, text: Option<String>| text.filter(|_| kinds.contains(&kind));
+        Self {
+            partitioner: of(Kind::Partitioner, self.partitioner),
+            serializer: of(Kind::Serializer, self.serializer),
+            compressor: of(Kind::Compressor, self.compressor),
+        }
     }
 }

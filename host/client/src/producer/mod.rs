@@ -314,13 +314,13 @@ impl std::fmt::Debug for Producer {
 pub struct ProducerBuilder {
     config: ProducerConfig,
     stages: ProducerStages,
-    topic: Option<TopicSource<ProducerStages>>,
+    topic: Option<TopicSource>,
 }
 
 impl ProducerBuilder {
     /// Has a topic's stages fill the places of those that are not given.
     #[must_use]
-    pub(crate) fn with_topic(mut self, topic: TopicSource<ProducerStages>) -> Self {
+    pub(crate) fn with_topic(mut self, topic: TopicSource) -> Self {
         self.topic = Some(topic);
         self
     }
