@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::blocking::blocking;
 use crate::broker::Broker;
-use crate::controller::blocking;
+use crate::clock::now_ms;
 use crate::error::ApiError;
-use crate::folders;
-use crate::group_commit;
+use crate::fsync_queue;
 use crate::partition::Partition;
-use crate::time::now_ms;
+use crate::partition_dirs;
 use crate::topics::Topic;
 
 /// Starts the periodic work; it ends with the broker.
@@ -33,7 +33,8 @@ fn every(broker: &Arc<Broker>, stop: &watch::Receiver<bool>, period: Duration, w
                 () = tokio::time::sleep(period) => {}
                 _ = stop.wait_for(|stop| *stop) => return,
             }
-            if let Err(error) = blocking(&broker, work).await {
+            let broker = Arc::clone(&broker);
+            if let Err(error) = blocking(move || work(&broker)).await {
                 tracing::error!("periodic work failed: {error}");
             }
         }
@@ -78,20 +79,20 @@ fn flush(broker: &Arc<Broker>) {
         if !is_due && !partition.with_log(|log| log.has_full_segment_unsynced()).unwrap_or(false) {
             continue;
         }
-        if let Err(error) = group_commit::sync(&partition) {
+        if let Err(error) = fsync_queue::sync(&partition) {
             tracing::error!(topic = partition.topic.as_str(), partition = partition.index, "flush failed: {error}");
         }
     }
 }
 
 fn checkpoint_recovery_points(broker: &Arc<Broker>) {
-    if let Err(error) = folders::write_recovery_points(&broker.data_dir, &broker.topics.load()) {
+    if let Err(error) = partition_dirs::write_recovery_points(&broker.data_dir, &broker.topics.load()) {
         tracing::error!("cannot write the recovery points: {error}");
     }
 }
 
 fn checkpoint_log_starts(broker: &Arc<Broker>) {
-    if let Err(error) = folders::write_log_starts(&broker.data_dir, &broker.topics.load()) {
+    if let Err(error) = partition_dirs::write_log_starts(&broker.data_dir, &broker.topics.load()) {
         tracing::error!("cannot write the log start offsets: {error}");
     }
 }

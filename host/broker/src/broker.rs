@@ -8,20 +8,20 @@ use bytes::Bytes;
 use millstream_log::{Appended, LogConfig};
 use millstream_wire::{ErrorCode, Str};
 
-use crate::budget::RequestMemory;
+use crate::clock::now_ms;
+use crate::compute_permits::ComputePermits;
 use crate::config::{BrokerConfig, FlushMode, HostPort, TopicConfig, TopicOverrides};
-use crate::connection::ConnectionInfo;
 use crate::edge::Decoders;
+use crate::edge::plugins::Plugins;
 use crate::error::ApiError;
+use crate::fsync_queue::Syncer;
 use crate::group::GroupCoordinator;
-use crate::group_commit::Syncer;
 use crate::metadata::MetadataStore;
+use crate::net::request_memory::RequestMemory;
+use crate::net::types::ConnectionInfo;
 use crate::partition::Partition;
-use crate::plugins::Plugins;
 use crate::producer_ids::ProducerIds;
-use crate::time::now_ms;
 use crate::topics::{TopicTable, log_config};
-use crate::turns::Turns;
 
 /// Everything that a handler can reach.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub(crate) struct Broker {
     pub(crate) decoders: Decoders,
     pub(crate) request_memory: RequestMemory,
     /// The turns of work that decompresses or recodes records for topics without stages.
-    pub(crate) heavy: Turns,
+    pub(crate) compute: ComputePermits,
     /// For each listener what its clients are told to connect to; `None` is the address that they came to.
     pub(crate) advertised: Vec<Option<HostPort>>,
 }

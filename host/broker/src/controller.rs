@@ -10,53 +10,39 @@ use millstream_wire::{ErrorCode, Str};
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
-use crate::attachments::{Attached, Attachments, attach};
+use crate::blocking::blocking;
 use crate::broker::Broker;
 use crate::config::{TopicConfig, TopicOverrides};
 use crate::edge::TopicDecoders;
+use crate::edge::plugins;
+use crate::edge::topic_stages::{Attached, Attachments, attach};
+use crate::edge::view::link::{self, Sealed, View};
+use crate::edge::view::rules;
 use crate::error::ApiError;
-use crate::folders::{self, Checkpoints};
 use crate::metadata::{MetadataError, MetadataImage, MetadataRecord, TopicImage};
 use crate::partition::{Partition, PartitionSpec};
-use crate::plugins;
+use crate::partition_dirs::{self, Checkpoints};
 use crate::topics::{CONSUMER_OFFSETS, Topic, TopicTable, check_name};
-use crate::views::{self, View};
 
 /// The most partitions that one request may create, as in Kafka: more would hold up every other change.
 pub(crate) const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
-
-impl From<MetadataError> for ApiError {
-    fn from(error: MetadataError) -> Self {
-        tracing::error!("{error}");
-        Self::new(ErrorCode::KAFKA_STORAGE_ERROR, error.to_string())
-    }
-}
-
-/// Runs work that blocks for the disk on a thread where that is allowed.
-pub(crate) async fn blocking<T: Send + 'static>(
-    broker: &Arc<Broker>,
-    work: impl FnOnce(&Arc<Broker>) -> T + Send + 'static,
-) -> Result<T, ApiError> {
-    let broker = Arc::clone(broker);
-    let done = tokio::task::spawn_blocking(move || work(&broker)).await;
-    done.map_err(|error| ApiError::new(ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string()))
-}
 
 /// The right to change the metadata, from the look at the image to the publication of the topics.
 pub(crate) async fn changing(broker: &Broker) -> OwnedMutexGuard<()> {
     Arc::clone(&broker.changes).lock_owned().await
 }
 
-/// Makes a change. The right to do so goes along to the thread where it is made: a client that leaves takes its request with
-/// it, and nobody else may begin before what it has begun is done.
+/// Runs a metadata change on a blocking thread. The lock guard moves with it, so that dropping the request's future (the
+/// client disconnected) does not release the lock before the change is complete.
 pub(crate) async fn carry_out<T: Send + 'static>(
     broker: &Arc<Broker>,
     changing: OwnedMutexGuard<()>,
     work: impl FnOnce(&Arc<Broker>) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    blocking(broker, move |broker| {
+    let broker = Arc::clone(broker);
+    blocking(move || {
         let _changing = changing;
-        work(broker)
+        work(&broker)
     })
     .await?
 }
@@ -137,7 +123,7 @@ fn plan_topic(broker: &Broker, image: &mut MetadataImage, topic: NewTopic) -> Re
     }
     let config = broker.topic_config(&configs)?;
     check_for_plugins(&name, partitions, config.compact && !config.delete)?;
-    views::check(image, &name, partitions, None, &configs)?;
+    rules::check(image, &name, partitions, None, &configs)?;
     let attachments = attach(broker, &name, &config)?;
     let id = Uuid::new_v4();
     let record = MetadataRecord::TopicCreated { name, id, partitions, configs };
@@ -185,7 +171,7 @@ pub(crate) fn open_topics<'a>(
     for topic in topics {
         let (name, config) = (Str::from(topic.name.as_str()), stored_config(broker, topic));
         let log_config = broker.log_config(&config);
-        let view = views::source(&topic.configs).map(View::of);
+        let view = rules::source(&topic.configs).map(View::of);
         let own = if view.is_some() { 0 } else { topic.partitions };
         specs.extend((0..own).map(|index| {
             let key = (topic.name.clone(), index);
@@ -218,7 +204,7 @@ pub(crate) fn open_topics<'a>(
         let view = view.map(Arc::new);
         table.insert(Topic { name, id: topic.id, config, stages, decoders, partitions, view });
     }
-    views::link(table);
+    link::link(table);
 }
 
 /// The stages of a topic as it is stored. They worked when they were stored; a plug-in that has gone since takes the topic
@@ -249,17 +235,17 @@ pub(crate) async fn delete_topic(broker: &Arc<Broker>, id: Uuid) -> Result<(), A
             format!("{} keeps the broker's plug-ins and cannot be deleted; delete plug-ins instead", topic.name);
         return Err(ApiError::new(ErrorCode::POLICY_VIOLATION, message));
     }
-    views::check_deletion(&image, &topic.name)?;
+    rules::check_deletion(&image, &topic.name)?;
     carry_out(broker, changing, move |broker| {
         broker.metadata.commit(&[MetadataRecord::TopicDeleted { id }])?;
         let mut table = TopicTable::clone(&broker.topics.load());
         let topic = table.remove(id);
         broker.topics.store(Arc::new(table));
         let Some(topic) = topic else { return Ok(()) };
-        let folders = folders::set_aside(&broker.data_dir, &topic);
+        let folders = partition_dirs::set_aside(&broker.data_dir, &topic);
         broker.groups.topic_deleted(&topic.name);
         let delay = u64::try_from(topic.config.file_delete_delay_ms).unwrap_or(0);
-        folders::remove_later(folders, std::time::Duration::from_millis(delay));
+        partition_dirs::remove_later(folders, std::time::Duration::from_millis(delay));
         Ok(())
     })
     .await
@@ -275,7 +261,7 @@ pub(crate) async fn add_partitions(
     let changing = changing(broker).await;
     let image = broker.metadata.image();
     let topic = image.topic(name).ok_or_else(ApiError::unknown_topic)?;
-    if let Some(of) = views::source(&topic.configs) {
+    if let Some(of) = rules::source(&topic.configs) {
         let message = format!("{name} is a view: it gets its partitions from {of}, add them there.");
         return Err(ApiError::new(ErrorCode::INVALID_PARTITIONS, message));
     }
@@ -298,7 +284,7 @@ pub(crate) async fn add_partitions(
         return Ok(());
     }
     let id = topic.id;
-    let grown = views::views_of(&image, name).map(|view| view.id).chain([id]);
+    let grown = rules::views_of(&image, name).map(|view| view.id).chain([id]);
     let records: Vec<_> = grown.map(|id| MetadataRecord::PartitionsAdded { id, partitions: count }).collect();
     carry_out(broker, changing, move |broker| {
         let image = broker.metadata.commit(&records)?;
@@ -314,7 +300,7 @@ fn republish(broker: &Broker, image: &MetadataImage, id: Uuid, stages: Option<At
     let mut table = TopicTable::clone(&broker.topics.load());
     let Some(old) = table.by_id(id).cloned() else { return };
     let config = stored_config(broker, stored);
-    let view = views::source(&stored.configs).map(|of| old.view.clone().unwrap_or_else(|| Arc::new(View::of(of))));
+    let view = rules::source(&stored.configs).map(|of| old.view.clone().unwrap_or_else(|| Arc::new(View::of(of))));
     let partitions = match &view {
         // They are its source's.
         Some(_) => Vec::new(),
@@ -323,7 +309,7 @@ fn republish(broker: &Broker, image: &MetadataImage, id: Uuid, stages: Option<At
     let stages = stages.unwrap_or_else(|| old.stages.clone());
     let decoders = TopicDecoders::new(&stored.decoders, &partitions);
     table.insert(Topic { name: old.name.clone(), id, config, stages, decoders, partitions, view });
-    views::link(&mut table);
+    link::link(&mut table);
     broker.topics.store(Arc::new(table));
 }
 
@@ -379,8 +365,8 @@ pub(crate) async fn alter_topic(
     let wanted = change(&topic.configs)?;
     let config = broker.topic_config(&wanted)?;
     check_for_plugins(name, topic.partitions, config.compact && !config.delete)?;
-    views::check(&image, name, topic.partitions, Some(&topic.configs), &wanted)?;
-    let becomes_view = views::source(&topic.configs).is_none() && views::source(&wanted).is_some();
+    rules::check(&image, name, topic.partitions, Some(&topic.configs), &wanted)?;
+    let becomes_view = rules::source(&topic.configs).is_none() && rules::source(&wanted).is_some();
     let id = topic.id;
     let records = config_changes(id, &topic.configs, &wanted);
     let name = name.to_owned();
@@ -391,15 +377,15 @@ pub(crate) async fn alter_topic(
             topic.config.stages != config.stages || topic.config.view_of != config.view_of || is_broken(&topic.stages)
         });
         let stages = changed.then(|| attach(broker, &name, &config)).transpose()?;
-        let emptied = served.filter(|_| becomes_view).map(|topic| views::Sealed::new(&topic)).transpose()?;
+        let emptied = served.filter(|_| becomes_view).map(|topic| Sealed::new(&topic)).transpose()?;
         if validate_only || records.is_empty() {
             return Ok(());
         }
         let image = broker.metadata.commit(&records)?;
         republish(broker, &image, id, stages.map(|stages| stages.map(Ok)));
         if let Some(emptied) = emptied {
-            let folders = folders::set_aside(&broker.data_dir, &emptied.keep());
-            folders::remove_later(folders, std::time::Duration::ZERO);
+            let folders = partition_dirs::set_aside(&broker.data_dir, &emptied.keep());
+            partition_dirs::remove_later(folders, std::time::Duration::ZERO);
         }
         Ok(())
     })

@@ -6,6 +6,7 @@ use millstream_wire::{ErrorCode, Str};
 
 use crate::config::ConfigError;
 use crate::group::GroupError;
+use crate::metadata::MetadataError;
 
 /// A refusal as a client gets it: a code, and words for the APIs that carry some.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,6 +82,13 @@ impl From<ReadError> for ApiError {
             ReadError::OffsetOutOfRange { .. } => Self::new(ErrorCode::OFFSET_OUT_OF_RANGE, error.to_string()),
             ReadError::Log(error) => error.into(),
         }
+    }
+}
+
+impl From<MetadataError> for ApiError {
+    fn from(error: MetadataError) -> Self {
+        tracing::error!("{error}");
+        Self::new(ErrorCode::KAFKA_STORAGE_ERROR, error.to_string())
     }
 }
 

@@ -1,39 +1,32 @@
 //! The broker: connections, one handler per API, partitions, consumer groups.
 //!
-//! A produce request walks [`listener`] (accept, permit), [`connection`] (length check, frame), [`api`] (decode),
-//! [`intake`] (checks), [`partition`] (append) and [`group_commit`] (fsync), and its answer leaves in request order through
-//! [`outgoing`]. A fetch walks the same way in, waits on [`waiters`] if there is nothing yet, and its answer is file ranges
-//! that the kernel sends.
-//! Changes of topics go through [`controller`] into [`metadata`]. What a topic with stages does beside is in [`edge`].
+//! A produce request walks [`net`] (accept, permit, frame), [`api`] (decode), [`produce`] (checks), [`partition`] (append)
+//! and [`fsync_queue`], and its response leaves in request order through [`net::send_queue`]. A fetch walks the same way in,
+//! waits on [`fetch_waiters`] if there is nothing yet, and its response is file ranges that the kernel sends.
+//! Changes of topics go through [`controller`] into [`metadata`]. Stages run in [`edge`].
 
 mod api;
-mod attachments;
 mod background;
+mod blocking;
 mod broker;
-mod budget;
+mod clock;
+mod compute_permits;
 pub mod config;
-mod connection;
 mod controller;
 mod edge;
 mod error;
-mod folders;
-mod frame_buffer;
+mod fetch_waiters;
+mod fsync_queue;
 mod group;
-mod group_commit;
-mod intake;
-mod listener;
 mod metadata;
-mod outgoing;
+mod net;
 mod partition;
-mod plugins;
+mod partition_dirs;
+mod produce;
 mod producer_ids;
 mod server;
-mod time;
 mod topics;
-mod turns;
-mod views;
-mod waiters;
 
 pub use config::{BrokerConfig, ConfigError, Flags, FlushMode, HostPort, RawConfig};
-pub use plugins::Plugins;
+pub use edge::plugins::Plugins;
 pub use server::{RunningBroker, StartError, start};

@@ -13,10 +13,10 @@ use millstream_wire::{ErrorCode, Str};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
+use crate::clock::now_ms;
 use crate::error::ApiError;
-use crate::group_commit::GroupCommit;
-use crate::time::now_ms;
-use crate::waiters::Waiters;
+use crate::fetch_waiters::Waiters;
+use crate::fsync_queue::GroupCommit;
 
 /// A partition of a topic.
 #[derive(Debug)]

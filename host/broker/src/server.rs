@@ -12,19 +12,19 @@ use tokio::task::JoinHandle;
 
 use crate::background;
 use crate::broker::Broker;
-use crate::budget::RequestMemory;
+use crate::compute_permits::ComputePermits;
 use crate::config::{BrokerConfig, HostPort, ListenerConfig};
 use crate::controller;
 use crate::edge::Decoders;
-use crate::folders::{self, Checkpoints};
+use crate::edge::plugins::{self, Plugins};
+use crate::fsync_queue::Syncer;
 use crate::group::{GroupCoordinator, OffsetsTopic};
-use crate::group_commit::Syncer;
-use crate::listener::{self, Connections};
 use crate::metadata::{MetadataRecord, MetadataStore};
-use crate::plugins::{self, Plugins};
+use crate::net::listener::{self, Connections};
+use crate::net::request_memory::RequestMemory;
+use crate::partition_dirs::{self, Checkpoints};
 use crate::producer_ids::ProducerIds;
 use crate::topics::TopicTable;
-use crate::turns::Turns;
 
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -126,7 +126,7 @@ fn open(
         metadata.commit(&records).map_err(data)?;
     }
     let image = metadata.image();
-    folders::tidy(data_dir.path(), &image).map_err(data)?;
+    partition_dirs::tidy(data_dir.path(), &image).map_err(data)?;
     let syncer = Syncer::start().map_err(data)?;
     let broker = Arc::new_cyclic(|broker| Broker {
         data_dir: data_dir.path().to_path_buf(),
@@ -139,7 +139,7 @@ fn open(
         plugins: plugins.with_limits(config.spike_limits),
         decoders: Decoders::default(),
         request_memory: RequestMemory::new(config.queued_max_bytes),
-        heavy: Turns::new(),
+        compute: ComputePermits::new(),
         advertised,
         config,
     });
@@ -203,8 +203,8 @@ fn close(broker: &Broker, data_dir: &DataDir) -> Result<(), StartError> {
         }
     }
     broker.metadata.close().map_err(data)?;
-    folders::write_recovery_points(data_dir.path(), &topics).map_err(data)?;
-    folders::write_log_starts(data_dir.path(), &topics).map_err(data)?;
+    partition_dirs::write_recovery_points(data_dir.path(), &topics).map_err(data)?;
+    partition_dirs::write_log_starts(data_dir.path(), &topics).map_err(data)?;
     if clean {
         data_dir.mark_clean_shutdown().map_err(data)?;
     }

@@ -8,13 +8,13 @@ use millstream_log::{CleanupPolicy, LogConfig, TimestampType};
 use millstream_wire::{ErrorCode, Str};
 use uuid::Uuid;
 
-use crate::attachments::Attached;
 use crate::config::TopicConfig;
 use crate::edge::TopicDecoders;
+use crate::edge::plugins;
+use crate::edge::topic_stages::Attached;
+use crate::edge::view::link::View;
 use crate::error::ApiError;
 use crate::partition::Partition;
-use crate::plugins;
-use crate::views::View;
 
 /// Where groups keep their offsets.
 pub(crate) const CONSUMER_OFFSETS: &str = "__consumer_offsets";

@@ -4,7 +4,7 @@ use millstream_wire::messages::{ApiVersion, ApiVersionsRequest, ApiVersionsRespo
 use millstream_wire::{ApiKey, ErrorCode, Message, Reader, Str, apis};
 
 use super::{RequestContext, Started};
-use crate::connection::Close;
+use crate::net::types::Close;
 
 pub(super) fn start(context: &RequestContext, reader: &mut Reader) -> Result<Started, Close> {
     // A body that cannot be read still gets an answer here: it is the first thing that a client says, and the answer is

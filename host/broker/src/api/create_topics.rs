@@ -14,8 +14,8 @@ use super::describe_configs::topic_entries;
 use crate::broker::Broker;
 use crate::config::TopicOverrides;
 use crate::controller::{self, NewTopic, PARTITIONS_PER_REQUEST_MAX};
+use crate::edge::view::rules;
 use crate::error::ApiError;
-use crate::views;
 
 /// One replica is all that one node can hold.
 const REPLICATION_FACTOR: i16 = 1;
@@ -64,7 +64,7 @@ fn plan(broker: &Broker, topic: &CreatableTopic, times: usize) -> Result<NewTopi
     let partitions = if topic.assignments.is_empty() {
         check_replication(broker, topic.replication_factor)?;
         match topic.num_partitions {
-            -1 => views::default_partitions(&broker.metadata.image(), &configs).unwrap_or(broker.config.num_partitions),
+            -1 => rules::default_partitions(&broker.metadata.image(), &configs).unwrap_or(broker.config.num_partitions),
             number => number,
         }
     } else {

@@ -11,8 +11,8 @@ use millstream_wire::{ErrorCode, Str};
 use super::RequestContext;
 use crate::broker::Broker;
 use crate::config::{Key, Kind, PLUGIN_STATS, TopicOverrides, all_broker_keys, all_topic_keys, broker_key, inherited};
+use crate::edge::plugins;
 use crate::error::ApiError;
-use crate::plugins;
 
 /// The types of resources that can be described.
 pub(super) const TOPIC: i8 = 2;

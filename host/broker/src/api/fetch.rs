@@ -19,12 +19,12 @@ use uuid::Uuid;
 use super::{RequestContext, Started};
 use crate::broker::Broker;
 use crate::config::CompressionType;
-use crate::connection::Close;
 use crate::error::ApiError;
-use crate::outgoing::Outgoing;
+use crate::fetch_waiters::Arrival;
+use crate::net::send_queue::Outgoing;
+use crate::net::types::Close;
 use crate::partition::{Partition, PartitionRead};
 use crate::topics::Topic;
-use crate::waiters::Arrival;
 
 /// The first version that names topics by id.
 const TOPIC_IDS_SINCE: i16 = 13;

@@ -34,10 +34,11 @@ pub(super) async fn handle(
         }
         // A search by time may read from disk and decompress, or have a plug-in do so, in the topic's own turns.
         let decoders = broker.topics.load().by_name(&topic.name).and_then(|topic| topic.decoders.clone());
-        let search = move |broker: &Arc<Broker>| look_up(broker, topic);
+        let owner = Arc::clone(broker);
+        let search = move || look_up(&owner, topic);
         let found = match decoders {
-            None => broker.heavy.run(broker, search).await,
-            Some(decoders) => decoders.turns.run(broker, search).await,
+            None => broker.compute.run(search).await,
+            Some(decoders) => decoders.permits.run(search).await,
         };
         topics.extend(found);
     }

@@ -34,9 +34,9 @@ use millstream_wire::frame::encode_response;
 use millstream_wire::{ApiKey, ErrorCode, Message, Reader, RequestHeader, Str, WireError};
 
 use crate::broker::Broker;
-use crate::connection::{Answer, Close, ConnectionInfo, Work};
 use crate::group::GroupError;
-use crate::outgoing::Outgoing;
+use crate::net::send_queue::Outgoing;
+use crate::net::types::{Answer, Close, ConnectionInfo, Work};
 
 /// Who asks, and in which version.
 #[derive(Debug, Clone)]

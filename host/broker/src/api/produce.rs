@@ -13,18 +13,18 @@ use millstream_wire::messages::{
 use millstream_wire::{ErrorCode, Records, Str};
 
 use super::{RequestContext, Started};
-use crate::attachments::Attachments;
+use crate::blocking::blocking;
 use crate::broker::Broker;
+use crate::clock::now_ms;
 use crate::config::CompressionType;
-use crate::connection::{Answer, Close};
-use crate::controller;
 use crate::edge;
+use crate::edge::plugins;
+use crate::edge::topic_stages::Attachments;
 use crate::error::ApiError;
-use crate::group_commit::Durable;
-use crate::intake::{Intake, Stored};
-use crate::outgoing::Outgoing;
-use crate::plugins;
-use crate::time::now_ms;
+use crate::fsync_queue::Durable;
+use crate::net::send_queue::Outgoing;
+use crate::net::types::{Answer, Close};
+use crate::produce::append::{Intake, Stored};
 use crate::topics::Topic;
 
 /// The first version that names topics by id.
@@ -106,24 +106,25 @@ async fn append_apart(
                 table.resolve(version >= TOPIC_IDS_SINCE, &data.name, data.topic_id).cloned()
             }
         };
+        let owner = Arc::clone(&broker);
         let work = topic.as_ref().map_or(Work::Plain, |topic| Work::of(topic, &data));
-        let append = move |broker: &Arc<Broker>| {
-            appended.append(broker, version, topic.as_ref().map_err(Clone::clone), data);
+        let append = move || {
+            appended.append(&owner, version, topic.as_ref().map_err(Clone::clone), data);
             appended
         };
         let done = match work {
-            Work::Plain => Ok(append(&broker)),
-            Work::Heavy => broker.heavy.run(&broker, append).await,
-            Work::Staged(stages) => stages.turns.run(&broker, append).await,
-            Work::Quick(stages) => stages.turns.run_quick(&broker, append).await,
+            Work::Plain => Ok(append()),
+            Work::Heavy => broker.compute.run(append).await,
+            Work::Staged(stages) => stages.permits.run(append).await,
+            Work::Quick(stages) => stages.permits.run_quick(append).await,
             Work::Store => {
                 let turn = broker.plugins.turn().await;
-                let append = move |broker: &Arc<Broker>| {
-                    let done = append(broker);
+                let append = move || {
+                    let done = append();
                     drop(turn);
                     done
                 };
-                controller::blocking(&broker, append).await
+                blocking(append).await
             }
         };
         appended = done.map_err(|error| Close::Protocol(error.to_string()))?;

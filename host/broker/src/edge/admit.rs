@@ -8,16 +8,16 @@ use millstream_record::{BatchError, BatchView, Codec, Records};
 use millstream_stage::{Stage, StageError};
 use millstream_wire::ErrorCode;
 
-use super::dead_letter::{self, DeadLetters};
+use super::dead_letters::{self, DeadLetters};
 use super::decoders::{Decoders, InUse};
-use super::private::{self, Private};
+use super::private_format::{self, Private};
 use super::rewrite::{recode, thin, with_payload};
 use super::stages::{Gathered, Packed, Verdict, compress, filter_gathered, filter_rows, pin};
-use crate::attachments::Attachments;
+use crate::compute_permits::aside;
 use crate::config::{CompressionType, FailurePolicy};
+use crate::edge::topic_stages::Attachments;
 use crate::error::ApiError;
-use crate::intake::{Intake, Stored};
-use crate::turns::aside;
+use crate::produce::append::{Intake, Stored};
 
 /// How many records an answer names as refused. All of them, for any batch that a client sends by itself.
 const REFUSED_RECORDS_MAX: usize = 10_000;
@@ -67,7 +67,7 @@ pub(crate) fn admit(intake: &Intake<'_>, stages: &Attachments, sent: &[u8]) -> R
     match (stages.admit_policy, dropping) {
         (FailurePolicy::DeadLetter, Some(verdict)) => {
             let rows = records.iter().collect::<Result<Vec<_>, BatchError>>()?;
-            aside(|| dead_letter::store(intake, stages, sent, bytes, &DeadLetters { rows: &rows, verdict }))
+            aside(|| dead_letters::store(intake, stages, sent, bytes, &DeadLetters { rows: &rows, verdict }))
         }
         (FailurePolicy::DeadLetter, None) => {
             let in_turn = &intake.partition.dead_letters;
@@ -177,7 +177,7 @@ impl<'a> Checked<'a> {
         let payload = private.to_payload().ok_or_else(|| {
             ApiError::new(ErrorCode::MESSAGE_TOO_LARGE, "the records are too large for a private format")
         })?;
-        let bytes = Cow::Owned(with_payload(&batch, private::CODEC_ID, &payload)?);
+        let bytes = Cow::Owned(with_payload(&batch, private_format::CODEC_ID, &payload)?);
         Ok(Ok(Encoded { bytes, _decoder: Some(decoder) }))
     }
 

@@ -13,15 +13,15 @@ use millstream_stage::{Digest, Plugin, Stage};
 use millstream_wire::ErrorCode;
 use parking_lot::Mutex;
 
-use super::private::{Private, is_private};
+use super::private_format::{Private, is_private};
 use super::rewrite::with_payload;
 use super::stages;
 use crate::broker::Broker;
+use crate::compute_permits::ComputePermits;
 use crate::controller;
 use crate::error::ApiError;
 use crate::partition::Partition;
 use crate::topics::Topic;
-use crate::turns::Turns;
 
 /// Decoders that are kept ready: one for each version and configuration.
 const READY_MAX: usize = 64;
@@ -34,7 +34,7 @@ const SEARCH_BYTES: usize = 1 << 20;
 pub(crate) struct TopicDecoders {
     digests: Vec<Digest>,
     /// The turns of those who read.
-    pub(crate) turns: Turns,
+    pub(crate) permits: ComputePermits,
 }
 
 impl TopicDecoders {
@@ -47,7 +47,7 @@ impl TopicDecoders {
         partitions.iter().for_each(|partition| partition.expect_private_batches());
         // What is none was never written by this program, and a batch says by itself what it needs.
         let digests = digests.iter().filter_map(|digest| digest.parse().ok()).collect();
-        Some(Arc::new(Self { digests, turns: Turns::new() }))
+        Some(Arc::new(Self { digests, permits: ComputePermits::new() }))
     }
 }
 

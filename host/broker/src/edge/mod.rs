@@ -2,23 +2,25 @@
 //!
 //! A produced batch of a topic with stages walks [`admit`]: it is checked like any other, shown to the filters of
 //! `stage.admit`, written anew by [`rewrite`] where records were dropped or the codec is another one, and what was dropped
-//! may go to [`dead_letter`]. `stage.compressor` packs what is stored; a format that only its plug-in reads is in
-//! [`private`], and [`decoders`] gives it back in one of Kafka's. [`view`] is what a view shows of its source. [`stages`] is
-//! the one file that calls plug-ins, and [`crate::turns`] says how many of them run at a time, [`pace`] where.
+//! may go to [`dead_letters`]. `stage.compressor` packs what is stored; a format that only its plug-in reads is in
+//! [`private_format`], and [`decoders`] gives it back in one of Kafka's. [`view`] is what a view shows of its source. [`stages`] is
+//! the one file that calls plug-ins, and [`crate::compute_permits`] says how many of them run at a time, [`inline_policy`] where.
 //!
-//! A topic without stages comes by none of it.
+//! Topics without stages never enter this module.
 
 mod admit;
-mod dead_letter;
+mod dead_letters;
 mod decoders;
-mod pace;
-pub(crate) mod private;
+mod inline_policy;
+pub(crate) mod plugins;
+pub(crate) mod private_format;
 mod rewrite;
 pub(crate) mod stages;
+pub(crate) mod topic_stages;
 pub(crate) mod view;
 
 pub(crate) use admit::admit;
-pub(crate) use dead_letter::{Written, check_topic as check_dead_letter_topic};
+pub(crate) use dead_letters::{Written, check_topic as check_dead_letter_topic};
 pub(crate) use decoders::{Decoders, Leaving, TopicDecoders};
-pub(crate) use pace::Pace;
+pub(crate) use inline_policy::Pace;
 pub(crate) use rewrite::recode;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use millstream_record::{Codec, Header, Record, codec};
 use millstream_stage::{Columns, Fault, Format, Isolated, Pinned, Plugin, Records, RecordsBuf, Stage, StageError};
 
-use crate::turns::aside;
+use crate::compute_permits::aside;
 
 /// The bytes of rows that go into one call; a larger row has a call of its own. A guest needs room for its own work beside
 /// its copy of the columns.

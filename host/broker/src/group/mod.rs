@@ -9,7 +9,7 @@
 //! | `coordinator.rs`, `timers.rs` | all groups: locks, waiting requests, deadlines |
 //! | `commits.rs` | OffsetCommit, OffsetFetch, expiry |
 //! | `load.rs` | groups come back from the log at the start |
-//! | `view.rs` | what ListGroups and DescribeGroups show |
+//! | `describe.rs` | what ListGroups and DescribeGroups show |
 //! | `storage.rs` | `__consumer_offsets` as a few calls |
 //! | `topic.rs` | those calls on the broker's own topic |
 //! | `config.rs` | limits and periods |
@@ -19,6 +19,7 @@ mod config;
 mod coordinator;
 #[cfg(test)]
 mod coordinator_tests;
+mod describe;
 mod join;
 mod load;
 mod member;
@@ -33,14 +34,13 @@ mod storage;
 mod sync;
 mod timers;
 mod topic;
-mod view;
 
 pub(crate) use commits::{CommitRequest, FetchedOffsets, OffsetToCommit};
 pub(crate) use config::GroupConfig;
 pub(crate) use coordinator::GroupCoordinator;
+pub(crate) use describe::CLASSIC;
 pub(crate) use model::{
     Caller, GroupError, JoinRefused, JoinRequest, JoinedMember, MemberSnapshot, Protocol, SyncRequest, own, own_option,
 };
 pub(crate) use offsets::CommittedOffset;
 pub(crate) use topic::OffsetsTopic;
-pub(crate) use view::CLASSIC;

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::image::{ImageError, MetadataImage};
 use super::record::MetadataRecord;
-use crate::time::now_ms;
+use crate::clock::now_ms;
 
 /// The folder, named as Kafka names it.
 const FOLDER: &str = "__cluster_metadata-0";

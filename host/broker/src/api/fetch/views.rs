@@ -8,15 +8,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Fetch, Pass, Registered, Target, ZSTD_SINCE};
+use crate::blocking::blocking;
 use crate::broker::Broker;
-use crate::connection::Close;
-use crate::controller::blocking;
-use crate::edge::view::{Progress, Scan, StepLimits};
+use crate::edge::view::scan::{Progress, Scan, StepLimits};
 use crate::error::ApiError;
-use crate::outgoing::Outgoing;
+use crate::fetch_waiters::Arrival;
+use crate::net::send_queue::Outgoing;
+use crate::net::types::Close;
 use crate::partition::{Partition, PartitionRead};
 use crate::topics::Topic;
-use crate::waiters::Arrival;
 
 /// How much of the source one step looks at, bytes. A turn lasts for as long as that takes.
 const STEP_BYTES: usize = 1 << 20;
@@ -139,24 +139,25 @@ impl Scans {
         if slot.is_at_end(partition) {
             return;
         }
-        let turns = match (&topic.view, &topic.decoders) {
-            (Some(view), _) => Some(&view.turns),
-            (None, decoders) => decoders.as_ref().map(|decoders| &decoders.turns),
+        let permits = match (&topic.view, &topic.decoders) {
+            (Some(view), _) => Some(&view.permits),
+            (None, decoders) => decoders.as_ref().map(|decoders| &decoders.permits),
         };
-        let turn = match turns {
+        let permit = match permits {
             None => None,
-            Some(turns) => {
-                let Ok(turn) = tokio::time::timeout_at(until, turns.take()).await else { return };
-                Some(turn)
+            Some(permits) => {
+                let Ok(permit) = tokio::time::timeout_at(until, permits.take()).await else { return };
+                Some(permit)
             }
         };
         let (offset, partition) = (slot.next(), Arc::clone(partition));
         let mut scan = std::mem::replace(slot, Scan::new(offset));
-        let done = blocking(broker, move |broker| {
+        let broker = Arc::clone(broker);
+        let done = blocking(move || {
             let layers = topic.view.as_ref().map_or(&[][..], |view| &view.layers);
-            let looked_at = scan.step(broker, &partition, layers, &limits);
-            // The turn goes with the work: it lasts even if the client that waits for it is gone.
-            drop(turn);
+            let looked_at = scan.step(&broker, &partition, layers, &limits);
+            // The permit moves with the work, so that it lasts if the client disconnects.
+            drop(permit);
             (scan, looked_at)
         });
         match done.await {

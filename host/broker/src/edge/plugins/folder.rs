@@ -15,8 +15,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::own::{Own, in_turn};
 use crate::broker::Broker;
+use crate::clock::now_ms;
 use crate::error::ApiError;
-use crate::time::now_ms;
 
 /// A folder that is followed.
 pub(super) struct Folder {

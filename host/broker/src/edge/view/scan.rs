@@ -19,15 +19,15 @@ use millstream_stage::{Pinned, StageError};
 use millstream_wire::ErrorCode;
 use parking_lot::Mutex;
 
-use super::dead_letter::{self, DeadLetters};
-use super::private::is_private;
-use super::stages::{filter_rows, pin};
-use crate::attachments::Attachments;
 use crate::broker::Broker;
 use crate::config::FailurePolicy;
+use crate::edge::dead_letters::{self, DeadLetters};
+use crate::edge::private_format::is_private;
+use crate::edge::stages::{filter_rows, pin};
+use crate::edge::topic_stages::Attachments;
+use crate::edge::view::link::Layer;
 use crate::error::ApiError;
 use crate::partition::Partition;
-use crate::views::Layer;
 
 /// The key of a record in a control batch that ends a transaction: its version and, as the type, a commit.
 const MARKER_KEY: [u8; 4] = [0, 0, 0, 1];
@@ -377,7 +377,7 @@ impl Filter<'_> {
         let verdict = filter_rows(chain, topic, rows).map_err(out_of_order)?;
         if stages.filter_policy == FailurePolicy::DeadLetter && !verdict.failed().is_empty() {
             let letters = DeadLetters { rows, verdict: &verdict };
-            dead_letter::copy(self.broker, stages, self.source, &letters, dead_letters).map_err(|error| {
+            dead_letters::copy(self.broker, stages, self.source, &letters, dead_letters).map_err(|error| {
                 tracing::warn!("view {}: {error}", &**topic);
                 ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, error.message)
             })?;

@@ -12,8 +12,8 @@ use millstream_wire::frame::check_frame_length;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::budget::{RequestMemory, Share};
-use crate::connection::Close;
+use crate::net::request_memory::{RequestMemory, Share};
+use crate::net::types::Close;
 
 /// The size of the length before each frame.
 const PREFIX: usize = size_of::<i32>();

@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::own::{Own, in_turn};
 use crate::broker::Broker;
+use crate::clock::now_ms;
 use crate::error::ApiError;
-use crate::time::now_ms;
 
 /// How often each version was rolled back since the start.
 #[derive(Debug, Default)]

@@ -22,14 +22,14 @@ use millstream_wire::ErrorCode;
 use parking_lot::Mutex;
 
 use super::stages::Verdict;
-use crate::attachments::Attachments;
 use crate::broker::Broker;
+use crate::clock::now_ms;
 use crate::config::FlushMode;
 use crate::controller;
+use crate::edge::topic_stages::Attachments;
 use crate::error::ApiError;
-use crate::intake::{Intake, Stored};
 use crate::partition::Partition;
-use crate::time::now_ms;
+use crate::produce::append::{Intake, Stored};
 use crate::topics::{check_name, is_internal};
 
 /// How often letters are written before a producer has to come again, with an end of the log that never stands still.

@@ -18,10 +18,10 @@ use millstream_wire::ErrorCode;
 use super::transition::{Transition, transition};
 use super::{own, uses};
 use crate::broker::Broker;
+use crate::clock::now_ms;
 use crate::edge::Leaving;
 use crate::error::ApiError;
 use crate::partition::Partition;
-use crate::time::now_ms;
 
 /// Checks a batch, appends it with `append`, and puts it in force once it is on stable storage. Blocks; the caller
 /// has the turn, [`super::Plugins::turn`].

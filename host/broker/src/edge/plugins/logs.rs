@@ -10,10 +10,11 @@ use millstream_record::{BatchBuilder, BuildError, Codec, Header, TimestampType};
 use millstream_stage::{EMBEDDED_NUMBER, LogLine};
 use tokio::sync::{mpsc, watch};
 
+use crate::blocking::blocking;
 use crate::broker::Broker;
+use crate::clock::now_ms;
 use crate::controller;
 use crate::error::ApiError;
-use crate::time::now_ms;
 
 /// The most lines of one batch: of a kilobyte each, so that it fits every topic.
 const BATCH_LINES: usize = 200;
@@ -63,7 +64,8 @@ async fn write(broker: &Arc<Broker>, lines: &[Line]) -> Result<(), ApiError> {
     controller::ensure_topic(broker, LOGS_TOPIC).await?;
     let failed = |error: BuildError| ApiError::new(millstream_wire::ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string());
     let batch = Bytes::from(batch_of(lines).map_err(failed)?);
-    controller::blocking(broker, move |broker| broker.append_now(LOGS_TOPIC, 0, &batch).map(drop)).await?
+    let broker = Arc::clone(broker);
+    blocking(move || broker.append_now(LOGS_TOPIC, 0, &batch).map(drop)).await?
 }
 
 fn batch_of(lines: &[Line]) -> Result<Vec<u8>, BuildError> {

@@ -6,11 +6,11 @@ use millstream_stage::{Kind, Library, Stage};
 use millstream_wire::{ErrorCode, Str};
 
 use crate::broker::Broker;
+use crate::compute_permits::ComputePermits;
 use crate::config::{FailurePolicy, TopicConfig};
 use crate::edge::{Pace, check_dead_letter_topic};
 use crate::error::ApiError;
 use crate::topics::is_internal;
-use crate::turns::Turns;
 
 /// The stages of one topic.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(crate) struct Attachments {
     pub(crate) filter_policy: FailurePolicy,
     pub(crate) dead_letter_topic: Option<Str>,
     /// How many produced batches are worked on at a time.
-    pub(crate) turns: Turns,
+    pub(crate) permits: ComputePermits,
     /// How quick the filters of `admit` are.
     pub(crate) pace: Pace,
 }
@@ -67,7 +67,7 @@ pub(crate) fn attach(broker: &Broker, topic: &str, config: &TopicConfig) -> Resu
         filter: chain("stage.filter", &options.filter, Kind::Filter)?,
         filter_policy: options.filter_policy,
         dead_letter_topic: options.dead_letter_topic.as_deref().map(Str::from),
-        turns: Turns::new(),
+        permits: ComputePermits::new(),
         pace: Pace::new(),
     };
     let runs = attachments.see_produce() || !attachments.filter.is_empty();

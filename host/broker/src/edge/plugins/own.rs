@@ -10,11 +10,12 @@ use millstream_stage::Library;
 use millstream_wire::ErrorCode;
 
 use super::write::write;
+use crate::blocking::blocking;
 use crate::broker::Broker;
-use crate::controller::{self, blocking};
+use crate::clock::now_ms;
+use crate::controller;
 use crate::error::ApiError;
 use crate::partition::Partition;
-use crate::time::now_ms;
 
 /// The store while it is the broker's own turn: nobody else changes it. All of it blocks.
 pub(super) struct Own<'a> {
@@ -32,12 +33,13 @@ pub(super) async fn in_turn<T: Send + 'static>(
 ) -> Result<T, ApiError> {
     controller::ensure_topic(broker, TOPIC).await?;
     let turn = broker.plugins.turn().await;
-    let work = move |broker: &Arc<Broker>| {
+    let broker = Arc::clone(broker);
+    let work = move || {
         let _turn = turn;
         let partition = broker.partition(TOPIC, 0)?;
-        work(&Own { broker, partition })
+        work(&Own { broker: &broker, partition })
     };
-    blocking(broker, work).await?
+    blocking(work).await?
 }
 
 impl Own<'_> {

@@ -6,9 +6,8 @@
 //! ones wait for stable storage. They were appended in their order, and it is what lets one fsync serve many of them.
 
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,10 +16,11 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
+use super::frame_buffer::{FrameBuffer, RequestFrame};
+use super::send_queue::{Outgoing, SendQueue};
+use super::types::{Answer, Close, ConnectionInfo, Work};
 use crate::api::{self, Started};
 use crate::broker::Broker;
-use crate::frame_buffer::{FrameBuffer, RequestFrame};
-use crate::outgoing::{Outgoing, SendQueue};
 
 /// Requests of one connection that are under way. A client with more has to read answers before it is read again.
 const IN_FLIGHT_MAX: usize = 64;
@@ -30,42 +30,6 @@ const SENDING_MAX: usize = 256;
 
 /// After so long without a request a connection gives back the room that large ones have needed.
 const ROOM_KEPT: Duration = Duration::from_secs(10);
-
-/// Whose requests these are.
-#[derive(Debug)]
-pub(crate) struct ConnectionInfo {
-    /// A number for the log.
-    pub(crate) id: u64,
-    /// The client's address.
-    pub(crate) peer: SocketAddr,
-    /// The address that the client came to.
-    pub(crate) local: SocketAddr,
-    /// The place of the listener in the configuration.
-    pub(crate) listener: usize,
-}
-
-/// Why a connection ends.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Close {
-    /// The client closed it.
-    #[error("closed by the client")]
-    ByClient,
-    /// The network failed.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    /// Nothing went over it for `connections.max.idle.ms`.
-    #[error("idle for too long")]
-    Idle,
-    /// The client broke the protocol.
-    #[error("{0}")]
-    Protocol(String),
-}
-
-/// A request whose answer is awaited.
-pub(crate) type Answer = Pin<Box<dyn Future<Output = Result<Option<Outgoing>, Close>> + Send>>;
-
-/// Work of a request that has to be done before the next one may start; its answer may then take longer.
-pub(crate) type Work = Pin<Box<dyn Future<Output = Result<Answer, Close>> + Send>>;
 
 /// A request under way.
 enum Pending {

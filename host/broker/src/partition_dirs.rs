@@ -7,9 +7,9 @@ use std::time::Duration;
 use millstream_log::{DataDir, OffsetCheckpoint, Offsets};
 use uuid::Uuid;
 
+use crate::edge::view::rules::source;
 use crate::metadata::{MetadataImage, TopicImage};
 use crate::topics::{Topic, TopicTable};
-use crate::views::source;
 
 /// The ending of a folder that is to be removed, as in Kafka.
 const DELETED_SUFFIX: &str = "-delete";

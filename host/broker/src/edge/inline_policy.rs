@@ -7,7 +7,7 @@
 //! A filter may turn slow at any batch, on a worker that serves other topics too. The worst of it is one deadline of one
 //! stage (those of the binary, which have none, need less at their slowest), on no more workers than the topic has turns: the
 //! next stage of the chain, the search for bad rows and the next batch of the request go on where they may take their time
-//! ([`crate::turns::aside`]), and so does every later batch, until the filters were quick often enough there. Each such lapse
+//! ([`crate::compute_permits::aside`]), and so does every later batch, until the filters were quick often enough there. Each such lapse
 //! asks for four times as many quick batches as the one before. What is merely longer than it should be may be the machine's
 //! doing (a thread pays for the interrupts that it happens to serve): only who is so again and again loses its place. And what is
 //! long by the clock may have waited for a core: up to 2 ms, the next batches are timed more closely before it is believed.

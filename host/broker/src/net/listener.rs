@@ -14,7 +14,8 @@ use tokio::task::JoinSet;
 
 use crate::broker::Broker;
 use crate::config::{BrokerConfig, HostPort};
-use crate::connection::{Connection, ConnectionInfo};
+use crate::net::connection::Connection;
+use crate::net::types::ConnectionInfo;
 
 /// How long a listener rests after an error such as "no file descriptors left": somebody has to close one first.
 const ACCEPT_REST: Duration = Duration::from_millis(50);

@@ -15,7 +15,7 @@ use crate::broker::Broker;
 use crate::config::{CompressionType, FlushMode};
 use crate::edge::recode;
 use crate::error::ApiError;
-use crate::group_commit::Durable;
+use crate::fsync_queue::Durable;
 use crate::partition::Partition;
 use crate::topics::Topic;
 

@@ -1,0 +1,10 @@
+//! The network: listeners, connections, and the bytes that go in and out.
+//!
+//! A connection knows no API. It frames requests, hands them to [`crate::api`], and sends the responses in request order.
+
+pub(crate) mod connection;
+mod frame_buffer;
+pub(crate) mod listener;
+pub(crate) mod request_memory;
+pub(crate) mod send_queue;
+pub(crate) mod types;

@@ -1,0 +1,3 @@
+//! Produced batches on their way into a partition, with or without stages.
+
+pub(crate) mod append;
