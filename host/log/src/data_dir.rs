@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use millstream_record::KafkaUuid;
 use rustix::fs::{FlockOperation, fcntl_lock};
 use thiserror::Error;
 use uuid::Uuid;
 
 use crate::checkpoint::OffsetCheckpoint;
 use crate::fsutil::{remove_if_there, sync_dir, write_atomic};
-use crate::metadata::{META_PROPERTIES, MetaProperties};
+use crate::meta_properties::{META_PROPERTIES, MetaProperties};
 
 const LOCK_FILE: &str = ".lock";
 const CLEAN_SHUTDOWN_FILE: &str = ".kafka_cleanshutdown";
@@ -83,7 +84,7 @@ impl DataDir {
                 meta
             }
             None => {
-                let fresh = || crate::metadata::uuid_to_kafka(Uuid::new_v4());
+                let fresh = || KafkaUuid(Uuid::new_v4()).to_string();
                 let cluster_id = cluster_id.map_or_else(fresh, str::to_owned);
                 let meta = MetaProperties { cluster_id, node_id, directory_id: Uuid::new_v4() };
                 meta.write(path).map_err(io("cannot write", &path.join(META_PROPERTIES)))?;

@@ -50,3 +50,14 @@ pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
         _ => Ok(()),
     }
 }
+
+/// Largest size in bytes of a file that [`read_small`] reads.
+const SMALL_FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Reads a small text file. A larger one is an `InvalidData` error, so that no file decides over an allocation.
+pub(crate) fn read_small(path: &Path) -> io::Result<String> {
+    if fs::metadata(path)?.len() > SMALL_FILE_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "too large"));
+    }
+    fs::read_to_string(path)
+}

@@ -16,7 +16,7 @@ use memmap2::{MmapMut, MmapOptions};
 use rustix::fs::FallocateFlags;
 
 use crate::fsutil::{remove_if_there, segment_file};
-use crate::header::Located;
+use crate::batch_walk::Located;
 
 /// How much of an index file is allocated at a time, bytes.
 const BLOCK: usize = 4096;

@@ -35,27 +35,39 @@
 //! rolls the segment. Descriptors are shared by all logs of the process: a partition at rest holds none, and no map.
 //! Nothing is allocated by a length that a file claims.
 
+mod append;
+mod batch_walk;
 mod checkpoint;
 mod config;
 mod data_dir;
-mod epoch;
+mod durability;
 mod error;
-mod files;
+mod file_cache;
 mod fsutil;
-mod header;
 mod index;
+mod leader_epochs;
 mod log;
-mod metadata;
-mod producer;
-mod scan;
+mod lookup;
+mod meta_properties;
+mod partition_metadata;
+mod producer_snapshot;
+mod producer_state;
+mod read;
+mod recovery;
+mod retention;
 mod segment;
-mod snapshot;
+mod truncate;
 
+pub use append::{Append, Appended};
 pub use checkpoint::{CheckpointError, OffsetCheckpoint, Offsets};
 pub use config::{CleanupPolicy, LogConfig};
 pub use data_dir::{DataDir, DataDirError};
-pub use epoch::EpochEntry;
+pub use durability::SyncTarget;
 pub use error::{AppendError, LogError, ReadError};
-pub use log::{Append, Appended, Decode, Log, LogReader, LogSlice, OpenOptions, SyncTarget, TimestampedOffset};
-pub use metadata::{MetaProperties, uuid_from_kafka, uuid_to_kafka};
+pub use leader_epochs::EpochEntry;
+pub use log::{Log, LogReader};
+pub use lookup::{Decode, TimestampedOffset};
+pub use meta_properties::MetaProperties;
 pub use millstream_record::TimestampType;
+pub use read::LogSlice;
+pub use recovery::OpenOptions;

@@ -1,4 +1,5 @@
-//! The Kafka record batch: borrowed view, builder, varints, CRC-32C and the standard codecs.
+//! The Kafka record batch: borrowed view, builder, varints, CRC-32C and the standard codecs. And Kafka's text form of
+//! a UUID, [`KafkaUuid`].
 //!
 //! Pure: no I/O, no clock, no threads. Only magic 2 is known (KIP-98), the format of Kafka since 0.11.
 //!
@@ -44,6 +45,7 @@ pub mod builder;
 pub mod codec;
 pub mod crc;
 mod error;
+mod kafka_uuid;
 pub mod layout;
 pub mod patch;
 mod records;
@@ -55,6 +57,7 @@ mod view;
 pub use builder::{BatchBuilder, BuildError};
 pub use codec::{Codec, CodecError};
 pub use error::{BatchError, ErrorKind, RecordFault};
+pub use kafka_uuid::{KafkaUuid, ParseKafkaUuidError};
 pub use layout::{HEADER_LEN, LOG_OVERHEAD, MAGIC};
 pub use records::{Header, Headers, Record, RecordIter, Records};
 pub use retain::retain;

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use crate::error::LogError;
 use crate::fsutil::{remove_if_there, segment_file};
-use crate::header::HeaderWalk;
+use crate::batch_walk::HeaderWalk;
 use crate::log::Log;
-use crate::log::load::list;
-use crate::producer::Producers;
+use crate::recovery::list;
+use crate::producer_state::Producers;
 use crate::segment::Segment;
-use crate::snapshot::{self, SNAPSHOT_SUFFIX};
+use crate::producer_snapshot::{self, SNAPSHOT_SUFFIX};
 
 /// How far back the batches that a producer had in flight are looked for, bytes.
 const WINDOW_SEARCH_BYTES: u64 = 64 * 1024 * 1024;
@@ -25,9 +25,9 @@ impl Log {
             return Ok(self.log_end_offset());
         }
         let (keep, removed) = {
-            let view = self.shared().view.read();
-            let keep = view.segment_of(offset);
-            (Arc::clone(&view.segments[keep]), view.segments[keep + 1..].to_vec())
+            let list = self.shared().list.read();
+            let keep = list.segment_of(offset);
+            (Arc::clone(&list.segments[keep]), list.segments[keep + 1..].to_vec())
         };
         let cut = keep.locate(offset)?;
         let end = match cut {
@@ -36,10 +36,10 @@ impl Log {
         };
         let size = cut.map_or(keep.size(), |batch| batch.position);
         {
-            let mut view = self.shared().view.write();
-            view.segments.retain(|segment| segment.base_offset() <= keep.base_offset());
-            view.log_end_offset = end;
-            view.log_start_offset = view.log_start_offset.min(end);
+            let mut list = self.shared().list.write();
+            list.segments.retain(|segment| segment.base_offset() <= keep.base_offset());
+            list.log_end_offset = end;
+            list.log_start_offset = list.log_start_offset.min(end);
             keep.set_size(size);
         }
         self.unsynced.truncated(end, &keep);
@@ -59,7 +59,7 @@ impl Log {
 
     /// The producers' state as of the log's end: the newest undamaged snapshot, and the batches after it. As in Kafka, older
     /// snapshots stay where a segment starts, for a truncation; what earlier shutdowns left is removed.
-    pub(super) fn reload_producers(&mut self, mut snapshots: Vec<i64>) -> Result<(), LogError> {
+    pub(crate) fn reload_producers(&mut self, mut snapshots: Vec<i64>) -> Result<(), LogError> {
         let log_end_offset = self.log_end_offset();
         snapshots.sort_unstable_by(|a, b| b.cmp(a));
         let (mut producers, mut from) = (Producers::default(), 0);
@@ -71,7 +71,7 @@ impl Log {
             }
             if self.snapshot_offset.is_none() && offset <= log_end_offset {
                 let bytes = std::fs::read(&path).map_err(LogError::io("cannot read", &path))?;
-                if let Some(loaded) = snapshot::decode(&bytes) {
+                if let Some(loaded) = producer_snapshot::decode(&bytes) {
                     (producers, from) = (loaded, offset);
                     self.snapshot_offset = Some(offset);
                     continue;
@@ -88,15 +88,15 @@ impl Log {
     }
 
     fn is_segment_base(&self, offset: i64) -> bool {
-        let view = self.shared().view.read();
-        view.segments.binary_search_by_key(&offset, |segment| segment.base_offset()).is_ok()
+        let list = self.shared().list.read();
+        list.segments.binary_search_by_key(&offset, |segment| segment.base_offset()).is_ok()
     }
 
     /// Finds the batches of a producer's window that its snapshot did not hold: after a restart, a producer may send again
     /// what it had in flight, and more than the last batch of that may be in the log. Whether there was anything to do.
     ///
     /// Done once for each producer, and only when a sequence does not fit: a start need not wait for it.
-    pub(super) fn complete_window(&mut self, producer_id: i64) -> Result<bool, LogError> {
+    pub(crate) fn complete_window(&mut self, producer_id: i64) -> Result<bool, LogError> {
         let Some(below) = self.producers.missing_below(producer_id) else {
             return Ok(false);
         };
@@ -112,29 +112,29 @@ impl Log {
 
     /// An offset that lies about so many bytes before another.
     fn offset_before(&self, offset: i64, bytes: u64) -> Result<i64, LogError> {
-        let view = self.shared().view.read();
-        let at = view.segment_of(offset);
+        let list = self.shared().list.read();
+        let at = list.segment_of(offset);
         let mut left = bytes;
-        for segment in view.segments[..=at].iter().rev() {
+        for segment in list.segments[..=at].iter().rev() {
             let end = segment.locate(offset)?.map_or(segment.size(), |batch| batch.position);
             if end > left {
                 return segment.offset_at(end - left);
             }
             left -= end;
         }
-        Ok(view.log_start_offset)
+        Ok(list.log_start_offset)
     }
 
     /// Visits the header of each batch that starts at or after `from` and below `to`.
-    pub(super) fn for_each_batch(
+    pub(crate) fn for_each_batch(
         &self,
         from: i64,
         to: i64,
-        mut visit: impl FnMut(&crate::header::BatchHeader),
+        mut visit: impl FnMut(&crate::batch_walk::BatchHeader),
     ) -> Result<(), LogError> {
         let segments: Vec<Arc<Segment>> = {
-            let view = self.shared().view.read();
-            view.segments[view.segment_of(from)..].to_vec()
+            let list = self.shared().list.read();
+            list.segments[list.segment_of(from)..].to_vec()
         };
         for segment in segments {
             let Some(first) = segment.locate(from)? else {

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use crate::error::{LogError, ReadError};
-use crate::header::Located;
+use crate::batch_walk::Located;
 use crate::log::{Log, LogReader};
 use crate::segment::Segment;
 
@@ -61,11 +61,11 @@ impl LogReader {
         min_one_batch: bool,
     ) -> Result<Option<LogSlice>, ReadError> {
         let (mut found, log_end_offset) = {
-            let view = self.shared.view.read();
-            if offset < view.log_start_offset || offset > view.log_end_offset {
-                return Err(out_of_range(offset, view.log_start_offset, view.log_end_offset));
+            let list = self.shared.list.read();
+            if offset < list.log_start_offset || offset > list.log_end_offset {
+                return Err(out_of_range(offset, list.log_start_offset, list.log_end_offset));
             }
-            (view.segments.get(view.segment_of(offset)).cloned(), view.log_end_offset)
+            (list.segments.get(list.segment_of(offset)).cloned(), list.log_end_offset)
         };
         let max_offset = max_offset_exclusive.min(log_end_offset);
         if offset >= max_offset {
@@ -78,7 +78,7 @@ impl LogReader {
                     return slice.or_else(|error| self.unless_deleted(offset, error));
                 }
                 // The segment ends in a gap: what comes next is in a later one.
-                Ok(None) => found = self.shared.view.read().after(&segment).cloned(),
+                Ok(None) => found = self.shared.list.read().after(&segment).cloned(),
                 Err(error) => return self.unless_deleted(offset, error),
             }
         }
@@ -87,9 +87,9 @@ impl LogReader {
 
     /// A segment that retention has just removed fails to open; that is an offset out of range, not an error.
     fn unless_deleted<T>(&self, offset: i64, error: LogError) -> Result<T, ReadError> {
-        let view = self.shared.view.read();
-        if offset < view.log_start_offset {
-            return Err(out_of_range(offset, view.log_start_offset, view.log_end_offset));
+        let list = self.shared.list.read();
+        if offset < list.log_start_offset {
+            return Err(out_of_range(offset, list.log_start_offset, list.log_end_offset));
         }
         Err(error.into())
     }
@@ -124,8 +124,8 @@ impl LogReader {
 
     /// Size of a segment, and an offset that none of its records reaches, as they belong together.
     fn end_of(&self, segment: &Segment) -> (u64, i64) {
-        let view = self.shared.view.read();
-        let end_offset = view.after(segment).map_or(view.log_end_offset, |next| next.base_offset());
+        let list = self.shared.list.read();
+        let end_offset = list.after(segment).map_or(list.log_end_offset, |next| next.base_offset());
         (segment.size(), end_offset)
     }
 }

@@ -15,7 +15,7 @@ impl Log {
     /// how many. Nothing at or above `high_watermark` is touched. The active segment is rolled when it is to go itself.
     pub fn apply_retention(&mut self, now_ms: i64, high_watermark: i64) -> Result<usize, LogError> {
         self.check_not_poisoned()?;
-        let segments = self.shared().view.read().segments.clone();
+        let segments = self.shared().list.read().segments.clone();
         let mut excess = match self.config.retention_bytes {
             Some(keep) if self.config.cleanup_policy.delete => self.size().saturating_sub(keep),
             _ => 0,
@@ -57,19 +57,19 @@ impl Log {
         let start = offset.min(self.log_end_offset());
         self.advance_start(start);
         let doomed = {
-            let view = self.shared().view.read();
-            let below = |pair: &&[Arc<Segment>]| pair[1].base_offset() <= view.log_start_offset;
-            view.segments.windows(2).take_while(below).count()
+            let list = self.shared().list.read();
+            let below = |pair: &&[Arc<Segment>]| pair[1].base_offset() <= list.log_start_offset;
+            list.segments.windows(2).take_while(below).count()
         };
         self.delete_first(doomed)?;
         Ok(self.log_start_offset())
     }
 
     fn advance_start(&mut self, offset: i64) {
-        let mut view = self.shared().view.write();
-        if offset > view.log_start_offset {
-            view.log_start_offset = offset;
-            drop(view);
+        let mut list = self.shared().list.write();
+        if offset > list.log_start_offset {
+            list.log_start_offset = offset;
+            drop(list);
             if self.epochs.truncate_from_start(offset) {
                 self.unsynced.epochs = true;
             }
@@ -82,9 +82,9 @@ impl Log {
             return Ok(());
         }
         let (doomed, start) = {
-            let mut view = self.shared().view.write();
-            let doomed: Vec<Arc<Segment>> = view.segments.drain(..count).collect();
-            (doomed, view.segments[0].base_offset())
+            let mut list = self.shared().list.write();
+            let doomed: Vec<Arc<Segment>> = list.segments.drain(..count).collect();
+            (doomed, list.segments[0].base_offset())
         };
         self.advance_start(start);
         self.unsynced.deleted_below(start);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::error::AppendError;
-use crate::header::{BatchHeader, add_sequence};
+use crate::batch_walk::{BatchHeader, add_sequence};
 
 /// How many of a producer's last batches are remembered, which is how many it may have in flight.
 const WINDOW: usize = 5;

@@ -12,18 +12,18 @@ use uuid::Uuid;
 
 use crate::checkpoint::CheckpointError;
 use crate::config::LogConfig;
-use crate::epoch::EpochCache;
+use crate::leader_epochs::EpochCache;
 use crate::error::LogError;
-use crate::files::FileCache;
+use crate::file_cache::FileCache;
 use crate::fsutil::{parse_segment_file, remove_if_there, segment_file};
-use crate::header::{BatchHeader, HeaderWalk};
-use crate::log::sync::Unsynced;
-use crate::log::{Log, LogReader, Shared, View};
-use crate::metadata::{PARTITION_METADATA, read_topic_id, write_topic_id};
-use crate::producer::Producers;
-use crate::scan::{Scanner, Stop};
+use crate::batch_walk::{BatchHeader, HeaderWalk};
+use crate::durability::Unsynced;
+use crate::log::{Log, LogReader, Shared, SegmentList};
+use crate::partition_metadata::{PARTITION_METADATA, read_topic_id, write_topic_id};
+use crate::producer_state::Producers;
+use super::scan::{Scanner, Stop};
 use crate::segment::Segment;
-use crate::snapshot::SNAPSHOT_SUFFIX;
+use crate::producer_snapshot::SNAPSHOT_SUFFIX;
 
 /// What the broker knows of a log before it opens it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,17 +71,17 @@ impl Log {
         }
         let loaded = load(segments, &options)?;
         check_promises(&dir, loaded.log_end_offset, &options)?;
-        let view = View {
+        let list = SegmentList {
             log_start_offset: options.log_start_offset.max(loaded.segments[0].base_offset()).min(loaded.log_end_offset),
             segments: loaded.segments,
             log_end_offset: loaded.log_end_offset,
         };
-        let recovery_point = if loaded.scanned { options.recovery_point } else { view.log_end_offset };
+        let recovery_point = if loaded.scanned { options.recovery_point } else { list.log_end_offset };
         let mut log = Self {
             reader: LogReader {
                 shared: Arc::new(Shared {
                     dir,
-                    view: RwLock::new(view),
+                    list: RwLock::new(list),
                     syncing: Mutex::new(()),
                     poisoned: AtomicBool::new(false),
                 }),
@@ -128,16 +128,16 @@ impl Log {
             return Ok(());
         }
         self.roll(log_start_offset)?;
-        let mut view = self.shared().view.write();
-        view.log_start_offset = log_start_offset;
-        view.log_end_offset = log_start_offset;
+        let mut list = self.shared().list.write();
+        list.log_start_offset = log_start_offset;
+        list.log_end_offset = log_start_offset;
         Ok(())
     }
 
     /// Everything that was recovered may still be in the page cache alone: make it durable, so that nothing is served or
     /// counted on that another crash could take.
     fn sync_recovered(&mut self, recovery_point: i64) -> Result<(), LogError> {
-        let segments = self.shared().view.read().segments.clone();
+        let segments = self.shared().list.read().segments.clone();
         for (at, segment) in segments.iter().enumerate() {
             let reaches_beyond = segments.get(at + 1).is_none_or(|next| next.base_offset() > recovery_point);
             if reaches_beyond && segment.size() > 0 {
@@ -199,8 +199,8 @@ impl Log {
 
     fn batch_at(&self, offset: i64) -> Result<Option<BatchHeader>, LogError> {
         let segment = {
-            let view = self.shared().view.read();
-            Arc::clone(&view.segments[view.segment_of(offset)])
+            let list = self.shared().list.read();
+            Arc::clone(&list.segments[list.segment_of(offset)])
         };
         Ok(segment.locate(offset)?.map(|batch| batch.header))
     }
@@ -241,15 +241,15 @@ const LEFTOVERS: [&str; 4] = [".tmp", ".deleted", ".cleaned", ".swap"];
 
 /// What a folder holds.
 #[derive(Default)]
-pub(super) struct Listing {
+pub(crate) struct Listing {
     /// Segments by base offset, with the sizes of their log files.
     sizes: BTreeMap<i64, u64>,
     /// Offsets of the producer snapshots.
-    pub(super) snapshots: Vec<i64>,
+    pub(crate) snapshots: Vec<i64>,
 }
 
 /// Lists a folder. Leftovers are swept: temporary files, and indexes that belong to no segment.
-pub(super) fn list(dir: &Path) -> Result<Listing, LogError> {
+pub(crate) fn list(dir: &Path) -> Result<Listing, LogError> {
     let list_error = LogError::io("cannot list", dir);
     let Listing { mut sizes, mut snapshots } = Listing::default();
     let mut others = Vec::new();

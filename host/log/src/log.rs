@@ -7,14 +7,6 @@
 //! clone and reads while an append runs. The two meet at one short lock inside (a list of segments and two offsets); an
 //! append takes it only to publish what is already written. An fsync runs outside of every lock, see [`SyncTarget`].
 
-mod append;
-mod load;
-mod read;
-mod retention;
-mod sync;
-mod time;
-mod truncate;
-
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,64 +14,59 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 use crate::config::LogConfig;
-use crate::epoch::{EpochCache, EpochEntry};
+use crate::durability::Unsynced;
+use crate::leader_epochs::{EpochCache, EpochEntry};
 use crate::error::LogError;
-use crate::files::FileCache;
-use crate::producer::Producers;
+use crate::file_cache::FileCache;
+use crate::producer_state::Producers;
 use crate::segment::Segment;
-
-pub use append::{Append, Appended};
-pub use load::OpenOptions;
-pub use read::LogSlice;
-pub use sync::SyncTarget;
-pub use time::{Decode, TimestampedOffset};
 
 /// A partition's log, its writer. See the module's notes on locking.
 pub struct Log {
-    reader: LogReader,
-    config: Arc<LogConfig>,
-    files: Arc<FileCache>,
-    producers: Producers,
-    epochs: EpochCache,
+    pub(crate) reader: LogReader,
+    pub(crate) config: Arc<LogConfig>,
+    pub(crate) files: Arc<FileCache>,
+    pub(crate) producers: Producers,
+    pub(crate) epochs: EpochCache,
     /// Offset of the newest producer snapshot on disk.
-    snapshot_offset: Option<i64>,
-    unsynced: sync::Unsynced,
+    pub(crate) snapshot_offset: Option<i64>,
+    pub(crate) unsynced: Unsynced,
 }
 
 /// Reads one partition's log, while it is written to.
 #[derive(Clone)]
 pub struct LogReader {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
-struct Shared {
-    dir: Arc<Path>,
-    view: RwLock<View>,
+pub(crate) struct Shared {
+    pub(crate) dir: Arc<Path>,
+    pub(crate) list: RwLock<SegmentList>,
     /// Held by a running fsync, for two would write the same temporary file.
-    syncing: Mutex<()>,
+    pub(crate) syncing: Mutex<()>,
     /// Set for ever by a failed fsync, by a failed append that could not be taken back, and by the end of the log.
-    poisoned: AtomicBool,
+    pub(crate) poisoned: AtomicBool,
 }
 
 /// What readers see. Never without a segment; the last one is the active one.
-struct View {
-    segments: Vec<Arc<Segment>>,
-    log_start_offset: i64,
-    log_end_offset: i64,
+pub(crate) struct SegmentList {
+    pub(crate) segments: Vec<Arc<Segment>>,
+    pub(crate) log_start_offset: i64,
+    pub(crate) log_end_offset: i64,
 }
 
-impl View {
-    fn active(&self) -> &Arc<Segment> {
+impl SegmentList {
+    pub(crate) fn active(&self) -> &Arc<Segment> {
         &self.segments[self.segments.len() - 1]
     }
 
     /// The segment after another one.
-    fn after(&self, segment: &Segment) -> Option<&Arc<Segment>> {
+    pub(crate) fn after(&self, segment: &Segment) -> Option<&Arc<Segment>> {
         self.segments.get(self.segments.partition_point(|other| other.base_offset() <= segment.base_offset()))
     }
 
     /// Index of the segment that would hold `offset`.
-    fn segment_of(&self, offset: i64) -> usize {
+    pub(crate) fn segment_of(&self, offset: i64) -> usize {
         self.segments.partition_point(|segment| segment.base_offset() <= offset).saturating_sub(1)
     }
 }
@@ -127,7 +114,7 @@ impl Log {
 
     /// How many segments there are.
     pub fn segment_count(&self) -> usize {
-        self.shared().view.read().segments.len()
+        self.shared().list.read().segments.len()
     }
 
     /// Where the oldest open transaction starts, if there is one: the bound of a read-committed reader.
@@ -179,36 +166,36 @@ impl Log {
         self.shared().poisoned.load(Ordering::Acquire)
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.reader.shared
     }
 
-    fn check_not_poisoned(&self) -> Result<(), LogError> {
+    pub(crate) fn check_not_poisoned(&self) -> Result<(), LogError> {
         if self.is_poisoned() {
             return Err(LogError::Poisoned { path: self.dir().to_path_buf() });
         }
         Ok(())
     }
 
-    fn active(&self) -> Arc<Segment> {
-        Arc::clone(self.shared().view.read().active())
+    pub(crate) fn active(&self) -> Arc<Segment> {
+        Arc::clone(self.shared().list.read().active())
     }
 }
 
 impl LogReader {
     /// First offset that can be read.
     pub fn log_start_offset(&self) -> i64 {
-        self.shared.view.read().log_start_offset
+        self.shared.list.read().log_start_offset
     }
 
     /// The offset that the next record will get.
     pub fn log_end_offset(&self) -> i64 {
-        self.shared.view.read().log_end_offset
+        self.shared.list.read().log_end_offset
     }
 
     /// Size of all segments, bytes.
     pub fn size(&self) -> u64 {
-        self.shared.view.read().segments.iter().map(|segment| segment.size()).sum()
+        self.shared.list.read().segments.iter().map(|segment| segment.size()).sum()
     }
 }
 
@@ -220,11 +207,11 @@ impl std::fmt::Debug for Log {
 
 impl std::fmt::Debug for LogReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let view = self.shared.view.read();
+        let list = self.shared.list.read();
         f.debug_struct("Log")
             .field("dir", &self.shared.dir)
-            .field("log_start_offset", &view.log_start_offset)
-            .field("log_end_offset", &view.log_end_offset)
+            .field("log_start_offset", &list.log_start_offset)
+            .field("log_end_offset", &list.log_end_offset)
             .finish_non_exhaustive()
     }
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use crc_fast::{CrcAlgorithm, Digest};
 
-use crate::header::{BatchHeader, CRC_COVERS_FROM, HEADER_LEN, Located};
+use crate::batch_walk::{BatchHeader, CRC_COVERS_FROM, HEADER_LEN, Located};
 
 /// How much is read at once, bytes. A batch may be larger: its CRC is computed piece by piece, so that no length
 /// field decides over an allocation.

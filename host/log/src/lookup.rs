@@ -4,7 +4,7 @@ use millstream_record::{BatchError, BatchView, Codec, CodecError};
 use parking_lot::Mutex;
 
 use crate::error::{LogError, ReadError};
-use crate::header::Located;
+use crate::batch_walk::Located;
 use crate::log::{Log, LogReader};
 use crate::segment::Segment;
 
@@ -50,14 +50,14 @@ impl LogReader {
         decode: Decode<'_>,
     ) -> Result<Option<TimestampedOffset>, ReadError> {
         let (segments, start) = {
-            let view = self.shared.view.read();
-            (view.segments.clone(), view.log_start_offset)
+            let list = self.shared.list.read();
+            (list.segments.clone(), list.log_start_offset)
         };
         for segment in &segments {
             match find_in_segment(segment, start, timestamp, decode) {
                 Ok(None) => {}
                 // Retention has just removed it.
-                Err(_) if segment.base_offset() < self.shared.view.read().segments[0].base_offset() => {}
+                Err(_) if segment.base_offset() < self.shared.list.read().segments[0].base_offset() => {}
                 found => return Ok(found?),
             }
         }
@@ -66,12 +66,12 @@ impl LogReader {
 
     /// The first record that has the newest timestamp of the log.
     pub fn offset_for_max_timestamp(&self, decode: Decode<'_>) -> Result<Option<TimestampedOffset>, ReadError> {
-        let segments = self.shared.view.read().segments.clone();
+        let segments = self.shared.list.read().segments.clone();
         let mut newest = -1;
         for segment in &segments {
             match segment.newest() {
                 Ok(of_segment) => newest = newest.max(of_segment.timestamp),
-                Err(_) if segment.base_offset() < self.shared.view.read().segments[0].base_offset() => {}
+                Err(_) if segment.base_offset() < self.shared.list.read().segments[0].base_offset() => {}
                 Err(error) => return Err(error.into()),
             }
         }

@@ -9,50 +9,50 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::epoch::EpochCache;
+use crate::leader_epochs::EpochCache;
 use crate::error::LogError;
 use crate::fsutil::{segment_file, sync_dir};
 use crate::log::{Log, Shared};
-use crate::metadata::PARTITION_METADATA;
+use crate::partition_metadata::PARTITION_METADATA;
 use crate::segment::{SEGMENT_SUFFIXES, Segment};
 
 /// What of a log is not known to be on disk.
-pub(super) struct Unsynced {
+pub(crate) struct Unsynced {
     /// Everything below is on disk.
-    pub(super) recovery_point: i64,
+    pub(crate) recovery_point: i64,
     /// Segments that were written to, oldest first. Their descriptors are held: an error of the kernel's writeback is told
     /// to descriptors that were open when it happened, a later one may never hear of it.
     segments: Vec<(Arc<Segment>, Arc<File>)>,
     /// A file was created in the folder.
-    pub(super) dir: bool,
+    pub(crate) dir: bool,
     /// The folder itself is new.
-    pub(super) parent: bool,
+    pub(crate) parent: bool,
     /// `leader-epoch-checkpoint` is behind.
-    pub(super) epochs: bool,
+    pub(crate) epochs: bool,
     /// Grows with every truncation: a sync that started before one proves nothing afterwards.
     generation: u64,
 }
 
 impl Unsynced {
-    pub(super) fn new(recovery_point: i64) -> Self {
+    pub(crate) fn new(recovery_point: i64) -> Self {
         Self { recovery_point, segments: Vec::new(), dir: false, parent: false, epochs: false, generation: 0 }
     }
 
-    pub(super) fn note(&mut self, segment: &Arc<Segment>, file: &Arc<File>) {
+    pub(crate) fn note(&mut self, segment: &Arc<Segment>, file: &Arc<File>) {
         if self.segments.last().is_none_or(|(last, _)| !Arc::ptr_eq(last, segment)) {
             self.segments.push((Arc::clone(segment), Arc::clone(file)));
         }
     }
 
     /// The log now ends at `log_end_offset`, with `active` as its last segment.
-    pub(super) fn truncated(&mut self, log_end_offset: i64, active: &Segment) {
+    pub(crate) fn truncated(&mut self, log_end_offset: i64, active: &Segment) {
         self.recovery_point = self.recovery_point.min(log_end_offset);
         self.segments.retain(|(segment, _)| segment.base_offset() <= active.base_offset());
         self.generation += 1;
     }
 
     /// Segments below `base_offset` were deleted.
-    pub(super) fn deleted_below(&mut self, base_offset: i64) {
+    pub(crate) fn deleted_below(&mut self, base_offset: i64) {
         self.segments.retain(|(segment, _)| segment.base_offset() >= base_offset);
     }
 }
@@ -220,7 +220,7 @@ impl Log {
                 sync_rolled(self.dir(), active.base_offset())?;
             }
             self.write_snapshot(log_end_offset)?;
-            sync_if_there(&segment_file(self.dir(), log_end_offset, crate::snapshot::SNAPSHOT_SUFFIX))?;
+            sync_if_there(&segment_file(self.dir(), log_end_offset, crate::producer_snapshot::SNAPSHOT_SUFFIX))?;
             self.unsynced.dir = true;
         }
         self.flush()

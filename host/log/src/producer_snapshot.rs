@@ -12,7 +12,7 @@ use std::collections::HashMap;
 
 use crc_fast::crc32_iscsi;
 
-use crate::producer::{BatchMetadata, ProducerEntry, Producers};
+use crate::producer_state::{BatchMetadata, ProducerEntry, Producers};
 
 /// Suffix of the file.
 pub(crate) const SNAPSHOT_SUFFIX: &str = "snapshot";

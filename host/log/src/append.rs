@@ -7,12 +7,12 @@ use std::sync::atomic::Ordering;
 use millstream_record::{BatchView, TimestampType, patch};
 
 use crate::error::{AppendError, LogError};
-use crate::files::OpenSegment;
+use crate::file_cache::OpenSegment;
 use crate::fsutil::segment_file;
-use crate::header::{BatchHeader, HEADER_LEN, Located};
+use crate::batch_walk::{BatchHeader, HEADER_LEN, Located};
 use crate::log::Log;
 use crate::segment::Segment;
-use crate::snapshot::{self, SNAPSHOT_SUFFIX};
+use crate::producer_snapshot::{self, SNAPSHOT_SUFFIX};
 
 /// Who appends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,7 +200,7 @@ impl Log {
     }
 
     /// Closes the active segment and starts one at `base_offset`.
-    pub(super) fn roll(&mut self, base_offset: i64) -> Result<(), LogError> {
+    pub(crate) fn roll(&mut self, base_offset: i64) -> Result<(), LogError> {
         let old = self.active();
         if old.size() == 0 && old.base_offset() == base_offset {
             return Ok(());
@@ -211,13 +211,13 @@ impl Log {
         }
         let new = Arc::new(Segment::create(&self.shared().dir, base_offset, &self.config, &self.files)?);
         self.unsynced.dir = true;
-        let mut view = self.shared().view.write();
+        let mut list = self.shared().list.write();
         if old.size() == 0 {
             // An empty segment whose base cannot reach the new offset would only be in the way.
-            view.segments.pop();
+            list.segments.pop();
         }
-        view.segments.push(new);
-        drop(view);
+        list.segments.push(new);
+        drop(list);
         if old.size() == 0 {
             old.delete()?;
         }
@@ -225,9 +225,9 @@ impl Log {
     }
 
     /// Writes the producers' state as of `offset`. Not synced here: its CRC tells a torn one, which costs a scan.
-    pub(super) fn write_snapshot(&mut self, offset: i64) -> Result<(), LogError> {
+    pub(crate) fn write_snapshot(&mut self, offset: i64) -> Result<(), LogError> {
         let path = segment_file(self.dir(), offset, SNAPSHOT_SUFFIX);
-        std::fs::write(&path, snapshot::encode(&self.producers)).map_err(LogError::io("cannot write", &path))?;
+        std::fs::write(&path, producer_snapshot::encode(&self.producers)).map_err(LogError::io("cannot write", &path))?;
         self.snapshot_offset = Some(offset);
         Ok(())
     }
@@ -246,9 +246,9 @@ impl Log {
             size = batch.end();
             log_end_offset = batch.header.next_offset();
         }
-        let mut view = self.shared().view.write();
+        let mut list = self.shared().list.write();
         active.set_size(size);
-        view.log_end_offset = log_end_offset;
+        list.log_end_offset = log_end_offset;
         Ok(())
     }
 
