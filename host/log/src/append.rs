@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering;
 
 use millstream_record::{BatchView, TimestampType, patch};
 
+use crate::batch_walk::{BatchHeader, HEADER_LEN, Located};
 use crate::error::{AppendError, LogError};
 use crate::file_cache::OpenSegment;
 use crate::fsutil::segment_file;
-use crate::batch_walk::{BatchHeader, HEADER_LEN, Located};
 use crate::log::Log;
-use crate::segment::Segment;
 use crate::producer_snapshot::{self, SNAPSHOT_SUFFIX};
+use crate::segment::Segment;
 
 /// Who appends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,7 +227,8 @@ impl Log {
     /// Writes the producers' state as of `offset`. Not synced here: its CRC tells a torn one, which costs a scan.
     pub(crate) fn write_snapshot(&mut self, offset: i64) -> Result<(), LogError> {
         let path = segment_file(self.dir(), offset, SNAPSHOT_SUFFIX);
-        std::fs::write(&path, producer_snapshot::encode(&self.producers)).map_err(LogError::io("cannot write", &path))?;
+        std::fs::write(&path, producer_snapshot::encode(&self.producers))
+            .map_err(LogError::io("cannot write", &path))?;
         self.snapshot_offset = Some(offset);
         Ok(())
     }

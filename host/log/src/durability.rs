@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::leader_epochs::EpochCache;
 use crate::error::LogError;
 use crate::fsutil::{segment_file, sync_dir};
+use crate::leader_epochs::EpochCache;
 use crate::log::{Log, Shared};
 use crate::partition_metadata::PARTITION_METADATA;
 use crate::segment::{SEGMENT_SUFFIXES, Segment};

@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use memmap2::{MmapMut, MmapOptions};
 use rustix::fs::FallocateFlags;
 
-use crate::fsutil::{remove_if_there, segment_file};
 use crate::batch_walk::Located;
+use crate::fsutil::{remove_if_there, segment_file};
 
 /// How much of an index file is allocated at a time, bytes.
 const BLOCK: usize = 4096;

@@ -15,9 +15,9 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::config::LogConfig;
 use crate::durability::Unsynced;
-use crate::leader_epochs::{EpochCache, EpochEntry};
 use crate::error::LogError;
 use crate::file_cache::FileCache;
+use crate::leader_epochs::{EpochCache, EpochEntry};
 use crate::producer_state::Producers;
 use crate::segment::Segment;
 

@@ -3,8 +3,8 @@
 use millstream_record::{BatchError, BatchView, Codec, CodecError};
 use parking_lot::Mutex;
 
-use crate::error::{LogError, ReadError};
 use crate::batch_walk::Located;
+use crate::error::{LogError, ReadError};
 use crate::log::{Log, LogReader};
 use crate::segment::Segment;
 

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::error::AppendError;
 use crate::batch_walk::{BatchHeader, add_sequence};
+use crate::error::AppendError;
 
 /// How many of a producer's last batches are remembered, which is how many it may have in flight.
 const WINDOW: usize = 5;

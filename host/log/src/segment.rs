@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::batch_walk::{HeaderWalk, Located, WalkError};
 use crate::config::LogConfig;
 use crate::error::LogError;
 use crate::file_cache::{FileCache, OpenSegment, Slot};
 use crate::fsutil::{remove_if_there, segment_file};
-use crate::batch_walk::{HeaderWalk, Located, WalkError};
 use crate::index::{Indexes, OffsetPosition, Summary, TimestampOffset};
 
 /// Suffixes of the files that belong to one segment.

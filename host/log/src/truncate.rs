@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
+use crate::batch_walk::HeaderWalk;
 use crate::error::LogError;
 use crate::fsutil::{remove_if_there, segment_file};
-use crate::batch_walk::HeaderWalk;
 use crate::log::Log;
-use crate::recovery::list;
-use crate::producer_state::Producers;
-use crate::segment::Segment;
 use crate::producer_snapshot::{self, SNAPSHOT_SUFFIX};
+use crate::producer_state::Producers;
+use crate::recovery::list;
+use crate::segment::Segment;
 
 /// How far back the batches that a producer had in flight are looked for, bytes.
 const WINDOW_SEARCH_BYTES: u64 = 64 * 1024 * 1024;

@@ -10,20 +10,20 @@ use std::sync::atomic::AtomicBool;
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
+use super::scan::{Scanner, Stop};
+use crate::batch_walk::{BatchHeader, HeaderWalk};
 use crate::checkpoint::CheckpointError;
 use crate::config::LogConfig;
-use crate::leader_epochs::EpochCache;
+use crate::durability::Unsynced;
 use crate::error::LogError;
 use crate::file_cache::FileCache;
 use crate::fsutil::{parse_segment_file, remove_if_there, segment_file};
-use crate::batch_walk::{BatchHeader, HeaderWalk};
-use crate::durability::Unsynced;
-use crate::log::{Log, LogReader, Shared, SegmentList};
+use crate::leader_epochs::EpochCache;
+use crate::log::{Log, LogReader, SegmentList, Shared};
 use crate::partition_metadata::{PARTITION_METADATA, read_topic_id, write_topic_id};
-use crate::producer_state::Producers;
-use super::scan::{Scanner, Stop};
-use crate::segment::Segment;
 use crate::producer_snapshot::SNAPSHOT_SUFFIX;
+use crate::producer_state::Producers;
+use crate::segment::Segment;
 
 /// What the broker knows of a log before it opens it.
 #[derive(Clone, Copy, Debug, Default)]
