@@ -1,4 +1,4 @@
-//! The one list of APIs.
+//! The list of APIs that the codec can read and write. What a broker serves is its own list.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::messages;
 
 macro_rules! apis {
     ($($name:ident = $key:literal, $request:ident;)*) => {
-        /// What a request asks for. Only what is supported has a variant.
+        /// An API by Kafka's number. Only APIs that the codec knows have a variant.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(i16)]
         #[allow(missing_docs, reason = "the names are Kafka's and say it")]
@@ -19,7 +19,7 @@ macro_rules! apis {
         static APIS: &[ApiInfo] = &[$(ApiInfo::of::<messages::$request>(stringify!($name)),)*];
 
         impl ApiKey {
-            /// What is known of it.
+            /// Returns its versions and name.
             #[must_use]
             pub fn info(self) -> &'static ApiInfo {
                 // The list has the order of the variants.
@@ -60,21 +60,35 @@ apis! {
     ApiVersions = 18, ApiVersionsRequest;
     CreateTopics = 19, CreateTopicsRequest;
     DeleteTopics = 20, DeleteTopicsRequest;
+    DeleteRecords = 21, DeleteRecordsRequest;
     InitProducerId = 22, InitProducerIdRequest;
     OffsetForLeaderEpoch = 23, OffsetForLeaderEpochRequest;
+    DescribeAcls = 29, DescribeAclsRequest;
     DescribeConfigs = 32, DescribeConfigsRequest;
     AlterConfigs = 33, AlterConfigsRequest;
+    DescribeLogDirs = 35, DescribeLogDirsRequest;
     CreatePartitions = 37, CreatePartitionsRequest;
+    DeleteGroups = 42, DeleteGroupsRequest;
+    ElectLeaders = 43, ElectLeadersRequest;
     IncrementalAlterConfigs = 44, IncrementalAlterConfigsRequest;
+    ListPartitionReassignments = 46, ListPartitionReassignmentsRequest;
+    OffsetDelete = 47, OffsetDeleteRequest;
+    DescribeClientQuotas = 48, DescribeClientQuotasRequest;
+    DescribeUserScramCredentials = 50, DescribeUserScramCredentialsRequest;
     DescribeCluster = 60, DescribeClusterRequest;
+    DescribeProducers = 61, DescribeProducersRequest;
+    ConsumerGroupHeartbeat = 68, ConsumerGroupHeartbeatRequest;
+    ConsumerGroupDescribe = 69, ConsumerGroupDescribeRequest;
+    ListConfigResources = 74, ListConfigResourcesRequest;
+    DescribeTopicPartitions = 75, DescribeTopicPartitionsRequest;
 }
 
-/// An API as this crate can speak it.
+/// Describes an API: the versions that the codec can read and write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ApiInfo {
-    /// Its key.
+    /// The number that requests carry.
     pub key: ApiKey,
-    /// Kafka's name for it.
+    /// Kafka's name.
     pub name: &'static str,
     /// The oldest version.
     pub min: i16,
@@ -84,7 +98,7 @@ pub struct ApiInfo {
     pub flexible: i16,
 }
 
-/// Every API that this crate can speak, by ascending key.
+/// Returns every API that the codec knows, by ascending key.
 #[must_use]
 pub fn apis() -> &'static [ApiInfo] {
     APIS
@@ -95,21 +109,21 @@ impl ApiInfo {
         Self { key: R::KEY, name, min: *R::VERSIONS.start(), max: *R::VERSIONS.end(), flexible: R::FLEXIBLE }
     }
 
-    /// Whether a version can be read and written.
+    /// Returns whether the codec can read and write a version.
     #[must_use]
     pub fn supports(&self, version: i16) -> bool {
         (self.min..=self.max).contains(&version)
     }
 
-    /// The version of the header before a request: 2 has tagged fields, 1 has none.
+    /// Returns the version of the header before a request: 2 has tagged fields, 1 has none.
     #[must_use]
     pub fn request_header_version(&self, version: i16) -> i16 {
         if version >= self.flexible { 2 } else { 1 }
     }
 
-    /// The version of the header before an answer: 1 has tagged fields, 0 has none.
+    /// Returns the version of the header before a response: 1 has tagged fields, 0 has none.
     ///
-    /// That of ApiVersions never has: a client has to read it before it knows what the broker speaks (KIP-511).
+    /// ApiVersions always has 0: a client reads that response before it knows what the broker supports (KIP-511).
     #[must_use]
     pub fn response_header_version(&self, version: i16) -> i16 {
         if version >= self.flexible && self.key != ApiKey::ApiVersions { 1 } else { 0 }
@@ -138,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn api_versions_is_answered_under_the_oldest_header() {
+    fn the_response_of_api_versions_has_the_oldest_header() {
         let info = ApiKey::ApiVersions.info();
         assert_eq!(info.request_header_version(3), 2);
         assert_eq!(info.response_header_version(3), 0);

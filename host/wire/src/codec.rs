@@ -73,7 +73,57 @@ pub trait Nullable: Message + Default {
     /// # Errors
     /// None of the types here has one.
     fn encode_null(writer: &mut Writer) -> Result<(), WireError>;
+
+    /// Writes a value where a null could stand. A struct needs a byte in front to be told from a null.
+    ///
+    /// # Errors
+    /// As [`Message::encode`].
+    fn encode_some(&self, writer: &mut Writer, version: i16) -> Result<(), WireError> {
+        self.encode(writer, version)
+    }
+
+    /// Returns the fewest bytes that a value or a null takes.
+    #[must_use]
+    fn least_size_or_null(version: i16, flexible: bool) -> usize {
+        Self::least_size(version, flexible)
+    }
 }
+
+/// Implements [`Nullable`] for a struct: a byte stands in front, -1 for null and 1 for a value.
+macro_rules! nullable_struct {
+    ($type:ty) => {
+        impl $crate::codec::Nullable for $type {
+            fn decode_nullable(
+                reader: &mut $crate::Reader,
+                version: i16,
+            ) -> ::core::result::Result<Option<Self>, $crate::WireError> {
+                if <i8 as $crate::Message>::decode(reader, version)? < 0 {
+                    return Ok(None);
+                }
+                <Self as $crate::Message>::decode(reader, version).map(Some)
+            }
+
+            fn encode_null(writer: &mut $crate::Writer) -> ::core::result::Result<(), $crate::WireError> {
+                $crate::Message::encode(&-1_i8, writer, 0)
+            }
+
+            fn encode_some(
+                &self,
+                writer: &mut $crate::Writer,
+                version: i16,
+            ) -> ::core::result::Result<(), $crate::WireError> {
+                $crate::Message::encode(&1_i8, writer, 0)?;
+                $crate::Message::encode(self, writer, version)
+            }
+
+            fn least_size_or_null(_: i16, _: bool) -> usize {
+                1
+            }
+        }
+    };
+}
+
+pub(crate) use nullable_struct;
 
 /// One message in bytes of its own, without a frame or a header.
 ///
@@ -148,6 +198,7 @@ pub fn encode_option<T: Nullable>(
     nullable: bool,
 ) -> Result<(), WireError> {
     match value {
+        Some(value) if nullable => value.encode_some(writer, version),
         Some(value) => value.encode(writer, version),
         None if nullable => T::encode_null(writer),
         None if writer.strict() => Err(null()),
@@ -169,11 +220,11 @@ impl<T: Nullable> Message for Option<T> {
     }
 
     fn least_size(version: i16, flexible: bool) -> usize {
-        T::least_size(version, flexible)
+        T::least_size_or_null(version, flexible)
     }
 }
 
-macro_rules! integers {
+macro_rules! numbers {
     ($($type:ty),*) => {$(
         impl Message for $type {
             #[inline]
@@ -195,7 +246,7 @@ macro_rules! integers {
     )*};
 }
 
-integers!(i8, i16, i32, i64);
+numbers!(i8, i16, i32, i64, f64);
 
 impl Message for bool {
     fn decode(reader: &mut Reader, _: i16) -> Result<Self, WireError> {

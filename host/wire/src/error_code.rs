@@ -176,6 +176,9 @@ error_codes! {
         STREAMS_INVALID_TOPOLOGY = 130,
         STREAMS_INVALID_TOPOLOGY_EPOCH = 131,
         STREAMS_TOPOLOGY_FENCED = 132,
+        GROUP_DELETION_FAILED = 134,
+        STREAMS_TOPOLOGY_DESCRIPTION_UPDATE_FAILED = 135,
+        CONTROLLER_ID_NOT_REGISTERED = 136,
     }
 }
 
@@ -249,7 +252,7 @@ mod tests {
     fn codes_are_unique_and_without_gaps() {
         let codes: HashSet<i16> = ErrorCode::ALL.iter().map(|code| code.0).collect();
         assert_eq!(codes.len(), ErrorCode::ALL.len());
-        assert!((-1..=133).all(|code| codes.contains(&code)));
+        assert!((-1..=136).all(|code| codes.contains(&code)));
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! Bytes that Apache Kafka 4.2 itself wrote (by its generated Java classes): what the crate `kafka-protocol` does
-//! not know, the records of `__consumer_offsets`, and headers.
+//! Bytes that the generated Java classes of Apache Kafka wrote (4.2, and 4.4 where a test says so): versions that the
+//! crate `kafka-protocol` does not know, nulls and numbers of rare types, the records of `__consumer_offsets`, headers.
 
 use std::fmt::Debug;
 
 use bytes::Bytes;
 use millstream_wire::messages::*;
+use millstream_wire::records::*;
 use millstream_wire::{ApiKey, ErrorCode, Message, Reader, RequestHeader, Versioned, Writer, codec};
 use uuid::Uuid;
 
@@ -86,6 +87,81 @@ fn offset_fetch_10() {
     let request = OffsetFetchRequest { groups: vec![one, all], require_stable: true, ..Default::default() };
     let hex = "030267026d00000003020102030405060708090a0b0c0d0e0f10030000000000000001000004616c6c00ffffffff00000100";
     check(hex, 10, &request);
+}
+
+/// Kafka 4.4.
+#[test]
+fn delete_groups_3() {
+    let request = DeleteGroupsRequest { groups_names: vec!["g".into(), "h".into()] };
+    check("030267026800", 3, &request);
+    let failed = DeletableGroupResult {
+        group_id: "g".into(),
+        error_code: ErrorCode::GROUP_DELETION_FAILED,
+        error_message: Some("no".into()),
+    };
+    let busy =
+        DeletableGroupResult { group_id: "h".into(), error_code: ErrorCode::NON_EMPTY_GROUP, ..Default::default() };
+    let response = DeleteGroupsResponse { throttle_time_ms: 7, results: vec![failed, busy] };
+    check("000000070302670086036e6f0002680044000000", 3, &response);
+}
+
+/// Kafka 4.4.
+#[test]
+fn describe_log_dirs_5() {
+    check("0000", 5, &DescribeLogDirsRequest { topics: None });
+    let topic = DescribableLogDirTopic { topic: "orders".into(), partitions: vec![0, 2] };
+    check("02076f72646572730300000000000000020000", 5, &DescribeLogDirsRequest { topics: Some(vec![topic]) });
+
+    let partition =
+        DescribeLogDirsPartition { partition_index: 2, partition_size: 4096, offset_lag: 3, is_future_key: false };
+    let folder = DescribeLogDirsResult {
+        error_code: ErrorCode::NONE,
+        log_dir: "/data".into(),
+        topics: vec![DescribeLogDirsTopic { name: "orders".into(), partitions: vec![partition] }],
+        total_bytes: 1 << 40,
+        usable_bytes: 1 << 39,
+        is_cordoned: true,
+    };
+    let response = DescribeLogDirsResponse { throttle_time_ms: 7, results: vec![folder], ..Default::default() };
+    let hex = "000000070000020000062f6461746102076f7264657273020000000200000000000010000000000000000003000000\
+               00000100000000000000008000000000010000";
+    check(hex, 5, &response);
+}
+
+#[test]
+fn structs_that_may_be_null() {
+    let topic = DescribeTopicPartitionsTopicRequest { name: "orders".into() };
+    let cursor = DescribeTopicPartitionsCursor { topic_name: "orders".into(), partition_index: 5 };
+    let request =
+        DescribeTopicPartitionsRequest { topics: vec![topic], response_partition_limit: 10, cursor: Some(cursor) };
+    check("02076f7264657273000000000a01076f7264657273000000050000", 0, &request);
+    check("01000007d0ff00", 0, &DescribeTopicPartitionsRequest::default());
+
+    let partitions = ConsumerGroupTopicPartitions { topic_id: TOPIC_ID, partitions: vec![0, 1] };
+    let response = ConsumerGroupHeartbeatResponse {
+        member_id: Some("m".into()),
+        member_epoch: 4,
+        heartbeat_interval_ms: 5000,
+        assignment: Some(ConsumerGroupAssignment { topic_partitions: vec![partitions] }),
+        ..Default::default()
+    };
+    let hex =
+        "00000000000000026d000000040000138801020102030405060708090a0b0c0d0e0f10030000000000000001000000";
+    check(hex, 1, &response);
+    let refused =
+        ConsumerGroupHeartbeatResponse { error_code: ErrorCode::UNSUPPORTED_VERSION, ..Default::default() };
+    check("00000000002300000000000000000000ff00", 1, &refused);
+}
+
+#[test]
+fn floating_point_numbers() {
+    let entry = ClientQuotaEntry {
+        entity: vec![ClientQuotaEntity { entity_type: "user".into(), entity_name: None }],
+        values: vec![ClientQuotaValue { key: "producer_byte_rate".into(), value: 1024.5 }],
+    };
+    let response = DescribeClientQuotasResponse { entries: Some(vec![entry]), ..Default::default() };
+    let hex = "00000000000001020205757365720000021370726f64756365725f627974655f726174654090020000000000000000";
+    check(hex, 1, &response);
 }
 
 #[test]

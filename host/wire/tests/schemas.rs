@@ -64,6 +64,17 @@ fn oracles() -> BTreeMap<&'static str, (Oracle, std::ops::RangeInclusive<i16>)> 
         SyncGroupRequest SyncGroupResponse HeartbeatRequest HeartbeatResponse LeaveGroupRequest LeaveGroupResponse
         OffsetCommitRequest OffsetCommitResponse OffsetFetchRequest OffsetFetchResponse
         ListGroupsRequest ListGroupsResponse DescribeGroupsRequest DescribeGroupsResponse
+        DeleteGroupsRequest DeleteGroupsResponse OffsetDeleteRequest OffsetDeleteResponse
+        DeleteRecordsRequest DeleteRecordsResponse DescribeLogDirsRequest DescribeLogDirsResponse
+        ListPartitionReassignmentsRequest ListPartitionReassignmentsResponse
+        ElectLeadersRequest ElectLeadersResponse DescribeAclsRequest DescribeAclsResponse
+        DescribeClientQuotasRequest DescribeClientQuotasResponse
+        DescribeUserScramCredentialsRequest DescribeUserScramCredentialsResponse
+        DescribeProducersRequest DescribeProducersResponse
+        DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse
+        ListConfigResourcesRequest ListConfigResourcesResponse
+        ConsumerGroupHeartbeatRequest ConsumerGroupHeartbeatResponse
+        ConsumerGroupDescribeRequest ConsumerGroupDescribeResponse
         ConsumerProtocolSubscription ConsumerProtocolAssignment
     }
 }
@@ -90,6 +101,10 @@ fn what_we_write_the_oracle_reads_and_writes() {
         ("ListOffsetsResponse", 11),
         ("OffsetCommitRequest", 10),
         ("OffsetFetchRequest", 10),
+        ("DeleteGroupsRequest", 3),
+        ("DeleteGroupsResponse", 3),
+        ("DescribeLogDirsRequest", 5),
+        ("DescribeLogDirsResponse", 5),
     ];
     let older =
         ["ProduceRequest", "ProduceResponse"].into_iter().flat_map(|name| (0..3).map(move |version| (name, version)));

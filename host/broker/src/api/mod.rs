@@ -160,5 +160,6 @@ fn dispatch(broker: &Arc<Broker>, context: RequestContext, mut reader: Reader) -
         ApiKey::OffsetFetch => later!(broker, context, reader, offset_fetch::handle),
         ApiKey::ListGroups => later!(broker, context, reader, list_groups::handle),
         ApiKey::DescribeGroups => later!(broker, context, reader, describe_groups::handle),
+        other => Err(Close::Protocol(format!("{other} is not supported"))),
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use millstream_wire::Str;
 use millstream_wire::codec::{Versioned, from_bytes};
-use millstream_wire::messages::ConsumerProtocolSubscription;
+use millstream_wire::records::ConsumerProtocolSubscription;
 use uuid::Uuid;
 
 use super::state::{Group, GroupState};

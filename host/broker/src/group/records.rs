@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_wire::codec::{from_versioned_bytes, to_versioned_bytes};
-use millstream_wire::messages::{
+use millstream_wire::records::{
     GroupMemberMetadata, GroupMetadataKey, GroupMetadataValue, OffsetCommitKey, OffsetCommitValue,
 };
 use millstream_wire::{Str, WireError};

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use millstream_wire::codec::from_versioned_bytes;
-use millstream_wire::messages::{ConsumerProtocolAssignment, DescribeGroupsRequest, DescribedGroup, ListGroupsRequest};
+use millstream_wire::messages::{DescribeGroupsRequest, DescribedGroup, ListGroupsRequest};
+use millstream_wire::records::ConsumerProtocolAssignment;
 use millstream_wire::{ErrorCode, Str};
 
 use super::Admin;

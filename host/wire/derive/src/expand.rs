@@ -2,6 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
+use syn::ext::IdentExt;
 
 use crate::parse::{Field, Root, Struct, Versions};
 
@@ -73,7 +74,7 @@ fn message(input: &Struct) -> TokenStream {
 fn decode_body(input: &Struct) -> TokenStream {
     let names: Vec<_> = input.fields.iter().map(|field| &field.ident).collect();
     let plain = input.fields.iter().filter(|field| field.tag.is_none()).map(|field| {
-        let (ident, ty, name) = (&field.ident, &field.ty, field.ident.to_string());
+        let (ident, ty, name) = (&field.ident, &field.ty, field.ident.unraw().to_string());
         let decoded = decode_field(field);
         let read = quote!(#decoded.map_err(|error| error.in_field(#name))?);
         let value = match version_test(field.versions) {
@@ -91,7 +92,7 @@ fn decode_body(input: &Struct) -> TokenStream {
         quote!(let mut #ident: #ty = #absent;)
     });
     let arms = tagged.iter().map(|field| {
-        let (tag, ident, name) = (field.tag, &field.ident, field.ident.to_string());
+        let (tag, ident, name) = (field.tag, &field.ident, field.ident.unraw().to_string());
         let guard = version_test(field.versions).map(|test| quote!(if #test));
         let decoded = decode_field(field);
         quote!(#tag #guard => #ident = #decoded.map_err(|error| error.in_field(#name))?,)
@@ -129,7 +130,7 @@ fn decode_field(field: &Field) -> TokenStream {
 
 fn encode_body(input: &Struct) -> TokenStream {
     let plain = input.fields.iter().filter(|field| field.tag.is_none()).map(|field| {
-        let name = field.ident.to_string();
+        let name = field.ident.unraw().to_string();
         let encoded = encode_field(field);
         let write = quote!(#encoded.map_err(|error| error.in_field(#name))?;);
         match version_test(field.versions) {
@@ -156,7 +157,7 @@ fn encode_body(input: &Struct) -> TokenStream {
         }
     });
     let writes = tagged.iter().map(|field| {
-        let (tag, name) = (field.tag, field.ident.to_string());
+        let (tag, name) = (field.tag, field.ident.unraw().to_string());
         let differs = differs_from_default(field);
         let test = version_test(field.versions).map(|test| quote!(#test &&));
         let encoded = encode_field(field);

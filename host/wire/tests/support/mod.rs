@@ -185,8 +185,14 @@ impl Filler {
             Fill::Mixed => nullable && field.tag.is_none() && self.counter.is_multiple_of(2),
         };
         if null {
-            self.length(None, field.kind == "string" && !field.array);
+            match field.kind {
+                "struct" if !field.array => self.bytes.push(0xff),
+                kind => self.length(None, kind == "string" && !field.array),
+            }
             return if field.kind == "records" { "Null".into() } else { "None".into() };
+        }
+        if nullable && field.kind == "struct" && !field.array {
+            self.bytes.push(1);
         }
         let value = if field.array { self.elements(field) } else { self.value(field) };
         // Records have their own null.
@@ -219,6 +225,11 @@ impl Filler {
             "int16" => self.number(2, 300 + number as i64),
             "int32" => self.number(4, 70_000 + number as i64),
             "int64" => self.number(8, 5_000_000_000 + number as i64),
+            "float64" => {
+                let value = 0.5 + number as f64;
+                self.bytes.extend(value.to_be_bytes());
+                format!("{value:?}")
+            }
             "error" => {
                 let code = 1 + (number % 100) as i16;
                 self.number(2, code.into());
@@ -328,13 +339,11 @@ pub(crate) fn decode<M: Message>(bytes: Bytes, version: i16) -> Result<(), WireE
 
 /// Our types by the names of the table.
 pub(crate) fn ours() -> Vec<(&'static str, RoundTrip, Decode)> {
+    use millstream_wire::messages::*;
+    use millstream_wire::records::*;
     macro_rules! types {
         ($($name:ident)*) => {
-            vec![$((
-                stringify!($name),
-                round_trip::<millstream_wire::messages::$name> as RoundTrip,
-                decode::<millstream_wire::messages::$name> as Decode,
-            ),)*]
+            vec![$((stringify!($name), round_trip::<$name> as RoundTrip, decode::<$name> as Decode),)*]
         };
     }
     types! {
@@ -349,6 +358,17 @@ pub(crate) fn ours() -> Vec<(&'static str, RoundTrip, Decode)> {
         SyncGroupRequest SyncGroupResponse HeartbeatRequest HeartbeatResponse LeaveGroupRequest LeaveGroupResponse
         OffsetCommitRequest OffsetCommitResponse OffsetFetchRequest OffsetFetchResponse
         ListGroupsRequest ListGroupsResponse DescribeGroupsRequest DescribeGroupsResponse
+        DeleteGroupsRequest DeleteGroupsResponse OffsetDeleteRequest OffsetDeleteResponse
+        DeleteRecordsRequest DeleteRecordsResponse DescribeLogDirsRequest DescribeLogDirsResponse
+        ListPartitionReassignmentsRequest ListPartitionReassignmentsResponse
+        ElectLeadersRequest ElectLeadersResponse DescribeAclsRequest DescribeAclsResponse
+        DescribeClientQuotasRequest DescribeClientQuotasResponse
+        DescribeUserScramCredentialsRequest DescribeUserScramCredentialsResponse
+        DescribeProducersRequest DescribeProducersResponse
+        DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse
+        ListConfigResourcesRequest ListConfigResourcesResponse
+        ConsumerGroupHeartbeatRequest ConsumerGroupHeartbeatResponse
+        ConsumerGroupDescribeRequest ConsumerGroupDescribeResponse
         ConsumerProtocolSubscription ConsumerProtocolAssignment
         OffsetCommitKey OffsetCommitValue GroupMetadataKey GroupMetadataValue
     }

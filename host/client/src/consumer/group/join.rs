@@ -7,9 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use millstream_wire::codec::{from_bytes, from_versioned_bytes, to_versioned_bytes};
 use millstream_wire::messages::{
-    ConsumerProtocolAssignment, ConsumerProtocolSubscription, ConsumerTopicPartitions, JoinGroupRequest,
-    JoinGroupRequestProtocol, JoinGroupResponse, SyncGroupRequest, SyncGroupRequestAssignment,
+    JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse, SyncGroupRequest, SyncGroupRequestAssignment,
 };
+use millstream_wire::records::{ConsumerProtocolAssignment, ConsumerProtocolSubscription, ConsumerTopicPartitions};
 use millstream_wire::{ErrorCode, Str};
 
 use super::assignor::{self, Assignment, Member};

@@ -1,15 +1,14 @@
-//! The records of `__consumer_offsets`. Keys and values stand behind a version in 16 bits
-//! ([`to_versioned_bytes`](crate::codec::to_versioned_bytes)).
+//! The records of `__consumer_offsets`.
 //!
-//! The version of a key is the type of the record: 0 and 1 are an [`OffsetCommitKey`] of the same fields
-//! (Kafka writes 1), 2 is a [`GroupMetadataKey`]. A value is null for a record that removes its key.
+//! The version of a key is the type of the record: 0 and 1 are an [`OffsetCommitKey`] with the same fields
+//! (Kafka writes 1), 2 is a [`GroupMetadataKey`]. A null value removes its key.
 
 use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::{Message, Str};
 
-/// Of a committed offset.
+/// Names the partition of a committed offset.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(versions = 0..=1)]
 pub struct OffsetCommitKey {
@@ -18,7 +17,7 @@ pub struct OffsetCommitKey {
     pub partition: i32,
 }
 
-/// A committed offset.
+/// Holds a committed offset.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(versions = 0..=4, flexible = 4)]
 pub struct OffsetCommitValue {
@@ -27,21 +26,21 @@ pub struct OffsetCommitValue {
     pub leader_epoch: i32,
     pub metadata: Str,
     pub commit_timestamp: i64,
-    /// -1 when it has none.
+    /// -1 when the offset does not expire by itself.
     #[wire(versions = 1..=1, default = -1)]
     pub expire_timestamp: i64,
     #[wire(versions = 4.., tag = 0)]
     pub topic_id: Uuid,
 }
 
-/// Of a group.
+/// Names a group.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(versions = 2..=2)]
 pub struct GroupMetadataKey {
     pub group: Str,
 }
 
-/// A group between two rebalances.
+/// Holds a group between two rebalances.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(versions = 0..=4, flexible = 4)]
 pub struct GroupMetadataValue {
@@ -54,7 +53,7 @@ pub struct GroupMetadataValue {
     pub members: Vec<GroupMemberMetadata>,
 }
 
-/// A member of it: `MemberMetadata` in Kafka's schema.
+/// Holds one member of a group: `MemberMetadata` in Kafka's schema.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct GroupMemberMetadata {
     pub member_id: Str,

@@ -1,13 +1,11 @@
-//! What consumers tell each other through the group coordinator, which does not look into it: the metadata
-//! of JoinGroup and the assignment of SyncGroup for the protocol type `consumer`.
-//!
-//! Both stand behind their version in 16 bits ([`to_versioned_bytes`](codec::to_versioned_bytes)).
+//! What consumers exchange through the group coordinator: the metadata of JoinGroup and the assignment of SyncGroup for
+//! the protocol type `consumer`. The coordinator passes the bytes on unread.
 
 use bytes::Bytes;
 
 use crate::{Message, Str, WireError, codec};
 
-/// What a consumer tells the one that assigns partitions.
+/// Names the topics that a consumer wants and the partitions that it owns.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(versions = 0..=3)]
 pub struct ConsumerProtocolSubscription {
@@ -21,14 +19,14 @@ pub struct ConsumerProtocolSubscription {
     pub rack_id: Option<Str>,
 }
 
-/// Partitions of one topic: `TopicPartition` in Kafka's schema.
+/// Names partitions of one topic: `TopicPartition` in Kafka's schema.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct ConsumerTopicPartitions {
     pub topic: Str,
     pub partitions: Vec<i32>,
 }
 
-/// What a consumer is given.
+/// Names the partitions that a consumer may read.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(versions = 0..=3)]
 pub struct ConsumerProtocolAssignment {
@@ -37,7 +35,8 @@ pub struct ConsumerProtocolAssignment {
 }
 
 impl ConsumerProtocolSubscription {
-    /// Reads one with its version in front. A newer one is read as the newest that is known, as consumers do.
+    /// Decodes a subscription with its version in front. A newer version is read as the newest known one, as
+    /// consumers do.
     ///
     /// # Errors
     /// As [`Message::decode`].
@@ -47,7 +46,8 @@ impl ConsumerProtocolSubscription {
 }
 
 impl ConsumerProtocolAssignment {
-    /// Reads one with its version in front. A newer one is read as the newest that is known, as consumers do.
+    /// Decodes an assignment with its version in front. A newer version is read as the newest known one, as
+    /// consumers do.
     ///
     /// # Errors
     /// As [`Message::decode`].
