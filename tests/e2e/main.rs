@@ -6,7 +6,7 @@ mod connections;
 mod data_folder;
 mod edge;
 mod fetch;
-#[path = "../guests/mod.rs"]
+#[path = "../fixtures/guests/mod.rs"]
 #[allow(dead_code, reason = "shared with the tests of the sandbox, which use all of it")]
 mod guests;
 mod hostile;

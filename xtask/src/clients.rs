@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::cargo::succeed;
 
-/// What the tests in `tests/clients` need, by the environment variable that tells them where it is.
+/// What the tests in `tests/interop` need, by the environment variable that tells them where it is.
 pub(crate) struct Clients {
     /// Variable and value of everything that could be had.
     pub(crate) environment: Vec<(&'static str, String)>,
@@ -36,15 +36,17 @@ pub(crate) fn set_up(target: &Path) -> Clients {
         Err(error) => clients.missing.push(format!("{name}: {error:#}")),
     };
     add("MILLSTREAM_PYTHON", "Python clients", python(&folder));
-    add(KAFKA_CLASSPATH, "Apache Kafka's Java tools", kafka_classpath(&folder));
+    add(KAFKA_CLASSPATH, "Apache Kafka's Java tools", kafka_classpath(&folder.join("java"), None));
+    let older = kafka_classpath(&folder.join("java-4.2"), Some("4.2.0"));
+    add("MILLSTREAM_KAFKA_42_CLASSPATH", "Apache Kafka 4.2's Java tools", older);
     add("MILLSTREAM_KCAT", "kcat", kcat());
     add("MILLSTREAM_KAFKAJS", "KafkaJS", kafkajs(&folder));
     clients
 }
 
-/// A virtual environment with the packages of `tests/clients/requirements.txt`; gives its interpreter.
+/// A virtual environment with the packages of `tests/interop/requirements.txt`; gives its interpreter.
 fn python(folder: &Path) -> Result<String> {
-    let requirements = crate::root().join("tests/clients/requirements.txt");
+    let requirements = crate::root().join("tests/interop/requirements.txt");
     let environment = folder.join("python");
     let interpreter = environment.join("bin/python");
     made_from(&requirements, &environment.join("requirements.txt"), || {
@@ -56,23 +58,27 @@ fn python(folder: &Path) -> Result<String> {
     Ok(interpreter.display().to_string())
 }
 
-/// Resolves Apache Kafka and its tools; gives the class path.
-fn kafka_classpath(folder: &Path) -> Result<String> {
-    let project = crate::root().join("tests/clients/pom.xml");
-    let classpath = folder.join("java/classpath.txt");
+/// Resolves Apache Kafka and its tools, in the version of `tests/interop/pom.xml` unless one is named, and returns the
+/// class path.
+fn kafka_classpath(folder: &Path, version: Option<&str>) -> Result<String> {
+    let project = crate::root().join("tests/interop/pom.xml");
+    let classpath = folder.join("classpath.txt");
     quiet(Command::new("java").arg("-version"))?;
-    made_from(&project, &folder.join("java/pom.xml"), || {
-        println!("resolving Apache Kafka's tools");
-        fs::create_dir_all(folder.join("java"))?;
-        let output = format!("-Dmdep.outputFile={}", classpath.display());
-        succeed(Command::new("mvn").args(["-q", "-B", "dependency:build-classpath", &output, "-f"]).arg(&project))
+    made_from(&project, &folder.join("pom.xml"), || {
+        println!("resolving Apache Kafka's tools{}", version.map_or_else(String::new, |number| format!(" {number}")));
+        fs::create_dir_all(folder)?;
+        let mut maven = Command::new("mvn");
+        maven.args(["-q", "-B", "dependency:build-classpath"]).arg("-f").arg(&project);
+        maven.arg(format!("-Dmdep.outputFile={}", classpath.display()));
+        maven.args(version.map(|number| format!("-Dkafka.version={number}")));
+        succeed(&mut maven)
     })?;
     fs::read_to_string(&classpath).with_context(|| format!("cannot read {}", classpath.display()))
 }
 
-/// Installs the packages of `tests/clients/package.json`; gives the folder that node finds them in.
+/// Installs the packages of `tests/interop/package.json`; gives the folder that node finds them in.
 fn kafkajs(folder: &Path) -> Result<String> {
-    let package = crate::root().join("tests/clients/package.json");
+    let package = crate::root().join("tests/interop/package.json");
     let project = folder.join("node");
     quiet(Command::new("node").arg("--version")).context("node is needed")?;
     made_from(&package, &project.join("installed.json"), || {

@@ -1,6 +1,6 @@
 //! Compiling in a child process that can be killed. This test is its own child: it has no harness.
 
-#[path = "../../../tests/guests/mod.rs"]
+#[path = "../../../tests/fixtures/guests/mod.rs"]
 #[allow(dead_code)]
 mod guests;
 

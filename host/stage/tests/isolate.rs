@@ -1,6 +1,6 @@
 //! One bad record takes no neighbour along: the rows that a stage fails for are found, with real guests.
 
-#[path = "../../../tests/guests/mod.rs"]
+#[path = "../../../tests/fixtures/guests/mod.rs"]
 #[allow(dead_code)]
 mod guests;
 #[allow(dead_code)]

@@ -1,6 +1,6 @@
 //! Plug-ins that are part of the program: no deadline, every other limit, and versions from elsewhere beside them.
 
-#[path = "../../../tests/guests/mod.rs"]
+#[path = "../../../tests/fixtures/guests/mod.rs"]
 #[allow(dead_code)]
 mod guests;
 #[allow(dead_code)]

@@ -1,6 +1,6 @@
 //! Hot reload: new versions take over while batches flow.
 
-#[path = "../../../tests/guests/mod.rs"]
+#[path = "../../../tests/fixtures/guests/mod.rs"]
 #[allow(dead_code)]
 mod guests;
 #[allow(dead_code)]

@@ -1,6 +1,6 @@
 //! Versions of a plug-in: activated everywhere or nowhere, counted, and taken back when they go wrong.
 
-#[path = "../../../tests/guests/mod.rs"]
+#[path = "../../../tests/fixtures/guests/mod.rs"]
 #[allow(dead_code)]
 mod guests;
 #[allow(dead_code)]

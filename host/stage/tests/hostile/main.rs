@@ -14,7 +14,7 @@ mod memory;
 mod modules;
 mod noise;
 
-#[path = "../../../../tests/guests/mod.rs"]
+#[path = "../../../../tests/fixtures/guests/mod.rs"]
 mod guests;
 #[path = "../support/mod.rs"]
 mod support;

@@ -45,7 +45,7 @@ fn backup(python: &str, options: &[&str]) {
     output(&source, &["plugin", "delete", "contains@1"]);
     output(&source, &["plugin", "rollback", "lz4"]);
     output(&source, &["plugin", "delete", "lz4"]);
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python/plugins_backup.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/python/plugins_backup.py");
     Tool::new(python)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .arg(script)

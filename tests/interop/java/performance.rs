@@ -5,7 +5,7 @@ use std::fs;
 use millstream_tests::Broker;
 use rustix::process::Signal;
 
-use super::Tools;
+use super::{DUMP_LOG_SEGMENTS, Tools};
 
 const PRODUCER: &str = "org.apache.kafka.tools.ProducerPerformance";
 const CONSUMER: &str = "org.apache.kafka.tools.ConsumerPerformance";
@@ -47,7 +47,7 @@ pub(super) fn dump_log_segments(tools: &Tools) {
     let mut records = 0;
     for file in &files {
         let dumped =
-            tools.tool("kafka.tools.DumpLogSegments").arg("--deep-iteration").arg("--files").arg(file).succeed();
+            tools.tool(DUMP_LOG_SEGMENTS).arg("--deep-iteration").arg("--files").arg(file).succeed();
         for word in ["isvalid: false", "Mismatches", "Found", "corrupt", "Exception"] {
             assert!(!dumped.contains(word), "{}: {dumped}", file.display());
         }

@@ -32,7 +32,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 fn run(python: &str, script: &str, command: &str) {
     let broker = Broker::builder().set("group.initial.rebalance.delay.ms", "0").start();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python").join(script).with_extension("py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/python").join(script).with_extension("py");
     let output = Tool::new(python)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .arg(script)

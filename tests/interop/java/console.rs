@@ -11,7 +11,7 @@ use std::time::Duration;
 use millstream_tests::{Broker, wait_until};
 use rustix::process::Signal;
 
-use super::Tools;
+use super::{DUMP_LOG_SEGMENTS, Tools};
 
 pub(crate) const PRODUCER: &str = "org.apache.kafka.tools.ConsoleProducer";
 pub(crate) const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
@@ -56,7 +56,7 @@ pub(super) fn round_trip(tools: &Tools) {
         .filter(|log| fs::metadata(log).is_ok_and(|metadata| metadata.len() > 0))
         .collect();
     let [log] = &logs[..] else { panic!("a group's records lie in one partition: {logs:?}") };
-    let dumped = tools.tool("kafka.tools.DumpLogSegments").args(["--offsets-decoder", "--files"]).arg(log).succeed();
+    let dumped = tools.tool(DUMP_LOG_SEGMENTS).args(["--offsets-decoder", "--files"]).arg(log).succeed();
     for part in [
         r#"key: {"type":"2","data":{"group":"readers"}} payload: {"version":"3","data":{"protocolType":"consumer""#,
         r#""assignment":{"assignedPartitions":[{"topic":"console","partitions":[0]}]"#,

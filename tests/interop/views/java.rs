@@ -1,21 +1,18 @@
 //! Kafka's own tools: a topic made a view by kafka-configs, groups and look-ups by time on it, and what is refused.
 
 use libtest_mimic::Trial;
-use millstream_tests::{Broker, Finished};
+use millstream_tests::{Broker, Finished, KAFKA_CLASSPATH};
 
 use super::{BEFORE, LIMIT, MATCH, MAX_WAIT, MIN_BYTES, gap};
-use crate::java::admin::CONFIG_COMMAND;
 use crate::java::console::{CONSUMER, GROUPS, PRODUCER};
-use crate::java::{TOPIC_COMMAND, Tools};
-
-const VARIABLE: &str = "MILLSTREAM_KAFKA_CLASSPATH";
+use crate::java::{CONFIG_COMMAND, TOPIC_COMMAND, Tools};
 
 pub(super) fn trials() -> Vec<Trial> {
     vec![
-        crate::trial("views::java::view_gap", VARIABLE, |classpath| {
+        crate::trial("views::java::view_gap", KAFKA_CLASSPATH, |classpath| {
             gap(|bootstrap| by_console_consumer(&Tools::new(classpath), bootstrap));
         }),
-        crate::trial("views::java::made_by_kafka_configs", VARIABLE, |classpath| {
+        crate::trial("views::java::made_by_kafka_configs", KAFKA_CLASSPATH, |classpath| {
             made_by_kafka_configs(&Tools::new(classpath));
         }),
     ]

@@ -4,9 +4,8 @@ use std::path::Path;
 
 use millstream_tests::{Broker, Finished};
 
-use super::Tools;
+use super::{CONFIG_COMMAND, Tools};
 
-const CONFIG_COMMAND: &str = "kafka.admin.ConfigCommand";
 const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
 
 /// Values that hold commas stand in brackets.
@@ -23,7 +22,7 @@ fn alter(tools: &Tools, broker: &Broker, change: &str) -> Finished {
 
 /// Sends values as one batch by Kafka's producer, and gives what became of each.
 fn send(tools: &Tools, broker: &Broker, codec: &str, values: &[&str]) -> Vec<String> {
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/java/Refusals.java");
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/java/Refusals.java");
     let program = program.to_str().expect("the path is text");
     let told = tools.tool(program).args([&broker.bootstrap(), "orders", codec]).args(values).succeed();
     told.lines().map(str::to_owned).collect()

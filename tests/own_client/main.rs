@@ -5,7 +5,7 @@ mod admin;
 mod command_line;
 mod faults;
 mod groups;
-#[path = "../guests/mod.rs"]
+#[path = "../fixtures/guests/mod.rs"]
 #[allow(dead_code, reason = "shared with the tests of the sandbox, which use all of it")]
 mod guests;
 mod plugins;

@@ -2,9 +2,7 @@
 
 use millstream_tests::Broker;
 
-use super::{TOPIC_COMMAND, Tools};
-
-pub(crate) const CONFIG_COMMAND: &str = "kafka.admin.ConfigCommand";
+use super::{CONFIG_COMMAND, TOPIC_COMMAND, Tools};
 
 /// Create, list, describe, add partitions, delete.
 pub(super) fn topics(tools: &Tools) {

@@ -65,7 +65,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("interop").join(name)
 }
 
 fn python_script(name: &str) -> PathBuf {
