@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use bytes::Bytes;
 use millstream_wire::messages::*;
 use millstream_wire::records::*;
-use millstream_wire::{ApiKey, ErrorCode, Message, Reader, RequestHeader, Versioned, Writer, codec};
+use millstream_wire::{ApiKey, ErrorCode, Message, Reader, RequestHeader, Str, Versioned, Writer, codec};
 use uuid::Uuid;
 
 const TOPIC_ID: Uuid = Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
@@ -159,7 +159,11 @@ fn floating_point_numbers() {
         entity: vec![ClientQuotaEntity { entity_type: "user".into(), entity_name: None }],
         values: vec![ClientQuotaValue { key: "producer_byte_rate".into(), value: 1024.5 }],
     };
-    let response = DescribeClientQuotasResponse { entries: Some(vec![entry]), ..Default::default() };
+    let response = DescribeClientQuotasResponse {
+        error_message: Some(Str::EMPTY),
+        entries: Some(vec![entry]),
+        ..Default::default()
+    };
     let hex = "00000000000001020205757365720000021370726f64756365725f627974655f726174654090020000000000000000";
     check(hex, 1, &response);
 }
