@@ -14,8 +14,7 @@ pub enum ConfigResourceType {
 
 impl ConfigResourceType {
     /// Every type, by ascending number.
-    pub const ALL: &'static [Self] =
-        &[Self::Topic, Self::Broker, Self::BrokerLogger, Self::ClientMetrics, Self::Group];
+    pub const ALL: &'static [Self] = &[Self::Topic, Self::Broker, Self::BrokerLogger, Self::ClientMetrics, Self::Group];
 }
 
 impl From<ConfigResourceType> for i8 {

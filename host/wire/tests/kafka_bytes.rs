@@ -145,11 +145,9 @@ fn structs_that_may_be_null() {
         assignment: Some(ConsumerGroupAssignment { topic_partitions: vec![partitions] }),
         ..Default::default()
     };
-    let hex =
-        "00000000000000026d000000040000138801020102030405060708090a0b0c0d0e0f10030000000000000001000000";
+    let hex = "00000000000000026d000000040000138801020102030405060708090a0b0c0d0e0f10030000000000000001000000";
     check(hex, 1, &response);
-    let refused =
-        ConsumerGroupHeartbeatResponse { error_code: ErrorCode::UNSUPPORTED_VERSION, ..Default::default() };
+    let refused = ConsumerGroupHeartbeatResponse { error_code: ErrorCode::UNSUPPORTED_VERSION, ..Default::default() };
     check("00000000002300000000000000000000ff00", 1, &refused);
 }
 

@@ -46,8 +46,7 @@ pub(super) fn dump_log_segments(tools: &Tools) {
     assert!(files.iter().filter(|path| path.extension().is_some_and(|kind| kind == "log")).count() >= 2, "{files:?}");
     let mut records = 0;
     for file in &files {
-        let dumped =
-            tools.tool(DUMP_LOG_SEGMENTS).arg("--deep-iteration").arg("--files").arg(file).succeed();
+        let dumped = tools.tool(DUMP_LOG_SEGMENTS).arg("--deep-iteration").arg("--files").arg(file).succeed();
         for word in ["isvalid: false", "Mismatches", "Found", "corrupt", "Exception"] {
             assert!(!dumped.contains(word), "{}: {dumped}", file.display());
         }
