@@ -10,20 +10,21 @@ use millstream_stage::Digest;
 use serde_json::Value;
 
 /// Every arrow between our crates, and no others. Tests, examples and the tasks may use anything.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("millstream-record", &[]),
     ("millstream-wire", &["millstream-wire-derive"]),
     ("millstream-wire-derive", &[]),
     ("millstream-log", &["millstream-record"]),
     ("millstream-stage", &[]),
-    ("millstream-client", &["millstream-record", "millstream-stage", "millstream-wire"]),
+    ("millstream-registry", &["millstream-stage"]),
+    ("millstream-client", &["millstream-record", "millstream-registry", "millstream-stage", "millstream-wire"]),
     (
         "millstream-broker",
-        &["millstream-client", "millstream-log", "millstream-record", "millstream-stage", "millstream-wire"],
+        &["millstream-log", "millstream-record", "millstream-registry", "millstream-stage", "millstream-wire"],
     ),
     (
         "millstream-cli",
-        &["millstream-broker", "millstream-client", "millstream-plugins", "millstream-sdk-build", "millstream-stage"],
+        &["millstream-broker", "millstream-client", "millstream-plugins", "millstream-registry", "millstream-sdk-build", "millstream-stage"],
     ),
     ("millstream-plugins", &["millstream-sdk-build"]),
     ("millstream-sdk", &[]),

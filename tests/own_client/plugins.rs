@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
-use millstream_client::plugins::format::{EventKind, Key};
-use millstream_client::plugins::{ClusterPlugins, PluginError, PluginStore, Pushed, TOPIC};
+use millstream_client::plugins::{ClusterPlugins, PluginError, PluginStore, Pushed, RegistryError, TOPIC};
 use millstream_client::{
     Admin, ClientConfig, Consumer, ConsumerConfig, Error, Producer, ProducerConfig, ProducerRecord, TopicPartition,
 };
+use millstream_registry::format::{EventKind, Key};
 use millstream_stage::{Column, Digest, Engine, EngineConfig, Kind, Library, Records, Stage};
 use millstream_tests::{Tool, millstream};
 
@@ -92,9 +92,12 @@ async fn operations(bootstrap: String) {
     );
     assert_eq!(manifest.version(2).unwrap().bad.as_deref(), Some("a test"));
     let nothing = store.rollback(&name, "again", false).await;
-    assert!(matches!(nothing, Err(PluginError::NothingBefore { active: 1, .. })), "{nothing:?}");
+    assert!(
+        matches!(nothing, Err(PluginError::Registry(RegistryError::NothingBefore { active: 1, .. }))),
+        "{nothing:?}"
+    );
     let serves = store.delete(&name, Some(1)).await;
-    assert!(matches!(serves, Err(PluginError::Serves { number: 1, .. })), "{serves:?}");
+    assert!(matches!(serves, Err(PluginError::Registry(RegistryError::Active { number: 1, .. }))), "{serves:?}");
     store.delete(&name, Some(2)).await.unwrap();
     let image = store.image().await.unwrap();
     assert_eq!(image.plugin(&name).unwrap().numbers(), "1");
@@ -102,12 +105,12 @@ async fn operations(bootstrap: String) {
     let third = push(&store, &filter(&name, 2), true).await.unwrap();
     assert_eq!((third.number, third.is_new), (3, true), "numbers are not given twice");
     let other = Guest::compressor().name(&name);
-    assert!(matches!(push(&store, &other, true).await, Err(PluginError::Kind { .. })));
+    assert!(matches!(push(&store, &other, true).await, Err(PluginError::Registry(RegistryError::Kind { .. }))));
     store.delete(&name, None).await.unwrap();
     let image = store.image().await.unwrap();
     assert!(image.plugin(&name).is_none());
     assert_eq!((image.place(&first.digest, 0), image.place(&second.digest, 0)), (None, None));
-    assert!(matches!(store.load(&name, None).await, Err(PluginError::Unknown { .. })));
+    assert!(matches!(store.load(&name, None).await, Err(PluginError::Registry(RegistryError::Unknown { .. }))));
     store.close().await;
 }
 

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use millstream_client::plugins::LOGS_TOPIC;
 use millstream_log::{CleanupPolicy, LogConfig, TimestampType};
+use millstream_registry::LOGS_TOPIC;
 use millstream_wire::{ErrorCode, Str};
 use uuid::Uuid;
 

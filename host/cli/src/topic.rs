@@ -5,8 +5,8 @@ use std::io::Write;
 
 use anyhow::Context;
 use clap::Subcommand;
-use millstream_client::plugins::format::STAGE_CONFIGS;
 use millstream_client::{Admin, ClientConfig, ConfigError, NewTopic, PartitionDescription, TopicDescription};
+use millstream_registry::format::STAGE_CONFIGS;
 
 use crate::cluster::{self, Cluster};
 use crate::{output, topic_stages};

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use millstream_client::plugins::PluginStore;
-use millstream_client::plugins::format::STAGE_CONFIGS;
 use millstream_client::{Admin, Error, NewTopic};
+use millstream_registry::format::STAGE_CONFIGS;
 
 use crate::cluster::Cluster;
 use crate::topic;

@@ -61,7 +61,7 @@ macro_rules! default_text {
 
 pub(in crate::config) use {default_text, keys};
 
-/// What plug-ins have done, as an option that nobody sets. See `millstream_client::plugins::VersionStats`.
+/// What plug-ins have done, as an option that nobody sets. See `millstream_registry::VersionStats`.
 pub(crate) static PLUGIN_STATS: Key = Key {
     name: "plugin.stats",
     kind: Kind::String,

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::Result;
 
-use millstream_client::plugins::format::EventKind;
+use millstream_registry::format::EventKind;
 
 use super::cluster::{shown, store, utc};
 use crate::cluster::{Cluster, block_on};

@@ -5,9 +5,9 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use millstream_client::plugins::VersionStats;
-use millstream_client::plugins::format::{Manifest, Version};
-use millstream_client::plugins::image::PluginImage;
+use millstream_registry::VersionStats;
+use millstream_registry::format::{Manifest, Version};
+use millstream_registry::image::PluginImage;
 
 use super::cluster::store;
 use crate::cluster::{Cluster, block_on};

@@ -5,8 +5,8 @@ use std::io::Write;
 use std::time::Duration;
 
 use anyhow::Result;
-use millstream_client::plugins::LOGS_TOPIC;
 use millstream_client::{Consumer, ConsumerConfig, ConsumerRecord, OffsetReset, TopicPartition};
+use millstream_registry::LOGS_TOPIC;
 
 use super::cluster::utc;
 use crate::cluster::{self, Cluster, block_on};

@@ -2,6 +2,7 @@
 //! may help, up to `default.api.timeout.ms`.
 
 mod groups;
+mod plugin_stats;
 mod topics;
 mod views;
 

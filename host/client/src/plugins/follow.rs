@@ -9,6 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::Duration;
 
+use millstream_registry::format::{Manifest, TOPIC};
+use millstream_registry::image::{Change, PluginImage};
+use millstream_registry::plan::good_versions;
 use millstream_stage::{Digest, EMBEDDED_NUMBER, Kind, Library, Origin, Spike, Stage, StageSpec, VersionSource};
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -17,9 +20,6 @@ use tokio::task::JoinHandle;
 
 use super::attached::{FromTopic, StageSet, TopicSource};
 use super::error::PluginError;
-use super::format::{Manifest, TOPIC};
-use super::image::{Change, PluginImage};
-use super::plan::good_versions;
 use super::reader::Reader;
 use super::topic_stages::TopicStages;
 use crate::admin::Admin;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use millstream_registry::format::{FormatError, TOPIC, Version};
+use millstream_registry::image::{Change, Place, PluginImage};
 use millstream_stage::Digest;
 use millstream_wire::ErrorCode;
 
 use super::error::PluginError;
-use super::format::{FormatError, TOPIC, Version};
-use super::image::{Change, Place, PluginImage};
 use crate::admin::Admin;
 use crate::config::ClientConfig;
 use crate::consumer::Consumer;

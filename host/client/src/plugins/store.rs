@@ -1,18 +1,19 @@
 //! What a person or a program does with the plug-ins of a cluster: push, activate, roll back, delete.
 //!
-//! Every change is: read the topic to its end, plan ([`super::plan`]), write the chunks, write the manifest,
+//! Every change is: read the topic to its end, plan ([`millstream_registry::plan`]), write the chunks, write the manifest,
 //! read back. If somebody else was faster, all of that is done again on what is there then.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use millstream_registry::RegistryError;
+use millstream_registry::format::{FormatError, Key, Manifest, StageConfigs, TOPIC, TOPIC_CONFIGS, check_stage_config};
+use millstream_registry::image::PluginImage;
+use millstream_registry::plan::{self, NewVersion, Plan};
 use millstream_stage::{Digest, Plugin};
 use millstream_wire::ErrorCode;
 use tokio::sync::Mutex;
 
 use super::error::PluginError;
-use super::format::{FormatError, Key, Manifest, StageConfigs, TOPIC, TOPIC_CONFIGS, check_stage_config};
-use super::image::PluginImage;
-use super::plan::{self, NewVersion, Plan};
 use super::reader::{Read, Reader};
 use crate::admin::NewTopic;
 use crate::config::ClientConfig;
@@ -230,7 +231,7 @@ impl PluginStore {
     async fn change(
         &self,
         name: &str,
-        plan: &mut (dyn FnMut(&PluginImage) -> Result<Plan, PluginError> + Send),
+        plan: &mut (dyn FnMut(&PluginImage) -> Result<Plan, RegistryError> + Send),
     ) -> Result<u32, PluginError> {
         self.inner.lock().await.change(&self.config, name, plan, |_| Vec::new()).await
     }
@@ -242,7 +243,7 @@ impl Inner {
         &mut self,
         config: &ClientConfig,
         name: &str,
-        plan: &mut (dyn FnMut(&PluginImage) -> Result<Plan, PluginError> + Send),
+        plan: &mut (dyn FnMut(&PluginImage) -> Result<Plan, RegistryError> + Send),
         missing: impl Fn(&PluginImage) -> Vec<Record>,
     ) -> Result<u32, PluginError> {
         self.reader.catch_up().await?;
@@ -375,9 +376,9 @@ impl Inner {
 /// What a broker says about a plug-in, without the protocol's words around it.
 fn refusal(name: &str, error: Error) -> PluginError {
     match error {
-        Error::Invalid(message) => PluginError::Refused { name: name.to_owned(), message: message.to_string() },
+        Error::Invalid(message) => PluginError::Rejected { name: name.to_owned(), message: message.to_string() },
         Error::Broker { code: ErrorCode::INVALID_RECORD, message: Some(message), .. } => {
-            PluginError::Refused { name: name.to_owned(), message: message.to_string() }
+            PluginError::Rejected { name: name.to_owned(), message: message.to_string() }
         }
         error => error.into(),
     }

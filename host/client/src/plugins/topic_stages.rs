@@ -1,9 +1,9 @@
 //! The stages that a topic wants its applications to run.
 
+use millstream_registry::format::{FormatError, StageConfigs, check_stage_config};
 use millstream_stage::Kind;
 
 use super::error::PluginError;
-use super::format::{FormatError, StageConfigs, check_stage_config};
 use crate::admin::Admin;
 
 /// The stages of a topic as they are written, by what they are for.

@@ -7,8 +7,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use millstream_client::plugins::format::{Key, Manifest, SIZE_BYTES_MAX};
-use millstream_client::plugins::plan::{NewVersion, chunks};
+use millstream_registry::format::{Key, Manifest, SIZE_BYTES_MAX};
+use millstream_registry::plan::{NewVersion, chunks};
 use millstream_stage::{Digest, Watcher};
 use millstream_wire::ErrorCode;
 use tokio::sync::{mpsc, watch};

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millstream_client::plugins::LOGS_TOPIC;
 use millstream_record::{BatchBuilder, BuildError, Codec, Header, TimestampType};
+use millstream_registry::LOGS_TOPIC;
 use millstream_stage::{EMBEDDED_NUMBER, LogLine};
 use tokio::sync::{mpsc, watch};
 

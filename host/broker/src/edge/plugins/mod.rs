@@ -5,7 +5,7 @@
 //! [`write`](mod@write): what it says is checked before it is appended, and what it activates serves as soon as
 //! it is on stable storage. So what the topic holds is what serves, and after a crash the image that is read
 //! from it ([`store`]) has one whole version of everything. The records themselves are described in
-//! `host/client/src/plugins`.
+//! `host/registry`.
 //!
 //! The broker writes to the topic too, by the same way: a version that goes wrong is taken back
 //! ([`rollback`]), a changed file of the folder of `--plugins` is the next version ([`folder`]).
@@ -24,9 +24,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use millstream_client::plugins::LOGS_TOPIC;
-pub(crate) use millstream_client::plugins::TOPIC;
-use millstream_client::plugins::format::TOPIC_CONFIGS;
+use millstream_registry::LOGS_TOPIC;
+pub(crate) use millstream_registry::TOPIC;
+use millstream_registry::format::TOPIC_CONFIGS;
 use millstream_stage::{EMBEDDED_NUMBER, Library, Plugin, Spike, SpikeLimits};
 use millstream_wire::ErrorCode;
 use parking_lot::Mutex;

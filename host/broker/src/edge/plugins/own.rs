@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use millstream_client::plugins::TOPIC;
-use millstream_client::plugins::format::{EventKind, Key};
-use millstream_client::plugins::image::PluginImage;
 use millstream_record::{BatchBuilder, BatchView, BuildError, Codec, TimestampType};
+use millstream_registry::TOPIC;
+use millstream_registry::format::{EventKind, Key};
+use millstream_registry::image::PluginImage;
 use millstream_stage::Library;
 use millstream_wire::ErrorCode;
 

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millstream_client::plugins::format::{EventKind, Key};
-use millstream_client::plugins::plan::{good_versions, rolled_back};
+use millstream_registry::format::{EventKind, Key};
+use millstream_registry::plan::{good_versions, rolled_back};
 use millstream_stage::{EMBEDDED_NUMBER, Spike};
 use millstream_wire::ErrorCode;
 use parking_lot::Mutex;

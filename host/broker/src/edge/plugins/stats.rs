@@ -1,6 +1,6 @@
 //! `plugin.stats`: what every version has done here since the start, for `millstream plugin list`.
 
-use millstream_client::plugins::VersionStats;
+use millstream_registry::VersionStats;
 use millstream_stage::EMBEDDED_NUMBER;
 
 use crate::broker::Broker;

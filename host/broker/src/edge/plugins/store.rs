@@ -5,10 +5,10 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use millstream_client::plugins::TOPIC;
-use millstream_client::plugins::format::Version;
-use millstream_client::plugins::image::{Place, PluginImage};
 use millstream_record::{BatchError, BatchView, batches};
+use millstream_registry::TOPIC;
+use millstream_registry::format::Version;
+use millstream_registry::image::{Place, PluginImage};
 use millstream_stage::{Digest, VersionSource};
 
 use crate::partition::Partition;

@@ -1,6 +1,6 @@
 //! From one manifest of a plug-in to the next: what may change, and what that asks for. Pure.
 
-use millstream_client::plugins::format::{Manifest, Version};
+use millstream_registry::format::{Manifest, Version};
 
 /// What a new manifest changes.
 #[derive(Debug, Clone, PartialEq, Eq)]

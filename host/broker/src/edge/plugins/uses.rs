@@ -1,6 +1,6 @@
 //! Who needs a version of a plug-in: what somebody needs is not deleted.
 
-use millstream_client::plugins::format::Version;
+use millstream_registry::format::Version;
 use millstream_stage::{Source, StageSpec};
 
 use crate::broker::Broker;

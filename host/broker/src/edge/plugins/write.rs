@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millstream_client::plugins::TOPIC;
-use millstream_client::plugins::format::{EventKind, Key, Manifest, Version};
-use millstream_client::plugins::image::PluginImage;
 use millstream_record::{BatchView, Record};
+use millstream_registry::TOPIC;
+use millstream_registry::format::{EventKind, Key, Manifest, Version};
+use millstream_registry::image::PluginImage;
 use millstream_stage::{Activation, EMBEDDED_NUMBER, Library, Origin, Plugin};
 use millstream_wire::ErrorCode;
 

@@ -3,10 +3,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::error::PluginError;
-use super::format::FormatError;
-use crate::admin::Admin;
-
 /// The broker's option that holds the counts, as a JSON array of [`VersionStats`].
 pub const STATS_CONFIG: &str = "plugin.stats";
 
@@ -36,23 +32,4 @@ pub struct VersionStats {
     pub bad_records: u64,
     /// How often it was rolled back by itself.
     pub rollbacks: u64,
-}
-
-impl Admin {
-    /// The counts of all versions at all brokers, one after the other; none at a cluster that keeps no such counts.
-    ///
-    /// # Errors
-    /// A broker cannot be reached, or answers something else.
-    pub async fn plugin_stats(&self) -> Result<Vec<VersionStats>, PluginError> {
-        let mut all = Vec::new();
-        for broker in self.describe_cluster().await?.brokers {
-            let configs = self.describe_broker_configs(broker.id, &[STATS_CONFIG]).await?;
-            let value = configs.into_iter().find(|config| config.name == STATS_CONFIG).and_then(|config| config.value);
-            let Some(value) = value else { continue };
-            let counts: Vec<VersionStats> = serde_json::from_str(&value)
-                .map_err(|error| FormatError(format!("{STATS_CONFIG} of broker {}: {error}", broker.id)))?;
-            all.extend(counts);
-        }
-        Ok(all)
-    }
 }

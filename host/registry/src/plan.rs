@@ -3,9 +3,9 @@
 
 use millstream_stage::{Digest, Kind};
 
-use super::error::PluginError;
-use super::format::{CHUNK_BYTES_MAX, EventKind, Manifest, Version, check_name, reason_of};
-use super::image::PluginImage;
+use crate::error::RegistryError;
+use crate::format::{CHUNK_BYTES_MAX, EventKind, Manifest, Version, check_name, reason_of};
+use crate::image::PluginImage;
 
 /// A component that is to become a version.
 #[derive(Debug, Clone, Copy)]
@@ -41,14 +41,14 @@ impl PluginImage {
     /// no second one.
     ///
     /// # Errors
-    /// [`PluginError`]: the name cannot be, or is another kind's.
+    /// [`RegistryError`]: the name cannot be, or is another kind's.
     pub fn plan_push(
         &self,
         new: NewVersion<'_>,
         activate: bool,
         reason: &str,
         now_ms: i64,
-    ) -> Result<Plan, PluginError> {
+    ) -> Result<Plan, RegistryError> {
         check_name(new.name)?;
         let Some(known) = self.plugin(new.name) else {
             let first = Manifest {
@@ -64,7 +64,7 @@ impl PluginImage {
         };
         if known.kind != new.kind {
             let (name, have, new) = (new.name.to_owned(), known.kind.name(), new.kind.name());
-            return Err(PluginError::Kind { name, have, new });
+            return Err(RegistryError::Kind { name, have, new });
         }
         match known.with_digest(&new.digest).map(|version| version.number) {
             Some(number) if !activate => Ok(Plan { number, manifest: None }),
@@ -76,8 +76,8 @@ impl PluginImage {
     /// Has a version serve; 0 is the one in the binary. A version that was bad is good again.
     ///
     /// # Errors
-    /// [`PluginError`]: there is no such plug-in or version.
-    pub fn plan_activate(&self, name: &str, number: u32, reason: &str, now_ms: i64) -> Result<Plan, PluginError> {
+    /// [`RegistryError`]: there is no such plug-in or version.
+    pub fn plan_activate(&self, name: &str, number: u32, reason: &str, now_ms: i64) -> Result<Plan, RegistryError> {
         let known = self.known(name)?;
         if number != 0 && known.version(number).is_none() {
             return Err(no_version(known, number));
@@ -94,15 +94,15 @@ impl PluginImage {
     /// the binary has a plug-in of this name, to go back to before the first version.
     ///
     /// # Errors
-    /// [`PluginError`]: there is no such plug-in, none serves, or there is nothing to go back to.
-    pub fn plan_rollback(&self, name: &str, why: &str, embedded: bool, now_ms: i64) -> Result<Plan, PluginError> {
+    /// [`RegistryError`]: there is no such plug-in, none serves, or there is nothing to go back to.
+    pub fn plan_rollback(&self, name: &str, why: &str, embedded: bool, now_ms: i64) -> Result<Plan, RegistryError> {
         let known = self.known(name)?;
         let active = known.active;
         if active == 0 {
-            return Err(PluginError::Inactive { name: name.to_owned(), known: known.numbers() });
+            return Err(RegistryError::Inactive { name: name.to_owned(), known: known.numbers() });
         }
         let Some(number) = good_versions(known).first().copied().or(embedded.then_some(0)) else {
-            return Err(PluginError::NothingBefore { name: name.to_owned(), active, known: known.numbers() });
+            return Err(RegistryError::NothingBefore { name: name.to_owned(), active, known: known.numbers() });
         };
         Ok(Plan { number, manifest: Some(rolled_back(known, number, why, now_ms)) })
     }
@@ -110,7 +110,7 @@ impl PluginImage {
     /// Has the history say what was not done with a version; nothing if it says so already, or much else of that kind.
     ///
     /// # Errors
-    /// [`PluginError::Unknown`].
+    /// [`RegistryError::Unknown`].
     pub fn plan_note(
         &self,
         name: &str,
@@ -118,7 +118,7 @@ impl PluginImage {
         number: u32,
         reason: &str,
         now_ms: i64,
-    ) -> Result<Plan, PluginError> {
+    ) -> Result<Plan, RegistryError> {
         let known = self.known(name)?;
         let manifest = known.takes_note(event, number, reason).then(|| {
             let mut manifest = next(known);
@@ -131,14 +131,14 @@ impl PluginImage {
     /// Removes a version that does not serve.
     ///
     /// # Errors
-    /// [`PluginError`]: it is not there, or serves.
-    pub fn plan_delete(&self, name: &str, number: u32, now_ms: i64) -> Result<Plan, PluginError> {
+    /// [`RegistryError`]: it is not there, or serves.
+    pub fn plan_delete(&self, name: &str, number: u32, now_ms: i64) -> Result<Plan, RegistryError> {
         let known = self.known(name)?;
         if known.version(number).is_none() {
             return Err(no_version(known, number));
         }
         if known.active == number {
-            return Err(PluginError::Serves { name: name.to_owned(), number });
+            return Err(RegistryError::Active { name: name.to_owned(), number });
         }
         let mut manifest = next(known);
         manifest.versions.retain(|version| version.number != number);
@@ -149,20 +149,20 @@ impl PluginImage {
     /// The plug-in of this name.
     ///
     /// # Errors
-    /// [`PluginError::Unknown`].
-    pub fn known(&self, name: &str) -> Result<&Manifest, PluginError> {
-        let unknown = || PluginError::Unknown { name: name.to_owned(), known: self.names() };
+    /// [`RegistryError::Unknown`].
+    pub fn known(&self, name: &str) -> Result<&Manifest, RegistryError> {
+        let unknown = || RegistryError::Unknown { name: name.to_owned(), known: self.names() };
         self.plugin(name).map(|manifest| &**manifest).ok_or_else(unknown)
     }
 
     /// A version of a plug-in; `None` is the active one.
     ///
     /// # Errors
-    /// [`PluginError`]: there is no such plug-in or version, or none serves.
-    pub fn version(&self, name: &str, number: Option<u32>) -> Result<&Version, PluginError> {
+    /// [`RegistryError`]: there is no such plug-in or version, or none serves.
+    pub fn version(&self, name: &str, number: Option<u32>) -> Result<&Version, RegistryError> {
         let known = self.known(name)?;
         match number {
-            None if known.active == 0 => Err(PluginError::Inactive { name: name.to_owned(), known: known.numbers() }),
+            None if known.active == 0 => Err(RegistryError::Inactive { name: name.to_owned(), known: known.numbers() }),
             number => {
                 let number = number.unwrap_or(known.active);
                 known.version(number).ok_or_else(|| no_version(known, number))
@@ -171,8 +171,8 @@ impl PluginImage {
     }
 }
 
-fn no_version(known: &Manifest, wanted: u32) -> PluginError {
-    PluginError::Version { name: known.name.clone(), wanted, known: known.numbers() }
+fn no_version(known: &Manifest, wanted: u32) -> RegistryError {
+    RegistryError::Version { name: known.name.clone(), wanted, known: known.numbers() }
 }
 
 fn next(known: &Manifest) -> Manifest {
@@ -252,7 +252,7 @@ mod tests {
     }
 
     /// Plans and applies, as if the record were in the log.
-    fn done(image: &mut PluginImage, plan: Result<Plan, PluginError>) -> u32 {
+    fn done(image: &mut PluginImage, plan: Result<Plan, RegistryError>) -> u32 {
         let plan = plan.unwrap();
         if let Some(manifest) = plan.manifest {
             let key = format!("plugin/{NAME}");
@@ -280,7 +280,7 @@ mod tests {
         let manifest = image.plugin(NAME).unwrap();
         assert_eq!((manifest.active, manifest.versions.len(), manifest.revision), (1, 2, 3));
         let other = NewVersion { kind: Kind::Compressor, ..new(b"x") };
-        assert!(matches!(image.plan_push(other, true, "", 9), Err(PluginError::Kind { .. })));
+        assert!(matches!(image.plan_push(other, true, "", 9), Err(RegistryError::Kind { .. })));
         assert!(image.plan_push(NewVersion { name: "a b", ..new(b"x") }, true, "", 9).is_err());
     }
 
@@ -291,8 +291,8 @@ mod tests {
         assert_eq!(done(&mut image, plan), 2);
         assert_eq!(image.plugin(NAME).unwrap().active, 1);
         assert_eq!(image.version(NAME, None).unwrap().number, 1);
-        assert!(matches!(image.plan_activate(NAME, 3, "", 9), Err(PluginError::Version { wanted: 3, .. })));
-        assert!(matches!(image.plan_activate("no", 3, "", 9), Err(PluginError::Unknown { .. })));
+        assert!(matches!(image.plan_activate(NAME, 3, "", 9), Err(RegistryError::Version { wanted: 3, .. })));
+        assert!(matches!(image.plan_activate("no", 3, "", 9), Err(RegistryError::Unknown { .. })));
         assert_eq!(image.plan_activate(NAME, 1, "", 9).unwrap().manifest, None);
     }
 
@@ -311,10 +311,13 @@ mod tests {
         assert_eq!(manifest.history.last().unwrap().event, EventKind::RolledBack);
         let plan = image.plan_rollback(NAME, "traps", false, 11);
         assert_eq!(done(&mut image, plan), 2);
-        assert!(matches!(image.plan_rollback(NAME, "x", false, 12), Err(PluginError::NothingBefore { active: 2, .. })));
+        assert!(matches!(
+            image.plan_rollback(NAME, "x", false, 12),
+            Err(RegistryError::NothingBefore { active: 2, .. })
+        ));
         let plan = image.plan_rollback(NAME, "x", true, 12);
         assert_eq!(done(&mut image, plan), 0);
-        assert!(matches!(image.plan_rollback(NAME, "x", true, 13), Err(PluginError::Inactive { .. })));
+        assert!(matches!(image.plan_rollback(NAME, "x", true, 13), Err(RegistryError::Inactive { .. })));
         let plan = image.plan_activate(NAME, 3, "", 14);
         assert_eq!(done(&mut image, plan), 3);
         assert_eq!(image.plugin(NAME).unwrap().version(3).unwrap().bad, None);
@@ -361,7 +364,7 @@ mod tests {
     #[test]
     fn numbers_are_never_given_twice() {
         let mut image = pushed(2);
-        assert!(matches!(image.plan_delete(NAME, 2, 9), Err(PluginError::Serves { number: 2, .. })));
+        assert!(matches!(image.plan_delete(NAME, 2, 9), Err(RegistryError::Active { number: 2, .. })));
         let plan = image.plan_activate(NAME, 1, "", 9);
         done(&mut image, plan);
         let plan = image.plan_delete(NAME, 2, 9);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use millstream_stage::Digest;
 
-use super::format::{self, CHUNK_BYTES_MAX, FormatError, Key, Manifest, StageConfigs, Version};
+use crate::format::{self, CHUNK_BYTES_MAX, FormatError, Key, Manifest, StageConfigs, Version};
 
 /// The most chunks that an image knows: 50 GiB of components.
 const CHUNKS_KEPT_MAX: usize = 100_000;
@@ -244,7 +244,7 @@ impl PluginImage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugins::format::tests::manifest;
+    use crate::format::tests::manifest;
 
     fn put(image: &mut PluginImage, offset: i64, key: &str, value: &[u8]) -> Result<Change, FormatError> {
         image.apply(offset, offset, Some(key.as_bytes()), Some(value))
