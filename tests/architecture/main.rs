@@ -24,7 +24,14 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ),
     (
         "millstream-cli",
-        &["millstream-broker", "millstream-client", "millstream-plugins", "millstream-registry", "millstream-sdk-build", "millstream-stage"],
+        &[
+            "millstream-broker",
+            "millstream-client",
+            "millstream-plugins",
+            "millstream-registry",
+            "millstream-sdk-build",
+            "millstream-stage",
+        ],
     ),
     ("millstream-plugins", &["millstream-sdk-build"]),
     ("millstream-sdk", &[]),
