@@ -1,0 +1,88 @@
+//! Holds the style of the repository: the words of `docs/glossary.md`, and the length of lines.
+//!
+//! The ceilings may only fall. A change that uses a banned phrase less often lowers the ceiling in the same commit.
+
+mod phrases;
+mod text;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use phrases::{Finding, findings};
+use text::{Part, parts};
+
+/// Banned phrases in what users read: docs, errors, logs, help and the texts of configs.
+const USER_FACING_MAX: usize = 116;
+
+/// Banned phrases in comments.
+const COMMENTS_MAX: usize = 790;
+
+/// Lines of Rust that are longer than [`COLUMNS`].
+const LONG_LINES_MAX: usize = 449;
+
+/// The width that rustfmt.toml sets.
+const COLUMNS: usize = 120;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lie in the workspace").to_owned()
+}
+
+/// Returns the tracked files with one of these endings.
+fn files(endings: &[&str]) -> Vec<PathBuf> {
+    let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output().expect("git runs");
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    let listed = String::from_utf8(listed.stdout).expect("file names are UTF-8");
+    let names = listed.split('\0').filter(|name| endings.iter().any(|ending| name.ends_with(ending)));
+    // They name the banned phrases.
+    let own = ["tests/tidy/", "findings/", "docs/glossary.md"];
+    let names = names.filter(|name| !own.iter().any(|own| name.starts_with(own)));
+    names.map(PathBuf::from).filter(|name| root().join(name).exists()).collect()
+}
+
+/// Returns the banned phrases of one kind of text, with their places.
+fn banned(wanted: Part) -> Vec<String> {
+    let mut found = Vec::new();
+    for file in files(&[".rs", ".md"]) {
+        let text = fs::read_to_string(root().join(&file)).expect("a tracked file is UTF-8");
+        for (part, line, text) in parts(&file, &text) {
+            if part == wanted {
+                found.extend(findings(&text).map(|Finding { phrase, instead }| {
+                    format!("{}:{line}: \"{phrase}\", say {instead}: {}", file.display(), text.trim())
+                }));
+            }
+        }
+    }
+    found
+}
+
+/// Fails when more is found than the ceiling allows.
+fn hold(what: &str, found: &[String], most: usize) {
+    assert!(
+        found.len() <= most,
+        "{} {what}, and {most} are allowed (docs/glossary.md has the words to use):\n{}",
+        found.len(),
+        found.join("\n")
+    );
+}
+
+#[test]
+fn users_read_plain_english() {
+    hold("banned phrases in what users read", &banned(Part::UserFacing), USER_FACING_MAX);
+}
+
+#[test]
+fn comments_are_plain_english() {
+    hold("banned phrases in comments", &banned(Part::Comment), COMMENTS_MAX);
+}
+
+#[test]
+fn lines_fit_the_width() {
+    let mut long = Vec::new();
+    for file in files(&[".rs"]) {
+        let text = fs::read_to_string(root().join(&file)).expect("a tracked file is UTF-8");
+        let lines = text.lines().enumerate().filter(|(_, line)| line.chars().count() > COLUMNS);
+        long.extend(lines.map(|(number, _)| format!("{}:{}", file.display(), number + 1)));
+    }
+    hold("lines that are too long", &long, LONG_LINES_MAX);
+}
