@@ -2,6 +2,7 @@
 //! docs/benchmarks.md; `cargo xtask bench --stages` builds it with optimisation and runs it.
 
 mod call;
+mod compare;
 mod edge;
 mod life;
 mod measure;
@@ -27,6 +28,12 @@ struct Arguments {
     /// Runs only the rows whose name contains this
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// Compares two `millstream` binaries instead: what produce and fetch cost each broker, in turns
+    #[arg(long, num_args = 2, value_names = ["FIRST", "SECOND"], conflicts_with_all = ["output", "only"])]
+    compare: Vec<PathBuf>,
+    /// The turns of each load for --compare
+    #[arg(long, default_value_t = 12, value_name = "COUNT")]
+    rounds: usize,
     /// Runs the broker that a row measures, until the standard input ends
     #[arg(long, value_name = "DIR", hide = true)]
     serve: Option<PathBuf>,
@@ -55,6 +62,9 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     if cfg!(debug_assertions) {
         eprintln!("warning: built without optimisation: the figures say nothing (run cargo xtask bench --stages)");
+    }
+    if let [first, second] = &arguments.compare[..] {
+        return compare::run([first, second], arguments.rounds);
     }
     let only = arguments.only.as_deref().unwrap_or_default();
     let page = report::page(&rows(Effort::FULL, only)?);

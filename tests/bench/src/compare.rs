@@ -1,0 +1,282 @@
+//! Two builds of the broker beside each other: what produce and fetch cost each of them, in turns.
+//!
+//! The load replays encoded frames, so that it costs far less than the broker. The figure is the broker's own processor
+//! time. Both brokers run at the same time on folders of their own, and one rests while the other works.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use millstream_client::{Admin, ClientConfig, NewTopic};
+use millstream_record::{BatchBuilder, Codec, Header, TimestampType};
+use millstream_wire::frame::encode_request;
+use millstream_wire::messages::{
+    FetchPartition, FetchRequest, FetchTopic, PartitionProduceData, ProduceRequest, TopicProduceData,
+};
+use millstream_wire::{Records, Request, RequestHeader};
+use tempfile::TempDir;
+
+use crate::measure::median;
+
+/// How long a broker may take to start and to respond.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The versions that the load speaks: the newest that name topics by name.
+const PRODUCE_VERSION: i16 = 12;
+const FETCH_VERSION: i16 = 12;
+
+/// What one turn of a load asks of a broker.
+struct Load {
+    name: &'static str,
+    unit: Unit,
+    records: usize,
+    value_bytes: usize,
+    codec: Codec,
+    connections: usize,
+    in_flight: usize,
+    requests: usize,
+    fetches: bool,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, PartialEq)]
+enum Unit {
+    CpuSecondsPerGigabyte,
+    CpuMicrosPerRequest,
+}
+
+const LOADS: [Load; 4] = [
+    Load {
+        name: "produce, 1 KiB records in batches of 256 KiB",
+        unit: Unit::CpuSecondsPerGigabyte,
+        records: 248,
+        value_bytes: 1024,
+        codec: Codec::None,
+        connections: 2,
+        in_flight: 8,
+        requests: 1024,
+        fetches: false,
+    },
+    Load {
+        name: "produce, the same in lz4",
+        unit: Unit::CpuSecondsPerGigabyte,
+        records: 248,
+        value_bytes: 1024,
+        codec: Codec::Lz4,
+        connections: 2,
+        in_flight: 8,
+        requests: 1024,
+        fetches: false,
+    },
+    Load {
+        name: "fetch, responses of 1 MiB",
+        unit: Unit::CpuSecondsPerGigabyte,
+        records: 248,
+        value_bytes: 1024,
+        codec: Codec::None,
+        connections: 4,
+        in_flight: 1,
+        requests: 2048,
+        fetches: true,
+    },
+    Load {
+        name: "produce, one record of 100 B a request",
+        unit: Unit::CpuMicrosPerRequest,
+        records: 1,
+        value_bytes: 100,
+        codec: Codec::None,
+        connections: 2,
+        in_flight: 64,
+        requests: 200_000,
+        fetches: false,
+    },
+];
+
+/// Measures two binaries in `rounds` turns and prints a table. The ratio is the second binary's over the first's.
+///
+/// # Errors
+/// When a broker does not start, stops responding, or rejects a request.
+pub(crate) fn run(binaries: [&Path; 2], rounds: usize) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    println!("| Load | First | Second | Ratio of the medians of pairs | Requests/s, first and second |");
+    println!("|---|---|---|---|---|");
+    for load in &LOADS {
+        let brokers = [TestedBroker::start(binaries[0])?, TestedBroker::start(binaries[1])?];
+        let mut turns = Vec::new();
+        for round in 0..=rounds {
+            let mut pair = [Turn::default(); 2];
+            for which in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
+                pair[which] = runtime.block_on(brokers[which].turn(load, round))?;
+            }
+            // The first round warms caches and memory.
+            if round > 0 {
+                turns.push(pair);
+            }
+        }
+        let costs = |which: usize| median(turns.iter().map(|pair| pair[which].cost));
+        let rates = |which: usize| median(turns.iter().map(|pair| pair[which].requests_per_second));
+        let ratio = median(turns.iter().map(|pair| pair[1].cost / pair[0].cost));
+        let unit = match load.unit {
+            Unit::CpuSecondsPerGigabyte => "CPU-s/GB",
+            Unit::CpuMicrosPerRequest => "us/request",
+        };
+        println!(
+            "| {} | {:.3} {unit} | {:.3} {unit} | {ratio:.3} | {:.0}, {:.0} |",
+            load.name,
+            costs(0),
+            costs(1),
+            rates(0),
+            rates(1)
+        );
+    }
+    Ok(())
+}
+
+/// What one turn cost.
+#[derive(Clone, Copy, Default)]
+struct Turn {
+    cost: f64,
+    requests_per_second: f64,
+}
+
+/// A broker that runs as a process of its own, until it is dropped.
+struct TestedBroker {
+    child: Child,
+    address: SocketAddr,
+    _folder: TempDir,
+}
+
+impl TestedBroker {
+    fn start(binary: &Path) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let mut command = Command::new(binary);
+        command.arg("serve").arg("--data-dir").arg(folder.path().join("data")).args(["--listen", "127.0.0.1:0"]);
+        command.args(["--set", "log.segment.delete.delay.ms=0"]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().with_context(|| format!("cannot start {}", binary.display()))?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().context("a pipe")?).read_line(&mut line)?;
+        let address = line.trim().strip_prefix("listening on ").context("the broker does not listen")?.parse()?;
+        Ok(Self { child, address, _folder: folder })
+    }
+
+    /// Runs a load once, on a topic of its own that is deleted afterwards.
+    async fn turn(&self, load: &Load, round: usize) -> Result<Turn> {
+        let topic = format!("load-{round}");
+        let admin = Admin::new(ClientConfig::new(&self.address.to_string()))?;
+        let new = NewTopic {
+            name: topic.clone(),
+            partitions: Some(i32::try_from(load.connections)?),
+            replication_factor: None,
+            configs: std::iter::once(("file.delete.delay.ms".to_owned(), "0".to_owned())).collect(),
+        };
+        admin.create_topics(&[new]).await?;
+        let produce = |partition| produce_frame(load, &topic, partition);
+        let frames: Vec<_> = (0..load.connections as i32).map(produce).collect::<Result<_>>()?;
+        let frames = if load.fetches {
+            self.send(&frames, 64, 8)?;
+            (0..load.connections as i32).map(|partition| fetch_frame(&topic, partition)).collect::<Result<_>>()?
+        } else {
+            frames
+        };
+        let (computed, begun) = (self.computed()?, Instant::now());
+        let bytes = self.send(&frames, load.requests / load.connections, load.in_flight)?;
+        let (computed, elapsed) = (self.computed()? - computed, begun.elapsed().as_secs_f64());
+        admin.delete_topics(&[topic]).await?;
+        let cost = match load.unit {
+            Unit::CpuSecondsPerGigabyte => computed / (bytes as f64 / 1e9),
+            Unit::CpuMicrosPerRequest => computed * 1e6 / load.requests as f64,
+        };
+        Ok(Turn { cost, requests_per_second: load.requests as f64 / elapsed })
+    }
+
+    /// Sends each frame `count` times over a connection of its own. Returns the bytes that went over all of them.
+    fn send(&self, frames: &[Vec<u8>], count: usize, in_flight: usize) -> Result<usize> {
+        let replay = |frame: &[u8]| replay(self.address, frame, count, in_flight);
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = frames.iter().map(|frame| scope.spawn(move || replay(frame))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("the load does not panic")).sum()
+        })
+    }
+
+    /// Returns the seconds that all threads of the broker have computed.
+    fn computed(&self) -> Result<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let fields: Vec<&str> = stat.rsplit_once(')').context("a process")?.1.split_whitespace().collect();
+        let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+        // Linux counts in hundredths of a second for programs, whatever the kernel's own clock is.
+        Ok(ticks as f64 / 100.0)
+    }
+}
+
+impl Drop for TestedBroker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Keeps `in_flight` requests on one connection until `count` have their response.
+fn replay(address: SocketAddr, frame: &[u8], count: usize, in_flight: usize) -> Result<usize> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(RESPONSE_TIMEOUT))?;
+    let (mut sent, mut received, mut bytes) = (0, 0, 0);
+    let mut response = vec![0; 2 << 20];
+    // Small frames go out together, as a client that pipelines writes them.
+    let burst = if frame.len() < 4096 { in_flight / 2 } else { 1 };
+    let frames = frame.repeat(burst.max(1));
+    while received < count {
+        while sent < count && sent + burst <= received + in_flight {
+            let now = burst.min(count - sent);
+            stream.write_all(&frames[..frame.len() * now])?;
+            sent += now;
+        }
+        for _ in 0..burst.min(sent - received) {
+            bytes += read_response(&mut stream, &mut response)?;
+            received += 1;
+        }
+    }
+    Ok(bytes.max(frame.len() * count))
+}
+
+/// Reads one response. Returns its length.
+fn read_response(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<usize> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length)?;
+    let length = usize::try_from(i32::from_be_bytes(length))?;
+    ensure!(length <= buffer.len(), "a response of {length} bytes");
+    stream.read_exact(&mut buffer[..length])?;
+    Ok(length)
+}
+
+fn produce_frame(load: &Load, topic: &str, partition: i32) -> Result<Vec<u8>> {
+    let mut batch = BatchBuilder::new(load.codec, TimestampType::CreateTime);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_millis();
+    for row in 0..load.records {
+        // Half random, so that a codec has work to do and does not compress it all away.
+        let mut value = vec![b'v'; load.value_bytes];
+        value.iter_mut().step_by(2).enumerate().for_each(|(at, byte)| *byte = (row * 31 + at * 17 + at * at) as u8);
+        batch.append(i64::try_from(now)?, None, Some(&value), std::iter::empty::<Header<'_>>())?;
+    }
+    let records = Records::Bytes(batch.build()?.into());
+    let partition_data = vec![PartitionProduceData { index: partition, records }];
+    let topic_data = vec![TopicProduceData { name: topic.into(), partition_data, ..Default::default() }];
+    frame(&ProduceRequest { acks: 1, timeout_ms: 30_000, topic_data, ..Default::default() }, PRODUCE_VERSION)
+}
+
+fn fetch_frame(topic: &str, partition: i32) -> Result<Vec<u8>> {
+    let partition = FetchPartition { partition, partition_max_bytes: 1 << 20, ..Default::default() };
+    let topics = vec![FetchTopic { topic: topic.into(), partitions: vec![partition], ..Default::default() }];
+    let request = FetchRequest { max_wait_ms: 500, min_bytes: 1, max_bytes: 1 << 20, topics, ..Default::default() };
+    frame(&request, FETCH_VERSION)
+}
+
+fn frame<R: Request>(request: &R, version: i16) -> Result<Vec<u8>> {
+    let header = RequestHeader::new(R::KEY, version, 1, Some("load".into()));
+    let bytes = encode_request(&header, request)?.into_bytes().context("a frame without holes")?;
+    Ok(bytes.to_vec())
+}
