@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use millstream_log::{Appended, LogConfig};
+use millstream_log::{AppendedBatch, LogConfig};
+use millstream_record::CheckedBatch;
 use millstream_wire::{ErrorCode, Str};
 
 use crate::clock::now_ms;
@@ -77,13 +78,13 @@ impl Broker {
         topic: &str,
         index: i32,
         batch: &Bytes,
-    ) -> Result<(Arc<Partition>, Appended), ApiError> {
+    ) -> Result<(Arc<Partition>, AppendedBatch), ApiError> {
         let table = self.topics.load();
         let topic = table.by_name(topic).ok_or_else(ApiError::unknown_topic)?;
         topic.check_takes_records()?;
         let partition = Arc::clone(topic.partition(index).ok_or_else(ApiError::unknown_topic)?);
-        let appended = partition.append(batch, now_ms())??;
-        Ok((partition, appended))
+        let appended = partition.append(&CheckedBatch::of_own(batch)?, now_ms())?;
+        Ok((partition, appended.batch()))
     }
 
     /// Waits until a partition is below `end` as safe as acks=all promises.

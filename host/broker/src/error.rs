@@ -47,9 +47,7 @@ impl From<BatchError> for ApiError {
             ErrorKind::InvalidTimestamp => ErrorCode::INVALID_TIMESTAMP,
             ErrorKind::TooLarge => ErrorCode::MESSAGE_TOO_LARGE,
         };
-        let message = error.to_string();
-        let records = error.record_index().map(|record| (record, message.clone()));
-        Self { code, message, records: records.into_iter().collect() }
+        Self { code, message: error.to_string(), records: error.record_errors() }
     }
 }
 
@@ -64,11 +62,10 @@ impl From<AppendError> for ApiError {
     fn from(error: AppendError) -> Self {
         let code = match error {
             AppendError::Log(error) => return error.into(),
-            AppendError::Duplicate { .. } => ErrorCode::DUPLICATE_SEQUENCE_NUMBER,
             AppendError::OutOfOrderSequence { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
             AppendError::InvalidProducerEpoch { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
-            AppendError::TooLarge { setting: "segment.bytes", .. } => ErrorCode::RECORD_LIST_TOO_LARGE,
-            AppendError::TooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
+            AppendError::LargerThanSegment { .. } => ErrorCode::RECORD_LIST_TOO_LARGE,
+            AppendError::BatchTooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
             AppendError::Corrupt(_) => ErrorCode::CORRUPT_MESSAGE,
             AppendError::UnexpectedOffset { .. } => ErrorCode::UNKNOWN_SERVER_ERROR,
         };

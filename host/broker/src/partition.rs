@@ -6,9 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use millstream_log::{
-    Append, AppendError, Appended, Log, LogConfig, LogError, LogReader, LogSlice, OpenOptions, SyncTarget,
-};
+use millstream_log::{Appended, AppendedBatch, Log, LogConfig, LogError, LogReader, LogSlice, OpenOptions, SyncTarget};
+use millstream_record::CheckedBatch;
 use millstream_wire::{ErrorCode, Str};
 use parking_lot::Mutex;
 use uuid::Uuid;
@@ -179,11 +178,9 @@ impl Partition {
     }
 
     /// Appends one checked batch as the leader and wakes the fetches that wait for it.
-    pub(crate) fn append(&self, batch: &[u8], now_ms: i64) -> Result<Result<Appended, AppendError>, ApiError> {
-        let appended = self.with_log(|log| log.append(batch, self.leader_epoch, Append::Leader { now_ms }))?;
-        if appended.is_ok() {
-            self.waiters.arrived(batch.len());
-        }
+    pub(crate) fn append(&self, batch: &CheckedBatch<'_>, now_ms: i64) -> Result<Appended, ApiError> {
+        let appended = self.with_log(|log| log.append(batch, self.leader_epoch, now_ms))??;
+        self.wake(appended, batch);
         Ok(appended)
     }
 
@@ -191,22 +188,26 @@ impl Partition {
     pub(crate) fn append_at(
         &self,
         base_offset: i64,
-        batch: &[u8],
+        batch: &CheckedBatch<'_>,
         now_ms: i64,
-    ) -> Result<Option<Result<Appended, AppendError>>, ApiError> {
+    ) -> Result<Option<Appended>, ApiError> {
         let appended = self.with_log(|log| {
-            (log.log_end_offset() == base_offset)
-                .then(|| log.append(batch, self.leader_epoch, Append::Leader { now_ms }))
+            (log.log_end_offset() == base_offset).then(|| log.append(batch, self.leader_epoch, now_ms))
         })?;
-        if matches!(appended, Some(Ok(_))) {
-            self.waiters.arrived(batch.len());
-        }
-        Ok(appended)
+        let Some(appended) = appended.transpose()? else { return Ok(None) };
+        self.wake(appended, batch);
+        Ok(Some(appended))
     }
 
-    /// What an append would say about the producer of a batch, without one.
-    pub(crate) fn check_producer(&self, batch: &[u8]) -> Result<Result<(), AppendError>, ApiError> {
-        self.with_log(|log| log.check_producer(batch))
+    fn wake(&self, appended: Appended, batch: &CheckedBatch<'_>) {
+        if matches!(appended, Appended::New(_)) {
+            self.waiters.arrived(batch.size());
+        }
+    }
+
+    /// Checks the producer of a batch without appending it; returns where the batch is stored if it was appended before.
+    pub(crate) fn check_producer(&self, batch: &CheckedBatch<'_>) -> Result<Option<AppendedBatch>, ApiError> {
+        Ok(self.with_log(|log| log.check_producer(batch))??)
     }
 
     /// Whether there may be batches in a private format. Ask after a read: what it has found was appended after this was set.

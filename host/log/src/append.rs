@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use millstream_record::{BatchView, TimestampType, patch};
+use millstream_record::{BatchView, CheckedBatch, TimestampType, patch};
 
 use crate::batch_walk::{BatchHeader, HEADER_LEN, Located};
 use crate::error::{AppendError, LogError};
@@ -12,73 +12,96 @@ use crate::file_cache::OpenSegment;
 use crate::fsutil::segment_file;
 use crate::log::Log;
 use crate::producer_snapshot::{self, SNAPSHOT_SUFFIX};
+use crate::producer_state::BatchMetadata;
 use crate::segment::Segment;
 
-/// Who appends.
+/// Where a batch is stored, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Append {
-    /// The leader: one batch, which gets the next offset and the leader's epoch.
-    Leader {
-        /// The leader's clock, milliseconds since 1970, for `LogAppendTime`.
-        now_ms: i64,
-    },
-    /// A follower: batches as the leader stored them, whose offsets go on from the log's end.
-    Follower,
-}
-
-/// What was appended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Appended {
+pub struct AppendedBatch {
     /// Offset of the first record.
     pub base_offset: i64,
     /// Offset of the last record.
     pub last_offset: i64,
-    /// The time that the batch was stamped with under `LogAppendTime`, else -1, as a ProduceResponse wants it.
+    /// The time that the batch was stamped with under `LogAppendTime`, else -1, as a ProduceResponse has it.
     pub log_append_time: i64,
     /// First offset of the log.
     pub log_start_offset: i64,
 }
 
-impl Log {
-    /// Appends record batches.
-    ///
-    /// As [`Append::Leader`], `batches` is exactly one batch whose CRC and records the caller has checked. It may hold fewer
-    /// records than its offsets say, even none: those that the leader dropped leave gaps, as compaction does. Its base offset and
-    /// leader epoch (and, under `LogAppendTime`, its time and CRC) are patched in a copy of the 61 bytes of the header; the
-    /// rest is written from where it is. The producer's state is checked, and no byte is written if that fails.
-    ///
-    /// As [`Append::Follower`], `batches` is one or more whole batches with their offsets and epochs, whose CRCs are checked
-    /// here; `leader_epoch` is not used.
-    ///
-    /// On an error the log is as it was before; a follower may keep whole batches that went before the failed one.
-    pub fn append(&mut self, batches: &[u8], leader_epoch: i32, mode: Append) -> Result<Appended, AppendError> {
-        self.check_not_poisoned()?;
-        match mode {
-            Append::Leader { now_ms } => self.append_leader(batches, leader_epoch, now_ms),
-            Append::Follower => self.append_follower(batches),
+/// The outcome of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// The batch was written.
+    New(AppendedBatch),
+    /// The producer had sent the batch before and did not receive the response (KIP-98). Nothing was written.
+    Duplicate(AppendedBatch),
+}
+
+impl Appended {
+    /// Returns where the batch is stored: both outcomes are a success for the producer.
+    pub fn batch(&self) -> AppendedBatch {
+        match *self {
+            Self::New(batch) | Self::Duplicate(batch) => batch,
         }
     }
+}
 
-    fn append_leader(&mut self, batch: &[u8], leader_epoch: i32, now_ms: i64) -> Result<Appended, AppendError> {
-        let base_offset = self.log_end_offset();
-        let (head, header) = self.stage(batch, base_offset, leader_epoch, now_ms)?;
-        self.check_sequence(&header)?;
-        let active = self.segment_for(&header, 0)?;
-        let located = Located { position: active.size(), header };
-        self.write(&active, &mut [IoSlice::new(&head), IoSlice::new(&batch[HEADER_LEN..])], &[located])?;
-        let log_append_time = if header.is_log_append_time() { now_ms } else { -1 };
-        Ok(self.appended(base_offset, header.last_offset(), log_append_time))
-    }
-
-    /// What an append would say about the batch's producer, without one: a repeat is known before work is done on it.
+impl Log {
+    /// Appends a batch as the leader: it gets the next offset and `leader_epoch`, and under `LogAppendTime` the time `now_ms`
+    /// (milliseconds since 1970).
+    ///
+    /// The batch may hold fewer records than offsets, even none: records that the leader dropped leave gaps, as compaction
+    /// does. The fields that change are patched in a copy of the 61 bytes of the header; the rest is written from where it
+    /// is. The producer's state is checked before a byte is written.
     ///
     /// # Errors
-    /// Those of [`Log::append`] that are about the producer, [`AppendError::Duplicate`] among them.
-    pub fn check_producer(&mut self, batch: &[u8]) -> Result<(), AppendError> {
-        self.check_sequence(&BatchHeader::parse(batch).map_err(AppendError::Corrupt)?)
+    /// The log is then as it was before.
+    pub fn append(
+        &mut self,
+        batch: &CheckedBatch<'_>,
+        leader_epoch: i32,
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
+        self.check_not_poisoned()?;
+        let (size, config) = (batch.size(), &self.config);
+        let max = u64::from(config.max_message_bytes);
+        if size as u64 > max {
+            return Err(AppendError::BatchTooLarge { size, max });
+        }
+        check_fits_segment(size, config.segment_bytes())?;
+        let (head, header) = self.leader_header(batch, leader_epoch, now_ms)?;
+        if let Some(stored) = self.check_sequence(&header)? {
+            return Ok(Appended::Duplicate(self.stored_before(&stored)));
+        }
+        let active = self.segment_for(&header, 0)?;
+        let located = Located { position: active.size(), header };
+        self.write(&active, &mut [IoSlice::new(&head), IoSlice::new(batch.payload())], &[located])?;
+        let log_append_time = if header.is_log_append_time() { now_ms } else { -1 };
+        Ok(Appended::New(self.appended(header.base_offset, header.last_offset(), log_append_time)))
     }
 
-    fn check_sequence(&mut self, header: &BatchHeader) -> Result<(), AppendError> {
+    /// Appends batches as a follower: one or more whole batches with the leader's offsets and epochs, which go on from the
+    /// log's end. Their CRCs are checked here.
+    ///
+    /// # Errors
+    /// Whole batches before the one that fails may have been appended.
+    pub fn append_as_follower(&mut self, records: &[u8]) -> Result<AppendedBatch, AppendError> {
+        self.check_not_poisoned()?;
+        self.append_follower(records)
+    }
+
+    /// Checks the producer of a batch as [`Log::append`] does, without appending: returns where the batch is stored if it
+    /// was appended before. A caller can ask before it spends work on the batch.
+    ///
+    /// # Errors
+    /// The producer's epoch or sequence does not follow what the log has.
+    pub fn check_producer(&mut self, batch: &CheckedBatch<'_>) -> Result<Option<AppendedBatch>, AppendError> {
+        let header = self.header_at_end(batch, 0)?;
+        let stored = self.check_sequence(&header)?;
+        Ok(stored.map(|stored| self.stored_before(&stored)))
+    }
+
+    fn check_sequence(&mut self, header: &BatchHeader) -> Result<Option<BatchMetadata>, AppendError> {
         match self.producers.check(header) {
             // What is out of order may be a repeat that only the log still knows.
             Err(AppendError::OutOfOrderSequence { producer_id, .. }) if self.complete_window(producer_id)? => {
@@ -88,44 +111,39 @@ impl Log {
         }
     }
 
-    fn appended(&self, base_offset: i64, last_offset: i64, log_append_time: i64) -> Appended {
-        Appended { base_offset, last_offset, log_append_time, log_start_offset: self.log_start_offset() }
+    fn appended(&self, base_offset: i64, last_offset: i64, log_append_time: i64) -> AppendedBatch {
+        AppendedBatch { base_offset, last_offset, log_append_time, log_start_offset: self.log_start_offset() }
     }
 
-    /// Checks a leader's batch and patches a copy of its header.
-    fn stage(
+    fn stored_before(&self, batch: &BatchMetadata) -> AppendedBatch {
+        let stamped = self.config.timestamp_type == TimestampType::LogAppendTime;
+        self.appended(batch.first_offset(), batch.last_offset, if stamped { batch.timestamp } else { -1 })
+    }
+
+    /// Returns a batch's header as it would be at the log's end.
+    fn header_at_end(&self, batch: &CheckedBatch<'_>, leader_epoch: i32) -> Result<BatchHeader, AppendError> {
+        BatchHeader::at(&batch.header(), self.log_end_offset(), leader_epoch).map_err(AppendError::Corrupt)
+    }
+
+    /// Patches a copy of a batch's header for the log's end.
+    fn leader_header(
         &self,
-        batch: &[u8],
-        base_offset: i64,
+        batch: &CheckedBatch<'_>,
         leader_epoch: i32,
         now_ms: i64,
     ) -> Result<([u8; HEADER_LEN], BatchHeader), AppendError> {
-        let header = BatchHeader::parse(batch).map_err(AppendError::Corrupt)?;
-        if header.size != batch.len() {
-            return Err(AppendError::Corrupt(format!("a batch of {} bytes in {} bytes", header.size, batch.len())));
-        }
-        self.check_size(header.size, "max.message.bytes", u64::from(self.config.max_message_bytes))?;
-        self.check_size(header.size, "segment.bytes", self.config.segment_bytes())?;
-        let (head, payload) = batch.split_at(HEADER_LEN);
-        let mut patched = [0; HEADER_LEN];
-        patched.copy_from_slice(head);
-        patch::set_base_offset(&mut patched, base_offset);
+        let mut header = self.header_at_end(batch, leader_epoch)?;
+        let mut patched = *batch.header().as_bytes();
+        patch::set_base_offset(&mut patched, header.base_offset);
         patch::set_leader_epoch(&mut patched, leader_epoch);
         if self.config.timestamp_type == TimestampType::LogAppendTime {
-            patch::set_log_append_time_in_header(&mut patched, payload, now_ms);
+            patch::set_log_append_time_in_header(&mut patched, batch.payload(), now_ms);
+            header.set_log_append_time(now_ms);
         }
-        let header = BatchHeader::parse(&patched).map_err(AppendError::Corrupt)?;
         Ok((patched, header))
     }
 
-    fn check_size(&self, size: usize, setting: &'static str, max: u64) -> Result<(), AppendError> {
-        if size as u64 > max {
-            return Err(AppendError::TooLarge { size, setting, max });
-        }
-        Ok(())
-    }
-
-    fn append_follower(&mut self, records: &[u8]) -> Result<Appended, AppendError> {
+    fn append_follower(&mut self, records: &[u8]) -> Result<AppendedBatch, AppendError> {
         let batches = self.check_follower(records)?;
         let (Some(first), Some(last)) = (batches.first(), batches.last()) else {
             return Err(AppendError::Corrupt("no batch at all".to_owned()));
@@ -164,7 +182,7 @@ impl Log {
             if header.base_offset < expected {
                 return Err(AppendError::UnexpectedOffset { found: header.base_offset, expected });
             }
-            self.check_size(header.size, "segment.bytes", i32::MAX as u64)?;
+            check_fits_segment(header.size, i32::MAX as u64)?;
             expected = header.next_offset();
             batches.push(Located { position: position as u64, header });
             position += header.size;
@@ -273,6 +291,13 @@ impl Log {
         }
         Err(LogError::io("cannot append to", &active.path())(error))
     }
+}
+
+fn check_fits_segment(size: usize, max: u64) -> Result<(), AppendError> {
+    if size as u64 > max {
+        return Err(AppendError::LargerThanSegment { size, max });
+    }
+    Ok(())
 }
 
 fn write_all_at(open: &OpenSegment, mut bytes: &mut [IoSlice<'_>], mut position: u64) -> io::Result<()> {

@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 pub(crate) use millstream_record::HEADER_LEN;
-use millstream_record::layout::NO_TIMESTAMP;
+use millstream_record::layout::{NO_TIMESTAMP, TIMESTAMP_TYPE_BIT};
 
 /// Where the bytes that the CRC covers start.
 pub(crate) const CRC_COVERS_FROM: usize = 21;
@@ -38,10 +38,19 @@ impl BatchHeader {
     /// Reads a header; the error says which field cannot be. Says nothing about the bytes after it.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let raw = millstream_record::BatchHeader::parse(bytes).map_err(|error| error.to_string())?;
+        Self::at(&raw, raw.base_offset(), raw.leader_epoch())
+    }
+
+    /// Returns the header of a batch that is going to be stored at `base_offset` under `leader_epoch`.
+    pub(crate) fn at(
+        raw: &millstream_record::BatchHeader<'_>,
+        base_offset: i64,
+        leader_epoch: i32,
+    ) -> Result<Self, String> {
         let header = Self {
-            base_offset: raw.base_offset(),
+            base_offset,
             size: raw.size(),
-            leader_epoch: raw.leader_epoch(),
+            leader_epoch,
             crc: raw.crc(),
             attributes: raw.attributes(),
             last_offset_delta: raw.last_offset_delta(),
@@ -60,6 +69,12 @@ impl BatchHeader {
         Ok(header)
     }
 
+    /// Sets the broker's time, as `LogAppendTime` does.
+    pub(crate) fn set_log_append_time(&mut self, now_ms: i64) {
+        self.attributes |= TIMESTAMP_TYPE_BIT;
+        self.max_timestamp = now_ms;
+    }
+
     pub(crate) fn last_offset(&self) -> i64 {
         self.base_offset + i64::from(self.last_offset_delta)
     }
@@ -74,7 +89,7 @@ impl BatchHeader {
     }
 
     pub(crate) fn is_log_append_time(&self) -> bool {
-        self.attributes & 0x08 != 0
+        self.attributes & TIMESTAMP_TYPE_BIT != 0
     }
 
     pub(crate) fn is_transactional(&self) -> bool {

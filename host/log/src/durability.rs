@@ -232,12 +232,12 @@ mod tests {
     use std::io::Write;
     use std::os::unix::fs::FileExt;
 
-    use millstream_record::{BatchBuilder, Codec, TimestampType};
+    use millstream_record::{BatchBuilder, CheckedBatch, Codec, TimestampType};
     use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
     use tempfile::TempDir;
 
     use super::*;
-    use crate::{Append, AppendError, LogConfig, OpenOptions};
+    use crate::{AppendError, LogConfig, OpenOptions};
 
     fn new_log() -> (TempDir, Log) {
         let dir = tempfile::tempdir().unwrap();
@@ -250,7 +250,8 @@ mod tests {
         let mut batch = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
         batch.producer(1, 0, log.log_end_offset() as i32);
         batch.append(1, None, Some(b"some value"), []).unwrap();
-        log.append(&batch.build().unwrap(), 0, Append::Leader { now_ms: 1 }).map(|appended| appended.base_offset)
+        let batch = batch.build().unwrap();
+        log.append(&CheckedBatch::of_own(&batch).unwrap(), 0, 1).map(|appended| appended.batch().base_offset)
     }
 
     #[test]

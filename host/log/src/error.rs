@@ -75,16 +75,6 @@ impl LogError {
 /// A batch that was not appended. The log is as it was before.
 #[derive(Debug, Error)]
 pub enum AppendError {
-    /// The batch was appended before (KIP-98): answer the producer with these offsets, as a success.
-    #[error("duplicate of the batch at offset {base_offset}")]
-    Duplicate {
-        /// Base offset of the batch in the log.
-        base_offset: i64,
-        /// Its last offset.
-        last_offset: i64,
-        /// Its max timestamp, which is the append time under `LogAppendTime`.
-        timestamp: i64,
-    },
     /// Kafka's OUT_OF_ORDER_SEQUENCE_NUMBER.
     #[error("producer {producer_id}: sequence {found} after {last} is out of order")]
     OutOfOrderSequence {
@@ -105,14 +95,20 @@ pub enum AppendError {
         /// The epoch in force.
         current: i16,
     },
-    /// Kafka's MESSAGE_TOO_LARGE (`max.message.bytes`) or RECORD_LIST_TOO_LARGE (`segment.bytes`).
-    #[error("a batch of {size} bytes is larger than {setting}={max}")]
-    TooLarge {
+    /// Kafka's MESSAGE_TOO_LARGE.
+    #[error("the record batch has {size} bytes, max.message.bytes allows {max}")]
+    BatchTooLarge {
         /// Size of the batch, bytes.
         size: usize,
-        /// Which setting bounds it.
-        setting: &'static str,
-        /// The bound, bytes.
+        /// The limit, bytes.
+        max: u64,
+    },
+    /// Kafka's RECORD_LIST_TOO_LARGE.
+    #[error("the record batch has {size} bytes and does not fit into a segment: segment.bytes is {max}")]
+    LargerThanSegment {
+        /// Size of the batch, bytes.
+        size: usize,
+        /// The limit, bytes.
         max: u64,
     },
     /// Kafka's CORRUPT_MESSAGE: these bytes are not a record batch of version 2, or the CRC is wrong.

@@ -103,10 +103,10 @@ impl FileCache {
 mod tests {
     use std::path::Path;
 
-    use millstream_record::{BatchBuilder, Codec, TimestampType};
+    use millstream_record::{BatchBuilder, CheckedBatch, Codec, TimestampType};
 
     use super::*;
-    use crate::{Append, Log, LogConfig, OpenOptions};
+    use crate::{Log, LogConfig, OpenOptions};
 
     fn open(dir: &Path, files: &Arc<FileCache>) -> Log {
         let config = Arc::new(LogConfig { index_interval_bytes: 100, ..LogConfig::default() });
@@ -116,7 +116,8 @@ mod tests {
     fn append(log: &mut Log, at: i64) {
         let mut batch = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
         batch.append(at, None, Some(b"some value"), []).unwrap();
-        log.append(&batch.build().unwrap(), 0, Append::Leader { now_ms: at }).unwrap();
+        let batch = batch.build().unwrap();
+        log.append(&CheckedBatch::of_own(&batch).unwrap(), 0, at).unwrap();
     }
 
     #[test]

@@ -58,7 +58,7 @@ mod retention;
 mod segment;
 mod truncate;
 
-pub use append::{Append, Appended};
+pub use append::{Appended, AppendedBatch};
 pub use checkpoint::{CheckpointError, OffsetCheckpoint, Offsets};
 pub use config::{CleanupPolicy, LogConfig};
 pub use data_dir::{DataDir, DataDirError};
@@ -69,5 +69,6 @@ pub use log::{Log, LogReader};
 pub use lookup::{Decode, TimestampedOffset};
 pub use meta_properties::MetaProperties;
 pub use millstream_record::TimestampType;
+pub use producer_state::ProducerState;
 pub use read::LogSlice;
 pub use recovery::OpenOptions;

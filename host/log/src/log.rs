@@ -18,7 +18,7 @@ use crate::durability::Unsynced;
 use crate::error::LogError;
 use crate::file_cache::FileCache;
 use crate::leader_epochs::{EpochCache, EpochEntry};
-use crate::producer_state::Producers;
+use crate::producer_state::{ProducerState, Producers};
 use crate::segment::Segment;
 
 /// A partition's log, its writer. See the module's notes on locking.
@@ -125,6 +125,14 @@ impl Log {
     /// How many producers the log knows.
     pub fn producer_count(&self) -> usize {
         self.producers.by_id.len()
+    }
+
+    /// Returns the state of every producer that the log knows, by id: what DescribeProducers lists.
+    pub fn producers(&self) -> Vec<ProducerState> {
+        let mut states: Vec<ProducerState> =
+            self.producers.by_id.iter().map(|(id, entry)| ProducerState::of(*id, entry)).collect();
+        states.sort_unstable_by_key(|state| state.producer_id);
+        states
     }
 
     /// Forgets producers that have been silent for `producer.id.expiration.ms`; returns how many.

@@ -31,7 +31,7 @@ impl BatchMetadata {
         add_sequence(self.last_sequence, -self.offset_delta)
     }
 
-    fn first_offset(&self) -> i64 {
+    pub(crate) fn first_offset(&self) -> i64 {
         self.last_offset - i64::from(self.offset_delta)
     }
 }
@@ -99,6 +99,36 @@ impl ProducerEntry {
     }
 }
 
+/// The state of one producer, for DescribeProducers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerState {
+    /// The producer's id.
+    pub producer_id: i64,
+    /// Its epoch.
+    pub epoch: i16,
+    /// Sequence of its last record; -1 when the log has none of this epoch.
+    pub last_sequence: i32,
+    /// Timestamp of its last batch, milliseconds since 1970; -1 when there is none.
+    pub last_timestamp: i64,
+    /// Epoch of its transaction coordinator; -1 without transactions.
+    pub coordinator_epoch: i32,
+    /// Where its open transaction starts, if it has one.
+    pub transaction_start: Option<i64>,
+}
+
+impl ProducerState {
+    pub(crate) fn of(producer_id: i64, entry: &ProducerEntry) -> Self {
+        Self {
+            producer_id,
+            epoch: entry.epoch,
+            last_sequence: entry.last_batch().map_or(-1, |batch| batch.last_sequence),
+            last_timestamp: entry.last_timestamp,
+            coordinator_epoch: entry.coordinator_epoch,
+            transaction_start: entry.transaction_start,
+        }
+    }
+}
+
 /// All producers of a partition.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Producers {
@@ -106,14 +136,15 @@ pub(crate) struct Producers {
 }
 
 impl Producers {
-    /// Whether a client's batch may be appended. Batches without a producer id always may.
-    pub(crate) fn check(&self, header: &BatchHeader) -> Result<(), AppendError> {
+    /// Checks whether a client's batch may be appended, and returns the stored batch that it repeats, if it repeats one.
+    /// Batches without a producer id may always be appended.
+    pub(crate) fn check(&self, header: &BatchHeader) -> Result<Option<BatchMetadata>, AppendError> {
         if header.producer_id < 0 || header.is_control() {
-            return Ok(());
+            return Ok(None);
         }
         // A producer whose state was evicted, or never was here, may start with any sequence (KIP-360).
         let Some(entry) = self.by_id.get(&header.producer_id) else {
-            return Ok(());
+            return Ok(None);
         };
         if header.producer_epoch < entry.epoch {
             return Err(AppendError::InvalidProducerEpoch {
@@ -128,21 +159,17 @@ impl Producers {
             last,
         };
         if header.producer_epoch > entry.epoch {
-            return if header.base_sequence == 0 { Ok(()) } else { Err(out_of_order(-1)) };
+            return if header.base_sequence == 0 { Ok(None) } else { Err(out_of_order(-1)) };
         }
         if let Some(batch) = entry.duplicate(header) {
-            return Err(AppendError::Duplicate {
-                base_offset: batch.first_offset(),
-                last_offset: batch.last_offset,
-                timestamp: batch.timestamp,
-            });
+            return Ok(Some(batch));
         }
         // The epoch may be known by a transaction marker alone; then the producer starts anew at 0.
         let (last, expected) = match entry.last_batch() {
             Some(batch) => (batch.last_sequence, add_sequence(batch.last_sequence, 1)),
             None => (-1, 0),
         };
-        if header.base_sequence == expected { Ok(()) } else { Err(out_of_order(last)) }
+        if header.base_sequence == expected { Ok(None) } else { Err(out_of_order(last)) }
     }
 
     /// If batches of a producer's window may still have to be found in the log: the offset that they lie below.

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use millstream_log::{Append, AppendError, LogConfig, LogReader, ReadError, TimestampType};
+use millstream_log::{AppendError, Appended, LogConfig, LogReader, ReadError, TimestampType};
 use millstream_record::{BatchView, batches};
 
 #[test]
@@ -12,7 +12,8 @@ fn the_leader_patches_offset_and_epoch_and_nothing_else() {
     let mut log = open(dir.path(), &LogConfig::default(), unclean(0));
     append(&mut log, &batch(3, b"first"));
     let sent = batch(2, b"second");
-    let appended = log.append(&sent, 9, Append::Leader { now_ms: NOW }).unwrap();
+    let appended = append_with(&mut log, &sent, 9, NOW).unwrap();
+    let Appended::New(appended) = appended else { panic!("{appended:?}") };
     assert_eq!((appended.base_offset, appended.last_offset, appended.log_append_time), (3, 4, -1));
     let slice = log.read(4, 1 << 20, i64::MAX, true).unwrap().unwrap();
     assert_eq!(slice.first_offset, 3, "the batch that holds the offset, from its start");
@@ -29,7 +30,7 @@ fn log_append_time_is_stamped_with_a_new_crc() {
     let dir = tempdir();
     let config = LogConfig { timestamp_type: TimestampType::LogAppendTime, ..LogConfig::default() };
     let mut log = open(dir.path(), &config, unclean(0));
-    let appended = log.append(&batch(2, b"v"), EPOCH, Append::Leader { now_ms: NOW + 77 }).unwrap();
+    let appended = append_with(&mut log, &batch(2, b"v"), EPOCH, NOW + 77).unwrap().batch();
     assert_eq!(appended.log_append_time, NOW + 77);
     let times: Vec<i64> = read_all(&log, 0, 1000).into_iter().map(|(_, timestamp, _)| timestamp).collect();
     assert_eq!(times, [NOW + 77, NOW + 77]);
@@ -83,13 +84,13 @@ fn a_follower_takes_batches_as_they_are_and_refuses_others() {
     let dir = tempdir();
     let mut leader = open(&dir.path().join("leader"), &small_segments(), unclean(0));
     for at in 0..40 {
-        leader.append(&batch(2, b"some value"), at / 10, Append::Leader { now_ms: NOW }).unwrap();
+        append_with(&mut leader, &batch(2, b"some value"), at / 10, NOW).unwrap();
     }
     let mut follower = open(&dir.path().join("follower"), &small_segments(), unclean(0));
     let mut first = None;
     while let Some(slice) = leader.read(follower.log_end_offset(), 3000, i64::MAX, true).unwrap() {
         let bytes = slice.read_to_bytes().unwrap();
-        follower.append(&bytes, -1, Append::Follower).unwrap();
+        follower.append_as_follower(&bytes).unwrap();
         first.get_or_insert(bytes);
     }
     assert_eq!(read_all(&follower, 0, 500), read_all(&leader, 0, 500));
@@ -98,14 +99,14 @@ fn a_follower_takes_batches_as_they_are_and_refuses_others() {
     assert_eq!(follower.end_offset_for_epoch(1), Some((1, 40)));
 
     let again = first.unwrap();
-    let error = follower.append(&again, -1, Append::Follower).unwrap_err();
+    let error = follower.append_as_follower(&again).unwrap_err();
     assert!(matches!(error, AppendError::UnexpectedOffset { found: 0, expected: 80 }), "{error}");
     let mut damaged = again.to_vec();
     let last = damaged.len() - 1;
     damaged[last] ^= 1;
     let mut empty = open(&dir.path().join("empty"), &small_segments(), unclean(0));
     for bad in [&damaged[..], &again[..again.len() - 1], &[]] {
-        let error = empty.append(bad, -1, Append::Follower).unwrap_err();
+        let error = empty.append_as_follower(bad).unwrap_err();
         assert!(matches!(error, AppendError::Corrupt(_)), "{error}");
     }
     assert_eq!(empty.log_end_offset(), 0);
@@ -116,17 +117,12 @@ fn what_a_leader_refuses() {
     let dir = tempdir();
     let config = LogConfig { max_message_bytes: 500, ..LogConfig::default() };
     let mut log = open(dir.path(), &config, unclean(0));
-    let mut append = |bytes: &[u8]| log.append(bytes, EPOCH, Append::Leader { now_ms: NOW }).unwrap_err();
-    let error = append(&batch(1, &[0; 500])).to_string();
-    assert!(error.contains("max.message.bytes=500"), "{error}");
-    let good = batch(1, b"v");
-    let two = [good.clone(), good.clone()].concat();
-    for bad in [&good[..60], &good[..good.len() - 1], &two, &[]] {
-        assert!(matches!(append(bad), AppendError::Corrupt(_)));
-    }
+    let (good, large) = (batch(1, b"v"), batch(1, &[0; 500]));
+    let error = append_with(&mut log, &large, EPOCH, NOW).unwrap_err();
+    assert!(matches!(error, AppendError::BatchTooLarge { size, max: 500 } if size == large.len()), "{error}");
     log.set_config(LogConfig { segment_bytes: 70, ..LogConfig::default() });
-    let error = log.append(&good, EPOCH, Append::Leader { now_ms: NOW }).unwrap_err().to_string();
-    assert!(error.contains("segment.bytes=70"), "{error}");
+    let error = append_with(&mut log, &good, EPOCH, NOW).unwrap_err();
+    assert!(matches!(error, AppendError::LargerThanSegment { size, max: 70 } if size == good.len()), "{error}");
     assert_eq!((log.log_end_offset(), log.size()), (0, 0));
 }
 

@@ -5,8 +5,8 @@ mod common;
 use std::fs;
 
 use common::*;
-use millstream_log::{Append, AppendError, Log, LogConfig};
-use millstream_record::{BatchBuilder, BatchView, Codec, TimestampType, patch};
+use millstream_log::{AppendError, AppendedBatch, Log, LogConfig};
+use millstream_record::{BatchBuilder, BatchView, CheckedBatch, Codec, TimestampType, patch};
 
 /// A batch of `count` offsets with records only at the places of `kept`.
 fn thinned(producer: Option<Producer>, count: i32, kept: &[i32]) -> Vec<u8> {
@@ -78,20 +78,23 @@ fn damage_before_a_wide_gap_is_not_taken_for_a_torn_end() {
 fn a_repeat_of_what_was_thinned_is_known_by_what_the_producer_sent() {
     let dir = tempdir();
     let mut log = open(dir.path(), &LogConfig::default(), unclean(0));
-    let sent = |sequence, count| thinned(Some(Producer(9, 0, sequence)), count, &(0..count).collect::<Vec<_>>());
+    let check = |log: &mut Log, sequence, count| -> Result<Option<AppendedBatch>, AppendError> {
+        let sent = thinned(Some(Producer(9, 0, sequence)), count, &(0..count).collect::<Vec<_>>());
+        log.check_producer(&CheckedBatch::of_own(&sent).unwrap())
+    };
     for (sequence, count, kept) in [(0, 3, &[1][..]), (3, 2, &[]), (5, 4, &[0, 3])] {
-        log.check_producer(&sent(sequence, count)).unwrap();
+        assert!(check(&mut log, sequence, count).unwrap().is_none());
         let stored = thinned(Some(Producer(9, 0, sequence)), count, kept);
-        log.append(&stored, EPOCH, Append::Leader { now_ms: NOW }).unwrap();
+        append(&mut log, &stored);
     }
     let is_repeat = |log: &mut Log, sequence, count, base| {
-        let said = log.check_producer(&sent(sequence, count));
-        assert!(matches!(said, Err(AppendError::Duplicate { base_offset, .. }) if base_offset == base), "{said:?}");
+        let stored = check(log, sequence, count).unwrap().map(|stored| stored.base_offset);
+        assert_eq!(stored, Some(base));
     };
     for (sequence, count, base) in [(0, 3, 0), (3, 2, 3), (5, 4, 5)] {
         is_repeat(&mut log, sequence, count, base);
     }
-    let said = log.check_producer(&sent(7, 1));
+    let said = check(&mut log, 7, 1);
     assert!(matches!(said, Err(AppendError::OutOfOrderSequence { last: 8, .. })), "{said:?}");
     assert_eq!(log.log_end_offset(), 9, "looking changes nothing");
     log.close_clean().unwrap();

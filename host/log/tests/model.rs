@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use common::*;
-use millstream_log::{Append, AppendError, Log, LogConfig};
+use millstream_log::{Appended, Log, LogConfig};
 use millstream_record::Codec;
 
 /// xorshift64*: a seed gives the same work on every machine.
@@ -58,7 +58,7 @@ impl World<'_> {
         let producer = (id > 0).then_some(Producer(id, 0, next));
         let bytes = batch_with(codec, producer, &times, &value);
         let epoch = (self.batches.len() / 10) as i32;
-        let appended = self.log.append(&bytes, epoch, Append::Leader { now_ms: self.clock }).unwrap();
+        let appended = append_with(&mut self.log, &bytes, epoch, self.clock).unwrap().batch();
         assert_eq!(appended.base_offset, self.end());
         self.batches.push(Batch {
             base_offset: appended.base_offset,
@@ -83,8 +83,8 @@ impl World<'_> {
             return;
         }
         let again = sent[self.random.below(sent.len() as u64) as usize];
-        match self.log.append(&again.bytes, 0, Append::Leader { now_ms: 0 }) {
-            Err(AppendError::Duplicate { base_offset, .. }) => assert_eq!(base_offset, again.base_offset),
+        match append_with(&mut self.log, &again.bytes, 0, 0) {
+            Ok(Appended::Duplicate(stored)) => assert_eq!(stored.base_offset, again.base_offset),
             other => panic!("{other:?} instead of a duplicate"),
         }
     }

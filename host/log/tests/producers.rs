@@ -3,17 +3,17 @@
 mod common;
 
 use common::*;
-use millstream_log::{Append, AppendError, Appended, Log, LogConfig};
+use millstream_log::{AppendError, Appended, Log, LogConfig, ProducerState};
 use millstream_record::Codec;
 
 fn send(log: &mut Log, producer: Producer, count: usize) -> Result<Appended, AppendError> {
     let bytes = batch_with(Codec::None, Some(producer), &vec![NOW; count], b"v");
-    log.append(&bytes, EPOCH, Append::Leader { now_ms: NOW })
+    append_with(log, &bytes, EPOCH, NOW)
 }
 
 fn duplicate_of(result: Result<Appended, AppendError>) -> i64 {
     match result {
-        Err(AppendError::Duplicate { base_offset, .. }) => base_offset,
+        Ok(Appended::Duplicate(stored)) => stored.base_offset,
         other => panic!("{other:?} is not a duplicate"),
     }
 }
@@ -23,7 +23,7 @@ fn the_last_five_batches_are_known_again() {
     let dir = tempdir();
     let mut log = open(dir.path(), &LogConfig::default(), unclean(0));
     for at in 0..7 {
-        assert_eq!(send(&mut log, Producer(5, 0, at * 2), 2).unwrap().base_offset, i64::from(at) * 2);
+        assert_eq!(send(&mut log, Producer(5, 0, at * 2), 2).unwrap().batch().base_offset, i64::from(at) * 2);
     }
     for at in 2..7 {
         assert_eq!(duplicate_of(send(&mut log, Producer(5, 0, at * 2), 2)), i64::from(at) * 2);
@@ -33,8 +33,12 @@ fn the_last_five_batches_are_known_again() {
         assert!(matches!(error, AppendError::OutOfOrderSequence { last: 13, .. }), "{sequence}: {error}");
     }
     assert_eq!(log.log_end_offset(), 14);
-    assert_eq!(send(&mut log, Producer(5, 0, 14), 1).unwrap().base_offset, 14);
-    assert_eq!(send(&mut log, Producer(6, 0, 0), 1).unwrap().base_offset, 15, "each producer has its own sequence");
+    assert_eq!(send(&mut log, Producer(5, 0, 14), 1).unwrap().batch().base_offset, 14);
+    assert_eq!(
+        send(&mut log, Producer(6, 0, 0), 1).unwrap().batch().base_offset,
+        15,
+        "each producer has its own sequence"
+    );
 }
 
 #[test]
@@ -55,9 +59,9 @@ fn sequences_go_from_the_largest_to_0() {
     let dir = tempdir();
     let mut log = open(dir.path(), &LogConfig::default(), unclean(0));
     send(&mut log, Producer(5, 0, i32::MAX - 3), 2).unwrap();
-    assert_eq!(send(&mut log, Producer(5, 0, i32::MAX - 1), 4).unwrap().base_offset, 2);
+    assert_eq!(send(&mut log, Producer(5, 0, i32::MAX - 1), 4).unwrap().batch().base_offset, 2);
     assert_eq!(duplicate_of(send(&mut log, Producer(5, 0, i32::MAX - 1), 4)), 2);
-    assert_eq!(send(&mut log, Producer(5, 0, 2), 1).unwrap().base_offset, 6);
+    assert_eq!(send(&mut log, Producer(5, 0, 2), 1).unwrap().batch().base_offset, 6);
     // The wrap may also fall between two batches.
     send(&mut log, Producer(6, 0, i32::MAX), 1).unwrap();
     send(&mut log, Producer(6, 0, 0), 1).unwrap();
@@ -87,7 +91,7 @@ fn a_restart_of_either_kind_forgets_no_batch_of_the_window() {
         }
         let mut sent = Vec::new();
         for at in 0..5 {
-            sent.push(send(&mut log, Producer(5, 1, at), 1).unwrap().base_offset);
+            sent.push(send(&mut log, Producer(5, 1, at), 1).unwrap().batch().base_offset);
             send(&mut log, Producer(9, 0, 120 + at), 1).unwrap();
         }
         let mut options = unclean(0);
@@ -99,8 +103,27 @@ fn a_restart_of_either_kind_forgets_no_batch_of_the_window() {
         for (at, offset) in sent.iter().enumerate() {
             assert_eq!(duplicate_of(send(&mut log, Producer(5, 1, at as i32), 1)), *offset, "closed: {close}");
         }
-        assert_eq!(send(&mut log, Producer(5, 1, 5), 1).unwrap().base_offset, 130);
+        assert_eq!(send(&mut log, Producer(5, 1, 5), 1).unwrap().batch().base_offset, 130);
     }
+}
+
+#[test]
+fn the_state_of_every_producer_is_listed() {
+    let dir = tempdir();
+    let mut log = open(dir.path(), &LogConfig::default(), unclean(0));
+    assert_eq!(log.producers(), []);
+    for (id, epoch, sequence) in [(9, 0, 0), (5, 2, 0), (5, 2, 3)] {
+        send(&mut log, Producer(id, epoch, sequence), 3).unwrap();
+    }
+    let state = |producer_id, epoch, last_sequence| ProducerState {
+        producer_id,
+        epoch,
+        last_sequence,
+        last_timestamp: NOW,
+        coordinator_epoch: -1,
+        transaction_start: None,
+    };
+    assert_eq!(log.producers(), [state(5, 2, 5), state(9, 0, 2)]);
 }
 
 #[test]
@@ -110,7 +133,7 @@ fn a_failed_check_leaves_no_trace() {
     send(&mut log, Producer(5, 0, 0), 1).unwrap();
     let before = (log.size(), log.log_end_offset(), log.segment_count());
     send(&mut log, Producer(5, 0, 7), 1).unwrap_err();
-    send(&mut log, Producer(5, 0, 0), 1).unwrap_err();
+    duplicate_of(send(&mut log, Producer(5, 0, 0), 1));
     assert_eq!((log.size(), log.log_end_offset(), log.segment_count()), before);
 }
 
@@ -126,7 +149,7 @@ fn truncation_takes_the_producers_back_too() {
     assert!(log.segment_count() < segments);
     assert_eq!(log.log_end_offset(), 20);
     assert_eq!(duplicate_of(send(&mut log, Producer(5, 0, 19), 1)), 19);
-    assert_eq!(send(&mut log, Producer(5, 0, 20), 1).unwrap().base_offset, 20);
+    assert_eq!(send(&mut log, Producer(5, 0, 20), 1).unwrap().batch().base_offset, 20);
     assert_eq!(offsets(&log, 0), (0..21).collect::<Vec<_>>());
 }
 

@@ -61,15 +61,19 @@ pub enum BatchError {
         /// What is wrong.
         fault: RecordFault,
     },
-    /// A timestamp outside of what the topic allows.
-    #[error("{}timestamp {timestamp} is out of bounds: {reason}", at_record(*.index))]
+    /// Records that break the topic's rules, each with the reason (KIP-467).
+    #[error("{}", rejected_text(.records, *.total))]
+    Rejected {
+        /// The rejected records in order; no more than 10,000 of them.
+        records: Vec<RejectedRecord>,
+        /// How many there are in all.
+        total: usize,
+    },
+    /// The batch's header has a timestamp that the topic does not allow.
+    #[error("the batch's header: {reason}")]
     InvalidTimestamp {
-        /// The record's place in its batch, from 0; none if it is the batch's header.
-        index: Option<u32>,
-        /// The timestamp, in milliseconds since 1970.
-        timestamp: i64,
-        /// Which bound it breaks.
-        reason: &'static str,
+        /// The timestamp and its limits.
+        reason: RejectReason,
     },
     /// The batch is larger than the topic allows.
     #[error("the record batch has {size} bytes, the largest allowed is {max}")]
@@ -135,6 +139,16 @@ pub enum RecordFault {
     /// A transactional batch must name its producer.
     #[error("a transactional batch needs a producer id")]
     TransactionalWithoutProducer,
+    /// A record of a compressed batch is larger than the topic allows.
+    #[error("record {index} has {size} bytes uncompressed, max.decompressed.message.bytes allows {max}")]
+    RecordTooLarge {
+        /// The record's place in its batch, from 0.
+        index: u32,
+        /// Its size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
     /// A varint inside a record cannot be read.
     #[error("its {field}: {error}")]
     Varint {
@@ -169,6 +183,70 @@ pub enum RecordFault {
     },
 }
 
+/// A record that breaks a rule of its topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RejectedRecord {
+    /// The record's place in its batch, from 0.
+    pub index: u32,
+    /// Which rule it breaks.
+    pub reason: RejectReason,
+}
+
+/// Why a record is rejected. The texts are Kafka's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RejectReason {
+    /// Its timestamp is out of range.
+    #[error("timestamp {timestamp} is out of range. The timestamp should be within [{earliest}, {latest}]")]
+    Timestamp {
+        /// The timestamp, in milliseconds since 1970.
+        timestamp: i64,
+        /// The earliest that is allowed.
+        earliest: i64,
+        /// The latest that is allowed.
+        latest: i64,
+    },
+    /// The producer has set the timestamp type that only brokers set.
+    #[error("Invalid timestamp type. Producer should not set timestamp type to LogAppendTime.")]
+    LogAppendTime,
+    /// It has no key, and the topic is compacted.
+    #[error("Compacted topic cannot accept message without key")]
+    NoKey,
+}
+
+impl RejectedRecord {
+    /// Returns what Kafka says about the record.
+    pub fn message(&self) -> String {
+        match &self.reason {
+            RejectReason::Timestamp { timestamp, earliest, latest } => format!(
+                "Timestamp {timestamp} of message with offset {} is out of range. \
+                 The timestamp should be within [{earliest}, {latest}]",
+                self.index
+            ),
+            reason => reason.to_string(),
+        }
+    }
+}
+
+fn is_timestamp(reason: &RejectReason) -> bool {
+    !matches!(reason, RejectReason::NoKey)
+}
+
+fn rejected_text(records: &[RejectedRecord], total: usize) -> String {
+    if records.iter().any(|record| is_timestamp(&record.reason)) {
+        return "One or more records have been rejected due to invalid timestamp".to_owned();
+    }
+    let shown: Vec<String> = records
+        .iter()
+        .take(3)
+        .map(|r| format!("RecordError(batchIndex={}, message='{}')", r.index, r.message()))
+        .collect();
+    format!(
+        "One or more records have been rejected due to {total} record errors in total, \
+         and only showing the first three errors at most: [{}]",
+        shown.join(", ")
+    )
+}
+
 fn at_record(index: Option<u32>) -> String {
     index.map_or_else(String::new, |index| format!("record {index}: "))
 }
@@ -180,18 +258,25 @@ impl BatchError {
             Self::Truncated { .. } | Self::BadLength { .. } | Self::CrcMismatch { .. } => ErrorKind::Corrupt,
             Self::UnsupportedMagic { .. } => ErrorKind::UnsupportedMagic,
             Self::Invalid { .. } => ErrorKind::InvalidRecord,
+            Self::Rejected { records, .. } if records.iter().any(|record| is_timestamp(&record.reason)) => {
+                ErrorKind::InvalidTimestamp
+            }
+            Self::Rejected { .. } => ErrorKind::InvalidRecord,
             Self::InvalidTimestamp { .. } => ErrorKind::InvalidTimestamp,
             Self::TooLarge { .. } | Self::Codec(CodecError::TooLarge { .. }) => ErrorKind::TooLarge,
             Self::Codec(CodecError::UnknownId(_)) => ErrorKind::UnsupportedCodec,
-            Self::Codec(_) => ErrorKind::Corrupt,
+            // A right CRC says that these bytes are those that the client wrote: to send them again would not help.
+            Self::Codec(_) => ErrorKind::InvalidRecord,
         }
     }
 
-    /// The place of the record that this is about, for the record errors of a Produce response.
-    pub fn record_index(&self) -> Option<u32> {
+    /// Returns the records that this is about, each with its place and a message, for the record errors of a Produce
+    /// response. There are none if it is about the batch as a whole.
+    pub fn record_errors(&self) -> Vec<(u32, String)> {
         match self {
-            Self::Invalid { index, .. } | Self::InvalidTimestamp { index, .. } => *index,
-            _ => None,
+            Self::Invalid { index: Some(index), .. } => vec![(*index, self.to_string())],
+            Self::Rejected { records, .. } => records.iter().map(|record| (record.index, record.message())).collect(),
+            _ => Vec::new(),
         }
     }
 

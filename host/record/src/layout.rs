@@ -33,7 +33,8 @@ pub(crate) const COUNT: usize = 57;
 pub(crate) const BATCH_LENGTH_MIN: i32 = (HEADER_LEN - LOG_OVERHEAD) as i32;
 
 pub(crate) const CODEC_MASK: i16 = 0x07;
-pub(crate) const TIMESTAMP_TYPE_BIT: i16 = 0x08;
+/// Set in the attributes when the broker has set the timestamps.
+pub const TIMESTAMP_TYPE_BIT: i16 = 0x08;
 pub(crate) const TRANSACTIONAL_BIT: i16 = 0x10;
 pub(crate) const CONTROL_BIT: i16 = 0x20;
 pub(crate) const DELETE_HORIZON_BIT: i16 = 0x40;

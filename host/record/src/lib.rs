@@ -42,12 +42,14 @@
 //! must) and is for topics whose records are looked at anyway.
 
 pub mod builder;
+mod checked;
 pub mod codec;
 pub mod crc;
 mod error;
 mod kafka_uuid;
 pub mod layout;
 pub mod patch;
+mod record_walk;
 mod records;
 mod retain;
 pub mod validate;
@@ -55,8 +57,9 @@ pub mod varint;
 mod view;
 
 pub use builder::{BatchBuilder, BuildError};
+pub use checked::CheckedBatch;
 pub use codec::{Codec, CodecError};
-pub use error::{BatchError, ErrorKind, RecordFault};
+pub use error::{BatchError, ErrorKind, RecordFault, RejectReason, RejectedRecord};
 pub use kafka_uuid::{KafkaUuid, ParseKafkaUuidError};
 pub use layout::{HEADER_LEN, LOG_OVERHEAD, MAGIC};
 pub use records::{Header, Headers, Record, RecordIter, Records};

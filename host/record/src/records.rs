@@ -229,16 +229,16 @@ impl<'a> Iterator for RecordIter<'a> {
 impl std::iter::FusedIterator for RecordIter<'_> {}
 
 /// A record as it is stored, its offset and timestamp still relative to the batch.
-struct RawRecord<'a> {
-    timestamp_delta: i64,
-    offset_delta: i32,
-    key: Option<&'a [u8]>,
+pub(crate) struct RawRecord<'a> {
+    pub(crate) timestamp_delta: i64,
+    pub(crate) offset_delta: i32,
+    pub(crate) key: Option<&'a [u8]>,
     value: Option<&'a [u8]>,
     headers: Headers<'a>,
 }
 
 #[inline]
-fn read_record<'a>(rest: &mut &'a [u8]) -> Result<RawRecord<'a>, RecordFault> {
+pub(crate) fn read_record<'a>(rest: &mut &'a [u8]) -> Result<RawRecord<'a>, RecordFault> {
     let mut body = read_bytes(rest, "length")?;
     let Some((_attributes, after)) = body.split_first() else {
         return Err(RecordFault::Length { field: "length", value: 0, available: 0 });

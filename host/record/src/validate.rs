@@ -1,34 +1,57 @@
-//! What a broker checks about a batch before it appends it.
+//! What a broker checks of a batch before it appends it.
 //!
-//! Two depths, so that the plain path never decodes a record:
+//! Two depths:
 //!
 //! | | [`validate_produce`] | [`check_records`] |
 //! |---|---|---|
-//! | cost | one pass for the CRC | a walk over the records, a decompression if they are compressed |
+//! | cost | one pass for the CRC | a walk over the records, and a decompression if they are compressed |
 //! | one batch, magic, lengths, size, CRC | yes | |
 //! | count = last offset delta + 1, and possible in so many bytes | yes | the records that are really there |
 //! | control, producer fields, codec id | yes | |
-//! | timestamps | base and max | every record |
+//! | timestamps | with [`check_header_timestamps`]: base and max | every record |
+//! | keys of a compacted topic | | every record |
 //! | record and header lengths, offsets without gaps | | yes |
-//! | compression bombs | never decompressed, so harmless | stopped at the cap |
+//! | compression bombs | never decompressed, so harmless | each record and the whole have a limit |
 //!
-//! A broker runs the first on every produced batch. It runs the second where records are looked at anyway:
-//! stages, compacted topics (keys), look-ups by time. For an uncompressed batch it costs a walk over
-//! bytes that the CRC has just brought into the cache, and allocates nothing.
+//! Both allocate nothing for an uncompressed batch. A compressed one is decompressed piece by piece into a buffer that its
+//! thread keeps, see [`codec::pieces`](crate::codec).
 
-use crate::codec::Codec;
-use crate::error::{BatchError, RecordFault};
+use std::cell::RefCell;
+
+use crate::checked::CheckedBatch;
+use crate::codec::pieces::Scratch;
+use crate::codec::{self, Codec};
+use crate::error::{BatchError, RecordFault, RejectReason, RejectedRecord};
 use crate::layout::*;
+use crate::record_walk::walk;
 use crate::records::{Record, Records};
-use crate::view::{BatchView, TimestampType};
+use crate::view::{BatchHeader, BatchView, TimestampType};
 
-/// What a topic allows.
+/// The most bytes that the records of a compressed batch may have in all. It bounds the time that a compression bomb takes;
+/// Kafka's consumers cannot read more either.
+pub const UNCOMPRESSED_BYTES_MAX: usize = i32::MAX as usize;
+
+/// How many rejected records are named. The others are counted.
+const REJECTED_MAX: usize = 10_000;
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// What a topic allows of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProduceRules {
-    /// `max.message.bytes`: the largest batch, header included, as it is sent.
-    pub batch_bytes_max: usize,
-    /// Bounds of the producer's timestamps; none where the broker stamps its own (`LogAppendTime`).
+pub struct RecordRules {
+    /// Limits of the producer's timestamps; none where the broker stamps its own (`LogAppendTime`).
     pub timestamps: Option<TimestampBounds>,
+    /// Whether each record needs a key: `cleanup.policy=compact`.
+    pub keys: bool,
+    /// `max.decompressed.message.bytes`: the largest record of a compressed batch.
+    pub record_bytes_max: usize,
+}
+
+impl RecordRules {
+    /// The rules that every record keeps.
+    pub const NONE: Self = Self { timestamps: None, keys: false, record_bytes_max: usize::MAX };
 }
 
 /// How far a producer's timestamps may be from the broker's clock. Milliseconds.
@@ -43,37 +66,38 @@ pub struct TimestampBounds {
 }
 
 impl TimestampBounds {
-    fn check(&self, index: Option<u32>, timestamp: i64) -> Result<(), BatchError> {
-        let reason = if timestamp == NO_TIMESTAMP {
-            return Ok(());
-        } else if timestamp < 0 {
-            "it is negative"
-        } else if timestamp.saturating_sub(self.now_ms) > self.after_ms_max {
-            "it is further in the future than message.timestamp.after.max.ms allows"
-        } else if self.now_ms.saturating_sub(timestamp) > self.before_ms_max {
-            "it is older than message.timestamp.before.max.ms allows"
-        } else {
-            return Ok(());
-        };
-        Err(BatchError::InvalidTimestamp { index, timestamp, reason })
+    /// Whether a record may have this timestamp. One before 1970 may be stored like any other.
+    #[inline]
+    fn allow(&self, timestamp: i64) -> bool {
+        let age = self.now_ms.checked_sub(timestamp);
+        timestamp == NO_TIMESTAMP || age.is_some_and(|age| age <= self.before_ms_max && -age <= self.after_ms_max)
+    }
+
+    fn reason(&self, timestamp: i64) -> RejectReason {
+        RejectReason::Timestamp {
+            timestamp,
+            earliest: self.now_ms.saturating_sub(self.before_ms_max),
+            latest: self.now_ms.saturating_add(self.after_ms_max),
+        }
     }
 }
 
-/// Checks what a client produced to one partition, without decoding a record.
+/// Checks what a client produced to one partition, without decoding a record. `batch_bytes_max` is `max.message.bytes`: the
+/// largest batch as it is sent, header included.
 ///
 /// `records` must be exactly one batch. The CRC comes before what it covers: a batch whose length is
 /// wrong is corrupt, not two batches.
 ///
 /// # Errors
 /// Any [`BatchError`]; its [`kind`](BatchError::kind) says which of Kafka's codes it is.
-pub fn validate_produce<'a>(records: &'a [u8], rules: &ProduceRules) -> Result<BatchView<'a>, BatchError> {
+pub fn validate_produce(records: &[u8], batch_bytes_max: usize) -> Result<CheckedBatch<'_>, BatchError> {
     if records.is_empty() {
         return Err(BatchError::batch(RecordFault::NoBatch));
     }
     // A batch that claims more than is there is cut short or corrupt, whatever the largest size is.
     let batch = BatchView::parse(records)?;
-    if batch.size() > rules.batch_bytes_max {
-        return Err(BatchError::TooLarge { size: batch.size(), max: rules.batch_bytes_max });
+    if batch.size() > batch_bytes_max {
+        return Err(BatchError::TooLarge { size: batch.size(), max: batch_bytes_max });
     }
     batch.verify_crc()?;
     if batch.size() < records.len() {
@@ -86,8 +110,8 @@ pub fn validate_produce<'a>(records: &'a [u8], rules: &ProduceRules) -> Result<B
     if batch.base_offset() != 0 {
         return Err(BatchError::batch(RecordFault::BaseOffset(batch.base_offset())));
     }
-    check_timestamps(&batch, rules.timestamps)?;
-    Ok(batch)
+    check_timestamp_type(&batch)?;
+    Ok(CheckedBatch::new(batch))
 }
 
 fn check_counts(batch: &BatchView<'_>, codec: Codec) -> Result<(), BatchError> {
@@ -119,17 +143,41 @@ fn check_producer(batch: &BatchView<'_>) -> Result<(), BatchError> {
     Ok(())
 }
 
-fn check_timestamps(batch: &BatchView<'_>, bounds: Option<TimestampBounds>) -> Result<(), BatchError> {
+fn check_timestamp_type(batch: &BatchView<'_>) -> Result<(), BatchError> {
     if batch.timestamp_type() == TimestampType::LogAppendTime {
-        return Err(BatchError::InvalidTimestamp {
-            index: None,
-            timestamp: batch.max_timestamp(),
-            reason: "a producer may not set the timestamp type LogAppendTime",
-        });
+        // The count is not to be trusted yet.
+        let total = batch.count().unsigned_abs();
+        let rejected = |index| RejectedRecord { index, reason: RejectReason::LogAppendTime };
+        let records = (0..total.min(REJECTED_MAX as u32)).map(rejected).collect();
+        return Err(BatchError::Rejected { records, total: total as usize });
     }
-    if let Some(bounds) = bounds {
-        bounds.check(None, batch.base_timestamp())?;
-        bounds.check(None, batch.max_timestamp())?;
+    Ok(())
+}
+
+/// Checks the timestamps of a batch's header: enough where the records are not looked at.
+///
+/// # Errors
+/// [`BatchError::InvalidTimestamp`]. [`check_records`] then finds out which records are out of range.
+pub fn check_header_timestamps(batch: &BatchView<'_>, bounds: &TimestampBounds) -> Result<(), BatchError> {
+    for timestamp in [batch.base_timestamp(), batch.max_timestamp()] {
+        if !bounds.allow(timestamp) {
+            return Err(BatchError::InvalidTimestamp { reason: bounds.reason(timestamp) });
+        }
+    }
+    Ok(())
+}
+
+/// Checks the framing of a compressed batch without decompressing it: that its payload starts and ends as its codec wants,
+/// and can hold as many records as the header says.
+///
+/// # Errors
+/// [`BatchError::Codec`], or [`BatchError::Invalid`] for too many records.
+pub fn check_framing(batch: &BatchView<'_>) -> Result<(), BatchError> {
+    let codec = batch.codec()?;
+    let (count, payload) = (batch.count(), batch.payload().len());
+    let most = codec::check_framing(codec, batch.payload())?;
+    if u64::from(count.unsigned_abs()) * RECORD_LEN_MIN as u64 > most {
+        return Err(BatchError::batch(RecordFault::CountOverPayload { count, payload, codec }));
     }
     Ok(())
 }
@@ -141,27 +189,46 @@ pub struct RecordsSummary {
     pub count: u32,
     /// Their largest timestamp. A sound client says the same in the header.
     pub max_timestamp: i64,
-    /// How many have no key: compacted topics refuse those.
-    pub null_keys: u32,
-    /// Place of the first record without a key.
-    pub first_null_key: Option<u32>,
     /// Their uncompressed bytes.
     pub payload_bytes: usize,
 }
 
-/// Walks every record of a produced batch: lengths, header counts, offsets 0, 1, 2 ... without gaps, timestamps,
-/// and exactly as many records as the header says. Decompresses at most `max` bytes; allocates nothing for an
-/// uncompressed batch.
+/// Walks every record of a produced batch and checks: lengths, header counts, offsets 0, 1, 2 ... without gaps, the rules,
+/// and that there are exactly as many records as the header says. A compressed batch is decompressed piece by piece, and
+/// nothing is kept of it.
 ///
 /// # Errors
-/// [`BatchError::Invalid`] or [`BatchError::InvalidTimestamp`] with the record's place;
-/// [`BatchError::Codec`] for a payload that cannot be decompressed, or not into `max` bytes.
-pub fn check_records(
+/// [`BatchError::Rejected`] names each record that breaks a rule. [`BatchError::Invalid`] names the first that cannot be
+/// read. [`BatchError::Codec`]: the payload cannot be decompressed, or not into [`UNCOMPRESSED_BYTES_MAX`].
+pub fn check_records(batch: &BatchView<'_>, rules: &RecordRules) -> Result<RecordsSummary, BatchError> {
+    check_records_up_to(batch, rules, UNCOMPRESSED_BYTES_MAX)
+}
+
+/// Checks as [`check_records`] does, but gives up once the records have more than `bytes_max` uncompressed bytes: for a
+/// caller that has no time for more.
+///
+/// # Errors
+/// Those of [`check_records`]; [`CodecError::TooLarge`](crate::CodecError::TooLarge) when it gives up.
+pub fn check_records_up_to(
     batch: &BatchView<'_>,
-    max: usize,
-    bounds: Option<TimestampBounds>,
+    rules: &RecordRules,
+    bytes_max: usize,
 ) -> Result<RecordsSummary, BatchError> {
-    check_decoded(batch, &batch.records(max)?, bounds)
+    if batch.codec()? == Codec::None {
+        return check_decoded(batch, &batch.records(usize::MAX)?, rules);
+    }
+    let mut check = RecordCheck::new(batch, rules);
+    let payload_bytes = SCRATCH.with_borrow_mut(|scratch| {
+        walk(batch, bytes_max, scratch, |index, head| {
+            if head.len > rules.record_bytes_max {
+                let fault = RecordFault::RecordTooLarge { index, size: head.len, max: rules.record_bytes_max };
+                return Err(BatchError::batch(fault));
+            }
+            let timestamp = batch.base_timestamp().wrapping_add(head.timestamp_delta);
+            check.record(index, head.offset_delta, timestamp, head.has_key)
+        })
+    })?;
+    check.finish(payload_bytes)
 }
 
 /// As [`check_records`], where the records are decompressed already.
@@ -171,47 +238,108 @@ pub fn check_records(
 pub fn check_decoded(
     batch: &BatchView<'_>,
     records: &Records<'_>,
-    bounds: Option<TimestampBounds>,
+    rules: &RecordRules,
 ) -> Result<RecordsSummary, BatchError> {
-    check_each(batch, records, bounds, |_| ())
+    check_each(batch, records, rules, |_| ())
 }
 
-/// As [`check_decoded`], and shows each record that is sound to `each`: who reads the records need not walk over them once
-/// more. Those after it may still be refused, and with them the batch.
+/// As [`check_decoded`], and shows each record that is sound to `each`: a caller that reads the records need not walk over
+/// them once more. Those after it may still be refused, and with them the batch.
 ///
 /// # Errors
 /// Those of [`check_decoded`].
 pub fn check_each<'r>(
     batch: &BatchView<'_>,
     records: &'r Records<'_>,
-    bounds: Option<TimestampBounds>,
+    rules: &RecordRules,
     mut each: impl FnMut(&Record<'r>),
 ) -> Result<RecordsSummary, BatchError> {
-    let mut summary = RecordsSummary {
-        count: 0,
-        max_timestamp: NO_TIMESTAMP,
-        null_keys: 0,
-        first_null_key: None,
-        payload_bytes: records.payload().len(),
-    };
-    for record in records {
+    let mut check = RecordCheck::new(batch, rules);
+    let is_compressed = batch.codec() != Ok(Codec::None);
+    let mut iter = records.iter();
+    let mut index = 0;
+    loop {
+        let before = iter.rest().len();
+        let Some(record) = iter.next() else { break };
         let record = record?;
-        let index = summary.count;
+        let size = before - iter.rest().len();
+        if is_compressed && size > rules.record_bytes_max {
+            let fault = RecordFault::RecordTooLarge { index, size, max: rules.record_bytes_max };
+            return Err(BatchError::batch(fault));
+        }
         let delta = record.offset.wrapping_sub(batch.base_offset()) as i32;
+        check.record(index, delta, record.timestamp, record.key.is_some())?;
+        index += 1;
+        each(&record);
+    }
+    check.finish(records.payload().len())
+}
+
+/// Checks the records of a batch one after the other.
+struct RecordCheck<'a> {
+    header: BatchHeader<'a>,
+    rules: RecordRules,
+    count: u32,
+    max_timestamp: i64,
+    rejected: Rejected,
+}
+
+impl<'a> RecordCheck<'a> {
+    fn new(batch: &BatchView<'a>, rules: &RecordRules) -> Self {
+        let rejected = Rejected::default();
+        Self { header: batch.header(), rules: *rules, count: 0, max_timestamp: NO_TIMESTAMP, rejected }
+    }
+
+    #[inline]
+    fn record(&mut self, index: u32, delta: i32, timestamp: i64, has_key: bool) -> Result<(), BatchError> {
         if i64::from(delta) != i64::from(index) {
             let fault = RecordFault::OffsetDelta { delta, expected: index as i32 };
             return Err(BatchError::Invalid { index: Some(index), fault });
         }
-        if let Some(bounds) = bounds {
-            bounds.check(Some(index), record.timestamp)?;
+        if self.rules.keys && !has_key {
+            self.rejected.add(index, || RejectReason::NoKey);
+        } else if let Some(bounds) = &self.rules.timestamps
+            && !bounds.allow(timestamp)
+        {
+            self.rejected.add(index, || bounds.reason(timestamp));
         }
-        if record.key.is_none() {
-            summary.null_keys += 1;
-            summary.first_null_key.get_or_insert(index);
-        }
-        summary.max_timestamp = summary.max_timestamp.max(record.timestamp);
-        summary.count += 1;
-        each(&record);
+        self.max_timestamp = self.max_timestamp.max(timestamp);
+        self.count += 1;
+        Ok(())
     }
-    Ok(summary)
+
+    fn finish(self, payload_bytes: usize) -> Result<RecordsSummary, BatchError> {
+        self.rejected.finish()?;
+        // The records are good; the header may still say something else, by which lookups would go.
+        if let Some(bounds) = &self.rules.timestamps
+            && !bounds.allow(self.header.max_timestamp())
+        {
+            return Err(BatchError::InvalidTimestamp { reason: bounds.reason(self.header.max_timestamp()) });
+        }
+        Ok(RecordsSummary { count: self.count, max_timestamp: self.max_timestamp, payload_bytes })
+    }
+}
+
+/// The records that break a rule.
+#[derive(Default)]
+struct Rejected {
+    records: Vec<RejectedRecord>,
+    total: usize,
+}
+
+impl Rejected {
+    #[cold]
+    fn add(&mut self, index: u32, reason: impl FnOnce() -> RejectReason) {
+        self.total += 1;
+        if self.records.len() < REJECTED_MAX {
+            self.records.push(RejectedRecord { index, reason: reason() });
+        }
+    }
+
+    fn finish(self) -> Result<(), BatchError> {
+        match self.total {
+            0 => Ok(()),
+            total => Err(BatchError::Rejected { records: self.records, total }),
+        }
+    }
 }

@@ -50,6 +50,12 @@ impl<'a> BatchHeader<'a> {
         }
     }
 
+    /// Returns the 61 bytes.
+    #[inline]
+    pub fn as_bytes(&self) -> &'a [u8; HEADER_LEN] {
+        self.bytes
+    }
+
     /// `AT` is a constant, so the bounds check is gone once this is inlined.
     #[inline]
     fn field<const N: usize>(&self, at: usize) -> [u8; N] {

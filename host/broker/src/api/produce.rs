@@ -304,7 +304,10 @@ fn append(
     let intake = Intake { broker, version, acks, topic, partition, now_ms: now_ms() };
     let sent = records.as_bytes().map_or(&[][..], Bytes::as_ref);
     match &topic.stages {
-        None if is_store => plugins::write(broker, partition, &intake.check(sent)?, || intake.append(sent)),
+        None if is_store => {
+            let batch = intake.check(sent)?;
+            plugins::write(broker, partition, &batch, || intake.append_checked(&batch))
+        }
         None => intake.append(sent),
         Some(Ok(stages)) if stages.see_produce() => edge::admit(&intake, stages, sent),
         Some(Ok(_)) => intake.append(sent),

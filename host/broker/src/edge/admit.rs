@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use millstream_record::validate::check_each;
-use millstream_record::{BatchError, BatchView, Codec, Records};
+use millstream_record::{BatchError, BatchView, CheckedBatch, Codec, Records};
 use millstream_stage::{Stage, StageError};
 use millstream_wire::ErrorCode;
 
@@ -50,12 +50,12 @@ pub(crate) fn admit(intake: &Intake<'_>, stages: &Attachments, sent: &[u8]) -> R
     let batch = intake.check(sent)?;
     // What was appended before is answered before any stage sees it: no filter judges it twice, and no dead letter is
     // written twice.
-    if let Err(error) = intake.partition.check_producer(sent)? {
-        return intake.repeated(error);
+    if let Some(stored) = intake.partition.check_producer(&batch)? {
+        return intake.stored(stored);
     }
     let records = batch.records(intake.broker.config.request_max_bytes)?;
     let verdict = ask(intake, stages, &batch, &records)?;
-    let checked = Checked { batch, records: &records };
+    let checked = Checked { batch: batch.view(), records: &records };
     let dropping = match stages.admit_policy {
         _ if verdict.keeps_all() => None,
         FailurePolicy::Fail => return Err(refusal(&verdict)),
@@ -63,19 +63,19 @@ pub(crate) fn admit(intake: &Intake<'_>, stages: &Attachments, sent: &[u8]) -> R
         FailurePolicy::Pass => None,
     };
     let encoded = checked.encode(intake, stages, dropping)?;
-    let bytes = &*encoded.bytes;
+    let encoded_batch = CheckedBatch::of_own(&encoded.bytes)?;
     match (stages.admit_policy, dropping) {
         (FailurePolicy::DeadLetter, Some(verdict)) => {
             let rows = records.iter().collect::<Result<Vec<_>, BatchError>>()?;
-            aside(|| dead_letters::store(intake, stages, sent, bytes, &DeadLetters { rows: &rows, verdict }))
+            aside(|| dead_letters::store(intake, stages, &batch, &encoded_batch, &DeadLetters { rows: &rows, verdict }))
         }
         (FailurePolicy::DeadLetter, None) => {
             let in_turn = &intake.partition.dead_letters;
             // It is held over a wait for the disk.
             let _in_turn = in_turn.try_lock().unwrap_or_else(|| aside(|| in_turn.lock()));
-            intake.store(bytes)
+            intake.store(&encoded_batch)
         }
-        _ => intake.store(bytes),
+        _ => intake.store(&encoded_batch),
     }
 }
 
@@ -89,7 +89,8 @@ fn ask(
     let chain = pin(&stages.admit);
     // So many records there are at most in so many bytes, whatever the header says.
     let mut gathered = Gathered::new(&chain, batch.count().unsigned_abs() as usize);
-    intake.check_summary(&check_each(batch, records, intake.bounds(), |row| gathered.push(row))?)?;
+    check_each(batch, records, &intake.record_rules(), |row| gathered.push(row))
+        .map_err(|error| intake.rejected(error))?;
     let topic = &intake.topic.name;
     let filter = || {
         if gathered.fits() {

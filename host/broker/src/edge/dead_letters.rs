@@ -16,7 +16,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use millstream_record::{BatchBuilder, Codec, Header, Record, TimestampType};
+use millstream_record::{BatchBuilder, CheckedBatch, Codec, Header, Record, TimestampType};
 use millstream_stage::EMBEDDED_NUMBER;
 use millstream_wire::ErrorCode;
 use parking_lot::Mutex;
@@ -72,8 +72,8 @@ pub(crate) fn check_topic(broker: &Broker, source: &str, target: &str) -> Result
 pub(crate) fn store(
     intake: &Intake<'_>,
     stages: &Attachments,
-    sent: &[u8],
-    batch: &[u8],
+    sent: &CheckedBatch<'_>,
+    batch: &CheckedBatch<'_>,
     letters: &DeadLetters<'_>,
 ) -> Result<Stored, ApiError> {
     let partition = intake.partition;
@@ -81,20 +81,16 @@ pub(crate) fn store(
     let _alone = partition.dead_letters.lock();
     for _ in 0..TRIES {
         // The same batch may have come by another connection while this one was with the stages.
-        if let Err(error) = partition.check_producer(sent)? {
-            return intake.repeated(error);
+        if let Some(stored) = partition.check_producer(sent)? {
+            return intake.stored(stored);
         }
         let base_offset = partition.reader()?.log_end_offset();
         let source = Source { topic: &intake.topic.name, partition: partition.index, base_offset };
         let words = |place| Words::new(&source, letters.verdict, place);
         let written = letters.verdict.bad().map(|place| (&letters.rows[place], words(place)));
         write(intake.broker, &target, intake.now_ms, written)?;
-        match partition.append_at(base_offset, batch, intake.now_ms)? {
-            None => {}
-            Some(Ok(appended)) => {
-                return intake.stored(appended.base_offset, appended.last_offset, appended.log_append_time);
-            }
-            Some(Err(error)) => return intake.repeated(error),
+        if let Some(appended) = partition.append_at(base_offset, batch, intake.now_ms)? {
+            return intake.stored(appended.batch());
         }
     }
     Err(ApiError::new(ErrorCode::REQUEST_TIMED_OUT, "others write to the partition too fast for dead letters of it"))
@@ -189,8 +185,8 @@ fn write<'a>(
 /// Appends a batch of letters; the offset after them.
 fn append(target: &Partition, builder: BatchBuilder, now_ms: i64) -> Result<i64, ApiError> {
     let batch = builder.build().map_err(|error| failed(&error.to_string()))?;
-    let appended = target.append(&batch, now_ms)?;
-    Ok(appended.map_err(|error| failed(&error.to_string()))?.last_offset + 1)
+    let appended = CheckedBatch::of_own(&batch).map_err(ApiError::from).and_then(|batch| target.append(&batch, now_ms));
+    Ok(appended.map_err(|error| failed(&error.to_string()))?.batch().last_offset + 1)
 }
 
 /// What the headers of a letter say.

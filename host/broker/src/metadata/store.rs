@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use millstream_log::{Append, AppendError, CleanupPolicy, Log, LogConfig, LogError, OpenOptions, ReadError};
-use millstream_record::{BatchBuilder, BatchError, Codec, TimestampType, batches};
+use millstream_log::{AppendError, CleanupPolicy, Log, LogConfig, LogError, OpenOptions, ReadError};
+use millstream_record::{BatchBuilder, BatchError, CheckedBatch, Codec, TimestampType, batches};
 use parking_lot::Mutex;
 
 use super::image::{ImageError, MetadataImage};
@@ -83,7 +83,7 @@ impl MetadataStore {
         }
         let batch = encode(records)?;
         let mut log = self.log.lock();
-        log.append(&batch, next.leader_epoch, Append::Leader { now_ms: now_ms() })?;
+        log.append(&CheckedBatch::of_own(&batch)?, next.leader_epoch, now_ms())?;
         log.flush()?;
         let next = Arc::new(next);
         self.image.store(Arc::clone(&next));

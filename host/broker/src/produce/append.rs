@@ -4,11 +4,12 @@
 
 use std::sync::Arc;
 
-use millstream_log::AppendError;
+use millstream_log::AppendedBatch;
 use millstream_record::validate::{
-    ProduceRules, RecordsSummary, TimestampBounds, check_decoded, check_records, validate_produce,
+    RecordRules, TimestampBounds, check_decoded, check_header_timestamps, check_records, check_records_up_to,
+    validate_produce,
 };
-use millstream_record::{BatchError, BatchView, Codec};
+use millstream_record::{BatchError, CheckedBatch, Codec, RejectReason};
 use millstream_wire::ErrorCode;
 
 use crate::broker::Broker;
@@ -44,33 +45,44 @@ pub(crate) struct Stored {
 }
 
 impl Intake<'_> {
-    /// Appends a batch to a topic without stages. What such a topic needs, the batch's header and its CRC tell; the records
-    /// themselves are walked, without decoding, where that costs no decompression, so that no malformed record lies in wait
-    /// for a consumer.
+    /// Appends a batch to a topic without stages.
     pub(crate) fn append(&self, sent: &[u8]) -> Result<Stored, ApiError> {
-        let batch = self.check(sent)?;
-        let recoded = match self.topic.config.compression {
+        self.append_checked(&self.check(sent)?)
+    }
+
+    /// Appends a batch that [`Self::check`] has accepted. The records are walked, without decoding, where that costs no
+    /// decompression, so that no malformed record waits for a consumer.
+    pub(crate) fn append_checked(&self, batch: &CheckedBatch<'_>) -> Result<Stored, ApiError> {
+        let rules = self.record_rules();
+        match self.topic.config.compression {
             CompressionType::Codec(codec) if batch.codec() != Ok(codec) => {
                 let records = batch.records(self.broker.config.request_max_bytes)?;
-                self.check_summary(&check_decoded(&batch, &records, self.bounds())?)?;
-                Some(recode(&batch, records.payload(), codec, &self.topic.config)?)
+                check_decoded(batch, &records, &rules).map_err(|error| self.rejected(error))?;
+                let recoded = recode(batch, records.payload(), codec, &self.topic.config)?;
+                return self.store(&CheckedBatch::of_own(&recoded)?);
             }
-            _ => {
-                if batch.codec() == Ok(Codec::None) || self.topic.config.compact {
-                    let max = self.broker.config.request_max_bytes;
-                    self.check_summary(&check_records(&batch, max, self.bounds())?)?;
-                }
-                None
+            _ if batch.codec() == Ok(Codec::None) || self.topic.config.compact => {
+                check_records(batch, &rules).map_err(|error| self.rejected(error))?;
             }
-        };
-        self.store(recoded.as_deref().unwrap_or(sent))
+            _ => self.check_header_timestamps(batch, &rules)?,
+        }
+        self.store(batch)
+    }
+
+    /// Checks the timestamps of a batch whose records are not walked. Only when they are out of range, the records are: the
+    /// response names those that are to blame.
+    fn check_header_timestamps(&self, batch: &CheckedBatch<'_>, rules: &RecordRules) -> Result<(), ApiError> {
+        let Some(bounds) = &rules.timestamps else { return Ok(()) };
+        check_header_timestamps(batch, bounds).map_err(|error| {
+            let records = check_records_up_to(batch, rules, self.broker.config.request_max_bytes);
+            self.rejected(records.err().unwrap_or(error))
+        })
     }
 
     /// Checks all that can be told without the records.
-    pub(crate) fn check<'b>(&self, sent: &'b [u8]) -> Result<BatchView<'b>, ApiError> {
+    pub(crate) fn check<'b>(&self, sent: &'b [u8]) -> Result<CheckedBatch<'b>, ApiError> {
         let batch_bytes_max = usize::try_from(self.topic.config.max_message_bytes).unwrap_or(0);
-        let rules = ProduceRules { batch_bytes_max, timestamps: self.bounds() };
-        let batch = validate_produce(sent, &rules)?;
+        let batch = validate_produce(sent, batch_bytes_max).map_err(|error| self.rejected(error))?;
         let codec = batch.codec().map_err(BatchError::from)?;
         if codec == Codec::Zstd && self.version < ZSTD_SINCE {
             let message = format!("zstd needs Produce v{ZSTD_SINCE}, and this is v{}", self.version);
@@ -82,52 +94,50 @@ impl Intake<'_> {
         Ok(batch)
     }
 
-    /// What timestamps a producer may send; any, where the broker stamps its own.
-    pub(crate) fn bounds(&self) -> Option<TimestampBounds> {
+    /// Returns what the topic allows of a record. Where the broker stamps its own time, any timestamp may be sent.
+    pub(crate) fn record_rules(&self) -> RecordRules {
         let config = &self.topic.config;
-        (!config.log_append_time).then_some(TimestampBounds {
+        let timestamps = (!config.log_append_time).then_some(TimestampBounds {
             now_ms: self.now_ms,
             before_ms_max: config.timestamp_before_max_ms,
             after_ms_max: config.timestamp_after_max_ms,
-        })
+        });
+        RecordRules { timestamps, keys: config.compact, ..RecordRules::NONE }
     }
 
-    /// Checks what a walk over the records has found.
-    pub(crate) fn check_summary(&self, summary: &RecordsSummary) -> Result<(), ApiError> {
-        let Some(record) = summary.first_null_key.filter(|_| self.topic.config.compact) else { return Ok(()) };
-        let message = "Compacted topic cannot accept message without key";
-        let message = format!("{message} in topic {}", self.topic.name.as_str());
-        Err(ApiError { records: vec![(record, message.clone())], ..ApiError::new(ErrorCode::INVALID_RECORD, message) })
-    }
-
-    /// Appends bytes that were checked.
-    pub(crate) fn store(&self, batch: &[u8]) -> Result<Stored, ApiError> {
-        match self.partition.append(batch, self.now_ms)? {
-            Ok(appended) => self.stored(appended.base_offset, appended.last_offset, appended.log_append_time),
-            Err(error) => self.repeated(error),
-        }
-    }
-
-    /// The answer for what was appended before: the producer did not get the first one, it gets the same again. Any other
-    /// error is one.
-    pub(crate) fn repeated(&self, error: AppendError) -> Result<Stored, ApiError> {
-        match error {
-            AppendError::Duplicate { base_offset, last_offset, timestamp } => {
-                self.stored(base_offset, last_offset, if self.topic.config.log_append_time { timestamp } else { -1 })
+    /// Returns the response for a batch that a check has rejected. Kafka names the partition with a missing key.
+    pub(crate) fn rejected(&self, error: BatchError) -> ApiError {
+        let without_key: Vec<u32> = match &error {
+            BatchError::Rejected { records, .. } => {
+                let without_key = records.iter().filter(|record| record.reason == RejectReason::NoKey);
+                without_key.map(|record| record.index).collect()
             }
-            error => Err(error.into()),
+            _ => Vec::new(),
+        };
+        let mut rejected = ApiError::from(error);
+        for (index, message) in &mut rejected.records {
+            if without_key.binary_search(index).is_ok() {
+                message.push_str(&format!(" in topic partition {}-{}", self.topic.name.as_str(), self.partition.index));
+            }
         }
+        rejected
     }
 
-    /// The answer for what is in the log, and the wait for stable storage if one is due.
-    pub(crate) fn stored(&self, base_offset: i64, last_offset: i64, log_append_time: i64) -> Result<Stored, ApiError> {
+    /// Appends a batch that was checked.
+    pub(crate) fn store(&self, batch: &CheckedBatch<'_>) -> Result<Stored, ApiError> {
+        self.stored(self.partition.append(batch, self.now_ms)?.batch())
+    }
+
+    /// Returns the response for a batch in the log, and the wait for stable storage if one is due. A batch that was appended
+    /// before gets the same one again: the producer did not receive the first.
+    pub(crate) fn stored(&self, batch: AppendedBatch) -> Result<Stored, ApiError> {
         let promised = self.acks == -1 && self.broker.config.flush_mode == FlushMode::Fsync;
         let waits = promised || self.must_flush()?;
         Ok(Stored {
-            base_offset,
-            log_append_time,
-            log_start_offset: self.partition.reader()?.log_start_offset(),
-            durable: waits.then(|| self.broker.syncer.wait(self.partition, last_offset + 1)),
+            base_offset: batch.base_offset,
+            log_append_time: batch.log_append_time,
+            log_start_offset: batch.log_start_offset,
+            durable: waits.then(|| self.broker.syncer.wait(self.partition, batch.last_offset + 1)),
         })
     }
 

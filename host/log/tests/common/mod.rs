@@ -5,8 +5,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use millstream_log::{Append, Log, LogConfig, OpenOptions};
-use millstream_record::{BatchBuilder, Codec, TimestampType, batches};
+use millstream_log::{AppendError, Appended, Log, LogConfig, OpenOptions};
+use millstream_record::{BatchBuilder, CheckedBatch, Codec, TimestampType, batches};
 use tempfile::TempDir;
 
 pub const EPOCH: i32 = 3;
@@ -54,8 +54,13 @@ pub fn open(dir: &Path, config: &LogConfig, options: OpenOptions) -> Log {
     Log::open(dir, config.clone(), options).unwrap()
 }
 
+/// Appends as the leader of `epoch` at the time `now_ms`.
+pub fn append_with(log: &mut Log, bytes: &[u8], epoch: i32, now_ms: i64) -> Result<Appended, AppendError> {
+    log.append(&CheckedBatch::of_own(bytes).unwrap(), epoch, now_ms)
+}
+
 pub fn append(log: &mut Log, bytes: &[u8]) -> i64 {
-    log.append(bytes, EPOCH, Append::Leader { now_ms: NOW }).unwrap().base_offset
+    append_with(log, bytes, EPOCH, NOW).unwrap().batch().base_offset
 }
 
 /// Everything from `from` on, read as a consumer does: slice after slice.

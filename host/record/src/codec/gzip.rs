@@ -30,3 +30,28 @@ pub(super) fn decompress(input: &[u8], max: usize) -> Result<Vec<u8>, CodecError
     }
     Ok(out)
 }
+
+const MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
+const HEADER_LEN: usize = 10;
+/// CRC-32 and length of the last member.
+const TRAILER_LEN: usize = 8;
+
+/// Checks the start of a payload, and that the length at its end is possible; returns the most bytes that it can hold. Gzip
+/// says nothing of its length before its end, so a payload that is cut short is noticed only if its last bytes make no
+/// possible length.
+pub(super) fn check_framing(input: &[u8]) -> Result<u64, CodecError> {
+    let corrupt = |reason: &str| CodecError::corrupt(Codec::Gzip, reason);
+    if !input.starts_with(&MAGIC) {
+        return Err(corrupt("it does not start with the magic of gzip"));
+    }
+    // The least of deflate is two bytes.
+    let end = match input.split_last_chunk::<4>() {
+        Some((_, end)) if input.len() >= HEADER_LEN + 2 + TRAILER_LEN => u64::from(u32::from_le_bytes(*end)),
+        _ => return Err(corrupt("it is cut short")),
+    };
+    let most = input.len() as u64 * Codec::Gzip.expansion_max() as u64;
+    if end > most {
+        return Err(corrupt("it is cut short, or claims more than its bytes can hold"));
+    }
+    Ok(most)
+}

@@ -9,6 +9,7 @@
 //! 0u32 | xxh32 of the content, if FLG says so
 //! ```
 
+use std::hash::Hasher;
 use std::io::Write;
 
 use lz4_flex::block::{DecompressError, decompress_into, decompress_into_with_dict};
@@ -28,7 +29,7 @@ const FLG_RESERVED: u8 = 0b0000_0010;
 const FLG_DICTIONARY: u8 = 0b0000_0001;
 const BLOCK_STORED: u32 = 0x8000_0000;
 /// How far back a match may reach.
-const WINDOW: usize = 64 << 10;
+pub(super) const WINDOW: usize = 64 << 10;
 
 /// Writes what Java's client does: independent blocks of 64 KiB, no checksums. Its reader knows no others.
 pub(super) fn compress_into(input: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
@@ -40,43 +41,133 @@ pub(super) fn compress_into(input: &[u8], out: &mut Vec<u8>) -> Result<(), Codec
 }
 
 pub(super) fn decompress(input: &[u8], max: usize) -> Result<Vec<u8>, CodecError> {
-    let mut rest = input;
-    let frame = Frame::read(&mut rest)?;
-    if frame.content_size.is_some_and(|size| size > max as u64) {
+    let mut blocks = Blocks::new(input)?;
+    if blocks.frame.content_size.is_some_and(|size| size > max as u64) {
         return Err(CodecError::TooLarge { max });
     }
     let mut out = Vec::new();
-    loop {
-        let size = u32::from_le_bytes(take_array(&mut rest, "a block size")?);
-        if size == 0 {
-            break;
+    while let Some(block) = blocks.next()? {
+        let start = out.len();
+        match block {
+            Block::Stored(bytes) if bytes.len() > max - start => return Err(CodecError::TooLarge { max }),
+            Block::Stored(bytes) => out.extend_from_slice(bytes),
+            Block::Compressed(bytes) => blocks.decompress(bytes, max, &mut out)?,
         }
-        let length = (size & !BLOCK_STORED) as usize;
-        if length > frame.block_max {
-            return Err(corrupt("a block is larger than the frame's header allows"));
-        }
-        let block = take(&mut rest, length, "a block")?;
-        if frame.has(FLG_BLOCK_CHECKSUM) {
-            check(block, take_array(&mut rest, "a block checksum")?, "a block checksum does not match")?;
-        }
-        if size & BLOCK_STORED == 0 {
-            frame.decompress_block(block, max, &mut out)?;
-        } else if length > max - out.len() {
-            return Err(CodecError::TooLarge { max });
-        } else {
-            out.extend_from_slice(block);
-        }
-    }
-    if frame.has(FLG_CONTENT_CHECKSUM) {
-        check(&out, take_array(&mut rest, "the content checksum")?, "the content checksum does not match")?;
-    }
-    if frame.content_size.is_some_and(|size| size != out.len() as u64) {
-        return Err(corrupt("the content is not as long as the frame's header says"));
-    }
-    if !rest.is_empty() {
-        return Err(corrupt("bytes follow the frame"));
+        blocks.note(&out[start..]);
     }
     Ok(out)
+}
+
+/// Checks a frame without decompressing it; returns the most bytes that it can hold.
+pub(super) fn check_framing(input: &[u8]) -> Result<u64, CodecError> {
+    let mut blocks = Blocks::without_content(input)?;
+    let mut most = 0;
+    while let Some(block) = blocks.next()? {
+        most += match block {
+            Block::Stored(bytes) => bytes.len(),
+            Block::Compressed(bytes) => blocks.frame.block_max.min(bytes.len() * Codec::Lz4.expansion_max()),
+        } as u64;
+    }
+    Ok(blocks.frame.content_size.map_or(most, |size| size.min(most)))
+}
+
+/// One block of a frame.
+pub(super) enum Block<'a> {
+    Stored(&'a [u8]),
+    Compressed(&'a [u8]),
+}
+
+/// Walks the blocks of a frame.
+pub(super) struct Blocks<'a> {
+    frame: Frame,
+    rest: &'a [u8],
+    /// What is known of the content so far; nothing where the blocks are only counted.
+    content: Option<Content>,
+    /// The end mark and what follows it have been read.
+    is_done: bool,
+}
+
+/// The content of a frame, as far as it is decompressed.
+struct Content {
+    len: u64,
+    /// Its checksum, where the frame has one.
+    hasher: Option<XxHash32>,
+}
+
+impl<'a> Blocks<'a> {
+    /// Walks over blocks that are all going to be decompressed, see [`Self::note`].
+    pub(super) fn new(input: &'a [u8]) -> Result<Self, CodecError> {
+        let mut blocks = Self::without_content(input)?;
+        let hasher = blocks.frame.has(FLG_CONTENT_CHECKSUM).then(|| XxHash32::with_seed(0));
+        blocks.content = Some(Content { len: 0, hasher });
+        Ok(blocks)
+    }
+
+    /// Walks over blocks that are not decompressed.
+    pub(super) fn without_content(input: &'a [u8]) -> Result<Self, CodecError> {
+        let mut rest = input;
+        let frame = Frame::read(&mut rest)?;
+        Ok(Self { frame, rest, content: None, is_done: false })
+    }
+
+    /// Returns the next block; at the end of the frame, checks that what it says of its content is true.
+    pub(super) fn next(&mut self) -> Result<Option<Block<'a>>, CodecError> {
+        if self.is_done {
+            return Ok(None);
+        }
+        let size = u32::from_le_bytes(take_array(&mut self.rest, "a block size")?);
+        if size == 0 {
+            self.is_done = true;
+            return self.check_end().map(|()| None);
+        }
+        let length = (size & !BLOCK_STORED) as usize;
+        if length > self.frame.block_max {
+            return Err(corrupt("a block is larger than the frame's header allows"));
+        }
+        let block = take(&mut self.rest, length, "a block")?;
+        if self.frame.has(FLG_BLOCK_CHECKSUM) {
+            check(block, take_array(&mut self.rest, "a block checksum")?, "a block checksum does not match")?;
+        }
+        Ok(Some(if size & BLOCK_STORED == 0 { Block::Compressed(block) } else { Block::Stored(block) }))
+    }
+
+    /// Whether a block may refer to those before it.
+    pub(super) fn are_linked(&self) -> bool {
+        !self.frame.has(FLG_INDEPENDENT)
+    }
+
+    /// Appends what a compressed block holds to `out`, whose end is what went before.
+    pub(super) fn decompress(&self, block: &[u8], max: usize, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        self.frame.decompress_block(block, max, out)
+    }
+
+    /// Takes note of the content of a block.
+    pub(super) fn note(&mut self, content: &[u8]) {
+        let Some(noted) = &mut self.content else { return };
+        noted.len += content.len() as u64;
+        if let Some(hasher) = &mut noted.hasher {
+            hasher.write(content);
+        }
+    }
+
+    fn check_end(&mut self) -> Result<(), CodecError> {
+        let stored = match self.frame.has(FLG_CONTENT_CHECKSUM) {
+            true => Some(u32::from_le_bytes(take_array(&mut self.rest, "the content checksum")?)),
+            false => None,
+        };
+        if let Some(content) = &self.content {
+            if content.hasher.as_ref().map(XxHash32::finish_32) != stored {
+                return Err(corrupt("the content checksum does not match"));
+            }
+            if self.frame.content_size.is_some_and(|size| size != content.len) {
+                return Err(corrupt("the content is not as long as the frame's header says"));
+            }
+        }
+        if !self.rest.is_empty() {
+            return Err(corrupt("bytes follow the frame"));
+        }
+        Ok(())
+    }
 }
 
 /// What a frame's header says.

@@ -33,39 +33,81 @@ pub(super) fn compress_into(input: &[u8], out: &mut Vec<u8>) -> Result<(), Codec
 
 pub(super) fn decompress(input: &[u8], max: usize) -> Result<Vec<u8>, CodecError> {
     let mut out = Vec::new();
-    if !input.starts_with(&MAGIC) {
-        decompress_block(input, max, &mut out)?;
-        return Ok(out);
-    }
-    let mut rest = input;
-    while !rest.is_empty() {
-        // A raw block cannot start so: its length would be negative as a chunk's.
-        if rest.starts_with(&MAGIC) {
-            rest = rest.get(STREAM_HEADER_LEN..).ok_or_else(|| corrupt("the stream header is cut short"))?;
-            continue;
-        }
-        let (length, after) = rest.split_first_chunk().ok_or_else(|| corrupt("a chunk length is cut short"))?;
-        let (block, after) = usize::try_from(i32::from_be_bytes(*length))
-            .ok()
-            .and_then(|length| after.split_at_checked(length))
-            .ok_or_else(|| corrupt("a chunk length reaches past the end"))?;
-        decompress_block(block, max, &mut out)?;
-        rest = after;
+    let mut chunks = Chunks::new(input);
+    while let Some(chunk) = chunks.next()? {
+        decompress_block(chunk, max, &mut out)?;
     }
     Ok(out)
 }
 
-/// Appends one raw block to `out`.
-fn decompress_block(block: &[u8], max: usize, out: &mut Vec<u8>) -> Result<(), CodecError> {
-    let start = out.len();
-    let claimed = decompress_len(block).map_err(|error| corrupt(&error.to_string()))?;
-    if claimed > max - start {
-        return Err(CodecError::TooLarge { max });
+/// Walks the raw blocks of a payload.
+pub(super) struct Chunks<'a> {
+    rest: &'a [u8],
+    /// The whole payload is one block without framing.
+    is_raw: bool,
+}
+
+impl<'a> Chunks<'a> {
+    pub(super) fn new(input: &'a [u8]) -> Self {
+        Self { rest: input, is_raw: !input.starts_with(&MAGIC) }
     }
-    // The claim is believed only as far as the format can make it true.
+
+    /// Returns the next block.
+    pub(super) fn next(&mut self) -> Result<Option<&'a [u8]>, CodecError> {
+        if self.is_raw {
+            self.is_raw = false;
+            return Ok(Some(std::mem::take(&mut self.rest)));
+        }
+        // A raw block cannot start so: its length would be negative as a chunk's.
+        while self.rest.starts_with(&MAGIC) {
+            self.rest = self.rest.get(STREAM_HEADER_LEN..).ok_or_else(|| corrupt("the stream header is cut short"))?;
+        }
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let (length, after) = self.rest.split_first_chunk().ok_or_else(|| corrupt("a chunk length is cut short"))?;
+        let (block, after) = usize::try_from(i32::from_be_bytes(*length))
+            .ok()
+            .and_then(|length| after.split_at_checked(length))
+            .ok_or_else(|| corrupt("a chunk length reaches past the end"))?;
+        self.rest = after;
+        Ok(Some(block))
+    }
+}
+
+/// Checks a payload without decompressing it; returns how many bytes it claims to hold.
+pub(super) fn check_framing(input: &[u8]) -> Result<u64, CodecError> {
+    let mut chunks = Chunks::new(input);
+    let mut len = 0;
+    while let Some(chunk) = chunks.next()? {
+        let claimed = claimed_len(chunk)?;
+        check_claim(chunk, claimed)?;
+        len += claimed as u64;
+    }
+    Ok(len)
+}
+
+/// Returns the length that a raw block claims.
+fn claimed_len(block: &[u8]) -> Result<usize, CodecError> {
+    decompress_len(block).map_err(|error| corrupt(&error.to_string()))
+}
+
+/// Checks that the format can make the claim of a block true.
+fn check_claim(block: &[u8], claimed: usize) -> Result<(), CodecError> {
     if claimed > block.len().saturating_mul(Codec::Snappy.expansion_max()) {
         return Err(corrupt("a block claims more than its bytes can hold"));
     }
+    Ok(())
+}
+
+/// Appends one raw block to `out`.
+pub(super) fn decompress_block(block: &[u8], max: usize, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    let start = out.len();
+    let claimed = claimed_len(block)?;
+    if claimed > max - start {
+        return Err(CodecError::TooLarge { max });
+    }
+    check_claim(block, claimed)?;
     out.resize(start + claimed, 0);
     let len = Decoder::new().decompress(block, &mut out[start..]).map_err(|error| corrupt(&error.to_string()))?;
     out.truncate(start + len);

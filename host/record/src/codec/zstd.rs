@@ -65,3 +65,18 @@ pub(super) fn decompress(input: &[u8], max: usize) -> Result<Vec<u8>, CodecError
         }
     }
 }
+
+/// Checks frames without decompressing them; returns the most bytes that they can hold.
+pub(super) fn check_framing(input: &[u8]) -> Result<u64, CodecError> {
+    if input.is_empty() {
+        return Err(CodecError::corrupt(Codec::Zstd, "there is no frame"));
+    }
+    let mut rest = input;
+    while !rest.is_empty() {
+        // Walks the headers of the blocks.
+        let len = zstd_safe::find_frame_compressed_size(rest)
+            .map_err(|code| CodecError::corrupt(Codec::Zstd, zstd_safe::get_error_name(code)))?;
+        rest = rest.get(len..).unwrap_or_default();
+    }
+    Ok((input.len() / BLOCK_HEADER_LEN + 1).saturating_mul(BLOCK_MAX) as u64)
+}

@@ -1,12 +1,10 @@
 //! Batches that are built and read back, walked over and patched.
 
-use millstream_record::validate::{ProduceRules, check_records, validate_produce};
+use millstream_record::validate::{RecordRules, check_records, validate_produce};
 use millstream_record::*;
 
 use crate::allocations::watch;
 use crate::support::*;
-
-const NO_RULES: ProduceRules = ProduceRules { batch_bytes_max: usize::MAX, timestamps: None };
 
 #[test]
 fn random_records_come_back_under_every_codec() {
@@ -14,21 +12,22 @@ fn random_records_come_back_under_every_codec() {
     for round in 0..60 {
         let value_max = [10, 1_000, 100_000][round % 3];
         let records = random_records(&mut random, 30, value_max);
-        let null_keys = records.iter().filter(|record| record.key.is_none()).count();
         let max_timestamp = records.iter().map(|record| record.timestamp).max().unwrap();
         for codec in Codec::ALL {
             let bytes = batch_of(codec, &records);
-            let batch = validate_produce(&bytes, &NO_RULES).unwrap();
+            let batch = validate_produce(&bytes, usize::MAX).unwrap();
             assert_eq!(batch.codec(), Ok(codec));
             assert_eq!(batch.count() as usize, records.len());
             assert_eq!(batch.base_timestamp(), records[0].timestamp);
             assert_eq!(batch.max_timestamp(), max_timestamp);
             assert_eq!(read_all(&batch), records);
-            let summary = check_records(&batch, 1 << 24, None).unwrap();
-            assert_eq!((summary.count as usize, summary.null_keys as usize), (records.len(), null_keys));
-            assert_eq!(summary.max_timestamp, max_timestamp);
-            let first_null_key = records.iter().position(|record| record.key.is_none());
-            assert_eq!(summary.first_null_key.map(|index| index as usize), first_null_key);
+            let summary = check_records(&batch, &RecordRules::NONE).unwrap();
+            assert_eq!((summary.count as usize, summary.max_timestamp), (records.len(), max_timestamp));
+            assert_eq!(summary.payload_bytes, batch.records(1 << 24).unwrap().payload().len());
+            let null_keys = (0..).zip(&records).filter(|(_, record)| record.key.is_none()).map(|(index, _)| index);
+            let rejected = check_records(&batch, &RecordRules { keys: true, ..RecordRules::NONE });
+            let rejected = rejected.map_or_else(|error| error.record_errors(), |_| Vec::new());
+            assert!(rejected.into_iter().map(|(index, _)| index).eq(null_keys), "{codec}");
         }
     }
 }
@@ -37,8 +36,8 @@ fn random_records_come_back_under_every_codec() {
 fn the_plain_path_allocates_nothing() {
     let bytes = batch_of(Codec::None, &random_records(&mut Random(2), 100, 1_000));
     let (records, seen) = watch(|| {
-        let batch = validate_produce(&bytes, &NO_RULES).unwrap();
-        let walked = check_records(&batch, 1 << 20, None).unwrap();
+        let batch = validate_produce(&bytes, usize::MAX).unwrap();
+        let walked = check_records(&batch, &RecordRules::NONE).unwrap();
         let mut bytes_seen = 0;
         for record in &batch.records(1 << 20).unwrap() {
             let record = record.unwrap();

@@ -1,6 +1,6 @@
 //! Whole batches, cut at every byte and with every bit flipped: an error, never a panic, never a large allocation.
 
-use millstream_record::validate::{ProduceRules, TimestampBounds, check_records, validate_produce};
+use millstream_record::validate::{RecordRules, TimestampBounds, check_records_up_to, validate_produce};
 use millstream_record::*;
 
 use crate::allocations::watch;
@@ -8,7 +8,8 @@ use crate::support::*;
 
 const BOUNDS: TimestampBounds =
     TimestampBounds { now_ms: 1_700_000_000_000, before_ms_max: i64::MAX, after_ms_max: 3_600_000 };
-const RULES: ProduceRules = ProduceRules { batch_bytes_max: 1 << 20, timestamps: Some(BOUNDS) };
+const BATCH_BYTES_MAX: usize = 1 << 20;
+const RULES: RecordRules = RecordRules { timestamps: Some(BOUNDS), ..RecordRules::NONE };
 const RECORDS_MAX: usize = 1 << 16;
 /// What a damaged batch of a few hundred bytes may make us ask for at once: the cap and a vector's growth.
 const ALLOCATION_MAX: usize = 3 * RECORDS_MAX;
@@ -31,8 +32,8 @@ fn exercise(bytes: &[u8]) -> Result<(), BatchError> {
                 assert_eq!(record.headers.len(), record.headers.count());
             }
         }
-        let batch = validate_produce(bytes, &RULES)?;
-        check_records(&batch, RECORDS_MAX, RULES.timestamps).map(drop)
+        let batch = validate_produce(bytes, BATCH_BYTES_MAX)?;
+        check_records_up_to(&batch, &RULES, RECORDS_MAX).map(drop)
     });
     assert!(seen.largest <= ALLOCATION_MAX, "{seen:?}");
     result
@@ -134,8 +135,8 @@ fn a_bomb_is_appended_without_being_read_and_refused_when_it_is() {
         let mut builder = BatchBuilder::new(codec, TimestampType::CreateTime);
         builder.append(BOUNDS.now_ms, None, Some(&vec![0; 16 << 20]), []).unwrap();
         let bytes = builder.build().unwrap();
-        let batch = validate_produce(&bytes, &RULES).unwrap();
-        let error = check_records(&batch, RECORDS_MAX, None).unwrap_err();
+        let batch = validate_produce(&bytes, BATCH_BYTES_MAX).unwrap();
+        let error = check_records_up_to(&batch, &RULES, RECORDS_MAX).unwrap_err();
         assert_eq!(error, BatchError::Codec(CodecError::TooLarge { max: RECORDS_MAX }));
         assert_eq!(error.kind(), ErrorKind::TooLarge);
     }

@@ -1,14 +1,18 @@
 //! What Produce refuses, and as what: the error kinds that a broker turns into Kafka's codes.
 
 use millstream_record::layout::NO_TIMESTAMP;
-use millstream_record::validate::{ProduceRules, TimestampBounds, check_records, validate_produce};
+use millstream_record::validate::{
+    RecordRules, TimestampBounds, check_framing, check_header_timestamps, check_records, check_records_up_to,
+    validate_produce,
+};
 use millstream_record::*;
 
 use crate::support::*;
 
 const NOW: i64 = 1_700_000_000_000;
 const BOUNDS: TimestampBounds = TimestampBounds { now_ms: NOW, before_ms_max: i64::MAX, after_ms_max: 3_600_000 };
-const RULES: ProduceRules = ProduceRules { batch_bytes_max: 1 << 20, timestamps: Some(BOUNDS) };
+const BATCH_BYTES_MAX: usize = 1 << 20;
+const RULES: RecordRules = RecordRules { timestamps: Some(BOUNDS), ..RecordRules::NONE };
 
 // Offsets of the header's fields; the crate's docs have the table.
 const BATCH_LENGTH: usize = 8;
@@ -36,7 +40,7 @@ fn with(codec: Codec, fields: &[(usize, &[u8])]) -> Vec<u8> {
 }
 
 fn refused(batch: &[u8]) -> BatchError {
-    validate_produce(batch, &RULES).expect_err("it should have been refused")
+    validate_produce(batch, BATCH_BYTES_MAX).expect_err("it should have been refused")
 }
 
 fn kind(batch: &[u8]) -> ErrorKind {
@@ -87,8 +91,8 @@ fn a_record_count_that_does_not_fit_is_invalid() {
             let batch = with(codec, &[(COUNT, &count.to_be_bytes()), (LAST_OFFSET_DELTA, &delta)]);
             if count == 500 && codec != Codec::None {
                 // So many could be in there: only a look at the records can tell.
-                let batch = validate_produce(&batch, &RULES).unwrap();
-                let error = check_records(&batch, 1 << 20, None).unwrap_err();
+                let batch = validate_produce(&batch, BATCH_BYTES_MAX).unwrap();
+                let error = check_records(&batch, &RecordRules::NONE).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::InvalidRecord);
             } else {
                 assert_eq!(kind(&batch), ErrorKind::InvalidRecord, "{codec} {count}");
@@ -104,8 +108,8 @@ fn fewer_records_than_there_are_is_invalid() {
     let count = 2i32;
     let fields = [(COUNT, &count.to_be_bytes()[..]), (LAST_OFFSET_DELTA, &1i32.to_be_bytes())];
     let batch = with(Codec::Snappy, &fields);
-    let batch = validate_produce(&batch, &RULES).unwrap();
-    let error = check_records(&batch, 1 << 20, None).unwrap_err();
+    let batch = validate_produce(&batch, BATCH_BYTES_MAX).unwrap();
+    let error = check_records(&batch, &RecordRules::NONE).unwrap_err();
     assert!(matches!(error, BatchError::Invalid { index: None, fault: RecordFault::BatchTrailing(_) }), "{error:?}");
 }
 
@@ -113,7 +117,7 @@ fn fewer_records_than_there_are_is_invalid() {
 fn exactly_one_batch_is_allowed() {
     assert_eq!(refused(&[]), BatchError::Invalid { index: None, fault: RecordFault::NoBatch });
     let one = sound(Codec::Gzip);
-    validate_produce(&one, &RULES).unwrap();
+    validate_produce(&one, BATCH_BYTES_MAX).unwrap();
     let two = [one.clone(), one.clone()].concat();
     let fault = RecordFault::MoreThanOneBatch { trailing: one.len() };
     assert_eq!(refused(&two), BatchError::Invalid { index: None, fault });
@@ -143,7 +147,7 @@ fn producer_fields_go_together() {
         )
     };
     for (id, epoch, sequence, attributes) in [(-1, -1, -1, 0), (0, 0, 0, 0), (9, 1, i32::MAX, 0x10)] {
-        validate_produce(&producer(id, epoch, sequence, attributes), &RULES).unwrap();
+        validate_produce(&producer(id, epoch, sequence, attributes), BATCH_BYTES_MAX).unwrap();
     }
     for (id, epoch, sequence, attributes) in
         [(9, -1, 0, 0), (9, 0, -1, 0), (-2, -1, -1, 0), (i64::MIN, 0, 0, 0), (-1, -1, -1, 0x10)]
@@ -165,53 +169,180 @@ fn unknown_codecs_are_named() {
 #[test]
 fn the_size_cap_counts_the_whole_batch() {
     let batch = sound(Codec::None);
-    let rules = |batch_bytes_max| ProduceRules { batch_bytes_max, timestamps: None };
-    validate_produce(&batch, &rules(batch.len())).unwrap();
-    let error = validate_produce(&batch, &rules(batch.len() - 1)).unwrap_err();
+    validate_produce(&batch, batch.len()).unwrap();
+    let error = validate_produce(&batch, batch.len() - 1).unwrap_err();
     assert_eq!(error, BatchError::TooLarge { size: batch.len(), max: batch.len() - 1 });
     assert_eq!(error.kind(), ErrorKind::TooLarge);
 }
 
 #[test]
-fn timestamps_out_of_bounds_are_refused_in_the_header() {
-    let stamped = |base: i64, max: i64| {
-        with(Codec::None, &[(BASE_TIMESTAMP, &base.to_be_bytes()), (MAX_TIMESTAMP, &max.to_be_bytes())])
+fn timestamps_out_of_range_are_seen_in_the_header() {
+    let check = |base: i64, max: i64, bounds: &TimestampBounds| {
+        let fields = [(BASE_TIMESTAMP, &base.to_be_bytes()[..]), (MAX_TIMESTAMP, &max.to_be_bytes())];
+        let bytes = with(Codec::None, &fields);
+        check_header_timestamps(&validate_produce(&bytes, BATCH_BYTES_MAX).unwrap(), bounds)
     };
-    for (base, max) in [(NOW, i64::MAX), (i64::MIN, NOW), (i64::MAX, i64::MAX), (NOW, -2), (NOW, NOW + 3_600_001)] {
-        assert_eq!(kind(&stamped(base, max)), ErrorKind::InvalidTimestamp, "{base} {max}");
-        // Where the broker stamps its own time, the producer's does not matter.
-        let own_clock = ProduceRules { timestamps: None, ..RULES };
-        validate_produce(&stamped(base, max), &own_clock).unwrap();
+    for (base, max) in [(NOW, i64::MAX), (i64::MIN, NOW), (i64::MAX, i64::MAX), (NOW, NOW + 3_600_001)] {
+        let error = check(base, max, &BOUNDS).unwrap_err();
+        assert_eq!((error.kind(), error.record_errors()), (ErrorKind::InvalidTimestamp, vec![]), "{base} {max}");
     }
-    for (base, max) in [(0, NOW), (NO_TIMESTAMP, NO_TIMESTAMP), (NOW, NOW + 3_600_000)] {
-        validate_produce(&stamped(base, max), &RULES).unwrap();
+    for (base, max) in [(0, NOW), (-1000, NOW), (NO_TIMESTAMP, NO_TIMESTAMP), (NOW, NOW + 3_600_000)] {
+        check(base, max, &BOUNDS).unwrap();
     }
     let strict = TimestampBounds { before_ms_max: 1_000, ..BOUNDS };
-    let strict = ProduceRules { timestamps: Some(strict), ..RULES };
-    validate_produce(&stamped(NOW - 1_000, NOW), &strict).unwrap();
-    let error = validate_produce(&stamped(NOW - 1_001, NOW), &strict).unwrap_err();
-    assert!(error.to_string().contains("message.timestamp.before.max.ms"), "{error}");
-
-    let mut append_time = sound(Codec::None);
-    patch::set_log_append_time(&mut append_time, NOW);
-    assert_eq!(kind(&append_time), ErrorKind::InvalidTimestamp);
+    check(NOW - 1_000, NOW, &strict).unwrap();
+    let error = check(NOW - 1_001, NOW, &strict).unwrap_err().to_string();
+    assert!(error.contains(&format!("should be within [{}, {}]", NOW - 1_000, NOW + 3_600_000)), "{error}");
 }
 
 #[test]
-fn timestamps_are_checked_by_record() {
+fn a_producer_does_not_set_the_brokers_timestamp_type() {
+    let mut append_time = sound(Codec::None);
+    patch::set_log_append_time(&mut append_time, NOW);
+    let error = refused(&append_time);
+    assert_eq!(error.kind(), ErrorKind::InvalidTimestamp);
+    let count = BatchView::parse(&append_time).unwrap().count() as u32;
+    let named: Vec<u32> = error.record_errors().into_iter().map(|(index, _)| index).collect();
+    assert_eq!(named, (0..count).collect::<Vec<_>>());
+}
+
+fn with_timestamps(codec: Codec, timestamps: &[i64]) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(codec, TimestampType::CreateTime);
+    for timestamp in timestamps {
+        builder.append(*timestamp, None, Some(b"value"), []).unwrap();
+    }
+    builder.build().unwrap()
+}
+
+#[test]
+fn every_record_with_a_timestamp_out_of_range_is_named() {
+    for codec in Codec::ALL {
+        for (timestamps, bad) in [
+            (&[NOW, NOW + 1, i64::MIN, NOW][..], &[2][..]),
+            (&[NOW, NOW + 7_200_000, NOW], &[1]),
+            (&[NOW + 7_200_000, NOW, NOW + 3_600_001], &[0, 2]),
+        ] {
+            let bytes = with_timestamps(codec, timestamps);
+            let batch = validate_produce(&bytes, BATCH_BYTES_MAX).unwrap();
+            let error = check_records(&batch, &RULES).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidTimestamp);
+            assert_eq!(error.to_string(), "One or more records have been rejected due to invalid timestamp");
+            let message = |index: u32| {
+                let (timestamp, latest) = (timestamps[index as usize], NOW + 3_600_000);
+                let earliest = NOW - i64::MAX;
+                format!(
+                    "Timestamp {timestamp} of message with offset {index} is out of range. \
+                     The timestamp should be within [{earliest}, {latest}]"
+                )
+            };
+            let expected: Vec<_> = bad.iter().map(|index| (*index, message(*index))).collect();
+            assert_eq!(error.record_errors(), expected, "{codec}");
+            // Where the broker stamps its own time, the producer's does not matter.
+            check_records(&batch, &RecordRules::NONE).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_record_from_before_1970_is_like_any_other() {
+    for codec in Codec::ALL {
+        let bytes = with_timestamps(codec, &[-1000, -2]);
+        let batch = validate_produce(&bytes, BATCH_BYTES_MAX).unwrap();
+        assert_eq!(check_records(&batch, &RULES).unwrap().count, 2);
+    }
+}
+
+#[test]
+fn every_record_without_a_key_is_named_where_keys_are_needed() {
     for codec in Codec::ALL {
         let mut builder = BatchBuilder::new(codec, TimestampType::CreateTime);
-        for timestamp in [NOW, NOW + 1, i64::MIN, NOW] {
-            builder.append(timestamp, None, Some(b"value"), []).unwrap();
+        for key in [None, Some(&b"k"[..]), Some(b""), None] {
+            builder.append(NOW, key, Some(b"v"), []).unwrap();
         }
         let bytes = builder.build().unwrap();
-        // The header looks sound: base and max are.
-        let batch = validate_produce(&bytes, &RULES).unwrap();
-        let error = check_records(&batch, 1 << 20, RULES.timestamps).unwrap_err();
-        assert_eq!((error.kind(), error.record_index()), (ErrorKind::InvalidTimestamp, Some(2)), "{codec}");
-        assert!(error.to_string().starts_with("record 2: timestamp -9223372036854775808 "), "{error}");
-        check_records(&batch, 1 << 20, None).unwrap();
+        let batch = validate_produce(&bytes, BATCH_BYTES_MAX).unwrap();
+        check_records(&batch, &RULES).unwrap();
+        let error = check_records(&batch, &RecordRules { keys: true, ..RULES }).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidRecord);
+        let message = "Compacted topic cannot accept message without key".to_owned();
+        assert_eq!(error.record_errors(), [(0, message.clone()), (3, message)], "{codec}");
+        assert!(error.to_string().starts_with("One or more records have been rejected due to 2 record errors"));
     }
+}
+
+#[test]
+fn the_largest_record_of_a_compressed_batch_has_a_limit_and_others_have_none() {
+    for codec in Codec::ALL {
+        let mut builder = BatchBuilder::new(codec, TimestampType::CreateTime);
+        for len in [10, 200_000, 10] {
+            builder.append(NOW, None, Some(&vec![b'x'; len]), []).unwrap();
+        }
+        let bytes = builder.build().unwrap();
+        let batch = validate_produce(&bytes, BATCH_BYTES_MAX).unwrap();
+        let check = |record_bytes_max| check_records(&batch, &RecordRules { record_bytes_max, ..RULES });
+        check(200_010).unwrap();
+        if codec == Codec::None {
+            check(100).unwrap();
+            continue;
+        }
+        let error = check(200_000).unwrap_err();
+        assert_eq!((error.kind(), error.record_errors()), (ErrorKind::InvalidRecord, vec![]), "{codec}");
+        assert!(error.to_string().contains("record 1 has 200008 bytes uncompressed"), "{codec}: {error}");
+    }
+}
+
+#[test]
+fn a_payload_that_cannot_be_decompressed_is_invalid() {
+    let noise: Vec<u8> = (0..100u8).map(|at| at.wrapping_mul(97) ^ 0x5a).collect();
+    for codec in Codec::ALL.into_iter().skip(1) {
+        let build = |payload: &[u8]| {
+            let mut builder = BatchBuilder::new(codec, TimestampType::CreateTime);
+            (0..5).for_each(|_| builder.append(NOW, None, Some(b"value"), []).unwrap());
+            builder.build_with_payload(codec, payload).unwrap()
+        };
+        let sound = sound(codec);
+        let payload = BatchView::parse(&sound).unwrap().payload();
+        for payload in [&noise[..], &payload[..payload.len() - 1], &payload[..payload.len() / 2]] {
+            let bytes = build(payload);
+            let batch = validate_produce(&bytes, BATCH_BYTES_MAX).unwrap();
+            let error = check_records(&batch, &RULES).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidRecord, "{codec}: {error}");
+            // Gzip says nothing of its length before its end, and a raw block of snappy has no framing.
+            let is_cut = batch.payload() != noise;
+            if codec != (if is_cut { Codec::Gzip } else { Codec::Snappy }) {
+                let error = check_framing(&batch).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::InvalidRecord, "{codec}: {error}");
+            }
+        }
+        // One record more than there is, and one less.
+        for (change, count) in [(-1, 9i32), (1, 11)] {
+            let bytes = with(codec, &[(COUNT, &count.to_be_bytes()), (LAST_OFFSET_DELTA, &(count - 1).to_be_bytes())]);
+            let batch = validate_produce(&bytes, BATCH_BYTES_MAX).unwrap();
+            let error = check_records(&batch, &RecordRules::NONE).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidRecord, "{codec} {change}: {error}");
+        }
+    }
+}
+
+#[test]
+fn the_framing_of_sound_batches_is_sound() {
+    let mut random = Random(12);
+    for codec in Codec::ALL {
+        for len in [1, 10, 1000] {
+            let bytes = batch_of(codec, &random_records(&mut random, len, 300));
+            check_framing(&validate_produce(&bytes, BATCH_BYTES_MAX).unwrap()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_check_can_stop_early() {
+    let bytes = with_timestamps(Codec::Gzip, &[NOW; 1000]);
+    let batch = validate_produce(&bytes, BATCH_BYTES_MAX).unwrap();
+    let all = check_records(&batch, &RULES).unwrap().payload_bytes;
+    check_records_up_to(&batch, &RULES, all).unwrap();
+    let error = check_records_up_to(&batch, &RULES, all - 1).unwrap_err();
+    assert_eq!(error, BatchError::Codec(CodecError::TooLarge { max: all - 1 }));
 }
 
 /// One record by hand; its length in front, and around it a batch.
@@ -253,13 +384,14 @@ fn header_counts_and_lengths_of_a_record_are_invalid_not_trusted() {
     ];
     for codec in Codec::ALL {
         let fine = batch_of_body(codec, &[start, &[0]].concat());
-        check_records(&BatchView::parse(&fine).unwrap(), 1 << 20, None).unwrap();
+        check_records(&BatchView::parse(&fine).unwrap(), &RecordRules::NONE).unwrap();
         for (what, body) in &cases {
             let bytes = batch_of_body(codec, body);
             let batch = BatchView::parse(&bytes).unwrap();
             batch.verify_crc().unwrap();
-            let error = check_records(&batch, 1 << 20, None).expect_err(what);
-            assert_eq!((error.kind(), error.record_index()), (ErrorKind::InvalidRecord, Some(0)), "{what}: {error}");
+            let error = check_records(&batch, &RecordRules::NONE).expect_err(what);
+            let named: Vec<u32> = error.record_errors().into_iter().map(|(index, _)| index).collect();
+            assert_eq!((error.kind(), named), (ErrorKind::InvalidRecord, vec![0]), "{codec} {what}: {error}");
         }
     }
 }
@@ -271,7 +403,7 @@ fn offsets_of_a_produced_batch_have_no_gaps() {
     builder.append_at(2, NOW, None, None, []).unwrap();
     let bytes = builder.build().unwrap();
     assert_eq!(kind(&bytes), ErrorKind::InvalidRecord);
-    let error = check_records(&BatchView::parse(&bytes).unwrap(), 0, None).unwrap_err();
+    let error = check_records(&BatchView::parse(&bytes).unwrap(), &RecordRules::NONE).unwrap_err();
     let fault = RecordFault::OffsetDelta { delta: 2, expected: 1 };
     assert_eq!(error, BatchError::Invalid { index: Some(1), fault });
 }

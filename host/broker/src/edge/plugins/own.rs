@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millstream_record::{BatchBuilder, BatchView, BuildError, Codec, TimestampType};
+use millstream_record::{BatchBuilder, BuildError, CheckedBatch, Codec, TimestampType};
 use millstream_registry::TOPIC;
 use millstream_registry::format::{EventKind, Key};
 use millstream_registry::image::PluginImage;
@@ -91,8 +91,8 @@ fn write_one(
     value: Option<&[u8]>,
 ) -> Result<(), ApiError> {
     let bytes = batch_of(key, value)?;
-    let batch = BatchView::parse(&bytes)?;
-    write(broker, partition, &batch, || Ok(partition.append(&bytes, now_ms())??)).map(drop)
+    let batch = CheckedBatch::of_own(&bytes)?;
+    write(broker, partition, &batch, || partition.append(&batch, now_ms())).map(drop)
 }
 
 fn batch_of(key: &Key, value: Option<&[u8]>) -> Result<Vec<u8>, ApiError> {
