@@ -16,5 +16,8 @@ fn a_batch_of_small_records_that_are_all_bad_is_no_trap() {
     let Fault::Rows(bad) = error.fault else { panic!("{error}") };
     assert_eq!(bad.len(), ROWS as usize);
     assert!(bad[0].message.contains("JSON"), "{}", bad[0].message);
-    assert_eq!(bad[ROWS as usize - 1].message, "the stage calls it bad, as many rows before it");
+    assert_eq!(
+        bad[ROWS as usize - 1].message,
+        "rejected by the stage; its message was omitted because many rows failed"
+    );
 }

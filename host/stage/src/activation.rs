@@ -1,5 +1,5 @@
-//! Putting a version to use, in two steps: it is made ready for every live stage that it concerns, all or
-//! none, and then takes over in all of them, which cannot fail any more.
+//! Activates a version in two steps. First it is prepared for every live stage that follows it, or for none. Then it
+//! takes over in all of them, which cannot fail.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,41 +11,41 @@ use crate::library::{Direction, Origin, Published, Shared};
 use crate::plugin::Plugin;
 use crate::stage::{Prepared, Stage};
 
-/// A version that is ready to take over. Dropping it changes nothing.
+/// Holds a version that is ready to take over. Dropping it changes nothing.
 #[must_use = "the version takes over with `commit`"]
 pub struct Activation {
     library: Arc<Shared>,
     pending: Arc<Pending>,
 }
 
-/// A version between the two steps. A stage that is made meanwhile is made ready for it too.
+/// Holds a version between the two steps. It is prepared for a stage that starts in between, too.
 pub(crate) struct Pending {
     pub(crate) plugin: Plugin,
     pub(crate) origin: Origin,
     direction: Direction,
-    /// `None` once it has taken over.
+    /// `None` after it took over.
     ready: Mutex<Option<Vec<Prepared>>>,
 }
 
-/// A version is refused: it does not serve where it would have to. Nothing has changed.
+/// Reports that a version cannot be activated, because a stage rejects it. Nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActivationError {
     /// The plug-in's name.
     pub plugin: String,
-    /// The version, in its own words.
+    /// The version that the plug-in states.
     pub version: String,
-    /// Its number in the store, if it has one.
+    /// The number of the version in the store, if it has one.
     pub number: Option<u32>,
-    /// Where it would not serve, and why; at least one.
+    /// The stages that reject it; at least one.
     pub refusals: Vec<Refused>,
 }
 
-/// A stage that a version cannot serve.
+/// Names a stage that a version cannot serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// Where the stage is attached.
     pub attachment: String,
-    /// Why.
+    /// The reason.
     pub error: StageError,
 }
 
@@ -56,15 +56,13 @@ impl fmt::Display for ActivationError {
         if let Some(number) = number {
             write!(formatter, "@{number}")?;
         }
-        write!(formatter, " (version {version}) does not serve ")?;
+        write!(formatter, " (version {version}) cannot be activated")?;
         match &refusals[..] {
-            [] => formatter.write_str("here"),
+            [] => Ok(()),
+            [first] => write!(formatter, ": {}: {}", first.attachment, first.error.fault),
             [first, others @ ..] => {
-                write!(formatter, "{}: {}", first.attachment, first.error.fault)?;
-                match others.len() {
-                    0 => Ok(()),
-                    others => write!(formatter, " (nor {others} more)"),
-                }
+                let others = others.len();
+                write!(formatter, ": {}: {} (and {others} more)", first.attachment, first.error.fault)
             }
         }
     }
@@ -83,23 +81,23 @@ impl Activation {
         Activation { library: Arc::clone(library), pending }
     }
 
-    /// The version.
+    /// Returns the version.
     pub fn plugin(&self) -> &Plugin {
         &self.pending.plugin
     }
 
-    /// How many live stages it is ready for.
+    /// Returns the number of live stages that it is ready for.
     pub fn stages(&self) -> usize {
         self.pending.ready.lock().as_ref().map_or(0, Vec::len)
     }
 
-    /// The version takes over everywhere, at the next batch of each stage.
+    /// Lets the version take over everywhere, at the next batch of each stage.
     pub fn commit(self) -> Published {
         let Pending { plugin, origin, direction, ready } = &*self.pending;
-        // What the version did when it served before is forgiven.
-        plugin.tally().forgive();
-        // Whoever makes a stage adds it to the living and then looks for what is pending: it either gets
-        // the new version here, or sees below that it came too late and takes it by itself.
+        // Failures from an earlier activation do not count.
+        plugin.health().forgive();
+        // A stage that starts is first added to the live stages, then prepared for pending versions. It is either
+        // swapped here, or finds that it came too late and swaps by itself.
         self.library.activate(plugin, origin, *direction);
         let ready = ready.lock().take().unwrap_or_default();
         Published { plugin: plugin.clone(), swapped: ready.into_iter().map(Prepared::commit).collect() }
@@ -111,7 +109,7 @@ impl Pending {
         Arc::new(Pending { plugin, origin, direction, ready: Mutex::new(Some(Vec::new())) })
     }
 
-    /// Makes the version ready for these stages.
+    /// Prepares the version for these stages.
     pub(crate) fn prepare(&self, stages: Vec<Arc<Stage>>) -> Result<(), ActivationError> {
         let mut refusals = Vec::new();
         for stage in stages {
@@ -130,7 +128,7 @@ impl Pending {
         })
     }
 
-    /// Makes the version ready for a stage, or puts it there if it has taken over everywhere else.
+    /// Prepares the version for a stage, or swaps the stage if the version took over everywhere else.
     pub(crate) fn prepare_one(&self, stage: &Arc<Stage>) -> Result<(), StageError> {
         if stage.plugin().is_same(&self.plugin) {
             return Ok(());

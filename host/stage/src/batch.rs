@@ -228,28 +228,44 @@ impl ColumnBuf {
         self.as_column().size_bytes()
     }
 
-    /// Checks a column that a plug-in answered: `rows` rows, ends in order and inside the data, the
-    /// bitmap empty or whole. The error is the row, where there is one, and what is wrong.
-    pub(crate) fn check(&self, rows: usize) -> Result<(), (Option<u32>, String)> {
+    /// Checks a column that a plug-in returned: `rows` rows, ends in order and inside the data, the bitmap empty or
+    /// complete.
+    pub(crate) fn check(&self, rows: usize) -> Result<(), ColumnError> {
         if self.ends.len() != rows {
-            let problem = format!("the column has {} rows instead of {rows}", self.ends.len());
-            return Err((None, problem));
+            return Err(ColumnError::Rows { have: self.ends.len(), want: rows });
         }
         if !self.nulls.is_empty() && self.nulls.len() != bitmap_bytes(rows) {
-            let (have, want) = (self.nulls.len(), bitmap_bytes(rows));
-            let problem = format!("the bitmap of nulls has {have} bytes instead of 0 or {want}");
-            return Err((None, problem));
+            return Err(ColumnError::Nulls { have: self.nulls.len(), want: bitmap_bytes(rows) });
         }
         let mut before = 0;
         for (row, &end) in self.ends.iter().enumerate() {
             if end < before || end as usize > self.data.len() {
-                let bound = self.data.len();
-                let problem = format!("ends at {end}, outside {before}..={bound}");
-                return Err((Some(row as u32), problem));
+                return Err(ColumnError::End { row: row as u32, end, before, bytes: self.data.len() });
             }
             before = end;
         }
         Ok(())
+    }
+}
+
+/// A column that a plug-in returned is not valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ColumnError {
+    #[error("the column has {have} rows instead of {want}")]
+    Rows { have: usize, want: usize },
+    #[error("the bitmap of nulls has {have} bytes instead of 0 or {want}")]
+    Nulls { have: usize, want: usize },
+    #[error("ends at {end}, outside {before}..={bytes}")]
+    End { row: u32, end: u32, before: u32, bytes: usize },
+}
+
+impl ColumnError {
+    /// Returns the row that is wrong, if it is one.
+    pub(crate) fn row(self) -> Option<u32> {
+        match self {
+            ColumnError::Rows { .. } | ColumnError::Nulls { .. } => None,
+            ColumnError::End { row, .. } => Some(row),
+        }
     }
 }
 
@@ -491,10 +507,10 @@ mod tests {
             nulls: nulls.to_vec(),
         };
         assert_eq!(column(b"abc", &[1, 3], &[]).check(2), Ok(()));
-        assert_eq!(column(b"abc", &[2, 1], &[]).check(2).unwrap_err().0, Some(1));
-        assert_eq!(column(b"abc", &[1, 4], &[]).check(2).unwrap_err().0, Some(1));
-        assert_eq!(column(b"abc", &[1], &[]).check(2).unwrap_err().0, None);
-        assert_eq!(column(b"abc", &[1, 2], &[0, 0]).check(2).unwrap_err().0, None);
+        assert_eq!(column(b"abc", &[2, 1], &[]).check(2).unwrap_err().row(), Some(1));
+        assert_eq!(column(b"abc", &[1, 4], &[]).check(2).unwrap_err().row(), Some(1));
+        assert_eq!(column(b"abc", &[1], &[]).check(2).unwrap_err().row(), None);
+        assert_eq!(column(b"abc", &[1, 2], &[0, 0]).check(2).unwrap_err().row(), None);
     }
 
     #[test]

@@ -1,22 +1,27 @@
-//! Compiled code on disk, so that a plug-in starts in 0.2 ms instead of 60 to 190.
+//! Keeps compiled code on disk, so that a plug-in starts in 0.2 ms instead of 60 to 190.
 //!
-//! Machine code is trusted when it is loaded, so only files that this host wrote may be: the folder
-//! and its files belong to this user alone, and each file carries a keyed hash (HMAC-SHA-256) of its
-//! contents and of what it was made for. What fails any check is compiled again and replaced.
+//! Machine code is trusted when it is loaded, so only files that this host wrote are loaded. The folder
+//! and its files belong to this user, and no other user may write to them. Each file carries a keyed
+//! hash (HMAC-SHA-256) of its contents and of what it was compiled for. A file that fails a check is
+//! compiled again and replaced.
+//!
+//! The cache is only a cache: a folder that cannot be used costs compilations and one warning.
 //!
 //! ```text
 //! FOLDER/key                                  32 random bytes
 //! FOLDER/<component digest>-<engine>.stage    magic (8), hash (32), artefact
 //! ```
 
-use std::fs::{self, File, Permissions};
+use std::fmt;
+use std::fs::{self, File, Metadata};
 use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest as _, Sha256};
@@ -31,84 +36,167 @@ const HEADER_BYTES: usize = MAGIC.len() + HASH_BYTES;
 /// The block of SHA-256, to which HMAC pads its key.
 const HMAC_BLOCK_BYTES: usize = 64;
 
-/// How large the folder may become, bytes: a thousand plug-ins. What was not used for longest goes first, and is compiled
-/// again if somebody wants it.
+/// The largest size of the folder, in bytes: about a thousand plug-ins. The files that were unused for the longest time are
+/// removed first.
 const FOLDER_BYTES_MAX: u64 = 512 << 20;
 
 /// The largest file that is read.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
-/// A folder of compiled code, for one engine.
+/// A temporary file of this age was left by a process that ended while it wrote.
+const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
+
+/// How often the key is read or created before the folder is given up. Each retry means that another process changed it.
+const KEY_ATTEMPTS: u32 = 8;
+
+/// The mode bits that let other users write.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+
+/// Why the folder, or a file in it, is not used.
+#[derive(Debug, thiserror::Error)]
+enum CacheError {
+    #[error("it belongs to user {0}, and this process runs as user {1}")]
+    OtherOwner(u32, u32),
+    #[error("other users may write to it (mode {:o}): run `chmod go-w` on it", .0 & 0o7777)]
+    WritableByOthers(u32),
+    #[error("it is not a regular file")]
+    NotAFile,
+    #[error("it is larger than {FILE_BYTES_MAX} bytes")]
+    TooLarge,
+    #[error("it was not written by this host, or is damaged")]
+    NotOurs,
+    #[error("the file `key` in it cannot be used: {0}")]
+    Key(#[source] Box<CacheError>),
+    #[error("another process keeps replacing the file `key` in it")]
+    KeyChanges,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl CacheError {
+    fn is_not_found(&self) -> bool {
+        matches!(self, CacheError::Io(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// The folder, shared by the engines of a process.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+    key: [u8; KEY_BYTES],
+    /// Whether a problem was logged as a warning. Later problems are logged at debug level.
+    warned: AtomicBool,
+}
+
+impl Folder {
+    /// Opens the folder, and creates it if it is missing. Logs a warning and returns `None` if it cannot be used.
+    pub(crate) fn open(path: &Path) -> Option<Arc<Folder>> {
+        match Folder::try_open(path) {
+            Ok(folder) => Some(Arc::new(folder)),
+            Err(error) => {
+                let folder = path.display();
+                tracing::warn!(%folder, %error, "the cache of compiled plug-ins is off: each process compiles them again");
+                None
+            }
+        }
+    }
+
+    fn try_open(path: &Path) -> Result<Folder, CacheError> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        check_owner(&fs::metadata(path)?)?;
+        let (key, is_replaced) = open_key(path)?;
+        let folder = Folder { path: path.to_owned(), key, warned: AtomicBool::default() };
+        if is_replaced {
+            folder.warn("key", "the key of the cache was damaged and is replaced: plug-ins are compiled again");
+        }
+        Ok(folder)
+    }
+
+    /// Logs a problem with a file of the folder: the first one as a warning.
+    fn warn(&self, file: &str, problem: impl fmt::Display) {
+        let folder = self.path.display();
+        if self.warned.swap(true, Ordering::Relaxed) {
+            tracing::debug!(%folder, file, "{problem}");
+        } else {
+            tracing::warn!(%folder, file, "{problem}");
+        }
+    }
+}
+
+/// The compiled code of one engine.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    folder: PathBuf,
-    key: [u8; KEY_BYTES],
+    folder: Arc<Folder>,
     /// Names the engine's version, its settings and the processor.
     engine: String,
 }
 
 impl Cache {
-    /// Opens the folder, which is made if it is not there.
-    pub(crate) fn open(folder: &Path, engine: &wasmtime::Engine) -> io::Result<Cache> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let metadata = fs::metadata(folder)?;
-        if metadata.uid() != own_user() {
-            return Err(io::Error::other("it belongs to another user"));
-        }
-        if metadata.mode() & 0o077 != 0 {
-            fs::set_permissions(folder, Permissions::from_mode(0o700))?;
-        }
-        Ok(Cache { key: open_key(folder)?, folder: folder.to_owned(), engine: engine_name(engine) })
+    pub(crate) fn new(folder: Arc<Folder>, engine: &wasmtime::Engine) -> Cache {
+        Cache { folder, engine: engine_name(engine) }
     }
 
-    /// The artefact of a component, if this host wrote one for this engine.
+    /// Returns the artefact of a component, if this host wrote one for this engine.
     pub(crate) fn get(&self, digest: &Digest) -> Option<Vec<u8>> {
-        let path = self.path(digest);
-        let mut bytes = read_own(&path).ok()?;
-        if bytes.len() < HEADER_BYTES || bytes[..MAGIC.len()] != MAGIC {
-            return self.reject(&path);
+        match self.read(digest) {
+            Ok(artefact) => Some(artefact),
+            Err(error) if error.is_not_found() => None,
+            Err(error) => {
+                self.reject(digest, error);
+                None
+            }
         }
-        let artefact = bytes.split_off(HEADER_BYTES);
-        if bytes[MAGIC.len()..] != self.hash(digest, &artefact) {
-            return self.reject(&path);
-        }
-        Some(artefact)
     }
 
     /// Keeps an artefact. A failure costs a compilation in a later process, so it is only logged.
     pub(crate) fn put(&self, digest: &Digest, artefact: &[u8]) {
         if let Err(error) = self.write(digest, artefact) {
-            let folder = self.folder.display();
-            tracing::warn!(%folder, %error, "compiled code cannot be kept");
+            let problem = format!("cannot keep compiled code: {error}; the next process compiles it again");
+            self.folder.warn(&self.file(digest), problem);
         }
+    }
+
+    /// Logs why the artefact of a component is not used.
+    pub(crate) fn reject(&self, digest: &Digest, error: impl fmt::Display) {
+        self.folder.warn(&self.file(digest), format!("compiled code is not used: {error}; it is compiled again"));
+    }
+
+    fn read(&self, digest: &Digest) -> Result<Vec<u8>, CacheError> {
+        let mut bytes = read_own(&self.path(digest))?;
+        if bytes.len() < HEADER_BYTES || bytes[..MAGIC.len()] != MAGIC {
+            return Err(CacheError::NotOurs);
+        }
+        let artefact = bytes.split_off(HEADER_BYTES);
+        if bytes[MAGIC.len()..] != self.hash(digest, &artefact) {
+            return Err(CacheError::NotOurs);
+        }
+        Ok(artefact)
     }
 
     fn write(&self, digest: &Digest, artefact: &[u8]) -> io::Result<()> {
         let hash = self.hash(digest, artefact);
         write_whole(&self.path(digest), &[&MAGIC, &hash, artefact])?;
-        prune(&self.folder, FOLDER_BYTES_MAX)
-    }
-
-    fn reject(&self, path: &Path) -> Option<Vec<u8>> {
-        let path = path.display();
-        tracing::warn!(%path, "not a file that this host wrote: it is compiled again");
-        None
+        prune(&self.folder.path, FOLDER_BYTES_MAX, SystemTime::now())
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
-        self.folder.join(format!("{digest}-{}.stage", self.engine))
+        self.folder.path.join(self.file(digest))
     }
 
-    /// HMAC-SHA-256 (RFC 2104) over what the artefact was made for, and the artefact.
+    fn file(&self, digest: &Digest) -> String {
+        format!("{digest}-{}.stage", self.engine)
+    }
+
+    /// Computes HMAC-SHA-256 (RFC 2104) over what the artefact was compiled for, and the artefact.
     fn hash(&self, digest: &Digest, artefact: &[u8]) -> [u8; HASH_BYTES] {
         let pad = |with: u8| {
             let mut block = [with; HMAC_BLOCK_BYTES];
-            for (byte, key) in block.iter_mut().zip(self.key) {
+            for (byte, key) in block.iter_mut().zip(self.folder.key) {
                 *byte ^= key;
             }
             block
         };
-        // The digest and the engine's name have fixed lengths: no two inputs read the same.
+        // The digest and the engine's name have fixed lengths, so different inputs never concatenate to the same bytes.
         let inner = Sha256::new()
             .chain_update(pad(0x36))
             .chain_update(digest.as_bytes())
@@ -119,7 +207,7 @@ impl Cache {
     }
 }
 
-/// Sixteen hexadecimal digits that differ where compiled code may not be shared.
+/// Returns sixteen hexadecimal digits that differ where compiled code may not be shared.
 fn engine_name(engine: &wasmtime::Engine) -> String {
     struct Sha(Sha256);
     impl Hasher for Sha {
@@ -136,78 +224,102 @@ fn engine_name(engine: &wasmtime::Engine) -> String {
     format!("{:016x}", hasher.finish())
 }
 
-fn own_user() -> u32 {
-    rustix::process::geteuid().as_raw()
+/// Checks that a file or folder belongs to this user, and that no other user may write to it.
+fn check_owner(metadata: &Metadata) -> Result<(), CacheError> {
+    let own_user = rustix::process::geteuid().as_raw();
+    if metadata.uid() != own_user {
+        return Err(CacheError::OtherOwner(metadata.uid(), own_user));
+    }
+    if metadata.mode() & WRITABLE_BY_OTHERS != 0 {
+        return Err(CacheError::WritableByOthers(metadata.mode()));
+    }
+    Ok(())
 }
 
-/// Reads the folder's key, or makes one. Two processes that make one at once agree, since only the
-/// first can link its file to the name.
-fn open_key(folder: &Path) -> io::Result<[u8; KEY_BYTES]> {
+/// Reads the folder's key, or creates one; also returns whether a damaged one was replaced. Two processes that create one at
+/// once agree, since only the first can link its file to the name.
+fn open_key(folder: &Path) -> Result<([u8; KEY_BYTES], bool), CacheError> {
     let path = folder.join("key");
-    loop {
-        match read_own(&path) {
-            Ok(bytes) => {
-                return bytes
-                    .try_into()
-                    .map_err(|_| io::Error::other("its file `key` has the wrong size: delete the folder"));
+    let mut is_replaced = false;
+    for _ in 0..KEY_ATTEMPTS {
+        match read_own(&path).map(<[u8; KEY_BYTES]>::try_from) {
+            Ok(Ok(key)) => return Ok((key, is_replaced)),
+            // Cut, as by a full disk.
+            Ok(Err(_)) => {
+                is_replaced = true;
+                fs::remove_file(&path)?;
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(CacheError::Key(Box::new(error))),
         }
-        let mut key = [0; KEY_BYTES];
-        File::open("/dev/urandom")?.read_exact(&mut key)?;
-        let temporary = write_temporary(&path, &[&key])?;
-        let linked = fs::hard_link(&temporary, &path);
-        fs::remove_file(&temporary)?;
-        match linked {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
+        create_key(&path)?;
+    }
+    Err(CacheError::KeyChanges)
+}
+
+fn create_key(path: &Path) -> io::Result<()> {
+    let mut key = [0; KEY_BYTES];
+    File::open("/dev/urandom")?.read_exact(&mut key)?;
+    let temporary = write_temporary(path, &[&key])?;
+    let linked = fs::hard_link(&temporary, path);
+    let _ = fs::remove_file(&temporary);
+    match linked {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
     }
 }
 
-/// Reads a regular file of this user that nobody else may write, without following a link.
-fn read_own(path: &Path) -> io::Result<Vec<u8>> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let descriptor: OwnedFd = rustix::fs::open(path, flags, Mode::empty())?;
+/// Reads a regular file of this user that no other user may write, without following a link.
+fn read_own(path: &Path) -> Result<Vec<u8>, CacheError> {
+    // Without NONBLOCK, opening a pipe would wait for a writer.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let descriptor: OwnedFd = rustix::fs::open(path, flags, Mode::empty()).map_err(io::Error::from)?;
     let mut file = File::from(descriptor);
     let metadata = file.metadata()?;
-    if !metadata.is_file() || metadata.uid() != own_user() || metadata.mode() & 0o022 != 0 {
-        return Err(io::Error::other("not a file of this user alone"));
+    if !metadata.is_file() {
+        return Err(CacheError::NotAFile);
     }
+    check_owner(&metadata)?;
     if metadata.len() > FILE_BYTES_MAX {
-        return Err(io::Error::other("too large"));
+        return Err(CacheError::TooLarge);
     }
     let mut bytes = Vec::with_capacity(metadata.len() as usize);
     Read::by_ref(&mut file).take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
-    // For `prune`. A file system that refuses costs no more than a compilation.
+    // For `prune`. A file system that rejects this costs no more than a compilation.
     let _ = file.set_modified(SystemTime::now());
     Ok(bytes)
 }
 
-/// Removes the artefacts that were not used for longest, of any engine, until those that are left have `bytes_max` bytes.
-fn prune(folder: &Path, bytes_max: u64) -> io::Result<()> {
+/// Removes what killed processes left, and the artefacts of any engine that were unused for the longest time, until the others
+/// have at most `bytes_max` bytes. Files of other names are left alone.
+fn prune(folder: &Path, bytes_max: u64, now: SystemTime) -> io::Result<()> {
     let mut artefacts = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        // One that another process has just removed is no artefact any more.
+        // Another process may have just removed it.
         let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
-        if path.extension().is_some_and(|extension| extension == "stage") {
-            artefacts.push((metadata.modified()?, metadata.len(), path));
+        let Ok(modified) = metadata.modified() else { continue };
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("stage") if metadata.is_file() => artefacts.push((modified, metadata.len(), path)),
+            Some("tmp") if now.duration_since(modified).is_ok_and(|age| age > LEFTOVER_AGE) => {
+                let _ = fs::remove_file(path);
+            }
+            _ => {}
         }
     }
     artefacts.sort_unstable_by(|one, other| other.cmp(one));
-    let mut bytes = 0;
+    let mut bytes: u64 = 0;
     for (_, len, path) in artefacts {
-        bytes += len;
+        bytes = bytes.saturating_add(len);
         if bytes > bytes_max {
-            fs::remove_file(path)?;
+            // What cannot be removed is tried again after the next compilation.
+            let _ = fs::remove_file(path);
         }
     }
     Ok(())
 }
 
-/// Writes a file so that a reader sees all of it or none.
+/// Writes a file so that a reader sees all of it or nothing.
 fn write_whole(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     let temporary = write_temporary(path, parts)?;
     fs::rename(&temporary, path).inspect_err(|_| {
@@ -230,15 +342,17 @@ fn write_temporary(path: &Path, parts: &[&[u8]]) -> io::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::engine::{Trust, compiler_engine};
     use crate::limits::Limits;
 
     fn cache(folder: &Path) -> Cache {
         let engine = compiler_engine(&Limits::default(), Trust::Foreign).unwrap();
-        Cache::open(folder, &engine).unwrap()
+        Cache::new(Folder::open(folder).unwrap(), &engine)
     }
-
     #[test]
     fn keeps_what_it_wrote_for_a_later_process() {
         let folder = tempfile::tempdir().unwrap();
@@ -263,7 +377,7 @@ mod tests {
             File::options().write(true).open(cache.path(digest)).unwrap().set_modified(old).unwrap();
         }
         assert!(cache.get(&digests[0]).is_some(), "used now");
-        prune(folder.path(), 2500).unwrap();
+        prune(folder.path(), 2500, SystemTime::now()).unwrap();
         let kept: Vec<bool> = digests.iter().map(|digest| cache.get(digest).is_some()).collect();
         assert_eq!(kept, [true, false, false, true]);
         assert!(folder.path().join("key").exists());

@@ -68,14 +68,16 @@ impl fmt::Display for Kind {
     }
 }
 
+/// A text that does not name a kind of stage.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a kind of stage: use partitioner, serializer, compressor or filter")]
+pub struct KindError(String);
+
 impl FromStr for Kind {
-    type Err = String;
+    type Err = KindError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Kind::ALL
-            .into_iter()
-            .find(|kind| kind.name() == text)
-            .ok_or_else(|| format!("`{text}` is no kind of stage: use partitioner, serializer, compressor or filter"))
+        Kind::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| KindError(text.to_owned()))
     }
 }
 

@@ -1,8 +1,8 @@
-//! The engine: one per process, shared by every plug-in. It holds the compiler's settings, the pools
-//! that instances live in, the ticker of the deadlines and the cache of compiled code.
+//! Holds what all plug-ins of a process share: the compiler's settings, the pools of instances, the ticker of the
+//! deadlines and the cache of compiled code.
 //!
-//! There are two kinds of code, see [`Trust`], and wasmtime compiles and runs both kinds of one engine alike: so
-//! each has a [`Runtime`] of its own.
+//! There are two kinds of code, see [`Trust`]. Each has a [`Runtime`] of its own, since wasmtime compiles and runs all
+//! code of one engine with the same settings.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use wasmtime::component::Linker;
 use wasmtime::{InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Folder};
 use crate::compile::Compiler;
 use crate::error::LoadError;
 use crate::host_imports;
@@ -24,33 +24,33 @@ use crate::pool::Pool;
 use crate::scan::Scanned;
 use crate::ticker::{Running, Ticker};
 
-/// Core instances that one component may need: the module itself and what wit-component puts around
-/// it to connect imports that need the module's memory.
+/// The core instances that one component may need: the module itself, and those that wit-component adds to connect
+/// imports that need the module's memory.
 const CORE_INSTANCES_PER_COMPONENT: u32 = 8;
 
-/// Tables that one component may need: the module's own, and that of the connecting module.
+/// The tables that one component may need: the module's own, and that of the connecting module.
 const TABLES_PER_COMPONENT: u32 = 4;
 
-/// The bookkeeping of one instance, in bytes: bounded by the functions and globals it may have.
+/// The bytes of bookkeeping for one instance: bounded by the functions and globals it may have.
 const INSTANCE_SIZE_BYTES: usize = 1 << 20;
 
-/// Bytes of a memory that are wiped instead of given back to the system when an instance ends.
+/// The bytes of a memory that are cleared, instead of returned to the system, when an instance ends.
 const MEMORY_KEPT_BYTES: usize = 256 << 10;
 
-/// How an engine is made.
+/// Configures an engine.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
-    /// Where compiled code is kept between runs; `None` compiles again in every process.
+    /// The folder that keeps compiled code between runs. `None` compiles again in every process.
     pub cache_dir: Option<PathBuf>,
-    /// What each plug-in may use.
+    /// The limits of each plug-in.
     pub limits: Limits,
-    /// Where plug-ins are compiled.
+    /// The place where plug-ins are compiled.
     pub compiler: Compiler,
-    /// The most instances that may exist at once, over all plug-ins (256), and as many over those of the program's
-    /// own. Each sets aside address space, not memory.
+    /// The most instances that may exist at once (256): of foreign plug-ins, and again of the program's own. Each
+    /// reserves address space, not memory.
     pub instances: u32,
-    /// The most linear memory, in bytes, that instances may have together which wait for a call (256 MiB).
-    /// One that does not fit is thrown away, and made again when it is wanted.
+    /// The most linear memory of all idle instances together, in bytes (256 MiB). An instance that does not fit is
+    /// dropped, and created again when it is needed.
     pub idle_memory_bytes: usize,
 }
 
@@ -66,40 +66,40 @@ impl Default for EngineConfig {
     }
 }
 
-/// Whose code a plug-in is.
+/// Says how far a plug-in is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trust {
-    /// Anybody's: it is stopped when it passes its deadline, for which its code looks at a clock at the head of every
-    /// function and at every turn of a loop.
+    /// Any code: it is stopped at its deadline. For this, its code checks a clock at the start of every function and at
+    /// every turn of a loop.
     Foreign,
-    /// The program's own: as much work as its input is large, by whoever is trusted with the program itself. It has
-    /// every limit but the deadline, and takes down to half the time.
+    /// Code that is part of the program. It has every limit but the deadline, and takes down to half the time.
     Own,
 }
 
-/// The engine cannot be made.
+/// Reports that the engine cannot be started.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot start the sandbox: {0}")]
 pub struct EngineError(String);
 
-/// A handle on the engine; clones are the same engine.
+/// Gives access to the engine. Clones share it.
 #[derive(Clone)]
 pub struct Engine(Arc<Shared>);
 
 struct Shared {
+    cache: Option<Arc<Folder>>,
     foreign: Runtime,
-    /// Made when it is first wanted.
+    /// Created when it is first used.
     own: OnceLock<Runtime>,
     ticker: Ticker,
     scanned: Scanned,
-    /// Every pool of instances, so that those who wait can make room for others.
+    /// Every pool of instances, so that idle instances can make room for others.
     pools: Mutex<Vec<Weak<Pool>>>,
-    /// The memory of the instances that wait.
+    /// The memory of all idle instances.
     idle_memory_bytes: AtomicUsize,
     config: EngineConfig,
 }
 
-/// Where the code of one [`Trust`] is compiled, kept and run.
+/// Compiles, keeps and runs the code of one [`Trust`].
 pub(crate) struct Runtime {
     pub(crate) wasmtime: wasmtime::Engine,
     pub(crate) linker: Linker<HostState>,
@@ -107,20 +107,14 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
-    fn new(config: &EngineConfig, trust: Trust) -> Result<Runtime, EngineError> {
+    fn new(config: &EngineConfig, cache: Option<&Arc<Folder>>, trust: Trust) -> Result<Runtime, EngineError> {
         let failed = |error: wasmtime::Error| EngineError(format!("{error:#}"));
         let mut settings = compiler_settings(&config.limits, trust);
         settings.allocation_strategy(pool_settings(config));
         let wasmtime = wasmtime::Engine::new(&settings).map_err(failed)?;
         let mut linker = Linker::new(&wasmtime);
         host_imports::define(&mut linker).map_err(failed)?;
-        let cache = match &config.cache_dir {
-            None => None,
-            Some(folder) => Some(
-                Cache::open(folder, &wasmtime)
-                    .map_err(|error| EngineError(format!("cache folder {}: {error}", folder.display())))?,
-            ),
-        };
+        let cache = cache.map(|folder| Cache::new(Arc::clone(folder), &wasmtime));
         Ok(Runtime { wasmtime, linker, cache })
     }
 }
@@ -132,12 +126,14 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Makes an engine: 0.3 ms, and address space for its instances.
+    /// Makes an engine: 0.3 ms, and address space for its instances. A cache folder that cannot be used is logged and left
+    /// out.
     ///
     /// # Errors
-    /// When the system gives no address space or thread, or the cache folder cannot be made.
+    /// When the system gives no address space or thread.
     pub fn new(config: EngineConfig) -> Result<Engine, EngineError> {
-        let foreign = Runtime::new(&config, Trust::Foreign)?;
+        let cache = config.cache_dir.as_deref().and_then(Folder::open);
+        let foreign = Runtime::new(&config, cache.as_ref(), Trust::Foreign)?;
         let weak = foreign.wasmtime.weak();
         let ticker = Ticker::start(move || {
             if let Some(engine) = weak.upgrade() {
@@ -147,30 +143,30 @@ impl Engine {
         .map_err(|error| EngineError(format!("no thread for the ticker: {error}")))?;
         let (pools, idle_memory_bytes) = (Mutex::default(), AtomicUsize::default());
         let (own, scanned) = (OnceLock::new(), Scanned::default());
-        let shared = Shared { foreign, own, ticker, scanned, pools, idle_memory_bytes, config };
+        let shared = Shared { cache, foreign, own, ticker, scanned, pools, idle_memory_bytes, config };
         Ok(Engine(Arc::new(shared)))
     }
 
     /// Loads a plug-in: scan, compile or take from the cache, instantiate, describe.
     ///
     /// # Errors
-    /// [`LoadError`]: why it is no plug-in that this host runs. Nothing of it is left.
+    /// [`LoadError`] when it cannot be loaded. Nothing of it is kept.
     pub fn load(&self, bytes: &[u8]) -> Result<Plugin, LoadError> {
         Plugin::load(self, bytes, Trust::Foreign)
     }
 
-    /// Loads a plug-in that is part of the program, see [`Trust::Own`]: never bytes from elsewhere.
+    /// Loads a plug-in that is part of the program, see [`Trust::Own`]. Never pass bytes from elsewhere.
     ///
     /// # Errors
-    /// As [`Engine::load`], and when the system gives no address space for such plug-ins.
+    /// As [`Engine::load`], and when the system has no address space for such plug-ins.
     pub fn load_own(&self, bytes: &'static [u8]) -> Result<Plugin, LoadError> {
         Plugin::load(self, bytes, Trust::Own)
     }
 
-    /// Loads a plug-in that is known by its digest, as from a place that others can write to.
+    /// Loads a plug-in from a place that others can write to, and checks its digest.
     ///
     /// # Errors
-    /// [`LoadError::Digest`] when the bytes are others; else as [`Engine::load`].
+    /// [`LoadError::Digest`] when the bytes have another digest; else as [`Engine::load`].
     pub fn load_exactly(&self, bytes: &[u8], digest: &Digest) -> Result<Plugin, LoadError> {
         let have = Digest::of(bytes);
         if have != *digest {
@@ -179,12 +175,12 @@ impl Engine {
         self.load(bytes)
     }
 
-    /// What each plug-in may use.
+    /// Returns the limits of each plug-in.
     pub fn limits(&self) -> &Limits {
         &self.0.config.limits
     }
 
-    /// The most instances that may exist at once.
+    /// Returns the most instances that may exist at once.
     pub(crate) fn instances_max(&self) -> u32 {
         self.0.config.instances
     }
@@ -195,8 +191,8 @@ impl Engine {
             Trust::Own => match self.0.own.get() {
                 Some(own) => Ok(own),
                 None => {
-                    let own = Runtime::new(&self.0.config, trust)?;
-                    // Of two that are made at once, one is address space that is given back.
+                    let own = Runtime::new(&self.0.config, self.0.cache.as_ref(), trust)?;
+                    // If two are created at once, one of them is dropped.
                     Ok(self.0.own.get_or_init(|| own))
                 }
             },
@@ -217,7 +213,7 @@ impl Engine {
         pools.push(Arc::downgrade(pool));
     }
 
-    /// Whether an instance with so much memory may wait for its next call; it is counted if so.
+    /// Returns whether an idle instance with this memory may be kept, and counts its memory if so.
     pub(crate) fn may_wait(&self, bytes: usize) -> bool {
         let before = self.0.idle_memory_bytes.fetch_add(bytes, Relaxed);
         let fits = before + bytes <= self.0.config.idle_memory_bytes;
@@ -227,33 +223,33 @@ impl Engine {
         fits
     }
 
-    /// An instance that was counted does not wait any more.
+    /// Stops counting the memory of an idle instance.
     pub(crate) fn no_longer_waits(&self, bytes: usize) {
         self.0.idle_memory_bytes.fetch_sub(bytes, Relaxed);
     }
 
-    /// Throws away the instances of all stages that wait for a call.
+    /// Drops the idle instances of all stages.
     pub(crate) fn make_room(&self) {
         let pools: Vec<Arc<Pool>> = self.0.pools.lock().iter().filter_map(Weak::upgrade).collect();
         pools.iter().for_each(|pool| pool.shrink());
     }
 
-    /// Says that guest code is about to run, so that the ticker ticks.
+    /// Keeps the ticker ticking while guest code runs.
     pub(crate) fn running(&self) -> Running<'_> {
         self.0.ticker.running()
     }
 }
 
-/// An engine that only compiles: without the pool, whose address space is more than a child may use.
+/// Creates an engine that only compiles: without the pool, whose address space is more than a child process may use.
 pub(crate) fn compiler_engine(limits: &Limits, trust: Trust) -> wasmtime::Result<wasmtime::Engine> {
     wasmtime::Engine::new(&compiler_settings(limits, trust))
 }
 
-/// Everything that the compiled code depends on, the same in every process of one build.
+/// Returns all settings that the compiled code depends on. They are the same in every process of one build.
 fn compiler_settings(limits: &Limits, trust: Trust) -> wasmtime::Config {
     let mut config = wasmtime::Config::new();
     config
-        // On by default, and 3 to 4 times a call's cost.
+        // Stays off, also if a feature turns it on: with it a call of one row takes 1.37 times as long (wasmtime 48.0.8).
         .concurrency_support(false)
         .wasm_simd(true)
         .wasm_relaxed_simd(false)
@@ -261,11 +257,11 @@ fn compiler_settings(limits: &Limits, trust: Trust) -> wasmtime::Config {
         .wasm_multi_memory(false)
         .wasm_custom_page_sizes(false)
         .cranelift_opt_level(OptLevel::Speed)
-        // The same bits on every machine: an answer may be stored.
+        // The same bits on every machine: results may be stored.
         .cranelift_nan_canonicalization(true)
         .epoch_interruption(trust == Trust::Foreign)
         .max_wasm_stack(limits.stack_bytes)
-        // With 4 GiB of address space and guard pages no access needs a check.
+        // With 4 GiB of address space and guard pages, no access needs a check.
         .memory_reservation(MEMORY_RESERVATION_BYTES as u64)
         .memory_may_move(false)
         .memory_init_cow(true);

@@ -1,5 +1,5 @@
-//! What can go wrong with a plug-in, typed. An error names the plug-in, its version and, where there
-//! is one, the row; it is logged where it is handled, not here.
+//! The errors of plug-ins. An error names the plug-in, its version and the row, if one is to blame. It is logged where
+//! it is handled, not here.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,41 +9,41 @@ use std::time::Duration;
 use crate::activation::ActivationError;
 use crate::contract::{Kind, RowError};
 use crate::engine::EngineError;
-use crate::plugin::Plugin;
-use crate::scan::Refusal;
-use crate::source::VersionName;
+use crate::plugin::{DescriptionError, Plugin};
+use crate::scan::Refusals;
+use crate::source::{FetchError, VersionName};
 use crate::spec::SpecError;
 
-/// A stage failed: a call, its configuration or its start.
+/// Reports that a stage failed: in a call, in its configuration or at its start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StageError {
     /// The plug-in's name.
     pub plugin: Arc<str>,
-    /// The plug-in's version, in its own words.
+    /// The version that the plug-in states.
     pub version: Arc<str>,
-    /// Its number in a store, if it has one.
+    /// The number of the version in a store, if it has one.
     pub number: Option<u32>,
     /// What went wrong.
     pub fault: Fault,
 }
 
 impl StageError {
-    /// A fault of this version.
+    /// Makes the error of a version.
     pub fn of(plugin: &Plugin, fault: Fault) -> StageError {
         let (name, version) = (Arc::clone(plugin.shared_name()), Arc::clone(plugin.shared_version()));
         StageError { plugin: name, version, number: plugin.number(), fault }
     }
 
-    /// The version as it is shown.
+    /// Returns the version for display.
     pub fn version_name(&self) -> VersionName<'_> {
         VersionName { plugin: &self.plugin, version: &self.version, number: self.number }
     }
 
-    /// The rows that the fault is about, in order; empty when it is about the whole batch.
+    /// Returns the rows to blame, in order. Empty if the fault is about the whole batch.
     pub fn rows(&self) -> Vec<u32> {
         match &self.fault {
             Fault::Rows(rows) => rows.iter().map(|bad| bad.row).collect(),
-            Fault::BadAnswer { row: Some(row), .. } => vec![*row],
+            Fault::BadResponse { row: Some(row), .. } => vec![*row],
             _ => Vec::new(),
         }
     }
@@ -57,22 +57,22 @@ impl fmt::Display for StageError {
 
 impl std::error::Error for StageError {}
 
-/// What a stage did wrong.
+/// Says what went wrong in a stage.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The stage calls these rows bad, and no others.
+    /// The stage rejects these rows, and no others.
     #[error("{}", describe_rows(.0))]
     Rows(Vec<RowError>),
-    /// The stage refuses the whole batch.
-    #[error("the batch was refused: {0}")]
+    /// The stage rejects the whole batch.
+    #[error("the batch was rejected: {0}")]
     Batch(String),
-    /// The stage refuses its configuration.
+    /// The stage rejects its configuration.
     #[error("bad configuration{}: {message}", describe_field(.field))]
     Config {
-        /// A JSON Pointer (RFC 6901); empty for the whole.
+        /// A JSON Pointer (RFC 6901) to the wrong field; empty for the whole configuration.
         field: String,
-        /// What is wrong, in the plug-in's words.
+        /// The plug-in's message.
         message: String,
     },
     /// The guest trapped in a call.
@@ -80,66 +80,66 @@ pub enum Fault {
     Trap {
         /// The call of the contract that was running.
         call: &'static str,
-        /// What the trap was.
+        /// The kind of trap, and what the plug-in logged.
         reason: String,
     },
-    /// The guest's stack is used up.
+    /// The guest used up its stack.
     #[error("call stack exhausted in `{call}` (limit {limit_bytes} bytes)")]
     Stack {
         /// The call of the contract that was running.
         call: &'static str,
-        /// The limit that was passed.
+        /// The limit that was exceeded.
         limit_bytes: usize,
     },
-    /// The call ran for too long.
+    /// The call ran too long.
     #[error("`{call}` ran longer than its deadline of {} ms", .limit.as_millis())]
     Deadline {
         /// The call of the contract that was running.
         call: &'static str,
-        /// The limit that was passed.
+        /// The limit that was exceeded.
         limit: Duration,
     },
-    /// The guest asked for more memory than it may have, and failed for want of it.
+    /// The guest asked for more memory than its limit, and then failed.
     #[error("out of memory in `{call}` (limit {limit_bytes} bytes)")]
     Memory {
         /// The call of the contract that was running.
         call: &'static str,
-        /// The limit that was passed.
+        /// The limit that was exceeded.
         limit_bytes: usize,
     },
-    /// The answer breaks the contract.
-    #[error("bad answer from `{call}`{}: {problem}", describe_row(.row))]
-    BadAnswer {
-        /// The call of the contract that answered.
+    /// The response breaks the contract.
+    #[error("bad response of `{call}`{}: {problem}", describe_row(.row))]
+    BadResponse {
+        /// The call of the contract that returned it.
         call: &'static str,
         /// The first row that is wrong.
         row: Option<u32>,
         /// What is wrong.
         problem: String,
     },
-    /// The answer is larger than it may be; it was not copied.
-    #[error("the answer of `{call}` is larger than its bound of {max_bytes} bytes")]
-    AnswerTooLarge {
-        /// The call of the contract that answered.
+    /// The response is larger than its limit. It was not copied.
+    #[error("the response of `{call}` is larger than its limit of {max_bytes} bytes")]
+    ResponseTooLarge {
+        /// The call of the contract that returned it.
         call: &'static str,
-        /// The bound.
+        /// The limit.
         max_bytes: usize,
     },
-    /// What was compressed does not come back.
-    #[error("what was compressed does not decompress to the same bytes: {problem}")]
+    /// Compressed bytes do not decompress to the bytes before.
+    #[error("the compressed batch does not decompress to the same bytes: {problem}")]
     Lossy {
-        /// What is different.
+        /// The difference.
         problem: String,
     },
-    /// The input does not fit the guest's memory; split the batch.
+    /// The input does not fit the guest's memory. Split the batch.
     #[error("a batch of {bytes} bytes does not fit the plug-in's memory of {max_bytes} bytes")]
     InputTooLarge {
-        /// What the batch needs.
+        /// The size of the batch.
         bytes: usize,
-        /// What there is.
+        /// The memory of the guest.
         max_bytes: usize,
     },
-    /// The caller left out a column that the stage reads, or gave it another number of rows.
+    /// The caller left out a column that the stage reads, or passed it with another number of rows.
     #[error("the batch lacks the column `{column}`, which the stage reads")]
     ColumnMissing {
         /// The column.
@@ -148,18 +148,18 @@ pub enum Fault {
     /// The stage is of another kind than the call or the new version.
     #[error("is a {have}, not a {want}")]
     WrongKind {
-        /// What it is.
+        /// The kind that it is.
         have: Kind,
-        /// What was wanted.
+        /// The kind that is expected.
         want: Kind,
     },
     /// Too many instances run at once on this host.
-    #[error("no room for another instance: {0} run at once")]
+    #[error("too many instances run at once: the limit is {0}")]
     Exhausted(u32),
 }
 
 impl Fault {
-    /// Whether the guest misbehaved, rather than said no: its instance is thrown away.
+    /// Returns whether the guest misbehaved. Its instance is then thrown away.
     pub fn is_trap(&self) -> bool {
         match self {
             Fault::Rows(_)
@@ -173,13 +173,13 @@ impl Fault {
             | Fault::Stack { .. }
             | Fault::Deadline { .. }
             | Fault::Memory { .. }
-            | Fault::BadAnswer { .. }
-            | Fault::AnswerTooLarge { .. }
+            | Fault::BadResponse { .. }
+            | Fault::ResponseTooLarge { .. }
             | Fault::Lossy { .. } => true,
         }
     }
 
-    /// Whether a row of the batch may be to blame, so that it makes sense to look for it.
+    /// Returns whether a row of the batch may be to blame, so that it makes sense to search for it.
     pub fn is_about_rows(&self) -> bool {
         match self {
             Fault::Rows(_) | Fault::Batch(_) | Fault::InputTooLarge { .. } | Fault::Lossy { .. } => true,
@@ -188,15 +188,15 @@ impl Fault {
             | Fault::Stack { call, .. }
             | Fault::Deadline { call, .. }
             | Fault::Memory { call, .. }
-            | Fault::BadAnswer { call, .. }
-            | Fault::AnswerTooLarge { call, .. } => !matches!(*call, "instantiate" | "configure"),
+            | Fault::BadResponse { call, .. }
+            | Fault::ResponseTooLarge { call, .. } => !matches!(*call, "instantiate" | "configure"),
         }
     }
 }
 
 fn describe_rows(rows: &[RowError]) -> String {
     match rows {
-        [] => "no row is bad".to_owned(),
+        [] => "no row is named".to_owned(),
         [bad] => format!("row {}: {}", bad.row, bad.message),
         [bad, rest @ ..] => {
             let others = rest.len();
@@ -213,88 +213,88 @@ fn describe_row(row: &Option<u32>) -> String {
     row.map_or_else(String::new, |row| format!(" at row {row}"))
 }
 
-/// A file is not a plug-in that this host runs.
+/// Reports that a plug-in cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// Refused by the scan, before anything was compiled.
+    /// The scan rejects it, before it is compiled.
     #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The compiler refuses it.
+    Refused(#[from] Refusals),
+    /// The compiler rejects it.
     #[error("does not compile: {0}")]
     Compile(String),
-    /// There is no engine for it.
+    /// The engine for it cannot be started.
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The compiler took too long or too much memory and was killed.
     #[error("the compiler was stopped: {0}")]
     CompilerKilled(String),
-    /// The child process that compiles could not be run.
+    /// The child process that compiles cannot be run.
     #[error("cannot run the compiler {}: {source}", .program.display())]
     CompilerMissing {
-        /// The program that should run.
+        /// The program.
         program: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// An import or export has another type than the contract's.
     #[error("does not fit the contract: {0}")]
     Contract(String),
-    /// It failed while it was started or described.
+    /// It fails while it is started or describes itself.
     #[error("does not start: {0}")]
     Start(Fault),
-    /// What it says about itself is not acceptable.
+    /// Its description of itself is not acceptable.
     #[error("bad description: {0}")]
-    Description(String),
+    Description(#[from] DescriptionError),
     /// The file cannot be read.
     #[error("cannot read {}: {source}", .path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// A stored version cannot be fetched.
-    #[error("cannot be fetched: {0}")]
-    Fetch(String),
-    /// The digest is not the one that was asked for.
+    #[error("cannot fetch its bytes: {0}")]
+    Fetch(#[from] FetchError),
+    /// The bytes have another digest than expected.
     #[error("the digest is {have}, not {want}")]
     Digest {
-        /// What the bytes have, in hexadecimal.
+        /// The digest of the bytes, in hexadecimal.
         have: String,
-        /// What was asked for, in hexadecimal.
+        /// The expected digest, in hexadecimal.
         want: String,
     },
 }
 
-/// A version was not put to use.
+/// Reports that a version cannot be activated.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// It is not a plug-in that this host runs.
+    /// It cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// It does not serve where it would have to.
+    /// A stage that would use it rejects it.
     #[error(transparent)]
     Refused(#[from] ActivationError),
 }
 
-/// A stage cannot be had as it was written.
+/// Reports that a stage cannot be started from its specification.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResolveError {
-    /// It is not written as a stage is.
+    /// The specification is not valid.
     #[error(transparent)]
     Spec(#[from] SpecError),
     /// No plug-in has that name.
-    #[error("no plug-in is named `{name}`; there are: {known}")]
+    #[error("there is no plug-in `{name}`; known plug-ins: {known}")]
     Unknown {
-        /// The name that was asked for.
+        /// The name.
         name: String,
-        /// The names that there are.
+        /// The names that exist.
         known: String,
     },
-    /// The plug-in has versions, and none of them serves.
-    #[error("no version of plug-in `{name}` is active; activate one, or name one as in `{name}@{known}`")]
+    /// The plug-in has versions, but none is active.
+    #[error("no version of plug-in `{name}` is active: activate one, or pin one as in `{name}@{known}`")]
     Inactive {
         /// The plug-in.
         name: String,
@@ -306,27 +306,27 @@ pub enum ResolveError {
     Version {
         /// The plug-in.
         name: String,
-        /// The version that was asked for.
+        /// The version.
         wanted: String,
-        /// The versions that there are.
+        /// The versions that exist.
         known: String,
     },
-    /// The plug-in is for something else.
-    #[error("`{spec}` is a {have}, and a {want} is wanted here")]
+    /// The plug-in has another kind.
+    #[error("`{spec}` is a {have}, but a {want} is needed here")]
     WrongKind {
-        /// The stage as it was written.
+        /// The specification of the stage.
         spec: String,
-        /// What it is.
+        /// The kind that it is.
         have: Kind,
-        /// What was wanted.
+        /// The kind that is expected.
         want: Kind,
     },
-    /// The plug-in does not load.
+    /// The plug-in cannot be loaded.
     #[error("plug-in `{plugin}`: {source}")]
     Load {
         /// The name or file.
         plugin: String,
-        /// Why.
+        /// The reason.
         source: LoadError,
     },
     /// The stage does not start with this configuration.

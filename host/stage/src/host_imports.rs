@@ -12,16 +12,14 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, WasmStr};
 
 use crate::contract::{Level, PACKAGE, VERSION};
+use crate::error_lines::ErrorLines;
+use crate::failure_detector::{Health, SpikeLimits};
 use crate::instance::HostState;
 use crate::scan::HOST_INTERFACE;
 use crate::source::VersionName;
-use crate::tally::{SpikeLimits, Tally};
 
 /// The longest line of a plug-in's log, in bytes.
 pub(crate) const LINE_BYTES_MAX: usize = 1024;
-
-/// What is kept of a line for the error of a trap, in bytes: a batch may have many of those.
-const LAST_WORDS_BYTES_MAX: usize = 256;
 
 /// Lines that a plug-in may log at once, and each second after that.
 const LINES_BURST: u32 = 50;
@@ -122,19 +120,19 @@ impl HostSide {
 pub(crate) struct Caller {
     pub(crate) side: Arc<HostSide>,
     pub(crate) version: Arc<str>,
-    pub(crate) tally: Arc<Tally>,
+    pub(crate) health: Arc<Health>,
 }
 
 impl Caller {
     /// One that is being loaded, before it has said who it is.
     pub(crate) fn unknown() -> Caller {
         let side = Arc::new(HostSide::new("(loading)".into(), Arc::default()));
-        Caller { side, version: "".into(), tally: Arc::new(Tally::new(SpikeLimits::default(), None)) }
+        Caller { side, version: "".into(), health: Arc::new(Health::new(SpikeLimits::default(), None)) }
     }
 
     fn log(&self, level: Level, message: &str) {
         // The number may have come since the instance was made.
-        let version = VersionName { plugin: &self.side.plugin, version: &self.version, number: self.tally.number() };
+        let version = VersionName { plugin: &self.side.plugin, version: &self.version, number: self.health.number() };
         self.side.log(version, level, message);
     }
 }
@@ -206,10 +204,9 @@ pub(crate) fn define(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     host.func_wrap("log", |mut store: StoreContextMut<'_, HostState>, (level, message): (Level, WasmStr)| {
         let message = message.to_str(&store)?;
         store.data().caller.log(level, &message);
-        if level == Level::Error {
-            let mut line = escape(&message);
-            line.truncate(line.floor_char_boundary(LAST_WORDS_BYTES_MAX));
-            store.data_mut().last_words = line;
+        let error = (level == Level::Error).then(|| ErrorLines::cut(&message).to_owned());
+        if let Some(error) = error {
+            store.data_mut().error_lines.add(&error);
         }
         Ok(())
     })?;

@@ -7,6 +7,7 @@ use crate::batch::{Changed, Records};
 use crate::contract::{ConfigError, GuestError, Kind, RawDescription};
 use crate::engine::{Engine, Trust};
 use crate::error::Fault;
+use crate::error_lines::ErrorLines;
 use crate::host_imports::{Caller, escape};
 use crate::limits::Limits;
 use crate::ticker::Deadline;
@@ -14,14 +15,14 @@ use crate::ticker::Deadline;
 /// Ticks after the start of a call at which the deadline is looked at: each one.
 const TICKS_BETWEEN_LOOKS: u64 = 1;
 
-/// Bytes that a description, or the answer of `configure`, may have.
+/// Bytes that a description, or the response of `configure`, may have.
 const TEXT_BYTES_MAX: usize = 64 << 10;
 
 /// What the sandbox keeps beside each instance.
 pub(crate) struct HostState {
     pub(crate) caller: Caller,
-    /// What it logged last as an error in the call that runs: where it traps then, that is why. A panic does so.
-    pub(crate) last_words: String,
+    /// The errors that it logged in the call that runs. If it traps, they say why.
+    pub(crate) error_lines: ErrorLines,
     deadline: Deadline,
     limiter: Limiter,
 }
@@ -51,12 +52,12 @@ impl ResourceLimiter for Limiter {
     }
 }
 
-type Answer<T> = (Result<T, GuestError>,);
-type PartitionFunction = TypedFunc<(&'static str, u32, &'static [u64], Records<'static>), Answer<Vec<u32>>>;
-type SerializeFunction = TypedFunc<(&'static str, Records<'static>), Answer<Changed>>;
+type Response<T> = (Result<T, GuestError>,);
+type PartitionFunction = TypedFunc<(&'static str, u32, &'static [u64], Records<'static>), Response<Vec<u32>>>;
+type SerializeFunction = TypedFunc<(&'static str, Records<'static>), Response<Changed>>;
 type CompressFunction = TypedFunc<(&'static [u8],), (Result<Vec<u8>, String>,)>;
 type DecompressFunction = TypedFunc<(&'static [u8], u32), (Result<Vec<u8>, String>,)>;
-type FilterFunction = TypedFunc<(&'static str, Records<'static>), Answer<Vec<u8>>>;
+type FilterFunction = TypedFunc<(&'static str, Records<'static>), Response<Vec<u8>>>;
 
 /// The functions of a world. `TypedFunc` is covariant in its parameters, so that a call passes
 /// borrows that live no longer than itself.
@@ -75,13 +76,13 @@ pub(crate) struct Bounds {
     /// The bytes that the guest has to work through, which its deadline is measured by.
     pub(crate) work_bytes: usize,
     /// The most bytes that are copied out of the guest.
-    pub(crate) answer_bytes_max: usize,
+    pub(crate) response_bytes_max: usize,
 }
 
 impl Bounds {
     /// Of a call that has no batch.
     fn text(call: &'static str) -> Bounds {
-        Bounds { call, work_bytes: 0, answer_bytes_max: TEXT_BYTES_MAX }
+        Bounds { call, work_bytes: 0, response_bytes_max: TEXT_BYTES_MAX }
     }
 }
 
@@ -147,8 +148,8 @@ impl Instance {
     /// Gives the plug-in its configuration.
     pub(crate) fn configure(&mut self, json: &str) -> Result<(), Fault> {
         let configure = self.configure;
-        let (answer,) = self.call(Bounds::text("configure"), &configure, (json,))?;
-        answer.map_err(|ConfigError { field, message }| Fault::Config {
+        let (response,) = self.call(Bounds::text("configure"), &configure, (json,))?;
+        response.map_err(|ConfigError { field, message }| Fault::Config {
             field: escape(&field),
             message: escape(&message),
         })
@@ -188,7 +189,7 @@ fn new_store(engine: &Engine, wasmtime: &wasmtime::Engine, caller: Caller) -> St
     let limits = engine.limits();
     let state = HostState {
         caller,
-        last_words: String::new(),
+        error_lines: ErrorLines::default(),
         deadline: Deadline::default(),
         limiter: Limiter {
             memory_bytes_max: limits.memory_bytes,
@@ -208,7 +209,7 @@ fn new_store(engine: &Engine, wasmtime: &wasmtime::Engine, caller: Caller) -> St
     store
 }
 
-/// Runs guest code under its deadline, if it has one, its memory limit and the bound of its answer.
+/// Runs guest code under its deadline, if it has one, its memory limit and the bound of its response.
 fn guard<R>(
     engine: &Engine,
     trust: Trust,
@@ -226,9 +227,9 @@ fn guard<R>(
     };
     let state = store.data_mut();
     state.limiter.refused = false;
-    state.last_words.clear();
-    // The lists of an answer are counted against this before they are copied.
-    store.set_hostcall_fuel(bounds.answer_bytes_max);
+    state.error_lines.clear();
+    // The lists of a response are counted against this before they are copied.
+    store.set_hostcall_fuel(bounds.response_bytes_max);
     run(store).map_err(|error| fault(&error, bounds, store.data(), engine))
 }
 
@@ -248,14 +249,15 @@ fn fault(error: &wasmtime::Error, bounds: Bounds, state: &HostState, engine: &En
     let cause = error.root_cause().to_string();
     // wasmtime keeps the type of this error to itself.
     if cause.contains("fuel allocated for hostcalls has been exhausted") {
-        return Fault::AnswerTooLarge { call, max_bytes: bounds.answer_bytes_max };
+        return Fault::ResponseTooLarge { call, max_bytes: bounds.response_bytes_max };
     }
     let trace = error.downcast_ref::<WasmBacktrace>();
-    let reason = match trace.and_then(|trace| trace.frames().first()?.func_name()) {
-        // It says more than the name of the function that ends a panic.
-        _ if !state.last_words.is_empty() => format!("{cause}; it said: {}", state.last_words),
-        Some(function) => format!("{cause}, in {}", escape(function)),
-        None => cause,
+    let function = trace.and_then(|trace| trace.frames().first()?.func_name());
+    let reason = match (state.error_lines.message(), function) {
+        // A logged message says more than the name of the function that ends a panic.
+        (Some(message), _) => format!("{cause}; it logged: {}", escape(message)),
+        (None, Some(function)) => format!("{cause}, in {}", escape(function)),
+        (None, None) => cause,
     };
     Fault::Trap { call, reason }
 }

@@ -1,10 +1,9 @@
-//! Finding the rows that a failing batch fails for, so that one poison record takes no neighbour along.
+//! Finds the rows that a batch fails for, so that one poison record does not affect its neighbours.
 //!
-//! A stage that names its bad rows is asked again for the others. A batch that fails without a name (a
-//! trap, a passed deadline, a bad answer, a refusal of the whole) is tried once more on a fresh instance,
-//! since the one before may have been spoilt by an earlier call, and then in halves, the larger ones
-//! first. All of it is bounded: when the calls are used up, the rows that are still undecided count as
-//! bad.
+//! If the stage names its bad rows, it is called again for the others. If it does not (a trap, a passed deadline, a bad
+//! response, a rejected batch), the batch is retried once on a fresh instance, since an earlier call may have damaged the
+//! old one. Then it is split in halves, larger parts first. The number of calls is bounded: rows that are undecided after
+//! the last call count as bad.
 
 use std::collections::VecDeque;
 
@@ -12,29 +11,28 @@ use crate::batch::{Bitmap, Records};
 use crate::contract::RowError;
 use crate::error::{Fault, StageError};
 
-/// The most calls that are made to find the bad rows of one batch, after the call that failed. One bad row
-/// of 1,000 takes 21, ten take about 150.
+/// The most calls to find the bad rows of one batch, after the call that failed. One bad row of 1,000 takes 21 calls,
+/// ten take about 150.
 pub const ISOLATION_CALLS_MAX: usize = 256;
 
-/// A call that passes its deadline counts as this many: it costs a thousand times one that fails at once.
+/// The calls that a call past its deadline counts as: it costs a thousand times as much as one that fails at once.
 const DEADLINE_CALLS: usize = 8;
 
-/// What a stage made of a batch that may have had bad rows.
+/// Holds the decisions of a filter for a batch that may have bad rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Isolated {
-    /// The rows that the filter keeps; a bad row is not among them.
+    /// The rows that the filter keeps. A bad row is not among them.
     pub keep: Bitmap,
-    /// The rows that the stage fails for and why, in order.
+    /// The rows that the stage fails for, in order, and why.
     pub bad: Vec<RowError>,
 }
 
-/// Finds the bad rows of `records`, for which a stage failed as `error` says. `ask` is called with parts
-/// of the batch, each time on a fresh instance; `take` is given the rows of a part, in order, and what was
-/// answered for them.
+/// Finds the bad rows of `records`, for which a stage failed with `error`. `ask` is called with parts of the batch, each
+/// time on a fresh instance. `take` is called with the rows of a part, in order, and the response for them.
 ///
 /// # Errors
-/// A fault that no row is to blame for: the host is out of instances, the stage does not start, or the
-/// caller left out a column. Nothing of the batch is to be used.
+/// A fault that no row is to blame for: the host is out of instances, the stage does not start, or the caller left out
+/// a column. Nothing of the batch may be used.
 pub(crate) fn search<R>(
     records: &Records<'_>,
     error: StageError,
@@ -57,7 +55,7 @@ pub(crate) fn search<R>(
         };
         search.left = left;
         match ask_for(records, &rows, &mut ask) {
-            Ok(answer) => take(&rows, answer),
+            Ok(response) => take(&rows, response),
             Err(error) => {
                 last_fault = error.fault.to_string();
                 search.divide(rows, error)?;
@@ -68,7 +66,7 @@ pub(crate) fn search<R>(
     Ok(search.bad)
 }
 
-/// Asks for some rows of the batch: a run of them is not copied.
+/// Calls the stage for some rows of the batch. Consecutive rows are not copied.
 fn ask_for<R>(
     records: &Records<'_>,
     rows: &[u32],
@@ -83,15 +81,15 @@ fn ask_for<R>(
 }
 
 struct Search {
-    /// Calls that may still be made.
+    /// The number of calls that are left.
     left: usize,
-    /// Rows that are not decided, in the parts that are to be asked for next; larger ones first.
+    /// The undecided rows, in the parts of the next calls; larger parts first.
     parts: VecDeque<Vec<u32>>,
     bad: Vec<RowError>,
 }
 
 impl Search {
-    /// A call for `rows` failed: which of them are bad, and which are to be asked for again?
+    /// Decides which of `rows` are bad, and which to call the stage for again, after a call failed.
     fn divide(&mut self, rows: Vec<u32>, error: StageError) -> Result<(), StageError> {
         self.check_blame(&error)?;
         match error.fault {
@@ -124,14 +122,15 @@ impl Search {
         Ok(())
     }
 
-    /// Refuses to look for rows where none is to blame.
+    /// Returns the error if no row is to blame for it.
     fn check_blame(&self, error: &StageError) -> Result<(), StageError> {
         if error.fault.is_about_rows() { Ok(()) } else { Err(error.clone()) }
     }
 
     fn give_up(&mut self, rows: &[u32], fault: &str) {
         let count = rows.len();
-        let message = format!("one of {count} rows that were not told apart in {ISOLATION_CALLS_MAX} calls: {fault}");
+        let message =
+            format!("one of {count} rows of which some fail ({ISOLATION_CALLS_MAX} calls did not find which): {fault}");
         self.bad.extend(rows.iter().map(|&row| RowError { row, message: message.clone() }));
     }
 }
@@ -176,8 +175,8 @@ mod tests {
             let rows: Vec<u32> = part.values.unwrap().iter().map(row).collect();
             if rows.iter().any(|row| poison.contains(row)) { Err(error(fault.clone())) } else { Ok(rows) }
         };
-        let take = |rows: &[u32], answer: Vec<u32>| {
-            assert_eq!(rows, answer);
+        let take = |rows: &[u32], response: Vec<u32>| {
+            assert_eq!(rows, response);
             good.extend(rows);
         };
         let bad = search(&batch.as_records(), error(fault.clone()), ask, take).unwrap();
@@ -185,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bad_rows_are_found_and_the_others_answered() {
+    fn the_bad_rows_are_found_and_the_others_decided() {
         for poison in [&[0][..], &[999], &[500], &[3, 4], &[1, 333, 500, 501, 700, 704, 900, 997, 998, 999]] {
             let (bad, good, calls) = found(1_000, poison, &trap());
             assert_eq!(bad, poison);

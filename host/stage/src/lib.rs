@@ -1,30 +1,29 @@
 //! The sandbox for pipeline stages. It runs partitioners, serializers, compressors and filters as
-//! WebAssembly components and knows nothing of Kafka; no other crate names wasmtime.
+//! WebAssembly components and knows nothing of Kafka. No other crate names wasmtime.
 //!
 //! # The life of a plug-in
 //!
-//! 1. **Scan** ([`mod@scan`]): the bytes are read, nothing is compiled. Not a component, over a limit, an
-//!    import that is not granted, an export that is missing: refused, by name.
-//! 2. **Compile** ([`compile`]): in this process, or in a child that can be killed.
-//! 3. **Cache** (`cache`): compiled code is kept by digest and engine; only files that this host wrote
-//!    are ever loaded.
-//! 4. **Load** ([`plugin`]): instantiated once, under the limits of any call, and asked what it is.
-//! 5. **Start** ([`stage`]): instances are configured and probed with a batch of no rows.
-//! 6. **Call** (`call`): one call carries one batch, column by column ([`batch`]), on an instance from
-//!    the `pool`. The answer is checked before any of it is used. A trap, a passed deadline or a bad
-//!    answer is a typed error ([`error`]), and the instance is thrown away.
-//! 7. **Swap** ([`activation`]): a new version goes through 1 to 5 aside, for every stage that follows it or
-//!    for none, then takes their slots, each between two batches.
-//! 8. **Drain**: calls that run finish on the old version; the last of them lets go of it.
+//! 1. **Scan** ([`mod@scan`]): reads the bytes without compiling them. Rejects what is not a component, exceeds
+//!    a limit, imports something that is not offered, or lacks an export, and names each reason.
+//! 2. **Compile** ([`compile`]): in this process, or in a child process that can be killed.
+//! 3. **Cache** (`cache`): keeps compiled code by digest and engine. Loads only files that this host wrote.
+//! 4. **Load** ([`plugin`]): instantiates it once, under the limits of any call, and reads its description.
+//! 5. **Start** ([`stage`]): configures instances and probes one with a batch of no rows.
+//! 6. **Call** (`call`): passes one batch, column by column ([`batch`]), to an instance from the `pool`. The
+//!    response is checked before any of it is used. A trap, a passed deadline or a bad response is a typed
+//!    error ([`error`]), and the instance is thrown away.
+//! 7. **Swap** ([`activation`]): prepares a new version by steps 1 to 5 for every stage that follows it, or for
+//!    none. Then it replaces the old version, in each stage between two batches.
+//! 8. **Drain**: running calls finish on the old version, which is dropped with the last of them.
 //!
-//! A batch that fails is searched for the rows that it fails for ([`mod@isolate`]). What every version does
-//! is counted (`tally`); one that goes wrong too often gives its place to the last good one.
+//! When a batch fails, [`mod@isolate`] finds the rows that it fails for. `counters` counts what each version does;
+//! `failure_detector` finds a version that fails too often, and the library rolls back to the last good one.
 //!
-//! Plug-ins have names in a [`library`], and numbers where a [`source`] keeps their versions; a
-//! [`mod@watch`]er reloads what changes on disk.
+//! A [`library`] keeps plug-ins by name, and a [`source`] their numbered versions. A [`mod@watch`]er reloads files
+//! that change on disk.
 //!
-//! What a plug-in may use is in [`limits`], the deadline's clock in `ticker`, what the host offers it
-//! in `host_imports`; the contract itself is `sdk/wit/1.0.0/stage.wit`, seen from here in [`contract`].
+//! [`limits`] has what a plug-in may use, `ticker` the clock of the deadlines, `host_imports` the functions that
+//! the host offers. The contract is `sdk/wit/1.0.0/stage.wit`; [`contract`] has its types.
 
 pub mod activation;
 pub mod batch;
@@ -32,8 +31,11 @@ mod cache;
 mod call;
 pub mod compile;
 pub mod contract;
+mod counters;
 pub mod engine;
 pub mod error;
+mod error_lines;
+mod failure_detector;
 mod host_imports;
 mod instance;
 pub mod isolate;
@@ -48,27 +50,27 @@ pub mod scan;
 pub mod source;
 pub mod spec;
 pub mod stage;
-mod tally;
 mod ticker;
 pub mod watch;
 
 pub use activation::{Activation, ActivationError, Refused};
 pub use batch::{Bitmap, Changed, Column, ColumnBuf, ColumnFull, Headers, Records, RecordsBuf};
 pub use compile::{COMPILE_CHILD_ARGUMENT, Compiler, compile_child_main};
-pub use contract::{Columns, Description, Format, Kind, Level, RowError};
+pub use contract::{Columns, Description, Format, Kind, KindError, Level, RowError};
+pub use counters::Counts;
 pub use engine::{Engine, EngineConfig, EngineError, Trust};
 pub use error::{Fault, LoadError, PublishError, ResolveError, StageError};
+pub use failure_detector::{SpikeLimits, SpikeReason};
 pub use host_imports::LogLine;
 pub use isolate::{ISOLATION_CALLS_MAX, Isolated};
 pub use library::{Library, Origin, Published, Spike, VersionCounts};
 pub use limits::{Limits, ModuleLimits};
 pub use pinned::Pinned;
-pub use plugin::{Digest, Plugin};
+pub use plugin::{DescriptionError, Digest, DigestError, Plugin};
 pub use rows::Slice;
-pub use scan::{Refusal, Scan};
-pub use source::{EMBEDDED_NUMBER, VersionName, VersionSource};
-pub use spec::{Source, SpecError, StageSpec};
+pub use scan::{Figure, Inspection, Measure, Refusal, Refusals, Scan};
+pub use source::{EMBEDDED_NUMBER, FetchError, VersionName, VersionSource};
+pub use spec::{NameError, Source, SpecError, StageSpec};
 pub use stage::{Stage, StageStats, Swapped};
-pub use tally::{Counts, SpikeLimits, SpikeReason};
 pub use ticker::thread_time;
 pub use watch::{WatchError, WatchEvent, Watcher};

@@ -1,4 +1,4 @@
-//! What a plug-in may use. Every limit is finite by default, and each is a named sum of its parts.
+//! The limits of a plug-in. Every limit is finite by default.
 
 use std::time::Duration;
 
@@ -8,22 +8,21 @@ const MIB: usize = 1024 * KIB;
 /// Linear memory comes in pages of this many bytes.
 pub(crate) const WASM_PAGE_BYTES: usize = 64 * KIB;
 
-/// The address space that is set aside for each linear memory, with guard pages behind it: an index
-/// of 32 bits can then never leave it, and the compiled code carries no bounds checks.
+/// The address space that is reserved for each linear memory, with guard pages behind it. An index of 32 bits can
+/// never leave it, so the compiled code has no bounds checks.
 pub(crate) const MEMORY_RESERVATION_BYTES: usize = 4096 * MIB;
 
-/// How often the ticker moves the epoch on: a call is stopped within one tick of its deadline.
+/// The interval of the ticker. A call is stopped within one tick of its deadline.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
 
-/// The stack that a host call needs below the guest's own: checked against the least stack that
-/// Rust gives a thread.
+/// The stack that a host call needs below the guest's own, and the stack that Rust gives a thread at least.
 const HOST_STACK_BYTES: usize = 512 * KIB;
 const THREAD_STACK_BYTES: usize = 2 * MIB;
 
-/// The longest name and version that a plug-in may give itself, in bytes.
+/// The longest name and the longest version of a plug-in, in bytes.
 pub(crate) const NAME_BYTES_MAX: usize = 64;
 
-/// What one plug-in may use while it runs, and what its module may hold.
+/// Limits what one plug-in may use while it runs, and what its module may hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Linear memory of one instance, in bytes (16 MiB).
@@ -32,17 +31,17 @@ pub struct Limits {
     pub stack_bytes: usize,
     /// Elements of one table (10,000).
     pub table_elements: usize,
-    /// Computing time of one call, and of starting an instance (20 ms); see
-    /// [`Limits::deadline_for`]. It is the time that the thread really ran: a guest is not blamed for
-    /// a busy machine. Ten times as much on the clock ends a call as well.
+    /// Computing time of one call, and of starting an instance (20 ms); see [`Limits::deadline_for`]. It is the
+    /// processor time of the thread, so a busy machine does not count. Ten times as much on the clock ends a call as
+    /// well.
     pub deadline: Duration,
-    /// The size of a batch that has one `deadline` (256 KiB).
+    /// The bytes of a batch for which a call gets one `deadline` (256 KiB).
     pub deadline_bytes: usize,
-    /// An answer has at most `output_factor` x input + `output_slack_bytes` bytes (2 x, 64 KiB).
+    /// A response has at most `output_factor` x input + `output_slack_bytes` bytes (2 x, 64 KiB).
     pub output_factor: usize,
     /// See [`Limits::output_factor`].
     pub output_slack_bytes: usize,
-    /// What the module itself may hold.
+    /// The limits of the module itself.
     pub module: ModuleLimits,
 }
 
@@ -62,22 +61,21 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The deadline of a call that works through this many bytes: one `deadline`, and as much again for
-    /// each further `deadline_bytes`. An honest gzip needs about 20 ms for a batch of 1 MiB, and a
-    /// limit that it meets only on some days is none to rely on.
+    /// Returns the deadline of a call with this many bytes: one `deadline`, and one more for each further
+    /// `deadline_bytes`. A good gzip needs about 20 ms for a batch of 1 MiB, so one deadline would be too tight.
     pub fn deadline_for(&self, bytes: usize) -> Duration {
         let parts = bytes.div_ceil(self.deadline_bytes.max(1)).max(1);
         self.deadline.saturating_mul(u32::try_from(parts).unwrap_or(u32::MAX))
     }
 
-    /// The most bytes that the answer to `input_bytes` may have.
+    /// Returns the most bytes that the response to `input_bytes` may have.
     pub fn output_bytes_max(&self, input_bytes: usize) -> usize {
         input_bytes.saturating_mul(self.output_factor).saturating_add(self.output_slack_bytes)
     }
 }
 
-/// What a module may hold. Checked by reading it, before anything is compiled: compiling some
-/// modules takes minutes and gigabytes.
+/// Limits what a module may hold. The scan checks them before anything is compiled: compiling some modules takes
+/// minutes and gigabytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModuleLimits {
     /// The whole file, in bytes (4 MiB).
@@ -92,7 +90,7 @@ pub struct ModuleLimits {
     pub block_depth: u32,
     /// Targets of one `br_table` (10,000).
     pub branch_targets: u32,
-    /// Data segments (1,000), and bytes in them together (the file's own bound).
+    /// Data segments (1,000). The limit of the file bounds their bytes.
     pub data_segments: u32,
     /// Custom sections together, in bytes (1 MiB): names and debug information.
     pub custom_bytes: usize,
@@ -131,14 +129,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_large_batch_has_more_time() {
+    fn a_large_batch_has_a_longer_deadline() {
         let limits = Limits::default();
         let millis = |bytes| limits.deadline_for(bytes).as_millis();
         assert_eq!([millis(0), millis(256 * KIB), millis(256 * KIB + 1), millis(MIB)], [20, 20, 40, 80]);
     }
 
     #[test]
-    fn the_bound_of_an_answer_never_overflows() {
+    fn the_limit_of_a_response_never_overflows() {
         let limits = Limits::default();
         assert_eq!(limits.output_bytes_max(0), 64 * KIB);
         assert_eq!(limits.output_bytes_max(MIB), 2 * MIB + 64 * KIB);

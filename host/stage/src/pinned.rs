@@ -148,7 +148,7 @@ impl<'s> Pinned<'s> {
     ) -> Result<Vec<RowError>, StageError> {
         let search = self.with_mode(Mode::Search);
         let bad = isolate::search(records, error, |part| call(&search, part), take)?;
-        self.pool.tally().incident(false, bad.len() as u64);
+        self.pool.health().incident(false, bad.len() as u64);
         Ok(bad)
     }
 
@@ -210,8 +210,8 @@ impl<'s> Pinned<'s> {
         let begun = Instant::now();
         let outcome = call();
         let nanos = nanos(begun.elapsed());
-        let tally = self.pool.tally();
-        for counters in [&tally.counters, &self.stage.counters] {
+        let health = self.pool.health();
+        for counters in [&health.counters, &self.stage.counters] {
             match self.mode {
                 Mode::Plain | Mode::First => counters.called(rows, nanos),
                 Mode::Search => counters.called_again(nanos),
@@ -219,7 +219,7 @@ impl<'s> Pinned<'s> {
         }
         outcome.map_err(|fault| {
             let is_trap = fault.is_trap();
-            tally.counters.failed(is_trap);
+            health.counters.failed(is_trap);
             self.stage.counters.failed(is_trap);
             let bad_rows = match &fault {
                 Fault::Rows(bad) => bad.len() as u64,
@@ -229,9 +229,9 @@ impl<'s> Pinned<'s> {
             };
             let error = StageError::of(self.plugin(), fault);
             match self.mode {
-                Mode::Plain => tally.incident(is_trap, bad_rows),
+                Mode::Plain => health.incident(is_trap, bad_rows),
                 // For how many rows is known at the end of the search.
-                Mode::First if is_trap => tally.incident(true, 0),
+                Mode::First if is_trap => health.incident(true, 0),
                 Mode::First | Mode::Search => {}
             }
             error

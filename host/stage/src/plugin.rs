@@ -7,15 +7,15 @@ use std::sync::{Arc, Weak};
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::{Component, InstancePre};
 
-use crate::contract::{Description, Kind, RawDescription};
+use crate::contract::{Description, Format, Kind, RawDescription};
 use crate::engine::{Engine, Runtime, Trust};
 use crate::error::LoadError;
+use crate::failure_detector::{Health, SpikeLimits};
 use crate::host_imports::{Caller, HostSide};
 use crate::instance::{HostState, Instance, StartError};
 use crate::scan::Scan;
 use crate::source::VersionName;
-use crate::spec::check_name;
-use crate::tally::{SpikeLimits, Tally};
+use crate::spec::{NameError, check_name};
 
 /// The SHA-256 of a component's bytes: what a version is pinned by. Displays as hexadecimal.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,15 +38,20 @@ impl Digest {
     }
 }
 
+/// A text that is not a digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a digest is 64 hexadecimal digits")]
+pub struct DigestError;
+
 impl FromStr for Digest {
-    type Err = String;
+    type Err = DigestError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut digest = [0; 32];
         let pairs = text.as_bytes().chunks_exact(2);
         let is_hex = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         if !is_hex {
-            return Err("a digest is 64 hexadecimal digits".to_owned());
+            return Err(DigestError);
         }
         let value = |digit: u8| (digit as char).to_digit(16).unwrap_or_default() as u8;
         for (byte, pair) in digest.iter_mut().zip(pairs) {
@@ -75,7 +80,7 @@ pub struct Plugin {
     name: Arc<str>,
     loaded: Arc<Loaded>,
     /// What it has done, in all stages.
-    tally: Arc<Tally>,
+    health: Arc<Health>,
 }
 
 struct Loaded {
@@ -125,13 +130,13 @@ impl Plugin {
             pre,
         };
         let name = loaded.description.name.as_str().into();
-        let tally = Arc::new(Tally::new(SpikeLimits::default(), None));
-        Ok(Plugin { name, loaded: Arc::new(loaded), tally })
+        let health = Arc::new(Health::new(SpikeLimits::default(), None));
+        Ok(Plugin { name, loaded: Arc::new(loaded), health })
     }
 
     /// The same code under another name, counted elsewhere.
-    pub(crate) fn known_as(&self, name: &str, tally: Arc<Tally>) -> Plugin {
-        Plugin { name: name.into(), loaded: Arc::clone(&self.loaded), tally }
+    pub(crate) fn known_as(&self, name: &str, health: Arc<Health>) -> Plugin {
+        Plugin { name: name.into(), loaded: Arc::clone(&self.loaded), health }
     }
 
     /// Whether it is the same code under the same name.
@@ -143,14 +148,14 @@ impl Plugin {
         *self.name == *name && self.loaded.digest == digest
     }
 
-    pub(crate) fn tally(&self) -> &Tally {
-        &self.tally
+    pub(crate) fn health(&self) -> &Health {
+        &self.health
     }
 
     /// A handle that does not keep the code.
     pub(crate) fn downgrade(&self) -> WeakPlugin {
         let loaded = Arc::downgrade(&self.loaded);
-        WeakPlugin { name: Arc::clone(&self.name), loaded, tally: Arc::clone(&self.tally) }
+        WeakPlugin { name: Arc::clone(&self.name), loaded, health: Arc::clone(&self.health) }
     }
 
     /// What the plug-in says about itself.
@@ -170,7 +175,7 @@ impl Plugin {
 
     /// Its number in a store, or that of the plug-ins in the program, if it has one.
     pub fn number(&self) -> Option<u32> {
-        self.tally.number()
+        self.health.number()
     }
 
     /// The version as it is shown.
@@ -228,7 +233,7 @@ impl Plugin {
 
     /// A fresh instance, not configured yet.
     pub(crate) fn instantiate(&self, side: Arc<HostSide>) -> Result<Instance, StartError> {
-        let caller = Caller { side, version: Arc::clone(&self.loaded.version), tally: Arc::clone(&self.tally) };
+        let caller = Caller { side, version: Arc::clone(&self.loaded.version), health: Arc::clone(&self.health) };
         Instance::start(&self.loaded.engine, self.loaded.trust, &self.loaded.pre, self.kind(), caller)
     }
 }
@@ -237,13 +242,13 @@ impl Plugin {
 pub(crate) struct WeakPlugin {
     name: Arc<str>,
     loaded: Weak<Loaded>,
-    pub(crate) tally: Arc<Tally>,
+    pub(crate) health: Arc<Health>,
 }
 
 impl WeakPlugin {
     pub(crate) fn upgrade(&self) -> Option<Plugin> {
         let loaded = self.loaded.upgrade()?;
-        Some(Plugin { name: Arc::clone(&self.name), loaded, tally: Arc::clone(&self.tally) })
+        Some(Plugin { name: Arc::clone(&self.name), loaded, health: Arc::clone(&self.health) })
     }
 }
 
@@ -255,10 +260,12 @@ fn compiled(
     digest: &Digest,
     bytes: &[u8],
 ) -> Result<Component, LoadError> {
-    if let Some(artefact) = runtime.cache.as_ref().and_then(|cache| cache.get(digest)) {
+    if let Some(cache) = &runtime.cache
+        && let Some(artefact) = cache.get(digest)
+    {
         match deserialize(runtime, &artefact) {
             Ok(component) => return Ok(component),
-            Err(error) => tracing::warn!(%digest, %error, "kept code is compiled again"),
+            Err(error) => cache.reject(digest, error),
         }
     }
     let artefact = engine.compiler().compile(&runtime.wasmtime, trust, bytes)?;
@@ -280,18 +287,52 @@ fn deserialize(runtime: &Runtime, artefact: &[u8]) -> wasmtime::Result<Component
     }
 }
 
-/// Checks what a plug-in says about itself.
-fn check(raw: RawDescription, world: Kind) -> Result<Description, String> {
-    check_name(&raw.name, "").map_err(|problem| format!("name: {problem}"))?;
-    check_name(&raw.version, "+").map_err(|problem| format!("version: {problem}"))?;
+/// A description that a plug-in gives of itself is not acceptable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DescriptionError {
+    /// Its name is not valid.
+    #[error("name: {0}")]
+    Name(NameError),
+    /// Its version is not valid.
+    #[error("version: {0}")]
+    Version(NameError),
+    /// The name of its compression format is not valid.
+    #[error("format: {0}")]
+    FormatName(NameError),
+    /// It exports the functions of another kind.
+    #[error("it describes itself as a {described}, but exports the functions of a {exported}")]
+    OtherKind {
+        /// The kind in its description.
+        described: Kind,
+        /// The kind of its exports.
+        exported: Kind,
+    },
+    /// A compressor without a format.
+    #[error("a compressor must state its format")]
+    FormatMissing,
+    /// A format of a plug-in that is not a compressor.
+    #[error("a {0} must not state a format: only compressors have one")]
+    FormatNotAllowed(Kind),
+    /// A built-in plug-in is registered under a name that it does not have.
+    #[error("it describes itself as `{0}`")]
+    OtherName(String),
+}
+
+/// Checks the description that a plug-in gives of itself.
+fn check(raw: RawDescription, world: Kind) -> Result<Description, DescriptionError> {
+    check_name(&raw.name, "").map_err(DescriptionError::Name)?;
+    check_name(&raw.version, "+").map_err(DescriptionError::Version)?;
     if raw.kind != world {
-        return Err(format!("it says that it is a {}, and exports a {world}", raw.kind));
+        return Err(DescriptionError::OtherKind { described: raw.kind, exported: world });
     }
-    if raw.format.is_some() != (world == Kind::Compressor) {
-        return Err("a compressor has a format, and nothing else has".to_owned());
-    }
-    if let Some(crate::contract::Format::Private(name)) = &raw.format {
-        check_name(name, "").map_err(|problem| format!("format: {problem}"))?;
+    match (world, &raw.format) {
+        (Kind::Compressor, None) => return Err(DescriptionError::FormatMissing),
+        (Kind::Compressor, Some(Format::Private(name))) => {
+            check_name(name, "").map_err(DescriptionError::FormatName)?;
+        }
+        (Kind::Compressor, Some(_)) | (_, None) => {}
+        (other, Some(_)) => return Err(DescriptionError::FormatNotAllowed(other)),
     }
     Ok(Description {
         name: raw.name,
@@ -305,7 +346,7 @@ fn check(raw: RawDescription, world: Kind) -> Result<Description, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::{Columns, Format, RawColumns};
+    use crate::contract::{Columns, RawColumns};
 
     fn raw(name: &str, kind: Kind, format: Option<Format>) -> RawDescription {
         RawDescription {

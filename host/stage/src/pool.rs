@@ -1,5 +1,5 @@
-//! The instances of one version of a stage. Last in, first out: calls that follow each other use the
-//! same instance, whose memory is warm and whose state (a sticky partition) goes on.
+//! Keeps the instances of one version of a stage. The instance that was used last is used next: its memory is warm, and
+//! its state (a sticky partition) goes on.
 
 use std::sync::Arc;
 use std::thread;
@@ -7,12 +7,12 @@ use std::thread;
 use parking_lot::Mutex;
 
 use crate::error::Fault;
+use crate::failure_detector::Health;
 use crate::host_imports::HostSide;
 use crate::instance::{Instance, StartError};
 use crate::plugin::Plugin;
-use crate::tally::Tally;
 
-/// Configured instances of a plug-in.
+/// Holds configured instances of a plug-in.
 pub(crate) struct Pool {
     plugin: Plugin,
     config: Arc<str>,
@@ -24,15 +24,15 @@ pub(crate) struct Pool {
 #[derive(Default)]
 struct State {
     idle: Vec<Instance>,
-    /// Leases that are out now, and the most that ever were.
+    /// The instances that are lent now, and the most that ever were at once.
     leased: usize,
     leased_peak: usize,
 }
 
 impl Pool {
-    /// An empty pool, known to the engine, so that it can be asked to make room.
+    /// Creates an empty pool, and registers it with the engine, which may ask it to make room.
     pub(crate) fn new(plugin: Plugin, config: Arc<str>, side: Arc<HostSide>) -> Arc<Pool> {
-        // More instances than threads that may run are of no use to keep.
+        // More instances than threads are never used.
         let threads = thread::available_parallelism().map_or(1, usize::from);
         let engine = plugin.engine().clone();
         let pool = Arc::new(Pool { plugin, config, side, state: Mutex::default(), idle_max: threads * 2 });
@@ -44,22 +44,22 @@ impl Pool {
         &self.plugin
     }
 
-    pub(crate) fn tally(&self) -> &Tally {
-        self.plugin.tally()
+    pub(crate) fn health(&self) -> &Health {
+        self.plugin.health()
     }
 
-    /// Lends an instance that waits, or a new one.
+    /// Lends an idle instance, or a new one.
     pub(crate) fn lease(&self) -> Result<Lease<'_>, Fault> {
         self.lend(|state| state.idle.pop())
     }
 
-    /// Lends an instance that no call has used before.
+    /// Lends a new instance.
     pub(crate) fn lease_fresh(&self) -> Result<Lease<'_>, Fault> {
         self.lend(|_| None)
     }
 
     fn lend(&self, choose: impl FnOnce(&mut State) -> Option<Instance>) -> Result<Lease<'_>, Fault> {
-        // The lock is gone before an instance is made, which takes some microseconds.
+        // Not under the lock: creating an instance takes some microseconds.
         let chosen = {
             let mut state = self.state.lock();
             state.leased += 1;
@@ -74,7 +74,7 @@ impl Pool {
         Ok(lease)
     }
 
-    /// Makes instances ahead, so that the calls that follow need not.
+    /// Creates idle instances, so that the next calls need not.
     pub(crate) fn warm(&self, instances: usize) -> Result<(), Fault> {
         for _ in 0..instances.min(self.idle_max) {
             let instance = self.start()?;
@@ -83,25 +83,25 @@ impl Pool {
         Ok(())
     }
 
-    /// Has an instance wait for the next call, if there is room for it.
+    /// Keeps an instance for the next call, if there is room for it.
     fn keep(&self, instance: Instance) {
         let (engine, bytes) = (self.plugin.engine(), instance.memory_bytes());
         let mut state = self.state.lock();
         if state.idle.len() < self.idle_max && engine.may_wait(bytes) {
             state.idle.push(instance);
         } else {
-            // An instance gives its memory back to the system: not under the lock.
+            // Not under the lock: it returns the memory to the system.
             drop(state);
             drop(instance);
         }
     }
 
-    /// The most instances that were ever lent at once, at least one.
+    /// Returns the most instances that were ever lent at once, at least one.
     pub(crate) fn leased_peak(&self) -> usize {
         self.state.lock().leased_peak.max(1)
     }
 
-    /// Throws the instances away that wait, to make room for others.
+    /// Drops the idle instances, to make room for others.
     pub(crate) fn shrink(&self) {
         let idle = std::mem::take(&mut self.state.lock().idle);
         let bytes = idle.iter().map(Instance::memory_bytes).sum();
@@ -109,12 +109,12 @@ impl Pool {
         drop(idle);
     }
 
-    /// A new instance, configured.
+    /// Creates and configures an instance.
     fn start(&self) -> Result<Instance, Fault> {
         let started = self.plugin.instantiate(Arc::clone(&self.side));
         let mut instance = started.map_err(|error| match error {
             StartError::Fault(fault) => fault,
-            // Its types were checked when it was loaded.
+            // Its types were checked when it was loaded, so this does not happen.
             StartError::Contract(reason) => Fault::Trap { call: "instantiate", reason },
         })?;
         instance.configure(&self.config)?;
@@ -128,7 +128,7 @@ impl Drop for Pool {
     }
 }
 
-/// An instance that is lent. It is thrown away with the lease unless it is given back.
+/// Holds an instance that is lent. Dropping the lease drops the instance.
 pub(crate) struct Lease<'p> {
     pool: &'p Pool,
     instance: Option<Instance>,
@@ -139,7 +139,7 @@ impl Lease<'_> {
         self.instance.as_mut().expect("a lease holds its instance until it ends")
     }
 
-    /// Ends the lease: the instance is kept unless the guest misbehaved.
+    /// Ends the lease, and keeps the instance unless the guest misbehaved.
     pub(crate) fn end<R>(mut self, outcome: &Result<R, Fault>) {
         let is_good = outcome.as_ref().err().is_none_or(|fault| !fault.is_trap());
         if let Some(instance) = self.instance.take().filter(|_| is_good) {

@@ -1,4 +1,4 @@
-//! Making a version ready to serve: instances, configured, one of them probed.
+//! Prepares a version for a stage: creates and configures instances, and probes one of them.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use crate::pinned::run;
 use crate::plugin::Plugin;
 use crate::pool::Pool;
 
-/// What a compressor is probed with: it has to come back the same.
+/// The input for a compressor, which must decompress to the same bytes.
 const PROBE: &[u8] = b"a small text that repeats itself: a small text that repeats itself";
 
-/// Makes a version ready to serve: instances, configured, one of them probed.
+/// Prepares a version for a stage: creates and configures instances, and probes one of them.
 pub(crate) fn prepare(
     plugin: Plugin,
     config: &Arc<str>,
@@ -29,8 +29,8 @@ pub(crate) fn prepare(
     Ok(pool)
 }
 
-/// Calls every function once with a batch of no rows. A typed error is an answer; only a plug-in that
-/// misbehaves is refused.
+/// Calls every function once with a batch of no rows. A typed error is a good response; only a plug-in that misbehaves
+/// is rejected.
 fn probe(instance: &mut Instance, plugin: &Plugin) -> Result<(), Fault> {
     let column = Column { data: &[], ends: &[], nulls: &[] };
     let headers = Headers { ends: &[], names: column, values: column };
@@ -55,13 +55,13 @@ fn probe(instance: &mut Instance, plugin: &Plugin) -> Result<(), Fault> {
     }
 }
 
-/// Whether `compressed` comes back as `data`.
+/// Checks that `compressed` decompresses to `data`.
 pub(crate) fn verify(instance: &mut Instance, compressed: &[u8], data: &[u8]) -> Result<(), Fault> {
     let problem = match instance.decompress(compressed, data.len()) {
         Ok(back) if back == data => return Ok(()),
         Ok(back) => match back.iter().zip(data).position(|(have, want)| have != want) {
             Some(at) => format!("byte {at} of {} is different", data.len()),
-            None => format!("{} bytes of {} come back", back.len(), data.len()),
+            None => format!("it returns {} bytes instead of {}", back.len(), data.len()),
         },
         Err(Fault::Batch(message)) => message,
         Err(fault) => return Err(fault),

@@ -1,22 +1,22 @@
-//! Numbered versions of plug-ins that are kept elsewhere, such as in a topic of the cluster: their bytes
-//! are fetched when one is wanted.
+//! Numbered versions of plug-ins that are stored elsewhere, such as in a topic of the cluster. The bytes of a
+//! version are fetched when it is first used.
 
+use std::error::Error;
 use std::fmt;
 
 use crate::plugin::Digest;
 
-/// The number of the plug-in that is part of the program: what serves before anything was stored.
+/// The number of the plug-in that is built into the program. It is active until a version is stored.
 pub const EMBEDDED_NUMBER: u32 = 0;
 
-/// A version of a plug-in as it is shown: `region@3` by its number in a store, and `region 1.2.0` in its own words where it has
-/// none.
+/// Displays a version of a plug-in: `region@3` if it has a number in a store, else `region 1.2.0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VersionName<'a> {
     /// The plug-in's name.
     pub plugin: &'a str,
-    /// The version, in its own words.
+    /// The version that the plug-in states.
     pub version: &'a str,
-    /// Its number in a store; that of the plug-in in the program is none to show.
+    /// Its number in a store. [`EMBEDDED_NUMBER`] is not displayed.
     pub number: Option<u32>,
 }
 
@@ -29,24 +29,34 @@ impl fmt::Display for VersionName<'_> {
     }
 }
 
-/// A place that keeps numbered versions of plug-ins. The library asks it when a stage is made; it does not
-/// watch it: whoever owns the source tells the library of a new active version, with
-/// [`Library::prepare`](crate::Library::prepare).
+/// A store of numbered versions of plug-ins. The library reads it when a stage is started, and does not watch it:
+/// the owner of the store passes a new active version to [`Library::prepare`](crate::Library::prepare).
 pub trait VersionSource: Send + Sync {
-    /// Every plug-in that it keeps, by name.
+    /// Returns the names of all stored plug-ins.
     fn names(&self) -> Vec<String>;
 
-    /// The versions of a plug-in, from old to new, with their digests; empty when it keeps none of that
-    /// name.
+    /// Returns the versions of a plug-in with their digests, from old to new. Empty if it is not stored.
     fn versions(&self, name: &str) -> Vec<(u32, Digest)>;
 
-    /// The number of the version that serves stages that follow the name; [`EMBEDDED_NUMBER`] is the one in
-    /// the program. `None` when it keeps none of that name.
+    /// Returns the number of the active version, which stages that follow the name use. [`EMBEDDED_NUMBER`] is the one
+    /// built into the program. `None` if the plug-in is not stored.
     fn active(&self, name: &str) -> Option<u32>;
 
-    /// The bytes of a version. It may take a while: they may be far away.
+    /// Returns the bytes of a version. May block while they are fetched.
     ///
     /// # Errors
-    /// Why they cannot be had, in words.
-    fn bytes(&self, name: &str, number: u32) -> Result<Vec<u8>, String>;
+    /// [`FetchError`] when they cannot be fetched.
+    fn bytes(&self, name: &str, number: u32) -> Result<Vec<u8>, FetchError>;
+}
+
+/// The bytes of a stored version cannot be fetched.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct FetchError(Box<dyn Error + Send + Sync>);
+
+impl FetchError {
+    /// Wraps the cause: an error, or a text.
+    pub fn new(cause: impl Into<Box<dyn Error + Send + Sync>>) -> FetchError {
+        FetchError(cause.into())
+    }
 }

@@ -171,26 +171,46 @@ fn parse_source(text: &str, at: usize, source: &str) -> Result<Source, SpecError
         Some((name, version)) => (name, Some(version)),
         None => (source, None),
     };
-    check_name(name, "").map_err(|problem| error(text, at, &problem))?;
+    check_name(name, "").map_err(|problem| error(text, at, &problem.to_string()))?;
     if let Some(version) = version {
-        check_name(version, "+").map_err(|problem| error(text, at + name.len() + 1, &problem))?;
+        check_name(version, "+").map_err(|problem| error(text, at + name.len() + 1, &problem.to_string()))?;
     }
     Ok(Source::Name { name: name.to_owned(), version: version.map(str::to_owned) })
 }
 
 /// Checks the characters of a plug-in's name or, with `also`, of its version.
-pub(crate) fn check_name(name: &str, also: &str) -> Result<(), String> {
+pub(crate) fn check_name(name: &str, also: &str) -> Result<(), NameError> {
     if name.is_empty() {
-        return Err("the name or version is empty".to_owned());
+        return Err(NameError::Empty);
     }
     if name.len() > NAME_BYTES_MAX {
-        return Err(format!("`{}...` is longer than {NAME_BYTES_MAX} bytes", shorten(name)));
+        return Err(NameError::TooLong(shorten(name)));
     }
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c) || also.contains(c);
     match name.chars().find(|c| !allowed(*c)) {
         None => Ok(()),
-        Some(c) => Err(format!("`{}` may not hold {c:?}: use letters, digits, `-`, `_` and `.`", name.escape_debug())),
+        Some(character) => Err(NameError::Character { name: name.to_owned(), character }),
     }
+}
+
+/// A name or version of a plug-in is not valid.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NameError {
+    /// It is empty.
+    #[error("the name or version is empty")]
+    Empty,
+    /// It is too long.
+    #[error("`{0}...` is longer than {NAME_BYTES_MAX} bytes")]
+    TooLong(String),
+    /// It holds a character that is not allowed.
+    #[error("`{}` may not hold {character:?}: use letters, digits, `-`, `_` and `.`", .name.escape_debug())]
+    Character {
+        /// The name or version.
+        name: String,
+        /// The character.
+        character: char,
+    },
 }
 
 fn shorten(text: &str) -> String {

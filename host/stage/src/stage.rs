@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 
 use crate::batch::{Bitmap, Changed, Records};
 use crate::contract::Kind;
+use crate::counters::Counters;
 use crate::error::{Fault, StageError};
 use crate::host_imports::{HostSide, LogSink};
 use crate::pinned::{Pinned, nanos};
@@ -21,7 +22,6 @@ use crate::plugin::{Digest, Plugin};
 use crate::pool::Pool;
 use crate::probe::prepare;
 use crate::source::VersionName;
-use crate::tally::Counters;
 
 /// A configured, hot-swappable stage.
 pub struct Stage {

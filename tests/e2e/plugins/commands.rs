@@ -71,7 +71,7 @@ fn from_push_to_delete() {
     let gone = refusal(&broker, &["plugin", "history", "letters"]);
     assert!(gone.contains("has no plug-in `letters`"), "{gone}");
     let unknown = run(&broker, &["topic", "create", "again", "--config", "stage.admit=letters"]);
-    assert!(unknown.stderr.contains("no plug-in is named `letters`"), "{}", unknown.stderr);
+    assert!(unknown.stderr.contains("there is no plug-in `letters`"), "{}", unknown.stderr);
 }
 
 /// What is written with a name of the binary's goes on meaning the same.
@@ -122,7 +122,7 @@ fn a_version_that_does_not_fit_one_topic_changes_none() {
     push_refused(&broker, &filter("letters", 2).hook("configure", code));
     let history = events(&broker, "letters");
     assert_eq!(history.len(), 3, "{history:?}");
-    let why = "refused letters@2 plug-in letters@2 (version 2.0.0) does not serve topic strict, stage.admit: ";
+    let why = "refused letters@2 plug-in letters@2 (version 2.0.0) cannot be activated: topic strict, stage.admit: ";
     assert!(history[2].starts_with(why), "{history:?}");
     assert_eq!(stored_components(&broker), digests(&[&filter("letters", 1).build()]));
     // Its bytes are gone too: the next version gets the number that it would have had.

@@ -1,108 +1,244 @@
-//! `millstream plugin inspect FILE`.
+//! `millstream plugin inspect FILE`: every figure of a file with its limit, and every reason why a broker would
+//! reject it. A rejected file is described too.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
 use std::time::Instant;
 
-use anyhow::Result;
-use millstream_stage::{Limits, Plugin, Trust};
+use anyhow::{Context, Result, bail};
+use millstream_stage::{Digest, Engine, Fault, Figure, Inspection, Limits, Measure, Plugin, Stage, Trust, scan};
+use serde_json::{Value, json};
 
 use crate::{output, sandbox};
+
+/// The largest file that is inspected: several times what any compiler writes for a plug-in.
+const FILE_BYTES_MAX: u64 = 256 << 20;
 
 /// The arguments of `millstream plugin inspect`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   millstream plugin inspect target/plugins/my-filter.wasm
+  millstream plugin inspect contains --config '{\"text\":\"error\"}'
   millstream plugin inspect murmur2 --json")]
 pub(crate) struct Args {
     /// A component, or the name of a plug-in of this binary.
     #[arg(value_name = "FILE")]
     plugin: String,
+    /// The configuration with which the plug-in is started and probed.
+    #[arg(long, value_name = "JSON")]
+    config: Option<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
 impl Args {
-    /// Loads the plug-in as a broker would, so that what is wrong with it is said here too.
+    /// Scans, loads and starts the plug-in as a broker would.
     pub(crate) fn run(self) -> Result<()> {
         let engine = sandbox::engine()?;
-        let start = Instant::now();
-        let plugin = super::load(&engine, &self.plugin)?;
-        let load_ms = start.elapsed().as_secs_f64() * 1e3;
+        let report = self.report(&engine)?;
         if self.json {
-            return Ok(output::line(&json(&plugin, engine.limits()).to_string())?);
+            output::line(&report.json(engine.limits()).to_string())?;
+        } else {
+            let mut out = output::stdout();
+            for (name, text) in report.facts(engine.limits()) {
+                writeln!(out, "{name:<36} {text}")?;
+            }
+            out.flush()?;
         }
-        let mut out = output::stdout();
-        for (name, text) in facts(&plugin, engine.limits()) {
-            writeln!(out, "{name:<10} {text}")?;
+        match report.reasons.len() {
+            0 => Ok(()),
+            1 => bail!("a broker rejects {}, for the reason above", self.plugin),
+            reasons => bail!("a broker rejects {}, for the {reasons} reasons above", self.plugin),
         }
-        writeln!(out, "{:<10} {load_ms:.1} ms", "load time")?;
-        Ok(out.flush()?)
+    }
+
+    fn report(&self, engine: &Engine) -> Result<Report> {
+        let embedded = millstream_plugins::DEFAULTS.iter().find(|(name, _)| *name == self.plugin);
+        let read;
+        let bytes = match embedded {
+            Some((_, bytes)) => *bytes,
+            None => {
+                read = read_file(Path::new(&self.plugin))?;
+                &read[..]
+            }
+        };
+        let found = scan::inspect(bytes, engine.limits());
+        let mut reasons: Vec<String> = found.refusals.iter().map(ToString::to_string).collect();
+        let begun = Instant::now();
+        let loaded = match embedded {
+            Some((_, bytes)) => engine.load_own(bytes),
+            None => engine.load(bytes),
+        };
+        let load_ms = begun.elapsed().as_secs_f64() * 1e3;
+        let plugin = match loaded {
+            Ok(plugin) => Some(plugin),
+            Err(error) => {
+                if reasons.is_empty() {
+                    reasons.push(error.to_string());
+                }
+                None
+            }
+        };
+        let probe = plugin.as_ref().map(|plugin| self.probe(plugin));
+        if let Some(Probe::Failed(fault)) = &probe {
+            reasons.push(format!("does not start: {fault}"));
+        }
+        Ok(Report { digest: Digest::of(bytes), found, plugin, load_ms, probe, reasons })
+    }
+
+    /// Starts the plug-in, which includes a batch of no rows.
+    fn probe(&self, plugin: &Plugin) -> Probe {
+        match Stage::new(plugin.clone(), self.config.as_deref().unwrap_or("{}")) {
+            Ok(_) => Probe::Passed,
+            // Many plug-ins need a configuration, which this command cannot guess.
+            Err(error) if self.config.is_none() && matches!(error.fault, Fault::Config { .. }) => {
+                Probe::NeedsConfig(error.fault)
+            }
+            Err(error) => Probe::Failed(error.fault),
+        }
     }
 }
 
-fn facts(plugin: &Plugin, limits: &Limits) -> Vec<(&'static str, String)> {
+fn read_file(path: &Path) -> Result<Vec<u8>> {
+    let shown = path.display();
+    if !path.exists() {
+        bail!("there is no file {shown}, nor a plug-in of this binary with that name (see `millstream plugin list`)");
+    }
+    let mut bytes = Vec::new();
+    let file = File::open(path).with_context(|| format!("cannot read {shown}"))?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).with_context(|| format!("cannot read {shown}"))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        bail!("{shown} has more than {FILE_BYTES_MAX} bytes, which no plug-in has");
+    }
+    Ok(bytes)
+}
+
+/// The outcome of starting the plug-in.
+enum Probe {
+    Passed,
+    NeedsConfig(Fault),
+    Failed(Fault),
+}
+
+impl Probe {
+    fn describe(&self) -> String {
+        match self {
+            Probe::Passed => "passed: it starts, and takes a batch of no rows".to_owned(),
+            Probe::NeedsConfig(fault) => format!("not run: pass --config ({fault})"),
+            Probe::Failed(fault) => format!("failed: {fault}"),
+        }
+    }
+}
+
+/// All that is known of a file.
+struct Report {
+    digest: Digest,
+    found: Inspection,
+    /// `None` if it does not load.
+    plugin: Option<Plugin>,
+    load_ms: f64,
+    probe: Option<Probe>,
+    /// Why a broker rejects it.
+    reasons: Vec<String>,
+}
+
+impl Report {
+    fn facts(&self, limits: &Limits) -> Vec<(&'static str, String)> {
+        let mut facts = Vec::new();
+        if let Some(plugin) = &self.plugin {
+            facts.extend(described(plugin));
+        } else if let Some(kind) = self.found.kind {
+            facts.push(("kind", kind.name().to_owned()));
+        }
+        facts.push(("digest", format!("sha256:{}", self.digest)));
+        facts.extend(self.found.figures.iter().map(|figure| (figure.measure.name(), shown(figure))));
+        facts.extend([
+            ("stack", format!("limit {} bytes", limits.stack_bytes)),
+            ("deadline", self.deadline(limits)),
+            ("output", format!("limit {} x input + {} bytes", limits.output_factor, limits.output_slack_bytes)),
+            ("imports", list(&self.found.imports)),
+            ("exports", list(&self.found.exports)),
+        ]);
+        if self.plugin.is_some() {
+            facts.push(("load time", format!("{:.1} ms", self.load_ms)));
+        }
+        facts.extend(self.probe.iter().map(|probe| ("probe", probe.describe())));
+        facts.extend(self.reasons.iter().map(|reason| ("rejected", reason.clone())));
+        facts
+    }
+
+    fn deadline(&self, limits: &Limits) -> String {
+        match self.plugin.as_ref().map(Plugin::trust) {
+            Some(Trust::Own) => "none: it is part of this binary".to_owned(),
+            Some(Trust::Foreign) | None => format!("{} ms a batch", limits.deadline.as_millis()),
+        }
+    }
+
+    fn json(&self, limits: &Limits) -> Value {
+        let figures = self.found.figures.iter();
+        let figures: serde_json::Map<String, Value> = figures
+            .map(|figure| (figure.measure.key().to_owned(), json!({ "have": figure.have, "limit": figure.max })))
+            .collect();
+        let is_own = self.plugin.as_ref().is_some_and(|plugin| plugin.trust() == Trust::Own);
+        let mut facts = json!({
+            "kind": self.found.kind.map(|kind| kind.name()),
+            "digest": format!("sha256:{}", self.digest),
+            "size_bytes": self.found.figure(Measure::SizeBytes),
+            "functions": self.found.figure(Measure::Functions),
+            "memory_bytes_min": self.found.figure(Measure::MemoryBytesMin),
+            "imports": self.found.imports,
+            "exports": self.found.exports,
+            "figures": figures,
+            "limits": {
+                "size_bytes": limits.module.size_bytes,
+                "functions": limits.module.functions,
+                "memory_bytes": limits.memory_bytes,
+                "stack_bytes": limits.stack_bytes,
+                "deadline_ms": (!is_own).then_some(limits.deadline.as_millis() as u64),
+                "output_factor": limits.output_factor,
+                "output_slack_bytes": limits.output_slack_bytes,
+            },
+            "probe": self.probe.as_ref().map(Probe::describe),
+            "rejected": self.reasons,
+        });
+        if let Some(plugin) = &self.plugin {
+            let columns = plugin.description().columns;
+            facts["name"] = plugin.name().into();
+            facts["version"] = plugin.version().into();
+            facts["reads"] = json!({
+                "timestamps": columns.timestamps,
+                "keys": columns.keys,
+                "values": columns.values,
+                "headers": columns.headers,
+            });
+            facts["writes"] = plugin.description().format.as_ref().map(ToString::to_string).into();
+        }
+        facts
+    }
+}
+
+/// What a plug-in says about itself.
+fn described(plugin: &Plugin) -> Vec<(&'static str, String)> {
     let description = plugin.description();
-    let module = &limits.module;
-    let deadline = match plugin.trust() {
-        Trust::Foreign => format!("{} ms a batch", limits.deadline.as_millis()),
-        Trust::Own => "none: it is part of this binary".to_owned(),
-    };
-    let mut facts = vec![
+    vec![
         ("name", plugin.name().to_owned()),
         ("version", plugin.version().to_owned()),
         ("kind", plugin.kind().name().to_owned()),
-    ];
-    match &description.format {
-        Some(format) => facts.push(("writes", format.to_string())),
-        None => facts.push(("reads", description.columns.to_string())),
-    }
-    facts.extend([
-        ("digest", format!("sha256:{}", plugin.digest())),
-        ("size", format!("{} bytes (limit {})", plugin.size_bytes(), module.size_bytes)),
-        ("functions", format!("{} (limit {})", plugin.scan().functions, module.functions)),
-        ("memory", format!("{} bytes at start (limit {})", plugin.scan().memory_bytes_min, limits.memory_bytes)),
-        ("stack", format!("limit {} bytes", limits.stack_bytes)),
-        ("deadline", deadline),
-        ("output", format!("limit {} x input + {} bytes", limits.output_factor, limits.output_slack_bytes)),
-        ("imports", list(plugin.imports())),
-        ("exports", list(plugin.exports())),
-    ]);
-    facts
+        match &description.format {
+            Some(format) => ("writes", format.to_string()),
+            None => ("reads", description.columns.to_string()),
+        },
+    ]
+}
+
+fn shown(figure: &Figure) -> String {
+    let over = if figure.have > figure.max { ", exceeded" } else { "" };
+    format!("{} (limit {}{over})", figure.have, figure.max)
 }
 
 fn list(names: &[String]) -> String {
     if names.is_empty() { "none".into() } else { names.join(", ") }
-}
-
-fn json(plugin: &Plugin, limits: &Limits) -> serde_json::Value {
-    let description = plugin.description();
-    serde_json::json!({
-        "name": plugin.name(),
-        "version": plugin.version(),
-        "kind": plugin.kind().name(),
-        "reads": {
-            "timestamps": description.columns.timestamps,
-            "keys": description.columns.keys,
-            "values": description.columns.values,
-            "headers": description.columns.headers,
-        },
-        "writes": description.format.as_ref().map(ToString::to_string),
-        "digest": format!("sha256:{}", plugin.digest()),
-        "size_bytes": plugin.size_bytes(),
-        "functions": plugin.scan().functions,
-        "memory_bytes_min": plugin.scan().memory_bytes_min,
-        "imports": plugin.imports(),
-        "exports": plugin.exports(),
-        "limits": {
-            "size_bytes": limits.module.size_bytes,
-            "functions": limits.module.functions,
-            "memory_bytes": limits.memory_bytes,
-            "stack_bytes": limits.stack_bytes,
-            "deadline_ms": (plugin.trust() == Trust::Foreign).then_some(limits.deadline.as_millis() as u64),
-            "output_factor": limits.output_factor,
-            "output_slack_bytes": limits.output_slack_bytes,
-        },
-    })
 }

@@ -12,7 +12,9 @@ use std::time::Duration;
 use millstream_registry::format::{Manifest, TOPIC};
 use millstream_registry::image::{Change, PluginImage};
 use millstream_registry::plan::good_versions;
-use millstream_stage::{Digest, EMBEDDED_NUMBER, Kind, Library, Origin, Spike, Stage, StageSpec, VersionSource};
+use millstream_stage::{
+    Digest, EMBEDDED_NUMBER, FetchError, Kind, Library, Origin, Spike, Stage, StageSpec, VersionSource,
+};
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
@@ -234,12 +236,13 @@ impl VersionSource for Source {
         Some(known.instead.get(name).copied().unwrap_or(active))
     }
 
-    fn bytes(&self, name: &str, number: u32) -> Result<Vec<u8>, String> {
+    fn bytes(&self, name: &str, number: u32) -> Result<Vec<u8>, FetchError> {
         let (answer, answered) = std_mpsc::channel();
         let request = Request::Bytes { name: name.to_owned(), number, answer };
-        self.requests.send(request).map_err(|_| "the cluster is not followed any more".to_owned())?;
-        // The task answers; this is a thread that may block, or a worker beside it.
-        answered.recv_timeout(BYTES_WAIT).map_err(|_| "the cluster does not give its bytes in time".to_owned())?
+        self.requests.send(request).map_err(|_| FetchError::new("the cluster is not followed any more"))?;
+        // The task responds; this is a thread that may block, or a worker beside it.
+        let fetched = answered.recv_timeout(BYTES_WAIT);
+        fetched.map_err(|_| FetchError::new("timed out while fetching it from the cluster"))?.map_err(FetchError::new)
     }
 }
 

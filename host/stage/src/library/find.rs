@@ -3,11 +3,12 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::state::{Direction, Entry, Follows};
-use super::{Library, Origin, Shared, real_path};
+use super::{Library, Origin, Shared, absolute};
 use crate::error::{LoadError, PublishError, ResolveError};
-use crate::plugin::{Digest, Plugin};
+use crate::plugin::{DescriptionError, Digest, Plugin};
 use crate::source::{EMBEDDED_NUMBER, VersionSource};
 use crate::spec::Source;
 
@@ -49,9 +50,17 @@ impl Library {
     /// # Errors
     /// [`ResolveError`]: it does not load.
     pub fn by_digest(&self, digest: &Digest) -> Result<Option<Plugin>, ResolveError> {
-        let known = self.list()?.into_iter().map(|(_, plugin)| plugin).find(|plugin| plugin.digest() == *digest);
-        if known.is_some() {
-            return Ok(known);
+        let known = {
+            let state = self.shared.state.lock();
+            let all = state
+                .plugins
+                .iter()
+                .flat_map(|(name, versions)| versions.entries.iter().map(move |entry| (name, entry)));
+            let mut current = all.filter(|(_, entry)| !entry.is_replaced);
+            current.find(|(_, entry)| entry.has(*digest)).map(|(name, entry)| (name.clone(), entry.clone()))
+        };
+        if let Some((name, entry)) = known {
+            return self.shared.entry_plugin(&name, &entry).map(Some);
         }
         let Some(source) = self.shared.source() else { return Ok(None) };
         for name in source.names() {
@@ -75,10 +84,9 @@ impl Library {
     }
 
     fn find_file(&self, path: &Path) -> Result<(Plugin, Follows), LoadError> {
-        let path = real_path(path)?;
-        if let Some(folder) = path.parent() {
-            self.shared.state.lock().watch(folder);
-        }
+        let path = absolute(path)?;
+        // Followed even if it does not load: a stage may be started from it later.
+        self.shared.state.lock().want(&path, Instant::now());
         match self.reload(&path) {
             // A file that was just refused by a stage that lives leaves what that stage runs.
             Ok(_) | Err(PublishError::Refused(_)) => {}
@@ -205,16 +213,16 @@ impl Shared {
             return Err(no_version(name, &number.to_string(), known));
         };
         if let Some(plugin) = self.loaded(name, *digest) {
-            plugin.tally().set_number(number);
+            plugin.health().set_number(number);
             return Ok(plugin);
         }
-        let bytes = source.bytes(name, number).map_err(|problem| failed(LoadError::Fetch(problem)))?;
+        let bytes = source.bytes(name, number).map_err(|error| failed(LoadError::Fetch(error)))?;
         let have = Digest::of(&bytes);
         if have != *digest {
             return Err(failed(LoadError::Digest { have: have.to_string(), want: digest.to_string() }));
         }
         let plugin = self.load(Some(name), &bytes).map_err(failed)?;
-        plugin.tally().set_number(number);
+        plugin.health().set_number(number);
         Ok(plugin)
     }
 
@@ -234,12 +242,11 @@ impl Shared {
         let plugin = self.load_own(name, entry.code.bytes).map_err(failed)?;
         let own = &plugin.description().name;
         if own != name {
-            let problem = format!("it calls itself `{own}`");
-            return Err(failed(LoadError::Description(problem)));
+            return Err(failed(LoadError::Description(DescriptionError::OtherName(own.clone()))));
         }
         *loaded = Some(plugin.clone());
         if let Some(number) = entry.origin.number() {
-            plugin.tally().set_number(number);
+            plugin.health().set_number(number);
         }
         Ok(plugin)
     }

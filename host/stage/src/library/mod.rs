@@ -17,14 +17,15 @@ use parking_lot::{Mutex, RwLock};
 use self::state::{Entry, State};
 use crate::activation::{Activation, ActivationError, Pending};
 use crate::contract::Kind;
+use crate::counters::Counts;
 use crate::engine::Engine;
 use crate::error::{LoadError, PublishError, ResolveError};
+use crate::failure_detector::{Alarm, Health, SpikeLimits, SpikeReason};
 use crate::host_imports::{LogLine, LogSink};
 use crate::plugin::{Digest, Plugin};
 use crate::source::{EMBEDDED_NUMBER, VersionSource};
 use crate::spec::StageSpec;
 use crate::stage::{Stage, Swapped};
-use crate::tally::{Alarm, Counts, SpikeLimits, SpikeReason, Tally};
 use crate::watch::Message;
 
 pub use self::rollback::Spike;
@@ -178,14 +179,15 @@ impl Library {
     /// # Errors
     /// When the folder cannot be read.
     pub fn add_folder(&self, folder: &Path) -> io::Result<Vec<(PathBuf, PublishError)>> {
-        let folder = folder.canonicalize()?;
+        let folder = std::path::absolute(folder)?;
+        let files = std::fs::read_dir(&folder)?;
         {
             let mut state = self.shared.state.lock();
-            state.folders.push(folder.clone());
-            state.watch(&folder);
+            state.folders.push(folder);
+            state.notify_watcher();
         }
         let mut paths = Vec::new();
-        for entry in std::fs::read_dir(&folder)? {
+        for entry in files {
             let path = entry?.path();
             if is_plugin_file(&path) {
                 paths.push(path);
@@ -246,7 +248,7 @@ impl Library {
     /// # Errors
     /// [`PublishError`]; the old version serves on, everywhere.
     pub fn reload(&self, path: &Path) -> Result<Option<Published>, PublishError> {
-        let path = real_path(path)?;
+        let path = absolute(path)?;
         let bytes = self.read(&path)?;
         let _in_order = self.shared.publishing.lock();
         let seen = self.shared.state.lock().files.get(&path).map(|file| file.seen);
@@ -325,29 +327,28 @@ impl Library {
                 plugin: known.name.clone(),
                 version: known.version.clone(),
                 digest: known.digest,
-                number: known.plugin.tally.number(),
+                number: known.plugin.health.number(),
                 stages: serving.iter().filter(|plugin| plugin.is_version(&known.name, known.digest)).count(),
-                counts: known.plugin.tally.counters.counts(),
+                counts: known.plugin.health.counters.counts(),
             })
             .collect();
         counts.sort_by(|one, other| one.plugin.cmp(&other.plugin));
         counts
     }
 
-    /// Connects a watcher: it is told the folders to watch, those of now and those to come.
+    /// Connects a watcher, which gets a message whenever there are more files to follow.
     pub(crate) fn connect(&self, watcher: Option<Sender<Message>>) {
         self.shared.state.lock().connect(watcher);
     }
 
-    /// Whether a file may be a plug-in of this library.
-    pub(crate) fn is_followed(&self, path: &Path) -> bool {
-        self.shared.state.lock().is_followed(path)
+    /// Returns the files that stages use, or that a stage could not be started from.
+    pub(crate) fn followed_files(&self) -> Vec<PathBuf> {
+        self.shared.state.lock().followed_files()
     }
 
-    /// The files of `folder` that are followed now.
-    pub(crate) fn files_in(&self, folder: &Path) -> Vec<PathBuf> {
-        let listed = std::fs::read_dir(folder).into_iter().flatten();
-        listed.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| self.is_followed(path)).collect()
+    /// Returns the folders whose plug-ins are all part of the library.
+    pub(crate) fn followed_folders(&self) -> Vec<PathBuf> {
+        self.shared.state.lock().folders.clone()
     }
 
     /// Reads a file up to the limit of a module, and one byte more for the scan to refuse.
@@ -418,11 +419,11 @@ impl Shared {
         if let Some(plugin) = state.known(name, digest).and_then(|known| known.plugin.upgrade()) {
             return Ok(plugin);
         }
-        let tally = match state.known(name, digest) {
-            Some(known) => Arc::clone(&known.plugin.tally),
-            None => Arc::new(self.tally(name, digest)),
+        let health = match state.known(name, digest) {
+            Some(known) => Arc::clone(&known.plugin.health),
+            None => Arc::new(self.health(name, digest)),
         };
-        let plugin = plugin.known_as(name, tally);
+        let plugin = plugin.known_as(name, health);
         state.remember(&plugin);
         Ok(plugin)
     }
@@ -432,7 +433,7 @@ impl Shared {
         self.state.lock().known(name, digest)?.plugin.upgrade()
     }
 
-    fn tally(self: &Arc<Self>, name: &str, digest: Digest) -> Tally {
+    fn health(self: &Arc<Self>, name: &str, digest: Digest) -> Health {
         let library: Weak<Shared> = Arc::downgrade(self);
         let name = name.to_owned();
         let alarm: Alarm = Box::new(move |reason: SpikeReason| {
@@ -440,21 +441,15 @@ impl Shared {
                 library.spiked(&name, digest, reason);
             }
         });
-        Tally::new(*self.spike_limits.read(), Some(alarm))
+        Health::new(*self.spike_limits.read(), Some(alarm))
     }
 }
 
-fn is_plugin_file(path: &Path) -> bool {
+pub(crate) fn is_plugin_file(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "wasm")
 }
 
-/// The real folder of a file and its name: a file that is replaced keeps its path.
-fn real_path(path: &Path) -> Result<PathBuf, LoadError> {
-    let failed = |source| LoadError::Read { path: path.to_owned(), source };
-    let name = path.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    Ok(folder.canonicalize().map_err(failed)?.join(name))
+/// Makes a path absolute. Links are not resolved: each of them may lead elsewhere later.
+fn absolute(path: &Path) -> Result<PathBuf, LoadError> {
+    std::path::absolute(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })
 }

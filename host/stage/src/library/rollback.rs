@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::state::{Direction, Versions};
 use super::{Origin, Shared};
+use crate::failure_detector::SpikeReason;
 use crate::plugin::{Digest, Plugin};
 use crate::source::EMBEDDED_NUMBER;
-use crate::tally::SpikeReason;
 
 /// A version goes wrong too often. Told once for each time that the version is put to use.
 ///
@@ -43,7 +43,7 @@ impl Shared {
             let state = self.state.lock();
             let known = state.known(name, digest);
             let number =
-                known.and_then(|known| known.plugin.tally.number()).filter(|number| *number != EMBEDDED_NUMBER);
+                known.and_then(|known| known.plugin.health.number()).filter(|number| *number != EMBEDDED_NUMBER);
             (known.map(|known| known.version.clone()).unwrap_or_default(), number)
         };
         let rolled_back_to = match number {

@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::{Origin, is_plugin_file};
+use super::Origin;
 use crate::activation::Pending;
 use crate::plugin::{Digest, Plugin, WeakPlugin};
 use crate::stage::Stage;
 use crate::watch::Message;
+
+/// How long a file is followed that no stage could be started from.
+const WANTED_FOR: Duration = Duration::from_secs(3600);
 
 /// Versions whose counts are kept after nothing uses them any more.
 const KNOWN_MAX: usize = 1_000;
@@ -22,8 +26,10 @@ pub(super) struct State {
     /// What was loaded, also when it is gone: counts go on where they ended.
     known: Vec<Known>,
     pub(super) folders: Vec<PathBuf>,
-    /// The files that were loaded, by their real path.
+    /// The files that were loaded, by their absolute path.
     pub(super) files: BTreeMap<PathBuf, FileVersions>,
+    /// The files that a stage was last started from, or could not be started from, and when.
+    wanted: BTreeMap<PathBuf, Instant>,
     live: Vec<Live>,
     /// Versions that are prepared and not yet active.
     pending: Vec<Weak<Pending>>,
@@ -56,9 +62,10 @@ pub(super) struct Entry {
     pub(super) is_bad: bool,
 }
 
-/// A plug-in that is loaded, or loads when it is first wanted.
+/// A plug-in that is loaded, or is loaded when it is first used.
 pub(super) struct Code {
     pub(super) bytes: &'static [u8],
+    digest: OnceLock<Digest>,
     /// The lock is held while it compiles, so that it does so once.
     pub(super) plugin: Mutex<Option<Plugin>>,
 }
@@ -94,12 +101,13 @@ pub(crate) enum Direction {
 
 impl Entry {
     pub(super) fn embedded(bytes: &'static [u8]) -> Entry {
-        let code = Arc::new(Code { bytes, plugin: Mutex::default() });
+        let code = Arc::new(Code { bytes, digest: OnceLock::new(), plugin: Mutex::default() });
         Entry { origin: Origin::Embedded, code, is_replaced: false, is_bad: false }
     }
 
     pub(super) fn loaded(origin: Origin, plugin: Plugin) -> Entry {
-        let code = Arc::new(Code { bytes: &[], plugin: Mutex::new(Some(plugin)) });
+        let digest = OnceLock::from(plugin.digest());
+        let code = Arc::new(Code { bytes: &[], digest, plugin: Mutex::new(Some(plugin)) });
         Entry { origin, code, is_replaced: false, is_bad: false }
     }
 
@@ -108,8 +116,13 @@ impl Entry {
         self.code.plugin.try_lock().and_then(|plugin| plugin.clone())
     }
 
+    /// Returns the digest of its bytes, without loading them.
+    pub(super) fn digest(&self) -> Digest {
+        *self.code.digest.get_or_init(|| Digest::of(self.code.bytes))
+    }
+
     pub(super) fn has(&self, digest: Digest) -> bool {
-        self.plugin().is_some_and(|plugin| plugin.digest() == digest)
+        self.digest() == digest
     }
 }
 
@@ -131,10 +144,9 @@ impl Versions {
     pub(super) fn activate(&mut self, entry: Entry, is_source: bool) {
         let served = self.active().map(|active| Arc::clone(&active.code));
         let serves = |entry: &Entry| served.as_ref().is_some_and(|code| Arc::ptr_eq(code, &entry.code));
-        let digest = entry.plugin().map(|plugin| plugin.digest());
         self.entries.retain_mut(|old| {
             let is_same_place = old.origin == entry.origin;
-            if is_same_place && digest.is_some_and(|digest| old.has(digest)) {
+            if is_same_place && old.has(entry.digest()) {
                 return false;
             }
             match &entry.origin {
@@ -222,7 +234,7 @@ impl State {
     /// A version serves from now on.
     pub(super) fn activate(&mut self, plugin: &Plugin, origin: &Origin, direction: Direction, is_source: bool) {
         if let Some(number) = origin.number() {
-            plugin.tally().set_number(number);
+            plugin.health().set_number(number);
         }
         if let Origin::File(path) = origin {
             let before = self.files.remove(path);
@@ -282,27 +294,30 @@ impl State {
         &self.known
     }
 
-    /// Connects a watcher: it is told the folders to watch, those of now and those to come.
+    /// Connects a watcher, which gets a message whenever there are more files to follow.
     pub(super) fn connect(&mut self, watcher: Option<Sender<Message>>) {
         self.watcher = watcher;
-        let parents: Vec<PathBuf> = self.files.keys().filter_map(|path| path.parent().map(Path::to_owned)).collect();
-        for folder in self.folders.iter().chain(&parents) {
-            self.watch(folder);
-        }
+        self.notify_watcher();
     }
 
-    pub(super) fn watch(&self, folder: &Path) {
+    /// Tells the watcher that there are more files to follow.
+    pub(super) fn notify_watcher(&self) {
         if let Some(watcher) = &self.watcher {
-            // A watcher that has ended takes no more folders.
-            let _ = watcher.send(Message::Watch(folder.to_owned()));
+            // The watcher may have ended.
+            let _ = watcher.send(Message::Added);
         }
     }
 
-    /// Whether a file may be a plug-in of this library: all of a folder that was added, and those that
-    /// stages were made of.
-    pub(super) fn is_followed(&self, path: &Path) -> bool {
-        let parent = path.parent();
-        let in_folder = || is_plugin_file(path) && self.folders.iter().any(|folder| parent == Some(folder.as_path()));
-        self.files.contains_key(path) || in_folder()
+    /// Follows a file from which a stage is about to be started.
+    pub(super) fn want(&mut self, path: &Path, now: Instant) {
+        self.wanted.retain(|_, since| now.duration_since(*since) < WANTED_FOR);
+        if self.wanted.insert(path.to_owned(), now).is_none() && !self.files.contains_key(path) {
+            self.notify_watcher();
+        }
+    }
+
+    /// Returns the files that stages use, or that a stage could not be started from.
+    pub(super) fn followed_files(&self) -> Vec<PathBuf> {
+        self.files.keys().chain(self.wanted.keys()).cloned().collect()
     }
 }

@@ -9,7 +9,7 @@ use millstream_record::{BatchError, BatchView, batches};
 use millstream_registry::TOPIC;
 use millstream_registry::format::Version;
 use millstream_registry::image::{Place, PluginImage};
-use millstream_stage::{Digest, VersionSource};
+use millstream_stage::{Digest, FetchError, VersionSource};
 
 use crate::partition::Partition;
 
@@ -140,10 +140,10 @@ impl VersionSource for Store {
         Some(self.image().plugin(name)?.active)
     }
 
-    fn bytes(&self, name: &str, number: u32) -> Result<Vec<u8>, String> {
+    fn bytes(&self, name: &str, number: u32) -> Result<Vec<u8>, FetchError> {
         let image = self.image();
-        let version = image.version(name, Some(number)).map_err(|error| error.to_string())?;
-        let places = image.places(version).map_err(|error| error.to_string())?;
-        self.component(version, &places, &|_| None)
+        let version = image.version(name, Some(number)).map_err(FetchError::new)?;
+        let places = image.places(version).map_err(FetchError::new)?;
+        self.component(version, &places, &|_| None).map_err(FetchError::new)
     }
 }

@@ -1,18 +1,12 @@
 //! Hot reload: new versions take over while batches flow.
 
-#[path = "../../../tests/fixtures/guests/mod.rs"]
-#[allow(dead_code)]
-mod guests;
-#[allow(dead_code)]
-mod support;
-
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use guests::Guest;
+use crate::guests::{self, Guest};
+use crate::support::{batch, call, engine, stage, three};
 use millstream_stage::{Fault, Kind, Library, Origin, RecordsBuf, ResolveError, Stage, StageSpec, WatchEvent, Watcher};
-use support::{batch, call, engine, stage, three};
 
 /// All rows of a batch go to the partition that the version is numbered with.
 fn version(number: u32) -> Guest {

@@ -10,6 +10,10 @@ use millstream_stage::{
 
 use crate::guests::Guest;
 
+mod lines;
+
+pub(crate) use lines::Lines;
+
 /// One engine for all tests of a process: each sets aside address space for its instances.
 pub(crate) fn engine() -> Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();

@@ -1,14 +1,8 @@
 //! Plug-ins that are part of the program: no deadline, every other limit, and versions from elsewhere beside them.
 
-#[path = "../../../tests/fixtures/guests/mod.rs"]
-#[allow(dead_code)]
-mod guests;
-#[allow(dead_code)]
-mod support;
-
-use guests::Guest;
+use crate::guests::Guest;
+use crate::support::{call, engine};
 use millstream_stage::{Fault, Kind, Library, Origin, Stage, StageSpec, Trust};
-use support::{call, engine};
 
 const NAME: &str = "good-filter";
 

@@ -1,28 +1,29 @@
-//! What one version of a plug-in has done, over all the stages that it serves, and the alarm when it
-//! goes wrong too often.
+//! Decides that a version is broken: it traps again and again, or fails for most of its records.
 //!
-//! A call adds to a few atomic numbers. Only a call that fails takes a lock.
+//! Only a call that fails takes a lock.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// Instead of a version's number: it has none. Stores never get that far.
+use crate::counters::Counters;
+
+/// The value of [`Health::number`] for a version without a number. No store reaches it.
 const NO_NUMBER: u32 = u32::MAX;
 
-/// When a version is taken to be broken.
+/// When a version counts as broken.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SpikeLimits {
-    /// So many traps within `window` (3). What is tried again to find a bad row is not counted twice.
+    /// Traps within `window` (3). Retries to find a bad row do not count.
     pub traps: usize,
-    /// The time that is looked at (60 s).
+    /// The window of time that failures are counted in (60 s).
     pub window: Duration,
-    /// A greater share of bad records than this within `window` (0.5); 1.0 is never passed.
+    /// The share of bad records within `window` above which a version is broken (0.5). 1.0 disables this check.
     pub error_share: f64,
-    /// Records that a share is first taken of (1,000): one bad record of one is no share to act on.
+    /// The least number of records in the window for which a share is computed (1,000).
     pub sample_min: u64,
 }
 
@@ -32,24 +33,24 @@ impl Default for SpikeLimits {
     }
 }
 
-/// Why a version is taken to be broken.
+/// Why a version counts as broken.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum SpikeReason {
     /// It trapped too often.
     Traps {
-        /// How often.
+        /// The number of traps.
         traps: usize,
-        /// Within this time.
+        /// The time in which they happened.
         window: Duration,
     },
     /// It failed for too many records.
     Errors {
-        /// Records that it failed for.
+        /// The records that failed.
         bad: u64,
-        /// Of so many.
+        /// All records in the window.
         records: u64,
-        /// Within this time.
+        /// The time in which they failed.
         window: Duration,
     },
 }
@@ -65,81 +66,19 @@ impl fmt::Display for SpikeReason {
     }
 }
 
-/// Called with the first spike of a version, on the thread of the call that failed.
+/// Called once for each activation of a version, on the thread of the call that failed.
 pub(crate) type Alarm = Box<dyn Fn(SpikeReason) + Send + Sync>;
 
-/// Numbers that calls add to.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    calls: AtomicU64,
-    records: AtomicU64,
-    nanos: AtomicU64,
-    errors: AtomicU64,
-    traps: AtomicU64,
-    bad_records: AtomicU64,
-    /// What a share of bad records is taken of: records, and calls that have none.
-    work: AtomicU64,
-}
-
-impl Counters {
-    /// A call ended.
-    pub(crate) fn called(&self, rows: u64, nanos: u64) {
-        self.records.fetch_add(rows, Relaxed);
-        self.work.fetch_add(rows.max(1), Relaxed);
-        self.called_again(nanos);
-    }
-
-    /// A call ended for records that were counted before.
-    pub(crate) fn called_again(&self, nanos: u64) {
-        self.calls.fetch_add(1, Relaxed);
-        self.nanos.fetch_add(nanos, Relaxed);
-    }
-
-    /// That call failed.
-    pub(crate) fn failed(&self, is_trap: bool) {
-        self.errors.fetch_add(1, Relaxed);
-        self.traps.fetch_add(u64::from(is_trap), Relaxed);
-    }
-
-    pub(crate) fn counts(&self) -> Counts {
-        Counts {
-            calls: self.calls.load(Relaxed),
-            records: self.records.load(Relaxed),
-            nanos: self.nanos.load(Relaxed),
-            errors: self.errors.load(Relaxed),
-            traps: self.traps.load(Relaxed),
-            bad_records: self.bad_records.load(Relaxed),
-        }
-    }
-}
-
-/// What is known of one version beside its code: its number, its counts and its alarm.
-pub(crate) struct Tally {
+/// What is known of a version besides its code: its number, its counts and whether it is broken.
+pub(crate) struct Health {
     pub(crate) counters: Counters,
     /// The version's number in a store, or [`NO_NUMBER`].
     number: AtomicU32,
     limits: SpikeLimits,
     recent: Mutex<Recent>,
-    /// Whether the alarm was raised; once for each time that the version is put to use.
+    /// Whether the alarm was raised since the version was activated.
     raised: AtomicBool,
     alarm: Option<Alarm>,
-}
-
-/// What was counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Calls, failed ones too.
-    pub calls: u64,
-    /// Rows of all calls; each once, however often it is tried.
-    pub records: u64,
-    /// Time of all calls.
-    pub nanos: u64,
-    /// Calls that failed, for any reason.
-    pub errors: u64,
-    /// Calls that failed because the plug-in misbehaved.
-    pub traps: u64,
-    /// Rows that it failed for.
-    pub bad_records: u64,
 }
 
 #[derive(Debug)]
@@ -151,15 +90,15 @@ struct Recent {
     bad: u64,
 }
 
-impl fmt::Debug for Tally {
+impl fmt::Debug for Health {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Tally").field("counters", &self.counters).finish_non_exhaustive()
+        formatter.debug_struct("Health").field("counters", &self.counters).finish_non_exhaustive()
     }
 }
 
-impl Tally {
-    pub(crate) fn new(limits: SpikeLimits, alarm: Option<Alarm>) -> Tally {
-        Tally {
+impl Health {
+    pub(crate) fn new(limits: SpikeLimits, alarm: Option<Alarm>) -> Health {
+        Health {
             counters: Counters::default(),
             number: AtomicU32::new(NO_NUMBER),
             limits,
@@ -169,7 +108,7 @@ impl Tally {
         }
     }
 
-    /// The number of the version in a store, if it is known.
+    /// Returns the number of the version in a store, if it is known.
     pub(crate) fn number(&self) -> Option<u32> {
         Some(self.number.load(Relaxed)).filter(|number| *number != NO_NUMBER)
     }
@@ -178,13 +117,13 @@ impl Tally {
         self.number.store(number, Relaxed);
     }
 
-    /// What a failed call comes to, once it is known: whether the plug-in misbehaved, and for how many
-    /// rows it failed. Raises the alarm.
+    /// Adds the outcome of a failed call: whether the plug-in misbehaved, and the number of rows that failed. Raises the alarm
+    /// if the version is broken.
     pub(crate) fn incident(&self, is_trap: bool, bad_rows: u64) {
         self.incident_at(is_trap, bad_rows, Instant::now());
     }
 
-    /// The version is put to use: what it did before is forgiven, not forgotten.
+    /// Forgets recent failures, because the version is activated. The counters keep them.
     pub(crate) fn forgive(&self) {
         let mut recent = self.recent.lock();
         recent.traps.clear();
@@ -194,13 +133,12 @@ impl Tally {
 
     fn restart(&self, recent: &mut Recent, now: Instant) {
         recent.since = now;
-        recent.work = self.counters.work.load(Relaxed);
-        recent.bad = self.counters.bad_records.load(Relaxed);
+        (recent.work, recent.bad) = self.counters.work_and_bad();
     }
 
     fn incident_at(&self, is_trap: bool, bad_rows: u64, now: Instant) {
-        let bad = self.counters.bad_records.fetch_add(bad_rows, Relaxed) + bad_rows;
-        let Some(reason) = self.spike(is_trap, bad, now) else { return };
+        self.counters.add_bad_records(bad_rows);
+        let Some(reason) = self.spike(is_trap, now) else { return };
         if let Some(alarm) = &self.alarm
             && !self.raised.swap(true, Relaxed)
         {
@@ -208,7 +146,7 @@ impl Tally {
         }
     }
 
-    fn spike(&self, is_trap: bool, bad: u64, now: Instant) -> Option<SpikeReason> {
+    fn spike(&self, is_trap: bool, now: Instant) -> Option<SpikeReason> {
         let SpikeLimits { traps, window, error_share, sample_min } = self.limits;
         let mut recent = self.recent.lock();
         if is_trap {
@@ -225,8 +163,8 @@ impl Tally {
             self.restart(&mut recent, now);
             return None;
         }
-        let (bad, records) =
-            (bad.saturating_sub(recent.bad), self.counters.work.load(Relaxed).saturating_sub(recent.work));
+        let (work, bad) = self.counters.work_and_bad();
+        let (bad, records) = (bad.saturating_sub(recent.bad), work.saturating_sub(recent.work));
         let is_over = records >= sample_min && bad as f64 > error_share * records as f64;
         is_over.then_some(SpikeReason::Errors { bad, records, window })
     }
@@ -240,77 +178,77 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// A tally, and what its alarm has said.
-    fn tally() -> (Tally, Arc<Mutex<Vec<String>>>) {
+    /// Returns a health and the messages of its alarm.
+    fn health() -> (Health, Arc<Mutex<Vec<String>>>) {
         let said = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&said);
         let alarm: Alarm = Box::new(move |reason| heard.lock().push(reason.to_string()));
-        (Tally::new(SpikeLimits::default(), Some(alarm)), said)
+        (Health::new(SpikeLimits::default(), Some(alarm)), said)
     }
 
     #[test]
     fn three_traps_in_a_minute_raise_the_alarm_once() {
-        let (tally, said) = tally();
+        let (health, said) = health();
         let start = Instant::now();
         for second in [0, 30, 61, 90] {
-            tally.incident_at(true, 0, start + second * SECOND);
+            health.incident_at(true, 0, start + second * SECOND);
         }
         assert_eq!(*said.lock(), ["3 traps in 60 s"]);
-        tally.incident_at(true, 0, start + 91 * SECOND);
+        health.incident_at(true, 0, start + 91 * SECOND);
         assert_eq!(said.lock().len(), 1);
-        tally.forgive();
+        health.forgive();
         for second in [92, 93, 94] {
-            tally.incident_at(true, 0, start + second * SECOND);
+            health.incident_at(true, 0, start + second * SECOND);
         }
         assert_eq!(said.lock().len(), 2);
     }
 
     #[test]
     fn traps_that_are_far_apart_are_none() {
-        let (tally, said) = tally();
+        let (health, said) = health();
         let start = Instant::now();
         for time in 0..20 {
-            tally.incident_at(true, 0, start + time * 31 * SECOND);
+            health.incident_at(true, 0, start + time * 31 * SECOND);
         }
         assert!(said.lock().is_empty());
     }
 
     #[test]
     fn too_many_bad_records_raise_the_alarm() {
-        let (tally, said) = tally();
+        let (health, said) = health();
         let start = Instant::now();
         for call in 0..9 {
-            tally.counters.called(100, 1);
-            tally.incident_at(false, 90, start + call * SECOND / 10);
+            health.counters.called(100, 1);
+            health.incident_at(false, 90, start + call * SECOND / 10);
         }
         assert!(said.lock().is_empty(), "900 records are too few");
-        tally.counters.called(100, 1);
-        tally.incident_at(false, 0, start + SECOND);
+        health.counters.called(100, 1);
+        health.incident_at(false, 0, start + SECOND);
         assert_eq!(*said.lock(), ["810 of 1000 records failed in 60 s"]);
-        assert_eq!(tally.counters.counts().bad_records, 810);
+        assert_eq!(health.counters.counts().bad_records, 810);
     }
 
     #[test]
     fn a_share_is_taken_of_what_is_recent() {
-        let (tally, said) = tally();
+        let (health, said) = health();
         let start = Instant::now();
-        tally.counters.called(1_000_000, 1);
-        tally.incident_at(false, 10, start + SECOND);
+        health.counters.called(1_000_000, 1);
+        health.incident_at(false, 10, start + SECOND);
         // A minute later everything fails: the million before does not hide it.
         for call in 0..20 {
-            tally.counters.called(100, 1);
-            tally.incident_at(false, 100, start + 100 * SECOND + call * SECOND);
+            health.counters.called(100, 1);
+            health.incident_at(false, 100, start + 100 * SECOND + call * SECOND);
         }
         assert_eq!(said.lock().len(), 1);
     }
 
     #[test]
     fn calls_without_rows_count_too() {
-        let (tally, said) = tally();
+        let (health, said) = health();
         let start = Instant::now();
         for _ in 0..1_000 {
-            tally.counters.called(0, 1);
-            tally.incident_at(false, 1, start);
+            health.counters.called(0, 1);
+            health.incident_at(false, 1, start);
         }
         assert_eq!(said.lock().len(), 1);
     }

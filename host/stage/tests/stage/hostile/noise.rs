@@ -1,43 +1,9 @@
 //! Row 32: guests that flood the log and the counters.
 
-use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
-
 use millstream_stage::{Fault, Kind};
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
 
 use crate::guests::{Guest, IMPORT_COUNT, IMPORT_LOG};
-use crate::support::{assert_trapped, call, stage};
-
-/// Keeps the messages of all events.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<String>>>);
-
-impl Visit for Lines {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if field.name() == "message" {
-            self.0.lock().expect("no panic").push(format!("{value:?}"));
-        }
-    }
-}
-
-impl Subscriber for Lines {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn event(&self, event: &Event<'_>) {
-        event.record(&mut self.clone());
-    }
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
-}
+use crate::support::{Lines, assert_trapped, call, stage};
 
 /// Logs the guest's text, of `length` bytes, this many times.
 fn log(times: u32, length: usize) -> String {
@@ -55,9 +21,7 @@ fn row_32_log_flood() {
     let text = "\u{1b}[2J\u{1b}]0;owned\u{7}\r\nmillstream: all is well\u{202e}";
     let guest = Guest::filter().import(IMPORT_LOG).text(text).hook_with_rows("filter", &log(5_000, text.len()));
     let stage = stage(&guest);
-    let lines = Lines::default();
-    tracing::subscriber::with_default(lines.clone(), || call(&stage).expect("an answer"));
-    let lines = lines.0.lock().expect("no panic");
+    let ((), lines) = Lines::of(|| call(&stage).expect("an answer"));
     let flood: Vec<&String> = lines.iter().filter(|line| line.contains("owned")).collect();
     // A burst of 50, and 10 a second for as long as the call took.
     assert!((50..=60).contains(&flood.len()), "{} lines", flood.len());
@@ -74,9 +38,7 @@ fn row_32_a_long_line_is_cut() {
         (call $log (i32.const 0) (i32.const 65536) (i32.const 60000))";
     let guest = Guest::partitioner().import(IMPORT_LOG).hook_with_rows("partition", fill);
     let stage = stage(&guest);
-    let lines = Lines::default();
-    tracing::subscriber::with_default(lines.clone(), || call(&stage).expect("an answer"));
-    let lines = lines.0.lock().expect("no panic");
+    let ((), lines) = Lines::of(|| call(&stage).expect("an answer"));
     assert_eq!(lines.iter().filter(|line| line.starts_with("aaa")).count(), 1);
     assert!(lines.iter().all(|line| line.len() <= 1024), "{lines:?}");
 }
@@ -90,27 +52,57 @@ fn row_32_invalid_utf_8() {
     assert_trapped(&guest, |fault| matches!(fault, Fault::Trap { reason, .. } if reason.contains("utf-8")));
 }
 
-/// A guest that panics says why in its log, as an error, before it traps.
+/// A guest that panics logs an error before it traps.
 #[test]
-fn a_trap_is_told_with_what_the_guest_logged_last() {
+fn a_trap_quotes_the_message_of_the_panic() {
     let text = format!("panicked at src/lib.rs:7:\nnot so {}", "x".repeat(500));
     let shout = |level| format!("(call $log (i32.const {level}) (i32.const 192) (i32.const {}))", text.len());
     let guest = |hook: &str| Guest::filter().import(IMPORT_LOG).text(text.as_str()).hook_with_rows("filter", hook);
     assert_trapped(&guest(&format!("{} unreachable", shout(0))), |fault| {
         let Fault::Trap { reason, .. } = fault else { return false };
-        reason.contains("; it said: panicked at src/lib.rs:7:\\nnot so xxx") && reason.len() < 400
+        reason.contains("; it logged: panicked at src/lib.rs:7: not so xxx") && reason.len() < 400
     });
-    // What is no error says nothing about the trap.
+    // A message of another level is not quoted.
     assert_trapped(
         &guest(&format!("{} unreachable", shout(2))),
         |fault| matches!(fault, Fault::Trap { reason, .. } if !reason.contains("panicked")),
     );
-    // Nor does what a call before this one said.
+    // Nor is one of an earlier call.
     let later = format!("(if (global.get $called) (then unreachable)) (global.set $called (i32.const 1)) {}", shout(0));
     let stage = stage(&guest(&later).hook("module", "(global $called (mut i32) (i32.const 0))"));
     call(&stage).expect("an answer");
     let text = call(&stage).expect_err("a trap").to_string();
     assert!(text.contains("unreachable") && !text.contains("panicked"), "{text}");
+}
+
+/// Toolchains print a panic in several lines, and not all print the message last.
+#[test]
+fn a_trap_quotes_the_message_of_other_toolchains() {
+    for (text, expected) in [
+        (
+            "panic: two rows are too few\n\ngoroutine 1 [running]:\nmain.filter()\n\t/a.go:12\n",
+            "panic: two rows are too few",
+        ),
+        ("Assertion failed: rows > 2 (a.c: filter: 12)\n", "Assertion failed: rows > 2 (a.c: filter: 12)"),
+        ("TypeError: rows is null\n    at filter (/a.js:14:14)\n", "TypeError: rows is null"),
+        ("Traceback (most recent call last):\n  File \"a.py\", line 3\nValueError: 2 rows\n", "ValueError: 2 rows"),
+    ] {
+        let whole = format!("(call $log (i32.const 0) (i32.const 192) (i32.const {}))", text.len());
+        let mut start = 192;
+        let line = |line: &str| {
+            let call = format!("(call $log (i32.const 0) (i32.const {start}) (i32.const {}))", line.len());
+            start += line.len();
+            call
+        };
+        // A runtime passes its output on as a whole, or line by line.
+        let lines: String = text.split_inclusive('\n').map(line).collect();
+        for shout in [whole, lines] {
+            let hook = format!("{shout} unreachable");
+            let guest = Guest::filter().import(IMPORT_LOG).text(text).hook_with_rows("filter", &hook);
+            let ended = format!("; it logged: {expected}");
+            assert_trapped(&guest, |fault| matches!(fault, Fault::Trap { reason, .. } if reason.ends_with(&ended)));
+        }
+    }
 }
 
 #[test]

@@ -1,22 +1,16 @@
 //! Versions of a plug-in: activated everywhere or nowhere, counted, and taken back when they go wrong.
 
-#[path = "../../../tests/fixtures/guests/mod.rs"]
-#[allow(dead_code)]
-mod guests;
-#[allow(dead_code)]
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use guests::{Guest, IMPORT_LOG};
+use crate::guests::{Guest, IMPORT_LOG};
+use crate::support::{batch, call, engine, three};
 use millstream_stage::{
-    Digest, Fault, Kind, Level, Library, Origin, PublishError, ResolveError, Spike, SpikeLimits, SpikeReason, Stage,
-    StageSpec, VersionSource, Watcher,
+    Digest, Fault, FetchError, Kind, Level, Library, Origin, PublishError, ResolveError, Spike, SpikeLimits,
+    SpikeReason, Stage, StageSpec, VersionSource, Watcher,
 };
-use support::{batch, call, engine, three};
 
 const NAME: &str = "good-partitioner";
 
@@ -61,7 +55,7 @@ fn a_version_takes_over_everywhere_or_nowhere() {
     let PublishError::Refused(error) = error else { panic!("it loads: {error}") };
     assert_eq!(
         error.to_string(),
-        "plug-in good-partitioner (version 1.0.2) does not serve topic trades, stage.admit: \
+        "plug-in good-partitioner (version 1.0.2) cannot be activated: topic trades, stage.admit: \
          bad configuration at `/limit`: must be 7"
     );
     assert_eq!((served_by(&orders), served_by(&trades)), (1, 1));
@@ -145,9 +139,9 @@ impl VersionSource for Kept {
         (name == NAME).then_some(self.active)
     }
 
-    fn bytes(&self, _name: &str, number: u32) -> Result<Vec<u8>, String> {
+    fn bytes(&self, _name: &str, number: u32) -> Result<Vec<u8>, FetchError> {
         self.fetched.fetch_add(1, Ordering::Relaxed);
-        if number == 9 { Err("the cluster is away".to_owned()) } else { Ok(self.versions[&number].clone()) }
+        if number == 9 { Err(FetchError::new("the cluster is away")) } else { Ok(self.versions[&number].clone()) }
     }
 }
 
@@ -198,11 +192,11 @@ fn a_plugin_without_an_active_version_is_named_as_such() {
         assert_eq!(text, format!("plug-in `good-partitioner` has no version {wanted}; it has: 1, 2"));
     }
     let text = resolve(&library, "b", "other").expect_err("no such plug-in").to_string();
-    assert_eq!(text, "no plug-in is named `other`; there are: good-partitioner");
+    assert_eq!(text, "there is no plug-in `other`; known plug-ins: good-partitioner");
     // One whose versions are all deleted is no choice.
     library.set_source(Arc::new(Kept::default()));
     let text = resolve(&library, "c", NAME).expect_err("no such plug-in").to_string();
-    assert_eq!(text, "no plug-in is named `good-partitioner`; there are: ");
+    assert_eq!(text, "there is no plug-in `good-partitioner`; known plug-ins: ");
 }
 
 #[test]

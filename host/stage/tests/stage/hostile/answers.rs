@@ -15,11 +15,11 @@ const LIST: u32 = 2052;
 const LENGTH: u32 = 2056;
 
 fn is_bad(row: Option<u32>) -> impl Fn(&Fault) -> bool {
-    move |fault| matches!(fault, Fault::BadAnswer { row: bad, .. } if *bad == row)
+    move |fault| matches!(fault, Fault::BadResponse { row: bad, .. } if *bad == row)
 }
 
 fn is_too_large(fault: &Fault) -> bool {
-    matches!(fault, Fault::AnswerTooLarge { .. })
+    matches!(fault, Fault::ResponseTooLarge { .. })
 }
 
 fn is_trap(fault: &Fault) -> bool {
@@ -170,7 +170,7 @@ fn row_30_compressor_that_loses_bytes() {
     for code in lossy {
         let code = format!("(if {IF_SHORT} (then {code}))");
         let guest = Guest::compressor().hook("compressed", &code);
-        assert_trapped(&guest, |fault| matches!(fault, Fault::Lossy { .. } | Fault::AnswerTooLarge { .. }));
+        assert_trapped(&guest, |fault| matches!(fault, Fault::Lossy { .. } | Fault::ResponseTooLarge { .. }));
     }
 }
 

@@ -1,0 +1,16 @@
+//! The sandbox from outside: real components in a real engine.
+
+// A guest or a helper that no test uses does not compile.
+#![deny(dead_code)]
+
+mod cache;
+mod follow;
+mod hostile;
+mod isolate;
+mod own;
+mod swap;
+mod versions;
+
+#[path = "../../../../tests/fixtures/guests/mod.rs"]
+mod guests;
+mod support;
