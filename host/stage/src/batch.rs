@@ -1,17 +1,16 @@
-//! A batch of records as columns: borrowed ([`Column`], [`Headers`], [`Records`]) on the way to a
-//! plug-in, owned ([`ColumnBuf`], [`RecordsBuf`], [`Bitmap`]) where one is built or comes back.
+//! Holds a batch of records as columns: borrowed ([`Column`], [`Headers`], [`Records`]) when it is passed to a plug-in,
+//! owned ([`ColumnBuf`], [`RecordsBuf`], [`Bitmap`]) when it is built or returned.
 //!
 //! Row `i` of a column is `data[ends[i - 1]..ends[i]]`, with `ends[-1]` = 0. Lowering a column is one
 //! copy of each of its three slices.
 
-// As in `contract.rs`: the derive macros expand to `unsafe impl`s, nothing here is unsafe by hand.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "the derive macros expand to `unsafe impl`s, whose layout they check themselves")]
 
 use wasmtime::component::{ComponentType, Lift, Lower};
 
 use crate::contract::Columns;
 
-/// The bytes of a bitmap of `rows` rows.
+/// Returns the bytes of a bitmap of `rows` rows.
 pub(crate) fn bitmap_bytes(rows: usize) -> usize {
     rows.div_ceil(8)
 }
@@ -20,25 +19,25 @@ fn bit(bits: &[u8], row: usize) -> bool {
     bits.get(row / 8).is_some_and(|byte| byte >> (row % 8) & 1 == 1)
 }
 
-/// One borrowed column of byte strings.
+/// Borrows one column of byte strings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lower)]
 #[component(record)]
 pub struct Column<'a> {
     /// The bytes of all rows, one after the other.
     pub data: &'a [u8],
-    /// Where each row ends in `data`; never decreasing, one entry a row.
+    /// The end of each row in `data`: one entry a row, never decreasing.
     pub ends: &'a [u32],
-    /// A bitmap, row `i` at bit `i % 8` of byte `i / 8`, a set bit for a null; empty when no row is.
+    /// A bitmap of nulls, row `i` at bit `i % 8` of byte `i / 8`. Empty if no row is null.
     pub nulls: &'a [u8],
 }
 
 impl<'a> Column<'a> {
-    /// How many rows there are.
+    /// Returns the number of rows.
     pub fn rows(&self) -> usize {
         self.ends.len()
     }
 
-    /// Row `row`, or `None` if it is null.
+    /// Returns row `row`, or `None` if it is null.
     ///
     /// # Panics
     /// When there is no such row.
@@ -48,13 +47,13 @@ impl<'a> Column<'a> {
         (!bit(self.nulls, row)).then_some(bytes)
     }
 
-    /// Every row in order, `None` for a null.
+    /// Iterates over the rows, with `None` for a null.
     pub fn iter(&self) -> impl Iterator<Item = Option<&'a [u8]>> + use<'a> {
         let column = *self;
         (0..column.rows()).map(move |row| column.get(row))
     }
 
-    /// Whether row `row` is null.
+    /// Returns whether row `row` is null.
     pub(crate) fn is_null(&self, row: usize) -> bool {
         bit(self.nulls, row)
     }
@@ -64,13 +63,13 @@ impl<'a> Column<'a> {
     }
 }
 
-/// The headers of all rows: row `i` has the headers `ends[i - 1]..ends[i]` of `names` and `values`.
+/// Borrows the headers of all rows. Row `i` has the headers `ends[i - 1]..ends[i]` of `names` and `values`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lower)]
 #[component(record)]
 pub struct Headers<'a> {
-    /// Where each row's headers end, one entry a row.
+    /// The end of each row's headers, one entry a row.
     pub ends: &'a [u32],
-    /// The name of every header, in the order of the records; a name may repeat.
+    /// The name of every header, in the order of the records. A name may repeat.
     pub names: Column<'a>,
     /// The value of every header.
     pub values: Column<'a>,
@@ -82,13 +81,13 @@ impl Headers<'_> {
     }
 }
 
-/// A borrowed batch. A column that nobody reads may be absent.
+/// Borrows a batch. A column that no stage reads may be absent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ComponentType, Lower)]
 #[component(record)]
 pub struct Records<'a> {
-    /// How many rows there are.
+    /// The number of rows.
     pub rows: u32,
-    /// Milliseconds since the epoch, one entry a row; empty when absent.
+    /// Milliseconds since the epoch, one entry a row. Empty if absent.
     pub timestamps: &'a [i64],
     /// The keys.
     pub keys: Option<Column<'a>>,
@@ -99,7 +98,7 @@ pub struct Records<'a> {
 }
 
 impl Records<'_> {
-    /// The same batch with no other columns than those.
+    /// Returns the same batch with only these columns.
     #[must_use]
     pub fn restricted(self, columns: Columns) -> Self {
         Records {
@@ -111,7 +110,7 @@ impl Records<'_> {
         }
     }
 
-    /// The bytes that lowering it copies.
+    /// Returns the bytes that are copied to the guest.
     pub fn size_bytes(&self) -> usize {
         self.timestamps.len() * 8
             + self.keys.map_or(0, |column| column.size_bytes())
@@ -119,7 +118,7 @@ impl Records<'_> {
             + self.headers.map_or(0, |headers| headers.size_bytes())
     }
 
-    /// The first column of `wanted` that is absent or has another number of rows.
+    /// Returns the first column of `wanted` that is absent or has another number of rows.
     pub(crate) fn missing(&self, wanted: Columns) -> Option<&'static str> {
         let rows = self.rows as usize;
         let fits = |column: &Column<'_>| {
@@ -142,15 +141,15 @@ impl Records<'_> {
     }
 }
 
-/// The most room for bytes that is made on a guess.
+/// The most bytes that are reserved on a guess.
 const GUESS_BYTES_MAX: usize = 64 << 10;
 
-/// A column is full: its offsets have 32 bits.
+/// Reports that a column is full: its offsets have 32 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a column holds at most 4 GiB")]
 pub struct ColumnFull;
 
-/// An owned column of byte strings, built row by row or come back from a plug-in.
+/// Owns a column of byte strings, which was built row by row or returned by a plug-in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, ComponentType, Lift)]
 #[component(record)]
 pub struct ColumnBuf {
@@ -160,17 +159,17 @@ pub struct ColumnBuf {
 }
 
 impl ColumnBuf {
-    /// An empty column.
+    /// Creates an empty column.
     pub fn new() -> ColumnBuf {
         ColumnBuf::default()
     }
 
-    /// An empty column with room for so many rows.
+    /// Creates an empty column with room for `rows` rows.
     fn with_capacity(rows: usize) -> ColumnBuf {
         ColumnBuf { ends: Vec::with_capacity(rows), ..ColumnBuf::default() }
     }
 
-    /// Appends a row, `None` for a null.
+    /// Appends a row; `None` is a null.
     ///
     /// # Errors
     /// [`ColumnFull`] when the column would pass 4 GiB; nothing is appended.
@@ -180,7 +179,7 @@ impl ColumnBuf {
         let end = u32::try_from(self.data.len() + bytes.len()).map_err(|_| ColumnFull)?;
         let index = self.ends.len();
         if index == 0 {
-            // Rows are often as long as the first of them.
+            // Rows often have the length of the first.
             self.data.reserve(bytes.len().max(GUESS_BYTES_MAX.min(bytes.len().saturating_mul(self.ends.capacity()))));
         }
         self.data.extend_from_slice(bytes);
@@ -194,19 +193,19 @@ impl ColumnBuf {
         Ok(())
     }
 
-    /// Forgets all rows and keeps the memory.
+    /// Removes all rows and keeps the memory.
     pub fn clear(&mut self) {
         self.data.clear();
         self.ends.clear();
         self.nulls.clear();
     }
 
-    /// How many rows there are.
+    /// Returns the number of rows.
     pub fn rows(&self) -> usize {
         self.ends.len()
     }
 
-    /// Row `row`, or `None` if it is null.
+    /// Returns row `row`, or `None` if it is null.
     ///
     /// # Panics
     /// When there is no such row.
@@ -214,12 +213,12 @@ impl ColumnBuf {
         self.as_column().get(row)
     }
 
-    /// Every row in order, `None` for a null.
+    /// Iterates over the rows, with `None` for a null.
     pub fn iter(&self) -> impl Iterator<Item = Option<&[u8]>> {
         self.as_column().iter()
     }
 
-    /// The column, borrowed.
+    /// Borrows the column.
     pub fn as_column(&self) -> Column<'_> {
         Column { data: &self.data, ends: &self.ends, nulls: &self.nulls }
     }
@@ -273,7 +272,7 @@ impl<'a> FromIterator<Option<&'a [u8]>> for ColumnBuf {
     /// Collects rows.
     ///
     /// # Panics
-    /// When they pass 4 GiB together; [`ColumnBuf::push`] gives an error instead.
+    /// When they have more than 4 GiB together; [`ColumnBuf::push`] returns an error instead.
     fn from_iter<I: IntoIterator<Item = Option<&'a [u8]>>>(rows: I) -> Self {
         let mut column = ColumnBuf::new();
         for row in rows {
@@ -283,8 +282,8 @@ impl<'a> FromIterator<Option<&'a [u8]>> for ColumnBuf {
     }
 }
 
-/// An owned batch, built row by row. It keeps only the columns that it was made for, so that a row
-/// costs no copy of what no stage reads; [`RecordsBuf::clear`] keeps the memory.
+/// Owns a batch that is built row by row. It keeps only the columns that some stage reads. [`RecordsBuf::clear`] keeps
+/// the memory.
 #[derive(Debug, Clone, Default)]
 pub struct RecordsBuf {
     columns: Columns,
@@ -298,12 +297,12 @@ pub struct RecordsBuf {
 }
 
 impl RecordsBuf {
-    /// An empty batch that keeps `columns`: of one stage, or the union of a chain's.
+    /// Creates an empty batch that keeps `columns`: of one stage, or the union of a chain's.
     pub fn new(columns: Columns) -> RecordsBuf {
         RecordsBuf { columns, ..RecordsBuf::default() }
     }
 
-    /// [`RecordsBuf::new`] with room for so many rows, of which the caller has to be sure.
+    /// Creates an empty batch with room for `rows` rows. The caller must know that this many come.
     pub fn with_capacity(columns: Columns, rows: usize) -> RecordsBuf {
         let column = |wanted: bool| if wanted { ColumnBuf::with_capacity(rows) } else { ColumnBuf::new() };
         RecordsBuf {
@@ -318,7 +317,7 @@ impl RecordsBuf {
     /// Appends a record.
     ///
     /// # Errors
-    /// [`ColumnFull`]; the batch is to be cleared then.
+    /// [`ColumnFull`]. Clear the batch then.
     #[inline]
     pub fn push<'h>(
         &mut self,
@@ -331,7 +330,7 @@ impl RecordsBuf {
         self.push_raw(timestamp_ms, key, value, headers)
     }
 
-    /// [`RecordsBuf::push`] with names that were text before they were bytes.
+    /// Appends a record whose header names are the bytes of a text.
     #[inline]
     pub(crate) fn push_raw<'h>(
         &mut self,
@@ -362,7 +361,7 @@ impl RecordsBuf {
         Ok(())
     }
 
-    /// Forgets all rows and keeps the memory.
+    /// Removes all rows and keeps the memory.
     pub fn clear(&mut self) {
         self.rows = 0;
         self.timestamps.clear();
@@ -373,17 +372,17 @@ impl RecordsBuf {
         self.header_values.clear();
     }
 
-    /// How many rows there are.
+    /// Returns the number of rows.
     pub fn rows(&self) -> usize {
         self.rows as usize
     }
 
-    /// The columns that are kept.
+    /// Returns the columns that are kept.
     pub fn columns(&self) -> Columns {
         self.columns
     }
 
-    /// The batch, borrowed.
+    /// Borrows the batch.
     pub fn as_records(&self) -> Records<'_> {
         Records {
             rows: self.rows,
@@ -399,7 +398,7 @@ impl RecordsBuf {
     }
 }
 
-/// New columns from a serializer; one that is absent is left as it was.
+/// The new columns from a serializer. An absent column stays as it was.
 #[derive(Debug, Clone, Default, PartialEq, Eq, ComponentType, Lift)]
 #[component(record)]
 pub struct Changed {
@@ -417,8 +416,8 @@ pub struct Bitmap {
 }
 
 impl Bitmap {
-    /// A bitmap of `rows` rows, row `i` at bit `i % 8` of byte `i / 8`. Bits past the last row are
-    /// cleared. `None` when `bits` has another length than `(rows + 7) / 8`.
+    /// Creates a bitmap of `rows` rows, row `i` at bit `i % 8` of byte `i / 8`. Clears the bits past the last row. Returns
+    /// `None` if `bits` has another length than `(rows + 7) / 8`.
     pub fn new(rows: usize, mut bits: Vec<u8>) -> Option<Bitmap> {
         if bits.len() != bitmap_bytes(rows) {
             return None;
@@ -429,17 +428,17 @@ impl Bitmap {
         Some(Bitmap { rows, bits })
     }
 
-    /// A bitmap of `rows` rows of which none is kept.
+    /// Creates a bitmap of `rows` rows, none of which is kept.
     pub fn none(rows: usize) -> Bitmap {
         Bitmap { rows, bits: vec![0; bitmap_bytes(rows)] }
     }
 
-    /// A bitmap of `rows` rows that are all kept.
+    /// Creates a bitmap of `rows` rows, all of which are kept.
     pub fn all(rows: usize) -> Bitmap {
-        Bitmap::new(rows, vec![0xff; bitmap_bytes(rows)]).expect("the bytes of so many rows")
+        Bitmap::new(rows, vec![0xff; bitmap_bytes(rows)]).expect("the bytes match the rows")
     }
 
-    /// Says whether row `row` is kept.
+    /// Sets whether row `row` is kept.
     ///
     /// # Panics
     /// When there is no such row.
@@ -453,27 +452,27 @@ impl Bitmap {
         }
     }
 
-    /// How many rows there are.
+    /// Returns the number of rows.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Whether row `row` is kept; `false` past the end.
+    /// Returns whether row `row` is kept; `false` past the end.
     pub fn get(&self, row: usize) -> bool {
         bit(&self.bits, row)
     }
 
-    /// How many rows are kept.
+    /// Returns the number of rows that are kept.
     pub fn count(&self) -> usize {
         self.bits.iter().map(|byte| byte.count_ones() as usize).sum()
     }
 
-    /// The rows that are kept, in order.
+    /// Iterates over the rows that are kept, in order.
     pub fn iter(&self) -> impl Iterator<Item = usize> {
         (0..self.rows).filter(|row| self.get(*row))
     }
 
-    /// The bits themselves.
+    /// Returns the bits.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bits
     }

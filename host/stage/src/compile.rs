@@ -1,8 +1,7 @@
-//! From a component to machine code: in this process, or in a child that can be killed.
+//! Compiles a component to machine code: in this process, or in a child process that can be killed.
 //!
-//! Running out of memory cannot be caught in a process, and the compiler cannot be interrupted. So a
-//! host that takes plug-ins from others compiles in a child with a bounded address space, and stops
-//! it when it takes too long.
+//! A process cannot catch that it is out of memory, and the compiler cannot be interrupted. A host that takes plug-ins
+//! from others therefore compiles in a child with a bounded address space, and kills it when it takes too long.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -17,8 +16,7 @@ use crate::engine::{self, Trust};
 use crate::error::LoadError;
 use crate::limits::Limits;
 
-/// The argument with which the program of [`Compiler::Child`] is run: it then calls
-/// [`compile_child_main`] and nothing else.
+/// The argument with which the program of [`Compiler::Child`] is run. It then calls only [`compile_child_main`].
 pub const COMPILE_CHILD_ARGUMENT: &str = "compile-stage-child";
 
 /// The argument after it for a plug-in of [`Trust::Own`].
@@ -27,25 +25,25 @@ const OWN_ARGUMENT: &str = "own";
 /// The address space that the child may use.
 const CHILD_ADDRESS_SPACE_BYTES: u64 = 1 << 30;
 
-/// How long the child may take.
+/// The time limit of the child.
 const CHILD_TIME_MAX: Duration = Duration::from_secs(20);
 
-/// The largest artefact that is read from the child: machine code is some ten times the module.
+/// The largest artefact that is read from the child. Machine code is about ten times the size of the module.
 const ARTEFACT_BYTES_MAX: u64 = 256 << 20;
 
-/// The most of the child's error text that is kept.
+/// The most bytes of the child's error text that are kept.
 const CHILD_ERROR_BYTES_MAX: u64 = 4096;
 
-/// Exit code of a child whose compiler refused the component; its error text says why.
+/// The exit code of a child whose compiler rejects the component. Its error text says why.
 const EXIT_REFUSED: u8 = 3;
 
-/// Where plug-ins are compiled.
+/// The place where plug-ins are compiled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Compiler {
     /// In this process: for tools and tests that load their own plug-ins.
     #[default]
     InProcess,
-    /// In a child process: this program is run with [`COMPILE_CHILD_ARGUMENT`].
+    /// In a child process: runs this program with [`COMPILE_CHILD_ARGUMENT`].
     Child(PathBuf),
 }
 
@@ -66,8 +64,8 @@ impl Compiler {
     }
 }
 
-/// Runs the compiler as a child process: a component on standard input, the artefact on standard
-/// output. The address space is bounded first; the parent bounds the time.
+/// Runs the compiler as a child process: reads a component from standard input, and writes the artefact to standard
+/// output. Bounds its own address space first; the parent bounds the time.
 pub fn compile_child_main() -> ExitCode {
     match child() {
         Ok(()) => ExitCode::SUCCESS,
@@ -83,7 +81,7 @@ pub fn compile_child_main() -> ExitCode {
 }
 
 enum ChildError {
-    /// The component is to blame.
+    /// The compiler rejects the component.
     Refused(String),
     /// The child itself failed.
     Failed(String),
@@ -104,7 +102,7 @@ fn child() -> Result<(), ChildError> {
     io::stdout().write_all(&artefact).map_err(failed)
 }
 
-/// What a child left when it ended.
+/// The result of a child that ended.
 struct Ended {
     status: ExitStatus,
     artefact: Vec<u8>,
@@ -125,7 +123,7 @@ fn compile_in_child(program: &Path, trust: Trust, component: &[u8], time_max: Du
     let ended = run_child(child, component, time_max).map_err(missing)?;
     let Some(ended) = ended else {
         let seconds = time_max.as_secs();
-        return Err(LoadError::CompilerKilled(format!("it took more than {seconds} s")));
+        return Err(LoadError::CompilerKilled(format!("it took longer than {seconds} s")));
     };
     if ended.status.success() {
         return Ok(ended.artefact);
@@ -133,7 +131,7 @@ fn compile_in_child(program: &Path, trust: Trust, component: &[u8], time_max: Du
     if ended.status.code() == Some(i32::from(EXIT_REFUSED)) {
         return Err(LoadError::Compile(ended.problem));
     }
-    // An allocation that fails aborts the child: a signal, with the allocator's last words.
+    // An allocation that fails aborts the child, with a message of the allocator.
     let memory = CHILD_ADDRESS_SPACE_BYTES >> 20;
     Err(LoadError::CompilerKilled(format!(
         "{}, with at most {memory} MiB of memory: {}",
@@ -142,19 +140,19 @@ fn compile_in_child(program: &Path, trust: Trust, component: &[u8], time_max: Du
     )))
 }
 
-/// Feeds the child and waits for its end; `None` when it took too long and was killed.
+/// Passes the component to the child and waits for its end. Returns `None` if it took too long and was killed.
 fn run_child(mut child: Child, component: &[u8], time_max: Duration) -> io::Result<Option<Ended>> {
     let deadline = Instant::now() + time_max;
     let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (Some(mut stdin), Some(stdout), Some(stderr)) = pipes else {
         return Err(io::Error::other("the child has no pipes"));
     };
-    // Three pipes at once: a child may fill one while we wait on another. A killed child closes
-    // them all, so every thread ends.
+    // A child may fill one pipe while this process waits for another, so each has a thread. A killed child closes them
+    // all, so every thread ends.
     thread::scope(|scope| {
         let (sender, done) = mpsc::channel::<()>();
         scope.spawn(move || {
-            // A child that refuses early does not read to the end: its exit code says why.
+            // A child that rejects early does not read to the end. Its exit code says why.
             let _ = stdin.write_all(component);
         });
         let problem = scope.spawn(move || read_bounded(stderr, CHILD_ERROR_BYTES_MAX));
@@ -169,7 +167,7 @@ fn run_child(mut child: Child, component: &[u8], time_max: Duration) -> io::Resu
             child.kill()?;
         }
         let artefact = artefact.join().expect("reading does not panic");
-        // Whoever stopped reading early leaves a child that may block on its output.
+        // If reading stopped early, the child may block on its output.
         let _ = child.kill();
         let status = child.wait()?;
         let problem = problem.join().expect("reading does not panic");

@@ -1,11 +1,9 @@
-//! The types of the stage contract (`sdk/wit/1.0.0/stage.wit`) as the host sees them: what a plug-in
-//! says about itself and about what went wrong. Columns are in [`crate::batch`].
+//! Defines the types of the stage contract (`sdk/wit/1.0.0/stage.wit`) for the host: descriptions and errors. Columns are
+//! in [`crate::batch`].
 //!
-//! These derive wasmtime's conversions directly, so that a call copies between guest and host once.
+//! The types derive wasmtime's conversions directly, so that a call copies between guest and host once.
 
-// The derive macros expand to `unsafe impl`s whose layout they check themselves; nothing in this
-// file is written as unsafe by hand.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "the derive macros expand to `unsafe impl`s, whose layout they check themselves")]
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,7 +16,7 @@ pub const PACKAGE: &str = "millstream:stage";
 /// The version of the contract that this host offers.
 pub const VERSION: (u64, u64, u64) = (1, 0, 0);
 
-/// The world that a plug-in implements, which is what it is for.
+/// The world that a plug-in implements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ComponentType, Lift, Lower)]
 #[component(enum)]
 #[repr(u8)]
@@ -26,7 +24,7 @@ pub enum Kind {
     /// Maps every row to a partition.
     #[component(name = "partitioner")]
     Partitioner,
-    /// New keys and values for every row, on the way out and on the way in.
+    /// Makes new keys and values for every row, when it is produced and when it is consumed.
     #[component(name = "serializer")]
     Serializer,
     /// Compresses the records of a batch.
@@ -38,10 +36,10 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every kind, in the order of the contract.
+    /// All kinds, in the order of the contract.
     pub const ALL: [Kind; 4] = [Kind::Partitioner, Kind::Serializer, Kind::Compressor, Kind::Filter];
 
-    /// The name of the world in the contract, also used on the command line.
+    /// Returns the name of the world in the contract. The command line uses it too.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Partitioner => "partitioner",
@@ -51,7 +49,7 @@ impl Kind {
         }
     }
 
-    /// The functions that a component of this world exports, besides `describe` and `configure`.
+    /// Returns the functions that a component of this world exports, besides `describe` and `configure`.
     pub fn calls(self) -> &'static [&'static str] {
         match self {
             Kind::Partitioner => &["partition"],
@@ -81,7 +79,7 @@ impl FromStr for Kind {
     }
 }
 
-/// The columns that a stage reads: the host copies no others to it.
+/// The columns that a stage reads. The host copies no others to it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Columns {
     /// Reads the records' timestamps.
@@ -98,10 +96,10 @@ impl Columns {
     /// Every column.
     pub const ALL: Columns = Columns { timestamps: true, keys: true, values: true, headers: true };
 
-    /// No column: the stage only wants to know how many rows there are.
+    /// No column: the stage only needs the number of rows.
     pub const NONE: Columns = Columns { timestamps: false, keys: false, values: false, headers: false };
 
-    /// The columns that either of two stages reads, as for a chain.
+    /// Returns the columns that either of two stages reads.
     #[must_use]
     pub fn union(self, other: Columns) -> Columns {
         Columns {
@@ -138,7 +136,7 @@ pub enum Format {
     /// Kafka's codec 4.
     #[component(name = "zstd")]
     Zstd,
-    /// A format of the plug-in's own, by name.
+    /// A format that only the plug-in reads, by name.
     #[component(name = "private")]
     Private(String),
 }
@@ -155,25 +153,24 @@ impl fmt::Display for Format {
     }
 }
 
-/// What a plug-in says about itself, checked.
+/// The description that a plug-in gives of itself, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
-    /// The name that a stage is asked for by: letters, digits, `-`, `_` and `.`, at most 64.
+    /// The name: at most 64 letters, digits, `-`, `_` and `.`.
     pub name: String,
-    /// The plug-in's own version, such as `1.2.0`: as the name, and `+`.
+    /// The version, such as `1.2.0`: characters as in the name, and `+`.
     pub version: String,
     /// The world that it implements.
     pub kind: Kind,
-    /// What it reads of a batch.
+    /// The columns that it reads.
     pub columns: Columns,
-    /// What it writes, for a compressor.
+    /// The format that it writes, if it is a compressor.
     pub format: Option<Format>,
 }
 
 pub(crate) use raw::RawColumns;
 
-/// The macro makes public items without docs; they stay in this crate.
-#[allow(missing_docs, unreachable_pub)]
+#[allow(missing_docs, unreachable_pub, reason = "the macro makes public items without docs, which stay in this crate")]
 mod raw {
     wasmtime::component::flags! {
         RawColumns {
@@ -201,7 +198,7 @@ impl From<RawColumns> for Columns {
     }
 }
 
-/// What `describe` answers, not checked yet.
+/// The response of `describe`, not checked yet.
 #[derive(Debug, Clone, ComponentType, Lift)]
 #[component(record)]
 pub(crate) struct RawDescription {
@@ -212,7 +209,7 @@ pub(crate) struct RawDescription {
     pub(crate) format: Option<Format>,
 }
 
-/// A configuration that a stage refuses.
+/// The response of `configure` that rejects a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, ComponentType, Lift)]
 #[component(record)]
 pub(crate) struct ConfigError {
@@ -220,17 +217,17 @@ pub(crate) struct ConfigError {
     pub(crate) message: String,
 }
 
-/// A row that a stage calls bad.
+/// A row that a stage rejects.
 #[derive(Debug, Clone, PartialEq, Eq, ComponentType, Lift)]
 #[component(record)]
 pub struct RowError {
     /// The row in the batch, from 0.
     pub row: u32,
-    /// What is wrong with it, in the plug-in's words.
+    /// The plug-in's message.
     pub message: String,
 }
 
-/// What a stage answers instead of a result.
+/// The error that a stage returns.
 #[derive(Debug, Clone, PartialEq, Eq, ComponentType, Lift)]
 #[component(variant)]
 pub(crate) enum GuestError {
@@ -240,21 +237,21 @@ pub(crate) enum GuestError {
     Batch(String),
 }
 
-/// How loud a line of a plug-in's log is.
+/// The level of a line in a plug-in's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift)]
 #[component(enum)]
 #[repr(u8)]
 pub enum Level {
-    /// Something failed.
+    /// A failure.
     #[component(name = "error")]
     Error,
-    /// Something is odd.
+    /// A warning.
     #[component(name = "warn")]
     Warn,
-    /// Worth knowing.
+    /// Information.
     #[component(name = "info")]
     Info,
-    /// For those who look for a fault.
+    /// Details for debugging.
     #[component(name = "debug")]
     Debug,
 }

@@ -1,5 +1,5 @@
-//! What the host offers to every plug-in, `millstream:stage/host`: a log and counters. Both are
-//! bounded, since a plug-in may call them in a loop.
+//! Offers the functions of `millstream:stage/host` to every plug-in: a log and counters. Both are bounded, since a plug-in
+//! may call them in a loop.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -21,20 +21,20 @@ use crate::source::VersionName;
 /// The longest line of a plug-in's log, in bytes.
 pub(crate) const LINE_BYTES_MAX: usize = 1024;
 
-/// Lines that a plug-in may log at once, and each second after that.
+/// The lines that a plug-in may log at once, and each second after that.
 const LINES_BURST: u32 = 50;
 const LINES_A_SECOND: u32 = 10;
 
-/// Counters of one stage, and the bytes of a name.
+/// The most counters of one stage, and the most bytes of a name.
 const COUNTERS_MAX: usize = 64;
 const COUNTER_NAME_BYTES_MAX: usize = 64;
 
-/// A line of a plug-in's log: cut, escaped, and one of no more than the plug-in may log.
+/// A line of a plug-in's log: cut, escaped and within the limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogLine<'a> {
-    /// The version that logs it.
+    /// The version that logged it.
     pub version: VersionName<'a>,
-    /// How loud it is.
+    /// The level.
     pub level: Level,
     /// The line.
     pub line: &'a str,
@@ -42,7 +42,7 @@ pub struct LogLine<'a> {
 
 type OnLog = Box<dyn Fn(LogLine<'_>) + Send + Sync>;
 
-/// Where lines go besides this process's own log.
+/// Receives lines, besides the log of this process.
 #[derive(Default)]
 pub(crate) struct LogSink(ArcSwapOption<OnLog>);
 
@@ -58,7 +58,7 @@ impl fmt::Debug for LogSink {
     }
 }
 
-/// The host's side of one stage, shared by all its instances and kept over its versions.
+/// The host's side of one stage: shared by all its instances, and kept when its version changes.
 #[derive(Debug)]
 pub(crate) struct HostSide {
     plugin: Arc<str>,
@@ -73,7 +73,7 @@ impl HostSide {
         HostSide { plugin, sink, lines, counters: Mutex::default() }
     }
 
-    /// The plug-in's counters, by name.
+    /// Returns the plug-in's counters, by name.
     pub(crate) fn counters(&self) -> BTreeMap<String, u64> {
         self.counters.lock().clone()
     }
@@ -84,7 +84,7 @@ impl HostSide {
         };
         let plugin = version.to_string();
         if dropped > 0 {
-            tracing::warn!(plugin, dropped, "the plug-in logs too much: lines were dropped");
+            tracing::warn!(plugin, dropped, "a plug-in logs too much: lines were dropped");
         }
         let line = escape(message);
         match level {
@@ -115,7 +115,7 @@ impl HostSide {
     }
 }
 
-/// Who calls the host: a version of a plug-in, in a stage.
+/// Identifies the caller of the host: a version of a plug-in, in a stage.
 #[derive(Clone)]
 pub(crate) struct Caller {
     pub(crate) side: Arc<HostSide>,
@@ -124,20 +124,20 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// One that is being loaded, before it has said who it is.
+    /// Identifies a plug-in that is being loaded, before it described itself.
     pub(crate) fn unknown() -> Caller {
         let side = Arc::new(HostSide::new("(loading)".into(), Arc::default()));
         Caller { side, version: "".into(), health: Arc::new(Health::new(SpikeLimits::default(), None)) }
     }
 
     fn log(&self, level: Level, message: &str) {
-        // The number may have come since the instance was made.
+        // The number may be newer than the instance.
         let version = VersionName { plugin: &self.side.plugin, version: &self.version, number: self.health.number() };
         self.side.log(version, level, message);
     }
 }
 
-/// A bucket of lines that fills again with time.
+/// A token bucket of log lines.
 #[derive(Debug)]
 struct LineBudget {
     left: u32,
@@ -150,8 +150,7 @@ impl LineBudget {
         LineBudget { left: LINES_BURST, filled: now, dropped: 0 }
     }
 
-    /// Takes a line: the number of lines that were dropped since the last one, or `None` when there
-    /// is none left.
+    /// Takes a line. Returns the number of lines that were dropped since the last one, or `None` if no line is left.
     fn take(&mut self, now: Instant) -> Option<u64> {
         let each = Duration::from_secs(1) / LINES_A_SECOND;
         let more = now.duration_since(self.filled).as_nanos() / each.as_nanos();
@@ -169,8 +168,7 @@ impl LineBudget {
     }
 }
 
-/// At most [`LINE_BYTES_MAX`] bytes of a text of the guest's, on one line, with no character that a
-/// terminal would obey.
+/// Returns at most [`LINE_BYTES_MAX`] bytes of a text of the guest: on one line, without control characters.
 pub(crate) fn escape(message: &str) -> String {
     let mut line = String::with_capacity(message.len().min(LINE_BYTES_MAX));
     for c in message.chars() {
@@ -188,15 +186,15 @@ pub(crate) fn escape(message: &str) -> String {
     line
 }
 
-/// Characters that reorder or break a line without being control characters.
+/// Returns whether a character reorders or breaks a line without being a control character.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// Defines the imports, the same for every plug-in.
+/// Defines the imports. They are the same for every plug-in.
 ///
 /// # Errors
-/// Never for a linker that does not have them yet.
+/// When the linker has them already.
 pub(crate) fn define(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     let (major, minor, patch) = VERSION;
     let name = format!("{PACKAGE}/{HOST_INTERFACE}@{major}.{minor}.{patch}");

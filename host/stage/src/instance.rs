@@ -1,4 +1,4 @@
-//! One instance of a plug-in: its memory, its typed functions, and the guard around each call.
+//! Runs one instance of a plug-in: its memory, its typed functions, and the limits of each call.
 
 use wasmtime::component::{ComponentNamedList, InstancePre, Lift, Lower, TypedFunc};
 use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace};
@@ -12,13 +12,13 @@ use crate::host_imports::{Caller, escape};
 use crate::limits::Limits;
 use crate::ticker::Deadline;
 
-/// Ticks after the start of a call at which the deadline is looked at: each one.
+/// The ticks between two checks of the deadline: every tick.
 const TICKS_BETWEEN_LOOKS: u64 = 1;
 
-/// Bytes that a description, or the response of `configure`, may have.
+/// The most bytes of a description, or of the response of `configure`.
 const TEXT_BYTES_MAX: usize = 64 << 10;
 
-/// What the sandbox keeps beside each instance.
+/// The state of the host for one instance.
 pub(crate) struct HostState {
     pub(crate) caller: Caller,
     /// The errors that it logged in the call that runs. If it traps, they say why.
@@ -27,11 +27,10 @@ pub(crate) struct HostState {
     limiter: Limiter,
 }
 
-/// Says no to growth past the limits, and remembers that it did: a guest that traps after that ran
-/// out of memory.
+/// Rejects growth past the limits, and remembers it: a guest that traps after that is out of memory.
 struct Limiter {
     memory_bytes_max: usize,
-    /// What the guest has; memory never shrinks.
+    /// The current memory, which never shrinks.
     memory_bytes: usize,
     table_elements_max: usize,
     refused: bool,
@@ -59,8 +58,7 @@ type CompressFunction = TypedFunc<(&'static [u8],), (Result<Vec<u8>, String>,)>;
 type DecompressFunction = TypedFunc<(&'static [u8], u32), (Result<Vec<u8>, String>,)>;
 type FilterFunction = TypedFunc<(&'static str, Records<'static>), Response<Vec<u8>>>;
 
-/// The functions of a world. `TypedFunc` is covariant in its parameters, so that a call passes
-/// borrows that live no longer than itself.
+/// The functions of a world. `TypedFunc` is covariant in its parameters, so that a call can pass short borrows.
 pub(crate) enum Functions {
     Partitioner { partition: PartitionFunction },
     Serializer { serialize: SerializeFunction, deserialize: SerializeFunction },
@@ -68,33 +66,33 @@ pub(crate) enum Functions {
     Filter { filter: FilterFunction },
 }
 
-/// What one call may do.
+/// Limits one call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    /// The call of the contract, for errors.
+    /// The name of the call in the contract, for errors.
     pub(crate) call: &'static str,
-    /// The bytes that the guest has to work through, which its deadline is measured by.
+    /// The bytes that the guest works through. They decide its deadline.
     pub(crate) work_bytes: usize,
-    /// The most bytes that are copied out of the guest.
+    /// The most bytes that are copied from the guest.
     pub(crate) response_bytes_max: usize,
 }
 
 impl Bounds {
-    /// Of a call that has no batch.
+    /// Limits a call without a batch.
     fn text(call: &'static str) -> Bounds {
         Bounds { call, work_bytes: 0, response_bytes_max: TEXT_BYTES_MAX }
     }
 }
 
-/// Why an instance did not start.
+/// Reports why an instance did not start.
 pub(crate) enum StartError {
-    /// Its exports have other types than the contract's.
+    /// Its exports have other types than in the contract.
     Contract(String),
-    /// It misbehaved, or there is no room.
+    /// It misbehaved, or too many instances run.
     Fault(Fault),
 }
 
-/// A running instance. It is used by one call at a time, and thrown away after a trap.
+/// Runs one call at a time. It is thrown away after a trap.
 pub(crate) struct Instance {
     engine: Engine,
     trust: Trust,
@@ -105,7 +103,7 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    /// Instantiates under the same limits as a call, and checks the types of the exports.
+    /// Instantiates the plug-in under the limits of a call, and checks the types of the exports.
     pub(crate) fn start(
         engine: &Engine,
         trust: Trust,
@@ -115,7 +113,7 @@ impl Instance {
     ) -> Result<Instance, StartError> {
         let mut started = instantiate(engine, trust, pre, &caller);
         if let Err(Fault::Exhausted(_)) = started {
-            // Instances of other stages that only wait give way.
+            // Drops the idle instances of other stages.
             engine.make_room();
             started = instantiate(engine, trust, pre, &caller);
         }
@@ -138,14 +136,14 @@ impl Instance {
         Ok(Instance { engine: engine.clone(), trust, store, describe, configure, functions })
     }
 
-    /// Asks the plug-in what it is.
+    /// Calls `describe`.
     pub(crate) fn describe(&mut self) -> Result<RawDescription, Fault> {
         let describe = self.describe;
         let (description,) = self.call(Bounds::text("describe"), &describe, ())?;
         Ok(description)
     }
 
-    /// Gives the plug-in its configuration.
+    /// Calls `configure`.
     pub(crate) fn configure(&mut self, json: &str) -> Result<(), Fault> {
         let configure = self.configure;
         let (response,) = self.call(Bounds::text("configure"), &configure, (json,))?;
@@ -164,7 +162,7 @@ impl Instance {
         guard(&self.engine, self.trust, &mut self.store, bounds, |store| function.call(store, parameters))
     }
 
-    /// The linear memory that it has.
+    /// Returns the size of its linear memory.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.store.data().limiter.memory_bytes
     }
@@ -209,7 +207,7 @@ fn new_store(engine: &Engine, wasmtime: &wasmtime::Engine, caller: Caller) -> St
     store
 }
 
-/// Runs guest code under its deadline, if it has one, its memory limit and the bound of its response.
+/// Runs guest code under its deadline (if it has one), its memory limit and the limit of its response.
 fn guard<R>(
     engine: &Engine,
     trust: Trust,
@@ -228,12 +226,12 @@ fn guard<R>(
     let state = store.data_mut();
     state.limiter.refused = false;
     state.error_lines.clear();
-    // The lists of a response are counted against this before they are copied.
+    // wasmtime counts the lists of a response against this before it copies them.
     store.set_hostcall_fuel(bounds.response_bytes_max);
     run(store).map_err(|error| fault(&error, bounds, store.data(), engine))
 }
 
-/// What a failed call means in the contract's terms.
+/// Translates the error of a call to a fault.
 fn fault(error: &wasmtime::Error, bounds: Bounds, state: &HostState, engine: &Engine) -> Fault {
     let call = bounds.call;
     let limits = engine.limits();
@@ -247,7 +245,7 @@ fn fault(error: &wasmtime::Error, bounds: Bounds, state: &HostState, engine: &En
         _ => {}
     }
     let cause = error.root_cause().to_string();
-    // wasmtime keeps the type of this error to itself.
+    // wasmtime does not export the type of this error.
     if cause.contains("fuel allocated for hostcalls has been exhausted") {
         return Fault::ResponseTooLarge { call, max_bytes: bounds.response_bytes_max };
     }
@@ -262,7 +260,7 @@ fn fault(error: &wasmtime::Error, bounds: Bounds, state: &HostState, engine: &En
     Fault::Trap { call, reason }
 }
 
-/// The exports of an instance, looked up with their types.
+/// Looks up the exports of an instance with their types.
 struct Exports<'s> {
     store: &'s mut Store<HostState>,
     instance: wasmtime::component::Instance,

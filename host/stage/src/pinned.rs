@@ -1,5 +1,4 @@
-//! One version of a stage, pinned for one batch: its calls, what they count, and how the rows are found
-//! that a batch fails for.
+//! Pins one version of a stage for one batch: makes its calls, counts them, and finds the rows that a batch fails for.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,22 +13,21 @@ use crate::pool::{Lease, Pool};
 use crate::probe::verify;
 use crate::stage::Stage;
 
-/// One version of a stage, pinned for one batch. It is not to be kept: an old version lives for as
-/// long as something pins it.
+/// Pins one version of a stage for one batch. Do not keep it longer: an old version lives as long as something pins it.
 pub struct Pinned<'s> {
     stage: &'s Stage,
     pool: Arc<Pool>,
     mode: Mode,
 }
 
-/// What a call of a pinned version is for.
+/// The purpose of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// What fails has failed.
+    /// A failure is final.
     Plain,
-    /// What fails is searched for the rows that it fails for.
+    /// After a failure, the rows to blame are searched.
     First,
-    /// Part of such a search: on a fresh instance, and no trap of its own.
+    /// Part of such a search: on a fresh instance. Its traps do not count.
     Search,
 }
 
@@ -42,21 +40,20 @@ impl<'s> Pinned<'s> {
         Pinned { stage: self.stage, pool: Arc::clone(&self.pool), mode }
     }
 
-    /// The plug-in that is pinned.
+    /// Returns the plug-in that is pinned.
     pub fn plugin(&self) -> &Plugin {
         self.pool.plugin()
     }
 
-    /// The columns that it reads; no others are copied to it.
+    /// Returns the columns that it reads. No others are copied to it.
     pub fn columns(&self) -> Columns {
         self.plugin().description().columns
     }
 
-    /// The partition of every row, each below `partitions`. `load` has the bytes that wait for each
-    /// partition.
+    /// Returns the partition of every row, each below `partitions`. `load` has the bytes that wait for each partition.
     ///
     /// # Errors
-    /// [`StageError`]; nothing of the batch is to be used.
+    /// [`StageError`]; nothing of the batch may be used.
     pub fn partition(
         &self,
         topic: &str,
@@ -71,44 +68,44 @@ impl<'s> Pinned<'s> {
         self.batch(records, |instance, records| instance.partition(topic, partitions, load, records))
     }
 
-    /// New columns for the records on their way out.
+    /// Returns new columns for records that are produced.
     ///
     /// # Errors
-    /// [`StageError`]; nothing of the batch is to be used.
+    /// [`StageError`]; nothing of the batch may be used.
     pub fn serialize(&self, topic: &str, records: &Records<'_>) -> Result<Changed, StageError> {
         self.batch(records, |instance, records| instance.serialize(topic, records))
     }
 
-    /// New columns for the records on their way in.
+    /// Returns new columns for records that are consumed.
     ///
     /// # Errors
-    /// [`StageError`]; nothing of the batch is to be used.
+    /// [`StageError`]; nothing of the batch may be used.
     pub fn deserialize(&self, topic: &str, records: &Records<'_>) -> Result<Changed, StageError> {
         self.batch(records, |instance, records| instance.deserialize(topic, records))
     }
 
-    /// The rows to keep.
+    /// Returns the rows to keep.
     ///
     /// # Errors
-    /// [`StageError`]; nothing of the batch is to be used.
+    /// [`StageError`]; nothing of the batch may be used.
     pub fn filter(&self, topic: &str, records: &Records<'_>) -> Result<Bitmap, StageError> {
         self.batch(records, |instance, records| instance.filter(topic, records))
     }
 
-    /// The rows to keep, where the filter fails for none. Where it fails, [`Pinned::filter_search`] goes on: that may take
-    /// many times as long, which is why a caller has to ask for it.
+    /// Returns the rows to keep if the filter fails for none. If it fails, call [`Pinned::filter_search`], which may take
+    /// many times as long.
     ///
     /// # Errors
-    /// [`StageError`], for the search.
+    /// [`StageError`], to pass to the search.
     pub fn filter_first(&self, topic: &str, records: &Records<'_>) -> Result<Bitmap, StageError> {
         self.with_mode(Mode::First).filter(topic, records)
     }
 
-    /// The rows to keep and the rows that are bad of a batch for which the filter has failed with `error`: the rows that it
-    /// fails for are found, and the others are decided as if those were not there. See [`mod@crate::isolate`].
+    /// Finds the rows for which the filter failed with `error`, and decides the others as if those were not in the batch.
+    /// See [`mod@crate::isolate`].
     ///
     /// # Errors
-    /// A fault that no row is to blame for; nothing of the batch is to be used.
+    /// A fault that no row is to blame for; nothing of the batch may be used.
     pub fn filter_search(&self, topic: &str, records: &Records<'_>, error: StageError) -> Result<Isolated, StageError> {
         let mut keep = Bitmap::none(records.rows as usize);
         let take = |part: &[u32], kept: Bitmap| kept.iter().for_each(|row| keep.set(part[row] as usize, true));
@@ -116,13 +113,12 @@ impl<'s> Pinned<'s> {
         Ok(Isolated { keep, bad })
     }
 
-    /// Makes a call for a whole batch, and if that fails for parts of it, to find the rows that are bad:
-    /// the answer. `call` makes the call with the version that it is given, for the rows that it is
-    /// given. `take` gets what was answered, with the rows that it was answered for, in order; `None` is
-    /// the whole batch.
+    /// Makes a call for a whole batch. If it fails, makes it again for parts to find the bad rows, and returns them.
+    /// `call` makes the call with the version and the rows that it is passed. `take` gets each response with its rows, in
+    /// order; `None` stands for the whole batch.
     ///
     /// # Errors
-    /// A fault that no row is to blame for; nothing of the batch is to be used.
+    /// A fault that no row is to blame for; nothing of the batch may be used.
     pub fn isolate<R>(
         &self,
         records: &Records<'_>,
@@ -130,15 +126,15 @@ impl<'s> Pinned<'s> {
         mut take: impl FnMut(Option<&[u32]>, R),
     ) -> Result<Vec<RowError>, StageError> {
         match call(&self.with_mode(Mode::First), records) {
-            Ok(answer) => {
-                take(None, answer);
+            Ok(response) => {
+                take(None, response);
                 Ok(Vec::new())
             }
-            Err(error) => self.search(records, error, &mut call, |rows, answer| take(Some(rows), answer)),
+            Err(error) => self.search(records, error, &mut call, |rows, response| take(Some(rows), response)),
         }
     }
 
-    /// Finds the rows that a call has failed for.
+    /// Finds the rows that a call failed for.
     fn search<R>(
         &self,
         records: &Records<'_>,
@@ -152,10 +148,9 @@ impl<'s> Pinned<'s> {
         Ok(bad)
     }
 
-    /// Compresses the `rows` records that `data` holds, and reads back what was compressed before it is
-    /// answered: a compressor that loses a byte is an error here, not for whoever reads the record. The
-    /// check runs on an instance of its own, which cannot remember what the first was given; its cost is
-    /// in the stats.
+    /// Compresses the `rows` records in `data`, and decompresses the result to check it: a compressor that loses a byte
+    /// fails here, not in a consumer. The check runs on another instance, which cannot remember the input. Its cost is in
+    /// the stats.
     ///
     /// # Errors
     /// [`StageError`]; nothing was compressed.
@@ -181,7 +176,7 @@ impl<'s> Pinned<'s> {
         outcome
     }
 
-    /// Decompresses what holds `rows` records, to at most `bytes_max` bytes.
+    /// Decompresses `rows` records, to at most `bytes_max` bytes.
     ///
     /// # Errors
     /// [`StageError`]; nothing was decompressed.
@@ -230,7 +225,7 @@ impl<'s> Pinned<'s> {
             let error = StageError::of(self.plugin(), fault);
             match self.mode {
                 Mode::Plain => health.incident(is_trap, bad_rows),
-                // For how many rows is known at the end of the search.
+                // The number of rows is known at the end of the search.
                 Mode::First if is_trap => health.incident(true, 0),
                 Mode::First | Mode::Search => {}
             }
@@ -238,13 +233,13 @@ impl<'s> Pinned<'s> {
         })
     }
 
-    /// An instance for a call.
+    /// Lends an instance for a call.
     fn lease(&self) -> Result<Lease<'_>, Fault> {
         if self.mode == Mode::Search { self.pool.lease_fresh() } else { self.pool.lease() }
     }
 }
 
-/// Calls an instance; it goes back to its pool unless it misbehaved.
+/// Calls an instance, and returns it to its pool unless the guest misbehaved.
 pub(crate) fn run<R>(mut lease: Lease<'_>, call: impl FnOnce(&mut Instance) -> Result<R, Fault>) -> Result<R, Fault> {
     let outcome = call(lease.instance());
     lease.end(&outcome);

@@ -1,4 +1,4 @@
-//! A plug-in: scanned, compiled and described, ready to be instantiated as often as it is needed.
+//! Loads a plug-in: scans, compiles and describes it, so that it can be instantiated.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,22 +17,22 @@ use crate::scan::Scan;
 use crate::source::VersionName;
 use crate::spec::{NameError, check_name};
 
-/// The SHA-256 of a component's bytes: what a version is pinned by. Displays as hexadecimal.
+/// The SHA-256 of a component, which identifies a version. Displays as hexadecimal.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// The digest of these bytes.
+    /// Computes the digest of these bytes.
     pub fn of(bytes: &[u8]) -> Digest {
         Digest(Sha256::digest(bytes).into())
     }
 
-    /// A digest that was kept.
+    /// Restores a digest from its bytes.
     pub fn from_bytes(bytes: [u8; 32]) -> Digest {
         Digest(bytes)
     }
 
-    /// The digest itself.
+    /// Returns the bytes of the digest.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -73,13 +73,13 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// A loaded plug-in; clones are the same one.
+/// A loaded plug-in. Clones share it.
 #[derive(Clone)]
 pub struct Plugin {
-    /// What the host knows it by: the name that it gives itself, unless it was stored under another.
+    /// The name in this host: the one that it states, unless it was stored under another.
     name: Arc<str>,
     loaded: Arc<Loaded>,
-    /// What it has done, in all stages.
+    /// Its counters and failures, in all stages.
     health: Arc<Health>,
 }
 
@@ -134,12 +134,12 @@ impl Plugin {
         Ok(Plugin { name, loaded: Arc::new(loaded), health })
     }
 
-    /// The same code under another name, counted elsewhere.
+    /// Returns the same code under another name, with other counters.
     pub(crate) fn known_as(&self, name: &str, health: Arc<Health>) -> Plugin {
         Plugin { name: name.into(), loaded: Arc::clone(&self.loaded), health }
     }
 
-    /// Whether it is the same code under the same name.
+    /// Returns whether it is the same code under the same name.
     pub(crate) fn is_same(&self, other: &Plugin) -> bool {
         Arc::ptr_eq(&self.loaded, &other.loaded) && self.name == other.name
     }
@@ -152,73 +152,73 @@ impl Plugin {
         &self.health
     }
 
-    /// A handle that does not keep the code.
+    /// Returns a handle that does not keep the code in memory.
     pub(crate) fn downgrade(&self) -> WeakPlugin {
         let loaded = Arc::downgrade(&self.loaded);
         WeakPlugin { name: Arc::clone(&self.name), loaded, health: Arc::clone(&self.health) }
     }
 
-    /// What the plug-in says about itself.
+    /// Returns the description that the plug-in gives of itself.
     pub fn description(&self) -> &Description {
         &self.loaded.description
     }
 
-    /// The name that the host knows it by; its description has the one that it gives itself.
+    /// Returns its name in this host. Its description has the name that it states.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its own version.
+    /// Returns the version that it states.
     pub fn version(&self) -> &str {
         &self.loaded.version
     }
 
-    /// Its number in a store, or that of the plug-ins in the program, if it has one.
+    /// Returns its number in a store, or [`EMBEDDED_NUMBER`](crate::EMBEDDED_NUMBER), if it has one.
     pub fn number(&self) -> Option<u32> {
         self.health.number()
     }
 
-    /// The version as it is shown.
+    /// Returns the version for display.
     pub fn version_name(&self) -> VersionName<'_> {
         VersionName { plugin: &self.name, version: &self.loaded.version, number: self.number() }
     }
 
-    /// What it is for.
+    /// Returns its kind.
     pub fn kind(&self) -> Kind {
         self.loaded.description.kind
     }
 
-    /// The SHA-256 of the component.
+    /// Returns the SHA-256 of the component.
     pub fn digest(&self) -> Digest {
         self.loaded.digest
     }
 
-    /// The size of the component, in bytes.
+    /// Returns the size of the component, in bytes.
     pub fn size_bytes(&self) -> usize {
         self.loaded.size_bytes
     }
 
-    /// What it imports, such as `millstream:stage/host@1.0.0`.
+    /// Returns its imports, such as `millstream:stage/host@1.0.0`.
     pub fn imports(&self) -> &[String] {
         &self.loaded.scan.imports
     }
 
-    /// What it exports, such as `describe`.
+    /// Returns its exports, such as `describe`.
     pub fn exports(&self) -> &[String] {
         &self.loaded.scan.exports
     }
 
-    /// What the scan found before it was compiled.
+    /// Returns the result of the scan.
     pub fn scan(&self) -> &Scan {
         &self.loaded.scan
     }
 
-    /// Whose code it is, and so whether a deadline ends its calls.
+    /// Returns how far it is trusted, and so whether its calls have a deadline.
     pub fn trust(&self) -> Trust {
         self.loaded.trust
     }
 
-    /// The engine that it was loaded into.
+    /// Returns the engine that it was loaded into.
     pub fn engine(&self) -> &Engine {
         &self.loaded.engine
     }
@@ -231,14 +231,14 @@ impl Plugin {
         &self.loaded.version
     }
 
-    /// A fresh instance, not configured yet.
+    /// Creates an instance, which is not configured yet.
     pub(crate) fn instantiate(&self, side: Arc<HostSide>) -> Result<Instance, StartError> {
         let caller = Caller { side, version: Arc::clone(&self.loaded.version), health: Arc::clone(&self.health) };
         Instance::start(&self.loaded.engine, self.loaded.trust, &self.loaded.pre, self.kind(), caller)
     }
 }
 
-/// A [`Plugin`] that may be gone.
+/// Refers to a [`Plugin`] that may have been dropped.
 pub(crate) struct WeakPlugin {
     name: Arc<str>,
     loaded: Weak<Loaded>,
@@ -252,7 +252,7 @@ impl WeakPlugin {
     }
 }
 
-/// The component as machine code: from the cache, or compiled and kept there.
+/// Returns the component as machine code: from the cache, or compiled and kept there.
 fn compiled(
     engine: &Engine,
     trust: Trust,
@@ -277,11 +277,10 @@ fn compiled(
 }
 
 fn deserialize(runtime: &Runtime, artefact: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: the artefact was made by `precompile_component` of this build: either a moment ago, by
-    // this process or by its own child over a pipe that no one else holds, or it comes from the
-    // cache, which gives only what carries a hash under this host's key. Bytes from a user are never
-    // passed here: a precompiled file is refused by the scan.
-    #[allow(unsafe_code)]
+    // SAFETY: the artefact was made by `precompile_component` of this build. Either this process or its own child made it
+    // a moment ago, over a pipe that no other process holds. Or it comes from the cache, which returns only what carries a
+    // hash under this host's key. Bytes from a user are never passed here: the scan rejects a precompiled file.
+    #[allow(unsafe_code, reason = "see above")]
     unsafe {
         Component::deserialize(&runtime.wasmtime, artefact)
     }

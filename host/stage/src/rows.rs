@@ -1,12 +1,11 @@
-//! Some rows of a batch as a batch of their own, for when a batch fails and the rows that are to blame
-//! have to be found.
+//! Makes a batch of some rows of another one, to find the rows that a batch fails for.
 
 use std::ops::Range;
 
 use crate::batch::{Column, Headers, Records, RecordsBuf, bitmap_bytes};
 use crate::contract::Columns;
 
-/// A run of rows. The contract's `ends` start at 0, so a run has its own; the data is borrowed.
+/// Holds consecutive rows of a batch. Their `ends` are copied, since they start at 0; the data is borrowed.
 #[derive(Debug)]
 pub struct Slice<'a> {
     rows: u32,
@@ -31,10 +30,10 @@ struct HeadersSlice<'a> {
 }
 
 impl<'a> Records<'a> {
-    /// The rows of `range` as a batch.
+    /// Returns the rows of `range` as a batch.
     ///
     /// # Panics
-    /// When there are no such rows.
+    /// When the range is out of bounds.
     pub fn slice(&self, range: Range<usize>) -> Slice<'a> {
         Slice {
             rows: range.len() as u32,
@@ -53,10 +52,10 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// A copy of these rows, in this order.
+    /// Copies these rows, in this order.
     ///
     /// # Panics
-    /// When there is no such row.
+    /// When a row is out of bounds.
     pub fn pick(&self, rows: &[u32]) -> RecordsBuf {
         let mut picked = RecordsBuf::new(Columns {
             timestamps: !self.timestamps.is_empty(),
@@ -75,7 +74,7 @@ impl<'a> Records<'a> {
         picked
     }
 
-    /// The headers of a row as name and value.
+    /// Iterates over the names and values of the headers of a row.
     fn row_headers(&self, row: usize) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
         let range = self.headers.map_or(0..0, |headers| start_of(headers.ends, row)..headers.ends[row] as usize);
         let headers = self.headers;
@@ -87,7 +86,7 @@ impl<'a> Records<'a> {
 }
 
 impl Slice<'_> {
-    /// The batch, borrowed.
+    /// Borrows the batch.
     pub fn as_records(&self) -> Records<'_> {
         Records {
             rows: self.rows,
@@ -124,7 +123,7 @@ fn start_of(ends: &[u32], row: usize) -> usize {
     if row == 0 { 0 } else { ends[row - 1] as usize }
 }
 
-/// Where the rows of `range` start, and where they end counted from there.
+/// Returns where the rows of `range` start, and the ends of each relative to that.
 fn rebased(ends: &[u32], range: Range<usize>) -> (usize, Vec<u32>) {
     let start = start_of(ends, range.start);
     (start, ends[range].iter().map(|end| end - start as u32).collect())

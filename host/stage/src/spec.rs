@@ -1,5 +1,5 @@
-//! How a stage is written, everywhere the same: a name, a name with a pinned version, or a file; then
-//! its configuration as a JSON object. A chain is stages joined by ` | `.
+//! Parses the text of a stage: a name, a name with a pinned version, or a file; then its configuration as a JSON object. A
+//! chain is several stages joined by ` | `.
 //!
 //! ```text
 //! murmur2      region@3      json-compare{"path":"/mag","op":">=","value":4.5}      ./mine.wasm{"limit":7}
@@ -13,26 +13,26 @@ use serde::de::IgnoredAny;
 
 use crate::limits::NAME_BYTES_MAX;
 
-/// The most stages that one chain may have.
+/// The most stages of one chain.
 pub const CHAIN_MAX: usize = 8;
 
-/// The longest text of one chain, in bytes: what a topic config may reasonably hold.
+/// The longest text of one chain, in bytes.
 pub const SPEC_BYTES_MAX: usize = 64 * 1024;
 
 const JOINT: &str = " | ";
 
-/// Where a stage's plug-in comes from.
+/// Names the plug-in of a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// A plug-in of the library.
+    /// A plug-in of the library, by name.
     Name {
         /// The plug-in's name.
         name: String,
-        /// A pinned version: all of it or its leading numbers, so that `3` stands for `3.1.4` too.
-        /// A stage that is not pinned follows new versions.
+        /// A pinned version, or its leading numbers: `3` also stands for `3.1.4`. A stage that is not pinned follows
+        /// new versions.
         version: Option<String>,
     },
-    /// A file, followed when it changes.
+    /// A file. The stage follows it when it changes.
     File(PathBuf),
 }
 
@@ -46,46 +46,46 @@ impl fmt::Display for Source {
     }
 }
 
-/// One stage as a user writes it.
+/// Specifies one stage.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct StageSpec {
     /// The plug-in.
     pub source: Source,
-    /// The configuration, a JSON object as it was written; `{}` when none was.
+    /// The text of the configuration, a JSON object; `{}` if it was omitted.
     pub config: String,
 }
 
-/// A stage that is not written as a stage is.
+/// Reports that a text is not a stage.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{text}` is not a stage: {problem} (at character {at}); write NAME, NAME@VERSION or ./FILE.wasm, then {{json}} if it has a configuration"
+    "`{text}` is not a stage: {problem} (at character {at}); write NAME, NAME@VERSION or ./FILE.wasm, then the configuration as {{json}} if it needs one"
 )]
 pub struct SpecError {
     /// The text, shortened.
     pub text: String,
-    /// Where the problem is, in characters from 0.
+    /// The position of the problem, in characters from 0.
     pub at: usize,
     /// What is wrong.
     pub problem: String,
 }
 
 impl StageSpec {
-    /// Reads exactly one stage.
+    /// Parses exactly one stage.
     ///
     /// # Errors
-    /// [`SpecError`] says where and what.
+    /// [`SpecError`] says what is wrong, and where.
     pub fn parse(text: &str) -> Result<StageSpec, SpecError> {
         let mut chain = StageSpec::parse_chain(text)?;
         if chain.len() > 1 {
-            return Err(error(text, 0, "one stage is wanted here, not a chain"));
+            return Err(error(text, 0, "expected one stage, not a chain"));
         }
         Ok(chain.remove(0))
     }
 
-    /// Reads a chain of one to [`CHAIN_MAX`] stages joined by ` | `.
+    /// Parses a chain of one to [`CHAIN_MAX`] stages joined by ` | `.
     ///
     /// # Errors
-    /// [`SpecError`] says where and what.
+    /// [`SpecError`] says what is wrong, and where.
     pub fn parse_chain(text: &str) -> Result<Vec<StageSpec>, SpecError> {
         if text.len() > SPEC_BYTES_MAX {
             let problem = format!("it is longer than {SPEC_BYTES_MAX} bytes");
@@ -130,7 +130,7 @@ impl fmt::Display for StageSpec {
     }
 }
 
-/// Reads one stage that starts at `start`; the answer says where it ends.
+/// Parses one stage that starts at `start`. Also returns where it ends.
 fn parse_one(text: &str, start: usize) -> Result<(StageSpec, usize), SpecError> {
     let here = &text[start..];
     let skipped = here.len() - here.trim_start().len();
@@ -144,7 +144,7 @@ fn parse_one(text: &str, start: usize) -> Result<(StageSpec, usize), SpecError> 
         let config = "{}".to_owned();
         return Ok((StageSpec { source, config }, config_at));
     }
-    // The JSON reader itself finds the end, since a string may hold a brace or a joint.
+    // The JSON parser finds the end, since a string may hold a brace or a joint.
     let mut values = serde_json::Deserializer::from_str(&text[config_at..]).into_iter::<IgnoredAny>();
     match values.next() {
         Some(Ok(IgnoredAny)) => {
@@ -162,7 +162,7 @@ fn parse_one(text: &str, start: usize) -> Result<(StageSpec, usize), SpecError> 
 
 fn parse_source(text: &str, at: usize, source: &str) -> Result<Source, SpecError> {
     if source.is_empty() {
-        return Err(error(text, at, "a plug-in's name or file is missing"));
+        return Err(error(text, at, "the name or file of a plug-in is missing"));
     }
     if source.contains(['/', '\\']) || source.ends_with(".wasm") {
         return Ok(Source::File(PathBuf::from(source)));

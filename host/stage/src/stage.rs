@@ -1,9 +1,8 @@
-//! A stage: a plug-in with its configuration, in a slot where new versions take its place while
-//! batches flow.
+//! Runs a plug-in with a configuration, and swaps its version while batches flow.
 //!
-//! A call pins one version for its whole batch. A swap prepares the new version aside (instantiate,
-//! configure, probe, warm), then changes one pointer: no call waits for any of it, and calls that run
-//! finish on the old version, which is gone when the last of them ends.
+//! A call pins one version for its whole batch. A swap first prepares the new version (instantiate, configure, probe,
+//! warm), then changes one pointer. No call waits for it. Running calls finish on the old version, which is dropped with
+//! the last of them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,14 +22,14 @@ use crate::pool::Pool;
 use crate::probe::prepare;
 use crate::source::VersionName;
 
-/// A configured, hot-swappable stage.
+/// Runs a configured plug-in whose version can be swapped.
 pub struct Stage {
     kind: Kind,
     config: Arc<str>,
     attachment: Arc<str>,
     slot: ArcSwap<Pool>,
     side: Arc<HostSide>,
-    /// Sums over all versions.
+    /// The sums over all versions.
     pub(crate) counters: Counters,
     verify_nanos: AtomicU64,
     swaps: AtomicU64,
@@ -38,7 +37,7 @@ pub struct Stage {
     swap_pause_max_nanos: AtomicU64,
 }
 
-/// A version that is ready to serve a stage: what is left is to change a pointer.
+/// Holds a version that is ready for a stage. Only a pointer has to change.
 pub(crate) struct Prepared {
     pub(crate) stage: Arc<Stage>,
     pool: Arc<Pool>,
@@ -46,62 +45,62 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// The version takes over, at a batch boundary.
+    /// Lets the version take over, between two batches.
     pub(crate) fn commit(self) -> Swapped {
         self.stage.replace(self.pool, self.prepare)
     }
 }
 
-/// What a stage has done so far, over all its versions.
+/// Counts what a stage did so far, over all its versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StageStats {
-    /// The plug-in that serves now.
+    /// The name of the current plug-in.
     pub plugin: String,
-    /// Its version, in its own words.
+    /// The version that it states.
     pub version: String,
-    /// The version's number in a store, if it has one.
+    /// The number of the version in a store, if it has one.
     pub number: Option<u32>,
-    /// Its digest.
+    /// The digest of the component.
     pub digest: Digest,
-    /// Calls, failed ones too. The check of a compressor belongs to its call.
+    /// Calls, including failed ones. The check of a compressor is part of its call.
     pub calls: u64,
     /// Rows of all calls.
     pub records: u64,
-    /// Time of all calls, the check of a compressor included.
+    /// Time of all calls, including the check of a compressor.
     pub nanos: u64,
-    /// Time that the check of a compressor took.
+    /// Time of the checks of a compressor.
     pub verify_nanos: u64,
     /// Calls that failed, for any reason.
     pub errors: u64,
-    /// Calls that failed because the plug-in misbehaved; its instance was thrown away.
+    /// Calls that failed because the plug-in misbehaved. Its instance was thrown away.
     pub traps: u64,
-    /// How often a new version took over.
+    /// The number of swaps.
     pub swaps: u64,
-    /// How long the last swap held the slot: what a call may have waited for it.
+    /// How long the last swap may have delayed a call.
     pub swap_pause_last_nanos: u64,
-    /// The longest of those.
+    /// The longest of these delays.
     pub swap_pause_max_nanos: u64,
 }
 
 impl StageStats {
-    /// The version that serves now, as it is shown.
+    /// Returns the current version for display.
     pub fn version_name(&self) -> VersionName<'_> {
         VersionName { plugin: &self.plugin, version: &self.version, number: self.number }
     }
 }
 
-/// How a swap went.
+/// Reports a swap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Swapped {
     /// Where the stage is attached.
     pub attachment: Arc<str>,
-    /// The version that was replaced.
+    /// The old version.
     pub before: String,
-    /// The version that serves now.
+    /// The new version.
     pub after: String,
-    /// Time to prepare the new version, while the old one served.
+    /// The time to prepare the new version, while the old one was in use.
     pub prepare: Duration,
-    /// Time that the slot was held: what a call may have waited.
+    /// The time that a call may have been delayed.
     pub pause: Duration,
 }
 
@@ -190,32 +189,32 @@ impl Stage {
         Swapped { attachment: Arc::clone(&self.attachment), before, after, prepare, pause }
     }
 
-    /// What this stage is for; no swap changes it.
+    /// Returns the kind, which no swap changes.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The configuration, a JSON object.
+    /// Returns the configuration, a JSON object.
     pub fn config(&self) -> &str {
         &self.config
     }
 
-    /// Where it is attached, in words: `topic orders, stage.admit`.
+    /// Returns where it is attached, such as `topic orders, stage.admit`.
     pub fn attachment(&self) -> &str {
         &self.attachment
     }
 
-    /// The plug-in that serves now.
+    /// Returns the current plug-in.
     pub fn plugin(&self) -> Plugin {
         self.slot.load().plugin().clone()
     }
 
-    /// Pins the version that serves now, for one batch: ask it which columns it reads, then call.
+    /// Pins the current version for one batch.
     pub fn pin(&self) -> Pinned<'_> {
         Pinned::new(self, self.slot.load_full())
     }
 
-    /// What the stage has done so far.
+    /// Returns what the stage did so far.
     pub fn stats(&self) -> StageStats {
         let plugin = self.plugin();
         let counts = self.counters.counts();
@@ -240,15 +239,15 @@ impl Stage {
         self.verify_nanos.fetch_add(nanos, Relaxed);
     }
 
-    /// The counters that the plug-in itself keeps.
+    /// Returns the counters that the plug-in keeps.
     pub fn counters(&self) -> BTreeMap<String, u64> {
         self.side.counters()
     }
 
-    /// [`Pinned::partition`] by the version that serves now.
+    /// [`Pinned::partition`] by the current version.
     ///
     /// # Errors
-    /// [`StageError`]; nothing of the batch is to be used.
+    /// [`StageError`]; nothing of the batch may be used.
     pub fn partition(
         &self,
         topic: &str,
@@ -259,23 +258,23 @@ impl Stage {
         self.pin().partition(topic, partitions, load, records)
     }
 
-    /// [`Pinned::serialize`] by the version that serves now.
+    /// [`Pinned::serialize`] by the current version.
     ///
     /// # Errors
-    /// [`StageError`]; nothing of the batch is to be used.
+    /// [`StageError`]; nothing of the batch may be used.
     pub fn serialize(&self, topic: &str, records: &Records<'_>) -> Result<Changed, StageError> {
         self.pin().serialize(topic, records)
     }
 
-    /// [`Pinned::deserialize`] by the version that serves now.
+    /// [`Pinned::deserialize`] by the current version.
     ///
     /// # Errors
-    /// [`StageError`]; nothing of the batch is to be used.
+    /// [`StageError`]; nothing of the batch may be used.
     pub fn deserialize(&self, topic: &str, records: &Records<'_>) -> Result<Changed, StageError> {
         self.pin().deserialize(topic, records)
     }
 
-    /// [`Pinned::compress`] by the version that serves now.
+    /// [`Pinned::compress`] by the current version.
     ///
     /// # Errors
     /// [`StageError`]; nothing was compressed.
@@ -283,7 +282,7 @@ impl Stage {
         self.pin().compress(data, rows)
     }
 
-    /// [`Pinned::decompress`] by the version that serves now.
+    /// [`Pinned::decompress`] by the current version.
     ///
     /// # Errors
     /// [`StageError`]; nothing was decompressed.
@@ -291,10 +290,10 @@ impl Stage {
         self.pin().decompress(data, rows, bytes_max)
     }
 
-    /// [`Pinned::filter`] by the version that serves now.
+    /// [`Pinned::filter`] by the current version.
     ///
     /// # Errors
-    /// [`StageError`]; nothing of the batch is to be used.
+    /// [`StageError`]; nothing of the batch may be used.
     pub fn filter(&self, topic: &str, records: &Records<'_>) -> Result<Bitmap, StageError> {
         self.pin().filter(topic, records)
     }

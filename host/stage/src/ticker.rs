@@ -1,8 +1,8 @@
-//! The clock of the deadlines: a thread that moves the engine's epoch on every [`TICK`], and what a
-//! call does when it sees the epoch move.
+//! Keeps the clock of the deadlines: a thread advances the engine's epoch every [`TICK`], and a running call then checks
+//! its deadline.
 //!
-//! The ticker sleeps for good while nobody calls, so that an idle process is not woken 200 times a
-//! second. A call pays one atomic addition and one load.
+//! The ticker sleeps while no call runs, so that an idle process is not woken 200 times a second. A call pays one atomic
+//! addition and one load.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use crate::limits::TICK;
 
-/// Ticks without any call after which the ticker parks: two seconds.
+/// The ticks without a call after which the ticker parks: two seconds.
 const IDLE_TICKS: u32 = 400;
 
-/// A call may take this many times its deadline on the clock, when the machine is busy elsewhere.
+/// A call may take this many times its deadline on the clock, if the machine is busy.
 const CLOCK_FACTOR: u32 = 10;
 
-/// The thread that ticks; it ends with this value.
+/// Owns the thread that ticks. It ends with this value.
 #[derive(Debug)]
 pub(crate) struct Ticker {
     shared: Arc<Shared>,
@@ -26,16 +26,16 @@ pub(crate) struct Ticker {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Calls that have begun, ever.
+    /// All calls that began.
     begun: AtomicU64,
-    /// Calls that have ended, ever.
+    /// All calls that ended.
     ended: AtomicU64,
-    /// Whether the ticker is parked, or about to be.
+    /// Whether the ticker is parked, or is about to park.
     parked: AtomicBool,
     stop: AtomicBool,
 }
 
-/// A call in progress: while there is one, the ticker ticks.
+/// Marks a call in progress. While there is one, the ticker ticks.
 #[derive(Debug)]
 pub(crate) struct Running<'t>(&'t Shared);
 
@@ -49,7 +49,7 @@ impl Ticker {
     /// Starts the thread; `tick` is called every [`TICK`] while calls run.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// When the system has no thread left.
     pub(crate) fn start(tick: impl Fn() + Send + 'static) -> std::io::Result<Ticker> {
         let shared = Arc::new(Shared::default());
         let seen = Arc::clone(&shared);
@@ -57,10 +57,10 @@ impl Ticker {
         Ok(Ticker { shared, thread: handle.thread().clone() })
     }
 
-    /// Says that a call begins, and wakes the ticker if it is parked.
+    /// Marks the start of a call, and wakes the ticker if it is parked.
     pub(crate) fn running(&self) -> Running<'_> {
-        // Pairs with `run`: it announces that it parks and then looks at `begun`; this adds to
-        // `begun` and then looks at `parked`. In one total order one of the two sees the other.
+        // Pairs with `run`: it sets `parked` and then reads `begun`; this adds to `begun` and then reads `parked`. In one
+        // total order, one of the two sees the other.
         self.shared.begun.fetch_add(1, Ordering::SeqCst);
         if self.shared.parked.load(Ordering::SeqCst) {
             self.shared.parked.store(false, Ordering::SeqCst);
@@ -109,28 +109,27 @@ fn run(shared: &Shared, tick: impl Fn()) {
     }
 }
 
-/// How long the call that runs has run, in the time that its thread really had.
+/// Measures how long a call has run, in processor time of its thread.
 ///
-/// The clock of the thread is a system call, so a call that ends before the first tick, as nearly
-/// all do, never reads it.
+/// Reading that clock is a system call. Nearly all calls end before the first tick and never read it.
 #[derive(Debug, Default)]
 pub(crate) struct Deadline {
     limit: Duration,
-    /// Read at the first tick of the call: the thread's time, and the clock.
+    /// The thread's time and the clock, read at the first tick of the call.
     baseline: Option<(Duration, Instant)>,
 }
 
 impl Deadline {
-    /// A call begins that may take this long.
+    /// Starts a call that may take this long.
     pub(crate) fn restart(&mut self, limit: Duration) {
         self.limit = limit;
         self.baseline = None;
     }
 
-    /// The epoch moved while the call ran. Returns whether the call is to be stopped.
+    /// Returns whether the call must be stopped, after the epoch advanced.
     ///
-    /// The first tick comes up to one [`TICK`] after the call began; counting that as a whole one
-    /// stops a call within a tick of its limit.
+    /// The first tick comes up to one [`TICK`] after the call began. It counts as a whole one, so that a call is stopped
+    /// within a tick of its limit.
     pub(crate) fn is_over(&mut self) -> bool {
         let now = (thread_time(), Instant::now());
         let (ran_before, clock_before) = *self.baseline.get_or_insert(now);
@@ -140,7 +139,7 @@ impl Deadline {
     }
 }
 
-/// The processor time that this thread has had. A system call, about 0.2 us.
+/// Returns the processor time of this thread. It is a system call of about 0.2 us.
 pub fn thread_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid timespec that the call writes, and the clock is a constant that
