@@ -416,8 +416,8 @@ pub struct Bitmap {
 }
 
 impl Bitmap {
-    /// Creates a bitmap of `rows` rows, row `i` at bit `i % 8` of byte `i / 8`. Clears the bits past the last row. Returns
-    /// `None` if `bits` has another length than `(rows + 7) / 8`.
+    /// Creates a bitmap of `rows` rows, row `i` at bit `i % 8` of byte `i / 8`. Clears the bits past the last row.
+    /// Returns `None` if `bits` has another length than `(rows + 7) / 8`.
     pub fn new(rows: usize, mut bits: Vec<u8>) -> Option<Bitmap> {
         if bits.len() != bitmap_bytes(rows) {
             return None;

@@ -36,8 +36,8 @@ const HEADER_BYTES: usize = MAGIC.len() + HASH_BYTES;
 /// The block of SHA-256, to which HMAC pads its key.
 const HMAC_BLOCK_BYTES: usize = 64;
 
-/// The largest size of the folder, in bytes: about a thousand plug-ins. The files that were unused for the longest time are
-/// removed first.
+/// The largest size of the folder, in bytes: about a thousand plug-ins. The files that were unused for the longest time
+/// are removed first.
 const FOLDER_BYTES_MAX: u64 = 512 << 20;
 
 /// The largest file that is read.
@@ -46,7 +46,8 @@ const FILE_BYTES_MAX: u64 = 256 << 20;
 /// A temporary file of this age was left by a process that ended while it wrote.
 const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
 
-/// How often the key is read or created before the folder is given up. Each retry means that another process changed it.
+/// How often the key is read or created before the folder is given up. Each retry means that another process changed
+/// it.
 const KEY_ATTEMPTS: u32 = 8;
 
 /// The mode bits that let other users write.
@@ -95,7 +96,8 @@ impl Folder {
             Ok(folder) => Some(Arc::new(folder)),
             Err(error) => {
                 let folder = path.display();
-                tracing::warn!(%folder, %error, "the cache of compiled plug-ins is off: each process compiles them again");
+                let message = "the cache of compiled plug-ins is off: each process compiles them again";
+                tracing::warn!(%folder, %error, "{message}");
                 None
             }
         }
@@ -236,8 +238,8 @@ fn check_owner(metadata: &Metadata) -> Result<(), CacheError> {
     Ok(())
 }
 
-/// Reads the folder's key, or creates one; also returns whether a damaged one was replaced. Two processes that create one at
-/// once agree, since only the first can link its file to the name.
+/// Reads the folder's key, or creates one; also returns whether a damaged one was replaced. Two processes that create
+/// one at once agree, since only the first can link its file to the name.
 fn open_key(folder: &Path) -> Result<([u8; KEY_BYTES], bool), CacheError> {
     let path = folder.join("key");
     let mut is_replaced = false;
@@ -290,8 +292,8 @@ fn read_own(path: &Path) -> Result<Vec<u8>, CacheError> {
     Ok(bytes)
 }
 
-/// Removes what killed processes left, and the artefacts of any engine that were unused for the longest time, until the others
-/// have at most `bytes_max` bytes. Files of other names are left alone.
+/// Removes what killed processes left, and the artefacts of any engine that were unused for the longest time, until the
+/// others have at most `bytes_max` bytes. Files of other names are left alone.
 fn prune(folder: &Path, bytes_max: u64, now: SystemTime) -> io::Result<()> {
     let mut artefacts = Vec::new();
     for entry in fs::read_dir(folder)? {

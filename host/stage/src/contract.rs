@@ -1,5 +1,5 @@
-//! Defines the types of the stage contract (`sdk/wit/1.0.0/stage.wit`) for the host: descriptions and errors. Columns are
-//! in [`crate::batch`].
+//! Defines the types of the stage contract (`sdk/wit/1.0.0/stage.wit`) for the host: descriptions and errors. Columns
+//! are in [`crate::batch`].
 //!
 //! The types derive wasmtime's conversions directly, so that a call copies between guest and host once.
 

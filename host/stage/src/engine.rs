@@ -126,8 +126,8 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Makes an engine: 0.3 ms, and address space for its instances. A cache folder that cannot be used is logged and left
-    /// out.
+    /// Makes an engine: 0.3 ms, and address space for its instances. A cache folder that cannot be used is logged and
+    /// left out.
     ///
     /// # Errors
     /// When the system gives no address space or thread.
@@ -249,7 +249,8 @@ pub(crate) fn compiler_engine(limits: &Limits, trust: Trust) -> wasmtime::Result
 fn compiler_settings(limits: &Limits, trust: Trust) -> wasmtime::Config {
     let mut config = wasmtime::Config::new();
     config
-        // Stays off, also if a feature turns it on: with it a call of one row takes 1.37 times as long (wasmtime 48.0.8).
+        // Stays off, also if a feature turns it on: with it a call of one row takes 1.37 times as long (wasmtime
+        // 48.0.8).
         .concurrency_support(false)
         .wasm_simd(true)
         .wasm_relaxed_simd(false)

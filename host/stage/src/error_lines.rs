@@ -129,7 +129,7 @@ mod tests {
                 "thread '<unnamed>' (1) panicked at src/lib.rs:7:5: too few rows",
             ),
             (
-                "panic: two rows are too few\n\ngoroutine 1 [running]:\nmain.filter(0x1)\n\t/src/main.go:12 +0x1\nexit status 2",
+                "panic: two rows are too few\n\ngoroutine 1 [running]:\nmain.filter(0x1)\n\t/a.go:12 +0x1\nexit status 2",
                 "panic: two rows are too few",
             ),
             (
@@ -151,7 +151,7 @@ mod tests {
             ),
             ("Error: rows\nStack:\nfilter@/src/contains.js:14:14\n@/src/contains.js:1:1\n", "Error: rows"),
             (
-                "Traceback (most recent call last):\n  File \"a.py\", line 3, in filter\n    raise ValueError(1)\nValueError: 1\n",
+                "Traceback (most recent call last):\n  File \"a.py\", line 3, in filter\n    f()\nValueError: 1\n",
                 "ValueError: 1",
             ),
         ] {

@@ -117,8 +117,8 @@ impl Health {
         self.number.store(number, Relaxed);
     }
 
-    /// Adds the outcome of a failed call: whether the plug-in misbehaved, and the number of rows that failed. Raises the alarm
-    /// if the version is broken.
+    /// Adds the outcome of a failed call: whether the plug-in misbehaved, and the number of rows that failed. Raises
+    /// the alarm if the version is broken.
     pub(crate) fn incident(&self, is_trap: bool, bad_rows: u64) {
         self.incident_at(is_trap, bad_rows, Instant::now());
     }

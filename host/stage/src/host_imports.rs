@@ -1,5 +1,5 @@
-//! Offers the functions of `millstream:stage/host` to every plug-in: a log and counters. Both are bounded, since a plug-in
-//! may call them in a loop.
+//! Offers the functions of `millstream:stage/host` to every plug-in: a log and counters. Both are bounded, since a
+//! plug-in may call them in a loop.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};

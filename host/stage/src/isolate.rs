@@ -1,9 +1,9 @@
 //! Finds the rows that a batch fails for, so that one poison record does not affect its neighbours.
 //!
 //! If the stage names its bad rows, it is called again for the others. If it does not (a trap, a passed deadline, a bad
-//! response, a rejected batch), the batch is retried once on a fresh instance, since an earlier call may have damaged the
-//! old one. Then it is split in halves, larger parts first. The number of calls is bounded: rows that are undecided after
-//! the last call count as bad.
+//! response, a rejected batch), the batch is retried once on a fresh instance, since an earlier call may have damaged
+//! the old one. Then it is split in halves, larger parts first. The number of calls is bounded: rows that are undecided
+//! after the last call count as bad.
 
 use std::collections::VecDeque;
 
@@ -27,8 +27,8 @@ pub struct Isolated {
     pub bad: Vec<RowError>,
 }
 
-/// Finds the bad rows of `records`, for which a stage failed with `error`. `ask` is called with parts of the batch, each
-/// time on a fresh instance. `take` is called with the rows of a part, in order, and the response for them.
+/// Finds the bad rows of `records`, for which a stage failed with `error`. `ask` is called with parts of the batch,
+/// each time on a fresh instance. `take` is called with the rows of a part, in order, and the response for them.
 ///
 /// # Errors
 /// A fault that no row is to blame for: the host is out of instances, the stage does not start, or the caller left out

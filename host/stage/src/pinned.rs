@@ -92,8 +92,8 @@ impl<'s> Pinned<'s> {
         self.batch(records, |instance, records| instance.filter(topic, records))
     }
 
-    /// Returns the rows to keep if the filter fails for none. If it fails, call [`Pinned::filter_search`], which may take
-    /// many times as long.
+    /// Returns the rows to keep if the filter fails for none. If it fails, call [`Pinned::filter_search`], which may
+    /// take many times as long.
     ///
     /// # Errors
     /// [`StageError`], to pass to the search.
@@ -101,8 +101,8 @@ impl<'s> Pinned<'s> {
         self.with_mode(Mode::First).filter(topic, records)
     }
 
-    /// Finds the rows for which the filter failed with `error`, and decides the others as if those were not in the batch.
-    /// See [`mod@crate::isolate`].
+    /// Finds the rows for which the filter failed with `error`, and decides the others as if those were not in the
+    /// batch. See [`mod@crate::isolate`].
     ///
     /// # Errors
     /// A fault that no row is to blame for; nothing of the batch may be used.
@@ -114,8 +114,8 @@ impl<'s> Pinned<'s> {
     }
 
     /// Makes a call for a whole batch. If it fails, makes it again for parts to find the bad rows, and returns them.
-    /// `call` makes the call with the version and the rows that it is passed. `take` gets each response with its rows, in
-    /// order; `None` stands for the whole batch.
+    /// `call` makes the call with the version and the rows that it is passed. `take` gets each response with its rows,
+    /// in order; `None` stands for the whole batch.
     ///
     /// # Errors
     /// A fault that no row is to blame for; nothing of the batch may be used.
@@ -149,8 +149,8 @@ impl<'s> Pinned<'s> {
     }
 
     /// Compresses the `rows` records in `data`, and decompresses the result to check it: a compressor that loses a byte
-    /// fails here, not in a consumer. The check runs on another instance, which cannot remember the input. Its cost is in
-    /// the stats.
+    /// fails here, not in a consumer. The check runs on another instance, which cannot remember the input. Its cost is
+    /// in the stats.
     ///
     /// # Errors
     /// [`StageError`]; nothing was compressed.

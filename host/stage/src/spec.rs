@@ -1,5 +1,5 @@
-//! Parses the text of a stage: a name, a name with a pinned version, or a file; then its configuration as a JSON object. A
-//! chain is several stages joined by ` | `.
+//! Parses the text of a stage: a name, a name with a pinned version, or a file; then its configuration as a JSON
+//! object. A chain is several stages joined by ` | `.
 //!
 //! ```text
 //! murmur2      region@3      json-compare{"path":"/mag","op":">=","value":4.5}      ./mine.wasm{"limit":7}
@@ -58,7 +58,8 @@ pub struct StageSpec {
 /// Reports that a text is not a stage.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{text}` is not a stage: {problem} (at character {at}); write NAME, NAME@VERSION or ./FILE.wasm, then the configuration as {{json}} if it needs one"
+    "`{text}` is not a stage: {problem} (at character {at}); write NAME, NAME@VERSION or ./FILE.wasm, \
+     then the configuration as {{json}} if it needs one"
 )]
 pub struct SpecError {
     /// The text, shortened.

@@ -1,8 +1,8 @@
 //! Runs a plug-in with a configuration, and swaps its version while batches flow.
 //!
 //! A call pins one version for its whole batch. A swap first prepares the new version (instantiate, configure, probe,
-//! warm), then changes one pointer. No call waits for it. Running calls finish on the old version, which is dropped with
-//! the last of them.
+//! warm), then changes one pointer. No call waits for it. Running calls finish on the old version, which is dropped
+//! with the last of them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
-//! Keeps the clock of the deadlines: a thread advances the engine's epoch every [`TICK`], and a running call then checks
-//! its deadline.
+//! Keeps the clock of the deadlines: a thread advances the engine's epoch every [`TICK`], and a running call then
+//! checks its deadline.
 //!
-//! The ticker sleeps while no call runs, so that an idle process is not woken 200 times a second. A call pays one atomic
-//! addition and one load.
+//! The ticker sleeps while no call runs, so that an idle process is not woken 200 times a second. A call pays one
+//! atomic addition and one load.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -59,8 +59,8 @@ impl Ticker {
 
     /// Marks the start of a call, and wakes the ticker if it is parked.
     pub(crate) fn running(&self) -> Running<'_> {
-        // Pairs with `run`: it sets `parked` and then reads `begun`; this adds to `begun` and then reads `parked`. In one
-        // total order, one of the two sees the other.
+        // Pairs with `run`: it sets `parked` and then reads `begun`; this adds to `begun` and then reads `parked`. In
+        // one total order, one of the two sees the other.
         self.shared.begun.fetch_add(1, Ordering::SeqCst);
         if self.shared.parked.load(Ordering::SeqCst) {
             self.shared.parked.store(false, Ordering::SeqCst);
@@ -128,8 +128,8 @@ impl Deadline {
 
     /// Returns whether the call must be stopped, after the epoch advanced.
     ///
-    /// The first tick comes up to one [`TICK`] after the call began. It counts as a whole one, so that a call is stopped
-    /// within a tick of its limit.
+    /// The first tick comes up to one [`TICK`] after the call began. It counts as a whole one, so that a call is
+    /// stopped within a tick of its limit.
     pub(crate) fn is_over(&mut self) -> bool {
         let now = (thread_time(), Instant::now());
         let (ran_before, clock_before) = *self.baseline.get_or_insert(now);

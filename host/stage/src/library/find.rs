@@ -1,4 +1,4 @@
-//! From a name, a pinned version or a file to a plug-in.
+//! Finds the plug-in of a name, a pinned version or a file.
 
 use std::io;
 use std::path::Path;
@@ -13,16 +13,16 @@ use crate::source::{EMBEDDED_NUMBER, VersionSource};
 use crate::spec::Source;
 
 impl Library {
-    /// Every name, in order.
+    /// Returns every name, in order.
     pub fn names(&self) -> Vec<String> {
         self.shared.names()
     }
 
-    /// Every plug-in with its origin, loaded; the versions of a name from old to new. Of stored versions
-    /// those that were wanted so far.
+    /// Loads and returns every plug-in with its origin; the versions of a name from old to new. Of stored versions, it
+    /// returns those that were used so far.
     ///
     /// # Errors
-    /// [`ResolveError::Load`] for the first that does not load.
+    /// [`ResolveError::Load`] for the first that cannot be loaded.
     pub fn list(&self) -> Result<Vec<(Origin, Plugin)>, ResolveError> {
         let entries: Vec<(String, Entry)> = {
             let state = self.shared.state.lock();
@@ -37,18 +37,18 @@ impl Library {
             .collect()
     }
 
-    /// A numbered version: of the store, or, for [`EMBEDDED_NUMBER`], the one that is part of the program.
+    /// Returns a numbered version of the store, or the one that is part of the program for [`EMBEDDED_NUMBER`].
     ///
     /// # Errors
-    /// [`ResolveError`]: there is none, or it does not load.
+    /// [`ResolveError`] when there is none, or it cannot be loaded.
     pub fn version(&self, name: &str, number: u32) -> Result<Plugin, ResolveError> {
         self.shared.numbered(name, number)
     }
 
-    /// The plug-in of this digest, from wherever it is known; `None` if it is not.
+    /// Returns the plug-in with this digest, or `None` if it is not known.
     ///
     /// # Errors
-    /// [`ResolveError`]: it does not load.
+    /// [`ResolveError`] when it cannot be loaded.
     pub fn by_digest(&self, digest: &Digest) -> Result<Option<Plugin>, ResolveError> {
         let known = {
             let state = self.shared.state.lock();
@@ -88,7 +88,7 @@ impl Library {
         // Followed even if it does not load: a stage may be started from it later.
         self.shared.state.lock().want(&path, Instant::now());
         match self.reload(&path) {
-            // A file that was just refused by a stage that lives leaves what that stage runs.
+            // If a live stage rejects the file, the version before stays in use.
             Ok(_) | Err(PublishError::Refused(_)) => {}
             Err(PublishError::Load(error)) => return Err(error),
         }
@@ -103,7 +103,7 @@ impl Shared {
     fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.state.lock().plugins.keys().cloned().collect();
         if let Some(source) = self.source() {
-            // One that has lost all of its versions is no more than a history.
+            // A plug-in without versions has only a history.
             names.extend(source.names().into_iter().filter(|name| !source.versions(name).is_empty()));
         }
         names.sort();
@@ -115,10 +115,10 @@ impl Shared {
         self.source.read().clone()
     }
 
-    /// The version that serves those who follow `name`.
+    /// Returns the version for stages that follow `name`.
     fn active(self: &Arc<Self>, name: &str) -> Result<Plugin, ResolveError> {
         let active = self.state.lock().plugins.get(name).and_then(|versions| versions.active().cloned());
-        // What was put to use here, by hand or from the store, is the newest there is; else the store says.
+        // A version that was activated here is the newest. If there is none, the store decides.
         let stored = match active.as_ref().map(|entry| &entry.origin) {
             None | Some(Origin::Embedded) => self.source().and_then(|source| source.active(name)),
             Some(_) => None,
@@ -134,7 +134,7 @@ impl Shared {
         }
     }
 
-    /// Why nothing can follow the name.
+    /// Returns the error for a name that has no active version.
     fn nothing_serves(&self, name: &str) -> ResolveError {
         let newest = self.source().and_then(|source| source.versions(name).last().map(|(number, _)| *number));
         match newest {
@@ -143,8 +143,7 @@ impl Shared {
         }
     }
 
-    /// The first that is heard of a store's active version: it serves from now on, unless another has been put
-    /// to use meanwhile.
+    /// Activates the store's active version, which is used for the first time, unless another was activated meanwhile.
     fn begin_with(&self, plugin: &Plugin, number: u32) {
         let mut state = self.state.lock();
         let active = state.plugins.get(plugin.name()).and_then(|versions| versions.active());
@@ -153,8 +152,7 @@ impl Shared {
         }
     }
 
-    /// The version that `wanted` means: a number of the store, or the leading numbers of a version's own
-    /// text.
+    /// Returns the version that `wanted` means: a number of the store, or the leading numbers of a version text.
     fn pinned(self: &Arc<Self>, name: &str, wanted: &str) -> Result<Plugin, ResolveError> {
         let entries = {
             let state = self.state.lock();
@@ -181,8 +179,8 @@ impl Shared {
         Err(no_version(name, wanted, known))
     }
 
-    /// Whether a pin of `number` is one of the store's numbers: not only when there is that number, so
-    /// that a pin does not change its meaning with what is stored later.
+    /// Returns whether a pinned `number` is a number of the store. It also is if the store does not have it yet, so
+    /// that a pin keeps its meaning when it is stored later.
     fn is_numbered(&self, name: &str, number: u32, entries: &[Entry]) -> bool {
         if number == EMBEDDED_NUMBER {
             return entries.iter().any(|entry| entry.origin == Origin::Embedded);
@@ -232,7 +230,7 @@ impl Shared {
         entries.filter_map(|entry| entry.origin.number()).map(|number| number.to_string()).collect()
     }
 
-    /// The plug-in of an entry, loaded if it was not yet.
+    /// Returns the plug-in of an entry, and loads it if necessary.
     pub(super) fn entry_plugin(self: &Arc<Self>, name: &str, entry: &Entry) -> Result<Plugin, ResolveError> {
         let failed = |source| ResolveError::Load { plugin: name.to_owned(), source };
         let mut loaded = entry.code.plugin.lock();
@@ -258,7 +256,7 @@ fn no_version(name: &str, wanted: &str, mut known: Vec<String>) -> ResolveError 
     ResolveError::Version { name: name.to_owned(), wanted: wanted.to_owned(), known: known.join(", ") }
 }
 
-/// Whether a version is meant by `wanted`: the same, or `wanted` and more after a dot.
+/// Returns whether `wanted` means a version: it is the same, or continues after a dot.
 fn is_version(version: &str, wanted: &str) -> bool {
     version.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }

@@ -1,5 +1,5 @@
-//! Plug-ins by name, and the stages that are made of them. A stage that is not pinned follows its
-//! plug-in: when a new version takes over, every live stage of that name is swapped, all or none.
+//! Keeps plug-ins by name, and starts stages from them. A stage that is not pinned follows its plug-in: when a version
+//! is activated, all live stages of that name are swapped, or none.
 
 mod find;
 mod rollback;
@@ -31,17 +31,17 @@ use crate::watch::Message;
 pub use self::rollback::Spike;
 pub(crate) use self::state::Direction;
 
-/// Characters of a stage's text that its default label shows.
+/// The characters of a stage's text that its default label shows.
 const LABEL_CHARS: usize = 80;
 
-/// Where a plug-in of the library comes from.
+/// The place that a plug-in of the library comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// Part of the program.
     Embedded,
     /// A file.
     File(PathBuf),
-    /// Given as bytes at run time.
+    /// Bytes that were passed at run time.
     Published,
     /// A numbered version of a store, see [`VersionSource`].
     Store {
@@ -51,7 +51,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// The number that a stage may be pinned to: that of the store, or [`EMBEDDED_NUMBER`].
+    /// Returns the number that a stage may be pinned to: that of the store, or [`EMBEDDED_NUMBER`].
     pub fn number(&self) -> Option<u32> {
         match self {
             Origin::Embedded => Some(EMBEDDED_NUMBER),
@@ -72,16 +72,16 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The plug-ins that a program knows.
+/// The plug-ins of a program.
 pub struct Library {
     shared: Arc<Shared>,
 }
 
-/// What activations and alarms hold of a library.
+/// The part of a library that activations and alarms keep.
 pub(crate) struct Shared {
     engine: Engine,
     state: Mutex<State>,
-    /// Held while a file is loaded and put to use, so that two of one name do not overtake each other.
+    /// Held while a file is loaded and activated, so that two of one name stay in order.
     publishing: Mutex<()>,
     source: RwLock<Option<Arc<dyn VersionSource>>>,
     logs: Arc<LogSink>,
@@ -91,29 +91,29 @@ pub(crate) struct Shared {
 
 type OnSpike = Arc<dyn Fn(Spike) + Send + Sync>;
 
-/// What putting a version to use did.
+/// Reports an activation.
 #[derive(Debug)]
 pub struct Published {
     /// The version.
     pub plugin: Plugin,
-    /// The live stages that it serves now.
+    /// The live stages that use it now.
     pub swapped: Vec<Swapped>,
 }
 
-/// What one version has done, in all the stages that it served.
+/// Counts what one version did, in all stages that used it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VersionCounts {
     /// The plug-in's name.
     pub plugin: String,
-    /// The version, in its own words.
+    /// The version that the plug-in states.
     pub version: String,
     /// The digest of the component.
     pub digest: Digest,
-    /// Its number in the store, if it has one.
+    /// The number of the version in the store, if it has one.
     pub number: Option<u32>,
-    /// The live stages that it serves now.
+    /// The number of live stages that use it now.
     pub stages: usize,
-    /// What it has done since this process knows it.
+    /// What it did since this process started.
     pub counts: Counts,
 }
 
@@ -124,7 +124,7 @@ impl fmt::Debug for Library {
 }
 
 impl Library {
-    /// An empty library.
+    /// Creates an empty library.
     pub fn new(engine: Engine) -> Library {
         Library {
             shared: Arc::new(Shared {
@@ -139,42 +139,41 @@ impl Library {
         }
     }
 
-    /// The engine that plug-ins are loaded into.
+    /// Returns the engine that plug-ins are loaded into.
     pub fn engine(&self) -> &Engine {
         &self.shared.engine
     }
 
-    /// Has numbered versions come from there.
+    /// Sets the source of numbered versions.
     pub fn set_source(&self, source: Arc<dyn VersionSource>) {
         *self.shared.source.write() = Some(source);
     }
 
-    /// Has every line that a plug-in logs given to `on_log`, besides this process's own log. It is called
-    /// within the plug-in's call, whose time it takes: it only hands the line on.
+    /// Calls `on_log` with every line that a plug-in logs, besides the log of this process. It runs within the
+    /// plug-in's call, and must not block.
     pub fn on_log(&self, on_log: impl Fn(LogLine<'_>) + Send + Sync + 'static) {
         self.shared.logs.set(on_log);
     }
 
-    /// Has `on_spike` called when a version goes wrong too often, see [`Spike`]. It is called on the
-    /// thread of the call that failed, after that call.
+    /// Calls `on_spike` when a version fails too often, see [`Spike`]. It runs on the thread of the call that failed,
+    /// after that call.
     pub fn on_spike(&self, on_spike: impl Fn(Spike) + Send + Sync + 'static) {
         *self.shared.on_spike.write() = Some(Arc::new(on_spike));
     }
 
-    /// When a version is taken to be broken; for versions that are loaded after this.
+    /// Sets when a version counts as broken, for versions that are loaded after this.
     pub fn set_spike_limits(&self, limits: SpikeLimits) {
         *self.shared.spike_limits.write() = limits;
     }
 
-    /// Adds a plug-in that is part of the program, and trusted as that is: its calls have no deadline, see
-    /// [`Trust::Own`](crate::Trust::Own). It is loaded when it is first wanted.
+    /// Adds a plug-in that is part of the program. Its calls have no deadline, see [`Trust::Own`](crate::Trust::Own).
+    /// It is loaded when it is first used.
     pub fn add_embedded(&self, name: &str, bytes: &'static [u8]) {
         let mut state = self.shared.state.lock();
         state.plugins.entry(name.to_owned()).or_default().activate(Entry::embedded(bytes), false);
     }
 
-    /// Adds the plug-ins of a folder, every `*.wasm` in it. A file that is no plug-in is left out and
-    /// told; the others are added.
+    /// Adds the plug-ins of a folder, every `*.wasm` in it. Returns the files that cannot be loaded, and why.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -193,7 +192,7 @@ impl Library {
                 paths.push(path);
             }
         }
-        // By name, so that the same folder gives the same library.
+        // By name, so that the same folder always gives the same library.
         paths.sort();
         let mut bad = Vec::new();
         for path in paths {
@@ -204,49 +203,46 @@ impl Library {
         Ok(bad)
     }
 
-    /// Publishes a plug-in that is given as bytes, under the name that it gives itself, and swaps the
-    /// stages that follow it.
+    /// Activates a plug-in under the name that it states, and swaps the stages that follow it.
     ///
     /// # Errors
-    /// [`PublishError`]; the old version serves on, everywhere.
+    /// [`PublishError`]; the old version stays in use everywhere.
     pub fn publish(&self, bytes: &[u8]) -> Result<Published, PublishError> {
         let plugin = self.shared.load(None, bytes)?;
         let _in_order = self.shared.publishing.lock();
         Ok(self.prepare(&plugin, Origin::Published)?.commit())
     }
 
-    /// Loads a plug-in, known as `name` whatever it calls itself. It serves nobody yet. Bytes that are
-    /// loaded already are not loaded again.
+    /// Loads a plug-in under `name`, whatever name it states. No stage uses it yet. Bytes that are loaded already are
+    /// not loaded again.
     ///
     /// # Errors
-    /// [`LoadError`]: why it is no plug-in that this host runs.
+    /// [`LoadError`] when it cannot be loaded.
     pub fn load(&self, name: &str, bytes: &[u8]) -> Result<Plugin, LoadError> {
         self.shared.load(Some(name), bytes)
     }
 
-    /// Makes a version ready for every live stage that follows its name (or its file): instances are made,
-    /// configured as the stage is, and probed. [`Activation::commit`] then puts it to use in all of them;
-    /// dropping it changes nothing. A stage that is made in between is made ready as well, and refused if
-    /// this version refuses it.
+    /// Prepares a version for every live stage that follows its name (or its file): creates instances, configures them
+    /// as the stage is, and probes one. [`Activation::commit`] then activates it in all of them; dropping it changes
+    /// nothing. It is also prepared for a stage that starts in between, which fails if this version rejects it.
     ///
     /// # Errors
-    /// [`ActivationError`] names the stages that it cannot serve; nothing has changed.
+    /// [`ActivationError`] names the stages that reject it; nothing has changed.
     pub fn prepare(&self, plugin: &Plugin, origin: Origin) -> Result<Activation, ActivationError> {
         self.shared.prepare(plugin, origin, Direction::Forward)
     }
 
-    /// Forgets the stored versions of a plug-in that is not stored any more. Stages that live go on; what
-    /// is made anew finds what is left of that name.
+    /// Removes the stored versions of a plug-in that was deleted from the store. Live stages go on. A new stage finds
+    /// what is left of that name.
     pub fn forget(&self, name: &str) {
         self.shared.state.lock().forget(name);
     }
 
-    /// Loads a file again, if its bytes are new, and swaps the stages that were made of it. A file of
-    /// a folder that was added is also the newest version of its name, as with
-    /// [`Library::publish`].
+    /// Loads a file again if its bytes are new, and swaps the stages that use it. A file of an added folder also
+    /// becomes the newest version of its name, as with [`Library::publish`].
     ///
     /// # Errors
-    /// [`PublishError`]; the old version serves on, everywhere.
+    /// [`PublishError`]; the old version stays in use everywhere.
     pub fn reload(&self, path: &Path) -> Result<Option<Published>, PublishError> {
         let path = absolute(path)?;
         let bytes = self.read(&path)?;
@@ -259,7 +255,7 @@ impl Library {
         Ok(Some(self.prepare(&plugin, Origin::File(path))?.commit()))
     }
 
-    /// [`Library::resolve_for`] where the stage itself is all that there is to name.
+    /// Calls [`Library::resolve_for`] with the text of the stage as its attachment.
     ///
     /// # Errors
     /// As [`Library::resolve_for`].
@@ -268,13 +264,12 @@ impl Library {
         self.resolve_for(&format!("the {kind} `{text}`"), spec, kind)
     }
 
-    /// Makes a stage as it is written: finds its plug-in, checks that it is of `kind`, and starts it
-    /// with its configuration. While somebody holds the stage it follows new versions, unless the
-    /// specification pins one. `attachment` says where it is attached (`topic orders, stage.admit`), for
-    /// messages about it.
+    /// Starts a stage from its specification: finds its plug-in, checks its kind, and configures it. The stage follows
+    /// new versions for as long as it lives, unless the specification pins one. `attachment` names its place in
+    /// messages, such as `topic orders, stage.admit`.
     ///
     /// # Errors
-    /// [`ResolveError`] names what is wrong with the specification, the plug-in or its configuration.
+    /// [`ResolveError`] says what is wrong with the specification, the plug-in or its configuration.
     pub fn resolve_for(&self, attachment: &str, spec: &StageSpec, kind: Kind) -> Result<Arc<Stage>, ResolveError> {
         let (plugin, follows) = self.find(&spec.source)?;
         if plugin.kind() != kind {
@@ -287,20 +282,20 @@ impl Library {
             state.add_live(&follows, &stage);
             (state.active(&follows), state.pending(&follows))
         };
-        // A version that took over while the stage started did not see it among the living.
+        // A version that was activated while the stage started has not swapped it.
         if let Some(active) = active
             && !active.is_same(&stage.plugin())
         {
             stage.swap(active)?;
         }
-        // One that is about to has to serve it too.
+        // A version that is about to be activated must serve it too.
         for pending in pending {
             pending.prepare_one(&stage)?;
         }
         Ok(stage)
     }
 
-    /// [`Library::resolve`] for a chain of stages of one kind, written as one text.
+    /// Starts a chain of stages of one kind from one text, see [`Library::resolve`].
     ///
     /// # Errors
     /// As [`Library::resolve`], for the first stage that fails.
@@ -308,7 +303,7 @@ impl Library {
         StageSpec::parse_chain(text)?.iter().map(|spec| self.resolve(spec, kind)).collect()
     }
 
-    /// [`Library::resolve_for`] for a chain of stages of one kind, written as one text.
+    /// Starts a chain of stages of one kind from one text, see [`Library::resolve_for`].
     ///
     /// # Errors
     /// As [`Library::resolve_for`], for the first stage that fails.
@@ -316,7 +311,7 @@ impl Library {
         StageSpec::parse_chain(text)?.iter().map(|spec| self.resolve_for(attachment, spec, kind)).collect()
     }
 
-    /// What every version has done that was ever loaded here, by name and from old to new.
+    /// Returns what every version did that was ever loaded here, by name and from old to new.
     pub fn counts(&self) -> Vec<VersionCounts> {
         let state = self.shared.state.lock();
         let serving: Vec<Plugin> = state.stages().map(|stage| stage.plugin()).collect();
@@ -351,12 +346,12 @@ impl Library {
         self.shared.state.lock().folders.clone()
     }
 
-    /// Reads a file up to the limit of a module, and one byte more for the scan to refuse.
+    /// Reads a file up to the size limit and one byte more, which the scan rejects.
     fn read(&self, path: &Path) -> Result<Vec<u8>, LoadError> {
         let failed = |source| LoadError::Read { path: path.to_owned(), source };
         let bytes_max = self.shared.engine.limits().module.size_bytes as u64 + 1;
         let mut bytes = Vec::new();
-        // A pipe would be waited for, maybe for ever.
+        // Reading a pipe may wait for ever.
         if !path.metadata().map_err(failed)?.is_file() {
             return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
         }
@@ -383,19 +378,19 @@ impl Shared {
         Ok(Activation::new(self, pending))
     }
 
-    /// A version serves from now on what is made new.
+    /// Activates a version for new stages.
     pub(crate) fn activate(&self, plugin: &Plugin, origin: &Origin, direction: Direction) {
         let is_source = self.source.read().is_some();
         self.state.lock().activate(plugin, origin, direction, is_source);
     }
 
-    /// Loads bytes, or takes what is loaded of them, and counts what it does under its name.
+    /// Loads bytes, unless they are loaded already, and counts what they do under this name.
     fn load(self: &Arc<Self>, name: Option<&str>, bytes: &[u8]) -> Result<Plugin, LoadError> {
         self.load_with(name, bytes, |engine| engine.load(bytes))
     }
 
-    /// [`Shared::load`] for what is part of the program. The same bytes from elsewhere are the same plug-in: what they
-    /// were loaded as first serves both.
+    /// Loads bytes that are part of the program. The same bytes from elsewhere are the same plug-in: the first that is
+    /// loaded is used for both.
     fn load_own(self: &Arc<Self>, name: &str, bytes: &'static [u8]) -> Result<Plugin, LoadError> {
         self.load_with(Some(name), bytes, |engine| engine.load_own(bytes))
     }
@@ -415,7 +410,7 @@ impl Shared {
         let plugin = load(&self.engine)?;
         let name = name.unwrap_or(plugin.name());
         let mut state = self.state.lock();
-        // Another thread may have loaded it meanwhile: what is in use stays the one.
+        // Another thread may have loaded it meanwhile.
         if let Some(plugin) = state.known(name, digest).and_then(|known| known.plugin.upgrade()) {
             return Ok(plugin);
         }
@@ -428,7 +423,7 @@ impl Shared {
         Ok(plugin)
     }
 
-    /// A plug-in that something uses.
+    /// Returns a plug-in that is in use.
     fn loaded(&self, name: &str, digest: Digest) -> Option<Plugin> {
         self.state.lock().known(name, digest)?.plugin.upgrade()
     }

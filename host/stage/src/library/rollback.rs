@@ -1,5 +1,5 @@
-//! Going back by itself: a version that traps again and again, or fails for most of its records, gives its
-//! place to the last one that did not.
+//! Rolls back automatically: a version that traps again and again, or fails for most of its records, is replaced by the
+//! last good one.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,34 +10,34 @@ use crate::failure_detector::SpikeReason;
 use crate::plugin::{Digest, Plugin};
 use crate::source::EMBEDDED_NUMBER;
 
-/// A version goes wrong too often. Told once for each time that the version is put to use.
+/// Reports that a version fails too often, once for each activation of the version.
 ///
-/// A version from a store is for the store's owner to take back, who hears of it here: `number` is set,
-/// nothing has changed yet. For all others the library itself has gone back.
+/// If the version is from a store, the owner of the store must roll it back: `number` is set, and nothing has changed
+/// yet. Otherwise the library has rolled back already.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spike {
     /// The plug-in's name.
     pub plugin: String,
-    /// The version, in its own words.
+    /// The version that the plug-in states.
     pub version: String,
     /// The digest of the component.
     pub digest: Digest,
-    /// Its number in the store, if it comes from there.
+    /// The number of the version in the store, if it comes from there.
     pub number: Option<u32>,
-    /// What it does.
+    /// The failures.
     pub reason: SpikeReason,
-    /// The version that serves again; `None` when there is none, or the owner is to say.
+    /// The version that is in use again; `None` if there is none, or if the owner decides.
     pub rolled_back_to: Option<String>,
 }
 
-/// A version that can take the place of a broken one.
+/// A version that can replace a broken one.
 struct Way {
     plugin: Plugin,
     origin: Origin,
 }
 
 impl Shared {
-    /// The alarm of a version. No lock is held, and no instance.
+    /// Handles the alarm of a version. The caller holds no lock and no instance.
     pub(super) fn spiked(self: &Arc<Self>, name: &str, digest: Digest, reason: SpikeReason) {
         let (version, number) = {
             let state = self.state.lock();
@@ -48,7 +48,7 @@ impl Shared {
         };
         let rolled_back_to = match number {
             Some(number) => {
-                tracing::error!(plugin = name, version, number, "the plug-in misbehaves: {reason}");
+                tracing::error!(plugin = name, version, number, %reason, "a plug-in fails too often");
                 None
             }
             None => {
@@ -58,39 +58,41 @@ impl Shared {
                         tracing::error!(
                             plugin = name,
                             version,
+                            %reason,
                             back,
-                            "the plug-in misbehaves, an older version takes over: {reason}"
+                            "a plug-in fails too often: rolled back to an older version"
                         );
                     }
                     None => {
                         tracing::error!(
                             plugin = name,
                             version,
-                            "the plug-in misbehaves, and there is no version to go back to: {reason}"
+                            %reason,
+                            "a plug-in fails too often, and there is no older version to roll back to"
                         );
                     }
                 }
                 back
             }
         };
-        // Not under the lock: it may set another.
+        // Not under the lock: it may set another callback.
         let on_spike = self.on_spike.read().clone();
         if let Some(on_spike) = on_spike {
             on_spike(Spike { plugin: name.to_owned(), version, digest, number, reason, rolled_back_to });
         }
     }
 
-    /// Puts the last good version in the place of a bad one, wherever that serves: its version.
+    /// Replaces a bad version by the last good one, wherever it is in use. Returns the good version.
     fn roll_back(self: &Arc<Self>, name: &str, bad: Digest) -> Option<String> {
         let _in_order = self.publishing.lock();
         let mut back = None;
-        // A file first: it may have the name too.
+        // Files come first: a file may also have the name.
         while let Some(way) = self.way_back(name, bad) {
             let version = way.plugin.version().to_owned();
             match self.prepare(&way.plugin, way.origin, Direction::Back) {
                 Ok(activation) => drop(activation.commit()),
                 Err(error) => {
-                    tracing::error!(plugin = name, %error, "the version before cannot take over either");
+                    tracing::error!(plugin = name, %error, "cannot roll back to the version before");
                     return back;
                 }
             }
@@ -99,7 +101,7 @@ impl Shared {
         back
     }
 
-    /// The next place where a bad version serves, and what is to serve there.
+    /// Returns the next place where a bad version is in use, and the version to use there.
     fn way_back(self: &Arc<Self>, name: &str, bad: Digest) -> Option<Way> {
         let (of_file, entry) = {
             let mut state = self.state.lock();

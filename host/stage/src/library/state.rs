@@ -1,4 +1,4 @@
-//! What the library knows: the versions of every name, the files, and the stages that live.
+//! Holds the versions of every name, the files, and the live stages.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,13 +17,13 @@ use crate::watch::Message;
 /// How long a file is followed that no stage could be started from.
 const WANTED_FOR: Duration = Duration::from_secs(3600);
 
-/// Versions whose counts are kept after nothing uses them any more.
+/// The most versions whose counts are kept.
 const KNOWN_MAX: usize = 1_000;
 
 #[derive(Default)]
 pub(super) struct State {
     pub(super) plugins: BTreeMap<String, Versions>,
-    /// What was loaded, also when it is gone: counts go on where they ended.
+    /// All versions that were ever loaded. If one is loaded again, its counts go on.
     known: Vec<Known>,
     pub(super) folders: Vec<PathBuf>,
     /// The files that were loaded, by their absolute path.
@@ -31,7 +31,7 @@ pub(super) struct State {
     /// The files that a stage was last started from, or could not be started from, and when.
     wanted: BTreeMap<PathBuf, Instant>,
     live: Vec<Live>,
-    /// Versions that are prepared and not yet active.
+    /// The versions that are prepared and not active yet.
     pending: Vec<Weak<Pending>>,
     watcher: Option<Sender<Message>>,
 }
@@ -48,7 +48,7 @@ pub(super) struct Known {
 pub(super) struct Versions {
     /// From old to new.
     pub(super) entries: Vec<Entry>,
-    /// Which of them serves the stages that follow the name.
+    /// The place of the version for stages that follow the name.
     active: usize,
 }
 
@@ -56,9 +56,9 @@ pub(super) struct Versions {
 pub(super) struct Entry {
     pub(super) origin: Origin,
     pub(super) code: Arc<Code>,
-    /// What a file held before: to go back to, not to be asked for.
+    /// Whether it is an earlier version of a file. It is kept only to roll back to.
     pub(super) is_replaced: bool,
-    /// It went wrong, and another took over.
+    /// Whether it failed too often and was replaced.
     pub(super) is_bad: bool,
 }
 
@@ -66,20 +66,20 @@ pub(super) struct Entry {
 pub(super) struct Code {
     pub(super) bytes: &'static [u8],
     digest: OnceLock<Digest>,
-    /// The lock is held while it compiles, so that it does so once.
+    /// The lock is held while it compiles, so that it compiles once.
     pub(super) plugin: Mutex<Option<Plugin>>,
 }
 
-/// The contents of a file.
+/// The versions of a file.
 pub(super) struct FileVersions {
-    /// What was last read, whether it serves or not.
+    /// The digest that was last read, whether it is in use or not.
     pub(super) seen: Digest,
     pub(super) active: Plugin,
-    /// What served before and can serve again.
+    /// The version before, to roll back to.
     pub(super) previous: Option<Plugin>,
 }
 
-/// A stage that somebody holds, and what it follows.
+/// A live stage, and what it follows.
 struct Live {
     follows: Follows,
     stage: Weak<Stage>,
@@ -92,7 +92,7 @@ pub(super) enum Follows {
     Nothing,
 }
 
-/// Whether a version takes over because it is new, or because the one that served is broken.
+/// Whether a version is activated because it is new, or because the one in use is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
     Forward,
@@ -111,7 +111,7 @@ impl Entry {
         Entry { origin, code, is_replaced: false, is_bad: false }
     }
 
-    /// The plug-in, if it was loaded; `None` while it compiles.
+    /// Returns the plug-in, if it was loaded; `None` while it compiles.
     fn plugin(&self) -> Option<Plugin> {
         self.code.plugin.try_lock().and_then(|plugin| plugin.clone())
     }
@@ -131,7 +131,7 @@ impl Versions {
         self.entries.get(self.active)
     }
 
-    /// The plug-in that is part of the program.
+    /// Returns the plug-in that is part of the program.
     pub(super) fn embedded(&self) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.origin == Origin::Embedded)
     }
@@ -140,7 +140,7 @@ impl Versions {
         self.entries.iter().find(|entry| entry.origin == Origin::Store { number })
     }
 
-    /// Adds a version that serves from now on; `is_source` says that stored versions can be had again.
+    /// Adds and activates a version. `is_source` says that stored versions can be fetched again.
     pub(super) fn activate(&mut self, entry: Entry, is_source: bool) {
         let served = self.active().map(|active| Arc::clone(&active.code));
         let serves = |entry: &Entry| served.as_ref().is_some_and(|code| Arc::ptr_eq(code, &entry.code));
@@ -150,7 +150,7 @@ impl Versions {
                 return false;
             }
             match &entry.origin {
-                // A file is its newest contents; those before are kept to go back to.
+                // The earlier version of a file is kept to roll back to.
                 Origin::File(_) if is_same_place => {
                     old.is_replaced = true;
                     serves(old)
@@ -169,7 +169,7 @@ impl Versions {
         }
     }
 
-    /// Removes what was stored; what came last of the rest serves.
+    /// Removes the stored versions, and activates the last of the others.
     fn forget_stored(&mut self) {
         self.entries.retain(|entry| !matches!(entry.origin, Origin::Store { .. }));
         self.active = self.entries.len().saturating_sub(1);
@@ -180,14 +180,14 @@ impl Versions {
         self.entries.iter_mut().filter(|entry| entry.has(digest)).for_each(|entry| entry.is_bad = true);
     }
 
-    /// The newest version that is not known to be bad, other than `digest`.
+    /// Returns the newest version that is not bad, other than `digest`.
     pub(super) fn last_good(&self, digest: Digest) -> Option<&Entry> {
         self.entries.iter().rev().find(|entry| !entry.is_bad && !entry.has(digest))
     }
 }
 
 impl State {
-    /// Whether what comes from there is known by its name, not by its path alone.
+    /// Returns whether plug-ins of this origin are known by their names, not only by their paths.
     fn is_named(&self, origin: &Origin) -> bool {
         match origin {
             Origin::Embedded | Origin::Published | Origin::Store { .. } => true,
@@ -195,7 +195,7 @@ impl State {
         }
     }
 
-    /// Whether a stage that follows `follows` is concerned by a version of `name` from `origin`.
+    /// Returns whether a stage that follows `follows` uses a version of `name` from `origin`.
     fn concerns(&self, name: &str, origin: &Origin, follows: &Follows) -> bool {
         match (follows, origin) {
             (Follows::Name(followed), _) => self.is_named(origin) && followed == name,
@@ -204,13 +204,13 @@ impl State {
         }
     }
 
-    /// The live stages that a new version concerns.
+    /// Returns the live stages that use a new version.
     pub(super) fn followers(&self, name: &str, origin: &Origin) -> Vec<Arc<Stage>> {
         let live = self.live.iter().filter(|live| self.concerns(name, origin, &live.follows));
         live.filter_map(|live| live.stage.upgrade()).collect()
     }
 
-    /// Every live stage.
+    /// Iterates over the live stages.
     pub(super) fn stages(&self) -> impl Iterator<Item = Arc<Stage>> + '_ {
         self.live.iter().filter_map(|live| live.stage.upgrade())
     }
@@ -225,13 +225,13 @@ impl State {
         self.pending.push(Arc::downgrade(pending));
     }
 
-    /// The versions that are about to serve what follows `follows`.
+    /// Returns the versions that are about to be activated for `follows`.
     pub(super) fn pending(&self, follows: &Follows) -> Vec<Arc<Pending>> {
         let live = self.pending.iter().filter_map(Weak::upgrade);
         live.filter(|pending| self.concerns(pending.plugin.name(), &pending.origin, follows)).collect()
     }
 
-    /// A version serves from now on.
+    /// Activates a version.
     pub(super) fn activate(&mut self, plugin: &Plugin, origin: &Origin, direction: Direction, is_source: bool) {
         if let Some(number) = origin.number() {
             plugin.health().set_number(number);
@@ -247,7 +247,7 @@ impl State {
         }
         if self.is_named(origin) {
             let entry = match (origin, self.plugins.get(plugin.name()).and_then(Versions::embedded)) {
-                // It keeps its bytes.
+                // The entry has its bytes.
                 (Origin::Embedded, Some(embedded)) => embedded.clone(),
                 _ => Entry::loaded(origin.clone(), plugin.clone()),
             };
@@ -255,7 +255,7 @@ impl State {
         }
     }
 
-    /// The stored versions of a name are gone.
+    /// Removes the stored versions of a name.
     pub(super) fn forget(&mut self, name: &str) {
         let Some(versions) = self.plugins.get_mut(name) else { return };
         versions.forget_stored();
@@ -264,7 +264,7 @@ impl State {
         }
     }
 
-    /// The active version of what a stage follows, if it is loaded.
+    /// Returns the active version of what a stage follows, if it is loaded.
     pub(super) fn active(&self, follows: &Follows) -> Option<Plugin> {
         match follows {
             Follows::Name(name) => self.plugins.get(name)?.active()?.plugin(),
@@ -273,7 +273,7 @@ impl State {
         }
     }
 
-    /// What is known of these bytes under this name.
+    /// Returns what is known of a digest under a name.
     pub(super) fn known(&self, name: &str, digest: Digest) -> Option<&Known> {
         self.known.iter().find(|known| known.digest == digest && known.name == name)
     }
@@ -281,7 +281,7 @@ impl State {
     pub(super) fn remember(&mut self, plugin: &Plugin) {
         self.known.retain(|known| known.digest != plugin.digest() || known.name != plugin.name());
         if self.known.len() >= KNOWN_MAX {
-            // The oldest that nothing uses; what is used is bounded by the instances that there may be.
+            // The oldest that is not in use. The limit of instances bounds those in use.
             if let Some(gone) = self.known.iter().position(|known| known.plugin.upgrade().is_none()) {
                 self.known.remove(gone);
             }

@@ -108,8 +108,8 @@ impl Inspection {
 const REMEMBERED: usize = 256;
 const REMEMBERED_NAMES_BYTES: usize = 4 << 10;
 
-/// Remembers the components that passed the scan of one engine, whose limits never change. A version that is activated again
-/// need not be scanned again: its compiled code comes from the cache in less time.
+/// Remembers the components that passed the scan of one engine, whose limits never change. A version that is activated
+/// again need not be scanned again: its compiled code comes from the cache in less time.
 #[derive(Debug, Default)]
 pub(crate) struct Scanned(Mutex<VecDeque<(Digest, Scan)>>);
 

@@ -14,8 +14,8 @@ use crate::limits::{Limits, WASM_PAGE_BYTES};
 /// The interfaces of the contract. All but `host` hold only types.
 const INTERFACES: [&str; 3] = ["batch", "types", HOST_INTERFACE];
 
-/// The features that a plug-in may use: those that compilers rely on, and nothing that is new, large or computes different
-/// results on different machines. The engine has no more than these either.
+/// The features that a plug-in may use: those that compilers rely on, and nothing that is new, large or computes
+/// different results on different machines. The engine has no more than these either.
 const FEATURES: WasmFeatures =
     WasmFeatures::WASM2.union(WasmFeatures::LIME1).union(WasmFeatures::TAIL_CALL).union(WasmFeatures::COMPONENT_MODEL);
 

@@ -1,6 +1,6 @@
-//! The thread that follows files. The system reports changes in the folders on the way to each file; besides, the files are
-//! looked at every few seconds, since some changes are never reported: on a network file system, below a folder that was
-//! moved, or when something is mounted.
+//! The thread that follows files. The system reports changes in the folders on the way to each file; besides, the files
+//! are looked at every few seconds, since some changes are never reported: on a network file system, below a folder
+//! that was moved, or when something is mounted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -165,7 +165,8 @@ impl Follower {
             Err(error) => {
                 let (shown, seconds) = (folder.display(), LOOK_INTERVAL.as_secs());
                 if !self.unwatched.contains(&folder) {
-                    tracing::warn!(folder = %shown, %error, "the system does not watch this folder for new plug-ins: it is checked every {seconds} s");
+                    let message = "the system does not report changes in a folder of plug-ins";
+                    tracing::warn!(folder = %shown, %error, "{message}: it is checked every {seconds} s");
                     self.unwatched.insert(folder);
                 }
                 false

@@ -81,8 +81,8 @@ impl Watcher {
         Ok(watcher)
     }
 
-    /// Follows the components of one folder, `*.wasm`. Calls `on_file` on the watcher's thread with the path of each that
-    /// exists, and again when it changes.
+    /// Follows the components of one folder, `*.wasm`. Calls `on_file` on the watcher's thread with the path of each
+    /// that exists, and again when it changes.
     ///
     /// # Errors
     /// [`WatchError`] when there is no such folder, or the system has no watches or threads left.

@@ -47,8 +47,8 @@ impl FolderId {
     }
 }
 
-/// Returns the folders in which a change can make an absolute path lead elsewhere: those that hold a symbolic link on the way,
-/// and the one that holds the file. If the way ends early, the last is the deepest folder that exists.
+/// Returns the folders in which a change can make an absolute path lead elsewhere: those that hold a symbolic link on
+/// the way, and the one that holds the file. If the way ends early, the last is the deepest folder that exists.
 pub(super) fn folders_on_the_way(path: &Path) -> Vec<PathBuf> {
     let mut folders = Vec::new();
     let mut here = PathBuf::from("/");

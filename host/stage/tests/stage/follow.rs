@@ -1,6 +1,7 @@
 //! Stages that name a file follow it, however the file is replaced, and also if it is missing at first.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
@@ -185,7 +186,10 @@ fn a_file_that_is_missing_at_first_is_reported_when_it_is_there() {
     let (_watcher, events) = watch(&library);
     // Not even its folder is there.
     let path = folder.path().join("mount/stages/stage.wasm");
-    let missing = |error: &ResolveError| matches!(error, ResolveError::Load { source: LoadError::Read { source, .. }, .. } if source.kind() == std::io::ErrorKind::NotFound);
+    let missing = |error: &ResolveError| match error {
+        ResolveError::Load { source: LoadError::Read { source, .. }, .. } => source.kind() == ErrorKind::NotFound,
+        _ => false,
+    };
     let error = resolve(&library, &path).expect_err("no file");
     assert!(missing(&error), "{error}");
     assert!(error.to_string().contains("mount/stages/stage.wasm"), "{error}");
