@@ -18,6 +18,7 @@ use crate::error::ApiError;
 use crate::fsync_queue::Syncer;
 use crate::group::GroupCoordinator;
 use crate::metadata::MetadataStore;
+use crate::metrics::requests::RequestMetrics;
 use crate::net::request_memory::RequestMemory;
 use crate::net::types::ConnectionInfo;
 use crate::partition::Partition;
@@ -39,6 +40,7 @@ pub(crate) struct Broker {
     pub(crate) plugins: Plugins,
     pub(crate) decoders: Decoders,
     pub(crate) request_memory: RequestMemory,
+    pub(crate) request_metrics: Arc<RequestMetrics>,
     /// The turns of work that decompresses or recodes records for topics without stages.
     pub(crate) compute: ComputePermits,
     /// For each listener what its clients are told to connect to; `None` is the address that they came to.

@@ -19,14 +19,17 @@ mod fetch_waiters;
 mod fsync_queue;
 mod group;
 mod metadata;
+mod metrics;
 mod net;
 mod partition;
 mod partition_dirs;
 mod produce;
 mod producer_ids;
+mod security;
 mod server;
 mod topics;
 
 pub use config::{BrokerConfig, ConfigError, Flags, FlushMode, HostPort, RawConfig};
 pub use edge::plugins::Plugins;
+pub use metrics::RequestStats;
 pub use server::{RunningBroker, StartError, start};

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::api;
 use crate::background;
 use crate::broker::Broker;
 use crate::compute_permits::ComputePermits;
@@ -20,6 +21,7 @@ use crate::edge::plugins::{self, Plugins};
 use crate::fsync_queue::Syncer;
 use crate::group::{GroupCoordinator, OffsetsTopic};
 use crate::metadata::{MetadataRecord, MetadataStore};
+use crate::metrics::RequestStats;
 use crate::net::listener::{self, Connections};
 use crate::net::request_memory::RequestMemory;
 use crate::partition_dirs::{self, Checkpoints};
@@ -139,6 +141,7 @@ fn open(
         plugins: plugins.with_limits(config.spike_limits),
         decoders: Decoders::default(),
         request_memory: RequestMemory::new(config.queued_max_bytes),
+        request_metrics: api::request_metrics(),
         compute: ComputePermits::new(),
         advertised,
         config,
@@ -168,6 +171,12 @@ impl RunningBroker {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Returns what each API did since the start.
+    #[must_use]
+    pub fn request_stats(&self) -> Vec<RequestStats> {
+        api::request_stats(&self.broker.request_metrics)
     }
 
     /// Stops: connections end, logs are synced and closed, and the folder is marked as cleanly left.

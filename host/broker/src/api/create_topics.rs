@@ -1,6 +1,7 @@
 //! CreateTopics: each topic succeeds or fails by itself.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use millstream_wire::messages::{
@@ -9,44 +10,50 @@ use millstream_wire::messages::{
 use millstream_wire::{ErrorCode, Str};
 use uuid::Uuid;
 
-use super::RequestContext;
 use super::describe_configs::topic_entries;
+use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::config::TopicOverrides;
 use crate::controller::{self, NewTopic, PARTITIONS_PER_REQUEST_MAX};
 use crate::edge::view::rules;
 use crate::error::ApiError;
+use crate::security::{AclOperation, Permission, ResourceType};
 
 /// One replica is all that one node can hold.
 const REPLICATION_FACTOR: i16 = 1;
 
-pub(super) async fn handle(
-    broker: &Arc<Broker>,
-    _: &RequestContext,
-    request: CreateTopicsRequest,
-) -> CreateTopicsResponse {
-    let mut times: HashMap<Str, usize> = HashMap::new();
-    for topic in &request.topics {
-        *times.entry(topic.name.clone()).or_default() += 1;
-    }
-    let plans: Vec<_> = request.topics.iter().map(|topic| plan(broker, topic, times[&topic.name])).collect();
-    let asked: usize = plans.iter().flatten().map(|topic| topic.partitions.max(0) as usize).sum();
-    if asked > PARTITIONS_PER_REQUEST_MAX {
-        let message = format!("Excessively large number of partitions per request: {asked}.");
-        let error = ApiError::new(ErrorCode::POLICY_VIOLATION, message);
-        let topics = request.topics.iter().map(|topic| refused(topic, &error)).collect();
-        return CreateTopicsResponse { topics, ..Default::default() };
-    }
-    let wanted = plans.iter().flatten().cloned().collect();
-    let mut created = controller::create_topics(broker, wanted, request.validate_only).await.into_iter();
-    let topics = request.topics.iter().zip(plans).map(|(topic, plan)| {
-        let made = plan.and_then(|plan| Ok((created.next().unwrap_or_else(|| Err(ApiError::unknown_topic()))?, plan)));
-        match made {
-            Ok((id, plan)) => described(broker, topic, id, &plan),
-            Err(error) => refused(topic, &error),
+pub(super) struct CreateTopics;
+
+impl Handler for CreateTopics {
+    type Request = CreateTopicsRequest;
+    const VERSIONS: RangeInclusive<i16> = 2..=7;
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Create, ResourceType::Cluster));
+
+    async fn handle(broker: &Arc<Broker>, _: &RequestContext, request: CreateTopicsRequest) -> CreateTopicsResponse {
+        let mut times: HashMap<Str, usize> = HashMap::new();
+        for topic in &request.topics {
+            *times.entry(topic.name.clone()).or_default() += 1;
         }
-    });
-    CreateTopicsResponse { topics: topics.collect(), ..Default::default() }
+        let plans: Vec<_> = request.topics.iter().map(|topic| plan(broker, topic, times[&topic.name])).collect();
+        let asked: usize = plans.iter().flatten().map(|topic| topic.partitions.max(0) as usize).sum();
+        if asked > PARTITIONS_PER_REQUEST_MAX {
+            let message = format!("Excessively large number of partitions per request: {asked}.");
+            let error = ApiError::new(ErrorCode::POLICY_VIOLATION, message);
+            let topics = request.topics.iter().map(|topic| refused(topic, &error)).collect();
+            return CreateTopicsResponse { topics, ..Default::default() };
+        }
+        let wanted = plans.iter().flatten().cloned().collect();
+        let mut created = controller::create_topics(broker, wanted, request.validate_only).await.into_iter();
+        let topics = request.topics.iter().zip(plans).map(|(topic, plan)| {
+            let made =
+                plan.and_then(|plan| Ok((created.next().unwrap_or_else(|| Err(ApiError::unknown_topic()))?, plan)));
+            match made {
+                Ok((id, plan)) => described(broker, topic, id, &plan),
+                Err(error) => refused(topic, &error),
+            }
+        });
+        CreateTopicsResponse { topics: topics.collect(), ..Default::default() }
+    }
 }
 
 fn plan(broker: &Broker, topic: &CreatableTopic, times: usize) -> Result<NewTopic, ApiError> {

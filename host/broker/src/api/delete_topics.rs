@@ -1,37 +1,46 @@
 //! DeleteTopics, by name or by id.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use millstream_wire::ErrorCode;
 use millstream_wire::messages::{DeletableTopicResult, DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse};
 
-use super::RequestContext;
+use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::controller;
 use crate::error::ApiError;
+use crate::security::{AclOperation, Permission, ResourceType};
 use crate::topics::Topic;
 
-pub(super) async fn handle(
-    broker: &Arc<Broker>,
-    _: &RequestContext,
-    request: DeleteTopicsRequest,
-) -> DeleteTopicsResponse {
-    let old = request.topic_names.into_iter().map(|name| DeleteTopicState { name: Some(name), ..Default::default() });
-    let mut responses = Vec::new();
-    for asked in request.topics.into_iter().chain(old) {
-        let found = find(broker, &asked);
-        let name = found.as_ref().map_or(asked.name, |topic| Some(topic.name.clone()));
-        let topic_id = found.as_ref().map_or(asked.topic_id, |topic| topic.id);
-        let deleted = match found {
-            Ok(topic) => controller::delete_topic(broker, topic.id).await,
-            Err(error) => Err(error),
-        };
-        responses.push(match deleted {
-            Ok(()) => DeletableTopicResult { name, topic_id, ..Default::default() },
-            Err(error) => DeletableTopicResult { name, topic_id, error_code: error.code, error_message: error.text() },
-        });
+pub(super) struct DeleteTopics;
+
+impl Handler for DeleteTopics {
+    type Request = DeleteTopicsRequest;
+    const VERSIONS: RangeInclusive<i16> = 1..=6;
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Delete, ResourceType::Topic));
+
+    async fn handle(broker: &Arc<Broker>, _: &RequestContext, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
+        let old =
+            request.topic_names.into_iter().map(|name| DeleteTopicState { name: Some(name), ..Default::default() });
+        let mut responses = Vec::new();
+        for asked in request.topics.into_iter().chain(old) {
+            let found = find(broker, &asked);
+            let name = found.as_ref().map_or(asked.name, |topic| Some(topic.name.clone()));
+            let topic_id = found.as_ref().map_or(asked.topic_id, |topic| topic.id);
+            let deleted = match found {
+                Ok(topic) => controller::delete_topic(broker, topic.id).await,
+                Err(error) => Err(error),
+            };
+            responses.push(match deleted {
+                Ok(()) => DeletableTopicResult { name, topic_id, ..Default::default() },
+                Err(error) => {
+                    DeletableTopicResult { name, topic_id, error_code: error.code, error_message: error.text() }
+                }
+            });
+        }
+        DeleteTopicsResponse { responses, ..Default::default() }
     }
-    DeleteTopicsResponse { responses, ..Default::default() }
 }
 
 fn find(broker: &Broker, asked: &DeleteTopicState) -> Result<Arc<Topic>, ApiError> {

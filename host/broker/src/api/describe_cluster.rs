@@ -1,42 +1,51 @@
 //! DescribeCluster.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use millstream_wire::messages::{DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse};
 use millstream_wire::{ErrorCode, Str};
 
-use super::RequestContext;
-use super::metadata::CLUSTER_OPERATIONS;
+use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
+use crate::security::{AclOperation, Permission, ResourceType, allowed_operations};
 
 /// The endpoint type that asks for brokers; the other one, controllers, has no listener here.
 const BROKERS: i8 = 1;
 
-pub(super) async fn handle(
-    broker: &Arc<Broker>,
-    context: &RequestContext,
-    request: DescribeClusterRequest,
-) -> DescribeClusterResponse {
-    if request.endpoint_type != BROKERS {
-        return DescribeClusterResponse {
-            error_code: ErrorCode::MISMATCHED_ENDPOINT_TYPE,
-            error_message: Some(Str::from_static("this listener is a broker's")),
+pub(super) struct DescribeCluster;
+
+impl Handler for DescribeCluster {
+    type Request = DescribeClusterRequest;
+    const VERSIONS: RangeInclusive<i16> = 0..=2;
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Describe, ResourceType::Cluster));
+
+    async fn handle(
+        broker: &Arc<Broker>,
+        context: &RequestContext,
+        request: DescribeClusterRequest,
+    ) -> DescribeClusterResponse {
+        if request.endpoint_type != BROKERS {
+            return DescribeClusterResponse {
+                error_code: ErrorCode::MISMATCHED_ENDPOINT_TYPE,
+                error_message: Some(Str::from_static("this listener is a broker's")),
+                endpoint_type: BROKERS,
+                ..Default::default()
+            };
+        }
+        let (host, port) = broker.advertised(&context.connection);
+        let rack = broker.config.rack.as_deref().map(Str::from);
+        let this = DescribeClusterBroker { broker_id: broker.config.node_id, host, port, rack, is_fenced: false };
+        DescribeClusterResponse {
+            cluster_id: Str::from(broker.metadata.image().cluster_id.as_str()),
+            controller_id: broker.config.node_id,
+            brokers: vec![this],
             endpoint_type: BROKERS,
+            cluster_authorized_operations: allowed_operations(
+                request.include_cluster_authorized_operations,
+                AclOperation::CLUSTER,
+            ),
             ..Default::default()
-        };
-    }
-    let (host, port) = broker.advertised(&context.connection);
-    let rack = broker.config.rack.as_deref().map(Str::from);
-    let this = DescribeClusterBroker { broker_id: broker.config.node_id, host, port, rack, is_fenced: false };
-    DescribeClusterResponse {
-        cluster_id: Str::from(broker.metadata.image().cluster_id.as_str()),
-        controller_id: broker.config.node_id,
-        brokers: vec![this],
-        endpoint_type: BROKERS,
-        cluster_authorized_operations: match request.include_cluster_authorized_operations {
-            true => CLUSTER_OPERATIONS,
-            false => i32::MIN,
-        },
-        ..Default::default()
+        }
     }
 }

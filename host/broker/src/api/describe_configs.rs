@@ -1,25 +1,20 @@
 //! DescribeConfigs: every option of a topic or of the broker, with its value, where that comes from, and its words.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use millstream_wire::messages::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResponse,
     DescribeConfigsResult, DescribeConfigsSynonym,
 };
-use millstream_wire::{ErrorCode, Str};
+use millstream_wire::{ConfigResourceType, ErrorCode, Str};
 
-use super::RequestContext;
+use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::config::{Key, Kind, PLUGIN_STATS, TopicOverrides, all_broker_keys, all_topic_keys, broker_key, inherited};
 use crate::edge::plugins;
 use crate::error::ApiError;
-
-/// The types of resources that can be described.
-pub(super) const TOPIC: i8 = 2;
-pub(super) const BROKER: i8 = 4;
-pub(super) const BROKER_LOGGER: i8 = 8;
-pub(super) const CLIENT_METRICS: i8 = 16;
-pub(super) const GROUP: i8 = 32;
+use crate::security::{AclOperation, Permission, ResourceType};
 
 /// Where a value comes from, in Kafka's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,46 +34,56 @@ pub(super) struct Entry {
     read_only: bool,
 }
 
-pub(super) async fn handle(
-    broker: &Arc<Broker>,
-    _: &RequestContext,
-    request: DescribeConfigsRequest,
-) -> DescribeConfigsResponse {
-    let (synonyms, words) = (request.include_synonyms, request.include_documentation);
-    let results = request.resources.into_iter().map(|resource| {
-        let (error_code, error_message, configs) = match entries(broker, &resource) {
-            Ok(entries) => {
-                let wanted = |entry: &Entry| match &resource.configuration_keys {
-                    Some(keys) if !keys.is_empty() => keys.iter().any(|key| *key == entry.key.name),
-                    _ => true,
-                };
-                let described = entries.into_iter().filter(wanted).map(|entry| entry.describe(synonyms, words));
-                (ErrorCode::NONE, None, described.collect())
+pub(super) struct DescribeConfigs;
+
+impl Handler for DescribeConfigs {
+    type Request = DescribeConfigsRequest;
+    const VERSIONS: RangeInclusive<i16> = 1..=4;
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::DescribeConfigs, ResourceType::Topic));
+
+    async fn handle(
+        broker: &Arc<Broker>,
+        _: &RequestContext,
+        request: DescribeConfigsRequest,
+    ) -> DescribeConfigsResponse {
+        let (synonyms, words) = (request.include_synonyms, request.include_documentation);
+        let results = request.resources.into_iter().map(|resource| {
+            let (error_code, error_message, configs) = match entries(broker, &resource) {
+                Ok(entries) => {
+                    let wanted = |entry: &Entry| match &resource.configuration_keys {
+                        Some(keys) if !keys.is_empty() => keys.iter().any(|key| *key == entry.key.name),
+                        _ => true,
+                    };
+                    let described = entries.into_iter().filter(wanted).map(|entry| entry.describe(synonyms, words));
+                    (ErrorCode::NONE, None, described.collect())
+                }
+                Err(error) => (error.code, error.text(), Vec::new()),
+            };
+            DescribeConfigsResult {
+                error_code,
+                error_message,
+                resource_type: resource.resource_type,
+                resource_name: resource.resource_name,
+                configs,
             }
-            Err(error) => (error.code, error.text(), Vec::new()),
-        };
-        DescribeConfigsResult {
-            error_code,
-            error_message,
-            resource_type: resource.resource_type,
-            resource_name: resource.resource_name,
-            configs,
-        }
-    });
-    DescribeConfigsResponse { results: results.collect(), ..Default::default() }
+        });
+        DescribeConfigsResponse { results: results.collect(), ..Default::default() }
+    }
 }
 
 fn entries(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<Entry>, ApiError> {
-    match resource.resource_type {
-        TOPIC => {
+    let resource_type = ConfigResourceType::try_from(resource.resource_type)
+        .map_err(|other| ApiError::new(ErrorCode::INVALID_REQUEST, format!("Unsupported resource type {other}")))?;
+    match resource_type {
+        ConfigResourceType::Topic => {
             crate::topics::check_name(&resource.resource_name)?;
             let image = broker.metadata.image();
             let topic = image.topic(&resource.resource_name).ok_or_else(ApiError::unknown_topic)?;
             Ok(topic_entries(broker, &topic.configs).collect())
         }
         // No name is the default of all brokers, of which nothing is set at run time.
-        BROKER if resource.resource_name.is_empty() => Ok(Vec::new()),
-        BROKER => {
+        ConfigResourceType::Broker if resource.resource_name.is_empty() => Ok(Vec::new()),
+        ConfigResourceType::Broker => {
             check_broker(broker, &resource.resource_name)?;
             let mut entries: Vec<Entry> = all_broker_keys().map(|key| broker_entry(broker, key)).collect();
             // It is long and changes with every batch: told to whoever asks for it, and not listed.
@@ -88,12 +93,11 @@ fn entries(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<En
             }
             Ok(entries)
         }
-        BROKER_LOGGER => {
+        ConfigResourceType::BrokerLogger => {
             check_broker(broker, &resource.resource_name)?;
             Ok(Vec::new())
         }
-        GROUP | CLIENT_METRICS => Ok(Vec::new()),
-        other => Err(ApiError::new(ErrorCode::INVALID_REQUEST, format!("Unsupported resource type {other}"))),
+        ConfigResourceType::Group | ConfigResourceType::ClientMetrics => Ok(Vec::new()),
     }
 }
 

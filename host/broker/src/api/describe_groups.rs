@@ -1,17 +1,15 @@
 //! DescribeGroups: state and members.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use millstream_wire::messages::{DescribeGroupsRequest, DescribeGroupsResponse, DescribedGroup, DescribedGroupMember};
 use millstream_wire::{ErrorCode, Str};
 
-use super::RequestContext;
+use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::group::{GroupError, MemberSnapshot};
-
-/// Everything that can be done to a group, as bits of Kafka's AclOperation: read, delete, describe, describe and alter
-/// configs. There is no authorizer, so that all of it may be done.
-const GROUP_OPERATIONS: i32 = 0b1101_0100_1000;
+use crate::security::{AclOperation, Permission, ResourceType, allowed_operations};
 
 /// The state of a group that does not exist.
 const DEAD: &str = "Dead";
@@ -19,17 +17,25 @@ const DEAD: &str = "Dead";
 /// The version from which a group that does not exist is an error.
 const NOT_FOUND_FROM: i16 = 6;
 
-pub(super) async fn handle(
-    broker: &Arc<Broker>,
-    context: &RequestContext,
-    request: DescribeGroupsRequest,
-) -> DescribeGroupsResponse {
-    let authorized_operations = if request.include_authorized_operations { GROUP_OPERATIONS } else { i32::MIN };
-    let groups = request.groups.into_iter().map(|group_id| {
-        let described = describe(broker, context.version, group_id);
-        DescribedGroup { authorized_operations, ..described }
-    });
-    DescribeGroupsResponse { groups: groups.collect(), ..Default::default() }
+pub(super) struct DescribeGroups;
+
+impl Handler for DescribeGroups {
+    type Request = DescribeGroupsRequest;
+    const VERSIONS: RangeInclusive<i16> = 0..=6;
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Describe, ResourceType::Group));
+
+    async fn handle(
+        broker: &Arc<Broker>,
+        context: &RequestContext,
+        request: DescribeGroupsRequest,
+    ) -> DescribeGroupsResponse {
+        let authorized_operations = allowed_operations(request.include_authorized_operations, AclOperation::GROUP);
+        let groups = request.groups.into_iter().map(|group_id| {
+            let described = describe(broker, context.version, group_id);
+            DescribedGroup { authorized_operations, ..described }
+        });
+        DescribeGroupsResponse { groups: groups.collect(), ..Default::default() }
+    }
 }
 
 fn describe(broker: &Arc<Broker>, version: i16, group_id: Str) -> DescribedGroup {

@@ -5,6 +5,7 @@
 
 mod views;
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +13,11 @@ use bytes::Bytes;
 use millstream_log::LogSlice;
 use millstream_record::{Codec, HEADER_LEN};
 use millstream_wire::messages::{FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData};
-use millstream_wire::{ErrorCode, Records, Str};
+use millstream_wire::{ErrorCode, Records, Str, WireError};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{RequestContext, Started};
+use super::handler::{RequestContext, Started, TwoStageHandler};
 use crate::broker::Broker;
 use crate::config::CompressionType;
 use crate::error::ApiError;
@@ -24,6 +25,7 @@ use crate::fetch_waiters::Arrival;
 use crate::net::send_queue::Outgoing;
 use crate::net::types::Close;
 use crate::partition::{Partition, PartitionRead};
+use crate::security::{AclOperation, Permission, ResourceType};
 use crate::topics::Topic;
 
 /// The first version that names topics by id.
@@ -57,8 +59,8 @@ struct TargetTopic {
     targets: Vec<Target>,
 }
 
-/// A fetch that was looked up and can be read as often as it takes.
-struct Fetch {
+/// A fetch whose topics are resolved; it can be read as often as needed.
+struct Plan {
     context: RequestContext,
     topics: Vec<TargetTopic>,
     min_bytes: usize,
@@ -75,25 +77,38 @@ struct Pass {
     shown: Vec<Option<Bytes>>,
 }
 
-pub(super) fn start(broker: &Arc<Broker>, context: RequestContext, request: FetchRequest) -> Result<Started, Close> {
-    if request.session_id != 0 && request.session_epoch != FINAL_EPOCH {
-        let response = FetchResponse { error_code: ErrorCode::FETCH_SESSION_ID_NOT_FOUND, ..Default::default() };
-        return context.respond(&response).map(Started::Ready);
+pub(super) struct Fetch;
+
+impl TwoStageHandler for Fetch {
+    type Request = FetchRequest;
+    const VERSIONS: RangeInclusive<i16> = 4..=18;
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Read, ResourceType::Topic));
+
+    fn start(
+        broker: &Arc<Broker>,
+        context: RequestContext,
+        body: Result<FetchRequest, WireError>,
+    ) -> Result<Started, Close> {
+        let request = body.map_err(|error| context.undecodable(error))?;
+        if request.session_id != 0 && request.session_epoch != FINAL_EPOCH {
+            let response = FetchResponse { error_code: ErrorCode::FETCH_SESSION_ID_NOT_FOUND, ..Default::default() };
+            return context.respond(&response).map(Started::Ready);
+        }
+        let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+        let fetch = Plan::new(broker, context, request);
+        if fetch.topics.iter().any(|topic| topic.looked_at.is_some()) {
+            return Ok(Started::Later(Box::pin(views::poll(Arc::clone(broker), fetch, max_wait))));
+        }
+        let pass = fetch.pass();
+        if max_wait.is_zero() || fetch.is_enough(&pass) {
+            return fetch.answer(pass).map(Started::Ready);
+        }
+        let deadline = Instant::now() + max_wait;
+        Ok(Started::Later(Box::pin(async move { fetch.poll_until(deadline).await.map(Some) })))
     }
-    let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-    let fetch = Fetch::new(broker, context, request);
-    if fetch.topics.iter().any(|topic| topic.looked_at.is_some()) {
-        return Ok(Started::Later(Box::pin(views::poll(Arc::clone(broker), fetch, max_wait))));
-    }
-    let pass = fetch.pass();
-    if max_wait.is_zero() || fetch.is_enough(&pass) {
-        return fetch.answer(pass).map(Started::Ready);
-    }
-    let deadline = Instant::now() + max_wait;
-    Ok(Started::Later(Box::pin(async move { fetch.poll_until(deadline).await.map(Some) })))
 }
 
-impl Fetch {
+impl Plan {
     fn new(broker: &Broker, context: RequestContext, request: FetchRequest) -> Self {
         let table = broker.topics.load();
         let size = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
@@ -255,12 +270,12 @@ fn failed(target: &Target, error: &ApiError) -> PartitionData {
 
 /// The registrations of a fetch; they end with it, also when its connection is gone.
 struct Registered<'a> {
-    fetch: &'a Fetch,
+    fetch: &'a Plan,
     arrival: &'a Arc<Arrival>,
 }
 
 impl<'a> Registered<'a> {
-    fn new(fetch: &'a Fetch, arrival: &'a Arc<Arrival>) -> Self {
+    fn new(fetch: &'a Plan, arrival: &'a Arc<Arrival>) -> Self {
         for partition in fetch.targets().filter_map(|target| target.partition.as_ref().ok()) {
             partition.waiters.register(arrival);
         }

@@ -1,13 +1,15 @@
 //! FindCoordinator: one broker coordinates everything, as soon as `__consumer_offsets` exists.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use millstream_wire::messages::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
 use millstream_wire::{ErrorCode, Str};
 
-use super::RequestContext;
+use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::error::ApiError;
+use crate::security::{AclOperation, Permission, ResourceType};
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
@@ -18,26 +20,34 @@ const BATCHED_FROM: i16 = 4;
 /// The last version that librdkafka speaks.
 const LIBRDKAFKA_MAX: i16 = 2;
 
-pub(super) async fn handle(
-    broker: &Arc<Broker>,
-    context: &RequestContext,
-    request: FindCoordinatorRequest,
-) -> FindCoordinatorResponse {
-    let found = find(broker, request.key_type, context.version).await;
-    if context.version < BATCHED_FROM {
-        let one = coordinator(broker, context, &found, request.key);
-        return FindCoordinatorResponse {
-            error_code: one.error_code,
-            error_message: one.error_message,
-            node_id: one.node_id,
-            host: one.host,
-            port: one.port,
-            ..Default::default()
-        };
+pub(super) struct FindCoordinator;
+
+impl Handler for FindCoordinator {
+    type Request = FindCoordinatorRequest;
+    const VERSIONS: RangeInclusive<i16> = 0..=6;
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Describe, ResourceType::Group));
+
+    async fn handle(
+        broker: &Arc<Broker>,
+        context: &RequestContext,
+        request: FindCoordinatorRequest,
+    ) -> FindCoordinatorResponse {
+        let found = find(broker, request.key_type, context.version).await;
+        if context.version < BATCHED_FROM {
+            let one = coordinator(broker, context, &found, request.key);
+            return FindCoordinatorResponse {
+                error_code: one.error_code,
+                error_message: one.error_message,
+                node_id: one.node_id,
+                host: one.host,
+                port: one.port,
+                ..Default::default()
+            };
+        }
+        let keys = request.coordinator_keys.into_iter();
+        let coordinators = keys.map(|key| coordinator(broker, context, &found, key)).collect();
+        FindCoordinatorResponse { coordinators, ..Default::default() }
     }
-    let keys = request.coordinator_keys.into_iter();
-    let coordinators = keys.map(|key| coordinator(broker, context, &found, key)).collect();
-    FindCoordinatorResponse { coordinators, ..Default::default() }
 }
 
 async fn find(broker: &Arc<Broker>, key_type: i8, version: i16) -> Result<(), ApiError> {

@@ -1,36 +1,42 @@
 //! JoinGroup: answered when the rebalance that it takes part in ends.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_wire::Str;
 use millstream_wire::messages::{JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember};
 
-use super::RequestContext;
+use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::group::{JoinRefused, JoinRequest, JoinedMember, Protocol, own, own_option};
+use crate::security::{AclOperation, Permission, ResourceType};
 
-pub(super) async fn handle(
-    broker: &Arc<Broker>,
-    context: &RequestContext,
-    request: JoinGroupRequest,
-) -> JoinGroupResponse {
-    // Copied: the wait may be long, and a slice would keep the whole request in memory.
-    let group_id = own(&request.group_id);
-    let join = join_request(context, request);
-    match broker.groups.join(&group_id, join).await {
-        Ok(joined) => JoinGroupResponse {
-            generation_id: joined.generation,
-            protocol_type: joined.protocol_type.as_deref().map(Str::from),
-            protocol_name: joined.protocol.as_deref().map(Str::from),
-            leader: Str::from(&*joined.leader),
-            skip_assignment: joined.skip_assignment,
-            member_id: Str::from(&*joined.member_id),
-            members: joined.members.into_iter().map(member).collect(),
-            ..Default::default()
-        },
-        Err(JoinRefused { error, member_id }) => {
-            JoinGroupResponse { error_code: error.into(), member_id: Str::from(&*member_id), ..Default::default() }
+pub(super) struct JoinGroup;
+
+impl Handler for JoinGroup {
+    type Request = JoinGroupRequest;
+    const VERSIONS: RangeInclusive<i16> = 0..=9;
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Read, ResourceType::Group));
+
+    async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: JoinGroupRequest) -> JoinGroupResponse {
+        // Copied: the wait may be long, and a slice would keep the whole request in memory.
+        let group_id = own(&request.group_id);
+        let join = join_request(context, request);
+        match broker.groups.join(&group_id, join).await {
+            Ok(joined) => JoinGroupResponse {
+                generation_id: joined.generation,
+                protocol_type: joined.protocol_type.as_deref().map(Str::from),
+                protocol_name: joined.protocol.as_deref().map(Str::from),
+                leader: Str::from(&*joined.leader),
+                skip_assignment: joined.skip_assignment,
+                member_id: Str::from(&*joined.member_id),
+                members: joined.members.into_iter().map(member).collect(),
+                ..Default::default()
+            },
+            Err(JoinRefused { error, member_id }) => {
+                JoinGroupResponse { error_code: error.into(), member_id: Str::from(&*member_id), ..Default::default() }
+            }
         }
     }
 }

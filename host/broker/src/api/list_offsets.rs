@@ -1,5 +1,6 @@
 //! ListOffsets: the ends of a log, and the record for a time. No match is -1 and -1, never an error.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use millstream_record::BatchView;
@@ -9,9 +10,10 @@ use millstream_wire::messages::{
 };
 use millstream_wire::{ErrorCode, Str};
 
-use super::RequestContext;
+use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::error::ApiError;
+use crate::security::{AclOperation, Permission, ResourceType};
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -20,29 +22,34 @@ const EARLIEST_LOCAL: i64 = -4;
 /// The end of what is in tiered storage, and the start of what waits to go there: there is none.
 const TIERED: [i64; 2] = [-5, -6];
 
-pub(super) async fn handle(
-    broker: &Arc<Broker>,
-    _: &RequestContext,
-    request: ListOffsetsRequest,
-) -> ListOffsetsResponse {
-    let searches = |partition: &ListOffsetsPartition| partition.timestamp >= 0 || partition.timestamp == MAX_TIMESTAMP;
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
-        if !topic.partitions.iter().any(searches) {
-            topics.push(look_up(broker, topic));
-            continue;
+pub(super) struct ListOffsets;
+
+impl Handler for ListOffsets {
+    type Request = ListOffsetsRequest;
+    const VERSIONS: RangeInclusive<i16> = 1..=11;
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Describe, ResourceType::Topic));
+
+    async fn handle(broker: &Arc<Broker>, _: &RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse {
+        let searches =
+            |partition: &ListOffsetsPartition| partition.timestamp >= 0 || partition.timestamp == MAX_TIMESTAMP;
+        let mut topics = Vec::with_capacity(request.topics.len());
+        for topic in request.topics {
+            if !topic.partitions.iter().any(searches) {
+                topics.push(look_up(broker, topic));
+                continue;
+            }
+            // A search by time may read from disk and decompress, or have a plug-in do so, in the topic's own turns.
+            let decoders = broker.topics.load().by_name(&topic.name).and_then(|topic| topic.decoders.clone());
+            let owner = Arc::clone(broker);
+            let search = move || look_up(&owner, topic);
+            let found = match decoders {
+                None => broker.compute.run(search).await,
+                Some(decoders) => decoders.permits.run(search).await,
+            };
+            topics.extend(found);
         }
-        // A search by time may read from disk and decompress, or have a plug-in do so, in the topic's own turns.
-        let decoders = broker.topics.load().by_name(&topic.name).and_then(|topic| topic.decoders.clone());
-        let owner = Arc::clone(broker);
-        let search = move || look_up(&owner, topic);
-        let found = match decoders {
-            None => broker.compute.run(search).await,
-            Some(decoders) => decoders.permits.run(search).await,
-        };
-        topics.extend(found);
+        ListOffsetsResponse { topics, ..Default::default() }
     }
-    ListOffsetsResponse { topics, ..Default::default() }
 }
 
 fn look_up(broker: &Broker, topic: ListOffsetsTopic) -> ListOffsetsTopicResponse {

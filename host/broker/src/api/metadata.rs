@@ -1,5 +1,6 @@
 //! Metadata: brokers, topics and who leads their partitions. Creates topics that are asked for and not there.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use millstream_wire::messages::{
@@ -9,49 +10,46 @@ use millstream_wire::messages::{
 use millstream_wire::{ErrorCode, Str};
 use uuid::Uuid;
 
-use super::RequestContext;
+use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::controller;
 use crate::error::ApiError;
+use crate::security::{AclOperation, Permission, ResourceType, allowed_operations};
 use crate::topics::{Topic, TopicTable, check_name};
 
-/// Everything that can be done to a topic, as bits of Kafka's AclOperation: read, write, create, delete, alter, describe,
-/// describe and alter configs. There is no authorizer, so that all of it may be done.
-const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
+pub(super) struct Metadata;
 
-/// Everything that can be done to the cluster: create, alter, describe, cluster action, describe and alter configs,
-/// idempotent write.
-pub(super) const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
+impl Handler for Metadata {
+    type Request = MetadataRequest;
+    const VERSIONS: RangeInclusive<i16> = 0..=13;
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Describe, ResourceType::Topic));
 
-pub(super) async fn handle(
-    broker: &Arc<Broker>,
-    context: &RequestContext,
-    request: MetadataRequest,
-) -> MetadataResponse {
-    let operations = request.include_topic_authorized_operations;
-    let create = request.allow_auto_topic_creation && broker.config.auto_create_topics;
-    let mut topics = Vec::new();
-    match request.topics {
-        Some(asked) if !(asked.is_empty() && context.version == 0) => {
-            for topic in asked {
-                topics.push(one(broker, topic, create, operations).await);
+    async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: MetadataRequest) -> MetadataResponse {
+        let operations = request.include_topic_authorized_operations;
+        let create = request.allow_auto_topic_creation && broker.config.auto_create_topics;
+        let mut topics = Vec::new();
+        match request.topics {
+            Some(asked) if !(asked.is_empty() && context.version == 0) => {
+                for topic in asked {
+                    topics.push(one(broker, topic, create, operations).await);
+                }
             }
+            _ => topics.extend(broker.topics.load().iter().map(|topic| describe(broker, topic, operations))),
         }
-        _ => topics.extend(broker.topics.load().iter().map(|topic| describe(broker, topic, operations))),
-    }
-    let (host, port) = broker.advertised(&context.connection);
-    let node_id = broker.config.node_id;
-    let rack = broker.config.rack.as_deref().map(Str::from);
-    MetadataResponse {
-        brokers: vec![MetadataResponseBroker { node_id, host, port, rack }],
-        cluster_id: Some(Str::from(broker.metadata.image().cluster_id.as_str())),
-        controller_id: node_id,
-        topics,
-        cluster_authorized_operations: match request.include_cluster_authorized_operations {
-            true => CLUSTER_OPERATIONS,
-            false => i32::MIN,
-        },
-        ..Default::default()
+        let (host, port) = broker.advertised(&context.connection);
+        let node_id = broker.config.node_id;
+        let rack = broker.config.rack.as_deref().map(Str::from);
+        MetadataResponse {
+            brokers: vec![MetadataResponseBroker { node_id, host, port, rack }],
+            cluster_id: Some(Str::from(broker.metadata.image().cluster_id.as_str())),
+            controller_id: node_id,
+            topics,
+            cluster_authorized_operations: allowed_operations(
+                request.include_cluster_authorized_operations,
+                AclOperation::CLUSTER,
+            ),
+            ..Default::default()
+        }
     }
 }
 
@@ -110,6 +108,6 @@ fn describe(broker: &Broker, topic: &Topic, operations: bool) -> MetadataRespons
         topic_id: topic.id,
         is_internal: topic.is_internal(),
         partitions: partitions.collect(),
-        topic_authorized_operations: if operations { TOPIC_OPERATIONS } else { i32::MIN },
+        topic_authorized_operations: allowed_operations(operations, AclOperation::TOPIC),
     }
 }

@@ -1,8 +1,8 @@
-//! One handler per API, and the table that finds it.
+//! One handler per API, and the one list of them.
 //!
-//! A handler is `async fn handle(&Arc<Broker>, &RequestContext, XRequest) -> XResponse`: its errors are codes within its
-//! answer. Produce and fetch differ, since they answer at once where they can, produce may have no answer at all, and the
-//! answer of a fetch has file ranges in it.
+//! A handler is a type that implements [`Handler`](handler::Handler) or, if its response may be ready at once, late or
+//! not wanted, [`TwoStageHandler`](handler::TwoStageHandler). Dispatch, the check of versions, the response of
+//! ApiVersions and the counts of requests come from the list. To add an API, write its file, and name it below.
 
 mod alter_configs;
 mod api_versions;
@@ -14,7 +14,9 @@ mod describe_configs;
 mod describe_groups;
 mod fetch;
 mod find_coordinator;
+mod handler;
 mod heartbeat;
+mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
@@ -28,138 +30,129 @@ mod produce;
 mod sync_group;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
-use millstream_wire::frame::encode_response;
-use millstream_wire::{ApiKey, ErrorCode, Message, Reader, RequestHeader, Str, WireError};
+use millstream_wire::{ApiKey, ErrorCode, Reader, RequestHeader};
 
+use self::handler::{ApiEntry, Stages, undecodable};
+pub(crate) use self::handler::{RequestContext, Started};
 use crate::broker::Broker;
 use crate::group::GroupError;
-use crate::net::send_queue::Outgoing;
-use crate::net::types::{Answer, Close, ConnectionInfo, Work};
+use crate::metrics::RequestStats;
+use crate::metrics::requests::RequestMetrics;
+use crate::net::types::{Close, ConnectionInfo};
 
-/// Who asks, and in which version.
-#[derive(Debug, Clone)]
-pub(crate) struct RequestContext {
-    pub(crate) api: ApiKey,
-    pub(crate) version: i16,
-    pub(crate) correlation_id: i32,
-    /// A slice of the request's frame: copy it to keep it. Produce and fetch have none: while they wait, the buffer that
-    /// the frame is a part of would wait with them.
-    pub(crate) client_id: Option<Str>,
-    pub(crate) connection: Arc<ConnectionInfo>,
+/// Makes the list of APIs, and the lookup by key. A type has the name of its API.
+macro_rules! handlers {
+    ($($stages:ident $module:ident::$name:ident,)*) => {
+        #[repr(usize)]
+        enum Index { $($name,)* }
+
+        static HANDLERS: &[ApiEntry] = &[$(ApiEntry::$stages::<$module::$name>(Index::$name as usize),)*];
+
+        /// Returns the entry of an API that the broker serves.
+        fn find(api: ApiKey) -> Option<&'static ApiEntry> {
+            match api {
+                $(ApiKey::$name => HANDLERS.get(Index::$name as usize),)*
+                #[allow(unreachable_patterns, reason = "the wire crate may know more APIs than the broker serves")]
+                _ => None,
+            }
+        }
+    };
 }
 
-impl RequestContext {
-    /// The answer as it goes out.
-    pub(crate) fn respond(&self, response: &impl Message) -> Result<Outgoing, Close> {
-        self.respond_with_files(response, Vec::new())
-    }
-
-    /// The answer as it goes out, with the file ranges for its holes.
-    pub(crate) fn respond_with_files(
-        &self,
-        response: &impl Message,
-        files: Vec<millstream_log::LogSlice>,
-    ) -> Result<Outgoing, Close> {
-        let header_version = self.api.info().response_header_version(self.version);
-        let frame = encode_response(self.correlation_id, header_version, response, self.version);
-        let frame = frame.map_err(|error| Close::Protocol(format!("the answer cannot be written: {error}")))?;
-        Ok(Outgoing::new(frame, files))
-    }
+// In the order of the keys.
+handlers! {
+    two_stage produce::Produce,
+    two_stage fetch::Fetch,
+    one_stage list_offsets::ListOffsets,
+    one_stage metadata::Metadata,
+    one_stage offset_commit::OffsetCommit,
+    one_stage offset_fetch::OffsetFetch,
+    one_stage find_coordinator::FindCoordinator,
+    one_stage join_group::JoinGroup,
+    one_stage heartbeat::Heartbeat,
+    one_stage leave_group::LeaveGroup,
+    one_stage sync_group::SyncGroup,
+    one_stage describe_groups::DescribeGroups,
+    one_stage list_groups::ListGroups,
+    two_stage api_versions::ApiVersions,
+    one_stage create_topics::CreateTopics,
+    one_stage delete_topics::DeleteTopics,
+    one_stage init_producer_id::InitProducerId,
+    one_stage offset_for_leader_epoch::OffsetForLeaderEpoch,
+    one_stage describe_configs::DescribeConfigs,
+    one_stage alter_configs::AlterConfigs,
+    one_stage create_partitions::CreatePartitions,
+    one_stage incremental_alter_configs::IncrementalAlterConfigs,
+    one_stage describe_cluster::DescribeCluster,
 }
 
-/// A request that was started.
-pub(crate) enum Started {
-    /// The answer is there.
-    Ready(Outgoing),
-    /// The client wants no answer.
-    Silent,
-    /// The answer will come.
-    Later(Answer),
-    /// The answer will come, and nothing else of the connection may start before the work is done.
-    Alone(Work),
-}
-
-/// Whether a frame without its prefix is a produce request.
+/// Returns whether a frame, without its length prefix, is a produce request.
 pub(crate) fn is_produce(frame: &[u8]) -> bool {
     frame.first_chunk::<2>().is_some_and(|key| i16::from_be_bytes(*key) == ApiKey::Produce as i16)
 }
 
-/// Decodes a request and starts it. Bytes after the end of a request are ignored, as Kafka ignores them.
+/// Decodes a request and starts it.
 ///
 /// # Errors
-/// The connection is to be closed: there is no way to answer what cannot be read.
+/// The connection is to be closed: the request cannot be decoded, or the broker does not serve it.
 pub(crate) fn start(broker: &Arc<Broker>, connection: &Arc<ConnectionInfo>, frame: Bytes) -> Result<Started, Close> {
+    let received = Instant::now();
     let mut reader = Reader::new(frame);
-    let header = RequestHeader::decode(&mut reader).map_err(unreadable)?;
-    let api = ApiKey::try_from(header.api_key).map_err(unreadable)?;
+    let header = RequestHeader::decode(&mut reader).map_err(undecodable)?;
+    let key = ApiKey::try_from(header.api_key).map_err(undecodable)?;
+    let api = find(key).ok_or_else(|| Close::Protocol(format!("{key} is not supported")))?;
     let context = RequestContext {
         api,
         version: header.api_version,
         correlation_id: header.correlation_id,
-        client_id: header.client_id.filter(|_| !matches!(api, ApiKey::Produce | ApiKey::Fetch)),
+        client_id: header.client_id.filter(|_| api.stages == Stages::One),
         connection: Arc::clone(connection),
+        received,
     };
-    if !api.info().supports(context.version) {
-        return api_versions::refuse(context);
+    connection.metrics.started(api.index);
+    if api.serves(context.version) {
+        return api.start(broker, context, reader);
     }
-    dispatch(broker, context, reader)
+    match key {
+        ApiKey::ApiVersions => api_versions::respond_unsupported(context),
+        _ => Err(context.close(format!("{key} v{} is not supported", context.version))),
+    }
 }
 
-/// The code of an answer that has nothing else to say.
-fn code(answer: Result<(), GroupError>) -> ErrorCode {
-    answer.map_or_else(ErrorCode::from, |()| ErrorCode::NONE)
+/// Makes the counters of all APIs.
+pub(crate) fn request_metrics() -> Arc<RequestMetrics> {
+    Arc::new(RequestMetrics::new(HANDLERS.len()))
 }
 
-fn unreadable(error: WireError) -> Close {
-    Close::Protocol(format!("a request cannot be read: {error}"))
+/// Returns the counts of all APIs, by key.
+pub(crate) fn request_stats(metrics: &RequestMetrics) -> Vec<RequestStats> {
+    HANDLERS.iter().map(|api| metrics.stats(api.index, api.key.info().name)).collect()
 }
 
-/// Decodes the request, runs the handler as a future, encodes what it returns.
-macro_rules! later {
-    ($broker:ident, $context:ident, $reader:ident, $handler:path) => {{
-        let request = Message::decode(&mut $reader, $context.version).map_err(unreadable)?;
-        let broker = Arc::clone($broker);
-        Ok(Started::Later(Box::pin(async move {
-            let response = $handler(&broker, &$context, request).await;
-            $context.respond(&response).map(Some)
-        })))
-    }};
+/// Returns the error code of a response that carries nothing else.
+fn code(result: Result<(), GroupError>) -> ErrorCode {
+    result.map_or_else(ErrorCode::from, |()| ErrorCode::NONE)
 }
 
-fn dispatch(broker: &Arc<Broker>, context: RequestContext, mut reader: Reader) -> Result<Started, Close> {
-    let version = context.version;
-    match context.api {
-        ApiKey::Produce => {
-            let request = Message::decode(&mut reader, version).map_err(unreadable)?;
-            produce::start(broker, context, request)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_in_the_order_of_the_keys_and_finds_each_api() {
+        assert!(HANDLERS.is_sorted_by_key(|api| api.key as i16));
+        for (index, api) in HANDLERS.iter().enumerate() {
+            assert_eq!(api.index, index);
+            assert_eq!(find(api.key).map(|found| found.index), Some(index), "{}", api.key);
         }
-        ApiKey::Fetch => {
-            let request = Message::decode(&mut reader, version).map_err(unreadable)?;
-            fetch::start(broker, context, request)
-        }
-        ApiKey::ApiVersions => api_versions::start(&context, &mut reader),
-        ApiKey::Metadata => later!(broker, context, reader, metadata::handle),
-        ApiKey::ListOffsets => later!(broker, context, reader, list_offsets::handle),
-        ApiKey::OffsetForLeaderEpoch => later!(broker, context, reader, offset_for_leader_epoch::handle),
-        ApiKey::CreateTopics => later!(broker, context, reader, create_topics::handle),
-        ApiKey::DeleteTopics => later!(broker, context, reader, delete_topics::handle),
-        ApiKey::CreatePartitions => later!(broker, context, reader, create_partitions::handle),
-        ApiKey::DescribeConfigs => later!(broker, context, reader, describe_configs::handle),
-        ApiKey::AlterConfigs => later!(broker, context, reader, alter_configs::handle),
-        ApiKey::IncrementalAlterConfigs => later!(broker, context, reader, alter_configs::handle_incremental),
-        ApiKey::DescribeCluster => later!(broker, context, reader, describe_cluster::handle),
-        ApiKey::InitProducerId => later!(broker, context, reader, init_producer_id::handle),
-        ApiKey::FindCoordinator => later!(broker, context, reader, find_coordinator::handle),
-        ApiKey::JoinGroup => later!(broker, context, reader, join_group::handle),
-        ApiKey::SyncGroup => later!(broker, context, reader, sync_group::handle),
-        ApiKey::Heartbeat => later!(broker, context, reader, heartbeat::handle),
-        ApiKey::LeaveGroup => later!(broker, context, reader, leave_group::handle),
-        ApiKey::OffsetCommit => later!(broker, context, reader, offset_commit::handle),
-        ApiKey::OffsetFetch => later!(broker, context, reader, offset_fetch::handle),
-        ApiKey::ListGroups => later!(broker, context, reader, list_groups::handle),
-        ApiKey::DescribeGroups => later!(broker, context, reader, describe_groups::handle),
-        other => Err(Close::Protocol(format!("{other} is not supported"))),
+    }
+
+    #[test]
+    fn only_api_versions_needs_no_permission() {
+        let free: Vec<_> = HANDLERS.iter().filter(|api| api.permission.is_none()).map(|api| api.key).collect();
+        assert_eq!(free, [ApiKey::ApiVersions]);
     }
 }

@@ -1,5 +1,6 @@
 //! OffsetCommit: answered when the offsets are durable.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use millstream_wire::messages::{
@@ -9,9 +10,11 @@ use millstream_wire::messages::{
 use millstream_wire::{ErrorCode, Str};
 use uuid::Uuid;
 
-use super::{RequestContext, code};
+use super::code;
+use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::group::{Caller, CommitRequest, GroupError, OffsetToCommit, own};
+use crate::security::{AclOperation, Permission, ResourceType};
 use crate::topics::Topic;
 
 /// The version from which topics are named by their ids.
@@ -20,34 +23,42 @@ const BY_ID_FROM: i16 = 10;
 /// The version from which a group that does not exist is told as such.
 const NOT_FOUND_FROM: i16 = 9;
 
-pub(super) async fn handle(
-    broker: &Arc<Broker>,
-    context: &RequestContext,
-    request: OffsetCommitRequest,
-) -> OffsetCommitResponse {
-    let by_id = context.version >= BY_ID_FROM;
-    let mut offsets = Vec::new();
-    let checked = request.topics.iter().map(|topic| check_topic(broker, topic, by_id, &mut offsets));
-    let mut topics: Vec<_> = checked.collect();
-    if !offsets.is_empty() {
-        let commit = CommitRequest {
-            caller: Caller { member_id: &request.member_id, instance_id: request.group_instance_id.as_deref() },
-            generation: request.generation_id_or_member_epoch,
-            retention_ms: (request.retention_time_ms >= 0).then_some(request.retention_time_ms),
-            offsets,
-        };
-        let error_code = match broker.groups.commit(&request.group_id, commit).await {
-            // The offsets with their metadata are more than one batch may be; a group's record has another word for it.
-            Err(GroupError::TooLargeToWrite) => ErrorCode::INVALID_COMMIT_OFFSET_SIZE,
-            // Older clients know no other word for a group that has forgotten them.
-            Err(GroupError::GroupIdNotFound) if context.version < NOT_FOUND_FROM => ErrorCode::ILLEGAL_GENERATION,
-            answer => code(answer),
-        };
-        let all = topics.iter_mut().flat_map(|topic| &mut topic.partitions);
-        all.filter(|partition| partition.error_code == ErrorCode::NONE)
-            .for_each(|partition| partition.error_code = error_code);
+pub(super) struct OffsetCommit;
+
+impl Handler for OffsetCommit {
+    type Request = OffsetCommitRequest;
+    const VERSIONS: RangeInclusive<i16> = 2..=10;
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Read, ResourceType::Group));
+
+    async fn handle(
+        broker: &Arc<Broker>,
+        context: &RequestContext,
+        request: OffsetCommitRequest,
+    ) -> OffsetCommitResponse {
+        let by_id = context.version >= BY_ID_FROM;
+        let mut offsets = Vec::new();
+        let checked = request.topics.iter().map(|topic| check_topic(broker, topic, by_id, &mut offsets));
+        let mut topics: Vec<_> = checked.collect();
+        if !offsets.is_empty() {
+            let commit = CommitRequest {
+                caller: Caller { member_id: &request.member_id, instance_id: request.group_instance_id.as_deref() },
+                generation: request.generation_id_or_member_epoch,
+                retention_ms: (request.retention_time_ms >= 0).then_some(request.retention_time_ms),
+                offsets,
+            };
+            let error_code = match broker.groups.commit(&request.group_id, commit).await {
+                // The offsets with their metadata are more than one batch may be; a group's record has another word for it.
+                Err(GroupError::TooLargeToWrite) => ErrorCode::INVALID_COMMIT_OFFSET_SIZE,
+                // Older clients know no other word for a group that has forgotten them.
+                Err(GroupError::GroupIdNotFound) if context.version < NOT_FOUND_FROM => ErrorCode::ILLEGAL_GENERATION,
+                answer => code(answer),
+            };
+            let all = topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+            all.filter(|partition| partition.error_code == ErrorCode::NONE)
+                .for_each(|partition| partition.error_code = error_code);
+        }
+        OffsetCommitResponse { topics, ..Default::default() }
     }
-    OffsetCommitResponse { topics, ..Default::default() }
 }
 
 /// The answer for a topic as far as it is known before the commit; what can be committed is added to `offsets`.

@@ -2,6 +2,7 @@
 //!
 //! `require_stable` asks to wait for transactions that may still change an offset: there are none.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use millstream_wire::messages::{
@@ -12,9 +13,10 @@ use millstream_wire::messages::{
 use millstream_wire::{ErrorCode, Str};
 use uuid::Uuid;
 
-use super::RequestContext;
+use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::group::{CommittedOffset, FetchedOffsets, GroupError, own};
+use crate::security::{AclOperation, Permission, ResourceType};
 
 /// The version from which many groups are asked for.
 const BATCHED_FROM: i16 = 8;
@@ -25,35 +27,43 @@ const BY_ID_FROM: i16 = 10;
 /// The version from which an error can be told for the whole group.
 const GROUP_ERROR_FROM: i16 = 2;
 
-pub(super) async fn handle(
-    broker: &Arc<Broker>,
-    context: &RequestContext,
-    request: OffsetFetchRequest,
-) -> OffsetFetchResponse {
-    if context.version >= BATCHED_FROM {
-        let by_id = context.version >= BY_ID_FROM;
-        let groups = request.groups.into_iter().map(|group| fetch(broker, group, by_id)).collect();
-        return OffsetFetchResponse { groups, ..Default::default() };
+pub(super) struct OffsetFetch;
+
+impl Handler for OffsetFetch {
+    type Request = OffsetFetchRequest;
+    const VERSIONS: RangeInclusive<i16> = 1..=10;
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Describe, ResourceType::Group));
+
+    async fn handle(
+        broker: &Arc<Broker>,
+        context: &RequestContext,
+        request: OffsetFetchRequest,
+    ) -> OffsetFetchResponse {
+        if context.version >= BATCHED_FROM {
+            let by_id = context.version >= BY_ID_FROM;
+            let groups = request.groups.into_iter().map(|group| fetch(broker, group, by_id)).collect();
+            return OffsetFetchResponse { groups, ..Default::default() };
+        }
+        // The old form is the new one with one group.
+        let named = |topic: millstream_wire::messages::OffsetFetchRequestTopic| OffsetFetchRequestTopics {
+            name: topic.name,
+            partition_indexes: topic.partition_indexes,
+            ..Default::default()
+        };
+        let topics = request.topics.map(|topics| topics.into_iter().map(named).collect::<Vec<_>>());
+        let asked = topics.clone().unwrap_or_default();
+        let group = OffsetFetchRequestGroup { group_id: request.group_id, topics, ..Default::default() };
+        let mut fetched = fetch(broker, group, false);
+        if context.version < GROUP_ERROR_FROM && fetched.error_code != ErrorCode::NONE {
+            let refused = |topic| answer_all(topic, fetched.error_code);
+            fetched.topics = asked.into_iter().map(refused).collect();
+        }
+        let topics = fetched.topics.into_iter().map(|topic| OffsetFetchResponseTopic {
+            name: topic.name,
+            partitions: topic.partitions.into_iter().map(old_partition).collect(),
+        });
+        OffsetFetchResponse { topics: topics.collect(), error_code: fetched.error_code, ..Default::default() }
     }
-    // The old form is the new one with one group.
-    let named = |topic: millstream_wire::messages::OffsetFetchRequestTopic| OffsetFetchRequestTopics {
-        name: topic.name,
-        partition_indexes: topic.partition_indexes,
-        ..Default::default()
-    };
-    let topics = request.topics.map(|topics| topics.into_iter().map(named).collect::<Vec<_>>());
-    let asked = topics.clone().unwrap_or_default();
-    let group = OffsetFetchRequestGroup { group_id: request.group_id, topics, ..Default::default() };
-    let mut fetched = fetch(broker, group, false);
-    if context.version < GROUP_ERROR_FROM && fetched.error_code != ErrorCode::NONE {
-        let refused = |topic| answer_all(topic, fetched.error_code);
-        fetched.topics = asked.into_iter().map(refused).collect();
-    }
-    let topics = fetched.topics.into_iter().map(|topic| OffsetFetchResponseTopic {
-        name: topic.name,
-        partitions: topic.partitions.into_iter().map(old_partition).collect(),
-    });
-    OffsetFetchResponse { topics: topics.collect(), error_code: fetched.error_code, ..Default::default() }
 }
 
 fn fetch(broker: &Arc<Broker>, group: OffsetFetchRequestGroup, by_id: bool) -> OffsetFetchResponseGroup {

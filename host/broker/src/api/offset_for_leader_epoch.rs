@@ -1,5 +1,6 @@
 //! OffsetForLeaderEpoch: where an epoch ended, by which clients find out that their position is gone (KIP-320).
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use millstream_wire::messages::{
@@ -8,26 +9,35 @@ use millstream_wire::messages::{
 };
 use millstream_wire::{ErrorCode, Str};
 
-use super::RequestContext;
+use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::error::ApiError;
+use crate::security::{AclOperation, Permission, ResourceType};
 
-pub(super) async fn handle(
-    broker: &Arc<Broker>,
-    _: &RequestContext,
-    request: OffsetForLeaderEpochRequest,
-) -> OffsetForLeaderEpochResponse {
-    let topics = request.topics.into_iter().map(|topic| {
-        let partitions = topic.partitions.iter().map(|asked| {
-            one(broker, &topic.topic, asked).unwrap_or_else(|error| EpochEndOffset {
-                error_code: error.code,
-                partition: asked.partition,
-                ..Default::default()
-            })
+pub(super) struct OffsetForLeaderEpoch;
+
+impl Handler for OffsetForLeaderEpoch {
+    type Request = OffsetForLeaderEpochRequest;
+    const VERSIONS: RangeInclusive<i16> = 2..=4;
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Describe, ResourceType::Topic));
+
+    async fn handle(
+        broker: &Arc<Broker>,
+        _: &RequestContext,
+        request: OffsetForLeaderEpochRequest,
+    ) -> OffsetForLeaderEpochResponse {
+        let topics = request.topics.into_iter().map(|topic| {
+            let partitions = topic.partitions.iter().map(|asked| {
+                one(broker, &topic.topic, asked).unwrap_or_else(|error| EpochEndOffset {
+                    error_code: error.code,
+                    partition: asked.partition,
+                    ..Default::default()
+                })
+            });
+            OffsetForLeaderTopicResult { partitions: partitions.collect(), topic: topic.topic }
         });
-        OffsetForLeaderTopicResult { partitions: partitions.collect(), topic: topic.topic }
-    });
-    OffsetForLeaderEpochResponse { topics: topics.collect(), ..Default::default() }
+        OffsetForLeaderEpochResponse { topics: topics.collect(), ..Default::default() }
+    }
 }
 
 fn one(broker: &Broker, topic: &Str, asked: &OffsetForLeaderPartition) -> Result<EpochEndOffset, ApiError> {

@@ -1,6 +1,7 @@
 //! Produce: check, patch, append, answer. Records are never decoded on the plain path; the bytes that a client sent are those
 //! that are stored, but for base offset and leader epoch.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +11,9 @@ use millstream_wire::messages::{
     BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
     TopicProduceData, TopicProduceResponse,
 };
-use millstream_wire::{ErrorCode, Records, Str};
+use millstream_wire::{ErrorCode, Records, Str, WireError};
 
-use super::{RequestContext, Started};
+use super::handler::{RequestContext, Started, TwoStageHandler};
 use crate::blocking::blocking;
 use crate::broker::Broker;
 use crate::clock::now_ms;
@@ -25,6 +26,7 @@ use crate::fsync_queue::Durable;
 use crate::net::send_queue::Outgoing;
 use crate::net::types::{Answer, Close};
 use crate::produce::append::{Intake, Stored};
+use crate::security::{AclOperation, Permission, ResourceType};
 use crate::topics::Topic;
 
 /// The first version that names topics by id.
@@ -64,29 +66,42 @@ enum Work {
     Store,
 }
 
-pub(super) fn start(broker: &Arc<Broker>, context: RequestContext, request: ProduceRequest) -> Result<Started, Close> {
-    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
-    let mut appended = AppendedAll::new(&request);
-    let table = broker.topics.load();
-    let resolve =
-        |data: &TopicProduceData| table.resolve(context.version >= TOPIC_IDS_SINCE, &data.name, data.topic_id);
-    let is_plain = |data| resolve(data).map_or(true, |topic| matches!(Work::of(topic, data), Work::Plain));
-    if !request.topic_data.iter().all(is_plain) {
+pub(super) struct Produce;
+
+impl TwoStageHandler for Produce {
+    type Request = ProduceRequest;
+    const VERSIONS: RangeInclusive<i16> = 0..=13;
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Write, ResourceType::Topic));
+
+    fn start(
+        broker: &Arc<Broker>,
+        context: RequestContext,
+        body: Result<ProduceRequest, WireError>,
+    ) -> Result<Started, Close> {
+        let request = body.map_err(|error| context.undecodable(error))?;
+        let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+        let mut appended = AppendedAll::new(&request);
+        let table = broker.topics.load();
+        let resolve =
+            |data: &TopicProduceData| table.resolve(context.version >= TOPIC_IDS_SINCE, &data.name, data.topic_id);
+        let is_plain = |data| resolve(data).map_or(true, |topic| matches!(Work::of(topic, data), Work::Plain));
+        if !request.topic_data.iter().all(is_plain) {
+            drop(table);
+            return Ok(Started::Alone(Box::pin(append_apart(Arc::clone(broker), context, request, appended, timeout))));
+        }
+        for data in request.topic_data {
+            let topic = appended.refusal.clone().map_or_else(|| resolve(&data), Err);
+            appended.append(broker, context.version, topic, data);
+        }
         drop(table);
-        return Ok(Started::Alone(Box::pin(append_apart(Arc::clone(broker), context, request, appended, timeout))));
+        if appended.acks == 0 {
+            return silent(&context, &appended.response).map(|()| Started::Silent);
+        }
+        if appended.waits.is_empty() {
+            return context.respond(&appended.response).map(Started::Ready);
+        }
+        Ok(Started::Later(Box::pin(settle_all(context, appended, timeout))))
     }
-    for data in request.topic_data {
-        let topic = appended.refusal.clone().map_or_else(|| resolve(&data), Err);
-        appended.append(broker, context.version, topic, data);
-    }
-    drop(table);
-    if appended.acks == 0 {
-        return silent(&appended.response).map(|()| Started::Silent);
-    }
-    if appended.waits.is_empty() {
-        return context.respond(&appended.response).map(Started::Ready);
-    }
-    Ok(Started::Later(Box::pin(settle_all(context, appended, timeout))))
 }
 
 /// Appends topic after topic, each where its work holds up nobody else.
@@ -184,7 +199,7 @@ async fn settle_all(
 ) -> Result<Option<Outgoing>, Close> {
     let AppendedAll { acks, mut response, waits, .. } = appended;
     if acks == 0 {
-        return silent(&response).map(|()| None);
+        return silent(&context, &response).map(|()| None);
     }
     let deadline = tokio::time::Instant::now() + timeout;
     for Wait { topic, partition, durable } in waits {
@@ -196,14 +211,14 @@ async fn settle_all(
     context.respond(&response).map(Some)
 }
 
-/// There is no answer to acks=0; a client learns of an error by losing its connection, as with Kafka.
-fn silent(response: &ProduceResponse) -> Result<(), Close> {
+/// Ends a produce with acks=0, which has no response: an error closes the connection, as with Kafka.
+fn silent(context: &RequestContext, response: &ProduceResponse) -> Result<(), Close> {
     let mut partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
     match partitions.find(|partition| partition.error_code.is_err()) {
         None => Ok(()),
         Some(failed) => {
             let words = failed.error_message.as_deref().unwrap_or_default();
-            Err(Close::Protocol(format!("a produce with acks=0 failed: {words}")))
+            Err(context.close(format!("a produce with acks=0 failed: {words}")))
         }
     }
 }

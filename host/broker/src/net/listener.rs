@@ -137,7 +137,8 @@ fn open(
     let local = stream.set_nodelay(true).and_then(|()| stream.local_addr());
     let local = local.inspect_err(|error| tracing::debug!(%peer, "connection lost at once: {error}")).ok()?;
     let id = connections.next_id.fetch_add(1, Ordering::Relaxed);
-    let info = ConnectionInfo { id, peer, local, listener };
+    let metrics = Arc::clone(&broker.request_metrics);
+    let info = ConnectionInfo { id, peer, local, listener, metrics };
     let connection = Connection::new(Arc::clone(broker), info, stream);
     Some(async move {
         connection.serve().await;

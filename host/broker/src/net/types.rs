@@ -1,23 +1,27 @@
-//! What the network and the handlers share: where a request came from, and how a connection ends.
+//! The types that the network and the handlers share.
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use super::send_queue::Outgoing;
+use crate::metrics::requests::RequestMetrics;
 
-/// Whose requests these are.
+/// Where requests come from.
 #[derive(Debug)]
 pub(crate) struct ConnectionInfo {
-    /// A number for the log.
+    /// Names the connection in the log.
     pub(crate) id: u64,
     /// The client's address.
     pub(crate) peer: SocketAddr,
-    /// The address that the client came to.
+    /// The address that the client connected to.
     pub(crate) local: SocketAddr,
     /// The place of the listener in the configuration.
     pub(crate) listener: usize,
+    /// Where its requests are counted.
+    pub(crate) metrics: Arc<RequestMetrics>,
 }
 
 /// Why a connection ends.
@@ -37,8 +41,8 @@ pub(crate) enum Close {
     Protocol(String),
 }
 
-/// A request whose answer is awaited.
+/// The response of a request, once it is ready.
 pub(crate) type Answer = Pin<Box<dyn Future<Output = Result<Option<Outgoing>, Close>> + Send>>;
 
-/// Work of a request that has to be done before the next one may start; its answer may then take longer.
+/// Work of a request that must end before the next one may start. The response may come later.
 pub(crate) type Work = Pin<Box<dyn Future<Output = Result<Answer, Close>> + Send>>;

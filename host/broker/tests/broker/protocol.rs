@@ -72,6 +72,25 @@ async fn api_versions_of_the_future_is_answered_in_version_0() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_are_counted_by_api() {
+    let broker = broker(&[]).await;
+    let mut client = broker.connect().await;
+    for _ in 0..2 {
+        client.ask(0, &ApiVersionsRequest::default()).await;
+    }
+    // The zero ends the header: it has no tagged fields.
+    assert!(closes(&mut client, &raw(ApiKey::Produce as i16, 99, &[0])).await);
+    let counts = |api| {
+        let stats = broker.running.request_stats();
+        let stats = stats.iter().find(|stats| stats.api == api).expect("a served API");
+        (stats.requests, stats.responses, stats.errors, !stats.total_time.is_zero())
+    };
+    assert_eq!(counts("ApiVersions"), (2, 2, 0, true));
+    assert_eq!(counts("Produce"), (1, 0, 1, false));
+    assert_eq!(counts("Fetch"), (0, 0, 0, false));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_after_a_request_are_ignored() {
     let broker = broker(&[]).await;
     let mut client = broker.connect().await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Fetch, Pass, Registered, Target, ZSTD_SINCE};
+use super::{Pass, Plan, Registered, Target, ZSTD_SINCE};
 use crate::blocking::blocking;
 use crate::broker::Broker;
 use crate::edge::view::scan::{Progress, Scan, StepLimits};
@@ -46,7 +46,7 @@ struct Scans {
 }
 
 /// Answers a fetch that names views.
-pub(super) async fn poll(broker: Arc<Broker>, fetch: Fetch, max_wait: Duration) -> Result<Option<Outgoing>, Close> {
+pub(super) async fn poll(broker: Arc<Broker>, fetch: Plan, max_wait: Duration) -> Result<Option<Outgoing>, Close> {
     let deadline = Instant::now() + max_wait;
     let mut scans = Scans::of(&fetch);
     // Every partition has its step, also in a request without any time; behind a slow filter there is not one for everybody.
@@ -72,7 +72,7 @@ pub(super) async fn poll(broker: Arc<Broker>, fetch: Fetch, max_wait: Duration) 
 }
 
 impl Scans {
-    fn of(fetch: &Fetch) -> Self {
+    fn of(fetch: &Plan) -> Self {
         let scans = fetch.topics.iter().flat_map(|topic| {
             let is_looked_at = topic.looked_at.is_some();
             topic.targets.iter().map(move |target| {
@@ -93,7 +93,7 @@ impl Scans {
     }
 
     /// One step for every scan that is behind.
-    async fn round(&mut self, broker: &Arc<Broker>, fetch: &Fetch, until: Instant) {
+    async fn round(&mut self, broker: &Arc<Broker>, fetch: &Plan, until: Instant) {
         let mut place = 0;
         for topic in &fetch.topics {
             for target in &topic.targets {
@@ -109,7 +109,7 @@ impl Scans {
         }
     }
 
-    fn limits(&self, broker: &Broker, fetch: &Fetch, max_bytes: usize, at: usize) -> StepLimits {
+    fn limits(&self, broker: &Broker, fetch: &Plan, max_bytes: usize, at: usize) -> StepLimits {
         let own = self.scans[at].as_ref().map_or(0, Scan::shown_bytes);
         let others = self.shown_bytes() - own;
         let left = fetch.max_bytes.min(SHOWN_BYTES_MAX).saturating_sub(others);
@@ -194,7 +194,7 @@ impl Scans {
     }
 }
 
-impl Fetch {
+impl Plan {
     /// What there is beside the views, and what they show.
     fn pass_beside(&self, scans: &Scans) -> Pass {
         let shown = scans.shown_bytes();

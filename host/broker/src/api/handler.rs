@@ -1,0 +1,218 @@
+//! What a handler is: the two traits that an API implements one of, and the context of a request.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Instant;
+
+use millstream_wire::frame::encode_response;
+use millstream_wire::{ApiKey, Message, Reader, Request, Str, WireError};
+use tracing::{Instrument, Span};
+
+use crate::broker::Broker;
+use crate::net::send_queue::Outgoing;
+use crate::net::types::{Answer, Close, ConnectionInfo, Work};
+use crate::security::Permission;
+
+/// Handles one API in one stage: the response is there when the future is done. Errors are codes within the response.
+pub(crate) trait Handler: 'static {
+    /// The request; its type says what the response is.
+    type Request: Request<Response: Send> + Send;
+
+    /// The versions that the broker serves. They are among those that the wire crate can read and write.
+    const VERSIONS: RangeInclusive<i16>;
+
+    /// What an authorizer would be asked first; none if every client may send the request.
+    const PERMISSION: Option<Permission>;
+
+    /// Returns the response.
+    fn handle(
+        broker: &Arc<Broker>,
+        context: &RequestContext,
+        request: Self::Request,
+    ) -> impl Future<Output = <Self::Request as Request>::Response> + Send;
+}
+
+/// Handles one API in two stages: the first runs at once, on the task of the connection, and [`Started`] says what is
+/// left to do.
+pub(crate) trait TwoStageHandler: 'static {
+    /// The request; its type says what the response is.
+    type Request: Request;
+
+    /// The versions that the broker serves. They are among those that the wire crate can read and write.
+    const VERSIONS: RangeInclusive<i16>;
+
+    /// What an authorizer would be asked first; none if every client may send the request.
+    const PERMISSION: Option<Permission>;
+
+    /// Starts a request. `body` is what did or did not decode: a handler can respond to either.
+    ///
+    /// # Errors
+    /// The connection is to be closed.
+    fn start(
+        broker: &Arc<Broker>,
+        context: RequestContext,
+        body: Result<Self::Request, WireError>,
+    ) -> Result<Started, Close>;
+}
+
+/// A request after its first stage.
+pub(crate) enum Started {
+    /// The response is ready.
+    Ready(Outgoing),
+    /// The client expects no response.
+    Silent,
+    /// The response will come.
+    Later(Answer),
+    /// The response will come, and nothing else of the connection may start before the work is done.
+    Alone(Work),
+}
+
+/// The header of a request, and where it came from.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestContext {
+    pub(super) api: &'static ApiEntry,
+    pub(crate) version: i16,
+    pub(crate) correlation_id: i32,
+    /// A slice of the request's frame: copy it to keep it. Two-stage handlers have none: while they wait, the buffer
+    /// that the frame is a part of would wait with them.
+    pub(crate) client_id: Option<Str>,
+    pub(crate) connection: Arc<ConnectionInfo>,
+    pub(super) received: Instant,
+}
+
+impl RequestContext {
+    /// Encodes the response.
+    pub(crate) fn respond(&self, response: &impl Message) -> Result<Outgoing, Close> {
+        self.respond_with_files(response, Vec::new())
+    }
+
+    /// Encodes the response, with the file ranges for its holes.
+    pub(crate) fn respond_with_files(
+        &self,
+        response: &impl Message,
+        files: Vec<millstream_log::LogSlice>,
+    ) -> Result<Outgoing, Close> {
+        let header_version = self.api.key.info().response_header_version(self.version);
+        let frame = encode_response(self.correlation_id, header_version, response, self.version);
+        let frame = frame.map_err(|error| self.close(format!("cannot encode the response: {error}")))?;
+        self.connection.metrics.responded(self.api.index, self.received.elapsed());
+        Ok(Outgoing::new(frame, files))
+    }
+
+    /// Counts the request as failed, and returns the reason to close its connection.
+    pub(crate) fn close(&self, reason: impl Into<String>) -> Close {
+        self.connection.metrics.failed(self.api.index);
+        Close::Protocol(reason.into())
+    }
+
+    /// As [`close`](Self::close), for a body that does not decode.
+    pub(crate) fn undecodable(&self, error: WireError) -> Close {
+        self.connection.metrics.failed(self.api.index);
+        undecodable(error)
+    }
+
+    fn span(&self) -> Span {
+        tracing::debug_span!(
+            "request",
+            api = %self.api.key,
+            version = self.version,
+            correlation_id = self.correlation_id,
+            permission = self.api.permission.map(tracing::field::display),
+        )
+    }
+}
+
+/// One API in the list of handlers.
+#[derive(Debug)]
+pub(crate) struct ApiEntry {
+    pub(super) key: ApiKey,
+    /// Its place in the list.
+    pub(super) index: usize,
+    pub(super) min_version: i16,
+    pub(super) max_version: i16,
+    pub(super) permission: Option<Permission>,
+    pub(super) stages: Stages,
+    start: fn(&Arc<Broker>, RequestContext, Reader) -> Result<Started, Close>,
+}
+
+/// How a handler works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stages {
+    One,
+    Two,
+}
+
+impl ApiEntry {
+    /// Makes the entry of a [`Handler`].
+    pub(super) const fn one_stage<H: Handler>(index: usize) -> Self {
+        let served = (*H::VERSIONS.start(), *H::VERSIONS.end());
+        Self::new::<H::Request>(index, served, H::PERMISSION, Stages::One, start_one_stage::<H>)
+    }
+
+    /// Makes the entry of a [`TwoStageHandler`].
+    pub(super) const fn two_stage<H: TwoStageHandler>(index: usize) -> Self {
+        let served = (*H::VERSIONS.start(), *H::VERSIONS.end());
+        Self::new::<H::Request>(index, served, H::PERMISSION, Stages::Two, start_two_stage::<H>)
+    }
+
+    const fn new<R: Request>(
+        index: usize,
+        (min_version, max_version): (i16, i16),
+        permission: Option<Permission>,
+        stages: Stages,
+        start: fn(&Arc<Broker>, RequestContext, Reader) -> Result<Started, Close>,
+    ) -> Self {
+        assert!(min_version <= max_version, "a handler serves at least one version");
+        assert!(
+            *R::VERSIONS.start() <= min_version && max_version <= *R::VERSIONS.end(),
+            "a handler serves versions that the wire crate can read and write"
+        );
+        Self { key: R::KEY, index, min_version, max_version, permission, stages, start }
+    }
+
+    pub(super) fn serves(&self, version: i16) -> bool {
+        (self.min_version..=self.max_version).contains(&version)
+    }
+
+    /// Decodes the request and starts it. Bytes after the end of a request are ignored, as Kafka ignores them.
+    ///
+    /// # Errors
+    /// The connection is to be closed.
+    pub(super) fn start(
+        &self,
+        broker: &Arc<Broker>,
+        context: RequestContext,
+        reader: Reader,
+    ) -> Result<Started, Close> {
+        (self.start)(broker, context, reader)
+    }
+}
+
+fn start_one_stage<H: Handler>(
+    broker: &Arc<Broker>,
+    context: RequestContext,
+    mut reader: Reader,
+) -> Result<Started, Close> {
+    let request = H::Request::decode(&mut reader, context.version).map_err(|error| context.undecodable(error))?;
+    let (broker, span) = (Arc::clone(broker), context.span());
+    let handled = async move {
+        let response = H::handle(&broker, &context, request).await;
+        context.respond(&response).map(Some)
+    };
+    Ok(Started::Later(Box::pin(handled.instrument(span))))
+}
+
+fn start_two_stage<H: TwoStageHandler>(
+    broker: &Arc<Broker>,
+    context: RequestContext,
+    mut reader: Reader,
+) -> Result<Started, Close> {
+    let _span = context.span().entered();
+    let body = H::Request::decode(&mut reader, context.version);
+    H::start(broker, context, body)
+}
+
+/// Returns the reason to close a connection whose bytes do not decode.
+pub(super) fn undecodable(error: WireError) -> Close {
+    Close::Protocol(format!("cannot decode a request: {error}"))
+}
