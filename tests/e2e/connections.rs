@@ -1,5 +1,6 @@
 //! Connections: order, idleness, caps, and a stop that waits for nobody.
 
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use millstream_record::Codec;
@@ -215,4 +216,105 @@ fn a_stop_in_the_middle_of_produce_keeps_what_was_acknowledged() {
     assert!(acknowledged.windows(2).all(|pair| pair[0] < pair[1]), "an offset twice");
     assert!(acknowledged.last().is_some_and(|last| *last < end), "{acknowledged:?} of {end}");
     assert_eq!(topic.read(&mut raw, 0).len() as i64, end);
+}
+
+/// Connects until the broker closes a connection; gives those that it serves.
+fn connect_until_refused(broker: &Broker, most: usize) -> Vec<Raw> {
+    let mut served = Vec::new();
+    for _ in 0..most {
+        let mut raw = Raw::connect(broker);
+        let is_served = raw.try_send(0, &ApiVersionsRequest::default()).is_ok()
+            && raw.try_receive::<ApiVersionsRequest>(0, 1).is_some();
+        if !is_served {
+            return served;
+        }
+        served.push(raw);
+    }
+    panic!("{most} connections are served, and none is refused");
+}
+
+#[test]
+fn the_soft_limit_of_open_files_is_raised_to_the_hard_limit() {
+    let broker = Broker::builder().open_files(64, 1_000).start();
+    let mut served: Vec<Raw> = (0..300).map(|_| Raw::connect(&broker)).collect();
+    for raw in &mut served {
+        assert_eq!(raw.call(0, &ApiVersionsRequest::default()).error_code, ErrorCode::NONE);
+    }
+}
+
+#[test]
+fn connections_beyond_the_limit_of_open_files_are_closed_and_the_others_served() {
+    let broker = Broker::builder().open_files(160, 160).start();
+    let mut raw = Raw::connect(&broker);
+    let topic = Topic::create(&mut raw, "topic", 1, &[]);
+    let mut served = connect_until_refused(&broker, 160);
+    assert!(served.len() > 60, "{} connections are served", served.len());
+    for _ in 0..20 {
+        Raw::connect(&broker).assert_closed("a connection beyond the limit");
+    }
+    // Files can still be opened, and the connections go on.
+    let other = Topic::create(&mut raw, "other", 2, &[]);
+    other.produce(&mut raw, batch(&["value"]));
+    topic.produce(&mut raw, batch(&["value"]));
+    for raw in &mut served {
+        raw.call(0, &ApiVersionsRequest::default());
+    }
+    let log = broker.log();
+    let refusals = log.lines().filter(|line| line.contains("limit of open files (ulimit -n) is reached")).count();
+    assert!((1..=3).contains(&refusals), "{refusals} lines:\n{log}");
+    // A closed connection makes room.
+    drop(served);
+    wait_until("room for a connection", QUICK, || {
+        let mut raw = Raw::connect(&broker);
+        raw.try_send(0, &ApiVersionsRequest::default()).ok()?;
+        raw.try_receive::<ApiVersionsRequest>(0, 1)
+    });
+}
+
+/// Files take the descriptors that are kept for them, until accept fails.
+#[test]
+fn connections_are_closed_where_no_descriptor_is_left_at_all() {
+    let broker = Broker::builder().open_files(160, 160).start();
+    let mut raw = Raw::connect(&broker);
+    let _served = connect_until_refused(&broker, 160);
+    let request = CreateTopicsRequest {
+        topics: vec![CreatableTopic { name: "many".into(), num_partitions: 100, ..CreatableTopic::default() }],
+        timeout_ms: 10_000,
+        ..CreateTopicsRequest::default()
+    };
+    raw.call(7, &request);
+    for _ in 0..20 {
+        Raw::connect(&broker).assert_closed("a connection beyond the limit");
+    }
+    assert_eq!(raw.call(0, &ApiVersionsRequest::default()).error_code, ErrorCode::NONE);
+}
+
+/// The host that Metadata and FindCoordinator name to a client of this address.
+fn advertised_to(address: SocketAddr) -> String {
+    let mut raw = Raw::to(address);
+    let metadata = raw.call(12, &MetadataRequest::default());
+    let found = raw.call(3, &FindCoordinatorRequest { key: "group".into(), ..FindCoordinatorRequest::default() });
+    assert_eq!(metadata.brokers[0].host, found.host);
+    metadata.brokers[0].host.to_string()
+}
+
+#[test]
+fn a_listener_without_a_host_serves_ipv4_and_ipv6() {
+    let broker = Broker::builder().listen(":0").start();
+    let port = broker.address().port();
+    assert_eq!(advertised_to(SocketAddr::from(([127, 0, 0, 1], port))), "127.0.0.1");
+    let has_ipv6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    if has_ipv6 {
+        assert_eq!(advertised_to(SocketAddr::from((Ipv6Addr::LOCALHOST, port))), "::1");
+    }
+    assert_eq!(broker.address().is_ipv6(), has_ipv6);
+}
+
+#[test]
+fn a_client_over_ipv4_is_told_an_ipv4_address() {
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+        return;
+    }
+    let broker = Broker::builder().listen("[::]:0").start();
+    assert_eq!(advertised_to(SocketAddr::from(([127, 0, 0, 1], broker.address().port()))), "127.0.0.1");
 }

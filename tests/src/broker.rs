@@ -39,7 +39,8 @@ pub struct BrokerBuilder {
     environment: Vec<(String, String)>,
     plugins: Option<PathBuf>,
     folder: Option<PathBuf>,
-    address: Option<SocketAddr>,
+    listen: Option<String>,
+    open_files: Option<(u32, u32)>,
 }
 
 impl BrokerBuilder {
@@ -71,10 +72,23 @@ impl BrokerBuilder {
         self
     }
 
-    /// Listens on this address instead of a free port.
+    /// Listens on this address instead of a free port of 127.0.0.1.
     #[must_use]
-    pub fn address(mut self, address: SocketAddr) -> Self {
-        self.address = Some(address);
+    pub fn address(self, address: SocketAddr) -> Self {
+        self.listen(&address.to_string())
+    }
+
+    /// Passes this address, `HOST:PORT`, as `--listen`.
+    #[must_use]
+    pub fn listen(mut self, address: &str) -> Self {
+        self.listen = Some(address.to_owned());
+        self
+    }
+
+    /// Starts the process with these limits of open files, soft and hard.
+    #[must_use]
+    pub fn open_files(mut self, soft: u32, hard: u32) -> Self {
+        self.open_files = Some((soft, hard));
         self
     }
 
@@ -90,13 +104,14 @@ impl BrokerBuilder {
             settings: self.settings,
             environment: self.environment,
             plugins: self.plugins,
+            open_files: self.open_files,
             folder,
             log,
             address: None,
             child: None,
             temporary,
         };
-        broker.launch(self.address);
+        broker.launch(self.listen);
         broker
     }
 }
@@ -106,6 +121,7 @@ pub struct Broker {
     settings: Vec<(String, String)>,
     environment: Vec<(String, String)>,
     plugins: Option<PathBuf>,
+    open_files: Option<(u32, u32)>,
     folder: PathBuf,
     log: PathBuf,
     address: Option<SocketAddr>,
@@ -186,11 +202,11 @@ impl Broker {
     /// Starts the broker again on the same address and data folder, after `kill` or `stop`.
     pub fn restart(&mut self) {
         assert!(self.child.is_none(), "the broker still runs");
-        self.launch(self.address);
+        self.launch(self.address.map(|address| address.to_string()));
     }
 
-    fn launch(&mut self, address: Option<SocketAddr>) {
-        let address = address.map_or_else(|| "127.0.0.1:0".to_owned(), |address| address.to_string());
+    fn launch(&mut self, address: Option<String>) {
+        let address = address.unwrap_or_else(|| "127.0.0.1:0".to_owned());
         // A client that dials while nobody listens may be given this very port for its own end, and holds it until it
         // finds that it talks to itself.
         let line = wait_until(&format!("the broker to listen on {address}"), PATIENCE, || {
@@ -208,7 +224,15 @@ impl Broker {
     /// Starts the process; its first line is the answer, if it lives for that long.
     fn spawn(&mut self, address: &str) -> Option<String> {
         let log = fs::File::options().create(true).append(true).open(&self.log).expect("the log can be opened");
-        let mut command = Command::new(millstream());
+        let mut command = match self.open_files {
+            None => Command::new(millstream()),
+            Some((soft, hard)) => {
+                let mut shell = Command::new("sh");
+                let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+                shell.args(["-c", &script]).arg(millstream());
+                shell
+            }
+        };
         command.arg("serve").arg("--data-dir").arg(&self.folder).args(["--listen", address]);
         for (key, value) in &self.settings {
             command.args(["--set", &format!("{key}={value}")]);

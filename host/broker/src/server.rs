@@ -22,6 +22,7 @@ use crate::fsync_queue::Syncer;
 use crate::group::{GroupCoordinator, OffsetsTopic};
 use crate::metadata::{MetadataRecord, MetadataStore};
 use crate::metrics::RequestStats;
+use crate::net::descriptors;
 use crate::net::listener::{self, Connections};
 use crate::net::request_memory::RequestMemory;
 use crate::partition_dirs::{self, Checkpoints};
@@ -64,8 +65,9 @@ pub struct RunningBroker {
 /// The data folder is in use or damaged as a whole, or a listener cannot be opened. A single partition that cannot be
 /// opened is no error: it is offline and the rest is served.
 pub async fn start(config: BrokerConfig, plugins: Plugins) -> Result<RunningBroker, StartError> {
+    descriptors::raise_limit();
     let mut sockets = Vec::with_capacity(config.listeners.len());
-    // The folder first: who may not have the data has no business with the port.
+    // Lock the data folder before binding ports.
     let folder = config.data_dir.clone();
     let node_id = config.node_id;
     let data_dir = tokio::task::spawn_blocking(move || DataDir::open(&folder, None, node_id)).await;
@@ -82,7 +84,7 @@ pub async fn start(config: BrokerConfig, plugins: Plugins) -> Result<RunningBrok
     background::start(&broker, &stopped);
     broker.groups.start().await;
     plugins::start(&broker, &stopped).await;
-    let connections = Arc::new(Connections::default());
+    let connections = Arc::new(Connections::new().map_err(data)?);
     let listeners = sockets.into_iter().enumerate().map(|(index, socket)| {
         let (broker, connections) = (Arc::clone(&broker), Arc::clone(&connections));
         tokio::spawn(listener::serve(broker, connections, socket, index, stopped.clone()))

@@ -3,6 +3,7 @@
 //! A connection knows no API. It frames requests, hands them to [`crate::api`], and sends the responses in request order.
 
 pub(crate) mod connection;
+pub(crate) mod descriptors;
 mod frame_buffer;
 pub(crate) mod listener;
 pub(crate) mod request_memory;
