@@ -143,7 +143,7 @@ pub(crate) fn log_config(config: &TopicConfig, producer_id_expiration_ms: i64) -
         segment_index_bytes: unsigned(config.segment_index_bytes),
         retention_ms: config.retention_ms,
         retention_bytes: config.retention_bytes.and_then(|bytes| u64::try_from(bytes).ok()),
-        max_message_bytes: unsigned(config.max_message_bytes),
+        max_message_bytes: unsigned(config.max_message_bytes).saturating_add(TopicConfig::DEAD_LETTER_OVERHEAD_MAX),
         timestamp_type: if config.log_append_time { TimestampType::LogAppendTime } else { TimestampType::CreateTime },
         cleanup_policy: CleanupPolicy { delete: config.delete, compact: config.compact },
         producer_id_expiration_ms,

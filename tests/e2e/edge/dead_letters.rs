@@ -120,7 +120,7 @@ fn offsets_of_letters_and_records_never_meet() {
 fn a_letter_that_cannot_be_written_refuses_its_batch() {
     let (_broker, mut raw, topic) = started(&[], 1);
     let small = Topic::create(&mut raw, "dead", 1, &[("max.message.bytes", "1000")]);
-    let large = format!("no json {}", "x".repeat(2000));
+    let large = format!("no json {}", "x".repeat(6000));
     let answer = topic.produce_by(&mut raw, 9, compressed(Codec::None, &[&large]));
     assert_eq!(answer.error_code, ErrorCode::INVALID_RECORD);
     let message = answer.error_message.as_deref().unwrap_or_default();
@@ -190,4 +190,58 @@ fn letters_of_a_topic_that_goes_out_of_use_stay() {
     assert_eq!(code, ErrorCode::NONE, "{message}");
     assert_eq!(topic.produce(&mut raw, compressed(Codec::None, &["no json"])), 1);
     assert_eq!(rows(&mut raw, &dead()).len(), 1);
+}
+
+#[test]
+fn the_largest_record_of_a_topic_fits_its_dead_letter_topic() {
+    let (_broker, mut raw, topic) = started(&[], 1);
+    let limit = 1_048_588;
+    let overhead = compressed(Codec::None, &[&"x".repeat(1_000_000)]).len() - 1_000_000;
+    let value = "x".repeat(limit - overhead);
+    let batch = compressed(Codec::None, &[&value]);
+    assert_eq!(batch.len(), limit);
+    assert_eq!(topic.produce(&mut raw, batch), 0);
+    let letters = rows(&mut raw, &dead());
+    assert_eq!(letters[0].value.as_deref().map(str::len), Some(value.len()));
+    // What compresses well may be larger than the limit.
+    let value = "y".repeat(3_000_000);
+    assert_eq!(topic.produce(&mut raw, compressed(Codec::Zstd, &[&value])), 1);
+    assert_eq!(rows(&mut raw, &dead()).len(), 2);
+}
+
+#[test]
+fn a_dead_letter_topic_that_is_too_small_is_refused() {
+    let broker = Broker::start();
+    let mut raw = Raw::connect(&broker);
+    let topic = Topic::create(&mut raw, "orders", 1, &[("max.message.bytes", "2000000")]);
+    let refused = |raw: &mut Raw| {
+        let options = OPTIONS.map(|(name, value)| (name, Some(value)));
+        let (code, message) = alter(raw, &topic.name, &options);
+        assert_eq!(code, ErrorCode::INVALID_CONFIG, "{message}");
+        assert!(message.contains("max.message.bytes of dead is 1048588"), "{message}");
+        assert!(message.contains("2000000"), "{message}");
+    };
+    refused(&mut raw);
+    let letters = Topic::create(&mut raw, "dead", 1, &[]);
+    refused(&mut raw);
+    assert_eq!(alter(&mut raw, &letters.name, &[("max.message.bytes", Some("2000000"))]).0, ErrorCode::NONE);
+    set(&mut raw, &topic, &OPTIONS);
+}
+
+#[test]
+fn a_dead_letter_that_is_sent_again_has_the_headers_once() {
+    let (_broker, mut raw, topic) = started(&[], 1);
+    topic.produce(&mut raw, compressed(Codec::None, &["no json"]));
+    for again in 1..4 {
+        let letters = rows(&mut raw, &dead());
+        let letter = letters.last().expect("a dead letter");
+        let mut batch = builder(Codec::None, &[]);
+        let headers = letter.headers.iter().map(|(name, value)| Header::new(name, Some(value.as_bytes())));
+        batch.append(1_700_000_000_000, None, Some(b"no json"), headers).expect("appended");
+        assert_eq!(topic.produce(&mut raw, batch.build().expect("built")), again);
+    }
+    for (offset, letter) in rows(&mut raw, &dead()).iter().enumerate() {
+        assert_eq!(letter.headers.len(), 6, "{letter:?}");
+        assert_eq!(letter.header("millstream.source.offset"), offset.to_string());
+    }
 }

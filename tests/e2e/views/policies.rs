@@ -101,6 +101,67 @@ fn dead_letter_hides_it_and_keeps_a_copy_once_however_often_it_is_read() {
     assert!(header(&letters[0], "millstream.error").contains("not JSON"), "{letters:?}");
 }
 
+/// A view of `source` whose dead letters go to `letters`.
+fn lettered(raw: &mut Raw, view: &str, source: &str, letters: &str) -> (ErrorCode, String, Topic) {
+    let options = [
+        ("view.of", source),
+        ("stage.filter", FILTER),
+        ("stage.filter.failure.policy", "dead-letter"),
+        ("stage.dead.letter.topic", letters),
+    ];
+    let created = create(raw, view, -1, &options);
+    let message = created.error_message.map(|message| message.to_string()).unwrap_or_default();
+    (created.error_code, message, Topic { name: view.into(), id: created.topic_id })
+}
+
+#[test]
+fn configs_that_close_a_circle_are_refused() {
+    let broker = Broker::start();
+    let mut raw = Raw::connect(&broker);
+    Topic::create(&mut raw, "a", 1, &[]);
+    let b = Topic::create(&mut raw, "b", 1, &[]);
+    assert_eq!(lettered(&mut raw, "va", "a", "b").0, ErrorCode::NONE);
+    let path = "a circle: vb sends its dead letters to a, va is a view of a, va sends its dead letters to b, vb is a view of b";
+    let (code, message, _) = lettered(&mut raw, "vb", "b", "a");
+    assert_eq!(code, ErrorCode::INVALID_CONFIG);
+    assert!(message.contains(path), "{message}");
+    // The same by an alter, and through a view of a view.
+    assert_eq!(lettered(&mut raw, "vb", "b", "c").0, ErrorCode::NONE);
+    let (code, message) = alter(&mut raw, "vb", &[("stage.dead.letter.topic", Some("a"))]);
+    assert_eq!(code, ErrorCode::INVALID_CONFIG);
+    assert!(message.contains(path), "{message}");
+    let (code, message, _) = lettered(&mut raw, "over", "vb", "a");
+    assert_eq!(code, ErrorCode::INVALID_CONFIG);
+    assert!(message.contains("over is a view of vb"), "{message}");
+    // The dead letters of an admission filter.
+    let admission = [
+        ("stage.admit", Some(FILTER)),
+        ("stage.admit.failure.policy", Some("dead-letter")),
+        ("stage.dead.letter.topic", Some("a")),
+    ];
+    let (code, message) = alter(&mut raw, &b.name, &admission);
+    assert_eq!(code, ErrorCode::INVALID_CONFIG);
+    assert!(message.contains("b sends its dead letters to a, va is a view of a"), "{message}");
+}
+
+#[test]
+fn a_dead_letter_does_not_become_a_dead_letter_of_another_topic() {
+    let broker = Broker::start();
+    let mut raw = Raw::connect(&broker);
+    let [a, b, c] = ["a", "b", "c"].map(|name| Topic::create(&mut raw, name, 1, &[]));
+    let (_, message, va) = lettered(&mut raw, "va", "a", "b");
+    assert_eq!(message, "");
+    let (_, message, vb) = lettered(&mut raw, "vb", "b", "c");
+    assert_eq!(message, "");
+    a.produce(&mut raw, batch(&VALUES));
+    assert_eq!(va.read(&mut raw, 0), [VALUES[1], VALUES[2], VALUES[4]]);
+    assert_eq!(b.read(&mut raw, 0), ["no JSON"]);
+    b.produce(&mut raw, batch(&["no JSON of its own", VALUES[1]]));
+    assert_eq!(vb.read(&mut raw, 0), [VALUES[1]]);
+    assert_eq!(c.read(&mut raw, 0), ["no JSON of its own"]);
+    assert_eq!(b.end(&mut raw), 3);
+}
+
 /// Nobody looks into a compressed batch before it is stored: what cannot be read is the view's to get over.
 #[test]
 fn a_batch_that_cannot_be_decompressed_is_a_failure_of_all_its_records() {

@@ -79,6 +79,10 @@ pub(crate) struct TopicConfig {
 }
 
 impl TopicConfig {
+    /// The room, in bytes, that a log leaves above `max.message.bytes` for the headers of a dead letter: six names, an error
+    /// of about 1 KiB, a topic, a plug-in and four numbers. Producers cannot use it.
+    pub(crate) const DEAD_LETTER_OVERHEAD_MAX: u32 = 4 << 10;
+
     /// The defaults that the broker's own keys give.
     pub(crate) fn from_broker(explicit: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         Self::resolve(explicit, &TopicOverrides::new())

@@ -67,7 +67,8 @@ pub(crate) fn admit(intake: &Intake<'_>, stages: &Attachments, sent: &[u8]) -> R
     match (stages.admit_policy, dropping) {
         (FailurePolicy::DeadLetter, Some(verdict)) => {
             let rows = records.iter().collect::<Result<Vec<_>, BatchError>>()?;
-            aside(|| dead_letters::store(intake, stages, &batch, &encoded_batch, &DeadLetters { rows: &rows, verdict }))
+            let letters = DeadLetters { rows: &rows, verdict, codec: checked.codec()? };
+            aside(|| dead_letters::store(intake, stages, &batch, &encoded_batch, &letters))
         }
         (FailurePolicy::DeadLetter, None) => {
             let in_turn = &intake.partition.dead_letters;

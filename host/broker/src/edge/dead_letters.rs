@@ -14,17 +14,19 @@
 //! written again with their new offsets.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::sync::Arc;
 
 use millstream_record::{BatchBuilder, CheckedBatch, Codec, Header, Record, TimestampType};
 use millstream_stage::EMBEDDED_NUMBER;
+use millstream_stage::spec::CHAIN_MAX;
 use millstream_wire::ErrorCode;
 use parking_lot::Mutex;
 
 use super::stages::Verdict;
 use crate::broker::Broker;
 use crate::clock::now_ms;
-use crate::config::FlushMode;
+use crate::config::{FlushMode, TopicConfig};
 use crate::controller;
 use crate::edge::topic_stages::Attachments;
 use crate::error::ApiError;
@@ -38,10 +40,47 @@ const TRIES: usize = 16;
 /// How many letters a view remembers to have written.
 const WRITTEN_MAX: usize = 100_000;
 
-/// What the records of a batch that go to the dead letter topic are.
+/// The headers that a dead letter adds to its record. A record that becomes a dead letter again has them once.
+const HEADERS: [&str; 6] = [
+    "millstream.plugin",
+    "millstream.version",
+    "millstream.error",
+    SOURCE_TOPIC,
+    "millstream.source.partition",
+    "millstream.source.offset",
+];
+
+const SOURCE_TOPIC: &str = "millstream.source.topic";
+
+/// The records of a batch that go to the dead letter topic.
 pub(crate) struct DeadLetters<'a> {
     pub(crate) rows: &'a [Record<'a>],
     pub(crate) verdict: &'a Verdict,
+    /// The codec of the batch. Its dead letters have the same one, so that they are not much larger than the batch.
+    pub(crate) codec: Codec,
+}
+
+/// Why a topic cannot take the dead letters of another one.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DeadLetterTopicError {
+    /// It is the topic itself.
+    #[error("it names the topic itself")]
+    Itself,
+    /// No topic can have that name.
+    #[error("{name:?} is not a topic name: {error}")]
+    Name { name: String, error: ApiError },
+    /// It is a topic of the broker.
+    #[error("{0} belongs to the broker")]
+    Internal(String),
+    /// It stores nothing.
+    #[error("{0} is a view, which stores nothing")]
+    View(String),
+    /// Records of the source would not fit.
+    #[error(
+        "max.message.bytes of {topic} is {limit}, and records of up to {source_limit} bytes may become dead letters: \
+         {remedy}"
+    )]
+    TooSmall { topic: String, limit: i32, source_limit: i32, remedy: &'static str },
 }
 
 /// Where a record would have been.
@@ -51,21 +90,59 @@ struct Source<'a> {
     base_offset: i64,
 }
 
-/// Whether a topic's dead letters may go to another one. The text of an error says why not.
-pub(crate) fn check_topic(broker: &Broker, source: &str, target: &str) -> Result<(), String> {
+/// Checks that a topic's dead letters may go to another one.
+///
+/// # Errors
+/// They may not.
+pub(crate) fn check_topic(broker: &Broker, source: &str, target: &str) -> Result<(), DeadLetterTopicError> {
     if target == source {
-        return Err("it names the topic itself".to_owned());
+        return Err(DeadLetterTopicError::Itself);
     }
-    check_name(target).map_err(|error| format!("{target:?} is no topic: {error}"))?;
+    check_name(target).map_err(|error| DeadLetterTopicError::Name { name: target.to_owned(), error })?;
     if is_internal(target) {
-        return Err(format!("{target} belongs to the broker"));
+        return Err(DeadLetterTopicError::Internal(target.to_owned()));
     }
     match broker.metadata.image().topic(target) {
-        Some(topic) if topic.configs.contains_key("view.of") => {
-            Err(format!("{target} is a view, which stores nothing"))
-        }
+        Some(topic) if topic.configs.contains_key("view.of") => Err(DeadLetterTopicError::View(target.to_owned())),
         _ => Ok(()),
     }
+}
+
+/// Checks that every record of a topic with these configs fits into its dead letter topic. The log leaves room for the
+/// headers, see [`TopicConfig::DEAD_LETTER_OVERHEAD_MAX`].
+///
+/// # Errors
+/// `max.message.bytes` of the dead letter topic is too low.
+pub(crate) fn check_size(broker: &Broker, config: &TopicConfig, target: &str) -> Result<(), DeadLetterTopicError> {
+    let image = broker.metadata.image();
+    let limit_of = |topic: &str| {
+        let configs = image.topic(topic).and_then(|topic| broker.topic_config(&topic.configs).ok());
+        configs.map(|config| config.max_message_bytes)
+    };
+    // The records of a view are those of the first topic on the way that is not a view.
+    let mut stored_in = config.view_of.clone();
+    for _ in 0..CHAIN_MAX {
+        let next = stored_in.as_deref().and_then(|of| image.topic(of)).and_then(|of| of.configs.get("view.of"));
+        match next {
+            Some(of) => stored_in = Some(of.clone()),
+            None => break,
+        }
+    }
+    let source_limit = stored_in.as_deref().and_then(limit_of).unwrap_or(config.max_message_bytes);
+    let (limit, remedy) = match limit_of(target) {
+        Some(limit) => (limit, "raise it"),
+        None => (broker.config.topic_defaults.max_message_bytes, "create the topic first, with a higher value"),
+    };
+    if limit < source_limit {
+        return Err(DeadLetterTopicError::TooSmall { topic: target.to_owned(), limit, source_limit, remedy });
+    }
+    Ok(())
+}
+
+/// Returns whether a record is a dead letter of another topic. A dead letter that a client sent back to its source is not.
+fn is_letter_of_another(record: &Record<'_>, topic: &str) -> bool {
+    let source = record.headers.last_header(SOURCE_TOPIC).and_then(|header| header.value);
+    source.is_some_and(|source| source != topic.as_bytes())
 }
 
 /// Stores `batch`, which is `sent` without its bad records, once these are safe in the dead letter topic.
@@ -88,7 +165,7 @@ pub(crate) fn store(
         let source = Source { topic: &intake.topic.name, partition: partition.index, base_offset };
         let words = |place| Words::new(&source, letters.verdict, place);
         let written = letters.verdict.bad().map(|place| (&letters.rows[place], words(place)));
-        write(intake.broker, &target, intake.now_ms, written)?;
+        write(intake.broker, &target, letters.codec, intake.now_ms, written)?;
         if let Some(appended) = partition.append_at(base_offset, batch, intake.now_ms)? {
             return intake.stored(appended.batch());
         }
@@ -112,13 +189,16 @@ fn target(
     let topics = broker.topics.load();
     let topic = topics.by_name(name).ok_or_else(ApiError::unknown_topic)?;
     // It may have become what the options would not be taken for.
-    check_topic(broker, source, name).map_err(|problem| failed(&problem))?;
+    check_topic(broker, source, name).map_err(failed)?;
     let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX).max(1);
     topic.partition(partition % count).cloned().ok_or_else(ApiError::unknown_topic)
 }
 
-/// Copies the records on which the filters of a view failed, as durable as acks=all promises: they stay where they are, and are
-/// not shown. A view is read often, and by many; the letters that it has written are not written again.
+/// Copies the records on which the filters of a view failed to the dead letter topic, with the durability of acks=all. They
+/// stay in the source, and the view does not show them. A view is read often: it writes each dead letter once.
+///
+/// A dead letter of another topic does not become a dead letter again. Without this rule, configs that an older version
+/// accepted could make dead letters without end.
 pub(crate) fn copy(
     broker: &Arc<Broker>,
     stages: &Attachments,
@@ -129,7 +209,8 @@ pub(crate) fn copy(
     let place = |row: usize| (source.index, letters.rows[row].offset);
     // Held over the wait for the disk: who comes to the same records meanwhile finds them written.
     let mut written = written.0.lock();
-    let failed: Vec<usize> = letters.verdict.failed().iter().map(|failed| failed.row).collect();
+    let failed = letters.verdict.failed().iter().map(|failed| failed.row);
+    let failed: Vec<usize> = failed.filter(|row| !is_letter_of_another(&letters.rows[*row], &source.topic)).collect();
     let new = || failed.iter().copied().filter(|row| !written.contains(&place(*row)));
     if new().next().is_none() {
         return Ok(());
@@ -140,7 +221,7 @@ pub(crate) fn copy(
         let source = Source { topic: &source.topic, partition: source.index, base_offset };
         Words::new(&source, letters.verdict, row)
     };
-    write(broker, &target, now_ms(), new().map(|row| (&letters.rows[row], words(row))))?;
+    write(broker, &target, letters.codec, now_ms(), new().map(|row| (&letters.rows[row], words(row))))?;
     written.extend(failed.into_iter().map(place));
     while written.len() > WRITTEN_MAX {
         written.pop_first();
@@ -153,28 +234,29 @@ pub(crate) fn copy(
 #[derive(Debug, Default)]
 pub(crate) struct Written(Mutex<BTreeSet<(i32, i64)>>);
 
-/// Writes letters, as durable as acks=all promises.
+/// Writes letters with the durability of acks=all.
 fn write<'a>(
     broker: &Broker,
     target: &Arc<Partition>,
+    codec: Codec,
     now_ms: i64,
     letters: impl Iterator<Item = (&'a Record<'a>, Words)>,
 ) -> Result<(), ApiError> {
     let bytes_max = target.with_log(|log| log.config().max_message_bytes as usize)?;
-    let empty = || BatchBuilder::new(Codec::None, TimestampType::CreateTime);
+    let empty = || BatchBuilder::new(codec, TimestampType::CreateTime);
     let mut end = None;
     let mut builder = empty();
     for (row, words) in letters {
-        let headers = || row.headers.chain(words.headers());
+        let own = row.headers.filter(|header| !HEADERS.iter().any(|name| name.as_bytes() == header.name));
+        let headers = || own.clone().chain(words.headers());
         let size = BatchBuilder::record_size_max(row.key, row.value, headers());
         if !builder.is_empty() && builder.size() + size > bytes_max {
-            end = Some(append(target, std::mem::replace(&mut builder, empty()), now_ms)?);
+            end = Some(append(target, std::mem::replace(&mut builder, empty()), bytes_max, now_ms)?);
         }
-        let appended = builder.append(row.timestamp, row.key, row.value, headers());
-        appended.map_err(|error| failed(&error.to_string()))?;
+        builder.append(row.timestamp, row.key, row.value, headers()).map_err(failed)?;
     }
     if !builder.is_empty() {
-        end = Some(append(target, builder, now_ms)?);
+        end = Some(append(target, builder, bytes_max, now_ms)?);
     }
     match end {
         Some(end) => durable(broker, target, end),
@@ -182,14 +264,18 @@ fn write<'a>(
     }
 }
 
-/// Appends a batch of letters; the offset after them.
-fn append(target: &Partition, builder: BatchBuilder, now_ms: i64) -> Result<i64, ApiError> {
-    let batch = builder.build().map_err(|error| failed(&error.to_string()))?;
+/// Appends a batch of letters. Returns the offset after it.
+fn append(target: &Partition, builder: BatchBuilder, bytes_max: usize, now_ms: i64) -> Result<i64, ApiError> {
+    let batch = builder.build().map_err(failed)?;
+    if batch.len() > bytes_max {
+        let topic = target.topic.as_str();
+        return Err(failed(format!("it has {} bytes, raise max.message.bytes of topic {topic}", batch.len())));
+    }
     let appended = CheckedBatch::of_own(&batch).map_err(ApiError::from).and_then(|batch| target.append(&batch, now_ms));
-    Ok(appended.map_err(|error| failed(&error.to_string()))?.batch().last_offset + 1)
+    Ok(appended.map_err(failed)?.batch().last_offset + 1)
 }
 
-/// What the headers of a letter say.
+/// The values of a letter's headers.
 struct Words {
     plugin: String,
     /// The number that its users know, as in `NAME@3`.
@@ -215,15 +301,8 @@ impl Words {
     }
 
     fn headers(&self) -> [Header<'_>; 6] {
-        [
-            ("millstream.plugin", &self.plugin),
-            ("millstream.version", &self.version),
-            ("millstream.error", &self.error),
-            ("millstream.source.topic", &self.topic),
-            ("millstream.source.partition", &self.partition),
-            ("millstream.source.offset", &self.offset),
-        ]
-        .map(|(name, value)| Header::new(name, Some(value.as_bytes())))
+        let values = [&self.plugin, &self.version, &self.error, &self.topic, &self.partition, &self.offset];
+        std::array::from_fn(|index| Header::new(HEADERS[index], Some(values[index].as_bytes())))
     }
 }
 
@@ -236,7 +315,7 @@ fn durable(broker: &Broker, target: &Arc<Partition>, end: i64) -> Result<(), Api
     synced.unwrap_or_else(|_| Err(ApiError::new(ErrorCode::NOT_LEADER_OR_FOLLOWER, "the broker stops")))
 }
 
-/// The policy cannot be followed: the batch is refused, and nothing is lost.
-fn failed(problem: &str) -> ApiError {
+/// Returns the error of a batch that is rejected because a record of it cannot become a dead letter. Nothing is lost.
+fn failed(problem: impl Display) -> ApiError {
     ApiError::new(ErrorCode::INVALID_RECORD, format!("a record cannot be kept as a dead letter: {problem}"))
 }

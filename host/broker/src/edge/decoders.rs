@@ -143,7 +143,7 @@ impl Decoders {
         bytes_max: usize,
     ) -> Result<(Vec<u8>, Codec), ApiError> {
         let private = Private::parse(batch.payload())
-            .map_err(|problem| unreadable(batch, &format!("it is in no private format that is known: {problem}")))?;
+            .map_err(|error| unreadable(batch, &format!("it is not in a private format: {error}")))?;
         if private.len > bytes_max {
             return Err(unreadable(batch, &format!("it has {} bytes, at most {bytes_max} are read", private.len)));
         }

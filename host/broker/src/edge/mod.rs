@@ -9,6 +9,7 @@
 //! Topics without stages never enter this module.
 
 mod admit;
+mod circles;
 mod dead_letters;
 mod decoders;
 mod inline_policy;
@@ -20,7 +21,7 @@ pub(crate) mod topic_stages;
 pub(crate) mod view;
 
 pub(crate) use admit::admit;
-pub(crate) use dead_letters::{Written, check_topic as check_dead_letter_topic};
+pub(crate) use dead_letters::{Written, check_size as check_dead_letter_size, check_topic as check_dead_letter_topic};
 pub(crate) use decoders::{Decoders, Leaving, TopicDecoders};
 pub(crate) use inline_policy::Pace;
 pub(crate) use rewrite::recode;

@@ -15,7 +15,9 @@
 //!
 //! All integers are big-endian.
 
-use millstream_record::{BatchHeader, Codec};
+use std::str::Utf8Error;
+
+use millstream_record::{BatchHeader, Codec, CodecError};
 use millstream_stage::Digest;
 
 /// The codec of a batch's attributes.
@@ -42,32 +44,53 @@ pub(crate) struct Private<'a> {
     pub(crate) packed: &'a [u8],
 }
 
-/// Whether a batch is in a private format.
+/// Why a payload is not in a private format.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum PrivateFormatError {
+    /// It ends before its fields.
+    #[error("it is cut short")]
+    Cut,
+    /// It begins with other bytes.
+    #[error("its magic is {0:02x?}")]
+    Magic([u8; 4]),
+    /// It names a codec that does not exist.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// Its configuration is longer than a chain may be.
+    #[error("its configuration has {0} bytes, at most {CONFIG_BYTES_MAX}")]
+    ConfigTooLong(usize),
+    /// Its configuration is not text.
+    #[error("its configuration is not text: {0}")]
+    ConfigNotText(#[from] Utf8Error),
+}
+
+/// Returns whether a batch is in a private format.
 pub(crate) fn is_private(batch: &BatchHeader<'_>) -> bool {
     batch.attributes() & CODEC_ID == CODEC_ID
 }
 
 impl<'a> Private<'a> {
-    /// Reads a payload. The text of an error says what is wrong; nothing is allocated by a length that stands there.
-    pub(crate) fn parse(payload: &'a [u8]) -> Result<Self, String> {
-        let (fixed, rest) = payload.split_first_chunk::<FIXED>().ok_or("it is cut short")?;
-        if fixed[..4] != *MAGIC {
-            return Err(format!("its magic is {:02x?}", &fixed[..4]));
+    /// Reads a payload. Allocates nothing, whatever lengths the payload names.
+    pub(crate) fn parse(payload: &'a [u8]) -> Result<Self, PrivateFormatError> {
+        let (fixed, rest) = payload.split_first_chunk::<FIXED>().ok_or(PrivateFormatError::Cut)?;
+        let magic = [fixed[0], fixed[1], fixed[2], fixed[3]];
+        if magic != *MAGIC {
+            return Err(PrivateFormatError::Magic(magic));
         }
-        let codec = Codec::from_attributes(i16::from(fixed[4])).map_err(|error| error.to_string())?;
+        let codec = Codec::from_attributes(i16::from(fixed[4]))?;
         let mut digest = [0; 32];
         digest.copy_from_slice(&fixed[5..37]);
         let word = |at: usize| u32::from_be_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]) as usize;
         let (len, config_len) = (word(37), word(41));
         if config_len > CONFIG_BYTES_MAX {
-            return Err(format!("its configuration has {config_len} bytes, at most {CONFIG_BYTES_MAX}"));
+            return Err(PrivateFormatError::ConfigTooLong(config_len));
         }
-        let (config, packed) = rest.split_at_checked(config_len).ok_or("its configuration is cut short")?;
-        let config = std::str::from_utf8(config).map_err(|error| error.to_string())?;
+        let (config, packed) = rest.split_at_checked(config_len).ok_or(PrivateFormatError::Cut)?;
+        let config = std::str::from_utf8(config)?;
         Ok(Self { codec, digest: Digest::from_bytes(digest), len, config, packed })
     }
 
-    /// The payload. None if a length does not fit its field.
+    /// Returns the payload, or none if a length does not fit its field.
     pub(crate) fn to_payload(self) -> Option<Vec<u8>> {
         if self.config.len() > CONFIG_BYTES_MAX {
             return None;
@@ -108,7 +131,7 @@ mod tests {
         for (at, byte, wrong) in [(0, b'X', "magic"), (4, 7, "codec 7"), (41, 0xff, "at most"), (45, 0xff, "utf-8")] {
             let mut damaged = payload.clone();
             damaged[at] = byte;
-            let error = Private::parse(&damaged).expect_err("refused");
+            let error = Private::parse(&damaged).expect_err("refused").to_string();
             assert!(error.contains(wrong), "{error}");
         }
     }

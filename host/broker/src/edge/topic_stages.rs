@@ -8,7 +8,7 @@ use millstream_wire::{ErrorCode, Str};
 use crate::broker::Broker;
 use crate::compute_permits::ComputePermits;
 use crate::config::{FailurePolicy, TopicConfig};
-use crate::edge::{Pace, check_dead_letter_topic};
+use crate::edge::{Pace, check_dead_letter_size, check_dead_letter_topic};
 use crate::error::ApiError;
 use crate::topics::is_internal;
 
@@ -89,8 +89,9 @@ fn check(broker: &Broker, topic: &str, config: &TopicConfig) -> Result<(), ApiEr
         }
     }
     if let Some(name) = &options.dead_letter_topic {
-        let problem = check_dead_letter_topic(broker, topic, name);
-        problem.map_err(|problem| refused(topic, &format!("stage.dead.letter.topic: {problem}")))?;
+        check_dead_letter_topic(broker, topic, name)
+            .and_then(|()| check_dead_letter_size(broker, config, name))
+            .map_err(|error| refused(topic, &format!("stage.dead.letter.topic: {error}")))?;
     }
     if is_internal(topic) && (options.admit.is_some() || options.compressor.is_some()) {
         return Err(refused(topic, "it belongs to the broker, and stages do not see what is written to it"));

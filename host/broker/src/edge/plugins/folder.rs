@@ -10,9 +10,9 @@ use std::sync::Arc;
 use millstream_registry::format::{Key, Manifest, SIZE_BYTES_MAX};
 use millstream_registry::plan::{NewVersion, chunks};
 use millstream_stage::{Digest, Watcher};
-use millstream_wire::ErrorCode;
 use tokio::sync::{mpsc, watch};
 
+use super::error::PushError;
 use super::own::{Own, in_turn};
 use crate::broker::Broker;
 use crate::clock::now_ms;
@@ -69,11 +69,10 @@ impl Folder {
         let shown = path.display();
         let from = path.to_owned();
         let read = tokio::task::spawn_blocking(move || read(&from)).await;
-        let component =
-            match read.map_err(|error| error.to_string()).and_then(|read| read.map_err(|error| error.to_string())) {
-                Ok(component) => component,
-                Err(error) => return tracing::error!(path = %shown, "cannot read a plug-in: {error}"),
-            };
+        let component = match read.map_err(std::io::Error::other).flatten() {
+            Ok(component) => component,
+            Err(error) => return tracing::error!(path = %shown, "cannot read a plug-in: {error}"),
+        };
         let digest = Digest::of(&component);
         let before = self.seen.insert(path.to_owned(), digest);
         if before == Some(digest) {
@@ -115,10 +114,9 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(component)
 }
 
-/// Pushes a component; whether that was any news is the answer.
-fn push(own: &Own<'_>, component: &[u8], is_first_look: bool, file: &str) -> Result<bool, ApiError> {
-    let refused = |problem: String| ApiError::new(ErrorCode::INVALID_RECORD, problem);
-    let plugin = own.library()?.engine().load(component).map_err(|error| refused(error.to_string()))?;
+/// Pushes a component. Returns whether the store did not have it yet.
+fn push(own: &Own<'_>, component: &[u8], is_first_look: bool, file: &str) -> Result<bool, PushError> {
+    let plugin = own.library()?.engine().load(component)?;
     let (name, digest, image) = (plugin.name(), plugin.digest(), own.image());
     let is_known = image.plugin(name).is_some_and(|known| known.with_digest(&digest).is_some());
     // The file is as it was before the broker stopped. What has happened to its version since (it may be a bad one)
@@ -127,7 +125,7 @@ fn push(own: &Own<'_>, component: &[u8], is_first_look: bool, file: &str) -> Res
         return Ok(false);
     }
     let new = NewVersion { name, kind: plugin.kind(), digest, size: component.len() as u64, version: plugin.version() };
-    let plan = image.plan_push(new, true, file, now_ms()).map_err(|error| refused(error.to_string()))?;
+    let plan = image.plan_push(new, true, file, now_ms())?;
     let Some(manifest) = plan.manifest else { return Ok(false) };
     for key in image.stale_chunks(now_ms()) {
         own.write(&key, None)?;
@@ -139,7 +137,7 @@ fn push(own: &Own<'_>, component: &[u8], is_first_look: bool, file: &str) -> Res
             own.write(&key, None)?;
         }
     }
-    pushed.map(|()| true)
+    Ok(pushed.map(|()| true)?)
 }
 
 fn push_records(own: &Own<'_>, component: &[u8], manifest: &Manifest) -> Result<(), ApiError> {

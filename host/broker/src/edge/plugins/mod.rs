@@ -10,6 +10,7 @@
 //! The broker writes to the topic too, by the same way: a version that goes wrong is taken back
 //! ([`rollback`]), a changed file of the folder of `--plugins` is the next version ([`folder`]).
 
+mod error;
 mod folder;
 mod logs;
 mod own;

@@ -23,14 +23,18 @@ pub(super) struct Own<'a> {
     partition: Arc<Partition>,
 }
 
-/// Does `work` when it is its turn, on a thread where that may block.
+/// Runs `work` on a blocking thread, with the lock of the store.
 ///
 /// # Errors
-/// The topic cannot be had, or what `work` says.
-pub(super) async fn in_turn<T: Send + 'static>(
+/// The topic cannot be created, or `work` fails.
+pub(super) async fn in_turn<T, E>(
     broker: &Arc<Broker>,
-    work: impl FnOnce(&Own<'_>) -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
+    work: impl FnOnce(&Own<'_>) -> Result<T, E> + Send + 'static,
+) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<ApiError> + Send + 'static,
+{
     controller::ensure_topic(broker, TOPIC).await?;
     let turn = broker.plugins.turn().await;
     let broker = Arc::clone(broker);

@@ -11,6 +11,7 @@ use millstream_registry::format::Version;
 use millstream_registry::image::{Place, PluginImage};
 use millstream_stage::{Digest, FetchError, VersionSource};
 
+use super::error::ReadTopicError;
 use crate::partition::Partition;
 
 /// Bytes of the log that are read at a time.
@@ -20,7 +21,24 @@ const READ_BYTES: usize = 4 << 20;
 /// nothing where a folder was copied.
 const BATCH_BYTES_MAX: usize = 64 << 20;
 
-/// What the broker knows of its topic.
+/// Why the bytes of a version cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StoreError {
+    /// The topic was never created.
+    #[error("{TOPIC} does not exist")]
+    NoTopic,
+    /// The log has no record there.
+    #[error("no chunk is stored at offset {0} of {TOPIC}")]
+    Missing(i64),
+    /// The log cannot be read.
+    #[error("cannot read the chunk at offset {offset} of {TOPIC}: {error}")]
+    Read { offset: i64, error: ReadTopicError },
+    /// The chunks are not those that were pushed.
+    #[error("its bytes have the digest {actual}, and the manifest says {manifest}")]
+    Digest { actual: Digest, manifest: Digest },
+}
+
+/// The broker's view of its topic.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
     image: ArcSwap<PluginImage>,
@@ -29,18 +47,18 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// The plug-ins as they are now.
+    /// Returns the plug-ins as they are now.
     pub(super) fn image(&self) -> Arc<PluginImage> {
         self.image.load_full()
     }
 
-    /// Puts a new state in force.
+    /// Replaces the plug-ins.
     pub(super) fn set_image(&self, image: PluginImage) {
         self.image.store(Arc::new(image));
     }
 
-    /// Reads the topic. What means nothing in it is told and left out: it was written past the checks. Blocks
-    /// for the disk.
+    /// Reads the topic. Logs and ignores records that cannot be applied: a broker never writes such records. Blocks for
+    /// the disk.
     pub(super) fn open(&self, partition: &Arc<Partition>) {
         let mut image = PluginImage::default();
         let read = for_each_batch(partition, |batch| {
@@ -55,19 +73,19 @@ impl Store {
         self.serve(partition);
     }
 
-    /// The topic is there.
+    /// Sets the topic's partition, once the topic exists.
     pub(super) fn serve(&self, partition: &Arc<Partition>) {
         // It is created once and never deleted.
         let _ = self.partition.set(Arc::clone(partition));
     }
 
-    /// The bytes of a version whose chunks lie at `places`; `batch` has those that are not in the log yet.
+    /// Returns the bytes of a version whose chunks lie at `places`; `batch` has those that are not in the log yet.
     pub(super) fn component(
         &self,
         version: &Version,
         places: &[Place],
         batch: &dyn Fn(i64) -> Option<Bytes>,
-    ) -> Result<Vec<u8>, String> {
+    ) -> Result<Vec<u8>, StoreError> {
         let mut component = Vec::with_capacity(usize::try_from(version.size).unwrap_or(0));
         for place in places {
             let chunk = match batch(place.offset) {
@@ -78,27 +96,31 @@ impl Store {
         }
         let have = Digest::of(&component);
         if have != version.digest {
-            return Err(format!("its bytes have the digest {have}, and the manifest says {}", version.digest));
+            return Err(StoreError::Digest { actual: have, manifest: version.digest });
         }
         Ok(component)
     }
 
-    /// The value of the record at an offset.
-    pub(super) fn chunk(&self, place: Place) -> Result<Bytes, String> {
-        let partition = self.partition.get().ok_or("the topic is not there")?;
-        let read = partition.read(place.offset, 1, true).map_err(|error| error.to_string())?;
-        let slice = read.slice.ok_or("a chunk is not where it should be")?;
-        let bytes = slice.read_to_bytes().map_err(|error| error.to_string())?;
-        let batch =
-            batches(&bytes).next().ok_or("a chunk is not where it should be")?.map_err(|error| error.to_string())?;
-        for record in &batch.records(BATCH_BYTES_MAX).map_err(|error| error.to_string())? {
-            let record = record.map_err(|error| error.to_string())?;
-            if record.offset == place.offset {
-                return record.value.map(Bytes::copy_from_slice).ok_or_else(|| "a chunk is gone".to_owned());
-            }
-        }
-        Err("a chunk is not where it should be".to_owned())
+    /// Returns the value of the record at an offset.
+    pub(super) fn chunk(&self, place: Place) -> Result<Bytes, StoreError> {
+        let offset = place.offset;
+        let partition = self.partition.get().ok_or(StoreError::NoTopic)?;
+        let value = value_at(partition, offset).map_err(|error| StoreError::Read { offset, error })?;
+        value.ok_or(StoreError::Missing(offset))
     }
+}
+
+fn value_at(partition: &Partition, offset: i64) -> Result<Option<Bytes>, ReadTopicError> {
+    let Some(slice) = partition.read(offset, 1, true)?.slice else { return Ok(None) };
+    let bytes = slice.read_to_bytes()?;
+    let Some(batch) = batches(&bytes).next().transpose()? else { return Ok(None) };
+    for record in &batch.records(BATCH_BYTES_MAX)? {
+        let record = record?;
+        if record.offset == offset {
+            return Ok(record.value.map(Bytes::copy_from_slice));
+        }
+    }
+    Ok(None)
 }
 
 fn apply_batch(image: &mut PluginImage, batch: &BatchView<'_>) -> Result<(), BatchError> {
@@ -111,14 +133,13 @@ fn apply_batch(image: &mut PluginImage, batch: &BatchView<'_>) -> Result<(), Bat
     Ok(())
 }
 
-fn for_each_batch(partition: &Partition, mut work: impl FnMut(BatchView<'_>)) -> Result<(), String> {
-    let mut offset = partition.reader().map_err(|error| error.to_string())?.log_start_offset();
+fn for_each_batch(partition: &Partition, mut work: impl FnMut(BatchView<'_>)) -> Result<(), ReadTopicError> {
+    let mut offset = partition.reader()?.log_start_offset();
     loop {
-        let read = partition.read(offset, READ_BYTES, true).map_err(|error| error.to_string())?;
-        let Some(slice) = read.slice else { return Ok(()) };
-        let bytes = slice.read_to_bytes().map_err(|error| error.to_string())?;
+        let Some(slice) = partition.read(offset, READ_BYTES, true)?.slice else { return Ok(()) };
+        let bytes = slice.read_to_bytes()?;
         for batch in batches(&bytes) {
-            let batch = batch.map_err(|error| error.to_string())?;
+            let batch = batch?;
             offset = batch.next_offset();
             work(batch);
         }

@@ -1,23 +1,48 @@
-//! From one manifest of a plug-in to the next: what may change, and what that asks for. Pure.
+//! Compares two manifests of a plug-in: what may change, and what a change asks for. Pure.
 
 use millstream_registry::format::{Manifest, Version};
+use millstream_stage::Kind;
 
 /// What a new manifest changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Transition<'m> {
-    /// Versions that were not there: their bytes are to be checked.
+    /// New versions, whose bytes are to be checked.
     pub(super) added: Vec<&'m Version>,
-    /// The numbers of versions that go: nothing may need them.
+    /// The numbers of deleted versions: nothing may need them.
     pub(super) removed: Vec<u32>,
-    /// The version that is to serve, if that is another one than now.
+    /// The version that becomes active, if that changes.
     pub(super) activated: Option<u32>,
 }
 
-/// Compares what is known of a plug-in with what is to be known.
+/// Why a manifest may not follow another.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum TransitionError {
+    /// Another write came first.
+    #[error(
+        "plug-in {name} was changed meanwhile: it has revision {known}, and this is revision {new}; read it again and \
+         write {}",
+        known.saturating_add(1)
+    )]
+    Revision { name: String, known: u64, new: u64 },
+    /// The kind of a plug-in is fixed.
+    #[error("plug-in {name} is a {known} and cannot become a {new}")]
+    Kind { name: String, known: Kind, new: Kind },
+    /// Numbers of versions are never used again.
+    #[error("plug-in {name}: next is {known} and cannot become {new}")]
+    Next { name: String, known: u32, new: u32 },
+    /// A version never changes.
+    #[error("version {number} of plug-in {name} is immutable; push another one")]
+    Immutable { name: String, number: u32 },
+    /// The number was used by a version that is deleted.
+    #[error("version {number} of plug-in {name} is gone; the next is {next}")]
+    Gone { name: String, number: u32, next: u32 },
+}
+
+/// Compares the manifest of a plug-in with the one that is to follow it.
 ///
 /// # Errors
-/// What may not change, and what to do.
-pub(super) fn transition<'m>(known: Option<&Manifest>, new: &'m Manifest) -> Result<Transition<'m>, String> {
+/// The new manifest may not follow.
+pub(super) fn transition<'m>(known: Option<&Manifest>, new: &'m Manifest) -> Result<Transition<'m>, TransitionError> {
     let Some(known) = known else {
         // The first record of a backup may be of any revision: compaction has removed those before it.
         let activated = (new.active != 0).then_some(new.active);
@@ -26,34 +51,23 @@ pub(super) fn transition<'m>(known: Option<&Manifest>, new: &'m Manifest) -> Res
     if known == new {
         return Ok(Transition { added: Vec::new(), removed: Vec::new(), activated: None });
     }
+    let name = || new.name.clone();
     if new.revision != known.revision.saturating_add(1) {
-        return Err(format!(
-            "plug-in {} was changed meanwhile: it has revision {}, and this is revision {}; read it again and write {}",
-            new.name,
-            known.revision,
-            new.revision,
-            known.revision.saturating_add(1)
-        ));
+        return Err(TransitionError::Revision { name: name(), known: known.revision, new: new.revision });
     }
     if new.kind != known.kind {
-        return Err(format!("plug-in {} is a {} and cannot become a {}", new.name, known.kind, new.kind));
+        return Err(TransitionError::Kind { name: name(), known: known.kind, new: new.kind });
     }
     if new.next < known.next {
-        return Err(format!("plug-in {}: next is {} and cannot become {}", new.name, known.next, new.next));
+        return Err(TransitionError::Next { name: name(), known: known.next, new: new.next });
     }
     for version in &new.versions {
         match known.version(version.number) {
             Some(before) if !is_same(before, version) => {
-                return Err(format!(
-                    "version {} of plug-in {} is immutable; push another one",
-                    version.number, new.name
-                ));
+                return Err(TransitionError::Immutable { name: name(), number: version.number });
             }
             None if version.number < known.next => {
-                return Err(format!(
-                    "version {} of plug-in {} is gone; the next is {}",
-                    version.number, new.name, known.next
-                ));
+                return Err(TransitionError::Gone { name: name(), number: version.number, next: known.next });
             }
             _ => {}
         }
@@ -72,7 +86,7 @@ fn is_same(before: &Version, after: &Version) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use millstream_stage::{Digest, Kind};
+    use millstream_stage::Digest;
 
     use super::*;
 
@@ -119,7 +133,7 @@ mod tests {
         let refused = |change: fn(&mut Manifest)| {
             let mut new = manifest(5, &[1, 2], 2, 4);
             change(&mut new);
-            transition(Some(&known), &new).unwrap_err()
+            transition(Some(&known), &new).unwrap_err().to_string()
         };
         assert!(refused(|m| m.revision = 6).contains("changed meanwhile"));
         assert!(refused(|m| m.revision = 3).contains("changed meanwhile"));

@@ -1,4 +1,4 @@
-//! Who needs a version of a plug-in: what somebody needs is not deleted.
+//! Finds what uses a version of a plug-in: a version that is used is not deleted.
 
 use millstream_registry::format::Version;
 use millstream_stage::{Source, StageSpec};
@@ -6,12 +6,36 @@ use millstream_stage::{Source, StageSpec};
 use crate::broker::Broker;
 use crate::config::StageOptions;
 use crate::edge::{Decoders, Leaving};
+use crate::error::ApiError;
 
-/// Makes sure that no topic is pinned to a version.
+/// Why a version cannot be deleted.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UseError {
+    /// A stage is pinned to it.
+    #[error("{name}@{number} is used by {user}: change that first")]
+    Pinned { name: String, number: u32, user: String },
+    /// A stage follows the name, and no version would be left.
+    #[error("plug-in {name} is used by {user}, and no version of it would be left: change that first")]
+    Followed { name: String, user: String },
+    /// A batch that it packed is about to be appended.
+    #[error("{name}@{number} is packing a batch: try again")]
+    Packing { name: String, number: u32 },
+    /// Stored batches need it to be read.
+    #[error(
+        "{name}@{number} is needed to read what topic {topic} holds: wait until retention has removed it, or delete \
+         the topic"
+    )]
+    Needed { name: String, number: u32, topic: String },
+    /// The stored batches cannot be searched.
+    #[error("cannot find out whether stored batches need {name}@{number}: {error}")]
+    Unknown { name: String, number: u32, error: ApiError },
+}
+
+/// Checks that no topic is pinned to a version.
 ///
 /// # Errors
-/// Which one is, and what to do.
-pub(super) fn check_unpinned(broker: &Broker, name: &str, version: &Version) -> Result<(), String> {
+/// A topic is.
+pub(super) fn check_unpinned(broker: &Broker, name: &str, version: &Version) -> Result<(), UseError> {
     let (number, own) = (version.number.to_string(), &version.version);
     // As the library reads a pin: the number, or the leading numbers of the version's own text.
     let is_meant =
@@ -19,43 +43,40 @@ pub(super) fn check_unpinned(broker: &Broker, name: &str, version: &Version) -> 
     let pinned = |source: &Source| matches!(source, Source::Name { name: used, version: Some(pin) } if used == name && is_meant(pin));
     match user(broker, pinned) {
         None => Ok(()),
-        Some(user) => Err(format!("{name}@{number} is used by {user}: change that first")),
+        Some(user) => Err(UseError::Pinned { name: name.to_owned(), number: version.number, user }),
     }
 }
 
-/// Makes sure that no stored data needs a version to be read, and none on its way to a log; nothing comes to need it while the
-/// answer lives. Blocks for the disk.
+/// Checks that no batch needs a version to be read, stored or about to be appended. No batch can come to need it while the
+/// returned guard lives. Blocks for the disk.
 ///
 /// # Errors
-/// Who needs it, and what to do.
-pub(super) fn check_unneeded<'b>(broker: &'b Broker, name: &str, version: &Version) -> Result<Leaving<'b>, String> {
-    let number = version.number;
-    let leaving = broker.decoders.leave(&version.digest);
-    let leaving = leaving.ok_or_else(|| format!("{name}@{number} is at work on a batch: try again"))?;
+/// A batch needs it.
+pub(super) fn check_unneeded<'b>(broker: &'b Broker, name: &str, version: &Version) -> Result<Leaving<'b>, UseError> {
+    let (name, number) = (name.to_owned(), version.number);
+    let Some(leaving) = broker.decoders.leave(&version.digest) else {
+        return Err(UseError::Packing { name, number });
+    };
     match Decoders::needed_by(broker, &version.digest) {
         Ok(None) => Ok(leaving),
-        Ok(Some(topic)) => Err(format!(
-            "{name}@{number} is needed to read what topic {topic} holds: wait until retention has removed it, or delete the topic"
-        )),
-        Err(error) => Err(format!("cannot tell whether {name}@{number} is needed to read what is stored: {error}")),
+        Ok(Some(topic)) => Err(UseError::Needed { name, number, topic }),
+        Err(error) => Err(UseError::Unknown { name, number, error }),
     }
 }
 
-/// Makes sure that no topic follows a name of which nothing would serve.
+/// Checks that no topic follows a name of which no version is left.
 ///
 /// # Errors
-/// Who follows it, and what to do.
-pub(super) fn check_unfollowed(broker: &Broker, name: &str) -> Result<(), String> {
+/// A topic does.
+pub(super) fn check_unfollowed(broker: &Broker, name: &str) -> Result<(), UseError> {
     let follows = |source: &Source| matches!(source, Source::Name { name: used, .. } if used == name);
     match user(broker, follows) {
         None => Ok(()),
-        Some(user) => Err(format!(
-            "plug-in {name} is used by {user}, and without it nothing would serve there: change that first"
-        )),
+        Some(user) => Err(UseError::Followed { name: name.to_owned(), user }),
     }
 }
 
-/// The first stage of a topic that is made of such a plug-in: `topic orders, stage.admit`.
+/// Returns the first stage of a topic that is made of such a plug-in, for example `topic orders, stage.admit`.
 fn user(broker: &Broker, is_meant: impl Fn(&Source) -> bool) -> Option<String> {
     let table = broker.topics.load();
     let mut topics: Vec<_> = table.iter().collect();
@@ -69,7 +90,7 @@ fn user(broker: &Broker, is_meant: impl Fn(&Source) -> bool) -> Option<String> {
     })
 }
 
-/// The stages of a topic as they are written, with the keys of their options.
+/// Returns the texts of a topic's stages, with the names of their configs.
 fn texts(options: &StageOptions) -> impl Iterator<Item = (&'static str, &str)> {
     let texts = [
         ("stage.admit", &options.admit),

@@ -15,6 +15,7 @@ use millstream_registry::image::PluginImage;
 use millstream_stage::{Activation, EMBEDDED_NUMBER, Library, Origin, Plugin};
 use millstream_wire::ErrorCode;
 
+use super::error::{RecordError, VersionError, WriteError};
 use super::transition::{Transition, transition};
 use super::{own, uses};
 use crate::broker::Broker;
@@ -41,20 +42,21 @@ pub(crate) fn write<T>(
     let begin = partition.reader()?.log_end_offset();
     let mut check = Check::new(broker, begin, &records)?;
     for index in 0..records.len() {
-        check.record(index).map_err(|problem| refused(index, problem))?;
+        check.record(index).map_err(|error| rejected(error.at(index)))?;
     }
-    // A look at all that is stored: nobody has to wait for that.
-    let leaving = check.leave().map_err(|(index, problem)| refused(index, problem))?;
+    // This searches all stored batches, so no lock is held meanwhile.
+    let leaving = check.leave().map_err(rejected)?;
     // From here on no topic may come to use what goes, nor change its stages.
     let no_changes = broker.changes.blocking_lock();
     let Checked { image, activations, forgotten } = match check.finish() {
         Ok(checked) => checked,
         Err(unfit) => {
             drop(no_changes);
-            if let Some(number) = unfit.number {
-                own::note(broker, partition, &unfit.name, EventKind::Refused, number, &unfit.problem);
+            let RejectedPlugin { name, index, error } = unfit;
+            if let Some(number) = error.failing_version() {
+                own::note(broker, partition, &name, EventKind::Refused, number, &error.to_string());
             }
-            return Err(refused(unfit.index, unfit.problem));
+            return Err(rejected(error.at(index)));
         }
     };
     let appended = append()?;
@@ -78,10 +80,9 @@ pub(crate) fn write<T>(
     Ok(appended)
 }
 
-fn refused(index: usize, problem: String) -> ApiError {
-    tracing::warn!("a write to {TOPIC} is refused: {problem}");
-    let record = u32::try_from(index).ok().map(|record| (record, problem.clone()));
-    ApiError { records: record.into_iter().collect(), ..ApiError::new(ErrorCode::INVALID_RECORD, problem) }
+fn rejected(error: RecordError) -> ApiError {
+    tracing::warn!(record = error.index, "a write to {TOPIC} is rejected: {error}");
+    error.into()
 }
 
 /// A batch that may be appended.
@@ -89,18 +90,16 @@ struct Checked {
     /// The state after it.
     image: PluginImage,
     activations: Vec<Activation>,
-    /// Plug-ins of which no version serves any more.
+    /// Plug-ins without an active version.
     forgotten: Vec<String>,
 }
 
-/// Why a batch may not be appended, whose records all mean something.
-struct Unfit {
-    /// The record, the last of its plug-in.
-    index: usize,
+/// A plug-in whose new state cannot take effect, though each record of it is valid.
+struct RejectedPlugin {
     name: String,
-    problem: String,
-    /// The version that was to serve and does not work here, if that is it.
-    number: Option<u32>,
+    /// Its last record in the batch.
+    index: usize,
+    error: WriteError,
 }
 
 /// A batch that is being checked.
@@ -128,9 +127,9 @@ impl<'a> Check<'a> {
     }
 
     /// Checks a record against the state before it.
-    fn record(&mut self, index: usize) -> Result<(), String> {
+    fn record(&mut self, index: usize) -> Result<(), WriteError> {
         let record = &self.records[index];
-        let key = Key::parse(record.key).map_err(|error| error.to_string())?;
+        let key = Key::parse(record.key)?;
         match &key {
             Key::Chunk { .. } => self.chunk(&key, record.value)?,
             Key::Plugin(name) => {
@@ -142,77 +141,84 @@ impl<'a> Check<'a> {
             Key::Topic(_) => {}
         }
         let offset = self.begin + index as i64;
-        self.image.apply(offset, now_ms(), record.key, record.value).map(drop).map_err(|error| error.to_string())
+        self.image.apply(offset, now_ms(), record.key, record.value)?;
+        Ok(())
     }
 
-    /// What a version needs stays as it is.
-    fn chunk(&self, key: &Key, value: Option<&[u8]>) -> Result<(), String> {
+    /// Checks that no version loses or changes one of its chunks.
+    fn chunk(&self, key: &Key, value: Option<&[u8]>) -> Result<(), WriteError> {
         let Key::Chunk { digest, index } = key else { return Ok(()) };
         let Some((name, number)) = self.image.user_of(digest) else { return Ok(()) };
-        let Some(value) = value else {
-            return Err(format!("{name}@{number} needs {key}: delete the version first"));
-        };
+        let (name, key) = (name.to_owned(), key.clone());
+        let Some(value) = value else { return Err(WriteError::ChunkNeeded { name, number, key }) };
         let Some(place) = self.image.place(digest, *index) else { return Ok(()) };
         let have = match self.in_batch(place.offset) {
             Some(chunk) => chunk,
             None => self.broker.plugins.store().chunk(place)?,
         };
         if have != value {
-            return Err(format!("{name}@{number} is immutable: {key} cannot become something else"));
+            return Err(WriteError::ChunkImmutable { name, number, key });
         }
         Ok(())
     }
 
-    fn manifest(&mut self, name: &str, value: &[u8]) -> Result<(), String> {
-        let new = Manifest::parse(name, value).map_err(|error| format!("plug-in {name}: {error}"))?;
+    fn manifest(&mut self, name: &str, value: &[u8]) -> Result<(), WriteError> {
+        let new =
+            Manifest::parse(name, value).map_err(|error| WriteError::Manifest { name: name.to_owned(), error })?;
         let known = self.image.plugin(name).cloned();
         let Transition { added, .. } = transition(known.as_deref(), &new)?;
         if known.is_none() {
             self.kind_in_binary(name, &new)?;
         }
         for version in added {
-            let failed = |problem: String| format!("plug-in {name}@{}: {problem}", version.number);
-            let places = self.image.places(version).map_err(|error| failed(error.0))?;
-            let in_batch = |offset| self.in_batch(offset);
-            let component = self.broker.plugins.store().component(version, &places, &in_batch).map_err(failed)?;
-            let plugin = self.library.load(name, &component).map_err(|error| failed(error.to_string()))?;
-            if plugin.kind() != new.kind {
-                return Err(failed(format!("it is a {}, and the manifest says {}", plugin.kind(), new.kind)));
-            }
-            if plugin.version() != version.version {
-                let (have, said) = (plugin.version(), &version.version);
-                return Err(failed(format!("it calls its version {have}, and the manifest says {said}")));
-            }
-            self.loaded.insert((name.to_owned(), version.number), plugin);
+            let number = version.number;
+            let plugin = self.load(name, &new, version).map_err(|error| {
+                let name = name.to_owned();
+                WriteError::Version { name, number, error }
+            })?;
+            self.loaded.insert((name.to_owned(), number), plugin);
         }
         Ok(())
     }
 
-    /// A name of the binary's has its kind: what is written with it goes on meaning the same.
-    fn kind_in_binary(&self, name: &str, new: &Manifest) -> Result<(), String> {
+    /// Loads a new version, and checks that it is what the manifest says.
+    fn load(&self, name: &str, manifest: &Manifest, version: &Version) -> Result<Plugin, VersionError> {
+        let places = self.image.places(version)?;
+        let component = self.broker.plugins.store().component(version, &places, &|offset| self.in_batch(offset))?;
+        let plugin = self.library.load(name, &component)?;
+        if plugin.kind() != manifest.kind {
+            return Err(VersionError::Kind { actual: plugin.kind(), manifest: manifest.kind });
+        }
+        if plugin.version() != version.version {
+            let (actual, manifest) = (plugin.version().to_owned(), version.version.clone());
+            return Err(VersionError::Name { actual, manifest });
+        }
+        Ok(plugin)
+    }
+
+    /// Checks that a name of the binary keeps its kind, so that configs with the name keep their meaning.
+    fn kind_in_binary(&self, name: &str, new: &Manifest) -> Result<(), WriteError> {
         match self.library.version(name, EMBEDDED_NUMBER) {
-            Ok(own) if own.kind() != new.kind => Err(format!(
-                "plug-in {name} is a {} in the binary, and this is a {}; push it under another name",
-                own.kind(),
-                new.kind
-            )),
+            Ok(own) if own.kind() != new.kind => {
+                Err(WriteError::BuiltInKind { name: name.to_owned(), built_in: own.kind(), new: new.kind })
+            }
             _ => Ok(()),
         }
     }
 
-    /// The value of a record of this batch.
+    /// Returns the value of a record of this batch.
     fn in_batch(&self, offset: i64) -> Option<Bytes> {
         let index = usize::try_from(offset.checked_sub(self.begin)?).ok()?;
         self.records.get(index)?.value.map(Bytes::copy_from_slice)
     }
 
-    /// Makes sure that nobody needs the versions that go, nor comes to while the answer lives. An error has the place of the
-    /// record that removes one.
-    fn leave(&self) -> Result<Vec<Leaving<'a>>, (usize, String)> {
+    /// Checks that nothing needs the versions that are deleted. Nothing can come to need them while the returned guards
+    /// live.
+    fn leave(&self) -> Result<Vec<Leaving<'a>>, RecordError> {
         let mut leaving: Vec<Leaving<'a>> = Vec::new();
         for (name, index) in &self.concerned {
-            let needed = |problem| (*index, problem);
-            // Before what is at work is disturbed by a deletion that comes to nothing.
+            let needed = |error| WriteError::InUse(error).at(*index);
+            // First, so that a deletion that is rejected does not disturb what is packing.
             if self.image.plugin(name).is_none() && self.library.version(name, EMBEDDED_NUMBER).is_err() {
                 uses::check_unfollowed(self.broker, name).map_err(needed)?;
             }
@@ -228,28 +234,28 @@ impl<'a> Check<'a> {
         Ok(leaving)
     }
 
-    /// The versions of a plug-in that are not there any more after the batch.
+    /// Returns the versions of a plug-in that the batch deletes.
     fn gone(&self, name: &str) -> impl Iterator<Item = &Version> {
         let (before, after) = (self.known.plugin(name), self.image.plugin(name));
         let versions = before.into_iter().flat_map(|before| &before.versions);
         versions.filter(move |version| after.is_none_or(|after| after.version(version.number).is_none()))
     }
 
-    /// Makes what is to serve ready, while no topic changes.
-    fn finish(mut self) -> Result<Checked, Unfit> {
+    /// Prepares the versions that become active, while no topic changes.
+    fn finish(mut self) -> Result<Checked, RejectedPlugin> {
         let (mut activations, mut forgotten) = (Vec::new(), Vec::new());
         for (name, index) in std::mem::take(&mut self.concerned) {
-            let unfit = |problem, number| Unfit { index, name: name.clone(), problem, number };
+            let unfit = |error| RejectedPlugin { name: name.clone(), index, error };
             for version in self.gone(&name) {
-                // Once more: topics have changed since.
-                uses::check_unpinned(self.broker, &name, version).map_err(|problem| unfit(problem, None))?;
+                // Again: topics may have changed since.
+                uses::check_unpinned(self.broker, &name, version).map_err(|error| unfit(error.into()))?;
             }
             let before = self.known.plugin(&name).map_or(EMBEDDED_NUMBER, |before| before.active);
             let active = self.image.plugin(&name).map_or(EMBEDDED_NUMBER, |after| after.active);
             if active == before {
                 continue;
             }
-            match self.change(&name, active).map_err(|(problem, number)| unfit(problem, number))? {
+            match self.change(&name, active).map_err(unfit)? {
                 Change::Activate(activation) => activations.push(activation),
                 Change::Forget => forgotten.push(name),
             }
@@ -257,31 +263,33 @@ impl<'a> Check<'a> {
         Ok(Checked { image: self.image, activations, forgotten })
     }
 
-    /// The text of an error says what is wrong; the number is that of the version that does not work here.
-    fn change(&self, name: &str, active: u32) -> Result<Change, (String, Option<u32>)> {
+    fn change(&self, name: &str, active: u32) -> Result<Change, WriteError> {
         let plugin = match self.loaded.get(&(name.to_owned(), active)) {
             Some(plugin) => plugin.clone(),
             None => match self.library.version(name, active) {
                 Ok(plugin) => plugin,
                 Err(_) if active == EMBEDDED_NUMBER => {
-                    uses::check_unfollowed(self.broker, name).map_err(|problem| (problem, None))?;
+                    uses::check_unfollowed(self.broker, name)?;
                     return Ok(Change::Forget);
                 }
-                Err(error) => return Err((error.to_string(), Some(active))),
+                Err(error) => return Err(WriteError::NotFound { number: active, error }),
             },
         };
         let origin = match active {
             EMBEDDED_NUMBER => Origin::Embedded,
             number => Origin::Store { number },
         };
-        let activation = self.library.prepare(&plugin, origin).map_err(|error| (error.to_string(), Some(active)))?;
+        let activation = self
+            .library
+            .prepare(&plugin, origin)
+            .map_err(|error| WriteError::DoesNotServe { number: active, error })?;
         Ok(Change::Activate(activation))
     }
 }
 
-/// What a batch does to what serves of one name.
+/// What a batch changes for the stages that follow a name.
 enum Change {
     Activate(Activation),
-    /// Nothing serves under that name any more.
+    /// No version is active any more.
     Forget,
 }

@@ -11,6 +11,7 @@ use millstream_stage::spec::CHAIN_MAX;
 use millstream_wire::ErrorCode;
 
 use crate::config::TopicOverrides;
+use crate::edge::circles;
 use crate::error::ApiError;
 use crate::metadata::{MetadataImage, TopicImage};
 use crate::topics::is_internal;
@@ -53,8 +54,23 @@ pub(crate) fn check_deletion(image: &MetadataImage, name: &str) -> Result<(), Ap
     Err(ApiError::new(ErrorCode::INVALID_REQUEST, message))
 }
 
-/// Refuses options that would make a view that cannot be. `before` has the options of a topic that is there already.
+/// Checks the configs of a topic: whether it can be a view with them, and whether its records would flow in a circle.
+/// `before` has the configs of a topic that exists.
+///
+/// # Errors
+/// Names the config, and what to do.
 pub(crate) fn check(
+    image: &MetadataImage,
+    name: &str,
+    partitions: i32,
+    before: Option<&TopicOverrides>,
+    options: &TopicOverrides,
+) -> Result<(), ApiError> {
+    check_view(image, name, partitions, before, options)?;
+    circles::check(image, name, options)
+}
+
+fn check_view(
     image: &MetadataImage,
     name: &str,
     partitions: i32,
@@ -87,11 +103,6 @@ pub(crate) fn check(
     }
     let ways = Ways { image, changed: Some((name, options)) };
     ways.check(name)?;
-    if let Some(letters) = options.get(DEAD_LETTER_TOPIC).filter(|letters| ways.from(name).contains(&letters.as_str()))
-    {
-        let problem = format!("{DEAD_LETTER_TOPIC}={letters}: the filter would see its own dead letters");
-        return refused(ErrorCode::INVALID_CONFIG, problem);
-    }
     let Some(source) = image.topic(of) else {
         return refused(ErrorCode::INVALID_CONFIG, format!("view.of={of}: there is no such topic"));
     };

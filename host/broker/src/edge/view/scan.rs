@@ -342,7 +342,7 @@ impl Filter<'_> {
             }
             count += piece.len();
             for layer in &layers {
-                stop = self.narrow(&mut piece, layer)?.or(stop);
+                stop = self.narrow(&mut piece, layer, codec)?.or(stop);
             }
             kept.extend(piece.iter().map(|row| row.offset));
         }
@@ -367,7 +367,12 @@ impl Filter<'_> {
 
     /// Takes the rows out that a view does not show. A row on which a filter failed and that fails the fetch ends them: its
     /// offset, and the error.
-    fn narrow(&self, rows: &mut Vec<Record<'_>>, layer: &PinnedLayer<'_>) -> Result<Option<(i64, ApiError)>, ApiError> {
+    fn narrow(
+        &self,
+        rows: &mut Vec<Record<'_>>,
+        layer: &PinnedLayer<'_>,
+        codec: Codec,
+    ) -> Result<Option<(i64, ApiError)>, ApiError> {
         let PinnedLayer { layer: Layer { topic, dead_letters, .. }, stages, chain } = layer;
         // No record is to blame, and the next fetch may find it mended.
         let out_of_order = |error: StageError| {
@@ -376,7 +381,7 @@ impl Filter<'_> {
         };
         let verdict = filter_rows(chain, topic, rows).map_err(out_of_order)?;
         if stages.filter_policy == FailurePolicy::DeadLetter && !verdict.failed().is_empty() {
-            let letters = DeadLetters { rows, verdict: &verdict };
+            let letters = DeadLetters { rows, verdict: &verdict, codec };
             dead_letters::copy(self.broker, stages, self.source, &letters, dead_letters).map_err(|error| {
                 tracing::warn!("view {}: {error}", &**topic);
                 ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, error.message)

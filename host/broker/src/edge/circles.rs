@@ -1,0 +1,200 @@
+//! Refuses configs by which records would flow in a circle.
+//!
+//! Records flow from a topic to its views, and from a topic with stages to its dead letter topic. If a path of such steps
+//! came back to its start, one record that a filter cannot read would make dead letters without end, driven by reading
+//! alone.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+
+use millstream_wire::ErrorCode;
+
+use crate::config::TopicOverrides;
+use crate::error::ApiError;
+use crate::metadata::MetadataImage;
+
+/// The config that names a topic for dead letters.
+const DEAD_LETTER_TOPIC: &str = "stage.dead.letter.topic";
+
+/// The config that makes a topic a view.
+const VIEW_OF: &str = "view.of";
+
+/// One step of a record, from topic to topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step<'a> {
+    /// The second topic is a view of the first.
+    View(&'a str, &'a str),
+    /// The first topic sends its dead letters to the second.
+    DeadLetters(&'a str, &'a str),
+}
+
+impl<'a> Step<'a> {
+    fn target(self) -> &'a str {
+        match self {
+            Step::View(_, target) | Step::DeadLetters(_, target) => target,
+        }
+    }
+}
+
+impl fmt::Display for Step<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::View(from, view) => write!(formatter, "{view} is a view of {from}"),
+            Step::DeadLetters(from, to) => write!(formatter, "{from} sends its dead letters to {to}"),
+        }
+    }
+}
+
+/// Checks that records do not come back to a topic if it has these configs.
+///
+/// # Errors
+/// `INVALID_CONFIG` names the path.
+pub(crate) fn check(image: &MetadataImage, name: &str, configs: &TopicOverrides) -> Result<(), ApiError> {
+    if dead_letter_topic(configs).is_none() && source(configs).is_none() {
+        // Every circle has a step that the configs of this topic make, or it was there before.
+        return Ok(());
+    }
+    let Some(circle) = circle(image, name, configs) else { return Ok(()) };
+    let path: Vec<String> = circle.iter().map(ToString::to_string).collect();
+    let message = format!("topic {name}: records would flow in a circle: {}", path.join(", "));
+    Err(ApiError::new(ErrorCode::INVALID_CONFIG, message))
+}
+
+fn source(configs: &TopicOverrides) -> Option<&str> {
+    configs.get(VIEW_OF).map(String::as_str).filter(|topic| !topic.is_empty())
+}
+
+fn dead_letter_topic(configs: &TopicOverrides) -> Option<&str> {
+    configs.get(DEAD_LETTER_TOPIC).map(String::as_str).filter(|topic| !topic.is_empty())
+}
+
+/// Returns the shortest path from a topic back to itself.
+fn circle<'a>(image: &'a MetadataImage, name: &'a str, configs: &'a TopicOverrides) -> Option<Vec<Step<'a>>> {
+    let others = image.topics().filter(|topic| topic.name != name).map(|topic| (topic.name.as_str(), &topic.configs));
+    let mut steps: HashMap<&str, Vec<Step<'_>>> = HashMap::new();
+    for (topic, configs) in others.chain([(name, configs)]) {
+        if let Some(from) = source(configs) {
+            steps.entry(from).or_default().push(Step::View(from, topic));
+        }
+        if let Some(to) = dead_letter_topic(configs) {
+            steps.entry(topic).or_default().push(Step::DeadLetters(topic, to));
+        }
+    }
+    // A breadth-first search; `came_by` has the step by which each topic was first reached.
+    let mut came_by: HashMap<&str, Step<'_>> = HashMap::new();
+    let mut queue = VecDeque::from([name]);
+    while let Some(topic) = queue.pop_front() {
+        for &step in steps.get(topic).into_iter().flatten() {
+            if step.target() == name {
+                let mut path = vec![step];
+                let mut at = topic;
+                while at != name {
+                    let before = came_by[at];
+                    path.push(before);
+                    at = match before {
+                        Step::View(from, _) | Step::DeadLetters(from, _) => from,
+                    };
+                }
+                path.reverse();
+                return Some(path);
+            }
+            if !came_by.contains_key(step.target()) {
+                came_by.insert(step.target(), step);
+                queue.push_back(step.target());
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metadata::MetadataRecord;
+
+    fn configs(pairs: &[(&str, &str)]) -> TopicOverrides {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn image(topics: &[(&str, &[(&str, &str)])]) -> MetadataImage {
+        let mut image = MetadataImage::default();
+        for (name, pairs) in topics {
+            let (name, id, configs) = ((*name).to_owned(), uuid::Uuid::new_v4(), configs(pairs));
+            image.apply(&MetadataRecord::TopicCreated { name, id, partitions: 1, configs }).expect("created");
+        }
+        image
+    }
+
+    /// The path of the circle that a topic with these configs would close.
+    fn path(image: &MetadataImage, name: &str, pairs: &[(&str, &str)]) -> Option<String> {
+        let error = check(image, name, &configs(pairs)).err()?;
+        assert_eq!(error.code, ErrorCode::INVALID_CONFIG);
+        let (_, path) = error.message.split_once("in a circle: ").expect("a path");
+        Some(path.to_owned())
+    }
+
+    #[test]
+    fn two_views_that_send_their_dead_letters_to_each_others_sources() {
+        let image = image(&[("a", &[]), ("b", &[]), ("va", &[(VIEW_OF, "a"), (DEAD_LETTER_TOPIC, "b")])]);
+        assert_eq!(
+            path(&image, "vb", &[(VIEW_OF, "b"), (DEAD_LETTER_TOPIC, "a")]).as_deref(),
+            Some(
+                "vb sends its dead letters to a, va is a view of a, va sends its dead letters to b, vb is a view of b"
+            )
+        );
+        assert_eq!(path(&image, "vb", &[(VIEW_OF, "b"), (DEAD_LETTER_TOPIC, "c")]), None);
+    }
+
+    #[test]
+    fn a_view_that_sends_its_dead_letters_to_its_source() {
+        let image = image(&[("a", &[]), ("v", &[(VIEW_OF, "a")])]);
+        assert!(path(&image, "w", &[(VIEW_OF, "a"), (DEAD_LETTER_TOPIC, "a")]).is_some());
+        // The records of a view of a view lie in the source of the first.
+        let over = path(&image, "w", &[(VIEW_OF, "v"), (DEAD_LETTER_TOPIC, "a")]);
+        assert_eq!(over.as_deref(), Some("w sends its dead letters to a, v is a view of a, w is a view of v"));
+    }
+
+    #[test]
+    fn dead_letters_of_admission_are_a_step_too() {
+        let image = image(&[
+            ("a", &[(DEAD_LETTER_TOPIC, "b")]),
+            ("b", &[]),
+            ("c", &[(DEAD_LETTER_TOPIC, "a")]),
+            ("vb", &[(VIEW_OF, "b")]),
+        ]);
+        assert_eq!(
+            path(&image, "vb", &[(VIEW_OF, "b"), (DEAD_LETTER_TOPIC, "c")]).as_deref(),
+            Some(
+                "vb sends its dead letters to c, c sends its dead letters to a, a sends its dead letters to b, vb is a \
+                 view of b"
+            )
+        );
+        assert!(path(&image, "b", &[(DEAD_LETTER_TOPIC, "a")]).is_some());
+    }
+
+    #[test]
+    fn a_topic_that_is_named_before_it_exists() {
+        let image = image(&[("a", &[]), ("va", &[(VIEW_OF, "a"), (DEAD_LETTER_TOPIC, "later")])]);
+        assert!(path(&image, "later", &[(DEAD_LETTER_TOPIC, "a")]).is_some());
+        assert_eq!(path(&image, "later", &[]), None);
+    }
+
+    #[test]
+    fn a_change_that_takes_the_step_away_is_taken() {
+        let image = image(&[("a", &[(DEAD_LETTER_TOPIC, "b")]), ("b", &[(DEAD_LETTER_TOPIC, "a")])]);
+        assert!(path(&image, "a", &[(DEAD_LETTER_TOPIC, "b"), ("retention.ms", "1")]).is_some());
+        assert_eq!(path(&image, "a", &[]), None);
+        assert_eq!(path(&image, "a", &[(DEAD_LETTER_TOPIC, "c")]), None);
+    }
+
+    #[test]
+    fn chains_and_shared_dead_letter_topics_are_no_circles() {
+        let image = image(&[
+            ("a", &[(DEAD_LETTER_TOPIC, "dead")]),
+            ("b", &[(DEAD_LETTER_TOPIC, "dead")]),
+            ("va", &[(VIEW_OF, "a"), (DEAD_LETTER_TOPIC, "dead")]),
+            ("dead", &[]),
+        ]);
+        assert_eq!(path(&image, "vd", &[(VIEW_OF, "dead"), (DEAD_LETTER_TOPIC, "deader")]), None);
+    }
+}
