@@ -1,72 +1,74 @@
-//! How quick a topic's filters are, and so where they run.
+//! Decides where the filters of a topic run: on the thread that serves the socket, or on a thread of their own.
 //!
-//! Handing a batch to another thread costs two wake-ups, and finds the batch in another core's cache: on a batch of 256 KiB that
-//! is more than all else that a filter on keys costs. Filters that take no longer than the broker's own work on the batch
-//! therefore run where the socket is served; all others, and all that were not measured yet, beside it.
+//! Handing a batch to another thread costs two wake-ups, and moves the batch to another core's cache. On a batch of 256 KiB
+//! that is more than all other costs of a filter on keys. Filters that take no longer than the broker's own work on the batch
+//! therefore run on the thread that serves the socket. All others, and those that were not measured yet, run beside it.
 //!
-//! A filter may turn slow at any batch, on a worker that serves other topics too. The worst of it is one deadline of one
-//! stage (those of the binary, which have none, need less at their slowest), on no more workers than the topic has turns: the
-//! next stage of the chain, the search for bad rows and the next batch of the request go on where they may take their time
-//! ([`crate::compute_permits::aside`]), and so does every later batch, until the filters were quick often enough there. Each such lapse
-//! asks for four times as many quick batches as the one before. What is merely longer than it should be may be the machine's
-//! doing (a thread pays for the interrupts that it happens to serve): only who is so again and again loses its place. And what is
-//! long by the clock may have waited for a core: up to 2 ms, the next batches are timed more closely before it is believed.
+//! A filter may turn slow at any batch, on a thread that serves other topics too. The worst case is one deadline of one stage,
+//! on as many threads as the topic has permits. (The binary's own stages have no deadline and are quicker at their slowest.)
+//! After that, the next stage of the chain, the search for bad rows and the next batch run where they may take their time
+//! ([`crate::compute_permits::aside`]), and so does every later batch until the filters were quick often enough there. Each
+//! such lapse asks for four times as many quick batches as the one before.
+//!
+//! A single overrun may be noise (interrupts are charged to the running thread), so only repeated overruns demote a filter.
+//! A batch that is slow by the clock may have waited for a core. If it took at most 2 ms, the next batches are timed by the
+//! thread's own clock before the filter is demoted.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use millstream_stage::thread_time;
 
-/// Quick batches in a row before filters run where the socket is served.
-const FIRST: u32 = 8;
+/// Quick batches in a row before filters run on the thread that serves the socket.
+const PROMOTE_AFTER_BATCHES: u32 = 8;
 
-/// The most of them that are asked for, after lapse upon lapse.
-const MOST: u32 = FIRST << 12;
+/// The most quick batches that are required, after several lapses.
+const PROMOTE_AFTER_BATCHES_MAX: u32 = PROMOTE_AFTER_BATCHES << 12;
 
-/// How much more is asked for after a lapse.
-const STEP: u32 = 4;
+/// How many times more quick batches are required after a lapse.
+const LAPSE_FACTOR: u32 = 4;
 
-/// What a batch costs the broker itself, about: for its request, and for each KiB.
-const REQUEST: Duration = Duration::from_micros(20);
-const KIB: Duration = Duration::from_nanos(300);
+/// The broker's own cost of a batch, approximately: for its request, and for each KiB.
+const COST_PER_BATCH: Duration = Duration::from_micros(20);
+const COST_PER_KIB: Duration = Duration::from_nanos(300);
 
-/// Batches that are watched after one that was long by the clock.
-const WATCHED: u32 = 64;
+/// Batches that are timed by the thread's own clock after one that was slow by the wall clock.
+const CLOSELY_TIMED_BATCHES: u32 = 64;
 
-/// Whatever the reason, a socket that waits so long is better served beside filters.
-const HELD_UP: Duration = Duration::from_millis(2);
+/// A batch that took longer than this counts as slow, whatever the reason: a socket should not wait for that long.
+const PREEMPTED_MAX: Duration = Duration::from_millis(2);
 
-/// So many times longer than allowed is a lapse.
-const LAPSE: u32 = 10;
+/// A batch is a lapse if it takes this many times longer than allowed.
+const LAPSE_TIMES: u32 = 10;
 
-/// What is known of the filters of one topic. Several batches may be noted at once; a count that is lost then does no harm.
+/// How quick the filters of one topic are. Several batches may be counted at once; a lost count does no harm.
 #[derive(Debug)]
 pub(crate) struct Pace {
     /// Quick batches, more or less in a row.
     in_a_row: AtomicU32,
-    /// How many are asked for.
+    /// How many are required.
     wanted: AtomicU32,
-    /// So many of the next batches are timed by the thread's own clock.
+    /// How many of the next batches are timed by the thread's own clock.
     watched: AtomicU32,
 }
 
 impl Pace {
-    /// Nothing is known yet.
+    /// No batch was timed yet.
     pub(crate) fn new() -> Self {
-        Self { in_a_row: AtomicU32::new(0), wanted: AtomicU32::new(FIRST), watched: AtomicU32::new(0) }
+        Self { in_a_row: AtomicU32::new(0), wanted: AtomicU32::new(PROMOTE_AFTER_BATCHES), watched: AtomicU32::new(0) }
     }
 
-    /// Whether the filters may run where the socket is served.
+    /// Returns whether the filters may run on the thread that serves the socket.
     pub(crate) fn is_quick(&self) -> bool {
         self.in_a_row.load(Relaxed) >= self.wanted.load(Relaxed)
     }
 
-    /// Runs filters over so many bytes of records, and notes how long they took. `is_sound` says of their answer whether
-    /// they did not fail.
+    /// Runs filters over `bytes` bytes of records, and counts how long they took. `is_sound` returns whether the filters did
+    /// not fail.
     pub(crate) fn timed<T>(&self, bytes: usize, filter: impl FnOnce() -> T, is_sound: impl FnOnce(&T) -> bool) -> T {
         let allowed = allowed(bytes);
-        // The time of the thread alone says what the filters took where many threads share the cores, but it takes a
-        // call of the kernel to have it: only whoever was long by the clock is watched so closely.
+        // Where many threads share the cores, only the thread's own clock tells what the filters took. Reading it is a system
+        // call, so it is read only after a batch that was slow by the wall clock.
         let watched = self.watched.load(Relaxed);
         let ran = (watched > 0).then(thread_time);
         let begun = Instant::now();
@@ -77,7 +79,7 @@ impl Pace {
                 self.watched.store(watched - 1, Relaxed);
                 self.note(thread_time() - ran, allowed, is_sound(&answer));
             }
-            None if by_clock > allowed && by_clock < HELD_UP => self.watched.store(WATCHED, Relaxed),
+            None if by_clock > allowed && by_clock < PREEMPTED_MAX => self.watched.store(CLOSELY_TIMED_BATCHES, Relaxed),
             None => self.note(by_clock, allowed, is_sound(&answer)),
         }
         answer
@@ -85,26 +87,26 @@ impl Pace {
 
     fn note(&self, took: Duration, allowed: Duration, is_sound: bool) {
         let (in_a_row, wanted) = (self.in_a_row.load(Relaxed), self.wanted.load(Relaxed));
-        if took > allowed * LAPSE {
+        if took > allowed * LAPSE_TIMES {
             self.in_a_row.store(0, Relaxed);
             if in_a_row >= wanted {
-                self.wanted.store((wanted * STEP).min(MOST), Relaxed);
+                self.wanted.store((wanted * LAPSE_FACTOR).min(PROMOTE_AFTER_BATCHES_MAX), Relaxed);
             }
         } else if took > allowed || !is_sound {
             self.in_a_row.store(in_a_row / 2, Relaxed);
-        } else if wanted > FIRST && in_a_row / STEP >= wanted {
-            // Who was quick for long enough is trusted again as before.
-            self.wanted.store(wanted / STEP, Relaxed);
-            self.in_a_row.store(wanted / STEP, Relaxed);
+        } else if wanted > PROMOTE_AFTER_BATCHES && in_a_row / LAPSE_FACTOR >= wanted {
+            // After enough quick batches, fewer are required again.
+            self.wanted.store(wanted / LAPSE_FACTOR, Relaxed);
+            self.in_a_row.store(wanted / LAPSE_FACTOR, Relaxed);
         } else {
             self.in_a_row.store(in_a_row.saturating_add(1), Relaxed);
         }
     }
 }
 
-/// What filters may take for so many bytes of records.
+/// Returns the time that filters may take for `bytes` bytes of records.
 fn allowed(bytes: usize) -> Duration {
-    REQUEST + KIB.saturating_mul(u32::try_from(bytes >> 10).unwrap_or(u32::MAX))
+    COST_PER_BATCH + COST_PER_KIB.saturating_mul(u32::try_from(bytes >> 10).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]
@@ -133,13 +135,13 @@ mod tests {
     #[test]
     fn what_was_quick_often_enough_is_trusted_and_one_lapse_ends_it() {
         let pace = Pace::new();
-        assert_eq!(until_quick(&pace), FIRST);
+        assert_eq!(until_quick(&pace), PROMOTE_AFTER_BATCHES);
         note(&pace, SLOW);
         assert!(!pace.is_quick());
-        assert_eq!(until_quick(&pace), FIRST * STEP, "a lapse costs trust");
+        assert_eq!(until_quick(&pace), PROMOTE_AFTER_BATCHES * LAPSE_FACTOR, "a lapse costs trust");
         note(&pace, SLOW);
         note(&pace, SLOW);
-        assert_eq!(until_quick(&pace), FIRST * STEP * STEP, "only who was trusted can lose more of it");
+        assert_eq!(until_quick(&pace), PROMOTE_AFTER_BATCHES * LAPSE_FACTOR * LAPSE_FACTOR, "only who was trusted can lose more of it");
     }
 
     #[test]
@@ -152,7 +154,7 @@ mod tests {
             }
             (0..10).for_each(|_| pace.note(took, ALLOWED, is_sound));
             assert!(!pace.is_quick());
-            assert_eq!(until_quick(&pace), FIRST, "nobody was held up");
+            assert_eq!(until_quick(&pace), PROMOTE_AFTER_BATCHES, "nobody was held up");
         }
     }
 
@@ -163,18 +165,18 @@ mod tests {
             until_quick(&pace);
             note(&pace, SLOW);
         }
-        assert_eq!(until_quick(&pace), MOST);
-        for _ in 0..2 * STEP * MOST {
+        assert_eq!(until_quick(&pace), PROMOTE_AFTER_BATCHES_MAX);
+        for _ in 0..2 * LAPSE_FACTOR * PROMOTE_AFTER_BATCHES_MAX {
             note(&pace, QUICK);
             assert!(pace.is_quick());
         }
         note(&pace, SLOW);
-        assert_eq!(until_quick(&pace), FIRST * STEP);
+        assert_eq!(until_quick(&pace), PROMOTE_AFTER_BATCHES * LAPSE_FACTOR);
     }
 
     #[test]
     fn a_large_batch_may_take_longer() {
-        assert_eq!(allowed(100), REQUEST);
+        assert_eq!(allowed(100), COST_PER_BATCH);
         assert_eq!(allowed(256 << 10).as_micros(), 96);
         assert!(allowed(usize::MAX) > Duration::from_secs(1_000));
     }
@@ -182,17 +184,17 @@ mod tests {
     #[test]
     fn what_computes_for_too_long_is_noted() {
         let pace = Pace::new();
-        pace.in_a_row.store(FIRST, Relaxed);
+        pace.in_a_row.store(PROMOTE_AFTER_BATCHES, Relaxed);
         let spin = || {
             let begun = thread_time();
-            while thread_time() - begun <= LAPSE * REQUEST {
+            while thread_time() - begun <= LAPSE_TIMES * COST_PER_BATCH {
                 std::hint::spin_loop();
             }
         };
         // The first that is long by the clock is not believed yet.
         pace.timed(0, spin, |()| true);
-        assert!(pace.is_quick() || pace.wanted.load(Relaxed) > FIRST);
+        assert!(pace.is_quick() || pace.wanted.load(Relaxed) > PROMOTE_AFTER_BATCHES);
         pace.timed(0, spin, |()| true);
-        assert_eq!((pace.is_quick(), pace.wanted.load(Relaxed)), (false, FIRST * STEP));
+        assert_eq!((pace.is_quick(), pace.wanted.load(Relaxed)), (false, PROMOTE_AFTER_BATCHES * LAPSE_FACTOR));
     }
 }

@@ -1,4 +1,4 @@
-//! What the broker writes to the topic by itself, by the same way as everybody.
+//! What the broker itself writes to the topic. It takes the same checks as a client's write.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::controller;
 use crate::error::ApiError;
 use crate::partition::Partition;
 
-/// The store while it is the broker's own turn: nobody else changes it. All of it blocks.
+/// The store, while the broker holds its lock. All methods block.
 pub(super) struct Own<'a> {
     broker: &'a Arc<Broker>,
     partition: Arc<Partition>,
@@ -47,7 +47,7 @@ where
 }
 
 impl Own<'_> {
-    /// The plug-ins as they are now.
+    /// Returns the plug-ins as they are now.
     pub(super) fn image(&self) -> Arc<PluginImage> {
         self.broker.plugins.store().image()
     }
@@ -56,7 +56,7 @@ impl Own<'_> {
         self.broker.plugins.library()
     }
 
-    /// Writes a record; it is in force when this returns.
+    /// Writes a record. It is in force when this returns.
     ///
     /// # Errors
     /// As [`write`](write()): nothing has changed.
@@ -64,14 +64,14 @@ impl Own<'_> {
         write_one(self.broker, &self.partition, key, value)
     }
 
-    /// Has the history of a plug-in say what was not done, as [`note`] does.
+    /// Appends a not-done event to the plug-in's history, as [`note`] does.
     pub(super) fn note(&self, name: &str, event: EventKind, number: u32, reason: &str) {
         note(self.broker, &self.partition, name, event, number, reason);
     }
 }
 
-/// Has the history of a plug-in say what was not done, if it has one. That it cannot is told, and is no reason to stop. The
-/// caller has the turn.
+/// Appends a not-done event to the plug-in's history, if it has one. Failure is logged and ignored. The caller must hold the
+/// store's lock.
 pub(super) fn note(
     broker: &Arc<Broker>,
     partition: &Arc<Partition>,
@@ -84,7 +84,7 @@ pub(super) fn note(
     let Some(manifest) = plan.manifest else { return };
     let written = write_one(broker, partition, &Key::Plugin(name.to_owned()), Some(&manifest.to_bytes()));
     if let Err(error) = written {
-        tracing::warn!(plugin = name, version = number, "the history does not say `{}`: {error}", event.name());
+        tracing::warn!(plugin = name, version = number, "cannot append `{}` to the history: {error}", event.name());
     }
 }
 
