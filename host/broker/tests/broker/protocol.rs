@@ -8,7 +8,7 @@ use millstream_wire::messages::*;
 use millstream_wire::{ApiKey, ErrorCode};
 use tokio::io::AsyncWriteExt;
 
-use super::client::{Client, broker};
+use super::client::{Client, PATIENCE, broker};
 
 /// A frame with a header of version 1 and this body.
 fn raw(api_key: i16, version: i16, body: &[u8]) -> BytesMut {
@@ -129,11 +129,14 @@ async fn the_number_of_connections_is_bounded() {
     assert_eq!(broker.connect().await.frame().await, None);
     drop(first);
     // The place is free once the broker has seen the end of the first.
-    loop {
-        let mut third = broker.connect().await;
-        let request = raw(ApiKey::ApiVersions as i16, 0, &[]);
-        if third.stream.write_all(&request).await.is_ok() && third.frame().await.is_some() {
-            break;
+    let third = async {
+        loop {
+            let mut third = broker.connect().await;
+            let request = raw(ApiKey::ApiVersions as i16, 0, &[]);
+            if third.stream.write_all(&request).await.is_ok() && third.frame().await.is_some() {
+                break;
+            }
         }
-    }
+    };
+    tokio::time::timeout(PATIENCE, third).await.expect("the place is free");
 }
