@@ -369,3 +369,79 @@ async fn those_who_wait_are_answered_when_the_broker_stops() {
     assert_eq!(waiting.await.unwrap().unwrap_err().error, GroupError::NotCoordinator);
     assert_eq!(coordinator.heartbeat("g", caller, 1), Err(GroupError::NotCoordinator));
 }
+
+#[tokio::test]
+async fn a_group_is_deleted_with_its_offsets_once_it_is_empty() {
+    let memory = Memory::new();
+    let coordinator = start(&memory).await;
+    let delete = async |group| match coordinator.delete_group(group) {
+        Ok(durable) => durable.await,
+        Err(error) => Err(error),
+    };
+    coordinator.commit("simple", commit(None, 9)).await.unwrap();
+    let member = join_alone(&coordinator, "g", join("", 10_000)).await;
+    coordinator.commit("g", commit(Some(&member), 3)).await.unwrap();
+    assert_eq!(delete("g").await, Err(GroupError::NonEmptyGroup));
+    assert_eq!(delete("nobody's").await, Err(GroupError::GroupIdNotFound));
+    coordinator.leave("g", &[Caller { member_id: &member.member_id, instance_id: None }]).unwrap();
+    assert_eq!(delete("g").await, Ok(()));
+    assert_eq!(delete("g").await, Err(GroupError::GroupIdNotFound));
+    assert_eq!((committed(&coordinator, "g"), committed(&coordinator, "simple")), (None, Some(9)));
+    let after = start(&memory).await;
+    assert_eq!((committed(&after, "g"), committed(&after, "simple")), (None, Some(9)));
+    let ids: Vec<_> = after.list().unwrap().into_iter().map(|group| group.id).collect();
+    assert_eq!(ids, [arc("simple")]);
+}
+
+/// The commit's record lies before the tombstones, so that the log says that the offset is gone.
+#[tokio::test]
+async fn a_commit_that_is_under_way_does_not_bring_a_deleted_group_back() {
+    let memory = Memory::new();
+    let coordinator = start(&memory).await;
+    coordinator.commit("g", commit(None, 7)).await.unwrap();
+    memory.flushed.send_replace(false);
+    let written = memory.batches();
+    let pending = tokio::spawn({
+        let coordinator = Arc::clone(&coordinator);
+        async move { coordinator.commit("g", commit(None, 8)).await }
+    });
+    until("the commit is appended", || memory.batches() > written).await;
+    let deleted = coordinator.delete_group("g").unwrap();
+    memory.flushed.send_replace(true);
+    assert_eq!((pending.await.unwrap(), deleted.await), (Ok(()), Ok(())));
+    assert_eq!(committed(&coordinator, "g"), None);
+    assert!(coordinator.list().unwrap().is_empty());
+    assert_eq!(committed(&start(&memory).await, "g"), None);
+}
+
+#[tokio::test]
+async fn offsets_of_topics_that_nobody_subscribes_to_are_deleted() {
+    let memory = Memory::new();
+    let coordinator = start(&memory).await;
+    let asked = [(arc("t"), 1), (arc("other"), 0)];
+    let delete = async |group| {
+        let (results, durable) = coordinator.delete_offsets(group, &asked)?;
+        durable.await.map(|()| results)
+    };
+    assert_eq!(delete("nobody's").await, Err(GroupError::CoordinatorNotAvailable));
+    coordinator.commit("simple", commit(None, 9)).await.unwrap();
+    assert_eq!(delete("nobody's").await, Err(GroupError::GroupIdNotFound));
+    assert_eq!(delete("simple").await, Ok(vec![Ok(()), Ok(())]));
+    assert_eq!(committed(&coordinator, "simple"), None);
+
+    // What a member of the type `consumer` says in other bytes than a subscription may be any topic.
+    let member = join_alone(&coordinator, "unknown", join("", 10_000)).await;
+    coordinator.commit("unknown", commit(Some(&member), 3)).await.unwrap();
+    assert_eq!(delete("unknown").await, Ok(vec![Err(GroupError::SubscribedToTopic); 2]));
+    // Version 0 with the one topic `t`, without user data.
+    let metadata = Bytes::from_static(&[0, 0, 0, 0, 0, 1, 0, 1, b't', 0xff, 0xff, 0xff, 0xff]);
+    let protocols = vec![Protocol { name: arc("range"), metadata }];
+    let member = join_alone(&coordinator, "consumers", JoinRequest { protocols, ..join("", 10_000) }).await;
+    coordinator.commit("consumers", commit(Some(&member), 3)).await.unwrap();
+    assert_eq!(delete("consumers").await, Ok(vec![Err(GroupError::SubscribedToTopic), Ok(())]));
+    let workers = JoinRequest { protocol_type: arc("connect"), ..join("", 10_000) };
+    join_alone(&coordinator, "workers", workers).await;
+    assert_eq!(delete("workers").await, Err(GroupError::NonEmptyGroup));
+    assert_eq!((committed(&coordinator, "unknown"), committed(&coordinator, "consumers")), (Some(3), Some(3)));
+    assert_eq!(committed(&start(&memory).await, "simple"), None);
+}

@@ -8,6 +8,7 @@
 //! | `records.rs` | the bytes of `__consumer_offsets`, Kafka's own |
 //! | `coordinator.rs`, `timers.rs` | all groups: locks, waiting requests, deadlines |
 //! | `commits.rs` | OffsetCommit, OffsetFetch, expiry |
+//! | `deletions.rs` | DeleteGroups, OffsetDelete |
 //! | `load.rs` | groups come back from the log at the start |
 //! | `describe.rs` | what ListGroups and DescribeGroups show |
 //! | `storage.rs` | `__consumer_offsets` as a few calls |
@@ -20,6 +21,7 @@ mod coordinator;
 #[cfg(test)]
 mod coordinator_tests;
 mod describe;
+mod deletions;
 mod join;
 mod load;
 mod member;
