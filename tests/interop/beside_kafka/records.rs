@@ -56,7 +56,8 @@ pub(super) fn delete_records(raw: &mut Raw, seen: &mut Seen) {
     seen.add("nothing", &raw.call(2, &DeleteRecordsRequest::default()));
     // The next record follows the ones that were deleted.
     seen.add("next", &plain.produce(raw, batch(&["next"])));
-    seen.add("left", &plain.read(raw, plain.start(raw)));
+    let start = plain.start(raw);
+    seen.add("left", &plain.read(raw, start));
 }
 
 pub(super) fn describe_log_dirs(raw: &mut Raw, seen: &mut Seen) {

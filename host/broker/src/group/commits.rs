@@ -182,8 +182,9 @@ impl GroupCoordinator {
     /// Writes tombstones for offsets and forgets them. Nobody waits for it: should a tombstone be lost, it is written again after
     /// the next start.
     fn drop_offsets(&self, id: &Arc<str>, slot: &mut Slot, offsets: &[(Arc<str>, i32)]) {
-        if let Err(error) = self.delete_from(id, slot, offsets) {
-            tracing::error!(group = %id, "cannot write the tombstones of offsets: {error}");
+        match self.delete_from(id, slot, offsets) {
+            Ok(durable) => drop(durable),
+            Err(error) => tracing::error!(group = %id, "cannot write the tombstones of offsets: {error}"),
         }
     }
 

@@ -26,7 +26,8 @@ impl GroupCoordinator {
             }
             let id = Arc::from(group_id);
             let offsets = slot.offsets.partitions();
-            self.delete_from(&id, slot, &offsets)?;
+            // The group's tombstone follows in the same log: once it is durable, these are.
+            drop(self.delete_from(&id, slot, &offsets)?);
             let mut batch = Batch::at(wall_ms());
             batch.group_tombstone(&id)?;
             let appended = self.append(&id, batch)?;
