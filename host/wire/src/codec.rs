@@ -407,7 +407,8 @@ mod tests {
         // Version 2 of Produce has no transactional id: without it the request would be another one.
         let request = ProduceRequest { transactional_id: Some("t".into()), ..Default::default() };
         let error = to_bytes(&request, 2).unwrap_err();
-        assert_eq!(error.to_string(), "ProduceRequest v2: transactional_id: the field is set, but this version does not have it");
+        let message = "ProduceRequest v2: transactional_id: the field is set, but this version does not have it";
+        assert_eq!(error.to_string(), message);
         let request = FindCoordinatorRequest { key: "g".into(), ..Default::default() };
         assert!(to_bytes(&request, 3).is_ok());
         assert!(to_bytes(&request, 4).is_err());
