@@ -7,6 +7,7 @@ mod beside_kafka;
 mod durability;
 mod java;
 mod kcat;
+mod node;
 mod plugins;
 mod python;
 #[path = "../e2e/support/mod.rs"]
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     let trials = [
         kcat::trials(),
         python::trials(),
+        node::trials(),
         java::trials(),
         views::trials(),
         plugins::trials(),

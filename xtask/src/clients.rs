@@ -41,7 +41,10 @@ pub(crate) fn set_up(target: &Path) -> Clients {
     add("MILLSTREAM_KAFKA_42_CLASSPATH", "Apache Kafka 4.2's Java tools", older);
     add("MILLSTREAM_KCAT", "kcat", debian_program("kcat"));
     add("MILLSTREAM_STRACE", "strace", debian_program("strace"));
-    add("MILLSTREAM_KAFKAJS", "KafkaJS", kafkajs(&folder));
+    add("MILLSTREAM_KAFKAJS", "KafkaJS", npm("KafkaJS", "tests/interop/package.json", &folder.join("node")));
+    let platformatic = folder.join("platformatic");
+    let project = "tests/interop/node/platformatic/package.json";
+    add("MILLSTREAM_PLATFORMATIC", "@platformatic/kafka", npm("@platformatic/kafka", project, &platformatic));
     clients
 }
 
@@ -77,17 +80,16 @@ fn kafka_classpath(folder: &Path, version: Option<&str>) -> Result<String> {
     fs::read_to_string(&classpath).with_context(|| format!("cannot read {}", classpath.display()))
 }
 
-/// Installs the packages of `tests/interop/package.json`; gives the folder that node finds them in.
-fn kafkajs(folder: &Path) -> Result<String> {
-    let package = crate::root().join("tests/interop/package.json");
-    let project = folder.join("node");
+/// Installs the packages of a `package.json` in a folder, and returns the folder that node finds them in.
+fn npm(name: &str, package: &str, project: &Path) -> Result<String> {
+    let package = crate::root().join(package);
     quiet(Command::new("node").arg("--version")).context("node is needed")?;
     made_from(&package, &project.join("installed.json"), || {
-        println!("installing KafkaJS");
-        fs::create_dir_all(&project)?;
+        println!("installing {name}");
+        fs::create_dir_all(project)?;
         fs::copy(&package, project.join("package.json"))?;
         let options = ["install", "--silent", "--no-audit", "--no-fund", "--no-package-lock"];
-        succeed(Command::new("npm").args(options).current_dir(&project))
+        succeed(Command::new("npm").args(options).current_dir(project))
     })?;
     Ok(project.join("node_modules").display().to_string())
 }
