@@ -52,7 +52,11 @@ pub(crate) fn minimal<V: Visitor>(api: ApiKey, version: i16, topic: &Topic, visi
         }
         ApiKey::ApiVersions => visitor.visit(
             version,
-            ApiVersionsRequest { client_software_name: "raw".into(), client_software_version: "1".into() },
+            ApiVersionsRequest {
+                client_software_name: "raw".into(),
+                client_software_version: "1".into(),
+                ..Default::default()
+            },
         ),
         ApiKey::InitProducerId => {
             visitor.visit(version, InitProducerIdRequest { transaction_timeout_ms: 60_000, ..Default::default() })

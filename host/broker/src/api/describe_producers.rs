@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use millstream_wire::ErrorCode;
 use millstream_wire::messages::{
     DescribeProducersPartitionResponse, DescribeProducersRequest, DescribeProducersResponse,
     DescribeProducersTopicResponse, ProducerState,
@@ -29,7 +30,7 @@ impl Handler for DescribeProducers {
         let topics = request.topics.into_iter().map(|topic| {
             let partitions = topic.partition_indexes.iter().map(|&partition_index| {
                 let (error_code, error_message, active_producers) = match find(broker, &topic.name, partition_index) {
-                    Ok(producers) => (millstream_wire::ErrorCode::NONE, None, producers),
+                    Ok(producers) => (ErrorCode::NONE, None, producers),
                     Err(error) => (error.code, error.text(), Vec::new()),
                 };
                 DescribeProducersPartitionResponse { partition_index, error_code, error_message, active_producers }
@@ -43,12 +44,12 @@ impl Handler for DescribeProducers {
 fn find(broker: &Broker, topic: &str, partition: i32) -> Result<Vec<ProducerState>, ApiError> {
     check_name(topic)?;
     let producers = broker.partition(topic, partition)?.with_log(|log| log.producers())?;
-    let describe = |producer: millstream_log::ActiveProducer| ProducerState {
-        producer_id: producer.id,
+    let describe = |producer: millstream_log::ProducerState| ProducerState {
+        producer_id: producer.producer_id,
         producer_epoch: producer.epoch.into(),
         last_sequence: producer.last_sequence,
-        last_timestamp: producer.last_timestamp_ms,
-        coordinator_epoch: -1,
+        last_timestamp: producer.last_timestamp,
+        coordinator_epoch: producer.coordinator_epoch,
         current_txn_start_offset: producer.transaction_start.unwrap_or(-1),
     };
     Ok(producers.into_iter().map(describe).collect())

@@ -63,11 +63,15 @@ async fn api_versions_of_the_future_is_answered_in_version_0() {
     assert_eq!((header.correlation_id, response.error_code), (77, ErrorCode::UNSUPPORTED_VERSION));
     assert_eq!(response.api_keys[0].api_key, ApiKey::ApiVersions as i16);
     // The connection goes on.
-    let named = ApiVersionsRequest { client_software_name: "a".into(), client_software_version: "1.0".into() };
+    let named = ApiVersionsRequest {
+        client_software_name: "a".into(),
+        client_software_version: "1.0".into(),
+        ..Default::default()
+    };
     let response = client.ask(3, &named).await;
     let produce = response.api_keys.iter().find(|api| api.api_key == 0).expect("produce");
     assert_eq!((produce.min_version, produce.max_version), (0, 13));
-    let nameless = ApiVersionsRequest { client_software_name: "".into(), client_software_version: "1 0".into() };
+    let nameless = ApiVersionsRequest { client_software_version: "1 0".into(), ..Default::default() };
     assert_eq!(client.ask(3, &nameless).await.error_code, ErrorCode::INVALID_REQUEST);
 }
 

@@ -4,18 +4,24 @@ use crate::{ErrorCode, Message, Str};
 
 /// Asks for the versions of the broker, and names the client.
 #[derive(Message, Debug, Clone, PartialEq)]
-#[message(api = ApiVersions, response = ApiVersionsResponse, versions = 0..=4, flexible = 3)]
+#[message(api = ApiVersions, response = ApiVersionsResponse, versions = 0..=5, flexible = 3)]
 pub struct ApiVersionsRequest {
     #[wire(versions = 3.., ignorable)]
     pub client_software_name: Str,
     #[wire(versions = 3.., ignorable)]
     pub client_software_version: Str,
+    /// The cluster that the client expects, if it knows both this and the node (KIP-1242).
+    #[wire(versions = 5.., ignorable)]
+    pub cluster_id: Option<Str>,
+    /// The node that the client expects; -1 for any.
+    #[wire(versions = 5.., default = -1, ignorable)]
+    pub node_id: i32,
 }
 
 /// Lists the APIs of the broker. The response to a version that is not supported has version 0 and
 /// `UNSUPPORTED_VERSION`.
 #[derive(Message, Debug, Clone, PartialEq)]
-#[message(versions = 0..=4, flexible = 3)]
+#[message(versions = 0..=5, flexible = 3)]
 pub struct ApiVersionsResponse {
     pub error_code: ErrorCode,
     pub api_keys: Vec<ApiVersion>,
