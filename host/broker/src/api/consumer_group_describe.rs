@@ -17,7 +17,7 @@ pub(super) struct ConsumerGroupDescribe;
 impl Handler for ConsumerGroupDescribe {
     type Request = ConsumerGroupDescribeRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=1;
-    const PERMISSION: Option<Permission> = Some(AclOperation::Describe.on(ResourceType::Group));
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Describe, ResourceType::Group));
 
     async fn handle(
         _: &Arc<Broker>,

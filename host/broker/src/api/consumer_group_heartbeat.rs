@@ -16,7 +16,7 @@ pub(super) struct ConsumerGroupHeartbeat;
 impl Handler for ConsumerGroupHeartbeat {
     type Request = ConsumerGroupHeartbeatRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=1;
-    const PERMISSION: Option<Permission> = Some(AclOperation::Read.on(ResourceType::Group));
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Read, ResourceType::Group));
 
     async fn handle(
         _: &Arc<Broker>,

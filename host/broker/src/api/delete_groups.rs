@@ -16,7 +16,7 @@ pub(super) struct DeleteGroups;
 impl Handler for DeleteGroups {
     type Request = DeleteGroupsRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=3;
-    const PERMISSION: Option<Permission> = Some(AclOperation::Delete.on(ResourceType::Group));
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Delete, ResourceType::Group));
 
     async fn handle(broker: &Arc<Broker>, _: &RequestContext, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
         // A group that is named twice gets one result, as in Kafka.

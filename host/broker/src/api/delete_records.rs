@@ -27,7 +27,7 @@ pub(super) struct DeleteRecords;
 impl Handler for DeleteRecords {
     type Request = DeleteRecordsRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=2;
-    const PERMISSION: Option<Permission> = Some(AclOperation::Delete.on(ResourceType::Topic));
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Delete, ResourceType::Topic));
 
     async fn handle(broker: &Arc<Broker>, _: &RequestContext, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
         let this = Arc::clone(broker);

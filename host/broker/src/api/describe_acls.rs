@@ -15,7 +15,7 @@ pub(super) struct DescribeAcls;
 impl Handler for DescribeAcls {
     type Request = DescribeAclsRequest;
     const VERSIONS: RangeInclusive<i16> = 1..=3;
-    const PERMISSION: Option<Permission> = Some(AclOperation::Describe.on(ResourceType::Cluster));
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Describe, ResourceType::Cluster));
 
     async fn handle(_: &Arc<Broker>, _: &RequestContext, _: DescribeAclsRequest) -> DescribeAclsResponse {
         DescribeAclsResponse {

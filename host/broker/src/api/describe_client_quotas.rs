@@ -27,7 +27,7 @@ pub(super) struct DescribeClientQuotas;
 impl Handler for DescribeClientQuotas {
     type Request = DescribeClientQuotasRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=1;
-    const PERMISSION: Option<Permission> = Some(AclOperation::DescribeConfigs.on(ResourceType::Cluster));
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::DescribeConfigs, ResourceType::Cluster));
 
     async fn handle(
         _: &Arc<Broker>,

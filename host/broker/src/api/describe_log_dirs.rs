@@ -25,7 +25,7 @@ pub(super) struct DescribeLogDirs;
 impl Handler for DescribeLogDirs {
     type Request = DescribeLogDirsRequest;
     const VERSIONS: RangeInclusive<i16> = 1..=5;
-    const PERMISSION: Option<Permission> = Some(AclOperation::Describe.on(ResourceType::Cluster));
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Describe, ResourceType::Cluster));
 
     async fn handle(
         broker: &Arc<Broker>,

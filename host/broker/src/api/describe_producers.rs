@@ -20,7 +20,7 @@ pub(super) struct DescribeProducers;
 impl Handler for DescribeProducers {
     type Request = DescribeProducersRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=0;
-    const PERMISSION: Option<Permission> = Some(AclOperation::Read.on(ResourceType::Topic));
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Read, ResourceType::Topic));
 
     async fn handle(
         broker: &Arc<Broker>,

@@ -13,7 +13,7 @@ use millstream_wire::{ErrorCode, Str};
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::partition::Partition;
-use crate::security::{AclOperation, Operations, Permission, ResourceType};
+use crate::security::{AclOperation, Permission, ResourceType, allowed_operations};
 use crate::topics::{Topic, check_name};
 
 /// The most partitions of one response: the default of Kafka's `max.request.partition.size.limit`.
@@ -24,7 +24,7 @@ pub(super) struct DescribeTopicPartitions;
 impl Handler for DescribeTopicPartitions {
     type Request = DescribeTopicPartitionsRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=0;
-    const PERMISSION: Option<Permission> = Some(AclOperation::Describe.on(ResourceType::Topic));
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Describe, ResourceType::Topic));
 
     async fn handle(
         broker: &Arc<Broker>,
@@ -96,7 +96,7 @@ fn absent(name: Str) -> DescribeTopicPartitionsResponseTopic {
     let error_code = check_name(&name).map_or_else(|error| error.code, |()| ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     DescribeTopicPartitionsResponseTopic {
         error_code,
-        topic_authorized_operations: Operations::TOPIC.if_requested(true),
+        topic_authorized_operations: allowed_operations(true, AclOperation::TOPIC),
         name: Some(name),
         ..Default::default()
     }
@@ -124,6 +124,6 @@ fn describe(broker: &Broker, topic: &Topic, partitions: &[Arc<Partition>]) -> De
         topic_id: topic.id,
         is_internal: topic.is_internal(),
         partitions: partitions.collect(),
-        topic_authorized_operations: Operations::TOPIC.if_requested(true),
+        topic_authorized_operations: allowed_operations(true, AclOperation::TOPIC),
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct DescribeUserScramCredentials;
 impl Handler for DescribeUserScramCredentials {
     type Request = DescribeUserScramCredentialsRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=0;
-    const PERMISSION: Option<Permission> = Some(AclOperation::Describe.on(ResourceType::Cluster));
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Describe, ResourceType::Cluster));
 
     async fn handle(
         _: &Arc<Broker>,

@@ -23,7 +23,7 @@ pub(super) struct ElectLeaders;
 impl Handler for ElectLeaders {
     type Request = ElectLeadersRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=2;
-    const PERMISSION: Option<Permission> = Some(AclOperation::Alter.on(ResourceType::Cluster));
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Alter, ResourceType::Cluster));
 
     async fn handle(broker: &Arc<Broker>, _: &RequestContext, request: ElectLeadersRequest) -> ElectLeadersResponse {
         let election = request.election_type;

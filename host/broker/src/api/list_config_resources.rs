@@ -16,7 +16,7 @@ pub(super) struct ListConfigResources;
 impl Handler for ListConfigResources {
     type Request = ListConfigResourcesRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=1;
-    const PERMISSION: Option<Permission> = Some(AclOperation::DescribeConfigs.on(ResourceType::Cluster));
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::DescribeConfigs, ResourceType::Cluster));
 
     async fn handle(
         broker: &Arc<Broker>,

@@ -14,7 +14,7 @@ pub(super) struct ListPartitionReassignments;
 impl Handler for ListPartitionReassignments {
     type Request = ListPartitionReassignmentsRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=0;
-    const PERMISSION: Option<Permission> = Some(AclOperation::Describe.on(ResourceType::Cluster));
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Describe, ResourceType::Cluster));
 
     async fn handle(
         _: &Arc<Broker>,

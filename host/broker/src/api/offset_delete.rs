@@ -18,7 +18,7 @@ pub(super) struct OffsetDelete;
 impl Handler for OffsetDelete {
     type Request = OffsetDeleteRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=0;
-    const PERMISSION: Option<Permission> = Some(AclOperation::Delete.on(ResourceType::Group));
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Delete, ResourceType::Group));
 
     async fn handle(broker: &Arc<Broker>, _: &RequestContext, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
         let table = broker.topics.load_full();
