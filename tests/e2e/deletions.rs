@@ -79,7 +79,8 @@ fn a_compacted_topic_is_reported_once() {
     let mut raw = Raw::connect(&broker);
     Topic::create(&mut raw, "one", 1, &[("cleanup.policy", "compact")]);
     Topic::create(&mut raw, "two", 1, &[]);
-    for change in [("cleanup.policy", Some("compact,delete")), ("retention.ms", Some("60000")), ("retention.ms", None)] {
+    for change in [("cleanup.policy", Some("compact,delete")), ("retention.ms", Some("60000")), ("retention.ms", None)]
+    {
         assert_eq!(alter(&mut raw, "two", &[change]).0, ErrorCode::NONE);
     }
     let log = broker.log();

@@ -1,6 +1,6 @@
 //! The same requests to our broker and to Apache Kafka: the responses have to be equal.
 //!
-//! A probe gives lines of text, one for each response. What differs from node to node (folders, free space, cluster ids)
+//! A probe gives lines of text, one for each response. What differs from node to node (folders, free space, ids)
 //! is left out of them, and lists that Kafka gives in no order are sorted.
 
 mod groups;
@@ -51,7 +51,11 @@ fn responses_are_equal() {
         let count = ours.len().max(kafkas.len());
         differences.extend((0..count).filter(|&at| ours.get(at) != kafkas.get(at)).map(|at| {
             let nothing = String::new();
-            format!("{name}\n  kafka {}\n  ours  {}", kafkas.get(at).unwrap_or(&nothing), ours.get(at).unwrap_or(&nothing))
+            format!(
+                "{name}\n  kafka {}\n  ours  {}",
+                kafkas.get(at).unwrap_or(&nothing),
+                ours.get(at).unwrap_or(&nothing)
+            )
         }));
     }
     assert!(differences.is_empty(), "\n{}", differences.join("\n"));

@@ -130,8 +130,7 @@ impl Tracer {
     fn attach(strace: &str, pid: Pid, output: &Path) -> Self {
         let pid = pid.as_raw_nonzero().to_string();
         let threads = || fs::read_dir(format!("/proc/{pid}/task")).expect("the broker runs").map_while(Result::ok);
-        let child =
-            Tool::new(strace).args(["-f", "-yy", "-e", SYSCALLS, "-p", &pid, "-o"]).arg(output).spawn();
+        let child = Tool::new(strace).args(["-f", "-yy", "-e", SYSCALLS, "-p", &pid, "-o"]).arg(output).spawn();
         let mut tracer = Self(child);
         wait_until("strace to follow every thread", PATIENCE, || {
             let ended = tracer.0.try_wait().expect("the child can be waited for");

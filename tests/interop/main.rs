@@ -32,9 +32,9 @@ fn main() -> ExitCode {
         durability::trials(),
         beside_kafka::trials(),
     ]
-        .into_iter()
-        .flatten()
-        .collect();
+    .into_iter()
+    .flatten()
+    .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -119,9 +119,7 @@ fn minimal_listing<V: Visitor>(api: ApiKey, version: i16, visitor: &mut V) -> V:
     match api {
         ApiKey::DescribeAcls => visitor.visit(version, DescribeAclsRequest::default()),
         ApiKey::DescribeClientQuotas => visitor.visit(version, DescribeClientQuotasRequest::default()),
-        ApiKey::DescribeUserScramCredentials => {
-            visitor.visit(version, DescribeUserScramCredentialsRequest::default())
-        }
+        ApiKey::DescribeUserScramCredentials => visitor.visit(version, DescribeUserScramCredentialsRequest::default()),
         ApiKey::ListConfigResources => visitor.visit(version, ListConfigResourcesRequest::default()),
         other => panic!("no request is known for {other}"),
     }

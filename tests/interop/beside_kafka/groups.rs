@@ -15,19 +15,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Commits offset 7 for partition 0 of a topic, for a group without members.
 fn commit(raw: &mut Raw, group: &str, topic: &Topic) {
-    let partition =
-        OffsetCommitRequestPartition { committed_offset: 7, committed_metadata: Some(Str::EMPTY), ..Default::default() };
-    let topics = vec![OffsetCommitRequestTopic {
-        name: topic.name.clone(),
-        partitions: vec![partition],
-        ..Default::default()
-    }];
-    let request = OffsetCommitRequest {
-        group_id: group.into(),
-        generation_id_or_member_epoch: -1,
-        topics,
+    let partition = OffsetCommitRequestPartition {
+        committed_offset: 7,
+        committed_metadata: Some(Str::EMPTY),
         ..Default::default()
     };
+    let topics =
+        vec![OffsetCommitRequestTopic { name: topic.name.clone(), partitions: vec![partition], ..Default::default() }];
+    let request =
+        OffsetCommitRequest { group_id: group.into(), generation_id_or_member_epoch: -1, topics, ..Default::default() };
     // Kafka makes `__consumer_offsets` for the first group and serves it a moment later.
     wait_until("the coordinator", PATIENCE, || {
         find(raw, group);
@@ -44,7 +40,8 @@ fn find(raw: &mut Raw, group: &str) {
 /// What a group has committed for partition 0 of a topic.
 fn committed(raw: &mut Raw, group: &str, topic: &Topic) -> (ErrorCode, i64) {
     let topics = vec![OffsetFetchRequestTopic { name: topic.name.clone(), partition_indexes: vec![0] }];
-    let response = raw.call(7, &OffsetFetchRequest { group_id: group.into(), topics: Some(topics), ..Default::default() });
+    let response =
+        raw.call(7, &OffsetFetchRequest { group_id: group.into(), topics: Some(topics), ..Default::default() });
     (response.error_code, response.topics[0].partitions[0].committed_offset)
 }
 

@@ -1,8 +1,8 @@
 //! APIs about topics and what they hold.
 
 use millstream_record::{BatchBuilder, Codec, TimestampType};
-use millstream_wire::messages::*;
 use millstream_wire::Str;
+use millstream_wire::messages::*;
 
 use super::Seen;
 use crate::support::{Raw, Topic, batch, now_ms, producer_batch};
@@ -62,7 +62,8 @@ pub(super) fn delete_records(raw: &mut Raw, seen: &mut Seen) {
 
 pub(super) fn describe_log_dirs(raw: &mut Raw, seen: &mut Seen) {
     let [plain, ..] = topics(raw, "dirs");
-    let asked = |topic: &str, partitions: &[i32]| DescribableLogDirTopic { topic: topic.into(), partitions: partitions.into() };
+    let asked =
+        |topic: &str, partitions: &[i32]| DescribableLogDirTopic { topic: topic.into(), partitions: partitions.into() };
     for version in 1..=5 {
         for (what, topics) in [
             ("one", Some(vec![asked(&plain.name, &[0, 2])])),
@@ -86,16 +87,24 @@ pub(super) fn describe_log_dirs(raw: &mut Raw, seen: &mut Seen) {
 
 pub(super) fn describe_producers(raw: &mut Raw, seen: &mut Seen) {
     let [plain, ..] = topics(raw, "producers");
-    let init = InitProducerIdRequest { transaction_timeout_ms: 60_000, producer_id: -1, producer_epoch: -1, ..Default::default() };
+    let init = InitProducerIdRequest {
+        transaction_timeout_ms: 60_000,
+        producer_id: -1,
+        producer_epoch: -1,
+        ..Default::default()
+    };
     let producer = raw.call(4, &init);
     plain.produce(raw, producer_batch(producer.producer_id, producer.producer_epoch, 0, &["a", "b"]));
     let topic = |name: &str, partitions: &[i32]| DescribeProducersTopicRequest {
         name: name.into(),
         partition_indexes: partitions.into(),
     };
-    let topics = vec![topic(&plain.name, &[0, 1, 9]), topic("no-such-topic", &[0]), topic("bad name", &[0]), topic("", &[0])];
+    let topics =
+        vec![topic(&plain.name, &[0, 1, 9]), topic("no-such-topic", &[0]), topic("bad name", &[0]), topic("", &[0])];
     let mut response = raw.call(0, &DescribeProducersRequest { topics });
-    for found in response.topics.iter_mut().flat_map(|topic| &mut topic.partitions).flat_map(|found| &mut found.active_producers) {
+    for found in
+        response.topics.iter_mut().flat_map(|topic| &mut topic.partitions).flat_map(|found| &mut found.active_producers)
+    {
         assert_eq!(found.producer_id, producer.producer_id);
         assert!(found.last_timestamp > 0);
         (found.producer_id, found.last_timestamp) = (0, 0);
@@ -106,7 +115,8 @@ pub(super) fn describe_producers(raw: &mut Raw, seen: &mut Seen) {
 
 pub(super) fn describe_topic_partitions(raw: &mut Raw, seen: &mut Seen) {
     let [plain, compacted, both] = topics(raw, "pages");
-    let cursor = |topic: &str, partition_index| DescribeTopicPartitionsCursor { topic_name: topic.into(), partition_index };
+    let cursor =
+        |topic: &str, partition_index| DescribeTopicPartitionsCursor { topic_name: topic.into(), partition_index };
     let mut ask = |what: &str, names: &[&str], limit: i32, cursor: Option<DescribeTopicPartitionsCursor>| {
         let topics = names.iter().map(|name| DescribeTopicPartitionsTopicRequest { name: Str::from(*name) }).collect();
         let request = DescribeTopicPartitionsRequest { topics, response_partition_limit: limit, cursor };

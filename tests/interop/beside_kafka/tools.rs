@@ -16,7 +16,10 @@ pub(super) fn elect_leaders(raw: &mut Raw, seen: &mut Seen) {
     for version in 0..=2 {
         for election_type in if version == 0 { 0..=0 } else { 0..=1 } {
             for topic_partitions in [Some(some.clone()), Some(Vec::new()), None] {
-                let what = format!("v{version} {election_type} {}", topic_partitions.as_ref().map_or(-1, |of| of.len() as i32));
+                let what = format!(
+                    "v{version} {election_type} {}",
+                    topic_partitions.as_ref().map_or(-1, |of| of.len() as i32)
+                );
                 let mut response =
                     raw.call(version, &ElectLeadersRequest { election_type, topic_partitions, timeout_ms: 30_000 });
                 // Kafka names every topic, with no partitions, when all are asked for.

@@ -50,7 +50,11 @@ pub(super) fn groups(tools: &Tools) {
     assert!(absent.contains("UnknownTopicOrPartition") || absent.contains("does not host"), "{absent}");
 
     let deleted = groups(&["--delete"]);
-    assert!(said(&deleted).contains("Deletion of requested consumer groups ('readers') was successful."), "{}", said(&deleted));
+    assert!(
+        said(&deleted).contains("Deletion of requested consumer groups ('readers') was successful."),
+        "{}",
+        said(&deleted)
+    );
     assert_eq!(tools.client(GROUPS, &broker).arg("--list").succeed().trim(), "");
     let again = said(&groups(&["--delete"]));
     assert!(again.contains("GroupIdNotFoundException"), "{again}");
@@ -72,7 +76,9 @@ pub(super) fn delete_records(tools: &Tools) {
     produce(tools, &broker, "orders", 10);
     let file = broker.scratch().join("offsets.json");
     let delete = |broker: &Broker, topic: &str, partition: u32, offset: i64| {
-        let json = format!(r#"{{"version":1,"partitions":[{{"topic":"{topic}","partition":{partition},"offset":{offset}}}]}}"#);
+        let json = format!(
+            r#"{{"version":1,"partitions":[{{"topic":"{topic}","partition":{partition},"offset":{offset}}}]}}"#
+        );
         fs::write(&file, json).expect("a file of the test's own");
         said(&tools.client(DELETE_RECORDS, broker).arg("--offset-json-file").arg(&file).run())
     };
@@ -109,10 +115,16 @@ pub(super) fn listings(tools: &Tools) {
     let run = |tool: &str, args: &[&str]| said(&tools.client(tool, &broker).args(args).run());
 
     let dirs = run(LOG_DIRS, &["--describe", "--topic-list", "orders"]);
-    let json: serde_json::Value = dirs.lines().find_map(|line| serde_json::from_str(line).ok()).expect("a line of JSON");
+    let json: serde_json::Value =
+        dirs.lines().find_map(|line| serde_json::from_str(line).ok()).expect("a line of JSON");
     let folder = &json["brokers"][0]["logDirs"][0];
     assert_eq!(folder["error"], serde_json::Value::Null, "{dirs}");
-    let sizes: Vec<u64> = folder["partitions"].as_array().expect("partitions").iter().filter_map(|found| found["size"].as_u64()).collect();
+    let sizes: Vec<u64> = folder["partitions"]
+        .as_array()
+        .expect("partitions")
+        .iter()
+        .filter_map(|found| found["size"].as_u64())
+        .collect();
     assert_eq!((sizes.len(), sizes.iter().any(|&size| size > 100)), (2, true), "{dirs}");
 
     let elected = run(LEADER_ELECTION, &["--election-type", "preferred", "--topic", "orders", "--partition", "0"]);

@@ -4,9 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use millstream_wire::ErrorCode;
-use millstream_wire::messages::{
-    ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, DescribedConsumerGroup,
-};
+use millstream_wire::messages::{ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, DescribedConsumerGroup};
 
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;

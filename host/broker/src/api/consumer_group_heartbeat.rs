@@ -1,5 +1,5 @@
-//! ConsumerGroupHeartbeat: the consumer protocol (KIP-848) is not served. The API is advertised all the same, as Kafka does
-//! with the protocol off: librdkafka reports this error, and would look for a broker with the API for ever.
+//! ConsumerGroupHeartbeat: the consumer protocol (KIP-848) is not served. The API is advertised all the same, as Kafka
+//! does with the protocol off: librdkafka reports this error, and would look for a broker with the API for ever.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;

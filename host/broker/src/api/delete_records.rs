@@ -31,7 +31,8 @@ impl Handler for DeleteRecords {
 
     async fn handle(broker: &Arc<Broker>, _: &RequestContext, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
         let this = Arc::clone(broker);
-        let topics: Vec<_> = request.topics.iter().map(|topic| (topic.name.copied(), topic.partitions.clone())).collect();
+        let topics: Vec<_> =
+            request.topics.iter().map(|topic| (topic.name.copied(), topic.partitions.clone())).collect();
         let topics = blocking(move || delete(&this, topics)).await.unwrap_or_else(|error| {
             // The work has ended without a result of its own: no partition has one.
             let failed = |partition: &DeleteRecordsPartition| result(partition, Err(error.clone()));

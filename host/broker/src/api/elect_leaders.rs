@@ -77,10 +77,9 @@ fn why_not(broker: &Broker, election: i8, name: &str, index: i32) -> ApiError {
         PREFERRED | UNCLEAN if partition.is_online() => {
             ApiError::new(ErrorCode::ELECTION_NOT_NEEDED, "Leader election not needed for topic partition.")
         }
-        PREFERRED => ApiError::new(
-            ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE,
-            "The preferred leader was not available.",
-        ),
+        PREFERRED => {
+            ApiError::new(ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE, "The preferred leader was not available.")
+        }
         UNCLEAN => ApiError::new(
             ErrorCode::ELIGIBLE_LEADERS_NOT_AVAILABLE,
             "Eligible topic partition leaders are not available.",

@@ -34,9 +34,7 @@ impl Handler for ListConfigResources {
                 let config_resources = types.into_iter().flat_map(|kind| list(broker, kind)).collect();
                 ListConfigResourcesResponse { config_resources, ..Default::default() }
             }
-            Err(_) => {
-                ListConfigResourcesResponse { error_code: ErrorCode::UNSUPPORTED_VERSION, ..Default::default() }
-            }
+            Err(_) => ListConfigResourcesResponse { error_code: ErrorCode::UNSUPPORTED_VERSION, ..Default::default() },
         }
     }
 }

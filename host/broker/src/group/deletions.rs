@@ -54,11 +54,13 @@ impl GroupCoordinator {
             let result = |topic: &str| if is_free(topic) { Ok(()) } else { Err(GroupError::SubscribedToTopic) };
             let results = partitions.iter().map(|(topic, _)| result(topic)).collect();
             // A commit that is under way has no offset yet, and its record precedes the tombstone.
-            let exists = |topic: &str, partition| {
-                slot.commits_under_way > 0 || slot.offsets.get(topic, partition).is_some()
-            };
-            let doomed: Vec<_> =
-                partitions.iter().filter(|(topic, partition)| is_free(topic) && exists(topic, *partition)).cloned().collect();
+            let exists =
+                |topic: &str, partition| slot.commits_under_way > 0 || slot.offsets.get(topic, partition).is_some();
+            let doomed: Vec<_> = partitions
+                .iter()
+                .filter(|(topic, partition)| is_free(topic) && exists(topic, *partition))
+                .cloned()
+                .collect();
             let durable = self.delete_from(&Arc::from(group_id), slot, &doomed)?;
             Ok((results, durable))
         })?

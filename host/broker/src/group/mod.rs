@@ -20,8 +20,8 @@ mod config;
 mod coordinator;
 #[cfg(test)]
 mod coordinator_tests;
-mod describe;
 mod deletions;
+mod describe;
 mod join;
 mod load;
 mod member;

@@ -1,4 +1,4 @@
-//! OffsetForLeaderEpoch: finds the end of a leader epoch, by which clients and followers detect a diverged log (KIP-320).
+//! OffsetForLeaderEpoch: finds the end of a leader epoch, by which clients detect a diverged log (KIP-320).
 
 use crate::{ErrorCode, Message, Str};
 
