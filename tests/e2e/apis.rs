@@ -8,8 +8,8 @@ use millstream_wire::{ApiKey, ErrorCode, Request};
 
 use crate::support::{Raw, Topic, Visitor, batch, minimal};
 
-/// The APIs of a single node with their versions, as Kafka 4.2 has them.
-const ADVERTISED: [(ApiKey, i16, i16); 23] = [
+/// The APIs of a single node with their versions, as Kafka 4.4 has them.
+const ADVERTISED: [(ApiKey, i16, i16); 37] = [
     (ApiKey::Produce, 0, 13),
     (ApiKey::Fetch, 4, 18),
     (ApiKey::ListOffsets, 1, 11),
@@ -23,7 +23,7 @@ const ADVERTISED: [(ApiKey, i16, i16); 23] = [
     (ApiKey::SyncGroup, 0, 5),
     (ApiKey::DescribeGroups, 0, 6),
     (ApiKey::ListGroups, 0, 5),
-    (ApiKey::ApiVersions, 0, 4),
+    (ApiKey::ApiVersions, 0, 5),
     (ApiKey::CreateTopics, 2, 7),
     (ApiKey::DeleteTopics, 1, 6),
     (ApiKey::InitProducerId, 0, 5),
@@ -33,17 +33,35 @@ const ADVERTISED: [(ApiKey, i16, i16); 23] = [
     (ApiKey::CreatePartitions, 0, 3),
     (ApiKey::IncrementalAlterConfigs, 0, 1),
     (ApiKey::DescribeCluster, 0, 2),
+    (ApiKey::DeleteRecords, 0, 2),
+    (ApiKey::DescribeAcls, 1, 3),
+    (ApiKey::DescribeLogDirs, 1, 5),
+    (ApiKey::DeleteGroups, 0, 3),
+    (ApiKey::ElectLeaders, 0, 2),
+    (ApiKey::ListPartitionReassignments, 0, 0),
+    (ApiKey::OffsetDelete, 0, 0),
+    (ApiKey::DescribeClientQuotas, 0, 1),
+    (ApiKey::DescribeUserScramCredentials, 0, 0),
+    (ApiKey::DescribeProducers, 0, 0),
+    (ApiKey::ConsumerGroupHeartbeat, 0, 1),
+    (ApiKey::ConsumerGroupDescribe, 0, 1),
+    (ApiKey::ListConfigResources, 0, 1),
+    (ApiKey::DescribeTopicPartitions, 0, 0),
 ];
 
 fn software(name: &str) -> ApiVersionsRequest {
-    ApiVersionsRequest { client_software_name: name.into(), client_software_version: "1.0-beta".into() }
+    ApiVersionsRequest {
+        client_software_name: name.into(),
+        client_software_version: "1.0-beta".into(),
+        ..Default::default()
+    }
 }
 
 #[test]
 fn the_versions_of_kafka_are_advertised() {
     let broker = Broker::start();
     let mut raw = Raw::connect(&broker);
-    for version in 0..=4 {
+    for version in 0..=5 {
         let answer = raw.call(version, &software(if version < 3 { "" } else { "raw.client-1" }));
         assert_eq!(answer.error_code, ErrorCode::NONE, "v{version}");
         let mut listed: Vec<_> =
@@ -67,7 +85,26 @@ fn a_software_name_that_is_none_is_an_invalid_request() {
     assert_eq!(raw.call(3, &software("fine")).error_code, ErrorCode::NONE);
 }
 
-/// Sends a request and reads its answer to the last byte.
+/// A client of Kafka 4.4 names the cluster and the node that it expects behind an address.
+#[test]
+fn a_client_of_another_cluster_starts_over() {
+    let broker = Broker::start();
+    let mut raw = Raw::connect(&broker);
+    let metadata = raw.call(9, &MetadataRequest { topics: Some(Vec::new()), ..Default::default() });
+    let cluster = metadata.cluster_id.expect("a cluster id");
+    let mut ask = |cluster_id: Option<&str>, node_id: i32| {
+        let cluster_id = cluster_id.map(Into::into);
+        raw.call(5, &ApiVersionsRequest { cluster_id, node_id, ..software("raw") })
+    };
+    let same = ask(Some(&cluster), metadata.brokers[0].node_id);
+    assert_eq!((same.error_code, same.api_keys.len()), (ErrorCode::NONE, ADVERTISED.len()));
+    let other = ask(Some("another-cluster-0000000"), metadata.brokers[0].node_id);
+    assert_eq!((other.error_code, other.api_keys.len()), (ErrorCode::REBOOTSTRAP_REQUIRED, 0));
+    let half = ask(Some(&cluster), -1);
+    assert_eq!((half.error_code, half.api_keys.len()), (ErrorCode::INVALID_REQUEST, 0));
+}
+
+/// Sends a request and reads its response to the last byte.
 struct Call<'a>(&'a mut Raw);
 
 impl Visitor for Call<'_> {

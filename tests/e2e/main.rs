@@ -4,6 +4,7 @@ mod apis;
 mod configs;
 mod connections;
 mod data_folder;
+mod deletions;
 mod edge;
 mod fetch;
 #[path = "../fixtures/guests/mod.rs"]

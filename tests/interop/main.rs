@@ -3,13 +3,16 @@
 //! What they need is named by environment variables that `cargo xtask test` sets; a test whose
 //! prerequisite is missing says that it was ignored instead of passing unseen.
 
+mod beside_kafka;
+mod durability;
 mod java;
 mod kcat;
+mod node;
 mod plugins;
 mod python;
-#[path = "../e2e/support/raw.rs"]
-#[allow(dead_code, reason = "shared with the tests in bytes, which use all of it")]
-mod raw;
+#[path = "../e2e/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "shared with the tests in bytes, which use all of it")]
+mod support;
 mod views;
 
 use std::env;
@@ -19,10 +22,19 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let trials = [kcat::trials(), python::trials(), java::trials(), views::trials(), plugins::trials()]
-        .into_iter()
-        .flatten()
-        .collect();
+    let trials = [
+        kcat::trials(),
+        python::trials(),
+        node::trials(),
+        java::trials(),
+        views::trials(),
+        plugins::trials(),
+        durability::trials(),
+        beside_kafka::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

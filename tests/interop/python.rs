@@ -7,15 +7,18 @@ use libtest_mimic::Trial;
 use millstream_tests::{Broker, Tool};
 
 /// Script and command of every test.
-const TESTS: [(&str, &str); 10] = [
+const TESTS: [(&str, &str); 13] = [
     ("with_confluent_kafka", "round-trip"),
     ("with_confluent_kafka", "group"),
     ("with_confluent_kafka", "admin"),
     ("with_confluent_kafka", "refusals"),
     ("with_confluent_kafka", "transactions"),
+    ("with_confluent_kafka", "deletions"),
+    ("with_confluent_kafka", "consumer-protocol"),
     ("with_kafka_python", "round-trip"),
     ("with_kafka_python", "group"),
     ("with_kafka_python", "refusals"),
+    ("with_kafka_python", "deletions"),
     ("with_aiokafka", "round-trip"),
     ("with_aiokafka", "group"),
 ];

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::command::wait_until;
+use crate::log::{AFTER_KILL, Allowed};
 
 /// How long a broker may take to answer, and to stop; generous, since tests share the machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -35,6 +36,7 @@ pub fn millstream() -> PathBuf {
 /// A broker that is about to start.
 #[derive(Default)]
 pub struct BrokerBuilder {
+    allowed: Allowed,
     settings: Vec<(String, String)>,
     environment: Vec<(String, String)>,
     plugins: Option<PathBuf>,
@@ -92,6 +94,13 @@ impl BrokerBuilder {
         self
     }
 
+    /// Allows warnings and errors in the log that contain `part`. Any other fails the test.
+    #[must_use]
+    pub fn allow(self, part: &str) -> Self {
+        self.allowed.add(part);
+        self
+    }
+
     /// Starts the broker and waits for its `listening on` line.
     ///
     /// # Panics
@@ -110,13 +119,15 @@ impl BrokerBuilder {
             address: None,
             child: None,
             temporary,
+            allowed: self.allowed,
         };
         broker.launch(self.listen);
         broker
     }
 }
 
-/// A running broker; dropping it kills the process and removes its temporary folder.
+/// A running broker. Dropping it kills the process, fails the test if the log has a warning or an error that was not
+/// allowed, and removes the temporary folder.
 pub struct Broker {
     settings: Vec<(String, String)>,
     environment: Vec<(String, String)>,
@@ -127,6 +138,7 @@ pub struct Broker {
     address: Option<SocketAddr>,
     child: Option<Child>,
     temporary: TempDir,
+    allowed: Allowed,
 }
 
 impl Broker {
@@ -165,6 +177,11 @@ impl Broker {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Allows warnings and errors in the log that contain `part`. Any other fails the test.
+    pub fn allow(&self, part: &str) {
+        self.allowed.add(part);
+    }
+
     /// The id of the process.
     pub fn pid(&self) -> Pid {
         Pid::from_child(self.child.as_ref().expect("the broker runs"))
@@ -177,6 +194,11 @@ impl Broker {
 
     /// Ends the process with SIGKILL: it gets no chance to write anything more.
     pub fn kill(&mut self) {
+        self.end();
+        AFTER_KILL.iter().for_each(|part| self.allowed.add(part));
+    }
+
+    fn end(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().ok();
             child.wait().ok();
@@ -210,7 +232,7 @@ impl Broker {
         // A client that dials while nobody listens may be given this very port for its own end, and holds it until it
         // finds that it talks to itself.
         let line = wait_until(&format!("the broker to listen on {address}"), PATIENCE, || {
-            self.kill();
+            self.end();
             let begun = self.log().len();
             let line = self.spawn(&address);
             let is_taken = || self.log()[begun..].contains("Address already in use");
@@ -255,9 +277,13 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
+        self.end();
+        let log = self.log();
         if thread::panicking() {
-            eprintln!("-- log of the broker\n{}", self.log());
+            eprintln!("-- log of the broker\n{log}");
+            return;
         }
-        self.kill();
+        let unexpected = self.allowed.unexpected(&log);
+        assert!(unexpected.is_empty(), "unexpected in the broker's log:\n{}", unexpected.join("\n"));
     }
 }

@@ -1,6 +1,6 @@
 //! Apache Kafka itself, one KRaft node: what our broker and our client are compared with.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -73,6 +73,11 @@ impl KafkaNode {
              group.initial.rebalance.delay.ms=100\ngroup.min.session.timeout.ms=1000\n",
             data.display()
         )
+    }
+
+    /// Where the node listens for clients.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
     /// `HOST:PORT`, as clients take it.

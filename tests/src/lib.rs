@@ -4,6 +4,7 @@
 mod broker;
 mod command;
 mod kafka;
+mod log;
 
 pub use broker::{Broker, BrokerBuilder, millstream};
 pub use command::{Finished, Tool, wait_until};

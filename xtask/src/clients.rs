@@ -39,8 +39,12 @@ pub(crate) fn set_up(target: &Path) -> Clients {
     add(KAFKA_CLASSPATH, "Apache Kafka's Java tools", kafka_classpath(&folder.join("java"), None));
     let older = kafka_classpath(&folder.join("java-4.2"), Some("4.2.0"));
     add("MILLSTREAM_KAFKA_42_CLASSPATH", "Apache Kafka 4.2's Java tools", older);
-    add("MILLSTREAM_KCAT", "kcat", kcat());
-    add("MILLSTREAM_KAFKAJS", "KafkaJS", kafkajs(&folder));
+    add("MILLSTREAM_KCAT", "kcat", debian_program("kcat"));
+    add("MILLSTREAM_STRACE", "strace", debian_program("strace"));
+    add("MILLSTREAM_KAFKAJS", "KafkaJS", npm("KafkaJS", "tests/interop/package.json", &folder.join("node")));
+    let platformatic = folder.join("platformatic");
+    let project = "tests/interop/node/platformatic/package.json";
+    add("MILLSTREAM_PLATFORMATIC", "@platformatic/kafka", npm("@platformatic/kafka", project, &platformatic));
     clients
 }
 
@@ -76,34 +80,33 @@ fn kafka_classpath(folder: &Path, version: Option<&str>) -> Result<String> {
     fs::read_to_string(&classpath).with_context(|| format!("cannot read {}", classpath.display()))
 }
 
-/// Installs the packages of `tests/interop/package.json`; gives the folder that node finds them in.
-fn kafkajs(folder: &Path) -> Result<String> {
-    let package = crate::root().join("tests/interop/package.json");
-    let project = folder.join("node");
+/// Installs the packages of a `package.json` in a folder, and returns the folder that node finds them in.
+fn npm(name: &str, package: &str, project: &Path) -> Result<String> {
+    let package = crate::root().join(package);
     quiet(Command::new("node").arg("--version")).context("node is needed")?;
     made_from(&package, &project.join("installed.json"), || {
-        println!("installing KafkaJS");
-        fs::create_dir_all(&project)?;
+        println!("installing {name}");
+        fs::create_dir_all(project)?;
         fs::copy(&package, project.join("package.json"))?;
         let options = ["install", "--silent", "--no-audit", "--no-fund", "--no-package-lock"];
-        succeed(Command::new("npm").args(options).current_dir(&project))
+        succeed(Command::new("npm").args(options).current_dir(project))
     })?;
     Ok(project.join("node_modules").display().to_string())
 }
 
-/// The kcat on the path, installed from Debian's packages where that may be done.
-fn kcat() -> Result<String> {
-    if quiet(Command::new("kcat").arg("-V")).is_ok() {
-        return Ok("kcat".to_owned());
+/// Returns the name of a program on the path, after installing its Debian package if it is missing and that is allowed.
+fn debian_program(name: &str) -> Result<String> {
+    if quiet(Command::new(name).arg("-V")).is_ok() {
+        return Ok(name.to_owned());
     }
     if !is_root() {
         bail!("not on the path, and only root may install it");
     }
-    println!("installing kcat");
+    println!("installing {name}");
     succeed(Command::new("apt-get").args(["-q", "update"]).stdout(Stdio::null()))?;
-    succeed(Command::new("apt-get").args(["-q", "-y", "install", "kcat"]).stdout(Stdio::null()))?;
-    quiet(Command::new("kcat").arg("-V"))?;
-    Ok("kcat".to_owned())
+    succeed(Command::new("apt-get").args(["-q", "-y", "install", name]).stdout(Stdio::null()))?;
+    quiet(Command::new(name).arg("-V"))?;
+    Ok(name.to_owned())
 }
 
 fn is_root() -> bool {

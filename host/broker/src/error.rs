@@ -113,6 +113,8 @@ impl From<GroupError> for ErrorCode {
             GroupError::CoordinatorNotAvailable | GroupError::WriteFailed => Self::COORDINATOR_NOT_AVAILABLE,
             GroupError::NotCoordinator => Self::NOT_COORDINATOR,
             GroupError::GroupIdNotFound => Self::GROUP_ID_NOT_FOUND,
+            GroupError::NonEmptyGroup => Self::NON_EMPTY_GROUP,
+            GroupError::SubscribedToTopic => Self::GROUP_SUBSCRIBED_TO_TOPIC,
             GroupError::TooLargeToWrite => Self::UNKNOWN_SERVER_ERROR,
         }
     }

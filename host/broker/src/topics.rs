@@ -72,8 +72,20 @@ pub(crate) struct TopicTable {
 impl TopicTable {
     pub(crate) fn insert(&mut self, topic: Topic) {
         let topic = Arc::new(topic);
+        self.warn_of_compaction(&topic);
         self.by_id.insert(topic.id, Arc::clone(&topic));
         self.by_name.insert(topic.name.clone(), topic);
+    }
+
+    /// Logs, once for each topic, that nothing is compacted yet.
+    fn warn_of_compaction(&self, topic: &Topic) {
+        let was_compact = self.by_id(topic.id).is_some_and(|before| before.config.compact);
+        if topic.config.compact && !was_compact && !topic.is_internal() {
+            tracing::warn!(
+                topic = &*topic.name,
+                "cleanup.policy=compact has no effect yet: the older records of a key are kept"
+            );
+        }
     }
 
     pub(crate) fn remove(&mut self, id: Uuid) -> Option<Arc<Topic>> {

@@ -1,4 +1,4 @@
-//! How each type of field is read and written.
+//! Decoding and encoding of each type of field.
 
 use std::ops::RangeInclusive;
 
@@ -12,69 +12,69 @@ use crate::reader::Reader;
 use crate::text::Str;
 use crate::writer::Writer;
 
-/// What can be read and written at a version: messages, the structs in them, and the types of fields.
+/// A type that can be decoded and encoded at a version: a message, a struct in it, or a field.
 pub trait Message: Sized {
-    /// Reads one.
+    /// Decodes a value.
     ///
     /// # Errors
-    /// When the bytes are not one, with the path to the field.
+    /// The bytes are not such a value; the error has the path to the field.
     fn decode(reader: &mut Reader, version: i16) -> Result<Self, WireError>;
 
-    /// Writes it.
+    /// Encodes the value.
     ///
     /// # Errors
-    /// When the version cannot express it, with the path to the field.
+    /// The version cannot express the value; the error has the path to the field.
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), WireError>;
 
-    /// The fewest bytes that any value takes: what bounds a count of them before it is believed.
+    /// Returns the fewest bytes that a value takes. It bounds the count of an array before anything is allocated.
     fn least_size(version: i16, flexible: bool) -> usize;
 }
 
-/// A message that a client sends, and that is answered.
+/// A message that a client sends, and that has a response.
 pub trait Request: Message {
-    /// The key that names it.
+    /// The API key.
     const KEY: ApiKey;
     /// The versions that can be read and written.
     const VERSIONS: RangeInclusive<i16>;
     /// The first flexible version; `i16::MAX` when there is none.
     const FLEXIBLE: i16;
-    /// What answers it.
+    /// The response.
     type Response: Message;
 
-    /// The version of the header before it.
+    /// Returns the version of the request's header.
     #[must_use]
     fn request_header_version(version: i16) -> i16 {
         Self::KEY.info().request_header_version(version)
     }
 
-    /// The version of the header before its answer.
+    /// Returns the version of the response's header.
     #[must_use]
     fn response_header_version(version: i16) -> i16 {
         Self::KEY.info().response_header_version(version)
     }
 }
 
-/// A message that stands alone but is no request: an answer, or what is kept in a record.
+/// A message that stands alone and is not a request: a response, or the content of a record.
 pub trait Versioned: Message {
     /// The versions that can be read and written.
     const VERSIONS: RangeInclusive<i16>;
 }
 
-/// A type with a null on the wire, an `Option` here.
+/// A type that can be null on the wire, and is an `Option` here.
 pub trait Nullable: Message + Default {
-    /// Reads one or a null.
+    /// Decodes a value or a null.
     ///
     /// # Errors
     /// As [`Message::decode`].
     fn decode_nullable(reader: &mut Reader, version: i16) -> Result<Option<Self>, WireError>;
 
-    /// Writes a null.
+    /// Encodes a null.
     ///
     /// # Errors
     /// None of the types here has one.
     fn encode_null(writer: &mut Writer) -> Result<(), WireError>;
 
-    /// Writes a value where a null could stand. A struct needs a byte in front to be told from a null.
+    /// Encodes a value that could be null. A struct needs a byte in front to distinguish it from a null.
     ///
     /// # Errors
     /// As [`Message::encode`].
@@ -125,17 +125,17 @@ macro_rules! nullable_struct {
 
 pub(crate) use nullable_struct;
 
-/// One message in bytes of its own, without a frame or a header.
+/// Encodes one message without a frame or a header.
 ///
 /// # Errors
-/// As [`Message::encode`]; and when it refers to records that are not in memory.
+/// As [`Message::encode`], and for records that are not in memory.
 pub fn to_bytes(message: &impl Message, version: i16) -> Result<Bytes, WireError> {
     let mut writer = Writer::new();
     message.encode(&mut writer, version)?;
     writer.into_body()
 }
 
-/// One message from bytes of its own.
+/// Decodes one message without a frame or a header.
 ///
 /// # Errors
 /// As [`Message::decode`].
@@ -143,8 +143,8 @@ pub fn from_bytes<M: Message>(bytes: Bytes, version: i16) -> Result<M, WireError
     M::decode(&mut Reader::new(bytes), version)
 }
 
-/// As [`to_bytes`], with the version in front in 16 bits: the form of keys and values in
-/// `__consumer_offsets` and of what consumers tell each other through the group coordinator.
+/// Encodes one message with the version in front in 16 bits: the form of keys and values in
+/// `__consumer_offsets`, and of the messages that consumers exchange through the group coordinator.
 ///
 /// # Errors
 /// As [`to_bytes`].
@@ -155,25 +155,25 @@ pub fn to_versioned_bytes(message: &impl Versioned, version: i16) -> Result<Byte
     writer.into_body()
 }
 
-/// The reverse of [`to_versioned_bytes`], with the version that it had.
+/// Decodes what [`to_versioned_bytes`] encoded, and returns it with its version.
 ///
 /// # Errors
-/// As [`Message::decode`]; so for a version that is not known.
+/// As [`Message::decode`], also for a version that is not known.
 pub fn from_versioned_bytes<M: Versioned>(bytes: Bytes) -> Result<(i16, M), WireError> {
     let mut reader = Reader::new(bytes);
     let version = i16::from_be_bytes(reader.array()?);
     Ok((version, M::decode(&mut reader, version)?))
 }
 
-/// As [`from_versioned_bytes`], for messages whose versions only ever add to the end: a newer one is read as
-/// the newest that is known.
+/// Decodes a message whose newer versions only add fields at the end: a newer version is read as
+/// the newest known one.
 pub(crate) fn from_versioned_bytes_or_newer<M: Versioned>(bytes: Bytes) -> Result<M, WireError> {
     let mut reader = Reader::new(bytes);
     let version = i16::from_be_bytes(reader.array()?);
     M::decode(&mut reader, version.min(*M::VERSIONS.end()))
 }
 
-/// For the derive.
+/// Rejects a version that is not supported. Used by the derive.
 #[doc(hidden)]
 pub fn check_version(name: &'static str, version: i16, supported: RangeInclusive<i16>) -> Result<(), WireError> {
     if supported.contains(&version) {
@@ -183,13 +183,13 @@ pub fn check_version(name: &'static str, version: i16, supported: RangeInclusive
     Err(WireError::new(WireErrorKind::UnsupportedVersion { version, first, last }).in_message(name, version))
 }
 
-/// For the derive: an `Option` whose versions do not all have a null.
+/// Decodes an `Option` that is nullable in some versions only. Used by the derive.
 #[doc(hidden)]
 pub fn decode_option<T: Nullable>(reader: &mut Reader, version: i16, nullable: bool) -> Result<Option<T>, WireError> {
     if nullable { T::decode_nullable(reader, version) } else { T::decode(reader, version).map(Some) }
 }
 
-/// For the derive: the reverse. Where an answer cannot say null it says empty.
+/// Encodes such an `Option`; a response writes an empty value where it cannot write a null. Used by the derive.
 #[doc(hidden)]
 pub fn encode_option<T: Nullable>(
     value: &Option<T>,
@@ -314,7 +314,7 @@ impl Nullable for Str {
         let Some(length) = reader.string_length()? else {
             return Ok(None);
         };
-        // The compact form could say more; Kafka takes no more in either.
+        // The compact form allows more; Kafka accepts no more in either form.
         let max = i16::MAX as usize;
         if length > max {
             return Err(WireError::new(WireErrorKind::TooLong { length, max }));
@@ -404,10 +404,11 @@ mod tests {
 
     #[test]
     fn a_request_says_all_or_fails() {
-        // Version 0 of Produce has no transactional id: to leave it out would make it another request.
+        // Version 2 of Produce has no transactional id: without it the request would be another one.
         let request = ProduceRequest { transactional_id: Some("t".into()), ..Default::default() };
         let error = to_bytes(&request, 2).unwrap_err();
-        assert_eq!(error.to_string(), "ProduceRequest v2: transactional_id: is set, but this version does not have it");
+        let message = "ProduceRequest v2: transactional_id: the field is set, but this version does not have it";
+        assert_eq!(error.to_string(), message);
         let request = FindCoordinatorRequest { key: "g".into(), ..Default::default() };
         assert!(to_bytes(&request, 3).is_ok());
         assert!(to_bytes(&request, 4).is_err());

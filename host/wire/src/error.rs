@@ -1,10 +1,10 @@
-//! What can be wrong with bytes or with a message, and where.
+//! Errors of the codec, with the place in the message.
 
 use std::fmt;
 
-/// Bytes that are not the message they should be, or a message that its version cannot express.
+/// Bytes that do not decode, or a message that its version cannot express.
 ///
-/// Boxed, since it stands in the result of every field that is read.
+/// Boxed, since it is part of the result of every field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WireError(Box<Inner>);
 
@@ -12,37 +12,37 @@ pub struct WireError(Box<Inner>);
 struct Inner {
     /// Name and version of the message, when known.
     message: Option<(&'static str, i16)>,
-    /// Where in it: `topics[2].partitions[0].records`.
+    /// The field: `topics[2].partitions[0].records`.
     path: String,
     kind: WireErrorKind,
 }
 
-/// What was wrong.
+/// The kinds of errors.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WireErrorKind {
-    /// The input ends inside of a field.
-    #[error("{needed} bytes needed, {left} left")]
+    /// The input ends within a field.
+    #[error("{needed} bytes are needed, {left} are left")]
     Truncated {
-        /// Bytes that the field takes.
+        /// The bytes that the field takes.
         needed: usize,
-        /// Bytes that are left.
+        /// The remaining bytes.
         left: usize,
     },
-    /// A count of elements that what is left cannot hold.
-    #[error("{count} elements of at least {least} bytes announced, {left} bytes left")]
+    /// A count of elements for which the remaining bytes are too few.
+    #[error("{count} elements of at least {least} bytes do not fit in the {left} bytes that are left")]
     Count {
-        /// The count as announced.
+        /// The count.
         count: usize,
-        /// The least bytes that one element takes.
+        /// The fewest bytes that one element takes.
         least: usize,
-        /// Bytes that are left.
+        /// The remaining bytes.
         left: usize,
     },
-    /// Arrays that would take more memory than a frame of this size is given.
-    #[error("{count} elements would take more memory than a message of this size is given")]
+    /// Arrays that would take more memory than a frame of this size may.
+    #[error("{count} elements take more memory than a message of this size may")]
     Budget {
-        /// The count as announced.
+        /// The count.
         count: usize,
     },
     /// A length or count below -1.
@@ -54,55 +54,55 @@ pub enum WireErrorKind {
     /// A variable-length integer of more than 32 bits.
     #[error("a varint has more than 32 bits")]
     Varint,
-    /// Something longer than its type can be.
-    #[error("{length} bytes or elements, {max} is the most")]
+    /// A value that is longer than its type allows.
+    #[error("{length} bytes or elements, at most {max} are allowed")]
     TooLong {
-        /// The length found.
+        /// The length.
         length: usize,
-        /// The most that can be.
+        /// The greatest length.
         max: usize,
     },
-    /// A tagged field that repeats or stands before a lower one.
+    /// A tagged field that repeats or that follows a higher tag.
     #[error("tag {tag} follows tag {previous}")]
     TagOrder {
         /// The tag before it.
         previous: u32,
-        /// The tag found.
+        /// The tag.
         tag: u32,
     },
     /// A known tagged field that is shorter than its size says.
-    #[error("tag {tag} leaves {left} bytes of its size unread")]
+    #[error("tag {tag} is {left} bytes longer than its value")]
     TagSize {
-        /// The tag found.
+        /// The tag.
         tag: u32,
-        /// Bytes that nothing claims.
+        /// The bytes that were not read.
         left: usize,
     },
     /// An API key that is not in [`apis`](crate::apis).
     #[error("API key {0} is not known")]
     UnknownApi(i16),
-    /// A version that is out of range.
-    #[error("version {version} is not supported, {first} to {last} are")]
+    /// A version that is not supported.
+    #[error("version {version} is not supported, versions {first} to {last} are")]
     UnsupportedVersion {
-        /// The version asked for.
+        /// The version.
         version: i16,
-        /// The oldest that works.
+        /// The oldest supported version.
         first: i16,
-        /// The newest that works.
+        /// The newest supported version.
         last: i16,
     },
-    /// A field of a request that is set, in a version that does not have it.
-    #[error("is set, but this version does not have it")]
+    /// A field of a request that is set in a version without it.
+    #[error("the field is set, but this version does not have it")]
     NotInVersion,
-    /// Records that stand in a file, where all has to be in memory.
+    /// Records in a file, where all bytes have to be in memory.
     #[error("the records are not in memory")]
     External,
-    /// The length of a frame that is not positive or above the cap.
-    #[error("a frame of {length} bytes is refused: 1 to {max} are allowed")]
+    /// A frame whose length is not positive or above the maximum.
+    #[error("the frame length {length} is not between 1 and {max}")]
     FrameLength {
-        /// The length as announced.
+        /// The length.
         length: i32,
-        /// The cap.
+        /// The maximum.
         max: usize,
     },
 }
@@ -112,26 +112,26 @@ impl WireError {
         Self(Box::new(Inner { message: None, path: String::new(), kind }))
     }
 
-    /// What was wrong, without where.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> &WireErrorKind {
         &self.0.kind
     }
 
-    /// Where it was: `topics[2].partitions[0].records`, empty for the message as a whole.
+    /// Returns the field: `topics[2].partitions[0].records`; empty for the message as a whole.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.0.path
     }
 
-    /// For the derive: the field is set in a version that does not have it.
+    /// Makes the error of a field that is set in a version without it. Used by the derive.
     #[doc(hidden)]
     #[must_use]
     pub fn not_in_version() -> Self {
         Self::new(WireErrorKind::NotInVersion)
     }
 
-    /// For the derive: puts a field before the path, from the inside out.
+    /// Puts a field in front of the path. Used by the derive.
     #[doc(hidden)]
     #[must_use]
     pub fn in_field(mut self, name: &str) -> Self {
@@ -146,7 +146,7 @@ impl WireError {
         self
     }
 
-    /// For the derive: names the message.
+    /// Adds the name of the message. Used by the derive.
     #[doc(hidden)]
     #[must_use]
     pub fn in_message(mut self, name: &'static str, version: i16) -> Self {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// An error code as it stands in an answer. Codes that are not known here are kept as they are.
+/// An error code of a response. Unknown codes are kept.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ErrorCode(pub i16);
 
@@ -15,10 +15,10 @@ macro_rules! error_codes {
         }
 
         impl ErrorCode {
-            /// Every code that is known, those that are worth a retry first.
+            /// Every known code, the retriable ones first.
             pub const ALL: &'static [Self] = &[$(Self::$retriable,)* $(Self::$name,)*];
 
-            /// Kafka's name for it; None for a code that is not known.
+            /// Returns Kafka's name; None for an unknown code.
             #[must_use]
             pub const fn name(self) -> Option<&'static str> {
                 match self {
@@ -28,7 +28,7 @@ macro_rules! error_codes {
                 }
             }
 
-            /// Whether the same request may succeed later, as Kafka's clients see it.
+            /// Returns whether a retry may succeed, by the rules of Kafka's clients.
             #[must_use]
             pub const fn retriable(self) -> bool {
                 matches!(self, $(Self::$retriable)|*)
@@ -183,19 +183,19 @@ error_codes! {
 }
 
 impl ErrorCode {
-    /// Whether the request did what it asked for.
+    /// Returns whether the code means success.
     #[must_use]
     pub const fn is_ok(self) -> bool {
         self.0 == Self::NONE.0
     }
 
-    /// Whether it did not.
+    /// Returns whether the code means an error.
     #[must_use]
     pub const fn is_err(self) -> bool {
         !self.is_ok()
     }
 
-    /// Whether a client should ask for metadata again before it retries.
+    /// Returns whether a client should update its metadata before it retries.
     #[must_use]
     pub const fn invalid_metadata(self) -> bool {
         matches!(
@@ -216,7 +216,7 @@ impl ErrorCode {
         )
     }
 
-    /// The code as a result: the error is itself.
+    /// Returns the code as a result, in which every code but [`ErrorCode::NONE`] is the error.
     ///
     /// # Errors
     /// Every code but [`ErrorCode::NONE`].

@@ -1,4 +1,4 @@
-//! Whole frames: a length, a header, a body. No sockets here.
+//! Whole frames: a length, a header and a body.
 
 use bytes::Bytes;
 
@@ -8,14 +8,14 @@ use crate::header::{RequestHeader, ResponseHeader};
 use crate::reader::{BUDGET_FLOOR, Reader};
 use crate::writer::{Frame, Writer};
 
-/// What a client lets the arrays of an answer take in memory, for each byte on the wire. Answers of a
-/// broker are trusted more than requests of anybody, and Metadata of large clusters grows by three.
+/// The memory that a client allows the arrays of a response, for each byte on the wire. Responses are
+/// trusted more than requests, and the Metadata of a large cluster takes three times its size.
 const RESPONSE_BUDGET_FACTOR: usize = 16;
 
-/// Checks the length that stands before a frame, before anything is allocated for it.
+/// Checks the length of a frame before anything is allocated for it.
 ///
 /// # Errors
-/// When it is not positive or above `max`.
+/// The length is not positive or is above `max`.
 pub fn check_frame_length(length: i32, max: usize) -> Result<usize, WireError> {
     match usize::try_from(length) {
         Ok(checked) if (1..=max).contains(&checked) => Ok(checked),
@@ -23,10 +23,10 @@ pub fn check_frame_length(length: i32, max: usize) -> Result<usize, WireError> {
     }
 }
 
-/// A request as it goes to a socket; the header tells its version.
+/// Encodes a request with its length and header; the header holds the version.
 ///
 /// # Errors
-/// When the header names another API, and as [`Message::encode`].
+/// The header names another API; else as [`Message::encode`].
 pub fn encode_request<R: Request>(header: &RequestHeader, request: &R) -> Result<Frame, WireError> {
     if header.api_key != R::KEY as i16 {
         return Err(WireError::new(WireErrorKind::UnknownApi(header.api_key)).in_field("header"));
@@ -37,7 +37,7 @@ pub fn encode_request<R: Request>(header: &RequestHeader, request: &R) -> Result
     writer.finish()
 }
 
-/// An answer as it goes to a socket.
+/// Encodes a response with its length and header.
 ///
 /// # Errors
 /// As [`Message::encode`].
@@ -53,15 +53,15 @@ pub fn encode_response(
     writer.finish()
 }
 
-/// The header of an answer, from a frame without its length.
+/// Decodes the header of a response, from a frame without its length.
 ///
 /// # Errors
-/// For bytes that are no header.
+/// The bytes are not a header.
 pub fn decode_response_header(reader: &mut Reader, header_version: i16) -> Result<ResponseHeader, WireError> {
     ResponseHeader::decode(reader, header_version)
 }
 
-/// The answer to a request of type `R` and of this version, from a frame without its length.
+/// Decodes the response to a request of type `R` and of this version, from a frame without its length.
 ///
 /// # Errors
 /// As [`Message::decode`].

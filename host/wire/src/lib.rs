@@ -2,20 +2,20 @@
 //!
 //! A message is a plain struct with a `#[derive(Message)]` (see `millstream-wire-derive` for the
 //! attributes), one file per API under [`messages`]. Fields have the names of Kafka's schemas in
-//! snake case. [`apis`] is the one list of what is supported.
+//! snake case. [`apis`] lists every API that the codec knows.
 //!
 //! # Decoding hostile bytes
 //!
-//! Every count and length is checked against what is left before anything is allocated: a count of
-//! elements times the least size that one can have must fit. What arrays take in memory is charged
+//! Every count and length is checked against the remaining bytes before anything is allocated: a count of
+//! elements times the least size of one must fit. The memory of arrays is charged
 //! to a budget of the [`Reader`], since an element of one byte on the wire may take a hundred here.
-//! Strings and bytes are slices of the frame, so they cost no copy and keep the frame alive: what is
-//! stored for long should be copied ([`Str::copied`]).
+//! Strings and bytes are slices of the frame. They cost no copy and keep the frame alive: copy what is
+//! stored for long ([`Str::copied`]).
 //!
-//! Refused: negative lengths but for a null, compact lengths of zero where null is not allowed,
-//! varints over 32 bits, tagged fields that repeat or do not ascend or do not fill their size.
-//! Skipped: tagged fields that are not known. Bytes after the end of a request are ignored, as Kafka
-//! does (a client that is newer than its version claims loses nothing by it).
+//! Rejected: negative lengths other than a null's, compact lengths of zero where null is not allowed,
+//! varints over 32 bits, tagged fields that repeat, do not ascend or do not fill their size.
+//! Skipped: unknown tagged fields. Bytes after the end of a request are ignored, as Kafka
+//! does.
 //!
 //! # Encoding
 //!
@@ -24,11 +24,11 @@
 //! then has a hole of that length, to be filled from a file.
 //!
 //! A field that a version does not have is left out. When that would change what a *request* asks
-//! for, it is an error instead, unless Kafka's schema calls the field ignorable. An answer never
-//! fails for what its version cannot say: fields are dropped, a null that the version does not know
-//! is written as empty.
+//! for, it is an error instead, unless Kafka's schema calls the field ignorable. A response never
+//! fails for that: fields are dropped, and a null that the version does not have
+//! is written as an empty value.
 
-// The derive names this crate by its path, also inside of it.
+// The derive names this crate by its path, also inside the crate.
 extern crate self as millstream_wire;
 
 pub mod codec;

@@ -1,63 +1,63 @@
-//! Reading fields from a frame, with every length checked before it is used.
+//! Reads fields from a frame. Every length is checked before it is used.
 
 use bytes::Bytes;
 
 use crate::error::{WireError, WireErrorKind};
 
-/// What the arrays of any message may take in memory, whatever its size on the wire.
+/// The memory that the arrays of any message may take, whatever its size on the wire.
 pub(crate) const BUDGET_FLOOR: usize = 8 << 20;
 
-/// A place in a frame, and what is allowed from there on.
+/// A position in a frame, with the limits from there on.
 ///
 /// Decoded strings and bytes are slices of the frame.
 #[derive(Debug)]
 pub struct Reader {
     frame: Bytes,
     position: usize,
-    /// Where reading stops: the end of the frame, or of the tagged field being read.
+    /// The end of the frame, or of the tagged field that is being read.
     end: usize,
     flexible: bool,
-    /// What arrays may still take in memory, in bytes.
+    /// The bytes of memory that arrays may still take.
     budget: usize,
 }
 
 impl Reader {
-    /// At the start of a frame from a peer that is not trusted: its arrays may take twice its length
-    /// in memory, and 8 MiB.
+    /// Starts at the front of a frame from an untrusted peer. Its arrays may take twice its length
+    /// in memory plus 8 MiB.
     #[must_use]
     pub fn new(frame: Bytes) -> Self {
         let budget = BUDGET_FLOOR.saturating_add(frame.len().saturating_mul(2));
         Self::with_budget(frame, budget)
     }
 
-    /// As [`Reader::new`], with another bound in bytes on what its arrays take in memory.
+    /// Starts at the front of a frame whose arrays may take `budget` bytes of memory.
     #[must_use]
     pub fn with_budget(frame: Bytes, budget: usize) -> Self {
         let end = frame.len();
         Self { frame, position: 0, end, flexible: false, budget }
     }
 
-    /// Bytes that are left.
+    /// Returns the number of remaining bytes.
     #[must_use]
     pub fn remaining(&self) -> usize {
         self.end - self.position
     }
 
-    /// Whether lengths are compact and structs end in tagged fields.
+    /// Returns whether lengths are compact and structs end in tagged fields.
     #[must_use]
     pub fn flexible(&self) -> bool {
         self.flexible
     }
 
-    /// Set by each message as it begins, by its version.
+    /// Sets whether the version is flexible. Each message does so when it starts.
     pub fn set_flexible(&mut self, flexible: bool) {
         self.flexible = flexible;
     }
 
-    /// The next N bytes.
+    /// Reads N bytes.
     ///
     /// # Errors
-    /// [`WireErrorKind::Truncated`], as all that reads.
+    /// [`WireErrorKind::Truncated`] when fewer are left, as for everything that reads.
     #[inline]
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
         match self.frame[self.position..self.end].first_chunk::<N>() {
@@ -69,10 +69,10 @@ impl Reader {
         }
     }
 
-    /// The next `length` bytes, shared with the frame.
+    /// Reads `length` bytes, shared with the frame.
     ///
     /// # Errors
-    /// When fewer are left.
+    /// Fewer bytes are left.
     pub fn slice(&mut self, length: usize) -> Result<Bytes, WireError> {
         if length > self.remaining() {
             return Err(self.truncated(length));
@@ -86,10 +86,10 @@ impl Reader {
         WireError::new(WireErrorKind::Truncated { needed, left: self.remaining() })
     }
 
-    /// An unsigned variable-length integer: seven bits a byte, the lowest first.
+    /// Reads an unsigned variable-length integer: seven bits a byte, the lowest first.
     ///
     /// # Errors
-    /// When it has more than 32 bits or ends early.
+    /// The integer has more than 32 bits or ends early.
     pub fn unsigned_varint(&mut self) -> Result<u32, WireError> {
         let mut value = 0;
         for shift in [0, 7, 14, 21, 28] {
@@ -105,10 +105,10 @@ impl Reader {
         Err(WireError::new(WireErrorKind::Varint))
     }
 
-    /// The length of a string: 16 bits, or compact. None is a null.
+    /// Reads the length of a string: 16 bits, or compact. None is a null.
     ///
     /// # Errors
-    /// When it is below -1.
+    /// The length is below -1.
     pub fn string_length(&mut self) -> Result<Option<usize>, WireError> {
         if self.flexible {
             return self.compact_length();
@@ -116,10 +116,10 @@ impl Reader {
         signed_length(i16::from_be_bytes(self.array()?).into())
     }
 
-    /// The length of bytes or the count of an array: 32 bits, or compact. None is a null.
+    /// Reads the length of bytes or the count of an array: 32 bits, or compact. None is a null.
     ///
     /// # Errors
-    /// When it is below -1.
+    /// The length is below -1.
     pub fn bytes_length(&mut self) -> Result<Option<usize>, WireError> {
         if self.flexible {
             return self.compact_length();
@@ -127,16 +127,16 @@ impl Reader {
         signed_length(i32::from_be_bytes(self.array()?))
     }
 
-    /// One more than the length; zero is a null.
+    /// Reads a compact length: the number is one more, and zero is a null.
     fn compact_length(&mut self) -> Result<Option<usize>, WireError> {
         Ok(self.unsigned_varint()?.checked_sub(1).map(|length| length as usize))
     }
 
-    /// The count of an array of elements that take at least `least` bytes each here and `size` in
+    /// Reads the count of an array whose elements take at least `least` bytes on the wire and `size` bytes in
     /// memory. None is a null.
     ///
     /// # Errors
-    /// When so many cannot be in what is left, or are more than the budget allows.
+    /// The elements do not fit in the remaining bytes, or take more memory than the budget allows.
     pub fn array_count(&mut self, least: usize, size: usize) -> Result<Option<usize>, WireError> {
         let Some(count) = self.bytes_length()? else {
             return Ok(None);
@@ -152,11 +152,11 @@ impl Reader {
         Ok(Some(count))
     }
 
-    /// The tagged fields that end a struct of a flexible version. `known` is called with each tag
-    /// and reads its value, or answers false to have it skipped.
+    /// Reads the tagged fields at the end of a struct. `known` is called with each tag:
+    /// it reads the value, or returns false to skip it.
     ///
     /// # Errors
-    /// When tags do not ascend, sizes do not fit, or a known field does not fill its size.
+    /// Tags do not ascend, sizes do not fit, or a known field does not fill its size.
     pub fn tagged_fields(
         &mut self,
         mut known: impl FnMut(&mut Self, u32) -> Result<bool, WireError>,

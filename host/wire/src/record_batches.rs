@@ -7,15 +7,15 @@ use crate::error::WireError;
 use crate::reader::Reader;
 use crate::writer::Writer;
 
-/// Record batches as a message holds them: never looked into here.
+/// The record batches of a message. The codec does not look into them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Records {
-    /// None were sent.
+    /// A null.
     Null,
-    /// Batches one after the other; a slice of the frame when decoded.
+    /// Batches one after the other: a slice of the frame, when decoded.
     Bytes(Bytes),
-    /// Batches that stand elsewhere, in a file: the frame gets a hole of this length for them
-    /// ([`Piece::External`](crate::Piece::External)). Never the result of decoding.
+    /// Batches in a file. The frame gets a hole of this length
+    /// ([`Piece::External`](crate::Piece::External)). Decoding never returns this.
     External {
         /// Their length in bytes.
         len: usize,
@@ -23,10 +23,10 @@ pub enum Records {
 }
 
 impl Records {
-    /// No batches. What an answer without records holds: some clients do not expect a null.
+    /// No batches. Responses without records hold this, since some clients do not expect a null.
     pub const EMPTY: Self = Self::Bytes(Bytes::new());
 
-    /// Their length in bytes; 0 for a null.
+    /// Returns the length in bytes; 0 for a null.
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
@@ -36,13 +36,13 @@ impl Records {
         }
     }
 
-    /// Whether there is nothing, null or empty.
+    /// Returns whether there are no bytes: null or empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The bytes that are in memory; None for a null and for what stands elsewhere.
+    /// Returns the bytes in memory; None for a null and for batches in a file.
     #[must_use]
     pub fn as_bytes(&self) -> Option<&Bytes> {
         match self {

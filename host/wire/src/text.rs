@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 /// A shared, immutable UTF-8 string: [`Bytes`] that were checked once.
 ///
-/// It compares, orders and hashes as a `str` does, so that maps with it as the key can be asked with `&str`.
+/// It compares, orders and hashes like a `str`, so that maps with this key accept a `&str` for lookups.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Str(Bytes);
 
@@ -17,17 +17,17 @@ impl Str {
     /// The empty string, without allocating.
     pub const EMPTY: Self = Self(Bytes::new());
 
-    /// Of a literal, without copying.
+    /// Makes a string from a literal, without a copy.
     #[must_use]
     pub const fn from_static(text: &'static str) -> Self {
         Self(Bytes::from_static(text.as_bytes()))
     }
 
-    /// Takes the bytes as UTF-8, without copying if they are.
+    /// Makes a string from bytes, without a copy if they are UTF-8.
     ///
-    /// What is not becomes `?`, as Kafka reads it with a replacement character: a topic of that name is then answered as
-    /// any other bad name, and a client id in some other encoding locks nobody out. Unlike the replacement character,
-    /// the mark never makes the text longer, so that hostile bytes cannot.
+    /// Other bytes become `?`; Kafka uses the replacement character. A topic of that name is then rejected like
+    /// any other bad name, and a client id in another encoding does no harm. Unlike the replacement character,
+    /// `?` never makes the text longer.
     #[must_use]
     pub fn from_utf8_lossy(bytes: Bytes) -> Self {
         if std::str::from_utf8(&bytes).is_ok() {
@@ -43,7 +43,7 @@ impl Str {
         Self::from(text)
     }
 
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         // SAFETY: the only ways to make a `Str` are from a `str` and through the check in
@@ -54,13 +54,13 @@ impl Str {
         }
     }
 
-    /// A copy with memory of its own: a decoded string shares that of its frame and keeps all of it alive.
+    /// Returns a copy with its own memory. A decoded string shares its frame and keeps all of it alive.
     #[must_use]
     pub fn copied(&self) -> Self {
         Self(Bytes::copy_from_slice(&self.0))
     }
 
-    /// The bytes, shared.
+    /// Returns the bytes, shared.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
         self.0

@@ -1,4 +1,4 @@
-//! Writing fields into a frame: small ones into one buffer, large ones spliced in between.
+//! Writes fields into a frame: small ones into one buffer, large ones spliced in between.
 
 use std::mem;
 
@@ -6,16 +6,16 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::error::{WireError, WireErrorKind};
 
-/// Bytes of more than this are spliced in, of less copied: a piece costs about as much as copying this much.
+/// The size from which bytes are spliced in instead of copied: a piece costs about as much as a copy of this size.
 const SPLICE_MIN: usize = 1024;
 
 /// Room for the length at the start of a frame.
 const PREFIX: usize = size_of::<i32>();
 
-/// A frame as it goes to a socket: its pieces in order, the length prefix in the first.
+/// An encoded frame: its pieces in order, the first of which starts with the length.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// Never empty; the first piece is `Bytes`.
+    /// The pieces. There is at least one, and the first is `Bytes`.
     pub pieces: Vec<Piece>,
 }
 
@@ -24,12 +24,12 @@ pub struct Frame {
 pub enum Piece {
     /// Bytes in memory.
     Bytes(Bytes),
-    /// A hole of so many bytes, to be filled from elsewhere.
+    /// A hole of that many bytes, to be filled from a file.
     External(usize),
 }
 
 impl Piece {
-    /// Its length in bytes.
+    /// Returns the length in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
@@ -38,7 +38,7 @@ impl Piece {
         }
     }
 
-    /// Whether it has no bytes; no piece of a frame is.
+    /// Returns whether the piece has no bytes. No piece of a frame is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -46,19 +46,19 @@ impl Piece {
 }
 
 impl Frame {
-    /// Its length in bytes with the prefix.
+    /// Returns the length in bytes, with the prefix.
     #[must_use]
     pub fn len(&self) -> usize {
         self.pieces.iter().map(Piece::len).sum()
     }
 
-    /// Never: a frame has at least its prefix.
+    /// Returns false: a frame has at least its prefix.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
 
-    /// All of it in one; None when it has a hole. Copies unless it has one piece only.
+    /// Returns the frame as one buffer; None if it has a hole. Copies if there is more than one piece.
     #[must_use]
     pub fn into_bytes(mut self) -> Option<Bytes> {
         if self.pieces.len() == 1
@@ -77,12 +77,12 @@ impl Frame {
     }
 }
 
-/// Collects a frame.
+/// Builds a frame.
 #[derive(Debug)]
 pub struct Writer {
     /// The prefix and everything that is not spliced in.
     buffer: BytesMut,
-    /// What is spliced in, each before the byte of the buffer with that index.
+    /// The pieces that are spliced in, each before the byte of the buffer with that index.
     splices: Vec<(usize, Piece)>,
     spliced: usize,
     flexible: bool,
@@ -96,7 +96,7 @@ impl Default for Writer {
 }
 
 impl Writer {
-    /// An empty frame.
+    /// Starts an empty frame.
     #[must_use]
     pub fn new() -> Self {
         let mut buffer = BytesMut::with_capacity(256);
@@ -104,43 +104,43 @@ impl Writer {
         Self { buffer, splices: Vec::new(), spliced: 0, flexible: false, strict: false }
     }
 
-    /// Whether lengths are compact and structs end in tagged fields.
+    /// Returns whether lengths are compact and structs end in tagged fields.
     #[must_use]
     pub fn flexible(&self) -> bool {
         self.flexible
     }
 
-    /// Whether a value that the version cannot express is an error: it is for requests.
+    /// Returns whether a value that the version cannot express is an error, as in requests.
     #[must_use]
     pub fn strict(&self) -> bool {
         self.strict
     }
 
-    /// Set by each message as it begins.
+    /// Sets both. Each message does so when it starts.
     pub fn set_message(&mut self, flexible: bool, strict: bool) {
         self.flexible = flexible;
         self.strict = strict;
     }
 
-    /// Bytes so far, without the prefix.
+    /// Returns the number of bytes so far, without the prefix.
     #[must_use]
     pub fn len(&self) -> usize {
         self.buffer.len() - PREFIX + self.spliced
     }
 
-    /// Whether nothing was written yet.
+    /// Returns whether nothing was written yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Copies bytes in.
+    /// Copies bytes into the buffer.
     #[inline]
     pub fn put(&mut self, bytes: &[u8]) {
         self.buffer.put_slice(bytes);
     }
 
-    /// Puts bytes in without copying when they are many.
+    /// Adds bytes; without a copy if they are many.
     pub fn put_shared(&mut self, bytes: &Bytes) {
         if bytes.len() > SPLICE_MIN {
             self.splice(Piece::Bytes(bytes.clone()));
@@ -149,7 +149,7 @@ impl Writer {
         }
     }
 
-    /// Leaves a hole of so many bytes.
+    /// Leaves a hole of that many bytes.
     pub fn hole(&mut self, len: usize) {
         if len > 0 {
             self.splice(Piece::External(len));
@@ -161,7 +161,7 @@ impl Writer {
         self.splices.push((self.buffer.len(), piece));
     }
 
-    /// An unsigned variable-length integer: seven bits a byte, the lowest first.
+    /// Writes an unsigned variable-length integer: seven bits a byte, the lowest first.
     pub fn unsigned_varint(&mut self, mut value: u32) {
         while value >= 0x80 {
             self.buffer.put_u8(value as u8 | 0x80);
@@ -170,10 +170,10 @@ impl Writer {
         self.buffer.put_u8(value as u8);
     }
 
-    /// The length of a string: 16 bits, or compact. None is a null.
+    /// Writes the length of a string: 16 bits, or compact. None is a null.
     ///
     /// # Errors
-    /// When it is above what Kafka takes, 32,767 bytes in either form.
+    /// The length is above 32,767 bytes, the most that Kafka accepts in either form.
     pub fn string_length(&mut self, length: Option<usize>) -> Result<(), WireError> {
         let signed = match length {
             Some(length) => i16::try_from(length).map_err(|_| too_long(length, i16::MAX as usize))?,
@@ -187,10 +187,10 @@ impl Writer {
         Ok(())
     }
 
-    /// The length of bytes or the count of an array: 32 bits, or compact. None is a null.
+    /// Writes the length of bytes or the count of an array: 32 bits, or compact. None is a null.
     ///
     /// # Errors
-    /// When it is above 2^31 - 1.
+    /// The length is above 2^31 - 1.
     pub fn bytes_length(&mut self, length: Option<usize>) -> Result<(), WireError> {
         let signed = match length {
             Some(length) => i32::try_from(length).map_err(|_| too_long(length, i32::MAX as usize))?,
@@ -204,11 +204,11 @@ impl Writer {
         Ok(())
     }
 
-    /// A tagged field: its tag, its size, its value. The value is written first and then moved
-    /// to make room for the two, since its size is not known before.
+    /// Writes a tagged field: tag, size and value. The value is written first and then moved
+    /// to make room for tag and size, since the size is not known before.
     ///
     /// # Errors
-    /// Those of `value`.
+    /// The errors of `value`.
     pub fn tagged_field(
         &mut self,
         tag: u32,
@@ -229,10 +229,10 @@ impl Writer {
         Ok(())
     }
 
-    /// The frame, with its length in front.
+    /// Returns the frame, with its length in front.
     ///
     /// # Errors
-    /// When it is longer than the prefix can say, 2^31 - 1 bytes.
+    /// The frame is longer than 2^31 - 1 bytes.
     pub fn finish(mut self) -> Result<Frame, WireError> {
         let length = self.len();
         let prefix = i32::try_from(length).map_err(|_| too_long(length, i32::MAX as usize))?;
@@ -240,7 +240,7 @@ impl Writer {
         Ok(Frame { pieces: self.into_pieces(0) })
     }
 
-    /// What was written, without the prefix, in one.
+    /// Returns what was written, without the prefix, as one buffer.
     pub(crate) fn into_body(self) -> Result<Bytes, WireError> {
         let frame = Frame { pieces: self.into_pieces(PREFIX) };
         frame.into_bytes().ok_or_else(|| WireError::new(WireErrorKind::External))

@@ -22,7 +22,7 @@ fn a_count_that_cannot_fit_is_refused_by_name() {
     assert_eq!(error.kind(), &WireErrorKind::Count { count: i32::MAX as usize, least: 2, left: 1 });
     assert_eq!(
         error.to_string(),
-        "MetadataRequest v1: topics: 2147483647 elements of at least 2 bytes announced, 1 bytes left"
+        "MetadataRequest v1: topics: 2147483647 elements of at least 2 bytes do not fit in the 1 bytes that are left"
     );
     let error = refused::<MetadataRequest>(&[0xff, 0xff, 0xff, 0xff, 0x0f, 0], 9);
     assert!(matches!(error.kind(), WireErrorKind::Count { count, .. } if *count == u32::MAX as usize - 1), "{error}");

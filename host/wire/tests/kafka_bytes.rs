@@ -91,6 +91,21 @@ fn offset_fetch_10() {
 
 /// Kafka 4.4.
 #[test]
+fn api_versions_5() {
+    let request = ApiVersionsRequest {
+        client_software_name: "raw".into(),
+        client_software_version: "1".into(),
+        ..Default::default()
+    };
+    check("04726177023100ffffffff00", 5, &request);
+    let request = ApiVersionsRequest { cluster_id: Some("4L6g3nShT-eMCtK--X86sw".into()), node_id: 3, ..request };
+    check("04726177023117344c3667336e5368542d654d43744b2d2d58383673770000000300", 5, &request);
+    let response = ApiVersionsResponse { error_code: ErrorCode::REBOOTSTRAP_REQUIRED, ..Default::default() };
+    check("0081010000000000", 5, &response);
+}
+
+/// Kafka 4.4.
+#[test]
 fn delete_groups_3() {
     let request = DeleteGroupsRequest { groups_names: vec!["g".into(), "h".into()] };
     check("030267026800", 3, &request);

@@ -101,6 +101,8 @@ fn what_we_write_the_oracle_reads_and_writes() {
         ("ListOffsetsResponse", 11),
         ("OffsetCommitRequest", 10),
         ("OffsetFetchRequest", 10),
+        ("ApiVersionsRequest", 5),
+        ("ApiVersionsResponse", 5),
         ("DeleteGroupsRequest", 3),
         ("DeleteGroupsResponse", 3),
         ("DescribeLogDirsRequest", 5),

@@ -52,7 +52,11 @@ pub(crate) fn minimal<V: Visitor>(api: ApiKey, version: i16, topic: &Topic, visi
         }
         ApiKey::ApiVersions => visitor.visit(
             version,
-            ApiVersionsRequest { client_software_name: "raw".into(), client_software_version: "1".into() },
+            ApiVersionsRequest {
+                client_software_name: "raw".into(),
+                client_software_version: "1".into(),
+                ..Default::default()
+            },
         ),
         ApiKey::InitProducerId => {
             visitor.visit(version, InitProducerIdRequest { transaction_timeout_ms: 60_000, ..Default::default() })
@@ -64,7 +68,60 @@ pub(crate) fn minimal<V: Visitor>(api: ApiKey, version: i16, topic: &Topic, visi
         | ApiKey::AlterConfigs
         | ApiKey::IncrementalAlterConfigs
         | ApiKey::DescribeCluster => minimal_admin(api, version, topic, visitor),
+        ApiKey::DeleteRecords
+        | ApiKey::DescribeLogDirs
+        | ApiKey::DescribeProducers
+        | ApiKey::DescribeTopicPartitions
+        | ApiKey::ElectLeaders
+        | ApiKey::ListPartitionReassignments => minimal_partitions(api, version, topic, visitor),
+        ApiKey::DescribeAcls
+        | ApiKey::DescribeClientQuotas
+        | ApiKey::DescribeUserScramCredentials
+        | ApiKey::ListConfigResources => minimal_listing(api, version, visitor),
         _ => minimal_group(api, version, topic, visitor),
+    }
+}
+
+fn minimal_partitions<V: Visitor>(api: ApiKey, version: i16, topic: &Topic, visitor: &mut V) -> V::Outcome {
+    let name = topic.name.clone();
+    let partitions = vec![0];
+    match api {
+        ApiKey::DeleteRecords => {
+            let partitions = vec![DeleteRecordsPartition { partition_index: 0, offset: 0 }];
+            let topics = vec![DeleteRecordsTopic { name, partitions }];
+            visitor.visit(version, DeleteRecordsRequest { topics, timeout_ms: 30_000 })
+        }
+        ApiKey::DescribeLogDirs => {
+            let topics = Some(vec![DescribableLogDirTopic { topic: name, partitions }]);
+            visitor.visit(version, DescribeLogDirsRequest { topics })
+        }
+        ApiKey::DescribeProducers => {
+            let topics = vec![DescribeProducersTopicRequest { name, partition_indexes: partitions }];
+            visitor.visit(version, DescribeProducersRequest { topics })
+        }
+        ApiKey::DescribeTopicPartitions => {
+            let topics = vec![DescribeTopicPartitionsTopicRequest { name }];
+            visitor.visit(version, DescribeTopicPartitionsRequest { topics, ..Default::default() })
+        }
+        ApiKey::ElectLeaders => {
+            let topic_partitions = Some(vec![ElectLeadersTopicPartitions { topic: name, partitions }]);
+            visitor.visit(version, ElectLeadersRequest { topic_partitions, ..Default::default() })
+        }
+        ApiKey::ListPartitionReassignments => {
+            let topics = Some(vec![ListPartitionReassignmentsTopics { name, partition_indexes: partitions }]);
+            visitor.visit(version, ListPartitionReassignmentsRequest { topics, ..Default::default() })
+        }
+        other => panic!("no request is known for {other}"),
+    }
+}
+
+fn minimal_listing<V: Visitor>(api: ApiKey, version: i16, visitor: &mut V) -> V::Outcome {
+    match api {
+        ApiKey::DescribeAcls => visitor.visit(version, DescribeAclsRequest::default()),
+        ApiKey::DescribeClientQuotas => visitor.visit(version, DescribeClientQuotasRequest::default()),
+        ApiKey::DescribeUserScramCredentials => visitor.visit(version, DescribeUserScramCredentialsRequest::default()),
+        ApiKey::ListConfigResources => visitor.visit(version, ListConfigResourcesRequest::default()),
+        other => panic!("no request is known for {other}"),
     }
 }
 
@@ -165,6 +222,19 @@ fn minimal_group<V: Visitor>(api: ApiKey, version: i16, topic: &Topic, visitor: 
             visitor.visit(version, DescribeGroupsRequest { groups: vec![group_id], ..Default::default() })
         }
         ApiKey::ListGroups => visitor.visit(version, ListGroupsRequest::default()),
+        ApiKey::DeleteGroups => visitor.visit(version, DeleteGroupsRequest { groups_names: vec!["absent".into()] }),
+        ApiKey::OffsetDelete => {
+            let partitions = vec![OffsetDeleteRequestPartition { partition_index: 0 }];
+            let topics = vec![OffsetDeleteRequestTopic { name: topic.name.clone(), partitions }];
+            visitor.visit(version, OffsetDeleteRequest { group_id: "absent".into(), topics })
+        }
+        ApiKey::ConsumerGroupHeartbeat => {
+            visitor.visit(version, ConsumerGroupHeartbeatRequest { group_id, member_id, ..Default::default() })
+        }
+        ApiKey::ConsumerGroupDescribe => {
+            let request = ConsumerGroupDescribeRequest { group_ids: vec![group_id], ..Default::default() };
+            visitor.visit(version, request)
+        }
         other => panic!("no request is known for {other}"),
     }
 }

@@ -89,7 +89,11 @@ impl Neighbour {
 }
 
 fn api_versions() -> ApiVersionsRequest {
-    ApiVersionsRequest { client_software_name: "neighbour".into(), client_software_version: "1".into() }
+    ApiVersionsRequest {
+        client_software_name: "neighbour".into(),
+        client_software_version: "1".into(),
+        ..Default::default()
+    }
 }
 
 /// Runs `millstream serve` with arguments that it must refuse, and gives what it says on its standard error.

@@ -1,6 +1,7 @@
 //! Apache Kafka's own tools.
 
 mod admin;
+mod cluster;
 pub(crate) mod console;
 mod edge;
 mod kill;
@@ -31,7 +32,11 @@ const TOOLS: [(&str, Test); 5] = [
 ];
 
 /// Run with the newer release.
-const MORE: [(&str, Test); 5] = [
+const MORE: [(&str, Test); 9] = [
+    ("cluster::groups", cluster::groups),
+    ("cluster::delete_records", cluster::delete_records),
+    ("cluster::listings", cluster::listings),
+    ("cluster::consumer_protocol", cluster::consumer_protocol),
     ("edge::options", edge::options),
     ("edge::refusals", edge::refusals),
     ("performance::produce_and_consume", performance::produce_and_consume),

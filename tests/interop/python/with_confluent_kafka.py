@@ -1,7 +1,12 @@
 """confluent-kafka, the newest librdkafka."""
 
+import time
+
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
+from confluent_kafka.admin import (
+    AclBindingFilter, AclOperation, AclPermissionType, AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource,
+    NewTopic, ResourcePatternType, ResourceType,
+)
 
 import common
 
@@ -113,6 +118,52 @@ def transactions(bootstrap):
         assert error.args[0].fatal() and "does not support transactions" in error.args[0].str(), error
 
 
+def deletions(bootstrap):
+    """Records below an offset, a group and its offsets; what the admin client shows of each."""
+    topic = "confluent-deletions"
+    create(bootstrap, topic)
+    deliver(producer(bootstrap), topic, [(0, None, b"value", [])] * 10)
+    client = AdminClient({"bootstrap.servers": bootstrap})
+    partition = TopicPartition(topic, 0, 4)
+    deleted = client.delete_records([partition])
+    assert deleted[partition].result(common.PATIENCE_S).low_watermark == 4
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "deleted", "auto.offset.reset": "earliest"})
+    assert consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=common.PATIENCE_S) == (4, 10)
+    consumer.commit(offsets=[TopicPartition(topic, 0, 7)], asynchronous=False)
+    consumer.close()
+    client.delete_consumer_groups(["deleted"])["deleted"].result(common.PATIENCE_S)
+    try:
+        client.delete_consumer_groups(["deleted"])["deleted"].result(common.PATIENCE_S)
+        raise AssertionError("a group was deleted twice")
+    except KafkaException as error:
+        assert error.args[0].name() == "GROUP_ID_NOT_FOUND", error
+    try:
+        client.describe_acls(AclBindingFilter(ResourceType.ANY, None, ResourcePatternType.ANY, None, None,
+                                              AclOperation.ANY, AclPermissionType.ANY)).result(common.PATIENCE_S)
+        raise AssertionError("there are ACLs")
+    except KafkaException as error:
+        assert error.args[0].name() == "SECURITY_DISABLED", error
+    assert client.describe_user_scram_credentials().result(common.PATIENCE_S) == {}
+
+
+def consumer_protocol(bootstrap):
+    """The newer protocol of groups is not served: the consumer says so at once."""
+    topic = "confluent-protocol"
+    create(bootstrap, topic)
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "newer", "group.protocol": "consumer"})
+    consumer.subscribe([topic])
+    end = time.monotonic() + common.PATIENCE_S
+    while True:
+        assert time.monotonic() < end, "the consumer waits for ever"
+        message = consumer.poll(1)
+        if message is not None:
+            error = message.error()
+            assert error is not None and error.fatal(), message
+            assert error.name() in ("UNSUPPORTED_VERSION", "_FATAL"), error
+            break
+    consumer.close()
+
+
 def view_group(bootstrap):
     def create_topic(name, configs):
         client = AdminClient({"bootstrap.servers": bootstrap})
@@ -214,4 +265,4 @@ def refusals(bootstrap):
 
 
 common.main({"view-group": view_group, "view-gap": view_gap, "round-trip": round_trip, "group": group, "admin": admin, "refusals": refusals,
-             "transactions": transactions})
+             "transactions": transactions, "deletions": deletions, "consumer-protocol": consumer_protocol})

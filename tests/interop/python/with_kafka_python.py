@@ -1,6 +1,6 @@
 """kafka-python, which speaks the newest protocol versions."""
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 from kafka.errors import KafkaError
 
@@ -164,4 +164,35 @@ def refusals(bootstrap):
     assert got == wanted, (got, wanted)
 
 
-common.main({"view-group": view_group, "view-gap": view_gap, "round-trip": round_trip, "group": group, "refusals": refusals})
+def deletions(bootstrap):
+    """Records below an offset, offsets, a group; what the lists show without security, quotas and reassignments."""
+    topic = "kafka-python-deletions"
+    create(bootstrap, topic)
+    producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all")
+    for future in [producer.send(topic, b"value", partition=0) for _ in range(10)]:
+        future.get(common.PATIENCE_S)
+    producer.close()
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    partition, other = TopicPartition(topic, 0), TopicPartition(topic, 1)
+    print("records", admin.delete_records({partition: 4}))
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id="deleted", enable_auto_commit=False)
+    consumer.assign([partition, other])
+    assert consumer.beginning_offsets([partition]) == {partition: 4}
+    consumer.commit({partition: OffsetAndMetadata(7, "", -1), other: OffsetAndMetadata(0, "", -1)})
+    consumer.close()
+    print("offsets", admin.delete_group_offsets("deleted", [partition]))
+    listed = admin.list_group_offsets({"deleted": None})
+    print("left", listed)
+    print("groups", admin.delete_groups(["deleted"]))
+    assert not admin.list_groups(), admin.list_groups()
+    print("folders", admin.describe_log_dirs())
+    print("producers", admin.describe_producers([partition]))
+    print("topics", admin.describe_topic_partitions([topic], response_partition_limit=2))
+    assert not admin.list_partition_reassignments()
+    print("resources", admin.list_config_resources())
+    assert not admin.describe_user_scram_credentials()
+    admin.close()
+
+
+common.main({"view-group": view_group, "view-gap": view_gap, "round-trip": round_trip, "group": group, "refusals": refusals,
+             "deletions": deletions})

@@ -14,7 +14,7 @@ use millstream_wire::messages::{
 };
 use millstream_wire::{ErrorCode, Records, Str};
 
-use crate::raw::Raw;
+use crate::support::Raw;
 use watch::{Fetch, Watch};
 
 /// The one record in the long gap that the view shows.

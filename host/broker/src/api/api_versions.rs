@@ -12,26 +12,28 @@ use crate::broker::Broker;
 use crate::net::types::Close;
 use crate::security::Permission;
 
+/// The node id of a client that does not expect a certain node.
+const ANY_NODE: i32 = -1;
+
 pub(super) struct ApiVersions;
 
 impl TwoStageHandler for ApiVersions {
     type Request = ApiVersionsRequest;
-    const VERSIONS: RangeInclusive<i16> = 0..=4;
+    const VERSIONS: RangeInclusive<i16> = 0..=5;
     const PERMISSION: Option<Permission> = None;
 
     /// Responds also to a body that does not decode: ApiVersions is the first request of a client, and its response
     /// tells the client which versions to use.
     fn start(
-        _: &Arc<Broker>,
+        broker: &Arc<Broker>,
         context: RequestContext,
         body: Result<ApiVersionsRequest, WireError>,
     ) -> Result<Started, Close> {
-        let valid = body.is_ok_and(|request| {
-            context.version < 3
-                || is_software(&request.client_software_name) && is_software(&request.client_software_version)
+        let cluster_id = &broker.metadata.image().cluster_id;
+        let error_code = body.map_or(ErrorCode::INVALID_REQUEST, |request| {
+            check(&request, context.version, cluster_id, broker.config.node_id)
         });
-        let error_code = if valid { ErrorCode::NONE } else { ErrorCode::INVALID_REQUEST };
-        let api_keys = if valid { served().collect() } else { Vec::new() };
+        let api_keys = if error_code.is_ok() { served().collect() } else { Vec::new() };
         let response = ApiVersionsResponse { error_code, api_keys, finalized_features_epoch: 0, ..Default::default() };
         context.respond(&response).map(Started::Ready)
     }
@@ -54,10 +56,55 @@ fn served() -> impl Iterator<Item = ApiVersion> {
     })
 }
 
+/// Checks the client's name, and from version 5 whether this is the cluster and the node that the client expects.
+fn check(request: &ApiVersionsRequest, version: i16, cluster_id: &str, node_id: i32) -> ErrorCode {
+    if version < 3 {
+        return ErrorCode::NONE;
+    }
+    if !is_software(&request.client_software_name) || !is_software(&request.client_software_version) {
+        return ErrorCode::INVALID_REQUEST;
+    }
+    match (request.cluster_id.as_deref(), request.node_id) {
+        (None, ANY_NODE) => ErrorCode::NONE,
+        (None | Some(""), _) | (_, ANY_NODE) => ErrorCode::INVALID_REQUEST,
+        (Some(cluster), node) if cluster == cluster_id && node == node_id => ErrorCode::NONE,
+        // The address has been given to another cluster or node: the client starts over from its bootstrap servers.
+        _ => ErrorCode::REBOOTSTRAP_REQUIRED,
+    }
+}
+
 /// Returns whether a name is valid (KIP-511): letters, digits, dots and dashes, with letters or digits at both ends.
 fn is_software(name: &Str) -> bool {
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
     let bytes = name.as_bytes();
     let ends = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     ends(bytes.first()) && ends(bytes.last()) && bytes.iter().all(|&byte| inner(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(version: i16, cluster_id: Option<&str>, node_id: i32) -> ErrorCode {
+        let request = ApiVersionsRequest {
+            client_software_name: "client".into(),
+            client_software_version: "1.0".into(),
+            cluster_id: cluster_id.map(Str::from),
+            node_id,
+        };
+        check(&request, version, "cluster", 7)
+    }
+
+    /// The codes of Apache Kafka 4.4.
+    #[test]
+    fn cluster_and_node_are_checked_together() {
+        assert_eq!(checked(5, None, -1), ErrorCode::NONE);
+        assert_eq!(checked(5, Some("cluster"), 7), ErrorCode::NONE);
+        for (cluster, node) in [("other", 7), ("cluster", 8), ("other", 8)] {
+            assert_eq!(checked(5, Some(cluster), node), ErrorCode::REBOOTSTRAP_REQUIRED, "{cluster} {node}");
+        }
+        for (cluster, node) in [(None, 7), (Some(""), 7), (Some("cluster"), -1), (Some(""), -1)] {
+            assert_eq!(checked(5, cluster, node), ErrorCode::INVALID_REQUEST, "{cluster:?} {node}");
+        }
+    }
 }

@@ -6,12 +6,23 @@
 
 mod alter_configs;
 mod api_versions;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 mod create_partitions;
 mod create_topics;
+mod delete_groups;
+mod delete_records;
 mod delete_topics;
+mod describe_acls;
+mod describe_client_quotas;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
+mod describe_log_dirs;
+mod describe_producers;
+mod describe_topic_partitions;
+mod describe_user_scram_credentials;
+mod elect_leaders;
 mod fetch;
 mod find_coordinator;
 mod handler;
@@ -20,10 +31,13 @@ mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
 mod offset_commit;
+mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
@@ -80,13 +94,27 @@ handlers! {
     two_stage api_versions::ApiVersions,
     one_stage create_topics::CreateTopics,
     one_stage delete_topics::DeleteTopics,
+    one_stage delete_records::DeleteRecords,
     one_stage init_producer_id::InitProducerId,
     one_stage offset_for_leader_epoch::OffsetForLeaderEpoch,
+    one_stage describe_acls::DescribeAcls,
     one_stage describe_configs::DescribeConfigs,
     one_stage alter_configs::AlterConfigs,
+    one_stage describe_log_dirs::DescribeLogDirs,
     one_stage create_partitions::CreatePartitions,
+    one_stage delete_groups::DeleteGroups,
+    one_stage elect_leaders::ElectLeaders,
     one_stage incremental_alter_configs::IncrementalAlterConfigs,
+    one_stage list_partition_reassignments::ListPartitionReassignments,
+    one_stage offset_delete::OffsetDelete,
+    one_stage describe_client_quotas::DescribeClientQuotas,
+    one_stage describe_user_scram_credentials::DescribeUserScramCredentials,
     one_stage describe_cluster::DescribeCluster,
+    one_stage describe_producers::DescribeProducers,
+    one_stage consumer_group_heartbeat::ConsumerGroupHeartbeat,
+    one_stage consumer_group_describe::ConsumerGroupDescribe,
+    one_stage list_config_resources::ListConfigResources,
+    one_stage describe_topic_partitions::DescribeTopicPartitions,
 }
 
 /// Returns whether a frame, without its length prefix, is a produce request.

@@ -12,7 +12,7 @@ use super::storage::{Appended, Batch};
 use crate::topics::CONSUMER_OFFSETS;
 
 /// Most tombstones of one batch, so that it fits the topic's `max.message.bytes`.
-const TOMBSTONES_PER_BATCH: usize = 1_000;
+pub(super) const TOMBSTONES_PER_BATCH: usize = 1_000;
 
 /// One offset of an OffsetCommit request.
 #[derive(Debug, Clone)]
@@ -75,7 +75,11 @@ impl GroupCoordinator {
             let outcome = durable.await;
             coordinator.with_group(&group_id, Missing::Create, |slot, _, _| {
                 slot.commits_under_way = slot.commits_under_way.saturating_sub(1);
-                outcome.map(|()| apply(slot, base_offset, committed))
+                let applied = outcome.map(|()| apply(slot, base_offset, committed));
+                if slot.commits_under_way == 0 {
+                    slot.offsets.forget_tombstones();
+                }
+                applied
             })?
         });
         applied.await.unwrap_or(Err(GroupError::NotCoordinator))
@@ -178,17 +182,9 @@ impl GroupCoordinator {
     /// Writes tombstones for offsets and forgets them. Nobody waits for it: should a tombstone be lost, it is written again after
     /// the next start.
     fn drop_offsets(&self, id: &Arc<str>, slot: &mut Slot, offsets: &[(Arc<str>, i32)]) {
-        for chunk in offsets.chunks(TOMBSTONES_PER_BATCH) {
-            let mut batch = Batch::at(wall_ms());
-            let pushed = chunk.iter().try_for_each(|(topic, partition)| batch.offset_tombstone(id, topic, *partition));
-            match pushed.and_then(|()| self.append(id, batch)) {
-                Ok(appended) => {
-                    for ((topic, partition), at) in chunk.iter().zip(appended.base_offset..) {
-                        slot.offsets.remove(topic, *partition, at);
-                    }
-                }
-                Err(error) => tracing::error!(group = %id, "cannot write the tombstones of offsets: {error}"),
-            }
+        match self.delete_from(id, slot, offsets) {
+            Ok(durable) => drop(durable),
+            Err(error) => tracing::error!(group = %id, "cannot write the tombstones of offsets: {error}"),
         }
     }
 
@@ -202,7 +198,7 @@ impl GroupCoordinator {
         }
     }
 
-    fn append(&self, id: &Arc<str>, batch: Batch) -> Result<Appended, GroupError> {
+    pub(super) fn append(&self, id: &Arc<str>, batch: Batch) -> Result<Appended, GroupError> {
         self.storage.append(self.partition(id)?, batch.build()?)
     }
 }

@@ -18,6 +18,19 @@ use super::storage::{Appended, Later, Storage};
 
 const PARTITIONS: i32 = 4;
 
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until the condition is true.
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let looked = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, looked).await.is_ok(), "waited {PATIENCE:?} in vain: {what}");
+}
+
 /// What a read of the log does.
 #[derive(Clone, Copy, PartialEq)]
 enum Reads {
@@ -167,9 +180,7 @@ async fn a_second_member_shares_and_takes_over_when_the_first_leaves() {
     });
     let told = |answer| answer == Err(GroupError::RebalanceInProgress);
     let caller = Caller { member_id: &first.member_id, instance_id: None };
-    while !told(coordinator.heartbeat("g", caller, 1)) {
-        tokio::task::yield_now().await;
-    }
+    until("the first member is told", || told(coordinator.heartbeat("g", caller, 1))).await;
     let first = coordinator.join("g", join(&first.member_id, 10_000)).await.unwrap();
     let second = second.await.unwrap().unwrap();
     assert_eq!((first.generation, second.generation, first.members.len()), (2, 2, 2));
@@ -203,9 +214,7 @@ async fn an_id_that_was_never_used_leaves_no_group_behind() {
     let refused = coordinator.join("g", request).await.unwrap_err();
     assert_eq!(refused.error, GroupError::MemberIdRequired);
     assert!(refused.member_id.starts_with("client-"));
-    while !coordinator.list().unwrap().is_empty() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    until("the group is gone", || coordinator.list().unwrap().is_empty()).await;
     let late = coordinator.join("g", join(&refused.member_id, 50)).await;
     assert_eq!(late.unwrap_err().error, GroupError::UnknownMemberId);
 }
@@ -220,9 +229,7 @@ async fn an_offset_is_seen_once_it_is_durable() {
         let coordinator = Arc::clone(&coordinator);
         async move { coordinator.commit("g", commit(None, 7)).await }
     });
-    while memory.batches() == 0 {
-        tokio::task::yield_now().await;
-    }
+    until("the record is appended", || memory.batches() > 0).await;
     assert_eq!(committed(&coordinator, "g"), None);
     assert!(!pending.is_finished());
     memory.flushed.send_replace(true);
@@ -327,9 +334,7 @@ async fn a_group_is_not_served_before_its_log_is_read() {
         let coordinator = Arc::clone(&coordinator);
         async move { coordinator.start().await }
     });
-    while !coordinator.is_loading() {
-        tokio::task::yield_now().await;
-    }
+    until("the load begins", || coordinator.is_loading()).await;
     let loading = Err(GroupError::CoordinatorLoadInProgress);
     assert_eq!(coordinator.fetch_all_offsets("g").map(drop), loading);
     assert_eq!(coordinator.commit("g", commit(None, 10)).await, loading);
@@ -359,10 +364,84 @@ async fn those_who_wait_are_answered_when_the_broker_stops() {
         async move { coordinator.join("g", join("", 10_000)).await }
     });
     let caller = Caller { member_id: &first.member_id, instance_id: None };
-    while coordinator.heartbeat("g", caller, 1) == Ok(()) {
-        tokio::task::yield_now().await;
-    }
+    until("the rebalance begins", || coordinator.heartbeat("g", caller, 1) != Ok(())).await;
     coordinator.stop();
     assert_eq!(waiting.await.unwrap().unwrap_err().error, GroupError::NotCoordinator);
     assert_eq!(coordinator.heartbeat("g", caller, 1), Err(GroupError::NotCoordinator));
+}
+
+#[tokio::test]
+async fn a_group_is_deleted_with_its_offsets_once_it_is_empty() {
+    let memory = Memory::new();
+    let coordinator = start(&memory).await;
+    let delete = async |group| match coordinator.delete_group(group) {
+        Ok(durable) => durable.await,
+        Err(error) => Err(error),
+    };
+    coordinator.commit("simple", commit(None, 9)).await.unwrap();
+    let member = join_alone(&coordinator, "g", join("", 10_000)).await;
+    coordinator.commit("g", commit(Some(&member), 3)).await.unwrap();
+    assert_eq!(delete("g").await, Err(GroupError::NonEmptyGroup));
+    assert_eq!(delete("nobody's").await, Err(GroupError::GroupIdNotFound));
+    coordinator.leave("g", &[Caller { member_id: &member.member_id, instance_id: None }]).unwrap();
+    assert_eq!(delete("g").await, Ok(()));
+    assert_eq!(delete("g").await, Err(GroupError::GroupIdNotFound));
+    assert_eq!((committed(&coordinator, "g"), committed(&coordinator, "simple")), (None, Some(9)));
+    let after = start(&memory).await;
+    assert_eq!((committed(&after, "g"), committed(&after, "simple")), (None, Some(9)));
+    let ids: Vec<_> = after.list().unwrap().into_iter().map(|group| group.id).collect();
+    assert_eq!(ids, [arc("simple")]);
+}
+
+/// The commit's record lies before the tombstones, so that the log says that the offset is gone.
+#[tokio::test]
+async fn a_commit_that_is_under_way_does_not_bring_a_deleted_group_back() {
+    let memory = Memory::new();
+    let coordinator = start(&memory).await;
+    coordinator.commit("g", commit(None, 7)).await.unwrap();
+    memory.flushed.send_replace(false);
+    let written = memory.batches();
+    let pending = tokio::spawn({
+        let coordinator = Arc::clone(&coordinator);
+        async move { coordinator.commit("g", commit(None, 8)).await }
+    });
+    until("the commit is appended", || memory.batches() > written).await;
+    let deleted = coordinator.delete_group("g").unwrap();
+    memory.flushed.send_replace(true);
+    assert_eq!((pending.await.unwrap(), deleted.await), (Ok(()), Ok(())));
+    assert_eq!(committed(&coordinator, "g"), None);
+    assert!(coordinator.list().unwrap().is_empty());
+    assert_eq!(committed(&start(&memory).await, "g"), None);
+}
+
+#[tokio::test]
+async fn offsets_of_topics_that_nobody_subscribes_to_are_deleted() {
+    let memory = Memory::new();
+    let coordinator = start(&memory).await;
+    let asked = [(arc("t"), 1), (arc("other"), 0)];
+    let delete = async |group| {
+        let (results, durable) = coordinator.delete_offsets(group, &asked)?;
+        durable.await.map(|()| results)
+    };
+    assert_eq!(delete("nobody's").await, Err(GroupError::CoordinatorNotAvailable));
+    coordinator.commit("simple", commit(None, 9)).await.unwrap();
+    assert_eq!(delete("nobody's").await, Err(GroupError::GroupIdNotFound));
+    assert_eq!(delete("simple").await, Ok(vec![Ok(()), Ok(())]));
+    assert_eq!(committed(&coordinator, "simple"), None);
+
+    // What a member of the type `consumer` says in other bytes than a subscription may be any topic.
+    let member = join_alone(&coordinator, "unknown", join("", 10_000)).await;
+    coordinator.commit("unknown", commit(Some(&member), 3)).await.unwrap();
+    assert_eq!(delete("unknown").await, Ok(vec![Err(GroupError::SubscribedToTopic); 2]));
+    // Version 0 with the one topic `t`, without user data.
+    let metadata = Bytes::from_static(&[0, 0, 0, 0, 0, 1, 0, 1, b't', 0xff, 0xff, 0xff, 0xff]);
+    let protocols = vec![Protocol { name: arc("range"), metadata }];
+    let member = join_alone(&coordinator, "consumers", JoinRequest { protocols, ..join("", 10_000) }).await;
+    coordinator.commit("consumers", commit(Some(&member), 3)).await.unwrap();
+    assert_eq!(delete("consumers").await, Ok(vec![Err(GroupError::SubscribedToTopic), Ok(())]));
+    let workers = JoinRequest { protocol_type: arc("connect"), ..join("", 10_000) };
+    join_alone(&coordinator, "workers", workers).await;
+    assert_eq!(delete("workers").await, Err(GroupError::NonEmptyGroup));
+    assert_eq!((committed(&coordinator, "unknown"), committed(&coordinator, "consumers")), (Some(3), Some(3)));
+    assert_eq!(committed(&start(&memory).await, "simple"), None);
 }

@@ -146,7 +146,7 @@ fn replay_record(
             let offsets = &mut groups.entry(group).or_default().offsets;
             match value {
                 Some(value) => offsets.apply(&topic, partition, records::decode_offset(value, log_offset)?),
-                None => offsets.remove(&topic, partition, log_offset),
+                None => offsets.remove(&topic, partition, log_offset, false),
             }
         }
         Key::Group { group } => {

@@ -8,6 +8,7 @@
 //! | `records.rs` | the bytes of `__consumer_offsets`, Kafka's own |
 //! | `coordinator.rs`, `timers.rs` | all groups: locks, waiting requests, deadlines |
 //! | `commits.rs` | OffsetCommit, OffsetFetch, expiry |
+//! | `deletions.rs` | DeleteGroups, OffsetDelete |
 //! | `load.rs` | groups come back from the log at the start |
 //! | `describe.rs` | what ListGroups and DescribeGroups show |
 //! | `storage.rs` | `__consumer_offsets` as a few calls |
@@ -19,6 +20,7 @@ mod config;
 mod coordinator;
 #[cfg(test)]
 mod coordinator_tests;
+mod deletions;
 mod describe;
 mod join;
 mod load;

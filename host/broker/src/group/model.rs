@@ -73,6 +73,10 @@ pub(crate) enum GroupError {
     NotCoordinator,
     #[error("the group does not exist")]
     GroupIdNotFound,
+    #[error("the group has members")]
+    NonEmptyGroup,
+    #[error("a member of the group subscribes to the topic")]
+    SubscribedToTopic,
     #[error("the record could not be written to the log")]
     WriteFailed,
     #[error("the record is larger than the max.message.bytes of __consumer_offsets")]

@@ -34,6 +34,11 @@ pub(crate) struct CommittedOffset {
 #[derive(Debug, Default)]
 pub(crate) struct Offsets {
     topics: BTreeMap<Arc<str>, BTreeMap<i32, CommittedOffset>>,
+    /// Where in the log the tombstones lie that were written while commits were under way: a commit before its tombstone
+    /// is void, although it is confirmed later.
+    tombstones: BTreeMap<(Arc<str>, i32), i64>,
+    /// As `tombstones`, for the tombstone of the whole group.
+    all_removed_at: Option<i64>,
 }
 
 impl Offsets {
@@ -44,6 +49,10 @@ impl Offsets {
 
     /// Takes over an offset whose record is durable, unless a later record is known.
     pub(crate) fn apply(&mut self, topic: &Arc<str>, partition: i32, committed: CommittedOffset) {
+        let tombstone = self.tombstones.get(&(Arc::clone(topic), partition)).copied().max(self.all_removed_at);
+        if tombstone.is_some_and(|at| committed.log_offset < at) {
+            return;
+        }
         let partitions = match self.topics.get_mut(topic) {
             Some(partitions) => partitions,
             None => self.topics.entry(Arc::clone(topic)).or_default(),
@@ -54,8 +63,12 @@ impl Offsets {
         }
     }
 
-    /// Forgets an offset whose tombstone lies at `log_offset`, unless it was committed again after that.
-    pub(crate) fn remove(&mut self, topic: &str, partition: i32, log_offset: i64) {
+    /// Removes an offset whose tombstone lies at `log_offset`, unless it was committed again after that. Keeps the
+    /// tombstone in mind if commits are under way.
+    pub(crate) fn remove(&mut self, topic: &Arc<str>, partition: i32, log_offset: i64, commits_under_way: bool) {
+        if commits_under_way {
+            self.tombstones.insert((Arc::clone(topic), partition), log_offset);
+        }
         let Some(partitions) = self.topics.get_mut(topic) else { return };
         if partitions.get(&partition).is_some_and(|known| known.log_offset < log_offset) {
             partitions.remove(&partition);
@@ -63,6 +76,26 @@ impl Offsets {
         if partitions.is_empty() {
             self.topics.remove(topic);
         }
+    }
+
+    /// Removes everything: the tombstone of the group lies at `log_offset`.
+    pub(crate) fn removed_all(&mut self, log_offset: i64) {
+        self.topics.clear();
+        self.all_removed_at = Some(log_offset);
+    }
+
+    /// Forgets the tombstones: no commit is under way any more.
+    pub(crate) fn forget_tombstones(&mut self) {
+        self.tombstones.clear();
+        self.all_removed_at = None;
+    }
+
+    /// Returns every partition that has an offset.
+    pub(crate) fn partitions(&self) -> Vec<(Arc<str>, i32)> {
+        let of = |(topic, partitions): (&Arc<str>, &BTreeMap<i32, CommittedOffset>)| {
+            partitions.keys().map(|&partition| (Arc::clone(topic), partition)).collect::<Vec<_>>()
+        };
+        self.topics.iter().flat_map(of).collect()
     }
 
     /// The offset committed for a partition.
@@ -159,10 +192,28 @@ mod tests {
         offsets.apply(&topic, 0, at(20, 8));
         offsets.apply(&topic, 0, at(10, 7));
         assert_eq!(offsets.get("t", 0).map(|known| known.offset), Some(20));
-        offsets.remove("t", 0, 5);
+        offsets.remove(&topic, 0, 5, false);
         assert!(offsets.get("t", 0).is_some());
-        offsets.remove("t", 0, 9);
+        offsets.remove(&topic, 0, 9, false);
         assert!(offsets.is_empty());
+    }
+
+    #[test]
+    fn a_commit_that_is_confirmed_after_its_tombstone_is_void() {
+        let topic = Arc::from("t");
+        let mut offsets = Offsets::default();
+        offsets.remove(&topic, 0, 9, true);
+        offsets.apply(&topic, 0, at(10, 8));
+        assert!(offsets.is_empty());
+        offsets.apply(&topic, 0, at(20, 10));
+        offsets.apply(&topic, 1, at(30, 8));
+        assert_eq!(offsets.partitions().len(), 2);
+        offsets.removed_all(12);
+        offsets.apply(&topic, 1, at(40, 11));
+        assert!(offsets.is_empty());
+        offsets.forget_tombstones();
+        offsets.apply(&topic, 1, at(40, 11));
+        assert_eq!(offsets.get("t", 1).map(|known| known.offset), Some(40));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use millstream_wire::messages::*;
 use millstream_wire::{ApiKey, ErrorCode};
 use tokio::io::AsyncWriteExt;
 
-use super::client::{Client, broker};
+use super::client::{Client, PATIENCE, broker};
 
 /// A frame with a header of version 1 and this body.
 fn raw(api_key: i16, version: i16, body: &[u8]) -> BytesMut {
@@ -63,11 +63,15 @@ async fn api_versions_of_the_future_is_answered_in_version_0() {
     assert_eq!((header.correlation_id, response.error_code), (77, ErrorCode::UNSUPPORTED_VERSION));
     assert_eq!(response.api_keys[0].api_key, ApiKey::ApiVersions as i16);
     // The connection goes on.
-    let named = ApiVersionsRequest { client_software_name: "a".into(), client_software_version: "1.0".into() };
+    let named = ApiVersionsRequest {
+        client_software_name: "a".into(),
+        client_software_version: "1.0".into(),
+        ..Default::default()
+    };
     let response = client.ask(3, &named).await;
     let produce = response.api_keys.iter().find(|api| api.api_key == 0).expect("produce");
     assert_eq!((produce.min_version, produce.max_version), (0, 13));
-    let nameless = ApiVersionsRequest { client_software_name: "".into(), client_software_version: "1 0".into() };
+    let nameless = ApiVersionsRequest { client_software_version: "1 0".into(), ..Default::default() };
     assert_eq!(client.ask(3, &nameless).await.error_code, ErrorCode::INVALID_REQUEST);
 }
 
@@ -129,11 +133,14 @@ async fn the_number_of_connections_is_bounded() {
     assert_eq!(broker.connect().await.frame().await, None);
     drop(first);
     // The place is free once the broker has seen the end of the first.
-    loop {
-        let mut third = broker.connect().await;
-        let request = raw(ApiKey::ApiVersions as i16, 0, &[]);
-        if third.stream.write_all(&request).await.is_ok() && third.frame().await.is_some() {
-            break;
+    let third = async {
+        loop {
+            let mut third = broker.connect().await;
+            let request = raw(ApiKey::ApiVersions as i16, 0, &[]);
+            if third.stream.write_all(&request).await.is_ok() && third.frame().await.is_some() {
+                break;
+            }
         }
-    }
+    };
+    tokio::time::timeout(PATIENCE, third).await.expect("the place is free");
 }

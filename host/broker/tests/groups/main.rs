@@ -2,8 +2,10 @@
 
 mod client;
 
+use std::time::Instant;
+
 use bytes::Bytes;
-use client::{Client, TestBroker};
+use client::{Client, PATIENCE, TestBroker};
 use millstream_wire::messages::*;
 use millstream_wire::{ErrorCode, Request, Str};
 use uuid::Uuid;
@@ -234,7 +236,9 @@ fn a_second_member_shares_and_takes_over() {
     one.ask(5, &sync_request("g", &first, &[&first.member_id]));
     let given = two.ask(9, &join_request("g", ""));
     two.send(9, &join_request("g", &given.member_id));
+    let end = Instant::now() + PATIENCE;
     while heartbeat(&mut one, 4, "g", &first) != ErrorCode::REBALANCE_IN_PROGRESS {
+        assert!(Instant::now() < end, "the first member is not told of the rebalance");
         std::thread::yield_now();
     }
     let first = one.ask(9, &join_request("g", &first.member_id));

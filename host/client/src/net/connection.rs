@@ -104,6 +104,8 @@ impl Connection {
         let request = ApiVersionsRequest {
             client_software_name: Str::from_static("millstream"),
             client_software_version: Str::from_static(env!("CARGO_PKG_VERSION")),
+            // A bootstrap address may be any node of any cluster.
+            ..Default::default()
         };
         let mut version = *ApiVersionsRequest::VERSIONS.end();
         loop {

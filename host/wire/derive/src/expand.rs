@@ -1,4 +1,4 @@
-//! From the description of the struct to its implementations.
+//! Generates the implementations from the description of a struct.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -70,7 +70,7 @@ fn message(input: &Struct) -> TokenStream {
     }
 }
 
-/// Plain fields in order, then the tagged ones by whatever tags arrive.
+/// Generates the decoder: plain fields in order, then tagged ones in the order of the wire.
 fn decode_body(input: &Struct) -> TokenStream {
     let names: Vec<_> = input.fields.iter().map(|field| &field.ident).collect();
     let plain = input.fields.iter().filter(|field| field.tag.is_none()).map(|field| {
@@ -187,7 +187,7 @@ fn encode_field(field: &Field) -> TokenStream {
     }
 }
 
-/// The sum over the plain fields of this version, and one byte for the count of tagged ones.
+/// Generates the least size: the sum over the plain fields, and one byte for the count of tagged ones.
 fn least_size(input: &Struct) -> TokenStream {
     let sizes = input.fields.iter().filter(|field| field.tag.is_none()).map(|field| {
         let ty = &field.ty;
@@ -216,7 +216,7 @@ fn default(input: &Struct) -> TokenStream {
     }
 }
 
-/// `Request` for what a client sends, `Versioned` for every other message that stands alone.
+/// Generates `Request` for requests, `Versioned` for every other message that stands alone.
 fn identity(input: &Struct, root: &Root) -> TokenStream {
     let ident = &input.ident;
     let (first, last) = (root.versions.first, root.versions.last);
@@ -250,7 +250,7 @@ fn differs_from_default(field: &Field) -> TokenStream {
     quote!({ let default: #ty = #value; self.#ident != default })
 }
 
-/// The test that a version is in the range; None when every version is.
+/// Generates the test that a version is in the range; None if every version is.
 fn version_test(versions: Versions) -> Option<TokenStream> {
     match (versions.first, versions.last) {
         (None, None) => None,

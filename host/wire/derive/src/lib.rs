@@ -1,5 +1,5 @@
-//! The derive macro behind millstream-wire: a Kafka message is a plain struct, and what the schema
-//! says about each field stands in an attribute beside it.
+//! The derive macro of millstream-wire: a Kafka message is a plain struct, and the schema's rules
+//! for each field are an attribute beside it.
 //!
 //! ```ignore
 //! /// Keeps a member in its group.
@@ -14,14 +14,14 @@
 //! }
 //! ```
 //!
-//! On the struct, `#[message(...)]` marks what stands alone in a frame or a record; a struct that
-//! only occurs inside others has no such attribute and follows the message that holds it.
+//! On the struct, `#[message(...)]` marks a message that stands alone in a frame or a record. A struct that
+//! only occurs in others has no such attribute and has the versions of the message that holds it.
 //!
 //! | Key | Meaning |
 //! |---|---|
 //! | `versions = 0..=4` | the versions that can be read and written |
 //! | `flexible = 4` | the first version with compact lengths and tagged fields; absent: none |
-//! | `api`, `response` | makes it a `Request` of that `ApiKey`, answered by that struct |
+//! | `api`, `response` | makes it a `Request` of that `ApiKey` with that response |
 //!
 //! On a field, `#[wire(...)]`:
 //!

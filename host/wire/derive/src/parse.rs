@@ -1,25 +1,25 @@
-//! From attributes to a checked description of the struct.
+//! Parses the attributes of a struct into a checked description.
 
 use syn::parse::{Parse, ParseStream};
 use syn::{Data, DeriveInput, Error, Expr, Fields, Ident, LitInt, Result, Token, Type};
 
-/// The struct as the expansion needs it.
+/// Describes a struct for the expansion.
 pub(crate) struct Struct {
     pub(crate) ident: Ident,
-    /// None for a struct that only occurs inside others.
+    /// None for a struct that only occurs in others.
     pub(crate) root: Option<Root>,
     pub(crate) fields: Vec<Field>,
 }
 
-/// What `#[message(...)]` says.
+/// Holds the content of `#[message(...)]`.
 pub(crate) struct Root {
     pub(crate) versions: Versions,
     pub(crate) flexible: Option<i16>,
-    /// The API key's variant and the type of the answer, for a request.
+    /// The variant of the API key and the type of the response, for a request.
     pub(crate) request: Option<(Ident, Ident)>,
 }
 
-/// A field and what `#[wire(...)]` says about it.
+/// Describes a field, with the content of `#[wire(...)]`.
 pub(crate) struct Field {
     pub(crate) ident: Ident,
     pub(crate) ty: Type,
@@ -53,7 +53,7 @@ impl Struct {
                 return Err(Error::new_spanned(input.ident, "the fields of a message have names"));
             }
         };
-        // The decoder relies on it: it refuses tags that do not ascend, and the encoder writes them in field order.
+        // The decoder rejects tags that do not ascend, and the encoder writes them in the order of the fields.
         let tags: Vec<u32> = fields.iter().filter_map(|field| field.tag).collect();
         if !tags.is_sorted_by(|a, b| a < b) {
             return Err(Error::new_spanned(input.ident, "tagged fields must stand in ascending order of their tags"));

@@ -1,8 +1,8 @@
-//! AlterConfigs: replaces all configurations of a resource. What is not named goes back to its default.
+//! AlterConfigs: replaces all configs of a resource. A config that is not named returns to its default.
 
 use crate::{ErrorCode, Message, Str};
 
-/// Resources to configure.
+/// Replaces the configs of resources.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(api = AlterConfigs, response = AlterConfigsResponse, versions = 0..=2, flexible = 2)]
 pub struct AlterConfigsRequest {
@@ -10,7 +10,7 @@ pub struct AlterConfigsRequest {
     pub validate_only: bool,
 }
 
-/// All configurations that the resource shall have.
+/// Lists all configs of one resource.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct AlterConfigsResource {
     pub resource_type: i8,
@@ -18,15 +18,15 @@ pub struct AlterConfigsResource {
     pub configs: Vec<AlterableConfig>,
 }
 
-/// One configuration.
+/// Holds one config.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct AlterableConfig {
     pub name: Str,
-    /// Null to take the default.
+    /// Null for the default.
     pub value: Option<Str>,
 }
 
-/// What became of each resource.
+/// Reports the result for each resource.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(versions = 0..=2, flexible = 2)]
 pub struct AlterConfigsResponse {
@@ -34,7 +34,7 @@ pub struct AlterConfigsResponse {
     pub responses: Vec<AlterConfigsResourceResponse>,
 }
 
-/// What became of one resource.
+/// Reports the result for one resource.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct AlterConfigsResourceResponse {
     pub error_code: ErrorCode,

@@ -1,21 +1,27 @@
-//! ApiVersions: what a broker speaks. The first request of most connections (KIP-35, KIP-511).
+//! ApiVersions: the APIs of a broker and their versions. The first request of most connections (KIP-35, KIP-511).
 
 use crate::{ErrorCode, Message, Str};
 
-/// Asks what the broker speaks, and says what the client is.
+/// Asks for the versions of the broker, and names the client.
 #[derive(Message, Debug, Clone, PartialEq)]
-#[message(api = ApiVersions, response = ApiVersionsResponse, versions = 0..=4, flexible = 3)]
+#[message(api = ApiVersions, response = ApiVersionsResponse, versions = 0..=5, flexible = 3)]
 pub struct ApiVersionsRequest {
     #[wire(versions = 3.., ignorable)]
     pub client_software_name: Str,
     #[wire(versions = 3.., ignorable)]
     pub client_software_version: Str,
+    /// The cluster that the client expects, if it knows both this and the node (KIP-1242).
+    #[wire(versions = 5.., ignorable)]
+    pub cluster_id: Option<Str>,
+    /// The node that the client expects; -1 for any.
+    #[wire(versions = 5.., default = -1, ignorable)]
+    pub node_id: i32,
 }
 
-/// What the broker speaks. For a version of the request that is not supported it has version 0 and
+/// Lists the APIs of the broker. The response to a version that is not supported has version 0 and
 /// `UNSUPPORTED_VERSION`.
 #[derive(Message, Debug, Clone, PartialEq)]
-#[message(versions = 0..=4, flexible = 3)]
+#[message(versions = 0..=5, flexible = 3)]
 pub struct ApiVersionsResponse {
     pub error_code: ErrorCode,
     pub api_keys: Vec<ApiVersion>,
@@ -31,7 +37,7 @@ pub struct ApiVersionsResponse {
     pub zk_migration_ready: bool,
 }
 
-/// The versions of one API.
+/// Holds the versions of one API.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct ApiVersion {
     pub api_key: i16,
@@ -39,7 +45,7 @@ pub struct ApiVersion {
     pub max_version: i16,
 }
 
-/// A feature and the levels that the broker could have.
+/// Holds the levels of a feature that the broker supports.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct SupportedFeatureKey {
     pub name: Str,
@@ -47,7 +53,7 @@ pub struct SupportedFeatureKey {
     pub max_version: i16,
 }
 
-/// A feature and the level that the cluster has.
+/// Holds the level of a feature that the cluster uses.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct FinalizedFeatureKey {
     pub name: Str,

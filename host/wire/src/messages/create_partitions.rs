@@ -1,8 +1,8 @@
-//! CreatePartitions: more partitions for a topic.
+//! CreatePartitions: adds partitions to topics.
 
 use crate::{ErrorCode, Message, Str};
 
-/// Topics to grow.
+/// Adds partitions to topics.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(api = CreatePartitions, response = CreatePartitionsResponse, versions = 0..=3, flexible = 2)]
 pub struct CreatePartitionsRequest {
@@ -11,23 +11,23 @@ pub struct CreatePartitionsRequest {
     pub validate_only: bool,
 }
 
-/// A topic to grow.
+/// Names the new number of partitions of one topic.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct CreatePartitionsTopic {
     pub name: Str,
-    /// How many it shall have, those of today included.
+    /// The number of partitions after the change.
     pub count: i32,
-    /// Null to let the broker choose.
+    /// Null if the broker chooses the replicas.
     pub assignments: Option<Vec<CreatePartitionsAssignment>>,
 }
 
-/// The brokers for one new partition.
+/// Names the replicas of one new partition.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct CreatePartitionsAssignment {
     pub broker_ids: Vec<i32>,
 }
 
-/// What became of each topic.
+/// Reports the result for each topic.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(versions = 0..=3, flexible = 2)]
 pub struct CreatePartitionsResponse {
@@ -35,7 +35,7 @@ pub struct CreatePartitionsResponse {
     pub results: Vec<CreatePartitionsTopicResult>,
 }
 
-/// What became of one topic.
+/// Reports the result for one topic.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct CreatePartitionsTopicResult {
     pub name: Str,

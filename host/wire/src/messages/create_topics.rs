@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use crate::{ErrorCode, Message, Str};
 
-/// Topics to create.
+/// Creates topics.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(api = CreateTopics, response = CreateTopicsResponse, versions = 2..=7, flexible = 5)]
 pub struct CreateTopicsRequest {
@@ -14,33 +14,33 @@ pub struct CreateTopicsRequest {
     pub validate_only: bool,
 }
 
-/// A topic to create.
+/// Describes one topic to create.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct CreatableTopic {
     pub name: Str,
-    /// -1 for the broker's default or with assignments.
+    /// -1 for the broker's default, and with assignments.
     pub num_partitions: i32,
-    /// -1 for the broker's default or with assignments.
+    /// -1 for the broker's default, and with assignments.
     pub replication_factor: i16,
     pub assignments: Vec<CreatableReplicaAssignment>,
     pub configs: Vec<CreatableTopicConfig>,
 }
 
-/// The brokers for one partition, the preferred leader first.
+/// Names the replicas of one partition, the preferred leader first.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct CreatableReplicaAssignment {
     pub partition_index: i32,
     pub broker_ids: Vec<i32>,
 }
 
-/// A configuration of the topic.
+/// Holds one config of the topic.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct CreatableTopicConfig {
     pub name: Str,
     pub value: Option<Str>,
 }
 
-/// What became of each topic.
+/// Reports the result for each topic.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(versions = 2..=7, flexible = 5)]
 pub struct CreateTopicsResponse {
@@ -48,7 +48,7 @@ pub struct CreateTopicsResponse {
     pub topics: Vec<CreatableTopicResult>,
 }
 
-/// What became of one topic; from version 5 with what it was given.
+/// Reports the result for one topic, from version 5 with the topic's configs.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct CreatableTopicResult {
     pub name: Str,
@@ -56,7 +56,7 @@ pub struct CreatableTopicResult {
     pub topic_id: Uuid,
     pub error_code: ErrorCode,
     pub error_message: Option<Str>,
-    /// Set when the configurations may not be told.
+    /// Set when the client may not see the configs.
     #[wire(versions = 5.., tag = 0)]
     pub topic_config_error_code: ErrorCode,
     #[wire(versions = 5.., default = -1)]
@@ -67,13 +67,13 @@ pub struct CreatableTopicResult {
     pub configs: Option<Vec<CreatableTopicConfigs>>,
 }
 
-/// A configuration that the topic has.
+/// Holds one config of the new topic.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct CreatableTopicConfigs {
     pub name: Str,
     pub value: Option<Str>,
     pub read_only: bool,
-    /// 1 the topic, 2 the broker at run time, 4 its file, 5 the default.
+    /// 1 the topic, 2 the broker at run time, 4 the broker's file, 5 the default.
     #[wire(default = -1)]
     pub config_source: i8,
     pub is_sensitive: bool,

@@ -4,26 +4,26 @@ use uuid::Uuid;
 
 use crate::{ErrorCode, Message, Str};
 
-/// Topics to delete.
+/// Deletes topics.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(api = DeleteTopics, response = DeleteTopicsResponse, versions = 1..=6, flexible = 4)]
 pub struct DeleteTopicsRequest {
     #[wire(versions = 6..)]
     pub topics: Vec<DeleteTopicState>,
-    /// Up to version 5 instead of `topics`.
+    /// Used up to version 5 instead of `topics`.
     #[wire(versions = ..=5, ignorable)]
     pub topic_names: Vec<Str>,
     pub timeout_ms: i32,
 }
 
-/// A topic by name or by id, the other left out.
+/// Names one topic by name or by id; the other field is left out.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct DeleteTopicState {
     pub name: Option<Str>,
     pub topic_id: Uuid,
 }
 
-/// What became of each topic.
+/// Reports the result for each topic.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(versions = 1..=6, flexible = 4)]
 pub struct DeleteTopicsResponse {
@@ -31,7 +31,7 @@ pub struct DeleteTopicsResponse {
     pub responses: Vec<DeletableTopicResult>,
 }
 
-/// What became of one topic.
+/// Reports the result for one topic.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct DeletableTopicResult {
     #[wire(nullable = 6..)]

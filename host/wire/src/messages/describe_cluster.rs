@@ -14,7 +14,7 @@ pub struct DescribeClusterRequest {
     pub include_fenced_brokers: bool,
 }
 
-/// The cluster.
+/// Describes the cluster.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(versions = 0..=2, flexible = 0)]
 pub struct DescribeClusterResponse {
@@ -31,7 +31,7 @@ pub struct DescribeClusterResponse {
     pub cluster_authorized_operations: i32,
 }
 
-/// Where a broker is.
+/// Describes one broker.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct DescribeClusterBroker {
     pub broker_id: i32,

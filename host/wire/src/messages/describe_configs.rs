@@ -1,8 +1,8 @@
-//! DescribeConfigs: every configuration of a topic or a broker and where it comes from.
+//! DescribeConfigs: the configs of resources, and where their values come from.
 
 use crate::{ErrorCode, Message, Str};
 
-/// Resources to describe.
+/// Asks for the configs of resources.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(api = DescribeConfigs, response = DescribeConfigsResponse, versions = 1..=4, flexible = 4)]
 pub struct DescribeConfigsRequest {
@@ -12,17 +12,17 @@ pub struct DescribeConfigsRequest {
     pub include_documentation: bool,
 }
 
-/// A topic, a broker or another resource by its type and name.
+/// Names one resource.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct DescribeConfigsResource {
-    /// 2 a topic, 4 a broker, 8 a broker logger, 32 a group.
+    /// A [`ConfigResourceType`](crate::ConfigResourceType) as a number.
     pub resource_type: i8,
     pub resource_name: Str,
-    /// Null for all.
+    /// Null for all configs.
     pub configuration_keys: Option<Vec<Str>>,
 }
 
-/// The configurations of each resource.
+/// Describes the configs of each resource.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(versions = 1..=4, flexible = 4)]
 pub struct DescribeConfigsResponse {
@@ -30,7 +30,7 @@ pub struct DescribeConfigsResponse {
     pub results: Vec<DescribeConfigsResult>,
 }
 
-/// The configurations of one resource.
+/// Describes the configs of one resource.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct DescribeConfigsResult {
     pub error_code: ErrorCode,
@@ -40,13 +40,13 @@ pub struct DescribeConfigsResult {
     pub configs: Vec<DescribeConfigsResourceResult>,
 }
 
-/// One configuration and where its value comes from.
+/// Describes one config.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct DescribeConfigsResourceResult {
     pub name: Str,
     pub value: Option<Str>,
     pub read_only: bool,
-    /// 1 the topic, 2 the broker at run time, 3 the default of all brokers, 4 its file, 5 the default.
+    /// 1 the topic, 2 the broker at run time, 3 all brokers at run time, 4 the broker's file, 5 the default.
     #[wire(default = -1)]
     pub config_source: i8,
     pub is_sensitive: bool,
@@ -58,7 +58,7 @@ pub struct DescribeConfigsResourceResult {
     pub documentation: Option<Str>,
 }
 
-/// A place where the value could come from, the one in force first.
+/// Names one place that sets the value; the first one in the list wins.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct DescribeConfigsSynonym {
     pub name: Str,

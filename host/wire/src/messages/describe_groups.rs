@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::{ErrorCode, Message, Str};
 
-/// Which groups to describe.
+/// Asks for groups by name.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(api = DescribeGroups, response = DescribeGroupsResponse, versions = 0..=6, flexible = 5)]
 pub struct DescribeGroupsRequest {
@@ -13,7 +13,7 @@ pub struct DescribeGroupsRequest {
     pub include_authorized_operations: bool,
 }
 
-/// The groups.
+/// Describes each group.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(versions = 0..=6, flexible = 5)]
 pub struct DescribeGroupsResponse {
@@ -22,7 +22,7 @@ pub struct DescribeGroupsResponse {
     pub groups: Vec<DescribedGroup>,
 }
 
-/// One group. One that does not exist has the state `Dead`.
+/// Describes one group. A group that does not exist has the state `Dead`.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct DescribedGroup {
     pub error_code: ErrorCode,
@@ -33,12 +33,12 @@ pub struct DescribedGroup {
     pub protocol_type: Str,
     pub protocol_data: Str,
     pub members: Vec<DescribedGroupMember>,
-    /// A bit per operation; `i32::MIN` when not asked for.
+    /// One bit per [`AclOperation`](crate::AclOperation); `i32::MIN` when it is not asked for.
     #[wire(versions = 3.., default = i32::MIN)]
     pub authorized_operations: i32,
 }
 
-/// One member.
+/// Describes one member.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct DescribedGroupMember {
     pub member_id: Str,

@@ -5,13 +5,13 @@ use uuid::Uuid;
 use super::leader::{LeaderIdAndEpoch, NodeEndpoint};
 use crate::{ErrorCode, Message, Records, Str};
 
-/// Where to read from, how much, and how long to wait for it.
+/// Names the offsets to read from, the most bytes, and the longest wait.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(api = Fetch, response = FetchResponse, versions = 4..=18, flexible = 12)]
 pub struct FetchRequest {
     #[wire(versions = 12.., tag = 0)]
     pub cluster_id: Option<Str>,
-    /// -1 for a consumer; from version 15 in `replica_state`.
+    /// -1 for a consumer. From version 15 in `replica_state`.
     #[wire(versions = ..=14, default = -1)]
     pub replica_id: i32,
     #[wire(versions = 15.., tag = 1)]
@@ -20,7 +20,7 @@ pub struct FetchRequest {
     pub min_bytes: i32,
     #[wire(default = i32::MAX)]
     pub max_bytes: i32,
-    /// 0 reads all, 1 only what is committed.
+    /// 0 reads all records, 1 only committed ones.
     pub isolation_level: i8,
     /// 0 for no session (KIP-227).
     #[wire(versions = 7.., ignorable)]
@@ -30,12 +30,12 @@ pub struct FetchRequest {
     pub topics: Vec<FetchTopic>,
     #[wire(versions = 7..)]
     pub forgotten_topics_data: Vec<ForgottenTopic>,
-    /// To be sent to a replica nearby (KIP-392).
+    /// The client's rack, to choose a near replica (KIP-392).
     #[wire(versions = 11.., ignorable)]
     pub rack_id: Str,
 }
 
-/// Which follower asks.
+/// Identifies a follower.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct ReplicaState {
     #[wire(default = -1)]
@@ -44,7 +44,7 @@ pub struct ReplicaState {
     pub replica_epoch: i64,
 }
 
-/// A topic by name, from version 13 by id.
+/// Names partitions of one topic: by name, from version 13 by id.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct FetchTopic {
     #[wire(versions = ..=12, ignorable)]
@@ -54,30 +54,30 @@ pub struct FetchTopic {
     pub partitions: Vec<FetchPartition>,
 }
 
-/// Where to read in one partition.
+/// Names the offset to read from in one partition.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct FetchPartition {
     pub partition: i32,
-    /// The epoch that the client knows; -1 if none.
+    /// The leader epoch that the client knows; -1 for none.
     #[wire(versions = 9.., default = -1, ignorable)]
     pub current_leader_epoch: i32,
     pub fetch_offset: i64,
-    /// Of a follower: the epoch of its last record.
+    /// The epoch of the follower's last record.
     #[wire(versions = 12.., default = -1)]
     pub last_fetched_epoch: i32,
-    /// Of a follower: where its log starts.
+    /// The log start offset of the follower.
     #[wire(versions = 5.., default = -1, ignorable)]
     pub log_start_offset: i64,
     pub partition_max_bytes: i32,
-    /// Of a follower of the metadata log.
+    /// Sent by followers of the metadata log.
     #[wire(versions = 17.., tag = 0)]
     pub replica_directory_id: Uuid,
-    /// Of a follower: the high watermark that it knows.
+    /// The high watermark that the follower knows.
     #[wire(versions = 18.., tag = 1, default = i64::MAX)]
     pub high_watermark: i64,
 }
 
-/// Partitions to take out of the fetch session.
+/// Removes partitions from the fetch session.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct ForgottenTopic {
     #[wire(versions = ..=12, ignorable)]
@@ -87,14 +87,14 @@ pub struct ForgottenTopic {
     pub partitions: Vec<i32>,
 }
 
-/// What was read.
+/// Holds the records that were read.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(versions = 4..=18, flexible = 12)]
 pub struct FetchResponse {
     pub throttle_time_ms: i32,
     #[wire(versions = 7..)]
     pub error_code: ErrorCode,
-    /// 0 when there is no session.
+    /// 0 without a session.
     #[wire(versions = 7..)]
     pub session_id: i32,
     pub responses: Vec<FetchableTopicResponse>,
@@ -102,7 +102,7 @@ pub struct FetchResponse {
     pub node_endpoints: Vec<NodeEndpoint>,
 }
 
-/// A topic by name, from version 13 by id.
+/// Names partitions of one topic: by name, from version 13 by id.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct FetchableTopicResponse {
     #[wire(versions = ..=12)]
@@ -112,7 +112,7 @@ pub struct FetchableTopicResponse {
     pub partitions: Vec<PartitionData>,
 }
 
-/// What was read from one partition.
+/// Holds the records of one partition.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct PartitionData {
     pub partition_index: i32,
@@ -128,15 +128,15 @@ pub struct PartitionData {
     pub current_leader: LeaderIdAndEpoch,
     #[wire(versions = 12.., tag = 2)]
     pub snapshot_id: SnapshotId,
-    /// Null when the reader did not ask for committed records only.
+    /// Null unless the reader asked for committed records only.
     pub aborted_transactions: Option<Vec<AbortedTransaction>>,
-    /// Where to read instead; -1 for here.
+    /// The replica to read from instead; -1 for this one.
     #[wire(versions = 11.., default = -1)]
     pub preferred_read_replica: i32,
     pub records: Records,
 }
 
-/// Where the follower's log and the leader's part: `EpochEndOffset` in Kafka's schema.
+/// Tells where the follower's log and the leader's diverge: `EpochEndOffset` in Kafka's schema.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct DivergingEpoch {
     #[wire(default = -1)]
@@ -145,7 +145,7 @@ pub struct DivergingEpoch {
     pub end_offset: i64,
 }
 
-/// A snapshot to fetch instead.
+/// Names a snapshot to fetch instead.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct SnapshotId {
     #[wire(default = -1)]
@@ -154,7 +154,7 @@ pub struct SnapshotId {
     pub epoch: i32,
 }
 
-/// A transaction in what was read whose records are to be skipped.
+/// Names an aborted transaction; the reader skips its records.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct AbortedTransaction {
     pub producer_id: i64,

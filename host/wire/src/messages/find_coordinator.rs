@@ -1,8 +1,8 @@
-//! FindCoordinator: the broker that coordinates a group or a transactional id. From version 4 for many at once.
+//! FindCoordinator: the broker that coordinates a group or a transactional id; from version 4 of several at once.
 
 use crate::{ErrorCode, Message, Str};
 
-/// Whose coordinator to find.
+/// Asks for the coordinators of keys.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(api = FindCoordinator, response = FindCoordinatorResponse, versions = 0..=6, flexible = 3)]
 pub struct FindCoordinatorRequest {
@@ -15,7 +15,7 @@ pub struct FindCoordinatorRequest {
     pub coordinator_keys: Vec<Str>,
 }
 
-/// Where the coordinators are.
+/// Names the coordinators.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(versions = 0..=6, flexible = 3)]
 pub struct FindCoordinatorResponse {
@@ -35,7 +35,7 @@ pub struct FindCoordinatorResponse {
     pub coordinators: Vec<Coordinator>,
 }
 
-/// Where the coordinator for one key is.
+/// Names the coordinator of one key.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct Coordinator {
     pub key: Str,

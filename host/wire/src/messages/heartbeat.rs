@@ -1,8 +1,8 @@
-//! Heartbeat: keeps a member in its group and tells it of a rebalance.
+//! Heartbeat: keeps a member in its group, and informs it of a rebalance.
 
 use crate::{ErrorCode, Message, Str};
 
-/// A sign of life.
+/// Renews the session of a member.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(api = Heartbeat, response = HeartbeatResponse, versions = 0..=4, flexible = 4)]
 pub struct HeartbeatRequest {
@@ -13,7 +13,7 @@ pub struct HeartbeatRequest {
     pub group_instance_id: Option<Str>,
 }
 
-/// `REBALANCE_IN_PROGRESS` tells the member to join again.
+/// Reports the result. `REBALANCE_IN_PROGRESS` asks the member to join again.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(versions = 0..=4, flexible = 4)]
 pub struct HeartbeatResponse {

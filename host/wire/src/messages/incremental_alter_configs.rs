@@ -1,9 +1,9 @@
-//! IncrementalAlterConfigs: changes the configurations that are named (KIP-339).
+//! IncrementalAlterConfigs: changes single configs (KIP-339).
 
 use super::alter_configs::AlterConfigsResourceResponse;
 use crate::{Message, Str};
 
-/// Resources to change.
+/// Changes configs of resources.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(api = IncrementalAlterConfigs, response = IncrementalAlterConfigsResponse, versions = 0..=1, flexible = 1)]
 pub struct IncrementalAlterConfigsRequest {
@@ -11,7 +11,7 @@ pub struct IncrementalAlterConfigsRequest {
     pub validate_only: bool,
 }
 
-/// What to change in one resource. `AlterConfigsResource` in Kafka's schema, as is the next `AlterableConfig`.
+/// Lists the changes of one resource: `AlterConfigsResource` in Kafka's schema.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct IncrementalAlterConfigsResource {
     pub resource_type: i8,
@@ -19,7 +19,7 @@ pub struct IncrementalAlterConfigsResource {
     pub configs: Vec<IncrementalAlterableConfig>,
 }
 
-/// One change.
+/// Describes one change: `AlterableConfig` in Kafka's schema.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct IncrementalAlterableConfig {
     pub name: Str,
@@ -28,7 +28,7 @@ pub struct IncrementalAlterableConfig {
     pub value: Option<Str>,
 }
 
-/// What became of each resource.
+/// Reports the result for each resource.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(versions = 0..=1, flexible = 1)]
 pub struct IncrementalAlterConfigsResponse {

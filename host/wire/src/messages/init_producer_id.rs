@@ -1,8 +1,8 @@
-//! InitProducerId: an id and an epoch for an idempotent or transactional producer (KIP-98, KIP-360).
+//! InitProducerId: assigns an id and an epoch to an idempotent or transactional producer (KIP-98, KIP-360).
 
 use crate::{ErrorCode, Message, Str};
 
-/// Asks for an id, or for a new epoch of one.
+/// Asks for a producer id, or for a new epoch of one.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(api = InitProducerId, response = InitProducerIdResponse, versions = 0..=5, flexible = 2)]
 pub struct InitProducerIdRequest {
@@ -15,7 +15,7 @@ pub struct InitProducerIdRequest {
     pub producer_epoch: i16,
 }
 
-/// The id and the epoch.
+/// Holds the producer id and its epoch.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(versions = 0..=5, flexible = 2)]
 pub struct InitProducerIdResponse {

@@ -4,35 +4,35 @@ use bytes::Bytes;
 
 use crate::{ErrorCode, Message, Str};
 
-/// Who wants to join and what it can do.
+/// Describes the member that joins.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(api = JoinGroup, response = JoinGroupResponse, versions = 0..=9, flexible = 6)]
 pub struct JoinGroupRequest {
     pub group_id: Str,
     pub session_timeout_ms: i32,
-    /// How long the others may wait for this one; in version 0 the session time-out.
+    /// How long a rebalance waits for this member; in version 0 the session timeout.
     #[wire(versions = 1.., default = -1, ignorable)]
     pub rebalance_timeout_ms: i32,
-    /// Empty at first.
+    /// Empty before the coordinator has assigned one.
     pub member_id: Str,
     /// Set for a static member (KIP-345).
     #[wire(versions = 5..)]
     pub group_instance_id: Option<Str>,
-    /// `consumer`, or what another kind of client made up.
+    /// `consumer`, or the type of another kind of client.
     pub protocol_type: Str,
     pub protocols: Vec<JoinGroupRequestProtocol>,
     #[wire(versions = 8.., ignorable)]
     pub reason: Option<Str>,
 }
 
-/// A protocol that the member speaks, the one it likes best first.
+/// Describes one protocol that the member supports. The list is in order of preference.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct JoinGroupRequestProtocol {
     pub name: Str,
     pub metadata: Bytes,
 }
 
-/// The generation that was formed. Only the leader is told who the members are.
+/// Describes the new generation. Only the leader gets the list of members.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(versions = 0..=9, flexible = 6)]
 pub struct JoinGroupResponse {
@@ -46,14 +46,14 @@ pub struct JoinGroupResponse {
     #[wire(nullable = 7..)]
     pub protocol_name: Option<Str>,
     pub leader: Str,
-    /// The leader need not assign anew (KIP-814).
+    /// Whether the leader keeps the present assignment (KIP-814).
     #[wire(versions = 9..)]
     pub skip_assignment: bool,
     pub member_id: Str,
     pub members: Vec<JoinGroupResponseMember>,
 }
 
-/// A member and what it said of itself.
+/// Describes one member to the leader.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct JoinGroupResponseMember {
     pub member_id: Str,

@@ -1,8 +1,8 @@
-//! Where a leader is, as several answers tell it so that a client need not ask for metadata (KIP-951).
+//! The leader of a partition, as several responses name it to spare the client a metadata request (KIP-951).
 
 use crate::{Message, Str};
 
-/// The leader that the broker knows of; -1 for both when it has nothing to say.
+/// Names the leader that the broker knows; -1 for both when it knows none.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct LeaderIdAndEpoch {
     #[wire(default = -1)]
@@ -11,7 +11,7 @@ pub struct LeaderIdAndEpoch {
     pub leader_epoch: i32,
 }
 
-/// Where to reach a leader that an answer names.
+/// Holds the address of a leader that the response names.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct NodeEndpoint {
     pub node_id: i32,

@@ -1,8 +1,8 @@
-//! LeaveGroup: members leave at once instead of by a time-out. From version 3 many at once (KIP-345).
+//! LeaveGroup: removes a member at once instead of by a timeout; from version 3 several members (KIP-345).
 
 use crate::{ErrorCode, Message, Str};
 
-/// Who leaves.
+/// Removes members from a group.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(api = LeaveGroup, response = LeaveGroupResponse, versions = 0..=5, flexible = 4)]
 pub struct LeaveGroupRequest {
@@ -13,7 +13,7 @@ pub struct LeaveGroupRequest {
     pub members: Vec<MemberIdentity>,
 }
 
-/// A member by its id, or a static one by its instance id.
+/// Names a member by its id, or a static one by its instance id.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct MemberIdentity {
     pub member_id: Str,
@@ -22,7 +22,7 @@ pub struct MemberIdentity {
     pub reason: Option<Str>,
 }
 
-/// What became of each.
+/// Reports the result for each member.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(versions = 0..=5, flexible = 4)]
 pub struct LeaveGroupResponse {
@@ -33,7 +33,7 @@ pub struct LeaveGroupResponse {
     pub members: Vec<MemberResponse>,
 }
 
-/// What became of one member.
+/// Reports the result for one member.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct MemberResponse {
     pub member_id: Str,

@@ -2,7 +2,7 @@
 
 use crate::{ErrorCode, Message, Str};
 
-/// Which groups to list.
+/// Asks for the groups with some states and types.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(api = ListGroups, response = ListGroupsResponse, versions = 0..=5, flexible = 3)]
 pub struct ListGroupsRequest {
@@ -14,7 +14,7 @@ pub struct ListGroupsRequest {
     pub types_filter: Vec<Str>,
 }
 
-/// The groups.
+/// Lists the groups.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(versions = 0..=5, flexible = 3)]
 pub struct ListGroupsResponse {
@@ -24,7 +24,7 @@ pub struct ListGroupsResponse {
     pub groups: Vec<ListedGroup>,
 }
 
-/// One group.
+/// Describes one group.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct ListedGroup {
     pub group_id: Str,

@@ -4,7 +4,12 @@ use crate::{ErrorCode, Message, Str};
 
 /// Asks for ongoing reassignments.
 #[derive(Message, Debug, Clone, PartialEq)]
-#[message(api = ListPartitionReassignments, response = ListPartitionReassignmentsResponse, versions = 0..=0, flexible = 0)]
+#[message(
+    api = ListPartitionReassignments,
+    response = ListPartitionReassignmentsResponse,
+    versions = 0..=0,
+    flexible = 0
+)]
 pub struct ListPartitionReassignmentsRequest {
     #[wire(default = 60_000)]
     pub timeout_ms: i32,

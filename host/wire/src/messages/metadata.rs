@@ -1,14 +1,14 @@
-//! Metadata: brokers, topics, partitions and who leads them.
+//! Metadata: brokers, topics, partitions and their leaders.
 
 use uuid::Uuid;
 
 use crate::{ErrorCode, Message, Str};
 
-/// Which topics to describe.
+/// Asks for topics.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(api = Metadata, response = MetadataResponse, versions = 0..=13, flexible = 9)]
 pub struct MetadataRequest {
-    /// Null for all, empty for none; in version 0 empty for all.
+    /// Null for all, empty for none. In version 0 empty means all.
     #[wire(nullable = 1..)]
     pub topics: Option<Vec<MetadataRequestTopic>>,
     #[wire(versions = 4.., default = true)]
@@ -19,7 +19,7 @@ pub struct MetadataRequest {
     pub include_topic_authorized_operations: bool,
 }
 
-/// A topic by name, from version 10 also by id.
+/// Names one topic: by name, from version 10 also by id.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct MetadataRequestTopic {
     #[wire(versions = 10.., ignorable)]
@@ -28,7 +28,7 @@ pub struct MetadataRequestTopic {
     pub name: Option<Str>,
 }
 
-/// The cluster as the broker sees it.
+/// Describes the cluster as the broker sees it.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(versions = 0..=13, flexible = 9)]
 pub struct MetadataResponse {
@@ -37,18 +37,18 @@ pub struct MetadataResponse {
     pub brokers: Vec<MetadataResponseBroker>,
     #[wire(versions = 2..)]
     pub cluster_id: Option<Str>,
-    /// -1 when there is none.
+    /// -1 for none.
     #[wire(versions = 1.., default = -1)]
     pub controller_id: i32,
     pub topics: Vec<MetadataResponseTopic>,
-    /// A bit per operation; `i32::MIN` when not asked for.
+    /// One bit per [`AclOperation`](crate::AclOperation); `i32::MIN` when it is not asked for.
     #[wire(versions = 8..=10, default = i32::MIN)]
     pub cluster_authorized_operations: i32,
     #[wire(versions = 13..)]
     pub error_code: ErrorCode,
 }
 
-/// Where a broker is.
+/// Describes one broker.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct MetadataResponseBroker {
     pub node_id: i32,
@@ -58,7 +58,7 @@ pub struct MetadataResponseBroker {
     pub rack: Option<Str>,
 }
 
-/// A topic and its partitions.
+/// Describes one topic.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct MetadataResponseTopic {
     pub error_code: ErrorCode,
@@ -69,17 +69,17 @@ pub struct MetadataResponseTopic {
     #[wire(versions = 1..)]
     pub is_internal: bool,
     pub partitions: Vec<MetadataResponsePartition>,
-    /// A bit per operation; `i32::MIN` when not asked for.
+    /// One bit per [`AclOperation`](crate::AclOperation); `i32::MIN` when it is not asked for.
     #[wire(versions = 8.., default = i32::MIN)]
     pub topic_authorized_operations: i32,
 }
 
-/// Who leads a partition and who replicates it.
+/// Describes one partition.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct MetadataResponsePartition {
     pub error_code: ErrorCode,
     pub partition_index: i32,
-    /// -1 when there is none.
+    /// -1 for none.
     pub leader_id: i32,
     #[wire(versions = 7.., default = -1)]
     pub leader_epoch: i32,

@@ -1,10 +1,10 @@
-//! OffsetCommit: stores where a group stands.
+//! OffsetCommit: stores the offsets of a group.
 
 use uuid::Uuid;
 
 use crate::{ErrorCode, Message, Str};
 
-/// Offsets to store.
+/// Stores offsets.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(api = OffsetCommit, response = OffsetCommitResponse, versions = 2..=10, flexible = 8)]
 pub struct OffsetCommitRequest {
@@ -21,7 +21,7 @@ pub struct OffsetCommitRequest {
     pub topics: Vec<OffsetCommitRequestTopic>,
 }
 
-/// A topic by name, from version 10 by id.
+/// Names partitions of one topic: by name, from version 10 by id.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct OffsetCommitRequestTopic {
     #[wire(versions = ..=9, ignorable)]
@@ -31,7 +31,7 @@ pub struct OffsetCommitRequestTopic {
     pub partitions: Vec<OffsetCommitRequestPartition>,
 }
 
-/// Where the group stands in one partition.
+/// Holds the offset of one partition.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct OffsetCommitRequestPartition {
     pub partition_index: i32,
@@ -41,7 +41,7 @@ pub struct OffsetCommitRequestPartition {
     pub committed_metadata: Option<Str>,
 }
 
-/// What became of each partition.
+/// Reports the result for each partition.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(versions = 2..=10, flexible = 8)]
 pub struct OffsetCommitResponse {
@@ -50,7 +50,7 @@ pub struct OffsetCommitResponse {
     pub topics: Vec<OffsetCommitResponseTopic>,
 }
 
-/// A topic by name, from version 10 by id.
+/// Names partitions of one topic: by name, from version 10 by id.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct OffsetCommitResponseTopic {
     #[wire(versions = ..=9)]
@@ -60,7 +60,7 @@ pub struct OffsetCommitResponseTopic {
     pub partitions: Vec<OffsetCommitResponsePartition>,
 }
 
-/// What became of one partition.
+/// Reports the result for one partition.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct OffsetCommitResponsePartition {
     pub partition_index: i32,

@@ -1,33 +1,33 @@
-//! OffsetFetch: where a group stands. From version 8 for many groups at once.
+//! OffsetFetch: reads the committed offsets of a group; from version 8 of several groups.
 
 use uuid::Uuid;
 
 use crate::{ErrorCode, Message, Str};
 
-/// Whose offsets to fetch: one group up to version 7, many from version 8.
+/// Asks for committed offsets: of one group up to version 7, of several from version 8.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(api = OffsetFetch, response = OffsetFetchResponse, versions = 1..=10, flexible = 6)]
 pub struct OffsetFetchRequest {
     #[wire(versions = ..=7)]
     pub group_id: Str,
-    /// Null for all, from version 2.
+    /// Null for all; from version 2.
     #[wire(versions = ..=7, nullable = 2..)]
     pub topics: Option<Vec<OffsetFetchRequestTopic>>,
     #[wire(versions = 8..)]
     pub groups: Vec<OffsetFetchRequestGroup>,
-    /// Refuse while a transaction may still change an offset (KIP-447).
+    /// Whether an offset that an open transaction may still change is an error (KIP-447).
     #[wire(versions = 7..)]
     pub require_stable: bool,
 }
 
-/// The partitions of one topic.
+/// Names partitions of one topic.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct OffsetFetchRequestTopic {
     pub name: Str,
     pub partition_indexes: Vec<i32>,
 }
 
-/// One group.
+/// Names one group.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct OffsetFetchRequestGroup {
     pub group_id: Str,
@@ -39,7 +39,7 @@ pub struct OffsetFetchRequestGroup {
     pub topics: Option<Vec<OffsetFetchRequestTopics>>,
 }
 
-/// A topic by name, from version 10 by id.
+/// Names partitions of one topic: by name, from version 10 by id.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct OffsetFetchRequestTopics {
     #[wire(versions = ..=9, ignorable)]
@@ -49,7 +49,7 @@ pub struct OffsetFetchRequestTopics {
     pub partition_indexes: Vec<i32>,
 }
 
-/// The offsets: of one group up to version 7, of many from version 8.
+/// Holds the offsets: of one group up to version 7, of several from version 8.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(versions = 1..=10, flexible = 6)]
 pub struct OffsetFetchResponse {
@@ -63,14 +63,14 @@ pub struct OffsetFetchResponse {
     pub groups: Vec<OffsetFetchResponseGroup>,
 }
 
-/// The partitions of one topic.
+/// Names partitions of one topic.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct OffsetFetchResponseTopic {
     pub name: Str,
     pub partitions: Vec<OffsetFetchResponsePartition>,
 }
 
-/// Where the group stands in one partition; an offset of -1 when nowhere.
+/// Holds the offset of one partition; -1 if none was committed.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct OffsetFetchResponsePartition {
     pub partition_index: i32,
@@ -81,7 +81,7 @@ pub struct OffsetFetchResponsePartition {
     pub error_code: ErrorCode,
 }
 
-/// One group.
+/// Names one group.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct OffsetFetchResponseGroup {
     pub group_id: Str,
@@ -89,7 +89,7 @@ pub struct OffsetFetchResponseGroup {
     pub error_code: ErrorCode,
 }
 
-/// A topic by name, from version 10 by id.
+/// Names partitions of one topic: by name, from version 10 by id.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct OffsetFetchResponseTopics {
     #[wire(versions = ..=9)]
@@ -99,7 +99,7 @@ pub struct OffsetFetchResponseTopics {
     pub partitions: Vec<OffsetFetchResponsePartitions>,
 }
 
-/// Where the group stands in one partition; an offset of -1 when nowhere.
+/// Holds the offset of one partition; -1 if none was committed.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct OffsetFetchResponsePartitions {
     pub partition_index: i32,

@@ -1,10 +1,10 @@
-//! SyncGroup: the leader of a group hands in the assignment, every member fetches its own.
+//! SyncGroup: takes the assignments from the leader of a group, and returns each member its own.
 
 use bytes::Bytes;
 
 use crate::{ErrorCode, Message, Str};
 
-/// The assignment from the leader, nothing from the others.
+/// Carries the assignments if the member is the leader.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(api = SyncGroup, response = SyncGroupResponse, versions = 0..=5, flexible = 4)]
 pub struct SyncGroupRequest {
@@ -20,14 +20,14 @@ pub struct SyncGroupRequest {
     pub assignments: Vec<SyncGroupRequestAssignment>,
 }
 
-/// What one member is to do.
+/// Holds the assignment of one member.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct SyncGroupRequestAssignment {
     pub member_id: Str,
     pub assignment: Bytes,
 }
 
-/// What this member is to do.
+/// Holds the assignment of this member.
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(versions = 0..=5, flexible = 4)]
 pub struct SyncGroupResponse {

@@ -1,0 +1,108 @@
+//! DeleteRecords: moves the start of logs forward.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use millstream_wire::messages::{
+    DeleteRecordsPartition, DeleteRecordsPartitionResult, DeleteRecordsRequest, DeleteRecordsResponse,
+    DeleteRecordsTopicResult,
+};
+use millstream_wire::{ErrorCode, Str};
+
+use super::handler::{Handler, RequestContext};
+use crate::blocking::blocking;
+use crate::broker::Broker;
+use crate::error::ApiError;
+use crate::partition_dirs;
+use crate::security::{AclOperation, Permission, ResourceType};
+
+/// The offset that stands for the high watermark.
+const HIGH_WATERMARK: i64 = -1;
+
+/// The low watermark of a partition whose records were not deleted.
+const NO_LOW_WATERMARK: i64 = -1;
+
+pub(super) struct DeleteRecords;
+
+impl Handler for DeleteRecords {
+    type Request = DeleteRecordsRequest;
+    const VERSIONS: RangeInclusive<i16> = 0..=2;
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Delete, ResourceType::Topic));
+
+    async fn handle(broker: &Arc<Broker>, _: &RequestContext, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
+        let this = Arc::clone(broker);
+        let topics: Vec<_> =
+            request.topics.iter().map(|topic| (topic.name.copied(), topic.partitions.clone())).collect();
+        let topics = blocking(move || delete(&this, topics)).await.unwrap_or_else(|error| {
+            // The work has ended without a result of its own: no partition has one.
+            let failed = |partition: &DeleteRecordsPartition| result(partition, Err(error.clone()));
+            let topics = request.topics.into_iter();
+            topics
+                .map(|topic| DeleteRecordsTopicResult {
+                    partitions: topic.partitions.iter().map(failed).collect(),
+                    name: topic.name,
+                })
+                .collect()
+        });
+        DeleteRecordsResponse { topics, ..Default::default() }
+    }
+}
+
+/// Moves the starts, then writes the checkpoint: a start that a client was told of is kept over a crash.
+fn delete(broker: &Broker, topics: Vec<(Str, Vec<DeleteRecordsPartition>)>) -> Vec<DeleteRecordsTopicResult> {
+    let mut results: Vec<_> = topics
+        .into_iter()
+        .map(|(name, partitions)| {
+            let partitions =
+                partitions.iter().map(|partition| result(partition, delete_one(broker, &name, partition))).collect();
+            DeleteRecordsTopicResult { name, partitions }
+        })
+        .collect();
+    let deleted = |found: &&mut DeleteRecordsPartitionResult| found.error_code.is_ok();
+    if !results.iter_mut().flat_map(|topic| &mut topic.partitions).any(|mut found| deleted(&&mut found)) {
+        return results;
+    }
+    if let Err(error) = partition_dirs::write_log_starts(&broker.data_dir, &broker.topics.load()) {
+        tracing::error!("cannot write the log start offsets: {error}");
+        for found in results.iter_mut().flat_map(|topic| &mut topic.partitions).filter(deleted) {
+            (found.error_code, found.low_watermark) = (ErrorCode::KAFKA_STORAGE_ERROR, NO_LOW_WATERMARK);
+        }
+    }
+    results
+}
+
+fn result(partition: &DeleteRecordsPartition, deleted: Result<i64, ApiError>) -> DeleteRecordsPartitionResult {
+    let (low_watermark, error_code) = match deleted {
+        Ok(start) => (start, ErrorCode::NONE),
+        Err(error) => (NO_LOW_WATERMARK, error.code),
+    };
+    DeleteRecordsPartitionResult { partition_index: partition.partition_index, low_watermark, error_code }
+}
+
+/// Deletes the records of one partition below an offset, and returns the new start of its log.
+fn delete_one(broker: &Broker, name: &str, asked: &DeleteRecordsPartition) -> Result<i64, ApiError> {
+    let table = broker.topics.load();
+    let topic = table.by_name(name).ok_or_else(ApiError::unknown_topic)?;
+    let partition = topic.partition(asked.partition_index).ok_or_else(ApiError::unknown_topic)?;
+    if topic.is_internal() {
+        let message = format!("Cannot delete records of internal topic {name}");
+        return Err(ApiError::new(ErrorCode::INVALID_TOPIC_EXCEPTION, message));
+    }
+    topic.check_takes_records()?;
+    if !topic.config.delete {
+        let message = format!("the cleanup.policy of topic {name} does not allow to delete records");
+        return Err(ApiError::new(ErrorCode::POLICY_VIOLATION, message));
+    }
+    let start = partition.with_log(|log| {
+        let high_watermark = log.log_end_offset();
+        let offset = if asked.offset == HIGH_WATERMARK { high_watermark } else { asked.offset };
+        if !(0..=high_watermark).contains(&offset) {
+            let message = format!("offset {offset} is not between 0 and the high watermark {high_watermark}");
+            return Err(ApiError::new(ErrorCode::OFFSET_OUT_OF_RANGE, message));
+        }
+        Ok(log.delete_records(offset)?)
+    })??;
+    // Fetches that wait below the new start are out of range now.
+    partition.waiters.wake_all();
+    Ok(start)
+}

@@ -1,0 +1,54 @@
+//! OffsetDelete: removes committed offsets of topics that the group does not subscribe to.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use millstream_wire::ErrorCode;
+use millstream_wire::messages::{
+    OffsetDeleteRequest, OffsetDeleteResponse, OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
+};
+
+use super::handler::{Handler, RequestContext};
+use crate::broker::Broker;
+use crate::group::own;
+use crate::security::{AclOperation, Permission, ResourceType};
+
+pub(super) struct OffsetDelete;
+
+impl Handler for OffsetDelete {
+    type Request = OffsetDeleteRequest;
+    const VERSIONS: RangeInclusive<i16> = 0..=0;
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Delete, ResourceType::Group));
+
+    async fn handle(broker: &Arc<Broker>, _: &RequestContext, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
+        let table = broker.topics.load_full();
+        let asked: Vec<_> = request
+            .topics
+            .iter()
+            .flat_map(|topic| topic.partitions.iter().map(|partition| (&topic.name, partition.partition_index)))
+            .filter(|(topic, partition)| table.partition(topic, *partition).is_some())
+            .map(|(topic, partition)| (own(topic), partition))
+            .collect();
+        let deleted = match broker.groups.delete_offsets(&request.group_id, &asked) {
+            Ok((results, durable)) => durable.await.map(|()| results),
+            Err(error) => Err(error),
+        };
+        let results = match deleted {
+            Ok(results) => results,
+            Err(error) => return OffsetDeleteResponse { error_code: error.into(), ..Default::default() },
+        };
+        let mut results = results.into_iter();
+        let topics = request.topics.into_iter().map(|topic| {
+            let partitions = topic.partitions.iter().map(|partition| {
+                let partition_index = partition.partition_index;
+                let error_code = match table.partition(&topic.name, partition_index) {
+                    Some(_) => results.next().map_or(ErrorCode::UNKNOWN_SERVER_ERROR, super::code),
+                    None => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                };
+                OffsetDeleteResponsePartition { partition_index, error_code }
+            });
+            OffsetDeleteResponseTopic { partitions: partitions.collect(), name: topic.name }
+        });
+        OffsetDeleteResponse { topics: topics.collect(), ..Default::default() }
+    }
+}

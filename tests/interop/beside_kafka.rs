@@ -1,0 +1,72 @@
+//! The same requests to our broker and to Apache Kafka: the responses have to be equal.
+//!
+//! A probe gives lines of text, one for each response. What differs from node to node (folders, free space, ids)
+//! is left out of them, and lists that Kafka gives in no order are sorted.
+
+mod groups;
+mod records;
+mod tools;
+
+use std::fmt::Debug;
+
+use libtest_mimic::Trial;
+use millstream_tests::{Broker, KAFKA_CLASSPATH, KafkaNode};
+
+use crate::support::Raw;
+
+/// A probe, run against one broker.
+type Probe = fn(&mut Raw, &mut Seen);
+
+const PROBES: [(&str, Probe); 12] = [
+    ("delete_records", records::delete_records),
+    ("describe_log_dirs", records::describe_log_dirs),
+    ("describe_producers", records::describe_producers),
+    ("describe_topic_partitions", records::describe_topic_partitions),
+    ("delete_groups", groups::delete_groups),
+    ("offset_delete", groups::offset_delete),
+    ("elect_leaders", tools::elect_leaders),
+    ("list_partition_reassignments", tools::list_partition_reassignments),
+    ("describe_acls", tools::describe_acls),
+    ("describe_client_quotas", tools::describe_client_quotas),
+    ("describe_user_scram_credentials", tools::describe_user_scram_credentials),
+    ("list_config_resources", tools::list_config_resources),
+];
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![crate::trial("beside_kafka::responses_are_equal", KAFKA_CLASSPATH, |_| responses_are_equal())]
+}
+
+/// One Kafka node serves all probes: it takes long to start.
+fn responses_are_equal() {
+    let kafka = KafkaNode::start();
+    let ours = Broker::builder().set("group.initial.rebalance.delay.ms", "100").start();
+    let mut differences = Vec::new();
+    for (name, probe) in PROBES {
+        let [ours, kafkas] = [ours.address(), kafka.address()].map(|address| {
+            let mut seen = Seen::default();
+            probe(&mut Raw::to(address), &mut seen);
+            seen.0
+        });
+        assert!(!kafkas.is_empty(), "{name} has seen nothing");
+        let count = ours.len().max(kafkas.len());
+        differences.extend((0..count).filter(|&at| ours.get(at) != kafkas.get(at)).map(|at| {
+            let nothing = String::new();
+            format!(
+                "{name}\n  kafka {}\n  ours  {}",
+                kafkas.get(at).unwrap_or(&nothing),
+                ours.get(at).unwrap_or(&nothing)
+            )
+        }));
+    }
+    assert!(differences.is_empty(), "\n{}", differences.join("\n"));
+}
+
+/// What a probe has seen.
+#[derive(Default)]
+struct Seen(Vec<String>);
+
+impl Seen {
+    fn add(&mut self, what: &str, response: &impl Debug) {
+        self.0.push(format!("{what}: {response:?}"));
+    }
+}
