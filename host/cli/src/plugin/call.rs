@@ -1,12 +1,13 @@
-//! `millstream plugin call FILE`: reads one call per line and prints one response per line. The test kit uses it to run a
-//! plug-in's tests in the sandbox, so that authors need not build one.
+//! `millstream plugin call FILE`: reads one call per line and prints one response per line. The test kit uses it to
+//! run a plug-in's tests in the sandbox, so that authors need not build one.
 //!
-//! A call is `{"call":"filter","config":{...},"topic":"t","records":[{"timestamp":0,"key":...,"value":...,"headers":[[name,value]]}]}`,
-//! also `partition` (with `partitions` and `load`), `serialize`, `deserialize`, `compress` (with `data`) and `decompress` (with
-//! `data` and `max`). Bytes are a string if they are UTF-8, otherwise `{"hex":"00ff"}`, or null.
+//! A call is
+//! `{"call":"filter","config":{...},"topic":"t","records":[{"timestamp":0,"key":...,"value":...,"headers":[[name,value]]}]}`,
+//! also `partition` (with `partitions` and `load`), `serialize`, `deserialize`, `compress` (with `data`) and
+//! `decompress` (with `data` and `max`). Bytes are a string if they are UTF-8, otherwise `{"hex":"00ff"}`, or null.
 //!
-//! A response is `{"keep":[rows]}`, `{"partitions":[...]}`, `{"changed":{"keys":[...],"values":[...]}}`, `{"data":...}`, or
-//! `{"error":{"rows":[{"row":0,"message":"..."}]}}`, `{"error":{"batch":"..."}}`,
+//! A response is `{"keep":[rows]}`, `{"partitions":[...]}`, `{"changed":{"keys":[...],"values":[...]}}`,
+//! `{"data":...}`, or `{"error":{"rows":[{"row":0,"message":"..."}]}}`, `{"error":{"batch":"..."}}`,
 //! `{"error":{"config":{"field":"/path","message":"..."}}}`, `{"error":{"trap":"..."}}`.
 
 use std::io::{self, BufRead, Write};
