@@ -1,12 +1,13 @@
-//! `millstream plugin call FILE`: one call a line, one answer a line. The test kit runs the sandboxed half of a plug-in's
-//! tests through this, so that an author does not have to build a sandbox.
+//! `millstream plugin call FILE`: reads one call per line and prints one response per line. The test kit uses it to
+//! run a plug-in's tests in the sandbox, so that authors need not build one.
 //!
-//! A call is `{"call":"filter","config":{...},"topic":"t","records":[{"timestamp":0,"key":...,"value":...,"headers":[[name,value]]}]}`,
-//! likewise `partition` (with `partitions` and `load`), `serialize`, `deserialize`, `compress` (with `data`) and `decompress` (with
-//! `data` and `max`). Bytes are a text where they are UTF-8, `{"hex":"00ff"}` otherwise, and null.
+//! A call is
+//! `{"call":"filter","config":{...},"topic":"t","records":[{"timestamp":0,"key":...,"value":...,"headers":[[name,value]]}]}`,
+//! also `partition` (with `partitions` and `load`), `serialize`, `deserialize`, `compress` (with `data`) and
+//! `decompress` (with `data` and `max`). Bytes are a string if they are UTF-8, otherwise `{"hex":"00ff"}`, or null.
 //!
-//! An answer is `{"keep":[rows]}`, `{"partitions":[...]}`, `{"changed":{"keys":[...],"values":[...]}}`, `{"data":...}`, or
-//! `{"error":{"rows":[{"row":0,"message":"..."}]}}`, `{"error":{"batch":"..."}}`,
+//! A response is `{"keep":[rows]}`, `{"partitions":[...]}`, `{"changed":{"keys":[...],"values":[...]}}`,
+//! `{"data":...}`, or `{"error":{"rows":[{"row":0,"message":"..."}]}}`, `{"error":{"batch":"..."}}`,
 //! `{"error":{"config":{"field":"/path","message":"..."}}}`, `{"error":{"trap":"..."}}`.
 
 use std::io::{self, BufRead, Write};
@@ -16,7 +17,7 @@ use millstream_stage::{ColumnBuf, Columns, Fault, Plugin, RecordsBuf, Stage, Sta
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::{output, sandbox};
+use crate::{output, sandbox, text};
 
 /// The arguments of `millstream plugin call`.
 #[derive(Debug, clap::Args)]
@@ -27,7 +28,7 @@ Examples:
   echo '{\"call\":\"partition\",\"partitions\":4,\"records\":[{\"key\":\"k1\"}]}' |
       millstream plugin call murmur2")]
 pub(crate) struct Args {
-    /// A component, or the name of a plug-in of this binary.
+    /// A component, or the name of a plug-in of this binary
     #[arg(value_name = "FILE")]
     plugin: String,
 }
@@ -43,7 +44,7 @@ impl Args {
                 continue;
             }
             let call = serde_json::from_str(&line).with_context(|| format!("line {} is not a call", number + 1))?;
-            writeln!(out, "{}", session.answer(call)?)?;
+            writeln!(out, "{}", session.respond(call)?)?;
             out.flush()?;
         }
         Ok(())
@@ -116,7 +117,12 @@ impl TryFrom<BytesText> for Bytes {
                     [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
                     _ => None,
                 };
-                hex.as_bytes().chunks(2).map(byte).collect::<Option<_>>().map(Bytes).ok_or("hex is pairs of digits")
+                hex.as_bytes()
+                    .chunks(2)
+                    .map(byte)
+                    .collect::<Option<_>>()
+                    .map(Bytes)
+                    .ok_or("hex must be pairs of digits")
             }
         }
     }
@@ -125,24 +131,24 @@ impl TryFrom<BytesText> for Bytes {
 fn bytes(bytes: &[u8]) -> Value {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.into(),
-        Err(_) => json!({ "hex": bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>() }),
+        Err(_) => json!({ "hex": text::hex(bytes) }),
     }
 }
 
-/// A plug-in and the stage that it last was, by configuration: a stage keeps its state from call to call.
+/// A plug-in and its last stage with its configuration. A stage keeps its state between calls.
 struct Session {
     plugin: Plugin,
     stage: Option<(String, Stage)>,
 }
 
 impl Session {
-    fn answer(&mut self, call: Call) -> Result<Value> {
+    fn respond(&mut self, call: Call) -> Result<Value> {
         let config = Value::Object(call.config.clone()).to_string();
-        let answered = match self.stage(config) {
+        let response = match self.stage(config) {
             Ok(stage) => run(stage, &call),
             Err(error) => Err(error),
         };
-        Ok(answered.unwrap_or_else(|error| json!({ "error": failure(&error) })))
+        Ok(response.unwrap_or_else(|error| json!({ "error": failure(&error) })))
     }
 
     fn stage(&mut self, config: String) -> Result<&Stage, StageError> {
@@ -162,7 +168,7 @@ fn run(stage: &Stage, call: &Call) -> Result<Value, StageError> {
             json!({ "keep": stage.filter(topic, records)?.iter().collect::<Vec<_>>() })
         }
         Function::Partition => {
-            // The contract has one load a partition; whoever gives none has empty queues.
+            // The contract needs one load per partition; the default is 0.
             let mut load = call.load.clone();
             load.resize(call.partitions as usize, 0);
             json!({ "partitions": stage.partition(topic, call.partitions, &load, records)? })
@@ -180,7 +186,7 @@ fn records(records: &[Record]) -> RecordsBuf {
         let key = record.key.as_ref().map(|key| &key.0[..]);
         let value = record.value.as_ref().map(|value| &value.0[..]);
         let headers = record.headers.iter().map(|(name, value)| (&name[..], value.as_ref().map(|value| &value.0[..])));
-        batch.push(record.timestamp, key, value, headers).expect("a line of input is below 4 GiB");
+        batch.push(record.timestamp, key, value, headers).expect("a line of input is smaller than 4 GiB");
     }
     batch
 }
@@ -226,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_field_of_a_call_is_refused() {
+    fn an_unknown_field_of_a_call_is_rejected() {
         assert!(serde_json::from_str::<Call>(r#"{"call":"filter","record":[]}"#).is_err());
     }
 }

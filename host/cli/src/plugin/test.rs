@@ -10,19 +10,19 @@ use anyhow::{Context, Result, bail};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  millstream plugin test                             # the crate right here
-  millstream plugin test my-filter -- --nocapture    # with options of its tests")]
+  millstream plugin test                             # the crate in this folder
+  millstream plugin test my-filter -- --nocapture    # with arguments for the tests")]
 pub(crate) struct Args {
-    /// The folder of the plug-in's crate.
+    /// The folder of the plug-in's crate
     #[arg(default_value = ".")]
     dir: PathBuf,
-    /// Arguments for the tests.
+    /// Arguments for the tests
     #[arg(last = true, value_name = "ARGUMENTS")]
     arguments: Vec<String>,
 }
 
 impl Args {
-    /// Runs the crate's tests, with this binary as the sandbox that the test kit runs the plug-in in.
+    /// Runs the crate's tests. The test kit runs the plug-in in the sandbox of this binary.
     pub(crate) fn run(self) -> Result<()> {
         let manifest = self.dir.join("Cargo.toml");
         if !manifest.is_file() {
@@ -31,7 +31,7 @@ impl Args {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut tests = Command::new(cargo);
         tests.arg("test").arg("--manifest-path").arg(manifest).arg("--").args(self.arguments);
-        tests.env("MILLSTREAM", env::current_exe().context("cannot find the program that runs")?);
+        tests.env("MILLSTREAM", env::current_exe().context("cannot find the path of this program")?);
         let status = tests.status().context("cannot run cargo; rustup installs it")?;
         if !status.success() {
             bail!("the tests of {} failed", self.dir.display());
