@@ -1,11 +1,12 @@
 //! The one place where errors become Kafka's codes.
 
+use millstream_coordinator::group::GroupError;
 use millstream_log::{AppendError, LogError, ReadError};
+use millstream_partition::PartitionError;
 use millstream_record::{BatchError, ErrorKind};
 use millstream_wire::{ErrorCode, Str};
 
 use crate::config::ConfigError;
-use crate::group::GroupError;
 use crate::metadata::MetadataError;
 
 /// A refusal as a client gets it: a code, and words for the APIs that carry some.
@@ -19,6 +20,11 @@ pub(crate) struct ApiError {
 }
 
 impl ApiError {
+    /// Returns whether the disk failed, which an operator has to see in the log.
+    pub(crate) fn is_storage_fault(&self) -> bool {
+        self.code == ErrorCode::KAFKA_STORAGE_ERROR
+    }
+
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), records: Vec::new() }
     }
@@ -53,23 +59,25 @@ impl From<BatchError> for ApiError {
 
 impl From<LogError> for ApiError {
     fn from(error: LogError) -> Self {
-        tracing::error!("{error}");
         Self::new(ErrorCode::KAFKA_STORAGE_ERROR, error.to_string())
     }
 }
 
 impl From<AppendError> for ApiError {
     fn from(error: AppendError) -> Self {
-        let code = match error {
-            AppendError::Log(error) => return error.into(),
-            AppendError::OutOfOrderSequence { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
-            AppendError::InvalidProducerEpoch { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
-            AppendError::LargerThanSegment { .. } => ErrorCode::RECORD_LIST_TOO_LARGE,
-            AppendError::BatchTooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
-            AppendError::Corrupt(_) => ErrorCode::CORRUPT_MESSAGE,
-            AppendError::UnexpectedOffset { .. } => ErrorCode::UNKNOWN_SERVER_ERROR,
-        };
-        Self::new(code, error.to_string())
+        Self::new(append_code(&error), error.to_string())
+    }
+}
+
+fn append_code(error: &AppendError) -> ErrorCode {
+    match error {
+        AppendError::Log(_) => ErrorCode::KAFKA_STORAGE_ERROR,
+        AppendError::OutOfOrderSequence { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
+        AppendError::InvalidProducerEpoch { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
+        AppendError::LargerThanSegment { .. } => ErrorCode::RECORD_LIST_TOO_LARGE,
+        AppendError::BatchTooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
+        AppendError::Corrupt(_) => ErrorCode::CORRUPT_MESSAGE,
+        AppendError::UnexpectedOffset { .. } => ErrorCode::UNKNOWN_SERVER_ERROR,
     }
 }
 
@@ -84,39 +92,35 @@ impl From<ReadError> for ApiError {
 
 impl From<MetadataError> for ApiError {
     fn from(error: MetadataError) -> Self {
-        tracing::error!("{error}");
         Self::new(ErrorCode::KAFKA_STORAGE_ERROR, error.to_string())
+    }
+}
+
+impl From<PartitionError> for ApiError {
+    fn from(error: PartitionError) -> Self {
+        let code = match &error {
+            PartitionError::NotHosted => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            PartitionError::Sealed | PartitionError::LeaderEpochChanged { .. } | PartitionError::ShuttingDown => {
+                ErrorCode::NOT_LEADER_OR_FOLLOWER
+            }
+            PartitionError::FencedLeaderEpoch { .. } => ErrorCode::FENCED_LEADER_EPOCH,
+            PartitionError::UnknownLeaderEpoch { .. } => ErrorCode::UNKNOWN_LEADER_EPOCH,
+            PartitionError::Append(error) => append_code(error),
+            PartitionError::Read(error) if matches!(**error, ReadError::OffsetOutOfRange { .. }) => {
+                ErrorCode::OFFSET_OUT_OF_RANGE
+            }
+            PartitionError::Offline(_)
+            | PartitionError::Replay(_)
+            | PartitionError::Read(_)
+            | PartitionError::Storage(_) => ErrorCode::KAFKA_STORAGE_ERROR,
+        };
+        Self::new(code, error.to_string())
     }
 }
 
 impl From<ConfigError> for ApiError {
     fn from(error: ConfigError) -> Self {
         Self::new(ErrorCode::INVALID_CONFIG, error.to_string())
-    }
-}
-
-impl From<GroupError> for ErrorCode {
-    fn from(error: GroupError) -> Self {
-        match error {
-            GroupError::UnknownMemberId => Self::UNKNOWN_MEMBER_ID,
-            GroupError::FencedInstanceId => Self::FENCED_INSTANCE_ID,
-            GroupError::IllegalGeneration => Self::ILLEGAL_GENERATION,
-            GroupError::RebalanceInProgress => Self::REBALANCE_IN_PROGRESS,
-            GroupError::InconsistentGroupProtocol => Self::INCONSISTENT_GROUP_PROTOCOL,
-            GroupError::InvalidSessionTimeout => Self::INVALID_SESSION_TIMEOUT,
-            GroupError::MemberIdRequired => Self::MEMBER_ID_REQUIRED,
-            GroupError::GroupMaxSizeReached => Self::GROUP_MAX_SIZE_REACHED,
-            GroupError::InvalidGroupId => Self::INVALID_GROUP_ID,
-            GroupError::TooLargeToKeep => Self::INVALID_REQUEST,
-            GroupError::CoordinatorLoadInProgress => Self::COORDINATOR_LOAD_IN_PROGRESS,
-            // A client finds its coordinator again and asks once more: what a passing fault of the disk deserves.
-            GroupError::CoordinatorNotAvailable | GroupError::WriteFailed => Self::COORDINATOR_NOT_AVAILABLE,
-            GroupError::NotCoordinator => Self::NOT_COORDINATOR,
-            GroupError::GroupIdNotFound => Self::GROUP_ID_NOT_FOUND,
-            GroupError::NonEmptyGroup => Self::NON_EMPTY_GROUP,
-            GroupError::SubscribedToTopic => Self::GROUP_SUBSCRIBED_TO_TOPIC,
-            GroupError::TooLargeToWrite => Self::UNKNOWN_SERVER_ERROR,
-        }
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use millstream_coordinator::group::{CONSUMER_OFFSETS, GroupCoordinator};
 use millstream_log::DataDir;
+use millstream_partition::{FsyncQueue, Partition};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -18,8 +19,7 @@ use crate::config::{BrokerConfig, HostPort, ListenerConfig};
 use crate::controller;
 use crate::edge::Decoders;
 use crate::edge::plugins::{self, Plugins};
-use crate::fsync_queue::Syncer;
-use crate::group::{GroupCoordinator, OffsetsTopic};
+use crate::internal_topic::NamedTopic;
 use crate::metadata::{MetadataRecord, MetadataStore};
 use crate::metrics::RequestStats;
 use crate::net::descriptors;
@@ -131,14 +131,16 @@ fn open(
     }
     let image = metadata.image();
     partition_dirs::tidy(data_dir.path(), &image).map_err(data)?;
-    let syncer = Syncer::start().map_err(data)?;
-    let broker = Arc::new_cyclic(|broker| Broker {
+    let fsync_queue = FsyncQueue::start(config.flush_mode).map_err(data)?;
+    let topics = Arc::default();
+    let offsets_topic = Box::new(NamedTopic::new(&topics, CONSUMER_OFFSETS));
+    let broker = Arc::new(Broker {
         data_dir: data_dir.path().to_path_buf(),
         metadata,
         changes: Arc::default(),
-        topics: ArcSwap::default(),
-        syncer,
-        groups: GroupCoordinator::new(config.group.clone(), Box::new(OffsetsTopic(Weak::clone(broker)))),
+        topics,
+        fsync_queue,
+        groups: GroupCoordinator::new(config.group.clone(), offsets_topic),
         producer_ids: ProducerIds::default(),
         plugins: plugins.with_limits(config.spike_limits),
         decoders: Decoders::default(),
@@ -199,20 +201,10 @@ impl RunningBroker {
 }
 
 fn close(broker: &Broker, data_dir: &DataDir) -> Result<(), StartError> {
-    broker.syncer.stop();
+    broker.fsync_queue.stop();
     let topics = broker.topics.load();
-    let mut clean = true;
-    for partition in topics.iter().flat_map(|topic| topic.own_partitions()) {
-        match partition.with_log(|log| log.close_clean()) {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => {
-                tracing::error!("cannot close {}-{}: {error}", partition.topic.as_str(), partition.index);
-                clean = false;
-            }
-            // Offline since the start: it is scanned again, so that the marker would be a lie.
-            Err(_) => clean = false,
-        }
-    }
+    let partitions: Vec<_> = topics.iter().flat_map(|topic| topic.own_partitions().iter().cloned()).collect();
+    let clean = Partition::close_all(&partitions);
     broker.metadata.close().map_err(data)?;
     partition_dirs::write_recovery_points(data_dir.path(), &topics).map_err(data)?;
     partition_dirs::write_log_starts(data_dir.path(), &topics).map_err(data)?;

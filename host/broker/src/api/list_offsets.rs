@@ -54,10 +54,17 @@ impl Handler for ListOffsets {
 
 fn look_up(broker: &Broker, topic: ListOffsetsTopic) -> ListOffsetsTopicResponse {
     let partitions = topic.partitions.iter().map(|asked| {
-        one(broker, &topic.name, asked).unwrap_or_else(|error| ListOffsetsPartitionResponse {
-            partition_index: asked.partition_index,
-            error_code: error.code,
-            ..Default::default()
+        one(broker, &topic.name, asked).unwrap_or_else(|error| {
+            if let Ok(partition) = broker.partition(&topic.name, asked.partition_index)
+                && error.is_storage_fault()
+            {
+                partition.report("a lookup of an offset failed", &error);
+            }
+            ListOffsetsPartitionResponse {
+                partition_index: asked.partition_index,
+                error_code: error.code,
+                ..Default::default()
+            }
         })
     });
     ListOffsetsTopicResponse { partitions: partitions.collect(), name: topic.name }
@@ -67,7 +74,7 @@ fn one(broker: &Broker, topic: &Str, asked: &ListOffsetsPartition) -> Result<Lis
     let partition = broker.partition(topic, asked.partition_index)?;
     partition.check_epoch(asked.current_leader_epoch)?;
     let reader = partition.reader()?;
-    let epoch = |offset: i64| partition.with_log(|log| log.epoch_of(offset).unwrap_or(partition.leader_epoch));
+    let epoch = |offset: i64| partition.with_log(|log| log.epoch_of(offset).unwrap_or(partition.leader_epoch()));
     let decode = |batch: &BatchView<'_>, bytes_max| {
         let unpacked = broker.decoders.unpack(broker, batch, bytes_max);
         unpacked
@@ -76,7 +83,7 @@ fn one(broker: &Broker, topic: &Str, asked: &ListOffsetsPartition) -> Result<Lis
             .map(|(payload, _)| payload)
     };
     let (offset, timestamp, leader_epoch) = match asked.timestamp {
-        LATEST => (reader.log_end_offset(), -1, partition.leader_epoch),
+        LATEST => (partition.high_watermark(), -1, partition.leader_epoch()),
         EARLIEST | EARLIEST_LOCAL => {
             let start = reader.log_start_offset();
             (start, -1, epoch(start)?)

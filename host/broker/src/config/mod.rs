@@ -18,12 +18,11 @@ use std::time::Duration;
 
 pub(crate) use key::{Key, PLUGIN_STATS, all_broker_keys, all_topic_keys, broker_key, inert_key, topic_key};
 pub use listeners::{HostPort, ListenerConfig};
+use millstream_coordinator::group::GroupConfig;
 pub(crate) use topic::{CompressionType, FailurePolicy, StageOptions, TopicConfig, TopicOverrides, inherited};
 pub(crate) use value::{Kind, list};
 
 use millstream_stage::SpikeLimits;
-
-use crate::group::GroupConfig;
 
 /// A configuration that cannot be used. Its text names the key, the value or the file, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -127,14 +126,7 @@ fn distance(left: &str, right: &str) -> usize {
     row[right.len()]
 }
 
-/// What acks=all waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FlushMode {
-    /// Stable storage, by group commit.
-    Fsync,
-    /// The operating system's page cache, as Kafka does unless told otherwise.
-    PageCache,
-}
+pub use millstream_partition::FlushMode;
 
 /// The broker's configuration, checked.
 #[derive(Debug, Clone)]

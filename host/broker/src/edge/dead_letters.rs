@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::sync::Arc;
 
+use millstream_partition::{Acks, Partition, now_ms};
 use millstream_record::{BatchBuilder, CheckedBatch, Codec, Header, Record, TimestampType};
 use millstream_stage::EMBEDDED_NUMBER;
 use millstream_stage::spec::CHAIN_MAX;
@@ -25,12 +26,10 @@ use parking_lot::Mutex;
 
 use super::stages::Verdict;
 use crate::broker::Broker;
-use crate::clock::now_ms;
-use crate::config::{FlushMode, TopicConfig};
+use crate::config::TopicConfig;
 use crate::controller;
 use crate::edge::topic_stages::Attachments;
 use crate::error::ApiError;
-use crate::partition::Partition;
 use crate::produce::append::{Intake, Stored};
 use crate::topics::{check_name, is_internal};
 
@@ -154,18 +153,18 @@ pub(crate) fn store(
     letters: &DeadLetters<'_>,
 ) -> Result<Stored, ApiError> {
     let partition = intake.partition;
-    let target = target(intake.broker, stages, &intake.topic.name, partition.index)?;
+    let target = target(intake.broker, stages, &intake.topic.name, partition.index())?;
     let _alone = partition.dead_letters.lock();
     for _ in 0..TRIES {
         // The same batch may have come by another connection while this one was with the stages.
         if let Some(stored) = partition.check_producer(sent)? {
             return intake.stored(stored);
         }
-        let base_offset = partition.reader()?.log_end_offset();
-        let source = Source { topic: &intake.topic.name, partition: partition.index, base_offset };
+        let base_offset = partition.log_end_offset()?;
+        let source = Source { topic: &intake.topic.name, partition: partition.index(), base_offset };
         let words = |place| Words::new(&source, letters.verdict, place);
         let written = letters.verdict.bad().map(|place| (&letters.rows[place], words(place)));
-        write(intake.broker, &target, letters.codec, intake.now_ms, written)?;
+        write(&target, letters.codec, intake.now_ms, written)?;
         if let Some(appended) = partition.append_at(base_offset, batch, intake.now_ms)? {
             return intake.stored(appended.batch());
         }
@@ -206,7 +205,7 @@ pub(crate) fn copy(
     letters: &DeadLetters<'_>,
     written: &Written,
 ) -> Result<(), ApiError> {
-    let place = |row: usize| (source.index, letters.rows[row].offset);
+    let place = |row: usize| (source.index(), letters.rows[row].offset);
     // Held over the wait for the disk: who comes to the same records meanwhile finds them written.
     let mut written = written.0.lock();
     let failed = letters.verdict.failed().iter().map(|failed| failed.row);
@@ -215,13 +214,13 @@ pub(crate) fn copy(
     if new().next().is_none() {
         return Ok(());
     }
-    let target = target(broker, stages, &source.topic, source.index)?;
+    let target = target(broker, stages, source.topic(), source.index())?;
     let words = |row: usize| {
         let base_offset = letters.rows[row].offset - row as i64;
-        let source = Source { topic: &source.topic, partition: source.index, base_offset };
+        let source = Source { topic: source.topic(), partition: source.index(), base_offset };
         Words::new(&source, letters.verdict, row)
     };
-    write(broker, &target, letters.codec, now_ms(), new().map(|row| (&letters.rows[row], words(row))))?;
+    write(&target, letters.codec, now_ms(), new().map(|row| (&letters.rows[row], words(row))))?;
     written.extend(failed.into_iter().map(place));
     while written.len() > WRITTEN_MAX {
         written.pop_first();
@@ -236,7 +235,6 @@ pub(crate) struct Written(Mutex<BTreeSet<(i32, i64)>>);
 
 /// Writes letters with the durability of acks=all.
 fn write<'a>(
-    broker: &Broker,
     target: &Arc<Partition>,
     codec: Codec,
     now_ms: i64,
@@ -259,7 +257,7 @@ fn write<'a>(
         end = Some(append(target, builder, bytes_max, now_ms)?);
     }
     match end {
-        Some(end) => durable(broker, target, end),
+        Some(end) => Ok(target.committed(end, Acks::All).wait_blocking()?),
         None => Ok(()),
     }
 }
@@ -268,10 +266,10 @@ fn write<'a>(
 fn append(target: &Partition, builder: BatchBuilder, bytes_max: usize, now_ms: i64) -> Result<i64, ApiError> {
     let batch = builder.build().map_err(failed)?;
     if batch.len() > bytes_max {
-        let topic = target.topic.as_str();
+        let topic = target.topic();
         return Err(failed(format!("it has {} bytes, raise max.message.bytes of topic {topic}", batch.len())));
     }
-    let appended = CheckedBatch::of_own(&batch).map_err(ApiError::from).and_then(|batch| target.append(&batch, now_ms));
+    let appended = CheckedBatch::of_own(&batch).map_err(ApiError::from).and_then(|batch| Ok(target.append(&batch, now_ms)?));
     Ok(appended.map_err(failed)?.batch().last_offset + 1)
 }
 
@@ -304,15 +302,6 @@ impl Words {
         let values = [&self.plugin, &self.version, &self.error, &self.topic, &self.partition, &self.offset];
         std::array::from_fn(|index| Header::new(HEADERS[index], Some(values[index].as_bytes())))
     }
-}
-
-/// Waits until the letters are as safe as acks=all promises. Blocks.
-fn durable(broker: &Broker, target: &Arc<Partition>, end: i64) -> Result<(), ApiError> {
-    if broker.config.flush_mode == FlushMode::PageCache {
-        return Ok(());
-    }
-    let synced = broker.syncer.wait(target, end).blocking_recv();
-    synced.unwrap_or_else(|_| Err(ApiError::new(ErrorCode::NOT_LEADER_OR_FOLLOWER, "the broker stops")))
 }
 
 /// Returns the error of a batch that is rejected because a record of it cannot become a dead letter. Nothing is lost.

@@ -1,10 +1,12 @@
 //! The store of plug-ins as the broker has it: the image of its topic, and the bytes of versions by their
 //! offsets in the log.
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use millstream_partition::{Partition, UNPACKED_BATCH_BYTES_MAX};
 use millstream_record::{BatchError, BatchView, batches};
 use millstream_registry::TOPIC;
 use millstream_registry::format::Version;
@@ -12,14 +14,6 @@ use millstream_registry::image::{Place, PluginImage};
 use millstream_stage::{Digest, FetchError, VersionSource};
 
 use super::error::ReadTopicError;
-use crate::partition::Partition;
-
-/// Bytes of the log that are read at a time.
-const READ_BYTES: usize = 4 << 20;
-
-/// Most bytes that one batch may unpack to: `max.message.bytes` bounds them where they were written here, and
-/// nothing where a folder was copied.
-const BATCH_BYTES_MAX: usize = 64 << 20;
 
 /// Why the bytes of a version cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -61,10 +55,11 @@ impl Store {
     /// the disk.
     pub(super) fn open(&self, partition: &Arc<Partition>) {
         let mut image = PluginImage::default();
-        let read = for_each_batch(partition, |batch| {
-            if let Err(error) = apply_batch(&mut image, &batch) {
+        let read = partition.replay(|batch| {
+            if let Err(error) = apply_batch(&mut image, batch) {
                 tracing::warn!(offset = batch.base_offset(), "a batch of {TOPIC} is ignored: {error}");
             }
+            ControlFlow::Continue(())
         });
         if let Err(error) = read {
             tracing::error!("{TOPIC} cannot be read to its end, plug-ins may be missing: {error}");
@@ -114,7 +109,7 @@ fn value_at(partition: &Partition, offset: i64) -> Result<Option<Bytes>, ReadTop
     let Some(slice) = partition.read(offset, 1, true)?.slice else { return Ok(None) };
     let bytes = slice.read_to_bytes()?;
     let Some(batch) = batches(&bytes).next().transpose()? else { return Ok(None) };
-    for record in &batch.records(BATCH_BYTES_MAX)? {
+    for record in &batch.records(UNPACKED_BATCH_BYTES_MAX)? {
         let record = record?;
         if record.offset == offset {
             return Ok(record.value.map(Bytes::copy_from_slice));
@@ -124,26 +119,13 @@ fn value_at(partition: &Partition, offset: i64) -> Result<Option<Bytes>, ReadTop
 }
 
 fn apply_batch(image: &mut PluginImage, batch: &BatchView<'_>) -> Result<(), BatchError> {
-    for record in &batch.records(BATCH_BYTES_MAX)? {
+    for record in &batch.records(UNPACKED_BATCH_BYTES_MAX)? {
         let record = record?;
         if let Err(error) = image.apply(record.offset, record.timestamp, record.key, record.value) {
             tracing::warn!(offset = record.offset, "a record of {TOPIC} is ignored: {error}");
         }
     }
     Ok(())
-}
-
-fn for_each_batch(partition: &Partition, mut work: impl FnMut(BatchView<'_>)) -> Result<(), ReadTopicError> {
-    let mut offset = partition.reader()?.log_start_offset();
-    loop {
-        let Some(slice) = partition.read(offset, READ_BYTES, true)?.slice else { return Ok(()) };
-        let bytes = slice.read_to_bytes()?;
-        for batch in batches(&bytes) {
-            let batch = batch?;
-            offset = batch.next_offset();
-            work(batch);
-        }
-    }
 }
 
 impl VersionSource for Store {

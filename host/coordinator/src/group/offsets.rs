@@ -1,0 +1,145 @@
+//! The offsets that a group has committed, and when they expire.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::kind::Group;
+
+/// One committed offset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommittedOffset {
+    /// The offset of the next record to consume.
+    pub offset: i64,
+    /// The leader epoch of the last record consumed; -1 if the client did not send it.
+    pub leader_epoch: i32,
+    /// The client's text, kept as given.
+    pub metadata: Arc<str>,
+    /// In milliseconds since the Unix epoch.
+    pub commit_timestamp_ms: i64,
+    /// When the offset expires whatever the group does. Only clients that send a retention time ask for it
+    /// (OffsetCommit up to v4).
+    pub expires_ms: Option<i64>,
+    /// Nil if the topic was unknown when the offset was committed.
+    pub topic_id: Uuid,
+    /// The offset of its record in the partition of `__consumer_offsets`. Of two commits the later record wins,
+    /// whichever is committed first, so that memory equals a replay of the log.
+    pub log_offset: i64,
+}
+
+/// The committed offsets of one group, by topic and partition.
+#[derive(Debug, Default)]
+pub(crate) struct Offsets {
+    topics: BTreeMap<Arc<str>, BTreeMap<i32, CommittedOffset>>,
+}
+
+impl Offsets {
+    /// Returns whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.topics.is_empty()
+    }
+
+    /// Applies an offset whose record is committed, unless a later record is known.
+    pub(crate) fn apply(&mut self, topic: &Arc<str>, partition: i32, committed: CommittedOffset) {
+        let partitions = match self.topics.get_mut(topic) {
+            Some(partitions) => partitions,
+            None => self.topics.entry(Arc::clone(topic)).or_default(),
+        };
+        match partitions.get(&partition) {
+            Some(known) if known.log_offset > committed.log_offset => {}
+            _ => _ = partitions.insert(partition, committed),
+        }
+    }
+
+    /// Removes an offset whose tombstone is at `log_offset`, unless a later record has committed it again.
+    pub(crate) fn remove(&mut self, topic: &str, partition: i32, log_offset: i64) {
+        let Some(partitions) = self.topics.get_mut(topic) else { return };
+        if partitions.get(&partition).is_some_and(|known| known.log_offset < log_offset) {
+            partitions.remove(&partition);
+        }
+        if partitions.is_empty() {
+            self.topics.remove(topic);
+        }
+    }
+
+    /// Returns all partitions that have offsets.
+    pub(crate) fn partitions(&self) -> Vec<(Arc<str>, i32)> {
+        let of = |(topic, partitions): (&Arc<str>, &BTreeMap<i32, CommittedOffset>)| {
+            partitions.keys().map(|partition| (Arc::clone(topic), *partition)).collect::<Vec<_>>()
+        };
+        self.topics.iter().flat_map(of).collect()
+    }
+
+    /// Returns the offset committed for a partition.
+    pub(crate) fn get(&self, topic: &str, partition: i32) -> Option<&CommittedOffset> {
+        self.topics.get(topic)?.get(&partition)
+    }
+
+    /// Returns all offsets by topic.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = (&Arc<str>, &BTreeMap<i32, CommittedOffset>)> {
+        self.topics.iter()
+    }
+
+    /// Returns the partitions of a topic that have offsets.
+    pub(crate) fn of_topic(&self, topic: &str) -> Vec<(Arc<str>, i32)> {
+        let found = self.topics.get_key_value(topic).into_iter();
+        found
+            .flat_map(|(topic, partitions)| partitions.keys().map(|partition| (Arc::clone(topic), *partition)))
+            .collect()
+    }
+
+    /// Returns the offsets that are older than `offsets.retention.minutes` (KIP-211):
+    /// - in a group that had members: all, counted from when it became empty;
+    /// - in a stable group of consumers: those of topics without a subscription, counted from the commit;
+    /// - of consumers that never join: each, counted from its commit;
+    /// - in any other group with members: none, since its topics are unknown.
+    pub(crate) fn expired(&self, group: &Group, retention_ms: i64, now_wall_ms: i64) -> Vec<(Arc<str>, i32)> {
+        let subscribed = if group.lets_offsets_expire() { group.subscribed_topics() } else { None };
+        let Some(subscribed) = subscribed else { return Vec::new() };
+        let empty_since_ms = group.empty_since_ms();
+        let is_expired = |committed: &CommittedOffset| match committed.expires_ms {
+            Some(expires_ms) => expires_ms <= now_wall_ms,
+            None => {
+                let counted_from_ms = empty_since_ms
+                    .map_or(committed.commit_timestamp_ms, |since| since.max(committed.commit_timestamp_ms));
+                now_wall_ms.saturating_sub(counted_from_ms) >= retention_ms
+            }
+        };
+        let unsubscribed = self.topics.iter().filter(|(topic, _)| !subscribed.contains(&***topic));
+        let partitions =
+            unsubscribed.flat_map(|(topic, partitions)| partitions.iter().map(move |entry| (topic, entry)));
+        let expired = partitions.filter(|(_, (_, committed))| is_expired(committed));
+        expired.map(|(topic, (partition, _))| (Arc::clone(topic), *partition)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(offset: i64, log_offset: i64) -> CommittedOffset {
+        CommittedOffset {
+            offset,
+            leader_epoch: -1,
+            metadata: Arc::from(""),
+            commit_timestamp_ms: 1_000,
+            expires_ms: None,
+            topic_id: Uuid::nil(),
+            log_offset,
+        }
+    }
+
+    #[test]
+    fn the_later_record_wins_whatever_is_confirmed_first() {
+        let topic = Arc::from("t");
+        let mut offsets = Offsets::default();
+        offsets.apply(&topic, 0, at(20, 8));
+        offsets.apply(&topic, 0, at(10, 7));
+        assert_eq!(offsets.get("t", 0).map(|known| known.offset), Some(20));
+        offsets.remove("t", 0, 5);
+        assert!(offsets.get("t", 0).is_some());
+        offsets.remove("t", 0, 9);
+        assert!(offsets.is_empty());
+    }
+}
