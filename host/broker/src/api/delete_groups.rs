@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use millstream_wire::ErrorCode;
 use millstream_wire::messages::{DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse};
 
 use super::code;
@@ -21,16 +22,19 @@ impl Handler for DeleteGroups {
     async fn handle(broker: &Arc<Broker>, _: &RequestContext, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
         // A group that is named twice gets one result, as in Kafka.
         let groups: BTreeSet<_> = request.groups_names.into_iter().collect();
-        // All tombstones are appended before the first fsync is awaited.
-        let deletions: Vec<_> =
-            groups.into_iter().map(|group_id| (broker.groups.delete_group(&group_id), group_id)).collect();
+        // Side by side, so that one fsync commits many deletions.
+        let deletions: Vec<_> = groups
+            .into_iter()
+            .map(|group_id| {
+                let coordinator = Arc::clone(&broker.groups);
+                let id = group_id.to_string();
+                (group_id, tokio::spawn(async move { coordinator.delete_group(&id).await }))
+            })
+            .collect();
         let mut results = Vec::with_capacity(deletions.len());
-        for (deletion, group_id) in deletions {
-            let deleted = match deletion {
-                Ok(durable) => durable.await,
-                Err(error) => Err(error),
-            };
-            results.push(DeletableGroupResult { group_id, error_code: code(deleted), error_message: None });
+        for (group_id, deletion) in deletions {
+            let error_code = deletion.await.map_or(ErrorCode::UNKNOWN_SERVER_ERROR, code);
+            results.push(DeletableGroupResult { group_id, error_code, error_message: None });
         }
         DeleteGroupsResponse { results, ..Default::default() }
     }

@@ -13,7 +13,7 @@ use millstream_wire::{ErrorCode, Str};
 use super::handler::{Handler, RequestContext};
 use crate::blocking::blocking;
 use crate::broker::Broker;
-use crate::partition::Partition;
+use millstream_partition::Partition;
 use crate::security::{AclOperation, Permission, ResourceType};
 use crate::topics::Topic;
 

@@ -12,7 +12,7 @@ use millstream_wire::{ErrorCode, Str};
 
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
-use crate::partition::Partition;
+use millstream_partition::Partition;
 use crate::security::{AclOperation, Permission, ResourceType, allowed_operations};
 use crate::topics::{Topic, check_name};
 

@@ -10,7 +10,7 @@ use millstream_wire::messages::{
 
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
-use crate::group::own;
+use millstream_coordinator::group::own;
 use crate::security::{AclOperation, Permission, ResourceType};
 
 pub(super) struct OffsetDelete;
@@ -29,11 +29,7 @@ impl Handler for OffsetDelete {
             .filter(|(topic, partition)| table.partition(topic, *partition).is_some())
             .map(|(topic, partition)| (own(topic), partition))
             .collect();
-        let deleted = match broker.groups.delete_offsets(&request.group_id, &asked) {
-            Ok((results, durable)) => durable.await.map(|()| results),
-            Err(error) => Err(error),
-        };
-        let results = match deleted {
+        let results = match broker.groups.delete_offsets(&request.group_id, &asked).await {
             Ok(results) => results,
             Err(error) => return OffsetDeleteResponse { error_code: error.into(), ..Default::default() },
         };
