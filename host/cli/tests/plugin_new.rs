@@ -82,5 +82,13 @@ fn every_kind_builds_and_passes_its_own_test_at_once() {
     let error = failed(&millstream(&folder, &["plugin", "build", "my-filter"]));
     assert!(error.contains("src/lib.rs") && error.contains("error: cargo cannot build my-filter"), "{error}");
     let error = failed(&millstream(&folder, &["plugin", "test", "my-filter"]));
-    assert!(error.contains("error: the tests of my-filter failed"), "{error}");
+    assert!(error.contains("error: cargo cannot build my-filter"), "{error}");
+
+    // The other kinds of failure: the code compiles, and a vector is wrong.
+    let vectors = folder.join("my-partitioner/tests/vectors.jsonl");
+    let wrong = fs::read_to_string(&vectors).unwrap().replace("[1,1,2]", "[1,1,3]");
+    fs::write(&vectors, wrong).unwrap();
+    let failure = millstream(&folder, &["plugin", "test", "my-partitioner"]);
+    let said = String::from_utf8_lossy(&failure.stdout).into_owned() + &failed(&failure);
+    assert!(said.contains("not the expected result") && said.contains("error: the tests of my-partitioner failed"), "{said}");
 }

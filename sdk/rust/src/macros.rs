@@ -1,6 +1,6 @@
-//! The macros that make a plug-in of a type.
+//! The macros that export a type as a plug-in.
 
-/// Makes a plug-in of a type that is a [`Filter`](trait@crate::Filter): one in a crate.
+/// Exports a [`Filter`](trait@crate::Filter) as a plug-in. Use one export macro in a crate.
 #[macro_export]
 macro_rules! filter {
     ($stage:ty) => {
@@ -9,12 +9,12 @@ macro_rules! filter {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             type Export = $crate::export::FilterExport<$stage>;
-    $crate::bindings::filter::export!(Export with_types_in $crate::bindings::filter);
+            $crate::bindings::filter::export!(Export with_types_in $crate::bindings::filter);
         };
     };
 }
 
-/// Makes a plug-in of a type that is a [`Partitioner`](trait@crate::Partitioner): one in a crate.
+/// Exports a [`Partitioner`](trait@crate::Partitioner) as a plug-in. Use one export macro in a crate.
 #[macro_export]
 macro_rules! partitioner {
     ($stage:ty) => {
@@ -23,12 +23,12 @@ macro_rules! partitioner {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             type Export = $crate::export::PartitionerExport<$stage>;
-    $crate::bindings::partitioner::export!(Export with_types_in $crate::bindings::partitioner);
+            $crate::bindings::partitioner::export!(Export with_types_in $crate::bindings::partitioner);
         };
     };
 }
 
-/// Makes a plug-in of a type that is a [`Serializer`](trait@crate::Serializer): one in a crate.
+/// Exports a [`Serializer`](trait@crate::Serializer) as a plug-in. Use one export macro in a crate.
 #[macro_export]
 macro_rules! serializer {
     ($stage:ty) => {
@@ -37,12 +37,12 @@ macro_rules! serializer {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             type Export = $crate::export::SerializerExport<$stage>;
-    $crate::bindings::serializer::export!(Export with_types_in $crate::bindings::serializer);
+            $crate::bindings::serializer::export!(Export with_types_in $crate::bindings::serializer);
         };
     };
 }
 
-/// Makes a plug-in of a type that is a [`Compressor`](trait@crate::Compressor): one in a crate.
+/// Exports a [`Compressor`](trait@crate::Compressor) as a plug-in. Use one export macro in a crate.
 #[macro_export]
 macro_rules! compressor {
     ($stage:ty) => {
@@ -56,12 +56,12 @@ macro_rules! compressor {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             type Export = $crate::export::CompressorExport<$stage>;
-    $crate::bindings::compressor::export!(Export with_types_in $crate::bindings::compressor);
+            $crate::bindings::compressor::export!(Export with_types_in $crate::bindings::compressor);
         };
     };
 }
 
-/// What the four have in common: who the stage is, and in the sandbox the slot that holds it.
+/// Expands to the common part of the four macros: the description of the stage and, in the sandbox, its slot.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __stage {
