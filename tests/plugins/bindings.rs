@@ -29,7 +29,11 @@ fn the_bindings_are_those_of_the_contract() {
             fs::write(&path, &generated).unwrap();
         }
         let present = fs::read_to_string(&path).unwrap_or_default();
-        assert!(present == generated, "{} is not what the contract generates: see the head of this test", path.display());
+        assert!(
+            present == generated,
+            "{} is not what the contract generates: see the head of this test",
+            path.display()
+        );
     }
 }
 

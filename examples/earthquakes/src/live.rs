@@ -198,10 +198,7 @@ fn check(kept: &BTreeSet<i64>, end: i64, events: &[Event]) -> Result<i64> {
         } else if is == after {
             switch = switch.or(Some(offset));
         } else {
-            ensure!(
-                switch.is_none(),
-                "the old version decided on offset {offset}, after the new one had taken over"
-            );
+            ensure!(switch.is_none(), "the old version decided on offset {offset}, after the new one had taken over");
         }
     }
     switch.context("the new version made no decision")

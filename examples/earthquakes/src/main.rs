@@ -81,7 +81,10 @@ async fn run(arguments: &Arguments) -> Result<()> {
     if arguments.keep {
         let bootstrap = bootstrap.to_owned();
         let (folder, process) = (data.keep(), server.keep());
-        println!("the broker keeps running on {bootstrap}, with its data in {}; stop it with: kill {process}", folder.display());
+        println!(
+            "the broker keeps running on {bootstrap}, with its data in {}; stop it with: kill {process}",
+            folder.display()
+        );
     }
     Ok(())
 }

@@ -90,5 +90,8 @@ fn every_kind_builds_and_passes_its_own_test_at_once() {
     fs::write(&vectors, wrong).unwrap();
     let failure = millstream(&folder, &["plugin", "test", "my-partitioner"]);
     let said = String::from_utf8_lossy(&failure.stdout).into_owned() + &failed(&failure);
-    assert!(said.contains("not the expected result") && said.contains("error: the tests of my-partitioner failed"), "{said}");
+    assert!(
+        said.contains("not the expected result") && said.contains("error: the tests of my-partitioner failed"),
+        "{said}"
+    );
 }

@@ -9,7 +9,7 @@ macro_rules! filter {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             type Export = $crate::export::FilterExport<$stage>;
-            $crate::bindings::filter::export!(Export with_types_in $crate::bindings::filter);
+    $crate::bindings::filter::export!(Export with_types_in $crate::bindings::filter);
         };
     };
 }
@@ -23,7 +23,7 @@ macro_rules! partitioner {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             type Export = $crate::export::PartitionerExport<$stage>;
-            $crate::bindings::partitioner::export!(Export with_types_in $crate::bindings::partitioner);
+    $crate::bindings::partitioner::export!(Export with_types_in $crate::bindings::partitioner);
         };
     };
 }
@@ -37,7 +37,7 @@ macro_rules! serializer {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             type Export = $crate::export::SerializerExport<$stage>;
-            $crate::bindings::serializer::export!(Export with_types_in $crate::bindings::serializer);
+    $crate::bindings::serializer::export!(Export with_types_in $crate::bindings::serializer);
         };
     };
 }
@@ -56,7 +56,7 @@ macro_rules! compressor {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             type Export = $crate::export::CompressorExport<$stage>;
-            $crate::bindings::compressor::export!(Export with_types_in $crate::bindings::compressor);
+    $crate::bindings::compressor::export!(Export with_types_in $crate::bindings::compressor);
         };
     };
 }

@@ -34,7 +34,8 @@ impl<N> Default for Session<N> {
 impl<N: Native> Session<N> {
     /// Returns the result of a vector, or why the vector is not valid.
     pub(crate) fn answer(&mut self, vector: &Value) -> Result<Value, String> {
-        let call: Call = serde_json::from_value(vector.clone()).map_err(|error| format!("the vector is not valid: {error}"))?;
+        let call: Call =
+            serde_json::from_value(vector.clone()).map_err(|error| format!("the vector is not valid: {error}"))?;
         let answered = panic::catch_unwind(AssertUnwindSafe(|| self.call(&call)));
         match answered {
             Ok(Some(Ok(answer))) => Ok(answer),
