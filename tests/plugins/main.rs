@@ -5,3 +5,4 @@ mod codecs;
 mod components;
 mod ends;
 mod refusals;
+mod worlds;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use wit_parser::Resolve;
 
 fn millstream(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
@@ -45,6 +46,15 @@ fn folder() -> PathBuf {
     folder
 }
 
+/// Checks a component against the world of its kind, as `wasm-tools component targets` does.
+fn conforms(component: &Path, kind: &str) {
+    let mut resolve = Resolve::default();
+    let contract = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sdk/wit/1.0.0");
+    let (contract, _) = resolve.push_path(contract).unwrap();
+    let world = resolve.select_world(&[contract], Some(kind)).unwrap();
+    wit_component::targets(&resolve, world, &fs::read(component).unwrap()).unwrap();
+}
+
 #[test]
 fn every_kind_builds_and_passes_its_own_test_at_once() {
     let folder = folder();
@@ -68,6 +78,7 @@ fn every_kind_builds_and_passes_its_own_test_at_once() {
         let facts: Value = serde_json::from_str(&inspected).unwrap();
         assert_eq!((&facts["name"], &facts["kind"], &facts["version"]), (&name.into(), &kind.into(), &"0.1.0".into()));
         assert_eq!(facts["size_bytes"], again.len());
+        conforms(&component, kind);
         let imports = facts["imports"].as_array().unwrap();
         assert!(imports.iter().all(|import| import.as_str().unwrap().starts_with("millstream:stage/")), "{imports:?}");
     }
