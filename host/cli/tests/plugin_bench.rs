@@ -67,7 +67,7 @@ fn what_is_no_stage_is_refused() {
     let error = refused(&["contains"]);
     assert!(error.contains("/text"), "{error}");
     let error = refused(&["lz4@3"]);
-    assert!(error.contains("lz4@3: a plug-in of this binary has one version"), "{error}");
+    assert!(error.contains("lz4@3: a built-in plug-in has one version"), "{error}");
     let error = refused(&["nosuch"]);
     assert!(error.contains("no plug-in of this binary"), "{error}");
 }

@@ -1,5 +1,5 @@
-//! What `millstream plugin new` makes builds, passes its own test and is what it says: seen through the binary, in folders
-//! outside the workspace. They are kept in the target folder, so that a second run builds the plug-ins alone.
+//! Folders that `millstream plugin new` makes build, pass their own test and conform to the contract. The test runs the binary
+//! in folders outside the workspace. They stay in the target folder, so that a second run builds only the plug-ins.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use wit_parser::Resolve;
 fn millstream(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
     command.args(arguments).current_dir(folder).env("CARGO_TARGET_DIR", target());
-    // What the cargo of this test has set for its own builds.
+    // The cargo of this test has set these for its own builds.
     for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_TARGET"] {
         command.env_remove(variable);
     }
@@ -31,12 +31,12 @@ fn failed(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Where they are built.
+/// The target folder of all of them.
 fn target() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugin-new-target")
 }
 
-/// An empty folder, always the same: cargo builds again what lies elsewhere.
+/// Returns an empty folder, always the same one: cargo would build again in another folder.
 fn folder() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugin-new");
     if folder.exists() {
@@ -61,7 +61,7 @@ fn every_kind_builds_and_passes_its_own_test_at_once() {
     for kind in ["filter", "partitioner", "serializer", "compressor"] {
         let name = format!("my-{kind}");
         let said = succeeded(&millstream(&folder, &["plugin", "new", &name, "--kind", kind]));
-        assert!(said.contains(&format!("cd {name}")), "{said}");
+        assert!(said.contains(&format!("created the {kind} {name}")) && said.contains(&format!("cd {name}")), "{said}");
 
         let passed = succeeded(&millstream(&folder, &["plugin", "test", &name]));
         assert!(passed.contains("test result: ok. 1 passed"), "{passed}");
@@ -84,9 +84,9 @@ fn every_kind_builds_and_passes_its_own_test_at_once() {
     }
 
     let error = failed(&millstream(&folder, &["plugin", "new", "my-filter", "--kind", "filter"]));
-    assert!(error.contains("error: my-filter is there already"), "{error}");
+    assert!(error.contains("error: my-filter already exists"), "{error}");
 
-    // What does not compile is told in the compiler's words, and leaves the component that was there.
+    // The error of a plug-in that does not compile contains the words of the compiler.
     let source = folder.join("my-filter/src/lib.rs");
     let broken = fs::read_to_string(&source).unwrap().replace("Result<bool>", "Result<u8>");
     fs::write(&source, broken).unwrap();
