@@ -1,5 +1,5 @@
-//! The bindings of the SDK are checked in: a plug-in then builds without the generator, which takes longer to compile than
-//! everything else that a plug-in needs. This generates them again from the contract and compares.
+//! The bindings of the SDK are checked in: a plug-in then builds without the generator, which takes longer to compile
+//! than everything else that a plug-in needs. This generates them again from the contract and compares.
 //!
 //! `MILLSTREAM_WRITE_BINDINGS=1 cargo test --workspace --test plugins bindings` writes the files.
 
@@ -65,8 +65,9 @@ fn shared_types(interface: &str) -> (String, WithOption) {
     (format!("millstream:stage/{interface}@1.0.0"), WithOption::Path(module))
 }
 
-/// Removes the custom section that describes the imports of the world. Every plug-in would carry those of all four worlds,
-/// and their union is more than its own world imports. The export macro, which stays, describes the plug-in's world.
+/// Removes the custom section that describes the imports of the world. Every plug-in would carry those of all four
+/// worlds, and their union is more than its own world imports. The export macro, which stays, describes the plug-in's
+/// world.
 fn without_section(generated: &str) -> String {
     const START: &str = "\n#[rustfmt::skip]\n#[cfg(target_arch = \"wasm32\")]\n#[unsafe(\n";
     const END: &str = "\";\n";

@@ -124,7 +124,8 @@ fn test_program(line: &str) -> Option<TestProgram> {
     Some(TestProgram { name, path, folder })
 }
 
-/// Returns the name in a package id such as `path+file:///x/host/log#millstream-log@0.1.0` or `path+file:///x/xtask#0.1.0`.
+/// Returns the name in a package id such as `path+file:///x/host/log#millstream-log@0.1.0` or
+/// `path+file:///x/xtask#0.1.0`.
 fn package_name(id: &str) -> String {
     let (path, fragment) = id.split_once('#').unwrap_or((id, id));
     let name = fragment.split_once('@').map_or_else(|| path.rsplit('/').next().unwrap_or(path), |(name, _)| name);

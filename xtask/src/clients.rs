@@ -1,5 +1,5 @@
-//! Sets up other projects' clients and tools for the tests: Python packages in a virtual environment, Apache Kafka's Java
-//! tools by Maven, KafkaJS by npm, and kcat. All but kcat go into the target folder.
+//! Sets up other projects' clients and tools for the tests: Python packages in a virtual environment, Apache Kafka's
+//! Java tools by Maven, KafkaJS by npm, and kcat. All but kcat go into the target folder.
 
 use std::fs;
 use std::path::Path;

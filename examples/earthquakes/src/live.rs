@@ -1,7 +1,7 @@
 //! Edits, rebuilds and replaces a filter while records flow.
 //!
-//! The producer sends the events to one partition again and again. Every record has an offset, so each decision of the filter
-//! can be checked afterwards: up to some offset the first version decided, and from there on the second.
+//! The producer sends the events to one partition again and again. Every record has an offset, so each decision of the
+//! filter can be checked afterwards: up to some offset the first version decided, and from there on the second.
 
 use std::collections::BTreeSet;
 use std::fs;

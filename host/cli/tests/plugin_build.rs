@@ -1,5 +1,5 @@
-//! What `millstream plugin build` prints when something in the toolchain fails: the toolchain's own words. The toolchain is a
-//! fake on the `PATH`, which fails in one way at a time.
+//! What `millstream plugin build` prints when something in the toolchain fails: the toolchain's own words. The
+//! toolchain is a fake on the `PATH`, which fails in one way at a time.
 #![cfg(unix)]
 
 use std::fs;

@@ -1,5 +1,6 @@
-//! Folders that `millstream plugin new` makes build, pass their own test and conform to the contract. The test runs the binary
-//! in folders outside the workspace. They stay in the target folder, so that a second run builds only the plug-ins.
+//! Folders that `millstream plugin new` makes build, pass their own test and conform to the contract. The test runs the
+//! binary in folders outside the workspace. They stay in the target folder, so that a second run builds only the
+//! plug-ins.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Finds a field without building the document. The text is read up to the field and no further, and values before it are
-//! skipped. Of several fields with the same name the first counts.
+//! Finds a field without building the document. The text is read up to the field and no further, and values before it
+//! are skipped. Of several fields with the same name the first counts.
 
 use std::fmt;
 

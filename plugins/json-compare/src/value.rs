@@ -51,7 +51,8 @@ pub(crate) enum Op {
 }
 
 impl Op {
-    /// Returns whether the operator holds for the order of a field and the wanted value; `None` if the two do not compare.
+    /// Returns whether the operator holds for the order of a field and the wanted value; `None` if the two do not
+    /// compare.
     pub(crate) fn holds(self, order: Option<Ordering>) -> bool {
         match (self, order) {
             (op, None) => op == Op::NotEqual,

@@ -1,5 +1,5 @@
-//! `json`: a serializer that checks that values are JSON, and changes nothing. A value that is not JSON is an error of its
-//! row. Keys are not checked, and neither are tombstones.
+//! `json`: a serializer that checks that values are JSON, and changes nothing. A value that is not JSON is an error of
+//! its row. Keys are not checked, and neither are tombstones.
 #![forbid(unsafe_code)]
 
 use millstream_sdk::{Change, Record, Result, Serializer};

@@ -6,7 +6,8 @@ use millstream_sdk::{Compressor, Format, Result};
 use serde::Deserialize;
 use snap::raw::{Decoder, Encoder, decompress_len, max_compress_len};
 
-/// The header of snappy-java's `SnappyOutputStream`: the magic, the version 1, and the oldest readable version 1, big-endian.
+/// The header of snappy-java's `SnappyOutputStream`: the magic, the version 1, and the oldest readable version 1,
+/// big-endian.
 const HEADER: [u8; 16] = *b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01";
 const MAGIC: &[u8] = HEADER.split_at(8).0;
 

@@ -1,5 +1,5 @@
-//! `sticky{"bytes":16384}`: a partitioner that fills a batch for one partition before it takes another, and ignores keys. It
-//! makes fewer and larger batches than `round-robin`.
+//! `sticky{"bytes":16384}`: a partitioner that fills a batch for one partition before it takes another, and ignores
+//! keys. It makes fewer and larger batches than `round-robin`.
 #![forbid(unsafe_code)]
 
 use millstream_sdk::{Columns, ConfigError, Partitioner, Partitions, Record, Result, Sticky};

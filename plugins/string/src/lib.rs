@@ -1,4 +1,5 @@
-//! `string`: a serializer that checks that keys and values are UTF-8, and changes nothing. Others are errors of their rows.
+//! `string`: a serializer that checks that keys and values are UTF-8, and changes nothing. Others are errors of their
+//! rows.
 #![forbid(unsafe_code)]
 
 use millstream_sdk::{BadRows, Batch, Change, Changed, Column, Columns, Error, Record, Result, Serializer};

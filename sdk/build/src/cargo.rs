@@ -57,8 +57,8 @@ fn command(manifest: &Path, packages: &[String], options: &Options) -> Command {
     if !options.verbose {
         command.arg("--quiet");
     }
-    // The profile does not depend on the workspace: a plug-in is small and runs often, and a panic must be a trap. The names
-    // of functions stay, since the host shows them when a plug-in traps.
+    // The profile does not depend on the workspace: a plug-in is small and runs often, and a panic must be a trap. The
+    // names of functions stay, since the host shows them when a plug-in traps.
     for (key, value) in [
         ("OPT_LEVEL", "3"),
         ("LTO", "fat"),
@@ -115,11 +115,11 @@ fn is_of_outer_cargo(key: &str) -> bool {
 
 /// Returns flags for the compiler, in the form of `CARGO_ENCODED_RUSTFLAGS`.
 ///
-/// Vector and bulk-memory instructions make search and copies several times faster, and every engine has them. The scan of
-/// the host rejects other features, such as threads and relaxed SIMD. A call costs more in the sandbox, which checks the
-/// stack and the clock at the start of a function. Twice LLVM's inline threshold (250) makes code that reads JSON a tenth
-/// faster and some percent larger. Panics name their source file: cargo writes paths of the workspace relative to it, and a
-/// flag here removes the home folder from paths of the registry.
+/// Vector and bulk-memory instructions make search and copies several times faster, and every engine has them. The scan
+/// of the host rejects other features, such as threads and relaxed SIMD. A call costs more in the sandbox, which checks
+/// the stack and the clock at the start of a function. Twice LLVM's inline threshold (250) makes code that reads JSON a
+/// tenth faster and some percent larger. Panics name their source file: cargo writes paths of the workspace relative to
+/// it, and a flag here removes the home folder from paths of the registry.
 fn rust_flags() -> OsString {
     let mut flags = OsString::from("-Ctarget-feature=+simd128,+bulk-memory\x1f-Cllvm-args=-inline-threshold=500");
     if let Some(home) = cargo_home() {

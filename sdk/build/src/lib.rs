@@ -1,8 +1,9 @@
-//! Builds the crate of a plug-in into a component. `cargo build` compiles it for `wasm32-unknown-unknown`. `wit-component`
-//! then wraps the core module; it reads the world of the plug-in from a custom section that the export macros of the SDK emit.
+//! Builds the crate of a plug-in into a component. `cargo build` compiles it for `wasm32-unknown-unknown`.
+//! `wit-component` then wraps the core module; it reads the world of the plug-in from a custom section that the export
+//! macros of the SDK emit.
 //!
-//! The same crate in the same folder with the same toolchain gives the same bytes: the profile is set here and not by the
-//! workspace of the plug-in, and the module contains no path of the machine.
+//! The same crate in the same folder with the same toolchain gives the same bytes: the profile is set here and not by
+//! the workspace of the plug-in, and the module contains no path of the machine.
 
 mod cargo;
 mod component;
@@ -23,8 +24,8 @@ pub const TARGET: &str = "wasm32-unknown-unknown";
 pub struct Options {
     /// Where to write the component [default: `plugins/<name>.wasm` in the target folder].
     pub output: Option<PathBuf>,
-    /// The target folder [default: the one that cargo uses for the crate]. Core modules are built in its subfolder `wasm`:
-    /// builds with other flags in the same folder would invalidate each other's cache.
+    /// The target folder [default: the one that cargo uses for the crate]. Core modules are built in its subfolder
+    /// `wasm`: builds with other flags in the same folder would invalidate each other's cache.
     pub target_dir: Option<PathBuf>,
     /// Lets cargo write its progress and errors to stderr.
     pub verbose: bool,

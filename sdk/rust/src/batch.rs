@@ -13,8 +13,8 @@ pub struct Column<'a> {
 }
 
 impl<'a> Column<'a> {
-    /// Makes a column of parts that the host, or a [`ColumnBuf`](crate::ColumnBuf), has checked: `ends` never decreases and
-    /// stays within `data`; `nulls` is empty, or a bitmap with a set bit for each null.
+    /// Makes a column of parts that the host, or a [`ColumnBuf`](crate::ColumnBuf), has checked: `ends` never decreases
+    /// and stays within `data`; `nulls` is empty, or a bitmap with a set bit for each null.
     pub(crate) fn new(data: &'a [u8], ends: &'a [u32], nulls: &'a [u8]) -> Self {
         Self { data, ends, nulls }
     }
@@ -92,8 +92,8 @@ pub(crate) struct HeaderColumns<'a> {
     pub(crate) values: Column<'a>,
 }
 
-/// A batch of records of one topic. It has only the columns that the stage declared. Reading another column panics, and the
-/// message says which column to declare.
+/// A batch of records of one topic. It has only the columns that the stage declared. Reading another column panics, and
+/// the message says which column to declare.
 #[derive(Debug, Clone, Copy)]
 pub struct Batch<'a> {
     pub(crate) topic: &'a str,
@@ -244,8 +244,8 @@ impl<'a> Record<'a> {
         })
     }
 
-    /// Returns the value of the last header of that name, as Kafka's `lastHeader` does; `None` if there is no such header or
-    /// its value is null.
+    /// Returns the value of the last header of that name, as Kafka's `lastHeader` does; `None` if there is no such
+    /// header or its value is null.
     ///
     /// # Panics
     /// `COLUMNS` of the stage lacks [`Columns::HEADERS`].

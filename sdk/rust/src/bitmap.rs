@@ -33,8 +33,8 @@ impl Bitmap {
         self.bytes[row / 8] |= 1 << (row % 8);
     }
 
-    /// Sets the bits of the rows for which `keep` returns true. It calls `keep` for all rows, in order. Where `keep` is short,
-    /// eight rows are one turn of a loop; the sandbox checks the clock at every turn.
+    /// Sets the bits of the rows for which `keep` returns true. It calls `keep` for all rows, in order. Where `keep` is
+    /// short, eight rows are one turn of a loop; the sandbox checks the clock at every turn.
     #[inline]
     pub fn set_where(&mut self, mut keep: impl FnMut(usize) -> bool) {
         let whole = self.rows / 8;

@@ -36,8 +36,8 @@ impl Format {
 
 /// Compresses the records of a batch, and reads them back.
 ///
-/// The type is the configuration of the stage, as for every kind. Fields marked `#[serde(skip)]` are state to keep from batch
-/// to batch, such as tables and buffers. Export the type with [`compressor!`](crate::compressor).
+/// The type is the configuration of the stage, as for every kind. Fields marked `#[serde(skip)]` are state to keep from
+/// batch to batch, such as tables and buffers. Export the type with [`compressor!`](crate::compressor).
 ///
 /// ```
 /// use millstream_sdk::{Compressor, Format, Result, read_at_most};
@@ -76,8 +76,8 @@ pub trait Compressor: DeserializeOwned + 'static {
         Ok(())
     }
 
-    /// Compresses bytes. [`decompress`](Self::decompress) must return the same bytes again: the host checks that before it
-    /// acknowledges a batch.
+    /// Compresses bytes. [`decompress`](Self::decompress) must return the same bytes again: the host checks that before
+    /// it acknowledges a batch.
     ///
     /// # Errors
     /// The bytes cannot be compressed.
@@ -90,8 +90,8 @@ pub trait Compressor: DeserializeOwned + 'static {
     fn decompress(&mut self, data: &[u8], max: usize) -> Result<Vec<u8>>;
 }
 
-/// Reads a decoder to its end, for [`Compressor::decompress`]. Memory grows with the real output, not with the size that the
-/// input claims, and never over `max`.
+/// Reads a decoder to its end, for [`Compressor::decompress`]. Memory grows with the real output, not with the size
+/// that the input claims, and never over `max`.
 ///
 /// # Errors
 /// The decoder fails, or the output is over `max` bytes.

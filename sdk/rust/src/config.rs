@@ -40,8 +40,8 @@ fn message_of(error: &serde_json::Error) -> String {
     }
 }
 
-/// Makes an error that names a field. serde reports a missing or repeated field at the object around it, with the name in
-/// the message.
+/// Makes an error that names a field. serde reports a missing or repeated field at the object around it, with the name
+/// in the message.
 fn named(path: &serde_path_to_error::Path, message: &str) -> ConfigError {
     use serde_path_to_error::Segment;
     let mut pointer = String::new();

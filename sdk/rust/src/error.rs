@@ -59,11 +59,12 @@ pub struct BadRows {
 }
 
 impl BadRows {
-    /// The longest message of a row, in bytes; longer ones are cut. A message that quotes a record could be as large as the batch.
+    /// The longest message of a row, in bytes; longer ones are cut. A message that quotes a record could be as large as
+    /// the batch.
     const MESSAGE_BYTES_MAX: usize = 256;
 
-    /// The most bytes of all messages of a batch. The rows after that have no message: the messages of a hundred thousand bad
-    /// records would not fit into the memory of the stage.
+    /// The most bytes of all messages of a batch. The rows after that have no message: the messages of a hundred
+    /// thousand bad records would not fit into the memory of the stage.
     const MESSAGES_BYTES_MAX: usize = 64 << 10;
 
     /// Makes an empty list.

@@ -9,8 +9,8 @@ use crate::error::{BadRows, ConfigError, Error, Result};
 
 /// Decides which records to keep.
 ///
-/// The type is the configuration of the stage: its fields are read from the JSON object that the user writes, and an error
-/// names the field. Implement [`keep`](Self::keep), and export the type with [`filter!`](crate::filter).
+/// The type is the configuration of the stage: its fields are read from the JSON object that the user writes, and an
+/// error names the field. Implement [`keep`](Self::keep), and export the type with [`filter!`](crate::filter).
 ///
 /// ```
 /// use millstream_sdk::{Filter, Record, Result};
@@ -34,8 +34,8 @@ pub trait Filter: DeserializeOwned + 'static {
     /// The columns that [`keep`](Self::keep) reads. The host sends no others.
     const COLUMNS: Columns = Columns::VALUES;
 
-    /// Checks and prepares the configuration. It is called once, before the first batch. Do here what the types of the fields
-    /// cannot check, and work that every record needs: keep the result in a field marked `#[serde(skip)]`.
+    /// Checks and prepares the configuration. It is called once, before the first batch. Do here what the types of the
+    /// fields cannot check, and work that every record needs: keep the result in a field marked `#[serde(skip)]`.
     ///
     /// # Errors
     /// The configuration is not valid.

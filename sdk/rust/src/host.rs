@@ -1,7 +1,7 @@
 //! The functions that the host offers to a stage: a log and counters.
 //!
-//! In the sandbox these are the imports of the contract. Natively they are collected for each thread, so that a test can check
-//! them with [`take_log`] and [`counter`].
+//! In the sandbox these are the imports of the contract. Natively they are collected for each thread, so that a test
+//! can check them with [`take_log`] and [`counter`].
 
 use std::fmt;
 

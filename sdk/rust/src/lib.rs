@@ -27,8 +27,8 @@
 //! and [`Compressor`].
 //!
 //! - **Columns.** A batch reaches the sandbox column by column, and only the columns in the `COLUMNS` of the stage.
-//! - **Errors.** An `Err` from a function that sees one record marks that record as bad. Any error converts with `?`, and a
-//!   text with `.into()`. A panic fails the whole batch, and its message is in the log of the host.
+//! - **Errors.** An `Err` from a function that sees one record marks that record as bad. Any error converts with `?`,
+//!   and a text with `.into()`. A panic fails the whole batch, and its message is in the log of the host.
 //! - **State.** A stage runs in many instances at once, and an instance may be discarded. State in fields marked
 //!   `#[serde(skip)]` is good for caches and buffers, not for data that must not be lost.
 //! - **Tests.** Natively a stage is an ordinary type: call its functions, or those that the host calls, such as

@@ -17,7 +17,8 @@ impl<'a> Partitions<'a> {
     /// The load of a partition that has no leader at present.
     pub const UNAVAILABLE: u64 = u64::MAX;
 
-    /// Describes a topic with `count` partitions. `load` has an entry for every partition, or is empty where it is not known.
+    /// Describes a topic with `count` partitions. `load` has an entry for every partition, or is empty where it is not
+    /// known.
     ///
     /// # Panics
     /// `count` is 0, or `load` has entries for some partitions only.
@@ -33,14 +34,15 @@ impl<'a> Partitions<'a> {
         self.count
     }
 
-    /// Returns the bytes that wait in the queue of a partition: 0 where that is not known, [`UNAVAILABLE`](Self::UNAVAILABLE)
-    /// where the partition has no leader.
+    /// Returns the bytes that wait in the queue of a partition: 0 where that is not known,
+    /// [`UNAVAILABLE`](Self::UNAVAILABLE) where the partition has no leader.
     #[inline]
     pub fn load(&self, partition: u32) -> u64 {
         self.load.get(partition as usize).copied().unwrap_or(0)
     }
 
-    /// Returns whether the partition has a leader. Records for a partition without one wait, so avoid it where no key decides.
+    /// Returns whether the partition has a leader. Records for a partition without one wait, so avoid it where no key
+    /// decides.
     #[inline]
     pub fn is_available(&self, partition: u32) -> bool {
         self.load(partition) != Self::UNAVAILABLE
@@ -54,9 +56,9 @@ impl<'a> Partitions<'a> {
 
 /// Chooses the partition of each record.
 ///
-/// The type is the configuration of the stage: its fields are read from the JSON object that the user writes, and an error
-/// names the field. Fields marked `#[serde(skip)]` are state. Implement [`partition`](Self::partition), and export the type
-/// with [`partitioner!`](crate::partitioner).
+/// The type is the configuration of the stage: its fields are read from the JSON object that the user writes, and an
+/// error names the field. Fields marked `#[serde(skip)]` are state. Implement [`partition`](Self::partition), and
+/// export the type with [`partitioner!`](crate::partitioner).
 ///
 /// ```
 /// use millstream_sdk::{Partitioner, Partitions, Record, Result};
@@ -93,7 +95,8 @@ pub trait Partitioner: DeserializeOwned + 'static {
     /// This record is bad. The other records of the batch are not affected.
     fn partition(&mut self, record: &Record<'_>, partitions: &Partitions<'_>) -> Result<u32>;
 
-    /// Adds the partition of every row, in order, to `chosen`. Implement this too if working on whole columns is faster.
+    /// Adds the partition of every row, in order, to `chosen`. Implement this too if working on whole columns is
+    /// faster.
     ///
     /// # Errors
     /// Some rows are bad, or the whole batch failed.

@@ -11,9 +11,9 @@ use crate::error::{BadRows, ConfigError, Error, Result};
 
 /// Changes or checks keys and values, on the way to the topic and on the way back.
 ///
-/// The type is the configuration of the stage: its fields are read from the JSON object that the user writes, and an error
-/// names the field. A key or value that is not set on the [`Change`] stays the same, so a serializer that only checks sets
-/// nothing. Export the type with [`serializer!`](crate::serializer).
+/// The type is the configuration of the stage: its fields are read from the JSON object that the user writes, and an
+/// error names the field. A key or value that is not set on the [`Change`] stays the same, so a serializer that only
+/// checks sets nothing. Export the type with [`serializer!`](crate::serializer).
 ///
 /// ```
 /// use millstream_sdk::{Change, Record, Result, Serializer};

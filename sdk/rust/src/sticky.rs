@@ -3,13 +3,13 @@
 use crate::batch::Record;
 use crate::partitioner::Partitions;
 
-/// Sends records to one partition until a batch is full, then to another. That makes fewer and larger batches than taking
-/// turns. The next partition is random, and less likely the more bytes wait for it (KIP-480, KIP-794).
+/// Sends records to one partition until a batch is full, then to another. That makes fewer and larger batches than
+/// taking turns. The next partition is random, and less likely the more bytes wait for it (KIP-480, KIP-794).
 ///
-/// The load of the queues at the start of a call shows whether a batch is full: `batch_bytes` wait for the partition. If no
-/// more bytes wait than before the last call, the batch of that call has been sent. A stage that uses this reads
-/// [`Columns::TIMESTAMPS`](crate::Columns::TIMESTAMPS) as a seed, since the sandbox has no clock: many short-lived producers
-/// must not all begin with the same partition.
+/// The load of the queues at the start of a call shows whether a batch is full: `batch_bytes` wait for the partition.
+/// If no more bytes wait than before the last call, the batch of that call has been sent. A stage that uses this reads
+/// [`Columns::TIMESTAMPS`](crate::Columns::TIMESTAMPS) as a seed, since the sandbox has no clock: many short-lived
+/// producers must not all begin with the same partition.
 #[derive(Debug, Clone)]
 pub struct Sticky {
     batch_bytes: u64,
@@ -57,8 +57,8 @@ impl Sticky {
         partition
     }
 
-    /// Returns a random partition. The one with the most waiting bytes has a weight of 1, the others weigh more by each byte
-    /// less. Partitions without a leader have no weight, unless all are without one.
+    /// Returns a random partition. The one with the most waiting bytes has a weight of 1, the others weigh more by each
+    /// byte less. Partitions without a leader have no weight, unless all are without one.
     fn next(&mut self, partitions: &Partitions<'_>) -> u32 {
         let available = |partition: &u32| partitions.is_available(*partition);
         let loads = (0..partitions.count()).filter(available).map(|partition| partitions.load(partition));

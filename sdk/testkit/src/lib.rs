@@ -1,9 +1,9 @@
 //! Runs a stage natively and in the real sandbox over the same vectors, and fails where the results differ.
 //!
-//! The native half is the type of the stage, linked into the test, so that it can be debugged. The sandboxed half is the
-//! component of the same crate. The `millstream` binary calls it: the one that the environment variable `MILLSTREAM` names,
-//! else the one in the target folder, else the one on the `PATH`. `millstream plugin test` has built the component and passes
-//! its path in `MILLSTREAM_COMPONENT`; a plain `cargo test` builds it.
+//! The native half is the type of the stage, linked into the test, so that it can be debugged. The sandboxed half is
+//! the component of the same crate. The `millstream` binary calls it: the one that the environment variable
+//! `MILLSTREAM` names, else the one in the target folder, else the one on the `PATH`. `millstream plugin test` has
+//! built the component and passes its path in `MILLSTREAM_COMPONENT`; a plain `cargo test` builds it.
 //!
 //! ```no_run
 //! # #[derive(serde::Deserialize)]
@@ -27,15 +27,16 @@
 //! {"call":"filter","config":{"text":"b"},"records":[{"key":"k","value":"abc"},{}],"expect":{"keep":[0]}}
 //! ```
 //!
-//! - `call`: `filter`, `partition` (with `partitions`, and `load` if it matters), `serialize`, `deserialize`, `compress`
-//!   (with `data`) or `decompress` (with `data` and `max`).
+//! - `call`: `filter`, `partition` (with `partitions`, and `load` if it matters), `serialize`, `deserialize`,
+//!   `compress` (with `data`) or `decompress` (with `data` and `max`).
 //! - `config`: the configuration; the default is `{}`. A stage keeps its state from one vector to the next while the
 //!   configuration stays the same.
-//! - `records`: each with `timestamp`, `key`, `value` and `headers` as `[["name","value"]]`, all optional. Bytes are a text, or
-//!   `{"hex":"00ff"}` if they are not UTF-8.
-//! - `expect`: `{"keep":[rows]}`, `{"partitions":[...]}`, `{"changed":{"keys":[...],"values":[...]}}`, `{"data":...}`, or
-//!   `{"error":...}` with `{"rows":[{"row":0,"message":"..."}]}`, `{"batch":"..."}`, `{"config":{"field":"/text"}}` or `{"trap":...}`.
-//!   Missing fields are not compared. Without `expect` the vector checks only that both halves return the same.
+//! - `records`: each with `timestamp`, `key`, `value` and `headers` as `[["name","value"]]`, all optional. Bytes are a
+//!   text, or `{"hex":"00ff"}` if they are not UTF-8.
+//! - `expect`: `{"keep":[rows]}`, `{"partitions":[...]}`, `{"changed":{"keys":[...],"values":[...]}}`, `{"data":...}`,
+//!   or `{"error":...}` with `{"rows":[{"row":0,"message":"..."}]}`, `{"batch":"..."}`, `{"config":{"field":"/text"}}`
+//!   or `{"trap":...}`. Missing fields are not compared. Without `expect` the vector checks only that both halves
+//!   return the same.
 
 mod call;
 mod native;
@@ -115,8 +116,8 @@ impl Testkit {
     /// Runs vectors natively and in the sandbox.
     ///
     /// # Errors
-    /// The two results of a vector differ, or are not the expected ones. Or the test cannot run: the component does not build,
-    /// there is no `millstream` binary, or a vector is not valid.
+    /// The two results of a vector differ, or are not the expected ones. Or the test cannot run: the component does not
+    /// build, there is no `millstream` binary, or a vector is not valid.
     pub fn run(mut self, vectors: &[Value]) -> Result<(), Failure> {
         let mut native = Vec::with_capacity(vectors.len());
         for vector in vectors {

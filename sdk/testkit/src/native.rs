@@ -18,7 +18,8 @@ use crate::call::{Bytes, Call, Function};
 pub(crate) trait Native: Sized {
     fn configure(json: &str) -> Result<Self, ConfigError>;
 
-    /// Returns the result, or an error of the contract as `{"rows":...}` or `{"batch":...}`; `None` for a function of another kind.
+    /// Returns the result, or an error of the contract as `{"rows":...}` or `{"batch":...}`; `None` for a function of
+    /// another kind.
     fn call(&mut self, call: &Call) -> Option<Result<Value, Value>>;
 }
 

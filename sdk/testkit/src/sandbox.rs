@@ -34,8 +34,8 @@ pub(crate) fn answers(dir: &Path, vectors: &[Value]) -> Result<Vec<Value>, Strin
     Ok(answers)
 }
 
-/// Returns the component of the crate in `dir`. The first call for a crate builds it, unless `millstream plugin test` has done
-/// so; the lock makes the other tests of the process wait for that.
+/// Returns the component of the crate in `dir`. The first call for a crate builds it, unless `millstream plugin test`
+/// has done so; the lock makes the other tests of the process wait for that.
 fn component(dir: &Path) -> Result<PathBuf, String> {
     static BUILT: Mutex<BTreeMap<PathBuf, PathBuf>> = Mutex::new(BTreeMap::new());
     // It is the component of the crate whose tests run.
@@ -86,8 +86,8 @@ fn run(arguments: &[&OsStr], input: String) -> Result<String, String> {
     String::from_utf8(stdout).map_err(|error| error.to_string())
 }
 
-/// Returns the path of the binary: that in `MILLSTREAM`, else the one in the target folder of this test, else a bare name that
-/// is looked up on the `PATH`.
+/// Returns the path of the binary: that in `MILLSTREAM`, else the one in the target folder of this test, else a bare
+/// name that is looked up on the `PATH`.
 fn program() -> PathBuf {
     if let Some(program) = env::var_os("MILLSTREAM") {
         return PathBuf::from(program);

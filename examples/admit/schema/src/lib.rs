@@ -1,5 +1,5 @@
-//! A filter that keeps records whose value is JSON that fits a schema. Its configuration is a JSON Schema with the keywords
-//! that are fields of [`Schema`]. Any other keyword is an error, so that no rule is ignored silently.
+//! A filter that keeps records whose value is JSON that fits a schema. Its configuration is a JSON Schema with the
+//! keywords that are fields of [`Schema`]. Any other keyword is an error, so that no rule is ignored silently.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;

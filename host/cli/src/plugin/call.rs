@@ -1,12 +1,13 @@
-//! `millstream plugin call FILE`: reads one call and prints one result in each line. The test kit runs the sandboxed half of
-//! the tests of a plug-in through this, so that a plug-in does not have to compile the sandbox.
+//! `millstream plugin call FILE`: reads one call and prints one result in each line. The test kit runs the sandboxed
+//! half of the tests of a plug-in through this, so that a plug-in does not have to compile the sandbox.
 //!
-//! A call is `{"call":"filter","config":{...},"topic":"t","records":[{"timestamp":0,"key":...,"value":...,"headers":[[name,value]]}]}`,
-//! likewise `partition` (with `partitions` and `load`), `serialize`, `deserialize`, `compress` (with `data`) and `decompress` (with
-//! `data` and `max`). Bytes are a text if they are UTF-8, `{"hex":"00ff"}` otherwise, or null.
+//! A call is
+//! `{"call":"filter","config":{...},"topic":"t","records":[{"timestamp":0,"key":...,"value":...,"headers":[[name,value]]}]}`,
+//! likewise `partition` (with `partitions` and `load`), `serialize`, `deserialize`, `compress` (with `data`) and
+//! `decompress` (with `data` and `max`). Bytes are a text if they are UTF-8, `{"hex":"00ff"}` otherwise, or null.
 //!
-//! A result is `{"keep":[rows]}`, `{"partitions":[...]}`, `{"changed":{"keys":[...],"values":[...]}}`, `{"data":...}`, or
-//! `{"error":{"rows":[{"row":0,"message":"..."}]}}`, `{"error":{"batch":"..."}}`,
+//! A result is `{"keep":[rows]}`, `{"partitions":[...]}`, `{"changed":{"keys":[...],"values":[...]}}`, `{"data":...}`,
+//! or `{"error":{"rows":[{"row":0,"message":"..."}]}}`, `{"error":{"batch":"..."}}`,
 //! `{"error":{"config":{"field":"/path","message":"..."}}}`, `{"error":{"trap":"..."}}`.
 
 use std::io::{self, BufRead, Write};
@@ -42,7 +43,8 @@ impl Args {
             if line.trim().is_empty() {
                 continue;
             }
-            let call = serde_json::from_str(&line).with_context(|| format!("line {} is not a valid call", number + 1))?;
+            let call =
+                serde_json::from_str(&line).with_context(|| format!("line {} is not a valid call", number + 1))?;
             writeln!(out, "{}", session.answer(call)?)?;
             out.flush()?;
         }
@@ -116,7 +118,12 @@ impl TryFrom<BytesText> for Bytes {
                     [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
                     _ => None,
                 };
-                hex.as_bytes().chunks(2).map(byte).collect::<Option<_>>().map(Bytes).ok_or("hex must be pairs of digits")
+                hex.as_bytes()
+                    .chunks(2)
+                    .map(byte)
+                    .collect::<Option<_>>()
+                    .map(Bytes)
+                    .ok_or("hex must be pairs of digits")
             }
         }
     }

@@ -1,5 +1,5 @@
-//! `millstream plugin new NAME --kind KIND`: makes the folder of a plug-in. The folder contains the SDK, needs nothing else of
-//! the repository, and builds and passes its own test at once.
+//! `millstream plugin new NAME --kind KIND`: makes the folder of a plug-in. The folder contains the SDK, needs nothing
+//! else of the repository, and builds and passes its own test at once.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -116,7 +116,8 @@ const KEYWORDS: [&str; 51] = [
     "try", "type", "typeof", "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
 ];
 
-/// Returns the type name of a plug-in: `ByRegion` for `by-region`, and `FilterStage` for `filter`, since `Filter` is taken.
+/// Returns the type name of a plug-in: `ByRegion` for `by-region`, and `FilterStage` for `filter`, since `Filter` is
+/// taken.
 fn type_name(name: &str) -> String {
     const TAKEN: [&str; 13] = [
         "Box",

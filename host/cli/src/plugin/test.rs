@@ -23,7 +23,8 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Builds the component, then runs the tests of the crate. The test kit calls the component in the sandbox of this binary.
+    /// Builds the component, then runs the tests of the crate. The test kit calls the component in the sandbox of this
+    /// binary.
     pub(crate) fn run(self) -> Result<()> {
         let options = Options { verbose: true, ..Options::default() };
         let built = millstream_sdk_build::build(&self.dir, &options)?;
