@@ -36,10 +36,12 @@ impl Options {
 /// The build fails.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     cargo::add_wasm_target()?;
-    cargo::build_everything()?;
+    cargo::build_programs()?;
     let target = cargo::target_folder()?;
     let binaries = target.join("debug");
     let mut example = Command::new(binaries.join("earthquakes"));
+    // Its plug-ins are built where the default ones are, and share their dependencies.
+    example.env("CARGO_TARGET_DIR", &target);
     example.arg("--millstream").arg(binaries.join("millstream")).arg("--work").arg(target.join("demo"));
     if options.keep {
         example.arg("--keep");

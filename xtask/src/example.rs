@@ -77,7 +77,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     cargo::add_wasm_target()?;
     let clients = clients::set_up(&cargo::target_folder()?);
     clients.missing.iter().for_each(|note| eprintln!("missing: {note}"));
-    cargo::build_everything()?;
+    cargo::build_programs()?;
     let passed = command(options.name, &clients)?.args(&options.arguments).status()?.success();
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -35,8 +35,7 @@ pub(crate) fn stage(library: &Library, spec: &str, kind: Kind) -> Result<Arc<Sta
 /// The partitioner does not compile.
 pub(crate) fn build_region(work: &Path) -> Result<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("region");
-    let options =
-        Options { output: Some(work.join("region.wasm")), target_dir: Some(work.join("build")), ..Options::default() };
+    let options = Options { output: Some(work.join("region.wasm")), ..Options::default() };
     let built = millstream_sdk_build::build(&folder, &options).context("cannot build the partitioner")?;
     Ok(built.path.display().to_string())
 }

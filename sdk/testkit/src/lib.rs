@@ -82,7 +82,7 @@ impl Testkit {
 
     fn new<N: Native + 'static>(dir: PathBuf) -> Self {
         let mut session = native::Session::<N>::default();
-        Self { native: Box::new(move |vector| session.answer(vector)), dir }
+        Self { native: Box::new(move |vector| session.result(vector)), dir }
     }
 
     /// Runs the vectors of a file, one in each line. The path is relative to the folder of the crate.
@@ -121,17 +121,17 @@ impl Testkit {
     pub fn run(mut self, vectors: &[Value]) -> Result<(), Failure> {
         let mut native = Vec::with_capacity(vectors.len());
         for vector in vectors {
-            let answer = (self.native)(vector).map_err(|error| Failure::Broken(format!("{error}\nin {vector}")))?;
-            native.push(answer);
+            let result = (self.native)(vector).map_err(|error| Failure::Broken(format!("{error}\nin {vector}")))?;
+            native.push(result);
         }
         // The native half comes first, since it can be debugged.
-        for (vector, answer) in vectors.iter().zip(&native) {
+        for (vector, result) in vectors.iter().zip(&native) {
             let expected = vector.get("expect").unwrap_or(&Value::Null);
-            if !expected.is_null() && !fits(expected, answer) {
-                return Err(Failure::Unexpected { vector: vector.clone(), answer: answer.clone() });
+            if !expected.is_null() && !fits(expected, result) {
+                return Err(Failure::Unexpected { vector: vector.clone(), result: result.clone() });
             }
         }
-        let sandboxed = sandbox::answers(&self.dir, vectors).map_err(Failure::Broken)?;
+        let sandboxed = sandbox::results(&self.dir, vectors).map_err(Failure::Broken)?;
         for ((vector, native), sandbox) in vectors.iter().zip(native).zip(sandboxed) {
             if !same(&native, &sandbox) {
                 return Err(Failure::Different { vector: vector.clone(), native, sandbox });
@@ -164,7 +164,7 @@ pub enum Failure {
         /// The vector, with the expected result.
         vector: Value,
         /// The result of the native half.
-        answer: Value,
+        result: Value,
     },
     /// The test could not be run.
     Broken(String),
@@ -179,8 +179,8 @@ impl fmt::Display for Failure {
                     "the results of the native half and the sandbox differ\n  vector:  {vector}\n  native:  {native}\n  sandbox: {sandbox}"
                 )
             }
-            Failure::Unexpected { vector, answer } => {
-                write!(f, "not the expected result\n  vector:  {vector}\n  result:  {answer}")
+            Failure::Unexpected { vector, result } => {
+                write!(f, "not the expected result\n  vector:  {vector}\n  result:  {result}")
             }
             Failure::Broken(problem) => f.write_str(problem),
         }
@@ -189,22 +189,22 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Returns whether `answer` has every field of `expected`.
-fn fits(expected: &Value, answer: &Value) -> bool {
-    match (expected, answer) {
-        (Value::Object(expected), Value::Object(answer)) => {
-            expected.iter().all(|(name, value)| answer.get(name).is_some_and(|found| fits(value, found)))
+/// Returns whether `result` has every field of `expected`.
+fn fits(expected: &Value, result: &Value) -> bool {
+    match (expected, result) {
+        (Value::Object(expected), Value::Object(result)) => {
+            expected.iter().all(|(name, value)| result.get(name).is_some_and(|found| fits(value, found)))
         }
-        (Value::Array(expected), Value::Array(answer)) => {
-            expected.len() == answer.len() && expected.iter().zip(answer).all(|(value, found)| fits(value, found))
+        (Value::Array(expected), Value::Array(result)) => {
+            expected.len() == result.len() && expected.iter().zip(result).all(|(value, found)| fits(value, found))
         }
-        _ => expected == answer,
+        _ => expected == result,
     }
 }
 
 /// Returns whether the halves agree. A panic and its trap in the sandbox have different messages.
 fn same(native: &Value, sandbox: &Value) -> bool {
-    let trapped = |answer: &Value| answer.pointer("/error/trap").is_some();
+    let trapped = |result: &Value| result.pointer("/error/trap").is_some();
     native == sandbox || (trapped(native) && trapped(sandbox))
 }
 
@@ -215,10 +215,10 @@ mod tests {
 
     #[test]
     fn missing_fields_are_not_compared() {
-        let answer = json!({"error": {"rows": [{"row": 1, "message": "bad"}]}});
-        assert!(fits(&json!({"error": {"rows": [{"row": 1}]}}), &answer));
+        let result = json!({"error": {"rows": [{"row": 1, "message": "bad"}]}});
+        assert!(fits(&json!({"error": {"rows": [{"row": 1}]}}), &result));
         for other in [json!({"error": {"rows": [{"row": 2}]}}), json!({"error": {"rows": []}}), json!({"keep": []})] {
-            assert!(!fits(&other, &answer), "{other}");
+            assert!(!fits(&other, &result), "{other}");
         }
     }
 

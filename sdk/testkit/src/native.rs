@@ -34,12 +34,12 @@ impl<N> Default for Session<N> {
 
 impl<N: Native> Session<N> {
     /// Returns the result of a vector, or why the vector is not valid.
-    pub(crate) fn answer(&mut self, vector: &Value) -> Result<Value, String> {
+    pub(crate) fn result(&mut self, vector: &Value) -> Result<Value, String> {
         let call: Call =
             serde_json::from_value(vector.clone()).map_err(|error| format!("the vector is not valid: {error}"))?;
-        let answered = panic::catch_unwind(AssertUnwindSafe(|| self.call(&call)));
-        match answered {
-            Ok(Some(Ok(answer))) => Ok(answer),
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| self.call(&call)));
+        match outcome {
+            Ok(Some(Ok(result))) => Ok(result),
             Ok(Some(Err(error))) => Ok(json!({ "error": error })),
             Ok(None) => Err("this kind of stage does not have that function".into()),
             Err(panic) => {
@@ -206,8 +206,8 @@ mod tests {
                 json!({"error": {"config": {"field": "/keep", "message": "invalid type: integer `7`, expected a string"}}}),
             ),
         ] {
-            assert_eq!(session.answer(&vector).unwrap(), expected, "{vector}");
+            assert_eq!(session.result(&vector).unwrap(), expected, "{vector}");
         }
-        assert!(session.answer(&json!({"call": "partition"})).is_err());
+        assert!(session.result(&json!({"call": "partition"})).is_err());
     }
 }

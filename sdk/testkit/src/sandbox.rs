@@ -12,7 +12,7 @@ use std::thread;
 use serde_json::Value;
 
 /// Returns the results of the component of the crate in `dir`, one for each vector.
-pub(crate) fn answers(dir: &Path, vectors: &[Value]) -> Result<Vec<Value>, String> {
+pub(crate) fn results(dir: &Path, vectors: &[Value]) -> Result<Vec<Value>, String> {
     let component = component(dir)?;
     let mut calls = String::new();
     for vector in vectors {
@@ -23,15 +23,15 @@ pub(crate) fn answers(dir: &Path, vectors: &[Value]) -> Result<Vec<Value>, Strin
         calls.push_str(&call.to_string());
         calls.push('\n');
     }
-    let answers = run(&[OsStr::new("plugin"), OsStr::new("call"), component.as_os_str()], calls)?;
-    let answers: Vec<Value> = answers
+    let results = run(&[OsStr::new("plugin"), OsStr::new("call"), component.as_os_str()], calls)?;
+    let results: Vec<Value> = results
         .lines()
         .map(|line| serde_json::from_str(line).map_err(|error| format!("not a result: {error}: {line}")))
         .collect::<Result<_, _>>()?;
-    if answers.len() != vectors.len() {
-        return Err(format!("{} results for {} vectors", answers.len(), vectors.len()));
+    if results.len() != vectors.len() {
+        return Err(format!("{} results for {} vectors", results.len(), vectors.len()));
     }
-    Ok(answers)
+    Ok(results)
 }
 
 /// Returns the component of the crate in `dir`. The first call for a crate builds it, unless `millstream plugin test`

@@ -41,7 +41,7 @@ fn equal_results_pass() {
 #[test]
 fn an_unexpected_result_is_caught() {
     let failure = run(&[json!({"call": "filter", "records": [{"value": "b"}], "expect": {"keep": []}})]).unwrap_err();
-    assert!(matches!(&failure, Failure::Unexpected { answer, .. } if *answer == json!({"keep": [0]})), "{failure}");
+    assert!(matches!(&failure, Failure::Unexpected { result, .. } if *result == json!({"keep": [0]})), "{failure}");
 }
 
 #[test]

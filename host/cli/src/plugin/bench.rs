@@ -176,7 +176,7 @@ struct Call {
     /// Sorted.
     times: Vec<Duration>,
     /// The bytes of the result of a compressor.
-    answer_bytes: Option<usize>,
+    output_bytes: Option<usize>,
 }
 
 impl Call {
@@ -187,16 +187,16 @@ impl Call {
         mut call: impl FnMut() -> Result<A, StageError>,
     ) -> Result<(Call, A)> {
         // The first call grows the memory of the instance to the size that the batch needs.
-        let mut answer = call()?;
+        let mut output = call()?;
         let mut times = Vec::new();
         let begun = Instant::now();
         while begun.elapsed() < length || times.len() < 3 {
             let begun = Instant::now();
-            answer = call()?;
+            output = call()?;
             times.push(begun.elapsed());
         }
         times.sort_unstable();
-        Ok((Call { name, times, answer_bytes: None }, answer))
+        Ok((Call { name, times, output_bytes: None }, output))
     }
 
     fn at(&self, share: f64) -> Duration {
@@ -216,8 +216,8 @@ impl Call {
         let (half, most) = (micros(self.at(0.5)), micros(self.at(0.99)));
         let (row, rate) = (self.nanos_a_row(batch), self.megabytes_a_second(batch));
         let calls = self.times.len();
-        let answer = self.answer_bytes.map_or(String::new(), |bytes| format!(", to {bytes} bytes"));
-        format!("{half:.1} us a batch (p99 {most:.1}), {row:.1} ns a row, {rate:.0} MB/s{answer}; {calls} calls")
+        let output = self.output_bytes.map_or(String::new(), |bytes| format!(", to {bytes} bytes"));
+        format!("{half:.1} us a batch (p99 {most:.1}), {row:.1} ns a row, {rate:.0} MB/s{output}; {calls} calls")
     }
 
     fn json(&self, batch: &Batch) -> serde_json::Value {
@@ -227,7 +227,7 @@ impl Call {
             "p99_us": micros(self.at(0.99)),
             "nanos_a_row": self.nanos_a_row(batch),
             "megabytes_a_second": self.megabytes_a_second(batch),
-            "answer_bytes": self.answer_bytes,
+            "answer_bytes": self.output_bytes,
         })
     }
 }
@@ -254,7 +254,7 @@ fn calls(stage: &Stage, batch: &Batch, length: Duration) -> Result<Vec<Call>> {
         }
         Kind::Compressor => {
             let (mut compress, packed) = Call::measure("compress", length, || stage.compress(&batch.data, batch.rows))?;
-            compress.answer_bytes = Some(packed.len());
+            compress.output_bytes = Some(packed.len());
             let unpack = || stage.decompress(&packed, batch.rows, batch.data.len());
             vec![compress, Call::measure("decompress", length, unpack)?.0]
         }

@@ -45,7 +45,7 @@ impl Args {
             }
             let call =
                 serde_json::from_str(&line).with_context(|| format!("line {} is not a valid call", number + 1))?;
-            writeln!(out, "{}", session.answer(call)?)?;
+            writeln!(out, "{}", session.result(call)?)?;
             out.flush()?;
         }
         Ok(())
@@ -143,13 +143,13 @@ struct Session {
 }
 
 impl Session {
-    fn answer(&mut self, call: Call) -> Result<Value> {
+    fn result(&mut self, call: Call) -> Result<Value> {
         let config = Value::Object(call.config.clone()).to_string();
-        let answered = match self.stage(config) {
+        let outcome = match self.stage(config) {
             Ok(stage) => run(stage, &call),
             Err(error) => Err(error),
         };
-        Ok(answered.unwrap_or_else(|error| json!({ "error": failure(&error) })))
+        Ok(outcome.unwrap_or_else(|error| json!({ "error": failure(&error) })))
     }
 
     fn stage(&mut self, config: String) -> Result<&Stage, StageError> {
