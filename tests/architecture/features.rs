@@ -30,7 +30,11 @@ fn the_demo_and_the_tests_compile_the_same_packages() {
          The tests have:\n{}\n\
          Add the missing features to the manifest of millstream-stage.",
         other.join("\n"),
-        all.iter().filter(|line| other.iter().any(|one| name(one) == name(line))).cloned().collect::<Vec<_>>().join("\n")
+        all.iter()
+            .filter(|line| other.iter().any(|one| name(one) == name(line)))
+            .cloned()
+            .collect::<Vec<_>>()
+            .join("\n")
     );
 }
 
