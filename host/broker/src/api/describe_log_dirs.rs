@@ -13,9 +13,9 @@ use millstream_wire::{ErrorCode, Str};
 use super::handler::{Handler, RequestContext};
 use crate::blocking::blocking;
 use crate::broker::Broker;
-use millstream_partition::Partition;
 use crate::security::{AclOperation, Permission, ResourceType};
 use crate::topics::Topic;
+use millstream_partition::Partition;
 
 /// The size of a volume that is not known.
 const UNKNOWN: i64 = -1;

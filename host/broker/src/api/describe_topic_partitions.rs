@@ -12,9 +12,9 @@ use millstream_wire::{ErrorCode, Str};
 
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
-use millstream_partition::Partition;
 use crate::security::{AclOperation, Permission, ResourceType, allowed_operations};
 use crate::topics::{Topic, check_name};
+use millstream_partition::Partition;
 
 /// The most partitions of one response: the default of Kafka's `max.request.partition.size.limit`.
 const PARTITIONS_MAX: i32 = 2000;

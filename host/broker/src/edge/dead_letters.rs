@@ -269,7 +269,8 @@ fn append(target: &Partition, builder: BatchBuilder, bytes_max: usize, now_ms: i
         let topic = target.topic();
         return Err(failed(format!("it has {} bytes, raise max.message.bytes of topic {topic}", batch.len())));
     }
-    let appended = CheckedBatch::of_own(&batch).map_err(ApiError::from).and_then(|batch| Ok(target.append(&batch, now_ms)?));
+    let appended =
+        CheckedBatch::of_own(&batch).map_err(ApiError::from).and_then(|batch| Ok(target.append(&batch, now_ms)?));
     Ok(appended.map_err(failed)?.batch().last_offset + 1)
 }
 

@@ -79,7 +79,9 @@ impl Pace {
                 self.watched.store(watched - 1, Relaxed);
                 self.note(thread_time() - ran, allowed, is_sound(&answer));
             }
-            None if by_clock > allowed && by_clock < PREEMPTED_MAX => self.watched.store(CLOSELY_TIMED_BATCHES, Relaxed),
+            None if by_clock > allowed && by_clock < PREEMPTED_MAX => {
+                self.watched.store(CLOSELY_TIMED_BATCHES, Relaxed)
+            }
             None => self.note(by_clock, allowed, is_sound(&answer)),
         }
         answer
@@ -141,7 +143,11 @@ mod tests {
         assert_eq!(until_quick(&pace), PROMOTE_AFTER_BATCHES * LAPSE_FACTOR, "a lapse costs trust");
         note(&pace, SLOW);
         note(&pace, SLOW);
-        assert_eq!(until_quick(&pace), PROMOTE_AFTER_BATCHES * LAPSE_FACTOR * LAPSE_FACTOR, "only who was trusted can lose more of it");
+        assert_eq!(
+            until_quick(&pace),
+            PROMOTE_AFTER_BATCHES * LAPSE_FACTOR * LAPSE_FACTOR,
+            "only who was trusted can lose more of it"
+        );
     }
 
     #[test]
