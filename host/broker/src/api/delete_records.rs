@@ -103,6 +103,6 @@ fn delete_one(broker: &Broker, name: &str, asked: &DeleteRecordsPartition) -> Re
         Ok(log.delete_records(offset)?)
     })??;
     // Fetches that wait below the new start are out of range now.
-    partition.waiters.wake_all();
+    partition.waiters().wake_all();
     Ok(start)
 }

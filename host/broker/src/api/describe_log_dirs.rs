@@ -60,7 +60,7 @@ fn topics(broker: &Broker, asked: Option<&[DescribableLogDirTopic]>) -> Vec<Desc
         partitions: topic
             .own_partitions()
             .iter()
-            .filter(|partition| wanted(partition.index))
+            .filter(|partition| wanted(partition.index()))
             .filter_map(|partition| describe(partition))
             .collect(),
     };
@@ -80,7 +80,7 @@ fn topics(broker: &Broker, asked: Option<&[DescribableLogDirTopic]>) -> Vec<Desc
 fn describe(partition: &Partition) -> Option<DescribeLogDirsPartition> {
     let size = partition.reader().ok()?.size();
     Some(DescribeLogDirsPartition {
-        partition_index: partition.index,
+        partition_index: partition.index(),
         partition_size: i64::try_from(size).unwrap_or(i64::MAX),
         // One replica: the high watermark is the log end offset.
         offset_lag: 0,

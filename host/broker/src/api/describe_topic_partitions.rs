@@ -108,9 +108,9 @@ fn describe(broker: &Broker, topic: &Topic, partitions: &[Arc<Partition>]) -> De
         let online = partition.is_online();
         DescribeTopicPartitionsResponsePartition {
             error_code: ErrorCode::NONE,
-            partition_index: partition.index,
+            partition_index: partition.index(),
             leader_id: if online { node_id } else { -1 },
-            leader_epoch: partition.leader_epoch,
+            leader_epoch: partition.leader_epoch(),
             replica_nodes: vec![node_id],
             isr_nodes: vec![node_id],
             eligible_leader_replicas: Some(Vec::new()),

@@ -49,7 +49,7 @@ fn of_topic(broker: &Broker, election: i8, topic: ElectLeadersTopicPartitions) -
 fn all(broker: &Broker, election: i8) -> Vec<ReplicaElectionResult> {
     let table = broker.topics.load();
     let topics = table.iter().map(|topic| {
-        let results = topic.partitions.iter().map(|partition| elect(broker, election, &topic.name, partition.index));
+        let results = topic.partitions.iter().map(|partition| elect(broker, election, &topic.name, partition.index()));
         ReplicaElectionResult {
             topic: topic.name.clone(),
             partition_result: results.filter(|result| result.error_code != ErrorCode::ELECTION_NOT_NEEDED).collect(),

@@ -209,7 +209,7 @@ pub(crate) fn copy(
     // Held over the wait for the disk: who comes to the same records meanwhile finds them written.
     let mut written = written.0.lock();
     let failed = letters.verdict.failed().iter().map(|failed| failed.row);
-    let failed: Vec<usize> = failed.filter(|row| !is_letter_of_another(&letters.rows[*row], &source.topic)).collect();
+    let failed: Vec<usize> = failed.filter(|row| !is_letter_of_another(&letters.rows[*row], source.topic())).collect();
     let new = || failed.iter().copied().filter(|row| !written.contains(&place(*row)));
     if new().next().is_none() {
         return Ok(());

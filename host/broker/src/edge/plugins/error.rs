@@ -1,5 +1,6 @@
 //! Why a write to the plug-in topic is rejected. Each message says what to do.
 
+use millstream_partition::PartitionError;
 use millstream_record::BatchError;
 use millstream_registry::RegistryError;
 use millstream_registry::format::{FormatError, Key};
@@ -119,7 +120,7 @@ pub(super) enum PushError {
 pub(super) enum ReadTopicError {
     /// The partition cannot be read.
     #[error(transparent)]
-    Partition(#[from] ApiError),
+    Partition(#[from] PartitionError),
     /// The disk fails.
     #[error(transparent)]
     Io(#[from] std::io::Error),

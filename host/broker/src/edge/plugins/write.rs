@@ -14,7 +14,6 @@ use millstream_registry::TOPIC;
 use millstream_registry::format::{EventKind, Key, Manifest, Version};
 use millstream_registry::image::PluginImage;
 use millstream_stage::{Activation, EMBEDDED_NUMBER, Library, Origin, Plugin};
-use millstream_wire::ErrorCode;
 
 use super::error::{RecordError, VersionError, WriteError};
 use super::transition::{Transition, transition};
