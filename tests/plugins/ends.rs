@@ -1,5 +1,6 @@
-//! The default plug-ins have no deadline as part of the binary: each has to end by itself, whatever it is given, in a time
-//! that grows with the input alone. Here they have one, far above what they need, so that one that does not is an error.
+//! The default plug-ins have no deadline as part of the binary: each has to end by itself, whatever it is given, in a
+//! time that grows with the input alone. Here they have one, far above what they need, so that one that does not is an
+//! error.
 
 use std::time::Duration;
 

@@ -4,3 +4,4 @@ mod codecs;
 mod components;
 mod ends;
 mod refusals;
+mod worlds;
