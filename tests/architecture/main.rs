@@ -1,6 +1,8 @@
 //! What docs/architecture.md promises: which crate may use which, that its maps lead somewhere, and that the contract
 //! that plug-ins were built for stays what it was.
 
+mod features;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,32 +1,48 @@
-//! `cargo xtask bench`: stages beside native code, with optimisation, written to docs/benchmarks.md.
+//! `cargo xtask bench`: measures stages beside native code, optimised, and writes docs/benchmarks.md.
 
 use std::process::{Command, ExitCode};
 
 use anyhow::{Result, bail};
-use clap::Args;
+use lexopt::prelude::*;
 
 use crate::cargo::{self, cargo};
 
-#[derive(Args)]
+#[derive(Default)]
 pub(crate) struct Options {
-    /// Stages in the sandbox beside the same code compiled natively
-    #[arg(long)]
+    /// Whether to measure stages, in the sandbox and natively.
     stages: bool,
-    /// Measures and prints only the rows whose name contains this, and writes no page
-    #[arg(long, value_name = "TEXT")]
+    /// Measures and prints only the rows whose name contains this, and writes no page.
     only: Option<String>,
+}
+
+impl Options {
+    /// Reads the arguments of the task.
+    ///
+    /// # Errors
+    /// An argument is unknown, or `--only` has no text.
+    pub(crate) fn parse(arguments: &mut lexopt::Parser) -> Result<Self, lexopt::Error> {
+        let mut options = Self::default();
+        while let Some(argument) = arguments.next()? {
+            match argument {
+                Long("stages") => options.stages = true,
+                Long("only") => options.only = Some(arguments.value()?.string()?),
+                other => return Err(other.unexpected()),
+            }
+        }
+        Ok(options)
+    }
 }
 
 /// Builds and measures.
 ///
 /// # Errors
-/// When nothing is asked for, or the build or a row fails.
+/// The options name nothing to measure, or the build or a row fails.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if !options.stages {
-        bail!("say what to measure: cargo xtask bench --stages");
+        bail!("name what to measure: cargo xtask bench --stages");
     }
     cargo::add_wasm_target()?;
-    // With the binary, so that dependencies have the features that they have there, and are compiled once for both.
+    // Together with the binary, so that dependencies have the same features and are compiled once for both.
     cargo::succeed(&mut cargo([
         "build",
         "--release",

@@ -1,4 +1,4 @@
-//! Calling cargo, rustup and rustc.
+//! Calls cargo, rustup and rustc.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-/// The target that plug-ins are built for: no operating system, so nothing to import but the contract.
+/// The target that plug-ins are built for.
 const WASM_TARGET: &str = "wasm32-unknown-unknown";
 
 /// A test program that cargo built.
@@ -15,11 +15,11 @@ pub(crate) struct TestProgram {
     /// `package` or `package::target`.
     pub(crate) name: String,
     pub(crate) path: PathBuf,
-    /// The folder of the package: tests run there, as `cargo test` does it.
+    /// The folder of the package. Tests run there, as with `cargo test`.
     pub(crate) folder: PathBuf,
 }
 
-/// A cargo command in the workspace.
+/// Returns a cargo command that runs in the workspace.
 pub(crate) fn cargo<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(crate::root());
@@ -29,7 +29,7 @@ pub(crate) fn cargo<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> 
 /// Runs a command that prints to the terminal.
 ///
 /// # Errors
-/// When it cannot be started or does not exit with 0.
+/// The command cannot be started, or fails.
 pub(crate) fn succeed(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot start {:?}", command.get_program()))?;
     if !status.success() {
@@ -38,10 +38,10 @@ pub(crate) fn succeed(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command and gives its standard output.
+/// Runs a command and returns its standard output.
 ///
 /// # Errors
-/// When it cannot be started or does not exit with 0.
+/// The command cannot be started, or fails.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let output = command
         .stderr(Stdio::inherit())
@@ -53,10 +53,10 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("{command:?} wrote bytes that are not UTF-8"))
 }
 
-/// Makes sure that the standard library for plug-ins is installed.
+/// Adds the standard library for plug-ins to the toolchain, if it is missing.
 ///
 /// # Errors
-/// When it is missing and rustup, which could add it, is missing or fails.
+/// Rustup, which could add it, is missing or fails.
 pub(crate) fn add_wasm_target() -> Result<()> {
     let folder = output(Command::new("rustc").args(["--print", "target-libdir", "--target", WASM_TARGET]))?;
     if Path::new(folder.trim()).is_dir() {
@@ -64,14 +64,16 @@ pub(crate) fn add_wasm_target() -> Result<()> {
     }
     println!("adding the target {WASM_TARGET}");
     succeed(Command::new("rustup").args(["target", "add", WASM_TARGET]).current_dir(crate::root())).with_context(|| {
-        format!("plug-ins are built for {WASM_TARGET}: install it as your Rust came, or install rustup and run again")
+        format!(
+            "plug-ins need the Rust target {WASM_TARGET}: install rustup, or the package of your distribution for it"
+        )
     })
 }
 
-/// The target folder, wherever the environment or the configuration puts it.
+/// Returns the target folder of the workspace.
 ///
 /// # Errors
-/// When cargo cannot read the workspace.
+/// Cargo cannot read the workspace.
 pub(crate) fn target_folder() -> Result<PathBuf> {
     let metadata = output(&mut cargo(["metadata", "--format-version=1", "--no-deps"]))?;
     let metadata: Value = serde_json::from_str(&metadata).context("cargo metadata is not JSON")?;
@@ -79,20 +81,28 @@ pub(crate) fn target_folder() -> Result<PathBuf> {
     Ok(folder.into())
 }
 
-/// The folder of Rust's own dynamic libraries, which the tests of a procedural macro need.
+/// Returns the folder of Rust's own dynamic libraries, which the tests of a procedural macro need.
 ///
 /// # Errors
-/// When rustc cannot be run.
+/// Rustc does not run.
 pub(crate) fn rust_libraries() -> Result<PathBuf> {
     let folder = output(Command::new("rustc").args(["--print", "target-libdir"]))?;
     Ok(folder.trim().into())
 }
 
-/// Builds the binaries, and everything else as well: cargo chooses the features of dependencies by what is
-/// built together, and with another choice it would compile wasmtime again for the tests.
+/// Builds the programs that the demo and the examples run, and nothing else. A test checks that this compiles wasmtime with
+/// the same features as [`build_everything`].
 ///
 /// # Errors
-/// When something does not compile; cargo has printed why.
+/// Something does not compile; cargo has printed why.
+pub(crate) fn build_programs() -> Result<()> {
+    succeed(&mut cargo(["build", "--package", "millstream-cli", "--package", "earthquakes"]))
+}
+
+/// Builds all programs, tests and examples.
+///
+/// # Errors
+/// Something does not compile; cargo has printed why.
 pub(crate) fn build_everything() -> Result<()> {
     succeed(&mut cargo(["build", "--workspace", "--all-targets"]))
 }
@@ -100,7 +110,7 @@ pub(crate) fn build_everything() -> Result<()> {
 /// Builds every test program of the workspace.
 ///
 /// # Errors
-/// When one does not compile; cargo has printed why.
+/// A program does not compile; cargo has printed why.
 pub(crate) fn build_tests() -> Result<Vec<TestProgram>> {
     let messages = output(&mut cargo(["test", "--workspace", "--no-run", "--message-format=json-render-diagnostics"]))?;
     let mut programs: Vec<TestProgram> = messages.lines().filter_map(test_program).collect();
@@ -108,7 +118,7 @@ pub(crate) fn build_tests() -> Result<Vec<TestProgram>> {
     Ok(programs)
 }
 
-/// The test program that a line of cargo's JSON messages announces, if it does.
+/// Reads a line of cargo's JSON messages, and returns the test program that it names, if any.
 fn test_program(line: &str) -> Option<TestProgram> {
     let message: Value = serde_json::from_str(line).ok()?;
     if message["reason"] != "compiler-artifact" || message["profile"]["test"] != true {
@@ -122,7 +132,8 @@ fn test_program(line: &str) -> Option<TestProgram> {
     Some(TestProgram { name, path, folder })
 }
 
-/// The name in a package id such as `path+file:///x/host/log#millstream-log@0.1.0` or `path+file:///x/xtask#0.1.0`.
+/// Returns the name in a package id such as `path+file:///x/host/log#millstream-log@0.1.0` or
+/// `path+file:///x/xtask#0.1.0`.
 fn package_name(id: &str) -> String {
     let (path, fragment) = id.split_once('#').unwrap_or((id, id));
     let name = fragment.split_once('@').map_or_else(|| path.rsplit('/').next().unwrap_or(path), |(name, _)| name);

@@ -1,5 +1,5 @@
-//! Clients and tools that others wrote, for the tests: Python packages in an environment of their own,
-//! Apache Kafka's Java tools by Maven, KafkaJS by npm, and kcat. All under the target folder, but for kcat.
+//! Sets up other projects' clients and tools for the tests: Python packages in a virtual environment, Apache Kafka's
+//! Java tools by Maven, KafkaJS by npm, and kcat. All but kcat go into the target folder.
 
 use std::fs;
 use std::path::Path;
@@ -9,25 +9,25 @@ use anyhow::{Context, Result, bail};
 
 use crate::cargo::succeed;
 
-/// What the tests in `tests/interop` need, by the environment variable that tells them where it is.
+/// The clients for the tests, by the environment variable that names each.
 pub(crate) struct Clients {
-    /// Variable and value of everything that could be had.
+    /// The variable and value of each client that is installed.
     pub(crate) environment: Vec<(&'static str, String)>,
-    /// Why the rest could not.
+    /// Why other clients are missing.
     pub(crate) missing: Vec<String>,
 }
 
-/// The variable that has the class path of Apache Kafka and its tools.
+/// The variable with the class path of Apache Kafka and its tools.
 pub(crate) const KAFKA_CLASSPATH: &str = "MILLSTREAM_KAFKA_CLASSPATH";
 
 impl Clients {
-    /// The value of a variable, if its client could be had.
+    /// Returns the value of a variable, if its client is installed.
     pub(crate) fn value(&self, variable: &str) -> Option<&str> {
         self.environment.iter().find(|(name, _)| *name == variable).map(|(_, value)| value.as_str())
     }
 }
 
-/// Sets up what can be set up on this machine.
+/// Sets up the clients that this machine can run.
 pub(crate) fn set_up(target: &Path) -> Clients {
     let folder = target.join("clients");
     let mut clients = Clients { environment: Vec::new(), missing: Vec::new() };
@@ -44,7 +44,7 @@ pub(crate) fn set_up(target: &Path) -> Clients {
     clients
 }
 
-/// A virtual environment with the packages of `tests/interop/requirements.txt`; gives its interpreter.
+/// Makes a virtual environment with the packages of `tests/interop/requirements.txt`; returns its interpreter.
 fn python(folder: &Path) -> Result<String> {
     let requirements = crate::root().join("tests/interop/requirements.txt");
     let environment = folder.join("python");
@@ -76,7 +76,7 @@ fn kafka_classpath(folder: &Path, version: Option<&str>) -> Result<String> {
     fs::read_to_string(&classpath).with_context(|| format!("cannot read {}", classpath.display()))
 }
 
-/// Installs the packages of `tests/interop/package.json`; gives the folder that node finds them in.
+/// Installs the packages of `tests/interop/package.json`; returns the folder for node.
 fn kafkajs(folder: &Path) -> Result<String> {
     let package = crate::root().join("tests/interop/package.json");
     let project = folder.join("node");
@@ -91,7 +91,7 @@ fn kafkajs(folder: &Path) -> Result<String> {
     Ok(project.join("node_modules").display().to_string())
 }
 
-/// The kcat on the path, installed from Debian's packages where that may be done.
+/// Returns the kcat on the path. As root it installs the package of Debian if there is none.
 fn kcat() -> Result<String> {
     if quiet(Command::new("kcat").arg("-V")).is_ok() {
         return Ok("kcat".to_owned());
@@ -114,7 +114,7 @@ fn quiet(command: &mut Command) -> Result<()> {
     succeed(command.stdout(Stdio::null()).stderr(Stdio::null()))
 }
 
-/// Runs `make` unless it was run for the present text of `source`, of which `stamp` keeps a copy.
+/// Runs `make`, unless it has run for the present text of `source`; `stamp` keeps a copy of that text.
 fn made_from(source: &Path, stamp: &Path, make: impl FnOnce() -> Result<()>) -> Result<()> {
     let wanted = fs::read_to_string(source).with_context(|| format!("cannot read {}", source.display()))?;
     if fs::read_to_string(stamp).is_ok_and(|made| made == wanted) {

@@ -1,5 +1,6 @@
-//! What a newcomer and the continuous integration run: `cargo xtask demo`, `cargo xtask example` and `cargo xtask test`; and
-//! `cargo xtask bench`.
+//! The tasks of the repository: `cargo xtask demo`, `cargo xtask example`, `cargo xtask test` and `cargo xtask bench`.
+//!
+//! It has few dependencies, since it is compiled before everything else.
 
 mod bench;
 mod cargo;
@@ -12,41 +13,55 @@ mod test;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use anyhow::{Result, bail};
+use lexopt::prelude::*;
 
-#[derive(Parser)]
-#[command(name = "cargo xtask", about = "Set-up, tests and the demo of Millstream")]
-struct Arguments {
-    #[command(subcommand)]
-    task: Task,
-}
+const HELP: &str = "\
+Builds, tests and measures Millstream
 
-#[derive(Subcommand)]
-enum Task {
-    /// Measures, and writes docs/benchmarks.md
-    Bench(bench::Options),
-    /// Sets everything up, starts a broker and runs the main job on a week of earthquakes
-    Demo(demo::Options),
-    /// Sets everything up and runs one of the examples
-    Example(example::Options),
-    /// Sets everything up and runs every test; the last line is `N passed, N failed, N skipped`
-    Test(test::Options),
-}
+Usage: cargo xtask TASK
+
+Tasks:
+  demo [--keep]                Build and run the main job on a week of earthquakes
+                               --keep: keep the broker running, with its data
+  example NAME [ARGUMENTS]     Build and run an example: admit, view, rollback or
+                               beside-kafka; its README describes its arguments
+  test [FILTER]                Set everything up and run every test, or the suites
+                               whose name contains FILTER
+  bench --stages [--only TEXT] Compare stages with native code and write
+                               docs/benchmarks.md
+                               --only: print only the rows whose name contains TEXT
+";
 
 fn main() -> ExitCode {
-    let outcome = match Arguments::parse().task {
-        Task::Bench(options) => bench::run(&options),
-        Task::Demo(options) => demo::run(&options),
-        Task::Example(options) => example::run(&options),
-        Task::Test(options) => test::run(&options),
-    };
-    outcome.unwrap_or_else(|error| {
+    run().unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
 }
 
-/// The root of the workspace.
+fn run() -> Result<ExitCode> {
+    let mut arguments = lexopt::Parser::from_env();
+    let task = match arguments.next()? {
+        Some(Value(task)) => task.string()?,
+        Some(Long("help") | Short('h')) => "help".to_owned(),
+        Some(other) => return Err(other.unexpected().into()),
+        None => bail!("name a task: demo, example, test or bench; --help describes them"),
+    };
+    match task.as_str() {
+        "bench" => bench::run(&bench::Options::parse(&mut arguments)?),
+        "demo" => demo::run(&demo::Options::parse(&mut arguments)?),
+        "example" => example::run(&example::Options::parse(&mut arguments)?),
+        "test" => test::run(&test::Options::parse(&mut arguments)?),
+        "help" => {
+            print!("{HELP}");
+            Ok(ExitCode::SUCCESS)
+        }
+        other => bail!("there is no task {other}: use demo, example, test or bench"),
+    }
+}
+
+/// Returns the root of the workspace.
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace").to_owned()
 }

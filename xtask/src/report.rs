@@ -1,25 +1,25 @@
-//! The closing table of a test run.
+//! The table at the end of a test run.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// How one suite ended.
+/// The result of one suite.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) passed: u32,
     pub(crate) failed: u32,
-    /// The tests that did not run, by name, with the reason.
+    /// The tests that did not run, each with its name and the reason.
     pub(crate) skipped: Vec<String>,
 }
 
 impl Counts {
-    /// A suite that is one check, such as the formatter.
+    /// Makes the result of a suite that is one check, such as the formatter.
     pub(crate) fn single(passed: bool) -> Self {
         Self { passed: passed.into(), failed: (!passed).into(), skipped: Vec::new() }
     }
 
-    /// Reads what Rust's test harness prints. A program that failed without a failed test in its
-    /// output (it crashed, or printed no result at all) counts as one failure.
+    /// Reads the output of Rust's test harness. A program that fails without a failed test in its output counts as one
+    /// failure: it has crashed, or printed no result.
     pub(crate) fn parse(output: &str, success: bool) -> Self {
         let mut counts = Self::default();
         let mut results = 0;
@@ -39,7 +39,7 @@ impl Counts {
     }
 }
 
-/// The number right before `word` in `text`, 0 when there is none.
+/// Returns the number right before `word` in `text`, or 0.
 fn number_before(text: &str, word: &str) -> u32 {
     let before = text.split(word).next().unwrap_or_default();
     before.rsplit(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
@@ -58,12 +58,12 @@ impl Report {
         self.suites.push((name.to_owned(), counts, time));
     }
 
-    /// Notes a prerequisite that could not be had, with the reason.
+    /// Notes a missing prerequisite, with the reason.
     pub(crate) fn missing(&mut self, note: String) {
         self.missing.push(note);
     }
 
-    /// Whether the run is a success: nothing failed and, where skips are not allowed, nothing was skipped.
+    /// Returns whether the run is a success: nothing failed and, where skips are not allowed, nothing was skipped.
     pub(crate) fn success(&self, skips_allowed: bool) -> bool {
         let (_, failed, skipped) = self.totals();
         failed == 0 && (skips_allowed || skipped == 0)
@@ -75,7 +75,7 @@ impl Report {
         })
     }
 
-    /// The table, ended by the line `N passed, N failed, N skipped`.
+    /// Returns the table, with the last line `N passed, N failed, N skipped`.
     pub(crate) fn render(&self) -> String {
         let width = self.suites.iter().map(|(name, ..)| name.len()).max().unwrap_or(0).max("suite".len());
         let mut text = format!("\n{:width$}  passed  failed  skipped  seconds\n", "suite");
@@ -106,7 +106,7 @@ mod tests {
                           test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.1s\n";
 
     #[test]
-    fn the_harness_is_read() {
+    fn the_output_of_the_harness_is_read() {
         let counts = Counts::parse(OUTPUT, false);
         assert_eq!(counts, Counts { passed: 1, failed: 1, skipped: vec!["c".to_owned()] });
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every test, with a closing table.
+//! `cargo xtask test`: runs every test, and prints a table at the end.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, ExitCode, Stdio};
@@ -6,22 +6,39 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use clap::Args;
+use lexopt::prelude::*;
 
 use crate::cargo::{self, TestProgram, cargo};
 use crate::clients::{self, Clients};
 use crate::report::{Counts, Report};
 
-#[derive(Args)]
+#[derive(Default)]
 pub(crate) struct Options {
-    /// Runs only the suites whose name contains this
+    /// Runs only the suites whose name contains this.
     filter: Option<String>,
 }
 
-/// Sets up, runs every suite and prints the table.
+impl Options {
+    /// Reads the arguments of the task.
+    ///
+    /// # Errors
+    /// An argument is unknown.
+    pub(crate) fn parse(arguments: &mut lexopt::Parser) -> Result<Self, lexopt::Error> {
+        let mut options = Self::default();
+        while let Some(argument) = arguments.next()? {
+            match argument {
+                Value(filter) if options.filter.is_none() => options.filter = Some(filter.string()?),
+                other => return Err(other.unexpected()),
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// Sets up the clients, runs every suite and prints the table. A failing test is an exit code.
 ///
 /// # Errors
-/// When the set-up or the build fails; a failing test is no error but an exit code.
+/// The set-up or the build fails.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     cargo::add_wasm_target()?;
     let clients = clients::set_up(&cargo::target_folder()?);
@@ -60,7 +77,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(if report.success(skips_allowed) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// A suite that is one cargo command.
+/// Runs a suite that is one cargo command.
 fn check(report: &mut Report, name: &str, arguments: &[&str]) {
     println!("\n== {name}");
     let start = Instant::now();
@@ -68,7 +85,7 @@ fn check(report: &mut Report, name: &str, arguments: &[&str]) {
     report.add(name, Counts::single(passed), start.elapsed());
 }
 
-/// Runs a test program as `cargo test` would.
+/// Returns the command of a test program, with the environment that `cargo test` gives it.
 fn test_command(program: &TestProgram, clients: &Clients) -> Command {
     let mut command = Command::new(&program.path);
     command.current_dir(&program.folder).env("CARGO_MANIFEST_DIR", &program.folder);
@@ -76,7 +93,7 @@ fn test_command(program: &TestProgram, clients: &Clients) -> Command {
     command
 }
 
-/// Runs a program of Rust's test harness, shows what it prints and counts its tests.
+/// Runs a program of Rust's test harness, prints its output and counts its tests.
 fn suite(report: &mut Report, name: &str, command: &mut Command) -> Result<()> {
     println!("\n== {name}");
     let start = Instant::now();
@@ -89,7 +106,7 @@ fn suite(report: &mut Report, name: &str, command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Prints a stream line by line while it is collected.
+/// Prints a stream line by line, and collects it.
 fn echo(stream: impl Read + Send + 'static) -> thread::JoinHandle<String> {
     thread::spawn(move || {
         let mut all = String::new();

@@ -1,4 +1,4 @@
-//! The stages of the job, and what they cost.
+//! The stages of the job, and their cost.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use anyhow::{Context, Result};
 use millstream_sdk_build::Options;
 use millstream_stage::{Engine, EngineConfig, Kind, Library, Stage, StageSpec};
 
-/// The sandbox with the default plug-ins. Compiled code is kept in `cache`.
+/// Makes the sandbox with the default plug-ins. `cache` is the folder for compiled code.
 ///
 /// # Errors
-/// The system gives no memory or thread to the engine.
+/// The system has no memory or thread for the engine.
 pub(crate) fn library(cache: &Path) -> Result<Arc<Library>> {
     let engine = Engine::new(EngineConfig { cache_dir: Some(cache.to_owned()), ..EngineConfig::default() })?;
     let library = Library::new(engine);
@@ -20,28 +20,27 @@ pub(crate) fn library(cache: &Path) -> Result<Arc<Library>> {
     Ok(Arc::new(library))
 }
 
-/// A stage as it is written: a name or a file, then its configuration.
+/// Makes a stage from its text: a name or a file, then its configuration.
 ///
 /// # Errors
-/// It is not written right, or there is no such plug-in.
+/// The text is not valid, or there is no such plug-in.
 pub(crate) fn stage(library: &Library, spec: &str, kind: Kind) -> Result<Arc<Stage>> {
     let spec = StageSpec::parse(spec)?;
     Ok(library.resolve(&spec, kind)?)
 }
 
-/// Builds the partitioner of this example and gives the path of its component.
+/// Builds the partitioner of this example and returns the path of its component.
 ///
 /// # Errors
-/// It does not compile.
+/// The partitioner does not compile.
 pub(crate) fn build_region(work: &Path) -> Result<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("region");
-    let options =
-        Options { output: Some(work.join("region.wasm")), target_dir: Some(work.join("build")), ..Options::default() };
+    let options = Options { output: Some(work.join("region.wasm")), ..Options::default() };
     let built = millstream_sdk_build::build(&folder, &options).context("cannot build the partitioner")?;
     Ok(built.path.display().to_string())
 }
 
-/// One line about what a stage did and what that cost.
+/// Prints a line about the calls of a stage and their cost.
 pub(crate) fn print_cost(stage: &Stage) {
     let stats = stage.stats();
     let name = format!("{} {}", stage.plugin().description().name, stats.version);
