@@ -1,16 +1,16 @@
-//! The nested run of cargo.
+//! Runs cargo to compile plug-ins.
 
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::{Options, TARGET};
 
-/// A core module as cargo left it in its target folder.
+/// A core module in the target folder of cargo.
 #[derive(Debug)]
 pub(crate) struct CoreModule {
     pub(crate) package: String,
@@ -19,18 +19,18 @@ pub(crate) struct CoreModule {
 }
 
 impl CoreModule {
-    /// `<target folder>/plugins/<name>.wasm`, where the name is the crate's without the prefix that it may carry.
+    /// Returns `<target folder>/plugins/<name>.wasm`; the name is that of the crate without `millstream-plugin-`.
     pub(crate) fn default_output(&self) -> PathBuf {
         let name = self.package.strip_prefix("millstream-plugin-").unwrap_or(&self.package);
         self.target_dir.join("plugins").join(format!("{name}.wasm"))
     }
 }
 
-/// Compiles `packages` of the workspace in `dir`, or the crate in `dir` if there are none given.
+/// Compiles `packages` of the workspace in `dir`, or the crate in `dir` if `packages` is empty.
 pub(crate) fn compile(dir: &Path, packages: &[String], options: &Options) -> Result<Vec<CoreModule>> {
     let manifest = dir.join("Cargo.toml");
     if !manifest.is_file() {
-        bail!("{} has no Cargo.toml: name the folder of a plug-in's crate", dir.display());
+        bail!("{} has no Cargo.toml: name the folder of a plug-in", dir.display());
     }
     check_target()?;
     let metadata = metadata(&manifest)?;
@@ -38,15 +38,10 @@ pub(crate) fn compile(dir: &Path, packages: &[String], options: &Options) -> Res
     let mut command = command(&manifest, packages, options);
     command.arg("--target-dir").arg(target_dir.join("wasm"));
     command.env("CARGO_ENCODED_RUSTFLAGS", rust_flags());
-    let output = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(if options.verbose { Stdio::inherit() } else { Stdio::piped() })
-        .output()
-        .context("cannot run cargo")?;
+    command.stdin(Stdio::null()).stderr(if options.verbose { Stdio::inherit() } else { Stdio::piped() });
+    let output = run(&mut command)?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{}", format!("cargo cannot build {}\n{said}", dir.display()).trim_end());
+        bail!("{}", failure(&format!("cargo cannot build {}", dir.display()), &output));
     }
     modules(&output.stdout, &metadata.packages, target_dir)
 }
@@ -62,8 +57,8 @@ fn command(manifest: &Path, packages: &[String], options: &Options) -> Command {
     if !options.verbose {
         command.arg("--quiet");
     }
-    // The profile is ours, whatever the workspace says: a plug-in is small and runs hot, and a panic
-    // must be a trap. Names of functions stay, since the host shows them when a plug-in traps.
+    // The profile does not depend on the workspace: a plug-in is small and runs often, and a panic must be a trap. The
+    // names of functions stay, since the host shows them when a plug-in traps.
     for (key, value) in [
         ("OPT_LEVEL", "3"),
         ("LTO", "fat"),
@@ -80,7 +75,7 @@ fn command(manifest: &Path, packages: &[String], options: &Options) -> Command {
     command
 }
 
-/// Cargo without what an outer cargo or clippy left in the environment for its own run.
+/// Returns a cargo command without the variables that an outer cargo or clippy has set for its own run.
 fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     for (key, _) in env::vars_os() {
@@ -114,17 +109,17 @@ fn is_of_outer_cargo(key: &str) -> bool {
         "CARGO_TARGET_",
         "DEP_",
     ];
-    // Where the outer cargo builds is where the author wants to have it too.
+    // The target folder of the outer cargo is used here too.
     key != "CARGO_TARGET_DIR" && (NAMES.contains(&key) || PREFIXES.iter().any(|prefix| key.starts_with(prefix)))
 }
 
-/// Flags for the compiler, separated as `CARGO_ENCODED_RUSTFLAGS` wants them.
+/// Returns flags for the compiler, in the form of `CARGO_ENCODED_RUSTFLAGS`.
 ///
-/// Vector and bulk-memory instructions make search and copies several times faster and are in every engine; the
-/// features that the host's scan refuses (threads, relaxed SIMD, ...) are not asked for. A function costs more to call in
-/// the sandbox, which looks at the stack and the clock at its head, so that twice as much is inlined as LLVM would (250):
-/// what reads JSON is a tenth faster, and some percent larger. Panics name their source file: cargo writes those of the
-/// workspace relative to it, and those of the registry lose the home folder here.
+/// Vector and bulk-memory instructions make search and copies several times faster, and every engine has them. The scan
+/// of the host rejects other features, such as threads and relaxed SIMD. A call costs more in the sandbox, which checks
+/// the stack and the clock at the start of a function. Twice LLVM's inline threshold (250) makes code that reads JSON a
+/// tenth faster and some percent larger. Panics name their source file: cargo writes paths of the workspace relative to
+/// it, and a flag here removes the home folder from paths of the registry.
 fn rust_flags() -> OsString {
     let mut flags = OsString::from("-Ctarget-feature=+simd128,+bulk-memory\x1f-Cllvm-args=-inline-threshold=500");
     if let Some(home) = cargo_home() {
@@ -142,22 +137,51 @@ fn cargo_home() -> Option<PathBuf> {
     }
 }
 
-/// Says what to run when the standard library for the target is not installed; cargo's own error ("can't find
-/// crate for `core`") comes once for every dependency.
+/// Checks that the standard library for the target is installed. Without this check cargo prints "can't find crate for
+/// `core`" once for every dependency.
 fn check_target() -> Result<()> {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| OsString::from("rustc"));
-    let output = Command::new(&rustc)
-        .args(["--print", "target-libdir", "--target", TARGET])
-        .output()
-        .with_context(|| format!("cannot run {}", rustc.display()))?;
-    let libdir = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-    if output.status.success() && libdir.is_dir() {
-        return Ok(());
+    let output = run(Command::new(rustc).args(["--print", "target-libdir", "--target", TARGET]))?;
+    if !output.status.success() {
+        bail!("{}", failure("rustc does not run", &output));
     }
-    bail!("the Rust target {TARGET} is not installed; run\n\n    rustup target add {TARGET}\n");
+    let libdir = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    if !libdir.is_dir() {
+        bail!(
+            "the Rust target {TARGET} is not installed ({} is missing); run\n\n    rustup target add {TARGET}\n",
+            libdir.display()
+        );
+    }
+    Ok(())
 }
 
-/// What `cargo metadata` says of a workspace, as far as it matters here.
+/// Runs a tool of the Rust toolchain and collects its output.
+fn run(command: &mut Command) -> Result<Output> {
+    let tool = command.get_program().display().to_string();
+    command.output().with_context(|| match Path::new(&tool).parent() {
+        // A bare name is looked up on the PATH.
+        Some(folder) if folder.as_os_str().is_empty() => format!("cannot run {tool}: install Rust with rustup"),
+        _ => format!("cannot run {tool}"),
+    })
+}
+
+/// Returns an error text: what failed, how the tool ended where that is unusual, and its own words.
+fn failure(problem: &str, output: &Output) -> String {
+    let mut text = problem.to_owned();
+    // A tool that fails exits with a code. A signal means that it was stopped, for want of memory for example.
+    if output.status.code().is_none() {
+        text.push_str(&format!(" ({})", output.status));
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.trim_end();
+    if !said.is_empty() {
+        text.push('\n');
+        text.push_str(said);
+    }
+    text
+}
+
+/// The part of `cargo metadata` that is read here.
 #[derive(Debug, Deserialize)]
 struct Metadata {
     target_directory: PathBuf,
@@ -171,15 +195,13 @@ struct Package {
 }
 
 fn metadata(manifest: &Path) -> Result<Metadata> {
-    let output = cargo()
-        .args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"])
-        .arg(manifest)
-        .output()
-        .context("cannot run cargo")?;
+    let mut command = cargo();
+    command.args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"]).arg(manifest);
+    let output = run(&mut command)?;
     if !output.status.success() {
-        bail!("cargo cannot read {}\n{}", manifest.display(), String::from_utf8_lossy(&output.stderr).trim_end());
+        bail!("{}", failure(&format!("cargo cannot read {}", manifest.display()), &output));
     }
-    serde_json::from_slice(&output.stdout).context("cannot read the answer of cargo metadata")
+    serde_json::from_slice(&output.stdout).context("cannot read the output of cargo metadata")
 }
 
 /// One line of cargo's `--message-format=json`.
@@ -200,7 +222,7 @@ struct Target {
     crate_types: Vec<String>,
 }
 
-/// The core modules among what cargo says that it made.
+/// Returns the core modules among the artifacts that cargo reports.
 fn modules(messages: &[u8], packages: &[Package], target_dir: &Path) -> Result<Vec<CoreModule>> {
     let mut modules = Vec::new();
     for line in messages.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"{")) {
@@ -231,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_is_found_among_what_cargo_says() {
+    fn a_plugin_is_found_among_the_messages_of_cargo() {
         let said = br#"
 {"reason":"compiler-artifact","manifest_path":"/cargo/serde/Cargo.toml","target":{"crate_types":["lib"]},"filenames":["/t/libserde.rlib"]}
 {"reason":"build-script-executed","package_id":"x"}
@@ -245,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_outer_cargo_set_is_not_inherited() {
+    fn variables_of_an_outer_cargo_are_not_inherited() {
         for key in
             ["RUSTC_WORKSPACE_WRAPPER", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_PROFILE_RELEASE_LTO"]
         {
@@ -265,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_compiler_says_is_in_the_error() {
+    fn the_error_contains_what_the_compiler_printed() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("src")).unwrap();
         std::fs::write(

@@ -1,4 +1,4 @@
-//! From a core module to a component.
+//! Wraps a core module into a component.
 
 use anyhow::{Context, Result, bail};
 use wit_component::ComponentEncoder;
@@ -21,7 +21,7 @@ pub fn componentize(module: &[u8]) -> Result<Vec<u8>> {
         .context("the module that cargo built does not fit the contract")
 }
 
-/// Whether a custom section of the module says which world it was built for.
+/// Returns whether a custom section of the module names the world that it was built for.
 fn has_contract(module: &[u8]) -> bool {
     const SECTION: &[u8] = b"component-type:";
     module.windows(SECTION.len()).any(|window| window == SECTION)
@@ -32,14 +32,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_module_without_a_stage_is_told_what_to_write() {
+    fn the_error_of_a_module_without_a_stage_says_what_to_write() {
         let empty = b"\0asm\x01\0\0\0";
         let error = componentize(empty).unwrap_err().to_string();
         assert!(error.contains("millstream_sdk::filter!(Type)"), "{error}");
     }
 
     #[test]
-    fn garbage_is_refused() {
+    fn garbage_is_rejected() {
         let error = componentize(b"component-type: but not a module").unwrap_err();
         assert!(format!("{error:#}").contains("cannot be read"), "{error:#}");
     }

@@ -1,9 +1,9 @@
-//! Builds a plug-in crate into a component: `cargo build` for `wasm32-unknown-unknown`, then the core
-//! module that comes out is wrapped by `wit-component`, which reads the contract's types from the
-//! custom section that the SDK's `export` macros left in it.
+//! Builds the crate of a plug-in into a component. `cargo build` compiles it for `wasm32-unknown-unknown`.
+//! `wit-component` then wraps the core module; it reads the world of the plug-in from a custom section that the export
+//! macros of the SDK emit.
 //!
-//! The same crate in the same folder with the same toolchain gives the same bytes: the profile is set
-//! here and not by the author's workspace, and no path of the machine is left in the module.
+//! The same crate in the same folder with the same toolchain gives the same bytes: the profile is set here and not by
+//! the workspace of the plug-in, and the module contains no path of the machine.
 
 mod cargo;
 mod component;
@@ -15,39 +15,40 @@ use anyhow::{Context, Result, bail};
 
 pub use component::componentize;
 
-/// The target that plug-ins are compiled for: no operating system, so nothing of the host is
-/// reachable but what the contract imports.
+/// The target that plug-ins are compiled for. It has no operating system, so a plug-in reaches only the imports of the
+/// contract.
 pub const TARGET: &str = "wasm32-unknown-unknown";
 
-/// How to build.
+/// Options of a build.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Where to write the component; without it `plugins/<name>.wasm` in the target folder.
+    /// Where to write the component [default: `plugins/<name>.wasm` in the target folder].
     pub output: Option<PathBuf>,
-    /// The target folder; without it the one that cargo uses for the crate. The core modules are built in its
-    /// subfolder `wasm`, since other flags in the same folder would spoil each other's cache.
+    /// The target folder [default: the one that cargo uses for the crate]. Core modules are built in its subfolder
+    /// `wasm`: builds with other flags in the same folder would invalidate each other's cache.
     pub target_dir: Option<PathBuf>,
-    /// Leave cargo's own progress and errors on stderr.
+    /// Lets cargo write its progress and errors to stderr.
     pub verbose: bool,
 }
 
-/// A plug-in that was built.
+/// The result of a build.
 #[derive(Debug, Clone)]
 pub struct Built {
-    /// The crate's name.
+    /// The name of the crate.
     pub package: String,
     /// The component.
     pub component: Vec<u8>,
-    /// Where it was written.
+    /// The file of the component.
     pub path: PathBuf,
 }
 
 /// Builds the plug-in crate in `dir` and writes the component to a file.
 ///
 /// # Errors
-/// `dir` holds no crate or one without a `cdylib`, the wasm target is not installed (the error says what to
-/// run), the crate does not compile (the error holds what cargo said), or what it exports is not one of the
-/// contract's worlds.
+/// - `dir` contains no crate, or one without a `cdylib`.
+/// - The toolchain does not run, or lacks the wasm target (the error says what to run).
+/// - The crate does not compile; the error contains what cargo printed.
+/// - The crate exports no stage.
 pub fn build(dir: &Path, options: &Options) -> Result<Built> {
     let mut modules = cargo::compile(dir, &[], options)?;
     match modules.len() {
@@ -60,11 +61,11 @@ pub fn build(dir: &Path, options: &Options) -> Result<Built> {
     }
 }
 
-/// Builds several plug-in crates of the workspace in `dir` by one run of cargo, in the order of `packages`, and writes
-/// each to `plugins/<name>.wasm` in the target folder.
+/// Builds several plug-in crates of the workspace in `dir` by one run of cargo. Writes each component to
+/// `plugins/<name>.wasm` in the target folder, and returns them in the order of `packages`.
 ///
 /// # Errors
-/// As [`build`]; the error names the crate.
+/// Those of [`build`]; the error names the crate.
 pub fn build_packages(dir: &Path, packages: &[String], options: &Options) -> Result<Vec<Built>> {
     let options = Options { output: None, ..options.clone() };
     let mut modules = cargo::compile(dir, packages, &options)?;
@@ -72,7 +73,7 @@ pub fn build_packages(dir: &Path, packages: &[String], options: &Options) -> Res
         .iter()
         .map(|package| {
             let found = modules.iter().position(|module| module.package == *package);
-            let found = found.with_context(|| format!("{package} has no `cdylib`, so it is not a plug-in"))?;
+            let found = found.with_context(|| format!("{package} is not a plug-in: it has no `cdylib`"))?;
             finish(modules.swap_remove(found), &options)
         })
         .collect()
@@ -82,40 +83,27 @@ fn finish(module: cargo::CoreModule, options: &Options) -> Result<Built> {
     let core = fs::read(&module.path).with_context(|| format!("cannot read {}", module.path.display()))?;
     let component = componentize(&core).with_context(|| format!("{} is not a plug-in", module.package))?;
     let path = options.output.clone().unwrap_or_else(|| module.default_output());
-    // An unchanged file is left alone, so that nobody who watches it wakes up.
+    // An unchanged file is not written: a host that watches it would load it again.
     if fs::read(&path).ok().as_ref() != Some(&component) {
         write_whole(&path, &component)?;
     }
     Ok(Built { package: module.package, component, path })
 }
 
-/// Writes beside the file and renames, so that a host that watches the folder never loads half of one.
+/// Writes a file as a whole, by writing beside it and renaming: a host that watches the folder never loads half a file.
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || -> std::io::Result<()> {
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        fs::create_dir_all(folder)?;
-        let mut file = tempfile::Builder::new().prefix(".").suffix(".tmp").tempfile_in(folder)?;
-        std::io::Write::write_all(&mut file, bytes)?;
-        make_readable(file.as_file())?;
-        file.persist(path)?;
-        Ok(())
+        let name = path.file_name().ok_or(std::io::ErrorKind::InvalidFilename)?.to_string_lossy();
+        // The process id keeps builds apart that run at the same time.
+        let beside = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, path)).inspect_err(|_| {
+            fs::remove_file(&beside).ok();
+        })
     };
     write().with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// A temporary file is private to its owner; a plug-in is a file like any other.
-#[cfg(unix)]
-fn make_readable(file: &fs::File) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(fs::Permissions::from_mode(0o644))
-}
-
-#[cfg(not(unix))]
-fn make_readable(_file: &fs::File) -> std::io::Result<()> {
-    Ok(())
 }
 
 #[cfg(test)]
@@ -130,7 +118,7 @@ mod tests {
         write_whole(&path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         let left: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().collect();
-        assert_eq!(left.len(), 1, "no temporary file is left");
+        assert_eq!(left.len(), 1, "no temporary file remains");
     }
 
     #[test]
