@@ -1,4 +1,4 @@
-//! A call as a vector writes it down.
+//! A call, as a vector writes it.
 
 use millstream_sdk::BatchBuf;
 use serde::Deserialize;
@@ -23,7 +23,7 @@ pub(crate) struct Call {
     pub(crate) data: Bytes,
     #[serde(default)]
     pub(crate) max: u32,
-    /// For the test kit, not for the stage.
+    /// Read by the test kit, not by the stage.
     #[serde(default, rename = "expect")]
     pub(crate) _expect: Value,
 }
@@ -53,7 +53,7 @@ pub(crate) struct Record {
 }
 
 impl Call {
-    /// The records as a batch.
+    /// Returns the records as a batch.
     pub(crate) fn batch(&self) -> BatchBuf {
         let mut batch = BatchBuf::new(&self.topic);
         for record in &self.records {
@@ -70,7 +70,7 @@ impl Call {
     }
 }
 
-/// A text where the bytes are UTF-8, `{"hex":"00ff"}` otherwise.
+/// Bytes: a text if they are UTF-8, `{"hex":"00ff"}` otherwise.
 #[derive(Debug, Default, Deserialize)]
 #[serde(try_from = "BytesText")]
 pub(crate) struct Bytes(Vec<u8>);
@@ -87,7 +87,7 @@ impl Bytes {
         &self.0
     }
 
-    /// Bytes as a vector writes them.
+    /// Returns bytes as a vector writes them.
     pub(crate) fn show(bytes: &[u8]) -> Value {
         match std::str::from_utf8(bytes) {
             Ok(text) => text.into(),
@@ -110,7 +110,7 @@ impl TryFrom<BytesText> for Bytes {
             }
             _ => None,
         };
-        hex.as_bytes().chunks(2).map(pair).collect::<Option<_>>().map(Bytes).ok_or("hex is pairs of digits")
+        hex.as_bytes().chunks(2).map(pair).collect::<Option<_>>().map(Bytes).ok_or("hex must be pairs of digits")
     }
 }
 
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_with_a_slip_is_refused() {
+    fn a_misspelt_field_is_an_error() {
         let error = serde_json::from_value::<Call>(json!({"call": "filter", "record": []})).unwrap_err();
         assert!(error.to_string().contains("unknown field `record`"), "{error}");
     }

@@ -1,8 +1,9 @@
-//! Runs a stage natively and in the real sandbox over the same vectors, and fails where they differ.
+//! Runs a stage natively and in the real sandbox over the same vectors, and fails where the results differ.
 //!
-//! The native half is the author's type as the test links it, so that it can be debugged. The sandboxed half is the
-//! component that the same crate builds, called by the `millstream` binary that will run it: the one that the environment
-//! variable `MILLSTREAM` names, else the one in the target folder, else the one on the `PATH`.
+//! The native half is the type of the stage, linked into the test, so that it can be debugged. The sandboxed half is
+//! the component of the same crate. The `millstream` binary calls it: the one that the environment variable
+//! `MILLSTREAM` names, else the one in the target folder, else the one on the `PATH`. `millstream plugin test` has
+//! built the component and passes its path in `MILLSTREAM_COMPONENT`; a plain `cargo test` builds it.
 //!
 //! ```no_run
 //! # #[derive(serde::Deserialize)]
@@ -14,27 +15,28 @@
 //! use millstream_testkit::Testkit;
 //!
 //! // #[test]
-//! fn the_sandbox_answers_as_the_code_does() {
+//! fn the_sandbox_returns_what_the_code_returns() {
 //!     Testkit::filter::<Holds>(env!("CARGO_MANIFEST_DIR")).check_file("tests/vectors.jsonl");
 //! }
 //! # fn main() {}
 //! ```
 //!
-//! A vector is one line of JSON, a call and what is expected of it:
+//! A vector is one line of JSON, a call with the expected result:
 //!
 //! ```json
 //! {"call":"filter","config":{"text":"b"},"records":[{"key":"k","value":"abc"},{}],"expect":{"keep":[0]}}
 //! ```
 //!
-//! - `call`: `filter`, `partition` (with `partitions`, and `load` if it matters), `serialize`, `deserialize`, `compress`
-//!   (with `data`) or `decompress` (with `data` and `max`).
-//! - `config`: the configuration, `{}` without it. A stage keeps its state from one vector to the next while the
+//! - `call`: `filter`, `partition` (with `partitions`, and `load` if it matters), `serialize`, `deserialize`,
+//!   `compress` (with `data`) or `decompress` (with `data` and `max`).
+//! - `config`: the configuration; the default is `{}`. A stage keeps its state from one vector to the next while the
 //!   configuration stays the same.
-//! - `records`: each with `timestamp`, `key`, `value` and `headers` as `[["name","value"]]`, all optional. Bytes are a text, or
-//!   `{"hex":"00ff"}` where they are not UTF-8.
-//! - `expect`: `{"keep":[rows]}`, `{"partitions":[...]}`, `{"changed":{"keys":[...],"values":[...]}}`, `{"data":...}`, or
-//!   `{"error":...}` with `{"rows":[{"row":0,"message":"..."}]}`, `{"batch":"..."}`, `{"config":{"field":"/text"}}` or `{"trap":...}`.
-//!   Fields that are left out are not compared; without `expect`, that both halves agree is all that is asked.
+//! - `records`: each with `timestamp`, `key`, `value` and `headers` as `[["name","value"]]`, all optional. Bytes are a
+//!   text, or `{"hex":"00ff"}` if they are not UTF-8.
+//! - `expect`: `{"keep":[rows]}`, `{"partitions":[...]}`, `{"changed":{"keys":[...],"values":[...]}}`, `{"data":...}`,
+//!   or `{"error":...}` with `{"rows":[{"row":0,"message":"..."}]}`, `{"batch":"..."}`, `{"config":{"field":"/text"}}`
+//!   or `{"trap":...}`. Missing fields are not compared. Without `expect` the vector checks only that both halves
+//!   return the same.
 
 mod call;
 mod native;
@@ -48,7 +50,7 @@ use serde_json::Value;
 
 use native::{CompressorHalf, FilterHalf, Native, PartitionerHalf, SerializerHalf};
 
-/// The native half: the answer to a vector, or why it is not one.
+/// The native half: returns the result of a vector, or why the vector is not valid.
 type NativeHalf = dyn FnMut(&Value) -> Result<Value, String>;
 
 /// A stage and the folder of its crate.
@@ -58,35 +60,35 @@ pub struct Testkit {
 }
 
 impl Testkit {
-    /// For a filter. `dir` is `env!("CARGO_MANIFEST_DIR")` in the crate of the plug-in.
+    /// Tests a filter. `dir` is `env!("CARGO_MANIFEST_DIR")` in the crate of the plug-in.
     pub fn filter<T: Filter>(dir: impl Into<PathBuf>) -> Self {
         Self::new::<FilterHalf<T>>(dir.into())
     }
 
-    /// For a partitioner.
+    /// Tests a partitioner; see [`filter`](Self::filter).
     pub fn partitioner<T: Partitioner>(dir: impl Into<PathBuf>) -> Self {
         Self::new::<PartitionerHalf<T>>(dir.into())
     }
 
-    /// For a serializer.
+    /// Tests a serializer; see [`filter`](Self::filter).
     pub fn serializer<T: Serializer>(dir: impl Into<PathBuf>) -> Self {
         Self::new::<SerializerHalf<T>>(dir.into())
     }
 
-    /// For a compressor.
+    /// Tests a compressor; see [`filter`](Self::filter).
     pub fn compressor<T: Compressor>(dir: impl Into<PathBuf>) -> Self {
         Self::new::<CompressorHalf<T>>(dir.into())
     }
 
     fn new<N: Native + 'static>(dir: PathBuf) -> Self {
         let mut session = native::Session::<N>::default();
-        Self { native: Box::new(move |vector| session.answer(vector)), dir }
+        Self { native: Box::new(move |vector| session.result(vector)), dir }
     }
 
-    /// Runs the vectors in a file, one a line; its path is from the folder of the crate.
+    /// Runs the vectors of a file, one in each line. The path is relative to the folder of the crate.
     ///
     /// # Panics
-    /// The file cannot be read, or [`check`](Self::check) does.
+    /// The file cannot be read, or [`run`](Self::run) fails.
     #[track_caller]
     pub fn check_file(self, path: impl AsRef<Path>) {
         let path = self.dir.join(path);
@@ -100,10 +102,10 @@ impl Testkit {
         self.check(&vectors);
     }
 
-    /// Runs vectors, each a JSON object as [above](crate).
+    /// Runs vectors, each a JSON object as described [above](crate).
     ///
     /// # Panics
-    /// With what [`run`](Self::run) says.
+    /// [`run`](Self::run) fails.
     #[track_caller]
     pub fn check(self, vectors: &[Value]) {
         if let Err(failure) = self.run(vectors) {
@@ -114,22 +116,22 @@ impl Testkit {
     /// Runs vectors natively and in the sandbox.
     ///
     /// # Errors
-    /// A vector whose two answers differ, or are not what is expected, and what kept the test from running: the component
-    /// does not build, there is no `millstream` binary, the vector is not one.
+    /// The two results of a vector differ, or are not the expected ones. Or the test cannot run: the component does not
+    /// build, there is no `millstream` binary, or a vector is not valid.
     pub fn run(mut self, vectors: &[Value]) -> Result<(), Failure> {
         let mut native = Vec::with_capacity(vectors.len());
         for vector in vectors {
-            let answer = (self.native)(vector).map_err(|error| Failure::Broken(format!("{error}\nin {vector}")))?;
-            native.push(answer);
+            let result = (self.native)(vector).map_err(|error| Failure::Broken(format!("{error}\nin {vector}")))?;
+            native.push(result);
         }
-        // What the author can debug first.
-        for (vector, answer) in vectors.iter().zip(&native) {
+        // The native half comes first, since it can be debugged.
+        for (vector, result) in vectors.iter().zip(&native) {
             let expected = vector.get("expect").unwrap_or(&Value::Null);
-            if !expected.is_null() && !fits(expected, answer) {
-                return Err(Failure::Unexpected { vector: vector.clone(), answer: answer.clone() });
+            if !expected.is_null() && !fits(expected, result) {
+                return Err(Failure::Unexpected { vector: vector.clone(), result: result.clone() });
             }
         }
-        let sandboxed = sandbox::answers(&self.dir, vectors).map_err(Failure::Broken)?;
+        let sandboxed = sandbox::results(&self.dir, vectors).map_err(Failure::Broken)?;
         for ((vector, native), sandbox) in vectors.iter().zip(native).zip(sandboxed) {
             if !same(&native, &sandbox) {
                 return Err(Failure::Different { vector: vector.clone(), native, sandbox });
@@ -148,21 +150,21 @@ impl fmt::Debug for Testkit {
 /// Why a test failed.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Failure {
-    /// The two halves answered differently.
+    /// The results of the two halves differ.
     Different {
         /// The vector.
         vector: Value,
-        /// What the code answered natively.
+        /// The result of the native half.
         native: Value,
-        /// What the component answered in the sandbox.
+        /// The result of the component in the sandbox.
         sandbox: Value,
     },
-    /// The stage answered something else than was expected.
+    /// The result is not the expected one.
     Unexpected {
-        /// The vector, with what was expected.
+        /// The vector, with the expected result.
         vector: Value,
-        /// What the code answered natively.
-        answer: Value,
+        /// The result of the native half.
+        result: Value,
     },
     /// The test could not be run.
     Broken(String),
@@ -174,11 +176,11 @@ impl fmt::Display for Failure {
             Failure::Different { vector, native, sandbox } => {
                 write!(
                     f,
-                    "the sandbox answers differently\n  vector:  {vector}\n  native:  {native}\n  sandbox: {sandbox}"
+                    "the results of the native half and the sandbox differ\n  vector:  {vector}\n  native:  {native}\n  sandbox: {sandbox}"
                 )
             }
-            Failure::Unexpected { vector, answer } => {
-                write!(f, "not what was expected\n  vector:  {vector}\n  answer:  {answer}")
+            Failure::Unexpected { vector, result } => {
+                write!(f, "not the expected result\n  vector:  {vector}\n  result:  {result}")
             }
             Failure::Broken(problem) => f.write_str(problem),
         }
@@ -187,22 +189,22 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Whether `answer` has all that `expected` names.
-fn fits(expected: &Value, answer: &Value) -> bool {
-    match (expected, answer) {
-        (Value::Object(expected), Value::Object(answer)) => {
-            expected.iter().all(|(name, value)| answer.get(name).is_some_and(|found| fits(value, found)))
+/// Returns whether `result` has every field of `expected`.
+fn fits(expected: &Value, result: &Value) -> bool {
+    match (expected, result) {
+        (Value::Object(expected), Value::Object(result)) => {
+            expected.iter().all(|(name, value)| result.get(name).is_some_and(|found| fits(value, found)))
         }
-        (Value::Array(expected), Value::Array(answer)) => {
-            expected.len() == answer.len() && expected.iter().zip(answer).all(|(value, found)| fits(value, found))
+        (Value::Array(expected), Value::Array(result)) => {
+            expected.len() == result.len() && expected.iter().zip(result).all(|(value, found)| fits(value, found))
         }
-        _ => expected == answer,
+        _ => expected == result,
     }
 }
 
-/// Whether the halves agree. A panic and the trap that it is in the sandbox have different words.
+/// Returns whether the halves agree. A panic and its trap in the sandbox have different messages.
 fn same(native: &Value, sandbox: &Value) -> bool {
-    let trapped = |answer: &Value| answer.pointer("/error/trap").is_some();
+    let trapped = |result: &Value| result.pointer("/error/trap").is_some();
     native == sandbox || (trapped(native) && trapped(sandbox))
 }
 
@@ -212,16 +214,16 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_is_left_out_is_not_compared() {
-        let answer = json!({"error": {"rows": [{"row": 1, "message": "bad"}]}});
-        assert!(fits(&json!({"error": {"rows": [{"row": 1}]}}), &answer));
+    fn missing_fields_are_not_compared() {
+        let result = json!({"error": {"rows": [{"row": 1, "message": "bad"}]}});
+        assert!(fits(&json!({"error": {"rows": [{"row": 1}]}}), &result));
         for other in [json!({"error": {"rows": [{"row": 2}]}}), json!({"error": {"rows": []}}), json!({"keep": []})] {
-            assert!(!fits(&other, &answer), "{other}");
+            assert!(!fits(&other, &result), "{other}");
         }
     }
 
     #[test]
-    fn a_panic_is_a_trap_in_other_words() {
+    fn a_panic_and_a_trap_are_the_same() {
         assert!(same(&json!({"error": {"trap": "a"}}), &json!({"error": {"trap": "b"}})));
         assert!(!same(&json!({"error": {"batch": "a"}}), &json!({"error": {"batch": "b"}})));
     }

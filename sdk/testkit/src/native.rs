@@ -1,4 +1,4 @@
-//! The native half: the author's type, called as the host calls it.
+//! The native half: calls the type of the stage as the host does.
 
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
@@ -18,11 +18,12 @@ use crate::call::{Bytes, Call, Function};
 pub(crate) trait Native: Sized {
     fn configure(json: &str) -> Result<Self, ConfigError>;
 
-    /// The answer, or an error of the contract as `{"rows":...}` or `{"batch":...}`; nothing for a function of another kind.
+    /// Returns the result, or an error of the contract as `{"rows":...}` or `{"batch":...}`; `None` for a function of
+    /// another kind.
     fn call(&mut self, call: &Call) -> Option<Result<Value, Value>>;
 }
 
-/// The stage that the last vector used, by configuration.
+/// The stage of the last vector, with its configuration.
 pub(crate) struct Session<N>(Option<(Map<String, Value>, N)>);
 
 impl<N> Default for Session<N> {
@@ -32,16 +33,17 @@ impl<N> Default for Session<N> {
 }
 
 impl<N: Native> Session<N> {
-    /// The answer to a vector, or why it is not one.
-    pub(crate) fn answer(&mut self, vector: &Value) -> Result<Value, String> {
-        let call: Call = serde_json::from_value(vector.clone()).map_err(|error| format!("not a vector: {error}"))?;
-        let answered = panic::catch_unwind(AssertUnwindSafe(|| self.call(&call)));
-        match answered {
-            Ok(Some(Ok(answer))) => Ok(answer),
+    /// Returns the result of a vector, or why the vector is not valid.
+    pub(crate) fn result(&mut self, vector: &Value) -> Result<Value, String> {
+        let call: Call =
+            serde_json::from_value(vector.clone()).map_err(|error| format!("the vector is not valid: {error}"))?;
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| self.call(&call)));
+        match outcome {
+            Ok(Some(Ok(result))) => Ok(result),
             Ok(Some(Err(error))) => Ok(json!({ "error": error })),
-            Ok(None) => Err("this kind of stage has no such function".into()),
+            Ok(None) => Err("this kind of stage does not have that function".into()),
             Err(panic) => {
-                // As the host throws an instance away that trapped.
+                // The host discards an instance that trapped.
                 self.0 = None;
                 Ok(json!({ "error": { "trap": message_of(&*panic) } }))
             }
@@ -190,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_those_of_the_contract() {
+    fn results_are_those_of_the_contract() {
         let mut session = Session::<FilterHalf<Script>>::default();
         for (vector, expected) in [
             (json!({"call": "filter", "config": {"keep": "a"}, "records": [{"value": "a"}, {}]}), json!({"keep": [0]})),
@@ -204,8 +206,8 @@ mod tests {
                 json!({"error": {"config": {"field": "/keep", "message": "invalid type: integer `7`, expected a string"}}}),
             ),
         ] {
-            assert_eq!(session.answer(&vector).unwrap(), expected, "{vector}");
+            assert_eq!(session.result(&vector).unwrap(), expected, "{vector}");
         }
-        assert!(session.answer(&json!({"call": "partition"})).is_err());
+        assert!(session.result(&json!({"call": "partition"})).is_err());
     }
 }

@@ -1,19 +1,19 @@
 //! The sandboxed half: the `millstream` binary builds the component and calls it.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsStr;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
 use std::thread;
 
 use serde_json::Value;
 
-/// The answers of the component that the crate in `dir` builds, one a vector.
-pub(crate) fn answers(dir: &Path, vectors: &[Value]) -> Result<Vec<Value>, String> {
-    let dir = OsStr::new(dir);
-    let component = run(&[OsStr::new("plugin"), OsStr::new("build"), dir], String::new())?;
-    let component = component.trim_end();
+/// Returns the results of the component of the crate in `dir`, one for each vector.
+pub(crate) fn results(dir: &Path, vectors: &[Value]) -> Result<Vec<Value>, String> {
+    let component = component(dir)?;
     let mut calls = String::new();
     for vector in vectors {
         let mut call = vector.clone();
@@ -23,18 +23,38 @@ pub(crate) fn answers(dir: &Path, vectors: &[Value]) -> Result<Vec<Value>, Strin
         calls.push_str(&call.to_string());
         calls.push('\n');
     }
-    let answers = run(&["plugin", "call", component].map(OsStr::new), calls)?;
-    let answers: Vec<Value> = answers
+    let results = run(&[OsStr::new("plugin"), OsStr::new("call"), component.as_os_str()], calls)?;
+    let results: Vec<Value> = results
         .lines()
-        .map(|line| serde_json::from_str(line).map_err(|error| format!("not an answer: {error}: {line}")))
+        .map(|line| serde_json::from_str(line).map_err(|error| format!("not a result: {error}: {line}")))
         .collect::<Result<_, _>>()?;
-    if answers.len() != vectors.len() {
-        return Err(format!("{} answers to {} vectors", answers.len(), vectors.len()));
+    if results.len() != vectors.len() {
+        return Err(format!("{} results for {} vectors", results.len(), vectors.len()));
     }
-    Ok(answers)
+    Ok(results)
 }
 
-/// What the binary prints.
+/// Returns the component of the crate in `dir`. The first call for a crate builds it, unless `millstream plugin test`
+/// has done so; the lock makes the other tests of the process wait for that.
+fn component(dir: &Path) -> Result<PathBuf, String> {
+    static BUILT: Mutex<BTreeMap<PathBuf, PathBuf>> = Mutex::new(BTreeMap::new());
+    // It is the component of the crate whose tests run.
+    if let Some(component) = env::var_os("MILLSTREAM_COMPONENT")
+        && env::var_os("CARGO_MANIFEST_DIR").is_some_and(|tested| Path::new(&tested) == dir)
+    {
+        return Ok(component.into());
+    }
+    let mut built = BUILT.lock().map_err(|_| "another test panicked while it built the component")?;
+    if let Some(component) = built.get(dir) {
+        return Ok(component.clone());
+    }
+    let printed = run(&[OsStr::new("plugin"), OsStr::new("build"), dir.as_os_str()], String::new())?;
+    let component = PathBuf::from(printed.trim_end());
+    built.insert(dir.to_owned(), component.clone());
+    Ok(component)
+}
+
+/// Runs the binary and returns what it prints.
 fn run(arguments: &[&OsStr], input: String) -> Result<String, String> {
     let program = program();
     let failed = |error: std::io::Error| match error.kind() {
@@ -52,8 +72,8 @@ fn run(arguments: &[&OsStr], input: String) -> Result<String, String> {
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;
-    // Answers come while calls are written: one thread would wait for the other's pipe.
-    let mut stdin = child.stdin.take().ok_or("a child without standard input")?;
+    // The binary writes results while it reads calls. One thread for both could wait for a full pipe for ever.
+    let mut stdin = child.stdin.take().ok_or("the child has no standard input")?;
     let writer = thread::spawn(move || stdin.write_all(input.as_bytes()));
     let output = child.wait_with_output().map_err(|error| error.to_string())?;
     let written = writer.join().map_err(|_| "the writer panicked")?;
@@ -66,13 +86,14 @@ fn run(arguments: &[&OsStr], input: String) -> Result<String, String> {
     String::from_utf8(stdout).map_err(|error| error.to_string())
 }
 
-/// The binary: what `MILLSTREAM` says, else the one of the workspace that this test is part of, else the one on the path.
+/// Returns the path of the binary: that in `MILLSTREAM`, else the one in the target folder of this test, else a bare
+/// name that is looked up on the `PATH`.
 fn program() -> PathBuf {
     if let Some(program) = env::var_os("MILLSTREAM") {
         return PathBuf::from(program);
     }
     let name = format!("millstream{}", env::consts::EXE_SUFFIX);
-    // A test is in <target>/<profile>/deps.
+    // A test program is in <target>/<profile>/deps.
     let beside = env::current_exe().ok().and_then(|test| Some(test.parent()?.parent()?.join(&name)));
     beside.filter(|program| program.is_file()).unwrap_or_else(|| PathBuf::from(name))
 }

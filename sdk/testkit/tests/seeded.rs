@@ -1,9 +1,9 @@
-//! The test kit fails where the sandbox answers differently: seen with a plug-in that does.
+//! The test kit finds a difference between the native half and the sandbox, in a plug-in that has one.
 
-/// The source of the plug-in and not its crate, so that the test kit's manifest, which every new plug-in gets a copy of,
-/// names nothing that is not in that copy.
+/// The source of the plug-in, and not its crate: every new plug-in gets a copy of the manifest of the test kit, which
+/// must name nothing outside of that copy.
 #[path = "seeded/src/lib.rs"]
-#[allow(unreachable_pub, reason = "it is a crate of its own elsewhere")]
+#[allow(unreachable_pub, reason = "it is also the root of a crate")]
 mod plugin;
 
 use millstream_testkit::{Failure, Testkit};
@@ -24,11 +24,11 @@ fn a_difference_is_caught() {
     let failure = run(&[json!({"call": "filter", "records": long_values()})]).unwrap_err();
     let Failure::Different { native, sandbox, .. } = &failure else { panic!("{failure}") };
     assert_ne!(native, sandbox);
-    assert!(native["keep"].is_array() && sandbox["keep"].is_array(), "both answered: {failure}");
+    assert!(native["keep"].is_array() && sandbox["keep"].is_array(), "both halves succeeded: {failure}");
 }
 
 #[test]
-fn what_is_the_same_passes() {
+fn equal_results_pass() {
     run(&[
         json!({"call": "filter", "records": [{"value": "a"}, {"value": "b"}, {"value": "c"}]}),
         json!({"call": "filter", "records": [{"value": "b"}, {}], "expect": {"error": {"rows": [{"row": 1}]}}}),
@@ -39,15 +39,15 @@ fn what_is_the_same_passes() {
 }
 
 #[test]
-fn what_was_not_expected_is_caught() {
+fn an_unexpected_result_is_caught() {
     let failure = run(&[json!({"call": "filter", "records": [{"value": "b"}], "expect": {"keep": []}})]).unwrap_err();
-    assert!(matches!(&failure, Failure::Unexpected { answer, .. } if *answer == json!({"keep": [0]})), "{failure}");
+    assert!(matches!(&failure, Failure::Unexpected { result, .. } if *result == json!({"keep": [0]})), "{failure}");
 }
 
 #[test]
-fn what_is_no_vector_is_said() {
+fn an_invalid_vector_is_named() {
     let failure = run(&[json!({"call": "partition", "partitions": 1})]).unwrap_err();
-    assert!(failure.to_string().contains("no such function"), "{failure}");
+    assert!(failure.to_string().contains("does not have that function"), "{failure}");
     let failure = run(&[json!({"call": "filter", "recrods": []})]).unwrap_err();
     assert!(failure.to_string().contains("unknown field `recrods`"), "{failure}");
 }

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use millstream_sdk_build::Options;
 
 /// The arguments of `millstream plugin test`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  millstream plugin test                             # the crate right here
+  millstream plugin test                             # the crate in this folder
   millstream plugin test my-filter -- --nocapture    # with options of its tests")]
 pub(crate) struct Args {
     /// The folder of the plug-in's crate.
@@ -22,17 +23,18 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Runs the crate's tests, with this binary as the sandbox that the test kit runs the plug-in in.
+    /// Builds the component, then runs the tests of the crate. The test kit calls the component in the sandbox of this
+    /// binary.
     pub(crate) fn run(self) -> Result<()> {
-        let manifest = self.dir.join("Cargo.toml");
-        if !manifest.is_file() {
-            bail!("{} has no Cargo.toml: name the folder of a plug-in's crate", self.dir.display());
-        }
+        let options = Options { verbose: true, ..Options::default() };
+        let built = millstream_sdk_build::build(&self.dir, &options)?;
+        let component = built.path.canonicalize().with_context(|| format!("cannot find {}", built.path.display()))?;
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut tests = Command::new(cargo);
-        tests.arg("test").arg("--manifest-path").arg(manifest).arg("--").args(self.arguments);
-        tests.env("MILLSTREAM", env::current_exe().context("cannot find the program that runs")?);
-        let status = tests.status().context("cannot run cargo; rustup installs it")?;
+        tests.arg("test").arg("--manifest-path").arg(self.dir.join("Cargo.toml")).arg("--").args(self.arguments);
+        tests.env("MILLSTREAM", env::current_exe().context("cannot find the path of this program")?);
+        tests.env("MILLSTREAM_COMPONENT", component);
+        let status = tests.status().context("cannot run cargo: install Rust with rustup")?;
         if !status.success() {
             bail!("the tests of {} failed", self.dir.display());
         }
