@@ -1,5 +1,5 @@
-# Sourced by the examples. Starts a broker with a folder of its own and stops it at the end.
-#   $broker   its address          $work   a folder for the example's files
+# Sourced by the examples. Starts a broker with a temporary folder and stops it at the end.
+#   $broker   its address          $work   a folder for the files of the example
 # An example fails with the first command that fails.
 set -euo pipefail
 
@@ -10,7 +10,7 @@ process=$!
 stop() {
     status=$?
     kill "$process" 2>/dev/null && wait "$process" 2>/dev/null
-    [ $status -eq 0 ] || { echo "the example failed; the broker's last lines:"; tail -n 20 "$work/broker.log"; } >&2
+    [ $status -eq 0 ] || { echo "the example failed; the last lines of the broker's log:"; tail -n 20 "$work/broker.log"; } >&2
     rm -rf "$work"
     exit $status
 }
@@ -24,7 +24,7 @@ broker=$(sed 's/listening on //' "$work/listening")
 
 say() { printf '\n== %s\n' "$*"; }
 
-# expect WHAT IS WANTED: a wrong answer ends the example.
+# expect WHAT IS WANTED: a wrong result ends the example.
 expect() {
     if [ "$2" != "$3" ]; then
         echo "$1: $2, and $3 was expected" >&2

@@ -1,4 +1,4 @@
-//! Builds the default plug-ins, every crate in a folder beside this file, into components.
+//! Builds the default plug-ins into components: every crate in a folder beside this file.
 
 use std::env;
 use std::fmt::Write;
@@ -11,14 +11,14 @@ use millstream_sdk_build::Options;
 
 fn main() -> ExitCode {
     let Err(error) = embed() else { return ExitCode::SUCCESS };
-    // Cargo shows the lines that are marked as errors, and not the rest of what a failed build script says.
+    // Cargo shows only lines that are marked as errors of a build script.
     for line in format!("{error:#}").lines() {
         println!("cargo::error={line}");
     }
     ExitCode::FAILURE
 }
 
-/// Builds all by one run of cargo and writes `plugins.rs`: names and components.
+/// Builds all plug-ins by one run of cargo, and writes their names and components to `plugins.rs`.
 fn embed() -> Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let root = folder.parent().context("the plug-ins lie in the workspace")?;
@@ -30,7 +30,7 @@ fn embed() -> Result<()> {
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name().into_string().ok().context("a plug-in's folder has an ASCII name")?;
         if folder.join(&name).join("Cargo.toml").is_file() {
-            // Not its tests. A new plug-in is seen by Cargo.lock.
+            // Its tests do not matter. A new plug-in changes Cargo.lock.
             watch(&folder.join(&name).join("Cargo.toml"));
             watch(&folder.join(&name).join("src"));
             names.push(name);
@@ -42,7 +42,7 @@ fn embed() -> Result<()> {
     let built = millstream_sdk_build::build_packages(root, &packages, &options)?;
     let mut list = String::from("&[\n");
     for (name, built) in names.iter().zip(&built) {
-        // The folder of components is shared with other builds: a copy of our own, so that what is embedded is what was built.
+        // Other builds write to the folder of components too. A private copy makes sure that this build is embedded.
         let copy = out.join(format!("{name}.wasm"));
         if fs::read(&copy).ok().as_ref() != Some(&built.component) {
             fs::write(&copy, &built.component)?;
@@ -53,7 +53,7 @@ fn embed() -> Result<()> {
     Ok(fs::write(out.join("plugins.rs"), list)?)
 }
 
-/// The target folder of the outer cargo, whatever its profile is: a plug-in's profile is its own, and built once.
+/// Returns the target folder of the outer cargo. All its profiles share one build of the plug-ins.
 fn target_dir(out: &Path) -> PathBuf {
     let target = out.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
     target.unwrap_or(out).to_owned()

@@ -1,4 +1,4 @@
-"""Produces an order that does not fit the schema with every Python client that is there, and prints what each of them says."""
+"""Produces an order that does not fit the schema with every Python client that is installed, and prints the errors."""
 
 import sys
 

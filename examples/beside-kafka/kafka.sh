@@ -1,7 +1,7 @@
-# Sourced: starts one node of Apache Kafka with a folder of its own and stops it at the end.
+# Sourced by `run`. Starts one node of Apache Kafka with a temporary folder and stops it at the end.
 #   $kafka   its address
 folder=$(mktemp -d)
-# Kafka does not say which ports it took, so two free ones are chosen before.
+# Kafka does not print which ports it uses, so the script chooses two free ones.
 read -r port controller < <(python3 -c '
 import socket
 sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""Prints the values of a topic, with whatever Python client is there."""
+"""Prints the values of a topic, with the Python client that is installed."""
 
 import sys
 

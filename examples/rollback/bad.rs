@@ -1,4 +1,4 @@
-//! A filter: records of at most so many bytes. This version looks behind the end of short records, and panics.
+//! A filter that keeps short records. This version reads past the end of short records, and panics.
 #![forbid(unsafe_code)]
 
 use millstream_sdk::{Columns, Filter, Record, Result};

@@ -1,4 +1,4 @@
-//! A filter: records of at most so many bytes.
+//! A filter that keeps short records.
 #![forbid(unsafe_code)]
 
 use millstream_sdk::{Columns, Filter, Record, Result};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// What `plugin new` copies, from the root of the repository.
+/// The paths that `plugin new` copies, from the root of the repository.
 const VENDORED: [&str; 5] =
     ["sdk/rust/Cargo.toml", "sdk/rust/src", "sdk/testkit/Cargo.toml", "sdk/testkit/src", "sdk/wit"];
 
@@ -20,7 +20,7 @@ fn main() -> Result<()> {
     embed_sdk(&root, &out)
 }
 
-/// Writes `sdk.rs`: paths and contents, with a manifest of the workspace that these crates need around them.
+/// Writes `sdk.rs`, with the path and contents of each file. It adds a manifest of a workspace, which the crates need.
 fn embed_sdk(root: &Path, out: &Path) -> Result<()> {
     let mut files = Vec::new();
     for path in VENDORED {
@@ -31,7 +31,7 @@ fn embed_sdk(root: &Path, out: &Path) -> Result<()> {
     fs::write(out.join("sdk.toml"), sdk_workspace(root)?)?;
     let mut list = String::from("&[\n");
     for file in &files {
-        let name = file.strip_prefix(root).context("it lies in the repository")?;
+        let name = file.strip_prefix(root).context("the file lies outside of the repository")?;
         writeln!(list, "    ({name:?}, include_str!({file:?})),")?;
     }
     writeln!(list, "    (\"sdk/Cargo.toml\", include_str!({:?})),", out.join("sdk.toml"))?;
@@ -40,7 +40,7 @@ fn embed_sdk(root: &Path, out: &Path) -> Result<()> {
     Ok(fs::write(out.join("sdk.rs"), list)?)
 }
 
-/// The manifest of this workspace, cut down to what the SDK's crates inherit of it.
+/// Returns the manifest of this workspace, reduced to the parts that the crates of the SDK inherit.
 fn sdk_workspace(root: &Path) -> Result<String> {
     let mut inherited = BTreeSet::new();
     for manifest in VENDORED.iter().filter(|path| path.ends_with("Cargo.toml")) {

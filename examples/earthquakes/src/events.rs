@@ -1,14 +1,14 @@
-//! The events of the file, and what an answer must be.
+//! The events of the file, and the check of results against it.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-/// One JSON object a line.
+/// One JSON object in each line.
 const FILE: &str = include_str!("../earthquakes.jsonl");
 
-/// What the checks look at.
+/// The fields that the checks read.
 #[derive(Debug, Deserialize)]
 struct Quake {
     mag: f64,
@@ -28,10 +28,10 @@ pub(crate) struct Event {
     pub(crate) lat: f64,
 }
 
-/// All events, sorted by time.
+/// Returns all events, sorted by time.
 ///
 /// # Errors
-/// A line is no event.
+/// A line is not an event.
 pub(crate) fn all() -> Result<Vec<Event>> {
     let event = |(index, json): (usize, &'static str)| {
         let Quake { mag: magnitude, depth: depth_km, lon, lat } =
@@ -41,10 +41,10 @@ pub(crate) fn all() -> Result<Vec<Event>> {
     FILE.lines().enumerate().map(event).collect()
 }
 
-/// Checks that what was read is what the file holds, each as often as there, in any order.
+/// Checks that the values read are those of the file, each as often as there, in any order. Returns their number.
 ///
 /// # Errors
-/// Something is missing, or came twice, or is not in the file.
+/// A value is missing, came twice, or is not in the file.
 pub(crate) fn check<'a>(
     what: &str,
     read: impl IntoIterator<Item = &'a [u8]>,
@@ -61,6 +61,6 @@ pub(crate) fn check<'a>(
     }
     let lost: i64 = missing.values().filter(|&&times| times > 0).sum();
     let extra: i64 = -missing.values().filter(|&&times| times < 0).sum::<i64>();
-    ensure!(lost == 0 && extra == 0, "{what}: of {count} events {lost} are missing, and {extra} came that should not");
+    ensure!(lost == 0 && extra == 0, "{what}: of {count} events {lost} are missing, and {extra} are too many");
     Ok(count)
 }

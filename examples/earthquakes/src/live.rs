@@ -1,7 +1,7 @@
-//! A filter is edited, rebuilt and swapped while records flow.
+//! Edits, rebuilds and replaces a filter while records flow.
 //!
-//! The events go into one partition again and again. Since every record has an offset, each decision of the
-//! filter can be checked afterwards: up to some offset it was the first version's, from there on the second's.
+//! The producer sends the events to one partition again and again. Every record has an offset, so each decision of the
+//! filter can be checked afterwards: up to some offset the first version decided, and from there on the second.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,16 +23,15 @@ use crate::stages;
 
 const TOPIC: &str = "quakes-live";
 
-/// How long the events wait between two passes: records flow, but not so many that the disk fills
-/// while the compiler works.
+/// The time between two passes. Records flow, but do not fill the disk while the compiler works.
 const PASS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The source of the filter, and the line that is edited.
+/// The source of the filter, and the line to edit.
 const SOURCE: &str = include_str!("../deep/src/lib.rs");
 const BEFORE: (&str, f64) = ("LEAST_DEPTH_KM: f64 = 100.0", 100.0);
 const AFTER: (&str, f64) = ("LEAST_DEPTH_KM: f64 = 10.0", 10.0);
 
-/// The filter as a user has it: a folder of its own, outside the workspace.
+/// The filter in its own folder outside the workspace, as a user has it.
 struct Project {
     millstream: PathBuf,
     folder: PathBuf,
@@ -40,12 +39,12 @@ struct Project {
 }
 
 impl Project {
-    /// Makes the folder as a user does, unless an earlier run has.
+    /// Makes the folder with `plugin new`, unless an earlier run has.
     fn new(millstream: &Path, work: &Path) -> Result<Self> {
         let folder = work.join("deep");
         let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
         if !manifest.contains("serde_json") {
-            // An earlier run may have been cut short.
+            // An earlier run may have been interrupted.
             fs::remove_dir_all(&folder).ok();
             let name = ["plugin", "new", "deep", "--kind", "filter"];
             succeed(Command::new(millstream).args(name).current_dir(work))?;
@@ -56,7 +55,7 @@ impl Project {
         Ok(Self { millstream: millstream.to_owned(), folder, component: plugins.join("deep.wasm") })
     }
 
-    /// Writes the source and builds it into the folder that is watched.
+    /// Writes the source and builds it into the watched folder.
     fn build(&self, source: &str) -> Result<()> {
         fs::write(self.folder.join("src/lib.rs"), source)?;
         let output = Command::new(&self.millstream)
@@ -78,7 +77,7 @@ fn succeed(command: &mut Command) -> Result<()> {
 /// Runs this part of the job.
 ///
 /// # Errors
-/// A decision of the filter was wrong, or something failed on the way.
+/// A decision of the filter was wrong, or the build, producer or consumer failed.
 pub(crate) async fn run(
     bootstrap: &str,
     millstream: &Path,
@@ -110,8 +109,8 @@ pub(crate) async fn run(
     tokio::task::spawn_blocking(move || build.build(&SOURCE.replace(BEFORE.0, AFTER.0))).await??;
     match reloads.recv().await.context("the watcher ended")? {
         WatchEvent::Reloaded { .. } => {}
-        WatchEvent::Refused { problem, .. } => bail!("the new filter is refused: {problem}"),
-        other => bail!("unexpected: {other:?}"),
+        WatchEvent::Refused { problem, .. } => bail!("the new filter does not load: {problem}"),
+        other => bail!("unexpected event of the watcher: {other:?}"),
     }
     let swapped = progress.seen.load(Ordering::Relaxed);
     reached(&progress, swapped + 2 * pass, &producer, &consumer).await?;
@@ -122,19 +121,19 @@ pub(crate) async fn run(
 
     let switch = check(&kept, end, events)?;
     let in_pass = |first: i64| kept.range(first * pass..(first + 1) * pass).count();
-    println!("  {end} records in {} passes; the new version took over by itself near offset {switch}", end / pass);
+    println!("  {end} records in {} passes; the new version took over near offset {switch}", end / pass);
     println!("  a pass before: {} of {pass} events; a pass after: {}", in_pass(0), in_pass(end / pass - 1));
     stages::print_cost(&filter);
     Ok(())
 }
 
-/// How far the consumer is, and where it is to end.
+/// The position of the consumer, and where it ends.
 struct Progress {
     seen: AtomicI64,
     end: AtomicI64,
 }
 
-/// Waits until the consumer has come to `offset`, or one of the tasks has ended.
+/// Waits until the consumer reaches `offset`; fails if one of the tasks ends before.
 async fn reached<A, B>(
     progress: &Progress,
     offset: i64,
@@ -148,7 +147,7 @@ async fn reached<A, B>(
     Ok(())
 }
 
-/// Sends all events again and again; gives the number of records.
+/// Sends all events again and again, and returns the number of records.
 async fn produce(bootstrap: String, events: Arc<Vec<Event>>, stop: Arc<AtomicBool>) -> Result<i64> {
     let producer = Producer::builder(ProducerConfig::new(&bootstrap)).build()?;
     let mut ticks = tokio::time::interval(PASS_INTERVAL);
@@ -168,7 +167,7 @@ async fn produce(bootstrap: String, events: Arc<Vec<Event>>, stop: Arc<AtomicBoo
     Ok(sent)
 }
 
-/// Reads through the filter up to the end, once that is known; gives the offsets that were kept.
+/// Reads through the filter up to the end, once that is known. Returns the offsets that the filter kept.
 async fn consume(bootstrap: String, filter: Arc<Stage>, progress: Arc<Progress>) -> Result<BTreeSet<i64>> {
     let mut config = ConsumerConfig::new(&bootstrap);
     config.auto_offset_reset = OffsetReset::Earliest;
@@ -186,7 +185,7 @@ async fn consume(bootstrap: String, filter: Arc<Stage>, progress: Arc<Progress>)
     Ok(kept)
 }
 
-/// Checks each decision; gives the first offset that the new version surely decided.
+/// Checks each decision, and returns the first offset that the new version must have decided.
 fn check(kept: &BTreeSet<i64>, end: i64, events: &[Event]) -> Result<i64> {
     let mut switch = None;
     for offset in 0..end {
@@ -195,15 +194,12 @@ fn check(kept: &BTreeSet<i64>, end: i64, events: &[Event]) -> Result<i64> {
         let after = event.depth_km >= AFTER.1;
         let is = kept.contains(&offset);
         if before == after {
-            ensure!(is == before, "offset {offset} was decided wrongly by both versions");
+            ensure!(is == before, "the decision on offset {offset} is wrong for both versions");
         } else if is == after {
             switch = switch.or(Some(offset));
         } else {
-            ensure!(
-                switch.is_none(),
-                "offset {offset} was decided by the old version, after the new one had taken over"
-            );
+            ensure!(switch.is_none(), "the old version decided on offset {offset}, after the new one had taken over");
         }
     }
-    switch.context("the new version decided nothing")
+    switch.context("the new version made no decision")
 }

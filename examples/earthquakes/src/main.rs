@@ -38,10 +38,10 @@ struct Arguments {
     /// The millstream binary
     #[arg(long, value_name = "FILE")]
     millstream: PathBuf,
-    /// Where built plug-ins and the broker's data go
+    /// The folder for built plug-ins and the data of the broker
     #[arg(long, value_name = "DIR")]
     work: PathBuf,
-    /// Leaves the broker running, with the data
+    /// Keep the broker running, with its data
     #[arg(long)]
     keep: bool,
 }
@@ -73,20 +73,23 @@ async fn run(arguments: &Arguments) -> Result<()> {
     for magnitude in [4.5, 2.5] {
         strong(bootstrap, &library, &events, magnitude).await?;
     }
-    println!("\nswap a filter while records flow:");
+    println!("\nreplace a filter while records flow:");
     live::run(bootstrap, &arguments.millstream, work, &cache, &events).await?;
     with_other_clients(bootstrap, &events)?;
 
-    println!("\nevery count is that of the file; {:.1} s", start.elapsed().as_secs_f64());
+    println!("\nall counts match the file; {:.1} s", start.elapsed().as_secs_f64());
     if arguments.keep {
         let bootstrap = bootstrap.to_owned();
         let (folder, process) = (data.keep(), server.keep());
-        println!("the broker keeps running on {bootstrap}, data in {}; kill {process} ends it", folder.display());
+        println!(
+            "the broker keeps running on {bootstrap}, with its data in {}; stop it with: kill {process}",
+            folder.display()
+        );
     }
     Ok(())
 }
 
-/// Sends all events: checked by the serializer, sent to the partition of their region, compressed.
+/// Produces all events: checked by the serializer, in the partition of their region, compressed.
 async fn produce(bootstrap: &str, library: &Library, work: &Path, events: &[Event]) -> Result<()> {
     let partitions = REGIONS.len() + 1;
     let admin = Admin::new(ClientConfig::new(bootstrap))?;
@@ -123,14 +126,14 @@ async fn produce(bootstrap: &str, library: &Library, work: &Path, events: &[Even
     println!("  {}", spread.join(", "));
     for (partition, count) in by_partition.into_iter().enumerate() {
         let wanted = events.iter().filter(|event| event.partition() == partition).count();
-        ensure!(count == wanted, "partition {partition} has {count} events, and should have {wanted}");
+        ensure!(count == wanted, "partition {partition} has {count} events instead of {wanted}");
     }
     [serializer, partitioner, compressor].iter().for_each(|stage| stages::print_cost(stage));
     Ok(())
 }
 
 impl Event {
-    /// The partition that the event belongs to, worked out here and not in the sandbox.
+    /// Returns the partition of the event, computed natively to check the one from the sandbox.
     fn partition(&self) -> usize {
         let inside = |[west, south, east, north]: [f64; 4]| {
             self.lon >= west && self.lon < east && self.lat >= south && self.lat < north
@@ -139,7 +142,7 @@ impl Event {
     }
 }
 
-/// Reads the events that are at least so strong.
+/// Reads the events of at least a magnitude.
 async fn strong(bootstrap: &str, library: &Library, events: &[Event], magnitude: f64) -> Result<()> {
     let spec = format!(r#"json-compare{{"path":"/mag","op":">=","value":{magnitude}}}"#);
     let filter = stages::stage(library, &spec, Kind::Filter)?;
@@ -152,7 +155,7 @@ async fn strong(bootstrap: &str, library: &Library, events: &[Event], magnitude:
     Ok(())
 }
 
-/// Reads the topic from its beginning to its present end, through a filter.
+/// Reads the topic from its start to its present end, through a filter.
 async fn read_all(bootstrap: &str, filter: &Arc<Stage>) -> Result<Vec<ConsumerRecord>> {
     let mut config = ConsumerConfig::new(bootstrap);
     config.auto_offset_reset = OffsetReset::Earliest;
@@ -168,7 +171,7 @@ async fn read_all(bootstrap: &str, filter: &Arc<Stage>) -> Result<Vec<ConsumerRe
     Ok(records)
 }
 
-/// Reads the topic with a client that nobody here wrote, if there is one.
+/// Reads the topic with another client, if one is installed.
 fn with_other_clients(bootstrap: &str, events: &[Event]) -> Result<()> {
     let kcat = Command::new("kcat").args(["-q", "-b", bootstrap, "-C", "-t", TOPIC, "-e"]).output();
     let (name, output) = match kcat {
@@ -176,10 +179,10 @@ fn with_other_clients(bootstrap: &str, events: &[Event]) -> Result<()> {
         Err(_) => {
             let script = concat!(env!("CARGO_MANIFEST_DIR"), "/read.py");
             match Command::new("python3").args([script, bootstrap, TOPIC]).output() {
-                // 3: the script found no client that it could import.
+                // The script exits with 3 if it cannot import a client.
                 Ok(output) if output.status.code() != Some(3) => ("Python", output),
                 _ => {
-                    println!("\nno kcat and no Python client here to read the topic with");
+                    println!("\nneither kcat nor a Python client is installed to read the topic with");
                     return Ok(());
                 }
             }

@@ -1,4 +1,4 @@
-//! The broker: the real binary as a child process.
+//! Starts the broker: the real binary as a child process.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -16,10 +16,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts `millstream serve` and waits until it answers.
+    /// Starts `millstream serve` and waits until it listens.
     ///
     /// # Errors
-    /// It does not start; its log says why.
+    /// The broker does not start; its log says why.
     pub(crate) fn start(millstream: &Path, data: &Path, log: &Path) -> Result<Self> {
         let mut child = Command::new(millstream)
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
@@ -38,12 +38,12 @@ impl Server {
         Ok(Self { child, bootstrap, keep: false })
     }
 
-    /// `HOST:PORT`.
+    /// Returns the address, as `HOST:PORT`.
     pub(crate) fn bootstrap(&self) -> &str {
         &self.bootstrap
     }
 
-    /// Leaves the broker running; gives the id of its process.
+    /// Leaves the broker running, and returns the id of its process.
     pub(crate) fn keep(mut self) -> u32 {
         self.keep = true;
         self.child.id()

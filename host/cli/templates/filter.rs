@@ -11,7 +11,7 @@ pub struct {{type}} {
 }
 
 impl Filter for {{type}} {
-    /// Whether to keep a record. An error refuses this record alone, and names its row.
+    /// Returns whether to keep a record. An error rejects only this record, and names its row.
     fn keep(&self, record: &Record<'_>) -> Result<bool> {
         let value = std::str::from_utf8(record.value().unwrap_or_default())?;
         Ok(value.contains(&self.text))

@@ -1,4 +1,4 @@
-//! A partitioner: decides which partition each record goes to.
+//! A partitioner: chooses the partition of each record.
 #![forbid(unsafe_code)]
 
 use millstream_sdk::{Partitioner, Partitions, Record, Result};
@@ -11,7 +11,7 @@ pub struct {{type}} {
 }
 
 impl Partitioner for {{type}} {
-    /// Records whose keys begin alike go to one partition, from 0 to `partitions.count() - 1`.
+    /// Returns a partition, from 0 to `partitions.count() - 1`. Keys with the same prefix go to the same one.
     fn partition(&mut self, record: &Record<'_>, partitions: &Partitions<'_>) -> Result<u32> {
         let key = record.key().ok_or("a record needs a key")?;
         let prefix = &key[..self.prefix.min(key.len())];

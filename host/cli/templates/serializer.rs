@@ -11,7 +11,7 @@ pub struct {{type}} {
 }
 
 impl Serializer for {{type}} {
-    /// What is not set on `change` stays as it is.
+    /// Adds the prefix. A key or value that is not set on `change` stays the same.
     fn serialize(&self, record: &Record<'_>, change: &mut Change<'_>) -> Result<()> {
         if let Some(value) = record.value() {
             change.set_value(&[self.prefix.as_bytes(), value].concat());
@@ -19,7 +19,7 @@ impl Serializer for {{type}} {
         Ok(())
     }
 
-    /// An error refuses this record alone, and names its row.
+    /// Removes the prefix. An error rejects only this record, and names its row.
     fn deserialize(&self, record: &Record<'_>, change: &mut Change<'_>) -> Result<()> {
         if let Some(value) = record.value() {
             change.set_value(value.strip_prefix(self.prefix.as_bytes()).ok_or("the prefix is not there")?);

@@ -1,4 +1,4 @@
-//! `contains{"text":"error"}`: a filter that keeps the records whose value holds a text, byte for byte.
+//! `contains{"text":"error"}`: a filter that keeps the records whose value contains a text, byte for byte.
 #![forbid(unsafe_code)]
 
 mod search;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use search::Search;
 
-/// Keeps the records whose value holds a text. A record without a value holds none.
+/// Keeps the records whose value contains a text. A record without a value is not kept.
 #[derive(Debug, Deserialize)]
 pub struct Contains {
     text: String,
@@ -35,7 +35,7 @@ impl Filter for Contains {
         Ok(record.value().is_some_and(|value| self.search().find(value, 0).is_some()))
     }
 
-    /// Searches the column as one text, so that the vector loop is entered once a hit and not once a row.
+    /// Searches the whole column as one text, so that the vector loop starts once for each hit and not for each row.
     fn keep_batch(&self, batch: &Batch<'_>, keep: &mut Bitmap) -> Result<(), Error> {
         let (data, ends) = (batch.values().data(), batch.values().ends());
         let (mut row, mut position) = (0, 0);
@@ -47,8 +47,9 @@ impl Filter for Contains {
             if start + self.text.len() <= ends[row] as usize {
                 keep.set(row);
             }
-            // It is found here, or begins here and ends in a later row, as any other that begins behind it would. Rows
-            // that are too short are left out: a text that lies across them again and again costs its length each time.
+            // The hit is in this row, or starts here and ends in a later row, and so would any later hit in this row.
+            // The search goes on in the next row that is long enough: a hit across short rows costs its length each
+            // time.
             row += 1;
             while ends.get(row).is_some_and(|end| ((end - ends[row - 1]) as usize) < self.text.len()) {
                 row += 1;
@@ -73,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn the_column_answers_as_the_rows_do() {
+    fn the_column_and_the_rows_give_the_same_result() {
         let pieces = ["", "a", "aa", "ab", "ba", "aab", "bab", "abab", "aaaa", "b"];
         for text in ["a", "aa", "ab", "aba", "bb"] {
             let mut batch = BatchBuf::new("t");

@@ -1,45 +1,45 @@
-//! Where a text is in other text. A place is looked at only where two of its bytes fit, the rarest two; whether any place
-//! of a block does is one loop without a branch, which compilers make vector instructions of. Larger blocks than a vector
-//! pay in the sandbox, which looks at the clock at every turn of a loop. Where the text nearly is at many places, as only
-//! made-up text has it, memchr's search goes on, whose time is linear in the length of both.
+//! Finds a text in other text. The search compares the text only at places where its two rarest bytes match. A loop
+//! without a branch, which compiles to vector instructions, checks whether any place of a block matches. A block is
+//! larger than a vector, since the sandbox checks the clock at every turn of a loop. If the text nearly matches at many
+//! places, as in made-up text, the search of memchr takes over: its time is linear in the length of both.
 
 use memchr::arch::all::packedpair::Pair;
 use memchr::memmem::Finder;
 
-/// Places that are looked at together.
+/// The places that are checked together.
 const BLOCK: usize = 128;
 
-/// Places of a block that are looked at together once one of the block fits.
+/// The places of a block that are checked together once a place of the block matches.
 const PART: usize = 16;
 
-/// How many bytes may be compared in vain for each place that was passed.
+/// The bytes that may be compared in vain for each place that was passed.
 const VAIN_PER_PLACE: usize = 8;
 
-/// How many more bytes may be compared in vain in one search.
+/// The bytes that may be compared in vain in one search, besides.
 const VAIN: usize = 4 << 10;
 
-/// A text to look for.
+/// A text to search for.
 #[derive(Debug)]
 pub(crate) struct Search {
     text: Vec<u8>,
-    /// Where in the text two of its bytes are that other text seldom has.
+    /// The positions of the two bytes of the text that are rarest in other text.
     rare: [usize; 2],
     linear: Finder<'static>,
 }
 
 impl Search {
-    /// `text` is not empty.
+    /// Prepares a search. `text` is not empty.
     pub(crate) fn new(text: &str) -> Self {
         let text = text.as_bytes().to_vec();
         let pair = Pair::new(&text).map(|pair| [pair.index1(), pair.index2()].map(usize::from));
         Self { rare: pair.unwrap_or_default(), linear: Finder::new(&text).into_owned(), text }
     }
 
-    /// The first place from `from` on where the text is in `data`.
+    /// Returns the first place of the text in `data`, from `from` on.
     #[inline]
     pub(crate) fn find(&self, data: &[u8], from: usize) -> Option<usize> {
         let is_here = |at: usize| data[at..at + self.text.len()] == self.text;
-        // One past the last place where it may begin.
+        // One past the last place where the text can begin.
         let end = (data.len() + 1).checked_sub(self.text.len())?;
         let [one, other] = self.rare;
         let bytes = self.rare.map(|index| self.text[index]);
@@ -76,7 +76,7 @@ impl Search {
     }
 }
 
-/// Whether there is a place where both bytes are.
+/// Returns whether both bytes match at any place.
 #[inline]
 fn may_hold<const PLACES: usize>(ones: &[u8; PLACES], others: &[u8; PLACES], bytes: [u8; 2]) -> bool {
     let mut any = 0;
@@ -91,21 +91,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_that_nearly_is_everywhere_is_searched_in_linear_time() {
+    fn text_that_nearly_matches_everywhere_is_searched_in_linear_time() {
         let near = "ab".repeat(2_000);
         let data = [near.as_bytes(), b"c", &b"ab".repeat(20_000), b"c", near.as_bytes()].concat();
         let search = |text: &str| Search::new(text).find(&data, 0);
         assert_eq!(search(&format!("{near}c")), Some(0));
         assert_eq!(search(&format!("b{near}c")), Some(data.len() - 2 * near.len() - 2));
         assert_eq!(search(&format!("{near}d")), None);
-        // The last places are looked at one by one, fewer than a block.
+        // The last places are checked one by one, fewer than a block.
         let short = "ab".repeat(20) + "c";
         assert_eq!(Search::new(&short).find(&b"ab".repeat(40), 0), None);
     }
 
     #[test]
     fn it_finds_what_the_plain_search_finds() {
-        // Text of two letters, which has nearly everything somewhere; long enough for several blocks.
+        // Text of two letters, which contains most short texts, long enough for several blocks.
         let mut state = 7_u32;
         let data: Vec<u8> = std::iter::repeat_with(|| {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

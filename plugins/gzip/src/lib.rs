@@ -12,7 +12,7 @@ use serde::Deserialize;
 /// gzip (RFC 1952).
 #[derive(Debug, Deserialize)]
 pub struct Gzip {
-    /// From 1, the fastest, to 9, the smallest; 6 without it.
+    /// From 1, the fastest, to 9, the smallest [default: 6].
     level: Option<u32>,
 }
 

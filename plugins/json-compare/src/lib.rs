@@ -1,9 +1,9 @@
-//! `json-compare{"path":"/mag","op":">=","value":4.5}`: a filter that keeps the records whose value is JSON in which the
-//! field at `path` compares to `value` as `op` says.
+//! `json-compare{"path":"/mag","op":">=","value":4.5}`: a filter that keeps the records whose value is JSON in which
+//! the field at `path` compares to `value` as `op` says.
 //!
-//! Numbers compare as numbers, texts by their characters, `true`, `false` and `null` by `==` and `!=` alone. What is not
-//! comparable, and a field that is not there, only ever fits `!=`. A record without a value is not kept; one that is not
-//! JSON, as far as it has to be read to find the field, is an error of its row.
+//! Numbers compare as numbers, texts by their characters; `true`, `false` and `null` compare only by `==` and `!=`. A
+//! missing field, and one of another type, fits only `!=`. A record without a value is not kept. A value is read only
+//! up to the field; if that part is not JSON, it is an error of its row.
 #![forbid(unsafe_code)]
 
 mod pointer;

@@ -2,13 +2,13 @@
 
 use serde::Deserialize;
 
-/// A pointer, taken apart. Empty for the whole document.
+/// A pointer, split into its names. Empty for the whole document.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) struct Pointer(Vec<String>);
 
 impl Pointer {
-    /// The names on the way, unescaped.
+    /// The names along the path, unescaped.
     pub(crate) fn tokens(&self) -> &[String] {
         &self.0
     }

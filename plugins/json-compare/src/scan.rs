@@ -1,5 +1,5 @@
-//! Finding a field without building the document: the text is read up to the field and no further, and what is on the way
-//! is skipped. Of several fields with the same name the first counts.
+//! Finds a field without building the document. The text is read up to the field and no further, and values before it
+//! are skipped. Of several fields with the same name the first counts.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqA
 
 use crate::value::{Found, Number};
 
-/// Calls `answer` with the field at `tokens`, and gives back what it says.
+/// Calls `answer` with the field at `tokens`, and returns its result.
 ///
 /// # Errors
 /// The text is not JSON before or in the field.
@@ -20,18 +20,18 @@ pub(crate) fn at<R>(
     let mut reader = serde_json::Deserializer::from_slice(json);
     let read = Field { tokens, out: &mut out }.deserialize(&mut reader);
     match (out.result, read) {
-        // The reading was broken off by the answer.
+        // The reader stops at the field, which is an error for it.
         (Some(result), _) => Ok(result),
         (None, Err(error)) => Err(error),
         (None, Ok(())) => {
             reader.end()?;
-            let answer = out.answer.take().expect("nothing was answered yet");
+            let answer = out.answer.take().expect("`answer` was not called yet");
             Ok(answer(Found::Nothing))
         }
     }
 }
 
-/// Where the answer goes.
+/// Where the result goes.
 struct Out<F, R> {
     answer: Option<F>,
     result: Option<R>,
@@ -45,14 +45,14 @@ impl<F: FnOnce(Found<'_>) -> R, R> Out<F, R> {
     }
 }
 
-/// The rest of the way to the field.
+/// The rest of the path to the field.
 struct Field<'t, 'o, F, R> {
     tokens: &'t [String],
     out: &'o mut Out<F, R>,
 }
 
 impl<F: FnOnce(Found<'_>) -> R, R> Field<'_, '_, F, R> {
-    /// A scalar: it is the field at the end of the way, and nothing is below it otherwise.
+    /// Ends the search at a scalar: it is the field if the path ends here, and has no fields otherwise.
     fn scalar<E: de::Error>(self, found: Found<'_>) -> Result<(), E> {
         self.out.found(if self.tokens.is_empty() { found } else { Found::Nothing });
         Ok(())
@@ -106,10 +106,10 @@ impl<'de, F: FnOnce(Found<'_>) -> R, R> Visitor<'de> for Field<'_, '_, F, R> {
             if here {
                 map.next_value_seed(Field { tokens: rest, out: self.out })?;
                 if self.out.answer.is_none() {
-                    // What follows is not read: the reader says that the object has no end, which nobody asks.
+                    // The rest is not read. The reader then reports an object without an end, which is ignored.
                     return Ok(());
                 }
-                // It is not in there, and no other field of that name counts.
+                // The field is not in this value, and no later field of the same name counts.
                 while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
                 return Ok(());
             }
@@ -122,7 +122,7 @@ impl<'de, F: FnOnce(Found<'_>) -> R, R> Visitor<'de> for Field<'_, '_, F, R> {
         let Some((token, rest)) = self.tokens.split_first() else {
             return self.scalar(Found::Other);
         };
-        // An index has no leading zeros (RFC 6901, section 4); other names are of no element.
+        // An index has no leading zeros (RFC 6901, section 4); other names match no element.
         let wanted = token.parse().ok().filter(|index: &usize| index.to_string() == *token);
         for index in 0.. {
             if wanted == Some(index) {
@@ -141,7 +141,7 @@ impl<'de, F: FnOnce(Found<'_>) -> R, R> Visitor<'de> for Field<'_, '_, F, R> {
     }
 }
 
-/// Whether a key is this one, without a copy of it.
+/// Compares a key with a name without copying it.
 struct Is<'t>(&'t str);
 
 impl<'de> DeserializeSeed<'de> for Is<'_> {
@@ -168,14 +168,14 @@ impl Visitor<'_> for Is<'_> {
 mod tests {
     use super::*;
 
-    /// What is found, in words.
+    /// Returns a description of the field.
     fn found(json: &str, path: &[&str]) -> Result<String, String> {
         let tokens: Vec<String> = path.iter().map(|token| (*token).to_owned()).collect();
         at(json.as_bytes(), &tokens, |found| format!("{found:?}")).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn fields_are_found_where_they_are() {
+    fn fields_are_found() {
         let json = r#" {"a": [1, {"b\n": "x\"y"}, -2.5], "c": {"c": null}, "e": true, "": 18446744073709551615} "#;
         for (path, expected) in [
             (&["a", "0"][..], "Number(Whole(1))"),
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_an_error() {
+    fn other_text_than_json_is_an_error() {
         for json in ["", "{", "nul", "{\"b\": tru, \"a\": 1}", "{\"b\": 1", "{} x", "[1,]", "{\"a\": \"x"] {
             assert!(found(json, &["a"]).is_err(), "{json}: {:?}", found(json, &["a"]));
         }

@@ -1,4 +1,4 @@
-//! What is found in a record, and how it compares to what is wanted.
+//! The field of a record, and how it compares to the wanted value.
 
 use std::cmp::Ordering;
 
@@ -14,7 +14,7 @@ pub(crate) enum Wanted {
     Text(String),
 }
 
-/// A number of JSON: whole ones are kept whole, since ids of 64 bits do not fit a float.
+/// A number of JSON. Whole numbers stay whole, since ids of 64 bits do not fit into a float.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Number {
     Whole(i128),
@@ -51,7 +51,8 @@ pub(crate) enum Op {
 }
 
 impl Op {
-    /// Whether it holds for a field that stands so to the wanted value; nothing where the two do not compare.
+    /// Returns whether the operator holds for the order of a field and the wanted value; `None` if the two do not
+    /// compare.
     pub(crate) fn holds(self, order: Option<Ordering>) -> bool {
         match (self, order) {
             (op, None) => op == Op::NotEqual,
@@ -66,7 +67,7 @@ impl Op {
 }
 
 impl Wanted {
-    /// How the field stands to this value.
+    /// Compares the field with this value.
     pub(crate) fn compare(&self, found: &Found<'_>) -> Option<Ordering> {
         match (found, self) {
             (Found::Number(found), Wanted::Number(wanted)) => found.compare(*wanted),
@@ -104,7 +105,7 @@ impl TryFrom<serde_json::Value> for Wanted {
                 _ => Err("the number is out of range"),
             },
             serde_json::Value::Array(_) | serde_json::Value::Object(_) => {
-                Err("a field is compared to a number, a text, true, false or null")
+                Err("a field can be compared with a number, a text, true, false or null")
             }
         }
     }

@@ -1,5 +1,5 @@
-//! `json`: a serializer that lets JSON values pass as they are and refuses what is not JSON, by row. Keys are not looked
-//! at, and a record without a value is a tombstone.
+//! `json`: a serializer that checks that values are JSON, and changes nothing. A value that is not JSON is an error of
+//! its row. Keys are not checked, and neither are tombstones.
 #![forbid(unsafe_code)]
 
 use millstream_sdk::{Change, Record, Result, Serializer};
@@ -22,7 +22,7 @@ impl Serializer for Json {
 
 fn check(record: &Record<'_>) -> Result<()> {
     if let Some(value) = record.value() {
-        // What is skipped is not checked to be UTF-8, so that comes first.
+        // `IgnoredAny` does not check that skipped text is UTF-8, so that check comes first.
         let text = std::str::from_utf8(value).map_err(|error| format!("not JSON: {error}"))?;
         serde_json::from_str::<IgnoredAny>(text).map_err(|error| format!("not JSON: {error}"))?;
     }

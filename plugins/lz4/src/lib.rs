@@ -11,13 +11,13 @@ use serde::Deserialize;
 
 use frame::{BLOCK_STORED, END, Frame, HEADER};
 
-/// The bytes of a block, the last one excepted.
+/// The bytes of every block but the last.
 const BLOCK: usize = 64 << 10;
 
-/// LZ4 frames of independent blocks of 64 KiB: the Java client reads no others.
+/// LZ4 frames of independent blocks of 64 KiB: the Java client cannot read others.
 #[derive(Deserialize)]
 pub struct Lz4 {
-    /// Kept from batch to batch, as is the next.
+    /// Kept from batch to batch, like `compressed`.
     #[serde(skip)]
     table: CompressTable,
     /// Room for one compressed block.

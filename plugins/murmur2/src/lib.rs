@@ -1,11 +1,11 @@
-//! `murmur2`: the partitioner of the Java client. A record with a key goes where Java's default partitioner sends it, bit
-//! for bit; records without one go where [`Sticky`] says.
+//! `murmur2`: the partitioner of the Java client. A record with a key goes to the same partition as with Java's default
+//! partitioner. For a record without a key [`Sticky`] chooses.
 #![forbid(unsafe_code)]
 
 use millstream_sdk::{Batch, Columns, Error, Partitioner, Partitions, Record, Result, Sticky};
 use serde::Deserialize;
 
-/// By the key's hash.
+/// Chooses by the hash of the key.
 #[derive(Debug, Deserialize)]
 pub struct Murmur2 {
     #[serde(skip)]
@@ -24,7 +24,7 @@ impl Partitioner for Murmur2 {
         })
     }
 
-    /// Where every record has a key, the keys are all there is to look at.
+    /// Reads only the column of keys if every record has a key.
     fn partition_batch(
         &mut self,
         batch: &Batch<'_>,
@@ -51,12 +51,12 @@ fn by_key(key: &[u8], partitions: &Partitions<'_>) -> u32 {
 const SEED: u32 = 0x9747_b28c;
 const M: u32 = 0x5bd1_e995;
 
-/// Austin Appleby's MurmurHash2 with Kafka's seed, as `org.apache.kafka.common.utils.Utils.murmur2`.
+/// Computes Austin Appleby's MurmurHash2 with Kafka's seed, as `org.apache.kafka.common.utils.Utils.murmur2` does.
 #[inline]
 pub fn murmur2(data: &[u8]) -> u32 {
     // Java takes the length as an int; a key is far below 4 GiB.
     let mut hash = SEED ^ data.len() as u32;
-    // Four words a turn, since the sandbox looks at the clock at every turn of a loop.
+    // Four words in each turn, since the sandbox checks the clock at every turn of a loop.
     let mut blocks = data.chunks_exact(16);
     for block in &mut blocks {
         for word in block.chunks_exact(4) {

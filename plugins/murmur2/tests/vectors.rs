@@ -4,6 +4,6 @@ use millstream_plugin_murmur2::Murmur2;
 use millstream_testkit::Testkit;
 
 #[test]
-fn the_sandbox_answers_as_the_code_does() {
+fn the_sandbox_returns_what_the_code_returns() {
     Testkit::partitioner::<Murmur2>(env!("CARGO_MANIFEST_DIR")).check_file("tests/vectors.jsonl");
 }

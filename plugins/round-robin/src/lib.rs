@@ -1,4 +1,4 @@
-//! `round-robin`: a partitioner that goes through the partitions in turn, whatever the keys are.
+//! `round-robin`: a partitioner that takes the partitions in turn and ignores keys.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use millstream_sdk::{Batch, Columns, Error, Partitioner, Partitions, Record, Result};
 use serde::Deserialize;
 
-/// In turn, for each topic from partition 0.
+/// Takes the partitions of each topic in turn, from partition 0.
 #[derive(Debug, Deserialize)]
 pub struct RoundRobin {
     #[serde(skip)]
@@ -22,8 +22,8 @@ impl RoundRobin {
     }
 }
 
-/// The partition for this turn, and the one after it; the topic may have got fewer since the last turn. One without a
-/// leader misses its turn, unless all are.
+/// Returns the partition for this turn, and the next one. The topic may have fewer partitions than at the last turn. A
+/// partition without a leader is skipped, unless all are without one.
 fn take_turn(next: &mut u32, partitions: &Partitions<'_>) -> u32 {
     let count = partitions.count();
     let first = if *next < count { *next } else { 0 };

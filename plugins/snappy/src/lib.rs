@@ -1,22 +1,23 @@
-//! `snappy`: a compressor that writes what Kafka's Java client does, codec 2: raw snappy in the frame of the
-//! snappy-java (xerial) library. It reads raw snappy without the frame too, which other clients write.
+//! `snappy`: a compressor that writes Kafka's codec 2 as the Java client does: raw snappy in the frame of the library
+//! snappy-java (xerial). It also reads raw snappy without the frame, which other clients write.
 #![forbid(unsafe_code)]
 
 use millstream_sdk::{Compressor, Format, Result};
 use serde::Deserialize;
 use snap::raw::{Decoder, Encoder, decompress_len, max_compress_len};
 
-/// snappy-java's `SnappyOutputStream`: the magic, then version 1, readable by version 1, both big-endian.
+/// The header of snappy-java's `SnappyOutputStream`: the magic, the version 1, and the oldest readable version 1,
+/// big-endian.
 const HEADER: [u8; 16] = *b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01";
 const MAGIC: &[u8] = HEADER.split_at(8).0;
 
-/// snappy-java's block size, in bytes.
+/// The block size of snappy-java, in bytes.
 const BLOCK: usize = 32 * 1024;
 
-/// Blocks of 32 KiB, each behind its length in four bytes, big-endian.
+/// Blocks of 32 KiB, each after its length in four bytes, big-endian.
 #[derive(Debug, Deserialize)]
 pub struct Snappy {
-    /// Keeps its table from block to block.
+    /// Kept from block to block, for its table.
     #[serde(skip)]
     encoder: Option<Encoder>,
 }
@@ -46,7 +47,7 @@ impl Compressor for Snappy {
         }
         let mut rest = data;
         while !rest.is_empty() {
-            // Streams may follow each other, as snappy-java reads them.
+            // A stream may follow another, and snappy-java reads both.
             if rest.starts_with(MAGIC) {
                 rest = rest.get(HEADER.len()..).ok_or("the header is cut off")?;
                 continue;
@@ -61,7 +62,7 @@ impl Compressor for Snappy {
     }
 }
 
-/// Decompresses a block behind `output`; the length that it claims is checked before anything is allocated.
+/// Decompresses a block and appends it to `output`. The length that the block claims is checked before any allocation.
 fn append(block: &[u8], output: &mut Vec<u8>, max: usize) -> Result<()> {
     let length = decompress_len(block)?;
     let start = output.len();

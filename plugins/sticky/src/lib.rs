@@ -1,14 +1,14 @@
-//! `sticky{"bytes":16384}`: a partitioner that fills a batch for one partition before it goes on to the next, whatever
-//! the keys are: fewer and larger batches than in turn.
+//! `sticky{"bytes":16384}`: a partitioner that fills a batch for one partition before it takes another, and ignores
+//! keys. It makes fewer and larger batches than `round-robin`.
 #![forbid(unsafe_code)]
 
 use millstream_sdk::{Columns, ConfigError, Partitioner, Partitions, Record, Result, Sticky};
 use serde::Deserialize;
 
-/// One partition until a batch is full.
+/// Keeps to one partition until a batch is full.
 #[derive(Debug, Deserialize)]
 pub struct StickyPartitioner {
-    /// How many bytes fill a batch: the producer's `batch.size`.
+    /// The bytes of a full batch: the `batch.size` of the producer.
     bytes: Option<u64>,
     #[serde(skip)]
     sticky: Sticky,

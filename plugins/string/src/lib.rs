@@ -1,10 +1,11 @@
-//! `string`: a serializer that lets UTF-8 pass as it is and refuses other keys and values, by row.
+//! `string`: a serializer that checks that keys and values are UTF-8, and changes nothing. Others are errors of their
+//! rows.
 #![forbid(unsafe_code)]
 
 use millstream_sdk::{BadRows, Batch, Change, Changed, Column, Columns, Error, Record, Result, Serializer};
 use serde::Deserialize;
 
-/// Keys and values are UTF-8.
+/// Checks keys and values.
 #[derive(Debug, Deserialize)]
 pub struct Text {}
 
@@ -44,7 +45,7 @@ fn check(record: &Record<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Whether all rows are UTF-8: the column is checked as one text, then that no row ends within a character.
+/// Returns whether all rows are UTF-8. Checks the column as one text, then that no row ends within a character.
 fn is_text(column: Column<'_>) -> bool {
     std::str::from_utf8(column.data())
         .is_ok_and(|text| column.ends().iter().all(|end| text.is_char_boundary(*end as usize)))

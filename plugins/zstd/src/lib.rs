@@ -11,9 +11,9 @@ use structured_zstd::encoding::{CompressionLevel, FrameCompressor};
 /// Zstandard (RFC 8878).
 #[derive(Deserialize)]
 pub struct Zstd {
-    /// From 1, the fastest, to 22, the smallest; 3 without it.
+    /// From 1, the fastest, to 22, the smallest [default: 3].
     level: Option<i32>,
-    /// Keeps its tables from batch to batch.
+    /// Kept from batch to batch, for its tables.
     #[serde(skip)]
     encoder: Option<FrameCompressor>,
 }

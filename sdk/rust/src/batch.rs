@@ -1,4 +1,4 @@
-//! A batch of records as a stage sees it: columns that are borrowed, and a view of one row over them.
+//! A batch of records as a stage sees it: borrowed columns, and a view of one row over them.
 
 use std::fmt;
 
@@ -13,49 +13,49 @@ pub struct Column<'a> {
 }
 
 impl<'a> Column<'a> {
-    /// A column over parts that the host, or a [`ColumnBuf`](crate::ColumnBuf), has checked: `ends` never decreases and
-    /// stays within `data`, `nulls` is empty or a bitmap with a set bit for a null.
+    /// Makes a column of parts that the host, or a [`ColumnBuf`](crate::ColumnBuf), has checked: `ends` never decreases
+    /// and stays within `data`; `nulls` is empty, or a bitmap with a set bit for each null.
     pub(crate) fn new(data: &'a [u8], ends: &'a [u32], nulls: &'a [u8]) -> Self {
         Self { data, ends, nulls }
     }
 
-    /// The number of rows.
+    /// Returns the number of rows.
     #[inline]
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether there are no rows.
+    /// Returns whether there are no rows.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// The bytes of all rows, one after the other. A null has none.
+    /// Returns the bytes of all rows, one after the other. A null has no bytes.
     #[inline]
     pub fn data(&self) -> &'a [u8] {
         self.data
     }
 
-    /// Where each row ends in [`data`](Self::data).
+    /// Returns the end of each row in [`data`](Self::data).
     #[inline]
     pub fn ends(&self) -> &'a [u32] {
         self.ends
     }
 
-    /// Whether any row may be null: without nulls a loop need not ask for every row.
+    /// Returns whether any row may be null. If none is, a loop can skip the check of each row.
     #[inline]
     pub fn has_nulls(&self) -> bool {
         !self.nulls.is_empty()
     }
 
-    /// Whether the row is null.
+    /// Returns whether the row is null.
     #[inline]
     pub fn is_null(&self, row: usize) -> bool {
         !self.nulls.is_empty() && (self.nulls[row / 8] >> (row % 8)) & 1 == 1
     }
 
-    /// The row's bytes; nothing for a null.
+    /// Returns the bytes of a row; `None` for a null.
     ///
     /// # Panics
     /// There is no such row.
@@ -66,7 +66,7 @@ impl<'a> Column<'a> {
         if self.is_null(row) { None } else { Some(&self.data[start..end]) }
     }
 
-    /// All rows in order.
+    /// Iterates over all rows, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Option<&'a [u8]>> + use<'a> {
         let column = *self;
         let mut start = 0;
@@ -92,8 +92,8 @@ pub(crate) struct HeaderColumns<'a> {
     pub(crate) values: Column<'a>,
 }
 
-/// A batch of records of one topic. Only the columns that the stage declared are here: a stage that reads another one is
-/// wrong, and panics with a message that says which to add.
+/// A batch of records of one topic. It has only the columns that the stage declared. Reading another column panics, and
+/// the message says which column to declare.
 #[derive(Debug, Clone, Copy)]
 pub struct Batch<'a> {
     pub(crate) topic: &'a str,
@@ -105,25 +105,25 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// The topic that the records are of.
+    /// Returns the topic of the records.
     #[inline]
     pub fn topic(&self) -> &'a str {
         self.topic
     }
 
-    /// The number of records.
+    /// Returns the number of records.
     #[inline]
     pub fn len(&self) -> usize {
         self.rows
     }
 
-    /// Whether there are no records.
+    /// Returns whether there are no records.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.rows == 0
     }
 
-    /// The keys.
+    /// Returns the keys.
     ///
     /// # Panics
     /// `COLUMNS` of the stage lacks [`Columns::KEYS`].
@@ -132,7 +132,7 @@ impl<'a> Batch<'a> {
         self.keys.unwrap_or_else(|| undeclared("KEYS"))
     }
 
-    /// The values.
+    /// Returns the values.
     ///
     /// # Panics
     /// `COLUMNS` of the stage lacks [`Columns::VALUES`].
@@ -141,7 +141,7 @@ impl<'a> Batch<'a> {
         self.values.unwrap_or_else(|| undeclared("VALUES"))
     }
 
-    /// The timestamps, in milliseconds since the epoch.
+    /// Returns the timestamps, in milliseconds since the epoch.
     ///
     /// # Panics
     /// `COLUMNS` of the stage lacks [`Columns::TIMESTAMPS`].
@@ -150,7 +150,7 @@ impl<'a> Batch<'a> {
         self.timestamps.unwrap_or_else(|| undeclared("TIMESTAMPS"))
     }
 
-    /// The record at `row`.
+    /// Returns the record at `row`.
     ///
     /// # Panics
     /// There is no such row.
@@ -160,13 +160,13 @@ impl<'a> Batch<'a> {
         Record { batch: self, row }
     }
 
-    /// All records in order.
+    /// Iterates over all records, in order.
     #[inline]
     pub fn records(&'a self) -> impl ExactSizeIterator<Item = Record<'a>> + use<'a> {
         (0..self.rows).map(move |row| Record { batch: self, row })
     }
 
-    /// The same batch with none but these columns, as the host would send it.
+    /// Returns the batch with only these columns, as the host would send it.
     pub fn select(&self, columns: Columns) -> Batch<'a> {
         Batch {
             timestamps: self.timestamps.filter(|_| columns.contains(Columns::TIMESTAMPS)),
@@ -191,19 +191,19 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// The topic that the record is of.
+    /// Returns the topic of the record.
     #[inline]
     pub fn topic(&self) -> &'a str {
         self.batch.topic
     }
 
-    /// The record's place in its batch, from 0.
+    /// Returns the index of the record in its batch, from 0.
     #[inline]
     pub fn row(&self) -> usize {
         self.row
     }
 
-    /// The key, if it has one.
+    /// Returns the key, if the record has one.
     ///
     /// # Panics
     /// `COLUMNS` of the stage lacks [`Columns::KEYS`].
@@ -212,7 +212,7 @@ impl<'a> Record<'a> {
         self.batch.keys().get(self.row)
     }
 
-    /// The value; nothing for a tombstone.
+    /// Returns the value; `None` for a tombstone.
     ///
     /// # Panics
     /// `COLUMNS` of the stage lacks [`Columns::VALUES`].
@@ -221,7 +221,7 @@ impl<'a> Record<'a> {
         self.batch.values().get(self.row)
     }
 
-    /// Milliseconds since the epoch.
+    /// Returns the timestamp, in milliseconds since the epoch.
     ///
     /// # Panics
     /// `COLUMNS` of the stage lacks [`Columns::TIMESTAMPS`].
@@ -230,7 +230,7 @@ impl<'a> Record<'a> {
         self.batch.timestamps()[self.row]
     }
 
-    /// The headers as name and value, in the order of the record; a name may repeat.
+    /// Iterates over the headers as name and value, in the order of the record. A name may repeat.
     ///
     /// # Panics
     /// `COLUMNS` of the stage lacks [`Columns::HEADERS`].
@@ -238,13 +238,14 @@ impl<'a> Record<'a> {
         let headers = self.batch.headers.unwrap_or_else(|| undeclared("HEADERS"));
         let start = if self.row == 0 { 0 } else { headers.ends[self.row - 1] };
         (start as usize..headers.ends[self.row] as usize).map(move |header| {
-            // Kafka's header names are UTF-8, and the host has refused what is not.
+            // Kafka's header names are UTF-8, and the host has rejected all others.
             let name = headers.names.get(header).unwrap_or_default();
             (std::str::from_utf8(name).unwrap_or("\u{fffd}"), headers.values.get(header))
         })
     }
 
-    /// The value of the last header of that name, as Kafka's `lastHeader`; nothing if there is none or its value is null.
+    /// Returns the value of the last header of that name, as Kafka's `lastHeader` does; `None` if there is no such
+    /// header or its value is null.
     ///
     /// # Panics
     /// `COLUMNS` of the stage lacks [`Columns::HEADERS`].
@@ -289,7 +290,7 @@ mod tests {
         assert_eq!((first.topic(), first.timestamp()), ("orders", 7));
         assert_eq!((first.key(), first.value()), (Some(&b"k"[..]), Some(&b"value"[..])));
         assert_eq!(first.headers().count(), 2);
-        assert_eq!(first.header("h"), Some(&b"2"[..]), "the last one counts");
+        assert_eq!(first.header("h"), Some(&b"2"[..]), "the last header of that name counts");
         assert_eq!((second.key(), second.value(), second.row()), (None, None, 1));
         assert_eq!(second.headers().collect::<Vec<_>>(), [("none", None)]);
         assert_eq!(second.header("h"), None);

@@ -1,6 +1,6 @@
-//! One bit a row.
+//! One bit for each row.
 
-/// One bit for every row of a batch: what a filter answers, a set bit for a record to keep.
+/// One bit for every row of a batch. A filter returns it with a set bit for each record to keep.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bitmap {
     bytes: Vec<u8>,
@@ -8,17 +8,17 @@ pub struct Bitmap {
 }
 
 impl Bitmap {
-    /// No bit is set.
+    /// Makes a bitmap without a set bit.
     pub fn new(rows: usize) -> Self {
         Self { bytes: vec![0; rows.div_ceil(8)], rows }
     }
 
-    /// The number of rows.
+    /// Returns the number of rows.
     pub fn len(&self) -> usize {
         self.rows
     }
 
-    /// Whether there are no rows.
+    /// Returns whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.rows == 0
     }
@@ -33,8 +33,8 @@ impl Bitmap {
         self.bytes[row / 8] |= 1 << (row % 8);
     }
 
-    /// Sets the bits of the rows for which `keep` says so; it is asked about all of them, in order. Eight rows are one turn of
-    /// a loop where `keep` is short, and the sandbox looks at the clock at every turn.
+    /// Sets the bits of the rows for which `keep` returns true. It calls `keep` for all rows, in order. Where `keep` is
+    /// short, eight rows are one turn of a loop; the sandbox checks the clock at every turn.
     #[inline]
     pub fn set_where(&mut self, mut keep: impl FnMut(usize) -> bool) {
         let whole = self.rows / 8;
@@ -60,7 +60,7 @@ impl Bitmap {
         }
     }
 
-    /// Whether the bit of a row is set.
+    /// Returns whether the bit of a row is set.
     ///
     /// # Panics
     /// There is no such row.
@@ -70,12 +70,12 @@ impl Bitmap {
         (self.bytes[row / 8] >> (row % 8)) & 1 == 1
     }
 
-    /// The rows whose bit is set, in order.
+    /// Iterates over the rows whose bit is set, in order.
     pub fn ones(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.rows).filter(|row| self.get(*row))
     }
 
-    /// The bitmap as the contract has it: row `i` at bit `i % 8` of byte `i / 8`.
+    /// Returns the bytes of the contract: row `i` is bit `i % 8` of byte `i / 8`.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bits_are_where_the_contract_wants_them() {
+    fn bits_are_where_the_contract_has_them() {
         let mut bitmap = Bitmap::new(10);
         bitmap.set(0);
         bitmap.set(9);
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bit_is_set_behind_the_last_row() {
+    fn no_bit_is_set_after_the_last_row() {
         for (rows, bytes) in [(0, vec![]), (8, vec![0xff]), (10, vec![0xff, 3])] {
             let mut bitmap = Bitmap::new(rows);
             bitmap.set_all();
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "row 3 of 3")]
-    fn a_row_behind_the_end_panics() {
+    fn a_row_after_the_end_panics() {
         Bitmap::new(3).set(3);
     }
 }

@@ -1,4 +1,4 @@
-//! Columns that are owned: what a serializer answers, and batches for tests.
+//! Owned columns: what a serializer returns, and batches for tests.
 
 use std::mem;
 
@@ -14,17 +14,17 @@ pub struct ColumnBuf {
 }
 
 impl ColumnBuf {
-    /// A column without rows.
+    /// Makes a column without rows.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The number of rows.
+    /// Returns the number of rows.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether there are no rows.
+    /// Returns whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
@@ -32,7 +32,7 @@ impl ColumnBuf {
     /// Adds a row.
     ///
     /// # Panics
-    /// The column's data grows over 4 GiB, which the host's limits rule out.
+    /// The data of the column grows over 4 GiB. The limits of the host are far lower.
     pub fn push(&mut self, row: Option<&[u8]>) {
         match row {
             Some(bytes) => {
@@ -52,12 +52,12 @@ impl ColumnBuf {
         self.end_row();
     }
 
-    /// The bytes so far, to write the next row behind; [`end_row`](Self::end_row) makes it one.
+    /// Returns the bytes so far. Append the next row to them, then call [`end_row`](Self::end_row).
     pub(crate) fn data_mut(&mut self) -> &mut Vec<u8> {
         &mut self.data
     }
 
-    /// What was written since the last row becomes a row.
+    /// Ends a row: the bytes written since the last row become one.
     pub(crate) fn end_row(&mut self) {
         let end = u32::try_from(self.data.len()).expect("a column is below 4 GiB");
         if !self.nulls.is_empty() {
@@ -66,7 +66,7 @@ impl ColumnBuf {
         self.ends.push(end);
     }
 
-    /// Takes back what was written since the last row.
+    /// Discards the bytes written since the last row.
     pub(crate) fn truncate_row(&mut self) {
         self.data.truncate(self.ends.last().map_or(0, |end| *end as usize));
     }
@@ -78,15 +78,15 @@ impl ColumnBuf {
         }
     }
 
-    /// The column as a stage reads it.
+    /// Returns the column as a stage reads it.
     pub fn as_column(&self) -> Column<'_> {
         Column::new(&self.data, &self.ends, &self.nulls)
     }
 
-    /// `data`, `ends` and `nulls` as the contract has them.
+    /// Returns `data`, `ends` and `nulls` of the contract.
     #[cfg_attr(
         not(target_arch = "wasm32"),
-        allow(dead_code, reason = "used by the exports, which the sandbox alone has")
+        allow(dead_code, reason = "used by the exports, which exist only in the sandbox")
     )]
     pub(crate) fn into_parts(self) -> (Vec<u8>, Vec<u32>, Vec<u8>) {
         (self.data, self.ends, self.nulls)
@@ -122,12 +122,12 @@ pub struct BatchBuf {
 }
 
 impl BatchBuf {
-    /// A batch of a topic, without records.
+    /// Makes a batch of a topic, without records.
     pub fn new(topic: &str) -> Self {
         Self { topic: topic.to_owned(), ..Self::default() }
     }
 
-    /// A batch of records that have a value alone, with timestamps from 0.
+    /// Makes a batch of records that have only a value, with timestamps from 0.
     pub fn of_values<'a>(topic: &str, values: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut batch = Self::new(topic);
         for (timestamp, value) in (0..).zip(values) {
@@ -136,7 +136,7 @@ impl BatchBuf {
         batch
     }
 
-    /// A batch of records that have a key alone, with timestamps from 0.
+    /// Makes a batch of records that have only a key, with timestamps from 0.
     pub fn of_keys<'a>(topic: &str, keys: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut batch = Self::new(topic);
         for (timestamp, key) in (0..).zip(keys) {
@@ -164,17 +164,17 @@ impl BatchBuf {
         self.header_ends.push(end);
     }
 
-    /// The number of records.
+    /// Returns the number of records.
     pub fn len(&self) -> usize {
         self.timestamps.len()
     }
 
-    /// Whether there are no records.
+    /// Returns whether there are no records.
     pub fn is_empty(&self) -> bool {
         self.timestamps.is_empty()
     }
 
-    /// The batch as a stage reads it, with every column.
+    /// Returns the batch as a stage reads it, with every column.
     pub fn as_batch(&self) -> Batch<'_> {
         Batch {
             topic: &self.topic,
@@ -190,7 +190,7 @@ impl BatchBuf {
         }
     }
 
-    /// Puts new columns in place of the old ones, as the host does with what a serializer answers.
+    /// Replaces columns, as the host does with the columns that a serializer returns.
     pub fn replace(&mut self, keys: Option<ColumnBuf>, values: Option<ColumnBuf>) {
         for (column, new) in [(&mut self.keys, keys), (&mut self.values, values)] {
             if let Some(new) = new {
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_half_written_row_is_taken_back_by_a_null() {
+    fn a_null_discards_a_half_written_row() {
         let mut column = ColumnBuf::new();
         column.push(Some(b"kept"));
         column.data_mut().extend_from_slice(b"half");

@@ -1,8 +1,8 @@
-//! Which columns a stage reads.
+//! The columns that a stage reads.
 
 use std::fmt;
 
-/// The columns of a batch that a stage reads. The host copies no others into the sandbox, so fewer are faster.
+/// The columns of a batch that a stage reads. The host copies only these into the sandbox, so fewer are faster.
 ///
 /// ```
 /// use millstream_sdk::Columns;
@@ -26,17 +26,17 @@ impl Columns {
     /// All of them.
     pub const ALL: Columns = Columns(0b1111);
 
-    /// These columns and those.
+    /// Returns these columns and `more`.
     pub const fn with(self, more: Columns) -> Columns {
         Columns(self.0 | more.0)
     }
 
-    /// Whether all of `columns` are among these.
+    /// Returns whether all of `columns` are among these.
     pub const fn contains(self, columns: Columns) -> bool {
         self.0 & columns.0 == columns.0
     }
 
-    /// The names of these columns, in the order of the contract.
+    /// Returns the names of these columns, in the order of the contract.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         [
             (Columns::TIMESTAMPS, "timestamps"),

@@ -1,4 +1,4 @@
-//! Compressors: the bytes of a batch, smaller.
+//! Compressors: make the bytes of a batch smaller.
 
 use std::io;
 
@@ -17,12 +17,12 @@ pub enum Format {
     Lz4,
     /// Kafka's codec 4.
     Zstd,
-    /// A format of the plug-in's own, by name: only this plug-in reads it.
+    /// A private format, by name: only this plug-in reads it.
     Private(&'static str),
 }
 
 impl Format {
-    /// The name of the codec or of the private format.
+    /// Returns the name of the codec or of the private format.
     pub fn name(self) -> &'static str {
         match self {
             Format::Gzip => "gzip",
@@ -36,13 +36,13 @@ impl Format {
 
 /// Compresses the records of a batch, and reads them back.
 ///
-/// The type is the stage's configuration, as for every stage; fields marked `#[serde(skip)]` are state that is worth
-/// keeping from batch to batch, such as tables and buffers. Export it with [`compressor!`](crate::compressor).
+/// The type is the configuration of the stage, as for every kind. Fields marked `#[serde(skip)]` are state to keep from
+/// batch to batch, such as tables and buffers. Export the type with [`compressor!`](crate::compressor).
 ///
 /// ```
 /// use millstream_sdk::{Compressor, Format, Result, read_at_most};
 ///
-/// /// Flips every bit: no smaller, but its own format.
+/// /// Flips every bit: a private format of the same size.
 /// #[derive(serde::Deserialize)]
 /// struct Flip {}
 ///
@@ -65,40 +65,40 @@ impl Format {
 /// # fn main() {}
 /// ```
 pub trait Compressor: DeserializeOwned + 'static {
-    /// What the stage writes.
+    /// The format that the stage writes.
     const FORMAT: Format;
 
-    /// As [`Filter::prepare`](crate::Filter::prepare).
+    /// Checks the configuration, as [`Filter::prepare`](crate::Filter::prepare) does.
     ///
     /// # Errors
-    /// The configuration is refused.
+    /// The configuration is not valid.
     fn prepare(&mut self) -> Result<(), ConfigError> {
         Ok(())
     }
 
-    /// Smaller bytes that [`decompress`](Self::decompress) makes the same bytes of: the host tries that before it
-    /// acknowledges anything.
+    /// Compresses bytes. [`decompress`](Self::decompress) must return the same bytes again: the host checks that before
+    /// it acknowledges a batch.
     ///
     /// # Errors
     /// The bytes cannot be compressed.
     fn compress(&mut self, data: &[u8]) -> Result<Vec<u8>>;
 
-    /// The bytes that were compressed, at most `max` of them: stop there, whatever the input claims of itself.
+    /// Decompresses bytes, to at most `max` of them. Stop at `max`, whatever size the input claims.
     ///
     /// # Errors
-    /// The bytes are not of this format, or there are more than `max`.
+    /// The input is not of this format, or the output is over `max` bytes.
     fn decompress(&mut self, data: &[u8], max: usize) -> Result<Vec<u8>>;
 }
 
-/// Reads to the end of a decoder, for [`Compressor::decompress`]: memory grows with what comes out, not with what the
-/// input claims, and never over `max`.
+/// Reads a decoder to its end, for [`Compressor::decompress`]. Memory grows with the real output, not with the size
+/// that the input claims, and never over `max`.
 ///
 /// # Errors
-/// The decoder's, and that there are more than `max` bytes.
+/// The decoder fails, or the output is over `max` bytes.
 pub fn read_at_most(mut decoder: impl io::Read, max: usize) -> Result<Vec<u8>> {
     use io::Read;
     let mut output = Vec::new();
-    // One more than the cap, to tell an output of exactly `max` bytes from a longer one.
+    // One byte more than the limit, to tell an output of exactly `max` bytes from a longer one.
     let limit = u64::try_from(max)?.saturating_add(1);
     decoder.by_ref().take(limit).read_to_end(&mut output)?;
     if output.len() > max {
@@ -111,18 +111,18 @@ fn over(max: usize) -> crate::RowError {
     format!("the output is over {max} bytes").into()
 }
 
-/// One call of a compressor, as the host makes it.
+/// Calls a compressor as the host does.
 ///
 /// # Errors
-/// The stage's, as text.
+/// The error of the stage, as text.
 pub fn compress<C: Compressor>(stage: &mut C, data: &[u8]) -> Result<Vec<u8>, String> {
     stage.compress(data).map_err(|error| error.to_string())
 }
 
-/// One call of a compressor to read back, as the host makes it.
+/// Calls a compressor to decompress, as the host does.
 ///
 /// # Errors
-/// The stage's, as text, and an answer over `max`.
+/// The error of the stage, as text, or an output over `max` bytes.
 pub fn decompress<C: Compressor>(stage: &mut C, data: &[u8], max: u32) -> Result<Vec<u8>, String> {
     let max = usize::try_from(max).unwrap_or(usize::MAX);
     let output = stage.decompress(data, max).map_err(|error| error.to_string())?;

@@ -1,20 +1,20 @@
-//! From the JSON text of a configuration to the author's type, with errors that name the field.
+//! Reads the JSON text of a configuration into the type of a stage. Errors name the field.
 
 use serde::de::DeserializeOwned;
 
 use crate::error::ConfigError;
 
-/// Reads a configuration. An empty text is an empty object; a field that `T` does not know is refused, whether or not
-/// `T` says so with serde's `deny_unknown_fields`.
+/// Reads a configuration. An empty text is an empty object. A field that `T` does not have is an error, with or without
+/// serde's `deny_unknown_fields`.
 ///
 /// # Errors
-/// Names the field by a JSON Pointer: the one that is wrong, missing or unknown.
+/// Names the field that is wrong, missing or unknown, by a JSON Pointer.
 pub fn from_json<T: DeserializeOwned>(json: &str) -> Result<T, ConfigError> {
     let json = json.trim();
     let json = if json.is_empty() { "{}" } else { json };
-    // serde would also take a struct from an array, by position.
+    // serde also accepts an array for a struct, by position.
     if !json.starts_with('{') {
-        return Err(ConfigError::new("", "the configuration is a JSON object, such as {\"field\": 1}"));
+        return Err(ConfigError::new("", "the configuration must be a JSON object, such as {\"field\": 1}"));
     }
     let mut reader = serde_json::Deserializer::from_str(json);
     let mut track = serde_path_to_error::Track::new();
@@ -31,7 +31,7 @@ pub fn from_json<T: DeserializeOwned>(json: &str) -> Result<T, ConfigError> {
     }
 }
 
-/// serde_json's message without its position: a configuration is one line, and the field is named.
+/// Returns the message of serde_json without the position: a configuration is one line, and the error names the field.
 fn message_of(error: &serde_json::Error) -> String {
     let message = error.to_string();
     match (error.classify(), message.rfind(" at line ")) {
@@ -40,7 +40,8 @@ fn message_of(error: &serde_json::Error) -> String {
     }
 }
 
-/// serde reports a missing or unknown field at the object around it: the field's own name is in the message.
+/// Makes an error that names a field. serde reports a missing or repeated field at the object around it, with the name
+/// in the message.
 fn named(path: &serde_path_to_error::Path, message: &str) -> ConfigError {
     use serde_path_to_error::Segment;
     let mut pointer = String::new();
@@ -87,7 +88,7 @@ fn push(pointer: &mut String, token: &str) {
     pointer.push_str(&escape(token));
 }
 
-/// RFC 6901, section 3.
+/// Escapes a token of a JSON Pointer (RFC 6901, section 3).
 fn escape(token: &str) -> String {
     token.replace('~', "~0").replace('/', "~1")
 }
@@ -113,7 +114,7 @@ mod tests {
     #[derive(Debug, Deserialize)]
     struct Nothing {}
 
-    fn refused(json: &str) -> (String, String) {
+    fn error_of(json: &str) -> (String, String) {
         let error = from_json::<Config>(json).unwrap_err();
         (error.field, error.message)
     }
@@ -127,45 +128,45 @@ mod tests {
 
     #[test]
     fn the_field_that_is_wrong_is_named() {
-        let (field, message) = refused(r#"{"text": 7}"#);
+        let (field, message) = error_of(r#"{"text": 7}"#);
         assert_eq!((field.as_str(), message.as_str()), ("/text", "invalid type: integer `7`, expected a string"));
-        let (field, message) = refused(r#"{"text": "x", "limits": [{"a/b": 1}, {"a/b": 256}]}"#);
+        let (field, message) = error_of(r#"{"text": "x", "limits": [{"a/b": 1}, {"a/b": 256}]}"#);
         assert_eq!(field, "/limits/1/a~1b");
         assert!(message.starts_with("invalid value: integer `256`, expected u8"), "{message}");
     }
 
     #[test]
     fn a_missing_field_is_named() {
-        assert_eq!(refused("{}"), ("/text".into(), "missing field `text`".into()));
+        assert_eq!(error_of("{}"), ("/text".into(), "missing field `text`".into()));
         assert_eq!(
-            refused(r#"{"text": "x", "limits": [{}]}"#),
+            error_of(r#"{"text": "x", "limits": [{}]}"#),
             ("/limits/0/a~1b".into(), "missing field `a/b`".into())
         );
     }
 
     #[test]
     fn a_field_that_is_there_twice_is_named() {
-        assert_eq!(refused(r#"{"text": "x", "text": "y"}"#), ("/text".into(), "duplicate field `text`".into()));
+        assert_eq!(error_of(r#"{"text": "x", "text": "y"}"#), ("/text".into(), "duplicate field `text`".into()));
     }
 
     #[test]
-    fn an_unknown_field_is_refused() {
-        assert_eq!(refused(r#"{"text": "x", "txet": "x"}"#), ("/txet".into(), "unknown field".into()));
+    fn an_unknown_field_is_an_error() {
+        assert_eq!(error_of(r#"{"text": "x", "txet": "x"}"#), ("/txet".into(), "unknown field".into()));
         assert_eq!(
-            refused(r#"{"text": "x", "limits": [{"a/b": 1, "c": 2}]}"#),
+            error_of(r#"{"text": "x", "limits": [{"a/b": 1, "c": 2}]}"#),
             ("/limits/0/c".into(), "unknown field".into())
         );
         assert_eq!(from_json::<Nothing>(r#"{"x": 1}"#).unwrap_err().field, "/x");
     }
 
     #[test]
-    fn what_is_not_an_object_is_refused() {
+    fn other_json_than_an_object_is_an_error() {
         for json in ["7", "[\"x\"]", "null", "text"] {
-            let (field, message) = refused(json);
+            let (field, message) = error_of(json);
             assert!(field.is_empty() && message.contains("JSON object"), "{json}: {message}");
         }
         for json in [r#"{"text": "x"} {}"#, r#"{"text": "x""#] {
-            let (_, message) = refused(json);
+            let (_, message) = error_of(json);
             assert!(message.contains("line 1 column"), "{json}: {message}");
         }
     }

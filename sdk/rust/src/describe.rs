@@ -1,12 +1,12 @@
-//! What a stage says of itself.
+//! The description of a stage.
 
 use crate::columns::Columns;
 use crate::compressor::Format;
 
-/// What a stage does.
+/// The kind of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Decides where records go.
+    /// Chooses the partition of each record.
     Partitioner,
     /// Changes keys and values.
     Serializer,
@@ -17,7 +17,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The name of the contract's world.
+    /// Returns the name of the world in the contract.
     pub const fn name(self) -> &'static str {
         match self {
             Kind::Partitioner => "partitioner",
@@ -28,20 +28,20 @@ impl Kind {
     }
 }
 
-/// A stage's name and what it does, as the export macros write it down.
+/// The name, kind and columns of a stage. The export macros implement it.
 pub trait Describe {
-    /// What it does.
+    /// The kind of the stage.
     const KIND: Kind;
     /// The name of its crate.
     const PACKAGE: &'static str;
     /// The version of its crate.
     const VERSION: &'static str;
-    /// The columns that it reads; none for a compressor.
+    /// The columns that the stage reads; none for a compressor.
     const READS: Columns;
-    /// What a compressor writes.
+    /// The format that a compressor writes.
     const WRITES: Option<Format>;
 
-    /// The name that users write: the crate's, without the prefix that crates of plug-ins may carry.
+    /// Returns the name that users write: the name of the crate, without the prefix `millstream-plugin-`.
     fn name() -> &'static str {
         Self::PACKAGE.strip_prefix("millstream-plugin-").unwrap_or(Self::PACKAGE)
     }
@@ -66,7 +66,7 @@ mod tests {
     crate::filter!(All);
 
     #[test]
-    fn the_macro_writes_down_what_the_crate_is() {
+    fn the_macro_takes_the_name_and_version_of_the_crate() {
         assert_eq!((All::KIND, All::name(), All::READS), (Kind::Filter, "millstream-sdk", Columns::NONE));
         assert_eq!((All::VERSION, All::WRITES), (env!("CARGO_PKG_VERSION"), None));
     }

@@ -1,12 +1,12 @@
-//! What can be wrong: a row, a batch, a configuration.
+//! Errors of a row, of a batch and of a configuration.
 
 use std::error::Error as StdError;
 use std::fmt;
 
-/// Why one record cannot be processed. Whatever is an error becomes one by `?`, and so does a text by `.into()`.
+/// Why one record cannot be processed. Any error converts with `?`, and a text with `.into()`.
 pub type RowError = Box<dyn StdError>;
 
-/// The result of what is done to one record.
+/// The result of a function that processes one record.
 pub type Result<T, E = RowError> = std::result::Result<T, E>;
 
 /// One bad row of a batch.
@@ -50,40 +50,41 @@ impl From<RowError> for Error {
     }
 }
 
-/// The rows that failed while a batch was gone through.
+/// Collects the rows of a batch that failed.
 #[derive(Debug, Default)]
 pub struct BadRows {
     rows: Vec<BadRow>,
     /// Bytes of all messages.
-    words: usize,
+    messages_bytes: usize,
 }
 
 impl BadRows {
-    /// The longest message that is kept, in bytes: a message that quotes a record must not be larger than the batch.
+    /// The longest message of a row, in bytes; longer ones are cut. A message that quotes a record could be as large as
+    /// the batch.
     const MESSAGE_BYTES_MAX: usize = 256;
 
-    /// How many bytes of messages a batch may have; the rows after that are named without words. A batch of a hundred
-    /// thousand small records that are all bad would not fit the stage's memory otherwise.
-    const WORDS_BYTES_MAX: usize = 64 << 10;
+    /// The most bytes of all messages of a batch. The rows after that have no message: the messages of a hundred
+    /// thousand bad records would not fit into the memory of the stage.
+    const MESSAGES_BYTES_MAX: usize = 64 << 10;
 
-    /// None so far.
+    /// Makes an empty list.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// This row failed.
+    /// Adds a row that failed.
     #[cold]
     pub fn push(&mut self, row: usize, error: impl fmt::Display) {
         let mut message = String::new();
-        if self.words < Self::WORDS_BYTES_MAX {
+        if self.messages_bytes < Self::MESSAGES_BYTES_MAX {
             message = error.to_string();
             message.truncate(message.floor_char_boundary(Self::MESSAGE_BYTES_MAX));
-            self.words += message.len();
+            self.messages_bytes += message.len();
         }
         self.rows.push(BadRow { row: u32::try_from(row).unwrap_or(u32::MAX), message });
     }
 
-    /// An error if any row failed.
+    /// Returns an error if any row failed.
     ///
     /// # Errors
     /// [`Error::Rows`] with the rows that failed.
@@ -92,7 +93,7 @@ impl BadRows {
     }
 }
 
-/// A configuration that the stage refuses.
+/// Why a configuration is not valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     /// The field as a JSON Pointer (RFC 6901), empty for the whole.
@@ -102,7 +103,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// `field` is a JSON Pointer such as `/path`.
+    /// Makes an error for a field, a JSON Pointer such as `/path`.
     pub fn new(field: impl Into<String>, message: impl fmt::Display) -> Self {
         Self { field: field.into(), message: message.to_string() }
     }
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn very_many_rows_are_named_and_only_the_first_have_words() {
+    fn of_very_many_bad_rows_only_the_first_have_messages() {
         let mut bad = BadRows::new();
         (0..100_000).for_each(|row| bad.push(row, "not JSON"));
         let Err(Error::Rows(rows)) = bad.check() else { panic!("rows failed") };

@@ -1,5 +1,5 @@
-//! From the contract's calls to the author's trait. Each `...Export<T>` is what the macros hand to
-//! `wit-bindgen`; the instance of a module holds one stage.
+//! Connects the calls of the contract with the trait that a stage implements. The macros pass an `...Export<T>` to the
+//! bindings; an instance of a module holds one stage.
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -18,12 +18,12 @@ use crate::host::{self, Level};
 use crate::partitioner::{Partitioner, Partitions};
 use crate::serializer::{Changed, Serializer};
 
-/// A slot for the stage, which the macros put into the crate of the author.
+/// Holds the stage of an instance. The macros put one into the crate of the plug-in.
 #[derive(Debug)]
 pub struct Slot<T>(RefCell<Option<T>>);
 
 impl<T> Slot<T> {
-    /// Nothing is configured yet.
+    /// Makes an empty slot: the stage is not configured yet.
     pub const fn new() -> Self {
         Self(RefCell::new(None))
     }
@@ -36,7 +36,7 @@ impl<T> Slot<T> {
     where
         T: serde::de::DeserializeOwned,
     {
-        // A panic is a trap that says nothing: its message goes to the log before.
+        // A panic becomes a trap without a message, so the message goes to the log first.
         panic::set_hook(Box::new(|panic| host::log(Level::Error, panic)));
         let configured = crate::config::from_json::<T>(json).and_then(|mut stage| {
             prepare(&mut stage)?;
@@ -63,9 +63,9 @@ impl<T> Default for Slot<T> {
     }
 }
 
-/// The stage of this module, in the slot that the macros made.
+/// The stage of this module, in the slot of the macros.
 pub trait Stage: Describe + Sized + 'static {
-    /// The slot.
+    /// Calls a function with the slot.
     fn with_slot<R>(call: impl FnOnce(&Slot<Self>) -> R) -> R;
 }
 

@@ -1,4 +1,4 @@
-//! Filters: which records to keep.
+//! Filters: decide which records to keep.
 
 use serde::de::DeserializeOwned;
 
@@ -9,13 +9,13 @@ use crate::error::{BadRows, ConfigError, Error, Result};
 
 /// Decides which records to keep.
 ///
-/// The type is the stage's configuration: its fields are read from the JSON object that the user gives, and an error
-/// names the field. Write [`keep`](Self::keep), and export the type with [`filter!`](crate::filter).
+/// The type is the configuration of the stage: its fields are read from the JSON object that the user writes, and an
+/// error names the field. Implement [`keep`](Self::keep), and export the type with [`filter!`](crate::filter).
 ///
 /// ```
 /// use millstream_sdk::{Filter, Record, Result};
 ///
-/// /// Keeps the records whose value is at least so long.
+/// /// Keeps the records whose value has at least `bytes` bytes.
 /// #[derive(serde::Deserialize)]
 /// struct Longer {
 ///     bytes: usize,
@@ -31,28 +31,28 @@ use crate::error::{BadRows, ConfigError, Error, Result};
 /// # fn main() {}
 /// ```
 pub trait Filter: DeserializeOwned + 'static {
-    /// What [`keep`](Self::keep) reads of a record; the host sends nothing else.
+    /// The columns that [`keep`](Self::keep) reads. The host sends no others.
     const COLUMNS: Columns = Columns::VALUES;
 
-    /// Called once, after the configuration was read: the place for what its types cannot say, and for work that need
-    /// not be done again for every record (in a field marked `#[serde(skip)]`).
+    /// Checks and prepares the configuration. It is called once, before the first batch. Do here what the types of the
+    /// fields cannot check, and work that every record needs: keep the result in a field marked `#[serde(skip)]`.
     ///
     /// # Errors
-    /// The configuration is refused.
+    /// The configuration is not valid.
     fn prepare(&mut self) -> Result<(), ConfigError> {
         Ok(())
     }
 
-    /// Whether to keep the record.
+    /// Returns whether to keep the record.
     ///
     /// # Errors
-    /// The record is bad; the others of the batch are not.
+    /// This record is bad. The other records of the batch are not affected.
     fn keep(&self, record: &Record<'_>) -> Result<bool>;
 
-    /// Sets the bits of the rows to keep. Write this one too where going through whole columns is faster.
+    /// Sets the bits of the rows to keep. Implement this too if working on whole columns is faster.
     ///
     /// # Errors
-    /// Some rows are bad, or the batch as a whole.
+    /// Some rows are bad, or the whole batch failed.
     fn keep_batch(&self, batch: &Batch<'_>, keep: &mut Bitmap) -> Result<(), Error> {
         let mut bad = BadRows::new();
         keep.set_where(|row| {
@@ -65,10 +65,10 @@ pub trait Filter: DeserializeOwned + 'static {
     }
 }
 
-/// One call of a filter, as the host makes it.
+/// Calls a filter as the host does.
 ///
 /// # Errors
-/// Those of the stage.
+/// The error of the stage.
 pub fn filter<F: Filter>(stage: &F, batch: &Batch<'_>) -> Result<Bitmap, Error> {
     let mut keep = Bitmap::new(batch.len());
     stage.keep_batch(&batch.select(F::COLUMNS), &mut keep)?;
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rows_that_the_author_keeps_are_kept() {
+    fn the_rows_that_the_stage_keeps_are_kept() {
         let batch = BatchBuf::of_values("t", ["1", "2", "3", "4"].map(str::as_bytes));
         let keep = filter(&Even {}, &batch.as_batch()).unwrap();
         assert_eq!(keep.ones().collect::<Vec<_>>(), [1, 3]);

@@ -1,27 +1,27 @@
-//! What the host offers to a stage: a log and counters.
+//! The functions that the host offers to a stage: a log and counters.
 //!
-//! In the sandbox these are the contract's imports. Natively they are collected for the thread, so that
-//! a test can look at them with [`take_log`] and [`counter`].
+//! In the sandbox these are the imports of the contract. Natively they are collected for each thread, so that a test
+//! can check them with [`take_log`] and [`counter`].
 
 use std::fmt;
 
 #[cfg(target_arch = "wasm32")]
 use crate::bindings::filter::millstream::stage::host as imports;
 
-/// How important a line of the log is.
+/// The level of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Something failed.
     Error,
-    /// Something is odd.
+    /// Something is unusual.
     Warn,
-    /// Worth knowing.
+    /// Information for operators.
     Info,
-    /// For the author.
+    /// Details for the author of the stage.
     Debug,
 }
 
-/// Writes a line to the host's log, which limits how many it takes and keeps 1 KiB of each.
+/// Writes a line to the log of the host. The host limits the rate of lines and cuts each at 1 KiB.
 #[cfg(target_arch = "wasm32")]
 pub fn log(level: Level, message: impl fmt::Display) {
     let level = match level {
@@ -33,7 +33,7 @@ pub fn log(level: Level, message: impl fmt::Display) {
     imports::log(level, &message.to_string());
 }
 
-/// Adds to a counter of the stage, which the host shows with its statistics: at most 64 names of 64 bytes.
+/// Adds to a counter of the stage. The host shows counters with its statistics: at most 64 names, of at most 64 bytes.
 #[cfg(target_arch = "wasm32")]
 pub fn count(name: &str, delta: u64) {
     imports::count(name, delta);
@@ -48,7 +48,7 @@ mod native {
     use std::cell::RefCell;
     use std::collections::{BTreeMap, VecDeque};
 
-    /// A benchmark that logs every record must not eat the memory.
+    /// Bounds the memory of a benchmark that logs every record.
     const LINES_MAX: usize = 1_000;
 
     thread_local! {
@@ -56,7 +56,7 @@ mod native {
         static COUNTERS: RefCell<BTreeMap<String, u64>> = const { RefCell::new(BTreeMap::new()) };
     }
 
-    /// Writes a line to the host's log; natively it is kept for [`take_log`], the last 1,000 of the thread.
+    /// Writes a line to the log of the host. Natively [`take_log`] returns the last 1,000 lines of the thread.
     pub fn log(level: Level, message: impl fmt::Display) {
         LINES.with_borrow_mut(|lines| {
             if lines.len() == LINES_MAX {
@@ -66,7 +66,7 @@ mod native {
         });
     }
 
-    /// Adds to a counter of the stage; natively it is kept for [`counter`].
+    /// Adds to a counter of the stage. Natively [`counter`] returns the sum.
     pub fn count(name: &str, delta: u64) {
         COUNTERS.with_borrow_mut(|counters| {
             let counter = counters.entry(name.to_owned()).or_default();
@@ -74,12 +74,12 @@ mod native {
         });
     }
 
-    /// Takes the lines that this thread has logged.
+    /// Returns the lines that this thread has logged, and clears them.
     pub fn take_log() -> Vec<(Level, String)> {
         LINES.with_borrow_mut(|lines| lines.drain(..).collect())
     }
 
-    /// A counter of this thread.
+    /// Returns a counter of this thread.
     pub fn counter(name: &str) -> u64 {
         COUNTERS.with_borrow(|counters| counters.get(name).copied().unwrap_or(0))
     }

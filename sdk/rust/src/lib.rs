@@ -1,4 +1,4 @@
-//! The SDK for Millstream's pipeline stages. A stage is a type with one function; the type's fields are its
+//! The SDK for pipeline stages of Millstream. A stage is a type with one function; the fields of the type are its
 //! configuration:
 //!
 //! ```
@@ -21,17 +21,18 @@
 //! # fn main() {}
 //! ```
 //!
-//! `millstream plugin build` makes a sandboxed component of the crate, and users name it with its configuration:
+//! `millstream plugin new holds --kind filter` makes such a crate, `millstream plugin test` tests it, and
+//! `millstream plugin build` builds it into a component for the sandbox. Users write its name and its configuration:
 //! `holds{"text":"error"}`. There are four kinds, each a trait and a macro: [`Filter`], [`Partitioner`], [`Serializer`]
 //! and [`Compressor`].
 //!
-//! - **Columns.** A batch reaches the sandbox column by column, and only the columns that the stage's `COLUMNS` names.
-//! - **Errors.** An `Err` from a function that sees one record marks that record as bad. What is an error becomes one by
-//!   `?`, and a text by `.into()`. A panic fails the whole batch, and its message is in the host's log.
-//! - **State.** A stage runs in many instances at once and an instance may be thrown away, so state in fields marked
-//!   `#[serde(skip)]` is good for caches, counters and the like, not for what must not be lost.
-//! - **Tests.** Natively a stage is an ordinary type: call its functions, or [`filter::filter`] and its kin with a
-//!   [`BatchBuf`]. The crate `millstream-testkit` runs the same vectors in the sandbox too.
+//! - **Columns.** A batch reaches the sandbox column by column, and only the columns in the `COLUMNS` of the stage.
+//! - **Errors.** An `Err` from a function that sees one record marks that record as bad. Any error converts with `?`,
+//!   and a text with `.into()`. A panic fails the whole batch, and its message is in the log of the host.
+//! - **State.** A stage runs in many instances at once, and an instance may be discarded. State in fields marked
+//!   `#[serde(skip)]` is good for caches and buffers, not for data that must not be lost.
+//! - **Tests.** Natively a stage is an ordinary type: call its functions, or those that the host calls, such as
+//!   [`filter::filter`], with a [`BatchBuf`]. The crate `millstream-testkit` runs the same vectors in the sandbox too.
 
 mod batch;
 mod bitmap;

@@ -1,6 +1,6 @@
-//! The macros that make a plug-in of a type.
+//! The macros that export a type as a plug-in.
 
-/// Makes a plug-in of a type that is a [`Filter`](trait@crate::Filter): one in a crate.
+/// Exports a [`Filter`](trait@crate::Filter) as a plug-in. Use one export macro in a crate.
 #[macro_export]
 macro_rules! filter {
     ($stage:ty) => {
@@ -14,7 +14,7 @@ macro_rules! filter {
     };
 }
 
-/// Makes a plug-in of a type that is a [`Partitioner`](trait@crate::Partitioner): one in a crate.
+/// Exports a [`Partitioner`](trait@crate::Partitioner) as a plug-in. Use one export macro in a crate.
 #[macro_export]
 macro_rules! partitioner {
     ($stage:ty) => {
@@ -28,7 +28,7 @@ macro_rules! partitioner {
     };
 }
 
-/// Makes a plug-in of a type that is a [`Serializer`](trait@crate::Serializer): one in a crate.
+/// Exports a [`Serializer`](trait@crate::Serializer) as a plug-in. Use one export macro in a crate.
 #[macro_export]
 macro_rules! serializer {
     ($stage:ty) => {
@@ -42,7 +42,7 @@ macro_rules! serializer {
     };
 }
 
-/// Makes a plug-in of a type that is a [`Compressor`](trait@crate::Compressor): one in a crate.
+/// Exports a [`Compressor`](trait@crate::Compressor) as a plug-in. Use one export macro in a crate.
 #[macro_export]
 macro_rules! compressor {
     ($stage:ty) => {
@@ -61,7 +61,7 @@ macro_rules! compressor {
     };
 }
 
-/// What the four have in common: who the stage is, and in the sandbox the slot that holds it.
+/// Expands to the common part of the four macros: the description of the stage and, in the sandbox, its slot.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __stage {

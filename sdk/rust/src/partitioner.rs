@@ -1,4 +1,4 @@
-//! Partitioners: where each record goes.
+//! Partitioners: choose the partition of each record.
 
 use serde::de::DeserializeOwned;
 
@@ -6,7 +6,7 @@ use crate::batch::{Batch, Record};
 use crate::columns::Columns;
 use crate::error::{BadRows, ConfigError, Error, Result};
 
-/// The partitions of the topic that a batch is for.
+/// The partitions of the topic of a batch.
 #[derive(Debug, Clone, Copy)]
 pub struct Partitions<'a> {
     count: u32,
@@ -14,55 +14,56 @@ pub struct Partitions<'a> {
 }
 
 impl<'a> Partitions<'a> {
-    /// The load of a partition that has no leader now.
+    /// The load of a partition that has no leader at present.
     pub const UNAVAILABLE: u64 = u64::MAX;
 
-    /// `load` has an entry for every partition, or none where it is not known.
+    /// Describes a topic with `count` partitions. `load` has an entry for every partition, or is empty where it is not
+    /// known.
     ///
     /// # Panics
-    /// There are no partitions, or entries for some but not for all.
+    /// `count` is 0, or `load` has entries for some partitions only.
     pub fn new(count: u32, load: &'a [u64]) -> Self {
         assert!(count > 0, "a topic has at least one partition");
-        assert!(load.is_empty() || load.len() == count as usize, "one load a partition");
+        assert!(load.is_empty() || load.len() == count as usize, "one load for each partition");
         Self { count, load }
     }
 
-    /// How many there are; a record goes to one from 0 to `count - 1`.
+    /// Returns the number of partitions; a record goes to one from 0 to `count - 1`.
     #[inline]
     pub fn count(&self) -> u32 {
         self.count
     }
 
-    /// The bytes that wait in a partition's queue; 0 where that is not known, [`UNAVAILABLE`](Self::UNAVAILABLE) where
-    /// nobody would take them.
+    /// Returns the bytes that wait in the queue of a partition: 0 where that is not known,
+    /// [`UNAVAILABLE`](Self::UNAVAILABLE) where the partition has no leader.
     #[inline]
     pub fn load(&self, partition: u32) -> u64 {
         self.load.get(partition as usize).copied().unwrap_or(0)
     }
 
-    /// Whether the partition has a leader. What goes to one that has none waits until it has: keep away from it where
-    /// no key decides.
+    /// Returns whether the partition has a leader. Records for a partition without one wait, so avoid it where no key
+    /// decides.
     #[inline]
     pub fn is_available(&self, partition: u32) -> bool {
         self.load(partition) != Self::UNAVAILABLE
     }
 
-    /// The partition with the fewest bytes that wait, the lowest of several.
+    /// Returns the partition with the fewest waiting bytes; of several, the lowest.
     pub fn least_loaded(&self) -> u32 {
         (0..self.count).min_by_key(|partition| self.load(*partition)).unwrap_or(0)
     }
 }
 
-/// Decides which partition each record goes to.
+/// Chooses the partition of each record.
 ///
-/// The type is the stage's configuration: its fields are read from the JSON object that the user gives, and an error
-/// names the field; fields marked `#[serde(skip)]` are its state. Write [`partition`](Self::partition), and export the
-/// type with [`partitioner!`](crate::partitioner).
+/// The type is the configuration of the stage: its fields are read from the JSON object that the user writes, and an
+/// error names the field. Fields marked `#[serde(skip)]` are state. Implement [`partition`](Self::partition), and
+/// export the type with [`partitioner!`](crate::partitioner).
 ///
 /// ```
 /// use millstream_sdk::{Partitioner, Partitions, Record, Result};
 ///
-/// /// By the first byte of the key.
+/// /// Chooses by the first byte of the key.
 /// #[derive(serde::Deserialize)]
 /// struct FirstByte {}
 ///
@@ -77,28 +78,28 @@ impl<'a> Partitions<'a> {
 /// # fn main() {}
 /// ```
 pub trait Partitioner: DeserializeOwned + 'static {
-    /// What [`partition`](Self::partition) reads of a record; the host sends nothing else.
+    /// The columns that [`partition`](Self::partition) reads. The host sends no others.
     const COLUMNS: Columns = Columns::KEYS;
 
-    /// As [`Filter::prepare`](crate::Filter::prepare).
+    /// Checks the configuration, as [`Filter::prepare`](crate::Filter::prepare) does.
     ///
     /// # Errors
-    /// The configuration is refused.
+    /// The configuration is not valid.
     fn prepare(&mut self) -> Result<(), ConfigError> {
         Ok(())
     }
 
-    /// The record's partition, below [`Partitions::count`].
+    /// Returns the partition of the record, below [`Partitions::count`].
     ///
     /// # Errors
-    /// The record has none; the others of the batch do.
+    /// This record is bad. The other records of the batch are not affected.
     fn partition(&mut self, record: &Record<'_>, partitions: &Partitions<'_>) -> Result<u32>;
 
-    /// Adds the partition of every row, in order, to `chosen`. Write this one too where going through whole columns is
+    /// Adds the partition of every row, in order, to `chosen`. Implement this too if working on whole columns is
     /// faster.
     ///
     /// # Errors
-    /// Some rows are bad, or the batch as a whole.
+    /// Some rows are bad, or the whole batch failed.
     fn partition_batch(
         &mut self,
         batch: &Batch<'_>,
@@ -116,10 +117,10 @@ pub trait Partitioner: DeserializeOwned + 'static {
     }
 }
 
-/// One call of a partitioner, as the host makes it: one partition a row.
+/// Calls a partitioner as the host does. Returns one partition for each row.
 ///
 /// # Errors
-/// Those of the stage, and a partition that is not there: it is never folded into the range.
+/// The error of the stage, or a partition that does not exist: it is never folded into the range.
 pub fn partition<P: Partitioner>(
     stage: &mut P,
     batch: &Batch<'_>,
@@ -130,7 +131,7 @@ pub fn partition<P: Partitioner>(
     if chosen.len() != batch.len() {
         return Err(Error::Batch(format!("{} partitions for {} records", chosen.len(), batch.len())));
     }
-    // One pass without a branch a row: that all are good is the rule.
+    // One pass without a branch for each row: as a rule all are good.
     if chosen.iter().copied().max().is_some_and(|most| most >= partitions.count()) {
         let mut bad = BadRows::new();
         for (row, partition) in chosen.iter().enumerate().filter(|(_, partition)| **partition >= partitions.count()) {
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_that_is_not_there_is_an_error_of_its_row() {
+    fn a_partition_that_does_not_exist_is_an_error_of_its_row() {
         let batch = BatchBuf::of_keys("t", ["", "abc"].map(str::as_bytes));
         let error = partition(&mut KeyLength {}, &batch.as_batch(), &Partitions::new(3, &[])).unwrap_err();
         assert_eq!(error.to_string(), "row 1: partition 3 of a topic that has 3");

@@ -1,4 +1,4 @@
-//! Serializers: new keys and values, on the way out and on the way in.
+//! Serializers: change keys and values on the way to a topic and on the way back.
 
 use std::io;
 
@@ -9,16 +9,16 @@ use crate::buffer::ColumnBuf;
 use crate::columns::Columns;
 use crate::error::{BadRows, ConfigError, Error, Result};
 
-/// Changes keys and values, or refuses them, on the way to the topic and on the way back.
+/// Changes or checks keys and values, on the way to the topic and on the way back.
 ///
-/// The type is the stage's configuration: its fields are read from the JSON object that the user gives, and an error
-/// names the field. What is not set on the [`Change`] stays as it is, so a serializer that only checks sets nothing.
-/// Export the type with [`serializer!`](crate::serializer).
+/// The type is the configuration of the stage: its fields are read from the JSON object that the user writes, and an
+/// error names the field. A key or value that is not set on the [`Change`] stays the same, so a serializer that only
+/// checks sets nothing. Export the type with [`serializer!`](crate::serializer).
 ///
 /// ```
 /// use millstream_sdk::{Change, Record, Result, Serializer};
 ///
-/// /// Values in capitals.
+/// /// Writes values in capitals.
 /// #[derive(serde::Deserialize)]
 /// struct Capitals {}
 ///
@@ -35,58 +35,58 @@ use crate::error::{BadRows, ConfigError, Error, Result};
 /// # fn main() {}
 /// ```
 pub trait Serializer: DeserializeOwned + 'static {
-    /// What the stage reads of a record; the host sends nothing else.
+    /// The columns that the stage reads. The host sends no others.
     const COLUMNS: Columns = Columns::VALUES;
 
-    /// As [`Filter::prepare`](crate::Filter::prepare).
+    /// Checks the configuration, as [`Filter::prepare`](crate::Filter::prepare) does.
     ///
     /// # Errors
-    /// The configuration is refused.
+    /// The configuration is not valid.
     fn prepare(&mut self) -> Result<(), ConfigError> {
         Ok(())
     }
 
-    /// On the way to the topic.
+    /// Changes a record on the way to the topic.
     ///
     /// # Errors
-    /// The record cannot be serialized; the others of the batch can.
+    /// This record is bad. The other records of the batch are not affected.
     fn serialize(&self, record: &Record<'_>, change: &mut Change<'_>) -> Result<()>;
 
-    /// On the way from the topic. Without it, records are left as they are.
+    /// Changes a record on the way from the topic. The default changes nothing.
     ///
     /// # Errors
-    /// The record cannot be deserialized; the others of the batch can.
+    /// This record is bad. The other records of the batch are not affected.
     fn deserialize(&self, _record: &Record<'_>, _change: &mut Change<'_>) -> Result<()> {
         Ok(())
     }
 
-    /// [`serialize`](Self::serialize) for every row. Write this one too where going through whole columns is faster.
+    /// Serializes every row. Implement this too if working on whole columns is faster.
     ///
     /// # Errors
-    /// Some rows are bad, or the batch as a whole.
+    /// Some rows are bad, or the whole batch failed.
     fn serialize_batch(&self, batch: &Batch<'_>) -> Result<Changed, Error> {
         change_rows(batch, |record, change| self.serialize(record, change))
     }
 
-    /// [`deserialize`](Self::deserialize) for every row.
+    /// Deserializes every row. Implement this too if working on whole columns is faster.
     ///
     /// # Errors
-    /// Some rows are bad, or the batch as a whole.
+    /// Some rows are bad, or the whole batch failed.
     fn deserialize_batch(&self, batch: &Batch<'_>) -> Result<Changed, Error> {
         change_rows(batch, |record, change| self.deserialize(record, change))
     }
 }
 
-/// The columns that a serializer changed; one that is absent is left as it was.
+/// The columns that a serializer changed. An absent column stays the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changed {
-    /// One key a row.
+    /// One key for each row.
     pub keys: Option<ColumnBuf>,
-    /// One value a row.
+    /// One value for each row.
     pub values: Option<ColumnBuf>,
 }
 
-/// What a serializer makes of one record.
+/// The changes of a serializer to one record.
 #[derive(Debug)]
 pub struct Change<'a> {
     keys: ColumnChange<'a>,
@@ -94,38 +94,38 @@ pub struct Change<'a> {
 }
 
 impl Change<'_> {
-    /// The record has this key now.
+    /// Sets the key of the record.
     pub fn set_key(&mut self, key: &[u8]) {
         self.keys.start().extend_from_slice(key);
     }
 
-    /// The record has no key now.
+    /// Removes the key of the record.
     pub fn clear_key(&mut self) {
         self.keys.clear();
     }
 
-    /// The record has this value now.
+    /// Sets the value of the record.
     pub fn set_value(&mut self, value: &[u8]) {
         self.values.start().extend_from_slice(value);
     }
 
-    /// The record is a tombstone now.
+    /// Makes the record a tombstone.
     pub fn clear_value(&mut self) {
         self.values.clear();
     }
 
-    /// The record's new key is what is written here: no need for a buffer in between.
+    /// Returns a writer for the new key, to write it without a buffer in between.
     pub fn key_writer(&mut self) -> impl io::Write + '_ {
         self.keys.start()
     }
 
-    /// The record's new value is what is written here.
+    /// Returns a writer for the new value, to write it without a buffer in between.
     pub fn value_writer(&mut self) -> impl io::Write + '_ {
         self.values.start()
     }
 }
 
-/// One column of a [`Change`]: nothing is copied before the first row that is set.
+/// One column of a [`Change`]. It copies nothing before the first row that is set.
 #[derive(Debug)]
 struct ColumnChange<'a> {
     old: Option<Column<'a>>,
@@ -148,7 +148,7 @@ impl<'a> ColumnChange<'a> {
         Self { old, new: None, row: 0, row_is: Row::Unset, unread_row: None }
     }
 
-    /// Where the new bytes of this row are written.
+    /// Starts the new bytes of this row, and returns where to write them.
     fn start(&mut self) -> &mut Vec<u8> {
         let column = self.column();
         column.truncate_row();
@@ -161,7 +161,7 @@ impl<'a> ColumnChange<'a> {
         self.row_is = Row::Null;
     }
 
-    /// The new column, with the rows so far copied from the old one when it is first wanted.
+    /// Returns the new column. The first call copies the rows so far from the old one.
     fn column(&mut self) -> &mut ColumnBuf {
         self.new.get_or_insert_with(|| {
             let mut column = ColumnBuf::new();
@@ -187,11 +187,11 @@ impl<'a> ColumnChange<'a> {
         self.row_is = Row::Unset;
     }
 
-    /// The new column, if any row was set.
+    /// Returns the new column, if any row was set.
     fn finish(self, name: &str) -> Result<Option<ColumnBuf>, Error> {
         match self.unread_row {
             Some(row) => Err(Error::Batch(format!(
-                "row {row} keeps its old {name} while others get a new one: add Columns::{}S to COLUMNS, so that it can be copied",
+                "row {row} keeps its {name} while other rows get a new one: add Columns::{}S to COLUMNS, so that it can be copied",
                 name.to_ascii_uppercase()
             ))),
             None => Ok(self.new),
@@ -216,18 +216,18 @@ fn change_rows(
     Ok(Changed { keys: change.keys.finish("key")?, values: change.values.finish("value")? })
 }
 
-/// One call of a serializer on the way out, as the host makes it.
+/// Calls a serializer on the way to the topic, as the host does.
 ///
 /// # Errors
-/// Those of the stage.
+/// The error of the stage.
 pub fn serialize<S: Serializer>(stage: &S, batch: &Batch<'_>) -> Result<Changed, Error> {
     check_rows(stage.serialize_batch(&batch.select(S::COLUMNS))?, batch)
 }
 
-/// One call of a serializer on the way in, as the host makes it.
+/// Calls a serializer on the way from the topic, as the host does.
 ///
 /// # Errors
-/// Those of the stage.
+/// The error of the stage.
 pub fn deserialize<S: Serializer>(stage: &S, batch: &Batch<'_>) -> Result<Changed, Error> {
     check_rows(stage.deserialize_batch(&batch.select(S::COLUMNS))?, batch)
 }
@@ -248,7 +248,7 @@ mod tests {
     use serde::Deserialize;
     use std::io::Write;
 
-    /// Deletes `delete`, leaves `leave`, refuses `bad`, shouts the rest; takes the key away of `unkey`.
+    /// Deletes `delete`, leaves `leave`, rejects `bad`, removes the key of `unkey`, and adds `!` to the rest.
     #[derive(Deserialize)]
     struct Script {}
 
@@ -279,12 +279,12 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_nothing_is_done_to_is_not_copied() {
+    fn an_unchanged_batch_is_not_copied() {
         assert_eq!(run(&["leave", "leave"]).unwrap(), Changed::default());
     }
 
     #[test]
-    fn rows_that_are_not_set_stay() {
+    fn rows_that_are_not_set_stay_the_same() {
         let changed = run(&["leave", "a", "delete", "leave", "twice"]).unwrap();
         assert_eq!(changed.keys, None);
         let values = changed.values.unwrap();
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_column_that_is_not_read_cannot_be_kept_in_part() {
+    fn a_column_that_is_not_read_cannot_stay_in_part() {
         for values in [&["unkey", "a"][..], &["a", "unkey"]] {
             let error = run(values).unwrap_err().to_string();
             assert!(error.contains("add Columns::KEYS"), "{error}");

@@ -1,14 +1,15 @@
-//! Sticking to a partition: where records go that have no key.
+//! Sticky partitioning, for records without a key.
 
 use crate::batch::Record;
 use crate::partitioner::Partitions;
 
-/// Sends records to one partition until a batch is full, then to another: fewer and larger batches than in turn. Which
-/// one comes next is left to chance, with less of it for partitions where more bytes wait (KIP-480, KIP-794).
+/// Sends records to one partition until a batch is full, then to another. That makes fewer and larger batches than
+/// taking turns. The next partition is random, and less likely the more bytes wait for it (KIP-480, KIP-794).
 ///
-/// Whether a batch is full is seen from the queues at the start of every call: it is when this many bytes wait, and it is
-/// gone when no more wait than before the last call, whose records are not there any more. A stage that uses it reads [`Columns::TIMESTAMPS`](crate::Columns::TIMESTAMPS):
-/// there is no clock in the sandbox, and many short-lived producers must not all begin with the same partition.
+/// The load of the queues at the start of a call shows whether a batch is full: `batch_bytes` wait for the partition.
+/// If no more bytes wait than before the last call, the batch of that call has been sent. A stage that uses this reads
+/// [`Columns::TIMESTAMPS`](crate::Columns::TIMESTAMPS) as a seed, since the sandbox has no clock: many short-lived
+/// producers must not all begin with the same partition.
 #[derive(Debug, Clone)]
 pub struct Sticky {
     batch_bytes: u64,
@@ -24,12 +25,12 @@ struct Current {
 }
 
 impl Sticky {
-    /// `batch_bytes` is the producer's `batch.size`.
+    /// Makes a sticky partitioner; `batch_bytes` is the `batch.size` of the producer.
     pub fn new(batch_bytes: u64) -> Self {
         Self { batch_bytes, current: None, random: Random(0) }
     }
 
-    /// The partition for a record. The queues are looked at for the first record of a call alone.
+    /// Returns the partition for a record. Only the first record of a call checks the queues.
     #[inline]
     pub fn partition(&mut self, record: &Record<'_>, partitions: &Partitions<'_>) -> u32 {
         match self.current {
@@ -38,7 +39,7 @@ impl Sticky {
         }
     }
 
-    /// What the first record of a call does.
+    /// Keeps or changes the partition, at the first record of a call.
     #[cold]
     fn choose(&mut self, record: &Record<'_>, partitions: &Partitions<'_>) -> u32 {
         let stays = |current: &Current| {
@@ -56,8 +57,8 @@ impl Sticky {
         partition
     }
 
-    /// A partition by chance: the one with the most bytes waiting has a weight of 1, the others as much more as they have
-    /// fewer bytes, and those without a leader none, unless that is all of them.
+    /// Returns a random partition. The one with the most waiting bytes has a weight of 1, the others weigh more by each
+    /// byte less. Partitions without a leader have no weight, unless all are without one.
     fn next(&mut self, partitions: &Partitions<'_>) -> u32 {
         let available = |partition: &u32| partitions.is_available(*partition);
         let loads = (0..partitions.count()).filter(available).map(|partition| partitions.load(partition));
@@ -79,13 +80,13 @@ impl Sticky {
 }
 
 impl Default for Sticky {
-    /// With Kafka's default `batch.size`, 16 KiB.
+    /// Takes Kafka's default `batch.size`, 16 KiB.
     fn default() -> Self {
         Self::new(16 * 1024)
     }
 }
 
-/// SplitMix64 (Steele, Lea and Flood, 2014).
+/// The random generator SplitMix64 (Steele, Lea and Flood, 2014).
 #[derive(Debug, Clone)]
 struct Random(u64);
 
@@ -117,7 +118,7 @@ mod tests {
         let partitions = Partitions::new(u32::try_from(load.len()).unwrap(), load);
         let batch = batch.as_batch();
         let chosen: Vec<u32> = batch.records().map(|record| sticky.partition(&record, &partitions)).collect();
-        assert!(chosen.iter().all(|partition| *partition == chosen[0]), "one partition a call");
+        assert!(chosen.iter().all(|partition| *partition == chosen[0]), "one partition for each call");
         chosen[0]
     }
 

@@ -1,5 +1,5 @@
-//! A filter: records whose value is JSON that fits a schema. Its configuration is a JSON Schema of the words that are
-//! fields of [`Schema`]; any other word is refused, so that no rule is silently not applied.
+//! A filter that keeps records whose value is JSON that fits a schema. Its configuration is a JSON Schema with the
+//! keywords that are fields of [`Schema`]. Any other keyword is an error, so that no rule is ignored silently.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use millstream_sdk::{Columns, Filter, Record, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What a value has to be.
+/// The rules for a value.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schema {
@@ -49,7 +49,7 @@ impl Filter for Schema {
 }
 
 impl Schema {
-    /// `at` is the JSON Pointer of `value`.
+    /// Checks a value with all its parts. `at` is the JSON Pointer of `value`.
     fn check(&self, value: &Value, at: &mut String) -> Result<()> {
         if let Some(fault) = self.fault(value) {
             let place = if at.is_empty() { "the value" } else { at };
@@ -71,7 +71,7 @@ impl Schema {
         Ok(())
     }
 
-    /// What is wrong with a value, apart from its parts.
+    /// Returns what is wrong with a value, apart from its parts.
     fn fault(&self, value: &Value) -> Option<String> {
         if let Some(kind) = self.kind.as_ref().filter(|kind| !kind.holds(value)) {
             return Some(format!("{value} is not of type {}", format!("{kind:?}").to_lowercase()));
@@ -138,8 +138,8 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_is_not_known_is_refused() {
-        let error = serde_json::from_str::<Schema>(r#"{"pattern":"^a"}"#).expect_err("refused");
+    fn an_unknown_keyword_is_an_error() {
+        let error = serde_json::from_str::<Schema>(r#"{"pattern":"^a"}"#).expect_err("an unknown keyword");
         assert!(error.to_string().contains("pattern"), "{error}");
     }
 }

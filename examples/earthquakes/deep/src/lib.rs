@@ -1,4 +1,4 @@
-//! A filter: earthquakes that happened deep below the surface.
+//! A filter that keeps earthquakes deep below the surface.
 #![forbid(unsafe_code)]
 
 use millstream_sdk::{Filter, Record, Result};
@@ -7,7 +7,7 @@ use serde::Deserialize;
 /// The demo edits this line while records flow.
 const LEAST_DEPTH_KM: f64 = 100.0;
 
-/// Keeps what lies at least that deep.
+/// Keeps earthquakes that are at least that deep.
 #[derive(Debug, Deserialize)]
 pub struct Deep {}
 

@@ -1,4 +1,4 @@
-//! A partitioner: earthquakes by the region where they happened, everything else in the last partition.
+//! A partitioner that chooses by the region of an earthquake. The last partition is for the rest of the world.
 #![forbid(unsafe_code)]
 
 use millstream_sdk::{Columns, Partitioner, Partitions, Record, Result};

@@ -1,4 +1,4 @@
-//! `millstream plugin bench STAGE`: what a call costs in the sandbox, with everything that the host does for it.
+//! `millstream plugin bench STAGE`: measures a call in the sandbox, with all the work of the host for it.
 
 use std::fs;
 use std::io::Write;
@@ -11,10 +11,10 @@ use serde_json::json;
 
 use crate::{output, sandbox};
 
-/// The partitions that a partitioner chooses from.
+/// The number of partitions for a partitioner.
 const PARTITIONS: u32 = 12;
 
-/// Bytes of a made-up key, as of a number in hexadecimal digits.
+/// The bytes of a made-up key: a number of 64 bits in hexadecimal digits.
 const KEY_BYTES: usize = 16;
 
 /// The arguments of `millstream plugin bench`.
@@ -25,23 +25,23 @@ Examples:
   millstream plugin bench 'contains{\"text\":\"error\"}' --rows 500 --size 1024
   millstream plugin bench './mine.wasm{\"limit\":7}' --values orders.jsonl --json
 
-MB/s is of what the stage sees: the columns that it reads, or what a compressor
-compresses. What was compressed is read back and compared in the same call, as
-everywhere; that is in its figure.")]
+MB/s counts the bytes that the stage sees: the columns that it reads, or the input
+of a compressor. The host decompresses and compares each compressed batch in the
+same call, here as everywhere, and the figure includes that.")]
 pub(crate) struct Args {
-    /// A plug-in of this binary or a file, with its configuration.
+    /// A built-in plug-in or a file, with its configuration.
     #[arg(value_name = "STAGE")]
     stage: String,
-    /// A file whose lines are the values, instead of made-up ones.
+    /// A file with one value in each line, instead of made-up values.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["rows", "size"])]
     values: Option<PathBuf>,
-    /// Records of a batch.
+    /// The number of records of a batch.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rows: u32,
-    /// Bytes of a value.
+    /// The number of bytes of a value.
     #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=1 << 20))]
     size: u32,
-    /// How long each kind of call is repeated.
+    /// How long to repeat each kind of call.
     #[arg(long, default_value_t = 1.0, value_parser = seconds)]
     seconds: f64,
     /// Print JSON.
@@ -51,7 +51,7 @@ pub(crate) struct Args {
 
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds = text.parse::<f64>().map_err(|error| error.to_string())?;
-    if seconds > 0.0 && seconds <= 3_600.0 { Ok(seconds) } else { Err("not between 0 and 3600".into()) }
+    if seconds > 0.0 && seconds <= 3_600.0 { Ok(seconds) } else { Err("it must be over 0, and at most 3600".into()) }
 }
 
 impl Args {
@@ -59,7 +59,7 @@ impl Args {
         let spec = StageSpec::parse(&self.stage)?;
         let name = match &spec.source {
             Source::Name { name, version: None } => name.clone(),
-            Source::Name { .. } => bail!("{}: a plug-in of this binary has one version; leave it out", self.stage),
+            Source::Name { .. } => bail!("{}: a built-in plug-in has one version; leave the version out", self.stage),
             Source::File(path) => path.display().to_string(),
         };
         let engine = sandbox::engine()?;
@@ -72,7 +72,7 @@ impl Args {
         self.print(&plugin, &batch, start, &calls)
     }
 
-    /// Where the values of the batch come from.
+    /// Returns the source of the values.
     fn values(&self) -> Values {
         match &self.values {
             Some(path) => Values::Lines(path.clone()),
@@ -111,13 +111,13 @@ enum Values {
     MadeUp { rows: u32, bytes: usize },
 }
 
-/// What every call is given.
+/// The input of every call.
 struct Batch {
     records: RecordsBuf,
-    /// What a compressor is given: the values, one after the other.
+    /// The input of a compressor: the values, one after the other.
     data: Vec<u8>,
     rows: u32,
-    /// Bytes that the stage sees.
+    /// The bytes that the stage sees.
     bytes: usize,
 }
 
@@ -139,7 +139,7 @@ impl Batch {
                 let lines = file.strip_suffix(b"\n").unwrap_or(&file).split(|byte| *byte == b'\n');
                 lines.filter(|line| !line.is_empty()).try_for_each(&mut add)?;
                 if rows == 0 {
-                    bail!("{} has no lines", path.display());
+                    bail!("{} is empty: it needs a value in each line", path.display());
                 }
             }
             Values::MadeUp { rows, bytes } => (0..rows).try_for_each(|row| add(&made_up(row, bytes)))?,
@@ -152,14 +152,14 @@ impl Batch {
     }
 }
 
-/// Digits of a hash, so that no two rows take the same path.
+/// Makes a key of the digits of a hash, so that rows differ.
 fn key(row: u32) -> [u8; KEY_BYTES] {
     let mut key = [0; KEY_BYTES];
     write!(&mut key[..], "{:016x}", u64::from(row).wrapping_mul(0x9e37_79b9_7f4a_7c15)).expect("sixteen digits");
     key
 }
 
-/// A JSON object of about so many bytes, since that is what most plug-ins read.
+/// Makes a JSON object of about `bytes` bytes, since most plug-ins read JSON.
 fn made_up(row: u32, bytes: usize) -> Vec<u8> {
     let mut value = format!(r#"{{"id":{row},"name":"#).into_bytes();
     let filler = key(row);
@@ -175,28 +175,28 @@ struct Call {
     name: &'static str,
     /// Sorted.
     times: Vec<Duration>,
-    /// Bytes of the answer, where it is bytes.
-    answer_bytes: Option<usize>,
+    /// The bytes of the result of a compressor.
+    output_bytes: Option<usize>,
 }
 
 impl Call {
-    /// Calls for so long, at least thrice.
+    /// Repeats a call for a time, at least three times.
     fn measure<A>(
         name: &'static str,
         length: Duration,
         mut call: impl FnMut() -> Result<A, StageError>,
     ) -> Result<(Call, A)> {
-        // The first one grows the instance's memory to what the batch needs.
-        let mut answer = call()?;
+        // The first call grows the memory of the instance to the size that the batch needs.
+        let mut output = call()?;
         let mut times = Vec::new();
         let begun = Instant::now();
         while begun.elapsed() < length || times.len() < 3 {
             let begun = Instant::now();
-            answer = call()?;
+            output = call()?;
             times.push(begun.elapsed());
         }
         times.sort_unstable();
-        Ok((Call { name, times, answer_bytes: None }, answer))
+        Ok((Call { name, times, output_bytes: None }, output))
     }
 
     fn at(&self, share: f64) -> Duration {
@@ -216,8 +216,8 @@ impl Call {
         let (half, most) = (micros(self.at(0.5)), micros(self.at(0.99)));
         let (row, rate) = (self.nanos_a_row(batch), self.megabytes_a_second(batch));
         let calls = self.times.len();
-        let answer = self.answer_bytes.map_or(String::new(), |bytes| format!(", to {bytes} bytes"));
-        format!("{half:.1} us a batch (p99 {most:.1}), {row:.1} ns a row, {rate:.0} MB/s{answer}; {calls} calls")
+        let output = self.output_bytes.map_or(String::new(), |bytes| format!(", to {bytes} bytes"));
+        format!("{half:.1} us a batch (p99 {most:.1}), {row:.1} ns a row, {rate:.0} MB/s{output}; {calls} calls")
     }
 
     fn json(&self, batch: &Batch) -> serde_json::Value {
@@ -227,7 +227,7 @@ impl Call {
             "p99_us": micros(self.at(0.99)),
             "nanos_a_row": self.nanos_a_row(batch),
             "megabytes_a_second": self.megabytes_a_second(batch),
-            "answer_bytes": self.answer_bytes,
+            "answer_bytes": self.output_bytes,
         })
     }
 }
@@ -244,7 +244,7 @@ fn calls(stage: &Stage, batch: &Batch, length: Duration) -> Result<Vec<Call>> {
         Kind::Filter => vec![Call::measure("filter", length, || stage.filter(TOPIC, records))?.0],
         Kind::Serializer => {
             let (serialize, changed) = Call::measure("serialize", length, || stage.serialize(TOPIC, records))?;
-            // What it made is what it is given on the way back.
+            // The input of `deserialize` is the output of `serialize`.
             let made = Records {
                 keys: changed.keys.as_ref().map(ColumnBuf::as_column).or(records.keys),
                 values: changed.values.as_ref().map(ColumnBuf::as_column).or(records.values),
@@ -254,7 +254,7 @@ fn calls(stage: &Stage, batch: &Batch, length: Duration) -> Result<Vec<Call>> {
         }
         Kind::Compressor => {
             let (mut compress, packed) = Call::measure("compress", length, || stage.compress(&batch.data, batch.rows))?;
-            compress.answer_bytes = Some(packed.len());
+            compress.output_bytes = Some(packed.len());
             let unpack = || stage.decompress(&packed, batch.rows, batch.data.len());
             vec![compress, Call::measure("decompress", length, unpack)?.0]
         }

@@ -11,7 +11,7 @@ use crate::output;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  millstream plugin build                              # the crate right here
+  millstream plugin build                              # the crate in this folder
   millstream plugin build my-filter -o my-filter.wasm  # the crate in another")]
 pub(crate) struct Args {
     /// The folder of the plug-in's crate.
@@ -23,7 +23,7 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Builds, and prints the path of the component alone, so that scripts can use it.
+    /// Builds, and prints only the path of the component, so that scripts can use it.
     pub(crate) fn run(self) -> Result<()> {
         let options = Options { output: self.output, verbose: true, ..Options::default() };
         let built = millstream_sdk_build::build(&self.dir, &options)?;

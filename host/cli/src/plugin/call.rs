@@ -1,12 +1,13 @@
-//! `millstream plugin call FILE`: one call a line, one answer a line. The test kit runs the sandboxed half of a plug-in's
-//! tests through this, so that an author does not have to build a sandbox.
+//! `millstream plugin call FILE`: reads one call and prints one result in each line. The test kit runs the sandboxed
+//! half of the tests of a plug-in through this, so that a plug-in does not have to compile the sandbox.
 //!
-//! A call is `{"call":"filter","config":{...},"topic":"t","records":[{"timestamp":0,"key":...,"value":...,"headers":[[name,value]]}]}`,
-//! likewise `partition` (with `partitions` and `load`), `serialize`, `deserialize`, `compress` (with `data`) and `decompress` (with
-//! `data` and `max`). Bytes are a text where they are UTF-8, `{"hex":"00ff"}` otherwise, and null.
+//! A call is
+//! `{"call":"filter","config":{...},"topic":"t","records":[{"timestamp":0,"key":...,"value":...,"headers":[[name,value]]}]}`,
+//! likewise `partition` (with `partitions` and `load`), `serialize`, `deserialize`, `compress` (with `data`) and
+//! `decompress` (with `data` and `max`). Bytes are a text if they are UTF-8, `{"hex":"00ff"}` otherwise, or null.
 //!
-//! An answer is `{"keep":[rows]}`, `{"partitions":[...]}`, `{"changed":{"keys":[...],"values":[...]}}`, `{"data":...}`, or
-//! `{"error":{"rows":[{"row":0,"message":"..."}]}}`, `{"error":{"batch":"..."}}`,
+//! A result is `{"keep":[rows]}`, `{"partitions":[...]}`, `{"changed":{"keys":[...],"values":[...]}}`, `{"data":...}`,
+//! or `{"error":{"rows":[{"row":0,"message":"..."}]}}`, `{"error":{"batch":"..."}}`,
 //! `{"error":{"config":{"field":"/path","message":"..."}}}`, `{"error":{"trap":"..."}}`.
 
 use std::io::{self, BufRead, Write};
@@ -27,7 +28,7 @@ Examples:
   echo '{\"call\":\"partition\",\"partitions\":4,\"records\":[{\"key\":\"k1\"}]}' |
       millstream plugin call murmur2")]
 pub(crate) struct Args {
-    /// A component, or the name of a plug-in of this binary.
+    /// A component, or the name of a built-in plug-in.
     #[arg(value_name = "FILE")]
     plugin: String,
 }
@@ -42,8 +43,9 @@ impl Args {
             if line.trim().is_empty() {
                 continue;
             }
-            let call = serde_json::from_str(&line).with_context(|| format!("line {} is not a call", number + 1))?;
-            writeln!(out, "{}", session.answer(call)?)?;
+            let call =
+                serde_json::from_str(&line).with_context(|| format!("line {} is not a valid call", number + 1))?;
+            writeln!(out, "{}", session.result(call)?)?;
             out.flush()?;
         }
         Ok(())
@@ -116,7 +118,12 @@ impl TryFrom<BytesText> for Bytes {
                     [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
                     _ => None,
                 };
-                hex.as_bytes().chunks(2).map(byte).collect::<Option<_>>().map(Bytes).ok_or("hex is pairs of digits")
+                hex.as_bytes()
+                    .chunks(2)
+                    .map(byte)
+                    .collect::<Option<_>>()
+                    .map(Bytes)
+                    .ok_or("hex must be pairs of digits")
             }
         }
     }
@@ -129,20 +136,20 @@ fn bytes(bytes: &[u8]) -> Value {
     }
 }
 
-/// A plug-in and the stage that it last was, by configuration: a stage keeps its state from call to call.
+/// A plug-in, and the stage of the last call with its configuration: a stage keeps its state from call to call.
 struct Session {
     plugin: Plugin,
     stage: Option<(String, Stage)>,
 }
 
 impl Session {
-    fn answer(&mut self, call: Call) -> Result<Value> {
+    fn result(&mut self, call: Call) -> Result<Value> {
         let config = Value::Object(call.config.clone()).to_string();
-        let answered = match self.stage(config) {
+        let outcome = match self.stage(config) {
             Ok(stage) => run(stage, &call),
             Err(error) => Err(error),
         };
-        Ok(answered.unwrap_or_else(|error| json!({ "error": failure(&error) })))
+        Ok(outcome.unwrap_or_else(|error| json!({ "error": failure(&error) })))
     }
 
     fn stage(&mut self, config: String) -> Result<&Stage, StageError> {
@@ -162,7 +169,7 @@ fn run(stage: &Stage, call: &Call) -> Result<Value, StageError> {
             json!({ "keep": stage.filter(topic, records)?.iter().collect::<Vec<_>>() })
         }
         Function::Partition => {
-            // The contract has one load a partition; whoever gives none has empty queues.
+            // The contract has one load for each partition; a call without loads has empty queues.
             let mut load = call.load.clone();
             load.resize(call.partitions as usize, 0);
             json!({ "partitions": stage.partition(topic, call.partitions, &load, records)? })
@@ -226,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_field_of_a_call_is_refused() {
+    fn an_unknown_field_of_a_call_is_an_error() {
         assert!(serde_json::from_str::<Call>(r#"{"call":"filter","record":[]}"#).is_err());
     }
 }

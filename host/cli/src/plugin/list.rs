@@ -5,9 +5,9 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use millstream_registry::VersionStats;
 use millstream_registry::format::{Manifest, Version};
 use millstream_registry::image::PluginImage;
-use millstream_registry::{RejectedProducer, VersionStats};
 
 use super::cluster::store;
 use crate::cluster::{Cluster, block_on};
@@ -23,8 +23,7 @@ Examples:
   millstream plugin list -b broker:9092 --json | jq '.[] | select(.traps > 0)'
 
 With -b the counts are those of the brokers since their start: of a plug-in, and
-below it of its versions that are active, that are bad, or that did something.
-Below them are the producers whose batches stages rejected, per topic.")]
+below it of its versions that serve, that are bad, or that have done something.")]
 pub(crate) struct Args {
     /// A folder of plug-ins (*.wasm); one with the name of a plug-in of this binary takes its place.
     #[arg(long, value_name = "DIR", conflicts_with = "bootstrap_server")]
@@ -67,17 +66,15 @@ impl Args {
 fn list_cluster(cluster: &Cluster, json: bool) -> Result<()> {
     let store = store(cluster)?;
     let admin = topic::admin(cluster)?;
-    let (image, stats, rejected) = block_on(async move {
+    let (image, stats) = block_on(async move {
         let image = store.image().await;
         store.close().await;
-        Ok((image?, admin.plugin_stats().await?, admin.rejected_producers().await?))
+        Ok((image?, admin.plugin_stats().await?))
     })?;
     if json {
         return Ok(output::line(&serde_json::to_string(&stats)?)?);
     }
-    let mut out = output::stdout();
-    print(&mut out, &image, &stats)?;
-    print_rejected(&mut out, &rejected)
+    print(&mut output::stdout(), &image, &stats)
 }
 
 /// A plug-in of the cluster, or of the binary that a broker has run.
@@ -174,18 +171,6 @@ fn print(out: &mut impl Write, image: &PluginImage, stats: &[VersionStats]) -> R
             };
             print_counts(out, [&name, &counts.version, plugin.state(*number), ""], counts)?;
         }
-    }
-    Ok(out.flush()?)
-}
-
-/// Prints the producers that stages rejected, if there are any.
-fn print_rejected(out: &mut impl Write, rejected: &[RejectedProducer]) -> Result<()> {
-    if !rejected.is_empty() {
-        writeln!(out, "\n{:<32} {:>12} {:>12} {:>12}", "REJECTED AT TOPIC", "PRODUCER ID", "BATCHES", "RECORDS")?;
-    }
-    for RejectedProducer { topic, producer_id, batches, records, .. } in rejected {
-        let producer = if *producer_id < 0 { "without one".to_owned() } else { producer_id.to_string() };
-        writeln!(out, "{topic:<32} {producer:>12} {batches:>12} {records:>12}")?;
     }
     Ok(out.flush()?)
 }

@@ -1,5 +1,5 @@
-//! `millstream plugin new NAME --kind KIND`: a folder that stands alone, with the SDK beside it, and that builds and passes
-//! its own test at once.
+//! `millstream plugin new NAME --kind KIND`: makes the folder of a plug-in. The folder contains the SDK, needs nothing
+//! else of the repository, and builds and passes its own test at once.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,12 +17,12 @@ Examples:
   millstream plugin new heavy --kind filter
   millstream plugin new by-region --kind partitioner --dir plugins/by-region")]
 pub(crate) struct Args {
-    /// The name that users will write: lower-case letters, digits and `-`.
+    /// The name that users write: lower-case letters, digits and `-`.
     name: String,
-    /// What it does.
+    /// The kind of the plug-in.
     #[arg(long, value_enum)]
     kind: Kind,
-    /// The folder to make [default: the name, in this folder].
+    /// The folder to create [default: the name, in this folder].
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
@@ -31,7 +31,7 @@ pub(crate) struct Args {
 enum Kind {
     /// Decides which records a consumer sees.
     Filter,
-    /// Decides which partition each record goes to.
+    /// Chooses the partition of each record.
     Partitioner,
     /// Changes or checks keys and values.
     Serializer,
@@ -49,7 +49,7 @@ impl Kind {
         }
     }
 
-    /// The code and its vectors: what a newcomer learns from.
+    /// Returns the code and its vectors, from which a newcomer learns.
     fn templates(self) -> (&'static str, &'static str) {
         match self {
             Kind::Filter => (include_str!("../../templates/filter.rs"), include_str!("../../templates/filter.jsonl")),
@@ -71,16 +71,16 @@ impl Args {
         check_name(&self.name)?;
         let dir = self.dir.unwrap_or_else(|| PathBuf::from(&self.name));
         if dir.read_dir().is_ok_and(|mut entries| entries.next().is_some()) || dir.is_file() {
-            bail!("{} is there already", dir.display());
+            bail!("{} already exists", dir.display());
         }
         for (path, contents) in files(&self.name, self.kind) {
             write(&dir.join(path), &contents)?;
         }
         output::line(&format!(
-            "made {dir}, a {kind}\n\n  \
+            "created the {kind} {dir}\n\n  \
              cd {dir}\n  \
-             millstream plugin test     natively and in the sandbox, over tests/vectors.jsonl\n  \
-             millstream plugin build    a component, target/plugins/{name}.wasm",
+             millstream plugin test     run tests/vectors.jsonl natively and in the sandbox\n  \
+             millstream plugin build    build the component target/plugins/{name}.wasm",
             dir = dir.display(),
             kind = self.kind.name(),
             name = self.name
@@ -89,7 +89,7 @@ impl Args {
     }
 }
 
-/// What cargo takes for the name of a package, and the host for the name of a plug-in.
+/// Checks a name: cargo must accept it for a package, and the host for a plug-in.
 fn check_name(name: &str) -> Result<()> {
     const RESERVED: [&str; 9] =
         ["alloc", "core", "millstream-sdk", "millstream-testkit", "proc-macro", "sdk", "serde", "std", "test"];
@@ -99,16 +99,16 @@ fn check_name(name: &str) -> Result<()> {
         && name.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-');
     if !fits {
         bail!(
-            "`{name}` cannot be the name of a plug-in: lower-case letters, digits and `-`, at most 64, such as by-region"
+            "`{name}` cannot be the name of a plug-in: use at most 64 lower-case letters, digits and `-`, such as by-region"
         );
     }
     if RESERVED.contains(&name) || KEYWORDS.contains(&name) {
-        bail!("`{name}` cannot be the name of a plug-in: it means something else in Rust");
+        bail!("`{name}` cannot be the name of a plug-in: Rust reserves it");
     }
     Ok(())
 }
 
-/// The names that `use` cannot have.
+/// The keywords of Rust, which no crate can have as a name.
 const KEYWORDS: [&str; 51] = [
     "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate", "do", "dyn", "else",
     "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl", "in", "let", "loop", "macro", "match", "mod",
@@ -116,7 +116,8 @@ const KEYWORDS: [&str; 51] = [
     "try", "type", "typeof", "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
 ];
 
-/// The type of a plug-in: `by-region` is `ByRegion`, and `filter`, which is taken, `FilterStage`.
+/// Returns the type name of a plug-in: `ByRegion` for `by-region`, and `FilterStage` for `filter`, since `Filter` is
+/// taken.
 fn type_name(name: &str) -> String {
     const TAKEN: [&str; 13] = [
         "Box",
@@ -145,7 +146,7 @@ fn type_name(name: &str) -> String {
     camel
 }
 
-/// All files of the folder.
+/// Returns all files of the folder.
 fn files(name: &str, kind: Kind) -> Vec<(&'static str, String)> {
     let (code, vectors) = kind.templates();
     let fill = |template: &str| {
@@ -178,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_cargo_or_the_host_refuse_are_refused_first() {
+    fn names_that_cargo_or_the_host_reject_are_errors() {
         for name in ["heavy", "by-region", "a1", "x-2-y"] {
             check_name(name).unwrap();
         }
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_left_to_fill_in() {
+    fn no_placeholder_remains() {
         for kind in [Kind::Filter, Kind::Partitioner, Kind::Serializer, Kind::Compressor] {
             let files = files("by-region", kind);
             for (path, contents) in files.iter().filter(|(path, _)| !path.starts_with("sdk/")) {
