@@ -3,14 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_partition::{Partition, PartitionError, now_ms};
 use tokio::sync::watch;
 
 use crate::blocking::blocking;
 use crate::broker::Broker;
-use crate::clock::now_ms;
-use crate::error::ApiError;
-use crate::fsync_queue;
-use crate::partition::Partition;
 use crate::partition_dirs;
 use crate::topics::Topic;
 
@@ -52,36 +49,32 @@ fn partitions(broker: &Broker) -> Vec<(Arc<Topic>, Arc<Partition>)> {
 fn retain(broker: &Arc<Broker>) {
     let now = now_ms();
     for (_, partition) in partitions(broker) {
-        let kept = partition.with_log(|log| {
-            log.expire_producers(now);
-            let high_watermark = log.log_end_offset();
-            log.apply_retention(now, high_watermark)
-        });
-        match kept {
-            Ok(Ok(0)) => {}
-            Ok(Ok(deleted)) => {
-                tracing::info!(topic = partition.topic.as_str(), partition = partition.index, deleted, "retention");
-                // Fetches that stand before the new start learn of it.
-                partition.waiters.wake_all();
-            }
-            Ok(Err(error)) => drop(ApiError::from(error)),
-            // Offline or deleted meanwhile.
-            Err(_) => {}
+        match partition.apply_retention(now) {
+            Ok(0) => {}
+            Ok(deleted) => tracing::info!(
+                topic = partition.topic(),
+                partition = partition.index(),
+                deleted,
+                "retention deleted segments"
+            ),
+            Err(error) => report("retention failed", &partition, &error),
         }
     }
 }
 
-/// Syncs partitions with records that have waited for `flush.ms`, and those with a full segment that nobody has synced: what
-/// is synced need not be read by a recovery.
+/// Syncs partitions with records that have waited for `flush.ms`, and those with a full segment that is not synced yet.
 fn flush(broker: &Arc<Broker>) {
-    for (topic, partition) in partitions(broker) {
-        let is_due = topic.config.flush_ms != i64::MAX && partition.flush_is_due(topic.config.flush_ms);
-        if !is_due && !partition.with_log(|log| log.has_full_segment_unsynced()).unwrap_or(false) {
-            continue;
+    for (_, partition) in partitions(broker) {
+        if let Err(error) = partition.flush_if_due() {
+            report("flush failed", &partition, &error);
         }
-        if let Err(error) = fsync_queue::sync(&partition) {
-            tracing::error!(topic = partition.topic.as_str(), partition = partition.index, "flush failed: {error}");
-        }
+    }
+}
+
+/// Logs an error of a periodic job. An offline or deleted partition has no work to fail at.
+fn report(what: &str, partition: &Partition, error: &PartitionError) {
+    if !matches!(error, PartitionError::Offline(_) | PartitionError::NotHosted | PartitionError::Sealed) {
+        partition.report(what, error);
     }
 }
 

@@ -4,24 +4,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use millstream_log::{AppendedBatch, LogConfig};
-use millstream_record::CheckedBatch;
-use millstream_wire::{ErrorCode, Str};
+use millstream_partition::{FsyncQueue, Partition, PartitionConfig};
+use millstream_wire::Str;
 
-use crate::clock::now_ms;
 use crate::compute_permits::ComputePermits;
-use crate::config::{BrokerConfig, FlushMode, HostPort, TopicConfig, TopicOverrides};
+use crate::config::{BrokerConfig, HostPort, TopicConfig, TopicOverrides};
 use crate::edge::Decoders;
 use crate::edge::plugins::Plugins;
 use crate::error::ApiError;
-use crate::fsync_queue::Syncer;
 use crate::group::GroupCoordinator;
 use crate::metadata::MetadataStore;
 use crate::metrics::requests::RequestMetrics;
 use crate::net::request_memory::RequestMemory;
 use crate::net::types::ConnectionInfo;
-use crate::partition::Partition;
 use crate::producer_ids::ProducerIds;
 use crate::topics::{TopicTable, log_config};
 
@@ -33,8 +28,9 @@ pub(crate) struct Broker {
     pub(crate) metadata: MetadataStore,
     /// Held over a change of the metadata: see [`crate::controller::carry_out`].
     pub(crate) changes: Arc<tokio::sync::Mutex<()>>,
-    pub(crate) topics: ArcSwap<TopicTable>,
-    pub(crate) syncer: Syncer,
+    /// Shared with the internal topics, which look up their partitions in it.
+    pub(crate) topics: Arc<ArcSwap<TopicTable>>,
+    pub(crate) fsync_queue: Arc<FsyncQueue>,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) groups: Arc<GroupCoordinator>,
     pub(crate) plugins: Plugins,
@@ -67,53 +63,13 @@ impl Broker {
         Ok(TopicConfig::resolve(&explicit, overrides)?)
     }
 
-    pub(crate) fn log_config(&self, config: &TopicConfig) -> Arc<LogConfig> {
+    /// Returns the config of a topic as its partitions use it.
+    pub(crate) fn partition_config(&self, config: &TopicConfig) -> PartitionConfig {
         let expiration = i64::try_from(self.config.producer_id_expiration.as_millis()).unwrap_or(i64::MAX);
-        Arc::new(log_config(config, expiration))
-    }
-
-    /// Appends a batch that the broker itself has built (a group's offsets, say), without waiting for stable storage: that
-    /// is [`Broker::promise_acks_all`], up to the offset after the last one. The batch has base offset 0; the log assigns
-    /// the real one.
-    pub(crate) fn append_now(
-        &self,
-        topic: &str,
-        index: i32,
-        batch: &Bytes,
-    ) -> Result<(Arc<Partition>, AppendedBatch), ApiError> {
-        let table = self.topics.load();
-        let topic = table.by_name(topic).ok_or_else(ApiError::unknown_topic)?;
-        topic.check_takes_records()?;
-        let partition = Arc::clone(topic.partition(index).ok_or_else(ApiError::unknown_topic)?);
-        let appended = partition.append(&CheckedBatch::of_own(batch)?, now_ms())?;
-        Ok((partition, appended.batch()))
-    }
-
-    /// Waits until a partition is below `end` as safe as acks=all promises.
-    pub(crate) async fn promise_acks_all(&self, partition: &Arc<Partition>, end: i64) -> Result<(), ApiError> {
-        match self.config.flush_mode {
-            FlushMode::Fsync => self.durable(partition, end).await,
-            FlushMode::PageCache => Ok(()),
+        PartitionConfig {
+            log: Arc::new(log_config(config, expiration)),
+            flush_messages: config.flush_messages,
+            flush_ms: config.flush_ms,
         }
-    }
-
-    /// Reads whole batches of a partition from `offset` on, at least one and about `max_bytes`, into memory. Empty at the
-    /// end of the log. Blocks for the disk: call it where that is allowed.
-    pub(crate) fn read_internal(
-        &self,
-        topic: &str,
-        index: i32,
-        offset: i64,
-        max_bytes: usize,
-    ) -> Result<Bytes, ApiError> {
-        let read = self.partition(topic, index)?.read(offset, max_bytes, true)?;
-        let Some(slice) = read.slice else { return Ok(Bytes::new()) };
-        slice.read_to_bytes().map_err(|error| ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, error.to_string()))
-    }
-
-    /// Waits until a partition is on stable storage below `end`.
-    pub(crate) async fn durable(&self, partition: &Arc<Partition>, end: i64) -> Result<(), ApiError> {
-        let stopped = || ApiError::new(ErrorCode::NOT_LEADER_OR_FOLLOWER, "the broker stops");
-        self.syncer.wait(partition, end).await.map_err(|_| stopped())?
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use millstream_partition::{Partition, PartitionSpec};
 use millstream_wire::{ErrorCode, Str};
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
@@ -20,7 +21,6 @@ use crate::edge::view::link::{self, Sealed, View};
 use crate::edge::view::rules;
 use crate::error::ApiError;
 use crate::metadata::{MetadataError, MetadataImage, MetadataRecord, TopicImage};
-use crate::partition::{Partition, PartitionSpec};
 use crate::partition_dirs::{self, Checkpoints};
 use crate::topics::{CONSUMER_OFFSETS, Topic, TopicTable, check_name};
 
@@ -170,13 +170,13 @@ pub(crate) fn open_topics<'a>(
     let mut opening = Vec::new();
     for topic in topics {
         let (name, config) = (Str::from(topic.name.as_str()), stored_config(broker, topic));
-        let log_config = broker.log_config(&config);
+        let partition_config = broker.partition_config(&config);
         let view = rules::source(&topic.configs).map(View::of);
         let own = if view.is_some() { 0 } else { topic.partitions };
         specs.extend((0..own).map(|index| {
             let key = (topic.name.clone(), index);
             let spec = PartitionSpec {
-                topic: name.clone(),
+                topic: Arc::from(topic.name.as_str()),
                 topic_id: topic.id,
                 index,
                 leader_epoch,
@@ -184,13 +184,13 @@ pub(crate) fn open_topics<'a>(
                 log_start_offset: checkpoints.log_starts.get(&key).copied().unwrap_or(0),
                 clean_shutdown: checkpoints.clean_shutdown,
             };
-            (spec, Arc::clone(&log_config))
+            (spec, partition_config.clone())
         }));
         opening.push((topic, name, config, view, own));
     }
-    let opened = Partition::open_all(&broker.data_dir, specs);
+    let opened = Partition::open_all(&broker.data_dir, &broker.fsync_queue, specs);
     // Stages of the others may be made of plug-ins that lie in it.
-    if let Some(stored) = opened.iter().find(|partition| partition.topic.as_str() == plugins::TOPIC) {
+    if let Some(stored) = opened.iter().find(|partition| partition.topic() == plugins::TOPIC) {
         broker.plugins.open(stored);
     }
     let mut opened = opened.into_iter();
@@ -315,14 +315,14 @@ fn republish(broker: &Broker, image: &MetadataImage, id: Uuid, stages: Option<At
 
 /// The partitions of a topic under its new options: those that are open stay open, the rest of `count` is added.
 fn grow(broker: &Broker, leader_epoch: i32, topic: &Topic, count: i32, config: &TopicConfig) -> Vec<Arc<Partition>> {
-    let log_config = broker.log_config(config);
+    let partition_config = broker.partition_config(config);
     let mut partitions = topic.partitions.clone();
     for partition in &partitions {
-        partition.set_config(&log_config);
+        partition.set_config(&partition_config);
     }
     let added = (partitions.len() as i32..count).map(|index| {
         let spec = PartitionSpec {
-            topic: topic.name.clone(),
+            topic: Arc::from(topic.name.as_str()),
             topic_id: topic.id,
             index,
             leader_epoch,
@@ -330,9 +330,9 @@ fn grow(broker: &Broker, leader_epoch: i32, topic: &Topic, count: i32, config: &
             log_start_offset: 0,
             clean_shutdown: false,
         };
-        (spec, Arc::clone(&log_config))
+        (spec, partition_config.clone())
     });
-    partitions.extend(Partition::open_all(&broker.data_dir, added.collect()));
+    partitions.extend(Partition::open_all(&broker.data_dir, &broker.fsync_queue, added.collect()));
     partitions
 }
 

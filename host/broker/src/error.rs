@@ -1,6 +1,7 @@
 //! The one place where errors become Kafka's codes.
 
 use millstream_log::{AppendError, LogError, ReadError};
+use millstream_partition::PartitionError;
 use millstream_record::{BatchError, ErrorKind};
 use millstream_wire::{ErrorCode, Str};
 
@@ -53,23 +54,25 @@ impl From<BatchError> for ApiError {
 
 impl From<LogError> for ApiError {
     fn from(error: LogError) -> Self {
-        tracing::error!("{error}");
         Self::new(ErrorCode::KAFKA_STORAGE_ERROR, error.to_string())
     }
 }
 
 impl From<AppendError> for ApiError {
     fn from(error: AppendError) -> Self {
-        let code = match error {
-            AppendError::Log(error) => return error.into(),
-            AppendError::OutOfOrderSequence { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
-            AppendError::InvalidProducerEpoch { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
-            AppendError::LargerThanSegment { .. } => ErrorCode::RECORD_LIST_TOO_LARGE,
-            AppendError::BatchTooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
-            AppendError::Corrupt(_) => ErrorCode::CORRUPT_MESSAGE,
-            AppendError::UnexpectedOffset { .. } => ErrorCode::UNKNOWN_SERVER_ERROR,
-        };
-        Self::new(code, error.to_string())
+        Self::new(append_code(&error), error.to_string())
+    }
+}
+
+fn append_code(error: &AppendError) -> ErrorCode {
+    match error {
+        AppendError::Log(_) => ErrorCode::KAFKA_STORAGE_ERROR,
+        AppendError::OutOfOrderSequence { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
+        AppendError::InvalidProducerEpoch { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
+        AppendError::LargerThanSegment { .. } => ErrorCode::RECORD_LIST_TOO_LARGE,
+        AppendError::BatchTooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
+        AppendError::Corrupt(_) => ErrorCode::CORRUPT_MESSAGE,
+        AppendError::UnexpectedOffset { .. } => ErrorCode::UNKNOWN_SERVER_ERROR,
     }
 }
 
@@ -84,8 +87,29 @@ impl From<ReadError> for ApiError {
 
 impl From<MetadataError> for ApiError {
     fn from(error: MetadataError) -> Self {
-        tracing::error!("{error}");
         Self::new(ErrorCode::KAFKA_STORAGE_ERROR, error.to_string())
+    }
+}
+
+impl From<PartitionError> for ApiError {
+    fn from(error: PartitionError) -> Self {
+        let code = match &error {
+            PartitionError::NotHosted => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            PartitionError::Sealed | PartitionError::LeaderEpochChanged { .. } | PartitionError::ShuttingDown => {
+                ErrorCode::NOT_LEADER_OR_FOLLOWER
+            }
+            PartitionError::FencedLeaderEpoch { .. } => ErrorCode::FENCED_LEADER_EPOCH,
+            PartitionError::UnknownLeaderEpoch { .. } => ErrorCode::UNKNOWN_LEADER_EPOCH,
+            PartitionError::Append(error) => append_code(error),
+            PartitionError::Read(error) if matches!(**error, ReadError::OffsetOutOfRange { .. }) => {
+                ErrorCode::OFFSET_OUT_OF_RANGE
+            }
+            PartitionError::Offline(_)
+            | PartitionError::Replay(_)
+            | PartitionError::Read(_)
+            | PartitionError::Storage(_) => ErrorCode::KAFKA_STORAGE_ERROR,
+        };
+        Self::new(code, error.to_string())
     }
 }
 

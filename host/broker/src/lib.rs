@@ -1,27 +1,23 @@
 //! The broker: connections, one handler per API, partitions, consumer groups.
 //!
-//! A produce request walks [`net`] (accept, permit, frame), [`api`] (decode), [`produce`] (checks), [`partition`] (append)
-//! and [`fsync_queue`], and its response leaves in request order through [`net::send_queue`]. A fetch walks the same way in,
-//! waits on [`fetch_waiters`] if there is nothing yet, and its response is file ranges that the kernel sends.
+//! A produce request walks [`net`] (accept, permit, frame), [`api`] (decode), [`produce`] (checks) and `millstream_partition`
+//! (append, commit). Its response leaves in request order through [`net::send_queue`]. A fetch walks the same way in, waits
+//! for records if there are none yet, and its response is file ranges that the kernel sends.
 //! Changes of topics go through [`controller`] into [`metadata`]. Stages run in [`edge`].
 
 mod api;
 mod background;
 mod blocking;
 mod broker;
-mod clock;
 mod compute_permits;
 pub mod config;
 mod controller;
 mod edge;
 mod error;
-mod fetch_waiters;
-mod fsync_queue;
 mod group;
 mod metadata;
 mod metrics;
 mod net;
-mod partition;
 mod partition_dirs;
 mod produce;
 mod producer_ids;

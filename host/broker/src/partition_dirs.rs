@@ -65,7 +65,7 @@ fn write(
     let mut offsets = Vec::new();
     for partition in topics.iter().flat_map(|topic| topic.own_partitions()) {
         if let Ok(Some(offset)) = partition.with_log(|log| offset(log)) {
-            offsets.push((partition.topic.as_str(), partition.index, offset));
+            offsets.push((partition.topic(), partition.index(), offset));
         }
     }
     OffsetCheckpoint::new(data_dir, name).write(offsets)
@@ -76,14 +76,14 @@ fn write(
 pub(crate) fn set_aside(data_dir: &Path, topic: &Topic) -> Vec<PathBuf> {
     let own = topic.own_partitions();
     if own.is_empty() {
-        topic.partitions.iter().for_each(|partition| partition.waiters.wake_all());
+        topic.partitions.iter().for_each(|partition| partition.waiters().wake_all());
     }
     let mut folders = Vec::with_capacity(own.len());
     for partition in own {
         if let Some(log) = partition.delete() {
             log.retire();
         }
-        let name = format!("{}-{}", topic.name.as_str(), partition.index);
+        let name = format!("{}-{}", topic.name.as_str(), partition.index());
         match rename(data_dir, &name, DELETED_SUFFIX) {
             Ok(folder) => folders.push(folder),
             Err(error) => tracing::error!("cannot rename the folder {name} of a deleted topic: {error}"),

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
-use arc_swap::ArcSwap;
 use millstream_log::DataDir;
+use millstream_partition::FsyncQueue;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -18,7 +18,6 @@ use crate::config::{BrokerConfig, HostPort, ListenerConfig};
 use crate::controller;
 use crate::edge::Decoders;
 use crate::edge::plugins::{self, Plugins};
-use crate::fsync_queue::Syncer;
 use crate::group::{GroupCoordinator, OffsetsTopic};
 use crate::metadata::{MetadataRecord, MetadataStore};
 use crate::metrics::RequestStats;
@@ -129,13 +128,13 @@ fn open(
     }
     let image = metadata.image();
     partition_dirs::tidy(data_dir.path(), &image).map_err(data)?;
-    let syncer = Syncer::start().map_err(data)?;
+    let fsync_queue = FsyncQueue::start(config.flush_mode).map_err(data)?;
     let broker = Arc::new_cyclic(|broker| Broker {
         data_dir: data_dir.path().to_path_buf(),
         metadata,
         changes: Arc::default(),
-        topics: ArcSwap::default(),
-        syncer,
+        topics: Arc::default(),
+        fsync_queue,
         groups: GroupCoordinator::new(config.group.clone(), Box::new(OffsetsTopic(Weak::clone(broker)))),
         producer_ids: ProducerIds::default(),
         plugins: plugins.with_limits(config.spike_limits),
@@ -197,14 +196,14 @@ impl RunningBroker {
 }
 
 fn close(broker: &Broker, data_dir: &DataDir) -> Result<(), StartError> {
-    broker.syncer.stop();
+    broker.fsync_queue.stop();
     let topics = broker.topics.load();
     let mut clean = true;
     for partition in topics.iter().flat_map(|topic| topic.own_partitions()) {
         match partition.with_log(|log| log.close_clean()) {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
-                tracing::error!("cannot close {}-{}: {error}", partition.topic.as_str(), partition.index);
+                tracing::error!("cannot close {}-{}: {error}", partition.topic(), partition.index());
                 clean = false;
             }
             // Offline since the start: it is scanned again, so that the marker would be a lie.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use millstream_log::{CleanupPolicy, LogConfig, TimestampType};
+use millstream_partition::Partition;
 use millstream_registry::LOGS_TOPIC;
 use millstream_wire::{ErrorCode, Str};
 use uuid::Uuid;
@@ -14,7 +15,6 @@ use crate::edge::plugins;
 use crate::edge::topic_stages::Attached;
 use crate::edge::view::link::View;
 use crate::error::ApiError;
-use crate::partition::Partition;
 
 /// Where groups keep their offsets.
 pub(crate) const CONSUMER_OFFSETS: &str = "__consumer_offsets";

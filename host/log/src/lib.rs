@@ -54,6 +54,7 @@ mod producer_snapshot;
 mod producer_state;
 mod read;
 mod recovery;
+mod replay;
 mod retention;
 mod segment;
 mod truncate;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_log::LogSlice;
+use millstream_partition::{Arrival, Partition, PartitionRead};
 use millstream_record::{Codec, HEADER_LEN};
 use millstream_wire::messages::{FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData};
 use millstream_wire::{ErrorCode, Records, Str, WireError};
@@ -21,10 +22,8 @@ use super::handler::{RequestContext, Started, TwoStageHandler};
 use crate::broker::Broker;
 use crate::config::CompressionType;
 use crate::error::ApiError;
-use crate::fetch_waiters::Arrival;
 use crate::net::send_queue::Outgoing;
 use crate::net::types::Close;
-use crate::partition::{Partition, PartitionRead};
 use crate::security::{AclOperation, Permission, ResourceType};
 use crate::topics::Topic;
 
@@ -277,7 +276,7 @@ struct Registered<'a> {
 impl<'a> Registered<'a> {
     fn new(fetch: &'a Plan, arrival: &'a Arc<Arrival>) -> Self {
         for partition in fetch.targets().filter_map(|target| target.partition.as_ref().ok()) {
-            partition.waiters.register(arrival);
+            partition.waiters().register(arrival);
         }
         Self { fetch, arrival }
     }
@@ -286,7 +285,7 @@ impl<'a> Registered<'a> {
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
         for partition in self.fetch.targets().filter_map(|target| target.partition.as_ref().ok()) {
-            partition.waiters.remove(self.arrival);
+            partition.waiters().remove(self.arrival);
         }
     }
 }

@@ -67,7 +67,7 @@ fn one(broker: &Broker, topic: &Str, asked: &ListOffsetsPartition) -> Result<Lis
     let partition = broker.partition(topic, asked.partition_index)?;
     partition.check_epoch(asked.current_leader_epoch)?;
     let reader = partition.reader()?;
-    let epoch = |offset: i64| partition.with_log(|log| log.epoch_of(offset).unwrap_or(partition.leader_epoch));
+    let epoch = |offset: i64| partition.with_log(|log| log.epoch_of(offset).unwrap_or(partition.leader_epoch()));
     let decode = |batch: &BatchView<'_>, bytes_max| {
         let unpacked = broker.decoders.unpack(broker, batch, bytes_max);
         unpacked
@@ -76,7 +76,7 @@ fn one(broker: &Broker, topic: &Str, asked: &ListOffsetsPartition) -> Result<Lis
             .map(|(payload, _)| payload)
     };
     let (offset, timestamp, leader_epoch) = match asked.timestamp {
-        LATEST => (reader.log_end_offset(), -1, partition.leader_epoch),
+        LATEST => (partition.high_watermark(), -1, partition.leader_epoch()),
         EARLIEST | EARLIEST_LOCAL => {
             let start = reader.log_start_offset();
             (start, -1, epoch(start)?)

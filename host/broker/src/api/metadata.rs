@@ -94,9 +94,9 @@ fn describe(broker: &Broker, topic: &Topic, operations: bool) -> MetadataRespons
         let online = partition.is_online();
         MetadataResponsePartition {
             error_code: if online { ErrorCode::NONE } else { ErrorCode::LEADER_NOT_AVAILABLE },
-            partition_index: partition.index,
+            partition_index: partition.index(),
             leader_id: if online { node_id } else { -1 },
-            leader_epoch: partition.leader_epoch,
+            leader_epoch: partition.leader_epoch(),
             replica_nodes: vec![node_id],
             isr_nodes: vec![node_id],
             offline_replicas: if online { Vec::new() } else { vec![node_id] },

@@ -43,9 +43,9 @@ impl Handler for OffsetForLeaderEpoch {
 fn one(broker: &Broker, topic: &Str, asked: &OffsetForLeaderPartition) -> Result<EpochEndOffset, ApiError> {
     let partition = broker.partition(topic, asked.partition)?;
     partition.check_epoch(asked.current_leader_epoch)?;
-    let end = if asked.leader_epoch == partition.leader_epoch {
+    let end = if asked.leader_epoch == partition.leader_epoch() {
         // The current epoch goes on: it ends at the log's end, also before its first record.
-        Some((asked.leader_epoch, partition.reader()?.log_end_offset()))
+        Some((asked.leader_epoch, partition.log_end_offset()?))
     } else {
         partition.with_log(|log| log.end_offset_for_epoch(asked.leader_epoch))?
     };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use millstream_partition::{Acks, Committed, now_ms};
 use millstream_record::{BatchHeader, Codec};
 use millstream_wire::messages::{
     BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
@@ -16,13 +17,11 @@ use millstream_wire::{ErrorCode, Records, Str, WireError};
 use super::handler::{RequestContext, Started, TwoStageHandler};
 use crate::blocking::blocking;
 use crate::broker::Broker;
-use crate::clock::now_ms;
 use crate::config::CompressionType;
 use crate::edge;
 use crate::edge::plugins;
 use crate::edge::topic_stages::Attachments;
 use crate::error::ApiError;
-use crate::fsync_queue::Durable;
 use crate::net::send_queue::Outgoing;
 use crate::net::types::{Answer, Close};
 use crate::produce::append::{Intake, Stored};
@@ -39,7 +38,7 @@ const QUICK_BYTES: usize = 1 << 20;
 struct Wait {
     topic: usize,
     partition: usize,
-    durable: Durable,
+    committed: Committed,
 }
 
 /// What a whole request appended.
@@ -202,8 +201,8 @@ async fn settle_all(
         return silent(&context, &response).map(|()| None);
     }
     let deadline = tokio::time::Instant::now() + timeout;
-    for Wait { topic, partition, durable } in waits {
-        if let Err(error) = settle(durable, deadline).await {
+    for Wait { topic, partition, committed } in waits {
+        if let Err(error) = settle(committed, deadline).await {
             let index = response.responses[topic].partition_responses[partition].index;
             response.responses[topic].partition_responses[partition] = refused(index, error);
         }
@@ -223,11 +222,14 @@ fn silent(context: &RequestContext, response: &ProduceResponse) -> Result<(), Cl
     }
 }
 
-async fn settle(durable: Durable, deadline: tokio::time::Instant) -> Result<(), ApiError> {
-    let Ok(done) = tokio::time::timeout_at(deadline, durable).await else {
-        return Err(ApiError::new(ErrorCode::REQUEST_TIMED_OUT, "the batch did not reach stable storage in time"));
+async fn settle(committed: Committed, deadline: tokio::time::Instant) -> Result<(), ApiError> {
+    let Ok(outcome) = tokio::time::timeout_at(deadline, committed).await else {
+        return Err(ApiError::new(
+            ErrorCode::REQUEST_TIMED_OUT,
+            "the batch was not committed within the request's timeout",
+        ));
     };
-    done.unwrap_or_else(|_| Err(ApiError::new(ErrorCode::NOT_LEADER_OR_FOLLOWER, "the broker stops")))
+    Ok(outcome?)
 }
 
 impl AppendedAll {
@@ -254,7 +256,9 @@ impl AppendedAll {
             let (topic, partition) = (self.response.responses.len(), partition_responses.len());
             partition_responses.push(match stored {
                 Ok(stored) => {
-                    self.waits.extend(stored.durable.map(|durable| Wait { topic, partition, durable }));
+                    if !stored.committed.is_now() {
+                        self.waits.push(Wait { topic, partition, committed: stored.committed });
+                    }
                     PartitionProduceResponse {
                         index,
                         base_offset: stored.base_offset,
@@ -316,6 +320,7 @@ fn append(
             format!("1 replica is in sync, min.insync.replicas asks for {}", topic.config.min_insync_replicas);
         return Err(ApiError::new(ErrorCode::NOT_ENOUGH_REPLICAS, message));
     }
+    let acks = Acks::from_wire(acks).unwrap_or(Acks::All);
     let intake = Intake { broker, version, acks, topic, partition, now_ms: now_ms() };
     let sent = records.as_bytes().map_or(&[][..], Bytes::as_ref);
     match &topic.stages {

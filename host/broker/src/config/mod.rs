@@ -127,14 +127,7 @@ fn distance(left: &str, right: &str) -> usize {
     row[right.len()]
 }
 
-/// What acks=all waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FlushMode {
-    /// Stable storage, by group commit.
-    Fsync,
-    /// The operating system's page cache, as Kafka does unless told otherwise.
-    PageCache,
-}
+pub use millstream_partition::FlushMode;
 
 /// The broker's configuration, checked.
 #[derive(Debug, Clone)]

@@ -16,6 +16,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use millstream_partition::{Acks, Partition, now_ms};
 use millstream_record::{BatchBuilder, CheckedBatch, Codec, Header, Record, TimestampType};
 use millstream_stage::EMBEDDED_NUMBER;
 use millstream_wire::ErrorCode;
@@ -23,12 +24,9 @@ use parking_lot::Mutex;
 
 use super::stages::Verdict;
 use crate::broker::Broker;
-use crate::clock::now_ms;
-use crate::config::FlushMode;
 use crate::controller;
 use crate::edge::topic_stages::Attachments;
 use crate::error::ApiError;
-use crate::partition::Partition;
 use crate::produce::append::{Intake, Stored};
 use crate::topics::{check_name, is_internal};
 
@@ -77,18 +75,18 @@ pub(crate) fn store(
     letters: &DeadLetters<'_>,
 ) -> Result<Stored, ApiError> {
     let partition = intake.partition;
-    let target = target(intake.broker, stages, &intake.topic.name, partition.index)?;
+    let target = target(intake.broker, stages, &intake.topic.name, partition.index())?;
     let _alone = partition.dead_letters.lock();
     for _ in 0..TRIES {
         // The same batch may have come by another connection while this one was with the stages.
         if let Some(stored) = partition.check_producer(sent)? {
             return intake.stored(stored);
         }
-        let base_offset = partition.reader()?.log_end_offset();
-        let source = Source { topic: &intake.topic.name, partition: partition.index, base_offset };
+        let base_offset = partition.log_end_offset()?;
+        let source = Source { topic: &intake.topic.name, partition: partition.index(), base_offset };
         let words = |place| Words::new(&source, letters.verdict, place);
         let written = letters.verdict.bad().map(|place| (&letters.rows[place], words(place)));
-        write(intake.broker, &target, intake.now_ms, written)?;
+        write(&target, intake.now_ms, written)?;
         if let Some(appended) = partition.append_at(base_offset, batch, intake.now_ms)? {
             return intake.stored(appended.batch());
         }
@@ -126,7 +124,7 @@ pub(crate) fn copy(
     letters: &DeadLetters<'_>,
     written: &Written,
 ) -> Result<(), ApiError> {
-    let place = |row: usize| (source.index, letters.rows[row].offset);
+    let place = |row: usize| (source.index(), letters.rows[row].offset);
     // Held over the wait for the disk: who comes to the same records meanwhile finds them written.
     let mut written = written.0.lock();
     let failed: Vec<usize> = letters.verdict.failed().iter().map(|failed| failed.row).collect();
@@ -134,13 +132,13 @@ pub(crate) fn copy(
     if new().next().is_none() {
         return Ok(());
     }
-    let target = target(broker, stages, &source.topic, source.index)?;
+    let target = target(broker, stages, source.topic(), source.index())?;
     let words = |row: usize| {
         let base_offset = letters.rows[row].offset - row as i64;
-        let source = Source { topic: &source.topic, partition: source.index, base_offset };
+        let source = Source { topic: source.topic(), partition: source.index(), base_offset };
         Words::new(&source, letters.verdict, row)
     };
-    write(broker, &target, now_ms(), new().map(|row| (&letters.rows[row], words(row))))?;
+    write(&target, now_ms(), new().map(|row| (&letters.rows[row], words(row))))?;
     written.extend(failed.into_iter().map(place));
     while written.len() > WRITTEN_MAX {
         written.pop_first();
@@ -155,7 +153,6 @@ pub(crate) struct Written(Mutex<BTreeSet<(i32, i64)>>);
 
 /// Writes letters, as durable as acks=all promises.
 fn write<'a>(
-    broker: &Broker,
     target: &Arc<Partition>,
     now_ms: i64,
     letters: impl Iterator<Item = (&'a Record<'a>, Words)>,
@@ -177,7 +174,7 @@ fn write<'a>(
         end = Some(append(target, builder, now_ms)?);
     }
     match end {
-        Some(end) => durable(broker, target, end),
+        Some(end) => Ok(target.committed(end, Acks::All).wait_blocking()?),
         None => Ok(()),
     }
 }
@@ -185,7 +182,7 @@ fn write<'a>(
 /// Appends a batch of letters; the offset after them.
 fn append(target: &Partition, builder: BatchBuilder, now_ms: i64) -> Result<i64, ApiError> {
     let batch = builder.build().map_err(|error| failed(&error.to_string()))?;
-    let appended = CheckedBatch::of_own(&batch).map_err(ApiError::from).and_then(|batch| target.append(&batch, now_ms));
+    let appended = CheckedBatch::of_own(&batch).map_err(ApiError::from).and_then(|batch| Ok(target.append(&batch, now_ms)?));
     Ok(appended.map_err(|error| failed(&error.to_string()))?.batch().last_offset + 1)
 }
 
@@ -225,15 +222,6 @@ impl Words {
         ]
         .map(|(name, value)| Header::new(name, Some(value.as_bytes())))
     }
-}
-
-/// Waits until the letters are as safe as acks=all promises. Blocks.
-fn durable(broker: &Broker, target: &Arc<Partition>, end: i64) -> Result<(), ApiError> {
-    if broker.config.flush_mode == FlushMode::PageCache {
-        return Ok(());
-    }
-    let synced = broker.syncer.wait(target, end).blocking_recv();
-    synced.unwrap_or_else(|_| Err(ApiError::new(ErrorCode::NOT_LEADER_OR_FOLLOWER, "the broker stops")))
 }
 
 /// The policy cannot be followed: the batch is refused, and nothing is lost.

@@ -5,10 +5,11 @@
 //! is appended, so that a start knows it without a look at any segment, and it stays when the topic's options go.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use millstream_log::ReadError;
-use millstream_record::{BatchView, Codec, CodecError, batches, codec};
+use millstream_partition::Partition;
+use millstream_record::{BatchView, Codec, CodecError, codec};
 use millstream_stage::{Digest, Plugin, Stage};
 use millstream_wire::ErrorCode;
 use parking_lot::Mutex;
@@ -20,14 +21,10 @@ use crate::broker::Broker;
 use crate::compute_permits::ComputePermits;
 use crate::controller;
 use crate::error::ApiError;
-use crate::partition::Partition;
 use crate::topics::Topic;
 
 /// Decoders that are kept ready: one for each version and configuration.
 const READY_MAX: usize = 64;
-
-/// How much of a log is read at a time when batches are looked for.
-const SEARCH_BYTES: usize = 1 << 20;
 
 /// The decoders that one topic needs.
 #[derive(Debug)]
@@ -204,32 +201,14 @@ impl Decoders {
     }
 }
 
-/// Whether a partition has a batch that needs the plug-in.
+/// Returns whether a partition has a batch that needs the plug-in. Reads its whole log.
 fn holds(partition: &Partition, digest: &Digest) -> Result<bool, ApiError> {
-    let reader = partition.reader()?;
-    let mut offset = reader.log_start_offset();
-    loop {
-        let slice = match reader.read(offset, SEARCH_BYTES, i64::MAX, true) {
-            Ok(Some(slice)) => slice,
-            Ok(None) => return Ok(false),
-            // Retention has passed by: what is gone needs nothing.
-            Err(ReadError::OffsetOutOfRange { log_start_offset, .. }) if log_start_offset > offset => {
-                offset = log_start_offset;
-                continue;
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let failed = |error: std::io::Error| ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, error.to_string());
-        let stored = slice.read_to_bytes().map_err(failed)?;
-        for batch in batches(&stored) {
-            let batch = batch?;
-            let needs = || Private::parse(batch.payload()).is_ok_and(|private| private.digest == *digest);
-            if is_private(&batch) && needs() {
-                return Ok(true);
-            }
-            offset = batch.next_offset();
-        }
-    }
+    let mut found = false;
+    partition.replay(|batch| {
+        found = is_private(batch) && Private::parse(batch.payload()).is_ok_and(|private| private.digest == *digest);
+        if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    Ok(found)
 }
 
 fn unreadable(batch: &BatchView<'_>, problem: &str) -> ApiError {

@@ -41,18 +41,20 @@ impl Storage for OffsetsTopic {
 
     fn append(&self, partition: i32, batch: Bytes) -> Result<Appended, GroupError> {
         let broker = self.broker()?;
-        let (partition, appended) = broker.append_now(CONSUMER_OFFSETS, partition, &batch).map_err(write_error)?;
-        let end = appended.last_offset + 1;
-        let durable = Box::pin(async move { broker.promise_acks_all(&partition, end).await.map_err(write_error) });
+        let partition = broker.partition(CONSUMER_OFFSETS, partition).map_err(write_error)?;
+        let appended = partition.append_internal(&batch).map_err(|error| write_error(error.into()))?;
+        let committed = appended.committed;
+        let durable = Box::pin(async move { committed.await.map_err(|error| write_error(error.into())) });
         Ok(Appended { base_offset: appended.base_offset, durable })
     }
 
     fn read(&self, partition: i32, offset: i64, max_bytes: usize) -> Result<Bytes, String> {
         let broker = self.broker().map_err(|error| error.to_string())?;
         let found = broker.partition(CONSUMER_OFFSETS, partition).map_err(|error| error.to_string())?;
-        let start = found.with_log(|log| log.log_start_offset()).map_err(|error| error.to_string())?;
-        let read = broker.read_internal(CONSUMER_OFFSETS, partition, offset.max(start), max_bytes);
-        read.map_err(|error| error.to_string())
+        let start = found.reader().map_err(|error| error.to_string())?.log_start_offset();
+        let read = found.read(offset.max(start), max_bytes, true).map_err(|error| error.to_string())?;
+        let Some(slice) = read.slice else { return Ok(Bytes::new()) };
+        slice.read_to_bytes().map_err(|error| error.to_string())
     }
 }
 

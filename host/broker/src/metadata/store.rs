@@ -1,23 +1,21 @@
 //! The metadata log on disk.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use millstream_log::{AppendError, CleanupPolicy, Log, LogConfig, LogError, OpenOptions, ReadError};
-use millstream_record::{BatchBuilder, BatchError, CheckedBatch, Codec, TimestampType, batches};
+use millstream_partition::now_ms;
+use millstream_log::{AppendError, CleanupPolicy, Log, LogConfig, LogError, OpenOptions, ReplayError};
+use millstream_record::{BatchBuilder, BatchError, BatchView, CheckedBatch, Codec, TimestampType};
 use parking_lot::Mutex;
 
 use super::image::{ImageError, MetadataImage};
 use super::record::MetadataRecord;
-use crate::clock::now_ms;
 
 /// The folder, named as Kafka names it.
 const FOLDER: &str = "__cluster_metadata-0";
-
-/// How much is read at a time when the log is replayed.
-const REPLAY_BYTES: usize = 1 << 20;
 
 /// The largest batch: the changes of one request.
 const BATCH_BYTES_MAX: usize = 64 << 20;
@@ -30,9 +28,7 @@ pub(crate) enum MetadataError {
     #[error("the metadata log takes no record: {0}")]
     Append(#[from] AppendError),
     #[error("the metadata log cannot be read: {0}")]
-    Read(#[from] ReadError),
-    #[error("the metadata log cannot be read: {0}")]
-    Io(#[from] std::io::Error),
+    Replay(#[from] ReplayError),
     #[error("the metadata log is damaged: {0}")]
     Batch(#[from] BatchError),
     #[error("the metadata log holds a record at offset {offset} that this version does not know: {error}")]
@@ -107,26 +103,28 @@ fn encode(records: &[MetadataRecord]) -> Result<Bytes, MetadataError> {
     Ok(Bytes::from(builder.build().map_err(|_| MetadataError::TooLarge)?))
 }
 
+/// Builds the image from all records of the log.
 fn replay(log: &Log) -> Result<MetadataImage, MetadataError> {
     let mut image = MetadataImage::default();
-    let mut offset = log.log_start_offset();
-    let end = log.log_end_offset();
-    while offset < end {
-        let Some(slice) = log.read(offset, REPLAY_BYTES, end, true)? else { break };
-        let bytes = slice.read_to_bytes()?;
-        for batch in batches(&bytes) {
-            let batch = batch?;
-            for record in &batch.records(BATCH_BYTES_MAX)? {
-                let record = record?;
-                let value = record.value.unwrap_or_default();
-                let change = serde_json::from_slice(value)
-                    .map_err(|error| MetadataError::Record { offset: record.offset, error })?;
-                image.apply(&change).map_err(|error| MetadataError::Image { offset: record.offset, error })?;
-            }
-            offset = batch.next_offset();
-        }
+    let failed = log.reader().replay(0..log.log_end_offset(), |batch| match apply_batch(&mut image, batch) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => ControlFlow::Break(error),
+    })?;
+    match failed {
+        None => Ok(image),
+        Some(error) => Err(error),
     }
-    Ok(image)
+}
+
+fn apply_batch(image: &mut MetadataImage, batch: &BatchView<'_>) -> Result<(), MetadataError> {
+    for record in &batch.records(BATCH_BYTES_MAX)? {
+        let record = record?;
+        let value = record.value.unwrap_or_default();
+        let change =
+            serde_json::from_slice(value).map_err(|error| MetadataError::Record { offset: record.offset, error })?;
+        image.apply(&change).map_err(|error| MetadataError::Image { offset: record.offset, error })?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use millstream_partition::{Acks, Committed, Partition};
 use millstream_log::AppendedBatch;
 use millstream_record::validate::{
     RecordRules, TimestampBounds, check_decoded, check_header_timestamps, check_records, check_records_up_to,
@@ -13,11 +14,9 @@ use millstream_record::{BatchError, CheckedBatch, Codec, RejectReason};
 use millstream_wire::ErrorCode;
 
 use crate::broker::Broker;
-use crate::config::{CompressionType, FlushMode};
+use crate::config::CompressionType;
 use crate::edge::recode;
 use crate::error::ApiError;
-use crate::fsync_queue::Durable;
-use crate::partition::Partition;
 use crate::topics::Topic;
 
 /// The first version of Produce that may carry zstd.
@@ -28,7 +27,7 @@ pub(crate) struct Intake<'a> {
     pub(crate) broker: &'a Arc<Broker>,
     /// Of the produce request.
     pub(crate) version: i16,
-    pub(crate) acks: i16,
+    pub(crate) acks: Acks,
     pub(crate) topic: &'a Topic,
     pub(crate) partition: &'a Arc<Partition>,
     /// The broker's clock, for the whole batch.
@@ -40,8 +39,8 @@ pub(crate) struct Stored {
     pub(crate) base_offset: i64,
     pub(crate) log_append_time: i64,
     pub(crate) log_start_offset: i64,
-    /// The wait for stable storage, where the answer has to make it.
-    pub(crate) durable: Option<Durable>,
+    /// The wait that the response has to make.
+    pub(crate) committed: Committed,
 }
 
 impl Intake<'_> {
@@ -117,7 +116,7 @@ impl Intake<'_> {
         let mut rejected = ApiError::from(error);
         for (index, message) in &mut rejected.records {
             if without_key.binary_search(index).is_ok() {
-                message.push_str(&format!(" in topic partition {}-{}", self.topic.name.as_str(), self.partition.index));
+                message.push_str(&format!(" in topic partition {}-{}", self.topic.name.as_str(), self.partition.index()));
             }
         }
         rejected
@@ -128,25 +127,14 @@ impl Intake<'_> {
         self.stored(self.partition.append(batch, self.now_ms)?.batch())
     }
 
-    /// Returns the response for a batch in the log, and the wait for stable storage if one is due. A batch that was appended
-    /// before gets the same one again: the producer did not receive the first.
+    /// Returns the response for a batch in the log, and the wait for its commit. A batch that was appended before gets the
+    /// same response again: the producer did not receive the first.
     pub(crate) fn stored(&self, batch: AppendedBatch) -> Result<Stored, ApiError> {
-        let promised = self.acks == -1 && self.broker.config.flush_mode == FlushMode::Fsync;
-        let waits = promised || self.must_flush()?;
         Ok(Stored {
             base_offset: batch.base_offset,
             log_append_time: batch.log_append_time,
             log_start_offset: batch.log_start_offset,
-            durable: waits.then(|| self.broker.syncer.wait(self.partition, batch.last_offset + 1)),
+            committed: self.partition.committed(batch.last_offset + 1, self.acks),
         })
-    }
-
-    /// Whether `flush.messages` asks for a sync now, whatever the producer's acks say.
-    fn must_flush(&self) -> Result<bool, ApiError> {
-        let most = self.topic.config.flush_messages;
-        if most == i64::MAX {
-            return Ok(false);
-        }
-        self.partition.with_log(|log| log.log_end_offset() - log.recovery_point() >= most)
     }
 }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_partition::{Arrival, Partition, PartitionRead};
 use tokio::time::Instant;
 
 use super::{Pass, Plan, Registered, Target, ZSTD_SINCE};
@@ -12,10 +13,8 @@ use crate::blocking::blocking;
 use crate::broker::Broker;
 use crate::edge::view::scan::{Progress, Scan, StepLimits};
 use crate::error::ApiError;
-use crate::fetch_waiters::Arrival;
 use crate::net::send_queue::Outgoing;
 use crate::net::types::Close;
-use crate::partition::{Partition, PartitionRead};
 use crate::topics::Topic;
 
 /// How much of the source one step looks at, bytes. A turn lasts for as long as that takes.
@@ -79,7 +78,7 @@ impl Scans {
                 is_looked_at.then(|| {
                     let mut scan = Scan::new(target.offset);
                     let checked = target.partition.as_ref().map_err(Clone::clone);
-                    if let Err(error) = checked.and_then(|partition| partition.check_epoch(target.leader_epoch)) {
+                    if let Err(error) = checked.and_then(|partition| Ok(partition.check_epoch(target.leader_epoch)?)) {
                         scan.stop(error);
                     }
                     scan
@@ -217,8 +216,9 @@ impl Target {
         if let Some(error) = scan.error() {
             return Err(error.clone());
         }
-        let reader = self.partition.as_ref().map_err(Clone::clone)?.reader()?;
-        let (log_start_offset, high_watermark) = (reader.log_start_offset(), reader.log_end_offset());
+        let source = self.partition.as_ref().map_err(Clone::clone)?;
+        let log_start_offset = source.reader()?.log_start_offset();
+        let high_watermark = source.high_watermark();
         Ok(PartitionRead { slice: None, log_start_offset, high_watermark })
     }
 }

@@ -7,6 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use millstream_partition::now_ms;
 use millstream_registry::format::{Key, Manifest, SIZE_BYTES_MAX};
 use millstream_registry::plan::{NewVersion, chunks};
 use millstream_stage::{Digest, Watcher};
@@ -15,7 +16,6 @@ use tokio::sync::{mpsc, watch};
 
 use super::own::{Own, in_turn};
 use crate::broker::Broker;
-use crate::clock::now_ms;
 use crate::error::ApiError;
 
 /// A folder that is followed.

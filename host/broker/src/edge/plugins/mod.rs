@@ -24,6 +24,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use millstream_partition::Partition;
 use millstream_registry::LOGS_TOPIC;
 pub(crate) use millstream_registry::TOPIC;
 use millstream_registry::format::TOPIC_CONFIGS;
@@ -41,7 +42,6 @@ pub(crate) use self::write::write;
 use crate::broker::Broker;
 use crate::controller::NewTopic;
 use crate::error::ApiError;
-use crate::partition::Partition;
 
 type Make = Box<dyn Fn() -> Result<Arc<Library>, String> + Send + Sync>;
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use millstream_partition::{Partition, now_ms};
 use millstream_record::{BatchBuilder, BuildError, CheckedBatch, Codec, TimestampType};
 use millstream_registry::TOPIC;
 use millstream_registry::format::{EventKind, Key};
@@ -12,10 +13,8 @@ use millstream_wire::ErrorCode;
 use super::write::write;
 use crate::blocking::blocking;
 use crate::broker::Broker;
-use crate::clock::now_ms;
 use crate::controller;
 use crate::error::ApiError;
-use crate::partition::Partition;
 
 /// The store while it is the broker's own turn: nobody else changes it. All of it blocks.
 pub(super) struct Own<'a> {
@@ -92,7 +91,7 @@ fn write_one(
 ) -> Result<(), ApiError> {
     let bytes = batch_of(key, value)?;
     let batch = CheckedBatch::of_own(&bytes)?;
-    write(broker, partition, &batch, || partition.append(&batch, now_ms())).map(drop)
+    write(broker, partition, &batch, || Ok(partition.append(&batch, now_ms())?)).map(drop)
 }
 
 fn batch_of(key: &Key, value: Option<&[u8]>) -> Result<Vec<u8>, ApiError> {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use millstream_partition::now_ms;
 use millstream_registry::format::{EventKind, Key};
 use millstream_registry::plan::{good_versions, rolled_back};
 use millstream_stage::{EMBEDDED_NUMBER, Spike};
@@ -13,7 +14,6 @@ use tokio::sync::{mpsc, watch};
 
 use super::own::{Own, in_turn};
 use crate::broker::Broker;
-use crate::clock::now_ms;
 use crate::error::ApiError;
 
 /// How often each version was rolled back since the start.

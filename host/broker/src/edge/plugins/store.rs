@@ -1,24 +1,17 @@
 //! The store of plug-ins as the broker has it: the image of its topic, and the bytes of versions by their
 //! offsets in the log.
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use millstream_partition::{Partition, UNPACKED_BATCH_BYTES_MAX};
 use millstream_record::{BatchError, BatchView, batches};
 use millstream_registry::TOPIC;
 use millstream_registry::format::Version;
 use millstream_registry::image::{Place, PluginImage};
 use millstream_stage::{Digest, FetchError, VersionSource};
-
-use crate::partition::Partition;
-
-/// Bytes of the log that are read at a time.
-const READ_BYTES: usize = 4 << 20;
-
-/// Most bytes that one batch may unpack to: `max.message.bytes` bounds them where they were written here, and
-/// nothing where a folder was copied.
-const BATCH_BYTES_MAX: usize = 64 << 20;
 
 /// What the broker knows of its topic.
 #[derive(Debug, Default)]
@@ -39,14 +32,15 @@ impl Store {
         self.image.store(Arc::new(image));
     }
 
-    /// Reads the topic. What means nothing in it is told and left out: it was written past the checks. Blocks
-    /// for the disk.
+    /// Replays the topic. Records that cannot be read are logged and ignored: they were written past the checks. Blocks for the
+    /// disk.
     pub(super) fn open(&self, partition: &Arc<Partition>) {
         let mut image = PluginImage::default();
-        let read = for_each_batch(partition, |batch| {
-            if let Err(error) = apply_batch(&mut image, &batch) {
+        let read = partition.replay(|batch| {
+            if let Err(error) = apply_batch(&mut image, batch) {
                 tracing::warn!(offset = batch.base_offset(), "a batch of {TOPIC} is ignored: {error}");
             }
+            ControlFlow::Continue(())
         });
         if let Err(error) = read {
             tracing::error!("{TOPIC} cannot be read to its end, plug-ins may be missing: {error}");
@@ -91,7 +85,7 @@ impl Store {
         let bytes = slice.read_to_bytes().map_err(|error| error.to_string())?;
         let batch =
             batches(&bytes).next().ok_or("a chunk is not where it should be")?.map_err(|error| error.to_string())?;
-        for record in &batch.records(BATCH_BYTES_MAX).map_err(|error| error.to_string())? {
+        for record in &batch.records(UNPACKED_BATCH_BYTES_MAX).map_err(|error| error.to_string())? {
             let record = record.map_err(|error| error.to_string())?;
             if record.offset == place.offset {
                 return record.value.map(Bytes::copy_from_slice).ok_or_else(|| "a chunk is gone".to_owned());
@@ -102,27 +96,13 @@ impl Store {
 }
 
 fn apply_batch(image: &mut PluginImage, batch: &BatchView<'_>) -> Result<(), BatchError> {
-    for record in &batch.records(BATCH_BYTES_MAX)? {
+    for record in &batch.records(UNPACKED_BATCH_BYTES_MAX)? {
         let record = record?;
         if let Err(error) = image.apply(record.offset, record.timestamp, record.key, record.value) {
             tracing::warn!(offset = record.offset, "a record of {TOPIC} is ignored: {error}");
         }
     }
     Ok(())
-}
-
-fn for_each_batch(partition: &Partition, mut work: impl FnMut(BatchView<'_>)) -> Result<(), String> {
-    let mut offset = partition.reader().map_err(|error| error.to_string())?.log_start_offset();
-    loop {
-        let read = partition.read(offset, READ_BYTES, true).map_err(|error| error.to_string())?;
-        let Some(slice) = read.slice else { return Ok(()) };
-        let bytes = slice.read_to_bytes().map_err(|error| error.to_string())?;
-        for batch in batches(&bytes) {
-            let batch = batch.map_err(|error| error.to_string())?;
-            offset = batch.next_offset();
-            work(batch);
-        }
-    }
 }
 
 impl VersionSource for Store {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use millstream_partition::{Acks, Partition, now_ms};
 use millstream_record::{BatchView, Record};
 use millstream_registry::TOPIC;
 use millstream_registry::format::{EventKind, Key, Manifest, Version};
@@ -18,10 +19,8 @@ use millstream_wire::ErrorCode;
 use super::transition::{Transition, transition};
 use super::{own, uses};
 use crate::broker::Broker;
-use crate::clock::now_ms;
 use crate::edge::Leaving;
 use crate::error::ApiError;
-use crate::partition::Partition;
 
 /// Checks a batch, appends it with `append`, and puts it in force once it is on stable storage. Blocks; the caller
 /// has the turn, [`super::Plugins::turn`].
@@ -38,7 +37,7 @@ pub(crate) fn write<T>(
     broker.plugins.store().serve(partition);
     let records = batch.records(broker.config.request_max_bytes)?;
     let records = records.iter().collect::<Result<Vec<_>, _>>()?;
-    let begin = partition.reader()?.log_end_offset();
+    let begin = partition.log_end_offset()?;
     let mut check = Check::new(broker, begin, &records)?;
     for index in 0..records.len() {
         check.record(index).map_err(|problem| refused(index, problem))?;
@@ -58,11 +57,10 @@ pub(crate) fn write<T>(
         }
     };
     let appended = append()?;
-    let end = partition.reader()?.log_end_offset();
+    let end = partition.log_end_offset()?;
     // A producer that did not get the first answer sends again: then nothing was appended, nor is anything to change.
     if end == begin + records.len() as i64 {
-        let durable = broker.syncer.wait(partition, end).blocking_recv();
-        durable.map_err(|_| ApiError::new(ErrorCode::NOT_LEADER_OR_FOLLOWER, "the broker stops"))??;
+        partition.committed(end, Acks::All).wait_blocking()?;
         broker.plugins.store().set_image(image);
         for activation in activations {
             let published = activation.commit();

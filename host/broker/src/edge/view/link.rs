@@ -95,7 +95,8 @@ impl Sealed {
                 let message = format!(
                     "topic {}: it has had records (partition {} ends at offset {end}), and only an empty topic can become a \
                      view: create the view under a name of its own",
-                    &*topic.name, partition.index
+                    &*topic.name,
+                    partition.index()
                 );
                 return Err(ApiError::new(ErrorCode::INVALID_CONFIG, message));
             }

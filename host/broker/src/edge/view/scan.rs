@@ -12,6 +12,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use millstream_partition::Partition;
 use millstream_record::{
     BatchBuilder, BatchError, BatchView, Codec, CodecError, Record, Records, TimestampType, batches, patch, retain,
 };
@@ -27,7 +28,6 @@ use crate::edge::stages::{filter_rows, pin};
 use crate::edge::topic_stages::Attachments;
 use crate::edge::view::link::Layer;
 use crate::error::ApiError;
-use crate::partition::Partition;
 
 /// The key of a record in a control batch that ends a transaction: its version and, as the type, a commit.
 const MARKER_KEY: [u8; 4] = [0, 0, 0, 1];
@@ -132,7 +132,7 @@ impl Scan {
 
     /// Ends the scan for now if nothing is left to look at. Whoever is registered with the partition hears of what comes.
     pub(crate) fn is_at_end(&mut self, source: &Partition) -> bool {
-        let is_at_end = source.reader().is_ok_and(|reader| reader.log_end_offset() == self.next);
+        let is_at_end = source.is_served() && source.high_watermark() == self.next;
         if is_at_end && self.progress == Progress::Behind {
             self.progress = Progress::AtEnd;
         }

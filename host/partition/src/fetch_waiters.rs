@@ -1,8 +1,8 @@
-//! Long polls: fetches that wait for bytes in any of their partitions.
+//! Fetches that wait for records in any of their partitions.
 //!
-//! A fetch makes one [`Arrival`], registers it with each of its partitions, reads, and waits only if what it read was too
-//! little. An append tells every arrival of its partition how many bytes came; the one that reaches its threshold wakes its
-//! fetch. Nothing polls, and a partition without waiters pays one uncontended lock.
+//! A fetch makes one [`Arrival`] and registers it with each of its partitions. Then it reads, and waits only if it read less
+//! than it asked for. An append adds its bytes to every arrival of the partition. The arrival that reaches its threshold
+//! wakes its fetch. Nothing polls, and a partition without waiting fetches pays for one uncontended lock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -12,63 +12,66 @@ use tokio::sync::Notify;
 
 /// What one fetch waits for.
 #[derive(Debug)]
-pub(crate) struct Arrival {
-    /// Bytes still missing. Bytes that came between the registration and the read count twice, which wakes the fetch too
-    /// early and never too late.
+pub struct Arrival {
+    /// Bytes still missing. Bytes that came between the registration and the read count twice. That wakes the fetch early and
+    /// never late.
     missing: AtomicI64,
     notify: Notify,
 }
 
 impl Arrival {
-    /// Waits for `bytes` bytes in all partitions together.
-    pub(crate) fn new(bytes: usize) -> Arc<Self> {
+    /// Makes an arrival that is complete after `bytes` bytes in all its partitions together.
+    #[must_use]
+    pub fn new(bytes: usize) -> Arc<Self> {
         let missing = AtomicI64::new(i64::try_from(bytes).unwrap_or(i64::MAX));
         Arc::new(Self { missing, notify: Notify::new() })
     }
 
-    /// Counts bytes that are there already.
-    pub(crate) fn count(&self, bytes: usize) {
+    /// Counts bytes that the fetch has read, or that were appended.
+    pub fn count(&self, bytes: usize) {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         if self.missing.fetch_sub(bytes, Ordering::AcqRel) <= bytes {
             self.notify.notify_one();
         }
     }
 
-    /// Wakes the fetch whatever is missing: the partition has changed in another way.
+    /// Wakes the fetch although bytes are missing: the partition changed in another way.
     fn wake(&self) {
         self.notify.notify_one();
     }
 
-    /// Comes back when enough bytes came, also when they did before the call.
-    pub(crate) async fn enough(&self) {
+    /// Waits until enough bytes came. Returns at once if they came before the call.
+    pub async fn enough(&self) {
         self.notify.notified().await;
     }
 }
 
 /// The fetches that wait on one partition.
 #[derive(Debug, Default)]
-pub(crate) struct Waiters {
+pub struct FetchWaiters {
     waiting: Mutex<Vec<Arc<Arrival>>>,
 }
 
-impl Waiters {
-    pub(crate) fn register(&self, arrival: &Arc<Arrival>) {
+impl FetchWaiters {
+    /// Adds a fetch.
+    pub fn register(&self, arrival: &Arc<Arrival>) {
         self.waiting.lock().push(Arc::clone(arrival));
     }
 
-    pub(crate) fn remove(&self, arrival: &Arc<Arrival>) {
+    /// Removes a fetch that has its response.
+    pub fn remove(&self, arrival: &Arc<Arrival>) {
         self.waiting.lock().retain(|waiting| !Arc::ptr_eq(waiting, arrival));
     }
 
-    /// So many bytes were appended.
-    pub(crate) fn arrived(&self, bytes: usize) {
+    /// Tells all fetches that bytes were appended.
+    pub fn arrived(&self, bytes: usize) {
         for arrival in &*self.waiting.lock() {
             arrival.count(bytes);
         }
     }
 
-    /// The partition is gone or has a new beginning: everyone reads again.
-    pub(crate) fn wake_all(&self) {
+    /// Wakes all fetches, so that they read again: the partition was deleted, or its log starts at another offset.
+    pub fn wake_all(&self) {
         for arrival in &*self.waiting.lock() {
             arrival.wake();
         }
@@ -90,7 +93,7 @@ mod tests {
 
     #[test]
     fn wakes_at_the_threshold_over_all_partitions() {
-        let (left, right) = (Waiters::default(), Waiters::default());
+        let (left, right) = (FetchWaiters::default(), FetchWaiters::default());
         let arrival = Arrival::new(100);
         left.register(&arrival);
         right.register(&arrival);
@@ -102,7 +105,7 @@ mod tests {
 
     #[test]
     fn bytes_before_the_wait_are_not_lost_and_other_changes_wake_too() {
-        let waiters = Waiters::default();
+        let waiters = FetchWaiters::default();
         let arrival = Arrival::new(1);
         waiters.register(&arrival);
         waiters.arrived(1);

@@ -1,0 +1,110 @@
+//! Why a partition cannot serve a request.
+
+use std::sync::Arc;
+
+use millstream_log::{AppendError, LogError, ReadError, ReplayError};
+use thiserror::Error;
+
+/// A request that a partition rejects. Cheap to clone: one failed fsync rejects every write that waits for it.
+#[derive(Debug, Clone, Error)]
+pub enum PartitionError {
+    /// The partition does not exist on this broker: it was deleted, or never existed.
+    #[error("This server does not host this topic-partition.")]
+    NotHosted,
+    /// The log could not be opened when the broker started.
+    #[error("the partition is offline because its log could not be opened: {0}")]
+    Offline(Arc<str>),
+    /// The partition takes no records, see [`crate::Partition::seal`].
+    #[error("the partition takes no records while its topic changes")]
+    Sealed,
+    /// The client knows an older leader epoch.
+    #[error("leader epoch {known} is older than the current epoch {current}")]
+    FencedLeaderEpoch {
+        /// The client's epoch.
+        known: i32,
+        /// The epoch of this leader.
+        current: i32,
+    },
+    /// The client knows a newer leader epoch.
+    #[error("leader epoch {known} is newer than the current epoch {current}")]
+    UnknownLeaderEpoch {
+        /// The client's epoch.
+        known: i32,
+        /// The epoch of this leader.
+        current: i32,
+    },
+    /// The leader epoch changed between the append of a record and its commit.
+    #[error("the record was appended at leader epoch {appended}, and the epoch is now {current}")]
+    LeaderEpochChanged {
+        /// The epoch of the append.
+        appended: i32,
+        /// The epoch at the commit.
+        current: i32,
+    },
+    /// The broker shuts down: a write that was not committed yet may be lost.
+    #[error("the broker is shutting down")]
+    ShuttingDown,
+    /// The log rejected a batch.
+    #[error(transparent)]
+    Append(Arc<AppendError>),
+    /// The log cannot be replayed.
+    #[error(transparent)]
+    Replay(Arc<ReplayError>),
+    /// An offset outside of the log.
+    #[error(transparent)]
+    Read(Arc<ReadError>),
+    /// The disk failed.
+    #[error(transparent)]
+    Storage(Arc<LogError>),
+}
+
+impl PartitionError {
+    /// Returns whether the cause is a fault of this broker or its disk, which an operator has to see in the log.
+    #[must_use]
+    pub fn is_fault(&self) -> bool {
+        match self {
+            Self::Offline(_) | Self::Replay(_) | Self::Storage(_) => true,
+            Self::Read(error) => matches!(**error, ReadError::Log(_)),
+            _ => false,
+        }
+    }
+
+    /// Returns whether a batch is larger than the topic's config allows.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        matches!(self, Self::Append(error) if matches!(**error, AppendError::BatchTooLarge { .. } | AppendError::LargerThanSegment { .. }))
+    }
+}
+
+impl From<AppendError> for PartitionError {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Log(error) => error.into(),
+            error => Self::Append(Arc::new(error)),
+        }
+    }
+}
+
+impl From<ReplayError> for PartitionError {
+    fn from(error: ReplayError) -> Self {
+        match error {
+            ReplayError::Read(error) => error.into(),
+            error => Self::Replay(Arc::new(error)),
+        }
+    }
+}
+
+impl From<LogError> for PartitionError {
+    fn from(error: LogError) -> Self {
+        Self::Storage(Arc::new(error))
+    }
+}
+
+impl From<ReadError> for PartitionError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Log(error) => error.into(),
+            error @ ReadError::OffsetOutOfRange { .. } => Self::Read(Arc::new(error)),
+        }
+    }
+}

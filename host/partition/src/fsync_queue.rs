@@ -1,0 +1,232 @@
+//! One fsync for many writes.
+//!
+//! There is no timer. A log that is idle is synced at once. What is appended while a sync runs waits for the next one. The
+//! syncs run on a few threads of their own, outside of the partition's lock.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::commit::{Committed, FlushMode};
+use crate::error::PartitionError;
+
+/// The number of sync threads. An fsync blocks its thread and needs no CPU, and the file system's journal merges the ones
+/// that run at the same time.
+const SYNC_THREADS: usize = 4;
+
+/// A log that the queue syncs.
+pub trait SyncSource: Debug + Send + Sync + 'static {
+    /// Syncs everything appended before the call, and returns the offset below which all is on stable storage. Blocks for the
+    /// disk.
+    ///
+    /// # Errors
+    /// The disk failed, or the log is gone.
+    fn sync(&self) -> Result<i64, PartitionError>;
+
+    /// Returns the writes that wait for a sync of this log.
+    fn sync_waiters(&self) -> &SyncWaiters;
+}
+
+/// The writes of one log that wait for stable storage.
+#[derive(Debug, Default)]
+pub struct SyncWaiters {
+    inner: Mutex<Inner>,
+}
+
+type Waiter = oneshot::Sender<Result<(), PartitionError>>;
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Offsets below this are on stable storage.
+    synced: i64,
+    /// Whether a sync of the log runs or is queued.
+    running: bool,
+    waiting: Vec<(i64, Waiter)>,
+}
+
+impl SyncWaiters {
+    /// Ends every wait with an error.
+    pub fn fail_all(&self, error: &PartitionError) {
+        let waiting = std::mem::take(&mut self.inner.lock().waiting);
+        for (_, waiter) in waiting {
+            // The client may have disconnected.
+            let _ = waiter.send(Err(error.clone()));
+        }
+    }
+
+    /// Ends the waits up to `synced`. Returns whether others are left, which need another sync.
+    fn advance(&self, synced: i64) -> bool {
+        let mut inner = self.inner.lock();
+        inner.synced = inner.synced.max(synced);
+        let (done, waiting): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut inner.waiting).into_iter().partition(|(end, _)| *end <= synced);
+        inner.waiting = waiting;
+        inner.running = !inner.waiting.is_empty();
+        let again = inner.running;
+        drop(inner);
+        for (_, waiter) in done {
+            let _ = waiter.send(Ok(()));
+        }
+        again
+    }
+
+    /// Ends every wait after a failed sync; the next write starts another one.
+    fn failed(&self, error: &PartitionError) {
+        self.inner.lock().running = false;
+        self.fail_all(error);
+    }
+}
+
+/// The queue of logs to sync, and its threads.
+#[derive(Debug)]
+pub struct FsyncQueue {
+    flush_mode: FlushMode,
+    queue: Mutex<Option<mpsc::Sender<Arc<dyn SyncSource>>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl FsyncQueue {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// The operating system has no thread left.
+    pub fn start(flush_mode: FlushMode) -> std::io::Result<Arc<Self>> {
+        let (sender, receiver) = mpsc::channel();
+        let receiver = Arc::new(Mutex::new(receiver));
+        let threads = (0..SYNC_THREADS).map(|index| {
+            let receiver = Arc::clone(&receiver);
+            std::thread::Builder::new().name(format!("sync-{index}")).spawn(move || run(&receiver))
+        });
+        let threads = threads.collect::<Result<_, _>>()?;
+        Ok(Arc::new(Self { flush_mode, queue: Mutex::new(Some(sender)), threads: Mutex::new(threads) }))
+    }
+
+    /// Returns what acks=all waits for.
+    #[must_use]
+    pub fn flush_mode(&self) -> FlushMode {
+        self.flush_mode
+    }
+
+    /// Returns the wait until all offsets below `end` are on stable storage. The sync starts now, or after the one that runs.
+    pub(crate) fn wait<S: SyncSource>(&self, source: &Arc<S>, end: i64) -> Committed {
+        let mut inner = source.sync_waiters().inner.lock();
+        if end <= inner.synced {
+            return Committed::NOW;
+        }
+        let (sender, receiver) = oneshot::channel();
+        inner.waiting.push((end, sender));
+        let start = !std::mem::replace(&mut inner.running, true);
+        drop(inner);
+        if start {
+            self.push(Arc::clone(source) as Arc<dyn SyncSource>);
+        }
+        Committed::when(receiver)
+    }
+
+    fn push(&self, source: Arc<dyn SyncSource>) {
+        let queued = match &*self.queue.lock() {
+            Some(queue) => queue.send(Arc::clone(&source)).is_ok(),
+            None => false,
+        };
+        if !queued {
+            source.sync_waiters().failed(&PartitionError::ShuttingDown);
+        }
+    }
+
+    /// Ends the threads once the queue is empty. Blocks for the syncs that still run.
+    pub fn stop(&self) {
+        drop(self.queue.lock().take());
+        for thread in self.threads.lock().drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a sync thread panicked");
+            }
+        }
+    }
+}
+
+fn run(queue: &Mutex<mpsc::Receiver<Arc<dyn SyncSource>>>) {
+    loop {
+        let next = queue.lock().recv();
+        let Ok(source) = next else { return };
+        // Writes that came during the sync are next: the log need not queue again.
+        while sync_once(&*source) {}
+    }
+}
+
+/// Syncs a log once. Returns whether other writes wait for another sync.
+fn sync_once(source: &dyn SyncSource) -> bool {
+    match source.sync() {
+        Ok(synced) => source.sync_waiters().advance(synced),
+        Err(error) => {
+            source.sync_waiters().failed(&error);
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// A log in memory whose disk fails on demand.
+    #[derive(Debug, Default)]
+    struct Disk {
+        end: AtomicI64,
+        syncs: AtomicUsize,
+        gate: Mutex<()>,
+        fails: std::sync::atomic::AtomicBool,
+        waiters: SyncWaiters,
+    }
+
+    impl SyncSource for Disk {
+        fn sync(&self) -> Result<i64, PartitionError> {
+            let end = self.end.load(Ordering::Acquire);
+            let _gate = self.gate.lock();
+            self.syncs.fetch_add(1, Ordering::AcqRel);
+            if self.fails.load(Ordering::Acquire) { Err(PartitionError::NotHosted) } else { Ok(end) }
+        }
+
+        fn sync_waiters(&self) -> &SyncWaiters {
+            &self.waiters
+        }
+    }
+
+    #[test]
+    fn writes_that_come_during_a_sync_share_the_next_one() {
+        let (queue, disk) = (FsyncQueue::start(FlushMode::Fsync).unwrap(), Arc::new(Disk::default()));
+        let gate = disk.gate.lock();
+        disk.end.store(1, Ordering::Release);
+        let mut waits = vec![queue.wait(&disk, 1)];
+        for end in 2..=100 {
+            disk.end.store(end, Ordering::Release);
+            waits.push(queue.wait(&disk, end));
+        }
+        drop(gate);
+        for wait in waits {
+            wait.wait_blocking().unwrap();
+        }
+        // The first sync may have started before or after the other writes.
+        assert!(disk.syncs.load(Ordering::Acquire) <= 2);
+        assert!(queue.wait(&disk, 100).is_now());
+        queue.stop();
+    }
+
+    #[test]
+    fn a_failed_sync_and_a_stopped_queue_reject_the_writes() {
+        let (queue, disk) = (FsyncQueue::start(FlushMode::Fsync).unwrap(), Arc::new(Disk::default()));
+        disk.fails.store(true, Ordering::Release);
+        assert!(matches!(queue.wait(&disk, 1).wait_blocking(), Err(PartitionError::NotHosted)));
+        // The failure does not leave the log marked as being synced.
+        disk.fails.store(false, Ordering::Release);
+        disk.end.store(1, Ordering::Release);
+        queue.wait(&disk, 1).wait_blocking().unwrap();
+        queue.stop();
+        assert!(matches!(queue.wait(&disk, 2).wait_blocking(), Err(PartitionError::ShuttingDown)));
+    }
+}

@@ -1,0 +1,37 @@
+//! The partitions that this broker holds.
+//!
+//! | File | Subject |
+//! |---|---|
+//! | `partition.rs` | one partition: its log, its role, the high watermark |
+//! | `open.rs` | opening many partitions, in parallel |
+//! | `commit.rs` | `committed(end, acks)`: the wait before the response to a write |
+//! | `fsync_queue.rs` | one fsync for many writes |
+//! | `fetch_waiters.rs` | fetches that wait for records |
+//! | `internal_topic.rs` | topics in which the broker keeps its own state |
+//! | `error.rs` | why a partition cannot serve a request |
+//! | `error_log.rs` | log lines about a failing disk, at most one in ten seconds |
+//! | `clock.rs` | the wall clock |
+//!
+//! This crate does not know stages, connections or Kafka's error codes.
+
+mod clock;
+mod commit;
+mod error;
+mod error_log;
+mod fetch_waiters;
+mod fsync_queue;
+mod internal_topic;
+mod open;
+mod partition;
+#[cfg(test)]
+mod partition_tests;
+
+pub use clock::now_ms;
+pub use commit::{Acks, Committed, FlushMode};
+pub use error::PartitionError;
+pub use error_log::ErrorLog;
+pub use fetch_waiters::{Arrival, FetchWaiters};
+pub use fsync_queue::{FsyncQueue, SyncSource, SyncWaiters};
+pub use internal_topic::{CommittedAtEpoch, InternalAppend, InternalTopic, UNPACKED_BATCH_BYTES_MAX};
+pub use open::PartitionSpec;
+pub use partition::{Partition, PartitionConfig, PartitionRead};

@@ -1,0 +1,482 @@
+//! One partition as this broker holds it.
+//!
+//! # State
+//!
+//! | State | Written | Read without the lock |
+//! |---|---|---|
+//! | the log | under the lock, by the leader's appends and by retention | yes, through a [`LogReader`] |
+//! | the role and its leader epoch | under the lock, when the metadata names another leader | yes, [`Partition::leader_epoch`] |
+//! | the high watermark | under the lock, after an append | yes, [`Partition::high_watermark`] |
+//! | the recovery point | under the lock, after an fsync | no |
+//!
+//! Always: log start offset <= high watermark <= log end offset, and recovery point <= log end offset. The leader epoch never
+//! goes down. Consumers see records below the high watermark only.
+//!
+//! The lock is a plain mutex. It is held for a write to the page cache and never across an await or an fsync. Fetches do not
+//! take it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
+
+use millstream_log::{Appended, AppendedBatch, Log, LogConfig, LogReader, LogSlice, SyncTarget};
+use millstream_record::CheckedBatch;
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::clock::now_ms;
+use crate::error::PartitionError;
+use crate::error_log::ErrorLog;
+use crate::fetch_waiters::FetchWaiters;
+use crate::fsync_queue::{FsyncQueue, SyncSource, SyncWaiters};
+use crate::open::PartitionSpec;
+
+/// The config of a topic, as far as its partitions use it.
+#[derive(Debug, Clone)]
+pub struct PartitionConfig {
+    /// What concerns the files.
+    pub log: Arc<LogConfig>,
+    /// `flush.messages`: a write waits for stable storage once this many records are not synced; `i64::MAX` for never.
+    pub flush_messages: i64,
+    /// `flush.ms`: the background job syncs records after this time; `i64::MAX` for never.
+    pub flush_ms: i64,
+}
+
+/// A partition of a topic.
+#[derive(Debug)]
+pub struct Partition {
+    topic: Arc<str>,
+    index: i32,
+    state: Mutex<PartitionState>,
+    published: Published,
+    /// Reads the log without the lock; `None` if the log could not be opened.
+    reader: Option<LogReader>,
+    waiters: FetchWaiters,
+    sync_waiters: SyncWaiters,
+    fsync_queue: Arc<FsyncQueue>,
+    flush: FlushRules,
+    errors: ErrorLog,
+    /// Whether the log may hold batches in a private format, which no client reads as they are.
+    private_batches: AtomicBool,
+    /// Held by an append while dead letters of this partition are being written.
+    pub dead_letters: Mutex<()>,
+}
+
+/// What changes in a partition's life. Guarded by the partition's lock.
+#[derive(Debug)]
+struct PartitionState {
+    role: Role,
+    log: LogState,
+}
+
+/// What this broker does for the partition.
+#[derive(Debug, Clone, Copy)]
+enum Role {
+    /// Takes the producers' records. Its in-sync replicas are this broker alone, so that a record is replicated once it is
+    /// appended.
+    Leader { epoch: i32 },
+}
+
+#[derive(Debug)]
+enum LogState {
+    Online(Box<Log>),
+    /// Takes no records for now, see [`Partition::seal`].
+    Sealed(Box<Log>),
+    /// The log could not be opened, and why.
+    Offline(Arc<str>),
+    Deleted,
+}
+
+/// The part of the state that requests read without the lock. Written under it only.
+#[derive(Debug)]
+struct Published {
+    leader_epoch: AtomicI32,
+    high_watermark: AtomicI64,
+    deleted: AtomicBool,
+}
+
+/// When records are synced without a producer that asks for it.
+#[derive(Debug)]
+struct FlushRules {
+    messages: AtomicI64,
+    ms: AtomicI64,
+    /// Since when records wait for a sync, as the background job has seen it, in wall-clock milliseconds; 0 if none wait.
+    unsynced_since_ms: AtomicI64,
+}
+
+/// What a fetch reads from one partition.
+#[derive(Debug)]
+pub struct PartitionRead {
+    /// Whole batches; `None` if the offset is at the high watermark.
+    pub slice: Option<LogSlice>,
+    /// The first offset of the log.
+    pub log_start_offset: i64,
+    /// The high watermark at the time of the read.
+    pub high_watermark: i64,
+}
+
+impl Partition {
+    /// Makes a partition of an opened log, or of the reason why it could not be opened.
+    pub(crate) fn new(
+        spec: PartitionSpec,
+        opened: Result<Log, String>,
+        config: &PartitionConfig,
+        fsync_queue: &Arc<FsyncQueue>,
+    ) -> Self {
+        let (reader, log) = match opened {
+            Ok(log) => (Some(log.reader()), LogState::Online(Box::new(log))),
+            Err(reason) => (None, LogState::Offline(Arc::from(reason))),
+        };
+        let published = Published {
+            leader_epoch: AtomicI32::new(spec.leader_epoch),
+            high_watermark: AtomicI64::new(reader.as_ref().map_or(0, LogReader::log_end_offset)),
+            deleted: AtomicBool::new(false),
+        };
+        let flush = FlushRules {
+            messages: AtomicI64::new(config.flush_messages),
+            ms: AtomicI64::new(config.flush_ms),
+            unsynced_since_ms: AtomicI64::new(0),
+        };
+        Self {
+            topic: spec.topic,
+            index: spec.index,
+            state: Mutex::new(PartitionState { role: Role::Leader { epoch: spec.leader_epoch }, log }),
+            published,
+            reader,
+            waiters: FetchWaiters::default(),
+            sync_waiters: SyncWaiters::default(),
+            fsync_queue: Arc::clone(fsync_queue),
+            flush,
+            errors: ErrorLog::default(),
+            private_batches: AtomicBool::new(false),
+            dead_letters: Mutex::default(),
+        }
+    }
+
+    /// Returns the name of the topic.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Returns the number of the partition within its topic.
+    #[must_use]
+    pub fn index(&self) -> i32 {
+        self.index
+    }
+
+    /// Returns the epoch of the current leader.
+    #[must_use]
+    pub fn leader_epoch(&self) -> i32 {
+        self.published.leader_epoch.load(Ordering::Acquire)
+    }
+
+    /// Returns the high watermark: consumers see the records below it. 0 for a log that could not be opened.
+    #[must_use]
+    pub fn high_watermark(&self) -> i64 {
+        self.published.high_watermark.load(Ordering::Acquire)
+    }
+
+    /// Returns the offset that the next record gets. For writers: readers stop at [`Self::high_watermark`].
+    ///
+    /// # Errors
+    /// The partition is offline or deleted.
+    pub fn log_end_offset(&self) -> Result<i64, PartitionError> {
+        Ok(self.reader()?.log_end_offset())
+    }
+
+    /// Returns the log, for reads without the lock.
+    ///
+    /// # Errors
+    /// The partition is offline or deleted.
+    pub fn reader(&self) -> Result<&LogReader, PartitionError> {
+        if self.published.deleted.load(Ordering::Acquire) {
+            return Err(PartitionError::NotHosted);
+        }
+        self.reader.as_ref().ok_or_else(|| match &self.state.lock().log {
+            LogState::Offline(reason) => PartitionError::Offline(Arc::clone(reason)),
+            _ => PartitionError::NotHosted,
+        })
+    }
+
+    /// Returns whether the log could be opened.
+    #[must_use]
+    pub fn is_online(&self) -> bool {
+        self.reader.is_some()
+    }
+
+    /// Returns whether the partition is neither offline nor deleted.
+    #[must_use]
+    pub fn is_served(&self) -> bool {
+        self.is_online() && !self.published.deleted.load(Ordering::Acquire)
+    }
+
+    /// Logs an error that the caller handled. At most one line in ten seconds for each partition: a full disk fails every write.
+    pub fn report(&self, what: &str, error: &dyn std::fmt::Display) {
+        if let Some(omitted) = self.errors.count() {
+            tracing::error!(topic = self.topic(), partition = self.index, omitted, "{what}: {error}");
+        }
+    }
+
+    /// Returns the fetches that wait for records of this partition.
+    #[must_use]
+    pub fn waiters(&self) -> &FetchWaiters {
+        &self.waiters
+    }
+
+    pub(crate) fn fsync_queue(&self) -> &FsyncQueue {
+        &self.fsync_queue
+    }
+
+    /// Compares the leader epoch that a client knows, -1 for none, with the current one.
+    ///
+    /// # Errors
+    /// The epochs differ.
+    pub fn check_epoch(&self, known: i32) -> Result<(), PartitionError> {
+        let current = self.leader_epoch();
+        if known >= 0 && known < current {
+            return Err(PartitionError::FencedLeaderEpoch { known, current });
+        }
+        if known > current {
+            return Err(PartitionError::UnknownLeaderEpoch { known, current });
+        }
+        Ok(())
+    }
+
+    /// Makes this broker the leader with a newer epoch. An older or equal epoch changes nothing.
+    ///
+    /// # Errors
+    /// The partition is offline or deleted.
+    pub fn lead(&self, epoch: i32) -> Result<(), PartitionError> {
+        let mut state = self.state.lock();
+        let Role::Leader { epoch: current } = state.role;
+        if epoch <= current {
+            return Ok(());
+        }
+        let log = state.log.writable()?;
+        log.assign_epoch(epoch, log.log_end_offset());
+        state.role = Role::Leader { epoch };
+        self.published.leader_epoch.store(epoch, Ordering::Release);
+        Ok(())
+    }
+
+    /// Runs `work` on the log under the lock.
+    ///
+    /// # Errors
+    /// The partition is offline, sealed or deleted.
+    pub fn with_log<T>(&self, work: impl FnOnce(&mut Log) -> T) -> Result<T, PartitionError> {
+        self.state.lock().log.writable().map(work)
+    }
+
+    /// Appends a batch as the leader, and wakes the fetches that wait for it.
+    ///
+    /// # Errors
+    /// The log rejected the batch, or the partition is offline, sealed or deleted.
+    pub fn append(&self, batch: &CheckedBatch<'_>, now_ms: i64) -> Result<Appended, PartitionError> {
+        Ok(self.append_with_epoch(batch, now_ms)?.0)
+    }
+
+    /// Appends a batch, and returns the leader epoch of the append with it.
+    pub(crate) fn append_with_epoch(
+        &self,
+        batch: &CheckedBatch<'_>,
+        now_ms: i64,
+    ) -> Result<(Appended, i32), PartitionError> {
+        let mut state = self.state.lock();
+        let Role::Leader { epoch } = state.role;
+        let appended = state.log.writable()?.append(batch, epoch, now_ms)?;
+        self.publish(state, appended, batch);
+        Ok((appended, epoch))
+    }
+
+    /// Appends a batch if the log ends at `base_offset`; otherwise returns `None`.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn append_at(
+        &self,
+        base_offset: i64,
+        batch: &CheckedBatch<'_>,
+        now_ms: i64,
+    ) -> Result<Option<Appended>, PartitionError> {
+        let mut state = self.state.lock();
+        let Role::Leader { epoch } = state.role;
+        let log = state.log.writable()?;
+        if log.log_end_offset() != base_offset {
+            return Ok(None);
+        }
+        let appended = log.append(batch, epoch, now_ms)?;
+        self.publish(state, appended, batch);
+        Ok(Some(appended))
+    }
+
+    /// Moves the high watermark after an append, releases the lock, and wakes the fetches that wait for records.
+    fn publish(&self, state: MutexGuard<'_, PartitionState>, appended: Appended, batch: &CheckedBatch<'_>) {
+        let Appended::New(stored) = appended else { return };
+        // The leader is the only in-sync replica: what it has appended is replicated.
+        self.published.high_watermark.store(stored.last_offset + 1, Ordering::Release);
+        drop(state);
+        self.waiters.arrived(batch.size());
+    }
+
+    /// Checks the producer of a batch without appending it. Returns where the batch is stored if it was appended before.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn check_producer(&self, batch: &CheckedBatch<'_>) -> Result<Option<AppendedBatch>, PartitionError> {
+        Ok(self.with_log(|log| log.check_producer(batch))??)
+    }
+
+    /// Reads whole batches from `offset` up to the high watermark.
+    ///
+    /// # Errors
+    /// The offset is outside of the log, the disk failed, or the partition is offline or deleted.
+    pub fn read(&self, offset: i64, max_bytes: usize, at_least_one: bool) -> Result<PartitionRead, PartitionError> {
+        let reader = self.reader()?;
+        let high_watermark = self.high_watermark();
+        let slice = reader.read(offset, max_bytes, high_watermark, at_least_one)?;
+        Ok(PartitionRead { slice, log_start_offset: reader.log_start_offset(), high_watermark })
+    }
+
+    /// Applies the topic's new config, from the next append on.
+    pub fn set_config(&self, config: &PartitionConfig) {
+        self.flush.messages.store(config.flush_messages, Ordering::Relaxed);
+        self.flush.ms.store(config.flush_ms, Ordering::Relaxed);
+        // A partition that is offline or deleted has no log to configure.
+        let _ = self.with_log(|log| log.set_config(Arc::clone(&config.log)));
+    }
+
+    /// Forgets producers that have expired, and deletes segments past their retention. Returns the number of segments deleted.
+    ///
+    /// # Errors
+    /// The disk failed, or the partition is offline or deleted.
+    pub fn apply_retention(&self, now_ms: i64) -> Result<usize, PartitionError> {
+        let high_watermark = self.high_watermark();
+        let deleted = self.with_log(|log| {
+            log.expire_producers(now_ms);
+            log.apply_retention(now_ms, high_watermark)
+        })??;
+        if deleted > 0 {
+            // Fetches below the new log start offset have to learn of it.
+            self.waiters.wake_all();
+        }
+        Ok(deleted)
+    }
+
+    /// Returns whether `flush.messages` asks for a sync before the response to the next write.
+    pub(crate) fn flush_messages_reached(&self) -> bool {
+        let messages_max = self.flush.messages.load(Ordering::Relaxed);
+        messages_max != i64::MAX
+            && self.with_log(|log| log.log_end_offset() - log.recovery_point() >= messages_max).unwrap_or(false)
+    }
+
+    /// Syncs the log if records have waited for `flush.ms`, or if a full segment is not synced, which a recovery would have to
+    /// read. Blocks for the disk.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn flush_if_due(&self) -> Result<(), PartitionError> {
+        let full_segment = || self.with_log(|log| log.has_full_segment_unsynced()).unwrap_or(false);
+        if self.flush_ms_reached(now_ms()) || full_segment() {
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Returns whether records have waited for `flush.ms`, to the precision of the job that asks.
+    fn flush_ms_reached(&self, now_ms: i64) -> bool {
+        let flush_ms = self.flush.ms.load(Ordering::Relaxed);
+        if flush_ms == i64::MAX {
+            return false;
+        }
+        let unsynced = self.with_log(|log| log.log_end_offset() > log.recovery_point()).unwrap_or(false);
+        let since_ms = self.flush.unsynced_since_ms.load(Ordering::Relaxed);
+        if !unsynced {
+            self.flush.unsynced_since_ms.store(0, Ordering::Relaxed);
+            return false;
+        }
+        if since_ms == 0 {
+            self.flush.unsynced_since_ms.store(now_ms, Ordering::Relaxed);
+            return flush_ms == 0;
+        }
+        now_ms - since_ms >= flush_ms
+    }
+
+    /// Returns whether the log may hold batches in a private format. Ask after a read: the flag is set before the first of
+    /// them is appended.
+    #[must_use]
+    pub fn has_private_batches(&self) -> bool {
+        self.private_batches.load(Ordering::Acquire)
+    }
+
+    /// Notes that batches in a private format may follow.
+    pub fn expect_private_batches(&self) {
+        self.private_batches.store(true, Ordering::Release);
+    }
+
+    /// Rejects all appends from now on, and returns the end of the log.
+    ///
+    /// # Errors
+    /// The partition is offline or deleted.
+    pub fn seal(&self) -> Result<i64, PartitionError> {
+        let log = &mut self.state.lock().log;
+        *log = match std::mem::replace(log, LogState::Deleted) {
+            LogState::Online(log) => LogState::Sealed(log),
+            other => other,
+        };
+        match log {
+            LogState::Sealed(log) => Ok(log.log_end_offset()),
+            LogState::Offline(reason) => Err(PartitionError::Offline(Arc::clone(reason))),
+            LogState::Online(_) | LogState::Deleted => Err(PartitionError::NotHosted),
+        }
+    }
+
+    /// Takes appends again after [`Self::seal`].
+    pub fn unseal(&self) {
+        let log = &mut self.state.lock().log;
+        *log = match std::mem::replace(log, LogState::Deleted) {
+            LogState::Sealed(log) => LogState::Online(log),
+            other => other,
+        };
+    }
+
+    /// Takes the partition out of service. Returns its log, so that the caller can remove the files.
+    pub fn delete(&self) -> Option<Log> {
+        let log = std::mem::replace(&mut self.state.lock().log, LogState::Deleted);
+        self.published.deleted.store(true, Ordering::Release);
+        self.waiters.wake_all();
+        self.sync_waiters.fail_all(&PartitionError::NotHosted);
+        match log {
+            LogState::Online(log) | LogState::Sealed(log) => Some(*log),
+            LogState::Offline(_) | LogState::Deleted => None,
+        }
+    }
+
+    fn sync_target(&self) -> Result<Option<SyncTarget>, PartitionError> {
+        self.with_log(|log| log.sync_target())
+    }
+}
+
+impl LogState {
+    fn writable(&mut self) -> Result<&mut Log, PartitionError> {
+        match self {
+            Self::Online(log) => Ok(log),
+            Self::Sealed(_) => Err(PartitionError::Sealed),
+            Self::Offline(reason) => Err(PartitionError::Offline(Arc::clone(reason))),
+            Self::Deleted => Err(PartitionError::NotHosted),
+        }
+    }
+}
+
+impl SyncSource for Partition {
+    fn sync(&self) -> Result<i64, PartitionError> {
+        let Some(target) = self.sync_target()? else {
+            return self.with_log(|log| log.recovery_point());
+        };
+        target.sync()?;
+        self.with_log(|log| log.synced(&target))?;
+        Ok(target.upto())
+    }
+
+    fn sync_waiters(&self) -> &SyncWaiters {
+        &self.sync_waiters
+    }
+}

@@ -1,0 +1,158 @@
+//! A partition over a real log: appends, commits, epochs, the end of its life.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use millstream_log::LogConfig;
+use millstream_record::{BatchBuilder, CheckedBatch, Codec, TimestampType};
+use uuid::Uuid;
+
+use crate::{Acks, FlushMode, FsyncQueue, Partition, PartitionConfig, PartitionError, PartitionSpec};
+
+fn config() -> PartitionConfig {
+    PartitionConfig { log: Arc::new(LogConfig::default()), flush_messages: i64::MAX, flush_ms: i64::MAX }
+}
+
+fn open(folder: &Path, mode: FlushMode, leader_epoch: i32) -> Arc<Partition> {
+    let queue = FsyncQueue::start(mode).expect("threads start");
+    let spec = PartitionSpec {
+        topic: Arc::from("t"),
+        topic_id: Uuid::from_u128(1),
+        index: 0,
+        leader_epoch,
+        recovery_point: 0,
+        log_start_offset: 0,
+        clean_shutdown: false,
+    };
+    Partition::open_all(folder, &queue, vec![(spec, config())]).remove(0)
+}
+
+fn batch(records: usize) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
+    for _ in 0..records {
+        builder.append(0, Some(b"key"), Some(b"value"), []).expect("a small record fits");
+    }
+    builder.build().expect("a small batch fits")
+}
+
+fn append(partition: &Partition, records: usize) -> i64 {
+    let batch = batch(records);
+    let batch = CheckedBatch::of_own(&batch).expect("a valid batch");
+    partition.append(&batch, 0).expect("accepted").batch().last_offset + 1
+}
+
+fn recovery_point(partition: &Partition) -> i64 {
+    partition.with_log(|log| log.recovery_point()).expect("online")
+}
+
+#[test]
+fn a_leader_alone_moves_the_high_watermark_with_each_append() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let partition = open(folder.path(), FlushMode::Fsync, 3);
+    assert_eq!((partition.high_watermark(), partition.leader_epoch()), (0, 3));
+    assert_eq!(append(&partition, 2), 2);
+    assert_eq!(append(&partition, 3), 5);
+    assert_eq!((partition.high_watermark(), partition.log_end_offset().expect("online")), (5, 5));
+    let read = partition.read(0, 1 << 20, true).expect("readable");
+    assert_eq!((read.high_watermark, read.log_start_offset), (5, 0));
+    assert!(partition.read(5, 1 << 20, true).expect("readable").slice.is_none());
+    assert!(matches!(partition.read(6, 1, true), Err(PartitionError::Read(_))));
+    drop(partition);
+    assert_eq!(open(folder.path(), FlushMode::Fsync, 4).high_watermark(), 5);
+}
+
+#[test]
+fn acks_all_waits_for_stable_storage_and_nothing_else_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let partition = open(folder.path(), FlushMode::Fsync, 0);
+    let end = append(&partition, 1);
+    assert!(partition.committed(end, Acks::Leader).is_now() && partition.committed(end, Acks::None).is_now());
+    assert_eq!(recovery_point(&partition), 0);
+    partition.committed(end, Acks::All).wait_blocking().expect("synced");
+    assert_eq!(recovery_point(&partition), 1);
+    assert!(partition.committed(end, Acks::All).is_now());
+}
+
+#[test]
+fn in_page_cache_mode_only_flush_messages_waits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let partition = open(folder.path(), FlushMode::PageCache, 0);
+    let end = append(&partition, 2);
+    assert!(partition.committed(end, Acks::All).is_now());
+    partition.set_config(&PartitionConfig { flush_messages: 3, ..config() });
+    assert!(partition.committed(end, Acks::Leader).is_now());
+    let end = append(&partition, 1);
+    partition.committed(end, Acks::Leader).wait_blocking().expect("synced");
+    assert_eq!(recovery_point(&partition), 3);
+}
+
+#[test]
+fn flush_ms_syncs_at_the_next_run_of_the_job() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let partition = open(folder.path(), FlushMode::PageCache, 0);
+    append(&partition, 1);
+    partition.flush_if_due().expect("the disk works");
+    assert_eq!(recovery_point(&partition), 0);
+    partition.set_config(&PartitionConfig { flush_ms: 0, ..config() });
+    partition.flush_if_due().expect("the disk works");
+    assert_eq!(recovery_point(&partition), 1);
+}
+
+#[test]
+fn an_internal_record_is_committed_at_the_epoch_of_its_append_only() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let partition = open(folder.path(), FlushMode::Fsync, 1);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let appended = partition.append_internal(&batch(1)).expect("appended");
+    runtime.block_on(appended.committed).expect("committed");
+    let appended = partition.append_internal(&batch(1)).expect("appended");
+    partition.lead(2).expect("online");
+    let outcome = runtime.block_on(appended.committed);
+    assert!(matches!(outcome, Err(PartitionError::LeaderEpochChanged { appended: 1, current: 2 })));
+    // An older epoch, which comes late, changes nothing.
+    partition.lead(1).expect("online");
+    assert_eq!(partition.leader_epoch(), 2);
+    assert!(matches!(partition.check_epoch(1), Err(PartitionError::FencedLeaderEpoch { known: 1, current: 2 })));
+    assert!(matches!(partition.check_epoch(3), Err(PartitionError::UnknownLeaderEpoch { known: 3, current: 2 })));
+    assert!(partition.check_epoch(-1).is_ok() && partition.check_epoch(2).is_ok());
+    let mut epochs = Vec::new();
+    let visit = |batch: &millstream_record::BatchView<'_>| {
+        epochs.push(batch.leader_epoch());
+        ControlFlow::Continue(())
+    };
+    partition.append_internal(&batch(1)).expect("appended");
+    partition.replay(visit).expect("readable");
+    assert_eq!(epochs, [1, 1, 2]);
+}
+
+#[test]
+fn a_sealed_partition_takes_no_records_and_a_deleted_one_ends_every_wait() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let partition = open(folder.path(), FlushMode::Fsync, 0);
+    assert_eq!(partition.seal().expect("online"), 0);
+    let one = batch(1);
+    let one = CheckedBatch::of_own(&one).expect("a valid batch");
+    assert!(matches!(partition.append(&one, 0), Err(PartitionError::Sealed)));
+    partition.unseal();
+    append(&partition, 1);
+    assert!(partition.append_at(0, &one, 0).expect("online").is_none());
+    assert!(partition.append_at(1, &one, 0).expect("online").is_some());
+    assert!(partition.delete().is_some() && partition.delete().is_none());
+    assert!(matches!(partition.read(0, 1, true), Err(PartitionError::NotHosted)));
+    assert!(matches!(partition.append(&one, 0), Err(PartitionError::NotHosted)));
+    assert!(matches!(partition.committed(2, Acks::All).wait_blocking(), Err(PartitionError::NotHosted)));
+}
+
+#[test]
+fn a_log_that_cannot_be_opened_is_offline_and_says_why() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("t-0"), "not a folder").expect("written");
+    let partition = open(folder.path(), FlushMode::Fsync, 0);
+    assert!(!partition.is_online());
+    let error = partition.read(0, 1, true).expect_err("offline");
+    assert!(error.is_fault() && error.to_string().contains("t-0"), "{error}");
+    let one = batch(1);
+    let one = CheckedBatch::of_own(&one).expect("a valid batch");
+    assert!(matches!(partition.append(&one, 0), Err(PartitionError::Offline(_))));
+}
