@@ -12,18 +12,20 @@ use millstream_stage::Digest;
 use serde_json::Value;
 
 /// Every arrow between our crates, and no others. Tests, examples and the tasks may use anything.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("millstream-record", &[]),
     ("millstream-wire", &["millstream-wire-derive"]),
     ("millstream-wire-derive", &[]),
     ("millstream-log", &["millstream-record"]),
     ("millstream-partition", &["millstream-log", "millstream-record"]),
+    ("millstream-coordinator", &["millstream-partition", "millstream-record", "millstream-wire"]),
     ("millstream-stage", &[]),
     ("millstream-registry", &["millstream-stage"]),
     ("millstream-client", &["millstream-record", "millstream-registry", "millstream-stage", "millstream-wire"]),
     (
         "millstream-broker",
         &[
+            "millstream-coordinator",
             "millstream-log",
             "millstream-partition",
             "millstream-record",

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use millstream_coordinator::group::GroupCoordinator;
 use millstream_partition::{FsyncQueue, Partition, PartitionConfig};
+use arc_swap::ArcSwap;
 use millstream_wire::Str;
 
 use crate::compute_permits::ComputePermits;
@@ -12,7 +13,6 @@ use crate::config::{BrokerConfig, HostPort, TopicConfig, TopicOverrides};
 use crate::edge::Decoders;
 use crate::edge::plugins::Plugins;
 use crate::error::ApiError;
-use crate::group::GroupCoordinator;
 use crate::metadata::MetadataStore;
 use crate::metrics::requests::RequestMetrics;
 use crate::net::request_memory::RequestMemory;

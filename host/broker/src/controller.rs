@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use millstream_coordinator::group::CONSUMER_OFFSETS;
 use millstream_partition::{Partition, PartitionSpec};
 use millstream_wire::{ErrorCode, Str};
 use tokio::sync::OwnedMutexGuard;
@@ -22,7 +23,7 @@ use crate::edge::view::rules;
 use crate::error::ApiError;
 use crate::metadata::{MetadataError, MetadataImage, MetadataRecord, TopicImage};
 use crate::partition_dirs::{self, Checkpoints};
-use crate::topics::{CONSUMER_OFFSETS, Topic, TopicTable, check_name};
+use crate::topics::{Topic, TopicTable, check_name};
 
 /// The most partitions that one request may create, as in Kafka: more would hold up every other change.
 pub(crate) const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;

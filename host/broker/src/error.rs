@@ -1,12 +1,12 @@
 //! The one place where errors become Kafka's codes.
 
-use millstream_log::{AppendError, LogError, ReadError};
+use millstream_coordinator::group::GroupError;
 use millstream_partition::PartitionError;
+use millstream_log::{AppendError, LogError, ReadError};
 use millstream_record::{BatchError, ErrorKind};
 use millstream_wire::{ErrorCode, Str};
 
 use crate::config::ConfigError;
-use crate::group::GroupError;
 use crate::metadata::MetadataError;
 
 /// A refusal as a client gets it: a code, and words for the APIs that carry some.
@@ -116,29 +116,6 @@ impl From<PartitionError> for ApiError {
 impl From<ConfigError> for ApiError {
     fn from(error: ConfigError) -> Self {
         Self::new(ErrorCode::INVALID_CONFIG, error.to_string())
-    }
-}
-
-impl From<GroupError> for ErrorCode {
-    fn from(error: GroupError) -> Self {
-        match error {
-            GroupError::UnknownMemberId => Self::UNKNOWN_MEMBER_ID,
-            GroupError::FencedInstanceId => Self::FENCED_INSTANCE_ID,
-            GroupError::IllegalGeneration => Self::ILLEGAL_GENERATION,
-            GroupError::RebalanceInProgress => Self::REBALANCE_IN_PROGRESS,
-            GroupError::InconsistentGroupProtocol => Self::INCONSISTENT_GROUP_PROTOCOL,
-            GroupError::InvalidSessionTimeout => Self::INVALID_SESSION_TIMEOUT,
-            GroupError::MemberIdRequired => Self::MEMBER_ID_REQUIRED,
-            GroupError::GroupMaxSizeReached => Self::GROUP_MAX_SIZE_REACHED,
-            GroupError::InvalidGroupId => Self::INVALID_GROUP_ID,
-            GroupError::TooLargeToKeep => Self::INVALID_REQUEST,
-            GroupError::CoordinatorLoadInProgress => Self::COORDINATOR_LOAD_IN_PROGRESS,
-            // A client finds its coordinator again and asks once more: what a passing fault of the disk deserves.
-            GroupError::CoordinatorNotAvailable | GroupError::WriteFailed => Self::COORDINATOR_NOT_AVAILABLE,
-            GroupError::NotCoordinator => Self::NOT_COORDINATOR,
-            GroupError::GroupIdNotFound => Self::GROUP_ID_NOT_FOUND,
-            GroupError::TooLargeToWrite => Self::UNKNOWN_SERVER_ERROR,
-        }
     }
 }
 

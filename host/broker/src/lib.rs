@@ -14,7 +14,7 @@ pub mod config;
 mod controller;
 mod edge;
 mod error;
-mod group;
+mod internal_topic;
 mod metadata;
 mod metrics;
 mod net;

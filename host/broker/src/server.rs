@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use millstream_log::DataDir;
+use millstream_coordinator::group::{CONSUMER_OFFSETS, GroupCoordinator};
 use millstream_partition::FsyncQueue;
+use millstream_log::DataDir;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -18,7 +19,7 @@ use crate::config::{BrokerConfig, HostPort, ListenerConfig};
 use crate::controller;
 use crate::edge::Decoders;
 use crate::edge::plugins::{self, Plugins};
-use crate::group::{GroupCoordinator, OffsetsTopic};
+use crate::internal_topic::NamedTopic;
 use crate::metadata::{MetadataRecord, MetadataStore};
 use crate::metrics::RequestStats;
 use crate::net::listener::{self, Connections};
@@ -129,13 +130,15 @@ fn open(
     let image = metadata.image();
     partition_dirs::tidy(data_dir.path(), &image).map_err(data)?;
     let fsync_queue = FsyncQueue::start(config.flush_mode).map_err(data)?;
-    let broker = Arc::new_cyclic(|broker| Broker {
+    let topics = Arc::default();
+    let offsets_topic = Box::new(NamedTopic::new(&topics, CONSUMER_OFFSETS));
+    let broker = Arc::new(Broker {
         data_dir: data_dir.path().to_path_buf(),
         metadata,
         changes: Arc::default(),
-        topics: Arc::default(),
+        topics,
         fsync_queue,
-        groups: GroupCoordinator::new(config.group.clone(), Box::new(OffsetsTopic(Weak::clone(broker)))),
+        groups: GroupCoordinator::new(config.group.clone(), offsets_topic),
         producer_ids: ProducerIds::default(),
         plugins: plugins.with_limits(config.spike_limits),
         decoders: Decoders::default(),

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use millstream_log::{CleanupPolicy, LogConfig, TimestampType};
+use millstream_coordinator::group::CONSUMER_OFFSETS;
 use millstream_partition::Partition;
+use millstream_log::{CleanupPolicy, LogConfig, TimestampType};
 use millstream_registry::LOGS_TOPIC;
 use millstream_wire::{ErrorCode, Str};
 use uuid::Uuid;
@@ -15,9 +16,6 @@ use crate::edge::plugins;
 use crate::edge::topic_stages::Attached;
 use crate::edge::view::link::View;
 use crate::error::ApiError;
-
-/// Where groups keep their offsets.
-pub(crate) const CONSUMER_OFFSETS: &str = "__consumer_offsets";
 
 /// Where transactions will be kept: clients may not write there today either.
 const TRANSACTION_STATE: &str = "__transaction_state";

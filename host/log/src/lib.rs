@@ -73,3 +73,4 @@ pub use millstream_record::TimestampType;
 pub use producer_state::ProducerState;
 pub use read::LogSlice;
 pub use recovery::OpenOptions;
+pub use replay::ReplayError;

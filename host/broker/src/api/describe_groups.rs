@@ -3,12 +3,12 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use millstream_coordinator::group::{GroupError, MemberSnapshot};
 use millstream_wire::messages::{DescribeGroupsRequest, DescribeGroupsResponse, DescribedGroup, DescribedGroupMember};
 use millstream_wire::{ErrorCode, Str};
 
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
-use crate::group::{GroupError, MemberSnapshot};
 use crate::security::{AclOperation, Permission, ResourceType, allowed_operations};
 
 /// The state of a group that does not exist.

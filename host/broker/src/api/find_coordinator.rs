@@ -6,6 +6,7 @@ use std::sync::Arc;
 use millstream_wire::messages::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
 use millstream_wire::{ErrorCode, Str};
 
+use super::offsets_topic;
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::error::ApiError;
@@ -52,7 +53,7 @@ impl Handler for FindCoordinator {
 
 async fn find(broker: &Arc<Broker>, key_type: i8, version: i16) -> Result<(), ApiError> {
     match key_type {
-        GROUP => Ok(broker.groups.create_topic().await?),
+        GROUP => Ok(offsets_topic::ensure(broker).await?),
         // "Not available" would have a producer try until it gives up; this ends initTransactions at once, with the reason.
         // librdkafka asks again for ever after any other code than this one, and Java leaves out the reason with it.
         TRANSACTION => {

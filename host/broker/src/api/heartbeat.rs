@@ -3,12 +3,12 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use millstream_coordinator::group::Caller;
 use millstream_wire::messages::{HeartbeatRequest, HeartbeatResponse};
 
 use super::code;
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
-use crate::group::Caller;
 use crate::security::{AclOperation, Permission, ResourceType};
 
 pub(super) struct Heartbeat;

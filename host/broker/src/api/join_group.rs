@@ -3,13 +3,14 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use millstream_coordinator::group::{JoinRejected, JoinRequest, JoinedMember, Protocol, own, own_option};
 use bytes::Bytes;
 use millstream_wire::Str;
 use millstream_wire::messages::{JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember};
 
+use super::offsets_topic;
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
-use crate::group::{JoinRefused, JoinRequest, JoinedMember, Protocol, own, own_option};
 use crate::security::{AclOperation, Permission, ResourceType};
 
 pub(super) struct JoinGroup;
@@ -23,7 +24,11 @@ impl Handler for JoinGroup {
         // Copied: the wait may be long, and a slice would keep the whole request in memory.
         let group_id = own(&request.group_id);
         let join = join_request(context, request);
-        match broker.groups.join(&group_id, join).await {
+        let joined = match offsets_topic::ensure(broker).await {
+            Ok(()) => broker.groups.join(&group_id, join).await,
+            Err(error) => Err(JoinRejected { error, member_id: join.member_id }),
+        };
+        match joined {
             Ok(joined) => JoinGroupResponse {
                 generation_id: joined.generation,
                 protocol_type: joined.protocol_type.as_deref().map(Str::from),
@@ -34,7 +39,7 @@ impl Handler for JoinGroup {
                 members: joined.members.into_iter().map(member).collect(),
                 ..Default::default()
             },
-            Err(JoinRefused { error, member_id }) => {
+            Err(JoinRejected { error, member_id }) => {
                 JoinGroupResponse { error_code: error.into(), member_id: Str::from(&*member_id), ..Default::default() }
             }
         }

@@ -3,12 +3,12 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use millstream_coordinator::group::CLASSIC;
 use millstream_wire::Str;
 use millstream_wire::messages::{ListGroupsRequest, ListGroupsResponse, ListedGroup};
 
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
-use crate::group::CLASSIC;
 use crate::security::{AclOperation, Permission, ResourceType};
 
 pub(super) struct ListGroups;

@@ -26,19 +26,20 @@ mod metadata;
 mod offset_commit;
 mod offset_fetch;
 mod offset_for_leader_epoch;
+mod offsets_topic;
 mod produce;
 mod sync_group;
 
 use std::sync::Arc;
 use std::time::Instant;
 
+use millstream_coordinator::group::GroupError;
 use bytes::Bytes;
 use millstream_wire::{ApiKey, ErrorCode, Reader, RequestHeader};
 
 use self::handler::{ApiEntry, Stages, undecodable};
 pub(crate) use self::handler::{RequestContext, Started};
 use crate::broker::Broker;
-use crate::group::GroupError;
 use crate::metrics::RequestStats;
 use crate::metrics::requests::RequestMetrics;
 use crate::net::types::{Close, ConnectionInfo};

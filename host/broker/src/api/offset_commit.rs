@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use millstream_coordinator::group::{Caller, CommitRequest, GroupError, OffsetToCommit, own};
 use millstream_wire::messages::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetCommitResponse,
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
@@ -11,9 +12,9 @@ use millstream_wire::{ErrorCode, Str};
 use uuid::Uuid;
 
 use super::code;
+use super::offsets_topic;
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
-use crate::group::{Caller, CommitRequest, GroupError, OffsetToCommit, own};
 use crate::security::{AclOperation, Permission, ResourceType};
 use crate::topics::Topic;
 
@@ -46,9 +47,13 @@ impl Handler for OffsetCommit {
                 retention_ms: (request.retention_time_ms >= 0).then_some(request.retention_time_ms),
                 offsets,
             };
-            let error_code = match broker.groups.commit(&request.group_id, commit).await {
+            let committed = match offsets_topic::ensure(broker).await {
+                Ok(()) => broker.groups.commit(&request.group_id, commit).await,
+                Err(error) => Err(error),
+            };
+            let error_code = match committed {
                 // The offsets with their metadata are more than one batch may be; a group's record has another word for it.
-                Err(GroupError::TooLargeToWrite) => ErrorCode::INVALID_COMMIT_OFFSET_SIZE,
+                Err(GroupError::RecordTooLarge) => ErrorCode::INVALID_COMMIT_OFFSET_SIZE,
                 // Older clients know no other word for a group that has forgotten them.
                 Err(GroupError::GroupIdNotFound) if context.version < NOT_FOUND_FROM => ErrorCode::ILLEGAL_GENERATION,
                 answer => code(answer),

@@ -5,6 +5,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use millstream_coordinator::group::{CommittedOffset, FetchedOffsets, GroupError, own};
 use millstream_wire::messages::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics, OffsetFetchResponse,
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
@@ -15,7 +16,6 @@ use uuid::Uuid;
 
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
-use crate::group::{CommittedOffset, FetchedOffsets, GroupError, own};
 use crate::security::{AclOperation, Permission, ResourceType};
 
 /// The version from which many groups are asked for.

@@ -3,13 +3,13 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use millstream_coordinator::group::{SyncRequest, own, own_option};
 use bytes::Bytes;
 use millstream_wire::messages::{SyncGroupRequest, SyncGroupResponse};
 use millstream_wire::{ErrorCode, Str};
 
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
-use crate::group::{SyncRequest, own, own_option};
 use crate::security::{AclOperation, Permission, ResourceType};
 
 /// The version from which the protocol has to be named (KIP-559).

@@ -17,13 +17,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(crate) use key::{Key, PLUGIN_STATS, all_broker_keys, all_topic_keys, broker_key, inert_key, topic_key};
+use millstream_coordinator::group::GroupConfig;
 pub use listeners::{HostPort, ListenerConfig};
 pub(crate) use topic::{CompressionType, FailurePolicy, StageOptions, TopicConfig, TopicOverrides, inherited};
 pub(crate) use value::{Kind, list};
 
 use millstream_stage::SpikeLimits;
-
-use crate::group::GroupConfig;
 
 /// A configuration that cannot be used. Its text names the key, the value or the file, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,19 +1,19 @@
-//! Members and ids that nobody hears of any more.
+//! Members without heartbeats and ids that are never used.
 
 use super::*;
 use crate::group::config::NEW_MEMBER_JOIN_TIMEOUT_MS;
 
 #[test]
-fn an_id_that_nobody_uses_expires_with_the_session_timeout() {
+fn an_unused_id_expires_with_the_session_timeout() {
     let mut f = Fixture::new();
     let ticket = f.join(JoinRequest { requires_known_member_id: true, ..join("") });
-    assert_eq!(f.refused(ticket), GroupError::MemberIdRequired);
+    assert_eq!(f.rejected(ticket), GroupError::MemberIdRequired);
     f.pass(SESSION_MS - 1);
     assert!(!f.group.is_untouched());
     f.pass(1);
     assert!(f.group.is_untouched());
     let late = f.join(join("m1"));
-    assert_eq!(f.refused(late), GroupError::UnknownMemberId);
+    assert_eq!(f.rejected(late), GroupError::UnknownMemberId);
 }
 
 #[test]
@@ -23,10 +23,10 @@ fn a_silent_member_is_out_and_a_live_one_stays() {
     for _ in 0..3 {
         f.pass(SESSION_MS / 2);
         let expected =
-            if f.group.state() == GroupState::Stable { Ok(()) } else { Err(GroupError::RebalanceInProgress) };
+            if f.group.state() == ClassicState::Stable { Ok(()) } else { Err(GroupError::RebalanceInProgress) };
         assert_eq!(f.heartbeat(&second, 2), expected);
     }
-    assert_eq!(f.group.state(), GroupState::PreparingRebalance);
+    assert_eq!(f.group.state(), ClassicState::PreparingRebalance);
     assert_eq!(f.heartbeat(&first, 2), Err(GroupError::UnknownMemberId));
     let again = f.join(join(&second));
     assert_eq!(f.joined(again).members.len(), 1);
@@ -89,5 +89,5 @@ fn a_new_member_that_hangs_up_while_it_waits_is_out_after_five_minutes() {
         f.pass(5_000);
         passed_ms += 5_000;
     }
-    assert_eq!(f.refused(second), GroupError::UnknownMemberId);
+    assert_eq!(f.rejected(second), GroupError::UnknownMemberId);
 }

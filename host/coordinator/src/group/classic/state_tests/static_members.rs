@@ -25,7 +25,7 @@ fn a_restart_keeps_the_generation_and_the_assignment_and_fences_the_old_self() {
     assert_eq!(f.group.may_commit(now, zombie, 1), Err(GroupError::FencedInstanceId));
     assert_eq!(f.leave_as(zombie), Err(GroupError::FencedInstanceId));
     let zombie = f.join(JoinRequest { member_id: old, ..static_join("i") });
-    assert_eq!(f.refused(zombie), GroupError::FencedInstanceId);
+    assert_eq!(f.rejected(zombie), GroupError::FencedInstanceId);
     let sync = f.sync_as(&joined.member_id, Some("i"), 1, &[]);
     assert_eq!(f.assignment(sync), Ok("all".into()));
 }
@@ -58,7 +58,7 @@ fn a_replacement_that_cannot_be_written_is_undone() {
     assert!(f.joins.is_empty());
     let write = f.writes.pop().unwrap();
     f.finish(write.purpose, Err(GroupError::WriteFailed));
-    assert_eq!(f.refused(ticket), GroupError::WriteFailed);
+    assert_eq!(f.rejected(ticket), GroupError::WriteFailed);
     let now = f.now();
     assert_eq!(f.group.heartbeat(now, Caller { member_id: &old, instance_id: Some("i") }, 1), Ok(()));
     assert_eq!(f.group.awaiting_join, 0);
@@ -85,7 +85,7 @@ fn an_administrator_removes_it_by_its_instance_id() {
     let unknown = Caller { member_id: "", instance_id: Some("other") };
     assert_eq!(f.leave_as(unknown), Err(GroupError::UnknownMemberId));
     assert_eq!(f.leave_as(Caller { member_id: "", instance_id: Some("i") }), Ok(()));
-    assert_eq!(f.group.state(), GroupState::Empty);
+    assert_eq!(f.group.state(), ClassicState::Empty);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_restart_during_a_rebalance_fences_the_join_that_waits() {
     let pending = f.joins.remove(&pending).unwrap().unwrap_err().member_id;
     let once = f.join(static_join("i"));
     let twice = f.join(static_join("i"));
-    assert_eq!(f.refused(once), GroupError::FencedInstanceId);
+    assert_eq!(f.rejected(once), GroupError::FencedInstanceId);
     f.leave(&pending).unwrap();
     assert_eq!((f.joined(twice).generation, f.joined(second).generation), (2, 2));
 }

@@ -1,35 +1,35 @@
-//! Heartbeat, LeaveGroup, the right to commit, and members that go silent.
+//! Heartbeat, LeaveGroup, the check before a commit, and members that send no heartbeat.
 
 use std::sync::Arc;
 
 use super::model::*;
-use super::state::{Group, GroupState};
+use super::state::{ClassicGroup, ClassicState};
 
-impl Group {
+impl ClassicGroup {
     /// Handles a Heartbeat.
     ///
     /// # Errors
-    /// `RebalanceInProgress` tells a live member to join again; the others say that it is not a member of this generation.
+    /// `RebalanceInProgress` tells a member to join again. Otherwise the caller is not a member of this generation.
     pub(crate) fn heartbeat(&mut self, now: Now, caller: Caller<'_>, generation: i32) -> Result<(), GroupError> {
         self.check_member(caller)?;
         if generation != self.generation {
             return Err(GroupError::IllegalGeneration);
         }
         match self.state {
-            GroupState::Empty => Err(GroupError::UnknownMemberId),
-            GroupState::PreparingRebalance => {
+            ClassicState::Empty => Err(GroupError::UnknownMemberId),
+            ClassicState::PreparingRebalance => {
                 self.renew_session(caller.member_id, now);
                 Err(GroupError::RebalanceInProgress)
             }
-            GroupState::CompletingRebalance | GroupState::Stable => {
+            ClassicState::CompletingRebalance | ClassicState::Stable => {
                 self.renew_session(caller.member_id, now);
                 Ok(())
             }
         }
     }
 
-    /// Handles a LeaveGroup of several members; one answer each, in order. A static member may be named by its instance id alone
-    /// (an administrator removes it, KIP-345).
+    /// Handles a LeaveGroup of several members, and returns one result for each, in order. An administrator names a static member
+    /// by its instance id alone (KIP-345).
     pub(crate) fn leave(
         &mut self,
         now: Now,
@@ -37,14 +37,14 @@ impl Group {
         effects: &mut Effects,
     ) -> Vec<Result<(), GroupError>> {
         let members = self.members.len();
-        let answers: Vec<_> = leaving.iter().map(|caller| self.leave_one(*caller, effects)).collect();
+        let results: Vec<_> = leaving.iter().map(|caller| self.leave_one(*caller, effects)).collect();
         if self.members.len() < members {
             self.member_removed(now, effects);
         } else {
-            // An id that was given up before it joined may be all that the rebalance waited for.
+            // The rebalance may have waited only for an id that never joined and was given up now.
             self.complete_join_if_all_joined(now, effects);
         }
-        answers
+        results
     }
 
     fn leave_one(&mut self, caller: Caller<'_>, effects: &mut Effects) -> Result<(), GroupError> {
@@ -62,15 +62,15 @@ impl Group {
         Ok(())
     }
 
-    /// Whether the caller may commit offsets now; if it is a member, that counts as a heartbeat.
+    /// Checks that the caller may commit offsets now. A commit of a member counts as a heartbeat.
     ///
-    /// A negative generation with neither member nor instance id is a consumer that assigns its own partitions, or an
-    /// administrator: it may commit as long as the group has no members.
+    /// A negative generation without member id and instance id comes from a consumer that assigns its own partitions, or from an
+    /// administrator. It may commit while the group has no members.
     ///
     /// # Errors
-    /// As [`Group::heartbeat`]; also while the group waits for its leader, since the member cannot own anything then.
+    /// As [`ClassicGroup::heartbeat`]; also while the group waits for its leader, since no member has an assignment then.
     pub(crate) fn may_commit(&mut self, now: Now, caller: Caller<'_>, generation: i32) -> Result<(), GroupError> {
-        if generation < 0 && self.state == GroupState::Empty {
+        if generation < 0 && self.state == ClassicState::Empty {
             return Ok(());
         }
         if generation < 0 && caller.member_id.is_empty() && caller.instance_id.is_none() {
@@ -80,7 +80,7 @@ impl Group {
         if generation != self.generation {
             return Err(GroupError::IllegalGeneration);
         }
-        if self.state == GroupState::CompletingRebalance {
+        if self.state == ClassicState::CompletingRebalance {
             return Err(GroupError::RebalanceInProgress);
         }
         self.renew_session(caller.member_id, now);
@@ -96,19 +96,19 @@ impl Group {
     }
 
     pub(super) fn expire_sessions(&mut self, now: Now, effects: &mut Effects) {
-        let mut silent = Vec::new();
+        let mut expired = Vec::new();
         for member in self.members.values_mut().filter(|member| member.session_deadline_ms <= now.mono_ms) {
             if member.is_excused() {
                 member.session_deadline_ms = now.after(member.session_timeout_ms);
             } else {
-                silent.push(Arc::clone(&member.id));
+                expired.push(Arc::clone(&member.id));
             }
         }
-        if silent.is_empty() {
+        if expired.is_empty() {
             return;
         }
-        for member_id in silent {
-            tracing::info!(member = %member_id, generation = self.generation, "member went silent and is removed from its group");
+        for member_id in expired {
+            tracing::info!(member = %member_id, generation = self.generation, "removing a member from its group: no heartbeat within its session timeout");
             self.remove(&member_id, effects);
         }
         self.member_removed(now, effects);

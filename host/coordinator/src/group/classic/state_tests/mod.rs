@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::group::classic::model::*;
+use crate::group::classic::state::{ClassicGroup, ClassicState};
 use crate::group::config::GroupConfig;
-use crate::group::model::*;
-use crate::group::state::{Group, GroupState};
 
 const SESSION_MS: u64 = 10_000;
 const REBALANCE_MS: u64 = 60_000;
 
-/// A group, its clock, and the answers that it has given.
+/// A group, its clock, and the responses that it has sent.
 struct Fixture {
-    group: Group,
+    group: ClassicGroup,
     now_ms: u64,
     tickets: u64,
     joins: HashMap<u64, JoinReply>,
@@ -65,11 +65,11 @@ impl Fixture {
     }
 
     fn with(config: GroupConfig) -> Self {
-        let group = Group::new(Arc::new(config), Now { mono_ms: 0, wall_ms: 1_000 });
+        let group = ClassicGroup::new(Arc::new(config), Now { mono_ms: 0, wall_ms: 1_000 });
         Self::of(group)
     }
 
-    fn of(group: Group) -> Self {
+    fn of(group: ClassicGroup) -> Self {
         let (joins, syncs) = (HashMap::new(), HashMap::new());
         Self { group, now_ms: 0, tickets: 0, joins, syncs, writes: Vec::new(), durable: true }
     }
@@ -101,7 +101,7 @@ impl Fixture {
         Ticket(self.tickets)
     }
 
-    /// Sends a JoinGroup; its answer will be under the number returned. A new member gets the id `m<number>`.
+    /// Sends a JoinGroup and returns the number of its response. A new member gets the id `m<number>`.
     fn join(&mut self, request: JoinRequest) -> u64 {
         let ticket = self.ticket();
         let mut effects = Effects::default();
@@ -111,11 +111,15 @@ impl Fixture {
     }
 
     fn joined(&mut self, ticket: u64) -> Joined {
-        self.joins.remove(&ticket).expect("the JoinGroup is answered").expect("the JoinGroup succeeds")
+        self.joins.remove(&ticket).expect("the JoinGroup has its response").expect("the JoinGroup succeeds")
     }
 
-    fn refused(&mut self, ticket: u64) -> GroupError {
-        self.joins.remove(&ticket).expect("the JoinGroup is answered").expect_err("the JoinGroup is refused").error
+    fn rejected(&mut self, ticket: u64) -> GroupError {
+        self.joins
+            .remove(&ticket)
+            .expect("the JoinGroup has its response")
+            .expect_err("the JoinGroup is rejected")
+            .error
     }
 
     fn sync_as(&mut self, member_id: &str, instance: Option<&str>, generation: i32, give: &[(&str, &str)]) -> u64 {
@@ -140,7 +144,7 @@ impl Fixture {
     }
 
     fn assignment(&mut self, ticket: u64) -> Result<Bytes, GroupError> {
-        self.syncs.remove(&ticket).expect("the SyncGroup is answered").map(|synced| synced.assignment)
+        self.syncs.remove(&ticket).expect("the SyncGroup has its response").map(|synced| synced.assignment)
     }
 
     fn heartbeat(&mut self, member_id: &str, generation: i32) -> Result<(), GroupError> {
@@ -153,9 +157,9 @@ impl Fixture {
 
     fn leave_as(&mut self, caller: Caller<'_>) -> Result<(), GroupError> {
         let mut effects = Effects::default();
-        let answers = self.group.leave(self.now(), &[caller], &mut effects);
+        let results = self.group.leave(self.now(), &[caller], &mut effects);
         self.settle(effects);
-        answers[0]
+        results[0]
     }
 
     /// Lets time pass as the coordinator does: from one deadline to the next.
@@ -180,7 +184,7 @@ impl Fixture {
         let joined = self.joined(first);
         let sync = self.sync(&joined.member_id, joined.generation, &[(&*joined.member_id, "all")]);
         assert_eq!(self.assignment(sync).unwrap(), "all");
-        assert_eq!(self.group.state(), GroupState::Stable);
+        assert_eq!(self.group.state(), ClassicState::Stable);
         joined.member_id
     }
 
@@ -206,10 +210,10 @@ fn a_first_member_leads_and_gets_what_it_assigns() {
     assert_eq!((joined.protocol_type.as_deref(), joined.protocol.as_deref()), (Some("consumer"), Some("range")));
     assert_eq!(joined.members.len(), 1);
     assert_eq!(joined.members[0].metadata, "meta of range");
-    assert_eq!(f.group.state(), GroupState::CompletingRebalance);
+    assert_eq!(f.group.state(), ClassicState::CompletingRebalance);
     let sync = f.sync("m1", 1, &[("m1", "all"), ("a stranger", "nothing")]);
     assert_eq!(f.assignment(sync), Ok("all".into()));
-    assert_eq!(f.group.state(), GroupState::Stable);
+    assert_eq!(f.group.state(), ClassicState::Stable);
 }
 
 #[test]
@@ -217,7 +221,7 @@ fn a_second_member_makes_the_first_join_again() {
     let mut f = Fixture::new();
     let first = f.stable_with_one();
     let second = f.join(join(""));
-    assert_eq!(f.group.state(), GroupState::PreparingRebalance);
+    assert_eq!(f.group.state(), ClassicState::PreparingRebalance);
     assert!(!f.joins.contains_key(&second), "it waits for the first member");
     assert_eq!(f.heartbeat(&first, 1), Err(GroupError::RebalanceInProgress));
     let again = f.join(join(&first));
@@ -264,11 +268,11 @@ fn a_member_without_an_id_is_given_one_from_v4_on() {
     let mut f = Fixture::new();
     let known = JoinRequest { requires_known_member_id: true, ..join("") };
     let ticket = f.join(known.clone());
-    let refused = f.joins.remove(&ticket).unwrap().unwrap_err();
-    assert_eq!(refused.error, GroupError::MemberIdRequired);
-    assert_eq!(&*refused.member_id, "m1");
-    assert_eq!(f.group.state(), GroupState::Empty);
-    let again = f.join(JoinRequest { member_id: refused.member_id, ..known });
+    let rejected = f.joins.remove(&ticket).unwrap().unwrap_err();
+    assert_eq!(rejected.error, GroupError::MemberIdRequired);
+    assert_eq!(&*rejected.member_id, "m1");
+    assert_eq!(f.group.state(), ClassicState::Empty);
+    let again = f.join(JoinRequest { member_id: rejected.member_id, ..known });
     assert_eq!(&*f.joined(again).member_id, "m1");
 }
 
@@ -278,7 +282,7 @@ fn a_pending_member_holds_the_rebalance_until_it_gives_up() {
     let first = f.stable_with_one();
     let pending = f.join(JoinRequest { requires_known_member_id: true, ..join("") });
     let pending = f.joins.remove(&pending).unwrap().unwrap_err().member_id;
-    assert_eq!(f.group.state(), GroupState::Stable, "an id alone does not disturb the group");
+    assert_eq!(f.group.state(), ClassicState::Stable, "an id alone does not disturb the group");
     let again = f.join(join(&first));
     assert!(!f.joins.contains_key(&again));
     assert_eq!(f.leave(&pending), Ok(()));
@@ -286,14 +290,14 @@ fn a_pending_member_holds_the_rebalance_until_it_gives_up() {
 }
 
 #[test]
-fn made_up_member_ids_are_refused() {
+fn made_up_member_ids_are_rejected() {
     let mut f = Fixture::new();
     f.stable_with_one();
     let ticket = f.join(join("made up"));
-    assert_eq!(f.refused(ticket), GroupError::UnknownMemberId);
+    assert_eq!(f.rejected(ticket), GroupError::UnknownMemberId);
     assert_eq!(f.heartbeat("made up", 1), Err(GroupError::UnknownMemberId));
     assert_eq!(f.leave("made up"), Err(GroupError::UnknownMemberId));
-    assert_eq!(f.group.state(), GroupState::Stable);
+    assert_eq!(f.group.state(), ClassicState::Stable);
 }
 
 #[test]
@@ -301,7 +305,7 @@ fn a_leaving_member_makes_the_others_share() {
     let mut f = Fixture::new();
     let (first, second) = f.stable_with_two();
     assert_eq!(f.leave(&first), Ok(()));
-    assert_eq!(f.group.state(), GroupState::PreparingRebalance);
+    assert_eq!(f.group.state(), ClassicState::PreparingRebalance);
     assert_eq!(f.heartbeat(&second, 2), Err(GroupError::RebalanceInProgress));
     let again = f.join(join(&second));
     let joined = f.joined(again);
@@ -316,7 +320,7 @@ fn the_last_member_leaves_an_empty_group_with_a_generation_of_its_own() {
     let first = f.stable_with_one();
     f.durable = false;
     assert_eq!(f.leave(&first), Ok(()));
-    assert_eq!((f.group.state(), f.group.generation()), (GroupState::Empty, 2));
+    assert_eq!((f.group.state(), f.group.generation()), (ClassicState::Empty, 2));
     assert_eq!(f.writes.len(), 1);
     assert_eq!(f.writes[0].snapshot.members, []);
     assert_eq!(f.writes[0].snapshot.generation, 2);
@@ -368,7 +372,7 @@ fn a_commit_counts_as_a_heartbeat() {
         assert_eq!(f.group.may_commit(f.now(), caller(&first), 1), Ok(()));
     }
     f.pass(SESSION_MS);
-    assert_eq!(f.group.state(), GroupState::Empty);
+    assert_eq!(f.group.state(), ClassicState::Empty);
 }
 
 #[test]
@@ -378,9 +382,9 @@ fn the_protocol_that_most_prefer_among_those_that_all_speak_is_chosen() {
     let offers: [&[&str]; 3] = [&["mine", "range", "sticky"], &["sticky", "range"], &["sticky", "range"]];
     let tickets = offers.map(|names| f.join(JoinRequest { protocols: protocols(names), ..join("") }));
     let stranger = f.join(JoinRequest { protocols: protocols(&["mine"]), ..join("") });
-    assert_eq!(f.refused(stranger), GroupError::InconsistentGroupProtocol);
+    assert_eq!(f.rejected(stranger), GroupError::InconsistentGroupProtocol);
     let connect = f.join(JoinRequest { protocol_type: arc("connect"), ..join("") });
-    assert_eq!(f.refused(connect), GroupError::InconsistentGroupProtocol);
+    assert_eq!(f.rejected(connect), GroupError::InconsistentGroupProtocol);
     f.pass(2_000);
     assert_eq!(f.joined(tickets[0]).protocol.as_deref(), Some("sticky"));
 }
@@ -401,12 +405,12 @@ fn session_timeouts_and_sizes_have_limits() {
         Fixture::with(GroupConfig { max_size: 2, initial_rebalance_delay: Duration::ZERO, ..GroupConfig::default() });
     for session_timeout_ms in [-1, 0, 5_999, 1_800_001, i32::MAX] {
         let ticket = f.join(JoinRequest { session_timeout_ms, ..join("") });
-        assert_eq!(f.refused(ticket), GroupError::InvalidSessionTimeout);
+        assert_eq!(f.rejected(ticket), GroupError::InvalidSessionTimeout);
     }
     let (first, _) = f.stable_with_two();
     let third = f.join(join(""));
-    assert_eq!(f.refused(third), GroupError::GroupMaxSizeReached);
-    assert_eq!(f.group.state(), GroupState::Stable);
+    assert_eq!(f.rejected(third), GroupError::GroupMaxSizeReached);
+    assert_eq!(f.group.state(), ClassicState::Stable);
     assert_eq!(f.heartbeat(&first, 2), Ok(()));
 }
 
@@ -416,22 +420,22 @@ fn what_a_group_keeps_of_a_member_is_bounded() {
     let protocol = |name: &str, size| Protocol { name: arc(name), metadata: Bytes::from(vec![0; size]) };
     let heavy = vec![protocol("a", 600_000), protocol("b", 600_000)];
     let long = "x".repeat(10_000);
-    let refused = [
+    let rejected = [
         JoinRequest { protocols: heavy, ..join("") },
         JoinRequest { client_id: arc(&long), ..join("") },
         JoinRequest { protocol_type: arc(&long), ..join("") },
         static_join(&long),
     ];
-    for request in refused {
+    for request in rejected {
         let ticket = f.join(request);
-        assert_eq!(f.refused(ticket), GroupError::TooLargeToKeep);
+        assert_eq!(f.rejected(ticket), GroupError::MemberTooLarge);
     }
     assert!(f.group.is_untouched());
     let twice = JoinRequest { protocols: protocols(&["range", "sticky", "range"]), ..join("") };
     let ticket = f.join(twice);
     assert_eq!(f.joined(ticket).protocol.as_deref(), Some("range"));
     assert_eq!(f.leave("m5"), Ok(()));
-    assert!(f.group.spoken_by.is_empty());
+    assert!(f.group.supported_by.is_empty());
 }
 
 #[test]
@@ -439,7 +443,7 @@ fn ids_that_were_handed_out_count_towards_the_size() {
     let mut f = Fixture::with(GroupConfig { max_size: 3, ..GroupConfig::default() });
     let known = JoinRequest { requires_known_member_id: true, ..join("") };
     let errors: Vec<_> =
-        (0..5).map(|_| f.join(known.clone())).collect::<Vec<_>>().into_iter().map(|t| f.refused(t)).collect();
+        (0..5).map(|_| f.join(known.clone())).collect::<Vec<_>>().into_iter().map(|t| f.rejected(t)).collect();
     assert_eq!(errors[..3], [GroupError::MemberIdRequired; 3]);
     assert_eq!(errors[3..], [GroupError::GroupMaxSizeReached; 2]);
 }
@@ -450,26 +454,26 @@ fn a_follower_that_asks_again_is_told_what_it_has_and_a_leader_gets_a_rebalance(
     let (first, second) = f.stable_with_two();
     let again = f.join(join(&second));
     assert_eq!(f.joined(again).generation, 2);
-    assert_eq!(f.group.state(), GroupState::Stable);
+    assert_eq!(f.group.state(), ClassicState::Stable);
     let changed = f.join(JoinRequest { protocols: protocols(&["range", "other"]), ..join(&second) });
-    assert_eq!(f.group.state(), GroupState::PreparingRebalance);
+    assert_eq!(f.group.state(), ClassicState::PreparingRebalance);
     let leader = f.join(join(&first));
     assert_eq!((f.joined(changed).generation, f.joined(leader).generation), (3, 3));
 }
 
 #[test]
-fn an_answer_that_was_lost_is_given_again_while_the_leader_is_awaited() {
+fn a_lost_response_is_sent_again_while_the_leader_is_awaited() {
     let mut f = Fixture::new();
     let ticket = f.join(join(""));
     let first = f.joined(ticket);
     let again = f.join(join(&first.member_id));
     assert_eq!(f.joined(again), first);
     f.join(join(""));
-    assert_eq!(f.group.state(), GroupState::PreparingRebalance);
+    assert_eq!(f.group.state(), ClassicState::PreparingRebalance);
 }
 
 #[test]
-fn a_join_that_is_sent_twice_answers_both() {
+fn a_join_that_is_sent_twice_gets_two_responses() {
     let mut f = Fixture::new();
     let first = f.stable_with_one();
     let second = f.join(join(""));
@@ -477,7 +481,7 @@ fn a_join_that_is_sent_twice_answers_both() {
     let pending = f.joins.remove(&pending).unwrap().unwrap_err().member_id;
     let once = f.join(join(&first));
     let twice = f.join(join(&first));
-    assert_eq!(f.refused(once), GroupError::RebalanceInProgress);
+    assert_eq!(f.rejected(once), GroupError::RebalanceInProgress);
     assert_eq!(f.leave(&pending), Ok(()));
     assert_eq!((f.joined(twice).members.len(), f.joined(second).generation), (2, 2));
 }
@@ -506,7 +510,7 @@ fn an_assignment_that_cannot_be_written_starts_over() {
     let write = f.writes.pop().unwrap();
     f.finish(write.purpose, Err(GroupError::WriteFailed));
     assert_eq!(f.assignment(sync), Err(GroupError::WriteFailed));
-    assert_eq!(f.group.state(), GroupState::PreparingRebalance);
+    assert_eq!(f.group.state(), ClassicState::PreparingRebalance);
 }
 
 #[test]
@@ -522,7 +526,7 @@ fn a_late_write_of_an_older_generation_changes_nothing() {
     assert_eq!((f.joined(again).generation, f.joined(second).generation), (2, 2));
     let write = f.writes.pop().unwrap();
     f.finish(write.purpose, Ok(()));
-    assert_eq!(f.group.state(), GroupState::CompletingRebalance);
+    assert_eq!(f.group.state(), ClassicState::CompletingRebalance);
 }
 
 #[test]
@@ -537,13 +541,13 @@ fn a_group_from_the_log_goes_on_where_it_was() {
     let snapshot = f.writes.pop().unwrap().snapshot;
 
     let config = Arc::new(GroupConfig::default());
-    let mut f = Fixture::of(Group::restored(config, snapshot, Now { mono_ms: 0, wall_ms: 5 }));
-    assert_eq!((f.group.state(), f.group.generation()), (GroupState::Stable, 3));
+    let mut f = Fixture::of(ClassicGroup::restored(config, snapshot, Now { mono_ms: 0, wall_ms: 5 }));
+    assert_eq!((f.group.state(), f.group.generation()), (ClassicState::Stable, 3));
     assert_eq!(f.heartbeat(&first, 3), Ok(()));
     let sync = f.sync(&second, 3, &[]);
     assert_eq!(f.assignment(sync), Ok("b".into()));
     f.pass(SESSION_MS - 1);
     assert_eq!(f.heartbeat(&first, 3), Ok(()));
     f.pass(1);
-    assert_eq!(f.group.state(), GroupState::PreparingRebalance, "the second one was not heard of since");
+    assert_eq!(f.group.state(), ClassicState::PreparingRebalance, "the second one was not heard of since");
 }

@@ -1,16 +1,16 @@
 //! A group of the classic protocol as a pure state machine.
 //!
 //! ```text
-//!            first join                 all joined, or time is up            leader's assignment is durable
+//!            first join                 all joined, or timeout               leader's assignment committed
 //!   Empty ───────────────▶ Preparing ─────────────────────────▶ Completing ───────────────────────────────▶ Stable
 //!     ▲                    Rebalance                            Rebalance                                      │
-//!     │  nobody is left        ▲  ▲                                 │  a member joins, leaves or dies           │
+//!     │  no members left       ▲  ▲                                 │  a member joins, leaves or times out      │
 //!     └────────────────────────┘  └─────────────────────────────────┴──────────────────────────────────────────┘
 //! ```
 //!
-//! Nothing here reads a clock, waits, locks or writes. A call takes the moment at which it happens and pushes what its caller has
-//! to do onto [`Effects`]: answer requests by their [`Ticket`]s, write the group's record. Time passes by [`Group::tick`], due at
-//! [`Group::wake_at_ms`]. The rules are Kafka's (`GroupMetadataManager`, classic groups), down to who is answered what.
+//! Nothing here reads a clock, waits, locks or writes. A call takes the current time, and pushes what its caller has to do onto
+//! [`Effects`]: send responses by [`Ticket`], write the group's record. Time passes in [`ClassicGroup::tick`], which is due at
+//! [`ClassicGroup::wake_at_ms`]. The rules and error codes are Kafka's (`GroupMetadataManager`, classic groups).
 //!
 //! This file holds the group and its transitions; `join.rs`, `sync.rs` and `session.rs` hold the requests.
 
@@ -19,26 +19,26 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::config::GroupConfig;
 use super::member::Member;
 use super::model::*;
+use crate::group::config::GroupConfig;
 
-/// Where a group is in its life. There is no `Dead`: a group that is deleted is dropped by the coordinator, and who asks for it
-/// afterwards is answered as for any group that does not exist.
+/// The state of a group. There is no `Dead`: the coordinator removes a deleted group, and requests for it get the same response
+/// as for a group that never existed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum GroupState {
+pub(crate) enum ClassicState {
     /// No members; there may be offsets.
     Empty,
     /// Members are asked to join again.
     PreparingRebalance,
-    /// Everybody has joined; the leader's assignment is awaited.
+    /// All members have joined; the leader's assignment is missing.
     CompletingRebalance,
-    /// Everybody has an assignment.
+    /// All members have an assignment.
     Stable,
 }
 
-impl GroupState {
-    /// The name that ListGroups and DescribeGroups use.
+impl ClassicState {
+    /// Returns the name in ListGroups and DescribeGroups.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Empty => "Empty",
@@ -52,9 +52,9 @@ impl GroupState {
 /// What ends the wait for members while the group prepares a rebalance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum JoinPhase {
-    /// The group was empty: wait a fixed delay for more members, again for as long as new ones come, within the rebalance time-out.
+    /// The group was empty: wait a fixed delay for more members, and again while new ones come, up to the rebalance timeout.
     Initial { deadline_ms: u64, delay_ms: u64, remaining_ms: u64, member_added: bool },
-    /// Wait for every known member, at most the longest rebalance time-out among them.
+    /// Wait for every known member, up to the longest rebalance timeout among them.
     Rejoin { deadline_ms: u64 },
 }
 
@@ -66,26 +66,26 @@ impl JoinPhase {
     }
 }
 
-/// One group. See the module's documentation.
+/// A group of the classic protocol.
 #[derive(Debug)]
-pub(crate) struct Group {
+pub(crate) struct ClassicGroup {
     pub(super) config: Arc<GroupConfig>,
-    pub(super) state: GroupState,
+    pub(super) state: ClassicState,
     /// When the state was entered, in milliseconds since the Unix epoch.
     pub(super) state_since_ms: i64,
-    /// `None` until a member has joined: until then it can only hold the offsets of simple consumers.
+    /// `None` until a member has joined. Until then the group only has offsets of consumers that do not join.
     pub(super) protocol_type: Option<Arc<str>>,
     pub(super) protocol: Option<Arc<str>>,
     pub(super) generation: i32,
     pub(super) leader: Option<MemberId>,
     pub(super) members: BTreeMap<MemberId, Member>,
-    /// How many members speak each protocol.
-    pub(super) spoken_by: HashMap<Arc<str>, usize>,
-    /// How many members have a JoinGroup waiting.
+    /// The number of members that support each protocol.
+    pub(super) supported_by: HashMap<Arc<str>, usize>,
+    /// The number of members whose JoinGroup waits for its response.
     pub(super) awaiting_join: usize,
     /// Static members by their `group.instance.id`.
     pub(super) static_members: HashMap<Arc<str>, MemberId>,
-    /// Ids that were handed out with MEMBER_ID_REQUIRED and have not joined yet, with the moment at which they expire.
+    /// Ids that were handed out with MEMBER_ID_REQUIRED and have not joined yet, with their expiry time.
     pub(super) pending: BTreeMap<MemberId, u64>,
     /// Members of this generation that have not sent SyncGroup yet.
     pub(super) pending_sync: BTreeSet<MemberId>,
@@ -95,19 +95,19 @@ pub(crate) struct Group {
     wake_at_ms: Option<u64>,
 }
 
-impl Group {
-    /// A new group without members.
+impl ClassicGroup {
+    /// Makes a group without members.
     pub(crate) fn new(config: Arc<GroupConfig>, now: Now) -> Self {
         Self {
             config,
-            state: GroupState::Empty,
+            state: ClassicState::Empty,
             state_since_ms: now.wall_ms,
             protocol_type: None,
             protocol: None,
             generation: 0,
             leader: None,
             members: BTreeMap::new(),
-            spoken_by: HashMap::new(),
+            supported_by: HashMap::new(),
             awaiting_join: 0,
             static_members: HashMap::new(),
             pending: BTreeMap::new(),
@@ -118,13 +118,13 @@ impl Group {
         }
     }
 
-    /// A group as the log has it: stable if it has members, who get a full session time-out to show up.
+    /// Makes a group from its record: stable if it has members. Each gets a full session timeout to send a heartbeat.
     pub(crate) fn restored(config: Arc<GroupConfig>, from: GroupSnapshot, now: Now) -> Self {
         let mut group = Self::new(config, now);
         group.state_since_ms = if from.state_since_ms >= 0 { from.state_since_ms } else { now.wall_ms };
         group.generation = from.generation;
         group.protocol_type = (!from.protocol_type.is_empty()).then_some(from.protocol_type);
-        group.state = if from.members.is_empty() { GroupState::Empty } else { GroupState::Stable };
+        group.state = if from.members.is_empty() { ClassicState::Empty } else { ClassicState::Stable };
         for member in from.members {
             let member = Member::restored(member, from.protocol.clone(), now);
             group.arm(member.session_deadline_ms);
@@ -135,55 +135,55 @@ impl Group {
         group
     }
 
-    /// The group's state.
-    pub(crate) fn state(&self) -> GroupState {
+    /// Returns the state.
+    pub(crate) fn state(&self) -> ClassicState {
         self.state
     }
 
-    /// When the state was entered, in milliseconds since the Unix epoch.
+    /// Returns when the state was entered, in milliseconds since the Unix epoch.
     pub(crate) fn state_since_ms(&self) -> i64 {
         self.state_since_ms
     }
 
-    /// The protocol type, once a member has joined.
+    /// Returns the protocol type, once a member has joined.
     pub(crate) fn protocol_type(&self) -> Option<&Arc<str>> {
         self.protocol_type.as_ref()
     }
 
-    /// The current generation; 0 until the first rebalance ended.
+    /// Returns the current generation; 0 until the first rebalance ends.
     pub(crate) fn generation(&self) -> i32 {
         self.generation
     }
 
-    /// When [`Group::tick`] has something to do, in monotonic milliseconds. May be earlier than needed, never later.
+    /// Returns when [`ClassicGroup::tick`] has something to do, in monotonic milliseconds. May be too early, never too late.
     pub(crate) fn wake_at_ms(&self) -> Option<u64> {
         self.wake_at_ms
     }
 
-    /// Nothing of this group was ever worth keeping: no generation, no members, none on their way.
+    /// Returns whether the group never had anything to keep: no generation, no members, no id that may still join.
     pub(crate) fn is_untouched(&self) -> bool {
         self.generation == 0 && self.is_vacant()
     }
 
-    /// Nobody is in the group and nobody is about to be.
+    /// Returns whether the group has no members, and no id was handed out that may still join.
     pub(crate) fn is_vacant(&self) -> bool {
-        self.state == GroupState::Empty && self.members.is_empty() && self.pending.is_empty()
+        self.state == ClassicState::Empty && self.members.is_empty() && self.pending.is_empty()
     }
 
-    /// The group's members for DescribeGroups. What they offer and own is only told of a stable group, as Kafka does.
+    /// Returns the members for DescribeGroups, with metadata and assignments only if the group is stable, as in Kafka.
     pub(crate) fn describe_members(&self) -> Vec<MemberSnapshot> {
-        let stable = self.state == GroupState::Stable;
+        let stable = self.state == ClassicState::Stable;
         let protocol = self.protocol.as_deref().filter(|_| stable);
         let assignment = |member: &Member| if stable { member.assignment.clone() } else { Bytes::new() };
         self.members.values().map(|member| member.snapshot(protocol, assignment(member))).collect()
     }
 
-    /// The chosen protocol, if the group is stable.
+    /// Returns the chosen protocol if the group is stable.
     pub(crate) fn described_protocol(&self) -> Option<&Arc<str>> {
-        self.protocol.as_ref().filter(|_| self.state == GroupState::Stable)
+        self.protocol.as_ref().filter(|_| self.state == ClassicState::Stable)
     }
 
-    /// What the group's record shall hold, with `assignments` in place of the members' own where given.
+    /// Returns the group's record, with `assignments` instead of the members' own if given.
     pub(super) fn snapshot(&self, assignments: Option<&BTreeMap<MemberId, Bytes>>) -> GroupSnapshot {
         let assignment = |member: &Member| match assignments {
             Some(assignments) => assignments.get(&member.id).cloned().unwrap_or_default(),
@@ -200,12 +200,12 @@ impl Group {
         }
     }
 
-    /// Lets [`Group::wake_at_ms`] be no later than `deadline_ms`.
+    /// Moves [`ClassicGroup::wake_at_ms`] forward to `deadline_ms` if that is earlier.
     pub(super) fn arm(&mut self, deadline_ms: u64) {
         self.wake_at_ms = Some(self.wake_at_ms.map_or(deadline_ms, |at| at.min(deadline_ms)));
     }
 
-    /// Does all that is due: ids that were never used, members that went silent, rebalances that took too long.
+    /// Handles everything that is due: ids that were never used, members without heartbeats, rebalances that took too long.
     pub(crate) fn tick(&mut self, now: Now, effects: &mut Effects) {
         self.expire_pending(now, effects);
         self.expire_sessions(now, effects);
@@ -218,7 +218,7 @@ impl Group {
 
     // Membership
 
-    /// Adds a member, who becomes the leader if there is none.
+    /// Adds a member, which becomes the leader if there is none.
     pub(super) fn insert(&mut self, member: Member) {
         if self.leader.is_none() {
             self.leader = Some(Arc::clone(&member.id));
@@ -232,7 +232,7 @@ impl Group {
         self.members.insert(Arc::clone(&member.id), member);
     }
 
-    /// Takes a member out; what it waits for is refused, so that a client which is still there joins anew.
+    /// Removes a member and rejects its waiting requests, so that a live client joins again.
     pub(super) fn remove(&mut self, member_id: &str, effects: &mut Effects) {
         let Some(member) = self.members.remove(member_id) else { return };
         self.count_protocols(&member.protocols, false);
@@ -245,7 +245,7 @@ impl Group {
         }
         if let Some(ticket) = member.join {
             self.awaiting_join -= 1;
-            effects.refuse_join(ticket, GroupError::UnknownMemberId, &Arc::from(""));
+            effects.reject_join(ticket, GroupError::UnknownMemberId, &Arc::from(""));
         }
         if let Some(ticket) = member.sync {
             effects.sync(ticket, Err(GroupError::UnknownMemberId));
@@ -254,10 +254,10 @@ impl Group {
 
     pub(super) fn count_protocols(&mut self, protocols: &[Protocol], add: bool) {
         for protocol in protocols {
-            let count = self.spoken_by.entry(Arc::clone(&protocol.name)).or_default();
+            let count = self.supported_by.entry(Arc::clone(&protocol.name)).or_default();
             *count = if add { *count + 1 } else { count.saturating_sub(1) };
             if *count == 0 {
-                self.spoken_by.remove(&protocol.name);
+                self.supported_by.remove(&protocol.name);
             }
         }
     }
@@ -266,7 +266,7 @@ impl Group {
         self.leader.as_deref() == Some(member_id)
     }
 
-    /// Checks that the caller is a member, and under its newest id if it is a static one.
+    /// Checks that the caller is a member, and that a static member uses its newest id.
     pub(super) fn check_member(&self, caller: Caller<'_>) -> Result<(), GroupError> {
         let Some(instance) = caller.instance_id else {
             return if self.members.contains_key(caller.member_id) { Ok(()) } else { Err(GroupError::UnknownMemberId) };
@@ -278,7 +278,7 @@ impl Group {
         }
     }
 
-    /// Gives a member a full session time-out from now.
+    /// Gives a member a full session timeout from now.
     pub(super) fn renew_session(&mut self, member_id: &str, now: Now) {
         if let Some(member) = self.members.get_mut(member_id) {
             member.session_deadline_ms = now.after(member.session_timeout_ms);
@@ -287,18 +287,18 @@ impl Group {
         }
     }
 
-    /// Answers the member's waiting JoinGroup, if it has one.
+    /// Takes the ticket of the member's waiting JoinGroup, if it has one.
     pub(super) fn take_join(&mut self, member_id: &str) -> Option<Ticket> {
         let ticket = self.members.get_mut(member_id)?.join.take()?;
         self.awaiting_join -= 1;
         Some(ticket)
     }
 
-    /// The protocol of the next generation: each member votes for its favourite among those that all speak. Ties go to the
-    /// name that sorts first, so that the choice does not depend on who voted first.
+    /// Returns the protocol of the next generation. Each member votes for the first of its protocols that all members support. A
+    /// tie goes to the name that sorts first, so that the choice does not depend on the order of the votes.
     pub(super) fn select_protocol(&self) -> Option<Arc<str>> {
         let mut votes: BTreeMap<&Arc<str>, usize> = BTreeMap::new();
-        for choice in self.members.values().filter_map(|member| member.vote(&self.spoken_by, self.members.len())) {
+        for choice in self.members.values().filter_map(|member| member.vote(&self.supported_by, self.members.len())) {
             *votes.entry(choice).or_default() += 1;
         }
         let most = votes.values().copied().max()?;
@@ -307,33 +307,33 @@ impl Group {
 
     // Transitions
 
-    fn enter(&mut self, state: GroupState, now: Now) {
+    fn enter(&mut self, state: ClassicState, now: Now) {
         self.state = state;
         self.state_since_ms = now.wall_ms;
     }
 
-    /// Starts a rebalance if none is being prepared, else ends the one that is if nobody is missing any more.
+    /// Starts a rebalance. If one is being prepared already, completes it once all members have joined.
     pub(super) fn rebalance_or_complete(&mut self, now: Now, effects: &mut Effects) {
         match self.state {
-            GroupState::PreparingRebalance => self.complete_join_if_all_joined(now, effects),
+            ClassicState::PreparingRebalance => self.complete_join_if_all_joined(now, effects),
             _ => self.prepare_rebalance(now, effects),
         }
     }
 
-    /// What follows when a member has gone: those who stay have to share what it owned.
+    /// Rebalances after a member was removed, so that the others get its partitions.
     pub(super) fn member_removed(&mut self, now: Now, effects: &mut Effects) {
-        if self.state != GroupState::Empty {
+        if self.state != ClassicState::Empty {
             self.rebalance_or_complete(now, effects);
         }
     }
 
     fn prepare_rebalance(&mut self, now: Now, effects: &mut Effects) {
-        if self.state == GroupState::CompletingRebalance {
+        if self.state == ClassicState::CompletingRebalance {
             self.fail_syncs(GroupError::RebalanceInProgress, now, effects);
         }
         self.sync_deadline_ms = None;
-        let from_empty = self.state == GroupState::Empty;
-        self.enter(GroupState::PreparingRebalance, now);
+        let from_empty = self.state == ClassicState::Empty;
+        self.enter(ClassicState::PreparingRebalance, now);
         let rebalance_timeout_ms = self.rebalance_timeout_ms();
         let delay_ms = self.config.initial_rebalance_delay_ms();
         if from_empty && delay_ms == 0 {
@@ -382,7 +382,7 @@ impl Group {
         }
     }
 
-    /// Ends the wait for members: who has not joined is out, unless static; the others are told the new generation.
+    /// Ends the wait for members: removes dynamic members that have not joined, and announces the new generation to the others.
     fn complete_join(&mut self, now: Now, effects: &mut Effects) {
         let missing = |member: &&Member| member.join.is_none() && member.instance_id.is_none();
         let missing: Vec<_> = self.members.values().filter(missing).map(|member| Arc::clone(&member.id)).collect();
@@ -390,7 +390,7 @@ impl Group {
             self.remove(&member_id, effects);
         }
         if !self.elect_joined_leader() && !self.members.is_empty() {
-            // Only static members are left and none of them has joined: keep their places for another time-out.
+            // Only static members are left and none of them has joined: keep their places for another timeout.
             return self
                 .await_joins(JoinPhase::Rejoin { deadline_ms: now.after(self.rebalance_timeout_ms().max(1_000)) });
         }
@@ -399,16 +399,16 @@ impl Group {
         self.generation = self.generation.wrapping_add(1).max(0);
         if self.members.is_empty() {
             self.protocol = None;
-            self.enter(GroupState::Empty, now);
+            self.enter(ClassicState::Empty, now);
             effects.writes.push(Write { snapshot: self.snapshot(None), purpose: WritePurpose::Empty });
             return;
         }
         self.protocol = self.select_protocol();
-        self.enter(GroupState::CompletingRebalance, now);
+        self.enter(ClassicState::CompletingRebalance, now);
         self.announce_generation(now, effects);
     }
 
-    /// Makes sure that the leader is a member that has joined; false if none has.
+    /// Elects a leader among the members that have joined. Returns false if there is none.
     fn elect_joined_leader(&mut self) -> bool {
         let joined = |id: &MemberId| self.members.get(id).is_some_and(|member| member.join.is_some());
         if self.leader.as_ref().is_some_and(joined) {
@@ -437,7 +437,7 @@ impl Group {
         self.arm(deadline_ms);
     }
 
-    /// The JoinGroup answer of the current generation for a member; only the leader is told who the members are.
+    /// Returns the JoinGroup response of the current generation for a member. Only the leader gets the list of members.
     pub(super) fn joined(&self, member_id: &MemberId) -> Joined {
         let members = if self.is_leader(member_id) { self.members_for_leader() } else { Vec::new() };
         Joined {
@@ -460,14 +460,14 @@ impl Group {
         self.members.values().map(of).collect()
     }
 
-    /// The assignment is durable: everybody who waits for it is answered.
+    /// Applies the committed assignment and responds to every waiting SyncGroup.
     pub(super) fn become_stable(
         &mut self,
         mut assignments: BTreeMap<MemberId, Bytes>,
         now: Now,
         effects: &mut Effects,
     ) {
-        self.enter(GroupState::Stable, now);
+        self.enter(ClassicState::Stable, now);
         let ids: Vec<_> = self.members.keys().cloned().collect();
         for id in ids {
             let Some(member) = self.members.get_mut(&id) else { continue };
@@ -479,7 +479,7 @@ impl Group {
         }
     }
 
-    /// The SyncGroup answer of a stable group for a member.
+    /// Returns the SyncGroup response of a stable group for a member.
     pub(super) fn synced(&self, member_id: &str) -> Synced {
         Synced {
             protocol_type: self.protocol_type.clone(),
@@ -488,7 +488,7 @@ impl Group {
         }
     }
 
-    /// Refuses every SyncGroup that waits; nobody owns anything any more.
+    /// Rejects every waiting SyncGroup, and clears the assignments.
     pub(super) fn fail_syncs(&mut self, error: GroupError, now: Now, effects: &mut Effects) {
         let mut earliest_ms = u64::MAX;
         for member in self.members.values_mut() {

@@ -1,21 +1,21 @@
-//! SyncGroup: the leader brings the assignment, everybody fetches its share.
+//! SyncGroup: the leader sends the assignment, and each member receives its part.
 
 use std::sync::Arc;
 
 use super::model::*;
-use super::state::{Group, GroupState};
+use super::state::{ClassicGroup, ClassicState};
 
-impl Group {
-    /// Handles a SyncGroup. The answer comes through `effects` under `ticket`, now or when the leader's assignment is durable.
+impl ClassicGroup {
+    /// Handles a SyncGroup. The response goes to `effects` under `ticket`, now or when the leader's assignment is committed.
     pub(crate) fn sync(&mut self, now: Now, request: SyncRequest, ticket: Ticket, effects: &mut Effects) {
         if let Err(error) = self.check_sync(&request) {
             return effects.sync(ticket, Err(error));
         }
         match self.state {
-            GroupState::Empty => effects.sync(ticket, Err(GroupError::UnknownMemberId)),
-            GroupState::PreparingRebalance => effects.sync(ticket, Err(GroupError::RebalanceInProgress)),
-            GroupState::CompletingRebalance => self.await_assignment(request, ticket, effects),
-            GroupState::Stable => {
+            ClassicState::Empty => effects.sync(ticket, Err(GroupError::UnknownMemberId)),
+            ClassicState::PreparingRebalance => effects.sync(ticket, Err(GroupError::RebalanceInProgress)),
+            ClassicState::CompletingRebalance => self.await_assignment(request, ticket, effects),
+            ClassicState::Stable => {
                 self.has_synced(&request.member_id);
                 effects.sync(ticket, Ok(self.synced(&request.member_id)));
                 self.renew_session(&request.member_id, now);
@@ -58,7 +58,7 @@ impl Group {
         }
     }
 
-    /// A member that joined but never fetches its assignment would own partitions that nobody reads: it is out.
+    /// Removes members that joined but never asked for their assignment: the partitions assigned to them would not be read.
     pub(super) fn expire_sync(&mut self, now: Now, effects: &mut Effects) {
         if self.sync_deadline_ms.is_none_or(|deadline| deadline > now.mono_ms) {
             return;
@@ -70,7 +70,7 @@ impl Group {
         self.member_removed(now, effects);
     }
 
-    /// A record that was asked for by [`Effects::writes`] is durable, or could not be written.
+    /// Goes on after a record of [`Effects::writes`] was committed, or could not be written.
     pub(crate) fn written(
         &mut self,
         now: Now,
@@ -82,8 +82,9 @@ impl Group {
             WritePurpose::Empty => {}
             WritePurpose::StaticMember(replacement) => self.static_member_written(*replacement, outcome, effects),
             WritePurpose::Assignment { generation, assignments } => {
-                if self.state != GroupState::CompletingRebalance || self.generation != generation {
-                    return; // Another rebalance has begun: its members were told already.
+                if self.state != ClassicState::CompletingRebalance || self.generation != generation {
+                    // Another rebalance has begun, and has responded to the members.
+                    return;
                 }
                 match outcome {
                     Ok(()) => self.become_stable(assignments, now, effects),

@@ -1,24 +1,29 @@
-//! The coordinator over a log in memory, in real time: what is awaited are answers, never the clock.
+//! The coordinator over a log in memory, in real time. Tests wait for responses, never for the clock.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use millstream_partition::{InternalAppend, InternalTopic, PartitionError, now_ms};
 use millstream_record::{BatchView, patch};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::classic::model::*;
 use super::commits::{CommitRequest, OffsetToCommit};
 use super::config::GroupConfig;
-use super::coordinator::{GroupCoordinator, wall_ms};
-use super::model::*;
-use super::storage::{Appended, Later, Storage};
+use super::coordinator::GroupCoordinator;
 
 const PARTITIONS: i32 = 4;
 
-/// What a read of the log does.
+/// How long a test waits for what must happen.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// What a replay of the log does.
 #[derive(Clone, Copy, PartialEq)]
 enum Reads {
     Wait,
@@ -26,20 +31,24 @@ enum Reads {
     Fail,
 }
 
-/// Partitions in memory. What is appended becomes durable when `flushed` says so.
+/// Partitions in memory. What is appended is committed when `flushed` says so, if the leader epoch is still the same.
 #[derive(Clone)]
 struct Memory {
     logs: Arc<Mutex<BTreeMap<i32, Vec<Bytes>>>>,
     created: Arc<Mutex<bool>>,
     flushed: watch::Sender<bool>,
     reads: watch::Sender<Reads>,
+    epoch: Arc<AtomicI32>,
+    /// The largest batch that is accepted, bytes.
+    batch_bytes_max: Arc<Mutex<usize>>,
 }
 
 impl Memory {
     fn new() -> Self {
-        let logs = Arc::default();
         let (flushed, reads) = (watch::Sender::new(true), watch::Sender::new(Reads::Work));
-        Self { logs, created: Arc::default(), flushed, reads }
+        let batch_bytes_max = Arc::new(Mutex::new(usize::MAX));
+        let (logs, created, epoch) = (Arc::default(), Arc::new(Mutex::new(true)), Arc::default());
+        Self { logs, created, flushed, reads, epoch, batch_bytes_max }
     }
 
     fn batches(&self) -> usize {
@@ -51,40 +60,59 @@ fn next_offset(log: &[Bytes]) -> i64 {
     log.last().map_or(0, |batch| BatchView::parse(batch).unwrap().next_offset())
 }
 
-impl Storage for Memory {
+impl InternalTopic for Memory {
     fn partitions(&self) -> i32 {
         if *self.created.lock() { PARTITIONS } else { 0 }
     }
 
-    fn create(&self) -> Later<i32> {
-        *self.created.lock() = true;
-        Box::pin(async { Ok(PARTITIONS) })
-    }
-
-    fn append(&self, partition: i32, batch: Bytes) -> Result<Appended, GroupError> {
+    fn append(&self, partition: i32, batch: &[u8]) -> Result<InternalAppend, PartitionError> {
+        if batch.len() > *self.batch_bytes_max.lock() {
+            return Err(PartitionError::NotHosted);
+        }
         let mut logs = self.logs.lock();
         let log = logs.entry(partition).or_default();
         let base_offset = next_offset(log);
-        let mut batch = BytesMut::from(&batch[..]);
+        let mut batch = BytesMut::from(batch);
         patch::set_base_offset(&mut batch, base_offset);
         log.push(batch.freeze());
+        let (epoch, appended) = (Arc::clone(&self.epoch), self.epoch.load(Ordering::Acquire));
         let mut flushed = self.flushed.subscribe();
-        let durable = Box::pin(async move {
-            flushed.wait_for(|flushed| *flushed).await.map(drop).map_err(|_| GroupError::WriteFailed)
+        let committed = Box::pin(async move {
+            flushed.wait_for(|flushed| *flushed).await.map(drop).map_err(|_| PartitionError::ShuttingDown)?;
+            let current = epoch.load(Ordering::Acquire);
+            if current == appended { Ok(()) } else { Err(PartitionError::LeaderEpochChanged { appended, current }) }
         });
-        Ok(Appended { base_offset, durable })
+        Ok(InternalAppend { base_offset, committed })
     }
 
-    fn read(&self, partition: i32, offset: i64, _max_bytes: usize) -> Result<Bytes, String> {
+    fn replay(
+        &self,
+        partition: i32,
+        visit: &mut dyn FnMut(&BatchView<'_>) -> ControlFlow<()>,
+    ) -> Result<(), PartitionError> {
         let mut reads = self.reads.subscribe();
         let gate = async { *reads.wait_for(|reads| *reads != Reads::Wait).await.unwrap() };
         if tokio::runtime::Handle::current().block_on(gate) == Reads::Fail {
-            return Err("the disk is gone".to_owned());
+            return Err(PartitionError::NotHosted);
         }
-        let logs = self.logs.lock();
-        let after = |batch: &&Bytes| BatchView::parse(batch).unwrap().next_offset() > offset;
-        Ok(logs.get(&partition).and_then(|log| log.iter().find(after).cloned()).unwrap_or_default())
+        let log = self.logs.lock().get(&partition).cloned().unwrap_or_default();
+        for batch in &log {
+            if visit(&BatchView::parse(batch).unwrap()).is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
+}
+
+/// Waits until a condition holds.
+async fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let polled = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    assert!(tokio::time::timeout(WAIT_MAX, polled).await.is_ok(), "timed out: {what}");
 }
 
 fn config() -> GroupConfig {
@@ -165,11 +193,9 @@ async fn a_second_member_shares_and_takes_over_when_the_first_leaves() {
         let coordinator = Arc::clone(&coordinator);
         async move { coordinator.join("g", join("", 10_000)).await }
     });
-    let told = |answer| answer == Err(GroupError::RebalanceInProgress);
     let caller = Caller { member_id: &first.member_id, instance_id: None };
-    while !told(coordinator.heartbeat("g", caller, 1)) {
-        tokio::task::yield_now().await;
-    }
+    let is_told = || coordinator.heartbeat("g", caller, 1) == Err(GroupError::RebalanceInProgress);
+    wait_until("the first member learns of the rebalance", is_told).await;
     let first = coordinator.join("g", join(&first.member_id, 10_000)).await.unwrap();
     let second = second.await.unwrap().unwrap();
     assert_eq!((first.generation, second.generation, first.members.len()), (2, 2, 2));
@@ -190,7 +216,7 @@ async fn a_second_member_shares_and_takes_over_when_the_first_leaves() {
 async fn the_timers_remove_a_member_that_is_silent() {
     let coordinator = start(&Memory::new()).await;
     let first = join_alone(&coordinator, "g", join("", 100)).await;
-    // The first one never joins again: this ends when its session does, long before the rebalance time-out.
+    // The first one never joins again: this ends when its session does, long before the rebalance timeout.
     let second = coordinator.join("g", join("", 10_000)).await.unwrap();
     assert_eq!((second.generation, second.members.len()), (2, 1));
     assert_ne!(second.member_id, first.member_id);
@@ -200,13 +226,11 @@ async fn the_timers_remove_a_member_that_is_silent() {
 async fn an_id_that_was_never_used_leaves_no_group_behind() {
     let coordinator = start(&Memory::new()).await;
     let request = JoinRequest { requires_known_member_id: true, ..join("", 50) };
-    let refused = coordinator.join("g", request).await.unwrap_err();
-    assert_eq!(refused.error, GroupError::MemberIdRequired);
-    assert!(refused.member_id.starts_with("client-"));
-    while !coordinator.list().unwrap().is_empty() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    let late = coordinator.join("g", join(&refused.member_id, 50)).await;
+    let rejected = coordinator.join("g", request).await.unwrap_err();
+    assert_eq!(rejected.error, GroupError::MemberIdRequired);
+    assert!(rejected.member_id.starts_with("client-"));
+    wait_until("the group is removed", || coordinator.list().unwrap().is_empty()).await;
+    let late = coordinator.join("g", join(&rejected.member_id, 50)).await;
     assert_eq!(late.unwrap_err().error, GroupError::UnknownMemberId);
 }
 
@@ -220,9 +244,7 @@ async fn an_offset_is_seen_once_it_is_durable() {
         let coordinator = Arc::clone(&coordinator);
         async move { coordinator.commit("g", commit(None, 7)).await }
     });
-    while memory.batches() == 0 {
-        tokio::task::yield_now().await;
-    }
+    wait_until("the offset is appended", || memory.batches() > 0).await;
     assert_eq!(committed(&coordinator, "g"), None);
     assert!(!pending.is_finished());
     memory.flushed.send_replace(true);
@@ -296,9 +318,9 @@ async fn offsets_expire_and_so_does_a_group_that_has_nothing_left() {
     let left = join_alone(&coordinator, "left", join("", 10_000)).await;
     coordinator.leave("left", &[Caller { member_id: &left.member_id, instance_id: None }]).unwrap();
     let retention_ms = config().offsets_retention_ms();
-    coordinator.expire_offsets(wall_ms() + retention_ms - 60_000);
+    coordinator.expire_offsets(now_ms() + retention_ms - 60_000);
     assert_eq!(committed(&coordinator, "simple"), Some(9));
-    coordinator.expire_offsets(wall_ms() + retention_ms);
+    coordinator.expire_offsets(now_ms() + retention_ms);
     assert_eq!(committed(&coordinator, "simple"), None);
     // What the live member subscribes to cannot be told from its metadata, so its offsets stay.
     assert_eq!(committed(&coordinator, "live"), Some(9));
@@ -311,9 +333,9 @@ async fn offsets_expire_and_so_does_a_group_that_has_nothing_left() {
 async fn an_offset_with_a_retention_of_its_own_expires_by_it() {
     let coordinator = start(&Memory::new()).await;
     coordinator.commit("g", CommitRequest { retention_ms: Some(1_000), ..commit(None, 9) }).await.unwrap();
-    coordinator.expire_offsets(wall_ms());
+    coordinator.expire_offsets(now_ms());
     assert_eq!(committed(&coordinator, "g"), Some(9));
-    coordinator.expire_offsets(wall_ms() + 1_000);
+    coordinator.expire_offsets(now_ms() + 1_000);
     assert_eq!(committed(&coordinator, "g"), None);
 }
 
@@ -327,13 +349,11 @@ async fn a_group_is_not_served_before_its_log_is_read() {
         let coordinator = Arc::clone(&coordinator);
         async move { coordinator.start().await }
     });
-    while !coordinator.is_loading() {
-        tokio::task::yield_now().await;
-    }
+    wait_until("the load starts", || coordinator.is_loading()).await;
     let loading = Err(GroupError::CoordinatorLoadInProgress);
     assert_eq!(coordinator.fetch_all_offsets("g").map(drop), loading);
     assert_eq!(coordinator.commit("g", commit(None, 10)).await, loading);
-    assert_eq!(coordinator.join("g", join("", 10_000)).await.map(drop).map_err(|refused| refused.error), loading);
+    assert_eq!(coordinator.join("g", join("", 10_000)).await.map(drop).map_err(|rejected| rejected.error), loading);
     assert_eq!(coordinator.list().map(drop), loading);
     memory.reads.send_replace(Reads::Work);
     started.await.unwrap();
@@ -341,7 +361,7 @@ async fn a_group_is_not_served_before_its_log_is_read() {
 }
 
 #[tokio::test]
-async fn a_group_whose_log_cannot_be_read_is_refused_rather_than_started_from_nothing() {
+async fn a_group_whose_log_cannot_be_read_is_not_served() {
     let memory = Memory::new();
     start(&memory).await.commit("g", commit(None, 9)).await.unwrap();
     memory.reads.send_replace(Reads::Fail);
@@ -351,7 +371,7 @@ async fn a_group_whose_log_cannot_be_read_is_refused_rather_than_started_from_no
 }
 
 #[tokio::test]
-async fn those_who_wait_are_answered_when_the_broker_stops() {
+async fn waiting_requests_end_when_the_broker_stops() {
     let coordinator = start(&Memory::new()).await;
     let first = join_alone(&coordinator, "g", join("", 10_000)).await;
     let waiting = tokio::spawn({
@@ -359,10 +379,162 @@ async fn those_who_wait_are_answered_when_the_broker_stops() {
         async move { coordinator.join("g", join("", 10_000)).await }
     });
     let caller = Caller { member_id: &first.member_id, instance_id: None };
-    while coordinator.heartbeat("g", caller, 1) == Ok(()) {
-        tokio::task::yield_now().await;
-    }
+    wait_until("the second member joins", || coordinator.heartbeat("g", caller, 1) != Ok(())).await;
     coordinator.stop();
     assert_eq!(waiting.await.unwrap().unwrap_err().error, GroupError::NotCoordinator);
     assert_eq!(coordinator.heartbeat("g", caller, 1), Err(GroupError::NotCoordinator));
+}
+
+#[tokio::test]
+async fn a_topic_that_is_created_later_is_served_then() {
+    let memory = Memory::new();
+    *memory.created.lock() = false;
+    let coordinator = start(&memory).await;
+    assert!(!coordinator.has_topic());
+    assert_eq!(coordinator.commit("g", commit(None, 1)).await, Err(GroupError::CoordinatorNotAvailable));
+    assert_eq!(committed(&coordinator, "g"), None);
+    assert_eq!(coordinator.delete_group("g").await, Err(GroupError::GroupIdNotFound));
+    *memory.created.lock() = true;
+    coordinator.topic_created();
+    assert_eq!(coordinator.commit("g", commit(None, 1)).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_record_of_an_older_leader_epoch_is_not_acknowledged() {
+    let memory = Memory::new();
+    let coordinator = start(&memory).await;
+    memory.flushed.send_replace(false);
+    let pending = tokio::spawn({
+        let coordinator = Arc::clone(&coordinator);
+        async move { coordinator.commit("g", commit(None, 7)).await }
+    });
+    wait_until("the offset is appended", || memory.batches() > 0).await;
+    memory.epoch.store(1, Ordering::Release);
+    memory.flushed.send_replace(true);
+    assert_eq!(pending.await.unwrap(), Err(GroupError::NotCoordinator));
+    assert_eq!(committed(&coordinator, "g"), None);
+    assert_eq!(coordinator.commit("g", commit(None, 8)).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_deleted_group_is_gone_with_its_offsets_once_that_is_committed() {
+    let memory = Memory::new();
+    let coordinator = start(&memory).await;
+    coordinator.commit("g", commit(None, 9)).await.unwrap();
+    memory.flushed.send_replace(false);
+    let batches = memory.batches();
+    let pending = tokio::spawn({
+        let coordinator = Arc::clone(&coordinator);
+        async move { coordinator.delete_group("g").await }
+    });
+    wait_until("the tombstones are appended", || memory.batches() == batches + 2).await;
+    assert!(!pending.is_finished());
+    assert_eq!(committed(&coordinator, "g"), Some(9));
+    memory.flushed.send_replace(true);
+    assert_eq!(pending.await.unwrap(), Ok(()));
+    assert_eq!(committed(&coordinator, "g"), None);
+    assert!(coordinator.list().unwrap().is_empty());
+    assert_eq!(coordinator.delete_group("g").await, Err(GroupError::GroupIdNotFound));
+    assert_eq!(coordinator.delete_group("").await, Err(GroupError::GroupIdNotFound));
+    let after = start(&memory).await;
+    assert!(after.list().unwrap().is_empty());
+    assert_eq!(committed(&after, "g"), None);
+}
+
+#[tokio::test]
+async fn a_group_with_members_is_not_deleted_and_one_that_they_left_is() {
+    let memory = Memory::new();
+    let coordinator = start(&memory).await;
+    let member = join_alone(&coordinator, "g", join("", 10_000)).await;
+    coordinator.commit("g", commit(Some(&member), 9)).await.unwrap();
+    assert_eq!(coordinator.delete_group("g").await, Err(GroupError::NonEmptyGroup));
+    assert_eq!(committed(&coordinator, "g"), Some(9));
+    coordinator.leave("g", &[Caller { member_id: &member.member_id, instance_id: None }]).unwrap();
+    assert_eq!(coordinator.delete_group("g").await, Ok(()));
+    assert!(start(&memory).await.list().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_commit_that_comes_during_the_deletion_survives_it() {
+    let memory = Memory::new();
+    let coordinator = start(&memory).await;
+    coordinator.commit("g", commit(None, 9)).await.unwrap();
+    memory.flushed.send_replace(false);
+    let batches = memory.batches();
+    let deletion = tokio::spawn({
+        let coordinator = Arc::clone(&coordinator);
+        async move { coordinator.delete_group("g").await }
+    });
+    wait_until("the tombstones are appended", || memory.batches() == batches + 2).await;
+    let later = tokio::spawn({
+        let coordinator = Arc::clone(&coordinator);
+        async move { coordinator.commit("g", commit(None, 10)).await }
+    });
+    wait_until("the offset is appended", || memory.batches() == batches + 3).await;
+    memory.flushed.send_replace(true);
+    assert_eq!((deletion.await.unwrap(), later.await.unwrap()), (Ok(()), Ok(())));
+    assert_eq!(committed(&coordinator, "g"), Some(10));
+    assert_eq!(committed(&start(&memory).await, "g"), Some(10));
+}
+
+/// A consumer's subscription to one topic, version 0.
+fn subscription(topic: &str) -> Bytes {
+    let mut bytes = vec![0, 0, 0, 0, 0, 1, 0, topic.len() as u8];
+    bytes.extend_from_slice(topic.as_bytes());
+    bytes.extend_from_slice(&[0xff; 4]);
+    Bytes::from(bytes)
+}
+
+fn subscribed(topic: &str) -> JoinRequest {
+    let protocols = vec![Protocol { name: arc("range"), metadata: subscription(topic) }];
+    JoinRequest { protocols, ..join("", 10_000) }
+}
+
+#[tokio::test]
+async fn offsets_of_a_topic_without_a_subscription_can_be_deleted() {
+    let memory = Memory::new();
+    let coordinator = start(&memory).await;
+    let member = join_alone(&coordinator, "g", subscribed("other")).await;
+    coordinator.commit("g", commit(Some(&member), 9)).await.unwrap();
+    let asked = [(arc("t"), 1), (arc("t"), 5), (arc("other"), 0)];
+    let results = coordinator.delete_offsets("g", &asked).await.unwrap();
+    assert_eq!(results, [Ok(()), Ok(()), Err(GroupError::GroupSubscribedToTopic)]);
+    assert_eq!(committed(&coordinator, "g"), None);
+    assert_eq!(committed(&start(&memory).await, "g"), None);
+    assert_eq!(coordinator.delete_offsets("nobody's", &asked).await, Err(GroupError::GroupIdNotFound));
+}
+
+#[tokio::test]
+async fn offsets_are_kept_where_the_subscription_is_unknown() {
+    let coordinator = start(&Memory::new()).await;
+    let member = join_alone(&coordinator, "consumers", join("", 10_000)).await;
+    coordinator.commit("consumers", commit(Some(&member), 9)).await.unwrap();
+    let results = coordinator.delete_offsets("consumers", &[(arc("t"), 1)]).await.unwrap();
+    assert_eq!(results, [Err(GroupError::GroupSubscribedToTopic)]);
+    let connect = JoinRequest { protocol_type: arc("connect"), ..join("", 10_000) };
+    let member = join_alone(&coordinator, "connect", connect).await;
+    let deleted = coordinator.delete_offsets("connect", &[(arc("t"), 1)]).await;
+    assert_eq!(deleted, Err(GroupError::NonEmptyGroup));
+    coordinator.leave("connect", &[Caller { member_id: &member.member_id, instance_id: None }]).unwrap();
+    assert_eq!(coordinator.delete_offsets("connect", &[(arc("t"), 1)]).await, Ok(vec![Ok(())]));
+}
+
+#[tokio::test]
+async fn a_deletion_that_cannot_be_written_changes_nothing() {
+    let memory = Memory::new();
+    let coordinator = start(&memory).await;
+    coordinator.commit("g", commit(None, 9)).await.unwrap();
+    // The tombstone of the group fits, that of the offset, with its longer key, does not.
+    let lengths: Vec<usize> = {
+        let mut group = super::log::Batch::at(0);
+        group.group_tombstone("g").unwrap();
+        let mut offset = super::log::Batch::at(0);
+        offset.offset_tombstone("g", "t", 1).unwrap();
+        [group, offset].map(|batch| batch.build().unwrap().len()).into()
+    };
+    assert!(lengths[0] < lengths[1]);
+    *memory.batch_bytes_max.lock() = lengths[0];
+    assert_eq!(coordinator.delete_group("g").await, Err(GroupError::WriteFailed));
+    assert_eq!(committed(&coordinator, "g"), Some(9));
+    assert_eq!(committed(&start(&memory).await, "g"), Some(9));
 }

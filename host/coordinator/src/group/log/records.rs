@@ -1,11 +1,11 @@
-//! The records of `__consumer_offsets`, byte for byte as Kafka writes them, so that its tools read our files and we read its.
+//! The records of `__consumer_offsets`, byte for byte as Kafka writes them, so that each can read the other's files.
 //!
 //! | Record | Key | Value written | Values read |
 //! |---|---|---|---|
 //! | an offset | 1: group, topic, partition (0 is read too) | 4, with the topic id as a tag; 1 if it expires at a set time | 0 to 4 |
 //! | a group | 2: group | 3 | 0 to 4 |
 //!
-//! A null value is a tombstone. Other keys (3 to 16: groups of newer protocols) are known to exist and skipped.
+//! A null value is a tombstone. Other keys (3 to 16: groups of newer protocols) are skipped.
 
 use std::sync::Arc;
 
@@ -16,17 +16,17 @@ use millstream_wire::records::{
 };
 use millstream_wire::{Str, WireError};
 
-use super::model::{GroupSnapshot, MemberSnapshot, own};
-use super::offsets::CommittedOffset;
+use crate::group::classic::model::{GroupSnapshot, MemberSnapshot, own};
+use crate::group::offsets::CommittedOffset;
 
-/// What a record is about.
+/// The subject of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Key {
     /// One committed offset.
     Offset { group: Arc<str>, topic: Arc<str>, partition: i32 },
     /// A group's metadata.
     Group { group: Arc<str> },
-    /// A kind of record that this broker does not write, by the version of its key.
+    /// A record that this broker does not write, by the version of its key.
     Other(i16),
 }
 
@@ -34,7 +34,7 @@ impl Key {
     /// Reads a record's key.
     ///
     /// # Errors
-    /// Bytes that are not what their version says.
+    /// The bytes do not match their version.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         let version = bytes.first_chunk().map_or(0, |version| i16::from_be_bytes(*version));
         let bytes = Bytes::copy_from_slice(bytes);
@@ -52,7 +52,7 @@ impl Key {
 /// Writes the key of an offset record.
 ///
 /// # Errors
-/// A name that is longer than the format can say.
+/// A name is longer than the format allows.
 pub(crate) fn encode_offset_key(group: &str, topic: &str, partition: i32) -> Result<Bytes, WireError> {
     to_versioned_bytes(&OffsetCommitKey { group: Str::from(group), topic: Str::from(topic), partition }, 1)
 }
@@ -78,11 +78,11 @@ pub(crate) fn encode_offset(committed: &CommittedOffset) -> Result<Bytes, WireEr
         expire_timestamp: committed.expires_ms.unwrap_or(-1),
         topic_id: committed.topic_id,
     };
-    // Only version 1 can say when the offset expires; Kafka chooses the same way.
+    // Only version 1 has an expiry time. Kafka chooses the version in the same way.
     to_versioned_bytes(&value, if committed.expires_ms.is_some() { 1 } else { 4 })
 }
 
-/// Reads the value of an offset record that lies at `log_offset`.
+/// Reads the value of an offset record at `log_offset`.
 ///
 /// # Errors
 /// As [`Key::decode`].
@@ -136,7 +136,7 @@ pub(crate) fn decode_group(bytes: &[u8]) -> Result<GroupSnapshot, WireError> {
         instance_id: member.group_instance_id.as_ref().map(own),
         client_id: own(&member.client_id),
         client_host: own(&member.client_host),
-        // Version 0 knows one time-out for both.
+        // Version 0 has one timeout for both.
         rebalance_timeout_ms: if version == 0 { member.session_timeout } else { member.rebalance_timeout },
         session_timeout_ms: member.session_timeout,
         subscription: Bytes::copy_from_slice(&member.subscription),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::model::{JoinRequest, MemberId, MemberSnapshot, Now, Protocol, Ticket};
 
-/// A member: its id, what it offers, what it owns, and what it waits for.
+/// A member: its id, its protocols, its assignment and its waiting requests.
 #[derive(Debug, Clone)]
 pub(crate) struct Member {
     pub(crate) id: MemberId,
@@ -19,18 +19,18 @@ pub(crate) struct Member {
     /// In the member's order of preference, no name twice.
     pub(crate) protocols: Vec<Protocol>,
     pub(crate) assignment: Bytes,
-    /// It has joined, but no rebalance has ended since: it does not know its id and cannot send heartbeats.
+    /// No rebalance has ended since it joined, so it does not know its id and cannot send heartbeats.
     pub(crate) is_new: bool,
-    /// When the member is taken for dead, in monotonic milliseconds.
+    /// When the session expires, in monotonic milliseconds.
     pub(crate) session_deadline_ms: u64,
-    /// Its JoinGroup that waits for the rebalance to end.
+    /// Its JoinGroup that waits for the end of the rebalance.
     pub(crate) join: Option<Ticket>,
     /// Its SyncGroup that waits for the leader's assignment.
     pub(crate) sync: Option<Ticket>,
 }
 
 impl Member {
-    /// A member that joins under the id that it was given.
+    /// Makes a member that joins with the given id.
     pub(crate) fn joining(id: MemberId, request: JoinRequest, ticket: Ticket, session_deadline_ms: u64) -> Self {
         Self {
             id,
@@ -48,10 +48,10 @@ impl Member {
         }
     }
 
-    /// A member as it was written to the log: it has a full session time-out from now to show up.
+    /// Makes a member from the log. It has a full session timeout from now.
     pub(crate) fn restored(from: MemberSnapshot, protocol: Option<Arc<str>>, now: Now) -> Self {
         let session_timeout_ms = millis(from.session_timeout_ms);
-        // Version 0 of the record has no rebalance time-out: Kafka takes the session's then, and so does the decoder.
+        // Version 0 of the record has no rebalance timeout. The decoder takes the session timeout, as Kafka does.
         Self {
             id: from.member_id,
             instance_id: from.instance_id,
@@ -68,7 +68,7 @@ impl Member {
         }
     }
 
-    /// The member as the log keeps it, with `assignment` in place of its own.
+    /// Returns the member for the group's record, with `assignment` instead of its own.
     pub(crate) fn snapshot(&self, protocol: Option<&str>, assignment: Bytes) -> MemberSnapshot {
         MemberSnapshot {
             member_id: Arc::clone(&self.id),
@@ -82,24 +82,24 @@ impl Member {
         }
     }
 
-    /// The metadata that the member offers for `protocol`; empty if it does not speak it.
+    /// Returns the member's metadata for `protocol`; empty if it does not support it.
     pub(crate) fn metadata(&self, protocol: Option<&str>) -> Bytes {
         let offered = self.protocols.iter().find(|offered| Some(&*offered.name) == protocol);
         offered.map(|offered| offered.metadata.clone()).unwrap_or_default()
     }
 
-    /// The protocol that the member prefers among those that all `members` speak.
-    pub(crate) fn vote(&self, spoken_by: &HashMap<Arc<str>, usize>, members: usize) -> Option<&Arc<str>> {
-        self.protocols.iter().map(|offered| &offered.name).find(|name| spoken_by.get(*name) == Some(&members))
+    /// Returns the first of the member's protocols that all `members` support.
+    pub(crate) fn vote(&self, supported_by: &HashMap<Arc<str>, usize>, members: usize) -> Option<&Arc<str>> {
+        self.protocols.iter().map(|offered| &offered.name).find(|name| supported_by.get(*name) == Some(&members))
     }
 
-    /// The member is told of a rebalance by its own open request: it need not send heartbeats meanwhile.
+    /// Returns whether the member need not send heartbeats, since one of its requests waits for a response.
     pub(crate) fn is_excused(&self) -> bool {
         !self.is_new && (self.join.is_some() || self.sync.is_some())
     }
 }
 
-/// A time-out from a client: negative means none at all.
+/// Converts a timeout from a client. A negative one is 0.
 pub(crate) fn millis(value: i32) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }

@@ -1,33 +1,30 @@
 //! The offsets that a group has committed, and when they expire.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use millstream_wire::Str;
-use millstream_wire::codec::{Versioned, from_bytes};
-use millstream_wire::records::ConsumerProtocolSubscription;
 use uuid::Uuid;
 
-use super::state::{Group, GroupState};
+use super::kind::Group;
 
 /// One committed offset.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CommittedOffset {
-    pub(crate) offset: i64,
-    /// Of the last record consumed; -1 if the client did not say.
-    pub(crate) leader_epoch: i32,
-    /// The client's own words, kept as given.
-    pub(crate) metadata: Arc<str>,
+pub struct CommittedOffset {
+    /// The offset of the next record to consume.
+    pub offset: i64,
+    /// The leader epoch of the last record consumed; -1 if the client did not send it.
+    pub leader_epoch: i32,
+    /// The client's text, kept as given.
+    pub metadata: Arc<str>,
     /// In milliseconds since the Unix epoch.
-    pub(crate) commit_timestamp_ms: i64,
-    /// When it expires whatever the group does: only clients that send a retention time (OffsetCommit up to v4) ask for it.
-    pub(crate) expires_ms: Option<i64>,
-    /// Nil if the topic was not known when the offset was committed.
-    pub(crate) topic_id: Uuid,
-    /// Where its record lies in the partition of `__consumer_offsets`. Of two commits the later record wins, whichever of them
-    /// is confirmed first, so that memory says what a replay of the log would say.
-    pub(crate) log_offset: i64,
+    pub commit_timestamp_ms: i64,
+    /// When the offset expires whatever the group does. Only clients that send a retention time ask for it (OffsetCommit up to v4).
+    pub expires_ms: Option<i64>,
+    /// Nil if the topic was unknown when the offset was committed.
+    pub topic_id: Uuid,
+    /// The offset of its record in the partition of `__consumer_offsets`. Of two commits the later record wins, whichever is
+    /// committed first, so that memory equals a replay of the log.
+    pub log_offset: i64,
 }
 
 /// The committed offsets of one group, by topic and partition.
@@ -37,12 +34,12 @@ pub(crate) struct Offsets {
 }
 
 impl Offsets {
-    /// Whether there are none.
+    /// Returns whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
         self.topics.is_empty()
     }
 
-    /// Takes over an offset whose record is durable, unless a later record is known.
+    /// Applies an offset whose record is committed, unless a later record is known.
     pub(crate) fn apply(&mut self, topic: &Arc<str>, partition: i32, committed: CommittedOffset) {
         let partitions = match self.topics.get_mut(topic) {
             Some(partitions) => partitions,
@@ -54,7 +51,7 @@ impl Offsets {
         }
     }
 
-    /// Forgets an offset whose tombstone lies at `log_offset`, unless it was committed again after that.
+    /// Removes an offset whose tombstone is at `log_offset`, unless a later record has committed it again.
     pub(crate) fn remove(&mut self, topic: &str, partition: i32, log_offset: i64) {
         let Some(partitions) = self.topics.get_mut(topic) else { return };
         if partitions.get(&partition).is_some_and(|known| known.log_offset < log_offset) {
@@ -65,17 +62,25 @@ impl Offsets {
         }
     }
 
-    /// The offset committed for a partition.
+    /// Returns all partitions that have offsets.
+    pub(crate) fn partitions(&self) -> Vec<(Arc<str>, i32)> {
+        let of = |(topic, partitions): (&Arc<str>, &BTreeMap<i32, CommittedOffset>)| {
+            partitions.keys().map(|partition| (Arc::clone(topic), *partition)).collect::<Vec<_>>()
+        };
+        self.topics.iter().flat_map(of).collect()
+    }
+
+    /// Returns the offset committed for a partition.
     pub(crate) fn get(&self, topic: &str, partition: i32) -> Option<&CommittedOffset> {
         self.topics.get(topic)?.get(&partition)
     }
 
-    /// All offsets, topic by topic.
+    /// Returns all offsets by topic.
     pub(crate) fn topics(&self) -> impl Iterator<Item = (&Arc<str>, &BTreeMap<i32, CommittedOffset>)> {
         self.topics.iter()
     }
 
-    /// The partitions of a topic that have offsets.
+    /// Returns the partitions of a topic that have offsets.
     pub(crate) fn of_topic(&self, topic: &str) -> Vec<(Arc<str>, i32)> {
         let found = self.topics.get_key_value(topic).into_iter();
         found
@@ -83,20 +88,15 @@ impl Offsets {
             .collect()
     }
 
-    /// The offsets that have outlived `offsets.retention.minutes` (KIP-211):
-    /// - a group that had members: all, counted from when it became empty;
-    /// - a group of consumers at work: those of topics that nobody subscribes to, counted from the commit;
-    /// - simple consumers, who never join: each, counted from its commit;
-    /// - any other group with members: none, since what it reads is not known.
+    /// Returns the offsets that are older than `offsets.retention.minutes` (KIP-211):
+    /// - in a group that had members: all, counted from when it became empty;
+    /// - in a stable group of consumers: those of topics without a subscription, counted from the commit;
+    /// - of consumers that never join: each, counted from its commit;
+    /// - in any other group with members: none, since its topics are unknown.
     pub(crate) fn expired(&self, group: &Group, retention_ms: i64, now_wall_ms: i64) -> Vec<(Arc<str>, i32)> {
-        let subscribed = match (group.protocol_type(), group.state()) {
-            (None, _) | (Some(_), GroupState::Empty) => Some(BTreeSet::new()),
-            (Some(_), GroupState::Stable) => group.subscribed_topics(),
-            _ => None,
-        };
+        let subscribed = if group.lets_offsets_expire() { group.subscribed_topics() } else { None };
         let Some(subscribed) = subscribed else { return Vec::new() };
-        let empty_since_ms =
-            group.protocol_type().filter(|_| group.state() == GroupState::Empty).map(|_| group.state_since_ms());
+        let empty_since_ms = group.empty_since_ms();
         let is_expired = |committed: &CommittedOffset| match committed.expires_ms {
             Some(expires_ms) => expires_ms <= now_wall_ms,
             None => {
@@ -111,29 +111,6 @@ impl Offsets {
         let expired = partitions.filter(|(_, (_, committed))| is_expired(committed));
         expired.map(|(topic, (partition, _))| (Arc::clone(topic), *partition)).collect()
     }
-}
-
-impl Group {
-    /// The topics that the members of a stable group of consumers subscribe to; `None` if they cannot be told.
-    pub(crate) fn subscribed_topics(&self) -> Option<BTreeSet<Str>> {
-        if self.protocol_type().map(|kind| &**kind) != Some("consumer") {
-            return None;
-        }
-        let mut topics = BTreeSet::new();
-        for member in self.describe_members() {
-            topics.extend(parse_subscription(&member.subscription)?);
-        }
-        Some(topics)
-    }
-}
-
-/// The topics of a consumer's subscription. Later versions only add fields, so that what is newer than we know is read as the
-/// newest that we know.
-fn parse_subscription(bytes: &Bytes) -> Option<Vec<Str>> {
-    let newest = <ConsumerProtocolSubscription as Versioned>::VERSIONS.end();
-    let (version, _) = bytes.split_first_chunk()?;
-    let version = i16::from_be_bytes(*version).min(*newest);
-    Some(from_bytes::<ConsumerProtocolSubscription>(bytes.slice(2..), version).ok()?.topics)
 }
 
 #[cfg(test)]
@@ -163,14 +140,5 @@ mod tests {
         assert!(offsets.get("t", 0).is_some());
         offsets.remove("t", 0, 9);
         assert!(offsets.is_empty());
-    }
-
-    #[test]
-    fn a_subscription_is_parsed_and_a_broken_one_is_not() {
-        let good = Bytes::from_static(&[0, 0, 0, 0, 0, 2, 0, 1, b'a', 0, 2, b'b', b'c', 0xff, 0xff, 0xff, 0xff]);
-        assert_eq!(parse_subscription(&good), Some(vec![Str::from("a"), Str::from("bc")]));
-        assert_eq!(parse_subscription(&good.slice(..10)), None);
-        assert_eq!(parse_subscription(&Bytes::new()), None);
-        assert_eq!(parse_subscription(&Bytes::from_static(&[0, 1, 0x7f, 0xff, 0xff, 0xff, 0, 1, b'a'])), None);
     }
 }

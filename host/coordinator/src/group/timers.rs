@@ -1,4 +1,4 @@
-//! One sorted set of deadlines for all groups: no task and no timer of its own for a member.
+//! One sorted set of deadlines for all groups, so that a member needs no task and no timer of its own.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,16 +6,16 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// When which group wants to be woken. A group stands here at most once.
+/// The next deadline of each group. A group is in the set at most once.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     due: Mutex<BTreeSet<(u64, Arc<str>)>>,
-    /// Something is due earlier than what the sleeper knows.
+    /// A deadline was set that is earlier than all others.
     earlier: Notify,
 }
 
 impl Timers {
-    /// Wakes `group` at `at_ms`, and not at `instead_of_ms` any more.
+    /// Sets a group's deadline, in place of `instead_of_ms`.
     pub(crate) fn set(&self, group: &Arc<str>, at_ms: u64, instead_of_ms: Option<u64>) {
         let mut due = self.due.lock();
         if let Some(old_ms) = instead_of_ms {
@@ -29,17 +29,17 @@ impl Timers {
         }
     }
 
-    /// Forgets a group.
+    /// Removes a group's deadline.
     pub(crate) fn clear(&self, group: &Arc<str>, at_ms: u64) {
         self.due.lock().remove(&(at_ms, Arc::clone(group)));
     }
 
-    /// The earliest deadline.
+    /// Returns the earliest deadline.
     pub(crate) fn first_ms(&self) -> Option<u64> {
         self.due.lock().first().map(|(at_ms, _)| *at_ms)
     }
 
-    /// Takes one group out that is due.
+    /// Removes and returns a group whose deadline is over.
     pub(crate) fn take_due(&self, now_ms: u64) -> Option<Arc<str>> {
         let mut due = self.due.lock();
         if due.first()?.0 > now_ms {
@@ -48,7 +48,7 @@ impl Timers {
         due.pop_first().map(|(_, group)| group)
     }
 
-    /// Waits until a deadline was set that comes before all others.
+    /// Waits until a deadline is set that is earlier than all others.
     pub(crate) async fn wait_for_earlier(&self) {
         self.earlier.notified().await;
     }

@@ -1,24 +1,24 @@
-//! JoinGroup: who may come in, under which id, and whether the group has to rebalance for it.
+//! JoinGroup: whether a member may join, with which id, and whether the group has to rebalance.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::config::{MEMBER_METADATA_MAX_BYTES, NAME_MAX_BYTES, NEW_MEMBER_JOIN_TIMEOUT_MS};
 use super::member::{Member, millis};
 use super::model::*;
-use super::state::{Group, GroupState, JoinPhase};
+use super::state::{ClassicGroup, ClassicState, JoinPhase};
+use crate::group::config::{MEMBER_METADATA_MAX_BYTES, NAME_MAX_BYTES, NEW_MEMBER_JOIN_TIMEOUT_MS};
 
 impl JoinRequest {
-    /// Bounds what a group would keep of the member, and drops protocols that are named twice.
+    /// Checks the size of the member's names and metadata, and removes protocols that are listed twice.
     fn normalize(&mut self) -> Result<(), GroupError> {
         let mut left = MEMBER_METADATA_MAX_BYTES;
         for protocol in &self.protocols {
             let size = protocol.name.len() + protocol.metadata.len();
-            left = left.checked_sub(size).ok_or(GroupError::TooLargeToKeep)?;
+            left = left.checked_sub(size).ok_or(GroupError::MemberTooLarge)?;
         }
         let names = [&self.client_id, &self.protocol_type].into_iter().chain(&self.instance_id);
         if names.into_iter().any(|name| name.len() > NAME_MAX_BYTES) {
-            return Err(GroupError::TooLargeToKeep);
+            return Err(GroupError::MemberTooLarge);
         }
         let mut seen = HashSet::new();
         self.protocols.retain(|protocol| seen.insert(Arc::clone(&protocol.name)));
@@ -26,55 +26,55 @@ impl JoinRequest {
     }
 }
 
-impl Group {
-    /// Handles a JoinGroup. `fresh_id` is the id that a member without one gets. The answer comes through `effects` under
-    /// `ticket`, now or when the rebalance ends.
+impl ClassicGroup {
+    /// Handles a JoinGroup. A member without an id gets `new_id`. The response goes to `effects` under `ticket`, now or when the
+    /// rebalance ends.
     pub(crate) fn join(
         &mut self,
         now: Now,
         mut request: JoinRequest,
-        fresh_id: MemberId,
+        new_id: MemberId,
         ticket: Ticket,
         effects: &mut Effects,
     ) {
         if let Err(error) = request.normalize() {
-            return effects.refuse_join(ticket, error, &request.member_id);
+            return effects.reject_join(ticket, error, &request.member_id);
         }
         let timeouts = self.config.min_session_timeout_ms..=self.config.max_session_timeout_ms;
         if !timeouts.contains(&request.session_timeout_ms) {
-            return effects.refuse_join(ticket, GroupError::InvalidSessionTimeout, &request.member_id);
+            return effects.reject_join(ticket, GroupError::InvalidSessionTimeout, &request.member_id);
         }
         if !self.has_room_for(&request) {
             self.pending.remove(&request.member_id);
             self.remove(&request.member_id, effects);
-            return effects.refuse_join(ticket, GroupError::GroupMaxSizeReached, &Arc::from(""));
+            return effects.reject_join(ticket, GroupError::GroupMaxSizeReached, &Arc::from(""));
         }
-        if !self.speaks(&request) {
-            return effects.refuse_join(ticket, GroupError::InconsistentGroupProtocol, &request.member_id);
+        if !self.supports_common_protocol(&request) {
+            return effects.reject_join(ticket, GroupError::InconsistentGroupProtocol, &request.member_id);
         }
         if !request.member_id.is_empty() {
             return self.join_known(now, request, ticket, effects);
         }
         let current = request.instance_id.as_ref().and_then(|instance| self.static_members.get(instance)).cloned();
         match current {
-            Some(current) => self.replace_static(now, request, &current, fresh_id, ticket, effects),
+            Some(current) => self.replace_static(now, request, &current, new_id, ticket, effects),
             None if request.instance_id.is_none() && request.requires_known_member_id => {
                 let deadline_ms = now.after(millis(request.session_timeout_ms));
                 self.arm(deadline_ms);
-                effects.refuse_join(ticket, GroupError::MemberIdRequired, &fresh_id);
-                self.pending.insert(fresh_id, deadline_ms);
+                effects.reject_join(ticket, GroupError::MemberIdRequired, &new_id);
+                self.pending.insert(new_id, deadline_ms);
             }
-            None => self.add(now, fresh_id, request, ticket, effects),
+            None => self.add(now, new_id, request, ticket, effects),
         }
     }
 
-    /// `group.max.size` holds for members and for those who were given an id. A group that was loaded with more than are allowed
-    /// now shrinks at its next rebalance.
+    /// Returns whether `group.max.size` allows the member. Ids that were handed out count as members. A group that was loaded with
+    /// more members shrinks at its next rebalance.
     fn has_room_for(&self, request: &JoinRequest) -> bool {
         let max = self.config.max_size;
         let replaces = request.instance_id.as_ref().is_some_and(|instance| self.static_members.contains_key(instance));
         match self.members.get(&request.member_id) {
-            Some(member) if self.state == GroupState::PreparingRebalance => {
+            Some(member) if self.state == ClassicState::PreparingRebalance => {
                 member.join.is_some() || self.awaiting_join < max
             }
             Some(_) => true,
@@ -83,38 +83,38 @@ impl Group {
         }
     }
 
-    /// The member offers at least one protocol of the right type that everybody else speaks too.
-    fn speaks(&self, request: &JoinRequest) -> bool {
+    /// Returns whether the member supports a protocol of the right type that all other members support too.
+    fn supports_common_protocol(&self, request: &JoinRequest) -> bool {
         if self.members.is_empty() {
             return !request.protocol_type.is_empty() && !request.protocols.is_empty();
         }
-        let by_all = |protocol: &Protocol| self.spoken_by.get(&protocol.name) == Some(&self.members.len());
+        let by_all = |protocol: &Protocol| self.supported_by.get(&protocol.name) == Some(&self.members.len());
         self.protocol_type.as_ref() == Some(&request.protocol_type) && request.protocols.iter().any(by_all)
     }
 
     fn join_known(&mut self, now: Now, request: JoinRequest, ticket: Ticket, effects: &mut Effects) {
         if self.pending.contains_key(&request.member_id) {
-            // Ids are handed out to dynamic members alone.
+            // Only dynamic members get such an id.
             if request.instance_id.is_some() {
-                return effects.refuse_join(ticket, GroupError::UnknownMemberId, &request.member_id);
+                return effects.reject_join(ticket, GroupError::UnknownMemberId, &request.member_id);
             }
             return self.add(now, Arc::clone(&request.member_id), request, ticket, effects);
         }
         let caller = Caller { member_id: &request.member_id, instance_id: request.instance_id.as_deref() };
         if let Err(error) = self.check_member(caller) {
-            return effects.refuse_join(ticket, error, &request.member_id);
+            return effects.reject_join(ticket, error, &request.member_id);
         }
         let Some(member) = self.members.get(&request.member_id) else { return };
         let unchanged = member.protocols == request.protocols;
-        let answer_again = match self.state {
-            // It may have missed the answer to its first JoinGroup.
-            GroupState::CompletingRebalance => unchanged,
-            // The leader asks for a new assignment by joining again; a follower that has nothing new is told what it is part of.
-            GroupState::Stable => unchanged && !self.is_leader(&request.member_id),
-            GroupState::PreparingRebalance => false,
-            GroupState::Empty => return effects.refuse_join(ticket, GroupError::UnknownMemberId, &request.member_id),
+        let respond_again = match self.state {
+            // The member may have missed the response to its first JoinGroup.
+            ClassicState::CompletingRebalance => unchanged,
+            // The leader asks for a new assignment by joining again. A follower without changes gets the current generation.
+            ClassicState::Stable => unchanged && !self.is_leader(&request.member_id),
+            ClassicState::PreparingRebalance => false,
+            ClassicState::Empty => return effects.reject_join(ticket, GroupError::UnknownMemberId, &request.member_id),
         };
-        if answer_again {
+        if respond_again {
             return effects.joins.push((ticket, Ok(self.joined(&request.member_id))));
         }
         let member_id = Arc::clone(&request.member_id);
@@ -137,7 +137,7 @@ impl Group {
         self.rebalance_or_complete(now, effects);
     }
 
-    /// Takes over what a member offers now, and lets it wait for the rebalance.
+    /// Updates a member from its new JoinGroup, which waits for the rebalance.
     fn update(&mut self, member_id: &str, request: &JoinRequest, ticket: Ticket, effects: &mut Effects) {
         let Some(mut member) = self.members.remove(member_id) else { return };
         self.count_protocols(&member.protocols, false);
@@ -146,15 +146,15 @@ impl Group {
         member.session_timeout_ms = millis(request.session_timeout_ms);
         member.rebalance_timeout_ms = millis(request.rebalance_timeout_ms);
         match member.join.replace(ticket) {
-            // The member has asked again, so it does not listen for the first answer any more.
-            Some(superseded) => effects.refuse_join(superseded, GroupError::RebalanceInProgress, &member.id),
+            // The member has sent another JoinGroup, so it does not wait for the first response any more.
+            Some(superseded) => effects.reject_join(superseded, GroupError::RebalanceInProgress, &member.id),
             None => self.awaiting_join += 1,
         }
         self.members.insert(Arc::clone(&member.id), member);
     }
 
-    /// A static member has restarted: it takes its own place under a new id, and its old self is fenced. A stable group does not
-    /// rebalance for it if its protocol stays the same.
+    /// Replaces a static member that has restarted: it keeps its place under a new id, and its old id is fenced. A stable group
+    /// does not rebalance for it if its protocol stays the same.
     fn replace_static(
         &mut self,
         now: Now,
@@ -179,7 +179,7 @@ impl Group {
         self.rename(old_id, &new_id, effects);
         self.update(&new_id, &request, ticket, effects);
         self.renew_session(&new_id, now);
-        if self.state == GroupState::Stable && self.select_protocol() == self.protocol {
+        if self.state == ClassicState::Stable && self.select_protocol() == self.protocol {
             let purpose = WritePurpose::StaticMember(Box::new(replacement));
             effects.writes.push(Write { snapshot: self.snapshot(None), purpose });
         } else {
@@ -187,10 +187,10 @@ impl Group {
         }
     }
 
-    /// Gives a static member another id; requests that wait under the old one are fenced.
+    /// Gives a static member another id, and fences the requests that wait under the old one.
     fn rename(&mut self, old_id: &MemberId, new_id: &MemberId, effects: &mut Effects) {
         if let Some(ticket) = self.take_join(old_id) {
-            effects.refuse_join(ticket, GroupError::FencedInstanceId, old_id);
+            effects.reject_join(ticket, GroupError::FencedInstanceId, old_id);
         }
         let Some(mut member) = self.members.remove(old_id) else { return };
         if let Some(ticket) = member.sync.take() {
@@ -209,7 +209,7 @@ impl Group {
         self.members.insert(Arc::clone(new_id), member);
     }
 
-    /// The record with the static member's new id is durable, or could not be written.
+    /// Responds to the static member once the record with its new id is committed, or undoes the change if that failed.
     pub(super) fn static_member_written(
         &mut self,
         done: StaticReplacement,
@@ -218,19 +218,20 @@ impl Group {
     ) {
         let waits = self.members.get(&done.new_member_id).is_some_and(|member| member.join == Some(done.ticket));
         if !waits {
-            return; // Removed, replaced again or answered by a rebalance meanwhile.
+            // The member was removed or replaced meanwhile, or a rebalance has sent the response.
+            return;
         }
         self.take_join(&done.new_member_id);
         if let Err(error) = outcome {
-            effects.refuse_join(done.ticket, error, &Arc::from(""));
+            effects.reject_join(done.ticket, error, &Arc::from(""));
             return self.undo_replacement(done, effects);
         }
         let mut joined = self.joined(&done.new_member_id);
         match done.leader_to_report {
             None => joined.skip_assignment = self.is_leader(&done.new_member_id),
             Some(leader) => {
-                // An older client that were told that it leads would compute an assignment that nobody asked for: it is told
-                // the leader's id from before, so that it takes itself for a follower.
+                // An older client that leads would compute an assignment, which the group does not need. With the former leader's
+                // id in the response it acts as a follower.
                 joined.leader = leader;
                 joined.members = Vec::new();
             }

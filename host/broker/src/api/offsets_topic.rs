@@ -1,0 +1,25 @@
+//! The topic of the group coordinator, which is created when a client first needs it.
+
+use std::sync::Arc;
+
+
+use millstream_coordinator::group::{CONSUMER_OFFSETS, GroupError};
+
+use crate::broker::Broker;
+use crate::controller;
+
+/// Makes sure that `__consumer_offsets` exists and the coordinator serves it.
+///
+/// # Errors
+/// The topic could not be created. Clients retry that.
+pub(super) async fn ensure(broker: &Arc<Broker>) -> Result<(), GroupError> {
+    if broker.groups.has_topic() {
+        return Ok(());
+    }
+    controller::ensure_topic(broker, CONSUMER_OFFSETS).await.map_err(|error| {
+        tracing::error!("cannot create {CONSUMER_OFFSETS}: {error}");
+        GroupError::CoordinatorNotAvailable
+    })?;
+    broker.groups.topic_created();
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! Internal topics on this broker: the partitions that the topic table has under a name.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use millstream_partition::{InternalAppend, InternalTopic, Partition, PartitionError};
+use arc_swap::ArcSwap;
+use millstream_record::BatchView;
+
+use crate::topics::TopicTable;
+
+/// A topic of the broker's own, by name. It may be created, deleted and created again meanwhile.
+pub(crate) struct NamedTopic {
+    topics: Arc<ArcSwap<TopicTable>>,
+    name: &'static str,
+}
+
+impl NamedTopic {
+    pub(crate) fn new(topics: &Arc<ArcSwap<TopicTable>>, name: &'static str) -> Self {
+        Self { topics: Arc::clone(topics), name }
+    }
+
+    fn partition(&self, index: i32) -> Result<Arc<Partition>, PartitionError> {
+        self.topics.load().partition(self.name, index).cloned().ok_or(PartitionError::NotHosted)
+    }
+}
+
+impl InternalTopic for NamedTopic {
+    fn partitions(&self) -> i32 {
+        let topics = self.topics.load();
+        topics.by_name(self.name).map_or(0, |topic| i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX))
+    }
+
+    fn append(&self, partition: i32, batch: &[u8]) -> Result<InternalAppend, PartitionError> {
+        self.partition(partition)?.append_internal(batch)
+    }
+
+    fn replay(
+        &self,
+        partition: i32,
+        visit: &mut dyn FnMut(&BatchView<'_>) -> ControlFlow<()>,
+    ) -> Result<(), PartitionError> {
+        self.partition(partition)?.replay(visit)
+    }
+}

@@ -1,0 +1,242 @@
+//! OffsetCommit and OffsetFetch, the expiry of offsets, and the offsets of a deleted topic.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use millstream_partition::{InternalAppend, now_ms};
+use uuid::Uuid;
+
+use super::coordinator::{GroupCoordinator, Missing, Slot};
+use super::log::{Batch, CONSUMER_OFFSETS};
+use super::model::{Caller, GroupError, Now};
+use super::offsets::CommittedOffset;
+
+/// The most tombstones of one batch, so that it fits the topic's `max.message.bytes`.
+pub(super) const TOMBSTONES_PER_BATCH: usize = 1_000;
+
+/// One offset of an OffsetCommit request.
+#[derive(Debug, Clone)]
+pub struct OffsetToCommit {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The topic's id; nil if unknown.
+    pub topic_id: Uuid,
+    /// The partition's number.
+    pub partition: i32,
+    /// The offset of the next record to consume.
+    pub offset: i64,
+    /// -1 if the client did not send it.
+    pub leader_epoch: i32,
+    /// The client's text.
+    pub metadata: Arc<str>,
+}
+
+/// An OffsetCommit request for topics that exist.
+#[derive(Debug)]
+pub struct CommitRequest<'a> {
+    /// The sender.
+    pub caller: Caller<'a>,
+    /// The generation that the member knows; negative for a client that is not a member.
+    pub generation: i32,
+    /// How long the client wants the offsets kept, in milliseconds; `None` for `offsets.retention.minutes`.
+    pub retention_ms: Option<i64>,
+    /// The offsets.
+    pub offsets: Vec<OffsetToCommit>,
+}
+
+/// The committed offsets of a group in an OffsetFetch response.
+pub type FetchedOffsets = BTreeMap<Arc<str>, BTreeMap<i32, CommittedOffset>>;
+
+impl GroupCoordinator {
+    /// Handles an OffsetCommit. Returns when the offsets are committed to the log. They become visible then, all at once.
+    ///
+    /// # Errors
+    /// The caller may not commit; the offsets could not be written.
+    pub async fn commit(self: &Arc<Self>, group_id: &str, request: CommitRequest<'_>) -> Result<(), GroupError> {
+        // A client that sends a generation claims to be in a group that exists.
+        let missing =
+            if request.generation < 0 { Missing::Create } else { Missing::Reject(GroupError::GroupIdNotFound) };
+        let mut committed = Vec::new();
+        let appended = self.with_group(group_id, missing, |slot, now, _| {
+            slot.group.may_commit(now, request.caller, request.generation)?;
+            let mut batch = Batch::at(now.wall_ms);
+            for offset in request.offsets {
+                let (topic, index) = (Arc::clone(&offset.topic), offset.partition);
+                let offset = commit_at(offset, request.retention_ms, now);
+                batch.offset(group_id, &topic, index, &offset)?;
+                committed.push((topic, index, offset));
+            }
+            if committed.is_empty() {
+                return Ok(None);
+            }
+            let appended = self.append(group_id, batch)?;
+            slot.writes_in_flight += 1;
+            Ok(Some(appended))
+        })??;
+        let Some(InternalAppend { base_offset, committed: wait }) = appended else { return Ok(()) };
+        // A task of its own, since dropping this future (the client disconnected) must not leave memory behind the log.
+        let (coordinator, group_id) = (Arc::clone(self), Arc::<str>::from(group_id));
+        let applied = tokio::spawn(async move {
+            let outcome = wait.await.map_err(|error| coordinator.write_error(&group_id, &error));
+            coordinator.with_group(&group_id, Missing::Create, |slot, _, _| {
+                slot.writes_in_flight = slot.writes_in_flight.saturating_sub(1);
+                outcome.map(|()| apply(slot, base_offset, committed))
+            })?
+        });
+        applied.await.unwrap_or(Err(GroupError::NotCoordinator))
+    }
+
+    /// Returns whether a text is short enough to be committed with an offset.
+    #[must_use]
+    pub fn fits_metadata(&self, metadata: &str) -> bool {
+        // Kafka counts Java's characters. ASCII text has the same number of bytes.
+        let max = self.config.offset_metadata_max_bytes;
+        metadata.len() <= max || metadata.encode_utf16().count() <= max
+    }
+
+    /// Handles an OffsetFetch of some partitions. Partitions without an offset are left out. A group that does not exist has
+    /// none.
+    ///
+    /// # Errors
+    /// The group is not served here, or not yet.
+    pub fn fetch_offsets(
+        self: &Arc<Self>,
+        group_id: &str,
+        partitions: &[(Arc<str>, i32)],
+    ) -> Result<FetchedOffsets, GroupError> {
+        self.with_offsets(group_id, |slot| {
+            let mut found = FetchedOffsets::new();
+            for (topic, partition) in partitions {
+                if let Some(committed) = slot.offsets.get(topic, *partition) {
+                    found.entry(Arc::clone(topic)).or_default().insert(*partition, committed.clone());
+                }
+            }
+            found
+        })
+    }
+
+    /// Handles an OffsetFetch of all offsets of a group.
+    ///
+    /// # Errors
+    /// As [`GroupCoordinator::fetch_offsets`].
+    pub fn fetch_all_offsets(self: &Arc<Self>, group_id: &str) -> Result<FetchedOffsets, GroupError> {
+        self.with_offsets(group_id, |slot| {
+            slot.offsets.topics().map(|(topic, of)| (Arc::clone(topic), of.clone())).collect()
+        })
+    }
+
+    fn with_offsets(
+        self: &Arc<Self>,
+        group_id: &str,
+        work: impl FnOnce(&Slot) -> FetchedOffsets,
+    ) -> Result<FetchedOffsets, GroupError> {
+        if !self.has_topic() {
+            // No offset was ever committed.
+            return Ok(FetchedOffsets::new());
+        }
+        match self.with_group(group_id, Missing::Reject(GroupError::GroupIdNotFound), |slot, _, _| work(slot)) {
+            Err(GroupError::GroupIdNotFound) => Ok(FetchedOffsets::new()),
+            found => found,
+        }
+    }
+
+    /// Removes the offsets of a deleted topic from every group. A later topic with the same name is a different topic.
+    pub fn topic_deleted(self: &Arc<Self>, topic: &str) {
+        if topic == CONSUMER_OFFSETS {
+            return self.remove_all();
+        }
+        for (id, slot) in self.all() {
+            let found = slot.lock().offsets.of_topic(topic);
+            if !found.is_empty() {
+                let missing = Missing::Reject(GroupError::GroupIdNotFound);
+                // A group that was removed meanwhile has no offsets.
+                let _ = self.with_group(&id, missing, |slot, _, _| self.drop_offsets(&id, slot, &found));
+            }
+        }
+    }
+
+    /// Looks for expired offsets until the coordinator stops.
+    pub(super) async fn run_expiry(self: Arc<Self>) {
+        let interval = self.config.offsets_retention_check_interval;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(interval) => self.expire_offsets(now_ms()),
+                () = self.wait_for_stop() => return,
+            }
+        }
+    }
+
+    /// Removes the offsets that have expired, and the groups that have nothing left.
+    pub(super) fn expire_offsets(self: &Arc<Self>, now_wall_ms: i64) {
+        for (id, _) in self.all() {
+            // The group may have been removed, or is not served any more.
+            let _ = self.with_group(&id, Missing::Reject(GroupError::GroupIdNotFound), |slot, _, _| {
+                let expired = slot.offsets.expired(&slot.group, self.config.offsets_retention_ms(), now_wall_ms);
+                if !expired.is_empty() {
+                    tracing::info!(group = %id, offsets = expired.len(), "committed offsets have expired");
+                }
+                self.drop_offsets(&id, slot, &expired);
+                if slot.has_nothing_left() {
+                    self.drop_group(&id, slot);
+                }
+            });
+        }
+    }
+
+    /// Appends tombstones for offsets and removes them from memory. No response waits for the commit: a tombstone that is lost
+    /// is written again after the next start.
+    fn drop_offsets(&self, id: &Arc<str>, slot: &mut Slot, offsets: &[(Arc<str>, i32)]) {
+        for chunk in offsets.chunks(TOMBSTONES_PER_BATCH) {
+            // The error was logged by the write.
+            let Ok(appended) = self.append_tombstones(id, chunk) else { return };
+            for ((topic, partition), at) in chunk.iter().zip(appended.base_offset..) {
+                slot.offsets.remove(topic, *partition, at);
+            }
+        }
+    }
+
+    /// Appends the tombstones of at most [`TOMBSTONES_PER_BATCH`] offsets, in their order.
+    pub(super) fn append_tombstones(
+        &self,
+        id: &str,
+        offsets: &[(Arc<str>, i32)],
+    ) -> Result<InternalAppend, GroupError> {
+        let mut batch = Batch::at(now_ms());
+        for (topic, partition) in offsets {
+            batch.offset_tombstone(id, topic, *partition)?;
+        }
+        self.append(id, batch)
+    }
+
+    /// Appends the tombstone of a group that has nothing left, and removes it from memory.
+    fn drop_group(&self, id: &Arc<str>, slot: &mut Slot) {
+        if self.append_group_tombstone(id).is_ok() {
+            self.remove(id, slot);
+        }
+    }
+
+    /// Appends the tombstone of a group.
+    pub(super) fn append_group_tombstone(&self, id: &str) -> Result<InternalAppend, GroupError> {
+        let mut batch = Batch::at(now_ms());
+        batch.group_tombstone(id)?;
+        self.append(id, batch)
+    }
+}
+
+fn commit_at(given: OffsetToCommit, retention_ms: Option<i64>, now: Now) -> CommittedOffset {
+    CommittedOffset {
+        offset: given.offset,
+        leader_epoch: given.leader_epoch,
+        metadata: given.metadata,
+        commit_timestamp_ms: now.wall_ms,
+        expires_ms: retention_ms.map(|keep_ms| now.wall_ms.saturating_add(keep_ms)),
+        topic_id: given.topic_id,
+        log_offset: -1,
+    }
+}
+
+fn apply(slot: &mut Slot, base_offset: i64, committed: Vec<(Arc<str>, i32, CommittedOffset)>) {
+    for ((topic, partition, offset), log_offset) in committed.into_iter().zip(base_offset..) {
+        slot.offsets.apply(&topic, partition, CommittedOffset { log_offset, ..offset });
+    }
+}

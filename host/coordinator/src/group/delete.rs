@@ -1,0 +1,156 @@
+//! DeleteGroups and OffsetDelete.
+//!
+//! Both append tombstones and respond when these are committed. Memory changes after the commit. A commit or a join that comes
+//! in between has a later record, and a replay of the log gives the same result: the later record wins.
+
+use std::sync::Arc;
+
+use millstream_partition::{CommittedAtEpoch, InternalAppend};
+
+use super::commits::TOMBSTONES_PER_BATCH;
+use super::coordinator::{GroupCoordinator, Missing, Slot};
+use super::model::GroupError;
+
+/// The tombstones of one group's offsets that were appended.
+#[derive(Default)]
+struct Tombstones {
+    /// Each offset with the log offset of its tombstone.
+    offsets: Vec<((Arc<str>, i32), i64)>,
+    commits: Vec<CommittedAtEpoch>,
+}
+
+impl Tombstones {
+    fn add(&mut self, offsets: &[(Arc<str>, i32)], appended: InternalAppend) {
+        self.offsets.extend(offsets.iter().cloned().zip(appended.base_offset..));
+        self.commits.push(appended.committed);
+    }
+
+    fn apply(self, slot: &mut Slot) {
+        for ((topic, partition), at) in self.offsets {
+            slot.offsets.remove(&topic, partition, at);
+        }
+    }
+
+    /// Applies what was appended before an append failed, since a replay will find it. Returns the error.
+    fn failed(self, slot: &mut Slot, error: GroupError) -> GroupError {
+        self.apply(slot);
+        error
+    }
+}
+
+impl GroupCoordinator {
+    /// Deletes a group with all its offsets. Returns when that is committed.
+    ///
+    /// # Errors
+    /// [`GroupError::GroupIdNotFound`], [`GroupError::NonEmptyGroup`]; the group is not served here, or not yet; the tombstones
+    /// could not be written.
+    pub async fn delete_group(self: &Arc<Self>, group_id: &str) -> Result<(), GroupError> {
+        let tombstones = self.with_existing(group_id, |slot| {
+            if !slot.group.is_vacant() || slot.writes_in_flight > 0 {
+                return Err(GroupError::NonEmptyGroup);
+            }
+            let offsets = slot.offsets.partitions();
+            let mut tombstones = self.append_all_tombstones(group_id, slot, &offsets)?;
+            match self.append_group_tombstone(group_id) {
+                Ok(appended) => tombstones.add(&[], appended),
+                Err(error) => return Err(tombstones.failed(slot, error)),
+            }
+            slot.writes_in_flight += 1;
+            Ok(tombstones)
+        })?;
+        self.when_committed(group_id, tombstones, |coordinator, id, slot| {
+            // A member may have joined meanwhile.
+            if slot.has_nothing_left() {
+                coordinator.remove(id, slot);
+                tracing::info!(group = %id, "the group was deleted");
+            }
+        })
+        .await
+    }
+
+    /// Deletes the offsets of some partitions, and returns one result for each of them. Returns when that is committed. A
+    /// partition without an offset is a success.
+    ///
+    /// # Errors
+    /// As [`Self::delete_group`]; the group has members that are not consumers, so that its topics are unknown. A partition gets
+    /// [`GroupError::GroupSubscribedToTopic`].
+    pub async fn delete_offsets(
+        self: &Arc<Self>,
+        group_id: &str,
+        partitions: &[(Arc<str>, i32)],
+    ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
+        let mut results = Vec::new();
+        let tombstones = self.with_existing(group_id, |slot| {
+            slot.group.check_offset_delete()?;
+            let subscribed = slot.group.subscribed_topics();
+            let is_free = |topic: &str| subscribed.as_ref().is_some_and(|topics| !topics.contains(topic));
+            let result = |(topic, _): &(Arc<str>, i32)| {
+                if is_free(topic) { Ok(()) } else { Err(GroupError::GroupSubscribedToTopic) }
+            };
+            results = partitions.iter().map(result).collect();
+            let stored = partitions
+                .iter()
+                .zip(&results)
+                .filter(|((topic, partition), result)| result.is_ok() && slot.offsets.get(topic, *partition).is_some());
+            let stored: Vec<_> = stored.map(|(partition, _)| partition.clone()).collect();
+            let tombstones = self.append_all_tombstones(group_id, slot, &stored)?;
+            slot.writes_in_flight += 1;
+            Ok(tombstones)
+        })?;
+        self.when_committed(group_id, tombstones, |_, _, _| {}).await?;
+        Ok(results)
+    }
+
+    /// Runs `work` on a group that exists.
+    fn with_existing<T>(
+        self: &Arc<Self>,
+        group_id: &str,
+        work: impl FnOnce(&mut Slot) -> Result<T, GroupError>,
+    ) -> Result<T, GroupError> {
+        if !self.has_topic() {
+            return Err(GroupError::GroupIdNotFound);
+        }
+        self.with_group(group_id, Missing::Reject(GroupError::GroupIdNotFound), |slot, _, _| work(slot))?
+    }
+
+    fn append_all_tombstones(
+        &self,
+        group_id: &str,
+        slot: &mut Slot,
+        offsets: &[(Arc<str>, i32)],
+    ) -> Result<Tombstones, GroupError> {
+        let mut tombstones = Tombstones::default();
+        for chunk in offsets.chunks(TOMBSTONES_PER_BATCH) {
+            match self.append_tombstones(group_id, chunk) {
+                Ok(appended) => tombstones.add(chunk, appended),
+                Err(error) => return Err(tombstones.failed(slot, error)),
+            }
+        }
+        Ok(tombstones)
+    }
+
+    /// Waits for the commit, applies the tombstones to memory, and runs `then` under the group's lock. Goes on if the caller's
+    /// future is dropped, so that memory equals the log.
+    async fn when_committed(
+        self: &Arc<Self>,
+        group_id: &str,
+        mut tombstones: Tombstones,
+        then: impl FnOnce(&Self, &Arc<str>, &mut Slot) + Send + 'static,
+    ) -> Result<(), GroupError> {
+        let (coordinator, id) = (Arc::clone(self), Arc::<str>::from(group_id));
+        let applied = tokio::spawn(async move {
+            let mut outcome = Ok(());
+            for commit in std::mem::take(&mut tombstones.commits) {
+                outcome = outcome.and(commit.await.map_err(|error| coordinator.write_error(&id, &error)));
+            }
+            coordinator.with_group(&id, Missing::Reject(GroupError::GroupIdNotFound), |slot, _, _| {
+                slot.writes_in_flight = slot.writes_in_flight.saturating_sub(1);
+                outcome.map(|()| {
+                    tombstones.apply(slot);
+                    then(&coordinator, &id, slot);
+                })
+            })?
+        });
+        applied.await.unwrap_or(Err(GroupError::NotCoordinator))
+    }
+}

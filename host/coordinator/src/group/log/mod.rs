@@ -1,0 +1,96 @@
+//! The log of the groups: the partitions of `__consumer_offsets` and the records in them.
+
+mod records;
+
+use bytes::Bytes;
+use millstream_record::{BatchBuilder, Codec, TimestampType};
+
+use super::classic::model::GroupSnapshot;
+use super::model::GroupError;
+use super::offsets::CommittedOffset;
+
+pub(crate) use records::{Key, decode_group, decode_offset};
+
+/// The name of the topic.
+pub const CONSUMER_OFFSETS: &str = "__consumer_offsets";
+
+/// Returns the partition that holds a group: Java's `hashCode` of its id, without the sign, modulo the number of partitions.
+pub(crate) fn partition_of(group: &str, partitions: i32) -> i32 {
+    let hash = group.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    // Kafka's Utils.abs: the minimum, which has no positive counterpart, becomes 0.
+    hash.checked_abs().unwrap_or(0) % partitions.max(1)
+}
+
+/// The records of one append.
+pub(crate) struct Batch {
+    builder: BatchBuilder,
+    timestamp_ms: i64,
+}
+
+impl Batch {
+    /// Makes an empty batch whose records get this timestamp.
+    pub(crate) fn at(timestamp_ms: i64) -> Self {
+        Self { builder: BatchBuilder::new(Codec::None, TimestampType::CreateTime), timestamp_ms }
+    }
+
+    fn push(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), GroupError> {
+        let pushed = self.builder.append(self.timestamp_ms, Some(key), value, []);
+        pushed.map_err(|_| GroupError::RecordTooLarge)
+    }
+
+    /// Adds a committed offset.
+    pub(crate) fn offset(
+        &mut self,
+        group: &str,
+        topic: &str,
+        partition: i32,
+        committed: &CommittedOffset,
+    ) -> Result<(), GroupError> {
+        let key = records::encode_offset_key(group, topic, partition).map_err(|_| GroupError::RecordTooLarge)?;
+        let value = records::encode_offset(committed).map_err(|_| GroupError::RecordTooLarge)?;
+        self.push(&key, Some(&value))
+    }
+
+    /// Adds the tombstone of a committed offset.
+    pub(crate) fn offset_tombstone(&mut self, group: &str, topic: &str, partition: i32) -> Result<(), GroupError> {
+        let key = records::encode_offset_key(group, topic, partition).map_err(|_| GroupError::RecordTooLarge)?;
+        self.push(&key, None)
+    }
+
+    /// Adds a group's metadata.
+    pub(crate) fn group(&mut self, group: &str, snapshot: &GroupSnapshot) -> Result<(), GroupError> {
+        let key = records::encode_group_key(group).map_err(|_| GroupError::RecordTooLarge)?;
+        let value = records::encode_group(snapshot).map_err(|_| GroupError::RecordTooLarge)?;
+        self.push(&key, Some(&value))
+    }
+
+    /// Adds the tombstone of a group.
+    pub(crate) fn group_tombstone(&mut self, group: &str) -> Result<(), GroupError> {
+        let key = records::encode_group_key(group).map_err(|_| GroupError::RecordTooLarge)?;
+        self.push(&key, None)
+    }
+
+    /// Returns the bytes to append.
+    pub(crate) fn build(self) -> Result<Bytes, GroupError> {
+        self.builder.build().map(Bytes::from).map_err(|_| GroupError::RecordTooLarge)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_lie_where_kafka_looks_for_them() {
+        // Java's "...".hashCode().
+        let hashes =
+            [("", 0), ("a", 97), ("test", 3_556_498), ("console-consumer-1", 35_782_224), ("earthquakes", -1417000122)];
+        for (group, hash) in hashes {
+            assert_eq!(partition_of(group, 50), i32::abs(hash) % 50, "{group}");
+        }
+        // "polygenelubricants".hashCode() is Integer.MIN_VALUE.
+        assert_eq!(partition_of("polygenelubricants", 50), 0);
+        // One unit of UTF-16 after the other, not one character.
+        assert_eq!(partition_of("\u{1F600}", 1_000_000), (0xD83D * 31 + 0xDE00) % 1_000_000);
+    }
+}
