@@ -1,4 +1,4 @@
-//! What happens without being asked: retention, periodic flushes, checkpoints, the expiry of producers.
+//! Background jobs: retention, the expiry of producers, flushes, checkpoints.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,18 +11,25 @@ use crate::broker::Broker;
 use crate::partition_dirs;
 use crate::topics::Topic;
 
-/// Starts the periodic work; it ends with the broker.
+/// Starts the background jobs, which end with the broker.
 pub(crate) fn start(broker: &Arc<Broker>, stop: &watch::Receiver<bool>) {
     let config = &broker.config;
-    every(broker, stop, config.retention_check_interval, retain);
-    every(broker, stop, config.flush_check_interval, flush);
-    every(broker, stop, config.recovery_checkpoint_interval, checkpoint_recovery_points);
-    every(broker, stop, config.log_start_checkpoint_interval, checkpoint_log_starts);
+    every(broker, stop, "retention", config.retention_check_interval, retain);
+    every(broker, stop, "flush", config.flush_check_interval, flush);
+    every(broker, stop, "recovery checkpoint", config.recovery_checkpoint_interval, checkpoint_recovery_points);
+    every(broker, stop, "log start checkpoint", config.log_start_checkpoint_interval, checkpoint_log_starts);
 }
 
-fn every(broker: &Arc<Broker>, stop: &watch::Receiver<bool>, period: Duration, work: fn(&Arc<Broker>)) {
+/// Runs a job again and again, in a span with its name, until the broker stops.
+fn every(
+    broker: &Arc<Broker>,
+    stop: &watch::Receiver<bool>,
+    job: &'static str,
+    period: Duration,
+    work: fn(&Arc<Broker>),
+) {
     let (broker, mut stop) = (Arc::clone(broker), stop.clone());
-    // An interval of nothing is allowed by some options and would only burn.
+    // Some configs allow an interval of 0, which would keep a core busy.
     let period = period.max(Duration::from_millis(10));
     tokio::spawn(async move {
         loop {
@@ -31,8 +38,9 @@ fn every(broker: &Arc<Broker>, stop: &watch::Receiver<bool>, period: Duration, w
                 _ = stop.wait_for(|stop| *stop) => return,
             }
             let broker = Arc::clone(&broker);
-            if let Err(error) = blocking(move || work(&broker)).await {
-                tracing::error!("periodic work failed: {error}");
+            let run = move || tracing::info_span!("job", name = job).in_scope(|| work(&broker));
+            if let Err(error) = blocking(run).await {
+                tracing::error!(job, "a background job failed: {error}");
             }
         }
     });

@@ -43,7 +43,11 @@ pub(crate) async fn carry_out<T: Send + 'static>(
     let broker = Arc::clone(broker);
     blocking(move || {
         let _changing = changing;
-        work(&broker)
+        work(&broker).inspect_err(|error| {
+            if error.is_storage_fault() {
+                tracing::error!("a change of the metadata failed: {error}");
+            }
+        })
     })
     .await?
 }
@@ -88,6 +92,7 @@ fn plan_and_create(broker: &Broker, wanted: Vec<NewTopic>, validate_only: bool) 
     match broker.metadata.commit(&records) {
         Ok(_) => open_created(broker, &records, stages),
         Err(error) => {
+            tracing::error!("the new topics cannot be committed to the metadata: {error}");
             let error = ApiError::from(error);
             for result in results.iter_mut().filter(|result| result.is_ok()) {
                 *result = Err(error.clone());

@@ -20,6 +20,11 @@ pub(crate) struct ApiError {
 }
 
 impl ApiError {
+    /// Returns whether the disk failed, which an operator has to see in the log.
+    pub(crate) fn is_storage_fault(&self) -> bool {
+        self.code == ErrorCode::KAFKA_STORAGE_ERROR
+    }
+
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), records: Vec::new() }
     }

@@ -1,8 +1,8 @@
 //! Coordinators: the parts of a broker that keep state for clients in an internal topic.
 //!
-//! A coordinator decides in memory, appends its record, and responds when the record is committed at the leader epoch of the
-//! append (`millstream_partition::InternalTopic`). After a restart, a replay of the topic gives the same state. This crate
-//! does not know connections, topics or the disk.
+//! A coordinator decides in memory, appends its record, and responds when the record is committed at the leader epoch
+//! of the append (`millstream_partition::InternalTopic`). After a restart, a replay of the topic gives the same state.
+//! This crate does not know connections, topics or the disk.
 //!
 //! [`group`] coordinates consumer groups.
 

@@ -37,10 +37,11 @@ pub enum ReplayError {
 }
 
 impl LogReader {
-    /// Passes each batch with offsets in `range` to `visit`, in order, until `visit` breaks. Returns the value of the break.
+    /// Passes each batch with offsets in `range` to `visit`, in order, until `visit` breaks. Returns the value of the
+    /// break.
     ///
-    /// The replay starts at the log start offset if that is above the range's start, also when retention moves it meanwhile.
-    /// The CRC of a batch is not checked here. Blocks for the disk.
+    /// The replay starts at the log start offset if that is above the range's start, also when retention moves it
+    /// meanwhile. The CRC of a batch is not checked here. Blocks for the disk.
     ///
     /// # Errors
     /// The log cannot be read, or holds bytes that are not a batch.

@@ -98,10 +98,11 @@ impl Future for Committed {
 }
 
 impl Partition {
-    /// Returns the wait that the response to a write makes: until all offsets below `end` are as safe as `acks` asks for.
+    /// Returns the wait that the response to a write makes: until all offsets below `end` are as safe as `acks` asks
+    /// for.
     ///
-    /// With acks=all and `flush.mode=fsync` that is stable storage. A topic with `flush.messages` waits for stable storage
-    /// whatever the acks are, each time that many records are not synced yet.
+    /// With acks=all and `flush.mode=fsync` that is stable storage. A topic with `flush.messages` waits for stable
+    /// storage whatever the acks are, each time that many records are not synced yet.
     pub fn committed(self: &Arc<Self>, end: i64, acks: Acks) -> Committed {
         let fsync = acks == Acks::All && self.fsync_queue().flush_mode() == FlushMode::Fsync;
         if fsync || self.flush_messages_reached() { self.fsync_queue().wait(self, end) } else { Committed::NOW }

@@ -1,7 +1,7 @@
 //! Log lines about a failing disk, at most one in ten seconds for each partition.
 //!
-//! A full disk fails every write. One line for each write would fill the disk that is full already, and hide every other
-//! line of the log.
+//! A full disk fails every write. One line for each write would fill the disk that is full already, and hide every
+//! other line of the log.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -26,7 +26,8 @@ impl Default for ErrorLog {
 }
 
 impl ErrorLog {
-    /// Counts an error. Returns the number of errors that were omitted since the last line if this one should be logged.
+    /// Counts an error. Returns the number of errors that were omitted since the last line if this one should be
+    /// logged.
     pub fn count(&self) -> Option<u64> {
         self.count_at(now_ms())
     }

@@ -1,8 +1,8 @@
 //! Fetches that wait for records in any of their partitions.
 //!
-//! A fetch makes one [`Arrival`] and registers it with each of its partitions. Then it reads, and waits only if it read less
-//! than it asked for. An append adds its bytes to every arrival of the partition. The arrival that reaches its threshold
-//! wakes its fetch. Nothing polls, and a partition without waiting fetches pays for one uncontended lock.
+//! A fetch makes one [`Arrival`] and registers it with each of its partitions. Then it reads, and waits only if it read
+//! less than it asked for. An append adds its bytes to every arrival of the partition. The arrival that reaches its
+//! threshold wakes its fetch. Nothing polls, and a partition without waiting fetches pays for one uncontended lock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -13,8 +13,8 @@ use tokio::sync::Notify;
 /// What one fetch waits for.
 #[derive(Debug)]
 pub struct Arrival {
-    /// Bytes still missing. Bytes that came between the registration and the read count twice. That wakes the fetch early and
-    /// never late.
+    /// Bytes still missing. Bytes that came between the registration and the read count twice. That wakes the fetch
+    /// early and never late.
     missing: AtomicI64,
     notify: Notify,
 }

@@ -1,7 +1,7 @@
 //! One fsync for many writes.
 //!
-//! There is no timer. A log that is idle is synced at once. What is appended while a sync runs waits for the next one. The
-//! syncs run on a few threads of their own, outside of the partition's lock.
+//! There is no timer. A log that is idle is synced at once. What is appended while a sync runs waits for the next one.
+//! The syncs run on a few threads of their own, outside of the partition's lock.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use tokio::sync::oneshot;
 use crate::commit::{Committed, FlushMode};
 use crate::error::PartitionError;
 
-/// The number of sync threads. An fsync blocks its thread and needs no CPU, and the file system's journal merges the ones
-/// that run at the same time.
+/// The number of sync threads. An fsync blocks its thread and needs no CPU, and the file system's journal merges the
+/// ones that run at the same time.
 const SYNC_THREADS: usize = 4;
 
 /// A log that the queue syncs.
 pub trait SyncSource: Debug + Send + Sync + 'static {
-    /// Syncs everything appended before the call, and returns the offset below which all is on stable storage. Blocks for the
-    /// disk.
+    /// Syncs everything appended before the call, and returns the offset below which all is on stable storage. Blocks
+    /// for the disk.
     ///
     /// # Errors
     /// The disk failed, or the log is gone.
@@ -111,7 +111,8 @@ impl FsyncQueue {
         self.flush_mode
     }
 
-    /// Returns the wait until all offsets below `end` are on stable storage. The sync starts now, or after the one that runs.
+    /// Returns the wait until all offsets below `end` are on stable storage. The sync starts now, or after the one that
+    /// runs.
     pub(crate) fn wait<S: SyncSource>(&self, source: &Arc<S>, end: i64) -> Committed {
         let mut inner = source.sync_waiters().inner.lock();
         if end <= inner.synced {

@@ -1,8 +1,8 @@
 //! Topics in which the broker keeps its own state: the offsets of consumer groups, plug-ins, and later transactions.
 //!
-//! The state in memory is what a replay of the log gives. So a coordinator appends first, and responds when its record is
-//! committed at the leader epoch of the append. If another epoch began in between, another broker may have led the partition,
-//! and the record may be gone.
+//! The state in memory is what a replay of the log gives. So a coordinator appends first, and responds when its record
+//! is committed at the leader epoch of the append. If another epoch began in between, another broker may have led the
+//! partition, and the record may be gone.
 
 use std::future::Future;
 use std::ops::ControlFlow;
@@ -17,8 +17,8 @@ use crate::commit::Acks;
 use crate::error::PartitionError;
 use crate::partition::Partition;
 
-/// The most bytes that one batch of an internal topic may unpack to. The writer's `max.message.bytes` bounds a batch that was
-/// written here; nothing bounds one in a folder that was copied from elsewhere.
+/// The most bytes that one batch of an internal topic may unpack to. The writer's `max.message.bytes` bounds a batch
+/// that was written here; nothing bounds one in a folder that was copied from elsewhere.
 pub const UNPACKED_BATCH_BYTES_MAX: usize = 256 << 20;
 
 /// The commit of an internal record. The sync starts when the future is first polled.
@@ -45,7 +45,8 @@ pub trait InternalTopic: Send + Sync + 'static {
     /// Nothing was appended.
     fn append(&self, partition: i32, batch: &[u8]) -> Result<InternalAppend, PartitionError>;
 
-    /// Passes each batch of a partition to `visit`, from the log start to the log end, until `visit` breaks. Blocks for the disk.
+    /// Passes each batch of a partition to `visit`, from the log start to the log end, until `visit` breaks. Blocks for
+    /// the disk.
     ///
     /// # Errors
     /// The partition cannot be read to its end.

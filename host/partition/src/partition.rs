@@ -5,15 +5,15 @@
 //! | State | Written | Read without the lock |
 //! |---|---|---|
 //! | the log | under the lock, by the leader's appends and by retention | yes, through a [`LogReader`] |
-//! | the role and its leader epoch | under the lock, when the metadata names another leader | yes, [`Partition::leader_epoch`] |
+//! | the role, the leader epoch | under the lock, when the leader changes | yes, [`Partition::leader_epoch`] |
 //! | the high watermark | under the lock, after an append | yes, [`Partition::high_watermark`] |
 //! | the recovery point | under the lock, after an fsync | no |
 //!
-//! Always: log start offset <= high watermark <= log end offset, and recovery point <= log end offset. The leader epoch never
-//! goes down. Consumers see records below the high watermark only.
+//! Always: log start offset <= high watermark <= log end offset, and recovery point <= log end offset. The leader epoch
+//! never goes down. Consumers see records below the high watermark only.
 //!
-//! The lock is a plain mutex. It is held for a write to the page cache and never across an await or an fsync. Fetches do not
-//! take it.
+//! The lock is a plain mutex. It is held for a write to the page cache and never across an await or an fsync. Fetches
+//! do not take it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
@@ -70,8 +70,8 @@ struct PartitionState {
 /// What this broker does for the partition.
 #[derive(Debug, Clone, Copy)]
 enum Role {
-    /// Takes the producers' records. Its in-sync replicas are this broker alone, so that a record is replicated once it is
-    /// appended.
+    /// Takes the producers' records. Its in-sync replicas are this broker alone, so that a record is replicated once it
+    /// is appended.
     Leader { epoch: i32 },
 }
 
@@ -98,7 +98,8 @@ struct Published {
 struct FlushRules {
     messages: AtomicI64,
     ms: AtomicI64,
-    /// Since when records wait for a sync, as the background job has seen it, in wall-clock milliseconds; 0 if none wait.
+    /// Since when records wait for a sync, as the background job has seen it, in wall-clock milliseconds; 0 if none
+    /// wait.
     unsynced_since_ms: AtomicI64,
 }
 
@@ -209,7 +210,8 @@ impl Partition {
         self.is_online() && !self.published.deleted.load(Ordering::Acquire)
     }
 
-    /// Logs an error that the caller handled. At most one line in ten seconds for each partition: a full disk fails every write.
+    /// Logs an error that the caller handled. At most one line in ten seconds for each partition: a full disk fails
+    /// every write.
     pub fn report(&self, what: &str, error: &dyn std::fmt::Display) {
         if let Some(omitted) = self.errors.count() {
             tracing::error!(topic = self.topic(), partition = self.index, omitted, "{what}: {error}");
@@ -344,7 +346,8 @@ impl Partition {
         let _ = self.with_log(|log| log.set_config(Arc::clone(&config.log)));
     }
 
-    /// Forgets producers that have expired, and deletes segments past their retention. Returns the number of segments deleted.
+    /// Forgets producers that have expired, and deletes segments past their retention. Returns the number of segments
+    /// deleted.
     ///
     /// # Errors
     /// The disk failed, or the partition is offline or deleted.
@@ -368,8 +371,8 @@ impl Partition {
             && self.with_log(|log| log.log_end_offset() - log.recovery_point() >= messages_max).unwrap_or(false)
     }
 
-    /// Syncs the log if records have waited for `flush.ms`, or if a full segment is not synced, which a recovery would have to
-    /// read. Blocks for the disk.
+    /// Syncs the log if records have waited for `flush.ms`, or if a full segment is not synced, which a recovery would
+    /// have to read. Blocks for the disk.
     ///
     /// # Errors
     /// The disk failed.
@@ -400,8 +403,8 @@ impl Partition {
         now_ms - since_ms >= flush_ms
     }
 
-    /// Returns whether the log may hold batches in a private format. Ask after a read: the flag is set before the first of
-    /// them is appended.
+    /// Returns whether the log may hold batches in a private format. Ask after a read: the flag is set before the first
+    /// of them is appended.
     #[must_use]
     pub fn has_private_batches(&self) -> bool {
         self.private_batches.load(Ordering::Acquire)

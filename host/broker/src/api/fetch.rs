@@ -258,6 +258,11 @@ fn begins_empty(topic: &Topic, targets: &[Target]) -> bool {
 }
 
 fn failed(target: &Target, error: &ApiError) -> PartitionData {
+    if let Ok(partition) = &target.partition
+        && error.is_storage_fault()
+    {
+        partition.report("a fetch failed", error);
+    }
     PartitionData {
         partition_index: target.index,
         error_code: error.code,

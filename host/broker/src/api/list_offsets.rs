@@ -54,10 +54,17 @@ impl Handler for ListOffsets {
 
 fn look_up(broker: &Broker, topic: ListOffsetsTopic) -> ListOffsetsTopicResponse {
     let partitions = topic.partitions.iter().map(|asked| {
-        one(broker, &topic.name, asked).unwrap_or_else(|error| ListOffsetsPartitionResponse {
-            partition_index: asked.partition_index,
-            error_code: error.code,
-            ..Default::default()
+        one(broker, &topic.name, asked).unwrap_or_else(|error| {
+            if let Ok(partition) = broker.partition(&topic.name, asked.partition_index)
+                && error.is_storage_fault()
+            {
+                partition.report("a lookup of an offset failed", &error);
+            }
+            ListOffsetsPartitionResponse {
+                partition_index: asked.partition_index,
+                error_code: error.code,
+                ..Default::default()
+            }
         })
     });
     ListOffsetsTopicResponse { partitions: partitions.collect(), name: topic.name }

@@ -323,7 +323,7 @@ fn append(
     let acks = Acks::from_wire(acks).unwrap_or(Acks::All);
     let intake = Intake { broker, version, acks, topic, partition, now_ms: now_ms() };
     let sent = records.as_bytes().map_or(&[][..], Bytes::as_ref);
-    match &topic.stages {
+    let stored = match &topic.stages {
         None if is_store => {
             let batch = intake.check(sent)?;
             plugins::write(broker, partition, &batch, || intake.append_checked(&batch))
@@ -331,6 +331,13 @@ fn append(
         None => intake.append(sent),
         Some(Ok(stages)) if stages.see_produce() => edge::admit(&intake, stages, sent),
         Some(Ok(_)) => intake.append(sent),
-        Some(Err(error)) => Err(error.clone()),
+        // The stage that cannot run was logged when the topic was opened.
+        Some(Err(error)) => return Err(error.clone()),
+    };
+    if let Err(error) = &stored
+        && error.is_storage_fault()
+    {
+        partition.report("a produce failed", error);
     }
+    stored
 }

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use crate::broker::Broker;
 use crate::config::{BrokerConfig, HostPort};
@@ -140,8 +141,10 @@ fn open(
     let metrics = Arc::clone(&broker.request_metrics);
     let info = ConnectionInfo { id, peer, local, listener, metrics };
     let connection = Connection::new(Arc::clone(broker), info, stream);
-    Some(async move {
+    let span = tracing::info_span!("connection", id, %peer);
+    let serve = async move {
         connection.serve().await;
         drop(permit);
-    })
+    };
+    Some(serve.instrument(span))
 }

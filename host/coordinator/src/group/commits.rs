@@ -48,7 +48,8 @@ pub struct CommitRequest<'a> {
 pub type FetchedOffsets = BTreeMap<Arc<str>, BTreeMap<i32, CommittedOffset>>;
 
 impl GroupCoordinator {
-    /// Handles an OffsetCommit. Returns when the offsets are committed to the log. They become visible then, all at once.
+    /// Handles an OffsetCommit. Returns when the offsets are committed to the log. They become visible then, all at
+    /// once.
     ///
     /// # Errors
     /// The caller may not commit; the offsets could not be written.
@@ -94,8 +95,8 @@ impl GroupCoordinator {
         metadata.len() <= max || metadata.encode_utf16().count() <= max
     }
 
-    /// Handles an OffsetFetch of some partitions. Partitions without an offset are left out. A group that does not exist has
-    /// none.
+    /// Handles an OffsetFetch of some partitions. Partitions without an offset are left out. A group that does not
+    /// exist has none.
     ///
     /// # Errors
     /// The group is not served here, or not yet.
@@ -183,8 +184,8 @@ impl GroupCoordinator {
         }
     }
 
-    /// Appends tombstones for offsets and removes them from memory. No response waits for the commit: a tombstone that is lost
-    /// is written again after the next start.
+    /// Appends tombstones for offsets and removes them from memory. No response waits for the commit: a tombstone that
+    /// is lost is written again after the next start.
     fn drop_offsets(&self, id: &Arc<str>, slot: &mut Slot, offsets: &[(Arc<str>, i32)]) {
         for chunk in offsets.chunks(TOMBSTONES_PER_BATCH) {
             // The error was logged by the write.

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 /// The most bytes of protocol names and metadata in one JoinGroup.
 ///
-/// Kafka has no such limit: a member's metadata only has to fit a request. A group keeps it for every member and sends all of
-/// it to the leader, so it is bounded here. Real subscriptions have a few tens of kilobytes at most.
+/// Kafka has no such limit: a member's metadata only has to fit a request. A group keeps it for every member and sends
+/// all of it to the leader, so it is bounded here. Real subscriptions have a few tens of kilobytes at most.
 pub const MEMBER_METADATA_MAX_BYTES: usize = 1 << 20;
 
 /// The longest client id, instance id or protocol type of a member, in bytes.
 pub const NAME_MAX_BYTES: usize = 4 << 10;
 
-/// How long a member that joined without an id may wait for the end of the rebalance. It cannot send heartbeats yet, so its
-/// session timeout does not apply (Kafka's `classicGroupNewMemberJoinTimeoutMs`).
+/// How long a member that joined without an id may wait for the end of the rebalance. It cannot send heartbeats yet, so
+/// its session timeout does not apply (Kafka's `classicGroupNewMemberJoinTimeoutMs`).
 pub const NEW_MEMBER_JOIN_TIMEOUT_MS: u64 = 5 * 60 * 1000;
 
 /// The limits and periods of the group coordinator.

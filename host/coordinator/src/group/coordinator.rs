@@ -1,8 +1,8 @@
 //! The coordinator: all groups of this broker, their locks, their timers and their waiting requests.
 //!
-//! A group is a [`Slot`] behind a mutex. A call locks it, asks the pure state machine, and carries out the effects. Responses
-//! go through oneshot channels. Records are appended to the page cache in the order of the decisions. The lock is released
-//! before the call waits for anything. A task of its own waits for the commit of a record.
+//! A group is a [`Slot`] behind a mutex. A call locks it, asks the pure state machine, and carries out the effects.
+//! Responses go through oneshot channels. Records are appended to the page cache in the order of the decisions. The
+//! lock is released before the call waits for anything. A task of its own waits for the commit of a record.
 //!
 //! Locks are taken in one order: first a slot, then the table of groups or the timers.
 
@@ -151,7 +151,8 @@ impl GroupCoordinator {
     /// Handles a Heartbeat.
     ///
     /// # Errors
-    /// [`GroupError::RebalanceInProgress`] tells a member to join again. Otherwise the caller is not a member of this generation.
+    /// [`GroupError::RebalanceInProgress`] tells a member to join again. Otherwise the caller is not a member of this
+    /// generation.
     pub fn heartbeat(self: &Arc<Self>, group_id: &str, caller: Caller<'_>, generation: i32) -> Result<(), GroupError> {
         check_group_id(group_id)?;
         self.with_group(group_id, Missing::Reject(GroupError::UnknownMemberId), |slot, now, _| {
@@ -315,8 +316,8 @@ impl GroupCoordinator {
         self.groups.lock().remove(id);
     }
 
-    /// Appends a group's record at once, so that the log has the records in the order of the decisions. Tells the group when the
-    /// record is committed.
+    /// Appends a group's record at once, so that the log has the records in the order of the decisions. Tells the group
+    /// when the record is committed.
     fn write(self: &Arc<Self>, id: &Arc<str>, write: Write) {
         let Write { snapshot, purpose } = write;
         let appended = self.append_group(id, &snapshot);
@@ -388,7 +389,8 @@ impl GroupCoordinator {
         }
     }
 
-    /// Ends the timers and rejects all waiting and later requests. Clients find their coordinator again once the broker is back.
+    /// Ends the timers and rejects all waiting and later requests. Clients find their coordinator again once the broker
+    /// is back.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
         self.stop.notify_waiters();

@@ -1,7 +1,7 @@
 //! DeleteGroups and OffsetDelete.
 //!
-//! Both append tombstones and respond when these are committed. Memory changes after the commit. A commit or a join that comes
-//! in between has a later record, and a replay of the log gives the same result: the later record wins.
+//! Both append tombstones and respond when these are committed. Memory changes after the commit. A commit or a join
+//! that comes in between has a later record, and a replay of the log gives the same result: the later record wins.
 
 use std::sync::Arc;
 
@@ -42,8 +42,8 @@ impl GroupCoordinator {
     /// Deletes a group with all its offsets. Returns when that is committed.
     ///
     /// # Errors
-    /// [`GroupError::GroupIdNotFound`], [`GroupError::NonEmptyGroup`]; the group is not served here, or not yet; the tombstones
-    /// could not be written.
+    /// [`GroupError::GroupIdNotFound`], [`GroupError::NonEmptyGroup`]; the group is not served here, or not yet; the
+    /// tombstones could not be written.
     pub async fn delete_group(self: &Arc<Self>, group_id: &str) -> Result<(), GroupError> {
         let tombstones = self.with_existing(group_id, |slot| {
             if !slot.group.is_vacant() || slot.writes_in_flight > 0 {
@@ -68,12 +68,12 @@ impl GroupCoordinator {
         .await
     }
 
-    /// Deletes the offsets of some partitions, and returns one result for each of them. Returns when that is committed. A
-    /// partition without an offset is a success.
+    /// Deletes the offsets of some partitions, and returns one result for each of them. Returns when that is committed.
+    /// A partition without an offset is a success.
     ///
     /// # Errors
-    /// As [`Self::delete_group`]; the group has members that are not consumers, so that its topics are unknown. A partition gets
-    /// [`GroupError::GroupSubscribedToTopic`].
+    /// As [`Self::delete_group`]; the group has members that are not consumers, so that its topics are unknown. A
+    /// partition gets [`GroupError::GroupSubscribedToTopic`].
     pub async fn delete_offsets(
         self: &Arc<Self>,
         group_id: &str,
@@ -129,8 +129,8 @@ impl GroupCoordinator {
         Ok(tombstones)
     }
 
-    /// Waits for the commit, applies the tombstones to memory, and runs `then` under the group's lock. Goes on if the caller's
-    /// future is dropped, so that memory equals the log.
+    /// Waits for the commit, applies the tombstones to memory, and runs `then` under the group's lock. Goes on if the
+    /// caller's future is dropped, so that memory equals the log.
     async fn when_committed(
         self: &Arc<Self>,
         group_id: &str,

@@ -1,8 +1,8 @@
 //! Loading: a replay of `__consumer_offsets` gives the groups.
 //!
 //! Partitions are read in parallel on blocking threads. Until a partition is read, requests for its groups get
-//! COORDINATOR_LOAD_IN_PROGRESS, which every client retries. The groups of a partition that cannot be read are never served:
-//! they would start without their offsets.
+//! COORDINATOR_LOAD_IN_PROGRESS, which every client retries. The groups of a partition that cannot be read are never
+//! served: they would start without their offsets.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -38,8 +38,8 @@ impl Loaded {
 }
 
 impl GroupCoordinator {
-    /// Starts the timers and loads the groups. Returns when all are loaded, or after two seconds: the load goes on in the
-    /// background.
+    /// Starts the timers and loads the groups. Returns when all are loaded, or after two seconds: the load goes on in
+    /// the background.
     pub async fn start(self: &Arc<Self>) {
         tokio::spawn(Arc::clone(self).run_timers());
         tokio::spawn(Arc::clone(self).run_expiry());

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use millstream_wire::{ErrorCode, Str};
 use thiserror::Error;
 
-/// Copies a name into memory of its own. A slice of a request frame would keep the whole frame alive as long as the group.
+/// Copies a name into memory of its own. A slice of a request frame would keep the whole frame alive as long as the
+/// group.
 #[must_use]
 pub fn own(text: &Str) -> Arc<str> {
     Arc::from(text.as_str())

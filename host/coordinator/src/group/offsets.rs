@@ -18,12 +18,13 @@ pub struct CommittedOffset {
     pub metadata: Arc<str>,
     /// In milliseconds since the Unix epoch.
     pub commit_timestamp_ms: i64,
-    /// When the offset expires whatever the group does. Only clients that send a retention time ask for it (OffsetCommit up to v4).
+    /// When the offset expires whatever the group does. Only clients that send a retention time ask for it
+    /// (OffsetCommit up to v4).
     pub expires_ms: Option<i64>,
     /// Nil if the topic was unknown when the offset was committed.
     pub topic_id: Uuid,
-    /// The offset of its record in the partition of `__consumer_offsets`. Of two commits the later record wins, whichever is
-    /// committed first, so that memory equals a replay of the log.
+    /// The offset of its record in the partition of `__consumer_offsets`. Of two commits the later record wins,
+    /// whichever is committed first, so that memory equals a replay of the log.
     pub log_offset: i64,
 }
 

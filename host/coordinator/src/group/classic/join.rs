@@ -27,8 +27,8 @@ impl JoinRequest {
 }
 
 impl ClassicGroup {
-    /// Handles a JoinGroup. A member without an id gets `new_id`. The response goes to `effects` under `ticket`, now or when the
-    /// rebalance ends.
+    /// Handles a JoinGroup. A member without an id gets `new_id`. The response goes to `effects` under `ticket`, now or
+    /// when the rebalance ends.
     pub(crate) fn join(
         &mut self,
         now: Now,
@@ -68,8 +68,8 @@ impl ClassicGroup {
         }
     }
 
-    /// Returns whether `group.max.size` allows the member. Ids that were handed out count as members. A group that was loaded with
-    /// more members shrinks at its next rebalance.
+    /// Returns whether `group.max.size` allows the member. Ids that were handed out count as members. A group that was
+    /// loaded with more members shrinks at its next rebalance.
     fn has_room_for(&self, request: &JoinRequest) -> bool {
         let max = self.config.max_size;
         let replaces = request.instance_id.as_ref().is_some_and(|instance| self.static_members.contains_key(instance));
@@ -109,7 +109,8 @@ impl ClassicGroup {
         let respond_again = match self.state {
             // The member may have missed the response to its first JoinGroup.
             ClassicState::CompletingRebalance => unchanged,
-            // The leader asks for a new assignment by joining again. A follower without changes gets the current generation.
+            // The leader asks for a new assignment by joining again. A follower without changes gets the current
+            // generation.
             ClassicState::Stable => unchanged && !self.is_leader(&request.member_id),
             ClassicState::PreparingRebalance => false,
             ClassicState::Empty => return effects.reject_join(ticket, GroupError::UnknownMemberId, &request.member_id),
@@ -153,8 +154,8 @@ impl ClassicGroup {
         self.members.insert(Arc::clone(&member.id), member);
     }
 
-    /// Replaces a static member that has restarted: it keeps its place under a new id, and its old id is fenced. A stable group
-    /// does not rebalance for it if its protocol stays the same.
+    /// Replaces a static member that has restarted: it keeps its place under a new id, and its old id is fenced. A
+    /// stable group does not rebalance for it if its protocol stays the same.
     fn replace_static(
         &mut self,
         now: Now,
@@ -230,8 +231,8 @@ impl ClassicGroup {
         match done.leader_to_report {
             None => joined.skip_assignment = self.is_leader(&done.new_member_id),
             Some(leader) => {
-                // An older client that leads would compute an assignment, which the group does not need. With the former leader's
-                // id in the response it acts as a follower.
+                // An older client that leads would compute an assignment, which the group does not need. With the
+                // former leader's id in the response it acts as a follower.
                 joined.leader = leader;
                 joined.members = Vec::new();
             }

@@ -181,8 +181,8 @@ pub(crate) struct StaticReplacement {
     pub(crate) old_protocols: Vec<Protocol>,
     pub(crate) old_session_timeout_ms: u64,
     pub(crate) old_rebalance_timeout_ms: u64,
-    /// The leader before the replacement; `None` if the client understands `skip_assignment`, so that the response can name the
-    /// current leader.
+    /// The leader before the replacement; `None` if the client understands `skip_assignment`, so that the response can
+    /// name the current leader.
     pub(crate) leader_to_report: Option<MemberId>,
 }
 

@@ -28,8 +28,8 @@ impl ClassicGroup {
         }
     }
 
-    /// Handles a LeaveGroup of several members, and returns one result for each, in order. An administrator names a static member
-    /// by its instance id alone (KIP-345).
+    /// Handles a LeaveGroup of several members, and returns one result for each, in order. An administrator names a
+    /// static member by its instance id alone (KIP-345).
     pub(crate) fn leave(
         &mut self,
         now: Now,
@@ -64,11 +64,12 @@ impl ClassicGroup {
 
     /// Checks that the caller may commit offsets now. A commit of a member counts as a heartbeat.
     ///
-    /// A negative generation without member id and instance id comes from a consumer that assigns its own partitions, or from an
-    /// administrator. It may commit while the group has no members.
+    /// A negative generation without member id and instance id comes from a consumer that assigns its own partitions,
+    /// or from an administrator. It may commit while the group has no members.
     ///
     /// # Errors
-    /// As [`ClassicGroup::heartbeat`]; also while the group waits for its leader, since no member has an assignment then.
+    /// As [`ClassicGroup::heartbeat`]; also while the group waits for its leader, since no member has an assignment
+    /// then.
     pub(crate) fn may_commit(&mut self, now: Now, caller: Caller<'_>, generation: i32) -> Result<(), GroupError> {
         if generation < 0 && self.state == ClassicState::Empty {
             return Ok(());
@@ -108,7 +109,8 @@ impl ClassicGroup {
             return;
         }
         for member_id in expired {
-            tracing::info!(member = %member_id, generation = self.generation, "removing a member from its group: no heartbeat within its session timeout");
+            let generation = self.generation;
+            tracing::info!(member = %member_id, generation, "removing a member: no heartbeat within its session timeout");
             self.remove(&member_id, effects);
         }
         self.member_removed(now, effects);

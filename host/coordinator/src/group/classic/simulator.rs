@@ -1,5 +1,5 @@
-//! A seeded simulator of one group: random joins, syncs, heartbeats, commits, leaves, silent clients, failed writes and crashes of
-//! the coordinator with a replay of the log.
+//! A seeded simulator of one group: random joins, syncs, heartbeats, commits, leaves, silent clients, failed writes and
+//! crashes of the coordinator with a replay of the log.
 //!
 //! After every step the simulator checks:
 //! - in one generation all members know the same leader, and no partition is assigned twice;

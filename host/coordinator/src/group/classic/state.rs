@@ -8,9 +8,10 @@
 //!     └────────────────────────┘  └─────────────────────────────────┴──────────────────────────────────────────┘
 //! ```
 //!
-//! Nothing here reads a clock, waits, locks or writes. A call takes the current time, and pushes what its caller has to do onto
-//! [`Effects`]: send responses by [`Ticket`], write the group's record. Time passes in [`ClassicGroup::tick`], which is due at
-//! [`ClassicGroup::wake_at_ms`]. The rules and error codes are Kafka's (`GroupMetadataManager`, classic groups).
+//! Nothing here reads a clock, waits, locks or writes. A call takes the current time, and pushes what its caller has to
+//! do onto [`Effects`]: send responses by [`Ticket`], write the group's record. Time passes in [`ClassicGroup::tick`],
+//! which is due at [`ClassicGroup::wake_at_ms`]. The rules and error codes are Kafka's (`GroupMetadataManager`, classic
+//! groups).
 //!
 //! This file holds the group and its transitions; `join.rs`, `sync.rs` and `session.rs` hold the requests.
 
@@ -23,8 +24,8 @@ use super::member::Member;
 use super::model::*;
 use crate::group::config::GroupConfig;
 
-/// The state of a group. There is no `Dead`: the coordinator removes a deleted group, and requests for it get the same response
-/// as for a group that never existed.
+/// The state of a group. There is no `Dead`: the coordinator removes a deleted group, and requests for it get the same
+/// response as for a group that never existed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum ClassicState {
     /// No members; there may be offsets.
@@ -52,7 +53,8 @@ impl ClassicState {
 /// What ends the wait for members while the group prepares a rebalance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum JoinPhase {
-    /// The group was empty: wait a fixed delay for more members, and again while new ones come, up to the rebalance timeout.
+    /// The group was empty: wait a fixed delay for more members, and again while new ones come, up to the rebalance
+    /// timeout.
     Initial { deadline_ms: u64, delay_ms: u64, remaining_ms: u64, member_added: bool },
     /// Wait for every known member, up to the longest rebalance timeout among them.
     Rejoin { deadline_ms: u64 },
@@ -155,7 +157,8 @@ impl ClassicGroup {
         self.generation
     }
 
-    /// Returns when [`ClassicGroup::tick`] has something to do, in monotonic milliseconds. May be too early, never too late.
+    /// Returns when [`ClassicGroup::tick`] has something to do, in monotonic milliseconds. May be too early, never too
+    /// late.
     pub(crate) fn wake_at_ms(&self) -> Option<u64> {
         self.wake_at_ms
     }
@@ -205,7 +208,8 @@ impl ClassicGroup {
         self.wake_at_ms = Some(self.wake_at_ms.map_or(deadline_ms, |at| at.min(deadline_ms)));
     }
 
-    /// Handles everything that is due: ids that were never used, members without heartbeats, rebalances that took too long.
+    /// Handles everything that is due: ids that were never used, members without heartbeats, rebalances that took too
+    /// long.
     pub(crate) fn tick(&mut self, now: Now, effects: &mut Effects) {
         self.expire_pending(now, effects);
         self.expire_sessions(now, effects);
@@ -294,8 +298,8 @@ impl ClassicGroup {
         Some(ticket)
     }
 
-    /// Returns the protocol of the next generation. Each member votes for the first of its protocols that all members support. A
-    /// tie goes to the name that sorts first, so that the choice does not depend on the order of the votes.
+    /// Returns the protocol of the next generation. Each member votes for the first of its protocols that all members
+    /// support. A tie goes to the name that sorts first, so that the choice does not depend on the order of the votes.
     pub(super) fn select_protocol(&self) -> Option<Arc<str>> {
         let mut votes: BTreeMap<&Arc<str>, usize> = BTreeMap::new();
         for choice in self.members.values().filter_map(|member| member.vote(&self.supported_by, self.members.len())) {
@@ -382,7 +386,8 @@ impl ClassicGroup {
         }
     }
 
-    /// Ends the wait for members: removes dynamic members that have not joined, and announces the new generation to the others.
+    /// Ends the wait for members: removes dynamic members that have not joined, and announces the new generation to the
+    /// others.
     fn complete_join(&mut self, now: Now, effects: &mut Effects) {
         let missing = |member: &&Member| member.join.is_none() && member.instance_id.is_none();
         let missing: Vec<_> = self.members.values().filter(missing).map(|member| Arc::clone(&member.id)).collect();

@@ -34,7 +34,8 @@ impl ClassicGroup {
     }
 }
 
-/// Returns the topics of a subscription. Later versions only add fields, so a version newer than ours is read as our newest.
+/// Returns the topics of a subscription. Later versions only add fields, so a version newer than ours is read as our
+/// newest.
 fn parse_subscription(bytes: &Bytes) -> Option<Vec<Str>> {
     let newest = <ConsumerProtocolSubscription as Versioned>::VERSIONS.end();
     let (version, _) = bytes.split_first_chunk()?;

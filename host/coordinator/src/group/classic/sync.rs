@@ -6,7 +6,8 @@ use super::model::*;
 use super::state::{ClassicGroup, ClassicState};
 
 impl ClassicGroup {
-    /// Handles a SyncGroup. The response goes to `effects` under `ticket`, now or when the leader's assignment is committed.
+    /// Handles a SyncGroup. The response goes to `effects` under `ticket`, now or when the leader's assignment is
+    /// committed.
     pub(crate) fn sync(&mut self, now: Now, request: SyncRequest, ticket: Ticket, effects: &mut Effects) {
         if let Err(error) = self.check_sync(&request) {
             return effects.sync(ticket, Err(error));
@@ -58,7 +59,8 @@ impl ClassicGroup {
         }
     }
 
-    /// Removes members that joined but never asked for their assignment: the partitions assigned to them would not be read.
+    /// Removes members that joined but never asked for their assignment: the partitions assigned to them would not be
+    /// read.
     pub(super) fn expire_sync(&mut self, now: Now, effects: &mut Effects) {
         if self.sync_deadline_ms.is_none_or(|deadline| deadline > now.mono_ms) {
             return;

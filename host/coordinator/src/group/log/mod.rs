@@ -14,7 +14,8 @@ pub(crate) use records::{Key, decode_group, decode_offset};
 /// The name of the topic.
 pub const CONSUMER_OFFSETS: &str = "__consumer_offsets";
 
-/// Returns the partition that holds a group: Java's `hashCode` of its id, without the sign, modulo the number of partitions.
+/// Returns the partition that holds a group: Java's `hashCode` of its id, without the sign, modulo the number of
+/// partitions.
 pub(crate) fn partition_of(group: &str, partitions: i32) -> i32 {
     let hash = group.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
     // Kafka's Utils.abs: the minimum, which has no positive counterpart, becomes 0.

@@ -2,7 +2,7 @@
 //!
 //! | Record | Key | Value written | Values read |
 //! |---|---|---|---|
-//! | an offset | 1: group, topic, partition (0 is read too) | 4, with the topic id as a tag; 1 if it expires at a set time | 0 to 4 |
+//! | an offset | 1: group, topic, partition (0 is read too) | 4, with the topic id as a tag; 1 if it has an expiry | 0 to 4 |
 //! | a group | 2: group | 3 | 0 to 4 |
 //!
 //! A null value is a tombstone. Other keys (3 to 16: groups of newer protocols) are skipped.
