@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use millstream_coordinator::group::{CONSUMER_OFFSETS, GroupCoordinator};
-use millstream_partition::FsyncQueue;
 use millstream_log::DataDir;
+use millstream_partition::{FsyncQueue, Partition};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -201,18 +201,8 @@ impl RunningBroker {
 fn close(broker: &Broker, data_dir: &DataDir) -> Result<(), StartError> {
     broker.fsync_queue.stop();
     let topics = broker.topics.load();
-    let mut clean = true;
-    for partition in topics.iter().flat_map(|topic| topic.own_partitions()) {
-        match partition.with_log(|log| log.close_clean()) {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => {
-                tracing::error!("cannot close {}-{}: {error}", partition.topic(), partition.index());
-                clean = false;
-            }
-            // Offline since the start: it is scanned again, so that the marker would be a lie.
-            Err(_) => clean = false,
-        }
-    }
+    let partitions: Vec<_> = topics.iter().flat_map(|topic| topic.own_partitions().iter().cloned()).collect();
+    let clean = Partition::close_all(&partitions);
     broker.metadata.close().map_err(data)?;
     partition_dirs::write_recovery_points(data_dir.path(), &topics).map_err(data)?;
     partition_dirs::write_log_starts(data_dir.path(), &topics).map_err(data)?;

@@ -3,7 +3,7 @@
 //! | File | Subject |
 //! |---|---|
 //! | `partition.rs` | one partition: its log, its role, the high watermark |
-//! | `open.rs` | opening many partitions, in parallel |
+//! | `open.rs`, `close.rs` | opening and closing many partitions, in parallel |
 //! | `commit.rs` | `committed(end, acks)`: the wait before the response to a write |
 //! | `fsync_queue.rs` | one fsync for many writes |
 //! | `fetch_waiters.rs` | fetches that wait for records |
@@ -15,6 +15,7 @@
 //! This crate does not know stages, connections or Kafka's error codes.
 
 mod clock;
+mod close;
 mod commit;
 mod error;
 mod error_log;

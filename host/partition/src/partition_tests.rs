@@ -156,3 +156,31 @@ fn a_log_that_cannot_be_opened_is_offline_and_says_why() {
     let one = CheckedBatch::of_own(&one).expect("a valid batch");
     assert!(matches!(partition.append(&one, 0), Err(PartitionError::Offline(_))));
 }
+
+#[test]
+fn many_partitions_are_opened_in_order_and_closed_in_parallel() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let queue = FsyncQueue::start(FlushMode::Fsync).expect("threads start");
+    let specs = |clean_shutdown| {
+        let spec = move |index| PartitionSpec {
+            topic: Arc::from("many"),
+            topic_id: Uuid::from_u128(1),
+            index,
+            leader_epoch: 0,
+            recovery_point: i64::from(clean_shutdown),
+            log_start_offset: 0,
+            clean_shutdown,
+        };
+        (0..100).map(move |index| (spec(index), config())).collect()
+    };
+    let partitions = Partition::open_all(folder.path(), &queue, specs(false));
+    assert_eq!(partitions.iter().map(|partition| partition.index()).collect::<Vec<_>>(), (0..100).collect::<Vec<_>>());
+    partitions.iter().for_each(|partition| _ = append(partition, 1));
+    assert!(Partition::close_all(&partitions));
+    assert!(partitions.iter().all(|partition| recovery_point(partition) == 1));
+    drop(partitions);
+    let partitions = Partition::open_all(folder.path(), &queue, specs(true));
+    assert!(partitions.iter().all(|partition| partition.high_watermark() == 1));
+    partitions[7].delete();
+    assert!(!Partition::close_all(&partitions), "a partition without a log is not closed");
+}
