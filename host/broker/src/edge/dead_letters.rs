@@ -182,7 +182,8 @@ fn write<'a>(
 /// Appends a batch of letters; the offset after them.
 fn append(target: &Partition, builder: BatchBuilder, now_ms: i64) -> Result<i64, ApiError> {
     let batch = builder.build().map_err(|error| failed(&error.to_string()))?;
-    let appended = CheckedBatch::of_own(&batch).map_err(ApiError::from).and_then(|batch| Ok(target.append(&batch, now_ms)?));
+    let appended =
+        CheckedBatch::of_own(&batch).map_err(ApiError::from).and_then(|batch| Ok(target.append(&batch, now_ms)?));
     Ok(appended.map_err(|error| failed(&error.to_string()))?.batch().last_offset + 1)
 }
 

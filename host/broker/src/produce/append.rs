@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use millstream_partition::{Acks, Committed, Partition};
 use millstream_log::AppendedBatch;
+use millstream_partition::{Acks, Committed, Partition};
 use millstream_record::validate::{
     RecordRules, TimestampBounds, check_decoded, check_header_timestamps, check_records, check_records_up_to,
     validate_produce,
@@ -116,7 +116,11 @@ impl Intake<'_> {
         let mut rejected = ApiError::from(error);
         for (index, message) in &mut rejected.records {
             if without_key.binary_search(index).is_ok() {
-                message.push_str(&format!(" in topic partition {}-{}", self.topic.name.as_str(), self.partition.index()));
+                message.push_str(&format!(
+                    " in topic partition {}-{}",
+                    self.topic.name.as_str(),
+                    self.partition.index()
+                ));
             }
         }
         rejected
