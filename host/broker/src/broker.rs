@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use millstream_coordinator::group::GroupCoordinator;
 use millstream_partition::{FsyncQueue, Partition, PartitionConfig};
-use arc_swap::ArcSwap;
 use millstream_wire::Str;
 
 use crate::compute_permits::ComputePermits;

@@ -1,8 +1,8 @@
 //! The one place where errors become Kafka's codes.
 
 use millstream_coordinator::group::GroupError;
-use millstream_partition::PartitionError;
 use millstream_log::{AppendError, LogError, ReadError};
+use millstream_partition::PartitionError;
 use millstream_record::{BatchError, ErrorKind};
 use millstream_wire::{ErrorCode, Str};
 

@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use millstream_partition::{InternalAppend, InternalTopic, Partition, PartitionError};
 use arc_swap::ArcSwap;
+use millstream_partition::{InternalAppend, InternalTopic, Partition, PartitionError};
 use millstream_record::BatchView;
 
 use crate::topics::TopicTable;

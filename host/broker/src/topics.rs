@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use millstream_coordinator::group::CONSUMER_OFFSETS;
-use millstream_partition::Partition;
 use millstream_log::{CleanupPolicy, LogConfig, TimestampType};
+use millstream_partition::Partition;
 use millstream_registry::LOGS_TOPIC;
 use millstream_wire::{ErrorCode, Str};
 use uuid::Uuid;

@@ -9,9 +9,9 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_partition::{Arrival, Partition, PartitionRead};
 use bytes::Bytes;
 use millstream_log::LogSlice;
+use millstream_partition::{Arrival, Partition, PartitionRead};
 use millstream_record::{Codec, HEADER_LEN};
 use millstream_wire::messages::{FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData};
 use millstream_wire::{ErrorCode, Records, Str, WireError};

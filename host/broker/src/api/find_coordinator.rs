@@ -6,8 +6,8 @@ use std::sync::Arc;
 use millstream_wire::messages::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
 use millstream_wire::{ErrorCode, Str};
 
-use super::offsets_topic;
 use super::handler::{Handler, RequestContext};
+use super::offsets_topic;
 use crate::broker::Broker;
 use crate::error::ApiError;
 use crate::security::{AclOperation, Permission, ResourceType};

@@ -3,13 +3,13 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use millstream_coordinator::group::{JoinRejected, JoinRequest, JoinedMember, Protocol, own, own_option};
 use bytes::Bytes;
+use millstream_coordinator::group::{JoinRejected, JoinRequest, JoinedMember, Protocol, own, own_option};
 use millstream_wire::Str;
 use millstream_wire::messages::{JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember};
 
-use super::offsets_topic;
 use super::handler::{Handler, RequestContext};
+use super::offsets_topic;
 use crate::broker::Broker;
 use crate::security::{AclOperation, Permission, ResourceType};
 

@@ -33,8 +33,8 @@ mod sync_group;
 use std::sync::Arc;
 use std::time::Instant;
 
-use millstream_coordinator::group::GroupError;
 use bytes::Bytes;
+use millstream_coordinator::group::GroupError;
 use millstream_wire::{ApiKey, ErrorCode, Reader, RequestHeader};
 
 use self::handler::{ApiEntry, Stages, undecodable};

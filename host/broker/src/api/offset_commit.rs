@@ -12,8 +12,8 @@ use millstream_wire::{ErrorCode, Str};
 use uuid::Uuid;
 
 use super::code;
-use super::offsets_topic;
 use super::handler::{Handler, RequestContext};
+use super::offsets_topic;
 use crate::broker::Broker;
 use crate::security::{AclOperation, Permission, ResourceType};
 use crate::topics::Topic;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-
 use millstream_coordinator::group::{CONSUMER_OFFSETS, GroupError};
 
 use crate::broker::Broker;

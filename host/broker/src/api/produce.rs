@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_partition::{Acks, Committed, now_ms};
 use bytes::Bytes;
+use millstream_partition::{Acks, Committed, now_ms};
 use millstream_record::{BatchHeader, Codec};
 use millstream_wire::messages::{
     BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,

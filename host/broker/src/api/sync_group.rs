@@ -3,8 +3,8 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use millstream_coordinator::group::{SyncRequest, own, own_option};
 use bytes::Bytes;
+use millstream_coordinator::group::{SyncRequest, own, own_option};
 use millstream_wire::messages::{SyncGroupRequest, SyncGroupResponse};
 use millstream_wire::{ErrorCode, Str};
 

@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(crate) use key::{Key, PLUGIN_STATS, all_broker_keys, all_topic_keys, broker_key, inert_key, topic_key};
-use millstream_coordinator::group::GroupConfig;
 pub use listeners::{HostPort, ListenerConfig};
+use millstream_coordinator::group::GroupConfig;
 pub(crate) use topic::{CompressionType, FailurePolicy, StageOptions, TopicConfig, TopicOverrides, inherited};
 pub(crate) use value::{Kind, list};
 

@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use millstream_partition::now_ms;
 use bytes::Bytes;
+use millstream_partition::now_ms;
 use millstream_record::{BatchBuilder, BuildError, Codec, Header, TimestampType};
 use millstream_registry::LOGS_TOPIC;
 use millstream_stage::{EMBEDDED_NUMBER, LogLine};

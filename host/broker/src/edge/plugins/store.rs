@@ -4,9 +4,9 @@
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 
-use millstream_partition::{Partition, UNPACKED_BATCH_BYTES_MAX};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use millstream_partition::{Partition, UNPACKED_BATCH_BYTES_MAX};
 use millstream_record::{BatchError, BatchView, batches};
 use millstream_registry::TOPIC;
 use millstream_registry::format::Version;

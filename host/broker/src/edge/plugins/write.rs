@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millstream_partition::{Acks, Partition, now_ms};
 use bytes::Bytes;
+use millstream_partition::{Acks, Partition, now_ms};
 use millstream_record::{BatchView, Record};
 use millstream_registry::TOPIC;
 use millstream_registry::format::{EventKind, Key, Manifest, Version};

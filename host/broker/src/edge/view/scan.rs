@@ -11,8 +11,8 @@
 
 use std::sync::Arc;
 
-use millstream_partition::Partition;
 use bytes::Bytes;
+use millstream_partition::Partition;
 use millstream_record::{
     BatchBuilder, BatchError, BatchView, Codec, CodecError, Record, Records, TimestampType, batches, patch, retain,
 };
