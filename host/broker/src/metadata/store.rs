@@ -8,7 +8,6 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use millstream_log::{AppendError, CleanupPolicy, Log, LogConfig, LogError, OpenOptions, ReplayError};
 use millstream_partition::now_ms;
-use millstream_partition::now_ms;
 use millstream_record::{BatchBuilder, BatchError, BatchView, CheckedBatch, Codec, TimestampType};
 use parking_lot::Mutex;
 
