@@ -1,4 +1,4 @@
-//! The records of the topic: keys, manifests, and their bounds.
+//! The format of the records: keys, manifests, and their limits.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,49 +7,49 @@ use std::str::FromStr;
 use millstream_stage::{Digest, Kind, StageSpec};
 use serde::{Deserialize, Serialize};
 
-/// Where plug-ins live.
+/// The topic that stores plug-ins.
 pub const TOPIC: &str = "__millstream_plugins";
 
-/// Where our broker keeps what plug-ins log; the key is the plug-in's name.
+/// The topic that stores the log lines of plug-ins; the key is the plug-in's name.
 pub const LOGS_TOPIC: &str = "__millstream_plugin_logs";
 
-/// The most bytes of one chunk: two fit into a batch of Kafka's default `max.message.bytes`.
+/// The maximum size of a chunk, in bytes. Two fit into a batch of Kafka's default `max.message.bytes`.
 pub const CHUNK_BYTES_MAX: usize = 512 * 1024;
 
-/// The largest component: what the sandbox's scan lets in.
+/// The maximum size of a component, in bytes, as in the sandbox's scan.
 pub const SIZE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// The most chunks of one component. Eight suffice; others may cut smaller.
+/// The maximum chunks of a component. Eight are enough, but other writers may use smaller ones.
 pub const CHUNKS_MAX: u32 = 64;
 
-/// The most versions that a plug-in may have at a time.
+/// The maximum versions of a plug-in.
 pub const VERSIONS_MAX: usize = 500;
 
-/// The entries of a history; older ones are forgotten.
+/// The maximum entries of a history; older ones are dropped.
 pub const HISTORY_MAX: usize = 100;
 
-/// The most entries of a history, one after the other, of what was not done.
+/// The maximum consecutive entries of a history about changes that were not made.
 const NOTES_MAX: usize = 10;
 
-/// The longest record that is not a chunk.
+/// The maximum size of a record other than a chunk, in bytes.
 pub const MANIFEST_BYTES_MAX: usize = 512 * 1024;
 
-/// The longest reason, in bytes; longer ones are cut when they are written.
+/// The maximum length of a reason, in bytes; longer ones are truncated.
 pub const REASON_BYTES_MAX: usize = 1024;
 
-/// The longest name of a plug-in and the longest version that one gives itself, as in the sandbox.
+/// The maximum length of a plug-in's name and of its own version, in bytes, as in the sandbox.
 const NAME_BYTES_MAX: usize = 64;
 
-/// What the topic is created with: nothing is lost by age, a chunk fits whatever the cluster's defaults are, and how old one
-/// is does not depend on a client's clock.
+/// The configs of the topic: no record expires, a chunk always fits, and the age of a record does not depend on a client's
+/// clock.
 pub const TOPIC_CONFIGS: [(&str, &str); 3] =
     [("cleanup.policy", "compact"), ("max.message.bytes", "1048588"), ("message.timestamp.type", "LogAppendTime")];
 
 const _: () = assert!(SIZE_BYTES_MAX <= CHUNKS_MAX as u64 * CHUNK_BYTES_MAX as u64);
-// 500 versions of some 300 bytes and 100 entries of a history at their longest.
+// 500 versions of about 300 bytes, and 100 entries of a history at maximum length.
 const _: () = assert!(VERSIONS_MAX * 400 + HISTORY_MAX * (REASON_BYTES_MAX + 200) < MANIFEST_BYTES_MAX);
 
-/// A record that is not one of the topic's.
+/// A malformed record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct FormatError(pub String);
@@ -58,14 +58,14 @@ fn bad<T>(problem: impl Into<String>) -> Result<T, FormatError> {
     Err(FormatError(problem.into()))
 }
 
-/// What a record is about.
+/// The key of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Key {
     /// Bytes of a component.
     Chunk {
         /// The digest of the whole component.
         digest: Digest,
-        /// The chunk's place, from 0.
+        /// The chunk's index, from 0.
         index: u32,
     },
     /// A plug-in's manifest.
@@ -85,16 +85,16 @@ impl fmt::Display for Key {
 }
 
 impl Key {
-    /// Reads a key.
+    /// Parses a key.
     ///
     /// # Errors
-    /// [`FormatError`]: it is none of the three kinds, or says something that cannot be.
+    /// [`FormatError`]: it is not of the three kinds, or malformed.
     pub fn parse(key: Option<&[u8]>) -> Result<Key, FormatError> {
         let Some(key) = key else {
-            return bad("a record without a key; plugin/NAME, chunk/DIGEST/INDEX or topic/NAME");
+            return bad("the record has no key; expected plugin/NAME, chunk/DIGEST/INDEX or topic/NAME");
         };
         let text = std::str::from_utf8(key).ok().filter(|text| text.len() <= 512);
-        let Some(text) = text else { return bad("a key that is no text or longer than 512 bytes") };
+        let Some(text) = text else { return bad("the key is not UTF-8 or longer than 512 bytes") };
         match text.split_once('/') {
             Some(("plugin", name)) => {
                 check_name(name)?;
@@ -102,7 +102,7 @@ impl Key {
             }
             Some(("topic", name)) if is_topic_name(name) => Ok(Key::Topic(name.to_owned())),
             Some(("chunk", place)) => parse_chunk(place),
-            _ => bad(format!("the key {text:?} is none of plugin/NAME, chunk/DIGEST/INDEX and topic/NAME")),
+            _ => bad(format!("the key {text:?} is not plugin/NAME, chunk/DIGEST/INDEX or topic/NAME")),
         }
     }
 }
@@ -110,7 +110,7 @@ impl Key {
 fn parse_chunk(place: &str) -> Result<Key, FormatError> {
     let parsed = place.split_once('/').and_then(|(digest, index)| {
         let key = (Digest::from_str(digest).ok()?, index.parse::<u32>().ok()?);
-        // One way to write each key, or a chunk could be there twice.
+        // Each key has one spelling; otherwise a chunk could exist twice.
         let is_plain = key.0.to_string() == digest && key.1.to_string() == index;
         (is_plain && key.1 < CHUNKS_MAX).then_some(key)
     });
@@ -122,16 +122,16 @@ fn parse_chunk(place: &str) -> Result<Key, FormatError> {
     }
 }
 
-/// Checks the name of a plug-in: what can be written as a stage.
+/// Checks the name of a plug-in.
 ///
 /// # Errors
-/// [`FormatError`] says what is wrong with it.
+/// [`FormatError`] names what is wrong.
 pub fn check_name(name: &str) -> Result<(), FormatError> {
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(is_plain) || name.ends_with(".wasm") {
         let shown: String = name.chars().take(NAME_BYTES_MAX).collect();
         return bad(format!(
-            "{shown:?} is no name of a plug-in: letters, digits, `-`, `_` and `.`, at most {NAME_BYTES_MAX}, not ending in .wasm"
+            "{shown:?} is not a valid plug-in name: use letters, digits, `-`, `_` and `.`, at most {NAME_BYTES_MAX}, not ending in .wasm"
         ));
     }
     Ok(())
@@ -142,43 +142,43 @@ fn is_topic_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= 249 && name.bytes().all(is_plain)
 }
 
-/// All that the topic says of one plug-in.
+/// The complete state of one plug-in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The plug-in's name: that of the record's key.
+    /// The plug-in's name, as in the record's key.
     pub name: String,
-    /// Rises by one with every change.
+    /// Increases by one with every change.
     pub revision: u64,
-    /// What the plug-in is for; no version changes it.
+    /// The plug-in's kind, which no version changes.
     #[serde(with = "text")]
     pub kind: Kind,
-    /// The version that serves those who pin none. 0: none of these but the one in the binary, if it has one.
+    /// The version used by stages that pin none. 0: the one in the binary, if it has one.
     pub active: u32,
-    /// The number that the next version gets: numbers are never given twice.
+    /// The number of the next version. Numbers are never reused.
     pub next: u32,
-    /// The versions, from old to new.
+    /// The versions, oldest first.
     pub versions: Vec<Version>,
-    /// What happened, from old to new.
+    /// The history, oldest entry first.
     pub history: Vec<Event>,
 }
 
-/// A version of a plug-in. Nothing of it changes but `bad`.
+/// A version of a plug-in. Only `bad` can change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Version {
-    /// What `NAME@3` means by 3.
+    /// Its number, the 3 of `NAME@3`.
     pub number: u32,
     /// The SHA-256 of the component.
     #[serde(with = "text")]
     pub digest: Digest,
     /// The size of the component, in bytes.
     pub size: u64,
-    /// How many chunks it lies in.
+    /// The number of its chunks.
     pub chunks: u32,
-    /// What the plug-in calls its version.
+    /// The version that the plug-in reports.
     pub version: String,
-    /// When it was pushed, in milliseconds since the epoch.
+    /// The time of the push, in milliseconds since the epoch.
     pub pushed_ms: i64,
-    /// Why it is not to be gone back to, if it is not.
+    /// Why a rollback must skip it; `None` for a good version.
     #[serde(default)]
     pub bad: Option<String>,
 }
@@ -186,37 +186,37 @@ pub struct Version {
 /// An entry of a plug-in's history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// When, in milliseconds since the epoch.
+    /// The time, in milliseconds since the epoch.
     pub at_ms: i64,
-    /// What happened.
+    /// The event.
     pub event: EventKind,
-    /// The version that it happened to: the one that serves afterwards, after an activation or a rollback.
+    /// The version. After an activation or a rollback, the one that is active now.
     pub version: u32,
-    /// Why, or who did it; may be empty.
+    /// The reason; may be empty.
     #[serde(default)]
     pub reason: String,
 }
 
-/// What can happen to a version.
+/// The events of a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EventKind {
     /// It was stored.
     Pushed,
-    /// It serves.
+    /// It was activated.
     Activated,
-    /// It serves again, since a later one was bad.
+    /// It was activated because a later version was bad.
     RolledBack,
-    /// It was to serve and does not: for something that uses the plug-in it does not work.
+    /// Its activation was rejected, because it does not work for a stage that uses the plug-in.
     Refused,
-    /// It went wrong and serves on: there is no other version that works.
+    /// It failed too often and stays active, because no other version works.
     NotRolledBack,
-    /// It was removed.
+    /// It was deleted.
     Deleted,
 }
 
 impl EventKind {
-    /// As it is written in a manifest.
+    /// Returns the name in a manifest.
     pub fn name(self) -> &'static str {
         match self {
             EventKind::Pushed => "pushed",
@@ -228,47 +228,47 @@ impl EventKind {
         }
     }
 
-    /// Whether a version serves since then.
+    /// Returns whether the event activates a version.
     pub fn is_begin(self) -> bool {
         matches!(self, EventKind::Activated | EventKind::RolledBack)
     }
 
-    /// Whether it tells of something that was not done.
+    /// Returns whether the event is about a change that was not made.
     fn is_note(self) -> bool {
         matches!(self, EventKind::Refused | EventKind::NotRolledBack)
     }
 }
 
 impl Manifest {
-    /// Reads and checks a manifest that stands under `name`.
+    /// Parses and checks the manifest of `name`.
     ///
     /// # Errors
-    /// [`FormatError`]: it is too long, no manifest, or contradicts itself.
+    /// [`FormatError`]: it is too long, malformed, or inconsistent.
     pub fn parse(name: &str, value: &[u8]) -> Result<Manifest, FormatError> {
         let manifest: Manifest = parse_json(value)?;
         if manifest.name != name {
-            return bad(format!("the manifest calls itself {:?}", cut(&manifest.name, NAME_BYTES_MAX)));
+            return bad(format!("the manifest has the name {:?}", cut(&manifest.name, NAME_BYTES_MAX)));
         }
         manifest.check()?;
         Ok(manifest)
     }
 
-    /// The record's value.
+    /// Encodes the value of its record.
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("a manifest is plain data")
     }
 
-    /// The version with this number.
+    /// Returns the version with this number.
     pub fn version(&self, number: u32) -> Option<&Version> {
         self.versions.iter().find(|version| version.number == number)
     }
 
-    /// Whether a version is the same component.
+    /// Returns the version with the same bytes.
     pub fn with_digest(&self, digest: &Digest) -> Option<&Version> {
         self.versions.iter().find(|version| version.digest == *digest)
     }
 
-    /// The numbers of all versions, as a person reads them.
+    /// Returns the numbers of all versions as a text for users.
     pub fn numbers(&self) -> String {
         let numbers: Vec<String> = self.versions.iter().map(|version| version.number.to_string()).collect();
         if numbers.is_empty() { "none".to_owned() } else { numbers.join(", ") }
@@ -277,13 +277,16 @@ impl Manifest {
     fn check(&self) -> Result<(), FormatError> {
         check_name(&self.name)?;
         if self.revision == 0 || self.next == 0 {
-            return bad("revisions and numbers begin at 1");
+            return bad("revisions and numbers start at 1");
         }
         if self.versions.len() > VERSIONS_MAX {
-            return bad(format!("{} versions, at most {VERSIONS_MAX}: delete old ones", self.versions.len()));
+            return bad(format!(
+                "{} versions, but at most {VERSIONS_MAX} are allowed: delete old ones",
+                self.versions.len()
+            ));
         }
         if self.history.len() > HISTORY_MAX {
-            return bad(format!("a history of {} entries, at most {HISTORY_MAX}", self.history.len()));
+            return bad(format!("a history of {} entries, but at most {HISTORY_MAX} are allowed", self.history.len()));
         }
         let mut last = 0;
         for version in &self.versions {
@@ -294,13 +297,13 @@ impl Manifest {
             last = version.number;
         }
         if self.active != 0 && self.version(self.active).is_none() {
-            return bad(format!("version {} is active and not there", self.active));
+            return bad(format!("version {} is active but does not exist", self.active));
         }
         self.history.iter().try_for_each(|event| check_reason(&event.reason))
     }
 
-    /// Whether the history has room for another note of what was not done. What was noted since the last change is not noted
-    /// again, and of other notes there are few: entries that matter would be forgotten for them.
+    /// Returns whether to add an entry about a change that was not made. Repeated entries are omitted and their number is
+    /// limited, because they would displace more important entries.
     pub(crate) fn takes_note(&self, event: EventKind, version: u32, reason: &str) -> bool {
         let reason = reason_of(reason);
         let notes: Vec<&Event> = self.history.iter().rev().take_while(|event| event.event.is_note()).collect();
@@ -327,24 +330,24 @@ impl Version {
         if self.chunks == 0 || self.chunks > CHUNKS_MAX || self.size > room || self.size < u64::from(self.chunks) {
             return bad(format!("version {number} of {} bytes cannot lie in {} chunks", self.size, self.chunks));
         }
-        let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.+".contains(letter);
+        let is_plain = |character: char| character.is_ascii_alphanumeric() || "-_.+".contains(character);
         if self.version.len() > NAME_BYTES_MAX || !self.version.chars().all(is_plain) {
-            return bad(format!("version {number} calls itself something that is no version"));
+            return bad(format!("version {number} reports an invalid version"));
         }
         self.bad.as_deref().map_or(Ok(()), check_reason)
     }
 }
 
-/// The stages of a topic, by the names of its options.
+/// The stages of a topic, by config name.
 pub type StageConfigs = BTreeMap<String, String>;
 
-/// The options of a topic that tell applications which stages to run.
+/// The configs of a topic that name the stages for its applications.
 pub const STAGE_CONFIGS: [&str; 3] = ["stage.partitioner", "stage.serializer", "stage.compressor"];
 
-/// Reads and checks the stages of a topic.
+/// Parses and checks the stages of a topic.
 ///
 /// # Errors
-/// [`FormatError`]: it is too long, no JSON object of texts, another option, or not written as a stage is.
+/// [`FormatError`]: it is too long, not a JSON object of strings, or has an unknown config or a malformed stage.
 pub fn parse_stage_configs(value: &[u8]) -> Result<StageConfigs, FormatError> {
     let configs: StageConfigs = parse_json(value)?;
     for (name, stage) in &configs {
@@ -353,38 +356,38 @@ pub fn parse_stage_configs(value: &[u8]) -> Result<StageConfigs, FormatError> {
     Ok(configs)
 }
 
-/// Checks one option of a topic's stages.
+/// Checks one stage of a topic.
 ///
 /// # Errors
-/// [`FormatError`] names the option and what is wrong.
+/// [`FormatError`] names the config and what is wrong.
 pub fn check_stage_config(name: &str, stage: &str) -> Result<(), FormatError> {
     if !STAGE_CONFIGS.contains(&name) {
-        return bad(format!("{:?} is none of {}", cut(name, NAME_BYTES_MAX), STAGE_CONFIGS.join(", ")));
+        return bad(format!("{:?} is not one of {}", cut(name, NAME_BYTES_MAX), STAGE_CONFIGS.join(", ")));
     }
     StageSpec::parse(stage).map(drop).map_err(|error| FormatError(format!("{name}: {error}")))
 }
 
 fn parse_json<T: serde::de::DeserializeOwned>(value: &[u8]) -> Result<T, FormatError> {
     if value.len() > MANIFEST_BYTES_MAX {
-        return bad(format!("{} bytes, at most {MANIFEST_BYTES_MAX}", value.len()));
+        return bad(format!("the value has {} bytes, but at most {MANIFEST_BYTES_MAX} are allowed", value.len()));
     }
-    serde_json::from_slice(value).map_err(|error| FormatError(format!("not the JSON that is wanted: {error}")))
+    serde_json::from_slice(value).map_err(|error| FormatError(format!("unexpected JSON: {error}")))
 }
 
-/// A reason as it may be written: on one line, with nothing in it that a terminal obeys, and not too long.
+/// Returns a reason without control characters, truncated to its maximum length.
 pub(crate) fn reason_of(text: &str) -> String {
-    let plain: String = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+    let plain: String = text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect();
     cut(&plain, REASON_BYTES_MAX).to_owned()
 }
 
 fn check_reason(text: &str) -> Result<(), FormatError> {
     if text.len() > REASON_BYTES_MAX || text.contains(char::is_control) {
-        return bad(format!("a reason is longer than {REASON_BYTES_MAX} bytes or holds control characters"));
+        return bad(format!("a reason is longer than {REASON_BYTES_MAX} bytes or contains control characters"));
     }
     Ok(())
 }
 
-/// At most `bytes_max` bytes of a text, whole characters.
+/// Truncates a text to at most `bytes_max` bytes, at a character boundary.
 pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
     let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {
@@ -393,7 +396,7 @@ pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..end]
 }
 
-/// Values that are written as they are displayed.
+/// Serializes values in their display form.
 mod text {
     use std::fmt::Display;
     use std::str::FromStr;
@@ -417,7 +420,7 @@ mod text {
 pub(crate) mod tests {
     use super::*;
 
-    /// A manifest with these versions, the last one active.
+    /// Returns a manifest with these versions, the last one active.
     pub(crate) fn manifest(name: &str, numbers: &[u32]) -> Manifest {
         let version = |number: &u32| Version {
             number: *number,
@@ -441,7 +444,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn keys_are_read_as_they_are_written_and_in_no_other_way() {
+    fn keys_have_one_spelling() {
         let digest = Digest::of(b"a");
         for key in [Key::Chunk { digest, index: 7 }, Key::Plugin("a-b_c.d".into()), Key::Topic("__x".into())] {
             assert_eq!(Key::parse(Some(key.to_string().as_bytes())), Ok(key));
@@ -476,7 +479,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_manifest_survives_its_bytes() {
+    fn a_manifest_is_decoded_as_it_was_encoded() {
         let mut whole = manifest("a", &[1, 3]);
         whole.versions[0].bad = Some("it traps".into());
         whole.record(5, EventKind::RolledBack, 1, &"é\n".repeat(REASON_BYTES_MAX));
@@ -491,27 +494,27 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_manifest_that_contradicts_itself_is_refused() {
-        let refused = |change: fn(&mut Manifest)| {
+    fn an_inconsistent_manifest_is_rejected() {
+        let rejected = |change: fn(&mut Manifest)| {
             let mut manifest = manifest("a", &[1, 2]);
             change(&mut manifest);
             Manifest::parse("a", &manifest.to_bytes()).unwrap_err().0
         };
-        assert!(refused(|m| m.name = "b".into()).contains("calls itself"));
-        assert!(refused(|m| m.revision = 0).contains("begin at 1"));
-        assert!(refused(|m| m.active = 7).contains("active and not there"));
-        assert!(refused(|m| m.next = 2).contains("out of order"));
-        assert!(refused(|m| m.versions.reverse()).contains("out of order"));
-        assert!(refused(|m| m.versions[0].size = 0).contains("0 bytes"));
-        assert!(refused(|m| m.versions[0].size = SIZE_BYTES_MAX + 1).contains("bytes"));
-        assert!(refused(|m| m.versions[0].chunks = u32::MAX).contains("chunks"));
-        assert!(refused(|m| m.versions[0].chunks = 0).contains("chunks"));
-        assert!(refused(|m| m.versions[1].size = 1 << 20).contains("1 chunks"));
-        assert!(refused(|m| m.versions[1].version = "x".repeat(65)).contains("no version"));
-        assert!(refused(|m| m.versions[1].version = "\u{1b}[2J".into()).contains("no version"));
-        assert!(refused(|m| m.versions[1].bad = Some("a\nb".into())).contains("control characters"));
+        assert!(rejected(|m| m.name = "b".into()).contains("has the name"));
+        assert!(rejected(|m| m.revision = 0).contains("start at 1"));
+        assert!(rejected(|m| m.active = 7).contains("active but does not exist"));
+        assert!(rejected(|m| m.next = 2).contains("out of order"));
+        assert!(rejected(|m| m.versions.reverse()).contains("out of order"));
+        assert!(rejected(|m| m.versions[0].size = 0).contains("0 bytes"));
+        assert!(rejected(|m| m.versions[0].size = SIZE_BYTES_MAX + 1).contains("bytes"));
+        assert!(rejected(|m| m.versions[0].chunks = u32::MAX).contains("chunks"));
+        assert!(rejected(|m| m.versions[0].chunks = 0).contains("chunks"));
+        assert!(rejected(|m| m.versions[1].size = 1 << 20).contains("1 chunks"));
+        assert!(rejected(|m| m.versions[1].version = "x".repeat(65)).contains("invalid version"));
+        assert!(rejected(|m| m.versions[1].version = "\u{1b}[2J".into()).contains("invalid version"));
+        assert!(rejected(|m| m.versions[1].bad = Some("a\nb".into())).contains("control characters"));
         assert!(
-            refused(|m| m.history = vec![
+            rejected(|m| m.history = vec![
                 m.history.first().cloned().unwrap_or(Event {
                     at_ms: 0,
                     event: EventKind::Pushed,
@@ -522,7 +525,7 @@ pub(crate) mod tests {
             ])
             .contains("history")
         );
-        assert!(refused(|m| m.versions = vec![m.versions[0].clone(); VERSIONS_MAX + 1]).contains("versions"));
+        assert!(rejected(|m| m.versions = vec![m.versions[0].clone(); VERSIONS_MAX + 1]).contains("versions"));
         assert!(Manifest::parse("a", b"{").is_err() && Manifest::parse("a", b"[]").is_err());
         assert!(Manifest::parse("a", &vec![b' '; MANIFEST_BYTES_MAX + 1]).unwrap_err().0.contains("at most"));
         assert!(Manifest::parse("a", "[".repeat(100_000).as_bytes()).is_err());

@@ -1,4 +1,4 @@
-//! The state of the topic: what its records, read in order, amount to.
+//! The state of the registry: the result of its records, applied in order.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -7,40 +7,40 @@ use millstream_stage::Digest;
 
 use crate::format::{self, CHUNK_BYTES_MAX, FormatError, Key, Manifest, StageConfigs, Version};
 
-/// The most chunks that an image knows: 50 GiB of components.
+/// The maximum chunks of an image: 50 GiB of components.
 const CHUNKS_KEPT_MAX: usize = 100_000;
 
-/// The most bytes of manifests and topics' stages that an image keeps.
+/// The maximum size of all manifests and stages of an image, in bytes.
 const TEXT_BYTES_MAX: usize = 64 << 20;
 
-/// How long a push may take from its first chunk to its manifest: an hour.
+/// The maximum time of a push from its first chunk to its manifest: an hour.
 const PUSH_MS_MAX: i64 = 3_600_000;
 
-/// Where a chunk lies.
+/// The position of a chunk in the topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     /// The offset of its record.
     pub offset: i64,
     /// Its size, in bytes.
     pub size: u32,
-    /// When it was written, in milliseconds since the epoch.
+    /// The time of the write, in milliseconds since the epoch.
     pub at_ms: i64,
 }
 
-/// What a record changed.
+/// The effect of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// The state of this plug-in.
+    /// It changed this plug-in.
     Plugin(String),
-    /// A chunk came, went or moved.
+    /// It added, removed or moved a chunk.
     Chunk,
-    /// The stages of this topic.
+    /// It changed the stages of this topic.
     Topic(String),
-    /// Nothing: it says again what is known.
+    /// It changed nothing.
     Nothing,
 }
 
-/// All plug-ins of a cluster, with the places of their chunks.
+/// All plug-ins of a cluster, with the positions of their chunks.
 #[derive(Debug, Clone, Default)]
 pub struct PluginImage {
     plugins: BTreeMap<String, Text<Arc<Manifest>>>,
@@ -50,7 +50,7 @@ pub struct PluginImage {
     text_bytes: usize,
 }
 
-/// A value and the bytes that it had in its record.
+/// A value and its size in the record.
 #[derive(Debug, Clone)]
 struct Text<T> {
     value: T,
@@ -58,10 +58,10 @@ struct Text<T> {
 }
 
 impl PluginImage {
-    /// Takes a record of the topic in, which was written at `at_ms`.
+    /// Applies a record that was written at `at_ms`.
     ///
     /// # Errors
-    /// [`FormatError`]: the record means nothing, or was made of an older state; the image is as before.
+    /// [`FormatError`]: the record is malformed or based on an outdated state; the image is unchanged.
     pub fn apply(
         &mut self,
         offset: i64,
@@ -107,9 +107,11 @@ impl PluginImage {
                 return Ok(Change::Nothing);
             }
             let (have, new) = (known.value.revision, manifest.revision);
-            // Above, not one above: compaction leaves gaps.
+            // Any higher revision is valid, because compaction leaves gaps.
             if new <= have {
-                return Err(FormatError(format!("revision {new} of plug-in {name} comes too late: {have} is there")));
+                return Err(FormatError(format!(
+                    "revision {new} of plug-in {name} is outdated: the current one is {have}"
+                )));
             }
         }
         self.make_room(value.len(), known.map_or(0, |known| known.bytes))?;
@@ -120,7 +122,7 @@ impl PluginImage {
     fn make_room(&mut self, bytes: usize, instead_of: usize) -> Result<(), FormatError> {
         let after = self.text_bytes - instead_of + bytes;
         if after > TEXT_BYTES_MAX {
-            return Err(FormatError(format!("all manifests together are over {TEXT_BYTES_MAX} bytes")));
+            return Err(FormatError(format!("all manifests together have more than {TEXT_BYTES_MAX} bytes")));
         }
         self.text_bytes = after;
         Ok(())
@@ -129,7 +131,7 @@ impl PluginImage {
     fn put_chunk(&mut self, digest: Digest, index: u32, place: Place) -> Result<Change, FormatError> {
         let size = place.size as usize;
         if size == 0 || size > CHUNK_BYTES_MAX {
-            return Err(FormatError(format!("a chunk of {size} bytes; 1 to {CHUNK_BYTES_MAX} are allowed")));
+            return Err(FormatError(format!("a chunk has {size} bytes, but 1 to {CHUNK_BYTES_MAX} are allowed")));
         }
         let is_new = self.place(&digest, index).is_none();
         if is_new && self.chunk_count >= CHUNKS_KEPT_MAX {
@@ -173,15 +175,15 @@ impl PluginImage {
         self.topics.get(name).map(|text| &text.value)
     }
 
-    /// Where a chunk lies, if it is there.
+    /// Returns the position of a chunk.
     pub fn place(&self, digest: &Digest, index: u32) -> Option<Place> {
         self.chunks.get(digest)?.get(&index).copied()
     }
 
-    /// Where the chunks of a version lie, in order.
+    /// Returns the positions of the chunks of a version, in order.
     ///
     /// # Errors
-    /// [`FormatError`]: one is missing, or together they have another size.
+    /// [`FormatError`]: one is missing, or their total size differs from the manifest.
     pub fn places(&self, version: &Version) -> Result<Vec<Place>, FormatError> {
         let places = (0..version.chunks).map(|index| {
             self.place(&version.digest, index).ok_or_else(|| {
@@ -191,12 +193,15 @@ impl PluginImage {
         let places = places.collect::<Result<Vec<_>, _>>()?;
         let size: u64 = places.iter().map(|place| u64::from(place.size)).sum();
         if size != version.size {
-            return Err(FormatError(format!("its chunks have {size} bytes, and the manifest says {}", version.size)));
+            return Err(FormatError(format!(
+                "its chunks have {size} bytes instead of the {} in the manifest",
+                version.size
+            )));
         }
         Ok(places)
     }
 
-    /// The chunks that no version needs any more once `without` is gone: all of it, or one version.
+    /// Returns the chunks that become unused when version `without` of a plug-in is deleted, or all of it with `None`.
     pub fn orphans(&self, name: &str, without: Option<u32>) -> Vec<Key> {
         let Some(manifest) = self.plugin(name) else { return Vec::new() };
         let going = manifest.versions.iter().filter(|version| without.is_none_or(|number| number == version.number));
@@ -204,13 +209,12 @@ impl PluginImage {
         self.unneeded(&digests, |user, version| user == name && without.is_none_or(|number| number == version.number))
     }
 
-    /// The chunks of these digests that no version needs.
+    /// Returns the chunks of this digest that no version uses.
     pub fn unclaimed(&self, digest: &Digest) -> Vec<Key> {
         self.unneeded(&[*digest], |_, _| false)
     }
 
-    /// The chunks that no version needs, and that are too old to be part of a push that is on its way: what is left of one, or
-    /// of a deletion, that came to no end.
+    /// Returns the unused chunks that are too old to be part of a running push: those of an unfinished push or deletion.
     pub fn stale_chunks(&self, now_ms: i64) -> Vec<Key> {
         let needed: HashSet<&Digest> =
             self.plugins().flat_map(|user| user.versions.iter().map(|version| &version.digest)).collect();
@@ -235,7 +239,7 @@ impl PluginImage {
         keys.collect()
     }
 
-    /// Whether a version needs the chunks of this digest, and which.
+    /// Returns the plug-in and version that use the chunks of this digest.
     pub fn user_of(&self, digest: &Digest) -> Option<(&str, u32)> {
         self.plugins().find_map(|user| Some((user.name.as_str(), user.with_digest(digest)?.number)))
     }
@@ -260,13 +264,13 @@ mod tests {
     }
 
     #[test]
-    fn of_two_changes_of_one_state_the_first_counts() {
+    fn of_two_changes_of_one_revision_the_first_wins() {
         let mut image = with_chunks(&[1, 2]);
         let first = manifest("a", &[1]);
         assert_eq!(put(&mut image, 10, "plugin/a", &first.to_bytes()), Ok(Change::Plugin("a".into())));
         assert_eq!(put(&mut image, 11, "plugin/a", &first.to_bytes()), Ok(Change::Nothing));
         let late = manifest("a", &[1, 2]);
-        assert!(put(&mut image, 12, "plugin/a", &late.to_bytes()).unwrap_err().0.contains("comes too late"));
+        assert!(put(&mut image, 12, "plugin/a", &late.to_bytes()).unwrap_err().0.contains("is outdated"));
         assert_eq!(**image.plugin("a").unwrap(), first);
         let later = Manifest { revision: 7, ..late };
         assert_eq!(put(&mut image, 13, "plugin/a", &later.to_bytes()), Ok(Change::Plugin("a".into())));
@@ -277,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_are_found_where_they_came_last() {
+    fn the_last_record_of_a_chunk_counts() {
         let mut image = with_chunks(&[1]);
         let version = manifest("a", &[1]).versions.remove(0);
         assert_eq!(image.places(&version), Ok(vec![Place { offset: 1, size: 4, at_ms: 1 }]));
@@ -294,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_nobody_needs_is_an_orphan() {
+    fn only_unused_chunks_are_orphans() {
         let mut image = with_chunks(&[1, 2, 3]);
         put(&mut image, 10, "plugin/a", &manifest("a", &[1, 2]).to_bytes()).unwrap();
         put(&mut image, 11, "plugin/b", &manifest("b", &[2]).to_bytes()).unwrap();
@@ -305,13 +309,13 @@ mod tests {
         assert_eq!(image.unclaimed(&Digest::of(&3u32.to_be_bytes())), [chunk(3)]);
         assert_eq!(image.unclaimed(&Digest::of(&2u32.to_be_bytes())), []);
         assert_eq!(image.user_of(&Digest::of(&2u32.to_be_bytes())), Some(("a", 2)));
-        // Chunk 3 was written at 3, and may be part of a push.
+        // Chunk 3 was written at 3 and may be part of a running push.
         assert_eq!(image.stale_chunks(3 + PUSH_MS_MAX), []);
         assert_eq!(image.stale_chunks(4 + PUSH_MS_MAX), [chunk(3)]);
     }
 
     #[test]
-    fn texts_and_chunks_have_a_bound_together() {
+    fn the_total_of_texts_and_chunks_is_limited() {
         let mut image = PluginImage { text_bytes: TEXT_BYTES_MAX, ..PluginImage::default() };
         assert!(put(&mut image, 1, "plugin/a", &manifest("a", &[]).to_bytes()).unwrap_err().0.contains("together"));
         assert!(put(&mut image, 1, "topic/t", br#"{"stage.serializer":"json"}"#).is_err());

@@ -1,5 +1,5 @@
-//! What an operation writes: the next manifest, made of the state that is there. Pure, and the same
-//! for a client, for our broker's watched folder and for its automatic rollback.
+//! Plans changes: computes the next manifest from the current state. Clients, the broker's watched folder and its
+//! automatic rollback all use it.
 
 use millstream_stage::{Digest, Kind};
 
@@ -7,41 +7,41 @@ use crate::error::RegistryError;
 use crate::format::{CHUNK_BYTES_MAX, EventKind, Manifest, Version, check_name, reason_of};
 use crate::image::PluginImage;
 
-/// A component that is to become a version.
+/// A component to store as a version.
 #[derive(Debug, Clone, Copy)]
 pub struct NewVersion<'a> {
-    /// The name that it gets in the cluster.
+    /// The name in the cluster.
     pub name: &'a str,
-    /// What it is for.
+    /// Its kind.
     pub kind: Kind,
     /// The SHA-256 of the component.
     pub digest: Digest,
     /// Its size, in bytes.
     pub size: u64,
-    /// What the plug-in calls its version.
+    /// The version that the plug-in reports.
     pub version: &'a str,
 }
 
-/// What an operation comes to.
+/// A planned change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// The version that the operation was about; that serves, if it was about that.
+    /// The number of the version; for an activation or rollback, of the one that is active after it.
     pub number: u32,
-    /// What is to be written; nothing if all is as it was wanted.
+    /// The manifest to write; `None` if nothing changes.
     pub manifest: Option<Manifest>,
 }
 
-/// The chunks of a component, in order.
+/// Splits a component into chunks, in order.
 pub fn chunks(component: &[u8]) -> impl ExactSizeIterator<Item = &[u8]> {
     component.chunks(CHUNK_BYTES_MAX)
 }
 
 impl PluginImage {
-    /// Stores a version and, with `activate`, has it serve. Bytes that are a version already become
-    /// no second one.
+    /// Plans to store a version and, with `activate`, to activate it. Bytes that are a version already are not stored
+    /// again.
     ///
     /// # Errors
-    /// [`RegistryError`]: the name cannot be, or is another kind's.
+    /// [`RegistryError`]: the name is invalid, or belongs to another kind.
     pub fn plan_push(
         &self,
         new: NewVersion<'_>,
@@ -73,7 +73,7 @@ impl PluginImage {
         }
     }
 
-    /// Has a version serve; 0 is the one in the binary. A version that was bad is good again.
+    /// Plans to activate a version; 0 is the one in the binary. A bad version becomes good again.
     ///
     /// # Errors
     /// [`RegistryError`]: there is no such plug-in or version.
@@ -90,11 +90,11 @@ impl PluginImage {
         Ok(Plan { number, manifest: Some(manifest) })
     }
 
-    /// Puts the last good version in the active one's place and marks that as bad. `embedded`: whether
-    /// the binary has a plug-in of this name, to go back to before the first version.
+    /// Plans to activate the last good version and to mark the active one as bad. `embedded`: whether the binary has a
+    /// plug-in of this name, to roll back to before the first version.
     ///
     /// # Errors
-    /// [`RegistryError`]: there is no such plug-in, none serves, or there is nothing to go back to.
+    /// [`RegistryError`]: there is no such plug-in, no active version, or no version to roll back to.
     pub fn plan_rollback(&self, name: &str, why: &str, embedded: bool, now_ms: i64) -> Result<Plan, RegistryError> {
         let known = self.known(name)?;
         let active = known.active;
@@ -107,7 +107,7 @@ impl PluginImage {
         Ok(Plan { number, manifest: Some(rolled_back(known, number, why, now_ms)) })
     }
 
-    /// Has the history say what was not done with a version; nothing if it says so already, or much else of that kind.
+    /// Plans a history entry about a change that was not made. Plans nothing if there is one already, or too many.
     ///
     /// # Errors
     /// [`RegistryError::Unknown`].
@@ -128,10 +128,10 @@ impl PluginImage {
         Ok(Plan { number, manifest })
     }
 
-    /// Removes a version that does not serve.
+    /// Plans to delete a version that is not active.
     ///
     /// # Errors
-    /// [`RegistryError`]: it is not there, or serves.
+    /// [`RegistryError`]: it does not exist, or is active.
     pub fn plan_delete(&self, name: &str, number: u32, now_ms: i64) -> Result<Plan, RegistryError> {
         let known = self.known(name)?;
         if known.version(number).is_none() {
@@ -146,7 +146,7 @@ impl PluginImage {
         Ok(Plan { number, manifest: Some(manifest) })
     }
 
-    /// The plug-in of this name.
+    /// Returns the plug-in with this name.
     ///
     /// # Errors
     /// [`RegistryError::Unknown`].
@@ -155,10 +155,10 @@ impl PluginImage {
         self.plugin(name).map(|manifest| &**manifest).ok_or_else(unknown)
     }
 
-    /// A version of a plug-in; `None` is the active one.
+    /// Returns a version of a plug-in; with `None` the active one.
     ///
     /// # Errors
-    /// [`RegistryError`]: there is no such plug-in or version, or none serves.
+    /// [`RegistryError`]: there is no such plug-in or version, or none is active.
     pub fn version(&self, name: &str, number: Option<u32>) -> Result<&Version, RegistryError> {
         let known = self.known(name)?;
         match number {
@@ -179,7 +179,7 @@ fn next(known: &Manifest) -> Manifest {
     Manifest { revision: known.revision + 1, ..known.clone() }
 }
 
-fn with_version(known: Manifest, new: NewVersion<'_>, serve: bool, reason: &str, now_ms: i64) -> Plan {
+fn with_version(known: Manifest, new: NewVersion<'_>, activate_it: bool, reason: &str, now_ms: i64) -> Plan {
     let mut manifest = next(&known);
     let number = manifest.next;
     manifest.next += 1;
@@ -193,7 +193,7 @@ fn with_version(known: Manifest, new: NewVersion<'_>, serve: bool, reason: &str,
         bad: None,
     });
     manifest.record(now_ms, EventKind::Pushed, number, reason);
-    if serve {
+    if activate_it {
         activate(&mut manifest, number, EventKind::Activated, reason, now_ms);
     }
     Plan { number, manifest: Some(manifest) }
@@ -207,7 +207,7 @@ fn activate(manifest: &mut Manifest, number: u32, event: EventKind, reason: &str
     manifest.record(now_ms, event, number, reason);
 }
 
-/// The manifest with `number` in the place of the active version, which is bad.
+/// Returns the manifest with version `number` activated and the active version marked as bad.
 pub fn rolled_back(known: &Manifest, number: u32, why: &str, now_ms: i64) -> Manifest {
     let mut manifest = next(known);
     if let Some(bad) = manifest.versions.iter_mut().find(|version| version.number == known.active) {
@@ -217,8 +217,8 @@ pub fn rolled_back(known: &Manifest, number: u32, why: &str, now_ms: i64) -> Man
     manifest
 }
 
-/// The versions to go back to from the active one, best first: those that served before it, from the last, then those that are
-/// older, from the newest. All of them are there and not bad.
+/// Returns the good versions to roll back to from the active one, best first: the previously active ones, most recent
+/// first, then the older ones, newest first.
 pub fn good_versions(manifest: &Manifest) -> Vec<u32> {
     let is_good = |number: u32| {
         let version = manifest.version(number);
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_that_is_only_stored_does_not_serve() {
+    fn a_version_that_is_only_stored_is_not_active() {
         let mut image = pushed(1);
         let plan = image.plan_push(new(&[2]), false, "", 9);
         assert_eq!(done(&mut image, plan), 2);
@@ -297,13 +297,13 @@ mod tests {
     }
 
     #[test]
-    fn a_rollback_goes_back_through_what_served_and_was_good() {
+    fn a_rollback_goes_through_previously_active_good_versions() {
         let mut image = pushed(3);
         let plan = image.plan_activate(NAME, 1, "", 9);
         done(&mut image, plan);
         let plan = image.plan_activate(NAME, 3, "", 9);
         done(&mut image, plan);
-        // 1 served before 3, although 2 is newer.
+        // 1 was active before 3, although 2 is newer.
         let plan = image.plan_rollback(NAME, "traps", false, 10);
         assert_eq!(done(&mut image, plan), 1);
         let manifest = image.plugin(NAME).unwrap();
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn older_versions_come_after_those_that_served_last() {
+    fn older_versions_come_after_previously_active_ones() {
         let mut image = pushed(4);
         for number in [2, 3, 2, 4] {
             let plan = image.plan_activate(NAME, number, "", 9);
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_done_is_noted_once_and_not_without_end() {
+    fn repeated_notes_are_omitted_and_their_number_is_limited() {
         let mut image = pushed(2);
         let note = |image: &mut PluginImage, event, number, reason: &str| {
             let plan = image.plan_note(NAME, event, number, reason, 9);
@@ -350,19 +350,19 @@ mod tests {
         };
         assert!(note(&mut image, EventKind::Refused, 3, "a"));
         assert!(note(&mut image, EventKind::Refused, 3, "b"));
-        assert!(!note(&mut image, EventKind::Refused, 3, "a"), "also with another one in between");
+        assert!(!note(&mut image, EventKind::Refused, 3, "a"), "even with another one in between");
         assert!(note(&mut image, EventKind::NotRolledBack, 2, "a"));
         let noted = (0..100).filter(|round| note(&mut image, EventKind::Refused, 3, &round.to_string())).count();
         assert_eq!(noted, 7);
         assert_eq!((image.plugin(NAME).unwrap().active, image.plugin(NAME).unwrap().next), (2, 3));
         let plan = image.plan_activate(NAME, 1, "", 9);
         done(&mut image, plan);
-        assert!(note(&mut image, EventKind::Refused, 3, "a"), "something has changed since");
+        assert!(note(&mut image, EventKind::Refused, 3, "a"), "the manifest has changed since");
         assert!(image.plan_note("other", EventKind::Refused, 1, "a", 9).is_err());
     }
 
     #[test]
-    fn numbers_are_never_given_twice() {
+    fn numbers_are_never_reused() {
         let mut image = pushed(2);
         assert!(matches!(image.plan_delete(NAME, 2, 9), Err(RegistryError::Active { number: 2, .. })));
         let plan = image.plan_activate(NAME, 1, "", 9);

@@ -1,35 +1,35 @@
-//! What the versions of plug-ins have done at a broker: the value of its read-only option [`STATS_CONFIG`],
-//! which DescribeConfigs answers when it is asked for it by name.
+//! The counters of plug-in versions at a broker: the value of the read-only config [`STATS_CONFIG`], which
+//! DescribeConfigs returns when it is requested by name.
 
 use serde::{Deserialize, Serialize};
 
-/// The broker's option that holds the counts, as a JSON array of [`VersionStats`].
+/// The broker config with the counters, as a JSON array of [`VersionStats`].
 pub const STATS_CONFIG: &str = "plugin.stats";
 
-/// The counts of one version of a plug-in at one broker, since that broker's start.
+/// The counters of one version at one broker, since the start of the broker.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VersionStats {
     /// The plug-in's name.
     pub name: String,
-    /// What it is for.
+    /// Its kind.
     pub kind: String,
-    /// The number of the version in the cluster; 0 for the plug-in in the binary and for files.
+    /// The number of the version in the registry; 0 for the plug-in in the binary and for files.
     pub number: u32,
-    /// What the plug-in calls its version.
+    /// The version that the plug-in reports.
     pub version: String,
-    /// Calls, failed ones too.
+    /// All calls, including failed ones.
     pub calls: u64,
-    /// Records of all calls.
+    /// The records of all calls.
     pub records: u64,
-    /// Time of all calls, in nanoseconds.
+    /// The time of all calls, in nanoseconds.
     pub nanos: u64,
-    /// Calls that failed, for any reason.
+    /// The failed calls.
     pub errors: u64,
-    /// Calls that failed because the plug-in misbehaved.
+    /// The calls that trapped or broke a limit.
     pub traps: u64,
-    /// Records that it failed for.
+    /// The records that it rejected.
     pub bad_records: u64,
-    /// How often it was rolled back by itself.
+    /// The automatic rollbacks.
     pub rollbacks: u64,
 }

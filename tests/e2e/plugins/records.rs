@@ -112,10 +112,10 @@ fn a_hand_made_push_serves_and_a_wrong_one_is_refused_with_its_reason() {
         (&|json| json["kind"] = "compressor".into(), "cannot become"),
         (&|json| json["versions"][0]["digest"] = Digest::of(b"x").to_string().into(), "immutable"),
         (&|json| json["versions"][1]["digest"] = Digest::of(b"x").to_string().into(), "is missing"),
-        (&|json| json["versions"][1]["size"] = 7.into(), "the manifest says 7"),
+        (&|json| json["versions"][1]["size"] = 7.into(), "instead of the 7 in the manifest"),
         (&|json| json["versions"][1]["version"] = "9.9.9".into(), "calls its version 2.0.0"),
         (&|json| json["versions"][1]["chunks"] = 4_000_000_000_u32.into(), "chunks"),
-        (&|json| json["active"] = 3.into(), "active and not there"),
+        (&|json| json["active"] = 3.into(), "active but does not exist"),
         (&|json| json["versions"] = vec![json["versions"][0].clone(); 2_000].into(), "at most"),
     ];
     for (change, reason) in cases {
@@ -124,10 +124,10 @@ fn a_hand_made_push_serves_and_a_wrong_one_is_refused_with_its_reason() {
     }
     for (key, value, reason) in [
         ("plugin/letters", "{", "JSON"),
-        ("plugin/other", &*first, "calls itself"),
+        ("plugin/other", &*first, "has the name"),
         ("chunk/xyz/0", "x", "SHA-256"),
         ("topic/lines", "{\"stage.serializer\":\"a b\"}", "stage.serializer"),
-        ("garbage", "x", "none of plugin/NAME"),
+        ("garbage", "x", "is not plugin/NAME"),
     ] {
         let message = store.refused(&[(key.to_owned(), Some(value.as_bytes()))]);
         assert!(message.contains(reason), "{key}: {message}");
