@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use millstream_client::{Consumer, Error, Producer, ProducerConfig, ProducerRecord};
+use millstream_client::{Admin, ClientConfig, Consumer, Error, Producer, ProducerConfig, ProducerRecord};
 use millstream_tests::wait_until;
+use millstream_wire::ErrorCode;
 
 use crate::records::{create, from_beginning, read_all};
 use crate::{PATIENCE, Server, both, both_mortal, unique};
@@ -21,6 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     [
         both_mortal("an idempotent producer loses, doubles and reorders nothing when the broker is killed", bounces),
         both("a broker that is not there is reported in time", absent),
+        both("40,000 rejected batches do not wear out an idempotent producer", rejections),
     ]
     .into_iter()
     .flatten()
@@ -139,4 +141,49 @@ async fn absent(bootstrap: String) {
     let producer = Producer::builder(ProducerConfig::new(&format!("127.0.0.1:1,{bootstrap}"))).build().unwrap();
     producer.send(ProducerRecord::new(&topic).value(b"v")).await.unwrap().await.unwrap();
     producer.close(PATIENCE).await.unwrap();
+}
+
+/// More than the 32,767 epochs of a producer id.
+const REJECTED: usize = 40_000;
+
+/// The topic rejects large batches. Good batches are in flight between them, and each one must be stored once and in
+/// order.
+async fn rejections(bootstrap: String) {
+    let topic = create(&bootstrap, "rejections", PARTITIONS).await;
+    let admin = Admin::new(ClientConfig::new(&bootstrap)).unwrap();
+    admin.alter_configs(&topic, &[("max.message.bytes".into(), Some("200".into()))].into()).await.unwrap();
+    let mut config = ProducerConfig::new(&bootstrap);
+    // A batch for each record.
+    config.batch_size = 1;
+    config.linger = Duration::ZERO;
+    let producer = Producer::builder(config).build().unwrap();
+    let rejected = Arc::new(AtomicU64::new(0));
+    let mut good = Vec::new();
+    for number in 0..REJECTED {
+        let partition = (number % PARTITIONS as usize) as i32;
+        let count = rejected.clone();
+        let on_result = move |result: Result<_, Error>| match result {
+            Err(error) if error.code() == Some(ErrorCode::MESSAGE_TOO_LARGE) => drop(count.fetch_add(1, Relaxed)),
+            other => panic!("a large record: {other:?}"),
+        };
+        let large = ProducerRecord::new(&topic).partition(partition).value(&[0; 300]);
+        producer.send_with_callback(large, on_result).await.unwrap();
+        if number % 20 == 0 {
+            let value = (number as u64).to_be_bytes();
+            let record = ProducerRecord::new(&topic).partition(partition).value(&value);
+            good.push(producer.send(record).await.unwrap());
+        }
+    }
+    let count = good.len();
+    for delivery in good {
+        delivery.await.unwrap();
+    }
+    producer.close(PATIENCE).await.unwrap();
+    assert_eq!(rejected.load(Relaxed), REJECTED as u64);
+    let mut stored: Vec<Vec<u64>> = vec![Vec::new(); PARTITIONS as usize];
+    for record in read_all(&bootstrap, &topic).await {
+        stored[record.partition as usize].push(number(record.value.as_deref()));
+    }
+    assert!(stored.iter().all(|numbers| numbers.is_sorted_by(|a, b| a < b)), "out of order or twice");
+    assert_eq!(stored.iter().map(Vec::len).sum::<usize>(), count);
 }

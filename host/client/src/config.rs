@@ -1,14 +1,14 @@
-//! What the producer, the consumer and the admin client share: servers, time-outs, retries.
+//! The configs that the producer, the consumer and the admin client share: servers, timeouts, retries.
 
 use std::time::Duration;
 
-/// A configuration that the client refuses, before anything is sent.
+/// An invalid config, rejected before any request is sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {message}")]
 pub struct ConfigError {
     /// The key as Kafka writes it, `linger.ms`.
     pub key: String,
-    /// What is wrong and what is wanted.
+    /// What is wrong, and what is expected.
     pub message: String,
 }
 
@@ -18,31 +18,31 @@ impl ConfigError {
     }
 }
 
-/// The settings that every client has. The defaults are Kafka's.
+/// The configs of every client, with Kafka's defaults.
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
-    /// `bootstrap.servers`: `host:port`, where the first questions go.
+    /// `bootstrap.servers`: `host:port` of the brokers to contact first.
     pub bootstrap_servers: Vec<String>,
-    /// `client.id`: what brokers log and account for. Default `millstream`.
+    /// `client.id`: the name in the brokers' logs and quotas. Default `millstream`.
     pub client_id: String,
-    /// `request.timeout.ms`: how long one request may stay unanswered. Default 30 s.
+    /// `request.timeout.ms`: the maximum wait for one response. Default 30 s.
     pub request_timeout: Duration,
-    /// `default.api.timeout.ms`: how long one call may take with all its retries. Default 60 s.
+    /// `default.api.timeout.ms`: the maximum time of one call with all its retries. Default 60 s.
     pub default_api_timeout: Duration,
-    /// `retry.backoff.ms`: the wait before the first retry; it doubles from there. Default 100 ms.
+    /// `retry.backoff.ms`: the wait before the first retry; it doubles with each retry. Default 100 ms.
     pub retry_backoff: Duration,
     /// `retry.backoff.max.ms`: the longest wait between retries. Default 1 s.
     pub retry_backoff_max: Duration,
-    /// `reconnect.backoff.ms`: the wait before a broker that was lost is dialled again. Default 50 ms.
+    /// `reconnect.backoff.ms`: the wait before the first reconnection attempt. Default 50 ms.
     pub reconnect_backoff: Duration,
-    /// `reconnect.backoff.max.ms`: the longest wait between dials. Default 1 s.
+    /// `reconnect.backoff.max.ms`: the longest wait between reconnection attempts. Default 1 s.
     pub reconnect_backoff_max: Duration,
-    /// `socket.connection.setup.timeout.ms`: how long a dial may take. Default 10 s.
+    /// `socket.connection.setup.timeout.ms`: the maximum time of one connection attempt. Default 10 s.
     pub connection_setup_timeout: Duration,
-    /// `metadata.max.age.ms`: how old the picture of the cluster may get. Default 5 min.
+    /// `metadata.max.age.ms`: the maximum age of the metadata. Default 5 min.
     pub metadata_max_age: Duration,
-    /// `receive.message.max.bytes` (librdkafka's name): the largest answer that is accepted, in
-    /// bytes; a larger one closes the connection before anything is allocated. Default 100 MB.
+    /// `receive.message.max.bytes` (librdkafka's name): the largest accepted response, in bytes. A larger one closes
+    /// the connection before memory is allocated. Default 100 MB.
     pub receive_message_max_bytes: usize,
 }
 
@@ -65,15 +65,15 @@ impl Default for ClientConfig {
 }
 
 impl ClientConfig {
-    /// The defaults, for these servers: `host:port`, several joined by commas.
+    /// Creates the default configs for these servers: `host:port`, separated by commas.
     pub fn new(bootstrap_servers: &str) -> Self {
         Self { bootstrap_servers: split_list(bootstrap_servers), ..Self::default() }
     }
 
-    /// Sets the key if it is one of these. `Ok(false)`: it is not.
+    /// Sets the config `key`. Returns `Ok(false)` if no config has that name.
     ///
     /// # Errors
-    /// The value is not of the key's type.
+    /// The value does not have the type of the config.
     pub fn set(&mut self, key: &str, value: &str) -> Result<bool, ConfigError> {
         match key {
             "bootstrap.servers" => self.bootstrap_servers = split_list(value),
@@ -94,7 +94,7 @@ impl ClientConfig {
 
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         if self.bootstrap_servers.is_empty() {
-            return Err(ConfigError::new("bootstrap.servers", "names no server; give host:port"));
+            return Err(ConfigError::new("bootstrap.servers", "is empty; expected host:port"));
         }
         for server in &self.bootstrap_servers {
             let port = server.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
@@ -108,29 +108,22 @@ impl ClientConfig {
         Ok(())
     }
 
-    /// The wait before retry number `attempt` (from 0): doubling, with a fifth of jitter so that
-    /// clients that lost the same broker do not come back in step.
+    /// Returns the wait before retry number `attempt` (from 0). It doubles each time, with a jitter of 20 %, so that
+    /// clients that lost the same broker do not return at the same moment.
     pub(crate) fn backoff(&self, attempt: u32) -> Duration {
-        spread(self.retry_backoff, self.retry_backoff_max, attempt)
+        backoff_with_jitter(self.retry_backoff, self.retry_backoff_max, attempt)
     }
 
-    /// The wait before dial number `attempt` (from 0) of a broker that does not answer.
-    pub(crate) fn dial_backoff(&self, attempt: u32) -> Duration {
-        spread(self.reconnect_backoff, self.reconnect_backoff_max, attempt)
+    /// Returns the wait before connection attempt number `attempt` (from 0).
+    pub(crate) fn connect_backoff(&self, attempt: u32) -> Duration {
+        backoff_with_jitter(self.reconnect_backoff, self.reconnect_backoff_max, attempt)
     }
 }
 
-fn spread(first: Duration, most: Duration, attempt: u32) -> Duration {
+fn backoff_with_jitter(first: Duration, most: Duration, attempt: u32) -> Duration {
     let wait = first.saturating_mul(1_u32.checked_shl(attempt.min(20)).unwrap_or(u32::MAX)).min(most);
     // 0.8 to 1.2 times.
-    wait * (800 + random_u32() % 401) / 1000
-}
-
-/// A random number for jitter and sticky choices: not for secrets. The standard library seeds every
-/// `RandomState` anew, which saves a dependency.
-pub(crate) fn random_u32() -> u32 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(0_u8) as u32
+    wait * (800 + fastrand::u32(..=400)) / 1000
 }
 
 pub(crate) fn split_list(value: &str) -> Vec<String> {
@@ -152,7 +145,7 @@ pub(crate) fn boolean(key: &str, value: &str) -> Result<bool, ConfigError> {
     match value.trim() {
         "true" => Ok(true),
         "false" => Ok(false),
-        _ => Err(ConfigError::new(key, format!("{value:?} is neither true nor false"))),
+        _ => Err(ConfigError::new(key, format!("{value:?} is not true or false"))),
     }
 }
 
@@ -180,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn backoff_doubles_up_to_its_cap() {
+    fn backoff_doubles_up_to_its_maximum() {
         let config = ClientConfig::new("a:1");
         for (attempt, wait_ms) in [(0, 100), (1, 200), (2, 400), (5, 1000), (4_000_000, 1000)] {
             let wait = config.backoff(attempt).as_millis();

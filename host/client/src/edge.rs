@@ -1,10 +1,9 @@
 //! The one file of the client that calls stages.
 //!
-//! A call is bounded by the host's deadline (20 ms of CPU) but may well use it, and a thread that
-//! computes for that long answers no socket. So whatever calls stages runs on tokio's blocking
-//! threads, once for a whole chunk of rows: handing over costs some 10 us, a hundredth of that a row.
-//! `block_in_place` would save the hand-over but stops every other future of the same task and does
-//! not exist on a current-thread runtime. Without stages nothing is handed over.
+//! A call may take up to the host's deadline (20 ms of CPU), and a thread that computes for that long serves no
+//! socket. So stages are called on tokio's blocking threads, once for a whole chunk of rows: the switch of threads
+//! costs about 10 us per chunk. `block_in_place` would save the switch, but it stops all other futures of the same
+//! task and does not work on a current-thread runtime. Without stages there is no switch.
 
 use std::sync::Arc;
 
@@ -17,19 +16,19 @@ use millstream_stage::{
 
 use crate::consumer::record::ConsumerRecord;
 use crate::error::Error;
-use crate::producer::intake::{CHUNK_BYTES, CHUNK_ROWS, Chunk, ChunkRow};
+use crate::producer::accumulator::{CHUNK_BYTES, CHUNK_ROWS, Chunk, ChunkRow};
 
-/// How often the rows that a stage refuses are taken out before the rest is given up: a stage that
-/// still finds new ones by then does not answer the same way twice.
-const REFUSAL_ROUNDS: usize = 16;
+/// The maximum rounds of removing rejected rows before the whole chunk fails. A stage that still rejects new rows
+/// after that is not deterministic.
+const REJECT_ROUNDS_MAX: usize = 16;
 
-/// Runs work that calls stages where it keeps no async worker from its sockets.
+/// Runs work that calls stages on a blocking thread.
 pub(crate) async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is shutting down and drops this future as well.
+            // The runtime is shutting down and drops this future too.
             Err(_) => std::future::pending().await,
         },
     }
@@ -44,35 +43,35 @@ pub(crate) struct ProducerStages {
 }
 
 impl ProducerStages {
-    /// Whether rows go through a stage before they come into batches.
+    /// Returns whether rows pass through a stage before they are added to batches.
     pub(crate) fn see_rows(&self) -> bool {
         self.serializer.is_some() || self.partitioner.is_some()
     }
 }
 
-/// A chunk that went through serializer and partitioner.
+/// A chunk after serializer and partitioner.
 pub(crate) struct Staged {
     pub(crate) chunk: Chunk,
     changed: Changed,
-    /// By row, if a stage chose.
+    /// The partition of each row, if a stage chose it.
     pub(crate) partitions: Option<Vec<u32>>,
-    /// Rows that a stage refused; they are not in the chunk any more.
-    pub(crate) refused: Vec<(ChunkRow, Error)>,
+    /// Rows that a stage rejected; they are removed from the chunk.
+    pub(crate) rejected: Vec<(ChunkRow, Error)>,
 }
 
 impl Staged {
-    /// A chunk that no stage sees.
+    /// Wraps a chunk that needs no stage.
     pub(crate) fn plain(chunk: Chunk) -> Self {
-        Self { chunk, changed: Changed::default(), partitions: None, refused: Vec::new() }
+        Self { chunk, changed: Changed::default(), partitions: None, rejected: Vec::new() }
     }
 
-    /// The rows as they are to be stored.
+    /// Returns the rows as they will be stored.
     pub(crate) fn records(&self) -> Records<'_> {
         overlay(self.chunk.records.as_records(), &self.changed)
     }
 
-    /// Takes the rows that a stage calls bad out of the chunk.
-    fn refuse(&mut self, error: &StageError, kind: Kind) -> Result<(), Error> {
+    /// Removes the rows that a stage rejected from the chunk.
+    fn reject(&mut self, error: &StageError, kind: Kind) -> Result<(), Error> {
         let Fault::Rows(bad) = &error.fault else { return Err(error.clone().into()) };
         let mut messages = vec![None; self.chunk.rows.len()];
         for row in bad {
@@ -87,10 +86,10 @@ impl Staged {
         for (row, message) in self.chunk.rows.iter().zip(&messages) {
             match message {
                 None => rows.push(*row),
-                Some(message) => self.refused.push((*row, row_error(error, message))),
+                Some(message) => self.rejected.push((*row, row_error(error, message))),
             }
         }
-        tracing::debug!(plugin = %error.plugin, kind = kind.name(), rows = bad.len(), "a stage refused rows");
+        tracing::debug!(plugin = %error.plugin, kind = kind.name(), rows = bad.len(), "a stage rejected rows");
         self.chunk.records = records;
         self.chunk.rows = rows;
         self.changed = Changed::default();
@@ -98,16 +97,16 @@ impl Staged {
     }
 }
 
-/// Serialises the rows of a chunk and chooses their partitions. `load`: the bytes that wait, by partition.
+/// Serializes the rows of a chunk and chooses their partitions. `load`: the waiting bytes of each partition.
 ///
-/// When a stage fails altogether, all rows that are left are refused.
+/// If a stage fails as a whole, all remaining rows are rejected.
 pub(crate) fn stage_chunk(stages: &ProducerStages, topic: &str, partitions: u32, load: &[u64], chunk: Chunk) -> Staged {
     let mut staged = Staged::plain(chunk);
     let outcome = serialize(stages, topic, &mut staged)
         .and_then(|()| choose_partitions(stages, topic, partitions, load, &mut staged));
     if let Err(error) = outcome {
         let rows = std::mem::take(&mut staged.chunk.rows);
-        staged.refused.extend(rows.into_iter().map(|row| (row, error.clone())));
+        staged.rejected.extend(rows.into_iter().map(|row| (row, error.clone())));
     }
     staged
 }
@@ -115,7 +114,7 @@ pub(crate) fn stage_chunk(stages: &ProducerStages, topic: &str, partitions: u32,
 fn serialize(stages: &ProducerStages, topic: &str, staged: &mut Staged) -> Result<(), Error> {
     let Some(stage) = &stages.serializer else { return Ok(()) };
     let stage = stage.pin();
-    for _ in 0..REFUSAL_ROUNDS {
+    for _ in 0..REJECT_ROUNDS_MAX {
         if staged.chunk.rows.is_empty() {
             return Ok(());
         }
@@ -124,7 +123,7 @@ fn serialize(stages: &ProducerStages, topic: &str, staged: &mut Staged) -> Resul
                 staged.changed = changed;
                 return Ok(());
             }
-            Err(error) => staged.refuse(&error, Kind::Serializer)?,
+            Err(error) => staged.reject(&error, Kind::Serializer)?,
         }
     }
     Err(inconsistent(&stage))
@@ -139,8 +138,8 @@ fn choose_partitions(
 ) -> Result<(), Error> {
     let Some(stage) = &stages.partitioner else { return Ok(()) };
     let stage = stage.pin();
-    for _ in 0..REFUSAL_ROUNDS {
-        // Where the caller chose every partition there is nothing to ask.
+    for _ in 0..REJECT_ROUNDS_MAX {
+        // The caller chose every partition: there is nothing left to choose.
         if staged.chunk.rows.iter().all(|row| row.partition >= 0) {
             return Ok(());
         }
@@ -149,20 +148,20 @@ fn choose_partitions(
                 staged.partitions = Some(chosen);
                 return Ok(());
             }
-            Err(error) => staged.refuse(&error, Kind::Partitioner)?,
+            Err(error) => staged.reject(&error, Kind::Partitioner)?,
         }
     }
     Err(inconsistent(&stage))
 }
 
-/// Writes a batch, through the compressor if there is one. What a compressor wrote is stored under the
-/// standard codec whose format it writes.
+/// Encodes a batch, with the compressor stage if there is one. The batch header names the standard codec whose format
+/// the stage writes.
 pub(crate) fn build(stages: &ProducerStages, builder: BatchBuilder) -> Result<Vec<u8>, Error> {
     match &stages.compressor {
         None => builder.build().map_err(Error::Build),
         Some(stage) => {
             let stage = stage.pin();
-            // That of this version: another one may write another.
+            // The codec of this version: another version may write another one.
             let codec = standard_codec(stage.plugin())?;
             let rows = u32::try_from(builder.count()).unwrap_or(u32::MAX);
             let payload = stage.compress(builder.payload(), rows)?;
@@ -171,10 +170,10 @@ pub(crate) fn build(stages: &ProducerStages, builder: BatchBuilder) -> Result<Ve
     }
 }
 
-/// The codec whose format a compressor writes.
+/// Returns the codec whose format a compressor writes.
 ///
 /// # Errors
-/// A format of the plug-in's own: brokers and other clients would take its bytes for records.
+/// The plug-in writes a private format: brokers and other clients would read its bytes as records.
 pub(crate) fn standard_codec(plugin: &Plugin) -> Result<Codec, Error> {
     match &plugin.description().format {
         Some(Format::Gzip) => Ok(Codec::Gzip),
@@ -184,12 +183,12 @@ pub(crate) fn standard_codec(plugin: &Plugin) -> Result<Codec, Error> {
         Some(Format::Private(format)) => Err(Error::Unusable {
             plugin: plugin.name().into(),
             reason: format!(
-                "it writes a format of its own, {format:?}, which no broker and no other client can read; \
+                "it writes the private format {format:?}, which brokers and other clients cannot read; \
                  use a compressor that writes gzip, snappy, lz4 or zstd"
             )
             .into(),
         }),
-        None => Err(Error::Unusable { plugin: plugin.name().into(), reason: "it is no compressor".into() }),
+        None => Err(Error::Unusable { plugin: plugin.name().into(), reason: "it is not a compressor".into() }),
     }
 }
 
@@ -201,7 +200,7 @@ fn overlay<'a>(records: Records<'a>, changed: &'a Changed) -> Records<'a> {
     }
 }
 
-/// The headers of one row.
+/// Returns the headers of one row.
 pub(crate) fn row_headers<'a>(
     headers: Option<Headers<'a>>,
     row: usize,
@@ -216,7 +215,7 @@ pub(crate) fn row_headers<'a>(
     })
 }
 
-/// A copy of the rows that are kept.
+/// Copies the rows for which `kept` returns true.
 fn select(records: &Records<'_>, kept: impl Fn(usize) -> bool) -> Result<RecordsBuf, Error> {
     let mut copy = RecordsBuf::new(Columns::ALL);
     let cell = |column: Option<Column<'_>>, row| column.and_then(|column| column.get(row)).map(<[u8]>::to_vec);
@@ -225,7 +224,7 @@ fn select(records: &Records<'_>, kept: impl Fn(usize) -> bool) -> Result<Records
         let headers: Vec<_> = row_headers(records.headers, row).collect();
         let named = headers.iter().map(|header| (std::str::from_utf8(header.name).unwrap_or_default(), header.value));
         copy.push(records.timestamps[row], key.as_deref(), value.as_deref(), named)
-            .map_err(|_| Error::State("a chunk of more than 4 GiB"))?;
+            .map_err(|_| Error::State("a chunk is larger than 4 GiB"))?;
     }
     Ok(copy)
 }
@@ -236,35 +235,32 @@ fn row_error(error: &StageError, message: &str) -> Error {
 }
 
 fn inconsistent(stage: &Pinned<'_>) -> Error {
-    Error::Unusable {
-        plugin: stage.plugin().name().into(),
-        reason: "it refuses other rows every time it is asked".into(),
-    }
+    Error::Unusable { plugin: stage.plugin().name().into(), reason: "it rejects different rows in every call".into() }
 }
 
 /// The stages of a consumer.
 #[derive(Clone, Default)]
 pub(crate) struct ConsumerStages {
-    /// For the batches of the codec that it writes.
+    /// Decompresses batches of the codec that it writes.
     pub(crate) decompressor: Option<Arc<Stage>>,
-    /// In the order of the chain: each sees the rows that those before it kept.
+    /// In the order of the chain: each one gets the rows that the earlier ones kept.
     pub(crate) filters: Vec<Arc<Stage>>,
     pub(crate) deserializer: Option<Arc<Stage>>,
 }
 
 impl ConsumerStages {
-    /// Whether rows go through a stage once they are unpacked.
+    /// Returns whether decoded rows pass through a stage.
     pub(crate) fn see_rows(&self) -> bool {
         !self.filters.is_empty() || self.deserializer.is_some()
     }
 
-    /// Whether there is any stage.
+    /// Returns whether there is any stage.
     pub(crate) fn any(&self) -> bool {
         self.see_rows() || self.decompressor.is_some()
     }
 }
 
-/// Decompresses a batch with the stage, if there is one for this codec.
+/// Decompresses a batch with the stage for this codec, if there is one.
 pub(crate) fn decompress(
     stages: &ConsumerStages,
     batch: &BatchView<'_>,
@@ -279,11 +275,10 @@ pub(crate) fn decompress(
     Some(stage.decompress(batch.payload(), rows, max).map_err(Error::from))
 }
 
-/// Filters and deserialises the rows of one batch. A failure comes with the offset of the row that it
-/// is about, and ends the rows before it.
+/// Filters and deserializes the rows of one batch. Returns the rows before the first failure, and the failure with
+/// the offset of its row.
 ///
-/// Each stage is pinned for the whole batch, so that one version sees all of it even where the batch
-/// is so large that it takes several calls.
+/// Each stage is pinned for the whole batch, so that one version processes all of it, even in several calls.
 pub(crate) fn refine(
     stages: &ConsumerStages,
     topic: &str,
@@ -318,8 +313,8 @@ pub(crate) fn refine(
     (rows, failure)
 }
 
-/// Calls `stage` with runs of rows that fit a call. At a row that is bad, what comes after is cut off
-/// and the rows before it are tried again without it.
+/// Calls `stage` with as many rows at once as fit into a call. At a rejected row, that row and all later ones are
+/// dropped, and the rows before it are processed again without it.
 fn apply(
     rows: &mut Vec<ConsumerRecord>,
     failure: &mut Option<(i64, Error)>,
@@ -345,7 +340,7 @@ fn apply(
     *rows = done;
 }
 
-/// How many of the rows go into one call.
+/// Returns how many of the rows fit into one call.
 fn run_length(rows: &[ConsumerRecord]) -> usize {
     let mut bytes = 0;
     let fits = rows.iter().take(CHUNK_ROWS).take_while(|row| {
@@ -355,7 +350,7 @@ fn run_length(rows: &[ConsumerRecord]) -> usize {
     fits.count().max(1)
 }
 
-/// The row that an error is about, 0 where it is about the whole call.
+/// Returns the first row that an error names; 0 for an error about the whole call.
 fn first_bad_row(error: Error) -> (usize, Error) {
     let Error::Stage(stage) = &error else { return (0, error) };
     match &stage.fault {
@@ -368,13 +363,19 @@ fn first_bad_row(error: Error) -> (usize, Error) {
 }
 
 fn at(row: &ConsumerRecord, error: Error) -> Error {
-    Error::Record { topic: row.topic.clone(), partition: row.partition, offset: row.offset, source: Box::new(error) }
+    Error::Record {
+        topic: row.topic.clone(),
+        partition: row.partition,
+        offset: row.offset,
+        next_offset: row.offset + 1,
+        source: Box::new(error),
+    }
 }
 
 fn columns(rows: &[ConsumerRecord], wanted: Columns) -> Result<RecordsBuf, Error> {
     let mut columns = RecordsBuf::new(wanted);
     for row in rows {
-        // A name that is not UTF-8 does not fit the columns: the stage sees what Java would.
+        // The columns need UTF-8: the stage gets the name as Java would decode it.
         let names: Vec<_> = match wanted.headers {
             true => row.headers.iter().map(|header| String::from_utf8_lossy(&header.name)).collect(),
             false => Vec::new(),
@@ -382,7 +383,7 @@ fn columns(rows: &[ConsumerRecord], wanted: Columns) -> Result<RecordsBuf, Error
         let headers = names.iter().zip(&row.headers).map(|(name, header)| (&**name, header.value.as_deref()));
         columns
             .push(row.timestamp, row.key.as_deref(), row.value.as_deref(), headers)
-            .map_err(|_| Error::State("a batch of more than 4 GiB"))?;
+            .map_err(|_| Error::State("a batch is larger than 4 GiB"))?;
     }
     Ok(columns)
 }

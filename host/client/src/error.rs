@@ -1,4 +1,4 @@
-//! What can go wrong in a client, typed, and whether trying again helps.
+//! The errors of a client, and whether a retry may help.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,114 +8,115 @@ use millstream_stage::{Fault, StageError, VersionName};
 use millstream_wire::{ErrorCode, WireError};
 
 use crate::config::ConfigError;
+use crate::consumer::record::TopicPartition;
 
-/// Why a call failed. Cheap to clone: one failure may concern a thousand records.
+/// Why a call failed. Cheap to clone, because one failure may affect a thousand records.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A setting is impossible.
-    #[error("bad configuration: {0}")]
+    /// A config is invalid.
+    #[error("invalid config: {0}")]
     Config(#[from] ConfigError),
     /// A broker cannot be reached.
     #[error("cannot connect to {address}: {source}")]
     Connect {
         /// `host:port`.
         address: Arc<str>,
-        /// What the system says.
+        /// The error of the operating system.
         source: Arc<std::io::Error>,
     },
-    /// None of the servers can be reached.
-    #[error("no broker can be reached; the last try: {last}")]
+    /// None of the brokers can be reached.
+    #[error("no broker can be reached; last error: {last}")]
     NoBroker {
         /// The last failure.
         last: Box<Error>,
     },
-    /// The connection was lost before the answer came.
+    /// The connection was closed before the response arrived.
     #[error("the connection to {address} was lost: {reason}")]
     Disconnected {
         /// `host:port`.
         address: Arc<str>,
-        /// What ended it.
+        /// Why it was closed.
         reason: Arc<str>,
     },
-    /// Something took too long.
+    /// A call timed out.
     #[error("{what} took longer than {} ms", .limit.as_millis())]
     Timeout {
-        /// What was waited for.
+        /// What took too long.
         what: Arc<str>,
-        /// The time that it had.
+        /// The time limit.
         limit: Duration,
     },
-    /// A message that cannot be written, or an answer that cannot be read.
+    /// A request cannot be encoded, or a response cannot be decoded.
     #[error("{address}: {source}")]
     Wire {
         /// `host:port`.
         address: Arc<str>,
-        /// What was wrong, and where.
+        /// What is wrong, and where.
         source: WireError,
     },
-    /// The broker knows no version of a request that this client knows.
-    #[error("{address} does not support {api} in a version that this client knows: {theirs}, here {ours}")]
+    /// The broker and this client have no version of a request in common.
+    #[error("{address} and this client have no version of {api} in common: {theirs} there, {ours} here")]
     UnsupportedVersion {
         /// `host:port`.
         address: Arc<str>,
         /// The request.
         api: &'static str,
-        /// The versions there.
+        /// The versions of the broker.
         theirs: Arc<str>,
-        /// The versions here.
+        /// The versions of this client.
         ours: Arc<str>,
     },
-    /// A broker answered with an error.
+    /// A broker returned an error.
     #[error("{what}: {code}{}", .message.as_ref().map_or_else(String::new, |text| format!(": {text}")))]
     Broker {
-        /// What was asked for, and of what: `create topic quakes`.
+        /// The failed action, such as `create topic quakes`.
         what: Arc<str>,
-        /// Kafka's code.
+        /// Kafka's error code.
         code: ErrorCode,
-        /// The broker's words, if it has any.
+        /// The broker's message, if any.
         message: Option<Arc<str>>,
     },
     /// The topic has no such partition.
-    #[error("topic {topic} has no partition {partition}, it has {partitions}")]
+    #[error("topic {topic} has no partition {partition}; it has {partitions} partitions")]
     UnknownPartition {
         /// The topic.
         topic: Arc<str>,
-        /// What was asked for.
+        /// The requested partition.
         partition: i32,
-        /// How many there are.
+        /// The number of partitions.
         partitions: usize,
     },
-    /// A record that no request may hold.
-    #[error("the record is {size} bytes long, {key} allows {max}")]
+    /// A record is too large for a request.
+    #[error("the record has {size} bytes, but {key} is {max}")]
     RecordTooLarge {
-        /// Its size with the overhead of the format, in bytes.
+        /// Its size in a batch, in bytes.
         size: usize,
-        /// The setting that forbids it.
+        /// The config that limits it.
         key: &'static str,
-        /// What it allows, in bytes.
+        /// The limit, in bytes.
         max: usize,
     },
-    /// A record that was stored in no batch, because others of it were bad.
+    /// A record was rejected, or its batch was because of another record.
     #[error("not stored: {0}")]
     Invalid(Arc<str>),
     /// A stage failed.
     #[error(transparent)]
     Stage(Arc<StageError>),
-    /// A stage refused this record; those beside it are not concerned.
+    /// A stage rejected this record; the other records are not affected.
     #[error("stage {}: {message}", VersionName { plugin, version, number: *number })]
     Row {
         /// The plug-in's name.
         plugin: Arc<str>,
-        /// The plug-in's version, in its own words.
+        /// The version that the plug-in reports.
         version: Arc<str>,
-        /// Its number in the cluster's store, if it comes from there.
+        /// Its number in the registry, if it comes from there.
         number: Option<u32>,
-        /// The plug-in's words.
+        /// The plug-in's message.
         message: Arc<str>,
     },
-    /// A record that was read and that a stage cannot take. `poll` gives the records before it first;
-    /// to go on behind it, seek to the offset after it.
+    /// A stage rejected a record that was read. `poll` returns the records before it first. To skip the record, seek
+    /// to the offset of [`Error::skip_to`].
     #[error("{topic}-{partition} at offset {offset}: {source}")]
     Record {
         /// The topic.
@@ -124,10 +125,12 @@ pub enum Error {
         partition: i32,
         /// Its offset.
         offset: i64,
-        /// What the stage says.
+        /// The offset after the record, or after its batch if the stage rejected the whole batch.
+        next_offset: i64,
+        /// The error of the stage.
         source: Box<Error>,
     },
-    /// A stage that cannot be used where it was given.
+    /// A stage cannot be used here.
     #[error("stage {plugin}: {reason}")]
     Unusable {
         /// The plug-in's name.
@@ -135,22 +138,25 @@ pub enum Error {
         /// Why, and what to do.
         reason: Arc<str>,
     },
-    /// A batch could not be built.
+    /// A batch cannot be encoded.
     #[error(transparent)]
     Build(BuildError),
-    /// A batch that arrived damaged or malformed.
-    #[error("{topic}-{partition} at offset {offset}: {source}")]
+    /// A stored batch cannot be decoded. `poll` returns the records before it first. To skip the batch, seek to the
+    /// offset of [`Error::skip_to`].
+    #[error("the batch at offset {offset} of {topic}-{partition} cannot be decoded: {source}")]
     Batch {
         /// The topic.
         topic: Arc<str>,
         /// The partition.
         partition: i32,
-        /// The offset that was asked for.
+        /// The first offset of the batch that was requested.
         offset: i64,
+        /// The offset after the batch, if its header is readable.
+        next_offset: Option<i64>,
         /// What is wrong.
         source: BatchError,
     },
-    /// There is no offset to go on from, and `auto.offset.reset` is `none`.
+    /// There is no offset to start from, and `auto.offset.reset` is `none`.
     #[error("{topic}-{partition} has {what}, and auto.offset.reset is none")]
     NoOffset {
         /// The topic.
@@ -160,7 +166,7 @@ pub enum Error {
         /// What is missing.
         what: Arc<str>,
     },
-    /// The call does not fit the state of the client.
+    /// The call is not possible in the current state of the client.
     #[error("{0}")]
     State(&'static str),
     /// The client was closed.
@@ -169,7 +175,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the same call may succeed later, with nothing changed by the caller.
+    /// Returns whether a retry of the same call may succeed.
     pub fn retriable(&self) -> bool {
         match self {
             Error::Connect { .. } | Error::NoBroker { .. } | Error::Disconnected { .. } | Error::Timeout { .. } => true,
@@ -179,12 +185,12 @@ impl Error {
         }
     }
 
-    /// Whether the broker may have done what was asked although no answer says so.
-    pub(crate) fn fate_unknown(&self) -> bool {
+    /// Returns whether the broker may have executed the request although there is no response.
+    pub(crate) fn outcome_unknown(&self) -> bool {
         matches!(self, Error::Disconnected { .. } | Error::Timeout { .. } | Error::Wire { .. })
     }
 
-    /// A broker's answer to `what`, as a result.
+    /// Converts the error code of a response to `what` into a result.
     pub(crate) fn check(what: impl FnOnce() -> String, code: ErrorCode, message: Option<&str>) -> Result<(), Error> {
         match code {
             ErrorCode::NONE => Ok(()),
@@ -200,10 +206,25 @@ impl Error {
         Error::Timeout { what: what.into(), limit }
     }
 
-    /// The broker's code, where a broker answered.
+    /// Returns the broker's error code, if a broker returned one.
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
             Error::Broker { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+}
+
+impl Error {
+    /// Returns the partition and the offset to seek to in order to skip the batch or record that this error is about.
+    pub fn skip_to(&self) -> Option<(TopicPartition, i64)> {
+        match self {
+            Error::Batch { topic, partition, next_offset, .. } => {
+                Some((TopicPartition::new(topic.clone(), *partition), (*next_offset)?))
+            }
+            Error::Record { topic, partition, next_offset, .. } => {
+                Some((TopicPartition::new(topic.clone(), *partition), *next_offset))
+            }
             _ => None,
         }
     }

@@ -1,4 +1,4 @@
-//! Consumer groups, as far as tools look at them.
+//! Consumer groups.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::net::Lane;
 pub struct GroupListing {
     /// Its id.
     pub group_id: String,
-    /// `consumer` for groups of consumers; empty where only offsets were committed.
+    /// `consumer` for groups of consumers; empty if there are only committed offsets.
     pub protocol_type: String,
     /// Such as `Stable` or `Empty`; empty from an old broker.
     pub state: String,
@@ -32,44 +32,44 @@ pub struct GroupDescription {
     pub group_id: String,
     /// Such as `Stable`, `Empty` or `Dead`.
     pub state: String,
-    /// How partitions are divided, such as `range`.
+    /// The assignor, such as `range`.
     pub assignor: String,
-    /// In the broker's order.
+    /// The members, in the broker's order.
     pub members: Vec<GroupMember>,
 }
 
 /// A member of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupMember {
-    /// The coordinator's name for it.
+    /// Its member id.
     pub member_id: String,
     /// Its `client.id`.
     pub client_id: String,
-    /// Where it connects from.
+    /// Its host.
     pub client_host: String,
-    /// Its partitions; empty where they cannot be read.
+    /// Its partitions; empty if the assignment cannot be decoded.
     pub partitions: Vec<TopicPartition>,
 }
 
 impl Admin {
-    /// The groups of all brokers, by id.
+    /// Returns the groups of all brokers, by id.
     ///
     /// # Errors
-    /// A broker cannot be asked.
+    /// A broker cannot be reached.
     pub async fn list_groups(&self) -> Result<Vec<GroupListing>, Error> {
         let mut groups = BTreeMap::new();
         for broker in self.describe_cluster().await?.brokers {
-            let mut retry = self.cluster.retry(self.cluster.config().default_api_timeout, "a look at groups");
-            let answer = loop {
+            let mut retry = self.cluster.retry(self.cluster.config().default_api_timeout, "the list of groups");
+            let response = loop {
                 let attempt = async {
-                    let answer = self.cluster.ask(broker.id, Lane::Main, &ListGroupsRequest::default()).await?;
-                    Error::check(|| "list groups".into(), answer.error_code, None).map(|()| answer)
+                    let response = self.cluster.ask(broker.id, Lane::Main, &ListGroupsRequest::default()).await?;
+                    Error::check(|| "list groups".into(), response.error_code, None).map(|()| response)
                 };
-                if let Some(answer) = retry.attempt(attempt).await? {
-                    break answer;
+                if let Some(response) = retry.attempt(attempt).await? {
+                    break response;
                 }
             };
-            for group in &answer.groups {
+            for group in &response.groups {
                 let listing = GroupListing {
                     group_id: group.group_id.to_string(),
                     protocol_type: group.protocol_type.to_string(),
@@ -81,21 +81,21 @@ impl Admin {
         Ok(groups.into_values().collect())
     }
 
-    /// One group with its members. A group that nobody knows is `Dead`.
+    /// Returns a group with its members. The state of an unknown group is `Dead`.
     ///
     /// # Errors
-    /// Its coordinator cannot be asked.
+    /// Its coordinator cannot be reached.
     pub async fn describe_group(&self, group_id: &str) -> Result<GroupDescription, Error> {
         let group = Group::new(group_id, None);
         let request = DescribeGroupsRequest { groups: vec![Str::from(group_id)], ..DescribeGroupsRequest::default() };
-        let mut retry = self.cluster.retry(self.cluster.config().default_api_timeout, "a look at a group");
+        let mut retry = self.cluster.retry(self.cluster.config().default_api_timeout, "the description of a group");
         loop {
             let attempt = async {
-                let answer = group.ask(&self.cluster, &request).await?;
-                let Some(described) = answer.groups.first() else {
-                    return Err(Error::Invalid(format!("the answer does not hold group {group_id}").into()));
+                let response = group.ask(&self.cluster, &request).await?;
+                let Some(described) = response.groups.first() else {
+                    return Err(Error::Invalid(format!("the response lacks group {group_id}").into()));
                 };
-                // What newer versions say of a group that is not there.
+                // The code of newer versions for an unknown group.
                 if described.error_code != ErrorCode::GROUP_ID_NOT_FOUND {
                     let what = || format!("describe group {group_id}");
                     group.check(what, described.error_code, described.error_message.as_deref())?;
@@ -108,10 +108,10 @@ impl Admin {
         }
     }
 
-    /// The offsets that the group has committed for these partitions, where it has.
+    /// Returns the offsets that the group has committed for these partitions.
     ///
     /// # Errors
-    /// Its coordinator cannot be asked.
+    /// Its coordinator cannot be reached.
     pub async fn list_group_offsets(
         &self,
         group_id: &str,
@@ -136,7 +136,7 @@ fn description(described: &DescribedGroup) -> GroupDescription {
     }
 }
 
-/// Groups that are not of consumers put other bytes there.
+/// Decodes an assignment. Groups of other protocols use other formats, which are ignored.
 fn read_partitions(assignment: Bytes) -> Vec<TopicPartition> {
     let Ok((_, assignment)) = from_versioned_bytes::<ConsumerProtocolAssignment>(assignment) else { return Vec::new() };
     let topics = assignment.assigned_partitions.iter();

@@ -1,5 +1,5 @@
-//! The admin client: topics, their configs and offsets, groups. Each call is tried again while that
-//! may help, up to `default.api.timeout.ms`.
+//! The admin client: topics, their configs and offsets, groups. Retriable errors are retried for up to
+//! `default.api.timeout.ms`.
 
 mod groups;
 mod plugin_stats;
@@ -18,7 +18,7 @@ pub use groups::{GroupDescription, GroupListing, GroupMember};
 pub use topics::{ConfigEntry, NewTopic, PartitionDescription, TopicDescription, TopicListing};
 pub use views::View;
 
-/// Creates, describes, changes and deletes. Cheap to clone.
+/// Manages topics and groups. Cheap to clone.
 #[derive(Clone)]
 pub struct Admin {
     cluster: Arc<Cluster>,
@@ -35,38 +35,38 @@ impl std::fmt::Debug for Admin {
 pub struct BrokerDescription {
     /// Its node id.
     pub id: i32,
-    /// `host:port` as it is advertised.
+    /// The advertised `host:port`.
     pub address: Arc<str>,
 }
 
 /// The cluster as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterDescription {
-    /// The cluster's id, if it has one.
+    /// The cluster's id, if any.
     pub cluster_id: Option<Arc<str>>,
-    /// The node that takes changes, if it is known.
+    /// The node id of the controller, if it is known.
     pub controller: Option<i32>,
-    /// By node id.
+    /// The brokers, by node id.
     pub brokers: Vec<BrokerDescription>,
 }
 
 impl Admin {
-    /// Connects when it is first used.
+    /// Creates a client. It connects when it is first used.
     ///
     /// # Errors
-    /// A setting is impossible.
+    /// A config is invalid.
     pub fn new(config: ClientConfig) -> Result<Self, Error> {
         config.validate()?;
         Ok(Self { cluster: Arc::new(Cluster::new(config, false)) })
     }
 
-    /// The cluster's id and brokers.
+    /// Returns the cluster's id and brokers.
     ///
     /// # Errors
     /// No broker can be reached.
     pub async fn describe_cluster(&self) -> Result<ClusterDescription, Error> {
         let limit = self.cluster.config().default_api_timeout;
-        let mut retry = self.cluster.retry(limit, "a look at the cluster");
+        let mut retry = self.cluster.retry(limit, "the description of the cluster");
         let metadata = loop {
             let generation = self.cluster.metadata().generation;
             if let Some(metadata) = retry.attempt(self.cluster.refresh(generation)).await? {
@@ -80,7 +80,7 @@ impl Admin {
         Ok(ClusterDescription { cluster_id: metadata.cluster_id.clone(), controller: metadata.controller, brokers })
     }
 
-    /// Asks the controller until `check` is content with its answer.
+    /// Sends a request to the controller until `check` accepts the response.
     async fn ask_controller<R: Request>(
         &self,
         what: &str,
@@ -90,11 +90,11 @@ impl Admin {
         let mut retry = self.cluster.retry(self.cluster.config().default_api_timeout, what);
         loop {
             let attempt = async {
-                let answer = self.ask_controller_once(request).await?;
-                check(&answer).map(|()| answer)
+                let response = self.ask_controller_once(request).await?;
+                check(&response).map(|()| response)
             };
-            if let Some(answer) = retry.attempt(attempt).await? {
-                return Ok(answer);
+            if let Some(response) = retry.attempt(attempt).await? {
+                return Ok(response);
             }
         }
     }

@@ -6,10 +6,10 @@ use super::Admin;
 use crate::plugins::PluginError;
 
 impl Admin {
-    /// The counts of all versions at all brokers, one after the other; none at a cluster that keeps no such counts.
+    /// Returns the counters of all versions at all brokers. A cluster without such counters returns none.
     ///
     /// # Errors
-    /// A broker cannot be reached, or answers something else.
+    /// A broker cannot be reached, or returns malformed counters.
     pub async fn plugin_stats(&self) -> Result<Vec<VersionStats>, PluginError> {
         let mut all = Vec::new();
         for broker in self.describe_cluster().await?.brokers {

@@ -18,16 +18,16 @@ use crate::consumer::record::TopicPartition;
 use crate::error::Error;
 use crate::net::{Lane, Metadata, Topic};
 
-/// The kind of resource that a topic is, in requests about configs.
+/// The resource type of topics in requests about configs.
 pub(super) const TOPIC_RESOURCE: i8 = 2;
 const BROKER_RESOURCE: i8 = 4;
 const SET: i8 = 0;
 const DELETE: i8 = 1;
 
-/// The first version of DeleteTopics that names topics by a struct.
+/// The first version of DeleteTopics with topic ids.
 const FIRST_WITH_STATES: i16 = 6;
 
-/// Leaves a number to the broker.
+/// Lets the broker choose a number.
 const CREATE_DEFAULT: i32 = -1;
 
 /// A topic to create.
@@ -35,9 +35,9 @@ const CREATE_DEFAULT: i32 = -1;
 pub struct NewTopic {
     /// Its name.
     pub name: String,
-    /// How many partitions; `None` is the broker's `num.partitions`.
+    /// The number of partitions; `None` is the broker's `num.partitions`.
     pub partitions: Option<i32>,
-    /// How many copies; `None` is the broker's `default.replication.factor`.
+    /// The replication factor; `None` is the broker's `default.replication.factor`.
     pub replication_factor: Option<i16>,
     /// Configs that differ from the broker's defaults.
     pub configs: BTreeMap<String, String>,
@@ -48,9 +48,9 @@ pub struct NewTopic {
 pub struct TopicListing {
     /// Its name.
     pub name: String,
-    /// Whether it is the cluster's own.
+    /// Whether it is an internal topic.
     pub internal: bool,
-    /// How many partitions it has.
+    /// The number of partitions.
     pub partitions: usize,
 }
 
@@ -61,7 +61,7 @@ pub struct TopicDescription {
     pub name: String,
     /// Its id; all zeros where the cluster has none.
     pub id: Uuid,
-    /// Whether it is the cluster's own.
+    /// Whether it is an internal topic.
     pub internal: bool,
     /// By number.
     pub partitions: Vec<PartitionDescription>,
@@ -96,10 +96,10 @@ pub struct ConfigEntry {
 }
 
 impl Admin {
-    /// Creates topics; the ids of the new ones come back, zeros from an old broker.
+    /// Creates topics and returns their ids, zeros from an old broker.
     ///
     /// # Errors
-    /// The first topic that was refused, with the broker's words.
+    /// The first rejected topic, with the broker's message.
     pub async fn create_topics(&self, topics: &[NewTopic]) -> Result<Vec<Uuid>, Error> {
         let config = |(name, value): (&String, &String)| CreatableTopicConfig {
             name: Str::from(name.as_str()),
@@ -114,21 +114,21 @@ impl Admin {
         };
         let request =
             CreateTopicsRequest { topics: topics.iter().map(creatable).collect(), ..CreateTopicsRequest::default() };
-        let answer = self
-            .ask_controller("the creation of topics", &request, |answer| {
-                answer.topics.iter().try_for_each(|topic| {
+        let response = self
+            .ask_controller("the creation of topics", &request, |response| {
+                response.topics.iter().try_for_each(|topic| {
                     let what = || format!("create topic {}", &*topic.name);
                     Error::check(what, topic.error_code, topic.error_message.as_deref())
                 })
             })
             .await?;
-        Ok(answer.topics.iter().map(|topic| topic.topic_id).collect())
+        Ok(response.topics.iter().map(|topic| topic.topic_id).collect())
     }
 
     /// Deletes topics.
     ///
     /// # Errors
-    /// The first topic that was refused, with the broker's words.
+    /// The first rejected topic, with the broker's message.
     pub async fn delete_topics(&self, names: &[String]) -> Result<(), Error> {
         let limit = self.cluster.config().default_api_timeout;
         let mut retry = self.cluster.retry(limit, "the deletion of topics");
@@ -149,14 +149,14 @@ impl Admin {
         } else {
             request.topic_names = names.collect();
         }
-        let answer = self.ask_controller_once(&request).await?;
-        answer.responses.iter().try_for_each(|topic| {
+        let response = self.ask_controller_once(&request).await?;
+        response.responses.iter().try_for_each(|topic| {
             let what = || format!("delete topic {}", topic.name.as_deref().unwrap_or_default());
             Error::check(what, topic.error_code, topic.error_message.as_deref())
         })
     }
 
-    /// All topics, by name.
+    /// Returns all topics, by name.
     ///
     /// # Errors
     /// No broker can be reached.
@@ -173,7 +173,7 @@ impl Admin {
         Ok(listings)
     }
 
-    /// The topics with these names, in that order.
+    /// Returns the topics with these names, in that order.
     ///
     /// # Errors
     /// One of them does not exist.
@@ -186,26 +186,26 @@ impl Admin {
                 Some(Err(code)) => *code,
                 None => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             };
-            let words = (code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION).then_some("no topic has that name");
-            Err(Error::broker(format!("describe topic {name}"), code, words))
+            let message = (code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION).then_some("no topic has that name");
+            Err(Error::broker(format!("describe topic {name}"), code, message))
         };
         wanted.iter().map(describe).collect()
     }
 
     async fn metadata_of(&self, names: Option<&[Arc<str>]>) -> Result<Metadata, Error> {
         let limit = self.cluster.config().default_api_timeout;
-        let mut retry = self.cluster.retry(limit, "a look at topics");
+        let mut retry = self.cluster.retry(limit, "the description of topics");
         loop {
-            if let Some(answer) = retry.attempt(self.cluster.fetch_metadata(names, false)).await? {
-                return Ok(Metadata::empty().updated(answer));
+            if let Some(response) = retry.attempt(self.cluster.fetch_metadata(names, false)).await? {
+                return Ok(Metadata::empty().updated(response));
             }
         }
     }
 
-    /// The configs of a topic, by name.
+    /// Returns the configs of a topic, by name.
     ///
     /// # Errors
-    /// The topic does not exist, or they may not be seen.
+    /// The topic does not exist, or access is denied.
     pub async fn describe_configs(&self, topic: &str) -> Result<Vec<ConfigEntry>, Error> {
         let resource = DescribeConfigsResource {
             resource_type: TOPIC_RESOURCE,
@@ -215,10 +215,10 @@ impl Admin {
         self.describe(resource, None, &format!("the configs of topic {topic}")).await
     }
 
-    /// Configs of a broker, by name: those that are asked for, all without a name.
+    /// Returns configs of a broker, by name: those in `names`, or all if it is empty.
     ///
     /// # Errors
-    /// There is no such broker, or they may not be seen.
+    /// There is no such broker, or access is denied.
     pub async fn describe_broker_configs(&self, node: i32, names: &[&str]) -> Result<Vec<ConfigEntry>, Error> {
         let names = names.iter().map(|name| Str::from(*name)).collect::<Vec<_>>();
         let resource = DescribeConfigsResource {
@@ -229,7 +229,7 @@ impl Admin {
         self.describe(resource, Some(node), &format!("the configs of broker {node}")).await
     }
 
-    /// Asks any broker, or the one that alone can tell.
+    /// Describes a resource, at any broker or at `node`.
     async fn describe(
         &self,
         resource: DescribeConfigsResource,
@@ -237,8 +237,8 @@ impl Admin {
         what: &str,
     ) -> Result<Vec<ConfigEntry>, Error> {
         let request = DescribeConfigsRequest { resources: vec![resource], ..DescribeConfigsRequest::default() };
-        let answer = self.describe_configs_by(&request, node, what).await?;
-        let entries = answer.results.iter().flat_map(|result| &result.configs);
+        let response = self.describe_configs_by(&request, node, what).await?;
+        let entries = response.results.iter().flat_map(|result| &result.configs);
         let mut entries: Vec<ConfigEntry> = entries
             .map(|entry| ConfigEntry {
                 name: entry.name.to_string(),
@@ -252,7 +252,7 @@ impl Admin {
         Ok(entries)
     }
 
-    /// Describes configs as a request asks for them, by any broker or by the one that alone can tell.
+    /// Sends a request about configs to any broker, or to `node`.
     pub(super) async fn describe_configs_by(
         &self,
         request: &DescribeConfigsRequest,
@@ -262,25 +262,25 @@ impl Admin {
         let mut retry = self.cluster.retry(self.cluster.config().default_api_timeout, what);
         loop {
             let attempt = async {
-                let answer = match node {
+                let response = match node {
                     None => self.cluster.ask_any(request).await?,
                     Some(node) => self.cluster.ask(node, Lane::Main, request).await?,
                 };
-                answer.results.iter().try_for_each(|result| {
+                response.results.iter().try_for_each(|result| {
                     Error::check(|| format!("describe {what}"), result.error_code, result.error_message.as_deref())
                 })?;
-                Ok(answer)
+                Ok(response)
             };
-            if let Some(answer) = retry.attempt(attempt).await? {
-                return Ok(answer);
+            if let Some(response) = retry.attempt(attempt).await? {
+                return Ok(response);
             }
         }
     }
 
-    /// Sets configs of a topic; `None` goes back to the default. Others stay as they are.
+    /// Sets configs of a topic; `None` resets one to its default. Other configs stay.
     ///
     /// # Errors
-    /// The broker refuses a key or a value; nothing is changed then.
+    /// The broker rejects a key or a value; nothing is changed then.
     pub async fn alter_configs(&self, topic: &str, changes: &BTreeMap<String, Option<String>>) -> Result<(), Error> {
         let config = |(name, value): (&String, &Option<String>)| IncrementalAlterableConfig {
             name: Str::from(name.as_str()),
@@ -293,8 +293,8 @@ impl Admin {
             configs: changes.iter().map(config).collect(),
         };
         let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
-        self.ask_controller("a change of configs", &request, |answer| {
-            answer.responses.iter().try_for_each(|result| {
+        self.ask_controller("the change of configs", &request, |response| {
+            response.responses.iter().try_for_each(|result| {
                 let what = || format!("change the configs of topic {topic}");
                 Error::check(what, result.error_code, result.error_message.as_deref())
             })
@@ -303,11 +303,11 @@ impl Admin {
         .map(drop)
     }
 
-    /// The offsets at these times, in milliseconds since the epoch: -2 is the oldest record's, -1 the
-    /// one that the next record will have.
+    /// Returns the offsets at these times, in milliseconds since the epoch: -2 is the offset of the oldest record, -1
+    /// that of the next record to be stored.
     ///
     /// # Errors
-    /// A partition does not exist, or its leader cannot be asked.
+    /// A partition does not exist, or its leader cannot be reached.
     pub async fn list_offsets(
         &self,
         times: &BTreeMap<TopicPartition, i64>,

@@ -1,4 +1,4 @@
-//! Views: topics that show what a filter keeps of another topic. Brokers other than Millstream have none.
+//! Views: topics that show the records of another topic that pass a filter. Only Millstream has them.
 
 use std::collections::BTreeMap;
 
@@ -15,26 +15,26 @@ const FILTER: &str = "stage.filter";
 const FAILURE_POLICY: &str = "stage.filter.failure.policy";
 const DEAD_LETTER_TOPIC: &str = "stage.dead.letter.topic";
 
-/// A view, to be created or as it is.
+/// A view.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
     /// Its name.
     pub name: String,
-    /// The topic that it shows, which may be a view itself.
+    /// Its source topic, which may be a view itself.
     pub of: String,
-    /// The chain of filters; `None` shows everything.
+    /// The chain of filters; `None` shows all records.
     pub filter: Option<String>,
-    /// What becomes of a record that the filter fails on: `skip`, `pass`, `fail` or `dead-letter`; `None` is `skip`.
+    /// How to handle a record for which the filter fails: `skip`, `pass`, `fail` or `dead-letter`; `None` is `skip`.
     pub failure_policy: Option<String>,
-    /// Where such records go under `dead-letter`.
+    /// The topic for such records with `dead-letter`.
     pub dead_letter_topic: Option<String>,
 }
 
 impl Admin {
-    /// Creates a view; it has the partitions of its source.
+    /// Creates a view. It has the partitions of its source.
     ///
     /// # Errors
-    /// The broker refuses it, in its own words.
+    /// The broker rejects it, with the broker's message.
     pub async fn create_view(&self, view: &View) -> Result<Uuid, Error> {
         let set = |name: &str, value: &Option<String>| Some((name.to_owned(), value.clone()?));
         let configs = [
@@ -49,7 +49,7 @@ impl Admin {
         Ok(created.first().copied().unwrap_or_default())
     }
 
-    /// All views, by name.
+    /// Returns all views, by name.
     ///
     /// # Errors
     /// No broker can be reached.
@@ -59,7 +59,7 @@ impl Admin {
         self.views_among(&names).await
     }
 
-    /// Those of the topics that are views.
+    /// Returns those of the topics that are views.
     ///
     /// # Errors
     /// A topic does not exist, or no broker can be reached.
@@ -74,8 +74,9 @@ impl Admin {
             configuration_keys: Some(keys.to_vec()),
         });
         let request = DescribeConfigsRequest { resources: resources.collect(), ..DescribeConfigsRequest::default() };
-        let answer = self.describe_configs_by(&request, None, &format!("the configs of {}", names.join(", "))).await?;
-        let views = answer.results.iter().filter_map(|result| {
+        let response =
+            self.describe_configs_by(&request, None, &format!("the configs of {}", names.join(", "))).await?;
+        let views = response.results.iter().filter_map(|result| {
             let set = result.configs.iter().filter_map(|config| Some((&*config.name, config.value.as_deref()?)));
             let set: BTreeMap<&str, &str> = set.filter(|(_, value)| !value.is_empty()).collect();
             let owned = |name: &str| set.get(name).map(|value| (*value).to_owned());

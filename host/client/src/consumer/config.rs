@@ -1,40 +1,40 @@
-//! The consumer's settings, by Kafka's names and with Kafka's defaults.
+//! The consumer's configs, with Kafka's names and defaults.
 
 use std::time::Duration;
 
 use crate::config::{ClientConfig, ConfigError, boolean, millis, number, split_list};
 
-/// Where a partition is read from when the group has no offset for it, or one that is gone.
+/// Where to start if the group has no committed offset for a partition, or one that no longer exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OffsetReset {
-    /// `earliest`: the oldest record that is left.
+    /// `earliest`: at the oldest record.
     Earliest,
-    /// `latest`: only what comes from now on.
+    /// `latest`: at the next record that is stored.
     Latest,
-    /// `none`: `poll` answers with an error.
+    /// `none`: `poll` returns an error.
     None,
 }
 
-/// Which records a consumer sees.
+/// Which records a consumer gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IsolationLevel {
-    /// Everything that was stored.
+    /// All stored records.
     ReadUncommitted,
-    /// Nothing of transactions that were aborted or are still open.
+    /// No records of transactions that were aborted or are still open.
     ReadCommitted,
 }
 
-/// How the leader of a group divides the partitions.
+/// How the leader of a group assigns the partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Assignor {
-    /// `range`: topic by topic, a run of neighbours to each member.
+    /// `range`: each member gets consecutive partitions of each topic.
     Range,
-    /// `roundrobin`: all partitions in turn over all members.
+    /// `roundrobin`: the partitions of all topics go to the members in turn.
     RoundRobin,
 }
 
 impl Assignor {
-    /// The name that members agree on.
+    /// Returns the name in the group protocol.
     pub fn name(self) -> &'static str {
         match self {
             Assignor::Range => "range",
@@ -42,7 +42,7 @@ impl Assignor {
         }
     }
 
-    /// By its short name, or by the class name that Java configurations hold.
+    /// Returns the assignor with this short name or Java class name.
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
             "range" | "org.apache.kafka.clients.consumer.RangeAssignor" => Some(Assignor::Range),
@@ -52,48 +52,49 @@ impl Assignor {
     }
 }
 
-/// The settings of a [`Consumer`](crate::Consumer).
+/// The configs of a [`Consumer`](crate::Consumer).
 #[derive(Debug, Clone)]
 pub struct ConsumerConfig {
-    /// What all clients share.
+    /// The configs of every client.
     pub client: ClientConfig,
     /// `group.id`: needed to subscribe and to commit. Default none.
     pub group_id: Option<String>,
-    /// `group.instance.id`: makes this a static member, which keeps its partitions over a restart. Default none.
+    /// `group.instance.id`: makes this a static member, which keeps its partitions across a restart. Default none.
     pub group_instance_id: Option<String>,
-    /// `partition.assignment.strategy`, the one preferred first. Default `range`.
+    /// `partition.assignment.strategy`, in the order of preference. Default `range`.
     pub assignors: Vec<Assignor>,
-    /// `session.timeout.ms`: without a heartbeat for that long, the member is out. Default 45 s.
+    /// `session.timeout.ms`: the group removes a member without a heartbeat for that long. Default 45 s.
     pub session_timeout: Duration,
     /// `heartbeat.interval.ms`. Default 3 s.
     pub heartbeat_interval: Duration,
-    /// `max.poll.interval.ms`: without a `poll` for that long, the member leaves. Default 5 min.
+    /// `max.poll.interval.ms`: a member without a `poll` for that long leaves the group. Default 5 min.
     pub max_poll_interval: Duration,
-    /// `enable.auto.commit`: what `poll` returned is committed at the next `poll` that finds the
-    /// interval over, before partitions are given up, and at the close. Default true.
+    /// `enable.auto.commit`: commits the returned records during the first `poll` after the interval, before a
+    /// rebalance, and on close. Default true.
     pub enable_auto_commit: bool,
     /// `auto.commit.interval.ms`. Default 5 s.
     pub auto_commit_interval: Duration,
     /// `auto.offset.reset`. Default `latest`.
     pub auto_offset_reset: OffsetReset,
-    /// `fetch.min.bytes`: the broker waits until it has that many. Default 1.
+    /// `fetch.min.bytes`: the broker waits until it has that many bytes. Default 1.
     pub fetch_min_bytes: i32,
-    /// `fetch.max.wait.ms`: ... but no longer than that. Default 500 ms.
+    /// `fetch.max.wait.ms`: the maximum wait for `fetch.min.bytes`. Default 500 ms.
     pub fetch_max_wait: Duration,
-    /// `fetch.max.bytes`: of one answer, but for a first batch that is larger. Default 50 MiB.
+    /// `fetch.max.bytes`: the maximum bytes of a response, unless its first batch is larger. Default 50 MiB.
     pub fetch_max_bytes: i32,
-    /// `max.partition.fetch.bytes`: of one partition in an answer, likewise. Default 1 MiB.
+    /// `max.partition.fetch.bytes`: the maximum bytes of one partition in a response, unless the first batch is larger.
+    /// Default 1 MiB.
     pub max_partition_fetch_bytes: i32,
-    /// `max.poll.records`: the most that one `poll` returns. Default 500.
+    /// `max.poll.records`: the maximum records of one `poll`. Default 500.
     pub max_poll_records: usize,
     /// `isolation.level`. Default `read_uncommitted`.
     pub isolation_level: IsolationLevel,
-    /// `check.crcs`: whether batches are checked on arrival. Default true.
+    /// `check.crcs`: whether to check the CRC of fetched batches. Default true.
     pub check_crcs: bool,
     /// `allow.auto.create.topics`: whether reading a topic that does not exist may create it. Default true.
     pub allow_auto_create_topics: bool,
-    /// `decompressed.batch.max.bytes`, a name of our own: what a batch may become when it is
-    /// decompressed; a larger one is an error. Default 64 MiB.
+    /// `decompressed.batch.max.bytes` (not a config of Kafka): the maximum size of a decompressed batch; a larger one
+    /// is an error. Default 64 MiB.
     pub decompressed_batch_max_bytes: usize,
 }
 
@@ -124,15 +125,15 @@ impl Default for ConsumerConfig {
 }
 
 impl ConsumerConfig {
-    /// The defaults, for these servers: `host:port`, several joined by commas.
+    /// Creates the default configs for these servers: `host:port`, separated by commas.
     pub fn new(bootstrap_servers: &str) -> Self {
         Self { client: ClientConfig::new(bootstrap_servers), ..Self::default() }
     }
 
-    /// Sets one key by Kafka's name, as a properties file or `--property` gives it.
+    /// Sets the config with Kafka's name `key`, as a properties file or `--property` does.
     ///
     /// # Errors
-    /// The key is unknown, or the value is not of its type.
+    /// The key is unknown, or the value does not have its type.
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
         match key {
             "group.id" => self.group_id = Some(value.into()),
@@ -148,7 +149,7 @@ impl ConsumerConfig {
                     "earliest" => OffsetReset::Earliest,
                     "latest" => OffsetReset::Latest,
                     "none" => OffsetReset::None,
-                    _ => return Err(ConfigError::new(key, format!("{value:?} is none of earliest, latest, none"))),
+                    _ => return Err(ConfigError::new(key, format!("{value:?} is not one of earliest, latest, none"))),
                 }
             }
             "fetch.min.bytes" => self.fetch_min_bytes = number(key, value)?,
@@ -161,7 +162,7 @@ impl ConsumerConfig {
                     "read_uncommitted" => IsolationLevel::ReadUncommitted,
                     "read_committed" => IsolationLevel::ReadCommitted,
                     _ => {
-                        let message = format!("{value:?} is neither read_uncommitted nor read_committed");
+                        let message = format!("{value:?} is not read_uncommitted or read_committed");
                         return Err(ConfigError::new(key, message));
                     }
                 }
@@ -170,7 +171,7 @@ impl ConsumerConfig {
             "allow.auto.create.topics" => self.allow_auto_create_topics = boolean(key, value)?,
             "decompressed.batch.max.bytes" => self.decompressed_batch_max_bytes = number(key, value)?,
             _ if self.client.set(key, value)? => {}
-            _ => return Err(ConfigError::new(key, "is not a setting of the consumer")),
+            _ => return Err(ConfigError::new(key, "is not a config of the consumer")),
         }
         Ok(())
     }
@@ -201,7 +202,7 @@ impl ConsumerConfig {
                 return Err(ConfigError::new(key, format!("{value} is negative")));
             }
         }
-        // The broker waits for fetch.max.wait.ms before it answers.
+        // The broker may wait for fetch.max.wait.ms before it responds.
         if self.fetch_max_wait >= self.client.request_timeout {
             return Err(ConfigError::new("fetch.max.wait.ms", "must be below request.timeout.ms"));
         }
@@ -214,8 +215,7 @@ impl ConsumerConfig {
 
 fn assignors(key: &str, value: &str) -> Result<Vec<Assignor>, ConfigError> {
     let parse = |name: &String| {
-        Assignor::from_name(name)
-            .ok_or_else(|| ConfigError::new(key, format!("{name:?} is neither range nor roundrobin")))
+        Assignor::from_name(name).ok_or_else(|| ConfigError::new(key, format!("{name:?} is not range or roundrobin")))
     };
     split_list(value).iter().map(parse).collect()
 }
@@ -244,20 +244,20 @@ mod tests {
         assert_eq!(config.set("linger.ms", "1").unwrap_err().key, "linger.ms");
         assert_eq!(
             config.set("partition.assignment.strategy", "x").unwrap_err().message,
-            "\"x\" is neither range nor roundrobin"
+            "\"x\" is not range or roundrobin"
         );
     }
 
     #[test]
-    fn impossible_settings_are_named() {
-        let refused = |change: fn(&mut ConsumerConfig)| {
+    fn invalid_configs_are_named() {
+        let rejected = |change: fn(&mut ConsumerConfig)| {
             let mut config = ConsumerConfig::new("a:1");
             change(&mut config);
             config.validate().unwrap_err().key
         };
-        assert_eq!(refused(|c| c.heartbeat_interval = c.session_timeout), "heartbeat.interval.ms");
-        assert_eq!(refused(|c| c.group_instance_id = Some("i".into())), "group.instance.id");
-        assert_eq!(refused(|c| c.fetch_max_wait = Duration::from_secs(60)), "fetch.max.wait.ms");
-        assert_eq!(refused(|c| c.max_poll_records = 0), "max.poll.records");
+        assert_eq!(rejected(|c| c.heartbeat_interval = c.session_timeout), "heartbeat.interval.ms");
+        assert_eq!(rejected(|c| c.group_instance_id = Some("i".into())), "group.instance.id");
+        assert_eq!(rejected(|c| c.fetch_max_wait = Duration::from_secs(60)), "fetch.max.wait.ms");
+        assert_eq!(rejected(|c| c.max_poll_records = 0), "max.poll.records");
     }
 }

@@ -1,4 +1,4 @@
-//! From the bytes of a fetched partition to records.
+//! Decodes the bytes of a fetched partition into records.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -10,39 +10,39 @@ use super::record::{ConsumerRecord, RecordHeader};
 use crate::edge::{self, ConsumerStages};
 use crate::error::Error;
 
-/// What is to be decoded.
+/// The input of a decoding.
 pub(crate) struct Fetched {
     pub(crate) topic: Arc<str>,
     pub(crate) partition: i32,
-    /// What was asked for: earlier records of the first batch are not wanted.
+    /// The requested offset. The first batch may contain earlier records.
     pub(crate) from: i64,
     pub(crate) bytes: Bytes,
-    /// First offsets of aborted transactions by producer, under `read_committed`.
+    /// With `read_committed`: the aborted transactions, as producer id and first offset.
     pub(crate) aborted: Option<Vec<(i64, i64)>>,
 }
 
-/// How it is to be decoded.
+/// The configs of the decoding.
 #[derive(Clone)]
 pub(crate) struct Decoder {
     pub(crate) check_crcs: bool,
     pub(crate) batch_max_bytes: usize,
 }
 
-/// A stretch of a partition that is ready to be handed out.
+/// A range of a partition that is ready for `poll`.
 #[derive(Debug, Default)]
 pub(crate) struct Decoded {
     pub(crate) records: VecDeque<ConsumerRecord>,
-    /// Where the partition goes on once these were handed out, behind everything that was skipped.
+    /// The offset to continue at after these records, past all skipped offsets.
     pub(crate) next_offset: i64,
-    /// The epoch of the last batch; -1 if there was none.
+    /// The leader epoch of the last batch; -1 if there is none.
     pub(crate) leader_epoch: i32,
-    /// Why it goes no further.
+    /// The error that ended the decoding.
     pub(crate) failure: Option<Error>,
 }
 
-/// Transactions that were aborted and have begun by the offset that was reached.
+/// The aborted transactions around the current offset.
 struct Aborted {
-    /// By first offset, those that are still ahead.
+    /// The transactions that start later, by first offset.
     ahead: BTreeMap<i64, Vec<i64>>,
     open: HashSet<i64>,
 }
@@ -56,7 +56,7 @@ impl Aborted {
         Self { ahead, open: HashSet::new() }
     }
 
-    /// Whether the batch belongs to an aborted transaction.
+    /// Returns whether the batch belongs to an aborted transaction.
     fn covers(&mut self, batch: &BatchView<'_>) -> bool {
         while let Some(entry) = self.ahead.first_entry() {
             if *entry.key() > batch.last_offset() {
@@ -68,7 +68,7 @@ impl Aborted {
     }
 }
 
-/// Decodes what it can: a bad batch or row ends it, after the records before it.
+/// Decodes as much as possible. It ends at the first batch or row that cannot be decoded.
 pub(crate) fn decode(decoder: &Decoder, stages: &ConsumerStages, fetched: &Fetched) -> Decoded {
     let mut decoded = Decoded { next_offset: fetched.from, leader_epoch: -1, ..Decoded::default() };
     let mut aborted = fetched.aborted.as_deref().map(Aborted::new);
@@ -76,10 +76,10 @@ pub(crate) fn decode(decoder: &Decoder, stages: &ConsumerStages, fetched: &Fetch
     for batch in batches(&fetched.bytes) {
         let batch = match batch {
             Ok(batch) => batch,
-            // Brokers cut an answer at its limit.
+            // Brokers cut off a response at its limit.
             Err(BatchError::Truncated { .. }) => break,
             Err(source) => {
-                decoded.failure = Some(damaged(fetched, decoded.next_offset, source));
+                decoded.failure = Some(damaged(fetched, decoded.next_offset, None, source));
                 break;
             }
         };
@@ -102,11 +102,12 @@ pub(crate) fn decode(decoder: &Decoder, stages: &ConsumerStages, fetched: &Fetch
     decoded
 }
 
-fn damaged(fetched: &Fetched, offset: i64, source: BatchError) -> Error {
-    Error::Batch { topic: fetched.topic.clone(), partition: fetched.partition, offset, source }
+fn damaged(fetched: &Fetched, offset: i64, next_offset: Option<i64>, source: BatchError) -> Error {
+    let next_offset = next_offset.filter(|next| *next > offset);
+    Error::Batch { topic: fetched.topic.clone(), partition: fetched.partition, offset, next_offset, source }
 }
 
-/// The error comes with the offset of what is bad: records before it were added.
+/// Decodes one batch and appends its records. The error has the offset of the batch or row that failed.
 fn decode_batch(
     decoder: &Decoder,
     stages: &ConsumerStages,
@@ -116,13 +117,13 @@ fn decode_batch(
     records: &mut Vec<ConsumerRecord>,
 ) -> Result<(), (i64, Error)> {
     let at = batch.base_offset().max(fetched.from);
-    let bad = |source| (at, damaged(fetched, at, source));
+    let bad = |source| (at, damaged(fetched, at, Some(batch.next_offset()), source));
     if decoder.check_crcs {
         batch.verify_crc().map_err(bad)?;
     }
     if let Some(aborted) = aborted {
         if batch.is_control() {
-            // The end of the producer's transaction, aborted or not.
+            // Ends the producer's transaction, aborted or not.
             aborted.covers(batch);
             aborted.open.remove(&batch.producer_id());
         } else if aborted.covers(batch) {
@@ -158,13 +159,20 @@ fn payload(
     fetched: &Fetched,
     batch: &BatchView<'_>,
 ) -> Result<Bytes, Error> {
-    let bad = |error: codec::CodecError| damaged(fetched, batch.base_offset(), error.into());
+    let at = batch.base_offset().max(fetched.from);
+    let bad = |error: codec::CodecError| damaged(fetched, at, Some(batch.next_offset()), error.into());
     let codec = batch.codec().map_err(bad)?;
     if codec == Codec::None || batch.payload().is_empty() {
         return Ok(fetched.bytes.slice_ref(batch.payload()));
     }
     if let Some(decompressed) = edge::decompress(stages, batch, codec, decoder.batch_max_bytes) {
-        return decompressed.map(Bytes::from);
+        return decompressed.map(Bytes::from).map_err(|error| Error::Record {
+            topic: fetched.topic.clone(),
+            partition: fetched.partition,
+            offset: at,
+            next_offset: batch.next_offset().max(at + 1),
+            source: Box::new(error),
+        });
     }
     codec::decompress(codec, batch.payload(), decoder.batch_max_bytes).map(Bytes::from).map_err(bad)
 }
@@ -223,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn records_come_from_the_middle_of_a_batch_in_every_codec() {
+    fn records_start_in_the_middle_of_a_batch_in_every_codec() {
         for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
             let mut bytes = batch(10, codec, |_| {});
             bytes.extend(batch(13, codec, |_| {}));
@@ -238,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_or_empty_is_no_error() {
+    fn a_batch_cut_off_at_the_end_is_not_an_error() {
         let mut bytes = batch(0, Codec::None, |_| {});
         bytes.extend(&batch(3, Codec::None, |_| {})[..40]);
         let decoded = decode(&decoder(), &ConsumerStages::default(), &fetched(bytes, 0));
@@ -249,18 +257,22 @@ mod tests {
     }
 
     #[test]
-    fn a_flipped_bit_ends_it_after_the_good_batches() {
+    fn a_flipped_bit_ends_the_decoding_after_the_good_batches() {
         let mut bytes = batch(0, Codec::None, |_| {});
         let mut bad = batch(3, Codec::None, |_| {});
         *bad.last_mut().unwrap() ^= 1;
         bytes.extend(bad);
         let decoded = decode(&decoder(), &ConsumerStages::default(), &fetched(bytes, 0));
         assert_eq!((offsets(&decoded), decoded.next_offset), (vec![0, 1, 2], 3));
-        assert!(matches!(decoded.failure, Some(Error::Batch { offset: 3, .. })), "{:?}", decoded.failure);
+        assert!(
+            matches!(decoded.failure, Some(Error::Batch { offset: 3, next_offset: Some(6), .. })),
+            "{:?}",
+            decoded.failure
+        );
     }
 
     #[test]
-    fn a_bomb_stops_at_the_cap() {
+    fn decompression_stops_at_the_limit() {
         let mut builder = BatchBuilder::new(Codec::Gzip, TimestampType::CreateTime);
         builder.append(0, None, Some(&vec![0; 4 << 20]), []).unwrap();
         let decoded = decode(&decoder(), &ConsumerStages::default(), &fetched(builder.build().unwrap(), 0));

@@ -1,5 +1,5 @@
-//! Fetches ahead of `poll`: one task hands out the work, one fetch at a time is under way to each
-//! broker, and positions that are not known are looked up beside that.
+//! Fetches ahead of `poll`. One task schedules the work: at most one fetch per broker, lookups of unknown positions,
+//! and refreshes of the metadata.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -19,28 +19,28 @@ use crate::edge;
 use crate::error::Error;
 use crate::net::Lane;
 
-/// The last version of Fetch that names topics; later ones have ids.
+/// The last version of Fetch with topic names; later ones have topic ids.
 const LAST_WITH_NAMES: i16 = 12;
 
-/// Below this, unpacking takes less than handing it to another thread.
+/// The size below which decoding is cheaper than a switch to another thread, in bytes.
 const DECODE_INLINE_BYTES: usize = 16 * 1024;
 
-/// How often leaders are looked for that nobody knows yet.
-const LEADER_CHECK: Duration = Duration::from_millis(100);
+/// The interval of metadata refreshes while the leader of a partition is unknown.
+const LEADER_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What one question of a fetch is about.
+/// One partition of a fetch.
 #[derive(Debug, Clone)]
-struct Question {
+struct PartitionFetch {
     partition: TopicPartition,
     version: u64,
     offset: i64,
     leader_epoch: i32,
 }
 
-/// A part of the work that has ended.
+/// A finished piece of work.
 enum Done {
     Fetch(i32),
-    LookUp,
+    Lookup,
     Refresh,
 }
 
@@ -49,31 +49,31 @@ pub(crate) async fn run(inner: Arc<Inner>) {
     let mut changes = inner.changes.subscribe();
     let mut work: JoinSet<Done> = JoinSet::new();
     let mut busy = HashSet::new();
-    let (mut looking_up, mut refreshing) = (false, false);
+    let (mut lookup_running, mut refreshing) = (false, false);
     loop {
         changes.borrow_and_update();
         if inner.is_closed() {
             return;
         }
-        if !looking_up && inner.state.lock().partitions.values().any(|state| state.wanted != Wanted::Nothing) {
-            looking_up = true;
+        if !lookup_running && inner.state.lock().partitions.values().any(|state| state.wanted != Wanted::Nothing) {
+            lookup_running = true;
             let inner = inner.clone();
             work.spawn(async move {
                 offsets::look_up(&inner).await;
-                Done::LookUp
+                Done::Lookup
             });
         }
-        let (questions, mut wake, leaderless) = questions(&inner, &busy);
-        for (node, questions) in questions {
+        let (fetches, mut wake, leaderless) = fetches(&inner, &busy);
+        for (node, fetches) in fetches {
             busy.insert(node);
             let inner = inner.clone();
             work.spawn(async move {
-                fetch(&inner, node, questions).await;
+                fetch(&inner, node, fetches).await;
                 Done::Fetch(node)
             });
         }
         if leaderless {
-            wake = wake.into_iter().chain([Instant::now() + LEADER_CHECK]).min();
+            wake = wake.into_iter().chain([Instant::now() + LEADER_CHECK_INTERVAL]).min();
         }
         if !refreshing && (leaderless || inner.take_refresh() || inner.cluster.stale()) {
             refreshing = true;
@@ -87,9 +87,9 @@ pub(crate) async fn run(inner: Arc<Inner>) {
             changed = changes.changed() => if changed.is_err() { return },
             Some(done) = work.join_next(), if !work.is_empty() => match done {
                 Ok(Done::Fetch(node)) => drop(busy.remove(&node)),
-                Ok(Done::LookUp) => looking_up = false,
+                Ok(Done::Lookup) => lookup_running = false,
                 Ok(Done::Refresh) => refreshing = false,
-                // A bug in this crate: nothing of the state can be relied on.
+                // A bug in this crate: the state is no longer reliable.
                 Err(error) => return inner.fail(Error::Invalid(error.to_string().into())),
             },
             () = sleep_until(wake) => {}
@@ -105,21 +105,20 @@ async fn sleep_until(wake: Option<Instant>) {
 }
 
 async fn refresh(inner: &Inner) {
-    let before = inner.cluster.metadata();
-    match inner.cluster.refresh(before.generation).await {
-        Ok(after) => inner.metadata_changed(&before, &after),
+    match inner.cluster.refresh(inner.cluster.metadata().generation).await {
+        Ok(metadata) => inner.metadata_changed(&metadata),
         Err(error) => {
-            tracing::debug!(%error, "the cluster cannot be asked");
+            tracing::debug!(%error, "the cluster cannot be reached");
             inner.fail_if_final(&error);
         }
     }
     tokio::time::sleep(inner.config.client.backoff(0)).await;
 }
 
-/// What to ask which broker; when to look again; whether somebody's leader is not known.
-fn questions(inner: &Inner, busy: &HashSet<i32>) -> (HashMap<i32, Vec<Question>>, Option<Instant>, bool) {
+/// Returns the fetches to send to each broker, the time to check again, and whether a leader is unknown.
+fn fetches(inner: &Inner, busy: &HashSet<i32>) -> (HashMap<i32, Vec<PartitionFetch>>, Option<Instant>, bool) {
     let (metadata, now) = (inner.cluster.metadata(), Instant::now());
-    let mut by_node: HashMap<i32, Vec<Question>> = HashMap::new();
+    let mut by_node: HashMap<i32, Vec<PartitionFetch>> = HashMap::new();
     let (mut wake, mut leaderless) = (None, false);
     let mut state = inner.state.lock();
     for (partition, state) in &mut state.partitions {
@@ -136,21 +135,21 @@ fn questions(inner: &Inner, busy: &HashSet<i32>) -> (HashMap<i32, Vec<Question>>
         }
         state.fetching = true;
         let (version, offset) = (state.version, state.fetch_position);
-        let question = Question { partition: partition.clone(), version, offset, leader_epoch };
-        by_node.entry(node).or_default().push(question);
+        let target = PartitionFetch { partition: partition.clone(), version, offset, leader_epoch };
+        by_node.entry(node).or_default().push(target);
     }
-    // Another one first every time: an answer that is full leaves out the last ones.
+    // Starts with another partition each time, because a full response omits the last ones.
     let turn = inner.next_turn();
-    for questions in by_node.values_mut() {
-        let length = questions.len();
-        questions.rotate_left(turn % length);
+    for fetches in by_node.values_mut() {
+        let length = fetches.len();
+        fetches.rotate_left(turn % length);
     }
     (by_node, wake, leaderless)
 }
 
-async fn fetch(inner: &Arc<Inner>, node: i32, questions: Vec<Question>) {
-    match ask(inner, node, &questions).await {
-        Ok(answer) => take_answer(inner, questions, answer).await,
+async fn fetch(inner: &Arc<Inner>, node: i32, fetches: Vec<PartitionFetch>) {
+    match send(inner, node, &fetches).await {
+        Ok(response) => handle_response(inner, fetches, response).await,
         Err(error) => {
             tracing::debug!(node, %error, "a fetch failed");
             if !error.retriable() && error.code() != Some(ErrorCode::BROKER_NOT_AVAILABLE) {
@@ -159,8 +158,8 @@ async fn fetch(inner: &Arc<Inner>, node: i32, questions: Vec<Question>) {
             inner.want_refresh();
             let again = Instant::now() + inner.config.client.backoff(0);
             let mut state = inner.state.lock();
-            for question in &questions {
-                if let Some(state) = state.current(&question.partition, question.version) {
+            for target in &fetches {
+                if let Some(state) = state.current(&target.partition, target.version) {
                     state.fetching = false;
                     state.not_before = Some(again);
                 }
@@ -169,13 +168,13 @@ async fn fetch(inner: &Arc<Inner>, node: i32, questions: Vec<Question>) {
     }
 }
 
-async fn ask(inner: &Inner, node: i32, questions: &[Question]) -> Result<FetchResponse, Error> {
+async fn send(inner: &Inner, node: i32, fetches: &[PartitionFetch]) -> Result<FetchResponse, Error> {
     let config = &inner.config;
     let metadata = inner.cluster.metadata();
     let mut last_version = i16::MAX;
     let mut topics: BTreeMap<Arc<str>, FetchTopic> = BTreeMap::new();
-    for question in questions {
-        let name = &question.partition.topic;
+    for target in fetches {
+        let name = &target.partition.topic;
         let topic = topics.entry(name.clone()).or_insert_with(|| {
             let topic_id = metadata.topic(name).map_or(Uuid::nil(), |topic| topic.id);
             FetchTopic { topic: Str::from(&**name), topic_id, ..FetchTopic::default() }
@@ -184,9 +183,9 @@ async fn ask(inner: &Inner, node: i32, questions: &[Question]) -> Result<FetchRe
             last_version = LAST_WITH_NAMES;
         }
         topic.partitions.push(FetchPartition {
-            partition: question.partition.partition,
-            current_leader_epoch: question.leader_epoch,
-            fetch_offset: question.offset,
+            partition: target.partition.partition,
+            current_leader_epoch: target.leader_epoch,
+            fetch_offset: target.offset,
             partition_max_bytes: config.max_partition_fetch_bytes,
             ..FetchPartition::default()
         });
@@ -200,9 +199,9 @@ async fn ask(inner: &Inner, node: i32, questions: &[Question]) -> Result<FetchRe
         ..FetchRequest::default()
     };
     let connection = inner.cluster.broker(node, Lane::Fetch).await?;
-    let answer = connection.send_up_to(&request, last_version)?.wait(config.client.request_timeout).await?;
-    Error::check(|| format!("fetch from broker {node}"), answer.error_code, None)?;
-    Ok(answer)
+    let response = connection.send_up_to(&request, last_version)?.wait(config.client.request_timeout).await?;
+    Error::check(|| format!("fetch from broker {node}"), response.error_code, None)?;
+    Ok(response)
 }
 
 pub(crate) fn isolation_level(level: IsolationLevel) -> i8 {
@@ -212,10 +211,10 @@ pub(crate) fn isolation_level(level: IsolationLevel) -> i8 {
     }
 }
 
-async fn take_answer(inner: &Arc<Inner>, questions: Vec<Question>, answer: FetchResponse) {
+async fn handle_response(inner: &Arc<Inner>, fetches: Vec<PartitionFetch>, response: FetchResponse) {
     let metadata = inner.cluster.metadata();
     let mut parts: HashMap<(Arc<str>, i32), PartitionData> = HashMap::new();
-    for topic in answer.responses {
+    for topic in response.responses {
         let name = match topic.topic_id.is_nil() {
             true => Some(Arc::from(&*topic.topic)),
             false => metadata.name_of(topic.topic_id).cloned(),
@@ -225,15 +224,15 @@ async fn take_answer(inner: &Arc<Inner>, questions: Vec<Question>, answer: Fetch
             parts.insert((name.clone(), part.partition_index), part);
         }
     }
-    for question in questions {
-        let TopicPartition { topic, partition } = &question.partition;
+    for target in fetches {
+        let TopicPartition { topic, partition } = &target.partition;
         match parts.remove(&(topic.clone(), *partition)) {
-            Some(part) if part.error_code == ErrorCode::NONE => decode(inner, &question, part).await,
-            Some(part) => refused(inner, &question, part.error_code),
-            // A broker may leave out partitions that have nothing; it may also have lost the topic.
+            Some(part) if part.error_code == ErrorCode::NONE => decode(inner, &target, part).await,
+            Some(part) => rejected(inner, &target, part.error_code),
+            // A broker may omit partitions without records; it may also have lost the topic.
             None => {
                 let again = Instant::now() + inner.config.client.backoff(0);
-                if let Some(state) = inner.state.lock().current(&question.partition, question.version) {
+                if let Some(state) = inner.state.lock().current(&target.partition, target.version) {
                     state.fetching = false;
                     state.not_before = Some(again);
                 }
@@ -244,25 +243,25 @@ async fn take_answer(inner: &Arc<Inner>, questions: Vec<Question>, answer: Fetch
     inner.changed();
 }
 
-async fn decode(inner: &Arc<Inner>, question: &Question, part: PartitionData) {
+async fn decode(inner: &Arc<Inner>, target: &PartitionFetch, part: PartitionData) {
     let Records::Bytes(bytes) = part.records else {
-        if let Some(state) = inner.state.lock().current(&question.partition, question.version) {
+        if let Some(state) = inner.state.lock().current(&target.partition, target.version) {
             state.fetching = false;
         }
         return;
     };
     let aborted = part.aborted_transactions.unwrap_or_default();
     let fetched = Fetched {
-        topic: question.partition.topic.clone(),
-        partition: question.partition.partition,
-        from: question.offset,
+        topic: target.partition.topic.clone(),
+        partition: target.partition.partition,
+        from: target.offset,
         bytes,
         aborted: inner
             .read_committed()
             .then(|| aborted.iter().map(|one| (one.producer_id, one.first_offset)).collect()),
     };
     let empty = fetched.bytes.is_empty();
-    let stages = inner.stages.now();
+    let stages = inner.stages.current();
     let decoded = if fetched.bytes.len() < DECODE_INLINE_BYTES && !stages.any() {
         decode::decode(&inner.decoder, &stages, &fetched)
     } else {
@@ -270,11 +269,11 @@ async fn decode(inner: &Arc<Inner>, question: &Question, part: PartitionData) {
         edge::run(move || decode::decode(&inner.decoder, &stages, &fetched)).await
     };
     let mut state = inner.state.lock();
-    if let Some(state) = state.current(&question.partition, question.version) {
+    if let Some(state) = state.current(&target.partition, target.version) {
         state.fetching = false;
-        if !empty && decoded.next_offset == question.offset && decoded.failure.is_none() {
-            // One batch was cut although it was the first: no progress can be made by asking again.
-            tracing::warn!(partition = %question.partition, "the broker sent part of a batch only");
+        if !empty && decoded.next_offset == target.offset && decoded.failure.is_none() {
+            // The first batch is incomplete, so an immediate retry makes no progress.
+            tracing::warn!(partition = %target.partition, "the broker sent an incomplete batch");
             state.not_before = Some(Instant::now() + inner.config.client.backoff(0));
         }
         state.buffer(decoded);
@@ -283,21 +282,21 @@ async fn decode(inner: &Arc<Inner>, question: &Question, part: PartitionData) {
     inner.changed();
 }
 
-fn refused(inner: &Inner, question: &Question, code: ErrorCode) {
-    let partition = &question.partition;
-    tracing::debug!(%partition, %code, offset = question.offset, "a fetch was refused");
+fn rejected(inner: &Inner, target: &PartitionFetch, code: ErrorCode) {
+    let partition = &target.partition;
+    tracing::debug!(%partition, %code, offset = target.offset, "a fetch was rejected");
     let mut state = inner.state.lock();
-    let Some(entry) = state.current(partition, question.version) else { return };
+    let Some(entry) = state.current(partition, target.version) else { return };
     entry.fetching = false;
     entry.not_before = Some(Instant::now() + inner.config.client.backoff(0));
     match code {
         ErrorCode::OFFSET_OUT_OF_RANGE => match inner.config.auto_offset_reset {
-            // What was fetched before is handed out first.
+            // Records that were fetched before are returned first.
             _ if !entry.buffered.is_empty() => {}
             OffsetReset::Earliest => entry.look_up(Wanted::Timestamp(offsets::EARLIEST)),
             OffsetReset::Latest => entry.look_up(Wanted::Timestamp(offsets::LATEST)),
             OffsetReset::None => {
-                let what = format!("no record at offset {}", question.offset).into();
+                let what = format!("no record at offset {}", target.offset).into();
                 let (topic, partition) = (partition.topic.clone(), partition.partition);
                 state.errors.push_back(Error::NoOffset { topic, partition, what });
             }

@@ -1,14 +1,15 @@
 //! The consumer.
 //!
-//! A record's way: the [`fetcher`] asks the leaders of the partitions that are read, ahead of what was
-//! handed out; [`decode`] checks and unpacks the batches and has the stages filter and deserialise
-//! their rows; [`state`] keeps what is ready and how far each partition is; [`Consumer::poll`] takes
-//! from it. With a subscription, [`group`] says which partitions are read.
+//! The path of a record: the [`fetcher`] fetches ahead from the leaders of the assigned partitions. [`decode`] checks
+//! and decompresses the batches and runs the filter and deserializer stages. [`state`] holds the decoded records and
+//! the positions, and [`Consumer::poll`] returns records from it. With a subscription, [`group`] assigns the
+//! partitions.
 
 pub(crate) mod config;
 pub(crate) mod decode;
 mod fetcher;
 pub(crate) mod group;
+mod inner;
 pub(crate) mod offsets;
 pub(crate) mod record;
 mod state;
@@ -17,7 +18,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 
 use millstream_stage::{Stage, StageStats};
@@ -26,127 +27,42 @@ use tokio::sync::watch;
 
 use crate::edge::{self, ConsumerStages};
 use crate::error::Error;
-use crate::net::{Cluster, Metadata};
-use crate::plugins::{Attached, Following, TopicSource, attach};
-use config::{ConsumerConfig, IsolationLevel};
+use crate::net::Cluster;
+use crate::plugins::{TopicSource, attach};
+use config::ConsumerConfig;
 use decode::Decoder;
 use group::{Group, commit};
+use inner::{InPoll, Inner};
 use offsets::OffsetAndTimestamp;
 use record::{CommittedOffset, ConsumerRecord, TopicPartition};
-use state::{Mode, State, Wanted};
+use state::{Mode, Wanted};
 
-/// What a [`RebalanceListener`] answers with.
+/// The future of a [`RebalanceListener`].
 pub type ListenerFuture<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-/// Hears of partitions that come and go. Called while a `poll` is under way; records that earlier
-/// polls returned have been worked on by then, and no others are returned before the call ends.
+/// Is called when partitions are revoked or assigned. This happens inside a `poll`: the application has processed the
+/// records of earlier polls by then, and no new records are returned before the call ends.
 pub trait RebalanceListener: Send + Sync {
-    /// These are about to be given up. The offsets may still be committed.
+    /// Handles partitions that are about to be revoked. Their offsets can still be committed.
     fn revoked<'a>(&'a self, partitions: &'a [TopicPartition]) -> ListenerFuture<'a> {
         let _ = partitions;
         Box::pin(std::future::ready(()))
     }
 
-    /// These belong to somebody else already: what is committed for them now is refused.
+    /// Handles partitions that belong to another member already. Commits for them are rejected.
     fn lost<'a>(&'a self, partitions: &'a [TopicPartition]) -> ListenerFuture<'a> {
         let _ = partitions;
         Box::pin(std::future::ready(()))
     }
 
-    /// These are read from now on.
+    /// Handles newly assigned partitions.
     fn assigned<'a>(&'a self, partitions: &'a [TopicPartition]) -> ListenerFuture<'a> {
         let _ = partitions;
         Box::pin(std::future::ready(()))
     }
 }
 
-/// What all tasks of one consumer share.
-pub(crate) struct Inner {
-    config: ConsumerConfig,
-    cluster: Cluster,
-    decoder: Decoder,
-    stages: Arc<Attached<ConsumerStages>>,
-    state: Mutex<State>,
-    group: Option<Arc<Group>>,
-    listener: Mutex<Option<Arc<dyn RebalanceListener>>>,
-    /// The partition counts that this member divided, if it leads its group.
-    divided: Mutex<Option<BTreeMap<String, i32>>>,
-    /// Wakes whoever waits for anything.
-    changes: watch::Sender<u64>,
-    polls: AtomicUsize,
-    refresh_wanted: AtomicBool,
-    closed: AtomicBool,
-    turn: AtomicUsize,
-    next_auto_commit: Mutex<Instant>,
-    /// Keeps the stages up to date.
-    _following: Option<Following>,
-}
-
-impl Inner {
-    fn read_committed(&self) -> bool {
-        self.config.isolation_level == IsolationLevel::ReadCommitted
-    }
-
-    fn changed(&self) {
-        self.changes.send_modify(|count| *count = count.wrapping_add(1));
-    }
-
-    fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::SeqCst)
-    }
-
-    fn in_poll(&self) -> bool {
-        self.polls.load(Ordering::SeqCst) > 0
-    }
-
-    fn next_turn(&self) -> usize {
-        self.turn.fetch_add(1, Ordering::Relaxed)
-    }
-
-    fn want_refresh(&self) {
-        self.refresh_wanted.store(true, Ordering::SeqCst);
-        self.changed();
-    }
-
-    fn take_refresh(&self) -> bool {
-        self.refresh_wanted.swap(false, Ordering::SeqCst)
-    }
-
-    /// For the next poll.
-    fn fail(&self, error: Error) {
-        self.state.lock().errors.push_back(error);
-        self.changed();
-    }
-
-    fn fail_if_final(&self, error: &Error) {
-        if !error.retriable() {
-            self.fail(error.clone());
-        }
-    }
-
-    fn listener(&self) -> Option<Arc<dyn RebalanceListener>> {
-        self.listener.lock().clone()
-    }
-
-    /// A topic that has other partitions than were divided is divided anew.
-    fn metadata_changed(&self, _before: &Metadata, after: &Metadata) {
-        let (Some(group), Some(divided)) = (&self.group, &*self.divided.lock()) else { return };
-        let differs = |(topic, count): (&String, &i32)| {
-            after.topic(topic).is_some_and(|topic| topic.partitions.len() != *count as usize)
-        };
-        if divided.iter().any(differs) {
-            group.set_rebalancing(true);
-            self.changed();
-        }
-    }
-
-    fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-        self.changed();
-    }
-}
-
-/// Ends the tasks when the last handle is gone.
+/// Ends the tasks with the last clone.
 struct CloseOnDrop(Arc<Inner>);
 
 impl Drop for CloseOnDrop {
@@ -155,30 +71,7 @@ impl Drop for CloseOnDrop {
     }
 }
 
-/// Counts as a poll while it lives.
-struct InPoll<'a>(&'a Inner);
-
-impl<'a> InPoll<'a> {
-    fn new(inner: &'a Inner) -> Self {
-        if let Some(group) = &inner.group {
-            *group.last_poll.lock() = Instant::now();
-        }
-        inner.polls.fetch_add(1, Ordering::SeqCst);
-        inner.changed();
-        Self(inner)
-    }
-}
-
-impl Drop for InPoll<'_> {
-    fn drop(&mut self) {
-        self.0.polls.fetch_sub(1, Ordering::SeqCst);
-        if let Some(group) = &self.0.group {
-            *group.last_poll.lock() = Instant::now();
-        }
-    }
-}
-
-/// Reads records. Cheap to clone: all clones are the same consumer.
+/// Reads records. Cheap to clone; all clones are the same consumer.
 #[derive(Clone)]
 pub struct Consumer {
     inner: Arc<Inner>,
@@ -201,46 +94,46 @@ pub struct ConsumerBuilder {
 }
 
 impl ConsumerBuilder {
-    /// Has a topic's stages fill the places of those that are not given.
+    /// Uses a topic's stages for each kind that is not set explicitly.
     #[must_use]
     pub(crate) fn with_topic(mut self, topic: TopicSource) -> Self {
         self.topic = Some(topic);
         self
     }
 
-    /// A compressor stage that decompresses the batches of the codec that it writes; the native
-    /// codecs do the others.
+    /// Sets the compressor stage that decompresses batches of the codec that it writes. Batches of other codecs are
+    /// decompressed natively.
     #[must_use]
     pub fn decompressor(mut self, stage: Arc<Stage>) -> Self {
         self.stages.decompressor = Some(stage);
         self
     }
 
-    /// A stage that decides which records are handed out. The next one sees those that this one keeps.
+    /// Adds a filter stage, which decides which records `poll` returns. A later filter gets what this one keeps.
     #[must_use]
     pub fn filter(mut self, stage: Arc<Stage>) -> Self {
         self.stages.filters.push(stage);
         self
     }
 
-    /// A serializer stage that makes keys and values out of those that were stored.
+    /// Sets the serializer stage that deserializes keys and values.
     #[must_use]
     pub fn deserializer(mut self, stage: Arc<Stage>) -> Self {
         self.stages.deserializer = Some(stage);
         self
     }
 
-    /// Who hears of partitions that come and go.
+    /// Sets the listener for revoked and assigned partitions.
     #[must_use]
     pub fn rebalance_listener(mut self, listener: Arc<dyn RebalanceListener>) -> Self {
         self.listener = Some(listener);
         self
     }
 
-    /// Starts the consumer on the current tokio runtime. Connects when there is something to read.
+    /// Starts the consumer on the current tokio runtime. It connects once it has partitions to read.
     ///
     /// # Errors
-    /// A setting is impossible; the decompressor reads a format of its own.
+    /// A config is invalid, or the decompressor reads a private format.
     pub fn build(self) -> Result<Consumer, Error> {
         let Self { config, stages, listener, topic } = self;
         config.validate()?;
@@ -257,7 +150,7 @@ impl ConsumerBuilder {
             state: Mutex::default(),
             group: group.map(Arc::new),
             listener: Mutex::new(listener),
-            divided: Mutex::default(),
+            assigned_counts: Mutex::default(),
             changes: watch::Sender::new(0),
             polls: AtomicUsize::new(0),
             refresh_wanted: AtomicBool::new(false),
@@ -276,22 +169,22 @@ impl ConsumerBuilder {
 }
 
 impl Consumer {
-    /// A consumer with these settings, to be given its stages.
+    /// Creates a builder with these configs.
     pub fn builder(config: ConsumerConfig) -> ConsumerBuilder {
         ConsumerBuilder { config, ..ConsumerBuilder::default() }
     }
 
-    /// What every stage did, those that were replaced since the topic wanted others first.
+    /// Returns the statistics of every stage; those of stages that were replaced come first.
     pub fn stage_stats(&self) -> Vec<StageStats> {
         self.inner.stages.stats()
     }
 
-    /// Reads these topics, sharing their partitions with the other members of the group.
+    /// Subscribes to topics. The group assigns their partitions to its members.
     ///
     /// # Errors
-    /// There is no `group.id`, or partitions were assigned.
+    /// There is no `group.id`, or partitions were assigned with [`Consumer::assign`].
     pub fn subscribe<T: AsRef<str>>(&self, topics: impl IntoIterator<Item = T>) -> Result<(), Error> {
-        let Some(group) = &self.inner.group else { return Err(Error::State("to subscribe needs a group.id")) };
+        let Some(group) = &self.inner.group else { return Err(Error::State("a subscription needs a group.id")) };
         let mut topics: Vec<Arc<str>> = topics.into_iter().map(|topic| topic.as_ref().into()).collect();
         topics.sort();
         topics.dedup();
@@ -307,7 +200,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// Reads these partitions, whatever others do. Those that are read already go on where they are.
+    /// Assigns partitions without a group. Partitions that are already assigned keep their positions.
     ///
     /// # Errors
     /// There is a subscription.
@@ -325,7 +218,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// Reads nothing any more, and leaves the group.
+    /// Drops all partitions and leaves the group.
     pub async fn unsubscribe(&self) {
         let subscribed = {
             let mut state = self.inner.state.lock();
@@ -339,24 +232,23 @@ impl Consumer {
         self.inner.changed();
     }
 
-    /// The partitions that are read now.
+    /// Returns the assigned partitions.
     pub fn assignment(&self) -> Vec<TopicPartition> {
         self.inner.state.lock().partitions.keys().cloned().collect()
     }
 
-    /// Whether this consumer knows what it reads: always, but for a subscription between a change of the
-    /// group and the end of its rebalance.
+    /// Returns whether the assignment is known. It is unknown only for a subscription during a rebalance.
     pub fn joined(&self) -> bool {
         !self.inner.group.as_ref().is_some_and(|group| group.rebalancing())
     }
 
-    /// Up to `max.poll.records` records, as soon as there are any; none when `timeout` is over. To be
-    /// called again and again: a rebalance happens in it. Safe to be cancelled: no record is lost by it.
+    /// Returns up to `max.poll.records` records as soon as there are any, or none after `timeout`. Call it in a loop,
+    /// because rebalances run inside it. It is cancel-safe: no record is lost.
     ///
     /// # Errors
-    /// What cannot be mended by waiting: a record that a stage or the decoder refuses (after those
-    /// before it were returned), an offset that is gone with `auto.offset.reset=none`, a refusal of
-    /// the cluster.
+    /// Any error that a retry does not fix: a batch or record that cannot be decoded (once all records before it were
+    /// returned; [`Error::skip_to`] says where to continue), an offset that no longer exists with
+    /// `auto.offset.reset=none`, a request that the cluster rejects.
     pub async fn poll(&self, timeout: Duration) -> Result<Vec<ConsumerRecord>, Error> {
         let inner = &*self.inner;
         let deadline = Instant::now() + timeout;
@@ -377,7 +269,7 @@ impl Consumer {
                     let records = state.take(inner.config.max_poll_records)?;
                     if !records.is_empty() {
                         drop(state);
-                        // There is room to fetch more.
+                        // Wakes the fetcher, which has room for more now.
                         inner.changed();
                         return Ok(records);
                     }
@@ -391,7 +283,7 @@ impl Consumer {
         }
     }
 
-    /// Commits what earlier polls returned, if it is time.
+    /// Commits the records of earlier polls, if the interval has passed.
     fn auto_commit(&self) {
         let Some(group) = &self.inner.group else { return };
         if !self.inner.config.enable_auto_commit || group.rebalancing() {
@@ -410,34 +302,34 @@ impl Consumer {
         });
     }
 
-    /// Commits the positions of all partitions: everything that `poll` returned.
+    /// Commits the positions of all partitions, so everything that `poll` returned.
     ///
     /// # Errors
-    /// There is no `group.id`; the group has moved on without this member; the coordinator cannot be reached.
+    /// There is no `group.id`, the member is no longer in the group, or the coordinator cannot be reached.
     pub async fn commit(&self) -> Result<(), Error> {
         let positions = self.inner.state.lock().positions();
         self.commit_offsets(&positions).await
     }
 
-    /// Commits these offsets: each is that of the next record to read.
+    /// Commits these offsets. Each one is the offset of the next record to read.
     ///
     /// # Errors
-    /// As [`Consumer::commit`].
+    /// Those of [`Consumer::commit`].
     pub async fn commit_offsets(&self, offsets: &BTreeMap<TopicPartition, CommittedOffset>) -> Result<(), Error> {
         let outcome = commit::commit(&self.inner, self.group()?, offsets).await;
-        self.heed(&outcome);
+        self.check_membership(&outcome);
         outcome
     }
 
-    /// Commits the positions of all partitions without waiting; `callback` gets the outcome.
+    /// Commits the positions of all partitions in the background; `callback` gets the result.
     pub fn commit_async(&self, callback: impl FnOnce(Result<(), Error>) + Send + 'static) {
         let consumer = self.clone();
         let positions = self.inner.state.lock().positions();
         tokio::spawn(async move { callback(consumer.commit_offsets(&positions).await) });
     }
 
-    /// A commit may be the first to hear of a rebalance.
-    fn heed(&self, outcome: &Result<(), Error>) {
+    /// Starts a rebalance if a failed commit shows that one is needed.
+    fn check_membership(&self, outcome: &Result<(), Error>) {
         let subscribed = matches!(self.inner.state.lock().mode, Mode::Subscribed(_));
         if let (Err(error), Some(group), true) = (outcome, &self.inner.group, subscribed)
             && error.code().is_some_and(commit::lost_membership)
@@ -451,10 +343,10 @@ impl Consumer {
         self.inner.group.as_deref().ok_or(Error::State("committed offsets need a group.id"))
     }
 
-    /// The group's offsets of those partitions for which it has one.
+    /// Returns the committed offsets of those partitions that have one.
     ///
     /// # Errors
-    /// There is no `group.id`; the coordinator cannot be reached.
+    /// There is no `group.id`, or the coordinator cannot be reached.
     pub async fn committed(
         &self,
         partitions: &[TopicPartition],
@@ -462,34 +354,34 @@ impl Consumer {
         commit::committed(&self.inner.cluster, self.group()?, partitions, self.inner.read_committed()).await
     }
 
-    /// The offset of the next record that `poll` will return; `None` before it is known.
+    /// Returns the offset of the next record for `poll`; `None` before it is known.
     pub fn position(&self, partition: &TopicPartition) -> Option<i64> {
         self.inner.state.lock().partitions.get(partition)?.position
     }
 
-    /// Goes on at `offset`.
+    /// Continues at `offset`.
     ///
     /// # Errors
-    /// The partition is not read by this consumer, or the offset is negative.
+    /// The partition is not assigned, or the offset is negative.
     pub fn seek(&self, partition: &TopicPartition, offset: i64) -> Result<(), Error> {
         if offset < 0 {
-            return Err(Error::State("an offset to seek must not be negative"));
+            return Err(Error::State("the offset of a seek must not be negative"));
         }
         self.move_to(partition, |state| state.place(offset))
     }
 
-    /// Goes on at the oldest record.
+    /// Continues at the oldest record.
     ///
     /// # Errors
-    /// The partition is not read by this consumer.
+    /// The partition is not assigned.
     pub fn seek_to_beginning(&self, partition: &TopicPartition) -> Result<(), Error> {
         self.move_to(partition, |state| state.look_up(Wanted::Timestamp(offsets::EARLIEST)))
     }
 
-    /// Goes on with the next record that will be stored.
+    /// Continues at the next record to be stored.
     ///
     /// # Errors
-    /// The partition is not read by this consumer.
+    /// The partition is not assigned.
     pub fn seek_to_end(&self, partition: &TopicPartition) -> Result<(), Error> {
         self.move_to(partition, |state| state.look_up(Wanted::Timestamp(offsets::LATEST)))
     }
@@ -498,7 +390,7 @@ impl Consumer {
         let mut state = self.inner.state.lock();
         let version = state.new_version();
         let entry = state.partitions.get_mut(partition);
-        let entry = entry.ok_or(Error::State("the partition is not read by this consumer"))?;
+        let entry = entry.ok_or(Error::State("the partition is not assigned to this consumer"))?;
         entry.version = version;
         change(entry);
         drop(state);
@@ -506,12 +398,12 @@ impl Consumer {
         Ok(())
     }
 
-    /// Hands out nothing of these partitions until they are resumed; membership is not concerned.
+    /// Stops `poll` from returning records of these partitions until they are resumed. The assignment stays.
     pub fn pause<'a>(&self, partitions: impl IntoIterator<Item = &'a TopicPartition>) {
         self.set_paused(partitions, true);
     }
 
-    /// Goes on with these partitions.
+    /// Resumes paused partitions.
     pub fn resume<'a>(&self, partitions: impl IntoIterator<Item = &'a TopicPartition>) {
         self.set_paused(partitions, false);
     }
@@ -527,10 +419,10 @@ impl Consumer {
         self.inner.changed();
     }
 
-    /// The offset of the oldest record of each partition.
+    /// Returns the offset of the oldest record of each partition.
     ///
     /// # Errors
-    /// The leaders cannot be asked within `default.api.timeout.ms`.
+    /// A leader cannot be reached within `default.api.timeout.ms`.
     pub async fn beginning_offsets(
         &self,
         partitions: &[TopicPartition],
@@ -538,11 +430,11 @@ impl Consumer {
         self.offsets_at(partitions, offsets::EARLIEST).await
     }
 
-    /// The offset that the next record of each partition will have; under `read_committed`, the last
-    /// stable offset.
+    /// Returns the offset of the next record to be stored in each partition; with `read_committed`, the last stable
+    /// offset.
     ///
     /// # Errors
-    /// The leaders cannot be asked within `default.api.timeout.ms`.
+    /// A leader cannot be reached within `default.api.timeout.ms`.
     pub async fn end_offsets(&self, partitions: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, i64>, Error> {
         self.offsets_at(partitions, offsets::LATEST).await
     }
@@ -557,11 +449,11 @@ impl Consumer {
         Ok(found.into_iter().map(|(partition, found)| (partition, found.offset)).collect())
     }
 
-    /// For each partition the first record at or after that time, in milliseconds since the epoch; -1
-    /// where there is none.
+    /// Returns for each partition the first record at or after a time in milliseconds since the epoch; -1 if there is
+    /// none.
     ///
     /// # Errors
-    /// The leaders cannot be asked within `default.api.timeout.ms`.
+    /// A leader cannot be reached within `default.api.timeout.ms`.
     pub async fn offsets_for_times(
         &self,
         times: &BTreeMap<TopicPartition, i64>,
@@ -570,10 +462,10 @@ impl Consumer {
         offsets::list(cluster, times, config.isolation_level, config.client.default_api_timeout).await
     }
 
-    /// How many partitions the topic has.
+    /// Returns the partitions of the topic.
     ///
     /// # Errors
-    /// The topic's metadata cannot be had within `default.api.timeout.ms`.
+    /// The topic's metadata did not arrive within `default.api.timeout.ms`.
     pub async fn partitions(&self, topic: &str) -> Result<Vec<TopicPartition>, Error> {
         let name: Arc<str> = topic.into();
         let topic = self.inner.cluster.topic(&name, self.inner.config.client.default_api_timeout).await?;
@@ -583,7 +475,7 @@ impl Consumer {
     /// Commits (with `enable.auto.commit`), leaves the group and closes the connections.
     ///
     /// # Errors
-    /// The commit failed; the consumer is closed all the same.
+    /// The commit failed; the consumer is closed anyway.
     pub async fn close(self) -> Result<(), Error> {
         let mut outcome = Ok(());
         if let Some(group) = &self.inner.group {

@@ -1,4 +1,4 @@
-//! Where partitions begin: offsets by time, and the group's.
+//! Lookups of offsets: by time, and the committed offsets of the group.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use super::state::Wanted;
 use crate::error::Error;
 use crate::net::{Cluster, Lane};
 
-/// Asks for the offset of the oldest record.
+/// Requests the offset of the oldest record.
 pub(crate) const EARLIEST: i64 = -2;
-/// Asks for the offset that the next record will have.
+/// Requests the offset of the next record to be stored.
 pub(crate) const LATEST: i64 = -1;
 
-/// An offset and the timestamp of its record, -1 each where there is none.
+/// An offset and the timestamp of its record; both are -1 if there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OffsetAndTimestamp {
     /// The offset.
@@ -30,7 +30,7 @@ pub struct OffsetAndTimestamp {
     pub timestamp: i64,
 }
 
-/// Finds the positions that are wanted. What fails is tried again by the next round, after a while.
+/// Looks up the requested positions. The next round retries a failed lookup, after a backoff.
 pub(crate) async fn look_up(inner: &Inner) {
     if let Err(error) = committed(inner).await {
         retry_later(inner, error).await;
@@ -43,9 +43,9 @@ pub(crate) async fn look_up(inner: &Inner) {
 }
 
 async fn retry_later(inner: &Inner, error: Error) {
-    tracing::debug!(%error, "positions cannot be found");
+    tracing::debug!(%error, "the lookup of positions failed");
     if !error.retriable() {
-        // To the application; not asked again before it has heard.
+        // The application gets the error from the next poll.
         let mut state = inner.state.lock();
         for entry in state.partitions.values_mut() {
             entry.wanted = Wanted::Nothing;
@@ -63,19 +63,19 @@ fn wanted(inner: &Inner, filter: impl Fn(Wanted) -> Option<i64>) -> BTreeMap<Top
     entries.filter_map(|(partition, entry)| Some((partition.clone(), (entry.version, filter(entry.wanted)?)))).collect()
 }
 
-/// Asks the group; where it has nothing, `auto.offset.reset` decides.
+/// Looks up the group's committed offsets. Without one, `auto.offset.reset` decides.
 async fn committed(inner: &Inner) -> Result<(), Error> {
-    let asked = wanted(inner, |wanted| (wanted == Wanted::Committed).then_some(0));
-    if asked.is_empty() {
+    let requested = wanted(inner, |wanted| (wanted == Wanted::Committed).then_some(0));
+    if requested.is_empty() {
         return Ok(());
     }
-    let partitions: Vec<TopicPartition> = asked.keys().cloned().collect();
+    let partitions: Vec<TopicPartition> = requested.keys().cloned().collect();
     let found = match &inner.group {
         Some(group) => commit::committed(&inner.cluster, group, &partitions, inner.read_committed()).await?,
         None => BTreeMap::new(),
     };
     let mut state = inner.state.lock();
-    for (partition, (version, _)) in asked {
+    for (partition, (version, _)) in requested {
         let Some(entry) = state.current(&partition, version) else { continue };
         match (found.get(&partition), inner.config.auto_offset_reset) {
             (Some(committed), _) => {
@@ -96,17 +96,17 @@ async fn committed(inner: &Inner) -> Result<(), Error> {
 }
 
 async fn by_time(inner: &Inner) -> Result<(), Error> {
-    let asked = wanted(inner, |wanted| match wanted {
+    let requested = wanted(inner, |wanted| match wanted {
         Wanted::Timestamp(timestamp) => Some(timestamp),
         _ => None,
     });
-    if asked.is_empty() {
+    if requested.is_empty() {
         return Ok(());
     }
-    let times = asked.iter().map(|(partition, (_, timestamp))| (partition.clone(), *timestamp)).collect();
+    let times = requested.iter().map(|(partition, (_, timestamp))| (partition.clone(), *timestamp)).collect();
     let found = list_once(&inner.cluster, &times, inner.config.isolation_level).await?;
     let mut state = inner.state.lock();
-    for (partition, (version, _)) in asked {
+    for (partition, (version, _)) in requested {
         if let (Some(entry), Some(found)) = (state.current(&partition, version), found.get(&partition)) {
             tracing::debug!(%partition, offset = found.offset, "the position was reset");
             entry.place(found.offset);
@@ -115,14 +115,14 @@ async fn by_time(inner: &Inner) -> Result<(), Error> {
     Ok(())
 }
 
-/// The offsets of these partitions at these times, tried again until `limit` is over.
+/// Returns the offsets of these partitions at these times, with retries until `limit` has passed.
 pub(crate) async fn list(
     cluster: &Cluster,
     times: &BTreeMap<TopicPartition, i64>,
     level: IsolationLevel,
     limit: Duration,
 ) -> Result<BTreeMap<TopicPartition, OffsetAndTimestamp>, Error> {
-    let mut retry = cluster.retry(limit, "a look-up of offsets");
+    let mut retry = cluster.retry(limit, "the lookup of offsets");
     loop {
         if let Some(found) = retry.attempt(list_once(cluster, times, level)).await? {
             return Ok(found);
@@ -156,8 +156,8 @@ async fn list_once(
             topics: topics.into_values().collect(),
             timeout_ms: i32::try_from(cluster.config().request_timeout.as_millis()).unwrap_or(i32::MAX),
         };
-        let answer = cluster.ask(node, Lane::Main, &request).await?;
-        for topic in &answer.topics {
+        let response = cluster.ask(node, Lane::Main, &request).await?;
+        for topic in &response.topics {
             for part in &topic.partitions {
                 let partition = TopicPartition::new(&*topic.name, part.partition_index);
                 if part.error_code != ErrorCode::NONE {

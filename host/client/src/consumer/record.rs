@@ -1,4 +1,4 @@
-//! What a consumer hands out.
+//! Records as the consumer returns them.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub struct TopicPartition {
 }
 
 impl TopicPartition {
-    /// The partition `partition` of `topic`.
+    /// Creates the partition `partition` of `topic`.
     pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
         Self { topic: topic.into(), partition }
     }
@@ -36,8 +36,8 @@ pub struct RecordHeader {
     pub value: Option<Bytes>,
 }
 
-/// A record that was read. Key, value and headers are slices of the batch that they came in: cloning
-/// one copies no bytes, keeping one keeps its batch in memory.
+/// A record that was read. Key, value and headers are slices of their batch: a clone copies no bytes, and a record
+/// keeps its batch in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumerRecord {
     /// The topic.
@@ -48,7 +48,7 @@ pub struct ConsumerRecord {
     pub offset: i64,
     /// Milliseconds since the epoch; -1 for none.
     pub timestamp: i64,
-    /// Whose time it is.
+    /// Whether the producer or the broker set the timestamp.
     pub timestamp_type: TimestampType,
     /// The key, if any.
     pub key: Option<Bytes>,
@@ -58,19 +58,19 @@ pub struct ConsumerRecord {
     pub headers: Vec<RecordHeader>,
 }
 
-/// An offset to commit, or that was committed.
+/// A committed offset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommittedOffset {
-    /// The next record to read.
+    /// The offset of the next record to read.
     pub offset: i64,
     /// The leader epoch of the last record before it; -1 if it is not known.
     pub leader_epoch: i32,
-    /// What the application wants to keep beside it.
+    /// Free text of the application.
     pub metadata: String,
 }
 
 impl CommittedOffset {
-    /// An offset without anything beside it.
+    /// Creates an offset without metadata.
     pub fn new(offset: i64) -> Self {
         Self { offset, leader_epoch: -1, metadata: String::new() }
     }

@@ -1,4 +1,4 @@
-//! What a consumer is reading, and how far it is.
+//! The state of a consumer: its partitions and positions.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use super::decode::Decoded;
 use super::record::{CommittedOffset, ConsumerRecord, TopicPartition};
 use crate::error::Error;
 
-/// Stretches of one partition that are fetched ahead of what was handed out.
-const BUFFERED_MAX: usize = 2;
+/// The maximum fetched ranges of one partition that wait for `poll`.
+const BUFFERED_RANGES_MAX: usize = 2;
 
-/// How the partitions came.
+/// How the partitions are chosen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Mode {
     #[default]
@@ -22,11 +22,11 @@ pub(crate) enum Mode {
     Subscribed(Vec<Arc<str>>),
 }
 
-/// What must be asked before a partition can be fetched.
+/// The lookup that is needed before a partition can be fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
     Nothing,
-    /// The group's offset; without one, what `auto.offset.reset` says.
+    /// The group's committed offset, or without one that of `auto.offset.reset`.
     Committed,
     /// The offset at this time: -2 the earliest, -1 the end.
     Timestamp(i64),
@@ -35,18 +35,18 @@ pub(crate) enum Wanted {
 /// One partition.
 #[derive(Debug)]
 pub(crate) struct Partition {
-    /// The next record to hand out; `None` until it is known.
+    /// The offset of the next record for `poll`; `None` until it is known.
     pub(crate) position: Option<i64>,
-    /// The next record to ask for.
+    /// The offset of the next fetch.
     pub(crate) fetch_position: i64,
     pub(crate) wanted: Wanted,
-    /// Another one after each seek: answers to earlier questions are dropped.
+    /// Changes with each seek: the results of earlier requests are dropped.
     pub(crate) version: u64,
     pub(crate) paused: bool,
     pub(crate) fetching: bool,
     pub(crate) not_before: Option<Instant>,
     pub(crate) buffered: VecDeque<Decoded>,
-    /// Of the last batch that was handed out, to be committed with the position.
+    /// The leader epoch of the last returned batch, committed with the position.
     pub(crate) leader_epoch: i32,
 }
 
@@ -65,9 +65,10 @@ impl Partition {
         }
     }
 
-    /// Whether more may be asked for now; if not, when to look again.
+    /// Checks whether a fetch may be sent now. The error is the time to check again.
     pub(crate) fn fetchable(&self, now: Instant) -> Result<(), Option<Instant>> {
-        let full = self.buffered.len() >= BUFFERED_MAX || self.buffered.iter().any(|part| part.failure.is_some());
+        let full =
+            self.buffered.len() >= BUFFERED_RANGES_MAX || self.buffered.iter().any(|part| part.failure.is_some());
         if self.position.is_none() || self.paused || self.fetching || full {
             return Err(None);
         }
@@ -77,7 +78,7 @@ impl Partition {
         }
     }
 
-    /// Goes on at `offset`; what was fetched is forgotten.
+    /// Continues at `offset` and drops fetched records.
     pub(crate) fn place(&mut self, offset: i64) {
         self.position = Some(offset);
         self.fetch_position = offset;
@@ -87,7 +88,7 @@ impl Partition {
         self.buffered.clear();
     }
 
-    /// Where the answer must be asked for first.
+    /// Requests a lookup of the position.
     pub(crate) fn look_up(&mut self, wanted: Wanted) {
         self.position = None;
         self.wanted = wanted;
@@ -95,10 +96,10 @@ impl Partition {
         self.buffered.clear();
     }
 
-    /// Keeps what was fetched.
+    /// Stores fetched records.
     pub(crate) fn buffer(&mut self, part: Decoded) {
         self.fetch_position = part.next_offset;
-        // Filters and markers leave nothing to hand out, and the position moves over it.
+        // Nothing is left after filters and markers: only the position moves.
         if part.records.is_empty() && part.failure.is_none() && self.buffered.is_empty() {
             self.position = Some(part.next_offset);
             return;
@@ -107,15 +108,15 @@ impl Partition {
     }
 }
 
-/// All of it.
+/// The state of all partitions.
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) mode: Mode,
     pub(crate) partitions: BTreeMap<TopicPartition, Partition>,
-    /// Failures that are nobody's answer: for the next poll.
+    /// Errors for the next `poll`.
     pub(crate) errors: VecDeque<Error>,
     next_version: u64,
-    /// Where the next poll begins, so that each partition has its turn.
+    /// The partition that the next `poll` starts with, so that each one gets its turn.
     turn: usize,
 }
 
@@ -125,7 +126,7 @@ impl State {
         self.next_version
     }
 
-    /// Reads these and no others. Those that are there stay as they are if `keep` is set.
+    /// Replaces the partitions. With `keep`, partitions that stay keep their state.
     pub(crate) fn assign(&mut self, wanted: impl IntoIterator<Item = TopicPartition>, first: Wanted, keep: bool) {
         let mut before = std::mem::take(&mut self.partitions);
         for partition in wanted {
@@ -138,12 +139,12 @@ impl State {
         }
     }
 
-    /// The partition, if it is read and was not moved since.
+    /// Returns the partition, if it is assigned and was not moved since `version`.
     pub(crate) fn current(&mut self, partition: &TopicPartition, version: u64) -> Option<&mut Partition> {
         self.partitions.get_mut(partition).filter(|state| state.version == version)
     }
 
-    /// Takes up to `max` records. An error comes alone, once the records before it were taken.
+    /// Removes up to `max` records. An error is returned alone, after all records before it.
     pub(crate) fn take(&mut self, max: usize) -> Result<Vec<ConsumerRecord>, Error> {
         let mut taken: Vec<ConsumerRecord> = Vec::new();
         let count = self.partitions.len();
@@ -174,7 +175,7 @@ impl State {
                     return Ok(taken);
                 }
                 let failure = failure.clone();
-                // The next poll asks again: what was wrong may have been mended, a stage above all.
+                // The next poll fetches again: a stage may have been fixed meanwhile.
                 state.version = version;
                 self.next_version = version;
                 state.place(next);
@@ -184,7 +185,7 @@ impl State {
         Ok(taken)
     }
 
-    /// What would be committed now.
+    /// Returns the offsets to commit.
     pub(crate) fn positions(&self) -> BTreeMap<TopicPartition, CommittedOffset> {
         let committed = |(partition, state): (&TopicPartition, &Partition)| {
             let offset = state.position?;
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_comes_after_the_records_before_it_and_the_next_poll_asks_again() {
+    fn an_error_comes_after_the_records_before_it_and_the_next_poll_fetches_again() {
         let mut state = state(vec![part(0..2, 2, Some(Error::Closed))]);
         assert!(state.partitions.values().next().unwrap().fetchable(Instant::now()).is_err());
         assert_eq!(state.take(10).unwrap().len(), 2);
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_paused_partition_keeps_what_it_has() {
+    fn a_paused_partition_keeps_its_records() {
         let mut state = state(vec![part(0..2, 2, None)]);
         state.partitions.values_mut().next().unwrap().paused = true;
         assert_eq!(state.take(10).unwrap().len(), 0);
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_assignment_forgets_the_old_one_unless_it_keeps() {
+    fn a_new_assignment_drops_the_old_state_unless_it_keeps_it() {
         let mut state = state(vec![part(0..2, 2, None)]);
         let (old, new) = (TopicPartition::new("t", 0), TopicPartition::new("t", 1));
         state.assign([old.clone(), new.clone()], Wanted::Committed, true);

@@ -1,4 +1,4 @@
-//! The cluster as one client sees it: a connection per broker and purpose, the metadata, retries.
+//! The cluster as seen by one client: a connection per broker and lane, the metadata, retries.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use super::metadata::{Metadata, Topic};
 use crate::config::ClientConfig;
 use crate::error::Error;
 
-/// What a connection is for. Brokers answer one request of a connection after the other, so what may
-/// wait long (a fetch, a rebalance) does not share one with what is urgent.
+/// The purpose of a connection. A broker handles the requests of a connection one by one, so requests that may wait
+/// long (a fetch, a rebalance) have connections of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Lane {
     Main,
@@ -22,38 +22,38 @@ pub(crate) enum Lane {
     Group,
 }
 
-/// Where a connection leads: a broker by its id, or a server of the configuration by its index.
+/// The target of a connection: a broker by its id, or a bootstrap server by its index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Target {
     Broker(i32),
     Bootstrap(usize),
 }
 
-/// A connection, or the memory of why there is none.
+/// A connection, or the state of the reconnection.
 #[derive(Default)]
 struct Slot {
     connection: Option<Arc<Connection>>,
-    /// Dials that failed in a row.
+    /// The number of failed connection attempts in a row.
     failures: u32,
-    next_dial: Option<Instant>,
+    next_attempt: Option<Instant>,
 }
 
 type Slots = HashMap<(Target, Lane), Arc<tokio::sync::Mutex<Slot>>>;
 
-/// Shared by everything that one client runs.
+/// The connections and metadata of one client.
 pub(crate) struct Cluster {
     config: ClientConfig,
     slots: Mutex<Slots>,
     metadata: RwLock<Arc<Metadata>>,
-    /// Topics that a refresh asks for.
+    /// The topics that a refresh requests.
     topics: Mutex<BTreeSet<Arc<str>>>,
     auto_create: bool,
-    /// One refresh at a time; whoever waited for it shares its outcome.
+    /// Allows one refresh at a time. Callers that waited for it share its result.
     refreshing: tokio::sync::Mutex<()>,
 }
 
 impl Cluster {
-    /// Connects to nothing yet. `auto_create`: whether asking for a topic may create it.
+    /// Creates a cluster without connections. `auto_create`: whether a metadata request may create a topic.
     pub(crate) fn new(config: ClientConfig, auto_create: bool) -> Self {
         Self {
             config,
@@ -69,17 +69,17 @@ impl Cluster {
         &self.config
     }
 
-    /// The picture as it is known now.
+    /// Returns the current metadata.
     pub(crate) fn metadata(&self) -> Arc<Metadata> {
         self.metadata.read().clone()
     }
 
-    /// Whether the picture is older than `metadata.max.age.ms`.
+    /// Returns whether the metadata is older than `metadata.max.age.ms`.
     pub(crate) fn stale(&self) -> bool {
         self.metadata.read().fetched.elapsed() > self.config.metadata_max_age
     }
 
-    /// A connection to the broker, dialled if need be, after the back-off of earlier failures.
+    /// Returns a connection to the broker. Opens one if needed, after the backoff of earlier failures.
     pub(crate) async fn broker(&self, node: i32, lane: Lane) -> Result<Arc<Connection>, Error> {
         self.connect(Target::Broker(node), lane).await
     }
@@ -91,8 +91,8 @@ impl Cluster {
             return Ok(connection.clone());
         }
         slot.connection = None;
-        if let Some(next_dial) = slot.next_dial {
-            tokio::time::sleep_until(next_dial.into()).await;
+        if let Some(next_attempt) = slot.next_attempt {
+            tokio::time::sleep_until(next_attempt.into()).await;
         }
         let address: Arc<str> =
             match target {
@@ -105,21 +105,20 @@ impl Cluster {
             Ok(connection) => {
                 let connection = Arc::new(connection);
                 slot.failures = 0;
-                // A broker that accepts and closes at once must not be dialled in a tight loop.
-                slot.next_dial = Some(Instant::now() + self.config.dial_backoff(0));
+                // Prevents a tight loop with a broker that accepts connections and closes them at once.
+                slot.next_attempt = Some(Instant::now() + self.config.connect_backoff(0));
                 slot.connection = Some(connection.clone());
                 Ok(connection)
             }
             Err(error) => {
-                slot.next_dial = Some(Instant::now() + self.config.dial_backoff(slot.failures));
+                slot.next_attempt = Some(Instant::now() + self.config.connect_backoff(slot.failures));
                 slot.failures = slot.failures.saturating_add(1);
                 Err(error)
             }
         }
     }
 
-    /// A connection to any broker: one that is open if there is one, then the known brokers, then the
-    /// servers of the configuration.
+    /// Returns a connection to any broker: an open one, then one of the known brokers, then of the bootstrap servers.
     pub(crate) async fn any(&self) -> Result<Arc<Connection>, Error> {
         if let Some(connection) = self.open_connection() {
             return Ok(connection);
@@ -134,8 +133,8 @@ impl Cluster {
                 Err(error) => last = Some(error),
             }
         }
-        let last = last.unwrap_or(Error::State("no server is configured"));
-        // That it speaks no known version will not change by trying again.
+        let last = last.unwrap_or(Error::State("no bootstrap server is configured"));
+        // A retry does not change the versions of a broker.
         match last {
             Error::UnsupportedVersion { .. } => Err(last),
             last => Err(Error::NoBroker { last: Box::new(last) }),
@@ -146,13 +145,13 @@ impl Cluster {
         let slots = self.slots.lock();
         let mut main = slots.iter().filter(|((_, lane), _)| *lane == Lane::Main);
         main.find_map(|(_, slot)| {
-            // A slot that is locked is being dialled.
+            // A locked slot is being connected.
             let slot = slot.try_lock().ok()?;
             slot.connection.as_ref().filter(|connection| connection.alive()).cloned()
         })
     }
 
-    /// Closes every connection; what waits for an answer fails.
+    /// Closes every connection. Requests without a response fail.
     pub(crate) fn close(&self) {
         for (_, slot) in self.slots.lock().drain() {
             if let Ok(mut slot) = slot.try_lock()
@@ -163,22 +162,22 @@ impl Cluster {
         }
     }
 
-    /// Asks any broker, once.
+    /// Sends a request to any broker, without retries.
     pub(crate) async fn ask_any<R: Request>(&self, request: &R) -> Result<R::Response, Error> {
         self.any().await?.send(request)?.wait(self.config.request_timeout).await
     }
 
-    /// Asks one broker, once.
+    /// Sends a request to one broker, without retries.
     pub(crate) async fn ask<R: Request>(&self, node: i32, lane: Lane, request: &R) -> Result<R::Response, Error> {
         self.broker(node, lane).await?.send(request)?.wait(self.config.request_timeout).await
     }
 
-    /// For tries that end when one works, one fails for good, or `limit` is over.
+    /// Starts a series of attempts. It ends with the first success, with an error that is not retriable, or after `limit`.
     pub(crate) fn retry<'a>(&'a self, limit: Duration, what: &'a str) -> Retry<'a> {
         Retry { cluster: self, what, limit, deadline: Instant::now() + limit, failures: 0, last: None }
     }
 
-    /// Fetches the picture anew, unless that was done since `seen`. Waits for one that is under way.
+    /// Refreshes the metadata, unless it is newer than generation `seen`. Waits for a refresh that is running.
     pub(crate) async fn refresh(&self, seen: u64) -> Result<Arc<Metadata>, Error> {
         let _one = self.refreshing.lock().await;
         let current = self.metadata();
@@ -186,13 +185,13 @@ impl Cluster {
             return Ok(current);
         }
         let names: Vec<Arc<str>> = self.topics.lock().iter().cloned().collect();
-        let answer = self.fetch_metadata(Some(&names), self.auto_create).await?;
-        let updated = Arc::new(current.updated(answer));
+        let response = self.fetch_metadata(Some(&names), self.auto_create).await?;
+        let updated = Arc::new(current.updated(response));
         *self.metadata.write() = updated.clone();
         Ok(updated)
     }
 
-    /// Asks for the metadata of these topics, `None` for all, without keeping the answer.
+    /// Requests the metadata of these topics, or of all with `None`, without storing it.
     pub(crate) async fn fetch_metadata(
         &self,
         names: Option<&[Arc<str>]>,
@@ -207,12 +206,12 @@ impl Cluster {
         self.ask_any(&request).await
     }
 
-    /// A refresh asks for these topics too, from now on.
+    /// Adds topics to those that a refresh requests.
     pub(crate) fn follow(&self, topics: impl IntoIterator<Item = Arc<str>>) {
         self.topics.lock().extend(topics);
     }
 
-    /// The topic's metadata, asked for until it is there or `limit` is over.
+    /// Returns the topic's metadata, requested until it arrives or `limit` has passed.
     pub(crate) async fn topic(&self, name: &Arc<str>, limit: Duration) -> Result<Topic, Error> {
         if let Some(topic) = self.metadata().topic(name) {
             return Ok(topic.clone());
@@ -239,7 +238,7 @@ impl Cluster {
         }
     }
 
-    /// The broker that leads the partition.
+    /// Returns the broker that leads the partition, and the leader epoch.
     pub(crate) async fn leader(&self, topic: &Arc<str>, partition: i32) -> Result<(i32, i32), Error> {
         let known = self.topic(topic, self.config.default_api_timeout).await?;
         if partition < 0 || partition as usize >= known.partitions.len() {
@@ -252,20 +251,20 @@ impl Cluster {
     }
 }
 
-/// Tries in a row, with a back-off and a refresh of the picture between them, since what it says may
-/// be why the last one failed.
+/// A series of attempts, with a backoff and a refresh of the metadata between them, because outdated metadata may be
+/// why an attempt failed.
 pub(crate) struct Retry<'a> {
     cluster: &'a Cluster,
     what: &'a str,
     limit: Duration,
     deadline: Instant,
     failures: u32,
-    /// Why the last try failed: what is waited for is why there is another.
+    /// Why the last attempt failed.
     last: Option<Error>,
 }
 
 impl Retry<'_> {
-    /// One try. `None`: it failed, and the next one may work.
+    /// Runs one attempt. Returns `None` if it failed and the next one may succeed.
     pub(crate) async fn attempt<T>(
         &mut self,
         attempt: impl Future<Output = Result<T, Error>>,
@@ -282,12 +281,12 @@ impl Retry<'_> {
         if !error.retriable() || Instant::now() + wait >= self.deadline {
             return Err(error);
         }
-        tracing::debug!(%error, what = self.what, "will try again");
+        tracing::debug!(%error, what = self.what, "retrying");
         self.failures += 1;
         self.last = Some(error);
         tokio::time::sleep(wait).await;
         let refresh = self.cluster.refresh(self.cluster.metadata().generation);
-        // Its failure shows in the next try.
+        // The next attempt reports its failure.
         let _ = tokio::time::timeout_at(self.deadline.into(), refresh).await;
         Ok(None)
     }

@@ -1,6 +1,5 @@
-//! One connection to one broker. Requests leave in the order in which they were given, without
-//! waiting for each other's answers; answers come in the same order (Kafka promises it), so the next
-//! answer is always that of the oldest request.
+//! A connection to a broker. Requests are sent in the order of the calls and without waiting for earlier responses.
+//! Kafka guarantees that responses arrive in the same order, so the next response belongs to the oldest request.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -21,28 +20,28 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::config::ClientConfig;
 use crate::error::Error;
 
-/// How much is asked of the socket at once.
+/// The size of one read from the socket.
 const READ_BYTES: usize = 64 * 1024;
 
-/// A request on its way to the writer.
+/// A request that waits to be written.
 struct Outgoing {
     pieces: Vec<Piece>,
-    /// `None` for a request that the broker does not answer: it is done when it was written.
+    /// `None` for a request without a response: it is done once it is written.
     correlation_id: Option<i32>,
     done: oneshot::Sender<Bytes>,
 }
 
-/// A request that was written and waits for its answer.
+/// A request that was written and has no response yet.
 struct Waiting {
     correlation_id: i32,
     done: oneshot::Sender<Bytes>,
 }
 
-/// What the task and the handle share.
+/// The state that the task and the handle share.
 struct Shared {
     address: Arc<str>,
     waiting: Mutex<VecDeque<Waiting>>,
-    /// Why the connection ended; set once.
+    /// Why the connection was closed; set once.
     ended: Mutex<Option<Arc<str>>>,
     stop: Notify,
 }
@@ -59,18 +58,18 @@ impl Shared {
     }
 }
 
-/// The handle: cheap to share, every method takes `&self`.
+/// The handle of a connection. Cheap to share; every method takes `&self`.
 pub(crate) struct Connection {
     shared: Arc<Shared>,
     outgoing: mpsc::UnboundedSender<Outgoing>,
     next_correlation_id: AtomicI32,
     client_id: Str,
-    /// Key, first and last version of what the broker supports.
+    /// The APIs that the broker supports: key, first and last version.
     versions: Vec<(i16, i16, i16)>,
 }
 
 impl Connection {
-    /// Dials and learns which versions the broker supports.
+    /// Connects, and requests the versions that the broker supports.
     pub(crate) async fn open(address: &str, config: &ClientConfig) -> Result<Connection, Error> {
         let address: Arc<str> = address.into();
         let failed = |source| Error::Connect { address: address.clone(), source: Arc::new(source) };
@@ -99,7 +98,8 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Asks in the newest version; a broker that does not know it says in a body of version 0 which it knows.
+    /// Requests the supported versions, in the newest version of ApiVersions. A broker that does not support it names
+    /// its versions in a body of version 0.
     async fn ask_versions(&self, timeout: Duration) -> Result<Vec<(i16, i16, i16)>, Error> {
         let request = ApiVersionsRequest {
             client_software_name: Str::from_static("millstream"),
@@ -109,14 +109,18 @@ impl Connection {
         loop {
             let reply = self.queue(&request, version, true)?;
             let body = reply.bytes(timeout).await?;
-            // Correlation id, then in every version of the body first the error code.
-            let refused = body.get(4..6) == Some(&ErrorCode::UNSUPPORTED_VERSION.0.to_be_bytes());
-            let answer = self.decode::<ApiVersionsRequest>(body, if refused { 0 } else { version })?;
-            if !refused {
-                Error::check(|| format!("ask {} for its versions", self.address()), answer.error_code, None)?;
-                return Ok(answer.api_keys.iter().map(|api| (api.api_key, api.min_version, api.max_version)).collect());
+            // After the correlation id every version of the body starts with the error code.
+            let rejected = body.get(4..6) == Some(&ErrorCode::UNSUPPORTED_VERSION.0.to_be_bytes());
+            let response = self.decode::<ApiVersionsRequest>(body, if rejected { 0 } else { version })?;
+            if !rejected {
+                Error::check(|| format!("ask {} for its versions", self.address()), response.error_code, None)?;
+                return Ok(response
+                    .api_keys
+                    .iter()
+                    .map(|api| (api.api_key, api.min_version, api.max_version))
+                    .collect());
             }
-            version = match known(&answer) {
+            version = match known(&response) {
                 Some(last) if last < version && last >= 0 => last,
                 _ if version > 0 => 0,
                 _ => return Err(self.unsupported::<ApiVersionsRequest>("none")),
@@ -124,22 +128,22 @@ impl Connection {
         }
     }
 
-    /// `host:port`.
+    /// Returns `host:port`.
     pub(crate) fn address(&self) -> &Arc<str> {
         &self.shared.address
     }
 
-    /// Whether requests may still be answered.
+    /// Returns whether the connection is open.
     pub(crate) fn alive(&self) -> bool {
         self.shared.ended.lock().is_none()
     }
 
-    /// Ends the connection: whatever waits fails with `reason`.
+    /// Closes the connection. Requests without a response fail with `reason`.
     pub(crate) fn close(&self, reason: &str) {
         self.shared.end(reason);
     }
 
-    /// The newest version of `R` that both sides know.
+    /// Returns the newest version of `R` that both sides support.
     pub(crate) fn version<R: Request>(&self) -> Result<i16, Error> {
         let Some((_, first, last)) = self.versions.iter().find(|(key, ..)| *key == R::KEY as i16) else {
             return Err(self.unsupported::<R>("none"));
@@ -160,30 +164,30 @@ impl Connection {
         }
     }
 
-    /// Queues a request in the newest version that both know. The order of the calls is the order on the wire.
+    /// Queues a request in the newest version that both sides support. Requests are sent in the order of the calls.
     pub(crate) fn send<R: Request>(self: &Arc<Self>, request: &R) -> Result<Reply<R>, Error> {
         self.send_up_to(request, i16::MAX)
     }
 
-    /// As [`Connection::send`], in a version of at most `last`.
+    /// Queues a request as [`Connection::send`] does, in a version of at most `last`.
     pub(crate) fn send_up_to<R: Request>(self: &Arc<Self>, request: &R, last: i16) -> Result<Reply<R>, Error> {
         let version = self.version::<R>()?.min(last);
         let mut reply = self.queue(request, version, true)?;
-        // Keeps the task running until the answer is there, even if the cluster forgets the connection.
+        // Keeps the task running until the response arrives, even if the cluster drops the connection.
         reply.connection = Some(self.clone());
         Ok(reply)
     }
 
-    /// Queues a request that the broker will not answer (Produce with `acks=0`): the reply is there
-    /// when it was written, and has no bytes.
-    pub(crate) fn send_unanswered<R: Request>(self: &Arc<Self>, request: &R, last: i16) -> Result<Reply<R>, Error> {
+    /// Queues a request without a response (Produce with `acks=0`). The reply resolves once it is written, and has no
+    /// bytes.
+    pub(crate) fn send_one_way<R: Request>(self: &Arc<Self>, request: &R, last: i16) -> Result<Reply<R>, Error> {
         let version = self.version::<R>()?.min(last);
         let mut reply = self.queue(request, version, false)?;
         reply.connection = Some(self.clone());
         Ok(reply)
     }
 
-    fn queue<R: Request>(&self, request: &R, version: i16, answered: bool) -> Result<Reply<R>, Error> {
+    fn queue<R: Request>(&self, request: &R, version: i16, has_response: bool) -> Result<Reply<R>, Error> {
         let correlation_id = self.next_correlation_id.fetch_add(1, Ordering::Relaxed);
         let header = RequestHeader {
             api_key: R::KEY as i16,
@@ -192,12 +196,12 @@ impl Connection {
             client_id: Some(self.client_id.clone()),
         };
         let frame = frame::encode_request(&header, request).map_err(|source| self.wire(source))?;
-        let (done, answer) = oneshot::channel();
-        let correlation_id = answered.then_some(correlation_id);
-        // A send to a task that has ended drops `done`: the reply then says why.
+        let (done, response) = oneshot::channel();
+        let correlation_id = has_response.then_some(correlation_id);
+        // If the task has ended, this drops `done`, and the reply returns the reason.
         let _ = self.outgoing.send(Outgoing { pieces: frame.pieces, correlation_id, done });
         let shared = self.shared.clone();
-        Ok(Reply { answer, version, sent: Instant::now(), shared, connection: None, request: PhantomData })
+        Ok(Reply { response, version, sent: Instant::now(), shared, connection: None, request: PhantomData })
     }
 
     fn wire(&self, source: WireError) -> Error {
@@ -210,17 +214,17 @@ impl Connection {
     }
 }
 
-/// The last version of ApiVersions that the broker says it knows.
-fn known(answer: &ApiVersionsResponse) -> Option<i16> {
+/// Returns the last version of ApiVersions that the broker supports.
+fn known(response: &ApiVersionsResponse) -> Option<i16> {
     let key = ApiVersionsRequest::KEY as i16;
-    answer.api_keys.iter().find(|api| api.api_key == key).map(|api| api.max_version)
+    response.api_keys.iter().find(|api| api.api_key == key).map(|api| api.max_version)
 }
 
-/// An answer to be waited for.
+/// The response of a request, to be awaited.
 pub(crate) struct Reply<R> {
-    answer: oneshot::Receiver<Bytes>,
+    response: oneshot::Receiver<Bytes>,
     version: i16,
-    /// The time-out counts from here, whenever the answer is waited for.
+    /// The start of the timeout.
     sent: Instant,
     shared: Arc<Shared>,
     connection: Option<Arc<Connection>>,
@@ -228,39 +232,39 @@ pub(crate) struct Reply<R> {
 }
 
 impl<R: Request> Reply<R> {
-    /// The decoded answer. When it takes longer than `timeout` the connection is given up, since
-    /// every later answer waits behind it.
+    /// Waits for the response and decodes it. After `timeout` the connection is closed, because every later response
+    /// would wait behind this one.
     pub(crate) async fn wait(self, timeout: Duration) -> Result<R::Response, Error> {
         let (version, shared) = (self.version, self.shared.clone());
         let body = self.bytes(timeout).await?;
         let decoded = frame::decode_response::<R>(body, version);
         decoded.map(|(_, response)| response).map_err(|source| {
-            // Whatever follows on this connection is no more to be trusted.
-            shared.end("an answer could not be read");
+            // The position in the stream may be wrong, so later responses cannot be trusted.
+            shared.end("a response could not be decoded");
             Error::Wire { address: shared.address.clone(), source }
         })
     }
 
-    /// Waits until a request without an answer was written.
+    /// Waits until a request without a response is written.
     pub(crate) async fn written(self, timeout: Duration) -> Result<(), Error> {
         self.bytes(timeout).await.map(drop)
     }
 
     async fn bytes(self, timeout: Duration) -> Result<Bytes, Error> {
-        let Reply { answer, sent, shared, connection: _alive, .. } = self;
-        match tokio::time::timeout_at((sent + timeout).into(), answer).await {
+        let Reply { response, sent, shared, connection: _alive, .. } = self;
+        match tokio::time::timeout_at((sent + timeout).into(), response).await {
             Ok(Ok(body)) => Ok(body),
             Ok(Err(_)) => Err(shared.lost()),
             Err(_) => {
                 let what = format!("{} by {}", R::KEY.info().name, shared.address);
-                shared.end(&format!("{what} was not answered within {} ms", timeout.as_millis()));
+                shared.end(&format!("no response to {what} within {} ms", timeout.as_millis()));
                 Err(Error::timeout(what, timeout))
             }
         }
     }
 }
 
-/// Both directions in one task: when one ends, so does the other, and all who wait learn of it.
+/// Runs both directions. When one ends, so does the other, and all waiting requests fail.
 async fn run(stream: TcpStream, receiver: mpsc::UnboundedReceiver<Outgoing>, shared: Arc<Shared>, max_bytes: usize) {
     let (read_half, write_half) = stream.into_split();
     let outcome = tokio::select! {
@@ -273,11 +277,11 @@ async fn run(stream: TcpStream, receiver: mpsc::UnboundedReceiver<Outgoing>, sha
         Err(error) => error.to_string(),
     };
     shared.end(&reason);
-    // Dropping the senders tells whoever waits; `ended` was set before.
+    // Dropping the senders fails the waiting requests; `ended` was set before.
     shared.waiting.lock().clear();
 }
 
-/// Bytes that go to the socket in one vectored write where they can.
+/// Bytes for one vectored write to the socket.
 #[derive(Default)]
 struct Gather {
     pieces: VecDeque<Bytes>,
@@ -323,7 +327,7 @@ async fn write_all(
     shared: &Shared,
 ) -> std::io::Result<()> {
     let mut gather = Gather::default();
-    let mut unanswered = Vec::new();
+    let mut one_way = Vec::new();
     while let Some(first) = receiver.recv().await {
         let mut next = Some(first);
         while let Some(Outgoing { pieces, correlation_id, done }) = next {
@@ -333,16 +337,16 @@ async fn write_all(
                     Piece::External(_) => return Err(std::io::Error::other("a request refers to a file")),
                 }
             }
-            // Before it is written: the answer may come at once.
+            // Before it is written, because the response may arrive at once.
             match correlation_id {
                 Some(correlation_id) => shared.waiting.lock().push_back(Waiting { correlation_id, done }),
-                None => unanswered.push(done),
+                None => one_way.push(done),
             }
             next = receiver.try_recv().ok();
         }
         socket.write_all_buf(&mut gather).await?;
-        for done in unanswered.drain(..) {
-            // Nobody may wait for it.
+        for done in one_way.drain(..) {
+            // The receiver may be gone.
             let _ = done.send(Bytes::new());
         }
     }
@@ -354,12 +358,12 @@ async fn read_all(mut socket: OwnedReadHalf, shared: &Shared, max_bytes: usize) 
     loop {
         while let Some(body) = next_frame(&mut buffer, max_bytes)? {
             let Some(waiting) = shared.waiting.lock().pop_front() else {
-                return Err(std::io::Error::other("the broker sent an answer that nobody asked for"));
+                return Err(std::io::Error::other("the broker sent a response without a request"));
             };
             if body.get(..4) != Some(&waiting.correlation_id.to_be_bytes()) {
-                return Err(std::io::Error::other("the broker answered out of order"));
+                return Err(std::io::Error::other("the broker sent responses out of order"));
             }
-            // Nobody may wait for it.
+            // The receiver may be gone.
             let _ = waiting.done.send(body);
         }
         if socket.read_buf(&mut buffer).await? == 0 {
@@ -368,8 +372,8 @@ async fn read_all(mut socket: OwnedReadHalf, shared: &Shared, max_bytes: usize) 
     }
 }
 
-/// Takes a whole frame, without its length. Makes room for the rest of one that is not whole: at
-/// most as much again as has come already, so that a length alone allocates nothing.
+/// Removes a complete frame and returns it without its length. For an incomplete frame it reserves at most as many
+/// bytes as have arrived already, so that a length alone does not allocate memory.
 fn next_frame(buffer: &mut BytesMut, max_bytes: usize) -> std::io::Result<Option<Bytes>> {
     let Some(prefix) = buffer.first_chunk::<4>() else {
         buffer.reserve(READ_BYTES);

@@ -1,4 +1,4 @@
-//! The picture of the cluster: brokers, topics, leaders.
+//! The metadata of the cluster: brokers, topics, leaders.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,31 +8,31 @@ use millstream_wire::ErrorCode;
 use millstream_wire::messages::{MetadataResponse, MetadataResponseTopic};
 use uuid::Uuid;
 
-/// A partition as the last answer showed it.
+/// A partition in the last metadata response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Partition {
-    /// The broker that leads it; `None` while nobody does.
+    /// The broker that leads it, if any.
     pub(crate) leader: Option<i32>,
-    /// Rises with every change of the leader; -1 where the broker does not say.
+    /// Increases with every change of the leader; -1 if the broker does not report it.
     pub(crate) leader_epoch: i32,
     pub(crate) replicas: Vec<i32>,
     pub(crate) in_sync: Vec<i32>,
 }
 
-/// A topic as the last answer showed it.
+/// A topic in the last metadata response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Topic {
-    /// All zeros where the broker has no topic ids.
+    /// All zeros if the broker has no topic ids.
     pub(crate) id: Uuid,
     pub(crate) internal: bool,
     /// By partition number.
     pub(crate) partitions: Vec<Partition>,
 }
 
-/// The whole picture, replaced by every refresh.
+/// The metadata of the cluster. Every refresh replaces it as a whole.
 #[derive(Debug, Clone)]
 pub(crate) struct Metadata {
-    /// Rises with every refresh.
+    /// Increases with every refresh.
     pub(crate) generation: u64,
     pub(crate) fetched: Instant,
     pub(crate) cluster_id: Option<Arc<str>>,
@@ -43,7 +43,7 @@ pub(crate) struct Metadata {
 }
 
 impl Metadata {
-    /// Before the first answer.
+    /// Returns the metadata before the first response.
     pub(crate) fn empty() -> Self {
         Self {
             generation: 0,
@@ -55,32 +55,32 @@ impl Metadata {
         }
     }
 
-    /// The topic, if the last answer had it without an error.
+    /// Returns the topic, if the last response had it without an error.
     pub(crate) fn topic(&self, name: &str) -> Option<&Topic> {
         self.topics.get(name)?.as_ref().ok()
     }
 
-    /// The broker that leads the partition and its epoch.
+    /// Returns the broker that leads the partition, and the leader epoch.
     pub(crate) fn leader(&self, topic: &str, partition: i32) -> Option<(i32, i32)> {
         let partition = self.topic(topic)?.partitions.get(usize::try_from(partition).ok()?)?;
         Some((partition.leader?, partition.leader_epoch))
     }
 
-    /// The name that belongs to a topic id.
+    /// Returns the name of the topic with this id.
     pub(crate) fn name_of(&self, id: Uuid) -> Option<&Arc<str>> {
         self.topics.iter().find(|(_, topic)| topic.as_ref().is_ok_and(|topic| topic.id == id)).map(|(name, _)| name)
     }
 
-    /// The picture after `answer`, which was asked for all of the topics that are of interest.
-    pub(crate) fn updated(&self, answer: MetadataResponse) -> Self {
-        let brokers = answer.brokers.iter().map(|broker| {
+    /// Returns the metadata after `response`, which covers all followed topics.
+    pub(crate) fn updated(&self, response: MetadataResponse) -> Self {
+        let brokers = response.brokers.iter().map(|broker| {
             let address = match broker.host.contains(':') {
                 true => format!("[{}]:{}", &*broker.host, broker.port),
                 false => format!("{}:{}", &*broker.host, broker.port),
             };
             (broker.node_id, address.into())
         });
-        let topics = answer.topics.iter().filter_map(|topic| {
+        let topics = response.topics.iter().filter_map(|topic| {
             let name: Arc<str> = topic.name.as_deref()?.into();
             let known = self.topic(&name);
             Some((name, read_topic(topic, known)))
@@ -88,28 +88,28 @@ impl Metadata {
         Self {
             generation: self.generation + 1,
             fetched: Instant::now(),
-            cluster_id: answer.cluster_id.as_deref().map(Arc::from),
-            controller: (answer.controller_id >= 0).then_some(answer.controller_id),
+            cluster_id: response.cluster_id.as_deref().map(Arc::from),
+            controller: (response.controller_id >= 0).then_some(response.controller_id),
             brokers: brokers.collect(),
             topics: topics.collect(),
         }
     }
 }
 
-/// Brokers learn of a new leader at different times: an answer that is behind what is known (KIP-320)
-/// does not turn the picture back.
+/// Reads a topic of a response. Brokers learn of a new leader at different times, so a partition with an older leader
+/// epoch than the known one is ignored (KIP-320).
 fn read_topic(topic: &MetadataResponseTopic, known: Option<&Topic>) -> Result<Topic, ErrorCode> {
     if topic.error_code != ErrorCode::NONE && topic.partitions.is_empty() {
         return Err(topic.error_code);
     }
-    let mut answered: Vec<_> = topic.partitions.iter().collect();
-    answered.sort_by_key(|partition| partition.partition_index);
-    // Partitions are numbered from 0 without gaps; one that is not listed is not to be guessed.
-    if (0..).zip(&answered).any(|(index, partition)| partition.partition_index != index) {
+    let mut listed: Vec<_> = topic.partitions.iter().collect();
+    listed.sort_by_key(|partition| partition.partition_index);
+    // Partitions are numbered from 0 without gaps; a gap makes the response unusable.
+    if (0..).zip(&listed).any(|(index, partition)| partition.partition_index != index) {
         return Err(ErrorCode::LEADER_NOT_AVAILABLE);
     }
     let known = known.filter(|known| known.id == topic.topic_id);
-    let partitions = answered.iter().enumerate().map(|(index, partition)| {
+    let partitions = listed.iter().enumerate().map(|(index, partition)| {
         let newer = known.and_then(|known| known.partitions.get(index));
         match newer.filter(|newer| newer.leader_epoch > partition.leader_epoch && partition.leader_epoch >= 0) {
             Some(newer) => newer.clone(),
@@ -131,7 +131,7 @@ mod tests {
 
     use super::*;
 
-    fn answer(epoch: i32, leader_id: i32) -> MetadataResponse {
+    fn response(epoch: i32, leader_id: i32) -> MetadataResponse {
         let partition = MetadataResponsePartition { leader_id, leader_epoch: epoch, ..Default::default() };
         let topic =
             MetadataResponseTopic { name: Some(Str::from("t")), partitions: vec![partition], ..Default::default() };
@@ -140,22 +140,22 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_behind_changes_no_leader() {
-        let first = Metadata::empty().updated(answer(5, 1));
+    fn an_older_response_changes_no_leader() {
+        let first = Metadata::empty().updated(response(5, 1));
         assert_eq!(first.leader("t", 0), Some((1, 5)));
-        assert_eq!(first.updated(answer(4, 2)).leader("t", 0), Some((1, 5)));
-        assert_eq!(first.updated(answer(6, -1)).leader("t", 0), None);
+        assert_eq!(first.updated(response(4, 2)).leader("t", 0), Some((1, 5)));
+        assert_eq!(first.updated(response(6, -1)).leader("t", 0), None);
         assert_eq!(first.leader("t", 1), None);
         assert_eq!(&*first.brokers[&1], "[::1]:9");
     }
 
     #[test]
-    fn errors_and_gaps_make_no_topic() {
-        let mut gap = answer(1, 1);
+    fn errors_and_gaps_give_no_topic() {
+        let mut gap = response(1, 1);
         gap.topics[0].partitions[0].partition_index = 1;
         let metadata = Metadata::empty().updated(gap);
         assert_eq!(metadata.topics["t"], Err(ErrorCode::LEADER_NOT_AVAILABLE));
-        let mut unknown = answer(1, 1);
+        let mut unknown = response(1, 1);
         unknown.topics[0].partitions.clear();
         unknown.topics[0].error_code = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
         assert!(Metadata::empty().updated(unknown).topic("t").is_none());

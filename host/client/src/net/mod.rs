@@ -1,4 +1,4 @@
-//! Connections to brokers and what is known of the cluster.
+//! Connections to brokers, and the metadata of the cluster.
 
 mod cluster;
 mod connection;

@@ -1,9 +1,8 @@
-//! Keeps a library of plug-ins up to date with a cluster: what is active there serves here, from the next
-//! batch on, and a version that does not work here is refused here alone.
+//! Keeps a library of plug-ins up to date with a cluster. The version that is active in the cluster runs here from the
+//! next batch on. A version that does not work here is rejected in this process only.
 //!
-//! One task reads the topic. It learns of a version when its manifest comes, gets its bytes and has the
-//! library prepare it for every stage that lives; only then does it take over. Names that nothing here has
-//! used are not loaded before they are.
+//! One task reads the topic. For each new manifest it loads the bytes of the active version and prepares it for every
+//! live stage; only then the version is activated. Plug-ins that no stage here uses are not loaded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, mpsc as std_mpsc};
@@ -20,9 +19,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::attached::{FromTopic, StageSet, TopicSource};
+use super::active_stages::{FromTopic, StageSet, TopicSource};
 use super::error::PluginError;
-use super::reader::Reader;
+use super::reader::{Read, Reader};
 use super::topic_stages::TopicStages;
 use crate::admin::Admin;
 use crate::config::ClientConfig;
@@ -30,14 +29,14 @@ use crate::consumer::ConsumerBuilder;
 use crate::edge::{self, ConsumerStages, ProducerStages};
 use crate::producer::ProducerBuilder;
 
-/// How long one wait for records lasts, and how often a topic that is not there yet is looked for.
-const POLL: Duration = Duration::from_secs(1);
+/// The timeout of one poll, and the interval of checks for a topic that does not exist yet.
+const FOLLOW_POLL: Duration = Duration::from_secs(1);
 
-/// How long a stage that is being made may wait for the bytes of its plug-in.
-const BYTES_WAIT: Duration = Duration::from_secs(60);
+/// How long the creation of a stage waits for the bytes of its plug-in.
+const BYTES_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The plug-ins of a cluster, in a library of this process. Cheap to clone; the library is kept up to
-/// date while a clone lives, and so it is by a producer or consumer that was built with one.
+/// The plug-ins of a cluster, in a library of this process. Cheap to clone. The library is kept up to date while a clone
+/// lives, or a producer or consumer that was built with one.
 #[derive(Clone)]
 pub struct ClusterPlugins {
     shared: Arc<Shared>,
@@ -52,18 +51,18 @@ struct Shared {
     task: JoinHandle<()>,
 }
 
-/// What the task has learnt.
+/// The state that the task maintains.
 #[derive(Default)]
 struct Known {
     image: Arc<PluginImage>,
-    /// What serves here in the place of what is active in the cluster.
+    /// Versions that run here instead of the active version of the cluster, by plug-in.
     instead: BTreeMap<String, u32>,
 }
 
 enum Request {
-    /// The bytes of a version, for a stage that is being made.
-    Bytes { name: String, number: u32, answer: std_mpsc::Sender<Result<Vec<u8>, String>> },
-    /// A version goes wrong here.
+    /// Loads the bytes of a version, for a stage that is being created.
+    Bytes { name: String, number: u32, reply: std_mpsc::Sender<Result<Vec<u8>, String>> },
+    /// A version fails too often here.
     Spike(Spike),
 }
 
@@ -80,8 +79,8 @@ impl Drop for Shared {
 }
 
 impl ClusterPlugins {
-    /// Reads what the cluster has and follows it on the current tokio runtime. Plug-ins of the library
-    /// itself serve where the cluster has none of their name. A cluster without the topic has none at all.
+    /// Reads the plug-ins of the cluster and follows their changes on the current tokio runtime. For names that the
+    /// cluster does not have, the library's own plug-ins are used. A cluster without the topic has no plug-ins.
     ///
     /// # Errors
     /// The cluster cannot be read.
@@ -94,7 +93,7 @@ impl ClusterPlugins {
         let (sender, requests) = unbounded_channel();
         library.set_source(Arc::new(Source { known: known.clone(), requests: sender.clone() }));
         library.on_spike(move |spike| {
-            // Once the task has ended nobody follows any more.
+            // Fails once the task has ended.
             let _ = sender.send(Request::Spike(spike));
         });
         let seen = reader.image.plugins().map(|manifest| (manifest.name.clone(), manifest.active)).collect();
@@ -112,15 +111,15 @@ impl ClusterPlugins {
         Ok(Self { shared: Arc::new(Shared { library, admin, metadata_max_age, known, changes, task }) })
     }
 
-    /// The library that is kept up to date.
+    /// Returns the library that is kept up to date.
     pub fn library(&self) -> &Arc<Library> {
         &self.shared.library
     }
 
-    /// Makes a stage as it is written, of a plug-in of the cluster or of the library.
+    /// Creates a stage from its text form, from a plug-in of the cluster or of the library.
     ///
     /// # Errors
-    /// There is no such plug-in, or it does not start with its configuration.
+    /// There is no such plug-in, or it rejects its configuration.
     pub async fn stage(&self, text: &str, kind: Kind) -> Result<Arc<Stage>, PluginError> {
         let spec = StageSpec::parse(text).map_err(|error| PluginError::Stage(error.to_string()))?;
         let library = self.shared.library.clone();
@@ -128,27 +127,27 @@ impl ClusterPlugins {
         made.map_err(|error| PluginError::Stage(error.to_string()))
     }
 
-    /// Makes a chain of stages as it is written, of plug-ins of the cluster or of the library.
+    /// Creates a chain of stages from its text form, from plug-ins of the cluster or of the library.
     ///
     /// # Errors
-    /// As [`ClusterPlugins::stage`], for the first that fails.
+    /// Those of [`ClusterPlugins::stage`], for the first stage that fails.
     pub async fn chain(&self, text: &str, kind: Kind) -> Result<Vec<Arc<Stage>>, PluginError> {
         let (text, library) = (text.to_owned(), self.shared.library.clone());
         let made = edge::run(move || library.resolve_chain(&text, kind)).await;
         made.map_err(|error| PluginError::Stage(error.to_string()))
     }
 
-    /// The stages that the topic wants its applications to run: its own options, and what stands in the
-    /// store where the cluster takes no such options.
+    /// Returns the stages that the topic asks its applications to run: from its configs, or from the registry if the
+    /// cluster has no such configs.
     ///
     /// # Errors
-    /// The topic does not exist, or one of its stages is not written as a stage is.
+    /// The topic does not exist, or one of its stages is malformed.
     pub async fn topic_stages(&self, topic: &str) -> Result<TopicStages, PluginError> {
         let image = self.shared.known.lock().image.clone();
         TopicStages::of(&self.shared.admin, topic, image.topic(topic)).await
     }
 
-    /// Ticks when a record of the store may have changed what topics ask for.
+    /// Returns a receiver that changes when a record of the registry may have changed the stages of a topic.
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
         self.shared.changes.subscribe()
     }
@@ -159,12 +158,12 @@ impl ClusterPlugins {
 }
 
 impl ProducerBuilder {
-    /// The stages that `topic` wants, by plug-ins of its cluster. While the producer lives, new versions of them take over at
-    /// the next batch, and so do other stages once the topic wants those; what cannot be used here is logged, and changes
-    /// nothing. A stage that is given by itself is stronger.
+    /// Uses the stages that `topic` asks for, with plug-ins of its cluster. While the producer lives, new versions and
+    /// changed stages of the topic are used from the next batch on. A version or stage that does not work here is logged
+    /// and changes nothing. Stages that are set explicitly take precedence.
     ///
     /// # Errors
-    /// The topic does not exist, or one of its stages cannot be made.
+    /// The topic does not exist, or one of its stages cannot be created.
     pub async fn stages_from_cluster(self, plugins: &ClusterPlugins, topic: &str) -> Result<Self, PluginError> {
         Ok(self.with_topic(
             TopicSource::new(plugins, topic, &[Kind::Serializer, Kind::Partitioner, Kind::Compressor]).await?,
@@ -173,12 +172,13 @@ impl ProducerBuilder {
 }
 
 impl ConsumerBuilder {
-    /// The stages that `topic` wants, by plug-ins of its cluster: its serializer deserializes, its compressor decompresses.
-    /// While the consumer lives, new versions of them take over at the next batch, and so do other stages once the topic
-    /// wants those; what cannot be used here is logged, and changes nothing. A stage that is given by itself is stronger.
+    /// Uses the stages that `topic` asks for, with plug-ins of its cluster: its serializer deserializes, its compressor
+    /// decompresses. While the consumer lives, new versions and changed stages of the topic are used from the next batch
+    /// on. A version or stage that does not work here is logged and changes nothing. Stages that are set explicitly take
+    /// precedence.
     ///
     /// # Errors
-    /// The topic does not exist, or one of its stages cannot be made.
+    /// The topic does not exist, or one of its stages cannot be created.
     pub async fn stages_from_cluster(self, plugins: &ClusterPlugins, topic: &str) -> Result<Self, PluginError> {
         Ok(self.with_topic(TopicSource::new(plugins, topic, &[Kind::Serializer, Kind::Compressor]).await?))
     }
@@ -212,7 +212,7 @@ impl StageSet for ConsumerStages {
     }
 }
 
-/// Where the library gets versions from that nothing here has used yet.
+/// The source of versions that no stage here has used yet.
 struct Source {
     known: Arc<Mutex<Known>>,
     requests: UnboundedSender<Request>,
@@ -237,25 +237,34 @@ impl VersionSource for Source {
     }
 
     fn bytes(&self, name: &str, number: u32) -> Result<Vec<u8>, FetchError> {
-        let (answer, answered) = std_mpsc::channel();
-        let request = Request::Bytes { name: name.to_owned(), number, answer };
-        self.requests.send(request).map_err(|_| FetchError::new("the cluster is not followed any more"))?;
-        // The task responds; this is a thread that may block, or a worker beside it.
-        let fetched = answered.recv_timeout(BYTES_WAIT);
+        let (reply, receiver) = std_mpsc::channel();
+        let request = Request::Bytes { name: name.to_owned(), number, reply };
+        let gone = || FetchError::new("the plug-ins of the cluster are no longer followed");
+        self.requests.send(request).map_err(|_| gone())?;
+        // The task sends the bytes. This is a blocking thread, or a worker other than the task's.
+        let fetched = receiver.recv_timeout(BYTES_TIMEOUT);
         fetched.map_err(|_| FetchError::new("timed out while fetching it from the cluster"))?.map_err(FetchError::new)
     }
 }
 
-/// The task.
+/// Returns the name of the plug-in that a record has changed.
+fn changed_plugin(read: Read) -> Option<String> {
+    match read.outcome {
+        Ok(Change::Plugin(name)) => Some(name),
+        Ok(Change::Chunk | Change::Topic(_) | Change::Nothing) | Err(_) => None,
+    }
+}
+
+/// The task that follows the topic.
 struct Follower {
     reader: Reader,
     library: Arc<Library>,
     known: Arc<Mutex<Known>>,
-    /// Ticks after records that say something new.
+    /// Incremented after every change of the image.
     changes: watch::Sender<u64>,
-    /// What was active in the cluster when it was last looked at: only a change is acted on.
+    /// The last known active version of each plug-in. Only changes are acted on.
     seen: BTreeMap<String, u32>,
-    /// Versions that went wrong here.
+    /// Versions that failed too often here.
     bad: BTreeSet<(String, u32)>,
 }
 
@@ -264,36 +273,42 @@ impl Follower {
         loop {
             tokio::select! {
                 request = requests.recv() => match request {
+                    Some(request) => self.on_request(request).await,
                     None => return,
-                    Some(Request::Bytes { name, number, answer }) => {
-                        // Whoever asked may have given up.
-                        let _ = answer.send(self.bytes(&name, number).await.map_err(|error| error.to_string()));
-                    }
-                    Some(Request::Spike(spike)) => self.spiked(&spike).await,
                 },
-                read = self.reader.next(POLL) => match read {
-                    Ok(read) if read.is_empty() => {}
-                    Ok(read) => {
-                        let mut changed = BTreeSet::new();
-                        for read in read {
-                            match read.outcome {
-                                Ok(Change::Plugin(name)) => drop(changed.insert(name)),
-                                Ok(Change::Chunk | Change::Topic(_) | Change::Nothing) | Err(_) => {}
-                            }
-                        }
-                        self.known.lock().image = Arc::new(self.reader.image.clone());
-                        for name in changed {
-                            self.changed(&name).await;
-                        }
-                        self.changes.send_modify(|ticks| *ticks += 1);
-                    }
+                read = self.reader.next(FOLLOW_POLL) => match read {
+                    Ok(records) => self.on_records(records).await,
                     Err(error) => {
-                        tracing::warn!(%error, "following {TOPIC}");
-                        tokio::time::sleep(POLL).await;
+                        tracing::warn!(%error, "cannot read {TOPIC}; retrying");
+                        tokio::time::sleep(FOLLOW_POLL).await;
                     }
                 },
             }
         }
+    }
+
+    async fn on_request(&mut self, request: Request) {
+        match request {
+            Request::Bytes { name, number, reply } => {
+                let bytes = self.bytes(&name, number).await.map_err(|error| error.to_string());
+                // The receiver may have timed out.
+                let _ = reply.send(bytes);
+            }
+            Request::Spike(spike) => self.on_spike(&spike).await,
+        }
+    }
+
+    /// Applies new records of the topic.
+    async fn on_records(&mut self, records: Vec<Read>) {
+        if records.is_empty() {
+            return;
+        }
+        let names: BTreeSet<String> = records.into_iter().filter_map(changed_plugin).collect();
+        self.known.lock().image = Arc::new(self.reader.image.clone());
+        for name in names {
+            self.on_manifest(&name).await;
+        }
+        self.changes.send_modify(|ticks| *ticks += 1);
     }
 
     async fn bytes(&self, name: &str, number: u32) -> Result<Vec<u8>, PluginError> {
@@ -301,15 +316,15 @@ impl Follower {
         self.reader.load(name, version).await
     }
 
-    /// A manifest came: has what is active now serve here.
-    async fn changed(&mut self, name: &str) {
+    /// Activates the version that a new manifest names as active.
+    async fn on_manifest(&mut self, name: &str) {
         let active = self.reader.image.plugin(name).map_or(EMBEDDED_NUMBER, |manifest| manifest.active);
         let before = self.seen.insert(name.to_owned(), active).unwrap_or(EMBEDDED_NUMBER);
         if active == before {
             return;
         }
         let serving = self.known.lock().instead.get(name).copied().unwrap_or(before);
-        // Nothing here has used it: the first stage will begin with what is active then.
+        // No stage here uses the plug-in: the first one will start with the active version.
         let is_used = self.library.counts().iter().any(|counts| counts.plugin == name);
         if !is_used || active == serving {
             self.known.lock().instead.remove(name);
@@ -321,14 +336,17 @@ impl Follower {
                 self.bad.remove(&(name.to_owned(), active));
             }
             Err(error) => {
-                tracing::error!(plugin = name, version = active, serving, %error, "a version of the cluster is not used here, the one before serves on");
+                tracing::error!(
+                    plugin = name, version = active, serving, %error,
+                    "cannot activate the cluster's version in this process; keeping the previous one"
+                );
                 self.known.lock().instead.insert(name.to_owned(), serving);
             }
         }
     }
 
-    /// A version goes wrong here: the last good one serves again, whatever the cluster does.
-    async fn spiked(&mut self, spike: &Spike) {
+    /// Rolls back a version that fails too often, in this process only.
+    async fn on_spike(&mut self, spike: &Spike) {
         let (name, Some(number)) = (spike.plugin.as_str(), spike.number) else { return };
         self.bad.insert((name.to_owned(), number));
         let Some(manifest) = self.reader.image.plugin(name) else { return };
@@ -341,17 +359,25 @@ impl Follower {
         for back in good_versions(&manifest).into_iter().chain([EMBEDDED_NUMBER]) {
             match self.activate(name, back).await {
                 Ok(()) => {
-                    tracing::error!(plugin = name, version = number, back, "{}: rolled back here", spike.reason);
+                    tracing::error!(
+                        plugin = name,
+                        version = number,
+                        back,
+                        "{}: rolled back in this process",
+                        spike.reason
+                    );
                     self.known.lock().instead.insert(name.to_owned(), back);
                     return;
                 }
-                Err(error) => tracing::warn!(plugin = name, version = back, %error, "cannot be gone back to here"),
+                Err(error) => {
+                    tracing::warn!(plugin = name, version = back, %error, "cannot roll back to this version in this process")
+                }
             }
         }
-        tracing::error!(plugin = name, version = number, "{}: there is nothing to go back to", spike.reason);
+        tracing::error!(plugin = name, version = number, "{}: no version to roll back to", spike.reason);
     }
 
-    /// Has a version take over in every stage of this process that follows the name.
+    /// Activates a version in every stage of this process that uses the name.
     async fn activate(&self, name: &str, number: u32) -> Result<(), PluginError> {
         let bytes = match number {
             EMBEDDED_NUMBER => None,
@@ -368,7 +394,12 @@ impl Follower {
             };
             let activation = library.prepare(&plugin, origin).map_err(|error| error.to_string())?;
             let published = activation.commit();
-            tracing::info!(plugin = name, number, stages = published.swapped.len(), "a version of the cluster serves");
+            tracing::info!(
+                plugin = name,
+                number,
+                stages = published.swapped.len(),
+                "activated a version of the cluster"
+            );
             Ok(())
         });
         done.await.map_err(PluginError::Stage)

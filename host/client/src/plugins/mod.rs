@@ -3,14 +3,14 @@
 //!
 //! The records and the state of the registry are in the crate `millstream-registry`.
 
-mod attached;
+mod active_stages;
 mod error;
 mod follow;
 mod reader;
 mod store;
 mod topic_stages;
 
-pub(crate) use attached::{Attached, Following, TopicSource, attach};
+pub(crate) use active_stages::{ActiveStages, Following, TopicSource, attach};
 pub use error::PluginError;
 pub use follow::ClusterPlugins;
 pub use millstream_registry::{LOGS_TOPIC, RegistryError, TOPIC, VersionStats};

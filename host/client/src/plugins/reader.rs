@@ -1,4 +1,4 @@
-//! Reads the topic: in order, to keep an image up to date, and by offset, to get the bytes of a version.
+//! Reads the registry's topic: in order, to keep an image up to date, and by offset, to load the bytes of a version.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,29 +16,29 @@ use crate::consumer::config::{ConsumerConfig, OffsetReset};
 use crate::consumer::record::{ConsumerRecord, TopicPartition};
 use crate::error::Error;
 
-/// How long one wait for records lasts where the end of the topic is looked for.
-const POLL: Duration = Duration::from_millis(500);
+/// The timeout of one poll while reading to the end of the topic.
+const CATCH_UP_POLL: Duration = Duration::from_millis(500);
 
-/// A record that was read, and what it did to the image.
+/// A record that was read, and its effect on the image.
 #[derive(Debug)]
 pub(super) struct Read {
     pub(super) offset: i64,
     pub(super) outcome: Result<Change, FormatError>,
 }
 
-/// A reader with its image.
+/// A reader of the registry, with its image.
 pub(super) struct Reader {
     config: ClientConfig,
     admin: Admin,
-    /// Reads in order; none before the topic was seen.
+    /// Reads in order; none before the topic exists.
     consumer: Option<Consumer>,
     pub(super) image: PluginImage,
-    /// The offset behind the last record in the image.
+    /// The offset after the last record in the image.
     next: i64,
 }
 
 impl Reader {
-    /// Connects when it is first used.
+    /// Creates a reader. It connects when it is first used.
     pub(super) fn new(config: &ClientConfig) -> Result<Self, Error> {
         let admin = Admin::new(config.clone())?;
         Ok(Self { config: config.clone(), admin, consumer: None, image: PluginImage::default(), next: 0 })
@@ -48,7 +48,7 @@ impl Reader {
         &self.admin
     }
 
-    /// Reads to the end of the topic as it is now. A cluster without the topic has no plug-ins.
+    /// Reads to the current end of the topic. A cluster without the topic has no plug-ins.
     pub(super) async fn catch_up(&mut self) -> Result<Vec<Read>, PluginError> {
         let Some(consumer) = self.consumer().await? else { return Ok(Vec::new()) };
         let partition = partition();
@@ -56,18 +56,18 @@ impl Reader {
         let end = ends.get(&partition).copied().unwrap_or(0);
         let deadline = Instant::now() + self.config.default_api_timeout;
         let mut read = Vec::new();
-        // By the position, not by records: the last one may be gone by compaction.
+        // Uses the position instead of records: compaction may have removed the last one.
         while consumer.position(&partition).is_none_or(|position| position < end) {
             if Instant::now() >= deadline {
                 return Err(Error::timeout(format!("reading {TOPIC}"), self.config.default_api_timeout).into());
             }
-            let records = consumer.poll(POLL).await?;
+            let records = consumer.poll(CATCH_UP_POLL).await?;
             read.extend(self.apply(&records));
         }
         Ok(read)
     }
 
-    /// The records that come next; none when `timeout` is over.
+    /// Returns the next records, or none after `timeout`.
     pub(super) async fn next(&mut self, timeout: Duration) -> Result<Vec<Read>, PluginError> {
         let Some(consumer) = self.consumer().await? else {
             tokio::time::sleep(timeout).await;
@@ -77,7 +77,7 @@ impl Reader {
         Ok(self.apply(&records))
     }
 
-    /// The consumer that reads in order; none while the topic does not exist.
+    /// Returns the consumer that reads in order; none while the topic does not exist.
     async fn consumer(&mut self) -> Result<Option<Consumer>, PluginError> {
         if self.consumer.is_none() && self.exists().await? {
             let consumer = new_consumer(&self.config)?;
@@ -91,7 +91,7 @@ impl Reader {
         match self.admin.describe_topics(&[TOPIC.to_owned()]).await {
             Ok(topics) if topics.iter().all(|topic| topic.partitions.len() == 1) => Ok(true),
             Ok(_) => Err(FormatError(format!(
-                "topic {TOPIC} has several partitions, and plug-ins need their order: create it with one"
+                "topic {TOPIC} has several partitions, but the registry needs exactly one: create it with one"
             ))
             .into()),
             Err(error) if error.code() == Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) => Ok(false),
@@ -103,8 +103,8 @@ impl Reader {
         let mut read = Vec::with_capacity(records.len());
         for record in records {
             if record.offset < self.next {
-                // The topic was deleted and made again: what is known of the old one is not true any more.
-                tracing::warn!("{TOPIC} begins anew");
+                // The topic was deleted and created again, so the old image is outdated.
+                tracing::warn!("{TOPIC} was created again: dropping all known plug-ins");
                 self.image = PluginImage::default();
             }
             let outcome =
@@ -118,7 +118,7 @@ impl Reader {
         read
     }
 
-    /// The bytes of a version, with their digest checked.
+    /// Returns the bytes of a version. Their digest is checked.
     pub(super) async fn load(&self, name: &str, version: &Version) -> Result<Vec<u8>, PluginError> {
         let damaged = |problem: String| PluginError::Damaged {
             name: name.to_owned(),
@@ -128,15 +128,15 @@ impl Reader {
         let consumer = new_consumer(&self.config)?;
         let component = self.read_chunks(&consumer, &places).await;
         let closed = consumer.close().await;
-        let component = component?.ok_or_else(|| damaged("a chunk was moved meanwhile; try again".to_owned()))?;
+        let component = component?.ok_or_else(|| damaged("a chunk was rewritten meanwhile; try again".to_owned()))?;
         closed?;
         check(&component, version).map_err(damaged)?;
         Ok(component)
     }
 
-    /// `None` if a chunk is not where it was.
+    /// Reads the chunks at these offsets. Returns `None` if one is no longer there.
     async fn read_chunks(&self, consumer: &Consumer, places: &[Place]) -> Result<Option<Vec<u8>>, PluginError> {
-        // Bounded by the manifest's check.
+        // The check of the manifest bounds the size.
         let mut component = Vec::with_capacity(places.iter().map(|place| place.size as usize).sum());
         consumer.assign([partition()])?;
         let mut at = None;
@@ -157,7 +157,7 @@ impl Reader {
     async fn read_at(&self, consumer: &Consumer, offset: i64) -> Result<Option<ConsumerRecord>, PluginError> {
         let deadline = Instant::now() + self.config.default_api_timeout;
         while Instant::now() < deadline {
-            if let Some(record) = consumer.poll(POLL).await?.into_iter().next() {
+            if let Some(record) = consumer.poll(CATCH_UP_POLL).await?.into_iter().next() {
                 return Ok(Some(record).filter(|record| record.offset == offset));
             }
         }
@@ -165,17 +165,17 @@ impl Reader {
     }
 }
 
-/// Checks the bytes of a version against what its manifest says.
+/// Checks the bytes of a version against its manifest.
 ///
 /// # Errors
-/// What is wrong, in words.
+/// The size or the digest differs.
 pub(super) fn check(component: &[u8], version: &Version) -> Result<(), String> {
     if component.len() as u64 != version.size {
-        return Err(format!("it has {} bytes, and the manifest says {}", component.len(), version.size));
+        return Err(format!("it has {} bytes instead of the {} in the manifest", component.len(), version.size));
     }
     let have = Digest::of(component);
     if have != version.digest {
-        return Err(format!("its bytes have the digest {have}, and the manifest says {}", version.digest));
+        return Err(format!("its digest is {have} instead of {} in the manifest", version.digest));
     }
     Ok(())
 }
@@ -191,7 +191,7 @@ fn new_consumer(client: &ClientConfig) -> Result<Consumer, Error> {
         auto_offset_reset: OffsetReset::Earliest,
         allow_auto_create_topics: false,
         enable_auto_commit: false,
-        // A record at a time where chunks are read by their offsets; in order it makes no difference.
+        // Chunks are read by offset, one record at a time; for reading in order it makes no difference.
         max_poll_records: 1,
         ..ConsumerConfig::default()
     };

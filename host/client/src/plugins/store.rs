@@ -1,9 +1,9 @@
-//! What a person or a program does with the plug-ins of a cluster: push, activate, roll back, delete.
+//! Manages the plug-ins of a cluster: push, activate, roll back, delete.
 //!
-//! Every change is: read the topic to its end, plan ([`millstream_registry::plan`]), write the chunks, write the manifest,
-//! read back. If somebody else was faster, all of that is done again on what is there then.
+//! A change reads the topic to its end, plans the change ([`millstream_registry::plan`]), writes the chunks and then the
+//! manifest, and reads back. If another client was faster, all of that is repeated on the new state.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use millstream_registry::RegistryError;
 use millstream_registry::format::{FormatError, Key, Manifest, StageConfigs, TOPIC, TOPIC_CONFIGS, check_stage_config};
@@ -16,21 +16,22 @@ use tokio::sync::Mutex;
 use super::error::PluginError;
 use super::reader::{Read, Reader};
 use crate::admin::NewTopic;
+use crate::clock::now_ms;
 use crate::config::ClientConfig;
 use crate::error::Error;
 use crate::producer::config::ProducerConfig;
 use crate::producer::{Producer, ProducerRecord};
 
-/// How often a change is tried that others are in the way of.
-const ATTEMPTS: u32 = 10;
+/// The maximum attempts of a change while other clients change the same plug-in.
+const CHANGE_ATTEMPTS_MAX: u32 = 10;
 
-/// How long the last records may take to leave when the store is closed.
-const CLOSE: Duration = Duration::from_secs(5);
+/// The timeout for delivering the last records on close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A record to write.
 type Record = (Key, Option<Vec<u8>>);
 
-/// The plug-ins of a cluster, for whoever manages them.
+/// Manages the plug-ins of a cluster.
 pub struct PluginStore {
     config: ClientConfig,
     inner: Mutex<Inner>,
@@ -38,11 +39,11 @@ pub struct PluginStore {
 
 struct Inner {
     reader: Reader,
-    /// None before something is written.
+    /// None before the first write.
     producer: Option<Producer>,
 }
 
-/// What a push came to.
+/// The result of a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pushed {
     /// The name in the cluster.
@@ -51,9 +52,9 @@ pub struct Pushed {
     pub number: u32,
     /// The SHA-256 of the component.
     pub digest: Digest,
-    /// Whether the version serves.
+    /// Whether the version is active.
     pub active: bool,
-    /// Whether these bytes were no version before.
+    /// Whether these bytes are a new version.
     pub is_new: bool,
 }
 
@@ -64,16 +65,16 @@ impl std::fmt::Debug for PluginStore {
 }
 
 impl PluginStore {
-    /// Connects when it is first used.
+    /// Creates a store. It connects when it is first used.
     ///
     /// # Errors
-    /// A setting is impossible.
+    /// A config is invalid.
     pub fn new(config: ClientConfig) -> Result<Self, PluginError> {
         let reader = Reader::new(&config)?;
         Ok(Self { config, inner: Mutex::new(Inner { reader, producer: None }) })
     }
 
-    /// All that the cluster knows of plug-ins now.
+    /// Returns the current state of the registry.
     ///
     /// # Errors
     /// The cluster cannot be read.
@@ -83,12 +84,12 @@ impl PluginStore {
         Ok(inner.reader.image.clone())
     }
 
-    /// Stores a component that was loaded, under its own name or another one, and has it serve unless
-    /// it is only to be stored. Bytes that are a version already become no second one.
+    /// Stores a loaded component as a version, under its own name or under `name`. With `activate` the version becomes
+    /// active. Bytes that are a version already are not stored again.
     ///
     /// # Errors
-    /// The name is another kind's, or the cluster refuses: at our broker the new version has to work
-    /// for whatever follows the name there, or nothing is changed.
+    /// The name belongs to another kind, or the cluster rejects the version. A Millstream broker rejects a version that
+    /// does not work for every stage that uses the name; nothing is changed then.
     pub async fn push(
         &self,
         component: &[u8],
@@ -116,7 +117,7 @@ impl PluginStore {
         };
         let changed = inner.change(&self.config, name, &mut plan, missing).await;
         if changed.is_err() {
-            // What was refused must not stay for ever; it is in nobody's way, so a failure here is only told.
+            // Rejected chunks must not stay for ever. They do no harm, so a failure here is only logged.
             inner.remove_chunks(&self.config, |image| image.unclaimed(&digest)).await;
         }
         let number = changed?;
@@ -125,25 +126,25 @@ impl PluginStore {
         Ok(Pushed { name: name.to_owned(), number, digest, active, is_new })
     }
 
-    /// Has a version serve; 0 is the one in the binary.
+    /// Activates a version; 0 is the one in the binary.
     ///
     /// # Errors
-    /// There is no such version, or the cluster refuses it: the error names for whom it does not work.
+    /// There is no such version, or the cluster rejects it; the error names the topic for which it does not work.
     pub async fn activate(&self, name: &str, number: u32) -> Result<u32, PluginError> {
         let mut plan = |image: &PluginImage| image.plan_activate(name, number, "", now_ms());
         self.change(name, &mut plan).await
     }
 
-    /// Puts the last good version in the active one's place and marks that as bad; the number of the
-    /// one that serves now is the answer. `embedded`: whether the binary has a plug-in of this name.
+    /// Activates the last good version and marks the active one as bad. Returns the number of the version that is
+    /// active now. `embedded`: whether the binary has a plug-in of this name.
     ///
     /// # Errors
-    /// There is nothing to go back to, or the cluster refuses.
+    /// There is no version to roll back to, or the cluster rejects the change.
     pub async fn rollback(&self, name: &str, why: &str, embedded: bool) -> Result<u32, PluginError> {
         let mut from = None;
         let mut plan = |image: &PluginImage| {
             let active = image.known(name)?.active;
-            // Somebody else has changed what serves: to go back further is not what was asked for.
+            // Another client has changed the active version: rolling back once more is not intended.
             if *from.get_or_insert(active) != active {
                 return Ok(Plan { number: active, manifest: None });
             }
@@ -152,10 +153,10 @@ impl PluginStore {
         self.change(name, &mut plan).await
     }
 
-    /// Removes a version that does not serve, with its bytes; without a number the whole plug-in.
+    /// Deletes a version that is not active, with its bytes; without a number the whole plug-in.
     ///
     /// # Errors
-    /// There is no such version, it serves, or something in the cluster still needs it.
+    /// There is no such version, it is active, or the cluster still uses it.
     pub async fn delete(&self, name: &str, number: Option<u32>) -> Result<(), PluginError> {
         let mut inner = self.inner.lock().await;
         inner.reader.catch_up().await?;
@@ -168,11 +169,11 @@ impl PluginStore {
             }
             None => {
                 let outcome = inner.write(&self.config, vec![(Key::Plugin(name.to_owned()), None)]).await;
-                outcome.map_err(|error| refusal(name, error))?;
+                outcome.map_err(|error| rejection(name, error))?;
                 inner.reader.catch_up().await?;
             }
         }
-        // Others may have come to need some of them since.
+        // Another version may use some of the chunks by now.
         inner
             .remove_chunks(&self.config, |image| {
                 let is_free = |key: &&Key| matches!(key, Key::Chunk { digest, .. } if image.user_of(digest).is_none());
@@ -183,10 +184,10 @@ impl PluginStore {
         Ok(())
     }
 
-    /// The bytes of a version, with their digest checked; of the active one without a number.
+    /// Returns the bytes of a version, or of the active one without a number. Their digest is checked.
     ///
     /// # Errors
-    /// There is no such version, or what is stored is not what it should be.
+    /// There is no such version, or the stored bytes are damaged.
     pub async fn load(&self, name: &str, number: Option<u32>) -> Result<Vec<u8>, PluginError> {
         let mut inner = self.inner.lock().await;
         inner.reader.catch_up().await?;
@@ -194,11 +195,10 @@ impl PluginStore {
         inner.reader.load(name, version).await
     }
 
-    /// Sets the stages of a topic in the store, for a cluster that takes no such options; `None` removes
-    /// one, and others stay as they are.
+    /// Sets the stages of a topic in the registry, for a cluster without such configs. `None` removes one; others stay.
     ///
     /// # Errors
-    /// A value is not written as a stage is, or the cluster refuses.
+    /// A value is not a valid stage, or the cluster rejects the change.
     pub async fn set_topic_stages(&self, topic: &str, changes: &[(String, Option<String>)]) -> Result<(), PluginError> {
         for (name, value) in changes {
             check_stage_config(name, value.as_deref().unwrap_or("any"))?;
@@ -218,13 +218,13 @@ impl PluginStore {
         Ok(())
     }
 
-    /// Writes out what waits and closes the connections.
+    /// Delivers queued records and closes the connections.
     pub async fn close(self) {
         let inner = self.inner.into_inner();
         if let Some(producer) = inner.producer
-            && let Err(error) = producer.close(CLOSE).await
+            && let Err(error) = producer.close(CLOSE_TIMEOUT).await
         {
-            tracing::warn!(%error, "closing the store of plug-ins");
+            tracing::warn!(%error, "could not close the registry's producer");
         }
     }
 
@@ -238,7 +238,7 @@ impl PluginStore {
 }
 
 impl Inner {
-    /// Writes what `plan` makes of the state, after the chunks that it needs.
+    /// Plans a change on the current state and writes it: first the missing chunks, then the manifest.
     async fn change(
         &mut self,
         config: &ClientConfig,
@@ -247,7 +247,7 @@ impl Inner {
         missing: impl Fn(&PluginImage) -> Vec<Record>,
     ) -> Result<u32, PluginError> {
         self.reader.catch_up().await?;
-        for attempt in 0..ATTEMPTS {
+        for attempt in 0..CHANGE_ATTEMPTS_MAX {
             let Plan { number, manifest } = plan(&self.reader.image)?;
             let mut records = missing(&self.reader.image);
             let Some(manifest) = manifest else { return Ok(number) };
@@ -262,23 +262,23 @@ impl Inner {
                         return Ok(number);
                     }
                 }
-                Err(error) if !self.was_overtaken(name, &manifest) => return Err(refusal(name, error)),
+                Err(error) if !self.is_outdated(name, &manifest) => return Err(rejection(name, error)),
                 Err(_) => {}
             }
-            tracing::debug!(name, attempt, "somebody else changed the plug-in first");
+            tracing::debug!(name, attempt, "another client changed the plug-in first");
             tokio::time::sleep(config.backoff(attempt)).await;
             self.reader.catch_up().await?;
         }
         Err(PluginError::Contended(name.to_owned()))
     }
 
-    /// Whether the state that a manifest was made of is not the state any more.
-    fn was_overtaken(&self, name: &str, manifest: &Manifest) -> bool {
+    /// Returns whether the state that a manifest is based on has changed.
+    fn is_outdated(&self, name: &str, manifest: &Manifest) -> bool {
         let known = self.reader.image.plugin(name).map_or(0, |known| known.revision);
         known + 1 != manifest.revision
     }
 
-    /// Writes records in this order; the offset of the last one is the answer.
+    /// Writes records in this order. Returns the offset of the last one.
     async fn write(&mut self, config: &ClientConfig, records: Vec<Record>) -> Result<i64, Error> {
         let producer = self.producer(config)?;
         let mut deliveries = Vec::with_capacity(records.len());
@@ -287,7 +287,7 @@ impl Inner {
             let record = ProducerRecord { value: value.as_deref(), ..ProducerRecord::new(TOPIC) };
             deliveries.push(producer.send(record.partition(0).key(key.as_bytes())).await?);
         }
-        // The last one first: if it is refused, it knows why, and those of its batch only that it was.
+        // Starts with the last one: its error has the reason, those of the other records of its batch do not.
         let mut outcomes = Vec::with_capacity(deliveries.len());
         for delivery in deliveries.into_iter().rev() {
             outcomes.push(delivery.await);
@@ -309,7 +309,7 @@ impl Inner {
         let config = ProducerConfig {
             client: config.clone(),
             linger: Duration::ZERO,
-            // A person waits for it.
+            // A user waits for the result.
             delivery_timeout: config.default_api_timeout.max(config.request_timeout),
             ..ProducerConfig::default()
         };
@@ -318,7 +318,7 @@ impl Inner {
         Ok(producer)
     }
 
-    /// Removes chunks that nobody needs any more; that they stay is no harm but to the disk.
+    /// Deletes unused chunks. If that fails they only take up space.
     async fn remove_chunks(&mut self, config: &ClientConfig, which: impl Fn(&PluginImage) -> Vec<Key>) {
         let outcome = async {
             self.reader.catch_up().await?;
@@ -329,16 +329,16 @@ impl Inner {
             Ok::<(), PluginError>(())
         };
         if let Err(error) = outcome.await {
-            tracing::warn!(%error, "chunks that nobody needs are still in {TOPIC}");
+            tracing::warn!(%error, "could not delete unused chunks of {TOPIC}");
         }
     }
 
-    /// Removes what is left of operations that came to no end: of a client that was killed, say.
+    /// Deletes the chunks of unfinished operations, for example of a client that was killed.
     async fn tidy(&mut self, config: &ClientConfig) {
         self.remove_chunks(config, |image| image.stale_chunks(now_ms())).await;
     }
 
-    /// Creates the topic if it is not there, and makes sure that it keeps what is written to it.
+    /// Creates the topic if it does not exist, and checks that its config keeps all records.
     async fn ensure_topic(&mut self, config: &ClientConfig) -> Result<(), PluginError> {
         let admin = self.reader.admin().clone();
         match admin.describe_topics(&[TOPIC.to_owned()]).await {
@@ -351,8 +351,8 @@ impl Inner {
                     outcome => drop(outcome?),
                 }
                 let mut retry = 0;
-                // The broker that is asked may hear of the topic a moment later.
-                while admin.describe_topics(&[TOPIC.to_owned()]).await.is_err() && retry < ATTEMPTS {
+                // Other brokers may learn of the topic a moment later.
+                while admin.describe_topics(&[TOPIC.to_owned()]).await.is_err() && retry < CHANGE_ATTEMPTS_MAX {
                     tokio::time::sleep(config.backoff(retry)).await;
                     retry += 1;
                 }
@@ -373,8 +373,8 @@ impl Inner {
     }
 }
 
-/// What a broker says about a plug-in, without the protocol's words around it.
-fn refusal(name: &str, error: Error) -> PluginError {
+/// Extracts the broker's message about a plug-in.
+fn rejection(name: &str, error: Error) -> PluginError {
     match error {
         Error::Invalid(message) => PluginError::Rejected { name: name.to_owned(), message: message.to_string() },
         Error::Broker { code: ErrorCode::INVALID_RECORD, message: Some(message), .. } => {
@@ -382,9 +382,4 @@ fn refusal(name: &str, error: Error) -> PluginError {
         }
         error => error.into(),
     }
-}
-
-/// Now, in milliseconds since the epoch.
-pub(super) fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

@@ -1,4 +1,4 @@
-//! The stages that a topic wants its applications to run.
+//! The stages that a topic asks its applications to run.
 
 use millstream_registry::format::{FormatError, StageConfigs, check_stage_config};
 use millstream_stage::Kind;
@@ -6,20 +6,20 @@ use millstream_stage::Kind;
 use super::error::PluginError;
 use crate::admin::Admin;
 
-/// The stages of a topic as they are written, by what they are for.
+/// The configured stages of a topic, by kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TopicStages {
-    /// `stage.partitioner`: who chooses a record's partition.
+    /// `stage.partitioner`: chooses the partition of a record.
     pub partitioner: Option<String>,
-    /// `stage.serializer`: who makes keys and values, and reads them.
+    /// `stage.serializer`: serializes and deserializes keys and values.
     pub serializer: Option<String>,
-    /// `stage.compressor`: who makes batches smaller.
+    /// `stage.compressor`: compresses batches.
     pub compressor: Option<String>,
 }
 
 impl TopicStages {
-    /// Asks the cluster: the topic's own options, and where one is not set (or not known, as by Apache
-    /// Kafka) what `stored` says, the topic's record in the store of plug-ins.
+    /// Reads the stages from the configs of the topic. If a config is not set, or unknown as in Apache Kafka, it comes
+    /// from `stored`, the topic's record in the registry.
     pub(super) async fn of(admin: &Admin, topic: &str, stored: Option<&StageConfigs>) -> Result<Self, PluginError> {
         let configs = admin.describe_configs(topic).await?;
         let value = |name: &str| {
@@ -27,7 +27,7 @@ impl TopicStages {
             let set = own.filter(|value| !value.is_empty());
             let value = set.or_else(|| stored.and_then(|stored| stored.get(name).cloned()));
             if let Some(value) = &value {
-                // A broker that is not ours lets anything through.
+                // A broker other than Millstream does not check it.
                 check_stage_config(name, value).map_err(|error| FormatError(format!("topic {topic}: {error}")))?;
             }
             Ok::<_, FormatError>(value)
@@ -39,7 +39,7 @@ impl TopicStages {
         })
     }
 
-    /// Those of some kinds; a filter is none of them.
+    /// Returns only the stages of these kinds.
     pub(super) fn of_kinds(self, kinds: &[Kind]) -> Self {
         let of = |kind: Kind, text: Option<String>| text.filter(|_| kinds.contains(&kind));
         Self {

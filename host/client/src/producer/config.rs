@@ -1,4 +1,4 @@
-//! The producer's settings, by Kafka's names and with Kafka's defaults.
+//! The producer's configs, with Kafka's names and defaults.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use millstream_record::Codec;
 
 use crate::config::{ClientConfig, ConfigError, boolean, millis, number};
 
-/// How many copies must hold a record before it is acknowledged.
+/// Which replicas must have a record before it is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acks {
-    /// `0`: the broker does not answer; a record counts as sent when it was written to the socket.
+    /// `0`: the broker sends no response; a record counts as sent once it is written to the socket.
     None,
-    /// `1`: the leader has it.
+    /// `1`: the leader.
     Leader,
-    /// `all` or `-1`: every in-sync replica has it.
+    /// `all` or `-1`: every in-sync replica.
     All,
 }
 
@@ -27,36 +27,36 @@ impl Acks {
     }
 }
 
-/// The settings of a [`Producer`](crate::Producer).
+/// The configs of a [`Producer`](crate::Producer).
 #[derive(Debug, Clone)]
 pub struct ProducerConfig {
-    /// What all clients share.
+    /// The configs of every client.
     pub client: ClientConfig,
     /// `acks`. Default `all`.
     pub acks: Acks,
-    /// `enable.idempotence`: every record is stored once, in the order of sending, whatever is retried.
-    /// `None`, the default: on where `acks`, `retries` and `max.in.flight` permit it.
+    /// `enable.idempotence`: every record is stored once and in the order of sending, in spite of retries.
+    /// `None`, the default: on if `acks`, `retries` and `max.in.flight` allow it.
     pub enable_idempotence: Option<bool>,
-    /// `batch.size`: the uncompressed bytes at which a partition's batch is closed. Default 16 KiB.
-    /// A larger record travels in a batch of its own.
+    /// `batch.size`: the size at which a batch is full, in uncompressed bytes. Default 16 KiB.
+    /// A larger record is sent in a batch of its own.
     pub batch_size: usize,
-    /// `linger.ms`: how long a record may wait for company. Default 5 ms.
+    /// `linger.ms`: how long a record waits for more records to fill the batch. Default 5 ms.
     pub linger: Duration,
-    /// `buffer.memory`: the bytes of records that wait or are under way; `send` waits above it. Default 32 MiB.
+    /// `buffer.memory`: the maximum bytes of waiting and sent records; `send` waits for room. Default 32 MiB.
     pub buffer_memory: usize,
-    /// `max.block.ms`: how long `send` may wait for room or for a topic's metadata. Default 60 s.
+    /// `max.block.ms`: how long `send` waits for room or for a topic's metadata. Default 60 s.
     pub max_block: Duration,
     /// `max.request.size`: the largest record and the largest request, in bytes. Default 1 MiB.
     pub max_request_size: usize,
-    /// `max.in.flight.requests.per.connection`. Default 5, the most that idempotence permits.
+    /// `max.in.flight.requests.per.connection`. Default 5, the maximum with idempotence.
     pub max_in_flight_requests: usize,
-    /// `retries`: how often a batch is sent again. Default 2^31 - 1: `delivery.timeout.ms` decides.
+    /// `retries`: the maximum retries of a batch. Default 2^31 - 1, so that `delivery.timeout.ms` decides.
     pub retries: u32,
-    /// `delivery.timeout.ms`: from `send` to the verdict, all retries included. Default 120 s.
+    /// `delivery.timeout.ms`: the maximum time from `send` to the result, with all retries. Default 120 s.
     pub delivery_timeout: Duration,
     /// `compression.type`: the codec for a producer without a compressor stage. Default `none`.
     pub compression: Codec,
-    /// `compression.<codec>.level`: `None` is the codec's own default.
+    /// `compression.<codec>.level`; `None` is the codec's default.
     pub compression_level: Option<i32>,
 }
 
@@ -81,15 +81,15 @@ impl Default for ProducerConfig {
 }
 
 impl ProducerConfig {
-    /// The defaults, for these servers: `host:port`, several joined by commas.
+    /// Creates the default configs for these servers: `host:port`, separated by commas.
     pub fn new(bootstrap_servers: &str) -> Self {
         Self { client: ClientConfig::new(bootstrap_servers), ..Self::default() }
     }
 
-    /// Sets one key by Kafka's name, as a properties file or `--property` gives it.
+    /// Sets the config with Kafka's name `key`, as a properties file or `--property` does.
     ///
     /// # Errors
-    /// The key is unknown, or the value is not of its type.
+    /// The key is unknown, or the value does not have its type.
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
         match key {
             "acks" => {
@@ -97,7 +97,7 @@ impl ProducerConfig {
                     "0" => Acks::None,
                     "1" => Acks::Leader,
                     "all" | "-1" => Acks::All,
-                    _ => return Err(ConfigError::new(key, format!("{value:?} is none of 0, 1, all"))),
+                    _ => return Err(ConfigError::new(key, format!("{value:?} is not one of 0, 1, all"))),
                 }
             }
             "enable.idempotence" => self.enable_idempotence = Some(boolean(key, value)?),
@@ -111,19 +111,19 @@ impl ProducerConfig {
             "delivery.timeout.ms" => self.delivery_timeout = millis(key, value)?,
             "compression.type" => {
                 self.compression = value.trim().parse().map_err(|_| {
-                    ConfigError::new(key, format!("{value:?} is none of none, gzip, snappy, lz4, zstd"))
+                    ConfigError::new(key, format!("{value:?} is not one of none, gzip, snappy, lz4, zstd"))
                 })?;
             }
             "compression.gzip.level" | "compression.lz4.level" | "compression.zstd.level" => {
                 self.compression_level = Some(number(key, value)?);
             }
             _ if self.client.set(key, value)? => {}
-            _ => return Err(ConfigError::new(key, "is not a setting of the producer")),
+            _ => return Err(ConfigError::new(key, "is not a config of the producer")),
         }
         Ok(())
     }
 
-    /// Whether batches carry a producer id and sequences.
+    /// Returns whether batches carry a producer id and sequences.
     pub fn idempotent(&self) -> bool {
         let permitted = self.acks == Acks::All && self.retries > 0 && self.max_in_flight_requests <= 5;
         self.enable_idempotence.unwrap_or(permitted)
@@ -150,7 +150,7 @@ impl ProducerConfig {
             let message = "must be at least linger.ms + request.timeout.ms";
             return Err(ConfigError::new("delivery.timeout.ms", message));
         }
-        // Positions inside a batch are 32-bit numbers, in the protocol and in the columns of a stage.
+        // Positions inside a batch have 32 bits, in the protocol and in the columns of a stage.
         for (key, value) in [
             ("batch.size", self.batch_size),
             ("max.request.size", self.max_request_size),
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn idempotence_gives_way_unless_it_was_asked_for() {
+    fn idempotence_is_off_if_another_config_excludes_it_unless_it_is_set() {
         let mut config = ProducerConfig::new("a:1");
         assert!(config.idempotent());
         config.acks = Acks::Leader;
@@ -193,14 +193,14 @@ mod tests {
     }
 
     #[test]
-    fn impossible_settings_are_named() {
-        let refused = |change: fn(&mut ProducerConfig)| {
+    fn invalid_configs_are_named() {
+        let rejected = |change: fn(&mut ProducerConfig)| {
             let mut config = ProducerConfig::new("a:1");
             change(&mut config);
             config.validate().unwrap_err().key
         };
-        assert_eq!(refused(|c| c.delivery_timeout = Duration::from_secs(1)), "delivery.timeout.ms");
-        assert_eq!(refused(|c| c.batch_size = 0), "batch.size");
-        assert_eq!(refused(|c| c.max_in_flight_requests = 0), "max.in.flight.requests.per.connection");
+        assert_eq!(rejected(|c| c.delivery_timeout = Duration::from_secs(1)), "delivery.timeout.ms");
+        assert_eq!(rejected(|c| c.batch_size = 0), "batch.size");
+        assert_eq!(rejected(|c| c.max_in_flight_requests = 0), "max.in.flight.requests.per.connection");
     }
 }

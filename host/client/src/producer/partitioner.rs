@@ -1,8 +1,6 @@
-//! The partitioner of a producer without a partitioner stage: what Java's default does.
+//! The partitioner of a producer without a partitioner stage. It chooses as Java's default does.
 
-use crate::config::random_u32;
-
-/// Java's 32-bit murmur2 of a key, as `org.apache.kafka.common.utils.Utils.murmur2` computes it.
+/// Returns Java's 32-bit murmur2 of a key, as `org.apache.kafka.common.utils.Utils.murmur2` computes it.
 pub(crate) fn murmur2(data: &[u8]) -> u32 {
     const M: u32 = 0x5bd1_e995;
     let mut hash = 0x9747_b28c_u32 ^ data.len() as u32;
@@ -24,8 +22,8 @@ pub(crate) fn murmur2(data: &[u8]) -> u32 {
     hash ^ (hash >> 15)
 }
 
-/// Records with a key go where murmur2 of the key says; those without stay on one partition for
-/// `batch.size` bytes and then move on (KIP-794), so that they fill batches.
+/// Chooses the partition of a record with a key by murmur2 of the key. Records without a key stay on one partition
+/// for `batch.size` bytes and then move to another one (KIP-794), so that they fill batches.
 #[derive(Debug)]
 pub(crate) struct DefaultPartitioner {
     batch_size: usize,
@@ -35,10 +33,10 @@ pub(crate) struct DefaultPartitioner {
 
 impl DefaultPartitioner {
     pub(crate) fn new(batch_size: usize) -> Self {
-        Self { batch_size, sticky: random_u32(), sticky_bytes: 0 }
+        Self { batch_size, sticky: fastrand::u32(..), sticky_bytes: 0 }
     }
 
-    /// The partition for a record of `size` bytes. Without a key it is one that has a leader, unless none has.
+    /// Returns the partition for a record of `size` bytes. Without a key it is one with a leader, if there is any.
     pub(crate) fn partition(
         &mut self,
         key: Option<&[u8]>,
@@ -48,7 +46,7 @@ impl DefaultPartitioner {
     ) -> u32 {
         let Some(key) = key else {
             if self.sticky_bytes >= self.batch_size || !available(self.sticky % partitions) {
-                let start = random_u32() % partitions;
+                let start = fastrand::u32(..partitions);
                 let found = (start..partitions).chain(0..start).find(|partition| available(*partition));
                 self.sticky = found.unwrap_or(start);
                 self.sticky_bytes = 0;
@@ -80,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn keyless_records_move_on_after_a_batch() {
+    fn records_without_a_key_move_on_after_a_batch() {
         let mut partitioner = DefaultPartitioner::new(100);
         let runs: Vec<u32> = (0..400).map(|_| partitioner.partition(None, 50, 1000, |_| true)).collect();
         assert!(runs.chunks(2).all(|run| run[0] == run[1]));
@@ -89,14 +87,14 @@ mod tests {
     }
 
     #[test]
-    fn keyless_records_keep_away_from_a_partition_without_a_leader() {
+    fn records_without_a_key_avoid_a_partition_without_a_leader() {
         let mut partitioner = DefaultPartitioner::new(100);
         for _ in 0..100 {
             assert_eq!(partitioner.partition(None, 50, 3, |partition| partition == 1), 1);
             assert_eq!(partitioner.partition(None, 50, 3, |partition| partition == 2), 2);
             assert!(partitioner.partition(None, 50, 3, |_| false) < 3);
             let keyed = |available| DefaultPartitioner::new(100).partition(Some(b"key"), 50, 3, |_| available);
-            assert_eq!(keyed(false), keyed(true), "a key decides alone");
+            assert_eq!(keyed(false), keyed(true), "with a key only the key decides");
         }
     }
 }

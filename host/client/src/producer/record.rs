@@ -1,8 +1,8 @@
-//! A record on its way out.
+//! A record to send.
 
 use millstream_record::{BatchBuilder, Header};
 
-/// A record to send. Its bytes are borrowed: `send` copies them once, into the columns of a batch.
+/// A record to send. It borrows its bytes; `send` copies them once, into the columns of a chunk.
 ///
 /// ```
 /// use millstream_client::ProducerRecord;
@@ -12,11 +12,11 @@ use millstream_record::{BatchBuilder, Header};
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct ProducerRecord<'a> {
-    /// Where it goes.
+    /// The topic.
     pub topic: &'a str,
-    /// The partition; `None` lets the partitioner choose.
+    /// The partition; with `None` the partitioner chooses.
     pub partition: Option<i32>,
-    /// Milliseconds since the epoch; `None` is the time of `send`.
+    /// Milliseconds since the epoch; with `None` it is the time of `send`.
     pub timestamp: Option<i64>,
     /// The key, if any.
     pub key: Option<&'a [u8]>,
@@ -27,7 +27,7 @@ pub struct ProducerRecord<'a> {
 }
 
 impl<'a> ProducerRecord<'a> {
-    /// A record without key and value.
+    /// Creates a record without key and value.
     pub fn new(topic: &'a str) -> Self {
         Self { topic, ..Self::default() }
     }
@@ -56,14 +56,14 @@ impl<'a> ProducerRecord<'a> {
         Self { timestamp: Some(timestamp_ms), ..self }
     }
 
-    /// Adds a header after those that are there.
+    /// Appends a header.
     #[must_use]
     pub fn header(mut self, name: &'a str, value: Option<&'a [u8]>) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    /// The most that it takes in a batch, in bytes.
+    /// Returns the upper bound of its size in a batch, in bytes.
     pub(crate) fn size(&self) -> usize {
         let headers = self.headers.iter().map(|(name, value)| Header::new(name, *value));
         BatchBuilder::record_size_max(self.key, self.value, headers)

@@ -1,14 +1,16 @@
 //! Sequences of an idempotent producer, for one partition.
 //!
-//! Every batch is numbered in the order in which it was made (`number`), and gets a sequence when it
-//! first leaves. The broker accepts the next sequence only, remembers the last five batches and
-//! answers a repeated one with its first offset, so a batch may be sent again with its sequence
-//! until there is a verdict. What is kept here says which sequence a batch has *now*: it may be
-//! renumbered while it waits to be sent again (KIP-98, KIP-360).
+//! Every batch has a `number` in the order of creation, and gets a sequence when it is first sent. The broker accepts
+//! only the next sequence. It remembers the last five batches and returns the original offset for a repeated one, so a
+//! batch can be retried with its sequence until its outcome is known. A waiting batch may be renumbered before its
+//! retry (KIP-98, KIP-360).
+//!
+//! A rejected batch does not raise the epoch: the batches after it are renumbered instead. So a topic that rejects many
+//! batches does not use up the 32,767 epochs of a producer id.
 
 use std::collections::BTreeMap;
 
-/// Who the broker takes this producer for. An epoch that was raised begins every partition anew.
+/// The producer id and epoch. After a change of the epoch every partition starts at sequence 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) producer_id: i64,
@@ -16,11 +18,11 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// What batches of a producer without idempotence carry.
+    /// The identity of a producer without idempotence.
     pub(crate) const NONE: Identity = Identity { producer_id: -1, epoch: -1 };
 }
 
-/// The number that a batch carries in its header.
+/// The identity and base sequence in a batch's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sequence {
     pub(crate) identity: Identity,
@@ -42,15 +44,14 @@ struct Outstanding {
 pub(crate) struct Sequences {
     identity: Identity,
     next: i32,
-    /// Batches that have a sequence and no verdict: in flight, or waiting to be sent again.
+    /// Batches with a sequence and an unknown outcome: in flight, or waiting for a retry.
     outstanding: BTreeMap<u64, Outstanding>,
-    /// The broker has stored a batch of this identity. Before that it takes any sequence for the first: of
-    /// two in flight it could refuse the first one, for want of a leader, and take the second.
+    /// The broker has stored a batch of this identity. Before that it accepts any sequence as the first: of two
+    /// batches in flight it could reject the first one, while there is no leader, and accept the second.
     established: bool,
-    /// Nobody knows whether a batch that was given up is stored: no new batch leaves before the
-    /// epoch was raised.
+    /// A batch was given up and may be stored. No new batch is sent until the epoch is raised.
     unresolved: bool,
-    /// The broker refused the lowest sequence: begin anew once nothing is in flight.
+    /// The broker rejected the lowest sequence: start again at 0 once nothing is in flight.
     reset_wanted: bool,
 }
 
@@ -66,7 +67,7 @@ impl Sequences {
         }
     }
 
-    /// Whether this partition cannot go on under the identity that it has.
+    /// Returns whether this partition needs a new epoch to continue.
     pub(crate) fn needs_new_epoch(&self, in_flight: usize) -> bool {
         in_flight == 0 && (self.reset_wanted || (self.unresolved && self.outstanding.is_empty()))
     }
@@ -75,8 +76,8 @@ impl Sequences {
         self.identity
     }
 
-    /// Takes on the producer's identity where it has changed and nothing depends on the old one, or
-    /// where this partition asked for it.
+    /// Switches to the producer's identity if it changed and no batch depends on the old one, or if this
+    /// partition requested it.
     pub(crate) fn adopt(&mut self, identity: Identity, in_flight: usize) {
         if identity == self.identity || in_flight > 0 {
             return;
@@ -96,8 +97,8 @@ impl Sequences {
         }
     }
 
-    /// Whether the batch may leave now. One that was sent before goes alone, as the lowest, so that
-    /// the broker sees no gap; a new one not while an earlier verdict is unknown.
+    /// Returns whether the batch may be sent now. A retried batch is sent alone, as the lowest, so that the broker
+    /// sees no gap. A new batch must wait while an earlier outcome is unknown.
     pub(crate) fn may_send(&self, number: u64) -> bool {
         if self.reset_wanted {
             return false;
@@ -108,7 +109,7 @@ impl Sequences {
         }
     }
 
-    /// The sequence to send the batch with: a new one, or the one that it has.
+    /// Returns the sequence to send the batch with: a new one, or the one it has.
     pub(crate) fn assign(&mut self, number: u64, count: i32) -> Sequence {
         let next = &mut self.next;
         let batch = self.outstanding.entry(number).or_insert_with(|| {
@@ -119,24 +120,29 @@ impl Sequences {
         Sequence { identity: self.identity, base: batch.base }
     }
 
-    /// Whether every batch before this one has its verdict.
+    /// Returns whether the outcomes of all earlier batches are known.
     pub(crate) fn is_lowest(&self, number: u64) -> bool {
         self.outstanding.first_key_value().is_none_or(|(first, _)| *first >= number)
     }
 
-    /// Whether a batch before this one was given up without a verdict.
+    /// Returns whether the batch got another sequence since it was sent with `sent`.
+    pub(crate) fn is_renumbered(&self, number: u64, sent: Sequence) -> bool {
+        self.outstanding.get(&number).is_some_and(|batch| batch.base != sent.base || self.identity != sent.identity)
+    }
+
+    /// Returns whether a batch was given up with an unknown outcome.
     pub(crate) fn unresolved(&self) -> bool {
         self.unresolved
     }
 
-    /// The broker has the batch.
+    /// Notes that the broker stored the batch.
     pub(crate) fn stored(&mut self, number: u64) {
         self.outstanding.remove(&number);
         self.established = true;
     }
 
-    /// The broker does not have the batch and never will: those after it move up.
-    pub(crate) fn refused(&mut self, number: u64) {
+    /// Notes that the broker will never store the batch, and moves the later ones up.
+    pub(crate) fn rejected(&mut self, number: u64) {
         let Some(gone) = self.outstanding.remove(&number) else { return };
         for (_, batch) in self.outstanding.range_mut(number..) {
             batch.base = wrapping_sub(batch.base, gone.count);
@@ -144,20 +150,20 @@ impl Sequences {
         self.next = wrapping_sub(self.next, gone.count);
     }
 
-    /// The batch was given up, and the broker may or may not have it.
+    /// Notes that the batch was given up and may be stored.
     pub(crate) fn unknown(&mut self, number: u64) {
         if self.outstanding.remove(&number).is_some() {
             self.unresolved = true;
         }
     }
 
-    /// The broker does not know this partition's last sequence, or not this producer.
+    /// Requests a restart at sequence 0: the broker does not know the last sequence, or not the producer.
     pub(crate) fn want_reset(&mut self) {
         self.reset_wanted = true;
     }
 }
 
-/// Sequences run from 0 to 2^31 - 1 and begin again at 0.
+/// Adds to a sequence; after 2^31 - 1 comes 0.
 fn wrapping_add(sequence: i32, count: i32) -> i32 {
     sequence.wrapping_add(count) & i32::MAX
 }
@@ -181,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_batch_goes_alone() {
+    fn the_first_batch_is_sent_alone() {
         let mut sequences = Sequences::new();
         sequences.adopt(FIRST, 0);
         assert!(sequences.may_send(1));
@@ -193,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn sequences_rise_by_the_count_and_wrap() {
+    fn sequences_increase_by_the_count_and_wrap() {
         let mut sequences = started();
         assert_eq!(sequences.assign(1, 10), Sequence { identity: FIRST, base: 0 });
         assert_eq!(sequences.assign(2, 5).base, 10);
@@ -201,13 +207,13 @@ mod tests {
         sequences.next = i32::MAX;
         assert_eq!(sequences.assign(3, 2).base, i32::MAX);
         assert_eq!(sequences.assign(4, 1).base, 1);
-        sequences.refused(3);
+        sequences.rejected(3);
         assert_eq!(sequences.assign(4, 1).base, i32::MAX);
         assert_eq!(sequences.next, 0);
     }
 
     #[test]
-    fn retries_go_one_at_a_time_and_in_order() {
+    fn retries_are_sent_one_at_a_time_and_in_order() {
         let mut sequences = started();
         for number in 1..=3 {
             sequences.assign(number, 1);
@@ -219,19 +225,21 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_batch_leaves_no_gap() {
+    fn a_rejected_batch_leaves_no_gap() {
         let mut sequences = started();
         for number in 1..=3 {
             sequences.assign(number, 4);
         }
-        sequences.refused(2);
+        sequences.rejected(2);
         assert_eq!(sequences.assign(1, 4).base, 0);
         assert_eq!(sequences.assign(3, 4).base, 4);
         assert_eq!(sequences.assign(4, 1).base, 8);
+        let sent = Sequence { identity: FIRST, base: 8 };
+        assert!(sequences.is_renumbered(3, sent) && !sequences.is_renumbered(4, sent));
     }
 
     #[test]
-    fn an_unknown_fate_holds_new_batches_until_the_epoch_is_raised() {
+    fn an_unknown_outcome_holds_new_batches_until_the_epoch_is_raised() {
         let mut sequences = started();
         for number in 1..=2 {
             sequences.assign(number, 4);
@@ -247,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_numbers_what_waits_from_zero() {
+    fn a_reset_numbers_waiting_batches_from_zero() {
         let mut sequences = started();
         for number in 1..=3 {
             sequences.assign(number, 4);
@@ -264,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn another_partitions_epoch_waits_until_nothing_depends_on_the_old_one() {
+    fn a_new_epoch_waits_until_no_batch_depends_on_the_old_one() {
         let mut sequences = started();
         sequences.assign(1, 4);
         sequences.adopt(RAISED, 0);

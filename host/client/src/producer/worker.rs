@@ -1,6 +1,6 @@
-//! The worker of one topic: takes chunks from the intake, has the stages serialise and partition
-//! them, and puts the rows into their partitions' batches. One worker a topic keeps the order of
-//! sending, and a slow stage of one topic holds up no other.
+//! The worker of one topic. It takes finished chunks, runs the serializer and partitioner stages on them, and appends
+//! the rows to the batches of their partitions. With one worker per topic the order of sending is kept, and a slow
+//! stage of one topic does not delay another topic.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,28 +8,27 @@ use std::time::Instant;
 use millstream_record::BatchBuilder;
 
 use super::Inner;
-use super::intake::{Chunk, ChunkRow};
+use super::accumulator::{Chunk, ChunkRow, PartitionQueue, TopicAccumulator, batch_size_of};
 use super::partitioner::DefaultPartitioner;
-use super::queue::{PartitionQueue, TopicQueue, batch_size_of};
 use crate::edge::{self, Staged};
 use crate::error::Error;
 use crate::net::Partition;
 
-/// Runs until the producer is closed and has nothing left.
-pub(crate) async fn run(inner: Arc<Inner>, topic: Arc<TopicQueue>) {
+/// Runs until the producer is closed and every record has its result.
+pub(crate) async fn run(inner: Arc<Inner>, topic: Arc<TopicAccumulator>) {
     let mut partitioner = DefaultPartitioner::new(inner.config.batch_size);
     while let Some(chunk) = next_chunk(&inner, &topic).await {
         process(&inner, &topic, chunk, &mut partitioner).await;
     }
 }
 
-async fn next_chunk(inner: &Inner, topic: &TopicQueue) -> Option<Chunk> {
+async fn next_chunk(inner: &Inner, topic: &TopicAccumulator) -> Option<Chunk> {
     loop {
-        let next = topic.intake.lock().next(Instant::now(), inner.config.linger, inner.in_hurry());
+        let next = topic.chunks.lock().next(Instant::now(), inner.config.linger, inner.in_hurry());
         match next {
             Ok(chunk) => return Some(chunk),
             Err(Some(due)) => {
-                // Woken early by a full chunk or a flush.
+                // A full chunk or a flush wakes it early.
                 let _ = tokio::time::timeout_at(due.into(), topic.arrived.notified()).await;
             }
             Err(None) if inner.finished() => return None,
@@ -38,7 +37,12 @@ async fn next_chunk(inner: &Inner, topic: &TopicQueue) -> Option<Chunk> {
     }
 }
 
-async fn process(inner: &Arc<Inner>, topic: &Arc<TopicQueue>, chunk: Chunk, partitioner: &mut DefaultPartitioner) {
+async fn process(
+    inner: &Arc<Inner>,
+    topic: &Arc<TopicAccumulator>,
+    chunk: Chunk,
+    partitioner: &mut DefaultPartitioner,
+) {
     let metadata = inner.cluster.metadata();
     let known = metadata.topic(&topic.name).map_or(&[][..], |topic| &topic.partitions);
     let partitions = partition_count(topic, known);
@@ -48,9 +52,9 @@ async fn process(inner: &Arc<Inner>, topic: &Arc<TopicQueue>, chunk: Chunk, part
             millstream_wire::ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             None,
         );
-        return inner.fail_rows(&chunk.receipt, chunk.rows.into_iter().map(|row| (row, error.clone())));
+        return inner.fail_rows(&chunk.results, chunk.rows.into_iter().map(|row| (row, error.clone())));
     }
-    let stages = inner.stages.now();
+    let stages = inner.stages.current();
     let staged = match stages.see_rows() {
         false => Staged::plain(chunk),
         true => {
@@ -58,13 +62,13 @@ async fn process(inner: &Arc<Inner>, topic: &Arc<TopicQueue>, chunk: Chunk, part
             edge::run(move || edge::stage_chunk(&stages, &name, partitions as u32, &load, chunk)).await
         }
     };
-    let refused = fill_batches(inner, topic, &staged, partitioner, known);
-    inner.fail_rows(&staged.chunk.receipt, staged.refused.into_iter().chain(refused));
+    let rejected = fill_batches(inner, topic, &staged, partitioner, known);
+    inner.fail_rows(&staged.chunk.results, staged.rejected.into_iter().chain(rejected));
     inner.dispatch(topic);
 }
 
-/// As many as the cluster has, and never fewer than there were: what waits must stay in its place.
-fn partition_count(topic: &TopicQueue, known: &[Partition]) -> usize {
+/// Returns the number of partitions. It never falls, because waiting records must keep their partition.
+fn partition_count(topic: &TopicAccumulator, known: &[Partition]) -> usize {
     let mut partitions = topic.partitions.lock();
     while partitions.len() < known.len() {
         partitions.push(PartitionQueue::new());
@@ -72,8 +76,8 @@ fn partition_count(topic: &TopicQueue, known: &[Partition]) -> usize {
     partitions.len()
 }
 
-/// What the contract says of `load`.
-fn load(topic: &TopicQueue, known: &[Partition]) -> Vec<u64> {
+/// Returns the `load` of the partitioner contract: the waiting bytes of each partition.
+fn load(topic: &TopicAccumulator, known: &[Partition]) -> Vec<u64> {
     let load = |(index, queue): (usize, &PartitionQueue)| match has_leader(known, index) {
         true => queue.waiting_bytes(),
         false => u64::MAX,
@@ -85,16 +89,16 @@ fn has_leader(known: &[Partition], partition: usize) -> bool {
     known.get(partition).is_some_and(|partition| partition.leader.is_some())
 }
 
-/// Appends the rows to their partitions' batches; those that fit nowhere are the answer.
+/// Appends the rows to the batches of their partitions. Returns the rows that are too large.
 fn fill_batches(
     inner: &Inner,
-    topic: &TopicQueue,
+    topic: &TopicAccumulator,
     staged: &Staged,
     partitioner: &mut DefaultPartitioner,
     known: &[Partition],
 ) -> Vec<(ChunkRow, Error)> {
     let records = staged.records();
-    let mut refused = Vec::new();
+    let mut rejected = Vec::new();
     let mut partitions = topic.partitions.lock();
     let count = partitions.len() as u32;
     for (index, row) in staged.chunk.rows.iter().enumerate() {
@@ -104,7 +108,7 @@ fn fill_batches(
         let size = BatchBuilder::record_size_max(key, value, headers.clone());
         let max = inner.config.max_request_size;
         if batch_size_of(size) > max {
-            refused.push((*row, Error::RecordTooLarge { size, key: "max.request.size", max }));
+            rejected.push((*row, Error::RecordTooLarge { size, key: "max.request.size", max }));
             continue;
         }
         let partition = match (row.partition, &staged.partitions) {
@@ -116,11 +120,11 @@ fn fill_batches(
         };
         let batch = partitions[partition].open(size, &inner.batch_settings, staged.chunk.created);
         let timestamp = records.timestamps[index];
-        if let Err(error) = batch.append(&staged.chunk.receipt, *row, timestamp, key, value, headers) {
-            refused.push((*row, error));
+        if let Err(error) = batch.append(&staged.chunk.results, *row, timestamp, key, value, headers) {
+            rejected.push((*row, error));
         }
     }
-    refused
+    rejected
 }
 
 #[cfg(test)]
@@ -128,13 +132,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stages_are_told_of_partitions_without_a_leader() {
+    fn a_partition_without_a_leader_has_the_highest_load() {
         let led = |leader| Partition { leader, leader_epoch: 0, replicas: vec![1, 2], in_sync: vec![1, 2] };
         let known = [led(Some(1)), led(None), led(Some(2))];
-        let topic = TopicQueue::new("orders".into());
+        let topic = TopicAccumulator::new("orders".into());
         assert_eq!(partition_count(&topic, &known), 3);
         assert_eq!(load(&topic, &known), [0, u64::MAX, 0]);
-        // What waits stays in its place while the cluster says less.
+        // Waiting records keep their partition when the metadata has fewer.
         assert_eq!(partition_count(&topic, &known[..1]), 3);
         assert_eq!(load(&topic, &known[..1]), [0, u64::MAX, u64::MAX]);
     }

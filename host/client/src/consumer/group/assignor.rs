@@ -1,14 +1,14 @@
-//! How the leader of a group divides the partitions: Kafka's range and round-robin.
+//! How the leader of a group assigns the partitions: Kafka's range and round-robin assignors.
 
 use std::collections::BTreeMap;
 
 use crate::consumer::config::Assignor;
 
-/// A member as the leader sees it.
+/// A member of the group, with its subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Member {
     pub(crate) id: String,
-    /// Static members come first, by this name, so that a restart moves nothing.
+    /// Static members come first, in the order of this name, so that a restart moves no partition.
     pub(crate) instance_id: Option<String>,
     pub(crate) topics: Vec<String>,
 }
@@ -16,8 +16,8 @@ pub(crate) struct Member {
 /// Partitions by topic.
 pub(crate) type Assignment = BTreeMap<String, Vec<i32>>;
 
-/// Divides the partitions; every member has an entry, perhaps an empty one. `counts` holds the number
-/// of partitions of each topic that exists.
+/// Assigns the partitions. Every member has an entry, which may be empty. `counts` holds the number of partitions of
+/// each existing topic.
 pub(crate) fn assign(
     assignor: Assignor,
     mut members: Vec<Member>,
@@ -58,7 +58,12 @@ fn round_robin(members: &[Member], counts: &BTreeMap<String, i32>, assignments: 
         }
         for partition in 0..*count {
             let member = turn.find(|member| member.topics.contains(topic));
-            give(assignments, member.expect("one member at least has the topic"), topic, partition..partition + 1);
+            give(
+                assignments,
+                member.expect("at least one member has subscribed to the topic"),
+                topic,
+                partition..partition + 1,
+            );
         }
     }
 }
@@ -90,14 +95,14 @@ mod tests {
     }
 
     #[test]
-    fn range_gives_runs_topic_by_topic() {
+    fn range_assigns_consecutive_partitions_of_each_topic() {
         let members = vec![member("b", &["x", "y"]), member("a", &["x"])];
         let assignments = assign(Assignor::Range, members, &counts(&[("x", 3), ("y", 2), ("z", 9)]));
         assert_eq!(shown(&assignments), [r#"a: {"x": [0, 1]}"#, r#"b: {"x": [2], "y": [0, 1]}"#]);
     }
 
     #[test]
-    fn members_without_a_share_have_an_empty_one() {
+    fn members_without_partitions_have_an_empty_entry() {
         let members = vec![member("a", &["x"]), member("b", &["x"]), member("c", &["gone"])];
         for assignor in [Assignor::Range, Assignor::RoundRobin] {
             let assignments = assign(assignor, members.clone(), &counts(&[("x", 1)]));
@@ -114,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn round_robin_goes_on_over_topics() {
+    fn round_robin_continues_across_topics() {
         let members = vec![member("a", &["x", "y"]), member("b", &["x", "y"])];
         let assignments = assign(Assignor::RoundRobin, members, &counts(&[("x", 3), ("y", 3)]));
         assert_eq!(shown(&assignments), [r#"a: {"x": [0, 2], "y": [1]}"#, r#"b: {"x": [1], "y": [0, 2]}"#]);

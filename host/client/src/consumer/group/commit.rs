@@ -1,5 +1,4 @@
-//! Offsets of the group: commit and fetch. Needs no membership: a consumer that assigns its
-//! partitions itself commits under generation -1.
+//! Commits and fetches the offsets of the group. A consumer without a subscription commits with generation -1.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,14 +15,14 @@ use crate::consumer::record::{CommittedOffset, TopicPartition};
 use crate::error::Error;
 use crate::net::{Cluster, Connection, Lane};
 
-/// The last versions that name topics; the later ones have ids.
+/// The last version of both requests with topic names; later ones have topic ids.
 const LAST_WITH_NAMES: i16 = 9;
-/// The first version of OffsetFetch that asks for several groups.
+/// The first version of OffsetFetch with several groups.
 const FIRST_WITH_GROUPS: i16 = 8;
-/// The first version of OffsetFetch that can ask for offsets that no open transaction may change.
+/// The first version of OffsetFetch that can exclude offsets of open transactions.
 const FIRST_WITH_STABLE: i16 = 7;
 
-/// Commits, and tries again while that may help.
+/// Commits, with retries.
 pub(crate) async fn commit(
     inner: &Inner,
     group: &Group,
@@ -33,7 +32,7 @@ pub(crate) async fn commit(
         return Ok(());
     }
     let limit = inner.config.client.default_api_timeout;
-    let mut retry = inner.cluster.retry(limit, "a commit of offsets");
+    let mut retry = inner.cluster.retry(limit, "the commit of offsets");
     loop {
         if retry.attempt(commit_once(inner, group, offsets)).await?.is_some() {
             return Ok(());
@@ -69,9 +68,9 @@ async fn commit_once(
         ..OffsetCommitRequest::default()
     };
     let connection = coordinator(&inner.cluster, group).await?;
-    let answer = connection.send_up_to(&request, LAST_WITH_NAMES)?.wait(inner.config.client.request_timeout).await;
-    let answer = group.watch(answer)?;
-    for topic in &answer.topics {
+    let response = connection.send_up_to(&request, LAST_WITH_NAMES)?.wait(inner.config.client.request_timeout).await;
+    let response = group.watch(response)?;
+    for topic in &response.topics {
         for part in &topic.partitions {
             let what = || format!("commit the offset of {}-{}", &*topic.name, part.partition_index);
             group.check(what, part.error_code, None)?;
@@ -85,8 +84,8 @@ async fn coordinator(cluster: &Cluster, group: &Group) -> Result<Arc<Connection>
     group.watch(cluster.broker(node, Lane::Main).await)
 }
 
-/// The group's offsets of those partitions for which it has one. `stable`: waits for open transactions
-/// that may change them.
+/// Returns the committed offsets of those partitions that have one. `stable`: waits for open transactions that may
+/// change them.
 pub(crate) async fn committed(
     cluster: &Cluster,
     group: &Group,
@@ -94,7 +93,7 @@ pub(crate) async fn committed(
     stable: bool,
 ) -> Result<BTreeMap<TopicPartition, CommittedOffset>, Error> {
     let limit = cluster.config().default_api_timeout;
-    let mut retry = cluster.retry(limit, "a look-up of committed offsets");
+    let mut retry = cluster.retry(limit, "the lookup of committed offsets");
     loop {
         if let Some(found) = retry.attempt(committed_once(cluster, group, partitions, stable)).await? {
             return Ok(found);
@@ -134,17 +133,17 @@ async fn committed_once(
             .map(|(topic, partition_indexes)| OffsetFetchRequestTopic { name: Str::from(&**topic), partition_indexes });
         request.topics = Some(topics.collect());
     }
-    let answer = connection.send_up_to(&request, version)?.wait(cluster.config().request_timeout).await;
-    read_committed_offsets(group, group.watch(answer)?)
+    let response = connection.send_up_to(&request, version)?.wait(cluster.config().request_timeout).await;
+    read_committed_offsets(group, group.watch(response)?)
 }
 
-/// Both shapes of the answer in one.
+/// Reads the offsets from either form of the response.
 fn read_committed_offsets(
     group: &Group,
-    answer: OffsetFetchResponse,
+    response: OffsetFetchResponse,
 ) -> Result<BTreeMap<TopicPartition, CommittedOffset>, Error> {
     let what = || format!("look up the offsets of group {}", &*group.id);
-    group.check(what, answer.error_code, None)?;
+    group.check(what, response.error_code, None)?;
     let mut found = BTreeMap::new();
     let mut take = |topic: &Str, partition: i32, offset: i64, leader_epoch: i32, metadata: &Option<Str>| {
         if offset >= 0 {
@@ -153,13 +152,13 @@ fn read_committed_offsets(
             found.insert(TopicPartition::new(&**topic, partition), committed);
         }
     };
-    for topic in &answer.topics {
+    for topic in &response.topics {
         for part in &topic.partitions {
             group.check(what, part.error_code, None)?;
             take(&topic.name, part.partition_index, part.committed_offset, part.committed_leader_epoch, &part.metadata);
         }
     }
-    for answered in &answer.groups {
+    for answered in &response.groups {
         group.check(what, answered.error_code, None)?;
         for topic in &answered.topics {
             for part in &topic.partitions {
@@ -177,7 +176,7 @@ fn read_committed_offsets(
     Ok(found)
 }
 
-/// Whether an error of a commit says that the member is no longer what it was.
+/// Returns whether an error of a commit means that the membership has changed.
 pub(crate) fn lost_membership(code: ErrorCode) -> bool {
     matches!(code, ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::ILLEGAL_GENERATION | ErrorCode::REBALANCE_IN_PROGRESS)
 }

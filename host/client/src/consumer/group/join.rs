@@ -1,4 +1,4 @@
-//! One rebalance: JoinGroup, the division of the partitions if this member leads, SyncGroup.
+//! A rebalance: JoinGroup, the assignment of the partitions if this member leads the group, SyncGroup.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,31 +22,31 @@ use crate::net::Lane;
 
 const PROTOCOL_TYPE: Str = Str::from_static("consumer");
 
-/// What members say of themselves: the version that every client reads.
+/// The version of the subscription that this member sends; every client reads it.
 const SUBSCRIPTION_VERSION: i16 = 1;
-/// The newest version of it that this client reads; later ones only add at the end.
+/// The newest version of the subscription that this client reads; later ones only append fields.
 const SUBSCRIPTION_VERSION_LAST: i16 = 3;
 const ASSIGNMENT_VERSION: i16 = 0;
 
-/// JoinGroup is answered when all members are there or their time is over; this much more for the way.
+/// The extra wait for JoinGroup, whose response comes once all members have joined or their time has passed.
 const JOIN_GRACE: Duration = Duration::from_secs(5);
 
-/// Joins the group and comes back with this member's partitions.
+/// Joins the group and returns this member's partitions.
 pub(super) async fn join(inner: &Inner, group: &Group, topics: &[Arc<str>]) -> Result<Vec<TopicPartition>, Error> {
     let joined = loop {
-        let answer = send_join(inner, group, topics).await?;
-        if answer.error_code == ErrorCode::MEMBER_ID_REQUIRED {
-            // Now the coordinator knows whom it waits for (KIP-394).
-            group.membership.lock().member_id = answer.member_id.copied();
+        let response = send_join(inner, group, topics).await?;
+        if response.error_code == ErrorCode::MEMBER_ID_REQUIRED {
+            // The member joins again with the id it got (KIP-394).
+            group.membership.lock().member_id = response.member_id.copied();
             continue;
         }
-        group.check(|| format!("join group {}", &*group.id), answer.error_code, None)?;
-        break answer;
+        group.check(|| format!("join group {}", &*group.id), response.error_code, None)?;
+        break response;
     };
     let membership = Membership { member_id: joined.member_id.copied(), generation: joined.generation_id };
     *group.membership.lock() = membership.clone();
     let leads = joined.leader == joined.member_id && !joined.skip_assignment;
-    let assignments = if leads { divide(inner, &joined).await? } else { Vec::new() };
+    let assignments = if leads { assign(inner, &joined).await? } else { Vec::new() };
     let request = SyncGroupRequest {
         group_id: group.id.clone(),
         generation_id: membership.generation,
@@ -56,9 +56,9 @@ pub(super) async fn join(inner: &Inner, group: &Group, topics: &[Arc<str>]) -> R
         protocol_name: joined.protocol_name.clone(),
         assignments,
     };
-    let answer = wait_long(inner, group, &request).await?;
-    group.check(|| format!("get the assignment of group {}", &*group.id), answer.error_code, None)?;
-    read_assignment(group, answer.assignment)
+    let response = wait_long(inner, group, &request).await?;
+    group.check(|| format!("get the assignment of group {}", &*group.id), response.error_code, None)?;
+    read_assignment(group, response.assignment)
 }
 
 async fn send_join(inner: &Inner, group: &Group, topics: &[Arc<str>]) -> Result<JoinGroupResponse, Error> {
@@ -88,7 +88,7 @@ fn millis(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
 }
 
-/// Asks for what may take as long as the slowest member.
+/// Sends a request whose response waits for the slowest member.
 async fn wait_long<R: millstream_wire::Request>(
     inner: &Inner,
     group: &Group,
@@ -104,15 +104,17 @@ fn bad(group: &Group, error: &impl std::fmt::Display) -> Error {
     Error::Invalid(format!("group {}: {error}", &*group.id).into())
 }
 
-/// Divides the partitions of all that the members want to read.
-async fn divide(inner: &Inner, joined: &JoinGroupResponse) -> Result<Vec<SyncGroupRequestAssignment>, Error> {
+/// Assigns the partitions of all subscribed topics.
+async fn assign(inner: &Inner, joined: &JoinGroupResponse) -> Result<Vec<SyncGroupRequestAssignment>, Error> {
     let name = joined.protocol_name.as_deref().unwrap_or_default();
     let assignor = Assignor::from_name(name)
         .ok_or_else(|| Error::Invalid(format!("the group chose the unknown assignor {name:?}").into()))?;
     let mut members = Vec::with_capacity(joined.members.len());
     for member in &joined.members {
         let subscription = read_subscription(&member.metadata).map_err(|error| {
-            Error::Invalid(format!("member {} of the group sent no subscription: {error}", &*member.member_id).into())
+            Error::Invalid(
+                format!("member {} of the group sent an invalid subscription: {error}", &*member.member_id).into(),
+            )
         })?;
         members.push(Member {
             id: member.member_id.to_string(),
@@ -134,7 +136,7 @@ async fn divide(inner: &Inner, joined: &JoinGroupResponse) -> Result<Vec<SyncGro
     assignor::assign(assignor, members, &counts).into_iter().map(encode).collect()
 }
 
-/// A version that is newer is read as the newest that is known.
+/// Reads a subscription. A newer version is read as the newest known one.
 fn read_subscription(metadata: &Bytes) -> Result<ConsumerProtocolSubscription, millstream_wire::WireError> {
     match metadata.first_chunk::<2>().map(|version| i16::from_be_bytes(*version)) {
         Some(version) if version > SUBSCRIPTION_VERSION_LAST => {
@@ -154,12 +156,12 @@ async fn partition_counts(inner: &Inner, members: &[Member]) -> Result<BTreeMap<
         Some((topic.to_string(), partitions as i32))
     };
     let counts: BTreeMap<String, i32> = topics.iter().filter_map(count).collect();
-    *inner.divided.lock() = Some(counts.clone());
+    *inner.assigned_counts.lock() = Some(counts.clone());
     Ok(counts)
 }
 
 fn read_assignment(group: &Group, assignment: Bytes) -> Result<Vec<TopicPartition>, Error> {
-    // A member that gets nothing may get no bytes at all.
+    // A member without partitions may get no bytes.
     if assignment.is_empty() {
         return Ok(Vec::new());
     }

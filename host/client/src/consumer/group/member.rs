@@ -1,4 +1,4 @@
-//! The task that keeps the membership: joins when `poll` lets it, beats in between, leaves.
+//! The task of the membership: joins inside a `poll`, sends heartbeats in between, leaves.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,16 +12,16 @@ use crate::consumer::record::TopicPartition;
 use crate::consumer::state::{Mode, Wanted};
 use crate::error::Error;
 
-/// The first version of LeaveGroup that names several members.
+/// The first version of LeaveGroup with several members.
 const FIRST_WITH_MEMBERS: i16 = 3;
 
 /// Runs until the consumer is closed.
 pub(crate) async fn run(inner: Arc<Inner>, group: Arc<Group>) {
     let mut changes = inner.changes.subscribe();
     let mut failures = 0;
-    // The last sign of life from the coordinator.
+    // The time of the last successful heartbeat.
     let mut alive = Instant::now();
-    let mut next_beat = Instant::now();
+    let mut next_heartbeat = Instant::now();
     while !inner.is_closed() {
         changes.borrow_and_update();
         let Mode::Subscribed(topics) = inner.state.lock().mode.clone() else {
@@ -36,34 +36,34 @@ pub(crate) async fn run(inner: Arc<Inner>, group: Arc<Group>) {
                     rebalance_failed(&inner, &group, error, failures).await;
                 }
             }
-            (alive, next_beat) = (Instant::now(), Instant::now() + inner.config.heartbeat_interval);
+            (alive, next_heartbeat) = (Instant::now(), Instant::now() + inner.config.heartbeat_interval);
             continue;
         }
-        if group.membership().generation >= 0 && next_beat <= Instant::now() {
-            next_beat = Instant::now() + beat(&inner, &group, &mut alive).await;
+        if group.membership().generation >= 0 && next_heartbeat <= Instant::now() {
+            next_heartbeat = Instant::now() + heartbeat(&inner, &group, &mut alive).await;
             continue;
         }
         tokio::select! {
             _ = changes.changed() => {}
-            () = tokio::time::sleep_until(next_beat.into()), if group.membership().generation >= 0 => {}
+            () = tokio::time::sleep_until(next_heartbeat.into()), if group.membership().generation >= 0 => {}
         }
     }
 }
 
 async fn rebalance(inner: &Arc<Inner>, group: &Arc<Group>, topics: &[Arc<str>]) -> Result<(), Error> {
-    give_up(inner, group).await;
+    revoke(inner, group).await;
     let assigned = join::join(inner, group, topics).await?;
     inner.cluster.follow(assigned.iter().map(|partition| partition.topic.clone()));
     {
         let mut state = inner.state.lock();
-        // Subscribed to something else meanwhile: once more.
+        // The subscription changed meanwhile: join again.
         if state.mode != Mode::Subscribed(topics.to_vec()) {
             return Ok(());
         }
         state.assign(assigned.iter().cloned(), Wanted::Committed, false);
         group.set_rebalancing(false);
     }
-    tracing::debug!(group = &*group.id, partitions = assigned.len(), "joined");
+    tracing::debug!(group = &*group.id, partitions = assigned.len(), "joined the group");
     if let Some(listener) = inner.listener() {
         listener.assigned(&assigned).await;
     }
@@ -71,8 +71,8 @@ async fn rebalance(inner: &Arc<Inner>, group: &Arc<Group>, topics: &[Arc<str>]) 
     Ok(())
 }
 
-/// Gives all partitions back: commits, tells the listener, stops fetching.
-async fn give_up(inner: &Arc<Inner>, group: &Arc<Group>) {
+/// Revokes all partitions: commits, calls the listener, stops fetching.
+async fn revoke(inner: &Arc<Inner>, group: &Arc<Group>) {
     let (partitions, positions) = {
         let state = inner.state.lock();
         (state.partitions.keys().cloned().collect::<Vec<TopicPartition>>(), state.positions())
@@ -82,12 +82,12 @@ async fn give_up(inner: &Arc<Inner>, group: &Arc<Group>) {
     }
     let member = group.membership().generation >= 0;
     if member && inner.config.enable_auto_commit {
-        // A group that waits must not wait for a coordinator that is gone.
+        // The rebalance must not wait for a coordinator that is gone.
         let limit = inner.config.client.request_timeout;
         match tokio::time::timeout(limit, commit::commit(inner, group, &positions)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "offsets were not committed before a rebalance"),
-            Err(_) => tracing::warn!("offsets were not committed before a rebalance: no answer"),
+            Err(_) => tracing::warn!("offsets were not committed before a rebalance: timed out"),
         }
     }
     if let Some(listener) = inner.listener() {
@@ -110,22 +110,22 @@ async fn rebalance_failed(inner: &Inner, group: &Group, error: Error, failures: 
         )
     );
     if again || error.retriable() || error.code() == Some(ErrorCode::BROKER_NOT_AVAILABLE) {
-        tracing::debug!(%error, "the rebalance begins again");
+        tracing::debug!(%error, "retrying the rebalance");
         tokio::time::sleep(inner.config.client.backoff(failures - 1)).await;
         return;
     }
     *group.membership.lock() = Membership::NONE;
     inner.fail(error);
-    // Until the application polls again.
+    // Leaves the application time to poll again.
     tokio::time::sleep(inner.config.client.retry_backoff_max).await;
 }
 
-/// One heartbeat; the answer is when the next one is due.
-async fn beat(inner: &Inner, group: &Group, alive: &mut Instant) -> Duration {
+/// Sends one heartbeat. Returns the time until the next one.
+async fn heartbeat(inner: &Inner, group: &Group, alive: &mut Instant) -> Duration {
     if !inner.in_poll() && group.last_poll.lock().elapsed() > inner.config.max_poll_interval {
         tracing::warn!(
             group = &*group.id,
-            "no poll for longer than max.poll.interval.ms: the member leaves; poll more often, or take fewer records"
+            "no poll for longer than max.poll.interval.ms: the member leaves the group; poll more often, or lower max.poll.records"
         );
         leave(inner, group).await;
         group.set_rebalancing(true);
@@ -139,15 +139,15 @@ async fn beat(inner: &Inner, group: &Group, alive: &mut Instant) -> Duration {
         group_instance_id: group.instance_id.clone(),
     };
     let what = || format!("stay in group {}", &*group.id);
-    let answer = match group.ask(&inner.cluster, &request).await {
-        Ok(answer) => group.check(what, answer.error_code, None),
+    let response = match group.ask(&inner.cluster, &request).await {
+        Ok(response) => group.check(what, response.error_code, None),
         Err(error) => Err(error),
     };
-    match answer {
+    match response {
         Ok(()) => *alive = Instant::now(),
         Err(error) => match error.code() {
             Some(code) if commit::lost_membership(code) => {
-                tracing::debug!(group = &*group.id, %code, "must join again");
+                tracing::debug!(group = &*group.id, %code, "must rejoin the group");
                 *alive = Instant::now();
                 group.set_rebalancing(true);
                 inner.changed();
@@ -156,7 +156,7 @@ async fn beat(inner: &Inner, group: &Group, alive: &mut Instant) -> Duration {
             _ => {
                 tracing::debug!(%error, "a heartbeat failed");
                 if alive.elapsed() > inner.config.session_timeout {
-                    // The coordinator counts this member out by now.
+                    // The coordinator has removed this member by now.
                     group.membership.lock().generation = -1;
                     group.set_rebalancing(true);
                     inner.changed();
@@ -168,8 +168,8 @@ async fn beat(inner: &Inner, group: &Group, alive: &mut Instant) -> Duration {
     inner.config.heartbeat_interval
 }
 
-/// Leaves the group, so that the others need not wait for the session to end. A static member stays:
-/// it will be back.
+/// Leaves the group, so that the other members need not wait for the session timeout. A static member stays, because
+/// it is expected to return.
 pub(crate) async fn leave(inner: &Inner, group: &Group) {
     let membership = std::mem::replace(&mut *group.membership.lock(), Membership::NONE);
     if membership.member_id.is_empty() || group.instance_id.is_some() {
@@ -187,6 +187,6 @@ pub(crate) async fn leave(inner: &Inner, group: &Group) {
         connection.send(&request)?.wait(inner.config.client.request_timeout).await
     };
     if let Err(error) = left.await {
-        tracing::debug!(%error, "the group was not told that this member leaves");
+        tracing::debug!(%error, "the group did not get the request to leave");
     }
 }

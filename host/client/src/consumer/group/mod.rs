@@ -1,8 +1,8 @@
-//! Membership in a consumer group: the classic protocol of JoinGroup, SyncGroup and Heartbeat, eager.
+//! Membership in a consumer group: the classic protocol (JoinGroup, SyncGroup, Heartbeat) with eager rebalances.
 //!
-//! A task beats while the application works on what `poll` gave it. A rebalance begins only inside of
-//! a `poll`, when all records handed out before have been worked on: positions are committed (with
-//! `enable.auto.commit`), the listener hears what is given up, and the member joins anew.
+//! A task sends heartbeats while the application processes records. A rebalance starts only inside a `poll`, when the
+//! application has processed all returned records: the positions are committed (with `enable.auto.commit`), the
+//! listener gets the revoked partitions, and the member joins again.
 
 pub(crate) mod assignor;
 pub(crate) mod commit;
@@ -21,14 +21,14 @@ use crate::net::{Cluster, Lane};
 
 pub(crate) use member::{leave, run};
 
-/// The first version of FindCoordinator that asks for several keys.
+/// The first version of FindCoordinator with several keys.
 const FIRST_WITH_KEYS: i16 = 4;
 
-/// Who this consumer is in the group.
+/// The identity of this consumer in the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Membership {
     pub(crate) member_id: Str,
-    /// -1 while it is no member.
+    /// -1 while the consumer is not a member.
     pub(crate) generation: i32,
 }
 
@@ -36,13 +36,13 @@ impl Membership {
     const NONE: Membership = Membership { member_id: Str::EMPTY, generation: -1 };
 }
 
-/// The group as this consumer sees it.
+/// The group as seen by this consumer.
 pub(crate) struct Group {
     pub(crate) id: Str,
     pub(crate) instance_id: Option<Str>,
     membership: Mutex<Membership>,
     coordinator: Mutex<Option<i32>>,
-    /// Set while the member must join or is joining: no records are handed out.
+    /// Set while the member must join or is joining: `poll` returns no records.
     rebalancing: AtomicBool,
     pub(crate) last_poll: Mutex<Instant>,
 }
@@ -71,7 +71,7 @@ impl Group {
         self.rebalancing.store(rebalancing, Ordering::SeqCst);
     }
 
-    /// The broker that coordinates the group, asked for if it is not known.
+    /// Returns the broker that coordinates the group. Looks it up if it is unknown.
     pub(crate) async fn coordinator(&self, cluster: &Cluster) -> Result<i32, Error> {
         if let Some(node) = *self.coordinator.lock() {
             return Ok(node);
@@ -84,8 +84,8 @@ impl Group {
         } else {
             request.key = self.id.clone();
         }
-        let answer = connection.send(&request)?.wait(cluster.config().request_timeout).await?;
-        let node = self.read_coordinator(&answer)?;
+        let response = connection.send(&request)?.wait(cluster.config().request_timeout).await?;
+        let node = self.read_coordinator(&response)?;
         if !cluster.metadata().brokers.contains_key(&node) {
             cluster.refresh(cluster.metadata().generation).await?;
         }
@@ -93,11 +93,11 @@ impl Group {
         Ok(node)
     }
 
-    fn read_coordinator(&self, answer: &FindCoordinatorResponse) -> Result<i32, Error> {
+    fn read_coordinator(&self, response: &FindCoordinatorResponse) -> Result<i32, Error> {
         let what = || format!("find the coordinator of group {}", &*self.id);
-        let (code, message, node) = match answer.coordinators.first() {
+        let (code, message, node) = match response.coordinators.first() {
             Some(one) => (one.error_code, &one.error_message, one.node_id),
-            None => (answer.error_code, &answer.error_message, answer.node_id),
+            None => (response.error_code, &response.error_message, response.node_id),
         };
         Error::check(what, code, message.as_deref())?;
         Ok(node)
@@ -107,21 +107,21 @@ impl Group {
         *self.coordinator.lock() = None;
     }
 
-    /// Forgets the coordinator where it did not answer.
-    pub(crate) fn watch<T>(&self, answer: Result<T, Error>) -> Result<T, Error> {
-        if answer.is_err() {
+    /// Forgets the coordinator if the request failed.
+    pub(crate) fn watch<T>(&self, response: Result<T, Error>) -> Result<T, Error> {
+        if response.is_err() {
             self.forget_coordinator();
         }
-        answer
+        response
     }
 
-    /// A code of the coordinator's, as a result; what it says about this member is remembered.
+    /// Converts an error code of the coordinator into a result, and updates the membership accordingly.
     pub(crate) fn check(&self, what: impl Fn() -> String, code: ErrorCode, message: Option<&str>) -> Result<(), Error> {
         match code {
             ErrorCode::NOT_COORDINATOR | ErrorCode::COORDINATOR_NOT_AVAILABLE => self.forget_coordinator(),
             ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::ILLEGAL_GENERATION => {
                 let mut membership = self.membership.lock();
-                // Whoever is no member any more joins as somebody new.
+                // The coordinator has removed this member: it must join with a new member id.
                 if code == ErrorCode::UNKNOWN_MEMBER_ID {
                     membership.member_id = Str::EMPTY;
                 }
@@ -132,7 +132,7 @@ impl Group {
         Error::check(what, code, message)
     }
 
-    /// Asks the coordinator, once.
+    /// Sends a request to the coordinator, without retries.
     pub(crate) async fn ask<R: millstream_wire::Request>(
         &self,
         cluster: &Cluster,

@@ -1,4 +1,4 @@
-//! Batches that wait, per partition.
+//! The batches of one partition, in the order of sending.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,36 +6,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use millstream_record::{BatchBuilder, Codec, Header, TimestampType};
-use millstream_wire::Str;
-use parking_lot::Mutex;
-use tokio::sync::Notify;
 
-use super::intake::{ChunkRow, Intake};
-use super::receipt::{Receipt, Stored};
-use super::sequence::{Identity, Sequence, Sequences};
+use super::ChunkRow;
 use crate::error::Error;
+use crate::producer::delivery::{ChunkResults, Stored};
+use crate::producer::sequence::{Identity, Sequence, Sequences};
 
-/// The bytes of a batch's header.
+/// The size of a batch's header, in bytes.
 const BATCH_OVERHEAD: usize = millstream_record::HEADER_LEN;
 
-/// Everything that waits for one topic.
-pub(crate) struct TopicQueue {
-    pub(crate) name: Arc<str>,
-    pub(crate) wire_name: Str,
-    pub(crate) intake: Mutex<Intake>,
-    /// Wakes the topic's worker.
-    pub(crate) arrived: Notify,
-    pub(crate) partitions: Mutex<Vec<PartitionQueue>>,
-}
-
-impl TopicQueue {
-    pub(crate) fn new(name: Arc<str>) -> Self {
-        let wire_name = Str::from(&*name);
-        Self { name, wire_name, intake: Mutex::default(), arrived: Notify::new(), partitions: Mutex::default() }
-    }
-}
-
-/// One partition's batches in the order of sending, the last one perhaps still open.
+/// The batches of one partition in the order of sending. The last one may still take records.
 pub(crate) struct PartitionQueue {
     pub(crate) batches: VecDeque<Batch>,
     pub(crate) in_flight: usize,
@@ -48,12 +28,12 @@ impl PartitionQueue {
         Self { batches: VecDeque::new(), in_flight: 0, sequences: Sequences::new(), next_number: 0 }
     }
 
-    /// The bytes that wait here.
+    /// Returns the size of all waiting batches, in bytes.
     pub(crate) fn waiting_bytes(&self) -> u64 {
         self.batches.iter().map(|batch| batch.size() as u64).sum()
     }
 
-    /// The batch that takes a record of at most `size` bytes: the last one, or a new one.
+    /// Returns the batch for a record of at most `size` bytes: the last one if it has room, otherwise a new one.
     pub(crate) fn open(&mut self, size: usize, settings: &BatchSettings, created: Instant) -> &mut Batch {
         let fits = self.batches.back().is_some_and(|batch| batch.takes(size, settings.batch_size));
         if !fits {
@@ -63,14 +43,14 @@ impl PartitionQueue {
         self.batches.back_mut().expect("one was pushed if there was none")
     }
 
-    /// Puts a batch back for another try, before all that were made after it.
+    /// Puts a batch back for a retry, in front of all batches that were created after it.
     pub(crate) fn put_back(&mut self, batch: Batch) {
         let at = self.batches.partition_point(|other| other.number < batch.number);
         self.batches.insert(at, batch);
     }
 
-    /// Whether the first batch may leave; if not, when to look again, where time alone decides.
-    pub(crate) fn ready(&self, rules: &Rules, now: Instant) -> Result<(), Option<Instant>> {
+    /// Checks whether the first batch may be sent. The error is the time to check again, if only time is missing.
+    pub(crate) fn ready(&self, rules: &SendRules, now: Instant) -> Result<(), Option<Instant>> {
         let Some(first) = self.batches.front() else { return Err(None) };
         if self.in_flight >= rules.in_flight_max {
             return Err(None);
@@ -89,7 +69,7 @@ impl PartitionQueue {
         }
     }
 
-    /// Takes the first batch, numbered.
+    /// Removes the first batch for sending and assigns its sequence.
     pub(crate) fn take(&mut self, idempotent: bool) -> Option<Batch> {
         let mut batch = self.batches.pop_front()?;
         self.in_flight += 1;
@@ -101,7 +81,7 @@ impl PartitionQueue {
     }
 }
 
-/// How batches are made.
+/// How batches are built.
 #[derive(Debug, Clone)]
 pub(crate) struct BatchSettings {
     pub(crate) batch_size: usize,
@@ -109,47 +89,48 @@ pub(crate) struct BatchSettings {
     pub(crate) level: Option<i32>,
 }
 
-/// When batches leave.
+/// When batches are sent.
 #[derive(Debug, Clone)]
-pub(crate) struct Rules {
+pub(crate) struct SendRules {
     pub(crate) batch_size: usize,
     pub(crate) linger: Duration,
     pub(crate) hurry: bool,
     pub(crate) idempotent: bool,
-    /// Of one partition: what is limited is a connection, but for 1, which promises order over a change of the leader.
+    /// The limit for one partition. The limit of the connection is checked elsewhere; a limit of 1 also holds for each
+    /// partition, because it promises order across a change of the leader.
     pub(crate) in_flight_max: usize,
 }
 
-/// One record's place on its receipt.
+/// One record: where its result goes, and its timestamp.
 #[derive(Debug, Clone, Copy)]
 struct BatchRow {
-    receipt: u32,
+    chunk: u32,
     row: u32,
     timestamp: i64,
 }
 
-/// The records that travel together.
+/// Records that are sent together.
 pub(crate) struct Batch {
-    /// Rises within the partition.
+    /// Increases by one with each batch of the partition.
     pub(crate) number: u64,
-    /// When its first record was sent by the caller.
+    /// When the caller sent its first record.
     pub(crate) created: Instant,
-    /// A try that failed is not repeated before.
+    /// The earliest time of the next attempt.
     pub(crate) not_before: Instant,
-    /// How often it was tried.
+    /// The number of attempts so far.
     pub(crate) attempts: u32,
-    /// A try ended without a verdict: the broker may have it.
+    /// An attempt ended without a response, so the broker may have stored it.
     pub(crate) maybe_stored: bool,
-    /// Why the last try failed.
+    /// Why the last attempt failed.
     pub(crate) last_error: Option<Error>,
-    /// What it is to be sent with now.
+    /// The sequence to send it with.
     pub(crate) sequence: Sequence,
-    /// What it holds of `buffer.memory`, in bytes.
+    /// The bytes of `buffer.memory` that it holds.
     pub(crate) memory: usize,
     pub(crate) builder: Option<BatchBuilder>,
-    /// As it goes to the broker, and the sequence that is written in it.
+    /// The encoded batch, and the sequence written in it.
     pub(crate) built: Option<(Bytes, Sequence)>,
-    receipts: Vec<Arc<Receipt>>,
+    results: Vec<Arc<ChunkResults>>,
     rows: Vec<BatchRow>,
 }
 
@@ -168,12 +149,12 @@ impl Batch {
             memory: 0,
             builder: Some(builder),
             built: None,
-            receipts: Vec::new(),
+            results: Vec::new(),
             rows: Vec::new(),
         }
     }
 
-    /// The bytes that it has or will have at most.
+    /// Returns its encoded size, or the upper bound before it is encoded, in bytes.
     pub(crate) fn size(&self) -> usize {
         match (&self.built, &self.builder) {
             (Some((bytes, _)), _) => bytes.len(),
@@ -192,49 +173,49 @@ impl Batch {
             && self.builder.as_ref().is_some_and(|builder| builder.is_empty() || builder.size() + size <= batch_size)
     }
 
-    /// Adds a record.
+    /// Appends a record.
     pub(crate) fn append<'h>(
         &mut self,
-        receipt: &Arc<Receipt>,
+        results: &Arc<ChunkResults>,
         row: ChunkRow,
         timestamp: i64,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
         headers: impl Iterator<Item = Header<'h>> + Clone,
     ) -> Result<(), Error> {
-        let Some(builder) = &mut self.builder else { return Err(Error::State("the batch was built already")) };
+        let Some(builder) = &mut self.builder else { return Err(Error::State("the batch is already encoded")) };
         builder.append(timestamp, key, value, headers).map_err(Error::Build)?;
-        if self.receipts.last().is_none_or(|last| !Arc::ptr_eq(last, receipt)) {
-            self.receipts.push(receipt.clone());
+        if self.results.last().is_none_or(|last| !Arc::ptr_eq(last, results)) {
+            self.results.push(results.clone());
         }
-        let place = BatchRow { receipt: (self.receipts.len() - 1) as u32, row: row.receipt_row, timestamp };
-        self.rows.push(place);
+        let position = BatchRow { chunk: (self.results.len() - 1) as u32, row: row.index, timestamp };
+        self.rows.push(position);
         self.memory += row.memory as usize;
         Ok(())
     }
 
-    /// Gives every record its verdict: `verdict` gets its index. The numbers of the receipts that
-    /// are complete by it are the answer.
-    pub(crate) fn finish(&self, mut verdict: impl FnMut(usize, i64) -> Result<Stored, Error>) -> Vec<u64> {
+    /// Sets the result of every record to what `result` returns for its index and timestamp. Returns the numbers
+    /// of the chunks that are complete now.
+    pub(crate) fn finish(&self, mut result: impl FnMut(usize, i64) -> Result<Stored, Error>) -> Vec<u64> {
         let mut complete = Vec::new();
         for (index, row) in self.rows.iter().enumerate() {
-            let receipt = &self.receipts[row.receipt as usize];
-            if receipt.finish(row.row, verdict(index, row.timestamp)) {
-                complete.push(receipt.number);
+            let results = &self.results[row.chunk as usize];
+            if results.finish(row.row, result(index, row.timestamp)) {
+                complete.push(results.number);
             }
         }
         complete
     }
 }
 
-/// The size of the smallest batch that holds a record of this size.
+/// Returns the size of a batch with a single record of this size.
 pub(crate) fn batch_size_of(record_size: usize) -> usize {
     BATCH_OVERHEAD + record_size
 }
 
 impl PartitionQueue {
-    /// Brings the partition under the producer's identity where that is possible, and raises its
-    /// epoch through `raise` where the partition needs it.
+    /// Switches the partition to the producer's current identity where that is possible. Raises the epoch through
+    /// `raise` if the partition needs a new one. Returns false if there is none yet.
     pub(crate) fn identify(&mut self, identity: Identity, raise: impl FnOnce(Identity) -> Option<Identity>) -> bool {
         let mut identity = identity;
         if self.sequences.needs_new_epoch(self.in_flight) && self.sequences.identity() == identity {
@@ -251,37 +232,43 @@ impl PartitionQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::producer::receipt::Row;
+    use crate::producer::delivery::Row;
 
     fn settings() -> BatchSettings {
         BatchSettings { batch_size: 200, codec: Codec::None, level: None }
     }
 
-    fn rules() -> Rules {
-        Rules { batch_size: 200, linger: Duration::from_millis(5), hurry: false, idempotent: false, in_flight_max: 5 }
+    fn rules() -> SendRules {
+        SendRules {
+            batch_size: 200,
+            linger: Duration::from_millis(5),
+            hurry: false,
+            idempotent: false,
+            in_flight_max: 5,
+        }
     }
 
-    fn append(queue: &mut PartitionQueue, receipt: &Arc<Receipt>, bytes: usize, now: Instant) {
-        let row = ChunkRow { receipt_row: receipt.push(Row::Ignored), partition: -1, memory: 10 };
+    fn append(queue: &mut PartitionQueue, results: &Arc<ChunkResults>, bytes: usize, now: Instant) {
+        let row = ChunkRow { index: results.push(Row::Ignored), partition: -1, memory: 10 };
         let value = vec![b'x'; bytes];
         let size = BatchBuilder::record_size_max(None, Some(&value), []);
         let batch = queue.open(size, &settings(), now);
-        batch.append(receipt, row, 1, None, Some(&value), std::iter::empty()).unwrap();
+        batch.append(results, row, 1, None, Some(&value), std::iter::empty()).unwrap();
     }
 
     #[test]
-    fn batches_close_at_their_size_and_leave_full_or_lingered() {
-        let (now, receipt) = (Instant::now(), Arc::new(Receipt::new(0, "t".into())));
+    fn batches_close_at_their_size_and_are_ready_when_full_or_lingered() {
+        let (now, results) = (Instant::now(), Arc::new(ChunkResults::new(0, "t".into())));
         let mut queue = PartitionQueue::new();
         assert_eq!(queue.ready(&rules(), now), Err(None));
-        append(&mut queue, &receipt, 80, now);
+        append(&mut queue, &results, 80, now);
         assert_eq!(queue.ready(&rules(), now), Err(Some(now + rules().linger)));
-        assert_eq!(queue.ready(&Rules { hurry: true, ..rules() }, now), Ok(()));
+        assert_eq!(queue.ready(&SendRules { hurry: true, ..rules() }, now), Ok(()));
         assert_eq!(queue.ready(&rules(), now + rules().linger), Ok(()));
-        append(&mut queue, &receipt, 80, now);
-        // Larger than batch.size: alone.
-        append(&mut queue, &receipt, 500, now);
-        append(&mut queue, &receipt, 1, now);
+        append(&mut queue, &results, 80, now);
+        // Larger than batch.size: gets a batch of its own.
+        append(&mut queue, &results, 500, now);
+        append(&mut queue, &results, 1, now);
         let counts: Vec<i32> = queue.batches.iter().map(Batch::count).collect();
         assert_eq!(counts, [1, 1, 1, 1]);
         assert_eq!(queue.ready(&rules(), now), Ok(()));
@@ -289,10 +276,10 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_goes_back_to_its_place() {
-        let (now, receipt) = (Instant::now(), Arc::new(Receipt::new(0, "t".into())));
+    fn a_retried_batch_returns_to_its_position() {
+        let (now, results) = (Instant::now(), Arc::new(ChunkResults::new(0, "t".into())));
         let mut queue = PartitionQueue::new();
-        (0..4).for_each(|_| append(&mut queue, &receipt, 180, now));
+        (0..4).for_each(|_| append(&mut queue, &results, 180, now));
         let taken: Vec<Batch> = (0..3).map(|_| queue.take(false).unwrap()).collect();
         assert_eq!(queue.in_flight, 3);
         taken.into_iter().rev().for_each(|batch| queue.put_back(batch));
@@ -300,10 +287,10 @@ mod tests {
     }
 
     #[test]
-    fn every_row_gets_its_own_verdict() {
-        let (now, receipt) = (Instant::now(), Arc::new(Receipt::new(7, "t".into())));
+    fn every_row_gets_its_own_result() {
+        let (now, results) = (Instant::now(), Arc::new(ChunkResults::new(7, "t".into())));
         let mut queue = PartitionQueue::new();
-        (0..2).for_each(|_| append(&mut queue, &receipt, 1, now));
+        (0..2).for_each(|_| append(&mut queue, &results, 1, now));
         let batch = queue.take(false).unwrap();
         let mut seen = Vec::new();
         let complete = batch.finish(|index, timestamp| {

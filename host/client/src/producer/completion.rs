@@ -1,4 +1,4 @@
-//! The verdict on a batch: stored, to be sent again, or failed.
+//! Completes an attempt to send a batch: it was stored, is retried, or failed.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -6,68 +6,67 @@ use std::time::Instant;
 use millstream_wire::ErrorCode;
 
 use super::Inner;
-use super::node::Taken;
-use super::queue::{Batch, PartitionQueue, TopicQueue};
-use super::receipt::Stored;
+use super::accumulator::{Batch, PartitionQueue, TopicAccumulator};
+use super::delivery::Stored;
+use super::sender::Taken;
 use crate::error::Error;
 
-/// What came of one try.
+/// The outcome of one attempt.
 pub(crate) enum Outcome {
-    /// The broker has it.
+    /// The broker stored it.
     Stored {
         base_offset: i64,
-        /// -1 where the producer's timestamps hold.
+        /// -1 if the records keep the producer's timestamps.
         log_append_time: i64,
     },
-    /// It was written to the socket, and with `acks=0` that is all that will be known.
+    /// It was written to the socket; with `acks=0` there is no response.
     Unacknowledged,
-    /// The broker says no.
-    Refused {
+    /// The broker rejected it.
+    Rejected {
         code: ErrorCode,
         message: Option<Arc<str>>,
-        /// Index in the batch and message of the records that are to blame.
+        /// The invalid records: index in the batch and message.
         rows: Vec<(i32, Arc<str>)>,
     },
-    /// It left, and there will be no answer.
+    /// It was sent, and its response is lost.
     Lost(Error),
-    /// It did not leave.
+    /// It was not sent.
     NotSent(Error),
 }
 
-/// What is to be done about it.
-enum Verdict {
+/// What to do with the batch.
+enum Decision {
     Stored,
-    /// With the time of the next try.
-    Again(Error),
-    Failed(Error),
+    Retry(Error),
+    Fail(Error),
 }
 
-/// Ends one try of a batch.
-pub(crate) fn settle(inner: &Arc<Inner>, taken: Taken, outcome: Outcome) {
+/// Completes one attempt of a batch.
+pub(crate) fn complete(inner: &Arc<Inner>, taken: Taken, outcome: Outcome) {
     let Taken { topic, partition, mut batch } = taken;
     let mut partitions = topic.partitions.lock();
     let queue = &mut partitions[partition];
     queue.in_flight -= 1;
-    let verdict = judge(inner, queue, &topic, partition, &mut batch, &outcome);
-    match &verdict {
-        Verdict::Stored => queue.sequences.stored(batch.number),
-        Verdict::Again(_) => {}
-        Verdict::Failed(_) if batch.maybe_stored => queue.sequences.unknown(batch.number),
-        Verdict::Failed(_) => queue.sequences.refused(batch.number),
+    let decision = decide(inner, queue, &topic, partition, &mut batch, &outcome);
+    match &decision {
+        Decision::Stored => queue.sequences.stored(batch.number),
+        Decision::Retry(_) => {}
+        Decision::Fail(_) if batch.maybe_stored => queue.sequences.unknown(batch.number),
+        Decision::Fail(_) => queue.sequences.rejected(batch.number),
     }
-    match verdict {
-        Verdict::Again(error) => {
-            tracing::debug!(topic = %topic.name, partition, attempts = batch.attempts, %error, "will send again");
+    match decision {
+        Decision::Retry(error) => {
+            tracing::debug!(topic = %topic.name, partition, attempts = batch.attempts, %error, "retrying the batch");
             batch.not_before = Instant::now() + inner.cluster.config().backoff(batch.attempts.saturating_sub(1));
             batch.last_error = Some(error);
             queue.put_back(batch);
             drop(partitions);
         }
-        Verdict::Stored => {
+        Decision::Stored => {
             drop(partitions);
             finish_stored(inner, &batch, partition as i32, &outcome);
         }
-        Verdict::Failed(error) => {
+        Decision::Fail(error) => {
             drop(partitions);
             finish_failed(inner, &batch, &error, &outcome);
         }
@@ -75,54 +74,56 @@ pub(crate) fn settle(inner: &Arc<Inner>, taken: Taken, outcome: Outcome) {
     inner.changed();
 }
 
-fn judge(
+fn decide(
     inner: &Inner,
     queue: &mut PartitionQueue,
-    topic: &TopicQueue,
+    topic: &TopicAccumulator,
     partition: usize,
     batch: &mut Batch,
     outcome: &Outcome,
-) -> Verdict {
+) -> Decision {
     let what = || format!("produce to {}-{partition}", topic.name);
     let (error, retriable) = match outcome {
-        // The broker stored it on an earlier try whose answer was lost, too long ago to say where.
-        Outcome::Refused { code: ErrorCode::DUPLICATE_SEQUENCE_NUMBER, .. } => return Verdict::Stored,
-        Outcome::Stored { .. } | Outcome::Unacknowledged => return Verdict::Stored,
+        // The broker stored it on an earlier attempt and no longer knows the offset.
+        Outcome::Rejected { code: ErrorCode::DUPLICATE_SEQUENCE_NUMBER, .. } => return Decision::Stored,
+        Outcome::Stored { .. } | Outcome::Unacknowledged => return Decision::Stored,
         Outcome::NotSent(error) => (error.clone(), error.retriable()),
         Outcome::Lost(error) => {
-            batch.maybe_stored |= error.fate_unknown();
+            batch.maybe_stored |= error.outcome_unknown();
             (error.clone(), error.retriable())
         }
-        Outcome::Refused { code, message, .. } => {
-            // These two say that the leader has it and its followers may not.
+        Outcome::Rejected { code, message, .. } => {
+            // With these two codes the leader has the batch and its followers may not.
             batch.maybe_stored |=
                 matches!(*code, ErrorCode::REQUEST_TIMED_OUT | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND);
             if wants_metadata(*code) {
                 inner.want_refresh();
             }
             let error = Error::broker(what(), *code, message.as_deref());
-            let out_of_order = inner.config.idempotent() && judge_sequence(queue, batch, *code);
+            let out_of_order = inner.config.idempotent() && decide_sequence(queue, batch, *code);
             (error, out_of_order || code.retriable())
         }
     };
     let in_time = batch.created + inner.config.delivery_timeout > Instant::now();
     match retriable && in_time && batch.attempts <= inner.config.retries && !inner.aborted() {
-        true => Verdict::Again(error),
-        false => Verdict::Failed(error),
+        true => Decision::Retry(error),
+        false => Decision::Fail(error),
     }
 }
 
-/// What an error about sequences asks for; true when the batch should be sent again.
-fn judge_sequence(queue: &mut PartitionQueue, batch: &Batch, code: ErrorCode) -> bool {
+/// Handles an error about sequences. Returns true if the batch should be retried.
+fn decide_sequence(queue: &mut PartitionQueue, batch: &Batch, code: ErrorCode) -> bool {
     match code {
+        // A batch before this one was rejected while both were in flight, and this one has a lower sequence now.
+        ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER if queue.sequences.is_renumbered(batch.number, batch.sequence) => true,
         ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER | ErrorCode::UNKNOWN_PRODUCER_ID
             if !queue.sequences.is_lowest(batch.number) =>
         {
-            // One before it failed and will be sent again, and then this one fits.
+            // An earlier batch failed and is retried first; after it this one fits.
             true
         }
-        // The broker has neither this batch nor the one before, whose fate nobody knew until now; or
-        // it has forgotten the producer. Either way nothing is stored twice by beginning anew.
+        // The broker has neither this batch nor the earlier one whose outcome was unknown, or it has forgotten the
+        // producer. Either way a restart of the sequence stores nothing twice.
         ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER if queue.sequences.unresolved() => {
             queue.sequences.want_reset();
             true
@@ -131,7 +132,7 @@ fn judge_sequence(queue: &mut PartitionQueue, batch: &Batch, code: ErrorCode) ->
             queue.sequences.want_reset();
             true
         }
-        // Something that was acknowledged is gone, or somebody else uses this producer's id.
+        // An acknowledged batch is gone, or another client uses this producer id.
         ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER | ErrorCode::INVALID_PRODUCER_EPOCH => {
             queue.sequences.want_reset();
             false
@@ -140,7 +141,7 @@ fn judge_sequence(queue: &mut PartitionQueue, batch: &Batch, code: ErrorCode) ->
     }
 }
 
-/// Whether another picture of the cluster may help.
+/// Returns whether a refresh of the metadata may help.
 fn wants_metadata(code: ErrorCode) -> bool {
     matches!(
         code,
@@ -167,16 +168,16 @@ fn finish_stored(inner: &Inner, batch: &Batch, partition: i32, outcome: &Outcome
     inner.release(batch.memory, complete);
 }
 
-/// Fails every record of a batch. Where the broker named the bad ones, the others learn that.
+/// Fails every record of a batch. If the broker named the invalid records, the other ones get an error that says so.
 pub(crate) fn finish_failed(inner: &Inner, batch: &Batch, error: &Error, outcome: &Outcome) {
-    let blamed: &[(i32, Arc<str>)] = match outcome {
-        Outcome::Refused { rows, .. } => rows,
+    let invalid: &[(i32, Arc<str>)] = match outcome {
+        Outcome::Rejected { rows, .. } => rows,
         _ => &[],
     };
-    let others = Error::Invalid("another record of the same batch is invalid; send this one again".into());
-    let complete = batch.finish(|index, _| match blamed.iter().find(|(row, _)| *row == index as i32) {
+    let others = Error::Invalid("another record of the same batch is invalid; retry this one".into());
+    let complete = batch.finish(|index, _| match invalid.iter().find(|(row, _)| *row == index as i32) {
         Some((_, message)) if !message.is_empty() => Err(Error::Invalid(message.clone())),
-        None if !blamed.is_empty() => Err(others.clone()),
+        None if !invalid.is_empty() => Err(others.clone()),
         _ => Err(error.clone()),
     });
     inner.release(batch.memory, complete);

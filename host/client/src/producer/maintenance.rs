@@ -1,5 +1,4 @@
-//! Looks after what no sender does: the producer's id, the picture of the cluster, and batches whose
-//! time is over.
+//! Background work of the producer: gets the producer id, refreshes the metadata, expires batches.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,26 +6,26 @@ use std::time::{Duration, Instant};
 use millstream_wire::messages::InitProducerIdRequest;
 
 use super::Inner;
-use super::queue::{Batch, TopicQueue};
+use super::accumulator::{Batch, TopicAccumulator};
+use super::completion::{Outcome, finish_failed};
 use super::sequence::Identity;
-use super::settle::{Outcome, finish_failed};
 use crate::error::Error;
 
-/// How often batches are looked through for those whose `delivery.timeout.ms` is over.
-const EXPIRY_CHECK: Duration = Duration::from_millis(200);
+/// The interval of the check for batches whose `delivery.timeout.ms` has passed.
+const EXPIRY_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Runs until the producer is closed and has nothing left.
+/// Runs until the producer is closed and every record has its result.
 pub(crate) async fn run(inner: Arc<Inner>) {
     let mut failures = 0;
     while !inner.finished() {
-        let worked = tend(&inner).await;
-        let wait = match worked {
+        let maintained = maintain(&inner).await;
+        let wait = match maintained {
             Ok(()) => {
                 failures = 0;
-                EXPIRY_CHECK
+                EXPIRY_CHECK_INTERVAL
             }
             Err(error) if error.retriable() => {
-                tracing::debug!(%error, "the cluster cannot be asked");
+                tracing::debug!(%error, "the cluster cannot be reached");
                 inner.unreachable(error);
                 failures += 1;
                 inner.cluster.config().backoff(failures)
@@ -34,12 +33,12 @@ pub(crate) async fn run(inner: Arc<Inner>) {
             Err(error) => {
                 tracing::error!(%error, "the producer cannot go on");
                 inner.abort(&error);
-                EXPIRY_CHECK
+                EXPIRY_CHECK_INTERVAL
             }
         };
         expire(&inner);
         match inner.idle() {
-            // Nothing waits for anything: until there is something to do.
+            // No record waits: sleep until there is work.
             true => inner.attention.notified().await,
             false if failures > 0 => tokio::time::sleep(wait).await,
             false => drop(tokio::time::timeout(wait, inner.attention.notified()).await),
@@ -48,7 +47,7 @@ pub(crate) async fn run(inner: Arc<Inner>) {
     inner.changed();
 }
 
-async fn tend(inner: &Arc<Inner>) -> Result<(), Error> {
+async fn maintain(inner: &Arc<Inner>) -> Result<(), Error> {
     if inner.idle() {
         return Ok(());
     }
@@ -65,12 +64,12 @@ async fn tend(inner: &Arc<Inner>) -> Result<(), Error> {
 
 async fn init_producer_id(inner: &Inner) -> Result<Identity, Error> {
     let request = InitProducerIdRequest { transaction_timeout_ms: i32::MAX, ..InitProducerIdRequest::default() };
-    let answer = inner.cluster.ask_any(&request).await?;
-    Error::check(|| "get a producer id".into(), answer.error_code, None)?;
-    Ok(Identity { producer_id: answer.producer_id, epoch: answer.producer_epoch })
+    let response = inner.cluster.ask_any(&request).await?;
+    Error::check(|| "get a producer id".into(), response.error_code, None)?;
+    Ok(Identity { producer_id: response.producer_id, epoch: response.producer_epoch })
 }
 
-/// Whether records wait for a partition that nobody is known to lead.
+/// Returns whether records wait for a partition without a known leader.
 fn leaderless(inner: &Inner) -> bool {
     let metadata = inner.cluster.metadata();
     inner.topics().iter().any(|topic| {
@@ -80,7 +79,7 @@ fn leaderless(inner: &Inner) -> bool {
     })
 }
 
-/// Fails the batches that wait and whose time is over. What is in flight gets its verdict first.
+/// Fails the waiting batches whose time has passed. Batches in flight complete first.
 fn expire(inner: &Inner) {
     let now = Instant::now();
     for topic in inner.topics() {
@@ -94,7 +93,7 @@ fn expire(inner: &Inner) {
     }
 }
 
-fn take_expired(inner: &Inner, topic: &TopicQueue, now: Instant) -> Vec<(usize, Batch)> {
+fn take_expired(inner: &Inner, topic: &TopicAccumulator, now: Instant) -> Vec<(usize, Batch)> {
     let mut expired = Vec::new();
     let mut partitions = topic.partitions.lock();
     for (index, queue) in partitions.iter_mut().enumerate() {
@@ -103,7 +102,7 @@ fn take_expired(inner: &Inner, topic: &TopicQueue, now: Instant) -> Vec<(usize, 
             let Some(batch) = queue.batches.pop_front() else { break };
             match batch.maybe_stored {
                 true => queue.sequences.unknown(batch.number),
-                false => queue.sequences.refused(batch.number),
+                false => queue.sequences.rejected(batch.number),
             }
             expired.push((index, batch));
         }

@@ -1,7 +1,6 @@
-//! What became of the records that were gathered together.
+//! The results of records, and the future that returns one to the caller.
 //!
-//! One receipt serves a whole chunk of rows, so that a record costs one slot in a vector rather than
-//! a channel of its own.
+//! The results of a chunk are in one vector, so that a record costs one slot instead of a channel of its own.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -20,17 +19,17 @@ pub struct RecordMetadata {
     pub topic: Arc<str>,
     /// The partition.
     pub partition: i32,
-    /// The offset; -1 with `acks=0`, and for a duplicate that the broker no longer remembers.
+    /// The offset; -1 with `acks=0`, and for a duplicate whose offset the broker no longer knows.
     pub offset: i64,
-    /// The record's timestamp in milliseconds since the epoch: the producer's, or the broker's
-    /// where the topic has `message.timestamp.type=LogAppendTime`.
+    /// The record's timestamp in milliseconds since the epoch: the producer's, or the broker's if the topic has
+    /// `message.timestamp.type=LogAppendTime`.
     pub timestamp: i64,
 }
 
-/// Called once with the verdict on a record.
+/// Called once with the result of a record.
 pub(crate) type Callback = Box<dyn FnOnce(Result<RecordMetadata, Error>) + Send>;
 
-/// Where one row was stored; the topic is the receipt's.
+/// Where a row was stored; the topic is that of the chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stored {
     pub(crate) partition: i32,
@@ -38,34 +37,34 @@ pub(crate) struct Stored {
     pub(crate) timestamp: i64,
 }
 
-/// Who wants to know about a row, and the verdict once it is there.
+/// The state of a row's result.
 pub(crate) enum Row {
-    /// Nobody: fire and forget.
+    /// The caller does not want the result.
     Ignored,
-    /// A [`Delivery`] that was not polled yet.
+    /// A [`Delivery`] exists and was not polled yet.
     Pending,
     Waiting(Waker),
     Callback(Callback),
     Done(Result<Stored, Error>),
-    /// The verdict was handed over.
+    /// The [`Delivery`] has returned the result.
     Taken,
 }
 
-/// The verdicts of a chunk's rows.
-pub(crate) struct Receipt {
-    /// Rising in the order in which chunks were opened: what `flush` waits by.
+/// The results of a chunk's rows.
+pub(crate) struct ChunkResults {
+    /// Increases in the order in which chunks were opened; `flush` waits by it.
     pub(crate) number: u64,
     topic: Arc<str>,
     rows: Mutex<Vec<Row>>,
     open: AtomicUsize,
 }
 
-impl Receipt {
+impl ChunkResults {
     pub(crate) fn new(number: u64, topic: Arc<str>) -> Self {
         Self { number, topic, rows: Mutex::default(), open: AtomicUsize::new(0) }
     }
 
-    /// Adds a row; its number is the answer.
+    /// Adds a row and returns its index.
     pub(crate) fn push(&self, row: Row) -> u32 {
         let mut rows = self.rows.lock();
         rows.push(row);
@@ -73,25 +72,25 @@ impl Receipt {
         (rows.len() - 1) as u32
     }
 
-    /// Gives `row` its verdict and tells whoever waits. True when it was the last one open.
-    pub(crate) fn finish(&self, row: u32, verdict: Result<Stored, Error>) -> bool {
+    /// Sets the result of `row` and wakes its waiter. Returns true if it was the last open row.
+    pub(crate) fn finish(&self, row: u32, result: Result<Stored, Error>) -> bool {
         let mut rows = self.rows.lock();
         let slot = &mut rows[row as usize];
         match std::mem::replace(slot, Row::Taken) {
             Row::Ignored => {}
-            Row::Pending => *slot = Row::Done(verdict),
+            Row::Pending => *slot = Row::Done(result),
             Row::Waiting(waker) => {
-                *slot = Row::Done(verdict);
+                *slot = Row::Done(result);
                 drop(rows);
                 waker.wake();
             }
             Row::Callback(callback) => {
                 // A callback may call the producer: never under the lock.
                 drop(rows);
-                callback(verdict.map(|stored| self.metadata(stored)));
+                callback(result.map(|stored| self.metadata(stored)));
             }
             done @ (Row::Done(_) | Row::Taken) => {
-                debug_assert!(false, "a row has one verdict");
+                debug_assert!(false, "a row gets one result");
                 *slot = done;
                 return false;
             }
@@ -99,7 +98,7 @@ impl Receipt {
         self.open.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
-    /// Nobody waits for this row any more.
+    /// Notes that the delivery of this row was dropped.
     fn abandon(&self, row: u32) {
         let mut rows = self.rows.lock();
         let slot = &mut rows[row as usize];
@@ -116,22 +115,22 @@ impl Receipt {
     }
 }
 
-/// The verdict on a record, to be awaited. Dropping it does not take the record back.
+/// Resolves to the result of a record. Dropping it does not cancel the record.
 #[must_use = "await the delivery to learn whether the record was stored, or use send_and_forget"]
 pub struct Delivery {
-    receipt: Arc<Receipt>,
+    results: Arc<ChunkResults>,
     row: u32,
 }
 
 impl Delivery {
-    pub(crate) fn new(receipt: Arc<Receipt>, row: u32) -> Self {
-        Self { receipt, row }
+    pub(crate) fn new(results: Arc<ChunkResults>, row: u32) -> Self {
+        Self { results, row }
     }
 }
 
 impl std::fmt::Debug for Delivery {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Delivery").field("topic", &self.receipt.topic).field("row", &self.row).finish()
+        f.debug_struct("Delivery").field("topic", &self.results.topic).field("row", &self.row).finish()
     }
 }
 
@@ -139,18 +138,18 @@ impl Future for Delivery {
     type Output = Result<RecordMetadata, Error>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut rows = self.receipt.rows.lock();
+        let mut rows = self.results.rows.lock();
         let slot = &mut rows[self.row as usize];
         match slot {
             Row::Done(_) => match std::mem::replace(slot, Row::Taken) {
-                Row::Done(verdict) => Poll::Ready(verdict.map(|stored| self.receipt.metadata(stored))),
+                Row::Done(result) => Poll::Ready(result.map(|stored| self.results.metadata(stored))),
                 _ => unreachable!("matched above"),
             },
             Row::Waiting(waker) => {
                 waker.clone_from(context.waker());
                 Poll::Pending
             }
-            Row::Taken => panic!("a delivery was polled after its verdict"),
+            Row::Taken => panic!("a delivery was polled after it was ready"),
             _ => {
                 *slot = Row::Waiting(context.waker().clone());
                 Poll::Pending
@@ -161,7 +160,7 @@ impl Future for Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        self.receipt.abandon(self.row);
+        self.results.abandon(self.row);
     }
 }
 
@@ -174,14 +173,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_delivery_resolves_before_and_after_its_verdict() {
-        let receipt = Arc::new(Receipt::new(0, "t".into()));
-        let early = Delivery::new(receipt.clone(), receipt.push(Row::Pending));
-        let late = Delivery::new(receipt.clone(), receipt.push(Row::Pending));
+    async fn a_delivery_resolves_before_and_after_its_result() {
+        let results = Arc::new(ChunkResults::new(0, "t".into()));
+        let early = Delivery::new(results.clone(), results.push(Row::Pending));
+        let late = Delivery::new(results.clone(), results.push(Row::Pending));
         let waiting = tokio::spawn(early);
         tokio::task::yield_now().await;
-        assert!(!receipt.finish(0, Ok(stored(10))));
-        assert!(receipt.finish(1, Err(Error::Closed)));
+        assert!(!results.finish(0, Ok(stored(10))));
+        assert!(results.finish(1, Err(Error::Closed)));
         let metadata = waiting.await.unwrap().unwrap();
         assert_eq!((metadata.partition, metadata.offset, metadata.timestamp), (3, 10, 7));
         assert!(matches!(late.await, Err(Error::Closed)));
@@ -189,14 +188,14 @@ mod tests {
 
     #[test]
     fn callbacks_run_once_and_dropped_deliveries_are_forgotten() {
-        let receipt = Arc::new(Receipt::new(0, "t".into()));
+        let results = Arc::new(ChunkResults::new(0, "t".into()));
         let (sender, receiver) = std::sync::mpsc::channel();
-        let row = receipt.push(Row::Callback(Box::new(move |verdict| sender.send(verdict.unwrap().offset).unwrap())));
-        drop(Delivery::new(receipt.clone(), receipt.push(Row::Pending)));
-        receipt.push(Row::Ignored);
-        assert!(!receipt.finish(row, Ok(stored(5))));
-        assert!(!receipt.finish(1, Ok(stored(6))));
-        assert!(receipt.finish(2, Ok(stored(7))));
+        let row = results.push(Row::Callback(Box::new(move |result| sender.send(result.unwrap().offset).unwrap())));
+        drop(Delivery::new(results.clone(), results.push(Row::Pending)));
+        results.push(Row::Ignored);
+        assert!(!results.finish(row, Ok(stored(5))));
+        assert!(!results.finish(1, Ok(stored(6))));
+        assert!(results.finish(2, Ok(stored(7))));
         assert_eq!(receiver.iter().collect::<Vec<_>>(), [5]);
     }
 }

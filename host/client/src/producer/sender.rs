@@ -1,5 +1,5 @@
-//! The sender to one broker: takes what is ready of the partitions that it leads, one batch a
-//! partition in each request, keeps several requests in flight and settles the answers in order.
+//! The sender of one broker. It takes ready batches of the partitions that the broker leads, at most one per partition
+//! and request, keeps several requests in flight and completes them in order.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -16,30 +16,30 @@ use millstream_wire::{ErrorCode, Records};
 use uuid::Uuid;
 
 use super::Inner;
+use super::accumulator::{Batch, TopicAccumulator};
+use super::completion::{Outcome, complete};
 use super::config::Acks;
-use super::queue::{Batch, Rules, TopicQueue};
-use super::settle::{Outcome, settle};
 use crate::edge::{self, ProducerStages};
 use crate::error::Error;
 use crate::net::{Connection, Lane};
 
-/// The last version of Produce that names topics; later ones have ids.
+/// The last version of Produce with topic names; later ones have topic ids.
 const LAST_WITH_NAMES: i16 = 12;
 
-/// A batch that was taken from its queue.
+/// A batch that was taken from its partition's queue.
 pub(crate) struct Taken {
-    pub(crate) topic: Arc<TopicQueue>,
+    pub(crate) topic: Arc<TopicAccumulator>,
     pub(crate) partition: usize,
     pub(crate) batch: Batch,
 }
 
 struct InFlight {
-    /// `None` in it: the broker was not asked for an answer.
-    answer: Pin<Box<dyn Future<Output = Result<Option<ProduceResponse>, Error>> + Send>>,
+    /// Resolves to `None` with `acks=0`.
+    response: Pin<Box<dyn Future<Output = Result<Option<ProduceResponse>, Error>> + Send>>,
     taken: Vec<Taken>,
 }
 
-/// Runs until the producer is closed and has nothing left.
+/// Runs until the producer is closed and every record has its result.
 pub(crate) async fn run(inner: Arc<Inner>, node: i32) {
     let mut changes = inner.changes.subscribe();
     let mut in_flight: VecDeque<InFlight> = VecDeque::new();
@@ -67,11 +67,11 @@ pub(crate) async fn run(inner: Arc<Inner>, node: i32) {
             return;
         }
         tokio::select! {
-            // Answers first: they make room.
+            // Responses first: they free a slot.
             biased;
-            answer = front(&mut in_flight) => {
+            response = front(&mut in_flight) => {
                 let taken = in_flight.pop_front().map(|request| request.taken).unwrap_or_default();
-                settle_answer(&inner, taken, answer);
+                complete_all(&inner, taken, response);
             }
             changed = changes.changed() => if changed.is_err() { return },
             () = sleep_until(wake.err().flatten()) => {}
@@ -81,7 +81,7 @@ pub(crate) async fn run(inner: Arc<Inner>, node: i32) {
 
 async fn front(in_flight: &mut VecDeque<InFlight>) -> Result<Option<ProduceResponse>, Error> {
     match in_flight.front_mut() {
-        Some(request) => request.answer.as_mut().await,
+        Some(request) => request.response.as_mut().await,
         None => std::future::pending().await,
     }
 }
@@ -93,15 +93,15 @@ async fn sleep_until(wake: Option<Instant>) {
     }
 }
 
-/// The partitions of a topic that `node` leads.
-fn led_by(inner: &Inner, topic: &TopicQueue, node: i32) -> Vec<usize> {
+/// Returns the partitions of a topic that `node` leads.
+fn led_by(inner: &Inner, topic: &TopicAccumulator, node: i32) -> Vec<usize> {
     let metadata = inner.cluster.metadata();
     let Some(known) = metadata.topic(&topic.name) else { return Vec::new() };
     let led = known.partitions.iter().enumerate().filter(|(_, partition)| partition.leader == Some(node));
     led.map(|(index, _)| index).collect()
 }
 
-/// Whether anything may leave for `node`; if not, when to look again.
+/// Checks whether a batch can be sent to `node` now. The error is the time to check again.
 fn ready(inner: &Inner, node: i32) -> Result<(), Option<Instant>> {
     let (rules, now) = (inner.rules(), Instant::now());
     let mut wake: Option<Instant> = None;
@@ -122,12 +122,12 @@ fn ready(inner: &Inner, node: i32) -> Result<(), Option<Instant>> {
     Err(wake)
 }
 
-/// Takes a batch of each partition that is ready, up to `max.request.size`.
+/// Takes one batch of each ready partition, up to `max.request.size`.
 fn take(inner: &Inner, node: i32) -> Vec<Taken> {
-    let (rules, now): (Rules, Instant) = (inner.rules(), Instant::now());
+    let (rules, now) = (inner.rules(), Instant::now());
     let (mut taken, mut bytes) = (Vec::new(), 0);
     let mut topics = inner.topics();
-    // Another topic first every time, so that a full request starves nobody.
+    // Starts with another topic and partition each time, so that a full request starves none of them.
     let turn = inner.next_turn();
     let length = topics.len().max(1);
     topics.rotate_left(turn % length);
@@ -154,11 +154,11 @@ fn take(inner: &Inner, node: i32) -> Vec<Taken> {
     taken
 }
 
-/// Writes the batches and sends them. `None`: nothing was left to send, or it failed and was settled.
+/// Encodes the batches and sends them. Returns `None` if every batch failed and was completed.
 async fn send(inner: &Arc<Inner>, connection: &Arc<Connection>, taken: Vec<Taken>) -> Option<InFlight> {
-    let stages = inner.stages.now();
+    let stages = inner.stages.current();
     let taken = match (inner.batch_settings.codec, &stages.compressor) {
-        // Only a header and its CRC: less than handing it over would cost.
+        // Only a header and its CRC: cheaper than a switch to another thread.
         (Codec::None, None) => build_all(&stages, taken),
         _ => edge::run(move || build_all(&stages, taken)).await,
     };
@@ -169,7 +169,7 @@ async fn send(inner: &Arc<Inner>, connection: &Arc<Connection>, taken: Vec<Taken
                 taken.batch.attempts += 1;
                 sent.push(taken);
             }
-            Some(error) => settle(inner, taken, Outcome::NotSent(error)),
+            Some(error) => complete(inner, taken, Outcome::NotSent(error)),
         }
     }
     if sent.is_empty() {
@@ -177,20 +177,21 @@ async fn send(inner: &Arc<Inner>, connection: &Arc<Connection>, taken: Vec<Taken
     }
     let (request, last_version) = request(inner, &sent);
     let timeout = inner.cluster.config().request_timeout;
-    let answered = inner.config.acks != Acks::None;
-    let reply = match answered {
+    let acknowledged = inner.config.acks != Acks::None;
+    let reply = match acknowledged {
         true => connection.send_up_to(&request, last_version),
-        false => connection.send_unanswered(&request, last_version),
+        false => connection.send_one_way(&request, last_version),
     };
     match reply {
-        Ok(reply) if answered => {
-            Some(InFlight { answer: Box::pin(async move { reply.wait(timeout).await.map(Some) }), taken: sent })
+        Ok(reply) if acknowledged => {
+            Some(InFlight { response: Box::pin(async move { reply.wait(timeout).await.map(Some) }), taken: sent })
         }
-        Ok(reply) => {
-            Some(InFlight { answer: Box::pin(async move { reply.written(timeout).await.map(|()| None) }), taken: sent })
-        }
+        Ok(reply) => Some(InFlight {
+            response: Box::pin(async move { reply.written(timeout).await.map(|()| None) }),
+            taken: sent,
+        }),
         Err(error) => {
-            sent.into_iter().for_each(|taken| settle(inner, taken, Outcome::NotSent(error.clone())));
+            sent.into_iter().for_each(|taken| complete(inner, taken, Outcome::NotSent(error.clone())));
             None
         }
     }
@@ -204,13 +205,13 @@ fn build_all(stages: &ProducerStages, taken: Vec<Taken>) -> Vec<(Taken, Option<E
     taken.into_iter().map(build).collect()
 }
 
-/// Writes the batch with its sequence, or changes the sequence in what was written before.
+/// Encodes the batch with its sequence, or patches the sequence of a batch that is already encoded.
 fn build(stages: &ProducerStages, batch: &mut Batch) -> Result<(), Error> {
     let sequence = batch.sequence;
     let bytes = match (batch.built.take(), batch.builder.take()) {
         (Some((bytes, written)), _) if written == sequence => bytes,
         (Some((bytes, _)), _) => {
-            // The request that held it is gone in most cases, and with it the other owner.
+            // The earlier request, the other owner, is usually gone by now.
             let mut bytes = bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
             let identity = sequence.identity;
             patch::set_producer(&mut bytes, identity.producer_id, identity.epoch, sequence.base);
@@ -220,7 +221,7 @@ fn build(stages: &ProducerStages, batch: &mut Batch) -> Result<(), Error> {
             builder.producer(sequence.identity.producer_id, sequence.identity.epoch, sequence.base);
             Bytes::from(edge::build(stages, builder)?)
         }
-        (None, None) => return Err(Error::State("the batch was lost by a stage that failed")),
+        (None, None) => return Err(Error::State("the batch was lost because a stage failed")),
     };
     batch.built = Some((bytes, sequence));
     Ok(())
@@ -255,22 +256,22 @@ fn request(inner: &Inner, sent: &[Taken]) -> (ProduceRequest, i16) {
     (request, last_version)
 }
 
-fn settle_answer(inner: &Arc<Inner>, taken: Vec<Taken>, answer: Result<Option<ProduceResponse>, Error>) {
-    let answer = match answer {
-        Ok(Some(answer)) => answer,
+fn complete_all(inner: &Arc<Inner>, taken: Vec<Taken>, response: Result<Option<ProduceResponse>, Error>) {
+    let response = match response {
+        Ok(Some(response)) => response,
         Ok(None) => {
-            return taken.into_iter().for_each(|taken| settle(inner, taken, Outcome::Unacknowledged));
+            return taken.into_iter().for_each(|taken| complete(inner, taken, Outcome::Unacknowledged));
         }
         Err(error) => {
             tracing::debug!(%error, batches = taken.len(), "a produce request failed");
             inner.want_refresh();
-            return taken.into_iter().for_each(|taken| settle(inner, taken, Outcome::Lost(error.clone())));
+            return taken.into_iter().for_each(|taken| complete(inner, taken, Outcome::Lost(error.clone())));
         }
     };
     let metadata = inner.cluster.metadata();
     for taken in taken {
         let id = metadata.topic(&taken.topic.name).map_or(Uuid::nil(), |topic| topic.id);
-        let topic = answer.responses.iter().find(|topic| {
+        let topic = response.responses.iter().find(|topic| {
             if topic.topic_id.is_nil() { topic.name == taken.topic.wire_name } else { topic.topic_id == id }
         });
         let partition = topic.and_then(|topic| {
@@ -278,26 +279,26 @@ fn settle_answer(inner: &Arc<Inner>, taken: Vec<Taken>, answer: Result<Option<Pr
         });
         let outcome = match partition {
             Some(partition) => outcome(partition),
-            // Answered, but not for this partition: the topic id may have changed meanwhile.
-            None => Outcome::Refused {
+            // The response lacks this partition: the topic id may have changed meanwhile.
+            None => Outcome::Rejected {
                 code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-                message: Some("the answer does not hold the partition".into()),
+                message: Some("the response lacks the partition".into()),
                 rows: Vec::new(),
             },
         };
-        settle(inner, taken, outcome);
+        complete(inner, taken, outcome);
     }
 }
 
-fn outcome(answer: &PartitionProduceResponse) -> Outcome {
-    match answer.error_code {
+fn outcome(response: &PartitionProduceResponse) -> Outcome {
+    match response.error_code {
         ErrorCode::NONE => {
-            Outcome::Stored { base_offset: answer.base_offset, log_append_time: answer.log_append_time_ms }
+            Outcome::Stored { base_offset: response.base_offset, log_append_time: response.log_append_time_ms }
         }
-        code => Outcome::Refused {
+        code => Outcome::Rejected {
             code,
-            message: answer.error_message.as_deref().map(Into::into),
-            rows: answer
+            message: response.error_message.as_deref().map(Into::into),
+            rows: response
                 .record_errors
                 .iter()
                 .map(|row| (row.batch_index, row.batch_index_error_message.as_deref().unwrap_or_default().into()))
