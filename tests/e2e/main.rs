@@ -13,6 +13,7 @@ mod hostile;
 mod idempotence;
 mod offsets;
 mod plugins;
+mod poison_batch;
 mod process;
 mod produce;
 mod recovery;

@@ -59,11 +59,11 @@ async fn topics(bootstrap: String) {
     let unknown = run(&bootstrap, &["topic", "alter", &name, "-c", "no.such.config=1"], "");
     assert!(unknown.code == Some(1) && unknown.stderr.contains("no.such.config"), "{}", unknown.stderr);
     let unknown = run(&bootstrap, &["topic", "alter", &name, "-d", "no.such.config"], "");
-    assert_eq!(unknown.stderr, "error: --delete-config no.such.config: no config has that name\n");
+    assert_eq!(unknown.stderr, "error: --delete-config no.such.config: there is no config with that name\n");
     let no_value = run(&bootstrap, &["topic", "alter", &name, "-c", "retention.ms"], "");
     assert_eq!(no_value.stderr, "error: --config retention.ms: expected KEY=VALUE\n");
     let no_port = run("127.0.0.1", &["topic", "list"], "");
-    assert_eq!(no_port.stderr, "error: bad configuration: bootstrap.servers: \"127.0.0.1\" is not host:port\n");
+    assert_eq!(no_port.stderr, "error: invalid config: bootstrap.servers: \"127.0.0.1\" is not host:port\n");
     assert_eq!(output(&bootstrap, &["topic", "delete", &name], ""), format!("deleted topic {name}\n"));
     let gone = run(&bootstrap, &["consume", &name], "");
     assert_eq!(gone.code, Some(1));
@@ -77,7 +77,7 @@ async fn lines(bootstrap: String) {
     let produce = ["produce", &name, "-K", ":", "--null-marker", "NULL", "-H", "source=shell"];
     let bad = run(&bootstrap, &produce, "a:1\nb:NULL\nno separator\nc::3\n");
     assert_eq!(bad.code, Some(1));
-    assert!(bad.stderr.contains("error: line 3: has no \":\""), "{}", bad.stderr);
+    assert!(bad.stderr.contains("error: line 3: has no separator \":\""), "{}", bad.stderr);
     assert!(bad.stderr.ends_with("error: 1 of 4 records were not stored\n"), "{}", bad.stderr);
     let read = output(&bootstrap, &["consume", &name, "--from-beginning", "-K", "\\t"], "");
     assert_eq!(read, "a\t1\nb\tnull\nc\t:3\n");
@@ -170,8 +170,8 @@ fn nobody_there() {
     for args in [&["topic", "list"][..], &["produce", "t"], &["consume", "t"], &["plugin", "history", "p"]] {
         let refused = run(nowhere, args, "a line\n");
         assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""), "{args:?}");
-        let told = "error: no broker answers at 127.0.0.1:1: Connection refused (os error 111); \
-                    `millstream serve` starts one, -b names another\n";
+        let told = "error: cannot connect to 127.0.0.1:1: Connection refused (os error 111); start a broker with `millstream \
+                    serve`, or name another one with -b\n";
         assert_eq!(refused.stderr, told, "{args:?}");
     }
     // Whoever says how long to wait has it that way.

@@ -5,15 +5,15 @@ use std::io::Write;
 use std::time::Duration;
 
 use anyhow::Context;
-use millstream_client::{Consumer, ConsumerConfig, ConsumerRecord, OffsetReset, TopicPartition};
+use millstream_client::{Consumer, ConsumerConfig, ConsumerRecord, Error, OffsetReset, TopicPartition};
 use millstream_stage::Kind;
 
-use crate::cluster::{self, Cluster};
+use crate::connection::{CALL_TIMEOUT, Connection};
 use crate::stages::{StageArgs, Stages};
-use crate::{output, topic};
+use crate::{output, runtime, text};
 
-/// How long one look for records lasts; signals and the end of the topic are seen in between.
-const POLL: Duration = Duration::from_millis(200);
+/// The timeout of one poll; between polls the command checks for the end of the topic.
+const CONSUME_POLL: Duration = Duration::from_millis(200);
 
 /// The arguments of `millstream consume`.
 #[derive(Debug, clap::Args)]
@@ -27,47 +27,59 @@ Examples:
   millstream consume orders --from-beginning --stages cluster
   millstream consume quakes --group dashboards --follow --json | jq .value
 
-Without --follow the command ends at the end of the topic, as it was when the
-command began. Without --from-beginning it begins at the end, or where the group
-is. Ctrl-C and SIGTERM end it, and its group knows at once.")]
+Without --follow the command ends at the end of the topic, as it was at the
+start of the command. Without --from-beginning it starts at the end, or at the
+committed offset of the group. Ctrl-C and SIGTERM end it; it leaves its group.
+
+A batch or record that cannot be decoded ends the command. To continue after it,
+use --skip-on-error, or --partition and --from-offset.")]
 pub(crate) struct Args {
     #[command(flatten)]
-    cluster: Cluster,
+    connection: Connection,
     /// The topic
     topic: String,
-    /// Begin with the oldest record, unless the group has an offset
+    /// Start at the oldest record, unless the group has a committed offset
     #[arg(long)]
     from_beginning: bool,
-    /// Share the partitions with the other members of this group, and commit what was printed
+    /// Start at this offset of the partition
+    #[arg(
+        long, value_name = "N", requires = "partition", conflicts_with = "from_beginning",
+        value_parser = clap::value_parser!(i64).range(0..)
+    )]
+    from_offset: Option<i64>,
+    /// Join this consumer group, and commit the offsets of printed records
     #[arg(short, long, value_name = "NAME")]
     group: Option<String>,
-    /// End after so many records
+    /// End after N records
     #[arg(short = 'n', long, value_name = "N")]
     count: Option<u64>,
-    /// Wait for more at the end of the topic
+    /// Wait for new records at the end of the topic
     #[arg(short, long)]
     follow: bool,
-    /// Read this partition only
+    /// Read only this partition
     #[arg(short, long, value_name = "N", conflicts_with = "group", value_parser = clap::value_parser!(i32).range(0..))]
     partition: Option<i32>,
-    /// Print the key before the value, with this text between; \t is a tab
+    /// Print the key before the value, separated by this text; \t is a tab
     #[arg(short = 'K', long, value_name = "TEXT")]
     key_separator: Option<String>,
     /// Print each record as a JSON object with its partition, offset, timestamp, key, headers and value
     #[arg(long, conflicts_with = "key_separator")]
     json: bool,
-    /// The stages that decide which records are printed, joined by ` | `
+    /// The stages that choose the records to print, separated by ` | `
     #[arg(long, value_name = "STAGES")]
     filter: Option<String>,
-    /// The stage that makes keys and values of what was stored
+    /// The stage that deserializes keys and values
     #[arg(long, value_name = "STAGE")]
     deserializer: Option<String>,
-    /// The compressor stage that decompresses batches of its codec, instead of the native one
+    /// The compressor stage that decompresses batches of its codec, instead of the native codec
     #[arg(long, value_name = "STAGE")]
     decompressor: Option<String>,
     #[command(flatten)]
     stages: StageArgs,
-    /// Say nothing but errors
+    /// Skip batches and records that cannot be decoded, with a warning for each
+    #[arg(long)]
+    skip_on_error: bool,
+    /// Print only errors
     #[arg(short, long)]
     quiet: bool,
 }
@@ -75,17 +87,17 @@ pub(crate) struct Args {
 impl Args {
     /// Prints the records.
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        cluster::block_on(self.consume())
+        runtime::block_on(self.consume())
     }
 
     async fn consume(mut self) -> anyhow::Result<()> {
         let config = self.config()?;
-        self.cluster.reach()?;
+        self.connection.check_reachable()?;
         let stages_args = std::mem::take(&mut self.stages);
         let mut stages = Stages::new(stages_args);
         let mut builder = Consumer::builder(config);
-        // What is named here is stronger than what the topic asks for.
-        if let Some(plugins) = stages.of_cluster(&self.cluster).await? {
+        // Stages that are named explicitly take precedence.
+        if let Some(plugins) = stages.of_cluster(&self.connection).await? {
             builder = builder.stages_from_cluster(&plugins, &self.topic).await?;
         }
         if let Some(text) = &self.filter {
@@ -99,84 +111,108 @@ impl Args {
         if let Some(stage) = stages.one(self.decompressor.as_deref(), Kind::Compressor)? {
             builder = builder.decompressor(stage);
         }
-        // Asked first, since a consumer would wait for a topic that is not there.
-        let admin = topic::admin(&self.cluster.without_properties())?;
+        // Checked first, because a consumer would wait for a topic that does not exist.
+        let admin = self.connection.without_properties().admin()?;
         let described = admin.describe_topics(std::slice::from_ref(&self.topic)).await?;
         let partitions = self.partitions(described[0].partitions.len())?;
         let consumer = builder.build()?;
         let ends = consumer.end_offsets(&partitions).await?;
         match &self.group {
             Some(_) => consumer.subscribe([&self.topic])?,
-            None => consumer.assign(partitions)?,
+            None => consumer.assign(partitions.iter().cloned())?,
+        }
+        if let (Some(offset), [partition]) = (self.from_offset, &partitions[..]) {
+            consumer.seek(partition, offset)?;
         }
         let printed = self.print_all(&consumer, &ends).await;
         stages.report(&consumer.stage_stats());
-        // Also when printing failed: the group should not wait for this member.
+        // Also after an error, so that the group does not wait for this member.
         let closed = tokio::select! {
             closed = consumer.close() => closed.map_err(anyhow::Error::from),
-            // Told once more: its broker may be away.
-            () = cluster::told_to_end() => Err(anyhow::anyhow!("interrupted before the group knew")),
+            // A second signal ends the wait for a broker.
+            () = runtime::stop_signal() => Err(anyhow::anyhow!("interrupted before the consumer left its group")),
         };
         let printed = printed?;
         closed?;
         if !self.quiet {
             eprintln!("{} from {}", output::records(printed), self.topic);
             if printed == 0 && !self.from_beginning && !self.follow && self.group.is_none() {
-                eprintln!("hint: reading began at the end; use --from-beginning or --follow");
+                eprintln!("hint: reading started at the end; use --from-beginning or --follow");
             }
         }
         Ok(())
     }
 
     fn config(&self) -> anyhow::Result<ConsumerConfig> {
-        let mut config = ConsumerConfig::new(&self.cluster.bootstrap_server);
+        let mut config = ConsumerConfig::new(&self.connection.bootstrap_server);
         config.group_id.clone_from(&self.group);
         config.allow_auto_create_topics = false;
-        config.client.default_api_timeout = cluster::PATIENCE;
+        config.client.default_api_timeout = CALL_TIMEOUT;
         if self.from_beginning {
             config.auto_offset_reset = OffsetReset::Earliest;
         }
-        self.cluster.apply(|key, value| config.set(key, value))?;
+        self.connection.apply(|key, value| config.set(key, value))?;
         Ok(config)
     }
 
     fn partitions(&self, count: usize) -> anyhow::Result<Vec<TopicPartition>> {
         if let Some(partition) = self.partition {
             let exists = (partition as usize) < count;
-            anyhow::ensure!(exists, "topic {} has no partition {partition}, it has {count}", self.topic);
+            anyhow::ensure!(exists, "topic {} has no partition {partition}; it has {count} partitions", self.topic);
             return Ok(vec![TopicPartition::new(self.topic.as_str(), partition)]);
         }
         Ok((0..count as i32).map(|number| TopicPartition::new(self.topic.as_str(), number)).collect())
     }
 
-    /// Prints until the end, the count or a signal; how many is the answer.
+    /// Prints until the end, the count or a signal. Returns the number of printed records.
     async fn print_all(&self, consumer: &Consumer, ends: &BTreeMap<TopicPartition, i64>) -> anyhow::Result<u64> {
         let mut out = output::stdout();
-        let separator = self.key_separator.as_deref().map(cluster::unescape);
+        let separator = self.key_separator.as_deref().map(text::unescape);
         let left = self.count.unwrap_or(u64::MAX);
         let mut printed = 0;
-        let mut interrupted = std::pin::pin!(cluster::told_to_end());
+        let mut interrupted = std::pin::pin!(runtime::stop_signal());
         while printed < left {
             let records = tokio::select! {
-                records = consumer.poll(POLL) => records?,
+                records = consumer.poll(CONSUME_POLL) => match records {
+                    Ok(records) => records,
+                    Err(error) => {
+                        self.skip(consumer, error)?;
+                        continue;
+                    }
+                },
                 () = &mut interrupted => break,
             };
             for record in &records {
                 if printed == left {
-                    // Not printed, so not read as far as the group is concerned.
+                    // Records that are not printed must not be committed.
                     rewind(consumer, &records, record)?;
                     break;
                 }
                 self.print(&mut out, separator.as_deref(), record).context("cannot write the records")?;
                 printed += 1;
             }
-            // Before anything of it can be committed.
+            // Must happen before the records can be committed.
             out.flush().context("cannot write the records")?;
             if !self.follow && at_end(consumer, ends) {
                 break;
             }
         }
         Ok(printed)
+    }
+
+    /// Skips the batch or record that an error is about, if the user wants that.
+    fn skip(&self, consumer: &Consumer, error: Error) -> anyhow::Result<()> {
+        let Some((partition, offset)) = error.skip_to() else { return Err(error.into()) };
+        if self.skip_on_error {
+            consumer.seek(&partition, offset)?;
+            eprintln!("warning: {error}; skipped to offset {offset}");
+            return Ok(());
+        }
+        let options = match &self.group {
+            Some(_) => "--skip-on-error".to_owned(),
+            None => format!("--partition {} --from-offset {offset}, or --skip-on-error", partition.partition),
+        };
+        anyhow::bail!("{error}; to continue after it, use {options}")
     }
 
     fn print(&self, out: &mut impl Write, separator: Option<&[u8]>, record: &ConsumerRecord) -> std::io::Result<()> {
@@ -193,7 +229,7 @@ impl Args {
     }
 }
 
-/// Goes back to the first record of each partition that comes at or after `from`.
+/// Seeks back to the first record of each partition among `from` and the records after it.
 fn rewind(consumer: &Consumer, records: &[ConsumerRecord], from: &ConsumerRecord) -> anyhow::Result<()> {
     let rest = records.iter().skip_while(|record| !std::ptr::eq(*record, from));
     let mut first = BTreeMap::new();
@@ -207,7 +243,7 @@ fn rewind(consumer: &Consumer, records: &[ConsumerRecord], from: &ConsumerRecord
     Ok(())
 }
 
-/// Whether everything that was there when the command began was read, of what this member has.
+/// Returns whether all assigned partitions were read up to their end at the start of the command.
 fn at_end(consumer: &Consumer, ends: &BTreeMap<TopicPartition, i64>) -> bool {
     if !consumer.joined() {
         return false;
@@ -234,15 +270,11 @@ fn json(record: &ConsumerRecord) -> serde_json::Value {
         match bytes.as_deref().map(std::str::from_utf8) {
             None => object[name] = serde_json::Value::Null,
             Some(Ok(text)) => object[name] = text.into(),
-            // Bytes that are no text are not to be changed silently.
-            Some(Err(_)) => object[format!("{name}_hex")] = hex(bytes.as_deref().unwrap_or_default()).into(),
+            // Bytes that are not UTF-8 must not be changed silently.
+            Some(Err(_)) => object[format!("{name}_hex")] = text::hex(bytes.as_deref().unwrap_or_default()).into(),
         }
     }
     object
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -251,7 +283,7 @@ mod tests {
     use millstream_client::{RecordHeader, TimestampType};
 
     #[test]
-    fn json_keeps_what_is_no_text() {
+    fn json_keeps_bytes_that_are_not_utf8() {
         let record = ConsumerRecord {
             topic: "t".into(),
             partition: 2,

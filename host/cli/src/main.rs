@@ -1,17 +1,20 @@
-//! The `millstream` binary: one module a subcommand, each with its `Args` and a `run`.
+//! The `millstream` binary: one module per subcommand, each with its `Args` and a `run`.
 //!
-//! Results go to stdout, everything else (logs, progress, errors) to stderr, so that every command
-//! is fit for a pipe. A command that fails prints one line, `error: ...`, and exits with 1.
+//! Results go to stdout; logs, progress and errors go to stderr, so that every command works in a pipe. A command that
+//! fails prints one line, `error: ...`, and exits with code 1.
 
-mod cluster;
+mod connection;
 mod consume;
 mod embedded;
 mod output;
 mod plugin;
 mod produce;
+mod runtime;
 mod sandbox;
 mod serve;
 mod stages;
+mod table;
+mod text;
 mod topic;
 mod topic_stages;
 mod view;
@@ -30,17 +33,17 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a broker.
+    /// Run a broker
     Serve(serve::Args),
-    /// Create, list, describe, alter and delete topics.
+    /// Create, list, describe, alter and delete topics
     Topic(topic::Args),
-    /// Create, list, describe, alter and delete views.
+    /// Create, list, describe, alter and delete views
     View(view::Args),
-    /// Send lines to a topic.
+    /// Send lines to a topic
     Produce(produce::Args),
-    /// Print the records of a topic.
+    /// Print the records of a topic
     Consume(consume::Args),
-    /// Make, build and look into plug-ins, and manage those of a cluster.
+    /// Create, build, test and inspect plug-ins, and manage those of a cluster
     Plugin(plugin::Args),
 }
 
@@ -58,7 +61,7 @@ impl Command {
 }
 
 fn main() -> ExitCode {
-    // The sandbox compiles plug-ins in a child: this program, run for that alone.
+    // The sandbox compiles plug-ins in a child process, which is this program with a special argument.
     if std::env::args_os().nth(1).is_some_and(|argument| argument == millstream_stage::COMPILE_CHILD_ARGUMENT) {
         return millstream_stage::compile_child_main();
     }
@@ -66,16 +69,16 @@ fn main() -> ExitCode {
     start_logging();
     match cli.command.run() {
         Ok(()) => ExitCode::SUCCESS,
-        // The reader of our output has all that it wanted, as `head` does.
+        // The reader of the output has ended, as `head` does.
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", output::told_once(&error));
+            eprintln!("error: {}", output::error_line(&error));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Logs go to stderr; `RUST_LOG` chooses what is logged, `info` and above without it.
+/// Logs to stderr. `RUST_LOG` sets the levels; the default is `info`.
 fn start_logging() {
     use std::io::IsTerminal;
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
@@ -97,7 +100,7 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    /// An example that is broken in two is none that can be pasted.
+    /// Examples must fit 80 columns, so that they can be pasted.
     #[test]
     fn examples_fit_a_terminal() {
         fn check(command: &clap::Command) {

@@ -1,33 +1,33 @@
-//! Standard output that a closed pipe does not turn into a panic, as `println!` would.
+//! Standard output without the panic of `println!` on a closed pipe, and the text of errors.
 
 use std::io::{self, BufWriter, StdoutLock, Write};
 
-/// Buffered standard output: write with `writeln!(out, ...)?` and end with `out.flush()?`.
+/// Returns buffered standard output. Write with `writeln!(out, ...)?` and end with `out.flush()?`.
 pub(crate) fn stdout() -> BufWriter<StdoutLock<'static>> {
     BufWriter::new(io::stdout().lock())
 }
 
-/// Writes one line to standard output at once.
+/// Writes one line to standard output and flushes it.
 pub(crate) fn line(text: &str) -> io::Result<()> {
     let mut out = stdout();
     writeln!(out, "{text}")?;
     out.flush()
 }
 
-/// `1 record`, `2 records`.
+/// Formats a count: `1 record`, `2 records`.
 pub(crate) fn records(count: u64) -> String {
     format!("{count} record{}", if count == 1 { "" } else { "s" })
 }
 
-/// Whether the error, or what caused it, is that the reader of our output went away.
+/// Returns whether the error was caused by a closed output pipe.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()
         .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe))
 }
 
-/// An error and what caused it, on one line. Many an error quotes its cause: that is not said twice.
-pub(crate) fn told_once(error: &anyhow::Error) -> String {
+/// Formats an error and its causes on one line. A cause that is already quoted is not repeated.
+pub(crate) fn error_line(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
         if !text.ends_with(&cause) {
@@ -43,12 +43,12 @@ mod tests {
     use anyhow::Context;
 
     #[test]
-    fn a_cause_that_is_quoted_is_told_once() {
+    fn a_quoted_cause_is_not_repeated() {
         let missing = || Err::<(), _>(io::Error::new(io::ErrorKind::NotFound, "no such file"));
-        let told = missing().context("cannot read a.wasm").context("plug-in a").unwrap_err();
-        assert_eq!(told_once(&told), "plug-in a: cannot read a.wasm: no such file");
+        let plain = missing().context("cannot read a.wasm").context("plug-in a").unwrap_err();
+        assert_eq!(error_line(&plain), "plug-in a: cannot read a.wasm: no such file");
         let quoted = missing().context("cannot read a.wasm: no such file").context("plug-in a").unwrap_err();
-        assert_eq!(told_once(&quoted), "plug-in a: cannot read a.wasm: no such file");
+        assert_eq!(error_line(&quoted), "plug-in a: cannot read a.wasm: no such file");
     }
 
     #[test]

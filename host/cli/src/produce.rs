@@ -9,21 +9,21 @@ use millstream_client::{Acks, Error, Producer, ProducerConfig, ProducerRecord};
 use millstream_stage::Kind;
 use tokio::sync::mpsc;
 
-use crate::cluster::{self, Cluster};
-use crate::output;
+use crate::connection::{CALL_TIMEOUT, Connection};
 use crate::stages::{StageArgs, Stages};
+use crate::{output, runtime, text};
 
-/// Lines are handed over in chunks of so many bytes: few wake-ups for short ones, little memory for long ones.
+/// The size of a chunk of lines, in bytes: few wake-ups for short lines, little memory for long ones.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// Chunks that are read ahead of what is sent.
-const CHUNKS_AHEAD: usize = 4;
+/// The maximum chunks that are read ahead.
+const CHUNKS_AHEAD_MAX: usize = 4;
 
-/// The longest line that is kept, 100 MiB: Kafka takes no larger request.
+/// The maximum length of a line, 100 MiB, which is the largest request of Kafka.
 const LINE_BYTES_MAX: usize = 100 << 20;
 
-/// Errors that are printed one by one; the rest is counted.
-const ERRORS_SHOWN: u64 = 10;
+/// The maximum errors to print; the rest is only counted.
+const ERRORS_SHOWN_MAX: u64 = 10;
 
 /// The arguments of `millstream produce`.
 #[derive(Debug, clap::Args)]
@@ -36,16 +36,17 @@ Examples:
   millstream produce quakes --plugins ./plugins \\
       --partitioner './region.wasm{\"by\":\"/lon\"}' < quakes.jsonl
 
-Each line is the value of one record, up to its newline. The command ends when
-the input does and everything is stored; a record that is not stored is reported
-on stderr with its line number, and the exit code is 1. So it is when Ctrl-C or
-SIGTERM comes before the end of the input; what was taken in by then is sent.")]
+Each line is the value of one record, without its newline. The command ends
+after the end of the input, once all records are stored. A record that is not
+stored is reported on stderr with its line number, and the exit code is 1. The
+same applies if Ctrl-C or SIGTERM arrives before the end of the input; lines
+read so far are still sent.")]
 pub(crate) struct Args {
     #[command(flatten)]
-    cluster: Cluster,
+    connection: Connection,
     /// The topic
     topic: String,
-    /// What stands between key and value in a line; \t is a tab. Without it lines have no key
+    /// The text between key and value of a line; \t is a tab. Without it, records have no key
     #[arg(short = 'K', long, value_name = "TEXT")]
     key_separator: Option<String>,
     /// The key of every record
@@ -54,19 +55,19 @@ pub(crate) struct Args {
     /// A header of every record; may be repeated
     #[arg(short = 'H', long = "header", value_name = "NAME=VALUE")]
     headers: Vec<String>,
-    /// A key or value that is this text becomes a null
+    /// A key or value equal to this text becomes null
     #[arg(long, value_name = "TEXT")]
     null_marker: Option<String>,
     /// The partition of every record, instead of the partitioner's choice
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     partition: Option<i32>,
-    /// How many copies must hold a record: 0, 1 or all
+    /// The acknowledgements to wait for: 0, 1 (the leader) or all (all in-sync replicas)
     #[arg(long, value_name = "ACKS", default_value = "all")]
     acks: String,
-    /// A native codec: none, gzip, snappy, lz4 or zstd
+    /// The native codec: none, gzip, snappy, lz4 or zstd
     #[arg(long, value_name = "CODEC", conflicts_with = "compressor")]
     compression: Option<String>,
-    /// The stage that makes keys and values of what is read
+    /// The stage that serializes keys and values
     #[arg(long, value_name = "STAGE")]
     serializer: Option<String>,
     /// The stage that chooses partitions
@@ -77,12 +78,12 @@ pub(crate) struct Args {
     compressor: Option<String>,
     #[command(flatten)]
     stages: StageArgs,
-    /// Say nothing but errors
+    /// Print only errors
     #[arg(short, long)]
     quiet: bool,
 }
 
-/// How lines become records.
+/// The conversion of lines to records.
 struct Format {
     separator: Option<Vec<u8>>,
     key: Option<Vec<u8>>,
@@ -91,17 +92,17 @@ struct Format {
     partition: Option<i32>,
 }
 
-/// Key and value of a line, `None` for a null.
+/// The key and value of a line; `None` is null.
 type KeyAndValue<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
 
 impl Format {
     fn new(args: &Args) -> anyhow::Result<Self> {
         let mut headers = Vec::new();
         for header in &args.headers {
-            let (name, value) = cluster::pair(header).with_context(|| format!("--header {header}"))?;
+            let (name, value) = text::pair(header).with_context(|| format!("--header {header}"))?;
             headers.push((name.to_owned(), value.as_bytes().to_vec()));
         }
-        let separator = args.key_separator.as_deref().map(cluster::unescape);
+        let separator = args.key_separator.as_deref().map(text::unescape);
         anyhow::ensure!(separator.as_ref().is_none_or(|text| !text.is_empty()), "--key-separator is empty");
         Ok(Self {
             separator,
@@ -117,7 +118,9 @@ impl Format {
             None => (self.key.as_deref(), line),
             Some(separator) => {
                 let at = line.windows(separator.len()).position(|window| window == separator);
-                let at = at.ok_or_else(|| format!("has no {:?} between key and value", text(separator)))?;
+                let at = at.ok_or_else(|| {
+                    format!("has no separator {:?} between key and value", String::from_utf8_lossy(separator))
+                })?;
                 (Some(&line[..at]), &line[at + separator.len()..])
             }
         };
@@ -132,47 +135,43 @@ impl Format {
     }
 }
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// What became of the lines.
+/// The counts of stored and failed lines.
 #[derive(Default)]
-struct Tally {
+struct Counts {
     stored: AtomicU64,
     failed: AtomicU64,
 }
 
-impl Tally {
+impl Counts {
     fn fail(&self, line: u64, reason: &dyn std::fmt::Display) {
-        if self.failed.fetch_add(1, Ordering::Relaxed) < ERRORS_SHOWN {
+        if self.failed.fetch_add(1, Ordering::Relaxed) < ERRORS_SHOWN_MAX {
             eprintln!("error: line {line}: {reason}");
         }
     }
 }
 
 impl Args {
-    /// Sends what comes on standard input.
+    /// Sends the lines of standard input.
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        cluster::block_on(self.produce())
+        runtime::block_on(self.produce())
     }
 
     async fn produce(self) -> anyhow::Result<()> {
         let format = Format::new(&self)?;
-        self.cluster.reach()?;
-        let mut config = ProducerConfig::new(&self.cluster.bootstrap_server);
-        config.max_block = cluster::PATIENCE;
+        self.connection.check_reachable()?;
+        let mut config = ProducerConfig::new(&self.connection.bootstrap_server);
+        config.max_block = CALL_TIMEOUT;
         config.set("acks", &self.acks)?;
         if let Some(codec) = &self.compression {
             config.set("compression.type", codec)?;
         }
-        self.cluster.apply(|key, value| config.set(key, value))?;
-        // Nobody says what became of a record that no answer is wanted for.
+        self.connection.apply(|key, value| config.set(key, value))?;
+        // Without acknowledgements it is unknown whether a record is stored.
         let done = if config.acks == Acks::None { "sent to" } else { "stored in" };
         let mut stages = Stages::new(self.stages);
         let mut builder = Producer::builder(config);
-        // What is named here is stronger than what the topic asks for.
-        if let Some(plugins) = stages.of_cluster(&self.cluster).await? {
+        // Stages that are named explicitly take precedence.
+        if let Some(plugins) = stages.of_cluster(&self.connection).await? {
             builder = builder.stages_from_cluster(&plugins, &self.topic).await?;
         }
         if let Some(stage) = stages.one(self.serializer.as_deref(), Kind::Serializer)? {
@@ -185,18 +184,18 @@ impl Args {
             builder = builder.compressor(stage);
         }
         let producer = builder.build()?;
-        let tally = Arc::new(Tally::default());
+        let counts = Arc::new(Counts::default());
         let outcome = tokio::select! {
-            outcome = send_lines(&producer, &self.topic, &format, &tally) => outcome,
-            () = cluster::told_to_end() => Err(anyhow::anyhow!("interrupted before the end of the input")),
+            outcome = send_lines(&producer, &self.topic, &format, &counts) => outcome,
+            () = runtime::stop_signal() => Err(anyhow::anyhow!("interrupted before the end of the input")),
         };
         let outcome = tokio::select! {
             () = producer.flush() => outcome,
-            // Nobody has to wait for a broker that is away.
-            () = cluster::told_to_end() => Err(anyhow::anyhow!("interrupted before all was stored")),
+            // A second signal ends the wait for a broker.
+            () = runtime::stop_signal() => Err(anyhow::anyhow!("interrupted before all records were stored")),
         };
         stages.report(&producer.stage_stats());
-        let (stored, failed) = (tally.stored.load(Ordering::Relaxed), tally.failed.load(Ordering::Relaxed));
+        let (stored, failed) = (counts.stored.load(Ordering::Relaxed), counts.failed.load(Ordering::Relaxed));
         if !self.quiet {
             eprintln!("{} {done} {}", output::records(stored), self.topic);
         }
@@ -206,61 +205,61 @@ impl Args {
     }
 }
 
-async fn send_lines(producer: &Producer, topic: &str, format: &Format, tally: &Arc<Tally>) -> anyhow::Result<()> {
+async fn send_lines(producer: &Producer, topic: &str, format: &Format, counts: &Arc<Counts>) -> anyhow::Result<()> {
     let mut chunks = read_chunks();
     let mut number = 0;
     while let Some(chunk) = chunks.recv().await {
         for line in chunk.context("cannot read standard input")? {
             number += 1;
-            send_line(producer, topic, format, tally, number, line).await?;
+            send_line(producer, topic, format, counts, number, line).await?;
         }
     }
     Ok(())
 }
 
-/// A line that is bad goes to the tally; an error ends the command.
+/// Sends one line. An invalid line is counted; an error ends the command.
 async fn send_line(
     producer: &Producer,
     topic: &str,
     format: &Format,
-    tally: &Arc<Tally>,
+    counts: &Arc<Counts>,
     number: u64,
     line: Line,
 ) -> anyhow::Result<()> {
-    let line = line.map_err(|TooLong| format!("is over {LINE_BYTES_MAX} bytes long"));
+    let line = line.map_err(|TooLong| format!("is longer than {LINE_BYTES_MAX} bytes"));
     let record = match line.as_deref().map_err(String::clone).and_then(|line| format.record(topic, line)) {
         Ok(record) => record,
         Err(reason) => {
-            tally.fail(number, &reason);
+            counts.fail(number, &reason);
             return Ok(());
         }
     };
-    let verdicts = tally.clone();
-    let sent = producer.send_with_callback(record, move |verdict| match verdict {
-        Ok(_) => drop(verdicts.stored.fetch_add(1, Ordering::Relaxed)),
-        Err(error) => verdicts.fail(number, &error),
+    let callback_counts = counts.clone();
+    let sent = producer.send_with_callback(record, move |result| match result {
+        Ok(_) => drop(callback_counts.stored.fetch_add(1, Ordering::Relaxed)),
+        Err(error) => callback_counts.fail(number, &error),
     });
     match sent.await {
         Ok(()) => Ok(()),
-        // This line only.
+        // Affects only this line.
         Err(error @ Error::RecordTooLarge { .. }) => {
-            tally.fail(number, &error);
+            counts.fail(number, &error);
             Ok(())
         }
         Err(error) => Err(error).with_context(|| format!("line {number} was not sent")),
     }
 }
 
-/// What was read of a line, without its newline.
+/// A line without its newline.
 type Line = Result<Vec<u8>, TooLong>;
 
-/// A line that was passed over.
+/// A line that was skipped because of its length.
 #[derive(Debug, PartialEq, Eq)]
 struct TooLong;
 
-/// Reads on a thread of its own: standard input cannot be waited for otherwise.
+/// Reads on a thread of its own, because standard input has no asynchronous read.
 fn read_chunks() -> mpsc::Receiver<io::Result<Vec<Line>>> {
-    let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
+    let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD_MAX);
     if io::stdin().is_terminal() {
         eprintln!("reading lines from the terminal; end with Ctrl-D");
     }
@@ -272,7 +271,7 @@ fn read_chunks() -> mpsc::Receiver<io::Result<Vec<Line>>> {
                 Ok(lines) if lines.is_empty() => return,
                 chunk => chunk.is_err(),
             };
-            // Nobody listens any more: the command is ending.
+            // The receiver is gone when the command ends.
             if sender.blocking_send(chunk).is_err() || last {
                 return;
             }
@@ -281,7 +280,7 @@ fn read_chunks() -> mpsc::Receiver<io::Result<Vec<Line>>> {
     receiver
 }
 
-/// The next lines, as many as are there without waiting, of [`CHUNK_BYTES`] or a little more; none at the end.
+/// Reads the lines that are available without waiting, up to about [`CHUNK_BYTES`]. Returns none at the end.
 fn read_chunk(input: &mut BufReader<impl Read>, line_bytes_max: usize) -> io::Result<Vec<Line>> {
     let (mut lines, mut bytes) = (Vec::new(), 0);
     while bytes < CHUNK_BYTES {
@@ -334,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_in_chunks_and_long_ones_are_passed_over() {
+    fn lines_come_in_chunks_and_long_ones_are_skipped() {
         let line = |text: &str| Ok(text.as_bytes().to_vec());
         let read = |text: &str| {
             let mut input = BufReader::new(text.as_bytes());
@@ -348,7 +347,7 @@ mod tests {
         };
         assert_eq!(read(""), Vec::<Vec<Line>>::new());
         assert_eq!(read("a\n\nb\n"), [vec![line("a"), line(""), line("b")]]);
-        // A rest without a newline may still grow: what is complete does not wait for it.
+        // The rest without a newline may grow: complete lines do not wait for it.
         assert_eq!(read("a\nb"), [vec![line("a")], vec![line("b")]]);
         assert_eq!(read("1234\n12345\n1\n"), [vec![line("1234"), Err(TooLong), line("1")]]);
         assert_eq!(read("1234"), [[line("1234")]]);

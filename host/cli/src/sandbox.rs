@@ -1,5 +1,5 @@
-//! The sandbox as this binary sets it up: compiled code is kept in the user's cache folder, and compiling is done by this
-//! same binary as a child that can be killed.
+//! The sandbox of this binary. Compiled code is cached in the user's cache folder. A child process, this same binary,
+//! compiles plug-ins, so that it can be killed.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use millstream_stage::{Compiler, Engine, EngineConfig, Library};
 
-/// An engine for plug-ins.
+/// Creates an engine for plug-ins.
 pub(crate) fn engine() -> Result<Engine> {
-    let program = env::current_exe().context("cannot find the program that runs")?;
+    let program = env::current_exe().context("cannot find the path of this program")?;
     let config = EngineConfig { cache_dir: cache_dir(), compiler: Compiler::Child(program), ..EngineConfig::default() };
     Ok(Engine::new(config)?)
 }
 
-/// The plug-ins of this binary, and those of a folder, where a file with the name of one of the binary's takes its place.
-/// A file that does not load is told and left out.
+/// Creates a library of this binary's plug-ins and those of a folder. A file replaces the binary's plug-in of the same
+/// name. A file that cannot be loaded causes a warning and is skipped.
 pub(crate) fn library(folder: Option<&Path>) -> Result<Library> {
     let library = Library::new(engine()?);
     for (name, component) in millstream_plugins::DEFAULTS {
@@ -30,7 +30,7 @@ pub(crate) fn library(folder: Option<&Path>) -> Result<Library> {
     Ok(library)
 }
 
-/// `$XDG_CACHE_HOME/millstream` or `~/.cache/millstream`; a user without a home compiles anew in every process.
+/// Returns `$XDG_CACHE_HOME/millstream` or `~/.cache/millstream`. Without a home folder there is no cache.
 fn cache_dir() -> Option<PathBuf> {
     let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let cache = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))?;

@@ -1,4 +1,4 @@
-//! `millstream serve`: runs a broker until it is told to stop.
+//! `millstream serve`: runs a broker until a signal stops it.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::sandbox;
 
-/// Run a broker that Kafka clients use as they are.
+/// Run a broker for Kafka clients.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   millstream serve
@@ -18,15 +18,15 @@ use crate::sandbox;
   millstream serve --config server.properties --set num.partitions=4
   millstream serve --set flush.mode=page-cache --set log.retention.hours=24
 
-The configuration keys are Kafka's own. When the broker answers, it prints one
-line to stdout, `listening on HOST:PORT`; its log goes to stderr, and RUST_LOG
-chooses what is logged. SIGTERM and Ctrl-C stop it.")]
+Config keys are those of Kafka. When the broker is ready, it prints a line
+`listening on HOST:PORT` to stdout. Its log goes to stderr; RUST_LOG sets the
+levels. SIGTERM and Ctrl-C stop it.")]
 pub(crate) struct Args {
-    /// A Java properties file, as Kafka's server.properties
+    /// A Java properties file, such as Kafka's server.properties
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// One configuration key, stronger than the file; may be repeated
+    /// A config, which overrides the file; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
 
@@ -34,15 +34,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 
-    /// Where to listen; port 0 takes a free port [default: 127.0.0.1:9092]
+    /// The address to listen on; port 0 chooses a free port [default: 127.0.0.1:9092]
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<HostPort>,
 
-    /// The address that clients are told to connect to
+    /// The address that clients connect to
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<HostPort>,
 
-    /// A folder of plug-ins (*.wasm): each is pushed to the broker's store at the start and when it changes
+    /// A folder of plug-ins (*.wasm); each file is pushed to the cluster at the start and after a change
     #[arg(long, value_name = "DIR")]
     plugins: Option<PathBuf>,
 }
@@ -62,16 +62,16 @@ impl Args {
         let plugins = Plugins::new(|| sandbox::library(None).map(Arc::new).map_err(|error| format!("{error:#}")));
         let plugins = match self.plugins {
             Some(folder) => {
-                // One that comes later would not be watched: better said now than found out.
-                let looked_at = std::fs::read_dir(&folder);
-                looked_at.with_context(|| format!("cannot read the folder of plug-ins {}", folder.display()))?;
+                // A folder that is created later would not be watched.
+                let entries = std::fs::read_dir(&folder);
+                entries.with_context(|| format!("cannot read the folder of plug-ins {}", folder.display()))?;
                 plugins.with_folder(folder)
             }
             None => plugins,
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let done = runtime.block_on(serve(config, plugins));
-        // A thread that still waits for a disk must not hold up the exit: what counts is closed by now.
+        // A thread that still waits for a disk must not delay the exit: all logs are closed by now.
         runtime.shutdown_background();
         done
     }

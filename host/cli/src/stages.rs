@@ -1,4 +1,4 @@
-//! Stages as options name them: from the plug-ins of this binary, a folder that is watched, or a file.
+//! The stages of a command, from plug-ins of this binary, a watched folder, a file, or the cluster.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -7,33 +7,33 @@ use std::sync::Arc;
 use millstream_client::plugins::ClusterPlugins;
 use millstream_stage::{Kind, Library, Stage, StageSpec, StageStats, WatchEvent, Watcher};
 
-use crate::cluster::Cluster;
-use crate::{sandbox, topic};
+use crate::connection::Connection;
+use crate::sandbox;
 
-/// Where plug-ins come from, beside this binary.
+/// Sources of plug-ins besides this binary.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct StageArgs {
-    /// A folder of plug-ins (*.wasm), followed while the command runs: a changed file takes over at once
+    /// A folder of plug-ins (*.wasm); a file that changes while the command runs is reloaded
     #[arg(long, value_name = "DIR")]
     plugins: Option<PathBuf>,
 
-    /// Take plug-ins, and the stages that the topic asks for, from the cluster, and follow new versions
+    /// Use the plug-ins of the cluster and the stages that the topic asks for, and follow new versions
     #[arg(long, value_name = "FROM", value_enum)]
     stages: Option<StagesFrom>,
 
-    /// Print to stderr at the end what each stage did: calls, records, nanoseconds a record, swaps
+    /// Print statistics of each stage to stderr at the end: calls, records, nanoseconds per record, swaps
     #[arg(long)]
     stats: bool,
 }
 
-/// Where the stages of a topic come from.
+/// The source of a topic's stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum StagesFrom {
-    /// The topic's own options and the cluster's store of plug-ins.
+    /// The configs of the topic and the plug-ins of the cluster
     Cluster,
 }
 
-/// The stages of one command, and what keeps them up to date.
+/// Creates the stages of one command and keeps them up to date.
 pub(crate) struct Stages {
     library: Option<(Arc<Library>, Watcher)>,
     folder: Option<PathBuf>,
@@ -42,26 +42,26 @@ pub(crate) struct Stages {
 }
 
 impl Stages {
-    /// No engine is started before the first stage is wanted.
+    /// Creates no stage yet. The engine starts with the first stage.
     pub(crate) fn new(args: StageArgs) -> Self {
         Self { library: None, folder: args.plugins, from: args.stages, stats: args.stats }
     }
 
-    /// The cluster's plug-ins, if they are wanted: from here on stages are made of them too.
-    pub(crate) async fn of_cluster(&mut self, cluster: &Cluster) -> anyhow::Result<Option<ClusterPlugins>> {
+    /// Starts to follow the cluster's plug-ins, if the user asked for them. Later stages can use them too.
+    pub(crate) async fn of_cluster(&mut self, connection: &Connection) -> anyhow::Result<Option<ClusterPlugins>> {
         let Some(StagesFrom::Cluster) = self.from else { return Ok(None) };
-        let config = topic::client_config(&cluster.without_properties())?;
+        let config = connection.without_properties().client_config()?;
         let library = self.library()?;
         Ok(Some(ClusterPlugins::follow(&config, library).await?))
     }
 
-    /// The stage that `spec` names, if there is one.
+    /// Creates the stage that `spec` names, if any.
     pub(crate) fn one(&mut self, spec: Option<&str>, kind: Kind) -> anyhow::Result<Option<Arc<Stage>>> {
         let Some(spec) = spec else { return Ok(None) };
         Ok(Some(self.library()?.resolve(&StageSpec::parse(spec)?, kind)?))
     }
 
-    /// The stages of a chain, joined by ` | `.
+    /// Creates the stages of a chain, separated by ` | `.
     pub(crate) fn chain(&mut self, text: &str, kind: Kind) -> anyhow::Result<Vec<Arc<Stage>>> {
         Ok(self.library()?.resolve_chain(text, kind)?)
     }
@@ -74,18 +74,18 @@ impl Stages {
         Ok(Arc::clone(library))
     }
 
-    /// What the stages did, to stderr, if it was asked for.
+    /// Prints statistics to stderr, if the user asked for them.
     pub(crate) fn report(&self, stages: &[StageStats]) {
         if !self.stats {
             return;
         }
         let mut err = std::io::stderr().lock();
         for stats in stages {
-            let each = stats.nanos.checked_div(stats.records).unwrap_or(0);
-            // Nothing can be done about a stderr that is closed.
+            let per_record = stats.nanos.checked_div(stats.records).unwrap_or(0);
+            // A closed stderr cannot be reported.
             let _ = writeln!(
                 err,
-                "stage {}: {} calls, {} records, {each} ns a record, {} errors, {} swaps, longest pause {} ns",
+                "stage {}: {} calls, {} records, {per_record} ns per record, {} errors, {} swaps, longest pause {} ns",
                 stats.version_name(),
                 stats.calls,
                 stats.records,
@@ -97,13 +97,13 @@ impl Stages {
     }
 }
 
-/// The plug-ins of this binary and of a folder, which is followed for as long as the watcher lives.
+/// Creates a library of this binary's plug-ins and those of a folder, which is watched while the watcher lives.
 pub(crate) fn start(folder: Option<&Path>) -> anyhow::Result<(Arc<Library>, Watcher)> {
     let library = Arc::new(sandbox::library(folder)?);
     let watcher = Watcher::start(library.clone(), |event| match event {
-        WatchEvent::Reloaded { path, .. } => eprintln!("loaded {}", path.display()),
+        WatchEvent::Reloaded { path, .. } => eprintln!("reloaded {}", path.display()),
         WatchEvent::Refused { path, problem } => {
-            eprintln!("warning: {} is not used, the version before it goes on: {problem}", path.display());
+            eprintln!("warning: {} cannot be used; keeping the previous version: {problem}", path.display());
         }
         _ => {}
     })?;

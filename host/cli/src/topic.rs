@@ -5,11 +5,11 @@ use std::io::Write;
 
 use anyhow::Context;
 use clap::Subcommand;
-use millstream_client::{Admin, ClientConfig, ConfigError, NewTopic, PartitionDescription, TopicDescription};
+use millstream_client::{KafkaUuid, NewTopic, PartitionDescription, TopicDescription};
 use millstream_registry::format::STAGE_CONFIGS;
 
-use crate::cluster::{self, Cluster};
-use crate::{output, topic_stages};
+use crate::connection::Connection;
+use crate::{output, runtime, text, topic_stages};
 
 /// The arguments of `millstream topic`.
 #[derive(Debug, clap::Args)]
@@ -33,9 +33,9 @@ enum Command {
     Create(Create),
     /// Print the names of all topics
     List(List),
-    /// Show a topic's partitions and the configs that were set on it
+    /// Show a topic's partitions and its configs
     Describe(Describe),
-    /// Change a topic's configs; they are in force at once
+    /// Change a topic's configs; the change takes effect at once
     Alter(Alter),
     /// Delete topics with all their records
     Delete(Delete),
@@ -44,13 +44,13 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct Create {
     #[command(flatten)]
-    cluster: Cluster,
+    connection: Connection,
     /// The topic's name
     name: String,
-    /// How many partitions [default: the broker's num.partitions]
+    /// The number of partitions [default: the broker's num.partitions]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     partitions: Option<i32>,
-    /// How many copies of each record [default: the broker's default.replication.factor]
+    /// The replication factor [default: the broker's default.replication.factor]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..))]
     replication_factor: Option<i16>,
     /// A config of the topic, such as retention.ms=86400000; may be repeated
@@ -61,8 +61,8 @@ struct Create {
 #[derive(Debug, clap::Args)]
 struct List {
     #[command(flatten)]
-    cluster: Cluster,
-    /// Also the cluster's own topics, such as __consumer_offsets
+    connection: Connection,
+    /// Include internal topics, such as __consumer_offsets
     #[arg(long)]
     internal: bool,
 }
@@ -70,7 +70,7 @@ struct List {
 #[derive(Debug, clap::Args)]
 struct Describe {
     #[command(flatten)]
-    cluster: Cluster,
+    connection: Connection,
     /// The topics' names
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
@@ -79,13 +79,13 @@ struct Describe {
 #[derive(Debug, clap::Args)]
 struct Alter {
     #[command(flatten)]
-    cluster: Cluster,
+    connection: Connection,
     /// The topic's name
     name: String,
     /// A config to set, such as retention.ms=86400000; may be repeated
     #[arg(short, long, value_name = "KEY=VALUE", required_unless_present = "delete_config")]
     config: Vec<String>,
-    /// A config to take back to its default; may be repeated
+    /// A config to reset to its default; may be repeated
     #[arg(short, long, value_name = "KEY")]
     delete_config: Vec<String>,
 }
@@ -93,7 +93,7 @@ struct Alter {
 #[derive(Debug, clap::Args)]
 struct Delete {
     #[command(flatten)]
-    cluster: Cluster,
+    connection: Connection,
     /// The topics' names
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
@@ -102,7 +102,7 @@ struct Delete {
 impl Args {
     /// Runs the subcommand.
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        cluster::block_on(async {
+        runtime::block_on(async {
             match self.command {
                 Command::Create(args) => args.run().await,
                 Command::List(args) => args.run().await,
@@ -114,38 +114,21 @@ impl Args {
     }
 }
 
-/// An admin client for the cluster, which must be there.
-pub(crate) fn admin(cluster: &Cluster) -> anyhow::Result<Admin> {
-    cluster.reach()?;
-    Ok(Admin::new(client_config(cluster)?)?)
-}
-
-/// What all clients share, for this cluster.
-pub(crate) fn client_config(cluster: &Cluster) -> anyhow::Result<ClientConfig> {
-    let mut config = ClientConfig::new(&cluster.bootstrap_server);
-    config.default_api_timeout = cluster::PATIENCE;
-    cluster.apply(|key, value| match config.set(key, value)? {
-        true => Ok(()),
-        false => Err(ConfigError { key: key.into(), message: "is not a setting of the admin client".into() }),
-    })?;
-    Ok(config)
-}
-
 impl Create {
     async fn run(self) -> anyhow::Result<()> {
         let mut configs = BTreeMap::new();
         for config in &self.config {
-            let (key, value) = cluster::pair(config).with_context(|| format!("--config {config}"))?;
+            let (key, value) = text::pair(config).with_context(|| format!("--config {config}"))?;
             configs.insert(key.to_owned(), value.to_owned());
         }
-        let admin = admin(&self.cluster)?;
+        let admin = self.connection.admin()?;
         let topic = NewTopic {
             name: self.name.clone(),
             partitions: self.partitions,
             replication_factor: self.replication_factor,
             configs,
         };
-        topic_stages::create(&admin, &self.cluster, topic).await?;
+        topic_stages::create(&admin, &self.connection, topic).await?;
         output::line(&format!("created topic {}", self.name))?;
         Ok(())
     }
@@ -153,7 +136,7 @@ impl Create {
 
 impl List {
     async fn run(self) -> anyhow::Result<()> {
-        let topics = admin(&self.cluster)?.list_topics().await?;
+        let topics = self.connection.admin()?.list_topics().await?;
         let mut out = output::stdout();
         for topic in topics.iter().filter(|topic| self.internal || !topic.internal) {
             writeln!(out, "{}", topic.name)?;
@@ -165,7 +148,7 @@ impl List {
 
 impl Describe {
     async fn run(self) -> anyhow::Result<()> {
-        let admin = admin(&self.cluster)?;
+        let admin = self.connection.admin()?;
         let topics = admin.describe_topics(&self.names).await?;
         let mut out = output::stdout();
         for topic in &topics {
@@ -182,14 +165,14 @@ impl Describe {
     }
 }
 
-/// As kafka-topics prints it.
+/// Prints a topic in the format of kafka-topics.
 fn describe(out: &mut impl Write, topic: &TopicDescription, configs: &str) -> std::io::Result<()> {
-    let copies = topic.partitions.first().map_or(0, |partition| partition.replicas.len());
+    let replication_factor = topic.partitions.first().map_or(0, |partition| partition.replicas.len());
     writeln!(
         out,
-        "Topic: {}\tTopicId: {}\tPartitionCount: {}\tReplicationFactor: {copies}\tConfigs: {configs}",
+        "Topic: {}\tTopicId: {}\tPartitionCount: {}\tReplicationFactor: {replication_factor}\tConfigs: {configs}",
         topic.name,
-        topic.id,
+        KafkaUuid(topic.id),
         topic.partitions.len(),
     )?;
     for PartitionDescription { partition, leader, replicas, in_sync, .. } in &topic.partitions {
@@ -212,20 +195,20 @@ impl Alter {
     async fn run(self) -> anyhow::Result<()> {
         let mut changes = BTreeMap::new();
         for config in &self.config {
-            let (key, value) = cluster::pair(config).with_context(|| format!("--config {config}"))?;
+            let (key, value) = text::pair(config).with_context(|| format!("--config {config}"))?;
             changes.insert(key.to_owned(), Some(value.to_owned()));
         }
-        let admin = admin(&self.cluster)?;
+        let admin = self.connection.admin()?;
         if !self.delete_config.is_empty() {
-            // A broker takes back without a word what it has never heard of.
+            // A broker resets an unknown config without an error.
             let known = admin.describe_configs(&self.name).await?;
             for key in &self.delete_config {
                 let is_known = known.iter().any(|config| config.name == *key) || STAGE_CONFIGS.contains(&key.as_str());
-                anyhow::ensure!(is_known, "--delete-config {key}: no config has that name");
+                anyhow::ensure!(is_known, "--delete-config {key}: there is no config with that name");
                 changes.insert(key.clone(), None);
             }
         }
-        topic_stages::alter(&admin, &self.cluster, &self.name, changes).await?;
+        topic_stages::alter(&admin, &self.connection, &self.name, changes).await?;
         output::line(&format!("altered topic {}", self.name))?;
         Ok(())
     }
@@ -233,8 +216,8 @@ impl Alter {
 
 impl Delete {
     async fn run(self) -> anyhow::Result<()> {
-        admin(&self.cluster)?.delete_topics(&self.names).await?;
-        topic_stages::forget(&self.cluster, &self.names).await?;
+        self.connection.admin()?.delete_topics(&self.names).await?;
+        topic_stages::forget(&self.connection, &self.names).await?;
         let mut out = output::stdout();
         for name in &self.names {
             writeln!(out, "deleted topic {name}")?;

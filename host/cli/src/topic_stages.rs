@@ -1,19 +1,17 @@
-//! The stages that a topic wants its applications to run, at a cluster that takes no such options: they are
-//! kept in the cluster's store of plug-ins, by the same names.
+//! Configs that name a topic's stages, on a cluster that does not know them (Apache Kafka). They are stored in the
+//! cluster's registry of plug-ins, under the same names.
 
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use millstream_client::plugins::PluginStore;
 use millstream_client::{Admin, Error, NewTopic};
 use millstream_registry::format::STAGE_CONFIGS;
 
-use crate::cluster::Cluster;
-use crate::topic;
+use crate::connection::Connection;
 
-/// Creates a topic; what its cluster does not take goes to the store.
-pub(crate) async fn create(admin: &Admin, cluster: &Cluster, mut topic: NewTopic) -> Result<()> {
-    let refused = match admin.create_topics(std::slice::from_ref(&topic)).await {
+/// Creates a topic. Configs that its cluster does not know go to the registry.
+pub(crate) async fn create(admin: &Admin, connection: &Connection, mut topic: NewTopic) -> Result<()> {
+    let rejection = match admin.create_topics(std::slice::from_ref(&topic)).await {
         Ok(_) => return Ok(()),
         Err(error) => error,
     };
@@ -21,17 +19,17 @@ pub(crate) async fn create(admin: &Admin, cluster: &Cluster, mut topic: NewTopic
     let (stages, configs) = all.into_iter().partition(|(key, _)| STAGE_CONFIGS.contains(&key.as_str()));
     topic.configs = configs;
     let stages: Vec<_> = BTreeMap::into_iter(stages).map(|(key, stage)| (key, Some(stage))).collect();
-    if !is_unknown(&refused, stages.iter().map(|(key, _)| key)) {
-        return Err(refused.into());
+    if !is_unknown(&rejection, stages.iter().map(|(key, _)| key)) {
+        return Err(rejection.into());
     }
     admin.create_topics(std::slice::from_ref(&topic)).await?;
-    set(cluster, &topic.name, &stages).await
+    set(connection, &topic.name, &stages).await
 }
 
-/// Changes the configs of a topic; what its cluster does not take goes to the store.
+/// Changes the configs of a topic. Configs that its cluster does not know go to the registry.
 pub(crate) async fn alter(
     admin: &Admin,
-    cluster: &Cluster,
+    connection: &Connection,
     name: &str,
     changes: BTreeMap<String, Option<String>>,
 ) -> Result<()> {
@@ -39,9 +37,9 @@ pub(crate) async fn alter(
         changes.clone().into_iter().partition(|(key, _)| STAGE_CONFIGS.contains(&key.as_str()));
     match admin.alter_configs(name, &changes).await {
         Ok(()) => {
-            // Apache Kafka takes back without a word what it has never heard of.
+            // Apache Kafka resets an unknown config without an error.
             let gone = stages.into_iter().filter(|(_, stage)| stage.is_none()).collect::<Vec<_>>();
-            return if gone.is_empty() { Ok(()) } else { unset(cluster, name, &gone).await };
+            return if gone.is_empty() { Ok(()) } else { unset(connection, name, &gone).await };
         }
         Err(error) if !is_unknown(&error, stages.keys()) => return Err(error.into()),
         Err(_) => {}
@@ -49,12 +47,12 @@ pub(crate) async fn alter(
     if !others.is_empty() {
         admin.alter_configs(name, &others).await?;
     }
-    set(cluster, name, &stages.into_iter().collect::<Vec<_>>()).await
+    set(connection, name, &stages.into_iter().collect::<Vec<_>>()).await
 }
 
-/// Forgets the stages of topics that are gone, for those that come after them by the same names.
-pub(crate) async fn forget(cluster: &Cluster, names: &[String]) -> Result<()> {
-    let store = PluginStore::new(topic::client_config(cluster)?)?;
+/// Removes the stages of deleted topics, so that new topics with the same names do not get them.
+pub(crate) async fn forget(connection: &Connection, names: &[String]) -> Result<()> {
+    let store = connection.plugin_store()?;
     let image = store.image().await?;
     for name in names {
         if let Some(stages) = image.topic(name) {
@@ -66,16 +64,16 @@ pub(crate) async fn forget(cluster: &Cluster, names: &[String]) -> Result<()> {
     Ok(())
 }
 
-async fn set(cluster: &Cluster, name: &str, stages: &[(String, Option<String>)]) -> Result<()> {
-    let store = PluginStore::new(topic::client_config(cluster)?)?;
+async fn set(connection: &Connection, name: &str, stages: &[(String, Option<String>)]) -> Result<()> {
+    let store = connection.plugin_store()?;
     let outcome = store.set_topic_stages(name, stages).await;
     store.close().await;
     Ok(outcome?)
 }
 
-/// Removes what the store has of these.
-async fn unset(cluster: &Cluster, name: &str, stages: &[(String, Option<String>)]) -> Result<()> {
-    let store = PluginStore::new(topic::client_config(cluster)?)?;
+/// Removes these stages from the registry.
+async fn unset(connection: &Connection, name: &str, stages: &[(String, Option<String>)]) -> Result<()> {
+    let store = connection.plugin_store()?;
     if store.image().await?.topic(name).is_some() {
         store.set_topic_stages(name, stages).await?;
     }
@@ -83,7 +81,7 @@ async fn unset(cluster: &Cluster, name: &str, stages: &[(String, Option<String>)
     Ok(())
 }
 
-/// Whether a cluster refuses one of these options because it has never heard of it.
+/// Returns whether a cluster rejected one of these configs because it does not know it.
 fn is_unknown<'k>(error: &Error, mut keys: impl Iterator<Item = &'k String>) -> bool {
     let Error::Broker { message: Some(message), .. } = error else { return false };
     message.to_lowercase().contains("unknown topic config name") && keys.any(|key| message.contains(key.as_str()))

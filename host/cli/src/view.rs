@@ -4,20 +4,19 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use clap::Subcommand;
-use millstream_client::View;
+use millstream_client::{KafkaUuid, View};
 
-use crate::cluster::{self, Cluster};
-use crate::output;
-use crate::topic::admin;
+use crate::connection::Connection;
+use crate::{output, runtime};
 
 /// The arguments of `millstream view`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A view is a read-only topic that shows what a filter keeps of another one: the
-same partitions, offsets and timestamps, no storage of its own. Every Kafka
-client reads it. A filter is a plug-in by its name, by its name and version, or
-a file of the broker's machine, with its configuration as JSON; a chain is
-joined by ` | `.
+A view is a read-only topic that shows the records of another topic that pass a
+filter: with the same partitions, offsets and timestamps, and no storage of its
+own. Every Kafka client can read it. A filter is the name of a plug-in, a name
+and version, or a file on the broker's machine, with its configuration as JSON.
+Filters of a chain are separated by ` | `.
 
 Examples:
   millstream view create significant --of quakes \\
@@ -38,26 +37,26 @@ pub(crate) struct Args {
 enum Command {
     /// Create a view of a topic
     Create(Create),
-    /// Print the names of all views, each with its source and its filters
+    /// Print all views with their sources and filters
     List(List),
-    /// Show how views are made
+    /// Show the source and the filters of views
     Describe(Names),
-    /// Change the filters of a view; they are in force at once
+    /// Change the filters of a view; the change takes effect at once
     Alter(Alter),
-    /// Delete views; their sources stay as they are
+    /// Delete views; their sources are kept
     Delete(Names),
 }
 
-/// What a view's filters are.
+/// The filters of a view.
 #[derive(Debug, clap::Args)]
 struct Filters {
-    /// The filter, or a chain of filters joined by ` | `
+    /// The filter, or a chain of filters separated by ` | `
     #[arg(long, value_name = "STAGE")]
     filter: Option<String>,
-    /// What becomes of a record that the filter fails on: skip, pass, fail or dead-letter [default: skip]
+    /// How to handle a record for which the filter fails: skip, pass, fail or dead-letter [default: skip]
     #[arg(long, value_name = "POLICY")]
     failure_policy: Option<String>,
-    /// Where such records go under dead-letter
+    /// The topic for such records with --failure-policy dead-letter
     #[arg(long, value_name = "TOPIC")]
     dead_letter_topic: Option<String>,
 }
@@ -65,10 +64,10 @@ struct Filters {
 #[derive(Debug, clap::Args)]
 struct Create {
     #[command(flatten)]
-    cluster: Cluster,
+    connection: Connection,
     /// The view's name
     name: String,
-    /// The topic that it shows, which may be a view itself
+    /// The source topic, which may be a view itself
     #[arg(long, value_name = "TOPIC")]
     of: String,
     #[command(flatten)]
@@ -78,7 +77,7 @@ struct Create {
 #[derive(Debug, clap::Args)]
 struct Alter {
     #[command(flatten)]
-    cluster: Cluster,
+    connection: Connection,
     /// The view's name
     name: String,
     #[command(flatten)]
@@ -88,13 +87,13 @@ struct Alter {
 #[derive(Debug, clap::Args)]
 struct List {
     #[command(flatten)]
-    cluster: Cluster,
+    connection: Connection,
 }
 
 #[derive(Debug, clap::Args)]
 struct Names {
     #[command(flatten)]
-    cluster: Cluster,
+    connection: Connection,
     /// The views' names
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
@@ -103,7 +102,7 @@ struct Names {
 impl Args {
     /// Runs the subcommand.
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        cluster::block_on(async {
+        runtime::block_on(async {
             match self.command {
                 Command::Create(args) => args.run().await,
                 Command::List(args) => args.run().await,
@@ -119,7 +118,7 @@ impl Create {
     async fn run(self) -> anyhow::Result<()> {
         let Filters { filter, failure_policy, dead_letter_topic } = self.filters;
         let view = View { name: self.name, of: self.of, filter, failure_policy, dead_letter_topic };
-        admin(&self.cluster)?.create_view(&view).await?;
+        self.connection.admin()?.create_view(&view).await?;
         output::line(&format!("created view {} of {}", view.name, view.of))?;
         Ok(())
     }
@@ -127,10 +126,10 @@ impl Create {
 
 impl List {
     async fn run(self) -> anyhow::Result<()> {
-        let views = admin(&self.cluster)?.list_views().await?;
+        let views = self.connection.admin()?.list_views().await?;
         let mut out = output::stdout();
         for view in &views {
-            writeln!(out, "{}\tof {}\t{}", view.name, view.of, view.filter.as_deref().unwrap_or("without a filter"))?;
+            writeln!(out, "{}\tof {}\t{}", view.name, view.of, view.filter.as_deref().unwrap_or("no filter"))?;
         }
         out.flush()?;
         Ok(())
@@ -151,7 +150,7 @@ impl Alter {
             !changes.is_empty(),
             "nothing to change: give --filter, --failure-policy or --dead-letter-topic"
         );
-        let admin = admin(&self.cluster)?;
+        let admin = self.connection.admin()?;
         views(&admin, std::slice::from_ref(&self.name)).await?;
         admin.alter_configs(&self.name, &changes).await?;
         output::line(&format!("altered view {}", self.name))?;
@@ -161,12 +160,13 @@ impl Alter {
 
 impl Names {
     async fn describe(self) -> anyhow::Result<()> {
-        let admin = admin(&self.cluster)?;
+        let admin = self.connection.admin()?;
         let views = views(&admin, &self.names).await?;
         let topics = admin.describe_topics(&self.names).await?;
         let mut out = output::stdout();
         for (view, topic) in views.iter().zip(topics) {
-            writeln!(out, "View: {}\tTopicId: {}\tPartitionCount: {}", view.name, topic.id, topic.partitions.len())?;
+            let (id, count) = (KafkaUuid(topic.id), topic.partitions.len());
+            writeln!(out, "View: {}\tTopicId: {id}\tPartitionCount: {count}", view.name)?;
             writeln!(out, "\tOf: {}", view.of)?;
             writeln!(out, "\tFilter: {}", view.filter.as_deref().unwrap_or("none"))?;
             writeln!(out, "\tFailurePolicy: {}", view.failure_policy.as_deref().unwrap_or("skip"))?;
@@ -179,8 +179,8 @@ impl Names {
     }
 
     async fn delete(self) -> anyhow::Result<()> {
-        let admin = admin(&self.cluster)?;
-        // A slip of the pen must not take a topic with its records.
+        let admin = self.connection.admin()?;
+        // Prevents deleting a topic with records by mistake.
         views(&admin, &self.names).await?;
         admin.delete_topics(&self.names).await?;
         let mut out = output::stdout();
@@ -192,14 +192,14 @@ impl Names {
     }
 }
 
-/// The views with these names, in that order; each of them must be one.
+/// Returns the views with these names, in that order. Each topic must be a view.
 async fn views(admin: &millstream_client::Admin, names: &[String]) -> anyhow::Result<Vec<View>> {
     let found = admin.views_among(names).await?;
     names
         .iter()
         .map(|name| {
             let view = found.iter().find(|view| view.name == *name).cloned();
-            view.ok_or_else(|| anyhow::anyhow!("{name} is a topic with records of its own, and no view"))
+            view.ok_or_else(|| anyhow::anyhow!("{name} is a topic with its own records, not a view"))
         })
         .collect()
 }

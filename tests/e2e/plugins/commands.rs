@@ -27,7 +27,7 @@ fn events(broker: &Broker, name: &str) -> Vec<String> {
 fn from_push_to_delete() {
     let broker = Broker::start();
     assert_eq!(push(&broker, &filter("letters", 1)), "letters@1 pushed and active\n");
-    assert_eq!(push(&broker, &filter("letters", 1)), "letters@1 was there already, active\n");
+    assert_eq!(push(&broker, &filter("letters", 1)), "letters@1 already exists, active\n");
     admit(&broker, "follows", "letters");
     admit(&broker, "pinned", "letters@1");
     assert_eq!(refused_letters(&broker, "follows"), "a");
@@ -60,7 +60,7 @@ fn from_push_to_delete() {
     let followed = refusal(&broker, &["plugin", "delete", "letters"]);
     assert!(followed.contains("is used by topic"), "{followed}");
     let serves = refusal(&broker, &["plugin", "delete", "letters@2"]);
-    assert!(serves.contains("version 2 of plug-in `letters` serves"), "{serves}");
+    assert!(serves.contains("version 2 of plug-in `letters` is active"), "{serves}");
     assert_eq!(output(&broker, &["plugin", "delete", "letters@3"]), "deleted letters@3\n");
     assert_eq!(listed(&broker, "letters"), ["filter", "2", "1,2"]);
     output(&broker, &["topic", "delete", "follows", "pinned"]);
@@ -84,10 +84,10 @@ fn a_name_of_the_binary_keeps_its_kind() {
     assert!(refused.contains("plug-in json is a serializer in the binary, and this is a filter"), "{refused}");
     assert_eq!(output(&broker, &["plugin", "push", file, "--name", "contains"]), "contains@1 pushed and active\n");
     let none = refusal(&broker, &["plugin", "activate", "letters@0"]);
-    assert!(none.contains("letters@0 is the letters in the binary, which has none"), "{none}");
+    assert!(none.contains("letters@0 means the letters in the binary, but the binary has no such plug-in"), "{none}");
     let nothing = run(&broker, &["plugin", "logs", "letters"]);
     assert_eq!((nothing.code, nothing.stdout.as_str()), (Some(0), ""));
-    assert!(nothing.stderr.contains("hint: the brokers have no lines of letters"), "{}", nothing.stderr);
+    assert!(nothing.stderr.contains("hint: the brokers have no log lines of letters"), "{}", nothing.stderr);
 }
 
 #[test]

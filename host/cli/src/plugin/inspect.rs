@@ -23,13 +23,13 @@ Examples:
   millstream plugin inspect contains --config '{\"text\":\"error\"}'
   millstream plugin inspect murmur2 --json")]
 pub(crate) struct Args {
-    /// A component, or the name of a plug-in of this binary.
+    /// A component, or the name of a plug-in of this binary
     #[arg(value_name = "FILE")]
     plugin: String,
-    /// The configuration with which the plug-in is started and probed.
+    /// The configuration with which the plug-in is started and probed
     #[arg(long, value_name = "JSON")]
     config: Option<String>,
-    /// Print JSON.
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }

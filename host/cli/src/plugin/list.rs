@@ -9,9 +9,10 @@ use millstream_registry::VersionStats;
 use millstream_registry::format::{Manifest, Version};
 use millstream_registry::image::PluginImage;
 
-use super::cluster::store;
-use crate::cluster::{Cluster, block_on};
-use crate::{output, sandbox, topic};
+use crate::connection::Connection;
+use crate::table::Align::{Left, Right};
+use crate::table::Table;
+use crate::{output, runtime, sandbox};
 
 /// The arguments of `millstream plugin list`.
 #[derive(Debug, clap::Args)]
@@ -22,25 +23,25 @@ Examples:
   millstream plugin list -b 127.0.0.1:9092
   millstream plugin list -b broker:9092 --json | jq '.[] | select(.traps > 0)'
 
-With -b the counts are those of the brokers since their start: of a plug-in, and
-below it of its versions that serve, that are bad, or that have done something.")]
+With -b, the counters are those of the brokers since their start: a line for
+each plug-in, and below it for its versions that are active, bad or were used.")]
 pub(crate) struct Args {
-    /// A folder of plug-ins (*.wasm); one with the name of a plug-in of this binary takes its place.
+    /// A folder of plug-ins (*.wasm); a file replaces the plug-in of this binary with the same name
     #[arg(long, value_name = "DIR", conflicts_with = "bootstrap_server")]
     plugins: Option<PathBuf>,
-    /// A broker of the cluster whose plug-ins are wanted
+    /// List the plug-ins of the cluster with this broker
     #[arg(short = 'b', long = "bootstrap-server", value_name = "HOST:PORT")]
     bootstrap_server: Option<String>,
-    /// Print a JSON array with what each version of the cluster's plug-ins did
+    /// Print the counters of the versions as a JSON array
     #[arg(long, requires = "bootstrap_server")]
     json: bool,
 }
 
 impl Args {
-    /// One line a plug-in; a file that does not load is on stderr.
+    /// Prints one line per plug-in.
     pub(crate) fn run(self) -> Result<()> {
         match &self.bootstrap_server {
-            Some(server) => list_cluster(&Cluster::at(server), self.json),
+            Some(server) => list_cluster(&Connection::to(server), self.json),
             None => self.list_here(),
         }
     }
@@ -49,7 +50,7 @@ impl Args {
         let mut plugins = sandbox::library(self.plugins.as_deref())?.list()?;
         plugins.sort_by(|(_, a), (_, b)| (a.kind().name(), a.name()).cmp(&(b.kind().name(), b.name())));
         let mut out = output::stdout();
-        writeln!(out, "{:<16} {:<10} {:<12} {:<24} SOURCE", "NAME", "VERSION", "KIND", "READS")?;
+        let mut table = Table::new(["NAME", "VERSION", "KIND", "READS", "SOURCE"], [Left; 5]);
         for (origin, plugin) in &plugins {
             let description = plugin.description();
             let reads = match &description.format {
@@ -57,16 +58,17 @@ impl Args {
                 None => description.columns.to_string(),
             };
             let (name, version, kind) = (plugin.name(), plugin.version(), plugin.kind().name());
-            writeln!(out, "{name:<16} {version:<10} {kind:<12} {reads:<24} {origin}")?;
+            table.row([name.to_owned(), version.to_owned(), kind.to_owned(), reads, origin.to_string()]);
         }
+        table.write(&mut out)?;
         Ok(out.flush()?)
     }
 }
 
-fn list_cluster(cluster: &Cluster, json: bool) -> Result<()> {
-    let store = store(cluster)?;
-    let admin = topic::admin(cluster)?;
-    let (image, stats) = block_on(async move {
+fn list_cluster(connection: &Connection, json: bool) -> Result<()> {
+    let store = connection.plugin_store()?;
+    let admin = connection.admin()?;
+    let (image, stats) = runtime::block_on(async move {
         let image = store.image().await;
         store.close().await;
         Ok((image?, admin.plugin_stats().await?))
@@ -77,11 +79,11 @@ fn list_cluster(cluster: &Cluster, json: bool) -> Result<()> {
     print(&mut output::stdout(), &image, &stats)
 }
 
-/// A plug-in of the cluster, or of the binary that a broker has run.
+/// A plug-in of the cluster, or of the binary if a broker has used it.
 struct Listed<'a> {
     manifest: Option<&'a Manifest>,
     kind: &'a str,
-    /// By number, over all brokers: what serves, what is bad, and what has done something.
+    /// The counters over all brokers, by version: those that are active, bad or were used.
     versions: BTreeMap<u32, VersionStats>,
 }
 
@@ -139,7 +141,7 @@ fn sum(all: VersionStats, more: &VersionStats) -> VersionStats {
     }
 }
 
-/// Numbers in order as a person reads them: `1-3,7`.
+/// Formats ascending numbers as ranges: `1-3,7`.
 fn ranges(numbers: impl Iterator<Item = u32>) -> String {
     let mut ranges: Vec<(u32, u32)> = Vec::new();
     for number in numbers {
@@ -157,37 +159,32 @@ fn ranges(numbers: impl Iterator<Item = u32>) -> String {
 }
 
 fn print(out: &mut impl Write, image: &PluginImage, stats: &[VersionStats]) -> Result<()> {
-    let heads = ["CALLS", "RECORDS", "BAD", "ERRORS", "TRAPS", "ROLLBACKS"];
-    print_row(out, ["NAME", "KIND", "ACTIVE", "VERSIONS"], heads)?;
+    let heads = ["NAME", "KIND", "ACTIVE", "VERSIONS", "CALLS", "RECORDS", "BAD", "ERRORS", "TRAPS", "ROLLBACKS"];
+    let mut table = Table::new(heads, [Left, Left, Left, Left, Right, Right, Right, Right, Right, Right]);
     let or_none = |text: String| if text.is_empty() { "-".to_owned() } else { text };
     for (name, plugin) in &listed(image, stats) {
         let active = Some(plugin.active()).filter(|active| *active != 0);
         let active = or_none(active.map_or_else(String::new, |active| active.to_string()));
-        print_counts(out, [name, plugin.kind, &active, &or_none(plugin.numbers())], &plugin.total())?;
-        for (number, counts) in &plugin.versions {
+        let texts = [(*name).to_owned(), plugin.kind.to_owned(), active, or_none(plugin.numbers())];
+        table.row(cells(texts, &plugin.total()));
+        for (number, counters) in &plugin.versions {
             let name = match number {
                 0 => "  in the binary".to_owned(),
                 number => format!("  {name}@{number}"),
             };
-            print_counts(out, [&name, &counts.version, plugin.state(*number), ""], counts)?;
+            let texts = [name, counters.version.clone(), plugin.state(*number).to_owned(), String::new()];
+            table.row(cells(texts, counters));
         }
     }
+    table.write(out)?;
     Ok(out.flush()?)
 }
 
-fn print_counts(out: &mut impl Write, texts: [&str; 4], counts: &VersionStats) -> Result<()> {
-    let VersionStats { calls, records, bad_records, errors, traps, rollbacks, .. } = counts;
-    let counts = [calls, records, bad_records, errors, traps, rollbacks].map(u64::to_string);
-    print_row(out, texts, counts.each_ref().map(String::as_str))
-}
-
-fn print_row(out: &mut impl Write, [name, kind, active, versions]: [&str; 4], counts: [&str; 6]) -> Result<()> {
-    let [calls, records, bad, errors, traps, rollbacks] = counts;
-    writeln!(
-        out,
-        "{name:<20} {kind:<12} {active:<8} {versions:<10} {calls:>10} {records:>12} {bad:>8} {errors:>8} {traps:>6} {rollbacks:>9}"
-    )?;
-    Ok(())
+fn cells([name, kind, active, versions]: [String; 4], counters: &VersionStats) -> [String; 10] {
+    let VersionStats { calls, records, bad_records, errors, traps, rollbacks, .. } = counters;
+    let [calls, records, bad, errors, traps, rollbacks] =
+        [calls, records, bad_records, errors, traps, rollbacks].map(u64::to_string);
+    [name, kind, active, versions, calls, records, bad, errors, traps, rollbacks]
 }
 
 #[cfg(test)]
@@ -204,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn every_version_that_did_something_has_a_line() {
+    fn every_used_version_has_a_line() {
         let version = |number: u32, bad: Option<&str>| {
             let digest = millstream_stage::Digest::of(&number.to_be_bytes()).to_string();
             serde_json::json!({ "number": number, "digest": digest, "size": 1, "chunks": 1,

@@ -1,4 +1,4 @@
-//! `millstream plugin logs`: what a plug-in logged at the brokers of a cluster.
+//! `millstream plugin logs`: the log of a plug-in at the brokers of a cluster.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -8,15 +8,14 @@ use anyhow::Result;
 use millstream_client::{Consumer, ConsumerConfig, ConsumerRecord, OffsetReset, TopicPartition};
 use millstream_registry::LOGS_TOPIC;
 
-use super::cluster::utc;
-use crate::cluster::{self, Cluster, block_on};
-use crate::{output, topic};
+use crate::connection::{CALL_TIMEOUT, Connection};
+use crate::{output, runtime, text};
 
-/// How long one look for lines lasts; a signal is seen in between.
-const POLL: Duration = Duration::from_millis(200);
+/// The timeout of one poll; between polls the command checks for the end of the topic.
+const LOGS_POLL: Duration = Duration::from_millis(200);
 
-/// How long a command that follows waits before it looks again for a topic that is not there yet.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// The interval of checks for the topic with --follow, while it does not exist yet.
+const TOPIC_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The arguments of `millstream plugin logs`.
 #[derive(Debug, clap::Args)]
@@ -25,46 +24,46 @@ Examples:
   millstream plugin logs region
   millstream plugin logs region -f | grep error
 
-The brokers keep the lines of a day, and not more than some 16 MiB of them.")]
+The brokers keep the lines of one day, at most about 16 MiB.")]
 pub(crate) struct Args {
     #[command(flatten)]
-    cluster: Cluster,
+    connection: Connection,
     /// The plug-in
     #[arg(value_name = "NAME")]
     name: String,
-    /// Wait for more
+    /// Wait for new lines
     #[arg(short, long)]
     follow: bool,
 }
 
 impl Args {
-    /// One line a line: time, level, version, text.
+    /// Prints each line with its time, level and version.
     pub(crate) fn run(self) -> Result<()> {
-        block_on(self.print())
+        runtime::block_on(self.print())
     }
 
     async fn print(self) -> Result<()> {
-        let mut interrupted = std::pin::pin!(cluster::told_to_end());
-        let admin = topic::admin(&self.cluster)?;
+        let mut interrupted = std::pin::pin!(runtime::stop_signal());
+        let admin = self.connection.admin()?;
         loop {
             let topics = admin.list_topics().await?;
             if topics.iter().any(|topic| topic.name == LOGS_TOPIC) {
                 break;
             }
             if !self.follow {
-                nothing_from(&self.name);
+                print_hint(&self.name);
                 return Ok(());
             }
             tokio::select! {
-                () = tokio::time::sleep(LOOK_AGAIN) => {}
+                () = tokio::time::sleep(TOPIC_CHECK_INTERVAL) => {}
                 () = &mut interrupted => return Ok(()),
             }
         }
-        let mut config = ConsumerConfig::new(&self.cluster.bootstrap_server);
-        config.client = topic::client_config(&self.cluster)?;
+        let mut config = ConsumerConfig::new(&self.connection.bootstrap_server);
+        config.client = self.connection.client_config()?;
         config.auto_offset_reset = OffsetReset::Earliest;
         config.allow_auto_create_topics = false;
-        config.client.default_api_timeout = config.client.default_api_timeout.max(cluster::PATIENCE);
+        config.client.default_api_timeout = config.client.default_api_timeout.max(CALL_TIMEOUT);
         let consumer = Consumer::builder(config).build()?;
         let partitions = consumer.partitions(LOGS_TOPIC).await?;
         let ends = consumer.end_offsets(&partitions).await?;
@@ -73,7 +72,7 @@ impl Args {
         let mut is_silent = true;
         loop {
             let records = tokio::select! {
-                records = consumer.poll(POLL) => records?,
+                records = consumer.poll(LOGS_POLL) => records?,
                 () = &mut interrupted => break,
             };
             for record in records.iter().filter(|record| record.key.as_deref() == Some(self.name.as_bytes())) {
@@ -87,16 +86,16 @@ impl Args {
         }
         consumer.close().await?;
         if is_silent && !self.follow {
-            nothing_from(&self.name);
+            print_hint(&self.name);
         }
         Ok(())
     }
 }
 
-/// A name that was mistyped has no lines either.
-fn nothing_from(name: &str) {
+/// Prints a hint, because a misspelt name has no lines either.
+fn print_hint(name: &str) {
     eprintln!(
-        "hint: the brokers have no lines of {name}; `millstream plugin list -b HOST:PORT` shows the cluster's plug-ins"
+        "hint: the brokers have no log lines of {name}; `millstream plugin list -b HOST:PORT` lists the cluster's plug-ins"
     );
 }
 
@@ -111,11 +110,11 @@ fn print(out: &mut impl Write, record: &ConsumerRecord) -> Result<()> {
     };
     let name = plain(record.key.as_deref().unwrap_or_default());
     let line = plain(record.value.as_deref().unwrap_or_default());
-    Ok(writeln!(out, "{} {:<5} {name}@{}  {line}", utc(record.timestamp), header("level"), header("version"))?)
+    Ok(writeln!(out, "{} {:<5} {name}@{}  {line}", text::utc(record.timestamp), header("level"), header("version"))?)
 }
 
-/// A text with nothing in it that a terminal obeys: anybody may have written it.
+/// Returns a text without control characters, because any client may have written it.
 fn plain(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+    text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
 }

@@ -1,13 +1,13 @@
-//! `millstream plugin ...`: make, build and look into plug-ins, and manage those of a cluster.
+//! `millstream plugin ...`: create, build, test and inspect plug-ins, and manage those of a cluster.
 
 mod bench;
 mod build;
 mod call;
-mod cluster;
 mod history;
 mod inspect;
 mod list;
 mod logs;
+mod names;
 mod new;
 mod push;
 mod test;
@@ -29,31 +29,31 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make the folder of a new plug-in, with its own test.
+    /// Create the folder of a new plug-in, with a test
     New(new::Args),
-    /// Build a plug-in's crate into a component.
+    /// Build a plug-in's crate into a component
     Build(build::Args),
-    /// Run the tests of a plug-in's crate, natively and in this binary's sandbox.
+    /// Run the tests of a plug-in's crate, natively and in the sandbox
     Test(test::Args),
-    /// Measure what a call costs in the sandbox.
+    /// Measure the cost of calls in the sandbox
     Bench(bench::Args),
-    /// Show what a plug-in is, what it imports and exports, and how much of its limits it uses.
+    /// Show a plug-in's kind, imports, exports, and its use of limits
     Inspect(inspect::Args),
-    /// List the plug-ins of this binary and of a folder, or those of a cluster with what they did there.
+    /// List the plug-ins of this binary and of a folder, or those of a cluster with their counters
     List(list::Args),
-    /// Call a plug-in in the sandbox: JSON lines in, JSON lines out.
+    /// Call a plug-in in the sandbox: JSON lines in, JSON lines out
     Call(call::Args),
-    /// Store a new version in the cluster and have it serve.
+    /// Store a new version in the cluster and activate it
     Push(push::PushArgs),
-    /// Have a version in the cluster serve.
+    /// Activate a version in the cluster
     Activate(push::ActivateArgs),
-    /// Have the last good version serve again.
+    /// Activate the last good version again
     Rollback(push::RollbackArgs),
-    /// Show what happened to a plug-in of the cluster.
+    /// Show the history of a plug-in of the cluster
     History(history::Args),
-    /// Print what a plug-in logged in the cluster.
+    /// Print the log of a plug-in of the cluster
     Logs(logs::Args),
-    /// Remove a plug-in or a version of it from the cluster.
+    /// Delete a plug-in or one of its versions from the cluster
     Delete(push::DeleteArgs),
 }
 
@@ -77,28 +77,30 @@ impl Args {
     }
 }
 
-/// Loads the plug-in that a user names: one of this binary by its name, or a file.
+/// Loads a plug-in of this binary by its name, or from a file.
 fn load(engine: &Engine, plugin: &str) -> Result<Plugin> {
     if let Some((name, bytes)) = millstream_plugins::DEFAULTS.iter().find(|(name, _)| *name == plugin) {
         return engine.load_own(bytes).with_context(|| format!("plug-in {name}"));
     }
     let path = Path::new(plugin);
     if !path.exists() {
-        bail!("{plugin} is no file and no plug-in of this binary; `millstream plugin list` shows those");
+        bail!(
+            "there is no file and no plug-in of this binary named {plugin}; `millstream plugin list` shows the plug-ins"
+        );
     }
     let (plugin, _) = load_file(engine, path)?;
     Ok(plugin)
 }
 
-/// A plug-in and its bytes, which are read once: the file may be a pipe, or another one a moment later.
+/// Loads a plug-in from a file and returns it with its bytes. The file is read once, because it may be a pipe or change.
 fn load_file(engine: &Engine, path: &Path) -> Result<(Plugin, Vec<u8>)> {
     let limit = engine.limits().module.size_bytes;
     let read = || -> Result<(Plugin, Vec<u8>)> {
         let mut component = Vec::new();
-        // No more is read than tells a file that is over the limit.
+        // Reads at most one byte more than the limit.
         File::open(path)?.take(limit as u64 + 1).read_to_end(&mut component)?;
         if component.len() > limit {
-            bail!("it has more bytes than the limit of {limit} for a plug-in");
+            bail!("it is larger than {limit} bytes, the limit of a plug-in");
         }
         Ok((engine.load(&component)?, component))
     };
