@@ -15,6 +15,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         both("topics from the command line", topics),
         both("lines go in and come out", lines),
         both("a group on the command line goes on behind what was printed", groups),
+        both("groups, offsets and records are deleted from the command line", deletions),
         both("a pipe that is closed ends the command quietly", closed_pipe),
         both("following prints what comes", following),
         both("a signal ends a command well", signals),
@@ -52,6 +53,8 @@ async fn topics(bootstrap: String) {
     let described = output(&bootstrap, &["topic", "describe", &name], "");
     assert_eq!(described.lines().count(), 3);
     assert!(described.contains("PartitionCount: 2") && described.contains("Configs: retention.ms=1000000"));
+    let id = described.split('\t').find_map(|field| field.strip_prefix("TopicId: ")).unwrap_or_default();
+    assert_eq!(id.len(), 22, "not a UUID as Kafka prints it: {described}");
     let alter = ["topic", "alter", &name, "-d", "retention.ms", "-c", "max.message.bytes=5000"];
     assert_eq!(output(&bootstrap, &alter, ""), format!("altered topic {name}\n"));
     let described = output(&bootstrap, &["topic", "describe", &name], "");
@@ -101,6 +104,32 @@ async fn groups(bootstrap: String) {
     let consume = ["consume", &name, "--from-beginning", "--group", &group];
     assert_eq!(output(&bootstrap, &[&consume[..], &["--count", "2"]].concat(), ""), "1\n2\n");
     assert_eq!(output(&bootstrap, &consume, ""), "3\n4\n5\n");
+    assert_eq!(output(&bootstrap, &consume, ""), "");
+}
+
+async fn deletions(bootstrap: String) {
+    let (name, group) = (unique("deletions"), unique("deletions"));
+    output(&bootstrap, &["topic", "create", &name, "-p", "1"], "");
+    output(&bootstrap, &["produce", &name], "1\n2\n3\n4\n5\n");
+    let consume = ["consume", &name, "--from-beginning"];
+    output(&bootstrap, &[&consume[..], &["--group", &group, "--count", "2"]].concat(), "");
+    let listed = output(&bootstrap, &["group", "list"], "");
+    assert!(listed.lines().any(|line| line.split_whitespace().eq([group.as_str(), "Empty"])), "{listed}");
+    let described = output(&bootstrap, &["group", "describe", &group], "");
+    let row: Vec<&str> = described.lines().nth(2).unwrap_or_default().split_whitespace().collect();
+    assert_eq!(row, [name.as_str(), "0", "2", "5", "3", "-"], "{described}");
+    let deleted = output(&bootstrap, &["group", "delete-offsets", &group, "--topic", &name], "");
+    assert_eq!(deleted, format!("deleted the offset of group {group} for {name}-0\n"));
+    assert_eq!(output(&bootstrap, &["group", "delete", &group], ""), format!("deleted group {group}\n"));
+    let again = run(&bootstrap, &["group", "delete", &group], "");
+    let error = format!("error: delete group {group}: GROUP_ID_NOT_FOUND");
+    assert!(again.code == Some(1) && again.stderr.starts_with(&error), "{}", again.stderr);
+
+    let delete = ["topic", "delete-records", &name];
+    let before = output(&bootstrap, &[&delete[..], &["--partition", "0", "--before-offset", "3"]].concat(), "");
+    assert_eq!(before, format!("{name}-0 starts at offset 3\n"));
+    assert_eq!(output(&bootstrap, &consume, ""), "4\n5\n");
+    assert_eq!(output(&bootstrap, &[&delete[..], &["--all"]].concat(), ""), format!("{name}-0 starts at offset 5\n"));
     assert_eq!(output(&bootstrap, &consume, ""), "");
 }
 

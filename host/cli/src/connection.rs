@@ -16,7 +16,7 @@ pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The default of `default.api.timeout.ms` for changes of plug-ins: a broker compiles and probes them.
 const PLUGIN_CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long to wait for a broker that refuses connections because it is still starting.
+/// How long to wait for a broker that rejects connections because it is still starting.
 const START_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The interval of the attempts in that time, and the timeout of one attempt.
@@ -85,7 +85,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Fails if all brokers refuse connections. Without this check the client would retry for the whole timeout. It
+    /// Fails if all brokers reject connections. Without this check the client would retry for the whole timeout. It
     /// leaves all other errors to the client, and does nothing if the user has set a timeout.
     pub(crate) fn check_reachable(&self) -> anyhow::Result<()> {
         const SET_BY_USER: [&str; 3] = ["bootstrap.servers", "default.api.timeout.ms", "max.block.ms"];
@@ -106,7 +106,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Returns the last error if all brokers refuse connections.
+    /// Returns the last error if all brokers reject connections.
     fn connect_error(&self) -> Option<io::Error> {
         let mut last = None;
         for server in self.bootstrap_server.split(',').map(str::trim) {

@@ -6,6 +6,7 @@
 mod connection;
 mod consume;
 mod embedded;
+mod group;
 mod output;
 mod plugin;
 mod produce;
@@ -39,6 +40,8 @@ enum Command {
     Topic(topic::Args),
     /// Create, list, describe, alter and delete views
     View(view::Args),
+    /// List, describe and delete consumer groups
+    Group(group::Args),
     /// Send lines to a topic
     Produce(produce::Args),
     /// Print the records of a topic
@@ -53,6 +56,7 @@ impl Command {
             Command::Serve(args) => args.run(),
             Command::Topic(args) => args.run(),
             Command::View(args) => args.run(),
+            Command::Group(args) => args.run(),
             Command::Produce(args) => args.run(),
             Command::Consume(args) => args.run(),
             Command::Plugin(args) => args.run(),

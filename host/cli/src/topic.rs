@@ -5,11 +5,14 @@ use std::io::Write;
 
 use anyhow::Context;
 use clap::Subcommand;
-use millstream_client::{KafkaUuid, NewTopic, PartitionDescription, TopicDescription};
+use millstream_client::{KafkaUuid, NewTopic, PartitionDescription, TopicDescription, TopicPartition};
 use millstream_registry::format::STAGE_CONFIGS;
 
 use crate::connection::Connection;
 use crate::{output, runtime, text, topic_stages};
+
+/// The offset that stands for the high watermark in a deletion of records.
+const HIGH_WATERMARK: i64 = -1;
 
 /// The arguments of `millstream topic`.
 #[derive(Debug, clap::Args)]
@@ -21,6 +24,7 @@ Examples:
   millstream topic alter quakes \\
       --config 'stage.admit=json-compare{\"path\":\"/mag\",\"op\":\">=\",\"value\":0}'
   millstream topic alter quakes --delete-config retention.ms
+  millstream topic delete-records quakes --partition 0 --before-offset 1000
   millstream topic delete quakes -b broker:9092")]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -37,6 +41,8 @@ enum Command {
     Describe(Describe),
     /// Change a topic's configs; the change takes effect at once
     Alter(Alter),
+    /// Delete old records of a topic
+    DeleteRecords(DeleteRecords),
     /// Delete topics with all their records
     Delete(Delete),
 }
@@ -91,6 +97,23 @@ struct Alter {
 }
 
 #[derive(Debug, clap::Args)]
+struct DeleteRecords {
+    #[command(flatten)]
+    connection: Connection,
+    /// The topic's name
+    name: String,
+    /// The partition [default: all partitions]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    partition: Option<i32>,
+    /// Delete the records before this offset
+    #[arg(long, value_name = "N", requires = "partition", value_parser = clap::value_parser!(i64).range(0..))]
+    before_offset: Option<i64>,
+    /// Delete all records that are stored now
+    #[arg(long, required_unless_present = "before_offset", conflicts_with = "before_offset")]
+    all: bool,
+}
+
+#[derive(Debug, clap::Args)]
 struct Delete {
     #[command(flatten)]
     connection: Connection,
@@ -108,6 +131,7 @@ impl Args {
                 Command::List(args) => args.run().await,
                 Command::Describe(args) => args.run().await,
                 Command::Alter(args) => args.run().await,
+                Command::DeleteRecords(args) => args.run().await,
                 Command::Delete(args) => args.run().await,
             }
         })
@@ -210,6 +234,27 @@ impl Alter {
         }
         topic_stages::alter(&admin, &self.connection, &self.name, changes).await?;
         output::line(&format!("altered topic {}", self.name))?;
+        Ok(())
+    }
+}
+
+impl DeleteRecords {
+    async fn run(self) -> anyhow::Result<()> {
+        let admin = self.connection.admin()?;
+        let partitions = match self.partition {
+            Some(partition) => vec![partition],
+            None => {
+                let topics = admin.describe_topics(std::slice::from_ref(&self.name)).await?;
+                topics.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.partition).collect()
+            }
+        };
+        let offset = self.before_offset.unwrap_or(HIGH_WATERMARK);
+        let before = partitions.into_iter().map(|number| (TopicPartition::new(self.name.as_str(), number), offset));
+        let mut out = output::stdout();
+        for (partition, start) in admin.delete_records(&before.collect()).await? {
+            writeln!(out, "{partition} starts at offset {start}")?;
+        }
+        out.flush()?;
         Ok(())
     }
 }

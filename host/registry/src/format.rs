@@ -40,8 +40,8 @@ pub const REASON_BYTES_MAX: usize = 1024;
 /// The maximum length of a plug-in's name and of its own version, in bytes, as in the sandbox.
 const NAME_BYTES_MAX: usize = 64;
 
-/// The configs of the topic: no record expires, a chunk always fits, and the age of a record does not depend on a client's
-/// clock.
+/// The configs of the topic: no record expires, a chunk always fits, and the age of a record does not depend on a
+/// client's clock.
 pub const TOPIC_CONFIGS: [(&str, &str); 3] =
     [("cleanup.policy", "compact"), ("max.message.bytes", "1048588"), ("message.timestamp.type", "LogAppendTime")];
 
@@ -117,7 +117,8 @@ fn parse_chunk(place: &str) -> Result<Key, FormatError> {
     match parsed {
         Some((digest, index)) => Ok(Key::Chunk { digest, index }),
         None => bad(format!(
-            "the key \"chunk/{place}\" is not chunk/DIGEST/INDEX with a SHA-256 in lower case and an index below {CHUNKS_MAX}"
+            "the key \"chunk/{place}\" is not chunk/DIGEST/INDEX with a SHA-256 in lower case and an index below \
+             {CHUNKS_MAX}"
         )),
     }
 }
@@ -131,7 +132,8 @@ pub fn check_name(name: &str) -> Result<(), FormatError> {
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(is_plain) || name.ends_with(".wasm") {
         let shown: String = name.chars().take(NAME_BYTES_MAX).collect();
         return bad(format!(
-            "{shown:?} is not a valid plug-in name: use letters, digits, `-`, `_` and `.`, at most {NAME_BYTES_MAX}, not ending in .wasm"
+            "{shown:?} is not a valid plug-in name: use letters, digits, `-`, `_` and `.`, at most {NAME_BYTES_MAX}, \
+             not ending in .wasm"
         ));
     }
     Ok(())
@@ -302,8 +304,8 @@ impl Manifest {
         self.history.iter().try_for_each(|event| check_reason(&event.reason))
     }
 
-    /// Returns whether to add an entry about a change that was not made. Repeated entries are omitted and their number is
-    /// limited, because they would displace more important entries.
+    /// Returns whether to add an entry about a change that was not made. Repeated entries are omitted and their
+    /// number is limited, because they would displace more important entries.
     pub(crate) fn takes_note(&self, event: EventKind, version: u32, reason: &str) -> bool {
         let reason = reason_of(reason);
         let notes: Vec<&Event> = self.history.iter().rev().take_while(|event| event.event.is_note()).collect();

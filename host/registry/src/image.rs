@@ -214,7 +214,8 @@ impl PluginImage {
         self.unneeded(&[*digest], |_, _| false)
     }
 
-    /// Returns the unused chunks that are too old to be part of a running push: those of an unfinished push or deletion.
+    /// Returns the unused chunks that are too old to be part of a running push: those of an unfinished push or
+    /// deletion.
     pub fn stale_chunks(&self, now_ms: i64) -> Vec<Key> {
         let needed: HashSet<&Digest> =
             self.plugins().flat_map(|user| user.versions.iter().map(|version| &version.digest)).collect();

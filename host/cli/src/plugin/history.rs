@@ -40,7 +40,8 @@ impl Args {
         }
         let mut out = output::stdout();
         for event in &manifest.history {
-            // A version that was rejected when it was pushed is not stored; its number may belong to another one by now.
+            // A version that was rejected when it was pushed is not stored; its number may belong to another one by
+            // now.
             let version = manifest.version(event.version).filter(|_| event.event != EventKind::Refused);
             let own = version.map_or_else(String::new, |version| format!(" ({})", version.version));
             let (at, what) = (text::utc(event.at_ms), event.event.name());

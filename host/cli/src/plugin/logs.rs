@@ -95,7 +95,8 @@ impl Args {
 /// Prints a hint, because a misspelt name has no lines either.
 fn print_hint(name: &str) {
     eprintln!(
-        "hint: the brokers have no log lines of {name}; `millstream plugin list -b HOST:PORT` lists the cluster's plug-ins"
+        "hint: the brokers have no log lines of {name}; `millstream plugin list -b HOST:PORT` lists the cluster's \
+         plug-ins"
     );
 }
 

@@ -92,7 +92,8 @@ fn load(engine: &Engine, plugin: &str) -> Result<Plugin> {
     Ok(plugin)
 }
 
-/// Loads a plug-in from a file and returns it with its bytes. The file is read once, because it may be a pipe or change.
+/// Loads a plug-in from a file and returns it with its bytes. The file is read once, because it may be a pipe or
+/// change.
 fn load_file(engine: &Engine, path: &Path) -> Result<(Plugin, Vec<u8>)> {
     let limit = engine.limits().module.size_bytes;
     let read = || -> Result<(Plugin, Vec<u8>)> {

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use millstream_wire::codec::from_versioned_bytes;
-use millstream_wire::messages::{DescribeGroupsRequest, DescribedGroup, ListGroupsRequest};
+use millstream_wire::messages::{
+    DeleteGroupsRequest, DescribeGroupsRequest, DescribedGroup, ListGroupsRequest, OffsetDeleteRequest,
+    OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
+};
 use millstream_wire::records::ConsumerProtocolAssignment;
 use millstream_wire::{ErrorCode, Str};
 
@@ -118,6 +121,63 @@ impl Admin {
         partitions: &[TopicPartition],
     ) -> Result<BTreeMap<TopicPartition, CommittedOffset>, Error> {
         commit::committed(&self.cluster, &Group::new(group_id, None), partitions, false).await
+    }
+
+    /// Deletes a group with its committed offsets.
+    ///
+    /// # Errors
+    /// The group does not exist, or it has members.
+    pub async fn delete_group(&self, group_id: &str) -> Result<(), Error> {
+        let group = Group::new(group_id, None);
+        let request = DeleteGroupsRequest { groups_names: vec![Str::from(group_id)] };
+        let mut retry = self.cluster.retry(self.cluster.config().default_api_timeout, "the deletion of a group");
+        loop {
+            let attempt = async {
+                let response = group.ask(&self.cluster, &request).await?;
+                let Some(result) = response.results.first() else {
+                    return Err(Error::Invalid(format!("the response lacks group {group_id}").into()));
+                };
+                let what = || format!("delete group {group_id}");
+                group.check(what, result.error_code, result.error_message.as_deref())
+            };
+            if retry.attempt(attempt).await?.is_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Deletes the offsets that the group has committed for these partitions.
+    ///
+    /// # Errors
+    /// The group does not exist, or its members subscribe to one of the topics.
+    pub async fn delete_group_offsets(&self, group_id: &str, partitions: &[TopicPartition]) -> Result<(), Error> {
+        let group = Group::new(group_id, None);
+        let mut by_topic: BTreeMap<&str, Vec<OffsetDeleteRequestPartition>> = BTreeMap::new();
+        for TopicPartition { topic, partition } in partitions {
+            let partition = OffsetDeleteRequestPartition { partition_index: *partition };
+            by_topic.entry(topic).or_default().push(partition);
+        }
+        let topics =
+            by_topic.into_iter().map(|(name, partitions)| OffsetDeleteRequestTopic { name: Str::from(name), partitions });
+        let request = OffsetDeleteRequest { group_id: Str::from(group_id), topics: topics.collect() };
+        let mut retry = self.cluster.retry(self.cluster.config().default_api_timeout, "the deletion of offsets");
+        loop {
+            let attempt = async {
+                let response = group.ask(&self.cluster, &request).await?;
+                group.check(|| format!("delete offsets of group {group_id}"), response.error_code, None)?;
+                for topic in &response.topics {
+                    for result in &topic.partitions {
+                        let partition = TopicPartition::new(&*topic.name, result.partition_index);
+                        let what = || format!("delete the offset of group {group_id} for {partition}");
+                        group.check(what, result.error_code, None)?;
+                    }
+                }
+                Ok(())
+            };
+            if retry.attempt(attempt).await?.is_some() {
+                return Ok(());
+            }
+        }
     }
 }
 

@@ -172,7 +172,8 @@ impl Cluster {
         self.broker(node, lane).await?.send(request)?.wait(self.config.request_timeout).await
     }
 
-    /// Starts a series of attempts. It ends with the first success, with an error that is not retriable, or after `limit`.
+    /// Starts a series of attempts. It ends with the first success, with an error that is not retriable, or after
+    /// `limit`.
     pub(crate) fn retry<'a>(&'a self, limit: Duration, what: &'a str) -> Retry<'a> {
         Retry { cluster: self, what, limit, deadline: Instant::now() + limit, failures: 0, last: None }
     }

@@ -1,5 +1,5 @@
-//! The active stages of a producer or consumer. Stages from its topic are replaced while it runs when the topic's configs
-//! change. A batch that is being processed keeps its stages; the next batch gets the new ones.
+//! The active stages of a producer or consumer. Stages from its topic are replaced while it runs when the topic's
+//! configs change. A batch that is being processed keeps its stages; the next batch gets the new ones.
 
 use std::sync::Arc;
 use std::time::Duration;

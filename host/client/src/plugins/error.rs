@@ -31,7 +31,7 @@ pub enum PluginError {
         problem: String,
     },
     /// Other clients changed the same plug-in during every attempt.
-    #[error("plug-in `{0}` was changed by other clients during every attempt; try again")]
+    #[error("plug-in `{0}` was changed by other clients during every attempt; retry later")]
     Contended(String),
     /// A stage of the cluster cannot be used in this process.
     #[error("{0}")]

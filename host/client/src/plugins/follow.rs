@@ -35,8 +35,8 @@ const FOLLOW_POLL: Duration = Duration::from_secs(1);
 /// How long the creation of a stage waits for the bytes of its plug-in.
 const BYTES_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The plug-ins of a cluster, in a library of this process. Cheap to clone. The library is kept up to date while a clone
-/// lives, or a producer or consumer that was built with one.
+/// The plug-ins of a cluster, in a library of this process. Cheap to clone. The library is kept up to date while a
+/// clone lives, or a producer or consumer that was built with one.
 #[derive(Clone)]
 pub struct ClusterPlugins {
     shared: Arc<Shared>,
@@ -158,9 +158,9 @@ impl ClusterPlugins {
 }
 
 impl ProducerBuilder {
-    /// Uses the stages that `topic` asks for, with plug-ins of its cluster. While the producer lives, new versions and
-    /// changed stages of the topic are used from the next batch on. A version or stage that does not work here is logged
-    /// and changes nothing. Stages that are set explicitly take precedence.
+    /// Uses the stages that `topic` asks for, with plug-ins of its cluster. While the producer lives, new versions
+    /// and changed stages of the topic are used from the next batch on. A version or stage that does not work here is
+    /// logged and changes nothing. Stages that are set explicitly take precedence.
     ///
     /// # Errors
     /// The topic does not exist, or one of its stages cannot be created.
@@ -172,10 +172,10 @@ impl ProducerBuilder {
 }
 
 impl ConsumerBuilder {
-    /// Uses the stages that `topic` asks for, with plug-ins of its cluster: its serializer deserializes, its compressor
-    /// decompresses. While the consumer lives, new versions and changed stages of the topic are used from the next batch
-    /// on. A version or stage that does not work here is logged and changes nothing. Stages that are set explicitly take
-    /// precedence.
+    /// Uses the stages that `topic` asks for, with plug-ins of its cluster: its serializer deserializes, its
+    /// compressor decompresses. While the consumer lives, new versions and changed stages of the topic are used from
+    /// the next batch on. A version or stage that does not work here is logged and changes nothing. Stages that are
+    /// set explicitly take precedence.
     ///
     /// # Errors
     /// The topic does not exist, or one of its stages cannot be created.
@@ -370,7 +370,7 @@ impl Follower {
                     return;
                 }
                 Err(error) => {
-                    tracing::warn!(plugin = name, version = back, %error, "cannot roll back to this version in this process")
+                    tracing::warn!(plugin = name, version = back, %error, "cannot roll back to this version here")
                 }
             }
         }

@@ -128,7 +128,7 @@ impl Reader {
         let consumer = new_consumer(&self.config)?;
         let component = self.read_chunks(&consumer, &places).await;
         let closed = consumer.close().await;
-        let component = component?.ok_or_else(|| damaged("a chunk was rewritten meanwhile; try again".to_owned()))?;
+        let component = component?.ok_or_else(|| damaged("a chunk was rewritten meanwhile; retry".to_owned()))?;
         closed?;
         check(&component, version).map_err(damaged)?;
         Ok(component)

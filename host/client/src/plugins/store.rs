@@ -1,7 +1,7 @@
 //! Manages the plug-ins of a cluster: push, activate, roll back, delete.
 //!
-//! A change reads the topic to its end, plans the change ([`millstream_registry::plan`]), writes the chunks and then the
-//! manifest, and reads back. If another client was faster, all of that is repeated on the new state.
+//! A change reads the topic to its end, plans the change ([`millstream_registry::plan`]), writes the chunks and then
+//! the manifest, and reads back. If another client was faster, all of that is repeated on the new state.
 
 use std::time::Duration;
 

@@ -158,9 +158,9 @@ fn read_committed_offsets(
             take(&topic.name, part.partition_index, part.committed_offset, part.committed_leader_epoch, &part.metadata);
         }
     }
-    for answered in &response.groups {
-        group.check(what, answered.error_code, None)?;
-        for topic in &answered.topics {
+    for group_offsets in &response.groups {
+        group.check(what, group_offsets.error_code, None)?;
+        for topic in &group_offsets.topics {
             for part in &topic.partitions {
                 group.check(what, part.error_code, None)?;
                 take(

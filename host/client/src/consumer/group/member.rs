@@ -125,7 +125,8 @@ async fn heartbeat(inner: &Inner, group: &Group, alive: &mut Instant) -> Duratio
     if !inner.in_poll() && group.last_poll.lock().elapsed() > inner.config.max_poll_interval {
         tracing::warn!(
             group = &*group.id,
-            "no poll for longer than max.poll.interval.ms: the member leaves the group; poll more often, or lower max.poll.records"
+            "no poll for longer than max.poll.interval.ms: the member leaves the group; poll more often, or \
+             lower max.poll.records"
         );
         leave(inner, group).await;
         group.set_rebalancing(true);
