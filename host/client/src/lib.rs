@@ -69,8 +69,8 @@ pub mod plugins;
 mod producer;
 
 pub use admin::{
-    Admin, BrokerDescription, ClusterDescription, ConfigEntry, GroupDescription, GroupListing, GroupMember, LogDirDescription,
-    NewTopic, PartitionDescription, TopicDescription, TopicListing, View,
+    Admin, BrokerDescription, ClusterDescription, ConfigEntry, GroupDescription, GroupListing, GroupMember,
+    LogDirDescription, NewTopic, PartitionDescription, TopicDescription, TopicListing, View,
 };
 pub use config::{ClientConfig, ConfigError};
 pub use consumer::config::{Assignor, ConsumerConfig, IsolationLevel, OffsetReset};

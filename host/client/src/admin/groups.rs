@@ -157,8 +157,9 @@ impl Admin {
             let partition = OffsetDeleteRequestPartition { partition_index: *partition };
             by_topic.entry(topic).or_default().push(partition);
         }
-        let topics =
-            by_topic.into_iter().map(|(name, partitions)| OffsetDeleteRequestTopic { name: Str::from(name), partitions });
+        let topics = by_topic
+            .into_iter()
+            .map(|(name, partitions)| OffsetDeleteRequestTopic { name: Str::from(name), partitions });
         let request = OffsetDeleteRequest { group_id: Str::from(group_id), topics: topics.collect() };
         let mut retry = self.cluster.retry(self.cluster.config().default_api_timeout, "the deletion of offsets");
         loop {

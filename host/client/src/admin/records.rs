@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use millstream_wire::Str;
 use millstream_wire::messages::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic, DescribeLogDirsRequest,
 };
-use millstream_wire::Str;
 
 use super::Admin;
 use crate::consumer::record::TopicPartition;
