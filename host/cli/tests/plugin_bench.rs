@@ -19,7 +19,7 @@ fn measured(arguments: &[&str]) -> Value {
 }
 
 #[track_caller]
-fn refused(arguments: &[&str]) -> String {
+fn error_of(arguments: &[&str]) -> String {
     let output = bench(arguments);
     assert_eq!(output.status.code(), Some(1));
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -55,19 +55,19 @@ fn the_values_of_a_file_are_used() {
     let facts = measured(&["lz4", "--values", file.to_str().unwrap()]);
     assert_eq!((&facts["rows"], &facts["batch_bytes"]), (&2.into(), &15.into()), "{facts}");
 
-    let error = refused(&["json", "--values", folder.path().join("none").to_str().unwrap()]);
+    let error = error_of(&["json", "--values", folder.path().join("none").to_str().unwrap()]);
     assert!(error.contains("none: No such file"), "{error}");
     fs::write(&file, "").unwrap();
-    let error = refused(&["json", "--values", file.to_str().unwrap()]);
+    let error = error_of(&["json", "--values", file.to_str().unwrap()]);
     assert!(error.contains("values has no lines"), "{error}");
 }
 
 #[test]
-fn what_is_no_stage_is_refused() {
-    let error = refused(&["contains"]);
+fn a_wrong_stage_is_an_error() {
+    let error = error_of(&["contains"]);
     assert!(error.contains("/text"), "{error}");
-    let error = refused(&["lz4@3"]);
-    assert!(error.contains("lz4@3: plug-ins of this binary have only one version"), "{error}");
-    let error = refused(&["nosuch"]);
+    let error = error_of(&["lz4@3"]);
+    assert!(error.contains("lz4@3: a built-in plug-in has one version"), "{error}");
+    let error = error_of(&["nosuch"]);
     assert!(error.contains("no plug-in of this binary"), "{error}");
 }

@@ -2,9 +2,7 @@
 
 mod commands;
 mod deletions;
-mod files;
 mod folder;
-mod inspect;
 mod kills;
 mod records;
 mod rollback;

@@ -1,4 +1,4 @@
-//! `millstream plugin bench STAGE`: measures the cost of a call in the sandbox, including the host's part.
+//! `millstream plugin bench STAGE`: measures a call in the sandbox, with all the work of the host for it.
 
 use std::fs;
 use std::io::Write;
@@ -14,7 +14,7 @@ use crate::{output, sandbox};
 /// The number of partitions for a partitioner.
 const PARTITIONS: u32 = 12;
 
-/// The size of a generated key: 16 hexadecimal digits.
+/// The bytes of a made-up key: a number of 64 bits in hexadecimal digits.
 const KEY_BYTES: usize = 16;
 
 /// The arguments of `millstream plugin bench`.
@@ -25,33 +25,33 @@ Examples:
   millstream plugin bench 'contains{\"text\":\"error\"}' --rows 500 --size 1024
   millstream plugin bench './mine.wasm{\"limit\":7}' --values orders.jsonl --json
 
-MB/s counts the bytes that the stage reads: its columns, or the input of a
-compressor. A compress call includes the check that decompresses its output and
-compares it.")]
+MB/s counts the bytes that the stage sees: the columns that it reads, or the input
+of a compressor. The host decompresses and compares each compressed batch in the
+same call, here as everywhere, and the figure includes that.")]
 pub(crate) struct Args {
-    /// A plug-in of this binary or a file, with its configuration
+    /// A built-in plug-in or a file, with its configuration.
     #[arg(value_name = "STAGE")]
     stage: String,
-    /// A file whose lines are the values, instead of generated ones
+    /// A file with one value in each line, instead of made-up values.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["rows", "size"])]
     values: Option<PathBuf>,
-    /// The number of records in a batch
+    /// The number of records of a batch.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rows: u32,
-    /// The size of a value, in bytes
+    /// The number of bytes of a value.
     #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=1 << 20))]
     size: u32,
-    /// How long to repeat each kind of call
+    /// How long to repeat each kind of call.
     #[arg(long, default_value_t = 1.0, value_parser = seconds)]
     seconds: f64,
-    /// Print JSON
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds = text.parse::<f64>().map_err(|error| error.to_string())?;
-    if seconds > 0.0 && seconds <= 3_600.0 { Ok(seconds) } else { Err("not between 0 and 3600".into()) }
+    if seconds > 0.0 && seconds <= 3_600.0 { Ok(seconds) } else { Err("it must be over 0, and at most 3600".into()) }
 }
 
 impl Args {
@@ -59,7 +59,7 @@ impl Args {
         let spec = StageSpec::parse(&self.stage)?;
         let name = match &spec.source {
             Source::Name { name, version: None } => name.clone(),
-            Source::Name { .. } => bail!("{}: plug-ins of this binary have only one version; omit it", self.stage),
+            Source::Name { .. } => bail!("{}: a built-in plug-in has one version; leave the version out", self.stage),
             Source::File(path) => path.display().to_string(),
         };
         let engine = sandbox::engine()?;
@@ -98,7 +98,7 @@ impl Args {
         let mut out = output::stdout();
         writeln!(out, "{:<12} {} {}, a {}", "plug-in", plugin.name(), plugin.version(), plugin.kind().name())?;
         writeln!(out, "{:<12} {} rows, {} bytes", "batch", batch.rows, batch.bytes)?;
-        writeln!(out, "{:<12} {:.1} us: a new instance, with configuration and probe", "start", micros(start))?;
+        writeln!(out, "{:<12} {:.1} us: a new instance, configured and probed", "start", micros(start))?;
         for call in calls {
             writeln!(out, "{:<12} {}", call.name, call.text(batch))?;
         }
@@ -114,10 +114,10 @@ enum Values {
 /// The input of every call.
 struct Batch {
     records: RecordsBuf,
-    /// The input of a compressor: the concatenated values.
+    /// The input of a compressor: the values, one after the other.
     data: Vec<u8>,
     rows: u32,
-    /// The bytes that the stage reads.
+    /// The bytes that the stage sees.
     bytes: usize,
 }
 
@@ -128,7 +128,7 @@ impl Batch {
         let mut rows = 0;
         let mut add = |value: &[u8]| -> Result<()> {
             let key = key(rows);
-            records.push(0, Some(&key), Some(value), []).context("the batch is larger than 4 GiB")?;
+            records.push(0, Some(&key), Some(value), []).context("a batch has less than 4 GiB")?;
             data.extend_from_slice(value);
             rows += 1;
             Ok(())
@@ -139,7 +139,7 @@ impl Batch {
                 let lines = file.strip_suffix(b"\n").unwrap_or(&file).split(|byte| *byte == b'\n');
                 lines.filter(|line| !line.is_empty()).try_for_each(&mut add)?;
                 if rows == 0 {
-                    bail!("{} has no lines", path.display());
+                    bail!("{} is empty: it needs a value in each line", path.display());
                 }
             }
             Values::MadeUp { rows, bytes } => (0..rows).try_for_each(|row| add(&made_up(row, bytes)))?,
@@ -152,14 +152,14 @@ impl Batch {
     }
 }
 
-/// Generates a key from a hash of the row, so that all keys differ.
+/// Makes a key of the digits of a hash, so that rows differ.
 fn key(row: u32) -> [u8; KEY_BYTES] {
     let mut key = [0; KEY_BYTES];
     write!(&mut key[..], "{:016x}", u64::from(row).wrapping_mul(0x9e37_79b9_7f4a_7c15)).expect("sixteen digits");
     key
 }
 
-/// Generates a JSON object of about this size, because most plug-ins read JSON.
+/// Makes a JSON object of about `bytes` bytes, since most plug-ins read JSON.
 fn made_up(row: u32, bytes: usize) -> Vec<u8> {
     let mut value = format!(r#"{{"id":{row},"name":"#).into_bytes();
     let filler = key(row);
@@ -170,17 +170,17 @@ fn made_up(row: u32, bytes: usize) -> Vec<u8> {
     value
 }
 
-/// The measured times of one kind of call.
+/// The times of one kind of call.
 struct Call {
     name: &'static str,
     /// Sorted.
     times: Vec<Duration>,
-    /// The size of the output of a compressor, in bytes.
+    /// The bytes of the result of a compressor.
     output_bytes: Option<usize>,
 }
 
 impl Call {
-    /// Repeats a call for `length`, at least three times.
+    /// Repeats a call for a time, at least three times.
     fn measure<A>(
         name: &'static str,
         length: Duration,
@@ -217,7 +217,7 @@ impl Call {
         let (row, rate) = (self.nanos_a_row(batch), self.megabytes_a_second(batch));
         let calls = self.times.len();
         let output = self.output_bytes.map_or(String::new(), |bytes| format!(", to {bytes} bytes"));
-        format!("{half:.1} us per batch (p99 {most:.1}), {row:.1} ns per row, {rate:.0} MB/s{output}; {calls} calls")
+        format!("{half:.1} us a batch (p99 {most:.1}), {row:.1} ns a row, {rate:.0} MB/s{output}; {calls} calls")
     }
 
     fn json(&self, batch: &Batch) -> serde_json::Value {
@@ -232,7 +232,7 @@ impl Call {
     }
 }
 
-/// Measures every function of the stage's kind.
+/// Calls every function of the stage's kind.
 fn calls(stage: &Stage, batch: &Batch, length: Duration) -> Result<Vec<Call>> {
     const TOPIC: &str = "bench";
     let records = &batch.records.as_records();
@@ -244,7 +244,7 @@ fn calls(stage: &Stage, batch: &Batch, length: Duration) -> Result<Vec<Call>> {
         Kind::Filter => vec![Call::measure("filter", length, || stage.filter(TOPIC, records))?.0],
         Kind::Serializer => {
             let (serialize, changed) = Call::measure("serialize", length, || stage.serialize(TOPIC, records))?;
-            // Its output is the input of deserialize.
+            // The input of `deserialize` is the output of `serialize`.
             let made = Records {
                 keys: changed.keys.as_ref().map(ColumnBuf::as_column).or(records.keys),
                 values: changed.values.as_ref().map(ColumnBuf::as_column).or(records.values),

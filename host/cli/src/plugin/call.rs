@@ -1,13 +1,13 @@
-//! `millstream plugin call FILE`: reads one call per line and prints one response per line. The test kit uses it to
-//! run a plug-in's tests in the sandbox, so that authors need not build one.
+//! `millstream plugin call FILE`: reads one call and prints one result in each line. The test kit runs the sandboxed
+//! half of the tests of a plug-in through this, so that a plug-in does not have to compile the sandbox.
 //!
 //! A call is
 //! `{"call":"filter","config":{...},"topic":"t","records":[{"timestamp":0,"key":...,"value":...,"headers":[[name,value]]}]}`,
-//! also `partition` (with `partitions` and `load`), `serialize`, `deserialize`, `compress` (with `data`) and
-//! `decompress` (with `data` and `max`). Bytes are a string if they are UTF-8, otherwise `{"hex":"00ff"}`, or null.
+//! likewise `partition` (with `partitions` and `load`), `serialize`, `deserialize`, `compress` (with `data`) and
+//! `decompress` (with `data` and `max`). Bytes are a text if they are UTF-8, `{"hex":"00ff"}` otherwise, or null.
 //!
-//! A response is `{"keep":[rows]}`, `{"partitions":[...]}`, `{"changed":{"keys":[...],"values":[...]}}`,
-//! `{"data":...}`, or `{"error":{"rows":[{"row":0,"message":"..."}]}}`, `{"error":{"batch":"..."}}`,
+//! A result is `{"keep":[rows]}`, `{"partitions":[...]}`, `{"changed":{"keys":[...],"values":[...]}}`, `{"data":...}`,
+//! or `{"error":{"rows":[{"row":0,"message":"..."}]}}`, `{"error":{"batch":"..."}}`,
 //! `{"error":{"config":{"field":"/path","message":"..."}}}`, `{"error":{"trap":"..."}}`.
 
 use std::io::{self, BufRead, Write};
@@ -17,7 +17,7 @@ use millstream_stage::{ColumnBuf, Columns, Fault, Plugin, RecordsBuf, Stage, Sta
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::{output, sandbox, text};
+use crate::{output, sandbox};
 
 /// The arguments of `millstream plugin call`.
 #[derive(Debug, clap::Args)]
@@ -28,7 +28,7 @@ Examples:
   echo '{\"call\":\"partition\",\"partitions\":4,\"records\":[{\"key\":\"k1\"}]}' |
       millstream plugin call murmur2")]
 pub(crate) struct Args {
-    /// A component, or the name of a plug-in of this binary
+    /// A component, or the name of a built-in plug-in.
     #[arg(value_name = "FILE")]
     plugin: String,
 }
@@ -43,8 +43,9 @@ impl Args {
             if line.trim().is_empty() {
                 continue;
             }
-            let call = serde_json::from_str(&line).with_context(|| format!("line {} is not a call", number + 1))?;
-            writeln!(out, "{}", session.respond(call)?)?;
+            let call =
+                serde_json::from_str(&line).with_context(|| format!("line {} is not a valid call", number + 1))?;
+            writeln!(out, "{}", session.result(call)?)?;
             out.flush()?;
         }
         Ok(())
@@ -131,24 +132,24 @@ impl TryFrom<BytesText> for Bytes {
 fn bytes(bytes: &[u8]) -> Value {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.into(),
-        Err(_) => json!({ "hex": text::hex(bytes) }),
+        Err(_) => json!({ "hex": bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>() }),
     }
 }
 
-/// A plug-in and its last stage with its configuration. A stage keeps its state between calls.
+/// A plug-in, and the stage of the last call with its configuration: a stage keeps its state from call to call.
 struct Session {
     plugin: Plugin,
     stage: Option<(String, Stage)>,
 }
 
 impl Session {
-    fn respond(&mut self, call: Call) -> Result<Value> {
+    fn result(&mut self, call: Call) -> Result<Value> {
         let config = Value::Object(call.config.clone()).to_string();
-        let response = match self.stage(config) {
+        let outcome = match self.stage(config) {
             Ok(stage) => run(stage, &call),
             Err(error) => Err(error),
         };
-        Ok(response.unwrap_or_else(|error| json!({ "error": failure(&error) })))
+        Ok(outcome.unwrap_or_else(|error| json!({ "error": failure(&error) })))
     }
 
     fn stage(&mut self, config: String) -> Result<&Stage, StageError> {
@@ -168,7 +169,7 @@ fn run(stage: &Stage, call: &Call) -> Result<Value, StageError> {
             json!({ "keep": stage.filter(topic, records)?.iter().collect::<Vec<_>>() })
         }
         Function::Partition => {
-            // The contract needs one load per partition; the default is 0.
+            // The contract has one load for each partition; a call without loads has empty queues.
             let mut load = call.load.clone();
             load.resize(call.partitions as usize, 0);
             json!({ "partitions": stage.partition(topic, call.partitions, &load, records)? })
@@ -186,7 +187,7 @@ fn records(records: &[Record]) -> RecordsBuf {
         let key = record.key.as_ref().map(|key| &key.0[..]);
         let value = record.value.as_ref().map(|value| &value.0[..]);
         let headers = record.headers.iter().map(|(name, value)| (&name[..], value.as_ref().map(|value| &value.0[..])));
-        batch.push(record.timestamp, key, value, headers).expect("a line of input is smaller than 4 GiB");
+        batch.push(record.timestamp, key, value, headers).expect("a line of input is below 4 GiB");
     }
     batch
 }
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_field_of_a_call_is_rejected() {
+    fn an_unknown_field_of_a_call_is_an_error() {
         assert!(serde_json::from_str::<Call>(r#"{"call":"filter","record":[]}"#).is_err());
     }
 }

@@ -5,9 +5,9 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use millstream_registry::VersionStats;
 use millstream_registry::format::{Manifest, Version};
 use millstream_registry::image::PluginImage;
-use millstream_registry::{RejectedProducer, VersionStats};
 
 use crate::connection::Connection;
 use crate::table::Align::{Left, Right};
@@ -24,8 +24,7 @@ Examples:
   millstream plugin list -b broker:9092 --json | jq '.[] | select(.traps > 0)'
 
 With -b, the counters are those of the brokers since their start: a line for
-each plug-in, and below it for its versions that are active, bad or were used.
-A second table lists the producers whose batches stages rejected, per topic.")]
+each plug-in, and below it for its versions that are active, bad or were used.")]
 pub(crate) struct Args {
     /// A folder of plug-ins (*.wasm); a file replaces the plug-in of this binary with the same name
     #[arg(long, value_name = "DIR", conflicts_with = "bootstrap_server")]
@@ -69,17 +68,15 @@ impl Args {
 fn list_cluster(connection: &Connection, json: bool) -> Result<()> {
     let store = connection.plugin_store()?;
     let admin = connection.admin()?;
-    let (image, stats, rejected) = runtime::block_on(async move {
+    let (image, stats) = runtime::block_on(async move {
         let image = store.image().await;
         store.close().await;
-        Ok((image?, admin.plugin_stats().await?, admin.rejected_producers().await?))
+        Ok((image?, admin.plugin_stats().await?))
     })?;
     if json {
         return Ok(output::line(&serde_json::to_string(&stats)?)?);
     }
-    let mut out = output::stdout();
-    print(&mut out, &image, &stats)?;
-    print_rejected(&mut out, &rejected)
+    print(&mut output::stdout(), &image, &stats)
 }
 
 /// A plug-in of the cluster, or of the binary if a broker has used it.
@@ -188,21 +185,6 @@ fn cells([name, kind, active, versions]: [String; 4], counters: &VersionStats) -
     let [calls, records, bad, errors, traps, rollbacks] =
         [calls, records, bad_records, errors, traps, rollbacks].map(u64::to_string);
     [name, kind, active, versions, calls, records, bad, errors, traps, rollbacks]
-}
-
-/// Prints the producers whose batches stages rejected, if there are any.
-fn print_rejected(out: &mut impl Write, rejected: &[RejectedProducer]) -> Result<()> {
-    if rejected.is_empty() {
-        return Ok(());
-    }
-    let mut table = Table::new(["REJECTED AT TOPIC", "PRODUCER ID", "BATCHES", "RECORDS"], [Left, Right, Right, Right]);
-    for RejectedProducer { topic, producer_id, batches, records, .. } in rejected {
-        let producer = if *producer_id < 0 { "none".to_owned() } else { producer_id.to_string() };
-        table.row([topic.clone(), producer, batches.to_string(), records.to_string()]);
-    }
-    writeln!(out)?;
-    table.write(out)?;
-    Ok(out.flush()?)
 }
 
 #[cfg(test)]
