@@ -14,10 +14,10 @@ Examples:
   millstream plugin test                             # the crate in this folder
   millstream plugin test my-filter -- --nocapture    # with options of its tests")]
 pub(crate) struct Args {
-    /// The folder of the plug-in's crate
+    /// The folder of the plug-in's crate.
     #[arg(default_value = ".")]
     dir: PathBuf,
-    /// Arguments for the tests
+    /// Arguments for the tests.
     #[arg(last = true, value_name = "ARGUMENTS")]
     arguments: Vec<String>,
 }
