@@ -59,7 +59,7 @@ fn delete(broker: &Broker, topics: Vec<(Str, Vec<DeleteRecordsPartition>)>) -> V
         })
         .collect();
     let deleted = |found: &&mut DeleteRecordsPartitionResult| found.error_code.is_ok();
-    if !results.iter_mut().flat_map(|topic| &mut topic.partitions).any(|mut found| deleted(&&mut found)) {
+    if !results.iter().flat_map(|topic| &topic.partitions).any(|found| found.error_code.is_ok()) {
         return results;
     }
     if let Err(error) = partition_dirs::write_log_starts(&broker.data_dir, &broker.topics.load()) {

@@ -96,7 +96,7 @@ struct RejectedPlugin {
     name: String,
     /// Its last record in the batch.
     index: usize,
-    error: WriteError,
+    error: Box<WriteError>,
 }
 
 /// A batch that is being checked.
@@ -242,7 +242,7 @@ impl<'a> Check<'a> {
     fn finish(mut self) -> Result<Checked, RejectedPlugin> {
         let (mut activations, mut forgotten) = (Vec::new(), Vec::new());
         for (name, index) in std::mem::take(&mut self.concerned) {
-            let unfit = |error| RejectedPlugin { name: name.clone(), index, error };
+            let unfit = |error| RejectedPlugin { name: name.clone(), index, error: Box::new(error) };
             for version in self.gone(&name) {
                 // Again: topics may have changed since.
                 uses::check_unpinned(self.broker, &name, version).map_err(|error| unfit(error.into()))?;

@@ -57,7 +57,7 @@ struct Client {
 
 impl Client {
     fn new(number: usize) -> Self {
-        let instance = (number % 3 == 0).then(|| Arc::from(format!("instance-{number}")));
+        let instance = (number.is_multiple_of(3)).then(|| Arc::from(format!("instance-{number}")));
         let mut client = Self {
             instance,
             member_id: Arc::from(""),
