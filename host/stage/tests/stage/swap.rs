@@ -40,7 +40,8 @@ fn each_batch_is_processed_by_one_version_and_no_call_waits_for_a_compilation() 
                     let mut seen = 0;
                     while !is_done.load(Ordering::Relaxed) {
                         let pinned = stage.pin();
-                        let answer = pinned.partition("topic", 100, &[0; 100], &batch.as_records()).expect("a response");
+                        let answer =
+                            pinned.partition("topic", 100, &[0; 100], &batch.as_records()).expect("a response");
                         let number = answer[0];
                         assert_eq!(answer.len(), 200);
                         assert!(answer.iter().all(|row| *row == number), "{answer:?}");
