@@ -17,16 +17,22 @@ pub(crate) struct ApiError {
     pub(crate) message: String,
     /// The records of the batch that are to blame, each with its place and words; without words, those of the whole.
     pub(crate) records: Vec<(u32, String)>,
+    /// Whether the log or the disk failed. Other errors have the code KAFKA_STORAGE_ERROR too, since clients retry it.
+    pub(crate) storage_fault: bool,
 }
 
 impl ApiError {
     /// Returns whether the disk failed, which an operator has to see in the log.
     pub(crate) fn is_storage_fault(&self) -> bool {
-        self.code == ErrorCode::KAFKA_STORAGE_ERROR
+        self.storage_fault
+    }
+
+    fn storage(message: String) -> Self {
+        Self { storage_fault: true, ..Self::new(ErrorCode::KAFKA_STORAGE_ERROR, message) }
     }
 
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), records: Vec::new() }
+        Self { code, message: message.into(), records: Vec::new(), storage_fault: false }
     }
 
     /// The words for an answer.
@@ -53,19 +59,20 @@ impl From<BatchError> for ApiError {
             ErrorKind::InvalidTimestamp => ErrorCode::INVALID_TIMESTAMP,
             ErrorKind::TooLarge => ErrorCode::MESSAGE_TOO_LARGE,
         };
-        Self { code, message: error.to_string(), records: error.record_errors() }
+        Self { records: error.record_errors(), ..Self::new(code, error.to_string()) }
     }
 }
 
 impl From<LogError> for ApiError {
     fn from(error: LogError) -> Self {
-        Self::new(ErrorCode::KAFKA_STORAGE_ERROR, error.to_string())
+        Self::storage(error.to_string())
     }
 }
 
 impl From<AppendError> for ApiError {
     fn from(error: AppendError) -> Self {
-        Self::new(append_code(&error), error.to_string())
+        let storage_fault = matches!(error, AppendError::Log(_));
+        Self { storage_fault, ..Self::new(append_code(&error), error.to_string()) }
     }
 }
 
@@ -92,7 +99,7 @@ impl From<ReadError> for ApiError {
 
 impl From<MetadataError> for ApiError {
     fn from(error: MetadataError) -> Self {
-        Self::new(ErrorCode::KAFKA_STORAGE_ERROR, error.to_string())
+        Self::storage(error.to_string())
     }
 }
 
@@ -114,7 +121,7 @@ impl From<PartitionError> for ApiError {
             | PartitionError::Read(_)
             | PartitionError::Storage(_) => ErrorCode::KAFKA_STORAGE_ERROR,
         };
-        Self::new(code, error.to_string())
+        Self { storage_fault: error.is_fault(), ..Self::new(code, error.to_string()) }
     }
 }
 

@@ -13,7 +13,7 @@ const TARGET_ADVICE: &str = "rustup target add";
 
 /// A fake that passes the checks before the build: rustc names a folder that exists, and cargo a workspace.
 const RUSTC: &str = "echo \"$FAKE\"";
-const METADATA: &str = "[ \"$1\" = metadata ] && exec echo '{\"target_directory\":\"/nowhere\",\"packages\":[]}'";
+const METADATA: &str = "[ \"$1\" = metadata ] && { echo '{\"target_directory\":\"/nowhere\",\"packages\":[]}'; exit; }";
 
 /// Runs `plugin build` with these two scripts as the only programs on the `PATH`; returns what it prints on stderr.
 fn build(rustc: Option<&str>, cargo: Option<&str>) -> String {

@@ -314,7 +314,7 @@ fn prune(folder: &Path, bytes_max: u64, now: SystemTime) -> io::Result<()> {
     for (_, len, path) in artefacts {
         bytes = bytes.saturating_add(len);
         if bytes > bytes_max {
-            // What cannot be removed is tried again after the next compilation.
+            // What cannot be removed is retried after the next compilation.
             let _ = fs::remove_file(path);
         }
     }

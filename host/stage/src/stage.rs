@@ -118,7 +118,7 @@ impl Stage {
     /// Starts a stage: an instance is made, configured with the JSON object `config` and probed.
     ///
     /// # Errors
-    /// [`StageError`]: the configuration is refused, or the plug-in misbehaves.
+    /// [`StageError`] when the configuration is rejected, or the plug-in misbehaves.
     pub fn new(plugin: Plugin, config: &str) -> Result<Stage, StageError> {
         let attachment = format!("a {}", plugin.kind());
         Stage::start(plugin, config, &attachment, Arc::default())

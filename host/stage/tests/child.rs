@@ -63,7 +63,7 @@ fn answers(plugin: Plugin) {
     for value in ["a", "x", "b"] {
         batch.push(0, None, Some(value.as_bytes()), []).expect("a small batch");
     }
-    let kept = stage.filter("topic", &batch.as_records()).expect("an answer");
+    let kept = stage.filter("topic", &batch.as_records()).expect("a response");
     assert_eq!(kept.iter().collect::<Vec<_>>(), [0, 2]);
 }
 
@@ -123,9 +123,9 @@ fn a_child_that_fails_is_an_error() {
     for (text, expected) in [
         ("echo out of luck >&2; exit 1", "out of luck"),
         ("kill -9 $$", "signal: 9"),
-        // The text of a compiler that refuses.
+        // The text of a compiler that rejects.
         ("echo no such thing >&2; exit 3", "no such thing"),
-        // A child that answers, but not with code.
+        // A child that responds, but not with code.
         ("echo nonsense", "does not compile"),
         ("true", "does not compile"),
     ] {

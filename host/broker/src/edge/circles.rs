@@ -54,9 +54,14 @@ pub(crate) fn check(image: &MetadataImage, name: &str, configs: &TopicOverrides)
         // Every circle has a step that the configs of this topic make, or it was there before.
         return Ok(());
     }
+    if dead_letter_topic(configs) == Some(name) {
+        // The check of the dead letter topic itself has a plainer message for that.
+        return Ok(());
+    }
     let Some(circle) = circle(image, name, configs) else { return Ok(()) };
     let path: Vec<String> = circle.iter().map(ToString::to_string).collect();
-    let message = format!("topic {name}: records would flow in a circle: {}", path.join(", "));
+    let message =
+        format!("topic {name}: {VIEW_OF} and {DEAD_LETTER_TOPIC}: records would flow in a circle: {}", path.join(", "));
     Err(ApiError::new(ErrorCode::INVALID_CONFIG, message))
 }
 

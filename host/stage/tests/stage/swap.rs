@@ -40,7 +40,8 @@ fn each_batch_is_processed_by_one_version_and_no_call_waits_for_a_compilation() 
                     let mut seen = 0;
                     while !is_done.load(Ordering::Relaxed) {
                         let pinned = stage.pin();
-                        let answer = pinned.partition("topic", 100, &[0; 100], &batch.as_records()).expect("an answer");
+                        let answer =
+                            pinned.partition("topic", 100, &[0; 100], &batch.as_records()).expect("a response");
                         let number = answer[0];
                         assert_eq!(answer.len(), 200);
                         assert!(answer.iter().all(|row| *row == number), "{answer:?}");
@@ -92,7 +93,7 @@ fn an_old_version_drains() {
     let old = stage.pin();
     stage.swap(engine().load(&version(2).build()).expect("a version")).expect("it starts");
     let partition = |pinned: &millstream_stage::Pinned<'_>| {
-        pinned.partition("topic", 9, &[0; 9], &batch.as_records()).expect("an answer")
+        pinned.partition("topic", 9, &[0; 9], &batch.as_records()).expect("a response")
     };
     // What was pinned before the swap goes on as it was; what is pinned after it is new.
     assert_eq!(partition(&old), [1, 1, 1]);
@@ -106,7 +107,7 @@ fn a_stage_keeps_its_kind_and_its_configuration() {
     let filter = engine().load(&Guest::filter().build()).expect("a filter");
     let error = stage.swap(filter).expect_err("another kind");
     assert!(matches!(error.fault, Fault::WrongKind { have: Kind::Filter, .. }), "{error}");
-    // Refuses every configuration, at the field `/limit`.
+    // Rejects every configuration, at the field `/limit`.
     let refuses = "(i32.store8 (i32.const 2048) (i32.const 1))
         (i32.store (i32.const 2052) (i32.const 192)) (i32.store (i32.const 2056) (i32.const 6))
         (i32.store (i32.const 2060) (i32.const 198)) (i32.store (i32.const 2064) (i32.const 9))
@@ -265,7 +266,7 @@ fn instances_that_wait_make_room_for_others() {
     let plugin = engine.load(&version(1).build()).expect("a version");
     let stages: Vec<Stage> = (0..5).map(|_| Stage::new(plugin.clone(), "{}").expect("a stage")).collect();
     for _ in 0..3 {
-        stages.iter().for_each(|stage| call(stage).expect("an answer"));
+        stages.iter().for_each(|stage| call(stage).expect("a response"));
     }
     // A compressor needs two at once, for its check.
     let compressor = engine.load(&Guest::compressor().build()).expect("a compressor");
@@ -283,7 +284,7 @@ fn a_call_costs_little() {
     let load = [0; 12];
     let once = || {
         let begun = Instant::now();
-        let answer = stage.partition("topic", 12, &load, &batch.as_records()).expect("an answer");
+        let answer = stage.partition("topic", 12, &load, &batch.as_records()).expect("a response");
         assert_eq!(answer.len(), 1_000);
         begun.elapsed()
     };
@@ -292,7 +293,7 @@ fn a_call_costs_little() {
     let fastest_empty = (0..2_000)
         .map(|_| {
             let begun = Instant::now();
-            stage.partition("topic", 12, &load, &empty.as_records()).expect("an answer");
+            stage.partition("topic", 12, &load, &empty.as_records()).expect("a response");
             begun.elapsed()
         })
         .min()
@@ -323,14 +324,14 @@ fn what_waits_for_a_call_has_a_bounded_memory() {
     let plugin = engine.load(&guest.build()).expect("a version");
     let mut stages: Vec<Stage> = (0..3).map(|_| Stage::new(plugin.clone(), "{}").expect("a stage")).collect();
     for _ in 0..4 {
-        stages.iter().for_each(|stage| call(stage).expect("an answer"));
+        stages.iter().for_each(|stage| call(stage).expect("a response"));
     }
     let fresh: Vec<u64> = stages.iter().map(|stage| stage.counters()["fresh"]).collect();
     assert_eq!(fresh, [1, 1, 4]);
     // One that is gone makes room.
     stages.remove(0);
     for _ in 0..4 {
-        call(&stages[1]).expect("an answer");
+        call(&stages[1]).expect("a response");
     }
     assert_eq!(stages[1].counters()["fresh"], 5);
 }

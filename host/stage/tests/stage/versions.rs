@@ -26,7 +26,7 @@ fn broken(number: u32) -> Guest {
     version(number).hook_with_rows("partition", "unreachable")
 }
 
-/// Refuses every configuration but `{}`, at `/limit`.
+/// Rejects every configuration but `{}`, at `/limit`.
 fn picky(number: u32) -> Guest {
     let refuses = "(if (i32.gt_u (local.get $length) (i32.const 2)) (then
         (i32.store8 (i32.const 2048) (i32.const 1))
@@ -42,7 +42,7 @@ fn resolve(library: &Library, attachment: &str, text: &str) -> Result<Arc<Stage>
 
 /// The number of the version that answers.
 fn served_by(stage: &Stage) -> u32 {
-    stage.partition("topic", 100, &[0; 100], &three().as_records()).expect("an answer")[0]
+    stage.partition("topic", 100, &[0; 100], &three().as_records()).expect("a response")[0]
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn counts_are_those_of_a_version_in_all_stages_and_outlive_it() {
     let library = Library::new(engine());
     library.publish(&version(1).build()).expect("a version");
     let stages: Vec<_> = (0..3).map(|_| resolve(&library, "a", NAME).expect("a stage")).collect();
-    stages.iter().for_each(|stage| call(stage).expect("an answer"));
+    stages.iter().for_each(|stage| call(stage).expect("a response"));
     library.publish(&version(2).build()).expect("a version");
     served_by(&stages[0]);
     let counts = library.counts();
@@ -397,7 +397,7 @@ fn what_a_plugin_logs_is_heard() {
     library.publish(&guest.build()).expect("a version");
     let stage = resolve(&library, "a", NAME).expect("a stage");
     for _ in 0..200 {
-        call(&stage).expect("an answer");
+        call(&stage).expect("a response");
     }
     let lines = lines.lock().expect("a list");
     assert_eq!(lines[0], (format!("{NAME} 1.0.1"), Level::Warn, "he\\u{1b}lo".to_owned()));

@@ -1,16 +1,16 @@
-//! Rows 23 to 26, 30 and 31: answers that break the contract.
+//! Rows 23 to 26, 30 and 31: responses that break the contract.
 
 use millstream_stage::{Fault, Stage};
 
 use crate::guests::{Guest, IMPORT_COUNT, KEYS, VALUES};
 use crate::support::{assert_trapped, call, engine, stage, three};
 
-/// Overwrites a word of the answer.
+/// Overwrites a word of the response.
 fn patch(address: u32, value: u32) -> String {
     format!("(i32.store (i32.const {address}) (i32.const {value}))")
 }
 
-/// Where the data of a list in the answer is, and how long it is.
+/// Where the data of a list in the response is, and how long it is.
 const LIST: u32 = 2052;
 const LENGTH: u32 = 2056;
 
@@ -67,7 +67,7 @@ fn row_24_pointer_or_length_out_of_bounds() {
         let guest = Guest::partitioner().hook_with_rows("partitioned", &code);
         assert_trapped(&guest, is_trap);
     }
-    // The place of the answer itself.
+    // The place of the response itself.
     for code in ["(return (i32.const -4))", "(return (i32.const 2049))"] {
         let guest = Guest::partitioner().hook_with_rows("partitioned", code);
         assert_trapped(&guest, is_trap);
@@ -78,7 +78,7 @@ fn row_24_pointer_or_length_out_of_bounds() {
             .hook("module", "(global $rows (mut i32) (i32.const 0))")
             .hook("configure", "(global.set $rows (i32.const 1))")
             .hook("realloc", &format!("(if (global.get $rows) (then {code}))"));
-        // The probe has lists too: it is refused before it serves.
+        // The probe has lists too: it is rejected before it serves.
         let plugin = engine().load(&guest.build()).expect("a guest that loads");
         let error = Stage::new(plugin, "{}").expect_err("a hostile guest");
         assert!(is_trap(&error.fault), "{error}");
@@ -176,7 +176,7 @@ fn row_30_compressor_that_loses_bytes() {
 
 #[test]
 fn row_30_a_compressor_cannot_remember_what_it_lost() {
-    // It keeps a copy of its input at 32768 and answers one byte; decompressing gives the copy back.
+    // It keeps a copy of its input at 32768 and returns one byte; decompressing gives the copy back.
     let keep = format!(
         "(if {IF_SHORT} (then
            (memory.copy (i32.const 32768) (local.get $data) (local.get $length))
@@ -237,7 +237,7 @@ fn only_columns_that_are_declared_are_copied() {
     };
     let counted = |columns| {
         let stage = stage(&guest(columns));
-        stage.partition("topic", 1, &[0], &three().as_records()).expect("an answer");
+        stage.partition("topic", 1, &[0], &three().as_records()).expect("a response");
         let counters = stage.counters();
         ["time", "keys", "vals", "head"].map(|name| counters[name])
     };
@@ -256,11 +256,11 @@ fn only_columns_that_are_declared_are_copied() {
 
 #[test]
 fn row_29_answers_have_canonical_bits() {
-    // Arithmetic on a NaN with a payload: the answer's bits are the same on every machine.
+    // Arithmetic on a NaN with a payload: the response's bits are the same on every machine.
     let nan = "(call $count (i32.const 192) (i32.const 3) (i64.extend_i32_u
         (i32.reinterpret_f32 (f32.add (f32.const nan:0x200001) (f32.const 1)))))";
     let guest = Guest::partitioner().import(IMPORT_COUNT).text("nan").hook_with_rows("partition", nan);
     let stage = stage(&guest);
-    call(&stage).expect("an answer");
+    call(&stage).expect("a response");
     assert_eq!(stage.counters()["nan"], 0x7fc0_0000);
 }

@@ -37,7 +37,7 @@ fn row_18_truncated_at_every_length() {
 #[test]
 fn row_18_bits_flipped() {
     // A flipped bit may leave a component that is as good as before, in a name or in its code. What
-    // it may not do is anything but load or be refused.
+    // it may not do is anything but load or be rejected.
     let whole = Guest::filter().build();
     let (mut refused, mut loaded) = (0, 0);
     let mut state = 1u64;
@@ -130,7 +130,7 @@ fn row_21_one_of_two_calls() {
 
 #[test]
 fn row_21_wrong_signature() {
-    // The same core function fits: the type is told by the contract alone.
+    // The same core function fits: only the contract has the type.
     let guest = Guest::compressor()
         .contract(|contract| contract.replace("data: list<u8>, max: u32", "data: list<u8>, max: s32"));
     let error = assert_not_loaded(Kind::Compressor, &guest.build());

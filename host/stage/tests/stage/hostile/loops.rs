@@ -164,7 +164,7 @@ fn row_27_trap_in_every_call() {
 
 #[test]
 fn row_27_a_trap_after_the_answer_counts_too() {
-    // The guest's own clean-up runs after its answer was copied.
+    // The guest's own clean-up runs after its response was copied.
     let trap = r#"(func $trap (param i32) (if (global.get $armed) (then unreachable)))
         (global $armed (mut i32) (i32.const 0))"#;
     let guest = Guest::filter()

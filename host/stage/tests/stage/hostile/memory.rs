@@ -1,4 +1,4 @@
-//! Rows 6 to 8 and 33: guests that want too much memory, or somebody else's.
+//! Rows 6 to 8 and 33: guests that want too much memory, or memory of others.
 
 use millstream_stage::{Fault, Kind, LoadError, Measure, Refusal};
 
@@ -14,7 +14,7 @@ const BOMB: &str = r#"
 fn row_06_grow_bomb_is_told_no() {
     let guest = Guest::partitioner().import(IMPORT_COUNT).text("pages").hook_with_rows("partition", BOMB);
     let stage = stage(&guest);
-    call(&stage).expect("a guest that is told no goes on");
+    call(&stage).expect("a guest that gets no memory goes on");
     assert_eq!(stage.counters()["pages"], 256, "16 MiB and no more");
 }
 
@@ -66,7 +66,7 @@ fn row_08_table_grow_of_5_million_is_told_no() {
           (table.grow $table (ref.null func) (i32.const 5000000)))
         (then unreachable))";
     let guest = Guest::partitioner().hook("module", "(table $table 1 funcref)").hook("partition", grow);
-    call(&stage(&guest)).expect("a guest that is told no goes on");
+    call(&stage(&guest)).expect("a guest that gets no memory goes on");
 }
 
 /// Traps unless all memory past its own data is zero, then fills it with a secret.
@@ -89,7 +89,7 @@ fn row_33_fresh_memory_is_zero() {
         let plugin = engine().load(&guest.build()).expect("a guest");
         for _ in 0..20 {
             let stage = millstream_stage::Stage::new(plugin.clone(), "{}").expect("a stage");
-            call(&stage).expect("nobody's data is there");
+            call(&stage).expect("no other data is there");
             let error = call(&stage).expect_err("its own data is there");
             assert!(matches!(error.fault, Fault::Trap { .. }), "{error}");
             call(&stage).expect("a new instance has none of it");

@@ -1,4 +1,4 @@
-//! Rows 11 to 17: modules that are refused by reading them, before anything is compiled.
+//! Rows 11 to 17: modules that are rejected by reading them, before anything is compiled.
 
 use millstream_stage::{Figure, Kind, LoadError, Measure, Refusal};
 
@@ -25,7 +25,7 @@ fn too_large(bytes: &[u8]) -> (Measure, u64, u64) {
     }
 }
 
-/// A refusal that names the feature.
+/// A rejection that names the feature.
 fn names(bytes: &[u8], feature: &str) {
     let text = refused(bytes).to_string();
     assert!(text.contains(feature), "{text}");

@@ -21,7 +21,7 @@ fn row_32_log_flood() {
     let text = "\u{1b}[2J\u{1b}]0;owned\u{7}\r\nmillstream: all is well\u{202e}";
     let guest = Guest::filter().import(IMPORT_LOG).text(text).hook_with_rows("filter", &log(5_000, text.len()));
     let stage = stage(&guest);
-    let ((), lines) = Lines::of(|| call(&stage).expect("an answer"));
+    let ((), lines) = Lines::of(|| call(&stage).expect("a response"));
     let flood: Vec<&String> = lines.iter().filter(|line| line.contains("owned")).collect();
     // A burst of 50, and 10 a second for as long as the call took.
     assert!((50..=60).contains(&flood.len()), "{} lines", flood.len());
@@ -38,7 +38,7 @@ fn row_32_a_long_line_is_cut() {
         (call $log (i32.const 0) (i32.const 65536) (i32.const 60000))";
     let guest = Guest::partitioner().import(IMPORT_LOG).hook_with_rows("partition", fill);
     let stage = stage(&guest);
-    let ((), lines) = Lines::of(|| call(&stage).expect("an answer"));
+    let ((), lines) = Lines::of(|| call(&stage).expect("a response"));
     assert_eq!(lines.iter().filter(|line| line.starts_with("aaa")).count(), 1);
     assert!(lines.iter().all(|line| line.len() <= 1024), "{lines:?}");
 }
@@ -70,7 +70,7 @@ fn a_trap_quotes_the_message_of_the_panic() {
     // Nor is one of an earlier call.
     let later = format!("(if (global.get $called) (then unreachable)) (global.set $called (i32.const 1)) {}", shout(0));
     let stage = stage(&guest(&later).hook("module", "(global $called (mut i32) (i32.const 0))"));
-    call(&stage).expect("an answer");
+    call(&stage).expect("a response");
     let text = call(&stage).expect_err("a trap").to_string();
     assert!(text.contains("unreachable") && !text.contains("panicked"), "{text}");
 }
@@ -118,7 +118,7 @@ fn row_32_counter_flood() {
     let guest = Guest::filter().import(IMPORT_COUNT).hook_with_rows("filter", names);
     let stage = stage(&guest);
     for _ in 0..3 {
-        call(&stage).expect("an answer");
+        call(&stage).expect("a response");
     }
     assert_eq!(stage.counters().len(), 64);
     assert_eq!(stage.kind(), Kind::Filter);
