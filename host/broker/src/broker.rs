@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use millstream_log::{AppendedBatch, LogConfig};
+use millstream_log::AppendedBatch;
 use millstream_record::CheckedBatch;
 use millstream_wire::{ErrorCode, Str};
 
 use crate::clock::now_ms;
 use crate::compute_permits::ComputePermits;
-use crate::config::{BrokerConfig, FlushMode, HostPort, TopicConfig, TopicOverrides};
+use crate::config::{BrokerConfig, FlushMode, HostPort};
+use crate::controller::Controller;
 use crate::edge::Decoders;
 use crate::edge::plugins::Plugins;
 use crate::error::ApiError;
@@ -23,7 +24,7 @@ use crate::net::request_memory::RequestMemory;
 use crate::net::types::ConnectionInfo;
 use crate::partition::Partition;
 use crate::producer_ids::ProducerIds;
-use crate::topics::{TopicTable, log_config};
+use crate::topics::TopicTable;
 
 /// Everything that a handler can reach.
 #[derive(Debug)]
@@ -31,8 +32,7 @@ pub(crate) struct Broker {
     pub(crate) config: BrokerConfig,
     pub(crate) data_dir: PathBuf,
     pub(crate) metadata: MetadataStore,
-    /// Held over a change of the metadata: see [`crate::controller::carry_out`].
-    pub(crate) changes: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) controller: Controller,
     pub(crate) topics: ArcSwap<TopicTable>,
     pub(crate) syncer: Syncer,
     pub(crate) producer_ids: ProducerIds,
@@ -59,17 +59,6 @@ impl Broker {
             Some(address) => (Str::from(&address.host), i32::from(address.port)),
             None => (Str::from(connection.local.ip().to_string()), i32::from(connection.local.port())),
         }
-    }
-
-    /// The options of a topic with these values of its own.
-    pub(crate) fn topic_config(&self, overrides: &TopicOverrides) -> Result<TopicConfig, ApiError> {
-        let explicit = |name: &str| self.config.explicit(name).map(str::to_owned);
-        Ok(TopicConfig::resolve(&explicit, overrides)?)
-    }
-
-    pub(crate) fn log_config(&self, config: &TopicConfig) -> Arc<LogConfig> {
-        let expiration = i64::try_from(self.config.producer_id_expiration.as_millis()).unwrap_or(i64::MAX);
-        Arc::new(log_config(config, expiration))
     }
 
     /// Appends a batch that the broker itself has built (a group's offsets, say), without waiting for stable storage: that

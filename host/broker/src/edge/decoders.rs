@@ -20,6 +20,7 @@ use crate::broker::Broker;
 use crate::compute_permits::ComputePermits;
 use crate::controller;
 use crate::error::ApiError;
+use crate::metadata::controller::Request;
 use crate::partition::Partition;
 use crate::topics::Topic;
 
@@ -110,8 +111,8 @@ impl Decoders {
             ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, message)
         })?;
         if !topic.decoders.as_ref().is_some_and(|decoders| decoders.digests.contains(&digest)) {
-            let noted = controller::add_decoder(broker, topic.id, digest.to_string());
-            tokio::runtime::Handle::current().block_on(noted)?;
+            let request = Request::AddDecoder { id: topic.id, digest: digest.to_string() };
+            tokio::runtime::Handle::current().block_on(controller::submit_one(broker, request, false))?;
         }
         Ok(packed)
     }

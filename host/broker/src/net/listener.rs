@@ -36,11 +36,11 @@ pub(crate) async fn bind(address: &HostPort, config: &BrokerConfig) -> io::Resul
 fn listen(address: SocketAddr, config: &BrokerConfig) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
-    // Accepted sockets inherit both. Set only where somebody asks: a fixed size turns the kernel's own tuning off.
-    if let Some(bytes) = config.explicit("socket.send.buffer.bytes").and(config.socket_send_buffer) {
+    // Accepted sockets inherit both. A fixed size turns the kernel's own tuning off.
+    if let Some(bytes) = config.socket_send_buffer {
         socket.set_send_buffer_size(bytes)?;
     }
-    if let Some(bytes) = config.explicit("socket.receive.buffer.bytes").and(config.socket_receive_buffer) {
+    if let Some(bytes) = config.socket_receive_buffer {
         socket.set_recv_buffer_size(bytes)?;
     }
     socket.bind(address)?;

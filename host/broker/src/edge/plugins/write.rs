@@ -46,7 +46,7 @@ pub(crate) fn write<T>(
     // A look at all that is stored: nobody has to wait for that.
     let leaving = check.leave().map_err(|(index, problem)| refused(index, problem))?;
     // From here on no topic may come to use what goes, nor change its stages.
-    let no_changes = broker.changes.blocking_lock();
+    let no_changes = broker.controller.hold();
     let Checked { image, activations, forgotten } = match check.finish() {
         Ok(checked) => checked,
         Err(unfit) => {
