@@ -10,17 +10,25 @@ use millstream_stage::Digest;
 use serde_json::Value;
 
 /// Every arrow between our crates, and no others. Tests, examples and the tasks may use anything.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("millstream-record", &[]),
     ("millstream-wire", &["millstream-wire-derive"]),
     ("millstream-wire-derive", &[]),
     ("millstream-log", &["millstream-record"]),
+    ("millstream-metadata", &["millstream-log", "millstream-record"]),
     ("millstream-stage", &[]),
     ("millstream-registry", &["millstream-stage"]),
     ("millstream-client", &["millstream-record", "millstream-registry", "millstream-stage", "millstream-wire"]),
     (
         "millstream-broker",
-        &["millstream-log", "millstream-record", "millstream-registry", "millstream-stage", "millstream-wire"],
+        &[
+            "millstream-log",
+            "millstream-metadata",
+            "millstream-record",
+            "millstream-registry",
+            "millstream-stage",
+            "millstream-wire",
+        ],
     ),
     (
         "millstream-cli",

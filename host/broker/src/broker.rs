@@ -18,13 +18,13 @@ use crate::edge::plugins::Plugins;
 use crate::error::ApiError;
 use crate::fsync_queue::Syncer;
 use crate::group::GroupCoordinator;
-use crate::metadata::MetadataStore;
 use crate::metrics::requests::RequestMetrics;
 use crate::net::request_memory::RequestMemory;
 use crate::net::types::ConnectionInfo;
 use crate::partition::Partition;
 use crate::producer_ids::ProducerIds;
 use crate::topics::TopicTable;
+use millstream_metadata::MetadataStore;
 
 /// Everything that a handler can reach.
 #[derive(Debug)]

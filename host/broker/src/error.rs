@@ -6,8 +6,8 @@ use millstream_wire::{ErrorCode, Str};
 
 use crate::config::ConfigError;
 use crate::group::GroupError;
-use crate::metadata::controller::ControllerError;
-use crate::metadata::{MetadataError, TopicNameError};
+use millstream_metadata::controller::ControllerError;
+use millstream_metadata::{MetadataError, TopicNameError};
 
 /// A refusal as a client gets it: a code, and words for the APIs that carry some.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -3,7 +3,7 @@
 //! A produce request walks [`net`] (accept, permit, frame), [`api`] (decode), [`produce`] (checks), [`partition`] (append)
 //! and [`fsync_queue`], and its response leaves in request order through [`net::send_queue`]. A fetch walks the same way in,
 //! waits on [`fetch_waiters`] if there is nothing yet, and its response is file ranges that the kernel sends.
-//! Changes of topics are decided in [`metadata`], committed by [`controller`] and take effect in [`apply`]. Stages run in [`edge`].
+//! Changes of topics are decided in [`millstream_metadata`], committed by [`controller`] and take effect in [`apply`]. Stages run in [`edge`].
 
 mod api;
 mod apply;
@@ -19,7 +19,6 @@ mod error;
 mod fetch_waiters;
 mod fsync_queue;
 mod group;
-mod metadata;
 mod metrics;
 mod net;
 mod partition;

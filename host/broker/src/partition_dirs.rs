@@ -7,8 +7,8 @@ use std::time::Duration;
 use millstream_log::{DataDir, OffsetCheckpoint, Offsets};
 use uuid::Uuid;
 
-use crate::metadata::{MetadataImage, TopicImage};
 use crate::topics::{Topic, TopicTable};
+use millstream_metadata::{MetadataImage, TopicImage};
 
 /// The ending of a folder that is to be removed, as in Kafka.
 const DELETED_SUFFIX: &str = "-delete";
@@ -150,7 +150,7 @@ pub(crate) fn tidy(data_dir: &Path, image: &MetadataImage) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metadata::MetadataRecord;
+    use millstream_metadata::MetadataRecord;
 
     #[test]
     fn tidying_keeps_what_is_known() {

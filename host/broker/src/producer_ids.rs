@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use crate::broker::Broker;
 use crate::controller;
 use crate::error::ApiError;
-use crate::metadata::MetadataRecord;
-use crate::metadata::controller::{PRODUCER_ID_BLOCK, Request};
+use millstream_metadata::MetadataRecord;
+use millstream_metadata::controller::{PRODUCER_ID_BLOCK, Request};
 
 /// The current block of ids.
 #[derive(Debug, Default)]

@@ -13,6 +13,7 @@ use crate::api;
 use crate::apply;
 use crate::background;
 use crate::broker::Broker;
+use crate::clock::now_ms;
 use crate::compute_permits::ComputePermits;
 use crate::config::{BrokerConfig, HostPort, ListenerConfig};
 use crate::controller::Controller;
@@ -20,12 +21,12 @@ use crate::edge::Decoders;
 use crate::edge::plugins::{self, Plugins};
 use crate::fsync_queue::Syncer;
 use crate::group::{GroupCoordinator, OffsetsTopic};
-use crate::metadata::{FeatureLevel, MetadataRecord, MetadataStore};
 use crate::metrics::RequestStats;
 use crate::net::listener::{self, Connections};
 use crate::net::request_memory::RequestMemory;
 use crate::partition_dirs::{self, Checkpoints};
 use crate::producer_ids::ProducerIds;
+use millstream_metadata::{FeatureLevel, MetadataRecord, MetadataStore};
 
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -125,7 +126,7 @@ fn open(
         records.push(MetadataRecord::LeaderEpochRaised { epoch: image.leader_epoch + 1 });
     }
     if !records.is_empty() {
-        let mut draft = metadata.draft();
+        let mut draft = metadata.draft(now_ms());
         draft.add(&records).and_then(|()| metadata.commit(&draft)).map_err(data)?;
     }
     let image = metadata.image();

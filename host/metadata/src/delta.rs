@@ -9,26 +9,27 @@ use super::{MetadataImage, MetadataRecord, TopicImage};
 
 /// A topic before and after a change. The two are equal if a request asked for what was there already.
 #[derive(Debug, Clone)]
-pub(crate) struct TopicChange {
-    pub(crate) before: Arc<TopicImage>,
-    pub(crate) after: Arc<TopicImage>,
+pub struct TopicChange {
+    /// The topic before the change.
+    pub before: Arc<TopicImage>,
+    /// The topic after the change.
+    pub after: Arc<TopicImage>,
 }
 
 /// The topics that differ between two images.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct MetadataDelta {
-    pub(crate) deleted: Vec<Arc<TopicImage>>,
-    pub(crate) changed: Vec<TopicChange>,
-    pub(crate) created: Vec<Arc<TopicImage>>,
+pub struct MetadataDelta {
+    /// Topics that are gone, as they were.
+    pub deleted: Vec<Arc<TopicImage>>,
+    /// Topics that have changed.
+    pub changed: Vec<TopicChange>,
+    /// Topics that are new.
+    pub created: Vec<Arc<TopicImage>>,
 }
 
 impl MetadataDelta {
     /// Returns what differs in the topics with these ids.
-    pub(crate) fn between(
-        before: &MetadataImage,
-        after: &MetadataImage,
-        touched: impl IntoIterator<Item = Uuid>,
-    ) -> Self {
+    pub fn between(before: &MetadataImage, after: &MetadataImage, touched: impl IntoIterator<Item = Uuid>) -> Self {
         Self::from_topics(touched.into_iter().map(|id| (id, before.topic_by_id(id).cloned())), after)
     }
 
@@ -50,7 +51,7 @@ impl MetadataDelta {
     }
 
     /// Returns an image as a change of nothing: every topic is created. A start applies it.
-    pub(crate) fn of_image(image: &MetadataImage) -> Self {
+    pub fn of_image(image: &MetadataImage) -> Self {
         Self { created: image.topics().cloned().collect(), ..Self::default() }
     }
 }

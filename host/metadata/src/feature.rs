@@ -3,28 +3,28 @@
 /// The feature level, as Kafka's `metadata.version`. Every program that knows a level reads all records of it, so nodes of
 /// two versions can share a log if its level is one that both know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct FeatureLevel(u16);
+pub struct FeatureLevel(u16);
 
 impl FeatureLevel {
     /// The level of logs without one: the records of one broker, all in version 0.
-    pub(crate) const INITIAL: Self = Self(0);
+    pub const INITIAL: Self = Self(0);
 
     /// Topics and partitions are written with their brokers.
-    pub(crate) const ASSIGNMENTS: Self = Self(1);
+    pub const ASSIGNMENTS: Self = Self(1);
 
     /// The newest level that this program knows. A new log gets it.
-    pub(crate) const NEWEST: Self = Self::ASSIGNMENTS;
+    pub const NEWEST: Self = Self::ASSIGNMENTS;
 
     /// Returns the level with this number.
     ///
     /// # Errors
     /// This program does not know it.
-    pub(crate) fn new(level: u16) -> Result<Self, UnknownLevel> {
+    pub fn new(level: u16) -> Result<Self, UnknownLevel> {
         if level > Self::NEWEST.0 { Err(UnknownLevel(level)) } else { Ok(Self(level)) }
     }
 
     /// Returns the number of the level.
-    pub(crate) fn number(self) -> u16 {
+    pub fn number(self) -> u16 {
         self.0
     }
 }
@@ -36,7 +36,7 @@ impl FeatureLevel {
      start that one",
     newest = FeatureLevel::NEWEST.0
 )]
-pub(crate) struct UnknownLevel(u16);
+pub struct UnknownLevel(u16);
 
 #[cfg(test)]
 mod tests {

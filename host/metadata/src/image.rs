@@ -9,24 +9,24 @@ use super::feature::{FeatureLevel, UnknownLevel};
 use super::record::MetadataRecord;
 
 /// The configs that are set on a topic itself, by name.
-pub(crate) type TopicConfigs = BTreeMap<String, String>;
+pub type TopicConfigs = BTreeMap<String, String>;
 
 /// The config that makes a topic a view of another one.
 const VIEW_OF: &str = "view.of";
 
 /// One partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PartitionImage {
+pub struct PartitionImage {
     /// The broker that leads it; -1 for none.
-    pub(crate) leader: i32,
+    pub leader: i32,
     /// Rises with every new leader, and when a leader may have lost records.
-    pub(crate) leader_epoch: i32,
+    pub leader_epoch: i32,
     /// Rises with every change of the partition, so that a change decided on an older state can be told.
-    pub(crate) partition_epoch: i32,
+    pub partition_epoch: i32,
     /// The brokers that hold the partition, the preferred leader first.
-    pub(crate) replicas: Arc<[i32]>,
+    pub replicas: Arc<[i32]>,
     /// Those of them that are in sync.
-    pub(crate) isr: Arc<[i32]>,
+    pub isr: Arc<[i32]>,
 }
 
 impl PartitionImage {
@@ -38,43 +38,48 @@ impl PartitionImage {
 
 /// One topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TopicImage {
-    pub(crate) name: String,
-    pub(crate) id: Uuid,
+pub struct TopicImage {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: Uuid,
     /// By index. Those of a view are the partitions of its source, and nothing of them is stored for the view.
-    pub(crate) partitions: Vec<PartitionImage>,
-    pub(crate) configs: TopicConfigs,
+    pub partitions: Vec<PartitionImage>,
+    /// The configs that it sets itself.
+    pub configs: TopicConfigs,
     /// The digests of the plug-ins that read batches in private formats.
-    pub(crate) decoders: BTreeSet<String>,
+    pub decoders: BTreeSet<String>,
 }
 
 impl TopicImage {
     /// Returns the number of partitions.
-    pub(crate) fn partition_count(&self) -> i32 {
+    pub fn partition_count(&self) -> i32 {
         i32::try_from(self.partitions.len()).unwrap_or(i32::MAX)
     }
 
     /// Returns the topic that this one is a view of.
-    pub(crate) fn view_of(&self) -> Option<&str> {
+    pub fn view_of(&self) -> Option<&str> {
         source_of(&self.configs)
     }
 }
 
 /// Returns the topic that configs make a view of.
-pub(crate) fn source_of(configs: &TopicConfigs) -> Option<&str> {
+pub fn source_of(configs: &TopicConfigs) -> Option<&str> {
     configs.get(VIEW_OF).map(String::as_str).filter(|source| !source.is_empty())
 }
 
 /// The whole state. A clone copies a few pointers and shares the rest; the first change of a clone copies the pointers to the
 /// topics, and a change of a topic copies that topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct MetadataImage {
-    pub(crate) cluster_id: String,
-    pub(crate) feature_level: FeatureLevel,
+pub struct MetadataImage {
+    /// The id of the cluster; empty before the first record.
+    pub cluster_id: String,
+    /// Which records may be written.
+    pub feature_level: FeatureLevel,
     /// The leader epoch of new partitions.
-    pub(crate) leader_epoch: i32,
+    pub leader_epoch: i32,
     /// The first producer id of the next block.
-    pub(crate) next_producer_id: i64,
+    pub next_producer_id: i64,
     brokers: Arc<[i32]>,
     topics: Arc<BTreeMap<Arc<str>, Arc<TopicImage>>>,
     names: Arc<HashMap<Uuid, Arc<str>>>,
@@ -82,20 +87,34 @@ pub(crate) struct MetadataImage {
 
 /// A record that does not fit the state before it: the log is not one that this program wrote.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ImageError {
+pub enum ImageError {
+    /// The name or the id is taken.
     #[error("topic {name} ({id}) is created twice")]
-    CreatedTwice { name: String, id: Uuid },
+    CreatedTwice {
+        /// The name of the topic.
+        name: String,
+        /// The id of the topic.
+        id: Uuid,
+    },
+    /// No topic has this id.
     #[error("there is no topic with the id {0}")]
     NoTopic(Uuid),
+    /// The assignments do not match the partitions.
     #[error("there are {partitions} partitions without brokers, and {replicas} assignments for them")]
-    Assignments { partitions: usize, replicas: usize },
+    Assignments {
+        /// The number of new partitions.
+        partitions: usize,
+        /// The number of assignments.
+        replicas: usize,
+    },
+    /// A newer program has raised the feature level.
     #[error(transparent)]
     FeatureLevel(#[from] UnknownLevel),
 }
 
 impl MetadataImage {
     /// Returns the empty state of a cluster of one broker.
-    pub(crate) fn new(node_id: i32) -> Self {
+    pub fn new(node_id: i32) -> Self {
         Self {
             cluster_id: String::new(),
             feature_level: FeatureLevel::INITIAL,
@@ -108,27 +127,27 @@ impl MetadataImage {
     }
 
     /// Returns the ids of the registered brokers.
-    pub(crate) fn brokers(&self) -> &[i32] {
+    pub fn brokers(&self) -> &[i32] {
         &self.brokers
     }
 
     /// Returns a topic by its name.
-    pub(crate) fn topic(&self, name: &str) -> Option<&Arc<TopicImage>> {
+    pub fn topic(&self, name: &str) -> Option<&Arc<TopicImage>> {
         self.topics.get(name)
     }
 
     /// Returns a topic by its id.
-    pub(crate) fn topic_by_id(&self, id: Uuid) -> Option<&Arc<TopicImage>> {
+    pub fn topic_by_id(&self, id: Uuid) -> Option<&Arc<TopicImage>> {
         self.topics.get(self.names.get(&id)?)
     }
 
     /// Returns all topics, in the order of their names.
-    pub(crate) fn topics(&self) -> impl Iterator<Item = &Arc<TopicImage>> {
+    pub fn topics(&self) -> impl Iterator<Item = &Arc<TopicImage>> {
         self.topics.values()
     }
 
     /// Returns the views of a topic, and the views of those.
-    pub(crate) fn views_of<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Arc<TopicImage>> {
+    pub fn views_of<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Arc<TopicImage>> {
         self.topics().filter(move |topic| self.sources(topic).any(|source| source == name))
     }
 
@@ -140,7 +159,7 @@ impl MetadataImage {
     }
 
     /// Returns the partitions of a topic. A view has those of its source.
-    pub(crate) fn partitions_of<'a>(&'a self, topic: &'a TopicImage) -> &'a [PartitionImage] {
+    pub fn partitions_of<'a>(&'a self, topic: &'a TopicImage) -> &'a [PartitionImage] {
         let root = self.sources(topic).last().and_then(|source| self.topic(source));
         root.map_or(&topic.partitions, |source| &source.partitions)
     }
@@ -149,7 +168,7 @@ impl MetadataImage {
     ///
     /// # Errors
     /// The record does not fit, and the image stays as it is.
-    pub(crate) fn apply(&mut self, record: &MetadataRecord) -> Result<(), ImageError> {
+    pub fn apply(&mut self, record: &MetadataRecord) -> Result<(), ImageError> {
         match record {
             MetadataRecord::ClusterCreated { cluster_id } => self.cluster_id.clone_from(cluster_id),
             MetadataRecord::LeaderEpochRaised { epoch } => self.raise_leader_epoch(*epoch),
@@ -245,7 +264,7 @@ impl MetadataImage {
     }
 
     /// Returns what is needed to undo changes of these topics.
-    pub(super) fn save(&self, topics: &BTreeSet<Uuid>) -> Saved {
+    pub(crate) fn save(&self, topics: &BTreeSet<Uuid>) -> Saved {
         Saved {
             // Without topics it is a few words.
             rest: Self { topics: Arc::default(), names: Arc::default(), ..self.clone() },
@@ -254,12 +273,12 @@ impl MetadataImage {
     }
 
     /// Returns these topics, each with its id.
-    pub(super) fn topics_by_id(&self, ids: &BTreeSet<Uuid>) -> Vec<(Uuid, Option<Arc<TopicImage>>)> {
+    pub(crate) fn topics_by_id(&self, ids: &BTreeSet<Uuid>) -> Vec<(Uuid, Option<Arc<TopicImage>>)> {
         ids.iter().map(|&id| (id, self.topic_by_id(id).cloned())).collect()
     }
 
     /// Undoes changes.
-    pub(super) fn restore(&mut self, Saved { rest, topics }: Saved) {
+    pub(crate) fn restore(&mut self, Saved { rest, topics }: Saved) {
         for (id, _) in &topics {
             self.remove(*id);
         }
@@ -273,7 +292,7 @@ impl MetadataImage {
 
 /// The state of some topics, and all but the topics, see [`MetadataImage::save`].
 #[derive(Debug)]
-pub(super) struct Saved {
+pub(crate) struct Saved {
     rest: MetadataImage,
     topics: Vec<(Uuid, Option<Arc<TopicImage>>)>,
 }

@@ -19,7 +19,7 @@ use super::feature::FeatureLevel;
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-pub(crate) enum MetadataRecord {
+pub enum MetadataRecord {
     /// The first record of every log: the identity of the cluster.
     ClusterCreated {
         /// 22 characters of URL-safe base64, as Kafka writes a uuid.
@@ -27,46 +27,63 @@ pub(crate) enum MetadataRecord {
     },
     /// The records after this one are written for this feature level. Without it the level is 0.
     FeatureLevelSet {
+        /// The number of the level.
         level: u16,
     },
     /// The least leader epoch of every partition from here on. It rises when a broker starts after a stop that was not clean,
     /// since records that were read before may be lost.
     LeaderEpochRaised {
+        /// The epoch.
         epoch: i32,
     },
+    /// A new topic.
     TopicCreated {
+        /// Its name.
         name: String,
+        /// Its id.
         id: Uuid,
+        /// The number of its partitions.
         partitions: i32,
+        /// The configs that it sets itself.
         configs: BTreeMap<String, String>,
         /// Version 1: the brokers of each partition. Before, the one broker of the cluster has all of them.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         replicas: Vec<Vec<i32>>,
     },
+    /// A topic is gone.
     TopicDeleted {
+        /// Its id.
         id: Uuid,
     },
-    /// The topic now has `partitions` partitions.
+    /// A topic has more partitions.
     PartitionsAdded {
+        /// The id of the topic.
         id: Uuid,
+        /// The number of all its partitions.
         partitions: i32,
         /// Version 1: the brokers of each partition that is added.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         replicas: Vec<Vec<i32>>,
     },
-    /// One config of a topic; without a value the topic does not set it any more.
+    /// One config of a topic has changed.
     TopicConfigChanged {
+        /// The id of the topic.
         id: Uuid,
+        /// The name of the config.
         name: String,
+        /// The new value; without one the topic does not set the config any more.
         value: Option<String>,
     },
-    /// Batches of the topic may be in a format that only the plug-in of this digest reads: its SHA-256 in hexadecimal.
+    /// Batches of a topic may be in a format that only one plug-in reads.
     DecoderNeeded {
+        /// The id of the topic.
         id: Uuid,
+        /// The SHA-256 of the plug-in in hexadecimal.
         digest: String,
     },
-    /// Producer ids below `next` are allocated, in blocks.
+    /// Producer ids are allocated, in blocks.
     ProducerIdsAllocated {
+        /// The first id that is not allocated.
         next: i64,
     },
 }
@@ -86,20 +103,36 @@ const VERSIONS: [(&str, u64); 9] = [
 
 /// A record that cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum RecordError {
+pub enum RecordError {
+    /// The value is not a record at all.
     #[error("a metadata record is not a JSON object with a `type`")]
     NoType,
+    /// The program does not know this type.
     #[error(
         "this program does not know the metadata record {0}: a newer version of the program wrote it, start that one"
     )]
     UnknownType(String),
+    /// The program does not know this version of the type.
     #[error(
         "metadata record {name} has version {version}, this program knows up to {known}: a newer version of the program \
          wrote it, start that one"
     )]
-    UnknownVersion { name: String, version: String, known: u64 },
+    UnknownVersion {
+        /// The type.
+        name: String,
+        /// The version of the record.
+        version: String,
+        /// The newest version that the program knows.
+        known: u64,
+    },
+    /// The fields are not those of the type.
     #[error("metadata record {name} is damaged: {error}")]
-    Fields { name: String, error: serde_json::Error },
+    Fields {
+        /// The type.
+        name: String,
+        /// What is wrong.
+        error: serde_json::Error,
+    },
 }
 
 impl MetadataRecord {

@@ -15,7 +15,6 @@ use super::delta::{MetadataDelta, touched};
 use super::feature::{FeatureLevel, UnknownLevel};
 use super::image::{ImageError, MetadataImage};
 use super::record::{MetadataRecord, RecordError};
-use crate::clock::now_ms;
 
 /// The folder, named as Kafka names it.
 const FOLDER: &str = "__cluster_metadata-0";
@@ -28,39 +27,59 @@ const BATCH_BYTES_MAX: usize = 64 << 20;
 
 /// A metadata log that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum MetadataError {
+pub enum MetadataError {
+    /// A file cannot be read or written.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The log rejects a batch.
     #[error("cannot write to the metadata log: {0}")]
     Append(#[from] AppendError),
+    /// The log cannot be read.
     #[error("the metadata log cannot be read: {0}")]
     Read(#[from] ReadError),
+    /// The disk fails.
     #[error("the metadata log cannot be read: {0}")]
     Io(#[from] std::io::Error),
+    /// A batch is damaged.
     #[error("the metadata log is damaged: {0}")]
     Batch(#[from] BatchError),
+    /// A record is not one that this program knows.
     #[error("the metadata log cannot be read at offset {offset}: {error}")]
-    Record { offset: i64, error: RecordError },
+    Record {
+        /// The offset of the record.
+        offset: i64,
+        /// What is wrong.
+        error: RecordError,
+    },
+    /// A record does not fit the records before it.
     #[error("the metadata log contradicts itself at offset {offset}: {error}")]
-    Image { offset: i64, error: ImageError },
+    Image {
+        /// The offset of the record.
+        offset: i64,
+        /// What is wrong.
+        error: ImageError,
+    },
+    /// A newer program has raised the feature level.
     #[error(transparent)]
     FeatureLevel(UnknownLevel),
+    /// A change does not fit the current image.
     #[error("a change does not fit the metadata: {0}")]
     Change(ImageError),
+    /// A change has too many records.
     #[error("a change of the metadata is too large for one batch")]
     TooLarge,
 }
 
 /// The log and the image that it adds up to.
 #[derive(Debug)]
-pub(crate) struct MetadataStore {
+pub struct MetadataStore {
     log: Mutex<Log>,
     image: ArcSwap<MetadataImage>,
 }
 
 impl MetadataStore {
     /// Opens the log, creates it if it is not there, and replays it.
-    pub(crate) fn open(data_dir: &Path, node_id: i32) -> Result<Self, MetadataError> {
+    pub fn open(data_dir: &Path, node_id: i32) -> Result<Self, MetadataError> {
         let config = LogConfig {
             max_message_bytes: BATCH_BYTES_MAX as u32,
             retention_ms: None,
@@ -75,24 +94,25 @@ impl MetadataStore {
         Ok(Self { log: Mutex::new(log), image: ArcSwap::from_pointee(image) })
     }
 
-    pub(crate) fn image(&self) -> Arc<MetadataImage> {
+    /// Returns the current image.
+    pub fn image(&self) -> Arc<MetadataImage> {
         self.image.load_full()
     }
 
     /// Begins a draft on the current image. The caller serializes drafts: only one of them may be committed.
-    pub(crate) fn draft(&self) -> Draft {
-        Draft::of(self.image())
+    pub fn draft(&self, now_ms: i64) -> Draft {
+        Draft::of(self.image(), now_ms)
     }
 
     /// Appends the changes of a draft, makes all of them durable with one fsync, and only then publishes the new image.
     /// Blocks for the disk. The changes keep their order, and a crash keeps each of them whole or not at all.
-    pub(crate) fn commit(&self, draft: &Draft) -> Result<(), MetadataError> {
+    pub fn commit(&self, draft: &Draft) -> Result<(), MetadataError> {
         if draft.batches.is_empty() {
             return Ok(());
         }
         let mut log = self.log.lock();
         for batch in &draft.batches {
-            log.append(&CheckedBatch::of_own(batch)?, draft.image.leader_epoch, now_ms())?;
+            log.append(&CheckedBatch::of_own(batch)?, draft.image.leader_epoch, draft.now_ms)?;
         }
         log.flush()?;
         self.image.store(Arc::new(draft.image.clone()));
@@ -100,7 +120,7 @@ impl MetadataStore {
     }
 
     /// Writes what a clean stop leaves behind.
-    pub(crate) fn close(&self) -> Result<(), MetadataError> {
+    pub fn close(&self) -> Result<(), MetadataError> {
         self.log.lock().close_clean()?;
         Ok(())
     }
@@ -108,37 +128,39 @@ impl MetadataStore {
 
 /// Changes that are decided and not committed yet.
 #[derive(Debug)]
-pub(crate) struct Draft {
+pub struct Draft {
     before: Arc<MetadataImage>,
     image: MetadataImage,
     /// One for each change.
     batches: Vec<Bytes>,
     touched: BTreeSet<Uuid>,
+    /// The timestamp of the records.
+    now_ms: i64,
 }
 
 impl Draft {
-    fn of(before: Arc<MetadataImage>) -> Self {
+    fn of(before: Arc<MetadataImage>, now_ms: i64) -> Self {
         let image = MetadataImage::clone(&before);
-        Self { before, image, batches: Vec::new(), touched: BTreeSet::new() }
+        Self { before, image, batches: Vec::new(), touched: BTreeSet::new(), now_ms }
     }
 
     /// Begins a draft on top of this one, which stays as it is.
-    pub(crate) fn trial(&self) -> Self {
-        Self::of(Arc::new(self.image.clone()))
+    pub fn trial(&self) -> Self {
+        Self::of(Arc::new(self.image.clone()), self.now_ms)
     }
 
     /// Returns the image as it will be.
-    pub(crate) fn image(&self) -> &MetadataImage {
+    pub fn image(&self) -> &MetadataImage {
         &self.image
     }
 
     /// Returns what the changes of the draft add up to.
-    pub(crate) fn delta(&self) -> MetadataDelta {
+    pub fn delta(&self) -> MetadataDelta {
         MetadataDelta::between(&self.before, &self.image, self.touched.iter().copied())
     }
 
     /// Adds a change.
-    pub(crate) fn add(&mut self, records: &[MetadataRecord]) -> Result<(), MetadataError> {
+    pub fn add(&mut self, records: &[MetadataRecord]) -> Result<(), MetadataError> {
         self.add_if(records, None, |_| Ok(()))
     }
 
@@ -147,7 +169,7 @@ impl Draft {
     ///
     /// # Errors
     /// The records do not fit, or `check` fails. Then the draft stays as it is.
-    pub(crate) fn add_if<T, E: From<MetadataError>>(
+    pub fn add_if<T, E: From<MetadataError>>(
         &mut self,
         records: &[MetadataRecord],
         about: Option<Uuid>,
@@ -175,7 +197,8 @@ impl Draft {
         records: &[MetadataRecord],
         touched: &BTreeSet<Uuid>,
     ) -> Result<(Option<Bytes>, MetadataDelta), E> {
-        let batch = if records.is_empty() { None } else { Some(encode(records, self.image.feature_level)?) };
+        let batch =
+            if records.is_empty() { None } else { Some(encode(records, self.image.feature_level, self.now_ms)?) };
         let before = self.image.topics_by_id(touched);
         for record in records {
             self.image.apply(record).map_err(MetadataError::Change)?;
@@ -184,12 +207,11 @@ impl Draft {
     }
 }
 
-fn encode(records: &[MetadataRecord], level: FeatureLevel) -> Result<Bytes, MetadataError> {
+fn encode(records: &[MetadataRecord], level: FeatureLevel, now_ms: i64) -> Result<Bytes, MetadataError> {
     let mut builder = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
-    let now = now_ms();
     for record in records {
         let value = record.encode(level);
-        builder.append(now, None, Some(&value), []).map_err(|_| MetadataError::TooLarge)?;
+        builder.append(now_ms, None, Some(&value), []).map_err(|_| MetadataError::TooLarge)?;
     }
     Ok(Bytes::from(builder.build().map_err(|_| MetadataError::TooLarge)?))
 }
@@ -237,7 +259,7 @@ mod tests {
     }
 
     fn commit(store: &MetadataStore, changes: &[&[MetadataRecord]]) -> Result<(), MetadataError> {
-        let mut draft = store.draft();
+        let mut draft = store.draft(0);
         changes.iter().try_for_each(|records| draft.add(records))?;
         store.commit(&draft)
     }
@@ -260,7 +282,7 @@ mod tests {
     fn a_change_that_is_rejected_leaves_the_draft_as_it_was() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = MetadataStore::open(folder.path(), 0).expect("a new log");
-        let mut draft = store.draft();
+        let mut draft = store.draft(0);
         draft.add(&[created("a", 1), created("b", 2)]).expect("they fit");
         let before = draft.image().clone();
         let records = [
@@ -285,7 +307,7 @@ mod tests {
     fn the_changes_of_a_draft_stay_whole_by_themselves() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = MetadataStore::open(folder.path(), 0).expect("a new log");
-        let mut draft = store.draft();
+        let mut draft = store.draft(0);
         draft.add(&[created("a", 1)]).expect("it fits");
         assert!(draft.trial().add(&[created("a", 2)]).is_err(), "a trial builds on its draft");
         draft.trial().add(&[created("d", 4)]).expect("it fits");

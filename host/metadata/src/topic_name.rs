@@ -8,15 +8,20 @@ const CLUSTER_METADATA: &str = "__cluster_metadata";
 
 /// A text that cannot be the name of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum TopicNameError {
+pub enum TopicNameError {
+    /// The name is empty.
     #[error("Topic name is invalid: the empty string is not allowed")]
     Empty,
+    /// The name means a folder.
     #[error("Topic name is invalid: '{0}' is not allowed")]
     Dots(String),
+    /// The name belongs to the metadata itself.
     #[error("Topic name is invalid: '{CLUSTER_METADATA}' is reserved for the broker")]
     Reserved,
+    /// The name is too long.
     #[error("Topic name is invalid: the length of a topic name is at most {NAME_MAX} characters")]
     TooLong,
+    /// The name has a character that is not allowed.
     #[error("Topic name is invalid: '{}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'", .0.escape_debug())]
     BadCharacter(String),
 }
@@ -25,7 +30,7 @@ pub(crate) enum TopicNameError {
 ///
 /// # Errors
 /// Names the rule that the name breaks.
-pub(crate) fn check_name(name: &str) -> Result<(), TopicNameError> {
+pub fn check_name(name: &str) -> Result<(), TopicNameError> {
     match name {
         "" => Err(TopicNameError::Empty),
         "." | ".." => Err(TopicNameError::Dots(name.to_owned())),

@@ -12,8 +12,8 @@ use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::controller;
 use crate::error::ApiError;
-use crate::metadata::controller::{ConfigChange, Request};
 use crate::security::{AclOperation, Permission, ResourceType};
+use millstream_metadata::controller::{ConfigChange, Request};
 
 pub(super) struct AlterConfigs;
 

@@ -12,8 +12,8 @@ use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::controller;
 use crate::error::ApiError;
-use crate::metadata::controller::Request;
 use crate::security::{AclOperation, Permission, ResourceType};
+use millstream_metadata::controller::Request;
 
 pub(super) struct CreatePartitions;
 

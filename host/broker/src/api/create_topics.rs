@@ -16,11 +16,11 @@ use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::controller;
 use crate::error::ApiError;
-use crate::metadata::controller::{
+use crate::security::{AclOperation, Permission, ResourceType};
+use millstream_metadata::controller::{
     Assignment, ControllerError, NewTopic, PARTITIONS_PER_REQUEST_MAX, Replication, Request,
 };
-use crate::metadata::{MetadataRecord, TopicConfigs};
-use crate::security::{AclOperation, Permission, ResourceType};
+use millstream_metadata::{MetadataRecord, TopicConfigs};
 
 pub(super) struct CreateTopics;
 

@@ -10,9 +10,9 @@ use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::controller;
 use crate::error::ApiError;
-use crate::metadata::controller::Request;
 use crate::security::{AclOperation, Permission, ResourceType};
 use crate::topics::Topic;
+use millstream_metadata::controller::Request;
 
 pub(super) struct DeleteTopics;
 

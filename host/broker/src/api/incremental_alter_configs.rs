@@ -14,8 +14,8 @@ use super::alter_configs::{alter, check_type, resource_response};
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::error::ApiError;
-use crate::metadata::controller::{ConfigChange, ConfigEdit, ConfigOperation};
 use crate::security::{AclOperation, Permission, ResourceType};
+use millstream_metadata::controller::{ConfigChange, ConfigEdit, ConfigOperation};
 
 /// The operations of an incremental change.
 const SET: i8 = 0;

@@ -15,9 +15,9 @@ use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::controller;
 use crate::error::ApiError;
-use crate::metadata::{MetadataImage, check_name};
 use crate::security::{AclOperation, Permission, ResourceType, allowed_operations};
 use crate::topics::{Topic, TopicTable};
+use millstream_metadata::{MetadataImage, check_name};
 
 pub(super) struct Metadata;
 

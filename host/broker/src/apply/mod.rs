@@ -14,9 +14,9 @@ pub(crate) use prepare::{Prepared, prepare, prepare_stages};
 
 use crate::broker::Broker;
 use crate::edge::view::link;
-use crate::metadata::{MetadataDelta, MetadataImage};
 use crate::partition_dirs::{self, Checkpoints};
 use crate::topics::TopicTable;
+use millstream_metadata::{MetadataDelta, MetadataImage};
 
 /// Acts on a committed change. Blocks for the disk.
 pub(crate) fn apply(broker: &Broker, delta: &MetadataDelta, mut prepared: Prepared) {

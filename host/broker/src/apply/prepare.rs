@@ -9,8 +9,8 @@ use crate::broker::Broker;
 use crate::edge::topic_stages::{Attached, attach};
 use crate::edge::view::link::Sealed;
 use crate::error::ApiError;
-use crate::metadata::{MetadataDelta, TopicChange, TopicImage};
 use crate::topics::Topic;
+use millstream_metadata::{MetadataDelta, TopicChange, TopicImage};
 
 /// What was made for a change. Dropping it undoes it.
 #[derive(Debug, Default)]

@@ -12,10 +12,10 @@ use crate::edge::TopicDecoders;
 use crate::edge::plugins;
 use crate::edge::topic_stages::{Attached, attach};
 use crate::edge::view::link::View;
-use crate::metadata::TopicImage;
 use crate::partition::{Partition, PartitionSpec};
 use crate::partition_dirs::Checkpoints;
 use crate::topics::{Topic, TopicTable};
+use millstream_metadata::TopicImage;
 
 /// Opens topics into the table, the partitions of all of them side by side.
 pub(super) fn open(

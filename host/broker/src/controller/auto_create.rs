@@ -9,8 +9,8 @@ use crate::broker::Broker;
 use crate::config::BrokerConfig;
 use crate::edge::plugins;
 use crate::error::ApiError;
-use crate::metadata::controller::{NewTopic, Replication, Request};
 use crate::topics::CONSUMER_OFFSETS;
+use millstream_metadata::controller::{NewTopic, Replication, Request};
 
 /// Makes sure that a topic exists, with the configs that creation on demand gives it.
 ///

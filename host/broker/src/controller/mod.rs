@@ -21,9 +21,10 @@ pub(crate) use rules::BrokerRules;
 use crate::apply::{self, Prepared};
 use crate::blocking::blocking;
 use crate::broker::Broker;
+use crate::clock::now_ms;
 use crate::error::ApiError;
-use crate::metadata::controller::{NewTopic, Request, decide};
-use crate::metadata::{Draft, MetadataImage, MetadataRecord};
+use millstream_metadata::controller::{NewTopic, Request, decide};
+use millstream_metadata::{Draft, MetadataImage, MetadataRecord};
 
 type Outcome = Result<Vec<MetadataRecord>, ApiError>;
 
@@ -88,7 +89,7 @@ async fn carry_out_waiting(broker: Arc<Broker>) {
 }
 
 fn carry_out(broker: &Arc<Broker>, waiting: Vec<Waiting>) {
-    let mut draft = broker.metadata.draft();
+    let mut draft = broker.metadata.draft(now_ms());
     let mut prepared = Prepared::default();
     let mut decided = Vec::with_capacity(waiting.len());
     for Waiting { requests, validate_only, outcomes } in waiting {
@@ -135,7 +136,7 @@ fn reply(outcomes: oneshot::Sender<Vec<Outcome>>, done: Vec<Outcome>) {
 }
 
 fn has_stages(request: &Request) -> bool {
-    use crate::metadata::controller::{ConfigChange, ConfigEdit};
+    use millstream_metadata::controller::{ConfigChange, ConfigEdit};
     let is_stage = |name: &String| name.starts_with("stage.");
     match request {
         Request::CreateTopic(NewTopic { configs, .. })
@@ -152,7 +153,7 @@ fn has_stages(request: &Request) -> bool {
 async fn warm_up(broker: &Arc<Broker>, requests: Vec<Request>) {
     let broker = Arc::clone(broker);
     let work = move || {
-        let mut draft = broker.metadata.draft();
+        let mut draft = broker.metadata.draft(now_ms());
         for request in requests {
             let Ok(records) = decide(draft.image(), &request, &BrokerRules { config: &broker.config }) else {
                 continue;

@@ -6,8 +6,8 @@ use crate::config::{BrokerConfig, Kind, inherited, topic_key};
 use crate::edge::plugins;
 use crate::edge::view::rules as views;
 use crate::error::ApiError;
-use crate::metadata::controller::{TopicDraft, TopicRules};
-use crate::metadata::{MetadataImage, TopicImage};
+use millstream_metadata::controller::{TopicDraft, TopicRules};
+use millstream_metadata::{MetadataImage, TopicImage};
 
 /// The rules of a broker with this configuration.
 pub(crate) struct BrokerRules<'a> {

@@ -28,10 +28,10 @@ use crate::config::FlushMode;
 use crate::controller;
 use crate::edge::topic_stages::Attachments;
 use crate::error::ApiError;
-use crate::metadata::check_name;
 use crate::partition::Partition;
 use crate::produce::append::{Intake, Stored};
 use crate::topics::is_internal;
+use millstream_metadata::check_name;
 
 /// How often letters are written before a producer has to come again, with an end of the log that never stands still.
 const TRIES: usize = 16;

@@ -20,9 +20,9 @@ use crate::broker::Broker;
 use crate::compute_permits::ComputePermits;
 use crate::controller;
 use crate::error::ApiError;
-use crate::metadata::controller::Request;
 use crate::partition::Partition;
 use crate::topics::Topic;
+use millstream_metadata::controller::Request;
 
 /// Decoders that are kept ready: one for each version and configuration.
 const READY_MAX: usize = 64;

@@ -3,11 +3,11 @@
 use uuid::Uuid;
 
 use super::{ControllerError, TopicDraft, TopicRules};
-use crate::metadata::{MetadataImage, MetadataRecord, TopicConfigs};
+use crate::{MetadataImage, MetadataRecord, TopicConfigs};
 
 /// A change of a topic's configs.
 #[derive(Debug, Clone)]
-pub(crate) enum ConfigChange {
+pub enum ConfigChange {
     /// Replaces all of them: a config that is not named goes back to its default.
     Replace(TopicConfigs),
     /// Changes single ones; all others stay.
@@ -16,15 +16,19 @@ pub(crate) enum ConfigChange {
 
 /// A change of one config.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ConfigEdit {
-    pub(crate) name: String,
-    pub(crate) operation: ConfigOperation,
+pub struct ConfigEdit {
+    /// The name of the config.
+    pub name: String,
+    /// What to do with it.
+    pub operation: ConfigOperation,
 }
 
 /// The operations of IncrementalAlterConfigs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ConfigOperation {
+pub enum ConfigOperation {
+    /// Sets the value.
     Set(String),
+    /// Goes back to the default.
     Delete,
     /// Adds elements to a list.
     Append(String),
@@ -33,7 +37,7 @@ pub(crate) enum ConfigOperation {
 }
 
 /// Changes the configs of a topic.
-pub(super) fn alter<R: TopicRules>(
+pub(crate) fn alter<R: TopicRules>(
     image: &MetadataImage,
     name: &str,
     change: &ConfigChange,
@@ -50,7 +54,7 @@ pub(super) fn alter<R: TopicRules>(
 }
 
 /// Notes that batches of a topic may need a plug-in to be read.
-pub(super) fn add_decoder(
+pub(crate) fn add_decoder(
     image: &MetadataImage,
     id: Uuid,
     digest: &str,

@@ -11,53 +11,70 @@ mod topics;
 
 use uuid::Uuid;
 
-pub(crate) use configs::{ConfigChange, ConfigEdit, ConfigOperation};
-pub(crate) use error::ControllerError;
-pub(crate) use producer_ids::PRODUCER_ID_BLOCK;
-pub(crate) use topics::{Assignment, NewTopic, Replication};
+pub use configs::{ConfigChange, ConfigEdit, ConfigOperation};
+pub use error::ControllerError;
+pub use producer_ids::PRODUCER_ID_BLOCK;
+pub use topics::{Assignment, NewTopic, Replication};
 
-use super::{MetadataImage, MetadataRecord, TopicConfigs, TopicImage};
+use crate::{MetadataImage, MetadataRecord, TopicConfigs, TopicImage};
 
 /// The most partitions that one request may create, as in Kafka: more would block every other change for too long.
-pub(crate) const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
+pub const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
 
 /// A change that a client or the broker itself asks for.
 #[derive(Debug, Clone)]
-pub(crate) enum Request {
+pub enum Request {
+    /// Creates a topic.
     CreateTopic(NewTopic),
+    /// Deletes a topic.
     DeleteTopic {
+        /// Its id.
         id: Uuid,
     },
+    /// Grows a topic.
     AddPartitions {
+        /// Its name.
         name: String,
+        /// The number of partitions that it shall have.
         count: i32,
+        /// The brokers of each new partition, if the client assigns them.
         assignments: Option<Vec<Vec<i32>>>,
     },
+    /// Changes the configs of a topic.
     AlterTopic {
+        /// Its name.
         name: String,
+        /// The change.
         change: ConfigChange,
     },
     /// Batches of the topic may need the plug-in of this digest.
     AddDecoder {
+        /// The id of the topic.
         id: Uuid,
+        /// The SHA-256 of the plug-in in hexadecimal.
         digest: String,
     },
+    /// Allocates the next block of producer ids.
     AllocateProducerIds,
 }
 
 /// A topic as it will be after a change.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct TopicDraft<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) partitions: i32,
+pub struct TopicDraft<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The number of its partitions.
+    pub partitions: i32,
     /// The configs before the change, for a topic that exists.
-    pub(crate) before: Option<&'a TopicConfigs>,
-    pub(crate) configs: &'a TopicConfigs,
+    pub before: Option<&'a TopicConfigs>,
+    /// The configs after the change.
+    pub configs: &'a TopicConfigs,
 }
 
 /// What the controller has to know about topics beyond the image: defaults, and the rules of features that the image does
 /// not know. An implementation is pure as well.
-pub(crate) trait TopicRules {
+pub trait TopicRules {
+    /// What a rejected request becomes.
     type Error: From<ControllerError>;
 
     /// Returns the number of partitions of a topic that is created without one.
@@ -86,7 +103,7 @@ pub(crate) trait TopicRules {
 ///
 /// # Errors
 /// Says why the request is rejected. Then nothing is to be changed.
-pub(crate) fn decide<R: TopicRules>(
+pub fn decide<R: TopicRules>(
     image: &MetadataImage,
     request: &Request,
     rules: &R,

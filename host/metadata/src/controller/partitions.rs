@@ -2,10 +2,10 @@
 
 use super::topics::{at_level, check_replicas, place};
 use super::{ControllerError, PARTITIONS_PER_REQUEST_MAX, TopicRules};
-use crate::metadata::{MetadataImage, MetadataRecord};
+use crate::{MetadataImage, MetadataRecord};
 
 /// Grows a topic, and the views of it, to `count` partitions.
-pub(super) fn add<R: TopicRules>(
+pub(crate) fn add<R: TopicRules>(
     image: &MetadataImage,
     name: &str,
     count: i32,

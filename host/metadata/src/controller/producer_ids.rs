@@ -1,11 +1,11 @@
 //! Blocks of producer ids.
 
-use crate::metadata::{MetadataImage, MetadataRecord};
+use crate::{MetadataImage, MetadataRecord};
 
 /// The number of ids in one block, as in Kafka.
-pub(crate) const PRODUCER_ID_BLOCK: i64 = 1000;
+pub const PRODUCER_ID_BLOCK: i64 = 1000;
 
 /// Takes the next block: the ids below `next` that no block had before.
-pub(super) fn allocate(image: &MetadataImage) -> Vec<MetadataRecord> {
+pub(crate) fn allocate(image: &MetadataImage) -> Vec<MetadataRecord> {
     vec![MetadataRecord::ProducerIdsAllocated { next: image.next_producer_id + PRODUCER_ID_BLOCK }]
 }

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::*;
-use crate::metadata::TopicNameError;
+use crate::TopicNameError;
 
 const ID: Uuid = Uuid::from_u128(77);
 

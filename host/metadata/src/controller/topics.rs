@@ -3,27 +3,30 @@
 use uuid::Uuid;
 
 use super::{ControllerError, PARTITIONS_PER_REQUEST_MAX, TopicDraft, TopicRules};
-use crate::metadata::image::source_of;
-use crate::metadata::topic_name::check_name;
-use crate::metadata::{FeatureLevel, MetadataImage, MetadataRecord, TopicConfigs};
+use crate::image::source_of;
+use crate::topic_name::check_name;
+use crate::{FeatureLevel, MetadataImage, MetadataRecord, TopicConfigs};
 
 /// A topic to be created.
 #[derive(Debug, Clone)]
-pub(crate) struct NewTopic {
+pub struct NewTopic {
     /// Chosen by the caller, so that the decision itself has nothing random in it.
-    pub(crate) id: Uuid,
-    pub(crate) name: String,
+    pub id: Uuid,
+    /// Its name.
+    pub name: String,
     /// `None` takes the cluster's default, or for a view the number of its source.
-    pub(crate) partitions: Option<i32>,
-    pub(crate) replication: Replication,
+    pub partitions: Option<i32>,
+    /// How many replicas each partition gets.
+    pub replication: Replication,
     /// The brokers of each partition, if the client assigns them. Then `partitions` is `None`.
-    pub(crate) assignments: Vec<Assignment>,
-    pub(crate) configs: TopicConfigs,
+    pub assignments: Vec<Assignment>,
+    /// The configs that it sets itself.
+    pub configs: TopicConfigs,
 }
 
 /// How many replicas each partition of a new topic gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Replication {
+pub enum Replication {
     /// The cluster's default.
     Default,
     /// Exactly this many, or the topic is not created.
@@ -34,14 +37,16 @@ pub(crate) enum Replication {
 
 /// The brokers that a client assigns to one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Assignment {
-    pub(crate) partition: i32,
-    pub(crate) replicas: Vec<i32>,
+pub struct Assignment {
+    /// The index of the partition.
+    pub partition: i32,
+    /// Its brokers, the leader first.
+    pub replicas: Vec<i32>,
 }
 
 impl NewTopic {
     /// Returns a topic with the cluster's defaults.
-    pub(crate) fn new(name: impl Into<String>) -> Self {
+    pub fn new(name: impl Into<String>) -> Self {
         Self {
             id: Uuid::new_v4(),
             name: name.into(),
@@ -54,7 +59,7 @@ impl NewTopic {
 }
 
 /// Creates a topic.
-pub(super) fn create<R: TopicRules>(
+pub(crate) fn create<R: TopicRules>(
     image: &MetadataImage,
     topic: &NewTopic,
     rules: &R,
@@ -98,7 +103,7 @@ pub(super) fn create<R: TopicRules>(
 }
 
 /// Deletes a topic.
-pub(super) fn delete<R: TopicRules>(
+pub(crate) fn delete<R: TopicRules>(
     image: &MetadataImage,
     id: Uuid,
     rules: &R,
@@ -119,7 +124,7 @@ fn collision(image: &MetadataImage, name: &str) -> Option<String> {
 }
 
 /// Places partitions on the brokers: the leaders in turn, the followers after them.
-pub(super) fn place(image: &MetadataImage, partitions: usize, factor: usize) -> Vec<Vec<i32>> {
+pub(crate) fn place(image: &MetadataImage, partitions: usize, factor: usize) -> Vec<Vec<i32>> {
     let brokers = image.brokers();
     (0..partitions)
         .map(|index| brokers.iter().copied().cycle().skip(index % brokers.len()).take(factor).collect())
@@ -127,7 +132,7 @@ pub(super) fn place(image: &MetadataImage, partitions: usize, factor: usize) -> 
 }
 
 /// Returns the assignments as the log can hold them at its feature level: before assignments, one broker has everything.
-pub(super) fn at_level(image: &MetadataImage, replicas: Vec<Vec<i32>>) -> Vec<Vec<i32>> {
+pub(crate) fn at_level(image: &MetadataImage, replicas: Vec<Vec<i32>>) -> Vec<Vec<i32>> {
     if image.feature_level >= FeatureLevel::ASSIGNMENTS { replicas } else { Vec::new() }
 }
 
@@ -172,7 +177,7 @@ fn assigned(image: &MetadataImage, topic: &NewTopic) -> Result<i32, ControllerEr
 }
 
 /// Checks the brokers that a client assigns to one partition.
-pub(super) fn check_replicas(image: &MetadataImage, replicas: &[i32]) -> Result<(), ControllerError> {
+pub(crate) fn check_replicas(image: &MetadataImage, replicas: &[i32]) -> Result<(), ControllerError> {
     if replicas.is_empty() {
         return Err(ControllerError::AssignmentEmpty);
     }

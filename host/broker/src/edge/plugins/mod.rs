@@ -40,8 +40,8 @@ use self::store::Store;
 pub(crate) use self::write::write;
 use crate::broker::Broker;
 use crate::error::ApiError;
-use crate::metadata::controller::{NewTopic, Replication};
 use crate::partition::Partition;
+use millstream_metadata::controller::{NewTopic, Replication};
 
 type Make = Box<dyn Fn() -> Result<Arc<Library>, String> + Send + Sync>;
 

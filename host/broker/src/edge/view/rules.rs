@@ -10,8 +10,8 @@ use millstream_wire::ErrorCode;
 
 use crate::config::TopicOverrides;
 use crate::error::ApiError;
-use crate::metadata::{MetadataImage, source_of};
 use crate::topics::is_internal;
+use millstream_metadata::{MetadataImage, source_of};
 
 /// The option that makes a topic a view.
 pub(crate) const VIEW_OF: &str = "view.of";
@@ -143,7 +143,7 @@ impl<'a> Ways<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metadata::MetadataRecord;
+    use millstream_metadata::MetadataRecord;
 
     fn options(pairs: &[(&str, &str)]) -> TopicOverrides {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
