@@ -12,13 +12,14 @@ use millstream_stage::Digest;
 use serde_json::Value;
 
 /// Every arrow between our crates, and no others. Tests, examples and the tasks may use anything.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("millstream-record", &[]),
     ("millstream-wire", &["millstream-wire-derive"]),
     ("millstream-wire-derive", &[]),
     ("millstream-log", &["millstream-record"]),
     ("millstream-partition", &["millstream-log", "millstream-record"]),
     ("millstream-coordinator", &["millstream-partition", "millstream-record", "millstream-wire"]),
+    ("millstream-metadata", &["millstream-log", "millstream-record"]),
     ("millstream-stage", &[]),
     ("millstream-registry", &["millstream-stage"]),
     ("millstream-client", &["millstream-record", "millstream-registry", "millstream-stage", "millstream-wire"]),
@@ -27,6 +28,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
         &[
             "millstream-coordinator",
             "millstream-log",
+            "millstream-metadata",
             "millstream-partition",
             "millstream-record",
             "millstream-registry",

@@ -5,20 +5,21 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use millstream_coordinator::group::GroupCoordinator;
-use millstream_partition::{FsyncQueue, Partition, PartitionConfig};
+use millstream_partition::{FsyncQueue, Partition};
 use millstream_wire::Str;
 
 use crate::compute_permits::ComputePermits;
-use crate::config::{BrokerConfig, HostPort, TopicConfig, TopicOverrides};
+use crate::config::{BrokerConfig, HostPort};
+use crate::controller::Controller;
 use crate::edge::Decoders;
 use crate::edge::plugins::Plugins;
 use crate::error::ApiError;
-use crate::metadata::MetadataStore;
 use crate::metrics::requests::RequestMetrics;
 use crate::net::request_memory::RequestMemory;
 use crate::net::types::ConnectionInfo;
 use crate::producer_ids::ProducerIds;
-use crate::topics::{TopicTable, log_config};
+use crate::topics::TopicTable;
+use millstream_metadata::MetadataStore;
 
 /// Everything that a handler can reach.
 #[derive(Debug)]
@@ -26,8 +27,7 @@ pub(crate) struct Broker {
     pub(crate) config: BrokerConfig,
     pub(crate) data_dir: PathBuf,
     pub(crate) metadata: MetadataStore,
-    /// Held over a change of the metadata: see [`crate::controller::carry_out`].
-    pub(crate) changes: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) controller: Controller,
     /// Shared with the internal topics, which look up their partitions in it.
     pub(crate) topics: Arc<ArcSwap<TopicTable>>,
     pub(crate) fsync_queue: Arc<FsyncQueue>,
@@ -54,22 +54,6 @@ impl Broker {
         match self.advertised.get(connection.listener).and_then(Option::as_ref) {
             Some(address) => (Str::from(&address.host), i32::from(address.port)),
             None => (Str::from(connection.local.ip().to_string()), i32::from(connection.local.port())),
-        }
-    }
-
-    /// The options of a topic with these values of its own.
-    pub(crate) fn topic_config(&self, overrides: &TopicOverrides) -> Result<TopicConfig, ApiError> {
-        let explicit = |name: &str| self.config.explicit(name).map(str::to_owned);
-        Ok(TopicConfig::resolve(&explicit, overrides)?)
-    }
-
-    /// Returns the config of a topic as its partitions use it.
-    pub(crate) fn partition_config(&self, config: &TopicConfig) -> PartitionConfig {
-        let expiration = i64::try_from(self.config.producer_id_expiration.as_millis()).unwrap_or(i64::MAX);
-        PartitionConfig {
-            log: Arc::new(log_config(config, expiration)),
-            flush_messages: config.flush_messages,
-            flush_ms: config.flush_ms,
         }
     }
 }

@@ -7,7 +7,8 @@ use millstream_record::{BatchError, ErrorKind};
 use millstream_wire::{ErrorCode, Str};
 
 use crate::config::ConfigError;
-use crate::metadata::MetadataError;
+use millstream_metadata::controller::ControllerError;
+use millstream_metadata::{MetadataError, TopicNameError};
 
 /// A refusal as a client gets it: a code, and words for the APIs that carry some.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -122,6 +123,37 @@ impl From<PartitionError> for ApiError {
             | PartitionError::Storage(_) => ErrorCode::KAFKA_STORAGE_ERROR,
         };
         Self { storage_fault: error.is_fault(), ..Self::new(code, error.to_string()) }
+    }
+}
+
+impl From<TopicNameError> for ApiError {
+    fn from(error: TopicNameError) -> Self {
+        Self::new(ErrorCode::INVALID_TOPIC_EXCEPTION, error.to_string())
+    }
+}
+
+impl From<ControllerError> for ApiError {
+    fn from(error: ControllerError) -> Self {
+        use ControllerError as E;
+        let code = match &error {
+            E::TopicName(_) | E::NameCollision { .. } => ErrorCode::INVALID_TOPIC_EXCEPTION,
+            E::TopicExists(_) => ErrorCode::TOPIC_ALREADY_EXISTS,
+            E::UnknownTopic => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            E::NonPositivePartitions(_)
+            | E::SamePartitions(_)
+            | E::FewerPartitions { .. }
+            | E::PartitionsOfView { .. } => ErrorCode::INVALID_PARTITIONS,
+            E::TooManyPartitions(_) => ErrorCode::POLICY_VIOLATION,
+            E::NonPositiveReplicationFactor | E::TooFewBrokers { .. } => ErrorCode::INVALID_REPLICATION_FACTOR,
+            E::AssignmentWithCounts => ErrorCode::INVALID_REQUEST,
+            E::AssignmentIndexes
+            | E::AssignmentEmpty
+            | E::AssignmentUnknownBroker(_)
+            | E::AssignmentRepeatsBroker(_)
+            | E::AssignmentCount { .. } => ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+            E::NotAList(_) => ErrorCode::INVALID_CONFIG,
+        };
+        Self::new(code, error.to_string())
     }
 }
 

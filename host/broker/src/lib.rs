@@ -3,9 +3,11 @@
 //! A produce request walks [`net`] (accept, permit, frame), [`api`] (decode), [`produce`] (checks) and `millstream_partition`
 //! (append, commit). Its response leaves in request order through [`net::send_queue`]. A fetch walks the same way in, waits
 //! for records if there are none yet, and its response is file ranges that the kernel sends.
-//! Changes of topics go through [`controller`] into [`metadata`]. Stages run in [`edge`].
+//! Changes of topics are decided in `millstream_metadata`, committed by [`controller`] and take effect in [`apply`].
+//! Stages run in [`edge`].
 
 mod api;
+mod apply;
 mod background;
 mod blocking;
 mod broker;
@@ -15,7 +17,6 @@ mod controller;
 mod edge;
 mod error;
 mod internal_topic;
-mod metadata;
 mod metrics;
 mod net;
 mod partition_dirs;

@@ -7,9 +7,8 @@ use std::time::Duration;
 use millstream_log::{DataDir, OffsetCheckpoint, Offsets};
 use uuid::Uuid;
 
-use crate::edge::view::rules::source;
-use crate::metadata::{MetadataImage, TopicImage};
 use crate::topics::{Topic, TopicTable};
+use millstream_metadata::{MetadataImage, TopicImage};
 
 /// The ending of a folder that is to be removed, as in Kafka.
 const DELETED_SUFFIX: &str = "-delete";
@@ -135,7 +134,7 @@ pub(crate) fn tidy(data_dir: &Path, image: &MetadataImage) -> io::Result<()> {
         }
         let Some((topic, index)) = name.rsplit_once('-') else { continue };
         let Ok(index) = index.parse::<i32>() else { continue };
-        let is_known = |topic: &TopicImage| source(&topic.configs).is_none() && (0..topic.partitions).contains(&index);
+        let is_known = |topic: &TopicImage| topic.view_of().is_none() && (0..topic.partition_count()).contains(&index);
         let known = image.topic(topic).is_some_and(|topic| is_known(topic));
         if !known && topic != "__cluster_metadata" {
             let target = rename(data_dir, name, STRAY_SUFFIX)?;
@@ -151,17 +150,18 @@ pub(crate) fn tidy(data_dir: &Path, image: &MetadataImage) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metadata::MetadataRecord;
+    use millstream_metadata::MetadataRecord;
 
     #[test]
     fn tidying_keeps_what_is_known() {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut image = MetadataImage::default();
+        let mut image = MetadataImage::new(0);
         let created = MetadataRecord::TopicCreated {
             name: "a".to_owned(),
             id: Uuid::from_u128(1),
             partitions: 1,
             configs: Default::default(),
+            replicas: Vec::new(),
         };
         image.apply(&created).expect("created");
         for name in ["a-0", "a-1", "b-0", "x.0123-delete", "__cluster_metadata-0", "notes", "re-port"] {

@@ -1,19 +1,22 @@
-//! Ids for idempotent producers: unique over all restarts, given away in blocks so that few of them cost a write.
+//! Ids for idempotent producers: unique over all restarts, taken in blocks so that few of them cost a write.
+
+use std::ops::Range;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use crate::broker::Broker;
 use crate::controller;
 use crate::error::ApiError;
-use crate::metadata::MetadataRecord;
+use millstream_metadata::MetadataRecord;
+use millstream_metadata::controller::{PRODUCER_ID_BLOCK, Request};
 
-/// Ids of one block, as in Kafka.
-const BLOCK: i64 = 1000;
-
-/// The rest of the current block.
+/// The current block of ids.
 #[derive(Debug, Default)]
 pub(crate) struct ProducerIds {
-    left: Mutex<std::ops::Range<i64>>,
+    left: Mutex<Range<i64>>,
+    /// Held while the next block is allocated, so that requests at the same time share one.
+    allocating: tokio::sync::Mutex<()>,
 }
 
 impl ProducerIds {
@@ -22,24 +25,23 @@ impl ProducerIds {
     }
 }
 
-/// A new producer id.
-pub(crate) async fn next(broker: &std::sync::Arc<Broker>) -> Result<i64, ApiError> {
+/// Returns a new producer id.
+pub(crate) async fn next(broker: &Arc<Broker>) -> Result<i64, ApiError> {
+    let ids = &broker.producer_ids;
     loop {
-        if let Some(id) = broker.producer_ids.take() {
+        if let Some(id) = ids.take() {
             return Ok(id);
         }
-        let changing = controller::changing(broker).await;
-        if let Some(id) = broker.producer_ids.take() {
-            // Another request has fetched a block meanwhile.
+        let _allocating = ids.allocating.lock().await;
+        if let Some(id) = ids.take() {
+            // Another request has allocated a block meanwhile.
             return Ok(id);
         }
-        let start = broker.metadata.image().next_producer_id;
-        let record = MetadataRecord::ProducerIdsAllocated { next: start + BLOCK };
-        let allocated = controller::carry_out(broker, changing, move |broker| {
-            broker.metadata.commit(&[record])?;
-            *broker.producer_ids.left.lock() = start..start + BLOCK;
-            Ok(())
-        });
-        allocated.await?;
+        let records = controller::submit_one(broker, Request::AllocateProducerIds, false).await?;
+        for record in records {
+            if let MetadataRecord::ProducerIdsAllocated { next } = record {
+                *ids.left.lock() = next - PRODUCER_ID_BLOCK..next;
+            }
+        }
     }
 }

@@ -1,6 +1,5 @@
 //! Starting and stopping.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -12,22 +11,23 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::api;
+use crate::apply;
 use crate::background;
 use crate::broker::Broker;
 use crate::compute_permits::ComputePermits;
 use crate::config::{BrokerConfig, HostPort, ListenerConfig};
-use crate::controller;
+use crate::controller::Controller;
 use crate::edge::Decoders;
 use crate::edge::plugins::{self, Plugins};
 use crate::internal_topic::NamedTopic;
-use crate::metadata::{MetadataRecord, MetadataStore};
 use crate::metrics::RequestStats;
 use crate::net::descriptors;
 use crate::net::listener::{self, Connections};
 use crate::net::request_memory::RequestMemory;
 use crate::partition_dirs::{self, Checkpoints};
 use crate::producer_ids::ProducerIds;
-use crate::topics::TopicTable;
+use millstream_metadata::{FeatureLevel, MetadataRecord, MetadataStore};
+use millstream_partition::now_ms;
 
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -116,18 +116,20 @@ fn open(
 ) -> Result<(Arc<Broker>, DataDir), StartError> {
     let clean = data_dir.take_clean_shutdown().map_err(data)?;
     let checkpoints = Checkpoints::read(&data_dir, clean);
-    let metadata = MetadataStore::open(data_dir.path()).map_err(data)?;
+    let metadata = MetadataStore::open(data_dir.path(), config.node_id).map_err(data)?;
     let image = metadata.image();
     let mut records = Vec::new();
     if image.cluster_id.is_empty() {
         let cluster_id = data_dir.meta().cluster_id.to_string();
         records.push(MetadataRecord::ClusterCreated { cluster_id });
+        records.push(MetadataRecord::FeatureLevelSet { level: FeatureLevel::NEWEST.number() });
     } else if !clean {
         // Records that clients have read may be gone: by the new epoch they find out where the log parts from what they know.
         records.push(MetadataRecord::LeaderEpochRaised { epoch: image.leader_epoch + 1 });
     }
     if !records.is_empty() {
-        metadata.commit(&records).map_err(data)?;
+        let mut draft = metadata.draft(now_ms());
+        draft.add(&records).and_then(|()| metadata.commit(&draft)).map_err(data)?;
     }
     let image = metadata.image();
     partition_dirs::tidy(data_dir.path(), &image).map_err(data)?;
@@ -137,7 +139,7 @@ fn open(
     let broker = Arc::new(Broker {
         data_dir: data_dir.path().to_path_buf(),
         metadata,
-        changes: Arc::default(),
+        controller: Controller::default(),
         topics,
         fsync_queue,
         groups: GroupCoordinator::new(config.group.clone(), offsets_topic),
@@ -150,17 +152,16 @@ fn open(
         advertised,
         config,
     });
-    let mut table = TopicTable::default();
-    controller::open_topics(&broker, image.topics(), image.leader_epoch, &checkpoints, HashMap::new(), &mut table);
-    let partitions: usize = table.iter().map(|topic| topic.own_partitions().len()).sum();
+    apply::open_all(&broker, &image, &checkpoints);
+    let partitions: usize = broker.topics.load().iter().map(|topic| topic.own_partitions().len()).sum();
     tracing::info!(
         data_dir = %data_dir.path().display(),
         cluster_id = image.cluster_id,
+        feature_level = image.feature_level.number(),
         partitions,
         after_clean_stop = clean,
         "opened"
     );
-    broker.topics.store(Arc::new(table));
     Ok((broker, data_dir))
 }
 

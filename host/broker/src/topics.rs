@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use millstream_coordinator::group::CONSUMER_OFFSETS;
-use millstream_log::{CleanupPolicy, LogConfig, TimestampType};
 use millstream_partition::Partition;
 use millstream_registry::LOGS_TOPIC;
 use millstream_wire::{ErrorCode, Str};
@@ -19,9 +18,6 @@ use crate::error::ApiError;
 
 /// Where transactions will be kept: clients may not write there today either.
 const TRANSACTION_STATE: &str = "__transaction_state";
-
-/// The longest name: Kafka's bound, which leaves room for the partition number in a file name.
-const NAME_MAX: usize = 249;
 
 /// One topic.
 #[derive(Debug)]
@@ -122,65 +118,4 @@ impl TopicTable {
 /// Whether a topic belongs to the broker itself.
 pub(crate) fn is_internal(name: &str) -> bool {
     [CONSUMER_OFFSETS, TRANSACTION_STATE, plugins::TOPIC, LOGS_TOPIC].contains(&name)
-}
-
-/// Kafka's rules for names. They also keep a name from leaving the data folder.
-pub(crate) fn check_name(name: &str) -> Result<(), ApiError> {
-    let problem = match name {
-        "" => "the empty string is not allowed".to_owned(),
-        "." | ".." => format!("'{name}' is not allowed"),
-        "__cluster_metadata" => "the name is the broker's own".to_owned(),
-        _ if name.len() > NAME_MAX => format!("the length of a topic name is at most {NAME_MAX} characters"),
-        _ if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')) => {
-            format!(
-                "'{}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'",
-                name.escape_debug()
-            )
-        }
-        _ => return Ok(()),
-    };
-    Err(ApiError::new(ErrorCode::INVALID_TOPIC_EXCEPTION, format!("Topic name is invalid: {problem}")))
-}
-
-/// The options of a topic that concern its log.
-pub(crate) fn log_config(config: &TopicConfig, producer_id_expiration_ms: i64) -> LogConfig {
-    let unsigned = |number: i32| u32::try_from(number).unwrap_or(0);
-    let jitter = config.segment_jitter_ms.min(config.segment_ms.saturating_sub(1));
-    LogConfig {
-        segment_bytes: unsigned(config.segment_bytes),
-        segment_ms: config.segment_ms - if jitter > 0 { random_below(jitter) } else { 0 },
-        index_interval_bytes: unsigned(config.index_interval_bytes),
-        segment_index_bytes: unsigned(config.segment_index_bytes),
-        retention_ms: config.retention_ms,
-        retention_bytes: config.retention_bytes.and_then(|bytes| u64::try_from(bytes).ok()),
-        max_message_bytes: unsigned(config.max_message_bytes).saturating_add(TopicConfig::DEAD_LETTER_OVERHEAD_MAX),
-        timestamp_type: if config.log_append_time { TimestampType::LogAppendTime } else { TimestampType::CreateTime },
-        cleanup_policy: CleanupPolicy { delete: config.delete, compact: config.compact },
-        producer_id_expiration_ms,
-    }
-}
-
-/// A number in `0..bound`, for a positive bound. A uuid is the randomness at hand, and its low bits are uniform enough.
-fn random_below(bound: i64) -> i64 {
-    (Uuid::new_v4().as_u128() % bound as u128) as i64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names() {
-        for good in ["a", "a.b_c-D9", "__consumer_offsets", &"x".repeat(249)] {
-            assert!(check_name(good).is_ok(), "{good}");
-        }
-        for bad in ["", ".", "..", "a/b", "../a", "a\0b", "é", "a b", &"x".repeat(250), "__cluster_metadata"] {
-            let error = check_name(bad).expect_err(bad);
-            assert_eq!(error.code, ErrorCode::INVALID_TOPIC_EXCEPTION);
-        }
-        // In Kafka's words; a name that is not text for a terminal does not get there.
-        let told = |bad| check_name(bad).expect_err(bad).text().expect("words").to_string();
-        assert!(told("a b").contains("'a b' contains"), "{}", told("a b"));
-        assert!(told("a\x1b[2J").contains(r"'a\u{1b}[2J' contains"), "{}", told("a\x1b[2J"));
-    }
 }

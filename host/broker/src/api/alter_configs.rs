@@ -1,6 +1,5 @@
 //! AlterConfigs: replaces all configs of a topic. The change is in force at once.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -11,10 +10,10 @@ use millstream_wire::{ConfigResourceType, ErrorCode, Str};
 
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
-use crate::config::TopicOverrides;
 use crate::controller;
 use crate::error::ApiError;
 use crate::security::{AclOperation, Permission, ResourceType};
+use millstream_metadata::controller::{ConfigChange, Request};
 
 pub(super) struct AlterConfigs;
 
@@ -58,12 +57,19 @@ pub(super) fn check_type(resource_type: i8) -> Result<(), ApiError> {
 
 async fn replace(broker: &Arc<Broker>, resource: &AlterConfigsResource, validate_only: bool) -> Result<(), ApiError> {
     check_type(resource.resource_type)?;
-    let mut wanted: TopicOverrides = BTreeMap::new();
-    for config in &resource.configs {
-        // No value asks for the default, which is what an option has that is not named.
-        if let Some(value) = &config.value {
-            wanted.insert(config.name.as_str().to_owned(), value.as_str().to_owned());
-        }
-    }
-    controller::alter_topic(broker, &resource.resource_name, |_| Ok(wanted), validate_only).await
+    // No value asks for the default, which a config that is not named has as well.
+    let set =
+        resource.configs.iter().filter_map(|config| Some((config.name.as_str(), config.value.as_ref()?.as_str())));
+    let configs = set.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    alter(broker, &resource.resource_name, ConfigChange::Replace(configs), validate_only).await
+}
+
+pub(super) async fn alter(
+    broker: &Arc<Broker>,
+    topic: &str,
+    change: ConfigChange,
+    validate_only: bool,
+) -> Result<(), ApiError> {
+    let request = Request::AlterTopic { name: topic.to_owned(), change };
+    controller::submit_one(broker, request, validate_only).await.map(drop)
 }

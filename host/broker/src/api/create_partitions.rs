@@ -8,12 +8,12 @@ use millstream_wire::messages::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic, CreatePartitionsTopicResult,
 };
 
-use super::create_topics::check_assignment;
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::controller;
 use crate::error::ApiError;
 use crate::security::{AclOperation, Permission, ResourceType};
+use millstream_metadata::controller::Request;
 
 pub(super) struct CreatePartitions;
 
@@ -27,37 +27,26 @@ impl Handler for CreatePartitions {
         _: &RequestContext,
         request: CreatePartitionsRequest,
     ) -> CreatePartitionsResponse {
-        let mut results = Vec::with_capacity(request.topics.len());
-        for topic in &request.topics {
-            let duplicate = request.topics.iter().filter(|other| other.name == topic.name).count() > 1;
-            let grown = match duplicate {
-                true => Err(ApiError::new(ErrorCode::INVALID_REQUEST, "Duplicate topic name.")),
-                false => grow(broker, topic, request.validate_only).await,
+        let is_single = |topic: &&CreatePartitionsTopic| {
+            request.topics.iter().filter(|other| other.name == topic.name).count() == 1
+        };
+        let requests = request.topics.iter().filter(is_single).map(|topic| Request::AddPartitions {
+            name: topic.name.as_str().to_owned(),
+            count: topic.count,
+            assignments: topic.assignments.as_ref().map(|all| all.iter().map(|one| one.broker_ids.clone()).collect()),
+        });
+        let mut grown = controller::submit(broker, requests.collect(), request.validate_only).await.into_iter();
+        let results = request.topics.iter().map(|topic| {
+            let grown = match is_single(&topic) {
+                true => grown.next().unwrap_or_else(|| Ok(Vec::new())),
+                false => Err(ApiError::new(ErrorCode::INVALID_REQUEST, "Duplicate topic name.")),
             };
             let (error_code, error_message) = match grown {
-                Ok(()) => (ErrorCode::NONE, None),
+                Ok(_) => (ErrorCode::NONE, None),
                 Err(error) => (error.code, error.text()),
             };
-            results.push(CreatePartitionsTopicResult { name: topic.name.clone(), error_code, error_message });
-        }
-        CreatePartitionsResponse { results, ..Default::default() }
+            CreatePartitionsTopicResult { name: topic.name.clone(), error_code, error_message }
+        });
+        CreatePartitionsResponse { results: results.collect(), ..Default::default() }
     }
-}
-
-async fn grow(broker: &Arc<Broker>, topic: &CreatePartitionsTopic, validate_only: bool) -> Result<(), ApiError> {
-    let today = broker.topics.load().by_name(&topic.name).map(|found| found.partitions.len());
-    if let (Some(assignments), Some(today)) = (&topic.assignments, today) {
-        let added = usize::try_from(topic.count).unwrap_or(0).saturating_sub(today);
-        if assignments.len() != added {
-            let message = format!(
-                "Attempted to add {added} additional partition(s), but only {} assignment(s) were specified.",
-                assignments.len()
-            );
-            return Err(ApiError::new(ErrorCode::INVALID_REPLICA_ASSIGNMENT, message));
-        }
-        for assignment in assignments {
-            check_assignment(broker, &assignment.broker_ids)?;
-        }
-    }
-    controller::add_partitions(broker, &topic.name, topic.count, validate_only).await
 }

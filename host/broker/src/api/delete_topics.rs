@@ -12,6 +12,7 @@ use crate::controller;
 use crate::error::ApiError;
 use crate::security::{AclOperation, Permission, ResourceType};
 use crate::topics::Topic;
+use millstream_metadata::controller::Request;
 
 pub(super) struct DeleteTopics;
 
@@ -23,23 +24,21 @@ impl Handler for DeleteTopics {
     async fn handle(broker: &Arc<Broker>, _: &RequestContext, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
         let old =
             request.topic_names.into_iter().map(|name| DeleteTopicState { name: Some(name), ..Default::default() });
-        let mut responses = Vec::new();
-        for asked in request.topics.into_iter().chain(old) {
-            let found = find(broker, &asked);
+        let topics: Vec<_> = request.topics.into_iter().chain(old).map(|topic| (find(broker, &topic), topic)).collect();
+        let requests =
+            topics.iter().filter_map(|(found, _)| Some(Request::DeleteTopic { id: found.as_ref().ok()?.id }));
+        let mut deleted = controller::submit(broker, requests.collect(), false).await.into_iter();
+        let responses = topics.into_iter().map(|(found, asked)| {
             let name = found.as_ref().map_or(asked.name, |topic| Some(topic.name.clone()));
             let topic_id = found.as_ref().map_or(asked.topic_id, |topic| topic.id);
-            let deleted = match found {
-                Ok(topic) => controller::delete_topic(broker, topic.id).await,
-                Err(error) => Err(error),
-            };
-            responses.push(match deleted {
-                Ok(()) => DeletableTopicResult { name, topic_id, ..Default::default() },
+            match found.and_then(|_| deleted.next().unwrap_or_else(|| Ok(Vec::new()))) {
+                Ok(_) => DeletableTopicResult { name, topic_id, ..Default::default() },
                 Err(error) => {
                     DeletableTopicResult { name, topic_id, error_code: error.code, error_message: error.text() }
                 }
-            });
-        }
-        DeleteTopicsResponse { responses, ..Default::default() }
+            }
+        });
+        DeleteTopicsResponse { responses: responses.collect(), ..Default::default() }
     }
 }
 

@@ -76,7 +76,7 @@ fn entries(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<En
         .map_err(|other| ApiError::new(ErrorCode::INVALID_REQUEST, format!("Unsupported resource type {other}")))?;
     match resource_type {
         ConfigResourceType::Topic => {
-            crate::topics::check_name(&resource.resource_name)?;
+            millstream_metadata::check_name(&resource.resource_name)?;
             let image = broker.metadata.image();
             let topic = image.topic(&resource.resource_name).ok_or_else(ApiError::unknown_topic)?;
             Ok(topic_entries(broker, &topic.configs).collect())

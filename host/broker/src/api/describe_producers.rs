@@ -13,7 +13,7 @@ use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::error::ApiError;
 use crate::security::{AclOperation, Permission, ResourceType};
-use crate::topics::check_name;
+use millstream_metadata::check_name;
 
 pub(super) struct DescribeProducers;
 

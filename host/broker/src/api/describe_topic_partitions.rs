@@ -12,8 +12,10 @@ use millstream_wire::{ErrorCode, Str};
 
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
+use crate::error::ApiError;
 use crate::security::{AclOperation, Permission, ResourceType, allowed_operations};
-use crate::topics::{Topic, check_name};
+use crate::topics::Topic;
+use millstream_metadata::check_name;
 use millstream_partition::Partition;
 
 /// The most partitions of one response: the default of Kafka's `max.request.partition.size.limit`.
@@ -93,7 +95,8 @@ fn page(
 }
 
 fn absent(name: Str) -> DescribeTopicPartitionsResponseTopic {
-    let error_code = check_name(&name).map_or_else(|error| error.code, |()| ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    let error_code =
+        check_name(&name).map_or_else(|error| ApiError::from(error).code, |()| ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     DescribeTopicPartitionsResponseTopic {
         error_code,
         topic_authorized_operations: allowed_operations(true, AclOperation::TOPIC),

@@ -10,13 +10,12 @@ use millstream_wire::messages::{
     IncrementalAlterableConfig,
 };
 
-use super::alter_configs::{check_type, resource_response};
+use super::alter_configs::{alter, check_type, resource_response};
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
-use crate::config::{Kind, TopicOverrides, inherited as inherited_from, list, topic_key};
-use crate::controller;
 use crate::error::ApiError;
 use crate::security::{AclOperation, Permission, ResourceType};
+use millstream_metadata::controller::{ConfigChange, ConfigEdit, ConfigOperation};
 
 /// The operations of an incremental change.
 const SET: i8 = 0;
@@ -58,61 +57,25 @@ async fn change(
             return Err(ApiError::new(ErrorCode::INVALID_REQUEST, message));
         }
     }
-    let inherited = |name: &str| {
-        let key = topic_key(name)?;
-        inherited_from(key, &|name| broker.config.explicit(name).map(str::to_owned))
-    };
-    let apply = |today: &TopicOverrides| {
-        let mut wanted = today.clone();
-        for config in configs {
-            apply_one(&mut wanted, config, &inherited)?;
-        }
-        Ok(wanted)
-    };
-    controller::alter_topic(broker, &resource.resource_name, apply, validate_only).await
+    let edits = configs.iter().map(edit).collect::<Result<_, _>>()?;
+    alter(broker, &resource.resource_name, ConfigChange::Edit(edits), validate_only).await
 }
 
-fn apply_one(
-    wanted: &mut TopicOverrides,
-    config: &IncrementalAlterableConfig,
-    inherited: &dyn Fn(&str) -> Option<String>,
-) -> Result<(), ApiError> {
+fn edit(config: &IncrementalAlterableConfig) -> Result<ConfigEdit, ApiError> {
     let name = config.name.as_str();
-    if config.config_operation == DELETE {
-        wanted.remove(name);
-        return Ok(());
-    }
-    let value = config
-        .value
-        .as_deref()
-        .ok_or_else(|| ApiError::new(ErrorCode::INVALID_REQUEST, format!("Null value not supported for : {name}")))?;
-    if config.config_operation == SET {
-        wanted.insert(name.to_owned(), value.to_owned());
-        return Ok(());
-    }
-    let is_list = topic_key(name).is_some_and(|key| key.kind == Kind::List);
-    if !is_list {
-        let message = format!("Config value append/subtract is not allowed for config key: {name}");
-        return Err(ApiError::new(ErrorCode::INVALID_CONFIG, message));
-    }
-    let current = wanted.get(name).cloned().or_else(|| inherited(name)).unwrap_or_default();
-    let mut elements = list(&current);
-    let given = list(value);
-    match config.config_operation {
-        APPEND => {
-            for element in given {
-                if !elements.contains(&element) {
-                    elements.push(element);
-                }
-            }
-        }
-        SUBTRACT => elements.retain(|element| !given.contains(element)),
+    let value = || {
+        let null = || ApiError::new(ErrorCode::INVALID_REQUEST, format!("Null value not supported for : {name}"));
+        config.value.as_deref().map(str::to_owned).ok_or_else(null)
+    };
+    let operation = match config.config_operation {
+        SET => ConfigOperation::Set(value()?),
+        DELETE => ConfigOperation::Delete,
+        APPEND => ConfigOperation::Append(value()?),
+        SUBTRACT => ConfigOperation::Subtract(value()?),
         other => {
             let message = format!("Unknown operation type {other} for {name}");
             return Err(ApiError::new(ErrorCode::INVALID_REQUEST, message));
         }
-    }
-    let joined = elements.join(",");
-    wanted.insert(name.to_owned(), joined);
-    Ok(())
+    };
+    Ok(ConfigEdit { name: name.to_owned(), operation })
 }

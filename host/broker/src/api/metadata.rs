@@ -1,5 +1,6 @@
 //! Metadata: brokers, topics and who leads their partitions. Creates topics that are asked for and not there.
 
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -15,7 +16,8 @@ use crate::broker::Broker;
 use crate::controller;
 use crate::error::ApiError;
 use crate::security::{AclOperation, Permission, ResourceType, allowed_operations};
-use crate::topics::{Topic, TopicTable, check_name};
+use crate::topics::{Topic, TopicTable};
+use millstream_metadata::{MetadataImage, check_name};
 
 pub(super) struct Metadata;
 
@@ -26,16 +28,20 @@ impl Handler for Metadata {
 
     async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: MetadataRequest) -> MetadataResponse {
         let operations = request.include_topic_authorized_operations;
-        let create = request.allow_auto_topic_creation && broker.config.auto_create_topics;
-        let mut topics = Vec::new();
-        match request.topics {
-            Some(asked) if !(asked.is_empty() && context.version == 0) => {
-                for topic in asked {
-                    topics.push(one(broker, topic, create, operations).await);
-                }
+        let topics = match request.topics {
+            Some(requested) if !(requested.is_empty() && context.version == 0) => {
+                let create = request.allow_auto_topic_creation && broker.config.auto_create_topics;
+                let failed = if create { create_missing(broker, &requested).await } else { HashMap::new() };
+                let (table, image) = (broker.topics.load(), broker.metadata.image());
+                let one = |topic| one(&table, &image, topic, &failed, operations);
+                requested.into_iter().map(one).collect()
             }
-            _ => topics.extend(broker.topics.load().iter().map(|topic| describe(broker, topic, operations))),
-        }
+            _ => {
+                // The table first: its topics are in every image that follows it, unless they are deleted meanwhile.
+                let (table, image) = (broker.topics.load(), broker.metadata.image());
+                table.iter().filter_map(|topic| describe(&image, topic, operations)).collect()
+            }
+        };
         let (host, port) = broker.advertised(&context.connection);
         let node_id = broker.config.node_id;
         let rack = broker.config.rack.as_deref().map(Str::from);
@@ -53,32 +59,39 @@ impl Handler for Metadata {
     }
 }
 
-async fn one(
-    broker: &Arc<Broker>,
-    asked: MetadataRequestTopic,
-    create: bool,
+/// Creates the topics that are requested by name and do not exist, all at once. Returns why some could not be created.
+async fn create_missing(broker: &Arc<Broker>, requested: &[MetadataRequestTopic]) -> HashMap<Str, ApiError> {
+    let table = broker.topics.load_full();
+    let names = requested.iter().filter(|topic| !is_by_id(topic)).filter_map(|topic| topic.name.clone());
+    let missing: Vec<Str> = names.filter(|name| check_name(name).is_ok() && table.by_name(name).is_none()).collect();
+    let wanted = missing.iter().map(|name| name.as_str().to_owned()).collect();
+    let created = controller::ensure_topics(broker, wanted).await;
+    missing.into_iter().zip(created).filter_map(|(name, created)| Some((name, created.err()?))).collect()
+}
+
+/// Returns whether a topic is requested by id: Java's Admin sends an empty name with it.
+fn is_by_id(topic: &MetadataRequestTopic) -> bool {
+    topic.name.is_none() || !topic.topic_id.is_nil()
+}
+
+fn one(
+    table: &TopicTable,
+    image: &MetadataImage,
+    requested: MetadataRequestTopic,
+    failed: &HashMap<Str, ApiError>,
     operations: bool,
 ) -> MetadataResponseTopic {
-    // Java's Admin asks by id with an empty name.
-    let by_id = asked.name.is_none() || !asked.topic_id.is_nil();
-    let name = asked.name.clone().unwrap_or_default();
-    let found = find(&broker.topics.load(), by_id, &name, asked.topic_id);
-    let found = match found {
-        Err(error) if error.code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION && create => {
-            let created = controller::ensure_topic(broker, &name).await;
-            created.and_then(|()| find(&broker.topics.load(), by_id, &name, asked.topic_id))
-        }
-        found => found,
-    };
-    match found {
-        Ok(topic) => describe(broker, &topic, operations),
-        Err(error) => MetadataResponseTopic {
-            error_code: error.code,
-            name: asked.name.filter(|_| !by_id),
-            topic_id: asked.topic_id,
-            ..Default::default()
-        },
-    }
+    let by_id = is_by_id(&requested);
+    let name = requested.name.clone().unwrap_or_default();
+    let found = find(table, by_id, &name, requested.topic_id);
+    let found = found.map_err(|error| failed.get(&name).cloned().unwrap_or(error));
+    let described = found.and_then(|topic| describe(image, &topic, operations).ok_or_else(ApiError::unknown_topic));
+    described.unwrap_or_else(|error| MetadataResponseTopic {
+        error_code: error.code,
+        name: requested.name.filter(|_| !by_id),
+        topic_id: requested.topic_id,
+        ..Default::default()
+    })
 }
 
 fn find(table: &TopicTable, by_id: bool, name: &str, id: Uuid) -> Result<Arc<Topic>, ApiError> {
@@ -88,26 +101,28 @@ fn find(table: &TopicTable, by_id: bool, name: &str, id: Uuid) -> Result<Arc<Top
     table.resolve(by_id, name, id).cloned()
 }
 
-fn describe(broker: &Broker, topic: &Topic, operations: bool) -> MetadataResponseTopic {
-    let node_id = broker.config.node_id;
-    let partitions = topic.partitions.iter().map(|partition| {
-        let online = partition.is_online();
+/// Describes a topic as the image has it; `None` if it is deleted meanwhile.
+fn describe(image: &MetadataImage, topic: &Topic, operations: bool) -> Option<MetadataResponseTopic> {
+    let stored = image.topic_by_id(topic.id)?;
+    let partitions = (0..).zip(image.partitions_of(stored)).map(|(index, stored)| {
+        // This broker leads every partition. One can be offline, or not open yet.
+        let led = topic.partition(index).is_some_and(|partition| partition.is_online());
         MetadataResponsePartition {
-            error_code: if online { ErrorCode::NONE } else { ErrorCode::LEADER_NOT_AVAILABLE },
-            partition_index: partition.index(),
-            leader_id: if online { node_id } else { -1 },
-            leader_epoch: partition.leader_epoch(),
-            replica_nodes: vec![node_id],
-            isr_nodes: vec![node_id],
-            offline_replicas: if online { Vec::new() } else { vec![node_id] },
+            error_code: if led { ErrorCode::NONE } else { ErrorCode::LEADER_NOT_AVAILABLE },
+            partition_index: index,
+            leader_id: if led { stored.leader } else { -1 },
+            leader_epoch: stored.leader_epoch,
+            replica_nodes: stored.replicas.to_vec(),
+            isr_nodes: stored.isr.to_vec(),
+            offline_replicas: if led { Vec::new() } else { stored.replicas.to_vec() },
         }
     });
-    MetadataResponseTopic {
+    Some(MetadataResponseTopic {
         error_code: ErrorCode::NONE,
         name: Some(topic.name.clone()),
         topic_id: topic.id,
         is_internal: topic.is_internal(),
         partitions: partitions.collect(),
         topic_authorized_operations: allowed_operations(operations, AclOperation::TOPIC),
-    }
+    })
 }

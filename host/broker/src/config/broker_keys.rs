@@ -1,4 +1,6 @@
-//! The options of the broker that take effect.
+//! The keys of the broker that are read, and the defaults of topic configs.
+//!
+//! A key that is marked `Inert` is accepted and has no effect yet; its doc says so, and setting it logs a warning.
 
 use super::key::keys;
 use super::value::Valid::{Any, AtLeast, Between, ListOf, OneOf, Ratio};
@@ -7,148 +9,148 @@ const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "prod
 
 keys! {
 BROKER_KEYS:
-"advertised.listeners" List = null, Any, [],
-    "The addresses that clients are told to use, one for each listener; without it those of `listeners`.";
-"auto.create.topics.enable" Boolean = "true", Any, [],
-    "Whether a client that asks for a topic that is not there creates it.";
-"broker.id" Int = "-1", AtLeast(-1), [],
+ADVERTISED_LISTENERS "advertised.listeners" List = null, Any, Acts,
+    "The addresses that clients connect to, one for each listener. Without it, clients get the addresses in `listeners`.";
+AUTO_CREATE_TOPICS_ENABLE "auto.create.topics.enable" Boolean = "true", Any, Acts,
+    "Whether a client's request for a topic that does not exist creates it.";
+BROKER_ID "broker.id" Int = "-1", AtLeast(-1), Acts,
     "The older name of node.id.";
-"broker.rack" String = null, Any, [],
-    "The rack that metadata names for this broker.";
-"compression.gzip.level" Int = "-1", Between(-1, 9), [],
-    "The default of the topic option of the same name.";
-"compression.lz4.level" Int = "9", Between(1, 17), [],
-    "The default of the topic option of the same name.";
-"compression.type" String = "producer", OneOf(CODECS), [],
-    "The default of the topic option of the same name.";
-"compression.zstd.level" Int = "3", Between(-131072, 22), [],
-    "The default of the topic option of the same name.";
-"connections.max.idle.ms" Long = "600000", Any, [],
-    "A connection that is silent for this long is closed; not above 0: never.";
-"controller.listener.names" List = "", Any, [],
-    "Listeners of Kafka's controller. They are left out of `listeners`, since one process is all here.";
-"default.replication.factor" Int = "1", AtLeast(1), [],
-    "The replication factor of topics that are created on demand. One node takes only 1.";
-"delete.topic.enable" Boolean = "true", Any, [],
+BROKER_RACK "broker.rack" String = null, Any, Acts,
+    "The rack of this broker, as Metadata responses show it.";
+COMPRESSION_GZIP_LEVEL "compression.gzip.level" Int = "-1", Between(-1, 9), Acts,
+    "The default of the topic config of the same name.";
+COMPRESSION_LZ4_LEVEL "compression.lz4.level" Int = "9", Between(1, 17), Inert,
+    "The default of the topic config of the same name. Accepted for compatibility with Kafka; it has no effect yet.";
+COMPRESSION_TYPE "compression.type" String = "producer", OneOf(CODECS), Acts,
+    "The default of the topic config of the same name.";
+COMPRESSION_ZSTD_LEVEL "compression.zstd.level" Int = "3", Between(-131072, 22), Acts,
+    "The default of the topic config of the same name.";
+CONNECTIONS_MAX_IDLE_MS "connections.max.idle.ms" Long = "600000", Any, Acts,
+    "Closes a connection after this long without a request; 0 or less disables this.";
+CONTROLLER_LISTENER_NAMES "controller.listener.names" List = "", Any, Acts,
+    "The listeners of Kafka's controller. They are removed from `listeners`, since broker and controller are one process.";
+DEFAULT_REPLICATION_FACTOR "default.replication.factor" Int = "1", AtLeast(1), Acts,
+    "The replication factor of topics that are created without one. Topics that are created on demand get at most one replica for each broker.";
+DELETE_TOPIC_ENABLE "delete.topic.enable" Boolean = "true", Any, Acts,
     "Whether topics may be deleted.";
-"fetch.max.bytes" Int = "57671680", AtLeast(1024), [],
-    "The most bytes that one fetch answers, whatever the client asks for.";
-"flush.mode" String = "fsync", OneOf(&["fsync", "page-cache"]), [],
-    "What acks=all waits for: `fsync` for stable storage, `page-cache` for the operating system, as Kafka does by default.";
-"group.initial.rebalance.delay.ms" Int = "3000", AtLeast(0), [],
+FETCH_MAX_BYTES "fetch.max.bytes" Int = "57671680", AtLeast(1024), Acts,
+    "The maximum size of a fetch response, whatever the client asks for.";
+FLUSH_MODE "flush.mode" String = "fsync", OneOf(&["fsync", "page-cache"]), Acts,
+    "What acks=all waits for: `fsync` waits for stable storage, `page-cache` for the operating system, as Kafka does by default.";
+GROUP_INITIAL_REBALANCE_DELAY_MS "group.initial.rebalance.delay.ms" Int = "3000", AtLeast(0), Acts,
     "How long the first rebalance of a new group waits for more members.";
-"group.max.session.timeout.ms" Int = "1800000", AtLeast(1), [],
-    "The longest session time-out that a member may ask for.";
-"group.max.size" Int = "10000", AtLeast(1), [],
-    "The most members of one group. Kafka has no bound unless one is set.";
-"group.min.session.timeout.ms" Int = "6000", AtLeast(1), [],
-    "The shortest session time-out that a member may ask for.";
-"listener.security.protocol.map" String = "PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL", Any, [],
-    "The security protocol of each listener name. Only PLAINTEXT is there so far.";
-"listeners" List = "PLAINTEXT://127.0.0.1:9092", Any, [],
-    "Where to listen. Port 0 takes a free port; no host is every address.";
-"log.cleaner.delete.retention.ms" Long = "86400000", AtLeast(0), [],
-    "The default of the topic option delete.retention.ms.";
-"log.cleaner.max.compaction.lag.ms" Long = "9223372036854775807", AtLeast(1), [],
-    "The default of the topic option max.compaction.lag.ms.";
-"log.cleaner.min.cleanable.ratio" Double = "0.5", Ratio(0.0, 1.0), [],
-    "The default of the topic option min.cleanable.dirty.ratio.";
-"log.cleaner.min.compaction.lag.ms" Long = "0", AtLeast(0), [],
-    "The default of the topic option min.compaction.lag.ms.";
-"log.cleanup.policy" List = "delete", ListOf(&["compact", "delete"]), [],
-    "The default of the topic option cleanup.policy.";
-"log.dir" List = "millstream-data", Any, [],
-    "The data folder. log.dirs is stronger, the flag --data-dir strongest.";
-"log.dirs" List = null, Any, [],
-    "The data folder: one, not a list of several.";
-"log.flush.interval.messages" Long = "9223372036854775807", AtLeast(1), [],
-    "The default of the topic option flush.messages.";
-"log.flush.interval.ms" Long = null, AtLeast(0), [],
-    "The default of the topic option flush.ms.";
-"log.flush.offset.checkpoint.interval.ms" Int = "60000", AtLeast(0), [],
+GROUP_MAX_SESSION_TIMEOUT_MS "group.max.session.timeout.ms" Int = "1800000", AtLeast(1), Acts,
+    "The longest session timeout that a member may request.";
+GROUP_MAX_SIZE "group.max.size" Int = "10000", AtLeast(1), Acts,
+    "The maximum number of members in a group. Kafka's default is no limit.";
+GROUP_MIN_SESSION_TIMEOUT_MS "group.min.session.timeout.ms" Int = "6000", AtLeast(1), Acts,
+    "The shortest session timeout that a member may request.";
+LISTENER_SECURITY_PROTOCOL_MAP "listener.security.protocol.map" String = "PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL", Any, Acts,
+    "The security protocol of each listener. Only PLAINTEXT is supported so far.";
+LISTENERS "listeners" List = "PLAINTEXT://127.0.0.1:9092", Any, Acts,
+    "The addresses to listen on. Port 0 takes a free port; an empty host means all addresses.";
+LOG_CLEANER_DELETE_RETENTION_MS "log.cleaner.delete.retention.ms" Long = "86400000", AtLeast(0), Inert,
+    "The default of the topic config delete.retention.ms. Accepted for compatibility with Kafka; it has no effect yet.";
+LOG_CLEANER_MAX_COMPACTION_LAG_MS "log.cleaner.max.compaction.lag.ms" Long = "9223372036854775807", AtLeast(1), Inert,
+    "The default of the topic config max.compaction.lag.ms. Accepted for compatibility with Kafka; it has no effect yet.";
+LOG_CLEANER_MIN_CLEANABLE_RATIO "log.cleaner.min.cleanable.ratio" Double = "0.5", Ratio(0.0, 1.0), Inert,
+    "The default of the topic config min.cleanable.dirty.ratio. Accepted for compatibility with Kafka; it has no effect yet.";
+LOG_CLEANER_MIN_COMPACTION_LAG_MS "log.cleaner.min.compaction.lag.ms" Long = "0", AtLeast(0), Inert,
+    "The default of the topic config min.compaction.lag.ms. Accepted for compatibility with Kafka; it has no effect yet.";
+LOG_CLEANUP_POLICY "log.cleanup.policy" List = "delete", ListOf(&["compact", "delete"]), Acts,
+    "The default of the topic config cleanup.policy.";
+LOG_DIR "log.dir" List = "millstream-data", Any, Acts,
+    "The data folder. log.dirs takes precedence over it, and the flag --data-dir over both.";
+LOG_DIRS "log.dirs" List = null, Any, Acts,
+    "The data folder. Only one folder is supported.";
+LOG_FLUSH_INTERVAL_MESSAGES "log.flush.interval.messages" Long = "9223372036854775807", AtLeast(1), Acts,
+    "The default of the topic config flush.messages.";
+LOG_FLUSH_INTERVAL_MS "log.flush.interval.ms" Long = null, AtLeast(0), Acts,
+    "The default of the topic config flush.ms.";
+LOG_FLUSH_OFFSET_CHECKPOINT_INTERVAL_MS "log.flush.offset.checkpoint.interval.ms" Int = "60000", AtLeast(0), Acts,
     "How often the recovery points are written to disk.";
-"log.flush.scheduler.interval.ms" Long = "9223372036854775807", AtLeast(1), [],
-    "How often the broker looks for partitions whose flush.ms has passed; the default looks every second.";
-"log.flush.start.offset.checkpoint.interval.ms" Int = "60000", AtLeast(0), [],
+LOG_FLUSH_SCHEDULER_INTERVAL_MS "log.flush.scheduler.interval.ms" Long = "9223372036854775807", AtLeast(1), Acts,
+    "How often the broker checks for partitions whose flush.ms has passed, at least once a second.";
+LOG_FLUSH_START_OFFSET_CHECKPOINT_INTERVAL_MS "log.flush.start.offset.checkpoint.interval.ms" Int = "60000", AtLeast(0), Acts,
     "How often the log start offsets are written to disk.";
-"log.index.interval.bytes" Int = "4096", AtLeast(0), [],
-    "The default of the topic option index.interval.bytes.";
-"log.index.size.max.bytes" Int = "10485760", AtLeast(4), [],
-    "The default of the topic option segment.index.bytes.";
-"log.message.timestamp.after.max.ms" Long = "3600000", AtLeast(0), [],
-    "The default of the topic option message.timestamp.after.max.ms.";
-"log.message.timestamp.before.max.ms" Long = "9223372036854775807", AtLeast(0), [],
-    "The default of the topic option message.timestamp.before.max.ms.";
-"log.message.timestamp.type" String = "CreateTime", OneOf(&["CreateTime", "LogAppendTime"]), [],
-    "The default of the topic option message.timestamp.type.";
-"log.preallocate" Boolean = "false", Any, [],
-    "The default of the topic option preallocate.";
-"log.retention.bytes" Long = "-1", AtLeast(-1), [],
-    "The default of the topic option retention.bytes.";
-"log.retention.check.interval.ms" Long = "300000", AtLeast(1), [],
-    "How often the broker looks for segments that retention lets go.";
-"log.retention.hours" Int = "168", AtLeast(-1), [],
-    "The default of the topic option retention.ms, in hours.";
-"log.retention.minutes" Int = null, AtLeast(-1), [],
-    "The default of the topic option retention.ms, in minutes.";
-"log.retention.ms" Long = null, AtLeast(-1), [],
-    "The default of the topic option retention.ms.";
-"log.roll.hours" Int = "168", AtLeast(1), [],
-    "The default of the topic option segment.ms, in hours.";
-"log.roll.jitter.hours" Int = "0", AtLeast(0), [],
-    "The default of the topic option segment.jitter.ms, in hours.";
-"log.roll.jitter.ms" Long = null, AtLeast(0), [],
-    "The default of the topic option segment.jitter.ms.";
-"log.roll.ms" Long = null, AtLeast(1), [],
-    "The default of the topic option segment.ms.";
-"log.segment.bytes" Int = "1073741824", AtLeast(1048576), [],
-    "The default of the topic option segment.bytes.";
-"log.segment.delete.delay.ms" Long = "60000", AtLeast(0), [],
-    "The default of the topic option file.delete.delay.ms.";
-"max.connections" Int = "2147483647", AtLeast(0), [],
-    "The most connections at one time. The process's own limit of open files bounds it too.";
-"max.connections.per.ip" Int = "2147483647", AtLeast(0), [],
-    "The most connections from one address at one time.";
-"message.max.bytes" Int = "1048588", AtLeast(0), [],
-    "The default of the topic option max.message.bytes.";
-"min.insync.replicas" Int = "1", AtLeast(1), [],
-    "The default of the topic option of the same name.";
-"node.id" Int = "0", AtLeast(0), [],
-    "This broker's number.";
-"num.partitions" Int = "1", AtLeast(1), [],
-    "How many partitions a topic has that is created without a number.";
-"offset.metadata.max.bytes" Int = "4096", AtLeast(0), [],
-    "The longest text that may go with a committed offset.";
-"offsets.retention.check.interval.ms" Long = "600000", AtLeast(1), [],
-    "How often the broker looks for committed offsets that have expired.";
-"offsets.retention.minutes" Int = "10080", AtLeast(1), [],
-    "How long a committed offset is kept once its group is empty.";
-"offsets.topic.num.partitions" Int = "50", AtLeast(1), [],
-    "How many partitions __consumer_offsets has.";
-"offsets.topic.replication.factor" Short = "1", AtLeast(1), [],
-    "The replication factor of __consumer_offsets. One node takes only 1, whatever is asked for.";
-"offsets.topic.segment.bytes" Int = "104857600", AtLeast(1), [],
+LOG_INDEX_INTERVAL_BYTES "log.index.interval.bytes" Int = "4096", AtLeast(0), Acts,
+    "The default of the topic config index.interval.bytes.";
+LOG_INDEX_SIZE_MAX_BYTES "log.index.size.max.bytes" Int = "10485760", AtLeast(4), Acts,
+    "The default of the topic config segment.index.bytes.";
+LOG_MESSAGE_TIMESTAMP_AFTER_MAX_MS "log.message.timestamp.after.max.ms" Long = "3600000", AtLeast(0), Acts,
+    "The default of the topic config message.timestamp.after.max.ms.";
+LOG_MESSAGE_TIMESTAMP_BEFORE_MAX_MS "log.message.timestamp.before.max.ms" Long = "9223372036854775807", AtLeast(0), Acts,
+    "The default of the topic config message.timestamp.before.max.ms.";
+LOG_MESSAGE_TIMESTAMP_TYPE "log.message.timestamp.type" String = "CreateTime", OneOf(&["CreateTime", "LogAppendTime"]), Acts,
+    "The default of the topic config message.timestamp.type.";
+LOG_PREALLOCATE "log.preallocate" Boolean = "false", Any, Inert,
+    "The default of the topic config preallocate. Accepted for compatibility with Kafka; it has no effect yet.";
+LOG_RETENTION_BYTES "log.retention.bytes" Long = "-1", AtLeast(-1), Acts,
+    "The default of the topic config retention.bytes.";
+LOG_RETENTION_CHECK_INTERVAL_MS "log.retention.check.interval.ms" Long = "300000", AtLeast(1), Acts,
+    "How often the broker deletes segments that are past their retention.";
+LOG_RETENTION_HOURS "log.retention.hours" Int = "168", AtLeast(-1), Acts,
+    "The default of the topic config retention.ms, in hours.";
+LOG_RETENTION_MINUTES "log.retention.minutes" Int = null, AtLeast(-1), Acts,
+    "The default of the topic config retention.ms, in minutes.";
+LOG_RETENTION_MS "log.retention.ms" Long = null, AtLeast(-1), Acts,
+    "The default of the topic config retention.ms.";
+LOG_ROLL_HOURS "log.roll.hours" Int = "168", AtLeast(1), Acts,
+    "The default of the topic config segment.ms, in hours.";
+LOG_ROLL_JITTER_HOURS "log.roll.jitter.hours" Int = "0", AtLeast(0), Acts,
+    "The default of the topic config segment.jitter.ms, in hours.";
+LOG_ROLL_JITTER_MS "log.roll.jitter.ms" Long = null, AtLeast(0), Acts,
+    "The default of the topic config segment.jitter.ms.";
+LOG_ROLL_MS "log.roll.ms" Long = null, AtLeast(1), Acts,
+    "The default of the topic config segment.ms.";
+LOG_SEGMENT_BYTES "log.segment.bytes" Int = "1073741824", AtLeast(1048576), Acts,
+    "The default of the topic config segment.bytes.";
+LOG_SEGMENT_DELETE_DELAY_MS "log.segment.delete.delay.ms" Long = "60000", AtLeast(0), Acts,
+    "The default of the topic config file.delete.delay.ms.";
+MAX_CONNECTIONS "max.connections" Int = "2147483647", AtLeast(0), Acts,
+    "The maximum number of open connections. The process's limit of open files bounds it too.";
+MAX_CONNECTIONS_PER_IP "max.connections.per.ip" Int = "2147483647", AtLeast(0), Acts,
+    "The maximum number of open connections from one IP address.";
+MESSAGE_MAX_BYTES "message.max.bytes" Int = "1048588", AtLeast(0), Acts,
+    "The default of the topic config max.message.bytes.";
+MIN_INSYNC_REPLICAS "min.insync.replicas" Int = "1", AtLeast(1), Acts,
+    "The default of the topic config of the same name.";
+NODE_ID "node.id" Int = "0", AtLeast(0), Acts,
+    "The id of this broker.";
+NUM_PARTITIONS "num.partitions" Int = "1", AtLeast(1), Acts,
+    "The number of partitions of topics that are created without one.";
+OFFSET_METADATA_MAX_BYTES "offset.metadata.max.bytes" Int = "4096", AtLeast(0), Acts,
+    "The maximum size of the metadata text of a committed offset.";
+OFFSETS_RETENTION_CHECK_INTERVAL_MS "offsets.retention.check.interval.ms" Long = "600000", AtLeast(1), Acts,
+    "How often the broker removes committed offsets that have expired.";
+OFFSETS_RETENTION_MINUTES "offsets.retention.minutes" Int = "10080", AtLeast(1), Acts,
+    "How long committed offsets are kept after their group is empty.";
+OFFSETS_TOPIC_NUM_PARTITIONS "offsets.topic.num.partitions" Int = "50", AtLeast(1), Acts,
+    "The number of partitions of __consumer_offsets.";
+OFFSETS_TOPIC_REPLICATION_FACTOR "offsets.topic.replication.factor" Short = "1", AtLeast(1), Acts,
+    "The replication factor of __consumer_offsets, at most one replica for each broker.";
+OFFSETS_TOPIC_SEGMENT_BYTES "offsets.topic.segment.bytes" Int = "104857600", AtLeast(1), Acts,
     "The segment size of __consumer_offsets.";
-"plugin.rollback.error.share" Double = "0.5", Ratio(0.0, 1.0), [],
-    "A version that fails for a greater share of its records is taken back by itself; 1: never for that.";
-"plugin.rollback.records.min" Long = "1000", AtLeast(1), [],
-    "The records of a version, within the window, that its share of failures is first taken of.";
-"plugin.rollback.traps" Int = "3", AtLeast(1), [],
-    "A version that traps so often within the window is taken back by itself.";
-"plugin.rollback.window.ms" Long = "60000", AtLeast(1), [],
-    "The time that traps and failures are counted in.";
-"producer.id.expiration.ms" Int = "86400000", AtLeast(1), [],
-    "How long a partition remembers a producer that is silent.";
-"queued.max.request.bytes" Long = "-1", Any, [],
-    "The most bytes of requests held in memory over all connections; not above 0: a quarter of a gibibyte.";
-"socket.listen.backlog.size" Int = "50", AtLeast(1), [],
-    "How many connections may wait to be accepted.";
-"socket.receive.buffer.bytes" Int = "102400", AtLeast(-1), [],
-    "SO_RCVBUF of connections; -1 leaves it to the system.";
-"socket.request.max.bytes" Int = "104857600", AtLeast(1), [],
-    "The largest request; a longer one closes the connection before memory is taken for it.";
-"socket.send.buffer.bytes" Int = "102400", AtLeast(-1), [],
-    "SO_SNDBUF of connections; -1 leaves it to the system.";
-"unclean.leader.election.enable" Boolean = "false", Any, [],
-    "The default of the topic option of the same name.";
+PLUGIN_ROLLBACK_ERROR_SHARE "plugin.rollback.error.share" Double = "0.5", Ratio(0.0, 1.0), Acts,
+    "Failure rate above which a version is rolled back automatically; 1 disables this check.";
+PLUGIN_ROLLBACK_RECORDS_MIN "plugin.rollback.records.min" Long = "1000", AtLeast(1), Acts,
+    "The minimum number of records in the window before a version's failure rate is evaluated.";
+PLUGIN_ROLLBACK_TRAPS "plugin.rollback.traps" Int = "3", AtLeast(1), Acts,
+    "The number of traps in the window after which a version is rolled back automatically.";
+PLUGIN_ROLLBACK_WINDOW_MS "plugin.rollback.window.ms" Long = "60000", AtLeast(1), Acts,
+    "The window over which the traps and failures of a version are counted.";
+PRODUCER_ID_EXPIRATION_MS "producer.id.expiration.ms" Int = "86400000", AtLeast(1), Acts,
+    "How long a partition remembers an idempotent producer that sends nothing.";
+QUEUED_MAX_REQUEST_BYTES "queued.max.request.bytes" Long = "-1", Any, Acts,
+    "The maximum memory for requests that are being processed, over all connections; 0 or less means 256 MiB.";
+SOCKET_LISTEN_BACKLOG_SIZE "socket.listen.backlog.size" Int = "50", AtLeast(1), Acts,
+    "The maximum number of connections that wait to be accepted.";
+SOCKET_RECEIVE_BUFFER_BYTES "socket.receive.buffer.bytes" Int = "102400", AtLeast(-1), Acts,
+    "The SO_RCVBUF of connections; -1 uses the operating system's default.";
+SOCKET_REQUEST_MAX_BYTES "socket.request.max.bytes" Int = "104857600", AtLeast(1), Acts,
+    "The maximum size of a request. The broker closes a connection that sends a larger one, before it allocates memory for it.";
+SOCKET_SEND_BUFFER_BYTES "socket.send.buffer.bytes" Int = "102400", AtLeast(-1), Acts,
+    "The SO_SNDBUF of connections; -1 uses the operating system's default.";
+UNCLEAN_LEADER_ELECTION_ENABLE "unclean.leader.election.enable" Boolean = "false", Any, Inert,
+    "The default of the topic config of the same name. Accepted for compatibility with Kafka; it has no effect yet.";
 }

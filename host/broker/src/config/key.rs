@@ -1,9 +1,13 @@
-//! One configuration option as a row of a table, and the look-up over all tables.
+//! One configuration key as a row of a table, and the macros that make the tables.
+//!
+//! Each row of [`keys!`] becomes a typed constant as well, such as `NUM_PARTITIONS`: a name that is misspelt does not
+//! compile, and the type of a value follows from its row.
 
-use super::value::{self, Kind, Valid};
-use super::{broker_keys::BROKER_KEYS, inert_keys::INERT_KEYS, topic_keys::TOPIC_KEYS};
+use std::marker::PhantomData;
 
-/// One option.
+use super::value::{self, ConfigType, Kind, Valid};
+
+/// One configuration key.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Key {
     /// Kafka's name for it.
@@ -12,20 +16,22 @@ pub(crate) struct Key {
     /// The default as text; `None` is Kafka's null.
     pub(crate) default: Option<&'static str>,
     pub(crate) valid: Valid,
-    /// What it does, as DescribeConfigs tells it.
+    /// What it does, as DescribeConfigs shows it.
     pub(crate) doc: &'static str,
-    /// For a topic's option: the broker's keys that set its default, strongest first, each with the factor that turns
-    /// its unit into the topic's (1 for keys that are no numbers).
+    /// For a topic config: the broker's keys that set its default, in the order of precedence. Each has the factor that
+    /// converts its unit to the topic's (1 for keys that are not numbers).
     pub(crate) broker_synonyms: &'static [(&'static str, i64)],
+    /// Whether the broker accepts the key without acting on it.
+    pub(crate) is_inert: bool,
 }
 
 impl Key {
-    /// Whether Kafka keeps the option to itself: it is listed only where it is set.
+    /// Returns whether the config is internal to Kafka: it is listed only where it is set.
     pub(crate) fn is_internal(&self) -> bool {
         self.name.starts_with("internal.")
     }
 
-    /// Checks a value. The error names the key, the value and what was expected; a password is not repeated.
+    /// Checks a value. The error names the key, the value and what is expected; a password is not repeated.
     pub(crate) fn check(&self, text: &str) -> Result<(), String> {
         value::check(self.kind, self.valid, text).map_err(|expected| match self.kind {
             Kind::Password => format!("bad value for {}: {expected}", self.name),
@@ -34,18 +40,54 @@ impl Key {
     }
 }
 
-/// Builds a table: one row an option.
+/// A key together with the type of its values.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TypedKey<T> {
+    pub(crate) row: Key,
+    value_type: PhantomData<fn() -> T>,
+}
+
+impl<T: ConfigType> TypedKey<T> {
+    pub(in crate::config) const fn new(row: Key) -> Self {
+        Self { row, value_type: PhantomData }
+    }
+
+    /// Parses a value that was checked against the row; without a value, the default.
+    pub(crate) fn parse<'a>(&self, text: Option<&'a str>) -> T::Value<'a> {
+        let value = T::parse(text.or(self.row.default).map(str::trim));
+        value.unwrap_or_else(|| panic!("{}: its value was not checked against its row", self.row.name))
+    }
+}
+
+/// Makes a table and a typed constant for each of its rows: the constant, the name, the type, the default, the bounds. Then
+/// comes `Acts` or `Inert` for a broker's key, or the broker's keys that set the default of a topic's config; last the doc.
 macro_rules! keys {
-    ($(#[$meta:meta])* $table:ident:
-     $($name:literal $kind:ident = $default:tt, $valid:expr, [$($synonym:literal * $factor:literal),*], $doc:literal;)*) => {
-        $(#[$meta])*
+    ($table:ident: $($constant:ident $name:literal $kind:ident = $default:tt, $valid:expr, $role:tt, $doc:literal;)*) => {
+        $(pub(crate) const $constant: $crate::config::key::TypedKey<$crate::config::key::value_type!($kind $default)> =
+            $crate::config::key::TypedKey::new($crate::config::key::Key {
+                name: $name,
+                kind: $crate::config::value::Kind::$kind,
+                default: $crate::config::key::default_text!($default),
+                valid: $valid,
+                doc: $doc,
+                broker_synonyms: $crate::config::key::synonyms!($role),
+                is_inert: $crate::config::key::is_inert!($role),
+            });)*
+        pub(in crate::config) const $table: &[$crate::config::key::Key] = &[$($constant.row),*];
+    };
+}
+
+/// Makes a table of keys without effect: the part of Kafka, the name, the type, the default, the bounds.
+macro_rules! inert_keys {
+    ($table:ident: $($part:ident $name:literal $kind:ident = $default:tt, $valid:expr;)*) => {
         pub(in crate::config) const $table: &[$crate::config::key::Key] = &[$($crate::config::key::Key {
             name: $name,
             kind: $crate::config::value::Kind::$kind,
             default: $crate::config::key::default_text!($default),
             valid: $valid,
-            doc: $doc,
-            broker_synonyms: &[$(($synonym, $factor)),*],
+            doc: Part::$part.doc(),
+            broker_synonyms: &[],
+            is_inert: true,
         }),*];
     };
 }
@@ -59,76 +101,34 @@ macro_rules! default_text {
     };
 }
 
-pub(in crate::config) use {default_text, keys};
-
-/// What plug-ins have done, as an option that nobody sets. See `millstream_registry::VersionStats`.
-pub(crate) static PLUGIN_STATS: Key = Key {
-    name: "plugin.stats",
-    kind: Kind::String,
-    default: None,
-    valid: Valid::Any,
-    doc: "What each version of a plug-in has done since the broker's start, as JSON. Read-only, and told only when it is asked for by its name.",
-    broker_synonyms: &[],
-};
-
-/// An option of the broker that takes effect.
-pub(crate) fn broker_key(name: &str) -> Option<&'static Key> {
-    BROKER_KEYS.iter().find(|key| key.name == name)
+macro_rules! synonyms {
+    ([$($synonym:ident * $factor:literal),*]) => {
+        &[$(($crate::config::broker_keys::$synonym.row.name, $factor)),*]
+    };
+    ($role:ident) => {
+        &[]
+    };
 }
 
-/// A valid option of Kafka's broker that has no meaning here.
-pub(crate) fn inert_key(name: &str) -> Option<&'static Key> {
-    INERT_KEYS.iter().find(|key| key.name == name)
+macro_rules! is_inert {
+    (Inert) => {
+        true
+    };
+    ($role:tt) => {
+        false
+    };
 }
 
-/// An option of a topic.
-pub(crate) fn topic_key(name: &str) -> Option<&'static Key> {
-    TOPIC_KEYS.iter().find(|key| key.name == name)
+macro_rules! value_type {
+    ($kind:ident null) => { Option<$crate::config::key::value_type!($kind)> };
+    ($kind:ident $default:literal) => { $crate::config::key::value_type!($kind) };
+    (Boolean) => { bool };
+    (Short) => { i16 };
+    (Int) => { i32 };
+    (Long) => { i64 };
+    (Double) => { f64 };
+    (List) => { $crate::config::value::List };
+    (String) => { $crate::config::value::Text };
 }
 
-/// Every option of a broker, those without effect too, as DescribeConfigs lists them.
-pub(crate) fn all_broker_keys() -> impl Iterator<Item = &'static Key> {
-    BROKER_KEYS.iter().chain(INERT_KEYS)
-}
-
-/// Every option of a topic.
-pub(crate) fn all_topic_keys() -> impl Iterator<Item = &'static Key> {
-    TOPIC_KEYS.iter()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use super::*;
-
-    #[test]
-    fn every_default_passes_its_own_check_and_no_name_comes_twice() {
-        for table in [BROKER_KEYS.iter().chain(INERT_KEYS), TOPIC_KEYS.iter().chain(&[])] {
-            let mut seen = HashSet::new();
-            for key in table {
-                assert!(seen.insert(key.name), "{} comes twice", key.name);
-                if let Some(default) = key.default {
-                    assert_eq!(key.check(default), Ok(()));
-                }
-                assert!(!key.doc.is_empty(), "{} has no words", key.name);
-            }
-        }
-    }
-
-    #[test]
-    fn synonyms_exist_and_agree_on_the_default() {
-        for key in all_topic_keys() {
-            for (name, factor) in key.broker_synonyms {
-                let broker = broker_key(name).unwrap_or_else(|| panic!("{name} of {}", key.name));
-                let scaled = broker.default.map(|text| match text.parse::<i64>() {
-                    Ok(number) if *factor != 1 => (number * factor).to_string(),
-                    _ => text.to_owned(),
-                });
-                if let Some(scaled) = scaled {
-                    assert_eq!(Some(scaled.as_str()), key.default, "{name}");
-                }
-            }
-        }
-    }
-}
+pub(in crate::config) use {default_text, inert_keys, is_inert, keys, synonyms, value_type};

@@ -3,14 +3,17 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::broker_keys as keys;
+use super::key::TypedKey;
+use super::value::ConfigType;
 use super::{ConfigError, Reader, list};
 
-/// A host and a port, `HOST:PORT`; IPv6 addresses stand in brackets.
+/// A host and a port, `HOST:PORT`; an IPv6 address is in brackets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostPort {
-    /// A name or an address; empty is every address, where it is for listening.
+    /// A name or an address; to listen, an empty host means all addresses.
     pub host: String,
-    /// The port; 0 takes a free one, where it is for listening.
+    /// The port; to listen, 0 takes a free one.
     pub port: u16,
 }
 
@@ -44,30 +47,31 @@ impl fmt::Display for HostPort {
 pub struct ListenerConfig {
     /// Its name, for example `PLAINTEXT`.
     pub name: String,
-    /// Where it listens.
+    /// The address that it listens on.
     pub bind: HostPort,
-    /// What clients of it are told to connect to; `None` is the address that they came to.
+    /// The address that clients get for it; `None` is the address that they connected to.
     pub advertised: Option<HostPort>,
 }
 
-/// Reads the listeners of the configuration. Those of Kafka's controller are left out.
+/// Reads the listeners of the configuration, without those of Kafka's controller.
 pub(super) fn from_values(read: &Reader<'_>) -> Result<Vec<ListenerConfig>, ConfigError> {
-    let controllers = list(read.text("controller.listener.names").unwrap_or_default());
+    let controllers = read.get(keys::CONTROLLER_LISTENER_NAMES);
     let mut found: Vec<ListenerConfig> = Vec::new();
-    for (name, bind) in named(read, "listeners")? {
+    for (name, bind) in named(keys::LISTENERS, &read.get(keys::LISTENERS))? {
         if controllers.contains(&name.as_str()) {
             continue;
         }
         require_plaintext(read, &name)?;
         if found.iter().any(|listener| listener.name == name) {
-            return Err(ConfigError(format!("bad value for listeners: {name} comes twice")));
+            return Err(ConfigError(format!("bad value for listeners: {name} is listed twice")));
         }
         found.push(ListenerConfig { name, bind, advertised: None });
     }
     if found.is_empty() {
-        return Err(ConfigError("bad value for listeners: there is none for clients".to_owned()));
+        return Err(ConfigError("bad value for listeners: none of them is for clients".to_owned()));
     }
-    for (name, address) in named(read, "advertised.listeners")? {
+    let advertised = read.get(keys::ADVERTISED_LISTENERS).unwrap_or_default();
+    for (name, address) in named(keys::ADVERTISED_LISTENERS, &advertised)? {
         if controllers.contains(&name.as_str()) {
             continue;
         }
@@ -80,7 +84,7 @@ pub(super) fn from_values(read: &Reader<'_>) -> Result<Vec<ListenerConfig>, Conf
     Ok(found)
 }
 
-/// An address that clients are to be told, if it is one that they can connect to.
+/// Returns an address for clients, if it is one that they can connect to.
 pub(super) fn reachable(option: &str, address: HostPort) -> Result<HostPort, ConfigError> {
     if address.host.is_empty() || address.host == "0.0.0.0" || address.host == "::" || address.port == 0 {
         return Err(ConfigError(format!("bad value for {option}: clients cannot connect to `{address}`")));
@@ -88,8 +92,8 @@ pub(super) fn reachable(option: &str, address: HostPort) -> Result<HostPort, Con
     Ok(address)
 }
 
-fn named(read: &Reader<'_>, key: &str) -> Result<Vec<(String, HostPort)>, ConfigError> {
-    let entries = list(read.text(key).unwrap_or_default());
+fn named<T: ConfigType>(key: TypedKey<T>, entries: &[&str]) -> Result<Vec<(String, HostPort)>, ConfigError> {
+    let key = key.row.name;
     let parse = |entry: &str| {
         let (name, address) = entry
             .split_once("://")
@@ -99,11 +103,11 @@ fn named(read: &Reader<'_>, key: &str) -> Result<Vec<(String, HostPort)>, Config
             .map_err(|error| ConfigError(format!("bad value `{entry}` for {key}: {error}")))?;
         Ok((name.to_owned(), address))
     };
-    entries.into_iter().map(parse).collect()
+    entries.iter().copied().map(parse).collect()
 }
 
 fn require_plaintext(read: &Reader<'_>, name: &str) -> Result<(), ConfigError> {
-    let map = read.text("listener.security.protocol.map").unwrap_or_default();
+    let map = read.get(keys::LISTENER_SECURITY_PROTOCOL_MAP);
     let protocol = list(map)
         .into_iter()
         .filter_map(|entry| entry.split_once(':'))
@@ -159,11 +163,11 @@ mod tests {
             (&["listeners=SSL://:9093"][..], "only PLAINTEXT"),
             (&["listeners=OTHER://:9093"], "listener.security.protocol.map"),
             (&["listeners=localhost:9092"], "NAME://HOST:PORT"),
-            (&["listeners=PLAINTEXT://:1,PLAINTEXT://:2"], "twice"),
+            (&["listeners=PLAINTEXT://:1,PLAINTEXT://:2"], "listed twice"),
             (&["advertised.listeners=PLAINTEXT://0.0.0.0:9092"], "cannot connect"),
             (&["advertised.listeners=PLAINTEXT://a:0"], "cannot connect"),
             (&["advertised.listeners=X://a:9092"], "not in listeners"),
-            (&["controller.listener.names=PLAINTEXT"], "none for clients"),
+            (&["controller.listener.names=PLAINTEXT"], "for clients"),
         ] {
             let message = listeners(pairs).expect_err("refused").to_string();
             assert!(message.contains(part), "{message}");

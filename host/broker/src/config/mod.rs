@@ -1,28 +1,36 @@
 //! Configuration: raw `key=value` pairs from a file and from `--set`, checked once into typed structs.
 //!
-//! Every option is one row of a table (`broker_keys`, `topic_keys`, `inert_keys`), from which the check, the defaults and
-//! the answer to DescribeConfigs are all made.
+//! Every key is one row of a table (`broker_keys`, `topic_keys`, `inert_keys`). The check, the default, the typed accessor
+//! and the response of DescribeConfigs all come from that row.
 
 mod broker_keys;
 mod inert_keys;
 mod key;
 mod listeners;
 mod properties;
+mod tables;
 mod topic;
 mod topic_keys;
 mod value;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use key::{Key, PLUGIN_STATS, all_broker_keys, all_topic_keys, broker_key, inert_key, topic_key};
+pub(crate) use key::Key;
 pub use listeners::{HostPort, ListenerConfig};
 use millstream_coordinator::group::GroupConfig;
+pub(crate) use tables::{PLUGIN_STATS, all_broker_keys, all_topic_keys, broker_key, topic_key};
 pub(crate) use topic::{CompressionType, FailurePolicy, StageOptions, TopicConfig, TopicOverrides, inherited};
 pub(crate) use value::{Kind, list};
 
+use millstream_partition::PartitionConfig;
 use millstream_stage::SpikeLimits;
+
+use self::broker_keys as keys;
+use self::key::TypedKey;
+use self::value::ConfigType;
 
 /// A configuration that cannot be used. Its text names the key, the value or the file, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -69,20 +77,16 @@ impl RawConfig {
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), ConfigError> {
         let value = value.trim();
         if name.starts_with("listener.name.") {
-            tracing::warn!("{name} has no effect: listeners take no options of their own here");
+            tracing::warn!("{name} has no effect: listeners have no configs of their own here");
             return Ok(());
         }
-        let key = match (broker_key(name), inert_key(name)) {
-            (Some(key), _) => key,
-            (None, Some(key)) => {
-                tracing::warn!("{name} is a valid key of Kafka that has no effect here");
-                key
-            }
-            (None, None) => return Err(ConfigError(unknown(name))),
-        };
+        let key = broker_key(name).ok_or_else(|| ConfigError(unknown(name)))?;
+        if key.is_inert {
+            tracing::warn!("{name} is a valid key of Kafka that has no effect here");
+        }
         if key.name == "authorizer.class.name" && !value.is_empty() {
-            // Access control that is asked for and not enforced would be worse than a refusal to start.
-            return Err(ConfigError(format!("bad value `{value}` for {name}: there is no authorizer here yet")));
+            // Access control that is requested and not enforced would be worse than a broker that does not start.
+            return Err(ConfigError(format!("bad value `{value}` for {name}: authorizers are not supported yet")));
         }
         key.check(value).map_err(ConfigError)?;
         self.values.insert(key.name, value.to_owned());
@@ -103,27 +107,13 @@ fn unknown(name: &str) -> String {
         let synonyms = topic_key(name).map_or(&[][..], |key| key.broker_synonyms);
         let hint =
             synonyms.first().map_or(String::new(), |(name, _)| format!("; the broker's default for it is {name}"));
-        return format!("{name} is an option of a topic, not of a broker{hint}");
+        return format!("{name} is a config of topics, not of the broker{hint}");
     }
-    let close = all_broker_keys().map(|key| (distance(name, key.name), key.name)).min();
-    let hint = close
+    let closest = all_broker_keys().map(|key| (strsim::levenshtein(name, key.name), key.name)).min();
+    let hint = closest
         .filter(|&(edits, _)| edits <= 3 && edits * 3 <= name.len())
         .map_or(String::new(), |(_, near)| format!("; did you mean {near}?"));
     format!("unknown configuration key {name}{hint}")
-}
-
-/// Edits between two names, by Levenshtein.
-fn distance(left: &str, right: &str) -> usize {
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, b) in right.bytes().enumerate() {
-            let substituted = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[right.len()]
 }
 
 pub use millstream_partition::FlushMode;
@@ -133,11 +123,11 @@ pub use millstream_partition::FlushMode;
 pub struct BrokerConfig {
     /// This broker's number.
     pub node_id: i32,
-    /// The rack that metadata names.
+    /// The rack of this broker, as Metadata responses show it.
     pub rack: Option<String>,
-    /// Where to listen; never empty.
+    /// The addresses to listen on; never empty.
     pub listeners: Vec<ListenerConfig>,
-    /// The folder that holds everything.
+    /// The data folder.
     pub data_dir: PathBuf,
     /// What acks=all waits for.
     pub flush_mode: FlushMode,
@@ -152,7 +142,9 @@ pub struct BrokerConfig {
     pub(crate) max_connections_per_ip: usize,
     pub(crate) connections_max_idle: Option<Duration>,
     pub(crate) listen_backlog: u32,
+    /// Set only if the file or a flag sets it: the default leaves the size to the operating system, which adapts it.
     pub(crate) socket_send_buffer: Option<u32>,
+    /// Likewise.
     pub(crate) socket_receive_buffer: Option<u32>,
     pub(crate) retention_check_interval: Duration,
     pub(crate) flush_check_interval: Duration,
@@ -160,14 +152,14 @@ pub struct BrokerConfig {
     pub(crate) log_start_checkpoint_interval: Duration,
     pub(crate) producer_id_expiration: Duration,
     pub(crate) group: GroupConfig,
-    /// When a version of a plug-in is taken back.
+    /// When a version of a plug-in is rolled back.
     pub(crate) spike_limits: SpikeLimits,
     pub(crate) topic_defaults: TopicConfig,
-    /// What was set in the file or by flag, for DescribeConfigs.
+    /// The values that are set in the file or by a flag, for DescribeConfigs.
     values: BTreeMap<&'static str, String>,
 }
 
-/// What a flag of its own says, stronger than the file and `--set`.
+/// Flags that take precedence over the file and `--set`.
 #[derive(Debug, Clone, Default)]
 pub struct Flags {
     /// `--data-dir`
@@ -181,45 +173,34 @@ pub struct Flags {
 impl BrokerConfig {
     fn new(values: BTreeMap<&'static str, String>) -> Result<Self, ConfigError> {
         let read = Reader { values: &values };
-        let node_id = match (values.get("node.id"), read.int("broker.id")) {
-            (Some(_), id) if id >= 0 && id != read.int("node.id") => {
-                return Err(ConfigError("node.id and broker.id are both set and differ; set only node.id".to_owned()));
-            }
-            (None, id) if id >= 0 => id,
-            _ => read.int("node.id"),
-        };
         let group = read.group()?;
         Ok(Self {
-            node_id,
-            rack: read.text("broker.rack").map(str::to_owned),
+            node_id: read.node_id()?,
+            rack: read.get(keys::BROKER_RACK).map(str::to_owned),
             listeners: listeners::from_values(&read)?,
             data_dir: read.data_dir()?,
-            flush_mode: if read.text("flush.mode") == Some("page-cache") {
-                FlushMode::PageCache
-            } else {
-                FlushMode::Fsync
+            flush_mode: match read.get(keys::FLUSH_MODE) {
+                "page-cache" => FlushMode::PageCache,
+                _ => FlushMode::Fsync,
             },
-            auto_create_topics: read.boolean("auto.create.topics.enable"),
-            delete_topic_enable: read.boolean("delete.topic.enable"),
-            num_partitions: read.int("num.partitions"),
-            default_replication_factor: read.int("default.replication.factor"),
-            fetch_max_bytes: read.size("fetch.max.bytes"),
-            request_max_bytes: read.size("socket.request.max.bytes"),
+            auto_create_topics: read.get(keys::AUTO_CREATE_TOPICS_ENABLE),
+            delete_topic_enable: read.get(keys::DELETE_TOPIC_ENABLE),
+            num_partitions: read.get(keys::NUM_PARTITIONS),
+            default_replication_factor: read.get(keys::DEFAULT_REPLICATION_FACTOR),
+            fetch_max_bytes: read.size(keys::FETCH_MAX_BYTES),
+            request_max_bytes: read.size(keys::SOCKET_REQUEST_MAX_BYTES),
             queued_max_bytes: read.queued_max_bytes(),
-            max_connections: read.size("max.connections"),
-            max_connections_per_ip: read.size("max.connections.per.ip"),
-            connections_max_idle: u64::try_from(read.long("connections.max.idle.ms"))
-                .ok()
-                .filter(|&ms| ms > 0)
-                .map(Duration::from_millis),
-            listen_backlog: u32::try_from(read.int("socket.listen.backlog.size")).unwrap_or(50),
-            socket_send_buffer: u32::try_from(read.int("socket.send.buffer.bytes")).ok(),
-            socket_receive_buffer: u32::try_from(read.int("socket.receive.buffer.bytes")).ok(),
-            retention_check_interval: read.millis("log.retention.check.interval.ms"),
-            flush_check_interval: read.millis("log.flush.scheduler.interval.ms").min(Duration::from_secs(1)),
-            recovery_checkpoint_interval: read.millis("log.flush.offset.checkpoint.interval.ms"),
-            log_start_checkpoint_interval: read.millis("log.flush.start.offset.checkpoint.interval.ms"),
-            producer_id_expiration: read.millis("producer.id.expiration.ms"),
+            max_connections: read.size(keys::MAX_CONNECTIONS),
+            max_connections_per_ip: read.size(keys::MAX_CONNECTIONS_PER_IP),
+            connections_max_idle: Some(read.millis(keys::CONNECTIONS_MAX_IDLE_MS)).filter(|idle| !idle.is_zero()),
+            listen_backlog: read.get(keys::SOCKET_LISTEN_BACKLOG_SIZE).unsigned_abs(),
+            socket_send_buffer: read.buffer(keys::SOCKET_SEND_BUFFER_BYTES),
+            socket_receive_buffer: read.buffer(keys::SOCKET_RECEIVE_BUFFER_BYTES),
+            retention_check_interval: read.millis(keys::LOG_RETENTION_CHECK_INTERVAL_MS),
+            flush_check_interval: read.millis(keys::LOG_FLUSH_SCHEDULER_INTERVAL_MS).min(Duration::from_secs(1)),
+            recovery_checkpoint_interval: read.millis(keys::LOG_FLUSH_OFFSET_CHECKPOINT_INTERVAL_MS),
+            log_start_checkpoint_interval: read.millis(keys::LOG_FLUSH_START_OFFSET_CHECKPOINT_INTERVAL_MS),
+            producer_id_expiration: read.millis(keys::PRODUCER_ID_EXPIRATION_MS),
             group,
             spike_limits: read.spike_limits(),
             topic_defaults: TopicConfig::from_broker(&|name| values.get(name).cloned())?,
@@ -227,7 +208,7 @@ impl BrokerConfig {
         })
     }
 
-    /// Applies the flags that are stronger than any key.
+    /// Applies the flags that take precedence over all keys.
     ///
     /// # Errors
     /// A flag for "the" listener where several are configured.
@@ -254,81 +235,111 @@ impl BrokerConfig {
         Ok(self)
     }
 
-    /// The value that was set in the file or by flag, as text.
+    /// Returns the value that is set in the file or by a flag, as text.
     pub(crate) fn explicit(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(String::as_str)
     }
+
+    /// Returns the configs of a topic that sets `overrides` itself.
+    ///
+    /// # Errors
+    /// An unknown config, a bad value, values that contradict each other.
+    pub(crate) fn topic_config(&self, overrides: &TopicOverrides) -> Result<TopicConfig, ConfigError> {
+        TopicConfig::resolve(&|name| self.explicit(name).map(str::to_owned), overrides)
+    }
+
+    /// Returns the configs of a topic as its partitions use them.
+    pub(crate) fn partition_config(&self, config: &TopicConfig) -> PartitionConfig {
+        let expiration = i64::try_from(self.producer_id_expiration.as_millis()).unwrap_or(i64::MAX);
+        PartitionConfig {
+            log: Arc::new(config.log_config(expiration)),
+            flush_messages: config.flush_messages,
+            flush_ms: config.flush_ms,
+        }
+    }
 }
 
-/// Typed reading of checked values, with the table's defaults.
+/// Reads checked values, each with the type and the default of its row.
 pub(crate) struct Reader<'a> {
     values: &'a BTreeMap<&'static str, String>,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn text(&self, name: &str) -> Option<&'a str> {
-        let explicit = self.values.get(name).map(String::as_str);
-        explicit.or_else(|| broker_key(name).and_then(|key| key.default))
+    pub(crate) fn get<T: ConfigType>(&self, key: TypedKey<T>) -> T::Value<'a> {
+        key.parse(self.values.get(key.row.name).map(String::as_str))
     }
 
-    /// Every value was checked against its row before it came here, so the fallback is never reached.
-    fn long(&self, name: &str) -> i64 {
-        self.text(name).and_then(|text| text.trim().parse().ok()).unwrap_or_default()
+    /// Returns a number of bytes or of things.
+    fn size(&self, key: TypedKey<i32>) -> usize {
+        usize::try_from(self.get(key)).unwrap_or(0)
     }
 
-    fn int(&self, name: &str) -> i32 {
-        i32::try_from(self.long(name)).unwrap_or(i32::MAX)
+    /// Returns a time; none is negative.
+    fn millis<T>(&self, key: TypedKey<T>) -> Duration
+    where
+        T: for<'v> ConfigType<Value<'v> = T> + Into<i64>,
+    {
+        Duration::from_millis(u64::try_from(self.get(key).into()).unwrap_or(0))
     }
 
-    fn size(&self, name: &str) -> usize {
-        usize::try_from(self.long(name)).unwrap_or(0)
+    /// Returns the size of a socket's buffer, if it is set and not left to the operating system.
+    fn buffer(&self, key: TypedKey<i32>) -> Option<u32> {
+        self.values.get(key.row.name)?;
+        u32::try_from(self.get(key)).ok()
     }
 
-    fn millis(&self, name: &str) -> Duration {
-        Duration::from_millis(u64::try_from(self.long(name)).unwrap_or(0))
-    }
-
-    fn boolean(&self, name: &str) -> bool {
-        self.text(name).is_some_and(|text| text.trim().eq_ignore_ascii_case("true"))
-    }
-
-    fn data_dir(&self) -> Result<PathBuf, ConfigError> {
-        let text = self.text("log.dirs").or_else(|| self.text("log.dir")).unwrap_or("millstream-data");
-        match list(text)[..] {
-            [folder] if !folder.is_empty() => Ok(PathBuf::from(folder)),
-            _ => Err(ConfigError(format!("bad value `{text}` for log.dirs: exactly one data folder is supported"))),
+    fn node_id(&self) -> Result<i32, ConfigError> {
+        let (node_id, broker_id) = (self.get(keys::NODE_ID), self.get(keys::BROKER_ID));
+        match self.values.contains_key(keys::NODE_ID.row.name) {
+            true if broker_id >= 0 && broker_id != node_id => {
+                Err(ConfigError("node.id and broker.id are both set and differ; set only node.id".to_owned()))
+            }
+            false if broker_id >= 0 => Ok(broker_id),
+            _ => Ok(node_id),
         }
     }
 
-    /// A bound where Kafka has none: memory for requests in flight is finite unless somebody asks for more.
+    fn data_dir(&self) -> Result<PathBuf, ConfigError> {
+        let folders = self.get(keys::LOG_DIRS).unwrap_or_else(|| self.get(keys::LOG_DIR));
+        match folders[..] {
+            [folder] if !folder.is_empty() => Ok(PathBuf::from(folder)),
+            _ => {
+                let text = folders.join(",");
+                Err(ConfigError(format!("bad value `{text}` for log.dirs: exactly one data folder is supported")))
+            }
+        }
+    }
+
+    /// Returns a bound where Kafka has none by default: the memory for requests that are being processed is finite.
     fn queued_max_bytes(&self) -> usize {
         let default = 256 << 20;
-        let asked = usize::try_from(self.long("queued.max.request.bytes")).ok().filter(|&bytes| bytes > 0);
+        let configured = usize::try_from(self.get(keys::QUEUED_MAX_REQUEST_BYTES)).ok().filter(|&bytes| bytes > 0);
         // One request of the largest size must always fit, or it could never be read.
-        asked.unwrap_or(default).max(self.size("socket.request.max.bytes"))
+        configured.unwrap_or(default).max(self.size(keys::SOCKET_REQUEST_MAX_BYTES))
     }
 
     fn spike_limits(&self) -> SpikeLimits {
-        let share = self.text("plugin.rollback.error.share").and_then(|share| share.trim().parse().ok());
         SpikeLimits {
-            traps: self.size("plugin.rollback.traps"),
-            window: self.millis("plugin.rollback.window.ms"),
-            error_share: share.unwrap_or(1.0),
-            sample_min: self.long("plugin.rollback.records.min").unsigned_abs(),
+            traps: self.size(keys::PLUGIN_ROLLBACK_TRAPS),
+            window: self.millis(keys::PLUGIN_ROLLBACK_WINDOW_MS),
+            error_share: self.get(keys::PLUGIN_ROLLBACK_ERROR_SHARE),
+            sample_min: self.get(keys::PLUGIN_ROLLBACK_RECORDS_MIN).unsigned_abs(),
         }
     }
 
     fn group(&self) -> Result<GroupConfig, ConfigError> {
+        let retention_minutes = self.get(keys::OFFSETS_RETENTION_MINUTES).unsigned_abs();
         let group = GroupConfig {
-            initial_rebalance_delay: self.millis("group.initial.rebalance.delay.ms"),
-            min_session_timeout_ms: self.int("group.min.session.timeout.ms"),
-            max_session_timeout_ms: self.int("group.max.session.timeout.ms"),
-            max_size: self.size("group.max.size"),
-            offsets_topic_partitions: self.int("offsets.topic.num.partitions"),
-            offsets_topic_segment_bytes: self.int("offsets.topic.segment.bytes"),
-            offsets_retention: self.millis("offsets.retention.minutes") * 60_000,
-            offsets_retention_check_interval: self.millis("offsets.retention.check.interval.ms"),
-            offset_metadata_max_bytes: self.size("offset.metadata.max.bytes"),
+            initial_rebalance_delay: self.millis(keys::GROUP_INITIAL_REBALANCE_DELAY_MS),
+            min_session_timeout_ms: self.get(keys::GROUP_MIN_SESSION_TIMEOUT_MS),
+            max_session_timeout_ms: self.get(keys::GROUP_MAX_SESSION_TIMEOUT_MS),
+            max_size: self.size(keys::GROUP_MAX_SIZE),
+            offsets_topic_partitions: self.get(keys::OFFSETS_TOPIC_NUM_PARTITIONS),
+            offsets_topic_replication_factor: self.get(keys::OFFSETS_TOPIC_REPLICATION_FACTOR).into(),
+            offsets_topic_segment_bytes: self.get(keys::OFFSETS_TOPIC_SEGMENT_BYTES),
+            offsets_retention: Duration::from_secs(60 * u64::from(retention_minutes)),
+            offsets_retention_check_interval: self.millis(keys::OFFSETS_RETENTION_CHECK_INTERVAL_MS),
+            offset_metadata_max_bytes: self.size(keys::OFFSET_METADATA_MAX_BYTES),
         };
         if group.min_session_timeout_ms > group.max_session_timeout_ms {
             return Err(ConfigError("group.min.session.timeout.ms is above group.max.session.timeout.ms".to_owned()));

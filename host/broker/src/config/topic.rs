@@ -1,39 +1,42 @@
-//! A topic's options, typed: the broker's defaults under the topic's own values.
+//! The configs of a topic, typed: its own values on top of the broker's defaults.
 
 use std::collections::BTreeMap;
 
+use millstream_log::{CleanupPolicy, LogConfig, TimestampType};
 use millstream_record::Codec;
 
 use super::ConfigError;
-use super::key::{Key, all_topic_keys, topic_key};
-use super::value::list;
+use super::key::{Key, TypedKey};
+use super::tables::{all_topic_keys, topic_key};
+use super::topic_keys as keys;
+use super::value::ConfigType;
 
-/// What was set on the topic itself, by name.
+/// The configs that are set on a topic itself, by name.
 pub(crate) type TopicOverrides = BTreeMap<String, String>;
 
 /// `compression.type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CompressionType {
-    /// Whatever the producer chose is stored.
+    /// Batches keep the codec of their producer.
     Producer,
-    /// Batches of another codec are recoded.
+    /// Batches in another codec are recompressed.
     Codec(Codec),
 }
 
-/// What becomes of a record that a stage refuses or fails on.
+/// What happens to a record that a stage rejects or fails on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FailurePolicy {
-    /// What holds the record fails with it: the batch that is produced, the partition that is fetched.
+    /// The produced batch or the fetch of the partition fails.
     Fail,
-    /// It is dropped.
+    /// The record is dropped.
     Skip,
-    /// It is dropped, and kept in `stage.dead.letter.topic`.
+    /// The record is moved to `stage.dead.letter.topic`.
     DeadLetter,
-    /// It passes as if the stage were not there.
+    /// The record passes as if it had no stage.
     Pass,
 }
 
-/// The stages of a topic as its options write them.
+/// The stages of a topic as its configs write them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StageOptions {
     pub(crate) admit: Option<String>,
@@ -43,12 +46,12 @@ pub(crate) struct StageOptions {
     pub(crate) filter: Option<String>,
     pub(crate) filter_policy: FailurePolicy,
     pub(crate) dead_letter_topic: Option<String>,
-    /// These two are for applications: the broker checks them and keeps them.
+    /// These two run in applications; the broker only checks them.
     pub(crate) partitioner: Option<String>,
     pub(crate) serializer: Option<String>,
 }
 
-/// The options of a topic that the broker acts on. Sizes are bytes, times milliseconds.
+/// The configs of a topic that the broker acts on. Sizes are in bytes, times in milliseconds.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TopicConfig {
     pub(crate) delete: bool,
@@ -67,14 +70,14 @@ pub(crate) struct TopicConfig {
     pub(crate) min_insync_replicas: i32,
     /// `None` keeps records of any age.
     pub(crate) retention_ms: Option<i64>,
-    /// `None` is no bound.
+    /// `None` means no bound.
     pub(crate) retention_bytes: Option<i64>,
     pub(crate) segment_bytes: i32,
     pub(crate) segment_index_bytes: i32,
     pub(crate) segment_jitter_ms: i64,
     pub(crate) segment_ms: i64,
     pub(crate) stages: StageOptions,
-    /// The topic that this one is a view of.
+    /// The source, if the topic is a view.
     pub(crate) view_of: Option<String>,
 }
 
@@ -83,15 +86,15 @@ impl TopicConfig {
     /// of about 1 KiB, a topic, a plug-in and four numbers. Producers cannot use it.
     pub(crate) const DEAD_LETTER_OVERHEAD_MAX: u32 = 4 << 10;
 
-    /// The defaults that the broker's own keys give.
+    /// Returns the defaults that the broker's keys set.
     pub(crate) fn from_broker(explicit: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         Self::resolve(explicit, &TopicOverrides::new())
     }
 
-    /// The options of a topic that sets `overrides`.
+    /// Returns the configs of a topic that sets `overrides`.
     ///
     /// # Errors
-    /// An unknown option, a bad value, values that do not go together.
+    /// An unknown config, a bad value, values that contradict each other.
     pub(crate) fn resolve(
         explicit: &dyn Fn(&str) -> Option<String>,
         overrides: &TopicOverrides,
@@ -103,67 +106,102 @@ impl TopicConfig {
         let mut values = BTreeMap::new();
         for key in all_topic_keys() {
             let text = overrides.get(key.name).cloned().or_else(|| inherited(key, explicit));
-            values.insert(key.name, text.unwrap_or_default());
+            values.extend(text.map(|text| (key.name, text)));
         }
-        Self::from_values(&values)
+        Values(&values).config()
     }
 
-    /// Every value was checked against its row, so no fallback in here is ever reached.
-    fn from_values(values: &BTreeMap<&'static str, String>) -> Result<Self, ConfigError> {
-        let text = |name: &str| values.get(name).map_or("", |text| text.trim());
-        let long = |name: &str| text(name).parse::<i64>().unwrap_or_default();
-        let int = |name: &str| i32::try_from(long(name)).unwrap_or(i32::MAX);
-        let bounded = |name: &str| Some(long(name)).filter(|&number| number >= 0);
-        let filled = |name: &str| Some(text(name)).filter(|text| !text.is_empty()).map(str::to_owned);
-        if long("min.compaction.lag.ms") > long("max.compaction.lag.ms") {
-            return Err(ConfigError("min.compaction.lag.ms is above max.compaction.lag.ms".to_owned()));
+    /// Returns the configs that concern the log of a partition.
+    pub(crate) fn log_config(&self, producer_id_expiration_ms: i64) -> LogConfig {
+        let unsigned = |number: i32| u32::try_from(number).unwrap_or(0);
+        let jitter = self.segment_jitter_ms.min(self.segment_ms.saturating_sub(1));
+        LogConfig {
+            segment_bytes: unsigned(self.segment_bytes),
+            segment_ms: self.segment_ms - if jitter > 0 { fastrand::i64(0..jitter) } else { 0 },
+            index_interval_bytes: unsigned(self.index_interval_bytes),
+            segment_index_bytes: unsigned(self.segment_index_bytes),
+            retention_ms: self.retention_ms,
+            retention_bytes: self.retention_bytes.and_then(|bytes| u64::try_from(bytes).ok()),
+            max_message_bytes: unsigned(self.max_message_bytes).saturating_add(Self::DEAD_LETTER_OVERHEAD_MAX),
+            timestamp_type: if self.log_append_time { TimestampType::LogAppendTime } else { TimestampType::CreateTime },
+            cleanup_policy: CleanupPolicy { delete: self.delete, compact: self.compact },
+            producer_id_expiration_ms,
         }
-        let policies = list(text("cleanup.policy"));
-        let segment_bytes = text("internal.segment.bytes").parse().unwrap_or_else(|_| int("segment.bytes"));
-        Ok(Self {
-            delete: policies.contains(&"delete"),
-            compact: policies.contains(&"compact"),
-            compression: compression(text("compression.type")),
-            gzip_level: bounded("compression.gzip.level").and_then(|level| i32::try_from(level).ok()),
-            zstd_level: int("compression.zstd.level"),
-            file_delete_delay_ms: long("file.delete.delay.ms"),
-            flush_messages: long("flush.messages"),
-            flush_ms: long("flush.ms"),
-            index_interval_bytes: int("index.interval.bytes"),
-            max_message_bytes: int("max.message.bytes"),
-            timestamp_before_max_ms: long("message.timestamp.before.max.ms"),
-            timestamp_after_max_ms: long("message.timestamp.after.max.ms"),
-            log_append_time: text("message.timestamp.type") == "LogAppendTime",
-            min_insync_replicas: int("min.insync.replicas"),
-            retention_ms: bounded("retention.ms"),
-            retention_bytes: bounded("retention.bytes"),
-            segment_bytes,
-            segment_index_bytes: int("segment.index.bytes"),
-            segment_jitter_ms: long("segment.jitter.ms"),
-            segment_ms: long("segment.ms"),
-            stages: StageOptions {
-                admit: filled("stage.admit"),
-                admit_policy: policy(text("stage.admit.failure.policy")),
-                compressor: filled("stage.compressor"),
-                compressor_policy: policy(text("stage.compressor.failure.policy")),
-                filter: filled("stage.filter"),
-                filter_policy: policy(text("stage.filter.failure.policy")),
-                dead_letter_topic: filled("stage.dead.letter.topic"),
-                partitioner: filled("stage.partitioner"),
-                serializer: filled("stage.serializer"),
-            },
-            view_of: filled("view.of"),
-        })
     }
 }
 
-/// The value that the broker's keys give an option, else its own default.
+/// Checked values, each to be read with the type of its row.
+struct Values<'a>(&'a BTreeMap<&'static str, String>);
+
+impl<'a> Values<'a> {
+    fn get<T: ConfigType>(&self, key: TypedKey<T>) -> T::Value<'a> {
+        key.parse(self.0.get(key.row.name).map(String::as_str))
+    }
+
+    /// Returns a number where -1 means no bound.
+    fn bounded(&self, key: TypedKey<i64>) -> Option<i64> {
+        Some(self.get(key)).filter(|&number| number >= 0)
+    }
+
+    /// Returns a text; an empty one counts as not set.
+    fn filled(&self, key: TypedKey<Option<super::value::Text>>) -> Option<String> {
+        self.get(key).filter(|text| !text.is_empty()).map(str::to_owned)
+    }
+
+    fn config(&self) -> Result<TopicConfig, ConfigError> {
+        if self.get(keys::MIN_COMPACTION_LAG_MS) > self.get(keys::MAX_COMPACTION_LAG_MS) {
+            return Err(ConfigError("min.compaction.lag.ms is above max.compaction.lag.ms".to_owned()));
+        }
+        let policies = self.get(keys::CLEANUP_POLICY);
+        let segment_bytes = self.get(keys::INTERNAL_SEGMENT_BYTES).unwrap_or_else(|| self.get(keys::SEGMENT_BYTES));
+        Ok(TopicConfig {
+            delete: policies.contains(&"delete"),
+            compact: policies.contains(&"compact"),
+            compression: compression(self.get(keys::COMPRESSION_TYPE)),
+            gzip_level: Some(self.get(keys::COMPRESSION_GZIP_LEVEL)).filter(|&level| level >= 0),
+            zstd_level: self.get(keys::COMPRESSION_ZSTD_LEVEL),
+            file_delete_delay_ms: self.get(keys::FILE_DELETE_DELAY_MS),
+            flush_messages: self.get(keys::FLUSH_MESSAGES),
+            flush_ms: self.get(keys::FLUSH_MS),
+            index_interval_bytes: self.get(keys::INDEX_INTERVAL_BYTES),
+            max_message_bytes: self.get(keys::MAX_MESSAGE_BYTES),
+            timestamp_before_max_ms: self.get(keys::MESSAGE_TIMESTAMP_BEFORE_MAX_MS),
+            timestamp_after_max_ms: self.get(keys::MESSAGE_TIMESTAMP_AFTER_MAX_MS),
+            log_append_time: self.get(keys::MESSAGE_TIMESTAMP_TYPE) == "LogAppendTime",
+            min_insync_replicas: self.get(keys::MIN_INSYNC_REPLICAS),
+            retention_ms: self.bounded(keys::RETENTION_MS),
+            retention_bytes: self.bounded(keys::RETENTION_BYTES),
+            segment_bytes,
+            segment_index_bytes: self.get(keys::SEGMENT_INDEX_BYTES),
+            segment_jitter_ms: self.get(keys::SEGMENT_JITTER_MS),
+            segment_ms: self.get(keys::SEGMENT_MS),
+            stages: self.stages(),
+            view_of: self.filled(keys::VIEW_OF),
+        })
+    }
+
+    fn stages(&self) -> StageOptions {
+        StageOptions {
+            admit: self.filled(keys::STAGE_ADMIT),
+            admit_policy: policy(self.get(keys::STAGE_ADMIT_FAILURE_POLICY)),
+            compressor: self.filled(keys::STAGE_COMPRESSOR),
+            compressor_policy: policy(self.get(keys::STAGE_COMPRESSOR_FAILURE_POLICY)),
+            filter: self.filled(keys::STAGE_FILTER),
+            filter_policy: policy(self.get(keys::STAGE_FILTER_FAILURE_POLICY)),
+            dead_letter_topic: self.filled(keys::STAGE_DEAD_LETTER_TOPIC),
+            partitioner: self.filled(keys::STAGE_PARTITIONER),
+            serializer: self.filled(keys::STAGE_SERIALIZER),
+        }
+    }
+}
+
+/// Returns the value of a topic config that the topic does not set: that of the broker's keys, or the default.
 pub(crate) fn inherited(key: &Key, explicit: &dyn Fn(&str) -> Option<String>) -> Option<String> {
     let set = key.broker_synonyms.iter().find_map(|&(name, factor)| Some(scaled(&explicit(name)?, factor)));
     set.or_else(|| key.default.map(str::to_owned))
 }
 
-/// A broker's value in the topic's unit. A negative number means "no bound" in either unit.
+/// Converts a broker's value to the topic's unit. A negative number means "no bound" in either unit.
 fn scaled(text: &str, factor: i64) -> String {
     match text.parse::<i64>() {
         Ok(number) if factor != 1 && number >= 0 => number.saturating_mul(factor).to_string(),
@@ -219,11 +257,11 @@ mod tests {
     }
 
     #[test]
-    fn bad_options_are_named() {
+    fn bad_configs_are_named() {
         for (name, value) in
             [("no.such", "1"), ("retention.ms", "x"), ("cleanup.policy", "keep"), ("segment.bytes", "1")]
         {
-            assert!(resolve(&[], &[(name, value)]).expect_err("refused").to_string().contains(name));
+            assert!(resolve(&[], &[(name, value)]).expect_err(name).to_string().contains(name));
         }
         assert!(resolve(&[], &[("min.compaction.lag.ms", "9"), ("max.compaction.lag.ms", "8")]).is_err());
     }

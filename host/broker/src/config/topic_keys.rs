@@ -1,101 +1,101 @@
-//! The options of a topic.
+//! The configs of a topic.
 
 use super::key::keys;
 use super::value::Valid::{Any, AtLeast, Between, ListOf, OneOf, Ratio};
 
-/// What may become of a record that a stage refuses or fails on.
+/// What may happen to a record that a stage rejects or fails on.
 const POLICIES: &[&str] = &["fail", "skip", "dead-letter", "pass"];
 
 const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
 
 keys! {
 TOPIC_KEYS:
-"cleanup.policy" List = "delete", ListOf(&["compact", "delete"]), ["log.cleanup.policy" * 1],
-    "What happens to old records: `delete` drops segments by age and size, `compact` keeps the last record of each key.";
-"compression.gzip.level" Int = "-1", Between(-1, 9), ["compression.gzip.level" * 1],
+CLEANUP_POLICY "cleanup.policy" List = "delete", ListOf(&["compact", "delete"]), [LOG_CLEANUP_POLICY * 1],
+    "What happens to old records: `delete` removes segments by age and size, `compact` keeps the last record of each key.";
+COMPRESSION_GZIP_LEVEL "compression.gzip.level" Int = "-1", Between(-1, 9), [COMPRESSION_GZIP_LEVEL * 1],
     "The gzip level if compression.type is gzip; -1 is the codec's own default.";
-"compression.lz4.level" Int = "9", Between(1, 17), ["compression.lz4.level" * 1],
-    "The lz4 level if compression.type is lz4. One level exists here; the value is accepted for Kafka's sake.";
-"compression.type" String = "producer", OneOf(CODECS), ["compression.type" * 1],
-    "How batches are stored: `producer` keeps the producer's codec, anything else recodes what arrives otherwise.";
-"compression.zstd.level" Int = "3", Between(-131072, 22), ["compression.zstd.level" * 1],
+COMPRESSION_LZ4_LEVEL "compression.lz4.level" Int = "9", Between(1, 17), [COMPRESSION_LZ4_LEVEL * 1],
+    "The lz4 level if compression.type is lz4. Accepted for compatibility with Kafka: there is only one level.";
+COMPRESSION_TYPE "compression.type" String = "producer", OneOf(CODECS), [COMPRESSION_TYPE * 1],
+    "How batches are stored: `producer` keeps the codec of the producer, any other value recompresses batches in another codec.";
+COMPRESSION_ZSTD_LEVEL "compression.zstd.level" Int = "3", Between(-131072, 22), [COMPRESSION_ZSTD_LEVEL * 1],
     "The zstd level if compression.type is zstd.";
-"delete.retention.ms" Long = "86400000", AtLeast(0), ["log.cleaner.delete.retention.ms" * 1],
+DELETE_RETENTION_MS "delete.retention.ms" Long = "86400000", AtLeast(0), [LOG_CLEANER_DELETE_RETENTION_MS * 1],
     "How long a compacted topic keeps delete markers.";
-"file.delete.delay.ms" Long = "60000", AtLeast(0), ["log.segment.delete.delay.ms" * 1],
-    "How long a file stays on disk after it was deleted, so that fetches under way can end.";
-"flush.messages" Long = "9223372036854775807", AtLeast(1), ["log.flush.interval.messages" * 1],
-    "Force an fsync after this many records, whatever the producer's acks say.";
-"flush.ms" Long = "9223372036854775807", AtLeast(0), ["log.flush.interval.ms" * 1],
-    "Force an fsync when a record has waited this long for one.";
-"follower.replication.throttled.replicas" List = "", Any, [],
-    "Replicas whose replication is throttled on the follower's side. One node has none.";
-"index.interval.bytes" Int = "4096", AtLeast(0), ["log.index.interval.bytes" * 1],
+FILE_DELETE_DELAY_MS "file.delete.delay.ms" Long = "60000", AtLeast(0), [LOG_SEGMENT_DELETE_DELAY_MS * 1],
+    "How long a file stays on disk after it is deleted, so that running fetches can end.";
+FLUSH_MESSAGES "flush.messages" Long = "9223372036854775807", AtLeast(1), [LOG_FLUSH_INTERVAL_MESSAGES * 1],
+    "Forces an fsync after this many records, whatever the acks of the producer.";
+FLUSH_MS "flush.ms" Long = "9223372036854775807", AtLeast(0), [LOG_FLUSH_INTERVAL_MS * 1],
+    "Forces an fsync after a record has waited for one this long.";
+FOLLOWER_REPLICATION_THROTTLED_REPLICAS "follower.replication.throttled.replicas" List = "", Any, [],
+    "The replicas whose replication is throttled on the follower. It has no effect on a single broker.";
+INDEX_INTERVAL_BYTES "index.interval.bytes" Int = "4096", AtLeast(0), [LOG_INDEX_INTERVAL_BYTES * 1],
     "How many bytes of log lie between two entries of the offset index.";
-"internal.segment.bytes" Int = null, AtLeast(1), [],
-    "Kafka's internal override of segment.bytes without its lower bound, for tests.";
-"leader.replication.throttled.replicas" List = "", Any, [],
-    "Replicas whose replication is throttled on the leader's side. One node has none.";
-"local.retention.bytes" Long = "-2", AtLeast(-2), [],
-    "Local retention of a tiered topic. There is no tiered storage here.";
-"local.retention.ms" Long = "-2", AtLeast(-2), [],
-    "Local retention of a tiered topic. There is no tiered storage here.";
-"max.compaction.lag.ms" Long = "9223372036854775807", AtLeast(1), ["log.cleaner.max.compaction.lag.ms" * 1],
-    "The longest time that a record may stay out of reach of compaction.";
-"max.message.bytes" Int = "1048588", AtLeast(0), ["message.max.bytes" * 1],
-    "The largest record batch that the topic takes, in bytes, after compression.";
-"message.timestamp.after.max.ms" Long = "3600000", AtLeast(0), ["log.message.timestamp.after.max.ms" * 1],
-    "How far a record's timestamp may lie in the broker's future.";
-"message.timestamp.before.max.ms" Long = "9223372036854775807", AtLeast(0), ["log.message.timestamp.before.max.ms" * 1],
-    "How far a record's timestamp may lie in the broker's past.";
-"message.timestamp.type" String = "CreateTime", OneOf(&["CreateTime", "LogAppendTime"]), ["log.message.timestamp.type" * 1],
-    "Whether a record bears the producer's time or that of the append.";
-"min.cleanable.dirty.ratio" Double = "0.5", Ratio(0.0, 1.0), ["log.cleaner.min.cleanable.ratio" * 1],
-    "The share of a compacted log that must be dirty before it is cleaned.";
-"min.compaction.lag.ms" Long = "0", AtLeast(0), ["log.cleaner.min.compaction.lag.ms" * 1],
-    "The least time that a record stays out of reach of compaction.";
-"min.insync.replicas" Int = "1", AtLeast(1), ["min.insync.replicas" * 1],
-    "How many replicas must be in sync for a write with acks=all.";
-"preallocate" Boolean = "false", Any, ["log.preallocate" * 1],
-    "Whether a new segment's file is given its full size at once. Accepted; files grow as they are written.";
-"remote.log.copy.disable" Boolean = "false", Any, [],
-    "Part of tiered storage, which is not there.";
-"remote.log.delete.on.disable" Boolean = "false", Any, [],
-    "Part of tiered storage, which is not there.";
-"remote.storage.enable" Boolean = "false", OneOf(&["false"]), [],
-    "Tiered storage, which is not there: only false is taken.";
-"retention.bytes" Long = "-1", AtLeast(-1), ["log.retention.bytes" * 1],
-    "The size above which a partition's oldest segments are deleted; -1 is no bound.";
-"retention.ms" Long = "604800000", AtLeast(-1), ["log.retention.ms" * 1, "log.retention.minutes" * 60000, "log.retention.hours" * 3600000],
-    "The age above which segments are deleted; -1 is no bound.";
-"segment.bytes" Int = "1073741824", AtLeast(1048576), ["log.segment.bytes" * 1],
-    "The size at which a segment is closed and the next one begun.";
-"segment.index.bytes" Int = "10485760", AtLeast(4), ["log.index.size.max.bytes" * 1],
-    "The largest size of a segment's index files.";
-"segment.jitter.ms" Long = "0", AtLeast(0), ["log.roll.jitter.ms" * 1, "log.roll.jitter.hours" * 3600000],
-    "The random part taken off segment.ms, so that not all partitions roll at once.";
-"segment.ms" Long = "604800000", AtLeast(1), ["log.roll.ms" * 1, "log.roll.hours" * 3600000],
-    "The age at which a segment is closed even if it is not full.";
-"stage.admit" String = null, Any, [],
-    "A chain of filters that a record has to pass to be stored, as in `contains{\"text\":\"x\"} | schema@3`.";
-"stage.admit.failure.policy" String = "fail", OneOf(POLICIES), [],
-    "What becomes of a record that stage.admit refuses or fails on: `fail` refuses its batch, `skip` drops it, `dead-letter` moves it to stage.dead.letter.topic, `pass` lets it in.";
-"stage.compressor" String = null, Any, [],
-    "The compressor that writes what is stored, whatever compression.type says.";
-"stage.compressor.failure.policy" String = "fail", OneOf(&["fail", "pass"]), [],
-    "What becomes of a batch that stage.compressor fails on: `fail` refuses it, `pass` stores it as it came.";
-"stage.dead.letter.topic" String = null, Any, [],
-    "Where records go that a stage refuses, if its failure policy is dead-letter.";
-"stage.filter" String = null, Any, [],
-    "The chain of filters of a view: what passes it is what the view shows.";
-"stage.filter.failure.policy" String = "skip", OneOf(POLICIES), [],
-    "What becomes of a record that stage.filter fails on: `fail` fails the fetch, `skip` hides it, `dead-letter` hides it and copies it to stage.dead.letter.topic, `pass` shows it.";
-"stage.partitioner" String = null, Any, [],
-    "The partitioner that applications use which take their stages from the cluster.";
-"stage.serializer" String = null, Any, [],
-    "The serializer that applications use which take their stages from the cluster.";
-"unclean.leader.election.enable" Boolean = "false", Any, ["unclean.leader.election.enable" * 1],
-    "Whether a replica that is out of sync may lead. One node never elects.";
-"view.of" String = null, Any, [],
-    "Makes the topic a read-only view of this one: the same partitions, offsets and timestamps, no storage of its own.";
+INTERNAL_SEGMENT_BYTES "internal.segment.bytes" Int = null, AtLeast(1), [],
+    "Kafka's internal form of segment.bytes without its lower bound, for tests.";
+LEADER_REPLICATION_THROTTLED_REPLICAS "leader.replication.throttled.replicas" List = "", Any, [],
+    "The replicas whose replication is throttled on the leader. It has no effect on a single broker.";
+LOCAL_RETENTION_BYTES "local.retention.bytes" Long = "-2", AtLeast(-2), [],
+    "The local retention of a topic in tiered storage, which is not supported.";
+LOCAL_RETENTION_MS "local.retention.ms" Long = "-2", AtLeast(-2), [],
+    "The local retention of a topic in tiered storage, which is not supported.";
+MAX_COMPACTION_LAG_MS "max.compaction.lag.ms" Long = "9223372036854775807", AtLeast(1), [LOG_CLEANER_MAX_COMPACTION_LAG_MS * 1],
+    "The longest time that a record may stay uncompacted.";
+MAX_MESSAGE_BYTES "max.message.bytes" Int = "1048588", AtLeast(0), [MESSAGE_MAX_BYTES * 1],
+    "The maximum size of a record batch, after compression.";
+MESSAGE_TIMESTAMP_AFTER_MAX_MS "message.timestamp.after.max.ms" Long = "3600000", AtLeast(0), [LOG_MESSAGE_TIMESTAMP_AFTER_MAX_MS * 1],
+    "How far the timestamp of a record may lie in the future of the broker's clock.";
+MESSAGE_TIMESTAMP_BEFORE_MAX_MS "message.timestamp.before.max.ms" Long = "9223372036854775807", AtLeast(0), [LOG_MESSAGE_TIMESTAMP_BEFORE_MAX_MS * 1],
+    "How far the timestamp of a record may lie in the past of the broker's clock.";
+MESSAGE_TIMESTAMP_TYPE "message.timestamp.type" String = "CreateTime", OneOf(&["CreateTime", "LogAppendTime"]), [LOG_MESSAGE_TIMESTAMP_TYPE * 1],
+    "Whether a record keeps the timestamp of its producer or gets the time of the append.";
+MIN_CLEANABLE_DIRTY_RATIO "min.cleanable.dirty.ratio" Double = "0.5", Ratio(0.0, 1.0), [LOG_CLEANER_MIN_CLEANABLE_RATIO * 1],
+    "The share of a compacted log that must be uncompacted before it is compacted again.";
+MIN_COMPACTION_LAG_MS "min.compaction.lag.ms" Long = "0", AtLeast(0), [LOG_CLEANER_MIN_COMPACTION_LAG_MS * 1],
+    "The shortest time that a record stays uncompacted.";
+MIN_INSYNC_REPLICAS "min.insync.replicas" Int = "1", AtLeast(1), [MIN_INSYNC_REPLICAS * 1],
+    "The number of replicas that must be in sync for a write with acks=all.";
+PREALLOCATE "preallocate" Boolean = "false", Any, [LOG_PREALLOCATE * 1],
+    "Whether a new segment file gets its full size at once. Accepted for compatibility with Kafka: files grow as they are written.";
+REMOTE_LOG_COPY_DISABLE "remote.log.copy.disable" Boolean = "false", Any, [],
+    "Part of tiered storage, which is not supported.";
+REMOTE_LOG_DELETE_ON_DISABLE "remote.log.delete.on.disable" Boolean = "false", Any, [],
+    "Part of tiered storage, which is not supported.";
+REMOTE_STORAGE_ENABLE "remote.storage.enable" Boolean = "false", OneOf(&["false"]), [],
+    "Whether the topic uses tiered storage, which is not supported: the only valid value is false.";
+RETENTION_BYTES "retention.bytes" Long = "-1", AtLeast(-1), [LOG_RETENTION_BYTES * 1],
+    "The size of a partition above which its oldest segments are deleted; -1 disables this.";
+RETENTION_MS "retention.ms" Long = "604800000", AtLeast(-1), [LOG_RETENTION_MS * 1, LOG_RETENTION_MINUTES * 60000, LOG_RETENTION_HOURS * 3600000],
+    "The age above which segments are deleted; -1 disables this.";
+SEGMENT_BYTES "segment.bytes" Int = "1073741824", AtLeast(1048576), [LOG_SEGMENT_BYTES * 1],
+    "The size at which a segment is closed and the next one is started.";
+SEGMENT_INDEX_BYTES "segment.index.bytes" Int = "10485760", AtLeast(4), [LOG_INDEX_SIZE_MAX_BYTES * 1],
+    "The maximum size of each index file of a segment.";
+SEGMENT_JITTER_MS "segment.jitter.ms" Long = "0", AtLeast(0), [LOG_ROLL_JITTER_MS * 1, LOG_ROLL_JITTER_HOURS * 3600000],
+    "The random part that is subtracted from segment.ms, so that not all partitions roll at once.";
+SEGMENT_MS "segment.ms" Long = "604800000", AtLeast(1), [LOG_ROLL_MS * 1, LOG_ROLL_HOURS * 3600000],
+    "The age at which a segment is closed, even if it is not full.";
+STAGE_ADMIT "stage.admit" String = null, Any, [],
+    "The chain of filters that a record must pass to be stored, as in `contains{\"text\":\"x\"} | schema@3`.";
+STAGE_ADMIT_FAILURE_POLICY "stage.admit.failure.policy" String = "fail", OneOf(POLICIES), [],
+    "What happens to a record that stage.admit rejects or fails on: `fail` rejects its batch, `skip` drops the record, `dead-letter` moves it to stage.dead.letter.topic, `pass` stores it.";
+STAGE_COMPRESSOR "stage.compressor" String = null, Any, [],
+    "The compressor of stored batches. It takes precedence over compression.type.";
+STAGE_COMPRESSOR_FAILURE_POLICY "stage.compressor.failure.policy" String = "fail", OneOf(&["fail", "pass"]), [],
+    "What happens to a batch that stage.compressor fails on: `fail` rejects it, `pass` stores it as it was sent.";
+STAGE_DEAD_LETTER_TOPIC "stage.dead.letter.topic" String = null, Any, [],
+    "The topic for records that a stage rejects, if its failure policy is dead-letter.";
+STAGE_FILTER "stage.filter" String = null, Any, [],
+    "The chain of filters of a view. The view shows the records that pass it.";
+STAGE_FILTER_FAILURE_POLICY "stage.filter.failure.policy" String = "skip", OneOf(POLICIES), [],
+    "What happens to a record that stage.filter fails on: `fail` fails the fetch, `skip` hides the record, `dead-letter` hides it and copies it to stage.dead.letter.topic, `pass` shows it.";
+STAGE_PARTITIONER "stage.partitioner" String = null, Any, [],
+    "The partitioner of applications that take their stages from the cluster.";
+STAGE_SERIALIZER "stage.serializer" String = null, Any, [],
+    "The serializer of applications that take their stages from the cluster.";
+UNCLEAN_LEADER_ELECTION_ENABLE "unclean.leader.election.enable" Boolean = "false", Any, [UNCLEAN_LEADER_ELECTION_ENABLE * 1],
+    "Whether a replica that is out of sync may become leader. It has no effect on a single broker.";
+VIEW_OF "view.of" String = null, Any, [],
+    "Makes the topic a read-only view of this topic: the same partitions, offsets and timestamps, without storage of its own.";
 }

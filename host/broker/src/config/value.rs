@@ -1,4 +1,4 @@
-//! The types of configuration values and what each accepts, after Kafka's `ConfigDef`.
+//! The types of configuration values and what each of them accepts, after Kafka's `ConfigDef`.
 
 /// The type of a value. The numbers are those of DescribeConfigs v3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,12 +14,12 @@ pub(crate) enum Kind {
     Password = 9,
 }
 
-/// What a value of the right type must also hold.
+/// The bounds of a value beyond its type.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Valid {
-    /// Nothing more.
+    /// No bounds.
     Any,
-    /// A number that is not below this one.
+    /// A number from this one on.
     AtLeast(i64),
     /// A number in a closed range.
     Between(i64, i64),
@@ -31,7 +31,73 @@ pub(crate) enum Valid {
     ListOf(&'static [&'static str]),
 }
 
-/// Checks `text` against the type and the bounds. The error says what was expected, and does not name the key.
+/// The type of a row's values, as the code reads them.
+pub(crate) trait ConfigType {
+    type Value<'a>;
+
+    /// Parses a value, or Kafka's null. Returns nothing if the text is not a value of this type.
+    fn parse(text: Option<&str>) -> Option<Self::Value<'_>>;
+}
+
+/// A value that is read as it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Text;
+
+impl ConfigType for Text {
+    type Value<'a> = &'a str;
+
+    fn parse(text: Option<&str>) -> Option<&str> {
+        text
+    }
+}
+
+/// The elements of a comma-separated list.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct List;
+
+impl ConfigType for List {
+    type Value<'a> = Vec<&'a str>;
+
+    fn parse(text: Option<&str>) -> Option<Vec<&str>> {
+        text.map(list)
+    }
+}
+
+impl ConfigType for bool {
+    type Value<'a> = Self;
+
+    fn parse(text: Option<&str>) -> Option<Self> {
+        boolean(text?).ok()
+    }
+}
+
+/// A value that may be null.
+impl<T: ConfigType> ConfigType for Option<T> {
+    type Value<'a> = Option<T::Value<'a>>;
+
+    fn parse(text: Option<&str>) -> Option<Option<T::Value<'_>>> {
+        match text {
+            None => Some(None),
+            text => T::parse(text).map(Some),
+        }
+    }
+}
+
+macro_rules! numbers {
+    ($($number:ident)*) => {
+        $(impl ConfigType for $number {
+            type Value<'a> = Self;
+
+            fn parse(text: Option<&str>) -> Option<Self> {
+                text?.parse().ok()
+            }
+        })*
+    };
+}
+
+numbers!(i16 i32 i64 f64);
+
+/// Checks `text` against the type and the bounds. The error says what is expected, and does not name the key.
 pub(crate) fn check(kind: Kind, valid: Valid, text: &str) -> Result<(), String> {
     let text = text.trim();
     match kind {
@@ -47,7 +113,7 @@ pub(crate) fn check(kind: Kind, valid: Valid, text: &str) -> Result<(), String> 
     }
 }
 
-/// `true` or `false`, in any case, as Kafka reads them.
+/// Parses `true` or `false`, in upper or lower case, as Kafka does.
 pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     match text.trim() {
         word if word.eq_ignore_ascii_case("true") => Ok(true),
@@ -56,7 +122,7 @@ pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     }
 }
 
-/// The elements of a comma-separated list, without the white space around them.
+/// Splits a comma-separated list, without the white space around the elements.
 pub(crate) fn list(text: &str) -> Vec<&str> {
     let text = text.trim();
     if text.is_empty() { Vec::new() } else { text.split(',').map(str::trim).collect() }

@@ -11,7 +11,7 @@ use millstream_wire::ErrorCode;
 
 use crate::config::TopicOverrides;
 use crate::error::ApiError;
-use crate::metadata::MetadataImage;
+use millstream_metadata::MetadataImage;
 
 /// The config that names a topic for dead letters.
 const DEAD_LETTER_TOPIC: &str = "stage.dead.letter.topic";
@@ -115,7 +115,7 @@ fn circle<'a>(image: &'a MetadataImage, name: &'a str, configs: &'a TopicOverrid
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metadata::MetadataRecord;
+    use millstream_metadata::MetadataRecord;
 
     fn configs(pairs: &[(&str, &str)]) -> TopicOverrides {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()

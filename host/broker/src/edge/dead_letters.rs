@@ -31,7 +31,8 @@ use crate::controller;
 use crate::edge::topic_stages::Attachments;
 use crate::error::ApiError;
 use crate::produce::append::{Intake, Stored};
-use crate::topics::{check_name, is_internal};
+use crate::topics::is_internal;
+use millstream_metadata::check_name;
 
 /// How often letters are written before a producer has to come again, with an end of the log that never stands still.
 const TRIES: usize = 16;
@@ -97,7 +98,7 @@ pub(crate) fn check_topic(broker: &Broker, source: &str, target: &str) -> Result
     if target == source {
         return Err(DeadLetterTopicError::Itself);
     }
-    check_name(target).map_err(|error| DeadLetterTopicError::Name { name: target.to_owned(), error })?;
+    check_name(target).map_err(|error| DeadLetterTopicError::Name { name: target.to_owned(), error: error.into() })?;
     if is_internal(target) {
         return Err(DeadLetterTopicError::Internal(target.to_owned()));
     }
@@ -115,7 +116,7 @@ pub(crate) fn check_topic(broker: &Broker, source: &str, target: &str) -> Result
 pub(crate) fn check_size(broker: &Broker, config: &TopicConfig, target: &str) -> Result<(), DeadLetterTopicError> {
     let image = broker.metadata.image();
     let limit_of = |topic: &str| {
-        let configs = image.topic(topic).and_then(|topic| broker.topic_config(&topic.configs).ok());
+        let configs = image.topic(topic).and_then(|topic| broker.config.topic_config(&topic.configs).ok());
         configs.map(|config| config.max_message_bytes)
     };
     // The records of a view are those of the first topic on the way that is not a view.

@@ -22,6 +22,7 @@ use crate::compute_permits::ComputePermits;
 use crate::controller;
 use crate::error::ApiError;
 use crate::topics::Topic;
+use millstream_metadata::controller::Request;
 
 /// Decoders that are kept ready: one for each version and configuration.
 const READY_MAX: usize = 64;
@@ -107,8 +108,8 @@ impl Decoders {
             ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, message)
         })?;
         if !topic.decoders.as_ref().is_some_and(|decoders| decoders.digests.contains(&digest)) {
-            let noted = controller::add_decoder(broker, topic.id, digest.to_string());
-            tokio::runtime::Handle::current().block_on(noted)?;
+            let request = Request::AddDecoder { id: topic.id, digest: digest.to_string() };
+            tokio::runtime::Handle::current().block_on(controller::submit_one(broker, request, false))?;
         }
         Ok(packed)
     }

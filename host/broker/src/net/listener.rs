@@ -65,10 +65,10 @@ fn listen(address: SocketAddr, config: &BrokerConfig) -> io::Result<TcpListener>
         sockopt::set_ipv6_v6only(&socket, false)?;
     }
     // Accepted sockets inherit both. They are set only if configured: a fixed size turns the kernel's own tuning off.
-    if let Some(bytes) = config.explicit("socket.send.buffer.bytes").and(config.socket_send_buffer) {
+    if let Some(bytes) = config.socket_send_buffer {
         socket.set_send_buffer_size(bytes)?;
     }
-    if let Some(bytes) = config.explicit("socket.receive.buffer.bytes").and(config.socket_receive_buffer) {
+    if let Some(bytes) = config.socket_receive_buffer {
         socket.set_recv_buffer_size(bytes)?;
     }
     socket.bind(address)?;

@@ -34,6 +34,8 @@ pub struct GroupConfig {
     pub offsets_retention_check_interval: Duration,
     /// `offsets.topic.num.partitions`, used when the topic is created.
     pub offsets_topic_partitions: i32,
+    /// `offsets.topic.replication.factor`, used when the topic is created.
+    pub offsets_topic_replication_factor: i32,
     /// `offsets.topic.segment.bytes`, used when the topic is created.
     pub offsets_topic_segment_bytes: i32,
 }
@@ -64,6 +66,7 @@ impl Default for GroupConfig {
             offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
             offsets_retention_check_interval: Duration::from_secs(600),
             offsets_topic_partitions: 50,
+            offsets_topic_replication_factor: 1,
             offsets_topic_segment_bytes: 104_857_600,
         }
     }

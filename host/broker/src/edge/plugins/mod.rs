@@ -41,8 +41,8 @@ pub(crate) use self::stats::stats;
 use self::store::Store;
 pub(crate) use self::write::write;
 use crate::broker::Broker;
-use crate::controller::NewTopic;
 use crate::error::ApiError;
+use millstream_metadata::controller::{NewTopic, Replication};
 
 type Make = Box<dyn Fn() -> Result<Arc<Library>, String> + Send + Sync>;
 
@@ -191,16 +191,25 @@ pub(crate) fn topic(name: &str) -> Option<NewTopic> {
         _ => return None,
     };
     let configs = configs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    Some(NewTopic { name: name.to_owned(), partitions: 1, configs })
+    Some(NewTopic { partitions: Some(1), replication: Replication::UpTo(i32::MAX), configs, ..NewTopic::new(name) })
 }
 
-/// Checks that the store's topic is made so that it can be one: of one partition, in which nothing is lost by age.
+/// Checks that the topic of the plug-ins keeps what it stores: it is compacted, and nothing is lost by age.
 ///
 /// # Errors
-/// What is wrong, in words.
-pub(crate) fn check_topic(name: &str, partitions: i32, is_compacted_only: bool) -> Result<(), String> {
-    if name != TOPIC || (partitions == 1 && is_compacted_only) {
-        return Ok(());
-    }
-    Err(format!("{TOPIC} keeps the broker's plug-ins: it has one partition and cleanup.policy=compact"))
+/// Says what the topic needs.
+pub(crate) fn check_cleanup(name: &str, is_compacted_only: bool) -> Result<(), String> {
+    if name == TOPIC && !is_compacted_only { Err(topic_rule()) } else { Ok(()) }
+}
+
+/// Checks that the topic of the plug-ins has one partition.
+///
+/// # Errors
+/// Says what the topic needs.
+pub(crate) fn check_partitions(name: &str, count: i32) -> Result<(), String> {
+    if name == TOPIC && count != 1 { Err(topic_rule()) } else { Ok(()) }
+}
+
+fn topic_rule() -> String {
+    format!("{TOPIC} keeps the broker's plug-ins: it has one partition and cleanup.policy=compact")
 }

@@ -45,7 +45,7 @@ pub(crate) fn write<T>(
     // This searches all stored batches, so no lock is held meanwhile.
     let leaving = check.leave().map_err(rejected)?;
     // From here on no topic may come to use what goes, nor change its stages.
-    let no_changes = broker.changes.blocking_lock();
+    let no_changes = broker.controller.hold();
     let Checked { image, activations, forgotten } = match check.finish() {
         Ok(checked) => checked,
         Err(unfit) => {

@@ -80,6 +80,7 @@ fn depth(table: &TopicTable, topic: &Topic) -> Option<usize> {
 }
 
 /// A topic whose partitions take no records while it is made a view. They do again if that fails.
+#[derive(Debug)]
 pub(crate) struct Sealed {
     topic: Option<Arc<Topic>>,
 }

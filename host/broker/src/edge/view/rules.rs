@@ -4,8 +4,6 @@
 //! high watermark are the source's without further ado. It has no folder and no log. What makes a topic a view is the option
 //! `view.of` among its stored options; everything else follows from that, at each start and at each change.
 
-use std::sync::Arc;
-
 use millstream_stage::StageSpec;
 use millstream_stage::spec::CHAIN_MAX;
 use millstream_wire::ErrorCode;
@@ -13,8 +11,8 @@ use millstream_wire::ErrorCode;
 use crate::config::TopicOverrides;
 use crate::edge::circles;
 use crate::error::ApiError;
-use crate::metadata::{MetadataImage, TopicImage};
 use crate::topics::is_internal;
+use millstream_metadata::{MetadataImage, source_of};
 
 /// The option that makes a topic a view.
 pub(crate) const VIEW_OF: &str = "view.of";
@@ -27,25 +25,9 @@ const DEAD_LETTER_TOPIC: &str = "stage.dead.letter.topic";
 /// The options that mean something for a topic without storage that takes no records.
 const OPTIONS: [&str; 5] = [VIEW_OF, FILTER, "stage.filter.failure.policy", DEAD_LETTER_TOPIC, "stage.serializer"];
 
-/// The topic that options make a view of.
-pub(crate) fn source(options: &TopicOverrides) -> Option<&str> {
-    options.get(VIEW_OF).map(String::as_str).filter(|of| !of.is_empty())
-}
-
-/// The number of partitions that a topic with these options has if nobody says: that of its source, if it is a view.
-pub(crate) fn default_partitions(image: &MetadataImage, options: &TopicOverrides) -> Option<i32> {
-    source(options).and_then(|of| image.topic(of)).map(|source| source.partitions)
-}
-
-/// The views of a topic, those of its views too.
-pub(crate) fn views_of<'a>(image: &'a MetadataImage, name: &str) -> impl Iterator<Item = &'a Arc<TopicImage>> {
-    let ways = Ways { image, changed: None };
-    image.topics().filter(move |topic| ways.from(&topic.name)[1..].contains(&name))
-}
-
 /// Refuses the deletion of a topic that has views.
 pub(crate) fn check_deletion(image: &MetadataImage, name: &str) -> Result<(), ApiError> {
-    let views: Vec<&str> = views_of(image, name).map(|view| view.name.as_str()).collect();
+    let views: Vec<&str> = image.views_of(name).map(|view| view.name.as_str()).collect();
     if views.is_empty() {
         return Ok(());
     }
@@ -78,8 +60,8 @@ fn check_view(
     options: &TopicOverrides,
 ) -> Result<(), ApiError> {
     let refused = |code, problem: String| Err(ApiError::new(code, format!("topic {name}: {problem}")));
-    let was = before.and_then(source);
-    let of = match (was, source(options)) {
+    let was = before.and_then(source_of);
+    let of = match (was, source_of(options)) {
         (None, None) => return Ok(()),
         (Some(was), of) if of != Some(was) => {
             let problem =
@@ -106,14 +88,14 @@ fn check_view(
     let Some(source) = image.topic(of) else {
         return refused(ErrorCode::INVALID_CONFIG, format!("view.of={of}: there is no such topic"));
     };
-    if partitions != source.partitions {
+    if partitions != source.partition_count() {
         let problem = format!(
             "a view has the partitions of its source: {of} has {}, and here it would be {partitions}",
-            source.partitions
+            source.partition_count()
         );
         return refused(ErrorCode::INVALID_PARTITIONS, problem);
     }
-    views_of(image, name).try_for_each(|view| ways.check(&view.name))
+    image.views_of(name).try_for_each(|view| ways.check(&view.name))
 }
 
 /// The ways from views to records, as they are or as they would be with one topic changed.
@@ -135,7 +117,7 @@ impl<'a> Ways<'a> {
     fn from(&self, topic: &'a str) -> Vec<&'a str> {
         let mut way = vec![topic];
         let mut last = topic;
-        while let Some(of) = self.options(last).and_then(source) {
+        while let Some(of) = self.options(last).and_then(source_of) {
             let again = way.contains(&of);
             way.push(of);
             if again {
@@ -172,18 +154,19 @@ impl<'a> Ways<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metadata::MetadataRecord;
+    use millstream_metadata::MetadataRecord;
 
     fn options(pairs: &[(&str, &str)]) -> TopicOverrides {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
     fn image(topics: &[(&str, &[(&str, &str)])]) -> MetadataImage {
-        let mut image = MetadataImage::default();
+        let mut image = MetadataImage::new(0);
         for (name, configs) in topics {
             let (name, id) = ((*name).to_owned(), uuid::Uuid::new_v4());
             let configs = options(configs);
-            image.apply(&MetadataRecord::TopicCreated { name, id, partitions: 3, configs }).expect("created");
+            let created = MetadataRecord::TopicCreated { name, id, partitions: 3, configs, replicas: Vec::new() };
+            image.apply(&created).expect("created");
         }
         image
     }
@@ -216,10 +199,7 @@ mod tests {
     #[test]
     fn a_source_knows_its_views() {
         let image = image(&[("a", &[]), ("b", &[(VIEW_OF, "a")]), ("c", &[(VIEW_OF, "b")]), ("d", &[])]);
-        let names = |name| views_of(&image, name).map(|view| view.name.as_str()).collect::<Vec<_>>();
-        assert_eq!((names("a"), names("b"), names("d")), (vec!["b", "c"], vec!["c"], vec![]));
         assert!(check_deletion(&image, "a").expect_err("refused").message.contains("the view b, the view c"));
         assert!(check_deletion(&image, "c").is_ok());
-        assert_eq!(default_partitions(&image, &options(&[(VIEW_OF, "a")])), Some(3));
     }
 }

@@ -1,0 +1,59 @@
+//! The effects of a metadata change on this node: logs, folders, stages, the table of topics.
+//!
+//! Nothing here decides. [`prepare`] makes what can fail, before the change is committed; [`apply`] acts on a change that is
+//! committed, and cannot fail as a whole: a partition that cannot be opened is offline and the rest is served. A start
+//! applies the whole image in the same way, see [`open_all`].
+
+mod prepare;
+mod topics;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use prepare::{Prepared, prepare, prepare_stages};
+pub(crate) use topics::restart_stages;
+
+use crate::broker::Broker;
+use crate::edge::view::link;
+use crate::partition_dirs::{self, Checkpoints};
+use crate::topics::TopicTable;
+use millstream_metadata::{MetadataDelta, MetadataImage};
+
+/// Acts on a committed change. Blocks for the disk.
+pub(crate) fn apply(broker: &Broker, delta: &MetadataDelta, mut prepared: Prepared) {
+    let mut table = TopicTable::clone(&broker.topics.load());
+    if !delta.deleted.is_empty() {
+        delete(broker, &mut table, delta);
+    }
+    for change in &delta.changed {
+        topics::update(broker, &mut table, &change.after, &mut prepared);
+    }
+    topics::open(broker, &mut table, &delta.created, &Checkpoints::default(), &mut prepared);
+    link::link(&mut table);
+    broker.topics.store(Arc::new(table));
+    for emptied in prepared.sealed {
+        let folders = partition_dirs::set_aside(&broker.data_dir, &emptied.keep());
+        partition_dirs::remove_later(folders, Duration::ZERO);
+    }
+}
+
+/// Opens every topic of an image, at the start. Blocks for the disk.
+pub(crate) fn open_all(broker: &Broker, image: &MetadataImage, checkpoints: &Checkpoints) {
+    let mut table = TopicTable::default();
+    let delta = MetadataDelta::of_image(image);
+    topics::open(broker, &mut table, &delta.created, checkpoints, &mut Prepared::default());
+    link::link(&mut table);
+    broker.topics.store(Arc::new(table));
+}
+
+/// Takes deleted topics out of service. Their files go after `file.delete.delay.ms`, so that running fetches can end.
+fn delete(broker: &Broker, table: &mut TopicTable, delta: &MetadataDelta) {
+    let deleted: Vec<_> = delta.deleted.iter().filter_map(|topic| table.remove(topic.id)).collect();
+    broker.topics.store(Arc::new(table.clone()));
+    for topic in deleted {
+        let folders = partition_dirs::set_aside(&broker.data_dir, &topic);
+        broker.groups.topic_deleted(&topic.name);
+        let delay = u64::try_from(topic.config.file_delete_delay_ms).unwrap_or(0);
+        partition_dirs::remove_later(folders, Duration::from_millis(delay));
+    }
+}

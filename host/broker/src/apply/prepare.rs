@@ -1,0 +1,85 @@
+//! What a change needs of this node before it may be committed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::broker::Broker;
+use crate::edge::topic_stages::{Attached, attach};
+use crate::edge::view::link::Sealed;
+use crate::error::ApiError;
+use crate::topics::Topic;
+use millstream_metadata::{MetadataDelta, TopicChange, TopicImage};
+
+/// What was made for a change. Dropping it undoes it.
+#[derive(Debug, Default)]
+pub(crate) struct Prepared {
+    /// The stages of topics that are created, or whose stages change.
+    pub(super) stages: HashMap<Uuid, Attached>,
+    /// The topics that become views, closed for records.
+    pub(super) sealed: Vec<Sealed>,
+}
+
+impl Prepared {
+    /// Adds what was made for a later change.
+    pub(crate) fn extend(&mut self, later: Self) {
+        self.stages.extend(later.stages);
+        self.sealed.extend(later.sealed);
+    }
+}
+
+/// Makes the stages that a change asks for, and closes topics that become views. Blocks: a plug-in may have to be compiled.
+///
+/// # Errors
+/// A stage does not exist or does not start, or a topic that is to become a view has records.
+pub(crate) fn prepare(broker: &Broker, delta: &MetadataDelta) -> Result<Prepared, ApiError> {
+    let stages = prepare_stages(broker, delta)?;
+    let becomes_view = |change: &&TopicChange| change.before.view_of().is_none() && change.after.view_of().is_some();
+    let served = delta.changed.iter().filter(becomes_view).filter_map(|change| served(broker, &change.after));
+    let sealed = served.map(|topic| Sealed::new(&topic)).collect::<Result<_, _>>()?;
+    Ok(Prepared { stages, sealed })
+}
+
+/// Makes the stages that a change asks for.
+///
+/// # Errors
+/// A stage does not exist or does not start.
+pub(crate) fn prepare_stages(broker: &Broker, delta: &MetadataDelta) -> Result<HashMap<Uuid, Attached>, ApiError> {
+    let altered = delta.changed.iter().filter(|change| needs_stages(broker, &change.after));
+    let altered = altered.map(|change| (&change.after, may_stay_broken(broker, change)));
+    let mut made = HashMap::new();
+    for (topic, may_stay_broken) in delta.created.iter().map(|topic| (topic, false)).chain(altered) {
+        let config = broker.config.topic_config(&topic.configs)?;
+        match attach(broker, &topic.name, &config) {
+            Ok(stages) => drop(made.insert(topic.id, stages.map(Ok))),
+            Err(_) if may_stay_broken => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(made)
+}
+
+/// Returns whether a change may leave the stages of a topic as broken as they are: it alters other configs only.
+fn may_stay_broken(broker: &Broker, change: &TopicChange) -> bool {
+    let config = |topic: &TopicImage| broker.config.topic_config(&topic.configs);
+    let (Ok(before), Ok(after)) = (config(&change.before), config(&change.after)) else { return false };
+    let is_broken = served(broker, &change.after).is_some_and(|topic| matches!(topic.stages, Some(Err(_))));
+    is_broken
+        && change.before.configs != change.after.configs
+        && before.stages == after.stages
+        && before.view_of == after.view_of
+}
+
+/// Returns whether stages have to be made for a topic. Those that stay the same stay in service, with all that they know.
+fn needs_stages(broker: &Broker, topic: &TopicImage) -> bool {
+    let Some(served) = served(broker, topic) else { return true };
+    // A config that another version stored and this one rejects: the error is the one of the change.
+    let Ok(config) = broker.config.topic_config(&topic.configs) else { return true };
+    let is_broken = matches!(served.stages, Some(Err(_)));
+    is_broken || served.config.stages != config.stages || served.config.view_of != config.view_of
+}
+
+fn served(broker: &Broker, topic: &TopicImage) -> Option<Arc<Topic>> {
+    broker.topics.load().by_id(topic.id).cloned()
+}

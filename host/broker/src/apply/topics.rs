@@ -1,0 +1,152 @@
+//! Opening and updating topics in the table.
+
+use std::sync::Arc;
+
+use millstream_partition::{Partition, PartitionConfig, PartitionSpec};
+use millstream_wire::{ErrorCode, Str};
+
+use super::Prepared;
+use crate::broker::Broker;
+use crate::config::TopicConfig;
+use crate::edge::TopicDecoders;
+use crate::edge::plugins;
+use crate::edge::topic_stages::{Attached, attach};
+use crate::edge::view::link::{self, View};
+use crate::error::ApiError;
+use crate::partition_dirs::Checkpoints;
+use crate::topics::{Topic, TopicTable};
+use millstream_metadata::TopicImage;
+use uuid::Uuid;
+
+/// Opens topics into the table, the partitions of all of them side by side.
+pub(super) fn open(
+    broker: &Broker,
+    table: &mut TopicTable,
+    topics: &[Arc<TopicImage>],
+    checkpoints: &Checkpoints,
+    prepared: &mut Prepared,
+) {
+    let mut specs = Vec::new();
+    let mut opening = Vec::new();
+    for topic in topics {
+        let config = stored_config(broker, topic);
+        let partition_config = broker.config.partition_config(&config);
+        let view = topic.view_of().map(View::of);
+        let own = if view.is_some() { 0 } else { topic.partitions.len() };
+        specs.extend((0..own).map(|index| (spec(topic, index, checkpoints), partition_config.clone())));
+        opening.push((topic, config, view, own));
+    }
+    let opened = open_partitions(broker, specs);
+    // The stages of the other topics may be made of the plug-ins that this topic holds.
+    if let Some(stored) = opened.iter().find(|partition| partition.topic() == plugins::TOPIC) {
+        broker.plugins.open(stored);
+    }
+    let mut opened = opened.into_iter();
+    for (topic, config, view, own) in opening {
+        let partitions: Vec<Arc<Partition>> = opened.by_ref().take(own).collect();
+        let made = prepared.stages.remove(&topic.id);
+        let stages = made.unwrap_or_else(|| stored_stages(broker, &topic.name, &config));
+        let decoders = TopicDecoders::new(&topic.decoders, &partitions);
+        let (name, view) = (Str::from(topic.name.as_str()), view.map(Arc::new));
+        table.insert(Topic { name, id: topic.id, config, stages, decoders, partitions, view });
+    }
+}
+
+/// Updates a topic in the table to its stored state: configs, new partitions, and stages where others were prepared.
+pub(super) fn update(broker: &Broker, table: &mut TopicTable, stored: &TopicImage, prepared: &mut Prepared) {
+    let Some(old) = table.by_id(stored.id).cloned() else { return };
+    let config = stored_config(broker, stored);
+    let view = stored.view_of().map(|of| old.view.clone().unwrap_or_else(|| Arc::new(View::of(of))));
+    let partitions = match &view {
+        // It has those of its source.
+        Some(_) => Vec::new(),
+        None => grown(broker, &old, stored, &config),
+    };
+    let stages = prepared.stages.remove(&stored.id).unwrap_or_else(|| old.stages.clone());
+    let decoders = TopicDecoders::new(&stored.decoders, &partitions);
+    table.insert(Topic { name: old.name.clone(), id: stored.id, config, stages, decoders, partitions, view });
+}
+
+/// Returns the partitions of a topic under its new configs: those that are open, and those that are added.
+fn grown(broker: &Broker, old: &Topic, stored: &TopicImage, config: &TopicConfig) -> Vec<Arc<Partition>> {
+    let partition_config = broker.config.partition_config(config);
+    let mut partitions = old.partitions.clone();
+    for partition in &partitions {
+        partition.set_config(&partition_config);
+    }
+    let added = partitions.len()..stored.partitions.len();
+    let checkpoints = Checkpoints::default();
+    let specs = added.map(|index| (spec(stored, index, &checkpoints), partition_config.clone()));
+    partitions.extend(open_partitions(broker, specs.collect()));
+    partitions
+}
+
+fn open_partitions(broker: &Broker, specs: Vec<(PartitionSpec, PartitionConfig)>) -> Vec<Arc<Partition>> {
+    Partition::open_all(&broker.data_dir, &broker.fsync_queue, specs)
+}
+
+fn spec(topic: &TopicImage, index: usize, checkpoints: &Checkpoints) -> PartitionSpec {
+    // A name and an index of 10,000 partitions at most: the index fits.
+    let key = (topic.name.clone(), index as i32);
+    PartitionSpec {
+        topic: Arc::from(topic.name.as_str()),
+        topic_id: topic.id,
+        index: key.1,
+        leader_epoch: topic.partitions[index].leader_epoch,
+        recovery_point: checkpoints.recovery_points.get(&key).copied().unwrap_or(0),
+        log_start_offset: checkpoints.log_starts.get(&key).copied().unwrap_or(0),
+        clean_shutdown: checkpoints.clean_shutdown,
+    }
+}
+
+/// Starts the stages of a topic as it is stored. They worked when they were stored. If a plug-in or a file is missing
+/// now, only this topic is out of service, until they can be started ([`restart_stages`]).
+fn stored_stages(broker: &Broker, topic: &str, config: &TopicConfig) -> Attached {
+    let attached = attach(broker, topic, config).transpose()?;
+    Some(attached.map_err(|error| {
+        tracing::error!(topic, %error, "a stage cannot be started: the topic is out of service until it can");
+        out_of_service(error)
+    }))
+}
+
+/// Makes an error that clients retry: the config was valid, and the stages may start later.
+fn out_of_service(error: ApiError) -> ApiError {
+    ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, error.message)
+}
+
+/// Starts the stages of a topic that could not be started before, if they can be started now. The caller holds the lock
+/// of changes. Blocks: a plug-in may have to be compiled.
+pub(crate) fn restart_stages(broker: &Broker, id: Uuid) {
+    let topics = broker.topics.load();
+    let Some(topic) = topics.by_id(id) else { return };
+    let Some(Err(before)) = &topic.stages else { return };
+    let name = topic.name.as_str();
+    let stages = match attach(broker, name, &topic.config) {
+        Ok(stages) => {
+            tracing::info!(topic = name, "the stages are started: the topic is in service again");
+            stages.map(Ok)
+        }
+        Err(error) => {
+            if error.message != before.message {
+                tracing::warn!(topic = name, %error, "a stage still cannot be started");
+            }
+            Some(Err(out_of_service(error)))
+        }
+    };
+    let image = broker.metadata.image();
+    let Some(stored) = image.topic_by_id(id) else { return };
+    let mut prepared = Prepared::default();
+    prepared.stages.insert(id, stages);
+    let mut table = TopicTable::clone(&topics);
+    update(broker, &mut table, stored, &mut prepared);
+    link::link(&mut table);
+    broker.topics.store(Arc::new(table));
+}
+
+/// Returns the configs of a topic as they are stored. They were checked before, by this version or another one.
+fn stored_config(broker: &Broker, topic: &TopicImage) -> TopicConfig {
+    broker.config.topic_config(&topic.configs).unwrap_or_else(|error| {
+        tracing::error!(topic = topic.name, "a stored config is not valid, the defaults are used: {error}");
+        broker.config.topic_defaults.clone()
+    })
+}

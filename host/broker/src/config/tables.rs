@@ -1,0 +1,83 @@
+//! Lookups over all tables of keys.
+
+use super::broker_keys::BROKER_KEYS;
+use super::inert_keys::INERT_KEYS;
+use super::key::Key;
+use super::topic_keys::TOPIC_KEYS;
+use super::value::{Kind, Valid};
+
+/// The counters of plug-ins, as a key that cannot be set. See `VersionStats` of the plug-in registry.
+pub(crate) static PLUGIN_STATS: Key = Key {
+    name: "plugin.stats",
+    kind: Kind::String,
+    default: None,
+    valid: Valid::Any,
+    doc: "The counters of each version of a plug-in since the broker's start, as JSON. Read-only; returned only if it is requested by name.",
+    broker_synonyms: &[],
+    is_inert: false,
+};
+
+/// Returns a key of the broker, with or without effect.
+pub(crate) fn broker_key(name: &str) -> Option<&'static Key> {
+    all_broker_keys().find(|key| key.name == name)
+}
+
+/// Returns a config of topics.
+pub(crate) fn topic_key(name: &str) -> Option<&'static Key> {
+    TOPIC_KEYS.iter().find(|key| key.name == name)
+}
+
+/// Returns every key of a broker, also those without effect, as DescribeConfigs lists them.
+pub(crate) fn all_broker_keys() -> impl Iterator<Item = &'static Key> {
+    BROKER_KEYS.iter().chain(INERT_KEYS)
+}
+
+/// Returns every config of topics.
+pub(crate) fn all_topic_keys() -> impl Iterator<Item = &'static Key> {
+    TOPIC_KEYS.iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_default_passes_its_own_check_and_names_are_unique() {
+        for table in [BROKER_KEYS.iter().chain(INERT_KEYS), TOPIC_KEYS.iter().chain(&[])] {
+            let mut seen = HashSet::new();
+            for key in table {
+                assert!(seen.insert(key.name), "{} is listed twice", key.name);
+                if let Some(default) = key.default {
+                    assert_eq!(key.check(default), Ok(()));
+                }
+                assert!(!key.doc.is_empty(), "{} has no doc", key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn synonyms_agree_on_the_default() {
+        for key in all_topic_keys() {
+            for (name, factor) in key.broker_synonyms {
+                let broker = broker_key(name).unwrap_or_else(|| panic!("{name} of {}", key.name));
+                let scaled = broker.default.map(|text| match text.parse::<i64>() {
+                    Ok(number) if *factor != 1 => (number * factor).to_string(),
+                    _ => text.to_owned(),
+                });
+                if let Some(scaled) = scaled {
+                    assert_eq!(Some(scaled.as_str()), key.default, "{name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_without_effect_says_so() {
+        for key in BROKER_KEYS {
+            assert_eq!(key.is_inert, key.doc.contains("no effect"), "{}: {}", key.name, key.doc);
+        }
+        assert!(INERT_KEYS.iter().all(|key| key.is_inert && key.doc.contains("without effect")));
+    }
+}

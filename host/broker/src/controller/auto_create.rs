@@ -1,0 +1,66 @@
+//! Topics that are created because a client or the broker itself uses them.
+
+use std::sync::Arc;
+
+use millstream_wire::ErrorCode;
+
+use super::submit;
+use crate::broker::Broker;
+use crate::config::BrokerConfig;
+use crate::edge::plugins;
+use crate::error::ApiError;
+use millstream_coordinator::group::CONSUMER_OFFSETS;
+use millstream_metadata::controller::{NewTopic, Replication, Request};
+
+/// Makes sure that a topic exists, with the configs that creation on demand gives it.
+///
+/// # Errors
+/// The topic does not exist and cannot be created.
+pub(crate) async fn ensure_topic(broker: &Arc<Broker>, name: &str) -> Result<(), ApiError> {
+    ensure_topics(broker, vec![name.to_owned()]).await.pop().unwrap_or(Ok(()))
+}
+
+/// Makes sure that topics exist; those that do not are created together. Returns an outcome for each name.
+pub(crate) async fn ensure_topics(broker: &Arc<Broker>, names: Vec<String>) -> Vec<Result<(), ApiError>> {
+    let table = broker.topics.load_full();
+    let missing = names.iter().filter(|name| table.by_name(name).is_none());
+    let requests: Vec<_> = missing.map(|name| Request::CreateTopic(on_demand(&broker.config, name))).collect();
+    let mut created =
+        if requests.is_empty() { Vec::new().into_iter() } else { submit(broker, requests, false).await.into_iter() };
+    let outcome = |name: &String| match table.by_name(name).is_none().then(|| created.next()).flatten() {
+        Some(Err(error)) if error.code != ErrorCode::TOPIC_ALREADY_EXISTS => Err(error),
+        _ => Ok(()),
+    };
+    names.iter().map(outcome).collect()
+}
+
+/// Returns a topic as creation on demand makes it.
+fn on_demand(config: &BrokerConfig, name: &str) -> NewTopic {
+    if let Some(topic) = plugins::topic(name) {
+        return topic;
+    }
+    if name != CONSUMER_OFFSETS {
+        let partitions = Some(config.num_partitions);
+        return NewTopic {
+            partitions,
+            replication: Replication::UpTo(config.default_replication_factor),
+            ..NewTopic::new(name)
+        };
+    }
+    let group = &config.group;
+    let segment_bytes = group.offsets_topic_segment_bytes.to_string();
+    // Below the public bound only the internal name of the config is allowed.
+    let segment_key =
+        if group.offsets_topic_segment_bytes < 1 << 20 { "internal.segment.bytes" } else { "segment.bytes" };
+    let configs = [
+        ("cleanup.policy", "compact".to_owned()),
+        ("compression.type", "producer".to_owned()),
+        (segment_key, segment_bytes),
+    ];
+    NewTopic {
+        partitions: Some(group.offsets_topic_partitions),
+        replication: Replication::UpTo(group.offsets_topic_replication_factor),
+        configs: configs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        ..NewTopic::new(name)
+    }
+}

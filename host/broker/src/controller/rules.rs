@@ -1,0 +1,58 @@
+//! The rules for topics that the image does not know: configs, views, the topic of the plug-ins.
+
+use millstream_wire::ErrorCode;
+
+use crate::config::{BrokerConfig, Kind, inherited, topic_key};
+use crate::edge::plugins;
+use crate::edge::view::rules as views;
+use crate::error::ApiError;
+use millstream_metadata::controller::{TopicDraft, TopicRules};
+use millstream_metadata::{MetadataImage, TopicImage};
+
+/// The rules of a broker with this configuration.
+pub(crate) struct BrokerRules<'a> {
+    pub(crate) config: &'a BrokerConfig,
+}
+
+impl TopicRules for BrokerRules<'_> {
+    type Error = ApiError;
+
+    fn default_partitions(&self) -> i32 {
+        self.config.num_partitions
+    }
+
+    fn default_replication_factor(&self) -> i32 {
+        self.config.default_replication_factor
+    }
+
+    fn inherited(&self, config: &str) -> Option<String> {
+        inherited(topic_key(config)?, &|name| self.config.explicit(name).map(str::to_owned))
+    }
+
+    fn is_list(&self, config: &str) -> bool {
+        topic_key(config).is_some_and(|key| key.kind == Kind::List)
+    }
+
+    fn check(&self, image: &MetadataImage, draft: &TopicDraft<'_>) -> Result<(), ApiError> {
+        let config = self.config.topic_config(draft.configs)?;
+        plugins::check_cleanup(draft.name, config.compact && !config.delete).map_err(policy_violation)?;
+        views::check(image, draft.name, draft.partitions, draft.before, draft.configs)
+    }
+
+    fn check_partitions(&self, name: &str, count: i32) -> Result<(), ApiError> {
+        plugins::check_partitions(name, count).map_err(policy_violation)
+    }
+
+    fn check_deletion(&self, image: &MetadataImage, topic: &TopicImage) -> Result<(), ApiError> {
+        if topic.name == plugins::TOPIC {
+            let message =
+                format!("{} keeps the broker's plug-ins and cannot be deleted; delete plug-ins instead", topic.name);
+            return Err(policy_violation(message));
+        }
+        views::check_deletion(image, &topic.name)
+    }
+}
+
+fn policy_violation(message: String) -> ApiError {
+    ApiError::new(ErrorCode::POLICY_VIOLATION, message)
+}

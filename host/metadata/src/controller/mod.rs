@@ -1,0 +1,124 @@
+//! The controller's decisions: from an image and a request to records, or to an error.
+//!
+//! Everything here is pure: no disk, no sandbox, no clock and no randomness. A decision can be tested alone, and in a
+//! cluster the leader makes it for all nodes.
+
+mod configs;
+mod error;
+mod partitions;
+mod producer_ids;
+mod topics;
+
+use uuid::Uuid;
+
+pub use configs::{ConfigChange, ConfigEdit, ConfigOperation};
+pub use error::ControllerError;
+pub use producer_ids::PRODUCER_ID_BLOCK;
+pub use topics::{Assignment, NewTopic, Replication};
+
+use crate::{MetadataImage, MetadataRecord, TopicConfigs, TopicImage};
+
+/// The most partitions that one request may create, as in Kafka: more would block every other change for too long.
+pub const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
+
+/// A change that a client or the broker itself asks for.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// Creates a topic.
+    CreateTopic(NewTopic),
+    /// Deletes a topic.
+    DeleteTopic {
+        /// Its id.
+        id: Uuid,
+    },
+    /// Grows a topic.
+    AddPartitions {
+        /// Its name.
+        name: String,
+        /// The number of partitions that it shall have.
+        count: i32,
+        /// The brokers of each new partition, if the client assigns them.
+        assignments: Option<Vec<Vec<i32>>>,
+    },
+    /// Changes the configs of a topic.
+    AlterTopic {
+        /// Its name.
+        name: String,
+        /// The change.
+        change: ConfigChange,
+    },
+    /// Batches of the topic may need the plug-in of this digest.
+    AddDecoder {
+        /// The id of the topic.
+        id: Uuid,
+        /// The SHA-256 of the plug-in in hexadecimal.
+        digest: String,
+    },
+    /// Allocates the next block of producer ids.
+    AllocateProducerIds,
+}
+
+/// A topic as it will be after a change.
+#[derive(Debug, Clone, Copy)]
+pub struct TopicDraft<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The number of its partitions.
+    pub partitions: i32,
+    /// The configs before the change, for a topic that exists.
+    pub before: Option<&'a TopicConfigs>,
+    /// The configs after the change.
+    pub configs: &'a TopicConfigs,
+}
+
+/// What the controller has to know about topics beyond the image: defaults, and the rules of features that the image does
+/// not know. An implementation is pure as well.
+pub trait TopicRules {
+    /// What a rejected request becomes.
+    type Error: From<ControllerError>;
+
+    /// Returns the number of partitions of a topic that is created without one.
+    fn default_partitions(&self) -> i32;
+
+    /// Returns the replication factor of a topic that is created without one.
+    fn default_replication_factor(&self) -> i32;
+
+    /// Returns the value that a topic config has if the topic does not set it.
+    fn inherited(&self, config: &str) -> Option<String>;
+
+    /// Returns whether the value of a topic config is a list.
+    fn is_list(&self, config: &str) -> bool;
+
+    /// Checks the configs of a topic that is created or altered.
+    fn check(&self, image: &MetadataImage, draft: &TopicDraft<'_>) -> Result<(), Self::Error>;
+
+    /// Checks that a topic may have this many partitions.
+    fn check_partitions(&self, name: &str, count: i32) -> Result<(), Self::Error>;
+
+    /// Checks that a topic may be deleted.
+    fn check_deletion(&self, image: &MetadataImage, topic: &TopicImage) -> Result<(), Self::Error>;
+}
+
+/// Decides a request. Returns the records that carry it out: none if nothing changes.
+///
+/// # Errors
+/// Says why the request is rejected. Then nothing is to be changed.
+pub fn decide<R: TopicRules>(
+    image: &MetadataImage,
+    request: &Request,
+    rules: &R,
+) -> Result<Vec<MetadataRecord>, R::Error> {
+    match request {
+        Request::CreateTopic(topic) => topics::create(image, topic, rules),
+        Request::DeleteTopic { id } => topics::delete(image, *id, rules),
+        Request::AddPartitions { name, count, assignments } => {
+            partitions::add(image, name, *count, assignments.as_deref(), rules)
+        }
+        Request::AlterTopic { name, change } => configs::alter(image, name, change, rules),
+        Request::AddDecoder { id, digest } => Ok(configs::add_decoder(image, *id, digest)?),
+        Request::AllocateProducerIds => Ok(producer_ids::allocate(image)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+//! Creating and deleting topics.
+
+use uuid::Uuid;
+
+use super::{ControllerError, PARTITIONS_PER_REQUEST_MAX, TopicDraft, TopicRules};
+use crate::image::source_of;
+use crate::topic_name::check_name;
+use crate::{FeatureLevel, MetadataImage, MetadataRecord, TopicConfigs};
+
+/// A topic to be created.
+#[derive(Debug, Clone)]
+pub struct NewTopic {
+    /// Chosen by the caller, so that the decision itself has nothing random in it.
+    pub id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// `None` takes the cluster's default, or for a view the number of its source.
+    pub partitions: Option<i32>,
+    /// How many replicas each partition gets.
+    pub replication: Replication,
+    /// The brokers of each partition, if the client assigns them. Then `partitions` is `None`.
+    pub assignments: Vec<Assignment>,
+    /// The configs that it sets itself.
+    pub configs: TopicConfigs,
+}
+
+/// How many replicas each partition of a new topic gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replication {
+    /// The cluster's default.
+    Default,
+    /// Exactly this many, or the topic is not created.
+    Exactly(i32),
+    /// This many, or as many as there are brokers if these are fewer.
+    UpTo(i32),
+}
+
+/// The brokers that a client assigns to one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// The index of the partition.
+    pub partition: i32,
+    /// Its brokers, the leader first.
+    pub replicas: Vec<i32>,
+}
+
+impl NewTopic {
+    /// Returns a topic with the cluster's defaults.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            id: Uuid::new_v4(),
+            name: name.into(),
+            partitions: None,
+            replication: Replication::Default,
+            assignments: Vec::new(),
+            configs: TopicConfigs::new(),
+        }
+    }
+}
+
+/// Creates a topic.
+pub(crate) fn create<R: TopicRules>(
+    image: &MetadataImage,
+    topic: &NewTopic,
+    rules: &R,
+) -> Result<Vec<MetadataRecord>, R::Error> {
+    let NewTopic { id, name, configs, .. } = topic;
+    check_name(name).map_err(ControllerError::from)?;
+    if image.topic(name).is_some() {
+        return Err(ControllerError::TopicExists(name.clone()).into());
+    }
+    if let Some(other) = collision(image, name) {
+        return Err(ControllerError::NameCollision { name: name.clone(), other }.into());
+    }
+    let mut factor = 1;
+    let partitions = if topic.assignments.is_empty() {
+        factor = replication_factor(image, topic.replication, rules)?;
+        let of_source =
+            || source_of(configs).and_then(|source| image.topic(source)).map(|topic| topic.partition_count());
+        topic.partitions.or_else(of_source).unwrap_or_else(|| rules.default_partitions())
+    } else {
+        assigned(image, topic)?
+    };
+    if partitions < 1 {
+        return Err(ControllerError::NonPositivePartitions(partitions).into());
+    }
+    if partitions as usize > PARTITIONS_PER_REQUEST_MAX {
+        return Err(ControllerError::TooManyPartitions(partitions as usize).into());
+    }
+    rules.check_partitions(name, partitions)?;
+    rules.check(image, &TopicDraft { name, partitions, before: None, configs })?;
+    let replicas = match &topic.assignments[..] {
+        [] => place(image, partitions as usize, factor),
+        assignments => by_index(assignments),
+    };
+    Ok(vec![MetadataRecord::TopicCreated {
+        name: name.clone(),
+        id: *id,
+        partitions,
+        configs: configs.clone(),
+        replicas: at_level(image, replicas),
+    }])
+}
+
+/// Deletes a topic.
+pub(crate) fn delete<R: TopicRules>(
+    image: &MetadataImage,
+    id: Uuid,
+    rules: &R,
+) -> Result<Vec<MetadataRecord>, R::Error> {
+    let topic = image.topic_by_id(id).ok_or(ControllerError::UnknownTopic)?;
+    rules.check_deletion(image, topic)?;
+    Ok(vec![MetadataRecord::TopicDeleted { id }])
+}
+
+/// Returns a topic whose name differs only in `.` and `_`. Kafka rejects such a pair, since its metrics merge them.
+fn collision(image: &MetadataImage, name: &str) -> Option<String> {
+    if !name.contains(['.', '_']) {
+        return None;
+    }
+    let plain = |name: &str| name.replace('.', "_");
+    let wanted = plain(name);
+    image.topics().find(|topic| plain(&topic.name) == wanted).map(|topic| topic.name.clone())
+}
+
+/// Places partitions on the brokers: the leaders in turn, the followers after them.
+pub(crate) fn place(image: &MetadataImage, partitions: usize, factor: usize) -> Vec<Vec<i32>> {
+    let brokers = image.brokers();
+    (0..partitions)
+        .map(|index| brokers.iter().copied().cycle().skip(index % brokers.len()).take(factor).collect())
+        .collect()
+}
+
+/// Returns the assignments as the log can hold them at its feature level: before assignments, one broker has everything.
+pub(crate) fn at_level(image: &MetadataImage, replicas: Vec<Vec<i32>>) -> Vec<Vec<i32>> {
+    if image.feature_level >= FeatureLevel::ASSIGNMENTS { replicas } else { Vec::new() }
+}
+
+fn by_index(assignments: &[Assignment]) -> Vec<Vec<i32>> {
+    let mut sorted: Vec<&Assignment> = assignments.iter().collect();
+    sorted.sort_unstable_by_key(|assignment| assignment.partition);
+    sorted.into_iter().map(|assignment| assignment.replicas.clone()).collect()
+}
+
+fn replication_factor<R: TopicRules>(
+    image: &MetadataImage,
+    replication: Replication,
+    rules: &R,
+) -> Result<usize, ControllerError> {
+    let brokers = image.brokers().len();
+    let factor = match replication {
+        Replication::Default => rules.default_replication_factor(),
+        Replication::Exactly(factor) => factor,
+        Replication::UpTo(factor) => factor.min(i32::try_from(brokers).unwrap_or(i32::MAX)),
+    };
+    match usize::try_from(factor) {
+        Err(_) | Ok(0) => Err(ControllerError::NonPositiveReplicationFactor),
+        Ok(wanted) if wanted > brokers => Err(ControllerError::TooFewBrokers { factor, brokers }),
+        Ok(wanted) => Ok(wanted),
+    }
+}
+
+/// Returns the number of partitions that a manual assignment makes.
+fn assigned(image: &MetadataImage, topic: &NewTopic) -> Result<i32, ControllerError> {
+    if topic.partitions.is_some() || topic.replication != Replication::Default {
+        return Err(ControllerError::AssignmentWithCounts);
+    }
+    let mut indexes: Vec<i32> = topic.assignments.iter().map(|assignment| assignment.partition).collect();
+    indexes.sort_unstable();
+    if !indexes.iter().copied().eq(0..i32::try_from(indexes.len()).unwrap_or(i32::MAX)) {
+        return Err(ControllerError::AssignmentIndexes);
+    }
+    for assignment in &topic.assignments {
+        check_replicas(image, &assignment.replicas)?;
+    }
+    Ok(i32::try_from(indexes.len()).unwrap_or(i32::MAX))
+}
+
+/// Checks the brokers that a client assigns to one partition.
+pub(crate) fn check_replicas(image: &MetadataImage, replicas: &[i32]) -> Result<(), ControllerError> {
+    if replicas.is_empty() {
+        return Err(ControllerError::AssignmentEmpty);
+    }
+    for (place, broker) in replicas.iter().enumerate() {
+        if !image.brokers().contains(broker) {
+            return Err(ControllerError::AssignmentUnknownBroker(*broker));
+        }
+        if replicas[..place].contains(broker) {
+            return Err(ControllerError::AssignmentRepeatsBroker(*broker));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! What differs between two images: the input of everything that acts on a change.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::{MetadataImage, MetadataRecord, TopicImage};
+
+/// A topic before and after a change. The two are equal if a request asked for what was there already.
+#[derive(Debug, Clone)]
+pub struct TopicChange {
+    /// The topic before the change.
+    pub before: Arc<TopicImage>,
+    /// The topic after the change.
+    pub after: Arc<TopicImage>,
+}
+
+/// The topics that differ between two images.
+#[derive(Debug, Clone, Default)]
+pub struct MetadataDelta {
+    /// Topics that are gone, as they were.
+    pub deleted: Vec<Arc<TopicImage>>,
+    /// Topics that have changed.
+    pub changed: Vec<TopicChange>,
+    /// Topics that are new.
+    pub created: Vec<Arc<TopicImage>>,
+}
+
+impl MetadataDelta {
+    /// Returns what differs in the topics with these ids.
+    pub fn between(before: &MetadataImage, after: &MetadataImage, touched: impl IntoIterator<Item = Uuid>) -> Self {
+        Self::from_topics(touched.into_iter().map(|id| (id, before.topic_by_id(id).cloned())), after)
+    }
+
+    /// Returns what differs in these topics, given as they were before.
+    pub(crate) fn from_topics(
+        before: impl IntoIterator<Item = (Uuid, Option<Arc<TopicImage>>)>,
+        after: &MetadataImage,
+    ) -> Self {
+        let mut delta = Self::default();
+        for (id, before) in before {
+            match (before, after.topic_by_id(id)) {
+                (None, None) => {}
+                (Some(before), None) => delta.deleted.push(before),
+                (None, Some(after)) => delta.created.push(Arc::clone(after)),
+                (Some(before), Some(after)) => delta.changed.push(TopicChange { before, after: Arc::clone(after) }),
+            }
+        }
+        delta
+    }
+
+    /// Returns an image as a change of nothing: every topic is created. A start applies it.
+    pub fn of_image(image: &MetadataImage) -> Self {
+        Self { created: image.topics().cloned().collect(), ..Self::default() }
+    }
+}
+
+/// Returns the ids of the topics that records may change.
+pub(crate) fn touched(image: &MetadataImage, records: &[MetadataRecord]) -> BTreeSet<Uuid> {
+    let mut ids = BTreeSet::new();
+    for record in records {
+        match record {
+            MetadataRecord::TopicCreated { id, .. }
+            | MetadataRecord::TopicDeleted { id }
+            | MetadataRecord::PartitionsAdded { id, .. }
+            | MetadataRecord::TopicConfigChanged { id, .. }
+            | MetadataRecord::DecoderNeeded { id, .. } => drop(ids.insert(*id)),
+            MetadataRecord::LeaderEpochRaised { .. } => ids.extend(image.topics().map(|topic| topic.id)),
+            MetadataRecord::ClusterCreated { .. }
+            | MetadataRecord::FeatureLevelSet { .. }
+            | MetadataRecord::ProducerIdsAllocated { .. } => {}
+        }
+    }
+    ids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_that_comes_and_goes_is_no_difference() {
+        let id = Uuid::from_u128;
+        let created = |n: u128| MetadataRecord::TopicCreated {
+            name: format!("t{n}"),
+            id: id(n),
+            partitions: 1,
+            configs: Default::default(),
+            replicas: Vec::new(),
+        };
+        let mut before = MetadataImage::new(0);
+        for n in [1, 2, 3] {
+            before.apply(&created(n)).expect("a new topic");
+        }
+        let records = [
+            MetadataRecord::TopicDeleted { id: id(1) },
+            MetadataRecord::PartitionsAdded { id: id(2), partitions: 2, replicas: Vec::new() },
+            created(4),
+            MetadataRecord::TopicDeleted { id: id(4) },
+            created(5),
+        ];
+        let mut after = before.clone();
+        for record in &records {
+            after.apply(record).expect("it fits");
+        }
+        let delta = MetadataDelta::between(&before, &after, touched(&before, &records));
+        let ids = |topics: &[Arc<TopicImage>]| topics.iter().map(|topic| topic.id).collect::<Vec<_>>();
+        assert_eq!((ids(&delta.deleted), ids(&delta.created)), (vec![id(1)], vec![id(5)]));
+        let [TopicChange { before, after }] = &delta.changed[..] else { panic!("one topic has changed") };
+        assert_eq!((before.partition_count(), after.partition_count()), (1, 2));
+    }
+}

@@ -1,0 +1,51 @@
+//! The feature level of a metadata log: which records may be written to it.
+
+/// The feature level, as Kafka's `metadata.version`. Every program that knows a level reads all records of it, so nodes of
+/// two versions can share a log if its level is one that both know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FeatureLevel(u16);
+
+impl FeatureLevel {
+    /// The level of logs without one: the records of one broker, all in version 0.
+    pub const INITIAL: Self = Self(0);
+
+    /// Topics and partitions are written with their brokers.
+    pub const ASSIGNMENTS: Self = Self(1);
+
+    /// The newest level that this program knows. A new log gets it.
+    pub const NEWEST: Self = Self::ASSIGNMENTS;
+
+    /// Returns the level with this number.
+    ///
+    /// # Errors
+    /// This program does not know it.
+    pub fn new(level: u16) -> Result<Self, UnknownLevel> {
+        if level > Self::NEWEST.0 { Err(UnknownLevel(level)) } else { Ok(Self(level)) }
+    }
+
+    /// Returns the number of the level.
+    pub fn number(self) -> u16 {
+        self.0
+    }
+}
+
+/// A level of a newer program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the metadata log has feature level {0}, this program knows up to {newest}: a newer version of the program wrote it, \
+     start that one",
+    newest = FeatureLevel::NEWEST.0
+)]
+pub struct UnknownLevel(u16);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_of_a_newer_program_is_an_error() {
+        assert_eq!(FeatureLevel::new(1), Ok(FeatureLevel::ASSIGNMENTS));
+        let error = FeatureLevel::new(9).expect_err("nobody knows it").to_string();
+        assert!(error.starts_with("the metadata log has feature level 9, this program knows up to 1: "), "{error}");
+    }
+}

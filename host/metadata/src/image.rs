@@ -1,0 +1,406 @@
+//! The cluster's state as its records make it: a pure value, replaced as a whole with every change.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::feature::{FeatureLevel, UnknownLevel};
+use super::record::MetadataRecord;
+
+/// The configs that are set on a topic itself, by name.
+pub type TopicConfigs = BTreeMap<String, String>;
+
+/// The config that makes a topic a view of another one.
+const VIEW_OF: &str = "view.of";
+
+/// One partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionImage {
+    /// The broker that leads it; -1 for none.
+    pub leader: i32,
+    /// Rises with every new leader, and when a leader may have lost records.
+    pub leader_epoch: i32,
+    /// Rises with every change of the partition, so that a change decided on an older state can be told.
+    pub partition_epoch: i32,
+    /// The brokers that hold the partition, the preferred leader first.
+    pub replicas: Arc<[i32]>,
+    /// Those of them that are in sync.
+    pub isr: Arc<[i32]>,
+}
+
+impl PartitionImage {
+    fn new(replicas: Arc<[i32]>, leader_epoch: i32) -> Self {
+        let leader = replicas.first().copied().unwrap_or(-1);
+        Self { leader, leader_epoch, partition_epoch: 0, isr: Arc::clone(&replicas), replicas }
+    }
+}
+
+/// One topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicImage {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: Uuid,
+    /// By index. Those of a view are the partitions of its source, and nothing of them is stored for the view.
+    pub partitions: Vec<PartitionImage>,
+    /// The configs that it sets itself.
+    pub configs: TopicConfigs,
+    /// The digests of the plug-ins that read batches in private formats.
+    pub decoders: BTreeSet<String>,
+}
+
+impl TopicImage {
+    /// Returns the number of partitions.
+    pub fn partition_count(&self) -> i32 {
+        i32::try_from(self.partitions.len()).unwrap_or(i32::MAX)
+    }
+
+    /// Returns the topic that this one is a view of.
+    pub fn view_of(&self) -> Option<&str> {
+        source_of(&self.configs)
+    }
+}
+
+/// Returns the topic that configs make a view of.
+pub fn source_of(configs: &TopicConfigs) -> Option<&str> {
+    configs.get(VIEW_OF).map(String::as_str).filter(|source| !source.is_empty())
+}
+
+/// The whole state. A clone copies a few pointers and shares the rest; the first change of a clone copies the pointers to the
+/// topics, and a change of a topic copies that topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetadataImage {
+    /// The id of the cluster; empty before the first record.
+    pub cluster_id: String,
+    /// Which records may be written.
+    pub feature_level: FeatureLevel,
+    /// The leader epoch of new partitions.
+    pub leader_epoch: i32,
+    /// The first producer id of the next block.
+    pub next_producer_id: i64,
+    brokers: Arc<[i32]>,
+    topics: Arc<BTreeMap<Arc<str>, Arc<TopicImage>>>,
+    names: Arc<HashMap<Uuid, Arc<str>>>,
+}
+
+/// A record that does not fit the state before it: the log is not one that this program wrote.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ImageError {
+    /// The name or the id is taken.
+    #[error("topic {name} ({id}) is created twice")]
+    CreatedTwice {
+        /// The name of the topic.
+        name: String,
+        /// The id of the topic.
+        id: Uuid,
+    },
+    /// No topic has this id.
+    #[error("there is no topic with the id {0}")]
+    NoTopic(Uuid),
+    /// The assignments do not match the partitions.
+    #[error("there are {partitions} partitions without brokers, and {replicas} assignments for them")]
+    Assignments {
+        /// The number of new partitions.
+        partitions: usize,
+        /// The number of assignments.
+        replicas: usize,
+    },
+    /// A newer program has raised the feature level.
+    #[error(transparent)]
+    FeatureLevel(#[from] UnknownLevel),
+}
+
+impl MetadataImage {
+    /// Returns the empty state of a cluster of one broker.
+    pub fn new(node_id: i32) -> Self {
+        Self {
+            cluster_id: String::new(),
+            feature_level: FeatureLevel::INITIAL,
+            leader_epoch: 0,
+            next_producer_id: 0,
+            brokers: Arc::from([node_id]),
+            topics: Arc::default(),
+            names: Arc::default(),
+        }
+    }
+
+    /// Returns the ids of the registered brokers.
+    pub fn brokers(&self) -> &[i32] {
+        &self.brokers
+    }
+
+    /// Returns a topic by its name.
+    pub fn topic(&self, name: &str) -> Option<&Arc<TopicImage>> {
+        self.topics.get(name)
+    }
+
+    /// Returns a topic by its id.
+    pub fn topic_by_id(&self, id: Uuid) -> Option<&Arc<TopicImage>> {
+        self.topics.get(self.names.get(&id)?)
+    }
+
+    /// Returns all topics, in the order of their names.
+    pub fn topics(&self) -> impl Iterator<Item = &Arc<TopicImage>> {
+        self.topics.values()
+    }
+
+    /// Returns the views of a topic, and the views of those.
+    pub fn views_of<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Arc<TopicImage>> {
+        self.topics().filter(move |topic| self.sources(topic).any(|source| source == name))
+    }
+
+    /// Returns the source of a view, the source of that, and so on. Ends after as many steps as there are topics: the rules
+    /// allow no circle, but a log can hold one.
+    fn sources<'a>(&'a self, topic: &'a TopicImage) -> impl Iterator<Item = &'a str> {
+        let next = |source: &&'a str| self.topic(source).and_then(|topic| topic.view_of());
+        std::iter::successors(topic.view_of(), next).take(self.topics.len())
+    }
+
+    /// Returns the partitions of a topic. A view has those of its source.
+    pub fn partitions_of<'a>(&'a self, topic: &'a TopicImage) -> &'a [PartitionImage] {
+        let root = self.sources(topic).last().and_then(|source| self.topic(source));
+        root.map_or(&topic.partitions, |source| &source.partitions)
+    }
+
+    /// Applies one record.
+    ///
+    /// # Errors
+    /// The record does not fit, and the image stays as it is.
+    pub fn apply(&mut self, record: &MetadataRecord) -> Result<(), ImageError> {
+        match record {
+            MetadataRecord::ClusterCreated { cluster_id } => self.cluster_id.clone_from(cluster_id),
+            MetadataRecord::LeaderEpochRaised { epoch } => self.raise_leader_epoch(*epoch),
+            MetadataRecord::ProducerIdsAllocated { next } => self.next_producer_id = *next,
+            MetadataRecord::FeatureLevelSet { level } => self.feature_level = FeatureLevel::new(*level)?,
+            MetadataRecord::TopicCreated { name, id, partitions, configs, replicas } => {
+                let partitions = self.new_partitions(size(*partitions), replicas)?;
+                self.create(name, *id, partitions, configs)?;
+            }
+            MetadataRecord::TopicDeleted { id } => {
+                self.remove(*id).ok_or(ImageError::NoTopic(*id))?;
+            }
+            MetadataRecord::PartitionsAdded { id, partitions, replicas } => {
+                let before = self.topic_by_id(*id).ok_or(ImageError::NoTopic(*id))?.partitions.len();
+                let added = self.new_partitions(size(*partitions).saturating_sub(before), replicas)?;
+                self.change(*id, |topic| topic.partitions.extend(added))?;
+            }
+            MetadataRecord::DecoderNeeded { id, digest } => {
+                self.change(*id, |topic| topic.decoders.extend([digest.clone()]))?;
+            }
+            MetadataRecord::TopicConfigChanged { id, name, value } => {
+                self.change(*id, |topic| match value {
+                    Some(value) => drop(topic.configs.insert(name.clone(), value.clone())),
+                    None => drop(topic.configs.remove(name)),
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns partitions on these brokers. Without assignments they are on the one broker of the cluster.
+    fn new_partitions(&self, count: usize, replicas: &[Vec<i32>]) -> Result<Vec<PartitionImage>, ImageError> {
+        if replicas.is_empty() {
+            return Ok(vec![PartitionImage::new(Arc::clone(&self.brokers), self.leader_epoch); count]);
+        }
+        if replicas.len() != count {
+            return Err(ImageError::Assignments { partitions: count, replicas: replicas.len() });
+        }
+        // Most partitions have the brokers of the one before them.
+        let mut last: Arc<[i32]> = Arc::from([]);
+        let partitions = replicas.iter().map(|replicas| {
+            if *last != **replicas {
+                last = Arc::from(replicas.as_slice());
+            }
+            PartitionImage::new(Arc::clone(&last), self.leader_epoch)
+        });
+        Ok(partitions.collect())
+    }
+
+    fn create(
+        &mut self,
+        name: &str,
+        id: Uuid,
+        partitions: Vec<PartitionImage>,
+        configs: &TopicConfigs,
+    ) -> Result<(), ImageError> {
+        if self.topics.contains_key(name) || self.names.contains_key(&id) {
+            return Err(ImageError::CreatedTwice { name: name.to_owned(), id });
+        }
+        let topic =
+            TopicImage { name: name.to_owned(), id, partitions, configs: configs.clone(), decoders: BTreeSet::new() };
+        self.insert(Arc::new(topic));
+        Ok(())
+    }
+
+    fn insert(&mut self, topic: Arc<TopicImage>) {
+        let name: Arc<str> = Arc::from(topic.name.as_str());
+        Arc::make_mut(&mut self.names).insert(topic.id, Arc::clone(&name));
+        Arc::make_mut(&mut self.topics).insert(name, topic);
+    }
+
+    fn remove(&mut self, id: Uuid) -> Option<Arc<TopicImage>> {
+        let name = Arc::make_mut(&mut self.names).remove(&id)?;
+        Arc::make_mut(&mut self.topics).remove(&name)
+    }
+
+    /// Raises the leader epoch of every partition, at least to `epoch`.
+    fn raise_leader_epoch(&mut self, epoch: i32) {
+        self.leader_epoch = epoch;
+        for topic in Arc::make_mut(&mut self.topics).values_mut() {
+            for partition in &mut Arc::make_mut(topic).partitions {
+                partition.leader_epoch = epoch.max(partition.leader_epoch + 1);
+                partition.partition_epoch += 1;
+            }
+        }
+    }
+
+    fn change(&mut self, id: Uuid, change: impl FnOnce(&mut TopicImage)) -> Result<(), ImageError> {
+        let name = self.names.get(&id).ok_or(ImageError::NoTopic(id))?;
+        let topic = Arc::make_mut(&mut self.topics).get_mut(name).ok_or(ImageError::NoTopic(id))?;
+        change(Arc::make_mut(topic));
+        Ok(())
+    }
+
+    /// Returns what is needed to undo changes of these topics.
+    pub(crate) fn save(&self, topics: &BTreeSet<Uuid>) -> Saved {
+        Saved {
+            // Without topics it is a few words.
+            rest: Self { topics: Arc::default(), names: Arc::default(), ..self.clone() },
+            topics: self.topics_by_id(topics),
+        }
+    }
+
+    /// Returns these topics, each with its id.
+    pub(crate) fn topics_by_id(&self, ids: &BTreeSet<Uuid>) -> Vec<(Uuid, Option<Arc<TopicImage>>)> {
+        ids.iter().map(|&id| (id, self.topic_by_id(id).cloned())).collect()
+    }
+
+    /// Undoes changes.
+    pub(crate) fn restore(&mut self, Saved { rest, topics }: Saved) {
+        for (id, _) in &topics {
+            self.remove(*id);
+        }
+        for topic in topics.into_iter().filter_map(|(_, topic)| topic) {
+            self.insert(topic);
+        }
+        let (topics, names) = (std::mem::take(&mut self.topics), std::mem::take(&mut self.names));
+        *self = Self { topics, names, ..rest };
+    }
+}
+
+/// The state of some topics, and all but the topics, see [`MetadataImage::save`].
+#[derive(Debug)]
+pub(crate) struct Saved {
+    rest: MetadataImage,
+    topics: Vec<(Uuid, Option<Arc<TopicImage>>)>,
+}
+
+/// The log is trusted as far as its CRCs go; a count below zero is none.
+fn size(partitions: i32) -> usize {
+    usize::try_from(partitions).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn created(name: &str, id: u128) -> MetadataRecord {
+        MetadataRecord::TopicCreated {
+            name: name.to_owned(),
+            id: Uuid::from_u128(id),
+            partitions: 1,
+            configs: BTreeMap::new(),
+            replicas: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_topic_is_created_changed_and_deleted() {
+        let mut image = MetadataImage::new(0);
+        let id = Uuid::from_u128(1);
+        image.apply(&created("a", 1)).expect("the first topic");
+        let before = image.clone();
+        image
+            .apply(&MetadataRecord::PartitionsAdded { id, partitions: 4, replicas: Vec::new() })
+            .expect("the topic exists");
+        let set = |value: Option<&str>| MetadataRecord::TopicConfigChanged {
+            id,
+            name: "retention.ms".to_owned(),
+            value: value.map(str::to_owned),
+        };
+        image.apply(&set(Some("5"))).expect("the topic exists");
+        let topic = image.topic_by_id(id).expect("the topic exists");
+        assert_eq!((topic.partition_count(), topic.configs["retention.ms"].as_str()), (4, "5"));
+        let older = before.topic("a").expect("it was there before");
+        assert_eq!(older.partition_count(), 1, "an older image does not change");
+        image.apply(&set(None)).expect("the topic exists");
+        assert!(image.topic("a").expect("the topic exists").configs.is_empty());
+        image.apply(&MetadataRecord::TopicDeleted { id }).expect("the topic exists");
+        assert!(image.topic("a").is_none() && image.topic_by_id(id).is_none());
+        image.apply(&created("a", 2)).expect("the name is free again");
+    }
+
+    #[test]
+    fn a_record_that_does_not_fit_is_rejected() {
+        let mut image = MetadataImage::new(0);
+        image.apply(&created("a", 1)).expect("the first topic");
+        let before = image.clone();
+        let twice = image.apply(&created("a", 2)).expect_err("the name is taken");
+        assert!(matches!(twice, ImageError::CreatedTwice { .. }));
+        assert!(matches!(image.apply(&created("b", 1)), Err(ImageError::CreatedTwice { .. })));
+        let missing = Uuid::from_u128(9);
+        assert_eq!(image.apply(&MetadataRecord::TopicDeleted { id: missing }), Err(ImageError::NoTopic(missing)));
+        assert_eq!(image, before);
+    }
+
+    #[test]
+    fn partitions_have_the_brokers_of_their_record() {
+        let mut image = MetadataImage::new(1);
+        let mut created = created("a", 1);
+        if let MetadataRecord::TopicCreated { partitions, replicas, .. } = &mut created {
+            (*partitions, *replicas) = (3, vec![vec![2, 1], vec![2, 1], vec![1]]);
+        }
+        image.apply(&created).expect("the first topic");
+        let partitions = &image.topic("a").expect("it exists").partitions;
+        let leaders: Vec<i32> = partitions.iter().map(|partition| partition.leader).collect();
+        assert_eq!((leaders, &*partitions[0].replicas, &*partitions[2].isr), (vec![2, 2, 1], &[2, 1][..], &[1][..]));
+        assert!(Arc::ptr_eq(&partitions[0].replicas, &partitions[1].replicas));
+        let level = image.apply(&MetadataRecord::FeatureLevelSet { level: 9 });
+        assert!(matches!(level, Err(ImageError::FeatureLevel(_))), "{level:?}");
+    }
+
+    #[test]
+    fn the_leader_epoch_rises_for_every_partition() {
+        let mut image = MetadataImage::new(7);
+        image.apply(&created("a", 1)).expect("the first topic");
+        image.apply(&MetadataRecord::LeaderEpochRaised { epoch: 3 }).expect("it fits any state");
+        let id = Uuid::from_u128(1);
+        let added = MetadataRecord::PartitionsAdded { id, partitions: 2, replicas: vec![vec![7]] };
+        image.apply(&added).expect("the topic exists");
+        let uneven = MetadataRecord::PartitionsAdded { id, partitions: 4, replicas: vec![vec![7]] };
+        assert_eq!(image.apply(&uneven), Err(ImageError::Assignments { partitions: 2, replicas: 1 }));
+        image.apply(&MetadataRecord::LeaderEpochRaised { epoch: 4 }).expect("it fits any state");
+        let partitions = &image.topic("a").expect("it exists").partitions;
+        let epochs: Vec<_> = partitions.iter().map(|one| (one.leader_epoch, one.partition_epoch)).collect();
+        assert_eq!(epochs, [(4, 2), (4, 1)]);
+        assert!(partitions.iter().all(|one| one.leader == 7 && *one.replicas == [7] && *one.isr == [7]));
+    }
+
+    #[test]
+    fn a_source_has_its_views_and_theirs() {
+        let mut image = MetadataImage::new(0);
+        for (id, (name, source)) in
+            [("a", ""), ("b", "a"), ("c", "b"), ("d", ""), ("x", "y"), ("y", "x")].iter().enumerate()
+        {
+            image.apply(&created(name, id as u128)).expect("a new name");
+            let (id, name, value) = (Uuid::from_u128(id as u128), VIEW_OF.to_owned(), Some((*source).to_owned()));
+            image.apply(&MetadataRecord::TopicConfigChanged { id, name, value }).expect("the topic exists");
+        }
+        let views = |name| image.views_of(name).map(|view| view.name.as_str()).collect::<Vec<_>>();
+        assert_eq!((views("a"), views("b"), views("d")), (vec!["b", "c"], vec!["c"], vec![]));
+        // No rule lets a circle in; one in the log does not loop for ever.
+        assert_eq!(views("x"), ["x", "y"]);
+    }
+}
