@@ -213,14 +213,48 @@ pub(crate) fn open_topics<'a>(
     link::link(table);
 }
 
-/// The stages of a topic as it is stored. They worked when they were stored; a plug-in that has gone since takes the topic
-/// out of service, and nothing else.
+/// Starts the stages of a topic as it is stored. They worked when they were stored. If a plug-in or a file is missing
+/// now, only this topic is out of service, until they can be started ([`restart_stages`]).
 fn stored_stages(broker: &Broker, topic: &str, config: &TopicConfig) -> Attached {
     let attached = attach(broker, topic, config).transpose()?;
     Some(attached.map_err(|error| {
-        tracing::error!(topic, "a stage cannot be started, the topic is not served: {error}");
-        error
+        tracing::error!(topic, %error, "a stage cannot be started: the topic is out of service until it can");
+        out_of_service(error)
     }))
+}
+
+/// Makes an error that clients retry: the config was valid, and the stages may start later.
+fn out_of_service(error: ApiError) -> ApiError {
+    ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, error.message)
+}
+
+/// Starts the stages of a topic that could not be started before, if they can be started now.
+pub(crate) async fn restart_stages(broker: &Arc<Broker>, id: Uuid) {
+    let changing = changing(broker).await;
+    let done = carry_out(broker, changing, move |broker| {
+        let image = broker.metadata.image();
+        let topics = broker.topics.load();
+        let Some(topic) = topics.by_id(id) else { return Ok(()) };
+        let Some(Err(before)) = &topic.stages else { return Ok(()) };
+        let name = topic.name.as_str();
+        let stages = match attach(broker, name, &topic.config) {
+            Ok(stages) => {
+                tracing::info!(topic = name, "the stages are started: the topic is in service again");
+                stages.map(Ok)
+            }
+            Err(error) => {
+                if error.message != before.message {
+                    tracing::warn!(topic = name, %error, "a stage still cannot be started");
+                }
+                Some(Err(out_of_service(error)))
+            }
+        };
+        republish(broker, &image, id, Some(stages));
+        Ok(())
+    });
+    if let Err(error) = done.await {
+        tracing::error!(%error, "cannot start the stages of a topic");
+    }
 }
 
 /// The options of a topic as they are stored. They were checked before they were stored, by this version or another one.
@@ -379,15 +413,21 @@ pub(crate) async fn alter_topic(
     carry_out(broker, changing, move |broker| {
         let served = broker.topics.load().by_id(id).cloned();
         // Stages that stay as they are go on as they are, with what they know and have counted.
-        let changed = served.as_ref().is_none_or(|topic| {
-            topic.config.stages != config.stages || topic.config.view_of != config.view_of || is_broken(&topic.stages)
-        });
-        let stages = changed.then(|| attach(broker, &name, &config)).transpose()?;
+        let is_other = served
+            .as_ref()
+            .is_none_or(|topic| topic.config.stages != config.stages || topic.config.view_of != config.view_of);
+        let is_broken = served.as_ref().is_some_and(|topic| matches!(topic.stages, Some(Err(_))));
+        let stages = match (is_other || is_broken).then(|| attach(broker, &name, &config)) {
+            // Stages that could not be started, and still cannot, do not stand in the way of other configs.
+            Some(Err(_)) if !is_other && !records.is_empty() => None,
+            stages => stages.transpose()?,
+        };
         let emptied = served.filter(|_| becomes_view).map(|topic| Sealed::new(&topic)).transpose()?;
-        if validate_only || records.is_empty() {
+        if validate_only || (records.is_empty() && stages.is_none()) {
             return Ok(());
         }
-        let image = broker.metadata.commit(&records)?;
+        // Stages that can be started now go into service, even if no config changes.
+        let image = if records.is_empty() { image } else { broker.metadata.commit(&records)? };
         republish(broker, &image, id, stages.map(|stages| stages.map(Ok)));
         if let Some(emptied) = emptied {
             let folders = partition_dirs::set_aside(&broker.data_dir, &emptied.keep());
@@ -396,10 +436,6 @@ pub(crate) async fn alter_topic(
         Ok(())
     })
     .await
-}
-
-fn is_broken(stages: &Attached) -> bool {
-    matches!(stages, Some(Err(_)))
 }
 
 fn config_changes(id: Uuid, old: &TopicOverrides, new: &TopicOverrides) -> Vec<MetadataRecord> {

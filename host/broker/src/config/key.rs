@@ -71,6 +71,18 @@ pub(crate) static PLUGIN_STATS: Key = Key {
     broker_synonyms: &[],
 };
 
+/// The producers whose batches stages rejected, as a config that is never set. See
+/// `millstream_registry::RejectedProducer`.
+pub(crate) static REJECTED_PRODUCERS: Key = Key {
+    name: millstream_registry::REJECTED_PRODUCERS_CONFIG,
+    kind: Kind::String,
+    default: None,
+    valid: Valid::Any,
+    doc: "The producers whose batches stages rejected since the broker's start, as JSON. \
+          Read-only, and returned only when it is requested by name.",
+    broker_synonyms: &[],
+};
+
 /// An option of the broker that takes effect.
 pub(crate) fn broker_key(name: &str) -> Option<&'static Key> {
     BROKER_KEYS.iter().find(|key| key.name == name)

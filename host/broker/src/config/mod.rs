@@ -16,7 +16,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub(crate) use key::{Key, PLUGIN_STATS, all_broker_keys, all_topic_keys, broker_key, inert_key, topic_key};
+pub(crate) use key::{
+    Key, PLUGIN_STATS, REJECTED_PRODUCERS, all_broker_keys, all_topic_keys, broker_key, inert_key, topic_key,
+};
 pub use listeners::{HostPort, ListenerConfig};
 use millstream_coordinator::group::GroupConfig;
 pub(crate) use topic::{CompressionType, FailurePolicy, StageOptions, TopicConfig, TopicOverrides, inherited};
