@@ -15,6 +15,8 @@ BROKER_KEYS:
     "The older name of node.id.";
 "broker.rack" String = null, Any, [],
     "The rack that metadata names for this broker.";
+"compressed.records.validation" String = "framing", OneOf(&["full", "framing", "none"]), [],
+    "The default of the topic option compressed.records.validation.";
 "compression.gzip.level" Int = "-1", Between(-1, 9), [],
     "The default of the topic option of the same name.";
 "compression.lz4.level" Int = "9", Between(1, 17), [],
@@ -109,6 +111,8 @@ BROKER_KEYS:
     "The most connections at one time. The process's own limit of open files bounds it too.";
 "max.connections.per.ip" Int = "2147483647", AtLeast(0), [],
     "The most connections from one address at one time.";
+"max.decompressed.message.bytes" Int = "2147483639", AtLeast(1), [],
+    "The default of the topic option max.decompressed.message.bytes.";
 "message.max.bytes" Int = "1048588", AtLeast(0), [],
     "The default of the topic option max.message.bytes.";
 "min.insync.replicas" Int = "1", AtLeast(1), [],

@@ -21,7 +21,9 @@ pub(crate) use key::{
 };
 pub use listeners::{HostPort, ListenerConfig};
 use millstream_coordinator::group::GroupConfig;
-pub(crate) use topic::{CompressionType, FailurePolicy, StageOptions, TopicConfig, TopicOverrides, inherited};
+pub(crate) use topic::{
+    CompressionType, FailurePolicy, StageOptions, TopicConfig, TopicOverrides, Validation, inherited,
+};
 pub(crate) use value::{Kind, list};
 
 use millstream_stage::SpikeLimits;

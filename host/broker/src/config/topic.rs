@@ -20,6 +20,20 @@ pub(crate) enum CompressionType {
     Codec(Codec),
 }
 
+/// `compressed.records.validation`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Validation {
+    /// Compressed records are decompressed, and each is checked.
+    Full,
+    /// What can be checked without decompressing is checked.
+    Framing,
+    /// The batch's header and CRC are checked.
+    None,
+}
+
+/// The default of `max.decompressed.message.bytes`.
+const RECORD_BYTES_MAX: i32 = 2_147_483_639;
+
 /// What becomes of a record that a stage refuses or fails on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FailurePolicy {
@@ -54,6 +68,9 @@ pub(crate) struct TopicConfig {
     pub(crate) delete: bool,
     pub(crate) compact: bool,
     pub(crate) compression: CompressionType,
+    pub(crate) validation: Validation,
+    /// The largest record of a compressed batch.
+    pub(crate) record_bytes_max: i32,
     pub(crate) gzip_level: Option<i32>,
     pub(crate) zstd_level: i32,
     pub(crate) file_delete_delay_ms: i64,
@@ -124,6 +141,8 @@ impl TopicConfig {
             delete: policies.contains(&"delete"),
             compact: policies.contains(&"compact"),
             compression: compression(text("compression.type")),
+            validation: validation(text("compressed.records.validation")),
+            record_bytes_max: int("max.decompressed.message.bytes"),
             gzip_level: bounded("compression.gzip.level").and_then(|level| i32::try_from(level).ok()),
             zstd_level: int("compression.zstd.level"),
             file_delete_delay_ms: long("file.delete.delay.ms"),
@@ -157,6 +176,13 @@ impl TopicConfig {
     }
 }
 
+impl TopicConfig {
+    /// Whether the records of a compressed batch are decompressed before the batch is stored.
+    pub(crate) fn decompresses(&self) -> bool {
+        self.compact || self.validation == Validation::Full || self.record_bytes_max < RECORD_BYTES_MAX
+    }
+}
+
 /// The value that the broker's keys give an option, else its own default.
 pub(crate) fn inherited(key: &Key, explicit: &dyn Fn(&str) -> Option<String>) -> Option<String> {
     let set = key.broker_synonyms.iter().find_map(|&(name, factor)| Some(scaled(&explicit(name)?, factor)));
@@ -177,6 +203,14 @@ fn policy(name: &str) -> FailurePolicy {
         "dead-letter" => FailurePolicy::DeadLetter,
         "pass" => FailurePolicy::Pass,
         _ => FailurePolicy::Fail,
+    }
+}
+
+fn validation(name: &str) -> Validation {
+    match name {
+        "full" => Validation::Full,
+        "none" => Validation::None,
+        _ => Validation::Framing,
     }
 }
 
@@ -209,6 +243,19 @@ mod tests {
         assert_eq!(config.retention_ms, None);
         let config = resolve(&[("log.retention.ms", "5")], &[("retention.ms", "7")]).expect("good");
         assert_eq!(config.retention_ms, Some(7));
+    }
+
+    #[test]
+    fn compressed_records_are_decompressed_where_an_option_needs_it() {
+        let decompresses = |topic: &[(&str, &str)]| resolve(&[], topic).expect("good").decompresses();
+        assert!(!decompresses(&[]));
+        assert!(!decompresses(&[("compressed.records.validation", "none")]));
+        assert!(decompresses(&[("compressed.records.validation", "full")]));
+        assert!(decompresses(&[("cleanup.policy", "compact"), ("compressed.records.validation", "none")]));
+        assert!(decompresses(&[("max.decompressed.message.bytes", "1000")]));
+        let broker = [("compressed.records.validation", "full"), ("max.decompressed.message.bytes", "9")];
+        let config = resolve(&broker, &[]).expect("good");
+        assert_eq!((config.validation, config.record_bytes_max), (Validation::Full, 9));
     }
 
     #[test]

@@ -6,12 +6,17 @@ use super::value::Valid::{Any, AtLeast, Between, ListOf, OneOf, Ratio};
 /// What may become of a record that a stage refuses or fails on.
 const POLICIES: &[&str] = &["fail", "skip", "dead-letter", "pass"];
 
+/// How far compressed records are checked.
+const VALIDATIONS: &[&str] = &["full", "framing", "none"];
+
 const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
 
 keys! {
 TOPIC_KEYS:
 "cleanup.policy" List = "delete", ListOf(&["compact", "delete"]), ["log.cleanup.policy" * 1],
     "What happens to old records: `delete` drops segments by age and size, `compact` keeps the last record of each key.";
+"compressed.records.validation" String = "framing", OneOf(VALIDATIONS), ["compressed.records.validation" * 1],
+    "How far compressed records are checked before they are stored. `full` decompresses them and checks each, as Apache Kafka does; `framing` checks how the compressed bytes start and end; `none` checks the batch's header and CRC only.";
 "compression.gzip.level" Int = "-1", Between(-1, 9), ["compression.gzip.level" * 1],
     "The gzip level if compression.type is gzip; -1 is the codec's own default.";
 "compression.lz4.level" Int = "9", Between(1, 17), ["compression.lz4.level" * 1],
@@ -22,6 +27,8 @@ TOPIC_KEYS:
     "The zstd level if compression.type is zstd.";
 "delete.retention.ms" Long = "86400000", AtLeast(0), ["log.cleaner.delete.retention.ms" * 1],
     "How long a compacted topic keeps delete markers.";
+"errors.deadletterqueue.group.enable" Boolean = "false", OneOf(&["false"]), [],
+    "Whether share groups may write dead letters to the topic. There are no share groups here: only false is accepted.";
 "file.delete.delay.ms" Long = "60000", AtLeast(0), ["log.segment.delete.delay.ms" * 1],
     "How long a file stays on disk after it was deleted, so that fetches under way can end.";
 "flush.messages" Long = "9223372036854775807", AtLeast(1), ["log.flush.interval.messages" * 1],
@@ -42,6 +49,8 @@ TOPIC_KEYS:
     "Local retention of a tiered topic. There is no tiered storage here.";
 "max.compaction.lag.ms" Long = "9223372036854775807", AtLeast(1), ["log.cleaner.max.compaction.lag.ms" * 1],
     "The longest time that a record may stay out of reach of compaction.";
+"max.decompressed.message.bytes" Int = "2147483639", AtLeast(1), ["max.decompressed.message.bytes" * 1],
+    "The largest record of a compressed batch, in bytes after decompression. Below the default, compressed records are decompressed and checked whatever compressed.records.validation says.";
 "max.message.bytes" Int = "1048588", AtLeast(0), ["message.max.bytes" * 1],
     "The largest record batch that the topic takes, in bytes, after compression.";
 "message.timestamp.after.max.ms" Long = "3600000", AtLeast(0), ["log.message.timestamp.after.max.ms" * 1],
@@ -58,6 +67,10 @@ TOPIC_KEYS:
     "How many replicas must be in sync for a write with acks=all.";
 "preallocate" Boolean = "false", Any, ["log.preallocate" * 1],
     "Whether a new segment's file is given its full size at once. Accepted; files grow as they are written.";
+"remote.copy.lag.bytes" Long = "-1", AtLeast(-1), [],
+    "Part of tiered storage, which is not there.";
+"remote.copy.lag.ms" Long = "0", AtLeast(-1), [],
+    "Part of tiered storage, which is not there.";
 "remote.log.copy.disable" Boolean = "false", Any, [],
     "Part of tiered storage, which is not there.";
 "remote.log.delete.on.disable" Boolean = "false", Any, [],
