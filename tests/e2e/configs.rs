@@ -13,14 +13,15 @@ const DYNAMIC_TOPIC: i8 = 1;
 const STATIC_BROKER: i8 = 4;
 const DEFAULT: i8 = 5;
 
-/// The options that a topic of Kafka 4.2 has.
-const TOPIC_OPTIONS: [&str; 33] = [
+/// The options that a topic of Kafka 4.4 has.
+const TOPIC_OPTIONS: [&str; 37] = [
     "cleanup.policy",
     "compression.gzip.level",
     "compression.lz4.level",
     "compression.type",
     "compression.zstd.level",
     "delete.retention.ms",
+    "errors.deadletterqueue.group.enable",
     "file.delete.delay.ms",
     "flush.messages",
     "flush.ms",
@@ -30,6 +31,7 @@ const TOPIC_OPTIONS: [&str; 33] = [
     "local.retention.bytes",
     "local.retention.ms",
     "max.compaction.lag.ms",
+    "max.decompressed.message.bytes",
     "max.message.bytes",
     "message.timestamp.after.max.ms",
     "message.timestamp.before.max.ms",
@@ -38,6 +40,8 @@ const TOPIC_OPTIONS: [&str; 33] = [
     "min.compaction.lag.ms",
     "min.insync.replicas",
     "preallocate",
+    "remote.copy.lag.bytes",
+    "remote.copy.lag.ms",
     "remote.log.copy.disable",
     "remote.log.delete.on.disable",
     "remote.storage.enable",
@@ -119,7 +123,28 @@ fn a_topic_is_described_with_every_option_its_source_and_synonyms() {
         ]
     );
     assert_eq!(synonyms("retention.ms")[0], ("log.retention.ms".to_owned(), "7200000".to_owned(), STATIC_BROKER));
-    assert_eq!(find("cleanup.policy").value.as_deref(), Some("delete"));
+    for (name, value) in [
+        ("cleanup.policy", "delete"),
+        ("errors.deadletterqueue.group.enable", "false"),
+        ("max.decompressed.message.bytes", "2147483639"),
+        ("remote.copy.lag.bytes", "-1"),
+        ("remote.copy.lag.ms", "0"),
+    ] {
+        assert_eq!(find(name).value.as_deref(), Some(value), "{name}");
+    }
+}
+
+#[test]
+fn options_of_what_is_not_there_cannot_be_turned_on() {
+    let broker = Broker::start();
+    let mut raw = Raw::connect(&broker);
+    Topic::create(&mut raw, "topic", 1, &[]);
+    for name in ["errors.deadletterqueue.group.enable", "remote.storage.enable"] {
+        for (value, error) in [("true", ErrorCode::INVALID_CONFIG), ("false", ErrorCode::NONE)] {
+            let (answer, message) = alter_by(&mut raw, "topic", &[(name, SET, Some(value))]);
+            assert_eq!(answer, error, "{name}={value}: {message}");
+        }
+    }
 }
 
 #[test]

@@ -144,15 +144,120 @@ fn each_partition_has_its_own_result() {
 #[test]
 fn timestamps_out_of_bounds_are_refused() {
     let (_broker, mut raw, topic) = start(&[]);
-    for time in [i64::MAX, i64::MIN, -2, now_ms() + 2 * 3_600_000] {
+    for time in [i64::MAX, i64::MIN, now_ms() + 2 * 3_600_000] {
         let answer = topic.produce_by(&mut raw, 9, batch_at(Codec::None, &[time]));
         assert_eq!(answer.error_code, ErrorCode::INVALID_TIMESTAMP, "{time}: {:?}", answer.error_message);
     }
-    // None, long ago, and within the hour that is allowed.
-    for time in [-1, 0, 1000, now_ms() + 600_000] {
+    // None, before 1970, long ago, and within the hour that is allowed.
+    for time in [-1, -1000, -2, 0, 1000, now_ms() + 600_000] {
         let answer = topic.produce_by(&mut raw, 9, batch_at(Codec::None, &[time]));
         assert_eq!(answer.error_code, ErrorCode::NONE, "{time}: {:?}", answer.error_message);
     }
+}
+
+#[test]
+fn every_record_with_a_timestamp_out_of_range_is_named() {
+    let (_broker, mut raw, topic) = start(&[]);
+    let now = now_ms();
+    let ahead = now + 2 * 3_600_000;
+    for codec in CODECS {
+        for (times, bad) in [(&[now, ahead, now][..], &[1][..]), (&[ahead, now, ahead], &[0, 2])] {
+            let answer = topic.produce_by(&mut raw, 9, batch_at(codec, times));
+            assert_eq!(answer.error_code, ErrorCode::INVALID_TIMESTAMP, "{codec:?}");
+            let message = answer.error_message.as_deref();
+            assert_eq!(message, Some("One or more records have been rejected due to invalid timestamp"));
+            let named: Vec<_> = answer.record_errors.iter().map(|error| error.batch_index).collect();
+            assert_eq!(named, bad, "{codec:?}");
+            for error in &answer.record_errors {
+                let start = format!("Timestamp {ahead} of message with offset {} is out of range.", error.batch_index);
+                let message = error.batch_index_error_message.as_deref().unwrap_or_default();
+                assert!(message.starts_with(&start), "{message}");
+            }
+        }
+    }
+    assert_eq!(topic.end(&mut raw), 0);
+}
+
+/// 100 bytes that no codec has written.
+fn noise() -> Vec<u8> {
+    (0..100u8).map(|at| at.wrapping_mul(97) ^ 0xfa).collect()
+}
+
+/// Batches of five records under a right CRC that no reader can unpack.
+fn unreadable(codec: Codec) -> Vec<(&'static str, Vec<u8>)> {
+    let values = ["a", "b", "c", "d", "e"];
+    let sound = compressed(codec, &values);
+    let payload = BatchView::parse(&sound).expect("a batch").payload();
+    let with = |payload: &[u8]| builder(codec, &values).build_with_payload(codec, payload).expect("a batch");
+    let counted = |count: i32| {
+        let batch = forge(sound.clone(), At::Count, count.to_be_bytes());
+        forge(batch, At::LastOffsetDelta, (count - 1).to_be_bytes())
+    };
+    vec![
+        ("noise", with(&noise())),
+        ("cut by one byte", with(&payload[..payload.len() - 1])),
+        ("cut in half", with(&payload[..payload.len() / 2])),
+        ("one record too few", counted(6)),
+        ("one record too many", counted(4)),
+    ]
+}
+
+#[test]
+fn full_validation_refuses_batches_that_cannot_be_unpacked() {
+    let (_broker, mut raw, topic) = start(&[("compressed.records.validation", "full")]);
+    for codec in CODECS.into_iter().filter(|codec| *codec != Codec::None) {
+        for (what, batch) in unreadable(codec) {
+            let answer = topic.produce_by(&mut raw, 9, batch);
+            assert_eq!(answer.error_code, ErrorCode::INVALID_RECORD, "{codec:?} {what}: {:?}", answer.error_message);
+        }
+    }
+    assert_eq!(topic.end(&mut raw), 0);
+    // Sound ones go through, small and large.
+    let large = "a line that repeats, ".repeat(40_000);
+    for (at, codec) in (0..).zip(CODECS) {
+        assert_eq!(topic.produce(&mut raw, compressed(codec, &["a", "b"])), 3 * at, "{codec:?}");
+        assert_eq!(topic.produce(&mut raw, compressed(codec, &[&large])), 3 * at + 2, "{codec:?}");
+    }
+}
+
+#[test]
+fn the_default_validation_refuses_what_the_framing_shows() {
+    let (_broker, mut raw, topic) = start(&[]);
+    for codec in CODECS.into_iter().filter(|codec| *codec != Codec::None) {
+        for (what, batch) in unreadable(codec).into_iter().take(3) {
+            // A raw block of snappy has no framing, and gzip tells its length at its end only.
+            if (codec, what == "noise") == (Codec::Snappy, true) || (codec, what == "noise") == (Codec::Gzip, false) {
+                continue;
+            }
+            let answer = topic.produce_by(&mut raw, 9, batch);
+            assert_eq!(answer.error_code, ErrorCode::INVALID_RECORD, "{codec:?} {what}: {:?}", answer.error_message);
+        }
+    }
+    assert_eq!(topic.end(&mut raw), 0);
+}
+
+#[test]
+fn without_validation_any_payload_is_stored() {
+    let (_broker, mut raw, topic) = start(&[("compressed.records.validation", "none")]);
+    for (_, batch) in unreadable(Codec::Gzip) {
+        topic.produce(&mut raw, batch);
+    }
+}
+
+#[test]
+fn the_largest_record_of_a_compressed_batch_has_a_limit() {
+    let (_broker, mut raw, topic) = start(&[("max.decompressed.message.bytes", "1000")]);
+    let (large, small) = ("x".repeat(1000), "x".repeat(900));
+    for codec in CODECS {
+        let answer = topic.produce_by(&mut raw, 9, compressed(codec, &["a", &large]));
+        let expected = if codec == Codec::None { ErrorCode::NONE } else { ErrorCode::INVALID_RECORD };
+        assert_eq!(answer.error_code, expected, "{codec:?}: {:?}", answer.error_message);
+        assert!(answer.record_errors.is_empty());
+        // The sum of a batch has no limit.
+        let answer = topic.produce_by(&mut raw, 9, compressed(codec, &[&small; 20]));
+        assert_eq!(answer.error_code, ErrorCode::NONE, "{codec:?}: {:?}", answer.error_message);
+    }
+    assert_eq!(topic.end(&mut raw), 2 + 5 * 20);
 }
 
 #[test]
@@ -162,10 +267,15 @@ fn a_compacted_topic_refuses_records_without_keys_and_names_them() {
         let mut builder = builder(codec, &[]);
         builder.append(now_ms(), Some(b"key"), Some(b"value"), []).expect("room");
         builder.append(now_ms(), None, Some(b"value"), []).expect("room");
+        builder.append(now_ms(), None, Some(b"value"), []).expect("room");
         let answer = topic.produce_by(&mut raw, 9, builder.build().expect("a batch"));
         assert_eq!(answer.error_code, ErrorCode::INVALID_RECORD, "{codec:?}");
         let blamed: Vec<_> = answer.record_errors.iter().map(|error| error.batch_index).collect();
-        assert_eq!(blamed, [1], "{codec:?}");
+        assert_eq!(blamed, [1, 2], "{codec:?}");
+        for error in &answer.record_errors {
+            let message = error.batch_index_error_message.as_deref();
+            assert_eq!(message, Some("Compacted topic cannot accept message without key in topic partition topic-0"));
+        }
     }
     assert_eq!(topic.end(&mut raw), 0);
 }

@@ -57,5 +57,8 @@ impl ComputePermits {
 /// Runs work that may take its time. On a worker that serves sockets, where quick stages run, what else waits for that worker
 /// goes to another thread first; on a thread of its own nothing changes.
 pub(crate) fn aside<T>(work: impl FnOnce() -> T) -> T {
-    tokio::task::block_in_place(work)
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+        _ => work(),
+    }
 }

@@ -1,4 +1,4 @@
-//! Appending: check, assign offsets, write once, publish.
+//! Appends batches: checks them, assigns offsets, writes once, publishes.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::producer_snapshot::{self, SNAPSHOT_SUFFIX};
 use crate::producer_state::BatchMetadata;
 use crate::segment::Segment;
 
-/// Where a batch is stored, and when.
+/// Says where a batch is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AppendedBatch {
     /// Offset of the first record.
@@ -47,12 +47,12 @@ impl Appended {
 }
 
 impl Log {
-    /// Appends a batch as the leader: it gets the next offset and `leader_epoch`, and under `LogAppendTime` the time `now_ms`
-    /// (milliseconds since 1970).
+    /// Appends a batch as the leader: it gets the next offset and `leader_epoch`, and under `LogAppendTime` the time
+    /// `now_ms` (milliseconds since 1970).
     ///
-    /// The batch may hold fewer records than offsets, even none: records that the leader dropped leave gaps, as compaction
-    /// does. The fields that change are patched in a copy of the 61 bytes of the header; the rest is written from where it
-    /// is. The producer's state is checked before a byte is written.
+    /// The batch may hold fewer records than offsets, even none: records that the leader dropped leave gaps, as
+    /// compaction does. The fields that change are patched in a copy of the 61 bytes of the header; the rest is
+    /// written from where it is. The producer's state is checked before a byte is written.
     ///
     /// # Errors
     /// The log is then as it was before.
@@ -80,8 +80,8 @@ impl Log {
         Ok(Appended::New(self.appended(header.base_offset, header.last_offset(), log_append_time)))
     }
 
-    /// Appends batches as a follower: one or more whole batches with the leader's offsets and epochs, which go on from the
-    /// log's end. Their CRCs are checked here.
+    /// Appends batches as a follower: one or more whole batches with the leader's offsets and epochs, which go on
+    /// from the log's end. Their CRCs are checked here.
     ///
     /// # Errors
     /// Whole batches before the one that fails may have been appended.
@@ -90,8 +90,8 @@ impl Log {
         self.append_follower(records)
     }
 
-    /// Checks the producer of a batch as [`Log::append`] does, without appending: returns where the batch is stored if it
-    /// was appended before. A caller can ask before it spends work on the batch.
+    /// Checks the producer of a batch as [`Log::append`] does, without appending: returns where the batch is stored
+    /// if it was appended before. A caller can ask before it spends work on the batch.
     ///
     /// # Errors
     /// The producer's epoch or sequence does not follow what the log has.
@@ -103,7 +103,7 @@ impl Log {
 
     fn check_sequence(&mut self, header: &BatchHeader) -> Result<Option<BatchMetadata>, AppendError> {
         match self.producers.check(header) {
-            // What is out of order may be a repeat that only the log still knows.
+            // A sequence that is out of order may be a duplicate that only the log still knows.
             Err(AppendError::OutOfOrderSequence { producer_id, .. }) if self.complete_window(producer_id)? => {
                 self.producers.check(header)
             }
@@ -169,7 +169,7 @@ impl Log {
         Ok(appended)
     }
 
-    /// The batches of a fetched record set, each whole, undamaged and after the one before.
+    /// Checks a fetched record set: each batch is whole, undamaged and follows the one before.
     fn check_follower(&self, records: &[u8]) -> Result<Vec<Located>, AppendError> {
         let mut batches: Vec<Located> = Vec::new();
         let mut expected = self.log_end_offset();
@@ -190,7 +190,7 @@ impl Log {
         Ok(batches)
     }
 
-    /// The active segment, rolled first if the batch does not belong into it.
+    /// Returns the active segment. Rolls it first if the batch has to go to a new one.
     fn segment_for(&mut self, header: &BatchHeader, pending: u64) -> Result<Arc<Segment>, LogError> {
         let active = self.active();
         if self.must_roll(&active, header, pending)? {
@@ -200,7 +200,8 @@ impl Log {
         Ok(active)
     }
 
-    /// Kafka's `shouldRoll`: by size, by time, by a full index, by a relative offset that would not fit 32 bits.
+    /// Returns whether the segment has to be rolled before the batch, as Kafka's `shouldRoll` does: by size, by time,
+    /// by a full index, or by a relative offset that would not fit 32 bits.
     fn must_roll(&self, active: &Segment, header: &BatchHeader, pending: u64) -> Result<bool, LogError> {
         if header.last_offset() - active.base_offset() > i64::from(i32::MAX) {
             return Ok(true);
@@ -242,7 +243,8 @@ impl Log {
         Ok(())
     }
 
-    /// Writes the producers' state as of `offset`. Not synced here: its CRC tells a torn one, which costs a scan.
+    /// Writes the producers' state as of `offset`, without syncing it: a torn file is known by its CRC and costs a
+    /// scan.
     pub(crate) fn write_snapshot(&mut self, offset: i64) -> Result<(), LogError> {
         let path = segment_file(self.dir(), offset, SNAPSHOT_SUFFIX);
         std::fs::write(&path, producer_snapshot::encode(&self.producers))
@@ -251,7 +253,7 @@ impl Log {
         Ok(())
     }
 
-    /// Writes batches at the end of the active segment, takes them in, and shows them to readers.
+    /// Writes batches at the end of the active segment, updates the state that follows from them, and publishes them.
     fn write(&mut self, active: &Arc<Segment>, bytes: &mut [IoSlice<'_>], batches: &[Located]) -> Result<(), LogError> {
         let open = active.open()?;
         active.prepare_append(&open)?;
@@ -271,7 +273,7 @@ impl Log {
         Ok(())
     }
 
-    /// Keeps the leader epoch of a batch, if it is the first of its epoch.
+    /// Adds the leader epoch of a batch, if it is the first of its epoch.
     fn note_epoch(&mut self, header: &BatchHeader) {
         self.epochs.assign(header.leader_epoch, header.base_offset);
         if self.epochs.latest().is_some_and(|latest| latest.start_offset == header.base_offset) {
@@ -286,7 +288,7 @@ impl Log {
         };
         // Part of it may be in the file. Unless that can be cut off, nothing may ever be appended after it.
         if let Err(second) = open.file.set_len(position) {
-            tracing::error!(segment = %active.path().display(), error = %second, "cannot take back a failed append");
+            tracing::error!(segment = %active.path().display(), error = %second, "cannot undo a failed append");
             self.shared().poisoned.store(true, Ordering::Release);
         }
         Err(LogError::io("cannot append to", &active.path())(error))

@@ -1,7 +1,7 @@
-//! The fixed part of a record batch, read without the rest, and the walk from batch to batch in a file.
+//! Reads the headers of record batches, and walks from batch to batch in a file.
 //!
-//! `millstream_record::BatchView` wants a whole batch in memory. Finding offsets in a segment needs only the 61 bytes at
-//! the start of each batch, so this file reads those and nothing else.
+//! `millstream_record::BatchView` wants a whole batch in memory. Finding offsets in a segment needs only the 61 bytes
+//! at the start of each batch, so this file reads those and nothing else.
 
 use std::fs::File;
 use std::io;
@@ -16,7 +16,7 @@ pub(crate) const CRC_COVERS_FROM: usize = 21;
 /// How much is read at once while walking headers: about one index interval.
 const WALK_CHUNK: usize = 4096;
 
-/// What the log wants to know of a batch, taken out of its header and checked to make sense.
+/// Holds the fields of a batch's header that the log needs, checked for consistency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BatchHeader {
     pub(crate) base_offset: i64,
@@ -35,7 +35,7 @@ pub(crate) struct BatchHeader {
 }
 
 impl BatchHeader {
-    /// Reads a header; the error says which field cannot be. Says nothing about the bytes after it.
+    /// Reads a header. The error names the field that is wrong. Does not look at the bytes after the header.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let raw = millstream_record::BatchHeader::parse(bytes).map_err(|error| error.to_string())?;
         Self::at(&raw, raw.base_offset(), raw.leader_epoch())
@@ -83,7 +83,7 @@ impl BatchHeader {
         self.last_offset() + 1
     }
 
-    /// The newest timestamp of a record; -1 where no record is left, whatever the header keeps of those that were.
+    /// Returns the newest timestamp of a record; -1 if the batch has no records left, whatever its header says.
     pub(crate) fn newest_record(&self) -> i64 {
         if self.count > 0 { self.max_timestamp } else { NO_TIMESTAMP }
     }
@@ -100,7 +100,7 @@ impl BatchHeader {
         self.attributes & 0x20 != 0
     }
 
-    /// Sequence of the last record; sequences go from `i32::MAX` to 0. Meaningless without a producer id.
+    /// Returns the sequence of the last record. After `i32::MAX` comes 0. It means nothing without a producer id.
     pub(crate) fn last_sequence(&self) -> i32 {
         add_sequence(self.base_sequence, self.last_offset_delta)
     }
@@ -125,12 +125,12 @@ impl Located {
     }
 }
 
-/// Why a walk cannot go on.
+/// Why a walk stops before the end.
 #[derive(Debug)]
 pub(crate) enum WalkError {
     /// The file cannot be read.
     Io(io::Error),
-    /// What is there is not the next batch.
+    /// The bytes are not the next batch.
     Bad { position: u64, reason: String },
 }
 
@@ -156,7 +156,7 @@ impl<'a> HeaderWalk<'a> {
         Self { file, position, end, chunk: [0; WALK_CHUNK], chunk_start: 0, chunk_len: 0 }
     }
 
-    /// The next header; `None` at the end. A batch that crosses the end is bad.
+    /// Returns the next header; `None` at the end. A batch that crosses the end is bad.
     pub(crate) fn next(&mut self) -> Result<Option<Located>, WalkError> {
         if self.position >= self.end {
             return Ok(None);
@@ -172,7 +172,7 @@ impl<'a> HeaderWalk<'a> {
         Ok(Some(located))
     }
 
-    /// Goes back to a batch that was walked over.
+    /// Moves back to an earlier batch.
     pub(crate) fn rewind(&mut self, position: u64) {
         self.position = position;
     }

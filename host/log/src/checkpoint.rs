@@ -23,7 +23,7 @@ const CHECKPOINT_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// A checkpoint that cannot be read.
 #[derive(Debug, Error)]
 pub enum CheckpointError {
-    /// The operating system refused.
+    /// The operating system reported an error.
     #[error("cannot read {}: {source}", path.display())]
     Io {
         /// The file.
@@ -131,7 +131,8 @@ impl OffsetCheckpoint {
 
     /// Reads the file; none means no entries.
     ///
-    /// A damaged recovery-point checkpoint is no reason not to start: with no entries every log is scanned from its start.
+    /// A damaged recovery-point checkpoint is no reason not to start: with no entries every log is scanned from its
+    /// start.
     pub fn read(&self) -> Result<Offsets, CheckpointError> {
         let lines = match parse_lines::<3>(&self.path) {
             Err(CheckpointError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {

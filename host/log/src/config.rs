@@ -1,4 +1,4 @@
-//! What a partition's log is told: the topic configurations that concern storage, already checked.
+//! The storage configuration of a partition: the topic configs that concern storage, already checked.
 
 use millstream_record::{HEADER_LEN, TimestampType};
 

@@ -18,7 +18,7 @@ use crate::meta_properties::{META_PROPERTIES, MetaProperties};
 const LOCK_FILE: &str = ".lock";
 const CLEAN_SHUTDOWN_FILE: &str = ".kafka_cleanshutdown";
 
-/// How long a broker waits for the children of one that was killed.
+/// How long a broker waits for the child processes of a killed broker.
 const ORPHAN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A data folder that cannot be used.
@@ -30,7 +30,7 @@ pub enum DataDirError {
         /// The folder.
         path: PathBuf,
     },
-    /// The operating system refused, or a file is damaged.
+    /// The operating system reported an error, or a file is damaged.
     #[error("{what} {}: {source}", path.display())]
     Io {
         /// What was being done.
@@ -114,8 +114,8 @@ impl DataDir {
         OffsetCheckpoint::new(&self.path, name)
     }
 
-    /// Whether the last broker here closed everything cleanly. Asking uses the marker up: whoever opens logs after this and
-    /// dies is unclean. Durable before it returns.
+    /// Returns whether the last broker on this folder stopped cleanly, and removes its marker: a broker that opens
+    /// logs after this and dies has not stopped cleanly. The removal is durable when this returns.
     pub fn take_clean_shutdown(&self) -> Result<bool, DataDirError> {
         let marker = self.path.join(CLEAN_SHUTDOWN_FILE);
         let clean = marker.exists();
@@ -125,7 +125,8 @@ impl DataDir {
         Ok(clean)
     }
 
-    /// Leaves the marker: every log is closed with [`crate::Log::close_clean`] and the checkpoints are written.
+    /// Leaves the marker of a clean stop. Call it when every log is closed and durable, and the checkpoints are
+    /// written.
     pub fn mark_clean_shutdown(&self) -> Result<(), DataDirError> {
         let marker = self.path.join(CLEAN_SHUTDOWN_FILE);
         // Kafka keeps the broker epoch here; -1 is its "unknown".
@@ -149,7 +150,8 @@ fn lock(path: &Path) -> Result<File, DataDirError> {
         Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => return Err(in_use()),
         Err(error) => return Err(io("cannot lock", &lock_path)(error.into())),
     }
-    // A child that a broker was starting when it was killed has its flock, not its POSIX lock, until it runs its program.
+    // A child that a broker was starting when it was killed has its flock, not its POSIX lock, until it runs its
+    // program.
     let deadline = Instant::now() + ORPHAN_PATIENCE;
     loop {
         match file.try_lock() {

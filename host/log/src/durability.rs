@@ -217,10 +217,9 @@ impl Log {
             let active = self.active();
             if active.size() > 0 {
                 active.finish()?;
-                sync_rolled(self.dir(), active.base_offset())?;
             }
+            // Neither the indexes nor the snapshot are synced: they are caches, and the next start finds torn ones.
             self.write_snapshot(log_end_offset)?;
-            sync_if_there(&segment_file(self.dir(), log_end_offset, crate::producer_snapshot::SNAPSHOT_SUFFIX))?;
             self.unsynced.dir = true;
         }
         self.flush()

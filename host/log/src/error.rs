@@ -1,4 +1,4 @@
-//! What can go wrong with a log, each with the file and position that a person needs.
+//! The errors of a log, each with the file and the position.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use uuid::Uuid;
 /// A log that could not be opened, written, synced or truncated.
 #[derive(Debug, Error)]
 pub enum LogError {
-    /// The operating system refused an operation on a file.
+    /// The operating system reported an error for an operation on a file.
     #[error("{what} {}: {source}", path.display())]
     Io {
         /// What was being done.
@@ -22,7 +22,8 @@ pub enum LogError {
     /// Bytes that were durable are damaged. The log is left exactly as it was found: quarantine the replica.
     #[error(
         "{} is damaged at byte {position}: {reason}. Nothing was changed. Restore the file from a replica or a backup; \
-         to give up what follows, cut the file to {position} bytes and delete the broker's recovery-point-offset-checkpoint",
+         to give up what follows, cut the file to {position} bytes and delete the broker's \
+         recovery-point-offset-checkpoint",
         path.display()
     )]
     Corrupt {
@@ -36,7 +37,8 @@ pub enum LogError {
     /// The log ends before an offset that is known to have been durable.
     #[error(
         "the log in {} ends at offset {log_end_offset}, but offset {recovery_point} had been made durable: \
-         data is missing. Nothing was changed. Restore the folder, or delete the broker's recovery-point-offset-checkpoint to go on without",
+         data is missing. Nothing was changed. Restore the folder, or delete the broker's \
+         recovery-point-offset-checkpoint to go on without it",
         path.display()
     )]
     Shorter {
@@ -58,7 +60,10 @@ pub enum LogError {
         expected: Uuid,
     },
     /// An earlier fsync failed; what the kernel still holds of the log cannot be trusted any more.
-    #[error("the log in {} is out of service since an fsync or a repair failed: restart the broker once the disk is well", path.display())]
+    #[error(
+        "the log in {} is out of service since an fsync or a repair failed: restart the broker once the disk is well",
+        path.display()
+    )]
     Poisoned {
         /// The partition's folder.
         path: PathBuf,
@@ -127,7 +132,7 @@ pub enum AppendError {
     Log(#[from] LogError),
 }
 
-/// A read that has no answer.
+/// A read that fails.
 #[derive(Debug, Error)]
 pub enum ReadError {
     /// Kafka's OFFSET_OUT_OF_RANGE.

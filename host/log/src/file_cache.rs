@@ -1,5 +1,5 @@
-//! Open segments: descriptors and maps are a scarce resource of the process, so they are opened on first use and shared by a
-//! clock cache over all logs. A partition that nobody touches holds neither a descriptor nor a map.
+//! Open segments: descriptors and maps are a scarce resource of the process, so they are opened on first use and
+//! shared by a clock cache over all logs. An idle partition holds neither a descriptor nor a map.
 
 use std::fs::File;
 use std::io;
@@ -14,7 +14,7 @@ use crate::index::Indexes;
 /// An open segment.
 pub(crate) struct OpenSegment {
     pub(crate) file: Arc<File>,
-    /// Loaded by the first look-up or append that wants them.
+    /// Loaded by the first lookup or append that needs them.
     pub(crate) indexes: RwLock<Option<Indexes>>,
     used: AtomicBool,
 }

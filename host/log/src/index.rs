@@ -1,11 +1,11 @@
 //! A segment's two indexes, mapped: Kafka's `.index` and `.timeindex`.
 //!
-//! Both are caches of what the log file says. Whatever is found wrong with them (missing, odd length, entries out of order,
-//! an entry that does not point at a batch) is answered by building them again from the log.
+//! Both are caches of what the log file says. Whatever is found wrong with them (missing, odd length, entries out of
+//! order, an entry that does not point at a batch) makes the log build them again.
 //!
-//! An index grows by blocks that are allocated on disk before the map touches them: a store into a hole of a mapped file
-//! kills the process with SIGBUS when the disk is full, a failing `fallocate` is just an error. The tail of the last block
-//! is zero until the file is trimmed, at roll and close.
+//! An index grows by blocks that are allocated on disk before the map touches them: a store into a hole of a mapped
+//! file kills the process with SIGBUS when the disk is full, a failing `fallocate` is just an error. The tail of the
+//! last block is zero until the file is trimmed, at roll and close.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -136,8 +136,9 @@ impl<const N: usize> EntryFile<N> {
 
 #[expect(unsafe_code, reason = "a map of a file is unsafe by nature; it is confined to this function")]
 fn map(file: &File, len: usize) -> io::Result<MmapMut> {
-    // SAFETY: the data folder is locked against other brokers, and within this process an index file is only cut by the
-    // `EntryFile` that owns its map, to the bytes below `allocated`, which bounds every access. Nothing but bytes is read from it.
+    // SAFETY: the data folder is locked against other brokers, and within this process an index file is only cut by
+    // the `EntryFile` that owns its map, to the bytes below `allocated`, which bounds every access. Nothing but bytes
+    // is read from it.
     unsafe { MmapOptions::new().len(len).map_mut(file) }
 }
 

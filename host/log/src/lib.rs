@@ -18,22 +18,23 @@
 //!     00000000000000001000.snapshot            the producers' state as of that offset
 //! ```
 //!
-//! All integers are big-endian. A batch's layout is in `millstream_record`. An index entry names the *last* offset of a batch
-//! and where the batch starts; there is one for each `index.interval.bytes` of log. A time entry says that no batch up to and
-//! including an offset is newer than a timestamp. Relative means minus the segment's base offset.
+//! All integers are big-endian. A batch's layout is in `millstream_record`. An index entry names the *last* offset of
+//! a batch and where the batch starts; there is one for each `index.interval.bytes` of log. A time entry says that no
+//! batch up to and including an offset is newer than a timestamp. Relative means minus the segment's base offset.
 //!
-//! # What is true, and what is a cache
+//! # Data and caches
 //!
-//! The `.log` files are the truth. Indexes, producer snapshots and leader epochs follow from them, and are built again
-//! when they are missing, damaged, or do not fit. The checkpoints are promises: nothing below a recovery point may ever
-//! be missing, so a log that breaks the promise is refused ([`LogError::Corrupt`], [`LogError::Shorter`]), not shortened.
+//! The `.log` files are the truth. Indexes, producer snapshots and leader epochs follow from them, and are built
+//! again when they are missing, damaged, or do not fit. The checkpoints are promises: nothing below a recovery point
+//! may ever be missing, so a log that breaks the promise is not opened ([`LogError::Corrupt`],
+//! [`LogError::Shorter`]), and not shortened.
 //!
 //! # Limits
 //!
-//! A segment is at most 2,147,483,647 bytes and as many offsets, since index entries are signed 32-bit. A batch is at most
-//! `max.message.bytes` for a leader, and never larger than a segment. An index is at most `segment.index.bytes`; a full one
-//! rolls the segment. Descriptors are shared by all logs of the process: a partition at rest holds none, and no map.
-//! Nothing is allocated by a length that a file claims.
+//! A segment is at most 2,147,483,647 bytes and as many offsets, since index entries are signed 32-bit. A batch is at
+//! most `max.message.bytes` for a leader, and never larger than a segment. An index is at most `segment.index.bytes`;
+//! a full one rolls the segment. Descriptors are shared by all logs of the process: a partition at rest holds none,
+//! and no map. Nothing is allocated by a length that a file claims.
 
 mod append;
 mod batch_walk;

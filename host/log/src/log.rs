@@ -2,10 +2,11 @@
 //!
 //! # Locking
 //!
-//! [`Log`] is the writer: whatever changes the log takes `&mut self`, so the broker keeps it behind the partition's lock.
-//! Reads take `&self`, and do not need that lock at all: [`Log::reader`] gives a [`LogReader`], a handle that is cheap to
-//! clone and reads while an append runs. The two meet at one short lock inside (a list of segments and two offsets); an
-//! append takes it only to publish what is already written. An fsync runs outside of every lock, see [`SyncTarget`].
+//! [`Log`] is the writer: whatever changes the log takes `&mut self`, so the broker keeps it behind the partition's
+//! lock. Reads take `&self`, and do not need that lock at all: [`Log::reader`] gives a [`LogReader`], a handle that
+//! is cheap to clone and reads while an append runs. The two meet at one short lock inside (a list of segments and
+//! two offsets); an append takes it only to publish what is already written. An fsync runs outside of every lock, see
+//! [`SyncTarget`].
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::leader_epochs::{EpochCache, EpochEntry};
 use crate::producer_state::{ProducerState, Producers};
 use crate::segment::Segment;
 
-/// A partition's log, its writer. See the module's notes on locking.
+/// Writes one partition's log. The module's docs explain its locking.
 pub struct Log {
     pub(crate) reader: LogReader,
     pub(crate) config: Arc<LogConfig>,
@@ -44,11 +45,11 @@ pub(crate) struct Shared {
     pub(crate) list: RwLock<SegmentList>,
     /// Held by a running fsync, for two would write the same temporary file.
     pub(crate) syncing: Mutex<()>,
-    /// Set for ever by a failed fsync, by a failed append that could not be taken back, and by the end of the log.
+    /// Set for ever by a failed fsync, by a failed append that could not be undone, and by [`Log::retire`].
     pub(crate) poisoned: AtomicBool,
 }
 
-/// What readers see. Never without a segment; the last one is the active one.
+/// Holds what readers see. There is always a segment; the last one is the active one.
 pub(crate) struct SegmentList {
     pub(crate) segments: Vec<Arc<Segment>>,
     pub(crate) log_start_offset: i64,
@@ -72,57 +73,57 @@ impl SegmentList {
 }
 
 impl Log {
-    /// A handle that reads this log without the lock that guards `self`.
+    /// Returns a handle that reads this log without the lock that guards `self`.
     pub fn reader(&self) -> LogReader {
         self.reader.clone()
     }
 
-    /// The partition's folder.
+    /// Returns the partition's folder.
     pub fn dir(&self) -> &Path {
         &self.shared().dir
     }
 
-    /// The configuration in force.
+    /// Returns the configuration in force.
     pub fn config(&self) -> &Arc<LogConfig> {
         &self.config
     }
 
-    /// Puts another configuration in force, from the next append on.
+    /// Replaces the configuration; it applies from the next append on.
     pub fn set_config(&mut self, config: impl Into<Arc<LogConfig>>) {
         self.config = config.into();
     }
 
-    /// First offset that can be read.
+    /// Returns the first offset that can be read.
     pub fn log_start_offset(&self) -> i64 {
         self.reader.log_start_offset()
     }
 
-    /// The offset that the next record will get.
+    /// Returns the offset that the next record will get.
     pub fn log_end_offset(&self) -> i64 {
         self.reader.log_end_offset()
     }
 
-    /// Everything below this offset is on disk.
+    /// Returns the offset below which everything is on disk.
     pub fn recovery_point(&self) -> i64 {
         self.unsynced.recovery_point
     }
 
-    /// Size of all segments, bytes.
+    /// Returns the size of all segments in bytes, as DescribeLogDirs reports it.
     pub fn size(&self) -> u64 {
         self.reader.size()
     }
 
-    /// How many segments there are.
+    /// Returns the number of segments.
     pub fn segment_count(&self) -> usize {
         self.shared().list.read().segments.len()
     }
 
-    /// Where the oldest open transaction starts, if there is one: the bound of a read-committed reader.
+    /// Returns where the oldest open transaction starts, if there is one: the limit of a read-committed reader.
     pub fn first_open_transaction(&self) -> Option<i64> {
         self.producers.first_open_transaction()
     }
 
-    /// How many producers the log knows.
+    /// Returns the number of producers that the log knows.
     pub fn producer_count(&self) -> usize {
         self.producers.by_id.len()
     }
@@ -135,41 +136,42 @@ impl Log {
         states
     }
 
-    /// Forgets producers that have been silent for `producer.id.expiration.ms`; returns how many.
+    /// Removes producers that have been idle for `producer.id.expiration.ms`; returns their number.
     pub fn expire_producers(&mut self, now_ms: i64) -> usize {
         self.producers.expire(now_ms, self.config.producer_id_expiration_ms)
     }
 
-    /// The newest leader epoch of the log.
+    /// Returns the newest leader epoch of the log.
     pub fn latest_epoch(&self) -> Option<i32> {
         self.epochs.latest().map(|entry| entry.epoch)
     }
 
-    /// All leader epochs with their start offsets, oldest first.
+    /// Returns all leader epochs with their start offsets, oldest first.
     pub fn epochs(&self) -> &[EpochEntry] {
         self.epochs.entries()
     }
 
-    /// The leader epoch of the record at `offset`.
+    /// Returns the leader epoch of the record at `offset`.
     pub fn epoch_of(&self, offset: i64) -> Option<i32> {
         self.epochs.epoch_of(offset)
     }
 
-    /// The end of the largest epoch at or below `epoch`, as OffsetForLeaderEpoch answers it; `None` is its "undefined", -1.
+    /// Returns the end of the largest epoch at or below `epoch`, for OffsetForLeaderEpoch; `None` is its "undefined",
+    /// -1.
     pub fn end_offset_for_epoch(&self, epoch: i32) -> Option<(i32, i64)> {
         self.epochs.end_offset(epoch, self.log_end_offset())
     }
 
     /// Notes that a leader epoch starts at an offset, usually the log end. Appends do it by themselves.
     ///
-    /// An epoch without a record is not kept on disk: it would be forgotten at the next start, for nothing in the log needs it.
+    /// An epoch without a record is not kept on disk: nothing in the log needs it.
     pub fn assign_epoch(&mut self, epoch: i32, start_offset: i64) {
         if self.epochs.assign(epoch, start_offset) && start_offset < self.log_end_offset() {
             self.unsynced.epochs = true;
         }
     }
 
-    /// Whether the log is out of service for ever: every append and sync fails. Reads go on.
+    /// Returns whether the log is out of service for ever: every append and sync fails, reads still work.
     pub fn is_poisoned(&self) -> bool {
         self.shared().poisoned.load(Ordering::Acquire)
     }
@@ -191,17 +193,17 @@ impl Log {
 }
 
 impl LogReader {
-    /// First offset that can be read.
+    /// Returns the first offset that can be read.
     pub fn log_start_offset(&self) -> i64 {
         self.shared.list.read().log_start_offset
     }
 
-    /// The offset that the next record will get.
+    /// Returns the offset that the next record will get.
     pub fn log_end_offset(&self) -> i64 {
         self.shared.list.read().log_end_offset
     }
 
-    /// Size of all segments, bytes.
+    /// Returns the size of all segments in bytes, as DescribeLogDirs reports it.
     pub fn size(&self) -> u64 {
         self.shared.list.read().segments.iter().map(|segment| segment.size()).sum()
     }

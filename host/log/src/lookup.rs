@@ -8,15 +8,15 @@ use crate::error::{LogError, ReadError};
 use crate::log::{Log, LogReader};
 use crate::segment::Segment;
 
-/// How much a compressed batch may grow to while a record is looked up in it, bytes. Sound batches stay far below; nobody
-/// has looked into what a hostile producer compressed.
+/// How much a compressed batch may grow to while a record is looked up in it, bytes. Sound batches stay far below; no
+/// client has looked into what a hostile producer compressed.
 const DECOMPRESSED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// One batch is decompressed at a time, so that many look-ups take no more memory than one.
+/// One batch is decompressed at a time, so that many lookups take no more memory than one.
 static DECOMPRESSING: Mutex<()> = Mutex::new(());
 
-/// Gives the uncompressed records of a batch whose codec is none of Kafka's, at most so many bytes; `None` if it cannot.
-/// Whoever appends such batches knows how they are read.
+/// Returns the uncompressed records of a batch in a codec that is not Kafka's, at most the given number of bytes;
+/// `None` if they cannot be decoded. The component that appends such batches provides it.
 pub type Decode<'d> = &'d dyn Fn(&BatchView<'_>, usize) -> Option<Vec<u8>>;
 
 /// A record found by its time.
@@ -101,8 +101,8 @@ fn find_in_segment(
 
 /// The first record of a batch at or after `start` whose timestamp is `timestamp` or newer.
 ///
-/// Where the records cannot be told apart (more than may be decompressed, or bytes that a producer got wrong), the batch
-/// counts as one: whoever starts there reads a little more and misses nothing.
+/// Where the records cannot be told apart (more than may be decompressed, or bytes that a producer got wrong), the
+/// batch counts as one: a consumer that starts there reads a little more and misses nothing.
 fn find(
     segment: &Segment,
     batch: &Located,
@@ -122,7 +122,8 @@ fn find(
     Ok(match find_record(&view, start, timestamp, decode) {
         Ok(found) => found.map(|(offset, timestamp)| at(offset, timestamp)),
         Err(error) => {
-            tracing::debug!(segment = %segment.path().display(), position = batch.position, %error, "a batch is taken as a whole");
+            let (segment, position) = (segment.path(), batch.position);
+            tracing::debug!(segment = %segment.display(), position, %error, "a batch is taken as a whole");
             Some(at(header.base_offset.max(start), header.max_timestamp))
         }
     })
@@ -135,7 +136,7 @@ fn find_record(
     decode: Decode<'_>,
 ) -> Result<Option<(i64, i64)>, BatchError> {
     let codec = batch.codec();
-    // Whoever decodes other codecs bounds that, and may take its time: the lock is not for it.
+    // The decoder of other codecs has a limit of its own and may be slow: the lock is not for it.
     let decoded = match codec {
         Err(CodecError::UnknownId(_)) => decode(batch, DECOMPRESSED_BYTES_MAX),
         _ => None,

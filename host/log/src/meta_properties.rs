@@ -23,8 +23,8 @@ pub struct MetaProperties {
 }
 
 impl MetaProperties {
-    /// Reads the file; returns `None` when it does not exist. A malformed file is an `InvalidData` error that says what is
-    /// wrong.
+    /// Reads the file; returns `None` when it does not exist. A malformed file is an `InvalidData` error that says
+    /// what is wrong.
     pub(crate) fn read(data_dir: &Path) -> io::Result<Option<Self>> {
         let text = match read_small(&data_dir.join(META_PROPERTIES)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -1,4 +1,4 @@
-//! Idempotent producers (KIP-98, KIP-360): what was the last that each wrote to this partition.
+//! Idempotent producers (KIP-98, KIP-360): tracks the last batches that each wrote to this partition.
 
 use std::collections::HashMap;
 
@@ -47,7 +47,7 @@ pub(crate) struct ProducerEntry {
     /// The last batches of `epoch`, oldest first.
     window: [BatchMetadata; WINDOW],
     len: u8,
-    /// Comes from a snapshot, which has only the last batch: the others are still to be found in the log.
+    /// The entry comes from a snapshot, which has the last batch only. The others can be found in the log.
     partial: bool,
 }
 
@@ -136,8 +136,8 @@ pub(crate) struct Producers {
 }
 
 impl Producers {
-    /// Checks whether a client's batch may be appended, and returns the stored batch that it repeats, if it repeats one.
-    /// Batches without a producer id may always be appended.
+    /// Checks whether a client's batch may be appended, and returns the stored batch that it repeats, if it repeats
+    /// one. Batches without a producer id may always be appended.
     pub(crate) fn check(&self, header: &BatchHeader) -> Result<Option<BatchMetadata>, AppendError> {
         if header.producer_id < 0 || header.is_control() {
             return Ok(None);
@@ -172,7 +172,8 @@ impl Producers {
         if header.base_sequence == expected { Ok(None) } else { Err(out_of_order(last)) }
     }
 
-    /// If batches of a producer's window may still have to be found in the log: the offset that they lie below.
+    /// Returns the offset below which older batches of a producer's window may have to be found in the log, if there
+    /// are any.
     pub(crate) fn missing_below(&self, producer_id: i64) -> Option<i64> {
         let entry = self.by_id.get(&producer_id)?;
         let oldest = entry.batches().first()?;
@@ -198,7 +199,7 @@ impl Producers {
         entry.last_timestamp = known.last_timestamp;
     }
 
-    /// Takes in a batch that is in the log.
+    /// Updates the state with a batch that is in the log.
     pub(crate) fn update(&mut self, header: &BatchHeader) {
         if header.producer_id < 0 {
             return;
@@ -221,12 +222,12 @@ impl Producers {
         }
     }
 
-    /// Where the oldest open transaction starts.
+    /// Returns where the oldest open transaction starts.
     pub(crate) fn first_open_transaction(&self) -> Option<i64> {
         self.by_id.values().filter_map(|entry| entry.transaction_start).min()
     }
 
-    /// Forgets producers that have been silent for `expiration_ms` and have no open transaction; how many.
+    /// Removes producers that have been idle for `expiration_ms` and have no open transaction; returns their number.
     pub(crate) fn expire(&mut self, now_ms: i64, expiration_ms: i64) -> usize {
         let before = self.by_id.len();
         self.by_id.retain(|_, entry| {

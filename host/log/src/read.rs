@@ -107,7 +107,7 @@ impl LogReader {
         }
         let max_bytes = max_bytes.max(first.header.size) as u64;
         let max_position = first.position.saturating_add(max_bytes);
-        // The common case needs no look-up: everything up to the end of the segment.
+        // The common case needs no lookup: everything up to the end of the segment.
         let (size, end_offset) = self.end_of(segment);
         let end = if size <= max_position && end_offset <= max_offset {
             size

@@ -1,4 +1,4 @@
-//! Forgetting: retention by time and size, and DeleteRecords. Whole segments go, oldest first.
+//! Deletes old records: retention by time and size, and DeleteRecords. Whole segments are removed, oldest first.
 
 use std::sync::Arc;
 
@@ -11,8 +11,9 @@ use crate::segment::Segment;
 const FUTURE_TOLERANCE_MS: i64 = 60 * 60 * 1000;
 
 impl Log {
-    /// Deletes segments that `retention.ms` and `retention.bytes` no longer want, or that lie below the log's start; returns
-    /// how many. Nothing at or above `high_watermark` is touched. The active segment is rolled when it is to go itself.
+    /// Deletes segments that `retention.ms` and `retention.bytes` no longer want, or that lie below the log's start;
+    /// returns how many. Nothing at or above `high_watermark` is touched. The active segment is rolled when it is to
+    /// go itself.
     pub fn apply_retention(&mut self, now_ms: i64, high_watermark: i64) -> Result<usize, LogError> {
         self.check_not_poisoned()?;
         let segments = self.shared().list.read().segments.clone();
@@ -50,8 +51,8 @@ impl Log {
         Ok(now_ms.saturating_sub(newest) > retention_ms)
     }
 
-    /// Moves the log's start up to `offset` (DeleteRecords), deletes the segments below it, and returns the new start. The
-    /// caller keeps it in the log-start-offset checkpoint. An offset beyond the end is cut to the end.
+    /// Moves the log's start up to `offset` (DeleteRecords), deletes the segments below it, and returns the new
+    /// start. The caller keeps it in the log-start-offset checkpoint. An offset beyond the end is cut to the end.
     pub fn delete_records(&mut self, offset: i64) -> Result<i64, LogError> {
         self.check_not_poisoned()?;
         let start = offset.min(self.log_end_offset());

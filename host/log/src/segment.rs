@@ -56,7 +56,8 @@ impl Segment {
         }
     }
 
-    /// A new segment, without bytes. Whatever has its name is emptied: only an append that never completed left it there.
+    /// A new segment, without bytes. Whatever has its name is emptied: only an append that never completed left it
+    /// there.
     pub(crate) fn create(
         dir: &Arc<Path>,
         base_offset: i64,
@@ -96,7 +97,7 @@ impl Segment {
     }
 
     pub(crate) fn open(&self) -> Result<Arc<OpenSegment>, LogError> {
-        // Nearly always it is open, and nobody wants to know its path.
+        // It is nearly always open, and then its path is not needed.
         self.files
             .get(&self.slot, || OpenOptions::new().read(true).write(true).open(self.path()))
             .map_err(|error| LogError::io("cannot open", &self.path())(error))
@@ -225,8 +226,8 @@ impl Segment {
         Ok(entry.map_or(self.base_offset, |entry| entry.offset))
     }
 
-    /// Walks from an index entry to the first batch that `found` accepts. An entry that does not point at the batch that
-    /// it names is a lie of the whole index: it is built again, and this walk starts at the first byte.
+    /// Walks from an index entry to the first batch that `found` accepts. If an entry does not point at the batch
+    /// that it names, the whole index is treated as corrupt: it is rebuilt, and this walk starts at the first byte.
     fn walk_from(
         &self,
         open: &OpenSegment,
@@ -369,7 +370,7 @@ impl Segment {
 
     /// Takes in a batch that was just written at the segment's end.
     ///
-    /// An index that cannot grow (a full disk) is no reason to fail the append: the next batch tries again.
+    /// An index that cannot grow (a full disk) does not fail the append: the next batch retries.
     pub(crate) fn note_append(&self, open: &OpenSegment, batch: &Located) {
         let mut summary = self.summary.lock();
         let mut slot = open.indexes.write();
@@ -395,7 +396,8 @@ impl Segment {
         Ok(())
     }
 
-    /// When the log file was last written, milliseconds since 1970: what stands in for a timestamp that cannot be believed.
+    /// When the log file was last written, milliseconds since 1970: what stands in for a timestamp that cannot be
+    /// believed.
     pub(crate) fn modified_ms(&self) -> Result<i64, LogError> {
         let path = self.path();
         let modified =

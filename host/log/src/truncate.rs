@@ -1,4 +1,4 @@
-//! Cutting the end off (a follower that diverged), and building the producers' state again.
+//! Truncates a log (of a follower that diverged), and rebuilds the producers' state.
 
 use std::sync::Arc;
 
@@ -17,8 +17,9 @@ const WINDOW_SEARCH_BYTES: u64 = 64 * 1024 * 1024;
 impl Log {
     /// Removes every batch that reaches `offset` or lies beyond it; returns the new end, at or below `offset`.
     ///
-    /// The caller lowers the recovery-point checkpoint to `offset` first, durably: else a crash between the two looks like a
-    /// log that has lost what was promised. No lock-free reader may be reading beyond `offset`; the high watermark sees to it.
+    /// The caller lowers the recovery-point checkpoint to `offset` first, durably: else a crash between the two looks
+    /// like a log that has lost what was promised. No lock-free reader may be reading beyond `offset`; the high
+    /// watermark sees to it.
     pub fn truncate_to(&mut self, offset: i64) -> Result<i64, LogError> {
         self.check_not_poisoned()?;
         if offset >= self.log_end_offset() {
@@ -57,8 +58,8 @@ impl Log {
         Ok(end)
     }
 
-    /// The producers' state as of the log's end: the newest undamaged snapshot, and the batches after it. As in Kafka, older
-    /// snapshots stay where a segment starts, for a truncation; what earlier shutdowns left is removed.
+    /// The producers' state as of the log's end: the newest undamaged snapshot, and the batches after it. As in
+    /// Kafka, older snapshots stay where a segment starts, for a truncation; what earlier shutdowns left is removed.
     pub(crate) fn reload_producers(&mut self, mut snapshots: Vec<i64>) -> Result<(), LogError> {
         let log_end_offset = self.log_end_offset();
         snapshots.sort_unstable_by(|a, b| b.cmp(a));
@@ -92,8 +93,9 @@ impl Log {
         list.segments.binary_search_by_key(&offset, |segment| segment.base_offset()).is_ok()
     }
 
-    /// Finds the batches of a producer's window that its snapshot did not hold: after a restart, a producer may send again
-    /// what it had in flight, and more than the last batch of that may be in the log. Whether there was anything to do.
+    /// Finds the batches of a producer's window that its snapshot did not hold: after a restart, a producer may send
+    /// again what it had in flight, and more than the last batch of that may be in the log. Whether there was
+    /// anything to do.
     ///
     /// Done once for each producer, and only when a sequence does not fit: a start need not wait for it.
     pub(crate) fn complete_window(&mut self, producer_id: i64) -> Result<bool, LogError> {
@@ -110,7 +112,7 @@ impl Log {
         Ok(true)
     }
 
-    /// An offset that lies about so many bytes before another.
+    /// Returns an offset that lies about `bytes` before another.
     fn offset_before(&self, offset: i64, bytes: u64) -> Result<i64, LogError> {
         let list = self.shared().list.read();
         let at = list.segment_of(offset);

@@ -1,4 +1,4 @@
-//! Random work against a plain model: whatever is done to a log, and however it is killed, it answers as a list would.
+//! Compares a log with a plain list under random operations, restarts and kills.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Retention, DeleteRecords, and look-ups by time.
+//! Retention, DeleteRecords, and lookups by time.
 
 mod common;
 

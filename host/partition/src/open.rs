@@ -37,8 +37,12 @@ impl PartitionSpec {
     }
 }
 
+/// The number of threads. After a crash, each log waits for the fsyncs of what was recovered, and the file system's
+/// journal merges the fsyncs that run at the same time.
+const OPEN_THREADS: usize = 32;
+
 impl Partition {
-    /// Opens or creates the logs of many partitions on all cores, and returns them in the order of `specs`.
+    /// Opens or creates the logs of many partitions in parallel, and returns them in the order of `specs`.
     ///
     /// A log that cannot be opened gives a partition that is offline. The broker serves the others.
     #[must_use]
@@ -52,7 +56,7 @@ impl Partition {
             let _entered = span.enter();
             Arc::new(open(data_dir, fsync_queue, spec, &config))
         };
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(specs.len());
+        let threads = OPEN_THREADS.min(specs.len());
         if threads <= 1 {
             return specs.into_iter().map(open).collect();
         }

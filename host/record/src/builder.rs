@@ -260,7 +260,7 @@ impl BatchBuilder {
         self.finish(self.codec, out)
     }
 
-    /// Writes the batch with records that somebody else has compressed, from [`BatchBuilder::payload`] and for
+    /// Writes the batch with records that the caller has compressed, from [`BatchBuilder::payload`] and for
     /// readers that know them as `codec`.
     ///
     /// # Errors
@@ -313,7 +313,7 @@ fn length(len: usize) -> Result<i32, BuildError> {
     i32::try_from(len).map_err(|_| BuildError::TooLarge)
 }
 
-/// What a nullable field takes with its length. A field over 2 GiB is refused by the record's length.
+/// What a nullable field takes with its length. A field over 2 GiB is rejected by the record's length.
 fn bytes_len(bytes: Option<&[u8]>) -> usize {
     match bytes {
         None => varint::size_i32(-1),

@@ -1,4 +1,4 @@
-//! What can be wrong with a record batch.
+//! The errors of a record batch.
 
 use crate::codec::{Codec, CodecError};
 use crate::layout::BATCH_LENGTH_MIN;
@@ -13,7 +13,7 @@ pub enum ErrorKind {
     InvalidRecord,
     /// A record format other than 2: UNSUPPORTED_FOR_MESSAGE_FORMAT for 0 and 1, else CORRUPT_MESSAGE.
     UnsupportedMagic,
-    /// A codec id that nobody has defined: UNSUPPORTED_COMPRESSION_TYPE.
+    /// A codec id that is not defined: UNSUPPORTED_COMPRESSION_TYPE.
     UnsupportedCodec,
     /// A timestamp that is out of bounds: INVALID_TIMESTAMP.
     InvalidTimestamp,
@@ -102,7 +102,8 @@ pub enum RecordFault {
     },
     /// The record count is zero, negative, or other than the last offset delta + 1.
     #[error(
-        "the record count is {count} and the last offset delta {last_offset_delta}: the count must be at least 1 and one more than the delta"
+        "the record count is {count} and the last offset delta {last_offset_delta}: \
+         the count must be at least 1 and one more than the delta"
     )]
     Count {
         /// The record count field.
@@ -110,7 +111,7 @@ pub enum RecordFault {
         /// The last offset delta field.
         last_offset_delta: i32,
     },
-    /// More records than so many bytes can hold.
+    /// More records than the bytes can hold.
     #[error("{count} records cannot fit {payload} bytes ({codec})")]
     CountOverPayload {
         /// The record count field.

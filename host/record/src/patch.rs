@@ -1,4 +1,4 @@
-//! Changes to a batch in place: what a leader does on append.
+//! Changes a batch in place, as a leader does on append.
 //!
 //! Every function takes the bytes of one batch, from its start. It must have been looked at before
 //! ([`crate::BatchView::parse`]): they panic on fewer than [`HEADER_LEN`] bytes.
@@ -52,8 +52,8 @@ pub fn set_producer(batch: &mut [u8], id: i64, epoch: i16, base_sequence: i32) {
     refresh_crc(batch);
 }
 
-/// Has the batch end at another offset, not below that of its last record, and sets a new CRC. The slice must end where the
-/// batch does.
+/// Sets the batch's last offset, which may not be below that of its last record, and a new CRC. The slice must end
+/// where the batch does.
 pub fn set_last_offset(batch: &mut [u8], last_offset: i64) {
     let base_offset = i64::from_be_bytes(batch[BASE_OFFSET..BASE_OFFSET + 8].try_into().expect("eight bytes"));
     let delta = i32::try_from(last_offset - base_offset).expect("an offset of the batch");

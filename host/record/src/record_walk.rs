@@ -1,7 +1,7 @@
 //! Walks the records of a compressed batch while it is decompressed, without ever holding the whole payload.
 //!
-//! Most records lie in one piece, and are read from there as the records of an uncompressed batch are. One that goes on in
-//! the next piece is read field by field, and its key, value and headers are skipped.
+//! Most records lie in one piece, and are read from there as the records of an uncompressed batch are. One that goes
+//! on in the next piece is read field by field, and its key, value and headers are skipped.
 
 use std::ops::Range;
 
@@ -25,8 +25,8 @@ pub(crate) struct RecordHead {
 /// Calls `visit` with each record of a compressed batch, in order; returns the bytes of all records uncompressed.
 ///
 /// # Errors
-/// The payload cannot be decompressed, or into more than `bytes_max`; it does not hold exactly as many sound records as the
-/// header says; or `visit` returns an error.
+/// The payload cannot be decompressed, or into more than `bytes_max`; it does not hold exactly as many sound records
+/// as the header says; or `visit` returns an error.
 pub(crate) fn walk(
     batch: &BatchView<'_>,
     bytes_max: usize,

@@ -90,7 +90,7 @@ pub struct Record<'a> {
 /// One header of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Header<'a> {
-    /// Its name. UTF-8 by convention only: no broker checks it, so a reader that refused other bytes could be
+    /// Its name. UTF-8 by convention only: no broker checks it, so a reader that rejected other bytes could be
     /// stopped for good by one record. [`Header::name_lossy`] reads it as Java does.
     pub name: &'a [u8],
     /// Its value, if it has one.
@@ -208,7 +208,7 @@ impl<'a> Iterator for RecordIter<'a> {
             }
             Ok(raw) => Some(Ok(Record {
                 offset: self.base_offset.saturating_add(i64::from(raw.offset_delta)),
-                // Wraps as Java's does; validation refuses what is out of bounds before it is stored.
+                // Wraps as Java's does; validation rejects what is out of range before it is stored.
                 timestamp: self
                     .log_append_time
                     .unwrap_or_else(|| self.base_timestamp.wrapping_add(raw.timestamp_delta)),

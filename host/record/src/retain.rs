@@ -1,4 +1,4 @@
-//! A batch without some of its records, as a filter or compaction leaves it.
+//! Removes records from a batch, as a filter or compaction does.
 
 use crate::codec::{self, Codec};
 use crate::error::BatchError;
@@ -7,10 +7,10 @@ use crate::patch::{put, refresh_crc};
 use crate::records::{Record, Records};
 use crate::view::{BatchView, TimestampType};
 
-/// The batch with the records alone that `keep` wants, asked by their place from 0 and by themselves. They stay byte for byte; base offset,
-/// last offset delta, base timestamp, producer and sequence are those of the batch, so that every offset, timestamp and
-/// sequence keeps its meaning and readers move past the gaps. The records are stored in `codec`, of which `level` is the
-/// level; a batch that keeps none has no payload and no codec.
+/// Returns a copy of the batch with only the records for which `keep(index, record)` is true. They stay byte for
+/// byte. Base offset, last offset delta, base timestamp, producer and sequence are those of the batch, so that every
+/// offset, timestamp and sequence keeps its meaning and readers move past the gaps. The records are stored in
+/// `codec`, of which `level` is the level; a batch that keeps none has no payload and no codec.
 ///
 /// `records` are those of `batch`.
 ///

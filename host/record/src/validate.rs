@@ -6,15 +6,15 @@
 //! |---|---|---|
 //! | cost | one pass for the CRC | a walk over the records, and a decompression if they are compressed |
 //! | one batch, magic, lengths, size, CRC | yes | |
-//! | count = last offset delta + 1, and possible in so many bytes | yes | the records that are really there |
+//! | count = last offset delta + 1, and the bytes can hold it | yes | the records that are really there |
 //! | control, producer fields, codec id | yes | |
 //! | timestamps | with [`check_header_timestamps`]: base and max | every record |
 //! | keys of a compacted topic | | every record |
 //! | record and header lengths, offsets without gaps | | yes |
 //! | compression bombs | never decompressed, so harmless | each record and the whole have a limit |
 //!
-//! Both allocate nothing for an uncompressed batch. A compressed one is decompressed piece by piece into a buffer that its
-//! thread keeps, see [`codec::pieces`](crate::codec).
+//! Both allocate nothing for an uncompressed batch. A compressed one is decompressed piece by piece into a buffer
+//! that its thread keeps, see [`codec::pieces`](crate::codec).
 
 use std::cell::RefCell;
 
@@ -27,8 +27,8 @@ use crate::record_walk::walk;
 use crate::records::{Record, Records};
 use crate::view::{BatchHeader, BatchView, TimestampType};
 
-/// The most bytes that the records of a compressed batch may have in all. It bounds the time that a compression bomb takes;
-/// Kafka's consumers cannot read more either.
+/// The most bytes that the records of a compressed batch may have in all. It bounds the time that a compression bomb
+/// takes; Kafka's consumers cannot read more either.
 pub const UNCOMPRESSED_BYTES_MAX: usize = i32::MAX as usize;
 
 /// How many rejected records are named. The others are counted.
@@ -82,8 +82,8 @@ impl TimestampBounds {
     }
 }
 
-/// Checks what a client produced to one partition, without decoding a record. `batch_bytes_max` is `max.message.bytes`: the
-/// largest batch as it is sent, header included.
+/// Checks what a client produced to one partition, without decoding a record. `batch_bytes_max` is
+/// `max.message.bytes`: the largest batch as it is sent, header included.
 ///
 /// `records` must be exactly one batch. The CRC comes before what it covers: a batch whose length is
 /// wrong is corrupt, not two batches.
@@ -167,8 +167,8 @@ pub fn check_header_timestamps(batch: &BatchView<'_>, bounds: &TimestampBounds) 
     Ok(())
 }
 
-/// Checks the framing of a compressed batch without decompressing it: that its payload starts and ends as its codec wants,
-/// and can hold as many records as the header says.
+/// Checks the framing of a compressed batch without decompressing it: that its payload starts and ends as its codec
+/// wants, and can hold as many records as the header says.
 ///
 /// # Errors
 /// [`BatchError::Codec`], or [`BatchError::Invalid`] for too many records.
@@ -193,13 +193,13 @@ pub struct RecordsSummary {
     pub payload_bytes: usize,
 }
 
-/// Walks every record of a produced batch and checks: lengths, header counts, offsets 0, 1, 2 ... without gaps, the rules,
-/// and that there are exactly as many records as the header says. A compressed batch is decompressed piece by piece, and
-/// nothing is kept of it.
+/// Walks every record of a produced batch and checks: lengths, header counts, offsets 0, 1, 2 ... without gaps, the
+/// rules, and that there are exactly as many records as the header says. A compressed batch is decompressed piece by
+/// piece, and nothing is kept of it.
 ///
 /// # Errors
-/// [`BatchError::Rejected`] names each record that breaks a rule. [`BatchError::Invalid`] names the first that cannot be
-/// read. [`BatchError::Codec`]: the payload cannot be decompressed, or not into [`UNCOMPRESSED_BYTES_MAX`].
+/// [`BatchError::Rejected`] names each record that breaks a rule. [`BatchError::Invalid`] names the first that cannot
+/// be read. [`BatchError::Codec`]: the payload cannot be decompressed, or not into [`UNCOMPRESSED_BYTES_MAX`].
 pub fn check_records(batch: &BatchView<'_>, rules: &RecordRules) -> Result<RecordsSummary, BatchError> {
     check_records_up_to(batch, rules, UNCOMPRESSED_BYTES_MAX)
 }
@@ -243,8 +243,8 @@ pub fn check_decoded(
     check_each(batch, records, rules, |_| ())
 }
 
-/// As [`check_decoded`], and shows each record that is sound to `each`: a caller that reads the records need not walk over
-/// them once more. Those after it may still be refused, and with them the batch.
+/// As [`check_decoded`], and shows each record that is sound to `each`: a caller that reads the records need not walk
+/// over them once more. Records after it may still be rejected, and with them the batch.
 ///
 /// # Errors
 /// Those of [`check_decoded`].

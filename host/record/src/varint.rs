@@ -1,7 +1,7 @@
 //! Zigzag varints, as records use them: seven bits a byte, the least significant first.
 //!
 //! Reading is bounded: five bytes for 32 bits and ten for 64; one that is longer, or whose last byte
-//! holds bits that do not fit, is refused.
+//! holds bits that do not fit, is an error.
 
 /// Why a varint could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! A borrowed look at record batches. Nothing is copied and no record is decoded.
+//! Borrowed views of record batches. Nothing is copied and no record is decoded.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -33,4 +33,4 @@ mod stats;
 
 pub use error::RegistryError;
 pub use format::{FormatError, LOGS_TOPIC, TOPIC};
-pub use stats::{STATS_CONFIG, VersionStats};
+pub use stats::{REJECTED_PRODUCERS_CONFIG, RejectedProducer, STATS_CONFIG, VersionStats};

@@ -6,6 +6,25 @@ use serde::{Deserialize, Serialize};
 /// The broker config with the counters, as a JSON array of [`VersionStats`].
 pub const STATS_CONFIG: &str = "plugin.stats";
 
+/// The broker's config that lists producers whose batches stages rejected, as a JSON array of [`RejectedProducer`].
+pub const REJECTED_PRODUCERS_CONFIG: &str = "plugin.rejected.producers";
+
+/// A producer whose batches stages rejected at one broker, since that broker's start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RejectedProducer {
+    /// The topic.
+    pub topic: String,
+    /// The producer id; -1 stands for all producers without one.
+    pub producer_id: i64,
+    /// The batches that were rejected.
+    pub batches: u64,
+    /// The records that stages rejected in them.
+    pub records: u64,
+    /// The time of the last rejection, in milliseconds since the epoch.
+    pub last_ms: i64,
+}
+
 /// The counters of one version at one broker, since the start of the broker.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -40,7 +40,7 @@ fn a_bad_record_refuses_its_batch_and_is_named() {
         assert!(words(first).contains("not JSON"), "{}", words(first));
         assert!(words(second).contains("json-compare"), "{}", words(second));
         let message = answer.error_message.as_deref().unwrap_or_default();
-        assert!(message.contains("2 records are refused") && message.contains("record 1"), "{message}");
+        assert!(message.contains("2 records are rejected") && message.contains("record 1"), "{message}");
     }
     // Older versions have no room for words.
     assert_eq!(topic.produce_by(&mut raw, 7, compressed(Codec::None, &MIXED)).error_code, ErrorCode::INVALID_RECORD);

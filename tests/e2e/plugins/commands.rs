@@ -247,7 +247,7 @@ fn calls_records_and_errors_are_counted_by_version() {
     refused_letters(&broker, "lines");
     // A refusal names the version as the store does.
     let refused = run_produce(&broker, "lines", "b");
-    assert!(refused.stderr.contains("the filter letters@2 does not let it in"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("rejected by filter letters@2"), "{}", refused.stderr);
     let stats = output(&broker, &["plugin", "list", "--json"]);
     let stats: Vec<serde_json::Value> = serde_json::from_str(&stats).expect("JSON");
     for (number, calls) in [(1, 6), (2, 7)] {

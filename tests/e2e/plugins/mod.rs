@@ -2,7 +2,9 @@
 
 mod commands;
 mod deletions;
+mod files;
 mod folder;
+mod inspect;
 mod kills;
 mod records;
 mod rollback;

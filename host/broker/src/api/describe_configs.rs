@@ -11,7 +11,9 @@ use millstream_wire::{ConfigResourceType, ErrorCode, Str};
 
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
-use crate::config::{Key, Kind, PLUGIN_STATS, TopicOverrides, all_broker_keys, all_topic_keys, broker_key, inherited};
+use crate::config::{
+    Key, Kind, PLUGIN_STATS, REJECTED_PRODUCERS, TopicOverrides, all_broker_keys, all_topic_keys, broker_key, inherited,
+};
 use crate::edge::plugins;
 use crate::error::ApiError;
 use crate::security::{AclOperation, Permission, ResourceType};
@@ -86,10 +88,13 @@ fn entries(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<En
         ConfigResourceType::Broker => {
             check_broker(broker, &resource.resource_name)?;
             let mut entries: Vec<Entry> = all_broker_keys().map(|key| broker_entry(broker, key)).collect();
-            // It is long and changes with every batch: told to whoever asks for it, and not listed.
-            let asked = |keys: &Vec<Str>| keys.iter().any(|key| *key == PLUGIN_STATS.name);
-            if resource.configuration_keys.as_ref().is_some_and(asked) {
-                entries.push(stats_entry(broker));
+            // These are long and change with every batch: returned when they are requested by name, and not listed.
+            let requested = resource.configuration_keys.as_deref().unwrap_or_default();
+            if requested.iter().any(|key| *key == PLUGIN_STATS.name) {
+                entries.push(computed_entry(&PLUGIN_STATS, plugins::stats(broker)));
+            }
+            if requested.iter().any(|key| *key == REJECTED_PRODUCERS.name) {
+                entries.push(computed_entry(&REJECTED_PRODUCERS, broker.plugins.rejected().to_json()));
             }
             Ok(entries)
         }
@@ -144,10 +149,10 @@ fn broker_entry(broker: &Broker, key: &'static Key) -> Entry {
     Entry { key, value, source, synonyms, read_only: true }
 }
 
-fn stats_entry(broker: &Broker) -> Entry {
-    let value = Some(plugins::stats(broker));
-    let synonyms = vec![(PLUGIN_STATS.name.to_owned(), value.clone(), Source::Default)];
-    Entry { key: &PLUGIN_STATS, value, source: Source::Default, synonyms, read_only: true }
+fn computed_entry(key: &'static Key, value: String) -> Entry {
+    let value = Some(value);
+    let synonyms = vec![(key.name.to_owned(), value.clone(), Source::Default)];
+    Entry { key, value, source: Source::Default, synonyms, read_only: true }
 }
 
 impl Entry {

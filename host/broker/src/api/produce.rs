@@ -24,6 +24,7 @@ use crate::edge::topic_stages::Attachments;
 use crate::error::ApiError;
 use crate::net::send_queue::Outgoing;
 use crate::net::types::{Answer, Close};
+use crate::produce::append::INLINE_COMPRESSED_BYTES;
 use crate::produce::append::{Intake, Stored};
 use crate::security::{AclOperation, Permission, ResourceType};
 use crate::topics::Topic;
@@ -162,11 +163,12 @@ impl Work {
         if topic.name.as_str() == plugins::TOPIC {
             return Self::Store;
         }
-        // Whatever came is stored: no header has to be looked at here.
-        if topic.config.compression == CompressionType::Producer && !topic.config.compact {
+        let decompresses = topic.config.decompresses() && records_bytes(data) > INLINE_COMPRESSED_BYTES;
+        // No header has to be looked at here for batches that are stored as they came.
+        if topic.config.compression == CompressionType::Producer && !decompresses {
             return Self::Plain;
         }
-        let is_heavy = |codec| is_recoded(topic, codec) || topic.config.compact && codec != Codec::None;
+        let is_heavy = |codec| is_recoded(topic, codec) || decompresses && codec != Codec::None;
         if codecs(data).any(is_heavy) { Self::Heavy } else { Self::Plain }
     }
 }

@@ -17,6 +17,8 @@ BROKER_ID "broker.id" Int = "-1", AtLeast(-1), Acts,
     "The older name of node.id.";
 BROKER_RACK "broker.rack" String = null, Any, Acts,
     "The rack of this broker, as Metadata responses show it.";
+COMPRESSED_RECORDS_VALIDATION "compressed.records.validation" String = "framing", OneOf(&["full", "framing", "none"]), Acts,
+    "The default of the topic config of the same name.";
 COMPRESSION_GZIP_LEVEL "compression.gzip.level" Int = "-1", Between(-1, 9), Acts,
     "The default of the topic config of the same name.";
 COMPRESSION_LZ4_LEVEL "compression.lz4.level" Int = "9", Between(1, 17), Inert,
@@ -111,6 +113,8 @@ MAX_CONNECTIONS "max.connections" Int = "2147483647", AtLeast(0), Acts,
     "The maximum number of open connections. The process's limit of open files bounds it too.";
 MAX_CONNECTIONS_PER_IP "max.connections.per.ip" Int = "2147483647", AtLeast(0), Acts,
     "The maximum number of open connections from one IP address.";
+MAX_DECOMPRESSED_MESSAGE_BYTES "max.decompressed.message.bytes" Int = "2147483639", AtLeast(1), Acts,
+    "The default of the topic config of the same name.";
 MESSAGE_MAX_BYTES "message.max.bytes" Int = "1048588", AtLeast(0), Acts,
     "The default of the topic config max.message.bytes.";
 MIN_INSYNC_REPLICAS "min.insync.replicas" Int = "1", AtLeast(1), Acts,

@@ -21,8 +21,10 @@ use std::time::Duration;
 pub(crate) use key::Key;
 pub use listeners::{HostPort, ListenerConfig};
 use millstream_coordinator::group::GroupConfig;
-pub(crate) use tables::{PLUGIN_STATS, all_broker_keys, all_topic_keys, broker_key, topic_key};
-pub(crate) use topic::{CompressionType, FailurePolicy, StageOptions, TopicConfig, TopicOverrides, inherited};
+pub(crate) use tables::{PLUGIN_STATS, REJECTED_PRODUCERS, all_broker_keys, all_topic_keys, broker_key, topic_key};
+pub(crate) use topic::{
+    CompressionType, FailurePolicy, StageOptions, TopicConfig, TopicOverrides, Validation, inherited,
+};
 pub(crate) use value::{Kind, list};
 
 use millstream_partition::PartitionConfig;

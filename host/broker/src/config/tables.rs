@@ -17,6 +17,17 @@ pub(crate) static PLUGIN_STATS: Key = Key {
     is_inert: false,
 };
 
+/// The producers whose batches stages rejected, as a key that cannot be set. See `RejectedProducer` of the plug-in registry.
+pub(crate) static REJECTED_PRODUCERS: Key = Key {
+    name: millstream_registry::REJECTED_PRODUCERS_CONFIG,
+    kind: Kind::String,
+    default: None,
+    valid: Valid::Any,
+    doc: "The producers whose batches stages rejected since the broker's start, as JSON. Read-only; returned only if it is requested by name.",
+    broker_synonyms: &[],
+    is_inert: false,
+};
+
 /// Returns a key of the broker, with or without effect.
 pub(crate) fn broker_key(name: &str) -> Option<&'static Key> {
     all_broker_keys().find(|key| key.name == name)

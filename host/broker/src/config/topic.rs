@@ -23,6 +23,20 @@ pub(crate) enum CompressionType {
     Codec(Codec),
 }
 
+/// `compressed.records.validation`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Validation {
+    /// Compressed records are decompressed, and each is checked.
+    Full,
+    /// What can be checked without decompressing is checked.
+    Framing,
+    /// The header and the CRC of the batch are checked.
+    None,
+}
+
+/// The default of `max.decompressed.message.bytes`.
+const RECORD_BYTES_MAX: i32 = 2_147_483_639;
+
 /// What happens to a record that a stage rejects or fails on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FailurePolicy {
@@ -77,6 +91,9 @@ pub(crate) struct TopicConfig {
     pub(crate) segment_jitter_ms: i64,
     pub(crate) segment_ms: i64,
     pub(crate) stages: StageOptions,
+    pub(crate) validation: Validation,
+    /// The largest record of a compressed batch, in bytes.
+    pub(crate) record_bytes_max: i32,
     /// The source, if the topic is a view.
     pub(crate) view_of: Option<String>,
 }
@@ -109,6 +126,11 @@ impl TopicConfig {
             values.extend(text.map(|text| (key.name, text)));
         }
         Values(&values).config()
+    }
+
+    /// Returns whether the records of a compressed batch are decompressed before the batch is stored.
+    pub(crate) fn decompresses(&self) -> bool {
+        self.compact || self.validation == Validation::Full || self.record_bytes_max < RECORD_BYTES_MAX
     }
 
     /// Returns the configs that concern the log of a partition.
@@ -177,6 +199,8 @@ impl<'a> Values<'a> {
             segment_ms: self.get(keys::SEGMENT_MS),
             stages: self.stages(),
             view_of: self.filled(keys::VIEW_OF),
+            validation: validation(self.get(keys::COMPRESSED_RECORDS_VALIDATION)),
+            record_bytes_max: self.get(keys::MAX_DECOMPRESSED_MESSAGE_BYTES),
         })
     }
 
@@ -218,6 +242,14 @@ fn policy(name: &str) -> FailurePolicy {
     }
 }
 
+fn validation(name: &str) -> Validation {
+    match name {
+        "full" => Validation::Full,
+        "none" => Validation::None,
+        _ => Validation::Framing,
+    }
+}
+
 fn compression(name: &str) -> CompressionType {
     match name {
         "uncompressed" => CompressionType::Codec(Codec::None),
@@ -254,6 +286,19 @@ mod tests {
         let config = resolve(&[], &[("cleanup.policy", "compact,delete"), ("compression.type", "zstd")]).expect("good");
         assert!(config.compact && config.delete);
         assert_eq!(config.compression, CompressionType::Codec(Codec::Zstd));
+    }
+
+    #[test]
+    fn compressed_records_are_decompressed_if_a_config_needs_it() {
+        let decompresses = |topic: &[(&str, &str)]| resolve(&[], topic).expect("good").decompresses();
+        assert!(!decompresses(&[]));
+        assert!(!decompresses(&[("compressed.records.validation", "none")]));
+        assert!(decompresses(&[("compressed.records.validation", "full")]));
+        assert!(decompresses(&[("cleanup.policy", "compact"), ("compressed.records.validation", "none")]));
+        assert!(decompresses(&[("max.decompressed.message.bytes", "1000")]));
+        let broker = [("compressed.records.validation", "full"), ("max.decompressed.message.bytes", "9")];
+        let config = resolve(&broker, &[]).expect("good");
+        assert_eq!((config.validation, config.record_bytes_max), (Validation::Full, 9));
     }
 
     #[test]

@@ -6,12 +6,17 @@ use super::value::Valid::{Any, AtLeast, Between, ListOf, OneOf, Ratio};
 /// What may happen to a record that a stage rejects or fails on.
 const POLICIES: &[&str] = &["fail", "skip", "dead-letter", "pass"];
 
+/// How compressed records are checked.
+const VALIDATIONS: &[&str] = &["full", "framing", "none"];
+
 const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
 
 keys! {
 TOPIC_KEYS:
 CLEANUP_POLICY "cleanup.policy" List = "delete", ListOf(&["compact", "delete"]), [LOG_CLEANUP_POLICY * 1],
     "What happens to old records: `delete` removes segments by age and size, `compact` keeps the last record of each key.";
+COMPRESSED_RECORDS_VALIDATION "compressed.records.validation" String = "framing", OneOf(VALIDATIONS), [COMPRESSED_RECORDS_VALIDATION * 1],
+    "How compressed records are checked before they are stored. `full` decompresses them and checks each one, as Kafka does. `framing` checks the start and the end of the compressed bytes. `none` checks only the header and the CRC.";
 COMPRESSION_GZIP_LEVEL "compression.gzip.level" Int = "-1", Between(-1, 9), [COMPRESSION_GZIP_LEVEL * 1],
     "The gzip level if compression.type is gzip; -1 is the codec's own default.";
 COMPRESSION_LZ4_LEVEL "compression.lz4.level" Int = "9", Between(1, 17), [COMPRESSION_LZ4_LEVEL * 1],
@@ -22,6 +27,8 @@ COMPRESSION_ZSTD_LEVEL "compression.zstd.level" Int = "3", Between(-131072, 22),
     "The zstd level if compression.type is zstd.";
 DELETE_RETENTION_MS "delete.retention.ms" Long = "86400000", AtLeast(0), [LOG_CLEANER_DELETE_RETENTION_MS * 1],
     "How long a compacted topic keeps delete markers.";
+ERRORS_DEADLETTERQUEUE_GROUP_ENABLE "errors.deadletterqueue.group.enable" Boolean = "false", OneOf(&["false"]), [],
+    "Whether share groups may write dead letters to the topic. Share groups are not supported yet, so that only false is accepted.";
 FILE_DELETE_DELAY_MS "file.delete.delay.ms" Long = "60000", AtLeast(0), [LOG_SEGMENT_DELETE_DELAY_MS * 1],
     "How long a file stays on disk after it is deleted, so that running fetches can end.";
 FLUSH_MESSAGES "flush.messages" Long = "9223372036854775807", AtLeast(1), [LOG_FLUSH_INTERVAL_MESSAGES * 1],
@@ -42,6 +49,8 @@ LOCAL_RETENTION_MS "local.retention.ms" Long = "-2", AtLeast(-2), [],
     "The local retention of a topic in tiered storage, which is not supported.";
 MAX_COMPACTION_LAG_MS "max.compaction.lag.ms" Long = "9223372036854775807", AtLeast(1), [LOG_CLEANER_MAX_COMPACTION_LAG_MS * 1],
     "The longest time that a record may stay uncompacted.";
+MAX_DECOMPRESSED_MESSAGE_BYTES "max.decompressed.message.bytes" Int = "2147483639", AtLeast(1), [MAX_DECOMPRESSED_MESSAGE_BYTES * 1],
+    "The largest record of a compressed batch, in bytes after decompression. Below the default, compressed records are always decompressed and checked.";
 MAX_MESSAGE_BYTES "max.message.bytes" Int = "1048588", AtLeast(0), [MESSAGE_MAX_BYTES * 1],
     "The maximum size of a record batch, after compression.";
 MESSAGE_TIMESTAMP_AFTER_MAX_MS "message.timestamp.after.max.ms" Long = "3600000", AtLeast(0), [LOG_MESSAGE_TIMESTAMP_AFTER_MAX_MS * 1],
@@ -58,6 +67,10 @@ MIN_INSYNC_REPLICAS "min.insync.replicas" Int = "1", AtLeast(1), [MIN_INSYNC_REP
     "The number of replicas that must be in sync for a write with acks=all.";
 PREALLOCATE "preallocate" Boolean = "false", Any, [LOG_PREALLOCATE * 1],
     "Whether a new segment file gets its full size at once. Accepted for compatibility with Kafka: files grow as they are written.";
+REMOTE_COPY_LAG_BYTES "remote.copy.lag.bytes" Long = "-1", AtLeast(-1), [],
+    "How many bytes a topic in tiered storage may lag, which is not supported.";
+REMOTE_COPY_LAG_MS "remote.copy.lag.ms" Long = "0", AtLeast(-1), [],
+    "How long a topic in tiered storage may lag, which is not supported.";
 REMOTE_LOG_COPY_DISABLE "remote.log.copy.disable" Boolean = "false", Any, [],
     "Part of tiered storage, which is not supported.";
 REMOTE_LOG_DELETE_ON_DISABLE "remote.log.delete.on.disable" Boolean = "false", Any, [],

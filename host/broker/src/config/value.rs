@@ -101,7 +101,7 @@ numbers!(i16 i32 i64 f64);
 pub(crate) fn check(kind: Kind, valid: Valid, text: &str) -> Result<(), String> {
     let text = text.trim();
     match kind {
-        Kind::Boolean => boolean(text).map(drop),
+        Kind::Boolean => boolean(text).and_then(|value| one_of(if value { "true" } else { "false" }, valid)),
         Kind::Short => {
             integer(text, i64::from(i16::MIN), i64::from(i16::MAX)).and_then(|number| in_range(number, valid))
         }

@@ -58,7 +58,7 @@ pub(crate) fn admit(intake: &Intake<'_>, stages: &Attachments, sent: &[u8]) -> R
     let checked = Checked { batch: batch.view(), records: &records };
     let dropping = match stages.admit_policy {
         _ if verdict.keeps_all() => None,
-        FailurePolicy::Fail => return Err(refusal(&verdict)),
+        FailurePolicy::Fail => return Err(reject(intake, checked.batch, &verdict)),
         FailurePolicy::Skip | FailurePolicy::DeadLetter => Some(&verdict),
         FailurePolicy::Pass => None,
     };
@@ -192,8 +192,17 @@ impl<'a> Checked<'a> {
     }
 }
 
-/// The batch is refused whole, as Kafka does with an invalid record, and every bad record is named (KIP-467).
-fn refusal(verdict: &Verdict) -> ApiError {
+/// Rejects the whole batch, as Kafka does with an invalid record, and counts that for the producer.
+fn reject(intake: &Intake<'_>, batch: BatchView<'_>, verdict: &Verdict) -> ApiError {
+    let error = rejection(verdict);
+    let records = verdict.bad().count() as u64;
+    let rejected = intake.broker.plugins.rejected();
+    rejected.add(&intake.topic.name, batch.producer_id(), records, intake.now_ms, &error.message);
+    error
+}
+
+/// Names every bad record of a rejected batch (KIP-467).
+fn rejection(verdict: &Verdict) -> ApiError {
     let mut words = 0;
     let named = verdict.bad().take(REFUSED_RECORDS_MAX).map(|row| {
         let reason = verdict.reason(row);
@@ -203,10 +212,10 @@ fn refusal(verdict: &Verdict) -> ApiError {
     });
     let records: Vec<(u32, String)> = named.collect();
     let message = match &records[..] {
-        [] => "a record is refused".to_owned(),
-        [(row, reason)] => format!("record {row} is refused: {reason}"),
+        [] => "a record is rejected".to_owned(),
+        [(row, reason)] => format!("record {row} is rejected: {reason}"),
         [(row, reason), ..] => {
-            format!("{} records are refused, the first of them is record {row}: {reason}", verdict.bad().count())
+            format!("{} records are rejected, the first of them is record {row}: {reason}", verdict.bad().count())
         }
     };
     ApiError { records, ..ApiError::new(ErrorCode::INVALID_RECORD, message) }

@@ -81,7 +81,7 @@ impl Verdict {
         let said = self.failed.binary_search_by_key(&row, |failed| failed.row);
         match (said, self.plugin(row)) {
             (Ok(at), _) => self.failed[at].message.clone(),
-            (Err(_), Some(plugin)) => format!("the filter {} does not let it in", plugin.version_name()),
+            (Err(_), Some(plugin)) => format!("rejected by filter {}", plugin.version_name()),
             (Err(_), None) => String::new(),
         }
     }

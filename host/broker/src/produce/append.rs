@@ -1,26 +1,34 @@
-//! One produced batch on its way into its partition: the checks, the append, the wait that the answer has to make. Records
-//! are never decoded on the plain path; the bytes that a client sent are those that are stored, but for base offset and
-//! leader epoch.
+//! One produced batch on its way into its partition: the checks, the append, the wait that the answer has to make.
+//! Records are never decoded on the plain path; the bytes that a client sent are those that are stored, but for base
+//! offset and leader epoch.
 
 use std::sync::Arc;
 
 use millstream_log::AppendedBatch;
 use millstream_partition::{Acks, Committed, Partition};
 use millstream_record::validate::{
-    RecordRules, TimestampBounds, check_decoded, check_header_timestamps, check_records, check_records_up_to,
-    validate_produce,
+    RecordRules, TimestampBounds, check_decoded, check_framing, check_header_timestamps, check_records,
+    check_records_up_to, validate_produce,
 };
-use millstream_record::{BatchError, CheckedBatch, Codec, RejectReason};
+use millstream_record::{BatchError, BatchView, CheckedBatch, Codec, CodecError, RejectReason};
 use millstream_wire::ErrorCode;
 
 use crate::broker::Broker;
-use crate::config::CompressionType;
+use crate::compute_permits::aside;
+use crate::config::{CompressionType, Validation};
 use crate::edge::recode;
 use crate::error::ApiError;
 use crate::topics::Topic;
 
 /// The first version of Produce that may carry zstd.
 const ZSTD_SINCE: i16 = 7;
+
+/// The most compressed bytes of one request that are decompressed on a worker that serves sockets: handing them to
+/// another thread would cost more.
+pub(crate) const INLINE_COMPRESSED_BYTES: usize = 16 << 10;
+
+/// The most bytes that they may become there. What becomes more goes on where it holds up no other connection.
+const INLINE_BYTES: usize = 256 << 10;
 
 /// Where a batch goes, and how it was sent.
 pub(crate) struct Intake<'a> {
@@ -60,16 +68,29 @@ impl Intake<'_> {
                 let recoded = recode(batch, records.payload(), codec, &self.topic.config)?;
                 return self.store(&CheckedBatch::of_own(&recoded)?);
             }
-            _ if batch.codec() == Ok(Codec::None) || self.topic.config.compact => {
-                check_records(batch, &rules).map_err(|error| self.rejected(error))?;
-            }
-            _ => self.check_header_timestamps(batch, &rules)?,
+            _ => self.check_as_sent(batch, &rules)?,
         }
         self.store(batch)
     }
 
-    /// Checks the timestamps of a batch whose records are not walked. Only when they are out of range, the records are: the
-    /// response names those that are to blame.
+    /// Checks a batch that is stored as it was sent.
+    fn check_as_sent(&self, batch: &CheckedBatch<'_>, rules: &RecordRules) -> Result<(), ApiError> {
+        let checked = if batch.codec() == Ok(Codec::None) {
+            check_records(batch, rules).map(drop)
+        } else if self.topic.config.decompresses() {
+            check_compressed(batch, rules)
+        } else {
+            self.check_header_timestamps(batch, rules)?;
+            match self.topic.config.validation {
+                Validation::None => Ok(()),
+                Validation::Framing | Validation::Full => check_framing(batch),
+            }
+        };
+        checked.map_err(|error| self.rejected(error))
+    }
+
+    /// Checks the timestamps of a batch whose records are not walked. Only when they are out of range, the records
+    /// are: the response names those that are to blame.
     fn check_header_timestamps(&self, batch: &CheckedBatch<'_>, rules: &RecordRules) -> Result<(), ApiError> {
         let Some(bounds) = &rules.timestamps else { return Ok(()) };
         check_header_timestamps(batch, bounds).map_err(|error| {
@@ -101,7 +122,8 @@ impl Intake<'_> {
             before_ms_max: config.timestamp_before_max_ms,
             after_ms_max: config.timestamp_after_max_ms,
         });
-        RecordRules { timestamps, keys: config.compact, ..RecordRules::NONE }
+        let record_bytes_max = usize::try_from(config.record_bytes_max).unwrap_or(usize::MAX);
+        RecordRules { timestamps, keys: config.compact, record_bytes_max }
     }
 
     /// Returns the response for a batch that a check has rejected. Kafka names the partition with a missing key.
@@ -140,5 +162,16 @@ impl Intake<'_> {
             log_start_offset: batch.log_start_offset,
             committed: self.partition.committed(batch.last_offset + 1, self.acks),
         })
+    }
+}
+
+/// Decompresses a batch and checks its records.
+fn check_compressed(batch: &BatchView<'_>, rules: &RecordRules) -> Result<(), BatchError> {
+    if batch.size() > INLINE_COMPRESSED_BYTES {
+        return check_records(batch, rules).map(drop);
+    }
+    match check_records_up_to(batch, rules, INLINE_BYTES) {
+        Err(BatchError::Codec(CodecError::TooLarge { .. })) => aside(|| check_records(batch, rules)).map(drop),
+        checked => checked.map(drop),
     }
 }

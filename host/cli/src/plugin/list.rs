@@ -5,9 +5,9 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use millstream_registry::VersionStats;
 use millstream_registry::format::{Manifest, Version};
 use millstream_registry::image::PluginImage;
+use millstream_registry::{RejectedProducer, VersionStats};
 
 use crate::connection::Connection;
 use crate::table::Align::{Left, Right};
@@ -24,7 +24,8 @@ Examples:
   millstream plugin list -b broker:9092 --json | jq '.[] | select(.traps > 0)'
 
 With -b, the counters are those of the brokers since their start: a line for
-each plug-in, and below it for its versions that are active, bad or were used.")]
+each plug-in, and below it for its versions that are active, bad or were used.
+Below them are the producers whose batches stages rejected, per topic.")]
 pub(crate) struct Args {
     /// A folder of plug-ins (*.wasm); a file replaces the plug-in of this binary with the same name
     #[arg(long, value_name = "DIR", conflicts_with = "bootstrap_server")]
@@ -68,15 +69,17 @@ impl Args {
 fn list_cluster(connection: &Connection, json: bool) -> Result<()> {
     let store = connection.plugin_store()?;
     let admin = connection.admin()?;
-    let (image, stats) = runtime::block_on(async move {
+    let (image, stats, rejected) = runtime::block_on(async move {
         let image = store.image().await;
         store.close().await;
-        Ok((image?, admin.plugin_stats().await?))
+        Ok((image?, admin.plugin_stats().await?, admin.rejected_producers().await?))
     })?;
     if json {
         return Ok(output::line(&serde_json::to_string(&stats)?)?);
     }
-    print(&mut output::stdout(), &image, &stats)
+    let mut out = output::stdout();
+    print(&mut out, &image, &stats)?;
+    print_rejected(&mut out, &rejected)
 }
 
 /// A plug-in of the cluster, or of the binary if a broker has used it.
@@ -177,6 +180,18 @@ fn print(out: &mut impl Write, image: &PluginImage, stats: &[VersionStats]) -> R
         }
     }
     table.write(out)?;
+    Ok(out.flush()?)
+}
+
+/// Prints the producers that stages rejected, if there are any.
+fn print_rejected(out: &mut impl Write, rejected: &[RejectedProducer]) -> Result<()> {
+    if !rejected.is_empty() {
+        writeln!(out, "\n{:<32} {:>12} {:>12} {:>12}", "REJECTED AT TOPIC", "PRODUCER ID", "BATCHES", "RECORDS")?;
+    }
+    for RejectedProducer { topic, producer_id, batches, records, .. } in rejected {
+        let producer = if *producer_id < 0 { "without one".to_owned() } else { producer_id.to_string() };
+        writeln!(out, "{topic:<32} {producer:>12} {batches:>12} {records:>12}")?;
+    }
     Ok(out.flush()?)
 }
 

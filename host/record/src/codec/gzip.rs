@@ -36,9 +36,9 @@ const HEADER_LEN: usize = 10;
 /// CRC-32 and length of the last member.
 const TRAILER_LEN: usize = 8;
 
-/// Checks the start of a payload, and that the length at its end is possible; returns the most bytes that it can hold. Gzip
-/// says nothing of its length before its end, so a payload that is cut short is noticed only if its last bytes make no
-/// possible length.
+/// Checks the start of a payload, and that the length at its end is possible; returns the most bytes that it can
+/// hold. Gzip says nothing of its length before its end, so a payload that is cut short is noticed only if its last
+/// bytes make no possible length.
 pub(super) fn check_framing(input: &[u8]) -> Result<u64, CodecError> {
     let corrupt = |reason: &str| CodecError::corrupt(Codec::Gzip, reason);
     if !input.starts_with(&MAGIC) {

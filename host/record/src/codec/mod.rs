@@ -149,7 +149,7 @@ pub enum CodecError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The library refused to compress.
+    /// The library could not compress.
     #[error("{codec} compression failed: {reason}")]
     Compress {
         /// The codec.
@@ -223,9 +223,10 @@ pub fn decompress(codec: Codec, input: &[u8], max: usize) -> Result<Vec<u8>, Cod
     }
 }
 
-/// Checks the framing of compressed bytes (magic, lengths of blocks, where it ends) without decompressing them; returns the
-/// most bytes that they can hold. It costs next to nothing. It finds most payloads that are not of the codec or are cut
-/// short, but no damage inside a block, not every cut of gzip, and little about a raw block of snappy.
+/// Checks the framing of compressed bytes (magic, lengths of blocks, where it ends) without decompressing them;
+/// returns the most bytes that they can hold. It costs next to nothing. It finds most payloads that are not of the
+/// codec or are cut short, but no damage inside a block, not every cut of gzip, and little about a raw block of
+/// snappy.
 ///
 /// # Errors
 /// [`CodecError::Corrupt`].

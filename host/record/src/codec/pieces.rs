@@ -1,7 +1,7 @@
 //! Decompresses a payload piece by piece into one buffer, which is reused from batch to batch.
 //!
-//! A check of the records needs each byte once. So it needs no room for the whole payload: a piece is at most 128 KiB of
-//! gzip or zstd, one block of LZ4 (and the 64 KiB before it), or one block of snappy.
+//! A check of the records needs each byte once. So it needs no room for the whole payload: a piece is at most 128 KiB
+//! of gzip or zstd, one block of LZ4 (and the 64 KiB before it), or one block of snappy.
 
 use std::io::Read;
 use std::ops::Range;
@@ -82,8 +82,8 @@ impl<'a, 's> Pieces<'a, 's> {
         Ok(Self { source, scratch })
     }
 
-    /// Decompresses the next piece into the buffer and returns where it lies there. It is empty at the end of the payload,
-    /// and only if nothing follows and every checksum is right.
+    /// Decompresses the next piece into the buffer and returns where it lies there. It is empty at the end of the
+    /// payload, and only if nothing follows and every checksum is right.
     ///
     /// # Errors
     /// [`CodecError::Corrupt`].

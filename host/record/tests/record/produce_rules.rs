@@ -1,4 +1,4 @@
-//! What Produce refuses, and as what: the error kinds that a broker turns into Kafka's codes.
+//! What Produce rejects: the error kinds that a broker turns into Kafka's codes.
 
 use millstream_record::layout::NO_TIMESTAMP;
 use millstream_record::validate::{
@@ -40,7 +40,7 @@ fn with(codec: Codec, fields: &[(usize, &[u8])]) -> Vec<u8> {
 }
 
 fn refused(batch: &[u8]) -> BatchError {
-    validate_produce(batch, BATCH_BYTES_MAX).expect_err("it should have been refused")
+    validate_produce(batch, BATCH_BYTES_MAX).expect_err("it should have been rejected")
 }
 
 fn kind(batch: &[u8]) -> ErrorKind {
@@ -90,7 +90,7 @@ fn a_record_count_that_does_not_fit_is_invalid() {
             let delta = count.wrapping_sub(1).to_be_bytes();
             let batch = with(codec, &[(COUNT, &count.to_be_bytes()), (LAST_OFFSET_DELTA, &delta)]);
             if count == 500 && codec != Codec::None {
-                // So many could be in there: only a look at the records can tell.
+                // That number would fit: only a walk over the records finds the error.
                 let batch = validate_produce(&batch, BATCH_BYTES_MAX).unwrap();
                 let error = check_records(&batch, &RecordRules::NONE).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::InvalidRecord);

@@ -91,7 +91,7 @@ impl Folder {
 /// The components of a folder, by name, so that the same folder gives the same versions.
 fn components(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     // As the watcher names them.
-    let folder = folder.canonicalize()?;
+    let folder = std::path::absolute(folder)?;
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();

@@ -29,10 +29,10 @@ use millstream_partition::Partition;
 use millstream_registry::LOGS_TOPIC;
 pub(crate) use millstream_registry::TOPIC;
 use millstream_registry::format::TOPIC_CONFIGS;
-use millstream_stage::{EMBEDDED_NUMBER, Library, Plugin, Spike, SpikeLimits};
+use millstream_stage::{EMBEDDED_NUMBER, Library, Plugin, Spike, SpikeLimits, Watcher};
 use millstream_wire::ErrorCode;
 use parking_lot::Mutex;
-use tokio::sync::{OwnedMutexGuard, mpsc, watch};
+use tokio::sync::{Notify, OwnedMutexGuard, mpsc, watch};
 
 use self::folder::Folder;
 use self::logs::Line;
@@ -41,6 +41,8 @@ pub(crate) use self::stats::stats;
 use self::store::Store;
 pub(crate) use self::write::write;
 use crate::broker::Broker;
+use crate::edge::rejected_producers::RejectedProducers;
+use crate::edge::stage_repair;
 use crate::error::ApiError;
 use millstream_metadata::controller::{NewTopic, Replication};
 
@@ -53,7 +55,9 @@ const LINES_MAX: usize = 1_000;
 /// no engine.
 pub struct Plugins {
     make: Make,
-    library: Mutex<Option<Arc<Library>>>,
+    started: Mutex<Option<Started>>,
+    /// Notified when a file that a stage names changes, and when a version is activated.
+    changed: Arc<Notify>,
     limits: SpikeLimits,
     /// A folder whose files are pushed.
     folder: Option<PathBuf>,
@@ -61,8 +65,15 @@ pub struct Plugins {
     /// Held over an operation, from the look at the store to the swap.
     turn: Arc<tokio::sync::Mutex<()>>,
     rollbacks: Rollbacks,
+    rejected: RejectedProducers,
     spikes: Channel<mpsc::UnboundedSender<Spike>, mpsc::UnboundedReceiver<Spike>>,
     lines: Channel<mpsc::Sender<Line>, mpsc::Receiver<Line>>,
+}
+
+/// The library, and the thread that follows the files that stages name.
+struct Started {
+    library: Arc<Library>,
+    _watcher: Option<Watcher>,
 }
 
 /// The two ends of a channel; the task that reads takes the second one when it starts.
@@ -70,7 +81,7 @@ struct Channel<S, R>(S, Mutex<Option<R>>);
 
 impl fmt::Debug for Plugins {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Plugins").field("library", &self.library).finish_non_exhaustive()
+        formatter.debug_struct("Plugins").field("library", &self.library_if_started()).finish_non_exhaustive()
     }
 }
 
@@ -81,12 +92,14 @@ impl Plugins {
         let (spikes, lines) = (mpsc::unbounded_channel(), mpsc::channel(LINES_MAX));
         Self {
             make: Box::new(make),
-            library: Mutex::default(),
+            started: Mutex::default(),
+            changed: Arc::default(),
             limits: SpikeLimits::default(),
             folder: None,
             store: Arc::default(),
             turn: Arc::default(),
             rollbacks: Rollbacks::default(),
+            rejected: RejectedProducers::default(),
             spikes: Channel(spikes.0, Mutex::new(Some(spikes.1))),
             lines: Channel(lines.0, Mutex::new(Some(lines.1))),
         }
@@ -108,9 +121,9 @@ impl Plugins {
 
     /// The library; blocks while the sandbox starts.
     pub(crate) fn library(&self) -> Result<Arc<Library>, ApiError> {
-        let mut library = self.library.lock();
-        if let Some(library) = &*library {
-            return Ok(Arc::clone(library));
+        let mut started = self.started.lock();
+        if let Some(started) = &*started {
+            return Ok(Arc::clone(&started.library));
         }
         let made = (self.make)().map_err(|error| {
             let message = format!("the sandbox for stages does not start: {error}");
@@ -129,7 +142,11 @@ impl Plugins {
             // A line that finds no room is lost: the plug-in that logs must not wait.
             let _ = lines.try_send(Line::of(line));
         });
-        Ok(Arc::clone(library.insert(made)))
+        let changed = Arc::clone(&self.changed);
+        let watcher = Watcher::start(Arc::clone(&made), move |_| changed.notify_one());
+        let watcher = watcher.map_err(|error| tracing::error!(%error, "stages do not follow the files that they name"));
+        let started = started.insert(Started { library: made, _watcher: watcher.ok() });
+        Ok(Arc::clone(&started.library))
     }
 
     /// Whether the bytes of a plug-in can be had again: from the store, or from the binary.
@@ -144,7 +161,7 @@ impl Plugins {
 
     /// The library, if somebody has wanted a stage.
     fn library_if_started(&self) -> Option<Arc<Library>> {
-        self.library.lock().clone()
+        self.started.lock().as_ref().map(|started| Arc::clone(&started.library))
     }
 
     /// The topic was opened: what it holds is there for the stages of the other topics. Blocks for the disk.
@@ -155,6 +172,16 @@ impl Plugins {
     /// Waits for the turn to work on the store.
     pub(crate) async fn turn(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.turn).lock_owned().await
+    }
+
+    /// Returns the producers whose batches were rejected by stages.
+    pub(crate) fn rejected(&self) -> &RejectedProducers {
+        &self.rejected
+    }
+
+    /// Returns what is notified when a file that a stage names changes, and when a version is activated.
+    pub(crate) fn changed(&self) -> Arc<Notify> {
+        Arc::clone(&self.changed)
     }
 
     fn store(&self) -> &Store {
@@ -172,6 +199,7 @@ pub(crate) async fn start(broker: &Arc<Broker>, stop: &watch::Receiver<bool>) {
     if let Some(lines) = plugins.lines.1.lock().take() {
         tokio::spawn(logs::run(Arc::clone(broker), lines, stop.clone()));
     }
+    tokio::spawn(stage_repair::run(Arc::clone(broker), stop.clone()));
     if let Some(folder) = plugins.folder.clone() {
         tokio::spawn(Folder::open(broker, &folder).await.run(stop.clone()));
     }

@@ -68,6 +68,7 @@ pub(crate) fn write<T>(
             let (plugin, stages) = (&published.plugin, published.swapped.len());
             tracing::info!(plugin = %plugin.version_name(), version = plugin.version(), digest = %plugin.digest(), stages, "active");
         }
+        broker.plugins.changed().notify_one();
         for name in forgotten {
             broker.plugins.library()?.forget(&name);
         }

@@ -1,0 +1,38 @@
+//! Starts the stages of topics that could not be started before. A file may be missing when the broker starts, as on a
+//! volume that is mounted late, or a plug-in may not load. Such a topic is out of service until its stages run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::broker::Broker;
+use crate::controller;
+
+/// The delay before the next attempt. It doubles with each attempt, since loading a plug-in may be expensive.
+const DELAY_MIN: Duration = Duration::from_secs(1);
+const DELAY_MAX: Duration = Duration::from_secs(60);
+
+/// Retries until the broker stops: at once when a file or an active version changes, and after a delay.
+pub(crate) async fn run(broker: Arc<Broker>, mut stop: watch::Receiver<bool>) {
+    let changed = broker.plugins.changed();
+    let mut delay = DELAY_MIN;
+    loop {
+        let is_broken = !broken_topics(&broker).is_empty();
+        tokio::select! {
+            () = changed.notified() => delay = DELAY_MIN,
+            () = tokio::time::sleep(delay), if is_broken => delay = DELAY_MAX.min(delay * 2),
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+        for id in broken_topics(&broker) {
+            controller::restart_stages(&broker, id).await;
+        }
+    }
+}
+
+/// Returns the topics whose stages could not be started.
+fn broken_topics(broker: &Broker) -> Vec<Uuid> {
+    let topics = broker.topics.load();
+    topics.iter().filter(|topic| matches!(topic.stages, Some(Err(_)))).map(|topic| topic.id).collect()
+}
