@@ -22,12 +22,15 @@ impl Handler for DeleteGroups {
     async fn handle(broker: &Arc<Broker>, _: &RequestContext, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
         // A group that is named twice gets one result, as in Kafka.
         let groups: BTreeSet<_> = request.groups_names.into_iter().collect();
-        // All at once, so that their tombstones share an fsync.
-        let mut deletions = Vec::with_capacity(groups.len());
-        for group_id in groups {
-            let (coordinator, id) = (Arc::clone(&broker.groups), group_id.clone());
-            deletions.push((group_id, tokio::spawn(async move { coordinator.delete_group(&id).await })));
-        }
+        // Side by side, so that one fsync commits many deletions.
+        let deletions: Vec<_> = groups
+            .into_iter()
+            .map(|group_id| {
+                let coordinator = Arc::clone(&broker.groups);
+                let id = group_id.to_string();
+                (group_id, tokio::spawn(async move { coordinator.delete_group(&id).await }))
+            })
+            .collect();
         let mut results = Vec::with_capacity(deletions.len());
         for (group_id, deletion) in deletions {
             let error_code = deletion.await.map_or(ErrorCode::UNKNOWN_SERVER_ERROR, code);
