@@ -10,8 +10,8 @@ use millstream_wire::messages::{
 
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
-use millstream_coordinator::group::own;
 use crate::security::{AclOperation, Permission, ResourceType};
+use millstream_coordinator::group::own;
 
 pub(super) struct OffsetDelete;
 
