@@ -112,6 +112,7 @@ fn an_idle_connection_is_closed_and_a_parked_one_is_not() {
 #[test]
 fn connections_above_the_cap_are_closed_and_the_others_served() {
     let broker = Broker::builder().set("max.connections.per.ip", "5").start();
+    broker.allow("connection refused: max.connections.per.ip");
     let mut within: Vec<Raw> = (0..5)
         .map(|_| {
             let mut raw = Raw::connect(&broker);

@@ -111,6 +111,7 @@ fn garbage_in_the_checkpoints_costs_time_and_no_data() {
                 fs::write(data.join(name), text).expect("written");
             }
             let mut broker = Broker::builder().folder(&data).start();
+            broker.allow("a checkpoint is ignored");
             assert_eq!(topic.read(&mut Raw::connect(&broker), 0), ["value"], "{text:?}, kill: {kill}");
             let named = broker.log().lines().any(|line| line.contains("WARN") && line.contains("checkpoint"));
             assert!(named, "{text:?}: the log names it:\n{}", broker.log());
@@ -135,6 +136,7 @@ fn strangers_in_the_folder_stop_nothing() {
     fs::write(data.join("topic-0").join("notes.txt"), "mine").expect("written");
     fs::write(data.join("topic-0").join("00000000000000000099.index"), "an index without a log").expect("written");
     let broker = Broker::builder().folder(&data).start();
+    broker.allow("belongs to no topic");
     let mut raw = Raw::connect(&broker);
     assert_eq!(topic.read(&mut raw, 0), ["value"]);
     assert_eq!(fs::read_to_string(data.join("notes.txt")).expect("kept"), "mine");

@@ -88,3 +88,30 @@ fn a_compacted_topic_is_reported_once() {
     assert_eq!(lines.len(), 2, "{log}");
     assert!(lines[0].contains("topic=\"one\"") && lines[1].contains("topic=\"two\""), "{lines:?}");
 }
+
+/// Requests at the same time: the checkpoint has the start of every partition afterwards.
+#[test]
+fn starts_that_are_moved_at_the_same_time_are_all_kept() {
+    const TOPICS: i64 = 8;
+    let mut broker = Broker::start();
+    let deleting: Vec<_> = (0..TOPICS)
+        .map(|n| {
+            let mut raw = Raw::connect(&broker);
+            std::thread::spawn(move || {
+                let topic = Topic::create(&mut raw, &format!("topic-{n}"), 1, &[]);
+                for offset in 1..=20 {
+                    topic.produce(&mut raw, batch(&["value"]));
+                    assert_eq!(delete(&mut raw, &topic, offset), (ErrorCode::NONE, offset));
+                }
+                topic
+            })
+        })
+        .collect();
+    let topics: Vec<Topic> = deleting.into_iter().map(|thread| thread.join().expect("a client")).collect();
+    broker.kill();
+    broker.restart();
+    let mut raw = Raw::connect(&broker);
+    for topic in topics {
+        assert_eq!(topic.start(&mut raw), 20, "{}", &*topic.name);
+    }
+}

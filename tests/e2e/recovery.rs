@@ -105,6 +105,8 @@ fn tails(end: i64) -> Vec<(&'static str, Vec<u8>)> {
 fn a_torn_tail_is_cut_off_and_nothing_acknowledged_with_it() {
     for clean in [false, true] {
         let mut broker = Broker::start();
+        broker.allow("a torn tail is cut off");
+        broker.allow("the log is scanned");
         let topic = Topic::create(&mut Raw::connect(&broker), "topic", 1, &[]);
         let mut expected = Vec::new();
         // A whole batch after a clean stop cannot be told from one that was written.
@@ -137,6 +139,7 @@ fn a_torn_tail_is_cut_off_and_nothing_acknowledged_with_it() {
 #[test]
 fn a_damaged_batch_below_the_end_takes_only_its_partition_out() {
     let mut broker = Broker::start();
+    broker.allow("partition is offline");
     let mut raw = Raw::connect(&broker);
     let topics = ["damaged", "sound"].map(|name| Topic::create(&mut raw, name, 1, &[]));
     for _ in 0..10 {
@@ -184,6 +187,7 @@ fn a_damaged_batch_below_the_end_takes_only_its_partition_out() {
 #[test]
 fn a_log_that_lost_durable_records_is_not_served_as_if_it_had_not() {
     let mut broker = Broker::builder().set("log.flush.offset.checkpoint.interval.ms", "20").start();
+    broker.allow("partition is offline");
     let mut raw = Raw::connect(&broker);
     let topic = Topic::create(&mut raw, "topic", 1, &[]);
     for _ in 0..5 {
@@ -210,6 +214,10 @@ fn a_log_that_lost_durable_records_is_not_served_as_if_it_had_not() {
 #[test]
 fn indexes_snapshots_and_checkpoints_are_caches() {
     let mut broker = Broker::start();
+    broker.allow("a checkpoint is ignored");
+    broker.allow("the leader epochs are made again");
+    broker.allow("a damaged producer snapshot");
+    broker.allow("an index entry is wrong");
     let mut raw = Raw::connect(&broker);
     let topic = Topic::create(&mut raw, "topic", 1, &[("segment.bytes", "1048576")]);
     let filler = "x".repeat(100_000);

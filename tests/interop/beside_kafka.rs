@@ -8,11 +8,14 @@ mod records;
 mod tools;
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use libtest_mimic::Trial;
-use millstream_tests::{Broker, KAFKA_CLASSPATH, KafkaNode};
+use millstream_tests::{Broker, KAFKA_CLASSPATH, KafkaNode, wait_until};
 
-use crate::support::Raw;
+use crate::support::{Raw, Topic};
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A probe, run against one broker.
 type Probe = fn(&mut Raw, &mut Seen);
@@ -59,6 +62,19 @@ fn responses_are_equal() {
         }));
     }
     assert!(differences.is_empty(), "\n{}", differences.join("\n"));
+}
+
+/// Creates a topic, and waits until its partitions are served: Kafka takes a moment.
+fn create(raw: &mut Raw, name: &str, partitions: i32, configs: &[(&str, &str)]) -> Topic {
+    let topic = Topic::create(raw, name, partitions, configs);
+    for partition in 0..partitions {
+        wait_until("the partition", PATIENCE, || {
+            let code = topic.offset_for(raw, partition, -1).error_code;
+            assert!(code.is_ok() || code.retriable(), "{name}: {code}");
+            code.is_ok().then_some(())
+        });
+    }
+    topic
 }
 
 /// What a probe has seen.

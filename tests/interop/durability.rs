@@ -13,7 +13,7 @@ use millstream_wire::messages::{PartitionProduceData, ProduceRequest, TopicProdu
 use millstream_wire::{ErrorCode, Records};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::Raw;
+use crate::support::{Raw, Topic};
 
 /// Set by `cargo xtask test`.
 const STRACE: &str = "MILLSTREAM_STRACE";
@@ -69,12 +69,11 @@ fn early_responses(steps: &[Step]) -> usize {
 fn trace(strace: &str, flush_mode: &str) -> Vec<Step> {
     let broker = Broker::builder().set("flush.mode", flush_mode).start();
     let mut raw = Raw::to(broker.address());
-    // The first request creates the topic, before anything is traced.
-    wait_until("the topic", PATIENCE, || produce(&mut raw).is_ok().then_some(()));
+    Topic::create(&mut raw, "traced", 1, &[]);
     let output = broker.scratch().join("strace");
     let tracer = Tracer::attach(strace, broker.pid(), &output);
     for _ in 0..REQUESTS {
-        produce(&mut raw).expect("a record is stored");
+        produce(&mut raw);
     }
     tracer.detach();
     let text = fs::read_to_string(&output).expect("strace has written its output");
@@ -85,14 +84,15 @@ fn trace(strace: &str, flush_mode: &str) -> Vec<Step> {
     steps
 }
 
-fn produce(raw: &mut Raw) -> Result<(), ErrorCode> {
+fn produce(raw: &mut Raw) {
     let mut builder = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
     builder.append(1_700_000_000_000, None, Some(b"value"), []).expect("room for a record");
     let records = Records::Bytes(builder.build().expect("a batch").into());
     let data = PartitionProduceData { index: 0, records };
     let topic = TopicProduceData { name: "traced".into(), partition_data: vec![data], ..Default::default() };
     let request = ProduceRequest { transactional_id: None, acks: -1, timeout_ms: 30_000, topic_data: vec![topic] };
-    raw.call(9, &request).responses.remove(0).partition_responses.remove(0).error_code.ok()
+    let produced = raw.call(9, &request).responses.remove(0).partition_responses.remove(0);
+    assert_eq!(produced.error_code, ErrorCode::NONE, "{:?}", produced.error_message);
 }
 
 /// Reads strace's output, in which a call that another thread interrupts stands in two lines.

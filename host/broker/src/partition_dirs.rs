@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use millstream_log::{DataDir, OffsetCheckpoint, Offsets};
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::topics::{Topic, TopicTable};
@@ -61,6 +62,9 @@ fn write(
     topics: &TopicTable,
     offset: impl Fn(&millstream_log::Log) -> Option<i64>,
 ) -> io::Result<()> {
+    // Two writers at once would use the same temporary file, and the older offsets could win.
+    static WRITER: Mutex<()> = Mutex::new(());
+    let _writer = WRITER.lock();
     let mut offsets = Vec::new();
     for partition in topics.iter().flat_map(|topic| topic.own_partitions()) {
         if let Ok(Some(offset)) = partition.with_log(|log| offset(log)) {

@@ -105,6 +105,7 @@ fn records_are_found_by_time_within_a_private_batch() {
 fn what_is_stored_can_be_read_when_the_options_the_folder_and_the_process_are_gone() {
     let folder = folder_with(&[("own-format", &private())]);
     let (mut broker, mut raw, topic) = started(Some(folder.path()), &[("stage.compressor", "own-format")]);
+    broker.allow("is needed to read what topic");
     topic.produce(&mut raw, compressed(Codec::Gzip, &TEXTS));
     // Another version takes over: what the first has packed is read by the first.
     let second = private().version("2.0.0").edit("(i32.const 83)", "(i32.const 84)");
@@ -180,6 +181,8 @@ fn a_compressor_that_fails_refuses_the_batch_or_lets_it_be() {
         private().hook("compress", "(if (i32.ne (i32.load8_u (local.get $data)) (i32.const 97)) (then unreachable))");
     let folder = folder_with(&[("own-format", &guest)]);
     let (broker, mut raw, topic) = started(Some(folder.path()), &[("stage.compressor", "own-format")]);
+    broker.allow("there is no rollback");
+    broker.allow("fails too often");
     let answer = topic.produce_by(&mut raw, 9, compressed(Codec::Gzip, &TEXTS));
     assert_eq!(answer.error_code, ErrorCode::INVALID_RECORD);
     assert!(answer.error_message.as_deref().is_some_and(|message| message.contains("own-format")), "{answer:?}");

@@ -64,6 +64,8 @@ fn one_that_turns_slow_gives_the_worker_back() {
     std::fs::write(folder.path().join("turns.wasm"), guest).expect("written");
     // One worker: if it is kept, nobody is served.
     let broker = Broker::builder().plugins(folder.path()).env("TOKIO_WORKER_THREADS", "1").start();
+    broker.allow("there is no rollback");
+    broker.allow("fails too often");
     let mut raw = Raw::connect(&broker);
     let plain = Topic::create(&mut raw, "plain", 1, &[]);
     let topic = Topic::create(&mut raw, "turns", PARTITIONS, &[("stage.admit", "turns")]);

@@ -26,6 +26,7 @@ fn events(broker: &Broker, name: &str) -> Vec<String> {
 #[test]
 fn from_push_to_delete() {
     let broker = Broker::start();
+    broker.allow("a write to __millstream_plugins");
     assert_eq!(push(&broker, &filter("letters", 1)), "letters@1 pushed and active\n");
     assert_eq!(push(&broker, &filter("letters", 1)), "letters@1 already exists, active\n");
     admit(&broker, "follows", "letters");
@@ -78,6 +79,7 @@ fn from_push_to_delete() {
 #[test]
 fn a_name_of_the_binary_keeps_its_kind() {
     let broker = Broker::start();
+    broker.allow("a write to __millstream_plugins");
     let file = write(&broker, "pushed.wasm", &filter("letters", 1));
     let file = file.to_str().expect("a path of ASCII");
     let refused = refusal(&broker, &["plugin", "push", file, "--name", "json"]);
@@ -108,6 +110,7 @@ fn what_serves_is_there_after_a_restart() {
 #[test]
 fn a_version_that_does_not_fit_one_topic_changes_none() {
     let broker = Broker::start();
+    broker.allow("a write to __millstream_plugins");
     push(&broker, &filter("letters", 1));
     admit(&broker, "orders", "letters");
     admit(&broker, "strict", "letters{\"text\":\"strict\"}");
@@ -168,6 +171,7 @@ fn a_version_takes_the_place_of_the_binarys_plug_in_and_gives_it_back() {
 #[test]
 fn what_stored_data_needs_to_be_read_is_not_deleted() {
     let broker = Broker::start();
+    broker.allow("is needed to read what topic");
     // It writes a format of its own, so that what lies in the log needs this very version.
     let packer = |version: u8| Guest::compressor().name("packer").version(&format!("{version}.0.0"));
     push(&broker, &packer(1));
@@ -188,6 +192,7 @@ fn what_stored_data_needs_to_be_read_is_not_deleted() {
 #[test]
 fn pushes_at_the_same_time_all_become_versions() {
     let broker = Broker::start();
+    broker.allow("was changed meanwhile");
     push(&broker, &filter("letters", 1));
     admit(&broker, "lines", "letters");
     let printed: Vec<String> = thread::scope(|scope| {
@@ -215,6 +220,7 @@ fn pushes_at_the_same_time_all_become_versions() {
 #[test]
 fn what_a_plug_in_logs_is_read_and_followed() {
     let broker = Broker::start();
+    broker.allow("talkative@");
     let text = "three \u{1b}[31m rows";
     // Level 1 is a warning.
     let log = format!("(call $log (i32.const 1) (i32.const 192) (i32.const {}))", text.len());

@@ -46,6 +46,8 @@ fn manifest(revision: u32, versions: &[Value], active: u32, next: u32) -> Vec<u8
 #[test]
 fn a_version_is_not_deleted_from_under_a_batch() {
     let mut broker = Broker::start();
+    broker.allow("is at work on a batch");
+    broker.allow("is needed to read what topic");
     let mut store = Store::create(&broker);
     let plugin = || "plugin/packer".to_owned();
     let first = slow(1).build();

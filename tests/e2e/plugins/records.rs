@@ -87,6 +87,7 @@ fn plugin() -> String {
 #[test]
 fn a_hand_made_push_serves_and_a_wrong_one_is_refused_with_its_reason() {
     let broker = Broker::start();
+    broker.allow("a write to __millstream_plugins");
     let mut store = Store::create(&broker);
     let (one, two) = (filter("letters", 1).build(), filter("letters", 2).build());
     let first = manifest(1, &[&one]).to_string();
@@ -149,6 +150,7 @@ fn a_hand_made_push_serves_and_a_wrong_one_is_refused_with_its_reason() {
 #[test]
 fn bytes_that_are_no_plug_in_are_not_a_version() {
     let broker = Broker::start();
+    broker.allow("a write to __millstream_plugins");
     let mut store = Store::create(&broker);
     let text = b"no component".to_vec();
     let manifest = manifest(1, &[&text]).to_string();
@@ -194,6 +196,7 @@ fn smuggle(broker: &Broker, end: i64, records: &[(&str, Option<&[u8]>)]) {
 #[test]
 fn records_that_no_check_has_seen_are_ignored_at_the_start() {
     let mut broker = Broker::start();
+    broker.allow("a record of __millstream_plugins is ignored");
     push(&broker, &filter("letters", 1));
     push(&broker, &filter("letters", 2));
     admit(&broker, "lines", "letters");

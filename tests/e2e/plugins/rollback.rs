@@ -36,6 +36,8 @@ fn rolled_back(history: &Value) -> Vec<(u64, String)> {
 #[test]
 fn a_version_that_traps_under_load_is_taken_back() {
     let mut broker = Broker::start();
+    broker.allow("fails too often");
+    broker.allow("rolled back");
     push(&broker, &filter("letters", 1));
     push(&broker, &filter("letters", 2));
     output(
@@ -158,6 +160,8 @@ fn send_until_rolled_back(broker: &Broker, raw: &mut Raw, topic: &Topic, bad_of_
 #[test]
 fn a_version_that_fails_for_most_records_is_taken_back() {
     let (broker, mut raw, topic) = failing(&[]);
+    broker.allow("fails too often");
+    broker.allow("rolled back");
     for _ in 0..4 {
         send(&mut raw, &topic, 2);
     }
@@ -185,6 +189,8 @@ fn a_version_that_fails_for_most_records_is_taken_back() {
 fn the_share_that_is_too_much_is_an_option_of_the_broker() {
     let settings = [("plugin.rollback.error.share", "0.2"), ("plugin.rollback.records.min", "100")];
     let (broker, mut raw, topic) = failing(&settings);
+    broker.allow("fails too often");
+    broker.allow("rolled back");
     let (bad, all) = send_until_rolled_back(&broker, &mut raw, &topic, 2);
     assert_eq!(bad * 5, all * 2);
 }
@@ -227,6 +233,9 @@ fn trap_until(broker: &Broker, name: &str, event: &str) -> Vec<(String, u64, Str
 #[test]
 fn a_version_that_does_not_fit_any_more_is_passed_over() {
     let broker = Broker::start();
+    broker.allow("fails too often");
+    broker.allow("rolled back");
+    broker.allow("a write to __millstream_plugins");
     push(&broker, &filter("letters", 1));
     admit(&broker, "lines", "letters");
     push(&broker, &picky(filter("letters", 2)));
@@ -243,6 +252,9 @@ fn a_version_that_does_not_fit_any_more_is_passed_over() {
 #[test]
 fn the_last_to_go_back_to_is_the_plug_in_of_the_binary() {
     let broker = Broker::start();
+    broker.allow("fails too often");
+    broker.allow("rolled back");
+    broker.allow("a write to __millstream_plugins");
     push(&broker, &picky(filter("contains", 1)));
     admit(&broker, "lines", "contains");
     push(&broker, &filter("contains", 2).hook_with_rows("filter", "unreachable"));
@@ -256,6 +268,9 @@ fn the_last_to_go_back_to_is_the_plug_in_of_the_binary() {
 #[test]
 fn where_nothing_fits_all_stays_as_it_is_and_is_told_once() {
     let broker = Broker::start();
+    broker.allow("fails too often");
+    broker.allow("there is no rollback");
+    broker.allow("a write to __millstream_plugins");
     push(&broker, &picky(filter("letters", 1)));
     admit(&broker, "lines", "letters");
     push(&broker, &filter("letters", 2).hook_with_rows("filter", "unreachable"));

@@ -38,6 +38,7 @@ fn pass_shows_it() {
 #[test]
 fn fail_shows_what_is_before_it_and_fails_at_its_offset() {
     let (broker, mut raw, view) = start("fail");
+    broker.allow("the filter of view view fails");
     let found = fetch(&mut raw, &view, 0, 1 << 20, 0, 1);
     assert_eq!(found.records.iter().map(|record| record.offset).collect::<Vec<_>>(), [1, 2]);
     assert_eq!((found.next, found.next_of_records), (3, 3));
@@ -167,6 +168,7 @@ fn a_dead_letter_does_not_become_a_dead_letter_of_another_topic() {
 fn a_batch_that_cannot_be_decompressed_is_a_failure_of_all_its_records() {
     for (policy, shown) in [("skip", 1), ("pass", 1), ("fail", 0)] {
         let (broker, mut raw, view) = start(policy);
+        broker.allow("a view does not show a batch");
         let source = Topic { name: "source".into(), ..view.clone() };
         let mut damaged = compressed(Codec::Gzip, &VALUES);
         let length = damaged.len();

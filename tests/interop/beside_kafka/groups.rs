@@ -1,17 +1,13 @@
 //! APIs that delete groups and their offsets.
 
-use std::time::Duration;
-
 use millstream_tests::wait_until;
 use millstream_wire::codec::to_versioned_bytes;
 use millstream_wire::messages::*;
 use millstream_wire::records::{ConsumerProtocolAssignment, ConsumerProtocolSubscription};
 use millstream_wire::{ErrorCode, Str};
 
-use super::Seen;
+use super::{PATIENCE, Seen, create};
 use crate::support::{Raw, Topic};
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Commits offset 7 for partition 0 of a topic, for a group without members.
 fn commit(raw: &mut Raw, group: &str, topic: &Topic) {
@@ -88,7 +84,7 @@ fn delete(raw: &mut Raw, version: i16, groups: &[&str]) -> DeleteGroupsResponse 
 }
 
 pub(super) fn delete_groups(raw: &mut Raw, seen: &mut Seen) {
-    let topic = Topic::create(raw, "groups", 1, &[]);
+    let topic = create(raw, "groups", 1, &[]);
     for version in 0..=3 {
         let [simple, live] = ["simple", "live"].map(|kind| format!("{kind}-{version}"));
         commit(raw, &simple, &topic);
@@ -119,7 +115,7 @@ fn delete_offsets(raw: &mut Raw, group: &str, asked: &[(&str, i32)]) -> OffsetDe
 }
 
 pub(super) fn offset_delete(raw: &mut Raw, seen: &mut Seen) {
-    let [one, two] = ["offsets-one", "offsets-two"].map(|name| Topic::create(raw, name, 1, &[]));
+    let [one, two] = ["offsets-one", "offsets-two"].map(|name| create(raw, name, 1, &[]));
     let all = [(&*one.name, 0), (&*two.name, 0), ("no-such-topic", 0)];
     for kind in ["simple", "consumer", "connect"] {
         let group = format!("offsets-of-{kind}");
@@ -132,7 +128,10 @@ pub(super) fn offset_delete(raw: &mut Raw, seen: &mut Seen) {
         seen.add("nothing", &delete_offsets(raw, &group, &[]));
         seen.add("all", &delete_offsets(raw, &group, &all));
         seen.add("after", &(committed(raw, &group, &one), committed(raw, &group, &two)));
-        seen.add("again", &delete_offsets(raw, &group, &all));
+        // Kafka forgets a group without members and offsets some time later, we do so at once.
+        if member.is_some() {
+            seen.add("again", &delete_offsets(raw, &group, &all));
+        }
         if let Some(member) = member {
             leave(raw, &group, member);
             seen.add("without members", &delete_offsets(raw, &group, &all));

@@ -4,15 +4,15 @@ use millstream_record::{BatchBuilder, Codec, TimestampType};
 use millstream_wire::Str;
 use millstream_wire::messages::*;
 
-use super::Seen;
+use super::{Seen, create};
 use crate::support::{Raw, Topic, batch, now_ms, producer_batch};
 
 /// Topics with records: three partitions, compacted, and both compacted and deleted.
 fn topics(raw: &mut Raw, prefix: &str) -> [Topic; 3] {
     let name = |kind: &str| format!("{prefix}-{kind}");
-    let plain = Topic::create(raw, &name("plain"), 3, &[]);
-    let compacted = Topic::create(raw, &name("compacted"), 1, &[("cleanup.policy", "compact")]);
-    let both = Topic::create(raw, &name("both"), 1, &[("cleanup.policy", "compact,delete")]);
+    let plain = create(raw, &name("plain"), 3, &[]);
+    let compacted = create(raw, &name("compacted"), 1, &[("cleanup.policy", "compact")]);
+    let both = create(raw, &name("both"), 1, &[("cleanup.policy", "compact,delete")]);
     for _ in 0..5 {
         plain.produce(raw, batch(&["value"]));
     }
@@ -102,12 +102,11 @@ pub(super) fn describe_producers(raw: &mut Raw, seen: &mut Seen) {
     let topics =
         vec![topic(&plain.name, &[0, 1, 9]), topic("no-such-topic", &[0]), topic("bad name", &[0]), topic("", &[0])];
     let mut response = raw.call(0, &DescribeProducersRequest { topics });
-    for found in
-        response.topics.iter_mut().flat_map(|topic| &mut topic.partitions).flat_map(|found| &mut found.active_producers)
-    {
-        assert_eq!(found.producer_id, producer.producer_id);
-        assert!(found.last_timestamp > 0);
-        (found.producer_id, found.last_timestamp) = (0, 0);
+    for found in &mut response.topics[0].partitions {
+        assert!(found.active_producers.iter().all(|state| state.producer_id == producer.producer_id));
+        // Kafka 4.4.0 does not list a producer that is only idempotent, and has no message here.
+        found.active_producers.clear();
+        found.error_message = None;
     }
     seen.add("producers", &response);
     seen.add("nothing", &raw.call(0, &DescribeProducersRequest::default()));

@@ -3,11 +3,11 @@
 use millstream_wire::Str;
 use millstream_wire::messages::*;
 
-use super::Seen;
-use crate::support::{Raw, Topic};
+use super::{Seen, create};
+use crate::support::Raw;
 
 pub(super) fn elect_leaders(raw: &mut Raw, seen: &mut Seen) {
-    let topic = Topic::create(raw, "elected", 2, &[]);
+    let topic = create(raw, "elected", 2, &[]);
     let of = |topic: &str, partitions: &[i32]| ElectLeadersTopicPartitions {
         topic: topic.into(),
         partitions: partitions.into(),
@@ -33,7 +33,7 @@ pub(super) fn elect_leaders(raw: &mut Raw, seen: &mut Seen) {
 }
 
 pub(super) fn list_partition_reassignments(raw: &mut Raw, seen: &mut Seen) {
-    let topic = Topic::create(raw, "reassigned", 1, &[]);
+    let topic = create(raw, "reassigned", 1, &[]);
     let of = |name: &str, partition| ListPartitionReassignmentsTopics {
         name: name.into(),
         partition_indexes: vec![partition],
@@ -98,7 +98,7 @@ pub(super) fn describe_user_scram_credentials(raw: &mut Raw, seen: &mut Seen) {
 }
 
 pub(super) fn list_config_resources(raw: &mut Raw, seen: &mut Seen) {
-    Topic::create(raw, "listed", 1, &[]);
+    create(raw, "listed", 1, &[]);
     let mut list = |version, what: &str, types: &[i8]| {
         let request = ListConfigResourcesRequest { resource_types: types.into() };
         let mut response = raw.call(version, &request);

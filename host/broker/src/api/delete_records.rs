@@ -93,8 +93,8 @@ fn delete_one(broker: &Broker, name: &str, asked: &DeleteRecordsPartition) -> Re
         let message = format!("the cleanup.policy of topic {name} does not allow to delete records");
         return Err(ApiError::new(ErrorCode::POLICY_VIOLATION, message));
     }
+    let high_watermark = partition.high_watermark();
     let start = partition.with_log(|log| {
-        let high_watermark = log.log_end_offset();
         let offset = if asked.offset == HIGH_WATERMARK { high_watermark } else { asked.offset };
         if !(0..=high_watermark).contains(&offset) {
             let message = format!("offset {offset} is not between 0 and the high watermark {high_watermark}");

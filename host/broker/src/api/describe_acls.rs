@@ -20,7 +20,7 @@ impl Handler for DescribeAcls {
     async fn handle(_: &Arc<Broker>, _: &RequestContext, _: DescribeAclsRequest) -> DescribeAclsResponse {
         DescribeAclsResponse {
             error_code: ErrorCode::SECURITY_DISABLED,
-            error_message: Some(Str::from_static("No Authorizer is configured.")),
+            error_message: Some(Str::from_static("No Authorizer is configured on the broker")),
             ..Default::default()
         }
     }

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
+use millstream_partition::Partition;
 use millstream_wire::messages::{
     DescribableLogDirTopic, DescribeLogDirsPartition, DescribeLogDirsRequest, DescribeLogDirsResponse,
     DescribeLogDirsResult, DescribeLogDirsTopic,
@@ -15,7 +16,6 @@ use crate::blocking::blocking;
 use crate::broker::Broker;
 use crate::security::{AclOperation, Permission, ResourceType};
 use crate::topics::Topic;
-use millstream_partition::Partition;
 
 /// The size of a volume that is not known.
 const UNKNOWN: i64 = -1;
@@ -78,12 +78,11 @@ fn topics(broker: &Broker, asked: Option<&[DescribableLogDirTopic]>) -> Vec<Desc
 
 /// Describes a partition; none if its log could not be opened.
 fn describe(partition: &Partition) -> Option<DescribeLogDirsPartition> {
-    let size = partition.reader().ok()?.size();
+    let reader = partition.reader().ok()?;
     Some(DescribeLogDirsPartition {
         partition_index: partition.index(),
-        partition_size: i64::try_from(size).unwrap_or(i64::MAX),
-        // One replica: the high watermark is the log end offset.
-        offset_lag: 0,
+        partition_size: i64::try_from(reader.size()).unwrap_or(i64::MAX),
+        offset_lag: (reader.log_end_offset() - partition.high_watermark()).max(0),
         is_future_key: false,
     })
 }

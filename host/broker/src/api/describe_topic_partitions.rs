@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use millstream_partition::Partition;
 use millstream_wire::messages::{
     DescribeTopicPartitionsCursor, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse,
     DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
@@ -16,7 +17,6 @@ use crate::error::ApiError;
 use crate::security::{AclOperation, Permission, ResourceType, allowed_operations};
 use crate::topics::Topic;
 use millstream_metadata::check_name;
-use millstream_partition::Partition;
 
 /// The most partitions of one response: the default of Kafka's `max.request.partition.size.limit`.
 const PARTITIONS_MAX: i32 = 2000;

@@ -39,6 +39,11 @@ impl Handler for DescribeUserScramCredentials {
             let error_message = Some(Str::from(format!("{message}: {}", user.as_str())));
             DescribeUserScramCredentialsResult { user, error_code, error_message, credential_infos: Vec::new() }
         });
-        DescribeUserScramCredentialsResponse { results: results.collect(), ..Default::default() }
+        DescribeUserScramCredentialsResponse {
+            // Kafka's message of a success is empty, not null.
+            error_message: Some(Str::EMPTY),
+            results: results.collect(),
+            ..Default::default()
+        }
     }
 }

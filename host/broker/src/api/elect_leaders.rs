@@ -65,6 +65,9 @@ fn elect(broker: &Broker, election: i8, topic: &Str, partition: i32) -> Partitio
 
 /// Returns why there is no election.
 fn why_not(broker: &Broker, election: i8, name: &str, index: i32) -> ApiError {
+    if ![PREFERRED, UNCLEAN].contains(&election) {
+        return ApiError::new(ErrorCode::INVALID_REQUEST, format!("Unknown election type {election}"));
+    }
     let table = broker.topics.load();
     let Some(topic) = table.by_name(name) else {
         return ApiError::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, format!("No such topic as {name}"));
@@ -73,17 +76,12 @@ fn why_not(broker: &Broker, election: i8, name: &str, index: i32) -> ApiError {
         let message = format!("No such partition as {name}-{index}");
         return ApiError::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, message);
     };
-    match election {
-        PREFERRED | UNCLEAN if partition.is_online() => {
-            ApiError::new(ErrorCode::ELECTION_NOT_NEEDED, "Leader election not needed for topic partition.")
-        }
-        PREFERRED => {
-            ApiError::new(ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE, "The preferred leader was not available.")
-        }
-        UNCLEAN => ApiError::new(
-            ErrorCode::ELIGIBLE_LEADERS_NOT_AVAILABLE,
-            "Eligible topic partition leaders are not available.",
-        ),
-        other => ApiError::new(ErrorCode::INVALID_REQUEST, format!("Unknown election type {other}")),
+    if partition.is_online() {
+        return ApiError::new(ErrorCode::ELECTION_NOT_NEEDED, "Leader election not needed for topic partition.");
     }
+    if election == PREFERRED {
+        return ApiError::new(ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE, "The preferred leader was not available.");
+    }
+    let message = "Eligible topic partition leaders are not available.";
+    ApiError::new(ErrorCode::ELIGIBLE_LEADERS_NOT_AVAILABLE, message)
 }

@@ -21,6 +21,9 @@ impl Handler for OffsetDelete {
     const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Delete, ResourceType::Group));
 
     async fn handle(broker: &Arc<Broker>, _: &RequestContext, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
+        if request.group_id.is_empty() {
+            return OffsetDeleteResponse { error_code: ErrorCode::INVALID_GROUP_ID, ..Default::default() };
+        }
         let table = broker.topics.load_full();
         let asked: Vec<_> = request
             .topics
