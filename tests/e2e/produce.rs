@@ -254,7 +254,7 @@ fn the_largest_record_of_a_compressed_batch_has_a_limit() {
         assert_eq!(answer.error_code, expected, "{codec:?}: {:?}", answer.error_message);
         assert!(answer.record_errors.is_empty());
         // The sum of a batch has no limit.
-        let answer = topic.produce_by(&mut raw, 9, compressed(codec, &[&small; 20]));
+        let answer = topic.produce_by(&mut raw, 9, compressed(codec, &[small.as_str(); 20]));
         assert_eq!(answer.error_code, ErrorCode::NONE, "{codec:?}: {:?}", answer.error_message);
     }
     assert_eq!(topic.end(&mut raw), 2 + 5 * 20);

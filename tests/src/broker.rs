@@ -101,13 +101,6 @@ impl BrokerBuilder {
         self
     }
 
-    /// Allows warnings and errors in the log that contain `part`. Any other fails the test.
-    #[must_use]
-    pub fn allow(self, part: &str) -> Self {
-        self.allowed.add(part);
-        self
-    }
-
     /// Starts the broker and waits for its `listening on` line.
     ///
     /// # Panics
