@@ -143,7 +143,7 @@ pub(crate) fn tidy(data_dir: &Path, image: &MetadataImage) -> io::Result<()> {
         if !known && topic != "__cluster_metadata" {
             let target = rename(data_dir, name, STRAY_SUFFIX)?;
             tracing::warn!(
-                "{name} belongs to no topic: set aside as {}, remove it if nobody misses it",
+                "{name} belongs to no topic: set aside as {}; remove it if it is not needed",
                 target.display()
             );
         }

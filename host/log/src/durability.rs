@@ -58,7 +58,7 @@ impl Unsynced {
 }
 
 /// An fsync to be done: everything of a log that was appended before [`Log::sync_target`].
-#[must_use = "nothing is durable before `sync` has succeeded and `Log::synced` was told"]
+#[must_use = "nothing is durable before `sync` has succeeded and `Log::synced` was called"]
 pub struct SyncTarget {
     upto: i64,
     generation: u64,

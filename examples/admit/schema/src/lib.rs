@@ -77,7 +77,7 @@ impl Schema {
             return Some(format!("{value} is not of type {}", format!("{kind:?}").to_lowercase()));
         }
         if let Some(choices) = self.choices.as_ref().filter(|choices| !choices.contains(value)) {
-            return Some(format!("{value} is none of {}", Value::from(choices.clone())));
+            return Some(format!("{value} is not one of {}", Value::from(choices.clone())));
         }
         let number = value.as_f64();
         if let (Some(number), Some(least)) = (number, self.minimum)
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(verdict(order, "{}"), "the value: `id` is missing");
         assert_eq!(verdict(order, r#"{"id":1.5}"#), "/id: 1.5 is not of type integer");
         assert_eq!(verdict(order, r#"{"id":0}"#), "/id: 0 is below the minimum of 1");
-        assert_eq!(verdict(order, r#"{"id":1,"state":"old"}"#), r#"/state: "old" is none of ["new","paid"]"#);
+        assert_eq!(verdict(order, r#"{"id":1,"state":"old"}"#), r#"/state: "old" is not one of ["new","paid"]"#);
         assert_eq!(verdict(order, r#"{"id":1,"lines":[{"sku":"a"},{}]}"#), "/lines/1: `sku` is missing");
     }
 

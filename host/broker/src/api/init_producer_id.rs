@@ -32,7 +32,7 @@ impl Handler for InitProducerId {
             tracing::warn!(
                 client,
                 transactional_id = id.as_str(),
-                "refused: transactions are not supported by this broker"
+                "rejected: transactions are not supported by this broker"
             );
             return refused(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
         }

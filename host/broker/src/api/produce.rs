@@ -281,7 +281,7 @@ impl AppendedAll {
 /// What is wrong with the request as a whole.
 fn refuse_all(request: &ProduceRequest) -> Option<ApiError> {
     if !matches!(request.acks, -1..=1) {
-        let message = format!("acks={} is none of -1, 0, 1", request.acks);
+        let message = format!("acks={} is not one of -1, 0, 1", request.acks);
         return Some(ApiError::new(ErrorCode::INVALID_REQUIRED_ACKS, message));
     }
     None

@@ -78,7 +78,7 @@ pub(crate) fn attach(broker: &Broker, topic: &str, config: &TopicConfig) -> Resu
 fn check(broker: &Broker, topic: &str, config: &TopicConfig) -> Result<(), ApiError> {
     let options = &config.stages;
     if options.filter.is_some() && config.view_of.is_none() {
-        let message = "stage.filter is for views: set view.of as well, or use stage.admit to refuse records";
+        let message = "stage.filter is for views: set view.of as well, or use stage.admit to reject records";
         return Err(refused(topic, message));
     }
     let uses_dead_letters = [("admit", options.admit_policy), ("filter", options.filter_policy)];

@@ -175,7 +175,7 @@ impl Connection {
                 tokio::select! {
                     ready = self.stream.writable() => ready?,
                     () = self.timer.reached(deadline) => {
-                        return Err(Close::Protocol("the client does not read its answers".to_owned()));
+                        return Err(Close::Protocol("the client does not read its responses".to_owned()));
                     }
                 }
             }

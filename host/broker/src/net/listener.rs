@@ -142,7 +142,7 @@ impl Connections {
         let refused = refusals.count;
         *refusals = Refusals { count: 0, logged: Some(Instant::now()) };
         drop(refusals);
-        tracing::warn!(refused, last_peer = peer.map(tracing::field::display), "connections refused: {reason}");
+        tracing::warn!(refused, last_peer = peer.map(tracing::field::display), "connections rejected: {reason}");
     }
 
     /// Handles an error of accept. Returns whether the listener has to pause.

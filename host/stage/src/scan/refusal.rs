@@ -113,8 +113,8 @@ impl From<Refusal> for Refusals {
 impl fmt::Display for Refusals {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}", self.first)?;
-        for refusal in self.others.iter().take(SHOWN - 1) {
-            write!(formatter, "; {refusal}")?;
+        for other in self.others.iter().take(SHOWN - 1) {
+            write!(formatter, "; {other}")?;
         }
         match self.others.len().saturating_sub(SHOWN - 1) {
             0 => Ok(()),

@@ -18,7 +18,7 @@ pub(super) enum UseError {
     #[error("plug-in {name} is used by {user}, and no version of it would be left: change that first")]
     Followed { name: String, user: String },
     /// A batch that it packed is about to be appended.
-    #[error("{name}@{number} is packing a batch: try again")]
+    #[error("{name}@{number} is packing a batch: retry later")]
     Packing { name: String, number: u32 },
     /// Stored batches need it to be read.
     #[error(
