@@ -205,7 +205,11 @@ mod tests {
         let mut state = 7u32;
         let next = |at: usize| {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            if at / 1000 % 3 == 0 { (state >> 24) as u8 } else { b"a line of text, again and again. "[at % 33] }
+            if (at / 1000).is_multiple_of(3) {
+                (state >> 24) as u8
+            } else {
+                b"a line of text, again and again. "[at % 33]
+            }
         };
         (0..len).map(next).collect()
     }
