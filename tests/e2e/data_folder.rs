@@ -3,7 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use millstream_record::{BatchBuilder, Codec, TimestampType, batches};
 use millstream_tests::Broker;
+use millstream_wire::ErrorCode;
+use millstream_wire::messages::{MetadataRequest, MetadataRequestTopic, MetadataResponsePartition};
 use rustix::process::Signal;
 
 use crate::support::{Raw, Topic, batch, refused};
@@ -148,4 +151,74 @@ fn strangers_in_the_folder_stop_nothing() {
         fs::read(path).is_ok_and(|bytes| bytes == b"data")
     });
     assert!(kept, "what may be somebody's data is not removed");
+}
+
+/// Copies a folder with all that it holds.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a new folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        match entry.file_type().expect("a type").is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(fs::copy(entry.path(), target).expect("a copy")),
+        }
+    }
+}
+
+/// Looks a topic up by its name.
+fn lookup(raw: &mut Raw, name: &str) -> (Topic, Vec<MetadataResponsePartition>) {
+    let requested = MetadataRequestTopic { name: Some(name.into()), ..Default::default() };
+    let request = MetadataRequest { topics: Some(vec![requested]), ..Default::default() };
+    let found = raw.call(12, &request).topics.remove(0);
+    assert_eq!(found.error_code, ErrorCode::NONE, "{name}");
+    (Topic { name: name.into(), id: found.topic_id }, found.partitions)
+}
+
+/// The fixture was written by a program whose metadata records had no versions. It had a topic, a view of it, a deleted topic,
+/// changed configs, a group, and one kill.
+#[test]
+fn a_folder_of_the_first_metadata_format_opens_and_keeps_its_format() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/data-folder-1"), &data);
+    let mut broker = Broker::builder().folder(data.clone()).start();
+    let mut raw = Raw::connect(&broker);
+    let (orders, partitions) = lookup(&mut raw, "orders");
+    let found: Vec<_> = partitions.iter().map(|one| (one.leader_id, one.leader_epoch, &one.isr_nodes[..])).collect();
+    assert_eq!(found, [(0, 1, &[0][..]), (0, 1, &[0][..])], "the kill has raised the leader epoch");
+    let (view, _) = lookup(&mut raw, "orders-view");
+    assert_eq!(orders.read(&mut raw, 0), ["d", "e"]);
+    assert_eq!(view.read(&mut raw, 0), ["d", "e"]);
+    let new = Topic::create(&mut raw, "new", 2, &[]);
+    new.produce(&mut raw, batch(&["value"]));
+    broker.stop(Signal::TERM);
+    // An upgrade can be undone: what this program adds is in the format that it found.
+    let log = fs::read(data.join("__cluster_metadata-0/00000000000000000000.log")).expect("the metadata log");
+    let log = String::from_utf8_lossy(&log);
+    assert!(log.contains(r#""name":"new""#) && !log.contains("version"), "{log}");
+    let broker = Broker::builder().folder(data).start();
+    assert_eq!(new.read(&mut Raw::connect(&broker), 0), ["value"]);
+}
+
+#[test]
+fn a_metadata_record_of_a_newer_program_is_named() {
+    let (folder, _) = folder_in_use_before(false);
+    let data = folder.path().join("data");
+    let path = data.join("__cluster_metadata-0/00000000000000000000.log");
+    let sound = fs::read(&path).expect("the metadata log");
+    for (record, expected) in [
+        (r#"{"type":"topic_created","version":3}"#, "metadata record topic_created has version 3"),
+        (r#"{"type":"broker_registered","id":1}"#, "does not know the metadata record broker_registered"),
+        (r#"{"type":"feature_level_set","level":9}"#, "feature level 9"),
+    ] {
+        let mut builder = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
+        let offset = batches(&sound).last().expect("a batch").expect("a whole batch").next_offset();
+        builder.base_offset(offset).leader_epoch(0);
+        builder.append(0, None, Some(record.as_bytes()), []).expect("a small record");
+        let added = builder.build().expect("a small batch");
+        fs::write(&path, [&sound[..], &added[..]].concat()).expect("written");
+        let message = refused_on(&data);
+        assert!(message.contains(expected), "{message}");
+    }
 }
