@@ -1,13 +1,14 @@
 //! The metadata log on disk.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use millstream_log::{AppendError, CleanupPolicy, Log, LogConfig, LogError, OpenOptions, ReadError};
-use millstream_record::{BatchBuilder, BatchError, CheckedBatch, Codec, TimestampType, batches};
+use millstream_log::{AppendError, CleanupPolicy, Log, LogConfig, LogError, OpenOptions, ReplayError};
+use millstream_record::{BatchBuilder, BatchError, BatchView, CheckedBatch, Codec, TimestampType};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
@@ -18,9 +19,6 @@ use super::record::{MetadataRecord, RecordError};
 
 /// The folder, named as Kafka names it.
 const FOLDER: &str = "__cluster_metadata-0";
-
-/// How much is read at a time when the log is replayed.
-const REPLAY_BYTES: usize = 1 << 20;
 
 /// The largest batch: the changes of one request.
 const BATCH_BYTES_MAX: usize = 64 << 20;
@@ -36,10 +34,7 @@ pub enum MetadataError {
     Append(#[from] AppendError),
     /// The log cannot be read.
     #[error("the metadata log cannot be read: {0}")]
-    Read(#[from] ReadError),
-    /// The disk fails.
-    #[error("the metadata log cannot be read: {0}")]
-    Io(#[from] std::io::Error),
+    Replay(#[from] ReplayError),
     /// A batch is damaged.
     #[error("the metadata log is damaged: {0}")]
     Batch(#[from] BatchError),
@@ -216,33 +211,37 @@ fn encode(records: &[MetadataRecord], level: FeatureLevel, now_ms: i64) -> Resul
     Ok(Bytes::from(builder.build().map_err(|_| MetadataError::TooLarge)?))
 }
 
+/// Builds the image from all records of the log.
 fn replay(log: &Log, mut image: MetadataImage) -> Result<MetadataImage, MetadataError> {
-    let mut offset = log.log_start_offset();
-    let end = log.log_end_offset();
-    while offset < end {
-        let Some(slice) = log.read(offset, REPLAY_BYTES, end, true)? else { break };
-        let bytes = slice.read_to_bytes()?;
-        for batch in batches(&bytes) {
-            let batch = batch?;
-            for record in &batch.records(BATCH_BYTES_MAX)? {
-                let record = record?;
-                let value = record.value.unwrap_or_default();
-                let change = MetadataRecord::decode(value)
-                    .map_err(|error| MetadataError::Record { offset: record.offset, error })?;
-                image.apply(&change).map_err(|error| match error {
-                    ImageError::FeatureLevel(unknown) => MetadataError::FeatureLevel(unknown),
-                    error => MetadataError::Image { offset: record.offset, error },
-                })?;
-            }
-            offset = batch.next_offset();
-        }
+    let failed = log.reader().replay(0..log.log_end_offset(), |batch| match apply_batch(&mut image, batch) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => ControlFlow::Break(error),
+    })?;
+    match failed {
+        None => Ok(image),
+        Some(error) => Err(error),
     }
-    Ok(image)
+}
+
+fn apply_batch(image: &mut MetadataImage, batch: &BatchView<'_>) -> Result<(), MetadataError> {
+    for record in &batch.records(BATCH_BYTES_MAX)? {
+        let record = record?;
+        let offset = record.offset;
+        let change = MetadataRecord::decode(record.value.unwrap_or_default());
+        let change = change.map_err(|error| MetadataError::Record { offset, error })?;
+        image.apply(&change).map_err(|error| match error {
+            ImageError::FeatureLevel(unknown) => MetadataError::FeatureLevel(unknown),
+            error => MetadataError::Image { offset, error },
+        })?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+
+    use millstream_record::batches;
 
     use uuid::Uuid;
 
@@ -316,7 +315,7 @@ mod tests {
         store.commit(&draft).expect("a writable folder");
         assert_eq!(draft.delta().created.len(), 3);
         let log = store.log.lock();
-        let stored = log.read(0, REPLAY_BYTES, i64::MAX, true).expect("readable").expect("not empty");
+        let stored = log.read(0, 1 << 20, i64::MAX, true).expect("readable").expect("not empty");
         let stored = stored.read_to_bytes().expect("readable");
         let counts: Vec<i32> = batches(&stored).map(|batch| batch.expect("whole").count()).collect();
         assert_eq!(counts, [1, 2], "one batch for each change");

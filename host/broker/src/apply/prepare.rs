@@ -46,7 +46,10 @@ pub(crate) fn prepare(broker: &Broker, delta: &MetadataDelta) -> Result<Prepared
 /// # Errors
 /// A stage does not exist or does not start.
 pub(crate) fn prepare_stages(broker: &Broker, delta: &MetadataDelta) -> Result<HashMap<Uuid, Attached>, ApiError> {
-    let altered = delta.changed.iter().filter(|change| needs_stages(broker, &change.after));
+    // An alteration that changes nothing retries broken stages. A change of something else than configs leaves them.
+    let is_alteration =
+        |change: &&TopicChange| change.before.configs != change.after.configs || change.before == change.after;
+    let altered = delta.changed.iter().filter(is_alteration).filter(|change| needs_stages(broker, &change.after));
     let altered = altered.map(|change| (&change.after, may_stay_broken(broker, change)));
     let mut made = HashMap::new();
     for (topic, may_stay_broken) in delta.created.iter().map(|topic| (topic, false)).chain(altered) {

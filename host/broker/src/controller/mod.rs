@@ -103,8 +103,11 @@ fn carry_out(broker: &Arc<Broker>, waiting: Vec<Waiting>) {
     let committed = broker.metadata.commit(&draft).map_err(ApiError::from);
     match &committed {
         Ok(()) => apply::apply(broker, &draft.delta(), prepared),
-        // Partitions that were sealed for the change take records again.
-        Err(_) => drop(prepared),
+        Err(error) => {
+            tracing::error!("a change of the metadata cannot be committed: {error}");
+            // Partitions that were sealed for the change take records again.
+            drop(prepared);
+        }
     }
     for (outcomes, done) in decided {
         let done = done.into_iter().map(|outcome| outcome.and_then(|records| committed.clone().map(|()| records)));

@@ -122,10 +122,11 @@ mod tests {
     }
 
     fn image(topics: &[(&str, &[(&str, &str)])]) -> MetadataImage {
-        let mut image = MetadataImage::default();
+        let mut image = MetadataImage::new(0);
         for (name, pairs) in topics {
             let (name, id, configs) = ((*name).to_owned(), uuid::Uuid::new_v4(), configs(pairs));
-            image.apply(&MetadataRecord::TopicCreated { name, id, partitions: 1, configs }).expect("created");
+            let created = MetadataRecord::TopicCreated { name, id, partitions: 1, configs, replicas: Vec::new() };
+            image.apply(&created).expect("created");
         }
         image
     }

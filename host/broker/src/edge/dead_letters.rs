@@ -170,7 +170,10 @@ pub(crate) fn store(
             return intake.stored(appended.batch());
         }
     }
-    Err(ApiError::new(ErrorCode::REQUEST_TIMED_OUT, "other producers write to the partition too fast for its dead letters"))
+    Err(ApiError::new(
+        ErrorCode::REQUEST_TIMED_OUT,
+        "other producers write to the partition too fast for its dead letters",
+    ))
 }
 
 /// The partition of the dead letter topic, which is made if it is not there. One partition's letters keep their order.
