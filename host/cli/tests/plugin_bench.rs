@@ -59,7 +59,7 @@ fn the_values_of_a_file_are_used() {
     assert!(error.contains("none: No such file"), "{error}");
     fs::write(&file, "").unwrap();
     let error = error_of(&["json", "--values", file.to_str().unwrap()]);
-    assert!(error.contains("values has no lines"), "{error}");
+    assert!(error.contains("values is empty"), "{error}");
 }
 
 #[test]

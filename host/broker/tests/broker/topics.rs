@@ -52,7 +52,8 @@ async fn each_topic_of_a_request_succeeds_or_fails_by_itself() {
         ErrorCode::INVALID_REQUEST,
         ErrorCode::INVALID_REQUEST,
         ErrorCode::NONE,
-        ErrorCode::NONE,
+        // Its name collides with that of the topic before it.
+        ErrorCode::INVALID_TOPIC_EXCEPTION,
     ];
     request.validate_only = true;
     let codes = |response: &CreateTopicsResponse| -> Vec<ErrorCode> {

@@ -11,8 +11,8 @@ use crate::output;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  millstream plugin build                              # the crate in this folder
-  millstream plugin build my-filter -o my-filter.wasm  # the crate in another")]
+  millstream plugin build                              # the current folder
+  millstream plugin build my-filter -o my-filter.wasm  # another folder")]
 pub(crate) struct Args {
     /// The folder of the plug-in's crate.
     #[arg(default_value = ".")]
