@@ -10,7 +10,7 @@ fn a_batch_of_small_records_that_are_all_bad_is_no_trap() {
     let filter = stage("json-compare", r#"{"path":"/n","op":">","value":0}"#);
     let mut records = RecordsBuf::new(Columns { values: true, ..Columns::NONE });
     for _ in 0..ROWS {
-        records.push(0, None, Some(b"x"), []).unwrap();
+        records.push(0, None, Some(b"xxxx"), []).unwrap();
     }
     let error = filter.filter("topic", &records.as_records()).unwrap_err();
     let Fault::Rows(bad) = error.fault else { panic!("{error}") };
