@@ -6,11 +6,11 @@ use crate::components::stage;
 
 #[test]
 fn a_batch_of_small_records_that_are_all_bad_is_no_trap() {
-    const ROWS: u32 = 150_000;
+    const ROWS: u32 = 50_000;
     let filter = stage("json-compare", r#"{"path":"/n","op":">","value":0}"#);
     let mut records = RecordsBuf::new(Columns { values: true, ..Columns::NONE });
     for _ in 0..ROWS {
-        records.push(0, None, Some(b"xxxx"), []).unwrap();
+        records.push(0, None, Some(b"xxxxxxxxxxxxxxxx"), []).unwrap();
     }
     let error = filter.filter("topic", &records.as_records()).unwrap_err();
     let Fault::Rows(bad) = error.fault else { panic!("{error}") };
