@@ -355,16 +355,18 @@ mod tests {
         let engine = compiler_engine(&Limits::default(), Trust::Foreign).unwrap();
         Cache::new(Folder::open(folder).unwrap(), &engine)
     }
+
     #[test]
     fn keeps_what_it_wrote_for_a_later_process() {
-        let folder = tempfile::tempdir().unwrap();
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = temporary.path().join("cache");
         let digest = Digest::of(b"component");
-        cache(folder.path()).put(&digest, b"artefact");
-        let later = cache(folder.path());
+        cache(&folder).put(&digest, b"artefact");
+        let later = cache(&folder);
         assert_eq!(later.get(&digest).as_deref(), Some(&b"artefact"[..]));
         assert_eq!(later.get(&Digest::of(b"other")), None);
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
-        assert_eq!(mode(folder.path()), 0o700);
+        assert_eq!(mode(&folder), 0o700);
         assert_eq!(mode(&later.path(&digest)), 0o600);
     }
 
