@@ -25,9 +25,9 @@ Examples:
   millstream plugin bench 'contains{\"text\":\"error\"}' --rows 500 --size 1024
   millstream plugin bench './mine.wasm{\"limit\":7}' --values orders.jsonl --json
 
-MB/s counts the bytes that the stage sees: the columns that it reads, or the input
-of a compressor. The host decompresses and compares each compressed batch in the
-same call, here as everywhere, and the figure includes that.")]
+MB/s counts the bytes that the stage sees: the columns that it reads, or the
+input of a compressor. The host decompresses and compares each compressed batch
+in the same call, here as everywhere, and the figure includes that.")]
 pub(crate) struct Args {
     /// A built-in plug-in or a file, with its configuration.
     #[arg(value_name = "STAGE")]
