@@ -45,7 +45,7 @@ mod tests {
     #[test]
     fn a_level_of_a_newer_program_is_an_error() {
         assert_eq!(FeatureLevel::new(1), Ok(FeatureLevel::ASSIGNMENTS));
-        let error = FeatureLevel::new(9).expect_err("nobody knows it").to_string();
+        let error = FeatureLevel::new(9).expect_err("an unknown level").to_string();
         assert!(error.starts_with("the metadata log has feature level 9, this program knows up to 1: "), "{error}");
     }
 }

@@ -7,11 +7,11 @@
 //! go first, and are as durable as acks=all promises before a byte of the source is written. A stop in between leaves
 //! letters of a batch that was not acknowledged; the retry writes them once more.
 //!
-//! A letter names the offset that its record would have had, which is known only when the source is appended. Whoever
-//! appends under this policy therefore holds the partition's `dead_letters` lock, and who has letters holds it from the look
-//! at the log's end to the append, over the wait for the disk. Only what comes under other options (they were just changed,
-//! or the source is a dead letter topic itself) can move the end meanwhile: the append then notices, and the letters are
-//! written again with their new offsets.
+//! A dead letter names the offset that its record would have had, which is known only when the source is appended. So an
+//! append under this policy holds the partition's `dead_letters` lock. With dead letters it holds the lock from reading the
+//! log's end to the append, over the wait for the disk. Only an append under other configs can move the end meanwhile: they
+//! were just changed, or the source is itself a dead letter topic. The append then notices, and the dead letters are written
+//! again with their new offsets.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -34,7 +34,7 @@ use crate::produce::append::{Intake, Stored};
 use crate::topics::is_internal;
 use millstream_metadata::check_name;
 
-/// How often letters are written before a producer has to come again, with an end of the log that never stands still.
+/// The attempts to write dead letters before the producer has to retry, while the end of the log keeps moving.
 const TRIES: usize = 16;
 
 /// How many letters a view remembers to have written.
@@ -232,7 +232,7 @@ pub(crate) fn copy(
     Ok(())
 }
 
-/// The letters that a view has written since the start: partition and offset of each. Above a bound the lowest are forgotten,
+/// The dead letters that a view has written since the start: partition and offset of each. Above a bound the lowest are forgotten,
 /// and written once more if they are read once more.
 #[derive(Debug, Default)]
 pub(crate) struct Written(Mutex<BTreeSet<(i32, i64)>>);

@@ -160,7 +160,7 @@ mod tests {
             }
             (0..10).for_each(|_| pace.note(took, ALLOWED, is_sound));
             assert!(!pace.is_quick());
-            assert_eq!(until_quick(&pace), PROMOTE_AFTER_BATCHES, "nobody was held up");
+            assert_eq!(until_quick(&pace), PROMOTE_AFTER_BATCHES, "no batch was delayed");
         }
     }
 
