@@ -1,5 +1,5 @@
-//! Every selection of crates compiles a package of the registry with the same features, so that the demo and the tests share
-//! one wasmtime.
+//! Checks that every selection of crates compiles each registry package with the same features. The demo and the tests
+//! then share one build of wasmtime.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::process::Command;
 /// The crates that `cargo xtask demo` builds.
 const DEMO: [&str; 2] = ["millstream-cli", "earthquakes"];
 
-/// Returns a line for each package of the registry with its features, for a selection of crates.
+/// Returns a line for each registry package with its features, for a selection of crates.
 fn packages(selection: &[&str], edges: &str) -> BTreeSet<String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut tree = Command::new(cargo);

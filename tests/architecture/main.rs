@@ -1,5 +1,5 @@
-//! What docs/architecture.md promises: which crate may use which, that its maps lead somewhere, and that the contract
-//! that plug-ins were built for stays what it was.
+//! Checks the promises of docs/architecture.md: which crate may use which, that its links lead to files, and that the
+//! published plug-in contract does not change.
 
 mod features;
 
@@ -11,7 +11,7 @@ use std::process::Command;
 use millstream_stage::Digest;
 use serde_json::Value;
 
-/// Every arrow between our crates, and no others. Tests, examples and the tasks may use anything.
+/// The allowed dependencies between our crates. Tests, examples and xtask may use anything.
 const ARROWS: [(&str, &[&str]); 16] = [
     ("millstream-record", &[]),
     ("millstream-wire", &["millstream-wire-derive"]),
@@ -68,7 +68,7 @@ fn packages() -> Vec<Value> {
     metadata["packages"].as_array().expect("a list of packages").clone()
 }
 
-/// The names of what a package needs to be built; what only its tests need does not count.
+/// Returns the names of the packages that a package needs to be built. Dependencies of its tests do not count.
 fn needs(package: &Value) -> BTreeSet<&str> {
     let dependencies = package["dependencies"].as_array().expect("a list of dependencies");
     dependencies.iter().filter(|one| one["kind"] != "dev").filter_map(|one| one["name"].as_str()).collect()
@@ -101,7 +101,7 @@ fn only_the_sandbox_names_wasmtime() {
     }
 }
 
-/// Links in the README and the docs, and the file names in backticks that end in `.rs`.
+/// Links in the README and the docs lead to files, and so do file names in backticks that end in `.rs`.
 #[test]
 fn the_maps_lead_somewhere() {
     let mut pages = vec![root().join("README.md")];
@@ -123,7 +123,7 @@ fn the_maps_lead_somewhere() {
     }
 }
 
-/// The targets of Markdown links into this repository.
+/// Returns the targets of Markdown links into this repository.
 fn links(text: &str) -> impl Iterator<Item = &str> {
     text.split("](")
         .skip(1)
@@ -133,8 +133,8 @@ fn links(text: &str) -> impl Iterator<Item = &str> {
         .filter(|target| !target.is_empty())
 }
 
-/// The contract 1.0.0 without its comments. Plug-ins that were built for it are out in the world: what is to be
-/// different belongs in a folder of its own beside it, with the next version.
+/// The digest of contract 1.0.0 without its comments. Published plug-ins were built for it: a change belongs in a new
+/// folder beside it, with the next version.
 const CONTRACT_1_0_0: &str = "1399674f3816bd77796a8eb8a657de31201c75ef3561adadf89fbe6487af97e4";
 
 #[test]

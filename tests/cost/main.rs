@@ -1,7 +1,8 @@
-//! What a topic without stages costs while others have some: the same allocations, the same calls of the kernel.
+//! Measures what a topic without stages costs while other topics have some: the same allocations and the same system
+//! calls.
 //!
-//! The broker runs in this process, whose allocator is watched; it is the only test in here, so that all that is counted
-//! is its own.
+//! The broker runs in this process with a counting allocator. This is the only test of the binary, so that nothing else
+//! is counted.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -26,7 +27,7 @@ static COUNT: AtomicUsize = AtomicUsize::new(0);
 static BYTES: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    // Constant and without a destructor: safe to touch in an allocator.
+    // Constant and without a destructor, so an allocator can read it safely.
     static IS_CLIENT: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -40,22 +41,22 @@ fn note(size: usize) {
 }
 
 #[expect(unsafe_code, reason = "an allocator can only be watched from inside one")]
-// SAFETY: every call is handed to the system's allocator as it came; noting a size allocates nothing.
+// SAFETY: every call goes to the system's allocator unchanged; recording a size allocates nothing.
 unsafe impl GlobalAlloc for Watched {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note(layout.size());
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         note(size);
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.realloc(pointer, layout, size) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -105,7 +106,7 @@ impl Client {
         assert_eq!(answer.responses[0].partition_responses[0].error_code, ErrorCode::NONE);
     }
 
-    /// Fetches a megabyte; how many bytes of records came.
+    /// Fetches a megabyte and returns the number of bytes of records.
     fn fetch(&mut self, topic: &str) -> usize {
         let partition = FetchPartition { current_leader_epoch: -1, partition_max_bytes: 1 << 20, ..Default::default() };
         let topics = vec![FetchTopic { topic: topic.into(), partitions: vec![partition], ..Default::default() }];
@@ -114,19 +115,20 @@ impl Client {
     }
 }
 
-/// What the broker's side has used so far.
+/// What the broker's threads have used so far.
 #[derive(Debug, Clone, Copy)]
 struct Used {
     allocations: usize,
     bytes: usize,
-    /// Calls that read and that write, as the kernel counts them for this process: files, and sendfile as one of each.
+    /// System calls that read or write, as the kernel counts them for this process. A sendfile counts as one of each.
     calls: usize,
-    /// How often a thread gave up its core: a request that is handed to another thread does so more often.
+    /// Context switches. A request that is handed to another thread causes more of them.
     switches: usize,
 }
 
 impl Used {
-    /// The counters are read last, and first in [`Used::since`]: looking at the threads reads files too.
+    /// Reads the counters. They are read last here and first in [`Used::since`], because listing the threads reads
+    /// files too.
     fn now() -> Self {
         let switches = switches();
         Self {
@@ -155,7 +157,7 @@ fn calls() -> usize {
 
 fn switches() -> usize {
     let tasks = fs::read_dir("/proc/self/task").expect("threads");
-    // A thread may end while the others are looked at.
+    // A thread may end while the others are read.
     let status = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok());
     status.map(|status| number(&status, "voluntary_ctxt_switches:\t")).sum()
 }
@@ -167,10 +169,10 @@ fn number(text: &str, name: &str) -> usize {
 
 const REQUESTS: usize = 1_000;
 
-/// How often it is looked at again.
+/// The number of measurements of the same work.
 const LOOKS: usize = 5;
 
-/// The least of several looks: what else goes on in a broker only adds to it.
+/// Returns the lowest of several measurements: other work of the broker only adds to it.
 fn least(mut work: impl FnMut()) -> Used {
     let looks = (0..3).map(|_| {
         let before = Used::now();
@@ -204,9 +206,9 @@ fn library() -> Arc<Library> {
     Arc::new(library)
 }
 
-/// In what a topic costs more than before, if in anything.
+/// Returns what costs more than before, if anything does.
 fn costs_more(before: &(Used, Used), after: &(Used, Used)) -> Option<&'static str> {
-    // A timer that fires meanwhile is not the topic's; one more for each request would be.
+    // A timer that fires meanwhile does not count; one more for each request would.
     let few = REQUESTS / 50;
     let more = |before: usize, after: usize| after > before + few;
     let of =
@@ -217,7 +219,8 @@ fn costs_more(before: &(Used, Used), after: &(Used, Used)) -> Option<&'static st
     if of(&before.1, &after.1) {
         return Some("fetch");
     }
-    // A hand-over to another thread would be two for each request. A fetch of a megabyte waits for its client anyway.
+    // Handing each request to another thread would add two switches per request. A fetch of a megabyte waits for its
+    // client anyway.
     (after.0.switches > before.0.switches + REQUESTS).then_some("switches between threads")
 }
 
@@ -253,7 +256,7 @@ fn a_topic_without_stages_costs_the_same_beside_topics_that_have_some() {
     for topic in ["staged", "packed"] {
         client.produce(topic, &small);
     }
-    // What else goes on in a machine only adds to what is counted: it is looked at again before it is believed.
+    // Other work on the machine only adds to the counts, so a higher count is measured again before the test fails.
     let after = (0..LOOKS)
         .map(|_| measure(&mut client))
         .find(|after| costs_more(&before, after).is_none())
@@ -261,9 +264,9 @@ fn a_topic_without_stages_costs_the_same_beside_topics_that_have_some() {
     let staged = least(|| client.produce("staged", &small));
     println!("plain: {before:?}, beside stages: {after:?}; with a stage: {staged:?}");
     assert_eq!(costs_more(&before, &after), None);
-    // A megabyte that was sent was never in memory.
+    // The megabyte was sent without being copied into memory.
     assert!(after.1.bytes / REQUESTS < 64 << 10, "a fetch allocates {} bytes", after.1.bytes / REQUESTS);
-    // The measure sees a stage where there is one.
+    // The measurement notices a topic that does have a stage.
     assert!(staged.allocations > after.0.allocations + REQUESTS, "{staged:?}");
     runtime.block_on(running.shutdown()).expect("stopped");
 }

@@ -1,4 +1,4 @@
-//! What is advertised is served: every version of every API.
+//! Every advertised version of every API is served.
 
 use std::fmt::Debug;
 
@@ -8,7 +8,7 @@ use millstream_wire::{ApiKey, ErrorCode, Request};
 
 use crate::support::{Raw, Topic, Visitor, batch, minimal};
 
-/// The APIs of a single node with their versions, as Kafka 4.4 has them.
+/// The APIs of a single node with their versions, as in Kafka 4.4.
 const ADVERTISED: [(ApiKey, i16, i16); 37] = [
     (ApiKey::Produce, 0, 13),
     (ApiKey::Fetch, 4, 18),
@@ -75,7 +75,7 @@ fn the_versions_of_kafka_are_advertised() {
 }
 
 #[test]
-fn a_software_name_that_is_none_is_an_invalid_request() {
+fn an_invalid_software_name_is_an_invalid_request() {
     let broker = Broker::start();
     let mut raw = Raw::connect(&broker);
     for name in ["", "-", "a b", "ä", ".x", "x\n"] {
@@ -85,7 +85,7 @@ fn a_software_name_that_is_none_is_an_invalid_request() {
     assert_eq!(raw.call(3, &software("fine")).error_code, ErrorCode::NONE);
 }
 
-/// A client of Kafka 4.4 names the cluster and the node that it expects behind an address.
+/// Clients of Kafka 4.4 name the cluster and node that they expect at an address.
 #[test]
 fn a_client_of_another_cluster_starts_over() {
     let broker = Broker::start();
@@ -115,7 +115,7 @@ impl Visitor for Call<'_> {
 }
 
 #[test]
-fn every_version_of_every_api_is_answered() {
+fn every_version_of_every_api_has_a_response() {
     let broker = Broker::builder().set("group.initial.rebalance.delay.ms", "0").start();
     let mut raw = Raw::connect(&broker);
     let topic = Topic::create(&mut raw, "topic", 1, &[]);
@@ -124,7 +124,7 @@ fn every_version_of_every_api_is_answered() {
     let mut answered = 0;
     for api in &served {
         let Ok(key) = ApiKey::try_from(api.api_key) else { continue };
-        // All on one connection: an answer that is too long or too short would spoil the next one.
+        // All requests use one connection: a response that is too long or too short would corrupt the next one.
         for version in api.min_version..=api.max_version {
             minimal(key, version, &topic, &mut Call(&mut raw));
             answered += 1;
@@ -135,9 +135,9 @@ fn every_version_of_every_api_is_answered() {
     assert!(!broker.log().contains("ERROR"), "{}", broker.log());
 }
 
-/// What stands where a field of another version is asked for is an error within the answer, not a closed connection.
+/// Unknown topics, partitions and offsets are errors within the response; the connection stays open.
 #[test]
-fn what_does_not_exist_is_an_error_within_the_answer() {
+fn what_does_not_exist_is_an_error_within_the_response() {
     let broker = Broker::builder().set("group.initial.rebalance.delay.ms", "0").start();
     let mut raw = Raw::connect(&broker);
     let absent = Topic { name: "absent".into(), id: uuid::Uuid::from_u128(77) };
@@ -145,7 +145,7 @@ fn what_does_not_exist_is_an_error_within_the_answer() {
     for api in &served {
         let Ok(key) = ApiKey::try_from(api.api_key) else { continue };
         for version in api.min_version..=api.max_version {
-            // Metadata would create it.
+            // Metadata would create the topic.
             if key != ApiKey::Metadata {
                 minimal(key, version, &absent, &mut Call(&mut raw));
             }
@@ -164,9 +164,9 @@ fn what_does_not_exist_is_an_error_within_the_answer() {
     }
 }
 
-/// Unlike a malformed request, a request for nothing is answered with nothing.
+/// Unlike a malformed request, an empty request gets an empty response.
 #[test]
-fn empty_requests_are_answered() {
+fn empty_requests_get_empty_responses() {
     fn answers<R: Request<Response: Debug> + Default>(raw: &mut Raw, versions: std::ops::RangeInclusive<i16>) {
         for version in versions {
             raw.call(version, &R::default());

@@ -1,4 +1,4 @@
-//! Options of topics and of the broker: described whole, in force at once.
+//! Configs of topics and of the broker: completely described, and in force at once.
 
 use millstream_tests::Broker;
 use millstream_wire::messages::*;
@@ -8,12 +8,12 @@ use crate::support::{DELETE, Raw, SET, TOPIC, Topic, alter_by, batch};
 
 const BROKER: i8 = 4;
 
-/// Where a value comes from.
+/// The source of a value.
 const DYNAMIC_TOPIC: i8 = 1;
 const STATIC_BROKER: i8 = 4;
 const DEFAULT: i8 = 5;
 
-/// The options that a topic of Kafka 4.4 has.
+/// The configs of a topic in Kafka 4.4.
 const TOPIC_OPTIONS: [&str; 37] = [
     "cleanup.policy",
     "compression.gzip.level",
@@ -72,12 +72,12 @@ fn value(raw: &mut Raw, topic: &str, key: &str) -> (String, i8) {
     (config.value.as_deref().unwrap_or_default().to_owned(), config.config_source)
 }
 
-/// Operations of IncrementalAlterConfigs on lists.
+/// The operations of IncrementalAlterConfigs on lists.
 const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
 #[test]
-fn a_topic_is_described_with_every_option_its_source_and_synonyms() {
+fn a_topic_is_described_with_every_config_its_source_and_synonyms() {
     let broker = Broker::builder().set("log.retention.ms", "7200000").start();
     let mut raw = Raw::connect(&broker);
     Topic::create(&mut raw, "topic", 1, &[("max.message.bytes", "5000")]);
@@ -90,13 +90,13 @@ fn a_topic_is_described_with_every_option_its_source_and_synonyms() {
     assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "an option twice: {names:?}");
     for config in &result.configs {
         let name = config.name.as_str();
-        // An option without a default is set nowhere.
+        // A config without a default has no synonym.
         let Some(synonym) = config.synonyms.first() else {
             assert_eq!(config.value, None, "{name} has a value from nowhere");
             continue;
         };
         assert_eq!(synonym.source, config.config_source, "{name}");
-        // A broker's key in hours is told in hours, as Kafka does it.
+        // Kafka shows a broker config that is in hours as hours, and the test does not convert it.
         if !synonym.name.ends_with(".hours") {
             assert_eq!(synonym.value, config.value, "{name}");
         }
@@ -148,7 +148,7 @@ fn options_of_what_is_not_there_cannot_be_turned_on() {
 }
 
 #[test]
-fn only_the_options_that_were_asked_for_are_told() {
+fn only_the_requested_configs_are_described() {
     let broker = Broker::start();
     let mut raw = Raw::connect(&broker);
     Topic::create(&mut raw, "topic", 1, &[]);
@@ -176,7 +176,7 @@ fn a_broker_is_described() {
 }
 
 #[test]
-fn a_change_is_in_force_at_once_and_can_be_taken_back() {
+fn a_change_is_in_force_at_once_and_can_be_undone() {
     let broker = Broker::start();
     let mut raw = Raw::connect(&broker);
     let topic = Topic::create(&mut raw, "topic", 1, &[]);
@@ -205,14 +205,14 @@ fn lists_are_appended_to_and_subtracted_from() {
     assert_eq!(alter_by(&mut raw, "topic", &[("cleanup.policy", APPEND, Some("compact"))]).0, ErrorCode::NONE);
     assert_eq!(value(&mut raw, "topic", "cleanup.policy").0, "delete,compact");
     assert_eq!(alter_by(&mut raw, "topic", &[("cleanup.policy", SUBTRACT, Some("delete"))]).0, ErrorCode::NONE);
-    // What Connect wants to see, to the letter.
+    // Kafka Connect compares with exactly this text.
     assert_eq!(value(&mut raw, "topic", "cleanup.policy").0, "compact");
     let (error, _) = alter_by(&mut raw, "topic", &[("retention.ms", APPEND, Some("5"))]);
     assert!(error.is_err(), "only lists can be appended to");
 }
 
 #[test]
-fn a_bad_change_is_refused_whole_and_named() {
+fn a_bad_change_is_rejected_as_a_whole_and_named() {
     let broker = Broker::start();
     let mut raw = Raw::connect(&broker);
     Topic::create(&mut raw, "topic", 1, &[]);
@@ -231,7 +231,7 @@ fn a_bad_change_is_refused_whole_and_named() {
     );
 }
 
-/// AlterConfigs replaces: what it does not name goes back to its default.
+/// AlterConfigs replaces all configs: the ones that it does not name return to their defaults.
 #[test]
 fn alter_configs_replaces_all() {
     let broker = Broker::start();

@@ -1,4 +1,4 @@
-//! Connections: order, idleness, caps, and a stop that waits for nobody.
+//! Connections: the order of responses, idle connections, limits, and a stop that waits for no client.
 
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
@@ -11,15 +11,15 @@ use rustix::process::Signal;
 
 use crate::support::{Raw, Topic, batch, compressed, fetch_request, fetched, request};
 
-/// What "quick" is on a loaded machine.
+/// The longest time of a "quick" operation on a loaded machine.
 const QUICK: Duration = Duration::from_secs(10);
 
 #[test]
-fn pipelined_requests_are_answered_in_order() {
+fn responses_to_pipelined_requests_are_in_order() {
     let broker = Broker::start();
     let mut raw = Raw::connect(&broker);
     let topic = Topic::create(&mut raw, "topic", 1, &[]);
-    // Slow ones (an fsync, a fetch that waits) in front of quick ones.
+    // Slow requests (an fsync, a fetch that waits) come before quick ones.
     let mut sent = Vec::new();
     for round in 0..100 {
         let correlation = match round % 4 {
@@ -31,7 +31,7 @@ fn pipelined_requests_are_answered_in_order() {
         sent.push(correlation);
     }
     for correlation in sent {
-        let frame = raw.read_frame().expect("an answer");
+        let frame = raw.read_frame().expect("a response");
         assert_eq!(frame[..4], correlation.to_be_bytes());
     }
     assert_eq!(topic.end(&mut raw), 25);
@@ -52,7 +52,7 @@ fn pipelined_batches_keep_their_order() {
     assert_eq!(topic.read(&mut raw, 0), values);
 }
 
-/// What the broker recodes takes longer than what it stores as it is, and may not be overtaken for that.
+/// Batches that the broker recodes take longer. Batches that are stored unchanged must not overtake them.
 #[test]
 fn pipelined_batches_keep_their_order_where_some_are_recoded() {
     let broker = Broker::start();
@@ -76,9 +76,9 @@ fn pipelined_batches_keep_their_order_where_some_are_recoded() {
     assert!(topic.read(&mut raw, 0) == values);
 }
 
-/// More requests than a broker would like to hold, all written before the first answer is read.
+/// All requests, more than a broker keeps in flight, are written before the first response is read.
 #[test]
-fn ten_thousand_requests_at_once_are_all_answered() {
+fn ten_thousand_requests_at_once_all_get_a_response() {
     let mut broker = Broker::start();
     let memory = crate::support::Memory::watch(&broker);
     let mut raw = Raw::connect(&broker);
@@ -87,7 +87,7 @@ fn ten_thousand_requests_at_once_are_all_answered() {
     let mut writer = raw.second_handle();
     let sending = std::thread::spawn(move || writer.write(&many));
     for _ in 0..10_000 {
-        assert_eq!(raw.read_frame().expect("an answer")[..4], 7_i32.to_be_bytes());
+        assert_eq!(raw.read_frame().expect("a response")[..4], 7_i32.to_be_bytes());
     }
     sending.join().expect("all is sent");
     assert!(broker.is_running());
@@ -124,7 +124,7 @@ fn connections_above_the_cap_are_closed_and_the_others_served() {
     for raw in &mut within {
         raw.call(0, &ApiVersionsRequest::default());
     }
-    // One goes, one may come.
+    // A closed connection makes room for a new one.
     drop(within.pop());
     wait_until("a place", QUICK, || {
         let mut raw = Raw::connect(&broker);
@@ -133,7 +133,8 @@ fn connections_above_the_cap_are_closed_and_the_others_served() {
     });
 }
 
-/// A stop with everything open: parked fetches, half a request, a client that does not read, one that says nothing.
+/// The broker stops with everything open: waiting fetches, half a request, a client that does not read, and an idle
+/// client.
 #[test]
 fn a_stop_is_quick_whatever_is_open_and_loses_nothing() {
     let mut broker = Broker::start();
@@ -155,7 +156,7 @@ fn a_stop_is_quick_whatever_is_open_and_loses_nothing() {
     for _ in 0..4 {
         deaf.send(12, &fetch_request(12, &[(&topic, 0, 0, 64 << 20)], 0, 1));
     }
-    // Acknowledged a moment before the stop.
+    // This record is acknowledged just before the stop.
     topic.produce(&mut raw, batch(&["last"]));
     let start = Instant::now();
     assert_eq!(broker.stop(Signal::TERM).code(), Some(0));
@@ -174,7 +175,7 @@ fn a_stop_is_quick_whatever_is_open_and_loses_nothing() {
     assert!(!broker.log().contains("torn"), "a clean stop leaves nothing to recover:\n{}", broker.log());
 }
 
-/// Producers that go on while the broker stops: what was acknowledged is there after it.
+/// Producers send while the broker stops. Every acknowledged record is there afterwards.
 #[test]
 fn a_stop_in_the_middle_of_produce_keeps_what_was_acknowledged() {
     let mut broker = Broker::start();
@@ -219,7 +220,7 @@ fn a_stop_in_the_middle_of_produce_keeps_what_was_acknowledged() {
     assert_eq!(topic.read(&mut raw, 0).len() as i64, end);
 }
 
-/// Connects until the broker closes a connection; gives those that it serves.
+/// Connects until the broker closes a connection. Returns the connections that it serves.
 fn connect_until_refused(broker: &Broker, most: usize) -> Vec<Raw> {
     let mut served = Vec::new();
     for _ in 0..most {
@@ -231,7 +232,7 @@ fn connect_until_refused(broker: &Broker, most: usize) -> Vec<Raw> {
         }
         served.push(raw);
     }
-    panic!("{most} connections are served, and none is refused");
+    panic!("{most} connections are served, and none is closed");
 }
 
 #[test]
@@ -254,7 +255,7 @@ fn connections_beyond_the_limit_of_open_files_are_closed_and_the_others_served()
     for _ in 0..20 {
         Raw::connect(&broker).assert_closed("a connection beyond the limit");
     }
-    // Files can still be opened, and the connections go on.
+    // Files can still be opened, and the existing connections work.
     let other = Topic::create(&mut raw, "other", 2, &[]);
     other.produce(&mut raw, batch(&["value"]));
     topic.produce(&mut raw, batch(&["value"]));
@@ -273,7 +274,7 @@ fn connections_beyond_the_limit_of_open_files_are_closed_and_the_others_served()
     });
 }
 
-/// Files take the descriptors that are kept for them, until accept fails.
+/// Files use up the reserved descriptors until accept fails.
 #[test]
 fn connections_are_closed_where_no_descriptor_is_left_at_all() {
     let broker = Broker::builder().open_files(160, 160).start();
@@ -292,7 +293,7 @@ fn connections_are_closed_where_no_descriptor_is_left_at_all() {
     assert_eq!(raw.call(0, &ApiVersionsRequest::default()).error_code, ErrorCode::NONE);
 }
 
-/// The host that Metadata and FindCoordinator name to a client of this address.
+/// Returns the host that Metadata and FindCoordinator name to a client of this address.
 fn advertised_to(address: SocketAddr) -> String {
     let mut raw = Raw::to(address);
     let metadata = raw.call(12, &MetadataRequest::default());
@@ -314,7 +315,7 @@ fn a_listener_without_a_host_serves_ipv4_and_ipv6() {
 }
 
 #[test]
-fn a_client_over_ipv4_is_told_an_ipv4_address() {
+fn a_client_over_ipv4_gets_an_ipv4_address() {
     if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
         return;
     }

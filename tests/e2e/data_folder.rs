@@ -1,4 +1,4 @@
-//! Broken files around the logs: each is named, with what to do, and none is a panic.
+//! Broken files beside the logs: each error names the file and says what to do, without a panic.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use crate::support::{Raw, Topic, batch, refused};
 
-/// A folder with one topic of one record, left by a broker that was stopped.
+/// Returns the folder of a stopped broker, with one topic of one record.
 fn folder_in_use_before(kill: bool) -> (tempfile::TempDir, Topic) {
     let folder = tempfile::tempdir().expect("a folder");
     let mut broker = Broker::builder().folder(folder.path().join("data")).start();
@@ -52,18 +52,18 @@ fn meta_properties_that_cannot_be_used_are_named() {
         assert!(words.contains("meta.properties"), "{what}: {words}");
         assert_eq!(fs::read(&path).expect("it is there"), text, "{what}: it is not overwritten");
     }
-    // Another broker's folder.
+    // The folder of another broker.
     fs::write(&path, sound.replace("node.id=0", "node.id=7")).expect("written");
     let words = refused_on(&data);
     assert!(words.contains("node.id") && words.contains('7'), "{words}");
-    // Mended, it is as before.
+    // Once repaired, it works as before.
     fs::write(&path, &sound).expect("written");
     let broker = Broker::builder().folder(data).start();
     assert_eq!(topic.read(&mut Raw::connect(&broker), 0), ["value"]);
 }
 
 #[test]
-fn a_data_folder_that_is_none_is_named() {
+fn an_invalid_data_folder_is_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("file");
     fs::write(&file, "text").expect("written");
@@ -80,7 +80,7 @@ fn a_damaged_metadata_log_stops_the_start_and_is_named() {
         let data = folder.path().join("data");
         let path = data.join("__cluster_metadata-0").join("00000000000000000000.log");
         let sound = fs::read(&path).expect("the metadata log");
-        // Within the first of several batches, so that it can be no torn tail.
+        // Within the first of several batches, so it cannot be a torn tail.
         for place in [8, 17, 61, 70] {
             let mut bytes = sound.clone();
             bytes[place] ^= 0x20;
@@ -127,7 +127,7 @@ fn garbage_in_the_checkpoints_costs_time_and_no_data() {
     }
 }
 
-/// Files and folders that nobody knows are left alone, or set aside by name, and stop nothing.
+/// Unknown files and folders are left alone, or set aside with a log line, and stop nothing.
 #[test]
 fn strangers_in_the_folder_stop_nothing() {
     let (folder, topic) = folder_in_use_before(true);
@@ -143,17 +143,17 @@ fn strangers_in_the_folder_stop_nothing() {
     let mut raw = Raw::connect(&broker);
     assert_eq!(topic.read(&mut raw, 0), ["value"]);
     assert_eq!(fs::read_to_string(data.join("notes.txt")).expect("kept"), "mine");
-    // A topic of the same name does not find the stranger's data.
+    // A topic of the same name does not get the unknown folder's data.
     let unknown = Topic::create(&mut raw, "unknown", 1, &[]);
     assert_eq!(unknown.produce(&mut raw, batch(&["value"])), 0);
     let kept = fs::read_dir(&data).expect("the folder").flatten().any(|entry| {
         let path = entry.path().join("00000000000000000000.log");
         fs::read(path).is_ok_and(|bytes| bytes == b"data")
     });
-    assert!(kept, "what may be somebody's data is not removed");
+    assert!(kept, "unknown data is not removed");
 }
 
-/// Copies a folder with all that it holds.
+/// Copies a folder with its content.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a new folder");
     for entry in fs::read_dir(from).expect("a folder") {
@@ -166,7 +166,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Looks a topic up by its name.
+/// Looks up a topic by its name.
 fn lookup(raw: &mut Raw, name: &str) -> (Topic, Vec<MetadataResponsePartition>) {
     let requested = MetadataRequestTopic { name: Some(name.into()), ..Default::default() };
     let request = MetadataRequest { topics: Some(vec![requested]), ..Default::default() };
@@ -175,8 +175,8 @@ fn lookup(raw: &mut Raw, name: &str) -> (Topic, Vec<MetadataResponsePartition>) 
     (Topic { name: name.into(), id: found.topic_id }, found.partitions)
 }
 
-/// The fixture was written by a program whose metadata records had no versions. It had a topic, a view of it, a deleted topic,
-/// changed configs, a group, and one kill.
+/// The fixture comes from a program whose metadata records had no versions. It has a topic, a view of it, a deleted
+/// topic, changed configs and a group, and it was killed once.
 #[test]
 fn a_folder_of_the_first_metadata_format_opens_and_keeps_its_format() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -193,7 +193,7 @@ fn a_folder_of_the_first_metadata_format_opens_and_keeps_its_format() {
     let new = Topic::create(&mut raw, "new", 2, &[]);
     new.produce(&mut raw, batch(&["value"]));
     broker.stop(Signal::TERM);
-    // An upgrade can be undone: what this program adds is in the format that it found.
+    // An upgrade can be undone: new metadata is written in the format of the folder.
     let log = fs::read(data.join("__cluster_metadata-0/00000000000000000000.log")).expect("the metadata log");
     let log = String::from_utf8_lossy(&log);
     assert!(log.contains(r#""name":"new""#) && !log.contains("version"), "{log}");

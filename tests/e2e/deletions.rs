@@ -22,7 +22,7 @@ fn size(raw: &mut Raw, topic: &Topic) -> i64 {
     response.results[0].topics[0].partitions[0].partition_size
 }
 
-/// The start is kept over a clean stop and over kill -9, within a segment and at its end.
+/// The log start stays after a clean stop and after SIGKILL, within a segment and at its end.
 #[test]
 fn the_start_of_a_log_is_kept() {
     let mut broker = Broker::start();
@@ -45,12 +45,12 @@ fn the_start_of_a_log_is_kept() {
         assert_eq!(topic.fetch(&mut raw, offset - 1).error_code, ErrorCode::OFFSET_OUT_OF_RANGE);
         assert_eq!(topic.read(&mut raw, offset).len() as i64, 10 - offset);
     }
-    // Whole segments below the start are gone from the disk.
+    // Whole segments below the start are removed from the disk.
     assert!(size(&mut raw, &topic) < before / 2);
     assert_eq!(topic.produce(&mut raw, batch(&["next"])), 10);
 }
 
-/// Topics that the broker keeps its own state in, views, and topics that are only compacted.
+/// Records cannot be deleted from internal topics, views, and topics that are only compacted.
 #[test]
 fn records_that_may_not_be_deleted_stay() {
     let broker = Broker::start();
@@ -72,7 +72,7 @@ fn records_that_may_not_be_deleted_stay() {
     assert_eq!(view.read(&mut raw, 0), ["value"]);
 }
 
-/// Nothing is compacted yet: the log says so once for each topic, whatever else changes.
+/// Compaction does not run yet: the log says so once for each topic, whatever other configs change.
 #[test]
 fn a_compacted_topic_is_reported_once() {
     let broker = Broker::start();
@@ -89,7 +89,7 @@ fn a_compacted_topic_is_reported_once() {
     assert!(lines[0].contains("topic=\"one\"") && lines[1].contains("topic=\"two\""), "{lines:?}");
 }
 
-/// Requests at the same time: the checkpoint has the start of every partition afterwards.
+/// After concurrent requests the checkpoint has the start of every partition.
 #[test]
 fn starts_that_are_moved_at_the_same_time_are_all_kept() {
     const TOPICS: i64 = 8;

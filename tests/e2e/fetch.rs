@@ -1,4 +1,4 @@
-//! Fetch: long polls by events, bounds in bytes, whole batches.
+//! Fetch: long polls that end with events, limits in bytes, and whole batches.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use millstream_wire::messages::{DeleteTopicState, DeleteTopicsRequest, FetchRequ
 
 use crate::support::{Memory, Raw, Topic, batch, compressed, fetch_request, fetched, values};
 
-/// Room for a loaded machine: what is there at once may take this long, and what waits may be late by it.
+/// Room for a loaded machine: what should happen at once may take this long.
 const SLACK: Duration = Duration::from_secs(5);
 
 /// Longer than any test waits.
@@ -22,7 +22,7 @@ fn start(partitions: i32) -> (Broker, Raw, Topic) {
     (broker, raw, topic)
 }
 
-/// A fetch that is parked: sent, and surely not answered.
+/// A fetch that waits: sent, and still without a response.
 struct Parked {
     raw: Raw,
     correlation: i32,
@@ -49,7 +49,7 @@ fn a_long_poll_ends_when_a_record_arrives() {
     let produced = Instant::now();
     topic.produce(&mut raw, batch(&["news"]));
     let data = fetched(parked.answer());
-    assert!(produced.elapsed() < SLACK, "the answer took {:?}", produced.elapsed());
+    assert!(produced.elapsed() < SLACK, "the response took {:?}", produced.elapsed());
     assert_eq!(values(data.records.as_bytes().expect("records"), 0), ["news"]);
 }
 
@@ -71,7 +71,7 @@ fn many_long_polls_end_with_one_record() {
         let data = fetched(raw.receive::<FetchRequest>(12, correlation));
         assert!(!data.records.is_empty());
     }
-    assert!(produced.elapsed() < SLACK, "the last answer took {:?}", produced.elapsed());
+    assert!(produced.elapsed() < SLACK, "the last response took {:?}", produced.elapsed());
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn an_error_ends_a_long_poll_at_once() {
         assert_eq!(data.error_code, ErrorCode::OFFSET_OUT_OF_RANGE, "offset {offset}");
     }
     assert!(sent.elapsed() < SLACK);
-    // The end of the log is no error: that is where news comes.
+    // The end of the log is not an error: new records arrive there.
     let parked = Parked::send(&broker, &fetch_request(12, &[(&topic, 0, 1, 1 << 20)], FOREVER_MS, 1));
     topic.produce(&mut raw, batch(&["two"]));
     assert_eq!(values(fetched(parked.answer()).records.as_bytes().expect("records"), 1), ["two"]);
@@ -162,7 +162,7 @@ fn the_bounds_in_bytes_give_whole_batches_and_always_the_first() {
             assert_eq!(found, expected, "partition_max_bytes {partition_max} of batches of {size}, v{version}");
         }
     }
-    // The bound of the whole answer: the first partition that has something gets a batch, the next may get nothing.
+    // The limit of the whole response: the first partition with records gets a batch, the next one may get nothing.
     let targets = [(&topic, 0, 0, 1 << 20), (&topic, 1, 0, 1 << 20)];
     for (max, whole) in [(1, [1, 0]), (size, [1, 0]), (12 * size, [10, 2]), (1 << 20, [10, 10])] {
         let request = FetchRequest { max_bytes: max, ..fetch_request(12, &targets, 0, 1) };
@@ -190,7 +190,7 @@ fn a_fetch_from_the_middle_of_a_batch_gives_the_whole_batch() {
 }
 
 #[test]
-fn the_answer_tells_the_ends_of_the_log_and_what_is_committed() {
+fn the_response_has_the_ends_of_the_log_and_the_high_watermark() {
     let (_broker, mut raw, topic) = start(1);
     topic.produce(&mut raw, batch(&["0", "1", "2"]));
     for version in 4..=18 {
@@ -199,7 +199,7 @@ fn the_answer_tells_the_ends_of_the_log_and_what_is_committed() {
             let data = fetched(raw.call(version, &request));
             assert_eq!((data.high_watermark, data.last_stable_offset), (3, 3), "v{version}");
             assert_eq!(data.log_start_offset, if version >= 5 { 0 } else { -1 }, "v{version}");
-            // Null unless asked for, as Kafka does it; librdkafka and Java take both.
+            // Null unless the client asks for it, as in Kafka; librdkafka and Java accept both.
             let aborted = data.aborted_transactions.as_ref().is_none_or(Vec::is_empty);
             assert!(aborted, "v{version}");
         }
@@ -225,7 +225,7 @@ fn leader_epochs_are_checked() {
     }
 }
 
-/// A client that asks for a session gets one or is told that there is none: both are legal, silence is not.
+/// A client that asks for a session gets one, or a response without one. It must get a response.
 #[test]
 fn a_client_that_asks_for_a_session_can_read_on() {
     let (_broker, mut raw, topic) = start(1);
@@ -243,9 +243,9 @@ fn a_client_that_asks_for_a_session_can_read_on() {
     }
 }
 
-/// File ranges go from the file to the socket: what is fetched does not pass through the process.
+/// File ranges go from the file to the socket: fetched records do not pass through the process.
 #[test]
-fn a_large_answer_takes_no_memory() {
+fn a_large_response_takes_no_memory() {
     let (broker, mut raw, topic) = start(1);
     let large = "x".repeat(1_000_000);
     for _ in 0..48 {
@@ -254,5 +254,5 @@ fn a_large_answer_takes_no_memory() {
     let memory = Memory::watch(&broker);
     let data = fetched(raw.call(12, &fetch_request(12, &[(&topic, 0, 0, 64 << 20)], 0, 1)));
     assert!(data.records.len() > 47_000_000, "{}", data.records.len());
-    memory.assert_grew_less_than(8 << 20, "an answer of 48 MB");
+    memory.assert_grew_less_than(8 << 20, "a response of 48 MB");
 }

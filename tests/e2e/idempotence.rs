@@ -1,4 +1,4 @@
-//! The state of idempotent producers over stops, kills and lost files.
+//! The state of idempotent producers after stops, kills and lost files.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use crate::support::{Raw, Topic, producer_batch};
 
 fn producer_id(raw: &mut Raw) -> i64 {
     let request = InitProducerIdRequest { transaction_timeout_ms: 60_000, ..Default::default() };
-    // Kafka's coordinator may still load after the start.
+    // Kafka's coordinator may still be loading after the start.
     let answer = wait_until("a producer id", std::time::Duration::from_secs(20), || {
         let answer = raw.call(4, &request);
         (!answer.error_code.retriable()).then_some(answer)
@@ -24,7 +24,7 @@ fn send(raw: &mut Raw, topic: &Topic, id: i64, epoch: i16, sequence: i32) -> Par
     topic.produce_by(raw, 9, producer_batch(id, epoch, sequence, &["a", "b"]))
 }
 
-/// How the broker ends, and what happens to its folder before it starts again.
+/// Ends the broker, and may change its folder before the next start.
 type End = fn(&mut Broker);
 
 fn remove_caches(broker: &Broker) {
@@ -88,7 +88,7 @@ fn the_window_of_five_batches_survives_whatever_happens() {
 }
 
 #[test]
-fn producer_ids_are_never_given_twice() {
+fn producer_ids_are_never_reused() {
     let mut broker = Broker::start();
     let mut given = Vec::new();
     for _ in 0..3 {

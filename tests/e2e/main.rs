@@ -1,4 +1,4 @@
-//! The real process, seen from outside: hand-made bytes, our own client and the command line.
+//! Tests the real process from outside: with hand-made bytes, our own client and the command line.
 
 mod apis;
 mod configs;

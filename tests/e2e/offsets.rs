@@ -13,7 +13,7 @@ const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 
-/// What a look-up finds: (offset, timestamp).
+/// Returns the (offset, timestamp) that a lookup finds.
 fn look(raw: &mut Raw, topic: &Topic, timestamp: i64) -> (i64, i64) {
     let found = topic.offset_for(raw, 0, timestamp);
     assert_eq!(found.error_code, ErrorCode::NONE, "timestamp {timestamp}");
@@ -56,7 +56,7 @@ fn every_version_finds_the_same() {
     }
 }
 
-/// A look-up finds the first record of the log whose timestamp is not below the one asked for, within any batch.
+/// A lookup finds the first record whose timestamp is not below the requested one, also inside of a batch.
 #[test]
 fn a_time_is_found_inside_of_batches() {
     let broker = Broker::start();
@@ -64,7 +64,7 @@ fn a_time_is_found_inside_of_batches() {
     for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
         let topic = Topic::create(&mut raw, &format!("topic-{codec:?}"), 1, &[]);
         let mut times = Vec::new();
-        // A hundred batches of ten, out of order within each batch and repeating over them.
+        // A hundred batches of ten records, with timestamps out of order within each batch and repeated over them.
         for number in 0..100 {
             let batch: Vec<i64> = (0..10).map(|record| 1000 + number * 50 + (record * 7) % 10 * 9).collect();
             topic.produce(&mut raw, batch_at(codec, &batch));
@@ -121,7 +121,7 @@ fn unknown_partitions_are_errors_of_their_own() {
     }
 }
 
-/// Where an epoch ended: (error, epoch, end).
+/// Returns where an epoch ended, as (error, epoch, end).
 fn epoch_end(raw: &mut Raw, topic: &Topic, version: i16, epoch: i32) -> (ErrorCode, i32, i64) {
     let asked = OffsetForLeaderPartition { partition: 0, current_leader_epoch: -1, leader_epoch: epoch };
     let topics = vec![OffsetForLeaderTopic { topic: topic.name.clone(), partitions: vec![asked] }];
@@ -130,7 +130,7 @@ fn epoch_end(raw: &mut Raw, topic: &Topic, version: i16, epoch: i32) -> (ErrorCo
     (found.error_code, found.leader_epoch, found.end_offset)
 }
 
-/// The leader epoch that Metadata tells.
+/// Returns the leader epoch in the Metadata response.
 fn current_epoch(raw: &mut Raw, topic: &Topic) -> i32 {
     let asked = MetadataRequestTopic { name: Some(topic.name.clone()), ..Default::default() };
     let metadata = raw.call(12, &MetadataRequest { topics: Some(vec![asked]), ..Default::default() });
@@ -152,7 +152,7 @@ fn the_end_of_a_leader_epoch() {
         let future = epoch_end(&mut raw, &topic, version, first + 7);
         assert_eq!(future, (ErrorCode::NONE, -1, -1), "v{version}: an epoch that has not come");
     }
-    // What the broker says of its epochs stays true over a kill, whether or not it begins a new one.
+    // The broker's epochs stay correct after a kill, whether or not the restart begins a new one.
     broker.kill();
     broker.restart();
     let mut raw = Raw::connect(&broker);

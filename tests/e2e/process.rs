@@ -12,7 +12,7 @@ fn sigterm_and_sigint_stop_it_with_exit_0() {
 }
 
 #[test]
-fn a_second_broker_on_the_same_folder_is_refused() {
+fn a_second_broker_on_the_same_folder_is_rejected() {
     let broker = Broker::start();
     let second =
         Tool::new(millstream()).args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(broker.folder()).run();

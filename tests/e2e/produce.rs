@@ -1,4 +1,4 @@
-//! Produce: acknowledgements, what is stored, what is refused.
+//! Produce: acknowledgements, stored bytes and rejections.
 
 use millstream_record::{BatchView, Codec, TimestampType};
 use millstream_tests::Broker;
@@ -17,18 +17,18 @@ fn start(configs: &[(&str, &str)]) -> (Broker, Raw, Topic) {
 }
 
 #[test]
-fn acks_0_gets_no_answer() {
+fn acks_0_gets_no_response() {
     let (_broker, mut raw, topic) = start(&[]);
     for version in [3, 8, 9, 12, 13] {
         raw.send(version, &topic.produce_request(version, 0, 0, batch(&["silent"])));
-        // The next thing that comes is the answer to the next request, as its correlation id shows.
+        // The next response belongs to the next request, as its correlation id shows.
         raw.call(0, &ApiVersionsRequest::default());
     }
     assert_eq!(topic.read(&mut raw, 0), ["silent"; 5]);
 }
 
 #[test]
-fn acks_1_and_all_are_answered_with_the_base_offset() {
+fn acks_1_and_all_get_the_base_offset() {
     let (_broker, mut raw, topic) = start(&[]);
     let mut next = 0;
     for version in 3..=13 {
@@ -46,7 +46,7 @@ fn acks_1_and_all_are_answered_with_the_base_offset() {
 }
 
 #[test]
-fn other_acks_are_refused() {
+fn other_acks_are_rejected() {
     let (_broker, mut raw, topic) = start(&[]);
     for acks in [2, -2, i16::MAX, i16::MIN] {
         let answer = raw.call(9, &topic.produce_request(9, acks, 0, batch(&["value"])));
@@ -79,7 +79,7 @@ fn log_append_time_is_the_broker_s() {
     let (_broker, mut raw, topic) = start(&[("message.timestamp.type", "LogAppendTime")]);
     for codec in CODECS {
         let before = now_ms();
-        // A producer's own times do not matter, not even impossible ones.
+        // The producer's timestamps do not matter, not even impossible ones.
         let answer = topic.produce_by(&mut raw, 9, batch_at(codec, &[1000, i64::MAX, 3000]));
         let after = now_ms();
         assert_eq!(answer.error_code, ErrorCode::NONE, "{codec:?}: {:?}", answer.error_message);
@@ -96,7 +96,7 @@ fn log_append_time_is_the_broker_s() {
 }
 
 #[test]
-fn max_message_bytes_holds_to_the_byte() {
+fn max_message_bytes_is_exact_to_the_byte() {
     let (_broker, mut raw, topic) = start(&[("max.message.bytes", "1000")]);
     let of_size = |size: usize| {
         let found = (1..size).map(|len| batch(&[&"x".repeat(len)])).find(|batch| batch.len() == size);
@@ -106,7 +106,7 @@ fn max_message_bytes_holds_to_the_byte() {
     assert_eq!(answer.error_code, ErrorCode::MESSAGE_TOO_LARGE);
     assert_eq!(topic.end(&mut raw), 0);
     assert_eq!(topic.produce(&mut raw, of_size(1000)), 0);
-    // It bounds what is sent: a compressed batch may become larger.
+    // The limit applies to the batch as sent: a compressed batch may become larger.
     let packed = compressed(Codec::Gzip, &[&"x".repeat(100_000)]);
     assert!(packed.len() < 1000);
     assert_eq!(topic.produce(&mut raw, packed), 1);
@@ -142,13 +142,13 @@ fn each_partition_has_its_own_result() {
 }
 
 #[test]
-fn timestamps_out_of_bounds_are_refused() {
+fn timestamps_out_of_bounds_are_rejected() {
     let (_broker, mut raw, topic) = start(&[]);
     for time in [i64::MAX, i64::MIN, now_ms() + 2 * 3_600_000] {
         let answer = topic.produce_by(&mut raw, 9, batch_at(Codec::None, &[time]));
         assert_eq!(answer.error_code, ErrorCode::INVALID_TIMESTAMP, "{time}: {:?}", answer.error_message);
     }
-    // None, before 1970, long ago, and within the hour that is allowed.
+    // No timestamp, before 1970, long ago, and within the hour that is allowed.
     for time in [-1, -1000, -2, 0, 1000, now_ms() + 600_000] {
         let answer = topic.produce_by(&mut raw, 9, batch_at(Codec::None, &[time]));
         assert_eq!(answer.error_code, ErrorCode::NONE, "{time}: {:?}", answer.error_message);
@@ -178,12 +178,12 @@ fn every_record_with_a_timestamp_out_of_range_is_named() {
     assert_eq!(topic.end(&mut raw), 0);
 }
 
-/// 100 bytes that no codec has written.
+/// Returns 100 bytes that no codec has written.
 fn noise() -> Vec<u8> {
     (0..100u8).map(|at| at.wrapping_mul(97) ^ 0xfa).collect()
 }
 
-/// Batches of five records under a right CRC that no reader can unpack.
+/// Returns batches of five records that have a correct CRC but do not decompress.
 fn unreadable(codec: Codec) -> Vec<(&'static str, Vec<u8>)> {
     let values = ["a", "b", "c", "d", "e"];
     let sound = compressed(codec, &values);
@@ -203,7 +203,7 @@ fn unreadable(codec: Codec) -> Vec<(&'static str, Vec<u8>)> {
 }
 
 #[test]
-fn full_validation_refuses_batches_that_cannot_be_unpacked() {
+fn full_validation_rejects_batches_that_do_not_decompress() {
     let (_broker, mut raw, topic) = start(&[("compressed.records.validation", "full")]);
     for codec in CODECS.into_iter().filter(|codec| *codec != Codec::None) {
         for (what, batch) in unreadable(codec) {
@@ -212,7 +212,7 @@ fn full_validation_refuses_batches_that_cannot_be_unpacked() {
         }
     }
     assert_eq!(topic.end(&mut raw), 0);
-    // Sound ones go through, small and large.
+    // Correct batches are accepted, small and large.
     let large = "a line that repeats, ".repeat(40_000);
     for (at, codec) in (0..).zip(CODECS) {
         assert_eq!(topic.produce(&mut raw, compressed(codec, &["a", "b"])), 3 * at, "{codec:?}");
@@ -221,11 +221,11 @@ fn full_validation_refuses_batches_that_cannot_be_unpacked() {
 }
 
 #[test]
-fn the_default_validation_refuses_what_the_framing_shows() {
+fn the_default_validation_rejects_what_the_framing_shows() {
     let (_broker, mut raw, topic) = start(&[]);
     for codec in CODECS.into_iter().filter(|codec| *codec != Codec::None) {
         for (what, batch) in unreadable(codec).into_iter().take(3) {
-            // A raw block of snappy has no framing, and gzip tells its length at its end only.
+            // A raw block of snappy has no framing, and gzip has its length only at the end.
             if (codec, what == "noise") == (Codec::Snappy, true) || (codec, what == "noise") == (Codec::Gzip, false) {
                 continue;
             }
@@ -253,7 +253,7 @@ fn the_largest_record_of_a_compressed_batch_has_a_limit() {
         let expected = if codec == Codec::None { ErrorCode::NONE } else { ErrorCode::INVALID_RECORD };
         assert_eq!(answer.error_code, expected, "{codec:?}: {:?}", answer.error_message);
         assert!(answer.record_errors.is_empty());
-        // The sum of a batch has no limit.
+        // The total of a batch has no limit.
         let answer = topic.produce_by(&mut raw, 9, compressed(codec, &[small.as_str(); 20]));
         assert_eq!(answer.error_code, ErrorCode::NONE, "{codec:?}: {:?}", answer.error_message);
     }
@@ -261,7 +261,7 @@ fn the_largest_record_of_a_compressed_batch_has_a_limit() {
 }
 
 #[test]
-fn a_compacted_topic_refuses_records_without_keys_and_names_them() {
+fn a_compacted_topic_rejects_records_without_keys_and_names_them() {
     let (_broker, mut raw, topic) = start(&[("cleanup.policy", "compact")]);
     for codec in CODECS {
         let mut builder = builder(codec, &[]);
@@ -281,7 +281,7 @@ fn a_compacted_topic_refuses_records_without_keys_and_names_them() {
 }
 
 #[test]
-fn more_replicas_than_there_are_refuse_acks_all_only() {
+fn missing_replicas_reject_only_acks_all() {
     let (_broker, mut raw, topic) = start(&[("min.insync.replicas", "2")]);
     let answer = topic.produce_by(&mut raw, 9, batch(&["value"]));
     assert_eq!(answer.error_code, ErrorCode::NOT_ENOUGH_REPLICAS);

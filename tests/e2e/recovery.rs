@@ -1,4 +1,4 @@
-//! What is left after a kill, a torn write, a damaged file.
+//! Recovery after a kill, a torn write and a damaged file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,7 +20,7 @@ fn segment(broker: &Broker, topic: &str) -> PathBuf {
     broker.folder().join(format!("{topic}-0")).join("00000000000000000000.log")
 }
 
-/// Each record has a value of its own; producers with five requests in flight on one connection each.
+/// Produces unique records until the broker ends, with five requests in flight on one connection.
 fn produce_until_the_end(mut raw: Raw, topic: &Topic, name: &str) -> BTreeMap<i64, String> {
     let mut acknowledged = BTreeMap::new();
     let mut number = 0;
@@ -80,7 +80,7 @@ fn what_was_acknowledged_survives_kills_once_and_in_place() {
     assert_eq!(values.len(), read.len(), "a record is there twice");
 }
 
-/// What a crash may leave at the end of the active segment of a log that ends at `end`.
+/// Returns what a crash may leave at the end of the active segment of a log that ends at `end`.
 fn tails(end: i64) -> Vec<(&'static str, Vec<u8>)> {
     let mut next = batch(&["never acknowledged"]);
     patch::set_base_offset(&mut next, end);
@@ -109,7 +109,7 @@ fn a_torn_tail_is_cut_off_and_nothing_acknowledged_with_it() {
         broker.allow("the log is scanned");
         let topic = Topic::create(&mut Raw::connect(&broker), "topic", 1, &[]);
         let mut expected = Vec::new();
-        // A whole batch after a clean stop cannot be told from one that was written.
+        // After a clean stop a whole extra batch looks like one that the broker wrote.
         let rounds = if clean { tails(0).len() - 1 } else { tails(0).len() };
         for round in 0..rounds {
             let (what, tail) = tails(expected.len() as i64 + 3).swap_remove(round);
@@ -135,7 +135,7 @@ fn a_torn_tail_is_cut_off_and_nothing_acknowledged_with_it() {
     }
 }
 
-/// Damage below what was durable is not a torn tail: the partition is set aside, by name, and the others go on.
+/// Damage below the durable end is not a torn tail: that partition is set aside and logged, and the others are served.
 #[test]
 fn a_damaged_batch_below_the_end_takes_only_its_partition_out() {
     let mut broker = Broker::start();
@@ -167,14 +167,14 @@ fn a_damaged_batch_below_the_end_takes_only_its_partition_out() {
     let lines: Vec<_> = log.lines().filter(|line| line.contains("ERROR") && line.contains("damaged")).collect();
     assert!(!lines.is_empty(), "the log says which partition:\n{log}");
     assert!(lines[0].contains(".log"), "and which file: {lines:?}");
-    assert_eq!(fs::read(&path).expect("the segment"), bytes, "the damaged file is left for whoever looks into it");
+    assert_eq!(fs::read(&path).expect("the segment"), bytes, "the damaged file is left unchanged");
     // A stop and another start change nothing.
     broker.stop(Signal::TERM);
     broker.restart();
     let mut raw = Raw::connect(&broker);
     assert!(topics[0].produce_by(&mut raw, 9, batch(&["more"])).error_code.is_err());
     assert_eq!(topics[1].read(&mut raw, 0).len(), 11);
-    // Mended by hand, it is back.
+    // Repaired by hand, the partition is served again.
     bytes[place] ^= 0x10;
     broker.stop(Signal::TERM);
     fs::write(&path, &bytes).expect("mended");
@@ -183,7 +183,7 @@ fn a_damaged_batch_below_the_end_takes_only_its_partition_out() {
     assert_eq!(topics[0].read(&mut raw, 0).len(), 10);
 }
 
-/// A batch that was acknowledged and has become shorter than the recovery point knows is damage too, not a tail.
+/// If the log ends before its recovery point, acknowledged records are missing. That is damage, not a torn tail.
 #[test]
 fn a_log_that_lost_durable_records_is_not_served_as_if_it_had_not() {
     let mut broker = Broker::builder().set("log.flush.offset.checkpoint.interval.ms", "20").start();
@@ -210,7 +210,7 @@ fn a_log_that_lost_durable_records_is_not_served_as_if_it_had_not() {
     assert!(broker.log().lines().any(|line| line.contains("ERROR") && line.contains("topic")), "{}", broker.log());
 }
 
-/// Everything but the log itself is a cache: without it, or with garbage in its place, nothing is lost.
+/// Everything but the log is a cache: without it, or with garbage in its place, nothing is lost.
 #[test]
 fn indexes_snapshots_and_checkpoints_are_caches() {
     let mut broker = Broker::start();

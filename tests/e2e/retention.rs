@@ -15,7 +15,7 @@ fn start() -> Broker {
     Broker::builder().set("log.retention.check.interval.ms", "50").set("log.segment.delete.delay.ms", "0").start()
 }
 
-/// Produces a batch of 300 kB of this time; segments of 1 MiB hold three.
+/// Produces a batch of 300 kB with this timestamp. Segments of 1 MiB hold three of them.
 fn produce(raw: &mut Raw, topic: &Topic, time: i64) -> i64 {
     let mut batch = builder(Codec::None, &[]);
     batch.append(time, None, Some(&[b'x'; 300_000]), []).expect("room");
@@ -40,13 +40,13 @@ fn by_size_the_oldest_segments_go_and_the_newest_stay() {
         let start = topic.start(&mut raw);
         (start >= 18).then_some(start)
     });
-    // At least what may stay does, and a segment goes whole.
+    // At least the records within the limit stay, and segments are deleted as a whole.
     assert!(start <= 24 && start % 3 == 0, "the log starts at {start} of 30");
     assert_eq!(topic.end(&mut raw), 30);
     assert_eq!(topic.fetch(&mut raw, start).error_code, ErrorCode::NONE);
     assert_eq!(topic.fetch(&mut raw, start - 1).error_code, ErrorCode::OFFSET_OUT_OF_RANGE);
     wait_until("the files to go", PATIENCE, || (segments(&broker) <= 4).then_some(()));
-    // The answer to a produce tells the start.
+    // A produce response has the log start offset.
     assert!(topic.produce_by(&mut raw, 9, crate::support::batch(&["next"])).log_start_offset >= 18);
 }
 
@@ -57,7 +57,7 @@ fn by_time_what_is_too_old_goes_to_the_last_segment() {
     let topic = Topic::create(&mut raw, "topic", 1, &[("segment.bytes", "1048576"), ("retention.ms", "3600000")]);
     let old = now_ms() - 7_200_000;
     for number in 0..6 {
-        // The first record in time to stay is the seventh.
+        // The seventh record is the first that is recent enough to stay.
         produce(&mut raw, &topic, old + number);
     }
     wait_until("all of it to go", PATIENCE, || (topic.start(&mut raw) == 6).then_some(()));

@@ -1,4 +1,4 @@
-//! Where settings come from: a properties file, `--set`, the flags; and how a bad one is refused.
+//! The sources of configs (a properties file, `--set`, flags), and how bad ones are rejected.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -10,7 +10,8 @@ use tempfile::TempDir;
 
 use crate::support::refused;
 
-/// Starts `millstream serve` with these arguments and gives where it says that it listens; the process ends with the value.
+/// A running `millstream serve` with some arguments, and the address that it prints. The process ends when this is
+/// dropped.
 struct Started {
     child: std::process::Child,
     address: std::net::SocketAddr,
@@ -36,7 +37,7 @@ impl Started {
         Self { child, address }
     }
 
-    /// The value of a setting of the broker and its source.
+    /// Returns the value of a broker config and its source.
     fn setting(&self, key: &str) -> (String, i8) {
         let mut raw = crate::support::Raw::to(self.address);
         let resource = DescribeConfigsResource {
@@ -114,9 +115,9 @@ fn set_is_stronger_than_the_file_and_flags_are_strongest() {
     assert!(!elsewhere.exists());
 }
 
-/// The file that comes with Kafka, as far as its keys go.
+/// The broker accepts the file that comes with Kafka, as far as it knows the keys.
 #[test]
-fn a_file_that_was_written_for_kafka_is_taken() {
+fn a_file_that_was_written_for_kafka_is_accepted() {
     let folder = TempDir::new().expect("a folder");
     let text = "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.bootstrap.servers=localhost:9093\n\
         listeners=PLAINTEXT://127.0.0.1:0,CONTROLLER://:9093\ninter.broker.listener.name=PLAINTEXT\n\
@@ -159,7 +160,7 @@ fn a_bad_file_is_named_with_its_line() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_named() {
+fn a_missing_file_is_named() {
     let folder = TempDir::new().expect("a folder");
     for path in [folder.path().join("absent.properties"), folder.path().to_owned()] {
         let words = refused(["--config", &path.display().to_string(), "--data-dir", &data(&folder)]);
@@ -189,7 +190,7 @@ fn a_bad_pair_is_named_with_a_hint() {
 }
 
 #[test]
-fn an_address_that_is_taken_or_none_is_named() {
+fn an_address_in_use_or_invalid_is_named() {
     let folder = TempDir::new().expect("a folder");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("an address").to_string();

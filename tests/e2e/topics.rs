@@ -1,4 +1,4 @@
-//! Topics: creation, creation on demand, growth, deletion, ids that last.
+//! Topics: creation, automatic creation, growth, deletion, and permanent ids.
 
 use millstream_tests::Broker;
 use millstream_wire::messages::*;
@@ -16,7 +16,7 @@ fn create(raw: &mut Raw, topics: Vec<CreatableTopic>, validate_only: bool) -> Ve
     raw.call(7, &CreateTopicsRequest { topics, timeout_ms: 30_000, validate_only }).topics
 }
 
-/// What Metadata says of one topic.
+/// Returns what Metadata says of one topic.
 fn describe(raw: &mut Raw, name: &str, allow_auto_topic_creation: bool) -> MetadataResponseTopic {
     let asked = MetadataRequestTopic { name: Some(Str::from(name)), ..Default::default() };
     let request = MetadataRequest { topics: Some(vec![asked]), allow_auto_topic_creation, ..Default::default() };
@@ -65,7 +65,7 @@ fn each_topic_of_a_request_succeeds_or_fails_by_itself() {
     for expected in expected {
         assert!(found.contains(&expected), "{expected:?} in {found:?}");
     }
-    // As in Kafka, more partitions than one request may create refuse the request.
+    // As in Kafka, a request for more partitions than the limit is rejected.
     for partitions in [10_001, i32::MAX] {
         let results = create(&mut raw, vec![creatable("huge", partitions, 1)], false);
         assert_eq!(results[0].error_code, ErrorCode::POLICY_VIOLATION, "{partitions} partitions");
@@ -76,7 +76,7 @@ fn each_topic_of_a_request_succeeds_or_fails_by_itself() {
 }
 
 #[test]
-fn a_name_twice_in_a_request_is_refused() {
+fn a_name_twice_in_a_request_is_rejected() {
     let broker = Broker::start();
     let mut raw = Raw::connect(&broker);
     let results = create(&mut raw, vec![creatable("twice", 1, 1), creatable("twice", 2, 1)], false);
@@ -94,7 +94,7 @@ fn validate_only_changes_nothing() {
 }
 
 #[test]
-fn a_bad_option_is_named() {
+fn a_bad_config_is_named() {
     let broker = Broker::start();
     let mut raw = Raw::connect(&broker);
     for (name, value) in
@@ -111,7 +111,7 @@ fn a_bad_option_is_named() {
 }
 
 #[test]
-fn a_topic_is_created_on_demand() {
+fn a_topic_is_created_automatically() {
     let broker = Broker::builder().set("num.partitions", "3").start();
     let mut raw = Raw::connect(&broker);
     assert_eq!(describe(&mut raw, "asked-for", false).error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
@@ -127,7 +127,7 @@ fn a_topic_is_created_on_demand() {
 }
 
 #[test]
-fn no_topic_is_created_on_demand_where_that_is_off() {
+fn no_topic_is_created_automatically_where_that_is_off() {
     let broker = Broker::builder().set("auto.create.topics.enable", "false").start();
     let mut raw = Raw::connect(&broker);
     assert_eq!(describe(&mut raw, "asked-for", true).error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
@@ -135,11 +135,11 @@ fn no_topic_is_created_on_demand_where_that_is_off() {
 }
 
 #[test]
-fn metadata_tells_all_none_or_what_is_asked_for() {
+fn metadata_has_all_topics_none_or_the_requested_ones() {
     let broker = Broker::start();
     let mut raw = Raw::connect(&broker);
     let topics = ["a", "b"].map(|name| Topic::create(&mut raw, name, 1, &[]));
-    // In version 0 an empty list is all, later null is all and an empty list none.
+    // In version 0 an empty list means all; in later versions null means all, and an empty list none.
     let empty = MetadataRequest { topics: Some(Vec::new()), ..Default::default() };
     assert_eq!(raw.call(0, &empty).topics.len(), 2);
     for version in 1..=13 {
@@ -164,10 +164,10 @@ fn metadata_tells_all_none_or_what_is_asked_for() {
     }
 }
 
-/// A change that a client began is made to its end, and nobody else begins before: else one name gets two ids, and what one
-/// creates the other cannot open.
+/// A change that a client began is completed before another one begins, even if the client disconnects. Otherwise one
+/// name could get two ids, and one request's topic could not be opened by the other.
 #[test]
-fn a_client_that_leaves_takes_no_half_of_a_change_with_it() {
+fn a_change_is_completed_after_its_client_disconnects() {
     let broker = Broker::start();
     let mut raw = Raw::connect(&broker);
     for round in 0..5 {
@@ -181,7 +181,7 @@ fn a_client_that_leaves_takes_no_half_of_a_change_with_it() {
         let topic = describe(&mut raw, &name, false);
         assert_eq!(topic.partitions.len(), 30, "{name}");
         let offline = topic.partitions.iter().filter(|partition| partition.error_code.is_err()).count();
-        assert_eq!(offline, 0, "partitions of {name} that nobody leads");
+        assert_eq!(offline, 0, "partitions of {name} without a leader");
     }
 }
 
@@ -230,7 +230,7 @@ fn partitions_are_added_and_never_taken_away() {
 }
 
 #[test]
-fn topics_their_ids_and_options_survive_a_kill_and_a_restart() {
+fn topics_their_ids_and_configs_survive_a_kill_and_a_restart() {
     let mut broker = Broker::start();
     let mut raw = Raw::connect(&broker);
     let cluster = raw.call(12, &MetadataRequest::default()).cluster_id;

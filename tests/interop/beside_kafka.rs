@@ -1,7 +1,7 @@
-//! The same requests to our broker and to Apache Kafka: the responses have to be equal.
+//! Sends the same requests to our broker and to Apache Kafka, and compares the responses.
 //!
-//! A probe gives lines of text, one for each response. What differs from node to node (folders, free space, ids)
-//! is left out of them, and lists that Kafka gives in no order are sorted.
+//! A probe records lines of text, one for each response. Values that differ from node to node (folders, free space,
+//! ids) are left out. Lists that Kafka returns in no fixed order are sorted.
 
 mod groups;
 mod records;
@@ -39,7 +39,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![crate::trial("beside_kafka::responses_are_equal", KAFKA_CLASSPATH, |_| responses_are_equal())]
 }
 
-/// One Kafka node serves all probes: it takes long to start.
+/// Compares the responses of all probes. They share one Kafka node, which takes long to start.
 fn responses_are_equal() {
     let kafka = KafkaNode::start();
     let ours = Broker::builder().set("group.initial.rebalance.delay.ms", "100").start();
@@ -64,7 +64,7 @@ fn responses_are_equal() {
     assert!(differences.is_empty(), "\n{}", differences.join("\n"));
 }
 
-/// Creates a topic, and waits until its partitions are served: Kafka takes a moment.
+/// Creates a topic and waits until its partitions are served, which takes Kafka a moment.
 fn create(raw: &mut Raw, name: &str, partitions: i32, configs: &[(&str, &str)]) -> Topic {
     let topic = Topic::create(raw, name, partitions, configs);
     for partition in 0..partitions {
@@ -77,7 +77,7 @@ fn create(raw: &mut Raw, name: &str, partitions: i32, configs: &[(&str, &str)]) 
     topic
 }
 
-/// What a probe has seen.
+/// The lines that a probe has recorded.
 #[derive(Default)]
 struct Seen(Vec<String>);
 

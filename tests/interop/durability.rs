@@ -1,4 +1,4 @@
-//! Responses to acks=all as strace sees them: none is sent before the batch is on disk.
+//! Checks with strace that no response to acks=all is sent before the batch is on disk.
 
 use std::collections::HashMap;
 use std::fs;
@@ -36,13 +36,13 @@ fn acks_all_waits_for_the_fsync(strace: &str) {
     assert_eq!(early_responses(&steps), 0, "{steps:?}");
 }
 
-/// The same requests with `flush.mode=page-cache`, which responds without an fsync.
+/// Checks that with `flush.mode=page-cache` the broker responds without an fsync.
 fn page_cache_does_not_wait(strace: &str) {
     let steps = trace(strace, "page-cache");
     assert_ne!(early_responses(&steps), 0, "{steps:?}");
 }
 
-/// What the broker did, in the order in which strace saw it.
+/// The broker's system calls, in the order in which strace saw them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Append,
@@ -51,7 +51,7 @@ enum Step {
     Response,
 }
 
-/// Counts the responses before which no fsync began after the append and ended.
+/// Counts the responses that were sent without a complete fsync after the append.
 fn early_responses(steps: &[Step]) -> usize {
     let (mut early, mut synced, mut begun) = (0, true, false);
     for step in steps {
@@ -95,7 +95,7 @@ fn produce(raw: &mut Raw) {
     assert_eq!(produced.error_code, ErrorCode::NONE, "{:?}", produced.error_message);
 }
 
-/// Reads strace's output, in which a call that another thread interrupts stands in two lines.
+/// Parses strace's output. A call that another thread interrupts takes two lines there.
 fn steps(text: &str, client: &str) -> Vec<Step> {
     let mut syncing = HashMap::new();
     let mut steps = Vec::new();
@@ -145,7 +145,7 @@ impl Tracer {
         tracer
     }
 
-    /// Lets the process go on alone, and waits until the output is complete.
+    /// Detaches from the process, and waits until the output is complete.
     fn detach(mut self) {
         kill_process(Pid::from_child(&self.0), Signal::INT).expect("strace can be signalled");
         wait_until("strace to end", PATIENCE, || self.0.try_wait().expect("the child can be waited for"));
@@ -154,7 +154,7 @@ impl Tracer {
 
 impl Drop for Tracer {
     fn drop(&mut self) {
-        // Killed, it would leave the broker stopped.
+        // If strace is killed, the broker stays stopped.
         if matches!(self.0.try_wait(), Ok(None)) {
             kill_process(Pid::from_child(&self.0), Signal::TERM).ok();
             self.0.wait().ok();

@@ -31,7 +31,7 @@ fn kcat(program: &str, broker: &Broker) -> Tool {
     Tool::new(program).args(["-q", "-b", &broker.bootstrap()])
 }
 
-/// Keys, values and headers come back as they were sent, with every codec, and the log holds the codec.
+/// Sends keys, values and headers with a codec and reads them back. The log holds the codec.
 fn round_trip(program: &str, codec: &str) {
     let broker = Broker::start();
     let lines: Vec<String> = (0..500).map(|i| format!("key-{}:value {i} {}", i % 13, "x".repeat(i % 97))).collect();
@@ -59,7 +59,8 @@ fn round_trip(program: &str, codec: &str) {
         lines.iter().enumerate().map(|(i, line)| format!("{i} source=kcat,source=again,empty= {line}")).collect();
     assert_eq!(read.lines().collect::<Vec<_>>(), wanted);
 
-    // The batch (one: kcat lingers) lies on disk as the client compressed it: the codec is in the low bits of the attributes.
+    // kcat lingers and so sends one batch. It is on disk as the client compressed it: the codec is in the low bits of
+    // the attributes.
     let log = std::fs::read(broker.folder().join("lines-0/00000000000000000000.log")).expect("the first segment");
     let number = ["none", "gzip", "snappy", "lz4", "zstd"].iter().position(|&name| name == codec).unwrap();
     assert_eq!(usize::from(log[22] & 7), number, "attributes of the first batch");
@@ -73,7 +74,7 @@ fn metadata(program: &str) {
     assert!(listed.contains(&format!("at {}", broker.bootstrap())), "{listed}");
 }
 
-/// `-o s@MILLISECONDS` asks for the first offset at or after a time.
+/// Looks up the first offset at or after a time with `-o s@MILLISECONDS`.
 fn time_look_up(program: &str) {
     let broker = Broker::start();
     kcat(program, &broker).args(["-P", "-t", "times"]).input("early one\nearly two\n").succeed();
@@ -110,7 +111,7 @@ fn data_survives_a_restart(program: &str) {
     }
 }
 
-/// A member of a group: kcat's balanced consumer, with what it prints line by line.
+/// A member of a group: kcat's balanced consumer, and what it prints line by line.
 struct Member {
     child: Child,
     lines: Receiver<String>,
@@ -189,7 +190,7 @@ fn group_rebalances(program: &str) {
     read(&[&first, &second], 300);
 }
 
-/// kcat does not retry what a filter does not let in, and reads past what was skipped.
+/// Checks that kcat does not retry records that a filter rejects, and reads past skipped ones.
 fn refusals(program: &str) {
     let broker = Broker::start();
     let create = |options: &[&str]| {

@@ -1,7 +1,7 @@
-//! Clients and tools that nobody here wrote, each against the real process.
+//! Runs other projects' clients and tools, each against the real process.
 //!
-//! What they need is named by environment variables that `cargo xtask test` sets; a test whose
-//! prerequisite is missing says that it was ignored instead of passing unseen.
+//! Environment variables that `cargo xtask test` sets name them. A test whose prerequisite is missing is reported as
+//! ignored.
 
 mod beside_kafka;
 mod durability;
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// A test that needs what the environment variable `prerequisite` names, and is ignored without it.
+/// Returns a test that needs what the environment variable `prerequisite` names. It is ignored without it.
 fn trial(name: &str, prerequisite: &'static str, test: impl FnOnce(&str) + Send + 'static) -> Trial {
     let value = env::var(prerequisite).ok();
     let missing = value.is_none();

@@ -1,4 +1,4 @@
-//! A plain Kafka client backs plug-ins up and restores them into a fresh broker.
+//! Backs up plug-ins with a plain Kafka client, and restores them into a new broker.
 
 use std::fs;
 use std::path::Path;
@@ -22,7 +22,7 @@ fn output(broker: &Broker, args: &[&str]) -> String {
     Tool::new(millstream()).args(args).args(["-b", &broker.bootstrap()]).limit(PATIENCE).succeed()
 }
 
-/// A default plug-in with some bytes behind it that make it another one: a custom section of that name.
+/// Returns a default plug-in with a custom section at its end, which makes it a different version.
 fn component(name: &str, version: u8) -> Vec<u8> {
     let (_, plugin) = millstream_plugins::DEFAULTS.iter().find(|(default, _)| *default == name).expect("a default");
     [plugin, &[0, 2, 1, version][..]].concat()
@@ -59,7 +59,7 @@ fn backup(python: &str, options: &[&str]) {
     }
     let gone = Tool::new(millstream()).args(["plugin", "history", "lz4", "-b", &target.bootstrap()]).run();
     assert!(gone.stderr.contains("has no plug-in `lz4`"), "{}", gone.stderr);
-    // And it serves: a topic is made of it, and goes on after a restart.
+    // It also works: a topic uses it, also after a restart.
     output(&target, &["topic", "create", "lines", "-p", "1", "--config", "stage.admit=contains@2{\"text\":\"a\"}"]);
     push(&target, "contains", 4);
     let history = output(&target, &["plugin", "history", "contains"]);

@@ -1,4 +1,4 @@
-//! confluent-kafka, kafka-python and aiokafka. What each does and checks is in `python/`.
+//! confluent-kafka, kafka-python and aiokafka. The scripts in `python/` do the work and the checks.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use millstream_tests::{Broker, Tool};
 
-/// Script and command of every test.
+/// The script and command of every test.
 const TESTS: [(&str, &str); 13] = [
     ("with_confluent_kafka", "round-trip"),
     ("with_confluent_kafka", "group"),

@@ -38,7 +38,7 @@ async fn topics(bootstrap: String) {
         ("max.message.bytes".to_owned(), Some("2000000".to_owned())),
     ]);
     admin.alter_configs(&name, &changes).await.unwrap();
-    // Kafka's brokers hear of a change a moment after the controller has taken it.
+    // Kafka's brokers learn of a change a moment after the controller has accepted it.
     let expected = [("max.message.bytes".to_owned(), Some("2000000".to_owned()))];
     let end = Instant::now() + PATIENCE;
     loop {

@@ -23,7 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     .into_iter()
     .flatten()
     .chain([Trial::test("a broker that is not there is told of", || {
-        nobody_there();
+        no_broker();
         Ok(())
     })])
     .collect()
@@ -33,7 +33,7 @@ fn run(bootstrap: &str, args: &[&str], input: &str) -> Finished {
     Tool::new(millstream()).args(args).args(["-b", bootstrap]).input(input).limit(PATIENCE).run()
 }
 
-/// What it printed; it must have ended well.
+/// Runs a command that must succeed, and returns its standard output.
 fn output(bootstrap: &str, args: &[&str], input: &str) -> String {
     let finished = run(bootstrap, args, input);
     assert_eq!(finished.code, Some(0), "{args:?}: {}", finished.stderr);
@@ -47,7 +47,7 @@ async fn topics(bootstrap: String) {
     let again = run(&bootstrap, &create, "");
     assert_eq!((again.code, again.stdout.as_str()), (Some(1), ""));
     assert!(again.stderr.starts_with(&format!("error: create topic {name}: TOPIC_ALREADY_EXISTS")), "{}", again.stderr);
-    // A broker of Kafka's hears of it a little later than the controller says so.
+    // A Kafka broker learns of the topic a little after the controller reports it.
     let is_listed = || output(&bootstrap, &["topic", "list"], "").lines().any(|line| line == name).then_some(());
     wait_until("the topic to be listed", PATIENCE, is_listed);
     let described = output(&bootstrap, &["topic", "describe", &name], "");
@@ -88,11 +88,11 @@ async fn lines(bootstrap: String) {
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["key"], &json["value"], &json["offset"]), (&"a".into(), &"1".into(), &0.into()));
     assert_eq!(json["headers"], serde_json::json!([["source", "shell"]]));
-    // Without --from-beginning there is nothing at the end, and that is said.
+    // Without --from-beginning, reading starts at the end and finds nothing, and the command reports that.
     let nothing = run(&bootstrap, &["consume", &name], "");
     assert_eq!((nothing.code, nothing.stdout.as_str()), (Some(0), ""));
     assert!(nothing.stderr.contains("hint: "), "{}", nothing.stderr);
-    // What nobody answers for is not said to be stored.
+    // Without an acknowledgement the command does not report the records as stored.
     let sent = run(&bootstrap, &["produce", &name, "--acks", "0"], "unanswered\n");
     assert_eq!((sent.code, sent.stderr), (Some(0), format!("1 record sent to {name}\n")));
 }
@@ -142,7 +142,7 @@ async fn closed_pipe(bootstrap: String) {
     let mut first = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
     assert_eq!(first, "0\n");
-    // The reader is dropped, as `head -1` ends.
+    // The reader goes away, as `head -1` does.
     let status = wait_until("the command to end", PATIENCE, || child.try_wait().unwrap());
     let mut stderr = String::new();
     child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
@@ -183,7 +183,7 @@ async fn signals(bootstrap: String) {
     let told = format!("1 record stored in {name}\nerror: interrupted before the end of the input\n");
     assert_eq!(end(&mut produce), (Some(1), told));
 
-    // A consumer leaves its group, so that the next one need not wait until it is missed.
+    // A consumer leaves its group, so that the next one need not wait for its session to time out.
     let group = ["consume", &name, "--from-beginning", "--group", &name, "--follow", "-b", &bootstrap];
     let mut follow = Tool::new(millstream()).args(group).spawn();
     let mut first = String::new();
@@ -192,9 +192,9 @@ async fn signals(bootstrap: String) {
     assert_eq!(end(&mut follow), (Some(0), format!("1 record from {name}\n")));
 }
 
-/// Nobody waits long for what is not there, and is told what to do.
-fn nobody_there() {
-    // A service that no machine has had for decades.
+/// Checks that a command that cannot connect fails soon and prints what to do.
+fn no_broker() {
+    // Port 1 belongs to a service that has not been in use for decades.
     let nowhere = "127.0.0.1:1";
     for args in [&["topic", "list"][..], &["produce", "t"], &["consume", "t"], &["plugin", "history", "p"]] {
         let refused = run(nowhere, args, "a line\n");
@@ -203,7 +203,7 @@ fn nobody_there() {
                     serve`, or name another one with -b\n";
         assert_eq!(refused.stderr, told, "{args:?}");
     }
-    // Whoever says how long to wait has it that way.
+    // A timeout that the user sets is honoured.
     let waited = run(nowhere, &["topic", "list", "-X", "default.api.timeout.ms=300"], "");
     assert!(waited.code == Some(1) && waited.stderr.contains("Connection refused"), "{}", waited.stderr);
 }

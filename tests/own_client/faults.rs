@@ -1,4 +1,4 @@
-//! A broker that dies in the middle.
+//! A broker that is killed under load.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use crate::{PATIENCE, Server, both, both_mortal, unique};
 
 /// How often the broker is killed.
 const BOUNCES: usize = 3;
-/// Some 500 ms of load.
+/// About 500 ms of load.
 const RECORDS_BETWEEN_BOUNCES: u64 = 20_000;
 const PARTITIONS: i32 = 3;
 
@@ -38,7 +38,7 @@ async fn bounces(server: Arc<Mutex<Server>>) {
     config.linger = Duration::from_millis(1);
     let producer = Producer::builder(config).build().unwrap();
 
-    // A group reads meanwhile.
+    // A group reads at the same time.
     let mut group = from_beginning(&bootstrap);
     group.group_id = Some(unique("bounces"));
     let consumer = Consumer::builder(group).build().unwrap();
@@ -62,7 +62,7 @@ async fn bounces(server: Arc<Mutex<Server>>) {
         let (server, sent) = (server.clone(), sent.clone());
         move || {
             for _ in 0..BOUNCES {
-                // In the middle of the load, which is what the test is about.
+                // The kill comes in the middle of the load.
                 let next = sent.load(Relaxed) + RECORDS_BETWEEN_BOUNCES;
                 wait_until("more records", PATIENCE, || (sent.load(Relaxed) >= next).then_some(()));
                 server.lock().unwrap().bounce();
@@ -71,7 +71,7 @@ async fn bounces(server: Arc<Mutex<Server>>) {
     });
     let mut deliveries = Vec::new();
     let mut number = 0_u64;
-    // Slow enough that the buffer does not end the test before the broker is back.
+    // Slow enough that the send buffer does not time out before the broker is back.
     while !killer.is_finished() {
         let value = number.to_be_bytes();
         let record = ProducerRecord::new(&topic).partition((number % PARTITIONS as u64) as i32).value(&value);
@@ -101,7 +101,7 @@ async fn bounces(server: Arc<Mutex<Server>>) {
     }
     stop.send(()).unwrap();
     let read = reader.await.unwrap();
-    // At least once: positions since the last commit are read again after the member was lost.
+    // At least once: after the member was lost, records since the last commit are read again.
     for partition in 0..PARTITIONS {
         let mut numbers: Vec<u64> = read.iter().filter(|one| one.0 == partition).map(|one| one.1).collect();
         numbers.sort_unstable();
@@ -130,14 +130,14 @@ fn check_complete(stored: &[(i32, u64)], count: u64) {
 
 async fn absent(bootstrap: String) {
     let topic = create(&bootstrap, "absent", 1).await;
-    // Nobody listens on port 1.
+    // Nothing listens on port 1.
     let mut config = ProducerConfig::new("127.0.0.1:1");
     config.max_block = Duration::from_millis(300);
     let producer = Producer::builder(config).build().unwrap();
     let error = producer.send(ProducerRecord::new(&topic)).await.unwrap_err();
     assert!(error.retriable() && matches!(error, Error::NoBroker { .. } | Error::Timeout { .. }), "{error}");
     producer.close(PATIENCE).await.unwrap();
-    // A server of several that is there is enough.
+    // One reachable bootstrap server of several is enough.
     let producer = Producer::builder(ProducerConfig::new(&format!("127.0.0.1:1,{bootstrap}"))).build().unwrap();
     producer.send(ProducerRecord::new(&topic).value(b"v")).await.unwrap().await.unwrap();
     producer.close(PATIENCE).await.unwrap();
@@ -146,14 +146,14 @@ async fn absent(bootstrap: String) {
 /// More than the 32,767 epochs of a producer id.
 const REJECTED: usize = 40_000;
 
-/// The topic rejects large batches. Good batches are in flight between them, and each one must be stored once and in
-/// order.
+/// Rejects large batches by the topic's limit, with good batches in flight between them. Each good one must be stored
+/// once and in order.
 async fn rejections(bootstrap: String) {
     let topic = create(&bootstrap, "rejections", PARTITIONS).await;
     let admin = Admin::new(ClientConfig::new(&bootstrap)).unwrap();
     admin.alter_configs(&topic, &[("max.message.bytes".into(), Some("200".into()))].into()).await.unwrap();
     let mut config = ProducerConfig::new(&bootstrap);
-    // A batch for each record.
+    // One batch for each record.
     config.batch_size = 1;
     config.linger = Duration::ZERO;
     let producer = Producer::builder(config).build().unwrap();

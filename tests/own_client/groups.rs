@@ -33,7 +33,7 @@ fn config(bootstrap: &str, group: &str) -> ConsumerConfig {
     config
 }
 
-/// Remembers what it hears.
+/// A listener that records its calls.
 #[derive(Default)]
 struct Listener {
     heard: Mutex<Vec<String>>,
@@ -51,7 +51,7 @@ impl RebalanceListener for Listener {
     }
 }
 
-/// Polls both, so that a rebalance can happen, until `done`.
+/// Polls all consumers until `done`, so that a rebalance can happen.
 async fn poll_until(consumers: &[&Consumer], mut done: impl FnMut() -> bool) -> Vec<(usize, i32, i64)> {
     let end = Instant::now() + PATIENCE;
     let mut read = Vec::new();
@@ -90,7 +90,7 @@ async fn sharing(bootstrap: String) {
     let numbers = |consumer: &Consumer| consumer.assignment().iter().map(|one| one.partition).collect::<Vec<_>>();
     let mut halves = [numbers(&first), numbers(&second)];
     halves.sort();
-    // Range gives neighbours.
+    // The range assignor gives adjacent partitions.
     assert_eq!(halves, [[0, 1], [2, 3]]);
 
     produce(&bootstrap, &topic, 4, 25).await;
@@ -114,7 +114,7 @@ async fn sharing(bootstrap: String) {
     assert_eq!(*listener.heard.lock().unwrap(), ["assigned 4", "revoked 4", "assigned 2", "revoked 2", "assigned 4"]);
 }
 
-/// True from the second question on.
+/// Returns a closure that is false at the first call and true from then on.
 fn once() -> impl FnMut() -> bool {
     let mut asked = false;
     move || std::mem::replace(&mut asked, true)
@@ -142,7 +142,7 @@ async fn committing(bootstrap: String) {
         read.extend(poll_until(&[&consumer], once()).await);
     }
     assert_eq!(read.iter().filter(|(_, partition, _)| *partition == 0).map(|one| one.2).min(), Some(4));
-    // The close commits what was returned.
+    // `close` commits what was returned.
     consumer.close().await.unwrap();
     let admin = Admin::new(ClientConfig::new(&bootstrap)).unwrap();
     let offsets = admin.list_group_offsets(&group, &partitions).await.unwrap();
@@ -190,13 +190,13 @@ async fn zombies(bootstrap: String) {
     while read < 5 {
         read += zombie.poll(PATIENCE).await.unwrap().len();
     }
-    // It does not poll any more, and so it is put out of the group when another one comes.
+    // A consumer that does not poll is removed from the group when another one joins.
     let other = Consumer::builder(config).build().unwrap();
     other.subscribe([&topic]).unwrap();
     poll_until(&[&other], || other.joined() && other.assignment().len() == 1).await;
     let error = zombie.commit().await.unwrap_err();
     assert!(!error.retriable(), "{error}");
-    // By polling it becomes a member again.
+    // It becomes a member again when it polls.
     poll_until(&[&zombie, &other], || {
         let partitions = zombie.assignment().len() + other.assignment().len();
         zombie.joined() && other.joined() && partitions == 1

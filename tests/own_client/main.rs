@@ -1,5 +1,5 @@
-//! Our own client and its commands: the same tests against our broker and against Apache Kafka.
-//! Without Java and Kafka's classpath the latter say that they were ignored.
+//! Tests our own client and its commands, against our broker and against Apache Kafka. Without Java and Kafka's
+//! classpath the latter are reported as ignored.
 
 mod admin;
 mod command_line;
@@ -38,7 +38,7 @@ impl Server {
         }
     }
 
-    /// SIGKILL, and a start on the same address and data.
+    /// Kills the broker with SIGKILL and starts it on the same address and data.
     pub(crate) fn bounce(&mut self) {
         match self {
             Server::Millstream(broker) => {
@@ -53,7 +53,7 @@ impl Server {
     }
 }
 
-/// The one node of Apache Kafka that tests share which do not kill it.
+/// The one Apache Kafka node for the tests that do not kill it.
 static KAFKA: OnceLock<Mutex<Option<KafkaNode>>> = OnceLock::new();
 
 fn shared_kafka() -> String {
@@ -62,7 +62,7 @@ fn shared_kafka() -> String {
     node.as_ref().expect("it is stopped at the end only").bootstrap()
 }
 
-/// A test of the client against each of the two. It gets `HOST:PORT`.
+/// Returns a test of the client against each of the two brokers. It gets `HOST:PORT`.
 pub(crate) fn both<F>(name: &str, test: fn(String) -> F) -> Vec<Trial>
 where
     F: Future<Output = ()> + Send + 'static,
@@ -79,7 +79,7 @@ where
     vec![ours, theirs.with_ignored_flag(!KafkaNode::available())]
 }
 
-/// As [`both`], with a broker of its own that the test may kill.
+/// Works like [`both`], with a separate broker that the test may kill.
 pub(crate) fn both_mortal<F>(name: &str, test: fn(Arc<Mutex<Server>>) -> F) -> Vec<Trial>
 where
     F: Future<Output = ()> + Send + 'static,
@@ -95,7 +95,7 @@ fn run(test: impl Future<Output = ()>) -> Result<(), Failed> {
     runtime.block_on(async { tokio::time::timeout(5 * PATIENCE, test).await.map_err(|_| "the test hangs".into()) })
 }
 
-/// A topic name that no other test has.
+/// Returns a topic name that no other test uses.
 pub(crate) fn unique(name: &str) -> String {
     use std::hash::{BuildHasher, RandomState};
     format!("{name}-{:08x}", RandomState::new().hash_one(name) as u32)
@@ -114,7 +114,7 @@ fn main() -> ExitCode {
         plugins::trials(),
     ];
     let conclusion = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect());
-    // A static is not dropped, and the node would live on.
+    // Rust does not drop statics, so the node has to be stopped here.
     if let Some(node) = KAFKA.get() {
         node.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
     }

@@ -1,5 +1,5 @@
-//! Plug-ins that live in the cluster: the same operations through plain Kafka APIs, at our broker and at
-//! Apache Kafka, and applications that follow them.
+//! Plug-ins in the cluster: the same operations through plain Kafka APIs at our broker and at Apache Kafka, and
+//! applications that follow them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -117,7 +117,7 @@ async fn operations(bootstrap: String) {
 async fn pushers(bootstrap: String) {
     const PUSHERS: u32 = 6;
     let name = unique("contended");
-    // The topic is there when they begin.
+    // The topic exists before they begin.
     push(&store(&bootstrap), &filter(&name, 100), true).await.unwrap();
     let pushers: Vec<_> = (0..PUSHERS)
         .map(|version| {
@@ -142,10 +142,10 @@ async fn pushers(bootstrap: String) {
         let component = store.load(&name, Some(number)).await.unwrap();
         assert_eq!(Digest::of(&component), manifest.version(number).unwrap().digest);
     }
-    assert_eq!(manifest.active, PUSHERS + 1, "whoever came last serves");
+    assert_eq!(manifest.active, PUSHERS + 1, "the last push is active");
 }
 
-/// A filter call with one row.
+/// Calls a filter with one row, and returns whether the call succeeded.
 fn call(stage: &Stage) -> bool {
     let keys = Column { data: &[], ends: &[0], nulls: &[1] };
     let values = Column { data: b"value", ends: &[5], nulls: &[] };
@@ -156,7 +156,7 @@ fn call(stage: &Stage) -> bool {
 async fn follow(bootstrap: String) {
     let name = unique("followed");
     let store = store(&bootstrap);
-    // At our broker the topic is not there yet.
+    // At our broker the topic does not exist yet.
     let early = ClusterPlugins::follow(&config(&bootstrap), Arc::new(Library::new(engine()))).await.unwrap();
     push(&store, &filter(&name, 1), true).await.unwrap();
     until("the topic to be found", || early.library().names().contains(&name)).await;
@@ -169,7 +169,7 @@ async fn follow(bootstrap: String) {
     push(&store, &filter(&name, 2), true).await.unwrap();
     until("version 2 to serve", || version() == "2.0.0").await;
     assert!(call(&stage));
-    // It does not fit here, whatever the cluster says: the one before serves on, here.
+    // The new version does not work here, so this process keeps the one before, whatever the cluster says.
     push(&store, &filter(&name, 3).hook("configure", "unreachable"), true).await.unwrap();
     push(&store, &filter(&name, 4), false).await.unwrap();
     until("version 4 to be known", || plugins.library().names().contains(&name)).await;
@@ -177,7 +177,7 @@ async fn follow(bootstrap: String) {
     assert_eq!((version().as_str(), anew.plugin().version()), ("2.0.0", "2.0.0"));
     store.activate(&name, 4).await.unwrap();
     until("version 4 to serve", || version() == "4.0.0").await;
-    // It goes wrong here: the last good one serves again, here.
+    // The new version fails here, so this process uses the last good one again.
     push(&store, &filter(&name, 5).hook_with_rows("filter", "unreachable"), true).await.unwrap();
     until("version 5 to serve", || version() == "5.0.0").await;
     assert_eq!([(); 3].map(|()| call(&stage)), [false; 3]);
@@ -206,7 +206,7 @@ async fn topic_stages(bootstrap: String) {
     assert_eq!((wanted.partitioner.as_deref(), wanted.serializer), (Some(name.as_str()), None));
     let builder = Producer::builder(ProducerConfig::new(&bootstrap));
     let producer = builder.stages_from_cluster(&plugins, &topic).await.unwrap().build().unwrap();
-    // The producer follows by itself.
+    // The producer still follows the cluster.
     drop(plugins);
     let sent = producer.send(ProducerRecord::new(&topic).value(b"one")).await.unwrap().await.unwrap();
     assert_eq!(sent.partition, 3);
@@ -223,7 +223,7 @@ async fn topic_stages(bootstrap: String) {
     assert!(read_all(&bootstrap, &topic).await.len() >= 2);
 }
 
-/// The default plug-ins, as an application may have them.
+/// Returns the default plug-ins, as an application may have them.
 fn defaults() -> Arc<Library> {
     let library = Library::new(engine());
     for (name, component) in millstream_plugins::DEFAULTS {
@@ -232,7 +232,7 @@ fn defaults() -> Arc<Library> {
     Arc::new(library)
 }
 
-/// Has a topic ask for stages: a cluster that takes such options has them on the topic, another one in the store.
+/// Sets the stages of a topic. A cluster that knows these configs stores them with the topic, another one in the store.
 async fn ask_for(admin: &Admin, store: &PluginStore, topic: &str, stages: &[(&str, Option<&str>)]) {
     let changes: Vec<_> = stages.iter().map(|(key, stage)| ((*key).to_owned(), stage.map(str::to_owned))).collect();
     match admin.alter_configs(topic, &changes.iter().cloned().collect()).await {
@@ -240,18 +240,18 @@ async fn ask_for(admin: &Admin, store: &PluginStore, topic: &str, stages: &[(&st
         Err(Error::Broker { .. }) => store.set_topic_stages(topic, &changes).await.unwrap(),
         Err(error) => panic!("{error}"),
     }
-    // Apache Kafka forgets without a word what it never knew.
+    // Apache Kafka silently drops configs that it does not know.
     if stages.iter().any(|(_, stage)| stage.is_none()) && store.image().await.unwrap().topic(topic).is_some() {
         store.set_topic_stages(topic, &changes).await.unwrap();
     }
 }
 
-/// Sends a record and gives its partition.
+/// Sends a record and returns its partition.
 async fn partition_of_next(producer: &Producer, topic: &str) -> i32 {
     producer.send(ProducerRecord::new(topic).value(b"{}")).await.unwrap().await.unwrap().partition
 }
 
-/// Sends until the records go to `wanted`; until then to one of `before`.
+/// Sends until the records go to `wanted`. Until then they must go to one of `before`.
 async fn until_partition(producer: &Producer, topic: &str, before: &[i32], wanted: i32) {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -273,7 +273,7 @@ async fn followed_topic(bootstrap: String) {
     let admin = Admin::new(config(&bootstrap)).unwrap();
     ask_for(&admin, &store, &topic, &[("stage.partitioner", Some(&three))]).await;
     let config = ClientConfig { metadata_max_age: Duration::from_millis(100), ..config(&bootstrap) };
-    // Without the default plug-ins: what is active at the broker is none for this application.
+    // An application without the default plug-ins does not have the stage that is active at the broker.
     let bare = ClusterPlugins::follow(&config, Arc::new(Library::new(engine()))).await.unwrap();
     let builder = Producer::builder(ProducerConfig::new(&bootstrap));
     let producer = builder.stages_from_cluster(&bare, &topic).await.unwrap().build().unwrap();
@@ -284,12 +284,12 @@ async fn followed_topic(bootstrap: String) {
     assert_eq!(partition_of_next(&producer, &topic).await, 3);
     ask_for(&admin, &store, &topic, &[("stage.partitioner", Some(&five))]).await;
     until_partition(&producer, &topic, &[3], 5).await;
-    // One that the application does not have: those before serve on, and the next good ones take over.
+    // The application does not have this stage. The ones before stay in use until the next good ones are set.
     ask_for(&admin, &store, &topic, &[("stage.serializer", Some("json"))]).await;
     for _ in 0..20 {
         assert_eq!(partition_of_next(&producer, &topic).await, 5);
     }
-    // The consumer has it: what is no JSON fails there from some batch on.
+    // The consumer uses it too: from some batch on, values that are not JSON fail there.
     let end = Instant::now() + PATIENCE;
     let failure = loop {
         assert!(Instant::now() < end, "the topic's new serializer does not take over");
@@ -302,16 +302,16 @@ async fn followed_topic(bootstrap: String) {
     assert!(consumer.stage_stats().iter().any(|stats| stats.plugin == "json" && stats.errors > 0));
     ask_for(&admin, &store, &topic, &[("stage.serializer", None), ("stage.partitioner", Some(&three))]).await;
     until_partition(&producer, &topic, &[5], 3).await;
-    // What every stage did is known, those that were replaced too.
+    // The statistics include replaced stages.
     let stats = producer.stage_stats();
     let names: Vec<String> = stats.iter().map(|stats| stats.version_name().to_string()).collect();
     assert_eq!(names, [format!("{three}@1"), format!("{five}@1"), format!("{three}@1")]);
     assert!(stats.iter().all(|stats| stats.records > 0), "{stats:?}");
-    // No stage at all is a change too: the client chooses again.
+    // Removing all stages is a change too: the client partitions by itself again.
     ask_for(&admin, &store, &topic, &[("stage.partitioner", None)]).await;
     let end = Instant::now() + PATIENCE;
     while partition_of_next(&producer, &topic).await == 3 {
-        assert!(Instant::now() < end, "the producer keeps a stage that nobody asks for");
+        assert!(Instant::now() < end, "the producer keeps a stage that was removed");
     }
     producer.close(PATIENCE).await.unwrap();
     consumer.close().await.unwrap();
@@ -358,7 +358,7 @@ async fn hostile(bootstrap: String) {
             ..ProducerRecord::new(TOPIC)
         };
         let outcome = producer.send(record).await.unwrap().await;
-        // Apache Kafka stores what has a key; our broker says what is wrong with it.
+        // Apache Kafka stores any record with a key; our broker reports what is wrong with it.
         if let Err(error) = outcome {
             assert!(matches!(error, Error::Invalid(_) | Error::Broker { .. }), "{key:?}: {error}");
         }
@@ -370,7 +370,7 @@ async fn hostile(bootstrap: String) {
     let plugins = ClusterPlugins::follow(&config(&bootstrap), Arc::new(Library::new(engine()))).await.unwrap();
     let stage = plugins.stage(&name, Kind::Filter).await.unwrap();
     assert!(call(&stage));
-    // One that does not contradict itself, of a version whose bytes nobody has.
+    // A consistent manifest of a version whose bytes are missing.
     let missing = changed(&|json| {
         let mut version = json["versions"][0].clone();
         version["number"] = 2.into();
@@ -414,7 +414,7 @@ async fn commands(bootstrap: String) {
     let end = run(&["produce", &topic, "--stages", "cluster"]).input("no JSON\n").run();
     assert_eq!(end.code, Some(1));
     assert!(end.stderr.contains("stage json"), "{}", end.stderr);
-    // What is named on the command line is stronger.
+    // A stage on the command line takes precedence.
     run(&["produce", &topic, "--stages", "cluster", "--partitioner", "round-robin", "--serializer", "string"])
         .input("two\n")
         .succeed();

@@ -1,4 +1,4 @@
-//! Producing and consuming: what comes back is what was sent.
+//! Producing and consuming: the records read are the ones that were sent.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -122,7 +122,7 @@ async fn acks(bootstrap: String) {
         assert_eq!(stored.offset, offset, "{acks:?}");
         producer.close(PATIENCE).await.unwrap();
     }
-    // With acks of 0 nobody says when the record is there: it is when it can be read.
+    // With acks=0 no response says when the record is stored: the test reads until it is there.
     let consumer = Consumer::builder(from_beginning(&bootstrap)).build().unwrap();
     consumer.assign([TopicPartition::new(topic, 0)]).unwrap();
     let mut read = 0;
@@ -147,11 +147,11 @@ async fn refusals(bootstrap: String) {
     assert!(!error.retriable());
     let error = producer.send(ProducerRecord::new("no such topic!").value(b"v")).await.unwrap_err();
     assert!(error.to_string().contains("INVALID_TOPIC"), "{error}");
-    // The topic's own limit, 1 MB unless set, is the broker's to know.
+    // Only the broker knows the topic's limit, 1 MB by default.
     let delivery = producer.send(ProducerRecord::new(&topic).value(&large[..1_500_000])).await.unwrap();
     let error = delivery.await.unwrap_err();
     assert!(error.to_string().contains("MESSAGE_TOO_LARGE"), "{error}");
-    // None of it stands in the way of the next record.
+    // The failed record does not block the next one.
     let stored = producer.send(ProducerRecord::new(&topic).value(b"v")).await.unwrap().await.unwrap();
     assert_eq!(stored.offset, 0);
     producer.close(PATIENCE).await.unwrap();
@@ -197,7 +197,7 @@ async fn positions(bootstrap: String) {
     consumer.seek_to_end(&partition).unwrap();
     assert!(consumer.poll(Duration::from_millis(700)).await.unwrap().is_empty());
     assert_eq!(consumer.position(&partition), Some(100));
-    // An offset that does not exist goes where auto.offset.reset says.
+    // An offset that does not exist resets the position as auto.offset.reset says.
     consumer.seek(&partition, 1000).unwrap();
     assert_eq!(first_of(&consumer).await, 0);
     consumer.close().await.unwrap();

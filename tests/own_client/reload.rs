@@ -1,10 +1,9 @@
-//! Hot reload at full speed: four producers and two consumers, while a partitioner and a filter are
-//! swapped fifty times each through a folder that is watched.
+//! Hot reload at full speed: four producers and two consumers, while a partitioner and a filter are swapped fifty times
+//! each through a watched folder.
 //!
-//! Version v of the partitioner sends row i of a batch to partition v + i, so the partitions of one
-//! producer's records, in the order of sending, tell which version had which rows: runs that rise by
-//! one and begin at v. A batch that two versions had a part in would begin at neither. Version v of
-//! the filter counts the rows that it saw under its own name.
+//! Version v of the partitioner sends row i of a batch to partition v + i. The partitions of one producer's records, in
+//! the order of sending, therefore show which version saw which rows: runs that rise by one and begin at v. If two
+//! versions shared a batch, its run would begin at neither. Version v of the filter counts its rows under its own name.
 
 use std::fs;
 use std::path::Path;
@@ -25,8 +24,8 @@ const SWAPS: u32 = 50;
 const PRODUCERS: u32 = 4;
 const PARTITIONS: i32 = 64;
 
-/// What a swap may hold up a call: far below a compilation, which takes tens of milliseconds. Pauses are
-/// microseconds, but for one in which the machine gave the thread's turn to another: the median counts.
+/// The longest median pause of a call during a swap. It is far below a compilation, which takes tens of milliseconds.
+/// Pauses take microseconds, except when the machine runs another thread meanwhile.
 const PAUSE_MAX: Duration = Duration::from_millis(1);
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -49,7 +48,7 @@ fn counter(version: u32) -> String {
     format!("rows of {version}")
 }
 
-/// Puts a new version in the place of the old one at once, as a build should.
+/// Replaces a file with a new version atomically, as a build should.
 fn replace(folder: &Path, name: &str, component: &[u8]) {
     let aside = folder.join("aside");
     fs::write(&aside, component).unwrap();
@@ -114,12 +113,12 @@ async fn swaps(bootstrap: String) {
     let seen: u64 = counting.counters().values().sum();
     assert_eq!(seen, counting.stats().records, "each batch was counted whole by one version");
     let versions = counting.counters().len();
-    // How many is up to the machine; there would be next to none if a swap held up the calls, or waited for them.
+    // The number depends on the machine. If a swap delayed calls, or waited for them, there would be very few.
     assert!(versions as u32 > SWAPS / 5, "only {versions} versions of the filter saw rows");
     assert!(went_on > SWAPS / 5, "calls went on during {went_on} of {} swaps only", 2 * SWAPS);
 }
 
-/// Swaps both stages in turn; during how many swaps calls of that stage went on is the answer.
+/// Swaps both stages in turn. Returns for each stage during how many swaps it served calls.
 fn swap_all(folder: &Path, spread: &Stage, counting: &Stage) -> u32 {
     let mut went_on = 0;
     for version in 1..=SWAPS {
@@ -139,7 +138,7 @@ fn swap_all(folder: &Path, spread: &Stage, counting: &Stage) -> u32 {
     went_on
 }
 
-/// Sends numbered records as fast as the buffer takes them; how many is the answer.
+/// Sends numbered records as fast as the buffer takes them. Returns their number.
 async fn produce(bootstrap: String, topic: String, producer: u32, spread: Arc<Stage>, stop: Arc<AtomicBool>) -> u32 {
     let mut config = ProducerConfig::new(&bootstrap);
     config.buffer_memory = 1 << 20;
@@ -163,7 +162,7 @@ async fn produce(bootstrap: String, topic: String, producer: u32, spread: Arc<St
     number
 }
 
-/// Reads half of the partitions, and to their ends once everything was sent.
+/// Reads half of the partitions, to their ends once everything was sent.
 async fn consume(
     bootstrap: String,
     topic: String,
@@ -200,8 +199,8 @@ async fn consume(
     read
 }
 
-/// The partitions in the order of sending must be runs that rise by one, each from the number of a
-/// version, and versions never go back.
+/// Checks the partitions in the order of sending: runs that rise by one, each from the number of a version. Versions
+/// never go back.
 fn check_runs(producer: usize, partitions: &[Option<u8>]) {
     let mut version = 0;
     let mut next = None;

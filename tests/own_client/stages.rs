@@ -1,4 +1,4 @@
-//! Stages in the client: what they change, what they refuse, what they cost others.
+//! Stages in the client: what they change, what they reject, and what they cost topics without stages.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
@@ -26,7 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     .collect()
 }
 
-/// One engine for all tests, with the default plug-ins.
+/// Returns the library for all tests: one engine, with the default plug-ins.
 pub(crate) fn library() -> Arc<Library> {
     static LIBRARY: OnceLock<Arc<Library>> = OnceLock::new();
     let library = LIBRARY.get_or_init(|| {
@@ -100,7 +100,7 @@ async fn partitioners(bootstrap: String) {
         used.insert(partition);
     }
     assert_eq!(used.len(), 7);
-    // The caller's own choice stands.
+    // A partition that the caller sets takes precedence.
     let record = ProducerRecord::new(&topic).key(b"key-0").partition(5);
     assert_eq!(staged.send(record).await.unwrap().await.unwrap().partition, 5);
     assert!(murmur2.stats().calls < 200, "rows go in batches");
@@ -151,7 +151,7 @@ async fn filters(bootstrap: String) {
     let ends = consumer.end_offsets(&partitions).await.unwrap();
     consumer.assign(partitions).unwrap();
     let mut numbers = BTreeSet::new();
-    // Positions move over what was filtered, and so the end is reached.
+    // Positions also move over filtered records, so the end is reached.
     while !ends.iter().all(|(partition, end)| consumer.position(partition).is_some_and(|position| position >= *end)) {
         for record in consumer.poll(Duration::from_millis(100)).await.unwrap() {
             let value: serde_json::Value = serde_json::from_slice(record.value.as_deref().unwrap()).unwrap();
@@ -164,14 +164,14 @@ async fn filters(bootstrap: String) {
 
 async fn traps(bootstrap: String) {
     let topic = create(&bootstrap, "traps", 1).await;
-    // Fails for batches that hold an x at the front of their first value, and for no others.
+    // Fails for batches whose first value begins with an x, and for no others.
     let hook = "(if (i32.eq (i32.load8_u (i32.load offset=52 (local.get $p))) (i32.const 120)) (then unreachable))";
     let serializer = guest(&Guest::serializer().columns(VALUES).hook_with_rows("serialize", hook));
     let producer = Producer::builder(ProducerConfig::new(&bootstrap)).serializer(serializer.clone()).build().unwrap();
     let mut verdicts = Vec::new();
     for value in ["a", "x", "b"] {
         let delivery = producer.send(ProducerRecord::new(&topic).value(value.as_bytes())).await.unwrap();
-        // Each in a batch of its own.
+        // Each record is in a batch of its own.
         producer.flush().await;
         verdicts.push(delivery.await.map(|stored| stored.offset));
     }
@@ -195,7 +195,7 @@ async fn stopped(bootstrap: String) {
     consumer.assign([partition.clone()]).unwrap();
     assert_eq!(consumer.poll(PATIENCE).await.unwrap().len(), 2);
     for _ in 0..2 {
-        // It stays there until somebody decides.
+        // The position stays there until the application seeks.
         let error = consumer.poll(PATIENCE).await.unwrap_err();
         assert!(matches!(&error, Error::Record { offset: 2, .. }), "{error}");
         assert_eq!(consumer.position(&partition), Some(2));

@@ -1,5 +1,5 @@
-//! The bindings of the SDK are checked in: a plug-in then builds without the generator, which takes longer to compile
-//! than everything else that a plug-in needs. This generates them again from the contract and compares.
+//! Checks the SDK's checked-in bindings against the contract. They are checked in so that a plug-in builds without the
+//! generator, which takes longer to compile than everything else that a plug-in needs.
 //!
 //! `MILLSTREAM_WRITE_BINDINGS=1 cargo test --workspace --test plugins bindings` writes the files.
 
@@ -13,7 +13,7 @@ use wit_parser::Resolve;
 
 const WORLDS: [&str; 4] = ["filter", "partitioner", "serializer", "compressor"];
 
-/// The interfaces of the contract. The module of the first world holds their types, and the other worlds use those.
+/// The interfaces of the contract. The first world's module holds their types, and the other worlds use those.
 const INTERFACES: [&str; 3] = ["batch", "types", "host"];
 
 fn sdk() -> PathBuf {
@@ -43,7 +43,7 @@ fn bindings(world: &str) -> String {
     let (contract, _) = resolve.push_path(sdk().join("wit/1.0.0")).unwrap();
     let id = resolve.select_world(&[contract], Some(world)).unwrap();
     let is_first = world == WORLDS[0];
-    // A compressor has no records.
+    // A compressor does not use the interface of records.
     let shared = INTERFACES.iter().filter(|interface| !is_first && (world != "compressor" || **interface != "batch"));
     let options = Opts {
         format: true,
@@ -59,15 +59,15 @@ fn bindings(world: &str) -> String {
     without_section(std::str::from_utf8(generated).unwrap())
 }
 
-/// Says where the types of an interface are.
+/// Returns where the types of an interface are.
 fn shared_types(interface: &str) -> (String, WithOption) {
     let module = format!("crate::bindings::{}::millstream::stage::{interface}", WORLDS[0]);
     (format!("millstream:stage/{interface}@1.0.0"), WithOption::Path(module))
 }
 
-/// Removes the custom section that describes the imports of the world. Every plug-in would carry those of all four
-/// worlds, and their union is more than its own world imports. The export macro, which stays, describes the plug-in's
-/// world.
+/// Removes the custom section that describes the imports of the world. Otherwise every plug-in would carry the sections
+/// of all four worlds. Their union is more than its own world imports. The export macro, which stays, describes the
+/// plug-in's world.
 fn without_section(generated: &str) -> String {
     const START: &str = "\n#[rustfmt::skip]\n#[cfg(target_arch = \"wasm32\")]\n#[unsafe(\n";
     const END: &str = "\";\n";

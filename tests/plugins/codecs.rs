@@ -7,7 +7,7 @@ use millstream_stage::{Fault, Stage};
 
 use crate::components::stage;
 
-/// Nothing, little, text, what does not compress, runs, and more than a block of any codec.
+/// Returns inputs of different kinds: empty, tiny, text, incompressible, runs, and larger than a block of any codec.
 fn inputs() -> Vec<Vec<u8>> {
     let mut text = String::new();
     for number in 0..4_000 {
@@ -40,7 +40,7 @@ fn agree(stage: &Stage, codec: Codec, level: Option<i32>) {
         assert!(stage.decompress(&native, 1, max).unwrap() == input, "the plug-in reads {} bytes", input.len());
         if input.len() > 1_000 {
             let error = stage.decompress(&native, 1, input.len() - 1).unwrap_err();
-            assert!(!error.fault.is_trap(), "the cap is an error that is said: {error}");
+            assert!(!error.fault.is_trap(), "exceeding the cap is a reported error: {error}");
         }
     }
 }
@@ -67,9 +67,9 @@ fn zstd() {
     agree(&stage("zstd", r#"{"level":1}"#), Codec::Zstd, Some(19));
 }
 
-/// Cut, changed and foreign bytes are errors of the stage, and no stage is the worse for them.
+/// Cut, changed and foreign bytes are errors of the stage, which keeps working.
 #[test]
-fn bytes_of_no_codec_are_refused() {
+fn bytes_of_no_codec_are_rejected() {
     for (name, codec) in [("gzip", Codec::Gzip), ("snappy", Codec::Snappy), ("lz4", Codec::Lz4), ("zstd", Codec::Zstd)]
     {
         let stage = stage(name, "{}");
@@ -81,7 +81,7 @@ fn bytes_of_no_codec_are_refused() {
         for position in 0..good.len() {
             let mut bad = good.clone();
             bad[position] ^= 0x55;
-            // It may be read as other bytes where the format has no checksum, but never over the cap.
+            // A format without a checksum may decompress to other bytes, but never to more than the cap.
             match stage.decompress(&bad, 1, 1 << 20) {
                 Ok(output) => assert!(output.len() <= 1 << 20),
                 Err(error) => assert!(!error.fault.is_trap(), "{name} changed at {position}: {error}"),

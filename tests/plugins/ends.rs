@@ -1,6 +1,6 @@
-//! The default plug-ins have no deadline as part of the binary: each has to end by itself, whatever it is given, in a
-//! time that grows with the input alone. Here they have one, far above what they need, so that one that does not is an
-//! error.
+//! Checks that the default plug-ins end by themselves, whatever their input, in a time that grows only with the input.
+//! As part of the binary they have no deadline. Here they have one far above what they need, so that a plug-in without
+//! an end fails.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use crate::components::stage_of;
 
 const SIZE: usize = 1 << 20;
 
-/// An engine whose plug-ins have so much of a processor for each 256 KiB.
+/// Returns an engine whose plug-ins have this much processor time for each 256 KiB.
 fn engine(deadline: Duration) -> Engine {
     let limits = Limits { deadline, ..Limits::default() };
     Engine::new(EngineConfig { limits, ..EngineConfig::default() }).unwrap()
 }
 
-/// Enough for what takes longest, gzip at its highest level on text of two letters: 0.6 s.
+/// Enough for the slowest case, gzip at its highest level on text of two letters: 0.6 s.
 const PLENTY: Duration = Duration::from_secs(30);
 
-/// A call that ended: with an answer, or with an error in words.
+/// Checks that a call ended by itself, with a result or with an error of the stage.
 #[track_caller]
 fn ended<R>(what: &str, outcome: Result<R, StageError>) {
     if let Err(error) = outcome {
@@ -40,7 +40,7 @@ fn values<'a>(rows: impl IntoIterator<Item = &'a [u8]>) -> RecordsBuf {
 
 #[test]
 fn decompressors_end_on_pieces_that_hold_nothing() {
-    // Whole streams of nothing and of a little, one after the other, and the blocks of one stream.
+    // Whole streams that are empty or nearly empty, one after the other, and empty blocks within one stream.
     let mut inputs: Vec<(&str, Vec<u8>)> = Vec::new();
     for (name, codec) in [("gzip", Codec::Gzip), ("snappy", Codec::Snappy), ("lz4", Codec::Lz4), ("zstd", Codec::Zstd)]
     {
@@ -51,17 +51,17 @@ fn decompressors_end_on_pieces_that_hold_nothing() {
     }
     let blocks = |header: &[u8], block: &[u8]| [header, &repeated(block)].concat();
     let gzip = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
-    // Stored and empty, and of fixed codes and empty (3 + 7 bits, eight of them).
+    // Stored and empty; with fixed codes and empty (3 + 7 bits, eight of them).
     inputs.push(("gzip", blocks(&gzip, &[0, 0, 0, 0xff, 0xff])));
     inputs.push(("gzip", blocks(&gzip, &[0x02, 0x08, 0x20, 0x80, 0x00, 0x02, 0x08, 0x20, 0x80, 0x00])));
     let zstd = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x58];
-    // Raw and empty, and a byte that stands for 128 KiB of itself.
+    // Raw and empty; a byte that stands for 128 KiB of itself.
     inputs.push(("zstd", blocks(&zstd, &[0, 0, 0])));
     inputs.push(("zstd", blocks(&zstd, &[0x02, 0x00, 0x10, b'z'])));
-    // Frames to skip, empty.
+    // Empty frames to skip.
     inputs.push(("zstd", repeated(&[0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0])));
     let lz4 = [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82];
-    // Stored, one byte each; and one byte of which the rest of the block is made, without an end.
+    // Stored, one byte each; one byte that the rest of the block repeats, without an end.
     inputs.push(("lz4", blocks(&lz4, &[1, 0, 0, 0x80, b'z'])));
     inputs.push(("lz4", blocks(&[&lz4[..], &[0, 0, 1, 0, 0x1f, b'z', 1, 0]].concat(), &[0xff])));
     inputs.sort_by_key(|(name, _)| *name);
@@ -88,7 +88,7 @@ fn compressors_end_whatever_they_are_given() {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 24) as u8
     };
-    // Nothing new; few letters, so that matches are everywhere and short; matches that end late; noise.
+    // No repetition; few letters, so that matches are everywhere and short; matches that end late; noise.
     let few: Vec<u8> = std::iter::repeat_with(|| b'a' + next() % 2).take(SIZE / 4).collect();
     let late = [vec![b'a'; 300], vec![b'b']].concat().repeat(SIZE / 4 / 301);
     let noise: Vec<u8> = std::iter::repeat_with(&mut next).take(SIZE / 4).collect();
@@ -123,7 +123,7 @@ fn readers_of_json_end_on_text_without_end() {
 
 #[test]
 fn a_text_that_nearly_is_everywhere_is_not_compared_everywhere() {
-    // Compared at every place it would take minutes; it takes some milliseconds.
+    // A comparison at every place would take minutes; the search takes some milliseconds.
     let engine = engine(Duration::from_secs(1));
     let near = "ab".repeat(SIZE / 5);
     let (pairs, single) = (repeated(b"ab"), repeated(b"a"));

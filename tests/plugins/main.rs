@@ -1,4 +1,4 @@
-//! The default plug-ins as they are embedded, in the sandbox, against what others hold to be right.
+//! Tests the embedded default plug-ins in the sandbox against other implementations.
 
 mod bindings;
 mod codecs;

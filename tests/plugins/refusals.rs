@@ -1,4 +1,4 @@
-//! What the plug-ins say of very many bad records: no more than fits, and never a trap.
+//! Checks that plug-ins report very many bad records without a trap, and no more than fits.
 
 use millstream_stage::{Columns, Fault, RecordsBuf};
 

@@ -14,14 +14,14 @@ use tempfile::TempDir;
 use crate::command::wait_until;
 use crate::log::{AFTER_KILL, Allowed};
 
-/// How long a broker may take to answer, and to stop; generous, since tests share the machine.
+/// How long a broker may take to respond, and to stop. It is generous, since tests share the machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The `millstream` binary under test: the one that `MILLSTREAM` names, else the one in the profile
-/// folder that this test was built into.
+/// Returns the `millstream` binary under test: the one that `MILLSTREAM` names, else the one in the profile folder that
+/// this test was built into.
 ///
 /// # Panics
-/// When there is none, with the command that builds it.
+/// When it does not exist, with the command that builds it.
 pub fn millstream() -> PathBuf {
     if let Some(path) = env::var_os("MILLSTREAM") {
         return path.into();
@@ -67,7 +67,7 @@ impl BrokerBuilder {
         self
     }
 
-    /// Uses this data folder instead of a temporary one; it is left as it is at the end.
+    /// Uses this data folder instead of a temporary one, and does not remove it at the end.
     #[must_use]
     pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
         self.folder = Some(folder.into());
@@ -104,7 +104,7 @@ impl BrokerBuilder {
     /// Starts the broker and waits for its `listening on` line.
     ///
     /// # Panics
-    /// When it does not come, with the broker's log.
+    /// When the line does not come, with the broker's log.
     pub fn start(self) -> Broker {
         let temporary = TempDir::new().expect("a temporary folder can be made");
         let folder = self.folder.clone().unwrap_or_else(|| temporary.path().join("data"));
@@ -142,37 +142,37 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// A broker with the default configuration on a free port.
+    /// Starts a broker with the default configuration on a free port.
     pub fn start() -> Self {
         Self::builder().start()
     }
 
-    /// A broker to configure.
+    /// Returns a broker to configure.
     pub fn builder() -> BrokerBuilder {
         BrokerBuilder::default()
     }
 
-    /// `HOST:PORT`, as clients take it.
+    /// Returns `HOST:PORT`, as clients take it.
     pub fn bootstrap(&self) -> String {
         self.address().to_string()
     }
 
-    /// Where the broker listens.
+    /// Returns the address that the broker listens on.
     pub fn address(&self) -> SocketAddr {
         self.address.expect("a broker that was started has an address")
     }
 
-    /// The data folder.
+    /// Returns the data folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// A folder for the test's own files, removed with the broker.
+    /// Returns a folder for the test's own files, which is removed with the broker.
     pub fn scratch(&self) -> &Path {
         self.temporary.path()
     }
 
-    /// What the broker wrote to its standard error, over all of its runs.
+    /// Returns what the broker wrote to its standard error, over all of its runs.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -182,17 +182,17 @@ impl Broker {
         self.allowed.add(part);
     }
 
-    /// The id of the process.
+    /// Returns the id of the process.
     pub fn pid(&self) -> Pid {
         Pid::from_child(self.child.as_ref().expect("the broker runs"))
     }
 
-    /// Whether the process still runs.
+    /// Returns whether the process still runs.
     pub fn is_running(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
-    /// Ends the process with SIGKILL: it gets no chance to write anything more.
+    /// Ends the process with SIGKILL.
     pub fn kill(&mut self) {
         self.end();
         AFTER_KILL.iter().for_each(|part| self.allowed.add(part));
@@ -205,7 +205,7 @@ impl Broker {
         }
     }
 
-    /// Asks the process to stop with `signal` and waits for its end.
+    /// Sends `signal` to stop the process, and waits for its end.
     pub fn stop(&mut self, signal: Signal) -> ExitStatus {
         let pid = self.pid();
         let mut child = self.child.take().expect("the broker runs");
@@ -216,7 +216,7 @@ impl Broker {
         })
     }
 
-    /// From the next start on, no folder of plug-ins is followed.
+    /// Stops following a folder of plug-ins from the next start on.
     pub fn without_plugins(&mut self) {
         self.plugins = None;
     }
@@ -229,8 +229,8 @@ impl Broker {
 
     fn launch(&mut self, address: Option<String>) {
         let address = address.unwrap_or_else(|| "127.0.0.1:0".to_owned());
-        // A client that dials while nobody listens may be given this very port for its own end, and holds it until it
-        // finds that it talks to itself.
+        // A client that connects while nothing listens may be assigned this very port as its own. It holds the port
+        // until it notices that it is connected to itself.
         let line = wait_until(&format!("the broker to listen on {address}"), PATIENCE, || {
             self.end();
             let begun = self.log().len();
@@ -243,7 +243,7 @@ impl Broker {
         self.address = Some(listening.unwrap_or_else(|| panic!("expected `listening on HOST:PORT`, got {line:?}")));
     }
 
-    /// Starts the process; its first line is the answer, if it lives for that long.
+    /// Starts the process. Returns its first line of output, if it lives that long.
     fn spawn(&mut self, address: &str) -> Option<String> {
         let log = fs::File::options().create(true).append(true).open(&self.log).expect("the log can be opened");
         let mut command = match self.open_files {
@@ -267,8 +267,8 @@ impl Broker {
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().expect("millstream starts");
         let (sender, receiver) = mpsc::channel();
         let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
-        // The thread ends with the process; only the first line matters, the rest is read so that
-        // the broker can never block on a full pipe.
+        // The thread ends with the process. Only the first line matters; the rest is read so that the broker never
+        // blocks on a full pipe.
         thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line))));
         self.child = Some(child);
         receiver.recv_timeout(PATIENCE).ok()

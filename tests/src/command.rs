@@ -1,5 +1,4 @@
-//! Running other people's tools with a time limit, so that a hanging client fails a test instead of
-//! the whole run.
+//! Runs other projects' tools with a time limit, so that a hanging client fails a test instead of the whole run.
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
@@ -7,13 +6,13 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often a condition is looked at again.
+/// The time between two checks of a condition.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Waits until `condition` gives a value.
+/// Waits until `condition` returns a value.
 ///
 /// # Panics
-/// When `limit` has passed; the message holds `what`.
+/// When `limit` has passed; the message contains `what`.
 pub fn wait_until<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + limit;
     loop {
@@ -44,7 +43,7 @@ pub struct Finished {
 }
 
 impl Tool {
-    /// A program with a limit of 60 s and nothing on its standard input.
+    /// Returns a program with a limit of 60 s and an empty standard input.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         Self { command: Command::new(program), input: Vec::new(), limit: Duration::from_secs(60) }
     }
@@ -70,14 +69,14 @@ impl Tool {
         self
     }
 
-    /// What the tool reads on its standard input.
+    /// Sets the standard input.
     #[must_use]
     pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = input.into();
         self
     }
 
-    /// After this time the tool is killed and the test fails.
+    /// Sets the time after which the tool is killed and the test fails.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
@@ -96,7 +95,7 @@ impl Tool {
             .unwrap_or_else(|error| panic!("cannot start {:?}: {error}", self.command.get_program()));
         let mut stdin = child.stdin.take().expect("the standard input is a pipe");
         let input = self.input;
-        // A tool may end without reading all of its input, so a broken pipe is no failure.
+        // A tool may end without reading all of its input, so a broken pipe is not an error.
         thread::spawn(move || stdin.write_all(&input));
         child
     }
@@ -131,10 +130,10 @@ impl Tool {
         }
     }
 
-    /// Runs the tool and gives its standard output.
+    /// Runs the tool and returns its standard output.
     ///
     /// # Panics
-    /// When it does not exit with 0, with all that it wrote.
+    /// When it does not exit with 0, with all its output.
     pub fn succeed(self) -> String {
         let name = format!("{:?}", self.command);
         let end = self.run();

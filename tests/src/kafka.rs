@@ -1,4 +1,4 @@
-//! Apache Kafka itself, one KRaft node: what our broker and our client are compared with.
+//! One KRaft node of Apache Kafka, to compare our broker and our client with.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::command::{Tool, wait_until};
 /// Java's classpath with Apache Kafka on it; `cargo xtask test` sets it.
 pub const KAFKA_CLASSPATH: &str = "MILLSTREAM_KAFKA_CLASSPATH";
 
-/// Java starts slowly on a machine that is shared.
+/// Java starts slowly on a shared machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A running node; dropping it kills the process and removes its folder.
@@ -25,7 +25,7 @@ pub struct KafkaNode {
 }
 
 impl KafkaNode {
-    /// Whether a node can be started here.
+    /// Returns whether a node can be started here.
     pub fn available() -> bool {
         env::var_os(KAFKA_CLASSPATH).is_some()
     }
@@ -33,11 +33,11 @@ impl KafkaNode {
     /// Formats a folder and starts a node in it.
     ///
     /// # Panics
-    /// When there is no classpath, or the node does not answer in time.
+    /// When there is no classpath, or the node does not respond in time.
     pub fn start() -> Self {
         let classpath = env::var(KAFKA_CLASSPATH).expect("MILLSTREAM_KAFKA_CLASSPATH is set");
         let folder = TempDir::new().expect("a temporary folder can be made");
-        // Kafka does not say which ports it took, so they are chosen before; both at once, to differ.
+        // Kafka does not report which ports it took, so free ones are chosen first, both at once so that they differ.
         let free = [(); 2].map(|()| TcpListener::bind(("127.0.0.1", 0)).expect("a free port"));
         let [port, controller] = free.each_ref().map(|listener| listener.local_addr().expect("an address").port());
         drop(free);
@@ -75,12 +75,12 @@ impl KafkaNode {
         )
     }
 
-    /// Where the node listens for clients.
+    /// Returns the address that the node listens on.
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
-    /// `HOST:PORT`, as clients take it.
+    /// Returns `HOST:PORT`, as clients take it.
     pub fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }

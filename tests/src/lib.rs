@@ -1,5 +1,5 @@
-//! What the end-to-end tests share: the real `millstream` binary, started on a free port with a data
-//! folder of its own, and stopped again whatever happens to the test.
+//! Shared parts of the end-to-end tests: the real `millstream` binary, started on a free port with a separate data
+//! folder, and always stopped at the end of the test.
 
 mod broker;
 mod command;

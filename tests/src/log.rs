@@ -1,8 +1,8 @@
-//! What a broker may log: a test fails on a WARN or ERROR that it does not expect.
+//! What a broker may log: a test fails on an unexpected WARN or ERROR.
 
 use std::sync::{Mutex, PoisonError};
 
-/// Lines that no test has to name.
+/// Lines that are allowed in every test.
 const ALWAYS_ALLOWED: &[&str] = &[
     // Each topic with `cleanup.policy=compact` causes one.
     "cleanup.policy=compact has no effect yet",

@@ -34,7 +34,7 @@ pub(crate) fn parts(file: &Path, text: &str) -> Vec<(Part, usize, String)> {
     parts
 }
 
-/// Whether users see the texts of this file: not those of tests.
+/// Returns whether users see the texts of this file: not those of tests.
 fn is_program(file: &Path) -> bool {
     let is_test = file.components().any(|part| {
         let name = part.as_os_str().to_string_lossy();

@@ -90,8 +90,8 @@ pub(crate) fn rust_libraries() -> Result<PathBuf> {
     Ok(folder.trim().into())
 }
 
-/// Builds the programs that the demo and the examples run, and nothing else. A test checks that this compiles wasmtime with
-/// the same features as [`build_everything`].
+/// Builds only the programs that the demo and the examples run. A test checks that this compiles wasmtime with the same
+/// features as [`build_everything`].
 ///
 /// # Errors
 /// Something does not compile; cargo has printed why.

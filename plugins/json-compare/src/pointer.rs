@@ -8,7 +8,7 @@ use serde::Deserialize;
 pub(crate) struct Pointer(Vec<String>);
 
 impl Pointer {
-    /// The names along the path, unescaped.
+    /// Returns the unescaped names along the path.
     pub(crate) fn tokens(&self) -> &[String] {
         &self.0
     }

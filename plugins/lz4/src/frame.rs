@@ -192,7 +192,7 @@ mod tests {
     use millstream_sdk::Compressor;
     use std::io::Write;
 
-    /// Text that repeats itself at many distances, with bytes in it that do not.
+    /// Returns text that repeats itself at many distances, with some bytes that do not repeat.
     fn content(bytes: usize) -> Vec<u8> {
         let mut state = 7_u32;
         let mut content = Vec::new();
@@ -270,7 +270,8 @@ mod tests {
         assert_eq!(decompress(&longer, 9_000).unwrap_err(), "bytes follow the frame");
     }
 
-    /// Nothing protects the bytes of a block then, but the header and the end mark are checked, and so is the limit.
+    /// Without checksums the bytes of a block are unprotected, but the header, the end mark and the limit are still
+    /// checked.
     #[test]
     fn damage_without_checksums_is_harmless() {
         let max = 3_100;

@@ -109,7 +109,7 @@ mod tests {
     use super::*;
     use crate::BatchBuf;
 
-    /// The partitions of a call of three records.
+    /// Returns the partitions of a call with three records.
     fn call(sticky: &mut Sticky, timestamp: i64, load: &[u64]) -> u32 {
         let mut batch = BatchBuf::new("t");
         for _ in 0..3 {

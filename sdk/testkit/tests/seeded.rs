@@ -14,7 +14,7 @@ fn run(vectors: &[Value]) -> Result<(), Failure> {
     Testkit::filter::<Half>(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seeded")).run(vectors)
 }
 
-/// Long enough for the hash to pass 32 bits.
+/// Returns a value that is long enough for the hash to pass 32 bits.
 fn long_values() -> Value {
     (0..64).map(|number| json!({"value": format!("{number} is a number at the front of a long value")})).collect()
 }

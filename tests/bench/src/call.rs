@@ -1,4 +1,4 @@
-//! One call with a whole batch, beside the same functions of the same crate compiled for this machine.
+//! Measures one call with a whole batch, beside the same functions of the same crate compiled for this machine.
 
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -38,7 +38,7 @@ pub(crate) fn rows(engine: &Engine, effort: Effort, only: &str) -> Result<Vec<Ro
     Ok(rows)
 }
 
-/// A default plug-in as it is part of a program, and as it is for whoever pushes the same bytes.
+/// A default plug-in as part of the program, and the same bytes as a pushed plug-in.
 struct Stages {
     own: Stage,
     pushed: Stage,
@@ -52,7 +52,8 @@ impl Stages {
     }
 }
 
-/// A row of a stage that sees records: with the columns built on both sides, as the host has to, and the call alone.
+/// Returns the row of a stage that reads records. It has the cost with building the columns on both sides, as a host
+/// has to, and the cost of the call alone.
 fn of_records(whole: &Paired, call: &Paired, pushed: &Paired, goal: &str) -> Row {
     let figure = format!("{:.2}", whole.ratio);
     let detail = format!(
@@ -89,7 +90,7 @@ fn micros(time: Duration) -> String {
 /// A key and a value.
 type Pair = (Option<Vec<u8>>, Option<Vec<u8>>);
 
-/// The columns of a batch as a host builds them, again and again.
+/// The columns of a batch, which are built again for each call as in a host.
 struct Input {
     columns: RecordsBuf,
     rows: Vec<Pair>,
@@ -163,7 +164,7 @@ fn contains(engine: &Engine, effort: Effort) -> Result<Row> {
     filter_row(effort, &stages, &native, &mut input, "1.5 (1.0)")
 }
 
-/// 100 bytes of a log; every twentieth has the text.
+/// Returns 100 bytes of a log. Every twentieth line contains the text.
 fn log_line(row: u64) -> Vec<u8> {
     let message = if row % 20 == 7 { "request failed: timeout" } else { "request served in time" };
     let mut line = String::new();
@@ -218,7 +219,7 @@ fn filter_row<F: sdk::Filter>(
     Ok(of_records(&whole, &call, &measure(&stages.pushed, true), goal))
 }
 
-/// Records as a compressor is given them: earthquakes, again from the start when they end.
+/// Returns the input of a compressor: earthquakes, repeated from the start when the file ends.
 fn payload(bytes: usize) -> Vec<u8> {
     EARTHQUAKES.bytes().cycle().take(bytes).collect()
 }
@@ -227,13 +228,13 @@ fn lz4_compress(engine: &Engine, effort: Effort, bytes: usize) -> Result<Row> {
     let stages = Stages::new(engine, "lz4", "{}")?;
     let mut native: Lz4 = sdk::config::from_json("{}").expect("no configuration");
     let data = payload(bytes);
-    // Words of 32 bits find other matches than words of 64: the bytes differ, what they stand for does not.
+    // 32-bit and 64-bit code find different matches. The compressed bytes differ, but they decompress to the same data.
     let max = u32::try_from(bytes).expect("a small batch");
     let compressed = stages.own.compress(&data, 1)?;
     assert!(sdk::compressor::decompress(&mut native, &compressed, max).is_ok_and(|back| back == data));
     let mut measure = |stage: &Stage| {
         let wasm = || {
-            // What is compressed is read back, which the row for decompressing is about.
+            // The compressed bytes are decompressed too, for the row about decompression.
             let before = stage.stats();
             black_box(stage.compress(&data, 1).expect("an answer"));
             let after = stage.stats();

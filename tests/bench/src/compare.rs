@@ -1,7 +1,7 @@
-//! Two builds of the broker beside each other: what produce and fetch cost each of them, in turns.
+//! Compares two builds of the broker: what produce and fetch cost each of them, in turns.
 //!
 //! The load replays encoded frames, so that it costs far less than the broker. The figure is the broker's own processor
-//! time. Both brokers run at the same time on folders of their own, and one rests while the other works.
+//! time. Both brokers run at the same time on separate folders, and one is idle while the other works.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -28,7 +28,7 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 const PRODUCE_VERSION: i16 = 12;
 const FETCH_VERSION: i16 = 12;
 
-/// What one turn of a load asks of a broker.
+/// The requests of one turn.
 struct Load {
     name: &'static str,
     unit: Unit,
@@ -41,7 +41,7 @@ struct Load {
     fetches: bool,
 }
 
-/// What is counted.
+/// The unit of a figure.
 #[derive(Clone, Copy, PartialEq)]
 enum Unit {
     CpuSecondsPerGigabyte,
@@ -135,14 +135,14 @@ pub(crate) fn run(binaries: [&Path; 2], rounds: usize) -> Result<()> {
     Ok(())
 }
 
-/// What one turn cost.
+/// The cost of one turn.
 #[derive(Clone, Copy, Default)]
 struct Turn {
     cost: f64,
     requests_per_second: f64,
 }
 
-/// A broker that runs as a process of its own, until it is dropped.
+/// A broker in a separate process, which ends when this is dropped.
 struct TestedBroker {
     child: Child,
     address: SocketAddr,
@@ -163,7 +163,7 @@ impl TestedBroker {
         Ok(Self { child, address, _folder: folder })
     }
 
-    /// Runs a load once, on a topic of its own that is deleted afterwards.
+    /// Runs a load once, on a new topic that is deleted afterwards.
     async fn turn(&self, load: &Load, round: usize) -> Result<Turn> {
         let topic = format!("load-{round}");
         let admin = Admin::new(ClientConfig::new(&self.address.to_string()))?;
@@ -193,7 +193,7 @@ impl TestedBroker {
         Ok(Turn { cost, requests_per_second: load.requests as f64 / elapsed })
     }
 
-    /// Sends each frame `count` times over a connection of its own. Returns the bytes that went over all of them.
+    /// Sends each frame `count` times over a separate connection. Returns the bytes sent and received over all of them.
     fn send(&self, frames: &[Vec<u8>], count: usize, in_flight: usize) -> Result<usize> {
         let replay = |frame: &[u8]| replay(self.address, frame, count, in_flight);
         std::thread::scope(|scope| {
@@ -202,7 +202,7 @@ impl TestedBroker {
         })
     }
 
-    /// Returns the seconds that all threads of the broker have computed.
+    /// Returns the seconds of processor time that the broker's threads have used.
     fn computed(&self) -> Result<f64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
         let fields: Vec<&str> = stat.rsplit_once(')').context("a process")?.1.split_whitespace().collect();
@@ -219,7 +219,7 @@ impl Drop for TestedBroker {
     }
 }
 
-/// Keeps `in_flight` requests on one connection until `count` have their response.
+/// Keeps `in_flight` requests on one connection until `count` responses have arrived.
 fn replay(address: SocketAddr, frame: &[u8], count: usize, in_flight: usize) -> Result<usize> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;

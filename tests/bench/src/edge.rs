@@ -1,5 +1,5 @@
-//! What the broker's edge costs on produce: the processor time of a broker, in a process of its own, for the same records
-//! to a topic that has a filter and to one that has none, in turns.
+//! Measures what the broker's edge costs on produce. The figure is the processor time of a broker in a separate
+//! process. The same records go to a topic with a filter and to one without, in turns.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -16,7 +16,7 @@ const NAME: &str = "broker, 1 KiB, an admit filter that reads keys";
 
 const VALUE_BYTES: usize = 1024;
 
-/// Records of one turn.
+/// The records of one turn.
 const RECORDS: usize = if cfg!(test) { 500 } else { 32 * 1024 };
 
 pub(crate) fn rows(effort: Effort, only: &str) -> Result<Vec<Row>> {
@@ -26,7 +26,7 @@ pub(crate) fn rows(effort: Effort, only: &str) -> Result<Vec<Row>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let turns = runtime.block_on(measure(effort))?;
     let gigabytes = (RECORDS * VALUE_BYTES) as f64 / 1e9;
-    // The machine may take its time to find memory for the page cache: the least says what the work costs.
+    // Finding memory for the page cache takes a varying time, so the lowest figure shows the cost of the work.
     let least = |topic: usize| turns.iter().map(|turn| turn[topic]).fold(f64::INFINITY, f64::min);
     let [plain, filtered] = [0, 1].map(|topic| least(topic) / gigabytes);
     let more = (median(turns.iter().map(|turn| turn[1] / turn[0])) - 1.0) * 100.0;
@@ -41,14 +41,14 @@ pub(crate) fn rows(effort: Effort, only: &str) -> Result<Vec<Row>> {
     }])
 }
 
-/// A broker in another process; a test has no program to run, and measures itself.
+/// A broker in another process. A test has no program to run, and measures its own process.
 enum Broker {
     Child(Child),
     Here(Box<millstream_broker::RunningBroker>),
 }
 
 impl Broker {
-    /// The broker, and its address.
+    /// Starts a broker and returns it with its address.
     async fn start(folder: &Path) -> Result<(Broker, String)> {
         if cfg!(test) {
             let broker = store::broker(folder).await?;
@@ -57,14 +57,14 @@ impl Broker {
         }
         let program = std::env::current_exe().context("cannot find the program that runs")?;
         let mut command = Command::new(program);
-        // It ends when its standard input does, and so with this process whatever happens.
+        // The child ends when its standard input closes, so it always ends with this process.
         let mut child = command.arg("--serve").arg(folder).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let mut address = String::new();
         BufReader::new(child.stdout.take().context("a pipe")?).read_line(&mut address)?;
         Ok((Broker::Child(child), address.trim().to_owned()))
     }
 
-    /// Seconds that all its threads have computed.
+    /// Returns the seconds of processor time that all threads of the broker have used.
     fn computed(&self) -> Result<f64> {
         let pid = match self {
             Broker::Child(child) => child.id(),
@@ -72,7 +72,7 @@ impl Broker {
         };
         let mut nanos = 0;
         for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-            // A thread may end meanwhile.
+            // The thread may have ended.
             let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) else { continue };
             nanos += text.split(' ').next().unwrap_or_default().parse::<u64>().unwrap_or_default();
         }
@@ -91,7 +91,7 @@ impl Broker {
     }
 }
 
-/// Runs a broker until the standard input ends, for [`Broker::start`].
+/// Runs a broker until the standard input ends; used by [`Broker::start`].
 pub(crate) fn serve(folder: &Path) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -102,7 +102,7 @@ pub(crate) fn serve(folder: &Path) -> Result<()> {
     })
 }
 
-/// The broker's seconds for the topic without and the topic with a filter, turn by turn.
+/// Returns the broker's seconds for the topic without a filter and the one with a filter, turn by turn.
 async fn measure(effort: Effort) -> Result<Vec<[f64; 2]>> {
     let folder = tempfile::tempdir()?;
     let (broker, bootstrap) = Broker::start(folder.path()).await?;

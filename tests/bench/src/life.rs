@@ -1,4 +1,5 @@
-//! The rest of a stage's life: taking over from another version under load, from bytes to serving, and memory.
+//! Measures the rest of a stage's life: taking over from another version under load, the time from bytes to serving,
+//! and memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -33,12 +34,13 @@ fn resolve(library: &Library, text: &str, kind: Kind) -> Result<Arc<Stage>> {
     Ok(library.resolve(&StageSpec::parse(text)?, kind)?)
 }
 
-/// Versions take turns while every core calls. A batch waits where it takes its version and its instance; the time of
-/// whole calls in which nothing was swapped is beside it, since a thread also waits for its core.
+/// Measures swaps: versions take turns while every core calls. A swap delays a batch where the batch takes its version
+/// and its instance. The time of whole calls without a swap is shown beside it, because a thread also waits for its
+/// core.
 fn swap(effort: Effort) -> Result<(String, String)> {
     let library = Library::new(Engine::new(EngineConfig::default())?);
     let bytes = component("murmur2");
-    // The same code under two numbers: a custom section at the end makes it another component.
+    // The same code under two numbers: a custom section at the end makes it a different component.
     let versions = [bytes.to_vec(), with_section(bytes)];
     let plugins: Vec<Plugin> = versions.iter().map(|bytes| library.load("murmur2", bytes)).collect::<Result<_, _>>()?;
     library.prepare(&plugins[0], Origin::Store { number: 1 })?.commit();
@@ -51,7 +53,7 @@ fn swap(effort: Effort) -> Result<(String, String)> {
             let number = (round + 1) % 2;
             let origin = Origin::Store { number: number as u32 + 1 };
             library.prepare(&plugins[number], origin).expect("a version that serves").commit();
-            // The version serves for some calls.
+            // Lets the version serve some calls.
             let served = stage.stats().calls + 50;
             while stage.stats().calls < served {
                 thread::yield_now();
@@ -71,7 +73,7 @@ fn swap(effort: Effort) -> Result<(String, String)> {
     Ok((figure, detail))
 }
 
-/// Calls until it is over: the longest time that taking a version took.
+/// Calls until `done` is set. Returns the longest time that taking a version took.
 fn call_until(stage: &Stage, done: &AtomicBool) -> Duration {
     let mut batch = RecordsBuf::new(stage.pin().columns());
     for row in 0..100u64 {
@@ -87,22 +89,23 @@ fn call_until(stage: &Stage, done: &AtomicBool) -> Duration {
     longest
 }
 
-/// The same component with a custom section more.
+/// Returns the component with one more custom section.
 fn with_section(component: &[u8]) -> Vec<u8> {
     let mut bytes = component.to_vec();
-    // Section 0, five bytes: a name of four.
+    // Section 0 with five bytes: the name's length, and a name of four bytes.
     bytes.extend_from_slice(b"\0\x05\x04next");
     bytes
 }
 
-/// From bytes to the first answer of a live stage: scan, compile or take from the cache, instantiate, probe, swap.
+/// Measures from bytes to the first result of a live stage: scan, compile or load from the cache, instantiate, probe,
+/// swap.
 fn push(effort: Effort, cached: bool) -> Result<(String, String)> {
     let folder = tempfile::tempdir()?;
     let bytes = component("json-compare");
     let next = with_section(bytes);
     let mut times = Vec::new();
     for round in 0..effort.rounds.div_ceil(2) {
-        // A new process has a new engine, and its cache only if it was kept.
+        // A new process has a new engine. Its cache is filled only if the folder was kept.
         let kept = if cached { folder.path().join("kept") } else { folder.path().join(round.to_string()) };
         let engine = Engine::new(EngineConfig { cache_dir: Some(kept), compiler: compiler()?, ..Default::default() })?;
         let library = Library::new(engine);
@@ -127,11 +130,11 @@ fn push(effort: Effort, cached: bool) -> Result<(String, String)> {
     Ok((figure, detail))
 }
 
-/// Stages of one plug-in, each with an instance that waits for a call.
+/// Returns stages of one plug-in, each with an idle instance, and the memory that each takes.
 fn stages(effort: Effort) -> Result<(Vec<Stage>, u64)> {
     let engine = Engine::new(EngineConfig::default())?;
     let plugin = engine.load(component("lz4"))?;
-    // The first takes what all of them share.
+    // The first one allocates what all of them share.
     let mut stages = vec![Stage::new(plugin.clone(), "{}")?];
     let before = resident_bytes()?;
     for _ in 0..effort.rounds {
@@ -161,7 +164,7 @@ fn busy_memory(effort: Effort) -> Result<(String, String)> {
     Ok((figure, detail.to_owned()))
 }
 
-/// What this process has in memory.
+/// Returns the resident memory of this process.
 fn resident_bytes() -> Result<u64> {
     let text = std::fs::read_to_string("/proc/self/statm").context("this system does not say what a process uses")?;
     let pages: u64 = text.split(' ').nth(1).context("two numbers")?.parse()?;

@@ -1,5 +1,5 @@
-//! Stages beside the same Rust code compiled natively, and what a swap, a start and an instance cost. Writes the page
-//! docs/benchmarks.md; `cargo xtask bench --stages` builds it with optimisation and runs it.
+//! Measures stages beside the same Rust code compiled natively, and what a swap, a start and an instance cost. Writes
+//! the page docs/benchmarks.md; `cargo xtask bench --stages` builds it with optimisation and runs it.
 
 mod call;
 mod compare;
@@ -39,11 +39,11 @@ struct Arguments {
     serve: Option<PathBuf>,
 }
 
-/// A filter that reads keys and nothing else.
+/// A filter that reads only keys.
 const KEYED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/keyed.wasm"));
 
 fn main() -> ExitCode {
-    // As the broker does it, plug-ins are compiled by this program as a child that can be killed.
+    // This program compiles plug-ins in a child process that can be killed, as the broker does.
     if std::env::args_os().nth(1).is_some_and(|argument| argument == COMPILE_CHILD_ARGUMENT) {
         return compile_child_main();
     }
@@ -75,7 +75,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Every row whose name contains `only`.
+/// Returns every row whose name contains `only`.
 fn rows(effort: Effort, only: &str) -> Result<Vec<Row>> {
     let engine = Engine::new(EngineConfig { compiler: compiler()?, ..EngineConfig::default() })?;
     let mut rows = call::rows(&engine, effort, only)?;
@@ -85,7 +85,7 @@ fn rows(effort: Effort, only: &str) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// The compiler that the broker uses: this program as a child. A test is no such program.
+/// Returns the compiler that the broker uses: this program as a child. A test program cannot be that child.
 fn compiler() -> Result<Compiler> {
     if cfg!(test) {
         return Ok(Compiler::InProcess);
@@ -93,7 +93,7 @@ fn compiler() -> Result<Compiler> {
     Ok(Compiler::Child(std::env::current_exe().context("cannot find the program that runs")?))
 }
 
-/// A default plug-in as a component.
+/// Returns a default plug-in as a component.
 fn component(name: &str) -> &'static [u8] {
     let found = millstream_plugins::DEFAULTS.iter().find(|(plugin, _)| *plugin == name);
     found.expect("a default plug-in").1
@@ -103,7 +103,7 @@ fn component(name: &str) -> &'static [u8] {
 mod tests {
     use super::*;
 
-    /// Every row runs and says something; that the answers are the native ones is checked by each.
+    /// Every row runs and prints something. Each row itself checks that its results equal the native ones.
     #[test]
     fn every_row_runs() {
         let rows = rows(Effort::SMALL, "").unwrap();

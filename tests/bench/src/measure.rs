@@ -1,40 +1,40 @@
-//! Measuring on a machine that is busy with other things: two kinds of work in turns, the median of the ratios of
-//! neighbours.
+//! Measures on a busy machine: two kinds of work run in turns, and the result is the median of the ratios of adjacent
+//! samples.
 
 use std::time::{Duration, Instant};
 
-/// How much is measured.
+/// The extent of a measurement.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Effort {
-    /// Pairs of samples.
+    /// The number of pairs of samples.
     pub(crate) pairs: usize,
-    /// How long a sample takes: far less than a time slice, so that most are not interrupted.
+    /// The time of a sample. It is far below a time slice, so that most samples are not interrupted.
     sample: Duration,
-    /// Swaps, starts and instances of the rows about those.
+    /// The number of swaps, starts and instances, in the rows about those.
     pub(crate) rounds: usize,
 }
 
 impl Effort {
-    /// For the page.
+    /// The effort for the page.
     pub(crate) const FULL: Effort = Effort { pairs: 400, sample: Duration::from_micros(500), rounds: 40 };
 
-    /// For a test.
+    /// The effort for a test.
     #[cfg(test)]
     pub(crate) const SMALL: Effort = Effort { pairs: 2, sample: Duration::ZERO, rounds: 2 };
 }
 
-/// What two kinds of work cost beside each other.
+/// The costs of two kinds of work.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Paired {
-    /// The first over the second: the median of the pairs.
+    /// The median ratio of the first to the second.
     pub(crate) ratio: f64,
-    /// One call of the first, the median.
+    /// The median time of one call of the first.
     pub(crate) first: Duration,
-    /// One call of the second, the median.
+    /// The median time of one call of the second.
     pub(crate) second: Duration,
 }
 
-/// Measures two kinds of work in turns. Each is called once and says how long that took.
+/// Measures two kinds of work in turns. Each is called once and returns how long that took.
 pub(crate) fn paired(
     effort: Effort,
     mut first: impl FnMut() -> Duration,
@@ -43,7 +43,7 @@ pub(crate) fn paired(
     let calls = [calls_of_sample(effort, &mut first), calls_of_sample(effort, &mut second)];
     let mut samples = Vec::with_capacity(effort.pairs);
     for pair in 0..effort.pairs {
-        // Whoever comes second finds other caches.
+        // The second of a pair finds warmer caches, so they change places.
         let (one, other);
         if pair % 2 == 0 {
             one = sample(calls[0], &mut first);
@@ -61,7 +61,7 @@ pub(crate) fn paired(
     }
 }
 
-/// Work that is timed from beginning to end.
+/// Returns work that is timed from beginning to end.
 pub(crate) fn timed<R>(mut work: impl FnMut() -> R) -> impl FnMut() -> Duration {
     move || {
         let begun = Instant::now();
@@ -71,19 +71,19 @@ pub(crate) fn timed<R>(mut work: impl FnMut() -> R) -> impl FnMut() -> Duration 
 }
 
 fn calls_of_sample(effort: Effort, work: &mut impl FnMut() -> Duration) -> u32 {
-    // Warm: code, memory, predictors.
+    // Warms up code, memory and branch predictors.
     let least = (0..5).map(|_| work()).min().unwrap_or_default();
     let calls = effort.sample.as_nanos() / least.as_nanos().max(1);
     u32::try_from(calls).unwrap_or(u32::MAX).max(1)
 }
 
-/// Seconds of one call.
+/// Returns the seconds of one call.
 fn sample(calls: u32, work: &mut impl FnMut() -> Duration) -> f64 {
     let time: Duration = (0..calls).map(|_| work()).sum();
     time.as_secs_f64() / f64::from(calls)
 }
 
-/// The middle one.
+/// Returns the median.
 pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);

@@ -46,7 +46,8 @@ fn date() -> String {
     civil(seconds / 86_400)
 }
 
-/// The date of a day since 1970, by Howard Hinnant's `civil_from_days`: years that begin in March, eras of 400.
+/// Returns the date of a day since 1970, by Howard Hinnant's `civil_from_days`. Its years begin in March, and its eras
+/// have 400 years.
 fn civil(days: u64) -> String {
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);

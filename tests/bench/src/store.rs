@@ -1,5 +1,5 @@
-//! Versions through a broker's store: from a client's push or activation to the first batch that the new version has
-//! seen at the broker's edge, acknowledged.
+//! Measures new versions in a broker's store: from a client's push or activation to the first acknowledged batch that
+//! passed through the new version.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::{compiler, component};
 
 const NAME: &str = "json-compare";
 
-/// Versions that are activated in turns: more than the library keeps in memory, so that code comes from disk.
+/// Versions that are activated in turns. The library keeps fewer in memory, so that compiled code comes from disk.
 const ACTIVATED: u32 = 4;
 
 const COLD: &str = "push through the broker's store, 200 KiB, cold";
@@ -49,7 +49,7 @@ pub(crate) fn rows(effort: Effort, only: &str) -> Result<Vec<Row>> {
     Ok(all.into_iter().filter(|row| row.name.contains(only)).collect())
 }
 
-/// A broker in this process, on a free port.
+/// Starts a broker in this process, on a free port.
 pub(crate) async fn broker(folder: &Path) -> Result<RunningBroker> {
     let cache = folder.join("cache");
     let library = move || {
@@ -57,7 +57,7 @@ pub(crate) async fn broker(folder: &Path) -> Result<RunningBroker> {
         let compiler = compiler().map_err(|error| failed(&error))?;
         let config = EngineConfig { cache_dir: Some(cache.clone()), compiler, ..EngineConfig::default() };
         let library = Library::new(Engine::new(config).map_err(|error| failed(&error))?);
-        // As one that was pushed: with its deadline.
+        // Published like a pushed plug-in, so that it has a deadline.
         library.publish(crate::KEYED).map_err(|error| failed(&error))?;
         Ok(Arc::new(library))
     };
@@ -70,14 +70,14 @@ pub(crate) async fn broker(folder: &Path) -> Result<RunningBroker> {
     Ok(millstream_broker::start(config, Plugins::new(library)).await?)
 }
 
-/// The milliseconds of every push and of every activation.
+/// Returns the milliseconds of every push and of every activation.
 async fn measure(effort: Effort) -> Result<(Vec<f64>, Vec<f64>)> {
     let folder = tempfile::tempdir()?;
     let broker = broker(folder.path()).await?;
     let bootstrap = broker.local_addr().to_string();
     let store = PluginStore::new(ClientConfig::new(&bootstrap))?;
     let pushes = (effort.rounds / 4).max(ACTIVATED as usize) as u8;
-    // What a client loads before it pushes is not in the figure: it knows its plug-in.
+    // The client's own loading is not part of the figure.
     let engine = Engine::new(EngineConfig { compiler: compiler()?, ..EngineConfig::default() })?;
     let plugin = engine.load(component(NAME))?;
     store.push(component(NAME), &plugin, None, true).await?;
@@ -119,7 +119,7 @@ async fn produce(producer: &Producer) -> Result<()> {
     Ok(())
 }
 
-/// The same component with a custom section more, whose name is one letter.
+/// Returns the component with one more custom section, whose name is one letter.
 fn with_section(component: &[u8], number: u8) -> Vec<u8> {
     [component, &[0, 2, 1, b'!' + number]].concat()
 }

@@ -1,4 +1,4 @@
-//! `stage.admit`: what is refused, what is dropped, what stays as it was sent.
+//! `stage.admit`: which records are rejected, skipped, or stored as they were sent.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use millstream_wire::{ErrorCode, Records};
 use super::{NOT_NEGATIVE, rows, set, stored, stored_codecs, values};
 use crate::support::{Raw, Topic, builder, compressed, fetch_request, fetched, producer_batch};
 
-/// Rows 1 (no JSON) and 3 (refused) are bad.
+/// Rows 1 (not JSON) and 3 (rejected by the filter) are bad.
 const MIXED: [&str; 5] = [r#"{"n":1}"#, "no json", r#"{"n":2}"#, r#"{"n":-1}"#, r#"{"n":3}"#];
 
 fn started(options: &[(&str, &str)]) -> (Broker, Raw, Topic) {
@@ -27,7 +27,7 @@ fn kept(offsets_and_values: &[(i64, &str)]) -> BTreeMap<i64, String> {
 }
 
 #[test]
-fn a_bad_record_refuses_its_batch_and_is_named() {
+fn a_bad_record_rejects_its_batch_and_is_named() {
     let (_broker, mut raw, topic) = started(&[("stage.admit", NOT_NEGATIVE)]);
     for codec in Codec::ALL {
         let answer = topic.produce_by(&mut raw, 9, compressed(codec, &MIXED));
@@ -42,9 +42,9 @@ fn a_bad_record_refuses_its_batch_and_is_named() {
         let message = answer.error_message.as_deref().unwrap_or_default();
         assert!(message.contains("2 records are rejected") && message.contains("record 1"), "{message}");
     }
-    // Older versions have no room for words.
+    // Older versions have no room for messages.
     assert_eq!(topic.produce_by(&mut raw, 7, compressed(Codec::None, &MIXED)).error_code, ErrorCode::INVALID_RECORD);
-    assert_eq!(topic.end(&mut raw), 0, "nothing of a refused batch is appended");
+    assert_eq!(topic.end(&mut raw), 0, "nothing of a rejected batch is appended");
     assert_eq!(topic.produce(&mut raw, compressed(Codec::None, &[MIXED[0]])), 0);
 }
 
@@ -59,7 +59,7 @@ fn a_batch_that_passes_whole_is_stored_as_it_was_sent() {
         let all: Vec<BatchView<'_>> = batches(&stored).map(|batch| batch.expect("a sound batch")).collect();
         assert_eq!(all.len(), 2);
         for batch in all {
-            // Base offset and leader epoch are the leader's to set; the CRC does not cover them.
+            // The leader sets the base offset and leader epoch; the CRC does not cover them.
             assert_eq!(batch.bytes()[16..], sent[16..], "{codec}");
         }
     }
@@ -79,7 +79,7 @@ fn what_is_skipped_leaves_a_gap_in_every_codec() {
 }
 
 #[test]
-fn what_may_pass_is_let_in_as_it_is() {
+fn with_policy_pass_bad_records_are_stored_as_they_are() {
     let (broker, mut raw, topic) = started(&[("stage.admit", NOT_NEGATIVE), ("stage.admit.failure.policy", "pass")]);
     let sent = compressed(Codec::Zstd, &MIXED);
     assert_eq!(topic.produce(&mut raw, sent.clone()), 0);
@@ -87,7 +87,7 @@ fn what_may_pass_is_let_in_as_it_is() {
 }
 
 #[test]
-fn an_answer_of_batches_without_records_ends_in_one_that_clients_move_on_from() {
+fn a_response_without_records_ends_in_a_batch_that_clients_move_past() {
     let (_broker, mut raw, topic) = started(&[("stage.admit", NOT_NEGATIVE), ("stage.admit.failure.policy", "skip")]);
     topic.produce(&mut raw, compressed(Codec::None, &[MIXED[0]]));
     for _ in 0..20 {
@@ -112,7 +112,7 @@ fn an_answer_of_batches_without_records_ends_in_one_that_clients_move_on_from() 
 }
 
 #[test]
-fn a_batch_of_which_nothing_is_left_takes_its_offsets() {
+fn a_batch_without_kept_records_still_takes_its_offsets() {
     let (broker, mut raw, topic) = started(&[("stage.admit", NOT_NEGATIVE), ("stage.admit.failure.policy", "skip")]);
     let producer = raw.call(4, &InitProducerIdRequest { transaction_timeout_ms: 60_000, ..Default::default() });
     let sequenced = |sequence, values: &[&str]| producer_batch(producer.producer_id, 0, sequence, values);
@@ -120,7 +120,7 @@ fn a_batch_of_which_nothing_is_left_takes_its_offsets() {
     assert_eq!(topic.produce(&mut raw, sequenced(3, &[MIXED[0], MIXED[1]])), 3);
     assert_eq!(topic.produce(&mut raw, sequenced(5, &[MIXED[1]])), 5);
     assert_eq!(topic.produce(&mut raw, sequenced(6, &[MIXED[2]])), 6);
-    // A repeat of each has the answer that it had.
+    // A repeated batch gets its first response again.
     assert_eq!(topic.produce(&mut raw, sequenced(0, &[MIXED[1], MIXED[1], MIXED[1]])), 0);
     assert_eq!(topic.produce(&mut raw, sequenced(5, &[MIXED[1]])), 5);
     assert_eq!(
@@ -129,7 +129,7 @@ fn a_batch_of_which_nothing_is_left_takes_its_offsets() {
     );
     assert_eq!(values(&mut raw, &topic), kept(&[(3, MIXED[0]), (6, MIXED[2])]));
     assert_eq!(batches(&stored(&broker, &topic)).next().expect("a batch").expect("sound").size(), HEADER_LEN);
-    // Time look-ups pass over it.
+    // A lookup by time passes over the batch.
     assert_eq!(topic.offset_for(&mut raw, 0, 0).offset, 3);
 }
 
@@ -149,7 +149,7 @@ fn a_chain_of_eight_sees_what_those_before_it_keep() {
 }
 
 #[test]
-fn the_topics_time_and_codec_go_with_it() {
+fn admitted_batches_get_the_topics_timestamp_type_and_codec() {
     let options = [
         ("stage.admit", NOT_NEGATIVE),
         ("stage.admit.failure.policy", "skip"),
@@ -171,18 +171,18 @@ fn the_topics_time_and_codec_go_with_it() {
 }
 
 #[test]
-fn acks_0_closes_the_connection_on_a_refusal_and_says_nothing_else() {
+fn acks_0_closes_the_connection_on_a_rejection_without_a_response() {
     let (broker, mut raw, topic) = started(&[("stage.admit", NOT_NEGATIVE)]);
     raw.send(9, &topic.produce_request(9, 0, 0, compressed(Codec::None, &[MIXED[0]])));
-    // The next answer is that of the next request.
+    // The next response belongs to the next request.
     assert_eq!(topic.end(&mut raw), 1);
     raw.send(9, &topic.produce_request(9, 0, 0, compressed(Codec::None, &MIXED)));
-    raw.assert_closed("a refused record under acks=0");
+    raw.assert_closed("a rejected record with acks=0");
     assert_eq!(topic.end(&mut Raw::connect(&broker)), 1);
 }
 
 #[test]
-fn requests_of_a_connection_are_appended_and_answered_in_their_order() {
+fn requests_of_a_connection_are_appended_in_order_and_so_are_the_responses() {
     let (_broker, mut raw, topic) = started(&[("stage.admit", NOT_NEGATIVE), ("stage.admit.failure.policy", "skip")]);
     let plain = Topic::create(&mut raw, "plain", 1, &[]);
     let mut sent = Vec::new();
@@ -204,7 +204,7 @@ fn requests_of_a_connection_are_appended_and_answered_in_their_order() {
 }
 
 #[test]
-fn options_are_in_force_at_the_next_batch() {
+fn configs_are_in_force_from_the_next_batch() {
     let (_broker, mut raw, topic) = started(&[]);
     let bad = || compressed(Codec::None, &["no json"]);
     assert_eq!(topic.produce(&mut raw, bad()), 0);
@@ -233,7 +233,7 @@ fn a_large_batch_goes_to_the_filter_in_parts() {
         ("stage.admit.failure.policy", "skip"),
         ("max.message.bytes", "8388608"),
     ]);
-    // 40 MiB of records, more than the filter's memory holds, in a few KiB.
+    // 40 MiB of records, more than the filter's memory holds, compressed to a few KiB.
     let fill = "x".repeat(4000);
     let sent: Vec<String> =
         (0..10_000).map(|n| format!("{} {n} {fill}", if n % 5 == 0 { "yes" } else { "no" })).collect();

@@ -1,4 +1,4 @@
-//! `stage.compressor`: what is stored, what is given back, and for how long it can be read.
+//! `stage.compressor`: which codec is stored, which codec clients get, and how long stored batches can be read.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 const TEXTS: [&str; 4] = ["a first text, a first text, a first text", "a second", "", "the last, the last, the last"];
 
-/// A guest that "compresses" by a format of its own.
+/// Returns a guest that "compresses" into a private format.
 fn private() -> Guest {
     Guest::compressor().name("own-format")
 }
@@ -43,7 +43,7 @@ fn is_private(batch: BatchView<'_>) -> bool {
     batch.attributes() & 7 == 7
 }
 
-/// Fetches by one version and gives the codecs of the answer's batches and the values in them.
+/// Fetches with one version. Returns the codecs of the response's batches, and their values.
 fn given(raw: &mut Raw, topic: &Topic, version: i16) -> (Vec<Codec>, Vec<String>) {
     let data = fetched(raw.call(version, &fetch_request(version, &[(topic, 0, 0, 1 << 20)], 0, 0)));
     assert_eq!(data.error_code, ErrorCode::NONE, "v{version}");
@@ -53,7 +53,7 @@ fn given(raw: &mut Raw, topic: &Topic, version: i16) -> (Vec<Codec>, Vec<String>
 }
 
 #[test]
-fn a_standard_format_is_stored_as_that_codec_and_sent_as_it_lies() {
+fn a_standard_format_is_stored_as_that_codec_and_sent_unchanged() {
     for (plugin, codec) in
         [("gzip", Codec::Gzip), ("snappy", Codec::Snappy), ("lz4", Codec::Lz4), ("zstd", Codec::Zstd)]
     {
@@ -69,7 +69,7 @@ fn a_standard_format_is_stored_as_that_codec_and_sent_as_it_lies() {
 }
 
 #[test]
-fn a_private_format_is_given_back_in_the_codec_that_was_sent() {
+fn a_private_format_is_fetched_in_the_codec_that_was_sent() {
     let folder = folder_with(&[("own-format", &private())]);
     let (broker, mut raw, topic) = started(Some(folder.path()), &[("stage.compressor", "own-format")]);
     for codec in Codec::ALL {
@@ -102,12 +102,12 @@ fn records_are_found_by_time_within_a_private_batch() {
 }
 
 #[test]
-fn what_is_stored_can_be_read_when_the_options_the_folder_and_the_process_are_gone() {
+fn stored_batches_can_be_read_after_the_configs_the_folder_and_the_process_are_gone() {
     let folder = folder_with(&[("own-format", &private())]);
     let (mut broker, mut raw, topic) = started(Some(folder.path()), &[("stage.compressor", "own-format")]);
     broker.allow("is needed to read what topic");
     topic.produce(&mut raw, compressed(Codec::Gzip, &TEXTS));
-    // Another version takes over: what the first has packed is read by the first.
+    // Another version takes over; the first version still decompresses what it has packed.
     let second = private().version("2.0.0").edit("(i32.const 83)", "(i32.const 84)");
     std::fs::write(folder.path().join("own-format.wasm"), second.build()).expect("written");
     wait_until("the second version to pack", PATIENCE, || {
@@ -153,14 +153,14 @@ fn a_waiting_fetch_does_not_get_what_it_cannot_read() {
 }
 
 #[test]
-fn what_would_not_come_back_is_never_acknowledged() {
+fn what_does_not_decompress_is_never_acknowledged() {
     // Each passes the probe, which is a text that begins with an a.
     let loses = private().hook(
         "compressed",
         "(if (i32.ne (i32.load8_u (local.get $data)) (i32.const 97))
            (then (i32.store8 (i32.add (local.get $out) (i32.const 9)) (i32.const 255))))",
     );
-    // Its bytes come back by itself, but are not what it says that they are.
+    // It decompresses its own bytes, but they are not in the format that it declares.
     const LZ4: u8 = 2;
     let lies = Guest::compressor().name("liar").format(LZ4);
     let folder = folder_with(&[("own-format", &loses), ("liar", &lies)]);
@@ -175,8 +175,8 @@ fn what_would_not_come_back_is_never_acknowledged() {
 }
 
 #[test]
-fn a_compressor_that_fails_refuses_the_batch_or_lets_it_be() {
-    // Traps on records, not on the probe, which is a text of its own.
+fn a_compressor_that_fails_rejects_the_batch_or_leaves_it() {
+    // Traps on records, but not on the probe, which is a text.
     let guest =
         private().hook("compress", "(if (i32.ne (i32.load8_u (local.get $data)) (i32.const 97)) (then unreachable))");
     let folder = folder_with(&[("own-format", &guest)]);
@@ -211,7 +211,7 @@ fn a_filter_and_a_compressor_work_together() {
     let offsets: Vec<i64> = read.iter().map(|row| row.offset).collect();
     assert_eq!(offsets, [0, 2, 5]);
     assert_eq!(read[2].timestamp, answer.log_append_time_ms);
-    // And so does a view of it.
+    // A view of the topic shows the same.
     let view = Topic::create(&mut raw, "view", 1, &[("view.of", "topic"), ("stage.filter", r#"contains{"text":"2"}"#)]);
     assert_eq!(values(&mut raw, &view).into_iter().collect::<Vec<_>>(), [(2, r#"{"n":2}"#.to_owned())]);
 }

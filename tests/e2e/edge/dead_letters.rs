@@ -1,4 +1,4 @@
-//! Dead letters: where they are, what they say, and that none is lost or written twice without need.
+//! Dead letters: their topic and content, and that none is lost or written twice without need.
 
 use millstream_record::{Codec, Header};
 use millstream_tests::Broker;
@@ -25,7 +25,7 @@ fn dead() -> Topic {
 }
 
 #[test]
-fn a_letter_is_the_record_with_the_reason_and_its_place() {
+fn a_dead_letter_is_the_record_with_the_reason_and_its_place() {
     let (_broker, mut raw, topic) = started(&[], 1);
     topic.produce(&mut raw, compressed(Codec::None, &[r#"{"n":0}"#; 3]));
     let mut batch = builder(Codec::Gzip, &[r#"{"n":1}"#]);
@@ -58,7 +58,7 @@ fn a_letter_is_the_record_with_the_reason_and_its_place() {
 }
 
 #[test]
-fn letters_go_to_the_partition_of_their_source_as_far_as_there_is_one() {
+fn dead_letters_go_to_the_partition_number_of_their_source_if_it_exists() {
     let (_broker, mut raw, topic) = started(&[("num.partitions", "2")], 3);
     for partition in [0, 1, 2, 1] {
         let request = topic.produce_request(9, 1, partition, compressed(Codec::None, &["no json"]));
@@ -76,7 +76,7 @@ fn letters_go_to_the_partition_of_their_source_as_far_as_there_is_one() {
 }
 
 #[test]
-fn a_repeat_writes_no_second_letter() {
+fn a_repeated_batch_writes_no_second_dead_letter() {
     let (_broker, mut raw, topic) = started(&[], 1);
     let producer = raw.call(4, &InitProducerIdRequest { transaction_timeout_ms: 60_000, ..Default::default() });
     let sequenced = |sequence, values: &[&str]| producer_batch(producer.producer_id, 0, sequence, values);
@@ -91,9 +91,10 @@ fn a_repeat_writes_no_second_letter() {
     assert_eq!(rows(&mut raw, &dead()).len(), 2);
 }
 
-/// Two connections write to one partition; every offset is in exactly one of the two topics, where the letters say.
+/// Two connections write to one partition. Every offset is in exactly one of the two topics, at the place that the dead
+/// letters name.
 #[test]
-fn offsets_of_letters_and_records_never_meet() {
+fn offsets_of_dead_letters_and_records_never_collide() {
     let (broker, mut raw, topic) = started(&[], 1);
     std::thread::scope(|scope| {
         for writer in 0..3 {
@@ -117,7 +118,7 @@ fn offsets_of_letters_and_records_never_meet() {
 }
 
 #[test]
-fn a_letter_that_cannot_be_written_refuses_its_batch() {
+fn a_dead_letter_that_cannot_be_written_rejects_its_batch() {
     let (_broker, mut raw, topic) = started(&[], 1);
     let small = Topic::create(&mut raw, "dead", 1, &[("max.message.bytes", "1000")]);
     let large = format!("no json {}", "x".repeat(6000));
@@ -126,7 +127,7 @@ fn a_letter_that_cannot_be_written_refuses_its_batch() {
     let message = answer.error_message.as_deref().unwrap_or_default();
     assert!(message.contains("dead letter") && message.contains("max.message.bytes"), "{message}");
     assert_eq!((topic.end(&mut raw), small.end(&mut raw)), (0, 0));
-    // Letters that do not fit one batch go in several.
+    // Dead letters that do not fit into one batch are written as several.
     let values = vec![format!("no json {}", "y".repeat(300)); 10];
     let values: Vec<&str> = values.iter().map(String::as_str).collect();
     topic.produce(&mut raw, compressed(Codec::None, &values));
@@ -139,7 +140,7 @@ fn a_killed_broker_has_lost_nothing_that_was_acknowledged() {
         let (mut broker, mut raw, topic) = started(&[("flush.mode", flush_mode)], 1);
         let producer = raw.call(4, &InitProducerIdRequest { transaction_timeout_ms: 60_000, ..Default::default() });
         let id = producer.producer_id;
-        // Pipelined batches of three, killed at whatever point; what was answered is counted.
+        // Pipelined batches of three records, killed at any point. The responses are counted.
         let mut sequence = 0;
         for round in 0..6 {
             let mut sent = Vec::new();
@@ -160,7 +161,7 @@ fn a_killed_broker_has_lost_nothing_that_was_acknowledged() {
             broker.kill();
             broker.restart();
             raw = Raw::connect(&broker);
-            // The producer sends again what it has no answer for.
+            // The producer retries every batch without a response.
             for (_, sequence) in &sent[answered..] {
                 let good = format!(r#"{{"n":{sequence}}}"#);
                 let bad = format!("bad {sequence}");
@@ -183,7 +184,7 @@ fn a_killed_broker_has_lost_nothing_that_was_acknowledged() {
 }
 
 #[test]
-fn letters_of_a_topic_that_goes_out_of_use_stay() {
+fn dead_letters_stay_after_their_topic_is_no_longer_set() {
     let (_broker, mut raw, topic) = started(&[], 1);
     topic.produce(&mut raw, compressed(Codec::None, &["no json"]));
     let (code, message) = alter(&mut raw, &topic.name, &[("stage.admit", None), ("stage.admit.failure.policy", None)]);
@@ -203,14 +204,14 @@ fn the_largest_record_of_a_topic_fits_its_dead_letter_topic() {
     assert_eq!(topic.produce(&mut raw, batch), 0);
     let letters = rows(&mut raw, &dead());
     assert_eq!(letters[0].value.as_deref().map(str::len), Some(value.len()));
-    // What compresses well may be larger than the limit.
+    // A batch that compresses well may be larger than the limit.
     let value = "y".repeat(3_000_000);
     assert_eq!(topic.produce(&mut raw, compressed(Codec::Zstd, &[&value])), 1);
     assert_eq!(rows(&mut raw, &dead()).len(), 2);
 }
 
 #[test]
-fn a_dead_letter_topic_that_is_too_small_is_refused() {
+fn a_dead_letter_topic_that_is_too_small_is_rejected() {
     let broker = Broker::start();
     let mut raw = Raw::connect(&broker);
     let topic = Topic::create(&mut raw, "orders", 1, &[("max.message.bytes", "2000000")]);

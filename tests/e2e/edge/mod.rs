@@ -1,4 +1,4 @@
-//! The stages of topics at the broker's edge, for clients that know nothing of them.
+//! The stages of topics at the broker's edge, for clients that do not know of them.
 
 mod admit;
 mod compressor;
@@ -15,10 +15,10 @@ use millstream_wire::ErrorCode;
 
 use crate::support::{Raw, Topic, alter};
 
-/// Lets JSON in whose `n` is at least 0. What is not JSON is an error of its row, a negative number is refused.
+/// Admits JSON whose `n` is at least 0. A value that is not JSON is an error of its row; a negative number is rejected.
 const NOT_NEGATIVE: &str = r#"json-compare{"path":"/n","op":">=","value":0}"#;
 
-/// Changes options that must be taken.
+/// Sets configs of a topic, which must succeed.
 fn set(raw: &mut Raw, topic: &Topic, options: &[(&str, &str)]) {
     let options: Vec<_> = options.iter().map(|(name, value)| (*name, Some(*value))).collect();
     let (code, message) = alter(raw, &topic.name, &options);
@@ -36,14 +36,14 @@ struct Row {
 }
 
 impl Row {
-    /// The headers by name; of several with one name the last.
+    /// Returns a header by name; of several with one name, the last.
     fn header(&self, name: &str) -> &str {
         let header = self.headers.iter().rev().find(|(known, _)| known == name);
         header.map_or_else(|| panic!("no header {name} in {self:?}"), |(_, value)| value)
     }
 }
 
-/// Every record of a partition, read to its end.
+/// Reads every record of a partition.
 fn rows_of(raw: &mut Raw, topic: &Topic, partition: i32) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut offset = 0;
@@ -81,18 +81,18 @@ fn rows(raw: &mut Raw, topic: &Topic) -> Vec<Row> {
     rows_of(raw, topic, 0)
 }
 
-/// Offsets and values of a topic's records.
+/// Returns the offsets and values of a topic's records.
 fn values(raw: &mut Raw, topic: &Topic) -> BTreeMap<i64, String> {
     rows(raw, topic).into_iter().map(|row| (row.offset, row.value.unwrap_or_default())).collect()
 }
 
-/// The batches of a partition's first segment as they lie on disk.
+/// Returns the batches of a partition's first segment as they are on disk.
 fn stored(broker: &Broker, topic: &Topic) -> Vec<u8> {
     let path = format!("{}-0/00000000000000000000.log", &*topic.name);
     std::fs::read(broker.folder().join(path)).expect("the first segment")
 }
 
-/// The codec of every batch on disk.
+/// Returns the codec of every batch on disk.
 fn stored_codecs(broker: &Broker, topic: &Topic) -> Vec<Codec> {
     let stored = stored(broker, topic);
     let codec = |batch: BatchView<'_>| batch.codec().expect("one of Kafka's");

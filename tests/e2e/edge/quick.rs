@@ -1,4 +1,5 @@
-//! Stages that were quick for long run where the sockets are served: they judge as ever, and one that turns slow is moved away.
+//! Quick stages run inline, on the threads that serve the sockets. Their decisions stay the same, and a stage that
+//! turns slow is moved away.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -12,13 +13,13 @@ use super::{NOT_NEGATIVE, rows, set, values};
 use crate::guests::Guest;
 use crate::support::{Raw, Topic, batch, compressed};
 
-/// More batches than a stage needs to be known as quick.
+/// More batches than a stage needs to count as quick.
 const MANY: usize = 100;
 
 const GOOD: &str = r#"{"n":1}"#;
 const MIXED: [&str; 4] = [GOOD, "no json", r#"{"n":-1}"#, GOOD];
 
-/// Has the topic's stages known as quick.
+/// Sends batches until the topic's stages count as quick.
 fn warm_up(raw: &mut Raw, topic: &Topic) {
     for _ in 0..MANY {
         topic.produce(raw, batch(&[GOOD]));
@@ -26,14 +27,14 @@ fn warm_up(raw: &mut Raw, topic: &Topic) {
 }
 
 #[test]
-fn they_judge_as_ever() {
+fn decisions_stay_the_same() {
     let broker = Broker::builder().set("flush.mode", "page-cache").start();
     let mut raw = Raw::connect(&broker);
     for (policy, left) in [("fail", 0), ("skip", 2), ("dead-letter", 2), ("pass", 4)] {
         let topic = Topic::create(&mut raw, policy, 1, &[]);
         let options = [("stage.admit.failure.policy", policy), ("stage.dead.letter.topic", "dead")];
         set(&mut raw, &topic, &[("stage.admit", NOT_NEGATIVE), options[0], options[1]]);
-        // A failure has them watched for longer, then they are quick again.
+        // After a failure the stages are measured for longer, and then count as quick again.
         for codec in [Codec::None, Codec::None, Codec::Lz4] {
             warm_up(&mut raw, &topic);
             let end = topic.end(&mut raw);
@@ -57,12 +58,12 @@ fn they_judge_as_ever() {
 #[test]
 fn one_that_turns_slow_gives_the_worker_back() {
     const PARTITIONS: i32 = 32;
-    // Never ends for more than one row: every batch of two takes two deadlines, then goes row by row.
+    // Does not end for more than one row: every batch of two runs into two deadlines, and then is processed row by row.
     let forever = "(if (i32.gt_u (local.get $rows) (i32.const 1)) (then (loop $forever (br $forever))))";
     let folder = tempfile::tempdir().expect("a folder");
     let guest = Guest::filter().name("turns").hook("filter", forever).build();
     std::fs::write(folder.path().join("turns.wasm"), guest).expect("written");
-    // One worker: if it is kept, nobody is served.
+    // There is one worker: while it is blocked, no client is served.
     let broker = Broker::builder().plugins(folder.path()).env("TOKIO_WORKER_THREADS", "1").start();
     broker.allow("there is no rollback");
     broker.allow("fails too often");
@@ -94,7 +95,7 @@ fn one_that_turns_slow_gives_the_worker_back() {
     assert_eq!(topic.produce(&mut raw, batch(&[GOOD])), MANY as i64 + 2);
 }
 
-/// Two rows for each partition.
+/// Returns a produce request with two rows for each partition.
 fn to_all(topic: &Topic, partitions: i32) -> ProduceRequest {
     let mut request = topic.produce_request(9, -1, 0, batch(&[GOOD, GOOD]));
     let data = |index| PartitionProduceData { index, records: Records::Bytes(batch(&[GOOD, GOOD]).into()) };

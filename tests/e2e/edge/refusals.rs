@@ -1,4 +1,4 @@
-//! Options that cannot be: each is refused with words that name the fault, and nothing changes.
+//! Invalid configs: each is rejected with a message that names the fault, and nothing changes.
 
 use millstream_tests::Broker;
 use millstream_wire::ErrorCode;
@@ -7,7 +7,7 @@ use super::{NOT_NEGATIVE, alter, set};
 use crate::support::{Raw, Topic, compressed};
 
 #[test]
-fn bad_options_are_refused_by_name() {
+fn bad_configs_are_rejected_by_name() {
     let broker = Broker::start();
     let mut raw = Raw::connect(&broker);
     let topic = Topic::create(&mut raw, "topic", 1, &[]);
@@ -35,7 +35,7 @@ fn bad_options_are_refused_by_name() {
         for word in words {
             assert!(message.contains(word), "{option}={value}: {message:?} does not name {word:?}");
         }
-        // What was in force is.
+        // The earlier configs are still in force.
         let answer = topic.produce_by(&mut raw, 9, compressed(millstream_record::Codec::None, &["no json"]));
         assert_eq!(answer.error_code, ErrorCode::INVALID_RECORD, "{option}={value}");
     }

@@ -1,4 +1,4 @@
-//! A slow stage slows its own topic, and no other.
+//! A slow stage slows its own topic and no other.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -11,13 +11,13 @@ use super::set;
 use crate::guests::Guest;
 use crate::support::{Raw, Topic, batch};
 
-/// What the stage takes for a batch, as near as it can be told.
+/// The time that the stage takes for a batch, approximately.
 const SLOW: Duration = Duration::from_millis(15);
 
-/// Requests of one look at the neighbour.
+/// The requests of one measurement of the neighbour.
 const REQUESTS: usize = 400;
 
-/// A filter that counts down from a number before it answers, unless there is nothing to answer.
+/// Returns a filter that counts down from a number before it returns, unless it has no rows.
 fn counts_down(name: &str, from: u32) -> Guest {
     let count = format!(
         "(local.set $byte (i32.const {from}))
@@ -34,7 +34,7 @@ fn waited(raw: &mut Raw, topic: &Topic) -> Duration {
     begun.elapsed()
 }
 
-/// The wait that one of a hundred requests passes.
+/// Returns the 99th percentile of a request's time.
 fn p99(raw: &mut Raw, topic: &Topic) -> Duration {
     let mut waits: Vec<Duration> = (0..REQUESTS).map(|_| waited(raw, topic)).collect();
     waits.sort();
@@ -55,7 +55,7 @@ fn neighbours_of_a_slow_stage_do_not_wait_for_it() {
     let plain = Topic::create(&mut raw, "plain", 1, &[]);
     let admitted = Topic::create(&mut raw, "admitted", 1, &[("stage.admit", r#"contains{"text":"value"}"#)]);
 
-    // How far this machine counts in so long.
+    // How far this machine counts in that time.
     set(&mut raw, &slow, &[("stage.admit", "probe")]);
     let fastest = (0..20).map(|_| waited(&mut raw, &slow)).min().expect("twenty waits");
     let from = (f64::from(PROBE) * SLOW.as_secs_f64() / fastest.as_secs_f64()) as u32;
@@ -73,7 +73,7 @@ fn neighbours_of_a_slow_stage_do_not_wait_for_it() {
                 let mut raw = Raw::connect(&broker);
                 while !over.load(Ordering::Acquire) {
                     if loaded.load(Ordering::Acquire) {
-                        // A deadline that was passed on a busy machine is an answer too.
+                        // On a busy machine the stage may exceed its deadline, which is an allowed result too.
                         topic_takes(&mut raw, &slow);
                         batches.fetch_add(1, Ordering::Relaxed);
                     } else {
@@ -84,7 +84,7 @@ fn neighbours_of_a_slow_stage_do_not_wait_for_it() {
             });
         }
         for topic in [&plain, &admitted] {
-            // By turns without and with the load, since a machine has its moods.
+            // Rounds without and with the load alternate, since the machine's speed varies.
             let rounds = (0..5).map(|_| {
                 loaded.store(false, Ordering::Release);
                 let alone = p99(&mut raw, topic);
@@ -104,7 +104,7 @@ fn neighbours_of_a_slow_stage_do_not_wait_for_it() {
         over.store(true, Ordering::Release);
     });
     for (alone, beside) in ratios {
-        // Other tests share these cores: what the machine adds is left aside, but never as much as one slow batch.
+        // Other tests share these cores. The limit allows for that, but never for the time of one slow batch.
         assert!(beside < (2 * alone).max(SLOW / 2), "a neighbour's p99 went from {alone:?} to {beside:?}");
     }
 }

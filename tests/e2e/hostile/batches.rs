@@ -16,7 +16,7 @@ fn row_18_a_bad_crc() {
         let wrong = (u32::from_be_bytes(sound[17..21].try_into().unwrap()) ^ 1).to_be_bytes();
         let what = format!("a wrong CRC, {codec:?}");
         victim.refuses(&what, &forge(sound.clone(), At::Crc, wrong), ErrorCode::CORRUPT_MESSAGE);
-        // One bit of what the CRC covers, at its first, a middle and its last byte.
+        // Flips one bit of what the CRC covers: at its first, a middle and its last byte.
         for place in [At::Attributes as usize + 1, HEADER_LEN, sound.len() - 1] {
             let mut flipped = sound.clone();
             flipped[place] ^= 0x40;
@@ -32,7 +32,7 @@ fn row_19_a_wrong_batch_length() {
     let memory = victim.memory();
     let sound = batch(&["some", "values"]);
     let right = sound.len() as i32 - 12;
-    // The length is not covered by the CRC, so that nothing else is wrong.
+    // The CRC does not cover the length, so nothing else is wrong.
     for length in [right - 1, right + 1, 49, 48, 1, 0, -1, i32::MIN, i32::MAX, right + (1 << 20)] {
         let forged = forge_length(&sound, length);
         victim.refuses(&format!("batch length {length} for {right}"), &forged, ErrorCode::CORRUPT_MESSAGE);
@@ -64,7 +64,8 @@ fn row_20_another_magic() {
     victim.is_well("other magics");
 }
 
-/// Versions 0 to 2 are advertised, since librdkafka before 2.11.1 compresses only then; what they carry is refused.
+/// Versions 0 to 2 are advertised, since librdkafka before 2.11.1 compresses only then. Record sets of these versions
+/// are rejected.
 #[test]
 fn row_20_record_sets_of_old_versions() {
     let mut victim = Victim::start();
@@ -96,7 +97,7 @@ fn row_21_a_wrong_record_count() {
         let forged = forge(sound(), At::LastOffsetDelta, delta.to_be_bytes());
         victim.refuses(&format!("last offset delta {delta} of 2"), &forged, ErrorCode::INVALID_RECORD);
     }
-    // Both agree with each other and not with the records.
+    // Both counts agree with each other but not with the records.
     for count in [1, 2, 4, i32::MAX] {
         for codec in [Codec::None, Codec::Gzip] {
             let forged = forge(compressed(codec, &["one", "two", "three"]), At::Count, count.to_be_bytes());
@@ -127,14 +128,14 @@ fn row_21_no_batch_at_all() {
     victim.is_well("no batch at all");
 }
 
-/// A batch with one record of which every length and count can be chosen.
+/// A batch with one record whose lengths and counts can be set.
 struct Forgery {
-    /// What is added to the record's true length.
+    /// The difference to the record's true length.
     length: i64,
     key: i64,
     value: i64,
     headers: i64,
-    /// What stands where the first header would be.
+    /// The bytes in place of the first header.
     rest: Vec<u8>,
 }
 
@@ -206,9 +207,9 @@ fn row_22_header_counts_and_lengths_within_a_record() {
     victim.is_well("forged lengths");
 }
 
-/// Where the broker looks into compressed records (a compacted topic, one that recodes), it finds the same faults.
+/// Where the broker reads compressed records (a compacted topic, one that recodes), it finds the same faults.
 #[test]
-fn row_22_the_same_under_compression_where_records_are_looked_at() {
+fn row_22_the_same_under_compression_where_records_are_read() {
     for config in [("compression.type", "zstd"), ("cleanup.policy", "compact")] {
         let mut victim = Victim::with(&[], &[config]);
         let memory = victim.memory();
@@ -223,16 +224,16 @@ fn row_22_the_same_under_compression_where_records_are_looked_at() {
     }
 }
 
-/// On a plain topic a compressed payload is opaque to the broker. Whatever looks into it later must bear it.
+/// On a plain topic a compressed payload is opaque to the broker. Any code that reads it later must cope with it.
 #[test]
-fn row_22_a_poisoned_payload_that_was_taken_harms_only_its_reader() {
+fn row_22_a_poisoned_payload_that_was_stored_harms_only_its_reader() {
     let mut victim = Victim::start();
     let memory = victim.memory();
     for (_, forgery) in forgeries() {
         victim.topic.produce_by(&mut victim.raw, 9, forgery.compressed(Codec::Gzip));
     }
     for timestamp in [-3, 0, crate::support::now_ms()] {
-        // An error or an answer, and in any case one.
+        // A response with an error or without one, but always a response.
         victim.topic.offset_for(&mut victim.raw, 0, timestamp);
     }
     memory.assert_grew_less_than(32 << 20, "poisoned payloads");

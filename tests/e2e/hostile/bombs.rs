@@ -1,4 +1,4 @@
-//! Row 25: little that becomes much.
+//! Row 25: small payloads that decompress to huge ones.
 
 use std::thread;
 
@@ -10,12 +10,12 @@ use crate::support::{Memory, Raw, builder};
 
 const MIB: usize = 1 << 20;
 
-/// What a bomb becomes, and the cap that it must not get past.
+/// The decompressed size of a bomb, which is above the limit.
 const BOMB: usize = 96 * MIB;
 const CAP: usize = 4 * MIB;
 const SETTINGS: [(&str, &str); 1] = [("socket.request.max.bytes", "4194304")];
 
-/// One record with a value of zeros, as it stands in a payload.
+/// Returns one record with a value of zeros, as it is encoded in a payload.
 fn record_of_zeros(len: usize) -> Vec<u8> {
     let mut body = vec![0, 0, 0, 2, b'k'];
     varint::write_i64(&mut body, len as i64);
@@ -27,13 +27,13 @@ fn record_of_zeros(len: usize) -> Vec<u8> {
     record
 }
 
-/// A batch of one record under a codec with this payload.
+/// Returns a batch of one record with this payload and codec.
 fn with_payload(codec: Codec, payload: &[u8]) -> Vec<u8> {
     builder(codec, &["v"]).build_with_payload(codec, payload).expect("a batch")
 }
 
-/// Raw snappy that says it will become 4 GiB, the same within xerial frames, an lz4 frame and a zstd frame that
-/// announce sizes that they do not have.
+/// Returns payloads with false sizes: raw snappy that claims 4 GiB, the same in xerial frames, and an lz4 and a zstd
+/// frame.
 fn liars() -> Vec<(&'static str, Codec, Vec<u8>)> {
     let raw = [&[0xff, 0xff, 0xff, 0xff, 0x0f][..], &[0; 8]].concat();
     let mut xerial = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01".to_vec();
@@ -65,15 +65,15 @@ fn bombs() -> impl Iterator<Item = (Codec, Vec<u8>)> {
 }
 
 fn stays_below_the_cap(memory: &Memory, what: &str) {
-    // The frames themselves, what is decompressed up to a cap (in a look-up by time that of the log, 16 MiB), and the
-    // allocator's own.
+    // The limit covers the frames, the data that is decompressed (in a lookup by time up to the log's 16 MiB), and the
+    // allocator's overhead.
     memory.assert_grew_less_than(BOMB / 2, what);
 }
 
-/// A topic that recodes holds the records in memory: it stops at the cap. A topic that only checks them, as a compacted one
-/// does, holds none of them.
+/// A topic that recodes holds the records in memory and stops at the limit. A topic that only checks them, such as a
+/// compacted one, holds no records.
 #[test]
-fn row_25_a_bomb_where_records_are_looked_at() {
+fn row_25_a_bomb_where_records_are_read() {
     for config in [
         ("compression.type", "gzip"),
         ("compression.type", "lz4"),
@@ -99,7 +99,7 @@ fn row_25_a_bomb_where_records_are_looked_at() {
     }
 }
 
-/// zstd came with version 7 of Produce, so that older ones refuse it for that.
+/// Checks that Produce before version 7, which came with zstd, rejects zstd as such.
 fn refuses_without_zstd_before_v7(victim: &mut Victim, what: &str, codec: Codec, records: &[u8], error: ErrorCode) {
     if codec != Codec::Zstd {
         return victim.refuses(what, records, error);
@@ -112,10 +112,10 @@ fn refuses_without_zstd_before_v7(victim: &mut Victim, what: &str, codec: Codec,
     }
 }
 
-/// On a plain topic the payload is never decompressed, so that a bomb is as large as it is. A look-up by time
-/// must look into it, and stops at the cap as well.
+/// On a plain topic the payload is not decompressed, so the size of a bomb does no harm. A lookup by time must
+/// decompress it, and stops at the limit too.
 #[test]
-fn row_25_a_bomb_that_was_taken_harms_nobody() {
+fn row_25_a_bomb_that_was_stored_harms_no_client() {
     let mut victim = Victim::with(&SETTINGS, &[("max.message.bytes", "8388608")]);
     let memory = victim.memory();
     for (codec, bomb) in bombs().filter(|(_, bomb)| bomb.len() < CAP) {
@@ -123,7 +123,7 @@ fn row_25_a_bomb_that_was_taken_harms_nobody() {
         let answer = victim.topic.produce_by(&mut victim.raw, 9, bomb.clone());
         assert_eq!(answer.error_code, ErrorCode::NONE, "{what}: {:?}", answer.error_message);
         for timestamp in [-3, 0, crate::support::now_ms() - 1000] {
-            // An error or an answer, and in any case one.
+            // A response with an error or without one, but always a response.
             victim.topic.offset_for(&mut victim.raw, 0, timestamp);
         }
         let data = victim.topic.fetch(&mut victim.raw, answer.base_offset);
@@ -141,7 +141,7 @@ fn row_25_sizes_that_a_payload_only_claims() {
         let memory = victim.memory();
         for (what, codec, payload) in liars() {
             if codec == Codec::Gzip && config.0 == "compression.type" {
-                continue; // Stored as it is: nobody looks into it.
+                continue; // Stored unchanged: the broker does not read the payload.
             }
             let batch = with_payload(codec, &payload);
             let end = victim.topic.end(&mut victim.raw);
@@ -156,10 +156,10 @@ fn row_25_sizes_that_a_payload_only_claims() {
     }
 }
 
-/// Many at once take no more memory than a few: decompressed records are memory for requests like any other.
+/// Many bombs at once take no more memory than a few: decompressed records count towards the memory for requests.
 #[test]
 fn row_25_many_bombs_at_once() {
-    // To gzip, which takes its time.
+    // Recoding to gzip takes time.
     let mut victim = Victim::with(&[], &[("compression.type", "gzip"), ("compression.gzip.level", "9")]);
     let payload = codec::compress(Codec::Zstd, None, &record_of_zeros(BOMB)).expect("zeros can be compressed");
     let bomb = with_payload(Codec::Zstd, &payload);
@@ -173,16 +173,16 @@ fn row_25_many_bombs_at_once() {
         .collect();
     victim.neighbour.is_served(&mut victim.broker, "the first of many bombs");
     for sender in senders {
-        let error = sender.join().expect("an answer");
+        let error = sender.join().expect("a response");
         assert!([ErrorCode::NONE, ErrorCode::MESSAGE_TOO_LARGE].contains(&error), "{error:?}");
     }
     memory.assert_grew_less_than(256 * MIB, "24 bombs at once");
     victim.is_well("many bombs at once");
 }
 
-/// So do many look-ups by time into a bomb that lies in the log.
+/// Many concurrent lookups by time in a stored bomb take no more memory either.
 #[test]
-fn row_25_many_look_ups_in_a_bomb_at_once() {
+fn row_25_many_lookups_in_a_bomb_at_once() {
     let mut victim = Victim::start();
     let payload = codec::compress(Codec::Gzip, None, &record_of_zeros(BOMB)).expect("zeros can be compressed");
     victim.topic.produce(&mut victim.raw, with_payload(Codec::Gzip, &payload));
@@ -198,6 +198,6 @@ fn row_25_many_look_ups_in_a_bomb_at_once() {
     for looker in lookers {
         assert_eq!(looker.join().expect("an answer"), ErrorCode::NONE);
     }
-    memory.assert_grew_less_than(BOMB / 2, "20 look-ups at once");
+    memory.assert_grew_less_than(BOMB / 2, "20 lookups at once");
     victim.is_well("many look-ups at once");
 }

@@ -13,7 +13,7 @@ use crate::support::{Memory, Neighbour, Raw, batch, open_files, request};
 
 const MIB: usize = 1 << 20;
 
-/// A frame length that is no length: the connection ends, although the client says no more and waits.
+/// Checks that an invalid frame length ends the connection, although the client sends nothing more and waits.
 fn closes_on_length(length: i32, settings: &[(&str, &str)]) {
     let mut victim = Victim::with(settings, &[]);
     let memory = victim.memory();
@@ -22,7 +22,7 @@ fn closes_on_length(length: i32, settings: &[(&str, &str)]) {
         raw.write(&[&length.to_be_bytes()[..], more].concat());
         raw.assert_closed(&format!("length {length}"));
     }
-    // Within a conversation, too.
+    // The same within a conversation.
     victim.raw.write(&length.to_be_bytes());
     victim.raw.assert_closed(&format!("length {length} after sound requests"));
     victim.raw = Raw::connect(&victim.broker);
@@ -55,17 +55,17 @@ fn row_04_one_byte_over_the_cap() {
 #[test]
 fn row_04_a_request_of_exactly_the_cap_is_served() {
     let mut victim = Victim::with(&[("socket.request.max.bytes", "1048576")], &[]);
-    // Bytes after the end of a request are ignored, see row 17.
+    // Bytes after the end of a request are ignored; see row 17.
     let head = request(ApiKey::ApiVersions, 0, 77, &[]).len();
     let frame = request(ApiKey::ApiVersions, 0, 77, &vec![0; MIB + 4 - head]);
     assert_eq!(frame.len(), MIB + 4);
     victim.raw.write(&frame);
-    let answer = victim.raw.read_frame().expect("an answer");
+    let answer = victim.raw.read_frame().expect("a response");
     assert_eq!(answer[..4], 77_i32.to_be_bytes());
     victim.is_well("a request of exactly the cap");
 }
 
-/// A connection on which a request of so many bytes is announced, and the first of them are sent.
+/// Opens a connection, announces a request of this length, and sends its first bytes.
 fn claim(victim: &Victim, length: usize) -> Raw {
     let mut raw = Raw::connect(&victim.broker);
     let mut frame = request(ApiKey::Produce, 9, 1, &[0; 40_000]);
@@ -75,7 +75,7 @@ fn claim(victim: &Victim, length: usize) -> Raw {
 }
 
 #[test]
-fn rows_01_to_04_a_length_within_the_cap_is_no_reason_to_take_memory() {
+fn rows_01_to_04_an_announced_length_takes_no_memory() {
     let mut victim = Victim::start();
     let memory = victim.memory();
     let claims: Vec<Raw> = (0..20).map(|_| claim(&victim, 90 * MIB)).collect();
@@ -84,9 +84,9 @@ fn rows_01_to_04_a_length_within_the_cap_is_no_reason_to_take_memory() {
     drop(claims);
 }
 
-/// Memory for requests that only claims have taken is not there for those who really send.
+/// Clients that only announce large requests must not take the memory from those that send them.
 #[test]
-fn rows_01_to_04_who_only_claims_much_keeps_nobody_from_sending_much() {
+fn rows_01_to_04_announced_requests_do_not_block_real_ones() {
     let mut victim = Victim::start();
     let claims: Vec<Raw> = (0..50).map(|_| claim(&victim, 90 * MIB)).collect();
     let start = Instant::now();
@@ -99,7 +99,7 @@ fn rows_01_to_04_who_only_claims_much_keeps_nobody_from_sending_much() {
     victim.is_well("claims beside large requests");
 }
 
-/// More than fits the memory for requests, all of it sent in earnest at the same time: everybody is served in the end.
+/// The requests together exceed the memory for requests, and all are sent at the same time. All are served in the end.
 #[test]
 fn rows_01_to_04_large_requests_that_do_not_fit_together_are_all_served() {
     let settings = [("queued.max.request.bytes", "8388608"), ("socket.request.max.bytes", "6291456")];
@@ -126,7 +126,7 @@ fn row_06_a_header_at_one_byte_a_second() {
     let frame = request(ApiKey::ApiVersions, 0, 1, &[]);
     let mut raw = Raw::connect(&victim.broker);
     let start = Instant::now();
-    // The drip is the attack, so this is the one test that sleeps on purpose.
+    // The slow drip is the attack, so this is the one test that sleeps on purpose.
     let end = frame[..frame.len() - 1].iter().cycle().find(|byte| {
         let sent = raw.try_write(&[**byte]);
         sent.is_err() || !raw.is_silent_for(Duration::from_secs(1))
@@ -139,7 +139,7 @@ fn row_06_a_header_at_one_byte_a_second() {
 }
 
 #[test]
-fn row_06_many_slow_clients_hold_up_nobody() {
+fn row_06_many_slow_clients_delay_no_other_client() {
     let mut victim = Victim::start();
     let frame = request(ApiKey::ApiVersions, 0, 1, &[]);
     let slow: Vec<Raw> = (0..200)
@@ -150,14 +150,15 @@ fn row_06_many_slow_clients_hold_up_nobody() {
         })
         .collect();
     victim.is_well("200 clients that wait within a request");
-    // Whoever goes on in time is served.
+    // A slow client that completes its frame in time is served.
     for (part, mut raw) in slow.into_iter().enumerate().take(20) {
         raw.write(&frame[part % (frame.len() - 1) + 1..]);
-        assert_eq!(raw.read_frame().expect("an answer")[..4], 1_i32.to_be_bytes());
+        assert_eq!(raw.read_frame().expect("a response")[..4], 1_i32.to_be_bytes());
     }
 }
 
-/// Half of a large frame, ended by `end`, over and over: neither memory nor sockets stay behind.
+/// Sends half of a large frame and ends the connection with `end`, over and over. Checks that neither memory nor
+/// sockets leak.
 fn half_a_frame(what: &str, end: fn(Raw)) {
     const FRAME: usize = 64 * MIB;
     let mut victim = Victim::start();
@@ -241,7 +242,7 @@ fn row_08_random_bytes() {
             _ => request(api.key, version, round, &body),
         };
         let mut raw = Raw::connect(&victim.broker);
-        // The broker may close before all is written, or wait for the rest of a frame: the FIN ends it.
+        // The broker may close before all is written, or wait for the rest of a frame, which the FIN ends.
         raw.try_write(&frame).ok();
         raw.finish();
         raw.read_to_end();
@@ -253,7 +254,7 @@ fn row_08_random_bytes() {
 #[test]
 fn row_09_an_unknown_api_key() {
     let mut victim = Victim::start();
-    // Negative, cluster-internal ones of other brokers, of the future.
+    // Negative keys, cluster-internal keys of other brokers, keys of the future.
     for key in [-1, i16::MIN, 4, 5, 6, 7, 58, 999, i16::MAX] {
         for version in [0, 1, 12, -1, i16::MAX] {
             let mut frame = request(ApiKey::Metadata, 0, 5, &[0; 20]);
@@ -272,9 +273,9 @@ fn row_10_an_api_versions_request_of_the_future() {
     let mut victim = Victim::start();
     for (correlation, version) in [6, 7, 99, i16::MAX].into_iter().enumerate() {
         let correlation = correlation as i32;
-        // What a future body holds is not known.
+        // The content of a future body is unknown.
         victim.raw.write(&request(ApiKey::ApiVersions, version, correlation, b"\x05name\x04one\x00and more"));
-        let answer = victim.raw.read_frame().expect("an answer in version 0");
+        let answer = victim.raw.read_frame().expect("a response in version 0");
         let (header, body) = answer.split_at(4);
         assert_eq!(header, correlation.to_be_bytes(), "v{version}");
         let mut reader = Reader::new(Bytes::copy_from_slice(body));
@@ -284,7 +285,7 @@ fn row_10_an_api_versions_request_of_the_future() {
         let own = response.api_keys.iter().find(|api| api.api_key == ApiKey::ApiVersions as i16);
         let own = own.expect("the versions of ApiVersions itself");
         assert_eq!((own.min_version, own.max_version), (0, 5), "v{version}");
-        // The client asks again on the same connection, in a version that there is.
+        // The client asks again on the same connection, with a version that exists.
         let again = victim.raw.call(0, &ApiVersionsRequest::default());
         assert_eq!(again.error_code, ErrorCode::NONE, "v{version}");
     }

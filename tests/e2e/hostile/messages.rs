@@ -11,10 +11,11 @@ use millstream_wire::{ApiInfo, ApiKey, ErrorCode, Message, Reader, ResponseHeade
 use super::Victim;
 use crate::support::{Raw, minimal_body, request};
 
-/// What a sweep of a few thousand small requests may cost in memory: nothing that grows with what they claim.
+/// The most memory that a sweep of a few thousand small requests may take. It must not grow with the sizes that they
+/// claim.
 const SWEEP_BYTES_MAX: usize = 48 << 20;
 
-/// i32::MAX as an unsigned varint, as a compact count or length one less than that is meant.
+/// i32::MAX as an unsigned varint. As a compact count or length it means one less.
 const VARINT_MAX: [u8; 5] = [0xff, 0xff, 0xff, 0xff, 0x07];
 
 fn closes(victim: &Victim, what: &str, frame: &[u8]) {
@@ -23,13 +24,13 @@ fn closes(victim: &Victim, what: &str, frame: &[u8]) {
     raw.assert_closed(what);
 }
 
-/// The APIs that the victim serves, as the codec knows them.
+/// Returns the APIs that the victim serves, as the codec describes them.
 fn served(victim: &mut Victim) -> Vec<&'static ApiInfo> {
     let served = victim.raw.call(0, &ApiVersionsRequest::default()).api_keys;
     apis().iter().filter(|api| served.iter().any(|served| served.api_key == api.key as i16)).collect()
 }
 
-/// The oldest, the newest and the first flexible version: every form that a request has.
+/// Returns the oldest, the newest and the first flexible version: every form of a request.
 fn forms(api: &ApiInfo) -> Vec<i16> {
     let mut forms = vec![api.min, api.max, api.flexible.clamp(api.min, api.max)];
     forms.sort_unstable();
@@ -61,8 +62,8 @@ fn row_12_a_count_of_int_max_in_a_tiny_body() {
     victim.is_well("counts of INT_MAX");
 }
 
-/// Every place of a request is once the largest 32-bit number and once the largest varint: whatever stands
-/// there (a count, a length, a time, a flag), the broker answers or closes, and takes no memory for it.
+/// Overwrites every position of a request with the largest 32-bit number and with the largest varint. Whatever field is
+/// there (a count, a length, a time, a flag), the broker responds or closes, and allocates nothing for it.
 #[test]
 fn rows_12_to_15_a_huge_number_at_every_place_of_every_request() {
     let mut victim = Victim::start();
@@ -88,7 +89,7 @@ fn rows_12_to_15_a_huge_number_at_every_place_of_every_request() {
     victim.is_well("huge numbers everywhere");
 }
 
-/// A request that ends too early is never answered as if it were whole.
+/// A truncated request never gets the response of a complete one.
 #[test]
 fn rows_12_to_15_every_request_cut_at_every_place() {
     let mut victim = Victim::start();
@@ -109,7 +110,7 @@ fn rows_12_to_15_every_request_cut_at_every_place() {
 #[test]
 fn row_13_compact_lengths_and_varints() {
     let mut victim = Victim::start();
-    // A topic by name: the count of topics is one, as 2; a nil id; then the name.
+    // A topic by name: the count of topics is one, encoded as 2; a nil id; then the name.
     let named = |name: &[u8]| [&[2][..], &[0; 16], name, &[0, 0, 0, 0]].concat();
     let bodies: [(&str, i16, Vec<u8>); 6] = [
         ("a null name where none may be", 9, vec![2, 0, 0, 0, 0, 0, 0]),
@@ -139,9 +140,9 @@ fn row_14_tagged_fields() {
     ] {
         closes(&victim, what, &cluster(tagged));
     }
-    // Unknown ones are skipped, in the body and in the header.
+    // Unknown tagged fields are skipped, in the body and in the header.
     victim.raw.write(&cluster(&[2, 100, 1, 7, 101, 0]));
-    assert_eq!(victim.raw.read_frame().expect("an answer")[..4], 9_i32.to_be_bytes());
+    assert_eq!(victim.raw.read_frame().expect("a response")[..4], 9_i32.to_be_bytes());
     memory.assert_grew_less_than(16 << 20, "tagged fields");
     victim.is_well("tagged fields");
 }
@@ -150,14 +151,14 @@ fn row_14_tagged_fields() {
 fn row_15_negative_lengths() {
     let mut victim = Victim::start();
     for length in [-2_i16, -100, i16::MIN] {
-        // The client id stands behind length, key, version and correlation id.
+        // The client id follows the length, key, version and correlation id.
         let mut frame = request(ApiKey::Metadata, 1, 1, &[0; 4]);
         frame[12..14].copy_from_slice(&length.to_be_bytes());
         closes(&victim, &format!("a client id of {length}"), &frame);
         let body = [&[0, 0, 0, 1][..], &length.to_be_bytes()].concat();
         closes(&victim, &format!("a topic name of {length}"), &request(ApiKey::Metadata, 1, 1, &body));
     }
-    // Null is a length, and not one for a name that must be there.
+    // Null is a valid length, but not for a required name.
     let body = [&[0, 0, 0, 1][..], &(-1_i16).to_be_bytes()].concat();
     closes(&victim, "a null topic name", &request(ApiKey::Metadata, 1, 1, &body));
     let end = victim.topic.end(&mut victim.raw);
@@ -174,14 +175,14 @@ fn row_15_negative_lengths() {
     victim.is_well("negative lengths");
 }
 
-/// Names that are no topic's, among them some that would leave the data folder.
+/// Returns invalid topic names, some of which would leave the data folder.
 fn bad_names() -> Vec<String> {
     let names = ["", ".", "..", "../outside", "/tmp/outside", "a/b", "a\\b", "a\0b", "\0", "a b", "ä", "a:b", "*"];
     names.into_iter().map(str::to_owned).chain(["x".repeat(250), "x".repeat(32_000)]).collect()
 }
 
 #[test]
-fn row_16_topic_names_that_are_none() {
+fn row_16_invalid_topic_names() {
     let mut victim = Victim::start();
     let before = folders(&victim);
     for name in bad_names() {
@@ -197,7 +198,7 @@ fn row_16_topic_names_that_are_none() {
             let answer = victim.raw.call(version, &asked);
             let created = &answer.topics[0];
             assert_eq!(created.error_code, ErrorCode::INVALID_TOPIC_EXCEPTION, "{shown:?} by CreateTopics v{version}");
-            assert!(created.error_message.is_some(), "{shown:?}: the refusal must say why");
+            assert!(created.error_message.is_some(), "{shown:?}: the error must have a message");
         }
         for version in [1, 8, 9, 12, 13] {
             let asked = MetadataRequestTopic { name: Some(Str::from(name.as_str())), ..Default::default() };
@@ -221,7 +222,7 @@ fn folders(victim: &Victim) -> Vec<String> {
     names
 }
 
-/// A name that is not even UTF-8 is answered like any other bad name, as Kafka does it.
+/// A name that is not UTF-8 gets the same error as any other bad name, as in Kafka.
 #[test]
 fn row_16_invalid_utf_8() {
     let mut victim = Victim::start();
@@ -237,28 +238,28 @@ fn row_16_invalid_utf_8() {
         let created: CreateTopicsResponse = decode(&mut victim.raw, 22, 1, 5);
         assert_eq!(created.topics[0].error_code, ErrorCode::INVALID_TOPIC_EXCEPTION, "{name:?}");
     }
-    // A client id is only a name for the log.
+    // A client id is only used in the log.
     let mut frame = request(ApiKey::ApiVersions, 0, 23, &[]);
     frame[14..17].copy_from_slice(b"\xff\x1b[");
     victim.raw.write(&frame);
-    assert_eq!(victim.raw.read_frame().expect("an answer")[..4], 23_i32.to_be_bytes());
+    assert_eq!(victim.raw.read_frame().expect("a response")[..4], 23_i32.to_be_bytes());
     victim.is_well("invalid UTF-8");
 }
 
 fn decode<M: Message>(raw: &mut Raw, correlation: i32, header_version: i16, version: i16) -> M {
-    let mut reader = Reader::new(raw.read_frame().expect("an answer"));
+    let mut reader = Reader::new(raw.read_frame().expect("a response"));
     let header = ResponseHeader::decode(&mut reader, header_version).expect("a header");
     assert_eq!(header.correlation_id, correlation);
     M::decode(&mut reader, version).expect("a body")
 }
 
-/// The documented behaviour, which is Kafka's: what follows the end of a request within its frame is ignored.
+/// As in Kafka, bytes after the end of a request within its frame are ignored. This is documented behaviour.
 #[test]
 fn row_17_trailing_bytes() {
     let mut victim = Victim::start();
     for api in served(&mut victim) {
         for version in forms(api) {
-            // What joins a group waits for others.
+            // A request that joins a group waits for others.
             if api.key == ApiKey::JoinGroup || api.key == ApiKey::Produce && version < 3 {
                 continue;
             }
@@ -267,7 +268,7 @@ fn row_17_trailing_bytes() {
             let frame = victim.raw.read_frame();
             let frame = frame.unwrap_or_else(|| panic!("{} v{version}: closed for trailing bytes", api.name));
             assert_eq!(frame[..4], 31_i32.to_be_bytes(), "{} v{version}", api.name);
-            // They are not taken for the next request.
+            // They are not read as the next request.
             let answer = victim.raw.call(0, &DescribeClusterRequest::default());
             assert_eq!(answer.error_code, ErrorCode::NONE, "after {} v{version}", api.name);
         }

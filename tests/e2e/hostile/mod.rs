@@ -1,8 +1,8 @@
-//! Hostile clients: bytes that no sound client sends. The numbers are those of the table of hostile clients
-//! that the project keeps; each row is one test (or several, by aspect) against the real process.
+//! Hostile clients: bytes that no correct client sends. The row numbers are those of the project's table of hostile
+//! clients. Each row is one test (or several, by aspect) against the real process.
 //!
-//! What always holds, besides what a row says: the process lives, a neighbour is served at once, nothing is
-//! appended of what is refused, and memory stays within a small multiple of what really arrived.
+//! Besides what a row says, these always hold: the process lives, a neighbour is served at once, nothing of a rejected
+//! request is appended, and memory stays within a small multiple of the bytes that really arrived.
 
 mod batches;
 mod bombs;
@@ -15,7 +15,8 @@ use millstream_wire::ErrorCode;
 
 use crate::support::{Memory, Neighbour, Raw, Topic, batch};
 
-/// Produce versions that differ in form: the oldest, the last before flexible ones, the first flexible one, topic ids.
+/// Produce versions that differ in form: the oldest, the last before flexible ones, the first flexible one, the first
+/// with topic ids.
 const PRODUCE_VERSIONS: [i16; 4] = [3, 8, 9, 13];
 
 /// A broker under attack, with a topic of three records, a connection for the attacker and a neighbour.
@@ -31,7 +32,7 @@ impl Victim {
         Self::with(&[], &[])
     }
 
-    /// With these settings of the broker and these of the topic.
+    /// Starts a broker with these configs, and creates the topic with those.
     fn with(settings: &[(&str, &str)], configs: &[(&str, &str)]) -> Self {
         let builder = settings.iter().fold(Broker::builder(), |builder, (key, value)| builder.set(key, value));
         let broker = builder.start();
@@ -51,7 +52,7 @@ impl Victim {
         Memory::watch(&self.broker)
     }
 
-    /// A record set is refused with this error by every version of Produce, and nothing of it is appended.
+    /// Checks that every version of Produce rejects a record set with this error, and that nothing of it is appended.
     fn refuses(&mut self, what: &str, records: &[u8], error: ErrorCode) {
         let end = self.topic.end(&mut self.raw);
         for version in PRODUCE_VERSIONS {
@@ -59,13 +60,13 @@ impl Victim {
             let words = answer.error_message.as_deref().unwrap_or_default();
             assert_eq!(answer.error_code, error, "{what}, v{version}: {words}");
             assert_eq!(answer.base_offset, -1, "{what}, v{version}");
-            assert!(version < 8 || !words.is_empty(), "{what}, v{version}: the refusal must say why");
+            assert!(version < 8 || !words.is_empty(), "{what}, v{version}: the error must have a message");
             assert_eq!(self.topic.end(&mut self.raw), end, "{what}, v{version}: something was appended");
         }
         self.refuses_silently(what, records, end);
     }
 
-    /// With acks=0 there is no answer: the connection ends instead, as Kafka does it.
+    /// Checks that with acks=0 the connection ends without a response, as in Kafka.
     fn refuses_silently(&mut self, what: &str, records: &[u8], end: i64) {
         let mut raw = Raw::connect(&self.broker);
         raw.send(9, &self.topic.produce_request(9, 0, 0, records.to_vec()));
@@ -73,7 +74,8 @@ impl Victim {
         assert_eq!(self.topic.end(&mut self.raw), end, "{what}, acks=0: something was appended");
     }
 
-    /// The end of every row: the victim serves its neighbour and takes a sound batch from the attacker.
+    /// Checks that the victim serves its neighbour and accepts a correct batch from the attacker. Every row ends with
+    /// this.
     fn is_well(&mut self, after: &str) {
         self.neighbour.is_served(&mut self.broker, after);
         let end = self.topic.end(&mut self.raw);
@@ -85,7 +87,7 @@ impl Victim {
 }
 
 #[test]
-fn a_sound_batch_is_taken_by_every_version() {
+fn every_version_accepts_a_correct_batch() {
     let mut victim = Victim::start();
     for version in PRODUCE_VERSIONS {
         let answer = victim.topic.produce_by(&mut victim.raw, version, batch(&["sound"]));

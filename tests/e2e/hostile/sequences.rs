@@ -10,10 +10,10 @@ use super::{PRODUCE_VERSIONS, Victim};
 use crate::support::producer_batch;
 
 impl Victim {
-    /// A producer id that the broker gave.
+    /// Returns a producer id from the broker.
     fn producer_id(&mut self) -> i64 {
         let request = InitProducerIdRequest { transaction_timeout_ms: 60_000, ..Default::default() };
-        // Kafka's coordinator may still load after the start.
+        // Kafka's coordinator may still be loading after the start.
         let answer = wait_until("a producer id", Duration::from_secs(20), || {
             let answer = self.raw.call(4, &request);
             (!answer.error_code.retriable()).then_some(answer)
@@ -73,7 +73,7 @@ fn row_28_a_gap_in_the_sequence() {
 fn row_28_the_sequence_wraps() {
     let mut victim = Victim::start();
     let id = victim.producer_id();
-    // A producer that is not known may begin anywhere.
+    // An unknown producer may begin with any sequence.
     victim.takes("the last but two", id, 0, i32::MAX - 2, &["a", "b"]);
     victim.takes("the last", id, 0, i32::MAX, &["c"]);
     victim.refuses_as("1 after the last", id, 0, 1, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
@@ -97,7 +97,7 @@ fn row_28_old_and_future_epochs() {
     for epoch in [0, 4] {
         victim.refuses_as(&format!("epoch {epoch} after 5"), id, epoch, 2, ErrorCode::INVALID_PRODUCER_EPOCH);
     }
-    // A new epoch begins its sequence anew.
+    // A new epoch restarts its sequence.
     victim.refuses_as("epoch 6 in the middle", id, 6, 2, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
     victim.takes("epoch 5 still", id, 5, 2, &["2"]);
     victim.takes("epoch 6 from 0", id, 6, 0, &["3"]);
@@ -122,7 +122,7 @@ fn row_28_fields_that_do_not_go_together() {
 }
 
 #[test]
-fn row_28_a_duplicate_is_answered_and_not_stored() {
+fn row_28_a_duplicate_is_acknowledged_and_not_stored() {
     let mut victim = Victim::start();
     let id = victim.producer_id();
     let bases: Vec<i64> =
@@ -135,7 +135,7 @@ fn row_28_a_duplicate_is_answered_and_not_stored() {
         }
     }
     assert_eq!(victim.topic.end(&mut victim.raw), end, "a duplicate was stored");
-    // The window holds five batches: the first falls out when the sixth comes.
+    // The window holds five batches: the sixth pushes out the first.
     victim.takes("the sixth", id, 0, 10, &["even", "odd"]);
     let answer = victim.produce_as(9, id, 0, 0, &["even", "odd"]);
     assert!(

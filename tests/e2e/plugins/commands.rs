@@ -8,7 +8,7 @@ use millstream_tests::{Broker, Tool, millstream, wait_until};
 use super::*;
 use crate::guests::{Guest, IMPORT_LOG};
 
-/// The columns of a plug-in in the list: kind, active version, versions.
+/// Returns a plug-in's columns in the list: kind, active version, versions.
 fn listed(broker: &Broker, name: &str) -> Vec<String> {
     let list = output(broker, &["plugin", "list"]);
     let line = list.lines().find(|line| line.split_whitespace().next() == Some(name));
@@ -16,7 +16,7 @@ fn listed(broker: &Broker, name: &str) -> Vec<String> {
     line.split_whitespace().skip(1).take(3).map(str::to_owned).collect()
 }
 
-/// The events of a history, without their times.
+/// Returns the events of a history, without their times.
 fn events(broker: &Broker, name: &str) -> Vec<String> {
     let history = output(broker, &["plugin", "history", name]);
     let words = |line: &str| line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ");
@@ -75,7 +75,7 @@ fn from_push_to_delete() {
     assert!(unknown.stderr.contains("there is no plug-in `letters`"), "{}", unknown.stderr);
 }
 
-/// What is written with a name of the binary's goes on meaning the same.
+/// Configs that use the name of a built-in plug-in keep their meaning.
 #[test]
 fn a_name_of_the_binary_keeps_its_kind() {
     let broker = Broker::start();
@@ -114,7 +114,7 @@ fn a_version_that_does_not_fit_one_topic_changes_none() {
     push(&broker, &filter("letters", 1));
     admit(&broker, "orders", "letters");
     admit(&broker, "strict", "letters{\"text\":\"strict\"}");
-    // It takes no configuration that is longer than `{}`.
+    // It accepts only the configuration `{}`.
     let code = "(if (i32.gt_u (local.get $length) (i32.const 2)) (then unreachable))";
     let refused = push_refused(&broker, &filter("letters", 2).hook("configure", code));
     assert!(refused.contains("topic strict, stage.admit"), "{refused}");
@@ -128,13 +128,13 @@ fn a_version_that_does_not_fit_one_topic_changes_none() {
     let why = "refused letters@2 plug-in letters@2 (version 2.0.0) cannot be activated: topic strict, stage.admit: ";
     assert!(history[2].starts_with(why), "{history:?}");
     assert_eq!(stored_components(&broker), digests(&[&filter("letters", 1).build()]));
-    // Its bytes are gone too: the next version gets the number that it would have had.
+    // Its bytes are removed too, and the next version gets its number.
     assert_eq!(push(&broker, &filter("letters", 3)), "letters@2 pushed and active\n");
     let no_plugin = write(&broker, "text.wasm", &filter("letters", 1));
     fs::write(&no_plugin, "no component").expect("a file of the test's own");
     let refused = refusal(&broker, &["plugin", "push", no_plugin.to_str().expect("a path of ASCII")]);
     assert!(refused.contains("text.wasm"), "{refused}");
-    // A pipe can be read once.
+    // A pipe can be read only once.
     let piped = ["plugin", "push", "/dev/stdin", "--name", "piped", "-b", &broker.bootstrap()];
     let piped = Tool::new(millstream()).args(piped).input(filter("letters", 1).build()).succeed();
     assert_eq!(piped, "piped@1 pushed and active\n");
@@ -144,7 +144,7 @@ fn a_version_that_does_not_fit_one_topic_changes_none() {
     assert!(wrong.contains("letters@NUMBER"), "{wrong}");
     let wrong = refusal(&broker, &["plugin", "activate", "letters@9"]);
     assert!(wrong.contains("has no version 9; it has: 1, 2"), "{wrong}");
-    // So is one that was only stored before.
+    // The same holds for a version that was stored earlier.
     let stored = write(&broker, "stored.wasm", &filter("letters", 4).hook("configure", code));
     output(&broker, &["plugin", "push", stored.to_str().expect("a path of ASCII"), "--no-activate"]);
     let refused = refusal(&broker, &["plugin", "activate", "letters@3"]);
@@ -155,7 +155,7 @@ fn a_version_that_does_not_fit_one_topic_changes_none() {
 }
 
 #[test]
-fn a_version_takes_the_place_of_the_binarys_plug_in_and_gives_it_back() {
+fn a_version_replaces_the_built_in_plug_in_until_it_is_deleted() {
     let broker = Broker::start();
     admit(&broker, "lines", "contains{\"text\":\"e\"}");
     assert_eq!(refused_letters(&broker, "lines"), "abcdf");
@@ -172,7 +172,7 @@ fn a_version_takes_the_place_of_the_binarys_plug_in_and_gives_it_back() {
 fn what_stored_data_needs_to_be_read_is_not_deleted() {
     let broker = Broker::start();
     broker.allow("is needed to read what topic");
-    // It writes a format of its own, so that what lies in the log needs this very version.
+    // It writes a private format, so stored batches need this very version.
     let packer = |version: u8| Guest::compressor().name("packer").version(&format!("{version}.0.0"));
     push(&broker, &packer(1));
     output(&broker, &["topic", "create", "packed", "-p", "1", "--config", "stage.compressor=packer"]);
@@ -182,7 +182,7 @@ fn what_stored_data_needs_to_be_read_is_not_deleted() {
     let needed = refusal(&broker, &["plugin", "delete", "packer@1"]);
     assert!(needed.contains("packer@1 is needed to read what topic packed holds"), "{needed}");
     assert_eq!(output(&broker, &["consume", "packed", "--from-beginning"]), "one\ntwo\n");
-    // The same bytes under another name do as well.
+    // The same bytes under another name work as well.
     let same = write(&broker, "same.wasm", &packer(1));
     output(&broker, &["plugin", "push", same.to_str().expect("a path of ASCII"), "--name", "other"]);
     output(&broker, &["plugin", "delete", "packer@1"]);
@@ -209,7 +209,7 @@ fn pushes_at_the_same_time_all_become_versions() {
     numbers.sort_unstable();
     assert_eq!(numbers, ["2", "3", "4", "5", "6"], "{printed:?}");
     assert_eq!(listed(&broker, "letters"), ["filter", "6", "1-6"]);
-    // The one that was last in the log serves, whichever that is.
+    // The version that is last in the log is active, whichever it is.
     let history = output(&broker, &["plugin", "history", "letters", "--json"]);
     let history: serde_json::Value = serde_json::from_str(&history).expect("JSON");
     let own = history["versions"][5]["version"].as_str().expect("a version").to_owned();
@@ -251,7 +251,7 @@ fn calls_records_and_errors_are_counted_by_version() {
     refused_letters(&broker, "lines");
     push(&broker, &filter("letters", 2));
     refused_letters(&broker, "lines");
-    // A refusal names the version as the store does.
+    // The error names the version as the store does.
     let refused = run_produce(&broker, "lines", "b");
     assert!(refused.stderr.contains("rejected by filter letters@2"), "{}", refused.stderr);
     let stats = output(&broker, &["plugin", "list", "--json"]);

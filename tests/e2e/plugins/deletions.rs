@@ -1,4 +1,4 @@
-//! Versions that are deleted while they are at work: what they have packed can be read, or they stay.
+//! Versions that are deleted while they are in use: the batches that they packed can be read, or they are not deleted.
 
 use millstream_record::Codec;
 use millstream_stage::Digest;
@@ -12,13 +12,14 @@ use super::*;
 use crate::guests::Guest;
 use crate::support::{Raw, Topic, compressed};
 
-/// Versions that come and go.
+/// The number of versions that are pushed and deleted.
 const ROUNDS: u32 = 30;
 
-/// Producers, each with a batch under way at every change.
+/// The number of producers, each with a batch in flight at every change.
 const PRODUCERS: usize = 3;
 
-/// A compressor with a format of its own that takes some milliseconds: a batch is with it while versions change.
+/// Returns a compressor with a private format that takes some milliseconds, so that it holds a batch while versions
+/// change.
 fn slow(number: u32) -> Guest {
     let spin = "(local.set $out (i32.const 500000))
         (loop $spin
@@ -64,7 +65,7 @@ fn a_version_is_not_deleted_from_under_a_batch() {
         revision += 1;
         let activated = manifest(revision, &with, number, number + 1);
         store.produce(&[(chunk(&component), Some(&component)), (plugin(), Some(&activated))]);
-        // The new version gets a batch of every producer, gives its place back and is deleted, all at once.
+        // The new version gets a batch from every producer, is rolled back and is deleted, all at once.
         let sent: Vec<(String, i32)> = (0..PRODUCERS)
             .map(|at| {
                 let value = format!("{number} of {at}");
@@ -87,19 +88,19 @@ fn a_version_is_not_deleted_from_under_a_batch() {
             let answer = raw.receive::<ProduceRequest>(9, correlation);
             match answer.responses[0].partition_responses[0].error_code {
                 ErrorCode::NONE => stored.push(value),
-                // The version was gone when its batch was ready; who sends again gets the other one.
+                // The version was deleted before its batch was ready; a retry gets the other version.
                 code => assert_eq!(code, ErrorCode::KAFKA_STORAGE_ERROR),
             }
         }
     }
-    assert!(stored.len() + PRODUCERS * deleted >= PRODUCERS * ROUNDS as usize, "a refusal has a reason");
+    assert!(stored.len() + PRODUCERS * deleted >= PRODUCERS * ROUNDS as usize, "more batches were rejected than versions deleted");
     stored.sort_unstable();
     for _ in 0..2 {
         let mut raw = Raw::connect(&broker);
         let mut read = topic.read(&mut raw, 0);
         read.sort_unstable();
         assert_eq!(read, stored, "what was acknowledged can be read");
-        // No decoder is ready any more: all are made of what is stored.
+        // No decoder is in memory after this: all are loaded from the store.
         broker.kill();
         broker.restart();
     }

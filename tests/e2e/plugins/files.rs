@@ -1,4 +1,5 @@
-//! Stages that name a file of the broker's machine: followed however it is replaced, and also if it is missing at first.
+//! Stages that name a file on the broker's machine. The broker follows the file however it is replaced, even if it is
+//! missing at first.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,12 +11,12 @@ use millstream_wire::ErrorCode;
 use super::*;
 use crate::support::{Raw, Topic, alter, batch};
 
-/// The topic of these tests.
+/// Returns the topic of these tests.
 fn lines() -> Topic {
     Topic { name: "lines".into(), id: uuid::Uuid::nil() }
 }
 
-/// How a file takes the place of another one.
+/// Replaces a file with another one.
 type Replace = fn(&Path, &[u8]);
 
 fn rename_over(folder: &Path, component: &[u8]) {
@@ -28,7 +29,7 @@ fn copy_over(folder: &Path, component: &[u8]) {
     fs::copy(folder.join("aside"), folder.join("letters.wasm")).expect("copied");
 }
 
-/// Points a link elsewhere, at once.
+/// Points a symbolic link to another target atomically.
 fn relink(target: &Path, link: &Path) {
     let aside = link.with_file_name("aside");
     symlink(target, &aside).expect("a link");
@@ -48,7 +49,7 @@ fn change_link(folder: &Path, component: &[u8]) {
     relink(&new.join("letters.wasm"), &folder.join("letters.wasm"));
 }
 
-/// As Kubernetes changes a ConfigMap that is mounted.
+/// Replaces the file as Kubernetes changes a mounted ConfigMap.
 fn change_config_map(folder: &Path, component: &[u8]) {
     let data = folder.join("..data");
     let before = fs::read_link(&data).ok();
@@ -85,7 +86,7 @@ fn a_topic_follows_its_file_however_it_is_replaced() {
             replace(&folder, &filter("letters", version).build());
             wait_for_refusal(&broker, topic, letter);
         }
-        // A broken file leaves the version before in use.
+        // A broken file leaves the version before it in use.
         replace(&folder, b"no component");
         wait_until("the broken file to be logged", PATIENCE, || {
             let log = broker.log();
@@ -111,13 +112,13 @@ fn a_topic_whose_file_is_missing_at_the_start_recovers_by_itself() {
     output(&broker, &["view", "create", "shown", "--of", "lines", "--filter", &path]);
     output(&broker, &["topic", "create", "plain", "-p", "1"]);
     assert_eq!(run_produce(&broker, "lines", "b").code, Some(0));
-    // The whole folder is missing, as a volume that is mounted late.
+    // The whole folder is missing, such as a volume that is mounted late.
     let away = broker.scratch().join("away");
     fs::rename(&folder, &away).expect("renamed");
     broker.kill();
     broker.restart();
 
-    // Other topics work. This one is rejected with an error that clients retry, and that names the file.
+    // Other topics work. This one rejects records with an error that clients retry and that names the file.
     assert_eq!(run_produce(&broker, "plain", "b").code, Some(0));
     let mut raw = Raw::connect(&broker);
     let topic = lines();
@@ -125,7 +126,7 @@ fn a_topic_whose_file_is_missing_at_the_start_recovers_by_itself() {
     let message = rejected.error_message.as_deref().unwrap_or_default();
     assert_eq!(rejected.error_code, ErrorCode::KAFKA_STORAGE_ERROR, "{message}");
     assert!(message.contains("stage.admit") && message.contains(&path), "{message}");
-    // An alter that changes nothing says so too.
+    // An alteration that changes nothing reports it too.
     let (code, message) = alter(&mut raw, "lines", &[("stage.admit", Some(&path))]);
     assert_eq!(code, ErrorCode::INVALID_CONFIG, "{message}");
     assert!(message.contains("stage.admit") && message.contains(&path), "{message}");
@@ -133,7 +134,7 @@ fn a_topic_whose_file_is_missing_at_the_start_recovers_by_itself() {
     let (code, message) = alter(&mut raw, "lines", &[("retention.ms", Some("3600000"))]);
     assert_eq!(code, ErrorCode::NONE, "{message}");
 
-    // A producer waits, and ends well once the file is there.
+    // A producer retries, and succeeds once the file is there.
     let waiting = std::thread::scope(|scope| {
         let produce = scope.spawn(|| run_produce(&broker, "lines", "c"));
         std::thread::sleep(std::time::Duration::from_secs(2));
@@ -145,7 +146,7 @@ fn a_topic_whose_file_is_missing_at_the_start_recovers_by_itself() {
     assert_eq!(refused_letters(&broker, "lines"), "a");
     let shown = output(&broker, &["consume", "shown", "--from-beginning"]);
     assert!(shown.lines().any(|line| line == "c"), "{shown}");
-    // It is followed from there on.
+    // The broker follows it after that.
     rename_over(&folder, &filter("letters", 2).build());
     wait_for_refusal(&broker, "lines", "b");
 }
@@ -172,7 +173,7 @@ fn an_alter_with_the_same_text_starts_stages_whose_file_is_back() {
     assert_eq!(topic.produce_by(&mut raw, 9, batch(&["a"])).error_code, ErrorCode::INVALID_RECORD);
 }
 
-/// The cache of compiled code is only a cache.
+/// Without a folder for the cache of compiled code, stages still run.
 #[test]
 fn stages_run_without_a_folder_for_the_cache() {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");

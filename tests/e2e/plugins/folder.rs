@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// Puts a new version in the place of the old one at once, as a build should.
+/// Replaces a file with a new version atomically, as a build should.
 fn replace(folder: &Path, file: &str, component: &[u8]) {
     let aside = folder.join("aside");
     fs::write(&aside, component).expect("a file of the test's own");
@@ -27,7 +27,7 @@ fn a_changed_file_is_the_next_version_and_a_broken_one_changes_nothing() {
     let folder = TempDir::new().expect("a temporary folder");
     replace(folder.path(), "letters.wasm", &filter("letters", 1).build());
     replace(folder.path(), "broken.wasm", b"no component");
-    // Nobody waits for what may come out of a pipe.
+    // Nothing waits for data from a pipe.
     let pipe = folder.path().join("a-pipe.wasm");
     mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
     let mut broker = Broker::builder().plugins(folder.path()).start();
@@ -53,14 +53,14 @@ fn a_changed_file_is_the_next_version_and_a_broken_one_changes_nothing() {
         broker.log().contains("topic lines, stage.admit").then_some(())
     });
     assert_eq!(refused_letters(&broker, "lines"), "b");
-    // It is in the history, and its bytes are not in the store.
+    // The failed push is in the history, and its bytes are not in the store.
     let history = output(&broker, &["plugin", "history", "letters"]);
     assert!(history.lines().any(|line| line.contains("refused          letters@3")), "{history}");
     let versions = [filter("letters", 1).build(), filter("letters", 2).build()];
     wait_until("its bytes to be removed", PATIENCE, || {
         (stored_components(&broker) == digests(&[&versions[0], &versions[1]])).then_some(())
     });
-    // A version from a command, and then the folder again.
+    // A version from a command, and then from the folder again.
     push(&broker, &filter("letters", 4));
     assert_eq!(refused_letters(&broker, "lines"), "d");
     replace(folder.path(), "letters.wasm", &filter("letters", 5).build());
@@ -69,7 +69,7 @@ fn a_changed_file_is_the_next_version_and_a_broken_one_changes_nothing() {
     let pushed: Vec<&str> = history.lines().filter(|line| line.contains("pushed")).collect();
     assert_eq!(pushed.len(), 4, "{history}");
     assert!(pushed[3].contains("letters@4 (5.0.0)  letters.wasm"), "{history}");
-    // What was rolled back is not put to use again by a start.
+    // A version that was rolled back is not activated again by a restart.
     output(&broker, &["plugin", "rollback", "letters"]);
     broker.kill();
     broker.restart();

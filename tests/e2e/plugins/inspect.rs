@@ -23,7 +23,7 @@ fn json(bytes: &[u8], code: i32) -> Value {
     serde_json::from_str(&end.stdout).expect("JSON")
 }
 
-/// The reasons of a file that a broker rejects.
+/// Returns the reasons for which a broker rejects a file.
 fn reasons(bytes: &[u8]) -> Vec<String> {
     let report = json(bytes, 1);
     let reasons = report["rejected"].as_array().expect("a list");
@@ -66,7 +66,7 @@ fn a_plug_in_that_traps_without_rows_is_rejected_here_too() {
     let report = json(&Guest::filter().build(), 0);
     assert_eq!(report["rejected"], serde_json::json!([]));
     assert!(report["probe"].as_str().is_some_and(|probe| probe.starts_with("passed")), "{report}");
-    // It cannot be started without a configuration, which is not a reason to reject it.
+    // It needs a configuration to start, which is not a reason to reject it.
     let needs = "(if (i32.le_u (local.get $length) (i32.const 2)) (then
         (i32.store8 (i32.const 2048) (i32.const 1))
         (i32.store (i32.const 2052) (i32.const 192)) (i32.store (i32.const 2056) (i32.const 6))

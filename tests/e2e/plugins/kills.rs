@@ -1,5 +1,5 @@
-//! SIGKILL at many moments of a push, an activation and a change in a watched folder, under load. After each
-//! restart one version serves, it is a whole one, it is the one that the store calls active, and records flow.
+//! SIGKILL at many moments of a push, an activation and a change in a watched folder, under load. After each restart
+//! exactly one complete version serves. It is the one that the store calls active, and records flow.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,11 +19,11 @@ use crate::support::{Raw, Topic};
 
 const KILLS: u32 = 30;
 
-/// The kills are spread over this time after the begin of an operation: a push takes about half of it here.
+/// The kills are spread over this time after the start of an operation. A push takes about half of it here.
 const SPREAD: Duration = Duration::from_millis(150);
 
-/// Records that never begin with a letter that a version refuses, sent until `stop` with acks=all and idempotence over
-/// all kills; how many were acknowledged is in `stored`.
+/// Sends records until `stop`, with acks=all and idempotence over all kills. No version rejects their first bytes.
+/// `stored` counts the acknowledged ones.
 fn load(bootstrap: &str, stop: &AtomicBool, stored: &Arc<AtomicU64>) {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
@@ -46,18 +46,18 @@ fn load(bootstrap: &str, stop: &AtomicBool, stored: &Arc<AtomicU64>) {
     });
 }
 
-/// A version that was never there before, and the letter that it refuses.
+/// Returns a new version, and the letter that it rejects.
 fn version(round: u32) -> Guest {
     let letter = (round % 6) as u8 + 1;
     filter("letters", letter).version(&format!("{letter}.0.{round}"))
 }
 
-/// The manifest as the store has it.
+/// Returns the manifest in the store.
 fn manifest(broker: &Broker) -> Value {
     serde_json::from_str(&output(broker, &["plugin", "history", "letters", "--json"])).expect("JSON")
 }
 
-/// The version that serves is whole, and the one that is active.
+/// Checks that the version that serves is complete, and is the active one.
 fn check(broker: &Broker, after: &str) {
     let manifest = manifest(broker);
     let versions = manifest["versions"].as_array().expect("versions");
@@ -90,7 +90,7 @@ fn one_whole_version_serves_after_any_kill() {
     let (folder, cache) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
     change_file(folder.path(), 0);
     let cache = cache.path().to_str().expect("a path of ASCII");
-    // A cache of its own: every version is compiled here for the first time.
+    // A cache of its own, so that every version is compiled here for the first time.
     let mut broker = Broker::builder().plugins(folder.path()).env("XDG_CACHE_HOME", cache).start();
     admit(&broker, "lines", "letters");
     admit(&broker, "load", "letters");
@@ -108,12 +108,12 @@ fn one_whole_version_serves_after_any_kill() {
         if operation.is_none() {
             change_file(folder.path(), round);
         }
-        // The moment of the kill: each another one.
+        // The kill comes at a different moment in each round.
         thread::sleep(SPREAD * round / KILLS);
         broker.kill();
         broker.restart();
         if let Some(mut operation) = operation {
-            // It comes to an end by itself, well or not: the broker is back.
+            // The command ends by itself, with success or not, since the broker is back.
             wait_until("the command to end", PATIENCE, || operation.try_wait().expect("a child"));
         }
         check(&broker, &format!("kill {round}"));

@@ -1,4 +1,4 @@
-//! Plug-ins in the broker's store, by the real binary: from a push to a rollback.
+//! Plug-ins in the broker's store, with the real binary: from a push to a rollback.
 
 mod commands;
 mod deletions;
@@ -19,16 +19,16 @@ use millstream_tests::{Broker, Finished, Tool, millstream};
 
 use crate::guests::Guest;
 
-/// Long enough for a slow machine; reached only by a test that fails.
+/// Long enough for a slow machine; only a test that fails reaches it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A filter of that name: version 1 refuses values that begin with an `a`, version 2 with a `b`, and so on.
+/// Returns a filter with this name. Version 1 rejects values that begin with an `a`, version 2 with a `b`, and so on.
 fn filter(name: &str, version: u8) -> Guest {
     let letter = format!("(i32.const {})", b'a' + version - 1);
     Guest::filter().name(name).version(&format!("{version}.0.0")).edit("(i32.const 120)", &letter)
 }
 
-/// Writes a component where a command finds it.
+/// Writes a component to a file for a command.
 fn write(broker: &Broker, file: &str, guest: &Guest) -> PathBuf {
     let path = broker.scratch().join(file);
     fs::write(&path, guest.build()).expect("a file of the test's own");
@@ -40,14 +40,14 @@ fn run(broker: &Broker, args: &[&str]) -> Finished {
     Tool::new(millstream()).args(args).args(["-b", &broker.bootstrap()]).limit(PATIENCE).run()
 }
 
-/// What a command printed; it must have ended well.
+/// Runs a command that must succeed, and returns its standard output.
 fn output(broker: &Broker, args: &[&str]) -> String {
     let end = run(broker, args);
     assert_eq!(end.code, Some(0), "{args:?}: {}{}", end.stdout, end.stderr);
     end.stdout
 }
 
-/// What a command says that must fail.
+/// Runs a command that must fail, and returns its error.
 fn refusal(broker: &Broker, args: &[&str]) -> String {
     let end = run(broker, args);
     assert_eq!((end.code, end.stdout.as_str()), (Some(1), ""), "{args:?}: {}", end.stderr);
@@ -66,7 +66,7 @@ fn push_refused(broker: &Broker, guest: &Guest) -> String {
     refusal(broker, &["plugin", "push", file.to_str().expect("a path of ASCII")])
 }
 
-/// A topic that refuses what a filter does not keep.
+/// Creates a topic that rejects the records that a filter does not keep.
 fn admit(broker: &Broker, topic: &str, stage: &str) {
     output(broker, &["topic", "create", topic, "-p", "1", "--config", &format!("stage.admit={stage}")]);
 }
@@ -76,7 +76,7 @@ fn run_produce(broker: &Broker, topic: &str, value: &str) -> Finished {
     tool.input(format!("{value}\n")).limit(PATIENCE).run()
 }
 
-/// Which of the letters a topic refuses now: what tells the versions of [`filter`] apart.
+/// Returns the first letters that a topic rejects now. They tell the versions of [`filter`] apart.
 fn refused_letters(broker: &Broker, topic: &str) -> String {
     let is_refused = |letter: &char| {
         let end = run_produce(broker, topic, &letter.to_string());
@@ -86,7 +86,7 @@ fn refused_letters(broker: &Broker, topic: &str) -> String {
     ('a'..='f').filter(is_refused).collect()
 }
 
-/// The digests of the components of which there are chunks in the store.
+/// Returns the digests of the components that have chunks in the store.
 fn stored_components(broker: &Broker) -> BTreeSet<String> {
     let records = output(broker, &["consume", "__millstream_plugins", "--from-beginning", "--json"]);
     let mut chunks = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Hand-made records for the topic of plug-ins: the broker takes what is right and says what is wrong.
+//! Hand-made records for the topic of plug-ins: the broker accepts correct ones and reports what is wrong with others.
 
 use std::io::Write;
 
@@ -26,7 +26,7 @@ impl Store {
         Store { raw, topic }
     }
 
-    /// Produces records as one batch under a codec.
+    /// Produces records as one batch with a codec.
     pub(super) fn produce_as(&mut self, codec: Codec, records: &[(String, Option<&[u8]>)]) -> PartitionProduceResponse {
         self.produce_at(now_ms(), codec, records)
     }
@@ -49,7 +49,7 @@ impl Store {
         assert_eq!(answer.error_code, ErrorCode::NONE, "{:?}", answer.error_message);
     }
 
-    /// Produces records of which the last one is refused; its message is the answer.
+    /// Produces records of which the last one must be rejected. Returns its message.
     fn refused(&mut self, records: &[(String, Option<&[u8]>)]) -> String {
         let end = self.topic.end(&mut self.raw);
         let answer = self.produce_as(Codec::None, records);
@@ -65,7 +65,7 @@ pub(super) fn chunk(component: &[u8]) -> String {
     format!("chunk/{}/0", Digest::of(component))
 }
 
-/// A manifest of one version for every component; the last one is active.
+/// Returns a manifest with a version for each component. The last one is active.
 fn manifest(revision: u64, components: &[&[u8]]) -> Value {
     let versions = components.iter().enumerate().map(|(index, component)| {
         let number = index + 1;
@@ -85,7 +85,7 @@ fn plugin() -> String {
 }
 
 #[test]
-fn a_hand_made_push_serves_and_a_wrong_one_is_refused_with_its_reason() {
+fn a_hand_made_push_serves_and_a_wrong_one_is_rejected_with_its_reason() {
     let broker = Broker::start();
     broker.allow("a write to __millstream_plugins");
     let mut store = Store::create(&broker);
@@ -93,7 +93,7 @@ fn a_hand_made_push_serves_and_a_wrong_one_is_refused_with_its_reason() {
     let first = manifest(1, &[&one]).to_string();
     let missing = store.refused(&[(plugin(), Some(first.as_bytes()))]);
     assert!(missing.contains("chunk 0 of 1 is missing"), "{missing}");
-    // Chunk and manifest in one batch, compressed.
+    // Chunk and manifest are in one compressed batch.
     let pushed = store.produce_as(Codec::Zstd, &[(chunk(&one), Some(&one)), (plugin(), Some(first.as_bytes()))]);
     assert_eq!(pushed.error_code, ErrorCode::NONE, "{:?}", pushed.error_message);
     admit(&broker, "lines", "letters");
@@ -139,7 +139,7 @@ fn a_hand_made_push_serves_and_a_wrong_one_is_refused_with_its_reason() {
     assert!(needed.contains("letters@1 needs"), "{needed}");
     let used = store.refused(&[(plugin(), None)]);
     assert!(used.contains("topic lines, stage.admit"), "{used}");
-    // The same bytes again are no change, and a version that is right is taken after all of that.
+    // Pushing the same bytes again changes nothing. A correct version is still accepted after all of that.
     store.produce(&[(chunk(&one), Some(&one))]);
     let second = second.to_string();
     store.produce(&[(chunk(&two), Some(&two))]);
@@ -157,7 +157,7 @@ fn bytes_that_are_no_plug_in_are_not_a_version() {
     store.produce(&[(chunk(&text), Some(&text))]);
     let refused = store.refused(&[(plugin(), Some(manifest.as_bytes()))]);
     assert!(refused.contains("letters@1"), "{refused}");
-    // A digest that promises other bytes than there are.
+    // A digest that does not match its bytes.
     let lie = format!("chunk/{}/0", Digest::of(b"a lie"));
     store.produce(&[(lie, Some(&text))]);
     let mut lying: Value = serde_json::from_str(&manifest).expect("JSON");
@@ -181,7 +181,7 @@ fn the_topic_cannot_be_made_into_something_that_loses_plug_ins() {
     assert!(output(&broker, &["plugin", "list"]).contains("letters"));
 }
 
-/// Records that no check has seen, as in a folder that was copied or tampered with, at the end of the log.
+/// Appends records to the end of the log without any check, as in a folder that was copied or tampered with.
 fn smuggle(broker: &Broker, end: i64, records: &[(&str, Option<&[u8]>)]) {
     let mut builder = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
     builder.base_offset(end).leader_epoch(0);
@@ -245,7 +245,7 @@ fn what_is_left_of_operations_that_came_to_no_end_is_removed() {
     leave(&mut store, &old[1], now_ms() - TWO_HOURS_MS);
     let (one, two) = (filter("letters", 1).build(), filter("letters", 2).build());
     leave(&mut store, &one, now_ms() - TWO_HOURS_MS);
-    // What a version is made of stays, however old it is.
+    // The records of an existing version stay, however old it is.
     push(&broker, &filter("letters", 1));
     assert_eq!(stored_components(&broker), digests(&[&young, &one]));
     push(&broker, &filter("letters", 2));

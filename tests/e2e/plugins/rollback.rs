@@ -1,4 +1,4 @@
-//! The automatic rollback: a version that goes wrong under load is taken back, and no record is lost or held up.
+//! The automatic rollback: a version that fails under load is rolled back, and no record is lost or delayed.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::*;
 use crate::support::{Raw, Topic, compressed};
 
-/// A version that traps on every sixth call of an instance.
+/// Returns a version that traps on every sixth call of an instance.
 fn trapping(version: u8) -> Guest {
     let count = "(global.set $calls (i32.add (global.get $calls) (i32.const 1)))";
     let trap = "(if (i32.gt_u (global.get $calls) (i32.const 5)) (then unreachable))";
@@ -34,7 +34,7 @@ fn rolled_back(history: &Value) -> Vec<(u64, String)> {
 }
 
 #[test]
-fn a_version_that_traps_under_load_is_taken_back() {
+fn a_version_that_traps_under_load_is_rolled_back() {
     let mut broker = Broker::start();
     broker.allow("fails too often");
     broker.allow("rolled back");
@@ -65,11 +65,11 @@ fn a_version_that_traps_under_load_is_taken_back() {
         let mut pushed = false;
         loop {
             let value = format!("z {number}");
-            // Each is a batch of its own, and a call.
+            // Each record is a batch and a call of its own.
             let stored =
                 producer.send(ProducerRecord::new("lines").value(value.as_bytes())).await.expect("a record is taken");
             producer.flush().await;
-            stored.await.expect("what a version fails on holds up nobody");
+            stored.await.expect("a failing version does not block the producer");
             number += 1;
             if number == 50 {
                 tokio::task::block_in_place(|| push(&broker, &trapping(3)));
@@ -87,7 +87,7 @@ fn a_version_that_traps_under_load_is_taken_back() {
         producer.close(PATIENCE).await.expect("all is delivered");
         number
     });
-    // The version before serves, also after a restart.
+    // The version before it serves, also after a restart.
     for _ in 0..2 {
         assert_eq!(history(&broker)["active"], 2);
         assert!(history(&broker)["versions"][2]["bad"].as_str().is_some_and(|why| why.contains("traps")));
@@ -109,7 +109,7 @@ fn a_version_that_traps_under_load_is_taken_back() {
         broker.restart();
     }
     assert!(broker.log().contains("rolled back: 3 traps in 60 s"), "{}", broker.log());
-    // A bad version that is activated by hand serves again, and is taken back again.
+    // A bad version that is activated by hand serves again, and is rolled back again.
     output(&broker, &["plugin", "activate", "letters@3"]);
     assert_eq!(history(&broker)["versions"][2]["bad"], Value::Null);
     let end = Instant::now() + PATIENCE;
@@ -120,7 +120,8 @@ fn a_version_that_traps_under_load_is_taken_back() {
     assert_eq!(history(&broker)["active"], 2);
 }
 
-/// A topic that drops what a version of `letters` fails for; version 2, which serves, names the values that begin with a p.
+/// Creates a topic that skips the records on which a version of `letters` fails. Version 2, which serves, reports the
+/// values that begin with a p as bad.
 fn failing(settings: &[(&str, &str)]) -> (Broker, Raw, Topic) {
     let builder = settings.iter().fold(Broker::builder(), |builder, (key, value)| builder.set(key, value));
     let broker = builder.start();
@@ -132,7 +133,7 @@ fn failing(settings: &[(&str, &str)]) -> (Broker, Raw, Topic) {
     (broker, raw, Topic { name: "lines".into(), id: Default::default() })
 }
 
-/// Sends 500 records, so many of each five of them bad.
+/// Sends 500 records. In each group of five, `bad_of_five` are bad.
 fn send(raw: &mut Raw, topic: &Topic, bad_of_five: usize) {
     let values: Vec<&str> = (0..500).map(|row| if row % 5 < bad_of_five { "poison" } else { "good" }).collect();
     topic.produce(raw, compressed(Codec::None, &values));
@@ -151,14 +152,14 @@ fn send_until_rolled_back(broker: &Broker, raw: &mut Raw, topic: &Topic, bad_of_
     let [(1, reason)] = &back[..] else { panic!("{back:?}") };
     let words: Vec<&str> = reason.split_whitespace().collect();
     let [bad, "of", all, "records", "failed", "in", "60", "s"] = words[..] else { panic!("{reason}") };
-    // It is counted before it is logged.
+    // The rollback is counted before it is logged.
     let line = format!("rolled back: {reason}");
     wait_until("the rollback to be logged", PATIENCE, || broker.log().contains(&line).then_some(()));
     (bad.parse().expect("a number"), all.parse().expect("a number"))
 }
 
 #[test]
-fn a_version_that_fails_for_most_records_is_taken_back() {
+fn a_version_that_fails_for_most_records_is_rolled_back() {
     let (broker, mut raw, topic) = failing(&[]);
     broker.allow("fails too often");
     broker.allow("rolled back");
@@ -175,10 +176,10 @@ fn a_version_that_fails_for_most_records_is_taken_back() {
     let list = output(&broker, &["plugin", "list"]);
     let line = list.lines().find(|line| line.trim_start().starts_with("letters@2")).expect("the bad version");
     let words: Vec<&str> = line.split_whitespace().collect();
-    // State, and the rollback that is counted for it; every record once.
+    // The list has the state and the rollback count. Every record counts once.
     assert_eq!((words[2], words[words.len() - 1]), ("bad", "1"), "{list}");
     assert_eq!(words[4].parse::<usize>().expect("a count") % 500, 0, "{list}");
-    // What the version before lets in is stored.
+    // The records that the version before admits are stored.
     let stored = topic.end(&mut raw);
     send(&mut raw, &topic, 5);
     assert_eq!(topic.end(&mut raw), stored + 500);
@@ -186,7 +187,7 @@ fn a_version_that_fails_for_most_records_is_taken_back() {
 }
 
 #[test]
-fn the_share_that_is_too_much_is_an_option_of_the_broker() {
+fn the_failure_rate_for_a_rollback_is_a_config_of_the_broker() {
     let settings = [("plugin.rollback.error.share", "0.2"), ("plugin.rollback.records.min", "100")];
     let (broker, mut raw, topic) = failing(&settings);
     broker.allow("fails too often");
@@ -195,18 +196,18 @@ fn the_share_that_is_too_much_is_an_option_of_the_broker() {
     assert_eq!(bad * 5, all * 2);
 }
 
-/// Takes no configuration but `{}`.
+/// Makes a guest accept no configuration but `{}`.
 fn picky(guest: Guest) -> Guest {
     guest.hook("configure", "(if (i32.gt_u (local.get $length) (i32.const 2)) (then unreachable))")
 }
 
-/// Has a topic that follows the plug-in use a configuration that a picky version does not take.
+/// Gives a topic that follows the plug-in a configuration that a picky version does not accept.
 fn reconfigure(broker: &Broker, name: &str) {
     let stage = format!("stage.admit={name}{{\"text\":\"e\"}}");
     output(broker, &["topic", "alter", "lines", "--config", &stage]);
 }
 
-/// The events of a plug-in that a version was not put to use, or was: kind, version, reason.
+/// Returns the events of a plug-in about rejected and rolled back versions: kind, version, reason.
 fn events(broker: &Broker, name: &str) -> Vec<(String, u64, String)> {
     let manifest = output(broker, &["plugin", "history", name, "--json"]);
     let manifest: Value = serde_json::from_str(&manifest).expect("JSON");
@@ -217,7 +218,7 @@ fn events(broker: &Broker, name: &str) -> Vec<(String, u64, String)> {
     events.filter(|(event, ..)| event != "pushed" && event != "activated").collect()
 }
 
-/// Has the version that serves trap until there is that event.
+/// Makes the active version trap until that event appears.
 fn trap_until(broker: &Broker, name: &str, event: &str) -> Vec<(String, u64, String)> {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -231,7 +232,7 @@ fn trap_until(broker: &Broker, name: &str, event: &str) -> Vec<(String, u64, Str
 }
 
 #[test]
-fn a_version_that_does_not_fit_any_more_is_passed_over() {
+fn a_version_that_no_longer_fits_is_skipped() {
     let broker = Broker::start();
     broker.allow("fails too often");
     broker.allow("rolled back");
@@ -250,7 +251,7 @@ fn a_version_that_does_not_fit_any_more_is_passed_over() {
 }
 
 #[test]
-fn the_last_to_go_back_to_is_the_plug_in_of_the_binary() {
+fn the_last_to_roll_back_to_is_the_built_in_plug_in() {
     let broker = Broker::start();
     broker.allow("fails too often");
     broker.allow("rolled back");
@@ -266,7 +267,7 @@ fn the_last_to_go_back_to_is_the_plug_in_of_the_binary() {
 }
 
 #[test]
-fn where_nothing_fits_all_stays_as_it_is_and_is_told_once() {
+fn without_a_version_that_fits_nothing_changes_and_it_is_recorded_once() {
     let broker = Broker::start();
     broker.allow("fails too often");
     broker.allow("there is no rollback");

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use millstream_record::{BatchBuilder, Codec, TimestampType, patch};
 
-/// Where a field of a batch's header lies.
+/// The position of a field in a batch's header.
 #[derive(Debug, Clone, Copy)]
 #[repr(usize)]
 pub(crate) enum At {
@@ -21,7 +21,7 @@ pub(crate) fn now_ms() -> i64 {
     i64::try_from(now.as_millis()).expect("a clock before the year 292 million")
 }
 
-/// A builder with these values, all of now.
+/// Returns a builder with these values, all with the current time.
 pub(crate) fn builder(codec: Codec, values: &[&str]) -> BatchBuilder {
     let now = now_ms();
     let mut builder = BatchBuilder::new(codec, TimestampType::CreateTime);
@@ -31,17 +31,17 @@ pub(crate) fn builder(codec: Codec, values: &[&str]) -> BatchBuilder {
     builder
 }
 
-/// A plain batch of these values.
+/// Returns an uncompressed batch of these values.
 pub(crate) fn batch(values: &[&str]) -> Vec<u8> {
     compressed(Codec::None, values)
 }
 
-/// A batch of these values under a codec.
+/// Returns a batch of these values, compressed with a codec.
 pub(crate) fn compressed(codec: Codec, values: &[&str]) -> Vec<u8> {
     builder(codec, values).build().expect("a batch")
 }
 
-/// A batch of one record at each of these times.
+/// Returns a batch with one record at each of these times.
 pub(crate) fn batch_at(codec: Codec, times: &[i64]) -> Vec<u8> {
     let mut builder = BatchBuilder::new(codec, TimestampType::CreateTime);
     for time in times {
@@ -50,14 +50,14 @@ pub(crate) fn batch_at(codec: Codec, times: &[i64]) -> Vec<u8> {
     builder.build().expect("a batch")
 }
 
-/// A batch of an idempotent producer.
+/// Returns a batch of an idempotent producer.
 pub(crate) fn producer_batch(id: i64, epoch: i16, sequence: i32, values: &[&str]) -> Vec<u8> {
     let mut builder = builder(Codec::None, values);
     builder.producer(id, epoch, sequence);
     builder.build().expect("a batch")
 }
 
-/// A batch with a field overwritten and its CRC made right again, so that nothing but the field is wrong.
+/// Overwrites a field of a batch and recomputes its CRC, so that only the field is wrong.
 pub(crate) fn forge<const N: usize>(mut batch: Vec<u8>, at: At, field: [u8; N]) -> Vec<u8> {
     batch[at as usize..][..N].copy_from_slice(&field);
     if !matches!(at, At::Crc) {

@@ -8,18 +8,18 @@ use uuid::Uuid;
 
 use super::Raw;
 
-/// The timestamps of ListOffsets that are none.
+/// The special timestamps of ListOffsets.
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 
-/// The type of a topic, as a resource of configs.
+/// The resource type of a topic's configs.
 pub(crate) const TOPIC: i8 = 2;
 
 /// Operations of IncrementalAlterConfigs.
 pub(crate) const SET: i8 = 0;
 pub(crate) const DELETE: i8 = 1;
 
-/// Creates a topic with these options, with as many replicas as the broker's default; gives the answer.
+/// Creates a topic with these configs and the broker's default number of replicas. Returns the response.
 pub(crate) fn create(raw: &mut Raw, name: &str, partitions: i32, configs: &[(&str, &str)]) -> CreatableTopicResult {
     let configs = configs
         .iter()
@@ -35,20 +35,20 @@ pub(crate) fn create(raw: &mut Raw, name: &str, partitions: i32, configs: &[(&st
     raw.call(7, &request).topics.remove(0)
 }
 
-/// Sets options of a topic, takes off those without a value; gives code and words of the answer.
+/// Sets configs of a topic, and deletes those without a value. Returns the error code and message.
 pub(crate) fn alter(raw: &mut Raw, topic: &str, changes: &[(&str, Option<&str>)]) -> (ErrorCode, String) {
     let operation = |value: &Option<&str>| if value.is_some() { SET } else { DELETE };
     let changes: Vec<_> = changes.iter().map(|(name, value)| (*name, operation(value), *value)).collect();
     alter_by(raw, topic, &changes)
 }
 
-/// Changes options of a topic by operations; gives code and words of the answer.
+/// Changes configs of a topic by operations. Returns the error code and message.
 pub(crate) fn alter_by(raw: &mut Raw, topic: &str, changes: &[(&str, i8, Option<&str>)]) -> (ErrorCode, String) {
     let answer = raw.call(1, &alter_request(topic, changes)).responses.remove(0);
     (answer.error_code, answer.error_message.map_or_else(String::new, |message| message.to_string()))
 }
 
-/// What [`alter_by`] asks.
+/// Returns the request that [`alter_by`] sends.
 pub(crate) fn alter_request(topic: &str, changes: &[(&str, i8, Option<&str>)]) -> IncrementalAlterConfigsRequest {
     let configs = changes.iter().map(|(name, operation, value)| IncrementalAlterableConfig {
         name: Str::from(*name),
@@ -63,7 +63,7 @@ pub(crate) fn alter_request(topic: &str, changes: &[(&str, i8, Option<&str>)]) -
     IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false }
 }
 
-/// A topic as both kinds of versions name it.
+/// A topic's name and id, for versions that use either.
 #[derive(Debug, Clone)]
 pub(crate) struct Topic {
     pub(crate) name: Str,
@@ -78,7 +78,7 @@ impl Topic {
         Self { name: name.into(), id: created.topic_id }
     }
 
-    /// A produce request for one partition.
+    /// Returns a produce request for one partition.
     pub(crate) fn produce_request(&self, version: i16, acks: i16, partition: i32, records: Vec<u8>) -> ProduceRequest {
         let data = PartitionProduceData { index: partition, records: Records::Bytes(records.into()) };
         let by_id = version >= 13;
@@ -90,7 +90,7 @@ impl Topic {
         ProduceRequest { transactional_id: None, acks, timeout_ms: 30_000, topic_data: vec![topic] }
     }
 
-    /// Produces to partition 0 with acks=all and gives the answer for it.
+    /// Produces to partition 0 with acks=all and returns the partition's response.
     pub(crate) fn produce_by(&self, raw: &mut Raw, version: i16, records: Vec<u8>) -> PartitionProduceResponse {
         let response = raw.call(version, &self.produce_request(version, -1, 0, records));
         assert_eq!(response.responses.len(), 1);
@@ -98,14 +98,14 @@ impl Topic {
         response.responses.into_iter().next().and_then(|topic| topic.partition_responses.into_iter().next()).unwrap()
     }
 
-    /// Produces to partition 0; it must succeed. Gives the base offset.
+    /// Produces to partition 0, which must succeed. Returns the base offset.
     pub(crate) fn produce(&self, raw: &mut Raw, records: Vec<u8>) -> i64 {
         let answer = self.produce_by(raw, 9, records);
         assert_eq!(answer.error_code, ErrorCode::NONE, "{:?}", answer.error_message);
         answer.base_offset
     }
 
-    /// What ListOffsets finds in a partition.
+    /// Returns the offset that ListOffsets finds in a partition.
     pub(crate) fn offset_for(&self, raw: &mut Raw, partition: i32, timestamp: i64) -> ListOffsetsPartitionResponse {
         let asked = ListOffsetsPartition { partition_index: partition, current_leader_epoch: -1, timestamp };
         let topics = vec![ListOffsetsTopic { name: self.name.clone(), partitions: vec![asked] }];
@@ -114,14 +114,14 @@ impl Topic {
         response.topics[0].partitions[0].clone()
     }
 
-    /// The log end offset of partition 0.
+    /// Returns the log end offset of partition 0.
     pub(crate) fn end(&self, raw: &mut Raw) -> i64 {
         let found = self.offset_for(raw, 0, LATEST);
         assert_eq!(found.error_code, ErrorCode::NONE);
         found.offset
     }
 
-    /// The log start offset of partition 0.
+    /// Returns the log start offset of partition 0.
     pub(crate) fn start(&self, raw: &mut Raw) -> i64 {
         let found = self.offset_for(raw, 0, EARLIEST);
         assert_eq!(found.error_code, ErrorCode::NONE);
@@ -134,7 +134,7 @@ impl Topic {
         fetched(response)
     }
 
-    /// All values of partition 0 from an offset on, over as many fetches as it takes.
+    /// Fetches all values of partition 0 from an offset on, in several fetches if needed.
     pub(crate) fn read(&self, raw: &mut Raw, mut offset: i64) -> Vec<String> {
         let mut all = Vec::new();
         loop {
@@ -150,7 +150,7 @@ impl Topic {
     }
 }
 
-/// A fetch of these (topic, partition, offset, bytes at most).
+/// Returns a fetch request for these (topic, partition, offset, maximum bytes).
 pub(crate) fn fetch_request(
     version: i16,
     targets: &[(&Topic, i32, i64, i32)],
@@ -170,13 +170,13 @@ pub(crate) fn fetch_request(
     FetchRequest { max_wait_ms, min_bytes, max_bytes: 64 << 20, topics: topics.collect(), ..Default::default() }
 }
 
-/// The one partition of an answer.
+/// Returns the only partition of a response.
 pub(crate) fn fetched(response: FetchResponse) -> PartitionData {
     assert_eq!(response.error_code, ErrorCode::NONE);
     response.responses.into_iter().next().and_then(|topic| topic.partitions.into_iter().next()).expect("one partition")
 }
 
-/// The values from an offset on in fetched bytes, whose CRCs must be right.
+/// Returns the values from an offset on in fetched bytes. Checks the CRC of each batch.
 pub(crate) fn values(bytes: &Bytes, from: i64) -> Vec<String> {
     let mut all = Vec::new();
     for batch in batches(bytes) {

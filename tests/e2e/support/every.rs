@@ -7,14 +7,14 @@ use uuid::Uuid;
 
 use super::{TOPIC, Topic, batch, fetch_request};
 
-/// What is done with each request.
+/// The use that a test makes of each request.
 pub(crate) trait Visitor {
-    /// What comes of it.
+    /// The result for one request.
     type Outcome;
     fn visit<R: Request>(&mut self, version: i16, request: R) -> Self::Outcome;
 }
 
-/// Turns a request into the bytes of its body.
+/// Encodes a request's body.
 struct Body;
 
 impl Visitor for Body {
@@ -24,13 +24,13 @@ impl Visitor for Body {
     }
 }
 
-/// The body of a minimal valid request.
+/// Returns the body of a minimal valid request.
 pub(crate) fn minimal_body(api: ApiKey, version: i16, topic: &Topic) -> Vec<u8> {
     minimal(api, version, topic, &mut Body).to_vec()
 }
 
-/// Shows the visitor a minimal valid request that changes little: appends one record, commits one offset, only
-/// validates what would change topics.
+/// Passes a minimal valid request to the visitor. It changes little: it appends one record, commits one offset, and
+/// only validates changes of topics.
 pub(crate) fn minimal<V: Visitor>(api: ApiKey, version: i16, topic: &Topic, visitor: &mut V) -> V::Outcome {
     let name = || topic.name.clone();
     match api {
@@ -191,7 +191,7 @@ fn minimal_group<V: Visitor>(api: ApiKey, version: i16, topic: &Topic, visitor: 
         ApiKey::JoinGroup => {
             let protocol = JoinGroupRequestProtocol { name: "range".into(), metadata: Bytes::from_static(&[0; 10]) };
             let request = JoinGroupRequest {
-                // A group of its own, so that no join waits for the members of another.
+                // A separate group for each version, so that no join waits for the members of another.
                 group_id: format!("joined by v{version}").into(),
                 session_timeout_ms: 10_000,
                 rebalance_timeout_ms: 10_000,

@@ -1,4 +1,4 @@
-//! What can be seen of the process from outside: its memory, its files, and whether it serves others.
+//! What a test sees of the process from outside: its memory, its open files, and whether it serves other clients.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -9,44 +9,44 @@ use millstream_wire::messages::ApiVersionsRequest;
 
 use super::{Raw, Topic, batch};
 
-/// How long a request of somebody else may take while the broker is attacked. An idle machine needs a
-/// thousandth; a loaded one that runs tests in parallel is given room.
+/// The longest time for another client's request while the broker is attacked. An idle machine needs a thousandth of
+/// it; the rest is room for a loaded machine.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
-/// The resident memory of a broker, its peaks included.
+/// The resident memory of a broker, peaks included.
 pub(crate) struct Memory {
     pid: String,
     base: usize,
 }
 
 impl Memory {
-    /// Forgets earlier peaks and measures from here.
+    /// Forgets earlier peaks and measures from now on.
     pub(crate) fn watch(broker: &Broker) -> Self {
         let pid = broker.pid().as_raw_nonzero().to_string();
-        // 5 resets VmHWM, see proc(5).
+        // 5 resets VmHWM; see proc(5).
         fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("the peak of an own child can be reset");
         let base = status(&pid, "VmRSS");
         Self { pid, base }
     }
 
-    /// The highest since `watch`, above what it was then.
+    /// Returns the highest growth since `watch`.
     pub(crate) fn growth_max(&self) -> usize {
         status(&self.pid, "VmHWM").saturating_sub(self.base)
     }
 
-    /// Now, above what it was at `watch`.
+    /// Returns the growth since `watch` that is still resident.
     pub(crate) fn growth(&self) -> usize {
         status(&self.pid, "VmRSS").saturating_sub(self.base)
     }
 
-    /// Fails if it has been above `bytes` more than at `watch`.
+    /// Fails if memory ever grew by `bytes` or more since `watch`.
     pub(crate) fn assert_grew_less_than(&self, bytes: usize, what: &str) {
         let growth = self.growth_max();
         assert!(growth < bytes, "{what}: resident memory grew by {} KiB, at most {} KiB", growth >> 10, bytes >> 10);
     }
 }
 
-/// A line of `/proc/PID/status` in bytes.
+/// Returns a line of `/proc/PID/status` in bytes.
 fn status(pid: &str, field: &str) -> usize {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("the broker runs");
     let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
@@ -54,13 +54,13 @@ fn status(pid: &str, field: &str) -> usize {
     kib.unwrap_or_else(|| panic!("{field} in {text}")) << 10
 }
 
-/// How many files and sockets the broker has open.
+/// Returns the number of files and sockets that the broker has open.
 pub(crate) fn open_files(broker: &Broker) -> usize {
     let folder = format!("/proc/{}/fd", broker.pid().as_raw_nonzero());
     fs::read_dir(folder).expect("the broker runs").count()
 }
 
-/// Somebody who does nothing wrong on a connection of their own.
+/// A client that does nothing wrong, on a separate connection.
 pub(crate) struct Neighbour {
     raw: Raw,
     topic: Topic,
@@ -68,14 +68,15 @@ pub(crate) struct Neighbour {
 }
 
 impl Neighbour {
-    /// Connects, with a topic of their own.
+    /// Connects, and creates a topic for this client.
     pub(crate) fn of(broker: &Broker) -> Self {
         let mut raw = Raw::connect(broker);
         let topic = Topic::create(&mut raw, "neighbour", 1, &[]);
         Self { raw, topic, produced: 0 }
     }
 
-    /// The process lives, the old connection and a new one are served at once, and what was produced is there.
+    /// Checks that the process lives, that an old and a new connection are served within [`AT_ONCE`], and that all
+    /// produced records are there.
     pub(crate) fn is_served(&mut self, broker: &mut Broker, after: &str) {
         assert!(broker.is_running(), "after {after} the broker is gone");
         let start = Instant::now();
@@ -96,7 +97,7 @@ fn api_versions() -> ApiVersionsRequest {
     }
 }
 
-/// Runs `millstream serve` with arguments that it must refuse, and gives what it says on its standard error.
+/// Runs `millstream serve` with arguments that it must reject, and returns its standard error.
 pub(crate) fn refused<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> String {
     let end = Tool::new(millstream())
         .args(["serve", "--listen", "127.0.0.1:0"])
@@ -104,7 +105,7 @@ pub(crate) fn refused<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Str
         .limit(Duration::from_secs(20))
         .run();
     assert_eq!(end.code, Some(1), "it must end with 1\n{}{}", end.stdout, end.stderr);
-    assert_eq!(end.stdout, "", "nothing belongs on the standard output of a refusal");
+    assert_eq!(end.stdout, "", "a rejected start writes nothing to standard output");
     assert!(!end.stderr.contains("panicked"), "{}", end.stderr);
     end.stderr
 }

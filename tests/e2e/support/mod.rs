@@ -1,5 +1,5 @@
-//! What the tests in bytes share: a connection that sends anything, batches that may be forged, the few
-//! calls that almost every test makes, and what can be seen of the process from outside.
+//! Helpers of the tests that work on bytes: a raw connection, sound and forged batches, common calls, and what can be
+//! seen of the process from outside.
 
 mod batches;
 mod calls;

@@ -1,4 +1,4 @@
-//! A connection that can send anything.
+//! A connection that can send any bytes.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -10,10 +10,11 @@ use millstream_wire::frame::encode_request;
 use millstream_wire::{ApiKey, Message, Reader, Request, RequestHeader, ResponseHeader};
 use rustix::net::sockopt::set_socket_linger;
 
-/// How long an answer, or the end of a connection, may take; longer than any deadline of the broker.
+/// The longest time to wait for a response or for the end of a connection. It is longer than any deadline of the
+/// broker.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A request from its parts, with its length in front. The header has the form of the version, client id `raw`.
+/// Returns a request with its length in front. The header has the form that the version needs; the client id is `raw`.
 pub(crate) fn request(api: ApiKey, version: i16, correlation: i32, body: &[u8]) -> Vec<u8> {
     let mut frame = vec![0; 4];
     frame.extend((api as i16).to_be_bytes());
@@ -30,7 +31,7 @@ pub(crate) fn request(api: ApiKey, version: i16, correlation: i32, body: &[u8]) 
     frame
 }
 
-/// One connection, with blocking calls. Everything that takes too long fails the test.
+/// One connection with blocking calls. A call that takes too long fails the test.
 pub(crate) struct Raw {
     stream: TcpStream,
     correlation: i32,
@@ -50,7 +51,7 @@ impl Raw {
         Self { stream, correlation: 0 }
     }
 
-    /// This end's address, by which the broker's log names the connection.
+    /// Returns this end's address, by which the broker's log names the connection.
     pub(crate) fn local(&self) -> SocketAddr {
         self.stream.local_addr().expect("a connected socket has an address")
     }
@@ -60,28 +61,28 @@ impl Raw {
         self.try_write(bytes).expect("the broker takes the bytes");
     }
 
-    /// Sends bytes as they are; the broker may have closed the connection before their end.
+    /// Sends bytes as they are. Fails if the broker closes the connection before all are sent.
     pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
 
-    /// Sends a FIN: no more bytes from this end.
+    /// Sends a FIN: this end sends no more bytes.
     pub(crate) fn finish(&self) {
         self.stream.shutdown(Shutdown::Write).ok();
     }
 
-    /// Ends the connection by an RST.
+    /// Ends the connection with an RST.
     pub(crate) fn reset(self) {
         set_socket_linger(&self.stream, Some(Duration::ZERO)).expect("a socket option");
     }
 
-    /// Sends a request under the next correlation id, and gives that.
+    /// Sends a request with the next correlation id, and returns the id.
     pub(crate) fn send<R: Request>(&mut self, version: i16, request: &R) -> i32 {
         self.try_send(version, request).expect("the broker takes the request");
         self.correlation
     }
 
-    /// As `send`, to a broker that may be gone.
+    /// Works like `send`, for a broker that may have stopped.
     pub(crate) fn try_send<R: Request>(&mut self, version: i16, request: &R) -> io::Result<()> {
         self.correlation += 1;
         let header = RequestHeader::new(R::KEY, version, self.correlation, Some("raw".into()));
@@ -89,57 +90,57 @@ impl Raw {
         self.try_write(&frame.into_bytes().expect("the request is in memory"))
     }
 
-    /// The correlation id of the last request.
+    /// Returns the correlation id of the last request.
     pub(crate) fn correlation(&self) -> i32 {
         self.correlation
     }
 
-    /// As `receive`; None when the connection ends instead.
+    /// Works like `receive`; returns `None` if the connection ends instead.
     pub(crate) fn try_receive<R: Request>(&mut self, version: i16, correlation: i32) -> Option<R::Response> {
         Some(answer::<R>(self.read_frame()?, version, correlation))
     }
 
-    /// The same connection once more, for a thread that writes while another reads.
+    /// Returns the same connection once more, for a thread that writes while another reads.
     pub(crate) fn second_handle(&self) -> Self {
         Self { stream: self.stream.try_clone().expect("a second handle"), correlation: 0 }
     }
 
-    /// Reads the answer to the request that was sent as `correlation`: all of it must be understood.
+    /// Reads the response to the request with this `correlation` id. All of its bytes must decode.
     pub(crate) fn receive<R: Request>(&mut self, version: i16, correlation: i32) -> R::Response {
-        let frame = self.read_frame().unwrap_or_else(|| panic!("{} v{version}: closed, not answered", R::KEY));
+        let frame = self.read_frame().unwrap_or_else(|| panic!("{} v{version}: closed without a response", R::KEY));
         answer::<R>(frame, version, correlation)
     }
 
-    /// Sends a request and reads its answer.
+    /// Sends a request and reads its response.
     pub(crate) fn call<R: Request>(&mut self, version: i16, request: &R) -> R::Response {
         let correlation = self.send(version, request);
         self.receive::<R>(version, correlation)
     }
 
-    /// The next frame without its length; None when the broker has closed the connection instead.
+    /// Reads the next frame without its length; returns `None` if the broker closes the connection instead.
     pub(crate) fn read_frame(&mut self) -> Option<Bytes> {
         let mut prefix = [0; 4];
         self.read_or_closed(&mut prefix)?;
-        let length = usize::try_from(i32::from_be_bytes(prefix)).expect("the length of an answer is positive");
+        let length = usize::try_from(i32::from_be_bytes(prefix)).expect("the length of a response is positive");
         let mut frame = vec![0; length];
-        // A broker that stops may end a connection in the middle of an answer.
+        // A broker that stops may end a connection in the middle of a response.
         self.read_or_closed(&mut frame)?;
         Some(frame.into())
     }
 
-    /// Reads until the broker closes the connection, by FIN or RST, and gives the answers before that.
+    /// Reads until the broker closes the connection, by FIN or RST, and returns the responses before that.
     pub(crate) fn read_to_end(&mut self) -> Vec<Bytes> {
         std::iter::from_fn(|| self.read_frame()).collect()
     }
 
-    /// Waits until the broker closes the connection; it may say nothing before.
+    /// Waits until the broker closes the connection without sending anything.
     pub(crate) fn assert_closed(&mut self, what: &str) {
         if let Some(frame) = self.read_frame() {
-            panic!("{what}: answered with {} bytes instead of closing: {frame:?}", frame.len());
+            panic!("{what}: sent {} bytes instead of closing: {frame:?}", frame.len());
         }
     }
 
-    /// Whether nothing arrives for this long.
+    /// Returns whether nothing arrives for this long.
     pub(crate) fn is_silent_for(&mut self, wait: Duration) -> bool {
         self.stream.set_read_timeout(Some(wait)).expect("a socket option");
         let peeked = self.stream.peek(&mut [0]);
@@ -152,13 +153,13 @@ impl Raw {
             Ok(()) => Some(()),
             Err(error) => match error.kind() {
                 io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => None,
-                _ => panic!("neither an answer nor the end of the connection: {error}"),
+                _ => panic!("neither a response nor the end of the connection: {error}"),
             },
         }
     }
 }
 
-/// Decodes an answer to its last byte.
+/// Decodes a response to its last byte.
 fn answer<R: Request>(frame: Bytes, version: i16, correlation: i32) -> R::Response {
     let name = R::KEY;
     let budget = 64 * frame.len() + (1 << 20);

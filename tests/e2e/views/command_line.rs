@@ -8,7 +8,7 @@ fn run(broker: &Broker, args: &[&str], input: &str) -> Finished {
     Tool::new(millstream()).args(args).args(["-b", &broker.bootstrap()]).input(input).run()
 }
 
-/// What it printed; it must have ended well.
+/// Runs a command that must succeed, and returns its standard output.
 fn output(broker: &Broker, args: &[&str], input: &str) -> String {
     let finished = run(broker, args, input);
     assert_eq!(finished.code, Some(0), "{args:?}: {}", finished.stderr);

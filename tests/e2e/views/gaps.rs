@@ -1,4 +1,4 @@
-//! Long stretches that a view does not show: clients get over them, and wait in peace at their end.
+//! Long gaps in a view: clients get past them, and wait at the end without spinning.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ const SLACK: Duration = Duration::from_secs(5);
 /// Longer than any test waits.
 const FOREVER_MS: i32 = 120_000;
 
-/// A batch of many records that no view shows.
+/// Returns a batch of many records that no view shows.
 fn filler(records: usize) -> Vec<u8> {
     let mut builder = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
     let now = now_ms();
@@ -26,11 +26,11 @@ fn filler(records: usize) -> Vec<u8> {
     builder.build().expect("a batch")
 }
 
-/// The CPU time that the broker has used.
+/// Returns the CPU time that the broker has used.
 fn cpu(broker: &Broker) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", broker.pid().as_raw_nonzero())).expect("it runs");
     let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
-    // utime and stime in ticks of 10 ms: fields 14 and 15 of the line, see proc(5).
+    // utime and stime in ticks of 10 ms: fields 14 and 15 of the line; see proc(5).
     let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
     Duration::from_millis(10 * ticks)
 }
@@ -41,7 +41,7 @@ fn a_gap_is_passed_within_one_request_and_ends_in_a_marker() {
     let mut raw = Raw::connect(&broker);
     let source = Topic::create(&mut raw, "source", 1, &[]);
     let view = view(&mut raw, "view", "source", KEEP);
-    // Many steps: 20 MB.
+    // 20 MB take many steps.
     let filler = filler(50_000);
     for _ in 0..35 {
         source.produce(&mut raw, filler.clone());
@@ -52,7 +52,7 @@ fn a_gap_is_passed_within_one_request_and_ends_in_a_marker() {
     assert!(sent.elapsed() < 2 * SLACK, "{:?}", sent.elapsed());
     assert_eq!(found.records.iter().map(|record| record.offset).collect::<Vec<_>>(), [at]);
 
-    // With nothing to find it lasts for the time that the client gives, and the client goes on behind the gap.
+    // Without a match the fetch lasts for the client's max wait, and the client continues behind the gap.
     let end = source.produce(&mut raw, filler.clone()) + 50_000;
     let sent = Instant::now();
     let found = fetch(&mut raw, &view, at + 1, 1 << 20, 700, 1);
@@ -61,13 +61,13 @@ fn a_gap_is_passed_within_one_request_and_ends_in_a_marker() {
     assert_eq!((found.next, found.next_of_records), (end, end));
     assert!(found.data.records.len() < 100, "a marker alone");
 
-    // At the end there is nothing to mark.
+    // At the end there is no gap to mark.
     let found = fetch(&mut raw, &view, end, 1 << 20, 100, 1);
     assert!(found.data.records.is_empty());
 }
 
 #[test]
-fn a_request_without_time_still_gets_on() {
+fn a_request_without_max_wait_still_makes_progress() {
     let broker = Broker::start();
     let mut raw = Raw::connect(&broker);
     let source = Topic::create(&mut raw, "source", 1, &[]);
@@ -85,7 +85,7 @@ fn a_request_without_time_still_gets_on() {
     assert!(requests <= 10, "{requests} requests for a gap of 5.5 MB");
 }
 
-/// What counts is what the filter has to look at, and not how small it lies on disk.
+/// The length of a step depends on what the filter has to read, not on the size on disk.
 #[test]
 fn a_step_over_well_compressed_batches_is_no_longer_than_others() {
     let broker = Broker::start();
@@ -107,7 +107,7 @@ fn a_step_over_well_compressed_batches_is_no_longer_than_others() {
 }
 
 #[test]
-fn a_waiting_fetch_looks_at_news_once_and_wakes_for_a_match_alone() {
+fn a_waiting_fetch_scans_new_records_once_and_ends_only_with_a_match() {
     let broker = Broker::start();
     let mut raw = Raw::connect(&broker);
     let source = Topic::create(&mut raw, "source", 1, &[]);
@@ -171,7 +171,7 @@ fn a_filter_that_changes_is_in_force_at_the_next_batch() {
 }
 
 #[test]
-fn a_wait_on_a_view_that_is_deleted_ends_and_the_source_goes_on() {
+fn a_wait_on_a_deleted_view_ends_and_the_source_is_still_served() {
     let broker = Broker::start();
     let mut raw = Raw::connect(&broker);
     let source = Topic::create(&mut raw, "source", 1, &[]);

@@ -1,4 +1,4 @@
-//! Views: what they show, how fetches move over what they do not, and what can and cannot be made one.
+//! Views: what they show, how fetches get past what they hide, and which topics can become views.
 
 mod command_line;
 mod gaps;
@@ -15,17 +15,17 @@ use millstream_wire::messages::*;
 use crate::guests::Guest;
 use crate::support::{Raw, Topic, alter, create, fetch_request, fetched};
 
-/// Keeps the values that have "keep" in them.
+/// Keeps the values that contain "keep".
 const KEEP: &str = r#"contains{"text":"keep"}"#;
 
-/// Creates a view; it must succeed.
+/// Creates a view, which must succeed.
 fn view(raw: &mut Raw, name: &str, of: &str, filter: &str) -> Topic {
     let created = create(raw, name, -1, &[("view.of", of), ("stage.filter", filter)]);
     assert_eq!(created.error_code, ErrorCode::NONE, "{name}: {:?}", created.error_message);
     Topic { name: name.into(), id: created.topic_id }
 }
 
-/// Deletes a topic by its name; gives code and words of the answer.
+/// Deletes a topic by its name. Returns the error code and message.
 fn delete(raw: &mut Raw, name: &str) -> (ErrorCode, String) {
     let state = DeleteTopicState { name: Some(name.into()), ..Default::default() };
     let request = DeleteTopicsRequest { topics: vec![state], timeout_ms: 30_000, ..Default::default() };
@@ -33,7 +33,7 @@ fn delete(raw: &mut Raw, name: &str) -> (ErrorCode, String) {
     (answer.error_code, answer.error_message.map_or_else(String::new, |message| message.to_string()))
 }
 
-/// Pushes a plug-in; it serves at once.
+/// Pushes a plug-in and activates it.
 fn push(broker: &Broker, guest: &Guest) {
     let file = broker.scratch().join("guest.wasm");
     std::fs::write(&file, guest.build()).expect("written");
@@ -50,17 +50,17 @@ struct Seen {
     headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
 }
 
-/// What one fetch brought.
+/// The result of one fetch.
 struct Fetched {
     records: Vec<Seen>,
-    /// Where most clients go on: after the last batch.
+    /// The offset at which most clients continue: after the last batch.
     next: i64,
-    /// Where KafkaJS goes on: after the last record, be it one of a control batch.
+    /// The offset at which KafkaJS continues: after the last record, even one of a control batch.
     next_of_records: i64,
     data: PartitionData,
 }
 
-/// Takes the records of partition 0 from an offset on out of an answer; its batches must be sound.
+/// Returns the records of partition 0 from an offset on. The response's batches must be correct.
 fn seen(data: PartitionData, offset: i64) -> Fetched {
     assert_eq!(data.error_code, ErrorCode::NONE);
     let bytes = data.records.as_bytes().cloned().unwrap_or_default();
@@ -88,13 +88,14 @@ fn seen(data: PartitionData, offset: i64) -> Fetched {
     fetched
 }
 
-/// One fetch from partition 0.
+/// Fetches once from partition 0.
 fn fetch(raw: &mut Raw, topic: &Topic, offset: i64, max_bytes: i32, max_wait_ms: i32, min_bytes: i32) -> Fetched {
     let request = fetch_request(12, &[(topic, 0, offset, max_bytes)], max_wait_ms, min_bytes);
     seen(fetched(raw.call(12, &request)), offset)
 }
 
-/// All records of partition 0 from an offset to the end of the log; `next` says where each fetch goes on.
+/// Reads all records of partition 0 from an offset to the end of the log. `next` returns the offset of each following
+/// fetch.
 fn read_all(raw: &mut Raw, topic: &Topic, from: i64, max_bytes: i32, next: fn(&Fetched) -> i64) -> Vec<Seen> {
     let (mut all, mut offset) = (Vec::new(), from);
     loop {

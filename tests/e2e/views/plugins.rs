@@ -1,4 +1,4 @@
-//! Filters that change, that are slow and that are not there.
+//! Filters that change, are slow, or are missing.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,12 +13,13 @@ use super::{KEEP, Seen, create, fetch, push, view};
 use crate::guests::Guest;
 use crate::support::{Raw, Topic, batch};
 
-/// A filter that drops the values that begin with this letter.
+/// Returns a filter that drops the values that begin with this letter.
 fn drops(letter: char, version: &str) -> Guest {
     Guest::filter().name("letters").version(version).edit("(i32.const 120)", &format!("(i32.const {})", letter as u32))
 }
 
-/// What a batch of the values `x`, `y` and `z` shows: what one version drops, and never a mixture.
+/// Returns what is shown of a batch of the values `x`, `y` and `z`. It shows which version filtered the batch, and must
+/// not be a mixture of two.
 fn shown(records: &[Seen], batch: i64) -> String {
     let of_batch = records.iter().filter(|record| record.offset / 3 == batch);
     of_batch.map(|record| record.value.as_ref().map_or('-', |value| char::from(value[0]))).collect()
@@ -74,7 +75,7 @@ fn a_follower_sees_every_batch_by_one_version_while_versions_come() {
     assert_eq!(seen, ["yz", "xz", "yz", "xz"], "each version from one batch on, none lost");
 }
 
-/// While many clients wait for a slow filter, others are served as ever: on plain topics and on other views.
+/// While many clients wait for a slow filter, others are served at the usual speed: on plain topics and on other views.
 #[test]
 fn a_slow_filter_slows_its_own_view_alone() {
     let broker = Broker::start();
@@ -102,7 +103,7 @@ fn a_slow_filter_slows_its_own_view_alone() {
                 }
             });
         }
-        // One of them alone takes so long.
+        // The time that one of them takes alone.
         let begun = Instant::now();
         fetch(&mut Raw::connect(&broker), &slow, 0, 1 << 20, 20_000, 1);
         let slowness = begun.elapsed();
@@ -116,12 +117,12 @@ fn a_slow_filter_slows_its_own_view_alone() {
         }
         reading.store(false, Ordering::Release);
         assert!(slowness > Duration::from_millis(500), "the filter is not slow: {slowness:?}");
-        // Who waited behind even one of the readers would take longer.
+        // A request that waited behind even one of the readers would take longer.
         assert!(worst < slowness, "a neighbour waited {worst:?}, beside {slowness:?}");
     });
 }
 
-/// A view whose filter is gone shows nothing rather than everything, and its source is served.
+/// A view whose filter is missing shows nothing rather than everything, and its source is served.
 #[test]
 fn a_filter_that_is_not_there_at_the_start_takes_its_view_alone_out_of_service() {
     let mut broker = Broker::start();
@@ -142,7 +143,7 @@ fn a_filter_that_is_not_there_at_the_start_takes_its_view_alone_out_of_service()
     broker.stop(Signal::TERM);
     broker.restart();
     let mut raw = Raw::connect(&broker);
-    // Clients come again for this one, so that they go on when it is mended.
+    // Clients retry after this error, so they continue once the filter is back.
     assert_eq!(view.fetch(&mut raw, 0).error_code, ErrorCode::KAFKA_STORAGE_ERROR);
     assert_eq!(source.read(&mut raw, 0), ["x", "y"]);
     assert!(broker.log().contains("filter.wasm"), "{}", broker.log());
@@ -153,7 +154,7 @@ fn a_filter_that_is_not_there_at_the_start_takes_its_view_alone_out_of_service()
     assert_eq!(view.read(&mut Raw::connect(&broker), 0), ["y"]);
 }
 
-/// One poison record takes none of its neighbours along.
+/// One poison record hides none of its neighbours.
 #[test]
 fn a_record_that_traps_is_hidden_alone() {
     let broker = Broker::start();

@@ -9,13 +9,13 @@ use crate::support::{At, Memory, Neighbour, Raw, Topic, batch, compressed, forge
 
 const FILTER: &str = r#"json-compare{"path":"/n","op":">=","value":5}"#;
 
-/// Values of which the fourth is no JSON.
+/// Values of which the fourth is not JSON.
 const VALUES: [&str; 6] = [r#"{"n":1}"#, r#"{"n":6}"#, r#"{"n":7}"#, "no JSON", r#"{"n":8}"#, r#"{"n":2}"#];
 
 fn start(policy: &str) -> (Broker, Raw, Topic) {
     let broker = Broker::start();
     let mut raw = Raw::connect(&broker);
-    // Damaged batches may be stored, as before the check of compressed records.
+    // With checks turned off, damaged batches may be stored.
     let source = Topic::create(&mut raw, "source", 1, &[("compressed.records.validation", "none")]);
     let options = [("view.of", "source"), ("stage.filter", FILTER), ("stage.filter.failure.policy", policy)];
     let created = create(&mut raw, "view", -1, &options);
@@ -45,10 +45,10 @@ fn fail_shows_what_is_before_it_and_fails_at_its_offset() {
     assert_eq!((found.next, found.next_of_records), (3, 3));
     assert_eq!(view.fetch(&mut raw, 3).error_code, ErrorCode::CORRUPT_MESSAGE);
     assert!(broker.log().contains("the filter of view view fails at offset 3"), "{}", broker.log());
-    // Who seeks past it goes on.
+    // A client that seeks past it continues.
     let found = fetch(&mut raw, &view, 4, 1 << 20, 0, 1);
     assert_eq!(found.records.iter().map(|record| record.offset).collect::<Vec<_>>(), [4]);
-    // And who changes the policy, too.
+    // So does one that changes the policy.
     assert_eq!(alter(&mut raw, "view", &[("stage.filter.failure.policy", None)]).1, "");
     assert_eq!(fetch(&mut raw, &view, 3, 1 << 20, 0, 1).records.len(), 1);
 }
@@ -62,7 +62,7 @@ fn dead_letter_hides_it_and_keeps_a_copy_once_however_often_it_is_read() {
         vec![("view.of", "source"), ("stage.filter", FILTER), ("stage.filter.failure.policy", "dead-letter")];
     let created = create(&mut raw, "view", -1, &options);
     assert_eq!(created.error_code, ErrorCode::INVALID_CONFIG, "without a topic for them");
-    // Letters that come back to the filter would be letters again.
+    // If dead letters came back to the filter, they would become dead letters again.
     for circle in ["source", "view"] {
         let refused = create(&mut raw, "view", -1, &[&options[..], &[("stage.dead.letter.topic", circle)]].concat());
         assert_eq!(refused.error_code, ErrorCode::INVALID_CONFIG, "{circle}: {:?}", refused.error_message);
@@ -103,7 +103,7 @@ fn dead_letter_hides_it_and_keeps_a_copy_once_however_often_it_is_read() {
     assert!(header(&letters[0], "millstream.error").contains("not JSON"), "{letters:?}");
 }
 
-/// A view of `source` whose dead letters go to `letters`.
+/// Creates a view of `source` whose dead letters go to `letters`. Returns the error code and message.
 fn lettered(raw: &mut Raw, view: &str, source: &str, letters: &str) -> (ErrorCode, String, Topic) {
     let options = [
         ("view.of", source),
@@ -117,7 +117,7 @@ fn lettered(raw: &mut Raw, view: &str, source: &str, letters: &str) -> (ErrorCod
 }
 
 #[test]
-fn configs_that_close_a_circle_are_refused() {
+fn configs_that_close_a_circle_are_rejected() {
     let broker = Broker::start();
     let mut raw = Raw::connect(&broker);
     Topic::create(&mut raw, "a", 1, &[]);
@@ -127,7 +127,7 @@ fn configs_that_close_a_circle_are_refused() {
     let (code, message, _) = lettered(&mut raw, "vb", "b", "a");
     assert_eq!(code, ErrorCode::INVALID_CONFIG);
     assert!(message.contains(path), "{message}");
-    // The same by an alter, and through a view of a view.
+    // The same by an alteration, and through a view of a view.
     assert_eq!(lettered(&mut raw, "vb", "b", "c").0, ErrorCode::NONE);
     let (code, message) = alter(&mut raw, "vb", &[("stage.dead.letter.topic", Some("a"))]);
     assert_eq!(code, ErrorCode::INVALID_CONFIG);
@@ -135,7 +135,7 @@ fn configs_that_close_a_circle_are_refused() {
     let (code, message, _) = lettered(&mut raw, "over", "vb", "a");
     assert_eq!(code, ErrorCode::INVALID_CONFIG);
     assert!(message.contains("over is a view of vb"), "{message}");
-    // The dead letters of an admission filter.
+    // The same with the dead letters of an admission filter.
     let admission = [
         ("stage.admit", Some(FILTER)),
         ("stage.admit.failure.policy", Some("dead-letter")),
@@ -164,7 +164,8 @@ fn a_dead_letter_does_not_become_a_dead_letter_of_another_topic() {
     assert_eq!(b.end(&mut raw), 3);
 }
 
-/// Nobody looks into a compressed batch before it is stored: what cannot be read is the view's to get over.
+/// The broker does not read a compressed batch before it stores it, so the view has to cope with batches that do not
+/// decompress.
 #[test]
 fn a_batch_that_cannot_be_decompressed_is_a_failure_of_all_its_records() {
     for (policy, shown) in [("skip", 1), ("pass", 1), ("fail", 0)] {
@@ -174,7 +175,7 @@ fn a_batch_that_cannot_be_decompressed_is_a_failure_of_all_its_records() {
         let mut damaged = compressed(Codec::Gzip, &VALUES);
         let length = damaged.len();
         damaged[length - 20..].fill(0xff);
-        // Its CRC is right: it came like this from its producer.
+        // The CRC is correct: the batch is as its producer sent it.
         let damaged = forge(damaged, At::Attributes, 1i16.to_be_bytes());
         let at = source.produce(&mut raw, damaged.clone());
         source.produce(&mut raw, batch(&[VALUES[1]]));

@@ -1,4 +1,4 @@
-//! What can be a view, and what becomes of it when its source changes or the broker restarts.
+//! Which topics can become views, and what happens to a view when its source changes or the broker restarts.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,7 +16,7 @@ fn refusal(raw: &mut Raw, name: &str, partitions: i32, configs: &[(&str, &str)])
     (created.error_code, created.error_message.map_or_else(String::new, |message| message.to_string()))
 }
 
-/// The folders of a topic's partitions, whatever became of them.
+/// Returns the folders of a topic's partitions, renamed ones included.
 fn folders(data: &Path, topic: &str) -> Vec<String> {
     let entries = std::fs::read_dir(data).expect("the data folder");
     let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("text"));
@@ -32,7 +32,7 @@ fn partitions_of(raw: &mut Raw, name: &str) -> usize {
 }
 
 #[test]
-fn what_cannot_be_a_view_is_refused_with_the_fault() {
+fn what_cannot_be_a_view_is_rejected_with_the_reason() {
     let broker = Broker::start();
     let mut raw = Raw::connect(&broker);
     Topic::create(&mut raw, "source", 3, &[]);
@@ -126,7 +126,7 @@ fn a_source_cannot_be_deleted_under_its_views() {
 }
 
 #[test]
-fn an_empty_topic_becomes_a_view_by_its_options_and_one_with_records_does_not() {
+fn an_empty_topic_becomes_a_view_by_its_configs_and_one_with_records_does_not() {
     let broker = Broker::start();
     let mut raw = Raw::connect(&broker);
     let source = Topic::create(&mut raw, "source", 2, &[]);
@@ -171,7 +171,7 @@ fn a_view_grows_with_its_source() {
 fn views_are_there_again_after_a_stop_and_after_a_kill() {
     let mut broker = Broker::start();
     let mut raw = Raw::connect(&broker);
-    // The view's name comes first: it must not be opened before its source.
+    // The view's name comes first in the list, but the view must not be opened before its source.
     let source = Topic::create(&mut raw, "source", 2, &[]);
     let first = view(&mut raw, "a", "source", KEEP);
     let second = view(&mut raw, "0", "a", r#"contains{"text":"2"}"#);
@@ -189,7 +189,7 @@ fn views_are_there_again_after_a_stop_and_after_a_kill() {
         assert_eq!(delete(&mut raw, "source").0, ErrorCode::INVALID_REQUEST);
         assert!(folders(broker.folder(), "a").is_empty() && folders(broker.folder(), "0").is_empty());
     }
-    // A checkpoint has each partition once, and under the name that has the log.
+    // A checkpoint has each partition once, with the name of the topic that has the log.
     broker.stop(Signal::TERM);
     let points =
         std::fs::read_to_string(broker.folder().join("recovery-point-offset-checkpoint")).expect("it is there");
@@ -197,7 +197,7 @@ fn views_are_there_again_after_a_stop_and_after_a_kill() {
     assert_eq!(points.lines().filter(|line| line.starts_with("a ") || line.starts_with("0 ")).count(), 0, "{points}");
 }
 
-/// A kill at any moment while a topic becomes a view leaves a topic or a view, and never half of one.
+/// A kill while a topic becomes a view leaves a complete topic or a complete view.
 #[test]
 fn a_kill_while_a_topic_becomes_a_view_leaves_one_or_the_other() {
     for delay_ms in [0, 1, 2, 4, 8, 16] {
@@ -207,7 +207,7 @@ fn a_kill_while_a_topic_becomes_a_view_leaves_one_or_the_other() {
         let source = Topic::create(&mut raw, "source", 1, &[]);
         let topic = Topic::create(&mut raw, "topic", 1, &[]);
         source.produce(&mut raw, batch(&["keep"]));
-        // The sandbox is started before, for it takes longest.
+        // The sandbox is started before, since that takes longest.
         view(&mut raw, "other", "source", KEEP);
         let options = [("view.of", SET, Some("source")), ("stage.filter", SET, Some(KEEP))];
         raw.send(1, &alter_request("topic", &options));

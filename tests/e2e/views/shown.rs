@@ -1,4 +1,4 @@
-//! What a view shows is what its filter keeps of the source, record for record.
+//! A view shows exactly the records of the source that its filter keeps.
 
 use millstream_record::{BatchBuilder, Codec, Header, TimestampType, batches};
 use millstream_tests::Broker;
@@ -23,7 +23,7 @@ impl Random {
     }
 }
 
-/// A batch of which one record in `one_in` is kept; none for 0.
+/// Returns a batch of which one record in `one_in` is kept, or none for 0.
 fn random_batch(random: &mut Random, number: u64, one_in: u64) -> Vec<u8> {
     let codec = Codec::ALL[random.below(5) as usize];
     let mut builder = BatchBuilder::new(codec, TimestampType::CreateTime);
@@ -33,7 +33,7 @@ fn random_batch(random: &mut Random, number: u64, one_in: u64) -> Vec<u8> {
         let value = format!("{word} {number} {}", "x".repeat(random.below(200) as usize));
         let key = format!("key-{}", random.below(9));
         let key = (random.below(3) > 0).then_some(key.as_bytes());
-        // A tombstone is never kept: it has no text.
+        // A tombstone has no text, so it is never kept.
         let value = (kept || random.below(9) > 0).then_some(value.as_bytes());
         let headers = [Header::new("n", Some(b"1")), Header::new("n", None)];
         let headers = &headers[..random.below(3) as usize];
@@ -46,7 +46,7 @@ fn is_kept(record: &Seen) -> bool {
     record.value.as_ref().is_some_and(|value| value.starts_with(b"keep"))
 }
 
-/// Every start, every bound in bytes, both ways in which clients go on.
+/// Reads from every start, with every limit in bytes, in both ways that clients continue.
 #[test]
 fn a_view_is_its_source_without_what_the_filter_drops() {
     let broker = Broker::builder().set("log.segment.bytes", "1048576").set("log.index.interval.bytes", "200").start();
@@ -96,7 +96,7 @@ fn a_batch_that_is_shown_whole_goes_out_byte_for_byte_and_others_keep_their_head
         let stored = format!("{stored:?}");
         let shown = batches(&shown).next().expect("one").expect("sound");
         assert_eq!((shown.count(), shown.codec()), (2, Ok(codec)));
-        // All but the size, the count and the CRC is as it was.
+        // Only the size, the count and the CRC differ.
         for field in format!("{:?}", shown.header()).split(", ").filter(|field| {
             !["size", "crc", "count"].iter().any(|name| field.trim_start_matches("BatchHeader { ").starts_with(name))
         }) {
@@ -124,7 +124,7 @@ fn bounds_in_bytes_hold_and_the_first_batch_comes_whole() {
             let data = fetched(raw.call(version, &fetch_request(version, &[(&view, 0, 0, partition_max)], 0, 1)));
             let found = seen(data, 0);
             assert_eq!(found.records.len(), whole, "partition_max_bytes {partition_max} of {size}, v{version}");
-            // The next one that is kept, which does not fit, is not passed by.
+            // The next kept record does not fit, and is not skipped.
             assert!(found.records.last().is_some_and(|last| found.next <= last.offset + 2), "v{version}");
         }
     }
@@ -136,7 +136,7 @@ fn bounds_in_bytes_hold_and_the_first_batch_comes_whole() {
         let found: Vec<usize> = partitions.map(|data| seen(data, 0).records.len()).collect();
         assert_eq!(found, whole, "max_bytes {max} of batches of {size}");
     }
-    // A plain topic beside a view gets what the view leaves, and its own rule for the first batch.
+    // A plain topic beside a view gets the bytes that the view leaves, and its own first batch.
     let mixed = [(&source, 1, 0, 1 << 20), (&view, 0, 0, 1 << 20)];
     let answer = raw.call(12, &fetch_request(12, &mixed, 0, 1));
     let partitions = answer.responses.into_iter().flat_map(|topic| topic.partitions);
@@ -156,14 +156,14 @@ fn a_view_of_a_view_passes_both_filters_and_follows_changes_of_either() {
     assert_eq!(second.read(&mut raw, 0), ["abc", "abcd"]);
     assert_eq!(alter(&mut raw, "first", &[("stage.filter", Some(r#"contains{"text":"d"}"#))]).1, "");
     assert_eq!((first.read(&mut raw, 0), second.read(&mut raw, 0)), (vec!["abcd".to_owned()], vec!["abcd".to_owned()]));
-    // Without a filter of its own a view shows all of its source.
+    // Without a filter a view shows all of its source.
     assert_eq!(alter(&mut raw, "second", &[("stage.filter", None)]).1, "");
     assert_eq!(alter(&mut raw, "first", &[("stage.filter", None)]).1, "");
     assert_eq!(second.read(&mut raw, 0), source.read(&mut raw, 0));
 }
 
 #[test]
-fn look_ups_by_time_and_the_ends_are_those_of_the_source() {
+fn lookups_by_time_and_the_ends_are_those_of_the_source() {
     let broker = Broker::start();
     let mut raw = Raw::connect(&broker);
     let source = Topic::create(&mut raw, "source", 1, &[]);
@@ -181,7 +181,7 @@ fn look_ups_by_time_and_the_ends_are_those_of_the_source() {
         let (one, other) = (view.offset_for(&mut raw, 0, time), source.offset_for(&mut raw, 0, time));
         assert_eq!(one, other, "{time}");
     }
-    // What is found is where the records of that time start, shown or not.
+    // A lookup finds the first record of that time, shown or not.
     let found = view.offset_for(&mut raw, 0, base + 101);
     assert_eq!(fetch(&mut raw, &view, found.offset, 1 << 20, 0, 0).records[0].timestamp, base + 102);
     let epoch_end = |raw: &mut Raw, topic: &Topic, leader_epoch: i32| {
@@ -203,9 +203,10 @@ fn look_ups_by_time_and_the_ends_are_those_of_the_source() {
     }
 }
 
-/// Gaps as compaction leaves them, batches without a record, and a format that only a plug-in of the source's reads.
+/// The source has gaps as compaction leaves them, batches without a record, and a private format that only its plug-in
+/// reads.
 #[test]
-fn a_source_with_gaps_and_a_format_of_its_own_is_shown_like_any_other() {
+fn a_source_with_gaps_and_a_private_format_is_shown_like_any_other() {
     let broker = Broker::start();
     let mut raw = Raw::connect(&broker);
     let mut random = Random(2);

@@ -1,4 +1,4 @@
-//! APIs that delete groups and their offsets.
+//! The APIs that delete groups and their offsets.
 
 use millstream_tests::wait_until;
 use millstream_wire::codec::to_versioned_bytes;
@@ -33,7 +33,7 @@ fn find(raw: &mut Raw, group: &str) {
     raw.call(3, &FindCoordinatorRequest { key: group.into(), ..Default::default() });
 }
 
-/// What a group has committed for partition 0 of a topic.
+/// Returns what a group has committed for partition 0 of a topic.
 fn committed(raw: &mut Raw, group: &str, topic: &Topic) -> (ErrorCode, i64) {
     let topics = vec![OffsetFetchRequestTopic { name: topic.name.clone(), partition_indexes: vec![0] }];
     let response =
@@ -41,7 +41,7 @@ fn committed(raw: &mut Raw, group: &str, topic: &Topic) -> (ErrorCode, i64) {
     (response.error_code, response.topics[0].partitions[0].committed_offset)
 }
 
-/// One member joins and gets an assignment.
+/// Joins a group as its only member and gets an assignment.
 fn join(raw: &mut Raw, group: &str, protocol_type: &str, topic: &Topic) -> Str {
     find(raw, group);
     let subscription = ConsumerProtocolSubscription { topics: vec![topic.name.clone()], ..Default::default() };
@@ -121,14 +121,14 @@ pub(super) fn offset_delete(raw: &mut Raw, seen: &mut Seen) {
         let group = format!("offsets-of-{kind}");
         commit(raw, &group, &one);
         commit(raw, &group, &two);
-        // Members of another protocol type than `consumer` have no topics that the broker knows.
+        // The broker knows no topics of members whose protocol type is not `consumer`.
         let member = (kind != "simple").then(|| join(raw, &group, kind, &one));
         seen.add(&format!("{kind}, before"), &(committed(raw, &group, &one), committed(raw, &group, &two)));
         seen.add("a partition that does not exist", &delete_offsets(raw, &group, &[(&one.name, 9)]));
         seen.add("nothing", &delete_offsets(raw, &group, &[]));
         seen.add("all", &delete_offsets(raw, &group, &all));
         seen.add("after", &(committed(raw, &group, &one), committed(raw, &group, &two)));
-        // Kafka forgets a group without members and offsets some time later, we do so at once.
+        // Kafka removes a group without members and offsets some time later; our broker does so at once.
         if member.is_some() {
             seen.add("again", &delete_offsets(raw, &group, &all));
         }

@@ -1,4 +1,4 @@
-//! APIs about topics and what they hold.
+//! The APIs about topics and their records.
 
 use millstream_record::{BatchBuilder, Codec, TimestampType};
 use millstream_wire::Str;
@@ -7,7 +7,7 @@ use millstream_wire::messages::*;
 use super::{Seen, create};
 use crate::support::{Raw, Topic, batch, now_ms, producer_batch};
 
-/// Topics with records: three partitions, compacted, and both compacted and deleted.
+/// Creates topics with records: one with three partitions, one compacted, and one both compacted and deleted.
 fn topics(raw: &mut Raw, prefix: &str) -> [Topic; 3] {
     let name = |kind: &str| format!("{prefix}-{kind}");
     let plain = create(raw, &name("plain"), 3, &[]);
@@ -22,7 +22,7 @@ fn topics(raw: &mut Raw, prefix: &str) -> [Topic; 3] {
     [plain, compacted, both]
 }
 
-/// Compacted topics take only records with keys.
+/// Returns a batch with keys, which compacted topics require.
 fn keyed_batch() -> Vec<u8> {
     let mut builder = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
     for key in ["a", "b", "c"] {
@@ -104,7 +104,7 @@ pub(super) fn describe_producers(raw: &mut Raw, seen: &mut Seen) {
     let mut response = raw.call(0, &DescribeProducersRequest { topics });
     for found in &mut response.topics[0].partitions {
         assert!(found.active_producers.iter().all(|state| state.producer_id == producer.producer_id));
-        // Kafka 4.4.0 does not list a producer that is only idempotent, and has no message here.
+        // Kafka 4.4.0 does not list a producer that is only idempotent, and sends no message here.
         found.active_producers.clear();
         found.error_message = None;
     }
@@ -124,7 +124,7 @@ pub(super) fn describe_topic_partitions(raw: &mut Raw, seen: &mut Seen) {
             assert_eq!(topic.topic_id.is_nil(), topic.error_code.is_err(), "{topic:?}");
             topic.topic_id = uuid::Uuid::nil();
             for partition in &mut topic.partitions {
-                // Our epochs count the starts of the broker.
+                // Our leader epochs count the starts of the broker.
                 partition.leader_epoch = 0;
             }
         }
@@ -143,6 +143,6 @@ pub(super) fn describe_topic_partitions(raw: &mut Raw, seen: &mut Seen) {
     ask("a cursor on another topic", &[&compacted.name], 2000, Some(cursor(&plain.name, 0)));
     ask("absent and bad names", &["no-such-topic", "bad name", &compacted.name], 2000, None);
     ask("after an absent topic", &["no-such-topic", &plain.name], 1, None);
-    // All topics, from a cursor on that no other topic sorts behind but the last of these.
+    // All topics, from a cursor on that only the last of these topics sorts behind.
     ask("all", &[], 2000, Some(cursor(&plain.name, 0)));
 }

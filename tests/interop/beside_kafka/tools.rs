@@ -1,4 +1,4 @@
-//! APIs that tools ask a cluster without security, quotas and reassignments.
+//! The APIs that tools call on a cluster without security, quotas and reassignments.
 
 use millstream_wire::Str;
 use millstream_wire::messages::*;
@@ -22,7 +22,7 @@ pub(super) fn elect_leaders(raw: &mut Raw, seen: &mut Seen) {
                 );
                 let mut response =
                     raw.call(version, &ElectLeadersRequest { election_type, topic_partitions, timeout_ms: 30_000 });
-                // Kafka names every topic, with no partitions, when all are asked for.
+                // Asked for all topics, Kafka lists every topic without partitions.
                 response.replica_election_results.retain(|result| !result.partition_result.is_empty());
                 seen.add(&what, &response);
             }
@@ -102,7 +102,7 @@ pub(super) fn list_config_resources(raw: &mut Raw, seen: &mut Seen) {
     let mut list = |version, what: &str, types: &[i8]| {
         let request = ListConfigResourcesRequest { resource_types: types.into() };
         let mut response = raw.call(version, &request);
-        // Topics that the other probes and the broker itself have made.
+        // Topics that the other probes and the broker itself have created.
         response.config_resources.retain(|found| found.resource_type != 2 || found.resource_name == "listed");
         response.config_resources.sort_by(|one, other| {
             (one.resource_type, &one.resource_name).cmp(&(other.resource_type, &other.resource_name))

@@ -4,7 +4,7 @@ use millstream_tests::Broker;
 
 use super::{CONFIG_COMMAND, TOPIC_COMMAND, Tools};
 
-/// Create, list, describe, add partitions, delete.
+/// Creates, lists and describes topics, adds partitions, and deletes topics.
 pub(super) fn topics(tools: &Tools) {
     let broker = Broker::start();
     tools
@@ -30,7 +30,7 @@ pub(super) fn topics(tools: &Tools) {
     assert_eq!(tools.client(TOPIC_COMMAND, &broker).arg("--list").succeed().trim(), "");
 }
 
-/// Set, see, refuse, delete; a limit is in force for the next batch.
+/// Sets, shows, rejects and deletes configs. A new limit applies to the next batch.
 pub(super) fn configs(tools: &Tools) {
     let broker = Broker::start();
     tools.create_topic(&broker, "orders", 1);

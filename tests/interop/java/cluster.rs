@@ -1,4 +1,4 @@
-//! The tools that ask for groups, log starts, folders, elections, reassignments, ACLs and producers.
+//! The tools for groups, log starts, log folders, elections, reassignments, ACLs and producers.
 
 use std::fs;
 
@@ -28,7 +28,7 @@ fn consume(tools: &Tools, broker: &Broker, topic: &str, args: &[&str]) -> Finish
     tools.client(CONSUMER, broker).args(["--topic", topic, "--from-beginning"]).args(args).run()
 }
 
-/// Offsets of one topic are deleted, then the group; both only while no member is in the way.
+/// Deletes the offsets of one topic, then the group. Both work only while the group has no member in the way.
 pub(super) fn groups(tools: &Tools) {
     let broker = Broker::builder().set("group.initial.rebalance.delay.ms", "0").start();
     for topic in ["one", "two"] {
@@ -60,7 +60,7 @@ pub(super) fn groups(tools: &Tools) {
     assert!(again.contains("GroupIdNotFoundException"), "{again}");
 }
 
-/// The records below an offset are gone, and stay so after a crash.
+/// Deletes the records below an offset, which stay deleted after a crash.
 pub(super) fn delete_records(tools: &Tools) {
     let mut broker = Broker::start();
     tools.create_topic(&broker, "orders", 2);
@@ -107,7 +107,7 @@ pub(super) fn delete_records(tools: &Tools) {
     assert_eq!(end(&broker, partition), 10);
 }
 
-/// What the tools print about a cluster of one node without security.
+/// Checks what the tools print about a cluster of one node without security.
 pub(super) fn listings(tools: &Tools) {
     let broker = Broker::start();
     tools.create_topic(&broker, "orders", 2);
@@ -148,7 +148,7 @@ pub(super) fn listings(tools: &Tools) {
     assert_eq!(described.matches("Leader: ").count(), 2, "{described}");
 }
 
-/// A consumer of the newer protocol ends with the reason.
+/// Checks that a consumer of the newer protocol ends and shows the reason.
 pub(super) fn consumer_protocol(tools: &Tools) {
     let broker = Broker::start();
     tools.create_topic(&broker, "orders", 1);

@@ -18,8 +18,8 @@ pub(crate) const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsum
 pub(crate) const GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Keys, values and headers with all five codecs, read by a group whose offsets `--describe` shows, and whose records Kafka's
-/// own reader decodes.
+/// Sends keys, values and headers with all five codecs. A group reads them, `--describe` shows its offsets, and Kafka's
+/// own reader decodes the records.
 pub(super) fn round_trip(tools: &Tools) {
     let mut broker = Broker::start();
     let mut wanted = Vec::new();
@@ -94,8 +94,8 @@ impl Drop for Member {
     }
 }
 
-/// Two members share four partitions once the second has joined, as the group's description says, and
-/// read every record once between them.
+/// Lets two members share four partitions once the second has joined, as the group's description shows. Together they
+/// read every record once.
 pub(super) fn group_rebalances(tools: &Tools) {
     let broker = Broker::builder().set("num.partitions", "4").set("group.initial.rebalance.delay.ms", "0").start();
     let produce = |word: &str| {

@@ -1,4 +1,4 @@
-//! The stages of a topic as Kafka's own tools and producer meet them.
+//! The stages of a topic, used through Kafka's own tools and producer.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use super::{CONFIG_COMMAND, Tools};
 
 const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
 
-/// Values that hold commas stand in brackets.
+/// Values that contain commas are in brackets.
 const ADMIT: &str = r#"stage.admit=[json-compare{"path":"/n","op":">=","value":0}]"#;
 
 const MIXED: [&str; 4] = [r#"{"n":1}"#, "no json", r#"{"n":2}"#, r#"{"n":-1}"#];
@@ -20,7 +20,7 @@ fn alter(tools: &Tools, broker: &Broker, change: &str) -> Finished {
         .run()
 }
 
-/// Sends values as one batch by Kafka's producer, and gives what became of each.
+/// Sends values as one batch with Kafka's producer, and returns the result of each.
 fn send(tools: &Tools, broker: &Broker, codec: &str, values: &[&str]) -> Vec<String> {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/java/Refusals.java");
     let program = program.to_str().expect("the path is text");
@@ -28,7 +28,7 @@ fn send(tools: &Tools, broker: &Broker, codec: &str, values: &[&str]) -> Vec<Str
     told.lines().map(str::to_owned).collect()
 }
 
-/// Set by kafka-configs, seen by `--describe`, refused by name.
+/// Sets a stage with kafka-configs, shows it with `--describe`, and checks that errors name the config.
 pub(super) fn options(tools: &Tools) {
     let broker = Broker::start();
     tools.create_topic(&broker, "orders", 1);
@@ -53,7 +53,8 @@ pub(super) fn options(tools: &Tools) {
     }
 }
 
-/// Every record that a filter does not let in has the reason, its neighbours another error; what is skipped has its offset.
+/// Checks that every record rejected by a filter gets the reason, that the rest of its batch gets another error, and
+/// that a skipped record gets an offset.
 pub(super) fn refusals(tools: &Tools) {
     let broker = Broker::start();
     tools.create_topic(&broker, "orders", 1);

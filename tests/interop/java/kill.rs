@@ -20,8 +20,8 @@ pub(super) fn without_compression_and_small_batches(tools: &Tools) {
     run(tools, &["batch.size=2000", "linger.ms=0"], 100_000);
 }
 
-/// The producer sends 0, 1, 2 ... and keeps trying while the broker is killed and started again; at the end
-/// every number is there exactly once. `step_bytes`: how much the log grows before each kill.
+/// Kills and restarts the broker while the producer sends 0, 1, 2 ... and retries. At the end every number must be
+/// there exactly once. `step_bytes` is how much the log grows before each kill.
 fn run(tools: &Tools, properties: &[&str], step_bytes: u64) {
     let mut broker = Broker::start();
     tools.create_topic(&broker, "numbers", 1);
@@ -61,7 +61,7 @@ fn run(tools: &Tools, properties: &[&str], step_bytes: u64) {
     assert_eq!((lost, twice), (0, 0), "of {RECORDS} records (lost, twice); the producer said:\n{report}");
 }
 
-/// The bytes in the partition's segments.
+/// Returns the bytes in the partition's segments.
 fn bytes_in(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).expect("the folder of the partition").map_while(Result::ok);
     entries

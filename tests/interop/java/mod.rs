@@ -16,13 +16,13 @@ pub(crate) const TOPIC_COMMAND: &str = "org.apache.kafka.tools.TopicCommand";
 pub(crate) const CONFIG_COMMAND: &str = "org.apache.kafka.tools.ConfigCommand";
 const DUMP_LOG_SEGMENTS: &str = "org.apache.kafka.tools.DumpLogSegments";
 
-/// Names the class path of the older release that some tests run as well; `cargo xtask test` sets it.
+/// Names the class path of the older release, which some tests run as well; `cargo xtask test` sets it.
 const KAFKA_42_CLASSPATH: &str = "MILLSTREAM_KAFKA_42_CLASSPATH";
 
 /// A test of the tools on one class path.
 type Test = fn(&Tools);
 
-/// Run with both releases.
+/// The tests that run with both releases.
 const TOOLS: [(&str, Test); 5] = [
     ("console::round_trip", console::round_trip),
     ("console::group_rebalances", console::group_rebalances),
@@ -31,7 +31,7 @@ const TOOLS: [(&str, Test); 5] = [
     ("performance::dump_log_segments", performance::dump_log_segments),
 ];
 
-/// Run with the newer release.
+/// The tests that run with the newer release only.
 const MORE: [(&str, Test); 9] = [
     ("cluster::groups", cluster::groups),
     ("cluster::delete_records", cluster::delete_records),
@@ -56,7 +56,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     newer.chain(older).collect()
 }
 
-/// A release of Kafka, as far as the tests have to tell them apart.
+/// A release of Kafka, where the tests depend on it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Release {
     V4_2,

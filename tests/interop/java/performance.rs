@@ -28,7 +28,7 @@ pub(super) fn produce_and_consume(tools: &Tools) {
     assert_eq!(row[4], "200000", "{report}");
 }
 
-/// Every file of a partition, over several segments, is what Kafka's own reader takes for its own.
+/// Checks that Kafka's own reader accepts every file of a partition with several segments.
 pub(super) fn dump_log_segments(tools: &Tools) {
     let mut broker = Broker::builder().set("log.segment.bytes", "1048576").start();
     for codec in ["none", "lz4"] {

@@ -1,4 +1,5 @@
-//! Kafka's own tools: a topic made a view by kafka-configs, groups and look-ups by time on it, and what is refused.
+//! Kafka's own tools: kafka-configs makes a topic a view, groups read it, offsets are looked up by time, and invalid
+//! changes are rejected.
 
 use libtest_mimic::Trial;
 use millstream_tests::{Broker, Finished, KAFKA_CLASSPATH};
@@ -18,7 +19,7 @@ pub(super) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// ConsoleConsumer, until nothing has come for a while: by then it has waited at the end too.
+/// Reads with ConsoleConsumer until nothing has arrived for a while, so that it also waits at the end.
 fn by_console_consumer(tools: &Tools, bootstrap: &str) {
     let read = tools
         .client_of(CONSUMER, bootstrap)
@@ -55,7 +56,7 @@ fn made_by_kafka_configs(tools: &Tools) {
     let described = tools.client(TOPIC_COMMAND, &broker).args(["--describe", "--topic", "big-orders"]).succeed();
     assert!(described.contains("PartitionCount: 2") && described.contains("view.of=orders"), "{described}");
 
-    // Produced to the source, read from the view by a group, whose offsets reach the ends of the source.
+    // Produced to the source and read from the view by a group, whose offsets reach the ends of the source.
     let produce = |topic: &str, values: &str| {
         tools
             .client(PRODUCER, &broker)
@@ -91,11 +92,11 @@ fn made_by_kafka_configs(tools: &Tools) {
         assert_eq!((row[1], row[3], row[5]), ("big-orders", row[4], "0"), "{described}");
     }
 
-    // A look-up by time takes the group back to before the first record, and everything comes once more.
+    // A lookup by time resets the group to before the first record, and it reads everything once more.
     groups(&["--topic", "big-orders", "--reset-offsets", "--to-datetime", "2020-01-01T00:00:00.000", "--execute"]);
     assert_eq!(read(["--max-messages", "100"]), wanted);
 
-    // What is refused, in the words that the tools show.
+    // Rejected changes, with the messages that the tools show.
     let refused = produce("big-orders", "key\t{}");
     assert!(said(&refused).contains("InvalidTopicException"), "{}", said(&refused));
     assert!(said(&refused).contains("big-orders is a view of orders and takes no records"), "{}", said(&refused));

@@ -1,4 +1,4 @@
-//! Views, as other people's clients see them.
+//! Views, read by other projects' clients.
 
 mod java;
 mod watch;
@@ -20,18 +20,18 @@ use watch::{Fetch, Watch};
 /// The one record in the long gap that the view shows.
 const MATCH: &str = "keep this one";
 
-/// How many records come before it, and behind it.
+/// The number of records before it, and after it.
 const BEFORE: usize = 10_000_000;
 const BEHIND: usize = 160_000;
 
-/// Records a batch: about 700 KB.
+/// The records of a batch, about 700 KB.
 const A_BATCH: usize = 80_000;
 
-/// What the clients are told to ask for. So little comes out of the gap that only the time ever ends a fetch.
+/// The minimum bytes that the clients ask for. The gap has so few matches that only the timeout ends a fetch.
 const MIN_BYTES: i32 = 65_536;
 const MAX_WAIT: Duration = Duration::from_millis(700);
 
-/// Nobody's fetches may be answered much sooner than they asked for: clocks and timers differ by a little.
+/// How much earlier than asked for a fetch may get its response, since clocks and timers differ a little.
 const EARLY: Duration = Duration::from_millis(20);
 
 const LIMIT: Duration = Duration::from_secs(240);
@@ -72,7 +72,7 @@ fn python_script(name: &str) -> PathBuf {
     folder("python").join(name).with_extension("py")
 }
 
-/// Runs one command of a script that prints `COMMAND: ok` when all is well.
+/// Runs one command of a script that prints `COMMAND: ok` on success.
 fn with_script(command: &str, tool: Tool, script: PathBuf) {
     let run = |bootstrap: &str| {
         let output = tool.arg(script).args([command, bootstrap]).limit(LIMIT).succeed();
@@ -86,7 +86,7 @@ fn with_script(command: &str, tool: Tool, script: PathBuf) {
     }
 }
 
-/// kcat reads to the end, which it only finds if it gets over the gap behind the match too.
+/// Reads to the end with kcat, which has to pass the gap behind the match to find it.
 fn by_kcat(kcat: &str, bootstrap: &str) {
     let read = Tool::new(kcat)
         .args(["-q", "-b", bootstrap, "-C", "-t", "view", "-o", "beginning", "-e", "-f", "%o %s\n"])
@@ -97,8 +97,8 @@ fn by_kcat(kcat: &str, bootstrap: &str) {
     assert_eq!(read, format!("{BEFORE} {MATCH}\n"));
 }
 
-/// A view of ten million records of which it shows one, and a client that has to find it, through a relay that sees that the
-/// client gets on, neither spinning nor stalling, at the pace that it has chosen.
+/// Runs a client on a view that shows one of ten million records. A relay checks that the client neither spins nor
+/// stalls, and that fetches take the time that it asked for.
 fn gap(client: impl FnOnce(&str)) {
     let watch = Watch::listen();
     let advertised = format!("PLAINTEXT://{}", watch.address());
@@ -113,14 +113,15 @@ fn gap(client: impl FnOnce(&str)) {
 }
 
 fn check(fetches: &[Fetch], took: Duration) {
-    // One at a time, each for as long as it may: nothing else would be honouring what was asked for.
+    // The fetches come one at a time, each for as long as it may take. More of them would mean that the timeout was not
+    // honoured.
     let most = took.as_millis() / MAX_WAIT.as_millis() + 3;
     assert!(!fetches.is_empty() && fetches.len() as u128 <= most, "{} fetches in {took:?}: {fetches:?}", fetches.len());
     for fetch in fetches {
         let asked = (fetch.min_bytes, Duration::from_millis(fetch.max_wait_ms as u64));
         assert_eq!(asked, (MIN_BYTES, MAX_WAIT), "{fetch:?}");
-        assert!(fetch.took + EARLY >= MAX_WAIT, "answered too early: {fetch:?} of {fetches:?}");
-        assert!(fetch.took < MAX_WAIT + Duration::from_secs(5), "answered too late: {fetch:?} of {fetches:?}");
+        assert!(fetch.took + EARLY >= MAX_WAIT, "response too early: {fetch:?} of {fetches:?}");
+        assert!(fetch.took < MAX_WAIT + Duration::from_secs(5), "response too late: {fetch:?} of {fetches:?}");
     }
     let end = (BEFORE + 1 + BEHIND) as i64;
     let steps = fetches.windows(2);

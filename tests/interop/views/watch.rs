@@ -1,4 +1,4 @@
-//! A relay between a client and the broker that notes every fetch: what it asked for and how long it took.
+//! A relay between a client and the broker that records what every fetch asks for and how long it takes.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -11,10 +11,10 @@ use bytes::Bytes;
 use millstream_wire::messages::FetchRequest;
 use millstream_wire::{ApiKey, Message, Reader, RequestHeader};
 
-/// A fetch that was answered.
+/// A fetch that got its response.
 #[derive(Debug, Clone)]
 pub(crate) struct Fetch {
-    /// From which offset, in its first partition.
+    /// The fetch offset of its first partition.
     pub(crate) offset: i64,
     pub(crate) min_bytes: i32,
     pub(crate) max_wait_ms: i32,
@@ -31,7 +31,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Listens; connections wait until there is a broker.
+    /// Listens. Connections wait until [`Self::lead_to`] names a broker.
     pub(crate) fn listen() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let address = listener.local_addr().expect("an address");
@@ -39,24 +39,24 @@ impl Watch {
         let (to, seen) = (Arc::clone(&broker), Arc::clone(&fetches));
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                // A connection that fails ends alone, as it would without the relay.
+                // If a connection fails, only that connection ends, as it would without the relay.
                 let _ = TcpStream::connect(to.wait()).and_then(|broker| relay(&client, &broker, &seen));
             }
         });
         Self { address, broker, fetches }
     }
 
-    /// The address for clients.
+    /// Returns the address for clients.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where connections lead.
+    /// Sets the broker that connections lead to.
     pub(crate) fn lead_to(&self, broker: SocketAddr) {
         self.broker.set(broker).expect("it is set once");
     }
 
-    /// The fetches that were answered so far.
+    /// Returns the fetches that got a response so far.
     pub(crate) fn fetches(&self) -> Vec<Fetch> {
         self.fetches.lock().expect("no panic").clone()
     }
@@ -93,7 +93,7 @@ fn relay(client: &TcpStream, broker: &TcpStream, fetches: &Fetches) -> io::Resul
     Ok(())
 }
 
-/// Passes one frame on, shown to `look` before.
+/// Passes one frame on, after showing it to `look`.
 fn pass(from: &mut TcpStream, to: &mut TcpStream, look: impl FnOnce(&Bytes)) -> io::Result<Bytes> {
     let mut prefix = [0; 4];
     from.read_exact(&mut prefix)?;
@@ -107,7 +107,7 @@ fn pass(from: &mut TcpStream, to: &mut TcpStream, look: impl FnOnce(&Bytes)) -> 
     Ok(frame)
 }
 
-/// The correlation id of a fetch request and what it asks for; none for other requests.
+/// Returns the correlation id and parameters of a fetch request; `None` for other requests.
 fn fetch_of(frame: &Bytes) -> Option<(i32, Fetch)> {
     let mut reader = Reader::new(frame.clone());
     let header = RequestHeader::decode(&mut reader).ok()?;

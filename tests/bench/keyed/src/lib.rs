@@ -1,10 +1,10 @@
-//! A filter that reads keys and nothing else: what the broker's edge costs where it need not look at the values.
+//! A filter that reads only keys. It shows what the broker's edge costs when the values are not needed.
 #![forbid(unsafe_code)]
 
 use millstream_sdk::{Columns, Filter, Record, Result};
 use serde::Deserialize;
 
-/// Keeps the records whose key begins so.
+/// Keeps the records whose key begins with a prefix.
 #[derive(Debug, Deserialize)]
 pub struct Keyed {
     prefix: String,

@@ -4,7 +4,7 @@
 use millstream_sdk::{Filter, Record, Result};
 use serde::Deserialize;
 
-/// Keeps about half of the records, by a hash of the value. Panics where the value says so.
+/// Keeps about half of the records, by a hash of the value. Panics on the value `panic`.
 #[derive(Debug, Deserialize)]
 pub struct Half {}
 
