@@ -18,13 +18,13 @@ use verbs::without_verb;
 const USER_FACING_MAX: usize = 0;
 
 /// Banned phrases in comments.
-const COMMENTS_MAX: usize = 154;
+const COMMENTS_MAX: usize = 149;
 
 /// Doc comments of functions that do not begin with a verb.
-const WITHOUT_VERB_MAX: usize = 327;
+const WITHOUT_VERB_MAX: usize = 169;
 
 /// Lines of Rust that are longer than [`COLUMNS`].
-const LONG_LINES_MAX: usize = 230;
+const LONG_LINES_MAX: usize = 213;
 
 /// The width that rustfmt.toml sets.
 const COLUMNS: usize = 120;

@@ -15,14 +15,14 @@ use crate::producer_snapshot::{self, SNAPSHOT_SUFFIX};
 use crate::producer_state::BatchMetadata;
 use crate::segment::Segment;
 
-/// Says where a batch is stored.
+/// The place where a batch is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AppendedBatch {
     /// Offset of the first record.
     pub base_offset: i64,
     /// Offset of the last record.
     pub last_offset: i64,
-    /// The time that the batch was stamped with under `LogAppendTime`, else -1, as a ProduceResponse has it.
+    /// The broker's time that `LogAppendTime` set in the batch, else -1, as in a ProduceResponse.
     pub log_append_time: i64,
     /// First offset of the log.
     pub log_start_offset: i64,
@@ -38,7 +38,7 @@ pub enum Appended {
 }
 
 impl Appended {
-    /// Returns where the batch is stored: both outcomes are a success for the producer.
+    /// Returns where the batch is stored. Both outcomes are a success for the producer.
     pub fn batch(&self) -> AppendedBatch {
         match *self {
             Self::New(batch) | Self::Duplicate(batch) => batch,
@@ -47,15 +47,15 @@ impl Appended {
 }
 
 impl Log {
-    /// Appends a batch as the leader: it gets the next offset and `leader_epoch`, and under `LogAppendTime` the time
+    /// Appends a batch as the leader. It gets the next offset and `leader_epoch`, and under `LogAppendTime` the time
     /// `now_ms` (milliseconds since 1970).
     ///
     /// The batch may hold fewer records than offsets, even none: records that the leader dropped leave gaps, as
-    /// compaction does. The fields that change are patched in a copy of the 61 bytes of the header; the rest is
-    /// written from where it is. The producer's state is checked before a byte is written.
+    /// compaction does. The fields that change are patched in a copy of the 61 bytes of the header; the rest is written
+    /// from where it is. The producer's state is checked before a byte is written.
     ///
     /// # Errors
-    /// The log is then as it was before.
+    /// The log is unchanged.
     pub fn append(
         &mut self,
         batch: &CheckedBatch<'_>,
@@ -80,8 +80,8 @@ impl Log {
         Ok(Appended::New(self.appended(header.base_offset, header.last_offset(), log_append_time)))
     }
 
-    /// Appends batches as a follower: one or more whole batches with the leader's offsets and epochs, which go on
-    /// from the log's end. Their CRCs are checked here.
+    /// Appends batches as a follower: one or more whole batches with the leader's offsets and epochs, which continue at
+    /// the log's end. Their CRCs are checked here.
     ///
     /// # Errors
     /// Whole batches before the one that fails may have been appended.
@@ -90,11 +90,11 @@ impl Log {
         self.append_follower(records)
     }
 
-    /// Checks the producer of a batch as [`Log::append`] does, without appending: returns where the batch is stored
-    /// if it was appended before. A caller can ask before it spends work on the batch.
+    /// Checks the producer of a batch as [`Log::append`] does, without appending. Returns where the batch is stored if
+    /// it was appended before. A caller can check before it spends work on the batch.
     ///
     /// # Errors
-    /// The producer's epoch or sequence does not follow what the log has.
+    /// The producer's epoch or sequence does not follow the log.
     pub fn check_producer(&mut self, batch: &CheckedBatch<'_>) -> Result<Option<AppendedBatch>, AppendError> {
         let header = self.header_at_end(batch, 0)?;
         let stored = self.check_sequence(&header)?;
@@ -103,7 +103,7 @@ impl Log {
 
     fn check_sequence(&mut self, header: &BatchHeader) -> Result<Option<BatchMetadata>, AppendError> {
         match self.producers.check(header) {
-            // A sequence that is out of order may be a duplicate that only the log still knows.
+            // A sequence that is out of order may be a duplicate that is only in the log.
             Err(AppendError::OutOfOrderSequence { producer_id, .. }) if self.complete_window(producer_id)? => {
                 self.producers.check(header)
             }
@@ -120,7 +120,7 @@ impl Log {
         self.appended(batch.first_offset(), batch.last_offset, if stamped { batch.timestamp } else { -1 })
     }
 
-    /// Returns a batch's header as it would be at the log's end.
+    /// Returns the header that a batch would have at the log's end.
     fn header_at_end(&self, batch: &CheckedBatch<'_>, leader_epoch: i32) -> Result<BatchHeader, AppendError> {
         BatchHeader::at(&batch.header(), self.log_end_offset(), leader_epoch).map_err(AppendError::Corrupt)
     }
@@ -232,7 +232,7 @@ impl Log {
         self.unsynced.dir = true;
         let mut list = self.shared().list.write();
         if old.size() == 0 {
-            // An empty segment whose base cannot reach the new offset would only be in the way.
+            // An empty segment whose base cannot reach the new offset has no use.
             list.segments.pop();
         }
         list.segments.push(new);
@@ -243,7 +243,7 @@ impl Log {
         Ok(())
     }
 
-    /// Writes the producers' state as of `offset`, without syncing it: a torn file is known by its CRC and costs a
+    /// Writes the producers' state as of `offset`, without syncing it. A torn file is found by its CRC and costs a
     /// scan.
     pub(crate) fn write_snapshot(&mut self, offset: i64) -> Result<(), LogError> {
         let path = segment_file(self.dir(), offset, SNAPSHOT_SUFFIX);
@@ -286,7 +286,7 @@ impl Log {
         let Err(error) = write_all_at(open, bytes, position) else {
             return Ok(());
         };
-        // Part of it may be in the file. Unless that can be cut off, nothing may ever be appended after it.
+        // Part of the batch may be in the file. If it cannot be cut off, nothing may ever be appended after it.
         if let Err(second) = open.file.set_len(position) {
             tracing::error!(segment = %active.path().display(), error = %second, "cannot undo a failed append");
             self.shared().poisoned.store(true, Ordering::Release);

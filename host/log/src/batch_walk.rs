@@ -1,7 +1,7 @@
 //! Reads the headers of record batches, and walks from batch to batch in a file.
 //!
-//! `millstream_record::BatchView` wants a whole batch in memory. Finding offsets in a segment needs only the 61 bytes
-//! at the start of each batch, so this file reads those and nothing else.
+//! `millstream_record::BatchView` needs a whole batch in memory. Finding offsets in a segment needs only the 61 bytes
+//! at the start of each batch, so this file reads only those.
 
 use std::fs::File;
 use std::io;
@@ -13,14 +13,14 @@ use millstream_record::layout::{NO_TIMESTAMP, TIMESTAMP_TYPE_BIT};
 /// Where the bytes that the CRC covers start.
 pub(crate) const CRC_COVERS_FROM: usize = 21;
 
-/// How much is read at once while walking headers: about one index interval.
+/// The bytes that a walk over headers reads at once: about one index interval.
 const WALK_CHUNK: usize = 4096;
 
-/// Holds the fields of a batch's header that the log needs, checked for consistency.
+/// The fields of a batch's header that the log needs, checked for consistency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BatchHeader {
     pub(crate) base_offset: i64,
-    /// Size of the whole batch, bytes.
+    /// Size of the whole batch in bytes.
     pub(crate) size: usize,
     pub(crate) leader_epoch: i32,
     pub(crate) crc: u32,
@@ -30,18 +30,18 @@ pub(crate) struct BatchHeader {
     pub(crate) producer_id: i64,
     pub(crate) producer_epoch: i16,
     pub(crate) base_sequence: i32,
-    /// How many records are there: none in a batch of which all were dropped.
+    /// The number of records: 0 if all were dropped.
     pub(crate) count: i32,
 }
 
 impl BatchHeader {
-    /// Reads a header. The error names the field that is wrong. Does not look at the bytes after the header.
+    /// Parses a header. The error names the wrong field. Does not read the bytes after the header.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let raw = millstream_record::BatchHeader::parse(bytes).map_err(|error| error.to_string())?;
         Self::at(&raw, raw.base_offset(), raw.leader_epoch())
     }
 
-    /// Returns the header of a batch that is going to be stored at `base_offset` under `leader_epoch`.
+    /// Returns the header of a batch that will be stored at `base_offset` with `leader_epoch`.
     pub(crate) fn at(
         raw: &millstream_record::BatchHeader<'_>,
         base_offset: i64,
@@ -100,13 +100,13 @@ impl BatchHeader {
         self.attributes & 0x20 != 0
     }
 
-    /// Returns the sequence of the last record. After `i32::MAX` comes 0. It means nothing without a producer id.
+    /// Returns the sequence of the last record; 0 follows `i32::MAX`. It has no meaning without a producer id.
     pub(crate) fn last_sequence(&self) -> i32 {
         add_sequence(self.base_sequence, self.last_offset_delta)
     }
 }
 
-/// `sequence + delta`, going from `i32::MAX` to 0.
+/// Returns `sequence + delta`, wrapping from `i32::MAX` to 0.
 pub(crate) fn add_sequence(sequence: i32, delta: i32) -> i32 {
     ((i64::from(sequence) + i64::from(delta)) & 0x7fff_ffff) as i32
 }
@@ -119,7 +119,7 @@ pub(crate) struct Located {
 }
 
 impl Located {
-    /// Where the next batch starts.
+    /// Returns the position of the next batch.
     pub(crate) fn end(&self) -> u64 {
         self.position + self.header.size as u64
     }
@@ -140,7 +140,7 @@ impl From<io::Error> for WalkError {
     }
 }
 
-/// Walks the batch headers of a segment in order, a page at a time, without touching the records.
+/// Walks the batch headers of a segment in order, a page at a time, without reading the records.
 pub(crate) struct HeaderWalk<'a> {
     file: &'a File,
     position: u64,

@@ -17,10 +17,10 @@ use thiserror::Error;
 
 use crate::fsutil::write_atomic;
 
-/// Largest checkpoint that is read, bytes: a million partitions with names of the largest size stay below it.
+/// The largest checkpoint that is read, in bytes. A million partitions with the longest names stay below it.
 const CHECKPOINT_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
-/// A checkpoint that cannot be read.
+/// Why a checkpoint cannot be read.
 #[derive(Debug, Error)]
 pub enum CheckpointError {
     /// The operating system reported an error.
@@ -28,7 +28,7 @@ pub enum CheckpointError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The content is not a checkpoint.
@@ -64,7 +64,7 @@ impl<const N: usize> Fields<'_, N> {
     }
 }
 
-/// Reads the lines of a checkpoint of `N` fields a line. A file that is not there is an error of kind `NotFound`.
+/// Reads the lines of a checkpoint with `N` fields a line. A missing file is an error of kind `NotFound`.
 pub(crate) fn parse_lines<const N: usize>(path: &Path) -> Result<Vec<Fields<'_, N>>, CheckpointError> {
     let io = |source| CheckpointError::Io { path: path.to_path_buf(), source };
     let bad = |line: usize, reason: String| CheckpointError::Malformed { path: path.to_path_buf(), line, reason };
@@ -79,7 +79,7 @@ pub(crate) fn parse_lines<const N: usize>(path: &Path) -> Result<Vec<Fields<'_, 
     let mut lines = text.lines();
     match lines.next() {
         Some("0") => {}
-        // As Kafka creates it, before there is anything to write.
+        // Kafka creates the file like this, before there is anything to write.
         None => return Ok(Vec::new()),
         Some(other) => return Err(bad(1, format!("version {other:?} is not 0"))),
     }
@@ -108,30 +108,30 @@ pub struct OffsetCheckpoint {
     path: PathBuf,
 }
 
-/// What an [`OffsetCheckpoint`] holds.
+/// The content of an [`OffsetCheckpoint`].
 pub type Offsets = BTreeMap<(String, i32), i64>;
 
 impl OffsetCheckpoint {
-    /// How far each log was durable.
+    /// The offset up to which each log was durable.
     pub const RECOVERY_POINT: &'static str = "recovery-point-offset-checkpoint";
-    /// Where each log starts, as far as DeleteRecords moved it.
+    /// The start of each log that DeleteRecords has moved.
     pub const LOG_START: &'static str = "log-start-offset-checkpoint";
     /// The high watermark of each partition.
     pub const HIGH_WATERMARK: &'static str = "replication-offset-checkpoint";
 
-    /// The checkpoint `name` in a data folder.
+    /// Returns the checkpoint `name` in a data folder.
     pub fn new(data_dir: &Path, name: &str) -> Self {
         Self { path: data_dir.join(name) }
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads the file; none means no entries.
+    /// Reads the file. A missing file has no entries.
     ///
-    /// A damaged recovery-point checkpoint is no reason not to start: with no entries every log is scanned from its
+    /// A broker can start with a damaged recovery-point checkpoint: without entries every log is scanned from its
     /// start.
     pub fn read(&self) -> Result<Offsets, CheckpointError> {
         let lines = match parse_lines::<3>(&self.path) {
@@ -152,7 +152,7 @@ impl OffsetCheckpoint {
         Ok(offsets)
     }
 
-    /// Replaces the file, durably.
+    /// Replaces the file durably.
     pub fn write<'a>(&self, offsets: impl IntoIterator<Item = (&'a str, i32, i64)>) -> io::Result<()> {
         let mut count = 0usize;
         let mut lines = String::new();

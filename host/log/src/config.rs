@@ -1,4 +1,4 @@
-//! The storage configuration of a partition: the topic configs that concern storage, already checked.
+//! The storage configuration of a partition: the topic configs about storage, already checked.
 
 use millstream_record::{HEADER_LEN, TimestampType};
 
@@ -18,16 +18,16 @@ impl CleanupPolicy {
     pub const COMPACT: Self = Self { delete: false, compact: true };
 }
 
-/// The storage configuration of one partition. Every field carries Kafka's name and Kafka's default.
+/// The storage configuration of one partition. Every field has Kafka's name and Kafka's default.
 ///
-/// Shared as an `Arc` between the partitions of a topic, so that an idle partition does not pay for it.
+/// The partitions of a topic share it in an `Arc`, so that an idle partition does not pay for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
     /// `segment.bytes`: a segment is rolled before it would grow beyond this.
     pub segment_bytes: u32,
     /// `segment.ms`: a segment is rolled when a batch is this much newer than the segment's first one.
     pub segment_ms: i64,
-    /// `index.interval.bytes`: how many bytes of log lie between two index entries.
+    /// `index.interval.bytes`: the bytes of log between two index entries.
     pub index_interval_bytes: u32,
     /// `segment.index.bytes`: the largest size of an index file; a full index rolls the segment.
     pub segment_index_bytes: u32,
@@ -41,7 +41,7 @@ pub struct LogConfig {
     pub timestamp_type: TimestampType,
     /// `cleanup.policy`.
     pub cleanup_policy: CleanupPolicy,
-    /// `producer.id.expiration.ms`: how long the state of a silent producer is kept.
+    /// `producer.id.expiration.ms`: how long the state of an idle producer is kept.
     pub producer_id_expiration_ms: i64,
 }
 
@@ -64,7 +64,7 @@ impl Default for LogConfig {
 }
 
 impl LogConfig {
-    /// The bound on a segment's size that the format can hold: positions in an index are signed 32-bit.
+    /// Returns the largest segment size within the format's limit: positions in an index are signed 32-bit.
     pub(crate) fn segment_bytes(&self) -> u64 {
         u64::from(self.segment_bytes).clamp(HEADER_LEN as u64, i32::MAX as u64)
     }

@@ -1,4 +1,5 @@
-//! A broker's data folder: one broker at a time, tied to one cluster, with a marker of the last clean shutdown.
+//! A broker's data folder. It belongs to one broker at a time and to one cluster, and has a marker of the last clean
+//! shutdown.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -21,7 +22,7 @@ const CLEAN_SHUTDOWN_FILE: &str = ".kafka_cleanshutdown";
 /// How long a broker waits for the child processes of a killed broker.
 const ORPHAN_PATIENCE: Duration = Duration::from_secs(1);
 
-/// A data folder that cannot be used.
+/// Why a data folder cannot be used.
 #[derive(Debug, Error)]
 pub enum DataDirError {
     /// Another process holds the lock.
@@ -33,23 +34,23 @@ pub enum DataDirError {
     /// The operating system reported an error, or a file is damaged.
     #[error("{what} {}: {source}", path.display())]
     Io {
-        /// What was being done.
+        /// What the broker did when it failed.
         what: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
-    /// The folder is another cluster's, or another broker's.
+    /// The folder belongs to another cluster or another broker.
     #[error("{} belongs to {setting}={found}, not to {expected}: this is the data of another broker", path.display())]
     Foreign {
         /// The folder.
         path: PathBuf,
         /// `cluster.id` or `node.id`.
         setting: &'static str,
-        /// What the folder says.
+        /// The value in the folder.
         found: String,
-        /// What the configuration says.
+        /// The value in the configuration.
         expected: String,
     },
 }
@@ -68,9 +69,9 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// Creates the folder if need be, locks it and checks whose it is.
+    /// Creates the folder if needed, locks it, and checks that it belongs to this broker.
     ///
-    /// A new folder is given `cluster_id` (a fresh id for `None`) and `node_id`. An old one has to agree with both.
+    /// A new folder gets `cluster_id` (a new id for `None`) and `node_id`. An existing one must have the same.
     pub fn open(path: &Path, cluster_id: Option<&str>, node_id: i32) -> Result<Self, DataDirError> {
         fs::create_dir_all(path).map_err(io("cannot create", path))?;
         let lock = lock(path)?;
@@ -94,28 +95,28 @@ impl DataDir {
         Ok(Self { path: path.to_path_buf(), meta, _lock: lock })
     }
 
-    /// The folder.
+    /// Returns the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whose folder it is.
+    /// Returns the ids of the folder's cluster and broker.
     pub fn meta(&self) -> &MetaProperties {
         &self.meta
     }
 
-    /// The folder of one partition, `topic-partition`.
+    /// Returns the folder of one partition, `topic-partition`.
     pub fn partition_dir(&self, topic: &str, partition: i32) -> PathBuf {
         self.path.join(format!("{topic}-{partition}"))
     }
 
-    /// One of the checkpoints of all partitions, by its name in [`OffsetCheckpoint`].
+    /// Returns one of the checkpoints of all partitions, by its name in [`OffsetCheckpoint`].
     pub fn checkpoint(&self, name: &str) -> OffsetCheckpoint {
         OffsetCheckpoint::new(&self.path, name)
     }
 
-    /// Returns whether the last broker on this folder stopped cleanly, and removes its marker: a broker that opens
-    /// logs after this and dies has not stopped cleanly. The removal is durable when this returns.
+    /// Returns whether the last broker on this folder stopped cleanly, and removes its marker durably. If the broker
+    /// dies after that, its stop does not count as clean.
     pub fn take_clean_shutdown(&self) -> Result<bool, DataDirError> {
         let marker = self.path.join(CLEAN_SHUTDOWN_FILE);
         let clean = marker.exists();
@@ -125,7 +126,7 @@ impl DataDir {
         Ok(clean)
     }
 
-    /// Leaves the marker of a clean stop. Call it when every log is closed and durable, and the checkpoints are
+    /// Writes the marker of a clean stop. Call it after every log is closed and durable, and the checkpoints are
     /// written.
     pub fn mark_clean_shutdown(&self) -> Result<(), DataDirError> {
         let marker = self.path.join(CLEAN_SHUTDOWN_FILE);
@@ -144,13 +145,13 @@ fn lock(path: &Path) -> Result<File, DataDirError> {
         .truncate(false)
         .open(&lock_path)
         .map_err(io("cannot open", &lock_path))?;
-    // A POSIX lock is what Apache Kafka takes; flock keeps out a second broker of this process too.
+    // Apache Kafka takes a POSIX lock; flock also keeps out a second broker in this process.
     match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => return Err(in_use()),
         Err(error) => return Err(io("cannot lock", &lock_path)(error.into())),
     }
-    // A child that a broker was starting when it was killed has its flock, not its POSIX lock, until it runs its
+    // A child process that a killed broker was starting holds its flock, though not its POSIX lock, until it runs its
     // program.
     let deadline = Instant::now() + ORPHAN_PATIENCE;
     loop {
@@ -181,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_broker_is_refused_until_the_first_is_gone() {
+    fn a_second_broker_is_rejected_until_the_first_is_gone() {
         let dir = tempfile::tempdir().unwrap();
         let first = DataDir::open(dir.path(), None, 1).unwrap();
         for _ in 0..2 {
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_of_a_killed_broker_is_waited_for() {
+    fn opening_waits_for_a_child_of_a_killed_broker() {
         let dir = tempfile::tempdir().unwrap();
         let inherited = File::create(dir.path().join(LOCK_FILE)).unwrap();
         inherited.lock().unwrap();
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_folder_of_another_broker_is_refused() {
+    fn the_folder_of_another_broker_is_rejected() {
         let dir = tempfile::tempdir().unwrap();
         drop(DataDir::open(dir.path(), Some("one"), 1).unwrap());
         let error = DataDir::open(dir.path(), Some("two"), 1).unwrap_err().to_string();
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn the_marker_is_used_up_by_asking() {
+    fn the_marker_counts_once() {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::open(dir.path(), None, 1).unwrap();
         assert!(!data.take_clean_shutdown().unwrap());

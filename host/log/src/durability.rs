@@ -1,7 +1,7 @@
-//! Making it durable: what is not on disk yet, and the fsync that runs outside of the partition's lock.
+//! Makes appended batches durable: tracks what is not on disk yet, and runs the fsync outside of the partition's lock.
 //!
-//! The broker's group commit: under the lock `sync_target()`, outside of it `target.sync()` (appends go on meanwhile), under
-//! the lock again `synced(&target)`, then it acknowledges what is below `target.upto()`.
+//! The broker's group commit calls `sync_target()` under the lock, then `target.sync()` outside of it while appends
+//! continue. Under the lock again it calls `synced(&target)`, and then acknowledges everything below `target.upto()`.
 
 use std::fs::File;
 use std::io;
@@ -16,20 +16,20 @@ use crate::log::{Log, Shared};
 use crate::partition_metadata::PARTITION_METADATA;
 use crate::segment::{SEGMENT_SUFFIXES, Segment};
 
-/// What of a log is not known to be on disk.
+/// The parts of a log that may not be on disk.
 pub(crate) struct Unsynced {
     /// Everything below is on disk.
     pub(crate) recovery_point: i64,
-    /// Segments that were written to, oldest first. Their descriptors are held: an error of the kernel's writeback is told
-    /// to descriptors that were open when it happened, a later one may never hear of it.
+    /// Segments with unsynced writes, oldest first. Their descriptors are kept open: the kernel reports a writeback
+    /// error only to descriptors that were open when it happened.
     segments: Vec<(Arc<Segment>, Arc<File>)>,
     /// A file was created in the folder.
     pub(crate) dir: bool,
     /// The folder itself is new.
     pub(crate) parent: bool,
-    /// `leader-epoch-checkpoint` is behind.
+    /// `leader-epoch-checkpoint` is out of date.
     pub(crate) epochs: bool,
-    /// Grows with every truncation: a sync that started before one proves nothing afterwards.
+    /// Grows with every truncation. A sync that started before a truncation does not count after it.
     generation: u64,
 }
 
@@ -44,20 +44,20 @@ impl Unsynced {
         }
     }
 
-    /// The log now ends at `log_end_offset`, with `active` as its last segment.
+    /// Records that the log now ends at `log_end_offset`, with `active` as its last segment.
     pub(crate) fn truncated(&mut self, log_end_offset: i64, active: &Segment) {
         self.recovery_point = self.recovery_point.min(log_end_offset);
         self.segments.retain(|(segment, _)| segment.base_offset() <= active.base_offset());
         self.generation += 1;
     }
 
-    /// Segments below `base_offset` were deleted.
+    /// Records that segments below `base_offset` were deleted.
     pub(crate) fn deleted_below(&mut self, base_offset: i64) {
         self.segments.retain(|(segment, _)| segment.base_offset() >= base_offset);
     }
 }
 
-/// An fsync to be done: everything of a log that was appended before [`Log::sync_target`].
+/// An fsync to run, for everything that was appended before [`Log::sync_target`].
 #[must_use = "nothing is durable before `sync` has succeeded and `Log::synced` was called"]
 pub struct SyncTarget {
     upto: i64,
@@ -71,15 +71,15 @@ pub struct SyncTarget {
 }
 
 impl SyncTarget {
-    /// Every record below this offset is durable once [`Self::sync`] has succeeded.
+    /// Returns the offset below which every record is durable once [`Self::sync`] has succeeded.
     pub fn upto(&self) -> i64 {
         self.upto
     }
 
-    /// Waits for the disk. Blocking; needs no lock.
+    /// Waits for the disk. Blocks; needs no lock.
     ///
-    /// A failure poisons the log at once and for ever: after a failed fsync the kernel may count the lost pages as clean, so
-    /// that another attempt would succeed and prove nothing.
+    /// A failure poisons the log at once and for ever. After a failed fsync the kernel may count the lost pages as
+    /// clean, so a second attempt would succeed without writing them.
     pub fn sync(&self) -> Result<(), LogError> {
         let _one_at_a_time = self.shared.syncing.lock();
         if self.shared.poisoned.load(Ordering::Acquire) {
@@ -118,7 +118,7 @@ impl SyncTarget {
     }
 }
 
-/// Makes durable what a roll wrote beside the log file: indexes, and the snapshot at the next segment's start.
+/// Makes durable what a roll wrote beside the log file: the indexes, and the snapshot at the next segment's start.
 fn sync_rolled(dir: &Path, base_offset: i64) -> Result<(), LogError> {
     for suffix in &SEGMENT_SUFFIXES[1..] {
         sync_if_there(&segment_file(dir, base_offset, suffix))?;
@@ -134,13 +134,13 @@ fn sync_if_there(path: &PathBuf) -> Result<(), LogError> {
 }
 
 impl Log {
-    /// Whether a segment that is full already waits for a sync: a broker that seldom syncs should do it now and then, or the
-    /// recovery after a crash has to read all of them.
+    /// Returns whether a full segment waits for a sync. A broker that seldom syncs should then do so, since recovery
+    /// after a crash reads every unsynced segment.
     pub fn has_full_segment_unsynced(&self) -> bool {
         self.unsynced.segments.len() > 1
     }
 
-    /// What has to be synced so that everything appended so far is durable; `None` when it is already.
+    /// Returns the sync that makes everything appended so far durable; `None` if it already is.
     pub fn sync_target(&self) -> Option<SyncTarget> {
         let unsynced = &self.unsynced;
         let clean = unsynced.segments.is_empty() && !unsynced.dir && !unsynced.parent && !unsynced.epochs;
@@ -159,7 +159,7 @@ impl Log {
         })
     }
 
-    /// Takes note that `target.sync()` succeeded: the recovery point moves up. Returns it.
+    /// Records that `target.sync()` succeeded. Moves the recovery point up and returns it.
     pub fn synced(&mut self, target: &SyncTarget) -> i64 {
         let log_end_offset = self.log_end_offset();
         if target.generation != self.unsynced.generation {
@@ -167,7 +167,7 @@ impl Log {
         }
         let unsynced = &mut self.unsynced;
         unsynced.recovery_point = unsynced.recovery_point.max(target.upto);
-        // What was written to meanwhile stays: the last segment of the target, unless nothing was.
+        // Segments with newer writes stay in the list: the target's last segment, unless nothing was written to it.
         let last = target.segments.last().map(|(segment, _)| segment.base_offset());
         unsynced.segments.retain(|(segment, _)| {
             let base = segment.base_offset();
@@ -186,7 +186,7 @@ impl Log {
         self.unsynced.recovery_point
     }
 
-    /// Makes everything durable, here and now: [`Self::sync_target`], `sync` and [`Self::synced`] in one.
+    /// Makes everything durable now: [`Self::sync_target`], `sync` and [`Self::synced`] in one.
     pub fn flush(&mut self) -> Result<i64, LogError> {
         if let Some(target) = self.sync_target() {
             target.sync()?;
@@ -195,22 +195,23 @@ impl Log {
         Ok(self.unsynced.recovery_point)
     }
 
-    /// Ends the log, whose folder is to be renamed or removed: waits for the sync that runs, and lets none begin that would
-    /// write by the folder's name, which may be another log's by then.
+    /// Ends the log before its folder is renamed or removed. Waits for a running sync and prevents new ones: they write
+    /// by the folder's name, which may soon belong to another log.
     pub fn retire(self) {
         let _one_at_a_time = self.shared().syncing.lock();
         self.shared().poisoned.store(true, Ordering::Release);
     }
 
-    /// Closes the log so that the next start needs no scan: producer snapshot, trimmed indexes, everything on disk.
+    /// Closes the log so that the next start needs no scan: writes a producer snapshot, trims the indexes, and makes
+    /// everything durable.
     ///
-    /// Returns the recovery point, which is the log's end. The log can still be read, and even appended to; but then it has to
-    /// be closed again before the broker may leave its marker of a clean shutdown.
+    /// Returns the recovery point, which is the log's end. The log can still be read and even appended to. After an
+    /// append it has to be closed again before the broker may write its marker of a clean shutdown.
     pub fn close_clean(&mut self) -> Result<i64, LogError> {
         self.check_not_poisoned()?;
         let log_end_offset = self.log_end_offset();
         if self.size() == 0 && log_end_offset == 0 {
-            // Nothing to keep, and the next start counts the empty folder as new.
+            // There is nothing to keep, and the next start treats the empty folder as new.
             return Ok(0);
         }
         if self.snapshot_offset != Some(log_end_offset) {
@@ -218,7 +219,7 @@ impl Log {
             if active.size() > 0 {
                 active.finish()?;
             }
-            // Neither the indexes nor the snapshot are synced: they are caches, and the next start finds torn ones.
+            // The indexes and the snapshot are not synced: they are caches, and the next start finds torn ones.
             self.write_snapshot(log_end_offset)?;
             self.unsynced.dir = true;
         }
@@ -271,12 +272,12 @@ mod tests {
         assert_eq!(second.segments.len(), 1, "only the active segment was written to since");
         second.sync().unwrap();
         assert_eq!(log.synced(&second), 11);
-        assert_eq!(log.synced(&first), 11, "an old answer takes nothing back");
+        assert_eq!(log.synced(&first), 11, "an old sync does not lower the recovery point");
         assert!(log.sync_target().is_none());
     }
 
     #[test]
-    fn a_sync_from_before_a_truncation_proves_nothing() {
+    fn a_sync_from_before_a_truncation_does_not_count() {
         let (_dir, mut log) = new_log();
         for _ in 0..10 {
             append(&mut log).unwrap();
@@ -329,7 +330,7 @@ mod tests {
     fn a_full_disk_fails_the_append_and_leaves_the_log_as_it_was() {
         let (_dir, mut log) = new_log();
         append(&mut log).unwrap();
-        // A file that may not grow beyond half a batch more.
+        // The file cannot grow by more than half a batch.
         let content = std::fs::read(log.active().path()).unwrap();
         let mut full = File::from(memfd_create("full", MemfdFlags::ALLOW_SEALING).unwrap());
         full.write_all(&content).unwrap();
@@ -341,16 +342,16 @@ mod tests {
         assert!(!log.is_poisoned());
         assert_eq!(full.metadata().unwrap().len(), content.len() as u64, "what was written of it is cut off");
         assert_eq!((log.log_end_offset(), log.size()), (1, content.len() as u64));
-        // Room again: the same batch, with the same sequence, goes through.
+        // Once there is room, the same batch with the same sequence is appended.
         let path = log.active().path();
         log.active().replace_file(File::options().read(true).write(true).open(&path).unwrap());
         assert_eq!(append(&mut log).unwrap(), 1);
     }
 
     #[test]
-    fn an_append_that_cannot_be_taken_back_poisons_the_log() {
+    fn an_append_that_cannot_be_undone_poisons_the_log() {
         let (_dir, mut log) = new_log();
-        // Every write fails with ENOSPC, and the length cannot be set either.
+        // Every write fails with ENOSPC, and setting the length fails too.
         log.active().replace_file(File::options().read(true).write(true).open("/dev/full").unwrap());
         append(&mut log).unwrap_err();
         assert!(log.is_poisoned());

@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use uuid::Uuid;
 
-/// A log that could not be opened, written, synced or truncated.
+/// Why a log could not be opened, written, synced or truncated.
 #[derive(Debug, Error)]
 pub enum LogError {
     /// The operating system reported an error for an operation on a file.
     #[error("{what} {}: {source}", path.display())]
     Io {
-        /// What was being done.
+        /// What the log did when it failed.
         what: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
     /// Bytes that were durable are damaged. The log is left exactly as it was found: quarantine the replica.
@@ -44,9 +44,9 @@ pub enum LogError {
     Shorter {
         /// The partition's folder.
         path: PathBuf,
-        /// Where the log ends now.
+        /// The log end offset now.
         log_end_offset: i64,
-        /// What the checkpoint promised.
+        /// The offset in the checkpoint.
         recovery_point: i64,
     },
     /// The folder belongs to another topic (an old one of the same name, say).
@@ -54,12 +54,12 @@ pub enum LogError {
     TopicId {
         /// The `partition.metadata` file.
         path: PathBuf,
-        /// The id that the file holds.
+        /// The id in the file.
         found: Uuid,
-        /// The id that was asked for.
+        /// The expected id.
         expected: Uuid,
     },
-    /// An earlier fsync failed; what the kernel still holds of the log cannot be trusted any more.
+    /// An earlier fsync failed, so what the kernel still holds of the log cannot be trusted.
     #[error(
         "the log in {} is out of service since an fsync or a repair failed: restart the broker once the disk is well",
         path.display()
@@ -77,7 +77,7 @@ impl LogError {
     }
 }
 
-/// A batch that was not appended. The log is as it was before.
+/// Why a batch was not appended. The log is unchanged.
 #[derive(Debug, Error)]
 pub enum AppendError {
     /// Kafka's OUT_OF_ORDER_SEQUENCE_NUMBER.
@@ -87,7 +87,7 @@ pub enum AppendError {
         producer_id: i64,
         /// First sequence of the batch.
         found: i32,
-        /// Last sequence in the log, -1 when the epoch has none.
+        /// Last sequence in the log; -1 if the epoch has none.
         last: i32,
     },
     /// Kafka's INVALID_PRODUCER_EPOCH: a newer instance of the producer has written.
@@ -97,23 +97,23 @@ pub enum AppendError {
         producer_id: i64,
         /// The batch's epoch.
         found: i16,
-        /// The epoch in force.
+        /// The current epoch.
         current: i16,
     },
     /// Kafka's MESSAGE_TOO_LARGE.
     #[error("the record batch has {size} bytes, max.message.bytes allows {max}")]
     BatchTooLarge {
-        /// Size of the batch, bytes.
+        /// Size of the batch in bytes.
         size: usize,
-        /// The limit, bytes.
+        /// The limit in bytes.
         max: u64,
     },
     /// Kafka's RECORD_LIST_TOO_LARGE.
     #[error("the record batch has {size} bytes and does not fit into a segment: segment.bytes is {max}")]
     LargerThanSegment {
-        /// Size of the batch, bytes.
+        /// Size of the batch in bytes.
         size: usize,
-        /// The limit, bytes.
+        /// The limit in bytes.
         max: u64,
     },
     /// Kafka's CORRUPT_MESSAGE: these bytes are not a record batch of version 2, or the CRC is wrong.
@@ -127,25 +127,25 @@ pub enum AppendError {
         /// The log end offset.
         expected: i64,
     },
-    /// The log cannot take it: a full disk, a poisoned log.
+    /// The log cannot append: the disk is full, or the log is poisoned.
     #[error(transparent)]
     Log(#[from] LogError),
 }
 
-/// A read that fails.
+/// Why a read failed.
 #[derive(Debug, Error)]
 pub enum ReadError {
     /// Kafka's OFFSET_OUT_OF_RANGE.
     #[error("offset {offset} is outside of {log_start_offset}..={log_end_offset}")]
     OffsetOutOfRange {
-        /// What was asked for.
+        /// The requested offset.
         offset: i64,
         /// First offset that can be read.
         log_start_offset: i64,
         /// The offset that the next record will get.
         log_end_offset: i64,
     },
-    /// The disk failed, or what it holds is damaged.
+    /// The disk failed, or its data is damaged.
     #[error(transparent)]
     Log(#[from] LogError),
 }

@@ -1,5 +1,5 @@
-//! Open segments: descriptors and maps are a scarce resource of the process, so they are opened on first use and
-//! shared by a clock cache over all logs. An idle partition holds neither a descriptor nor a map.
+//! Open segments. Descriptors and maps are scarce in a process, so segments are opened on first use. A clock cache
+//! shares them between all logs. An idle partition holds neither a descriptor nor a map.
 
 use std::fs::File;
 use std::io;
@@ -19,10 +19,10 @@ pub(crate) struct OpenSegment {
     used: AtomicBool,
 }
 
-/// Where a segment keeps its handle: weak, for the cache decides how long it lives.
+/// A segment's reference to its handle. It is weak, because the cache decides how long the handle lives.
 pub(crate) type Slot = Mutex<Weak<OpenSegment>>;
 
-/// The clock cache. The lock is taken on a miss only: a hit is an upgrade of the slot's weak reference.
+/// The clock cache. It takes its lock only on a miss: a hit upgrades the slot's weak reference.
 pub(crate) struct FileCache {
     clock: Mutex<Clock>,
     capacity: usize,
@@ -39,18 +39,18 @@ impl FileCache {
         Self { clock: Mutex::default(), capacity: capacity.max(1) }
     }
 
-    /// The process's cache: it may hold half of the descriptors that the process may have.
+    /// Returns the cache of the process. It may hold half of the process's descriptors.
     pub(crate) fn of_process() -> Arc<Self> {
         static CACHE: OnceLock<Arc<FileCache>> = OnceLock::new();
         let capacity = || {
             let limit = getrlimit(Resource::Nofile).current.unwrap_or(1024);
-            // Two maps to a segment: 16,384 segments stay well below Linux's default of 65,530 maps.
+            // Each segment has two maps: 16,384 segments stay well below Linux's default of 65,530 maps.
             usize::try_from(limit / 2).unwrap_or(usize::MAX).clamp(64, 16_384)
         };
         Arc::clone(CACHE.get_or_init(|| Arc::new(Self::new(capacity()))))
     }
 
-    /// The segment's handle, opened with `open` if it is not.
+    /// Returns the segment's handle. Opens it with `open` if needed.
     pub(crate) fn get(&self, slot: &Slot, open: impl FnOnce() -> io::Result<File>) -> io::Result<Arc<OpenSegment>> {
         let mut slot = slot.lock();
         if let Some(segment) = slot.upgrade() {
@@ -64,7 +64,7 @@ impl FileCache {
         Ok(segment)
     }
 
-    /// Takes a handle in; the one that has to go for it is returned, to be dropped outside of the lock.
+    /// Inserts a handle. Returns the evicted one, to be dropped outside of the lock.
     fn insert(&self, segment: Arc<OpenSegment>) -> Option<Arc<OpenSegment>> {
         let mut clock = self.clock.lock();
         let clock = &mut *clock;
@@ -80,7 +80,7 @@ impl FileCache {
         Some(evicted)
     }
 
-    /// Closes a segment, so that a removed file gives its blocks back as soon as its last reader is done.
+    /// Closes a segment, so that a removed file frees its blocks as soon as its last reader is done.
     pub(crate) fn forget(&self, slot: &Slot) {
         let Some(segment) = std::mem::take(&mut *slot.lock()).upgrade() else {
             return;
@@ -128,7 +128,7 @@ mod tests {
         for round in 0..30 {
             for log in &mut logs {
                 append(log, round);
-                // Descriptors with unsynced bytes are held; a synced log leaves its own to the cache.
+                // Descriptors with unsynced bytes are kept; a synced log leaves its own to the cache.
                 log.flush().unwrap();
             }
             assert!(files.len() <= 3);

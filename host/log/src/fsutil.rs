@@ -1,15 +1,15 @@
-//! File names, and the few file operations whose order matters after a power cut.
+//! File names, and the few file operations whose order matters after a power failure.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// `00000000000000000000.log` and the like: the base offset in twenty digits, then the suffix.
+/// Returns a file name such as `00000000000000000000.log`: the base offset in twenty digits, then the suffix.
 pub(crate) fn segment_file(dir: &Path, base_offset: i64, suffix: &str) -> PathBuf {
     dir.join(format!("{base_offset:020}.{suffix}"))
 }
 
-/// The base offset and the suffix of such a name; `None` for any other name.
+/// Parses such a name into base offset and suffix; `None` for any other name.
 pub(crate) fn parse_segment_file(name: &str) -> Option<(i64, &str)> {
     let (digits, suffix) = name.split_once('.')?;
     if digits.len() != 20 || !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -23,7 +23,7 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Replaces `path` whole: after a crash it holds the old content or the new, never a mixture.
+/// Replaces `path` as a whole: after a crash it has the old content or the new, never a mixture.
 pub(crate) fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut tmp = path.as_os_str().to_owned();
     tmp.push(".tmp");
@@ -33,7 +33,7 @@ pub(crate) fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
         file.sync_all()
     });
     if let Err(error) = written.and_then(|()| fs::rename(&tmp, path)) {
-        // A leftover is harmless (it is never read), so the first error is the one to tell.
+        // A leftover file is harmless (it is never read), so the first error is the one to return.
         let _ = fs::remove_file(&tmp);
         return Err(error);
     }
@@ -43,7 +43,7 @@ pub(crate) fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Removes a file that may already be gone.
+/// Removes a file, which may be missing.
 pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -51,10 +51,10 @@ pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Largest size in bytes of a file that [`read_small`] reads.
+/// The largest size in bytes of a file that [`read_small`] reads.
 const SMALL_FILE_BYTES_MAX: u64 = 64 * 1024;
 
-/// Reads a small text file. A larger one is an `InvalidData` error, so that no file decides over an allocation.
+/// Reads a small text file. A larger one is an `InvalidData` error, so that no file decides the size of an allocation.
 pub(crate) fn read_small(path: &Path) -> io::Result<String> {
     if fs::metadata(path)?.len() > SMALL_FILE_BYTES_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "too large"));

@@ -1,10 +1,10 @@
-//! A segment's two indexes, mapped: Kafka's `.index` and `.timeindex`.
+//! A segment's two mapped indexes: Kafka's `.index` and `.timeindex`.
 //!
-//! Both are caches of what the log file says. Whatever is found wrong with them (missing, odd length, entries out of
-//! order, an entry that does not point at a batch) makes the log build them again.
+//! Both are caches of the log file. If anything is wrong with them (a missing file, an odd length, entries out of
+//! order, an entry that does not point at a batch), the log rebuilds them.
 //!
-//! An index grows by blocks that are allocated on disk before the map touches them: a store into a hole of a mapped
-//! file kills the process with SIGBUS when the disk is full, a failing `fallocate` is just an error. The tail of the
+//! An index grows by blocks that are allocated on disk before the map touches them. When the disk is full, a store into
+//! a hole of a mapped file kills the process with SIGBUS, while a failing `fallocate` is only an error. The tail of the
 //! last block is zero until the file is trimmed, at roll and close.
 
 use std::fs::{File, OpenOptions};
@@ -18,31 +18,31 @@ use rustix::fs::FallocateFlags;
 use crate::batch_walk::Located;
 use crate::fsutil::{remove_if_there, segment_file};
 
-/// How much of an index file is allocated at a time, bytes.
+/// The bytes of an index file that are allocated at a time.
 const BLOCK: usize = 4096;
 /// Kafka's "no timestamp".
 pub(crate) const NO_TIMESTAMP: i64 = -1;
 
-/// A file of fixed-size entries, mapped.
+/// A mapped file of fixed-size entries.
 struct EntryFile<const N: usize> {
     path: PathBuf,
     map: Option<MmapMut>,
-    /// Valid entries.
+    /// The number of valid entries.
     entries: usize,
-    /// Bytes of the file that exist on disk; the map is touched below this only.
+    /// The bytes of the file that exist on disk. The map is only touched below this.
     allocated: usize,
-    /// Largest size of the file, bytes, a multiple of `N`.
+    /// The largest size of the file in bytes, a multiple of `N`.
     capacity: usize,
 }
 
 impl<const N: usize> EntryFile<N> {
-    /// An index without entries. The file appears with the first entry, or by [`Self::finish`].
+    /// Creates an index without entries. The file appears with the first entry, or in [`Self::finish`].
     fn create(path: PathBuf, capacity: usize) -> io::Result<Self> {
         remove_if_there(&path)?;
         Ok(Self { path, map: None, entries: 0, allocated: 0, capacity: capacity / N * N })
     }
 
-    /// Maps an index that exists; `None` when it is missing or its length is impossible.
+    /// Maps an existing index; `None` if it is missing or its length is impossible.
     fn load(path: PathBuf, capacity: usize) -> io::Result<Option<Self>> {
         let file = match OpenOptions::new().read(true).write(true).open(&path) {
             Ok(file) => file,
@@ -62,7 +62,7 @@ impl<const N: usize> EntryFile<N> {
         while index.entries > 0 && index.get(index.entries - 1) == [0; N] {
             index.entries -= 1;
         }
-        // The tail of the last block may be a part of an entry, but only of zeros.
+        // The tail of the last block may be part of an entry only if it is zero.
         let odd = index.map.as_deref().is_some_and(|bytes| bytes[len / N * N..].iter().any(|b| *b != 0));
         Ok((!odd).then_some(index))
     }
@@ -108,7 +108,8 @@ impl<const N: usize> EntryFile<N> {
         Ok(())
     }
 
-    /// Gives the file the length of its entries, as Kafka does at roll and close. Creates it when there are none.
+    /// Sets the file's length to that of its entries, as Kafka does at roll and close. Creates the file if there are
+    /// none.
     fn finish(&mut self) -> io::Result<()> {
         let len = self.entries * N;
         if self.allocated != len || self.map.is_none() {
@@ -119,7 +120,7 @@ impl<const N: usize> EntryFile<N> {
         Ok(())
     }
 
-    /// The last entry for which `keep` holds, where it holds for a first part of the entries.
+    /// Returns the last entry for which `keep` holds. It must hold for a first part of the entries and for no others.
     fn floor(&self, keep: impl Fn([u8; N]) -> bool) -> Option<[u8; N]> {
         let (mut low, mut high) = (0, self.entries);
         while low < high {
@@ -136,13 +137,12 @@ impl<const N: usize> EntryFile<N> {
 
 #[expect(unsafe_code, reason = "a map of a file is unsafe by nature; it is confined to this function")]
 fn map(file: &File, len: usize) -> io::Result<MmapMut> {
-    // SAFETY: the data folder is locked against other brokers, and within this process an index file is only cut by
-    // the `EntryFile` that owns its map, to the bytes below `allocated`, which bounds every access. Nothing but bytes
-    // is read from it.
+    // SAFETY: the data folder is locked against other brokers. Within this process only the `EntryFile` that owns the
+    // map shortens the file, never below `allocated`, which bounds every access. The file is read only as bytes.
     unsafe { MmapOptions::new().len(len).map_mut(file) }
 }
 
-/// Extends a file by blocks that are really there, so that a store through the map cannot fail.
+/// Extends a file by blocks that exist on disk, so that a store through the map cannot fail.
 fn allocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
     match rustix::fs::fallocate(file, FallocateFlags::empty(), offset, len) {
         Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
@@ -152,7 +152,7 @@ fn allocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
     }
 }
 
-/// An entry of the offset index: the batch that ends with `offset` starts at `position`.
+/// An entry of the offset index: the batch whose last offset is `offset` starts at `position`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OffsetPosition {
     pub(crate) offset: i64,
@@ -174,7 +174,7 @@ pub(crate) struct Indexes {
 }
 
 impl Indexes {
-    /// Empty indexes in place of whatever is there.
+    /// Creates empty indexes, replacing any that exist.
     pub(crate) fn create(dir: &Path, base_offset: i64, capacity: u32) -> io::Result<Self> {
         Ok(Self {
             base_offset,
@@ -183,7 +183,7 @@ impl Indexes {
         })
     }
 
-    /// The indexes on disk; `None` when they are missing or cannot be those of a segment of `size` bytes.
+    /// Loads the indexes from disk; `None` if they are missing or cannot belong to a segment of `size` bytes.
     pub(crate) fn load(dir: &Path, base_offset: i64, capacity: u32, size: u64) -> io::Result<Option<Self>> {
         let offsets = EntryFile::load(segment_file(dir, base_offset, "index"), capacity as usize)?;
         let times = EntryFile::load(segment_file(dir, base_offset, "timeindex"), capacity as usize)?;
@@ -220,7 +220,7 @@ impl Indexes {
         let [a, b, c, d, e, f, g, h] = entry;
         OffsetPosition {
             offset: self.base_offset.saturating_add(i64::from(i32::from_be_bytes([a, b, c, d]))),
-            // A negative position is not one of ours; as a huge one it fails every check.
+            // No valid position is negative; as a huge number it fails every check.
             position: u64::from(u32::from_be_bytes([e, f, g, h])),
         }
     }
@@ -233,17 +233,17 @@ impl Indexes {
         }
     }
 
-    /// The last entry at or before `offset`.
+    /// Returns the last entry at or before `offset`.
     pub(crate) fn floor_offset(&self, offset: i64) -> Option<OffsetPosition> {
         self.offsets.floor(|entry| self.offset_entry(entry).offset <= offset).map(|e| self.offset_entry(e))
     }
 
-    /// The last entry at or before a position.
+    /// Returns the last entry at or before a position.
     pub(crate) fn floor_position(&self, position: u64) -> Option<OffsetPosition> {
         self.offsets.floor(|entry| self.offset_entry(entry).position <= position).map(|e| self.offset_entry(e))
     }
 
-    /// The last entry at or before a time.
+    /// Returns the last entry at or before a time.
     pub(crate) fn floor_time(&self, timestamp: i64) -> Option<TimestampOffset> {
         self.times.floor(|entry| self.time_entry(entry).timestamp <= timestamp).map(|e| self.time_entry(e))
     }
@@ -256,9 +256,9 @@ impl Indexes {
         self.times.last().map(|e| self.time_entry(e))
     }
 
-    /// Whether the next entry may not find room: the segment has to be rolled.
+    /// Returns whether there may be no room for the next entry, so that the segment has to be rolled.
     pub(crate) fn is_full(&self) -> bool {
-        // One slot of the time index is kept for the entry that is written at the roll.
+        // One slot of the time index is reserved for the entry that is written at the roll.
         self.offsets.room() == 0 || self.times.room() <= 1
     }
 
@@ -288,12 +288,12 @@ impl Indexes {
     }
 }
 
-/// What a segment remembers of its batches, in step with its indexes.
+/// A segment's knowledge of its batches, in step with its indexes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Summary {
     /// The newest timestamp so far and the last offset of the first batch that has it.
     pub(crate) newest: TimestampOffset,
-    /// Max timestamp of the first batch: `segment.ms` counts from here.
+    /// Max timestamp of the first batch, from which `segment.ms` counts.
     pub(crate) first_timestamp: Option<i64>,
     /// Bytes since the last entry of the offset index.
     pub(crate) bytes_since_entry: u64,
@@ -308,7 +308,7 @@ impl Summary {
         }
     }
 
-    /// Takes in the next batch of the segment, and gives it an index entry when one is due, exactly where Kafka would.
+    /// Adds the next batch of the segment, and an index entry if one is due, at the same places as Kafka.
     pub(crate) fn add(&mut self, batch: &Located, indexes: &mut Indexes, interval: u32) -> io::Result<()> {
         let header = &batch.header;
         self.first_timestamp.get_or_insert(header.max_timestamp);

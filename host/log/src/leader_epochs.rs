@@ -1,6 +1,6 @@
-//! Which leader epoch started at which offset (KIP-101, KIP-279): Kafka's `leader-epoch-checkpoint`.
+//! The offset at which each leader epoch started (KIP-101, KIP-279): Kafka's `leader-epoch-checkpoint`.
 //!
-//! The file can always be made again from the leader epochs in the batches.
+//! The file can always be rebuilt from the leader epochs in the batches.
 
 use std::io;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::checkpoint::{CheckpointError, parse_lines};
 use crate::fsutil::write_atomic;
 
-/// Name of the file in a partition's folder.
+/// The name of the file in a partition's folder.
 pub(crate) const EPOCH_FILE: &str = "leader-epoch-checkpoint";
 
 /// A leader epoch and the offset of its first record.
@@ -16,11 +16,11 @@ pub(crate) const EPOCH_FILE: &str = "leader-epoch-checkpoint";
 pub struct EpochEntry {
     /// The leader epoch.
     pub epoch: i32,
-    /// Where it starts.
+    /// The offset of its first record.
     pub start_offset: i64,
 }
 
-/// Entries in order; both epochs and offsets grow.
+/// Entries in order: both epochs and offsets grow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct EpochCache {
     entries: Vec<EpochEntry>,
@@ -57,8 +57,8 @@ impl EpochCache {
         self.entries.last().copied()
     }
 
-    /// Notes that `epoch` starts at `start_offset`; whether that changed anything. Entries that contradict it go: a newer
-    /// write wins, as in Kafka.
+    /// Records that `epoch` starts at `start_offset`. Returns whether anything changed. Entries that contradict it are
+    /// removed: a newer write wins, as in Kafka.
     pub(crate) fn assign(&mut self, epoch: i32, start_offset: i64) -> bool {
         if epoch < 0 || self.latest().is_some_and(|l| l.epoch == epoch && l.start_offset <= start_offset) {
             return false;
@@ -70,7 +70,7 @@ impl EpochCache {
         true
     }
 
-    /// Forgets what starts at or after the log's new end; whether there was any.
+    /// Removes entries that start at or after the log's new end. Returns whether there were any.
     pub(crate) fn truncate_from_end(&mut self, log_end_offset: i64) -> bool {
         let keep = self.entries.partition_point(|entry| entry.start_offset < log_end_offset);
         let changed = keep < self.entries.len();
@@ -78,7 +78,7 @@ impl EpochCache {
         changed
     }
 
-    /// Forgets what ends at or before the log's new start; whether anything changed.
+    /// Removes entries that end at or before the log's new start. Returns whether anything changed.
     pub(crate) fn truncate_from_start(&mut self, log_start_offset: i64) -> bool {
         let below = self.entries.partition_point(|entry| entry.start_offset <= log_start_offset);
         let Some(last) = below.checked_sub(1) else {
@@ -90,13 +90,13 @@ impl EpochCache {
         changed
     }
 
-    /// The epoch of the record at `offset`.
+    /// Returns the epoch of the record at `offset`.
     pub(crate) fn epoch_of(&self, offset: i64) -> Option<i32> {
         let after = self.entries.partition_point(|entry| entry.start_offset <= offset);
         after.checked_sub(1).map(|at| self.entries[at].epoch)
     }
 
-    /// The end of the largest epoch at or below `requested`, as OffsetForLeaderEpoch answers it.
+    /// Returns the end of the largest epoch at or below `requested`, as in an OffsetForLeaderEpoch response.
     pub(crate) fn end_offset(&self, requested: i32, log_end_offset: i64) -> Option<(i32, i64)> {
         let latest = self.latest()?;
         if requested == latest.epoch {
@@ -104,7 +104,7 @@ impl EpochCache {
         }
         let above = self.entries.partition_point(|entry| entry.epoch <= requested);
         let next = self.entries.get(above)?;
-        // Below all known epochs Kafka answers with the requested epoch and the first known offset.
+        // Below all known epochs Kafka returns the requested epoch and the first known offset.
         let epoch = above.checked_sub(1).map_or(requested, |at| self.entries[at].epoch);
         Some((epoch, next.start_offset))
     }
@@ -123,10 +123,10 @@ mod tests {
     }
 
     #[test]
-    fn answers_as_kafka_does() {
+    fn end_offsets_are_those_of_kafka() {
         let cache = cache(&[(2, 0), (4, 100), (7, 150)]);
         assert_eq!(cache.end_offset(7, 200), Some((7, 200)));
-        assert_eq!(cache.end_offset(8, 200), None, "an epoch from the future is not known");
+        assert_eq!(cache.end_offset(8, 200), None, "a future epoch is unknown");
         assert_eq!(cache.end_offset(5, 200), Some((4, 150)));
         assert_eq!(cache.end_offset(4, 200), Some((4, 150)));
         assert_eq!(cache.end_offset(1, 200), Some((1, 0)));
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn a_newer_assignment_removes_what_contradicts_it() {
         let mut cache = cache(&[(1, 0), (2, 10), (3, 20)]);
-        assert!(!cache.assign(3, 25), "the same epoch goes on");
+        assert!(!cache.assign(3, 25), "the same epoch continues");
         assert!(cache.assign(5, 20));
         assert_eq!(
             cache.entries(),

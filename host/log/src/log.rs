@@ -2,11 +2,10 @@
 //!
 //! # Locking
 //!
-//! [`Log`] is the writer: whatever changes the log takes `&mut self`, so the broker keeps it behind the partition's
-//! lock. Reads take `&self`, and do not need that lock at all: [`Log::reader`] gives a [`LogReader`], a handle that
-//! is cheap to clone and reads while an append runs. The two meet at one short lock inside (a list of segments and
-//! two offsets); an append takes it only to publish what is already written. An fsync runs outside of every lock, see
-//! [`SyncTarget`].
+//! [`Log`] is the writer. Every change of the log takes `&mut self`, so the broker keeps it behind the partition's
+//! lock. Reads take `&self` and do not need that lock: [`Log::reader`] returns a [`LogReader`], a handle that is cheap
+//! to clone and reads while an append runs. The two share one short inner lock (a list of segments and two offsets). An
+//! append takes it only to publish what is already written. An fsync runs outside of every lock; see [`SyncTarget`].
 
 use std::path::Path;
 use std::sync::Arc;
@@ -34,7 +33,7 @@ pub struct Log {
     pub(crate) unsynced: Unsynced,
 }
 
-/// Reads one partition's log, while it is written to.
+/// Reads one partition's log while it is written to.
 #[derive(Clone)]
 pub struct LogReader {
     pub(crate) shared: Arc<Shared>,
@@ -43,13 +42,13 @@ pub struct LogReader {
 pub(crate) struct Shared {
     pub(crate) dir: Arc<Path>,
     pub(crate) list: RwLock<SegmentList>,
-    /// Held by a running fsync, for two would write the same temporary file.
+    /// Held by a running fsync, since two would write the same temporary file.
     pub(crate) syncing: Mutex<()>,
     /// Set for ever by a failed fsync, by a failed append that could not be undone, and by [`Log::retire`].
     pub(crate) poisoned: AtomicBool,
 }
 
-/// Holds what readers see. There is always a segment; the last one is the active one.
+/// What readers see. There is always a segment; the last one is the active one.
 pub(crate) struct SegmentList {
     pub(crate) segments: Vec<Arc<Segment>>,
     pub(crate) log_start_offset: i64,
@@ -61,12 +60,12 @@ impl SegmentList {
         &self.segments[self.segments.len() - 1]
     }
 
-    /// The segment after another one.
+    /// Returns the segment after another one.
     pub(crate) fn after(&self, segment: &Segment) -> Option<&Arc<Segment>> {
         self.segments.get(self.segments.partition_point(|other| other.base_offset() <= segment.base_offset()))
     }
 
-    /// Index of the segment that would hold `offset`.
+    /// Returns the index of the segment that would hold `offset`.
     pub(crate) fn segment_of(&self, offset: i64) -> usize {
         self.segments.partition_point(|segment| segment.base_offset() <= offset).saturating_sub(1)
     }
@@ -103,7 +102,7 @@ impl Log {
         self.reader.log_end_offset()
     }
 
-    /// Returns the offset below which everything is on disk.
+    /// Returns the offset below which everything is durable.
     pub fn recovery_point(&self) -> i64 {
         self.unsynced.recovery_point
     }
@@ -118,17 +117,17 @@ impl Log {
         self.shared().list.read().segments.len()
     }
 
-    /// Returns where the oldest open transaction starts, if there is one: the limit of a read-committed reader.
+    /// Returns where the oldest open transaction starts, if any: the limit of a read-committed reader.
     pub fn first_open_transaction(&self) -> Option<i64> {
         self.producers.first_open_transaction()
     }
 
-    /// Returns the number of producers that the log knows.
+    /// Returns the number of producers with a state in this log.
     pub fn producer_count(&self) -> usize {
         self.producers.by_id.len()
     }
 
-    /// Returns the state of every producer that the log knows, by id: what DescribeProducers lists.
+    /// Returns the state of every producer in this log, by id, for DescribeProducers.
     pub fn producers(&self) -> Vec<ProducerState> {
         let mut states: Vec<ProducerState> =
             self.producers.by_id.iter().map(|(id, entry)| ProducerState::of(*id, entry)).collect();
@@ -162,9 +161,9 @@ impl Log {
         self.epochs.end_offset(epoch, self.log_end_offset())
     }
 
-    /// Notes that a leader epoch starts at an offset, usually the log end. Appends do it by themselves.
+    /// Records that a leader epoch starts at an offset, usually the log end. Appends do it by themselves.
     ///
-    /// An epoch without a record is not kept on disk: nothing in the log needs it.
+    /// An epoch without a record is not kept on disk, since nothing in the log needs it.
     pub fn assign_epoch(&mut self, epoch: i32, start_offset: i64) {
         if self.epochs.assign(epoch, start_offset) && start_offset < self.log_end_offset() {
             self.unsynced.epochs = true;

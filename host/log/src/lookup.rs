@@ -1,4 +1,4 @@
-//! From time to offset: the record itself, inside its batch, as ListOffsets wants it.
+//! Finds offsets by time: the record itself, inside its batch, as ListOffsets needs it.
 
 use millstream_record::{BatchError, BatchView, Codec, CodecError};
 use parking_lot::Mutex;
@@ -8,15 +8,15 @@ use crate::error::{LogError, ReadError};
 use crate::log::{Log, LogReader};
 use crate::segment::Segment;
 
-/// How much a compressed batch may grow to while a record is looked up in it, bytes. Sound batches stay far below; no
-/// client has looked into what a hostile producer compressed.
+/// The most bytes that a compressed batch may decompress to in a lookup. Correct batches stay far below. What a hostile
+/// producer has compressed is unchecked.
 const DECOMPRESSED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// One batch is decompressed at a time, so that many lookups take no more memory than one.
+/// Only one batch is decompressed at a time, so that many lookups take no more memory than one.
 static DECOMPRESSING: Mutex<()> = Mutex::new(());
 
-/// Returns the uncompressed records of a batch in a codec that is not Kafka's, at most the given number of bytes;
-/// `None` if they cannot be decoded. The component that appends such batches provides it.
+/// Returns the uncompressed records of a batch whose codec is not one of Kafka's, up to a number of bytes; `None` if
+/// they cannot be decoded. The component that appends such batches provides it.
 pub type Decode<'d> = &'d dyn Fn(&BatchView<'_>, usize) -> Option<Vec<u8>>;
 
 /// A record found by its time.
@@ -24,26 +24,26 @@ pub type Decode<'d> = &'d dyn Fn(&BatchView<'_>, usize) -> Option<Vec<u8>>;
 pub struct TimestampedOffset {
     /// The record's offset.
     pub offset: i64,
-    /// Its timestamp, milliseconds since 1970.
+    /// Its timestamp in milliseconds since 1970.
     pub timestamp: i64,
     /// The leader epoch of its batch.
     pub leader_epoch: i32,
 }
 
 impl Log {
-    /// See [`LogReader::offset_for_timestamp`].
+    /// Works like [`LogReader::offset_for_timestamp`].
     pub fn offset_for_timestamp(&self, timestamp: i64) -> Result<Option<TimestampedOffset>, ReadError> {
         self.reader.offset_for_timestamp(timestamp, &|_, _| None)
     }
 
-    /// See [`LogReader::offset_for_max_timestamp`].
+    /// Works like [`LogReader::offset_for_max_timestamp`].
     pub fn offset_for_max_timestamp(&self) -> Result<Option<TimestampedOffset>, ReadError> {
         self.reader.offset_for_max_timestamp(&|_, _| None)
     }
 }
 
 impl LogReader {
-    /// The first record whose timestamp is `timestamp` or newer.
+    /// Returns the first record whose timestamp is `timestamp` or newer.
     pub fn offset_for_timestamp(
         &self,
         timestamp: i64,
@@ -64,7 +64,7 @@ impl LogReader {
         Ok(None)
     }
 
-    /// The first record that has the newest timestamp of the log.
+    /// Returns the first record with the newest timestamp of the log.
     pub fn offset_for_max_timestamp(&self, decode: Decode<'_>) -> Result<Option<TimestampedOffset>, ReadError> {
         let segments = self.shared.list.read().segments.clone();
         let mut newest = -1;
@@ -89,7 +89,7 @@ fn find_in_segment(
         return Ok(None);
     }
     let mut from = start;
-    // A batch that starts below the log's start may hold its newest record there: then go on after it.
+    // A batch that starts below the log's start may have its newest record there; then the search continues after it.
     while let Some(batch) = segment.locate_time(timestamp, from)? {
         if let Some(found) = find(segment, &batch, start, timestamp, decode)? {
             return Ok(Some(found));
@@ -99,10 +99,10 @@ fn find_in_segment(
     Ok(None)
 }
 
-/// The first record of a batch at or after `start` whose timestamp is `timestamp` or newer.
+/// Returns the first record of a batch at or after `start` whose timestamp is `timestamp` or newer.
 ///
-/// Where the records cannot be told apart (more than may be decompressed, or bytes that a producer got wrong), the
-/// batch counts as one: a consumer that starts there reads a little more and misses nothing.
+/// If the records cannot be read (more bytes than may be decompressed, or a malformed payload), the batch counts as
+/// one. A consumer that starts there reads a little more and misses nothing.
 fn find(
     segment: &Segment,
     batch: &Located,
@@ -113,7 +113,7 @@ fn find(
     let header = &batch.header;
     let at = |offset, timestamp| TimestampedOffset { offset, timestamp, leader_epoch: header.leader_epoch };
     if header.is_log_append_time() {
-        // All its records carry the batch's time.
+        // All records have the batch's time.
         return Ok(Some(at(header.base_offset.max(start), header.max_timestamp)));
     }
     let bytes = segment.read_batch(batch)?;
@@ -136,7 +136,7 @@ fn find_record(
     decode: Decode<'_>,
 ) -> Result<Option<(i64, i64)>, BatchError> {
     let codec = batch.codec();
-    // The decoder of other codecs has a limit of its own and may be slow: the lock is not for it.
+    // The decoder of other codecs has its own limit and may be slow, so it runs outside of the lock.
     let decoded = match codec {
         Err(CodecError::UnknownId(_)) => decode(batch, DECOMPRESSED_BYTES_MAX),
         _ => None,

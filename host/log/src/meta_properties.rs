@@ -8,10 +8,10 @@ use uuid::Uuid;
 
 use crate::fsutil::{read_small, write_atomic};
 
-/// Name of the file in a data folder.
+/// The name of the file in a data folder.
 pub(crate) const META_PROPERTIES: &str = "meta.properties";
 
-/// Holds what `meta.properties` (version 1) says about a data folder.
+/// The content of `meta.properties` (version 1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetaProperties {
     /// Kafka's `cluster.id`.
@@ -23,8 +23,7 @@ pub struct MetaProperties {
 }
 
 impl MetaProperties {
-    /// Reads the file; returns `None` when it does not exist. A malformed file is an `InvalidData` error that says
-    /// what is wrong.
+    /// Reads the file; returns `None` if it does not exist. A malformed file is an `InvalidData` error with the reason.
     pub(crate) fn read(data_dir: &Path) -> io::Result<Option<Self>> {
         let text = match read_small(&data_dir.join(META_PROPERTIES)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -9,10 +9,10 @@ use uuid::Uuid;
 
 use crate::fsutil::read_small;
 
-/// Name of the file in a partition's folder.
+/// The name of the file in a partition's folder.
 pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
 
-/// Reads the topic id of a partition's folder; returns `None` when the file is missing or malformed.
+/// Reads the topic id of a partition's folder; returns `None` if the file is missing or malformed.
 pub(crate) fn read_topic_id(dir: &Path) -> io::Result<Option<Uuid>> {
     match read_small(&dir.join(PARTITION_METADATA)) {
         Ok(text) => {
@@ -26,7 +26,8 @@ pub(crate) fn read_topic_id(dir: &Path) -> io::Result<Option<Uuid>> {
     }
 }
 
-/// Writes `partition.metadata` without syncing it: creating 10,000 partitions would wait for the disk 10,000 times.
+/// Writes `partition.metadata` without syncing it. Creating 10,000 partitions would otherwise wait for the disk 10,000
+/// times.
 pub(crate) fn write_topic_id(dir: &Path, id: Uuid) -> io::Result<()> {
     fs::write(dir.join(PARTITION_METADATA), format!("version: 0\ntopic_id: {}", KafkaUuid(id)))
 }

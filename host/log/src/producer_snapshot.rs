@@ -24,7 +24,7 @@ const ENTRY_LEN: usize = 46;
 /// Kafka's -1 for "none": sequences, offsets, timestamps.
 const NONE: i64 = -1;
 
-/// Writes the state in Kafka's form, ordered by producer id so that equal states are equal files.
+/// Encodes the state in Kafka's form, ordered by producer id so that equal states give equal files.
 pub(crate) fn encode(producers: &Producers) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER_LEN + producers.by_id.len() * ENTRY_LEN);
     bytes.extend(VERSION.to_be_bytes());
@@ -50,7 +50,7 @@ pub(crate) fn encode(producers: &Producers) -> Vec<u8> {
     bytes
 }
 
-/// Reads a snapshot; `None` when it is not a whole, undamaged one.
+/// Decodes a snapshot; `None` if it is cut or damaged.
 pub(crate) fn decode(bytes: &[u8]) -> Option<Producers> {
     let (header, entries) = bytes.split_first_chunk::<HEADER_LEN>()?;
     let [v0, v1, c0, c1, c2, c3, n0, n1, n2, n3] = *header;
@@ -96,7 +96,7 @@ impl FieldReader<'_> {
 mod tests {
     use super::*;
 
-    /// Written by Apache Kafka 4.2: producer 0 after 9,977 records, its last batch of 78.
+    /// A snapshot by Apache Kafka 4.2: producer 0 after 9,977 records, its last batch of 78.
     const OF_KAFKA: [u8; 56] = [
         0x00, 0x01, 0x3f, 0xe3, 0xbe, 0x59, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x26, 0xf8, 0, 0, 0, 0, 0,
         0, 0x26, 0xf8, 0, 0, 0, 0x4d, 0, 0, 0x01, 0xa2, 0x03, 0xd2, 0x38, 0x85, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,

@@ -1,11 +1,11 @@
-//! Idempotent producers (KIP-98, KIP-360): tracks the last batches that each wrote to this partition.
+//! Idempotent producers (KIP-98, KIP-360): tracks the last batches that each producer wrote to this partition.
 
 use std::collections::HashMap;
 
 use crate::batch_walk::{BatchHeader, add_sequence};
 use crate::error::AppendError;
 
-/// How many of a producer's last batches are remembered, which is how many it may have in flight.
+/// The number of a producer's last batches that are kept, which is the number that it may have in flight.
 const WINDOW: usize = 5;
 
 /// One batch of a producer.
@@ -42,12 +42,12 @@ pub(crate) struct ProducerEntry {
     pub(crate) epoch: i16,
     pub(crate) coordinator_epoch: i32,
     pub(crate) last_timestamp: i64,
-    /// Where its open transaction starts.
+    /// The start offset of its open transaction.
     pub(crate) transaction_start: Option<i64>,
     /// The last batches of `epoch`, oldest first.
     window: [BatchMetadata; WINDOW],
     len: u8,
-    /// The entry comes from a snapshot, which has the last batch only. The others can be found in the log.
+    /// The entry comes from a snapshot, which has only the last batch. The others are in the log.
     partial: bool,
 }
 
@@ -64,7 +64,7 @@ impl ProducerEntry {
         }
     }
 
-    /// An entry of a snapshot.
+    /// Returns the entry for a producer in a snapshot.
     pub(crate) fn of_snapshot(epoch: i16, last: Option<BatchMetadata>) -> Self {
         let mut entry = Self::new(epoch);
         if let Some(last) = last {
@@ -106,13 +106,13 @@ pub struct ProducerState {
     pub producer_id: i64,
     /// Its epoch.
     pub epoch: i16,
-    /// Sequence of its last record; -1 when the log has none of this epoch.
+    /// The sequence of its last record; -1 if the log has none of this epoch.
     pub last_sequence: i32,
-    /// Timestamp of its last batch, milliseconds since 1970; -1 when there is none.
+    /// The timestamp of its last batch, in milliseconds since 1970; -1 if there is none.
     pub last_timestamp: i64,
-    /// Epoch of its transaction coordinator; -1 without transactions.
+    /// The epoch of its transaction coordinator; -1 without transactions.
     pub coordinator_epoch: i32,
-    /// Where its open transaction starts, if it has one.
+    /// The start offset of its open transaction, if it has one.
     pub transaction_start: Option<i64>,
 }
 
@@ -136,13 +136,13 @@ pub(crate) struct Producers {
 }
 
 impl Producers {
-    /// Checks whether a client's batch may be appended, and returns the stored batch that it repeats, if it repeats
-    /// one. Batches without a producer id may always be appended.
+    /// Checks whether a client's batch may be appended. Returns the stored batch that it repeats, if any. Batches
+    /// without a producer id may always be appended.
     pub(crate) fn check(&self, header: &BatchHeader) -> Result<Option<BatchMetadata>, AppendError> {
         if header.producer_id < 0 || header.is_control() {
             return Ok(None);
         }
-        // A producer whose state was evicted, or never was here, may start with any sequence (KIP-360).
+        // An unknown producer, or one whose state expired, may start with any sequence (KIP-360).
         let Some(entry) = self.by_id.get(&header.producer_id) else {
             return Ok(None);
         };
@@ -164,7 +164,7 @@ impl Producers {
         if let Some(batch) = entry.duplicate(header) {
             return Ok(Some(batch));
         }
-        // The epoch may be known by a transaction marker alone; then the producer starts anew at 0.
+        // The epoch may be known only from a transaction marker; then the producer restarts at 0.
         let (last, expected) = match entry.last_batch() {
             Some(batch) => (batch.last_sequence, add_sequence(batch.last_sequence, 1)),
             None => (-1, 0),
@@ -172,8 +172,7 @@ impl Producers {
         if header.base_sequence == expected { Ok(None) } else { Err(out_of_order(last)) }
     }
 
-    /// Returns the offset below which older batches of a producer's window may have to be found in the log, if there
-    /// are any.
+    /// Returns the offset below which the log may hold more batches of a producer's window, if any are missing.
     pub(crate) fn missing_below(&self, producer_id: i64) -> Option<i64> {
         let entry = self.by_id.get(&producer_id)?;
         let oldest = entry.batches().first()?;
@@ -211,7 +210,7 @@ impl Producers {
             entry.partial = false;
         }
         if header.is_control() {
-            // A marker ends the transaction and is no part of the producer's sequence.
+            // A marker ends the transaction and is not part of the producer's sequence.
             entry.transaction_start = None;
             entry.last_timestamp = header.max_timestamp;
             return;
@@ -227,7 +226,7 @@ impl Producers {
         self.by_id.values().filter_map(|entry| entry.transaction_start).min()
     }
 
-    /// Removes producers that have been idle for `expiration_ms` and have no open transaction; returns their number.
+    /// Removes producers that have been idle for `expiration_ms` and have no open transaction. Returns their number.
     pub(crate) fn expire(&mut self, now_ms: i64, expiration_ms: i64) -> usize {
         let before = self.by_id.len();
         self.by_id.retain(|_, entry| {

@@ -1,4 +1,4 @@
-//! Reading: a range of a file that holds whole batches. Records are never looked at.
+//! Reads ranges of a file that hold whole batches. Records are never decoded.
 
 use std::fs::File;
 use std::io;
@@ -10,23 +10,23 @@ use crate::error::{LogError, ReadError};
 use crate::log::{Log, LogReader};
 use crate::segment::Segment;
 
-/// A range of a segment that holds whole batches: ready for sendfile.
+/// A range of a segment that holds whole batches, ready for sendfile.
 ///
-/// It stays readable when the segment is deleted meanwhile.
+/// It stays readable even if the segment is deleted.
 #[derive(Clone, Debug)]
 pub struct LogSlice {
     /// The segment's file.
     pub file: Arc<File>,
-    /// Where the range starts, bytes.
+    /// The position of its first byte.
     pub position: u64,
-    /// Its length, bytes; more than 0.
+    /// Its length in bytes, above 0.
     pub len: usize,
-    /// Base offset of its first batch, which may be below the offset that was asked for.
+    /// Base offset of its first batch, which may be below the requested offset.
     pub first_offset: i64,
 }
 
 impl LogSlice {
-    /// The bytes themselves, for those who cannot send the file.
+    /// Reads the bytes, for callers that cannot send the file.
     pub fn read_to_bytes(&self) -> io::Result<bytes::Bytes> {
         let mut bytes = vec![0; self.len];
         self.file.read_exact_at(&mut bytes, self.position)?;
@@ -35,7 +35,7 @@ impl LogSlice {
 }
 
 impl Log {
-    /// See [`LogReader::read`].
+    /// Works like [`LogReader::read`].
     pub fn read(
         &self,
         offset: i64,
@@ -48,11 +48,11 @@ impl Log {
 }
 
 impl LogReader {
-    /// The whole batches from the one that holds `offset` on: as many as fit in `max_bytes`, end below
-    /// `max_offset_exclusive` (the high watermark, say) and lie in one segment.
+    /// Returns whole batches from the one that holds `offset` on. As many are returned as fit in `max_bytes`, end below
+    /// `max_offset_exclusive` (such as the high watermark) and lie in one segment.
     ///
-    /// With `min_one_batch` the first batch comes even when it is larger than `max_bytes`. `None` means that there is
-    /// nothing to read now: the offset is at the end, at the bound, or the first batch does not fit.
+    /// With `min_one_batch` the first batch is returned even if it is larger than `max_bytes`. `None` means that there
+    /// is nothing to read now: the offset is at the end or at the limit, or the first batch does not fit.
     pub fn read(
         &self,
         offset: i64,
@@ -77,7 +77,7 @@ impl LogReader {
                     let slice = self.slice(&segment, &first, max_bytes, max_offset, min_one_batch);
                     return slice.or_else(|error| self.unless_deleted(offset, error));
                 }
-                // The segment ends in a gap: what comes next is in a later one.
+                // The segment ends in a gap, so the next batch is in a later one.
                 Ok(None) => found = self.shared.list.read().after(&segment).cloned(),
                 Err(error) => return self.unless_deleted(offset, error),
             }
@@ -85,7 +85,7 @@ impl LogReader {
         Ok(None)
     }
 
-    /// A segment that retention has just removed fails to open; that is an offset out of range, not an error.
+    /// Returns `OffsetOutOfRange` in place of an error if retention has just removed the segment.
     fn unless_deleted<T>(&self, offset: i64, error: LogError) -> Result<T, ReadError> {
         let list = self.shared.list.read();
         if offset < list.log_start_offset {
@@ -122,7 +122,7 @@ impl LogReader {
         }))
     }
 
-    /// Size of a segment, and an offset that none of its records reaches, as they belong together.
+    /// Returns a consistent pair: the size of a segment, and an offset above all its records.
     fn end_of(&self, segment: &Segment) -> (u64, i64) {
         let list = self.shared.list.read();
         let end_offset = list.after(segment).map_or(list.log_end_offset, |next| next.base_offset());

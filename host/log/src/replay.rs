@@ -1,4 +1,4 @@
-//! Replaying a log: every batch in the order of the offsets, for state that is kept in memory.
+//! Replays a log: passes every batch in the order of the offsets, for state that is kept in memory.
 
 use std::io;
 use std::ops::{ControlFlow, Range};
@@ -9,10 +9,10 @@ use thiserror::Error;
 use crate::error::ReadError;
 use crate::log::LogReader;
 
-/// How much of the log is read at a time, bytes. A batch that is larger is read whole.
+/// The bytes of the log that are read at a time. A larger batch is read as a whole.
 const REPLAY_BYTES: usize = 4 << 20;
 
-/// A log that cannot be replayed to its end.
+/// Why a log cannot be replayed to its end.
 #[derive(Debug, Error)]
 pub enum ReplayError {
     /// The log cannot be read.
@@ -23,10 +23,10 @@ pub enum ReplayError {
     Io {
         /// All batches before this offset were replayed.
         offset: i64,
-        /// Why the read failed.
+        /// The cause.
         source: io::Error,
     },
-    /// What lies in the log is not a record batch.
+    /// The log holds bytes that are not a record batch.
     #[error("the log is damaged after offset {offset}: {source}")]
     Batch {
         /// All batches before this offset were replayed.
@@ -40,8 +40,8 @@ impl LogReader {
     /// Passes each batch with offsets in `range` to `visit`, in order, until `visit` breaks. Returns the value of the
     /// break.
     ///
-    /// The replay starts at the log start offset if that is above the range's start, also when retention moves it
-    /// meanwhile. The CRC of a batch is not checked here. Blocks for the disk.
+    /// The replay starts at the log start offset if that is above the range's start, even if retention moves it during
+    /// the replay. The CRC of a batch is not checked here. Blocks for the disk.
     ///
     /// # Errors
     /// The log cannot be read, or holds bytes that are not a batch.

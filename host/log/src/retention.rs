@@ -6,14 +6,14 @@ use crate::error::LogError;
 use crate::log::Log;
 use crate::segment::Segment;
 
-/// A record that claims to be newer than this, seen from the broker's clock, is not believed: else one bad clock would
-/// keep a segment for ever. Milliseconds; Kafka's own bound for what it accepts is of the same order.
+/// The most milliseconds by which a record's timestamp may be ahead of the broker's clock. A later one is ignored:
+/// otherwise one bad clock would keep a segment for ever. Kafka's limit for accepting timestamps is of the same order.
 const FUTURE_TOLERANCE_MS: i64 = 60 * 60 * 1000;
 
 impl Log {
-    /// Deletes segments that `retention.ms` and `retention.bytes` no longer want, or that lie below the log's start;
-    /// returns how many. Nothing at or above `high_watermark` is touched. The active segment is rolled when it is to
-    /// go itself.
+    /// Deletes segments beyond `retention.ms` and `retention.bytes`, and those below the log's start. Returns their
+    /// number. Nothing at or above `high_watermark` is touched. If the active segment has to be deleted, it is rolled
+    /// first.
     pub fn apply_retention(&mut self, now_ms: i64, high_watermark: i64) -> Result<usize, LogError> {
         self.check_not_poisoned()?;
         let segments = self.shared().list.read().segments.clone();
@@ -51,8 +51,8 @@ impl Log {
         Ok(now_ms.saturating_sub(newest) > retention_ms)
     }
 
-    /// Moves the log's start up to `offset` (DeleteRecords), deletes the segments below it, and returns the new
-    /// start. The caller keeps it in the log-start-offset checkpoint. An offset beyond the end is cut to the end.
+    /// Moves the log's start up to `offset` (DeleteRecords), deletes the segments below it, and returns the new start.
+    /// The caller stores it in the log-start-offset checkpoint. An offset beyond the end is lowered to the end.
     pub fn delete_records(&mut self, offset: i64) -> Result<i64, LogError> {
         self.check_not_poisoned()?;
         let start = offset.min(self.log_end_offset());

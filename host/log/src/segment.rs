@@ -19,24 +19,24 @@ use crate::index::{Indexes, OffsetPosition, Summary, TimestampOffset};
 /// Suffixes of the files that belong to one segment.
 pub(crate) const SEGMENT_SUFFIXES: [&str; 4] = ["log", "index", "timeindex", "snapshot"];
 
-/// Up to this size, bytes, a segment is walked from its start rather than from an index entry.
+/// A segment up to this size in bytes is walked from its start, not from an index entry.
 const WALKED_WHOLE_BYTES: u64 = 16 * 1024;
 
 pub(crate) struct Segment {
     dir: Arc<Path>,
     base_offset: i64,
-    /// Bytes of whole batches. Grows by appends only after the bytes are in the file.
+    /// Bytes of whole batches. An append raises it only after the bytes are in the file.
     size: AtomicU64,
     index_capacity: u32,
     index_interval: u32,
     files: Arc<FileCache>,
     slot: Slot,
-    /// `None` until something needs it: an idle partition's indexes are not even opened.
+    /// `None` until it is needed: an idle partition's indexes are not even opened.
     summary: Mutex<Option<Summary>>,
 }
 
 impl Segment {
-    /// A segment whose log file has `size` bytes of whole batches.
+    /// Returns a segment whose log file has `size` bytes of whole batches.
     pub(crate) fn existing(
         dir: &Arc<Path>,
         base_offset: i64,
@@ -56,8 +56,8 @@ impl Segment {
         }
     }
 
-    /// A new segment, without bytes. Whatever has its name is emptied: only an append that never completed left it
-    /// there.
+    /// Creates a segment without bytes. An existing file with its name is emptied: only an incomplete append can have
+    /// left it there.
     pub(crate) fn create(
         dir: &Arc<Path>,
         base_offset: i64,
@@ -91,13 +91,13 @@ impl Segment {
         self.size.store(size, Ordering::Release);
     }
 
-    /// The log file's path.
+    /// Returns the log file's path.
     pub(crate) fn path(&self) -> PathBuf {
         segment_file(&self.dir, self.base_offset, "log")
     }
 
     pub(crate) fn open(&self) -> Result<Arc<OpenSegment>, LogError> {
-        // It is nearly always open, and then its path is not needed.
+        // The file is nearly always open, and then its path is not needed.
         self.files
             .get(&self.slot, || OpenOptions::new().read(true).write(true).open(self.path()))
             .map_err(|error| LogError::io("cannot open", &self.path())(error))
@@ -107,7 +107,7 @@ impl Segment {
         Indexes::create(&self.dir, self.base_offset, self.index_capacity)
     }
 
-    /// Runs `look` on the indexes, which are loaded or rebuilt first if need be.
+    /// Runs `look` on the indexes, after loading or rebuilding them if needed.
     fn with_indexes<R>(&self, open: &OpenSegment, look: impl Fn(&Indexes) -> R) -> Result<R, LogError> {
         if let Some(indexes) = &*open.indexes.read() {
             return Ok(look(indexes));
@@ -135,7 +135,7 @@ impl Segment {
         LogError::io("cannot use the index of", &self.path())(error)
     }
 
-    /// Indexes and summary made anew from the headers in the log file.
+    /// Rebuilds indexes and summary from the headers in the log file.
     fn rebuilt(&self, file: &File) -> Result<(Indexes, Summary), LogError> {
         let path = self.path();
         tracing::info!(segment = %path.display(), "rebuilding the indexes");
@@ -149,12 +149,12 @@ impl Segment {
         Ok((indexes, summary))
     }
 
-    /// The log file cannot be read.
+    /// Returns the error for a log file that cannot be read.
     pub(crate) fn read_error(&self, error: io::Error) -> LogError {
         LogError::io("cannot read", &self.path())(error)
     }
 
-    /// A walk over the log file stopped: damage, or a disk that fails.
+    /// Returns the error for a walk that stopped: damage, or a failing disk.
     pub(crate) fn walk_error(&self, error: WalkError) -> LogError {
         match error {
             WalkError::Io(error) => self.read_error(error),
@@ -162,7 +162,7 @@ impl Segment {
         }
     }
 
-    /// Builds the indexes again, whatever they were.
+    /// Rebuilds the indexes, whatever their state.
     pub(crate) fn rebuild(&self) -> Result<(), LogError> {
         let open = self.open()?;
         let mut summary = self.summary.lock();
@@ -173,7 +173,7 @@ impl Segment {
         Ok(())
     }
 
-    /// Installs what a scan of the whole file found.
+    /// Installs the result of a scan of the whole file.
     pub(crate) fn install(&self, indexes: Indexes, summary: Summary) -> Result<(), LogError> {
         let open = self.open()?;
         *self.summary.lock() = Some(summary);
@@ -181,7 +181,7 @@ impl Segment {
         Ok(())
     }
 
-    /// Empty indexes and summary for such a scan.
+    /// Returns empty indexes and an empty summary for such a scan.
     pub(crate) fn begin_scan(&self) -> Result<(Indexes, Summary), LogError> {
         let indexes = self.empty_indexes().map_err(|e| self.index_error(e))?;
         Ok((indexes, Summary::new(self.base_offset)))
@@ -191,14 +191,14 @@ impl Segment {
         self.index_interval
     }
 
-    /// The first batch that ends at or after `offset`, if the segment has one.
+    /// Returns the first batch that ends at or after `offset`, if the segment has one.
     pub(crate) fn locate(&self, offset: i64) -> Result<Option<Located>, LogError> {
         let open = self.open()?;
         let entry = self.with_indexes(&open, |indexes| indexes.floor_offset(offset))?;
         self.walk_from(&open, entry, |batch| batch.header.last_offset() >= offset)
     }
 
-    /// The offset after the last batch; `Corrupt` when the file does not end with a whole one.
+    /// Returns the offset after the last batch; `Corrupt` if the file does not end with a whole one.
     pub(crate) fn end_offset(&self) -> Result<i64, LogError> {
         let open = self.open()?;
         // A start with thousands of small logs should not map an index for each.
@@ -219,15 +219,15 @@ impl Segment {
         self.files.forget(&self.slot);
     }
 
-    /// The offset of an index entry at or before a position; the base offset when there is none.
+    /// Returns the offset of an index entry at or before a position, or the base offset if there is none.
     pub(crate) fn offset_at(&self, position: u64) -> Result<i64, LogError> {
         let open = self.open()?;
         let entry = self.with_indexes(&open, |indexes| indexes.floor_position(position))?;
         Ok(entry.map_or(self.base_offset, |entry| entry.offset))
     }
 
-    /// Walks from an index entry to the first batch that `found` accepts. If an entry does not point at the batch
-    /// that it names, the whole index is treated as corrupt: it is rebuilt, and this walk starts at the first byte.
+    /// Walks from an index entry to the first batch that `found` accepts. If an entry does not point at the batch it
+    /// names, the whole index is treated as corrupt: it is rebuilt, and this walk starts at the first byte.
     fn walk_from(
         &self,
         open: &OpenSegment,
@@ -243,7 +243,7 @@ impl Segment {
         Ok(None)
     }
 
-    /// A walk that starts at an entry of the index if it is true, else at the first byte.
+    /// Starts a walk at an index entry if the entry is correct, else at the first byte.
     fn walk_at<'a>(&self, open: &'a OpenSegment, entry: Option<OffsetPosition>) -> Result<HeaderWalk<'a>, LogError> {
         let size = self.size();
         let Some(entry) = entry else {
@@ -261,8 +261,8 @@ impl Segment {
         Ok(HeaderWalk::new(&open.file, 0, size))
     }
 
-    /// Where the batches that fit end: all whole batches from `first` on that end at or below `max_position` and whose
-    /// offsets are below `max_offset`. At least `first.position`.
+    /// Returns where the batches that fit end. These are all whole batches from `first` on that end at or below
+    /// `max_position` and have offsets below `max_offset`. The result is at least `first.position`.
     pub(crate) fn end_of_range(&self, first: &Located, max_position: u64, max_offset: i64) -> Result<u64, LogError> {
         let open = self.open()?;
         let entry = self.with_indexes(&open, |indexes| {
@@ -286,10 +286,10 @@ impl Segment {
         Ok(end)
     }
 
-    /// The first batch at or after `from` whose max timestamp is `timestamp` or newer.
+    /// Returns the first batch at or after `from` whose max timestamp is `timestamp` or newer.
     pub(crate) fn locate_time(&self, timestamp: i64, from: i64) -> Result<Option<Located>, LogError> {
         let open = self.open()?;
-        // Every batch up to an entry of `timestamp - 1` is older than what is looked for.
+        // Every batch up to an entry of `timestamp - 1` is older than the wanted one.
         let known = self.with_indexes(&open, |indexes| indexes.floor_time(timestamp.saturating_sub(1)))?;
         let known = match known {
             Some(entry) if self.named_by(entry)?.is_none() => {
@@ -305,19 +305,19 @@ impl Segment {
         })
     }
 
-    /// The bytes of a batch.
+    /// Reads the bytes of a batch.
     pub(crate) fn read_batch(&self, batch: &Located) -> Result<Vec<u8>, LogError> {
         let mut bytes = vec![0; batch.header.size];
         self.open()?.file.read_exact_at(&mut bytes, batch.position).map_err(|e| self.read_error(e))?;
         Ok(bytes)
     }
 
-    /// The newest timestamp and the last offset of the first batch that has it; -1 without any.
+    /// Returns the newest timestamp, with the last offset of the first batch that has it; -1 without any.
     pub(crate) fn newest(&self) -> Result<TimestampOffset, LogError> {
         Ok(self.summary()?.newest)
     }
 
-    /// The segment's summary, found on first use.
+    /// Returns the segment's summary, which is computed on first use.
     pub(crate) fn summary(&self) -> Result<Summary, LogError> {
         if let Some(summary) = *self.summary.lock() {
             return Ok(summary);
@@ -330,7 +330,7 @@ impl Segment {
         Ok(*summary.get_or_insert(loaded.unwrap_or_else(|| Summary::new(self.base_offset))))
     }
 
-    /// The summary from the indexes; `None` when they do not say the truth. Retention must not act on a damaged index.
+    /// Reads the summary from the indexes; `None` if they are wrong. Retention must not act on a damaged index.
     fn load_summary(&self) -> Result<Option<Summary>, LogError> {
         let open = self.open()?;
         let size = self.size();
@@ -356,21 +356,21 @@ impl Segment {
         }))
     }
 
-    /// The batch that a time entry names, if it is as the entry says.
+    /// Returns the batch that a time entry names, if it matches the entry.
     fn named_by(&self, entry: TimestampOffset) -> Result<Option<Located>, LogError> {
         let batch = self.locate(entry.offset)?;
         Ok(batch.filter(|b| b.header.last_offset() == entry.offset && b.header.max_timestamp == entry.timestamp))
     }
 
-    /// Loads what [`Self::note_append`] needs, so that nothing can fail once the bytes are written.
+    /// Loads what [`Self::note_append`] needs, so that nothing can fail after the bytes are written.
     pub(crate) fn prepare_append(&self, open: &OpenSegment) -> Result<(), LogError> {
         self.summary()?;
         self.with_indexes(open, |_| ())
     }
 
-    /// Takes in a batch that was just written at the segment's end.
+    /// Adds a batch that was just written at the segment's end.
     ///
-    /// An index that cannot grow (a full disk) does not fail the append: the next batch retries.
+    /// If an index cannot grow (a full disk), the append does not fail: the next batch retries.
     pub(crate) fn note_append(&self, open: &OpenSegment, batch: &Located) {
         let mut summary = self.summary.lock();
         let mut slot = open.indexes.write();
@@ -396,8 +396,8 @@ impl Segment {
         Ok(())
     }
 
-    /// When the log file was last written, milliseconds since 1970: what stands in for a timestamp that cannot be
-    /// believed.
+    /// Returns when the log file was last written, in milliseconds since 1970. It replaces a timestamp that is not
+    /// plausible.
     pub(crate) fn modified_ms(&self) -> Result<i64, LogError> {
         let path = self.path();
         let modified =
@@ -406,10 +406,10 @@ impl Segment {
         Ok(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 
-    /// Removes the segment's files. Readers that hold the file keep reading it.
+    /// Removes the segment's files. Readers that hold the file can still read it.
     pub(crate) fn delete(&self) -> Result<(), LogError> {
         self.files.forget(&self.slot);
-        // The log file goes first: files without one are swept at the next start.
+        // The log file goes first: indexes without a log file are removed at the next start.
         for suffix in SEGMENT_SUFFIXES {
             let path = segment_file(&self.dir, self.base_offset, suffix);
             remove_if_there(&path).map_err(LogError::io("cannot remove", &path))?;
@@ -420,7 +420,7 @@ impl Segment {
 
 #[cfg(test)]
 impl Segment {
-    /// Puts another file in place of the log file, as a disk that fails.
+    /// Replaces the open log file, to act as a failing disk.
     pub(crate) fn replace_file(&self, file: File) {
         self.files.forget(&self.slot);
         self.files.get(&self.slot, || Ok(file)).unwrap();

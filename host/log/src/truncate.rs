@@ -11,15 +11,15 @@ use crate::producer_state::Producers;
 use crate::recovery::list;
 use crate::segment::Segment;
 
-/// How far back the batches that a producer had in flight are looked for, bytes.
+/// The bytes of log that are searched for the batches that a producer had in flight.
 const WINDOW_SEARCH_BYTES: u64 = 64 * 1024 * 1024;
 
 impl Log {
-    /// Removes every batch that reaches `offset` or lies beyond it; returns the new end, at or below `offset`.
+    /// Removes every batch that reaches `offset` or lies beyond it. Returns the new end, at or below `offset`.
     ///
-    /// The caller lowers the recovery-point checkpoint to `offset` first, durably: else a crash between the two looks
-    /// like a log that has lost what was promised. No lock-free reader may be reading beyond `offset`; the high
-    /// watermark sees to it.
+    /// The caller first lowers the recovery-point checkpoint to `offset` durably. Otherwise a crash between the two
+    /// looks like a log that has lost durable records. No lock-free reader may be reading beyond `offset`, which the
+    /// high watermark ensures.
     pub fn truncate_to(&mut self, offset: i64) -> Result<i64, LogError> {
         self.check_not_poisoned()?;
         if offset >= self.log_end_offset() {
@@ -58,8 +58,9 @@ impl Log {
         Ok(end)
     }
 
-    /// The producers' state as of the log's end: the newest undamaged snapshot, and the batches after it. As in
-    /// Kafka, older snapshots stay where a segment starts, for a truncation; what earlier shutdowns left is removed.
+    /// Rebuilds the producers' state as of the log's end from the newest undamaged snapshot and the batches after it.
+    /// As in Kafka, older snapshots stay where a segment starts, for a truncation. Those of earlier shutdowns are
+    /// removed.
     pub(crate) fn reload_producers(&mut self, mut snapshots: Vec<i64>) -> Result<(), LogError> {
         let log_end_offset = self.log_end_offset();
         snapshots.sort_unstable_by(|a, b| b.cmp(a));
@@ -93,11 +94,12 @@ impl Log {
         list.segments.binary_search_by_key(&offset, |segment| segment.base_offset()).is_ok()
     }
 
-    /// Finds the batches of a producer's window that its snapshot did not hold: after a restart, a producer may send
-    /// again what it had in flight, and more than the last batch of that may be in the log. Whether there was
-    /// anything to do.
+    /// Finds the batches of a producer's window that its snapshot does not have. After a restart a producer may resend
+    /// all that it had in flight, and the log may hold more of that than the last batch. Returns whether there was
+    /// anything to find.
     ///
-    /// Done once for each producer, and only when a sequence does not fit: a start need not wait for it.
+    /// This is done once for each producer, and only when a sequence does not fit, so that a start does not wait for
+    /// it.
     pub(crate) fn complete_window(&mut self, producer_id: i64) -> Result<bool, LogError> {
         let Some(below) = self.producers.missing_below(producer_id) else {
             return Ok(false);
@@ -112,7 +114,7 @@ impl Log {
         Ok(true)
     }
 
-    /// Returns an offset that lies about `bytes` before another.
+    /// Returns an offset about `bytes` before another.
     fn offset_before(&self, offset: i64, bytes: u64) -> Result<i64, LogError> {
         let list = self.shared().list.read();
         let at = list.segment_of(offset);

@@ -1,4 +1,4 @@
-//! Append and read: offsets, bytes, rolls, bounds.
+//! Append and read: offsets, bytes, rolls and limits.
 
 mod common;
 
@@ -61,7 +61,7 @@ fn reads_go_across_rolled_segments_from_every_offset() {
 }
 
 #[test]
-fn a_slice_keeps_to_its_bounds() {
+fn a_slice_stays_within_its_limits() {
     let dir = tempdir();
     let mut log = open(dir.path(), &small_segments(), unclean(0));
     for _ in 0..10 {
@@ -80,7 +80,7 @@ fn a_slice_keeps_to_its_bounds() {
 }
 
 #[test]
-fn a_follower_takes_batches_as_they_are_and_refuses_others() {
+fn a_follower_appends_batches_unchanged_and_rejects_others() {
     let dir = tempdir();
     let mut leader = open(&dir.path().join("leader"), &small_segments(), unclean(0));
     for at in 0..40 {
@@ -113,7 +113,7 @@ fn a_follower_takes_batches_as_they_are_and_refuses_others() {
 }
 
 #[test]
-fn what_a_leader_refuses() {
+fn a_leader_rejects_bad_batches() {
     let dir = tempdir();
     let config = LogConfig { max_message_bytes: 500, ..LogConfig::default() };
     let mut log = open(dir.path(), &config, unclean(0));
@@ -181,7 +181,7 @@ fn readers_need_no_lock_while_a_writer_appends() {
 }
 
 #[test]
-fn readers_that_retention_overtakes_are_told_so() {
+fn readers_that_retention_overtakes_get_an_error() {
     let dir = tempdir();
     let config = LogConfig { retention_bytes: Some(2500), retention_ms: None, ..small_segments() };
     let mut log = open(dir.path(), &config, unclean(0));

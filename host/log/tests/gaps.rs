@@ -1,4 +1,4 @@
-//! Batches of which the leader has dropped records: their offsets and sequences stay, as compaction leaves them.
+//! Batches from which the leader has dropped records: their offsets and sequences stay, as after compaction.
 
 mod common;
 
@@ -8,7 +8,7 @@ use common::*;
 use millstream_log::{AppendError, AppendedBatch, Log, LogConfig};
 use millstream_record::{BatchBuilder, BatchView, CheckedBatch, Codec, TimestampType, patch};
 
-/// A batch of `count` offsets with records only at the places of `kept`.
+/// Returns a batch of `count` offsets with records only at the positions in `kept`.
 fn thinned(producer: Option<Producer>, count: i32, kept: &[i32]) -> Vec<u8> {
     let mut builder = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
     if let Some(Producer(id, epoch, sequence)) = producer {
@@ -35,7 +35,7 @@ fn filled(dir: &std::path::Path, config: &LogConfig) -> Log {
 }
 
 #[test]
-fn readers_find_what_is_left_and_pass_over_the_rest() {
+fn readers_find_the_remaining_records() {
     let dir = tempdir();
     let log = filled(dir.path(), &small_segments());
     let left = [1, 3, 1_000_005, 1_000_007];
@@ -45,7 +45,7 @@ fn readers_find_what_is_left_and_pass_over_the_rest() {
         assert_eq!(found, count, "{from}");
     }
     assert_eq!(log.log_end_offset(), 1_000_010);
-    // A batch that holds nothing has no time either, whatever its header keeps for its producer's sake.
+    // A batch without records has no time, whatever its header keeps for its producer.
     assert_eq!(log.offset_for_timestamp(NOW + 2).unwrap().unwrap().offset, 3);
     assert_eq!(log.offset_for_timestamp(NOW + 4).unwrap(), None);
     assert_eq!(log.offset_for_max_timestamp().unwrap().unwrap().offset, 3);
@@ -59,14 +59,14 @@ fn a_log_with_gaps_comes_back_from_a_crash() {
     assert_eq!((log.log_end_offset(), offsets(&log, 0).len()), (1_000_010, 4));
 }
 
-/// The offsets after an empty batch may be far more than there are bytes: they are believed all the same.
+/// The offsets after an empty batch may be far more than there are bytes, and are still valid.
 #[test]
 fn damage_before_a_wide_gap_is_not_taken_for_a_torn_end() {
     let dir = tempdir();
     drop(filled(dir.path(), &LogConfig::default()));
     let path = files(dir.path(), "log").remove(0);
     let mut bytes = fs::read(&path).unwrap();
-    // The second batch's base offset: its header says nothing any more.
+    // Damages the second batch's base offset, so that its header is unusable.
     let second = BatchView::parse(&bytes).unwrap().size();
     bytes[second] = 0xff;
     fs::write(&path, &bytes).unwrap();
@@ -75,7 +75,7 @@ fn damage_before_a_wide_gap_is_not_taken_for_a_torn_end() {
 }
 
 #[test]
-fn a_repeat_of_what_was_thinned_is_known_by_what_the_producer_sent() {
+fn a_repeat_of_a_thinned_batch_is_a_duplicate() {
     let dir = tempdir();
     let mut log = open(dir.path(), &LogConfig::default(), unclean(0));
     let check = |log: &mut Log, sequence, count| -> Result<Option<AppendedBatch>, AppendError> {
@@ -98,7 +98,7 @@ fn a_repeat_of_what_was_thinned_is_known_by_what_the_producer_sent() {
     assert!(matches!(said, Err(AppendError::OutOfOrderSequence { last: 8, .. })), "{said:?}");
     assert_eq!(log.log_end_offset(), 9, "looking changes nothing");
     log.close_clean().unwrap();
-    // After a restart the snapshot has the last batch only; the others are found in the log.
+    // After a restart the snapshot has only the last batch; the others are found in the log.
     let mut log = open(dir.path(), &LogConfig::default(), clean(9));
     is_repeat(&mut log, 3, 2, 3);
 }

@@ -9,7 +9,7 @@ use common::*;
 use millstream_log::{Appended, Log, LogConfig};
 use millstream_record::Codec;
 
-/// xorshift64*: a seed gives the same work on every machine.
+/// xorshift64*: a seed gives the same operations on every machine.
 struct Random(u64);
 
 impl Random {
@@ -21,7 +21,7 @@ impl Random {
     }
 }
 
-/// A batch as it has to be found again.
+/// A batch that must be found again.
 struct Batch {
     base_offset: i64,
     values: Vec<Vec<u8>>,
@@ -69,7 +69,7 @@ impl World<'_> {
         });
     }
 
-    /// One of the last five batches of a producer, sent again, is known.
+    /// Sends one of the last five batches of a producer again, which must be a duplicate.
     fn send_again(&mut self) {
         let id = 1 + self.random.below(3) as i64;
         let sent: Vec<&Batch> = self
@@ -107,7 +107,7 @@ impl World<'_> {
         assert_eq!(self.log.recovery_point(), self.log.log_end_offset());
     }
 
-    /// A power cut: of what was not synced in the active segment, any number of bytes is gone.
+    /// Simulates a power failure: cuts any number of unsynced bytes off the active segment.
     fn tear(&mut self) {
         let active = files(self.dir, "log").pop().unwrap();
         let size = fs::metadata(&active).unwrap().len();
@@ -128,7 +128,7 @@ impl World<'_> {
         let to = self.start + self.random.below((self.end() - self.start) as u64 + 1) as i64;
         let end = self.log.truncate_to(to).unwrap();
         self.batches.retain(|b| b.base_offset + b.values.len() as i64 <= to);
-        // The start may lie inside of the batch that goes.
+        // The start may lie inside of the removed batch.
         self.start = self.start.min(end);
         assert_eq!(end, self.end());
     }

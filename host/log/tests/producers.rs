@@ -19,7 +19,7 @@ fn duplicate_of(result: Result<Appended, AppendError>) -> i64 {
 }
 
 #[test]
-fn the_last_five_batches_are_known_again() {
+fn the_last_five_batches_are_duplicates() {
     let dir = tempdir();
     let mut log = open(dir.path(), &LogConfig::default(), unclean(0));
     for at in 0..7 {
@@ -55,20 +55,20 @@ fn a_new_epoch_starts_at_0_and_fences_the_old_one() {
 }
 
 #[test]
-fn sequences_go_from_the_largest_to_0() {
+fn sequences_wrap_from_the_largest_to_0() {
     let dir = tempdir();
     let mut log = open(dir.path(), &LogConfig::default(), unclean(0));
     send(&mut log, Producer(5, 0, i32::MAX - 3), 2).unwrap();
     assert_eq!(send(&mut log, Producer(5, 0, i32::MAX - 1), 4).unwrap().batch().base_offset, 2);
     assert_eq!(duplicate_of(send(&mut log, Producer(5, 0, i32::MAX - 1), 4)), 2);
     assert_eq!(send(&mut log, Producer(5, 0, 2), 1).unwrap().batch().base_offset, 6);
-    // The wrap may also fall between two batches.
+    // The sequence may also wrap between two batches.
     send(&mut log, Producer(6, 0, i32::MAX), 1).unwrap();
     send(&mut log, Producer(6, 0, 0), 1).unwrap();
 }
 
 #[test]
-fn an_evicted_producer_may_go_on_with_any_sequence() {
+fn an_evicted_producer_may_continue_with_any_sequence() {
     let dir = tempdir();
     let config = LogConfig { producer_id_expiration_ms: 1000, ..LogConfig::default() };
     let mut log = open(dir.path(), &config, unclean(0));
@@ -85,7 +85,7 @@ fn a_restart_of_either_kind_forgets_no_batch_of_the_window() {
     for close in [false, true] {
         let dir = tempdir();
         let mut log = open(dir.path(), &small_segments(), unclean(0));
-        // Enough from others for several rolls, with a snapshot each.
+        // Enough batches of other producers for several rolls, each with a snapshot.
         for at in 0..60 {
             send(&mut log, Producer(9, 0, at * 2), 2).unwrap();
         }
@@ -138,7 +138,7 @@ fn a_failed_check_leaves_no_trace() {
 }
 
 #[test]
-fn truncation_takes_the_producers_back_too() {
+fn truncation_resets_the_producers_too() {
     let dir = tempdir();
     let mut log = open(dir.path(), &small_segments(), unclean(0));
     for at in 0..60 {

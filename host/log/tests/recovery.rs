@@ -1,5 +1,4 @@
-//! What a kill, a power cut or a bad disk leaves behind, and what becomes of it. "Killed" is a log that is dropped
-//! without being closed.
+//! Recovery after a kill, a power failure or a bad disk. A "killed" log is dropped without being closed.
 
 mod common;
 
@@ -35,7 +34,7 @@ fn refused(dir: &Path, config: &LogConfig, options: OpenOptions) -> LogError {
     Log::open(dir, config.clone(), options).expect_err("the damage is noticed")
 }
 
-/// Six batches of two records; returns where each starts.
+/// Appends six batches of two records. Returns where each starts.
 fn six_batches(dir: &Path) -> Vec<u64> {
     let mut log = open(dir, &LogConfig::default(), unclean(0));
     let mut starts = Vec::new();
@@ -70,7 +69,7 @@ fn the_last_three_batches_cut_at_every_byte() {
         if whole < 6 {
             let error = refused(&cut, &LogConfig::default(), unclean(12)).to_string();
             assert!(error.contains("durable"), "{error}");
-            assert_eq!(log_file(&cut).metadata().unwrap().len(), len, "a refused log is left as it is");
+            assert_eq!(log_file(&cut).metadata().unwrap().len(), len, "a rejected log is unchanged");
         }
     }
 }
@@ -104,7 +103,7 @@ fn a_bad_batch_that_good_ones_follow_is_damage() {
     let image = fs::read(log_file(&made)).unwrap();
     for bad in 0..5usize {
         for at in starts[bad]..starts[bad + 1] {
-            // Leader epoch lies outside of the CRC: a flip there cannot be told from a write.
+            // The leader epoch is not covered by the CRC: a flipped bit there looks like a valid write.
             if (12..16).contains(&(at - starts[bad])) {
                 continue;
             }
@@ -114,7 +113,7 @@ fn a_bad_batch_that_good_ones_follow_is_damage() {
             let error = refused(&cut, &LogConfig::default(), unclean(0));
             let LogError::Corrupt { path, position, .. } = &error else { panic!("{error}") };
             assert_eq!(path, &log_file(&cut));
-            // The base offset lies outside of the CRC too; a wrong one may show only at the batch after it.
+            // The base offset is not covered by the CRC either; a wrong one may show only at the next batch.
             let at_next = at - starts[bad] < 8 && *position == starts[bad + 1];
             assert!(*position == starts[bad] || at_next, "flip at {at}: {error}");
             let changed = fs::read(log_file(&cut)).unwrap();
@@ -124,7 +123,7 @@ fn a_bad_batch_that_good_ones_follow_is_damage() {
 }
 
 #[test]
-fn damage_below_the_recovery_point_is_refused_whatever_follows() {
+fn damage_below_the_recovery_point_is_rejected_whatever_follows() {
     let dir = tempdir();
     let starts = six_batches(dir.path());
     let path = log_file(dir.path());
@@ -153,7 +152,7 @@ fn a_record_that_holds_a_batch_does_not_pass_for_the_next_one() {
         copy_dir(dir.path(), &torn);
         if len % 50 == 0 {
             truncate(&log_file(&torn), len);
-            // The offset that follows is 2, and so is the inner batch's: that one alone is taken for damage.
+            // The next offset is 2, which is also the inner batch's: only then does it count as damage.
             let error = refused(&torn, &LogConfig::default(), unclean(1)).to_string();
             assert!(error.contains("a good batch follows"), "{error}");
         }
@@ -167,7 +166,7 @@ fn a_record_that_holds_a_batch_does_not_pass_for_the_next_one() {
     assert_eq!(open(dir.path(), &LogConfig::default(), unclean(1)).log_end_offset(), 1);
 }
 
-/// A log of several segments, with indexes, snapshots and leader epochs; killed, not closed.
+/// Builds a log of several segments, with indexes, snapshots and leader epochs. It is killed, not closed.
 fn many_segments(dir: &Path) -> (i64, Vec<EpochEntry>) {
     let mut log = open(dir, &small_segments(), unclean(0));
     for at in 0..60 {
@@ -235,7 +234,7 @@ fn every_index_snapshot_and_epoch_file_may_be_lost_or_damaged() {
         }
         for (at, version) in versions.iter().enumerate() {
             let mut options = [clean(end), unclean(end), unclean(0)][at % 3];
-            // A flipped digit of an epoch is noticed by comparing it with the log, which a clean start does not do.
+            // A flipped digit of an epoch is found by comparing with the log, which a clean start does not do.
             if cache.ends_with("leader-epoch-checkpoint") {
                 options.clean_shutdown = false;
             }
@@ -266,7 +265,7 @@ fn a_clean_close_needs_no_scan_and_leaves_trimmed_files() {
             assert!(!bytes.ends_with(&[0; 8]), "{} has a zero tail", path.display());
         }
     }
-    // A flipped record is not looked at after a clean shutdown: that proves that nothing was scanned.
+    // After a clean shutdown a flipped record is not read, which shows that nothing was scanned.
     let first = files(dir.path(), "log").remove(0);
     let image = fs::read(&first).unwrap();
     overwrite(&first, 100, &[image[100] ^ 1]);
@@ -306,7 +305,7 @@ fn damage_in_an_older_segment_is_not_cut_with_all_that_follows() {
         let error = refused(&copy, &small_segments(), unclean(0));
         assert!(matches!(&error, LogError::Corrupt { path: named, .. } if *named == path), "{error}");
     }
-    // Segments after a torn one that hold nothing are no such reason.
+    // Segments without batches after a torn one do not count.
     copy_dir(&made, &copy);
     let last = copy.join(logs[logs.len() - 1].file_name().unwrap());
     let torn = last.metadata().unwrap().len();
@@ -338,7 +337,7 @@ fn leftovers_are_swept() {
 }
 
 #[test]
-fn the_folder_of_an_older_topic_of_that_name_is_refused() {
+fn the_folder_of_an_older_topic_of_that_name_is_rejected() {
     let dir = tempdir();
     let with = |id| OpenOptions { topic_id: Some(uuid::Uuid::from_u128(id)), ..OpenOptions::default() };
     drop(open(dir.path(), &LogConfig::default(), with(7)));
@@ -352,7 +351,7 @@ fn the_folder_of_an_older_topic_of_that_name_is_refused() {
 }
 
 #[test]
-fn offsets_below_the_log_start_are_not_given_away_twice() {
+fn offsets_below_the_log_start_are_not_reused() {
     let dir = tempdir();
     six_batches(dir.path());
     truncate(&log_file(dir.path()), 0);

@@ -9,7 +9,7 @@ use common::*;
 use millstream_log::{CleanupPolicy, Log, LogConfig, ReadError};
 use millstream_record::Codec;
 
-/// Batches of one record each, one a second, some twenty to a segment.
+/// Appends batches of one record each, one a second, about twenty to a segment.
 fn a_record_a_second(log: &mut Log, count: i64) {
     for at in 0..count {
         append(log, &batch_with(Codec::None, None, &[NOW + at * 1000], b"0123456789"));
@@ -17,7 +17,7 @@ fn a_record_a_second(log: &mut Log, count: i64) {
 }
 
 #[test]
-fn old_segments_go_and_readers_are_told() {
+fn old_segments_are_deleted_and_readers_get_an_error() {
     let dir = tempdir();
     let config = LogConfig { retention_ms: Some(30_000), ..small_segments() };
     let mut log = open(dir.path(), &config, unclean(0));
@@ -116,11 +116,11 @@ fn deleted_records_cannot_be_read_and_their_segments_go() {
 }
 
 #[test]
-fn time_look_ups_find_the_record_inside_its_batch() {
+fn lookups_by_time_find_the_record_inside_its_batch() {
     for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
         let dir = tempdir();
         let mut log = open(dir.path(), &small_segments(), unclean(0));
-        // Times go back and forth, within batches and between them.
+        // The times go back and forth, within batches and between them.
         let mut times = Vec::new();
         for at in 0..60i64 {
             let base = NOW + at * 10 - (at % 7) * 25;

@@ -10,17 +10,17 @@ use crate::view::TimestampType;
 /// Why a batch could not be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BuildError {
-    /// A batch without records, and no [`BatchBuilder::last_offset_delta`] that would make it one that
-    /// compaction has emptied.
+    /// A batch without records, and without a [`BatchBuilder::last_offset_delta`] that would mark it as emptied by
+    /// compaction.
     #[error("a record batch needs at least one record")]
     Empty,
     /// The format's lengths and counts have 31 bits.
     #[error("the record batch would be larger than the format allows (2 GiB)")]
     TooLarge,
-    /// Offset deltas only grow.
+    /// Offset deltas must grow.
     #[error("offset delta {delta} does not come after {last}")]
     OffsetDelta {
-        /// The delta that was asked for.
+        /// The requested delta.
         delta: i32,
         /// The last one so far; -1 for none.
         last: i32,
@@ -32,8 +32,7 @@ pub enum BuildError {
 
 /// Collects records and writes them as one batch.
 ///
-/// The records are written as they come, behind room for the header, so that an uncompressed batch is never
-/// copied.
+/// Records are written after room for the header, so that an uncompressed batch is never copied.
 #[derive(Debug, Clone)]
 pub struct BatchBuilder {
     /// Header (still empty) and uncompressed records.
@@ -55,12 +54,12 @@ pub struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    /// An empty batch. Under [`TimestampType::LogAppendTime`] the largest timestamp appended is the batch's.
+    /// Makes an empty batch. With [`TimestampType::LogAppendTime`] the largest appended timestamp is the batch's.
     pub fn new(codec: Codec, timestamp_type: TimestampType) -> Self {
         Self::with_capacity(codec, timestamp_type, 0)
     }
 
-    /// An empty batch with room for `payload` bytes of uncompressed records.
+    /// Makes an empty batch with room for `payload` bytes of uncompressed records.
     pub fn with_capacity(codec: Codec, timestamp_type: TimestampType, payload: usize) -> Self {
         let mut bytes = Vec::with_capacity(HEADER_LEN + payload);
         bytes.resize(HEADER_LEN, 0);
@@ -83,25 +82,25 @@ impl BatchBuilder {
         }
     }
 
-    /// The codec's level, if not its default.
+    /// Sets the codec's level; `None` is its default.
     pub fn level(&mut self, level: Option<i32>) -> &mut Self {
         self.level = level;
         self
     }
 
-    /// The offset of the first record: 0 unless set, which is what a producer sends.
+    /// Sets the offset of the first record. The default is 0, which producers send.
     pub fn base_offset(&mut self, base_offset: i64) -> &mut Self {
         self.base_offset = base_offset;
         self
     }
 
-    /// The leader's epoch: -1 unless set, which is what a producer sends.
+    /// Sets the leader epoch. The default is -1, which producers send.
     pub fn leader_epoch(&mut self, leader_epoch: i32) -> &mut Self {
         self.leader_epoch = leader_epoch;
         self
     }
 
-    /// The idempotent producer's id, epoch and sequence of the first record.
+    /// Sets the idempotent producer's id and epoch, and the sequence of the first record.
     pub fn producer(&mut self, id: i64, epoch: i16, base_sequence: i32) -> &mut Self {
         self.producer_id = id;
         self.producer_epoch = epoch;
@@ -109,20 +108,20 @@ impl BatchBuilder {
         self
     }
 
-    /// Whether the batch belongs to a transaction.
+    /// Sets whether the batch belongs to a transaction.
     pub fn transactional(&mut self, transactional: bool) -> &mut Self {
         self.transactional = transactional;
         self
     }
 
-    /// Whether its record is a marker of the broker's.
+    /// Sets whether its record is a marker that only brokers write.
     pub fn control(&mut self, control: bool) -> &mut Self {
         self.control = control;
         self
     }
 
-    /// Ends the batch at this delta although its last records are not there, as compaction does. Has no effect
-    /// below the last record's.
+    /// Sets the batch's last offset delta above that of its last record, as compaction does. A lower value has no
+    /// effect.
     pub fn last_offset_delta(&mut self, delta: i32) -> &mut Self {
         self.last_offset_delta = self.last_offset_delta.max(delta);
         self
@@ -131,7 +130,7 @@ impl BatchBuilder {
     /// Appends a record at the offset after the last one.
     ///
     /// # Errors
-    /// [`BuildError::TooLarge`]; the batch is as before.
+    /// [`BuildError::TooLarge`]; the batch is unchanged.
     pub fn append<'h, H>(
         &mut self,
         timestamp: i64,
@@ -146,12 +145,12 @@ impl BatchBuilder {
         self.append_at(delta, timestamp, key, value, headers)
     }
 
-    /// Appends a record at an offset of its own, `delta` after the base offset: for a batch that keeps the offsets
-    /// of another, with gaps where records were dropped.
+    /// Appends a record at `delta` after the base offset. A batch can thus keep the offsets of another one, with gaps
+    /// where records were dropped.
     ///
     /// # Errors
     /// [`BuildError::OffsetDelta`] if it does not come after the last one, [`BuildError::TooLarge`]; the batch is
-    /// as before.
+    /// unchanged.
     pub fn append_at<'h, H>(
         &mut self,
         delta: i32,
@@ -168,7 +167,7 @@ impl BatchBuilder {
         }
         let headers = headers.into_iter();
         let base_timestamp = if self.count == 0 { timestamp } else { self.base_timestamp };
-        // Wraps as reading it does.
+        // Wraps as the reader does.
         let timestamp_delta = timestamp.wrapping_sub(base_timestamp);
         let (header_count, headers_len) = headers.clone().fold((0, 0), |(count, len), header| {
             (count + 1, len + bytes_len(Some(header.name)) + bytes_len(header.value))
@@ -205,22 +204,22 @@ impl BatchBuilder {
         Ok(())
     }
 
-    /// How many records there are.
+    /// Returns the number of records.
     pub fn count(&self) -> usize {
         self.count as usize
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no records.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// The size of the batch if it were not compressed.
+    /// Returns the size of the batch without compression.
     pub fn size(&self) -> usize {
         self.bytes.len()
     }
 
-    /// The most that a record can add to [`BatchBuilder::size`].
+    /// Returns the most that a record can add to [`BatchBuilder::size`].
     pub fn record_size_max<'h>(
         key: Option<&[u8]>,
         value: Option<&[u8]>,
@@ -233,12 +232,12 @@ impl BatchBuilder {
         FIXED + bytes_len(key) + bytes_len(value) + headers
     }
 
-    /// The records so far, uncompressed: what a compressor that is not one of [`Codec`] gets.
+    /// Returns the uncompressed records so far, for a compressor that is not one of [`Codec`].
     pub fn payload(&self) -> &[u8] {
         &self.bytes[HEADER_LEN..]
     }
 
-    /// The largest timestamp so far; -1 before the first record.
+    /// Returns the largest timestamp so far; -1 before the first record.
     pub fn max_timestamp(&self) -> i64 {
         self.max_timestamp
     }
@@ -260,8 +259,8 @@ impl BatchBuilder {
         self.finish(self.codec, out)
     }
 
-    /// Writes the batch with records that the caller has compressed, from [`BatchBuilder::payload`] and for
-    /// readers that know them as `codec`.
+    /// Writes the batch with records that the caller has compressed. The records are those of
+    /// [`BatchBuilder::payload`], and the header names `codec`.
     ///
     /// # Errors
     /// [`BuildError::Empty`], [`BuildError::TooLarge`].
@@ -308,12 +307,12 @@ impl BatchBuilder {
     }
 }
 
-/// A length or count as the format holds it.
+/// Converts a length or count to the format's type.
 fn length(len: usize) -> Result<i32, BuildError> {
     i32::try_from(len).map_err(|_| BuildError::TooLarge)
 }
 
-/// What a nullable field takes with its length. A field over 2 GiB is rejected by the record's length.
+/// Returns the bytes of a nullable field with its length. A field over 2 GiB is rejected by the record's length.
 fn bytes_len(bytes: Option<&[u8]>) -> usize {
     match bytes {
         None => varint::size_i32(-1),
@@ -325,7 +324,7 @@ fn write_bytes(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     match bytes {
         None => varint::write_i32(out, -1),
         Some(bytes) => {
-            // Fits 31 bits: the record that holds it does.
+            // Fits 31 bits, since the whole record does.
             varint::write_i32(out, bytes.len() as i32);
             out.extend_from_slice(bytes);
         }

@@ -1,11 +1,11 @@
-//! A batch whose checks are done.
+//! A batch that has passed its checks.
 
 use std::ops::Deref;
 
 use crate::error::{BatchError, RecordFault};
 use crate::view::BatchView;
 
-/// Holds exactly one whole record batch that may be appended: proof of the checks, so that a log need not repeat them.
+/// Exactly one whole record batch that may be appended. The type proves the checks, so that a log need not repeat them.
 ///
 /// [`validate_produce`](crate::validate::validate_produce) returns it for a client's batch. [`CheckedBatch::of_own`]
 /// takes a batch that this process has built or rewritten. There is no other way to get one.
@@ -19,9 +19,8 @@ impl<'a> CheckedBatch<'a> {
         Self { batch }
     }
 
-    /// Takes a batch that this process has built or rewritten. Checks that it is one whole batch, and nothing else:
-    /// neither its CRC, which its builder has just computed, nor its counts, since a rewritten batch may have fewer
-    /// records than offsets.
+    /// Takes a batch that this process has built or rewritten. Checks only that it is one whole batch. The builder has
+    /// just computed the CRC, and a rewritten batch may have fewer records than offsets.
     ///
     /// # Errors
     /// The bytes are not exactly one batch.

@@ -1,6 +1,6 @@
 //! CRC-32C (Castagnoli), the checksum of a record batch.
 
-/// The CRC-32C of `bytes`, with the processor's own instructions where it has them.
+/// Returns the CRC-32C of `bytes`. Uses the processor's own instructions where it has them.
 #[inline]
 pub fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes)
@@ -21,7 +21,7 @@ mod tests {
         assert_eq!(crc32c(&ascending), 0x46DD_794E);
     }
 
-    /// Every length around the block sizes of the vector code, against the plain bitwise definition.
+    /// Compares every length around the block sizes of the vector code with the plain bitwise definition.
     #[test]
     fn matches_the_definition_at_every_length() {
         let data: Vec<u8> = (0..600u32).map(|i| (i * 31 + i / 7) as u8).collect();

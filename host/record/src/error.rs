@@ -4,12 +4,12 @@ use crate::codec::{Codec, CodecError};
 use crate::layout::BATCH_LENGTH_MIN;
 use crate::varint::VarintError;
 
-/// The class of a [`BatchError`]: what a broker maps to one of Kafka's error codes.
+/// The class of a [`BatchError`], which a broker maps to one of Kafka's error codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
     /// The bytes are not those that were written: CORRUPT_MESSAGE.
     Corrupt,
-    /// The bytes are sound and what they say is not allowed: INVALID_RECORD.
+    /// The bytes are intact, but their content is not allowed: INVALID_RECORD.
     InvalidRecord,
     /// A record format other than 2: UNSUPPORTED_FOR_MESSAGE_FORMAT for 0 and 1, else CORRUPT_MESSAGE.
     UnsupportedMagic,
@@ -17,7 +17,7 @@ pub enum ErrorKind {
     UnsupportedCodec,
     /// A timestamp that is out of bounds: INVALID_TIMESTAMP.
     InvalidTimestamp,
-    /// Larger than the cap that was given: MESSAGE_TOO_LARGE.
+    /// Larger than the given limit: MESSAGE_TOO_LARGE.
     TooLarge,
 }
 
@@ -28,9 +28,9 @@ pub enum BatchError {
     /// may cut the last batch, and a consumer ignores it.
     #[error("the record batch is cut short: it needs {needed} bytes, {available} are there")]
     Truncated {
-        /// Bytes that the batch, or its header, takes.
+        /// The bytes that the batch, or its header, takes.
         needed: usize,
-        /// Bytes that are there.
+        /// The bytes that are there.
         available: usize,
     },
     /// The batch length is negative or shorter than the header.
@@ -45,18 +45,18 @@ pub enum BatchError {
         /// The value of the magic field.
         magic: i8,
     },
-    /// The stored CRC-32C is not that of the bytes.
+    /// The stored CRC-32C is wrong.
     #[error("CRC-32C mismatch: the batch says {stored:#010x}, its bytes give {computed:#010x}")]
     CrcMismatch {
-        /// What the batch says.
+        /// The CRC in the batch.
         stored: u32,
-        /// What its bytes give.
+        /// The CRC of its bytes.
         computed: u32,
     },
-    /// The batch, or one record of it, says something that is not allowed.
+    /// The batch, or one of its records, has content that is not allowed.
     #[error("{}{fault}", at_record(*.index))]
     Invalid {
-        /// The record's place in its batch, from 0; none if it is the batch as a whole.
+        /// The record's index in its batch, from 0; `None` if the whole batch is wrong.
         index: Option<u32>,
         /// What is wrong.
         fault: RecordFault,
@@ -64,9 +64,9 @@ pub enum BatchError {
     /// Records that break the topic's rules, each with the reason (KIP-467).
     #[error("{}", rejected_text(.records, *.total))]
     Rejected {
-        /// The rejected records in order; no more than 10,000 of them.
+        /// The rejected records in order, at most 10,000.
         records: Vec<RejectedRecord>,
-        /// How many there are in all.
+        /// The number of all rejected records, named or not.
         total: usize,
     },
     /// The batch's header has a timestamp that the topic does not allow.
@@ -78,29 +78,29 @@ pub enum BatchError {
     /// The batch is larger than the topic allows.
     #[error("the record batch has {size} bytes, the largest allowed is {max}")]
     TooLarge {
-        /// Its size in bytes, all of it.
+        /// Its whole size in bytes.
         size: usize,
-        /// The cap in bytes.
+        /// The limit in bytes.
         max: usize,
     },
-    /// The codec is unknown, or the compressed records cannot be read or are larger than the cap.
+    /// The codec is unknown, or the compressed records cannot be read or exceed the limit.
     #[error(transparent)]
     Codec(#[from] CodecError),
 }
 
-/// What is not allowed about a batch or one record.
+/// What is not allowed in a batch or a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordFault {
-    /// There is no batch where one must be.
+    /// There is no batch.
     #[error("there is no record batch: exactly one is needed for each partition")]
     NoBatch,
-    /// There is more after the one batch that is allowed.
+    /// Bytes follow the only batch that is allowed.
     #[error("{trailing} bytes follow the record batch: exactly one batch is allowed for each partition")]
     MoreThanOneBatch {
-        /// Bytes after the first batch.
+        /// The bytes after the first batch.
         trailing: usize,
     },
-    /// The record count is zero, negative, or other than the last offset delta + 1.
+    /// The record count is zero or negative, or differs from the last offset delta + 1.
     #[error(
         "the record count is {count} and the last offset delta {last_offset_delta}: \
          the count must be at least 1 and one more than the delta"
@@ -111,17 +111,17 @@ pub enum RecordFault {
         /// The last offset delta field.
         last_offset_delta: i32,
     },
-    /// More records than the bytes can hold.
+    /// The count is larger than the bytes can hold.
     #[error("{count} records cannot fit {payload} bytes ({codec})")]
     CountOverPayload {
         /// The record count field.
         count: i32,
-        /// Bytes after the header.
+        /// The bytes after the header.
         payload: usize,
-        /// How they are compressed.
+        /// The codec of the records.
         codec: Codec,
     },
-    /// A client's batch starts at offset 0 by definition.
+    /// A client's batch must start at offset 0.
     #[error("the base offset of a produced batch must be 0, it is {0}")]
     BaseOffset(i64),
     /// Only brokers write control batches.
@@ -143,7 +143,7 @@ pub enum RecordFault {
     /// A record of a compressed batch is larger than the topic allows.
     #[error("record {index} has {size} bytes uncompressed, max.decompressed.message.bytes allows {max}")]
     RecordTooLarge {
-        /// The record's place in its batch, from 0.
+        /// The record's index in its batch, from 0.
         index: u32,
         /// Its size in bytes.
         size: usize,
@@ -153,33 +153,33 @@ pub enum RecordFault {
     /// A varint inside a record cannot be read.
     #[error("its {field}: {error}")]
     Varint {
-        /// Which field.
+        /// The name of the field.
         field: &'static str,
-        /// Why not.
+        /// The cause.
         error: VarintError,
     },
-    /// A length or count is negative where it may not be, or reaches past the bytes that are there.
+    /// A length or count is negative where that is not allowed, or exceeds the bytes that are there.
     #[error("its {field} is {value}, with {available} bytes left")]
     Length {
-        /// Which field.
+        /// The name of the field.
         field: &'static str,
         /// Its value.
         value: i32,
-        /// Bytes that are left for it.
+        /// The bytes that are left for it.
         available: usize,
     },
     /// A record is longer than its fields.
     #[error("{0} bytes follow its last header")]
     RecordTrailing(usize),
-    /// There is more after the last record.
+    /// Bytes follow the last record.
     #[error("{0} bytes follow the last record")]
     BatchTrailing(usize),
-    /// An offset delta that is negative or above the batch's last, or not the one that must come next.
+    /// An offset delta that is negative, above the batch's last, or not the next one.
     #[error("its offset delta is {delta}, expected {expected}")]
     OffsetDelta {
         /// The offset delta of the record.
         delta: i32,
-        /// In a produced batch its place; else the batch's last offset delta, which it may not pass.
+        /// The record's index in a produced batch; otherwise the batch's last offset delta, which is the limit.
         expected: i32,
     },
 }
@@ -187,9 +187,9 @@ pub enum RecordFault {
 /// A record that breaks a rule of its topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RejectedRecord {
-    /// The record's place in its batch, from 0.
+    /// The record's index in its batch, from 0.
     pub index: u32,
-    /// Which rule it breaks.
+    /// The rule that it breaks.
     pub reason: RejectReason,
 }
 
@@ -201,12 +201,12 @@ pub enum RejectReason {
     Timestamp {
         /// The timestamp, in milliseconds since 1970.
         timestamp: i64,
-        /// The earliest that is allowed.
+        /// The earliest allowed timestamp.
         earliest: i64,
-        /// The latest that is allowed.
+        /// The latest allowed timestamp.
         latest: i64,
     },
-    /// The producer has set the timestamp type that only brokers set.
+    /// The producer has set the timestamp type that only brokers may set.
     #[error("Invalid timestamp type. Producer should not set timestamp type to LogAppendTime.")]
     LogAppendTime,
     /// It has no key, and the topic is compacted.
@@ -215,7 +215,7 @@ pub enum RejectReason {
 }
 
 impl RejectedRecord {
-    /// Returns what Kafka says about the record.
+    /// Returns Kafka's message about the record.
     pub fn message(&self) -> String {
         match &self.reason {
             RejectReason::Timestamp { timestamp, earliest, latest } => format!(
@@ -253,7 +253,7 @@ fn at_record(index: Option<u32>) -> String {
 }
 
 impl BatchError {
-    /// The class of this error.
+    /// Returns the class of this error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Truncated { .. } | Self::BadLength { .. } | Self::CrcMismatch { .. } => ErrorKind::Corrupt,
@@ -266,13 +266,13 @@ impl BatchError {
             Self::InvalidTimestamp { .. } => ErrorKind::InvalidTimestamp,
             Self::TooLarge { .. } | Self::Codec(CodecError::TooLarge { .. }) => ErrorKind::TooLarge,
             Self::Codec(CodecError::UnknownId(_)) => ErrorKind::UnsupportedCodec,
-            // A right CRC says that these bytes are those that the client wrote: to send them again would not help.
+            // A correct CRC shows that the client wrote these bytes, so a retry would not help.
             Self::Codec(_) => ErrorKind::InvalidRecord,
         }
     }
 
-    /// Returns the records that this is about, each with its place and a message, for the record errors of a Produce
-    /// response. There are none if it is about the batch as a whole.
+    /// Returns the rejected records, each with its index and a message, for the record errors of a Produce response. It
+    /// is empty if the whole batch is wrong.
     pub fn record_errors(&self) -> Vec<(u32, String)> {
         match self {
             Self::Invalid { index: Some(index), .. } => vec![(*index, self.to_string())],

@@ -23,7 +23,7 @@ impl fmt::Display for KafkaUuid {
     }
 }
 
-/// Reports a text that is not a UUID in Kafka's form.
+/// The error for a text that is not a UUID in Kafka's form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a UUID as Kafka writes it: {TEXT_LEN} characters of URL-safe base64")]
 pub struct ParseKafkaUuidError(String);
@@ -33,7 +33,7 @@ impl FromStr for KafkaUuid {
 
     fn from_str(text: &str) -> Result<Self, ParseKafkaUuidError> {
         let mut bytes = [0; 16];
-        // The decoder panics when the output has not the length that belongs to the input.
+        // The decoder panics if the output's length does not match the input's.
         if text.len() != TEXT_LEN || BASE64URL_NOPAD.decode_mut(text.as_bytes(), &mut bytes).is_err() {
             return Err(ParseKafkaUuidError(text.to_owned()));
         }
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn uuids_are_written_as_kafka_does() {
-        // Made by org.apache.kafka.common.Uuid: the first two are its reserved ids.
+        // Made by org.apache.kafka.common.Uuid; the first two are its reserved ids.
         for (id, text) in [
             (0, "AAAAAAAAAAAAAAAAAAAAAA"),
             (1, "AAAAAAAAAAAAAAAAAAAAAQ"),

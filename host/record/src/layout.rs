@@ -1,10 +1,10 @@
-//! Where each field of a record batch lies, in bytes from its start. The table is in the crate's docs.
+//! The position of each field of a record batch, in bytes from its start. The crate's docs have the table.
 
 /// Bytes before the records: the whole fixed header.
 pub const HEADER_LEN: usize = 61;
 /// Bytes that the batch length does not count: base offset and the length itself.
 pub const LOG_OVERHEAD: usize = 12;
-/// The one record format that is known.
+/// The only supported record format.
 pub const MAGIC: i8 = 2;
 /// "There is no timestamp", as clients send it.
 pub const NO_TIMESTAMP: i64 = -1;
@@ -29,7 +29,7 @@ pub(crate) const PRODUCER_EPOCH: usize = 51;
 pub(crate) const BASE_SEQUENCE: usize = 53;
 pub(crate) const COUNT: usize = 57;
 
-/// The least value of the batch length field: a header without records.
+/// The smallest value of the batch length field: a header without records.
 pub(crate) const BATCH_LENGTH_MIN: i32 = (HEADER_LEN - LOG_OVERHEAD) as i32;
 
 pub(crate) const CODEC_MASK: i16 = 0x07;
@@ -39,9 +39,9 @@ pub(crate) const TRANSACTIONAL_BIT: i16 = 0x10;
 pub(crate) const CONTROL_BIT: i16 = 0x20;
 pub(crate) const DELETE_HORIZON_BIT: i16 = 0x40;
 
-/// The least a record takes: length, attributes, two deltas, two lengths of null and a header count.
+/// The smallest size of a record: length, attributes, two deltas, two lengths of null and a header count.
 pub(crate) const RECORD_LEN_MIN: usize = 7;
-/// The least a header takes: the lengths of an empty name and of a null value.
+/// The smallest size of a header: the lengths of an empty name and of a null value.
 pub(crate) const RECORD_HEADER_LEN_MIN: usize = 2;
 
 const _: () = assert!(COUNT + 4 == HEADER_LEN);

@@ -1,12 +1,12 @@
-//! The Kafka record batch: borrowed view, builder, varints, CRC-32C and the standard codecs. And Kafka's text form of
-//! a UUID, [`KafkaUuid`].
+//! The Kafka record batch: a borrowed view, a builder, varints, CRC-32C and the standard codecs. Also Kafka's text form
+//! of a UUID, [`KafkaUuid`].
 //!
-//! Pure: no I/O, no clock, no threads. Only magic 2 is known (KIP-98), the format of Kafka since 0.11.
+//! This crate has no I/O, clock or threads. It supports only magic 2 (KIP-98), the format of Kafka since 0.11.
 //!
 //! # Layout
 //!
-//! All integers are big-endian. The CRC covers everything from the attributes to the end, so the base
-//! offset and the leader epoch may be patched in place without a new CRC.
+//! All integers are big-endian. The CRC covers everything from the attributes to the end, so the base offset and the
+//! leader epoch may be patched in place without a new CRC.
 //!
 //! ```text
 //!  0  base offset            i64
@@ -25,21 +25,21 @@
 //! 61  records, as one compressed block unless the codec is none
 //! ```
 //!
-//! A record is a zigzag varint length and then: attributes `i8`, timestamp delta varlong, offset delta
-//! varint, key and value (varint length, -1 for null), header count varint, and for each header its name and
-//! value in the same form (a name is never null).
+//! A record is a zigzag varint length and then: attributes `i8`, timestamp delta varlong, offset delta varint, key and
+//! value (varint length, -1 for null), header count varint, and for each header its name and value in the same form (a
+//! name is never null).
 //!
 //! # Limits
 //!
-//! Nothing is ever allocated by a size that the input claims: a decompression grows with what it really
-//! produced and stops at the caller's cap ([`codec`]); record, key and header sizes are checked against the
-//! bytes that are there before they are used.
+//! Nothing is ever allocated by a size that the input claims. A decompression grows with its real output and stops at
+//! the caller's limit ([`codec`]). Record, key and header sizes are checked against the available bytes before they are
+//! used.
 //!
 //! # Which check when
 //!
-//! [`validate::validate_produce`] is what the plain path of Produce runs: header, lengths, CRC, counts;
-//! it never decodes a record. [`validate::check_records`] walks the records (decompressing with a cap where it
-//! must) and is for topics whose records are looked at anyway.
+//! [`validate::validate_produce`] is for the plain path of Produce: it checks header, lengths, CRC and counts, and
+//! never decodes a record. [`validate::check_records`] walks over the records (decompressing with a limit where
+//! needed). It is for topics whose records are read anyway.
 
 pub mod builder;
 mod checked;

@@ -1,32 +1,33 @@
 //! Changes a batch in place, as a leader does on append.
 //!
-//! Every function takes the bytes of one batch, from its start. It must have been looked at before
-//! ([`crate::BatchView::parse`]): they panic on fewer than [`HEADER_LEN`] bytes.
+//! Every function takes the bytes of one batch, from its start. The caller must have parsed it
+//! ([`crate::BatchView::parse`]): the functions panic on fewer than [`HEADER_LEN`] bytes.
 
 use crate::crc::crc32c;
 use crate::layout::*;
 
-/// Sets the base offset. It lies outside of the CRC.
+/// Sets the base offset. The CRC does not cover it.
 #[inline]
 pub fn set_base_offset(batch: &mut [u8], base_offset: i64) {
     put(batch, BASE_OFFSET, base_offset.to_be_bytes());
 }
 
-/// Sets the partition leader epoch. It lies outside of the CRC.
+/// Sets the partition leader epoch. The CRC does not cover it.
 #[inline]
 pub fn set_leader_epoch(batch: &mut [u8], leader_epoch: i32) {
     put(batch, LEADER_EPOCH, leader_epoch.to_be_bytes());
 }
 
-/// Stamps the broker's time: timestamp type `LogAppendTime`, max timestamp `now_ms`, a new CRC. The slice
-/// must end where the batch does.
+/// Sets the broker's time: timestamp type `LogAppendTime`, max timestamp `now_ms`, and a new CRC. The slice must end
+/// where the batch does.
 pub fn set_log_append_time(batch: &mut [u8], now_ms: i64) {
     let attributes = i16::from_be_bytes([batch[ATTRIBUTES], batch[ATTRIBUTES + 1]]);
     put(batch, ATTRIBUTES, (attributes | TIMESTAMP_TYPE_BIT).to_be_bytes());
     set_max_timestamp(batch, now_ms);
 }
 
-/// As [`set_log_append_time`] for a batch in two pieces: a copy of its header, which is changed, and its payload.
+/// Works like [`set_log_append_time`] for a batch in two pieces: a copy of its header, which is changed, and its
+/// payload.
 pub fn set_log_append_time_in_header(header: &mut [u8; HEADER_LEN], payload: &[u8], now_ms: i64) {
     let attributes = i16::from_be_bytes([header[ATTRIBUTES], header[ATTRIBUTES + 1]]);
     put(header, ATTRIBUTES, (attributes | TIMESTAMP_TYPE_BIT).to_be_bytes());
@@ -43,8 +44,8 @@ pub fn set_max_timestamp(batch: &mut [u8], max_timestamp: i64) {
     refresh_crc(batch);
 }
 
-/// Sets the idempotent producer's id, epoch and sequence of the first record, and a new CRC: for a producer that
-/// begins anew under a raised epoch. The slice must end where the batch does.
+/// Sets the idempotent producer's id, epoch and sequence of the first record, and a new CRC. It is for a producer that
+/// restarts with a raised epoch. The slice must end where the batch does.
 pub fn set_producer(batch: &mut [u8], id: i64, epoch: i16, base_sequence: i32) {
     put(batch, PRODUCER_ID, id.to_be_bytes());
     put(batch, PRODUCER_EPOCH, epoch.to_be_bytes());
@@ -61,7 +62,7 @@ pub fn set_last_offset(batch: &mut [u8], last_offset: i64) {
     refresh_crc(batch);
 }
 
-/// Computes the CRC anew. The slice must end where the batch does.
+/// Recomputes the CRC. The slice must end where the batch does.
 pub fn refresh_crc(batch: &mut [u8]) {
     let crc = crc32c(&batch[ATTRIBUTES..]);
     put(batch, CRC, crc.to_be_bytes());
@@ -87,7 +88,7 @@ mod tests {
         let view = BatchView::parse(&batch).unwrap();
         view.verify_crc().unwrap();
         assert_eq!((view.producer_id(), view.producer_epoch(), view.base_sequence()), (9, 1, 0));
-        // The payload stayed as it was.
+        // The payload is unchanged.
         let payload = crate::codec::decompress(Codec::Zstd, view.payload(), 100).unwrap();
         let records = view.records_in(&payload);
         let record = records.iter().next().unwrap().unwrap();

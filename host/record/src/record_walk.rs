@@ -1,7 +1,7 @@
-//! Walks the records of a compressed batch while it is decompressed, without ever holding the whole payload.
+//! Walks over the records of a compressed batch while it is decompressed, without holding the whole payload.
 //!
-//! Most records lie in one piece, and are read from there as the records of an uncompressed batch are. One that goes
-//! on in the next piece is read field by field, and its key, value and headers are skipped.
+//! Most records lie in one piece, and are read from there like the records of an uncompressed batch. A record that
+//! continues in the next piece is read field by field; its key, value and headers are skipped.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use crate::records::{RawRecord, read_record};
 use crate::varint::{self, VarintError};
 use crate::view::BatchView;
 
-/// What a check needs of a record.
+/// The parts of a record that a check needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RecordHead {
     /// Bytes of the record after its length.
@@ -22,11 +22,11 @@ pub(crate) struct RecordHead {
     pub(crate) has_key: bool,
 }
 
-/// Calls `visit` with each record of a compressed batch, in order; returns the bytes of all records uncompressed.
+/// Calls `visit` with each record of a compressed batch, in order. Returns the uncompressed bytes of all records.
 ///
 /// # Errors
-/// The payload cannot be decompressed, or into more than `bytes_max`; it does not hold exactly as many sound records
-/// as the header says; or `visit` returns an error.
+/// The payload cannot be decompressed, or exceeds `bytes_max`; it does not hold exactly the number of valid records in
+/// the header; or `visit` returns an error.
 pub(crate) fn walk(
     batch: &BatchView<'_>,
     bytes_max: usize,
@@ -70,9 +70,9 @@ impl From<BatchError> for WalkError {
 
 struct Reader<'a, 's> {
     pieces: Pieces<'a, 's>,
-    /// What of the current piece has not been read.
+    /// The unread part of the current piece.
     piece: Range<usize>,
-    /// How many bytes the records may still have.
+    /// The bytes that the records may still have.
     left: usize,
     bytes_max: usize,
 }
@@ -82,7 +82,7 @@ impl Reader<'_, '_> {
         self.pieces.bytes(self.piece.clone())
     }
 
-    /// Goes on to the next piece once the current one is read; returns false at the end of the payload.
+    /// Moves to the next piece once the current one is read. Returns false at the end of the payload.
     fn refill(&mut self) -> Result<bool, BatchError> {
         if self.piece.is_empty() {
             self.piece = self.pieces.next()?;
@@ -113,7 +113,7 @@ impl Reader<'_, '_> {
         self.split_record()
     }
 
-    /// Reads a record that does not lie in one piece.
+    /// Reads a record that spans several pieces.
     #[cold]
     fn split_record(&mut self) -> Result<RecordHead, WalkError> {
         let length = "length";
@@ -154,7 +154,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// Skips bytes of the record, of which `left` are left.
+    /// Skips bytes of the record, which has `left` bytes left.
     fn skip(&mut self, bytes: usize, left: &mut usize, field: &'static str) -> Result<(), WalkError> {
         let value = i32::try_from(bytes).unwrap_or(i32::MAX);
         *left = left.checked_sub(bytes).ok_or_else(|| fault_length(field, value, *left))?;

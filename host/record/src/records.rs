@@ -1,4 +1,4 @@
-//! The records of a batch, borrowed from its bytes or from the one buffer they were decompressed into.
+//! The records of a batch, borrowed from its bytes or from the buffer that they were decompressed into.
 
 use std::borrow::Cow;
 
@@ -8,14 +8,14 @@ use crate::layout::RECORD_HEADER_LEN_MIN;
 use crate::varint;
 use crate::view::{BatchView, TimestampType};
 
-/// The uncompressed records of one batch. Decompresses at most once, when it is made.
+/// The uncompressed records of one batch. They are decompressed at most once, on construction.
 #[derive(Debug, Clone)]
 pub struct Records<'a> {
     payload: Cow<'a, [u8]>,
     base_offset: i64,
     last_offset_delta: i32,
     base_timestamp: i64,
-    /// Set if the broker's time holds for every record.
+    /// Set if the broker's time applies to every record.
     log_append_time: Option<i64>,
     count: i32,
 }
@@ -23,7 +23,7 @@ pub struct Records<'a> {
 impl<'a> Records<'a> {
     pub(crate) fn of(batch: &BatchView<'a>, max: usize) -> Result<Self, BatchError> {
         let codec = batch.codec()?;
-        // Compaction leaves batches without records, and nothing to decompress in them.
+        // Compaction leaves batches without records, which have nothing to decompress.
         let payload = if codec == Codec::None || (batch.count() == 0 && batch.payload().is_empty()) {
             Cow::Borrowed(batch.payload())
         } else {
@@ -43,12 +43,12 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// The uncompressed bytes of all records.
+    /// Returns the uncompressed bytes of all records.
     pub fn payload(&self) -> &[u8] {
         &self.payload
     }
 
-    /// The records in order. Each is checked as it is reached; the first error is the last item.
+    /// Iterates over the records in order. Each is checked when it is reached; the first error is the last item.
     pub fn iter(&self) -> RecordIter<'_> {
         RecordIter {
             rest: &self.payload,
@@ -77,11 +77,11 @@ impl<'a> IntoIterator for &'a Records<'_> {
 pub struct Record<'a> {
     /// Its offset in the partition.
     pub offset: i64,
-    /// Milliseconds since 1970: the producer's, or the broker's under `LogAppendTime`. -1 for none.
+    /// Milliseconds since 1970: the producer's time, or the broker's with `LogAppendTime`. -1 for none.
     pub timestamp: i64,
     /// Its key, if it has one.
     pub key: Option<&'a [u8]>,
-    /// Its value; none is a tombstone.
+    /// Its value; `None` is a tombstone.
     pub value: Option<&'a [u8]>,
     /// Its headers, in order.
     pub headers: Headers<'a>,
@@ -90,7 +90,7 @@ pub struct Record<'a> {
 /// One header of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Header<'a> {
-    /// Its name. UTF-8 by convention only: no broker checks it, so a reader that rejected other bytes could be
+    /// Its name, which is UTF-8 only by convention: no broker checks it. A reader that rejected other bytes could be
     /// stopped for good by one record. [`Header::name_lossy`] reads it as Java does.
     pub name: &'a [u8],
     /// Its value, if it has one.
@@ -98,19 +98,19 @@ pub struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// A header of a text name.
+    /// Makes a header with a text name.
     pub fn new(name: &'a str, value: Option<&'a [u8]>) -> Self {
         Self { name: name.as_bytes(), value }
     }
 
-    /// The name as text, with U+FFFD for what is not UTF-8. Borrowed if it is.
+    /// Returns the name as text, with U+FFFD for bytes that are not UTF-8. It is borrowed if possible.
     pub fn name_lossy(&self) -> Cow<'a, str> {
         String::from_utf8_lossy(self.name)
     }
 }
 
-/// The headers of a record, in order; a name may repeat. Iterating it cannot fail: they were checked with
-/// the record.
+/// The headers of a record, in order; a name may repeat. Iteration cannot fail, since they were checked with the
+/// record.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Headers<'a> {
     rest: &'a [u8],
@@ -118,17 +118,17 @@ pub struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
-    /// How many there are (left).
+    /// Returns the number of headers that are left.
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// Whether there are none (left).
+    /// Returns whether no headers are left.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// The last header called `name`, as Kafka's `lastHeader`.
+    /// Returns the last header called `name`, as Kafka's `lastHeader` does.
     pub fn last_header(&self, name: &str) -> Option<Header<'a>> {
         self.filter(|header| header.name == name.as_bytes()).last()
     }
@@ -166,7 +166,7 @@ pub struct RecordIter<'a> {
 }
 
 impl<'a> RecordIter<'a> {
-    /// The bytes that have not been looked at yet.
+    /// Returns the bytes that are still unread.
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }
@@ -182,7 +182,7 @@ impl<'a> RecordIter<'a> {
 impl<'a> Iterator for RecordIter<'a> {
     type Item = Result<Record<'a>, BatchError>;
 
-    // Into the loops of other crates: half of a walk over records would be handing them over.
+    // Inlined into the loops of other crates: otherwise handing over each record takes half of the time.
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.done {
@@ -208,7 +208,7 @@ impl<'a> Iterator for RecordIter<'a> {
             }
             Ok(raw) => Some(Ok(Record {
                 offset: self.base_offset.saturating_add(i64::from(raw.offset_delta)),
-                // Wraps as Java's does; validation rejects what is out of range before it is stored.
+                // Wraps as in Java; validation rejects values out of range before they are stored.
                 timestamp: self
                     .log_append_time
                     .unwrap_or_else(|| self.base_timestamp.wrapping_add(raw.timestamp_delta)),
@@ -221,14 +221,14 @@ impl<'a> Iterator for RecordIter<'a> {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        // The count is not to be trusted for a lower bound, which collectors allocate by.
+        // Collectors allocate by the lower bound, and the count cannot be trusted.
         (0, usize::try_from(self.count - self.index).ok().and_then(|left| left.checked_add(1)))
     }
 }
 
 impl std::iter::FusedIterator for RecordIter<'_> {}
 
-/// A record as it is stored, its offset and timestamp still relative to the batch.
+/// A record as it is stored, with its offset and timestamp relative to the batch.
 pub(crate) struct RawRecord<'a> {
     pub(crate) timestamp_delta: i64,
     pub(crate) offset_delta: i32,
@@ -282,7 +282,7 @@ fn read_varint(body: &mut &[u8], field: &'static str) -> Result<i32, RecordFault
     varint::read_i32(body).map_err(|error| RecordFault::Varint { field, error })
 }
 
-/// Bytes that may be null, which is a length of -1 and no other negative one.
+/// Reads bytes that may be null, which is a length of -1; other negative lengths are errors.
 #[inline]
 fn read_nullable<'a>(body: &mut &'a [u8], field: &'static str) -> Result<Option<&'a [u8]>, RecordFault> {
     match read_varint(body, field)? {

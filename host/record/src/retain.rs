@@ -7,15 +7,15 @@ use crate::patch::{put, refresh_crc};
 use crate::records::{Record, Records};
 use crate::view::{BatchView, TimestampType};
 
-/// Returns a copy of the batch with only the records for which `keep(index, record)` is true. They stay byte for
-/// byte. Base offset, last offset delta, base timestamp, producer and sequence are those of the batch, so that every
-/// offset, timestamp and sequence keeps its meaning and readers move past the gaps. The records are stored in
-/// `codec`, of which `level` is the level; a batch that keeps none has no payload and no codec.
+/// Returns a copy of the batch with only the records for which `keep(index, record)` is true. Their bytes are
+/// unchanged. Base offset, last offset delta, base timestamp, producer and sequence stay those of the batch, so readers
+/// move past the gaps. The records are compressed with `codec` at `level`. A batch that keeps none has no payload and
+/// no codec.
 ///
 /// `records` are those of `batch`.
 ///
 /// # Errors
-/// A record is malformed, or what is kept cannot be compressed.
+/// A record is malformed, or the kept records cannot be compressed.
 pub fn retain(
     batch: &BatchView<'_>,
     records: &Records<'_>,

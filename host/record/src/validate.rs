@@ -1,4 +1,4 @@
-//! What a broker checks of a batch before it appends it.
+//! The checks of a broker before it appends a batch.
 //!
 //! Two depths:
 //!
@@ -6,15 +6,15 @@
 //! |---|---|---|
 //! | cost | one pass for the CRC | a walk over the records, and a decompression if they are compressed |
 //! | one batch, magic, lengths, size, CRC | yes | |
-//! | count = last offset delta + 1, and the bytes can hold it | yes | the records that are really there |
+//! | count = last offset delta + 1, and the bytes can hold it | yes | the real number of records |
 //! | control, producer fields, codec id | yes | |
 //! | timestamps | with [`check_header_timestamps`]: base and max | every record |
 //! | keys of a compacted topic | | every record |
 //! | record and header lengths, offsets without gaps | | yes |
 //! | compression bombs | never decompressed, so harmless | each record and the whole have a limit |
 //!
-//! Both allocate nothing for an uncompressed batch. A compressed one is decompressed piece by piece into a buffer
-//! that its thread keeps, see [`codec::pieces`](crate::codec).
+//! Both allocate nothing for an uncompressed batch. A compressed one is decompressed piece by piece into a buffer that
+//! its thread keeps; see [`codec::pieces`](crate::codec).
 
 use std::cell::RefCell;
 
@@ -27,21 +27,21 @@ use crate::record_walk::walk;
 use crate::records::{Record, Records};
 use crate::view::{BatchHeader, BatchView, TimestampType};
 
-/// The most bytes that the records of a compressed batch may have in all. It bounds the time that a compression bomb
-/// takes; Kafka's consumers cannot read more either.
+/// The most bytes of all records of a compressed batch. It limits the time that a compression bomb takes; Kafka's
+/// consumers cannot read more either.
 pub const UNCOMPRESSED_BYTES_MAX: usize = i32::MAX as usize;
 
-/// How many rejected records are named. The others are counted.
+/// The number of rejected records that are named. The others are counted.
 const REJECTED_MAX: usize = 10_000;
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// What a topic allows of a record.
+/// The rules of a topic for a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordRules {
-    /// Limits of the producer's timestamps; none where the broker stamps its own (`LogAppendTime`).
+    /// Limits of the producer's timestamps; `None` if the broker sets them (`LogAppendTime`).
     pub timestamps: Option<TimestampBounds>,
     /// Whether each record needs a key: `cleanup.policy=compact`.
     pub keys: bool,
@@ -50,14 +50,14 @@ pub struct RecordRules {
 }
 
 impl RecordRules {
-    /// The rules that every record keeps.
+    /// The rules that apply to every record.
     pub const NONE: Self = Self { timestamps: None, keys: false, record_bytes_max: usize::MAX };
 }
 
-/// How far a producer's timestamps may be from the broker's clock. Milliseconds.
+/// The limits of a producer's timestamps around the broker's clock, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimestampBounds {
-    /// The broker's clock, since 1970.
+    /// The broker's clock, in milliseconds since 1970.
     pub now_ms: i64,
     /// `message.timestamp.before.max.ms`: how old; Kafka's default is `i64::MAX`.
     pub before_ms_max: i64,
@@ -66,7 +66,7 @@ pub struct TimestampBounds {
 }
 
 impl TimestampBounds {
-    /// Whether a record may have this timestamp. One before 1970 may be stored like any other.
+    /// Returns whether a record may have this timestamp. Timestamps before 1970 are allowed like any other.
     #[inline]
     fn allow(&self, timestamp: i64) -> bool {
         let age = self.now_ms.checked_sub(timestamp);
@@ -82,19 +82,19 @@ impl TimestampBounds {
     }
 }
 
-/// Checks what a client produced to one partition, without decoding a record. `batch_bytes_max` is
-/// `max.message.bytes`: the largest batch as it is sent, header included.
+/// Checks what a client produced to one partition, without decoding a record. `batch_bytes_max` is `max.message.bytes`:
+/// the largest batch as it is sent, header included.
 ///
-/// `records` must be exactly one batch. The CRC comes before what it covers: a batch whose length is
+/// `records` must be exactly one batch. The CRC is checked before the fields that it covers: a batch whose length is
 /// wrong is corrupt, not two batches.
 ///
 /// # Errors
-/// Any [`BatchError`]; its [`kind`](BatchError::kind) says which of Kafka's codes it is.
+/// Any [`BatchError`]; its [`kind`](BatchError::kind) shows which of Kafka's codes it is.
 pub fn validate_produce(records: &[u8], batch_bytes_max: usize) -> Result<CheckedBatch<'_>, BatchError> {
     if records.is_empty() {
         return Err(BatchError::batch(RecordFault::NoBatch));
     }
-    // A batch that claims more than is there is cut short or corrupt, whatever the largest size is.
+    // A batch that claims more bytes than there are is cut or corrupt, whatever the largest size is.
     let batch = BatchView::parse(records)?;
     if batch.size() > batch_bytes_max {
         return Err(BatchError::TooLarge { size: batch.size(), max: batch_bytes_max });
@@ -119,7 +119,7 @@ fn check_counts(batch: &BatchView<'_>, codec: Codec) -> Result<(), BatchError> {
     if count < 1 || last_offset_delta != count - 1 {
         return Err(BatchError::batch(RecordFault::Count { count, last_offset_delta }));
     }
-    // A count that the bytes cannot hold would burn offsets, up to two thousand million a batch.
+    // A count that the bytes cannot hold would waste offsets, up to two thousand million a batch.
     let payload = batch.payload().len();
     if count as usize > payload.saturating_mul(codec.expansion_max()) / RECORD_LEN_MIN {
         return Err(BatchError::batch(RecordFault::CountOverPayload { count, payload, codec }));
@@ -145,7 +145,7 @@ fn check_producer(batch: &BatchView<'_>) -> Result<(), BatchError> {
 
 fn check_timestamp_type(batch: &BatchView<'_>) -> Result<(), BatchError> {
     if batch.timestamp_type() == TimestampType::LogAppendTime {
-        // The count is not to be trusted yet.
+        // The count cannot be trusted yet.
         let total = batch.count().unsigned_abs();
         let rejected = |index| RejectedRecord { index, reason: RejectReason::LogAppendTime };
         let records = (0..total.min(REJECTED_MAX as u32)).map(rejected).collect();
@@ -154,10 +154,10 @@ fn check_timestamp_type(batch: &BatchView<'_>) -> Result<(), BatchError> {
     Ok(())
 }
 
-/// Checks the timestamps of a batch's header: enough where the records are not looked at.
+/// Checks the timestamps of a batch's header, which is enough if the records are not read.
 ///
 /// # Errors
-/// [`BatchError::InvalidTimestamp`]. [`check_records`] then finds out which records are out of range.
+/// [`BatchError::InvalidTimestamp`]. [`check_records`] then finds the records that are out of range.
 pub fn check_header_timestamps(batch: &BatchView<'_>, bounds: &TimestampBounds) -> Result<(), BatchError> {
     for timestamp in [batch.base_timestamp(), batch.max_timestamp()] {
         if !bounds.allow(timestamp) {
@@ -167,8 +167,8 @@ pub fn check_header_timestamps(batch: &BatchView<'_>, bounds: &TimestampBounds) 
     Ok(())
 }
 
-/// Checks the framing of a compressed batch without decompressing it: that its payload starts and ends as its codec
-/// wants, and can hold as many records as the header says.
+/// Checks the framing of a compressed batch without decompressing it: its payload starts and ends as the codec
+/// requires, and can hold the number of records in the header.
 ///
 /// # Errors
 /// [`BatchError::Codec`], or [`BatchError::Invalid`] for too many records.
@@ -182,33 +182,33 @@ pub fn check_framing(batch: &BatchView<'_>) -> Result<(), BatchError> {
     Ok(())
 }
 
-/// What a walk over the records of a batch has found.
+/// The result of a walk over the records of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordsSummary {
     /// Their number.
     pub count: u32,
-    /// Their largest timestamp. A sound client says the same in the header.
+    /// Their largest timestamp. A correct client has the same in the header.
     pub max_timestamp: i64,
     /// Their uncompressed bytes.
     pub payload_bytes: usize,
 }
 
-/// Walks every record of a produced batch and checks: lengths, header counts, offsets 0, 1, 2 ... without gaps, the
-/// rules, and that there are exactly as many records as the header says. A compressed batch is decompressed piece by
-/// piece, and nothing is kept of it.
+/// Walks over every record of a produced batch. Checks lengths, header counts, offsets 0, 1, 2 ... without gaps, the
+/// rules, and that the number of records is that of the header. A compressed batch is decompressed piece by piece, and
+/// nothing of it is kept.
 ///
 /// # Errors
 /// [`BatchError::Rejected`] names each record that breaks a rule. [`BatchError::Invalid`] names the first that cannot
-/// be read. [`BatchError::Codec`]: the payload cannot be decompressed, or not into [`UNCOMPRESSED_BYTES_MAX`].
+/// be read. [`BatchError::Codec`]: the payload cannot be decompressed, or exceeds [`UNCOMPRESSED_BYTES_MAX`].
 pub fn check_records(batch: &BatchView<'_>, rules: &RecordRules) -> Result<RecordsSummary, BatchError> {
     check_records_up_to(batch, rules, UNCOMPRESSED_BYTES_MAX)
 }
 
-/// Checks as [`check_records`] does, but gives up once the records have more than `bytes_max` uncompressed bytes: for a
-/// caller that has no time for more.
+/// Checks like [`check_records`], but stops once the records exceed `bytes_max` uncompressed bytes, for a caller with
+/// little time.
 ///
 /// # Errors
-/// Those of [`check_records`]; [`CodecError::TooLarge`](crate::CodecError::TooLarge) when it gives up.
+/// Those of [`check_records`]; [`CodecError::TooLarge`](crate::CodecError::TooLarge) when it stops.
 pub fn check_records_up_to(
     batch: &BatchView<'_>,
     rules: &RecordRules,
@@ -231,7 +231,7 @@ pub fn check_records_up_to(
     check.finish(payload_bytes)
 }
 
-/// As [`check_records`], where the records are decompressed already.
+/// Checks like [`check_records`], with records that are already decompressed.
 ///
 /// # Errors
 /// Those of [`check_records`] but for its last.
@@ -243,8 +243,8 @@ pub fn check_decoded(
     check_each(batch, records, rules, |_| ())
 }
 
-/// As [`check_decoded`], and shows each record that is sound to `each`: a caller that reads the records need not walk
-/// over them once more. Records after it may still be rejected, and with them the batch.
+/// Checks like [`check_decoded`], and passes each valid record to `each`, so that a caller that reads the records needs
+/// no second walk. Later records may still be rejected, and with them the batch.
 ///
 /// # Errors
 /// Those of [`check_decoded`].
@@ -310,7 +310,7 @@ impl<'a> RecordCheck<'a> {
 
     fn finish(self, payload_bytes: usize) -> Result<RecordsSummary, BatchError> {
         self.rejected.finish()?;
-        // The records are good; the header may still say something else, by which lookups would go.
+        // The records are good, but the header's timestamps, which lookups use, may differ.
         if let Some(bounds) = &self.rules.timestamps
             && !bounds.allow(self.header.max_timestamp())
         {

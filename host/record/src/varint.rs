@@ -1,7 +1,7 @@
 //! Zigzag varints, as records use them: seven bits a byte, the least significant first.
 //!
-//! Reading is bounded: five bytes for 32 bits and ten for 64; one that is longer, or whose last byte
-//! holds bits that do not fit, is an error.
+//! Reading is limited to five bytes for 32 bits and ten for 64. A longer varint, or one whose last byte has bits that
+//! do not fit, is an error.
 
 /// Why a varint could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -33,7 +33,7 @@ pub fn read_i64(input: &mut &[u8]) -> Result<i64, VarintError> {
     Ok(unzigzag_64(read_raw::<10>(input)?))
 }
 
-/// Most lengths and deltas fit one byte, and nearly all of the others two.
+/// Reads a varint of one or two bytes, as nearly all lengths and deltas are.
 #[inline]
 fn read_short(input: &mut &[u8]) -> Option<u32> {
     let (raw, rest) = match *input {
@@ -83,13 +83,13 @@ fn write_raw(out: &mut Vec<u8>, mut raw: u64) {
     out.push(raw as u8);
 }
 
-/// How many bytes [`write_i32`] appends.
+/// Returns the number of bytes that [`write_i32`] appends.
 #[inline]
 pub fn size_i32(value: i32) -> usize {
     size_raw(u64::from(zigzag_32(value)))
 }
 
-/// How many bytes [`write_i64`] appends.
+/// Returns the number of bytes that [`write_i64`] appends.
 #[inline]
 pub fn size_i64(value: i64) -> usize {
     size_raw(zigzag_64(value))
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn too_long_is_refused() {
+    fn too_long_is_rejected() {
         assert_eq!(read_i32(&mut &[0x80; 5][..]), Err(VarintError::Overflow));
         assert_eq!(read_i32(&mut &[0x80, 0x80, 0x80, 0x80, 0x80, 0][..]), Err(VarintError::Overflow));
         assert_eq!(read_i32(&mut &[0xFF, 0xFF, 0xFF, 0xFF, 0x10][..]), Err(VarintError::Overflow));

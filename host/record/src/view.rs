@@ -1,4 +1,4 @@
-//! Borrowed views of record batches. Nothing is copied and no record is decoded.
+//! Borrowed views of record batches. Nothing is copied, and no record is decoded.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +10,7 @@ use crate::error::BatchError;
 use crate::layout::*;
 use crate::records::Records;
 
-/// Who set the timestamps of a batch: `message.timestamp.type`.
+/// What set the timestamps of a batch: `message.timestamp.type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum TimestampType {
     /// The producer, for each record.
@@ -20,18 +20,18 @@ pub enum TimestampType {
     LogAppendTime,
 }
 
-/// The fixed header of a batch: all that can be known without its records.
+/// The fixed header of a batch: everything that is known without its records.
 #[derive(Clone, Copy)]
 pub struct BatchHeader<'a> {
     bytes: &'a [u8; HEADER_LEN],
 }
 
 impl<'a> BatchHeader<'a> {
-    /// Looks at the header at the start of `bytes`; the records need not be there.
+    /// Parses the header at the start of `bytes`; the records may be missing.
     ///
     /// # Errors
-    /// [`BatchError::UnsupportedMagic`] (looked at first, as the older formats are shorter),
-    /// [`BatchError::BadLength`], or [`BatchError::Truncated`] if there are under [`HEADER_LEN`] bytes.
+    /// [`BatchError::UnsupportedMagic`] (checked first, as the older formats are shorter), [`BatchError::BadLength`],
+    /// or [`BatchError::Truncated`] if there are under [`HEADER_LEN`] bytes.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BatchError> {
         if let Some(&magic) = bytes.get(MAGIC_AT)
             && magic as i8 != MAGIC
@@ -56,7 +56,7 @@ impl<'a> BatchHeader<'a> {
         self.bytes
     }
 
-    /// `AT` is a constant, so the bounds check is gone once this is inlined.
+    /// Returns the bytes of a field. `AT` is a constant, so the bounds check is gone after inlining.
     #[inline]
     fn field<const N: usize>(&self, at: usize) -> [u8; N] {
         let mut field = [0; N];
@@ -64,56 +64,56 @@ impl<'a> BatchHeader<'a> {
         field
     }
 
-    /// All bytes of the batch, header and records: the next batch starts there.
+    /// Returns the bytes of the whole batch, header and records. The next batch starts there.
     #[inline]
     pub fn size(&self) -> usize {
         // Not negative: checked by `parse`.
         LOG_OVERHEAD + i32::from_be_bytes(self.field(BATCH_LENGTH)) as usize
     }
 
-    /// Offset of the first record; after compaction perhaps of one that is gone.
+    /// Returns the offset of the first record, which compaction may have removed.
     #[inline]
     pub fn base_offset(&self) -> i64 {
         i64::from_be_bytes(self.field(BASE_OFFSET))
     }
 
-    /// Offset of the last record (base offset + last offset delta; saturates on hostile values).
+    /// Returns the offset of the last record (base offset + last offset delta; saturates on hostile values).
     #[inline]
     pub fn last_offset(&self) -> i64 {
         self.base_offset().saturating_add(i64::from(self.last_offset_delta()))
     }
 
-    /// The offset after [`BatchHeader::last_offset`], where the next batch starts at the earliest.
+    /// Returns the offset after [`BatchHeader::last_offset`], where the next batch starts at the earliest.
     #[inline]
     pub fn next_offset(&self) -> i64 {
         self.last_offset().saturating_add(1)
     }
 
-    /// Epoch of the leader that appended the batch; -1 until one did.
+    /// Returns the epoch of the leader that appended the batch; -1 before that.
     #[inline]
     pub fn leader_epoch(&self) -> i32 {
         i32::from_be_bytes(self.field(LEADER_EPOCH))
     }
 
-    /// The record format: always 2.
+    /// Returns the record format, which is always 2.
     #[inline]
     pub fn magic(&self) -> i8 {
         self.bytes[MAGIC_AT] as i8
     }
 
-    /// The stored CRC-32C. [`BatchView::verify_crc`] checks it.
+    /// Returns the stored CRC-32C. [`BatchView::verify_crc`] checks it.
     #[inline]
     pub fn crc(&self) -> u32 {
         u32::from_be_bytes(self.field(CRC))
     }
 
-    /// The attribute bits (see the crate's docs).
+    /// Returns the attribute bits (see the crate's docs).
     #[inline]
     pub fn attributes(&self) -> i16 {
         i16::from_be_bytes(self.field(ATTRIBUTES))
     }
 
-    /// How the records are compressed.
+    /// Returns the codec of the records.
     ///
     /// # Errors
     /// [`CodecError::UnknownId`] for the ids 5 to 7.
@@ -122,7 +122,7 @@ impl<'a> BatchHeader<'a> {
         Codec::from_attributes(self.attributes())
     }
 
-    /// Who set the timestamps.
+    /// Returns what set the timestamps.
     #[inline]
     pub fn timestamp_type(&self) -> TimestampType {
         if self.attributes() & TIMESTAMP_TYPE_BIT == 0 {
@@ -132,62 +132,62 @@ impl<'a> BatchHeader<'a> {
         }
     }
 
-    /// Whether the batch belongs to a transaction.
+    /// Returns whether the batch belongs to a transaction.
     #[inline]
     pub fn is_transactional(&self) -> bool {
         self.attributes() & TRANSACTIONAL_BIT != 0
     }
 
-    /// Whether its record is a marker of the broker's (commit, abort), which consumers skip.
+    /// Returns whether its record is a marker of the broker (commit, abort), which consumers skip.
     #[inline]
     pub fn is_control(&self) -> bool {
         self.attributes() & CONTROL_BIT != 0
     }
 
-    /// When compaction may drop the batch's tombstones, in milliseconds since 1970 (KIP-534): the base timestamp
-    /// then holds it.
+    /// Returns when compaction may drop the batch's tombstones, in milliseconds since 1970 (KIP-534). The base
+    /// timestamp holds it then.
     #[inline]
     pub fn delete_horizon_ms(&self) -> Option<i64> {
         (self.attributes() & DELETE_HORIZON_BIT != 0).then(|| self.base_timestamp())
     }
 
-    /// What to add to the base offset for the last offset. Compaction keeps it when it drops records.
+    /// Returns the difference between the base offset and the last offset. Compaction keeps it when it drops records.
     #[inline]
     pub fn last_offset_delta(&self) -> i32 {
         i32::from_be_bytes(self.field(LAST_OFFSET_DELTA))
     }
 
-    /// What the records' timestamp deltas count from, in milliseconds since 1970.
+    /// Returns the base of the records' timestamp deltas, in milliseconds since 1970.
     #[inline]
     pub fn base_timestamp(&self) -> i64 {
         i64::from_be_bytes(self.field(BASE_TIMESTAMP))
     }
 
-    /// The largest timestamp of the batch; with [`TimestampType::LogAppendTime`] that of every record.
+    /// Returns the largest timestamp of the batch; with [`TimestampType::LogAppendTime`] that of every record.
     #[inline]
     pub fn max_timestamp(&self) -> i64 {
         i64::from_be_bytes(self.field(MAX_TIMESTAMP))
     }
 
-    /// The producer's id, -1 for none.
+    /// Returns the producer's id; -1 for none.
     #[inline]
     pub fn producer_id(&self) -> i64 {
         i64::from_be_bytes(self.field(PRODUCER_ID))
     }
 
-    /// The producer's epoch, -1 for none.
+    /// Returns the producer's epoch; -1 for none.
     #[inline]
     pub fn producer_epoch(&self) -> i16 {
         i16::from_be_bytes(self.field(PRODUCER_EPOCH))
     }
 
-    /// Sequence of the first record, -1 for none.
+    /// Returns the sequence of the first record; -1 for none.
     #[inline]
     pub fn base_sequence(&self) -> i32 {
         i32::from_be_bytes(self.field(BASE_SEQUENCE))
     }
 
-    /// Sequence of the last record; after `i32::MAX` comes 0. -1 for none.
+    /// Returns the sequence of the last record; 0 follows `i32::MAX`. -1 for none.
     #[inline]
     pub fn last_sequence(&self) -> i32 {
         match self.base_sequence() {
@@ -199,7 +199,7 @@ impl<'a> BatchHeader<'a> {
         }
     }
 
-    /// How many records the header says there are. Not trusted before it is checked; may be any number.
+    /// Returns the number of records in the header. It may be any number until it is checked.
     #[inline]
     pub fn count(&self) -> i32 {
         i32::from_be_bytes(self.field(COUNT))
@@ -242,11 +242,11 @@ impl<'a> Deref for BatchView<'a> {
 }
 
 impl<'a> BatchView<'a> {
-    /// Looks at the batch at the start of `bytes`, which may go on with others. Checks that it is all there
-    /// and no more: not its CRC, not its counts.
+    /// Parses the batch at the start of `bytes`, which may continue with others. Checks that it is complete, but
+    /// neither its CRC nor its counts.
     ///
     /// # Errors
-    /// Those of [`BatchHeader::parse`]; [`BatchError::Truncated`] also if the records are not all there.
+    /// Those of [`BatchHeader::parse`]; [`BatchError::Truncated`] also if the records are not complete.
     #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BatchError> {
         let header = BatchHeader::parse(bytes)?;
@@ -257,19 +257,19 @@ impl<'a> BatchView<'a> {
         }
     }
 
-    /// The header alone.
+    /// Returns only the header.
     #[inline]
     pub fn header(&self) -> BatchHeader<'a> {
         self.header
     }
 
-    /// The whole batch.
+    /// Returns the whole batch.
     #[inline]
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// What follows the header: the records, compressed if there is a codec.
+    /// Returns the bytes after the header: the records, compressed if there is a codec.
     #[inline]
     pub fn payload(&self) -> &'a [u8] {
         &self.bytes[HEADER_LEN..]
@@ -285,24 +285,24 @@ impl<'a> BatchView<'a> {
         if computed == self.crc() { Ok(()) } else { Err(BatchError::CrcMismatch { stored: self.crc(), computed }) }
     }
 
-    /// The records, decompressed if need be into at most `max` bytes. Uncompressed ones stay where they are.
+    /// Returns the records, decompressed if needed to at most `max` bytes. Uncompressed ones stay where they are.
     ///
     /// # Errors
-    /// [`BatchError::Codec`]: an unknown codec, bytes that are not what it wrote, or more than `max` of them.
+    /// [`BatchError::Codec`]: an unknown codec, bytes that are not in its format, or more than `max` bytes.
     pub fn records(&self, max: usize) -> Result<Records<'a>, BatchError> {
         Records::of(self, max)
     }
 
-    /// The records, from a payload that the caller has decompressed.
+    /// Returns the records from a payload that the caller has decompressed.
     pub fn records_in<'p>(&self, payload: &'p [u8]) -> Records<'p> {
         Records::in_payload(self, Cow::Borrowed(payload))
     }
 }
 
-/// The batches of a record set, one after the other.
+/// Iterates over the batches of a record set.
 ///
-/// The first error is the last item. A batch that is cut at the end gives [`BatchError::Truncated`], which a
-/// consumer takes for the end.
+/// The first error is the last item. A batch that is cut at the end gives [`BatchError::Truncated`], which a consumer
+/// treats as the end.
 pub fn batches(bytes: &[u8]) -> Batches<'_> {
     Batches { rest: bytes }
 }
@@ -314,7 +314,7 @@ pub struct Batches<'a> {
 }
 
 impl<'a> Batches<'a> {
-    /// What has not been looked at yet. After an error, nothing.
+    /// Returns the unread bytes. After an error there are none.
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }

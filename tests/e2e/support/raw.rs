@@ -97,7 +97,7 @@ impl Raw {
 
     /// Works like `receive`; returns `None` if the connection ends instead.
     pub(crate) fn try_receive<R: Request>(&mut self, version: i16, correlation: i32) -> Option<R::Response> {
-        Some(answer::<R>(self.read_frame()?, version, correlation))
+        Some(decode_response::<R>(self.read_frame()?, version, correlation))
     }
 
     /// Returns the same connection once more, for a thread that writes while another reads.
@@ -108,7 +108,7 @@ impl Raw {
     /// Reads the response to the request with this `correlation` id. All of its bytes must decode.
     pub(crate) fn receive<R: Request>(&mut self, version: i16, correlation: i32) -> R::Response {
         let frame = self.read_frame().unwrap_or_else(|| panic!("{} v{version}: closed without a response", R::KEY));
-        answer::<R>(frame, version, correlation)
+        decode_response::<R>(frame, version, correlation)
     }
 
     /// Sends a request and reads its response.
@@ -160,7 +160,7 @@ impl Raw {
 }
 
 /// Decodes a response to its last byte.
-fn answer<R: Request>(frame: Bytes, version: i16, correlation: i32) -> R::Response {
+fn decode_response<R: Request>(frame: Bytes, version: i16, correlation: i32) -> R::Response {
     let name = R::KEY;
     let budget = 64 * frame.len() + (1 << 20);
     let mut reader = Reader::with_budget(frame, budget);

@@ -1,4 +1,4 @@
-//! Opening a log: what is there, what of it is whole, and what has to be built again.
+//! Opens a log: lists its files, checks what is whole, and rebuilds the rest.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,26 +25,26 @@ use crate::producer_snapshot::SNAPSHOT_SUFFIX;
 use crate::producer_state::Producers;
 use crate::segment::Segment;
 
-/// What the broker knows of a log before it opens it.
+/// What the broker knows about a log before opening it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OpenOptions {
-    /// From the recovery-point checkpoint: everything below was durable. 0 when it is not known.
+    /// From the recovery-point checkpoint: everything below was durable. 0 if unknown.
     pub recovery_point: i64,
-    /// From the log-start checkpoint: records below were deleted. 0 when it is not known.
+    /// From the log-start checkpoint: records below were deleted. 0 if unknown.
     pub log_start_offset: i64,
-    /// Whether the last broker left its marker of a clean shutdown: then nothing is scanned.
+    /// Whether the last broker left its marker of a clean shutdown. Then nothing is scanned.
     pub clean_shutdown: bool,
-    /// Kept in `partition.metadata` of a new folder, compared with that of an old one.
+    /// The id for `partition.metadata` of a new folder. An existing folder must have the same.
     pub topic_id: Option<Uuid>,
 }
 
 impl Log {
     /// Opens the log in `dir`, or creates it.
     ///
-    /// After a clean shutdown only the last index entry and what follows it is looked at. Else every segment that reaches
-    /// beyond the recovery point is read whole: a torn tail is cut off, the indexes and the producers' state are built
-    /// again, and what was recovered is made durable. Damage that cannot be a torn tail is [`LogError::Corrupt`], and then
-    /// no file has been changed.
+    /// After a clean shutdown only the last index entry and the batches after it are read. Otherwise every segment that
+    /// reaches beyond the recovery point is read as a whole. A torn tail is cut off, the indexes and the producers'
+    /// state are rebuilt, and the result is made durable. Damage that cannot be a torn tail is [`LogError::Corrupt`],
+    /// and then no file has been changed.
     pub fn open(dir: &Path, config: impl Into<Arc<LogConfig>>, options: OpenOptions) -> Result<Self, LogError> {
         Self::open_with(dir, config.into(), options, FileCache::of_process())
     }
@@ -102,12 +102,12 @@ impl Log {
         if loaded.scanned {
             log.sync_recovered(options.recovery_point)?;
         }
-        // A partition at rest holds nothing open: there may be ten thousand of them.
+        // An idle partition holds nothing open: there may be ten thousand of them.
         log.active().release();
         Ok(log)
     }
 
-    /// Cuts a torn tail off, now that everything else has been found good.
+    /// Cuts off a torn tail, after everything else was found good.
     fn cut(&mut self, cut: Option<Cut>) -> Result<(), LogError> {
         let Some(cut) = cut else {
             return Ok(());
@@ -121,8 +121,8 @@ impl Log {
         Ok(())
     }
 
-    /// Goes on at the log's start if the log ends before it: records that were deleted and never synced are gone, and their
-    /// offsets are not given away twice.
+    /// Continues at the log's start if the log ends before it. Deleted records that were never synced are gone, but
+    /// their offsets are not reused.
     fn skip_to(&mut self, log_start_offset: i64) -> Result<(), LogError> {
         if self.log_end_offset() >= log_start_offset {
             return Ok(());
@@ -134,8 +134,8 @@ impl Log {
         Ok(())
     }
 
-    /// Everything that was recovered may still be in the page cache alone: make it durable, so that nothing is served or
-    /// counted on that another crash could take.
+    /// Makes the recovered data durable. It may still be only in the page cache, and must not be served before another
+    /// crash can no longer take it.
     fn sync_recovered(&mut self, recovery_point: i64) -> Result<(), LogError> {
         let segments = self.shared().list.read().segments.clone();
         for (at, segment) in segments.iter().enumerate() {
@@ -145,7 +145,7 @@ impl Log {
                 self.unsynced.dir = true;
             }
         }
-        // An empty log has nothing to make durable: its folder is synced with its first records. Without this check, creating
+        // An empty log has nothing to make durable: its folder is synced with its first records. Otherwise creating
         // many partitions would wait for the disk three times for each of them.
         if segments.iter().any(|segment| segment.size() > 0) {
             self.flush()?;
@@ -153,7 +153,7 @@ impl Log {
         Ok(())
     }
 
-    /// Reads the leader epochs, or makes them again from the batches when the file is missing, damaged or contradicts them.
+    /// Reads the leader epochs. Rebuilds them from the batches if the file is missing, damaged or contradicts them.
     fn load_epochs(&mut self, in_doubt: bool) -> Result<(), LogError> {
         let (start, end) = (self.log_start_offset(), self.log_end_offset());
         let read = EpochCache::read(self.dir());
@@ -179,7 +179,7 @@ impl Log {
         Ok(())
     }
 
-    /// Whether each epoch starts where the log changes to it, and the last one is the last batch's.
+    /// Returns whether each epoch starts where the log changes to it, and the last one is that of the last batch.
     fn agrees(&self, epochs: &EpochCache) -> Result<bool, LogError> {
         let (start, end) = (self.log_start_offset(), self.log_end_offset());
         let mut before = None;
@@ -210,7 +210,7 @@ impl Log {
     }
 }
 
-/// Refuses a log that ends before an offset that had been made durable. What was deleted since may be missing.
+/// Rejects a log that ends before an offset that was durable, unless those records were deleted since.
 fn check_promises(dir: &Path, log_end_offset: i64, options: &OpenOptions) -> Result<(), LogError> {
     let OpenOptions { recovery_point, log_start_offset, clean_shutdown, .. } = *options;
     let promised = match clean_shutdown {
@@ -224,7 +224,7 @@ fn check_promises(dir: &Path, log_end_offset: i64, options: &OpenOptions) -> Res
     Ok(())
 }
 
-/// Ties a folder to its topic; whether the file had to be written.
+/// Ties a folder to its topic. Returns whether the file had to be written.
 fn check_topic_id(dir: &Path, topic_id: Option<Uuid>) -> Result<bool, LogError> {
     let Some(expected) = topic_id else {
         return Ok(false);
@@ -240,19 +240,19 @@ fn check_topic_id(dir: &Path, topic_id: Option<Uuid>) -> Result<bool, LogError> 
     }
 }
 
-/// Suffixes of files that were being written or removed: ours, and those that Apache Kafka leaves.
+/// Suffixes of files that were being written or removed, by this program or by Apache Kafka.
 const LEFTOVERS: [&str; 4] = [".tmp", ".deleted", ".cleaned", ".swap"];
 
-/// What a folder holds.
+/// The content of a folder.
 #[derive(Default)]
 pub(crate) struct Listing {
-    /// Segments by base offset, with the sizes of their log files.
+    /// The segments by base offset, with the sizes of their log files.
     sizes: BTreeMap<i64, u64>,
-    /// Offsets of the producer snapshots.
+    /// The offsets of the producer snapshots.
     pub(crate) snapshots: Vec<i64>,
 }
 
-/// Lists a folder. Leftovers are swept: temporary files, and indexes that belong to no segment.
+/// Lists a folder. Removes leftovers: temporary files, and indexes without a segment.
 pub(crate) fn list(dir: &Path) -> Result<Listing, LogError> {
     let list_error = LogError::io("cannot list", dir);
     let Listing { mut sizes, mut snapshots } = Listing::default();
@@ -282,7 +282,7 @@ pub(crate) fn list(dir: &Path) -> Result<Listing, LogError> {
     Ok(Listing { sizes, snapshots })
 }
 
-/// What a look at the segments found.
+/// The result of reading the segments.
 struct Loaded {
     segments: Vec<Arc<Segment>>,
     log_end_offset: i64,
@@ -296,7 +296,7 @@ struct Cut {
     segment: Arc<Segment>,
     position: u64,
     reason: String,
-    /// Segments after it, which hold nothing.
+    /// The segments after it, which hold nothing.
     removed: Vec<Arc<Segment>>,
 }
 
@@ -313,7 +313,7 @@ fn load(segments: Vec<Arc<Segment>>, options: &OpenOptions) -> Result<Loaded, Lo
     recover(segments, options.recovery_point)
 }
 
-/// The log's end, from the batches after the last index entry; `None` if they are not whole.
+/// Returns the log's end, from the batches after the last index entry; `None` if they are not whole.
 fn clean_end(segments: &[Arc<Segment>]) -> Result<Option<i64>, LogError> {
     let last = &segments[segments.len() - 1];
     if last.size() == 0 {
@@ -326,7 +326,7 @@ fn clean_end(segments: &[Arc<Segment>]) -> Result<Option<i64>, LogError> {
     }
 }
 
-/// Reads every segment that reaches beyond the recovery point. Changes indexes, which are caches, and nothing else.
+/// Reads every segment that reaches beyond the recovery point. Changes only indexes, which are caches.
 fn recover(mut segments: Vec<Arc<Segment>>, recovery_point: i64) -> Result<Loaded, LogError> {
     let ends_below = |pair: &&[Arc<Segment>]| pair[1].base_offset() <= recovery_point;
     let first = segments.windows(2).take_while(ends_below).count();
@@ -358,7 +358,7 @@ fn recover(mut segments: Vec<Arc<Segment>>, recovery_point: i64) -> Result<Loade
     Ok(Loaded { segments, log_end_offset, scanned: true, cut: None })
 }
 
-/// Scans one segment and builds its indexes; moves `log_end_offset` up.
+/// Scans one segment and builds its indexes. Moves `log_end_offset` up.
 fn scan(segment: &Segment, log_end_offset: &mut i64) -> Result<Stop, LogError> {
     let open = segment.open()?;
     let (mut indexes, mut summary) = segment.begin_scan()?;
@@ -368,13 +368,13 @@ fn scan(segment: &Segment, log_end_offset: &mut i64) -> Result<Stop, LogError> {
             summary.add(batch, &mut indexes, segment.index_interval())
         })
         .map_err(|e| segment.read_error(e))?;
-    // The file gets its last time entry and its length now: nobody else will, if it is not the active segment.
+    // The file gets its last time entry and its length now: for a segment that is not active there is no later time.
     indexes.push_time(summary.newest).and_then(|()| indexes.finish()).map_err(|e| segment.read_error(e))?;
     segment.install(indexes, summary)?;
     Ok(stop)
 }
 
-/// A bad batch that good ones follow is damage: to cut there would lose them.
+/// Fails if good batches follow a bad one. That is damage, and a cut would lose the good ones.
 fn refuse_batches_after(
     segment: &Segment,
     bad: u64,

@@ -1,4 +1,5 @@
-//! Looking at every byte of a segment, as recovery does: is each batch whole, undamaged and after the one before?
+//! Reads every byte of a segment for recovery, and checks that each batch is whole, undamaged and follows the one
+//! before.
 
 use std::fs::File;
 use std::io;
@@ -8,8 +9,8 @@ use crc_fast::{CrcAlgorithm, Digest};
 
 use crate::batch_walk::{BatchHeader, CRC_COVERS_FROM, HEADER_LEN, Located};
 
-/// How much is read at once, bytes. A batch may be larger: its CRC is computed piece by piece, so that no length
-/// field decides over an allocation.
+/// The bytes that are read at once. A batch may be larger: its CRC is computed piece by piece, so that no length field
+/// decides the size of an allocation.
 const BUFFER_LEN: usize = 256 * 1024;
 
 /// Where a scan stopped.
@@ -17,13 +18,13 @@ const BUFFER_LEN: usize = 256 * 1024;
 pub(crate) enum Stop {
     /// At the end of the file, after the last batch.
     End,
-    /// At something that is not the next batch.
+    /// At bytes that are not the next batch.
     Bad {
-        /// Where it starts, bytes.
+        /// The position of the first wrong byte.
         position: u64,
-        /// What is wrong with it.
+        /// What is wrong.
         reason: String,
-        /// It is a whole batch, in the wrong place: that is never a torn write.
+        /// Whether it is a whole batch in the wrong place, which is never a torn write.
         whole: bool,
     },
 }
@@ -37,12 +38,12 @@ pub(crate) struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    /// A scanner over the first `len` bytes of a file.
+    /// Returns a scanner over the first `len` bytes of a file.
     pub(crate) fn new(file: &'a File, len: u64) -> Self {
         Self { file, len, buffer: Vec::new(), start: 0 }
     }
 
-    /// As many bytes at `position` as one piece holds, at least `least` unless the file ends.
+    /// Returns the bytes at `position`, as many as one piece holds, and at least `least` unless the file ends.
     fn bytes_at(&mut self, position: u64, least: usize) -> io::Result<&[u8]> {
         let end = self.start + self.buffer.len() as u64;
         let there = position >= self.start && (position + least as u64).min(self.len) <= end;
@@ -59,7 +60,7 @@ impl<'a> Scanner<'a> {
         Ok(BatchHeader::parse(self.bytes_at(position, HEADER_LEN)?))
     }
 
-    /// Whether the batch at `position` is all there and its CRC is right.
+    /// Returns whether the batch at `position` is complete and has the right CRC.
     fn check_body(&mut self, batch: &Located) -> io::Result<Result<(), String>> {
         if batch.end() > self.len {
             let (size, left) = (batch.header.size, self.len - batch.position);
@@ -80,7 +81,7 @@ impl<'a> Scanner<'a> {
         Ok(Err(format!("the CRC is {computed:#010x}, the header says {:#010x}", batch.header.crc)))
     }
 
-    /// Visits the good batches from the start of the file on, whose offsets start at `base_offset`; says where they end.
+    /// Visits the good batches from the start of the file, with offsets from `base_offset` on. Returns where they end.
     pub(crate) fn scan(
         &mut self,
         base_offset: i64,
@@ -107,11 +108,12 @@ impl<'a> Scanner<'a> {
         Ok(Stop::End)
     }
 
-    /// Whether a whole, undamaged batch follows a bad one: then this is no torn tail but damage in the middle.
+    /// Returns whether a whole, undamaged batch follows a bad one. If so, this is damage in the middle and not a torn
+    /// tail.
     ///
-    /// `expected` is the offset that the bad batch should have started with. Where the bad batch's own bytes seem to be, only
-    /// the batch that goes on after it counts, since a record may well hold the bytes of some other batch. After that, and
-    /// where its header says nothing, any later batch does.
+    /// `expected` is the offset that the bad batch should have started with. Within the range that the bad batch's
+    /// header claims, only a batch that continues after it counts, since a record may contain the bytes of another
+    /// batch. After that range, or if the header is unusable, any later batch counts.
     pub(crate) fn find_batch_after(
         &mut self,
         bad: u64,
@@ -121,8 +123,8 @@ impl<'a> Scanner<'a> {
         let header = self.header_at(bad)?.ok().filter(|header| header.base_offset == expected);
         let inside = header.map_or(bad, |header| bad + header.size as u64);
         let next = header.map(|header| header.next_offset());
-        // Offsets beyond what a segment can hold cannot be. Closer bounds there are none: an empty batch of 61 bytes may
-        // stand for any number of records that were dropped.
+        // Offsets beyond what a segment can hold are impossible. There is no closer limit: an empty batch of 61 bytes
+        // may stand for any number of dropped records.
         let most = base_offset.saturating_add(i64::from(i32::MAX));
         self.search(
             bad + 1,
@@ -132,13 +134,13 @@ impl<'a> Scanner<'a> {
         )
     }
 
-    /// The first good batch at or after `from` of which `wanted` likes position and base offset.
+    /// Returns the first good batch at or after `from` for which `wanted(position, base_offset)` holds.
     fn search(&mut self, from: u64, wanted: impl Fn(u64, i64) -> bool) -> io::Result<Option<Located>> {
         let mut position = from;
         while position + HEADER_LEN as u64 <= self.len {
             let bytes = self.bytes_at(position, HEADER_LEN)?;
             let here = bytes.windows(HEADER_LEN).enumerate().position(|(at, window)| {
-                // The magic byte first: it rules out nearly everything.
+                // The magic byte is checked first: it rules out nearly everything.
                 window[16] == 2
                     && BatchHeader::parse(window).is_ok_and(|header| wanted(position + at as u64, header.base_offset))
             });

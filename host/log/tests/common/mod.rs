@@ -1,4 +1,4 @@
-//! What the tests of the log share: batches, and a look at what is in a log.
+//! Shared helpers of the log's tests: batches, and the content of a log.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
@@ -12,16 +12,16 @@ use tempfile::TempDir;
 pub const EPOCH: i32 = 3;
 pub const NOW: i64 = 1_700_000_000_000;
 
-/// A folder that goes away, in memory where there is such a place: recovery syncs thousands of times here.
+/// Makes a temporary folder, in memory where possible, since these tests sync thousands of times.
 pub fn tempdir() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-/// A producer's place: id, epoch, sequence of the first record.
+/// A producer's id, epoch, and sequence of the first record.
 #[derive(Clone, Copy)]
 pub struct Producer(pub i64, pub i16, pub i32);
 
-/// A batch with one record for each timestamp.
+/// Returns a batch with one record for each timestamp.
 pub fn batch_with(codec: Codec, producer: Option<Producer>, timestamps: &[i64], value: &[u8]) -> Vec<u8> {
     let mut builder = BatchBuilder::new(codec, TimestampType::CreateTime);
     if let Some(Producer(id, epoch, sequence)) = producer {
@@ -33,7 +33,7 @@ pub fn batch_with(codec: Codec, producer: Option<Producer>, timestamps: &[i64], 
     builder.build().unwrap()
 }
 
-/// A plain batch of `count` records with the given value.
+/// Returns an uncompressed batch of `count` records with the given value.
 pub fn batch(count: usize, value: &[u8]) -> Vec<u8> {
     batch_with(Codec::None, None, &vec![NOW; count], value)
 }
@@ -63,7 +63,7 @@ pub fn append(log: &mut Log, bytes: &[u8]) -> i64 {
     append_with(log, bytes, EPOCH, NOW).unwrap().batch().base_offset
 }
 
-/// Everything from `from` on, read as a consumer does: slice after slice.
+/// Reads everything from `from` on as a consumer does, slice after slice.
 pub fn read_all(log: &Log, from: i64, max_bytes: usize) -> Vec<(i64, i64, Vec<u8>)> {
     let mut found = Vec::new();
     let mut offset = from;
@@ -83,12 +83,12 @@ pub fn read_all(log: &Log, from: i64, max_bytes: usize) -> Vec<(i64, i64, Vec<u8
     found
 }
 
-/// The offsets of all records from `from` on.
+/// Returns the offsets of all records from `from` on.
 pub fn offsets(log: &Log, from: i64) -> Vec<i64> {
     read_all(log, from, 700).into_iter().map(|(offset, _, _)| offset).collect()
 }
 
-/// The files of a folder with one of these suffixes, in order.
+/// Returns the files of a folder with one of these suffixes, in order.
 pub fn files(dir: &Path, suffix: &str) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(dir)
         .unwrap()

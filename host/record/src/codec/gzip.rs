@@ -20,7 +20,7 @@ pub(super) fn compress_into(level: Option<i32>, input: &[u8], out: &mut Vec<u8>)
 
 pub(super) fn decompress(input: &[u8], max: usize) -> Result<Vec<u8>, CodecError> {
     let mut out = Vec::new();
-    // One byte over the cap tells "exactly at it" from "past it". The vector grows with what is read.
+    // One byte over the limit tells "exactly at it" from "past it". The vector grows with the output.
     MultiGzDecoder::new(input)
         .take((max as u64).saturating_add(1))
         .read_to_end(&mut out)
@@ -36,15 +36,14 @@ const HEADER_LEN: usize = 10;
 /// CRC-32 and length of the last member.
 const TRAILER_LEN: usize = 8;
 
-/// Checks the start of a payload, and that the length at its end is possible; returns the most bytes that it can
-/// hold. Gzip says nothing of its length before its end, so a payload that is cut short is noticed only if its last
-/// bytes make no possible length.
+/// Checks the start of a payload, and that the length at its end is possible. Returns the most bytes that it can hold.
+/// Gzip has its length only at its end, so a cut is noticed only if the last bytes are not a possible length.
 pub(super) fn check_framing(input: &[u8]) -> Result<u64, CodecError> {
     let corrupt = |reason: &str| CodecError::corrupt(Codec::Gzip, reason);
     if !input.starts_with(&MAGIC) {
         return Err(corrupt("it does not start with the magic of gzip"));
     }
-    // The least of deflate is two bytes.
+    // Deflate takes at least two bytes.
     let end = match input.split_last_chunk::<4>() {
         Some((_, end)) if input.len() >= HEADER_LEN + 2 + TRAILER_LEN => u64::from(u32::from_le_bytes(*end)),
         _ => return Err(corrupt("it is cut short")),

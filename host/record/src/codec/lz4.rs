@@ -1,7 +1,7 @@
 //! The LZ4 frame format, over the block codec of lz4_flex.
 //!
-//! Frames are read here and not by the library: its reader takes a frame that is cut between two blocks for
-//! a whole one, and allocates by the block size that the header claims (8 MiB and more for a few bytes).
+//! Frames are read here and not by the library. Its reader accepts a frame that is cut between two blocks as a whole
+//! one, and allocates by the block size that the header claims (8 MiB and more for a few bytes).
 //!
 //! ```text
 //! magic 0x184D2204 LE | FLG | BD | content size u64 LE, if FLG says so | header checksum
@@ -28,10 +28,10 @@ const FLG_CONTENT_CHECKSUM: u8 = 0b0000_0100;
 const FLG_RESERVED: u8 = 0b0000_0010;
 const FLG_DICTIONARY: u8 = 0b0000_0001;
 const BLOCK_STORED: u32 = 0x8000_0000;
-/// How far back a match may reach.
+/// The largest distance of a match.
 pub(super) const WINDOW: usize = 64 << 10;
 
-/// Writes what Java's client does: independent blocks of 64 KiB, no checksums. Its reader knows no others.
+/// Writes what Java's client writes: independent blocks of 64 KiB, without checksums. Its reader accepts no others.
 pub(super) fn compress_into(input: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
     let info = FrameInfo::new().block_size(BlockSize::Max64KB).block_mode(BlockMode::Independent);
     let mut encoder = FrameEncoder::with_frame_info(info, out);
@@ -58,7 +58,7 @@ pub(super) fn decompress(input: &[u8], max: usize) -> Result<Vec<u8>, CodecError
     Ok(out)
 }
 
-/// Checks a frame without decompressing it; returns the most bytes that it can hold.
+/// Checks a frame without decompressing it. Returns the most bytes that it can hold.
 pub(super) fn check_framing(input: &[u8]) -> Result<u64, CodecError> {
     let mut blocks = Blocks::without_content(input)?;
     let mut most = 0;
@@ -81,21 +81,21 @@ pub(super) enum Block<'a> {
 pub(super) struct Blocks<'a> {
     frame: Frame,
     rest: &'a [u8],
-    /// What is known of the content so far; nothing where the blocks are only counted.
+    /// The content so far; `None` if the blocks are only counted.
     content: Option<Content>,
-    /// The end mark and what follows it have been read.
+    /// Whether the end mark and what follows it have been read.
     is_done: bool,
 }
 
 /// The content of a frame, as far as it is decompressed.
 struct Content {
     len: u64,
-    /// Its checksum, where the frame has one.
+    /// Its checksum, if the frame has one.
     hasher: Option<XxHash32>,
 }
 
 impl<'a> Blocks<'a> {
-    /// Walks over blocks that are all going to be decompressed, see [`Self::note`].
+    /// Walks over blocks that will all be decompressed; see [`Self::note`].
     pub(super) fn new(input: &'a [u8]) -> Result<Self, CodecError> {
         let mut blocks = Self::without_content(input)?;
         let hasher = blocks.frame.has(FLG_CONTENT_CHECKSUM).then(|| XxHash32::with_seed(0));
@@ -110,7 +110,7 @@ impl<'a> Blocks<'a> {
         Ok(Self { frame, rest, content: None, is_done: false })
     }
 
-    /// Returns the next block; at the end of the frame, checks that what it says of its content is true.
+    /// Returns the next block. At the end of the frame, checks the frame's size and checksum of the content.
     pub(super) fn next(&mut self) -> Result<Option<Block<'a>>, CodecError> {
         if self.is_done {
             return Ok(None);
@@ -131,17 +131,17 @@ impl<'a> Blocks<'a> {
         Ok(Some(if size & BLOCK_STORED == 0 { Block::Compressed(block) } else { Block::Stored(block) }))
     }
 
-    /// Whether a block may refer to those before it.
+    /// Returns whether a block may refer to the ones before it.
     pub(super) fn are_linked(&self) -> bool {
         !self.frame.has(FLG_INDEPENDENT)
     }
 
-    /// Appends what a compressed block holds to `out`, whose end is what went before.
+    /// Appends the content of a compressed block to `out`, which ends with the content before it.
     pub(super) fn decompress(&self, block: &[u8], max: usize, out: &mut Vec<u8>) -> Result<(), CodecError> {
         self.frame.decompress_block(block, max, out)
     }
 
-    /// Takes note of the content of a block.
+    /// Adds the content of a block to the checksum and the length.
     pub(super) fn note(&mut self, content: &[u8]) {
         let Some(noted) = &mut self.content else { return };
         noted.len += content.len() as u64;
@@ -170,7 +170,7 @@ impl<'a> Blocks<'a> {
     }
 }
 
-/// What a frame's header says.
+/// The fields of a frame's header.
 struct Frame {
     flags: u8,
     block_max: usize,
@@ -213,7 +213,7 @@ impl Frame {
         self.flags & flag != 0
     }
 
-    /// Appends what `block` holds to `out`.
+    /// Appends the content of `block` to `out`.
     fn decompress_block(&self, block: &[u8], max: usize, out: &mut Vec<u8>) -> Result<(), CodecError> {
         let start = out.len();
         let possible = self.block_max.min(block.len() * Codec::Lz4.expansion_max());

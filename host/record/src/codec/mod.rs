@@ -1,8 +1,7 @@
 //! The standard codecs, as Kafka's clients write and read them.
 //!
-//! Every decompression has a cap and never allocates by a size that the input claims: output grows with
-//! what was really produced, or by no more than a codec can make of the bytes that are there
-//! ([`Codec::expansion_max`]).
+//! Every decompression has a limit and never allocates by a size that the input claims. The output grows with the bytes
+//! that were produced, or by no more than the codec can make of the input ([`Codec::expansion_max`]).
 //!
 //! | Codec | Written | Read |
 //! |---|---|---|
@@ -23,10 +22,10 @@ use std::str::FromStr;
 
 use crate::layout::CODEC_MASK;
 
-/// How the records of a batch are compressed: `compression.type`.
+/// The compression of a batch's records: `compression.type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Codec {
-    /// Not at all.
+    /// No compression.
     #[default]
     None,
     /// RFC 1952.
@@ -40,10 +39,10 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// All of them, by id.
+    /// All codecs, by id.
     pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
 
-    /// The codec in a batch's attributes.
+    /// Returns the codec in a batch's attributes.
     ///
     /// # Errors
     /// [`CodecError::UnknownId`] for the ids 5 to 7.
@@ -53,13 +52,13 @@ impl Codec {
         Self::ALL.get(id as usize).copied().ok_or(CodecError::UnknownId(id))
     }
 
-    /// Its id in a batch's attributes.
+    /// Returns its id in a batch's attributes.
     #[inline]
     pub fn id(self) -> i16 {
         self as i16
     }
 
-    /// Its name in Kafka's configuration.
+    /// Returns its name in Kafka's configuration.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -70,8 +69,8 @@ impl Codec {
         }
     }
 
-    /// The levels that Kafka's configuration allows (`compression.gzip.level` and so on); none if there is
-    /// nothing to set. That of lz4 is accepted and has no effect: there is one fast encoder.
+    /// Returns the levels that Kafka's configuration allows (`compression.gzip.level` and so on); `None` if the codec
+    /// has no level. The level of lz4 is accepted and has no effect, since there is one fast encoder.
     pub fn levels(self) -> Option<RangeInclusive<i32>> {
         match self {
             Self::None | Self::Snappy => None,
@@ -81,7 +80,7 @@ impl Codec {
         }
     }
 
-    /// The most bytes that one byte can become, rounded up. It bounds what is allocated for an input.
+    /// Returns the most bytes that one byte can decompress to, rounded up. It limits what is allocated for an input.
     pub const fn expansion_max(self) -> usize {
         match self {
             Self::None => 1,
@@ -106,7 +105,7 @@ impl fmt::Display for Codec {
 impl FromStr for Codec {
     type Err = CodecError;
 
-    /// Reads a name of Kafka's configuration; `uncompressed` is a topic's word for `none`.
+    /// Parses a name of Kafka's configuration. For a topic, `uncompressed` means `none`.
     fn from_str(name: &str) -> Result<Self, CodecError> {
         match name {
             "uncompressed" => Ok(Self::None),
@@ -132,16 +131,16 @@ pub enum CodecError {
     Level {
         /// The codec.
         codec: Codec,
-        /// The level that was asked for.
+        /// The requested level.
         level: i32,
     },
-    /// The output is larger than the cap.
+    /// The output is larger than the limit.
     #[error("decompresses to more than the allowed {max} bytes")]
     TooLarge {
-        /// The cap in bytes.
+        /// The limit in bytes.
         max: usize,
     },
-    /// The input is not what the codec writes.
+    /// The input is not in the codec's format.
     #[error("corrupt {codec} data: {reason}")]
     Corrupt {
         /// The codec.
@@ -154,7 +153,7 @@ pub enum CodecError {
     Compress {
         /// The codec.
         codec: Codec,
-        /// What the library says.
+        /// The message of the library.
         reason: String,
     },
 }
@@ -176,7 +175,7 @@ fn levels(codec: Codec) -> String {
     }
 }
 
-/// Compresses `input`. Without a level, the codec's default, which is that of Kafka's clients.
+/// Compresses `input`. Without a level, uses the codec's default, which is that of Kafka's clients.
 ///
 /// # Errors
 /// [`CodecError::Level`], or [`CodecError::Compress`] if the library fails.
@@ -186,10 +185,10 @@ pub fn compress(codec: Codec, level: Option<i32>, input: &[u8]) -> Result<Vec<u8
     Ok(out)
 }
 
-/// As [`compress`], behind what `out` holds.
+/// Works like [`compress`], but appends to `out`.
 ///
 /// # Errors
-/// As [`compress`]; `out` then holds rubbish behind what it held.
+/// Those of [`compress`]; `out` then has garbage after its old content.
 pub fn compress_into(codec: Codec, level: Option<i32>, input: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
     if let Some(level) = level
         && !codec.levels().is_some_and(|levels| levels.contains(&level))
@@ -223,10 +222,9 @@ pub fn decompress(codec: Codec, input: &[u8], max: usize) -> Result<Vec<u8>, Cod
     }
 }
 
-/// Checks the framing of compressed bytes (magic, lengths of blocks, where it ends) without decompressing them;
-/// returns the most bytes that they can hold. It costs next to nothing. It finds most payloads that are not of the
-/// codec or are cut short, but no damage inside a block, not every cut of gzip, and little about a raw block of
-/// snappy.
+/// Checks the framing of compressed bytes (magic, block lengths, end) without decompressing them. Returns the most
+/// bytes that they can hold. This is very cheap. It finds most payloads that are cut or not of the codec. It finds no
+/// damage inside a block, not every cut of gzip, and few faults of a raw snappy block.
 ///
 /// # Errors
 /// [`CodecError::Corrupt`].

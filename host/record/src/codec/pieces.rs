@@ -1,6 +1,6 @@
 //! Decompresses a payload piece by piece into one buffer, which is reused from batch to batch.
 //!
-//! A check of the records needs each byte once. So it needs no room for the whole payload: a piece is at most 128 KiB
+//! A check of the records needs each byte once, so it needs no room for the whole payload. A piece is at most 128 KiB
 //! of gzip or zstd, one block of LZ4 (and the 64 KiB before it), or one block of snappy.
 
 use std::io::Read;
@@ -13,13 +13,13 @@ use super::lz4::{Block, Blocks, WINDOW};
 use super::snappy::{self, Chunks};
 use super::{Codec, CodecError};
 
-/// Size of a piece of a codec that is a stream of bytes: small enough to stay in a core's cache.
+/// The size of a piece of a stream codec, small enough to stay in a core's cache.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// What is kept for the next batch at most. A larger buffer, which a batch of large blocks has needed, is freed.
+/// The most bytes that are kept for the next batch. A larger buffer, which a batch of large blocks needs, is freed.
 const KEPT_BYTES: usize = 1 << 20;
 
-/// The memory that decompression needs, reused from batch to batch.
+/// The buffers for decompression, reused from batch to batch.
 #[derive(Default)]
 pub(crate) struct Scratch {
     buffer: Vec<u8>,
@@ -27,19 +27,19 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// Frees what is larger than usual.
+    /// Frees buffers that are larger than usual.
     pub(crate) fn trim(&mut self) {
         if self.buffer.capacity() > KEPT_BYTES {
             self.buffer = Vec::new();
         }
-        // A context keeps the window that a frame has asked for, up to 128 MiB.
+        // A context keeps the window that a frame asked for, up to 128 MiB.
         if self.zstd.as_ref().is_some_and(|context| context.sizeof() > 8 * KEPT_BYTES) {
             self.zstd = None;
         }
     }
 }
 
-/// A payload on its way through a codec.
+/// A payload that is being decompressed.
 pub(crate) struct Pieces<'a, 's> {
     source: Source<'a>,
     scratch: &'s mut Scratch,
@@ -51,12 +51,12 @@ enum Source<'a> {
     Snappy(Chunks<'a>),
     Lz4 {
         blocks: Blocks<'a>,
-        /// Bytes of output that the next block may refer to. They lie at the start of the buffer.
+        /// The bytes of output that the next block may refer to. They are at the start of the buffer.
         window: usize,
     },
     Zstd {
         input: InBuffer<'a>,
-        /// What the decoder returned last: 0 at the end of a frame.
+        /// The decoder's last return value: 0 at the end of a frame.
         hint: usize,
     },
 }
@@ -82,8 +82,8 @@ impl<'a, 's> Pieces<'a, 's> {
         Ok(Self { source, scratch })
     }
 
-    /// Decompresses the next piece into the buffer and returns where it lies there. It is empty at the end of the
-    /// payload, and only if nothing follows and every checksum is right.
+    /// Decompresses the next piece into the buffer and returns its range. The range is empty at the end of the payload,
+    /// if nothing follows and every checksum is right.
     ///
     /// # Errors
     /// [`CodecError::Corrupt`].
@@ -101,7 +101,7 @@ impl<'a, 's> Pieces<'a, 's> {
                 Ok(0..len)
             }
             Source::Snappy(chunks) => {
-                // A chunk may be empty, which must not be taken for the end.
+                // An empty chunk must not count as the end.
                 while let Some(chunk) = chunks.next()? {
                     buffer.clear();
                     snappy::decompress_block(chunk, usize::MAX, buffer)?;
@@ -134,7 +134,7 @@ impl Drop for Pieces<'_, '_> {
 
 fn lz4_piece(blocks: &mut Blocks<'_>, window: &mut usize, buffer: &mut Vec<u8>) -> Result<Range<usize>, CodecError> {
     while let Some(block) = blocks.next()? {
-        // The last bytes of the output so far are what the block may refer to.
+        // The next block may refer to the last bytes of the output so far.
         let kept = if blocks.are_linked() { (*window).min(WINDOW) } else { 0 };
         buffer.truncate(*window);
         buffer.drain(..*window - kept);
@@ -200,7 +200,7 @@ mod tests {
         }
     }
 
-    /// Text that repeats, and noise that does not.
+    /// Returns text that repeats, and noise that does not.
     fn content(len: usize) -> Vec<u8> {
         let mut state = 7u32;
         let next = |at: usize| {
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_add_up_to_what_decompress_gives() {
+    fn pieces_add_up_to_the_result_of_decompress() {
         let mut scratch = Scratch::default();
         for len in [0, 1, 1000, 65_536, 65_537, 400_000] {
             let content = content(len);
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_decompress_refuses_pieces_refuse_too() {
+    fn input_that_decompress_rejects_is_rejected_in_pieces_too() {
         let mut scratch = Scratch::default();
         let content = content(3000);
         for codec in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
@@ -243,7 +243,7 @@ mod tests {
                     assert_eq!(whole.ok(), pieces.ok(), "{codec} {at} {bit}");
                 }
             }
-            // A batch that is sound is read after all of those.
+            // A correct batch can be read after all of those.
             assert_eq!(unpack(codec, &packed, &mut scratch).as_deref(), Ok(&content[..]));
         }
     }

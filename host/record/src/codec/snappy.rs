@@ -1,8 +1,8 @@
-//! Snappy in xerial framing: what snappy-java's `SnappyOutputStream` writes, and Kafka's clients with it.
+//! Snappy in xerial framing, which snappy-java's `SnappyOutputStream` and Kafka's clients write.
 //!
-//! A stream is a header of 16 bytes (magic, version and least compatible version as big-endian `i32`) and then
-//! chunks: a big-endian length and one raw snappy block each. Streams may follow one another. Some clients
-//! send one raw block without any framing.
+//! A stream has a header of 16 bytes (magic, version and least compatible version as big-endian `i32`) and then chunks:
+//! a big-endian length and one raw snappy block each. Streams may follow one another. Some clients send one raw block
+//! without any framing.
 
 use snap::raw::{Decoder, Encoder, decompress_len, max_compress_len};
 
@@ -58,7 +58,7 @@ impl<'a> Chunks<'a> {
             self.is_raw = false;
             return Ok(Some(std::mem::take(&mut self.rest)));
         }
-        // A raw block cannot start so: its length would be negative as a chunk's.
+        // A raw block cannot start with the magic, which is a negative chunk length.
         while self.rest.starts_with(&MAGIC) {
             self.rest = self.rest.get(STREAM_HEADER_LEN..).ok_or_else(|| corrupt("the stream header is cut short"))?;
         }
@@ -75,7 +75,7 @@ impl<'a> Chunks<'a> {
     }
 }
 
-/// Checks a payload without decompressing it; returns how many bytes it claims to hold.
+/// Checks a payload without decompressing it. Returns the bytes that it claims to hold.
 pub(super) fn check_framing(input: &[u8]) -> Result<u64, CodecError> {
     let mut chunks = Chunks::new(input);
     let mut len = 0;
@@ -92,7 +92,7 @@ fn claimed_len(block: &[u8]) -> Result<usize, CodecError> {
     decompress_len(block).map_err(|error| corrupt(&error.to_string()))
 }
 
-/// Checks that the format can make the claim of a block true.
+/// Checks that a block can really have the length that it claims.
 fn check_claim(block: &[u8], claimed: usize) -> Result<(), CodecError> {
     if claimed > block.len().saturating_mul(Codec::Snappy.expansion_max()) {
         return Err(corrupt("a block claims more than its bytes can hold"));

@@ -8,16 +8,16 @@ use super::{Codec, CodecError};
 
 /// The level of Kafka's clients.
 const LEVEL_DEFAULT: i32 = 3;
-/// The largest block that a frame may hold (RFC 8878, 3.1.1.2.4).
+/// The largest block of a frame (RFC 8878, 3.1.1.2.4).
 const BLOCK_MAX: usize = 128 << 10;
-/// The header of a block, the least that one takes.
+/// The header of a block, which is the smallest block.
 const BLOCK_HEADER_LEN: usize = 3;
-/// A first guess for a frame that does not say its size: Java's do not.
+/// The first guess for a frame without a size, such as those of Java.
 const RATIO_GUESS: usize = 4;
 
 pub(super) fn compress_into(level: Option<i32>, input: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
     let start = out.len();
-    // In one go into what the worst case takes: the frame then says its content size.
+    // Compresses in one call into room for the worst case, so that the frame has its content size.
     out.resize(start + zstd_safe::compress_bound(input.len()), 0);
     let len = Compressor::new(level.unwrap_or(LEVEL_DEFAULT))
         .and_then(|mut compressor| compressor.compress_to_buffer(input, &mut out[start..]))
@@ -26,9 +26,9 @@ pub(super) fn compress_into(level: Option<i32>, input: &[u8], out: &mut Vec<u8>)
     Ok(())
 }
 
-/// Decompresses in one go, not as a stream: a stream's decoder allocates the window that the frame claims, up
-/// to 128 MiB, while this one needs nothing but the output. If that was too small, the input has really
-/// filled it, and only then it is doubled.
+/// Decompresses in one call, not as a stream: a stream decoder allocates the window that the frame claims, up to 128
+/// MiB, while this one needs only the output. If the output is too small, the input has really filled it, and only then
+/// is it doubled.
 pub(super) fn decompress(input: &[u8], max: usize) -> Result<Vec<u8>, CodecError> {
     if input.is_empty() {
         return Err(CodecError::corrupt(Codec::Zstd, "there is no frame"));
@@ -39,7 +39,8 @@ pub(super) fn decompress(input: &[u8], max: usize) -> Result<Vec<u8>, CodecError
     let guess = input.len().saturating_mul(RATIO_GUESS);
     let mut capacity = match zstd_safe::get_frame_content_size(input) {
         Ok(Some(claimed)) if claimed > max as u64 => return Err(CodecError::TooLarge { max }),
-        // Believed only up to a common ratio. A further frame finds too little room, and a larger buffer.
+        // The claimed size counts only up to a common ratio. A further frame finds too little room, and gets a larger
+        // buffer.
         Ok(Some(claimed)) => (claimed as usize).min(guess.saturating_mul(RATIO_GUESS)),
         Ok(None) | Err(_) => guess,
     }
@@ -49,7 +50,7 @@ pub(super) fn decompress(input: &[u8], max: usize) -> Result<Vec<u8>, CodecError
         let mut out = Vec::with_capacity(capacity);
         let capacity_real = out.capacity();
         match context.decompress(&mut out, input) {
-            // The allocator may have given more than was asked for.
+            // The allocator may have returned more than was requested.
             Ok(len) if len > max => return Err(CodecError::TooLarge { max }),
             Ok(_) => return Ok(out),
             Err(code) if !zstd_safe::is_error_kind(code, ZSTD_ErrorCode::ZSTD_error_dstSize_tooSmall) => {
@@ -66,7 +67,7 @@ pub(super) fn decompress(input: &[u8], max: usize) -> Result<Vec<u8>, CodecError
     }
 }
 
-/// Checks frames without decompressing them; returns the most bytes that they can hold.
+/// Checks frames without decompressing them. Returns the most bytes that they can hold.
 pub(super) fn check_framing(input: &[u8]) -> Result<u64, CodecError> {
     if input.is_empty() {
         return Err(CodecError::corrupt(Codec::Zstd, "there is no frame"));

@@ -1,4 +1,4 @@
-//! Counts what a piece of code asks the allocator for, so that "never allocates by a claimed size" is a test.
+//! Counts the allocations of a piece of code, to test that nothing is allocated by a claimed size.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -7,21 +7,21 @@ use std::cell::Cell;
 static ALLOCATOR: Watched = Watched;
 
 thread_local! {
-    // Tests run on threads of their own. Constant and without a destructor: safe to touch in an allocator.
+    // Each test runs on its own thread. Constant and without a destructor, so an allocator can read it safely.
     static LARGEST: Cell<usize> = const { Cell::new(0) };
     static COUNT: Cell<usize> = const { Cell::new(0) };
 }
 
-/// What one call of [`watch`] saw.
+/// What [`watch`] saw during one call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seen {
     /// The largest single request, in bytes.
     pub(crate) largest: usize,
-    /// How many requests there were.
+    /// The number of requests.
     pub(crate) count: usize,
 }
 
-/// Runs `work` on this thread and tells what it allocated. C libraries are not seen.
+/// Runs `work` on this thread and returns its allocations. Those of C libraries are not seen.
 pub(crate) fn watch<T>(work: impl FnOnce() -> T) -> (T, Seen) {
     LARGEST.set(0);
     COUNT.set(0);
@@ -37,28 +37,28 @@ fn note(size: usize) {
 }
 
 #[expect(unsafe_code, reason = "an allocator can only be watched from inside one")]
-// SAFETY: every call is handed to the system's allocator as it came; noting a size allocates nothing.
+// SAFETY: every call goes to the system's allocator unchanged; recording a size allocates nothing.
 unsafe impl GlobalAlloc for Watched {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note(layout.size());
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         note(layout.size());
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         note(size);
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.realloc(pointer, layout, size) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.dealloc(pointer, layout) }
     }
 }

@@ -1,4 +1,4 @@
-//! Batches that are built and read back, walked over and patched.
+//! Batches: built, read back, walked over and patched.
 
 use millstream_record::validate::{RecordRules, check_records, validate_produce};
 use millstream_record::*;
@@ -171,7 +171,7 @@ fn headers_keep_their_order_and_repeat() {
     assert_eq!(read[1].last_header("x"), None);
     assert_eq!(read[1].collect::<Vec<_>>()[0].name_lossy(), "x\u{FFFD}");
 
-    // What was read can be written again without collecting it.
+    // Read records can be written again without collecting them.
     let mut again = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
     for record in &records {
         let record = record.unwrap();
@@ -198,7 +198,7 @@ fn a_builder_knows_its_size_before_and_after() {
 }
 
 #[test]
-fn a_builder_refuses_what_cannot_be() {
+fn a_builder_rejects_what_cannot_be() {
     let empty = || BatchBuilder::new(Codec::Gzip, TimestampType::CreateTime);
     assert_eq!(empty().build(), Err(BuildError::Empty));
     assert_eq!(empty().build_with_payload(Codec::Gzip, b"x"), Err(BuildError::Empty));

@@ -1,4 +1,4 @@
-//! The standard codecs: both ways, in the forms that other libraries write, and under a cap.
+//! The standard codecs: both ways, in the forms that other libraries write, and with a limit.
 
 use std::io::Write;
 
@@ -108,7 +108,7 @@ fn lz4_is_read_in_every_form_of_the_frame() {
                 }
             }
         }
-        // What we write is what Java's reader takes: version 1, independent blocks of 64 KiB, no checksums.
+        // We write what Java's reader accepts: version 1, independent blocks of 64 KiB, no checksums.
         let ours = compress(Codec::Lz4, None, &input).unwrap();
         assert_eq!(ours[..7], [0x04, 0x22, 0x4D, 0x18, 0x60, 0x40, 0x82]);
     }
@@ -122,7 +122,7 @@ fn gzip_and_zstd_are_read_in_several_parts_and_zstd_as_a_stream() {
             let expected = input.repeat(3);
             assert_eq!(decompress(codec, &part.repeat(3), expected.len()), Ok(expected), "{codec}");
         }
-        // As Java's client writes it: no content size, and the window of its level, 8 MiB at 19.
+        // As Java's client writes it: without a content size, and with the window of its level, 8 MiB at 19.
         for level in [1, 3, 19].into_iter().filter(|level| *level < 19 || input.len() < 2) {
             let mut encoder = zstd::stream::Encoder::new(Vec::new(), level).unwrap();
             encoder.write_all(&input).unwrap();
@@ -141,7 +141,8 @@ fn a_cut_is_an_error_at_every_byte() {
             let compressed = compress(codec, None, &input).unwrap();
             for cut in 0..compressed.len() {
                 let result = decompress(codec, &compressed[..cut], 1 << 20);
-                // A snappy stream has no end: it is whole after its header and after each chunk: here there is one.
+                // A snappy stream has no end mark: it is whole after its header and after each chunk, of which there is
+                // one.
                 if codec == Codec::Snappy && cut == 16 {
                     assert_eq!(result, Ok(Vec::new()));
                 } else {
@@ -154,7 +155,7 @@ fn a_cut_is_an_error_at_every_byte() {
     }
 }
 
-/// What a decompression may ask for at once: as much as the cap allows, and a vector's growth by doubling.
+/// Returns the largest allowed allocation: what the limit allows, and a vector's growth by doubling.
 fn allowed(max: usize) -> usize {
     2 * max + (64 << 10)
 }
@@ -169,7 +170,7 @@ fn bombs_stop_at_the_cap() {
         assert_eq!(result, Err(CodecError::TooLarge { max }), "{codec}");
         assert!(seen.largest <= allowed(max), "{codec} {seen:?}");
     }
-    // zstd without a content size has to be tried.
+    // zstd without a content size has to be decompressed.
     let mut encoder = zstd::stream::Encoder::new(Vec::new(), 3).unwrap();
     encoder.write_all(&zeros).unwrap();
     let bomb = encoder.finish().unwrap();
@@ -178,7 +179,7 @@ fn bombs_stop_at_the_cap() {
     assert!(seen.largest <= allowed(max), "{seen:?}");
 }
 
-/// A few bytes that claim much: nothing like it is ever allocated, whatever the cap.
+/// A few bytes that claim a huge size never cause such an allocation, whatever the limit.
 #[test]
 fn claims_are_not_believed() {
     let xerial =
@@ -217,7 +218,7 @@ fn a_zstd_window_of_two_gib_costs_nothing() {
     }
 }
 
-/// Raw LZ4 blocks in a frame of ours.
+/// Returns raw LZ4 blocks in a frame.
 fn lz4_frame(flags: u8, blocks: &[&[u8]]) -> Vec<u8> {
     let mut frame = vec![0x04, 0x22, 0x4D, 0x18, flags, 0x40];
     frame.push((twox_hash::XxHash32::oneshot(0, &frame[4..]) >> 8) as u8);

@@ -1,4 +1,4 @@
-//! Against batches that Apache Kafka 4.2's client library wrote. `GoldenBatches.java` makes them and says how.
+//! Compares with batches of Apache Kafka 4.2's client library. `GoldenBatches.java` makes them and explains how.
 
 use millstream_record::*;
 
@@ -17,7 +17,7 @@ fn golden(name: &str) -> Vec<u8> {
         .collect()
 }
 
-/// The records of `GoldenBatches.java`.
+/// Returns the records of `GoldenBatches.java`.
 fn expected(long_value: usize) -> Vec<OwnedRecord> {
     let text = |text: &str| Some(text.as_bytes().to_vec());
     let record = |timestamp, key, value, headers| OwnedRecord { timestamp, key, value, headers };
@@ -112,7 +112,7 @@ fn log_append_time_holds_for_every_record() {
         assert_eq!(record.unwrap().timestamp, TIMESTAMP + 500);
     }
 
-    // A leader that stamps a producer's batch arrives at what Java's reader takes.
+    // A leader that sets its time in a producer's batch gets a batch that Java's reader accepts.
     let mut ours = builder(Codec::None, TimestampType::CreateTime);
     expected(3).iter().for_each(|record| record.append_to(&mut ours));
     let mut ours = ours.build().unwrap();

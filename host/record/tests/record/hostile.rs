@@ -1,4 +1,4 @@
-//! Whole batches, cut at every byte and with every bit flipped: an error, never a panic, never a large allocation.
+//! Whole batches, cut at every byte and with every bit flipped: an error, never a panic or a large allocation.
 
 use millstream_record::validate::{RecordRules, TimestampBounds, check_records_up_to, validate_produce};
 use millstream_record::*;
@@ -11,14 +11,14 @@ const BOUNDS: TimestampBounds =
 const BATCH_BYTES_MAX: usize = 1 << 20;
 const RULES: RecordRules = RecordRules { timestamps: Some(BOUNDS), ..RecordRules::NONE };
 const RECORDS_MAX: usize = 1 << 16;
-/// What a damaged batch of a few hundred bytes may make us ask for at once: the cap and a vector's growth.
+/// The largest allocation for a damaged batch of a few hundred bytes: the limit and a vector's growth.
 const ALLOCATION_MAX: usize = 3 * RECORDS_MAX;
 
 fn small(codec: Codec) -> Vec<u8> {
     batch_of(codec, &random_records(&mut Random(31), 4, 40))
 }
 
-/// Everything that a reader may do with bytes that claim to be batches. Returns the validation's result.
+/// Runs every function that a reader may call on bytes that claim to be batches. Returns the validation's result.
 fn exercise(bytes: &[u8]) -> Result<(), BatchError> {
     let (result, seen) = watch(|| {
         for batch in batches(bytes) {
@@ -63,9 +63,9 @@ fn a_flipped_bit_is_seen_wherever_it_is() {
                 flipped[at] ^= 1 << bit;
                 let result = exercise(&flipped).map_err(|error| error.kind());
                 let expected = match at {
-                    // The base offset must be 0, and lies outside of the CRC.
+                    // The base offset must be 0; the CRC does not cover it.
                     0..8 => Err(ErrorKind::InvalidRecord),
-                    // The leader's epoch is the broker's to set.
+                    // The broker sets the leader epoch.
                     12..16 => Ok(()),
                     16 => Err(ErrorKind::UnsupportedMagic),
                     _ => Err(ErrorKind::Corrupt),
@@ -76,7 +76,7 @@ fn a_flipped_bit_is_seen_wherever_it_is() {
     }
 }
 
-/// A client can make the CRC right for whatever it sends.
+/// A client can compute the right CRC for any bytes.
 #[test]
 fn a_flipped_bit_under_a_right_crc_never_panics() {
     for codec in Codec::ALL {
@@ -130,7 +130,7 @@ fn noise_never_panics() {
 }
 
 #[test]
-fn a_bomb_is_appended_without_being_read_and_refused_when_it_is() {
+fn a_bomb_is_appended_unread_and_rejected_when_read() {
     for codec in Codec::ALL.into_iter().filter(|codec| *codec != Codec::None) {
         let mut builder = BatchBuilder::new(codec, TimestampType::CreateTime);
         builder.append(BOUNDS.now_ms, None, Some(&vec![0; 16 << 20]), []).unwrap();

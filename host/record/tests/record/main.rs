@@ -1,4 +1,4 @@
-//! The crate from the outside: built and read back, cut and flipped, and against what Java's client writes.
+//! The crate from the outside: batches that are built and read back, cut and flipped, and compared with Java's client.
 
 mod allocations;
 mod batch;

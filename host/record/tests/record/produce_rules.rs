@@ -1,4 +1,4 @@
-//! What Produce rejects: the error kinds that a broker turns into Kafka's codes.
+//! Batches that Produce rejects, and the error kinds that a broker maps to Kafka's codes.
 
 use millstream_record::layout::NO_TIMESTAMP;
 use millstream_record::validate::{
@@ -29,7 +29,7 @@ fn sound(codec: Codec) -> Vec<u8> {
     batch_of(codec, &random_records(&mut Random(11), 10, 50))
 }
 
-/// A sound batch with some fields written over and a CRC that is right again.
+/// Overwrites some fields of a valid batch and recomputes the CRC.
 fn with(codec: Codec, fields: &[(usize, &[u8])]) -> Vec<u8> {
     let mut batch = sound(codec);
     for (at, bytes) in fields {
@@ -63,14 +63,14 @@ fn a_wrong_batch_length_is_corrupt_whichever_way() {
         let mut batch = sound(Codec::None);
         batch[BATCH_LENGTH..BATCH_LENGTH + 4].copy_from_slice(&length.to_be_bytes());
         assert_eq!(kind(&batch), ErrorKind::Corrupt, "{length}");
-        // Two batches, the first of which says that it is longer: still corrupt.
+        // Two batches, the first of which claims to be longer: still corrupt.
         let two = [batch, sound(Codec::None)].concat();
         assert_eq!(kind(&two), ErrorKind::Corrupt, "{length}, two");
     }
 }
 
 #[test]
-fn other_record_formats_are_refused_by_name() {
+fn other_record_formats_are_rejected_by_name() {
     for magic in [0i8, 1, 3, 127, -1, i8::MIN] {
         let batch = with(Codec::None, &[(MAGIC_AT, &magic.to_be_bytes())]);
         assert_eq!(refused(&batch), BatchError::UnsupportedMagic { magic });
@@ -86,11 +86,11 @@ fn a_record_count_that_does_not_fit_is_invalid() {
         for count in [i32::MIN, -1, 0, 500, i32::MAX] {
             let batch = with(codec, &[(COUNT, &count.to_be_bytes())]);
             assert_eq!(kind(&batch), ErrorKind::InvalidRecord, "{count}");
-            // Also when the last offset delta agrees.
+            // Also if the last offset delta agrees.
             let delta = count.wrapping_sub(1).to_be_bytes();
             let batch = with(codec, &[(COUNT, &count.to_be_bytes()), (LAST_OFFSET_DELTA, &delta)]);
             if count == 500 && codec != Codec::None {
-                // That number would fit: only a walk over the records finds the error.
+                // That count would fit: only a walk over the records finds the error.
                 let batch = validate_produce(&batch, BATCH_BYTES_MAX).unwrap();
                 let error = check_records(&batch, &RecordRules::NONE).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::InvalidRecord);
@@ -237,7 +237,7 @@ fn every_record_with_a_timestamp_out_of_range_is_named() {
             };
             let expected: Vec<_> = bad.iter().map(|index| (*index, message(*index))).collect();
             assert_eq!(error.record_errors(), expected, "{codec}");
-            // Where the broker stamps its own time, the producer's does not matter.
+            // If the broker sets its own time, the producer's does not matter.
             check_records(&batch, &RecordRules::NONE).unwrap();
         }
     }
@@ -307,7 +307,7 @@ fn a_payload_that_cannot_be_decompressed_is_invalid() {
             let batch = validate_produce(&bytes, BATCH_BYTES_MAX).unwrap();
             let error = check_records(&batch, &RULES).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidRecord, "{codec}: {error}");
-            // Gzip says nothing of its length before its end, and a raw block of snappy has no framing.
+            // Gzip has its length only at its end, and a raw block of snappy has no framing.
             let is_cut = batch.payload() != noise;
             if codec != (if is_cut { Codec::Gzip } else { Codec::Snappy }) {
                 let error = check_framing(&batch).unwrap_err();
@@ -345,7 +345,7 @@ fn a_check_can_stop_early() {
     assert_eq!(error, BatchError::Codec(CodecError::TooLarge { max: all - 1 }));
 }
 
-/// One record by hand; its length in front, and around it a batch.
+/// Encodes one record by hand with its length, and puts it into a batch.
 fn batch_of_body(codec: Codec, body: &[u8]) -> Vec<u8> {
     let mut payload = Vec::new();
     varint::write_i32(&mut payload, body.len() as i32);

@@ -1,4 +1,4 @@
-//! What the tests of this crate share: a small deterministic generator, and random records.
+//! Shared helpers of this crate's tests: a small deterministic generator, and random records.
 
 use millstream_record::{BatchBuilder, BatchView, Codec, Header, TimestampType};
 
@@ -14,12 +14,12 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number below `bound`.
+    /// Returns a number below `bound`.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
     }
 
-    /// Up to `max` bytes; of few values, or one, or all, so that some of it compresses.
+    /// Returns up to `max` bytes with few, one, or all values, so that some of it compresses.
     pub(crate) fn bytes(&mut self, max: usize) -> Vec<u8> {
         let len = self.below(max + 1);
         let alphabet = [1, 4, 256][self.below(3)];
@@ -78,7 +78,7 @@ pub(crate) fn batch_of(codec: Codec, records: &[OwnedRecord]) -> Vec<u8> {
     builder.build().unwrap()
 }
 
-/// The records of a batch, which must be sound.
+/// Returns the records of a batch, which must be valid.
 pub(crate) fn read_all(batch: &BatchView<'_>) -> Vec<OwnedRecord> {
     let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
     batch
