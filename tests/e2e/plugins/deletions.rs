@@ -93,7 +93,10 @@ fn a_version_is_not_deleted_from_under_a_batch() {
             }
         }
     }
-    assert!(stored.len() + PRODUCERS * deleted >= PRODUCERS * ROUNDS as usize, "more batches were rejected than versions deleted");
+    assert!(
+        stored.len() + PRODUCERS * deleted >= PRODUCERS * ROUNDS as usize,
+        "more batches were rejected than versions deleted"
+    );
     stored.sort_unstable();
     for _ in 0..2 {
         let mut raw = Raw::connect(&broker);
