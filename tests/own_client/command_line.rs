@@ -199,7 +199,8 @@ fn no_broker() {
     for args in [&["topic", "list"][..], &["produce", "t"], &["consume", "t"], &["plugin", "history", "p"]] {
         let refused = run(nowhere, args, "a line\n");
         assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""), "{args:?}");
-        let told = "error: cannot connect to 127.0.0.1:1: Connection refused (os error 111); start a broker with `millstream \
+        let told = "error: cannot connect to 127.0.0.1:1: Connection refused (os error 111); \
+                    start a broker with `millstream \
                     serve`, or name another one with -b\n";
         assert_eq!(refused.stderr, told, "{args:?}");
     }

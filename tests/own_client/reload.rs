@@ -209,7 +209,8 @@ fn check_runs(producer: usize, partitions: &[Option<u8>]) {
         if next != Some(partition) {
             assert!(
                 (version..=SWAPS as u8).contains(&partition),
-                "record {number} of producer {producer} went to {partition}, in the middle of a batch of version {version}"
+                "record {number} of producer {producer} went to {partition}, in the middle of a batch of \
+                 version {version}"
             );
             version = partition;
         }

@@ -18,13 +18,13 @@ use verbs::without_verb;
 const USER_FACING_MAX: usize = 0;
 
 /// Banned phrases in comments.
-const COMMENTS_MAX: usize = 149;
+const COMMENTS_MAX: usize = 89;
 
 /// Doc comments of functions that do not begin with a verb.
-const WITHOUT_VERB_MAX: usize = 169;
+const WITHOUT_VERB_MAX: usize = 75;
 
 /// Lines of Rust that are longer than [`COLUMNS`].
-const LONG_LINES_MAX: usize = 213;
+const LONG_LINES_MAX: usize = 99;
 
 /// The width that rustfmt.toml sets.
 const COLUMNS: usize = 120;
@@ -94,7 +94,8 @@ fn doc_comments_of_functions_begin_with_a_verb() {
 #[test]
 fn lines_fit_the_width() {
     let mut long = Vec::new();
-    for file in files(&[".rs"]) {
+    // The bindings are generated.
+    for file in files(&[".rs"]).into_iter().filter(|file| !file.starts_with("sdk/rust/src/bindings")) {
         let text = fs::read_to_string(root().join(&file)).expect("a tracked file is UTF-8");
         let lines = text.lines().enumerate().filter(|(_, line)| line.chars().count() > COLUMNS);
         long.extend(lines.map(|(number, _)| format!("{}:{}", file.display(), number + 1)));

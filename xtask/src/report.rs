@@ -103,7 +103,8 @@ mod tests {
     use super::*;
 
     const OUTPUT: &str = "running 3 tests\ntest a ... ok\ntest b ... FAILED\ntest c ... ignored\n\n\
-                          test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.1s\n";
+                          test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; \
+                          finished in 0.1s\n";
 
     #[test]
     fn the_output_of_the_harness_is_read() {

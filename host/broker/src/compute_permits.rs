@@ -1,4 +1,4 @@
-//! ComputePermits at work that takes its time: decompressing, recoding, calling stages.
+//! Permits for slow work: decompressing, recoding, calling stages.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::blocking::blocking;
 use crate::error::ApiError;
 
-/// So much is worked on at a time as leaves half of the cores to everybody else, and so that the memory that it takes has a
-/// bound. Each topic with stages has turns of its own, so that a slow stage keeps only its own topic waiting.
+/// Limits the slow work at a time, so that half of the cores are left to other work and its memory is bounded. Each
+/// topic with stages has its own permits, so that a slow stage delays only its own topic.
 #[derive(Debug, Clone)]
 pub(crate) struct ComputePermits(Arc<Semaphore>);
 
@@ -19,18 +19,18 @@ impl ComputePermits {
         Self(Arc::new(Semaphore::new((cores / 2).max(1))))
     }
 
-    /// Waits for a turn, which ends when what this gives is dropped.
+    /// Waits for a permit, which is released when it is dropped.
     pub(crate) async fn take(&self) -> OwnedSemaphorePermit {
         Arc::clone(&self.0).acquire_owned().await.expect("the semaphore is never closed")
     }
 
-    /// Runs work on a thread where it may take its time, when it is its turn.
+    /// Runs work on a thread where it may be slow, once there is a permit.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ApiError> {
         let turn = self.take().await;
-        // The turn goes with the work: it lasts even if the client that waits for it is gone.
+        // The permit moves into the work, so that it lasts even if the client that waits is gone.
         let in_turn = move || {
             let done = work();
             drop(turn);
@@ -39,12 +39,12 @@ impl ComputePermits {
         blocking(in_turn).await
     }
 
-    /// Runs work that is done at once here and now, unless others are before it.
+    /// Runs quick work here and now, unless other work already waits for permits.
     pub(crate) async fn run_quick<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ApiError> {
-        // A runtime of one thread has nobody to go on with the rest, should the work turn out to be slow.
+        // A runtime with one thread has no other thread to continue its tasks if the work turns out to be slow.
         if Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread
             && let Ok(_turn) = self.0.try_acquire()
         {
@@ -54,8 +54,8 @@ impl ComputePermits {
     }
 }
 
-/// Runs work that may take its time. On a worker that serves sockets, where quick stages run, what else waits for that worker
-/// goes to another thread first; on a thread of its own nothing changes.
+/// Runs work that may be slow. On a worker thread that serves sockets, where quick stages run, its other tasks first
+/// move to another thread. On a thread of the blocking pool nothing changes.
 pub(crate) fn aside<T>(work: impl FnOnce() -> T) -> T {
     match Handle::current().runtime_flavor() {
         RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),

@@ -1,4 +1,4 @@
-//! The one place where errors become Kafka's codes.
+//! The only place where errors become Kafka's codes.
 
 use millstream_coordinator::group::GroupError;
 use millstream_log::{AppendError, LogError, ReadError};
@@ -10,20 +10,21 @@ use crate::config::ConfigError;
 use millstream_metadata::controller::ControllerError;
 use millstream_metadata::{MetadataError, TopicNameError};
 
-/// A refusal as a client gets it: a code, and words for the APIs that carry some.
+/// An error response: a code, and a message for the APIs that have room for one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct ApiError {
     pub(crate) code: ErrorCode,
     pub(crate) message: String,
-    /// The records of the batch that are to blame, each with its place and words; without words, those of the whole.
+    /// The invalid records of the batch, each with its index and message; an empty message stands for that of the
+    /// batch.
     pub(crate) records: Vec<(u32, String)>,
     /// Whether the log or the disk failed. Other errors have the code KAFKA_STORAGE_ERROR too, since clients retry it.
     pub(crate) storage_fault: bool,
 }
 
 impl ApiError {
-    /// Returns whether the disk failed, which an operator has to see in the log.
+    /// Returns whether the disk failed, which operators need to see in the log.
     pub(crate) fn is_storage_fault(&self) -> bool {
         self.storage_fault
     }
@@ -36,7 +37,7 @@ impl ApiError {
         Self { code, message: message.into(), records: Vec::new(), storage_fault: false }
     }
 
-    /// The words for an answer.
+    /// Returns the message for a response.
     pub(crate) fn text(&self) -> Option<Str> {
         Some(Str::from(self.message.as_str()))
     }
@@ -49,7 +50,7 @@ impl ApiError {
 impl From<BatchError> for ApiError {
     fn from(error: BatchError) -> Self {
         let code = match error.kind() {
-            // The formats before 2 were once right; others are no formats at all.
+            // The formats before 2 were valid once; other numbers are not formats.
             ErrorKind::UnsupportedMagic if !matches!(error, BatchError::UnsupportedMagic { magic: 0 | 1 }) => {
                 ErrorCode::CORRUPT_MESSAGE
             }

@@ -9,7 +9,7 @@ use millstream_record::BatchView;
 
 use crate::topics::TopicTable;
 
-/// A topic of the broker's own, by name. It may be created, deleted and created again meanwhile.
+/// An internal topic by its name. It may be created, deleted and created again.
 pub(crate) struct NamedTopic {
     topics: Arc<ArcSwap<TopicTable>>,
     name: &'static str,

@@ -1,8 +1,8 @@
 //! The broker: connections, one handler per API, partitions, consumer groups.
 //!
-//! A produce request walks [`net`] (accept, permit, frame), [`api`] (decode), [`produce`] (checks) and `millstream_partition`
-//! (append, commit). Its response leaves in request order through [`net::send_queue`]. A fetch walks the same way in, waits
-//! for records if there are none yet, and its response is file ranges that the kernel sends.
+//! A produce request passes through [`net`] (accept, permit, frame), [`api`] (decode), [`produce`] (checks) and
+//! `millstream_partition` (append, commit). Its response leaves in request order through [`net::send_queue`]. A fetch
+//! enters the same way and waits for records if there are none yet. Its response is file ranges that the kernel sends.
 //! Changes of topics are decided in `millstream_metadata`, committed by [`controller`] and take effect in [`apply`].
 //! Stages run in [`edge`].
 

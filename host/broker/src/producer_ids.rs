@@ -1,4 +1,5 @@
-//! Ids for idempotent producers: unique over all restarts, taken in blocks so that few of them cost a write.
+//! Ids for idempotent producers. They are unique over all restarts, and allocated in blocks so that few of them cost a
+//! write.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use millstream_metadata::controller::{PRODUCER_ID_BLOCK, Request};
 #[derive(Debug, Default)]
 pub(crate) struct ProducerIds {
     left: Mutex<Range<i64>>,
-    /// Held while the next block is allocated, so that requests at the same time share one.
+    /// Held while the next block is allocated, so that concurrent requests share one.
     allocating: tokio::sync::Mutex<()>,
 }
 

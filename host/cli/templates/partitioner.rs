@@ -15,7 +15,8 @@ impl Partitioner for {{type}} {
     fn partition(&mut self, record: &Record<'_>, partitions: &Partitions<'_>) -> Result<u32> {
         let key = record.key().ok_or("a record needs a key")?;
         let prefix = &key[..self.prefix.min(key.len())];
-        Ok(prefix.iter().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add((*byte).into())) % partitions.count())
+        let hash = prefix.iter().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add((*byte).into()));
+        Ok(hash % partitions.count())
     }
 }
 

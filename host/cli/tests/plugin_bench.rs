@@ -1,4 +1,4 @@
-//! `millstream plugin bench`: every kind is called, and what it says can be true.
+//! `millstream plugin bench`: calls every kind of plug-in, and the figures are plausible.
 
 use std::fs;
 use std::process::{Command, Output};

@@ -1,4 +1,4 @@
-//! What `millstream plugin build` prints when something in the toolchain fails: the toolchain's own words. The
+//! Checks that `millstream plugin build` prints the toolchain's own message when something in the toolchain fails. The
 //! toolchain is a fake on the `PATH`, which fails in one way at a time.
 #![cfg(unix)]
 
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 const TARGET_ADVICE: &str = "rustup target add";
 
-/// A fake that passes the checks before the build: rustc names a folder that exists, and cargo a workspace.
+/// A fake that passes the checks before the build: rustc names an existing folder, and cargo a workspace.
 const RUSTC: &str = "echo \"$FAKE\"";
 const METADATA: &str = "[ \"$1\" = metadata ] && { echo '{\"target_directory\":\"/nowhere\",\"packages\":[]}'; exit; }";
 
@@ -53,7 +53,7 @@ fn a_missing_target_is_named_with_the_command_that_adds_it() {
 }
 
 #[test]
-fn a_toolchain_that_is_not_there_is_named() {
+fn a_missing_toolchain_is_named() {
     let error = build(None, None);
     assert!(error.contains("cannot run rustc: install Rust with rustup"), "{error}");
     assert!(error.contains("No such file"), "{error}");
@@ -63,7 +63,7 @@ fn a_toolchain_that_is_not_there_is_named() {
 }
 
 #[test]
-fn the_words_of_a_failing_rustc_are_shown() {
+fn the_message_of_a_failing_rustc_is_shown() {
     let error = build(Some("echo \"error: toolchain '1.95' is not installed\" >&2; exit 1"), None);
     assert!(error.contains("rustc does not run"), "{error}");
     assert!(error.contains("error: toolchain '1.95' is not installed"), "{error}");
@@ -71,14 +71,14 @@ fn the_words_of_a_failing_rustc_are_shown() {
 }
 
 #[test]
-fn the_words_of_a_failing_cargo_are_shown() {
+fn the_message_of_a_failing_cargo_is_shown() {
     let offline = "echo 'warning: spurious network error: Could not resolve hostname' >&2; exit 101";
     for (cargo, expected) in [
         (offline.to_owned(), &["cargo cannot read ", "Could not resolve hostname"][..]),
         (format!("{METADATA}; {offline}"), &["Could not resolve hostname", "error: cargo cannot build ."]),
         ("echo nonsense".to_owned(), &["cannot read the output of cargo metadata"]),
         (format!("{METADATA}; kill -9 $$"), &["cargo cannot build .", "signal: 9"]),
-        // The check found the target, and the compiler that cargo runs has none.
+        // The check found the target, but the compiler that cargo runs does not have it.
         (
             format!("{METADATA}; echo \"error[E0463]: can't find crate for \\`core\\`\" >&2; exit 101"),
             &["can't find crate for `core`", "error: cargo cannot build ."],

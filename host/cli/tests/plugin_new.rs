@@ -1,6 +1,6 @@
-//! Folders that `millstream plugin new` makes build, pass their own test and conform to the contract. The test runs the
-//! binary in folders outside the workspace. They stay in the target folder, so that a second run builds only the
-//! plug-ins.
+//! Checks that the folders of `millstream plugin new` build, pass their own test and conform to the contract. The test
+//! runs the binary in folders outside the workspace. They stay in the target folder, so that a second run builds only
+//! the plug-ins.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ fn failed(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// The target folder of all of them.
+/// Returns the shared target folder.
 fn target() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugin-new-target")
 }
@@ -87,7 +87,7 @@ fn every_kind_builds_and_passes_its_own_test_at_once() {
     let error = failed(&millstream(&folder, &["plugin", "new", "my-filter", "--kind", "filter"]));
     assert!(error.contains("error: my-filter already exists"), "{error}");
 
-    // The error of a plug-in that does not compile contains the words of the compiler.
+    // If a plug-in does not compile, the error contains the compiler's message.
     let source = folder.join("my-filter/src/lib.rs");
     let broken = fs::read_to_string(&source).unwrap().replace("Result<bool>", "Result<u8>");
     fs::write(&source, broken).unwrap();
@@ -96,7 +96,7 @@ fn every_kind_builds_and_passes_its_own_test_at_once() {
     let error = failed(&millstream(&folder, &["plugin", "test", "my-filter"]));
     assert!(error.contains("error: cargo cannot build my-filter"), "{error}");
 
-    // The other kinds of failure: the code compiles, and a vector is wrong.
+    // The other kind of failure: the code compiles, but a vector is wrong.
     let vectors = folder.join("my-partitioner/tests/vectors.jsonl");
     let wrong = fs::read_to_string(&vectors).unwrap().replace("[1,1,2]", "[1,1,3]");
     fs::write(&vectors, wrong).unwrap();

@@ -1,4 +1,4 @@
-//! What differs between two images: the input of everything that acts on a change.
+//! The difference between two images, for everything that acts on a change.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{MetadataImage, MetadataRecord, TopicImage};
 
-/// A topic before and after a change. The two are equal if a request asked for what was there already.
+/// A topic before and after a change. The two are equal if the requested configs were already set.
 #[derive(Debug, Clone)]
 pub struct TopicChange {
     /// The topic before the change.
@@ -19,21 +19,21 @@ pub struct TopicChange {
 /// The topics that differ between two images.
 #[derive(Debug, Clone, Default)]
 pub struct MetadataDelta {
-    /// Topics that are gone, as they were.
+    /// Deleted topics, as they were before.
     pub deleted: Vec<Arc<TopicImage>>,
-    /// Topics that have changed.
+    /// Changed topics.
     pub changed: Vec<TopicChange>,
-    /// Topics that are new.
+    /// New topics.
     pub created: Vec<Arc<TopicImage>>,
 }
 
 impl MetadataDelta {
-    /// Returns what differs in the topics with these ids.
+    /// Returns the difference in the topics with these ids.
     pub fn between(before: &MetadataImage, after: &MetadataImage, touched: impl IntoIterator<Item = Uuid>) -> Self {
         Self::from_topics(touched.into_iter().map(|id| (id, before.topic_by_id(id).cloned())), after)
     }
 
-    /// Returns what differs in these topics, given as they were before.
+    /// Returns the difference in these topics, given as they were before.
     pub(crate) fn from_topics(
         before: impl IntoIterator<Item = (Uuid, Option<Arc<TopicImage>>)>,
         after: &MetadataImage,
@@ -50,7 +50,7 @@ impl MetadataDelta {
         delta
     }
 
-    /// Returns an image as a change of nothing: every topic is created. A start applies it.
+    /// Returns an image as a difference to an empty one: every topic is created. The broker applies it at start.
     pub fn of_image(image: &MetadataImage) -> Self {
         Self { created: image.topics().cloned().collect(), ..Self::default() }
     }
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_topic_that_comes_and_goes_is_no_difference() {
+    fn a_topic_created_and_deleted_is_not_a_difference() {
         let id = Uuid::from_u128;
         let created = |n: u128| MetadataRecord::TopicCreated {
             name: format!("t{n}"),

@@ -1,7 +1,7 @@
 //! The feature level of a metadata log: which records may be written to it.
 
-/// The feature level, as Kafka's `metadata.version`. Every program that knows a level reads all records of it, so nodes of
-/// two versions can share a log if its level is one that both know.
+/// The feature level, like Kafka's `metadata.version`. A program that knows a level reads all records of it. Nodes of
+/// two versions can therefore share a log if both know its level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FeatureLevel(u16);
 
@@ -32,7 +32,8 @@ impl FeatureLevel {
 /// A level of a newer program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the metadata log has feature level {0}, this program knows up to {newest}: a newer version of the program wrote it, \
+    "the metadata log has feature level {0}, this program knows up to {newest}: \
+     a newer version of the program wrote it, \
      start that one",
     newest = FeatureLevel::NEWEST.0
 )]

@@ -1,4 +1,4 @@
-//! The cluster's state as its records make it: a pure value, replaced as a whole with every change.
+//! The cluster's state that its records add up to: a pure value, replaced as a whole with every change.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub struct PartitionImage {
     pub leader: i32,
     /// Rises with every new leader, and when a leader may have lost records.
     pub leader_epoch: i32,
-    /// Rises with every change of the partition, so that a change decided on an older state can be told.
+    /// Rises with every change of the partition, so that a change that was decided on an older state is detected.
     pub partition_epoch: i32,
     /// The brokers that hold the partition, the preferred leader first.
     pub replicas: Arc<[i32]>,
@@ -43,7 +43,7 @@ pub struct TopicImage {
     pub name: String,
     /// Its id.
     pub id: Uuid,
-    /// By index. Those of a view are the partitions of its source, and nothing of them is stored for the view.
+    /// By index. A view has the partitions of its source, and nothing of them is stored for the view.
     pub partitions: Vec<PartitionImage>,
     /// The configs that it sets itself.
     pub configs: TopicConfigs,
@@ -68,8 +68,8 @@ pub fn source_of(configs: &TopicConfigs) -> Option<&str> {
     configs.get(VIEW_OF).map(String::as_str).filter(|source| !source.is_empty())
 }
 
-/// The whole state. A clone copies a few pointers and shares the rest; the first change of a clone copies the pointers to the
-/// topics, and a change of a topic copies that topic.
+/// The whole state. A clone copies a few pointers and shares the rest. The first change of a clone copies the pointers
+/// to the topics, and a change of a topic copies that topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetadataImage {
     /// The id of the cluster; empty before the first record.
@@ -85,7 +85,7 @@ pub struct MetadataImage {
     names: Arc<HashMap<Uuid, Arc<str>>>,
 }
 
-/// A record that does not fit the state before it: the log is not one that this program wrote.
+/// A record that does not fit the state before it: this program did not write the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
     /// The name or the id is taken.
@@ -151,8 +151,8 @@ impl MetadataImage {
         self.topics().filter(move |topic| self.sources(topic).any(|source| source == name))
     }
 
-    /// Returns the source of a view, the source of that, and so on. Ends after as many steps as there are topics: the rules
-    /// allow no circle, but a log can hold one.
+    /// Returns the source of a view, the source of that, and so on. Ends after as many steps as there are topics: the
+    /// rules allow no circle, but a damaged log may have one.
     fn sources<'a>(&'a self, topic: &'a TopicImage) -> impl Iterator<Item = &'a str> {
         let next = |source: &&'a str| self.topic(source).and_then(|topic| topic.view_of());
         std::iter::successors(topic.view_of(), next).take(self.topics.len())
@@ -266,7 +266,7 @@ impl MetadataImage {
     /// Returns what is needed to undo changes of these topics.
     pub(crate) fn save(&self, topics: &BTreeSet<Uuid>) -> Saved {
         Saved {
-            // Without topics it is a few words.
+            // Without topics the copy is small.
             rest: Self { topics: Arc::default(), names: Arc::default(), ..self.clone() },
             topics: self.topics_by_id(topics),
         }
@@ -290,14 +290,14 @@ impl MetadataImage {
     }
 }
 
-/// The state of some topics, and all but the topics, see [`MetadataImage::save`].
+/// The state of some topics, and everything except topics; see [`MetadataImage::save`].
 #[derive(Debug)]
 pub(crate) struct Saved {
     rest: MetadataImage,
     topics: Vec<(Uuid, Option<Arc<TopicImage>>)>,
 }
 
-/// The log is trusted as far as its CRCs go; a count below zero is none.
+/// Converts a count. The log is trusted as far as its CRCs go; a negative count is 0.
 fn size(partitions: i32) -> usize {
     usize::try_from(partitions).unwrap_or(0)
 }
@@ -400,7 +400,7 @@ mod tests {
         }
         let views = |name| image.views_of(name).map(|view| view.name.as_str()).collect::<Vec<_>>();
         assert_eq!((views("a"), views("b"), views("d")), (vec!["b", "c"], vec!["c"], vec![]));
-        // No rule lets a circle in; one in the log does not loop for ever.
+        // No rule allows a circle; one in the log does not loop for ever.
         assert_eq!(views("x"), ["x", "y"]);
     }
 }

@@ -1,10 +1,9 @@
 //! The cluster's metadata: a log of changes in `__cluster_metadata-0`, and the image that they add up to.
 //!
-//! A change takes this way: [`controller`] decides on an image and returns records, [`MetadataStore`] makes them durable, and the
-//! [`MetadataDelta`] between the images before and after says what every node has to act on.
-
+//! A change takes these steps: [`controller`] decides on an image and returns records, and [`MetadataStore`] makes them
+//! durable. The [`MetadataDelta`] between the images before and after lists what every node has to act on.
 //!
-//! The crate knows no partition's disk, no stage and no connection.
+//! This crate does not know a partition's disk, stages or connections.
 
 pub mod controller;
 mod delta;

@@ -1,12 +1,12 @@
 //! The records of `__cluster_metadata-0`: every change of the cluster's state is one of them.
 //!
 //! A record's value is a JSON object with a `type`, for example
-//! `{"type":"topic_created","name":"orders","id":"…","partitions":3,"configs":{}}`. A record in a later version than 0 has a
-//! `version` too. Changes that belong together are the records of one batch, so that a torn tail takes all of them or none.
-//! Nothing in a record depends on the node that wrote it: a quorum can replicate them as they are.
+//! `{"type":"topic_created","name":"orders","id":"…","partitions":3,"configs":{}}`. A record in a later version than 0
+//! has a `version` too. Changes that belong together are the records of one batch, so that a torn tail removes all of
+//! them or none. Nothing in a record depends on the node that wrote it: a quorum can replicate them unchanged.
 //!
-//! Which records may be written, and in which version, follows from the [`FeatureLevel`] of the log: a program that knows the
-//! level can read all of them. A record that this program does not know is an error that names it.
+//! The [`FeatureLevel`] of the log determines which records may be written, and in which version. A program that knows
+//! the level can read all of them. A record that this program does not know is an error that names it.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ pub enum MetadataRecord {
         /// The number of the level.
         level: u16,
     },
-    /// The least leader epoch of every partition from here on. It rises when a broker starts after a stop that was not clean,
+    /// The least leader epoch of every partition from now on. It rises when a broker starts after an unclean stop,
     /// since records that were read before may be lost.
     LeaderEpochRaised {
         /// The epoch.
@@ -46,11 +46,11 @@ pub enum MetadataRecord {
         partitions: i32,
         /// The configs that it sets itself.
         configs: BTreeMap<String, String>,
-        /// Version 1: the brokers of each partition. Before, the one broker of the cluster has all of them.
+        /// Version 1: the brokers of each partition. In version 0 the one broker of the cluster has all of them.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         replicas: Vec<Vec<i32>>,
     },
-    /// A topic is gone.
+    /// A deleted topic.
     TopicDeleted {
         /// Its id.
         id: Uuid,
@@ -71,7 +71,7 @@ pub enum MetadataRecord {
         id: Uuid,
         /// The name of the config.
         name: String,
-        /// The new value; without one the topic does not set the config any more.
+        /// The new value; without one the topic no longer sets the config.
         value: Option<String>,
     },
     /// Batches of a topic may be in a format that only one plug-in reads.
@@ -114,7 +114,8 @@ pub enum RecordError {
     UnknownType(String),
     /// The program does not know this version of the type.
     #[error(
-        "metadata record {name} has version {version}, this program knows up to {known}: a newer version of the program \
+        "metadata record {name} has version {version}, this program knows up to {known}: \
+         a newer version of the program \
          wrote it, start that one"
     )]
     UnknownVersion {
@@ -189,7 +190,7 @@ mod tests {
 
     const LEVELS: [FeatureLevel; 2] = [FeatureLevel::INITIAL, FeatureLevel::ASSIGNMENTS];
 
-    /// The form on disk is a contract: this text must stay readable.
+    /// The format on disk is a contract: this text must stay readable.
     #[test]
     fn the_form_on_disk_does_not_change() {
         let id = Uuid::from_u128(7);
@@ -210,15 +211,24 @@ mod tests {
             (MetadataRecord::LeaderEpochRaised { epoch: 2 }, r#"{"type":"leader_epoch_raised","epoch":2}"#),
             (
                 created(Vec::new()),
-                r#"{"type":"topic_created","name":"t","id":"00000000-0000-0000-0000-000000000007","partitions":3,"configs":{"retention.ms":"1"}}"#,
+                concat!(
+                    r#"{"type":"topic_created","name":"t","id":"00000000-0000-0000-0000-000000000007","partitions":3,"#,
+                    r#""configs":{"retention.ms":"1"}}"#
+                ),
             ),
             (
                 created(vec![vec![1], vec![2], vec![1]]),
-                r#"{"type":"topic_created","name":"t","id":"00000000-0000-0000-0000-000000000007","partitions":3,"configs":{"retention.ms":"1"},"replicas":[[1],[2],[1]],"version":1}"#,
+                concat!(
+                    r#"{"type":"topic_created","name":"t","id":"00000000-0000-0000-0000-000000000007","partitions":3,"#,
+                    r#""configs":{"retention.ms":"1"},"replicas":[[1],[2],[1]],"version":1}"#
+                ),
             ),
             (
                 MetadataRecord::PartitionsAdded { id, partitions: 4, replicas: vec![vec![1, 2]] },
-                r#"{"type":"partitions_added","id":"00000000-0000-0000-0000-000000000007","partitions":4,"replicas":[[1,2]],"version":1}"#,
+                concat!(
+                    r#"{"type":"partitions_added","id":"00000000-0000-0000-0000-000000000007","partitions":4,"#,
+                    r#""replicas":[[1,2]],"version":1}"#
+                ),
             ),
             (
                 MetadataRecord::PartitionsAdded { id, partitions: 4, replicas: Vec::new() },
@@ -230,7 +240,10 @@ mod tests {
             ),
             (
                 MetadataRecord::TopicConfigChanged { id, name: "a".into(), value: None },
-                r#"{"type":"topic_config_changed","id":"00000000-0000-0000-0000-000000000007","name":"a","value":null}"#,
+                concat!(
+                    r#"{"type":"topic_config_changed","id":"00000000-0000-0000-0000-000000000007","#,
+                    r#""name":"a","value":null}"#
+                ),
             ),
             (
                 MetadataRecord::DecoderNeeded { id, digest: "ab".into() },
@@ -246,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_newer_program_wrote_is_named() {
+    fn records_of_a_newer_program_are_named() {
         let error = |text: &str| MetadataRecord::decode(text.as_bytes()).expect_err(text).to_string();
         let text = error(r#"{"type":"topic_created","version":3,"name":"t"}"#);
         assert!(

@@ -17,13 +17,13 @@ use super::feature::{FeatureLevel, UnknownLevel};
 use super::image::{ImageError, MetadataImage};
 use super::record::{MetadataRecord, RecordError};
 
-/// The folder, named as Kafka names it.
+/// The folder, with Kafka's name.
 const FOLDER: &str = "__cluster_metadata-0";
 
 /// The largest batch: the changes of one request.
 const BATCH_BYTES_MAX: usize = 64 << 20;
 
-/// A metadata log that cannot be read or written.
+/// Why a metadata log cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum MetadataError {
     /// A file cannot be read or written.
@@ -73,7 +73,7 @@ pub struct MetadataStore {
 }
 
 impl MetadataStore {
-    /// Opens the log, creates it if it is not there, and replays it.
+    /// Opens the log, creates it if it is missing, and replays it.
     pub fn open(data_dir: &Path, node_id: i32) -> Result<Self, MetadataError> {
         let config = LogConfig {
             max_message_bytes: BATCH_BYTES_MAX as u32,
@@ -82,7 +82,8 @@ impl MetadataStore {
             cleanup_policy: CleanupPolicy::DELETE,
             ..LogConfig::default()
         };
-        // Everything is synced before it counts, and a torn tail was never acknowledged: each start checks the whole log.
+        // Every change is synced before it counts, and a torn tail was never acknowledged. Each start checks the whole
+        // log.
         let options = OpenOptions { recovery_point: 0, log_start_offset: 0, clean_shutdown: false, topic_id: None };
         let log = Log::open(&data_dir.join(FOLDER), Arc::new(config), options)?;
         let image = replay(&log, MetadataImage::new(node_id))?;
@@ -114,19 +115,19 @@ impl MetadataStore {
         Ok(())
     }
 
-    /// Writes what a clean stop leaves behind.
+    /// Writes the files of a clean stop.
     pub fn close(&self) -> Result<(), MetadataError> {
         self.log.lock().close_clean()?;
         Ok(())
     }
 }
 
-/// Changes that are decided and not committed yet.
+/// Changes that are decided but not committed.
 #[derive(Debug)]
 pub struct Draft {
     before: Arc<MetadataImage>,
     image: MetadataImage,
-    /// One for each change.
+    /// One batch for each change.
     batches: Vec<Bytes>,
     touched: BTreeSet<Uuid>,
     /// The timestamp of the records.
@@ -139,17 +140,17 @@ impl Draft {
         Self { before, image, batches: Vec::new(), touched: BTreeSet::new(), now_ms }
     }
 
-    /// Begins a draft on top of this one, which stays as it is.
+    /// Begins a draft on top of this one, which does not change.
     pub fn trial(&self) -> Self {
         Self::of(Arc::new(self.image.clone()), self.now_ms)
     }
 
-    /// Returns the image as it will be.
+    /// Returns the image after the changes.
     pub fn image(&self) -> &MetadataImage {
         &self.image
     }
 
-    /// Returns what the changes of the draft add up to.
+    /// Returns the total difference of the draft's changes.
     pub fn delta(&self) -> MetadataDelta {
         MetadataDelta::between(&self.before, &self.image, self.touched.iter().copied())
     }
@@ -159,11 +160,11 @@ impl Draft {
         self.add_if(records, None, |_| Ok(()))
     }
 
-    /// Adds a change if `check` accepts what it changes. `about` names a topic that belongs to the difference even if the
-    /// records do not change it.
+    /// Adds a change if `check` accepts its difference. `about` names a topic that belongs to the difference even if
+    /// the records do not change it.
     ///
     /// # Errors
-    /// The records do not fit, or `check` fails. Then the draft stays as it is.
+    /// The records do not fit, or `check` fails. The draft is then unchanged.
     pub fn add_if<T, E: From<MetadataError>>(
         &mut self,
         records: &[MetadataRecord],

@@ -1,6 +1,6 @@
 //! Kafka's rules for topic names. They also keep a name from leaving the data folder.
 
-/// The longest name: Kafka's bound, which leaves room for the partition number in a file name.
+/// The longest name: Kafka's limit, which leaves room for the partition number in a file name.
 const NAME_MAX: usize = 249;
 
 /// The topic of the metadata itself.
@@ -22,7 +22,10 @@ pub enum TopicNameError {
     #[error("Topic name is invalid: the length of a topic name is at most {NAME_MAX} characters")]
     TooLong,
     /// The name has a character that is not allowed.
-    #[error("Topic name is invalid: '{}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'", .0.escape_debug())]
+    #[error(
+        "Topic name is invalid: '{}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'",
+        .0.escape_debug()
+    )]
     BadCharacter(String),
 }
 

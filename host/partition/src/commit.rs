@@ -60,7 +60,7 @@ impl Committed {
     /// Nothing to wait for.
     pub const NOW: Self = Self(State::Now);
 
-    /// A commit that the sender reports.
+    /// Returns a commit that the sender reports.
     pub fn when(reported: oneshot::Receiver<Result<(), PartitionError>>) -> Self {
         Self(State::Waiting(reported))
     }

@@ -72,7 +72,8 @@ impl PartitionError {
     /// Returns whether a batch is larger than the topic's config allows.
     #[must_use]
     pub fn is_too_large(&self) -> bool {
-        matches!(self, Self::Append(error) if matches!(**error, AppendError::BatchTooLarge { .. } | AppendError::LargerThanSegment { .. }))
+        let Self::Append(error) = self else { return false };
+        matches!(**error, AppendError::BatchTooLarge { .. } | AppendError::LargerThanSegment { .. })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Log lines about a failing disk, at most one in ten seconds for each partition.
 //!
-//! A full disk fails every write. One line for each write would fill the disk that is full already, and hide every
-//! other line of the log.
+//! A full disk fails every write. A line for each write would fill the disk further, and hide every other line of the
+//! log.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 

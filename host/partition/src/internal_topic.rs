@@ -1,8 +1,8 @@
 //! Topics in which the broker keeps its own state: the offsets of consumer groups, plug-ins, and later transactions.
 //!
-//! The state in memory is what a replay of the log gives. So a coordinator appends first, and responds when its record
-//! is committed at the leader epoch of the append. If another epoch began in between, another broker may have led the
-//! partition, and the record may be gone.
+//! The state in memory is the result of replaying the log. A coordinator therefore appends first, and responds when its
+//! record is committed at the leader epoch of the append. If another epoch began in between, another broker may have
+//! led the partition, and the record may be lost.
 
 use std::future::Future;
 use std::ops::ControlFlow;
@@ -17,8 +17,8 @@ use crate::commit::Acks;
 use crate::error::PartitionError;
 use crate::partition::Partition;
 
-/// The most bytes that one batch of an internal topic may unpack to. The writer's `max.message.bytes` bounds a batch
-/// that was written here; nothing bounds one in a folder that was copied from elsewhere.
+/// The most bytes that one batch of an internal topic may decompress to. The writer's `max.message.bytes` limits a
+/// batch that was written here; nothing limits one in a folder that was copied from elsewhere.
 pub const UNPACKED_BATCH_BYTES_MAX: usize = 256 << 20;
 
 /// The commit of an internal record. The sync starts when the future is first polled.
@@ -28,7 +28,7 @@ pub type CommittedAtEpoch = Pin<Box<dyn Future<Output = Result<(), PartitionErro
 pub struct InternalAppend {
     /// The offset of the first record.
     pub base_offset: i64,
-    /// Ends when the records are committed at the leader epoch of their append.
+    /// Completes when the records are committed at the leader epoch of their append.
     pub committed: CommittedAtEpoch,
 }
 

@@ -1,4 +1,4 @@
-//! A partition over a real log: appends, commits, epochs, the end of its life.
+//! A partition over a real log: appends, commits, epochs, and the end of its life.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -145,7 +145,7 @@ fn a_sealed_partition_takes_no_records_and_a_deleted_one_ends_every_wait() {
 }
 
 #[test]
-fn a_log_that_cannot_be_opened_is_offline_and_says_why() {
+fn a_log_that_cannot_be_opened_is_offline_with_the_reason() {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("t-0"), "not a folder").expect("written");
     let partition = open(folder.path(), FlushMode::Fsync, 0);

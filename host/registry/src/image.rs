@@ -154,23 +154,23 @@ impl PluginImage {
         Change::Chunk
     }
 
-    /// A plug-in's state.
+    /// Returns a plug-in's state.
     pub fn plugin(&self, name: &str) -> Option<&Arc<Manifest>> {
         self.plugins.get(name).map(|text| &text.value)
     }
 
-    /// All plug-ins, by name.
+    /// Returns all plug-ins, by name.
     pub fn plugins(&self) -> impl Iterator<Item = &Arc<Manifest>> {
         self.plugins.values().map(|text| &text.value)
     }
 
-    /// The names of all plug-ins, as a person reads them.
+    /// Returns the names of all plug-ins as a text for users.
     pub fn names(&self) -> String {
         let names: Vec<&str> = self.plugins.keys().map(String::as_str).collect();
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     }
 
-    /// The stages that stand here for a topic, of a cluster that takes no such options.
+    /// Returns the stages of a topic in a cluster that does not know these configs.
     pub fn topic(&self, name: &str) -> Option<&StageConfigs> {
         self.topics.get(name).map(|text| &text.value)
     }

@@ -499,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_columns_are_refused_by_row() {
+    fn bad_columns_are_rejected_by_row() {
         let column = |data: &[u8], ends: &[u32], nulls: &[u8]| ColumnBuf {
             data: data.to_vec(),
             ends: ends.to_vec(),

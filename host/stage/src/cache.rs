@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_used_for_longest_goes_first() {
+    fn the_longest_unused_file_is_removed_first() {
         let folder = tempfile::tempdir().unwrap();
         let cache = cache(folder.path());
         let digests: Vec<Digest> = (0..4_u8).map(|number| Digest::of(&[number])).collect();

@@ -7,7 +7,7 @@ use crate::error::Fault;
 use crate::host_imports::escape;
 use crate::instance::{Bounds, Functions, Instance};
 
-/// The bytes that the error of one row may take, besides the limit of the response.
+/// The bytes that the error of one row may take, in addition to the limit of the response.
 const ROW_ERROR_BYTES: usize = 256;
 
 /// The message of a bad row without one. The SDK omits the messages after the first rows.
@@ -38,8 +38,8 @@ impl Instance {
             let problem = format!("{} partitions for {rows} rows", response.len());
             return Err(bad(CALL, None, problem));
         }
-        // Never folded into range: a partitioner that is wrong once is wrong. One pass without branches checks all
-        // rows; the wrong one is searched only if there is one.
+        // Never folded into range: a partitioner that is wrong once is wrong. One pass without branches checks all rows;
+        // the wrong row is searched only if there is one.
         let is_good = response.iter().copied().max().is_none_or(|most| most < partitions);
         if !is_good && let Some(row) = response.iter().position(|&chosen| chosen >= partitions) {
             let problem = format!("partition {} of {partitions}", response[row]);
@@ -109,7 +109,7 @@ impl Instance {
         // The guest gets the limit in 32 bits, which its memory never exceeds.
         let limit = u32::try_from(bytes_max).unwrap_or(u32::MAX);
         let max_bytes = limit as usize;
-        // What it may make is what it has to work through, as far as its memory can hold that.
+        // The guest has to work through what it may produce, as far as its memory can hold that.
         let work_bytes = data.len().max(max_bytes.min(self.limits().memory_bytes));
         let response_bytes_max = max_bytes.saturating_add(self.limits().output_slack_bytes);
         let bounds = Bounds { call: CALL, work_bytes, response_bytes_max };
@@ -150,7 +150,7 @@ impl Instance {
         Ok(bytes)
     }
 
-    /// Rejects what cannot fit, so that the caller can split a large batch before it traps.
+    /// Rejects input that cannot fit, so that the caller can split a large batch before it traps.
     fn check_fits(&self, bytes: usize) -> Result<(), Fault> {
         let max_bytes = self.limits().memory_bytes;
         if bytes > max_bytes {

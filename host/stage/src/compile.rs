@@ -1,7 +1,7 @@
 //! Compiles a component to machine code: in this process, or in a child process that can be killed.
 //!
-//! A process cannot catch that it is out of memory, and the compiler cannot be interrupted. A host that takes plug-ins
-//! from others therefore compiles in a child with a bounded address space, and kills it when it takes too long.
+//! A process cannot catch that it is out of memory, and the compiler cannot be interrupted. A host that accepts
+//! plug-ins from others therefore compiles in a child with a bounded address space, and kills it if it takes too long.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};

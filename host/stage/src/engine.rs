@@ -1,8 +1,8 @@
-//! Holds what all plug-ins of a process share: the compiler's settings, the pools of instances, the ticker of the
+//! The parts that all plug-ins of a process share: the compiler's settings, the pools of instances, the ticker of the
 //! deadlines and the cache of compiled code.
 //!
-//! There are two kinds of code, see [`Trust`]. Each has a [`Runtime`] of its own, since wasmtime compiles and runs all
-//! code of one engine with the same settings.
+//! There are two kinds of code; see [`Trust`]. Each has its own [`Runtime`], since wasmtime compiles and runs all code
+//! of one engine with the same settings.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -66,7 +66,7 @@ impl Default for EngineConfig {
     }
 }
 
-/// Says how far a plug-in is trusted.
+/// The degree of trust in a plug-in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trust {
     /// Any code: it is stopped at its deadline. For this, its code checks a clock at the start of every function and at
@@ -130,7 +130,7 @@ impl Engine {
     /// left out.
     ///
     /// # Errors
-    /// When the system gives no address space or thread.
+    /// The system has no address space or thread left.
     pub fn new(config: EngineConfig) -> Result<Engine, EngineError> {
         let cache = config.cache_dir.as_deref().and_then(Folder::open);
         let foreign = Runtime::new(&config, cache.as_ref(), Trust::Foreign)?;
@@ -249,7 +249,7 @@ pub(crate) fn compiler_engine(limits: &Limits, trust: Trust) -> wasmtime::Result
 fn compiler_settings(limits: &Limits, trust: Trust) -> wasmtime::Config {
     let mut config = wasmtime::Config::new();
     config
-        // Stays off, also if a feature turns it on: with it a call of one row takes 1.37 times as long (wasmtime
+        // Stays off, even if a feature turns it on: with it a call of one row takes 1.37 times as long (wasmtime
         // 48.0.8).
         .concurrency_support(false)
         .wasm_simd(true)

@@ -57,7 +57,7 @@ impl fmt::Display for StageError {
 
 impl std::error::Error for StageError {}
 
-/// Says what went wrong in a stage.
+/// The fault of a stage.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {

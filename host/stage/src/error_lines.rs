@@ -86,14 +86,14 @@ fn begins_panic(line: &str) -> bool {
     has_start && (!is_thread || line.contains(" panicked at ") || line.contains(" panic: "))
 }
 
-/// Whether a line belongs to a stack trace, or says nothing.
+/// Returns whether a line belongs to a stack trace, or has no content.
 fn is_frame(line: &str) -> bool {
     let text = line.trim_start();
     let is_indented = text.len() < line.len();
     is_indented || text.is_empty() || FRAME_STARTS.iter().any(|start| text.starts_with(start)) || has_location(text)
 }
 
-/// Whether a line is a frame of SpiderMonkey: `filter@/src/contains.js:14:14`.
+/// Returns whether a line is a frame of SpiderMonkey: `filter@/src/contains.js:14:14`.
 fn has_location(line: &str) -> bool {
     let mut parts = line.rsplitn(3, ':');
     let is_number = |part: Option<&str>| {
@@ -110,7 +110,7 @@ fn cut(text: &str, bytes_max: usize) -> &str {
 mod tests {
     use super::*;
 
-    /// What is quoted when the lines come in one message, and when each is a message of its own.
+    /// Returns what is quoted of a text. It must not depend on whether the lines come in one message or in several.
     fn quoted(text: &str) -> Option<String> {
         let mut whole = ErrorLines::default();
         whole.add(text);
@@ -129,7 +129,8 @@ mod tests {
                 "thread '<unnamed>' (1) panicked at src/lib.rs:7:5: too few rows",
             ),
             (
-                "panic: two rows are too few\n\ngoroutine 1 [running]:\nmain.filter(0x1)\n\t/a.go:12 +0x1\nexit status 2",
+                "panic: two rows are too few\n\ngoroutine 1 [running]:\n\
+                 main.filter(0x1)\n\t/a.go:12 +0x1\nexit status 2",
                 "panic: two rows are too few",
             ),
             (

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn traps_that_are_far_apart_are_none() {
+    fn traps_that_are_far_apart_do_not_count() {
         let (health, said) = health();
         let start = Instant::now();
         for time in 0..20 {
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_taken_of_what_is_recent() {
+    fn a_failure_rate_is_taken_of_recent_records() {
         let (health, said) = health();
         let start = Instant::now();
         health.counters.called(1_000_000, 1);

@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn no_row_is_blamed_for_what_the_host_lacks() {
+    fn no_row_is_blamed_for_a_fault_of_the_host() {
         let batch = batch(10);
         for fault in [Fault::Exhausted(7), Fault::Trap { call: "configure", reason: String::new() }] {
             let failed = search(&batch.as_records(), error(trap()), |_| Err::<(), _>(error(fault.clone())), |_, ()| ());

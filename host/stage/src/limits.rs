@@ -32,8 +32,8 @@ pub struct Limits {
     /// Elements of one table (10,000).
     pub table_elements: usize,
     /// Computing time of one call, and of starting an instance (20 ms); see [`Limits::deadline_for`]. It is the
-    /// processor time of the thread, so a busy machine does not count. Ten times as much on the clock ends a call as
-    /// well.
+    /// processor time of the thread, so time on a busy machine does not count. Ten times as much wall-clock time ends a
+    /// call as well.
     pub deadline: Duration,
     /// The bytes of a batch for which a call gets one `deadline` (256 KiB).
     pub deadline_bytes: usize,

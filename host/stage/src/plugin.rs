@@ -278,9 +278,8 @@ fn compiled(
 
 fn deserialize(runtime: &Runtime, artefact: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: the artefact was made by `precompile_component` of this build. Either this process or its own child made
-    // it a moment ago, over a pipe that no other process holds. Or it comes from the cache, which returns only what
-    // carries a hash under this host's key. Bytes from a user are never passed here: the scan rejects a precompiled
-    // file.
+    // it just now, over a pipe that no other process holds. Or it comes from the cache, which returns only artefacts
+    // with a hash under this host's key. Bytes from a user are never passed here: the scan rejects a precompiled file.
     #[allow(unsafe_code, reason = "see above")]
     unsafe {
         Component::deserialize(&runtime.wasmtime, artefact)

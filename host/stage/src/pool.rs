@@ -1,5 +1,5 @@
 //! Keeps the instances of one version of a stage. The instance that was used last is used next: its memory is warm, and
-//! its state (a sticky partition) goes on.
+//! its state (such as a sticky partition) continues.
 
 use std::sync::Arc;
 use std::thread;

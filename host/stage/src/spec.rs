@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_stage_is_refused_where_it_is_wrong() {
+    fn an_invalid_stage_is_rejected_with_the_place() {
         let problem = |text: &str| StageSpec::parse_chain(text).unwrap_err();
         assert_eq!(problem("").at, 0);
         assert_eq!(problem("a | ").at, 4);

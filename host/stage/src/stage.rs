@@ -115,7 +115,7 @@ impl std::fmt::Debug for Stage {
 }
 
 impl Stage {
-    /// Starts a stage: an instance is made, configured with the JSON object `config` and probed.
+    /// Starts a stage: creates an instance, configures it with the JSON object `config`, and probes it.
     ///
     /// # Errors
     /// [`StageError`] when the configuration is rejected, or the plug-in misbehaves.
@@ -124,7 +124,7 @@ impl Stage {
         Stage::start(plugin, config, &attachment, Arc::default())
     }
 
-    /// [`Stage::new`] for a place with a name, whose lines go to `logs` as well.
+    /// Starts a stage like [`Stage::new`], attached to a named place. Its log lines go to `logs` as well.
     pub(crate) fn start(
         plugin: Plugin,
         config: &str,
@@ -149,16 +149,16 @@ impl Stage {
         })
     }
 
-    /// Puts another version in this one's place, with the same configuration, at a batch boundary.
+    /// Replaces the version by another one with the same configuration, at a batch boundary.
     ///
     /// # Errors
-    /// [`StageError`] of the new version; the old one serves on.
+    /// [`StageError`] of the new version; the old one stays in use.
     pub fn swap(&self, plugin: Plugin) -> Result<Swapped, StageError> {
         let (pool, prepare) = self.make_ready(plugin)?;
         Ok(self.replace(pool, prepare))
     }
 
-    /// Makes another version ready to take this one's place, while this one serves.
+    /// Prepares another version to replace this one, while this one is in use.
     pub(crate) fn prepare(self: &Arc<Self>, plugin: Plugin) -> Result<Prepared, StageError> {
         let (pool, prepare) = self.make_ready(plugin)?;
         Ok(Prepared { stage: Arc::clone(self), pool, prepare })
@@ -170,7 +170,7 @@ impl Stage {
             let (have, want) = (plugin.kind(), self.kind);
             return Err(StageError::of(&plugin, Fault::WrongKind { have, want }));
         }
-        // As many instances as the old version ever used at once: no later call makes one.
+        // The new version gets as many instances as the old one ever used at once, so that no later call creates one.
         let instances = self.slot.load().leased_peak();
         let pool = prepare(plugin, &self.config, &self.side, instances)?;
         Ok((pool, begun.elapsed()))
@@ -244,7 +244,7 @@ impl Stage {
         self.side.counters()
     }
 
-    /// [`Pinned::partition`] by the current version.
+    /// Calls [`Pinned::partition`] on the current version.
     ///
     /// # Errors
     /// [`StageError`]; nothing of the batch may be used.
@@ -258,7 +258,7 @@ impl Stage {
         self.pin().partition(topic, partitions, load, records)
     }
 
-    /// [`Pinned::serialize`] by the current version.
+    /// Calls [`Pinned::serialize`] on the current version.
     ///
     /// # Errors
     /// [`StageError`]; nothing of the batch may be used.
@@ -266,7 +266,7 @@ impl Stage {
         self.pin().serialize(topic, records)
     }
 
-    /// [`Pinned::deserialize`] by the current version.
+    /// Calls [`Pinned::deserialize`] on the current version.
     ///
     /// # Errors
     /// [`StageError`]; nothing of the batch may be used.
@@ -274,7 +274,7 @@ impl Stage {
         self.pin().deserialize(topic, records)
     }
 
-    /// [`Pinned::compress`] by the current version.
+    /// Calls [`Pinned::compress`] on the current version.
     ///
     /// # Errors
     /// [`StageError`]; nothing was compressed.
@@ -282,7 +282,7 @@ impl Stage {
         self.pin().compress(data, rows)
     }
 
-    /// [`Pinned::decompress`] by the current version.
+    /// Calls [`Pinned::decompress`] on the current version.
     ///
     /// # Errors
     /// [`StageError`]; nothing was decompressed.
@@ -290,7 +290,7 @@ impl Stage {
         self.pin().decompress(data, rows, bytes_max)
     }
 
-    /// [`Pinned::filter`] by the current version.
+    /// Calls [`Pinned::filter`] on the current version.
     ///
     /// # Errors
     /// [`StageError`]; nothing of the batch may be used.

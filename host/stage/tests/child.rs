@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     if argument.as_deref() == Some(COMPILE_CHILD_ARGUMENT) {
         return compile_child_main();
     }
-    // What a test harness would be asked by tools that list tests.
+    // Tools that list tests pass this argument to a test harness.
     if std::env::args().any(|argument| argument == "--list") {
         return ExitCode::SUCCESS;
     }
@@ -76,7 +76,7 @@ fn code_without_a_deadline_is_another() {
     let bytes: &'static [u8] = Guest::filter().build().leak();
     let this = engine(&this(), Some(folder.path()));
     answers(this.load_own(bytes).expect("a guest"));
-    // What was kept of it is not taken for what has one, nor the other way round.
+    // Its compiled code is not used for a plug-in with a deadline, nor the other way round.
     let nowhere = engine(Path::new("/nowhere/at/all"), Some(folder.path()));
     answers(nowhere.load_own(bytes).expect("kept code"));
     let error = nowhere.load(bytes).expect_err("no compiler");
@@ -88,9 +88,9 @@ fn code_without_a_deadline_is_another() {
 fn the_cache_spares_the_child() {
     let folder = tempfile::tempdir().expect("a folder");
     works(&engine(&this(), Some(folder.path())));
-    // A child that is never there: what it would compile is kept.
+    // With a child that does not exist, the component has to come from the cache.
     works(&engine(Path::new("/nowhere/at/all"), Some(folder.path())));
-    // What was touched is not trusted, and the child would be needed again.
+    // Changed files are not trusted, so the child would be needed again.
     for entry in std::fs::read_dir(folder.path()).expect("the cache") {
         let path = entry.expect("a file").path();
         if path.extension().is_some_and(|extension| extension == "stage") {
@@ -110,7 +110,7 @@ fn a_child_that_is_not_there_is_named() {
     assert!(error.to_string().contains("/nowhere/at/all"), "{error}");
 }
 
-/// A child of a few lines of shell.
+/// Returns a child that is a shell script.
 fn script(folder: &Path, text: &str) -> PathBuf {
     let path = folder.join("child");
     std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("a file");
@@ -123,9 +123,9 @@ fn a_child_that_fails_is_an_error() {
     for (text, expected) in [
         ("echo out of luck >&2; exit 1", "out of luck"),
         ("kill -9 $$", "signal: 9"),
-        // The text of a compiler that rejects.
+        // A compiler that rejects the component, with its message.
         ("echo no such thing >&2; exit 3", "no such thing"),
-        // A child that responds, but not with code.
+        // A child whose output is not code.
         ("echo nonsense", "does not compile"),
         ("true", "does not compile"),
     ] {
@@ -137,7 +137,7 @@ fn a_child_that_fails_is_an_error() {
 
 fn a_child_without_memory_is_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
-    // The real child, with 24 MiB of address space before it sets its own bound.
+    // The real child, with 24 MiB of address space before it sets its own limit.
     let text = format!("ulimit -v 24576; exec '{}' \"$@\"", this().display());
     let child = script(folder.path(), &text);
     let error = engine(&child, None).load(&Guest::filter().build()).expect_err("no memory");

@@ -62,7 +62,7 @@ impl AclOperation {
 mod tests {
     use super::*;
 
-    /// The values that Kafka returns without an authorizer.
+    /// These are the values that Kafka returns without an authorizer.
     #[test]
     fn bit_fields_are_kafkas() {
         assert_eq!(AclOperation::bits(AclOperation::TOPIC), 0b1101_1111_1000);

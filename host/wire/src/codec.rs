@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_says_what_its_version_can() {
+    fn a_response_has_the_fields_of_its_version() {
         let current_leader = LeaderIdAndEpoch { leader_id: 2, leader_epoch: 7 };
         let partition = PartitionProduceResponse { log_start_offset: 9, current_leader, ..Default::default() };
         let topic = TopicProduceResponse { partition_responses: vec![partition], ..Default::default() };

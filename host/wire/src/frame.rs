@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_and_its_answer() {
+    fn a_request_and_its_response() {
         for version in 0..=4 {
             let request = HeartbeatRequest { group_id: "g".into(), generation_id: 7, ..Default::default() };
             let header = RequestHeader::new(ApiKey::Heartbeat, version, 42, Some("me".into()));
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_of_another_api_is_refused() {
+    fn a_header_of_another_api_is_rejected() {
         let header = RequestHeader::new(ApiKey::Fetch, 4, 1, None);
         assert!(encode_request(&header, &HeartbeatRequest::default()).is_err());
     }

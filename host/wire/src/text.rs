@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_map_of_it_answers_to_str() {
+    fn a_map_of_it_accepts_str() {
         let map = HashMap::from([(Str::from("orders"), 1)]);
         assert_eq!(map.get("orders"), Some(&1));
     }

@@ -1,4 +1,4 @@
-//! Bytes that no honest client sends: rows 12 to 15 and 17 of the table of hostile clients.
+//! Bytes that no correct client sends: rows 12 to 15 and 17 of the table of hostile clients.
 
 mod support;
 
@@ -16,8 +16,8 @@ fn refused<M: Message + std::fmt::Debug>(bytes: &[u8], version: i16) -> WireErro
 
 /// Row 12.
 #[test]
-fn a_count_that_cannot_fit_is_refused_by_name() {
-    // The body of five bytes that makes other codecs ask for 154 GB.
+fn a_count_that_cannot_fit_is_rejected_by_name() {
+    // This body of five bytes makes other codecs ask for 154 GB.
     let error = refused::<MetadataRequest>(&[0x7f, 0xff, 0xff, 0xff, 0], 1);
     assert_eq!(error.kind(), &WireErrorKind::Count { count: i32::MAX as usize, least: 2, left: 1 });
     assert_eq!(
@@ -26,7 +26,7 @@ fn a_count_that_cannot_fit_is_refused_by_name() {
     );
     let error = refused::<MetadataRequest>(&[0xff, 0xff, 0xff, 0xff, 0x0f, 0], 9);
     assert!(matches!(error.kind(), WireErrorKind::Count { count, .. } if *count == u32::MAX as usize - 1), "{error}");
-    // One more element than the bytes that are left can hold: 16 bytes each in this version.
+    // One more element than the remaining bytes can hold: 16 bytes each in this version.
     let error = refused::<FetchRequest>(&[&[0; 17][..], &[0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 2], &[0; 31]].concat(), 4);
     assert_eq!(error.path(), "topics[0].partitions");
     assert_eq!(error.kind(), &WireErrorKind::Count { count: 2, least: 16, left: 31 });
@@ -35,14 +35,14 @@ fn a_count_that_cannot_fit_is_refused_by_name() {
 /// Row 13.
 #[test]
 fn compact_lengths() {
-    // Length 0 is a null: not for a group id.
+    // Length 0 is a null, which a group id may not be.
     assert_eq!(refused::<HeartbeatRequest>(&[0], 4).kind(), &WireErrorKind::Null);
     // A varint of six bytes, and one of five with a 33rd bit.
     let six = [0x80, 0x80, 0x80, 0x80, 0x80, 0x01, b'g'];
     assert_eq!(refused::<HeartbeatRequest>(&six, 4).kind(), &WireErrorKind::Varint);
     let overflow = [0xff, 0xff, 0xff, 0xff, 0x1f, b'g'];
     assert_eq!(refused::<HeartbeatRequest>(&overflow, 4).kind(), &WireErrorKind::Varint);
-    // The most that 32 bits can say.
+    // The largest number of 32 bits.
     let error = refused::<HeartbeatRequest>(&[0xff, 0xff, 0xff, 0xff, 0x0f, b'g'], 4);
     assert!(matches!(error.kind(), WireErrorKind::TooLong { .. }), "{error}");
     let error = refused::<SyncGroupResponse>(&[0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f, 1], 5);
@@ -52,7 +52,7 @@ fn compact_lengths() {
 /// Row 14.
 #[test]
 fn tagged_fields() {
-    // The header of a flexible request ends in tagged fields, before anything is known of the body.
+    // The header of a flexible request ends in tagged fields, before the body.
     let header = [0, 3, 0, 9, 0, 0, 0, 1, 0xff, 0xff];
     let with = |tags: &[u8]| {
         let mut reader = Reader::new([&header[..], tags].concat().into());
@@ -71,7 +71,7 @@ fn tagged_fields() {
 
 #[test]
 fn a_known_tagged_field_fills_its_size() {
-    // An ApiVersions answer of version 3: no error, no APIs, no throttling, then tag 1, an epoch of 8 bytes.
+    // An ApiVersions response of version 3: no error, no APIs, no throttling, then tag 1, an epoch of 8 bytes.
     let body = |size: u8, value: &[u8]| [&[0, 0, 1, 0, 0, 0, 0, 1, 1, size][..], value].concat();
     let answer: ApiVersionsResponse = codec::from_bytes(body(8, &7i64.to_be_bytes()).into(), 3).unwrap();
     assert_eq!(answer.finalized_features_epoch, 7);
@@ -90,14 +90,14 @@ fn negative_lengths() {
     assert_eq!(refused::<HeartbeatRequest>(&[0xff, 0xff], 0).kind(), &WireErrorKind::Null);
     let error = refused::<MetadataRequest>(&[0x80, 0, 0, 0], 1);
     assert_eq!(error.kind(), &WireErrorKind::NegativeLength(i32::MIN.into()));
-    // Acks, time-out, one topic "t", one partition 0, records of length -2.
+    // Acks, timeout, one topic "t", one partition 0, records of length -2.
     let produce = [&[0; 6][..], &[0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 1, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xfe]].concat();
     let error = refused::<ProduceRequest>(&produce, 0);
     assert_eq!(error.kind(), &WireErrorKind::NegativeLength(-2));
     assert_eq!(error.path(), "topic_data[0].partition_data[0].records");
 }
 
-/// Row 16, as far as it is the codec's: whether a name is a valid one is not.
+/// Row 16, as far as the codec is concerned: it does not check whether a name is valid.
 #[test]
 fn what_is_not_utf8_is_read_with_marks() {
     let bytes = Bytes::from_static(&[0, 2, b'g', 0xc3, 0, 0, 0, 1, 0, 0]);
@@ -105,7 +105,7 @@ fn what_is_not_utf8_is_read_with_marks() {
     assert_eq!(request.group_id, "g?");
 }
 
-/// Row 17: bytes after the end are left alone, as Kafka does.
+/// Row 17: bytes after the end are ignored, as in Kafka.
 #[test]
 fn trailing_bytes_are_ignored() {
     for sample in samples() {
@@ -117,13 +117,13 @@ fn trailing_bytes_are_ignored() {
 }
 
 #[test]
-fn versions_out_of_range_are_refused() {
+fn versions_out_of_range_are_rejected() {
     let supported = WireErrorKind::UnsupportedVersion { version: 99, first: 4, last: 18 };
     assert_eq!(refused::<FetchRequest>(&[0; 100], 99).kind(), &supported);
     assert!(codec::to_bytes(&FetchRequest::default(), 3).is_err());
 }
 
-/// Every truncation of every message is refused: nothing is optional at the end.
+/// Every truncation of every message is rejected, since nothing at the end is optional.
 #[test]
 fn truncations() {
     for sample in samples() {
@@ -135,14 +135,14 @@ fn truncations() {
     }
 }
 
-/// Bytes that are changed, cut out, put in or made up never panic; what decodes can be encoded again.
+/// Changed, removed, inserted and random bytes never panic. Every message that decodes can be encoded again.
 #[test]
 fn mutations() {
     let ours: BTreeMap<_, _> = ours().into_iter().map(|(name, round_trip, _)| (name, round_trip)).collect();
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut decoded = 0;
     let samples = samples();
-    // ApiVersions had no body at first: nothing to change.
+    // Version 0 of ApiVersions has no body, so there is nothing to change.
     for sample in samples.iter().filter(|sample| !sample.bytes.is_empty()) {
         for _ in 0..40 {
             let mut bytes = sample.bytes.to_vec();

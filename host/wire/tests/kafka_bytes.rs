@@ -1,5 +1,6 @@
-//! Bytes that the generated Java classes of Apache Kafka wrote (4.2, and 4.4 where a test says so): versions that the
-//! crate `kafka-protocol` does not know, nulls and numbers of rare types, the records of `__consumer_offsets`, headers.
+//! Bytes that the generated Java classes of Apache Kafka wrote (4.2, and 4.4 where a test names it). They cover
+//! versions that the crate `kafka-protocol` does not know, nulls and numbers of rare types, the records of
+//! `__consumer_offsets`, and headers.
 
 use std::fmt::Debug;
 
@@ -254,7 +255,7 @@ fn consumer_protocol() {
     check_versioned("00030000000100066f72646572730000000200000000000000020000000109", 3, assignment);
 }
 
-/// A subscription of a newer consumer: what is known of it is read, the rest left.
+/// Of a newer consumer's subscription, the known fields are read and the rest is left.
 #[test]
 fn a_newer_consumer_protocol_is_read_as_the_newest_known() {
     let subscription = ConsumerProtocolSubscription { topics: vec!["orders".into()], ..Default::default() };

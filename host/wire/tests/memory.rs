@@ -1,5 +1,5 @@
-//! What decoding takes in memory, counted by the allocator: never what a count or a length claims, only what
-//! the bytes that came can bear.
+//! Measures the memory of decoding with the allocator. It never follows a claimed count or length, only the bytes that
+//! really arrived.
 
 mod support;
 
@@ -12,7 +12,7 @@ use millstream_wire::{Message, Records, WireErrorKind, codec};
 
 use support::{ours, samples};
 
-/// Counts what the thread of a test holds, so that tests may run at the same time.
+/// Counts what the thread of a test holds, so that tests may run in parallel.
 struct Counting;
 
 thread_local! {
@@ -21,19 +21,19 @@ thread_local! {
 }
 
 fn count(bytes: isize) {
-    // Gone while a thread ends; nothing is measured then.
+    // The counter is gone while a thread ends; nothing is measured then.
     let _ = HELD.try_with(|held| {
         held.set(held.get() + bytes);
         let _ = PEAK.try_with(|peak| peak.set(peak.get().max(held.get())));
     });
 }
 
-// SAFETY: every call is handed to the system's allocator as it came; counting neither allocates nor unwinds.
+// SAFETY: every call goes to the system's allocator unchanged; counting neither allocates nor unwinds.
 #[allow(unsafe_code, reason = "an allocator cannot be written without")]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
-        // SAFETY: the caller's promises are those that the system's allocator asks for.
+        // SAFETY: the caller upholds the contract, which is that of the system's allocator.
         unsafe { System.alloc(layout) }
     }
 
@@ -47,7 +47,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The most that was held at once during the call, beyond what was held before.
+/// Returns the most that was held at once during the call, beyond what was held before, and the call's result.
 fn peak<T>(run: impl FnOnce() -> T) -> (usize, T) {
     let before = HELD.get();
     PEAK.set(before);
@@ -55,7 +55,7 @@ fn peak<T>(run: impl FnOnce() -> T) -> (usize, T) {
     ((PEAK.get() - before) as usize, result)
 }
 
-/// An empty compact string is one byte on the wire and 32 here: the densest that a message can be.
+/// An empty compact string is one byte on the wire and 32 in memory, which is the largest factor of any message.
 const DENSEST: usize = 32;
 
 #[test]
@@ -68,7 +68,7 @@ fn lies_about_counts_cost_nothing() {
     }
 }
 
-/// Each four bytes of each message in turn claim to be the largest count there is.
+/// Every four bytes of each message in turn claim the largest count.
 #[test]
 fn memory_follows_the_bytes_that_came() {
     let ours = ours();
@@ -86,7 +86,7 @@ fn memory_follows_the_bytes_that_came() {
     }
 }
 
-/// A frame of many small elements is refused when they would take more than twice its length and 8 MiB.
+/// A frame of many small elements is rejected if they would take more than twice its length and 8 MiB.
 #[test]
 fn dense_frames_are_bounded() {
     let length: usize = 2 << 20;
@@ -101,7 +101,7 @@ fn dense_frames_are_bounded() {
     assert!(peak <= bound, "{peak} bytes, {bound} allowed");
 }
 
-/// A Fetch for ten thousand partitions is honest.
+/// A Fetch for ten thousand partitions is a valid request.
 #[test]
 fn ten_thousand_partitions_fit() {
     let partitions = (0..10_000)
@@ -115,7 +115,7 @@ fn ten_thousand_partitions_fit() {
     }
 }
 
-/// The records of a Produce are not copied on the way in, those of an answer not on the way out.
+/// The records of a Produce are not copied on decoding, and those of a Fetch response not on encoding.
 #[test]
 fn records_are_not_copied() {
     let records = Bytes::from(vec![7; 1 << 20]);

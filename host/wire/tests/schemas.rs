@@ -14,8 +14,8 @@ fn describe(sample: &Sample) -> String {
     format!("{} v{} {:?}", sample.name, sample.version, sample.fill)
 }
 
-/// Bytes by the schema decode to the values that went in, by name, absent fields to their defaults, and
-/// encode to the same bytes.
+/// Bytes by the schema decode to the original values by name, with absent fields at their defaults, and encode to the
+/// same bytes.
 #[test]
 fn what_the_schema_writes_we_read_and_write() {
     let ours: BTreeMap<_, _> = ours().into_iter().map(|(name, round_trip, _)| (name, round_trip)).collect();
@@ -41,7 +41,7 @@ fn oracle<M: Decodable + Encodable>(bytes: Bytes, version: i16) -> Result<Vec<u8
     Ok(written.to_vec())
 }
 
-/// The oracle's types and the versions that it knows: it is of Kafka 4.1, so that a few newest are not among them.
+/// Returns the oracle's types and versions. The oracle is of Kafka 4.1, so a few of the newest are missing.
 fn oracles() -> BTreeMap<&'static str, (Oracle, std::ops::RangeInclusive<i16>)> {
     macro_rules! types {
         ($($name:ident)*) => {
@@ -79,7 +79,7 @@ fn oracles() -> BTreeMap<&'static str, (Oracle, std::ops::RangeInclusive<i16>)> 
     }
 }
 
-/// What we write the oracle reads; what it writes again are the same bytes, which we read (the test above).
+/// The oracle reads what we write. It writes the same bytes again, which we can read (the test above).
 #[test]
 fn what_we_write_the_oracle_reads_and_writes() {
     let ours: BTreeMap<_, _> = ours().into_iter().map(|(name, round_trip, _)| (name, round_trip)).collect();
@@ -95,7 +95,7 @@ fn what_we_write_the_oracle_reads_and_writes() {
         let theirs = oracle(written.clone(), sample.version).unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(Bytes::from(theirs), written, "{what}");
     }
-    // What the oracle does not know is checked against Kafka itself in `kafka_bytes.rs`.
+    // Versions that the oracle does not have are compared with Kafka itself in `kafka_bytes.rs`.
     let newer = [
         ("ListOffsetsRequest", 11),
         ("ListOffsetsResponse", 11),
@@ -121,7 +121,7 @@ fn what_we_write_the_oracle_reads_and_writes() {
     assert_eq!(unseen, newer.into_iter().chain(older).chain(records).collect());
 }
 
-/// No API and no version of one escapes the tests above.
+/// The tests above cover every version of every API.
 #[test]
 fn the_table_covers_every_api() {
     let schemas: BTreeMap<_, _> = schemas().into_iter().map(|schema| (schema.name, schema)).collect();

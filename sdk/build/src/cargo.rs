@@ -254,13 +254,20 @@ mod tests {
 
     #[test]
     fn a_plugin_is_found_among_the_messages_of_cargo() {
-        let said = br#"
-{"reason":"compiler-artifact","manifest_path":"/cargo/serde/Cargo.toml","target":{"crate_types":["lib"]},"filenames":["/t/libserde.rlib"]}
-{"reason":"build-script-executed","package_id":"x"}
-{"reason":"compiler-artifact","manifest_path":"/src/my-filter/Cargo.toml","target":{"crate_types":["cdylib","rlib"]},"filenames":["/t/wasm32-unknown-unknown/release/my_filter.wasm","/t/libmy_filter.rlib"]}
-{"reason":"build-finished","success":true}
-"#;
-        let found = modules(said, &packages(), Path::new("/t")).unwrap();
+        let messages = concat!(
+            r#"{"reason":"compiler-artifact","manifest_path":"/cargo/serde/Cargo.toml","#,
+            r#""target":{"crate_types":["lib"]},"filenames":["/t/libserde.rlib"]}"#,
+            "\n",
+            r#"{"reason":"build-script-executed","package_id":"x"}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","manifest_path":"/src/my-filter/Cargo.toml","#,
+            r#""target":{"crate_types":["cdylib","rlib"]},"#,
+            r#""filenames":["/t/wasm32-unknown-unknown/release/my_filter.wasm","/t/libmy_filter.rlib"]}"#,
+            "\n",
+            r#"{"reason":"build-finished","success":true}"#,
+            "\n",
+        );
+        let found = modules(messages.as_bytes(), &packages(), Path::new("/t")).unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].package, "my-filter");
         assert_eq!(found[0].default_output(), Path::new("/t/plugins/my-filter.wasm"));
@@ -292,7 +299,8 @@ mod tests {
         std::fs::create_dir(dir.path().join("src")).unwrap();
         std::fs::write(
             dir.path().join("Cargo.toml"),
-            "[package]\nname = \"broken\"\nversion = \"1.0.0\"\nedition = \"2024\"\n[lib]\ncrate-type = [\"cdylib\"]\n[workspace]\n",
+            "[package]\nname = \"broken\"\nversion = \"1.0.0\"\nedition = \"2024\"\n\
+             [lib]\ncrate-type = [\"cdylib\"]\n[workspace]\n",
         )
         .unwrap();
         std::fs::write(dir.path().join("src/lib.rs"), "pub fn keep() -> bool { 7 }\n").unwrap();

@@ -10,7 +10,8 @@ use wit_component::ComponentEncoder;
 pub fn componentize(module: &[u8]) -> Result<Vec<u8>> {
     if !has_contract(module) {
         bail!(
-            "it exports no stage: write millstream_sdk::filter!(Type), partitioner!, serializer! or compressor! in src/lib.rs"
+            "it exports no stage: write millstream_sdk::filter!(Type), partitioner!, serializer! or compressor! \
+             in src/lib.rs"
         );
     }
     ComponentEncoder::default()

@@ -191,7 +191,8 @@ impl<'a> ColumnChange<'a> {
     fn finish(self, name: &str) -> Result<Option<ColumnBuf>, Error> {
         match self.unread_row {
             Some(row) => Err(Error::Batch(format!(
-                "row {row} keeps its {name} while other rows get a new one: add Columns::{}S to COLUMNS, so that it can be copied",
+                "row {row} keeps its {name} while other rows get a new one: add Columns::{}S to COLUMNS, \
+                 so that it can be copied",
                 name.to_ascii_uppercase()
             ))),
             None => Ok(self.new),

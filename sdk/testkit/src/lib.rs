@@ -176,7 +176,8 @@ impl fmt::Display for Failure {
             Failure::Different { vector, native, sandbox } => {
                 write!(
                     f,
-                    "the results of the native half and the sandbox differ\n  vector:  {vector}\n  native:  {native}\n  sandbox: {sandbox}"
+                    "the results of the native half and the sandbox differ\n  vector:  {vector}\n  \
+                     native:  {native}\n  sandbox: {sandbox}"
                 )
             }
             Failure::Unexpected { vector, result } => {

@@ -203,7 +203,10 @@ mod tests {
             (json!({"call": "filter", "records": [{"value": "panic"}]}), json!({"error": {"trap": "out of luck"}})),
             (
                 json!({"call": "filter", "config": {"keep": 7}}),
-                json!({"error": {"config": {"field": "/keep", "message": "invalid type: integer `7`, expected a string"}}}),
+                json!({"error": {"config": {
+                    "field": "/keep",
+                    "message": "invalid type: integer `7`, expected a string",
+                }}}),
             ),
         ] {
             assert_eq!(session.result(&vector).unwrap(), expected, "{vector}");

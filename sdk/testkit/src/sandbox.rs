@@ -59,7 +59,8 @@ fn run(arguments: &[&OsStr], input: String) -> Result<String, String> {
     let program = program();
     let failed = |error: std::io::Error| match error.kind() {
         ErrorKind::NotFound => format!(
-            "the sandboxed half of this test needs the `millstream` binary: put it on the PATH, name it in MILLSTREAM, or \
+            "the sandboxed half of this test needs the `millstream` binary: put it on the PATH, \
+             name it in MILLSTREAM, or \
              run `cargo build -p millstream-cli` in its repository ({} was looked for)",
             program.display()
         ),

@@ -32,7 +32,10 @@ fn equal_results_pass() {
     run(&[
         json!({"call": "filter", "records": [{"value": "a"}, {"value": "b"}, {"value": "c"}]}),
         json!({"call": "filter", "records": [{"value": "b"}, {}], "expect": {"error": {"rows": [{"row": 1}]}}}),
-        json!({"call": "filter", "records": [{"value": "panic"}], "expect": {"error": {"trap": "assertion `left != right` failed: told to\n  left: [112, 97, 110, 105, 99]\n right: [112, 97, 110, 105, 99]"}}}),
+        json!({"call": "filter", "records": [{"value": "panic"}], "expect": {"error": {
+            "trap": "assertion `left != right` failed: told to\n  left: [112, 97, 110, 105, 99]\n \
+                     right: [112, 97, 110, 105, 99]",
+        }}}),
         json!({"call": "filter", "records": [{"value": "b"}], "expect": {"keep": [0]}}),
     ])
     .unwrap();

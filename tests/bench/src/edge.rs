@@ -35,7 +35,8 @@ pub(crate) fn rows(effort: Effort, only: &str) -> Result<Vec<Row>> {
         figure: format!("{more:+.1} %"),
         goal: "+ 10 % (+ 5 %)".to_owned(),
         detail: format!(
-            "{} pairs of {RECORDS} records, batches not compressed, acks=1; at the least {filtered:.2} CPU-s/GB against {plain:.2}",
+            "{} pairs of {RECORDS} records, batches not compressed, acks=1; at the least {filtered:.2} CPU-s/GB \
+             against {plain:.2}",
             turns.len()
         ),
     }])

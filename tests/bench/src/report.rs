@@ -14,8 +14,8 @@ pub(crate) struct Row {
 
 const HEAD: &str = "# Benchmarks
 
-What a stage costs in the sandbox, compared with the same Rust code compiled natively. `cargo xtask bench --stages` measures it
-and writes this page.
+What a stage costs in the sandbox, compared with the same Rust code compiled natively. `cargo xtask bench --stages`
+measures it and writes this page.
 ";
 
 const NOTES: &str = include_str!("notes.md");

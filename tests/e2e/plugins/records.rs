@@ -75,7 +75,8 @@ fn manifest(revision: u64, components: &[&[u8]]) -> Value {
         })
     });
     json!({
-        "name": "letters", "revision": revision, "kind": "filter", "active": components.len(), "next": components.len() + 1,
+        "name": "letters", "revision": revision, "kind": "filter",
+        "active": components.len(), "next": components.len() + 1,
         "versions": versions.collect::<Vec<_>>(), "history": [],
     })
 }

@@ -123,7 +123,8 @@ fn configs_that_close_a_circle_are_rejected() {
     Topic::create(&mut raw, "a", 1, &[]);
     let b = Topic::create(&mut raw, "b", 1, &[]);
     assert_eq!(lettered(&mut raw, "va", "a", "b").0, ErrorCode::NONE);
-    let path = "a circle: vb sends its dead letters to a, va is a view of a, va sends its dead letters to b, vb is a view of b";
+    let path = "a circle: vb sends its dead letters to a, va is a view of a, va sends its dead letters to b, \
+                vb is a view of b";
     let (code, message, _) = lettered(&mut raw, "vb", "b", "a");
     assert_eq!(code, ErrorCode::INVALID_CONFIG);
     assert!(message.contains(path), "{message}");

@@ -57,7 +57,7 @@ pub(super) fn check_type(resource_type: i8) -> Result<(), ApiError> {
 
 async fn replace(broker: &Arc<Broker>, resource: &AlterConfigsResource, validate_only: bool) -> Result<(), ApiError> {
     check_type(resource.resource_type)?;
-    // No value asks for the default, which a config that is not named has as well.
+    // A missing value asks for the default, which is also what a config that is not named gets.
     let set =
         resource.configs.iter().filter_map(|config| Some((config.name.as_str(), config.value.as_ref()?.as_str())));
     let configs = set.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();

@@ -12,7 +12,7 @@ use crate::broker::Broker;
 use crate::net::types::Close;
 use crate::security::Permission;
 
-/// The node id of a client that does not expect a certain node.
+/// The node id from a client that does not expect a certain node.
 const ANY_NODE: i32 = -1;
 
 pub(super) struct ApiVersions;
@@ -68,7 +68,7 @@ fn check(request: &ApiVersionsRequest, version: i16, cluster_id: &str, node_id: 
         (None, ANY_NODE) => ErrorCode::NONE,
         (None | Some(""), _) | (_, ANY_NODE) => ErrorCode::INVALID_REQUEST,
         (Some(cluster), node) if cluster == cluster_id && node == node_id => ErrorCode::NONE,
-        // The address has been given to another cluster or node: the client starts over from its bootstrap servers.
+        // The address now belongs to another cluster or node, so the client starts over from its bootstrap servers.
         _ => ErrorCode::REBOOTSTRAP_REQUIRED,
     }
 }
@@ -95,7 +95,7 @@ mod tests {
         check(&request, version, "cluster", 7)
     }
 
-    /// The codes of Apache Kafka 4.4.
+    /// The codes are those of Apache Kafka 4.4.
     #[test]
     fn cluster_and_node_are_checked_together() {
         assert_eq!(checked(5, None, -1), ErrorCode::NONE);

@@ -1,5 +1,6 @@
-//! ConsumerGroupHeartbeat: the consumer protocol (KIP-848) is not served. The API is advertised all the same, as Kafka
-//! does with the protocol off: librdkafka reports this error, and would look for a broker with the API for ever.
+//! ConsumerGroupHeartbeat: the consumer protocol (KIP-848) is not served. The API is still advertised, as Kafka does
+//! with the protocol off: librdkafka reports this error, and without the API it would look for a broker that has it for
+//! ever.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;

@@ -54,7 +54,7 @@ impl Handler for CreateTopics {
     }
 }
 
-/// Returns how many partitions a topic asks for, as Kafka counts them against the limit of one request.
+/// Returns the number of requested partitions, as Kafka counts them against the limit of one request.
 fn partitions(broker: &Broker, topic: &CreatableTopic) -> usize {
     match topic.num_partitions {
         -1 if topic.assignments.is_empty() => usize::try_from(broker.config.num_partitions).unwrap_or(0),
@@ -112,7 +112,7 @@ fn created_topic(
         name: topic.name.clone(),
         topic_id: if validate_only { Uuid::nil() } else { *id },
         num_partitions: *partitions,
-        // Without assignments the one broker of the cluster has everything.
+        // Without assignments the one broker of the cluster has every partition.
         replication_factor: replicas.first().map_or(1, |replicas| i16::try_from(replicas.len()).unwrap_or(i16::MAX)),
         configs: Some(configs.collect()),
         ..Default::default()

@@ -22,7 +22,7 @@ impl Handler for DeleteGroups {
     async fn handle(broker: &Arc<Broker>, _: &RequestContext, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
         // A group that is named twice gets one result, as in Kafka.
         let groups: BTreeSet<_> = request.groups_names.into_iter().collect();
-        // Side by side, so that one fsync commits many deletions.
+        // All at once, so that one fsync commits many deletions.
         let deletions: Vec<_> = groups
             .into_iter()
             .map(|group_id| {

@@ -34,7 +34,7 @@ impl Handler for DeleteRecords {
         let topics: Vec<_> =
             request.topics.iter().map(|topic| (topic.name.copied(), topic.partitions.clone())).collect();
         let topics = blocking(move || delete(&this, topics)).await.unwrap_or_else(|error| {
-            // The work has ended without a result of its own: no partition has one.
+            // The work ended without a result, so no partition has one.
             let failed = |partition: &DeleteRecordsPartition| result(partition, Err(error.clone()));
             let topics = request.topics.into_iter();
             topics
@@ -48,7 +48,7 @@ impl Handler for DeleteRecords {
     }
 }
 
-/// Moves the starts, then writes the checkpoint: a start that a client was told of is kept over a crash.
+/// Moves the log start offsets, then writes the checkpoint, so that an offset in a response survives a crash.
 fn delete(broker: &Broker, topics: Vec<(Str, Vec<DeleteRecordsPartition>)>) -> Vec<DeleteRecordsTopicResult> {
     let mut results: Vec<_> = topics
         .into_iter()

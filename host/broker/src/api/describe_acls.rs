@@ -1,4 +1,4 @@
-//! DescribeAcls: there is no authorizer, and the response says so, as that of Kafka without one.
+//! DescribeAcls: there is no authorizer. The response is that of Kafka without one.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! DescribeClientQuotas: there are no quotas, so that a valid filter matches nothing.
+//! DescribeClientQuotas: there are no quotas, so a valid filter matches nothing.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -17,7 +17,7 @@ const USER: &str = "user";
 const CLIENT_ID: &str = "client-id";
 const IP: &str = "ip";
 
-/// How a component matches the name of an entity.
+/// The ways in which a component matches the name of an entity.
 const EXACT: i8 = 0;
 const DEFAULT: i8 = 1;
 const SPECIFIED: i8 = 2;

@@ -1,4 +1,5 @@
-//! DescribeConfigs: every option of a topic or of the broker, with its value, where that comes from, and its words.
+//! DescribeConfigs: every config of a topic or of the broker, with its value, the source of the value, and its
+//! documentation.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::edge::plugins;
 use crate::error::ApiError;
 use crate::security::{AclOperation, Permission, ResourceType};
 
-/// Where a value comes from, in Kafka's numbers.
+/// The source of a value, with Kafka's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
     Topic = 1,
@@ -26,12 +27,12 @@ pub(super) enum Source {
     Default = 5,
 }
 
-/// One option with its value.
+/// One config with its value.
 pub(super) struct Entry {
     pub(super) key: &'static Key,
     pub(super) value: Option<String>,
     pub(super) source: Source,
-    /// Every place that sets it, the one in force first.
+    /// Every source that sets it, the one in force first.
     synonyms: Vec<(String, Option<String>, Source)>,
     read_only: bool,
 }
@@ -83,12 +84,12 @@ fn entries(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<En
             let topic = image.topic(&resource.resource_name).ok_or_else(ApiError::unknown_topic)?;
             Ok(topic_entries(broker, &topic.configs).collect())
         }
-        // No name is the default of all brokers, of which nothing is set at run time.
+        // An empty name stands for the defaults of all brokers, none of which is set at run time.
         ConfigResourceType::Broker if resource.resource_name.is_empty() => Ok(Vec::new()),
         ConfigResourceType::Broker => {
             check_broker(broker, &resource.resource_name)?;
             let mut entries: Vec<Entry> = all_broker_keys().map(|key| broker_entry(broker, key)).collect();
-            // These are long and change with every batch: returned when they are requested by name, and not listed.
+            // These values are long and change with every batch, so they are returned only when requested by name.
             let requested = resource.configuration_keys.as_deref().unwrap_or_default();
             if requested.iter().any(|key| *key == PLUGIN_STATS.name) {
                 entries.push(computed_entry(&PLUGIN_STATS, plugins::stats(broker)));
@@ -106,7 +107,7 @@ fn entries(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<En
     }
 }
 
-/// A broker is named by its number, and this broker knows only itself.
+/// Checks the name of a broker resource: it must be this broker's node id.
 pub(super) fn check_broker(broker: &Broker, name: &str) -> Result<(), ApiError> {
     if name.parse() == Ok(broker.config.node_id) {
         return Ok(());
@@ -115,7 +116,7 @@ pub(super) fn check_broker(broker: &Broker, name: &str) -> Result<(), ApiError> 
     Err(ApiError::new(ErrorCode::INVALID_REQUEST, message))
 }
 
-/// Every option of a topic that sets `overrides`.
+/// Returns every config of a topic that sets `overrides`.
 pub(super) fn topic_entries<'a>(broker: &'a Broker, overrides: &'a TopicOverrides) -> impl Iterator<Item = Entry> + 'a {
     let shown = all_topic_keys().filter(|key| !key.is_internal() || overrides.contains_key(key.name));
     shown.map(|key| {
@@ -128,7 +129,7 @@ pub(super) fn topic_entries<'a>(broker: &'a Broker, overrides: &'a TopicOverride
                 synonyms.push((name.to_owned(), Some(value.to_owned()), Source::BrokerFile));
             }
         }
-        // The default stands at the broker's key that has one, in that key's unit.
+        // The default is shown under the broker's key that sets it, in that key's unit.
         let broker_default = |&(name, _): &(&'static str, i64)| Some((name, broker_key(name)?.default?));
         let default = key.broker_synonyms.iter().find_map(broker_default);
         let (name, text) = default.map_or((key.name, key.default), |(name, text)| (name, Some(text)));
@@ -157,7 +158,7 @@ fn computed_entry(key: &'static Key, value: String) -> Entry {
 
 impl Entry {
     fn describe(self, with_synonyms: bool, with_words: bool) -> DescribeConfigsResourceResult {
-        // A secret is named and not told.
+        // A secret is listed without its value.
         let is_sensitive = self.key.kind == Kind::Password;
         let told = |value: Option<String>| value.filter(|_| !is_sensitive).map(Str::from);
         let synonyms = if with_synonyms { self.synonyms } else { Vec::new() };

@@ -52,7 +52,7 @@ impl Handler for DescribeLogDirs {
     }
 }
 
-/// Describes the partitions that were asked for and exist.
+/// Describes the requested partitions that exist.
 fn topics(broker: &Broker, asked: Option<&[DescribableLogDirTopic]>) -> Vec<DescribeLogDirsTopic> {
     let table = broker.topics.load();
     let described = |topic: &Topic, wanted: &dyn Fn(i32) -> bool| DescribeLogDirsTopic {
@@ -76,7 +76,7 @@ fn topics(broker: &Broker, asked: Option<&[DescribableLogDirTopic]>) -> Vec<Desc
     found.into_iter().filter(|topic| !topic.partitions.is_empty()).collect()
 }
 
-/// Describes a partition; none if its log could not be opened.
+/// Describes a partition; `None` if its log could not be opened.
 fn describe(partition: &Partition) -> Option<DescribeLogDirsPartition> {
     let reader = partition.reader().ok()?;
     Some(DescribeLogDirsPartition {

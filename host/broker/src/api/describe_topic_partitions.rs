@@ -45,7 +45,7 @@ impl Handler for DescribeTopicPartitions {
     }
 }
 
-/// Returns whether a page can start there: at a partition, and at a topic that was asked for.
+/// Returns whether a page can start there: at a partition, and at a requested topic.
 fn is_valid(cursor: Option<&DescribeTopicPartitionsCursor>, names: &BTreeSet<Str>, all: bool) -> bool {
     cursor.is_none_or(|cursor| cursor.partition_index >= 0 && (all || names.contains(&cursor.topic_name)))
 }
@@ -76,7 +76,7 @@ fn page(
             break;
         }
         let Some(topic) = table.by_name(&name) else {
-            // A topic that is gone meanwhile: only one that was asked for by its name is missed.
+            // The topic was deleted meanwhile. It is missing only if it was requested by name.
             response.topics.extend((!request.topics.is_empty()).then(|| absent(name)));
             continue;
         };

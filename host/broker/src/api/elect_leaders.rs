@@ -29,7 +29,7 @@ impl Handler for ElectLeaders {
         let election = request.election_type;
         let results = match request.topic_partitions {
             Some(topics) => topics.into_iter().map(|topic| of_topic(broker, election, topic)).collect(),
-            // When all are asked for, those that need no election are left out.
+            // When all partitions are requested, those that need no election are left out.
             None => all(broker, election),
         };
         let known = [PREFERRED, UNCLEAN].contains(&election);

@@ -15,7 +15,7 @@ use crate::security::{AclOperation, Permission, ResourceType};
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 
-/// The version from which one request asks for many keys.
+/// The version from which one request has many keys.
 const BATCHED_FROM: i16 = 4;
 
 /// The last version that librdkafka speaks.
@@ -54,8 +54,8 @@ impl Handler for FindCoordinator {
 async fn find(broker: &Arc<Broker>, key_type: i8, version: i16) -> Result<(), ApiError> {
     match key_type {
         GROUP => Ok(offsets_topic::ensure(broker).await?),
-        // "Not available" would have a producer try until it gives up; this ends initTransactions at once, with the reason.
-        // librdkafka asks again for ever after any other code than this one, and Java leaves out the reason with it.
+        // "Not available" would make a producer retry until it gives up. This code ends initTransactions at once, with
+        // the reason. With any other code librdkafka retries for ever, and Java omits the reason.
         TRANSACTION => {
             let code = if version <= LIBRDKAFKA_MAX {
                 ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED

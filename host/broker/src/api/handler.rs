@@ -1,4 +1,4 @@
-//! What a handler is: the two traits that an API implements one of, and the context of a request.
+//! The two traits of handlers, one of which each API implements, and the context of a request.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -13,15 +13,15 @@ use crate::net::send_queue::Outgoing;
 use crate::net::types::{Answer, Close, ConnectionInfo, Work};
 use crate::security::Permission;
 
-/// Handles one API in one stage: the response is there when the future is done. Errors are codes within the response.
+/// Handles one API in one stage: the response is ready when the future completes. Errors are codes in the response.
 pub(crate) trait Handler: 'static {
-    /// The request; its type says what the response is.
+    /// The request; its type determines the response.
     type Request: Request<Response: Send> + Send;
 
-    /// The versions that the broker serves. They are among those that the wire crate can read and write.
+    /// The versions that the broker serves. The wire crate can read and write all of them.
     const VERSIONS: RangeInclusive<i16>;
 
-    /// What an authorizer would be asked first; none if every client may send the request.
+    /// The permission that an authorizer would check; `None` if every client may send the request.
     const PERMISSION: Option<Permission>;
 
     /// Returns the response.
@@ -32,19 +32,20 @@ pub(crate) trait Handler: 'static {
     ) -> impl Future<Output = <Self::Request as Request>::Response> + Send;
 }
 
-/// Handles one API in two stages: the first runs at once, on the task of the connection, and [`Started`] says what is
-/// left to do.
+/// Handles one API in two stages. The first runs at once on the task of the connection, and [`Started`] is what is left
+/// to do.
 pub(crate) trait TwoStageHandler: 'static {
-    /// The request; its type says what the response is.
+    /// The request; its type determines the response.
     type Request: Request;
 
-    /// The versions that the broker serves. They are among those that the wire crate can read and write.
+    /// The versions that the broker serves. The wire crate can read and write all of them.
     const VERSIONS: RangeInclusive<i16>;
 
-    /// What an authorizer would be asked first; none if every client may send the request.
+    /// The permission that an authorizer would check; `None` if every client may send the request.
     const PERMISSION: Option<Permission>;
 
-    /// Starts a request. `body` is what did or did not decode: a handler can respond to either.
+    /// Starts a request. `body` is the result of decoding it: a handler can also respond to a body that does not
+    /// decode.
     ///
     /// # Errors
     /// The connection is to be closed.
@@ -61,20 +62,20 @@ pub(crate) enum Started {
     Ready(Outgoing),
     /// The client expects no response.
     Silent,
-    /// The response will come.
+    /// The response comes later.
     Later(Answer),
-    /// The response will come, and nothing else of the connection may start before the work is done.
+    /// The response comes later, and no other request of the connection may start before the work is done.
     Alone(Work),
 }
 
-/// The header of a request, and where it came from.
+/// The header of a request, and its connection.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestContext {
     pub(super) api: &'static ApiEntry,
     pub(crate) version: i16,
     pub(crate) correlation_id: i32,
-    /// A slice of the request's frame: copy it to keep it. Two-stage handlers have none: while they wait, the buffer
-    /// that the frame is a part of would wait with them.
+    /// A slice of the request's frame: copy it to keep it. Two-stage handlers do not get it, since it would keep the
+    /// whole buffer in use while they wait.
     pub(crate) client_id: Option<Str>,
     pub(crate) connection: Arc<ConnectionInfo>,
     pub(super) received: Instant,
@@ -105,7 +106,7 @@ impl RequestContext {
         Close::Protocol(reason.into())
     }
 
-    /// As [`close`](Self::close), for a body that does not decode.
+    /// Closes like [`close`](Self::close), for a body that does not decode.
     pub(crate) fn undecodable(&self, error: WireError) -> Close {
         self.connection.metrics.failed(self.api.index);
         undecodable(error)

@@ -1,4 +1,4 @@
-//! Heartbeat: a member lives, and learns of a rebalance.
+//! Heartbeat: keeps a member alive, and informs it of a rebalance.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;

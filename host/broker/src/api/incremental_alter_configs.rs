@@ -1,5 +1,5 @@
-//! IncrementalAlterConfigs: sets, deletes, appends to or subtracts from single configs of a topic. The change is in force
-//! at once.
+//! IncrementalAlterConfigs: sets, deletes, appends to or subtracts from single configs of a topic. The change is in
+//! force at once.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;

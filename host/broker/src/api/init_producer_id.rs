@@ -36,7 +36,7 @@ impl Handler for InitProducerId {
             );
             return refused(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
         }
-        // An idempotent producer that asks again, with an epoch or without, is simply a new one.
+        // An idempotent producer that asks again, with or without an epoch, gets a new id.
         match producer_ids::next(broker).await {
             Ok(producer_id) => InitProducerIdResponse { producer_id, producer_epoch: 0, ..Default::default() },
             Err(error) => refused(error.code),

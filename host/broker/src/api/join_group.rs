@@ -1,4 +1,4 @@
-//! JoinGroup: answered when the rebalance that it takes part in ends.
+//! JoinGroup: responds when the rebalance that it takes part in ends.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ fn join_request(context: &RequestContext, request: JoinGroupRequest) -> JoinRequ
         member_id: own(&request.member_id),
         instance_id: own_option(request.group_instance_id.as_ref()),
         client_id: own_option(context.client_id.as_ref()).unwrap_or_default(),
-        // As Java prints an InetAddress without a name.
+        // The form in which Java prints an InetAddress without a name.
         client_host: Arc::from(format!("/{}", context.connection.peer.ip())),
         session_timeout_ms,
         rebalance_timeout_ms: if context.version == 0 { session_timeout_ms } else { rebalance_timeout_ms },

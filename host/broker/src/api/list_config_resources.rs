@@ -1,4 +1,4 @@
-//! ListConfigResources: the topics and brokers, which have configs. Groups and client metrics have none here.
+//! ListConfigResources: lists topics and brokers, which have configs. Groups and client metrics have none here.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -23,7 +23,7 @@ impl Handler for ListConfigResources {
         context: &RequestContext,
         request: ListConfigResourcesRequest,
     ) -> ListConfigResourcesResponse {
-        // Version 0 lists client metrics alone.
+        // Version 0 lists only client metrics.
         let all = if context.version == 0 { &[][..] } else { ConfigResourceType::ALL };
         let asked: Result<BTreeSet<_>, _> = match &request.resource_types[..] {
             [] => Ok(all.iter().copied().collect()),

@@ -36,7 +36,7 @@ impl Handler for ListGroups {
     }
 }
 
-/// No filter passes all. Kafka does not look at upper and lower case either.
+/// Returns whether a filter has a value. An empty filter accepts every value; case does not matter, as in Kafka.
 fn passes(filter: &[Str], value: &str) -> bool {
     filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(value))
 }

@@ -1,4 +1,4 @@
-//! Metadata: brokers, topics and who leads their partitions. Creates topics that are asked for and not there.
+//! Metadata: brokers, topics and the leaders of their partitions. Creates requested topics that do not exist.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -37,7 +37,7 @@ impl Handler for Metadata {
                 requested.into_iter().map(one).collect()
             }
             _ => {
-                // The table first: its topics are in every image that follows it, unless they are deleted meanwhile.
+                // The table is loaded first: its topics are in every later image, unless they are deleted meanwhile.
                 let (table, image) = (broker.topics.load(), broker.metadata.image());
                 table.iter().filter_map(|topic| describe(&image, topic, operations)).collect()
             }
@@ -101,7 +101,7 @@ fn find(table: &TopicTable, by_id: bool, name: &str, id: Uuid) -> Result<Arc<Top
     table.resolve(by_id, name, id).cloned()
 }
 
-/// Describes a topic as the image has it; `None` if it is deleted meanwhile.
+/// Describes a topic of the image; `None` if it was deleted meanwhile.
 fn describe(image: &MetadataImage, topic: &Topic, operations: bool) -> Option<MetadataResponseTopic> {
     let stored = image.topic_by_id(topic.id)?;
     let partitions = (0..).zip(image.partitions_of(stored)).map(|(index, stored)| {

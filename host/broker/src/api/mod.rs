@@ -1,8 +1,9 @@
 //! One handler per API, and the one list of them.
 //!
-//! A handler is a type that implements [`Handler`](handler::Handler) or, if its response may be ready at once, late or
-//! not wanted, [`TwoStageHandler`](handler::TwoStageHandler). Dispatch, the check of versions, the response of
-//! ApiVersions and the counts of requests come from the list. To add an API, write its file, and name it below.
+//! A handler is a type that implements [`Handler`](handler::Handler). It implements
+//! [`TwoStageHandler`](handler::TwoStageHandler) if its response may be ready at once, come late, or be left out. The
+//! list drives dispatch, the check of versions, the response of ApiVersions and the counts of requests. To add an API,
+//! write its file, and name it below.
 
 mod alter_configs;
 mod api_versions;
@@ -161,7 +162,7 @@ pub(crate) fn request_stats(metrics: &RequestMetrics) -> Vec<RequestStats> {
     HANDLERS.iter().map(|api| metrics.stats(api.index, api.key.info().name)).collect()
 }
 
-/// Returns the error code of a response that carries nothing else.
+/// Returns the error code of a response without other fields.
 fn code(result: Result<(), GroupError>) -> ErrorCode {
     result.map_or_else(ErrorCode::from, |()| ErrorCode::NONE)
 }

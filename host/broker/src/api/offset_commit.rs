@@ -1,4 +1,4 @@
-//! OffsetCommit: answered when the offsets are durable.
+//! OffsetCommit: responds when the offsets are durable.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::topics::Topic;
 /// The version from which topics are named by their ids.
 const BY_ID_FROM: i16 = 10;
 
-/// The version from which a group that does not exist is told as such.
+/// The version from which an unknown group has its own error code.
 const NOT_FOUND_FROM: i16 = 9;
 
 pub(super) struct OffsetCommit;
@@ -52,9 +52,9 @@ impl Handler for OffsetCommit {
                 Err(error) => Err(error),
             };
             let error_code = match committed {
-                // The offsets with their metadata are more than one batch may be; a group's record has another word for it.
+                // The offsets with their metadata exceed the largest batch; for a group's record another code is used.
                 Err(GroupError::RecordTooLarge) => ErrorCode::INVALID_COMMIT_OFFSET_SIZE,
-                // Older clients know no other word for a group that has forgotten them.
+                // Older clients have no other error code for a group that does not know them.
                 Err(GroupError::GroupIdNotFound) if context.version < NOT_FOUND_FROM => ErrorCode::ILLEGAL_GENERATION,
                 answer => code(answer),
             };
@@ -66,7 +66,7 @@ impl Handler for OffsetCommit {
     }
 }
 
-/// The answer for a topic as far as it is known before the commit; what can be committed is added to `offsets`.
+/// Checks a topic before the commit and returns its response so far. Adds the valid offsets to `offsets`.
 fn check_topic(
     broker: &Broker,
     asked: &OffsetCommitRequestTopic,

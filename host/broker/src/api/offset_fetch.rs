@@ -1,6 +1,6 @@
 //! OffsetFetch: one group up to version 7, many from version 8; topics by id from version 10.
 //!
-//! `require_stable` asks to wait for transactions that may still change an offset: there are none.
+//! `require_stable` asks to wait for transactions that may still change an offset, but there are no transactions.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::security::{AclOperation, Permission, ResourceType};
 
-/// The version from which many groups are asked for.
+/// The version from which one request has many groups.
 const BATCHED_FROM: i16 = 8;
 
 /// The version from which topics are named by their ids.
 const BY_ID_FROM: i16 = 10;
 
-/// The version from which an error can be told for the whole group.
+/// The version from which the response has an error for the whole group.
 const GROUP_ERROR_FROM: i16 = 2;
 
 pub(super) struct OffsetFetch;
@@ -44,7 +44,7 @@ impl Handler for OffsetFetch {
             let groups = request.groups.into_iter().map(|group| fetch(broker, group, by_id)).collect();
             return OffsetFetchResponse { groups, ..Default::default() };
         }
-        // The old form is the new one with one group.
+        // The old form is converted to the new one with one group.
         let named = |topic: millstream_wire::messages::OffsetFetchRequestTopic| OffsetFetchRequestTopics {
             name: topic.name,
             partition_indexes: topic.partition_indexes,
@@ -84,7 +84,7 @@ fn some(
     asked: Vec<OffsetFetchRequestTopics>,
     by_id: bool,
 ) -> Result<Vec<OffsetFetchResponseTopics>, GroupError> {
-    // A name need not be a topic of today: its offsets may be there still.
+    // A deleted topic may still have committed offsets.
     let table = broker.topics.load();
     let name = |topic: &OffsetFetchRequestTopics| match by_id {
         true => table.by_id(topic.topic_id).map(|topic| own(&topic.name)),
@@ -127,7 +127,7 @@ fn answer_all(topic: OffsetFetchRequestTopics, error_code: ErrorCode) -> OffsetF
     OffsetFetchResponseTopics { partitions, name: topic.name, topic_id: topic.topic_id }
 }
 
-/// Where the group stands; -1 and no words if it has never committed there.
+/// Returns the committed offset of a partition; -1 and an empty text if there is none.
 fn partition(partition_index: i32, committed: Option<&CommittedOffset>) -> OffsetFetchResponsePartitions {
     OffsetFetchResponsePartitions {
         partition_index,

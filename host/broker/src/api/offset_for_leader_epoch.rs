@@ -1,4 +1,4 @@
-//! OffsetForLeaderEpoch: where an epoch ended, by which clients find out that their position is gone (KIP-320).
+//! OffsetForLeaderEpoch: returns where an epoch ended, so that clients detect that their position is gone (KIP-320).
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ fn one(broker: &Broker, topic: &Str, asked: &OffsetForLeaderPartition) -> Result
     let partition = broker.partition(topic, asked.partition)?;
     partition.check_epoch(asked.current_leader_epoch)?;
     let end = if asked.leader_epoch == partition.leader_epoch() {
-        // The current epoch goes on: it ends at the log's end, also before its first record.
+        // The current epoch continues: it ends at the log's end, even before its first record.
         Some((asked.leader_epoch, partition.log_end_offset()?))
     } else {
         partition.with_log(|log| log.end_offset_for_epoch(asked.leader_epoch))?

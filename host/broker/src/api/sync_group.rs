@@ -1,4 +1,4 @@
-//! SyncGroup: answered when the leader's assignment is durable.
+//! SyncGroup: responds when the leader's assignment is durable.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! The keys of the broker that are read, and the defaults of topic configs.
+//! The broker keys that are read, and the defaults of topic configs.
 //!
-//! A key that is marked `Inert` is accepted and has no effect yet; its doc says so, and setting it logs a warning.
+//! A key marked `Inert` is accepted and has no effect yet. Its documentation says so, and setting it logs a warning.
 
 use super::key::keys;
 use super::value::Valid::{Any, AtLeast, Between, ListOf, OneOf, Ratio};
@@ -10,14 +10,16 @@ const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "prod
 keys! {
 BROKER_KEYS:
 ADVERTISED_LISTENERS "advertised.listeners" List = null, Any, Acts,
-    "The addresses that clients connect to, one for each listener. Without it, clients get the addresses in `listeners`.";
+    "The addresses that clients connect to, one for each listener. Without it, clients get the addresses in \
+    `listeners`.";
 AUTO_CREATE_TOPICS_ENABLE "auto.create.topics.enable" Boolean = "true", Any, Acts,
     "Whether a client's request for a topic that does not exist creates it.";
 BROKER_ID "broker.id" Int = "-1", AtLeast(-1), Acts,
     "The older name of node.id.";
 BROKER_RACK "broker.rack" String = null, Any, Acts,
     "The rack of this broker, as Metadata responses show it.";
-COMPRESSED_RECORDS_VALIDATION "compressed.records.validation" String = "framing", OneOf(&["full", "framing", "none"]), Acts,
+COMPRESSED_RECORDS_VALIDATION "compressed.records.validation" String = "framing", OneOf(&["full", "framing", "none"]),
+    Acts,
     "The default of the topic config of the same name.";
 COMPRESSION_GZIP_LEVEL "compression.gzip.level" Int = "-1", Between(-1, 9), Acts,
     "The default of the topic config of the same name.";
@@ -30,15 +32,18 @@ COMPRESSION_ZSTD_LEVEL "compression.zstd.level" Int = "3", Between(-131072, 22),
 CONNECTIONS_MAX_IDLE_MS "connections.max.idle.ms" Long = "600000", Any, Acts,
     "Closes a connection after this long without a request; 0 or less disables this.";
 CONTROLLER_LISTENER_NAMES "controller.listener.names" List = "", Any, Acts,
-    "The listeners of Kafka's controller. They are removed from `listeners`, since broker and controller are one process.";
+    "The listeners of Kafka's controller. They are removed from `listeners`, since broker and controller are one \
+    process.";
 DEFAULT_REPLICATION_FACTOR "default.replication.factor" Int = "1", AtLeast(1), Acts,
-    "The replication factor of topics that are created without one. Topics that are created on demand get at most one replica for each broker.";
+    "The replication factor of topics that are created without one. Topics that are created on demand get at most one \
+    replica for each broker.";
 DELETE_TOPIC_ENABLE "delete.topic.enable" Boolean = "true", Any, Acts,
     "Whether topics may be deleted.";
 FETCH_MAX_BYTES "fetch.max.bytes" Int = "57671680", AtLeast(1024), Acts,
     "The maximum size of a fetch response, whatever the client asks for.";
 FLUSH_MODE "flush.mode" String = "fsync", OneOf(&["fsync", "page-cache"]), Acts,
-    "What acks=all waits for: `fsync` waits for stable storage, `page-cache` for the operating system, as Kafka does by default.";
+    "What acks=all waits for: `fsync` waits for stable storage, `page-cache` for the operating system, as Kafka does \
+    by default.";
 GROUP_INITIAL_REBALANCE_DELAY_MS "group.initial.rebalance.delay.ms" Int = "3000", AtLeast(0), Acts,
     "How long the first rebalance of a new group waits for more members.";
 GROUP_MAX_SESSION_TIMEOUT_MS "group.max.session.timeout.ms" Int = "1800000", AtLeast(1), Acts,
@@ -47,18 +52,22 @@ GROUP_MAX_SIZE "group.max.size" Int = "10000", AtLeast(1), Acts,
     "The maximum number of members in a group. Kafka's default is no limit.";
 GROUP_MIN_SESSION_TIMEOUT_MS "group.min.session.timeout.ms" Int = "6000", AtLeast(1), Acts,
     "The shortest session timeout that a member may request.";
-LISTENER_SECURITY_PROTOCOL_MAP "listener.security.protocol.map" String = "PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL", Any, Acts,
+LISTENER_SECURITY_PROTOCOL_MAP "listener.security.protocol.map" String =
+    "PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL", Any, Acts,
     "The security protocol of each listener. Only PLAINTEXT is supported so far.";
 LISTENERS "listeners" List = "PLAINTEXT://127.0.0.1:9092", Any, Acts,
     "The addresses to listen on. Port 0 takes a free port; an empty host means all addresses.";
 LOG_CLEANER_DELETE_RETENTION_MS "log.cleaner.delete.retention.ms" Long = "86400000", AtLeast(0), Inert,
     "The default of the topic config delete.retention.ms. Accepted for compatibility with Kafka; it has no effect yet.";
 LOG_CLEANER_MAX_COMPACTION_LAG_MS "log.cleaner.max.compaction.lag.ms" Long = "9223372036854775807", AtLeast(1), Inert,
-    "The default of the topic config max.compaction.lag.ms. Accepted for compatibility with Kafka; it has no effect yet.";
+    "The default of the topic config max.compaction.lag.ms. Accepted for compatibility with Kafka; it has no effect \
+    yet.";
 LOG_CLEANER_MIN_CLEANABLE_RATIO "log.cleaner.min.cleanable.ratio" Double = "0.5", Ratio(0.0, 1.0), Inert,
-    "The default of the topic config min.cleanable.dirty.ratio. Accepted for compatibility with Kafka; it has no effect yet.";
+    "The default of the topic config min.cleanable.dirty.ratio. Accepted for compatibility with Kafka; it has no \
+    effect yet.";
 LOG_CLEANER_MIN_COMPACTION_LAG_MS "log.cleaner.min.compaction.lag.ms" Long = "0", AtLeast(0), Inert,
-    "The default of the topic config min.compaction.lag.ms. Accepted for compatibility with Kafka; it has no effect yet.";
+    "The default of the topic config min.compaction.lag.ms. Accepted for compatibility with Kafka; it has no effect \
+    yet.";
 LOG_CLEANUP_POLICY "log.cleanup.policy" List = "delete", ListOf(&["compact", "delete"]), Acts,
     "The default of the topic config cleanup.policy.";
 LOG_DIR "log.dir" List = "millstream-data", Any, Acts,
@@ -73,7 +82,8 @@ LOG_FLUSH_OFFSET_CHECKPOINT_INTERVAL_MS "log.flush.offset.checkpoint.interval.ms
     "How often the recovery points are written to disk.";
 LOG_FLUSH_SCHEDULER_INTERVAL_MS "log.flush.scheduler.interval.ms" Long = "9223372036854775807", AtLeast(1), Acts,
     "How often the broker checks for partitions whose flush.ms has passed, at least once a second.";
-LOG_FLUSH_START_OFFSET_CHECKPOINT_INTERVAL_MS "log.flush.start.offset.checkpoint.interval.ms" Int = "60000", AtLeast(0), Acts,
+LOG_FLUSH_START_OFFSET_CHECKPOINT_INTERVAL_MS "log.flush.start.offset.checkpoint.interval.ms" Int = "60000",
+    AtLeast(0), Acts,
     "How often the log start offsets are written to disk.";
 LOG_INDEX_INTERVAL_BYTES "log.index.interval.bytes" Int = "4096", AtLeast(0), Acts,
     "The default of the topic config index.interval.bytes.";
@@ -81,9 +91,11 @@ LOG_INDEX_SIZE_MAX_BYTES "log.index.size.max.bytes" Int = "10485760", AtLeast(4)
     "The default of the topic config segment.index.bytes.";
 LOG_MESSAGE_TIMESTAMP_AFTER_MAX_MS "log.message.timestamp.after.max.ms" Long = "3600000", AtLeast(0), Acts,
     "The default of the topic config message.timestamp.after.max.ms.";
-LOG_MESSAGE_TIMESTAMP_BEFORE_MAX_MS "log.message.timestamp.before.max.ms" Long = "9223372036854775807", AtLeast(0), Acts,
+LOG_MESSAGE_TIMESTAMP_BEFORE_MAX_MS "log.message.timestamp.before.max.ms" Long = "9223372036854775807", AtLeast(0),
+    Acts,
     "The default of the topic config message.timestamp.before.max.ms.";
-LOG_MESSAGE_TIMESTAMP_TYPE "log.message.timestamp.type" String = "CreateTime", OneOf(&["CreateTime", "LogAppendTime"]), Acts,
+LOG_MESSAGE_TIMESTAMP_TYPE "log.message.timestamp.type" String = "CreateTime", OneOf(&["CreateTime", "LogAppendTime"]),
+    Acts,
     "The default of the topic config message.timestamp.type.";
 LOG_PREALLOCATE "log.preallocate" Boolean = "false", Any, Inert,
     "The default of the topic config preallocate. Accepted for compatibility with Kafka; it has no effect yet.";
@@ -152,7 +164,8 @@ SOCKET_LISTEN_BACKLOG_SIZE "socket.listen.backlog.size" Int = "50", AtLeast(1), 
 SOCKET_RECEIVE_BUFFER_BYTES "socket.receive.buffer.bytes" Int = "102400", AtLeast(-1), Acts,
     "The SO_RCVBUF of connections; -1 uses the operating system's default.";
 SOCKET_REQUEST_MAX_BYTES "socket.request.max.bytes" Int = "104857600", AtLeast(1), Acts,
-    "The maximum size of a request. The broker closes a connection that sends a larger one, before it allocates memory for it.";
+    "The maximum size of a request. The broker closes a connection that sends a larger one, before it allocates memory \
+    for it.";
 SOCKET_SEND_BUFFER_BYTES "socket.send.buffer.bytes" Int = "102400", AtLeast(-1), Acts,
     "The SO_SNDBUF of connections; -1 uses the operating system's default.";
 UNCLEAN_LEADER_ELECTION_ENABLE "unclean.leader.election.enable" Boolean = "false", Any, Inert,

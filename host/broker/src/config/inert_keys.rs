@@ -1,8 +1,8 @@
 //! Valid keys of Kafka's broker that have no effect here.
 //!
-//! They are known so that a `server.properties` file for Kafka works as it is. Setting one logs a warning at start, and
-//! DescribeConfigs lists them with Kafka's defaults. They are the keys of Kafka 4.2 without its internal ones, and the best
-//! known ones of older versions.
+//! They are known so that a `server.properties` file for Kafka works unchanged. Setting one logs a warning at start,
+//! and DescribeConfigs lists them with Kafka's defaults. They are the keys of Kafka 4.2 without its internal ones, and
+//! the best known ones of older versions.
 
 use super::key::inert_keys;
 use super::value::Valid::{Any, AtLeast, Between, OneOf};
@@ -158,7 +158,8 @@ Jvm "num.replica.fetchers" Int = "1", AtLeast(1);
 Jvm "offsets.commit.timeout.ms" Int = "5000", AtLeast(1);
 Jvm "offsets.load.buffer.size" Int = "5242880", AtLeast(1);
 Jvm "offsets.topic.compression.codec" Int = "0", Any;
-Jvm "principal.builder.class" Class = "org.apache.kafka.common.security.authenticator.DefaultKafkaPrincipalBuilder", Any;
+Jvm "principal.builder.class" Class = "org.apache.kafka.common.security.authenticator.DefaultKafkaPrincipalBuilder",
+    Any;
 Jvm "process.roles" List = null, Any;
 Jvm "producer.purgatory.purge.interval.requests" Int = "1000", Any;
 Jvm "queued.max.requests" Int = "500", AtLeast(1);
@@ -179,7 +180,8 @@ TieredStorage "remote.log.manager.follower.thread.pool.size" Int = "2", AtLeast(
 TieredStorage "remote.log.manager.task.interval.ms" Long = "30000", AtLeast(1);
 TieredStorage "remote.log.manager.thread.pool.size" Int = "2", AtLeast(1);
 TieredStorage "remote.log.metadata.custom.metadata.max.bytes" Int = "128", AtLeast(0);
-TieredStorage "remote.log.metadata.manager.class.name" String = "org.apache.kafka.server.log.remote.metadata.storage.TopicBasedRemoteLogMetadataManager", Any;
+TieredStorage "remote.log.metadata.manager.class.name" String =
+    "org.apache.kafka.server.log.remote.metadata.storage.TopicBasedRemoteLogMetadataManager", Any;
 TieredStorage "remote.log.metadata.manager.class.path" String = null, Any;
 TieredStorage "remote.log.metadata.manager.impl.prefix" String = "rlmm.config.", Any;
 TieredStorage "remote.log.metadata.manager.listener.name" String = null, Any;
@@ -243,8 +245,10 @@ Sasl "sasl.oauthbearer.jwks.endpoint.refresh.ms" Long = "3600000", Any;
 Sasl "sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms" Long = "10000", Any;
 Sasl "sasl.oauthbearer.jwks.endpoint.retry.backoff.ms" Long = "100", Any;
 Sasl "sasl.oauthbearer.jwks.endpoint.url" String = null, Any;
-Sasl "sasl.oauthbearer.jwt.retriever.class" Class = "org.apache.kafka.common.security.oauthbearer.DefaultJwtRetriever", Any;
-Sasl "sasl.oauthbearer.jwt.validator.class" Class = "org.apache.kafka.common.security.oauthbearer.DefaultJwtValidator", Any;
+Sasl "sasl.oauthbearer.jwt.retriever.class" Class = "org.apache.kafka.common.security.oauthbearer.DefaultJwtRetriever",
+    Any;
+Sasl "sasl.oauthbearer.jwt.validator.class" Class = "org.apache.kafka.common.security.oauthbearer.DefaultJwtValidator",
+    Any;
 Sasl "sasl.oauthbearer.scope" String = null, Any;
 Sasl "sasl.oauthbearer.scope.claim.name" String = "scope", Any;
 Sasl "sasl.oauthbearer.sub.claim.name" String = "sub", Any;

@@ -1,13 +1,13 @@
-//! One configuration key as a row of a table, and the macros that make the tables.
+//! One config key as a row of a table, and the macros that make the tables.
 //!
-//! Each row of [`keys!`] becomes a typed constant as well, such as `NUM_PARTITIONS`: a name that is misspelt does not
-//! compile, and the type of a value follows from its row.
+//! Each row of [`keys!`] also becomes a typed constant, such as `NUM_PARTITIONS`. A misspelt name does not compile, and
+//! the type of a value follows from its row.
 
 use std::marker::PhantomData;
 
 use super::value::{self, ConfigType, Kind, Valid};
 
-/// One configuration key.
+/// One config key.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Key {
     /// Kafka's name for it.
@@ -26,12 +26,12 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// Returns whether the config is internal to Kafka: it is listed only where it is set.
+    /// Returns whether the config is internal to Kafka, so that it is listed only if it is set.
     pub(crate) fn is_internal(&self) -> bool {
         self.name.starts_with("internal.")
     }
 
-    /// Checks a value. The error names the key, the value and what is expected; a password is not repeated.
+    /// Checks a value. The error names the key, the value and what is expected; it does not repeat a password.
     pub(crate) fn check(&self, text: &str) -> Result<(), String> {
         value::check(self.kind, self.valid, text).map_err(|expected| match self.kind {
             Kind::Password => format!("bad value for {}: {expected}", self.name),
@@ -59,10 +59,13 @@ impl<T: ConfigType> TypedKey<T> {
     }
 }
 
-/// Makes a table and a typed constant for each of its rows: the constant, the name, the type, the default, the bounds. Then
-/// comes `Acts` or `Inert` for a broker's key, or the broker's keys that set the default of a topic's config; last the doc.
+/// Makes a table, and a typed constant for each of its rows: constant, name, type, default, allowed values. A broker's
+/// key then has `Acts` or `Inert`; a topic config has the broker's keys that set its default. The documentation comes
+/// last.
 macro_rules! keys {
-    ($table:ident: $($constant:ident $name:literal $kind:ident = $default:tt, $valid:expr, $role:tt, $doc:literal;)*) => {
+    ($table:ident: $(
+        $constant:ident $name:literal $kind:ident = $default:tt, $valid:expr, $role:tt, $doc:literal;
+    )*) => {
         $(pub(crate) const $constant: $crate::config::key::TypedKey<$crate::config::key::value_type!($kind $default)> =
             $crate::config::key::TypedKey::new($crate::config::key::Key {
                 name: $name,
@@ -77,7 +80,7 @@ macro_rules! keys {
     };
 }
 
-/// Makes a table of keys without effect: the part of Kafka, the name, the type, the default, the bounds.
+/// Makes a table of keys without effect: the part of Kafka, the name, type, default and allowed values.
 macro_rules! inert_keys {
     ($table:ident: $($part:ident $name:literal $kind:ident = $default:tt, $valid:expr;)*) => {
         pub(in crate::config) const $table: &[$crate::config::key::Key] = &[$($crate::config::key::Key {

@@ -11,9 +11,9 @@ use super::{ConfigError, Reader, list};
 /// A host and a port, `HOST:PORT`; an IPv6 address is in brackets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostPort {
-    /// A name or an address; to listen, an empty host means all addresses.
+    /// A name or an address. For listening, an empty host means all addresses.
     pub host: String,
-    /// The port; to listen, 0 takes a free one.
+    /// The port. For listening, 0 takes a free one.
     pub port: u16,
 }
 
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_served_is_refused() {
+    fn listeners_that_cannot_be_served_are_rejected() {
         for (pairs, part) in [
             (&["listeners=SSL://:9093"][..], "only PLAINTEXT"),
             (&["listeners=OTHER://:9093"], "listener.security.protocol.map"),

@@ -1,7 +1,7 @@
 //! Configuration: raw `key=value` pairs from a file and from `--set`, checked once into typed structs.
 //!
-//! Every key is one row of a table (`broker_keys`, `topic_keys`, `inert_keys`). The check, the default, the typed accessor
-//! and the response of DescribeConfigs all come from that row.
+//! Every key is one row of a table (`broker_keys`, `topic_keys`, `inert_keys`). The check, the default, the typed
+//! accessor and the response of DescribeConfigs all come from that row.
 
 mod broker_keys;
 mod inert_keys;
@@ -34,12 +34,12 @@ use self::broker_keys as keys;
 use self::key::TypedKey;
 use self::value::ConfigType;
 
-/// A configuration that cannot be used. Its text names the key, the value or the file, and what to do.
+/// Why a configuration cannot be used. The text names the key, the value or the file, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(pub(crate) String);
 
-/// Pairs as they were given, each known and each right by itself; later ones win.
+/// Pairs as they were given, each valid by itself; later ones win.
 #[derive(Debug, Clone, Default)]
 pub struct RawConfig {
     values: BTreeMap<&'static str, String>,
@@ -49,7 +49,8 @@ impl RawConfig {
     /// Reads a Java properties file.
     ///
     /// # Errors
-    /// A file that cannot be read or is no properties file, an unknown key or a bad value: each by its name and line.
+    /// The file cannot be read, is not a properties file, or has an unknown key or a bad value. The error has the key
+    /// and the line.
     pub fn load_file(&mut self, path: &Path) -> Result<(), ConfigError> {
         let place = path.display();
         let text = std::fs::read_to_string(path)
@@ -62,10 +63,10 @@ impl RawConfig {
         Ok(())
     }
 
-    /// Takes one `KEY=VALUE`, as `--set` gives it.
+    /// Sets one `KEY=VALUE` of `--set`.
     ///
     /// # Errors
-    /// Text without `=`, an unknown key, a bad value.
+    /// The text has no `=`, or the key is unknown, or the value is bad.
     pub fn set_pair(&mut self, pair: &str) -> Result<(), ConfigError> {
         let (key, value) =
             pair.split_once('=').ok_or_else(|| ConfigError(format!("`{pair}` is not of the form KEY=VALUE")))?;
@@ -75,7 +76,7 @@ impl RawConfig {
     /// Sets one key.
     ///
     /// # Errors
-    /// An unknown key, a bad value.
+    /// The key is unknown, or the value is bad.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), ConfigError> {
         let value = value.trim();
         if name.starts_with("listener.name.") {
@@ -87,7 +88,7 @@ impl RawConfig {
             tracing::warn!("{name} is a valid key of Kafka that has no effect here");
         }
         if key.name == "authorizer.class.name" && !value.is_empty() {
-            // Access control that is requested and not enforced would be worse than a broker that does not start.
+            // It is better not to start than to ignore access control that was requested.
             return Err(ConfigError(format!("bad value `{value}` for {name}: authorizers are not supported yet")));
         }
         key.check(value).map_err(ConfigError)?;
@@ -95,10 +96,10 @@ impl RawConfig {
         Ok(())
     }
 
-    /// Checks the whole and turns it into types.
+    /// Checks all values together and converts them to types.
     ///
     /// # Errors
-    /// Values that do not go together.
+    /// Values contradict each other.
     pub fn check(self) -> Result<BrokerConfig, ConfigError> {
         BrokerConfig::new(self.values)
     }
@@ -123,7 +124,7 @@ pub use millstream_partition::FlushMode;
 /// The broker's configuration, checked.
 #[derive(Debug, Clone)]
 pub struct BrokerConfig {
-    /// This broker's number.
+    /// This broker's node id.
     pub node_id: i32,
     /// The rack of this broker, as Metadata responses show it.
     pub rack: Option<String>,
@@ -210,10 +211,10 @@ impl BrokerConfig {
         })
     }
 
-    /// Applies the flags that take precedence over all keys.
+    /// Applies the flags, which take precedence over all keys.
     ///
     /// # Errors
-    /// A flag for "the" listener where several are configured.
+    /// A flag for "the" listener is used while several are configured.
     pub fn with_flags(mut self, flags: Flags) -> Result<Self, ConfigError> {
         if let Some(folder) = flags.data_dir {
             self.values.insert("log.dirs", folder.display().to_string());
@@ -245,12 +246,12 @@ impl BrokerConfig {
     /// Returns the configs of a topic that sets `overrides` itself.
     ///
     /// # Errors
-    /// An unknown config, a bad value, values that contradict each other.
+    /// A config is unknown, a value is bad, or values contradict each other.
     pub(crate) fn topic_config(&self, overrides: &TopicOverrides) -> Result<TopicConfig, ConfigError> {
         TopicConfig::resolve(&|name| self.explicit(name).map(str::to_owned), overrides)
     }
 
-    /// Returns the configs of a topic as its partitions use them.
+    /// Returns the configs of a topic that its partitions use.
     pub(crate) fn partition_config(&self, config: &TopicConfig) -> PartitionConfig {
         let expiration = i64::try_from(self.producer_id_expiration.as_millis()).unwrap_or(i64::MAX);
         PartitionConfig {
@@ -261,7 +262,7 @@ impl BrokerConfig {
     }
 }
 
-/// Reads checked values, each with the type and the default of its row.
+/// Reads checked values with the type and the default of their row.
 pub(crate) struct Reader<'a> {
     values: &'a BTreeMap<&'static str, String>,
 }
@@ -271,12 +272,12 @@ impl<'a> Reader<'a> {
         key.parse(self.values.get(key.row.name).map(String::as_str))
     }
 
-    /// Returns a number of bytes or of things.
+    /// Returns a size in bytes, or a count.
     fn size(&self, key: TypedKey<i32>) -> usize {
         usize::try_from(self.get(key)).unwrap_or(0)
     }
 
-    /// Returns a time; none is negative.
+    /// Returns a duration, which is never negative.
     fn millis<T>(&self, key: TypedKey<T>) -> Duration
     where
         T: for<'v> ConfigType<Value<'v> = T> + Into<i64>,
@@ -312,11 +313,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Returns a bound where Kafka has none by default: the memory for requests that are being processed is finite.
+    /// Returns the memory for requests in progress. It always has a limit, unlike Kafka's default.
     fn queued_max_bytes(&self) -> usize {
         let default = 256 << 20;
         let configured = usize::try_from(self.get(keys::QUEUED_MAX_REQUEST_BYTES)).ok().filter(|&bytes| bytes > 0);
-        // One request of the largest size must always fit, or it could never be read.
+        // The largest request must always fit; otherwise it could never be read.
         configured.unwrap_or(default).max(self.size(keys::SOCKET_REQUEST_MAX_BYTES))
     }
 
@@ -377,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_name_the_key() {
+    fn errors_name_the_key() {
         assert_eq!(
             refusal(&["num.partition=3"]),
             "unknown configuration key num.partition; did you mean num.partitions?"
@@ -393,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_are_stronger_and_count_as_set() {
+    fn flags_take_precedence_and_count_as_set() {
         let address = |port| HostPort { host: "localhost".to_owned(), port };
         let flags = Flags { data_dir: None, listen: Some(address(1)), advertise: Some(address(2)) };
         let config = checked(&["listeners=PLAINTEXT://:9092"]).expect("good").with_flags(flags).expect("good");
@@ -404,13 +405,13 @@ mod tests {
         for nowhere in ["0.0.0.0:9092", "localhost:0"] {
             let flags = Flags { data_dir: None, listen: None, advertise: Some(nowhere.parse().expect("an address")) };
             let refused =
-                checked(&[]).expect("good").with_flags(flags).expect_err("nobody can connect to it").to_string();
+                checked(&[]).expect("good").with_flags(flags).expect_err("no client can connect to it").to_string();
             assert!(refused.contains("--advertise") && refused.contains(nowhere), "{refused}");
         }
     }
 
     #[test]
-    fn kafkas_own_sample_file_is_taken() {
+    fn kafkas_own_sample_file_is_accepted() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("server.properties");
         let text = "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.bootstrap.servers=localhost:9093\n\

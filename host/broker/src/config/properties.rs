@@ -1,9 +1,9 @@
-//! Java's `.properties` format, as Kafka users have it.
+//! Java's `.properties` format, which Kafka uses.
 //!
-//! The rules are those of `java.util.Properties.load`: comments start with `#` or `!`; a key ends at the first `=`, `:` or
-//! white space that is not escaped; a backslash at the end of a line joins the next one without its indentation; `\t`,
-//! `\n`, `\r`, `\f` and `\uXXXX` are escapes and any other escaped character stands for itself. One thing differs: the
-//! file is read as UTF-8, where Java reads Latin-1.
+//! The rules are those of `java.util.Properties.load`. Comments start with `#` or `!`. A key ends at the first `=`, `:`
+//! or white space that is not escaped. A backslash at the end of a line joins the next one without its indentation.
+//! `\t`, `\n`, `\r`, `\f` and `\uXXXX` are escapes, and any other escaped character stands for itself. One thing differs:
+//! the file is read as UTF-8, where Java reads Latin-1.
 
 use std::fmt;
 
@@ -12,13 +12,13 @@ use std::fmt;
 pub(crate) struct Property {
     /// The key, unescaped.
     pub(crate) key: String,
-    /// The value, unescaped; white space at its end is kept, as Java keeps it.
+    /// The value, unescaped. White space at its end is kept, as in Java.
     pub(crate) value: String,
-    /// The line on which the key stands, counted from 1.
+    /// The line of the key, counted from 1.
     pub(crate) line: usize,
 }
 
-/// A text that is not a properties file.
+/// Why a text is not a properties file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PropertiesError {
     /// The line, counted from 1.
@@ -33,12 +33,12 @@ impl fmt::Display for PropertiesError {
     }
 }
 
-/// Reads every property in the order of the file; a key may come twice, and the caller lets the last one win.
+/// Parses every property in the order of the file. A key may occur twice; the caller lets the last one win.
 pub(crate) fn parse(text: &str) -> Result<Vec<Property>, PropertiesError> {
     logical_lines(text).into_iter().map(|(line, text)| property(line, &text)).collect()
 }
 
-/// Joins continued lines and leaves out comments and blank lines. Each comes with the number of its first line.
+/// Joins continued lines and removes comments and blank lines. Returns each with the number of its first line.
 fn logical_lines(text: &str) -> Vec<(usize, String)> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let unified = text.replace("\r\n", "\n").replace('\r', "\n");

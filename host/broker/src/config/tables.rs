@@ -6,24 +6,26 @@ use super::key::Key;
 use super::topic_keys::TOPIC_KEYS;
 use super::value::{Kind, Valid};
 
-/// The counters of plug-ins, as a key that cannot be set. See `VersionStats` of the plug-in registry.
+/// The counters of plug-ins, as a read-only key. See `VersionStats` in the plug-in registry.
 pub(crate) static PLUGIN_STATS: Key = Key {
     name: "plugin.stats",
     kind: Kind::String,
     default: None,
     valid: Valid::Any,
-    doc: "The counters of each version of a plug-in since the broker's start, as JSON. Read-only; returned only if it is requested by name.",
+    doc: "The counters of each version of a plug-in since the broker's start, as JSON. Read-only; returned only if it \
+    is requested by name.",
     broker_synonyms: &[],
     is_inert: false,
 };
 
-/// The producers whose batches stages rejected, as a key that cannot be set. See `RejectedProducer` of the plug-in registry.
+/// The producers whose batches stages rejected, as a read-only key. See `RejectedProducer` in the plug-in registry.
 pub(crate) static REJECTED_PRODUCERS: Key = Key {
     name: millstream_registry::REJECTED_PRODUCERS_CONFIG,
     kind: Kind::String,
     default: None,
     valid: Valid::Any,
-    doc: "The producers whose batches stages rejected since the broker's start, as JSON. Read-only; returned only if it is requested by name.",
+    doc: "The producers whose batches stages rejected since the broker's start, as JSON. Read-only; returned only if \
+    it is requested by name.",
     broker_synonyms: &[],
     is_inert: false,
 };
@@ -38,7 +40,7 @@ pub(crate) fn topic_key(name: &str) -> Option<&'static Key> {
     TOPIC_KEYS.iter().find(|key| key.name == name)
 }
 
-/// Returns every key of a broker, also those without effect, as DescribeConfigs lists them.
+/// Returns every broker key, with or without effect, for DescribeConfigs.
 pub(crate) fn all_broker_keys() -> impl Iterator<Item = &'static Key> {
     BROKER_KEYS.iter().chain(INERT_KEYS)
 }
@@ -85,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_without_effect_says_so() {
+    fn a_key_without_effect_is_documented_as_such() {
         for key in BROKER_KEYS {
             assert_eq!(key.is_inert, key.doc.contains("no effect"), "{}: {}", key.name, key.doc);
         }

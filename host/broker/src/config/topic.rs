@@ -1,4 +1,4 @@
-//! The configs of a topic, typed: its own values on top of the broker's defaults.
+//! The typed configs of a topic: its own values on top of the broker's defaults.
 
 use std::collections::BTreeMap;
 
@@ -28,16 +28,16 @@ pub(crate) enum CompressionType {
 pub(crate) enum Validation {
     /// Compressed records are decompressed, and each is checked.
     Full,
-    /// What can be checked without decompressing is checked.
+    /// Only what needs no decompression is checked.
     Framing,
-    /// The header and the CRC of the batch are checked.
+    /// Only the header and the CRC of the batch are checked.
     None,
 }
 
 /// The default of `max.decompressed.message.bytes`.
 const RECORD_BYTES_MAX: i32 = 2_147_483_639;
 
-/// What happens to a record that a stage rejects or fails on.
+/// The handling of a record that a stage rejects or fails on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FailurePolicy {
     /// The produced batch or the fetch of the partition fails.
@@ -46,11 +46,11 @@ pub(crate) enum FailurePolicy {
     Skip,
     /// The record is moved to `stage.dead.letter.topic`.
     DeadLetter,
-    /// The record passes as if it had no stage.
+    /// The record passes as if there were no stage.
     Pass,
 }
 
-/// The stages of a topic as its configs write them.
+/// The stages of a topic, as in its configs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StageOptions {
     pub(crate) admit: Option<String>,
@@ -60,7 +60,7 @@ pub(crate) struct StageOptions {
     pub(crate) filter: Option<String>,
     pub(crate) filter_policy: FailurePolicy,
     pub(crate) dead_letter_topic: Option<String>,
-    /// These two run in applications; the broker only checks them.
+    /// These run in applications; the broker only checks them.
     pub(crate) partitioner: Option<String>,
     pub(crate) serializer: Option<String>,
 }
@@ -84,7 +84,7 @@ pub(crate) struct TopicConfig {
     pub(crate) min_insync_replicas: i32,
     /// `None` keeps records of any age.
     pub(crate) retention_ms: Option<i64>,
-    /// `None` means no bound.
+    /// `None` means no limit.
     pub(crate) retention_bytes: Option<i64>,
     pub(crate) segment_bytes: i32,
     pub(crate) segment_index_bytes: i32,
@@ -99,8 +99,8 @@ pub(crate) struct TopicConfig {
 }
 
 impl TopicConfig {
-    /// The room, in bytes, that a log leaves above `max.message.bytes` for the headers of a dead letter: six names, an error
-    /// of about 1 KiB, a topic, a plug-in and four numbers. Producers cannot use it.
+    /// The bytes that a log leaves above `max.message.bytes` for the headers of a dead letter: six names, an error of
+    /// about 1 KiB, a topic, a plug-in and four numbers. Producers cannot use them.
     pub(crate) const DEAD_LETTER_OVERHEAD_MAX: u32 = 4 << 10;
 
     /// Returns the defaults that the broker's keys set.
@@ -111,7 +111,7 @@ impl TopicConfig {
     /// Returns the configs of a topic that sets `overrides`.
     ///
     /// # Errors
-    /// An unknown config, a bad value, values that contradict each other.
+    /// A config is unknown, a value is bad, or values contradict each other.
     pub(crate) fn resolve(
         explicit: &dyn Fn(&str) -> Option<String>,
         overrides: &TopicOverrides,
@@ -133,7 +133,7 @@ impl TopicConfig {
         self.compact || self.validation == Validation::Full || self.record_bytes_max < RECORD_BYTES_MAX
     }
 
-    /// Returns the configs that concern the log of a partition.
+    /// Returns the configs for the log of a partition.
     pub(crate) fn log_config(&self, producer_id_expiration_ms: i64) -> LogConfig {
         let unsigned = |number: i32| u32::try_from(number).unwrap_or(0);
         let jitter = self.segment_jitter_ms.min(self.segment_ms.saturating_sub(1));
@@ -152,7 +152,7 @@ impl TopicConfig {
     }
 }
 
-/// Checked values, each to be read with the type of its row.
+/// Checked values, each read with the type of its row.
 struct Values<'a>(&'a BTreeMap<&'static str, String>);
 
 impl<'a> Values<'a> {
@@ -160,7 +160,7 @@ impl<'a> Values<'a> {
         key.parse(self.0.get(key.row.name).map(String::as_str))
     }
 
-    /// Returns a number where -1 means no bound.
+    /// Returns a number; -1 means no limit.
     fn bounded(&self, key: TypedKey<i64>) -> Option<i64> {
         Some(self.get(key)).filter(|&number| number >= 0)
     }
@@ -219,13 +219,13 @@ impl<'a> Values<'a> {
     }
 }
 
-/// Returns the value of a topic config that the topic does not set: that of the broker's keys, or the default.
+/// Returns the value of a topic config that the topic does not set: from the broker's keys, or the default.
 pub(crate) fn inherited(key: &Key, explicit: &dyn Fn(&str) -> Option<String>) -> Option<String> {
     let set = key.broker_synonyms.iter().find_map(|&(name, factor)| Some(scaled(&explicit(name)?, factor)));
     set.or_else(|| key.default.map(str::to_owned))
 }
 
-/// Converts a broker's value to the topic's unit. A negative number means "no bound" in either unit.
+/// Converts a broker's value to the topic's unit. A negative number means "no limit" in either unit.
 fn scaled(text: &str, factor: i64) -> String {
     match text.parse::<i64>() {
         Ok(number) if factor != 1 && number >= 0 => number.saturating_mul(factor).to_string(),
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn the_topic_is_stronger_than_the_broker_and_the_finer_unit_than_the_coarser() {
+    fn the_topic_overrides_the_broker_and_the_finer_unit_the_coarser() {
         let config = resolve(&[("log.retention.hours", "1"), ("log.retention.minutes", "2")], &[]).expect("good");
         assert_eq!(config.retention_ms, Some(120_000));
         let config = resolve(&[("log.retention.hours", "-1")], &[]).expect("good");

@@ -1,4 +1,4 @@
-//! The types of configuration values and what each of them accepts, after Kafka's `ConfigDef`.
+//! The types of config values and their checks, after Kafka's `ConfigDef`.
 
 /// The type of a value. The numbers are those of DescribeConfigs v3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,12 +14,12 @@ pub(crate) enum Kind {
     Password = 9,
 }
 
-/// The bounds of a value beyond its type.
+/// The allowed values of a type.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Valid {
-    /// No bounds.
+    /// Every value.
     Any,
-    /// A number from this one on.
+    /// A number that is not below this one.
     AtLeast(i64),
     /// A number in a closed range.
     Between(i64, i64),
@@ -35,11 +35,11 @@ pub(crate) enum Valid {
 pub(crate) trait ConfigType {
     type Value<'a>;
 
-    /// Parses a value, or Kafka's null. Returns nothing if the text is not a value of this type.
+    /// Parses a value, or Kafka's null. Returns `None` if the text is not a value of this type.
     fn parse(text: Option<&str>) -> Option<Self::Value<'_>>;
 }
 
-/// A value that is read as it is.
+/// A text.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Text;
 
@@ -97,7 +97,7 @@ macro_rules! numbers {
 
 numbers!(i16 i32 i64 f64);
 
-/// Checks `text` against the type and the bounds. The error says what is expected, and does not name the key.
+/// Checks `text` against the type and the allowed values. The error describes what is expected, without the key.
 pub(crate) fn check(kind: Kind, valid: Valid, text: &str) -> Result<(), String> {
     let text = text.trim();
     match kind {

@@ -1,4 +1,4 @@
-//! Counters of the broker, without a network and without a format.
+//! Counters of the broker, independent of a network and an output format.
 
 pub(crate) mod requests;
 

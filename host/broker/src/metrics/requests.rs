@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// The counts of all APIs. An API is named by its place in the list of handlers.
+/// The counts of all APIs. An API is identified by its place in the list of handlers.
 #[derive(Debug)]
 pub(crate) struct RequestMetrics(Box<[Counters]>);
 
-/// The counts of one API, in cache lines of their own: produce and fetch do not slow each other down.
+/// The counts of one API. They have their own cache lines, so that produce and fetch do not slow each other down.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Counters {
@@ -17,7 +17,7 @@ struct Counters {
     nanos: AtomicU64,
 }
 
-/// What one API did since the broker started.
+/// The counts of one API since the broker started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestStats {
     /// Kafka's name of the API.

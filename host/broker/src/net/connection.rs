@@ -1,9 +1,9 @@
-//! One connection: starts each request as it is whole, and sends the answers in the order of the requests.
+//! One connection: starts each request once it is complete, and sends the responses in the order of the requests.
 //!
-//! All of it is one task. A request that can be answered at once is answered within it, without a hand-over; one that has to
-//! wait (a fetch without data, a produce that waits for its fsync) is a future that the task polls while it goes on reading.
-//! Requests of a connection run one after the other, as in Kafka, with one exception: a produce may start while earlier
-//! ones wait for stable storage. They were appended in their order, and it is what lets one fsync serve many of them.
+//! All of it is one task. A request whose response is ready at once is handled within the task. One that has to wait (a
+//! fetch without data, a produce that waits for its fsync) is a future that the task polls while it reads on. As in
+//! Kafka, requests of a connection run one after the other. There is one exception: a produce may start while earlier
+//! ones wait for stable storage. They were appended in order, and one fsync can then serve many of them.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -22,18 +22,19 @@ use super::types::{Answer, Close, ConnectionInfo, Work};
 use crate::api::{self, Started};
 use crate::broker::Broker;
 
-/// Requests of one connection that are under way. A client with more has to read answers before it is read again.
+/// The most requests of one connection that are in flight. A client with more has to read responses before the broker
+/// reads on.
 const IN_FLIGHT_MAX: usize = 64;
 
-/// Parts of answers that may wait to be sent before they are sent.
+/// The most parts of responses that wait before they are sent.
 const SENDING_MAX: usize = 256;
 
-/// After so long without a request a connection gives back the room that large ones have needed.
+/// After this time without a request a connection frees the memory that large requests needed.
 const ROOM_KEPT: Duration = Duration::from_secs(10);
 
-/// A request under way.
+/// A request in flight.
 enum Pending {
-    /// Nothing may start while it is worked on: it is always the newest.
+    /// No other request may start while the work runs, so it is always the newest.
     Alone(Work),
     Answer {
         answer: Answer,
@@ -42,11 +43,11 @@ enum Pending {
     },
 }
 
-/// What became of the requests under way.
+/// A change of the requests in flight.
 enum Progress {
-    /// The newest is worked on no longer: another may start.
+    /// The work of the newest is done, so another may start.
     Done,
-    /// The oldest is answered.
+    /// The response of the oldest is ready.
     Answered(Option<Outgoing>),
 }
 
@@ -90,7 +91,7 @@ impl Connection {
         }
     }
 
-    /// Starts what can start, sends what is ready, then waits for what comes first.
+    /// Starts every request that can start, sends what is ready, then waits for the next event.
     async fn turn(&mut self) -> Result<(), Close> {
         self.start_requests().await?;
         while !self.sending.is_empty() {
@@ -98,13 +99,13 @@ impl Connection {
         }
         match self.frames.peek()? {
             Some(frame) if self.may_start(frame) => Ok(()),
-            // What is whole and may not start yet keeps the rest of the client's bytes in its own socket.
+            // While a complete request cannot start yet, the client's further bytes stay in its own socket.
             Some(_) => self.wait(false).await,
             None => self.wait(true).await,
         }
     }
 
-    /// Whether a frame may start beside what is under way.
+    /// Returns whether a request may start beside those in flight.
     fn may_start(&self, frame: &[u8]) -> bool {
         self.pending.is_empty()
             || self.pending.len() < IN_FLIGHT_MAX
@@ -126,7 +127,7 @@ impl Connection {
         let overlaps = api::is_produce(&bytes);
         match api::start(&self.broker, &self.info, bytes)? {
             Started::Silent => {}
-            // An answer may not pass those before it.
+            // A response may not overtake earlier ones.
             Started::Ready(outgoing) if self.pending.is_empty() => self.sending.push(outgoing),
             Started::Ready(outgoing) => {
                 let answer = Box::pin(std::future::ready(Ok(Some(outgoing))));
@@ -141,12 +142,12 @@ impl Connection {
                 self.take_ready().await?;
             }
         }
-        // What a request that was started still holds of its frame is small.
+        // A started request keeps only small parts of its frame.
         drop(share);
         Ok(())
     }
 
-    /// Takes what is ready of the requests under way without waiting for any.
+    /// Takes the responses that are ready, without waiting for any.
     async fn take_ready(&mut self) -> Result<(), Close> {
         loop {
             let polled = poll_fn(|context| match poll_progress(&mut self.pending, context) {
@@ -184,7 +185,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits for the next answer or, if `reads`, for more bytes.
+    /// Waits for the next response or, if `reads`, for more bytes.
     async fn wait(&mut self, reads: bool) -> Result<(), Close> {
         let deadline = if reads { self.deadline() } else { None };
         tokio::select! {
@@ -203,8 +204,8 @@ impl Connection {
         Ok(())
     }
 
-    /// When a client that sends nothing more has to be given up: soon within a request, late between two, never while it
-    /// waits for an answer.
+    /// Returns when to give up a client that sends nothing more: soon within a request, late between two, never while
+    /// it waits for a response.
     fn deadline(&self) -> Option<Instant> {
         let between = || self.idle_deadline().filter(|_| self.pending.is_empty());
         let roomy = || self.frames.is_roomy().then(|| self.last_activity + ROOM_KEPT);
@@ -215,7 +216,7 @@ impl Connection {
         self.broker.config.connections_max_idle.map(|idle| self.last_activity + idle)
     }
 
-    /// A deadline was reached: the connection ends, unless it was only that of its memory.
+    /// Handles a deadline: closes the connection, unless only its memory was due.
     fn overdue(&mut self) -> Result<(), Close> {
         let bytes = self.frames.len();
         if bytes > 0 {
@@ -231,7 +232,8 @@ impl Connection {
     }
 }
 
-/// The work of the newest request, or the oldest answer, once either is ready; never, if nothing is under way.
+/// Polls for the end of the newest request's work or the response of the oldest. It stays pending if no request is in
+/// flight.
 fn poll_progress(pending: &mut VecDeque<Pending>, context: &mut Context<'_>) -> Poll<Result<Progress, Close>> {
     if let Some(newest) = pending.back_mut()
         && let Pending::Alone(work) = newest
@@ -248,8 +250,8 @@ fn poll_progress(pending: &mut VecDeque<Pending>, context: &mut Context<'_>) -> 
     }
 }
 
-/// One timer for all deadlines of a connection. Deadlines move with every request and are hardly ever reached: the timer is
-/// left where it stands unless it would come too late, and set anew when it comes too early.
+/// One timer for all deadlines of a connection. Deadlines move with every request and are hardly ever reached. The
+/// timer is moved only if it would fire too late; if it fires too early, it is set again.
 #[derive(Default)]
 struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,

@@ -1,9 +1,9 @@
-//! File descriptors: how many the process may have, and what happens when they run out.
+//! File descriptors: the limit of the process, and what happens when they run out.
 //!
-//! A connection takes one descriptor, and so does each open file of a log. Connections are refused before the last
-//! descriptor is taken, so that logs can still be rolled. If none is left all the same, `accept` fails and the client
-//! would wait in the kernel's queue without a word. A descriptor is therefore kept in reserve: it is closed to accept
-//! the connection, which is closed at once, and opened again.
+//! A connection takes one descriptor, and so does each open file of a log. Connections are rejected before the last
+//! descriptor is taken, so that logs can still be rolled. If no descriptor is left, `accept` fails, and the client
+//! would wait silently in the kernel's queue. One descriptor is therefore kept in reserve. It is closed to accept the
+//! connection, which is then closed at once, and opened again.
 
 use std::fs::File;
 use std::io;
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors that connections leave to files, where the limit is large.
+/// The descriptors that connections leave to files, if the limit is large.
 const KEPT_FOR_FILES: u64 = 64;
 
 /// The share of a small limit that connections leave to files.
@@ -31,10 +31,10 @@ pub(crate) fn raise_limit() {
     }
 }
 
-/// The descriptors of the process, as the listeners use them.
+/// The descriptors of the process, for the listeners.
 #[derive(Debug)]
 pub(crate) struct Descriptors {
-    /// Connections have lower numbers than this: the kernel always gives the lowest one that is free.
+    /// The descriptors of connections must be lower than this: the kernel always returns the lowest free one.
     end: u64,
     /// Closed to accept and close a connection when no descriptor is left.
     reserve: Mutex<Option<File>>,
@@ -53,7 +53,7 @@ impl Descriptors {
         u64::try_from(connection.as_fd().as_raw_fd()).is_ok_and(|number| number < self.end)
     }
 
-    /// Returns whether an error says that no descriptor is left.
+    /// Returns whether an error means that no descriptor is left.
     pub(crate) fn are_exhausted(error: &io::Error) -> bool {
         matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
     }

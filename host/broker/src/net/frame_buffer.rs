@@ -1,8 +1,8 @@
-//! The bytes of one connection that have come and are not requests yet.
+//! The bytes of one connection that have arrived and are not requests yet.
 //!
-//! One buffer is used again and again. The length of a frame is checked before room is made for it; a large frame gets its
-//! share of the memory for requests, and one that is larger still its room, only as its bytes arrive: who merely claims to
-//! send much gets nothing.
+//! One buffer is reused. The length of a frame is checked before memory is allocated for it. A large frame gets its
+//! share of the memory for requests only as its bytes arrive, and a very large one also its buffer. A client that only
+//! announces a large request thus takes nothing.
 
 use std::io;
 use std::time::Duration;
@@ -18,34 +18,34 @@ use crate::net::types::Close;
 /// The size of the length before each frame.
 const PREFIX: usize = size_of::<i32>();
 
-/// The room that a connection without large requests has.
+/// The buffer of a connection without large requests.
 const ROOM: usize = 16 << 10;
 
-/// Less room than this is not worth a read.
+/// The smallest free space that is worth a read.
 const ROOM_MIN: usize = 4 << 10;
 
-/// A frame of up to this size gets all of its room at once.
+/// A frame up to this size gets its whole buffer at once.
 const TRUSTED_FRAME: usize = 1 << 20;
 
 /// The largest step in which a frame's share of the memory grows.
 const SHARE_STEP: usize = 256 << 10;
 
-/// Until so many bytes of a request are there, its client is on the short deadline.
+/// Until this number of bytes of a request has arrived, the short deadline applies.
 const HEADER_MIN: usize = PREFIX + 8;
 
-/// How long the header of a request may take from its first byte.
+/// The longest time for the header of a request, from its first byte.
 const HEADER_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long a request may take from its first byte, beside the time that its length deserves.
+/// The longest time for a request from its first byte, in addition to the time for its length.
 const FRAME_DEADLINE: Duration = Duration::from_secs(30);
 
-/// The slowest client that is waited for.
+/// The slowest acceptable client.
 const BYTES_PER_SECOND_MIN: usize = 16 << 10;
 
 /// A whole request, without its prefix.
 pub(crate) struct RequestFrame {
     pub(crate) bytes: Bytes,
-    /// Its share of the memory for requests; nothing, if it is too small to be counted.
+    /// Its share of the memory for requests; empty if the request is too small to count.
     pub(crate) share: Share,
 }
 
@@ -53,12 +53,12 @@ pub(crate) struct FrameBuffer {
     bytes: BytesMut,
     /// The largest frame.
     max: usize,
-    /// When the first byte of the frame at the front came.
+    /// When the first byte of the front frame arrived.
     since: Option<Instant>,
     share: Share,
-    /// How far the frame at the front may be read by its share.
+    /// The bytes of the front frame that its share covers.
     shared: usize,
-    /// Whether room was made for a large frame.
+    /// Whether the buffer was enlarged for a large frame.
     roomy: bool,
 }
 
@@ -67,24 +67,24 @@ impl FrameBuffer {
         Self { bytes: BytesMut::new(), max, since: None, share: Share::default(), shared: 0, roomy: false }
     }
 
-    /// The frame at the front without its prefix, if it is whole.
+    /// Returns the front frame without its prefix, if it is complete.
     pub(crate) fn peek(&self) -> Result<Option<&[u8]>, Close> {
         let total = self.total()?;
         Ok(total.and_then(|total| self.bytes.get(PREFIX..total)))
     }
 
-    /// Takes the frame at the front, if it is whole.
+    /// Takes the front frame, if it is complete.
     pub(crate) fn take(&mut self) -> Result<Option<RequestFrame>, Close> {
         let Some(total) = self.total()?.filter(|&total| total <= self.bytes.len()) else { return Ok(None) };
         let mut frame = self.bytes.split_to(total);
         frame.advance(PREFIX);
-        // The clock of the next frame starts with its first byte, also when that came with the last one of this.
+        // The time of the next frame starts with its first byte, even if that came together with this frame.
         self.since = (!self.bytes.is_empty()).then(Instant::now);
         self.shared = 0;
         Ok(Some(RequestFrame { bytes: frame.freeze(), share: std::mem::take(&mut self.share) }))
     }
 
-    /// When the frame at the front has to be whole; none while nothing of it is there.
+    /// Returns when the front frame has to be complete; `None` before its first byte.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let allowed = if self.bytes.len() < HEADER_MIN {
             HEADER_DEADLINE
@@ -95,30 +95,30 @@ impl FrameBuffer {
         Some(self.since? + allowed)
     }
 
-    /// Whether an idle connection keeps room that only large requests need.
+    /// Returns whether an idle connection keeps a buffer that only large requests need.
     pub(crate) fn is_roomy(&self) -> bool {
         self.bytes.is_empty() && self.roomy
     }
 
-    /// Gives that room back.
+    /// Frees that buffer.
     pub(crate) fn shrink(&mut self) {
         self.bytes = BytesMut::new();
         self.roomy = false;
     }
 
-    /// How many bytes are there.
+    /// Returns the number of bytes in the buffer.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Reads what the socket has, which may be nothing. May wait for memory to be free.
+    /// Reads what the socket has, which may be nothing. May wait until memory is free.
     pub(crate) async fn read(&mut self, stream: &TcpStream, memory: &RequestMemory) -> Result<(), Close> {
         let most = self.make_room(memory).await?;
         match stream.try_read_buf(&mut (&mut self.bytes).limit(most)) {
             Ok(0) => Err(Close::ByClient),
             Ok(_) => {
                 self.since.get_or_insert_with(Instant::now);
-                // The length is looked at now, so that one that is refused is refused at once.
+                // The length is checked now, so that a bad one closes the connection at once.
                 self.total().map(drop)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
@@ -126,7 +126,7 @@ impl FrameBuffer {
         }
     }
 
-    /// The length with prefix of the frame at the front, once the prefix is there.
+    /// Returns the length of the front frame with its prefix, once the prefix has arrived.
     fn total(&self) -> Result<Option<usize>, Close> {
         let Some(prefix) = self.bytes.first_chunk::<PREFIX>() else { return Ok(None) };
         let checked = check_frame_length(i32::from_be_bytes(*prefix), self.max);
@@ -134,17 +134,17 @@ impl FrameBuffer {
         Ok(Some(PREFIX + checked))
     }
 
-    /// Makes room for a read and gives how much it may take.
+    /// Makes room for a read. Returns the number of bytes to read.
     async fn make_room(&mut self, memory: &RequestMemory) -> Result<usize, Close> {
         let total = self.total()?.unwrap_or_default();
         let missing = total.saturating_sub(self.bytes.len());
         let counted = total > ROOM;
         if counted && self.bytes.len() >= self.shared.max(ROOM) {
-            // At most as much as is there already: a share is earned by sending.
+            // At most as much as has arrived: a share grows only as the client sends.
             let step = missing.min(self.bytes.len()).clamp(1, SHARE_STEP);
             if !memory.try_grow(&mut self.share, step) {
                 memory.grow(&mut self.share, step).await;
-                // The time of that wait is not the client's.
+                // The time of this wait does not count against the client.
                 self.since = Some(Instant::now());
             }
             self.shared = self.bytes.len() + step;
@@ -163,7 +163,7 @@ impl FrameBuffer {
     }
 }
 
-/// What a client probably speaks whose first four bytes are no length.
+/// Guesses the protocol of a client whose first four bytes are not a valid length.
 fn guess(prefix: &[u8; PREFIX]) -> &'static str {
     match prefix {
         b"GET " | b"POST" | b"HEAD" | b"PUT " | b"DELE" | b"OPTI" | b"PRI " => " (the client seems to speak HTTP)",
@@ -228,18 +228,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn refused_lengths_take_no_memory() {
+    async fn rejected_lengths_take_no_memory() {
         for length in [-1i32, 0, 1001, i32::MAX, i32::from_be_bytes(*b"GET ")] {
             let (mut client, mut receiver) = pair(1000).await;
             client.write_all(&length.to_be_bytes()).await.expect("sent");
-            let error = receiver.next().await.err().expect("refused");
+            let error = receiver.next().await.err().expect("rejected");
             assert!(matches!(error, Close::Protocol(_)), "{error}");
             assert!(receiver.buffer.bytes.capacity() <= 2 * ROOM);
         }
     }
 
     #[tokio::test]
-    async fn who_only_claims_much_gets_little() {
+    async fn an_announced_length_gets_little_memory() {
         let (mut client, mut receiver) = pair(64 << 20).await;
         client.write_all(&(60_i32 << 20).to_be_bytes()).await.expect("sent");
         client.write_all(b"few").await.expect("sent");
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn room_for_a_large_frame_is_given_back() {
+    async fn the_buffer_of_a_large_frame_is_freed() {
         let (mut client, mut receiver) = pair(1 << 20).await;
         let large = [&300_000i32.to_be_bytes()[..], &[0; 300_000]].concat();
         let sending = tokio::spawn(async move { client.write_all(&large).await.map(|()| client) });

@@ -22,13 +22,13 @@ use crate::net::connection::Connection;
 use crate::net::descriptors::Descriptors;
 use crate::net::types::ConnectionInfo;
 
-/// The pause of a listener after an error that has no remedy here: a descriptor may become free meanwhile.
+/// The pause of a listener after an error of accept; a descriptor may become free meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The time between two log lines about refused connections.
+/// The time between two log lines about rejected connections.
 const REFUSALS_LOGGED_EVERY: Duration = Duration::from_secs(10);
 
-/// Opens the socket of a listener. An empty host is every address, of IPv6 and of IPv4.
+/// Opens the socket of a listener. An empty host means every address, of IPv6 and of IPv4.
 pub(crate) async fn bind(address: &HostPort, config: &BrokerConfig) -> io::Result<TcpListener> {
     if address.host.is_empty() {
         return listen_everywhere(address.port, config);
@@ -61,10 +61,10 @@ fn listen(address: SocketAddr, config: &BrokerConfig) -> io::Result<TcpListener>
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     if address.is_ipv6() && address.ip().is_unspecified() {
-        // The system's default may be that `::` is IPv6 alone.
+        // By the system's default `::` may mean IPv6 only.
         sockopt::set_ipv6_v6only(&socket, false)?;
     }
-    // Accepted sockets inherit both. They are set only if configured: a fixed size turns the kernel's own tuning off.
+    // Accepted sockets inherit both. They are set only if configured: a fixed size turns off the kernel's own tuning.
     if let Some(bytes) = config.socket_send_buffer {
         socket.set_send_buffer_size(bytes)?;
     }
@@ -75,7 +75,7 @@ fn listen(address: SocketAddr, config: &BrokerConfig) -> io::Result<TcpListener>
     socket.listen(config.listen_backlog)
 }
 
-/// The connections that are open, over all listeners.
+/// The open connections of all listeners.
 #[derive(Debug)]
 pub(crate) struct Connections {
     next_id: AtomicU64,
@@ -84,14 +84,14 @@ pub(crate) struct Connections {
     refusals: Mutex<Refusals>,
 }
 
-/// The refused connections that no log line has counted yet.
+/// The rejected connections that no log line has counted yet.
 #[derive(Debug, Default)]
 struct Refusals {
     count: u64,
     logged: Option<Instant>,
 }
 
-/// Why a connection is refused.
+/// Why a connection is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 enum Refusal {
     #[error("max.connections is reached")]
@@ -110,7 +110,7 @@ struct Permit {
 }
 
 impl Connections {
-    /// No connections yet.
+    /// Returns a state without connections.
     ///
     /// # Errors
     /// No descriptor is left.
@@ -132,7 +132,7 @@ impl Connections {
         Ok(Permit { connections: Arc::clone(self), address })
     }
 
-    /// Counts a refused connection. The log gets a line at once, and after that one per interval.
+    /// Counts a rejected connection. The first one is logged at once, later ones in one line per interval.
     fn note_refusal(&self, reason: Refusal, peer: Option<SocketAddr>) {
         let mut refusals = self.refusals.lock();
         refusals.count += 1;
@@ -172,7 +172,8 @@ impl Drop for Permit {
     }
 }
 
-/// Serves one listener until the broker stops, then ends its connections: a client that waits for data would wait on.
+/// Serves one listener until the broker stops, then ends its connections, since a client that waits for data would wait
+/// on.
 pub(crate) async fn serve(
     broker: Arc<Broker>,
     connections: Arc<Connections>,
@@ -184,7 +185,7 @@ pub(crate) async fn serve(
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            // Ended connections are taken out as they end, so that the set holds those that live.
+            // Ended connections leave the set, so that it holds only live ones.
             Some(_) = tasks.join_next() => continue,
             _ = stop.wait_for(|stop| *stop) => break,
         };
@@ -233,7 +234,7 @@ fn open(
     Some(serve.instrument(span))
 }
 
-/// Returns an IPv4 address as such: on a socket of both families it is written as an IPv6 address, which other machines
+/// Returns an IPv4 address in its own form. A socket of both families shows it as an IPv6 address, which other machines
 /// may not be able to connect to.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())

@@ -1,6 +1,7 @@
 //! The network: listeners, connections, and the bytes that go in and out.
 //!
-//! A connection knows no API. It frames requests, hands them to [`crate::api`], and sends the responses in request order.
+//! A connection does not know any API. It splits bytes into requests, passes them to [`crate::api`], and sends the
+//! responses in request order.
 
 pub(crate) mod connection;
 pub(crate) mod descriptors;

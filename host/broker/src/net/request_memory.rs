@@ -1,14 +1,15 @@
 //! Memory for large requests in flight, over all connections.
 //!
-//! A share grows with the bytes that arrive, so that who merely announces a large request takes nothing from the others.
-//! When all is taken, shares wait, and one at a time may overdraw: its request becomes whole, is done, and gives all that
-//! it took back. Without that, requests that do not fit together would wait for each other, each half there.
+//! A share grows with the bytes that arrive, so a client that only announces a large request takes nothing from the
+//! others. When all memory is taken, shares wait, and one at a time may exceed the limit: its request is completed,
+//! processed, and releases its memory. Otherwise requests that do not fit together would wait for each other for ever,
+//! each half received.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The grain in which memory is counted, so that the counts fit the semaphore.
+/// The unit in which memory is counted, so that the counts fit the semaphore.
 const UNIT: usize = 1 << 10;
 
 /// `queued.max.request.bytes`.
@@ -18,7 +19,7 @@ pub(crate) struct RequestMemory {
     overdraft: Arc<Semaphore>,
 }
 
-/// What one request has of the memory; given back when it is dropped.
+/// One request's share of the memory, which is released when it is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Share {
     units: Option<OwnedSemaphorePermit>,
@@ -31,7 +32,7 @@ impl RequestMemory {
         Self { units: Arc::new(Semaphore::new(units)), overdraft: Arc::new(Semaphore::new(1)) }
     }
 
-    /// Adds `bytes` to a share at once, if they are free or the share overdraws already.
+    /// Adds `bytes` to a share at once, if they are free or the share may already exceed the limit.
     pub(crate) fn try_grow(&self, share: &mut Share, bytes: usize) -> bool {
         if share.overdraft.is_some() {
             return true;
@@ -40,7 +41,7 @@ impl RequestMemory {
         taken.map(|taken| share.add(taken)).is_ok()
     }
 
-    /// Adds `bytes` to a share, once they are free or it is its turn to overdraw.
+    /// Adds `bytes` to a share, once they are free or the share may exceed the limit.
     pub(crate) async fn grow(&self, share: &mut Share, bytes: usize) {
         tokio::select! {
             taken = Arc::clone(&self.units).acquire_many_owned(units(bytes)) => {
@@ -71,13 +72,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn when_all_is_taken_one_share_overdraws_and_the_next_waits() {
+    async fn when_all_is_taken_one_share_exceeds_the_limit_and_the_next_waits() {
         let memory = Arc::new(RequestMemory::new(10 * UNIT));
         let (mut first, mut second, mut third) = (Share::default(), Share::default(), Share::default());
         assert!(memory.try_grow(&mut first, 6 * UNIT) && memory.try_grow(&mut second, 4 * UNIT));
         assert!(!memory.try_grow(&mut first, UNIT));
         memory.grow(&mut first, UNIT).await;
-        assert!(memory.try_grow(&mut first, 100 * UNIT), "it goes on overdrawing");
+        assert!(memory.try_grow(&mut first, 100 * UNIT), "it may still exceed the limit");
         let waiting = tokio::spawn({
             let memory = Arc::clone(&memory);
             async move {

@@ -1,4 +1,4 @@
-//! What goes out on a connection: bytes in memory, and ranges of segment files that the kernel sends by itself.
+//! The output of a connection: bytes in memory, and ranges of segment files that the kernel sends.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -15,16 +15,16 @@ use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// The most bytes that one sendfile call takes, so that a connection does not keep its worker for long.
+/// The most bytes of one sendfile call, so that a connection does not occupy its worker for long.
 const SENDFILE_BYTES_MAX: usize = 1 << 20;
 
 /// The buffer for reading a range that is not in the page cache.
 const SCRATCH: usize = 64 << 10;
 
-/// The most pieces of memory that one call takes.
+/// The most buffers of one call.
 const SLICES_MAX: usize = 64;
 
-/// One answer, ready to be sent.
+/// A response that is ready to be sent.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     parts: Vec<Part>,
@@ -36,13 +36,13 @@ enum Part {
     File {
         slice: LogSlice,
         sent: usize,
-        /// Up to here the range is in the page cache.
+        /// The position up to which the range is in the page cache.
         warm: usize,
     },
 }
 
 impl Outgoing {
-    /// An answer whose holes are filled by `files`, in order; one that is all in memory has neither.
+    /// Makes a response whose holes are filled by `files`, in order. A response without holes has no files.
     pub(crate) fn new(frame: Frame, files: Vec<LogSlice>) -> Self {
         let mut files = files.into_iter();
         let parts = frame.pieces.into_iter().map(|piece| match piece {
@@ -57,7 +57,7 @@ impl Outgoing {
     }
 }
 
-/// Answers that wait to be sent on one connection, in order.
+/// The responses of one connection that wait to be sent, in order.
 #[derive(Debug, Default)]
 pub(crate) struct SendQueue {
     parts: VecDeque<Part>,
@@ -72,19 +72,19 @@ impl SendQueue {
         self.parts.is_empty()
     }
 
-    /// Parts that wait.
+    /// Returns the number of parts that wait.
     pub(crate) fn len(&self) -> usize {
         self.parts.len()
     }
 
-    /// Sends a part of what waits, or fails with `WouldBlock` where the client has to read first.
+    /// Sends a part of the queue. Fails with `WouldBlock` if the client has to read first.
     pub(crate) async fn send_some(&mut self, stream: &TcpStream) -> io::Result<()> {
         self.warm_up().await?;
         stream.try_io(Interest::WRITABLE, || self.try_send(stream))
     }
 
-    /// Has the next chunk of a file read into the page cache on a thread where that may block, unless it is there already:
-    /// sendfile would wait for the disk on the worker that serves other connections too.
+    /// Reads the next chunk of a file into the page cache, on a thread that may block, unless it is there already.
+    /// Otherwise sendfile would wait for the disk on a worker that serves other connections too.
     async fn warm_up(&mut self) -> io::Result<()> {
         let Some(Part::File { slice, sent, warm }) = self.parts.front_mut() else { return Ok(()) };
         if *warm > *sent {
@@ -123,8 +123,8 @@ impl SendQueue {
         }
     }
 
-    /// Sends all memory up to the next file range by one call. With MSG_MORE the kernel keeps a head that is followed by a
-    /// file range until the two fill a packet.
+    /// Sends all buffers up to the next file range in one call. With MSG_MORE the kernel keeps a head before a file
+    /// range until the two fill a packet.
     fn try_send_memory(&mut self, stream: &TcpStream) -> io::Result<()> {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let mut count = 0;
@@ -159,18 +159,19 @@ impl SendQueue {
     }
 }
 
-/// Whether both ends of a range are in the page cache, which says enough about a range that was written or read in order.
+/// Returns whether both ends of a range are in the page cache. That is enough for a range that was written or read in
+/// order.
 fn is_cached(file: &File, start: u64, len: usize) -> bool {
     let probe = |at: u64| {
         let mut byte = [0];
         let mut buffer = [io::IoSliceMut::new(&mut byte)];
-        // A file system that cannot answer is taken to have the page: sendfile is right either way.
+        // If the file system cannot tell, the page counts as cached: sendfile works either way.
         !matches!(preadv2(file, &mut buffer, at, ReadWriteFlags::NOWAIT), Err(Errno::AGAIN))
     };
     probe(start) && probe(start + len as u64 - 1)
 }
 
-/// Reads a range for the sake of the page cache.
+/// Reads a range to bring it into the page cache.
 fn read_through(file: &File, start: u64, len: usize) -> io::Result<()> {
     let mut scratch = vec![0; len.min(SCRATCH)];
     let mut done = 0;

@@ -9,18 +9,18 @@ use std::sync::Arc;
 use super::send_queue::Outgoing;
 use crate::metrics::requests::RequestMetrics;
 
-/// Where requests come from.
+/// The connection of a request.
 #[derive(Debug)]
 pub(crate) struct ConnectionInfo {
-    /// Names the connection in the log.
+    /// Identifies the connection in the log.
     pub(crate) id: u64,
     /// The client's address.
     pub(crate) peer: SocketAddr,
     /// The address that the client connected to.
     pub(crate) local: SocketAddr,
-    /// The place of the listener in the configuration.
+    /// The index of the listener in the configuration.
     pub(crate) listener: usize,
-    /// Where its requests are counted.
+    /// The counters for its requests.
     pub(crate) metrics: Arc<RequestMetrics>,
 }
 

@@ -1,4 +1,4 @@
-//! What a client may do. There is no authorizer yet, so every operation is allowed.
+//! The permissions of clients. There is no authorizer yet, so every operation is allowed.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub(crate) enum ResourceType {
     Cluster,
 }
 
-/// What an authorizer would be asked before a request is handled.
+/// The permission that an authorizer would check before a request is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Permission {
     operation: AclOperation,
@@ -33,7 +33,7 @@ impl fmt::Display for Permission {
 
 /// Returns the field of a response that names the allowed operations, if the client asked for it.
 pub(crate) const fn allowed_operations(requested: bool, operations: &[AclOperation]) -> i32 {
-    /// Kafka's number for "not asked for".
+    /// Kafka's number for "not requested".
     const NOT_REQUESTED: i32 = i32::MIN;
     if requested { AclOperation::bits(operations) } else { NOT_REQUESTED }
 }

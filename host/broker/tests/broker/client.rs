@@ -12,10 +12,10 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// How long a test waits for what must come.
+/// The longest wait of a test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A broker with a data folder of its own.
+/// A broker with its own data folder.
 pub(crate) struct TestBroker {
     pub(crate) folder: TempDir,
     pub(crate) running: RunningBroker,
@@ -48,7 +48,7 @@ impl TestBroker {
         Client { stream, correlation_id: 0 }
     }
 
-    /// Stops cleanly and gives the folder back.
+    /// Stops the broker cleanly and returns its folder.
     pub(crate) async fn stop(self) -> TempDir {
         self.running.shutdown().await.expect("a clean stop");
         self.folder
@@ -61,7 +61,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Sends a request; its correlation id is the result.
+    /// Sends a request and returns its correlation id.
     pub(crate) async fn send<R: Request>(&mut self, version: i16, request: &R) -> i32 {
         self.correlation_id += 1;
         let header = RequestHeader::new(R::KEY, version, self.correlation_id, Some("test".into()));
@@ -71,7 +71,7 @@ impl Client {
     }
 
     pub(crate) async fn receive<R: Request>(&mut self, version: i16) -> (i32, R::Response) {
-        let frame = self.frame().await.expect("an answer");
+        let frame = self.frame().await.expect("a response");
         let (header, response) = decode_response::<R>(frame, version).expect("decoded");
         (header.correlation_id, response)
     }
@@ -83,7 +83,7 @@ impl Client {
         response
     }
 
-    /// The next frame without its prefix; none when the broker closes the connection.
+    /// Returns the next frame without its prefix; `None` if the broker closes the connection.
     pub(crate) async fn frame(&mut self) -> Option<Bytes> {
         let read = async {
             let length = self.stream.read_i32().await.ok()?;
@@ -91,7 +91,7 @@ impl Client {
             self.stream.read_exact(&mut frame).await.expect("a whole frame");
             Some(Bytes::from(frame))
         };
-        tokio::time::timeout(PATIENCE, read).await.expect("an answer or the end")
+        tokio::time::timeout(PATIENCE, read).await.expect("a response or the end")
     }
 
     pub(crate) async fn create(&mut self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
@@ -109,7 +109,7 @@ impl Client {
         assert_eq!(response.topics[0].error_code, ErrorCode::NONE, "{:?}", response.topics[0].error_message);
     }
 
-    /// Produces one batch; the answer of its partition.
+    /// Produces one batch and returns the response for its partition.
     pub(crate) async fn produce(
         &mut self,
         topic: &str,
@@ -120,13 +120,13 @@ impl Client {
         response.responses.remove(0).partition_responses.remove(0)
     }
 
-    /// Fetches from one partition at once.
+    /// Fetches from one partition without waiting.
     pub(crate) async fn fetch(&mut self, topic: &str, partition: i32, offset: i64) -> PartitionData {
         let mut response = self.ask(12, &fetch_request(&[(topic, partition, offset)], 0, 1)).await;
         response.responses.remove(0).partitions.remove(0)
     }
 
-    /// The end and the start of a log (timestamps -1 and -2), or another look-up.
+    /// Looks up the end (timestamp -1) or start (-2) of a log, or another offset by time.
     pub(crate) async fn offset(&mut self, topic: &str, partition: i32, timestamp: i64) -> (i64, i64) {
         let partitions = vec![ListOffsetsPartition { partition_index: partition, current_leader_epoch: -1, timestamp }];
         let topics = vec![ListOffsetsTopic { name: topic.into(), partitions }];
@@ -158,12 +158,12 @@ pub(crate) fn fetch_request(targets: &[(&str, i32, i64)], max_wait_ms: i32, min_
     FetchRequest { max_wait_ms, min_bytes, max_bytes: 50 << 20, topics: topics.collect(), ..Default::default() }
 }
 
-/// A builder for the batch that most tests want.
+/// Returns a builder for the batch that most tests need.
 pub(crate) fn builder(codec: Codec) -> BatchBuilder {
     BatchBuilder::new(codec, TimestampType::CreateTime)
 }
 
-/// An uncompressed batch of these values, with keys, at the present time.
+/// Returns an uncompressed batch of these values, with keys and the current time.
 pub(crate) fn batch(values: &[&[u8]]) -> Vec<u8> {
     let mut builder = builder(Codec::None);
     for value in values {

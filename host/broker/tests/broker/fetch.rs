@@ -1,4 +1,4 @@
-//! Fetch: whole batches, long polls, bounds, epochs.
+//! Fetch: whole batches, long polls, limits, epochs.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ async fn stored_bytes_are_sent_bytes_but_for_offset_and_epoch() {
     for batch in &sent {
         client.produce("t", 0, batch.clone()).await;
     }
-    // From the middle of a batch the whole batch comes.
+    // A fetch from the middle of a batch returns the whole batch.
     let data = client.fetch("t", 0, 1).await;
     assert_eq!((data.error_code, data.high_watermark, data.log_start_offset), (ErrorCode::NONE, 4, 0));
     let stored = data.records.as_bytes().expect("records").clone();
@@ -46,7 +46,7 @@ async fn a_long_poll_ends_with_enough_bytes_in_all_partitions_together() {
     let started = Instant::now();
     reader.send(12, &request).await;
     writer.produce("a", 0, one.clone()).await;
-    // Half of it does not wake the reader: nothing comes for a while.
+    // Half of the bytes do not wake the reader: nothing arrives for a while.
     assert!(tokio::time::timeout(Duration::from_millis(300), reader.stream.readable()).await.is_err());
     writer.produce("b", 0, one).await;
     let (_, response) = reader.receive::<FetchRequest>(12).await;
@@ -56,7 +56,7 @@ async fn a_long_poll_ends_with_enough_bytes_in_all_partitions_together() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_long_poll_ends_at_its_time_and_when_the_topic_goes() {
+async fn a_long_poll_ends_at_its_time_and_when_the_topic_is_deleted() {
     let broker = broker(&[]).await;
     let (mut reader, mut writer) = (broker.connect().await, broker.connect().await);
     writer.create("t", 1, &[]).await;
@@ -64,7 +64,7 @@ async fn a_long_poll_ends_at_its_time_and_when_the_topic_goes() {
     let response = reader.ask(12, &fetch_request(&[("t", 0, 0)], 200, 1)).await;
     assert!(started.elapsed() >= Duration::from_millis(200));
     assert_eq!(response.responses[0].partitions[0].error_code, ErrorCode::NONE);
-    // What is there but too little comes at the end of the wait.
+    // Fewer bytes than requested come at the end of the wait.
     writer.produce("t", 0, batch(&[b"x"])).await;
     let response = reader.ask(12, &fetch_request(&[("t", 0, 0)], 100, 1 << 20)).await;
     assert!(!response.responses[0].partitions[0].records.is_empty());
@@ -123,7 +123,7 @@ async fn epochs_ids_and_sessions() {
     assert_eq!(response.responses[0].partitions[0].error_code, ErrorCode::UNKNOWN_TOPIC_ID);
     let session = FetchRequest { session_id: 5, session_epoch: 1, ..fetch_request(&[], 0, 1) };
     assert_eq!(client.ask(12, &session).await.error_code, ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
-    // No session is made for who asks for one.
+    // A client that asks for a session gets none.
     let session = FetchRequest { session_epoch: 0, ..fetch_request(&[("t", 0, 0)], 0, 1) };
     assert_eq!(client.ask(12, &session).await.session_id, 0);
 }

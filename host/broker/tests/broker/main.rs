@@ -1,4 +1,4 @@
-//! The broker over real sockets, by a client that sends exactly what a test wants.
+//! The broker over real sockets, with a client that sends exactly what a test needs.
 
 mod client;
 mod fetch;

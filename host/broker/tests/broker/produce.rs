@@ -1,4 +1,4 @@
-//! Produce: what is stored, what is refused, what is answered.
+//! Produce: what is stored, what is rejected, and the responses.
 
 use bytes::Bytes;
 use millstream_record::{BatchView, Codec, patch};
@@ -8,7 +8,7 @@ use millstream_wire::messages::*;
 use super::client::{batch, broker, builder, now_ms, produce_request};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pipelined_acks_all_are_answered_in_order_with_consecutive_offsets() {
+async fn responses_to_pipelined_acks_all_are_in_order_with_consecutive_offsets() {
     let broker = broker(&[]).await;
     let mut client = broker.connect().await;
     client.create("t", 1, &[]).await;
@@ -26,18 +26,18 @@ async fn pipelined_acks_all_are_answered_in_order_with_consecutive_offsets() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn acks_0_has_no_answer_and_its_error_ends_the_connection() {
+async fn acks_0_has_no_response_and_its_error_ends_the_connection() {
     let broker = broker(&[]).await;
     let mut client = broker.connect().await;
     client.create("t", 1, &[]).await;
     client.send(9, &produce_request("t", 0, batch(&[b"silent"]).into(), 0)).await;
-    // The next answer is that of the next request.
+    // The next response belongs to the next request.
     assert_eq!(client.offset("t", 0, -1).await.0, 1);
     client.send(9, &produce_request("t", 7, batch(&[b"nowhere"]).into(), 0)).await;
     assert_eq!(client.frame().await, None);
 }
 
-/// A sound batch, then one thing about it changed, with the CRC made right again unless that is the thing.
+/// Returns a valid batch with one change. The CRC is recomputed if `crc` is set.
 fn hostile(change: impl FnOnce(&mut Vec<u8>), crc: bool) -> Bytes {
     let mut bytes = batch(&[b"one", b"two"]);
     change(&mut bytes);
@@ -110,7 +110,7 @@ async fn sequences_of_an_idempotent_producer() {
     for (epoch, sequence, records, error, base_offset) in [
         (0, 0, 2, ErrorCode::NONE, 0),
         (0, 2, 1, ErrorCode::NONE, 2),
-        // A repeat is answered as the first time.
+        // A repeated batch gets its first response again.
         (0, 0, 2, ErrorCode::NONE, 0),
         (0, 9, 1, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, -1),
         (1, 0, 1, ErrorCode::NONE, 3),
@@ -130,7 +130,7 @@ async fn sequences_of_an_idempotent_producer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn options_of_the_topic_are_obeyed() {
+async fn configs_of_the_topic_are_obeyed() {
     let broker = broker(&[]).await;
     let mut client = broker.connect().await;
     client.create("small", 1, &[("max.message.bytes", "100")]).await;

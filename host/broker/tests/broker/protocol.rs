@@ -1,4 +1,4 @@
-//! What is no request, or none that is supported.
+//! Bytes that are not a request, and requests that are not supported.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::client::{Client, PATIENCE, broker};
 
-/// A frame with a header of version 1 and this body.
+/// Returns a frame with a header of version 1 and this body.
 fn raw(api_key: i16, version: i16, body: &[u8]) -> BytesMut {
     let mut frame = BytesMut::new();
     frame.put_i32(10 + body.len() as i32);
@@ -28,7 +28,7 @@ async fn closes(client: &mut Client, bytes: &[u8]) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_request_ends_its_connection_and_no_other() {
+async fn an_invalid_request_ends_its_connection_and_no_other() {
     let broker = broker(&["socket.request.max.bytes=1000"]).await;
     let mut neighbour = broker.connect().await;
     let frames: [&[u8]; 11] = [
@@ -39,11 +39,11 @@ async fn what_is_no_request_ends_its_connection_and_no_other() {
         b"GET / HTTP/1.1\r\n\r\n",
         &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc],
         b"SSH-2.0-OpenSSH_9.2\r\n",
-        // An API that nobody knows, and versions that are not there.
+        // An unknown API, and versions that do not exist.
         &raw(9999, 0, &[]),
         &raw(ApiKey::Produce as i16, 99, &[]),
         &raw(ApiKey::Fetch as i16, 3, &[]),
-        // More topics than the frame can hold.
+        // A count of topics that the frame cannot hold.
         &raw(ApiKey::Metadata as i16, 1, &i32::MAX.to_be_bytes()),
     ];
     for bytes in frames {
@@ -54,15 +54,15 @@ async fn what_is_no_request_ends_its_connection_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn api_versions_of_the_future_is_answered_in_version_0() {
+async fn the_response_to_a_future_api_versions_is_in_version_0() {
     let broker = broker(&[]).await;
     let mut client = broker.connect().await;
     client.stream.write_all(&raw(ApiKey::ApiVersions as i16, 99, &[0, 1, 2, 3])).await.expect("sent");
-    let frame = client.frame().await.expect("an answer");
+    let frame = client.frame().await.expect("a response");
     let (header, response) = decode_response::<ApiVersionsRequest>(frame, 0).expect("version 0");
     assert_eq!((header.correlation_id, response.error_code), (77, ErrorCode::UNSUPPORTED_VERSION));
     assert_eq!(response.api_keys[0].api_key, ApiKey::ApiVersions as i16);
-    // The connection goes on.
+    // The connection still works.
     let named = ApiVersionsRequest {
         client_software_name: "a".into(),
         client_software_version: "1.0".into(),
@@ -100,7 +100,7 @@ async fn bytes_after_a_request_are_ignored() {
     let mut client = broker.connect().await;
     let frame = raw(ApiKey::Metadata as i16, 1, &[0, 0, 0, 0, 1, 2, 3]);
     client.stream.write_all(&frame).await.expect("sent");
-    let answer = client.frame().await.expect("an answer");
+    let answer = client.frame().await.expect("a response");
     let (header, _) = decode_response::<MetadataRequest>(answer, 1).expect("metadata");
     assert_eq!(header.correlation_id, 77);
 }
@@ -132,7 +132,7 @@ async fn the_number_of_connections_is_bounded() {
     }
     assert_eq!(broker.connect().await.frame().await, None);
     drop(first);
-    // The place is free once the broker has seen the end of the first.
+    // There is room again once the broker has seen the end of the first connection.
     let third = async {
         loop {
             let mut third = broker.connect().await;

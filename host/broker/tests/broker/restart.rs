@@ -6,7 +6,7 @@ use millstream_wire::messages::*;
 use super::client::{batch, broker, fetch_request, start_in, try_start};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn topics_options_records_and_producer_ids_survive() {
+async fn topics_configs_records_and_producer_ids_survive() {
     let first = broker(&[]).await;
     let mut client = first.connect().await;
     client.create("t", 3, &[("retention.ms", "86400000")]).await;
@@ -29,12 +29,12 @@ async fn topics_options_records_and_producer_ids_survive() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_is_quick_with_waiting_clients_and_a_second_broker_is_refused() {
+async fn a_stop_is_quick_with_waiting_clients_and_a_second_broker_is_rejected() {
     let first = broker(&[]).await;
     let mut client = first.connect().await;
     client.create("t", 1, &[]).await;
     client.send(12, &fetch_request(&[("t", 0, 0)], 60_000, 1)).await;
-    let refusal = try_start(&first.folder, &[]).await.expect_err("refused");
+    let refusal = try_start(&first.folder, &[]).await.expect_err("rejected");
     assert!(refusal.contains("in use by another broker"), "{refusal}");
     let started = std::time::Instant::now();
     first.stop().await;
@@ -80,7 +80,7 @@ async fn a_damaged_partition_is_offline_and_the_rest_is_served() {
     let mut bytes = std::fs::read(&segment).expect("read");
     bytes[70] ^= 1;
     std::fs::write(&segment, bytes).expect("written");
-    // Without the checkpoint the damage could be a torn tail only if nothing sound came after it.
+    // Without the checkpoint, the damage could count as a torn tail only if no good batch came after it.
     let second = start_in(folder, &[]).await;
     let mut client = second.connect().await;
     assert_eq!(client.produce("bad", 0, batch(&[b"x"])).await.error_code, ErrorCode::KAFKA_STORAGE_ERROR);

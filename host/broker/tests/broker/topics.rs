@@ -1,4 +1,4 @@
-//! Topics and their options.
+//! Topics and their configs.
 
 use millstream_wire::messages::*;
 use millstream_wire::{ErrorCode, Str};
@@ -72,7 +72,7 @@ async fn each_topic_of_a_request_succeeds_or_fails_by_itself() {
     assert_eq!((policy.value.as_deref(), policy.config_source), (Some("delete"), 5));
     let described = metadata(&mut client, "good", false).await;
     assert_eq!((described.topic_id, described.partitions.len()), (good.topic_id, 3));
-    // The other of two names that differ in dots and underscores only.
+    // The other one of two names that differ only in dots and underscores.
     let response =
         client.ask(7, &CreateTopicsRequest { topics: vec![creatable("th_ere", 1)], ..Default::default() }).await;
     assert_eq!(codes(&response), [ErrorCode::INVALID_TOPIC_EXCEPTION]);
@@ -99,7 +99,7 @@ async fn metadata_creates_only_what_it_may() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn topics_grow_and_go() {
+async fn topics_grow_and_are_deleted() {
     let broker = broker(&[]).await;
     let mut client = broker.connect().await;
     client.create("t", 1, &[("file.delete.delay.ms", "0")]).await;
@@ -153,7 +153,7 @@ async fn option(client: &mut Client, topic: &str, name: &str) -> (Option<String>
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn options_are_in_force_at_once_and_tell_where_they_come_from() {
+async fn configs_are_in_force_at_once_and_name_their_source() {
     let broker = broker(&["log.retention.hours=1"]).await;
     let mut client = broker.connect().await;
     client.create("t", 1, &[]).await;
@@ -182,7 +182,7 @@ async fn options_are_in_force_at_once_and_tell_where_they_come_from() {
     }
     assert_eq!(alter(&mut client, "nowhere", &[]).await, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
 
-    // The old way to alter takes off what it does not name.
+    // AlterConfigs resets the configs that it does not name.
     let configs = vec![AlterableConfig { name: "retention.ms".into(), value: Some("5".into()) }];
     let resource = AlterConfigsResource { resource_type: 2, resource_name: "t".into(), configs };
     let response = client.ask(2, &AlterConfigsRequest { resources: vec![resource], validate_only: false }).await;
@@ -192,7 +192,7 @@ async fn options_are_in_force_at_once_and_tell_where_they_come_from() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_broker_tells_every_option_and_no_secret() {
+async fn the_broker_describes_every_config_and_no_secret() {
     let broker = broker(&["num.partitions=7", "ssl.key.password=hush"]).await;
     let mut client = broker.connect().await;
     let resource = DescribeConfigsResource { resource_type: 4, resource_name: "0".into(), configuration_keys: None };

@@ -1,4 +1,4 @@
-//! A broker in this process, and a client that says exactly what a test wants in exactly the version it wants.
+//! A broker in this process, and a client that sends exactly the request and version that a test needs.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -12,17 +12,17 @@ use millstream_wire::{ErrorCode, Request, RequestHeader, Str};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-/// No answer takes longer; a test that waits for this has failed.
+/// The longest wait for a response; only a test that fails reaches it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A broker on a port of its own.
+/// A broker on its own port.
 pub(crate) struct TestBroker {
     runtime: Runtime,
     running: Option<RunningBroker>,
 }
 
 impl TestBroker {
-    /// Starts a broker whose groups do not wait for members, with these keys on top.
+    /// Starts a broker whose groups do not wait for members, with these keys set.
     pub(crate) fn start(folder: &Path, keys: &[&str]) -> Self {
         let folder = format!("log.dirs={}", folder.display());
         let own = ["listeners=PLAINTEXT://127.0.0.1:0", "group.initial.rebalance.delay.ms=0", &folder];
@@ -36,7 +36,7 @@ impl TestBroker {
         Self { runtime, running: Some(running) }
     }
 
-    /// A new connection.
+    /// Opens a new connection.
     pub(crate) fn connect(&self) -> Client {
         let stream = TcpStream::connect(self.running.as_ref().unwrap().local_addr()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -44,7 +44,7 @@ impl TestBroker {
         Client { stream, correlation_id: 0 }
     }
 
-    /// Stops it as SIGTERM does.
+    /// Stops the broker as SIGTERM does.
     pub(crate) fn stop(mut self) {
         let running = self.running.take().unwrap();
         self.runtime.block_on(running.shutdown()).unwrap();
@@ -58,7 +58,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Sends a request in a version and waits for its answer.
+    /// Sends a request in a version and waits for its response.
     pub(crate) fn ask<R: Request>(&mut self, version: i16, request: &R) -> R::Response {
         self.send(version, request);
         self.receive::<R>(version)
@@ -72,7 +72,7 @@ impl Client {
         self.stream.write_all(&frame).unwrap();
     }
 
-    /// Waits for the answer to the last request that was sent.
+    /// Waits for the response to the last request.
     pub(crate) fn receive<R: Request>(&mut self, version: i16) -> R::Response {
         let mut length = [0; 4];
         self.stream.read_exact(&mut length).unwrap();
@@ -83,7 +83,7 @@ impl Client {
         response
     }
 
-    /// Creates a topic and gives its id.
+    /// Creates a topic and returns its id.
     pub(crate) fn create_topic(&mut self, name: &str, partitions: i32) -> Uuid {
         let topic = CreatableTopic {
             name: Str::from(name),
@@ -97,7 +97,7 @@ impl Client {
         created.topics[0].topic_id
     }
 
-    /// How many partitions a topic has; none if it does not exist.
+    /// Returns the number of a topic's partitions; 0 if it does not exist.
     pub(crate) fn partitions(&mut self, name: &str) -> usize {
         let topic = MetadataRequestTopic { name: Some(Str::from(name)), ..Default::default() };
         let request =

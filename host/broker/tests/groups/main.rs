@@ -1,4 +1,4 @@
-//! The group APIs over a socket, in every version: what a client sends and gets, without a client library in between.
+//! The group APIs over a socket, in every version: the requests and responses, without a client library in between.
 
 mod client;
 
@@ -16,7 +16,7 @@ fn text(text: &str) -> Str {
     Str::from(text)
 }
 
-/// The version of another API to use where this one is in version `at`: the same steps from the newest downwards.
+/// Returns the version of another API that is as many steps below its newest as `at`.
 fn beside<R: Request>(at: usize) -> i16 {
     let (least, newest) = (*R::VERSIONS.start(), *R::VERSIONS.end());
     (newest - i16::try_from(at).unwrap()).max(least)
@@ -34,7 +34,7 @@ fn join_request(group: &str, member_id: &str) -> JoinGroupRequest {
     }
 }
 
-/// Joins as KIP-394 wants it: a member without an id is given one and comes again.
+/// Joins as KIP-394 requires: a member without an id gets one and joins again.
 fn join(client: &mut Client, version: i16, mut request: JoinGroupRequest) -> JoinGroupResponse {
     let joined = client.ask(version, &request);
     if joined.error_code != ErrorCode::MEMBER_ID_REQUIRED {
@@ -75,7 +75,7 @@ fn commit_request(group: &str, offsets: &[(&str, Uuid, i32, i64)]) -> OffsetComm
     OffsetCommitRequest { group_id: text(group), topics: topics.collect(), ..Default::default() }
 }
 
-/// The offsets of one group as (topic or nothing, partition, offset, error), whichever the version.
+/// Fetches the offsets of one group as (topic or none, partition, offset, error), in any version.
 fn fetch(
     client: &mut Client,
     version: i16,
@@ -144,7 +144,7 @@ fn leave(client: &mut Client, version: i16, group: &str, member_id: &Str) -> Err
     answer.members.first().map_or(answer.error_code, |member| member.error_code)
 }
 
-/// One member's life, with every API in the version that is `at` steps below its newest.
+/// Runs one member's life, with every API in the version that is `at` steps below its newest.
 fn live_once(client: &mut Client, topic_id: Uuid, at: usize) {
     let group = &format!("group-{at}");
     let find = beside::<FindCoordinatorRequest>(at);
@@ -238,7 +238,7 @@ fn a_second_member_shares_and_takes_over() {
     two.send(9, &join_request("g", &given.member_id));
     let end = Instant::now() + PATIENCE;
     while heartbeat(&mut one, 4, "g", &first) != ErrorCode::REBALANCE_IN_PROGRESS {
-        assert!(Instant::now() < end, "the first member is not told of the rebalance");
+        assert!(Instant::now() < end, "the first member does not learn of the rebalance");
         std::thread::yield_now();
     }
     let first = one.ask(9, &join_request("g", &first.member_id));
@@ -293,7 +293,7 @@ fn a_restart_keeps_offsets_members_and_the_generation() {
 }
 
 #[test]
-fn topics_that_are_not_there_and_words_that_are_too_long() {
+fn missing_topics_and_metadata_that_is_too_long() {
     let folder = tempfile::tempdir().unwrap();
     let broker = TestBroker::start(folder.path(), &["offset.metadata.max.bytes=5"]);
     let mut client = broker.connect();
@@ -361,7 +361,7 @@ fn groups_that_do_not_exist_and_coordinators_of_other_kinds() {
     assert_eq!(newest.error_message.as_deref(), Some("Group nobody's not found."));
     let older = describe(&mut client, 5, "nobody's");
     assert_eq!((older.error_code, &*older.group_state), (ErrorCode::NONE, "Dead"));
-    assert_eq!(client.partitions("__consumer_offsets"), 0, "who only looks creates nothing");
+    assert_eq!(client.partitions("__consumer_offsets"), 0, "a lookup creates nothing");
 
     let topic_id = client.create_topic(TOPIC, 1);
     let mut commit = commit_request("nobody's", &[(TOPIC, topic_id, 0, 1)]);
@@ -388,7 +388,7 @@ fn groups_that_do_not_exist_and_coordinators_of_other_kinds() {
         assert_eq!((found[1].error_code, found[1].node_id), (ErrorCode::INVALID_REQUEST, -1));
         assert!(found[1].error_message.is_some());
     }
-    // librdkafka would ask again for ever after another code.
+    // With another code librdkafka would retry for ever.
     for version in [1, 2] {
         let found = client.ask(version, &FindCoordinatorRequest { key_type: 1, key: text("x"), ..Default::default() });
         assert_eq!(found.error_code, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);

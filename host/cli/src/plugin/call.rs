@@ -1,14 +1,28 @@
-//! `millstream plugin call FILE`: reads one call and prints one result in each line. The test kit runs the sandboxed
-//! half of the tests of a plug-in through this, so that a plug-in does not have to compile the sandbox.
+//! `millstream plugin call FILE`: reads one call and prints one result in each line. The test kit runs the sandboxed half
+//! of a plug-in's tests through this, so that a plug-in does not have to compile the sandbox.
 //!
-//! A call is
-//! `{"call":"filter","config":{...},"topic":"t","records":[{"timestamp":0,"key":...,"value":...,"headers":[[name,value]]}]}`,
-//! likewise `partition` (with `partitions` and `load`), `serialize`, `deserialize`, `compress` (with `data`) and
-//! `decompress` (with `data` and `max`). Bytes are a text if they are UTF-8, `{"hex":"00ff"}` otherwise, or null.
+//! A call is a JSON object:
 //!
-//! A result is `{"keep":[rows]}`, `{"partitions":[...]}`, `{"changed":{"keys":[...],"values":[...]}}`, `{"data":...}`,
-//! or `{"error":{"rows":[{"row":0,"message":"..."}]}}`, `{"error":{"batch":"..."}}`,
-//! `{"error":{"config":{"field":"/path","message":"..."}}}`, `{"error":{"trap":"..."}}`.
+//! ```text
+//! {"call":"filter","config":{...},"topic":"t",
+//!  "records":[{"timestamp":0,"key":...,"value":...,"headers":[[name,value]]}]}
+//! ```
+//!
+//! The other calls are `partition` (with `partitions` and `load`), `serialize`, `deserialize`, `compress` (with `data`)
+//! and `decompress` (with `data` and `max`). Bytes are a text if they are UTF-8, `{"hex":"00ff"}` otherwise, or null.
+//!
+//! A result is one of these:
+//!
+//! ```text
+//! {"keep":[rows]}
+//! {"partitions":[...]}
+//! {"changed":{"keys":[...],"values":[...]}}
+//! {"data":...}
+//! {"error":{"rows":[{"row":0,"message":"..."}]}}
+//! {"error":{"batch":"..."}}
+//! {"error":{"config":{"field":"/path","message":"..."}}}
+//! {"error":{"trap":"..."}}
+//! ```
 
 use std::io::{self, BufRead, Write};
 

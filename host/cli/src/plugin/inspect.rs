@@ -220,7 +220,7 @@ impl Report {
     }
 }
 
-/// What a plug-in says about itself.
+/// Returns what a plug-in states about itself.
 fn described(plugin: &Plugin) -> Vec<(&'static str, String)> {
     let description = plugin.description();
     vec![

@@ -99,7 +99,8 @@ fn check_name(name: &str) -> Result<()> {
         && name.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-');
     if !fits {
         bail!(
-            "`{name}` cannot be the name of a plug-in: use at most 64 lower-case letters, digits and `-`, such as by-region"
+            "`{name}` cannot be the name of a plug-in: use at most 64 lower-case letters, digits and `-`, \
+             such as by-region"
         );
     }
     if RESERVED.contains(&name) || KEYWORDS.contains(&name) {

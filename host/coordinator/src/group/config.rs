@@ -55,7 +55,7 @@ impl GroupConfig {
 }
 
 impl Default for GroupConfig {
-    /// The defaults of the broker's table of keys.
+    /// Returns the defaults of the broker's table of keys.
     fn default() -> Self {
         Self {
             initial_rebalance_delay: Duration::from_secs(3),

@@ -20,7 +20,7 @@ use super::coordinator::GroupCoordinator;
 
 const PARTITIONS: i32 = 4;
 
-/// How long a test waits for what must happen.
+/// The longest wait for something that must happen.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// What a replay of the log does.
@@ -31,7 +31,7 @@ enum Reads {
     Fail,
 }
 
-/// Partitions in memory. What is appended is committed when `flushed` says so, if the leader epoch is still the same.
+/// Partitions in memory. An append is committed when `flushed` says so, if the leader epoch is still the same.
 #[derive(Clone)]
 struct Memory {
     logs: Arc<Mutex<BTreeMap<i32, Vec<Bytes>>>>,
@@ -39,7 +39,7 @@ struct Memory {
     flushed: watch::Sender<bool>,
     reads: watch::Sender<Reads>,
     epoch: Arc<AtomicI32>,
-    /// The largest batch that is accepted, bytes.
+    /// The largest accepted batch in bytes.
     batch_bytes_max: Arc<Mutex<usize>>,
 }
 
@@ -213,10 +213,10 @@ async fn a_second_member_shares_and_takes_over_when_the_first_leaves() {
 }
 
 #[tokio::test]
-async fn the_timers_remove_a_member_that_is_silent() {
+async fn the_timers_remove_a_member_without_heartbeats() {
     let coordinator = start(&Memory::new()).await;
     let first = join_alone(&coordinator, "g", join("", 100)).await;
-    // The first one never joins again: this ends when its session does, long before the rebalance timeout.
+    // The first one never joins again. The rebalance ends with its session, long before the rebalance timeout.
     let second = coordinator.join("g", join("", 10_000)).await.unwrap();
     assert_eq!((second.generation, second.members.len()), (2, 1));
     assert_ne!(second.member_id, first.member_id);
@@ -297,7 +297,7 @@ async fn groups_and_offsets_survive_a_restart() {
 }
 
 #[tokio::test]
-async fn a_topic_that_is_deleted_takes_its_offsets_along_for_good() {
+async fn a_deleted_topic_loses_its_offsets_for_good() {
     let memory = Memory::new();
     let coordinator = start(&memory).await;
     coordinator.commit("g", commit(None, 9)).await.unwrap();
@@ -322,7 +322,7 @@ async fn offsets_expire_and_so_does_a_group_that_has_nothing_left() {
     assert_eq!(committed(&coordinator, "simple"), Some(9));
     coordinator.expire_offsets(now_ms() + retention_ms);
     assert_eq!(committed(&coordinator, "simple"), None);
-    // What the live member subscribes to cannot be told from its metadata, so its offsets stay.
+    // The metadata of the live member does not show what it subscribes to, so its offsets stay.
     assert_eq!(committed(&coordinator, "live"), Some(9));
     let ids = |of: &Arc<GroupCoordinator>| of.list().unwrap().into_iter().map(|group| group.id).collect::<Vec<_>>();
     assert_eq!(ids(&coordinator), [arc("live")]);
@@ -330,7 +330,7 @@ async fn offsets_expire_and_so_does_a_group_that_has_nothing_left() {
 }
 
 #[tokio::test]
-async fn an_offset_with_a_retention_of_its_own_expires_by_it() {
+async fn an_offset_with_its_own_retention_expires_by_it() {
     let coordinator = start(&Memory::new()).await;
     coordinator.commit("g", CommitRequest { retention_ms: Some(1_000), ..commit(None, 9) }).await.unwrap();
     coordinator.expire_offsets(now_ms());
@@ -477,7 +477,7 @@ async fn a_commit_that_comes_during_the_deletion_survives_it() {
     assert_eq!(committed(&start(&memory).await, "g"), Some(10));
 }
 
-/// A consumer's subscription to one topic, version 0.
+/// Returns a consumer's subscription to one topic, version 0.
 fn subscription(topic: &str) -> Bytes {
     let mut bytes = vec![0, 0, 0, 0, 0, 1, 0, topic.len() as u8];
     bytes.extend_from_slice(topic.as_bytes());
@@ -524,7 +524,7 @@ async fn a_deletion_that_cannot_be_written_changes_nothing() {
     let memory = Memory::new();
     let coordinator = start(&memory).await;
     coordinator.commit("g", commit(None, 9)).await.unwrap();
-    // The tombstone of the group fits, that of the offset, with its longer key, does not.
+    // The tombstone of the group fits; that of the offset, with its longer key, does not.
     let lengths: Vec<usize> = {
         let mut group = super::log::Batch::at(0);
         group.group_tombstone("g").unwrap();

@@ -31,7 +31,7 @@ impl Tombstones {
         }
     }
 
-    /// Applies what was appended before an append failed, since a replay will find it. Returns the error.
+    /// Applies the appends before the one that failed, since a replay will find them. Returns the error.
     fn failed(self, slot: &mut Slot, error: GroupError) -> GroupError {
         self.apply(slot);
         error
@@ -129,8 +129,8 @@ impl GroupCoordinator {
         Ok(tombstones)
     }
 
-    /// Waits for the commit, applies the tombstones to memory, and runs `then` under the group's lock. Goes on if the
-    /// caller's future is dropped, so that memory equals the log.
+    /// Waits for the commit, applies the tombstones to memory, and runs `then` under the group's lock. It continues if
+    /// the caller's future is dropped, so that memory equals the log.
     async fn when_committed(
         self: &Arc<Self>,
         group_id: &str,

@@ -38,8 +38,8 @@ impl Loaded {
 }
 
 impl GroupCoordinator {
-    /// Starts the timers and loads the groups. Returns when all are loaded, or after two seconds: the load goes on in
-    /// the background.
+    /// Starts the timers and loads the groups. Returns when all are loaded, or after two seconds, when the load
+    /// continues in the background.
     pub async fn start(self: &Arc<Self>) {
         tokio::spawn(Arc::clone(self).run_timers());
         tokio::spawn(Arc::clone(self).run_expiry());

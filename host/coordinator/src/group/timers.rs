@@ -1,4 +1,4 @@
-//! One sorted set of deadlines for all groups, so that a member needs no task and no timer of its own.
+//! One sorted set of deadlines for all groups, so that a member needs neither a task nor a timer.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

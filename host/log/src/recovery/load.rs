@@ -112,7 +112,13 @@ impl Log {
         let Some(cut) = cut else {
             return Ok(());
         };
-        tracing::warn!(segment = %cut.segment.path().display(), position = cut.position, reason = cut.reason, "a torn tail is cut off");
+        let segment = cut.segment.path();
+        tracing::warn!(
+            segment = %segment.display(),
+            position = cut.position,
+            reason = cut.reason,
+            "a torn tail is cut off"
+        );
         let open = cut.segment.open()?;
         open.file.set_len(cut.position).map_err(LogError::io("cannot truncate", &cut.segment.path()))?;
         for segment in cut.removed {

@@ -8,7 +8,7 @@ use crate::{MetadataImage, MetadataRecord, TopicConfigs};
 /// A change of a topic's configs.
 #[derive(Debug, Clone)]
 pub enum ConfigChange {
-    /// Replaces all of them: a config that is not named goes back to its default.
+    /// Replaces all of them: a config that is not named returns to its default.
     Replace(TopicConfigs),
     /// Changes single ones; all others stay.
     Edit(Vec<ConfigEdit>),
@@ -28,7 +28,7 @@ pub struct ConfigEdit {
 pub enum ConfigOperation {
     /// Sets the value.
     Set(String),
-    /// Goes back to the default.
+    /// Returns to the default.
     Delete,
     /// Adds elements to a list.
     Append(String),
@@ -53,7 +53,7 @@ pub(crate) fn alter<R: TopicRules>(
     Ok(difference(topic.id, &topic.configs, &configs))
 }
 
-/// Notes that batches of a topic may need a plug-in to be read.
+/// Records that batches of a topic may need a plug-in to be read.
 pub(crate) fn add_decoder(
     image: &MetadataImage,
     id: Uuid,

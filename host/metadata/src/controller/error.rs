@@ -25,7 +25,7 @@ pub enum ControllerError {
     /// The number of partitions is not positive.
     #[error("Number of partitions was set to an invalid non-positive value {0}.")]
     NonPositivePartitions(i32),
-    /// One request may not create as many partitions.
+    /// One request may not create this number of partitions.
     #[error("Excessively large number of partitions per request: {0}.")]
     TooManyPartitions(usize),
     /// The topic already has that many partitions.
@@ -54,7 +54,8 @@ pub enum ControllerError {
     NonPositiveReplicationFactor,
     /// There are fewer brokers than replicas.
     #[error(
-        "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot be reached \
+        "Unable to replicate the partition {factor} time(s): \
+         The target replication factor of {factor} cannot be reached \
          because only {brokers} broker(s) are registered."
     )]
     TooFewBrokers {
@@ -63,7 +64,7 @@ pub enum ControllerError {
         /// The number of brokers.
         brokers: usize,
     },
-    /// An assignment says it all.
+    /// An assignment replaces the two counts.
     #[error("A manual partition assignment was specified, but numPartitions or replicationFactor was not set to -1.")]
     AssignmentWithCounts,
     /// The assigned partitions are not 0, 1, 2 ...

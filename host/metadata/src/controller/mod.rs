@@ -35,7 +35,7 @@ pub enum Request {
     AddPartitions {
         /// Its name.
         name: String,
-        /// The number of partitions that it shall have.
+        /// The number of partitions after the change.
         count: i32,
         /// The brokers of each new partition, if the client assigns them.
         assignments: Option<Vec<Vec<i32>>>,
@@ -71,10 +71,10 @@ pub struct TopicDraft<'a> {
     pub configs: &'a TopicConfigs,
 }
 
-/// What the controller has to know about topics beyond the image: defaults, and the rules of features that the image does
-/// not know. An implementation is pure as well.
+/// What the controller needs to know about topics beyond the image: defaults, and the rules of features outside of the
+/// image. An implementation is pure as well.
 pub trait TopicRules {
-    /// What a rejected request becomes.
+    /// The error for a rejected request.
     type Error: From<ControllerError>;
 
     /// Returns the number of partitions of a topic that is created without one.
@@ -102,7 +102,7 @@ pub trait TopicRules {
 /// Decides a request. Returns the records that carry it out: none if nothing changes.
 ///
 /// # Errors
-/// Says why the request is rejected. Then nothing is to be changed.
+/// The reason to reject the request. Nothing must be changed then.
 pub fn decide<R: TopicRules>(
     image: &MetadataImage,
     request: &Request,

@@ -4,7 +4,7 @@ use super::topics::{at_level, check_replicas, place};
 use super::{ControllerError, PARTITIONS_PER_REQUEST_MAX, TopicRules};
 use crate::{MetadataImage, MetadataRecord};
 
-/// Grows a topic, and the views of it, to `count` partitions.
+/// Grows a topic and its views to `count` partitions.
 pub(crate) fn add<R: TopicRules>(
     image: &MetadataImage,
     name: &str,

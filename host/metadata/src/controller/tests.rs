@@ -1,4 +1,4 @@
-//! The decisions, each alone: what they write, and each reason to reject a request.
+//! Tests each decision alone: the records, and each reason to reject a request.
 
 use uuid::Uuid;
 
@@ -55,7 +55,7 @@ fn configs(pairs: &[(&str, &str)]) -> TopicConfigs {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// An image of broker 5 with these topics, each of two partitions, their ids counted from 1.
+/// Returns an image of broker 5 with these topics. Each has two partitions; their ids count from 1.
 fn image(topics: &[(&str, &[(&str, &str)])]) -> MetadataImage {
     let mut image = MetadataImage::new(5);
     for (index, (name, pairs)) in topics.iter().enumerate() {
@@ -142,7 +142,8 @@ fn replication_factors_are_checked() {
     }
     assert_eq!(
         error(with(Replication::Exactly(3))).to_string(),
-        "Unable to replicate the partition 3 time(s): The target replication factor of 3 cannot be reached because only 1 \
+        "Unable to replicate the partition 3 time(s): \
+         The target replication factor of 3 cannot be reached because only 1 \
          broker(s) are registered."
     );
 }

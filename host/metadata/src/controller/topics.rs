@@ -10,13 +10,13 @@ use crate::{FeatureLevel, MetadataImage, MetadataRecord, TopicConfigs};
 /// A topic to be created.
 #[derive(Debug, Clone)]
 pub struct NewTopic {
-    /// Chosen by the caller, so that the decision itself has nothing random in it.
+    /// Chosen by the caller, so that the decision itself is not random.
     pub id: Uuid,
     /// Its name.
     pub name: String,
     /// `None` takes the cluster's default, or for a view the number of its source.
     pub partitions: Option<i32>,
-    /// How many replicas each partition gets.
+    /// The replicas of each partition.
     pub replication: Replication,
     /// The brokers of each partition, if the client assigns them. Then `partitions` is `None`.
     pub assignments: Vec<Assignment>,
@@ -24,14 +24,14 @@ pub struct NewTopic {
     pub configs: TopicConfigs,
 }
 
-/// How many replicas each partition of a new topic gets.
+/// The number of replicas of each partition of a new topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replication {
     /// The cluster's default.
     Default,
     /// Exactly this many, or the topic is not created.
     Exactly(i32),
-    /// This many, or as many as there are brokers if these are fewer.
+    /// This number, or the number of brokers if that is lower.
     UpTo(i32),
 }
 
@@ -131,7 +131,8 @@ pub(crate) fn place(image: &MetadataImage, partitions: usize, factor: usize) -> 
         .collect()
 }
 
-/// Returns the assignments as the log can hold them at its feature level: before assignments, one broker has everything.
+/// Returns the assignments in the form of the log's feature level: below the level with assignments, the one broker has
+/// every partition.
 pub(crate) fn at_level(image: &MetadataImage, replicas: Vec<Vec<i32>>) -> Vec<Vec<i32>> {
     if image.feature_level >= FeatureLevel::ASSIGNMENTS { replicas } else { Vec::new() }
 }

@@ -232,8 +232,8 @@ impl Library {
         self.shared.prepare(plugin, origin, Direction::Forward)
     }
 
-    /// Removes the stored versions of a plug-in that was deleted from the store. Live stages go on. A new stage finds
-    /// what is left of that name.
+    /// Removes the stored versions of a plug-in that was deleted from the store. Live stages continue. A new stage uses
+    /// the remaining versions of that name.
     pub fn forget(&self, name: &str) {
         self.shared.state.lock().forget(name);
     }

@@ -23,7 +23,7 @@ const KNOWN_MAX: usize = 1_000;
 #[derive(Default)]
 pub(super) struct State {
     pub(super) plugins: BTreeMap<String, Versions>,
-    /// All versions that were ever loaded. If one is loaded again, its counts go on.
+    /// All versions that were ever loaded. If one is loaded again, its counts continue.
     known: Vec<Known>,
     pub(super) folders: Vec<PathBuf>,
     /// The files that were loaded, by their absolute path.

@@ -1,11 +1,11 @@
-//! What has a limit in a file.
+//! The properties of a file that have a limit.
 
 use std::fmt;
 
 use super::Refusal;
 use crate::limits::Limits;
 
-/// Something in a file that has a limit.
+/// A property of a file that has a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Measure {
     /// The size of the file.
@@ -117,12 +117,12 @@ impl Measure {
     }
 }
 
-/// What a file has of one measure, and its limit.
+/// The value of one measure in a file, and its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Figure {
     /// What was measured.
     pub measure: Measure,
-    /// What the file has.
+    /// The value in the file.
     pub have: u64,
     /// The limit.
     pub max: u64,

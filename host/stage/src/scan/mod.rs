@@ -1,10 +1,10 @@
 //! Reads a file before anything is compiled: is it a component, of a world of this contract, within its limits?
-//! Compiling is where hostile modules do their harm: 48 thousand locals, a million nested blocks or a hundred
-//! thousand functions take seconds and gigabytes. A file that is rejected here costs one pass over its bytes.
+//! Compiling hostile modules is what does harm: 48 thousand locals, a million nested blocks or a hundred thousand
+//! functions take seconds and gigabytes. A file that is rejected here costs one pass over its bytes.
 //!
-//! The scan measures what has a limit ([`Measure`]), and checks the binary format with the features that plug-ins
-//! may use and no others. Then it checks imports and exports against the contract. It collects every reason to
-//! reject a file.
+//! The scan measures everything that has a limit ([`Measure`]), and checks the binary format with only the features
+//! that plug-ins may use. Then it checks imports and exports against the contract. It collects every reason to reject a
+//! file.
 
 mod measure;
 mod refusal;
@@ -59,7 +59,8 @@ pub struct Inspection {
 /// Scans the bytes of a file.
 ///
 /// # Errors
-/// [`Refusals`] has every reason, but for a file over the size limit the size alone: the caller may have cut it.
+/// [`Refusals`] has every reason. For a file over the size limit it has only the size, since the caller may have cut
+/// it.
 pub fn scan(bytes: &[u8], limits: &Limits) -> Result<Scan, Refusals> {
     let size = Figure::new(Measure::SizeBytes, bytes.len() as u64, limits);
     if let Some(refusal) = size.refusal() {
@@ -74,7 +75,7 @@ pub fn scan(bytes: &[u8], limits: &Limits) -> Result<Scan, Refusals> {
     scanner.finish().into_scan()
 }
 
-/// Scans the bytes of a file for its author, and goes on where [`scan`] would stop.
+/// Scans the bytes of a file for its author, and continues where [`scan`] would stop.
 pub fn inspect(bytes: &[u8], limits: &Limits) -> Inspection {
     let mut scanner = Scanner::new(limits, bytes);
     scanner.read();
@@ -86,7 +87,7 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Inspection {
 }
 
 impl Inspection {
-    /// Returns what was found of one measure.
+    /// Returns the value of one measure.
     pub fn figure(&self, measure: Measure) -> u64 {
         self.figures.iter().find(|figure| figure.measure == measure).map_or(0, |figure| figure.have)
     }
@@ -144,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_let_in_is_not_scanned_again_and_what_was_refused_is() {
+    fn only_rejected_files_are_scanned_again() {
         let scanned = Scanned::default();
         let limits = Limits::default();
         let digest = |number: usize| Digest::of(&number.to_le_bytes());
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_component_is_named() {
+    fn other_files_than_components_are_named() {
         let refused = |bytes: &[u8]| scan(bytes, &Limits::default()).unwrap_err().first().clone();
         assert_eq!(refused(b""), Refusal::NotWasm("the file is empty"));
         assert_eq!(refused(b"(module)"), Refusal::NotWasm("a text file"));
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_over_the_size_limit_is_inspected_all_the_same() {
+    fn a_file_over_the_size_limit_is_still_inspected() {
         let mut limits = Limits::default();
         let bytes = wat::parse_str("(component (core module (memory 1 1 shared)))").unwrap();
         limits.module.size_bytes = bytes.len() - 1;

@@ -1,4 +1,4 @@
-//! One pass over a file, and the checks of what it found.
+//! One pass over a file, and the checks of its content.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::limits::{Limits, WASM_PAGE_BYTES};
 /// The interfaces of the contract. All but `host` hold only types.
 const INTERFACES: [&str; 3] = ["batch", "types", HOST_INTERFACE];
 
-/// The features that a plug-in may use: those that compilers rely on, and nothing that is new, large or computes
+/// The features that a plug-in may use: those that compilers rely on, but no feature that is new, large, or computes
 /// different results on different machines. The engine has no more than these either.
 const FEATURES: WasmFeatures =
     WasmFeatures::WASM2.union(WasmFeatures::LIME1).union(WasmFeatures::TAIL_CALL).union(WasmFeatures::COMPONENT_MODEL);
@@ -75,12 +75,12 @@ impl<'b> Scanner<'b> {
         }
     }
 
-    /// Whether there is no reason to reject the file yet.
+    /// Returns whether there is no reason to reject the file yet.
     pub(super) fn is_good_so_far(&self) -> bool {
         self.refusals.is_empty() && self.figures().all(|figure| figure.refusal().is_none())
     }
 
-    /// Whether the file was read to its end.
+    /// Returns whether the file was read to its end.
     pub(super) fn is_readable(&self) -> bool {
         self.is_read
     }
@@ -125,7 +125,7 @@ impl<'b> Scanner<'b> {
         }
     }
 
-    /// Whether the payload that is read belongs to the file itself, not to something nested in it.
+    /// Returns whether the current payload belongs to the file itself, not to something nested in it.
     fn at_top(&self) -> bool {
         self.open.len() == 1
     }
@@ -285,7 +285,7 @@ impl<'b> Scanner<'b> {
         Ok(())
     }
 
-    /// Returns the world that the exports belong to, and rejects what is missing of it.
+    /// Returns the world that the exports belong to, and adds a reason for each missing export.
     fn world(&mut self) -> Option<Kind> {
         let names: BTreeSet<&str> = self.exports.iter().map(|(name, _)| name.as_str()).collect();
         let has = |name: &&str| names.contains(*name);
@@ -347,7 +347,7 @@ fn check_import(name: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Whether this host serves plug-ins that were built for `version`: the same major, no newer minor.
+/// Returns whether this host serves plug-ins that were built for `version`: the same major, no newer minor.
 fn serves(version: &str) -> bool {
     let mut numbers = version.split('.').map(|number| number.parse::<u64>());
     let (Some(Ok(major)), Some(Ok(minor)), Some(Ok(_)), None) =

@@ -1,5 +1,5 @@
-//! The thread that follows files. The system reports changes in the folders on the way to each file; besides, the files
-//! are looked at every few seconds, since some changes are never reported: on a network file system, below a folder
+//! The thread that follows files. The system reports changes in the folders on the path to each file. The thread also
+//! checks the files every few seconds, since some changes are never reported: on a network file system, below a folder
 //! that was moved, or when something is mounted.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,10 +14,10 @@ use super::paths::{FileId, FolderId, folders_on_the_way};
 /// A file is read after this long without a change: a build writes in several steps.
 const QUIET: Duration = Duration::from_millis(30);
 
-/// A file that changes all the time is read after this long all the same.
+/// A file that changes all the time is still read after this long.
 const QUIET_MAX: Duration = Duration::from_millis(500);
 
-/// How often the files are looked at without a report.
+/// The time between two checks of the files without a report.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A message to the thread.
@@ -51,9 +51,9 @@ pub(super) struct Follower {
     notifier: RecommendedWatcher,
     /// The folders whose changes are reported.
     watched: BTreeMap<PathBuf, FolderId>,
-    /// The folders that the system does not watch, for which that was logged.
+    /// The folders that the system does not watch, for which a line was logged.
     unwatched: BTreeSet<PathBuf>,
-    /// What each file was when it was last read; `None` while it does not exist.
+    /// The state of each file when it was last read; `None` while it does not exist.
     seen: BTreeMap<PathBuf, Option<FileId>>,
 }
 
@@ -64,7 +64,7 @@ impl Follower {
 
     /// Follows the files until a message ends it.
     pub(super) fn run(mut self, messages: &Receiver<Message>) {
-        // The times of the first and the last change that was not looked at yet.
+        // The times of the first and the last change since the last look.
         let mut pending: Option<(Instant, Instant)> = None;
         let mut next_look = Instant::now();
         loop {
@@ -78,7 +78,7 @@ impl Follower {
                     self.look();
                 } else {
                     self.watch_folders();
-                    // A file that changed may be in the middle of being written.
+                    // A changed file may still be written to.
                     pending = self.is_stale().then_some((now, now));
                     next_look = now + LOOK_INTERVAL;
                 }
@@ -99,14 +99,14 @@ impl Follower {
         }
     }
 
-    /// Whether some file is not as it was when it was last read.
+    /// Returns whether any file has changed since it was last read.
     fn is_stale(&self) -> bool {
         self.target.files().iter().any(|path| self.seen.get(path) != Some(&FileId::of(path)))
     }
 
     /// Reads the files that changed.
     fn look(&mut self) {
-        // What changes while the folders on a new way are not watched yet is found by looking again.
+        // A change in a new folder on the path, before that folder is watched, is found by checking again.
         loop {
             let files = self.target.files();
             for path in &files {
@@ -126,7 +126,7 @@ impl Follower {
         }
     }
 
-    /// Watches the folders on the way to each file, and no others. Returns whether there is a new one.
+    /// Watches only the folders on the path to each file. Returns whether there is a new one.
     fn watch_folders(&mut self) -> bool {
         let mut folders: BTreeSet<PathBuf> = BTreeSet::new();
         for path in self.target.files().iter().chain(&self.target.folders()) {
@@ -140,7 +140,7 @@ impl Follower {
             .collect();
         for folder in stale {
             self.watched.remove(&folder);
-            // The system forgets a folder that is gone by itself.
+            // The system itself forgets a folder that is gone.
             let _ = self.notifier.unwatch(&folder);
         }
         self.unwatched.retain(|folder| folders.contains(folder));
@@ -153,7 +153,7 @@ impl Follower {
         is_new
     }
 
-    /// Has the system report changes in a folder. Returns whether it does.
+    /// Makes the system report changes in a folder. Returns whether it does.
     fn watch(&mut self, folder: PathBuf) -> bool {
         let Some(id) = FolderId::of(&folder) else { return false };
         match self.notifier.watch(&folder, RecursiveMode::NonRecursive) {

@@ -26,14 +26,14 @@ pub enum WatchEvent {
     Reloaded {
         /// The file.
         path: PathBuf,
-        /// What changed.
+        /// The activation.
         published: Published,
     },
     /// The file is not a plug-in any more, or cannot serve a stage that uses it. The version before stays in use.
     Refused {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         problem: String,
     },
 }

@@ -1,4 +1,4 @@
-//! What a path leads to now, and where that may change.
+//! The file that a path leads to now, and the folders where that may change.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -6,10 +6,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-/// As many links as Linux follows on one way.
+/// The most symbolic links on one path, as in Linux.
 const LINKS_MAX: usize = 40;
 
-/// Tells one state of a file from another without reading it: its inode, its size, and when it was written and changed.
+/// Distinguishes the states of a file without reading it: its inode, its size, and when it was written and changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileId {
     device: u64,
@@ -33,7 +33,7 @@ impl FileId {
     }
 }
 
-/// Tells a folder from another one that took its name.
+/// Distinguishes a folder from another one with the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FolderId {
     device: u64,
@@ -48,7 +48,7 @@ impl FolderId {
 }
 
 /// Returns the folders in which a change can make an absolute path lead elsewhere: those that hold a symbolic link on
-/// the way, and the one that holds the file. If the way ends early, the last is the deepest folder that exists.
+/// the path, and the one that holds the file. If the path leads nowhere, the last is the deepest folder that exists.
 pub(super) fn folders_on_the_way(path: &Path) -> Vec<PathBuf> {
     let mut folders = Vec::new();
     let mut here = PathBuf::from("/");
@@ -56,7 +56,7 @@ pub(super) fn folders_on_the_way(path: &Path) -> Vec<PathBuf> {
     let mut links = 0;
     while let Some(name) = rest.pop_front() {
         if name == ".." {
-            // What is here is not a link, so this is its real parent.
+            // This is not a link, so its parent is the real one.
             here.pop();
             continue;
         }
@@ -93,7 +93,7 @@ mod tests {
 
     use super::*;
 
-    /// An empty folder without links on its way.
+    /// Returns an empty folder without links in its path.
     fn folder() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().canonicalize().unwrap();
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_way_that_ends_early_is_watched_where_it_ends() {
+    fn a_path_that_leads_nowhere_is_watched_where_it_ends() {
         let (_guard, folder) = folder();
         assert_eq!(folders_on_the_way(&folder.join("a/b/file")), [folder.as_path()]);
         fs::create_dir(folder.join("a")).unwrap();

@@ -1,5 +1,5 @@
-//! The cache of compiled code is only a cache: whatever its folder is like costs compilations and at most one
-//! warning, and no file is loaded that this host did not write.
+//! The cache of compiled code is only a cache: whatever its folder is like, it costs at most compilations and one
+//! warning. Only files that this host wrote are loaded.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -10,19 +10,19 @@ use millstream_stage::{Compiler, Digest, Engine, EngineConfig, LoadError, Stage}
 use crate::guests::Guest;
 use crate::support::{Lines, call};
 
-/// An engine for a few instances, with this cache.
+/// Returns an engine for a few instances, with this cache.
 fn engine(cache: &Path, compiler: Compiler) -> Engine {
     let config = EngineConfig { cache_dir: Some(cache.to_owned()), instances: 4, compiler, ..EngineConfig::default() };
     Engine::new(config).expect("an engine")
 }
 
-/// Loads a plug-in and calls it, as a process that was just started does.
+/// Loads a plug-in and calls it, as a process that has just started does.
 fn works(cache: &Path) {
     let plugin = engine(cache, Compiler::InProcess).load(&Guest::filter().build()).expect("a plug-in");
     call(&Stage::new(plugin, "{}").expect("a stage")).expect("a response");
 }
 
-/// Whether the plug-in is loaded from the cache, without a compiler.
+/// Returns whether the plug-in is loaded from the cache, without a compiler.
 fn is_kept(cache: &Path) -> bool {
     let compiler = Compiler::Child("/nowhere/at/all".into());
     match engine(cache, compiler).load(&Guest::filter().build()) {
@@ -32,7 +32,7 @@ fn is_kept(cache: &Path) -> bool {
     }
 }
 
-/// A folder that cannot be used: everything works, and each process logs one warning.
+/// Checks a folder that cannot be used: everything works, and each process logs one warning.
 fn assert_off(what: &str, cache: &Path) {
     for attempt in 1..=2 {
         let ((), warnings) = Lines::warnings_of(|| works(cache));
@@ -42,7 +42,8 @@ fn assert_off(what: &str, cache: &Path) {
     assert!(!kept, "{what}: code was loaded from the cache");
 }
 
-/// A damaged folder: the next process works with at most one warning, and the one after loads from the cache again.
+/// Checks a damaged folder: the next process works with at most one warning, and the one after it loads from the cache
+/// again.
 fn assert_mended(what: &str, cache: &Path) {
     let ((), warnings) = Lines::warnings_of(|| works(cache));
     assert!(warnings.len() <= 1, "{what}: {warnings:?}");
@@ -50,7 +51,7 @@ fn assert_mended(what: &str, cache: &Path) {
     assert!(kept && warnings.is_empty(), "{what}: {warnings:?}");
 }
 
-/// A cache that holds the plug-in.
+/// Returns a cache that holds the plug-in.
 fn filled(folder: &Path) -> PathBuf {
     let cache = folder.join("cache");
     works(&cache);
@@ -58,7 +59,7 @@ fn filled(folder: &Path) -> PathBuf {
     cache
 }
 
-/// The kept file of the plug-in.
+/// Returns the cached file of the plug-in.
 fn artefact(cache: &Path) -> PathBuf {
     let digest = Digest::of(&Guest::filter().build()).to_string();
     let files = fs::read_dir(cache).expect("the cache").map(|entry| entry.expect("a file").path());
@@ -86,7 +87,7 @@ fn a_folder_that_cannot_be_made_costs_compilations() {
         path("dangling"),
         path("pipe"),
         path("x").join("y".repeat(300)),
-        // Not even root may write there.
+        // Even root may not write there.
         "/proc/cache".into(),
         "/proc".into(),
         "/dev/full".into(),

@@ -1,4 +1,4 @@
-//! Stages that name a file follow it, however the file is replaced, and also if it is missing at first.
+//! Stages that name a file follow it however the file is replaced, even if it is missing at first.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -12,7 +12,7 @@ use millstream_stage::{Kind, Library, LoadError, ResolveError, Stage, StageSpec,
 use crate::guests::Guest;
 use crate::support::{call, engine};
 
-/// Far longer than the files take to be looked at without a report of the system.
+/// Far longer than the check of the files that needs no report of the system.
 const WAIT: Duration = Duration::from_secs(60);
 
 fn version(number: u32) -> Vec<u8> {
@@ -40,14 +40,14 @@ fn wait_for(stage: &Stage, number: u32, what: &str) {
     call(stage).expect("a response");
 }
 
-/// Points a link elsewhere, at once.
+/// Points a symbolic link to another target atomically.
 fn relink(target: impl AsRef<Path>, link: &Path) {
     let aside = link.with_file_name("aside");
     symlink(target, &aside).expect("a link");
     fs::rename(aside, link).expect("renamed");
 }
 
-/// A way to replace a file: where the first version lies, and how another takes its place.
+/// A way to replace a file: writes the first version, and replaces it with another.
 type Replace = (&'static str, fn(&Path) -> PathBuf, fn(&Path, Vec<u8>));
 
 /// Writes the first version to `name`, below `folder`.
@@ -170,7 +170,7 @@ fn a_stage_follows_its_file_however_it_is_replaced() {
         let library = Arc::new(Library::new(engine()));
         let (_watcher, _events) = watch(&library);
         let stage = resolve(&library, &path).expect("a stage");
-        // More than once: what is watched changes with the file.
+        // More than once, since the watched folders change with the file.
         for number in 2..5 {
             replace(folder.path(), version(number));
             wait_for(&stage, number, what);
@@ -184,7 +184,7 @@ fn a_file_that_is_missing_at_first_is_reported_when_it_is_there() {
     let folder = tempfile::tempdir().expect("a folder");
     let library = Arc::new(Library::new(engine()));
     let (_watcher, events) = watch(&library);
-    // Not even its folder is there.
+    // Even its folder is missing.
     let path = folder.path().join("mount/stages/stage.wasm");
     let missing = |error: &ResolveError| match error {
         ResolveError::Load { source: LoadError::Read { source, .. }, .. } => source.kind() == ErrorKind::NotFound,
@@ -194,7 +194,7 @@ fn a_file_that_is_missing_at_first_is_reported_when_it_is_there() {
     assert!(missing(&error), "{error}");
     assert!(error.to_string().contains("mount/stages/stage.wasm"), "{error}");
     fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-    // It comes in two pieces, the first of which is no plug-in.
+    // The file is written in two parts, the first of which is not a plug-in.
     let bytes = version(1);
     fs::write(&path, &bytes[..bytes.len() / 2]).expect("half a file");
     let event = events.recv_timeout(WAIT).expect("an event");
@@ -207,7 +207,7 @@ fn a_file_that_is_missing_at_first_is_reported_when_it_is_there() {
     wait_for(&stage, 1, "found");
     fs::write(&path, version(2)).expect("a file");
     wait_for(&stage, 2, "replaced");
-    // A file that goes away again changes nothing.
+    // A file that is removed changes nothing.
     fs::remove_file(&path).expect("removed");
     assert!(resolve(&library, &path).is_err_and(|error| missing(&error)));
     wait_for(&stage, 2, "removed");
@@ -216,7 +216,7 @@ fn a_file_that_is_missing_at_first_is_reported_when_it_is_there() {
 }
 
 #[test]
-fn a_file_that_changes_all_the_time_is_loaded_all_the_same() {
+fn a_file_that_changes_all_the_time_is_still_loaded() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = first(folder.path(), "stage.wasm");
     let library = Arc::new(Library::new(engine()));

@@ -1,4 +1,4 @@
-//! One bad record takes no neighbour along: the rows that a stage fails for are found, with real guests.
+//! One bad record does not affect its neighbours: the rows that a stage fails for are found, with real guests.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ fn poisoned(code: &str) -> Guest {
     Guest::filter().hook("filter", &walk)
 }
 
-/// `count` rows: those of `poison` begin with a p, every tenth of the others with an x.
+/// Returns `count` rows: those in `poison` begin with a p, every tenth of the others with an x.
 fn rows(count: usize, poison: &[usize]) -> RecordsBuf {
     let values: Vec<&str> = (0..count)
         .map(|row| match row {
@@ -46,7 +46,7 @@ fn isolated(stage: &Stage, batch: &RecordsBuf) -> Isolated {
     }
 }
 
-/// The poison is found and nothing else: all other rows are decided as ever.
+/// Checks that exactly the poison is found, and all other rows are decided as usual.
 fn assert_found(stage: &Stage, count: usize, poison: &[usize]) -> Isolated {
     let found = isolated(stage, &rows(count, poison));
     let bad: Vec<usize> = found.bad.iter().map(|bad| bad.row as usize).collect();
@@ -68,7 +68,8 @@ fn a_row_that_traps_is_found() {
     }
     assert_found(&stage, 1, &[0]);
     assert_found(&stage, 1_000, &[3, 4, 250, 251, 500, 777, 990, 991, 992, 999]);
-    // Every third row is more than the calls suffice for: what is decided is right, the others are bad.
+    // Every third row is more than the number of calls allows for. What is decided is right, and the others count as
+    // bad.
     let many: Vec<usize> = (0..1_000).step_by(3).collect();
     let found = isolated(&stage, &rows(1_000, &many));
     assert!(many.iter().all(|row| found.bad.iter().any(|bad| bad.row as usize == *row)));
@@ -76,7 +77,7 @@ fn a_row_that_traps_is_found() {
 }
 
 #[test]
-fn a_stage_that_always_traps_is_left_after_a_bounded_number_of_calls() {
+fn a_stage_that_always_traps_gets_a_bounded_number_of_calls() {
     let stage = stage(&Guest::filter().hook_with_rows("filter", "unreachable"));
     let found = isolated(&stage, &rows(1_000, &[]));
     assert_eq!((found.bad.len(), found.keep.count()), (1_000, 0));
@@ -97,8 +98,8 @@ fn a_row_that_does_not_end_is_found() {
 }
 
 #[test]
-fn rows_that_are_named_are_taken_out() {
-    // An error that names row 1, as long as there are more than two.
+fn named_rows_are_left_out() {
+    // An error that names row 1, while there are more than two rows.
     let refuse = "(if (i32.gt_u (local.get $rows) (i32.const 2)) (then
         (i32.store8 (i32.const 2048) (i32.const 1))
         (i32.store8 (i32.const 2052) (i32.const 0))
@@ -117,7 +118,7 @@ fn rows_that_are_named_are_taken_out() {
 }
 
 #[test]
-fn a_batch_is_tried_once_more_on_a_fresh_instance() {
+fn a_batch_is_retried_once_on_a_fresh_instance() {
     // The second call of every instance traps.
     let once = "(if (global.get $called) (then unreachable)) (global.set $called (i32.const 1))";
     let guest =

@@ -1,6 +1,6 @@
 //! The sandbox from outside: real components in a real engine.
 
-// A guest or a helper that no test uses does not compile.
+// A guest or helper that no test uses fails to compile.
 #![deny(dead_code)]
 
 mod cache;

@@ -1,4 +1,4 @@
-//! Plug-ins that are part of the program: no deadline, every other limit, and versions from elsewhere beside them.
+//! Plug-ins that are part of the program: no deadline, every other limit, and other versions beside them.
 
 use crate::guests::Guest;
 use crate::support::{call, engine};
@@ -6,7 +6,7 @@ use millstream_stage::{Fault, Kind, Library, Origin, Stage, StageSpec, Trust};
 
 const NAME: &str = "good-filter";
 
-/// Keeps every call busy for 400 million turns of a loop, each at least a cycle: some 100 ms, and not forever.
+/// Returns a guest that is busy for 400 million turns of a loop in every call, about 100 ms.
 fn busy() -> Guest {
     let busy = "(func $busy (local $turn i32)
         (loop $more
@@ -22,7 +22,7 @@ fn own(guest: &Guest) -> Stage {
 }
 
 #[test]
-fn only_what_is_part_of_the_program_has_no_deadline() {
+fn only_embedded_plug_ins_have_no_deadline() {
     call(&own(&busy())).expect("a call that takes its time");
     let pushed = engine().load(&busy().build()).expect("a plug-in");
     assert_eq!(pushed.trust(), Trust::Foreign);
@@ -31,7 +31,7 @@ fn only_what_is_part_of_the_program_has_no_deadline() {
 }
 
 #[test]
-fn the_other_limits_hold_for_it_as_well() {
+fn the_other_limits_apply_to_them_too() {
     let fault = |guest: &Guest| call(&own(guest)).expect_err("over a limit").fault;
     let dive = "(func $dive (result i32) (i32.add (call $dive) (i32.const 1)))";
     let deep = Guest::filter().hook("module", dive).hook_with_rows("filter", "(drop (call $dive))");

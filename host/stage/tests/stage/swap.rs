@@ -8,7 +8,7 @@ use crate::guests::{self, Guest};
 use crate::support::{batch, call, engine, stage, three};
 use millstream_stage::{Fault, Kind, Library, Origin, RecordsBuf, ResolveError, Stage, StageSpec, WatchEvent, Watcher};
 
-/// All rows of a batch go to the partition that the version is numbered with.
+/// Returns a partitioner whose version number is the partition of all rows.
 fn version(number: u32) -> Guest {
     Guest::partitioner()
         .version(&format!("1.0.{number}"))
@@ -16,7 +16,7 @@ fn version(number: u32) -> Guest {
         .hook("choose", "(return (global.get $number))")
 }
 
-/// Work for the compiler, and none for the guest: a call takes no longer.
+/// Gives the compiler more work, but not the guest: a call takes no longer.
 fn slow_to_compile(guest: Guest) -> Guest {
     let busy: String = (0..2_000)
         .map(|i| format!("(local.set 0 (i64.xor (i64.mul (local.get 0) (local.get 0)) (i64.const {i})))"))
@@ -64,7 +64,7 @@ fn each_batch_is_processed_by_one_version_and_no_call_waits_for_a_compilation() 
             assert!(!is_slow || during > 0, "calls waited while version {number} was compiled");
             let swapped = stage.swap(plugin).expect("a version that starts");
             assert_eq!(swapped.after, format!("1.0.{number}"));
-            // Every version serves for a while.
+            // Every version is used for a while.
             let served = calls.load(Ordering::Relaxed) + 8;
             while calls.load(Ordering::Relaxed) < served {
                 assert!(!callers.iter().any(|caller| caller.is_finished()), "a caller failed");
@@ -95,7 +95,7 @@ fn an_old_version_drains() {
     let partition = |pinned: &millstream_stage::Pinned<'_>| {
         pinned.partition("topic", 9, &[0; 9], &batch.as_records()).expect("a response")
     };
-    // What was pinned before the swap goes on as it was; what is pinned after it is new.
+    // A version that was pinned before the swap still works; a pin after it gets the new one.
     assert_eq!(partition(&old), [1, 1, 1]);
     assert_eq!(partition(&stage.pin()), [2, 2, 2]);
     assert_eq!(partition(&old), [1, 1, 1]);
@@ -140,7 +140,7 @@ fn a_library_gives_stages_by_name_version_and_file() {
     assert!(text.contains("good-partitioner"), "{text}");
     let error = resolve("good-partitioner", Kind::Filter).expect_err("another kind");
     assert!(matches!(error, ResolveError::WrongKind { .. }), "{error}");
-    // By its path: it does not take over the name.
+    // By its path: it does not become active under its name.
     let path = folder.path().join("mine.wasm");
     std::fs::write(&path, version(7).build()).expect("a file");
     let by_path = path.display().to_string();
@@ -149,7 +149,7 @@ fn a_library_gives_stages_by_name_version_and_file() {
     let missing = folder.path().join("missing.wasm").display().to_string();
     let text = version_of(&missing).expect_err("no such file").to_string();
     assert!(text.contains("missing.wasm"), "{text}");
-    // Nor is anything read that may never end.
+    // A file that may never end is not read.
     let text = version_of("/dev/zero").expect_err("a device").to_string();
     assert!(text.contains("not a regular file"), "{text}");
     let chain = format!("{by_path} | good-partitioner@1{{\"a\":\" | \"}}");
@@ -175,7 +175,7 @@ fn a_stage_that_is_pinned_does_not_follow() {
     assert_eq!(pinned.stats().version, "1.0.1");
 }
 
-/// Waits for the watcher's next event; far longer than it takes.
+/// Waits for the watcher's next event, with a limit far longer than it takes.
 fn next(events: &mpsc::Receiver<WatchEvent>) -> WatchEvent {
     events.recv_timeout(Duration::from_secs(60)).expect("an event")
 }
@@ -196,7 +196,7 @@ fn a_file_that_changes_is_swapped_and_a_broken_one_is_not() {
     let (sender, events) = mpsc::channel();
     let watcher = Watcher::start(library.clone(), move |event| drop(sender.send(event))).expect("a watcher");
 
-    // In place, as a compiler writes it.
+    // Written in place, as a compiler does.
     std::fs::write(&path, version(2).build()).expect("a file");
     let WatchEvent::Reloaded { published, .. } = next(&events) else {
         panic!("it is a good version");
@@ -204,7 +204,7 @@ fn a_file_that_changes_is_swapped_and_a_broken_one_is_not() {
     assert_eq!(published.swapped[0].after, "1.0.2");
     assert_eq!(stage.stats().version, "1.0.2");
 
-    // Broken: the old version serves on.
+    // Broken: the old version stays in use.
     std::fs::write(&path, b"\0asm broken").expect("a file");
     let WatchEvent::Refused { problem, .. } = next(&events) else {
         panic!("it is broken");
@@ -213,7 +213,7 @@ fn a_file_that_changes_is_swapped_and_a_broken_one_is_not() {
     assert_eq!(stage.stats().version, "1.0.2");
     call(&stage).expect("the old version");
 
-    // Renamed over, as an editor or a package manager writes it.
+    // Renamed over, as an editor or a package manager does.
     let aside = folder.path().join("aside.tmp");
     std::fs::write(&aside, version(3).build()).expect("a file");
     std::fs::rename(&aside, &path).expect("renamed");
@@ -233,7 +233,7 @@ fn a_file_that_changes_is_swapped_and_a_broken_one_is_not() {
     drop(watcher);
 }
 
-/// As Kubernetes changes the files of a ConfigMap: by one link that all of them lead through.
+/// Kubernetes changes the files of a ConfigMap with one link on the path to all of them.
 #[test]
 fn a_file_behind_a_link_that_changes_is_another_one() {
     use std::os::unix::fs::symlink;
@@ -260,7 +260,7 @@ fn a_file_behind_a_link_that_changes_is_another_one() {
 }
 
 #[test]
-fn instances_that_wait_make_room_for_others() {
+fn idle_instances_make_room_for_others() {
     let config = millstream_stage::EngineConfig { instances: 2, ..Default::default() };
     let engine = millstream_stage::Engine::new(config).expect("an engine");
     let plugin = engine.load(&version(1).build()).expect("a version");
@@ -304,16 +304,16 @@ fn a_call_costs_little() {
         fastest.as_nanos() as f64 / 1_000.0,
         fastest_empty.as_nanos(),
     );
-    // Far above what it is, and far below what one call a record would cost.
+    // Far above the real time, and far below the time of one call for each record.
     assert!(fastest < Duration::from_micros(200), "{fastest:?}");
 }
 
 #[test]
-fn what_waits_for_a_call_has_a_bounded_memory() {
-    // Each instance has 2 pages, 128 KiB: two fit, and the third is made anew for every call.
+fn idle_instances_have_bounded_memory() {
+    // Each instance has 2 pages, 128 KiB: two fit, and the third is created again for every call.
     let config = millstream_stage::EngineConfig { idle_memory_bytes: 256 << 10, ..Default::default() };
     let engine = millstream_stage::Engine::new(config).expect("an engine");
-    // The first call of an instance says so in a counter.
+    // The first call of an instance adds to a counter.
     let count = "(if (i32.eqz (global.get $called)) (then
         (call $count (i32.const 192) (i32.const 5) (i64.const 1)) (global.set $called (i32.const 1))))";
     let guest = version(1)
@@ -328,7 +328,7 @@ fn what_waits_for_a_call_has_a_bounded_memory() {
     }
     let fresh: Vec<u64> = stages.iter().map(|stage| stage.counters()["fresh"]).collect();
     assert_eq!(fresh, [1, 1, 4]);
-    // One that is gone makes room.
+    // A dropped stage makes room.
     stages.remove(0);
     for _ in 0..4 {
         call(&stages[1]).expect("a response");

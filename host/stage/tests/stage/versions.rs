@@ -1,4 +1,4 @@
-//! Versions of a plug-in: activated everywhere or nowhere, counted, and taken back when they go wrong.
+//! Versions of a plug-in: activated everywhere or nowhere, counted, and rolled back when they fail.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,12 +21,12 @@ fn version(number: u32) -> Guest {
         .hook("choose", "(return (global.get $number))")
 }
 
-/// Traps whenever there are rows.
+/// Returns a version that traps on any row.
 fn broken(number: u32) -> Guest {
     version(number).hook_with_rows("partition", "unreachable")
 }
 
-/// Rejects every configuration but `{}`, at `/limit`.
+/// Returns a version that rejects every configuration but `{}`, at `/limit`.
 fn picky(number: u32) -> Guest {
     let refuses = "(if (i32.gt_u (local.get $length) (i32.const 2)) (then
         (i32.store8 (i32.const 2048) (i32.const 1))
@@ -40,7 +40,7 @@ fn resolve(library: &Library, attachment: &str, text: &str) -> Result<Arc<Stage>
     library.resolve_for(attachment, &StageSpec::parse(text).expect("a stage"), Kind::Partitioner)
 }
 
-/// The number of the version that answers.
+/// Returns the number of the version in use.
 fn served_by(stage: &Stage) -> u32 {
     stage.partition("topic", 100, &[0; 100], &three().as_records()).expect("a response")[0]
 }
@@ -51,7 +51,7 @@ fn a_version_takes_over_everywhere_or_nowhere() {
     library.publish(&version(1).build()).expect("a version");
     let orders = resolve(&library, "topic orders, stage.admit", NAME).expect("a stage");
     let trades = resolve(&library, "topic trades, stage.admit", &format!("{NAME}{{\"limit\":8}}")).expect("a stage");
-    let error = library.publish(&picky(2).build()).expect_err("one stage is refused");
+    let error = library.publish(&picky(2).build()).expect_err("one stage rejects it");
     let PublishError::Refused(error) = error else { panic!("it loads: {error}") };
     assert_eq!(
         error.to_string(),
@@ -76,7 +76,7 @@ fn what_is_prepared_changes_nothing_before_it_is_committed() {
     drop(library.prepare(&plugin, Origin::Store { number: 2 }).expect("it serves"));
     assert_eq!(served_by(&early), 1);
     let activation = library.prepare(&plugin, Origin::Store { number: 2 }).expect("it serves");
-    // Made between the two steps: on the old version until then, and not left behind on it.
+    // A stage started between the two steps uses the old version until the commit, and the new one after it.
     let between = resolve(&library, "between", NAME).expect("a stage");
     assert_eq!((served_by(&early), served_by(&between)), (1, 1));
     assert_eq!(activation.commit().swapped.len(), 2);
@@ -84,17 +84,17 @@ fn what_is_prepared_changes_nothing_before_it_is_committed() {
     let late = resolve(&library, "late", NAME).expect("a stage");
     assert_eq!(served_by(&late), 2);
 
-    // One that the next version refuses cannot be made while that is prepared.
+    // A stage that the next version rejects cannot be started while that version is prepared.
     let plugin = library.load(NAME, &picky(3).build()).expect("a version");
     let activation = library.prepare(&plugin, Origin::Store { number: 3 }).expect("it serves");
-    let error = resolve(&library, "picked", &format!("{NAME}{{\"limit\":8}}")).expect_err("refused");
+    let error = resolve(&library, "picked", &format!("{NAME}{{\"limit\":8}}")).expect_err("rejected");
     assert!(error.to_string().contains("`/limit`"), "{error}");
     activation.commit();
     assert_eq!((served_by(&early), served_by(&late)), (3, 3));
 }
 
 #[test]
-fn stages_that_are_made_while_versions_take_over_serve_the_last() {
+fn stages_that_start_during_activations_use_the_last_version() {
     let library = Library::new(engine());
     library.publish(&version(0).build()).expect("a version");
     let plugins: Vec<_> =
@@ -170,7 +170,7 @@ fn numbered_versions_are_fetched_when_they_are_wanted() {
     library.prepare(&plugin, Origin::Store { number: 4 }).expect("it serves").commit();
     let versions = [&follows, &pinned, &old, &embedded].map(|stage| served_by(stage));
     assert_eq!(versions, [4, 3, 1, 50]);
-    // Back to what is part of the program.
+    // Back to the version that is part of the program.
     let plugin = library.version(NAME, 0).expect("the embedded one");
     library.prepare(&plugin, Origin::Embedded).expect("it serves").commit();
     assert_eq!(served_by(&follows), 50);
@@ -178,7 +178,7 @@ fn numbered_versions_are_fetched_when_they_are_wanted() {
     assert!(numbers.contains(&(Some(0), 2)) && numbers.contains(&(Some(3), 1)), "{numbers:?}");
 }
 
-/// What is there and does not serve is not said to be missing.
+/// The error for a plug-in without an active version does not say that the plug-in is missing.
 #[test]
 fn a_plugin_without_an_active_version_is_named_as_such() {
     let library = Library::new(engine());
@@ -193,7 +193,7 @@ fn a_plugin_without_an_active_version_is_named_as_such() {
     }
     let text = resolve(&library, "b", "other").expect_err("no such plug-in").to_string();
     assert_eq!(text, "there is no plug-in `other`; known plug-ins: good-partitioner");
-    // One whose versions are all deleted is no choice.
+    // A name whose versions are all deleted is not suggested.
     library.set_source(Arc::new(Kept::default()));
     let text = resolve(&library, "c", NAME).expect_err("no such plug-in").to_string();
     assert_eq!(text, "there is no plug-in `good-partitioner`; known plug-ins: ");
@@ -222,13 +222,13 @@ fn counts_are_those_of_a_version_in_all_stages_and_outlive_it() {
     assert_eq!((one.version.as_str(), one.counts.calls, one.counts.records, one.stages), ("1.0.1", 3, 9, 0));
     assert_eq!((two.version.as_str(), two.counts.calls, two.counts.records, two.stages), ("1.0.2", 1, 3, 3));
     assert!(one.counts.nanos > 0 && one.counts.errors == 0);
-    // The same bytes again: their counts go on.
+    // The same bytes again: their counts continue.
     library.publish(&version(1).build()).expect("a version");
     served_by(&stages[0]);
     assert_eq!(library.counts().iter().map(|counts| counts.counts.calls).sum::<u64>(), 5);
 }
 
-/// A library that says what it hears of spikes.
+/// Returns a library that records its spikes.
 fn watched() -> (Library, Arc<Mutex<Vec<Spike>>>) {
     let library = Library::new(engine());
     let spikes = Arc::new(Mutex::new(Vec::new()));
@@ -237,7 +237,7 @@ fn watched() -> (Library, Arc<Mutex<Vec<Spike>>>) {
     (library, spikes)
 }
 
-/// Calls that trap, as many as are borne.
+/// Calls the stage until it has trapped as often as allowed.
 fn trap_three_times(stage: &Stage) {
     for _ in 0..3 {
         let error = call(stage).expect_err("a version that traps");
@@ -263,14 +263,14 @@ fn row_28_trap_on_the_nth_call() {
         }
         assert!(round < 3 || errors > 0);
     }
-    // The third trap of all stages together is the last.
+    // The third trap in all stages together is the last.
     assert_eq!(errors, 3);
     assert!(stages.iter().all(|stage| stage.stats().version == "1.0.1"));
     let spikes = spikes.lock().expect("a list");
     let [spike] = &spikes[..] else { panic!("once: {spikes:?}") };
     assert_eq!((spike.version.as_str(), spike.rolled_back_to.as_deref()), ("1.0.2", Some("1.0.1")));
     assert!(matches!(spike.reason, SpikeReason::Traps { traps: 3, .. }));
-    // What is made later does not get it either.
+    // A stage that starts later does not get it either.
     let later = resolve(&library, "later", NAME).expect("a stage");
     assert_eq!(served_by(&later), 1);
 }
@@ -294,11 +294,11 @@ fn row_28_trap_only_after_a_reload() {
     assert_eq!(by_name.stats().version, "1.0.2");
     trap_three_times(&by_name);
     assert_eq!((served_by(&by_name), served_by(&by_path)), (1, 1));
-    // The file still holds the bad version, and nobody is given it again.
+    // The file still holds the bad version, which is not activated again.
     assert!(library.reload(&path).expect("nothing new").is_none());
     let again = resolve(&library, "c", &path.display().to_string()).expect("a stage");
     assert_eq!(served_by(&again), 1);
-    // The next one is a new chance, and so is going back from it.
+    // The next version gets a new chance, and so does a rollback from it.
     write(version(3));
     next();
     assert_eq!((served_by(&by_name), served_by(&by_path)), (3, 3));
@@ -311,7 +311,7 @@ fn row_28_trap_only_after_a_reload() {
 }
 
 #[test]
-fn a_version_of_a_store_is_its_owners_to_take_back() {
+fn the_owner_of_a_store_rolls_back_its_versions() {
     let (library, spikes) = watched();
     for (guest, number) in [(version(1), 1), (broken(2), 2)] {
         let plugin = library.load(NAME, &guest.build()).expect("a version");
@@ -331,7 +331,7 @@ fn a_version_of_a_store_is_its_owners_to_take_back() {
 }
 
 #[test]
-fn the_first_version_has_none_to_go_back_to() {
+fn the_first_version_has_none_to_roll_back_to() {
     let (library, spikes) = watched();
     library.publish(&broken(1).build()).expect("a version");
     let stage = resolve(&library, "a", NAME).expect("a stage");
@@ -342,7 +342,7 @@ fn the_first_version_has_none_to_go_back_to() {
 }
 
 #[test]
-fn one_poison_record_is_one_trap_however_often_it_is_tried() {
+fn one_poison_record_is_one_trap_however_often_it_is_retried() {
     let (library, spikes) = watched();
     library.publish(&version(1).build()).expect("a version");
     library.publish(&broken(2).build()).expect("a version");
@@ -364,7 +364,7 @@ fn one_poison_record_is_one_trap_however_often_it_is_tried() {
 
 #[test]
 fn too_many_bad_records_are_a_spike_too() {
-    // It refuses every batch.
+    // It rejects every batch.
     let refuse = "(i32.store8 (i32.const 2048) (i32.const 1)) (i32.store8 (i32.const 2052) (i32.const 1))
         (i32.store (i32.const 2056) (i32.const 192)) (i32.store (i32.const 2060) (i32.const 9))
         (return (i32.const 2048))";
@@ -376,7 +376,7 @@ fn too_many_bad_records_are_a_spike_too() {
     let stage = resolve(&library, "a", NAME).expect("a stage");
     let batch = batch(&["value"; 20]);
     for _ in 0..5 {
-        let error = stage.partition("topic", 4, &[0; 4], &batch.as_records()).expect_err("refused");
+        let error = stage.partition("topic", 4, &[0; 4], &batch.as_records()).expect_err("rejected");
         assert_eq!(error.fault, Fault::Batch("not today".to_owned()));
     }
     assert_eq!(stage.stats().version, "1.0.1");
@@ -385,7 +385,7 @@ fn too_many_bad_records_are_a_spike_too() {
 }
 
 #[test]
-fn what_a_plugin_logs_is_heard() {
+fn log_lines_of_a_plug_in_reach_the_callback() {
     let library = Library::new(engine());
     let lines = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&lines);
@@ -405,7 +405,7 @@ fn what_a_plugin_logs_is_heard() {
 }
 
 #[test]
-fn a_share_is_taken_of_records_however_often_they_are_tried() {
+fn retries_do_not_change_the_failure_rate() {
     let (library, spikes) = watched();
     let filter = |version: &str| Guest::filter().version(version).text("poisoned");
     library.publish(&filter("1.0.0").build()).expect("a version");

@@ -50,7 +50,7 @@ pub struct ListOffsetsTopicResponse {
     pub partitions: Vec<ListOffsetsPartitionResponse>,
 }
 
-/// Holds the offset in one partition. Without a match, offset and timestamp are -1 and there is no error.
+/// Holds the offset in one partition. Without a match, offset and timestamp are -1, without an error code.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct ListOffsetsPartitionResponse {
     pub partition_index: i32,

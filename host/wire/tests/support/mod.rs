@@ -1,5 +1,5 @@
-//! A second, independent reading of Kafka's schemas: a table of fields (`schemas.txt`) and a generic writer that
-//! fills a message with values and tells its bytes and what it should decode to.
+//! A second, independent implementation of Kafka's schemas: a table of fields (`schemas.txt`), and a generic writer.
+//! The writer fills a message with values, and returns its bytes and what it should decode to.
 
 #![allow(dead_code, reason = "each test uses a part")]
 
@@ -29,14 +29,14 @@ pub(crate) struct Field {
     fields: Vec<Field>,
 }
 
-/// How a message is filled.
+/// The way to fill a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fill {
-    /// Everything is there, arrays have two elements.
+    /// Every field is set, and arrays have two elements.
     Full,
-    /// Null where that may be, arrays are empty, tagged fields left out.
+    /// Nullable fields are null, arrays are empty, and tagged fields are left out.
     Sparse,
-    /// As full, with every other nullable field null.
+    /// Like full, with every other nullable field null.
     Mixed,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct Sample {
     pub(crate) version: i16,
     pub(crate) fill: Fill,
     pub(crate) bytes: Bytes,
-    /// What `{:?}` of it decoded should be, without the names of structs.
+    /// The `{:?}` output of the decoded message, without the names of structs.
     pub(crate) debug: String,
 }
 
@@ -104,7 +104,7 @@ fn fields(
     found
 }
 
-/// `3+`, `0-12` or `1`.
+/// Parses `3+`, `0-12` or `1`.
 fn range(text: &str, parent: &RangeInclusive<i16>) -> RangeInclusive<i16> {
     if let Some(first) = text.strip_suffix('+') {
         return first.parse().unwrap()..=*parent.end();
@@ -113,7 +113,7 @@ fn range(text: &str, parent: &RangeInclusive<i16>) -> RangeInclusive<i16> {
     first.parse().unwrap()..=last.parse().unwrap()
 }
 
-/// Every message at every version in every way to fill it.
+/// Returns every message at every version, filled in every way.
 pub(crate) fn samples() -> Vec<Sample> {
     let mut samples = Vec::new();
     for schema in schemas() {
@@ -138,13 +138,13 @@ struct Filler {
     version: i16,
     flexible: bool,
     fill: Fill,
-    /// What makes each value another.
+    /// Makes each value different.
     counter: usize,
     bytes: Vec<u8>,
 }
 
 impl Filler {
-    /// Writes the fields of a struct; answers what it should decode to.
+    /// Writes the fields of a struct. Returns what it should decode to.
     fn structure(&mut self, fields: &[Field]) -> String {
         let mut values = Vec::new();
         let mut tagged = Vec::new();
@@ -178,7 +178,7 @@ impl Filler {
     fn field(&mut self, field: &Field) -> String {
         self.counter += 1;
         let nullable = field.nullable.as_ref().is_some_and(|versions| versions.contains(&self.version));
-        // A tagged field that has its default is left out, and null is one.
+        // A tagged field with its default is left out, and null is such a default.
         let null = match self.fill {
             Fill::Full => false,
             Fill::Sparse => nullable,
@@ -216,7 +216,7 @@ impl Filler {
         match field.kind {
             "struct" => self.structure(&field.fields),
             "bool" => {
-                // A tagged one that is false would be left out.
+                // A tagged field that is false would be left out.
                 let value = number.is_multiple_of(3) || self.fill == Fill::Full || field.tag.is_some();
                 self.bytes.push(u8::from(value));
                 value.to_string()
@@ -280,7 +280,7 @@ impl Filler {
 }
 
 impl Field {
-    /// What it decodes to where it is absent.
+    /// Returns what it decodes to where it is absent.
     fn default(&self) -> String {
         match self.kind {
             _ if !self.default.is_empty() => self.default.to_owned(),
@@ -301,7 +301,7 @@ impl Field {
     }
 }
 
-/// `{:?}` without the names of structs.
+/// Returns the `{:?}` output without the names of structs.
 pub(crate) fn plain_debug(value: &impl Debug) -> String {
     let mut text = String::new();
     write!(text, "{value:?}").unwrap();
@@ -316,7 +316,7 @@ pub(crate) fn plain_debug(value: &impl Debug) -> String {
     plain + rest
 }
 
-/// What our codec makes of bytes: what it read, how many bytes were left, and what it writes again.
+/// The result of our codec for some bytes: the value, the number of bytes left, and the encoded value.
 pub(crate) struct Ours {
     pub(crate) debug: String,
     pub(crate) left: usize,
@@ -337,7 +337,7 @@ pub(crate) fn decode<M: Message>(bytes: Bytes, version: i16) -> Result<(), WireE
     M::decode(&mut Reader::new(bytes), version).map(drop)
 }
 
-/// Our types by the names of the table.
+/// Returns our types by the names of the table.
 pub(crate) fn ours() -> Vec<(&'static str, RoundTrip, Decode)> {
     use millstream_wire::messages::*;
     use millstream_wire::records::*;

@@ -110,7 +110,11 @@ impl ClassicGroup {
         }
         for member_id in expired {
             let generation = self.generation;
-            tracing::info!(member = %member_id, generation, "removing a member: no heartbeat within its session timeout");
+            tracing::info!(
+                member = %member_id,
+                generation,
+                "removing a member: no heartbeat within its session timeout"
+            );
             self.remove(&member_id, effects);
         }
         self.member_removed(now, effects);

@@ -72,7 +72,7 @@ impl ClassicGroup {
         self.member_removed(now, effects);
     }
 
-    /// Goes on after a record of [`Effects::writes`] was committed, or could not be written.
+    /// Continues after a record of [`Effects::writes`] was committed, or could not be written.
     pub(crate) fn written(
         &mut self,
         now: Now,

@@ -91,7 +91,7 @@ mod tests {
         }
         // "polygenelubricants".hashCode() is Integer.MIN_VALUE.
         assert_eq!(partition_of("polygenelubricants", 50), 0);
-        // One unit of UTF-16 after the other, not one character.
+        // UTF-16 units count, not characters.
         assert_eq!(partition_of("\u{1F600}", 1_000_000), (0xD83D * 31 + 0xDE00) % 1_000_000);
     }
 }

@@ -1,8 +1,9 @@
-//! The records of `__consumer_offsets`, byte for byte as Kafka writes them, so that each can read the other's files.
+//! The records of `__consumer_offsets`, byte for byte as Kafka writes them, so that Kafka and this broker can read each
+//! other's files.
 //!
 //! | Record | Key | Value written | Values read |
 //! |---|---|---|---|
-//! | an offset | 1: group, topic, partition (0 is read too) | 4, with the topic id as a tag; 1 if it has an expiry | 0 to 4 |
+//! | an offset | 1: group, topic, partition (0 is read too) | 4 with the topic id as a tag; 1 with an expiry | 0 to 4 |
 //! | a group | 2: group | 3 | 0 to 4 |
 //!
 //! A null value is a tombstone. Other keys (3 to 16: groups of newer protocols) are skipped.

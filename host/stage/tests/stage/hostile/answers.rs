@@ -10,7 +10,7 @@ fn patch(address: u32, value: u32) -> String {
     format!("(i32.store (i32.const {address}) (i32.const {value}))")
 }
 
-/// Where the data of a list in the response is, and how long it is.
+/// The address of a list's data in the response, and its length.
 const LIST: u32 = 2052;
 const LENGTH: u32 = 2056;
 
@@ -39,7 +39,7 @@ fn row_23_output_larger_than_its_bound() {
 
 #[test]
 fn row_23_errors_that_overlap_are_counted_each() {
-    // 500 errors for rows that all share one text of 4 KiB: 2 MB on the host's side.
+    // 500 row errors that all share one text of 4 KiB: 2 MB in the host.
     let fill = "(i32.store8 (i32.const 2048) (i32.const 1))
         (i32.store8 (i32.const 2052) (i32.const 0))
         (i32.store (i32.const 2056) (i32.const 1048576))
@@ -67,7 +67,7 @@ fn row_24_pointer_or_length_out_of_bounds() {
         let guest = Guest::partitioner().hook_with_rows("partitioned", &code);
         assert_trapped(&guest, is_trap);
     }
-    // The place of the response itself.
+    // The address of the response itself.
     for code in ["(return (i32.const -4))", "(return (i32.const 2049))"] {
         let guest = Guest::partitioner().hook_with_rows("partitioned", code);
         assert_trapped(&guest, is_trap);
@@ -78,19 +78,19 @@ fn row_24_pointer_or_length_out_of_bounds() {
             .hook("module", "(global $rows (mut i32) (i32.const 0))")
             .hook("configure", "(global.set $rows (i32.const 1))")
             .hook("realloc", &format!("(if (global.get $rows) (then {code}))"));
-        // The probe has lists too: it is rejected before it serves.
+        // The probe has lists too, so the plug-in is rejected before it is used.
         let plugin = engine().load(&guest.build()).expect("a guest that loads");
         let error = Stage::new(plugin, "{}").expect_err("a hostile guest");
         assert!(is_trap(&error.fault), "{error}");
     }
-    // A tag that is neither right nor wrong.
+    // A tag that is neither ok nor error.
     let code = "(i32.store8 (i32.const 2048) (i32.const 2))";
     assert_trapped(&Guest::partitioner().hook_with_rows("partitioned", code), is_trap);
 }
 
 #[test]
 fn row_25_column_ends_that_go_backwards_or_past_the_data() {
-    // The ends of the values come back as they came: 3, 8, 13. The middle one is changed.
+    // The ends of the values are returned unchanged: 3, 8, 13. The middle one is overwritten.
     let middle =
         |end: u32| format!("(i32.store (i32.add (i32.load (i32.const 2092)) (i32.const 4)) (i32.const {end}))");
     for (hook, end) in [("serialized", 2), ("serialized", 14), ("serialized", u32::MAX), ("deserialized", 2)] {
@@ -133,7 +133,7 @@ fn row_25_errors_for_rows_that_do_not_exist() {
     assert_trapped(&guest(3, 1), is_bad(None));
     assert_trapped(&guest(u32::MAX, 1), is_bad(None));
     assert_trapped(&guest(0, 0), is_bad(None));
-    // A row that exists is the guest's good right: no trap, and its instance is kept.
+    // A guest may reject a row that exists: that is not a trap, and its instance is kept.
     let stage = stage(&guest(2, 1));
     let error = call(&stage).expect_err("a bad row");
     assert_eq!(error.rows(), [2]);
@@ -153,14 +153,14 @@ fn row_26_partition_that_does_not_exist() {
     }
 }
 
-/// Inputs of the probe are longer than this, those of the tests shorter: the guest is hostile to
-/// short ones only, and so gets through the probe.
+/// The probe's inputs are longer than this and those of the tests shorter. The guest is hostile only to short ones, so
+/// it passes the probe.
 const IF_SHORT: &str = "(i32.lt_u (local.get $length) (i32.const 20))";
 
 #[test]
 fn row_30_compressor_that_loses_bytes() {
     let lossy = [
-        // The last byte is gone.
+        // The last byte is lost.
         "(i32.store (i32.const 2056) (local.get $length))",
         // One byte is different.
         "(i32.store8 (i32.add (local.get $out) (i32.const 3)) (i32.const 0))",
@@ -176,7 +176,7 @@ fn row_30_compressor_that_loses_bytes() {
 
 #[test]
 fn row_30_a_compressor_cannot_remember_what_it_lost() {
-    // It keeps a copy of its input at 32768 and returns one byte; decompressing gives the copy back.
+    // It keeps a copy of its input at 32768 and returns one byte; decompressing returns the copy.
     let keep = format!(
         "(if {IF_SHORT} (then
            (memory.copy (i32.const 32768) (local.get $data) (local.get $length))
@@ -200,7 +200,7 @@ fn row_30_the_check_is_measured() {
 
 #[test]
 fn row_31_decompressor_that_makes_too_much() {
-    // 4 GiB, which is not there, and 1 MiB, which is.
+    // 4 GiB, which it does not have, and 1 MiB, which it has.
     for (length, is_expected) in
         [(u32::MAX, is_trap as fn(&Fault) -> bool), (1 << 20, is_too_large), (11, is_too_large)]
     {
@@ -218,8 +218,8 @@ fn row_31_decompressor_that_makes_too_much() {
 }
 
 #[test]
-fn only_columns_that_are_declared_are_copied() {
-    // The guest counts which columns are there: the tag of the option, and the rows of each.
+fn only_declared_columns_are_copied() {
+    // The guest counts which columns it gets: the tag of the option, and the rows of each.
     let report = "(call $count (i32.const 192) (i32.const 4)
           (i64.extend_i32_u (i32.load offset=28 (local.get $p))))
         (call $count (i32.const 196) (i32.const 4)
@@ -245,7 +245,7 @@ fn only_columns_that_are_declared_are_copied() {
     assert_eq!(counted(KEYS), [0, 1, 0, 0]);
     assert_eq!(counted(crate::guests::TIMESTAMPS | VALUES), [3, 0, 1, 0]);
     assert_eq!(counted(crate::guests::HEADERS), [0, 0, 0, 1]);
-    // A column that is declared has to be there.
+    // A declared column is required.
     let stage = stage(&guest(KEYS));
     let without = millstream_stage::RecordsBuf::new(millstream_stage::Columns::NONE);
     let mut records = without.as_records();
@@ -255,8 +255,8 @@ fn only_columns_that_are_declared_are_copied() {
 }
 
 #[test]
-fn row_29_answers_have_canonical_bits() {
-    // Arithmetic on a NaN with a payload: the response's bits are the same on every machine.
+fn row_29_responses_have_canonical_bits() {
+    // Arithmetic on a NaN with a payload: the bits of the response are the same on every machine.
     let nan = "(call $count (i32.const 192) (i32.const 3) (i64.extend_i32_u
         (i32.reinterpret_f32 (f32.add (f32.const nan:0x200001) (f32.const 1)))))";
     let guest = Guest::partitioner().import(IMPORT_COUNT).text("nan").hook_with_rows("partition", nan);

@@ -1,4 +1,4 @@
-//! Rows 18 to 22 and 34: files that are no plug-ins of this contract.
+//! Rows 18 to 22 and 34: files that are not plug-ins of this contract.
 
 use millstream_stage::{Digest, Kind, LoadError, Refusal};
 
@@ -8,12 +8,12 @@ use crate::support::{assert_not_loaded, engine};
 fn refused(bytes: &[u8]) -> Refusal {
     match assert_not_loaded(Kind::Filter, bytes) {
         LoadError::Refused(refusals) => refusals.first().clone(),
-        error => panic!("refused, but not by the scan: {error}"),
+        error => panic!("rejected, but not by the scan: {error}"),
     }
 }
 
 #[test]
-fn row_18_what_is_no_component() {
+fn row_18_not_a_component() {
     assert!(matches!(refused(b""), Refusal::NotWasm(_)));
     assert!(matches!(refused(b"#!/bin/sh\necho hello\n"), Refusal::NotWasm("a text file")));
     assert!(matches!(refused(b"(component)"), Refusal::NotWasm("a text file")));
@@ -28,7 +28,7 @@ fn row_18_truncated_at_every_length() {
     for length in 0..whole.len() {
         match engine().load(&whole[..length]) {
             Err(error) => assert!(matches!(error, LoadError::Refused(_)), "{length}: {error}"),
-            // What is cut off is a whole custom section at the end, which says how it was built.
+            // What is cut off is a whole custom section at the end, with build information.
             Ok(_) => assert_eq!(whole[length], 0, "cut at {length} of {}", whole.len()),
         }
     }
@@ -36,8 +36,8 @@ fn row_18_truncated_at_every_length() {
 
 #[test]
 fn row_18_bits_flipped() {
-    // A flipped bit may leave a component that is as good as before, in a name or in its code. What
-    // it may not do is anything but load or be rejected.
+    // A flipped bit in a name or in the code may leave a valid component. The file must either load or be rejected, and
+    // nothing else.
     let whole = Guest::filter().build();
     let (mut refused, mut loaded) = (0, 0);
     let mut state = 1u64;
@@ -51,10 +51,10 @@ fn row_18_bits_flipped() {
             Err(_) => refused += 1,
         }
     }
-    assert!(refused > 50 && loaded > 0, "{refused} refused, {loaded} loaded");
+    assert!(refused > 50 && loaded > 0, "{refused} rejected, {loaded} loaded");
 }
 
-/// A guest whose contract imports one more thing.
+/// Returns a guest whose contract has one more import.
 fn with_import(import: &str, package: &str) -> Vec<u8> {
     Guest::filter()
         .contract(|contract| {
@@ -62,7 +62,7 @@ fn with_import(import: &str, package: &str) -> Vec<u8> {
             let imported = contract.replace(world, &format!("{world}\n    import {import};"));
             format!("{imported}\n{package}")
         })
-        // An import that no code uses would not be in the component.
+        // An import that no code uses would be left out of the component.
         .import(&format!(r#"(import "{import}" "ask" (func $ask))"#))
         .build()
 }
@@ -130,7 +130,7 @@ fn row_21_one_of_two_calls() {
 
 #[test]
 fn row_21_wrong_signature() {
-    // The same core function fits: only the contract has the type.
+    // The core function fits; only the contract has the type.
     let guest = Guest::compressor()
         .contract(|contract| contract.replace("data: list<u8>, max: u32", "data: list<u8>, max: s32"));
     let error = assert_not_loaded(Kind::Compressor, &guest.build());
@@ -138,7 +138,7 @@ fn row_21_wrong_signature() {
         panic!("{error}");
     };
     assert!(problem.contains("`decompress`") && problem.contains("u32"), "{problem}");
-    // The type of what is imported is held against the contract too.
+    // The types of imports are compared with the contract too.
     let guest = Guest::filter()
         .contract(|contract| contract.replace("delta: u64", "delta: s64"))
         .import(crate::guests::IMPORT_COUNT);
@@ -155,14 +155,14 @@ fn row_21_another_kind_than_it_says() {
         matches!(&error, LoadError::Description(problem) if problem.to_string().contains("partitioner")),
         "{error}"
     );
-    // A kind that does not exist is no description at all.
+    // With a kind that does not exist, the description is invalid.
     let guest = Guest::filter().hook("describe", "(i32.store8 (i32.const 1040) (i32.const 9))");
     let error = assert_not_loaded(Kind::Filter, &guest.build());
     assert!(matches!(error, LoadError::Start(_)), "{error}");
 }
 
 #[test]
-fn row_21_a_name_that_is_none() {
+fn row_21_an_invalid_name() {
     for name in ["", "a b", "a\u{1b}[31m", "../../etc/passwd"] {
         let error = assert_not_loaded(Kind::Filter, &Guest::filter().name(name).build());
         assert!(matches!(error, LoadError::Description(_)), "{name:?}: {error}");
@@ -181,7 +181,7 @@ fn row_22_world_of_another_version() {
         assert!(text.contains(version) && text.contains("1.0.0"), "{text}");
         assert!(matches!(refusal, Refusal::OtherVersion { .. }), "{text}");
     }
-    // A later patch of the same contract is served.
+    // A later patch of the same contract is accepted.
     let guest = Guest::filter()
         .contract(|contract| contract.replace("package millstream:stage@1.0.0", "package millstream:stage@1.0.9"));
     crate::support::call(&crate::support::stage(&guest)).expect("the same contract");
@@ -200,7 +200,7 @@ fn row_34_wrong_digest() {
 
 #[test]
 fn row_34_precompiled_artefact_from_a_user() {
-    // What the host itself would keep: found in the cache of an engine, without its header.
+    // What the host itself would cache: read from the cache of an engine, without its header.
     let folder = tempfile::tempdir().expect("a folder");
     let config = millstream_stage::EngineConfig { cache_dir: Some(folder.path().to_owned()), ..Default::default() };
     let other = millstream_stage::Engine::new(config).expect("an engine");

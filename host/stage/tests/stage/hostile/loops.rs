@@ -9,14 +9,14 @@ use crate::support::{assert_not_loaded, assert_not_started, assert_trapped, call
 
 const FOREVER: &str = "(loop $forever (br $forever))";
 
-/// A passed deadline is noticed within a few ticks; the machine may be busy with other tests.
+/// A passed deadline is noticed within a few ticks; other tests may keep the machine busy.
 const SOON: Duration = Duration::from_secs(5);
 
 fn is_deadline(fault: &Fault) -> bool {
     matches!(fault, Fault::Deadline { limit, .. } if *limit == Duration::from_millis(20))
 }
 
-/// Every function that a host calls, of the kinds that have it.
+/// Returns every function that a host calls, each with a guest and kind that have it.
 fn hooks() -> [(Guest, Kind, &'static str); 7] {
     [
         (Guest::partitioner(), Kind::Partitioner, "partition"),
@@ -95,8 +95,8 @@ fn row_05_recursion_through_a_host_call() {
         .text("deep")
         .hook("module", dive)
         .hook_with_rows("filter", "(drop (call $dive (i64.const 0)))");
-    // The frames of the host calls come on top of a guest's stack that is nearly used up; the
-    // smallest stack of a thread has to hold both.
+    // The stack frames of host calls come on top of a nearly full guest stack; the smallest stack of a thread must hold
+    // both.
     let thread = std::thread::Builder::new().stack_size(1 << 20);
     let run =
         thread.spawn(move || assert_trapped(&guest, |fault| matches!(fault, Fault::Stack { .. }))).expect("a thread");
@@ -108,7 +108,7 @@ fn row_09_a_huge_fill_is_bounded_by_the_memory() {
     let fill = "(memory.fill (i32.const 4096) (i32.const 255) (i32.const 16773120))";
     let guest = Guest::partitioner().memory("256").hook_with_rows("partition", fill);
     let whole = stage(&guest);
-    // A fill cannot be interrupted; of all the memory there may be it takes some milliseconds.
+    // A fill cannot be interrupted; of the largest memory it takes some milliseconds.
     call(&whole).expect("a fill of 16 MiB");
     let past = fill.replace("16773120", "16773121");
     let guest = Guest::partitioner().memory("256").hook_with_rows("partition", &past);
@@ -154,7 +154,7 @@ fn row_27_trap_in_every_call() {
         let guest = guest.hook_with_rows(hook, "unreachable");
         assert_trapped(&guest, |fault| matches!(fault, Fault::Trap { call, .. } if *call == hook));
     }
-    // A compressor has no rows; the host probes it with more bytes than the test gives it.
+    // A compressor has no rows; the host's probe is longer than the input of the test.
     let short = "(if (i32.lt_u (local.get $length) (i32.const 20)) (then unreachable))";
     for hook in ["compress", "decompress"] {
         let guest = Guest::compressor().hook(hook, short);
@@ -163,8 +163,8 @@ fn row_27_trap_in_every_call() {
 }
 
 #[test]
-fn row_27_a_trap_after_the_answer_counts_too() {
-    // The guest's own clean-up runs after its response was copied.
+fn row_27_a_trap_after_the_response_counts_too() {
+    // The guest's clean-up runs after its response was copied.
     let trap = r#"(func $trap (param i32) (if (global.get $armed) (then unreachable)))
         (global $armed (mut i32) (i32.const 0))"#;
     let guest = Guest::filter()
@@ -175,7 +175,7 @@ fn row_27_a_trap_after_the_answer_counts_too() {
 }
 
 #[test]
-fn row_27_a_stage_that_only_traps_goes_away_at_once() {
+fn row_27_a_stage_that_only_traps_is_dropped_at_once() {
     let guest = Guest::filter().hook_with_rows("filter", "unreachable");
     let plugin = engine().load(&guest.build()).expect("a guest");
     let stage = Stage::new(plugin, "{}").expect("a stage");

@@ -1,11 +1,11 @@
-//! Rows 11 to 17: modules that are rejected by reading them, before anything is compiled.
+//! Rows 11 to 17: modules that the scan rejects, before anything is compiled.
 
 use millstream_stage::{Figure, Kind, LoadError, Measure, Refusal};
 
 use crate::guests::Guest;
 use crate::support::assert_not_loaded;
 
-/// A component around a core module, in text.
+/// Returns a component around a core module in text form.
 fn component(module: &str) -> Vec<u8> {
     let text = format!("(component (core module {module}))");
     wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"))
@@ -14,7 +14,7 @@ fn component(module: &str) -> Vec<u8> {
 fn refused(bytes: &[u8]) -> Refusal {
     match assert_not_loaded(Kind::Filter, bytes) {
         LoadError::Refused(refusals) => refusals.first().clone(),
-        error => panic!("refused, but not by the scan: {error}"),
+        error => panic!("rejected, but not by the scan: {error}"),
     }
 }
 
@@ -25,7 +25,7 @@ fn too_large(bytes: &[u8]) -> (Measure, u64, u64) {
     }
 }
 
-/// A rejection that names the feature.
+/// Checks that the rejection names the feature.
 fn names(bytes: &[u8], feature: &str) {
     let text = refused(bytes).to_string();
     assert!(text.contains(feature), "{text}");
@@ -48,7 +48,7 @@ fn row_11_features_that_plug_ins_may_not_use() {
         "relaxed SIMD",
     );
     names(&component("(memory 1) (func (drop (i32.atomic.load (i32.const 0))))"), "threads");
-    // In two modules of one component, one memory each.
+    // Two modules of one component, one memory each.
     let two = "(component (core module (memory 1)) (core module (memory 1)))";
     names(&wat::parse_str(two).expect("a component"), "several memories");
 }
@@ -57,7 +57,7 @@ fn row_11_features_that_plug_ins_may_not_use() {
 fn row_12_too_many_functions() {
     let functions = "(func)".repeat(10_001);
     assert_eq!(too_large(&component(&functions)), (Measure::Functions, 10_001, 10_000));
-    // The limit is for all modules of a component together.
+    // The limit applies to all modules of a component together.
     let half = format!("(core module {})", "(func)".repeat(5_001));
     let both = wat::parse_str(format!("(component {half} {half})")).expect("a component");
     assert_eq!(too_large(&both), (Measure::Functions, 10_002, 10_000));
@@ -81,7 +81,7 @@ fn row_13_a_huge_function() {
 fn row_14_too_many_locals() {
     let locals = format!("(func (local {}))", "i32 ".repeat(49_000));
     assert_eq!(too_large(&component(&locals)).0, Measure::Locals);
-    // In two groups that are each within the limit.
+    // Two groups that are each within the limit.
     let groups = format!("(func (local {}) (local {}))", "i32 ".repeat(600), "i64 ".repeat(600));
     assert_eq!(too_large(&component(&groups)), (Measure::Locals, 1_200, 1_000));
 }
@@ -90,7 +90,7 @@ fn row_14_too_many_locals() {
 fn row_15_blocks_in_blocks() {
     let nested = |depth| format!("(func {} {})", "block ".repeat(depth), "end ".repeat(depth));
     assert_eq!(too_large(&component(&nested(1_001))), (Measure::BlockDepth, 1_001, 1_000));
-    // Blocks after blocks are not nested.
+    // Consecutive blocks are not nested.
     let flat = format!("(func {})", "block end ".repeat(5_000));
     assert_eq!(refused(&component(&flat)), Refusal::NoWorld);
 }
@@ -109,7 +109,7 @@ fn row_17_many_or_large_segments_and_sections() {
     assert_eq!(too_large(&component(&large)).0, Measure::SizeBytes);
     let custom = format!("(@custom \"name2\" \"{}\")", "x".repeat((1 << 20) + 1));
     assert_eq!(too_large(&component(&custom)).0, Measure::CustomBytes);
-    // Behind a guest that is good otherwise, outside its module.
+    // After a guest that is otherwise good, outside its module.
     let mut guest = Guest::filter().build();
     let section = (2u32 << 20) + 5;
     guest.push(0);
@@ -123,7 +123,7 @@ fn row_17_many_or_large_segments_and_sections() {
 }
 
 #[test]
-fn many_parts_and_types_are_refused() {
+fn many_parts_and_types_are_rejected() {
     let modules = "(core module)".repeat(65);
     let modules = wat::parse_str(format!("(component {modules})")).expect("a component");
     assert_eq!(too_large(&modules).0, Measure::Parts);

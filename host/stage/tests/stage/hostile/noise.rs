@@ -23,7 +23,7 @@ fn row_32_log_flood() {
     let stage = stage(&guest);
     let ((), lines) = Lines::of(|| call(&stage).expect("a response"));
     let flood: Vec<&String> = lines.iter().filter(|line| line.contains("owned")).collect();
-    // A burst of 50, and 10 a second for as long as the call took.
+    // A burst of 50, and 10 a second while the call runs.
     assert!((50..=60).contains(&flood.len()), "{} lines", flood.len());
     for line in &flood {
         assert!(line.chars().all(|c| !c.is_control() && c != '\u{202e}'), "{line:?}");
@@ -67,7 +67,7 @@ fn a_trap_quotes_the_message_of_the_panic() {
         &guest(&format!("{} unreachable", shout(2))),
         |fault| matches!(fault, Fault::Trap { reason, .. } if !reason.contains("panicked")),
     );
-    // Nor is one of an earlier call.
+    // Neither is a message of an earlier call.
     let later = format!("(if (global.get $called) (then unreachable)) (global.set $called (i32.const 1)) {}", shout(0));
     let stage = stage(&guest(&later).hook("module", "(global $called (mut i32) (i32.const 0))"));
     call(&stage).expect("a response");
@@ -94,7 +94,7 @@ fn a_trap_quotes_the_message_of_other_toolchains() {
             start += line.len();
             call
         };
-        // A runtime passes its output on as a whole, or line by line.
+        // A runtime passes on its output as a whole, or line by line.
         let lines: String = text.split_inclusive('\n').map(line).collect();
         for shout in [whole, lines] {
             let hook = format!("{shout} unreachable");
@@ -107,7 +107,7 @@ fn a_trap_quotes_the_message_of_other_toolchains() {
 
 #[test]
 fn row_32_counter_flood() {
-    // A new name of one byte each time, 200 of them.
+    // 200 new names of one byte each.
     let names = "(loop $again
         (i32.store8 (i32.const 3072) (i32.and (local.get $row) (i32.const 127)))
         (i32.store8 (i32.const 3073) (i32.and (local.get $row) (i32.const 3)))

@@ -1,5 +1,4 @@
-//! What the tests of the sandbox share: an engine, batches, and the two ways in which a hostile guest
-//! has to fail.
+//! Shared helpers of the sandbox's tests: an engine, batches, and the two ways in which a hostile guest must fail.
 
 use std::sync::{Arc, OnceLock};
 
@@ -14,19 +13,19 @@ mod lines;
 
 pub(crate) use lines::Lines;
 
-/// One engine for all tests of a process: each sets aside address space for its instances.
+/// Returns the engine of all tests of a process. Each engine reserves address space for its instances.
 pub(crate) fn engine() -> Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     ENGINE.get_or_init(|| Engine::new(EngineConfig::default()).expect("an engine")).clone()
 }
 
-/// A stage of this guest.
+/// Returns a stage of this guest.
 pub(crate) fn stage(guest: &Guest) -> Stage {
     let plugin = engine().load(&guest.build()).unwrap_or_else(|error| panic!("{error}"));
     Stage::new(plugin, "{}").unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// A batch whose rows have these values, the key `k` and one header.
+/// Returns a batch whose rows have these values, the key `k` and one header.
 pub(crate) fn batch(values: &[&str]) -> RecordsBuf {
     let mut batch = RecordsBuf::new(Columns::ALL);
     for value in values {
@@ -36,12 +35,12 @@ pub(crate) fn batch(values: &[&str]) -> RecordsBuf {
     batch
 }
 
-/// Three rows, of which a good filter drops the second.
+/// Returns three rows, of which a good filter drops the second.
 pub(crate) fn three() -> RecordsBuf {
     batch(&["one", "x-two", "three"])
 }
 
-/// Calls the stage with [`three`] rows, whatever its kind, and checks a good answer.
+/// Calls the stage with [`three`] rows, whatever its kind, and checks a good response.
 pub(crate) fn call(stage: &Stage) -> Result<(), StageError> {
     let batch = three();
     let records = batch.as_records();
@@ -78,8 +77,8 @@ fn good(kind: Kind) -> Guest {
     }
 }
 
-/// T: the hostile guest is taken over by a live stage, and calls fail as `is_expected` says, every
-/// time; each failure costs an instance. A good version then takes over and works.
+/// Checks T: a live stage is swapped to the hostile guest, and calls fail as `is_expected` requires, every time. Each
+/// failure costs an instance. A good version then replaces it and works.
 pub(crate) fn assert_trapped(guest: &Guest, is_expected: impl Fn(&Fault) -> bool) {
     let stage = stage(guest);
     for attempt in 1..=2 {
@@ -95,7 +94,7 @@ pub(crate) fn assert_trapped(guest: &Guest, is_expected: impl Fn(&Fault) -> bool
     assert_eq!(stage.stats().version, "2.0.0");
 }
 
-/// R: bytes that are not even loaded. Publishing them leaves the version that serves.
+/// Checks R: bytes that are not even loaded. Publishing them leaves the active version in use.
 pub(crate) fn assert_not_loaded(kind: Kind, bytes: &[u8]) -> LoadError {
     let library = Library::new(engine());
     let good = good(kind);
@@ -112,8 +111,8 @@ pub(crate) fn assert_not_loaded(kind: Kind, bytes: &[u8]) -> LoadError {
     }
 }
 
-/// R: a guest that loads, but does not start where it would serve. The old version serves on, and a
-/// later stage of that name gets it too.
+/// Checks R: a guest that loads, but does not start in the stage that would use it. The old version stays in use, also
+/// for a later stage of that name.
 pub(crate) fn assert_not_started(guest: &Guest, kind: Kind, is_expected: impl Fn(&Fault) -> bool) {
     let library = Library::new(engine());
     library.publish(&good(kind).build()).expect("a good guest");
@@ -123,10 +122,10 @@ pub(crate) fn assert_not_started(guest: &Guest, kind: Kind, is_expected: impl Fn
     let hostile = guest.clone().name(&name).version("6.6.6");
     let error = library.publish(&hostile.build()).expect_err("a guest that does not start");
     let PublishError::Refused(error) = error else {
-        panic!("it loads, and one stage refuses it: {error}");
+        panic!("it loads, and one stage rejects it: {error}");
     };
     let [refused] = &error.refusals[..] else {
-        panic!("one stage refuses it: {error}");
+        panic!("one stage rejects it: {error}");
     };
     assert!(is_expected(&refused.error.fault), "{error}");
     let text = error.to_string();

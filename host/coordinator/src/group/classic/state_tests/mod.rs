@@ -1,4 +1,4 @@
-//! The state machine under a clock that the test moves.
+//! Tests the state machine with a clock that the test controls.
 
 mod static_members;
 mod timeouts;
@@ -24,7 +24,7 @@ struct Fixture {
     joins: HashMap<u64, JoinReply>,
     syncs: HashMap<u64, SyncReply>,
     writes: Vec<Write>,
-    /// Whether records become durable as soon as they are asked for.
+    /// Whether records become durable as soon as they are written.
     durable: bool,
 }
 
@@ -178,7 +178,7 @@ impl Fixture {
         self.now_ms = until_ms;
     }
 
-    /// One member, stable, that owns "all".
+    /// Returns a stable member that owns "all".
     fn stable_with_one(&mut self) -> MemberId {
         let first = self.join(join(""));
         let joined = self.joined(first);
@@ -188,7 +188,7 @@ impl Fixture {
         joined.member_id
     }
 
-    /// Two members, stable in generation 2; the first one leads.
+    /// Returns two members, stable in generation 2; the first one leads.
     fn stable_with_two(&mut self) -> (MemberId, MemberId) {
         let first = self.stable_with_one();
         let second = self.join(join(""));
@@ -264,7 +264,7 @@ fn the_initial_delay_ends_at_the_rebalance_timeout_however_many_come() {
 }
 
 #[test]
-fn a_member_without_an_id_is_given_one_from_v4_on() {
+fn a_member_without_an_id_gets_one_from_v4_on() {
     let mut f = Fixture::new();
     let known = JoinRequest { requires_known_member_id: true, ..join("") };
     let ticket = f.join(known.clone());
@@ -343,7 +343,7 @@ fn generations_are_fenced() {
 }
 
 #[test]
-fn who_may_commit() {
+fn commits_are_checked() {
     let mut f = Fixture::new();
     assert_eq!(f.group.may_commit(f.now(), caller(""), -1), Ok(()), "a simple consumer, no members");
     let first = f.join(join(""));
@@ -376,7 +376,7 @@ fn a_commit_counts_as_a_heartbeat() {
 }
 
 #[test]
-fn the_protocol_that_most_prefer_among_those_that_all_speak_is_chosen() {
+fn the_protocol_that_most_members_prefer_is_chosen() {
     let mut f =
         Fixture::with(GroupConfig { initial_rebalance_delay: Duration::from_millis(1_000), ..GroupConfig::default() });
     let offers: [&[&str]; 3] = [&["mine", "range", "sticky"], &["sticky", "range"], &["sticky", "range"]];
@@ -449,7 +449,7 @@ fn ids_that_were_handed_out_count_towards_the_size() {
 }
 
 #[test]
-fn a_follower_that_asks_again_is_told_what_it_has_and_a_leader_gets_a_rebalance() {
+fn a_follower_that_joins_again_gets_its_generation_and_a_leader_a_rebalance() {
     let mut f = Fixture::new();
     let (first, second) = f.stable_with_two();
     let again = f.join(join(&second));
@@ -530,7 +530,7 @@ fn a_late_write_of_an_older_generation_changes_nothing() {
 }
 
 #[test]
-fn a_group_from_the_log_goes_on_where_it_was() {
+fn a_group_from_the_log_continues() {
     let mut f = Fixture::new();
     let (first, second) = f.stable_with_two();
     f.durable = false;

@@ -31,7 +31,7 @@ fn a_restart_keeps_the_generation_and_the_assignment_and_fences_the_old_self() {
 }
 
 #[test]
-fn an_older_client_is_not_told_that_it_leads() {
+fn an_older_client_acts_as_a_follower() {
     let mut f = Fixture::new();
     let old = stable(&mut f);
     let ticket = f.join(JoinRequest { supports_skip_assignment: false, ..static_join("i") });
@@ -65,7 +65,7 @@ fn a_replacement_that_cannot_be_written_is_undone() {
 }
 
 #[test]
-fn a_silent_one_keeps_its_place_for_its_session_timeout_through_a_rebalance() {
+fn without_heartbeats_it_keeps_its_place_for_its_session_timeout_through_a_rebalance() {
     let mut f = Fixture::new();
     let long = JoinRequest { session_timeout_ms: 600_000, ..static_join("i") };
     let ticket = f.join(long);

@@ -17,7 +17,7 @@ fn an_unused_id_expires_with_the_session_timeout() {
 }
 
 #[test]
-fn a_silent_member_is_out_and_a_live_one_stays() {
+fn a_member_without_heartbeats_is_removed_and_a_live_one_stays() {
     let mut f = Fixture::new();
     let (first, second) = f.stable_with_two();
     for _ in 0..3 {
@@ -33,7 +33,7 @@ fn a_silent_member_is_out_and_a_live_one_stays() {
 }
 
 #[test]
-fn a_member_that_does_not_rejoin_in_time_is_out_though_it_sends_heartbeats() {
+fn a_member_that_does_not_rejoin_in_time_is_removed_despite_heartbeats() {
     let mut f = Fixture::new();
     let (first, second) = f.stable_with_two();
     let again = f.join(join(&first));
@@ -42,12 +42,12 @@ fn a_member_that_does_not_rejoin_in_time_is_out_though_it_sends_heartbeats() {
         assert_eq!(f.heartbeat(&second, 2), Err(GroupError::RebalanceInProgress));
         f.pass(5_000);
     }
-    assert_eq!(f.joined(again).members.len(), 1, "who waits with an open JoinGroup needs no heartbeats");
+    assert_eq!(f.joined(again).members.len(), 1, "a member with a waiting JoinGroup needs no heartbeats");
     assert_eq!(f.heartbeat(&second, 2), Err(GroupError::UnknownMemberId));
 }
 
 #[test]
-fn a_member_that_never_syncs_is_out_after_the_rebalance_timeout() {
+fn a_member_that_never_syncs_is_removed_after_the_rebalance_timeout() {
     let mut f = Fixture::new();
     let (first, second) = f.stable_with_two();
     let (a, b) = (f.join(join(&first)), f.join(join(&second)));
@@ -77,7 +77,7 @@ fn a_leader_that_never_syncs_is_replaced() {
 }
 
 #[test]
-fn a_new_member_that_hangs_up_while_it_waits_is_out_after_five_minutes() {
+fn a_new_member_that_disconnects_while_it_waits_is_removed_after_five_minutes() {
     let mut f = Fixture::new();
     let first = f.stable_with_one();
     let long = JoinRequest { rebalance_timeout_ms: 3_600_000, ..join("") };
