@@ -38,8 +38,8 @@ impl Instance {
             let problem = format!("{} partitions for {rows} rows", response.len());
             return Err(bad(CALL, None, problem));
         }
-        // Never folded into range: a partitioner that is wrong once is wrong. One pass without branches checks all rows;
-        // the wrong row is searched only if there is one.
+        // Never folded into range: a partitioner that is wrong once is wrong. One pass without branches checks all
+        // rows; the wrong row is searched only if there is one.
         let is_good = response.iter().copied().max().is_none_or(|most| most < partitions);
         if !is_good && let Some(row) = response.iter().position(|&chosen| chosen >= partitions) {
             let problem = format!("partition {} of {partitions}", response[row]);

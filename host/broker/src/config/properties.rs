@@ -2,8 +2,8 @@
 //!
 //! The rules are those of `java.util.Properties.load`. Comments start with `#` or `!`. A key ends at the first `=`, `:`
 //! or white space that is not escaped. A backslash at the end of a line joins the next one without its indentation.
-//! `\t`, `\n`, `\r`, `\f` and `\uXXXX` are escapes, and any other escaped character stands for itself. One thing differs:
-//! the file is read as UTF-8, where Java reads Latin-1.
+//! `\t`, `\n`, `\r`, `\f` and `\uXXXX` are escapes, and any other escaped character stands for itself. One thing
+//! differs: the file is read as UTF-8, where Java reads Latin-1.
 
 use std::fmt;
 

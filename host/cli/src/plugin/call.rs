@@ -1,5 +1,5 @@
-//! `millstream plugin call FILE`: reads one call and prints one result in each line. The test kit runs the sandboxed half
-//! of a plug-in's tests through this, so that a plug-in does not have to compile the sandbox.
+//! `millstream plugin call FILE`: reads one call and prints one result in each line. The test kit runs the sandboxed
+//! half of a plug-in's tests through this, so that a plug-in does not have to compile the sandbox.
 //!
 //! A call is a JSON object:
 //!
