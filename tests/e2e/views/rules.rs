@@ -55,7 +55,8 @@ fn what_cannot_be_a_view_is_rejected_with_the_reason() {
                     "stage.filter",
                     concat!(
                         r#"contains{"text":"1"} | contains{"text":"2"} | contains{"text":"3"} | "#,
-                        r#"contains{"text":"4"} | contains{"text":"5"} | contains{"text":"6"} | contains{"text":"7"} | contains{"text":"8"}"#,
+                        r#"contains{"text":"4"} | contains{"text":"5"} | contains{"text":"6"} | "#,
+                        r#"contains{"text":"7"} | contains{"text":"8"}"#,
                     ),
                 ),
             ],
