@@ -117,7 +117,7 @@ fn quiet(command: &mut Command) -> Result<()> {
     succeed(command.stdout(Stdio::null()).stderr(Stdio::null()))
 }
 
-/// Runs `make`, unless it has run for the present text of `source`; `stamp` keeps a copy of that text.
+/// Runs `make`, unless it has run for the current text of `source`; `stamp` keeps a copy of that text.
 fn made_from(source: &Path, stamp: &Path, make: impl FnOnce() -> Result<()>) -> Result<()> {
     let wanted = fs::read_to_string(source).with_context(|| format!("cannot read {}", source.display()))?;
     if fs::read_to_string(stamp).is_ok_and(|made| made == wanted) {

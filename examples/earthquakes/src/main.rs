@@ -155,7 +155,7 @@ async fn strong(bootstrap: &str, library: &Library, events: &[Event], magnitude:
     Ok(())
 }
 
-/// Reads the topic from its start to its present end, through a filter.
+/// Reads the topic from its start to its current end, through a filter.
 async fn read_all(bootstrap: &str, filter: &Arc<Stage>) -> Result<Vec<ConsumerRecord>> {
     let mut config = ConsumerConfig::new(bootstrap);
     config.auto_offset_reset = OffsetReset::Earliest;

@@ -49,7 +49,7 @@ pub enum LogError {
         /// The offset in the checkpoint.
         recovery_point: i64,
     },
-    /// The folder belongs to another topic (an old one of the same name, say).
+    /// The folder belongs to another topic, such as a deleted one of the same name.
     #[error("{} belongs to topic id {found}, not to {expected}", path.display())]
     TopicId {
         /// The `partition.metadata` file.

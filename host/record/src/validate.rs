@@ -83,7 +83,7 @@ impl TimestampBounds {
 }
 
 /// Checks what a client produced to one partition, without decoding a record. `batch_bytes_max` is `max.message.bytes`:
-/// the largest batch as it is sent, header included.
+/// the largest batch as the client sends it, header included.
 ///
 /// `records` must be exactly one batch. The CRC is checked before the fields that it covers: a batch whose length is
 /// wrong is corrupt, not two batches.

@@ -48,7 +48,7 @@ impl Filter for Contains {
                 keep.set(row);
             }
             // The hit is in this row, or starts here and ends in a later row, and so would any later hit in this row.
-            // The search goes on in the next row that is long enough: a hit across short rows costs its length each
+            // The search continues in the next row that is long enough: a hit across short rows costs its length each
             // time.
             row += 1;
             while ends.get(row).is_some_and(|end| ((end - ends[row - 1]) as usize) < self.text.len()) {

@@ -12,10 +12,10 @@ const BLOCK: usize = 128;
 /// The places of a block that are checked together once a place of the block matches.
 const PART: usize = 16;
 
-/// The bytes that may be compared in vain for each place that was passed.
+/// The bytes that may be compared without a hit for each place that was passed.
 const VAIN_PER_PLACE: usize = 8;
 
-/// The bytes that may be compared in vain in one search, besides.
+/// The additional bytes that may be compared without a hit in one search.
 const VAIN: usize = 4 << 10;
 
 /// A text to search for.

@@ -168,7 +168,7 @@ fn run(command: &mut Command) -> Result<Output> {
 /// Returns an error text: what failed, how the tool ended where that is unusual, and its own words.
 fn failure(problem: &str, output: &Output) -> String {
     let mut text = problem.to_owned();
-    // A tool that fails exits with a code. A signal means that it was stopped, for want of memory for example.
+    // A tool that fails exits with a code. A signal means that it was stopped, for example because the memory ran out.
     if output.status.code().is_none() {
         text.push_str(&format!(" ({})", output.status));
     }

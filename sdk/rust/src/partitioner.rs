@@ -14,7 +14,7 @@ pub struct Partitions<'a> {
 }
 
 impl<'a> Partitions<'a> {
-    /// The load of a partition that has no leader at present.
+    /// The load of a partition that has no leader now.
     pub const UNAVAILABLE: u64 = u64::MAX;
 
     /// Describes a topic with `count` partitions. `load` has an entry for every partition, or is empty where it is not

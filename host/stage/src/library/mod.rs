@@ -311,7 +311,7 @@ impl Library {
         StageSpec::parse_chain(text)?.iter().map(|spec| self.resolve_for(attachment, spec, kind)).collect()
     }
 
-    /// Returns what every version did that was ever loaded here, by name and from old to new.
+    /// Returns the counts of every version that was ever loaded here, by name and from old to new.
     pub fn counts(&self) -> Vec<VersionCounts> {
         let state = self.shared.state.lock();
         let serving: Vec<Plugin> = state.stages().map(|stage| stage.plugin()).collect();

@@ -69,7 +69,7 @@ pub struct Watcher {
 
 impl Watcher {
     /// Starts to follow every folder that was added to the library and every file that a stage uses, including those
-    /// that are added later. Calls `on_event` on the watcher's thread; each event is logged besides.
+    /// that are added later. Calls `on_event` on the watcher's thread; each event is also logged.
     ///
     /// # Errors
     /// [`WatchError`] when the system has no watches or threads left.

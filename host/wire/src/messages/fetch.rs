@@ -136,7 +136,7 @@ pub struct PartitionData {
     pub records: Records,
 }
 
-/// Tells where the follower's log and the leader's diverge: `EpochEndOffset` in Kafka's schema.
+/// Names where the follower's log and the leader's diverge: `EpochEndOffset` in Kafka's schema.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct DivergingEpoch {
     #[wire(default = -1)]

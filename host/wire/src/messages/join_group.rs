@@ -46,7 +46,7 @@ pub struct JoinGroupResponse {
     #[wire(nullable = 7..)]
     pub protocol_name: Option<Str>,
     pub leader: Str,
-    /// Whether the leader keeps the present assignment (KIP-814).
+    /// Whether the leader keeps the current assignment (KIP-814).
     #[wire(versions = 9..)]
     pub skip_assignment: bool,
     pub member_id: Str,

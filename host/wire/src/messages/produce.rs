@@ -74,7 +74,7 @@ pub struct PartitionProduceResponse {
     pub record_errors: Vec<BatchIndexAndErrorMessage>,
     #[wire(versions = 8..)]
     pub error_message: Option<Str>,
-    /// The present leader, with `NOT_LEADER_OR_FOLLOWER`.
+    /// The current leader, with `NOT_LEADER_OR_FOLLOWER`.
     #[wire(versions = 10.., tag = 0)]
     pub current_leader: LeaderIdAndEpoch,
 }
