@@ -1,4 +1,5 @@
-//! Holds the style of the repository: the words of `docs/glossary.md`, and the length of lines.
+//! Checks the style of the repository: the words of `docs/glossary.md`, the first words of doc comments, and the length
+//! of lines.
 //!
 //! The ceilings may only fall. A change that uses a banned phrase less often lowers the ceiling in the same commit.
 

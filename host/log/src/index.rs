@@ -1,11 +1,11 @@
 //! A segment's two mapped indexes: Kafka's `.index` and `.timeindex`.
 //!
-//! Both are caches of the log file. If anything is wrong with them (a missing file, an odd length, entries out of
-//! order, an entry that does not point at a batch), the log rebuilds them.
+//! Both are caches of the log file. The log rebuilds them if anything is wrong: a missing file, an odd length, entries
+//! out of order, or an entry that does not point at a batch.
 //!
-//! An index grows by blocks that are allocated on disk before the map touches them. When the disk is full, a store into
-//! a hole of a mapped file kills the process with SIGBUS, while a failing `fallocate` is only an error. The tail of the
-//! last block is zero until the file is trimmed, at roll and close.
+//! An index grows by blocks that are allocated on disk before the map touches them. If the disk is full, a store into a
+//! hole of a mapped file kills the process with SIGBUS. A failing `fallocate` is only an error. The tail of the last
+//! block is zero until the file is trimmed, at roll and close.
 
 use std::fs::{File, OpenOptions};
 use std::io;

@@ -1,7 +1,7 @@
 //! Finds the message of a panic among the lines that a guest logged as errors before it trapped.
 //!
-//! Toolchains print different things: Rust a header and then the message, Go the message and then a dump of its
-//! goroutines, Python a traceback and then the message, JavaScript the message and then its stack.
+//! Toolchains print different things. Rust prints a header and then the message, Python a traceback and then the
+//! message. Go prints the message and then a dump of its goroutines, JavaScript the message and then its stack.
 
 /// The most bytes that are kept of a line. A batch may have many errors with such lines.
 const LINE_BYTES_MAX: usize = 256;

@@ -1,9 +1,9 @@
 //! Finds the rows that a batch fails for, so that one poison record does not affect its neighbours.
 //!
 //! If the stage names its bad rows, it is called again for the others. If it does not (a trap, a passed deadline, a bad
-//! response, a rejected batch), the batch is retried once on a fresh instance, since an earlier call may have damaged
-//! the old one. Then it is split in halves, larger parts first. The number of calls is bounded: rows that are undecided
-//! after the last call count as bad.
+//! response, a rejected batch), the batch is retried once on a fresh instance. An earlier call may have damaged the old
+//! one. Then it is split in halves, larger parts first. The number of calls is bounded: rows that are undecided after
+//! the last call count as bad.
 
 use std::collections::VecDeque;
 

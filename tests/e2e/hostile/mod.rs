@@ -1,8 +1,8 @@
 //! Hostile clients: bytes that no correct client sends. The row numbers are those of the project's table of hostile
 //! clients. Each row is one test (or several, by aspect) against the real process.
 //!
-//! Besides what a row says, these always hold: the process lives, a neighbour is served at once, nothing of a rejected
-//! request is appended, and memory stays within a small multiple of the bytes that really arrived.
+//! After every row the process lives, a neighbour is served at once, and nothing of a rejected request is appended.
+//! Memory stays within a small multiple of the bytes that really arrived.
 
 mod batches;
 mod bombs;

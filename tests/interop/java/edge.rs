@@ -53,8 +53,8 @@ pub(super) fn options(tools: &Tools) {
     }
 }
 
-/// Checks that every record rejected by a filter gets the reason, that the rest of its batch gets another error, and
-/// that a skipped record gets an offset.
+/// Checks that every record rejected by a filter gets the reason, and the rest of its batch another error. A skipped
+/// record gets an offset.
 pub(super) fn refusals(tools: &Tools) {
     let broker = Broker::start();
     tools.create_topic(&broker, "orders", 1);

@@ -1,9 +1,9 @@
 //! One connection: starts each request once it is complete, and sends the responses in the order of the requests.
 //!
-//! All of it is one task. A request whose response is ready at once is handled within the task. One that has to wait (a
-//! fetch without data, a produce that waits for its fsync) is a future that the task polls while it reads on. As in
-//! Kafka, requests of a connection run one after the other. There is one exception: a produce may start while earlier
-//! ones wait for stable storage. They were appended in order, and one fsync can then serve many of them.
+//! All of it is one task. A request whose response is ready at once is handled within the task. A fetch without data,
+//! or a produce that waits for its fsync, is a future. The task polls it while it reads on. As in Kafka, requests of a
+//! connection run one after the other. There is one exception: a produce may start while earlier ones wait for stable
+//! storage. They were appended in order, and one fsync can then serve many of them.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;

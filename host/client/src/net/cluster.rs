@@ -13,8 +13,8 @@ use super::metadata::{Metadata, Topic};
 use crate::config::ClientConfig;
 use crate::error::Error;
 
-/// The purpose of a connection. A broker handles the requests of a connection one by one, so requests that may wait
-/// long (a fetch, a rebalance) have connections of their own.
+/// The purpose of a connection. A broker handles the requests of a connection one by one. Requests that may wait long
+/// (a fetch, a rebalance) therefore have separate connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Lane {
     Main,

@@ -1,5 +1,5 @@
 //! The sender of one broker. It takes ready batches of the partitions that the broker leads, at most one per partition
-//! and request, keeps several requests in flight and completes them in order.
+//! and request. It keeps several requests in flight and completes them in order.
 
 use std::collections::VecDeque;
 use std::future::Future;

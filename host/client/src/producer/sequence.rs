@@ -1,9 +1,9 @@
 //! Sequences of an idempotent producer, for one partition.
 //!
 //! Every batch has a `number` in the order of creation, and gets a sequence when it is first sent. The broker accepts
-//! only the next sequence. It remembers the last five batches and returns the original offset for a repeated one, so a
-//! batch can be retried with its sequence until its outcome is known. A waiting batch may be renumbered before its
-//! retry (KIP-98, KIP-360).
+//! only the next sequence. It remembers the last five batches and returns the original offset for a repeated one. A
+//! batch can therefore be retried with its sequence until its outcome is known. A waiting batch may be renumbered
+//! before its retry (KIP-98, KIP-360).
 //!
 //! A rejected batch does not raise the epoch: the batches after it are renumbered instead. So a topic that rejects many
 //! batches does not use up the 32,767 epochs of a producer id.

@@ -111,9 +111,9 @@ impl<'a> Scanner<'a> {
     /// Returns whether a whole, undamaged batch follows a bad one. If so, this is damage in the middle and not a torn
     /// tail.
     ///
-    /// `expected` is the offset that the bad batch should have started with. Within the range that the bad batch's
-    /// header claims, only a batch that continues after it counts, since a record may contain the bytes of another
-    /// batch. After that range, or if the header is unusable, any later batch counts.
+    /// `expected` is the offset that the bad batch should have started with. A record may contain the bytes of another
+    /// batch. Within the range that the bad batch's header claims, only a batch that continues after it therefore
+    /// counts. After that range, or if the header is unusable, any later batch counts.
     pub(crate) fn find_batch_after(
         &mut self,
         bad: u64,

@@ -1,7 +1,7 @@
 //! The LZ4 frame format, over the block codec of lz4_flex.
 //!
-//! Frames are read here and not by the library. Its reader accepts a frame that is cut between two blocks as a whole
-//! one, and allocates by the block size that the header claims (8 MiB and more for a few bytes).
+//! Frames are read here and not by the library. Its reader accepts a frame that is cut between two blocks. It
+//! also allocates by the block size that the header claims: 8 MiB and more for a few bytes.
 //!
 //! ```text
 //! magic 0x184D2204 LE | FLG | BD | content size u64 LE, if FLG says so | header checksum
