@@ -8,8 +8,7 @@ import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
 
 /**
- * Sends the values that it is given as one batch, and tells what became of each, a line a value: its offset, or the
- * exception with its words.
+ * Sends values as one batch, and prints a line for each: its offset, or the exception with its message.
  *
  * Arguments: bootstrap server, topic, codec, values.
  */

@@ -1,4 +1,4 @@
-// KafkaJS, which never moves past an answer that holds empty batches alone.
+// KafkaJS, which never moves past a response that has only empty batches.
 'use strict'
 
 const assert = require('node:assert')
@@ -7,7 +7,7 @@ const { Kafka, logLevel } = require('kafkajs')
 const PATIENCE_MS = 120000
 const PARTITIONS = 4
 
-// The long gap of a view: as in `views/mod.rs`.
+// The long gap of a view, as in `views/mod.rs`.
 const GAP = { match: 'keep this one', offset: '10000000', end: '10160001', minBytes: 65536, maxWaitTimeInMs: 700 }
 
 const [command, bootstrap] = process.argv.slice(2)
@@ -16,12 +16,12 @@ const kafka = new Kafka({ clientId: 'views', brokers: [bootstrap], logLevel: log
 async function waitUntil(what, condition) {
   const end = Date.now() + PATIENCE_MS
   while (!(await condition())) {
-    assert(Date.now() < end, `in vain: ${what}`)
+    assert(Date.now() < end, `timed out: ${what}`)
     await new Promise((resolve) => setTimeout(resolve, 20))
   }
 }
 
-/** A member of a group that notes what it reads and what it owns. */
+/** A member of a group that records what it reads and which partitions it owns. */
 async function join(topic, groupId, seen, options = {}) {
   const consumer = kafka.consumer({ groupId, heartbeatInterval: 300, maxWaitTimeInMs: 300, ...options })
   const member = { consumer, partitions: [] }
@@ -39,7 +39,7 @@ async function join(topic, groupId, seen, options = {}) {
   return member
 }
 
-/** It finds the one record, gets to the end of what is behind it, and commits that. */
+/** Finds the one record, reaches the end of the gap behind it, and commits that offset. */
 async function gap() {
   const seen = []
   const { minBytes, maxWaitTimeInMs } = GAP
@@ -54,7 +54,7 @@ async function gap() {
   assert.deepStrictEqual(seen, [{ partition: 0, offset: GAP.offset, value: GAP.match }])
 }
 
-/** Two members share the partitions of a view, one leaves, the other takes over, and one that comes later goes on. */
+/** Lets two members share the partitions of a view. One leaves and the other takes over; a later member continues. */
 async function group() {
   const admin = kafka.admin()
   await admin.connect()
@@ -101,13 +101,13 @@ async function group() {
   assert(later.every(({ value }) => value.startsWith('keep four-')))
   await third.consumer.disconnect()
 
-  // Writing is refused, and not tried again.
+  // Writing is rejected, and not retried.
   await assert.rejects(producer.send({ topic: 'view', messages: [{ value: 'x' }] }), { type: 'INVALID_TOPIC_EXCEPTION' })
   await producer.disconnect()
   await admin.disconnect()
 }
 
-/** Batches that admission dropped whole are more than a fetch may answer: it gets past them. */
+/** Reads past batches that admission dropped completely, which are more than one fetch response holds. */
 async function dropped() {
   const admin = kafka.admin()
   await admin.connect()

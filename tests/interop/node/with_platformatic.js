@@ -7,7 +7,7 @@ const { Admin, Producer, stringSerializers } = require('@platformatic/kafka')
 const [command, bootstrap] = process.argv.slice(2)
 const options = { clientId: 'admin', bootstrapBrokers: [bootstrap] }
 
-/** Records, offsets and a group are deleted; what the lists show without security, quotas and reassignments. */
+/** Deletes records, offsets and a group, and checks the lists without security, quotas and reassignments. */
 async function admin() {
   const admin = new Admin(options)
   const topic = 'platformatic'

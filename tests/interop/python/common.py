@@ -1,4 +1,4 @@
-"""What the three Python clients are put through: the same records, the same group."""
+"""The shared tests of the three Python clients: the same records, the same group."""
 
 import sys
 import threading
@@ -10,7 +10,7 @@ PATIENCE_S = 60
 
 
 def records(codec):
-    """(key, value, headers): null keys and values, empty and binary ones, headers that repeat a name."""
+    """Yields (key, value, headers) with null, empty and binary keys and values, and headers that repeat a name."""
     for i in range(200):
         key = None if i % 10 == 9 else b"key-%d" % (i % 7)
         value = None if i % 50 == 48 else b"" if i % 50 == 47 else b"%s-%d-" % (codec.encode(), i) + b"\x00\xffx" * i
@@ -19,13 +19,13 @@ def records(codec):
 
 
 def check(codec, got):
-    """`got`: (partition, offset, key, value, headers) of every record of the topic."""
+    """Checks `got`, the (partition, offset, key, value, headers) of every record of the topic."""
     wanted = sorted(records(codec), key=repr)
     found = sorted(((key, value, list(headers or [])) for _, _, key, value, headers in got), key=repr)
     assert len(found) == len(wanted), f"{codec}: {len(found)} records instead of {len(wanted)}"
     for one, other in zip(found, wanted):
         assert one == other, f"{codec}: got {one}, wanted {other}"
-    # Offsets are dense in every partition, and a key lies in one partition only.
+    # Offsets are dense in every partition, and all records of a key are in one partition.
     offsets, homes = {}, {}
     for partition, offset, key, _, _ in got:
         offsets.setdefault(partition, []).append(offset)
@@ -40,18 +40,18 @@ NOT_NEGATIVE = 'json-compare{"path":"/n","op":">=","value":0}'
 """A filter for `stage.admit`: JSON whose `n` is not negative."""
 
 MIXED = [b'{"n":1}', b"no json", b'{"n":2}', b'{"n":-1}']
-"""Values of which it lets the first and the third in."""
+"""Values of which the filter admits the first and the third."""
 
 
 def check_refusals(errors):
-    """`errors`: what became of each record of one batch of MIXED, as text; None for a success."""
-    assert all(errors), f"a batch with a bad record was taken: {errors}"
+    """Checks `errors`, the result of each record of one batch of MIXED as text; None for a success."""
+    assert all(errors), f"a batch with a bad record was accepted: {errors}"
     assert "not JSON" in errors[1], errors[1]
     assert "json-compare" in errors[3], errors[3]
 
 
 class Member(threading.Thread):
-    """A member of a group in a thread of its own. `open()` gives an object with `poll()` (a list of values),
+    """A member of a group in its own thread. `open()` returns an object with `poll()` (a list of values),
     `owned()` (a set of partitions) and `close()`."""
 
     def __init__(self, name, open):
@@ -83,13 +83,13 @@ def wait_until(what, members, condition):
         for member in members:
             assert member.error is None, f"{member.name}: {member.error!r}"
         owned = {member.name: sorted(member.partitions) for member in members}
-        assert time.monotonic() < end, f"in vain: {what}; owned: {owned}"
+        assert time.monotonic() < end, f"timed out: {what}; owned: {owned}"
         time.sleep(0.02)
 
 
 def group(open, produce):
-    """A second member joins, both work, it leaves, the first takes over; every record comes exactly once.
-    `produce(values)` sends the values, spread over the partitions, and waits for the acknowledgements."""
+    """Lets a second member join and leave again, after which the first takes over. Every record must come exactly
+    once. `produce(values)` spreads the values over the partitions and waits for the acknowledgements."""
     everything = frozenset(range(PARTITIONS))
     first = Member("first", open)
     wait_until("one member owns all", [first], lambda: first.partitions == everything)
@@ -116,7 +116,7 @@ def group(open, produce):
     wanted = sorted(b"%s-%d" % (word, i) for word in (b"one", b"two", b"three") for i in range(100))
     assert sorted(first.values + second.values) == wanted, "a record came twice or never"
 
-    # The commits of the first outlive it: who comes next starts at the end.
+    # The commits of the first member remain: the next member starts at the end.
     produce([b"last"])
     third = Member("third", open)
     wait_until("a later member goes on", [third], lambda: bool(third.values))
@@ -124,33 +124,34 @@ def group(open, produce):
     assert third.values == [b"last"], third.values
 
 
-# What a view shows, of a topic that holds other things too.
+# The values that a view shows, of a topic that has others too.
 VIEW_CONFIGS = {"stage.filter": 'contains{"text":"keep "}'}
 
 
 def shown(values):
-    """The values as the view's topic gets them: what is to be shown, and as much that is not."""
+    """Yields the values for the source of the view: each is sent once to be shown and once to be hidden."""
     for i, value in enumerate(values):
         yield i, b"keep " + value
         yield i, b"drop " + value
 
 
 def view_group(open, create, produce):
-    """`group` on a view of four partitions; `open(topic)`, `create(topic, configs)`, `produce(topic, (partition, value)s)`."""
+    """Runs `group` on a view of four partitions, with `open(topic)`, `create(topic, configs)` and
+    `produce(topic, [(partition, value)])`."""
     create("viewed", {})
     create("view", {"view.of": "viewed", **VIEW_CONFIGS})
 
     def open_member():
         member = open("view")
         poll = member.poll
-        # Nothing but what the view shows may come, and without the word that the filter looks for it is the value.
+        # Only shown records may arrive. Without the word that the filter searches for, each is the original value.
         member.poll = lambda: [value[len(b"keep "):] for value in poll() if value.startswith(b"keep ") or 1 / 0]
         return member
 
     group(open_member, lambda values: produce("viewed", [(i % PARTITIONS, value) for i, value in shown(values)]))
 
 
-# The long gap of a view and what it shows of it: as in `views/mod.rs`.
+# The long gap of a view and the record that it shows, as in `views/mod.rs`.
 MATCH = b"keep this one"
 MATCH_OFFSET = 10_000_000
 GAP_END = 10_160_001
@@ -159,13 +160,13 @@ MAX_WAIT_MS = 700
 
 
 def check_gap(poll, position):
-    """`poll(seconds)` gives (offset, value)s and `position()` where the consumer goes on: it finds the one record, and gets
-    to the end of what is behind it."""
+    """Finds the one record and reaches the end of the gap behind it. `poll(seconds)` returns (offset, value) pairs,
+    and `position()` the next offset of the consumer."""
     found, end = [], time.monotonic() + 2 * PATIENCE_S
     while not found or position() < GAP_END:
-        assert time.monotonic() < end, f"in vain: {found}, at {position()}"
+        assert time.monotonic() < end, f"timed out: {found}, at {position()}"
         found += poll(1)
-    # Nothing comes twice, nor anything else.
+    # Nothing arrives twice, and nothing else arrives.
     found += poll(2)
     assert found == [(MATCH_OFFSET, MATCH)], found
     assert position() == GAP_END, position()

@@ -1,8 +1,8 @@
-"""Backs the topic of plug-ins up from one broker and restores it into another, with confluent-kafka and nothing else.
+"""Backs up the topic of plug-ins from one broker and restores it into another, only with confluent-kafka.
 
     plugins_backup.py FROM TO [--compacted]
 
-With --compacted only the last record of each key is kept, as compaction would leave them."""
+With --compacted only the last record of each key is kept, as after compaction."""
 
 import sys
 

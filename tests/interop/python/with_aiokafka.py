@@ -1,4 +1,4 @@
-"""aiokafka, which is its own implementation of the protocol on asyncio."""
+"""aiokafka, which implements the protocol on asyncio."""
 
 import asyncio
 
@@ -55,7 +55,7 @@ def round_trip(bootstrap):
 
 
 class Member:
-    """An event loop of its own, driven by the thread of the member."""
+    """A separate event loop, which the member's thread drives."""
 
     def __init__(self, bootstrap, topic):
         self.loop = asyncio.new_event_loop()
@@ -99,7 +99,7 @@ def view_group(bootstrap):
     async def create_topic(name, configs):
         admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
         await admin.start()
-        # It takes no -1: a view may be given the number that its source has.
+        # This client does not accept -1: a view may be created with the number of its source.
         await admin.create_topics([NewTopic(name, common.PARTITIONS, 1, topic_configs=configs)])
         await admin.close()
 

@@ -87,7 +87,7 @@ def group(bootstrap):
 
 
 def admin(bootstrap):
-    """Topic configs in force at once, and metadata."""
+    """Checks that topic configs are in force at once, and checks metadata."""
     topic = "confluent-admin"
     create(bootstrap, topic)
     client = AdminClient({"bootstrap.servers": bootstrap})
@@ -107,7 +107,7 @@ def admin(bootstrap):
 
 
 def transactions(bootstrap):
-    """There are none yet: who asks for them is told so, and does not wait for ever."""
+    """Checks that a transactional producer gets an error at once: transactions are not supported yet."""
     try:
         Producer({"bootstrap.servers": bootstrap, "transactional.id": "id"}).init_transactions(common.PATIENCE_S)
         raise AssertionError("transactions were begun")
@@ -116,7 +116,7 @@ def transactions(bootstrap):
 
 
 def deletions(bootstrap):
-    """Records below an offset, a group and its offsets; what the admin client shows of each."""
+    """Deletes records below an offset, a group and its offsets, and checks what the admin client shows."""
     topic = "confluent-deletions"
     create(bootstrap, topic)
     deliver(producer(bootstrap), topic, [(0, None, b"value", [])] * 10)
@@ -138,7 +138,7 @@ def deletions(bootstrap):
 
 
 def consumer_protocol(bootstrap):
-    """The newer protocol of groups is not served: the consumer says so at once."""
+    """Checks that the consumer reports at once that the newer group protocol is not served."""
     topic = "confluent-protocol"
     create(bootstrap, topic)
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "newer", "group.protocol": "consumer"})
@@ -164,7 +164,7 @@ def view_group(bootstrap):
         deliver(producer(bootstrap), topic, ((partition, None, value, []) for partition, value in values))
 
     common.view_group(lambda topic: Member(bootstrap, topic), create_topic, produce)
-    # Whoever writes to the view learns at once, and is told so by the broker's own code.
+    # A write to the view fails at once with the broker's error code.
     refused = []
     sender = producer(bootstrap)
     sender.produce("view", value=b"x", on_delivery=lambda error, _: refused.append(error))
@@ -194,7 +194,7 @@ def view_gap(bootstrap):
                 found.append((message.offset(), message.value()))
         return found
 
-    # librdkafka's position is that of its last record; that it got to the end it says by an event.
+    # librdkafka's position is that of its last record. It reports the end of the partition by an event.
     common.check_gap(poll, lambda: ended[-1] if ended else -1)
     consumer.close()
 
@@ -209,7 +209,7 @@ def configure(bootstrap, topic, **options):
 
 
 def send_as_one_batch(bootstrap, topic, values):
-    """What became of each value, as text; None for a success."""
+    """Returns the result of each value as text; None for a success."""
     outcomes = {}
 
     def done(place):
@@ -225,18 +225,18 @@ def send_as_one_batch(bootstrap, topic, values):
 
 
 def refusals(bootstrap):
-    """Records that a topic's filter does not let in: each is told apart from its neighbours."""
+    """Checks that records rejected by a topic's filter differ from the rest of their batch."""
     topic = "confluent-refusals"
     create(bootstrap, topic)
     configure(bootstrap, topic, stage_admit=common.NOT_NEGATIVE)
     errors = send_as_one_batch(bootstrap, topic, common.MIXED)
-    # The words are librdkafka's own: this binding has no room for those of a single record, only for its code.
+    # The message is librdkafka's own: this binding shows only the code of a single record, not its message.
     codes = [error and error.split(":")[0] for error in errors]
     assert codes == ["_INVALID_DIFFERENT_RECORD", "INVALID_RECORD"] * 2, errors
     outcomes = send_as_one_batch(bootstrap, topic, [common.MIXED[0]])
     assert outcomes == [None], outcomes
 
-    # What is skipped is acknowledged, and consumers move past it, also where whole batches are gone.
+    # Skipped records are acknowledged. Consumers move past them, even past whole skipped batches.
     configure(bootstrap, topic, stage_admit_failure_policy="skip")
     wanted = [common.MIXED[0]]
     for round in range(30):

@@ -47,8 +47,8 @@ class Member:
             session_timeout_ms=10000,
             heartbeat_interval_ms=500,
         )
-        # kafka-python 3.0.12 joins before it knows the topic's partitions, joins again when it does, and stays out of the group
-        # for good if a poll times out within that second join, whichever broker it talks to: let it know them at once.
+        # kafka-python 3.0.12 joins before it knows the topic's partitions, and joins again when it does. If a poll
+        # times out within that second join, it stays out of the group for good, with any broker. So it gets them first.
         assert self.consumer.partitions_for_topic(topic)
         self.consumer.subscribe([topic])
 
@@ -121,7 +121,7 @@ def configure(bootstrap, topic, options):
 
 
 def send_as_one_batch(bootstrap, topic, values):
-    """What became of each value, as text; None for a success. A producer whose batch was refused takes no other."""
+    """Returns the result of each value as text; None for a success. A producer accepts nothing after a rejected batch."""
     producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=500)
     sent = [producer.send(topic, value=value, partition=0) for value in values]
     producer.flush()
@@ -137,7 +137,7 @@ def send_as_one_batch(bootstrap, topic, values):
 
 
 def refusals(bootstrap):
-    """Records that a topic's filter does not let in: each with the reason, and their neighbours with another error."""
+    """Checks that records rejected by a topic's filter have the reason, and the rest of their batch another error."""
     topic = "kafka-python-refusals"
     create(bootstrap, topic)
     configure(bootstrap, topic, {"stage.admit": common.NOT_NEGATIVE})
@@ -146,7 +146,7 @@ def refusals(bootstrap):
     outcomes = send_as_one_batch(bootstrap, topic, [common.MIXED[0]])
     assert outcomes == [None], outcomes
 
-    # What is skipped is acknowledged, and consumers move past it, also where whole batches are gone.
+    # Skipped records are acknowledged. Consumers move past them, even past whole skipped batches.
     configure(bootstrap, topic, {"stage.admit": common.NOT_NEGATIVE, "stage.admit.failure.policy": "skip"})
     wanted = [common.MIXED[0]]
     for round in range(10):
@@ -165,7 +165,8 @@ def refusals(bootstrap):
 
 
 def deletions(bootstrap):
-    """Records below an offset, offsets, a group; what the lists show without security, quotas and reassignments."""
+    """Deletes records below an offset, offsets and a group, and checks the lists without security, quotas and
+    reassignments."""
     topic = "kafka-python-deletions"
     create(bootstrap, topic)
     producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all")
