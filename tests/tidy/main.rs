@@ -49,7 +49,7 @@ fn files(endings: &[&str]) -> Vec<PathBuf> {
 /// Returns the banned phrases of one kind of text, with their places.
 fn banned(wanted: Part) -> Vec<String> {
     let mut found = Vec::new();
-    for file in files(&[".rs", ".md"]) {
+    for file in files(&[".rs", ".md", ".py", ".js", ".java", ".sh", ".toml", ".wat", ".wit"]) {
         let text = fs::read_to_string(root().join(&file)).expect("a tracked file is UTF-8");
         for (part, line, text) in parts(&file, &text) {
             if part == wanted {

@@ -16,6 +16,9 @@ pub(crate) fn parts(file: &Path, text: &str) -> Vec<(Part, usize, String)> {
     if file.extension().is_some_and(|ending| ending == "md") {
         return prose(text);
     }
+    if file.extension().is_none_or(|ending| ending != "rs") {
+        return script(text);
+    }
     let is_program = is_program(file);
     // clap shows the doc comments of the command line's types.
     let is_help = is_program && file.starts_with("host/cli");
@@ -53,6 +56,22 @@ fn prose(text: &str) -> Vec<(Part, usize, String)> {
         } else if !fenced && !line.starts_with("    ") {
             lines.push((Part::UserFacing, index + 1, line.to_owned()));
         }
+    }
+    lines
+}
+
+/// Returns the comments of a script, a manifest or a module in WAT that take whole lines, and the docstrings of Python.
+fn script(text: &str) -> Vec<(Part, usize, String)> {
+    let mut is_docstring = false;
+    let mut lines = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        let quotes = line.matches("\"\"\"").count();
+        let is_comment = ["#", "//", "/*", "* ", ";;"].iter().any(|marker| line.starts_with(marker));
+        if is_comment || is_docstring || line.starts_with("\"\"\"") {
+            lines.push((Part::Comment, index + 1, line.to_owned()));
+        }
+        is_docstring ^= quotes % 2 == 1;
     }
     lines
 }
@@ -138,6 +157,13 @@ mod tests {
             literal(3, "and more"),
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn comments_of_scripts_are_found() {
+        let text = "import x\n\"\"\"One.\nTwo.\"\"\"\nx = 1  # three\n# Four.\n";
+        let found: Vec<_> = parts(Path::new("tests/a.py"), text).into_iter().map(|(_, line, _)| line).collect();
+        assert_eq!(found, [2, 3, 5]);
     }
 
     #[test]
