@@ -10,9 +10,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
 use millstream_client::{Admin, ClientConfig, NewTopic};
 use millstream_record::{BatchBuilder, Codec, Header, TimestampType};
-use millstream_wire::frame::encode_request;
+use millstream_wire::frame::{decode_response, encode_request};
 use millstream_wire::messages::{
     FetchPartition, FetchRequest, FetchTopic, PartitionProduceData, ProduceRequest, TopicProduceData,
 };
@@ -48,7 +49,7 @@ enum Unit {
     CpuMicrosPerRequest,
 }
 
-const LOADS: [Load; 4] = [
+const LOADS: [Load; 8] = [
     Load {
         name: "produce, 1 KiB records in batches of 256 KiB",
         unit: Unit::CpuSecondsPerGigabyte,
@@ -61,16 +62,20 @@ const LOADS: [Load; 4] = [
         fetches: false,
     },
     Load {
-        name: "produce, the same in lz4",
+        name: "produce, 1 KiB records in batches of one",
         unit: Unit::CpuSecondsPerGigabyte,
-        records: 248,
+        records: 1,
         value_bytes: 1024,
-        codec: Codec::Lz4,
+        codec: Codec::None,
         connections: 2,
-        in_flight: 8,
-        requests: 1024,
+        in_flight: 64,
+        requests: 100_000,
         fetches: false,
     },
+    compressed("produce, batches of 256 KiB in lz4", Codec::Lz4),
+    compressed("produce, batches of 256 KiB in snappy", Codec::Snappy),
+    compressed("produce, batches of 256 KiB in zstd", Codec::Zstd),
+    compressed("produce, batches of 256 KiB in gzip", Codec::Gzip),
     Load {
         name: "fetch, responses of 1 MiB",
         unit: Unit::CpuSecondsPerGigabyte,
@@ -95,16 +100,40 @@ const LOADS: [Load; 4] = [
     },
 ];
 
-/// Measures two binaries in `rounds` turns and prints a table. The ratio is the second binary's over the first's.
+/// Returns the load of batches that hold 256 KiB of records in a codec.
+const fn compressed(name: &'static str, codec: Codec) -> Load {
+    Load {
+        name,
+        unit: Unit::CpuSecondsPerGigabyte,
+        records: 248,
+        value_bytes: 1024,
+        codec,
+        connections: 2,
+        in_flight: 8,
+        requests: 1024,
+        fetches: false,
+    }
+}
+
+/// One of the two sides of a comparison.
+#[derive(Clone, Copy)]
+pub(crate) struct Side<'a> {
+    /// The broker's binary.
+    pub(crate) binary: &'a Path,
+    /// The configs of the broker, each as `NAME=VALUE`.
+    pub(crate) configs: &'a [String],
+}
+
+/// Measures two sides in `rounds` turns and prints a table, for the loads whose name contains `only`. The ratio is the second side's over the first's.
 ///
 /// # Errors
 /// When a broker does not start, stops responding, or rejects a request.
-pub(crate) fn run(binaries: [&Path; 2], rounds: usize) -> Result<()> {
+pub(crate) fn run(sides: [Side<'_>; 2], rounds: usize, only: &str) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     println!("| Load | First | Second | Ratio of the medians of pairs | Requests/s, first and second |");
     println!("|---|---|---|---|---|");
-    for load in &LOADS {
-        let brokers = [TestedBroker::start(binaries[0])?, TestedBroker::start(binaries[1])?];
+    for load in LOADS.iter().filter(|load| load.name.contains(only)) {
+        let brokers = [TestedBroker::start(sides[0])?, TestedBroker::start(sides[1])?];
         let mut turns = Vec::new();
         for round in 0..=rounds {
             let mut pair = [Turn::default(); 2];
@@ -150,13 +179,14 @@ struct TestedBroker {
 }
 
 impl TestedBroker {
-    fn start(binary: &Path) -> Result<Self> {
+    fn start(side: Side<'_>) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let mut command = Command::new(binary);
+        let mut command = Command::new(side.binary);
         command.arg("serve").arg("--data-dir").arg(folder.path().join("data")).args(["--listen", "127.0.0.1:0"]);
         command.args(["--set", "log.segment.delete.delay.ms=0"]);
+        command.args(side.configs.iter().flat_map(|config| ["--set", config]));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().with_context(|| format!("cannot start {}", binary.display()))?;
+        let mut child = command.spawn().with_context(|| format!("cannot start {}", side.binary.display()))?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().context("a pipe")?).read_line(&mut line)?;
         let address = line.trim().strip_prefix("listening on ").context("the broker does not listen")?.parse()?;
@@ -177,13 +207,13 @@ impl TestedBroker {
         let produce = |partition| produce_frame(load, &topic, partition);
         let frames: Vec<_> = (0..load.connections as i32).map(produce).collect::<Result<_>>()?;
         let frames = if load.fetches {
-            self.send(&frames, 64, 8)?;
+            self.send(&frames, 64, 8, false)?;
             (0..load.connections as i32).map(|partition| fetch_frame(&topic, partition)).collect::<Result<_>>()?
         } else {
             frames
         };
         let (computed, begun) = (self.computed()?, Instant::now());
-        let bytes = self.send(&frames, load.requests / load.connections, load.in_flight)?;
+        let bytes = self.send(&frames, load.requests / load.connections, load.in_flight, load.fetches)?;
         let (computed, elapsed) = (self.computed()? - computed, begun.elapsed().as_secs_f64());
         admin.delete_topics(&[topic]).await?;
         let cost = match load.unit {
@@ -194,8 +224,8 @@ impl TestedBroker {
     }
 
     /// Sends each frame `count` times over a separate connection. Returns the bytes sent and received over all of them.
-    fn send(&self, frames: &[Vec<u8>], count: usize, in_flight: usize) -> Result<usize> {
-        let replay = |frame: &[u8]| replay(self.address, frame, count, in_flight);
+    fn send(&self, frames: &[Vec<u8>], count: usize, in_flight: usize, fetches: bool) -> Result<usize> {
+        let replay = |frame: &[u8]| replay(self.address, frame, count, in_flight, fetches);
         std::thread::scope(|scope| {
             let threads: Vec<_> = frames.iter().map(|frame| scope.spawn(move || replay(frame))).collect();
             threads.into_iter().map(|thread| thread.join().expect("the load does not panic")).sum()
@@ -219,8 +249,8 @@ impl Drop for TestedBroker {
     }
 }
 
-/// Keeps `in_flight` requests on one connection until `count` responses have arrived.
-fn replay(address: SocketAddr, frame: &[u8], count: usize, in_flight: usize) -> Result<usize> {
+/// Keeps `in_flight` requests on one connection until `count` responses have arrived. The last one must report success.
+fn replay(address: SocketAddr, frame: &[u8], count: usize, in_flight: usize, fetches: bool) -> Result<usize> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(RESPONSE_TIMEOUT))?;
@@ -236,11 +266,29 @@ fn replay(address: SocketAddr, frame: &[u8], count: usize, in_flight: usize) -> 
             sent += now;
         }
         for _ in 0..burst.min(sent - received) {
-            bytes += read_response(&mut stream, &mut response)?;
+            let length = read_response(&mut stream, &mut response)?;
             received += 1;
+            bytes += length;
+            if received == count {
+                check(&response[..length], fetches)?;
+            }
         }
     }
     Ok(bytes.max(frame.len() * count))
+}
+
+/// Checks that every partition of a response reports success.
+fn check(response: &[u8], fetches: bool) -> Result<()> {
+    let bytes = Bytes::copy_from_slice(response);
+    let codes: Vec<_> = if fetches {
+        let (_, body) = decode_response::<FetchRequest>(bytes, FETCH_VERSION)?;
+        body.responses.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.error_code).collect()
+    } else {
+        let (_, body) = decode_response::<ProduceRequest>(bytes, PRODUCE_VERSION)?;
+        body.responses.iter().flat_map(|topic| &topic.partition_responses).map(|one| one.error_code).collect()
+    };
+    ensure!(!codes.is_empty() && !codes.iter().any(|code| code.is_err()), "the broker rejects the load: {codes:?}");
+    Ok(())
 }
 
 /// Reads one response. Returns its length.

@@ -29,8 +29,11 @@ struct Arguments {
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
     /// Compares two `millstream` binaries instead: what produce and fetch cost each broker, in turns
-    #[arg(long, num_args = 2, value_names = ["FIRST", "SECOND"], conflicts_with_all = ["output", "only"])]
+    #[arg(long, num_args = 2, value_names = ["FIRST", "SECOND"], conflicts_with = "output")]
     compare: Vec<PathBuf>,
+    /// A config of the second broker of --compare, so that one binary can be compared with itself
+    #[arg(long, value_name = "NAME=VALUE", requires = "compare")]
+    second_set: Vec<String>,
     /// The turns of each load for --compare
     #[arg(long, default_value_t = 12, value_name = "COUNT")]
     rounds: usize,
@@ -63,10 +66,12 @@ fn run(arguments: &Arguments) -> Result<()> {
     if cfg!(debug_assertions) {
         eprintln!("warning: built without optimisation: the figures say nothing (run cargo xtask bench --stages)");
     }
-    if let [first, second] = &arguments.compare[..] {
-        return compare::run([first, second], arguments.rounds);
-    }
     let only = arguments.only.as_deref().unwrap_or_default();
+    if let [first, second] = &arguments.compare[..] {
+        let first = compare::Side { binary: first, configs: &[] };
+        let second = compare::Side { binary: second, configs: &arguments.second_set };
+        return compare::run([first, second], arguments.rounds, only);
+    }
     let page = report::page(&rows(Effort::FULL, only)?);
     print!("{page}");
     if let Some(path) = &arguments.output {
