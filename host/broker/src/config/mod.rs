@@ -410,6 +410,27 @@ mod tests {
         }
     }
 
+    /// Their effects take minutes or need many failures, so tests of the parts set the fields directly.
+    #[test]
+    fn slow_keys_reach_their_parts() {
+        let config = checked(&[
+            "offsets.retention.minutes=2",
+            "offsets.retention.check.interval.ms=70",
+            "plugin.rollback.traps=5",
+            "plugin.rollback.window.ms=90",
+            "socket.listen.backlog.size=11",
+            "log.flush.scheduler.interval.ms=20",
+            "log.flush.start.offset.checkpoint.interval.ms=30",
+        ])
+        .expect("good");
+        assert_eq!(config.group.offsets_retention, Duration::from_secs(120));
+        assert_eq!(config.group.offsets_retention_check_interval, Duration::from_millis(70));
+        assert_eq!((config.spike_limits.traps, config.spike_limits.window), (5, Duration::from_millis(90)));
+        assert_eq!(config.listen_backlog, 11);
+        assert_eq!(config.flush_check_interval, Duration::from_millis(20));
+        assert_eq!(config.log_start_checkpoint_interval, Duration::from_millis(30));
+    }
+
     #[test]
     fn kafkas_own_sample_file_is_accepted() {
         let folder = tempfile::tempdir().expect("a folder");
