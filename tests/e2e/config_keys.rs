@@ -93,7 +93,7 @@ fn a_session_timeout_has_a_maximum() {
 
 #[test]
 fn connections_have_a_maximum() {
-    let broker = Broker::builder().set("max.connections", "2").allow("max.connections").start();
+    let broker = Broker::builder().set("max.connections", "2").allow("connections rejected").start();
     let mut open = [Raw::connect(&broker), Raw::connect(&broker)];
     for raw in &mut open {
         raw.call(12, &MetadataRequest::default());
