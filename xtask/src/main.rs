@@ -1,4 +1,5 @@
-//! The tasks of the repository: `cargo xtask demo`, `cargo xtask example`, `cargo xtask test` and `cargo xtask bench`.
+//! The tasks of the repository: `cargo xtask demo`, `cargo xtask example`, `cargo xtask test`, `cargo xtask bench`
+//! and `cargo xtask soak`.
 //!
 //! It has few dependencies, since it is compiled before everything else.
 
@@ -8,6 +9,7 @@ mod clients;
 mod demo;
 mod example;
 mod report;
+mod soak;
 mod test;
 
 use std::path::{Path, PathBuf};
@@ -31,6 +33,8 @@ Tasks:
   bench --stages [--only TEXT] Compare stages with native code and write
                                docs/benchmarks.md
                                --only: print only the rows whose name contains TEXT
+  soak [--partitions COUNT]    Create 10,000 partitions, write to them, stop and start
+                               the broker, and print the times
 ";
 
 fn main() -> ExitCode {
@@ -46,18 +50,19 @@ fn run() -> Result<ExitCode> {
         Some(Value(task)) => task.string()?,
         Some(Long("help") | Short('h')) => "help".to_owned(),
         Some(other) => return Err(other.unexpected().into()),
-        None => bail!("name a task: demo, example, test or bench; --help describes them"),
+        None => bail!("name a task: demo, example, test, bench or soak; --help describes them"),
     };
     match task.as_str() {
         "bench" => bench::run(&bench::Options::parse(&mut arguments)?),
         "demo" => demo::run(&demo::Options::parse(&mut arguments)?),
         "example" => example::run(&example::Options::parse(&mut arguments)?),
+        "soak" => soak::run(&soak::Options::parse(&mut arguments)?),
         "test" => test::run(&test::Options::parse(&mut arguments)?),
         "help" => {
             print!("{HELP}");
             Ok(ExitCode::SUCCESS)
         }
-        other => bail!("there is no task {other}: use demo, example, test or bench"),
+        other => bail!("there is no task {other}: use demo, example, test, bench or soak"),
     }
 }
 

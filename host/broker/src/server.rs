@@ -133,7 +133,7 @@ fn open(
     }
     let image = metadata.image();
     partition_dirs::tidy(data_dir.path(), &image).map_err(data)?;
-    let fsync_queue = FsyncQueue::start(config.flush_mode).map_err(data)?;
+    let fsync_queue = FsyncQueue::start(config.flush_mode, data_dir.path()).map_err(data)?;
     let topics = Arc::default();
     let offsets_topic = Box::new(NamedTopic::new(&topics, CONSUMER_OFFSETS));
     let broker = Arc::new(Broker {

@@ -96,6 +96,9 @@ pub(crate) fn parse_lines<const N: usize>(path: &Path) -> Result<Vec<Fields<'_, 
         }
         entries.push(Fields { path, line: at + 3, values: fields.map(Option::unwrap_or_default) });
     }
+    if !text.ends_with('\n') {
+        return Err(bad(entries.len() + 2, "the last line is cut off".to_owned()));
+    }
     if entries.len() != count {
         return Err(bad(2, format!("{count} entries are announced, {} are there", entries.len())));
     }

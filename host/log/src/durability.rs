@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::error::LogError;
+use crate::folder::FolderChange;
 use crate::fsutil::{segment_file, sync_dir};
 use crate::leader_epochs::EpochCache;
 use crate::log::{Log, Shared};
@@ -25,8 +26,8 @@ pub(crate) struct Unsynced {
     segments: Vec<(Arc<Segment>, Arc<File>)>,
     /// A file was created in the folder.
     pub(crate) dir: bool,
-    /// The folder itself is new.
-    pub(crate) parent: bool,
+    /// The folder itself is new: its entry in the parent.
+    pub(crate) parent: Option<FolderChange>,
     /// `leader-epoch-checkpoint` is out of date.
     pub(crate) epochs: bool,
     /// Grows with every truncation. A sync that started before a truncation does not count after it.
@@ -35,7 +36,7 @@ pub(crate) struct Unsynced {
 
 impl Unsynced {
     pub(crate) fn new(recovery_point: i64) -> Self {
-        Self { recovery_point, segments: Vec::new(), dir: false, parent: false, epochs: false, generation: 0 }
+        Self { recovery_point, segments: Vec::new(), dir: false, parent: None, epochs: false, generation: 0 }
     }
 
     pub(crate) fn note(&mut self, segment: &Arc<Segment>, file: &Arc<File>) {
@@ -66,7 +67,7 @@ pub struct SyncTarget {
     segments: Vec<(Arc<Segment>, Arc<File>)>,
     active_base: i64,
     dir: bool,
-    parent: bool,
+    parent: Option<FolderChange>,
     epochs: Option<EpochCache>,
 }
 
@@ -82,9 +83,7 @@ impl SyncTarget {
     /// clean, so a second attempt would succeed without writing them.
     pub fn sync(&self) -> Result<(), LogError> {
         let _one_at_a_time = self.shared.syncing.lock();
-        if self.shared.poisoned.load(Ordering::Acquire) {
-            return Err(LogError::Poisoned { path: self.shared.dir.to_path_buf() });
-        }
+        self.check_not_poisoned()?;
         let result = self.sync_files();
         if let Err(error) = &result {
             self.shared.poisoned.store(true, Ordering::Release);
@@ -93,26 +92,48 @@ impl SyncTarget {
         result
     }
 
+    /// Writes the files that a sync of the whole file system has to include.
+    pub(crate) fn prepare_bulk(&self) -> Result<(), LogError> {
+        let _one_at_a_time = self.shared.syncing.lock();
+        self.check_not_poisoned()?;
+        self.write_epochs()
+    }
+
+    /// Returns the partition's folder.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.shared.dir
+    }
+
+    fn check_not_poisoned(&self) -> Result<(), LogError> {
+        if self.shared.poisoned.load(Ordering::Acquire) {
+            return Err(LogError::Poisoned { path: self.shared.dir.to_path_buf() });
+        }
+        Ok(())
+    }
+
+    fn write_epochs(&self) -> Result<(), LogError> {
+        let dir = self.dir();
+        match &self.epochs {
+            Some(epochs) => epochs.write(dir).map_err(LogError::io("cannot write the leader epochs in", dir)),
+            None => Ok(()),
+        }
+    }
+
     fn sync_files(&self) -> Result<(), LogError> {
-        let dir = &*self.shared.dir;
+        let dir = self.dir();
+        self.write_epochs()?;
         for (segment, file) in &self.segments {
             file.sync_data().map_err(LogError::io("cannot fsync", &segment.path()))?;
             if segment.base_offset() != self.active_base {
                 sync_rolled(dir, segment.base_offset())?;
             }
         }
-        if let Some(epochs) = &self.epochs {
-            epochs.write(dir).map_err(LogError::io("cannot write the leader epochs in", dir))?;
-        }
         if self.dir {
             sync_if_there(&dir.join(PARTITION_METADATA))?;
             sync_dir(dir).map_err(LogError::io("cannot fsync", dir))?;
         }
-        if self.parent
-            && let Some(parent) = dir.parent()
-        {
-            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-            sync_dir(parent).map_err(LogError::io("cannot fsync", parent))?;
+        if let Some(parent) = &self.parent {
+            parent.sync().map_err(LogError::io("cannot fsync", parent.path()))?;
         }
         Ok(())
     }
@@ -143,7 +164,8 @@ impl Log {
     /// Returns the sync that makes everything appended so far durable; `None` if it already is.
     pub fn sync_target(&self) -> Option<SyncTarget> {
         let unsynced = &self.unsynced;
-        let clean = unsynced.segments.is_empty() && !unsynced.dir && !unsynced.parent && !unsynced.epochs;
+        let clean =
+            unsynced.segments.is_empty() && !unsynced.dir && unsynced.parent.is_none() && !unsynced.epochs;
         if clean && !self.is_poisoned() {
             return None;
         }
@@ -154,7 +176,7 @@ impl Log {
             segments: unsynced.segments.clone(),
             active_base: self.active().base_offset(),
             dir: unsynced.dir,
-            parent: unsynced.parent,
+            parent: unsynced.parent.clone(),
             epochs: unsynced.epochs.then(|| self.epochs.clone()),
         })
     }
@@ -177,8 +199,8 @@ impl Log {
         if target.dir && self.active().base_offset() == target.active_base {
             self.unsynced.dir = false;
         }
-        if target.parent {
-            self.unsynced.parent = false;
+        if target.parent.is_some() {
+            self.unsynced.parent = None;
         }
         if target.epochs.as_ref() == Some(&self.epochs) {
             self.unsynced.epochs = false;
@@ -202,28 +224,53 @@ impl Log {
         self.shared().poisoned.store(true, Ordering::Release);
     }
 
-    /// Closes the log so that the next start needs no scan: writes a producer snapshot, trims the indexes, and makes
-    /// everything durable.
+    /// Closes the log so that the next start needs no scan: [`Self::prepare_close`], then a sync.
     ///
     /// Returns the recovery point, which is the log's end. The log can still be read and even appended to. After an
     /// append it has to be closed again before the broker may write its marker of a clean shutdown.
     pub fn close_clean(&mut self) -> Result<i64, LogError> {
+        if let Some(target) = self.prepare_close()? {
+            target.sync()?;
+            self.synced(&target);
+        }
+        Ok(self.unsynced.recovery_point)
+    }
+
+    /// Writes the last index entries and the producer snapshot, which save the next start a scan. Returns the sync that is
+    /// still needed; `None` if all records are on disk.
+    ///
+    /// The indexes and the snapshot are not synced: the next start compares them with the log. A log of one small segment
+    /// gets neither, because every start walks it from its first byte.
+    pub fn prepare_close(&mut self) -> Result<Option<SyncTarget>, LogError> {
         self.check_not_poisoned()?;
         let log_end_offset = self.log_end_offset();
         if self.size() == 0 && log_end_offset == 0 {
             // There is nothing to keep, and the next start treats the empty folder as new.
-            return Ok(0);
+            return Ok(None);
         }
         if self.snapshot_offset != Some(log_end_offset) {
             let active = self.active();
-            if active.size() > 0 {
-                active.finish()?;
+            if self.is_one_small_segment() {
+                active.finish_loaded()?;
+            } else {
+                if active.size() > 0 {
+                    active.finish()?;
+                }
+                self.write_snapshot(log_end_offset)?;
             }
-            // The indexes and the snapshot are not synced: they are caches, and the next start finds torn ones.
-            self.write_snapshot(log_end_offset)?;
-            self.unsynced.dir = true;
         }
-        self.flush()
+        Ok(self.sync_target())
+    }
+
+    /// Returns whether the whole log, from offset 0 on, is one small segment.
+    fn is_one_small_segment(&self) -> bool {
+        let list = self.shared().list.read();
+        list.segments.len() == 1 && list.active().base_offset() == 0 && list.active().is_small()
+    }
+
+    /// Returns the sync that makes the recovered records durable; `None` if there are none that need it.
+    pub fn recovery_target(&self) -> Option<SyncTarget> {
+        if self.unsynced.segments.is_empty() { None } else { self.sync_target() }
     }
 }
 

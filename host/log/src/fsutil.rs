@@ -25,22 +25,29 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
 
 /// Replaces `path` as a whole: after a crash it has the old content or the new, never a mixture.
 pub(crate) fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
+    replace(path, content, |file| file.sync_all())?;
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
+        _ => sync_dir(Path::new(".")),
+    }
+}
+
+/// Replaces `path` without waiting for the disk. After a power cut it may have the old content, none, or garbage. Use it
+/// only for files that can be rebuilt.
+pub(crate) fn write_cache(path: &Path, content: &[u8]) -> io::Result<()> {
+    replace(path, content, |_| Ok(()))
+}
+
+fn replace(path: &Path, content: &[u8], sync: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
     let mut tmp = path.as_os_str().to_owned();
     tmp.push(".tmp");
     let tmp = PathBuf::from(tmp);
     let written = File::create(&tmp).and_then(|mut file| {
         file.write_all(content)?;
-        file.sync_all()
+        sync(&file)
     });
-    if let Err(error) = written.and_then(|()| fs::rename(&tmp, path)) {
-        // A leftover file is harmless (it is never read), so the first error is the one to return.
-        let _ = fs::remove_file(&tmp);
-        return Err(error);
-    }
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
-        _ => sync_dir(Path::new(".")),
-    }
+    // A leftover file is harmless (it is never read), so the first error is the one to return.
+    written.and_then(|()| fs::rename(&tmp, path)).inspect_err(|_| drop(fs::remove_file(&tmp)))
 }
 
 /// Removes a file, which may be missing.

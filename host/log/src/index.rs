@@ -120,8 +120,28 @@ impl<const N: usize> EntryFile<N> {
         Ok(())
     }
 
+    /// Cuts the file to the length of its entries, if it exists.
+    fn trim(&mut self) -> io::Result<()> {
+        if self.allocated > 0 { self.finish() } else { Ok(()) }
+    }
+
+    /// Removes the entries after the last one for which `keep` holds.
+    fn truncate(&mut self, keep: impl Fn([u8; N]) -> bool) {
+        let before = self.entries;
+        self.entries = self.count(keep);
+        if let Some(map) = &mut self.map {
+            // A later load must not find them again.
+            map[self.entries * N..before * N].fill(0);
+        }
+    }
+
     /// Returns the last entry for which `keep` holds. It must hold for a first part of the entries and for no others.
     fn floor(&self, keep: impl Fn([u8; N]) -> bool) -> Option<[u8; N]> {
+        self.count(keep).checked_sub(1).map(|at| self.get(at))
+    }
+
+    /// Returns the number of entries for which `keep` holds, under the same condition as [`Self::floor`].
+    fn count(&self, keep: impl Fn([u8; N]) -> bool) -> usize {
         let (mut low, mut high) = (0, self.entries);
         while low < high {
             let middle = low + (high - low) / 2;
@@ -131,7 +151,7 @@ impl<const N: usize> EntryFile<N> {
                 high = middle;
             }
         }
-        low.checked_sub(1).map(|at| self.get(at))
+        low
     }
 }
 
@@ -281,7 +301,21 @@ impl Indexes {
         self.times.push(bytes)
     }
 
-    /// Trims both files to their entries.
+    /// Removes the entries of batches after `offset`.
+    pub(crate) fn truncate(&mut self, offset: i64) {
+        let base_offset = self.base_offset;
+        let relative = |bytes: [u8; 4]| base_offset.saturating_add(i64::from(i32::from_be_bytes(bytes)));
+        self.offsets.truncate(|[a, b, c, d, ..]| relative([a, b, c, d]) <= offset);
+        self.times.truncate(|[.., a, b, c, d]| relative([a, b, c, d]) <= offset);
+    }
+
+    /// Cuts the files that exist to the length of their entries.
+    pub(crate) fn trim(&mut self) -> io::Result<()> {
+        self.offsets.trim()?;
+        self.times.trim()
+    }
+
+    /// Trims both files to their entries, and creates those that do not exist.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         self.offsets.finish()?;
         self.times.finish()
@@ -310,18 +344,30 @@ impl Summary {
 
     /// Adds the next batch of the segment, and an index entry if one is due, at the same places as Kafka.
     pub(crate) fn add(&mut self, batch: &Located, indexes: &mut Indexes, interval: u32) -> io::Result<()> {
+        let without_entry = self.bytes_since_entry + batch.header.size as u64;
+        if !self.note(batch, interval) {
+            return Ok(());
+        }
+        // An entry that cannot be written is due again with the next batch.
+        let with_entry = std::mem::replace(&mut self.bytes_since_entry, without_entry);
+        if indexes.offsets.room() > 0 {
+            indexes.push_offset(OffsetPosition { offset: batch.header.last_offset(), position: batch.position })?;
+            indexes.push_time(self.newest)?;
+            self.bytes_since_entry = with_entry;
+        }
+        Ok(())
+    }
+
+    /// Adds the next batch of the segment to the summary alone. Returns whether an index entry is due.
+    pub(crate) fn note(&mut self, batch: &Located, interval: u32) -> bool {
         let header = &batch.header;
         self.first_timestamp.get_or_insert(header.max_timestamp);
         if header.newest_record() > self.newest.timestamp {
             self.newest = TimestampOffset { timestamp: header.max_timestamp, offset: header.last_offset() };
         }
-        let due = self.bytes_since_entry > u64::from(interval) && indexes.offsets.room() > 0;
-        self.bytes_since_entry += header.size as u64;
-        if due {
-            indexes.push_offset(OffsetPosition { offset: header.last_offset(), position: batch.position })?;
-            indexes.push_time(self.newest)?;
-            self.bytes_since_entry = header.size as u64;
-        }
-        Ok(())
+        let is_due = self.bytes_since_entry > u64::from(interval);
+        let since_entry = if is_due { 0 } else { self.bytes_since_entry };
+        self.bytes_since_entry = since_entry + header.size as u64;
+        is_due
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use crate::checkpoint::{CheckpointError, parse_lines};
-use crate::fsutil::write_atomic;
+use crate::fsutil::write_cache;
 
 /// The name of the file in a partition's folder.
 pub(crate) const EPOCH_FILE: &str = "leader-epoch-checkpoint";
@@ -41,12 +41,13 @@ impl EpochCache {
         Ok(cache)
     }
 
+    /// Writes the file without syncing it: a start compares it with the log.
     pub(crate) fn write(&self, dir: &Path) -> io::Result<()> {
         let mut text = format!("0\n{}\n", self.entries.len());
         for entry in &self.entries {
             text.push_str(&format!("{} {}\n", entry.epoch, entry.start_offset));
         }
-        write_atomic(&dir.join(EPOCH_FILE), text.as_bytes())
+        write_cache(&dir.join(EPOCH_FILE), text.as_bytes())
     }
 
     pub(crate) fn entries(&self) -> &[EpochEntry] {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::batch_walk::{HeaderWalk, Located, WalkError};
+use crate::batch_walk::{BatchHeader, HeaderWalk, Located, WalkError};
 use crate::config::LogConfig;
 use crate::error::LogError;
 use crate::file_cache::{FileCache, OpenSegment, Slot};
@@ -19,8 +19,12 @@ use crate::index::{Indexes, OffsetPosition, Summary, TimestampOffset};
 /// Suffixes of the files that belong to one segment.
 pub(crate) const SEGMENT_SUFFIXES: [&str; 4] = ["log", "index", "timeindex", "snapshot"];
 
-/// A segment up to this size in bytes is walked from its start, not from an index entry.
-const WALKED_WHOLE_BYTES: u64 = 16 * 1024;
+/// A segment up to this size in bytes is walked from its start, not from an index entry. Thousands of small logs need no
+/// indexes then.
+const SMALL_BYTES_MAX: u64 = 16 * 1024;
+
+/// A small segment has fewer index entries than this.
+const SMALL_ENTRIES: u64 = 4;
 
 pub(crate) struct Segment {
     dir: Arc<Path>,
@@ -57,7 +61,7 @@ impl Segment {
     }
 
     /// Creates a segment without bytes. An existing file with its name is emptied: only an incomplete append can have
-    /// left it there.
+    /// left it there. The first append opens it.
     pub(crate) fn create(
         dir: &Arc<Path>,
         base_offset: i64,
@@ -66,16 +70,7 @@ impl Segment {
     ) -> Result<Self, LogError> {
         let segment = Self::existing(dir, base_offset, 0, config, files);
         let path = segment.path();
-        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path);
-        let io = LogError::io("cannot create", &path);
-        segment
-            .files
-            .get(&segment.slot, open)
-            .and_then(|open| {
-                *open.indexes.write() = Some(segment.empty_indexes()?);
-                Ok(())
-            })
-            .map_err(io)?;
+        File::create(&path).map_err(LogError::io("cannot create", &path))?;
         Ok(segment)
     }
 
@@ -120,6 +115,23 @@ impl Segment {
         Ok(look(slot.insert(indexes)))
     }
 
+    /// Returns whether the segment is walked from its start where its indexes are not in memory.
+    pub(crate) fn is_small(&self) -> bool {
+        self.size() <= SMALL_BYTES_MAX.min(SMALL_ENTRIES * u64::from(self.index_interval))
+    }
+
+    /// Returns the index entry where a walk starts. `None` is the start of the file.
+    fn entry(
+        &self,
+        open: &OpenSegment,
+        look: impl Fn(&Indexes) -> Option<OffsetPosition>,
+    ) -> Result<Option<OffsetPosition>, LogError> {
+        if self.is_small() {
+            return Ok(open.indexes.read().as_ref().and_then(look));
+        }
+        self.with_indexes(open, look)
+    }
+
     fn load_indexes(&self, open: &OpenSegment) -> Result<Indexes, LogError> {
         let size = self.size();
         if size == 0 {
@@ -137,15 +149,20 @@ impl Segment {
 
     /// Rebuilds indexes and summary from the headers in the log file.
     fn rebuilt(&self, file: &File) -> Result<(Indexes, Summary), LogError> {
-        let path = self.path();
-        tracing::info!(segment = %path.display(), "rebuilding the indexes");
+        let is_small = self.is_small();
+        if !is_small {
+            // A small segment has none before it grows.
+            tracing::info!(segment = %self.path().display(), "rebuilding the indexes");
+        }
         let mut indexes = self.empty_indexes().map_err(|e| self.index_error(e))?;
         let mut summary = Summary::new(self.base_offset);
         let mut walk = HeaderWalk::new(file, 0, self.size());
         while let Some(batch) = walk.next().map_err(|e| self.walk_error(e))? {
             summary.add(&batch, &mut indexes, self.index_interval).map_err(|e| self.index_error(e))?;
         }
-        indexes.push_time(summary.newest).map_err(|e| self.index_error(e))?;
+        if !is_small {
+            indexes.push_time(summary.newest).map_err(|e| self.index_error(e))?;
+        }
         Ok((indexes, summary))
     }
 
@@ -173,18 +190,82 @@ impl Segment {
         Ok(())
     }
 
-    /// Installs the result of a scan of the whole file.
-    pub(crate) fn install(&self, indexes: Indexes, summary: Summary) -> Result<(), LogError> {
+    /// Installs the result of a scan.
+    pub(crate) fn install(&self, indexes: Option<Indexes>, summary: Summary) -> Result<(), LogError> {
         let open = self.open()?;
         *self.summary.lock() = Some(summary);
-        *open.indexes.write() = Some(indexes);
+        *open.indexes.write() = indexes;
         Ok(())
     }
 
-    /// Returns empty indexes and an empty summary for such a scan.
+    /// Returns empty indexes and an empty summary, for a scan of the whole file.
     pub(crate) fn begin_scan(&self) -> Result<(Indexes, Summary), LogError> {
         let indexes = self.empty_indexes().map_err(|e| self.index_error(e))?;
         Ok((indexes, Summary::new(self.base_offset)))
+    }
+
+    /// Returns the indexes and the summary up to the last index entry below `recovery_point`, and the batch of that entry.
+    /// A scan continues after it. `None` if there is no such entry, or if the indexes contradict the file.
+    pub(crate) fn indexed_below(
+        &self,
+        open: &OpenSegment,
+        recovery_point: i64,
+    ) -> Result<Option<(Indexes, Summary, Located)>, LogError> {
+        let size = self.size();
+        let loaded = Indexes::load(&self.dir, self.base_offset, self.index_capacity, size);
+        let Some(mut indexes) = loaded.map_err(|e| self.index_error(e))? else { return Ok(None) };
+        let Some(entry) = indexes.floor_offset(recovery_point - 1) else { return Ok(None) };
+        indexes.truncate(entry.offset);
+        let Some(newest) = indexes.last_time() else { return Ok(None) };
+        let start = indexes.floor_offset(newest.offset).map_or(0, |entry| entry.position);
+        let (Some(first), Some((last, newest_at_end))) =
+            (self.first_batch(open)?, self.walk_between(open, start, newest, entry)?)
+        else {
+            return Ok(None);
+        };
+        let summary = Summary {
+            newest: newest_at_end,
+            first_timestamp: Some(first.header.max_timestamp),
+            bytes_since_entry: last.header.size as u64,
+        };
+        Ok(Some((indexes, summary, last)))
+    }
+
+    fn first_batch(&self, open: &OpenSegment) -> Result<Option<Located>, LogError> {
+        match HeaderWalk::new(&open.file, 0, self.size()).next() {
+            Ok(first) => Ok(first),
+            Err(WalkError::Bad { .. }) => Ok(None),
+            Err(WalkError::Io(error)) => Err(self.read_error(error)),
+        }
+    }
+
+    /// Walks from `start` to the batch that `entry` names, and returns that batch. `None` when there is no such batch, or
+    /// when `newest` does not name the newest batch up to there.
+    fn walk_between(
+        &self,
+        open: &OpenSegment,
+        start: u64,
+        newest: TimestampOffset,
+        entry: OffsetPosition,
+    ) -> Result<Option<(Located, TimestampOffset)>, LogError> {
+        let mut walk = HeaderWalk::new(&open.file, start, self.size());
+        let mut found = false;
+        loop {
+            let batch = match walk.next() {
+                Ok(Some(batch)) => batch,
+                Ok(None) | Err(WalkError::Bad { .. }) => return Ok(None),
+                Err(WalkError::Io(error)) => return Err(self.read_error(error)),
+            };
+            let is_named = batch.header.last_offset() == newest.offset;
+            found |= is_named && batch.header.max_timestamp == newest.timestamp;
+            let is_newer = found && batch.header.newest_record() > newest.timestamp;
+            if is_newer || batch.position > entry.position {
+                return Ok(None);
+            }
+            if batch.position == entry.position {
+                return Ok((found && batch.header.last_offset() == entry.offset).then_some((batch, newest)));
+            }
+        }
     }
 
     pub(crate) fn index_interval(&self) -> u32 {
@@ -194,24 +275,26 @@ impl Segment {
     /// Returns the first batch that ends at or after `offset`, if the segment has one.
     pub(crate) fn locate(&self, offset: i64) -> Result<Option<Located>, LogError> {
         let open = self.open()?;
-        let entry = self.with_indexes(&open, |indexes| indexes.floor_offset(offset))?;
+        let entry = self.entry(&open, |indexes| indexes.floor_offset(offset))?;
         self.walk_from(&open, entry, |batch| batch.header.last_offset() >= offset)
     }
 
-    /// Returns the offset after the last batch; `Corrupt` if the file does not end with a whole one.
-    pub(crate) fn end_offset(&self) -> Result<i64, LogError> {
+    /// Returns the header of the last batch. For a small segment it also fills the summary. `Corrupt` if the file does not
+    /// end with a whole batch.
+    pub(crate) fn last_batch(&self) -> Result<Option<BatchHeader>, LogError> {
         let open = self.open()?;
-        // A start with thousands of small logs should not map an index for each.
-        let entry = match self.size() {
-            ..=WALKED_WHOLE_BYTES => None,
-            _ => self.with_indexes(&open, Indexes::last_offset)?,
-        };
+        let is_small = self.is_small();
+        let entry = self.entry(&open, Indexes::last_offset)?;
         let mut walk = self.walk_at(&open, entry)?;
-        let mut end = self.base_offset;
+        let (mut last, mut summary) = (None, Summary::new(self.base_offset));
         while let Some(batch) = walk.next().map_err(|e| self.walk_error(e))? {
-            end = batch.header.next_offset();
+            summary.note(&batch, self.index_interval);
+            last = Some(batch.header);
         }
-        Ok(end)
+        if is_small && entry.is_none() {
+            *self.summary.lock() = Some(summary);
+        }
+        Ok(last)
     }
 
     /// Closes the descriptor and the maps until they are needed again.
@@ -222,7 +305,7 @@ impl Segment {
     /// Returns the offset of an index entry at or before a position, or the base offset if there is none.
     pub(crate) fn offset_at(&self, position: u64) -> Result<i64, LogError> {
         let open = self.open()?;
-        let entry = self.with_indexes(&open, |indexes| indexes.floor_position(position))?;
+        let entry = self.entry(&open, |indexes| indexes.floor_position(position))?;
         Ok(entry.map_or(self.base_offset, |entry| entry.offset))
     }
 
@@ -265,7 +348,7 @@ impl Segment {
     /// `max_position` and have offsets below `max_offset`. The result is at least `first.position`.
     pub(crate) fn end_of_range(&self, first: &Located, max_position: u64, max_offset: i64) -> Result<u64, LogError> {
         let open = self.open()?;
-        let entry = self.with_indexes(&open, |indexes| {
+        let entry = self.entry(&open, |indexes| {
             let by_offset = indexes.floor_offset(max_offset - 1)?;
             let by_position = indexes.floor_position(max_position)?;
             Some(if by_offset.position < by_position.position { by_offset } else { by_position })
@@ -289,17 +372,21 @@ impl Segment {
     /// Returns the first batch at or after `from` whose max timestamp is `timestamp` or newer.
     pub(crate) fn locate_time(&self, timestamp: i64, from: i64) -> Result<Option<Located>, LogError> {
         let open = self.open()?;
-        // Every batch up to an entry of `timestamp - 1` is older than the wanted one.
-        let known = self.with_indexes(&open, |indexes| indexes.floor_time(timestamp.saturating_sub(1)))?;
+        // Every batch up to an entry of `timestamp - 1` is older than what is looked for.
+        let floor = |indexes: &Indexes| indexes.floor_time(timestamp.saturating_sub(1));
+        let known = match self.is_small() {
+            true => None,
+            false => self.with_indexes(&open, floor)?,
+        };
         let known = match known {
             Some(entry) if self.named_by(entry)?.is_none() => {
                 self.rebuild()?;
-                self.with_indexes(&open, |indexes| indexes.floor_time(timestamp.saturating_sub(1)))?
+                self.with_indexes(&open, floor)?
             }
             known => known,
         };
         let start = known.map_or(from, |entry| entry.offset.max(from));
-        let entry = self.with_indexes(&open, |indexes| indexes.floor_offset(start))?;
+        let entry = self.entry(&open, |indexes| indexes.floor_offset(start))?;
         self.walk_from(&open, entry, |batch| {
             batch.header.last_offset() >= from && batch.header.newest_record() >= timestamp
         })
@@ -396,8 +483,17 @@ impl Segment {
         Ok(())
     }
 
-    /// Returns when the log file was last written, in milliseconds since 1970. It replaces a timestamp that is not
-    /// plausible.
+    /// Cuts the index files to the length of their entries, if the indexes are in memory.
+    pub(crate) fn finish_loaded(&self) -> Result<(), LogError> {
+        let Some(open) = self.slot.lock().upgrade() else { return Ok(()) };
+        match &mut *open.indexes.write() {
+            Some(indexes) => indexes.trim().map_err(|e| self.index_error(e)),
+            None => Ok(()),
+        }
+    }
+
+    /// When the log file was last written, milliseconds since 1970: what stands in for a timestamp that cannot be
+    /// believed.
     pub(crate) fn modified_ms(&self) -> Result<i64, LogError> {
         let path = self.path();
         let modified =

@@ -1,45 +1,51 @@
 //! Closing the logs of many partitions.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use millstream_log::{LogError, SyncTarget};
+
+use crate::error::PartitionError;
+use crate::many::{in_parallel, sync_many};
 use crate::partition::Partition;
 
-/// The number of threads. A close waits for several fsyncs and needs little CPU, and the file system's journal merges
-/// the fsyncs that run at the same time.
-const CLOSE_THREADS: usize = 32;
-
 impl Partition {
-    /// Closes the logs of many partitions in parallel, so that the next start need not recover them. Blocks for the disk.
+    /// Closes the logs of many partitions, so that the next start need not recover them. Blocks for the disk.
     ///
     /// Returns whether all of them are closed. Failures are logged. A partition that is offline is not closed.
     #[must_use]
     pub fn close_all(partitions: &[Arc<Self>]) -> bool {
-        let (next, all_closed) = (AtomicUsize::new(0), AtomicBool::new(true));
-        let work = || {
-            while let Some(partition) = partitions.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if !partition.close() {
-                    all_closed.store(false, Ordering::Relaxed);
-                }
-            }
+        let Some(first) = partitions.first() else { return true };
+        let all_closed = AtomicBool::new(true);
+        let failed = |partition: &Self, error: &LogError| {
+            all_closed.store(false, Ordering::Relaxed);
+            tracing::error!(topic = partition.topic(), partition = partition.index(), "cannot close the log: {error}");
         };
-        std::thread::scope(|scope| {
-            for _ in 0..CLOSE_THREADS.min(partitions.len()) {
-                scope.spawn(work);
+        let prepared = in_parallel(partitions.iter().collect(), |partition: &Arc<Self>| match partition.prepare_close() {
+            Ok(Ok(target)) => target.map(|target| (partition, target)),
+            Ok(Err(error)) => {
+                failed(partition, &error);
+                None
+            }
+            // The next start has to recover an offline log.
+            Err(_) => {
+                all_closed.store(false, Ordering::Relaxed);
+                None
             }
         });
+        let (unsynced, targets): (Vec<_>, Vec<_>) = prepared.into_iter().flatten().unzip();
+        let results = sync_many(first.fsync_queue().file_system(), &targets);
+        for ((partition, target), result) in unsynced.into_iter().zip(&targets).zip(results) {
+            match result {
+                // A log that is deleted meanwhile has nothing to note.
+                Ok(()) => drop(partition.with_log(|log| log.synced(target))),
+                Err(error) => failed(partition, &error),
+            }
+        }
         all_closed.into_inner()
     }
 
-    fn close(&self) -> bool {
-        match self.with_log(|log| log.close_clean()) {
-            Ok(Ok(_)) => true,
-            Ok(Err(error)) => {
-                tracing::error!(topic = self.topic(), partition = self.index(), "cannot close the log: {error}");
-                false
-            }
-            // The next start has to recover an offline log.
-            Err(_) => false,
-        }
+    fn prepare_close(&self) -> Result<Result<Option<SyncTarget>, LogError>, PartitionError> {
+        self.with_log(|log| log.prepare_close())
     }
 }

@@ -4,10 +4,12 @@
 //! The syncs run on a few threads of their own, outside of the partition's lock.
 
 use std::fmt::Debug;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+use millstream_log::FileSystem;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -85,16 +87,20 @@ impl SyncWaiters {
 #[derive(Debug)]
 pub struct FsyncQueue {
     flush_mode: FlushMode,
+    /// For a start and a stop, which sync many logs at once. The queue does not use it: a write would wait for what others
+    /// wrote to the same disk.
+    file_system: Option<FileSystem>,
     queue: Mutex<Option<mpsc::Sender<Arc<dyn SyncSource>>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl FsyncQueue {
-    /// Starts the threads.
+    /// Starts the threads, for logs in a data directory.
     ///
     /// # Errors
-    /// The operating system has no thread left.
-    pub fn start(flush_mode: FlushMode) -> std::io::Result<Arc<Self>> {
+    /// The data directory cannot be opened, or the operating system has no thread left.
+    pub fn start(flush_mode: FlushMode, data_dir: &Path) -> std::io::Result<Arc<Self>> {
+        let file_system = FileSystem::of(data_dir)?;
         let (sender, receiver) = mpsc::channel();
         let receiver = Arc::new(Mutex::new(receiver));
         let threads = (0..SYNC_THREADS).map(|index| {
@@ -102,13 +108,18 @@ impl FsyncQueue {
             std::thread::Builder::new().name(format!("sync-{index}")).spawn(move || run(&receiver))
         });
         let threads = threads.collect::<Result<_, _>>()?;
-        Ok(Arc::new(Self { flush_mode, queue: Mutex::new(Some(sender)), threads: Mutex::new(threads) }))
+        let queue = Mutex::new(Some(sender));
+        Ok(Arc::new(Self { flush_mode, file_system, queue, threads: Mutex::new(threads) }))
     }
 
     /// Returns what acks=all waits for.
     #[must_use]
     pub fn flush_mode(&self) -> FlushMode {
         self.flush_mode
+    }
+
+    pub(crate) fn file_system(&self) -> Option<&FileSystem> {
+        self.file_system.as_ref()
     }
 
     /// Returns the wait until all offsets below `end` are on stable storage. The sync starts now, or after the one that
@@ -198,9 +209,13 @@ mod tests {
         }
     }
 
+    fn queue() -> Arc<FsyncQueue> {
+        FsyncQueue::start(FlushMode::Fsync, &std::env::temp_dir()).unwrap()
+    }
+
     #[test]
     fn writes_that_come_during_a_sync_share_the_next_one() {
-        let (queue, disk) = (FsyncQueue::start(FlushMode::Fsync).unwrap(), Arc::new(Disk::default()));
+        let (queue, disk) = (queue(), Arc::new(Disk::default()));
         let gate = disk.gate.lock();
         disk.end.store(1, Ordering::Release);
         let mut waits = vec![queue.wait(&disk, 1)];
@@ -220,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_failed_sync_and_a_stopped_queue_reject_the_writes() {
-        let (queue, disk) = (FsyncQueue::start(FlushMode::Fsync).unwrap(), Arc::new(Disk::default()));
+        let (queue, disk) = (queue(), Arc::new(Disk::default()));
         disk.fails.store(true, Ordering::Release);
         assert!(matches!(queue.wait(&disk, 1).wait_blocking(), Err(PartitionError::NotHosted)));
         // The failure does not leave the log marked as being synced.

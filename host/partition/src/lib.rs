@@ -22,6 +22,7 @@ mod error_log;
 mod fetch_waiters;
 mod fsync_queue;
 mod internal_topic;
+mod many;
 mod open;
 mod partition;
 #[cfg(test)]

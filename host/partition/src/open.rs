@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use millstream_log::{Log, LogError, OpenOptions};
-use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::fsync_queue::FsyncQueue;
+use crate::many::{in_parallel, sync_many};
 use crate::partition::{Partition, PartitionConfig};
 
 /// What the metadata and the checkpoints say about a partition to open.
@@ -37,9 +37,11 @@ impl PartitionSpec {
     }
 }
 
-/// The number of threads. After a crash, each log waits for the fsyncs of what was recovered, and the file system's
-/// journal merges the fsyncs that run at the same time.
-const OPEN_THREADS: usize = 32;
+/// The number of logs that are recovered before they are synced together. Each holds a descriptor until then.
+const RECOVERED_AT_ONCE: usize = 512;
+
+/// An opened log, or the reason why it cannot be opened.
+type Opened = Result<Log, LogError>;
 
 impl Partition {
     /// Opens or creates the logs of many partitions in parallel, and returns them in the order of `specs`.
@@ -51,52 +53,63 @@ impl Partition {
         fsync_queue: &Arc<FsyncQueue>,
         specs: Vec<(PartitionSpec, PartitionConfig)>,
     ) -> Vec<Arc<Self>> {
-        let open = |(spec, config): (PartitionSpec, PartitionConfig)| {
-            let span = tracing::info_span!("open", topic = &*spec.topic, partition = spec.index);
-            let _entered = span.enter();
-            Arc::new(open(data_dir, fsync_queue, spec, &config))
-        };
-        let threads = OPEN_THREADS.min(specs.len());
-        if threads <= 1 {
-            return specs.into_iter().map(open).collect();
+        let mut partitions = Vec::with_capacity(specs.len());
+        let mut specs = specs.into_iter().peekable();
+        while specs.peek().is_some() {
+            let some = specs.by_ref().take(RECOVERED_AT_ONCE).collect();
+            let mut opened = in_parallel(some, |(spec, config)| {
+                let log = open_log(&data_dir.join(spec.folder()), &spec, &config);
+                (spec, config, log)
+            });
+            sync_recovered(fsync_queue, opened.iter_mut().map(|(_, _, log)| log));
+            let partition = |(spec, config, log)| partition(fsync_queue, spec, &config, log);
+            partitions.extend(opened.into_iter().map(partition));
         }
-        // One at a time from a shared queue, since the partitions that need recovery are not spread evenly.
-        let (count, queue) = (specs.len(), Mutex::new(specs.into_iter().enumerate()));
-        let opened = Mutex::new(Vec::with_capacity(count));
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| {
-                    loop {
-                        let next = queue.lock().next();
-                        let Some((place, spec)) = next else { return };
-                        let partition = open(spec);
-                        opened.lock().push((place, partition));
-                    }
-                });
-            }
-        });
-        let mut opened = opened.into_inner();
-        opened.sort_unstable_by_key(|(place, _)| *place);
-        opened.into_iter().map(|(_, partition)| partition).collect()
+        partitions
     }
 }
 
-fn open(data_dir: &Path, fsync_queue: &Arc<FsyncQueue>, spec: PartitionSpec, config: &PartitionConfig) -> Partition {
-    let opened = open_log(&data_dir.join(spec.folder()), &spec, config).map_err(|error| {
-        tracing::error!("the partition is offline: {error}");
-        error.to_string()
+/// Makes durable what recovery found. A log that cannot be synced becomes an error.
+fn sync_recovered<'a>(fsync_queue: &FsyncQueue, opened: impl Iterator<Item = &'a mut Opened>) {
+    let recovered = opened.filter_map(|opened| {
+        let target = opened.as_ref().ok()?.recovery_target()?;
+        Some((opened, target))
     });
-    Partition::new(spec, opened, config, fsync_queue)
+    let (recovered, targets): (Vec<_>, Vec<_>) = recovered.unzip();
+    let results = sync_many(fsync_queue.file_system(), &targets);
+    for ((opened, target), result) in recovered.into_iter().zip(&targets).zip(results) {
+        match (&mut *opened, result) {
+            (Ok(log), Ok(())) => drop(log.synced(target)),
+            (_, Err(error)) => *opened = Err(error),
+            (Err(_), Ok(())) => {}
+        }
+    }
 }
 
-fn open_log(folder: &Path, spec: &PartitionSpec, config: &PartitionConfig) -> Result<Log, LogError> {
+fn partition(
+    fsync_queue: &Arc<FsyncQueue>,
+    spec: PartitionSpec,
+    config: &PartitionConfig,
+    opened: Opened,
+) -> Arc<Partition> {
+    let span = tracing::info_span!("open", topic = &*spec.topic, partition = spec.index);
+    let opened = opened.map_err(|error| {
+        span.in_scope(|| tracing::error!("the partition is offline: {error}"));
+        error.to_string()
+    });
+    Arc::new(Partition::new(spec, opened, config, fsync_queue))
+}
+
+fn open_log(folder: &Path, spec: &PartitionSpec, config: &PartitionConfig) -> Opened {
+    let span = tracing::info_span!("open", topic = &*spec.topic, partition = spec.index);
+    let _entered = span.enter();
     let options = OpenOptions {
         recovery_point: spec.recovery_point,
         log_start_offset: spec.log_start_offset,
         clean_shutdown: spec.clean_shutdown,
         topic_id: Some(spec.topic_id),
     };
-    let mut log = Log::open(folder, Arc::clone(&config.log), options)?;
+    let mut log = Log::open_unsynced(folder, Arc::clone(&config.log), options)?;
     if log.latest_epoch().is_none_or(|epoch| epoch < spec.leader_epoch) {
         let end = log.log_end_offset();
         log.assign_epoch(spec.leader_epoch, end);

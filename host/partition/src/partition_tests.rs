@@ -15,7 +15,7 @@ fn config() -> PartitionConfig {
 }
 
 fn open(folder: &Path, mode: FlushMode, leader_epoch: i32) -> Arc<Partition> {
-    let queue = FsyncQueue::start(mode).expect("threads start");
+    let queue = FsyncQueue::start(mode, folder).expect("threads start");
     let spec = PartitionSpec {
         topic: Arc::from("t"),
         topic_id: Uuid::from_u128(1),
@@ -160,7 +160,7 @@ fn a_log_that_cannot_be_opened_is_offline_with_the_reason() {
 #[test]
 fn many_partitions_are_opened_in_order_and_closed_in_parallel() {
     let folder = tempfile::tempdir().expect("a folder");
-    let queue = FsyncQueue::start(FlushMode::Fsync).expect("threads start");
+    let queue = FsyncQueue::start(FlushMode::Fsync, folder.path()).expect("threads start");
     let specs = |clean_shutdown| {
         let spec = move |index| PartitionSpec {
             topic: Arc::from("many"),

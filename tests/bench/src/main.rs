@@ -7,6 +7,7 @@ mod edge;
 mod life;
 mod measure;
 mod report;
+mod scale;
 mod store;
 
 use std::path::PathBuf;
@@ -37,6 +38,12 @@ struct Arguments {
     /// The turns of each load for --compare
     #[arg(long, default_value_t = 12, value_name = "COUNT")]
     rounds: usize,
+    /// Measures a `millstream` binary with many partitions instead: creation, stop, start
+    #[arg(long, value_name = "BINARY", conflicts_with_all = ["output", "only", "compare"])]
+    scale: Option<PathBuf>,
+    /// The partitions for --scale
+    #[arg(long, default_value_t = 10_000, value_name = "COUNT")]
+    partitions: i32,
     /// Runs the broker that a row measures, until the standard input ends
     #[arg(long, value_name = "DIR", hide = true)]
     serve: Option<PathBuf>,
@@ -62,6 +69,9 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     if let Some(folder) = &arguments.serve {
         return edge::serve(folder);
+    }
+    if let Some(binary) = &arguments.scale {
+        return scale::run(binary, arguments.partitions);
     }
     if cfg!(debug_assertions) {
         eprintln!("warning: built without optimisation: the figures say nothing (run cargo xtask bench --stages)");

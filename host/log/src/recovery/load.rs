@@ -10,14 +10,16 @@ use std::sync::atomic::AtomicBool;
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
-use super::scan::{Scanner, Stop};
+use super::scan::{From, Scanner, Stop};
 use crate::batch_walk::{BatchHeader, HeaderWalk};
 use crate::checkpoint::CheckpointError;
 use crate::config::LogConfig;
 use crate::durability::Unsynced;
 use crate::error::LogError;
 use crate::file_cache::FileCache;
+use crate::folder::FolderChange;
 use crate::fsutil::{parse_segment_file, remove_if_there, segment_file};
+use crate::index::Summary;
 use crate::leader_epochs::EpochCache;
 use crate::log::{Log, LogReader, SegmentList, Shared};
 use crate::partition_metadata::{PARTITION_METADATA, read_topic_id, write_topic_id};
@@ -41,12 +43,17 @@ pub struct OpenOptions {
 impl Log {
     /// Opens the log in `dir`, or creates it.
     ///
-    /// After a clean shutdown only the last index entry and the batches after it are read. Otherwise every segment that
-    /// reaches beyond the recovery point is read as a whole. A torn tail is cut off, the indexes and the producers'
-    /// state are rebuilt, and the result is made durable. Damage that cannot be a torn tail is [`LogError::Corrupt`],
-    /// and then no file has been changed.
+    /// After a clean shutdown only the last index entry and the batches after it are read. Otherwise the log is read from
+    /// the recovery point on. A torn tail is cut off, the indexes and the producers' state are rebuilt, and the result is
+    /// made durable. Damage that cannot be a torn tail is [`LogError::Corrupt`], and then no file has been changed.
     pub fn open(dir: &Path, config: impl Into<Arc<LogConfig>>, options: OpenOptions) -> Result<Self, LogError> {
         Self::open_with(dir, config.into(), options, FileCache::of_process())
+    }
+
+    /// Opens a log as [`Self::open`] does, but does not wait for the disk. The caller must sync [`Self::recovery_target`]
+    /// before it serves the log. A start does so for many logs at once.
+    pub fn open_unsynced(dir: &Path, config: impl Into<Arc<LogConfig>>, options: OpenOptions) -> Result<Self, LogError> {
+        Self::open_unsynced_with(dir, config.into(), options, FileCache::of_process())
     }
 
     pub(crate) fn open_with(
@@ -55,10 +62,24 @@ impl Log {
         options: OpenOptions,
         files: Arc<FileCache>,
     ) -> Result<Self, LogError> {
+        let mut log = Self::open_unsynced_with(dir, config, options, files)?;
+        // An empty log has nothing to make durable: its folder is synced with its first records. Otherwise creating
+        // many partitions would wait for the disk three times for each of them.
+        if log.recovery_target().is_some() {
+            log.flush()?;
+        }
+        Ok(log)
+    }
+
+    fn open_unsynced_with(
+        dir: &Path,
+        config: Arc<LogConfig>,
+        options: OpenOptions,
+        files: Arc<FileCache>,
+    ) -> Result<Self, LogError> {
         let dir: Arc<Path> = Arc::from(dir);
-        let is_new = !dir.is_dir();
-        if is_new {
-            fs::create_dir_all(&dir).map_err(LogError::io("cannot create", &dir))?;
+        if create_folder(&dir)? {
+            return Self::create(dir, config, options, files);
         }
         let new_id = check_topic_id(&dir, options.topic_id)?;
         let listing = list(&dir)?;
@@ -77,34 +98,66 @@ impl Log {
             log_end_offset: loaded.log_end_offset,
         };
         let recovery_point = if loaded.scanned { options.recovery_point } else { list.log_end_offset };
-        let mut log = Self {
-            reader: LogReader {
-                shared: Arc::new(Shared {
-                    dir,
-                    list: RwLock::new(list),
-                    syncing: Mutex::new(()),
-                    poisoned: AtomicBool::new(false),
-                }),
-            },
+        let mut log = Self::of_segments(dir, config, files, list, recovery_point);
+        if log.log_end_offset() == 0 {
+            log.unsynced.parent = Some(FolderChange::in_parent_of(log.dir()));
+        }
+        log.unsynced.dir = log.unsynced.parent.is_some() || listing.sizes.is_empty() || new_id;
+        let was_cut = loaded.cut.is_some();
+        log.cut(loaded.cut)?;
+        log.load_epochs(loaded.last_epoch)?;
+        log.reload_producers(listing.snapshots)?;
+        log.skip_to(options.log_start_offset)?;
+        if loaded.scanned && (was_cut || log.log_end_offset() > options.recovery_point) {
+            log.note_recovered(options.recovery_point)?;
+        }
+        // An idle partition holds nothing open: there may be ten thousand of them.
+        log.active().release();
+        Ok(log)
+    }
+
+    /// Creates the log of a new folder.
+    fn create(
+        dir: Arc<Path>,
+        config: Arc<LogConfig>,
+        options: OpenOptions,
+        files: Arc<FileCache>,
+    ) -> Result<Self, LogError> {
+        let base_offset = options.log_start_offset.max(0);
+        check_promises(&dir, base_offset, &options)?;
+        if let Some(id) = options.topic_id {
+            write_topic_id(&dir, id).map_err(LogError::io("cannot write", &dir.join(PARTITION_METADATA)))?;
+        }
+        let segments = vec![Arc::new(Segment::create(&dir, base_offset, &config, &files)?)];
+        let list = SegmentList { segments, log_start_offset: base_offset, log_end_offset: base_offset };
+        let mut log = Self::of_segments(dir, config, files, list, base_offset);
+        log.unsynced.parent = Some(FolderChange::in_parent_of(log.dir()));
+        log.unsynced.dir = true;
+        Ok(log)
+    }
+
+    fn of_segments(
+        dir: Arc<Path>,
+        config: Arc<LogConfig>,
+        files: Arc<FileCache>,
+        list: SegmentList,
+        recovery_point: i64,
+    ) -> Self {
+        let shared = Shared {
+            dir,
+            list: RwLock::new(list),
+            syncing: Mutex::new(()),
+            poisoned: AtomicBool::new(false),
+        };
+        Self {
+            reader: LogReader { shared: Arc::new(shared) },
             config,
             files,
             producers: Producers::default(),
             epochs: EpochCache::default(),
             snapshot_offset: None,
             unsynced: Unsynced::new(recovery_point),
-        };
-        log.unsynced.parent = is_new || log.log_end_offset() == 0;
-        log.unsynced.dir = log.unsynced.parent || listing.sizes.is_empty() || new_id;
-        log.cut(loaded.cut)?;
-        log.load_epochs(loaded.scanned)?;
-        log.reload_producers(listing.snapshots)?;
-        log.skip_to(options.log_start_offset)?;
-        if loaded.scanned {
-            log.sync_recovered(options.recovery_point)?;
         }
-        // An idle partition holds nothing open: there may be ten thousand of them.
-        log.active().release();
-        Ok(log)
     }
 
     /// Cuts off a torn tail, after everything else was found good.
@@ -140,9 +193,9 @@ impl Log {
         Ok(())
     }
 
-    /// Makes the recovered data durable. It may still be only in the page cache, and must not be served before another
-    /// crash can no longer take it.
-    fn sync_recovered(&mut self, recovery_point: i64) -> Result<(), LogError> {
+    /// Marks the recovered data as not synced. It may still be only in the page cache, and must not be served before
+    /// another crash can no longer take it.
+    fn note_recovered(&mut self, recovery_point: i64) -> Result<(), LogError> {
         let segments = self.shared().list.read().segments.clone();
         for (at, segment) in segments.iter().enumerate() {
             let reaches_beyond = segments.get(at + 1).is_none_or(|next| next.base_offset() > recovery_point);
@@ -151,20 +204,17 @@ impl Log {
                 self.unsynced.dir = true;
             }
         }
-        // An empty log has nothing to make durable: its folder is synced with its first records. Otherwise creating
-        // many partitions would wait for the disk three times for each of them.
-        if segments.iter().any(|segment| segment.size() > 0) {
-            self.flush()?;
-        }
         Ok(())
     }
 
     /// Reads the leader epochs. Rebuilds them from the batches if the file is missing, damaged or contradicts them.
-    fn load_epochs(&mut self, in_doubt: bool) -> Result<(), LogError> {
+    /// `last_epoch` is that of the last batch after a clean stop. The file may be older, because it is not synced.
+    fn load_epochs(&mut self, last_epoch: Option<i32>) -> Result<(), LogError> {
         let (start, end) = (self.log_start_offset(), self.log_end_offset());
         let read = EpochCache::read(self.dir());
+        let is_newest = |epochs: &EpochCache| epochs.latest().is_some_and(|latest| Some(latest.epoch) == last_epoch);
         self.epochs = match read {
-            Ok(epochs) if start == end || (!in_doubt && epochs.latest().is_some()) || self.agrees(&epochs)? => epochs,
+            Ok(epochs) if start == end || is_newest(&epochs) || self.agrees(&epochs)? => epochs,
             Err(CheckpointError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound && start == end => {
                 EpochCache::default()
             }
@@ -228,6 +278,19 @@ fn check_promises(dir: &Path, log_end_offset: i64, options: &OpenOptions) -> Res
         return Err(LogError::Shorter { path: dir.to_path_buf(), log_end_offset, recovery_point: promised });
     }
     Ok(())
+}
+
+/// Creates a partition's folder. Returns whether it is new.
+fn create_folder(dir: &Path) -> Result<bool, LogError> {
+    let created = match fs::create_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(dir),
+        created => created,
+    };
+    match created {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(LogError::io("cannot create", dir)(error)),
+    }
 }
 
 /// Ties a folder to its topic. Returns whether the file had to be written.
@@ -294,6 +357,8 @@ struct Loaded {
     log_end_offset: i64,
     /// Whether the log was recovered, not just opened.
     scanned: bool,
+    /// The leader epoch of the last batch, where it was not scanned.
+    last_epoch: Option<i32>,
     cut: Option<Cut>,
 }
 
@@ -308,8 +373,8 @@ struct Cut {
 
 fn load(segments: Vec<Arc<Segment>>, options: &OpenOptions) -> Result<Loaded, LogError> {
     if options.clean_shutdown {
-        if let Some(log_end_offset) = clean_end(&segments)? {
-            return Ok(Loaded { segments, log_end_offset, scanned: false, cut: None });
+        if let Some((log_end_offset, last_epoch)) = clean_end(&segments)? {
+            return Ok(Loaded { segments, log_end_offset, scanned: false, last_epoch, cut: None });
         }
         tracing::warn!(
             segment = %segments[segments.len() - 1].path().display(),
@@ -319,20 +384,21 @@ fn load(segments: Vec<Arc<Segment>>, options: &OpenOptions) -> Result<Loaded, Lo
     recover(segments, options.recovery_point)
 }
 
-/// Returns the log's end, from the batches after the last index entry; `None` if they are not whole.
-fn clean_end(segments: &[Arc<Segment>]) -> Result<Option<i64>, LogError> {
+/// Returns the log's end and the leader epoch of its last batch, from the batches after the last index entry; `None` if
+/// they are not whole.
+fn clean_end(segments: &[Arc<Segment>]) -> Result<Option<(i64, Option<i32>)>, LogError> {
     let last = &segments[segments.len() - 1];
     if last.size() == 0 {
-        return Ok(Some(last.base_offset()));
+        return Ok(Some((last.base_offset(), None)));
     }
-    match last.end_offset() {
-        Ok(end) => Ok(Some(end)),
+    match last.last_batch() {
+        Ok(batch) => Ok(batch.map(|batch| (batch.next_offset(), Some(batch.leader_epoch)))),
         Err(LogError::Corrupt { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Reads every segment that reaches beyond the recovery point. Changes only indexes, which are caches.
+/// Reads the batches beyond the recovery point. Changes only indexes, which are caches.
 fn recover(mut segments: Vec<Arc<Segment>>, recovery_point: i64) -> Result<Loaded, LogError> {
     let ends_below = |pair: &&[Arc<Segment>]| pair[1].base_offset() <= recovery_point;
     let first = segments.windows(2).take_while(ends_below).count();
@@ -344,7 +410,7 @@ fn recover(mut segments: Vec<Arc<Segment>>, recovery_point: i64) -> Result<Loade
             return Err(LogError::Corrupt { path: segment.path(), position: 0, reason });
         }
         log_end_offset = segment.base_offset();
-        let scanned = scan(&segment, &mut log_end_offset)?;
+        let scanned = scan(&segment, &mut log_end_offset, recovery_point)?;
         let Stop::Bad { position, reason, whole } = scanned else {
             continue;
         };
@@ -359,24 +425,47 @@ fn recover(mut segments: Vec<Arc<Segment>>, recovery_point: i64) -> Result<Loade
         refuse_batches_after(&segment, position, &reason, log_end_offset, &removed)?;
         segment.set_size(position);
         let cut = Some(Cut { segment, position, reason, removed });
-        return Ok(Loaded { segments, log_end_offset, scanned: true, cut });
+        return Ok(Loaded { segments, log_end_offset, scanned: true, last_epoch: None, cut });
     }
-    Ok(Loaded { segments, log_end_offset, scanned: true, cut: None })
+    Ok(Loaded { segments, log_end_offset, scanned: true, last_epoch: None, cut: None })
 }
 
-/// Scans one segment and builds its indexes. Moves `log_end_offset` up.
-fn scan(segment: &Segment, log_end_offset: &mut i64) -> Result<Stop, LogError> {
+/// Scans one segment and moves `log_end_offset` up. A small segment is read from its first byte and gets no index. In a
+/// larger one the scan starts at the last index entry below the recovery point, since all before that point is on disk.
+fn scan(segment: &Segment, log_end_offset: &mut i64, recovery_point: i64) -> Result<Stop, LogError> {
     let open = segment.open()?;
-    let (mut indexes, mut summary) = segment.begin_scan()?;
-    let stop = Scanner::new(&open.file, segment.size())
-        .scan(segment.base_offset(), |batch| {
+    let mut scanner = Scanner::new(&open.file, segment.size());
+    let whole = From { position: 0, offset: segment.base_offset(), checked_from: 0 };
+    if segment.is_small() {
+        let mut summary = Summary::new(segment.base_offset());
+        let stop = scanner.scan(segment.base_offset(), whole, |batch| {
+            *log_end_offset = batch.header.next_offset();
+            summary.note(batch, segment.index_interval());
+            Ok(())
+        });
+        segment.install(None, summary)?;
+        return stop.map_err(|e| segment.read_error(e));
+    }
+    let (from, mut indexes, mut summary) = match segment.indexed_below(&open, recovery_point)? {
+        Some((indexes, summary, last)) => {
+            *log_end_offset = last.header.next_offset();
+            let from = From { position: last.end(), offset: *log_end_offset, checked_from: recovery_point };
+            (from, indexes, summary)
+        }
+        None => {
+            let (indexes, summary) = segment.begin_scan()?;
+            (whole, indexes, summary)
+        }
+    };
+    let stop = scanner
+        .scan(segment.base_offset(), from, |batch| {
             *log_end_offset = batch.header.next_offset();
             summary.add(batch, &mut indexes, segment.index_interval())
         })
         .map_err(|e| segment.read_error(e))?;
     // The file gets its last time entry and its length now: for a segment that is not active there is no later time.
     indexes.push_time(summary.newest).and_then(|()| indexes.finish()).map_err(|e| segment.read_error(e))?;
-    segment.install(indexes, summary)?;
+    segment.install(Some(indexes), summary)?;
     Ok(stop)
 }
 
