@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::{Raw, Topic};
 
 /// Set by `cargo xtask test`.
-const STRACE: &str = "MILLSTREAM_STRACE";
+pub(crate) const STRACE: &str = "MILLSTREAM_STRACE";
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -71,7 +71,7 @@ fn trace(strace: &str, flush_mode: &str) -> Vec<Step> {
     let mut raw = Raw::to(broker.address());
     Topic::create(&mut raw, "traced", 1, &[]);
     let output = broker.scratch().join("strace");
-    let tracer = Tracer::attach(strace, broker.pid(), &output);
+    let tracer = Tracer::attach(strace, broker.pid(), SYSCALLS, &output);
     for _ in 0..REQUESTS {
         produce(&mut raw);
     }
@@ -124,13 +124,14 @@ fn steps(text: &str, client: &str) -> Vec<Step> {
 }
 
 /// A strace that follows a process.
-struct Tracer(Child);
+pub(crate) struct Tracer(Child);
 
 impl Tracer {
-    fn attach(strace: &str, pid: Pid, output: &Path) -> Self {
+    /// Starts to write the calls that `calls` selects to a file.
+    pub(crate) fn attach(strace: &str, pid: Pid, calls: &str, output: &Path) -> Self {
         let pid = pid.as_raw_nonzero().to_string();
         let threads = || fs::read_dir(format!("/proc/{pid}/task")).expect("the broker runs").map_while(Result::ok);
-        let child = Tool::new(strace).args(["-f", "-yy", "-e", SYSCALLS, "-p", &pid, "-o"]).arg(output).spawn();
+        let child = Tool::new(strace).args(["-f", "-yy", "-e", calls, "-p", &pid, "-o"]).arg(output).spawn();
         let mut tracer = Self(child);
         wait_until("strace to follow every thread", PATIENCE, || {
             let ended = tracer.0.try_wait().expect("the child can be waited for");
@@ -146,8 +147,13 @@ impl Tracer {
     }
 
     /// Detaches from the process, and waits until the output is complete.
-    fn detach(mut self) {
+    pub(crate) fn detach(self) {
         kill_process(Pid::from_child(&self.0), Signal::INT).expect("strace can be signalled");
+        self.ended();
+    }
+
+    /// Waits until the process has ended and the output is complete.
+    pub(crate) fn ended(mut self) {
         wait_until("strace to end", PATIENCE, || self.0.try_wait().expect("the child can be waited for"));
     }
 }

@@ -7,6 +7,7 @@ mod beside_kafka;
 mod durability;
 mod java;
 mod kcat;
+mod many_partitions;
 mod node;
 mod plugins;
 mod python;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         views::trials(),
         plugins::trials(),
         durability::trials(),
+        many_partitions::trials(),
         beside_kafka::trials(),
     ]
     .into_iter()

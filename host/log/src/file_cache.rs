@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, RwLock};
@@ -17,6 +17,8 @@ pub(crate) struct OpenSegment {
     /// Loaded by the first lookup or append that needs them.
     pub(crate) indexes: RwLock<Option<Indexes>>,
     used: AtomicBool,
+    /// Where the cache holds it, if it does. Guarded by the cache's lock.
+    place: AtomicUsize,
 }
 
 /// A segment's reference to its handle. It is weak, because the cache decides how long the handle lives.
@@ -57,8 +59,12 @@ impl FileCache {
             segment.used.store(true, Ordering::Relaxed);
             return Ok(segment);
         }
-        let segment =
-            Arc::new(OpenSegment { file: Arc::new(open()?), indexes: RwLock::new(None), used: AtomicBool::new(true) });
+        let segment = Arc::new(OpenSegment {
+            file: Arc::new(open()?),
+            indexes: RwLock::new(None),
+            used: AtomicBool::new(true),
+            place: AtomicUsize::new(0),
+        });
         *slot = Arc::downgrade(&segment);
         drop(self.insert(Arc::clone(&segment)));
         Ok(segment)
@@ -69,12 +75,14 @@ impl FileCache {
         let mut clock = self.clock.lock();
         let clock = &mut *clock;
         if clock.open.len() < self.capacity {
+            segment.place.store(clock.open.len(), Ordering::Relaxed);
             clock.open.push(segment);
             return None;
         }
         while clock.open[clock.hand].used.swap(false, Ordering::Relaxed) {
             clock.hand = (clock.hand + 1) % clock.open.len();
         }
+        segment.place.store(clock.hand, Ordering::Relaxed);
         let evicted = std::mem::replace(&mut clock.open[clock.hand], segment);
         clock.hand = (clock.hand + 1) % clock.open.len();
         Some(evicted)
@@ -86,8 +94,13 @@ impl FileCache {
             return;
         };
         let mut clock = self.clock.lock();
-        if let Some(at) = clock.open.iter().position(|open| Arc::ptr_eq(open, &segment)) {
-            clock.open.swap_remove(at);
+        let place = segment.place.load(Ordering::Relaxed);
+        // Another one may have taken its place.
+        if clock.open.get(place).is_some_and(|open| Arc::ptr_eq(open, &segment)) {
+            clock.open.swap_remove(place);
+            if let Some(moved) = clock.open.get(place) {
+                moved.place.store(place, Ordering::Relaxed);
+            }
             clock.hand = 0;
         }
         drop(clock);

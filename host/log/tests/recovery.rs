@@ -210,6 +210,55 @@ fn a_killed_log_comes_back_whole_from_any_recovery_point() {
 }
 
 #[test]
+fn what_lies_below_the_recovery_point_is_not_read_again() {
+    let dir = tempdir();
+    let (made, copy) = (dir.path().join("made"), dir.path().join("copy"));
+    let config = LogConfig { index_interval_bytes: 200, ..LogConfig::default() };
+    let mut log = open(&made, &config, unclean(0));
+    let mut starts = Vec::new();
+    for at in 0..60 {
+        starts.push(log.size());
+        // Timestamps that go back now and then.
+        let timestamps = [NOW + at * 3 % 40, NOW + at * 3 % 40 + 1];
+        append(&mut log, &batch_with(millstream_record::Codec::None, None, &timestamps, b"some value"));
+    }
+    drop(log);
+    let indexes = |dir: &Path| ["index", "timeindex"].map(|suffix| fs::read(files(dir, suffix).pop().unwrap()).unwrap());
+    copy_dir(&made, &copy);
+    drop(open(&copy, &config, unclean(0)));
+    let expected = indexes(&copy);
+    for recovery_point in 0..=120 {
+        copy_dir(&made, &copy);
+        let log = open(&copy, &config, unclean(recovery_point));
+        assert_eq!((log.log_end_offset(), log.recovery_point()), (120, 120));
+        for at in 0..45 {
+            let found = log.offset_for_timestamp(NOW + at).unwrap().map(|found| found.timestamp);
+            assert!(found.is_some_and(|found| found >= NOW + at) || at > 40, "{at}: {found:?}");
+        }
+        drop(log);
+        assert_eq!(indexes(&copy), expected, "from {recovery_point}");
+    }
+    // A flipped record below is not looked at, which proves it; one beyond is found.
+    copy_dir(&made, &copy);
+    overwrite(&log_file(&copy), starts[5] + 70, b"X");
+    let mut log = open(&copy, &config, unclean(80));
+    assert_eq!((log.log_end_offset(), append(&mut log, &batch(1, b"next"))), (120, 120));
+    drop(log);
+    copy_dir(&made, &copy);
+    overwrite(&log_file(&copy), starts[59] + 70, b"X");
+    let log = open(&copy, &config, unclean(80));
+    assert_eq!((log.log_end_offset(), offsets(&log, 0)), (118, (0..118).collect()));
+    drop(log);
+    // A header below the recovery point that is not one is damage.
+    for at in [starts[39], starts[40] - 1] {
+        copy_dir(&made, &copy);
+        truncate(&log_file(&copy), at);
+        let error = refused(&copy, &config, unclean(80));
+        assert!(matches!(error, LogError::Corrupt { .. } | LogError::Shorter { .. }), "{error}");
+    }
+}
+
+#[test]
 fn every_index_snapshot_and_epoch_file_may_be_lost_or_damaged() {
     let dir = tempdir();
     let (made, copy) = (dir.path().join("made"), dir.path().join("copy"));

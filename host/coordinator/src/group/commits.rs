@@ -80,8 +80,9 @@ impl GroupCoordinator {
         let applied = tokio::spawn(async move {
             let outcome = wait.await.map_err(|error| coordinator.write_error(&group_id, &error));
             coordinator.with_group(&group_id, Missing::Create, |slot, _, _| {
-                slot.writes_in_flight = slot.writes_in_flight.saturating_sub(1);
-                outcome.map(|()| apply(slot, base_offset, committed))
+                let outcome = outcome.map(|()| apply(slot, base_offset, committed));
+                slot.write_ended();
+                outcome
             })?
         });
         applied.await.unwrap_or(Err(GroupError::NotCoordinator))
@@ -189,11 +190,12 @@ impl GroupCoordinator {
     fn drop_offsets(&self, id: &Arc<str>, slot: &mut Slot, offsets: &[(Arc<str>, i32)]) {
         for chunk in offsets.chunks(TOMBSTONES_PER_BATCH) {
             // The error was logged by the write.
-            let Ok(appended) = self.append_tombstones(id, chunk) else { return };
+            let Ok(appended) = self.append_tombstones(id, chunk) else { break };
             for ((topic, partition), at) in chunk.iter().zip(appended.base_offset..) {
-                slot.offsets.remove(topic, *partition, at);
+                slot.offsets.remove_for_good(topic, *partition, at);
             }
         }
+        slot.settle();
     }
 
     /// Appends the tombstones of at most [`TOMBSTONES_PER_BATCH`] offsets, in their order.

@@ -55,6 +55,19 @@ impl Slot {
         Self { group, offsets, joins, syncs, writes_in_flight: 0, armed_ms: None, removed: false }
     }
 
+    /// Notes that a write of the group has ended, and was applied if it is committed.
+    pub(super) fn write_ended(&mut self) {
+        self.writes_in_flight = self.writes_in_flight.saturating_sub(1);
+        self.settle();
+    }
+
+    /// Forgets what only commits that are being written need.
+    pub(super) fn settle(&mut self) {
+        if self.writes_in_flight == 0 {
+            self.offsets.forget_tombstones();
+        }
+    }
+
     /// Returns whether nothing would be lost with the group: no members, no offsets, no writes.
     pub(super) fn has_nothing_left(&self) -> bool {
         self.group.is_vacant() && self.offsets.is_empty() && self.writes_in_flight == 0

@@ -41,6 +41,8 @@ struct Memory {
     epoch: Arc<AtomicI32>,
     /// The largest accepted batch in bytes.
     batch_bytes_max: Arc<Mutex<usize>>,
+    /// The batch at this offset is not committed before the others.
+    held: watch::Sender<Option<i64>>,
 }
 
 impl Memory {
@@ -48,7 +50,7 @@ impl Memory {
         let (flushed, reads) = (watch::Sender::new(true), watch::Sender::new(Reads::Work));
         let batch_bytes_max = Arc::new(Mutex::new(usize::MAX));
         let (logs, created, epoch) = (Arc::default(), Arc::new(Mutex::new(true)), Arc::default());
-        Self { logs, created, flushed, reads, epoch, batch_bytes_max }
+        Self { logs, created, flushed, reads, epoch, batch_bytes_max, held: watch::Sender::new(None) }
     }
 
     fn batches(&self) -> usize {
@@ -76,9 +78,11 @@ impl InternalTopic for Memory {
         patch::set_base_offset(&mut batch, base_offset);
         log.push(batch.freeze());
         let (epoch, appended) = (Arc::clone(&self.epoch), self.epoch.load(Ordering::Acquire));
-        let mut flushed = self.flushed.subscribe();
+        let (mut flushed, mut held) = (self.flushed.subscribe(), self.held.subscribe());
         let committed = Box::pin(async move {
             flushed.wait_for(|flushed| *flushed).await.map(drop).map_err(|_| PartitionError::ShuttingDown)?;
+            let is_free = |held: &Option<i64>| *held != Some(base_offset);
+            held.wait_for(is_free).await.map(drop).map_err(|_| PartitionError::ShuttingDown)?;
             let current = epoch.load(Ordering::Acquire);
             if current == appended { Ok(()) } else { Err(PartitionError::LeaderEpochChanged { appended, current }) }
         });
@@ -502,6 +506,30 @@ async fn offsets_of_a_topic_without_a_subscription_can_be_deleted() {
     assert_eq!(committed(&coordinator, "g"), None);
     assert_eq!(committed(&start(&memory).await, "g"), None);
     assert_eq!(coordinator.delete_offsets("nobody's", &asked).await, Err(GroupError::GroupIdNotFound));
+}
+
+#[tokio::test]
+async fn an_offset_that_is_deleted_during_an_earlier_commit_stays_deleted() {
+    let memory = Memory::new();
+    let coordinator = start(&memory).await;
+    coordinator.commit("g", commit(None, 9)).await.unwrap();
+    // The commit is appended before the tombstone, and applied after it.
+    let batches = memory.batches();
+    memory.held.send_replace(Some(1));
+    let earlier = tokio::spawn({
+        let coordinator = Arc::clone(&coordinator);
+        async move { coordinator.commit("g", commit(None, 10)).await }
+    });
+    wait_until("the offset is appended", || memory.batches() == batches + 1).await;
+    assert_eq!(coordinator.delete_offsets("g", &[(arc("t"), 1)]).await, Ok(vec![Ok(())]));
+    assert_eq!(committed(&coordinator, "g"), None);
+    assert!(!earlier.is_finished());
+    memory.held.send_replace(None);
+    assert_eq!(earlier.await.unwrap(), Ok(()));
+    assert_eq!(committed(&start(&memory).await, "g"), None, "the log");
+    assert_eq!(committed(&coordinator, "g"), None, "memory");
+    coordinator.commit("g", commit(None, 11)).await.unwrap();
+    assert_eq!(committed(&coordinator, "g"), Some(11));
 }
 
 #[tokio::test]

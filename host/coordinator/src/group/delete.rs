@@ -1,7 +1,8 @@
 //! DeleteGroups and OffsetDelete.
 //!
 //! Both append tombstones and respond when these are committed. Memory changes after the commit. A commit or a join
-//! that comes in between has a later record, and a replay of the log gives the same result: the later record wins.
+//! that comes in between has a later record, and a replay of the log gives the same result: the later record wins. A commit
+//! that was appended before a tombstone and is applied after it changes nothing.
 
 use std::sync::Arc;
 
@@ -27,13 +28,14 @@ impl Tombstones {
 
     fn apply(self, slot: &mut Slot) {
         for ((topic, partition), at) in self.offsets {
-            slot.offsets.remove(&topic, partition, at);
+            slot.offsets.remove_for_good(&topic, partition, at);
         }
     }
 
     /// Applies the appends before the one that failed, since a replay will find them. Returns the error.
     fn failed(self, slot: &mut Slot, error: GroupError) -> GroupError {
         self.apply(slot);
+        slot.settle();
         error
     }
 }
@@ -144,11 +146,9 @@ impl GroupCoordinator {
                 outcome = outcome.and(commit.await.map_err(|error| coordinator.write_error(&id, &error)));
             }
             coordinator.with_group(&id, Missing::Reject(GroupError::GroupIdNotFound), |slot, _, _| {
-                slot.writes_in_flight = slot.writes_in_flight.saturating_sub(1);
-                outcome.map(|()| {
-                    tombstones.apply(slot);
-                    then(&coordinator, &id, slot);
-                })
+                let outcome = outcome.map(|()| tombstones.apply(slot));
+                slot.write_ended();
+                outcome.map(|()| then(&coordinator, &id, slot))
             })?
         });
         applied.await.unwrap_or(Err(GroupError::NotCoordinator))

@@ -32,6 +32,9 @@ pub struct CommittedOffset {
 #[derive(Debug, Default)]
 pub(crate) struct Offsets {
     topics: BTreeMap<Arc<str>, BTreeMap<i32, CommittedOffset>>,
+    /// The offsets of tombstones that were applied while commits are being written: an earlier commit may be applied after
+    /// the tombstone, and must not bring the offset back.
+    tombstones: BTreeMap<(Arc<str>, i32), i64>,
 }
 
 impl Offsets {
@@ -42,6 +45,11 @@ impl Offsets {
 
     /// Applies an offset whose record is committed, unless a later record is known.
     pub(crate) fn apply(&mut self, topic: &Arc<str>, partition: i32, committed: CommittedOffset) {
+        let is_deleted = |tombstone: &i64| *tombstone > committed.log_offset;
+        // Nearly always there are none.
+        if !self.tombstones.is_empty() && self.tombstones.get(&(Arc::clone(topic), partition)).is_some_and(is_deleted) {
+            return;
+        }
         let partitions = match self.topics.get_mut(topic) {
             Some(partitions) => partitions,
             None => self.topics.entry(Arc::clone(topic)).or_default(),
@@ -61,6 +69,18 @@ impl Offsets {
         if partitions.is_empty() {
             self.topics.remove(topic);
         }
+    }
+
+    /// Removes an offset as [`Self::remove`] does, while earlier commits may still have to be applied.
+    pub(crate) fn remove_for_good(&mut self, topic: &Arc<str>, partition: i32, log_offset: i64) {
+        let known = self.tombstones.entry((Arc::clone(topic), partition)).or_insert(log_offset);
+        *known = log_offset.max(*known);
+        self.remove(topic, partition, log_offset);
+    }
+
+    /// Forgets the tombstones. For a group without writes in flight: all earlier commits were applied.
+    pub(crate) fn forget_tombstones(&mut self) {
+        self.tombstones.clear();
     }
 
     /// Returns all partitions that have offsets.
@@ -139,7 +159,13 @@ mod tests {
         assert_eq!(offsets.get("t", 0).map(|known| known.offset), Some(20));
         offsets.remove("t", 0, 5);
         assert!(offsets.get("t", 0).is_some());
-        offsets.remove("t", 0, 9);
+        offsets.remove_for_good(&topic, 0, 10);
         assert!(offsets.is_empty());
+        offsets.apply(&topic, 0, at(30, 9));
+        assert!(offsets.is_empty(), "an earlier commit that is confirmed after the tombstone");
+        offsets.apply(&topic, 0, at(40, 11));
+        assert_eq!(offsets.get("t", 0).map(|known| known.offset), Some(40));
+        offsets.forget_tombstones();
+        assert!(offsets.tombstones.is_empty());
     }
 }
