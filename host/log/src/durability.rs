@@ -164,8 +164,7 @@ impl Log {
     /// Returns the sync that makes everything appended so far durable; `None` if it already is.
     pub fn sync_target(&self) -> Option<SyncTarget> {
         let unsynced = &self.unsynced;
-        let clean =
-            unsynced.segments.is_empty() && !unsynced.dir && unsynced.parent.is_none() && !unsynced.epochs;
+        let clean = unsynced.segments.is_empty() && !unsynced.dir && unsynced.parent.is_none() && !unsynced.epochs;
         if clean && !self.is_poisoned() {
             return None;
         }
@@ -236,11 +235,11 @@ impl Log {
         Ok(self.unsynced.recovery_point)
     }
 
-    /// Writes the last index entries and the producer snapshot, which save the next start a scan. Returns the sync that is
-    /// still needed; `None` if all records are on disk.
+    /// Writes the last index entries and the producer snapshot, which save the next start a scan. Returns the sync that
+    /// is still needed; `None` if all records are on disk.
     ///
-    /// The indexes and the snapshot are not synced: the next start compares them with the log. A log of one small segment
-    /// gets neither, because every start walks it from its first byte.
+    /// The indexes and the snapshot are not synced: the next start compares them with the log. A log of one small
+    /// segment gets neither, because every start walks it from its first byte.
     pub fn prepare_close(&mut self) -> Result<Option<SyncTarget>, LogError> {
         self.check_not_poisoned()?;
         let log_end_offset = self.log_end_offset();

@@ -13,8 +13,8 @@ use crate::durability::SyncTarget;
 /// From this number of logs on, a sync of the whole file system is cheaper than the fsyncs of each.
 const LOGS_MIN: usize = 16;
 
-/// File systems on which `syncfs` writes data, metadata and the disk's own cache: ext4, XFS, Btrfs, tmpfs. Others forward
-/// less of it (FUSE), or may not report an error of the layer below (overlayfs).
+/// File systems on which `syncfs` writes data, metadata and the disk's own cache: ext4, XFS, Btrfs, tmpfs. Others
+/// forward less of it (FUSE), or may not report an error of the layer below (overlayfs).
 const KNOWN_TYPES: [u32; 4] = [0x0000_ef53, 0x5846_5342, 0x9123_683e, 0x0102_1994];
 
 /// The first version of Linux whose `syncfs` reports that a page could not be written.
@@ -23,7 +23,7 @@ const KERNEL_MIN: (u32, u32) = (5, 8);
 /// The file system of a data folder.
 #[derive(Debug)]
 pub struct FileSystem {
-    /// Opened before the first write: it is told of every error since.
+    /// Opened before the first write, so that its sync reports every error since.
     folder: File,
     device: u64,
     /// An error is reported once. After it, only the fsync of a file says whether that file is concerned.
@@ -43,8 +43,8 @@ impl FileSystem {
         Ok(Some(Self { folder, device, failed: AtomicBool::new(false) }))
     }
 
-    /// Makes many logs durable with one sync. Returns false when each of them has to be synced by itself: they are few, a
-    /// log lies elsewhere, or something failed, which the log concerned then reports.
+    /// Makes many logs durable with one sync. Returns false when each of them has to be synced by itself: they are few,
+    /// a log lies elsewhere, or something failed, which the log concerned then reports.
     pub fn sync_all(&self, targets: &[SyncTarget]) -> bool {
         if targets.len() < LOGS_MIN || self.failed.load(Ordering::Acquire) {
             return false;

@@ -1,4 +1,5 @@
-//! Syncs a folder once for all changes in it: many logs have the same parent, and each of them needs its own entry there.
+//! Syncs a folder once for all changes in it: many logs have the same parent, and each of them needs its own entry
+//! there.
 
 use std::collections::HashMap;
 use std::io;

@@ -32,8 +32,8 @@ pub(crate) fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Replaces `path` without waiting for the disk. After a power cut it may have the old content, none, or garbage. Use it
-/// only for files that can be rebuilt.
+/// Replaces `path` without waiting for the disk. After a power cut it may have the old content, none, or garbage. Use
+/// it only for files that can be rebuilt.
 pub(crate) fn write_cache(path: &Path, content: &[u8]) -> io::Result<()> {
     replace(path, content, |_| Ok(()))
 }

@@ -19,8 +19,8 @@ use crate::index::{Indexes, OffsetPosition, Summary, TimestampOffset};
 /// Suffixes of the files that belong to one segment.
 pub(crate) const SEGMENT_SUFFIXES: [&str; 4] = ["log", "index", "timeindex", "snapshot"];
 
-/// A segment up to this size in bytes is walked from its start, not from an index entry. Thousands of small logs need no
-/// indexes then.
+/// A segment up to this size in bytes is walked from its start, not from an index entry. Thousands of small logs need
+/// no indexes then.
 const SMALL_BYTES_MAX: u64 = 16 * 1024;
 
 /// A small segment has fewer index entries than this.
@@ -204,8 +204,8 @@ impl Segment {
         Ok((indexes, Summary::new(self.base_offset)))
     }
 
-    /// Returns the indexes and the summary up to the last index entry below `recovery_point`, and the batch of that entry.
-    /// A scan continues after it. `None` if there is no such entry, or if the indexes contradict the file.
+    /// Returns the indexes and the summary up to the last index entry below `recovery_point`, and the batch of that
+    /// entry. A scan continues after it. `None` if there is no such entry, or if the indexes contradict the file.
     pub(crate) fn indexed_below(
         &self,
         open: &OpenSegment,
@@ -239,8 +239,8 @@ impl Segment {
         }
     }
 
-    /// Walks from `start` to the batch that `entry` names, and returns that batch. `None` when there is no such batch, or
-    /// when `newest` does not name the newest batch up to there.
+    /// Walks from `start` to the batch that `entry` names, and returns that batch. `None` when there is no such batch,
+    /// or when `newest` does not name the newest batch up to there.
     fn walk_between(
         &self,
         open: &OpenSegment,
@@ -279,8 +279,8 @@ impl Segment {
         self.walk_from(&open, entry, |batch| batch.header.last_offset() >= offset)
     }
 
-    /// Returns the header of the last batch. For a small segment it also fills the summary. `Corrupt` if the file does not
-    /// end with a whole batch.
+    /// Returns the header of the last batch. For a small segment it also fills the summary. `Corrupt` if the file does
+    /// not end with a whole batch.
     pub(crate) fn last_batch(&self) -> Result<Option<BatchHeader>, LogError> {
         let open = self.open()?;
         let is_small = self.is_small();

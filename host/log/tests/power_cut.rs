@@ -1,5 +1,6 @@
-//! A power cut right after a clean stop: the records are on disk and the marker of the clean stop is, while the indexes, the
-//! producer snapshots and the leader epochs, which are not synced, may be missing, old, empty, cut or zeros.
+//! A power cut right after a clean stop: the records are on disk and the marker of the clean stop is, while the
+//! indexes, the producer snapshots and the leader epochs, which are not synced, may be missing, old, empty, cut or
+//! zeros.
 
 mod common;
 
@@ -56,7 +57,7 @@ fn copy_dir(from: &Path, to: &Path) {
     }
 }
 
-/// The files that a clean stop leaves unsynced, by kind.
+/// Lists the files that a clean stop leaves unsynced, by kind.
 fn unsynced(dir: &Path) -> Vec<Vec<PathBuf>> {
     let mut kinds: Vec<_> = ["index", "timeindex", "snapshot"].iter().map(|suffix| files(dir, suffix)).collect();
     kinds.push(vec![dir.join("leader-epoch-checkpoint")]);
@@ -64,7 +65,8 @@ fn unsynced(dir: &Path) -> Vec<Vec<PathBuf>> {
     kinds
 }
 
-/// What a power cut may make of a file: gone, empty, zeros, the first part of it, its end in zeros, or its content of before.
+/// Returns what a power cut may leave of a file: gone, empty, zeros, the first part of it, its end in zeros, or its content of
+/// before.
 fn torn(now: &[u8], before: Option<&Vec<u8>>) -> Vec<Option<Vec<u8>>> {
     let end_in_zeros = |from: usize| [&now[..from], &vec![0; now.len() - from]].concat();
     let mut versions = vec![None, Some(Vec::new()), Some(vec![0; now.len()]), Some(vec![0; 4096])];

@@ -223,7 +223,8 @@ fn what_lies_below_the_recovery_point_is_not_read_again() {
         append(&mut log, &batch_with(millstream_record::Codec::None, None, &timestamps, b"some value"));
     }
     drop(log);
-    let indexes = |dir: &Path| ["index", "timeindex"].map(|suffix| fs::read(files(dir, suffix).pop().unwrap()).unwrap());
+    let indexes =
+        |dir: &Path| ["index", "timeindex"].map(|suffix| fs::read(files(dir, suffix).pop().unwrap()).unwrap());
     copy_dir(&made, &copy);
     drop(open(&copy, &config, unclean(0)));
     let expected = indexes(&copy);

@@ -87,8 +87,8 @@ impl SyncWaiters {
 #[derive(Debug)]
 pub struct FsyncQueue {
     flush_mode: FlushMode,
-    /// For a start and a stop, which sync many logs at once. The queue does not use it: a write would wait for what others
-    /// wrote to the same disk.
+    /// For a start and a stop, which sync many logs at once. The queue does not use it: a write would wait for what
+    /// others wrote to the same disk.
     file_system: Option<FileSystem>,
     queue: Mutex<Option<mpsc::Sender<Arc<dyn SyncSource>>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,

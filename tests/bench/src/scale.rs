@@ -135,7 +135,8 @@ impl Scaled {
                 let data = |index| PartitionProduceData { index, records: Records::Bytes(batch.clone()) };
                 let partition_data = indexes.map(data).collect();
                 let topic = TopicProduceData { name: name.as_str().into(), partition_data, ..Default::default() };
-                let request = ProduceRequest { acks: -1, timeout_ms: 60_000, topic_data: vec![topic], ..Default::default() };
+                let request =
+                    ProduceRequest { acks: -1, timeout_ms: 60_000, topic_data: vec![topic], ..Default::default() };
                 let response = self.call(PRODUCE_VERSION, &request)?;
                 let written = response.responses.iter().flat_map(|topic| &topic.partition_responses);
                 for written in written {

@@ -1,8 +1,8 @@
 //! DeleteGroups and OffsetDelete.
 //!
 //! Both append tombstones and respond when these are committed. Memory changes after the commit. A commit or a join
-//! that comes in between has a later record, and a replay of the log gives the same result: the later record wins. A commit
-//! that was appended before a tombstone and is applied after it changes nothing.
+//! that comes in between has a later record, and a replay of the log gives the same result: the later record wins. A
+//! commit that was appended before a tombstone and is applied after it changes nothing.
 
 use std::sync::Arc;
 

@@ -32,8 +32,8 @@ pub struct CommittedOffset {
 #[derive(Debug, Default)]
 pub(crate) struct Offsets {
     topics: BTreeMap<Arc<str>, BTreeMap<i32, CommittedOffset>>,
-    /// The offsets of tombstones that were applied while commits are being written: an earlier commit may be applied after
-    /// the tombstone, and must not bring the offset back.
+    /// The offsets of tombstones that were applied while commits are being written: an earlier commit may be applied
+    /// after the tombstone, and must not bring the offset back.
     tombstones: BTreeMap<(Arc<str>, i32), i64>,
 }
 

@@ -43,16 +43,21 @@ pub struct OpenOptions {
 impl Log {
     /// Opens the log in `dir`, or creates it.
     ///
-    /// After a clean shutdown only the last index entry and the batches after it are read. Otherwise the log is read from
-    /// the recovery point on. A torn tail is cut off, the indexes and the producers' state are rebuilt, and the result is
-    /// made durable. Damage that cannot be a torn tail is [`LogError::Corrupt`], and then no file has been changed.
+    /// After a clean shutdown only the last index entry and the batches after it are read. Otherwise the log is read
+    /// from the recovery point on. A torn tail is cut off, the indexes and the producers' state are rebuilt, and the
+    /// result is made durable. Damage that cannot be a torn tail is [`LogError::Corrupt`], and then no file has been
+    /// changed.
     pub fn open(dir: &Path, config: impl Into<Arc<LogConfig>>, options: OpenOptions) -> Result<Self, LogError> {
         Self::open_with(dir, config.into(), options, FileCache::of_process())
     }
 
-    /// Opens a log as [`Self::open`] does, but does not wait for the disk. The caller must sync [`Self::recovery_target`]
-    /// before it serves the log. A start does so for many logs at once.
-    pub fn open_unsynced(dir: &Path, config: impl Into<Arc<LogConfig>>, options: OpenOptions) -> Result<Self, LogError> {
+    /// Opens a log as [`Self::open`] does, but does not wait for the disk. The caller must sync
+    /// [`Self::recovery_target`] before it serves the log. A start does so for many logs at once.
+    pub fn open_unsynced(
+        dir: &Path,
+        config: impl Into<Arc<LogConfig>>,
+        options: OpenOptions,
+    ) -> Result<Self, LogError> {
         Self::open_unsynced_with(dir, config.into(), options, FileCache::of_process())
     }
 
@@ -143,12 +148,7 @@ impl Log {
         list: SegmentList,
         recovery_point: i64,
     ) -> Self {
-        let shared = Shared {
-            dir,
-            list: RwLock::new(list),
-            syncing: Mutex::new(()),
-            poisoned: AtomicBool::new(false),
-        };
+        let shared = Shared { dir, list: RwLock::new(list), syncing: Mutex::new(()), poisoned: AtomicBool::new(false) };
         Self {
             reader: LogReader { shared: Arc::new(shared) },
             config,
