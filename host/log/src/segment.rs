@@ -492,8 +492,8 @@ impl Segment {
         }
     }
 
-    /// When the log file was last written, milliseconds since 1970: what stands in for a timestamp that cannot be
-    /// believed.
+    /// Returns when the log file was last written, in milliseconds since 1970. It replaces a timestamp that cannot be
+    /// true.
     pub(crate) fn modified_ms(&self) -> Result<i64, LogError> {
         let path = self.path();
         let modified =

@@ -65,8 +65,8 @@ fn unsynced(dir: &Path) -> Vec<Vec<PathBuf>> {
     kinds
 }
 
-/// Returns what a power cut may leave of a file: gone, empty, zeros, the first part of it, its end in zeros, or its content of
-/// before.
+/// Returns what a power cut may leave of a file: gone, empty, zeros, the first part of it, its end in zeros, or its
+/// content of before.
 fn torn(now: &[u8], before: Option<&Vec<u8>>) -> Vec<Option<Vec<u8>>> {
     let end_in_zeros = |from: usize| [&now[..from], &vec![0; now.len() - from]].concat();
     let mut versions = vec![None, Some(Vec::new()), Some(vec![0; now.len()]), Some(vec![0; 4096])];
