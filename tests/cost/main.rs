@@ -80,9 +80,9 @@ impl Client {
         let frame = encode_request(&header, request).expect("encoded").into_bytes().expect("in memory");
         self.stream.write_all(&frame).expect("sent");
         let mut length = [0; 4];
-        self.stream.read_exact(&mut length).expect("an answer");
+        self.stream.read_exact(&mut length).expect("a response");
         let mut frame = vec![0; i32::from_be_bytes(length) as usize];
-        self.stream.read_exact(&mut frame).expect("a whole answer");
+        self.stream.read_exact(&mut frame).expect("a whole response");
         decode_response::<R>(Bytes::from(frame), version).expect("decoded").1
     }
 

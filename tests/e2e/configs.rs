@@ -101,7 +101,7 @@ fn a_topic_is_described_with_every_config_its_source_and_synonyms() {
             assert_eq!(synonym.value, config.value, "{name}");
         }
         assert!((1..=9).contains(&config.config_type), "{name}: type {}", config.config_type);
-        assert!(config.documentation.as_ref().is_some_and(|words| !words.is_empty()), "{name} has no words");
+        assert!(config.documentation.as_ref().is_some_and(|words| !words.is_empty()), "{name} has no documentation");
         let source = match name {
             "max.message.bytes" => DYNAMIC_TOPIC,
             "retention.ms" => STATIC_BROKER,

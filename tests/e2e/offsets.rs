@@ -165,5 +165,5 @@ fn the_end_of_a_leader_epoch() {
     let stored = topic.fetch(&mut raw, 0).records.as_bytes().expect("records").clone();
     let epochs: Vec<_> =
         millstream_record::batches(&stored).map(|batch| batch.expect("a batch").leader_epoch()).collect();
-    assert_eq!(epochs, [first, second], "batches bear the epoch that they were appended in");
+    assert_eq!(epochs, [first, second], "batches have the epoch of their append");
 }

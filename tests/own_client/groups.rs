@@ -56,7 +56,7 @@ async fn poll_until(consumers: &[&Consumer], mut done: impl FnMut() -> bool) -> 
     let end = Instant::now() + PATIENCE;
     let mut read = Vec::new();
     while !done() {
-        assert!(Instant::now() < end, "waited in vain");
+        assert!(Instant::now() < end, "timed out");
         for (index, consumer) in consumers.iter().enumerate() {
             let records = consumer.poll(Duration::from_millis(50)).await.unwrap();
             read.extend(records.iter().map(|record| (index, record.partition, record.offset)));

@@ -59,7 +59,7 @@ async fn push(store: &PluginStore, guest: &Guest, activate: bool) -> Result<Push
 async fn until(what: &str, condition: impl Fn() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !condition() {
-        assert!(Instant::now() < end, "waited in vain for: {what}");
+        assert!(Instant::now() < end, "timed out waiting for: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -259,7 +259,7 @@ async fn until_partition(producer: &Producer, topic: &str, before: &[i32], wante
         if partition == wanted {
             return;
         }
-        assert!(before.contains(&partition), "{partition} is chosen by none of the topic's stages");
+        assert!(before.contains(&partition), "no stage of the topic chooses {partition}");
         assert!(Instant::now() < end, "the topic's new stages do not take over");
     }
 }

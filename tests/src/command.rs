@@ -19,7 +19,7 @@ pub fn wait_until<T>(what: &str, limit: Duration, mut condition: impl FnMut() ->
         if let Some(value) = condition() {
             return value;
         }
-        assert!(Instant::now() < end, "waited {limit:?} in vain for: {what}");
+        assert!(Instant::now() < end, "timed out after {limit:?} waiting for: {what}");
         thread::sleep(POLL);
     }
 }

@@ -355,7 +355,7 @@ mod tests {
         assert!(matches!(log.close_clean(), Err(LogError::Poisoned { .. })));
         assert!(matches!(append(&mut log), Err(AppendError::Log(LogError::Poisoned { .. }))));
         assert_eq!((log.recovery_point(), log.log_end_offset()), (1, 2));
-        assert!(log.read(0, 1, i64::MAX, true).unwrap().is_some(), "reads go on");
+        assert!(log.read(0, 1, i64::MAX, true).unwrap().is_some(), "reads still work");
     }
 
     #[test]

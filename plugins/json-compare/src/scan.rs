@@ -25,7 +25,7 @@ pub(crate) fn at<R>(
         (None, Err(error)) => Err(error),
         (None, Ok(())) => {
             reader.end()?;
-            let answer = out.answer.take().expect("`answer` was not called yet");
+            let answer = out.answer.take().expect("`answer` is called only once");
             Ok(answer(Found::Nothing))
         }
     }

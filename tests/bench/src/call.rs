@@ -135,14 +135,14 @@ fn murmur2(engine: &Engine, effort: Effort) -> Result<Row> {
                 if columns {
                     input.build();
                 }
-                stage.partition("orders", PARTITIONS, &load, &input.columns.as_records()).expect("an answer")
+                stage.partition("orders", PARTITIONS, &load, &input.columns.as_records()).expect("a result")
             }),
             timed(|| {
                 let mut input = input.borrow_mut();
                 if columns {
                     input.build();
                 }
-                sdk::partitioner::partition(&mut native, &input.native.as_batch(), &partitions).expect("an answer")
+                sdk::partitioner::partition(&mut native, &input.native.as_batch(), &partitions).expect("a result")
             }),
         )
     };
@@ -193,7 +193,7 @@ fn filter_row<F: sdk::Filter>(
     goal: &str,
 ) -> Result<Row> {
     let answer = stages.own.filter("orders", &input.columns.as_records())?;
-    let kept = sdk::filter::filter(native, &input.native.as_batch()).expect("an answer");
+    let kept = sdk::filter::filter(native, &input.native.as_batch()).expect("a result");
     assert_eq!(answer.as_bytes(), kept.into_bytes());
     let mut measure = |stage: &Stage, columns: bool| {
         let input = std::cell::RefCell::new(&mut *input);
@@ -204,14 +204,14 @@ fn filter_row<F: sdk::Filter>(
                 if columns {
                     input.build();
                 }
-                stage.filter("orders", &input.columns.as_records()).expect("an answer")
+                stage.filter("orders", &input.columns.as_records()).expect("a result")
             }),
             timed(|| {
                 let mut input = input.borrow_mut();
                 if columns {
                     input.build();
                 }
-                sdk::filter::filter(native, &input.native.as_batch()).expect("an answer")
+                sdk::filter::filter(native, &input.native.as_batch()).expect("a result")
             }),
         )
     };
@@ -236,11 +236,11 @@ fn lz4_compress(engine: &Engine, effort: Effort, bytes: usize) -> Result<Row> {
         let wasm = || {
             // The compressed bytes are decompressed too, for the row about decompression.
             let before = stage.stats();
-            black_box(stage.compress(&data, 1).expect("an answer"));
+            black_box(stage.compress(&data, 1).expect("a result"));
             let after = stage.stats();
             Duration::from_nanos((after.nanos - before.nanos) - (after.verify_nanos - before.verify_nanos))
         };
-        paired(effort, wasm, timed(|| sdk::compressor::compress(&mut native, &data).expect("an answer")))
+        paired(effort, wasm, timed(|| sdk::compressor::compress(&mut native, &data).expect("a result")))
     };
     Ok(of_bytes(&measure(&stages.own), &measure(&stages.pushed), bytes))
 }
@@ -253,8 +253,8 @@ fn lz4_decompress(engine: &Engine, effort: Effort, bytes: usize) -> Result<Row> 
     assert!(stages.own.decompress(&compressed, 1, bytes)? == data);
     let max = u32::try_from(bytes).expect("a small batch");
     let mut measure = |stage: &Stage| {
-        let wasm = timed(|| stage.decompress(&compressed, 1, bytes).expect("an answer"));
-        let native = timed(|| sdk::compressor::decompress(&mut native, &compressed, max).expect("an answer"));
+        let wasm = timed(|| stage.decompress(&compressed, 1, bytes).expect("a result"));
+        let native = timed(|| sdk::compressor::decompress(&mut native, &compressed, max).expect("a result"));
         paired(effort, wasm, native)
     };
     Ok(of_bytes(&measure(&stages.own), &measure(&stages.pushed), bytes))

@@ -84,7 +84,7 @@ fn call_until(stage: &Stage, done: &AtomicBool) -> Duration {
         let begun = Instant::now();
         let pinned = stage.pin();
         longest = longest.max(begun.elapsed());
-        pinned.partition("orders", 4, &[0; 4], &batch.as_records()).expect("an answer");
+        pinned.partition("orders", 4, &[0; 4], &batch.as_records()).expect("a result");
     }
     longest
 }

@@ -196,7 +196,7 @@ fn row_25_many_lookups_in_a_bomb_at_once() {
         .collect();
     victim.neighbour.is_served(&mut victim.broker, "the first of many look-ups");
     for looker in lookers {
-        assert_eq!(looker.join().expect("an answer"), ErrorCode::NONE);
+        assert_eq!(looker.join().expect("a response"), ErrorCode::NONE);
     }
     memory.assert_grew_less_than(BOMB / 2, "20 lookups at once");
     victim.is_well("many look-ups at once");

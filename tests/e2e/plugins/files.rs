@@ -65,7 +65,7 @@ fn path_in(folder: &Path) -> String {
 }
 
 fn wait_for_refusal(broker: &Broker, topic: &str, letters: &str) {
-    wait_until(&format!("{topic} to refuse {letters}"), PATIENCE, || {
+    wait_until(&format!("{topic} to reject {letters}"), PATIENCE, || {
         (refused_letters(broker, topic) == letters).then_some(())
     });
 }

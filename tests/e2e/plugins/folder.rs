@@ -17,7 +17,7 @@ fn replace(folder: &Path, file: &str, component: &[u8]) {
 }
 
 fn wait_for_refusal(broker: &Broker, topic: &str, letters: &str) {
-    wait_until(&format!("{topic} to refuse {letters}"), PATIENCE, || {
+    wait_until(&format!("{topic} to reject {letters}"), PATIENCE, || {
         (refused_letters(broker, topic) == letters).then_some(())
     });
 }
@@ -42,14 +42,14 @@ fn a_changed_file_is_the_next_version_and_a_broken_one_changes_nothing() {
     replace(folder.path(), "letters.wasm", &filter("letters", 2).build());
     wait_for_refusal(&broker, "lines", "b");
     replace(folder.path(), "letters.wasm", b"broken too");
-    wait_until("the broken file to be told", PATIENCE, || {
+    wait_until("the broken file to be reported", PATIENCE, || {
         broker.log().contains("letters.wasm\" not used").then_some(()).or_else(|| {
             broker.log().lines().any(|line| line.contains("letters.wasm") && line.contains("not used")).then_some(())
         })
     });
     let traps = filter("letters", 3).hook("configure", "unreachable");
     replace(folder.path(), "letters.wasm", &traps.build());
-    wait_until("the refusal to name the topic", PATIENCE, || {
+    wait_until("the error to name the topic", PATIENCE, || {
         broker.log().contains("topic lines, stage.admit").then_some(())
     });
     assert_eq!(refused_letters(&broker, "lines"), "b");

@@ -169,6 +169,6 @@ fn decode_response<R: Request>(frame: Bytes, version: i16, correlation: i32) -> 
     assert_eq!(header.correlation_id, correlation, "{name} v{version}: correlation id");
     let response = R::Response::decode(&mut reader, version);
     let response = response.unwrap_or_else(|error| panic!("{name} v{version}: {error}"));
-    assert_eq!(reader.remaining(), 0, "{name} v{version}: bytes after the answer");
+    assert_eq!(reader.remaining(), 0, "{name} v{version}: bytes after the response");
     response
 }
