@@ -20,7 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         .map(|codec| crate::trial(&format!("kcat::round_trip_{codec}"), VARIABLE, move |kcat| round_trip(kcat, codec)))
         .collect();
     trials.push(crate::trial("kcat::metadata", VARIABLE, metadata));
-    trials.push(crate::trial("kcat::time_look_up", VARIABLE, time_look_up));
+    trials.push(crate::trial("kcat::time_lookup", VARIABLE, time_lookup));
     trials.push(crate::trial("kcat::data_survives_a_restart", VARIABLE, data_survives_a_restart));
     trials.push(crate::trial("kcat::group_rebalances", VARIABLE, group_rebalances));
     trials.push(crate::trial("kcat::refusals", VARIABLE, refusals));
@@ -75,7 +75,7 @@ fn metadata(program: &str) {
 }
 
 /// Looks up the first offset at or after a time with `-o s@MILLISECONDS`.
-fn time_look_up(program: &str) {
+fn time_lookup(program: &str) {
     let broker = Broker::start();
     kcat(program, &broker).args(["-P", "-t", "times"]).input("early one\nearly two\n").succeed();
     let stamps = kcat(program, &broker).args(["-C", "-t", "times", "-e", "-f", "%T\n"]).succeed();

@@ -13,12 +13,12 @@ use crate::{PATIENCE, both, unique};
 pub(crate) fn trials() -> Vec<Trial> {
     [
         both("topics from the command line", topics),
-        both("lines go in and come out", lines),
-        both("a group on the command line goes on behind what was printed", groups),
+        both("lines are produced and consumed", lines),
+        both("a group on the command line continues after the printed records", groups),
         both("groups, offsets and records are deleted from the command line", deletions),
-        both("a pipe that is closed ends the command quietly", closed_pipe),
-        both("following prints what comes", following),
-        both("a signal ends a command well", signals),
+        both("a closed pipe ends the command quietly", closed_pipe),
+        both("following prints new records", following),
+        both("a signal ends a command with success", signals),
     ]
     .into_iter()
     .flatten()

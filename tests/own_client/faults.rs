@@ -21,8 +21,8 @@ const PARTITIONS: i32 = 3;
 pub(crate) fn trials() -> Vec<Trial> {
     [
         both_mortal("an idempotent producer loses, doubles and reorders nothing when the broker is killed", bounces),
-        both("a broker that is not there is reported in time", absent),
-        both("40,000 rejected batches do not wear out an idempotent producer", rejections),
+        both("a broker that cannot be reached is reported in time", absent),
+        both("an idempotent producer survives 40,000 rejected batches", rejections),
     ]
     .into_iter()
     .flatten()

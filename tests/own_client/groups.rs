@@ -15,10 +15,10 @@ use crate::{PATIENCE, both, unique};
 
 pub(crate) fn trials() -> Vec<Trial> {
     [
-        both("a second member takes half, and gives it back when it leaves", sharing),
-        both("a group goes on where it committed", committing),
-        both("what a member printed is committed before it gives a partition up", handing_over),
-        both("a commit of a member that is out is refused", zombies),
+        both("a second member gets half, until it leaves", sharing),
+        both("a group continues where it committed", committing),
+        both("printed records are committed before a member gives up a partition", handing_over),
+        both("a commit of a removed member is rejected", zombies),
     ]
     .into_iter()
     .flatten()

@@ -21,11 +21,11 @@ use crate::{PATIENCE, both, unique};
 pub(crate) fn trials() -> Vec<Trial> {
     [
         both("plug-ins are pushed, activated, rolled back and deleted", operations),
-        both("of pushes at once each becomes a version", pushers),
+        both("concurrent pushes all become versions", pushers),
         both("an application follows the cluster's versions", follow),
         both("a topic's stages come from the cluster", topic_stages),
-        both("a running application follows what its topic asks for", followed_topic),
-        both("records that mean nothing change nothing", hostile),
+        both("a running application follows the stages of its topic", followed_topic),
+        both("records without a meaning change nothing", hostile),
         both("commands push, and take stages from the cluster", commands),
     ]
     .into_iter()

@@ -14,12 +14,12 @@ use crate::{PATIENCE, both, unique};
 
 pub(crate) fn trials() -> Vec<Trial> {
     [
-        both("every codec brings back keys, values, nulls and headers", codecs),
-        both("verdicts come as futures and callbacks, in order", verdicts),
-        both("acks of 0, 1 and all", acks),
-        both("what cannot be sent is refused with its reason", refusals),
+        both("every codec keeps keys, values, nulls and headers", codecs),
+        both("results come as futures and callbacks, in order", verdicts),
+        both("acks 0, 1 and all", acks),
+        both("records that cannot be sent are rejected with the reason", refusals),
         both("seek, pause, resume and look up by time", positions),
-        both("batches that linger leave at a flush", flush),
+        both("a flush sends lingering batches", flush),
     ]
     .into_iter()
     .flatten()

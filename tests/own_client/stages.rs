@@ -15,11 +15,11 @@ use crate::{PATIENCE, both};
 pub(crate) fn trials() -> Vec<Trial> {
     [
         both("every compressor is read by the native codecs and by itself", compressors),
-        both("murmur2 in the sandbox goes where the native one goes", partitioners),
+        both("murmur2 in the sandbox chooses the partition of the native one", partitioners),
         both("a row that a serializer rejects fails alone", refused_rows),
-        both("a filter and a deserializer on the way in", filters),
+        both("a consumer runs a filter and a deserializer", filters),
         both("a stage that traps fails its batch and no other", traps),
-        both("a record that a filter refuses stops the consumer before it", stopped),
+        both("a record that a filter rejects stops the consumer before it", stopped),
     ]
     .into_iter()
     .flatten()
