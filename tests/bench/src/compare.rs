@@ -124,7 +124,9 @@ pub(crate) struct Side<'a> {
     pub(crate) configs: &'a [String],
 }
 
-/// Measures two sides in `rounds` turns and prints a table, for the loads whose name contains `only`. The ratio is the second side's over the first's.
+/// Measures two sides in `rounds` turns and prints a table, for the loads whose name contains `only`.
+///
+/// The ratio is the second side's over the first's.
 ///
 /// # Errors
 /// When a broker does not start, stops responding, or rejects a request.
