@@ -9,7 +9,6 @@ use tokio::sync::watch;
 use crate::blocking::blocking;
 use crate::broker::Broker;
 use crate::partition_dirs;
-use crate::topics::Topic;
 
 /// Starts the background jobs, which end with the broker.
 pub(crate) fn start(broker: &Arc<Broker>, stop: &watch::Receiver<bool>) {
@@ -46,17 +45,13 @@ fn every(
     });
 }
 
-fn partitions(broker: &Broker) -> Vec<(Arc<Topic>, Arc<Partition>)> {
-    let table = broker.topics.load();
-    let pairs = table
-        .iter()
-        .flat_map(|topic| topic.own_partitions().iter().map(|partition| (Arc::clone(topic), Arc::clone(partition))));
-    pairs.collect()
+fn partitions(broker: &Broker) -> Vec<Arc<Partition>> {
+    broker.topics.load().iter().flat_map(|topic| topic.own_partitions()).cloned().collect()
 }
 
 fn retain(broker: &Arc<Broker>) {
     let now = now_ms();
-    for (_, partition) in partitions(broker) {
+    for partition in partitions(broker) {
         match partition.apply_retention(now) {
             Ok(0) => {}
             Ok(deleted) => tracing::info!(
@@ -72,7 +67,7 @@ fn retain(broker: &Arc<Broker>) {
 
 /// Syncs partitions with records that have waited for `flush.ms`, and those with a full segment that is not synced yet.
 fn flush(broker: &Arc<Broker>) {
-    for (_, partition) in partitions(broker) {
+    for partition in partitions(broker) {
         if let Err(error) = partition.flush_if_due() {
             report("flush failed", &partition, &error);
         }
@@ -81,7 +76,7 @@ fn flush(broker: &Arc<Broker>) {
 
 /// Logs an error of a periodic job. An offline or deleted partition has no work to fail at.
 fn report(what: &str, partition: &Partition, error: &PartitionError) {
-    if !matches!(error, PartitionError::Offline(_) | PartitionError::NotHosted | PartitionError::Sealed) {
+    if !matches!(error, PartitionError::Offline(_) | PartitionError::NotHosted | PartitionError::Frozen) {
         partition.report(what, error);
     }
 }

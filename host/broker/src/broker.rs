@@ -11,14 +11,13 @@ use millstream_wire::Str;
 use crate::compute_permits::ComputePermits;
 use crate::config::{BrokerConfig, HostPort};
 use crate::controller::Controller;
-use crate::edge::Decoders;
+use crate::edge::{Decoders, ServedTopics};
 use crate::edge::plugins::Plugins;
 use crate::error::ApiError;
 use crate::metrics::requests::RequestMetrics;
 use crate::net::request_memory::RequestMemory;
 use crate::net::types::ConnectionInfo;
 use crate::producer_ids::ProducerIds;
-use crate::topics::TopicTable;
 use millstream_metadata::MetadataStore;
 
 /// Everything that a handler can reach.
@@ -29,7 +28,7 @@ pub(crate) struct Broker {
     pub(crate) metadata: MetadataStore,
     pub(crate) controller: Controller,
     /// Shared with the internal topics, which look up their partitions in it.
-    pub(crate) topics: Arc<ArcSwap<TopicTable>>,
+    pub(crate) topics: Arc<ArcSwap<ServedTopics>>,
     pub(crate) fsync_queue: Arc<FsyncQueue>,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) groups: Arc<GroupCoordinator>,

@@ -109,7 +109,7 @@ impl From<PartitionError> for ApiError {
     fn from(error: PartitionError) -> Self {
         let code = match &error {
             PartitionError::NotHosted => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-            PartitionError::Sealed | PartitionError::LeaderEpochChanged { .. } | PartitionError::ShuttingDown => {
+            PartitionError::Frozen | PartitionError::LeaderEpochChanged { .. } | PartitionError::ShuttingDown => {
                 ErrorCode::NOT_LEADER_OR_FOLLOWER
             }
             PartitionError::FencedLeaderEpoch { .. } => ErrorCode::FENCED_LEADER_EPOCH,

@@ -10,13 +10,13 @@ use millstream_record::BatchView;
 use crate::topics::TopicTable;
 
 /// An internal topic by its name. It may be created, deleted and created again.
-pub(crate) struct NamedTopic {
-    topics: Arc<ArcSwap<TopicTable>>,
+pub(crate) struct NamedTopic<E> {
+    topics: Arc<ArcSwap<TopicTable<E>>>,
     name: &'static str,
 }
 
-impl NamedTopic {
-    pub(crate) fn new(topics: &Arc<ArcSwap<TopicTable>>, name: &'static str) -> Self {
+impl<E> NamedTopic<E> {
+    pub(crate) fn new(topics: &Arc<ArcSwap<TopicTable<E>>>, name: &'static str) -> Self {
         Self { topics: Arc::clone(topics), name }
     }
 
@@ -25,7 +25,7 @@ impl NamedTopic {
     }
 }
 
-impl InternalTopic for NamedTopic {
+impl<E: Send + Sync + 'static> InternalTopic for NamedTopic<E> {
     fn partitions(&self) -> i32 {
         let topics = self.topics.load();
         topics.by_name(self.name).map_or(0, |topic| i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX))

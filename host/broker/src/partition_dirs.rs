@@ -47,19 +47,19 @@ impl Checkpoints {
 }
 
 /// Writes how far each log is durable.
-pub(crate) fn write_recovery_points(data_dir: &Path, topics: &TopicTable) -> io::Result<()> {
+pub(crate) fn write_recovery_points<E>(data_dir: &Path, topics: &TopicTable<E>) -> io::Result<()> {
     write(data_dir, OffsetCheckpoint::RECOVERY_POINT, topics, |log| Some(log.recovery_point()))
 }
 
 /// Writes where each log starts, for those whose start is not that of their first segment.
-pub(crate) fn write_log_starts(data_dir: &Path, topics: &TopicTable) -> io::Result<()> {
+pub(crate) fn write_log_starts<E>(data_dir: &Path, topics: &TopicTable<E>) -> io::Result<()> {
     write(data_dir, OffsetCheckpoint::LOG_START, topics, |log| Some(log.log_start_offset()).filter(|&start| start > 0))
 }
 
-fn write(
+fn write<E>(
     data_dir: &Path,
     name: &str,
-    topics: &TopicTable,
+    topics: &TopicTable<E>,
     offset: impl Fn(&millstream_log::Log) -> Option<i64>,
 ) -> io::Result<()> {
     // Two writers at once would use the same temporary file, and the older offsets could win.
@@ -74,8 +74,8 @@ fn write(
     OffsetCheckpoint::new(data_dir, name).write(offsets)
 }
 
-/// Takes the partitions of a deleted topic out of service and renames their folders, so that the name is free. A view has
-/// none; who waits for its records reads again and learns that it is gone.
+/// Takes the partitions of a deleted topic out of service and renames their folders, so that the name is free. Partitions
+/// that belong to another topic stay; the fetches that wait for them read again, and find that the topic is gone.
 pub(crate) fn set_aside(data_dir: &Path, topic: &Topic) -> Vec<PathBuf> {
     let own = topic.own_partitions();
     if own.is_empty() {

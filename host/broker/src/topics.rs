@@ -1,19 +1,16 @@
 //! The topics as they are served: the metadata image joined with the open partitions.
 
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use millstream_coordinator::group::CONSUMER_OFFSETS;
 use millstream_partition::Partition;
-use millstream_registry::LOGS_TOPIC;
+use millstream_registry::{LOGS_TOPIC, TOPIC as PLUGINS_TOPIC};
 use millstream_wire::{ErrorCode, Str};
 use uuid::Uuid;
 
 use crate::config::TopicConfig;
-use crate::edge::TopicDecoders;
-use crate::edge::plugins;
-use crate::edge::topic_stages::Attached;
-use crate::edge::view::link::View;
 use crate::error::ApiError;
 
 /// Where transactions will be kept: clients may not write there today either.
@@ -25,12 +22,9 @@ pub(crate) struct Topic {
     pub(crate) name: Str,
     pub(crate) id: Uuid,
     pub(crate) config: TopicConfig,
-    pub(crate) stages: Attached,
-    /// The plug-ins that read batches in private formats, where there may be any.
-    pub(crate) decoders: Option<Arc<TopicDecoders>>,
-    /// For a view they are those of the topic that it shows.
     pub(crate) partitions: Vec<Arc<Partition>>,
-    pub(crate) view: Option<Arc<View>>,
+    /// Set if the partitions belong to another topic. Names that topic.
+    pub(crate) shared_from: Option<Str>,
 }
 
 impl Topic {
@@ -38,17 +32,9 @@ impl Topic {
         is_internal(&self.name)
     }
 
-    /// Refuses to write to a view, in a way that no client tries again.
-    pub(crate) fn check_takes_records(&self) -> Result<(), ApiError> {
-        let Some(view) = &self.view else { return Ok(()) };
-        let message =
-            format!("{} is a view of {} and takes no records: produce to {}", &*self.name, &*view.of, &*view.of);
-        Err(ApiError::new(ErrorCode::INVALID_TOPIC_EXCEPTION, message))
-    }
-
-    /// The partitions whose logs are the topic's: a view has none.
+    /// Returns the partitions that do not belong to another topic.
     pub(crate) fn own_partitions(&self) -> &[Arc<Partition>] {
-        if self.view.is_some() { &[] } else { &self.partitions }
+        if self.shared_from.is_some() { &[] } else { &self.partitions }
     }
 
     pub(crate) fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
@@ -56,17 +42,44 @@ impl Topic {
     }
 }
 
-/// All topics; replaced as a whole when one comes, goes or changes.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct TopicTable {
-    by_name: HashMap<Str, Arc<Topic>>,
-    by_id: HashMap<Uuid, Arc<Topic>>,
+/// A topic, with the state that a layer above the core keeps for it.
+#[derive(Debug)]
+pub(crate) struct Served<E> {
+    topic: Topic,
+    pub(crate) edge: E,
 }
 
-impl TopicTable {
-    pub(crate) fn insert(&mut self, topic: Topic) {
-        let topic = Arc::new(topic);
+impl<E> Deref for Served<E> {
+    type Target = Topic;
+
+    fn deref(&self) -> &Topic {
+        &self.topic
+    }
+}
+
+/// All topics. A change of any topic replaces the whole table, so that a request sees all of them at one moment.
+#[derive(Debug)]
+pub(crate) struct TopicTable<E> {
+    by_name: HashMap<Str, Arc<Served<E>>>,
+    by_id: HashMap<Uuid, Arc<Served<E>>>,
+}
+
+impl<E> Default for TopicTable<E> {
+    fn default() -> Self {
+        Self { by_name: HashMap::new(), by_id: HashMap::new() }
+    }
+}
+
+impl<E> Clone for TopicTable<E> {
+    fn clone(&self) -> Self {
+        Self { by_name: self.by_name.clone(), by_id: self.by_id.clone() }
+    }
+}
+
+impl<E> TopicTable<E> {
+    pub(crate) fn insert(&mut self, topic: Topic, edge: E) {
         self.warn_of_compaction(&topic);
+        let topic = Arc::new(Served { topic, edge });
         self.by_id.insert(topic.id, Arc::clone(&topic));
         self.by_name.insert(topic.name.clone(), topic);
     }
@@ -82,21 +95,21 @@ impl TopicTable {
         }
     }
 
-    pub(crate) fn remove(&mut self, id: Uuid) -> Option<Arc<Topic>> {
+    pub(crate) fn remove(&mut self, id: Uuid) -> Option<Arc<Served<E>>> {
         let topic = self.by_id.remove(&id)?;
         self.by_name.remove(&topic.name);
         Some(topic)
     }
 
-    pub(crate) fn by_name(&self, name: &str) -> Option<&Arc<Topic>> {
+    pub(crate) fn by_name(&self, name: &str) -> Option<&Arc<Served<E>>> {
         self.by_name.get(name)
     }
 
-    pub(crate) fn by_id(&self, id: Uuid) -> Option<&Arc<Topic>> {
+    pub(crate) fn by_id(&self, id: Uuid) -> Option<&Arc<Served<E>>> {
         self.by_id.get(&id)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Topic>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Served<E>>> {
         self.by_name.values()
     }
 
@@ -104,8 +117,8 @@ impl TopicTable {
         self.by_name(topic)?.partition(index)
     }
 
-    /// The topic that a request names: by name in old versions, by id in new ones.
-    pub(crate) fn resolve(&self, by_id: bool, name: &str, id: Uuid) -> Result<&Arc<Topic>, ApiError> {
+    /// Returns the topic that a request names: by name in old versions, by id in new ones.
+    pub(crate) fn resolve(&self, by_id: bool, name: &str, id: Uuid) -> Result<&Arc<Served<E>>, ApiError> {
         if by_id {
             let unknown = || ApiError::new(ErrorCode::UNKNOWN_TOPIC_ID, "This server does not host this topic ID.");
             self.by_id(id).ok_or_else(unknown)
@@ -115,7 +128,7 @@ impl TopicTable {
     }
 }
 
-/// Whether a topic belongs to the broker itself.
+/// Returns whether a topic belongs to the broker itself.
 pub(crate) fn is_internal(name: &str) -> bool {
-    [CONSUMER_OFFSETS, TRANSACTION_STATE, plugins::TOPIC, LOGS_TOPIC].contains(&name)
+    [CONSUMER_OFFSETS, TRANSACTION_STATE, PLUGINS_TOPIC, LOGS_TOPIC].contains(&name)
 }

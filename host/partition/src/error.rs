@@ -14,9 +14,9 @@ pub enum PartitionError {
     /// The log could not be opened when the broker started.
     #[error("the partition is offline because its log could not be opened: {0}")]
     Offline(Arc<str>),
-    /// The partition takes no records, see [`crate::Partition::seal`].
+    /// The partition takes no records, see [`crate::Partition::freeze`].
     #[error("the partition takes no records while its topic changes")]
-    Sealed,
+    Frozen,
     /// The client knows an older leader epoch.
     #[error("leader epoch {known} is older than the current epoch {current}")]
     FencedLeaderEpoch {

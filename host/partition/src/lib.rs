@@ -36,4 +36,4 @@ pub use fetch_waiters::{Arrival, FetchWaiters};
 pub use fsync_queue::{FsyncQueue, SyncSource, SyncWaiters};
 pub use internal_topic::{CommittedAtEpoch, InternalAppend, InternalTopic, UNPACKED_BATCH_BYTES_MAX};
 pub use open::PartitionSpec;
-pub use partition::{Partition, PartitionConfig, PartitionRead};
+pub use partition::{Frozen, Partition, PartitionConfig, PartitionRead};

@@ -54,10 +54,21 @@ pub struct Partition {
     fsync_queue: Arc<FsyncQueue>,
     flush: FlushRules,
     errors: ErrorLog,
-    /// Whether the log may hold batches in a private format, which no client reads as they are.
-    private_batches: AtomicBool,
-    /// Held by an append while dead letters of this partition are being written.
-    pub dead_letters: Mutex<()>,
+}
+
+/// Keeps a partition as it is: until this is dropped it takes no records. Deleting the partition is still possible.
+#[derive(Debug)]
+#[must_use = "the partition takes records again when this is dropped"]
+pub struct Frozen(Arc<Partition>);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let log = &mut self.0.state.lock().log;
+        *log = match std::mem::replace(log, LogState::Deleted) {
+            LogState::Frozen(log) => LogState::Online(log),
+            other => other,
+        };
+    }
 }
 
 /// What changes in a partition's life. Guarded by the partition's lock.
@@ -78,8 +89,8 @@ enum Role {
 #[derive(Debug)]
 enum LogState {
     Online(Box<Log>),
-    /// Takes no records for now, see [`Partition::seal`].
-    Sealed(Box<Log>),
+    /// Takes no records for now, see [`Partition::freeze`].
+    Frozen(Box<Log>),
     /// The log could not be opened, and why.
     Offline(Arc<str>),
     Deleted,
@@ -147,8 +158,6 @@ impl Partition {
             fsync_queue: Arc::clone(fsync_queue),
             flush,
             errors: ErrorLog::default(),
-            private_batches: AtomicBool::new(false),
-            dead_letters: Mutex::default(),
         }
     }
 
@@ -263,7 +272,7 @@ impl Partition {
     /// Runs `work` on the log under the lock.
     ///
     /// # Errors
-    /// The partition is offline, sealed or deleted.
+    /// The partition is offline, frozen or deleted.
     pub fn with_log<T>(&self, work: impl FnOnce(&mut Log) -> T) -> Result<T, PartitionError> {
         self.state.lock().log.writable().map(work)
     }
@@ -271,7 +280,7 @@ impl Partition {
     /// Appends a batch as the leader, and wakes the fetches that wait for it.
     ///
     /// # Errors
-    /// The log rejected the batch, or the partition is offline, sealed or deleted.
+    /// The log rejected the batch, or the partition is offline, frozen or deleted.
     pub fn append(&self, batch: &CheckedBatch<'_>, now_ms: i64) -> Result<Appended, PartitionError> {
         Ok(self.append_with_epoch(batch, now_ms)?.0)
     }
@@ -403,42 +412,19 @@ impl Partition {
         now_ms - since_ms >= flush_ms
     }
 
-    /// Returns whether the log may hold batches in a private format. Ask after a read: the flag is set before the first
-    /// of them is appended.
-    #[must_use]
-    pub fn has_private_batches(&self) -> bool {
-        self.private_batches.load(Ordering::Acquire)
-    }
-
-    /// Notes that batches in a private format may follow.
-    pub fn expect_private_batches(&self) {
-        self.private_batches.store(true, Ordering::Release);
-    }
-
-    /// Rejects all appends from now on, and returns the end of the log.
+    /// Rejects all appends until the returned guard is dropped. No append is in progress when this returns, so the end
+    /// of the log stays where it is.
     ///
     /// # Errors
-    /// The partition is offline or deleted.
-    pub fn seal(&self) -> Result<i64, PartitionError> {
+    /// The partition is frozen already, offline or deleted.
+    pub fn freeze(self: &Arc<Self>) -> Result<Frozen, PartitionError> {
         let log = &mut self.state.lock().log;
+        log.writable()?;
         *log = match std::mem::replace(log, LogState::Deleted) {
-            LogState::Online(log) => LogState::Sealed(log),
+            LogState::Online(log) => LogState::Frozen(log),
             other => other,
         };
-        match log {
-            LogState::Sealed(log) => Ok(log.log_end_offset()),
-            LogState::Offline(reason) => Err(PartitionError::Offline(Arc::clone(reason))),
-            LogState::Online(_) | LogState::Deleted => Err(PartitionError::NotHosted),
-        }
-    }
-
-    /// Takes appends again after [`Self::seal`].
-    pub fn unseal(&self) {
-        let log = &mut self.state.lock().log;
-        *log = match std::mem::replace(log, LogState::Deleted) {
-            LogState::Sealed(log) => LogState::Online(log),
-            other => other,
-        };
+        Ok(Frozen(Arc::clone(self)))
     }
 
     /// Takes the partition out of service. Returns its log, so that the caller can remove the files.
@@ -448,7 +434,7 @@ impl Partition {
         self.waiters.wake_all();
         self.sync_waiters.fail_all(&PartitionError::NotHosted);
         match log {
-            LogState::Online(log) | LogState::Sealed(log) => Some(*log),
+            LogState::Online(log) | LogState::Frozen(log) => Some(*log),
             LogState::Offline(_) | LogState::Deleted => None,
         }
     }
@@ -462,7 +448,7 @@ impl LogState {
     fn writable(&mut self) -> Result<&mut Log, PartitionError> {
         match self {
             Self::Online(log) => Ok(log),
-            Self::Sealed(_) => Err(PartitionError::Sealed),
+            Self::Frozen(_) => Err(PartitionError::Frozen),
             Self::Offline(reason) => Err(PartitionError::Offline(Arc::clone(reason))),
             Self::Deleted => Err(PartitionError::NotHosted),
         }

@@ -127,18 +127,22 @@ fn an_internal_record_is_committed_at_the_epoch_of_its_append_only() {
 }
 
 #[test]
-fn a_sealed_partition_takes_no_records_and_a_deleted_one_ends_every_wait() {
+fn a_frozen_partition_takes_no_records_and_a_deleted_one_ends_every_wait() {
     let folder = tempfile::tempdir().expect("a folder");
     let partition = open(folder.path(), FlushMode::Fsync, 0);
-    assert_eq!(partition.seal().expect("online"), 0);
+    let frozen = partition.freeze().expect("online");
+    assert!(matches!(partition.freeze(), Err(PartitionError::Frozen)));
     let one = batch(1);
     let one = CheckedBatch::of_own(&one).expect("a valid batch");
-    assert!(matches!(partition.append(&one, 0), Err(PartitionError::Sealed)));
-    partition.unseal();
+    assert!(matches!(partition.append(&one, 0), Err(PartitionError::Frozen)));
+    drop(frozen);
     append(&partition, 1);
     assert!(partition.append_at(0, &one, 0).expect("online").is_none());
     assert!(partition.append_at(1, &one, 0).expect("online").is_some());
+    let frozen = partition.freeze().expect("online");
     assert!(partition.delete().is_some() && partition.delete().is_none());
+    // A deleted partition stays deleted when its guard goes.
+    drop(frozen);
     assert!(matches!(partition.read(0, 1, true), Err(PartitionError::NotHosted)));
     assert!(matches!(partition.append(&one, 0), Err(PartitionError::NotHosted)));
     assert!(matches!(partition.committed(2, Acks::All).wait_blocking(), Err(PartitionError::NotHosted)));

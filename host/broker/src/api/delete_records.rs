@@ -88,7 +88,10 @@ fn delete_one(broker: &Broker, name: &str, asked: &DeleteRecordsPartition) -> Re
         let message = format!("Cannot delete records of internal topic {name}");
         return Err(ApiError::new(ErrorCode::INVALID_TOPIC_EXCEPTION, message));
     }
-    topic.check_takes_records()?;
+    if let Some(source) = &topic.shared_from {
+        let message = format!("{name} is a view of {source} and has no records: delete those of {source}");
+        return Err(ApiError::new(ErrorCode::INVALID_TOPIC_EXCEPTION, message));
+    }
     if !topic.config.delete {
         let message = format!("the cleanup.policy of topic {name} does not allow to delete records");
         return Err(ApiError::new(ErrorCode::POLICY_VIOLATION, message));

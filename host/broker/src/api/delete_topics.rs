@@ -9,9 +9,9 @@ use millstream_wire::messages::{DeletableTopicResult, DeleteTopicState, DeleteTo
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::controller;
+use crate::edge::ServedTopic;
 use crate::error::ApiError;
 use crate::security::{AclOperation, Permission, ResourceType};
-use crate::topics::Topic;
 use millstream_metadata::controller::Request;
 
 pub(super) struct DeleteTopics;
@@ -42,7 +42,7 @@ impl Handler for DeleteTopics {
     }
 }
 
-fn find(broker: &Broker, asked: &DeleteTopicState) -> Result<Arc<Topic>, ApiError> {
+fn find(broker: &Broker, asked: &DeleteTopicState) -> Result<Arc<ServedTopic>, ApiError> {
     if !broker.config.delete_topic_enable {
         return Err(ApiError::new(ErrorCode::TOPIC_DELETION_DISABLED, "delete.topic.enable is false"));
     }

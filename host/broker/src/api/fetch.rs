@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use millstream_log::LogSlice;
 use millstream_partition::{Arrival, Partition, PartitionRead};
-use millstream_record::{Codec, HEADER_LEN};
+use millstream_record::Codec;
 use millstream_wire::messages::{FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData};
 use millstream_wire::{ErrorCode, Records, Str, WireError};
 use tokio::time::Instant;
@@ -21,11 +21,11 @@ use uuid::Uuid;
 use super::handler::{RequestContext, Started, TwoStageHandler};
 use crate::broker::Broker;
 use crate::config::CompressionType;
+use crate::edge::ServedTopic;
 use crate::error::ApiError;
 use crate::net::send_queue::Outgoing;
 use crate::net::types::Close;
 use crate::security::{AclOperation, Permission, ResourceType};
-use crate::topics::Topic;
 
 /// The first version that names topics by id.
 const TOPIC_IDS_SINCE: i16 = 13;
@@ -52,9 +52,11 @@ struct Target {
 struct TargetTopic {
     name: Str,
     id: Uuid,
-    /// Set if its records are not sent as they lie: what a view reads is shown to its filters first, what is in a private
-    /// format is given back in another, and a run of batches that lost all of their records at admission ends as a gap does.
-    looked_at: Option<Arc<Topic>>,
+    /// `None` if it cannot be read, which is then the error of each target.
+    served: Option<Arc<ServedTopic>>,
+    /// Whether its records are scanned instead of sent as they lie: those of a view pass its filters, batches in a private
+    /// format are decoded, and batches that lost all of their records at admission become a gap.
+    is_scanned: bool,
     targets: Vec<Target>,
 }
 
@@ -95,7 +97,7 @@ impl TwoStageHandler for Fetch {
         }
         let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
         let fetch = Plan::new(broker, context, request);
-        if fetch.topics.iter().any(|topic| topic.looked_at.is_some()) {
+        if fetch.topics.iter().any(|topic| topic.is_scanned) {
             return Ok(Started::Later(Box::pin(views::poll(Arc::clone(broker), fetch, max_wait))));
         }
         let pass = fetch.pass();
@@ -133,10 +135,9 @@ impl Plan {
             let targets: Vec<Target> = targets.collect();
             // The table's own name, so that a fetch that waits does not keep the request's bytes.
             let name = found.as_ref().map_or(&asked.topic, |topic| &topic.name).clone();
-            let is_looked_at =
-                |topic: &&Arc<Topic>| topic.view.is_some() || topic.decoders.is_some() || begins_empty(topic, &targets);
-            let looked_at = found.ok().filter(is_looked_at).cloned();
-            TargetTopic { name, id: asked.topic_id, looked_at, targets }
+            let served = found.ok().cloned();
+            let is_scanned = served.as_ref().is_some_and(|topic| is_scanned(topic, &targets));
+            TargetTopic { name, id: asked.topic_id, served, is_scanned, targets }
         });
         Self {
             topics: topics.collect(),
@@ -147,16 +148,20 @@ impl Plan {
         }
     }
 
-    fn targets(&self) -> impl Iterator<Item = &Target> {
-        self.topics.iter().flat_map(|topic| &topic.targets)
+    fn targets(&self) -> impl Iterator<Item = (&TargetTopic, &Target)> {
+        self.topics.iter().flat_map(|topic| topic.targets.iter().map(move |target| (topic, target)))
+    }
+
+    fn partitions(&self) -> impl Iterator<Item = &Arc<Partition>> {
+        self.targets().filter_map(|(_, target)| target.partition.as_ref().ok())
     }
 
     /// Reads every partition once, within the bounds of the request. The first batch that is found always comes whole.
     fn pass(&self) -> Pass {
         let mut left = self.max_bytes;
         let mut pass = Pass { results: Vec::new(), bytes: 0, failed: false, shown: Vec::new() };
-        for target in self.targets() {
-            let result = target.read(left.min(target.max_bytes), pass.bytes == 0);
+        for (topic, target) in self.targets() {
+            let result = topic.read(target, left.min(target.max_bytes), pass.bytes == 0);
             left = left.saturating_sub(pass.add(result));
         }
         pass
@@ -233,13 +238,13 @@ impl Pass {
     }
 }
 
-impl Target {
-    fn read(&self, max_bytes: usize, at_least_one: bool) -> Result<PartitionRead, ApiError> {
-        let partition = self.partition.as_ref().map_err(Clone::clone)?;
-        partition.check_epoch(self.leader_epoch)?;
-        let read = partition.read(self.offset, max_bytes, at_least_one)?;
-        if partition.has_private_batches() {
-            // It has come to have them while the fetch waited. The client looks up who leads, and asks again.
+impl TargetTopic {
+    fn read(&self, target: &Target, max_bytes: usize, at_least_one: bool) -> Result<PartitionRead, ApiError> {
+        let partition = target.partition.as_ref().map_err(Clone::clone)?;
+        partition.check_epoch(target.leader_epoch)?;
+        let read = partition.read(target.offset, max_bytes, at_least_one)?;
+        if self.served.as_ref().is_some_and(|topic| topic.edge.has_private_batches(target.index)) {
+            // The first such batch came while the fetch waited. The client looks up the leader, and fetches again.
             let message = "the topic's batches are read in another way now";
             return Err(ApiError::new(ErrorCode::NOT_LEADER_OR_FOLLOWER, message));
         }
@@ -247,14 +252,11 @@ impl Target {
     }
 }
 
-/// Whether a partition is to be read from a batch of which admission has left nothing. KafkaJS asks for the same offset for
-/// ever when an answer holds such batches alone.
-fn begins_empty(topic: &Topic, targets: &[Target]) -> bool {
-    let is_empty = |target: &Target| {
-        let first = target.partition.as_ref().ok().and_then(|partition| partition.read(target.offset, 1, true).ok());
-        first.and_then(|read| read.slice).is_some_and(|batch| batch.len == HEADER_LEN)
+fn is_scanned(topic: &ServedTopic, targets: &[Target]) -> bool {
+    let begins_empty = |target: &Target| {
+        target.partition.as_ref().is_ok_and(|partition| topic.edge.begins_empty(partition, target.offset))
     };
-    topic.config.stages.admit.is_some() && targets.iter().any(is_empty)
+    topic.edge.reads_records() || targets.iter().any(begins_empty)
 }
 
 fn failed(target: &Target, error: &ApiError) -> PartitionData {
@@ -280,7 +282,7 @@ struct Registered<'a> {
 
 impl<'a> Registered<'a> {
     fn new(fetch: &'a Plan, arrival: &'a Arc<Arrival>) -> Self {
-        for partition in fetch.targets().filter_map(|target| target.partition.as_ref().ok()) {
+        for partition in fetch.partitions() {
             partition.waiters().register(arrival);
         }
         Self { fetch, arrival }
@@ -289,7 +291,7 @@ impl<'a> Registered<'a> {
 
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
-        for partition in self.fetch.targets().filter_map(|target| target.partition.as_ref().ok()) {
+        for partition in self.fetch.partitions() {
             partition.waiters().remove(self.arrival);
         }
     }

@@ -39,7 +39,7 @@ impl Handler for ListOffsets {
                 continue;
             }
             // A search by time may read from disk and decompress, or have a plug-in do so, in the topic's own turns.
-            let decoders = broker.topics.load().by_name(&topic.name).and_then(|topic| topic.decoders.clone());
+            let decoders = broker.topics.load().by_name(&topic.name).and_then(|topic| topic.edge.decoders.clone());
             let owner = Arc::clone(broker);
             let search = move || look_up(&owner, topic);
             let found = match decoders {
@@ -75,13 +75,7 @@ fn one(broker: &Broker, topic: &Str, asked: &ListOffsetsPartition) -> Result<Lis
     partition.check_epoch(asked.current_leader_epoch)?;
     let reader = partition.reader()?;
     let epoch = |offset: i64| partition.with_log(|log| log.epoch_of(offset).unwrap_or(partition.leader_epoch()));
-    let decode = |batch: &BatchView<'_>, bytes_max| {
-        let unpacked = broker.decoders.unpack(broker, batch, bytes_max);
-        unpacked
-            .inspect_err(|error| tracing::debug!("a batch is taken as a whole: {error}"))
-            .ok()
-            .map(|(payload, _)| payload)
-    };
+    let decode = |batch: &BatchView<'_>, bytes_max| broker.decoders.records_for_lookup(broker, batch, bytes_max);
     let (offset, timestamp, leader_epoch) = match asked.timestamp {
         LATEST => (partition.high_watermark(), -1, partition.leader_epoch()),
         EARLIEST | EARLIEST_LOCAL => {

@@ -14,9 +14,10 @@ use uuid::Uuid;
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::controller;
+use crate::edge::{ServedTopic, ServedTopics};
 use crate::error::ApiError;
 use crate::security::{AclOperation, Permission, ResourceType, allowed_operations};
-use crate::topics::{Topic, TopicTable};
+use crate::topics::Topic;
 use millstream_metadata::{MetadataImage, check_name};
 
 pub(super) struct Metadata;
@@ -75,7 +76,7 @@ fn is_by_id(topic: &MetadataRequestTopic) -> bool {
 }
 
 fn one(
-    table: &TopicTable,
+    table: &ServedTopics,
     image: &MetadataImage,
     requested: MetadataRequestTopic,
     failed: &HashMap<Str, ApiError>,
@@ -94,7 +95,7 @@ fn one(
     })
 }
 
-fn find(table: &TopicTable, by_id: bool, name: &str, id: Uuid) -> Result<Arc<Topic>, ApiError> {
+fn find(table: &ServedTopics, by_id: bool, name: &str, id: Uuid) -> Result<Arc<ServedTopic>, ApiError> {
     if !by_id {
         check_name(name)?;
     }

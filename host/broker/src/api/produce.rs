@@ -18,9 +18,9 @@ use super::handler::{RequestContext, Started, TwoStageHandler};
 use crate::blocking::blocking;
 use crate::broker::Broker;
 use crate::config::CompressionType;
-use crate::edge;
 use crate::edge::plugins;
-use crate::edge::topic_stages::Attachments;
+use crate::edge::topic_stages::ActiveStages;
+use crate::edge::{self, Route, ServedTopic, ServedTopics};
 use crate::error::ApiError;
 use crate::net::send_queue::Outgoing;
 use crate::net::types::{Answer, Close};
@@ -52,18 +52,18 @@ struct AppendedAll {
     waits: Vec<Wait>,
 }
 
-/// How much work a topic's batches are.
+/// Where the batches of a topic are appended. The topic's [`Route`] decides, and for some routes the size of the batches.
 enum Work {
-    /// Looked at and appended as they are: done at once.
-    Plain,
-    /// Decompressed or recoded, which would hold up a worker.
-    Heavy,
-    /// Shown to the topic's stages, in a turn of the topic's own.
-    Staged(Arc<Attachments>),
-    /// As those, by stages that are done at once.
-    Quick(Arc<Attachments>),
-    /// Written to the store of plug-ins, one request at a time: that may compile.
-    Store,
+    /// On the thread that serves the socket.
+    Inline,
+    /// On a thread for computing: they are decompressed or recoded.
+    Compute,
+    /// On a thread for computing, with a permit of the topic: they pass its stages.
+    Stages(Arc<ActiveStages>),
+    /// As those, but on the thread that serves the socket if a permit is free: the stages are quick.
+    QuickStages(Arc<ActiveStages>),
+    /// On a blocking thread, one request at a time: they change the plug-ins.
+    Registry,
 }
 
 pub(super) struct Produce;
@@ -81,17 +81,19 @@ impl TwoStageHandler for Produce {
         let request = body.map_err(|error| context.undecodable(error))?;
         let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
         let mut appended = AppendedAll::new(&request);
+        let mut topics = request.topic_data.into_iter();
         let table = broker.topics.load();
-        let resolve =
-            |data: &TopicProduceData| table.resolve(context.version >= TOPIC_IDS_SINCE, &data.name, data.topic_id);
-        let is_plain = |data| resolve(data).map_or(true, |topic| matches!(Work::of(topic, data), Work::Plain));
-        if !request.topic_data.iter().all(is_plain) {
+        while let Some(data) = topics.next() {
+            let topic = appended.resolve(&table, context.version, &data);
+            let work = topic.as_ref().map_or(Work::Inline, |topic| Work::of(topic, &data));
+            if matches!(work, Work::Inline) {
+                appended.append(broker, context.version, topic, data);
+                continue;
+            }
+            let first = (topic.cloned(), data, work);
             drop(table);
-            return Ok(Started::Alone(Box::pin(append_apart(Arc::clone(broker), context, request, appended, timeout))));
-        }
-        for data in request.topic_data {
-            let topic = appended.refusal.clone().map_or_else(|| resolve(&data), Err);
-            appended.append(broker, context.version, topic, data);
+            let rest = append_apart(Arc::clone(broker), context, appended, first, topics, timeout);
+            return Ok(Started::Alone(Box::pin(rest)));
         }
         drop(table);
         if appended.acks == 0 {
@@ -104,35 +106,29 @@ impl TwoStageHandler for Produce {
     }
 }
 
-/// Appends topic after topic, each where its work holds up nobody else.
+/// Appends topic after topic, each where its work does not hold up other connections.
 async fn append_apart(
     broker: Arc<Broker>,
     context: RequestContext,
-    request: ProduceRequest,
     mut appended: AppendedAll,
+    first: (Result<Arc<ServedTopic>, ApiError>, TopicProduceData, Work),
+    mut others: std::vec::IntoIter<TopicProduceData>,
     timeout: Duration,
 ) -> Result<Answer, Close> {
     let version = context.version;
-    for data in request.topic_data {
-        let topic = match &appended.refusal {
-            Some(refusal) => Err(refusal.clone()),
-            None => {
-                let table = broker.topics.load();
-                table.resolve(version >= TOPIC_IDS_SINCE, &data.name, data.topic_id).cloned()
-            }
-        };
+    let mut next = Some(first);
+    while let Some((topic, data, work)) = next {
         let owner = Arc::clone(&broker);
-        let work = topic.as_ref().map_or(Work::Plain, |topic| Work::of(topic, &data));
         let append = move || {
             appended.append(&owner, version, topic.as_ref().map_err(Clone::clone), data);
             appended
         };
         let done = match work {
-            Work::Plain => Ok(append()),
-            Work::Heavy => broker.compute.run(append).await,
-            Work::Staged(stages) => stages.permits.run(append).await,
-            Work::Quick(stages) => stages.permits.run_quick(append).await,
-            Work::Store => {
+            Work::Inline => Ok(append()),
+            Work::Compute => broker.compute.run(append).await,
+            Work::Stages(stages) => stages.permits.run(append).await,
+            Work::QuickStages(stages) => stages.permits.run_quick(append).await,
+            Work::Registry => {
                 let turn = broker.plugins.turn().await;
                 let append = move || {
                     let done = append();
@@ -143,37 +139,39 @@ async fn append_apart(
             }
         };
         appended = done.map_err(|error| Close::Protocol(error.to_string()))?;
+        next = others.next().map(|data| {
+            let topic = appended.resolve(&broker.topics.load(), version, &data).cloned();
+            let work = topic.as_ref().map_or(Work::Inline, |topic| Work::of(topic, &data));
+            (topic, data, work)
+        });
     }
     Ok(Box::pin(settle_all(context, appended, timeout)))
 }
 
 impl Work {
-    fn of(topic: &Topic, data: &TopicProduceData) -> Self {
-        if let Some(Ok(stages)) = &topic.stages
-            && stages.see_produce()
-        {
-            // A compressor takes longer than all else that is done for a batch.
-            let is_quick = stages.pace.is_quick()
-                && stages.compressor.is_none()
-                && records_bytes(data) <= QUICK_BYTES
-                && codecs(data).all(|codec| codec == Codec::None && !is_recoded(topic, codec));
-            let stages = Arc::clone(stages);
-            return if is_quick { Self::Quick(stages) } else { Self::Staged(stages) };
+    fn of(topic: &ServedTopic, data: &TopicProduceData) -> Self {
+        match &topic.edge.route {
+            Route::Plain | Route::Reject(_) => Self::Inline,
+            Route::Registry => Self::Registry,
+            Route::Recode => {
+                let decompresses = topic.config.decompresses() && records_bytes(data) > INLINE_COMPRESSED_BYTES;
+                let is_heavy = |codec| is_recoded(topic, codec) || decompresses && codec != Codec::None;
+                if codecs(data).any(is_heavy) { Self::Compute } else { Self::Inline }
+            }
+            Route::Stages(stages) => {
+                // A compressor takes longer than all else that is done for a batch.
+                let is_quick = stages.pace.is_quick()
+                    && stages.compressor.is_none()
+                    && records_bytes(data) <= QUICK_BYTES
+                    && codecs(data).all(|codec| codec == Codec::None && !is_recoded(topic, codec));
+                let stages = Arc::clone(stages);
+                if is_quick { Self::QuickStages(stages) } else { Self::Stages(stages) }
+            }
         }
-        if topic.name.as_str() == plugins::TOPIC {
-            return Self::Store;
-        }
-        let decompresses = topic.config.decompresses() && records_bytes(data) > INLINE_COMPRESSED_BYTES;
-        // No header has to be looked at here for batches that are stored as they came.
-        if topic.config.compression == CompressionType::Producer && !decompresses {
-            return Self::Plain;
-        }
-        let is_heavy = |codec| is_recoded(topic, codec) || decompresses && codec != Codec::None;
-        if codecs(data).any(is_heavy) { Self::Heavy } else { Self::Plain }
     }
 }
 
-/// Whether a batch in this codec is stored in another one.
+/// Returns whether a batch in this codec is stored in another one.
 fn is_recoded(topic: &Topic, codec: Codec) -> bool {
     matches!(topic.config.compression, CompressionType::Codec(stored) if stored != codec)
 }
@@ -241,12 +239,25 @@ impl AppendedAll {
         Self { acks: request.acks, refusal: refuse_all(request), response, waits: Vec::new() }
     }
 
+    /// Returns the topic of the next batches.
+    fn resolve<'t>(
+        &self,
+        table: &'t ServedTopics,
+        version: i16,
+        data: &TopicProduceData,
+    ) -> Result<&'t Arc<ServedTopic>, ApiError> {
+        match &self.refusal {
+            Some(refusal) => Err(refusal.clone()),
+            None => table.resolve(version >= TOPIC_IDS_SINCE, &data.name, data.topic_id),
+        }
+    }
+
     /// Appends the batches of one topic.
     fn append(
         &mut self,
         broker: &Arc<Broker>,
         version: i16,
-        topic: Result<&Arc<Topic>, ApiError>,
+        topic: Result<&Arc<ServedTopic>, ApiError>,
         data: TopicProduceData,
     ) {
         let mut partition_responses = Vec::with_capacity(data.partition_data.len());
@@ -306,16 +317,13 @@ fn append(
     broker: &Arc<Broker>,
     version: i16,
     acks: i16,
-    topic: &Topic,
+    topic: &ServedTopic,
     index: i32,
     records: &Records,
 ) -> Result<Stored, ApiError> {
     let partition = topic.partition(index).ok_or_else(ApiError::unknown_topic)?;
-    topic.check_takes_records()?;
-    let is_store = topic.name.as_str() == plugins::TOPIC;
-    if topic.is_internal() && !is_store {
-        let message = format!("{} belongs to the broker", topic.name.as_str());
-        return Err(ApiError::new(ErrorCode::INVALID_TOPIC_EXCEPTION, message));
+    if let Route::Reject(error) = &topic.edge.route {
+        return Err(error.clone());
     }
     if acks == -1 && topic.config.min_insync_replicas > 1 {
         let message =
@@ -325,16 +333,14 @@ fn append(
     let acks = Acks::from_wire(acks).unwrap_or(Acks::All);
     let intake = Intake { broker, version, acks, topic, partition, now_ms: now_ms() };
     let sent = records.as_bytes().map_or(&[][..], Bytes::as_ref);
-    let stored = match &topic.stages {
-        None if is_store => {
+    let stored = match &topic.edge.route {
+        Route::Plain | Route::Recode => intake.append(sent),
+        Route::Stages(stages) => edge::admit(&intake, topic, stages, sent),
+        Route::Registry => {
             let batch = intake.check(sent)?;
             plugins::write(broker, partition, &batch, || intake.append_checked(&batch))
         }
-        None => intake.append(sent),
-        Some(Ok(stages)) if stages.see_produce() => edge::admit(&intake, stages, sent),
-        Some(Ok(_)) => intake.append(sent),
-        // The stage that cannot run was logged when the topic was opened.
-        Some(Err(error)) => return Err(error.clone()),
+        Route::Reject(error) => return Err(error.clone()),
     };
     if let Err(error) = &stored
         && error.is_storage_fault()

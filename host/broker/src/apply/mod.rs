@@ -14,14 +14,14 @@ pub(crate) use prepare::{Prepared, prepare, prepare_stages};
 pub(crate) use topics::restart_stages;
 
 use crate::broker::Broker;
+use crate::edge::ServedTopics;
 use crate::edge::view::link;
 use crate::partition_dirs::{self, Checkpoints};
-use crate::topics::TopicTable;
 use millstream_metadata::{MetadataDelta, MetadataImage};
 
 /// Acts on a committed change. Blocks for the disk.
 pub(crate) fn apply(broker: &Broker, delta: &MetadataDelta, mut prepared: Prepared) {
-    let mut table = TopicTable::clone(&broker.topics.load());
+    let mut table = ServedTopics::clone(&broker.topics.load());
     if !delta.deleted.is_empty() {
         delete(broker, &mut table, delta);
     }
@@ -31,15 +31,15 @@ pub(crate) fn apply(broker: &Broker, delta: &MetadataDelta, mut prepared: Prepar
     topics::open(broker, &mut table, &delta.created, &Checkpoints::default(), &mut prepared);
     link::link(&mut table);
     broker.topics.store(Arc::new(table));
-    for emptied in prepared.sealed {
-        let folders = partition_dirs::set_aside(&broker.data_dir, &emptied.keep());
+    for emptied in &prepared.views {
+        let folders = partition_dirs::set_aside(&broker.data_dir, emptied.topic());
         partition_dirs::remove_later(folders, Duration::ZERO);
     }
 }
 
 /// Opens every topic of an image, at the start. Blocks for the disk.
 pub(crate) fn open_all(broker: &Broker, image: &MetadataImage, checkpoints: &Checkpoints) {
-    let mut table = TopicTable::default();
+    let mut table = ServedTopics::default();
     let delta = MetadataDelta::of_image(image);
     topics::open(broker, &mut table, &delta.created, checkpoints, &mut Prepared::default());
     link::link(&mut table);
@@ -47,7 +47,7 @@ pub(crate) fn open_all(broker: &Broker, image: &MetadataImage, checkpoints: &Che
 }
 
 /// Takes deleted topics out of service. Their files go after `file.delete.delay.ms`, so that running fetches can end.
-fn delete(broker: &Broker, table: &mut TopicTable, delta: &MetadataDelta) {
+fn delete(broker: &Broker, table: &mut ServedTopics, delta: &MetadataDelta) {
     let deleted: Vec<_> = delta.deleted.iter().filter_map(|topic| table.remove(topic.id)).collect();
     broker.topics.store(Arc::new(table.clone()));
     for topic in deleted {

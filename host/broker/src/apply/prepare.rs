@@ -6,30 +6,30 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::broker::Broker;
-use crate::edge::topic_stages::{Attached, attach};
-use crate::edge::view::link::Sealed;
+use crate::edge::ServedTopic;
+use crate::edge::topic_stages::{TopicStages, attach};
+use crate::edge::view::link::BecomingView;
 use crate::error::ApiError;
-use crate::topics::Topic;
 use millstream_metadata::{MetadataDelta, TopicChange, TopicImage};
 
 /// What was made for a change. Dropping it undoes it.
 #[derive(Debug, Default)]
 pub(crate) struct Prepared {
     /// The stages of topics that are created, or whose stages change.
-    pub(super) stages: HashMap<Uuid, Attached>,
-    /// The topics that become views, closed for records.
-    pub(super) sealed: Vec<Sealed>,
+    pub(super) stages: HashMap<Uuid, TopicStages>,
+    /// The topics that become views. They take no records.
+    pub(super) views: Vec<BecomingView>,
 }
 
 impl Prepared {
     /// Adds what was made for a later change.
     pub(crate) fn extend(&mut self, later: Self) {
         self.stages.extend(later.stages);
-        self.sealed.extend(later.sealed);
+        self.views.extend(later.views);
     }
 }
 
-/// Makes the stages that a change asks for, and closes topics that become views. Blocks: a plug-in may have to be compiled.
+/// Makes the stages that a change asks for, and freezes topics that become views. Blocks: a plug-in may have to be compiled.
 ///
 /// # Errors
 /// A stage does not exist or does not start, or a topic that is to become a view has records.
@@ -37,15 +37,15 @@ pub(crate) fn prepare(broker: &Broker, delta: &MetadataDelta) -> Result<Prepared
     let stages = prepare_stages(broker, delta)?;
     let becomes_view = |change: &&TopicChange| change.before.view_of().is_none() && change.after.view_of().is_some();
     let served = delta.changed.iter().filter(becomes_view).filter_map(|change| served(broker, &change.after));
-    let sealed = served.map(|topic| Sealed::new(&topic)).collect::<Result<_, _>>()?;
-    Ok(Prepared { stages, sealed })
+    let views = served.map(|topic| BecomingView::new(&topic)).collect::<Result<_, _>>()?;
+    Ok(Prepared { stages, views })
 }
 
 /// Makes the stages that a change asks for.
 ///
 /// # Errors
 /// A stage does not exist or does not start.
-pub(crate) fn prepare_stages(broker: &Broker, delta: &MetadataDelta) -> Result<HashMap<Uuid, Attached>, ApiError> {
+pub(crate) fn prepare_stages(broker: &Broker, delta: &MetadataDelta) -> Result<HashMap<Uuid, TopicStages>, ApiError> {
     // An alteration that changes nothing retries broken stages. A change of something else than configs leaves them.
     let is_alteration =
         |change: &&TopicChange| change.before.configs != change.after.configs || change.before == change.after;
@@ -55,7 +55,7 @@ pub(crate) fn prepare_stages(broker: &Broker, delta: &MetadataDelta) -> Result<H
     for (topic, may_stay_broken) in delta.created.iter().map(|topic| (topic, false)).chain(altered) {
         let config = broker.config.topic_config(&topic.configs)?;
         match attach(broker, &topic.name, &config) {
-            Ok(stages) => drop(made.insert(topic.id, stages.map(Ok))),
+            Ok(stages) => drop(made.insert(topic.id, stages)),
             Err(_) if may_stay_broken => {}
             Err(error) => return Err(error),
         }
@@ -67,7 +67,7 @@ pub(crate) fn prepare_stages(broker: &Broker, delta: &MetadataDelta) -> Result<H
 fn may_stay_broken(broker: &Broker, change: &TopicChange) -> bool {
     let config = |topic: &TopicImage| broker.config.topic_config(&topic.configs);
     let (Ok(before), Ok(after)) = (config(&change.before), config(&change.after)) else { return false };
-    let is_broken = served(broker, &change.after).is_some_and(|topic| matches!(topic.stages, Some(Err(_))));
+    let is_broken = served(broker, &change.after).is_some_and(|topic| matches!(topic.edge.stages, TopicStages::Broken(_)));
     is_broken
         && change.before.configs != change.after.configs
         && before.stages == after.stages
@@ -79,10 +79,10 @@ fn needs_stages(broker: &Broker, topic: &TopicImage) -> bool {
     let Some(served) = served(broker, topic) else { return true };
     // A config that another version stored and this one rejects: the error is the one of the change.
     let Ok(config) = broker.config.topic_config(&topic.configs) else { return true };
-    let is_broken = matches!(served.stages, Some(Err(_)));
+    let is_broken = matches!(served.edge.stages, TopicStages::Broken(_));
     is_broken || served.config.stages != config.stages || served.config.view_of != config.view_of
 }
 
-fn served(broker: &Broker, topic: &TopicImage) -> Option<Arc<Topic>> {
+fn served(broker: &Broker, topic: &TopicImage) -> Option<Arc<ServedTopic>> {
     broker.topics.load().by_id(topic.id).cloned()
 }

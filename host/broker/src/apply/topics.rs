@@ -8,20 +8,20 @@ use millstream_wire::{ErrorCode, Str};
 use super::Prepared;
 use crate::broker::Broker;
 use crate::config::TopicConfig;
-use crate::edge::TopicDecoders;
 use crate::edge::plugins;
-use crate::edge::topic_stages::{Attached, attach};
+use crate::edge::topic_stages::{TopicStages, attach};
 use crate::edge::view::link::{self, View};
+use crate::edge::{EdgeTopic, ServedTopics, TopicDecoders};
 use crate::error::ApiError;
 use crate::partition_dirs::Checkpoints;
-use crate::topics::{Topic, TopicTable};
+use crate::topics::Topic;
 use millstream_metadata::TopicImage;
 use uuid::Uuid;
 
 /// Opens topics into the table, the partitions of all of them side by side.
 pub(super) fn open(
     broker: &Broker,
-    table: &mut TopicTable,
+    table: &mut ServedTopics,
     topics: &[Arc<TopicImage>],
     checkpoints: &Checkpoints,
     prepared: &mut Prepared,
@@ -46,25 +46,28 @@ pub(super) fn open(
         let partitions: Vec<Arc<Partition>> = opened.by_ref().take(own).collect();
         let made = prepared.stages.remove(&topic.id);
         let stages = made.unwrap_or_else(|| stored_stages(broker, &topic.name, &config));
-        let decoders = TopicDecoders::new(&topic.decoders, &partitions);
-        let (name, view) = (Str::from(topic.name.as_str()), view.map(Arc::new));
-        table.insert(Topic { name, id: topic.id, config, stages, decoders, partitions, view });
+        let decoders = TopicDecoders::new(&topic.decoders);
+        let (name, shared_from) = (Str::from(topic.name.as_str()), view.as_ref().map(|view| view.of.clone()));
+        let edge = EdgeTopic::new(&name, &config, stages, decoders, view.map(Arc::new), &partitions, None);
+        table.insert(Topic { name, id: topic.id, config, partitions, shared_from }, edge);
     }
 }
 
 /// Updates a topic in the table to its stored state: configs, new partitions, and stages where others were prepared.
-pub(super) fn update(broker: &Broker, table: &mut TopicTable, stored: &TopicImage, prepared: &mut Prepared) {
+pub(super) fn update(broker: &Broker, table: &mut ServedTopics, stored: &TopicImage, prepared: &mut Prepared) {
     let Some(old) = table.by_id(stored.id).cloned() else { return };
     let config = stored_config(broker, stored);
-    let view = stored.view_of().map(|of| old.view.clone().unwrap_or_else(|| Arc::new(View::of(of))));
+    let view = stored.view_of().map(|of| old.edge.view.clone().unwrap_or_else(|| Arc::new(View::of(of))));
     let partitions = match &view {
         // It has those of its source.
         Some(_) => Vec::new(),
         None => grown(broker, &old, stored, &config),
     };
-    let stages = prepared.stages.remove(&stored.id).unwrap_or_else(|| old.stages.clone());
-    let decoders = TopicDecoders::new(&stored.decoders, &partitions);
-    table.insert(Topic { name: old.name.clone(), id: stored.id, config, stages, decoders, partitions, view });
+    let stages = prepared.stages.remove(&stored.id).unwrap_or_else(|| old.edge.stages.clone());
+    let decoders = TopicDecoders::new(&stored.decoders);
+    let (name, shared_from) = (old.name.clone(), view.as_ref().map(|view| view.of.clone()));
+    let edge = EdgeTopic::new(&name, &config, stages, decoders, view, &partitions, Some(&old.edge));
+    table.insert(Topic { name, id: stored.id, config, partitions, shared_from }, edge);
 }
 
 /// Returns the partitions of a topic under its new configs: those that are open, and those that are added.
@@ -101,12 +104,11 @@ fn spec(topic: &TopicImage, index: usize, checkpoints: &Checkpoints) -> Partitio
 
 /// Starts the stages of a topic as it is stored. They worked when they were stored. If a plug-in or a file is missing
 /// now, only this topic is out of service, until they can be started ([`restart_stages`]).
-fn stored_stages(broker: &Broker, topic: &str, config: &TopicConfig) -> Attached {
-    let attached = attach(broker, topic, config).transpose()?;
-    Some(attached.map_err(|error| {
+fn stored_stages(broker: &Broker, topic: &str, config: &TopicConfig) -> TopicStages {
+    attach(broker, topic, config).unwrap_or_else(|error| {
         tracing::error!(topic, %error, "a stage cannot be started: the topic is out of service until it can");
-        out_of_service(error)
-    }))
+        TopicStages::Broken(out_of_service(error))
+    })
 }
 
 /// Makes an error that clients retry: the config was valid, and the stages may start later.
@@ -119,25 +121,25 @@ fn out_of_service(error: ApiError) -> ApiError {
 pub(crate) fn restart_stages(broker: &Broker, id: Uuid) {
     let topics = broker.topics.load();
     let Some(topic) = topics.by_id(id) else { return };
-    let Some(Err(before)) = &topic.stages else { return };
+    let TopicStages::Broken(before) = &topic.edge.stages else { return };
     let name = topic.name.as_str();
     let stages = match attach(broker, name, &topic.config) {
         Ok(stages) => {
             tracing::info!(topic = name, "the stages are started: the topic is in service again");
-            stages.map(Ok)
+            stages
         }
         Err(error) => {
             if error.message != before.message {
                 tracing::warn!(topic = name, %error, "a stage still cannot be started");
             }
-            Some(Err(out_of_service(error)))
+            TopicStages::Broken(out_of_service(error))
         }
     };
     let image = broker.metadata.image();
     let Some(stored) = image.topic_by_id(id) else { return };
     let mut prepared = Prepared::default();
     prepared.stages.insert(id, stages);
-    let mut table = TopicTable::clone(&topics);
+    let mut table = ServedTopics::clone(&topics);
     update(broker, &mut table, stored, &mut prepared);
     link::link(&mut table);
     broker.topics.store(Arc::new(table));

@@ -11,13 +11,15 @@ use millstream_wire::ErrorCode;
 use super::dead_letters::{self, DeadLetters};
 use super::decoders::{Decoders, InUse};
 use super::private_format::{self, Private};
-use super::rewrite::{recode, thin, with_payload};
+use super::rewrite::thin;
 use super::stages::{Gathered, Packed, Verdict, compress, filter_gathered, filter_rows, pin};
 use crate::compute_permits::aside;
 use crate::config::{CompressionType, FailurePolicy};
-use crate::edge::topic_stages::Attachments;
+use crate::edge::ServedTopic;
+use crate::edge::topic_stages::ActiveStages;
 use crate::error::ApiError;
 use crate::produce::append::{Intake, Stored};
+use crate::produce::recode::{recode, with_payload};
 
 /// How many records an answer names as refused. All of them, for any batch that a client sends by itself.
 const REFUSED_RECORDS_MAX: usize = 10_000;
@@ -46,7 +48,13 @@ impl<'a> Encoded<'a> {
 }
 
 /// Appends a batch to a topic with stages. Blocks for as long as they compute, see [`super::pace`].
-pub(crate) fn admit(intake: &Intake<'_>, stages: &Attachments, sent: &[u8]) -> Result<Stored, ApiError> {
+pub(crate) fn admit(
+    intake: &Intake<'_>,
+    topic: &ServedTopic,
+    stages: &ActiveStages,
+    sent: &[u8],
+) -> Result<Stored, ApiError> {
+    let partition = topic.edge.partition(intake.partition.index()).ok_or_else(ApiError::unknown_topic)?;
     let batch = intake.check(sent)?;
     // What was appended before is answered before any stage sees it: no filter judges it twice, and no dead letter is
     // written twice.
@@ -62,16 +70,19 @@ pub(crate) fn admit(intake: &Intake<'_>, stages: &Attachments, sent: &[u8]) -> R
         FailurePolicy::Skip | FailurePolicy::DeadLetter => Some(&verdict),
         FailurePolicy::Pass => None,
     };
-    let encoded = checked.encode(intake, stages, dropping)?;
+    let encoded = checked.encode(intake, topic, stages, dropping)?;
     let encoded_batch = CheckedBatch::of_own(&encoded.bytes)?;
+    if encoded_batch.count() == 0 {
+        partition.expect_emptied_batches();
+    }
     match (stages.admit_policy, dropping) {
         (FailurePolicy::DeadLetter, Some(verdict)) => {
             let rows = records.iter().collect::<Result<Vec<_>, BatchError>>()?;
             let letters = DeadLetters { rows: &rows, verdict, codec: checked.codec()? };
-            aside(|| dead_letters::store(intake, stages, &batch, &encoded_batch, &letters))
+            aside(|| dead_letters::store(intake, partition, stages, &batch, &encoded_batch, &letters))
         }
         (FailurePolicy::DeadLetter, None) => {
-            let in_turn = &intake.partition.dead_letters;
+            let in_turn = &partition.dead_letters;
             // It is held over a wait for the disk.
             let _in_turn = in_turn.try_lock().unwrap_or_else(|| aside(|| in_turn.lock()));
             intake.store(&encoded_batch)
@@ -83,7 +94,7 @@ pub(crate) fn admit(intake: &Intake<'_>, stages: &Attachments, sent: &[u8]) -> R
 /// Checks the records, then asks the filters about them; how long these take is noted.
 fn ask(
     intake: &Intake<'_>,
-    stages: &Attachments,
+    stages: &ActiveStages,
     batch: &BatchView<'_>,
     records: &Records<'_>,
 ) -> Result<Verdict, ApiError> {
@@ -111,12 +122,13 @@ impl<'a> Checked<'a> {
     fn encode(
         &self,
         intake: &Intake<'a>,
-        stages: &Attachments,
+        topic: &ServedTopic,
+        stages: &ActiveStages,
         dropping: Option<&Verdict>,
     ) -> Result<Encoded<'a>, ApiError> {
         match &stages.compressor {
             None => self.standard(intake, dropping).map(Encoded::standard),
-            Some(compressor) => match self.packed(intake, compressor, dropping)? {
+            Some(compressor) => match self.packed(intake, topic, compressor, dropping)? {
                 Ok(encoded) => Ok(encoded),
                 Err(error) if stages.compressor_policy == FailurePolicy::Pass => {
                     tracing::debug!(topic = intake.topic.name.as_str(), "stored without stage.compressor: {error}");
@@ -146,6 +158,7 @@ impl<'a> Checked<'a> {
     fn packed(
         &self,
         intake: &Intake<'a>,
+        topic: &ServedTopic,
         compressor: &Stage,
         dropping: Option<&Verdict>,
     ) -> Result<Result<Encoded<'a>, StageError>, ApiError> {
@@ -168,7 +181,7 @@ impl<'a> Checked<'a> {
         if let Some(codec) = codec {
             return with_payload(&batch, codec.id(), &bytes).map(|bytes| Ok(Encoded::standard(bytes)));
         }
-        let decoder = Decoders::pack(intake.broker, intake.topic, &plugin)?;
+        let decoder = Decoders::pack(intake.broker, topic, &plugin)?;
         let private = Private {
             codec: self.codec()?,
             digest: plugin.digest(),

@@ -28,7 +28,8 @@ use super::stages::Verdict;
 use crate::broker::Broker;
 use crate::config::TopicConfig;
 use crate::controller;
-use crate::edge::topic_stages::Attachments;
+use crate::edge::EdgePartition;
+use crate::edge::topic_stages::ActiveStages;
 use crate::error::ApiError;
 use crate::produce::append::{Intake, Stored};
 use crate::topics::is_internal;
@@ -148,14 +149,15 @@ fn is_letter_of_another(record: &Record<'_>, topic: &str) -> bool {
 /// Stores `batch`, which is `sent` without its bad records, once these are safe in the dead letter topic.
 pub(crate) fn store(
     intake: &Intake<'_>,
-    stages: &Attachments,
+    edge: &EdgePartition,
+    stages: &ActiveStages,
     sent: &CheckedBatch<'_>,
     batch: &CheckedBatch<'_>,
     letters: &DeadLetters<'_>,
 ) -> Result<Stored, ApiError> {
     let partition = intake.partition;
     let target = target(intake.broker, stages, &intake.topic.name, partition.index())?;
-    let _alone = partition.dead_letters.lock();
+    let _alone = edge.dead_letters.lock();
     for _ in 0..TRIES {
         // The same batch may have come by another connection while this one was with the stages.
         if let Some(stored) = partition.check_producer(sent)? {
@@ -179,7 +181,7 @@ pub(crate) fn store(
 /// The partition of the dead letter topic, which is made if it is not there. One partition's letters keep their order.
 fn target(
     broker: &Arc<Broker>,
-    stages: &Attachments,
+    stages: &ActiveStages,
     source: &str,
     partition: i32,
 ) -> Result<Arc<Partition>, ApiError> {
@@ -204,7 +206,7 @@ fn target(
 /// accepted could make dead letters without end.
 pub(crate) fn copy(
     broker: &Arc<Broker>,
-    stages: &Attachments,
+    stages: &ActiveStages,
     source: &Partition,
     letters: &DeadLetters<'_>,
     written: &Written,

@@ -15,13 +15,13 @@ use millstream_wire::ErrorCode;
 use parking_lot::Mutex;
 
 use super::private_format::{Private, is_private};
-use super::rewrite::with_payload;
 use super::stages;
 use crate::broker::Broker;
 use crate::compute_permits::ComputePermits;
 use crate::controller;
+use crate::edge::ServedTopic;
 use crate::error::ApiError;
-use crate::topics::Topic;
+use crate::produce::recode::with_payload;
 use millstream_metadata::controller::Request;
 
 /// Decoders that are kept ready: one for each version and configuration.
@@ -36,13 +36,11 @@ pub(crate) struct TopicDecoders {
 }
 
 impl TopicDecoders {
-    /// The decoders of these digests in hexadecimal, as the metadata has them, for a topic with these partitions; none for
-    /// a topic that needs none.
-    pub(crate) fn new(digests: &BTreeSet<String>, partitions: &[Arc<Partition>]) -> Option<Arc<Self>> {
+    /// Returns the decoders of these digests, which the metadata has in hexadecimal; none for a topic that needs none.
+    pub(crate) fn new(digests: &BTreeSet<String>) -> Option<Arc<Self>> {
         if digests.is_empty() {
             return None;
         }
-        partitions.iter().for_each(|partition| partition.expect_private_batches());
         // What is none was never written by this program, and a batch says by itself what it needs.
         let digests = digests.iter().filter_map(|digest| digest.parse().ok()).collect();
         Some(Arc::new(Self { digests, permits: ComputePermits::new() }))
@@ -99,7 +97,7 @@ impl Drop for Leaving<'_> {
 impl Decoders {
     /// Makes sure that a plug-in is there to read what it has packed for a topic: that it needs the plug-in is known for
     /// ever, and until the answer is dropped, after the append, it cannot be deleted. Blocks for the disk the first time.
-    pub(crate) fn pack<'b>(broker: &'b Arc<Broker>, topic: &Topic, plugin: &Plugin) -> Result<InUse<'b>, ApiError> {
+    pub(crate) fn pack<'b>(broker: &'b Arc<Broker>, topic: &ServedTopic, plugin: &Plugin) -> Result<InUse<'b>, ApiError> {
         let digest = plugin.digest();
         // In this order: what is deleted after the look waits for the batch.
         let packed = broker.decoders.packed(&digest).filter(|_| broker.plugins.keeps(plugin));
@@ -107,7 +105,7 @@ impl Decoders {
             let message = format!("the plug-in {} that has packed the batch is deleted: send it again", plugin.name());
             ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, message)
         })?;
-        if !topic.decoders.as_ref().is_some_and(|decoders| decoders.digests.contains(&digest)) {
+        if !topic.edge.decoders.as_ref().is_some_and(|decoders| decoders.digests.contains(&digest)) {
             let request = Request::AddDecoder { id: topic.id, digest: digest.to_string() };
             tokio::runtime::Handle::current().block_on(controller::submit_one(broker, request, false))?;
         }
@@ -150,6 +148,23 @@ impl Decoders {
         payload.map(|payload| (payload, private.codec)).map_err(|error| unreadable(batch, &error.to_string()))
     }
 
+    /// Returns the uncompressed records of a batch in a private format, for a lookup by time. `None` if they cannot be
+    /// read: the lookup then takes the batch as a whole. Blocks while the plug-in computes.
+    pub(crate) fn records_for_lookup(
+        &self,
+        broker: &Broker,
+        batch: &BatchView<'_>,
+        bytes_max: usize,
+    ) -> Option<Vec<u8>> {
+        match self.unpack(broker, batch, bytes_max) {
+            Ok((payload, _)) => Some(payload),
+            Err(error) => {
+                tracing::debug!("a lookup takes a batch as a whole: {error}");
+                None
+            }
+        }
+    }
+
     /// A batch in a private format as clients get it: in the codec that its producer sent, or one that this client reads.
     pub(crate) fn give_back(
         &self,
@@ -167,7 +182,7 @@ impl Decoders {
     /// that is allowed, while the plug-in is [leaving](Decoders::leave).
     pub(crate) fn needed_by(broker: &Broker, digest: &Digest) -> Result<Option<String>, ApiError> {
         for topic in broker.topics.load().iter() {
-            if !topic.decoders.as_ref().is_some_and(|decoders| decoders.digests.contains(digest)) {
+            if !topic.edge.decoders.as_ref().is_some_and(|decoders| decoders.digests.contains(digest)) {
                 continue;
             }
             for partition in &topic.partitions {

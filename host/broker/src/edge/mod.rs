@@ -19,6 +19,7 @@ mod rejected_producers;
 mod rewrite;
 mod stage_repair;
 pub(crate) mod stages;
+mod topic;
 pub(crate) mod topic_stages;
 pub(crate) mod view;
 
@@ -26,4 +27,4 @@ pub(crate) use admit::admit;
 pub(crate) use dead_letters::{Written, check_size as check_dead_letter_size, check_topic as check_dead_letter_topic};
 pub(crate) use decoders::{Decoders, Leaving, TopicDecoders};
 pub(crate) use inline_policy::Pace;
-pub(crate) use rewrite::recode;
+pub(crate) use topic::{EdgePartition, EdgeTopic, Route, ServedTopic, ServedTopics};

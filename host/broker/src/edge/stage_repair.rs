@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::broker::Broker;
 use crate::controller;
+use crate::edge::topic_stages::TopicStages;
 
 /// The delay before the next attempt. It doubles with each attempt, since loading a plug-in may be expensive.
 const DELAY_MIN: Duration = Duration::from_secs(1);
@@ -34,5 +35,5 @@ pub(crate) async fn run(broker: Arc<Broker>, mut stop: watch::Receiver<bool>) {
 /// Returns the topics whose stages could not be started.
 fn broken_topics(broker: &Broker) -> Vec<Uuid> {
     let topics = broker.topics.load();
-    topics.iter().filter(|topic| matches!(topic.stages, Some(Err(_)))).map(|topic| topic.id).collect()
+    topics.iter().filter(|topic| matches!(topic.edge.stages, TopicStages::Broken(_))).map(|topic| topic.id).collect()
 }

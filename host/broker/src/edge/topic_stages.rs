@@ -14,7 +14,7 @@ use crate::topics::is_internal;
 
 /// The stages of one topic.
 #[derive(Debug)]
-pub(crate) struct Attachments {
+pub(crate) struct ActiveStages {
     /// In the order of the chain.
     pub(crate) admit: Vec<Arc<Stage>>,
     pub(crate) admit_policy: FailurePolicy,
@@ -29,29 +29,36 @@ pub(crate) struct Attachments {
     pub(crate) pace: Pace,
 }
 
-impl Attachments {
-    /// Whether a stage sees what is produced.
+impl ActiveStages {
+    /// Returns whether a stage sees what is produced.
     pub(crate) fn see_produce(&self) -> bool {
         !self.admit.is_empty() || self.compressor.is_some()
     }
 }
 
-/// What a topic has: nothing, its stages, or stages that could not be started, and why. Such a topic is not served past
-/// them: a filter that is not there must not let everything through.
-pub(crate) type Attached = Option<Result<Arc<Attachments>, ApiError>>;
+/// The stages of a topic, as far as they could be started.
+#[derive(Debug, Clone)]
+pub(crate) enum TopicStages {
+    /// The topic has none that the broker runs.
+    None,
+    /// They run.
+    Ready(Arc<ActiveStages>),
+    /// They cannot be started. The topic is out of service: a filter that is missing must not let every record through.
+    Broken(ApiError),
+}
 
 /// Makes the stages that a topic's options ask for. Blocks: a plug-in may have to be compiled.
 ///
 /// # Errors
 /// `INVALID_CONFIG` names the option and what is wrong with it.
-pub(crate) fn attach(broker: &Broker, topic: &str, config: &TopicConfig) -> Result<Option<Arc<Attachments>>, ApiError> {
+pub(crate) fn attach(broker: &Broker, topic: &str, config: &TopicConfig) -> Result<TopicStages, ApiError> {
     let options = &config.stages;
     check(broker, topic, config)?;
     let is_plain = [&options.admit, &options.compressor, &options.filter, &options.partitioner, &options.serializer]
         .iter()
         .all(|text| text.is_none());
     if is_plain {
-        return Ok(None);
+        return Ok(TopicStages::None);
     }
     let library = broker.plugins.library()?;
     let chain = |key: &str, text: &Option<String>, kind| resolve(&library, topic, key, text.as_deref(), kind);
@@ -59,7 +66,7 @@ pub(crate) fn attach(broker: &Broker, topic: &str, config: &TopicConfig) -> Resu
     single(topic, "stage.partitioner", chain("stage.partitioner", &options.partitioner, Kind::Partitioner)?)?;
     single(topic, "stage.serializer", chain("stage.serializer", &options.serializer, Kind::Serializer)?)?;
     let compressor = chain("stage.compressor", &options.compressor, Kind::Compressor)?;
-    let attachments = Attachments {
+    let stages = ActiveStages {
         admit: chain("stage.admit", &options.admit, Kind::Filter)?,
         admit_policy: options.admit_policy,
         compressor: single(topic, "stage.compressor", compressor)?,
@@ -70,8 +77,8 @@ pub(crate) fn attach(broker: &Broker, topic: &str, config: &TopicConfig) -> Resu
         permits: ComputePermits::new(),
         pace: Pace::new(),
     };
-    let runs = attachments.see_produce() || !attachments.filter.is_empty();
-    Ok(runs.then(|| Arc::new(attachments)))
+    let runs = stages.see_produce() || !stages.filter.is_empty();
+    Ok(if runs { TopicStages::Ready(Arc::new(stages)) } else { TopicStages::None })
 }
 
 /// Options that do not go together.

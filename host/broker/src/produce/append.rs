@@ -16,8 +16,8 @@ use millstream_wire::ErrorCode;
 use crate::broker::Broker;
 use crate::compute_permits::aside;
 use crate::config::{CompressionType, Validation};
-use crate::edge::recode;
 use crate::error::ApiError;
+use crate::produce::recode::recode;
 use crate::topics::Topic;
 
 /// The first version of Produce that may carry zstd.

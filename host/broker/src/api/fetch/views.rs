@@ -11,11 +11,11 @@ use tokio::time::Instant;
 use super::{Pass, Plan, Registered, Target, ZSTD_SINCE};
 use crate::blocking::blocking;
 use crate::broker::Broker;
+use crate::edge::ServedTopic;
 use crate::edge::view::scan::{Progress, Scan, StepLimits};
 use crate::error::ApiError;
 use crate::net::send_queue::Outgoing;
 use crate::net::types::Close;
-use crate::topics::Topic;
 
 /// How much of the source one step looks at, bytes. A turn lasts for as long as that takes.
 const STEP_BYTES: usize = 1 << 20;
@@ -73,9 +73,8 @@ pub(super) async fn poll(broker: Arc<Broker>, fetch: Plan, max_wait: Duration) -
 impl Scans {
     fn of(fetch: &Plan) -> Self {
         let scans = fetch.topics.iter().flat_map(|topic| {
-            let is_looked_at = topic.looked_at.is_some();
             topic.targets.iter().map(move |target| {
-                is_looked_at.then(|| {
+                topic.is_scanned.then(|| {
                     let mut scan = Scan::new(target.offset);
                     let checked = target.partition.as_ref().map_err(Clone::clone);
                     if let Err(error) = checked.and_then(|partition| Ok(partition.check_epoch(target.leader_epoch)?)) {
@@ -98,7 +97,8 @@ impl Scans {
             for target in &topic.targets {
                 let at = place;
                 place += 1;
-                let (Some(view), Ok(partition)) = (&topic.looked_at, &target.partition) else { continue };
+                let Some(view) = topic.served.as_ref().filter(|_| topic.is_scanned) else { continue };
+                let Ok(partition) = &target.partition else { continue };
                 if Instant::now() >= until {
                     return;
                 }
@@ -125,7 +125,7 @@ impl Scans {
         &mut self,
         broker: &Arc<Broker>,
         at: usize,
-        view: &Topic,
+        view: &ServedTopic,
         partition: &Arc<Partition>,
         limits: StepLimits,
         until: Instant,
@@ -138,7 +138,7 @@ impl Scans {
         if slot.is_at_end(partition) {
             return;
         }
-        let permits = match (&topic.view, &topic.decoders) {
+        let permits = match (&topic.edge.view, &topic.edge.decoders) {
             (Some(view), _) => Some(&view.permits),
             (None, decoders) => decoders.as_ref().map(|decoders| &decoders.permits),
         };
@@ -153,7 +153,7 @@ impl Scans {
         let mut scan = std::mem::replace(slot, Scan::new(offset));
         let broker = Arc::clone(broker);
         let done = blocking(move || {
-            let layers = topic.view.as_ref().map_or(&[][..], |view| &view.layers);
+            let layers = topic.edge.view.as_ref().map_or(&[][..], |view| &view.layers);
             let looked_at = scan.step(&broker, &partition, layers, &limits);
             // The permit moves with the work, so that it lasts if the client disconnects.
             drop(permit);
@@ -199,10 +199,10 @@ impl Plan {
         let shown = scans.shown_bytes();
         let mut left = self.max_bytes.saturating_sub(shown);
         let mut pass = Pass { results: Vec::new(), bytes: shown, failed: false, shown: Vec::new() };
-        for (target, scan) in self.targets().zip(&scans.scans) {
+        for ((topic, target), scan) in self.targets().zip(&scans.scans) {
             let result = match scan {
                 Some(scan) => target.ends(scan),
-                None => target.read(left.min(target.max_bytes), pass.bytes == 0),
+                None => topic.read(target, left.min(target.max_bytes), pass.bytes == 0),
             };
             left = left.saturating_sub(pass.add(result));
         }

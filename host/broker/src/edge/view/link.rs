@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use millstream_partition::Frozen;
 use millstream_stage::spec::CHAIN_MAX;
 use millstream_wire::{ErrorCode, Str};
 
 use crate::compute_permits::ComputePermits;
-use crate::edge::Written;
-use crate::edge::topic_stages::Attachments;
+use crate::edge::{ServedTopic, ServedTopics, Written};
+use crate::edge::topic_stages::{ActiveStages, TopicStages};
 use crate::error::ApiError;
-use crate::topics::{Topic, TopicTable};
+use crate::topics::Topic;
 
 /// What makes a topic a view.
 #[derive(Debug, Clone)]
@@ -28,7 +29,7 @@ pub(crate) struct View {
 pub(crate) struct Layer {
     /// The view that has them.
     pub(crate) topic: Str,
-    pub(crate) stages: Result<Arc<Attachments>, ApiError>,
+    pub(crate) stages: Result<Arc<ActiveStages>, ApiError>,
     /// The dead letters of the view.
     pub(crate) dead_letters: Arc<Written>,
 }
@@ -40,58 +41,66 @@ impl View {
     }
 }
 
-/// Gives every view the partitions and the filters that its source has now. A change of any topic is followed by this before
-/// the table is published.
-pub(crate) fn link(table: &mut TopicTable) {
+/// Gives every view the partitions and the filters that its source has now. Every change of a topic calls this before the
+/// table is published.
+pub(crate) fn link(table: &mut ServedTopics) {
     let depths = table.iter().filter_map(|topic| Some((depth(table, topic)?, Arc::clone(topic))));
-    let mut views: Vec<(usize, Arc<Topic>)> = depths.collect();
+    let mut views: Vec<(usize, Arc<ServedTopic>)> = depths.collect();
     views.sort_by_key(|(depth, _)| *depth);
     for (_, topic) in views {
-        let Some(view) = topic.view.as_deref() else { continue };
+        let Some(view) = topic.edge.view.as_deref() else { continue };
         let source = table.by_name(&view.of);
-        let of_source = source.and_then(|source| source.view.as_ref()).map_or(&[][..], |source| &source.layers);
+        let of_source = source.and_then(|source| source.edge.view.as_ref()).map_or(&[][..], |source| &source.layers);
         let layer = |stages| Layer { topic: topic.name.clone(), stages, dead_letters: Arc::clone(&view.dead_letters) };
-        let own = topic.stages.clone().map(layer);
+        let own = match &topic.edge.stages {
+            TopicStages::None => None,
+            TopicStages::Ready(stages) => Some(layer(Ok(Arc::clone(stages)))),
+            TopicStages::Broken(error) => Some(layer(Err(error.clone()))),
+        };
         let layers = of_source.iter().cloned().chain(own).collect();
+        let view = View { layers, ..view.clone() };
         let linked = Topic {
             name: topic.name.clone(),
             id: topic.id,
             config: topic.config.clone(),
-            stages: topic.stages.clone(),
-            decoders: source.and_then(|source| source.decoders.clone()),
-            partitions: source.map_or(Vec::new(), |source| source.partitions.clone()),
-            view: Some(Arc::new(View { layers, ..view.clone() })),
+            partitions: source.map_or_else(Vec::new, |source| source.partitions.clone()),
+            shared_from: Some(view.of.clone()),
         };
-        table.insert(linked);
+        let edge = topic.edge.linked(Arc::new(view), source.map(|source| &source.edge));
+        table.insert(linked, edge);
     }
 }
 
-/// How many views lie between a view and the records; none for a topic with records of its own.
-fn depth(table: &TopicTable, topic: &Topic) -> Option<usize> {
-    let mut view = topic.view.as_ref()?;
+/// Returns how many views lie between a view and the records; none for a topic with records of its own.
+fn depth(table: &ServedTopics, topic: &ServedTopic) -> Option<usize> {
+    let mut view = topic.edge.view.as_ref()?;
     let mut depth = 0;
-    // The rules keep chains shorter: this ends a circle that no change has made.
+    // The rules keep chains shorter. This ends a circle that a damaged metadata log may hold.
     while let Some(source) =
-        table.by_name(&view.of).and_then(|source| source.view.as_ref()).filter(|_| depth < CHAIN_MAX)
+        table.by_name(&view.of).and_then(|source| source.edge.view.as_ref()).filter(|_| depth < CHAIN_MAX)
     {
         (view, depth) = (source, depth + 1);
     }
     Some(depth)
 }
 
-/// A topic whose partitions take no records while it is made a view. They do again if that fails.
+/// A topic that is about to become a view. It takes no records until the change is made, or given up.
 #[derive(Debug)]
-pub(crate) struct Sealed {
-    topic: Option<Arc<Topic>>,
+pub(crate) struct BecomingView {
+    topic: Arc<ServedTopic>,
+    _frozen: Vec<Frozen>,
 }
 
-impl Sealed {
-    /// Closes the partitions of a topic that has never had a record.
-    pub(crate) fn new(topic: &Arc<Topic>) -> Result<Self, ApiError> {
-        // From here on a refusal opens again what was closed.
-        let sealed = Self { topic: Some(Arc::clone(topic)) };
+impl BecomingView {
+    /// Freezes the partitions of a topic that has never had a record.
+    ///
+    /// # Errors
+    /// The topic has had records, or a partition is offline.
+    pub(crate) fn new(topic: &Arc<ServedTopic>) -> Result<Self, ApiError> {
+        let mut frozen = Vec::with_capacity(topic.own_partitions().len());
         for partition in topic.own_partitions() {
-            let end = partition.seal()?;
+            frozen.push(partition.freeze()?);
+            let end = partition.log_end_offset()?;
             if end > 0 {
                 let message = format!(
                     "topic {}: it has had records (partition {} ends at offset {end}), and only an empty topic can become a \
@@ -102,18 +111,11 @@ impl Sealed {
                 return Err(ApiError::new(ErrorCode::INVALID_CONFIG, message));
             }
         }
-        Ok(sealed)
+        Ok(Self { topic: Arc::clone(topic), _frozen: frozen })
     }
 
-    /// Leaves the partitions closed for ever; gives the topic as it was.
-    pub(crate) fn keep(mut self) -> Arc<Topic> {
-        self.topic.take().expect("it is there until it is kept")
-    }
-}
-
-impl Drop for Sealed {
-    fn drop(&mut self) {
-        let partitions = self.topic.iter().flat_map(|topic| topic.own_partitions());
-        partitions.for_each(|partition| partition.unseal());
+    /// Returns the topic as it was, with the partitions that the view does not need.
+    pub(crate) fn topic(&self) -> &ServedTopic {
+        &self.topic
     }
 }

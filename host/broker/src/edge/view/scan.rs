@@ -25,7 +25,7 @@ use crate::config::FailurePolicy;
 use crate::edge::dead_letters::{self, DeadLetters};
 use crate::edge::private_format::is_private;
 use crate::edge::stages::{filter_rows, pin};
-use crate::edge::topic_stages::Attachments;
+use crate::edge::topic_stages::ActiveStages;
 use crate::edge::view::link::Layer;
 use crate::error::ApiError;
 
@@ -318,7 +318,7 @@ struct Filter<'a> {
 /// One layer with the versions that see the batch.
 struct PinnedLayer<'a> {
     layer: &'a Layer,
-    stages: &'a Attachments,
+    stages: &'a ActiveStages,
     chain: Vec<Pinned<'a>>,
 }
 

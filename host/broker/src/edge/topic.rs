@@ -1,0 +1,210 @@
+//! What the edge keeps for a topic, beside the core's [`Topic`]. Both are published in one table, so a request sees both of
+//! the same moment.
+//!
+//! [`Topic`]: crate::topics::Topic
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use millstream_partition::Partition;
+use millstream_record::HEADER_LEN;
+use millstream_wire::ErrorCode;
+use parking_lot::Mutex;
+
+use super::decoders::TopicDecoders;
+use super::plugins;
+use super::topic_stages::{ActiveStages, TopicStages};
+use super::view::link::View;
+use crate::config::{CompressionType, TopicConfig};
+use crate::error::ApiError;
+use crate::topics::{Served, TopicTable, is_internal};
+
+/// A topic with its state at the edge.
+pub(crate) type ServedTopic = Served<EdgeTopic>;
+
+/// All topics with their state at the edge.
+pub(crate) type ServedTopics = TopicTable<EdgeTopic>;
+
+/// The edge's state of one topic.
+#[derive(Debug)]
+pub(crate) struct EdgeTopic {
+    pub(crate) stages: TopicStages,
+    /// The plug-ins that read batches in private formats; none for a topic that never had such batches.
+    pub(crate) decoders: Option<Arc<TopicDecoders>>,
+    /// Set if the topic is a view.
+    pub(crate) view: Option<Arc<View>>,
+    /// What happens to a produced batch.
+    pub(crate) route: Route,
+    /// Whether admission may drop all records of a batch.
+    has_admit: bool,
+    /// By number. Each is the same object for as long as the partition is open.
+    partitions: Vec<Arc<EdgePartition>>,
+}
+
+/// What happens to a produced batch. Decided once, when the topic is published.
+#[derive(Debug, Clone)]
+pub(crate) enum Route {
+    /// It is checked and stored as it came.
+    Plain,
+    /// It may have to be decompressed for its checks, or recoded.
+    Recode,
+    /// It passes the topic's stages.
+    Stages(Arc<ActiveStages>),
+    /// It changes the plug-ins.
+    Registry,
+    /// It is rejected: the topic is a view, belongs to the broker, or its stages cannot be started.
+    Reject(ApiError),
+}
+
+/// The edge's state of one partition.
+#[derive(Debug)]
+pub(crate) struct EdgePartition {
+    /// Held by an append while dead letters of the partition are being written, see [`super::dead_letters`].
+    pub(crate) dead_letters: Mutex<()>,
+    /// Whether the log may hold batches in a private format.
+    private_batches: AtomicBool,
+    /// Whether the log may hold batches of which admission has left no record.
+    emptied_batches: AtomicBool,
+}
+
+impl EdgePartition {
+    /// Makes the state of a partition that was just opened. A log that is not empty may hold emptied batches of an
+    /// earlier run.
+    fn new(partition: &Partition) -> Self {
+        Self {
+            dead_letters: Mutex::default(),
+            private_batches: AtomicBool::new(false),
+            emptied_batches: AtomicBool::new(partition.high_watermark() > 0),
+        }
+    }
+
+    /// Notes that a batch without records is about to be appended.
+    pub(crate) fn expect_emptied_batches(&self) {
+        self.emptied_batches.store(true, Ordering::Release);
+    }
+}
+
+impl EdgeTopic {
+    /// Makes the state of a topic with these partitions of its own. `before` is the state that it replaces.
+    pub(crate) fn new(
+        name: &str,
+        config: &TopicConfig,
+        stages: TopicStages,
+        decoders: Option<Arc<TopicDecoders>>,
+        view: Option<Arc<View>>,
+        partitions: &[Arc<Partition>],
+        before: Option<&Self>,
+    ) -> Self {
+        let route = Route::new(name, config, &stages, view.as_deref());
+        let known = before.filter(|before| before.view.is_none()).map_or(&[][..], |before| &before.partitions);
+        let added = partitions.iter().skip(known.len()).map(|partition| Arc::new(EdgePartition::new(partition)));
+        let partitions: Vec<_> = known.iter().take(partitions.len()).cloned().chain(added).collect();
+        if decoders.is_some() {
+            partitions.iter().for_each(|partition| partition.private_batches.store(true, Ordering::Release));
+        }
+        Self { stages, decoders, view, route, has_admit: config.stages.admit.is_some(), partitions }
+    }
+
+    /// Returns the same state for a view that was linked to its source.
+    pub(crate) fn linked(&self, view: Arc<View>, source: Option<&Self>) -> Self {
+        Self {
+            stages: self.stages.clone(),
+            decoders: source.and_then(|source| source.decoders.clone()),
+            view: Some(view),
+            route: self.route.clone(),
+            has_admit: self.has_admit,
+            partitions: source.map_or_else(Vec::new, |source| source.partitions.clone()),
+        }
+    }
+
+    /// Returns the state of a partition.
+    pub(crate) fn partition(&self, index: i32) -> Option<&Arc<EdgePartition>> {
+        self.partitions.get(usize::try_from(index).ok()?)
+    }
+
+    /// Returns whether records are not served as they lie in the log: those of a view pass its filters, and batches in a
+    /// private format are decoded.
+    pub(crate) fn reads_records(&self) -> bool {
+        self.view.is_some() || self.decoders.is_some()
+    }
+
+    /// Returns whether a partition may hold batches in a private format, which no client reads as they are. Ask after a
+    /// read: the flag is set before the first of them is appended.
+    pub(crate) fn has_private_batches(&self, index: i32) -> bool {
+        self.partition(index).is_some_and(|partition| partition.private_batches.load(Ordering::Acquire))
+    }
+
+    /// Returns whether a read from `offset` begins with a batch of which admission has left no record. KafkaJS asks for
+    /// the same offset forever if a response holds such batches only.
+    pub(crate) fn begins_empty(&self, partition: &Partition, offset: i64) -> bool {
+        let may_hold = |known: &Arc<EdgePartition>| known.emptied_batches.load(Ordering::Acquire);
+        if !self.has_admit || !self.partition(partition.index()).is_some_and(may_hold) {
+            return false;
+        }
+        let first = partition.read(offset, 1, true).ok().and_then(|read| read.slice);
+        first.is_some_and(|batch| batch.len == HEADER_LEN)
+    }
+}
+
+impl Route {
+    fn new(name: &str, config: &TopicConfig, stages: &TopicStages, view: Option<&View>) -> Self {
+        if let Some(view) = view {
+            let of = view.of.as_str();
+            let message = format!("{name} is a view of {of} and takes no records: produce to {of}");
+            return Self::Reject(ApiError::new(ErrorCode::INVALID_TOPIC_EXCEPTION, message));
+        }
+        if name == plugins::TOPIC {
+            return Self::Registry;
+        }
+        if is_internal(name) {
+            let message = format!("{name} belongs to the broker");
+            return Self::Reject(ApiError::new(ErrorCode::INVALID_TOPIC_EXCEPTION, message));
+        }
+        match stages {
+            // The stage that cannot run was logged when the topic was opened.
+            TopicStages::Broken(error) => Self::Reject(error.clone()),
+            TopicStages::Ready(stages) if stages.see_produce() => Self::Stages(Arc::clone(stages)),
+            // No header has to be looked at before the checks: any codec is stored, and nothing is decompressed.
+            _ if config.compression == CompressionType::Producer && !config.decompresses() => Self::Plain,
+            _ => Self::Recode,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(pairs: &[(&str, &str)]) -> TopicConfig {
+        let overrides = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        TopicConfig::resolve(&|_| None, &overrides).expect("valid configs")
+    }
+
+    fn route(name: &str, pairs: &[(&str, &str)], stages: TopicStages, view: Option<View>) -> Route {
+        EdgeTopic::new(name, &config(pairs), stages, None, view.map(Arc::new), &[], None).route
+    }
+
+    fn rejected(route: &Route) -> (ErrorCode, &str) {
+        match route {
+            Route::Reject(error) => (error.code, &error.message),
+            other => panic!("not rejected: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn each_kind_of_topic_has_its_route() {
+        let none = || TopicStages::None;
+        assert!(matches!(route("a", &[], none(), None), Route::Plain));
+        assert!(matches!(route("a", &[("compression.type", "zstd")], none(), None), Route::Recode));
+        assert!(matches!(route("a", &[("cleanup.policy", "compact")], none(), None), Route::Recode));
+        assert!(matches!(route("a", &[("compressed.records.validation", "full")], none(), None), Route::Recode));
+        assert!(matches!(route(plugins::TOPIC, &[], none(), None), Route::Registry));
+        let view = route("v", &[], none(), Some(View::of("a")));
+        assert_eq!(rejected(&view).0, ErrorCode::INVALID_TOPIC_EXCEPTION);
+        assert!(rejected(&view).1.contains("produce to a"));
+        let internal = route("__consumer_offsets", &[], none(), None);
+        assert_eq!(rejected(&internal).0, ErrorCode::INVALID_TOPIC_EXCEPTION);
+        let broken = TopicStages::Broken(ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, "no such plug-in"));
+        assert_eq!(rejected(&route("a", &[], broken, None)), (ErrorCode::KAFKA_STORAGE_ERROR, "no such plug-in"));
+    }
+}
