@@ -11,8 +11,7 @@ use millstream_wire::Str;
 use crate::compute_permits::ComputePermits;
 use crate::config::{BrokerConfig, HostPort};
 use crate::controller::Controller;
-use crate::edge::{Decoders, ServedTopics};
-use crate::edge::plugins::Plugins;
+use crate::edge::{Edge, MetadataChanges, ServedTopics};
 use crate::error::ApiError;
 use crate::metrics::requests::RequestMetrics;
 use crate::net::request_memory::RequestMemory;
@@ -23,17 +22,19 @@ use millstream_metadata::MetadataStore;
 /// Everything that a handler can reach.
 #[derive(Debug)]
 pub(crate) struct Broker {
-    pub(crate) config: BrokerConfig,
+    pub(crate) config: Arc<BrokerConfig>,
     pub(crate) data_dir: PathBuf,
-    pub(crate) metadata: MetadataStore,
-    pub(crate) controller: Controller,
-    /// Shared with the internal topics, which look up their partitions in it.
+    pub(crate) metadata: Arc<MetadataStore>,
+    pub(crate) controller: Arc<Controller>,
+    /// The controller, as the edge sees it.
+    pub(crate) changes: Arc<dyn MetadataChanges>,
+    /// Replaced as a whole by every change of a topic.
     pub(crate) topics: Arc<ArcSwap<ServedTopics>>,
     pub(crate) fsync_queue: Arc<FsyncQueue>,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) groups: Arc<GroupCoordinator>,
-    pub(crate) plugins: Plugins,
-    pub(crate) decoders: Decoders,
+    /// The stages of topics and the plug-ins that they are made of.
+    pub(crate) edge: Arc<Edge>,
     pub(crate) request_memory: RequestMemory,
     pub(crate) request_metrics: Arc<RequestMetrics>,
     /// The turns of work that decompresses or recodes records for topics without stages.

@@ -2,15 +2,10 @@
 //! write.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::broker::Broker;
-use crate::controller;
 use crate::error::ApiError;
-use millstream_metadata::MetadataRecord;
-use millstream_metadata::controller::{PRODUCER_ID_BLOCK, Request};
 
 /// The current block of ids.
 #[derive(Debug, Default)]
@@ -21,28 +16,50 @@ pub(crate) struct ProducerIds {
 }
 
 impl ProducerIds {
+    /// Returns a new producer id. Calls `allocate` for the next block when none is left.
+    ///
+    /// # Errors
+    /// No block could be allocated.
+    pub(crate) async fn next<F>(&self, allocate: impl Fn() -> F) -> Result<i64, ApiError>
+    where
+        F: Future<Output = Result<Range<i64>, ApiError>>,
+    {
+        loop {
+            if let Some(id) = self.take() {
+                return Ok(id);
+            }
+            let _allocating = self.allocating.lock().await;
+            if let Some(id) = self.take() {
+                // Another request has allocated a block meanwhile.
+                return Ok(id);
+            }
+            *self.left.lock() = allocate().await?;
+        }
+    }
+
     fn take(&self) -> Option<i64> {
         self.left.lock().next()
     }
 }
 
-/// Returns a new producer id.
-pub(crate) async fn next(broker: &Arc<Broker>) -> Result<i64, ApiError> {
-    let ids = &broker.producer_ids;
-    loop {
-        if let Some(id) = ids.take() {
-            return Ok(id);
-        }
-        let _allocating = ids.allocating.lock().await;
-        if let Some(id) = ids.take() {
-            // Another request has allocated a block meanwhile.
-            return Ok(id);
-        }
-        let records = controller::submit_one(broker, Request::AllocateProducerIds, false).await?;
-        for record in records {
-            if let MetadataRecord::ProducerIdsAllocated { next } = record {
-                *ids.left.lock() = next - PRODUCER_ID_BLOCK..next;
-            }
-        }
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn ids_are_taken_from_blocks() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let (ids, blocks) = (ProducerIds::default(), Cell::new(0));
+        let allocate = || {
+            let block = blocks.replace(blocks.get() + 1);
+            std::future::ready(Ok(block * 3..block * 3 + 3))
+        };
+        let taken: Vec<_> = (0..7).map(|_| runtime.block_on(ids.next(allocate)).expect("an id")).collect();
+        assert_eq!((taken, blocks.get()), ((0..7).collect(), 3));
+        let failed = || std::future::ready(Err(ApiError::unknown_topic()));
+        assert!(runtime.block_on(ids.next(failed)).is_ok() && runtime.block_on(ids.next(failed)).is_ok());
+        assert!(runtime.block_on(ids.next(failed)).is_err());
     }
 }

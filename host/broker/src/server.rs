@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use millstream_coordinator::group::{CONSUMER_OFFSETS, GroupCoordinator};
 use millstream_log::DataDir;
 use millstream_partition::{FsyncQueue, Partition};
@@ -11,14 +12,14 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::api;
-use crate::apply;
+use crate::apply::{self, Node};
 use crate::background;
 use crate::broker::Broker;
 use crate::compute_permits::ComputePermits;
 use crate::config::{BrokerConfig, HostPort, ListenerConfig};
 use crate::controller::Controller;
-use crate::edge::Decoders;
 use crate::edge::plugins::{self, Plugins};
+use crate::edge::{Edge, ServedTopics};
 use crate::internal_topic::NamedTopic;
 use crate::metrics::RequestStats;
 use crate::net::descriptors;
@@ -83,7 +84,7 @@ pub async fn start(config: BrokerConfig, plugins: Plugins) -> Result<RunningBrok
     let (stop, stopped) = watch::channel(false);
     background::start(&broker, &stopped);
     broker.groups.start().await;
-    plugins::start(&broker, &stopped).await;
+    plugins::start(&broker.edge, &broker.changes, &stopped).await;
     let connections = Arc::new(Connections::new().map_err(data)?);
     let listeners = sockets.into_iter().enumerate().map(|(index, socket)| {
         let (broker, connections) = (Arc::clone(&broker), Arc::clone(&connections));
@@ -134,25 +135,43 @@ fn open(
     let image = metadata.image();
     partition_dirs::tidy(data_dir.path(), &image).map_err(data)?;
     let fsync_queue = FsyncQueue::start(config.flush_mode, data_dir.path()).map_err(data)?;
-    let topics = Arc::default();
+    let topics: Arc<ArcSwap<ServedTopics>> = Arc::default();
     let offsets_topic = Box::new(NamedTopic::new(&topics, CONSUMER_OFFSETS));
+    let (config, metadata) = (Arc::new(config), Arc::new(metadata));
+    let groups = GroupCoordinator::new(config.group.clone(), offsets_topic);
+    let edge = Arc::new(Edge {
+        config: Arc::clone(&config),
+        metadata: Arc::clone(&metadata),
+        topics: Arc::clone(&topics),
+        plugins: plugins.with_limits(config.spike_limits),
+        decoders: Arc::default(),
+    });
+    let node = Node {
+        config: Arc::clone(&config),
+        data_dir: data_dir.path().to_path_buf(),
+        topics: Arc::clone(&topics),
+        fsync_queue: Arc::clone(&fsync_queue),
+        groups: Arc::clone(&groups),
+        edge: Arc::clone(&edge),
+    };
+    apply::open_all(&node, &image, &checkpoints);
+    let controller = Arc::new(Controller::new(Arc::clone(&metadata), node));
     let broker = Arc::new(Broker {
         data_dir: data_dir.path().to_path_buf(),
         metadata,
-        controller: Controller::default(),
+        changes: Arc::new(Arc::clone(&controller)),
+        controller,
         topics,
         fsync_queue,
-        groups: GroupCoordinator::new(config.group.clone(), offsets_topic),
+        groups,
         producer_ids: ProducerIds::default(),
-        plugins: plugins.with_limits(config.spike_limits),
-        decoders: Decoders::default(),
+        edge,
         request_memory: RequestMemory::new(config.queued_max_bytes),
         request_metrics: api::request_metrics(),
         compute: ComputePermits::new(),
         advertised,
         config,
     });
-    apply::open_all(&broker, &image, &checkpoints);
     let partitions: usize = broker.topics.load().iter().map(|topic| topic.own_partitions().len()).sum();
     tracing::info!(
         data_dir = %data_dir.path().display(),

@@ -45,7 +45,7 @@ impl Acks {
     }
 }
 
-/// The wait for the commit of a write. Await it, or block with [`Committed::wait_blocking`].
+/// The wait for the commit of a write. Await it: no thread has to block.
 #[derive(Debug)]
 #[must_use = "a response must not leave before the write is committed"]
 pub struct Committed(State);
@@ -71,11 +71,9 @@ impl Committed {
         matches!(self.0, State::Now)
     }
 
-    /// Blocks until the write is committed. For threads of the blocking pool only.
-    ///
-    /// # Errors
-    /// The write could not be committed, or the broker is shutting down.
-    pub fn wait_blocking(self) -> Result<(), PartitionError> {
+    /// Blocks until the write is committed.
+    #[cfg(test)]
+    pub(crate) fn wait_blocking(self) -> Result<(), PartitionError> {
         match self.0 {
             State::Now => Ok(()),
             State::Waiting(reported) => reported.blocking_recv().unwrap_or(Err(PartitionError::ShuttingDown)),

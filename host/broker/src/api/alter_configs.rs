@@ -10,7 +10,6 @@ use millstream_wire::{ConfigResourceType, ErrorCode, Str};
 
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
-use crate::controller;
 use crate::error::ApiError;
 use crate::security::{AclOperation, Permission, ResourceType};
 use millstream_metadata::controller::{ConfigChange, Request};
@@ -71,5 +70,5 @@ pub(super) async fn alter(
     validate_only: bool,
 ) -> Result<(), ApiError> {
     let request = Request::AlterTopic { name: topic.to_owned(), change };
-    controller::submit_one(broker, request, validate_only).await.map(drop)
+    broker.controller.submit_one(request, validate_only).await.map(drop)
 }

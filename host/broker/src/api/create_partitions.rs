@@ -10,7 +10,6 @@ use millstream_wire::messages::{
 
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
-use crate::controller;
 use crate::error::ApiError;
 use crate::security::{AclOperation, Permission, ResourceType};
 use millstream_metadata::controller::Request;
@@ -35,7 +34,7 @@ impl Handler for CreatePartitions {
             count: topic.count,
             assignments: topic.assignments.as_ref().map(|all| all.iter().map(|one| one.broker_ids.clone()).collect()),
         });
-        let mut grown = controller::submit(broker, requests.collect(), request.validate_only).await.into_iter();
+        let mut grown = broker.controller.submit(requests.collect(), request.validate_only).await.into_iter();
         let results = request.topics.iter().map(|topic| {
             let grown = match is_single(&topic) {
                 true => grown.next().unwrap_or_else(|| Ok(Vec::new())),

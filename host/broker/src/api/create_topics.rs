@@ -14,7 +14,6 @@ use uuid::Uuid;
 use super::describe_configs::topic_entries;
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
-use crate::controller;
 use crate::error::ApiError;
 use crate::security::{AclOperation, Permission, ResourceType};
 use millstream_metadata::controller::{
@@ -42,7 +41,7 @@ impl Handler for CreateTopics {
             return CreateTopicsResponse { topics, ..Default::default() };
         }
         let requests = wanted.iter().flatten().cloned().map(Request::CreateTopic).collect();
-        let mut created = controller::submit(broker, requests, request.validate_only).await.into_iter();
+        let mut created = broker.controller.submit(requests, request.validate_only).await.into_iter();
         let topics = request.topics.iter().zip(wanted).map(|(topic, wanted)| {
             let records = wanted.and_then(|_| created.next().unwrap_or_else(|| Ok(Vec::new())));
             match records {

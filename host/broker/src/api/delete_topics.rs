@@ -8,7 +8,6 @@ use millstream_wire::messages::{DeletableTopicResult, DeleteTopicState, DeleteTo
 
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
-use crate::controller;
 use crate::edge::ServedTopic;
 use crate::error::ApiError;
 use crate::security::{AclOperation, Permission, ResourceType};
@@ -27,7 +26,7 @@ impl Handler for DeleteTopics {
         let topics: Vec<_> = request.topics.into_iter().chain(old).map(|topic| (find(broker, &topic), topic)).collect();
         let requests =
             topics.iter().filter_map(|(found, _)| Some(Request::DeleteTopic { id: found.as_ref().ok()?.id }));
-        let mut deleted = controller::submit(broker, requests.collect(), false).await.into_iter();
+        let mut deleted = broker.controller.submit(requests.collect(), false).await.into_iter();
         let responses = topics.into_iter().map(|(found, asked)| {
             let name = found.as_ref().map_or(asked.name, |topic| Some(topic.name.clone()));
             let topic_id = found.as_ref().map_or(asked.topic_id, |topic| topic.id);

@@ -92,10 +92,10 @@ fn entries(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<En
             // These values are long and change with every batch, so they are returned only when requested by name.
             let requested = resource.configuration_keys.as_deref().unwrap_or_default();
             if requested.iter().any(|key| *key == PLUGIN_STATS.name) {
-                entries.push(computed_entry(&PLUGIN_STATS, plugins::stats(broker)));
+                entries.push(computed_entry(&PLUGIN_STATS, plugins::stats(&broker.edge.plugins)));
             }
             if requested.iter().any(|key| *key == REJECTED_PRODUCERS.name) {
-                entries.push(computed_entry(&REJECTED_PRODUCERS, broker.plugins.rejected().to_json()));
+                entries.push(computed_entry(&REJECTED_PRODUCERS, broker.edge.plugins.rejected().to_json()));
             }
             Ok(entries)
         }

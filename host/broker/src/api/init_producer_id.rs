@@ -8,7 +8,6 @@ use millstream_wire::messages::{InitProducerIdRequest, InitProducerIdResponse};
 
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
-use crate::producer_ids;
 use crate::security::{AclOperation, Permission, ResourceType};
 
 pub(super) struct InitProducerId;
@@ -37,7 +36,7 @@ impl Handler for InitProducerId {
             return refused(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
         }
         // An idempotent producer that asks again, with or without an epoch, gets a new id.
-        match producer_ids::next(broker).await {
+        match broker.producer_ids.next(|| broker.controller.allocate_producer_ids()).await {
             Ok(producer_id) => InitProducerIdResponse { producer_id, producer_epoch: 0, ..Default::default() },
             Err(error) => refused(error.code),
         }

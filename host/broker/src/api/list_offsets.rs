@@ -75,7 +75,7 @@ fn one(broker: &Broker, topic: &Str, asked: &ListOffsetsPartition) -> Result<Lis
     partition.check_epoch(asked.current_leader_epoch)?;
     let reader = partition.reader()?;
     let epoch = |offset: i64| partition.with_log(|log| log.epoch_of(offset).unwrap_or(partition.leader_epoch()));
-    let decode = |batch: &BatchView<'_>, bytes_max| broker.decoders.records_for_lookup(broker, batch, bytes_max);
+    let decode = |batch: &BatchView<'_>, bytes_max| broker.edge.records_for_lookup(batch, bytes_max);
     let (offset, timestamp, leader_epoch) = match asked.timestamp {
         LATEST => (partition.high_watermark(), -1, partition.leader_epoch()),
         EARLIEST | EARLIEST_LOCAL => {

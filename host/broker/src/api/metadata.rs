@@ -13,7 +13,6 @@ use uuid::Uuid;
 
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
-use crate::controller;
 use crate::edge::{ServedTopic, ServedTopics};
 use crate::error::ApiError;
 use crate::security::{AclOperation, Permission, ResourceType, allowed_operations};
@@ -66,7 +65,7 @@ async fn create_missing(broker: &Arc<Broker>, requested: &[MetadataRequestTopic]
     let names = requested.iter().filter(|topic| !is_by_id(topic)).filter_map(|topic| topic.name.clone());
     let missing: Vec<Str> = names.filter(|name| check_name(name).is_ok() && table.by_name(name).is_none()).collect();
     let wanted = missing.iter().map(|name| name.as_str().to_owned()).collect();
-    let created = controller::ensure_topics(broker, wanted).await;
+    let created = broker.controller.ensure_topics(wanted).await;
     missing.into_iter().zip(created).filter_map(|(name, created)| Some((name, created.err()?))).collect()
 }
 

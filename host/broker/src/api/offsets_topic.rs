@@ -5,7 +5,6 @@ use std::sync::Arc;
 use millstream_coordinator::group::{CONSUMER_OFFSETS, GroupError};
 
 use crate::broker::Broker;
-use crate::controller;
 
 /// Makes sure that `__consumer_offsets` exists and the coordinator serves it.
 ///
@@ -15,7 +14,7 @@ pub(super) async fn ensure(broker: &Arc<Broker>) -> Result<(), GroupError> {
     if broker.groups.has_topic() {
         return Ok(());
     }
-    controller::ensure_topic(broker, CONSUMER_OFFSETS).await.map_err(|error| {
+    broker.controller.ensure_topic(CONSUMER_OFFSETS).await.map_err(|error| {
         tracing::error!("cannot create {CONSUMER_OFFSETS}: {error}");
         GroupError::CoordinatorNotAvailable
     })?;

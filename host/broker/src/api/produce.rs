@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use millstream_partition::{Acks, Committed, now_ms};
+use millstream_partition::{Acks, Committed, Partition, now_ms};
 use millstream_record::{BatchHeader, Codec};
 use millstream_wire::messages::{
     BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
@@ -15,12 +15,11 @@ use millstream_wire::messages::{
 use millstream_wire::{ErrorCode, Records, Str, WireError};
 
 use super::handler::{RequestContext, Started, TwoStageHandler};
-use crate::blocking::blocking;
 use crate::broker::Broker;
 use crate::config::CompressionType;
 use crate::edge::plugins;
 use crate::edge::topic_stages::ActiveStages;
-use crate::edge::{self, Route, ServedTopic, ServedTopics};
+use crate::edge::{Admission, Admitted, Edge, PendingAppend, Route, ServedTopic, ServedTopics, admit};
 use crate::error::ApiError;
 use crate::net::send_queue::Outgoing;
 use crate::net::types::{Answer, Close};
@@ -44,7 +43,7 @@ struct Wait {
 
 /// What a whole request appended.
 struct AppendedAll {
-    acks: i16,
+    produced: Produced,
     /// Why nothing of it may be appended.
     refusal: Option<ApiError>,
     /// The answer as far as it is known without waiting.
@@ -62,8 +61,27 @@ enum Work {
     Stages(Arc<ActiveStages>),
     /// As those, but on the thread that serves the socket if a permit is free: the stages are quick.
     QuickStages(Arc<ActiveStages>),
-    /// On a blocking thread, one request at a time: they change the plug-ins.
+    /// One request at a time: they change the plug-ins.
     Registry,
+    /// Nowhere.
+    Reject(ApiError),
+}
+
+/// The batches of a topic, and where they are appended.
+struct Job {
+    /// `None` if the topic is not served.
+    topic: Option<Arc<ServedTopic>>,
+    data: TopicProduceData,
+    work: Work,
+}
+
+/// What all batches of a request have in common.
+#[derive(Clone, Copy)]
+struct Produced {
+    version: i16,
+    acks: i16,
+    /// The most bytes that a batch may decompress to.
+    request_bytes_max: usize,
 }
 
 pub(super) struct Produce;
@@ -80,23 +98,23 @@ impl TwoStageHandler for Produce {
     ) -> Result<Started, Close> {
         let request = body.map_err(|error| context.undecodable(error))?;
         let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
-        let mut appended = AppendedAll::new(&request);
+        let mut appended = AppendedAll::new(broker, context.version, &request);
         let mut topics = request.topic_data.into_iter();
         let table = broker.topics.load();
         while let Some(data) = topics.next() {
-            let topic = appended.resolve(&table, context.version, &data);
-            let work = topic.as_ref().map_or(Work::Inline, |topic| Work::of(topic, &data));
-            if matches!(work, Work::Inline) {
-                appended.append(broker, context.version, topic, data);
-                continue;
+            let topic = appended.resolve(&table, &data);
+            match Work::of(&topic, &data) {
+                Work::Inline => appended.append(topic, data),
+                work => {
+                    let job = Job { topic: topic.ok().cloned(), data, work };
+                    drop(table);
+                    let rest = append_apart(Arc::clone(broker), context, appended, job, topics, timeout);
+                    return Ok(Started::Alone(Box::pin(rest)));
+                }
             }
-            let first = (topic.cloned(), data, work);
-            drop(table);
-            let rest = append_apart(Arc::clone(broker), context, appended, first, topics, timeout);
-            return Ok(Started::Alone(Box::pin(rest)));
         }
         drop(table);
-        if appended.acks == 0 {
+        if appended.produced.acks == 0 {
             return silent(&context, &appended.response).map(|()| Started::Silent);
         }
         if appended.waits.is_empty() {
@@ -111,47 +129,33 @@ async fn append_apart(
     broker: Arc<Broker>,
     context: RequestContext,
     mut appended: AppendedAll,
-    first: (Result<Arc<ServedTopic>, ApiError>, TopicProduceData, Work),
+    first: Job,
     mut others: std::vec::IntoIter<TopicProduceData>,
     timeout: Duration,
 ) -> Result<Answer, Close> {
-    let version = context.version;
     let mut next = Some(first);
-    while let Some((topic, data, work)) = next {
-        let owner = Arc::clone(&broker);
-        let append = move || {
-            appended.append(&owner, version, topic.as_ref().map_err(Clone::clone), data);
-            appended
-        };
-        let done = match work {
-            Work::Inline => Ok(append()),
-            Work::Compute => broker.compute.run(append).await,
-            Work::Stages(stages) => stages.permits.run(append).await,
-            Work::QuickStages(stages) => stages.permits.run_quick(append).await,
-            Work::Registry => {
-                let turn = broker.plugins.turn().await;
-                let append = move || {
-                    let done = append();
-                    drop(turn);
-                    done
-                };
-                blocking(append).await
-            }
-        };
+    while let Some(job) = next {
+        let done = appended.run(&broker, job).await;
         appended = done.map_err(|error| Close::Protocol(error.to_string()))?;
         next = others.next().map(|data| {
-            let topic = appended.resolve(&broker.topics.load(), version, &data).cloned();
-            let work = topic.as_ref().map_or(Work::Inline, |topic| Work::of(topic, &data));
-            (topic, data, work)
+            let table = broker.topics.load();
+            let topic = appended.resolve(&table, &data);
+            let work = Work::of(&topic, &data);
+            Job { topic: topic.ok().cloned(), data, work }
         });
     }
     Ok(Box::pin(settle_all(context, appended, timeout)))
 }
 
 impl Work {
-    fn of(topic: &ServedTopic, data: &TopicProduceData) -> Self {
+    fn of(topic: &Result<&Arc<ServedTopic>, ApiError>, data: &TopicProduceData) -> Self {
+        let topic = match topic {
+            Ok(topic) => topic,
+            Err(error) => return Self::Reject(error.clone()),
+        };
         match &topic.edge.route {
-            Route::Plain | Route::Reject(_) => Self::Inline,
+            Route::Plain => Self::Inline,
+            Route::Reject(error) => Self::Reject(error.clone()),
             Route::Registry => Self::Registry,
             Route::Recode => {
                 let decompresses = topic.config.decompresses() && records_bytes(data) > INLINE_COMPRESSED_BYTES;
@@ -196,8 +200,8 @@ async fn settle_all(
     appended: AppendedAll,
     timeout: Duration,
 ) -> Result<Option<Outgoing>, Close> {
-    let AppendedAll { acks, mut response, waits, .. } = appended;
-    if acks == 0 {
+    let AppendedAll { produced, mut response, waits, .. } = appended;
+    if produced.acks == 0 {
         return silent(&context, &response).map(|()| None);
     }
     let deadline = tokio::time::Instant::now() + timeout;
@@ -233,60 +237,200 @@ async fn settle(committed: Committed, deadline: tokio::time::Instant) -> Result<
 }
 
 impl AppendedAll {
-    fn new(request: &ProduceRequest) -> Self {
+    fn new(broker: &Broker, version: i16, request: &ProduceRequest) -> Self {
         let responses = Vec::with_capacity(request.topic_data.len());
         let response = ProduceResponse { responses, ..Default::default() };
-        Self { acks: request.acks, refusal: refuse_all(request), response, waits: Vec::new() }
+        let request_bytes_max = broker.config.request_max_bytes;
+        let produced = Produced { version, acks: request.acks, request_bytes_max };
+        Self { produced, refusal: refuse_all(request), response, waits: Vec::new() }
     }
 
     /// Returns the topic of the next batches.
-    fn resolve<'t>(
-        &self,
-        table: &'t ServedTopics,
-        version: i16,
-        data: &TopicProduceData,
-    ) -> Result<&'t Arc<ServedTopic>, ApiError> {
+    fn resolve<'t>(&self, table: &'t ServedTopics, data: &TopicProduceData) -> Result<&'t Arc<ServedTopic>, ApiError> {
         match &self.refusal {
             Some(refusal) => Err(refusal.clone()),
-            None => table.resolve(version >= TOPIC_IDS_SINCE, &data.name, data.topic_id),
+            None => table.resolve(self.produced.version >= TOPIC_IDS_SINCE, &data.name, data.topic_id),
         }
     }
 
     /// Appends the batches of one topic.
-    fn append(
-        &mut self,
-        broker: &Arc<Broker>,
-        version: i16,
-        topic: Result<&Arc<ServedTopic>, ApiError>,
-        data: TopicProduceData,
-    ) {
-        let mut partition_responses = Vec::with_capacity(data.partition_data.len());
+    async fn run(mut self, broker: &Arc<Broker>, job: Job) -> Result<Self, ApiError> {
+        let Job { topic, data, work } = job;
+        let Some(topic) = topic else {
+            let error = if let Work::Reject(error) = work { error } else { ApiError::unknown_topic() };
+            self.append(Err(error), data);
+            return Ok(self);
+        };
+        match work {
+            Work::Inline => self.append(Ok(&topic), data),
+            Work::Reject(error) => self.append(Err(error), data),
+            Work::Compute => {
+                let append = move || {
+                    self.append(Ok(&topic), data);
+                    self
+                };
+                return broker.compute.run(append).await;
+            }
+            Work::Stages(stages) => return self.append_staged(broker, topic, stages, data, false).await,
+            Work::QuickStages(stages) => return self.append_staged(broker, topic, stages, data, true).await,
+            Work::Registry => self.append_registry(broker, &topic, data).await,
+        }
+        Ok(self)
+    }
+
+    /// Appends the batches of one topic as they are, or recoded.
+    fn append(&mut self, topic: Result<&Arc<ServedTopic>, ApiError>, data: TopicProduceData) {
+        self.begin_topic(topic.as_ref().ok().copied(), &data);
         for PartitionProduceData { index, records } in data.partition_data {
             let stored = match &topic {
-                Ok(topic) => append(broker, version, self.acks, topic, index, &records),
+                Ok(topic) => self.produced.intake(topic, index).and_then(|intake| {
+                    let sent = records.as_bytes().map_or(&[][..], Bytes::as_ref);
+                    report_fault(intake.partition, intake.append(sent))
+                }),
                 Err(error) => Err(error.clone()),
             };
-            let (topic, partition) = (self.response.responses.len(), partition_responses.len());
-            partition_responses.push(match stored {
-                Ok(stored) => {
-                    if !stored.committed.is_now() {
-                        self.waits.push(Wait { topic, partition, committed: stored.committed });
-                    }
-                    PartitionProduceResponse {
-                        index,
-                        base_offset: stored.base_offset,
-                        log_append_time_ms: stored.log_append_time,
-                        log_start_offset: stored.log_start_offset,
-                        ..Default::default()
-                    }
-                }
-                Err(error) => refused(index, error),
-            });
+            self.add(index, stored);
         }
-        // The table's own name, so that an answer that waits does not keep the request's bytes.
-        let name = topic.map_or(data.name, |topic| topic.name.clone());
+    }
+
+    /// Passes the batches of one topic through its stages, and appends them.
+    async fn append_staged(
+        mut self,
+        broker: &Arc<Broker>,
+        topic: Arc<ServedTopic>,
+        stages: Arc<ActiveStages>,
+        data: TopicProduceData,
+        is_quick: bool,
+    ) -> Result<Self, ApiError> {
+        self.begin_topic(Some(&topic), &data);
+        let permits = stages.permits.clone();
+        let batches = data.partition_data.into_iter();
+        let mut staged = Staged { edge: Arc::clone(&broker.edge), topic, stages, batches, appended: self };
+        loop {
+            let work = move || {
+                let pending = staged.run();
+                (staged, pending)
+            };
+            let done = if is_quick { permits.run_quick(work).await } else { permits.run(work).await };
+            let pending;
+            (staged, pending) = done?;
+            let Some((index, pending)) = pending else { return Ok(staged.appended) };
+            let partition = pending.partition();
+            let stored = pending.finish(&broker.edge, &broker.changes).await;
+            staged.appended.add(index, report_fault(&partition, stored));
+        }
+    }
+
+    /// Appends batches that change the plug-ins.
+    async fn append_registry(&mut self, broker: &Broker, topic: &Arc<ServedTopic>, data: TopicProduceData) {
+        self.begin_topic(Some(topic), &data);
+        for PartitionProduceData { index, records } in data.partition_data {
+            let sent = records.as_bytes().cloned().unwrap_or_default();
+            let stored = self.produced.append_registry(broker, topic, index, sent).await;
+            self.add(index, stored);
+        }
+    }
+
+    /// Begins the response for the batches of one topic.
+    fn begin_topic(&mut self, topic: Option<&Arc<ServedTopic>>, data: &TopicProduceData) {
+        // The table's own name, so that a response that waits does not keep the request's bytes.
+        let name = topic.map_or(&data.name, |topic| &topic.name).clone();
+        let partition_responses = Vec::with_capacity(data.partition_data.len());
         self.response.responses.push(TopicProduceResponse { name, topic_id: data.topic_id, partition_responses });
     }
+
+    /// Adds what became of a batch to the response for its topic.
+    fn add(&mut self, index: i32, stored: Result<Stored, ApiError>) {
+        let Some(topic) = self.response.responses.len().checked_sub(1) else { return };
+        let responses = &mut self.response.responses[topic].partition_responses;
+        let partition = responses.len();
+        responses.push(match stored {
+            Ok(stored) => {
+                if !stored.committed.is_now() {
+                    self.waits.push(Wait { topic, partition, committed: stored.committed });
+                }
+                PartitionProduceResponse {
+                    index,
+                    base_offset: stored.base_offset,
+                    log_append_time_ms: stored.log_append_time,
+                    log_start_offset: stored.log_start_offset,
+                    ..Default::default()
+                }
+            }
+            Err(error) => refused(index, error),
+        });
+    }
+}
+
+impl Produced {
+    /// Checks that a partition may be written, and returns what a batch of it needs.
+    fn intake<'a>(&self, topic: &'a ServedTopic, index: i32) -> Result<Intake<'a>, ApiError> {
+        let partition = topic.partition(index).ok_or_else(ApiError::unknown_topic)?;
+        let replicas_min = topic.config.min_insync_replicas;
+        if self.acks == -1 && replicas_min > 1 {
+            let message = format!("1 replica is in sync, min.insync.replicas asks for {replicas_min}");
+            return Err(ApiError::new(ErrorCode::NOT_ENOUGH_REPLICAS, message));
+        }
+        let acks = Acks::from_wire(self.acks).unwrap_or(Acks::All);
+        let Self { version, request_bytes_max, .. } = *self;
+        Ok(Intake { request_bytes_max, version, acks, topic, partition, now_ms: now_ms() })
+    }
+
+    async fn append_registry(
+        self,
+        broker: &Broker,
+        topic: &Arc<ServedTopic>,
+        index: i32,
+        sent: Bytes,
+    ) -> Result<Stored, ApiError> {
+        let intake = self.intake(topic, index)?;
+        intake.check(&sent)?;
+        let partition = intake.partition;
+        let (topic, batch) = (Arc::clone(topic), sent.clone());
+        let append = move || self.intake(&topic, index)?.append(&sent);
+        report_fault(partition, plugins::produce(&broker.edge, &broker.changes, partition, batch, append).await)
+    }
+}
+
+/// The batches of one topic on their way through its stages.
+struct Staged {
+    edge: Arc<Edge>,
+    topic: Arc<ServedTopic>,
+    stages: Arc<ActiveStages>,
+    batches: std::vec::IntoIter<PartitionProduceData>,
+    appended: AppendedAll,
+}
+
+impl Staged {
+    /// Appends batch after batch. Returns the first that has to wait for something, which is to be added to the response.
+    /// Blocks while the stages compute.
+    fn run(&mut self) -> Option<(i32, Box<PendingAppend>)> {
+        let at = Admission { edge: &self.edge, topic: &self.topic, stages: &self.stages };
+        for PartitionProduceData { index, records } in self.batches.by_ref() {
+            let sent = records.as_bytes().cloned().unwrap_or_default();
+            let admitted = self
+                .appended
+                .produced
+                .intake(&self.topic, index)
+                .and_then(|intake| report_fault(intake.partition, admit(&at, &intake, &sent)));
+            match admitted {
+                Ok(Admitted::Pending(pending)) => return Some((index, pending)),
+                Ok(Admitted::Stored(stored)) => self.appended.add(index, Ok(stored)),
+                Err(error) => self.appended.add(index, Err(error)),
+            }
+        }
+        None
+    }
+}
+
+/// Logs that a disk failed.
+fn report_fault<T>(partition: &Partition, stored: Result<T, ApiError>) -> Result<T, ApiError> {
+    if let Err(error) = &stored
+        && error.is_storage_fault()
+    {
+        partition.report("a produce failed", error);
+    }
+    stored
 }
 
 /// What is wrong with the request as a whole.
@@ -311,41 +455,4 @@ fn refused(index: i32, error: ApiError) -> PartitionProduceResponse {
         error_message: error.text(),
         ..Default::default()
     }
-}
-
-fn append(
-    broker: &Arc<Broker>,
-    version: i16,
-    acks: i16,
-    topic: &ServedTopic,
-    index: i32,
-    records: &Records,
-) -> Result<Stored, ApiError> {
-    let partition = topic.partition(index).ok_or_else(ApiError::unknown_topic)?;
-    if let Route::Reject(error) = &topic.edge.route {
-        return Err(error.clone());
-    }
-    if acks == -1 && topic.config.min_insync_replicas > 1 {
-        let message =
-            format!("1 replica is in sync, min.insync.replicas asks for {}", topic.config.min_insync_replicas);
-        return Err(ApiError::new(ErrorCode::NOT_ENOUGH_REPLICAS, message));
-    }
-    let acks = Acks::from_wire(acks).unwrap_or(Acks::All);
-    let intake = Intake { broker, version, acks, topic, partition, now_ms: now_ms() };
-    let sent = records.as_bytes().map_or(&[][..], Bytes::as_ref);
-    let stored = match &topic.edge.route {
-        Route::Plain | Route::Recode => intake.append(sent),
-        Route::Stages(stages) => edge::admit(&intake, topic, stages, sent),
-        Route::Registry => {
-            let batch = intake.check(sent)?;
-            plugins::write(broker, partition, &batch, || intake.append_checked(&batch))
-        }
-        Route::Reject(error) => return Err(error.clone()),
-    };
-    if let Err(error) = &stored
-        && error.is_storage_fault()
-    {
-        partition.report("a produce failed", error);
-    }
-    stored
 }

@@ -7,52 +7,68 @@
 mod prepare;
 mod topics;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use millstream_coordinator::group::GroupCoordinator;
+use millstream_partition::FsyncQueue;
 
 pub(crate) use prepare::{Prepared, prepare, prepare_stages};
 pub(crate) use topics::restart_stages;
 
-use crate::broker::Broker;
-use crate::edge::ServedTopics;
+use crate::config::BrokerConfig;
 use crate::edge::view::link;
+use crate::edge::{Edge, ServedTopics};
 use crate::partition_dirs::{self, Checkpoints};
 use millstream_metadata::{MetadataDelta, MetadataImage};
 
+/// What a change takes effect on.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) config: Arc<BrokerConfig>,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) topics: Arc<ArcSwap<ServedTopics>>,
+    pub(crate) fsync_queue: Arc<FsyncQueue>,
+    pub(crate) groups: Arc<GroupCoordinator>,
+    pub(crate) edge: Arc<Edge>,
+}
+
 /// Acts on a committed change. Blocks for the disk.
-pub(crate) fn apply(broker: &Broker, delta: &MetadataDelta, mut prepared: Prepared) {
-    let mut table = ServedTopics::clone(&broker.topics.load());
+pub(crate) fn apply(node: &Node, delta: &MetadataDelta, mut prepared: Prepared) {
+    let mut table = ServedTopics::clone(&node.topics.load());
     if !delta.deleted.is_empty() {
-        delete(broker, &mut table, delta);
+        delete(node, &mut table, delta);
     }
     for change in &delta.changed {
-        topics::update(broker, &mut table, &change.after, &mut prepared);
+        topics::update(node, &mut table, &change.after, &mut prepared);
     }
-    topics::open(broker, &mut table, &delta.created, &Checkpoints::default(), &mut prepared);
+    topics::open(node, &mut table, &delta.created, &Checkpoints::default(), &mut prepared);
     link::link(&mut table);
-    broker.topics.store(Arc::new(table));
+    node.topics.store(Arc::new(table));
     for emptied in &prepared.views {
-        let folders = partition_dirs::set_aside(&broker.data_dir, emptied.topic());
+        let folders = partition_dirs::set_aside(&node.data_dir, emptied.topic());
         partition_dirs::remove_later(folders, Duration::ZERO);
     }
 }
 
 /// Opens every topic of an image, at the start. Blocks for the disk.
-pub(crate) fn open_all(broker: &Broker, image: &MetadataImage, checkpoints: &Checkpoints) {
+pub(crate) fn open_all(node: &Node, image: &MetadataImage, checkpoints: &Checkpoints) {
     let mut table = ServedTopics::default();
     let delta = MetadataDelta::of_image(image);
-    topics::open(broker, &mut table, &delta.created, checkpoints, &mut Prepared::default());
+    topics::open(node, &mut table, &delta.created, checkpoints, &mut Prepared::default());
     link::link(&mut table);
-    broker.topics.store(Arc::new(table));
+    node.topics.store(Arc::new(table));
 }
 
 /// Takes deleted topics out of service. Their files go after `file.delete.delay.ms`, so that running fetches can end.
-fn delete(broker: &Broker, table: &mut ServedTopics, delta: &MetadataDelta) {
+fn delete(node: &Node, table: &mut ServedTopics, delta: &MetadataDelta) {
     let deleted: Vec<_> = delta.deleted.iter().filter_map(|topic| table.remove(topic.id)).collect();
-    broker.topics.store(Arc::new(table.clone()));
+    node.topics.store(Arc::new(table.clone()));
     for topic in deleted {
-        let folders = partition_dirs::set_aside(&broker.data_dir, &topic);
-        broker.groups.topic_deleted(&topic.name);
+        let folders = partition_dirs::set_aside(&node.data_dir, &topic);
+        node.groups.topic_deleted(&topic.name);
         let delay = u64::try_from(topic.config.file_delete_delay_ms).unwrap_or(0);
         partition_dirs::remove_later(folders, Duration::from_millis(delay));
     }

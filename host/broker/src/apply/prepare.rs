@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::broker::Broker;
+use super::Node;
 use crate::edge::ServedTopic;
 use crate::edge::topic_stages::{TopicStages, attach};
 use crate::edge::view::link::BecomingView;
@@ -33,10 +33,10 @@ impl Prepared {
 ///
 /// # Errors
 /// A stage does not exist or does not start, or a topic that is to become a view has records.
-pub(crate) fn prepare(broker: &Broker, delta: &MetadataDelta) -> Result<Prepared, ApiError> {
-    let stages = prepare_stages(broker, delta)?;
+pub(crate) fn prepare(node: &Node, delta: &MetadataDelta) -> Result<Prepared, ApiError> {
+    let stages = prepare_stages(node, delta)?;
     let becomes_view = |change: &&TopicChange| change.before.view_of().is_none() && change.after.view_of().is_some();
-    let served = delta.changed.iter().filter(becomes_view).filter_map(|change| served(broker, &change.after));
+    let served = delta.changed.iter().filter(becomes_view).filter_map(|change| served(node, &change.after));
     let views = served.map(|topic| BecomingView::new(&topic)).collect::<Result<_, _>>()?;
     Ok(Prepared { stages, views })
 }
@@ -45,16 +45,16 @@ pub(crate) fn prepare(broker: &Broker, delta: &MetadataDelta) -> Result<Prepared
 ///
 /// # Errors
 /// A stage does not exist or does not start.
-pub(crate) fn prepare_stages(broker: &Broker, delta: &MetadataDelta) -> Result<HashMap<Uuid, TopicStages>, ApiError> {
+pub(crate) fn prepare_stages(node: &Node, delta: &MetadataDelta) -> Result<HashMap<Uuid, TopicStages>, ApiError> {
     // An alteration that changes nothing retries broken stages. A change of something else than configs leaves them.
     let is_alteration =
         |change: &&TopicChange| change.before.configs != change.after.configs || change.before == change.after;
-    let altered = delta.changed.iter().filter(is_alteration).filter(|change| needs_stages(broker, &change.after));
-    let altered = altered.map(|change| (&change.after, may_stay_broken(broker, change)));
+    let altered = delta.changed.iter().filter(is_alteration).filter(|change| needs_stages(node, &change.after));
+    let altered = altered.map(|change| (&change.after, may_stay_broken(node, change)));
     let mut made = HashMap::new();
     for (topic, may_stay_broken) in delta.created.iter().map(|topic| (topic, false)).chain(altered) {
-        let config = broker.config.topic_config(&topic.configs)?;
-        match attach(broker, &topic.name, &config) {
+        let config = node.config.topic_config(&topic.configs)?;
+        match attach(&node.edge, &topic.name, &config) {
             Ok(stages) => drop(made.insert(topic.id, stages)),
             Err(_) if may_stay_broken => {}
             Err(error) => return Err(error),
@@ -64,10 +64,11 @@ pub(crate) fn prepare_stages(broker: &Broker, delta: &MetadataDelta) -> Result<H
 }
 
 /// Returns whether a change may leave the stages of a topic as broken as they are: it alters other configs only.
-fn may_stay_broken(broker: &Broker, change: &TopicChange) -> bool {
-    let config = |topic: &TopicImage| broker.config.topic_config(&topic.configs);
+fn may_stay_broken(node: &Node, change: &TopicChange) -> bool {
+    let config = |topic: &TopicImage| node.config.topic_config(&topic.configs);
     let (Ok(before), Ok(after)) = (config(&change.before), config(&change.after)) else { return false };
-    let is_broken = served(broker, &change.after).is_some_and(|topic| matches!(topic.edge.stages, TopicStages::Broken(_)));
+    let is_broken =
+        served(node, &change.after).is_some_and(|topic| matches!(topic.edge.stages, TopicStages::Broken(_)));
     is_broken
         && change.before.configs != change.after.configs
         && before.stages == after.stages
@@ -75,14 +76,14 @@ fn may_stay_broken(broker: &Broker, change: &TopicChange) -> bool {
 }
 
 /// Returns whether stages have to be made for a topic. Those that stay the same stay in service, with all that they know.
-fn needs_stages(broker: &Broker, topic: &TopicImage) -> bool {
-    let Some(served) = served(broker, topic) else { return true };
+fn needs_stages(node: &Node, topic: &TopicImage) -> bool {
+    let Some(served) = served(node, topic) else { return true };
     // A config that another version stored and this one rejects: the error is the one of the change.
-    let Ok(config) = broker.config.topic_config(&topic.configs) else { return true };
+    let Ok(config) = node.config.topic_config(&topic.configs) else { return true };
     let is_broken = matches!(served.edge.stages, TopicStages::Broken(_));
     is_broken || served.config.stages != config.stages || served.config.view_of != config.view_of
 }
 
-fn served(broker: &Broker, topic: &TopicImage) -> Option<Arc<ServedTopic>> {
-    broker.topics.load().by_id(topic.id).cloned()
+fn served(node: &Node, topic: &TopicImage) -> Option<Arc<ServedTopic>> {
+    node.topics.load().by_id(topic.id).cloned()
 }

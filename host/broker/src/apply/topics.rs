@@ -5,8 +5,7 @@ use std::sync::Arc;
 use millstream_partition::{Partition, PartitionConfig, PartitionSpec};
 use millstream_wire::{ErrorCode, Str};
 
-use super::Prepared;
-use crate::broker::Broker;
+use super::{Node, Prepared};
 use crate::config::TopicConfig;
 use crate::edge::plugins;
 use crate::edge::topic_stages::{TopicStages, attach};
@@ -15,12 +14,12 @@ use crate::edge::{EdgeTopic, ServedTopics, TopicDecoders};
 use crate::error::ApiError;
 use crate::partition_dirs::Checkpoints;
 use crate::topics::Topic;
-use millstream_metadata::TopicImage;
+use millstream_metadata::{MetadataImage, TopicImage};
 use uuid::Uuid;
 
 /// Opens topics into the table, the partitions of all of them side by side.
 pub(super) fn open(
-    broker: &Broker,
+    node: &Node,
     table: &mut ServedTopics,
     topics: &[Arc<TopicImage>],
     checkpoints: &Checkpoints,
@@ -29,23 +28,23 @@ pub(super) fn open(
     let mut specs = Vec::new();
     let mut opening = Vec::new();
     for topic in topics {
-        let config = stored_config(broker, topic);
-        let partition_config = broker.config.partition_config(&config);
+        let config = stored_config(node, topic);
+        let partition_config = node.config.partition_config(&config);
         let view = topic.view_of().map(View::of);
         let own = if view.is_some() { 0 } else { topic.partitions.len() };
         specs.extend((0..own).map(|index| (spec(topic, index, checkpoints), partition_config.clone())));
         opening.push((topic, config, view, own));
     }
-    let opened = open_partitions(broker, specs);
+    let opened = open_partitions(node, specs);
     // The stages of the other topics may be made of the plug-ins that this topic holds.
     if let Some(stored) = opened.iter().find(|partition| partition.topic() == plugins::TOPIC) {
-        broker.plugins.open(stored);
+        node.edge.plugins.open(stored);
     }
     let mut opened = opened.into_iter();
     for (topic, config, view, own) in opening {
         let partitions: Vec<Arc<Partition>> = opened.by_ref().take(own).collect();
         let made = prepared.stages.remove(&topic.id);
-        let stages = made.unwrap_or_else(|| stored_stages(broker, &topic.name, &config));
+        let stages = made.unwrap_or_else(|| stored_stages(node, &topic.name, &config));
         let decoders = TopicDecoders::new(&topic.decoders);
         let (name, shared_from) = (Str::from(topic.name.as_str()), view.as_ref().map(|view| view.of.clone()));
         let edge = EdgeTopic::new(&name, &config, stages, decoders, view.map(Arc::new), &partitions, None);
@@ -54,14 +53,14 @@ pub(super) fn open(
 }
 
 /// Updates a topic in the table to its stored state: configs, new partitions, and stages where others were prepared.
-pub(super) fn update(broker: &Broker, table: &mut ServedTopics, stored: &TopicImage, prepared: &mut Prepared) {
+pub(super) fn update(node: &Node, table: &mut ServedTopics, stored: &TopicImage, prepared: &mut Prepared) {
     let Some(old) = table.by_id(stored.id).cloned() else { return };
-    let config = stored_config(broker, stored);
+    let config = stored_config(node, stored);
     let view = stored.view_of().map(|of| old.edge.view.clone().unwrap_or_else(|| Arc::new(View::of(of))));
     let partitions = match &view {
         // It has those of its source.
         Some(_) => Vec::new(),
-        None => grown(broker, &old, stored, &config),
+        None => grown(node, &old, stored, &config),
     };
     let stages = prepared.stages.remove(&stored.id).unwrap_or_else(|| old.edge.stages.clone());
     let decoders = TopicDecoders::new(&stored.decoders);
@@ -71,8 +70,8 @@ pub(super) fn update(broker: &Broker, table: &mut ServedTopics, stored: &TopicIm
 }
 
 /// Returns the partitions of a topic under its new configs: those that are open, and those that are added.
-fn grown(broker: &Broker, old: &Topic, stored: &TopicImage, config: &TopicConfig) -> Vec<Arc<Partition>> {
-    let partition_config = broker.config.partition_config(config);
+fn grown(node: &Node, old: &Topic, stored: &TopicImage, config: &TopicConfig) -> Vec<Arc<Partition>> {
+    let partition_config = node.config.partition_config(config);
     let mut partitions = old.partitions.clone();
     for partition in &partitions {
         partition.set_config(&partition_config);
@@ -80,12 +79,12 @@ fn grown(broker: &Broker, old: &Topic, stored: &TopicImage, config: &TopicConfig
     let added = partitions.len()..stored.partitions.len();
     let checkpoints = Checkpoints::default();
     let specs = added.map(|index| (spec(stored, index, &checkpoints), partition_config.clone()));
-    partitions.extend(open_partitions(broker, specs.collect()));
+    partitions.extend(open_partitions(node, specs.collect()));
     partitions
 }
 
-fn open_partitions(broker: &Broker, specs: Vec<(PartitionSpec, PartitionConfig)>) -> Vec<Arc<Partition>> {
-    Partition::open_all(&broker.data_dir, &broker.fsync_queue, specs)
+fn open_partitions(node: &Node, specs: Vec<(PartitionSpec, PartitionConfig)>) -> Vec<Arc<Partition>> {
+    Partition::open_all(&node.data_dir, &node.fsync_queue, specs)
 }
 
 fn spec(topic: &TopicImage, index: usize, checkpoints: &Checkpoints) -> PartitionSpec {
@@ -104,8 +103,8 @@ fn spec(topic: &TopicImage, index: usize, checkpoints: &Checkpoints) -> Partitio
 
 /// Starts the stages of a topic as it is stored. They worked when they were stored. If a plug-in or a file is missing
 /// now, only this topic is out of service, until they can be started ([`restart_stages`]).
-fn stored_stages(broker: &Broker, topic: &str, config: &TopicConfig) -> TopicStages {
-    attach(broker, topic, config).unwrap_or_else(|error| {
+fn stored_stages(node: &Node, topic: &str, config: &TopicConfig) -> TopicStages {
+    attach(&node.edge, topic, config).unwrap_or_else(|error| {
         tracing::error!(topic, %error, "a stage cannot be started: the topic is out of service until it can");
         TopicStages::Broken(out_of_service(error))
     })
@@ -118,12 +117,12 @@ fn out_of_service(error: ApiError) -> ApiError {
 
 /// Starts the stages of a topic that could not be started before, if they can be started now. The caller holds the lock
 /// of changes. Blocks: a plug-in may have to be compiled.
-pub(crate) fn restart_stages(broker: &Broker, id: Uuid) {
-    let topics = broker.topics.load();
+pub(crate) fn restart_stages(node: &Node, image: &MetadataImage, id: Uuid) {
+    let topics = node.topics.load();
     let Some(topic) = topics.by_id(id) else { return };
     let TopicStages::Broken(before) = &topic.edge.stages else { return };
     let name = topic.name.as_str();
-    let stages = match attach(broker, name, &topic.config) {
+    let stages = match attach(&node.edge, name, &topic.config) {
         Ok(stages) => {
             tracing::info!(topic = name, "the stages are started: the topic is in service again");
             stages
@@ -135,20 +134,19 @@ pub(crate) fn restart_stages(broker: &Broker, id: Uuid) {
             TopicStages::Broken(out_of_service(error))
         }
     };
-    let image = broker.metadata.image();
     let Some(stored) = image.topic_by_id(id) else { return };
     let mut prepared = Prepared::default();
     prepared.stages.insert(id, stages);
     let mut table = ServedTopics::clone(&topics);
-    update(broker, &mut table, stored, &mut prepared);
+    update(node, &mut table, stored, &mut prepared);
     link::link(&mut table);
-    broker.topics.store(Arc::new(table));
+    node.topics.store(Arc::new(table));
 }
 
 /// Returns the configs of a topic as they are stored. They were checked before, by this version or another one.
-fn stored_config(broker: &Broker, topic: &TopicImage) -> TopicConfig {
-    broker.config.topic_config(&topic.configs).unwrap_or_else(|error| {
+fn stored_config(node: &Node, topic: &TopicImage) -> TopicConfig {
+    node.config.topic_config(&topic.configs).unwrap_or_else(|error| {
         tracing::error!(topic = topic.name, "a stored config is not valid, the defaults are used: {error}");
-        broker.config.topic_defaults.clone()
+        node.config.topic_defaults.clone()
     })
 }

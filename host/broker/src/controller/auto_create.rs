@@ -4,34 +4,35 @@ use std::sync::Arc;
 
 use millstream_wire::ErrorCode;
 
-use super::submit;
-use crate::broker::Broker;
+use super::Controller;
 use crate::config::BrokerConfig;
 use crate::edge::plugins;
 use crate::error::ApiError;
 use millstream_coordinator::group::CONSUMER_OFFSETS;
 use millstream_metadata::controller::{NewTopic, Replication, Request};
 
-/// Makes sure that a topic exists, with the configs that creation on demand gives it.
-///
-/// # Errors
-/// The topic does not exist and cannot be created.
-pub(crate) async fn ensure_topic(broker: &Arc<Broker>, name: &str) -> Result<(), ApiError> {
-    ensure_topics(broker, vec![name.to_owned()]).await.pop().unwrap_or(Ok(()))
-}
+impl Controller {
+    /// Makes sure that a topic exists, with the configs that creation on demand gives it.
+    ///
+    /// # Errors
+    /// The topic does not exist and cannot be created.
+    pub(crate) async fn ensure_topic(self: &Arc<Self>, name: &str) -> Result<(), ApiError> {
+        self.ensure_topics(vec![name.to_owned()]).await.pop().unwrap_or(Ok(()))
+    }
 
-/// Makes sure that topics exist; those that do not are created together. Returns an outcome for each name.
-pub(crate) async fn ensure_topics(broker: &Arc<Broker>, names: Vec<String>) -> Vec<Result<(), ApiError>> {
-    let table = broker.topics.load_full();
-    let missing = names.iter().filter(|name| table.by_name(name).is_none());
-    let requests: Vec<_> = missing.map(|name| Request::CreateTopic(on_demand(&broker.config, name))).collect();
-    let mut created =
-        if requests.is_empty() { Vec::new().into_iter() } else { submit(broker, requests, false).await.into_iter() };
-    let outcome = |name: &String| match table.by_name(name).is_none().then(|| created.next()).flatten() {
-        Some(Err(error)) if error.code != ErrorCode::TOPIC_ALREADY_EXISTS => Err(error),
-        _ => Ok(()),
-    };
-    names.iter().map(outcome).collect()
+    /// Makes sure that topics exist; those that do not are created together. Returns an outcome for each name.
+    pub(crate) async fn ensure_topics(self: &Arc<Self>, names: Vec<String>) -> Vec<Result<(), ApiError>> {
+        let table = self.node.topics.load_full();
+        let missing = names.iter().filter(|name| table.by_name(name).is_none());
+        let requests: Vec<_> = missing.map(|name| Request::CreateTopic(on_demand(&self.node.config, name))).collect();
+        let created = if requests.is_empty() { Vec::new() } else { self.submit(requests, false).await };
+        let mut created = created.into_iter();
+        let outcome = |name: &String| match table.by_name(name).is_none().then(|| created.next()).flatten() {
+            Some(Err(error)) if error.code != ErrorCode::TOPIC_ALREADY_EXISTS => Err(error),
+            _ => Ok(()),
+        };
+        names.iter().map(outcome).collect()
+    }
 }
 
 /// Returns a topic as creation on demand makes it.

@@ -8,29 +8,32 @@
 mod auto_create;
 mod rules;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use millstream_wire::ErrorCode;
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 use uuid::Uuid;
 
-pub(crate) use auto_create::{ensure_topic, ensure_topics};
 pub(crate) use rules::BrokerRules;
 
-use crate::apply::{self, Prepared};
+use crate::apply::{self, Node, Prepared};
 use crate::blocking::blocking;
-use crate::broker::Broker;
+use crate::edge::{BoxFuture, MetadataChanges};
 use crate::error::ApiError;
-use millstream_metadata::controller::{NewTopic, Request, decide};
-use millstream_metadata::{Draft, MetadataImage, MetadataRecord};
+use millstream_metadata::controller::{NewTopic, PRODUCER_ID_BLOCK, Request, decide};
+use millstream_metadata::{Draft, MetadataImage, MetadataRecord, MetadataStore};
 use millstream_partition::now_ms;
 
 type Outcome = Result<Vec<MetadataRecord>, ApiError>;
 
-/// The changes that wait, and the lock under which they are made.
-#[derive(Debug, Default)]
+/// Makes the changes of the metadata.
+#[derive(Debug)]
 pub(crate) struct Controller {
+    metadata: Arc<MetadataStore>,
+    node: Node,
+    /// The changes that wait.
     waiting: Mutex<Vec<Waiting>>,
     /// Held from the look at the image until the change is in force.
     changes: Arc<tokio::sync::Mutex<()>>,
@@ -45,96 +48,145 @@ struct Waiting {
 }
 
 impl Controller {
-    /// Keeps the metadata as it is while the guard lives. Blocks: call it where that is allowed.
-    pub(crate) fn hold(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.changes.blocking_lock()
+    pub(crate) fn new(metadata: Arc<MetadataStore>, node: Node) -> Self {
+        Self { metadata, node, waiting: Mutex::default(), changes: Arc::default() }
     }
-}
 
-/// Makes changes. Each succeeds or fails by itself; with `validate_only` nothing changes.
-pub(crate) async fn submit(broker: &Arc<Broker>, requests: Vec<Request>, validate_only: bool) -> Vec<Outcome> {
-    let count = requests.len();
-    if requests.iter().any(has_stages) {
-        warm_up(broker, requests.clone()).await;
+    /// Makes changes. Each succeeds or fails by itself; with `validate_only` nothing changes.
+    pub(crate) async fn submit(self: &Arc<Self>, requests: Vec<Request>, validate_only: bool) -> Vec<Outcome> {
+        let count = requests.len();
+        if requests.iter().any(has_stages) {
+            self.warm_up(requests.clone()).await;
+        }
+        let (outcomes, done) = oneshot::channel();
+        self.waiting.lock().push(Waiting { requests, validate_only, outcomes });
+        // A task of its own: a client that disconnects drops its own wait, not the change.
+        tokio::spawn(Arc::clone(self).carry_out_waiting());
+        let failed = || ApiError::new(ErrorCode::UNKNOWN_SERVER_ERROR, "the broker failed to carry the change out");
+        done.await.unwrap_or_else(|_| vec![Err(failed()); count])
     }
-    let (outcomes, done) = oneshot::channel();
-    broker.controller.waiting.lock().push(Waiting { requests, validate_only, outcomes });
-    // A task of its own: a client that disconnects drops its own wait, not the change.
-    tokio::spawn(carry_out_waiting(Arc::clone(broker)));
-    let failed = || ApiError::new(ErrorCode::UNKNOWN_SERVER_ERROR, "the broker failed to carry the change out");
-    done.await.unwrap_or_else(|_| vec![Err(failed()); count])
-}
 
-/// Makes one change.
-pub(crate) async fn submit_one(broker: &Arc<Broker>, request: Request, validate_only: bool) -> Outcome {
-    let outcomes = submit(broker, vec![request], validate_only).await;
-    outcomes.into_iter().next().unwrap_or_else(|| Ok(Vec::new()))
-}
-
-async fn carry_out_waiting(broker: Arc<Broker>) {
-    let changes = Arc::clone(&broker.controller.changes).lock_owned().await;
-    let waiting = std::mem::take(&mut *broker.controller.waiting.lock());
-    if waiting.is_empty() {
-        // Another task has taken them all.
-        return;
+    /// Makes one change.
+    pub(crate) async fn submit_one(self: &Arc<Self>, request: Request, validate_only: bool) -> Outcome {
+        let outcomes = self.submit(vec![request], validate_only).await;
+        outcomes.into_iter().next().unwrap_or_else(|| Ok(Vec::new()))
     }
-    // The guard moves to the thread that works: the lock is free when the work is done, not when this future is dropped.
-    let done = blocking(move || {
-        let _changes = changes;
-        carry_out(&broker, waiting);
-    });
-    if let Err(error) = done.await {
-        tracing::error!("a change of the metadata failed: {error}");
-    }
-}
 
-fn carry_out(broker: &Arc<Broker>, waiting: Vec<Waiting>) {
-    let mut draft = broker.metadata.draft(now_ms());
-    let mut prepared = Prepared::default();
-    let mut decided = Vec::with_capacity(waiting.len());
-    for Waiting { requests, validate_only, outcomes } in waiting {
-        if validate_only {
-            let done = plan(broker, &mut draft.trial(), &mut Prepared::default(), requests);
-            reply(outcomes, done);
-        } else {
-            decided.push((outcomes, plan(broker, &mut draft, &mut prepared, requests)));
+    /// Allocates a block of producer ids.
+    pub(crate) async fn allocate_producer_ids(self: &Arc<Self>) -> Result<Range<i64>, ApiError> {
+        let records = self.submit_one(Request::AllocateProducerIds, false).await?;
+        let next = records.iter().find_map(|record| match record {
+            MetadataRecord::ProducerIdsAllocated { next } => Some(*next),
+            _ => None,
+        });
+        let next =
+            next.ok_or_else(|| ApiError::new(ErrorCode::UNKNOWN_SERVER_ERROR, "no producer ids were allocated"))?;
+        Ok(next - PRODUCER_ID_BLOCK..next)
+    }
+
+    async fn carry_out_waiting(self: Arc<Self>) {
+        let changes = Arc::clone(&self.changes).lock_owned().await;
+        let waiting = std::mem::take(&mut *self.waiting.lock());
+        if waiting.is_empty() {
+            // Another task has taken them all.
+            return;
+        }
+        // The guard moves to the thread that works: the lock is free when the work is done, not when this future is dropped.
+        let done = blocking(move || {
+            let _changes = changes;
+            self.carry_out(waiting);
+        });
+        if let Err(error) = done.await {
+            tracing::error!("a change of the metadata failed: {error}");
         }
     }
-    let committed = broker.metadata.commit(&draft).map_err(ApiError::from);
-    match &committed {
-        Ok(()) => apply::apply(broker, &draft.delta(), prepared),
-        Err(error) => {
-            tracing::error!("a change of the metadata cannot be committed: {error}");
-            // Partitions that were sealed for the change take records again.
-            drop(prepared);
+
+    fn carry_out(&self, waiting: Vec<Waiting>) {
+        let mut draft = self.metadata.draft(now_ms());
+        let mut prepared = Prepared::default();
+        let mut decided = Vec::with_capacity(waiting.len());
+        for Waiting { requests, validate_only, outcomes } in waiting {
+            if validate_only {
+                let done = self.plan(&mut draft.trial(), &mut Prepared::default(), requests);
+                reply(outcomes, done);
+            } else {
+                decided.push((outcomes, self.plan(&mut draft, &mut prepared, requests)));
+            }
+        }
+        let committed = self.metadata.commit(&draft).map_err(ApiError::from);
+        match &committed {
+            Ok(()) => apply::apply(&self.node, &draft.delta(), prepared),
+            Err(error) => {
+                tracing::error!("a change of the metadata cannot be committed: {error}");
+                // Partitions that were frozen for the change take records again.
+                drop(prepared);
+            }
+        }
+        for (outcomes, done) in decided {
+            let done = done.into_iter().map(|outcome| outcome.and_then(|records| committed.clone().map(|()| records)));
+            reply(outcomes, done.collect());
         }
     }
-    for (outcomes, done) in decided {
-        let done = done.into_iter().map(|outcome| outcome.and_then(|records| committed.clone().map(|()| records)));
-        reply(outcomes, done.collect());
+
+    fn plan(&self, draft: &mut Draft, prepared: &mut Prepared, requests: Vec<Request>) -> Vec<Outcome> {
+        let plan_one = |request: Request| {
+            let records = decide(draft.image(), &request, &self.rules())?;
+            let about = altered(draft.image(), &request);
+            prepared.extend(draft.add_if(&records, about, |delta| apply::prepare(&self.node, delta))?);
+            Ok(records)
+        };
+        requests.into_iter().map(plan_one).collect()
+    }
+
+    /// Starts the stages that requests ask for and drops them again, without the lock. What has to be compiled is compiled
+    /// now, so that it does not hold up other changes.
+    async fn warm_up(self: &Arc<Self>, requests: Vec<Request>) {
+        let controller = Arc::clone(self);
+        let work = move || {
+            let mut draft = controller.metadata.draft(now_ms());
+            for request in requests {
+                let Ok(records) = decide(draft.image(), &request, &controller.rules()) else { continue };
+                let about = altered(draft.image(), &request);
+                // Errors show again under the lock.
+                let _ = draft.add_if(&records, about, |delta| apply::prepare_stages(&controller.node, delta));
+            }
+        };
+        if let Err(error) = blocking(work).await {
+            tracing::error!("cannot start the stages of a change: {error}");
+        }
+    }
+
+    fn rules(&self) -> BrokerRules<'_> {
+        BrokerRules { config: &self.node.config }
     }
 }
 
-fn plan(broker: &Arc<Broker>, draft: &mut Draft, prepared: &mut Prepared, requests: Vec<Request>) -> Vec<Outcome> {
-    let plan_one = |request: Request| {
-        let records = decide(draft.image(), &request, &BrokerRules { config: &broker.config })?;
-        let about = altered(draft.image(), &request);
-        prepared.extend(draft.add_if(&records, about, |delta| apply::prepare(broker, delta))?);
-        Ok(records)
-    };
-    requests.into_iter().map(plan_one).collect()
-}
+/// What the edge asks for.
+impl MetadataChanges for Arc<Controller> {
+    fn ensure_topic<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), ApiError>> {
+        Box::pin(Controller::ensure_topic(self, name))
+    }
 
-/// Starts the stages of a topic that could not be started before, if they can be started now.
-pub(crate) async fn restart_stages(broker: &Arc<Broker>, id: Uuid) {
-    let changes = Arc::clone(&broker.controller.changes).lock_owned().await;
-    let broker = Arc::clone(broker);
-    let done = blocking(move || {
-        let _changes = changes;
-        apply::restart_stages(&broker, id);
-    });
-    if let Err(error) = done.await {
-        tracing::error!("cannot start the stages of a topic: {error}");
+    fn add_decoder(&self, topic: Uuid, digest: String) -> BoxFuture<'_, Result<(), ApiError>> {
+        Box::pin(async move { self.submit_one(Request::AddDecoder { id: topic, digest }, false).await.map(drop) })
+    }
+
+    fn restart_stages(&self, topic: Uuid) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let changes = self.hold().await;
+            let controller = Arc::clone(self);
+            let done = blocking(move || {
+                let _changes = changes;
+                apply::restart_stages(&controller.node, &controller.metadata.image(), topic);
+            });
+            if let Err(error) = done.await {
+                tracing::error!("cannot start the stages of a topic: {error}");
+            }
+        })
+    }
+
+    fn hold(&self) -> BoxFuture<'_, OwnedMutexGuard<()>> {
+        Box::pin(Arc::clone(&self.changes).lock_owned())
     }
 }
 
@@ -161,25 +213,5 @@ fn has_stages(request: &Request) -> bool {
             edits.iter().any(|ConfigEdit { name, .. }| is_stage(name))
         }
         _ => false,
-    }
-}
-
-/// Starts the stages that requests ask for and drops them again, without the lock. What has to be compiled is compiled now,
-/// so that it does not hold up other changes.
-async fn warm_up(broker: &Arc<Broker>, requests: Vec<Request>) {
-    let broker = Arc::clone(broker);
-    let work = move || {
-        let mut draft = broker.metadata.draft(now_ms());
-        for request in requests {
-            let Ok(records) = decide(draft.image(), &request, &BrokerRules { config: &broker.config }) else {
-                continue;
-            };
-            let about = altered(draft.image(), &request);
-            // Errors show again under the lock.
-            let _ = draft.add_if(&records, about, |delta| apply::prepare_stages(&broker, delta));
-        }
-    };
-    if let Err(error) = blocking(work).await {
-        tracing::error!("cannot start the stages of a change: {error}");
     }
 }

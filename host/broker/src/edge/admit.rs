@@ -2,23 +2,27 @@
 //! the chain is; a batch that passes whole is stored as it came.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use millstream_record::validate::check_each;
 use millstream_record::{BatchError, BatchView, CheckedBatch, Codec, Records};
 use millstream_stage::{Stage, StageError};
 use millstream_wire::ErrorCode;
 
-use super::dead_letters::{self, DeadLetters};
-use super::decoders::{Decoders, InUse};
+use super::context::Edge;
+use super::decoders::NeededDecoder;
+use super::letters::Letters;
+use super::pending::{Admitted, PendingAppend};
 use super::private_format::{self, Private};
 use super::rewrite::thin;
 use super::stages::{Gathered, Packed, Verdict, compress, filter_gathered, filter_rows, pin};
+use super::topic::ServedTopic;
+use super::topic_stages::ActiveStages;
 use crate::compute_permits::aside;
 use crate::config::{CompressionType, FailurePolicy};
-use crate::edge::ServedTopic;
-use crate::edge::topic_stages::ActiveStages;
 use crate::error::ApiError;
-use crate::produce::append::{Intake, Stored};
+use crate::produce::append::Intake;
 use crate::produce::recode::{recode, with_payload};
 
 /// How many records an answer names as refused. All of them, for any batch that a client sends by itself.
@@ -37,61 +41,78 @@ struct Checked<'a> {
 /// A batch as it is stored.
 struct Encoded<'a> {
     bytes: Cow<'a, [u8]>,
-    /// The plug-in that reads it, if only a plug-in does: there until the batch is in the log.
-    _decoder: Option<InUse<'a>>,
+    /// The plug-in that reads it, if only a plug-in does. It is kept until the batch is in the log.
+    decoder: Option<NeededDecoder>,
 }
 
 impl<'a> Encoded<'a> {
     fn standard(bytes: impl Into<Cow<'a, [u8]>>) -> Self {
-        Encoded { bytes: bytes.into(), _decoder: None }
+        Encoded { bytes: bytes.into(), decoder: None }
     }
 }
 
-/// Appends a batch to a topic with stages. Blocks for as long as they compute, see [`super::pace`].
-pub(crate) fn admit(
-    intake: &Intake<'_>,
-    topic: &ServedTopic,
-    stages: &ActiveStages,
-    sent: &[u8],
-) -> Result<Stored, ApiError> {
+/// What sees the batches of a topic.
+pub(crate) struct Admission<'a> {
+    pub(crate) edge: &'a Edge,
+    pub(crate) topic: &'a Arc<ServedTopic>,
+    pub(crate) stages: &'a ActiveStages,
+}
+
+/// Passes a batch through the stages of its topic, and appends it if nothing has to be on stable storage first. Blocks while
+/// the stages compute, see [`super::inline_policy`].
+///
+/// # Errors
+/// The batch is rejected, or cannot be appended.
+pub(crate) fn admit(at: &Admission<'_>, intake: &Intake<'_>, sent: &Bytes) -> Result<Admitted, ApiError> {
+    let Admission { edge, topic, stages } = *at;
     let partition = topic.edge.partition(intake.partition.index()).ok_or_else(ApiError::unknown_topic)?;
     let batch = intake.check(sent)?;
-    // What was appended before is answered before any stage sees it: no filter judges it twice, and no dead letter is
-    // written twice.
+    // A batch that was appended before gets its response before any stage sees it: no filter judges it twice, and no dead
+    // letter is written twice.
     if let Some(stored) = intake.partition.check_producer(&batch)? {
-        return intake.stored(stored);
+        return intake.stored(stored).map(Admitted::Stored);
     }
-    let records = batch.records(intake.broker.config.request_max_bytes)?;
+    let records = batch.records(intake.request_bytes_max)?;
     let verdict = ask(intake, stages, &batch, &records)?;
     let checked = Checked { batch: batch.view(), records: &records };
     let dropping = match stages.admit_policy {
         _ if verdict.keeps_all() => None,
-        FailurePolicy::Fail => return Err(reject(intake, checked.batch, &verdict)),
+        FailurePolicy::Fail => return Err(reject(edge, intake, checked.batch, &verdict)),
         FailurePolicy::Skip | FailurePolicy::DeadLetter => Some(&verdict),
         FailurePolicy::Pass => None,
     };
-    let encoded = checked.encode(intake, topic, stages, dropping)?;
-    let encoded_batch = CheckedBatch::of_own(&encoded.bytes)?;
-    if encoded_batch.count() == 0 {
+    let encoded = checked.encode(at, intake, dropping)?;
+    if CheckedBatch::of_own(&encoded.bytes)?.count() == 0 {
         partition.expect_emptied_batches();
     }
-    match (stages.admit_policy, dropping) {
-        (FailurePolicy::DeadLetter, Some(verdict)) => {
-            let rows = records.iter().collect::<Result<Vec<_>, BatchError>>()?;
-            let letters = DeadLetters { rows: &rows, verdict, codec: checked.codec()? };
-            aside(|| dead_letters::store(intake, partition, stages, &batch, &encoded_batch, &letters))
+    let takes_turns = stages.admit_policy == FailurePolicy::DeadLetter;
+    let letters = dropping.filter(|_| takes_turns).map(|verdict| checked.letters(intake, verdict)).transpose()?;
+    if letters.is_none() && encoded.decoder.as_ref().is_none_or(NeededDecoder::is_noted) {
+        let turn = takes_turns.then(|| partition.dead_letters.try_lock());
+        if !matches!(turn, Some(Err(_))) {
+            return intake.store(&CheckedBatch::of_own(&encoded.bytes)?).map(Admitted::Stored);
         }
-        (FailurePolicy::DeadLetter, None) => {
-            let in_turn = &partition.dead_letters;
-            // It is held over a wait for the disk.
-            let _in_turn = in_turn.try_lock().unwrap_or_else(|| aside(|| in_turn.lock()));
-            intake.store(&encoded_batch)
-        }
-        _ => intake.store(&encoded_batch),
     }
+    Ok(Admitted::Pending(Box::new(PendingAppend {
+        topic: Arc::clone(topic),
+        partition: Arc::clone(intake.partition),
+        acks: intake.acks,
+        version: intake.version,
+        request_bytes_max: intake.request_bytes_max,
+        now_ms: intake.now_ms,
+        sent: sent.clone(),
+        batch: match encoded.bytes {
+            Cow::Borrowed(bytes) => sent.slice_ref(bytes),
+            Cow::Owned(bytes) => Bytes::from(bytes),
+        },
+        decoder: encoded.decoder,
+        takes_turns,
+        letters,
+        dead_letter_topic: stages.dead_letter_topic.clone(),
+    })))
 }
 
-/// Checks the records, then asks the filters about them; how long these take is noted.
+/// Checks the records, then asks the filters about them, and counts how long these take.
 fn ask(
     intake: &Intake<'_>,
     stages: &ActiveStages,
@@ -121,16 +142,15 @@ impl<'a> Checked<'a> {
     /// The batch as it is stored: without the records that `dropping` does not keep, in the topic's codec.
     fn encode(
         &self,
-        intake: &Intake<'a>,
-        topic: &ServedTopic,
-        stages: &ActiveStages,
+        at: &Admission<'_>,
+        intake: &Intake<'_>,
         dropping: Option<&Verdict>,
     ) -> Result<Encoded<'a>, ApiError> {
-        match &stages.compressor {
+        match &at.stages.compressor {
             None => self.standard(intake, dropping).map(Encoded::standard),
-            Some(compressor) => match self.packed(intake, topic, compressor, dropping)? {
+            Some(compressor) => match self.packed(at, intake, compressor, dropping)? {
                 Ok(encoded) => Ok(encoded),
-                Err(error) if stages.compressor_policy == FailurePolicy::Pass => {
+                Err(error) if at.stages.compressor_policy == FailurePolicy::Pass => {
                     tracing::debug!(topic = intake.topic.name.as_str(), "stored without stage.compressor: {error}");
                     self.standard(intake, dropping).map(Encoded::standard)
                 }
@@ -157,8 +177,8 @@ impl<'a> Checked<'a> {
     /// As the compressor packs it; the inner error is the compressor's.
     fn packed(
         &self,
-        intake: &Intake<'a>,
-        topic: &ServedTopic,
+        at: &Admission<'_>,
+        intake: &Intake<'_>,
         compressor: &Stage,
         dropping: Option<&Verdict>,
     ) -> Result<Result<Encoded<'a>, StageError>, ApiError> {
@@ -181,7 +201,7 @@ impl<'a> Checked<'a> {
         if let Some(codec) = codec {
             return with_payload(&batch, codec.id(), &bytes).map(|bytes| Ok(Encoded::standard(bytes)));
         }
-        let decoder = Decoders::pack(intake.broker, topic, &plugin)?;
+        let decoder = at.edge.packed(at.topic, &plugin)?;
         let private = Private {
             codec: self.codec()?,
             digest: plugin.digest(),
@@ -193,11 +213,24 @@ impl<'a> Checked<'a> {
             ApiError::new(ErrorCode::MESSAGE_TOO_LARGE, "the records are too large for a private format")
         })?;
         let bytes = Cow::Owned(with_payload(&batch, private_format::CODEC_ID, &payload)?);
-        Ok(Ok(Encoded { bytes, _decoder: Some(decoder) }))
+        Ok(Ok(Encoded { bytes, decoder: Some(decoder) }))
     }
 
     fn thinned(&self, intake: &Intake<'_>, verdict: &Verdict, codec: Codec) -> Result<Vec<u8>, ApiError> {
         thin(&self.batch, self.records, |row| verdict.keeps(row), codec, &intake.topic.config)
+    }
+
+    /// Copies the records that the verdict does not keep.
+    fn letters(&self, intake: &Intake<'_>, verdict: &Verdict) -> Result<Letters, ApiError> {
+        let mut letters = Letters::new(intake.topic.name.clone(), intake.partition.index(), self.codec()?);
+        for (row, record) in self.records.iter().enumerate() {
+            let record = record?;
+            if !verdict.keeps(row) {
+                // A produced batch has offset deltas 0, 1, 2 ...
+                letters.push(&record, row as i64, verdict, row);
+            }
+        }
+        Ok(letters)
     }
 
     fn codec(&self) -> Result<Codec, ApiError> {
@@ -206,11 +239,10 @@ impl<'a> Checked<'a> {
 }
 
 /// Rejects the whole batch, as Kafka does with an invalid record, and counts that for the producer.
-fn reject(intake: &Intake<'_>, batch: BatchView<'_>, verdict: &Verdict) -> ApiError {
+fn reject(edge: &Edge, intake: &Intake<'_>, batch: BatchView<'_>, verdict: &Verdict) -> ApiError {
     let error = rejection(verdict);
     let records = verdict.bad().count() as u64;
-    let rejected = intake.broker.plugins.rejected();
-    rejected.add(&intake.topic.name, batch.producer_id(), records, intake.now_ms, &error.message);
+    edge.plugins.rejected().add(&intake.topic.name, batch.producer_id(), records, intake.now_ms, &error.message);
     error
 }
 

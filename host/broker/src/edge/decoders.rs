@@ -13,16 +13,15 @@ use millstream_record::{BatchView, Codec, CodecError, codec};
 use millstream_stage::{Digest, Plugin, Stage};
 use millstream_wire::ErrorCode;
 use parking_lot::Mutex;
+use uuid::Uuid;
 
+use super::context::{Edge, MetadataChanges};
 use super::private_format::{Private, is_private};
 use super::stages;
-use crate::broker::Broker;
+use super::topic::ServedTopic;
 use crate::compute_permits::ComputePermits;
-use crate::controller;
-use crate::edge::ServedTopic;
 use crate::error::ApiError;
 use crate::produce::recode::with_payload;
-use millstream_metadata::controller::Request;
 
 /// Decoders that are kept ready: one for each version and configuration.
 const READY_MAX: usize = 64;
@@ -64,15 +63,35 @@ enum Moving {
     Leaving,
 }
 
-/// A batch that a plug-in has packed is on its way to a log: the plug-in stays.
+/// Keeps a plug-in while a batch that it has packed is on its way to a log.
 #[derive(Debug)]
-pub(crate) struct InUse<'d>(&'d Decoders, Digest);
+struct InUse(Arc<Decoders>, Digest);
 
-/// A plug-in is being deleted: no batch that it has packed gets to a log.
+/// Keeps batches that a plug-in has packed from getting to a log while the plug-in is being deleted.
 #[derive(Debug)]
-pub(crate) struct Leaving<'d>(&'d Decoders, Digest);
+pub(crate) struct Leaving(Arc<Decoders>, Digest);
 
-impl Drop for InUse<'_> {
+/// The plug-in that reads a batch. It cannot be deleted until this is dropped, after the append.
+#[derive(Debug)]
+pub(crate) struct NeededDecoder {
+    plugin: InUse,
+    /// Whether the metadata says that the topic needs the plug-in.
+    is_noted: bool,
+}
+
+impl NeededDecoder {
+    /// Returns whether the batch may be appended: a start has to know which plug-ins a topic needs.
+    pub(super) fn is_noted(&self) -> bool {
+        self.is_noted
+    }
+
+    /// Notes that a topic needs the plug-in, if that is not noted yet.
+    pub(super) async fn note(&self, topic: Uuid, changes: &dyn MetadataChanges) -> Result<(), ApiError> {
+        if self.is_noted { Ok(()) } else { changes.add_decoder(topic, self.plugin.1.to_string()).await }
+    }
+}
+
+impl Drop for InUse {
     fn drop(&mut self) {
         let mut moving = self.0.moving.lock();
         match moving.get_mut(&self.1) {
@@ -82,81 +101,73 @@ impl Drop for InUse<'_> {
     }
 }
 
-impl Leaving<'_> {
+impl Leaving {
     pub(crate) fn is(&self, digest: &Digest) -> bool {
         self.1 == *digest
     }
 }
 
-impl Drop for Leaving<'_> {
+impl Drop for Leaving {
     fn drop(&mut self) {
         self.0.moving.lock().remove(&self.1);
     }
 }
 
 impl Decoders {
-    /// Makes sure that a plug-in is there to read what it has packed for a topic: that it needs the plug-in is known for
-    /// ever, and until the answer is dropped, after the append, it cannot be deleted. Blocks for the disk the first time.
-    pub(crate) fn pack<'b>(broker: &'b Arc<Broker>, topic: &ServedTopic, plugin: &Plugin) -> Result<InUse<'b>, ApiError> {
-        let digest = plugin.digest();
-        // In this order: what is deleted after the look waits for the batch.
-        let packed = broker.decoders.packed(&digest).filter(|_| broker.plugins.keeps(plugin));
-        let packed = packed.ok_or_else(|| {
-            let message = format!("the plug-in {} that has packed the batch is deleted: send it again", plugin.name());
-            ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, message)
-        })?;
-        if !topic.edge.decoders.as_ref().is_some_and(|decoders| decoders.digests.contains(&digest)) {
-            let request = Request::AddDecoder { id: topic.id, digest: digest.to_string() };
-            tokio::runtime::Handle::current().block_on(controller::submit_one(broker, request, false))?;
-        }
-        Ok(packed)
-    }
-
     /// `None` if the plug-in is being deleted.
-    fn packed(&self, digest: &Digest) -> Option<InUse<'_>> {
+    fn packed(self: &Arc<Self>, digest: &Digest) -> Option<InUse> {
         match self.moving.lock().entry(*digest).or_insert(Moving::Packed(0)) {
             Moving::Packed(count) => *count += 1,
             Moving::Leaving => return None,
         }
-        Some(InUse(self, *digest))
+        Some(InUse(Arc::clone(self), *digest))
     }
 
     /// `None` if a batch that the plug-in has packed is on its way.
-    pub(crate) fn leave(&self, digest: &Digest) -> Option<Leaving<'_>> {
+    pub(crate) fn leave(self: &Arc<Self>, digest: &Digest) -> Option<Leaving> {
         let mut moving = self.moving.lock();
         if moving.contains_key(digest) {
             return None;
         }
         moving.insert(*digest, Moving::Leaving);
-        Some(Leaving(self, *digest))
+        Some(Leaving(Arc::clone(self), *digest))
+    }
+}
+
+impl Edge {
+    /// Makes sure that a plug-in stays there to read what it has packed for a topic.
+    ///
+    /// # Errors
+    /// The plug-in was deleted meanwhile.
+    pub(super) fn packed(&self, topic: &ServedTopic, plugin: &Plugin) -> Result<NeededDecoder, ApiError> {
+        let digest = plugin.digest();
+        // In this order: a deletion that starts after the look waits for the batch.
+        let packed = self.decoders.packed(&digest).filter(|_| self.plugins.keeps(plugin));
+        let plugin = packed.ok_or_else(|| {
+            let message = format!("the plug-in {} that has packed the batch is deleted: send it again", plugin.name());
+            ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, message)
+        })?;
+        let is_noted = topic.edge.decoders.as_ref().is_some_and(|decoders| decoders.digests.contains(&digest));
+        Ok(NeededDecoder { plugin, is_noted })
     }
 
-    /// The uncompressed records of a batch in a private format, at most `bytes_max`. Blocks while the plug-in computes.
-    pub(crate) fn unpack(
-        &self,
-        broker: &Broker,
-        batch: &BatchView<'_>,
-        bytes_max: usize,
-    ) -> Result<(Vec<u8>, Codec), ApiError> {
+    /// Returns the uncompressed records of a batch in a private format, at most `bytes_max`, and the codec that its producer
+    /// sent. Blocks while the plug-in computes.
+    pub(crate) fn unpack(&self, batch: &BatchView<'_>, bytes_max: usize) -> Result<(Vec<u8>, Codec), ApiError> {
         let private = Private::parse(batch.payload())
             .map_err(|error| unreadable(batch, &format!("it is not in a private format: {error}")))?;
         if private.len > bytes_max {
             return Err(unreadable(batch, &format!("it has {} bytes, at most {bytes_max} are read", private.len)));
         }
-        let stage = self.stage(broker, private.digest, private.config)?;
+        let stage = self.decoder(private.digest, private.config)?;
         let payload = stages::decompress(&stage, private.packed, batch.count().unsigned_abs(), private.len);
         payload.map(|payload| (payload, private.codec)).map_err(|error| unreadable(batch, &error.to_string()))
     }
 
     /// Returns the uncompressed records of a batch in a private format, for a lookup by time. `None` if they cannot be
     /// read: the lookup then takes the batch as a whole. Blocks while the plug-in computes.
-    pub(crate) fn records_for_lookup(
-        &self,
-        broker: &Broker,
-        batch: &BatchView<'_>,
-        bytes_max: usize,
-    ) -> Option<Vec<u8>> {
-        match self.unpack(broker, batch, bytes_max) {
+    pub(crate) fn records_for_lookup(&self, batch: &BatchView<'_>, bytes_max: usize) -> Option<Vec<u8>> {
+        match self.unpack(batch, bytes_max) {
             Ok((payload, _)) => Some(payload),
             Err(error) => {
                 tracing::debug!("a lookup takes a batch as a whole: {error}");
@@ -165,23 +176,19 @@ impl Decoders {
         }
     }
 
-    /// A batch in a private format as clients get it: in the codec that its producer sent, or one that this client reads.
-    pub(crate) fn give_back(
-        &self,
-        broker: &Broker,
-        batch: &BatchView<'_>,
-        reads_zstd: bool,
-    ) -> Result<Vec<u8>, ApiError> {
-        let (payload, sent) = self.unpack(broker, batch, broker.config.request_max_bytes)?;
+    /// Returns a batch in a private format as clients get it: in the codec that its producer sent, or one that this client
+    /// reads.
+    pub(crate) fn give_back(&self, batch: &BatchView<'_>, reads_zstd: bool) -> Result<Vec<u8>, ApiError> {
+        let (payload, sent) = self.unpack(batch, self.config.request_max_bytes)?;
         let codec = if sent == Codec::Zstd && !reads_zstd { Codec::Lz4 } else { sent };
         let failed = |error: CodecError| ApiError::new(ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string());
         with_payload(batch, codec.id(), &codec::compress(codec, None, &payload).map_err(failed)?)
     }
 
-    /// The topic of which a batch needs the plug-in of this digest. Reads the logs of all topics that ever did: call it where
-    /// that is allowed, while the plug-in is [leaving](Decoders::leave).
-    pub(crate) fn needed_by(broker: &Broker, digest: &Digest) -> Result<Option<String>, ApiError> {
-        for topic in broker.topics.load().iter() {
+    /// Returns the topic of which a batch needs the plug-in with this digest. Reads the logs of all topics that ever did.
+    /// Blocks for the disk; call it while the plug-in is [leaving](Decoders::leave).
+    pub(crate) fn needed_by(&self, digest: &Digest) -> Result<Option<String>, ApiError> {
+        for topic in self.topics.load().iter() {
             if !topic.edge.decoders.as_ref().is_some_and(|decoders| decoders.digests.contains(digest)) {
                 continue;
             }
@@ -194,9 +201,9 @@ impl Decoders {
         Ok(None)
     }
 
-    fn stage(&self, broker: &Broker, digest: Digest, config: &str) -> Result<Arc<Stage>, ApiError> {
+    fn decoder(&self, digest: Digest, config: &str) -> Result<Arc<Stage>, ApiError> {
         let key = (digest, config.to_owned());
-        if let Some(stage) = self.ready.lock().get(&key) {
+        if let Some(stage) = self.decoders.ready.lock().get(&key) {
             return Ok(Arc::clone(stage));
         }
         let failed = |problem: String| {
@@ -204,10 +211,10 @@ impl Decoders {
             tracing::warn!("{message}");
             ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, message)
         };
-        let plugin = broker.plugins.library()?.by_digest(&digest).map_err(|error| failed(error.to_string()))?;
+        let plugin = self.plugins.library()?.by_digest(&digest).map_err(|error| failed(error.to_string()))?;
         let plugin = plugin.ok_or_else(|| failed("it is not in the store of plug-ins".to_owned()))?;
         let stage = Arc::new(Stage::new(plugin, config).map_err(|error| failed(error.to_string()))?);
-        let mut ready = self.ready.lock();
+        let mut ready = self.decoders.ready.lock();
         if ready.len() >= READY_MAX {
             // They are made again in less than a millisecond.
             ready.clear();
@@ -240,7 +247,7 @@ mod tests {
 
     #[test]
     fn what_packs_is_not_deleted_and_what_is_deleted_does_not_pack() {
-        let decoders = Decoders::default();
+        let decoders = Arc::new(Decoders::default());
         let (one, other) = (Digest::of(b"one"), Digest::of(b"other"));
         let (first, second) = (decoders.packed(&one).expect("it packs"), decoders.packed(&one).expect("it packs"));
         assert!(decoders.leave(&one).is_none());

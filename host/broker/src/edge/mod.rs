@@ -10,9 +10,13 @@
 
 mod admit;
 mod circles;
+mod context;
+mod dead_letter_topic;
 mod dead_letters;
 mod decoders;
 mod inline_policy;
+mod letters;
+mod pending;
 pub(crate) mod plugins;
 pub(crate) mod private_format;
 mod rejected_producers;
@@ -23,8 +27,9 @@ mod topic;
 pub(crate) mod topic_stages;
 pub(crate) mod view;
 
-pub(crate) use admit::admit;
-pub(crate) use dead_letters::{Written, check_size as check_dead_letter_size, check_topic as check_dead_letter_topic};
-pub(crate) use decoders::{Decoders, Leaving, TopicDecoders};
-pub(crate) use inline_policy::Pace;
-pub(crate) use topic::{EdgePartition, EdgeTopic, Route, ServedTopic, ServedTopics};
+pub(crate) use admit::{Admission, admit};
+pub(crate) use context::{BoxFuture, Edge, MetadataChanges};
+pub(crate) use dead_letters::{Written, write_of_views};
+pub(crate) use decoders::TopicDecoders;
+pub(crate) use pending::{Admitted, PendingAppend};
+pub(crate) use topic::{EdgeTopic, Route, ServedTopic, ServedTopics};

@@ -7,33 +7,32 @@ use std::time::Duration;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::broker::Broker;
-use crate::controller;
-use crate::edge::topic_stages::TopicStages;
+use super::context::{Edge, MetadataChanges};
+use super::topic_stages::TopicStages;
 
 /// The delay before the next attempt. It doubles with each attempt, since loading a plug-in may be expensive.
 const DELAY_MIN: Duration = Duration::from_secs(1);
 const DELAY_MAX: Duration = Duration::from_secs(60);
 
 /// Retries until the broker stops: at once when a file or an active version changes, and after a delay.
-pub(crate) async fn run(broker: Arc<Broker>, mut stop: watch::Receiver<bool>) {
-    let changed = broker.plugins.changed();
+pub(super) async fn run(edge: Arc<Edge>, changes: Arc<dyn MetadataChanges>, mut stop: watch::Receiver<bool>) {
+    let changed = edge.plugins.changed();
     let mut delay = DELAY_MIN;
     loop {
-        let is_broken = !broken_topics(&broker).is_empty();
+        let is_broken = !broken_topics(&edge).is_empty();
         tokio::select! {
             () = changed.notified() => delay = DELAY_MIN,
             () = tokio::time::sleep(delay), if is_broken => delay = DELAY_MAX.min(delay * 2),
             _ = stop.wait_for(|stop| *stop) => return,
         }
-        for id in broken_topics(&broker) {
-            controller::restart_stages(&broker, id).await;
+        for id in broken_topics(&edge) {
+            changes.restart_stages(id).await;
         }
     }
 }
 
 /// Returns the topics whose stages could not be started.
-fn broken_topics(broker: &Broker) -> Vec<Uuid> {
-    let topics = broker.topics.load();
+fn broken_topics(edge: &Edge) -> Vec<Uuid> {
+    let topics = edge.topics.load();
     topics.iter().filter(|topic| matches!(topic.edge.stages, TopicStages::Broken(_))).map(|topic| topic.id).collect()
 }

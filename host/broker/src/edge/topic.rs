@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use millstream_partition::Partition;
 use millstream_record::HEADER_LEN;
 use millstream_wire::ErrorCode;
-use parking_lot::Mutex;
+use tokio::sync::Mutex;
 
 use super::decoders::TopicDecoders;
 use super::plugins;
@@ -173,6 +173,9 @@ impl Route {
 
 #[cfg(test)]
 mod tests {
+    use millstream_partition::{FlushMode, FsyncQueue, PartitionConfig, PartitionSpec};
+    use millstream_record::{BatchBuilder, BatchView, CheckedBatch, Codec, TimestampType, retain};
+
     use super::*;
 
     fn config(pairs: &[(&str, &str)]) -> TopicConfig {
@@ -206,5 +209,82 @@ mod tests {
         assert_eq!(rejected(&internal).0, ErrorCode::INVALID_TOPIC_EXCEPTION);
         let broken = TopicStages::Broken(ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, "no such plug-in"));
         assert_eq!(rejected(&route("a", &[], broken, None)), (ErrorCode::KAFKA_STORAGE_ERROR, "no such plug-in"));
+    }
+
+    fn open(folder: &std::path::Path, partitions: i32) -> Vec<Arc<Partition>> {
+        let queue = FsyncQueue::start(FlushMode::PageCache, folder).expect("threads start");
+        let config = config(&[]);
+        let config = PartitionConfig {
+            log: Arc::new(config.log_config(0)),
+            flush_messages: config.flush_messages,
+            flush_ms: config.flush_ms,
+        };
+        let spec = |index| PartitionSpec {
+            topic: Arc::from("a"),
+            topic_id: uuid::Uuid::from_u128(1),
+            index,
+            leader_epoch: 0,
+            recovery_point: 0,
+            log_start_offset: 0,
+            clean_shutdown: false,
+        };
+        Partition::open_all(folder, &queue, (0..partitions).map(|index| (spec(index), config.clone())).collect())
+    }
+
+    fn topic(pairs: &[(&str, &str)], partitions: &[Arc<Partition>], before: Option<&EdgeTopic>) -> EdgeTopic {
+        EdgeTopic::new("a", &config(pairs), TopicStages::None, None, None, partitions, before)
+    }
+
+    /// Appends a batch of one record, or what admission leaves of it if it drops the record.
+    fn append(partition: &Partition, drops: bool) {
+        let mut builder = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
+        builder.append(0, None, Some(b"v"), []).expect("a small record fits");
+        let sent = builder.build().expect("a small batch fits");
+        let sent = BatchView::parse(&sent).expect("a batch");
+        let records = sent.records(1 << 20).expect("records");
+        let stored = retain(&sent, &records, Codec::None, None, |_, _| !drops).expect("rewritten");
+        partition.append(&CheckedBatch::of_own(&stored).expect("a batch"), 0).expect("appended");
+    }
+
+    const ADMIT: &[(&str, &str)] = &[("stage.admit", "some-filter")];
+
+    #[test]
+    fn emptied_batches_are_looked_for_where_there_may_be_some() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let partitions = open(folder.path(), 1);
+        let admitted = topic(ADMIT, &partitions, None);
+        append(&partitions[0], true);
+        append(&partitions[0], false);
+        assert!(!admitted.begins_empty(&partitions[0], 0), "nothing said that there are any");
+        admitted.partition(0).expect("a partition").expect_emptied_batches();
+        assert!(admitted.begins_empty(&partitions[0], 0) && !admitted.begins_empty(&partitions[0], 1));
+        assert!(
+            !topic(&[], &partitions, Some(&admitted)).begins_empty(&partitions[0], 0),
+            "no filter may drop records"
+        );
+        drop(partitions);
+        // After a start, a log that is not empty may hold some.
+        let partitions = open(folder.path(), 1);
+        let admitted = topic(ADMIT, &partitions, None);
+        assert!(admitted.begins_empty(&partitions[0], 0) && !admitted.begins_empty(&partitions[0], 1));
+    }
+
+    #[test]
+    fn the_state_of_a_partition_outlives_changes_of_its_topic() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let partitions = open(folder.path(), 2);
+        let first = topic(&[], &partitions[..1], None);
+        let grown = topic(ADMIT, &partitions, Some(&first));
+        let state = |topic: &EdgeTopic, index| Arc::clone(topic.partition(index).expect("a partition"));
+        assert!(Arc::ptr_eq(&state(&first, 0), &state(&grown, 0)));
+        assert!(!Arc::ptr_eq(&state(&grown, 0), &state(&grown, 1)));
+        assert!(grown.partition(2).is_none() && grown.partition(-1).is_none());
+        let decoders = TopicDecoders::new(&["00".repeat(32)].into());
+        assert!(!first.has_private_batches(0));
+        let packed = EdgeTopic::new("a", &config(&[]), TopicStages::None, decoders, None, &partitions, Some(&grown));
+        // A fetch that waits has the table of before.
+        assert!(packed.has_private_batches(1) && first.has_private_batches(0));
+        let view = topic(&[], &[], None).linked(Arc::new(View::of("a")), Some(&packed));
+        assert!(view.reads_records() && Arc::ptr_eq(&state(&view, 1), &state(&packed, 1)));
     }
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use millstream_stage::{Kind, Library, Stage};
 use millstream_wire::{ErrorCode, Str};
 
-use crate::broker::Broker;
+use super::context::Edge;
+use super::dead_letter_topic::{check_size, check_topic};
+use super::inline_policy::Pace;
 use crate::compute_permits::ComputePermits;
 use crate::config::{FailurePolicy, TopicConfig};
-use crate::edge::{Pace, check_dead_letter_size, check_dead_letter_topic};
 use crate::error::ApiError;
 use crate::topics::is_internal;
 
@@ -51,16 +52,16 @@ pub(crate) enum TopicStages {
 ///
 /// # Errors
 /// `INVALID_CONFIG` names the option and what is wrong with it.
-pub(crate) fn attach(broker: &Broker, topic: &str, config: &TopicConfig) -> Result<TopicStages, ApiError> {
+pub(crate) fn attach(edge: &Edge, topic: &str, config: &TopicConfig) -> Result<TopicStages, ApiError> {
     let options = &config.stages;
-    check(broker, topic, config)?;
+    check(edge, topic, config)?;
     let is_plain = [&options.admit, &options.compressor, &options.filter, &options.partitioner, &options.serializer]
         .iter()
         .all(|text| text.is_none());
     if is_plain {
         return Ok(TopicStages::None);
     }
-    let library = broker.plugins.library()?;
+    let library = edge.plugins.library()?;
     let chain = |key: &str, text: &Option<String>, kind| resolve(&library, topic, key, text.as_deref(), kind);
     // Those of applications do not run here: that they can be made is all there is to see.
     single(topic, "stage.partitioner", chain("stage.partitioner", &options.partitioner, Kind::Partitioner)?)?;
@@ -82,7 +83,7 @@ pub(crate) fn attach(broker: &Broker, topic: &str, config: &TopicConfig) -> Resu
 }
 
 /// Options that do not go together.
-fn check(broker: &Broker, topic: &str, config: &TopicConfig) -> Result<(), ApiError> {
+fn check(edge: &Edge, topic: &str, config: &TopicConfig) -> Result<(), ApiError> {
     let options = &config.stages;
     if options.filter.is_some() && config.view_of.is_none() {
         let message = "stage.filter is for views: set view.of as well, or use stage.admit to reject records";
@@ -96,8 +97,8 @@ fn check(broker: &Broker, topic: &str, config: &TopicConfig) -> Result<(), ApiEr
         }
     }
     if let Some(name) = &options.dead_letter_topic {
-        check_dead_letter_topic(broker, topic, name)
-            .and_then(|()| check_dead_letter_size(broker, config, name))
+        check_topic(edge, topic, name)
+            .and_then(|()| check_size(edge, config, name))
             .map_err(|error| refused(topic, &format!("stage.dead.letter.topic: {error}")))?;
     }
     if is_internal(topic) && (options.admit.is_some() || options.compressor.is_some()) {

@@ -13,7 +13,6 @@ use millstream_record::validate::{
 use millstream_record::{BatchError, BatchView, CheckedBatch, Codec, CodecError, RejectReason};
 use millstream_wire::ErrorCode;
 
-use crate::broker::Broker;
 use crate::compute_permits::aside;
 use crate::config::{CompressionType, Validation};
 use crate::error::ApiError;
@@ -32,7 +31,8 @@ const INLINE_BYTES: usize = 256 << 10;
 
 /// Where a batch goes, and how it was sent.
 pub(crate) struct Intake<'a> {
-    pub(crate) broker: &'a Arc<Broker>,
+    /// The most bytes that a batch may decompress to.
+    pub(crate) request_bytes_max: usize,
     /// Of the produce request.
     pub(crate) version: i16,
     pub(crate) acks: Acks,
@@ -63,7 +63,7 @@ impl Intake<'_> {
         let rules = self.record_rules();
         match self.topic.config.compression {
             CompressionType::Codec(codec) if batch.codec() != Ok(codec) => {
-                let records = batch.records(self.broker.config.request_max_bytes)?;
+                let records = batch.records(self.request_bytes_max)?;
                 check_decoded(batch, &records, &rules).map_err(|error| self.rejected(error))?;
                 let recoded = recode(batch, records.payload(), codec, &self.topic.config)?;
                 return self.store(&CheckedBatch::of_own(&recoded)?);
@@ -94,7 +94,7 @@ impl Intake<'_> {
     fn check_header_timestamps(&self, batch: &CheckedBatch<'_>, rules: &RecordRules) -> Result<(), ApiError> {
         let Some(bounds) = &rules.timestamps else { return Ok(()) };
         check_header_timestamps(batch, bounds).map_err(|error| {
-            let records = check_records_up_to(batch, rules, self.broker.config.request_max_bytes);
+            let records = check_records_up_to(batch, rules, self.request_bytes_max);
             self.rejected(records.err().unwrap_or(error))
         })
     }

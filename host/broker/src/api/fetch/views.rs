@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use super::{Pass, Plan, Registered, Target, ZSTD_SINCE};
 use crate::blocking::blocking;
 use crate::broker::Broker;
-use crate::edge::ServedTopic;
 use crate::edge::view::scan::{Progress, Scan, StepLimits};
+use crate::edge::{ServedTopic, write_of_views};
 use crate::error::ApiError;
 use crate::net::send_queue::Outgoing;
 use crate::net::types::Close;
@@ -151,16 +151,17 @@ impl Scans {
         };
         let (offset, partition) = (slot.next(), Arc::clone(partition));
         let mut scan = std::mem::replace(slot, Scan::new(offset));
-        let broker = Arc::clone(broker);
+        let edge = Arc::clone(&broker.edge);
         let done = blocking(move || {
             let layers = topic.edge.view.as_ref().map_or(&[][..], |view| &view.layers);
-            let looked_at = scan.step(&broker, &partition, layers, &limits);
+            let looked_at = scan.step(&edge, &partition, layers, &limits);
             // The permit moves with the work, so that it lasts if the client disconnects.
             drop(permit);
             (scan, looked_at)
         });
         match done.await {
-            Ok((scan, looked_at)) => {
+            Ok((mut scan, looked_at)) => {
+                write_letters(broker, &mut scan).await;
                 *slot = scan;
                 self.left = self.left.saturating_sub(looked_at);
             }
@@ -190,6 +191,18 @@ impl Scans {
     fn fill(self, mut pass: Pass) -> Pass {
         pass.shown = self.scans.into_iter().map(|scan| scan.map(Scan::into_records)).collect();
         pass
+    }
+}
+
+/// Writes the dead letters of a step. Without them, the step is taken back from the first batch with such letters on.
+async fn write_letters(broker: &Broker, scan: &mut Scan) {
+    let letters = scan.take_letters();
+    if letters.is_empty() {
+        return;
+    }
+    match write_of_views(&broker.edge, &broker.changes, letters).await {
+        Ok(()) => scan.letters_written(),
+        Err(error) => scan.letters_failed(error),
     }
 }
 

@@ -7,6 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use millstream_partition::now_ms;
 use millstream_registry::format::{Key, Manifest, SIZE_BYTES_MAX};
 use millstream_registry::plan::{NewVersion, chunks};
@@ -14,31 +15,34 @@ use millstream_stage::{Digest, Watcher};
 use tokio::sync::{mpsc, watch};
 
 use super::error::PushError;
-use super::own::{Own, in_turn};
-use crate::broker::Broker;
+use super::own::Own;
+use crate::blocking::blocking;
+use crate::edge::context::{Edge, MetadataChanges};
 use crate::error::ApiError;
 
 /// A folder that is followed.
 pub(super) struct Folder {
-    broker: Arc<Broker>,
+    edge: Arc<Edge>,
+    changes: Arc<dyn MetadataChanges>,
     /// What each file was when it was last looked at.
     seen: BTreeMap<PathBuf, Digest>,
-    changes: mpsc::UnboundedReceiver<PathBuf>,
+    changed: mpsc::UnboundedReceiver<PathBuf>,
     /// Ends with this value.
     _watcher: Option<Watcher>,
 }
 
 impl Folder {
     /// Pushes what is in the folder, by name, and watches it from here on.
-    pub(super) async fn open(broker: &Arc<Broker>, folder: &Path) -> Folder {
-        let (sender, changes) = mpsc::unbounded_channel();
+    pub(super) async fn open(edge: &Arc<Edge>, changes: &Arc<dyn MetadataChanges>, folder: &Path) -> Folder {
+        let (sender, changed) = mpsc::unbounded_channel();
         // Before the first look: what changes in between is seen twice, and not at all otherwise.
         let watcher = Watcher::folder(folder, move |path| {
             // Whoever reads ends with the broker.
             let _ = sender.send(path.to_owned());
         });
         let watcher = watcher.map_err(|error| tracing::error!(folder = %folder.display(), "{error}")).ok();
-        let mut opened = Folder { broker: Arc::clone(broker), seen: BTreeMap::new(), changes, _watcher: watcher };
+        let (edge, seen) = (Arc::clone(edge), BTreeMap::new());
+        let mut opened = Folder { edge, changes: Arc::clone(changes), seen, changed, _watcher: watcher };
         match components(folder) {
             Ok(paths) => {
                 for path in paths {
@@ -54,7 +58,7 @@ impl Folder {
     pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
         loop {
             let path = tokio::select! {
-                path = self.changes.recv() => path,
+                path = self.changed.recv() => path,
                 _ = stop.wait_for(|stop| *stop) => return,
             };
             match path {
@@ -80,7 +84,11 @@ impl Folder {
         }
         let is_first_look = before.is_none();
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        match in_turn(&self.broker, move |own| push(own, &component, is_first_look, &name)).await {
+        let pushed = async {
+            let own = Own::lock(&self.edge, &self.changes).await?;
+            push(&own, &Bytes::from(component), is_first_look, &name).await
+        };
+        match pushed.await {
             Ok(true) => tracing::info!(path = %shown, %digest, "pushed"),
             Ok(false) => {}
             Err(error) => tracing::error!(path = %shown, "not used, what served before serves on: {error}"),
@@ -115,8 +123,10 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 }
 
 /// Pushes a component. Returns whether the store did not have it yet.
-fn push(own: &Own<'_>, component: &[u8], is_first_look: bool, file: &str) -> Result<bool, PushError> {
-    let plugin = own.library()?.engine().load(component)?;
+async fn push(own: &Own, component: &Bytes, is_first_look: bool, file: &str) -> Result<bool, PushError> {
+    let (edge, bytes) = (Arc::clone(own.edge()), component.clone());
+    let load = move || Ok::<_, PushError>(edge.plugins.library()?.engine().load(&bytes)?);
+    let plugin = blocking(load).await??;
     let (name, digest, image) = (plugin.name(), plugin.digest(), own.image());
     let is_known = image.plugin(name).is_some_and(|known| known.with_digest(&digest).is_some());
     // The file is as it was before the broker stopped. What has happened to its version since (it may be a bad one)
@@ -128,24 +138,24 @@ fn push(own: &Own<'_>, component: &[u8], is_first_look: bool, file: &str) -> Res
     let plan = image.plan_push(new, true, file, now_ms())?;
     let Some(manifest) = plan.manifest else { return Ok(false) };
     for key in image.stale_chunks(now_ms()) {
-        own.write(&key, None)?;
+        own.write(&key, None).await?;
     }
-    let pushed = push_records(own, component, &manifest);
+    let pushed = push_records(own, component, &manifest).await;
     if pushed.is_err() {
         // What was refused must not stay for ever.
         for key in own.image().unclaimed(&digest) {
-            own.write(&key, None)?;
+            own.write(&key, None).await?;
         }
     }
     Ok(pushed.map(|()| true)?)
 }
 
-fn push_records(own: &Own<'_>, component: &[u8], manifest: &Manifest) -> Result<(), ApiError> {
+async fn push_records(own: &Own, component: &[u8], manifest: &Manifest) -> Result<(), ApiError> {
     let (image, digest) = (own.image(), Digest::of(component));
     for (index, chunk) in (0..).zip(chunks(component)) {
         if image.place(&digest, index).is_none_or(|place| place.size as usize != chunk.len()) {
-            own.write(&Key::Chunk { digest, index }, Some(chunk))?;
+            own.write(&Key::Chunk { digest, index }, Some(chunk)).await?;
         }
     }
-    own.write(&Key::Plugin(manifest.name.clone()), Some(&manifest.to_bytes()))
+    own.write(&Key::Plugin(manifest.name.clone()), Some(&manifest.to_bytes())).await
 }

@@ -12,8 +12,7 @@ use millstream_stage::{EMBEDDED_NUMBER, LogLine};
 use tokio::sync::{mpsc, watch};
 
 use crate::blocking::blocking;
-use crate::broker::Broker;
-use crate::controller;
+use crate::edge::context::{Edge, MetadataChanges};
 use crate::error::ApiError;
 
 /// The most lines of one batch: of a kilobyte each, so that it fits every topic.
@@ -43,7 +42,12 @@ impl Line {
 }
 
 /// Writes lines until the broker stops. The page cache is enough for them.
-pub(super) async fn run(broker: Arc<Broker>, mut lines: mpsc::Receiver<Line>, mut stop: watch::Receiver<bool>) {
+pub(super) async fn run(
+    edge: Arc<Edge>,
+    changes: Arc<dyn MetadataChanges>,
+    mut lines: mpsc::Receiver<Line>,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut waiting = Vec::new();
     loop {
         let count = tokio::select! {
@@ -53,21 +57,21 @@ pub(super) async fn run(broker: Arc<Broker>, mut lines: mpsc::Receiver<Line>, mu
         if count == 0 {
             return;
         }
-        if let Err(error) = write(&broker, &waiting).await {
+        if let Err(error) = write(&edge, &*changes, &waiting).await {
             tracing::warn!("{count} lines of plug-ins are not in {LOGS_TOPIC}: {error}");
         }
         waiting.clear();
     }
 }
 
-async fn write(broker: &Arc<Broker>, lines: &[Line]) -> Result<(), ApiError> {
-    controller::ensure_topic(broker, LOGS_TOPIC).await?;
+async fn write(edge: &Arc<Edge>, changes: &dyn MetadataChanges, lines: &[Line]) -> Result<(), ApiError> {
+    changes.ensure_topic(LOGS_TOPIC).await?;
     let failed = |error: BuildError| ApiError::new(millstream_wire::ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string());
     let batch = Bytes::from(batch_of(lines).map_err(failed)?);
-    let broker = Arc::clone(broker);
+    let edge = Arc::clone(edge);
     let append = move || {
         // The page cache is enough for log lines: nothing waits for the commit.
-        broker.partition(LOGS_TOPIC, 0)?.append_internal(&batch)?;
+        edge.partition(LOGS_TOPIC, 0)?.append_internal(&batch)?;
         Ok(())
     };
     blocking(append).await?

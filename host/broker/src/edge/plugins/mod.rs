@@ -2,7 +2,7 @@
 //! `__millstream_plugins` that new versions come through.
 //!
 //! Whoever may produce to the topic may change plug-ins, with any Kafka client. A produce to it goes through
-//! [`write`](mod@write): what it says is checked before it is appended, and what it activates serves as soon as
+//! [`produce`]: what it says is checked before it is appended, and what it activates serves as soon as
 //! it is on stable storage. So what the topic holds is what serves, and after a crash the image that is read
 //! from it ([`store`]) has one whole version of everything. The records themselves are described in
 //! `host/registry`.
@@ -39,8 +39,8 @@ use self::logs::Line;
 use self::rollback::Rollbacks;
 pub(crate) use self::stats::stats;
 use self::store::Store;
-pub(crate) use self::write::write;
-use crate::broker::Broker;
+pub(crate) use self::write::produce;
+use crate::edge::context::{Edge, MetadataChanges};
 use crate::edge::rejected_producers::RejectedProducers;
 use crate::edge::stage_repair;
 use crate::error::ApiError;
@@ -191,17 +191,17 @@ impl Plugins {
 
 /// Starts what runs beside: rollbacks, logs, the folder. It ends with the broker. When this returns, what is in the folder
 /// is pushed.
-pub(crate) async fn start(broker: &Arc<Broker>, stop: &watch::Receiver<bool>) {
-    let plugins = &broker.plugins;
+pub(crate) async fn start(edge: &Arc<Edge>, changes: &Arc<dyn MetadataChanges>, stop: &watch::Receiver<bool>) {
+    let plugins = &edge.plugins;
     if let Some(spikes) = plugins.spikes.1.lock().take() {
-        tokio::spawn(rollback::run(Arc::clone(broker), spikes, stop.clone()));
+        tokio::spawn(rollback::run(Arc::clone(edge), Arc::clone(changes), spikes, stop.clone()));
     }
     if let Some(lines) = plugins.lines.1.lock().take() {
-        tokio::spawn(logs::run(Arc::clone(broker), lines, stop.clone()));
+        tokio::spawn(logs::run(Arc::clone(edge), Arc::clone(changes), lines, stop.clone()));
     }
-    tokio::spawn(stage_repair::run(Arc::clone(broker), stop.clone()));
+    tokio::spawn(stage_repair::run(Arc::clone(edge), Arc::clone(changes), stop.clone()));
     if let Some(folder) = plugins.folder.clone() {
-        tokio::spawn(Folder::open(broker, &folder).await.run(stop.clone()));
+        tokio::spawn(Folder::open(edge, changes, &folder).await.run(stop.clone()));
     }
 }
 

@@ -2,100 +2,95 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use millstream_partition::{Partition, now_ms};
 use millstream_record::{BatchBuilder, BuildError, CheckedBatch, Codec, TimestampType};
 use millstream_registry::TOPIC;
 use millstream_registry::format::{EventKind, Key};
 use millstream_registry::image::PluginImage;
-use millstream_stage::Library;
 use millstream_wire::ErrorCode;
+use tokio::sync::OwnedMutexGuard;
 
 use super::write::write;
-use crate::blocking::blocking;
-use crate::broker::Broker;
-use crate::controller;
+use crate::edge::context::{BoxFuture, Edge, MetadataChanges};
 use crate::error::ApiError;
 
-/// The store, while the broker holds its lock. All methods block.
-pub(super) struct Own<'a> {
-    broker: &'a Arc<Broker>,
+/// The store, while the broker holds its lock.
+pub(super) struct Own {
+    edge: Arc<Edge>,
+    changes: Arc<dyn MetadataChanges>,
     partition: Arc<Partition>,
+    _turn: OwnedMutexGuard<()>,
 }
 
-/// Runs `work` on a blocking thread, with the lock of the store.
-///
-/// # Errors
-/// The topic cannot be created, or `work` fails.
-pub(super) async fn in_turn<T, E>(
-    broker: &Arc<Broker>,
-    work: impl FnOnce(&Own<'_>) -> Result<T, E> + Send + 'static,
-) -> Result<T, E>
-where
-    T: Send + 'static,
-    E: From<ApiError> + Send + 'static,
-{
-    controller::ensure_topic(broker, TOPIC).await?;
-    let turn = broker.plugins.turn().await;
-    let broker = Arc::clone(broker);
-    let work = move || {
-        let _turn = turn;
-        let partition = broker.partition(TOPIC, 0)?;
-        work(&Own { broker: &broker, partition })
-    };
-    blocking(work).await?
-}
-
-impl Own<'_> {
-    /// Returns the plug-ins as they are now.
-    pub(super) fn image(&self) -> Arc<PluginImage> {
-        self.broker.plugins.store().image()
+impl Own {
+    /// Creates the topic if it does not exist, and waits for the lock of the store.
+    ///
+    /// # Errors
+    /// The topic cannot be created.
+    pub(super) async fn lock(edge: &Arc<Edge>, changes: &Arc<dyn MetadataChanges>) -> Result<Self, ApiError> {
+        changes.ensure_topic(TOPIC).await?;
+        let turn = edge.plugins.turn().await;
+        let partition = edge.partition(TOPIC, 0)?;
+        Ok(Self { edge: Arc::clone(edge), changes: Arc::clone(changes), partition, _turn: turn })
     }
 
-    pub(super) fn library(&self) -> Result<Arc<Library>, ApiError> {
-        self.broker.plugins.library()
+    /// Returns the plug-ins as they are now.
+    pub(super) fn image(&self) -> Arc<PluginImage> {
+        self.edge.plugins.store().image()
+    }
+
+    /// Returns the broker's state at the edge.
+    pub(super) fn edge(&self) -> &Arc<Edge> {
+        &self.edge
     }
 
     /// Writes a record. It is in force when this returns.
     ///
     /// # Errors
     /// As [`write`](write()): nothing has changed.
-    pub(super) fn write(&self, key: &Key, value: Option<&[u8]>) -> Result<(), ApiError> {
-        write_one(self.broker, &self.partition, key, value)
+    pub(super) async fn write(&self, key: &Key, value: Option<&[u8]>) -> Result<(), ApiError> {
+        write_one(&self.edge, &self.changes, &self.partition, key, value).await
     }
 
     /// Appends a not-done event to the plug-in's history, as [`note`] does.
-    pub(super) fn note(&self, name: &str, event: EventKind, number: u32, reason: &str) {
-        note(self.broker, &self.partition, name, event, number, reason);
+    pub(super) async fn note(&self, name: &str, event: EventKind, number: u32, reason: &str) {
+        note(&self.edge, &self.changes, &self.partition, name, event, number, reason).await;
     }
 }
 
 /// Appends a not-done event to the plug-in's history, if it has one. Failure is logged and ignored. The caller must hold the
 /// store's lock.
-pub(super) fn note(
-    broker: &Arc<Broker>,
-    partition: &Arc<Partition>,
-    name: &str,
+pub(super) fn note<'a>(
+    edge: &'a Arc<Edge>,
+    changes: &'a Arc<dyn MetadataChanges>,
+    partition: &'a Arc<Partition>,
+    name: &'a str,
     event: EventKind,
     number: u32,
-    reason: &str,
-) {
-    let Ok(plan) = broker.plugins.store().image().plan_note(name, event, number, reason, now_ms()) else { return };
-    let Some(manifest) = plan.manifest else { return };
-    let written = write_one(broker, partition, &Key::Plugin(name.to_owned()), Some(&manifest.to_bytes()));
-    if let Err(error) = written {
-        tracing::warn!(plugin = name, version = number, "cannot append `{}` to the history: {error}", event.name());
-    }
+    reason: &'a str,
+) -> BoxFuture<'a, ()> {
+    Box::pin(async move {
+        let planned = edge.plugins.store().image().plan_note(name, event, number, reason, now_ms());
+        let Some(manifest) = planned.ok().and_then(|plan| plan.manifest) else { return };
+        let key = Key::Plugin(name.to_owned());
+        if let Err(error) = write_one(edge, changes, partition, &key, Some(&manifest.to_bytes())).await {
+            tracing::warn!(plugin = name, version = number, "cannot append `{}` to the history: {error}", event.name());
+        }
+    })
 }
 
-fn write_one(
-    broker: &Arc<Broker>,
+async fn write_one(
+    edge: &Arc<Edge>,
+    changes: &Arc<dyn MetadataChanges>,
     partition: &Arc<Partition>,
     key: &Key,
     value: Option<&[u8]>,
 ) -> Result<(), ApiError> {
-    let bytes = batch_of(key, value)?;
-    let batch = CheckedBatch::of_own(&bytes)?;
-    write(broker, partition, &batch, || Ok(partition.append(&batch, now_ms())?)).map(drop)
+    let batch = Bytes::from(batch_of(key, value)?);
+    let (log, bytes) = (Arc::clone(partition), batch.clone());
+    let append = move || Ok(log.append(&CheckedBatch::of_own(&bytes)?, now_ms())?);
+    write(edge, changes, partition, batch, append).await.map(drop)
 }
 
 fn batch_of(key: &Key, value: Option<&[u8]>) -> Result<Vec<u8>, ApiError> {

@@ -12,8 +12,9 @@ use millstream_wire::ErrorCode;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
-use super::own::{Own, in_turn};
-use crate::broker::Broker;
+use super::own::Own;
+use crate::blocking::blocking;
+use crate::edge::context::{Edge, MetadataChanges};
 use crate::error::ApiError;
 
 /// How often each version was rolled back since the start.
@@ -33,7 +34,8 @@ impl Rollbacks {
 
 /// Takes back what goes wrong, until the broker stops.
 pub(super) async fn run(
-    broker: Arc<Broker>,
+    edge: Arc<Edge>,
+    changes: Arc<dyn MetadataChanges>,
     mut spikes: mpsc::UnboundedReceiver<Spike>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -43,26 +45,26 @@ pub(super) async fn run(
             _ = stop.wait_for(|stop| *stop) => return,
         };
         match spike {
-            Some(spike) => roll_back(&broker, spike).await,
+            Some(spike) => roll_back(&edge, &changes, spike).await,
             None => return,
         }
     }
 }
 
-async fn roll_back(broker: &Arc<Broker>, spike: Spike) {
+async fn roll_back(edge: &Arc<Edge>, changes: &Arc<dyn MetadataChanges>, spike: Spike) {
     let name = spike.plugin.clone();
     // Whatever is not of the store the library has taken back itself.
     let Some(number) = spike.number.filter(|number| *number != EMBEDDED_NUMBER) else {
         if spike.rolled_back_to.is_some() {
-            broker.plugins.rollbacks.add(&name, spike.number.unwrap_or(EMBEDDED_NUMBER));
+            edge.plugins.rollbacks.add(&name, spike.number.unwrap_or(EMBEDDED_NUMBER));
         }
         return;
     };
     let reason = spike.reason.to_string();
-    let because = reason.clone();
-    match in_turn(broker, move |own| go_back(own, &spike.plugin, number, &because)).await {
+    let gone_back = async { go_back(&Own::lock(edge, changes).await?, &name, number, &reason).await };
+    match gone_back.await {
         Ok(Some(serving)) => {
-            broker.plugins.rollbacks.add(&name, number);
+            edge.plugins.rollbacks.add(&name, number);
             tracing::warn!(plugin = name, version = number, serving, "rolled back: {reason}");
         }
         // It is pinned, or was not active any more.
@@ -75,23 +77,26 @@ async fn roll_back(broker: &Arc<Broker>, spike: Spike) {
 
 /// Has the best version take over that works for all that follow the name: the number is the answer, or `None` where `bad`
 /// does not serve. That there is none is an error, and in the plug-in's history.
-fn go_back(own: &Own<'_>, name: &str, bad: u32, reason: &str) -> Result<Option<u32>, ApiError> {
+async fn go_back(own: &Own, name: &str, bad: u32, reason: &str) -> Result<Option<u32>, ApiError> {
     let image = own.image();
     // Somebody was faster.
     let Some(known) = image.plugin(name).filter(|known| known.active == bad) else { return Ok(None) };
-    let embedded = own.library()?.version(name, EMBEDDED_NUMBER).is_ok();
+    let (edge, plugin) = (Arc::clone(own.edge()), name.to_owned());
+    let embedded =
+        blocking(move || Ok::<_, ApiError>(edge.plugins.library()?.version(&plugin, EMBEDDED_NUMBER).is_ok()))
+            .await??;
     for number in good_versions(known).into_iter().chain(embedded.then_some(EMBEDDED_NUMBER)) {
         // A version that was refused has left a note.
         let image = own.image();
         let Some(known) = image.plugin(name) else { return Ok(None) };
         let manifest = rolled_back(known, number, reason, now_ms());
-        match own.write(&Key::Plugin(name.to_owned()), Some(&manifest.to_bytes())) {
+        match own.write(&Key::Plugin(name.to_owned()), Some(&manifest.to_bytes())).await {
             Ok(()) => return Ok(Some(number)),
             Err(error) if error.code == ErrorCode::INVALID_RECORD => {}
             Err(error) => return Err(error),
         }
     }
     let problem = "no other version works for all that use it";
-    own.note(name, EventKind::NotRolledBack, bad, &format!("{reason}, and {problem}"));
+    own.note(name, EventKind::NotRolledBack, bad, &format!("{reason}, and {problem}")).await;
     Err(ApiError::new(ErrorCode::INVALID_RECORD, problem))
 }

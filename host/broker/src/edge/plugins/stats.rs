@@ -3,14 +3,14 @@
 use millstream_registry::VersionStats;
 use millstream_stage::EMBEDDED_NUMBER;
 
-use crate::broker::Broker;
+use super::Plugins;
 
 /// The counts as the JSON that the option holds.
-pub(crate) fn stats(broker: &Broker) -> String {
-    let library = broker.plugins.library_if_started();
+pub(crate) fn stats(plugins: &Plugins) -> String {
+    let library = plugins.library_if_started();
     let counts = library.as_ref().map(|library| library.counts()).unwrap_or_default();
     let embedded = |name: &str| library.as_ref()?.version(name, EMBEDDED_NUMBER).ok();
-    let image = broker.plugins.store().image();
+    let image = plugins.store().image();
     let stats = counts.into_iter().map(|version| {
         let number = version.number.unwrap_or(EMBEDDED_NUMBER);
         let stored = image.plugin(&version.plugin).map(|known| known.kind);
@@ -25,7 +25,7 @@ pub(crate) fn stats(broker: &Broker) -> String {
             errors: version.counts.errors,
             traps: version.counts.traps,
             bad_records: version.counts.bad_records,
-            rollbacks: broker.plugins.rollbacks.of(&version.plugin, number),
+            rollbacks: plugins.rollbacks.of(&version.plugin, number),
             name: version.plugin,
         }
     });

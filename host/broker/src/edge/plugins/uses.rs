@@ -3,9 +3,9 @@
 use millstream_registry::format::Version;
 use millstream_stage::{Source, StageSpec};
 
-use crate::broker::Broker;
 use crate::config::StageOptions;
-use crate::edge::{Decoders, Leaving};
+use crate::edge::context::Edge;
+use crate::edge::decoders::Leaving;
 use crate::error::ApiError;
 
 /// Why a version cannot be deleted.
@@ -35,13 +35,13 @@ pub(super) enum UseError {
 ///
 /// # Errors
 /// A topic is.
-pub(super) fn check_unpinned(broker: &Broker, name: &str, version: &Version) -> Result<(), UseError> {
+pub(super) fn check_unpinned(edge: &Edge, name: &str, version: &Version) -> Result<(), UseError> {
     let (number, own) = (version.number.to_string(), &version.version);
     // As the library reads a pin: the number, or the leading numbers of the version's own text.
     let is_meant =
         |pin: &str| pin == number || own.strip_prefix(pin).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     let pinned = |source: &Source| matches!(source, Source::Name { name: used, version: Some(pin) } if used == name && is_meant(pin));
-    match user(broker, pinned) {
+    match user(edge, pinned) {
         None => Ok(()),
         Some(user) => Err(UseError::Pinned { name: name.to_owned(), number: version.number, user }),
     }
@@ -52,12 +52,12 @@ pub(super) fn check_unpinned(broker: &Broker, name: &str, version: &Version) -> 
 ///
 /// # Errors
 /// A batch needs it.
-pub(super) fn check_unneeded<'b>(broker: &'b Broker, name: &str, version: &Version) -> Result<Leaving<'b>, UseError> {
+pub(super) fn check_unneeded(edge: &Edge, name: &str, version: &Version) -> Result<Leaving, UseError> {
     let (name, number) = (name.to_owned(), version.number);
-    let Some(leaving) = broker.decoders.leave(&version.digest) else {
+    let Some(leaving) = edge.decoders.leave(&version.digest) else {
         return Err(UseError::Packing { name, number });
     };
-    match Decoders::needed_by(broker, &version.digest) {
+    match edge.needed_by(&version.digest) {
         Ok(None) => Ok(leaving),
         Ok(Some(topic)) => Err(UseError::Needed { name, number, topic }),
         Err(error) => Err(UseError::Unknown { name, number, error }),
@@ -68,17 +68,17 @@ pub(super) fn check_unneeded<'b>(broker: &'b Broker, name: &str, version: &Versi
 ///
 /// # Errors
 /// A topic does.
-pub(super) fn check_unfollowed(broker: &Broker, name: &str) -> Result<(), UseError> {
+pub(super) fn check_unfollowed(edge: &Edge, name: &str) -> Result<(), UseError> {
     let follows = |source: &Source| matches!(source, Source::Name { name: used, .. } if used == name);
-    match user(broker, follows) {
+    match user(edge, follows) {
         None => Ok(()),
         Some(user) => Err(UseError::Followed { name: name.to_owned(), user }),
     }
 }
 
 /// Returns the first stage of a topic that is made of such a plug-in, for example `topic orders, stage.admit`.
-fn user(broker: &Broker, is_meant: impl Fn(&Source) -> bool) -> Option<String> {
-    let table = broker.topics.load();
+fn user(edge: &Edge, is_meant: impl Fn(&Source) -> bool) -> Option<String> {
+    let table = edge.topics.load();
     let mut topics: Vec<_> = table.iter().collect();
     topics.sort_by(|one, other| one.name.as_str().cmp(other.name.as_str()));
     topics.into_iter().find_map(|topic| {

@@ -1,8 +1,9 @@
-//! Writes to the topic, whoever makes them: a batch is checked record by record, what it activates is made
-//! ready for every stage that lives, it is appended and synced, and then it is in force.
+//! Writes to the topic of the plug-ins, by clients and by the broker: a batch is checked record by record, what it activates
+//! is made ready for every stage that lives, it is appended and synced, and then it is in force.
 //!
-//! One operation at a time: what was checked is what the append finds. All of it blocks, for the disk and for
-//! the compiler, so it runs on threads where that is allowed.
+//! One operation at a time: what was checked is what the append finds. The checks and the preparation block, for the disk and
+//! for the compiler, so they run on blocking threads. The waits in between, for changes of topics and for the commit, keep no
+//! thread.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,67 +15,80 @@ use millstream_registry::TOPIC;
 use millstream_registry::format::{EventKind, Key, Manifest, Version};
 use millstream_registry::image::PluginImage;
 use millstream_stage::{Activation, EMBEDDED_NUMBER, Library, Origin, Plugin};
+use millstream_wire::ErrorCode;
 
 use super::error::{RecordError, VersionError, WriteError};
 use super::transition::{Transition, transition};
 use super::{own, uses};
-use crate::broker::Broker;
-use crate::edge::Leaving;
+use crate::blocking::blocking;
+use crate::edge::context::{Edge, MetadataChanges};
+use crate::edge::decoders::Leaving;
 use crate::error::ApiError;
 
-/// Checks a batch, appends it with `append`, and puts it in force once it is on stable storage. Blocks; the caller
-/// has the turn, [`super::Plugins::turn`].
+/// Writes a client's batch when it has the turn, see [`write()`]. Goes on if the returned future is dropped, so that what was
+/// appended comes into force.
+///
+/// # Errors
+/// As [`write()`].
+pub(crate) async fn produce<T: Send + 'static>(
+    edge: &Arc<Edge>,
+    changes: &Arc<dyn MetadataChanges>,
+    partition: &Arc<Partition>,
+    batch: Bytes,
+    append: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let (edge, changes, partition) = (Arc::clone(edge), Arc::clone(changes), Arc::clone(partition));
+    let work = tokio::spawn(async move {
+        let _turn = edge.plugins.turn().await;
+        write(&edge, &changes, &partition, batch, append).await
+    });
+    work.await.unwrap_or_else(|error| Err(ApiError::new(ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string())))
+}
+
+/// Checks a batch, appends it with `append`, and puts it in force once it is on stable storage. The caller has the turn,
+/// [`super::Plugins::turn`].
 ///
 /// # Errors
 /// `INVALID_RECORD` names the record, what is wrong with it and, where a version does not work, for whom. Then
 /// nothing is appended and nothing has changed.
-pub(crate) fn write<T>(
-    broker: &Arc<Broker>,
+pub(super) async fn write<T: Send + 'static>(
+    edge: &Arc<Edge>,
+    changes: &Arc<dyn MetadataChanges>,
     partition: &Arc<Partition>,
-    batch: &BatchView<'_>,
-    append: impl FnOnce() -> Result<T, ApiError>,
+    batch: Bytes,
+    append: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    broker.plugins.store().serve(partition);
-    let records = batch.records(broker.config.request_max_bytes)?;
-    let records = records.iter().collect::<Result<Vec<_>, _>>()?;
+    edge.plugins.store().serve(partition);
     let begin = partition.log_end_offset()?;
-    let mut check = Check::new(broker, begin, &records)?;
-    for index in 0..records.len() {
-        check.record(index).map_err(|error| rejected(error.at(index)))?;
-    }
-    // This searches all stored batches, so no lock is held meanwhile.
-    let leaving = check.leave().map_err(rejected)?;
+    let owner = Arc::clone(edge);
+    let checked = blocking(move || Checked::of(owner, begin, &batch)).await??;
+    let count = checked.records;
     // From here on no topic may come to use what goes, nor change its stages.
-    let no_changes = broker.controller.hold();
-    let Checked { image, activations, forgotten } = match check.finish() {
-        Ok(checked) => checked,
-        Err(unfit) => {
+    let no_changes = changes.hold().await;
+    let appended = blocking(move || {
+        let ready = checked.prepare().map_err(NotAppended::Rejected)?;
+        append().map(|appended| (appended, ready)).map_err(NotAppended::Failed)
+    });
+    let (appended, ready) = match appended.await? {
+        Ok(appended) => appended,
+        Err(NotAppended::Failed(error)) => return Err(error),
+        Err(NotAppended::Rejected(RejectedPlugin { name, index, error })) => {
             drop(no_changes);
-            let RejectedPlugin { name, index, error } = unfit;
             if let Some(number) = error.failing_version() {
-                own::note(broker, partition, &name, EventKind::Refused, number, &error.to_string());
+                let reason = error.to_string();
+                own::note(edge, changes, partition, &name, EventKind::Refused, number, &reason).await;
             }
             return Err(rejected(error.at(index)));
         }
     };
-    let appended = append()?;
     let end = partition.log_end_offset()?;
-    // A producer that did not get the first answer sends again: then nothing was appended, nor is anything to change.
-    if end == begin + records.len() as i64 {
-        partition.committed(end, Acks::All).wait_blocking()?;
-        broker.plugins.store().set_image(image);
-        for activation in activations {
-            let published = activation.commit();
-            let (plugin, stages) = (&published.plugin, published.swapped.len());
-            tracing::info!(plugin = %plugin.version_name(), version = plugin.version(), digest = %plugin.digest(), stages, "active");
-        }
-        broker.plugins.changed().notify_one();
-        for name in forgotten {
-            broker.plugins.library()?.forget(&name);
-        }
+    // A producer that did not get the first response sends again. Then nothing was appended, and nothing changes.
+    if end == begin + count as i64 {
+        partition.committed(end, Acks::All).await?;
+        let owner = Arc::clone(edge);
+        blocking(move || ready.put_in_force(&owner)).await??;
     }
-    // Whoever comes now finds that it is gone.
-    drop(leaving);
+    drop(no_changes);
     Ok(appended)
 }
 
@@ -83,13 +97,10 @@ fn rejected(error: RecordError) -> ApiError {
     error.into()
 }
 
-/// A batch that may be appended.
-struct Checked {
-    /// The state after it.
-    image: PluginImage,
-    activations: Vec<Activation>,
-    /// Plug-ins without an active version.
-    forgotten: Vec<String>,
+/// Why a batch is not appended after its records were checked.
+enum NotAppended {
+    Rejected(RejectedPlugin),
+    Failed(ApiError),
 }
 
 /// A plug-in whose new state cannot take effect, though each record of it is valid.
@@ -100,9 +111,36 @@ struct RejectedPlugin {
     error: Box<WriteError>,
 }
 
-/// A batch that is being checked.
+/// A batch that is ready to be appended.
+struct Ready {
+    /// The state after it.
+    image: PluginImage,
+    activations: Vec<Activation>,
+    /// Plug-ins without an active version.
+    forgotten: Vec<String>,
+    /// Until this is dropped, nothing comes to need a version that the batch deletes.
+    _leaving: Vec<Leaving>,
+}
+
+impl Ready {
+    fn put_in_force(self, edge: &Edge) -> Result<(), ApiError> {
+        edge.plugins.store().set_image(self.image);
+        for activation in self.activations {
+            let published = activation.commit();
+            let (plugin, stages) = (&published.plugin, published.swapped.len());
+            tracing::info!(plugin = %plugin.version_name(), version = plugin.version(), digest = %plugin.digest(), stages, "active");
+        }
+        edge.plugins.changed().notify_one();
+        for name in self.forgotten {
+            edge.plugins.library()?.forget(&name);
+        }
+        Ok(())
+    }
+}
+
+/// A batch whose records are being checked.
 struct Check<'a> {
-    broker: &'a Broker,
+    edge: &'a Edge,
     library: Arc<Library>,
     begin: i64,
     records: &'a [Record<'a>],
@@ -116,12 +154,12 @@ struct Check<'a> {
 }
 
 impl<'a> Check<'a> {
-    fn new(broker: &'a Broker, begin: i64, records: &'a [Record<'a>]) -> Result<Self, ApiError> {
-        let known = broker.plugins.store().image();
+    fn new(edge: &'a Edge, begin: i64, records: &'a [Record<'a>]) -> Result<Self, ApiError> {
+        let known = edge.plugins.store().image();
         let image = PluginImage::clone(&known);
-        let library = broker.plugins.library()?;
+        let library = edge.plugins.library()?;
         let (loaded, concerned) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { broker, library, begin, records, known, image, loaded, concerned })
+        Ok(Self { edge, library, begin, records, known, image, loaded, concerned })
     }
 
     /// Checks a record against the state before it.
@@ -152,7 +190,7 @@ impl<'a> Check<'a> {
         let Some(place) = self.image.place(digest, *index) else { return Ok(()) };
         let have = match self.in_batch(place.offset) {
             Some(chunk) => chunk,
-            None => self.broker.plugins.store().chunk(place)?,
+            None => self.edge.plugins.store().chunk(place)?,
         };
         if have != value {
             return Err(WriteError::ChunkImmutable { name, number, key });
@@ -182,7 +220,7 @@ impl<'a> Check<'a> {
     /// Loads a new version, and checks that it is what the manifest says.
     fn load(&self, name: &str, manifest: &Manifest, version: &Version) -> Result<Plugin, VersionError> {
         let places = self.image.places(version)?;
-        let component = self.broker.plugins.store().component(version, &places, &|offset| self.in_batch(offset))?;
+        let component = self.edge.plugins.store().component(version, &places, &|offset| self.in_batch(offset))?;
         let plugin = self.library.load(name, &component)?;
         if plugin.kind() != manifest.kind {
             return Err(VersionError::Kind { actual: plugin.kind(), manifest: manifest.kind });
@@ -209,23 +247,55 @@ impl<'a> Check<'a> {
         let index = usize::try_from(offset.checked_sub(self.begin)?).ok()?;
         self.records.get(index)?.value.map(Bytes::copy_from_slice)
     }
+}
+
+/// A batch whose records are valid.
+struct Checked {
+    edge: Arc<Edge>,
+    library: Arc<Library>,
+    /// How many records it has.
+    records: usize,
+    /// The state before and after it.
+    known: Arc<PluginImage>,
+    image: PluginImage,
+    loaded: BTreeMap<(String, u32), Plugin>,
+    concerned: BTreeMap<String, usize>,
+    leaving: Vec<Leaving>,
+}
+
+impl Checked {
+    /// Checks a batch that is to be appended at the offset `begin`.
+    fn of(edge: Arc<Edge>, begin: i64, batch: &[u8]) -> Result<Self, ApiError> {
+        let records = BatchView::parse(batch)?.records(edge.config.request_max_bytes)?;
+        let records = records.iter().collect::<Result<Vec<_>, _>>()?;
+        let mut check = Check::new(&edge, begin, &records)?;
+        for index in 0..records.len() {
+            check.record(index).map_err(|error| rejected(error.at(index)))?;
+        }
+        let Check { library, known, image, loaded, concerned, .. } = check;
+        let (records, leaving) = (records.len(), Vec::new());
+        let mut checked = Self { edge, library, records, known, image, loaded, concerned, leaving };
+        // This searches all stored batches, so topics may change meanwhile.
+        checked.leaving = checked.leave().map_err(rejected)?;
+        Ok(checked)
+    }
 
     /// Checks that nothing needs the versions that are deleted. Nothing can come to need them while the returned guards
     /// live.
-    fn leave(&self) -> Result<Vec<Leaving<'a>>, RecordError> {
-        let mut leaving: Vec<Leaving<'a>> = Vec::new();
+    fn leave(&self) -> Result<Vec<Leaving>, RecordError> {
+        let mut leaving: Vec<Leaving> = Vec::new();
         for (name, index) in &self.concerned {
             let needed = |error| WriteError::InUse(error).at(*index);
             // First, so that a deletion that is rejected does not disturb what is packing.
             if self.image.plugin(name).is_none() && self.library.version(name, EMBEDDED_NUMBER).is_err() {
-                uses::check_unfollowed(self.broker, name).map_err(needed)?;
+                uses::check_unfollowed(&self.edge, name).map_err(needed)?;
             }
             for version in self.gone(name) {
-                uses::check_unpinned(self.broker, name, version).map_err(needed)?;
+                uses::check_unpinned(&self.edge, name, version).map_err(needed)?;
                 let digest = &version.digest;
                 // Unless its bytes stay as those of another one, or went as such just now.
                 if self.image.user_of(digest).is_none() && !leaving.iter().any(|leaving| leaving.is(digest)) {
-                    leaving.push(uses::check_unneeded(self.broker, name, version).map_err(needed)?);
+                    leaving.push(uses::check_unneeded(&self.edge, name, version).map_err(needed)?);
                 }
             }
         }
@@ -240,25 +310,25 @@ impl<'a> Check<'a> {
     }
 
     /// Prepares the versions that become active, while no topic changes.
-    fn finish(mut self) -> Result<Checked, RejectedPlugin> {
+    fn prepare(self) -> Result<Ready, RejectedPlugin> {
         let (mut activations, mut forgotten) = (Vec::new(), Vec::new());
-        for (name, index) in std::mem::take(&mut self.concerned) {
-            let unfit = |error| RejectedPlugin { name: name.clone(), index, error: Box::new(error) };
-            for version in self.gone(&name) {
+        for (name, index) in &self.concerned {
+            let unfit = |error| RejectedPlugin { name: name.clone(), index: *index, error: Box::new(error) };
+            for version in self.gone(name) {
                 // Again: topics may have changed since.
-                uses::check_unpinned(self.broker, &name, version).map_err(|error| unfit(error.into()))?;
+                uses::check_unpinned(&self.edge, name, version).map_err(|error| unfit(error.into()))?;
             }
-            let before = self.known.plugin(&name).map_or(EMBEDDED_NUMBER, |before| before.active);
-            let active = self.image.plugin(&name).map_or(EMBEDDED_NUMBER, |after| after.active);
+            let before = self.known.plugin(name).map_or(EMBEDDED_NUMBER, |before| before.active);
+            let active = self.image.plugin(name).map_or(EMBEDDED_NUMBER, |after| after.active);
             if active == before {
                 continue;
             }
-            match self.change(&name, active).map_err(unfit)? {
+            match self.change(name, active).map_err(unfit)? {
                 Change::Activate(activation) => activations.push(activation),
-                Change::Forget => forgotten.push(name),
+                Change::Forget => forgotten.push(name.clone()),
             }
         }
-        Ok(Checked { image: self.image, activations, forgotten })
+        Ok(Ready { image: self.image, activations, forgotten, _leaving: self.leaving })
     }
 
     fn change(&self, name: &str, active: u32) -> Result<Change, WriteError> {
@@ -267,7 +337,7 @@ impl<'a> Check<'a> {
             None => match self.library.version(name, active) {
                 Ok(plugin) => plugin,
                 Err(_) if active == EMBEDDED_NUMBER => {
-                    uses::check_unfollowed(self.broker, name)?;
+                    uses::check_unfollowed(&self.edge, name)?;
                     return Ok(Change::Forget);
                 }
                 Err(error) => return Err(WriteError::NotFound { number: active, error }),

@@ -7,8 +7,8 @@ use millstream_stage::spec::CHAIN_MAX;
 use millstream_wire::{ErrorCode, Str};
 
 use crate::compute_permits::ComputePermits;
-use crate::edge::{ServedTopic, ServedTopics, Written};
 use crate::edge::topic_stages::{ActiveStages, TopicStages};
+use crate::edge::{ServedTopic, ServedTopics, Written};
 use crate::error::ApiError;
 use crate::topics::Topic;
 

@@ -9,8 +9,6 @@
 //! A topic with batches in a private format is read in the same way, without any filter: those batches are given back in one
 //! of Kafka's codecs ([`super::decoders`]).
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use millstream_partition::Partition;
 use millstream_record::{
@@ -20,9 +18,9 @@ use millstream_stage::{Pinned, StageError};
 use millstream_wire::ErrorCode;
 use parking_lot::Mutex;
 
-use crate::broker::Broker;
 use crate::config::FailurePolicy;
-use crate::edge::dead_letters::{self, DeadLetters};
+use crate::edge::Edge;
+use crate::edge::dead_letters::ViewLetters;
 use crate::edge::private_format::is_private;
 use crate::edge::stages::{filter_rows, pin};
 use crate::edge::topic_stages::ActiveStages;
@@ -60,7 +58,19 @@ pub(crate) struct Scan {
     shown_end: i64,
     /// Leader epoch and newest timestamp of the last batch that was looked at.
     last: (i32, i64),
+    /// Dead letters that have to be written before what was looked at since `unwritten` counts.
+    letters: Vec<ViewLetters>,
+    unwritten: Option<Mark>,
     progress: Progress,
+}
+
+/// Where a scan was before the first batch with dead letters that are not written yet.
+#[derive(Debug)]
+struct Mark {
+    next: i64,
+    shown_bytes: usize,
+    shown_end: i64,
+    last: (i32, i64),
 }
 
 /// What a scan does next.
@@ -108,12 +118,16 @@ struct Looked {
     bytes: usize,
     /// Why the scan ends there.
     stop: Option<ApiError>,
+    /// The dead letters of what was looked at.
+    letters: Vec<ViewLetters>,
 }
 
 impl Scan {
     /// A scan that has looked at nothing.
     pub(crate) fn new(from: i64) -> Self {
-        Self { from, next: from, shown: Vec::new(), shown_end: from, last: (-1, -1), progress: Progress::Behind }
+        let progress = Progress::Behind;
+        let (shown, last, letters) = (Vec::new(), (-1, -1), Vec::new());
+        Self { from, next: from, shown, shown_end: from, last, letters, unwritten: None, progress }
     }
 
     pub(crate) fn progress(&self) -> &Progress {
@@ -159,15 +173,30 @@ impl Scan {
         }
     }
 
-    /// Looks at a piece of the source. Gives how many bytes that was, decompressed. Blocks for the disk and for the filters.
-    pub(crate) fn step(
-        &mut self,
-        broker: &Arc<Broker>,
-        source: &Partition,
-        layers: &[Layer],
-        limits: &StepLimits,
-    ) -> usize {
-        self.try_step(broker, source, layers, limits).unwrap_or_else(|error| {
+    /// Returns the dead letters of the steps since the last call. They have to be written before what the scan shows is
+    /// sent; [`Self::letters_failed`] takes back what was looked at.
+    pub(crate) fn take_letters(&mut self) -> Vec<ViewLetters> {
+        std::mem::take(&mut self.letters)
+    }
+
+    /// Notes that the dead letters were written.
+    pub(crate) fn letters_written(&mut self) {
+        self.unwritten = None;
+    }
+
+    /// Goes back to before the first batch with dead letters that could not be written, and ends the scan there.
+    pub(crate) fn letters_failed(&mut self, error: ApiError) {
+        if let Some(mark) = self.unwritten.take() {
+            self.shown.truncate(mark.shown_bytes);
+            (self.next, self.shown_end, self.last) = (mark.next, mark.shown_end, mark.last);
+        }
+        self.stop(error);
+    }
+
+    /// Looks at a piece of the source. Returns how many bytes that was, decompressed. Blocks for the disk and for the
+    /// filters.
+    pub(crate) fn step(&mut self, edge: &Edge, source: &Partition, layers: &[Layer], limits: &StepLimits) -> usize {
+        self.try_step(edge, source, layers, limits).unwrap_or_else(|error| {
             self.stop(error);
             0
         })
@@ -175,7 +204,7 @@ impl Scan {
 
     fn try_step(
         &mut self,
-        broker: &Arc<Broker>,
+        edge: &Edge,
         source: &Partition,
         layers: &[Layer],
         limits: &StepLimits,
@@ -189,8 +218,9 @@ impl Scan {
         let mut looked_at = 0;
         for batch in batches(&read) {
             let batch = batch?;
-            let Looked { shown, next, bytes, stop } = self.look(broker, source, &batch, layers, limits)?;
+            let Looked { shown, next, bytes, stop, letters } = self.look(edge, source, &batch, layers, limits)?;
             looked_at += bytes;
+            self.keep(letters);
             if !self.add(&batch, &shown, limits) {
                 self.progress = Progress::Full;
                 break;
@@ -207,6 +237,16 @@ impl Scan {
         }
         self.is_at_end(source);
         Ok(looked_at)
+    }
+
+    /// Keeps the dead letters of a batch that is to be added.
+    fn keep(&mut self, letters: Vec<ViewLetters>) {
+        if letters.is_empty() {
+            return;
+        }
+        let (shown_bytes, last) = (self.shown.len(), self.last);
+        self.unwritten.get_or_insert(Mark { next: self.next, shown_bytes, shown_end: self.shown_end, last });
+        self.letters.extend(letters);
     }
 
     /// Adds what is shown of a batch, if there is room for it.
@@ -228,13 +268,14 @@ impl Scan {
     /// Puts a batch through the filters.
     fn look(
         &self,
-        broker: &Arc<Broker>,
+        edge: &Edge,
         source: &Partition,
         batch: &BatchView<'_>,
         layers: &[Layer],
         limits: &StepLimits,
     ) -> Result<Looked, ApiError> {
-        let all = |shown| Looked { shown, next: batch.next_offset(), bytes: batch.size(), stop: None };
+        let all =
+            |shown| Looked { shown, next: batch.next_offset(), bytes: batch.size(), stop: None, letters: Vec::new() };
         if batch.is_control() {
             return Ok(all(Shown::Whole));
         }
@@ -242,10 +283,9 @@ impl Scan {
         batch.verify_crc()?;
         let is_private = is_private(batch);
         if layers.is_empty() && is_private {
-            return Ok(all(Shown::Part(broker.decoders.give_back(broker, batch, limits.zstd)?)));
+            return Ok(all(Shown::Part(edge.give_back(batch, limits.zstd)?)));
         }
-        let unpacked =
-            is_private.then(|| broker.decoders.unpack(broker, batch, limits.decompressed_bytes)).transpose()?;
+        let unpacked = is_private.then(|| edge.unpack(batch, limits.decompressed_bytes)).transpose()?;
         let codec = match &unpacked {
             Some((_, Codec::Zstd)) if !limits.zstd => Codec::Lz4,
             Some((_, codec)) => *codec,
@@ -268,7 +308,7 @@ impl Scan {
                 records => (None, records),
             },
         };
-        let filter = Filter { broker, source, layers, from: self.from };
+        let filter = Filter { source, layers, from: self.from };
         let looked =
             records.map_err(Problem::from).and_then(|records| filter.batch(batch, &records, codec, is_private));
         match looked {
@@ -308,7 +348,6 @@ impl From<ApiError> for Problem {
 
 /// The filters of one batch.
 struct Filter<'a> {
-    broker: &'a Arc<Broker>,
     source: &'a Partition,
     layers: &'a [Layer],
     /// The offset that the client asked for.
@@ -332,7 +371,7 @@ impl Filter<'_> {
         is_private: bool,
     ) -> Result<Looked, Problem> {
         let layers = self.layers.iter().map(pin_layer).collect::<Result<Vec<_>, _>>()?;
-        let (mut kept, mut count, mut stop) = (Vec::new(), 0, None);
+        let (mut kept, mut count, mut stop, mut letters) = (Vec::new(), 0, None, Vec::new());
         let mut rows = records.iter();
         while stop.is_none() {
             // In pieces, so that a batch of very many tiny records takes no more memory than one of few.
@@ -342,12 +381,12 @@ impl Filter<'_> {
             }
             count += piece.len();
             for layer in &layers {
-                stop = self.narrow(&mut piece, layer, codec)?.or(stop);
+                stop = self.narrow(&mut piece, layer, codec, &mut letters)?.or(stop);
             }
             kept.extend(piece.iter().map(|row| row.offset));
         }
         let (next, stop) = stop.map_or((batch.next_offset(), None), |(offset, error)| (offset, Some(error)));
-        let looked = |shown| Ok(Looked { shown, next, bytes: records.payload().len(), stop });
+        let looked = |shown| Ok(Looked { shown, next, bytes: records.payload().len(), stop, letters });
         if kept.len() == count && next == batch.next_offset() && !is_private {
             return looked(if count == 0 { Shown::Nothing } else { Shown::Whole });
         }
@@ -372,8 +411,10 @@ impl Filter<'_> {
         rows: &mut Vec<Record<'_>>,
         layer: &PinnedLayer<'_>,
         codec: Codec,
+        letters: &mut Vec<ViewLetters>,
     ) -> Result<Option<(i64, ApiError)>, ApiError> {
-        let PinnedLayer { layer: Layer { topic, dead_letters, .. }, stages, chain } = layer;
+        let PinnedLayer { layer, stages, chain } = layer;
+        let topic = &layer.topic;
         // No record is to blame, and the next fetch may find it mended.
         let out_of_order = |error: StageError| {
             tracing::warn!("view {}: {error}", &**topic);
@@ -381,11 +422,7 @@ impl Filter<'_> {
         };
         let verdict = filter_rows(chain, topic, rows).map_err(out_of_order)?;
         if stages.filter_policy == FailurePolicy::DeadLetter && !verdict.failed().is_empty() {
-            let letters = DeadLetters { rows, verdict: &verdict, codec };
-            dead_letters::copy(self.broker, stages, self.source, &letters, dead_letters).map_err(|error| {
-                tracing::warn!("view {}: {error}", &**topic);
-                ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, error.message)
-            })?;
+            letters.extend(ViewLetters::of(layer, stages, self.source, (&rows[..], &verdict), codec));
         }
         let mut failed = verdict.failed().iter().peekable();
         let mut stop = None;

@@ -1,0 +1,155 @@
+//! Dead letters as records: copies of records that a stage did not keep, with headers that name the reason and the place.
+
+use millstream_partition::Partition;
+use millstream_record::{BatchBuilder, CheckedBatch, Codec, Header, Record, TimestampType};
+use millstream_stage::EMBEDDED_NUMBER;
+use millstream_wire::Str;
+
+use super::dead_letter_topic::failed;
+use super::stages::Verdict;
+use crate::error::ApiError;
+
+/// The headers that a dead letter adds to its record. A record that becomes a dead letter again has them once.
+const HEADERS: [&str; 6] = [
+    "millstream.plugin",
+    "millstream.version",
+    "millstream.error",
+    SOURCE_TOPIC,
+    "millstream.source.partition",
+    "millstream.source.offset",
+];
+
+const SOURCE_TOPIC: &str = "millstream.source.topic";
+
+/// Copies of records of one partition.
+#[derive(Debug)]
+pub(super) struct Letters {
+    source: Str,
+    partition: i32,
+    /// The codec of the records' batch. The dead letters have the same one, so that they are not much larger.
+    codec: Codec,
+    letters: Vec<Letter>,
+}
+
+/// A copy of one record.
+#[derive(Debug)]
+struct Letter {
+    timestamp: i64,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    headers: Vec<OwnHeader>,
+    /// The offset of the record, or its place in a batch that has no offsets yet.
+    offset: i64,
+    plugin: String,
+    /// The number that its users know, as in `NAME@3`.
+    version: String,
+    error: String,
+}
+
+#[derive(Debug)]
+struct OwnHeader {
+    name: Vec<u8>,
+    value: Option<Vec<u8>>,
+}
+
+impl Letters {
+    pub(super) fn new(source: Str, partition: i32, codec: Codec) -> Self {
+        Self { source, partition, codec, letters: Vec::new() }
+    }
+
+    /// Copies a record that the verdict does not keep. `row` is its place in the verdict.
+    pub(super) fn push(&mut self, record: &Record<'_>, offset: i64, verdict: &Verdict, row: usize) {
+        let own = record.headers.filter(|header| !HEADERS.iter().any(|name| name.as_bytes() == header.name));
+        let headers =
+            own.map(|header| OwnHeader { name: header.name.to_vec(), value: header.value.map(<[u8]>::to_vec) });
+        let plugin = verdict.plugin(row);
+        self.letters.push(Letter {
+            timestamp: record.timestamp,
+            key: record.key.map(<[u8]>::to_vec),
+            value: record.value.map(<[u8]>::to_vec),
+            headers: headers.collect(),
+            offset,
+            plugin: plugin.map_or_else(String::new, |plugin| plugin.name().to_owned()),
+            version: plugin.map_or_else(String::new, |plugin| plugin.number().unwrap_or(EMBEDDED_NUMBER).to_string()),
+            error: verdict.reason(row),
+        });
+    }
+
+    pub(super) fn source(&self) -> &Str {
+        &self.source
+    }
+
+    pub(super) fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.letters.is_empty()
+    }
+
+    pub(super) fn offsets(&self) -> impl Iterator<Item = i64> {
+        self.letters.iter().map(|letter| letter.offset)
+    }
+
+    /// Removes the records whose offset `keep` returns `false` for.
+    pub(super) fn retain(&mut self, keep: impl Fn(i64) -> bool) {
+        self.letters.retain(|letter| keep(letter.offset));
+    }
+
+    /// Appends the records to a partition, in as few batches as possible. `base_offset` is added to their offsets. Returns
+    /// the offset after the last of them. Computes, if the codec compresses.
+    ///
+    /// # Errors
+    /// A record does not fit, or the partition cannot be written.
+    pub(super) fn append(&self, target: &Partition, base_offset: i64, now_ms: i64) -> Result<Option<i64>, ApiError> {
+        let bytes_max = target.with_log(|log| log.config().max_message_bytes as usize)?;
+        let empty = || BatchBuilder::new(self.codec, TimestampType::CreateTime);
+        let (mut builder, mut end) = (empty(), None);
+        for letter in &self.letters {
+            let texts = self.texts(letter, base_offset);
+            let own = letter.headers.iter().map(|header| Header { name: &header.name, value: header.value.as_deref() });
+            let added = HEADERS.iter().zip(&texts).map(|(name, text)| Header::new(name, Some(text.as_bytes())));
+            let headers = || own.clone().chain(added.clone());
+            let (key, value) = (letter.key.as_deref(), letter.value.as_deref());
+            let size = BatchBuilder::record_size_max(key, value, headers());
+            if !builder.is_empty() && builder.size() + size > bytes_max {
+                end = Some(append(target, std::mem::replace(&mut builder, empty()), bytes_max, now_ms)?);
+            }
+            builder.append(letter.timestamp, key, value, headers()).map_err(failed)?;
+        }
+        if !builder.is_empty() {
+            end = Some(append(target, builder, bytes_max, now_ms)?);
+        }
+        Ok(end)
+    }
+
+    /// Returns the values of a letter's headers.
+    fn texts(&self, letter: &Letter, base_offset: i64) -> [String; 6] {
+        [
+            letter.plugin.clone(),
+            letter.version.clone(),
+            letter.error.clone(),
+            self.source.as_str().to_owned(),
+            self.partition.to_string(),
+            (base_offset + letter.offset).to_string(),
+        ]
+    }
+}
+
+/// Returns whether a record is a dead letter of another topic. A dead letter that a client sent back to its source is not.
+pub(super) fn is_letter_of_another(record: &Record<'_>, topic: &str) -> bool {
+    let source = record.headers.last_header(SOURCE_TOPIC).and_then(|header| header.value);
+    source.is_some_and(|source| source != topic.as_bytes())
+}
+
+/// Appends a batch of letters. Returns the offset after it.
+fn append(target: &Partition, builder: BatchBuilder, bytes_max: usize, now_ms: i64) -> Result<i64, ApiError> {
+    let batch = builder.build().map_err(failed)?;
+    if batch.len() > bytes_max {
+        let topic = target.topic();
+        return Err(failed(format!("it has {} bytes, raise max.message.bytes of topic {topic}", batch.len())));
+    }
+    let appended =
+        CheckedBatch::of_own(&batch).map_err(ApiError::from).and_then(|batch| Ok(target.append(&batch, now_ms)?));
+    Ok(appended.map_err(failed)?.batch().last_offset + 1)
+}

@@ -1,0 +1,109 @@
+//! A batch that the stages are done with, and that cannot be appended at once. Something has to be on stable storage first:
+//! its dead letters, or the note that a plug-in is needed to read it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millstream_partition::{Acks, Partition};
+use millstream_record::CheckedBatch;
+use millstream_wire::{ErrorCode, Str};
+
+use super::context::{Edge, MetadataChanges};
+use super::dead_letters;
+use super::decoders::NeededDecoder;
+use super::letters::Letters;
+use super::topic::{EdgePartition, ServedTopic};
+use crate::error::ApiError;
+use crate::produce::append::{Intake, Stored};
+
+/// What became of a batch that passed the stages of its topic.
+pub(crate) enum Admitted {
+    /// It is in the log.
+    Stored(Stored),
+    /// It is to be appended after something else.
+    Pending(Box<PendingAppend>),
+}
+
+/// A batch that waits for something before it is appended.
+pub(crate) struct PendingAppend {
+    pub(super) topic: Arc<ServedTopic>,
+    pub(super) partition: Arc<Partition>,
+    pub(super) acks: Acks,
+    pub(super) version: i16,
+    pub(super) request_bytes_max: usize,
+    pub(super) now_ms: i64,
+    /// As the producer sent it.
+    pub(super) sent: Bytes,
+    /// As it is stored.
+    pub(super) batch: Bytes,
+    /// The plug-in that reads it, if only a plug-in does.
+    pub(super) decoder: Option<NeededDecoder>,
+    /// Whether the topic has dead letters, so that appends to a partition take turns.
+    pub(super) takes_turns: bool,
+    pub(super) letters: Option<Letters>,
+    pub(super) dead_letter_topic: Option<Str>,
+}
+
+impl PendingAppend {
+    /// Returns the partition that the batch goes to.
+    pub(crate) fn partition(&self) -> Arc<Partition> {
+        Arc::clone(&self.partition)
+    }
+
+    /// Makes what has to be there first, and appends the batch. Goes on if the returned future is dropped: a client that
+    /// disconnects does not stop the append.
+    ///
+    /// # Errors
+    /// The batch is not appended.
+    pub(crate) async fn finish(
+        self: Box<Self>,
+        edge: &Arc<Edge>,
+        changes: &Arc<dyn MetadataChanges>,
+    ) -> Result<Stored, ApiError> {
+        let (edge, changes) = (Arc::clone(edge), Arc::clone(changes));
+        let work = tokio::spawn(async move { self.append(&edge, &*changes).await });
+        work.await.unwrap_or_else(|error| Err(ApiError::new(ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string())))
+    }
+
+    async fn append(mut self: Box<Self>, edge: &Edge, changes: &dyn MetadataChanges) -> Result<Stored, ApiError> {
+        if let Some(decoder) = &self.decoder {
+            decoder.note(self.topic.id, changes).await?;
+        }
+        if let Some(letters) = self.letters.take() {
+            return dead_letters::store(edge, changes, &self, letters).await;
+        }
+        let lock = &self.edge_partition()?.dead_letters;
+        let _turn = if self.takes_turns { Some(lock.lock().await) } else { None };
+        self.intake().store(&CheckedBatch::of_own(&self.batch)?)
+    }
+
+    /// Returns the edge's state of the partition.
+    pub(super) fn edge_partition(&self) -> Result<&EdgePartition, ApiError> {
+        let partition = self.topic.edge.partition(self.partition.index());
+        partition.map(|partition| &**partition).ok_or_else(ApiError::unknown_topic)
+    }
+
+    /// Returns the response for the batch if it was appended before.
+    pub(super) fn check_producer(&self) -> Result<Option<Stored>, ApiError> {
+        let sent = CheckedBatch::of_own(&self.sent)?;
+        self.partition.check_producer(&sent)?.map(|stored| self.intake().stored(stored)).transpose()
+    }
+
+    /// Appends the batch if the log ends at `base_offset`.
+    pub(super) fn store_at(&self, base_offset: i64) -> Result<Option<Stored>, ApiError> {
+        let batch = CheckedBatch::of_own(&self.batch)?;
+        let appended = self.partition.append_at(base_offset, &batch, self.now_ms)?;
+        appended.map(|appended| self.intake().stored(appended.batch())).transpose()
+    }
+
+    fn intake(&self) -> Intake<'_> {
+        Intake {
+            request_bytes_max: self.request_bytes_max,
+            version: self.version,
+            acks: self.acks,
+            topic: &self.topic,
+            partition: &self.partition,
+            now_ms: self.now_ms,
+        }
+    }
+}
