@@ -2,6 +2,7 @@
 //! published plug-in contract does not change.
 
 mod features;
+mod modules;
 
 use std::collections::BTreeSet;
 use std::fs;
