@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use super::root;
 
-/// Every arrow between the modules of the broker, and no others. The only circle is `api` and `net`: a connection starts
-/// handlers, and a handler says what the connection does next.
+/// Every arrow between the modules of the broker, and no others. The only circle is `api` and `net`: a connection
+/// starts handlers, and a handler says what the connection does next.
 const ARROWS: [(&str, &[&str]); 19] = [
     (
         "api",

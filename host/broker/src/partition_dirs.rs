@@ -29,8 +29,8 @@ pub(crate) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Reads the checkpoints. Without the recovery points every log is scanned from its start, so that a damaged file costs
-    /// time and loses nothing.
+    /// Reads the checkpoints. Without the recovery points every log is scanned from its start, so that a damaged file
+    /// costs time and loses nothing.
     pub(crate) fn read(data_dir: &DataDir, clean_shutdown: bool) -> Self {
         let read = |name| {
             data_dir.checkpoint(name).read().unwrap_or_else(|error| {
@@ -74,8 +74,9 @@ fn write<E>(
     OffsetCheckpoint::new(data_dir, name).write(offsets)
 }
 
-/// Takes the partitions of a deleted topic out of service and renames their folders, so that the name is free. Partitions
-/// that belong to another topic stay; the fetches that wait for them read again, and find that the topic is gone.
+/// Takes the partitions of a deleted topic out of service and renames their folders, so that the name is free.
+/// Partitions that belong to another topic stay; the fetches that wait for them read again, and find that the topic is
+/// gone.
 pub(crate) fn set_aside(data_dir: &Path, topic: &Topic) -> Vec<PathBuf> {
     let own = topic.own_partitions();
     if own.is_empty() {
@@ -122,8 +123,8 @@ fn remove(folder: &Path) {
     }
 }
 
-/// Cleans up at the start, when nothing is open: removes what was deleted, and sets folders aside whose topic the metadata
-/// does not have (or has with fewer partitions), so that they cannot be taken for another topic's.
+/// Cleans up at the start, when nothing is open: removes what was deleted, and sets folders aside whose topic the
+/// metadata does not have (or has with fewer partitions), so that they cannot be taken for another topic's.
 pub(crate) fn tidy(data_dir: &Path, image: &MetadataImage) -> io::Result<()> {
     for entry in std::fs::read_dir(data_dir)? {
         let entry = entry?;

@@ -94,8 +94,8 @@ pub async fn start(config: BrokerConfig, plugins: Plugins) -> Result<RunningBrok
     Ok(RunningBroker { broker, data_dir, addresses, stop, listeners })
 }
 
-/// What clients are told: the configured address (with the real port where none was chosen), else the one that was listened
-/// on, else, where that is every address, the one that the client came to.
+/// What clients are told: the configured address (with the real port where none was chosen), else the one that was
+/// listened on, else, where that is every address, the one that the client came to.
 fn advertised(config: &BrokerConfig, addresses: &[SocketAddr]) -> Vec<Option<HostPort>> {
     let told = config.listeners.iter().zip(addresses).map(|(listener, address)| {
         let real = |host: &str, port| HostPort { host: host.to_owned(), port };
@@ -125,7 +125,8 @@ fn open(
         records.push(MetadataRecord::ClusterCreated { cluster_id });
         records.push(MetadataRecord::FeatureLevelSet { level: FeatureLevel::NEWEST.number() });
     } else if !clean {
-        // Records that clients have read may be gone: by the new epoch they find out where the log parts from what they know.
+        // Records that clients have read may be gone: by the new epoch they find out where the log parts from what they
+        // know.
         records.push(MetadataRecord::LeaderEpochRaised { epoch: image.leader_epoch + 1 });
     }
     if !records.is_empty() {

@@ -1,7 +1,8 @@
-//! Fetch: a long poll over partitions. The answer names file ranges; the records are never read into memory here, but for
-//! those of views ([`views`]).
+//! Fetch: a long poll over partitions. The answer names file ranges; the records are never read into memory here, but
+//! for those of views ([`views`]).
 //!
-//! There are no fetch sessions: session id 0 is always a legal answer, and clients then name their partitions each time.
+//! There are no fetch sessions: session id 0 is always a legal answer, and clients then name their partitions each
+//! time.
 
 mod views;
 
@@ -54,8 +55,8 @@ struct TargetTopic {
     id: Uuid,
     /// `None` if it cannot be read, which is then the error of each target.
     served: Option<Arc<ServedTopic>>,
-    /// Whether its records are scanned instead of sent as they lie: those of a view pass its filters, batches in a private
-    /// format are decoded, and batches that lost all of their records at admission become a gap.
+    /// Whether its records are scanned instead of sent as they lie: those of a view pass its filters, batches in a
+    /// private format are decoded, and batches that lost all of their records at admission become a gap.
     is_scanned: bool,
     targets: Vec<Target>,
 }

@@ -1,5 +1,5 @@
-//! Produce: check, patch, append, answer. Records are never decoded on the plain path; the bytes that a client sent are those
-//! that are stored, but for base offset and leader epoch.
+//! Produce: check, patch, append, answer. Records are never decoded on the plain path; the bytes that a client sent are
+//! those that are stored, but for base offset and leader epoch.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -51,7 +51,8 @@ struct AppendedAll {
     waits: Vec<Wait>,
 }
 
-/// Where the batches of a topic are appended. The topic's [`Route`] decides, and for some routes the size of the batches.
+/// Where the batches of a topic are appended. The topic's [`Route`] decides, and for some routes the size of the
+/// batches.
 enum Work {
     /// On the thread that serves the socket.
     Inline,
@@ -402,8 +403,8 @@ struct Staged {
 }
 
 impl Staged {
-    /// Appends batch after batch. Returns the first that has to wait for something, which is to be added to the response.
-    /// Blocks while the stages compute.
+    /// Appends batch after batch. Returns the first that has to wait for something, which is to be added to the
+    /// response. Blocks while the stages compute.
     fn run(&mut self) -> Option<(i32, Box<PendingAppend>)> {
         let at = Admission { edge: &self.edge, topic: &self.topic, stages: &self.stages };
         for PartitionProduceData { index, records } in self.batches.by_ref() {

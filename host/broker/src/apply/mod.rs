@@ -1,8 +1,8 @@
 //! The effects of a metadata change on this node: logs, folders, stages, the table of topics.
 //!
-//! Nothing here decides. [`prepare`] makes what can fail, before the change is committed; [`apply`] acts on a change that is
-//! committed, and cannot fail as a whole: a partition that cannot be opened is offline and the rest is served. A start
-//! applies the whole image in the same way, see [`open_all`].
+//! Nothing here decides. [`prepare`] makes what can fail, before the change is committed; [`apply`] acts on a change
+//! that is committed, and cannot fail as a whole: a partition that cannot be opened is offline and the rest is served.
+//! A start applies the whole image in the same way, see [`open_all`].
 
 mod prepare;
 mod topics;

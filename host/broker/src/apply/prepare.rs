@@ -29,7 +29,8 @@ impl Prepared {
     }
 }
 
-/// Makes the stages that a change asks for, and freezes topics that become views. Blocks: a plug-in may have to be compiled.
+/// Makes the stages that a change asks for, and freezes topics that become views. Blocks: a plug-in may have to be
+/// compiled.
 ///
 /// # Errors
 /// A stage does not exist or does not start, or a topic that is to become a view has records.
@@ -75,7 +76,8 @@ fn may_stay_broken(node: &Node, change: &TopicChange) -> bool {
         && before.view_of == after.view_of
 }
 
-/// Returns whether stages have to be made for a topic. Those that stay the same stay in service, with all that they know.
+/// Returns whether stages have to be made for a topic. Those that stay the same stay in service, with all that they
+/// know.
 fn needs_stages(node: &Node, topic: &TopicImage) -> bool {
     let Some(served) = served(node, topic) else { return true };
     // A config that another version stored and this one rejects: the error is the one of the change.

@@ -1,9 +1,9 @@
 //! Changes of the metadata: decided, made durable, applied, in this order.
 //!
-//! A change is checked against the image ([`decide`]) and against this node ([`apply::prepare`]: do its stages start?). Its
-//! records are committed, and only then acted on ([`apply::apply`]). A stop in between is repaired at the next start, which
-//! applies the whole image. Changes that arrive while others are being committed wait, and are committed together with one
-//! fsync.
+//! A change is checked against the image ([`decide`]) and against this node ([`apply::prepare`]: do its stages start?).
+//! Its records are committed, and only then acted on ([`apply::apply`]). A stop in between is repaired at the next
+//! start, which applies the whole image. Changes that arrive while others are being committed wait, and are committed
+//! together with one fsync.
 
 mod auto_create;
 mod rules;
@@ -91,7 +91,8 @@ impl Controller {
             // Another task has taken them all.
             return;
         }
-        // The guard moves to the thread that works: the lock is free when the work is done, not when this future is dropped.
+        // The guard moves to the thread that works: the lock is free when the work is done, not when this future is
+        // dropped.
         let done = blocking(move || {
             let _changes = changes;
             self.carry_out(waiting);
@@ -138,8 +139,8 @@ impl Controller {
         requests.into_iter().map(plan_one).collect()
     }
 
-    /// Starts the stages that requests ask for and drops them again, without the lock. What has to be compiled is compiled
-    /// now, so that it does not hold up other changes.
+    /// Starts the stages that requests ask for and drops them again, without the lock. What has to be compiled is
+    /// compiled now, so that it does not hold up other changes.
     async fn warm_up(self: &Arc<Self>, requests: Vec<Request>) {
         let controller = Arc::clone(self);
         let work = move || {
@@ -190,7 +191,8 @@ impl MetadataChanges for Arc<Controller> {
     }
 }
 
-/// Returns the topic of an alteration. It is applied even if its configs stay the same: stages that failed are tried again.
+/// Returns the topic of an alteration. It is applied even if its configs stay the same: stages that failed are tried
+/// again.
 fn altered(image: &MetadataImage, request: &Request) -> Option<Uuid> {
     match request {
         Request::AlterTopic { name, .. } => image.topic(name).map(|topic| topic.id),

@@ -1,5 +1,5 @@
-//! Produce to a topic with stages: check, ask the filters, write, append. One decode and at most one encode, however long
-//! the chain is; a batch that passes whole is stored as it came.
+//! Produce to a topic with stages: check, ask the filters, write, append. One decode and at most one encode, however
+//! long the chain is; a batch that passes whole is stored as it came.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -28,8 +28,8 @@ use crate::produce::recode::{recode, with_payload};
 /// How many records an answer names as refused. All of them, for any batch that a client sends by itself.
 const REFUSED_RECORDS_MAX: usize = 10_000;
 
-/// How many bytes of words about single records an answer carries. The records after that are named without words, which
-/// clients take for those about the batch.
+/// How many bytes of words about single records an answer carries. The records after that are named without words,
+/// which clients take for those about the batch.
 const REFUSED_WORDS_MAX: usize = 64 << 10;
 
 /// A batch between its checks and its append.
@@ -58,8 +58,8 @@ pub(crate) struct Admission<'a> {
     pub(crate) stages: &'a ActiveStages,
 }
 
-/// Passes a batch through the stages of its topic, and appends it if nothing has to be on stable storage first. Blocks while
-/// the stages compute, see [`super::inline_policy`].
+/// Passes a batch through the stages of its topic, and appends it if nothing has to be on stable storage first. Blocks
+/// while the stages compute, see [`super::inline_policy`].
 ///
 /// # Errors
 /// The batch is rejected, or cannot be appended.
@@ -67,8 +67,8 @@ pub(crate) fn admit(at: &Admission<'_>, intake: &Intake<'_>, sent: &Bytes) -> Re
     let Admission { edge, topic, stages } = *at;
     let partition = topic.edge.partition(intake.partition.index()).ok_or_else(ApiError::unknown_topic)?;
     let batch = intake.check(sent)?;
-    // A batch that was appended before gets its response before any stage sees it: no filter judges it twice, and no dead
-    // letter is written twice.
+    // A batch that was appended before gets its response before any stage sees it: no filter judges it twice, and no
+    // dead letter is written twice.
     if let Some(stored) = intake.partition.check_producer(&batch)? {
         return intake.stored(stored).map(Admitted::Stored);
     }

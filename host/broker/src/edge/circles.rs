@@ -1,8 +1,8 @@
 //! Refuses configs by which records would flow in a circle.
 //!
-//! Records flow from a topic to its views, and from a topic with stages to its dead letter topic. If a path of such steps
-//! came back to its start, one record that a filter cannot read would make dead letters without end, driven by reading
-//! alone.
+//! Records flow from a topic to its views, and from a topic with stages to its dead letter topic. If a path of such
+//! steps came back to its start, one record that a filter cannot read would make dead letters without end, driven by
+//! reading alone.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;

@@ -2,16 +2,16 @@
 //!
 //! # No loss, and the right offset
 //!
-//! An acknowledged record must be in one of the two topics, whatever happens. If the source were written first, a stop in
-//! between would lose the letter for good: the producer's retry is then known as a repeat, and acknowledged. So the letters
-//! go first, and are as durable as acks=all promises before a byte of the source is written. A stop in between leaves
-//! letters of a batch that was not acknowledged; the retry writes them once more.
+//! An acknowledged record must be in one of the two topics, whatever happens. If the source were written first, a stop
+//! in between would lose the letter for good: the producer's retry is then known as a repeat, and acknowledged. So the
+//! letters go first, and are as durable as acks=all promises before a byte of the source is written. A stop in between
+//! leaves letters of a batch that was not acknowledged; the retry writes them once more.
 //!
 //! A dead letter names the offset that its record would have had, which is known only when the source is appended. So
 //! an append under this policy holds the partition's `dead_letters` lock. With dead letters it holds the lock from
 //! reading the log's end to the append, over the wait for the disk. Only an append under other configs can move the end
-//! meanwhile: they were just changed, or the source is itself a dead letter topic. The append then notices, and the dead
-//! letters are written again with their new offsets.
+//! meanwhile: they were just changed, or the source is itself a dead letter topic. The append then notices, and the
+//! dead letters are written again with their new offsets.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

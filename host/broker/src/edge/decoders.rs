@@ -1,8 +1,9 @@
-//! The plug-ins that read batches in private formats: which of them a topic needs, and the batches given back in Kafka's own
-//! codecs.
+//! The plug-ins that read batches in private formats: which of them a topic needs, and the batches given back in
+//! Kafka's own codecs.
 //!
-//! That a topic needs a plug-in is a record of the metadata. It is durable before the first batch that the plug-in has packed
-//! is appended, so that a start knows it without a look at any segment, and it stays when the topic's options go.
+//! That a topic needs a plug-in is a record of the metadata. It is durable before the first batch that the plug-in has
+//! packed is appended, so that a start knows it without a look at any segment, and it stays when the topic's options
+//! go.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
@@ -151,8 +152,8 @@ impl Edge {
         Ok(NeededDecoder { plugin, is_noted })
     }
 
-    /// Returns the uncompressed records of a batch in a private format, at most `bytes_max`, and the codec that its producer
-    /// sent. Blocks while the plug-in computes.
+    /// Returns the uncompressed records of a batch in a private format, at most `bytes_max`, and the codec that its
+    /// producer sent. Blocks while the plug-in computes.
     pub(crate) fn unpack(&self, batch: &BatchView<'_>, bytes_max: usize) -> Result<(Vec<u8>, Codec), ApiError> {
         let private = Private::parse(batch.payload())
             .map_err(|error| unreadable(batch, &format!("it is not in a private format: {error}")))?;
@@ -176,8 +177,8 @@ impl Edge {
         }
     }
 
-    /// Returns a batch in a private format as clients get it: in the codec that its producer sent, or one that this client
-    /// reads.
+    /// Returns a batch in a private format as clients get it: in the codec that its producer sent, or one that this
+    /// client reads.
     pub(crate) fn give_back(&self, batch: &BatchView<'_>, reads_zstd: bool) -> Result<Vec<u8>, ApiError> {
         let (payload, sent) = self.unpack(batch, self.config.request_max_bytes)?;
         let codec = if sent == Codec::Zstd && !reads_zstd { Codec::Lz4 } else { sent };
@@ -185,8 +186,8 @@ impl Edge {
         with_payload(batch, codec.id(), &codec::compress(codec, None, &payload).map_err(failed)?)
     }
 
-    /// Returns the topic of which a batch needs the plug-in with this digest. Reads the logs of all topics that ever did.
-    /// Blocks for the disk; call it while the plug-in is [leaving](Decoders::leave).
+    /// Returns the topic of which a batch needs the plug-in with this digest. Reads the logs of all topics that ever
+    /// did. Blocks for the disk; call it while the plug-in is [leaving](Decoders::leave).
     pub(crate) fn needed_by(&self, digest: &Digest) -> Result<Option<String>, ApiError> {
         for topic in self.topics.load().iter() {
             if !topic.edge.decoders.as_ref().is_some_and(|decoders| decoders.digests.contains(digest)) {

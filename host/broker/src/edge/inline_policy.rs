@@ -1,18 +1,19 @@
 //! Decides where the filters of a topic run: on the thread that serves the socket, or on a thread of their own.
 //!
-//! Handing a batch to another thread costs two wake-ups, and moves the batch to another core's cache. On a batch of 256 KiB
-//! that is more than all other costs of a filter on keys. Filters that take no longer than the broker's own work on the batch
-//! therefore run on the thread that serves the socket. All others, and those that were not measured yet, run beside it.
+//! Handing a batch to another thread costs two wake-ups, and moves the batch to another core's cache. On a batch of 256
+//! KiB that is more than all other costs of a filter on keys. Filters that take no longer than the broker's own work on
+//! the batch therefore run on the thread that serves the socket. All others, and those that were not measured yet, run
+//! beside it.
 //!
-//! A filter may turn slow at any batch, on a thread that serves other topics too. The worst case is one deadline of one stage,
-//! on as many threads as the topic has permits. (The binary's own stages have no deadline and are quicker at their slowest.)
-//! After that, the next stage of the chain, the search for bad rows and the next batch run where they may take their time
-//! ([`crate::compute_permits::aside`]), and so does every later batch until the filters were quick often enough there. Each
-//! such lapse asks for four times as many quick batches as the one before.
+//! A filter may turn slow at any batch, on a thread that serves other topics too. The worst case is one deadline of one
+//! stage, on as many threads as the topic has permits. (The binary's own stages have no deadline and are quicker at
+//! their slowest.) After that, the next stage of the chain, the search for bad rows and the next batch run where they
+//! may take their time ([`crate::compute_permits::aside`]), and so does every later batch until the filters were quick
+//! often enough there. Each such lapse asks for four times as many quick batches as the one before.
 //!
-//! A single overrun may be noise (interrupts are charged to the running thread), so only repeated overruns demote a filter.
-//! A batch that is slow by the clock may have waited for a core. If it took at most 2 ms, the next batches are timed by the
-//! thread's own clock before the filter is demoted.
+//! A single overrun may be noise (interrupts are charged to the running thread), so only repeated overruns demote a
+//! filter. A batch that is slow by the clock may have waited for a core. If it took at most 2 ms, the next batches are
+//! timed by the thread's own clock before the filter is demoted.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -63,12 +64,12 @@ impl Pace {
         self.in_a_row.load(Relaxed) >= self.wanted.load(Relaxed)
     }
 
-    /// Runs filters over `bytes` bytes of records, and counts how long they took. `is_sound` returns whether the filters did
-    /// not fail.
+    /// Runs filters over `bytes` bytes of records, and counts how long they took. `is_sound` returns whether the
+    /// filters did not fail.
     pub(crate) fn timed<T>(&self, bytes: usize, filter: impl FnOnce() -> T, is_sound: impl FnOnce(&T) -> bool) -> T {
         let allowed = allowed(bytes);
-        // Where many threads share the cores, only the thread's own clock tells what the filters took. Reading it is a system
-        // call, so it is read only after a batch that was slow by the wall clock.
+        // Where many threads share the cores, only the thread's own clock tells what the filters took. Reading it is a
+        // system call, so it is read only after a batch that was slow by the wall clock.
         let watched = self.watched.load(Relaxed);
         let ran = (watched > 0).then(thread_time);
         let begun = Instant::now();

@@ -1,4 +1,5 @@
-//! Dead letters as records: copies of records that a stage did not keep, with headers that name the reason and the place.
+//! Dead letters as records: copies of records that a stage did not keep, with headers that name the reason and the
+//! place.
 
 use millstream_partition::Partition;
 use millstream_record::{BatchBuilder, CheckedBatch, Codec, Header, Record, TimestampType};
@@ -96,8 +97,8 @@ impl Letters {
         self.letters.retain(|letter| keep(letter.offset));
     }
 
-    /// Appends the records to a partition, in as few batches as possible. `base_offset` is added to their offsets. Returns
-    /// the offset after the last of them. Computes, if the codec compresses.
+    /// Appends the records to a partition, in as few batches as possible. `base_offset` is added to their offsets.
+    /// Returns the offset after the last of them. Computes, if the codec compresses.
     ///
     /// # Errors
     /// A record does not fit, or the partition cannot be written.
@@ -136,7 +137,8 @@ impl Letters {
     }
 }
 
-/// Returns whether a record is a dead letter of another topic. A dead letter that a client sent back to its source is not.
+/// Returns whether a record is a dead letter of another topic. A dead letter that a client sent back to its source is
+/// not.
 pub(super) fn is_letter_of_another(record: &Record<'_>, topic: &str) -> bool {
     let source = record.headers.last_header(SOURCE_TOPIC).and_then(|header| header.value);
     source.is_some_and(|source| source != topic.as_bytes())

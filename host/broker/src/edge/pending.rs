@@ -1,5 +1,5 @@
-//! A batch that the stages are done with, and that cannot be appended at once. Something has to be on stable storage first:
-//! its dead letters, or the note that a plug-in is needed to read it.
+//! A batch that the stages are done with, and that cannot be appended at once. Something has to be on stable storage
+//! first: its dead letters, or the note that a plug-in is needed to read it.
 
 use std::sync::Arc;
 
@@ -50,8 +50,8 @@ impl PendingAppend {
         Arc::clone(&self.partition)
     }
 
-    /// Makes what has to be there first, and appends the batch. Goes on if the returned future is dropped: a client that
-    /// disconnects does not stop the append.
+    /// Makes what has to be there first, and appends the batch. Goes on if the returned future is dropped: a client
+    /// that disconnects does not stop the append.
     ///
     /// # Errors
     /// The batch is not appended.

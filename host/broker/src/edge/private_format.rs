@@ -1,8 +1,8 @@
 //! Batches in a format that only a plug-in reads.
 //!
-//! A compressor with a private format has its batches stored under codec 7, which no client may send and none is ever sent.
-//! Their payload says by itself how it is read, so that it can be read for as long as it is kept, whatever the topic's
-//! configuration is by then:
+//! A compressor with a private format has its batches stored under codec 7, which no client may send and none is ever
+//! sent. Their payload says by itself how it is read, so that it can be read for as long as it is kept, whatever the
+//! topic's configuration is by then:
 //!
 //! ```text
 //!  0  magic              "MSP1"

@@ -1,6 +1,6 @@
-//! Counts the batches that stages reject, by topic and producer. Rejections wear out an idempotent producer of librdkafka:
-//! after about 32,767 of them it fails for good records, too. So a producer that is rejected again and again is logged, and
-//! listed by `millstream plugin list -b`.
+//! Counts the batches that stages reject, by topic and producer. Rejections wear out an idempotent producer of
+//! librdkafka: after about 32,767 of them it fails for good records, too. So a producer that is rejected again and
+//! again is logged, and listed by `millstream plugin list -b`.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

@@ -6,8 +6,8 @@ use crate::config::TopicConfig;
 use crate::error::ApiError;
 use crate::produce::recode::level;
 
-/// Returns the batch with only the records that `keeps` names by their places. A batch of which nothing is left is still
-/// there for its offsets and sequences.
+/// Returns the batch with only the records that `keeps` names by their places. A batch of which nothing is left is
+/// still there for its offsets and sequences.
 pub(crate) fn thin(
     batch: &BatchView<'_>,
     records: &Records<'_>,

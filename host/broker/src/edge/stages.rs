@@ -1,7 +1,7 @@
 //! The one file of the broker that calls stages.
 //!
-//! All of it blocks for as long as a plug-in computes: call it where that is allowed. The filters alone may be called on a
-//! worker that serves sockets, if they are known to be quick ([`super::pace`]).
+//! All of it blocks for as long as a plug-in computes: call it where that is allowed. The filters alone may be called
+//! on a worker that serves sockets, if they are known to be quick ([`super::pace`]).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use millstream_stage::{Columns, Fault, Format, Isolated, Pinned, Plugin, Records
 
 use crate::compute_permits::aside;
 
-/// The bytes of rows that go into one call; a larger row has a call of its own. A guest needs room for its own work beside
-/// its copy of the columns.
+/// The bytes of rows that go into one call; a larger row has a call of its own. A guest needs room for its own work
+/// beside its copy of the columns.
 const CALL_BYTES: usize = 1 << 20;
 
 /// What a row takes beside its bytes: a timestamp, and the ends of a key, a value and headers.
@@ -92,8 +92,8 @@ pub(crate) fn pin(chain: &[Arc<Stage>]) -> Vec<Pinned<'_>> {
     chain.iter().map(|stage| stage.pin()).collect()
 }
 
-/// Rows as the columns that a chain reads, gathered while somebody else walks over them: a second walk over a batch is a
-/// second look into each of its cache lines.
+/// Rows as the columns that a chain reads, gathered while somebody else walks over them: a second walk over a batch is
+/// a second look into each of its cache lines.
 #[derive(Debug)]
 pub(crate) struct Gathered {
     columns: RecordsBuf,
@@ -121,8 +121,8 @@ impl Gathered {
     }
 }
 
-/// Asks a chain of filters about the rows that were gathered for it, which fit. Every stage sees the rows that those before it
-/// keep.
+/// Asks a chain of filters about the rows that were gathered for it, which fit. Every stage sees the rows that those
+/// before it keep.
 ///
 /// # Errors
 /// A fault that no row is to blame for: the host has no room for another instance, say. Nothing is decided then.
@@ -242,8 +242,8 @@ pub(crate) struct Packed {
     pub(crate) plugin: Plugin,
 }
 
-/// Compresses the `rows` records of a batch. What comes back was read back and is what was given: by the plug-in itself, and where
-/// its format is one of Kafka's, by the codec that every other client uses.
+/// Compresses the `rows` records of a batch. What comes back was read back and is what was given: by the plug-in
+/// itself, and where its format is one of Kafka's, by the codec that every other client uses.
 ///
 /// # Errors
 /// The stage failed, twice if it misbehaved.

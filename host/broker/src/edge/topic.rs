@@ -1,5 +1,5 @@
-//! What the edge keeps for a topic, beside the core's [`Topic`]. Both are published in one table, so a request sees both of
-//! the same moment.
+//! What the edge keeps for a topic, beside the core's [`Topic`]. Both are published in one table, so a request sees
+//! both of the same moment.
 //!
 //! [`Topic`]: crate::topics::Topic
 
@@ -122,8 +122,8 @@ impl EdgeTopic {
         self.partitions.get(usize::try_from(index).ok()?)
     }
 
-    /// Returns whether records are not served as they lie in the log: those of a view pass its filters, and batches in a
-    /// private format are decoded.
+    /// Returns whether records are not served as they lie in the log: those of a view pass its filters, and batches in
+    /// a private format are decoded.
     pub(crate) fn reads_records(&self) -> bool {
         self.view.is_some() || self.decoders.is_some()
     }

@@ -153,8 +153,8 @@ impl Intake<'_> {
         self.stored(self.partition.append(batch, self.now_ms)?.batch())
     }
 
-    /// Returns the response for a batch in the log, and the wait for its commit. A batch that was appended before gets the
-    /// same response again: the producer did not receive the first.
+    /// Returns the response for a batch in the log, and the wait for its commit. A batch that was appended before gets
+    /// the same response again: the producer did not receive the first.
     pub(crate) fn stored(&self, batch: AppendedBatch) -> Result<Stored, ApiError> {
         Ok(Stored {
             base_offset: batch.base_offset,

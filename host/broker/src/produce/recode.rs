@@ -13,7 +13,8 @@ const ATTRIBUTES: std::ops::Range<usize> = 21..23;
 /// The bits of the attributes that name the codec.
 const CODEC_MASK: i16 = 0b111;
 
-/// Returns the batch with another payload under another codec. Its length and CRC change, and nothing else of its header.
+/// Returns the batch with another payload under another codec. Its length and CRC change, and nothing else of its
+/// header.
 pub(crate) fn with_payload(batch: &BatchView<'_>, codec_id: i16, payload: &[u8]) -> Result<Vec<u8>, ApiError> {
     let too_large = || ApiError::new(ErrorCode::MESSAGE_TOO_LARGE, "the batch is too large in the topic's codec");
     let mut bytes = Vec::with_capacity(HEADER_LEN + payload.len());

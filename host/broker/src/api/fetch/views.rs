@@ -1,6 +1,6 @@
-//! A fetch that names a view, or a topic with batches that a client does not read as they lie. It looks at its source piece by piece,
-//! on threads that may block, until it has what the client asked for or the request's time is over; then it waits for news as
-//! every fetch does, and goes on from where it was.
+//! A fetch that names a view, or a topic with batches that a client does not read as they lie. It looks at its source
+//! piece by piece, on threads that may block, until it has what the client asked for or the request's time is over;
+//! then it waits for news as every fetch does, and goes on from where it was.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,16 +23,19 @@ const STEP_BYTES: usize = 1 << 20;
 /// The same, where a request has many partitions.
 const STEP_BYTES_MIN: usize = 64 << 10;
 
-/// How much the first steps of a request look at together, bytes: every partition gets one, however little time there is.
+/// How much the first steps of a request look at together, bytes: every partition gets one, however little time there
+/// is.
 const ROUND_BYTES: usize = 16 << 20;
 
 /// How long the first steps of a request may take, if it does not give more time itself.
 const FIRST_ROUND: Duration = Duration::from_secs(5);
 
-/// How much one request looks at, bytes. The client then gets an offset to go on from, which is not lost if it goes away.
+/// How much one request looks at, bytes. The client then gets an offset to go on from, which is not lost if it goes
+/// away.
 const REQUEST_BYTES_MAX: usize = 256 << 20;
 
-/// How much one request shows of its views, bytes, but for a first batch that is larger. It is all in memory until it is sent.
+/// How much one request shows of its views, bytes, but for a first batch that is larger. It is all in memory until it
+/// is sent.
 const SHOWN_BYTES_MAX: usize = 4 << 20;
 
 /// The scans of a request, one for each partition of a view.
@@ -48,7 +51,8 @@ struct Scans {
 pub(super) async fn poll(broker: Arc<Broker>, fetch: Plan, max_wait: Duration) -> Result<Option<Outgoing>, Close> {
     let deadline = Instant::now() + max_wait;
     let mut scans = Scans::of(&fetch);
-    // Every partition has its step, also in a request without any time; behind a slow filter there is not one for everybody.
+    // Every partition has its step, also in a request without any time; behind a slow filter there is not one for
+    // everybody.
     let mut until = deadline.max(Instant::now() + FIRST_ROUND);
     loop {
         let arrival = Arrival::new(fetch.min_bytes);

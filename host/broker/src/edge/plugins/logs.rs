@@ -1,5 +1,5 @@
-//! What plug-ins log, as records of the topic `__millstream_plugin_logs`: the key is the plug-in's name, the value
-//! the line, the header `version` the number of the version in the store, and `level` how loud it is. The topic is created
+//! What plug-ins log, as records of the topic `__millstream_plugin_logs`: the key is the plug-in's name, the value the
+//! line, the header `version` the number of the version in the store, and `level` how loud it is. The topic is created
 //! with the first line.
 
 use std::sync::Arc;

@@ -51,8 +51,8 @@ type Make = Box<dyn Fn() -> Result<Arc<Library>, String> + Send + Sync>;
 /// Lines of plug-ins that may wait to be written; more are lost. A plug-in logs ten a second.
 const LINES_MAX: usize = 1_000;
 
-/// Where a broker's plug-ins come from. The sandbox is started when the first stage is wanted: a broker without stages has
-/// no engine.
+/// Where a broker's plug-ins come from. The sandbox is started when the first stage is wanted: a broker without stages
+/// has no engine.
 pub struct Plugins {
     make: Make,
     started: Mutex<Option<Started>>,
@@ -86,8 +86,8 @@ impl fmt::Debug for Plugins {
 }
 
 impl Plugins {
-    /// `make` starts the sandbox and gives it the plug-ins of the program; what it says when it cannot is told to whoever
-    /// wants a stage.
+    /// `make` starts the sandbox and gives it the plug-ins of the program; what it says when it cannot is told to
+    /// whoever wants a stage.
     pub fn new(make: impl Fn() -> Result<Arc<Library>, String> + Send + Sync + 'static) -> Self {
         let (spikes, lines) = (mpsc::unbounded_channel(), mpsc::channel(LINES_MAX));
         Self {
@@ -189,8 +189,8 @@ impl Plugins {
     }
 }
 
-/// Starts what runs beside: rollbacks, logs, the folder. It ends with the broker. When this returns, what is in the folder
-/// is pushed.
+/// Starts what runs beside: rollbacks, logs, the folder. It ends with the broker. When this returns, what is in the
+/// folder is pushed.
 pub(crate) async fn start(edge: &Arc<Edge>, changes: &Arc<dyn MetadataChanges>, stop: &watch::Receiver<bool>) {
     let plugins = &edge.plugins;
     if let Some(spikes) = plugins.spikes.1.lock().take() {

@@ -59,8 +59,8 @@ impl Own {
     }
 }
 
-/// Appends a not-done event to the plug-in's history, if it has one. Failure is logged and ignored. The caller must hold the
-/// store's lock.
+/// Appends a not-done event to the plug-in's history, if it has one. Failure is logged and ignored. The caller must
+/// hold the store's lock.
 pub(super) fn note<'a>(
     edge: &'a Arc<Edge>,
     changes: &'a Arc<dyn MetadataChanges>,

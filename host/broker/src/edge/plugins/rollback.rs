@@ -75,8 +75,8 @@ async fn roll_back(edge: &Arc<Edge>, changes: &Arc<dyn MetadataChanges>, spike: 
     }
 }
 
-/// Has the best version take over that works for all that follow the name: the number is the answer, or `None` where `bad`
-/// does not serve. That there is none is an error, and in the plug-in's history.
+/// Has the best version take over that works for all that follow the name: the number is the answer, or `None` where
+/// `bad` does not serve. That there is none is an error, and in the plug-in's history.
 async fn go_back(own: &Own, name: &str, bad: u32, reason: &str) -> Result<Option<u32>, ApiError> {
     let image = own.image();
     // Somebody was faster.

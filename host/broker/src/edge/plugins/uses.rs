@@ -47,8 +47,8 @@ pub(super) fn check_unpinned(edge: &Edge, name: &str, version: &Version) -> Resu
     }
 }
 
-/// Checks that no batch needs a version to be read, stored or about to be appended. No batch can come to need it while the
-/// returned guard lives. Blocks for the disk.
+/// Checks that no batch needs a version to be read, stored or about to be appended. No batch can come to need it while
+/// the returned guard lives. Blocks for the disk.
 ///
 /// # Errors
 /// A batch needs it.

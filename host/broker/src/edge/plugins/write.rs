@@ -1,9 +1,9 @@
-//! Writes to the topic of the plug-ins, by clients and by the broker: a batch is checked record by record, what it activates
-//! is made ready for every stage that lives, it is appended and synced, and then it is in force.
+//! Writes to the topic of the plug-ins, by clients and by the broker: a batch is checked record by record, what it
+//! activates is made ready for every stage that lives, it is appended and synced, and then it is in force.
 //!
-//! One operation at a time: what was checked is what the append finds. The checks and the preparation block, for the disk and
-//! for the compiler, so they run on blocking threads. The waits in between, for changes of topics and for the commit, keep no
-//! thread.
+//! One operation at a time: what was checked is what the append finds. The checks and the preparation block, for the
+//! disk and for the compiler, so they run on blocking threads. The waits in between, for changes of topics and for the
+//! commit, keep no thread.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,8 +25,8 @@ use crate::edge::context::{Edge, MetadataChanges};
 use crate::edge::decoders::Leaving;
 use crate::error::ApiError;
 
-/// Writes a client's batch when it has the turn, see [`write()`]. Goes on if the returned future is dropped, so that what was
-/// appended comes into force.
+/// Writes a client's batch when it has the turn, see [`write()`]. Goes on if the returned future is dropped, so that
+/// what was appended comes into force.
 ///
 /// # Errors
 /// As [`write()`].
@@ -45,8 +45,8 @@ pub(crate) async fn produce<T: Send + 'static>(
     work.await.unwrap_or_else(|error| Err(ApiError::new(ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string())))
 }
 
-/// Checks a batch, appends it with `append`, and puts it in force once it is on stable storage. The caller has the turn,
-/// [`super::Plugins::turn`].
+/// Checks a batch, appends it with `append`, and puts it in force once it is on stable storage. The caller has the
+/// turn, [`super::Plugins::turn`].
 ///
 /// # Errors
 /// `INVALID_RECORD` names the record, what is wrong with it and, where a version does not work, for whom. Then

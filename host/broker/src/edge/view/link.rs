@@ -41,8 +41,8 @@ impl View {
     }
 }
 
-/// Gives every view the partitions and the filters that its source has now. Every change of a topic calls this before the
-/// table is published.
+/// Gives every view the partitions and the filters that its source has now. Every change of a topic calls this before
+/// the table is published.
 pub(crate) fn link(table: &mut ServedTopics) {
     let depths = table.iter().filter_map(|topic| Some((depth(table, topic)?, Arc::clone(topic))));
     let mut views: Vec<(usize, Arc<ServedTopic>)> = depths.collect();

@@ -1,8 +1,8 @@
 //! Views: read-only topics that show what filters keep of another topic.
 //!
-//! A view has the partitions of its source, the very same ones, so that offsets, look-ups by time, waiting fetches and the
-//! high watermark are the source's without further ado. It has no folder and no log. What makes a topic a view is the option
-//! `view.of` among its stored options; everything else follows from that, at each start and at each change.
+//! A view has the partitions of its source, the very same ones, so that offsets, look-ups by time, waiting fetches and
+//! the high watermark are the source's without further ado. It has no folder and no log. What makes a topic a view is
+//! the option `view.of` among its stored options; everything else follows from that, at each start and at each change.
 
 use millstream_stage::StageSpec;
 use millstream_stage::spec::CHAIN_MAX;

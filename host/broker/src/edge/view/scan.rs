@@ -1,13 +1,14 @@
-//! What a view shows of its source: batches read into memory, put through the filters, written with the offsets they had.
+//! What a view shows of its source: batches read into memory, put through the filters, written with the offsets they
+//! had.
 //!
-//! A [`Scan`] is one partition of one request. It goes on where it stands until the answer is full or the request's time is
-//! over, so that no record is looked at twice for one request. A batch that is shown whole goes out byte for byte; one that is
-//! shown in part keeps its offsets, timestamps and producer fields ([`retain`]); one that is not shown at all leaves a gap. An
-//! answer that ends in a gap gets a control batch at the last offset scanned, since not every client moves past a gap that
-//! nothing follows: KafkaJS asks for the same offset for ever.
+//! A [`Scan`] is one partition of one request. It goes on where it stands until the answer is full or the request's
+//! time is over, so that no record is looked at twice for one request. A batch that is shown whole goes out byte for
+//! byte; one that is shown in part keeps its offsets, timestamps and producer fields ([`retain`]); one that is not
+//! shown at all leaves a gap. An answer that ends in a gap gets a control batch at the last offset scanned, since not
+//! every client moves past a gap that nothing follows: KafkaJS asks for the same offset for ever.
 //!
-//! A topic with batches in a private format is read in the same way, without any filter: those batches are given back in one
-//! of Kafka's codecs ([`super::decoders`]).
+//! A topic with batches in a private format is read in the same way, without any filter: those batches are given back
+//! in one of Kafka's codecs ([`super::decoders`]).
 
 use bytes::Bytes;
 use millstream_partition::Partition;
@@ -42,7 +43,8 @@ const DECOMPRESSED_BYTES: usize = 16 << 20;
 /// How many rows are looked at together.
 const ROWS_MAX: usize = 1 << 16;
 
-/// Batches that decompress to more have their turn one after the other, so that many of them take no more memory than one.
+/// Batches that decompress to more have their turn one after the other, so that many of them take no more memory than
+/// one.
 static LARGE: Mutex<()> = Mutex::new(());
 
 /// How far one partition of a request has got.
@@ -144,7 +146,8 @@ impl Scan {
         self.shown.len()
     }
 
-    /// Ends the scan for now if nothing is left to look at. Whoever is registered with the partition hears of what comes.
+    /// Ends the scan for now if nothing is left to look at. Whoever is registered with the partition hears of what
+    /// comes.
     pub(crate) fn is_at_end(&mut self, source: &Partition) -> bool {
         let is_at_end = source.is_served() && source.high_watermark() == self.next;
         if is_at_end && self.progress == Progress::Behind {
@@ -165,7 +168,8 @@ impl Scan {
         self.progress = Progress::Stopped(error);
     }
 
-    /// The error that the client gets: only where it gets nothing else, for what was found before has to reach it first.
+    /// The error that the client gets: only where it gets nothing else, for what was found before has to reach it
+    /// first.
     pub(crate) fn error(&self) -> Option<&ApiError> {
         match &self.progress {
             Progress::Stopped(error) if self.next == self.from => Some(error),
@@ -390,8 +394,8 @@ impl Filter<'_> {
         if kept.len() == count && next == batch.next_offset() && !is_private {
             return looked(if count == 0 { Shown::Nothing } else { Shown::Whole });
         }
-        // Who asks from the middle of the batch has what was before. Were it shown again, with nothing behind it, KafkaJS
-        // would take the answer for one that does not reach its offset.
+        // Who asks from the middle of the batch has what was before. Were it shown again, with nothing behind it,
+        // KafkaJS would take the answer for one that does not reach its offset.
         kept.retain(|offset| *offset >= self.from);
         if kept.is_empty() {
             return looked(Shown::Nothing);
@@ -404,8 +408,8 @@ impl Filter<'_> {
         looked(Shown::Part(part))
     }
 
-    /// Takes the rows out that a view does not show. A row on which a filter failed and that fails the fetch ends them: its
-    /// offset, and the error.
+    /// Takes the rows out that a view does not show. A row on which a filter failed and that fails the fetch ends them:
+    /// its offset, and the error.
     fn narrow(
         &self,
         rows: &mut Vec<Record<'_>>,
