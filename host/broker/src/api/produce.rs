@@ -457,3 +457,65 @@ fn refused(index: i32, error: ApiError) -> PartitionProduceResponse {
         ..Default::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use millstream_record::{BatchBuilder, TimestampType};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::config::TopicConfig;
+    use crate::edge::EdgeTopic;
+    use crate::edge::topic_stages::TopicStages;
+    use crate::topics::Topic;
+
+    fn table(name: &str, pairs: &[(&str, &str)]) -> ServedTopics {
+        let overrides = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let config = TopicConfig::resolve(&|_| None, &overrides).expect("valid configs");
+        let edge = EdgeTopic::new(name, &config, TopicStages::None, None, None, &[], None);
+        let (id, partitions) = (Uuid::from_u128(1), Vec::new());
+        let mut table = ServedTopics::default();
+        table.insert(Topic { name: name.into(), id, config, partitions, shared_from: None }, edge);
+        table
+    }
+
+    /// Returns one batch with a record of random bytes, which do not compress.
+    fn data(name: &str, codec: Codec, bytes: usize) -> TopicProduceData {
+        let value: Vec<u8> = (0..bytes).map(|_| fastrand::u8(..)).collect();
+        let mut builder = BatchBuilder::new(codec, TimestampType::CreateTime);
+        builder.append(0, None, Some(&value), []).expect("a small record fits");
+        let records = Records::Bytes(Bytes::from(builder.build().expect("a small batch fits")));
+        let partition_data = vec![PartitionProduceData { index: 0, records }];
+        TopicProduceData { name: name.into(), partition_data, ..Default::default() }
+    }
+
+    fn work(name: &str, pairs: &[(&str, &str)], codec: Codec, bytes: usize) -> Work {
+        let (table, data) = (table(name, pairs), data(name, codec, bytes));
+        Work::of(&table.resolve(false, name, Uuid::nil()), &data)
+    }
+
+    #[test]
+    fn batches_that_are_stored_as_they_came_are_appended_inline() {
+        assert!(matches!(work("a", &[], Codec::None, 10), Work::Inline));
+        assert!(matches!(work("a", &[], Codec::Zstd, 100_000), Work::Inline));
+        assert!(matches!(work("a", &[("compression.type", "zstd")], Codec::Zstd, 100_000), Work::Inline));
+        assert!(matches!(work("a", &[("compression.type", "zstd")], Codec::None, 10), Work::Compute));
+    }
+
+    #[test]
+    fn only_small_batches_are_decompressed_inline() {
+        let full = &[("compressed.records.validation", "full")];
+        assert!(matches!(work("a", full, Codec::Gzip, 10), Work::Inline));
+        assert!(matches!(work("a", full, Codec::None, 100_000), Work::Inline));
+        assert!(matches!(work("a", full, Codec::Gzip, 100_000), Work::Compute));
+    }
+
+    #[test]
+    fn topics_of_the_broker_are_closed_but_for_that_of_the_plugins() {
+        assert!(matches!(work(plugins::TOPIC, &[], Codec::None, 10), Work::Registry));
+        let rejected = work("__consumer_offsets", &[], Codec::None, 10);
+        assert!(matches!(rejected, Work::Reject(error) if error.code == ErrorCode::INVALID_TOPIC_EXCEPTION));
+        let unknown = Work::of(&table("a", &[]).resolve(false, "b", Uuid::nil()), &data("b", Codec::None, 10));
+        assert!(matches!(unknown, Work::Reject(error) if error.code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
+    }
+}
