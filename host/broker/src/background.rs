@@ -19,7 +19,7 @@ pub(crate) fn start(broker: &Arc<Broker>, stop: &watch::Receiver<bool>) {
     every(broker, stop, "log start checkpoint", config.log_start_checkpoint_interval, checkpoint_log_starts);
 }
 
-/// Runs a job again and again, in a span with its name, until the broker stops.
+/// Runs a job periodically, in a span with its name, until the broker stops.
 fn every(
     broker: &Arc<Broker>,
     stop: &watch::Receiver<bool>,
@@ -74,7 +74,7 @@ fn flush(broker: &Arc<Broker>) {
     }
 }
 
-/// Logs an error of a periodic job. An offline or deleted partition has no work to fail at.
+/// Logs an error of a periodic job, unless the partition is offline or deleted.
 fn report(what: &str, partition: &Partition, error: &PartitionError) {
     if !matches!(error, PartitionError::Offline(_) | PartitionError::NotHosted | PartitionError::Frozen) {
         partition.report(what, error);

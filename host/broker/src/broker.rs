@@ -26,30 +26,30 @@ pub(crate) struct Broker {
     pub(crate) data_dir: PathBuf,
     pub(crate) metadata: Arc<MetadataStore>,
     pub(crate) controller: Arc<Controller>,
-    /// The controller, as the edge sees it.
+    /// The controller, as the edge uses it.
     pub(crate) changes: Arc<dyn MetadataChanges>,
     /// Replaced as a whole by every change of a topic.
     pub(crate) topics: Arc<ArcSwap<ServedTopics>>,
     pub(crate) fsync_queue: Arc<FsyncQueue>,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) groups: Arc<GroupCoordinator>,
-    /// The stages of topics and the plug-ins that they are made of.
+    /// The stages of topics and their plug-ins.
     pub(crate) edge: Arc<Edge>,
     pub(crate) request_memory: RequestMemory,
     pub(crate) request_metrics: Arc<RequestMetrics>,
-    /// The turns of work that decompresses or recodes records for topics without stages.
+    /// The permits for decompressing or recoding records of topics without stages.
     pub(crate) compute: ComputePermits,
-    /// For each listener what its clients are told to connect to; `None` is the address that they came to.
+    /// For each listener the address for its clients; `None` is the address that they connected to.
     pub(crate) advertised: Vec<Option<HostPort>>,
 }
 
 impl Broker {
-    /// A partition by its topic's name.
+    /// Returns a partition by its topic's name.
     pub(crate) fn partition(&self, topic: &str, index: i32) -> Result<Arc<Partition>, ApiError> {
         self.topics.load().partition(topic, index).cloned().ok_or_else(ApiError::unknown_topic)
     }
 
-    /// The address that a client of this connection reaches the broker at.
+    /// Returns the address at which the client of this connection reaches the broker.
     pub(crate) fn advertised(&self, connection: &ConnectionInfo) -> (Str, i32) {
         match self.advertised.get(connection.listener).and_then(Option::as_ref) {
             Some(address) => (Str::from(&address.host), i32::from(address.port)),

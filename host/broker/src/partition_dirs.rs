@@ -1,4 +1,4 @@
-//! The data folder around the partitions' own folders: checkpoints, folders to be removed, folders that nobody knows.
+//! The data folder around the partitions' own folders: checkpoints, folders to remove, and unknown folders.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,16 +11,16 @@ use uuid::Uuid;
 use crate::topics::{Topic, TopicTable};
 use millstream_metadata::{MetadataImage, TopicImage};
 
-/// The ending of a folder that is to be removed, as in Kafka.
+/// The suffix of a folder that is to be removed, as in Kafka.
 const DELETED_SUFFIX: &str = "-delete";
 
-/// The ending of a folder that belongs to no topic, as in Kafka.
+/// The suffix of a folder that belongs to no topic, as in Kafka.
 const STRAY_SUFFIX: &str = "-stray";
 
-/// The longest name of a file on the file systems at hand.
+/// The longest file name on common file systems.
 const FILE_NAME_MAX: usize = 255;
 
-/// What the last broker on the folder left about its logs.
+/// The checkpoints that the last broker on the folder wrote about its logs.
 #[derive(Debug, Default)]
 pub(crate) struct Checkpoints {
     pub(crate) recovery_points: Offsets,
@@ -30,7 +30,7 @@ pub(crate) struct Checkpoints {
 
 impl Checkpoints {
     /// Reads the checkpoints. Without the recovery points every log is scanned from its start, so that a damaged file
-    /// costs time and loses nothing.
+    /// costs time but loses nothing.
     pub(crate) fn read(data_dir: &DataDir, clean_shutdown: bool) -> Self {
         let read = |name| {
             data_dir.checkpoint(name).read().unwrap_or_else(|error| {
@@ -46,12 +46,12 @@ impl Checkpoints {
     }
 }
 
-/// Writes how far each log is durable.
+/// Writes the recovery point of each log.
 pub(crate) fn write_recovery_points<E>(data_dir: &Path, topics: &TopicTable<E>) -> io::Result<()> {
     write(data_dir, OffsetCheckpoint::RECOVERY_POINT, topics, |log| Some(log.recovery_point()))
 }
 
-/// Writes where each log starts, for those whose start is not that of their first segment.
+/// Writes the start of each log that does not start with its first segment.
 pub(crate) fn write_log_starts<E>(data_dir: &Path, topics: &TopicTable<E>) -> io::Result<()> {
     write(data_dir, OffsetCheckpoint::LOG_START, topics, |log| Some(log.log_start_offset()).filter(|&start| start > 0))
 }
@@ -62,7 +62,7 @@ fn write<E>(
     topics: &TopicTable<E>,
     offset: impl Fn(&millstream_log::Log) -> Option<i64>,
 ) -> io::Result<()> {
-    // Two writers at once would use the same temporary file, and the older offsets could win.
+    // Two concurrent writers would use the same temporary file, and the older offsets could win.
     static WRITER: Mutex<()> = Mutex::new(());
     let _writer = WRITER.lock();
     let mut offsets = Vec::new();
@@ -75,7 +75,7 @@ fn write<E>(
 }
 
 /// Takes the partitions of a deleted topic out of service and renames their folders, so that the name is free.
-/// Partitions that belong to another topic stay; the fetches that wait for them read again, and find that the topic is
+/// Partitions that belong to another topic stay. The fetches that wait for them read again, and find that the topic is
 /// gone.
 pub(crate) fn set_aside(data_dir: &Path, topic: &Topic) -> Vec<PathBuf> {
     let own = topic.own_partitions();
@@ -105,11 +105,11 @@ fn rename(data_dir: &Path, name: &str, suffix: &str) -> io::Result<PathBuf> {
     Ok(target)
 }
 
-/// Removes folders after a delay. A stop before that leaves it to the next start.
+/// Removes folders after a delay. If the broker stops before, the next start does it.
 pub(crate) fn remove_later(folders: Vec<PathBuf>, delay: Duration) {
     tokio::spawn(async move {
         tokio::time::sleep(delay).await;
-        // The task has nobody to report to; `remove` logs what fails.
+        // The task has no result; `remove` logs failures.
         let _ = tokio::task::spawn_blocking(move || folders.iter().for_each(|folder| remove(folder))).await;
     });
 }
@@ -123,8 +123,8 @@ fn remove(folder: &Path) {
     }
 }
 
-/// Cleans up at the start, when nothing is open: removes what was deleted, and sets folders aside whose topic the
-/// metadata does not have (or has with fewer partitions), so that they cannot be taken for another topic's.
+/// Cleans up at the start, before anything is open. Removes deleted folders. Sets aside folders whose topic the
+/// metadata does not have (or has with fewer partitions), so that they cannot be mistaken for another topic's.
 pub(crate) fn tidy(data_dir: &Path, image: &MetadataImage) -> io::Result<()> {
     for entry in std::fs::read_dir(data_dir)? {
         let entry = entry?;

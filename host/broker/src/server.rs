@@ -33,15 +33,15 @@ use millstream_partition::now_ms;
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The data folder cannot be used: it is another broker's, or the disk refuses.
+    /// The data folder cannot be used: it belongs to another broker, or the disk fails.
     #[error("{0}")]
     Data(String),
     /// A listener cannot be opened.
     #[error("cannot listen on {address}: {error}")]
     Listen {
-        /// Where it should have listened.
+        /// The address to listen on.
         address: HostPort,
-        /// Why it cannot.
+        /// The cause.
         error: std::io::Error,
     },
 }
@@ -50,7 +50,7 @@ fn data(error: impl std::fmt::Display) -> StartError {
     StartError::Data(error.to_string())
 }
 
-/// A broker that answers.
+/// A running broker.
 #[derive(Debug)]
 pub struct RunningBroker {
     broker: Arc<Broker>,
@@ -60,11 +60,11 @@ pub struct RunningBroker {
     listeners: Vec<JoinHandle<()>>,
 }
 
-/// Opens the data folder and the listeners. When this returns, the broker answers.
+/// Opens the data folder and the listeners. When this returns, the broker serves requests.
 ///
 /// # Errors
 /// The data folder is in use or damaged as a whole, or a listener cannot be opened. A single partition that cannot be
-/// opened is no error: it is offline and the rest is served.
+/// opened is not an error: it is offline, and the rest is served.
 pub async fn start(config: BrokerConfig, plugins: Plugins) -> Result<RunningBroker, StartError> {
     descriptors::raise_limit();
     let mut sockets = Vec::with_capacity(config.listeners.len());
@@ -94,8 +94,8 @@ pub async fn start(config: BrokerConfig, plugins: Plugins) -> Result<RunningBrok
     Ok(RunningBroker { broker, data_dir, addresses, stop, listeners })
 }
 
-/// What clients are told: the configured address (with the real port where none was chosen), else the one that was
-/// listened on, else, where that is every address, the one that the client came to.
+/// Returns the addresses for clients. Each is the configured address (with the real port if none was chosen) or else
+/// the address listened on. If that is every address, it is the one that the client connected to.
 fn advertised(config: &BrokerConfig, addresses: &[SocketAddr]) -> Vec<Option<HostPort>> {
     let told = config.listeners.iter().zip(addresses).map(|(listener, address)| {
         let real = |host: &str, port| HostPort { host: host.to_owned(), port };
@@ -125,8 +125,8 @@ fn open(
         records.push(MetadataRecord::ClusterCreated { cluster_id });
         records.push(MetadataRecord::FeatureLevelSet { level: FeatureLevel::NEWEST.number() });
     } else if !clean {
-        // Records that clients have read may be gone: by the new epoch they find out where the log parts from what they
-        // know.
+        // Records that clients have read may be lost. With the new epoch they detect where the log differs from what
+        // they know.
         records.push(MetadataRecord::LeaderEpochRaised { epoch: image.leader_epoch + 1 });
     }
     if !records.is_empty() {
@@ -186,30 +186,30 @@ fn open(
 }
 
 impl RunningBroker {
-    /// The address of the first listener, with its real port.
+    /// Returns the address of the first listener, with its real port.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.addresses[0]
     }
 
-    /// The addresses of all listeners.
+    /// Returns the addresses of all listeners.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// Returns what each API did since the start.
+    /// Returns the counts of each API since the start.
     #[must_use]
     pub fn request_stats(&self) -> Vec<RequestStats> {
         api::request_stats(&self.broker.request_metrics)
     }
 
-    /// Stops: connections end, logs are synced and closed, and the folder is marked as cleanly left.
+    /// Stops the broker: connections end, logs are synced and closed, and the folder is marked as cleanly closed.
     ///
     /// # Errors
     /// Something could not be written; the next start then recovers as after a crash.
     pub async fn shutdown(self) -> Result<(), StartError> {
-        // Receivers may all have gone; then there is nobody to tell.
+        // All receivers may be gone already.
         let _ = self.stop.send(true);
         self.broker.groups.stop();
         for listener in self.listeners {

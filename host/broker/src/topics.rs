@@ -1,4 +1,4 @@
-//! The topics as they are served: the metadata image joined with the open partitions.
+//! The served topics: the metadata image joined with the open partitions.
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::config::TopicConfig;
 use crate::error::ApiError;
 
-/// Where transactions will be kept: clients may not write there today either.
+/// The topic for transactions, which do not exist yet. Clients may not write to it today either.
 const TRANSACTION_STATE: &str = "__transaction_state";
 
 /// One topic.
@@ -84,7 +84,7 @@ impl<E> TopicTable<E> {
         self.by_name.insert(topic.name.clone(), topic);
     }
 
-    /// Logs, once for each topic, that nothing is compacted yet.
+    /// Logs once for each topic that compaction does not run yet.
     fn warn_of_compaction(&self, topic: &Topic) {
         let was_compact = self.by_id(topic.id).is_some_and(|before| before.config.compact);
         if topic.config.compact && !was_compact && !topic.is_internal() {

@@ -32,7 +32,7 @@ use crate::open::PartitionSpec;
 /// The config of a topic, as far as its partitions use it.
 #[derive(Debug, Clone)]
 pub struct PartitionConfig {
-    /// What concerns the files.
+    /// The configs of the log.
     pub log: Arc<LogConfig>,
     /// `flush.messages`: a write waits for stable storage once this many records are not synced; `i64::MAX` for never.
     pub flush_messages: i64,
@@ -56,7 +56,7 @@ pub struct Partition {
     errors: ErrorLog,
 }
 
-/// Keeps a partition as it is: until this is dropped it takes no records. Deleting the partition is still possible.
+/// Prevents appends to a partition until this is dropped. The partition can still be deleted.
 #[derive(Debug)]
 #[must_use = "the partition takes records again when this is dropped"]
 pub struct Frozen(Arc<Partition>);
@@ -71,25 +71,25 @@ impl Drop for Frozen {
     }
 }
 
-/// What changes in a partition's life. Guarded by the partition's lock.
+/// The state that changes in a partition's life. Guarded by the partition's lock.
 #[derive(Debug)]
 struct PartitionState {
     role: Role,
     log: LogState,
 }
 
-/// What this broker does for the partition.
+/// This broker's role for the partition.
 #[derive(Debug, Clone, Copy)]
 enum Role {
-    /// Takes the producers' records. Its in-sync replicas are this broker alone, so that a record is replicated once it
-    /// is appended.
+    /// Appends the producers' records. Its only in-sync replica is this broker, so a record is replicated once it is
+    /// appended.
     Leader { epoch: i32 },
 }
 
 #[derive(Debug)]
 enum LogState {
     Online(Box<Log>),
-    /// Takes no records for now, see [`Partition::freeze`].
+    /// Accepts no records for now; see [`Partition::freeze`].
     Frozen(Box<Log>),
     /// The log could not be opened, and why.
     Offline(Arc<str>),
@@ -104,7 +104,7 @@ struct Published {
     deleted: AtomicBool,
 }
 
-/// When records are synced without a producer that asks for it.
+/// When records are synced without a request of a producer.
 #[derive(Debug)]
 struct FlushRules {
     messages: AtomicI64,
@@ -328,7 +328,8 @@ impl Partition {
         self.waiters.arrived(batch.size());
     }
 
-    /// Checks the producer of a batch without appending it. Returns where the batch is stored if it was appended before.
+    /// Checks the producer of a batch without appending it. Returns where the batch is stored if it was appended
+    /// before.
     ///
     /// # Errors
     /// As [`Self::append`].
@@ -355,8 +356,7 @@ impl Partition {
         let _ = self.with_log(|log| log.set_config(Arc::clone(&config.log)));
     }
 
-    /// Forgets producers that have expired, and deletes segments past their retention. Returns the number of segments
-    /// deleted.
+    /// Removes expired producers, and deletes segments past their retention. Returns the number of deleted segments.
     ///
     /// # Errors
     /// The disk failed, or the partition is offline or deleted.

@@ -1,7 +1,7 @@
-//! Fetch: a long poll over partitions. The answer names file ranges; the records are never read into memory here, but
+//! Fetch: a long poll over partitions. The response names file ranges. Records are never read into memory here, except
 //! for those of views ([`views`]).
 //!
-//! There are no fetch sessions: session id 0 is always a legal answer, and clients then name their partitions each
+//! There are no fetch sessions: session id 0 is always a valid response, and clients then name their partitions each
 //! time.
 
 mod views;
@@ -34,10 +34,10 @@ const TOPIC_IDS_SINCE: i16 = 13;
 /// The first version that may carry zstd.
 const ZSTD_SINCE: i16 = 10;
 
-/// The value of the isolation level that reads committed records only.
+/// The value of the isolation level that reads only committed records.
 const READ_COMMITTED: i8 = 1;
 
-/// A session epoch that ends a session: its request is answered in full.
+/// The session epoch that ends a session: its request gets a full response.
 const FINAL_EPOCH: i32 = -1;
 
 /// One partition of the request.
@@ -49,19 +49,19 @@ struct Target {
     max_bytes: usize,
 }
 
-/// One topic of the request, named as the request names it.
+/// One topic of the request, with its name as in the request.
 struct TargetTopic {
     name: Str,
     id: Uuid,
-    /// `None` if it cannot be read, which is then the error of each target.
+    /// `None` if it cannot be read, which is then the error of each of its targets.
     served: Option<Arc<ServedTopic>>,
-    /// Whether its records are scanned instead of sent as they lie: those of a view pass its filters, batches in a
-    /// private format are decoded, and batches that lost all of their records at admission become a gap.
+    /// Whether its records are scanned instead of sent as they are stored. Those of a view pass its filters, and
+    /// batches in a private format are decoded. Batches that lost all of their records at admission become a gap.
     is_scanned: bool,
     targets: Vec<Target>,
 }
 
-/// A fetch whose topics are resolved; it can be read as often as needed.
+/// A fetch with resolved topics, which can be read as often as needed.
 struct Plan {
     context: RequestContext,
     topics: Vec<TargetTopic>,
@@ -70,12 +70,12 @@ struct Plan {
     read_committed: bool,
 }
 
-/// What one pass over the partitions has found.
+/// The result of one pass over the partitions.
 struct Pass {
     results: Vec<Result<PartitionRead, ApiError>>,
     bytes: usize,
     failed: bool,
-    /// What views show, by the place of the target; empty where no view was asked for.
+    /// What views show, by the index of the target; empty if no view was requested.
     shown: Vec<Option<Bytes>>,
 }
 
@@ -134,7 +134,7 @@ impl Plan {
                 max_bytes: size(target.partition_max_bytes),
             });
             let targets: Vec<Target> = targets.collect();
-            // The table's own name, so that a fetch that waits does not keep the request's bytes.
+            // Uses the table's own name, so that a fetch that waits does not keep the request's bytes.
             let name = found.as_ref().map_or(&asked.topic, |topic| &topic.name).clone();
             let served = found.ok().cloned();
             let is_scanned = served.as_ref().is_some_and(|topic| is_scanned(topic, &targets));
@@ -157,7 +157,7 @@ impl Plan {
         self.targets().filter_map(|(_, target)| target.partition.as_ref().ok())
     }
 
-    /// Reads every partition once, within the bounds of the request. The first batch that is found always comes whole.
+    /// Reads every partition once, within the limits of the request. The first batch is always returned whole.
     fn pass(&self) -> Pass {
         let mut left = self.max_bytes;
         let mut pass = Pass { results: Vec::new(), bytes: 0, failed: false, shown: Vec::new() };
@@ -172,7 +172,7 @@ impl Plan {
         pass.failed || pass.bytes >= self.min_bytes || pass.results.is_empty()
     }
 
-    /// Waits for bytes until the deadline, whatever came first.
+    /// Waits for bytes until the deadline. Bytes that arrived before count too.
     async fn poll_until(self, deadline: Instant) -> Result<Outgoing, Close> {
         loop {
             let arrival = Arrival::new(self.min_bytes);
@@ -229,7 +229,7 @@ impl Plan {
 }
 
 impl Pass {
-    /// Takes in what was read of the next partition; gives its bytes.
+    /// Adds what was read of the next partition. Returns its bytes.
     fn add(&mut self, result: Result<PartitionRead, ApiError>) -> usize {
         let bytes = result.as_ref().map_or(0, |read| read.slice.as_ref().map_or(0, |slice| slice.len));
         self.bytes += bytes;
@@ -245,7 +245,7 @@ impl TargetTopic {
         partition.check_epoch(target.leader_epoch)?;
         let read = partition.read(target.offset, max_bytes, at_least_one)?;
         if self.served.as_ref().is_some_and(|topic| topic.edge.has_private_batches(target.index)) {
-            // The first such batch came while the fetch waited. The client looks up the leader, and fetches again.
+            // The first such batch arrived while the fetch waited. The client looks up the leader, and fetches again.
             let message = "the topic's batches are read in another way now";
             return Err(ApiError::new(ErrorCode::NOT_LEADER_OR_FOLLOWER, message));
         }
@@ -275,7 +275,7 @@ fn failed(target: &Target, error: &ApiError) -> PartitionData {
     }
 }
 
-/// The registrations of a fetch; they end with it, also when its connection is gone.
+/// The registrations of a fetch. They end with it, even if its connection closes.
 struct Registered<'a> {
     fetch: &'a Plan,
     arrival: &'a Arc<Arrival>,

@@ -1,4 +1,4 @@
-//! ListOffsets: the ends of a log, and the record for a time. No match is -1 and -1, never an error.
+//! ListOffsets: the ends of a log, and the record for a time. No match gives -1 and -1, without an error.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
-/// The end of what is in tiered storage, and the start of what waits to go there: there is none.
+/// The end of the tiered storage, and the start of what waits for it: neither exists.
 const TIERED: [i64; 2] = [-5, -6];
 
 pub(super) struct ListOffsets;
@@ -38,7 +38,7 @@ impl Handler for ListOffsets {
                 topics.push(look_up(broker, topic));
                 continue;
             }
-            // A search by time may read from disk and decompress, or have a plug-in do so, in the topic's own turns.
+            // A search by time may read from disk and decompress, or call a plug-in, so it needs the topic's permits.
             let decoders = broker.topics.load().by_name(&topic.name).and_then(|topic| topic.edge.decoders.clone());
             let owner = Arc::clone(broker);
             let search = move || look_up(&owner, topic);

@@ -1,5 +1,5 @@
-//! Produce: check, patch, append, answer. Records are never decoded on the plain path; the bytes that a client sent are
-//! those that are stored, but for base offset and leader epoch.
+//! Produce: check, patch, append, respond. On the plain path records are never decoded; the stored bytes are those that
+//! the client sent, except for base offset and leader epoch.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -31,28 +31,27 @@ use crate::topics::Topic;
 /// The first version that names topics by id.
 const TOPIC_IDS_SINCE: i16 = 13;
 
-/// The most bytes of records of one request that stages see on a worker that serves sockets.
+/// The most bytes of records of one request that stages process on a worker that serves sockets.
 const QUICK_BYTES: usize = 1 << 20;
 
-/// A partition whose answer waits for stable storage: its place in the response, and the wait.
+/// A partition whose response waits for stable storage: its index in the response, and the wait.
 struct Wait {
     topic: usize,
     partition: usize,
     committed: Committed,
 }
 
-/// What a whole request appended.
+/// The result of a whole request.
 struct AppendedAll {
     produced: Produced,
     /// Why nothing of it may be appended.
     refusal: Option<ApiError>,
-    /// The answer as far as it is known without waiting.
+    /// The response before the waits.
     response: ProduceResponse,
     waits: Vec<Wait>,
 }
 
-/// Where the batches of a topic are appended. The topic's [`Route`] decides, and for some routes the size of the
-/// batches.
+/// The thread for a topic's batches. The topic's [`Route`] decides, and for some routes the size of the batches.
 enum Work {
     /// On the thread that serves the socket.
     Inline,
@@ -60,15 +59,15 @@ enum Work {
     Compute,
     /// On a thread for computing, with a permit of the topic: they pass its stages.
     Stages(Arc<ActiveStages>),
-    /// As those, but on the thread that serves the socket if a permit is free: the stages are quick.
+    /// As `Stages`, but on the thread that serves the socket if a permit is free: the stages are quick.
     QuickStages(Arc<ActiveStages>),
-    /// One request at a time: they change the plug-ins.
+    /// One request at a time, since they change the plug-ins.
     Registry,
-    /// Nowhere.
+    /// They are not appended.
     Reject(ApiError),
 }
 
-/// The batches of a topic, and where they are appended.
+/// The batches of a topic, and the thread to append them on.
 struct Job {
     /// `None` if the topic is not served.
     topic: Option<Arc<ServedTopic>>,
@@ -76,7 +75,7 @@ struct Job {
     work: Work,
 }
 
-/// What all batches of a request have in common.
+/// The parts that all batches of a request share.
 #[derive(Clone, Copy)]
 struct Produced {
     version: i16,
@@ -125,7 +124,7 @@ impl TwoStageHandler for Produce {
     }
 }
 
-/// Appends topic after topic, each where its work does not hold up other connections.
+/// Appends topic after topic, each where its work does not delay other connections.
 async fn append_apart(
     broker: Arc<Broker>,
     context: RequestContext,
@@ -164,7 +163,7 @@ impl Work {
                 if codecs(data).any(is_heavy) { Self::Compute } else { Self::Inline }
             }
             Route::Stages(stages) => {
-                // A compressor takes longer than all else that is done for a batch.
+                // A compressor takes longer than all other work on a batch.
                 let is_quick = stages.pace.is_quick()
                     && stages.compressor.is_none()
                     && records_bytes(data) <= QUICK_BYTES
@@ -190,12 +189,12 @@ fn codecs(data: &TopicProduceData) -> impl Iterator<Item = Codec> {
     data.partition_data.iter().filter_map(|partition| codec_of(&partition.records))
 }
 
-/// The codec of a batch; none for what is no batch, which is refused without looking into it.
+/// Returns the codec of a batch; `None` for bytes that are not a batch, which are rejected unread.
 fn codec_of(records: &Records) -> Option<Codec> {
     BatchHeader::parse(records.as_bytes()?).ok()?.codec().ok()
 }
 
-/// Waits for stable storage where the answer asks for it, then answers.
+/// Waits for stable storage if needed, then responds.
 async fn settle_all(
     context: RequestContext,
     appended: AppendedAll,
@@ -215,7 +214,7 @@ async fn settle_all(
     context.respond(&response).map(Some)
 }
 
-/// Ends a produce with acks=0, which has no response: an error closes the connection, as with Kafka.
+/// Ends a produce with acks=0, which has no response: an error closes the connection, as in Kafka.
 fn silent(context: &RequestContext, response: &ProduceResponse) -> Result<(), Close> {
     let mut partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
     match partitions.find(|partition| partition.error_code.is_err()) {
@@ -279,7 +278,7 @@ impl AppendedAll {
         Ok(self)
     }
 
-    /// Appends the batches of one topic as they are, or recoded.
+    /// Appends the batches of one topic unchanged, or recoded.
     fn append(&mut self, topic: Result<&Arc<ServedTopic>, ApiError>, data: TopicProduceData) {
         self.begin_topic(topic.as_ref().ok().copied(), &data);
         for PartitionProduceData { index, records } in data.partition_data {
@@ -334,13 +333,13 @@ impl AppendedAll {
 
     /// Begins the response for the batches of one topic.
     fn begin_topic(&mut self, topic: Option<&Arc<ServedTopic>>, data: &TopicProduceData) {
-        // The table's own name, so that a response that waits does not keep the request's bytes.
+        // Uses the table's own name, so that a response that waits does not keep the request's bytes.
         let name = topic.map_or(&data.name, |topic| &topic.name).clone();
         let partition_responses = Vec::with_capacity(data.partition_data.len());
         self.response.responses.push(TopicProduceResponse { name, topic_id: data.topic_id, partition_responses });
     }
 
-    /// Adds what became of a batch to the response for its topic.
+    /// Adds the result for a batch to the response for its topic.
     fn add(&mut self, index: i32, stored: Result<Stored, ApiError>) {
         let Some(topic) = self.response.responses.len().checked_sub(1) else { return };
         let responses = &mut self.response.responses[topic].partition_responses;
@@ -364,7 +363,7 @@ impl AppendedAll {
 }
 
 impl Produced {
-    /// Checks that a partition may be written, and returns what a batch of it needs.
+    /// Checks that a partition may be written, and returns what its batches need.
     fn intake<'a>(&self, topic: &'a ServedTopic, index: i32) -> Result<Intake<'a>, ApiError> {
         let partition = topic.partition(index).ok_or_else(ApiError::unknown_topic)?;
         let replicas_min = topic.config.min_insync_replicas;
@@ -393,7 +392,7 @@ impl Produced {
     }
 }
 
-/// The batches of one topic on their way through its stages.
+/// The batches of one topic that pass through its stages.
 struct Staged {
     edge: Arc<Edge>,
     topic: Arc<ServedTopic>,
@@ -403,8 +402,8 @@ struct Staged {
 }
 
 impl Staged {
-    /// Appends batch after batch. Returns the first that has to wait for something, which is to be added to the
-    /// response. Blocks while the stages compute.
+    /// Appends batch after batch. Returns the first one that has to wait, for the caller to finish. Blocks while the
+    /// stages compute.
     fn run(&mut self) -> Option<(i32, Box<PendingAppend>)> {
         let at = Admission { edge: &self.edge, topic: &self.topic, stages: &self.stages };
         for PartitionProduceData { index, records } in self.batches.by_ref() {
@@ -434,7 +433,7 @@ fn report_fault<T>(partition: &Partition, stored: Result<T, ApiError>) -> Result
     stored
 }
 
-/// What is wrong with the request as a whole.
+/// Returns the error for the request as a whole.
 fn refuse_all(request: &ProduceRequest) -> Option<ApiError> {
     if !matches!(request.acks, -1..=1) {
         let message = format!("acks={} is not one of -1, 0, 1", request.acks);

@@ -1,8 +1,8 @@
 //! The effects of a metadata change on this node: logs, folders, stages, the table of topics.
 //!
-//! Nothing here decides. [`prepare`] makes what can fail, before the change is committed; [`apply`] acts on a change
-//! that is committed, and cannot fail as a whole: a partition that cannot be opened is offline and the rest is served.
-//! A start applies the whole image in the same way, see [`open_all`].
+//! Nothing here decides. [`prepare`] runs everything that can fail before the change is committed. [`apply`] acts on a
+//! committed change, and cannot fail as a whole: a partition that cannot be opened is offline, and the rest is served.
+//! A start applies the whole image in the same way; see [`open_all`].
 
 mod prepare;
 mod topics;
@@ -24,7 +24,7 @@ use crate::edge::{Edge, ServedTopics};
 use crate::partition_dirs::{self, Checkpoints};
 use millstream_metadata::{MetadataDelta, MetadataImage};
 
-/// What a change takes effect on.
+/// The parts of this node that a change affects.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) config: Arc<BrokerConfig>,
@@ -35,7 +35,7 @@ pub(crate) struct Node {
     pub(crate) edge: Arc<Edge>,
 }
 
-/// Acts on a committed change. Blocks for the disk.
+/// Applies a committed change. Blocks for the disk.
 pub(crate) fn apply(node: &Node, delta: &MetadataDelta, mut prepared: Prepared) {
     let mut table = ServedTopics::clone(&node.topics.load());
     if !delta.deleted.is_empty() {
@@ -62,7 +62,8 @@ pub(crate) fn open_all(node: &Node, image: &MetadataImage, checkpoints: &Checkpo
     node.topics.store(Arc::new(table));
 }
 
-/// Takes deleted topics out of service. Their files go after `file.delete.delay.ms`, so that running fetches can end.
+/// Takes deleted topics out of service. Their files are removed after `file.delete.delay.ms`, so that running fetches
+/// can end.
 fn delete(node: &Node, table: &mut ServedTopics, delta: &MetadataDelta) {
     let deleted: Vec<_> = delta.deleted.iter().filter_map(|topic| table.remove(topic.id)).collect();
     node.topics.store(Arc::new(table.clone()));

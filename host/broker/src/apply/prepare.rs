@@ -1,4 +1,4 @@
-//! What a change needs of this node before it may be committed.
+//! Prepares a change on this node before it is committed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::edge::view::link::BecomingView;
 use crate::error::ApiError;
 use millstream_metadata::{MetadataDelta, TopicChange, TopicImage};
 
-/// What was made for a change. Dropping it undoes it.
+/// The preparations for a change. Dropping them undoes them.
 #[derive(Debug, Default)]
 pub(crate) struct Prepared {
     /// The stages of topics that are created, or whose stages change.
@@ -22,14 +22,14 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// Adds what was made for a later change.
+    /// Adds the preparations for a later change.
     pub(crate) fn extend(&mut self, later: Self) {
         self.stages.extend(later.stages);
         self.views.extend(later.views);
     }
 }
 
-/// Makes the stages that a change asks for, and freezes topics that become views. Blocks: a plug-in may have to be
+/// Makes the stages for a change, and freezes topics that become views. Blocks, since a plug-in may have to be
 /// compiled.
 ///
 /// # Errors
@@ -47,7 +47,7 @@ pub(crate) fn prepare(node: &Node, delta: &MetadataDelta) -> Result<Prepared, Ap
 /// # Errors
 /// A stage does not exist or does not start.
 pub(crate) fn prepare_stages(node: &Node, delta: &MetadataDelta) -> Result<HashMap<Uuid, TopicStages>, ApiError> {
-    // An alteration that changes nothing retries broken stages. A change of something else than configs leaves them.
+    // An alteration that changes nothing retries broken stages. A change of other things than configs leaves them.
     let is_alteration =
         |change: &&TopicChange| change.before.configs != change.after.configs || change.before == change.after;
     let altered = delta.changed.iter().filter(is_alteration).filter(|change| needs_stages(node, &change.after));
@@ -64,7 +64,7 @@ pub(crate) fn prepare_stages(node: &Node, delta: &MetadataDelta) -> Result<HashM
     Ok(made)
 }
 
-/// Returns whether a change may leave the stages of a topic as broken as they are: it alters other configs only.
+/// Returns whether a change may leave broken stages as they are, because it alters only other configs.
 fn may_stay_broken(node: &Node, change: &TopicChange) -> bool {
     let config = |topic: &TopicImage| node.config.topic_config(&topic.configs);
     let (Ok(before), Ok(after)) = (config(&change.before), config(&change.after)) else { return false };
@@ -76,11 +76,10 @@ fn may_stay_broken(node: &Node, change: &TopicChange) -> bool {
         && before.view_of == after.view_of
 }
 
-/// Returns whether stages have to be made for a topic. Those that stay the same stay in service, with all that they
-/// know.
+/// Returns whether stages have to be made for a topic. Unchanged stages stay in service, with their state.
 fn needs_stages(node: &Node, topic: &TopicImage) -> bool {
     let Some(served) = served(node, topic) else { return true };
-    // A config that another version stored and this one rejects: the error is the one of the change.
+    // A config that another version stored and this one rejects: the change itself reports the error.
     let Ok(config) = node.config.topic_config(&topic.configs) else { return true };
     let is_broken = matches!(served.edge.stages, TopicStages::Broken(_));
     is_broken || served.config.stages != config.stages || served.config.view_of != config.view_of

@@ -17,7 +17,7 @@ use crate::topics::Topic;
 use millstream_metadata::{MetadataImage, TopicImage};
 use uuid::Uuid;
 
-/// Opens topics into the table, the partitions of all of them side by side.
+/// Opens topics and adds them to the table. The partitions of all of them are opened in parallel.
 pub(super) fn open(
     node: &Node,
     table: &mut ServedTopics,
@@ -36,7 +36,7 @@ pub(super) fn open(
         opening.push((topic, config, view, own));
     }
     let opened = open_partitions(node, specs);
-    // The stages of the other topics may be made of the plug-ins that this topic holds.
+    // The stages of the other topics may use the plug-ins that this topic stores.
     if let Some(stored) = opened.iter().find(|partition| partition.topic() == plugins::TOPIC) {
         node.edge.plugins.open(stored);
     }
@@ -52,13 +52,13 @@ pub(super) fn open(
     }
 }
 
-/// Updates a topic in the table to its stored state: configs, new partitions, and stages where others were prepared.
+/// Updates a topic in the table to its stored state: configs, new partitions, and prepared stages.
 pub(super) fn update(node: &Node, table: &mut ServedTopics, stored: &TopicImage, prepared: &mut Prepared) {
     let Some(old) = table.by_id(stored.id).cloned() else { return };
     let config = stored_config(node, stored);
     let view = stored.view_of().map(|of| old.edge.view.clone().unwrap_or_else(|| Arc::new(View::of(of))));
     let partitions = match &view {
-        // It has those of its source.
+        // A view has the partitions of its source.
         Some(_) => Vec::new(),
         None => grown(node, &old, stored, &config),
     };
@@ -69,7 +69,7 @@ pub(super) fn update(node: &Node, table: &mut ServedTopics, stored: &TopicImage,
     table.insert(Topic { name, id: stored.id, config, partitions, shared_from }, edge);
 }
 
-/// Returns the partitions of a topic under its new configs: those that are open, and those that are added.
+/// Returns the partitions of a topic with its new configs: the open ones and the added ones.
 fn grown(node: &Node, old: &Topic, stored: &TopicImage, config: &TopicConfig) -> Vec<Arc<Partition>> {
     let partition_config = node.config.partition_config(config);
     let mut partitions = old.partitions.clone();
@@ -101,8 +101,8 @@ fn spec(topic: &TopicImage, index: usize, checkpoints: &Checkpoints) -> Partitio
     }
 }
 
-/// Starts the stages of a topic as it is stored. They worked when they were stored. If a plug-in or a file is missing
-/// now, only this topic is out of service, until they can be started ([`restart_stages`]).
+/// Starts the stages of a stored topic. They worked when they were stored. If a plug-in or a file is missing now, only
+/// this topic is out of service until they can be started ([`restart_stages`]).
 fn stored_stages(node: &Node, topic: &str, config: &TopicConfig) -> TopicStages {
     attach(&node.edge, topic, config).unwrap_or_else(|error| {
         tracing::error!(topic, %error, "a stage cannot be started: the topic is out of service until it can");
@@ -110,13 +110,13 @@ fn stored_stages(node: &Node, topic: &str, config: &TopicConfig) -> TopicStages 
     })
 }
 
-/// Makes an error that clients retry: the config was valid, and the stages may start later.
+/// Returns an error that clients retry: the config was valid, and the stages may start later.
 fn out_of_service(error: ApiError) -> ApiError {
     ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, error.message)
 }
 
-/// Starts the stages of a topic that could not be started before, if they can be started now. The caller holds the lock
-/// of changes. Blocks: a plug-in may have to be compiled.
+/// Starts the broken stages of a topic, if that works now. The caller holds the lock of changes. Blocks, since a
+/// plug-in may have to be compiled.
 pub(crate) fn restart_stages(node: &Node, image: &MetadataImage, id: Uuid) {
     let topics = node.topics.load();
     let Some(topic) = topics.by_id(id) else { return };

@@ -12,7 +12,7 @@ use millstream_coordinator::group::CONSUMER_OFFSETS;
 use millstream_metadata::controller::{NewTopic, Replication, Request};
 
 impl Controller {
-    /// Makes sure that a topic exists, with the configs that creation on demand gives it.
+    /// Makes sure that a topic exists. Creates it with the configs of an automatic creation.
     ///
     /// # Errors
     /// The topic does not exist and cannot be created.
@@ -20,7 +20,7 @@ impl Controller {
         self.ensure_topics(vec![name.to_owned()]).await.pop().unwrap_or(Ok(()))
     }
 
-    /// Makes sure that topics exist; those that do not are created together. Returns an outcome for each name.
+    /// Makes sure that topics exist. Missing ones are created together. Returns an outcome for each name.
     pub(crate) async fn ensure_topics(self: &Arc<Self>, names: Vec<String>) -> Vec<Result<(), ApiError>> {
         let table = self.node.topics.load_full();
         let missing = names.iter().filter(|name| table.by_name(name).is_none());
@@ -35,7 +35,7 @@ impl Controller {
     }
 }
 
-/// Returns a topic as creation on demand makes it.
+/// Returns a topic as it is created automatically.
 fn on_demand(config: &BrokerConfig, name: &str) -> NewTopic {
     if let Some(topic) = plugins::topic(name) {
         return topic;
@@ -50,7 +50,7 @@ fn on_demand(config: &BrokerConfig, name: &str) -> NewTopic {
     }
     let group = &config.group;
     let segment_bytes = group.offsets_topic_segment_bytes.to_string();
-    // Below the public bound only the internal name of the config is allowed.
+    // Below the public limit only the internal name of the config is allowed.
     let segment_key =
         if group.offsets_topic_segment_bytes < 1 << 20 { "internal.segment.bytes" } else { "segment.bytes" };
     let configs = [

@@ -1,9 +1,9 @@
-//! Changes of the metadata: decided, made durable, applied, in this order.
+//! Changes of the metadata: decided, made durable and applied, in this order.
 //!
 //! A change is checked against the image ([`decide`]) and against this node ([`apply::prepare`]: do its stages start?).
-//! Its records are committed, and only then acted on ([`apply::apply`]). A stop in between is repaired at the next
-//! start, which applies the whole image. Changes that arrive while others are being committed wait, and are committed
-//! together with one fsync.
+//! Its records are committed, and only then applied ([`apply::apply`]). A stop in between is repaired at the next
+//! start, which applies the whole image. Changes that arrive while others are being committed wait, and are then
+//! committed together with one fsync.
 
 mod auto_create;
 mod rules;
@@ -35,11 +35,11 @@ pub(crate) struct Controller {
     node: Node,
     /// The changes that wait.
     waiting: Mutex<Vec<Waiting>>,
-    /// Held from the look at the image until the change is in force.
+    /// Held from reading the image until the change is in force.
     changes: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// The requests of one client that belong together. Each succeeds or fails by itself, on top of those before it.
+/// The requests of one client that belong together. Each succeeds or fails by itself, on top of the earlier ones.
 #[derive(Debug)]
 struct Waiting {
     requests: Vec<Request>,
@@ -60,7 +60,7 @@ impl Controller {
         }
         let (outcomes, done) = oneshot::channel();
         self.waiting.lock().push(Waiting { requests, validate_only, outcomes });
-        // A task of its own: a client that disconnects drops its own wait, not the change.
+        // A separate task: a client that disconnects drops only its own wait, not the change.
         tokio::spawn(Arc::clone(self).carry_out_waiting());
         let failed = || ApiError::new(ErrorCode::UNKNOWN_SERVER_ERROR, "the broker failed to carry the change out");
         done.await.unwrap_or_else(|_| vec![Err(failed()); count])
@@ -91,7 +91,7 @@ impl Controller {
             // Another task has taken them all.
             return;
         }
-        // The guard moves to the thread that works: the lock is free when the work is done, not when this future is
+        // The guard moves to the blocking thread: the lock is released when the work is done, not when this future is
         // dropped.
         let done = blocking(move || {
             let _changes = changes;
@@ -119,7 +119,7 @@ impl Controller {
             Ok(()) => apply::apply(&self.node, &draft.delta(), prepared),
             Err(error) => {
                 tracing::error!("a change of the metadata cannot be committed: {error}");
-                // Partitions that were frozen for the change take records again.
+                // Partitions that were frozen for the change accept records again.
                 drop(prepared);
             }
         }
@@ -139,8 +139,8 @@ impl Controller {
         requests.into_iter().map(plan_one).collect()
     }
 
-    /// Starts the stages that requests ask for and drops them again, without the lock. What has to be compiled is
-    /// compiled now, so that it does not hold up other changes.
+    /// Starts the stages of requests and drops them again, without the lock. Their plug-ins are compiled now, so that
+    /// this does not delay other changes.
     async fn warm_up(self: &Arc<Self>, requests: Vec<Request>) {
         let controller = Arc::clone(self);
         let work = move || {
@@ -148,7 +148,7 @@ impl Controller {
             for request in requests {
                 let Ok(records) = decide(draft.image(), &request, &controller.rules()) else { continue };
                 let about = altered(draft.image(), &request);
-                // Errors show again under the lock.
+                // The same errors appear again under the lock.
                 let _ = draft.add_if(&records, about, |delta| apply::prepare_stages(&controller.node, delta));
             }
         };
@@ -162,7 +162,7 @@ impl Controller {
     }
 }
 
-/// What the edge asks for.
+/// The changes that the edge requests.
 impl MetadataChanges for Arc<Controller> {
     fn ensure_topic<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), ApiError>> {
         Box::pin(Controller::ensure_topic(self, name))
@@ -191,8 +191,8 @@ impl MetadataChanges for Arc<Controller> {
     }
 }
 
-/// Returns the topic of an alteration. It is applied even if its configs stay the same: stages that failed are tried
-/// again.
+/// Returns the topic of an alteration. The alteration is applied even if the configs stay the same: broken stages are
+/// retried.
 fn altered(image: &MetadataImage, request: &Request) -> Option<Uuid> {
     match request {
         Request::AlterTopic { name, .. } => image.topic(name).map(|topic| topic.id),

@@ -1,4 +1,4 @@
-//! The rules for topics that the image does not know: configs, views, the topic of the plug-ins.
+//! The rules for topics beyond the image: configs, views, the topic of the plug-ins.
 
 use millstream_wire::ErrorCode;
 

@@ -1,5 +1,5 @@
-//! Produce to a topic with stages: check, ask the filters, write, append. One decode and at most one encode, however
-//! long the chain is; a batch that passes whole is stored as it came.
+//! Produce to a topic with stages: checks a batch, runs the filters, rewrites and appends it. A chain of any length
+//! needs one decode and at most one encode. A batch without dropped records is stored as it was sent.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -25,11 +25,11 @@ use crate::error::ApiError;
 use crate::produce::append::Intake;
 use crate::produce::recode::{recode, with_payload};
 
-/// How many records an answer names as refused. All of them, for any batch that a client sends by itself.
+/// The most rejected records that a response names. A batch of a normal client has fewer.
 const REFUSED_RECORDS_MAX: usize = 10_000;
 
-/// How many bytes of words about single records an answer carries. The records after that are named without words,
-/// which clients take for those about the batch.
+/// The most bytes of messages about single records in a response. Further records have no message, so that clients show
+/// that of the batch.
 const REFUSED_WORDS_MAX: usize = 64 << 10;
 
 /// A batch between its checks and its append.
@@ -41,7 +41,7 @@ struct Checked<'a> {
 /// A batch as it is stored.
 struct Encoded<'a> {
     bytes: Cow<'a, [u8]>,
-    /// The plug-in that reads it, if only a plug-in does. It is kept until the batch is in the log.
+    /// The plug-in that decompresses it, if no Kafka codec does. It is kept until the batch is in the log.
     decoder: Option<NeededDecoder>,
 }
 
@@ -51,15 +51,15 @@ impl<'a> Encoded<'a> {
     }
 }
 
-/// What sees the batches of a topic.
+/// The stages for the batches of a topic.
 pub(crate) struct Admission<'a> {
     pub(crate) edge: &'a Edge,
     pub(crate) topic: &'a Arc<ServedTopic>,
     pub(crate) stages: &'a ActiveStages,
 }
 
-/// Passes a batch through the stages of its topic, and appends it if nothing has to be on stable storage first. Blocks
-/// while the stages compute, see [`super::inline_policy`].
+/// Passes a batch through the stages of its topic. Appends it unless something has to be durable first. Blocks while
+/// the stages compute; see [`super::inline_policy`].
 ///
 /// # Errors
 /// The batch is rejected, or cannot be appended.
@@ -67,8 +67,8 @@ pub(crate) fn admit(at: &Admission<'_>, intake: &Intake<'_>, sent: &Bytes) -> Re
     let Admission { edge, topic, stages } = *at;
     let partition = topic.edge.partition(intake.partition.index()).ok_or_else(ApiError::unknown_topic)?;
     let batch = intake.check(sent)?;
-    // A batch that was appended before gets its response before any stage sees it: no filter judges it twice, and no
-    // dead letter is written twice.
+    // A batch that was appended before gets its response before any stage sees it. No filter then judges it twice, and
+    // no dead letter is written twice.
     if let Some(stored) = intake.partition.check_producer(&batch)? {
         return intake.stored(stored).map(Admitted::Stored);
     }
@@ -112,7 +112,7 @@ pub(crate) fn admit(at: &Admission<'_>, intake: &Intake<'_>, sent: &Bytes) -> Re
     })))
 }
 
-/// Checks the records, then asks the filters about them, and counts how long these take.
+/// Checks the records, runs the filters on them, and measures the time.
 fn ask(
     intake: &Intake<'_>,
     stages: &ActiveStages,
@@ -120,7 +120,7 @@ fn ask(
     records: &Records<'_>,
 ) -> Result<Verdict, ApiError> {
     let chain = pin(&stages.admit);
-    // So many records there are at most in so many bytes, whatever the header says.
+    // The payload limits the number of records, whatever the header claims.
     let mut gathered = Gathered::new(&chain, batch.count().unsigned_abs() as usize);
     check_each(batch, records, &intake.record_rules(), |row| gathered.push(row))
         .map_err(|error| intake.rejected(error))?;
@@ -134,12 +134,12 @@ fn ask(
     let is_sound =
         |verdict: &Result<Verdict, ApiError>| verdict.as_ref().is_ok_and(|verdict| verdict.failed().is_empty());
     let timed = || stages.pace.timed(records.payload().len(), filter, is_sound);
-    // A request may hold many batches: those after the one that took too long do not keep a worker that serves sockets.
+    // A request may have many batches: after a slow one, the others do not occupy a worker that serves sockets.
     if stages.pace.is_quick() { timed() } else { aside(timed) }
 }
 
 impl<'a> Checked<'a> {
-    /// The batch as it is stored: without the records that `dropping` does not keep, in the topic's codec.
+    /// Encodes the batch for storage: without the dropped records, in the topic's codec.
     fn encode(
         &self,
         at: &Admission<'_>,
@@ -159,7 +159,7 @@ impl<'a> Checked<'a> {
         }
     }
 
-    /// In the codec that the producer or the topic has chosen.
+    /// Encodes the batch in the codec of the producer or the topic.
     fn standard(&self, intake: &Intake<'_>, dropping: Option<&Verdict>) -> Result<Cow<'a, [u8]>, ApiError> {
         let config = &intake.topic.config;
         let sent = self.codec()?;
@@ -174,7 +174,7 @@ impl<'a> Checked<'a> {
         }
     }
 
-    /// As the compressor packs it; the inner error is the compressor's.
+    /// Encodes the batch with the compressor. The inner error is the compressor's.
     fn packed(
         &self,
         at: &Admission<'_>,
@@ -191,7 +191,7 @@ impl<'a> Checked<'a> {
             }
         };
         if batch.count() == 0 {
-            // Nothing to pack.
+            // There is nothing to compress.
             return Ok(Ok(Encoded::standard(batch.bytes().to_vec())));
         }
         let Packed { bytes, codec, plugin } = match compress(compressor, payload, batch.count().unsigned_abs()) {
@@ -238,7 +238,7 @@ impl<'a> Checked<'a> {
     }
 }
 
-/// Rejects the whole batch, as Kafka does with an invalid record, and counts that for the producer.
+/// Rejects the whole batch, as Kafka does for an invalid record, and counts that for the producer.
 fn reject(edge: &Edge, intake: &Intake<'_>, batch: BatchView<'_>, verdict: &Verdict) -> ApiError {
     let error = rejection(verdict);
     let records = verdict.bad().count() as u64;
@@ -266,7 +266,7 @@ fn rejection(verdict: &Verdict) -> ApiError {
     ApiError { records, ..ApiError::new(ErrorCode::INVALID_RECORD, message) }
 }
 
-/// No record is to blame, and the next try may go well: a code that clients try again after.
+/// Returns the error for a fault that no record causes. Its code is one that clients retry.
 fn unable(error: StageError) -> ApiError {
     tracing::warn!("{error}");
     ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, error.to_string())

@@ -1,8 +1,7 @@
-//! Refuses configs by which records would flow in a circle.
+//! Rejects configs that would send records in a circle.
 //!
 //! Records flow from a topic to its views, and from a topic with stages to its dead letter topic. If a path of such
-//! steps came back to its start, one record that a filter cannot read would make dead letters without end, driven by
-//! reading alone.
+//! steps led back to its start, one record that a filter cannot read would make endless dead letters, only by reading.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -45,17 +44,17 @@ impl fmt::Display for Step<'_> {
     }
 }
 
-/// Checks that records do not come back to a topic if it has these configs.
+/// Checks that with these configs no record returns to the topic.
 ///
 /// # Errors
 /// `INVALID_CONFIG` names the path.
 pub(crate) fn check(image: &MetadataImage, name: &str, configs: &TopicOverrides) -> Result<(), ApiError> {
     if dead_letter_topic(configs).is_none() && source(configs).is_none() {
-        // Every circle has a step that the configs of this topic make, or it was there before.
+        // Every new circle contains a step that the configs of this topic make.
         return Ok(());
     }
     if dead_letter_topic(configs) == Some(name) {
-        // The check of the dead letter topic itself has a plainer message for that.
+        // The check of the dead letter topic itself has a better message for that.
         return Ok(());
     }
     let Some(circle) = circle(image, name, configs) else { return Ok(()) };
@@ -131,7 +130,7 @@ mod tests {
         image
     }
 
-    /// The path of the circle that a topic with these configs would close.
+    /// Returns the path of the circle that a topic with these configs would close.
     fn path(image: &MetadataImage, name: &str, pairs: &[(&str, &str)]) -> Option<String> {
         let error = check(image, name, &configs(pairs)).err()?;
         assert_eq!(error.code, ErrorCode::INVALID_CONFIG);
@@ -155,7 +154,7 @@ mod tests {
     fn a_view_that_sends_its_dead_letters_to_its_source() {
         let image = image(&[("a", &[]), ("v", &[(VIEW_OF, "a")])]);
         assert!(path(&image, "w", &[(VIEW_OF, "a"), (DEAD_LETTER_TOPIC, "a")]).is_some());
-        // The records of a view of a view lie in the source of the first.
+        // The records of a view of a view are in the source of the first one.
         let over = path(&image, "w", &[(VIEW_OF, "v"), (DEAD_LETTER_TOPIC, "a")]);
         assert_eq!(over.as_deref(), Some("w sends its dead letters to a, v is a view of a, w is a view of v"));
     }

@@ -1,4 +1,4 @@
-//! What the edge works with, and what it asks of the controller.
+//! The state of the edge, and the changes that it requests from the controller.
 
 use std::fmt;
 use std::pin::Pin;
@@ -36,17 +36,17 @@ impl Edge {
 /// A future behind a trait object.
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// The changes of the metadata that the edge needs. The controller makes them; the edge does not know it.
+/// The metadata changes that the edge needs. The controller makes them; the edge does not know it.
 pub(crate) trait MetadataChanges: fmt::Debug + Send + Sync {
-    /// Makes sure that a topic exists, with the configs that creation on demand gives it.
+    /// Makes sure that a topic exists. Creates it with the configs of an automatic creation.
     fn ensure_topic<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), ApiError>>;
 
-    /// Notes that a topic needs a plug-in, named by the digest in hexadecimal, to be read.
+    /// Records that a topic needs a plug-in to be read. `digest` is in hexadecimal.
     fn add_decoder(&self, topic: Uuid, digest: String) -> BoxFuture<'_, Result<(), ApiError>>;
 
-    /// Starts the stages of a topic that could not be started before, if they can be started now.
+    /// Starts the broken stages of a topic, if that works now.
     fn restart_stages(&self, topic: Uuid) -> BoxFuture<'_, ()>;
 
-    /// Keeps the metadata as it is while the guard lives.
+    /// Prevents metadata changes while the guard lives.
     fn hold(&self) -> BoxFuture<'_, OwnedMutexGuard<()>>;
 }

@@ -1,4 +1,4 @@
-//! The topic that takes the dead letters of another one: which topic may do so, and its partition.
+//! The dead letter topic of another topic: the rules for it, and the partition to write to.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -19,13 +19,13 @@ pub(crate) enum DeadLetterTopicError {
     /// It is the topic itself.
     #[error("it names the topic itself")]
     Itself,
-    /// No topic can have that name.
+    /// The name is not a valid topic name.
     #[error("{name:?} is not a topic name: {error}")]
     Name { name: String, error: ApiError },
-    /// It is a topic of the broker.
+    /// It is an internal topic of the broker.
     #[error("{0} belongs to the broker")]
     Internal(String),
-    /// It stores nothing.
+    /// It is a view, which stores nothing.
     #[error("{0} is a view, which stores nothing")]
     View(String),
     /// Records of the source would not fit.
@@ -39,7 +39,7 @@ pub(crate) enum DeadLetterTopicError {
 /// Checks that a topic's dead letters may go to another one.
 ///
 /// # Errors
-/// They may not.
+/// The other topic cannot take them.
 pub(crate) fn check_topic(edge: &Edge, source: &str, target: &str) -> Result<(), DeadLetterTopicError> {
     if target == source {
         return Err(DeadLetterTopicError::Itself);
@@ -55,7 +55,7 @@ pub(crate) fn check_topic(edge: &Edge, source: &str, target: &str) -> Result<(),
 }
 
 /// Checks that every record of a topic with these configs fits into its dead letter topic. The log leaves room for the
-/// headers, see [`TopicConfig::DEAD_LETTER_OVERHEAD_MAX`].
+/// headers; see [`TopicConfig::DEAD_LETTER_OVERHEAD_MAX`].
 ///
 /// # Errors
 /// `max.message.bytes` of the dead letter topic is too low.
@@ -65,7 +65,7 @@ pub(crate) fn check_size(edge: &Edge, config: &TopicConfig, target: &str) -> Res
         let configs = image.topic(topic).and_then(|topic| edge.config.topic_config(&topic.configs).ok());
         configs.map(|config| config.max_message_bytes)
     };
-    // The records of a view are those of the first topic on the way that is not a view.
+    // The records of a view are in the first topic on its path that is not a view.
     let mut stored_in = config.view_of.clone();
     for _ in 0..CHAIN_MAX {
         let next = stored_in.as_deref().and_then(|of| image.topic(of)).and_then(|of| of.configs.get("view.of"));
@@ -85,11 +85,11 @@ pub(crate) fn check_size(edge: &Edge, config: &TopicConfig, target: &str) -> Res
     Ok(())
 }
 
-/// Returns the partition of the dead letter topic for the letters of a source partition, so that they keep their order.
-/// Creates the topic if it does not exist.
+/// Returns the partition of the dead letter topic for a source partition. It is always the same one, so that dead
+/// letters keep their order. Creates the topic if it does not exist.
 ///
 /// # Errors
-/// The topic cannot be created, or cannot take dead letters any more.
+/// The topic cannot be created, or can no longer take dead letters.
 pub(super) async fn target(
     edge: &Edge,
     changes: &dyn MetadataChanges,
@@ -102,7 +102,7 @@ pub(super) async fn target(
     if is_missing {
         changes.ensure_topic(name).await?;
     }
-    // The topic may have become one that the configs would be rejected for.
+    // The topic may have changed so that the configs would be rejected now.
     check_topic(edge, source, name).map_err(failed)?;
     let topics = edge.topics.load();
     let topic = topics.by_name(name).ok_or_else(ApiError::unknown_topic)?;
@@ -110,7 +110,8 @@ pub(super) async fn target(
     topic.partition(partition % count).cloned().ok_or_else(ApiError::unknown_topic)
 }
 
-/// Returns the error of a batch that is rejected because a record of it cannot become a dead letter. Nothing is lost.
+/// Returns the error for a batch that is rejected because one of its records cannot become a dead letter. Nothing is
+/// lost.
 pub(super) fn failed(problem: impl Display) -> ApiError {
     ApiError::new(ErrorCode::INVALID_RECORD, format!("a record cannot be kept as a dead letter: {problem}"))
 }

@@ -1,17 +1,18 @@
-//! Dead letters: records that were dropped at the edge, kept in a topic of their own with the reason and their place.
+//! Dead letters: records that the edge dropped, kept in a separate topic with the reason and their place.
 //!
 //! # No loss, and the right offset
 //!
-//! An acknowledged record must be in one of the two topics, whatever happens. If the source were written first, a stop
-//! in between would lose the letter for good: the producer's retry is then known as a repeat, and acknowledged. So the
-//! letters go first, and are as durable as acks=all promises before a byte of the source is written. A stop in between
-//! leaves letters of a batch that was not acknowledged; the retry writes them once more.
+//! An acknowledged record must always be in one of the two topics. If the source were written first, a stop in between
+//! would lose the dead letter for good: the producer's retry is then a known duplicate, and acknowledged. The dead
+//! letters are therefore written first. They are as durable as acks=all promises before a byte of the source is
+//! written. A stop in between leaves dead letters of a batch that was not acknowledged; the retry writes them once
+//! more.
 //!
-//! A dead letter names the offset that its record would have had, which is known only when the source is appended. So
-//! an append under this policy holds the partition's `dead_letters` lock. With dead letters it holds the lock from
-//! reading the log's end to the append, over the wait for the disk. Only an append under other configs can move the end
-//! meanwhile: they were just changed, or the source is itself a dead letter topic. The append then notices, and the
-//! dead letters are written again with their new offsets.
+//! A dead letter names the offset that its record would have had, which is known only when the source is appended. An
+//! append with this policy therefore holds the partition's `dead_letters` lock. With dead letters it holds the lock
+//! from reading the log's end to the append, including the wait for the disk. Only an append with other configs can
+//! move the end meanwhile: they were just changed, or the source is itself a dead letter topic. The append then notices
+//! that, and the dead letters are written again with their new offsets.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -32,16 +33,16 @@ use crate::blocking::blocking;
 use crate::error::ApiError;
 use crate::produce::append::Stored;
 
-/// The attempts to write dead letters before the producer has to retry, while the end of the log keeps moving.
+/// The attempts to write dead letters while the end of the log keeps moving. After that the producer has to retry.
 const TRIES: usize = 16;
 
-/// How many letters a view remembers to have written.
+/// The most written dead letters that a view remembers.
 const WRITTEN_MAX: usize = 100_000;
 
-/// Stores a batch without its bad records, once these are safe in the dead letter topic.
+/// Stores a batch without its bad records, once these are durable in the dead letter topic.
 ///
 /// # Errors
-/// The letters cannot be written, or other producers write to the partition too fast.
+/// The dead letters cannot be written, or other producers write to the partition too fast.
 pub(super) async fn store(
     edge: &Edge,
     changes: &dyn MetadataChanges,
@@ -53,7 +54,7 @@ pub(super) async fn store(
     let letters = Arc::new(letters);
     let _turn = pending.edge_partition()?.dead_letters.lock().await;
     for _ in 0..TRIES {
-        // Another connection may have appended the same batch while this one was with the stages.
+        // Another connection may have appended the same batch while this one was in the stages.
         if let Some(stored) = pending.check_producer()? {
             return Ok(stored);
         }
@@ -69,7 +70,7 @@ pub(super) async fn store(
     ))
 }
 
-/// Writes letters with the durability of acks=all.
+/// Writes dead letters with the durability of acks=all.
 async fn write(target: &Arc<Partition>, letters: &Arc<Letters>, base_offset: i64, now_ms: i64) -> Result<(), ApiError> {
     let (partition, letters) = (Arc::clone(target), Arc::clone(letters));
     let appended = blocking(move || letters.append(&partition, base_offset, now_ms)).await??;
@@ -79,7 +80,7 @@ async fn write(target: &Arc<Partition>, letters: &Arc<Letters>, base_offset: i64
     }
 }
 
-/// The records on which the filters of a view failed, on their way to the dead letter topic.
+/// The records on which the filters of a view failed, to be written to the dead letter topic.
 #[derive(Debug)]
 pub(crate) struct ViewLetters {
     view: Str,
@@ -89,11 +90,11 @@ pub(crate) struct ViewLetters {
 }
 
 impl ViewLetters {
-    /// Copies the records on which the filters of a view failed, without those that were written before; `None` if
-    /// there are no others. They stay in the source, and the view does not show them.
+    /// Copies the records on which the filters of a view failed, except those that were written before; `None` if none
+    /// are left. The records stay in the source, and the view does not show them.
     ///
     /// A dead letter of another topic does not become a dead letter again. Without this rule, configs that an older
-    /// version accepted could make dead letters without end.
+    /// version accepted could make endless dead letters.
     pub(super) fn of(
         layer: &Layer,
         stages: &ActiveStages,
@@ -121,7 +122,7 @@ impl ViewLetters {
 
     async fn write(mut self, edge: &Edge, changes: &dyn MetadataChanges) -> Result<(), ApiError> {
         let written = Arc::clone(&self.written);
-        // Held over the wait for the disk: a reader that comes to the same records meanwhile finds them written.
+        // Held during the wait for the disk: another reader of the same records then finds them written.
         let _turn = written.writing.lock().await;
         let partition = self.letters.partition();
         {
@@ -140,11 +141,11 @@ impl ViewLetters {
     }
 }
 
-/// Writes the dead letters of views with the durability of acks=all. A view is read often: it writes each of them once.
-/// Goes on if the returned future is dropped.
+/// Writes the dead letters of views with the durability of acks=all. A view is read often, but each of its dead letters
+/// is written once. Continues if the returned future is dropped.
 ///
 /// # Errors
-/// They cannot be written.
+/// The dead letters cannot be written.
 pub(crate) async fn write_of_views(
     edge: &Arc<Edge>,
     changes: &Arc<dyn MetadataChanges>,
@@ -164,12 +165,12 @@ pub(crate) async fn write_of_views(
     work.await.unwrap_or_else(|error| Err(ApiError::new(ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string())))
 }
 
-/// The dead letters that a view has written since the start: partition and offset of each. Above a bound the lowest are
-/// forgotten, and written once more if they are read once more.
+/// The dead letters that a view has written since the start, by partition and offset. Above a limit the lowest are
+/// forgotten. They are written once more if they are read again.
 #[derive(Debug, Default)]
 pub(crate) struct Written {
     known: Mutex<BTreeSet<(i32, i64)>>,
-    /// Held while letters are being written.
+    /// Held while dead letters are being written.
     writing: tokio::sync::Mutex<()>,
 }
 

@@ -1,9 +1,8 @@
-//! The plug-ins that read batches in private formats: which of them a topic needs, and the batches given back in
+//! The plug-ins that read batches in private formats: which ones a topic needs, and the conversion of batches to
 //! Kafka's own codecs.
 //!
-//! That a topic needs a plug-in is a record of the metadata. It is durable before the first batch that the plug-in has
-//! packed is appended, so that a start knows it without a look at any segment, and it stays when the topic's options
-//! go.
+//! A metadata record says that a topic needs a plug-in. It is durable before the plug-in's first batch is appended, so
+//! that a start knows it without reading any segment. It stays when the topic's configs change.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
@@ -24,51 +23,51 @@ use crate::compute_permits::ComputePermits;
 use crate::error::ApiError;
 use crate::produce::recode::with_payload;
 
-/// Decoders that are kept ready: one for each version and configuration.
+/// The most decoders that are kept ready, one for each version and configuration.
 const READY_MAX: usize = 64;
 
 /// The decoders that one topic needs.
 #[derive(Debug)]
 pub(crate) struct TopicDecoders {
     digests: Vec<Digest>,
-    /// The turns of those who read.
+    /// The permits for reading.
     pub(crate) permits: ComputePermits,
 }
 
 impl TopicDecoders {
-    /// Returns the decoders of these digests, which the metadata has in hexadecimal; none for a topic that needs none.
+    /// Returns the decoders of these digests, which the metadata has in hexadecimal; `None` if the topic needs none.
     pub(crate) fn new(digests: &BTreeSet<String>) -> Option<Arc<Self>> {
         if digests.is_empty() {
             return None;
         }
-        // What is none was never written by this program, and a batch says by itself what it needs.
+        // This program never wrote an invalid digest, and each batch also names its plug-in.
         let digests = digests.iter().filter_map(|digest| digest.parse().ok()).collect();
         Some(Arc::new(Self { digests, permits: ComputePermits::new() }))
     }
 }
 
-/// The decoders that are ready, and who is about to need one.
+/// The decoders that are ready, and the plug-ins that are in use or being deleted.
 #[derive(Debug, Default)]
 pub(crate) struct Decoders {
     ready: Mutex<HashMap<(Digest, String), Arc<Stage>>>,
-    /// What is packed and what is deleted, by the plug-in's digest: never both at a time.
+    /// Whether a plug-in is in use or being deleted, by its digest. It is never both.
     moving: Mutex<HashMap<Digest, Moving>>,
 }
 
-/// What keeps a plug-in busy.
+/// The use of a plug-in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Moving {
-    /// So many batches that it has packed are on their way to a log.
+    /// The number of its batches that are on their way to a log.
     Packed(usize),
     /// It is being deleted.
     Leaving,
 }
 
-/// Keeps a plug-in while a batch that it has packed is on its way to a log.
+/// Keeps a plug-in while one of its batches is on its way to a log.
 #[derive(Debug)]
 struct InUse(Arc<Decoders>, Digest);
 
-/// Keeps batches that a plug-in has packed from getting to a log while the plug-in is being deleted.
+/// Prevents appends of a plug-in's batches while the plug-in is being deleted.
 #[derive(Debug)]
 pub(crate) struct Leaving(Arc<Decoders>, Digest);
 
@@ -76,17 +75,17 @@ pub(crate) struct Leaving(Arc<Decoders>, Digest);
 #[derive(Debug)]
 pub(crate) struct NeededDecoder {
     plugin: InUse,
-    /// Whether the metadata says that the topic needs the plug-in.
+    /// Whether the metadata names the plug-in for the topic.
     is_noted: bool,
 }
 
 impl NeededDecoder {
-    /// Returns whether the batch may be appended: a start has to know which plug-ins a topic needs.
+    /// Returns whether the batch may be appended: the metadata must name the plug-in first, so that a start knows it.
     pub(super) fn is_noted(&self) -> bool {
         self.is_noted
     }
 
-    /// Notes that a topic needs the plug-in, if that is not noted yet.
+    /// Records that a topic needs the plug-in, unless the metadata already says so.
     pub(super) async fn note(&self, topic: Uuid, changes: &dyn MetadataChanges) -> Result<(), ApiError> {
         if self.is_noted { Ok(()) } else { changes.add_decoder(topic, self.plugin.1.to_string()).await }
     }
@@ -115,7 +114,7 @@ impl Drop for Leaving {
 }
 
 impl Decoders {
-    /// `None` if the plug-in is being deleted.
+    /// Marks the plug-in as in use; `None` if it is being deleted.
     fn packed(self: &Arc<Self>, digest: &Digest) -> Option<InUse> {
         match self.moving.lock().entry(*digest).or_insert(Moving::Packed(0)) {
             Moving::Packed(count) => *count += 1,
@@ -124,7 +123,7 @@ impl Decoders {
         Some(InUse(Arc::clone(self), *digest))
     }
 
-    /// `None` if a batch that the plug-in has packed is on its way.
+    /// Marks the plug-in as being deleted; `None` if one of its batches is on its way to a log.
     pub(crate) fn leave(self: &Arc<Self>, digest: &Digest) -> Option<Leaving> {
         let mut moving = self.moving.lock();
         if moving.contains_key(digest) {
@@ -136,13 +135,13 @@ impl Decoders {
 }
 
 impl Edge {
-    /// Makes sure that a plug-in stays there to read what it has packed for a topic.
+    /// Keeps a plug-in that has packed a batch for a topic.
     ///
     /// # Errors
     /// The plug-in was deleted meanwhile.
     pub(super) fn packed(&self, topic: &ServedTopic, plugin: &Plugin) -> Result<NeededDecoder, ApiError> {
         let digest = plugin.digest();
-        // In this order: a deletion that starts after the look waits for the batch.
+        // The order matters: a deletion that starts after this check waits for the batch.
         let packed = self.decoders.packed(&digest).filter(|_| self.plugins.keeps(plugin));
         let plugin = packed.ok_or_else(|| {
             let message = format!("the plug-in {} that has packed the batch is deleted: send it again", plugin.name());
@@ -166,7 +165,7 @@ impl Edge {
     }
 
     /// Returns the uncompressed records of a batch in a private format, for a lookup by time. `None` if they cannot be
-    /// read: the lookup then takes the batch as a whole. Blocks while the plug-in computes.
+    /// read; the lookup then counts the batch as one. Blocks while the plug-in computes.
     pub(crate) fn records_for_lookup(&self, batch: &BatchView<'_>, bytes_max: usize) -> Option<Vec<u8>> {
         match self.unpack(batch, bytes_max) {
             Ok((payload, _)) => Some(payload),
@@ -186,8 +185,8 @@ impl Edge {
         with_payload(batch, codec.id(), &codec::compress(codec, None, &payload).map_err(failed)?)
     }
 
-    /// Returns the topic of which a batch needs the plug-in with this digest. Reads the logs of all topics that ever
-    /// did. Blocks for the disk; call it while the plug-in is [leaving](Decoders::leave).
+    /// Returns a topic with a batch that needs the plug-in with this digest. Reads the logs of all topics that ever
+    /// needed it. Blocks for the disk. Call it while the plug-in is [leaving](Decoders::leave).
     pub(crate) fn needed_by(&self, digest: &Digest) -> Result<Option<String>, ApiError> {
         for topic in self.topics.load().iter() {
             if !topic.edge.decoders.as_ref().is_some_and(|decoders| decoders.digests.contains(digest)) {
@@ -217,7 +216,7 @@ impl Edge {
         let stage = Arc::new(Stage::new(plugin, config).map_err(|error| failed(error.to_string()))?);
         let mut ready = self.decoders.ready.lock();
         if ready.len() >= READY_MAX {
-            // They are made again in less than a millisecond.
+            // They can be made again in less than a millisecond.
             ready.clear();
         }
         ready.insert(key, Arc::clone(&stage));
@@ -237,7 +236,7 @@ fn holds(partition: &Partition, digest: &Digest) -> Result<bool, ApiError> {
 
 fn unreadable(batch: &BatchView<'_>, problem: &str) -> ApiError {
     let message = format!("the batch at offset {} cannot be read: {problem}", batch.base_offset());
-    // The protocol of fetch has no room for the words: who runs the broker finds them here.
+    // A fetch response has no room for a message, so it is logged for operators.
     tracing::warn!("{message}");
     ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, message)
 }

@@ -1,19 +1,18 @@
-//! Decides where the filters of a topic run: on the thread that serves the socket, or on a thread of their own.
+//! Decides where the filters of a topic run: inline on the thread that serves the socket, or on another thread.
 //!
-//! Handing a batch to another thread costs two wake-ups, and moves the batch to another core's cache. On a batch of 256
-//! KiB that is more than all other costs of a filter on keys. Filters that take no longer than the broker's own work on
-//! the batch therefore run on the thread that serves the socket. All others, and those that were not measured yet, run
-//! beside it.
+//! Passing a batch to another thread costs two wake-ups, and moves the batch to another core's cache. For a batch of
+//! 256 KiB that is more than all other costs of a filter on keys. Filters that take no longer than the broker's own
+//! work on the batch therefore run inline. All others, and those that were not measured yet, run on another thread.
 //!
 //! A filter may turn slow at any batch, on a thread that serves other topics too. The worst case is one deadline of one
-//! stage, on as many threads as the topic has permits. (The binary's own stages have no deadline and are quicker at
-//! their slowest.) After that, the next stage of the chain, the search for bad rows and the next batch run where they
-//! may take their time ([`crate::compute_permits::aside`]), and so does every later batch until the filters were quick
-//! often enough there. Each such lapse asks for four times as many quick batches as the one before.
+//! stage, on as many threads as the topic has permits. (The binary's own stages have no deadline, but are faster even
+//! in their worst case.) The next stage of the chain, the search for bad rows and the next batch then run where they
+//! may be slow ([`crate::compute_permits::aside`]). So does every later batch until the filters were quick often enough
+//! there. Each such lapse requires four times as many quick batches as the one before.
 //!
 //! A single overrun may be noise (interrupts are charged to the running thread), so only repeated overruns demote a
-//! filter. A batch that is slow by the clock may have waited for a core. If it took at most 2 ms, the next batches are
-//! timed by the thread's own clock before the filter is demoted.
+//! filter. A batch that is slow by the wall clock may have waited for a core. If it took at most 2 ms, the next batches
+//! are timed by the thread's own clock before the filter is demoted.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -26,7 +25,7 @@ const PROMOTE_AFTER_BATCHES: u32 = 8;
 /// The most quick batches that are required, after several lapses.
 const PROMOTE_AFTER_BATCHES_MAX: u32 = PROMOTE_AFTER_BATCHES << 12;
 
-/// How many times more quick batches are required after a lapse.
+/// The factor for the required quick batches after a lapse.
 const LAPSE_FACTOR: u32 = 4;
 
 /// The broker's own cost of a batch, approximately: for its request, and for each KiB.
@@ -42,19 +41,19 @@ const PREEMPTED_MAX: Duration = Duration::from_millis(2);
 /// A batch is a lapse if it takes this many times longer than allowed.
 const LAPSE_TIMES: u32 = 10;
 
-/// How quick the filters of one topic are. Several batches may be counted at once; a lost count does no harm.
+/// The measured speed of one topic's filters. Several batches may be counted at once; a lost count does no harm.
 #[derive(Debug)]
 pub(crate) struct Pace {
     /// Quick batches, more or less in a row.
     in_a_row: AtomicU32,
-    /// How many are required.
+    /// The required number of quick batches.
     wanted: AtomicU32,
-    /// How many of the next batches are timed by the thread's own clock.
+    /// The number of further batches that are timed by the thread's own clock.
     watched: AtomicU32,
 }
 
 impl Pace {
-    /// No batch was timed yet.
+    /// Returns the state before any measurement.
     pub(crate) fn new() -> Self {
         Self { in_a_row: AtomicU32::new(0), wanted: AtomicU32::new(PROMOTE_AFTER_BATCHES), watched: AtomicU32::new(0) }
     }
@@ -64,11 +63,11 @@ impl Pace {
         self.in_a_row.load(Relaxed) >= self.wanted.load(Relaxed)
     }
 
-    /// Runs filters over `bytes` bytes of records, and counts how long they took. `is_sound` returns whether the
+    /// Runs filters over `bytes` bytes of records, and counts whether they were quick. `is_sound` returns whether the
     /// filters did not fail.
     pub(crate) fn timed<T>(&self, bytes: usize, filter: impl FnOnce() -> T, is_sound: impl FnOnce(&T) -> bool) -> T {
         let allowed = allowed(bytes);
-        // Where many threads share the cores, only the thread's own clock tells what the filters took. Reading it is a
+        // If many threads share the cores, only the thread's own clock shows the cost of the filters. Reading it is a
         // system call, so it is read only after a batch that was slow by the wall clock.
         let watched = self.watched.load(Relaxed);
         let ran = (watched > 0).then(thread_time);
@@ -125,7 +124,7 @@ mod tests {
         pace.note(took, ALLOWED, true);
     }
 
-    /// How many quick batches it takes.
+    /// Returns the number of batches until the filters count as quick.
     fn until_quick(pace: &Pace) -> u32 {
         let mut batches = 0;
         while !pace.is_quick() {
@@ -198,7 +197,7 @@ mod tests {
                 std::hint::spin_loop();
             }
         };
-        // The first that is long by the clock is not believed yet.
+        // The first batch that is slow by the wall clock does not count yet.
         pace.timed(0, spin, |()| true);
         assert!(pace.is_quick() || pace.wanted.load(Relaxed) > PROMOTE_AFTER_BATCHES);
         pace.timed(0, spin, |()| true);

@@ -1,5 +1,4 @@
-//! Dead letters as records: copies of records that a stage did not keep, with headers that name the reason and the
-//! place.
+//! Dead letters as records: copies of records that a stage did not keep, with headers for the reason and the place.
 
 use millstream_partition::Partition;
 use millstream_record::{BatchBuilder, CheckedBatch, Codec, Header, Record, TimestampType};
@@ -27,7 +26,7 @@ const SOURCE_TOPIC: &str = "millstream.source.topic";
 pub(super) struct Letters {
     source: Str,
     partition: i32,
-    /// The codec of the records' batch. The dead letters have the same one, so that they are not much larger.
+    /// The codec of the records' batch. The dead letters use it too, so that they are not much larger.
     codec: Codec,
     letters: Vec<Letter>,
 }
@@ -39,10 +38,10 @@ struct Letter {
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
     headers: Vec<OwnHeader>,
-    /// The offset of the record, or its place in a batch that has no offsets yet.
+    /// The offset of the record, or its index in a batch without offsets.
     offset: i64,
     plugin: String,
-    /// The number that its users know, as in `NAME@3`.
+    /// The version as users know it, as in `NAME@3`.
     version: String,
     error: String,
 }
@@ -58,7 +57,7 @@ impl Letters {
         Self { source, partition, codec, letters: Vec::new() }
     }
 
-    /// Copies a record that the verdict does not keep. `row` is its place in the verdict.
+    /// Copies a record that the verdict does not keep. `row` is its index in the verdict.
     pub(super) fn push(&mut self, record: &Record<'_>, offset: i64, verdict: &Verdict, row: usize) {
         let own = record.headers.filter(|header| !HEADERS.iter().any(|name| name.as_bytes() == header.name));
         let headers =
@@ -92,13 +91,13 @@ impl Letters {
         self.letters.iter().map(|letter| letter.offset)
     }
 
-    /// Removes the records whose offset `keep` returns `false` for.
+    /// Removes the records for whose offset `keep` returns `false`.
     pub(super) fn retain(&mut self, keep: impl Fn(i64) -> bool) {
         self.letters.retain(|letter| keep(letter.offset));
     }
 
     /// Appends the records to a partition, in as few batches as possible. `base_offset` is added to their offsets.
-    /// Returns the offset after the last of them. Computes, if the codec compresses.
+    /// Returns the offset after the last one. Computes if the codec compresses.
     ///
     /// # Errors
     /// A record does not fit, or the partition cannot be written.
@@ -124,7 +123,7 @@ impl Letters {
         Ok(end)
     }
 
-    /// Returns the values of a letter's headers.
+    /// Returns the values of a dead letter's headers.
     fn texts(&self, letter: &Letter, base_offset: i64) -> [String; 6] {
         [
             letter.plugin.clone(),
@@ -137,14 +136,14 @@ impl Letters {
     }
 }
 
-/// Returns whether a record is a dead letter of another topic. A dead letter that a client sent back to its source is
-/// not.
+/// Returns whether a record is a dead letter of another topic. A dead letter that a client sent back to its source does
+/// not count.
 pub(super) fn is_letter_of_another(record: &Record<'_>, topic: &str) -> bool {
     let source = record.headers.last_header(SOURCE_TOPIC).and_then(|header| header.value);
     source.is_some_and(|source| source != topic.as_bytes())
 }
 
-/// Appends a batch of letters. Returns the offset after it.
+/// Appends a batch of dead letters. Returns the offset after it.
 fn append(target: &Partition, builder: BatchBuilder, bytes_max: usize, now_ms: i64) -> Result<i64, ApiError> {
     let batch = builder.build().map_err(failed)?;
     if batch.len() > bytes_max {

@@ -1,11 +1,11 @@
-//! The broker's edge: where the stages of a topic see records, for clients that know nothing of them.
+//! The broker's edge: where the stages of a topic process records, for clients that do not know of them.
 //!
-//! A produced batch of a topic with stages walks [`admit`]: it is checked like any other, shown to the filters of
-//! `stage.admit`, written anew by [`rewrite`] where records were dropped or the codec is another one, and what was
-//! dropped may go to [`dead_letters`]. `stage.compressor` packs what is stored; a format that only its plug-in reads is
-//! in [`private_format`], and [`decoders`] gives it back in one of Kafka's. [`view`] is what a view shows of its
-//! source. [`stages`] is the one file that calls plug-ins, and [`crate::compute_permits`] says how many of them run at
-//! a time, [`inline_policy`] where.
+//! A produced batch of a topic with stages passes through [`admit`]. It is checked like any other, and the filters of
+//! `stage.admit` decide which records to keep. [`rewrite`] rewrites it if records were dropped or the codec differs,
+//! and dropped records may go to [`dead_letters`]. `stage.compressor` packs what is stored. A format that only its
+//! plug-in reads is in [`private_format`], and [`decoders`] converts it back to one of Kafka's. [`view`] is what a view
+//! shows of its source. Only [`stages`] calls plug-ins. [`crate::compute_permits`] limits how many of them run at a
+//! time, and [`inline_policy`] decides where.
 //!
 //! Topics without stages never enter this module.
 

@@ -1,5 +1,5 @@
-//! A batch that the stages are done with, and that cannot be appended at once. Something has to be on stable storage
-//! first: its dead letters, or the note that a plug-in is needed to read it.
+//! A batch that has passed the stages, but cannot be appended at once. Something must be durable first: its dead
+//! letters, or the record that a plug-in is needed to read it.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::topic::{EdgePartition, ServedTopic};
 use crate::error::ApiError;
 use crate::produce::append::{Intake, Stored};
 
-/// What became of a batch that passed the stages of its topic.
+/// The result for a batch that passed the stages of its topic.
 pub(crate) enum Admitted {
     /// It is in the log.
     Stored(Stored),
@@ -24,7 +24,7 @@ pub(crate) enum Admitted {
     Pending(Box<PendingAppend>),
 }
 
-/// A batch that waits for something before it is appended.
+/// A batch that waits before it is appended.
 pub(crate) struct PendingAppend {
     pub(super) topic: Arc<ServedTopic>,
     pub(super) partition: Arc<Partition>,
@@ -32,26 +32,26 @@ pub(crate) struct PendingAppend {
     pub(super) version: i16,
     pub(super) request_bytes_max: usize,
     pub(super) now_ms: i64,
-    /// As the producer sent it.
+    /// The batch as the producer sent it.
     pub(super) sent: Bytes,
-    /// As it is stored.
+    /// The batch as it will be stored.
     pub(super) batch: Bytes,
-    /// The plug-in that reads it, if only a plug-in does.
+    /// The plug-in that decompresses it, if no Kafka codec does.
     pub(super) decoder: Option<NeededDecoder>,
-    /// Whether the topic has dead letters, so that appends to a partition take turns.
+    /// Whether the topic has dead letters, so that appends to a partition run one after the other.
     pub(super) takes_turns: bool,
     pub(super) letters: Option<Letters>,
     pub(super) dead_letter_topic: Option<Str>,
 }
 
 impl PendingAppend {
-    /// Returns the partition that the batch goes to.
+    /// Returns the partition of the batch.
     pub(crate) fn partition(&self) -> Arc<Partition> {
         Arc::clone(&self.partition)
     }
 
-    /// Makes what has to be there first, and appends the batch. Goes on if the returned future is dropped: a client
-    /// that disconnects does not stop the append.
+    /// Makes everything durable that must come first, and appends the batch. Continues if the returned future is
+    /// dropped: a client that disconnects does not stop the append.
     ///
     /// # Errors
     /// The batch is not appended.

@@ -1,12 +1,12 @@
 //! Batches in a format that only a plug-in reads.
 //!
-//! A compressor with a private format has its batches stored under codec 7, which no client may send and none is ever
-//! sent. Their payload says by itself how it is read, so that it can be read for as long as it is kept, whatever the
-//! topic's configuration is by then:
+//! Batches of a compressor with a private format are stored with codec 7, which no client may send or ever receives.
+//! Their payload describes how to read it, so that it can be read for as long as it is kept, whatever the topic's
+//! configuration is then:
 //!
 //! ```text
 //!  0  magic              "MSP1"
-//!  4  codec              u8    Kafka's codec that the producer sent: in this one the records are given back
+//!  4  codec              u8    Kafka's codec that the producer sent, in which clients get the records
 //!  5  digest             SHA-256 of the plug-in that reads it
 //! 37  uncompressed       u32   bytes of the records
 //! 41  configuration      u32   its bytes, then the JSON object
@@ -26,17 +26,17 @@ pub(crate) const CODEC_ID: i16 = 7;
 const MAGIC: &[u8; 4] = b"MSP1";
 const FIXED: usize = 4 + 1 + 32 + 4 + 4;
 
-/// The longest configuration: that of a whole chain.
+/// The longest configuration, which is that of a whole chain.
 const CONFIG_BYTES_MAX: usize = millstream_stage::spec::SPEC_BYTES_MAX;
 
-/// What stands in front of the packed records.
+/// The fields before the packed records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Private<'a> {
-    /// What the producer sent.
+    /// The codec that the producer sent.
     pub(crate) codec: Codec,
     /// The plug-in that reads it.
     pub(crate) digest: Digest,
-    /// Bytes of the records, uncompressed.
+    /// The uncompressed bytes of the records.
     pub(crate) len: usize,
     /// The plug-in's configuration, a JSON object.
     pub(crate) config: &'a str,
@@ -56,7 +56,7 @@ pub(crate) enum PrivateFormatError {
     /// It names a codec that does not exist.
     #[error(transparent)]
     Codec(#[from] CodecError),
-    /// Its configuration is longer than a chain may be.
+    /// Its configuration is longer than that of a chain may be.
     #[error("its configuration has {0} bytes, at most {CONFIG_BYTES_MAX}")]
     ConfigTooLong(usize),
     /// Its configuration is not text.
@@ -90,7 +90,7 @@ impl<'a> Private<'a> {
         Ok(Self { codec, digest: Digest::from_bytes(digest), len, config, packed })
     }
 
-    /// Returns the payload, or none if a length does not fit its field.
+    /// Returns the payload; `None` if a length does not fit its field.
     pub(crate) fn to_payload(self) -> Option<Vec<u8>> {
         if self.config.len() > CONFIG_BYTES_MAX {
             return None;

@@ -1,6 +1,6 @@
-//! Counts the batches that stages reject, by topic and producer. Rejections wear out an idempotent producer of
-//! librdkafka: after about 32,767 of them it fails for good records, too. So a producer that is rejected again and
-//! again is logged, and listed by `millstream plugin list -b`.
+//! Counts the batches that stages reject, by topic and producer. Rejections use up an idempotent producer of
+//! librdkafka: after about 32,767 of them it fails for good records too. A producer with many rejections is therefore
+//! logged, and listed by `millstream plugin list -b`.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use millstream_registry::RejectedProducer;
 use millstream_wire::Str;
 use parking_lot::Mutex;
 
-/// The most producers that are counted. The one that was rejected the longest time ago makes room for another.
+/// The most producers that are counted. The one with the oldest last rejection makes room for another.
 const PRODUCERS_MAX: usize = 1_000;
 
 /// The most producers that are listed.
@@ -40,7 +40,7 @@ struct Counts {
 }
 
 impl RejectedProducers {
-    /// Counts a batch of which `records` records are rejected. Logs the producer if that happens again and again.
+    /// Counts a batch with `records` rejected records. Logs the producer if it has many of them.
     pub(crate) fn add(&self, topic: &Str, producer_id: i64, records: u64, now_ms: i64, reason: &str) {
         let Some(batches) = self.count(topic, producer_id, records, now_ms, Instant::now()) else { return };
         tracing::warn!(
@@ -48,12 +48,13 @@ impl RejectedProducers {
             producer_id,
             batches,
             reason,
-            "the batches of a producer are rejected again and again. An idempotent producer of librdkafka fails for good \
-             records, too, after about 32,767 rejections; stage.admit.failure.policy=skip or dead-letter avoids that"
+            "the batches of a producer are rejected again and again. An idempotent producer of librdkafka fails for \
+             good records, too, after about 32,767 rejections; stage.admit.failure.policy=skip or dead-letter \
+             avoids that"
         );
     }
 
-    /// Counts a batch. Returns the count of the producer's batches if it is to be logged.
+    /// Counts a batch. Returns the count of the producer's batches if it should be logged.
     fn count(&self, topic: &Str, producer_id: i64, records: u64, now_ms: i64, now: Instant) -> Option<u64> {
         let mut state = self.0.lock();
         let key = (topic.clone(), producer_id);

@@ -1,4 +1,4 @@
-//! Batches written anew by the edge: the same header and offsets around fewer records.
+//! Batches that the edge rewrites: the same header and offsets around fewer records.
 
 use millstream_record::{BatchView, Codec, Records, patch, retain};
 
@@ -6,8 +6,8 @@ use crate::config::TopicConfig;
 use crate::error::ApiError;
 use crate::produce::recode::level;
 
-/// Returns the batch with only the records that `keeps` names by their places. A batch of which nothing is left is
-/// still there for its offsets and sequences.
+/// Returns the batch with only the records whose indexes `keeps` has. A batch without any records still has its offsets
+/// and sequences.
 pub(crate) fn thin(
     batch: &BatchView<'_>,
     records: &Records<'_>,
@@ -17,7 +17,7 @@ pub(crate) fn thin(
 ) -> Result<Vec<u8>, ApiError> {
     let mut bytes = retain(batch, records, codec, level(codec, config), |place, _| keeps(place))?;
     if BatchView::parse(&bytes)?.count() == 0 {
-        // As compaction leaves it. The state of its producer is kept for as long as this time is young.
+        // Compaction leaves such batches too. This timestamp decides how long the state of the producer is kept.
         patch::set_max_timestamp(&mut bytes, batch.max_timestamp());
     }
     Ok(bytes)

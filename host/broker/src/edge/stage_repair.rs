@@ -1,5 +1,5 @@
-//! Starts the stages of topics that could not be started before. A file may be missing when the broker starts, as on a
-//! volume that is mounted late, or a plug-in may not load. Such a topic is out of service until its stages run.
+//! Starts the broken stages of topics. A file may be missing when the broker starts, as on a volume that is mounted
+//! late, or a plug-in may not load. Such a topic is out of service until its stages run.
 
 use std::sync::Arc;
 use std::time::Duration;

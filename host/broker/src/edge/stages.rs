@@ -1,7 +1,7 @@
-//! The one file of the broker that calls stages.
+//! The only file of the broker that calls stages.
 //!
-//! All of it blocks for as long as a plug-in computes: call it where that is allowed. The filters alone may be called
-//! on a worker that serves sockets, if they are known to be quick ([`super::pace`]).
+//! Everything here blocks while a plug-in computes: call it where that is allowed. Only filters that are known to be
+//! quick may run on a worker that serves sockets ([`super::inline_policy`]).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,71 +12,72 @@ use millstream_stage::{Columns, Fault, Format, Isolated, Pinned, Plugin, Records
 
 use crate::compute_permits::aside;
 
-/// The bytes of rows that go into one call; a larger row has a call of its own. A guest needs room for its own work
-/// beside its copy of the columns.
+/// The bytes of rows in one call; a larger row has a call of its own. A guest needs room for its own work beside its
+/// copy of the columns.
 const CALL_BYTES: usize = 1 << 20;
 
-/// What a row takes beside its bytes: a timestamp, and the ends of a key, a value and headers.
+/// The additional bytes of a row: a timestamp, and the ends of a key, a value and headers.
 const ROW_BYTES: usize = 8 + 3 * 4;
 
-/// After so long no worker that serves sockets is kept any longer.
+/// After this time a worker that serves sockets is released.
 const AT_ONCE: Duration = Duration::from_millis(1);
 
 /// In [`Verdict::decided`]: every stage keeps the row. A chain is far shorter.
 const KEPT: u8 = u8::MAX;
 
-/// What a chain of filters says about the rows of a batch.
+/// The decisions of a chain of filters about the rows of a batch.
 #[derive(Debug)]
 pub(crate) struct Verdict {
-    /// By row: the place in the chain of the stage that decided against it, or [`KEPT`].
+    /// By row: the index of the stage that decided against it, or [`KEPT`].
     decided: Vec<u8>,
     /// The rows on which a stage failed, in order.
     failed: Vec<FailedRow>,
-    /// The versions that decided, by place.
+    /// The versions that decided, by index.
     plugins: Vec<Plugin>,
 }
 
-/// A row on which a stage failed: it called the row bad, or it trapped, ran out of time or answered nonsense.
+/// A row on which a stage failed: it reported the row as bad, trapped, ran out of time, or returned an invalid
+/// response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FailedRow {
     pub(crate) row: usize,
-    /// In the plug-in's words, or the host's about the plug-in. At most about 1 KiB, without control characters.
+    /// The plug-in's message, or the host's about the plug-in. At most about 1 KiB, without control characters.
     pub(crate) message: String,
 }
 
 impl Verdict {
-    /// So many rows, which everybody keeps so far.
+    /// Returns a verdict in which all rows are kept so far.
     fn new(chain: &[Pinned<'_>], rows: usize) -> Self {
         let plugins = chain.iter().map(|stage| stage.plugin().clone()).collect();
         Self { decided: vec![KEPT; rows], failed: Vec::new(), plugins }
     }
 
-    /// Whether every stage keeps the row.
+    /// Returns whether every stage keeps the row.
     pub(crate) fn keeps(&self, row: usize) -> bool {
         self.decided[row] == KEPT
     }
 
-    /// Whether every stage keeps every row.
+    /// Returns whether every stage keeps every row.
     pub(crate) fn keeps_all(&self) -> bool {
         self.decided.iter().all(|decided| *decided == KEPT)
     }
 
-    /// The rows that some stage does not keep, failed or not, in order.
+    /// Returns the rows that some stage does not keep, failed or not, in order.
     pub(crate) fn bad(&self) -> impl Iterator<Item = usize> {
         (0..self.decided.len()).filter(|row| !self.keeps(*row))
     }
 
-    /// The rows on which a stage failed, in order. All others that are not kept, a stage said no to.
+    /// Returns the rows on which a stage failed, in order. The other dropped rows were rejected by a filter.
     pub(crate) fn failed(&self) -> &[FailedRow] {
         &self.failed
     }
 
-    /// The plug-in that decided against a row.
+    /// Returns the plug-in that decided against a row.
     pub(crate) fn plugin(&self, row: usize) -> Option<&Plugin> {
         self.plugins.get(usize::from(self.decided[row]))
     }
 
-    /// Why a row is not kept, in words.
+    /// Returns why a row is not kept, as a message.
     pub(crate) fn reason(&self, row: usize) -> String {
         let said = self.failed.binary_search_by_key(&row, |failed| failed.row);
         match (said, self.plugin(row)) {
@@ -87,13 +88,13 @@ impl Verdict {
     }
 }
 
-/// Pins the stages of a chain, each once, so that one version sees all of a batch.
+/// Pins the stages of a chain, each once, so that one version processes all of a batch.
 pub(crate) fn pin(chain: &[Arc<Stage>]) -> Vec<Pinned<'_>> {
     chain.iter().map(|stage| stage.pin()).collect()
 }
 
-/// Rows as the columns that a chain reads, gathered while somebody else walks over them: a second walk over a batch is
-/// a second look into each of its cache lines.
+/// Rows as the columns that a chain reads. They are gathered during another walk over the batch: a second walk would
+/// load each of its cache lines again.
 #[derive(Debug)]
 pub(crate) struct Gathered {
     columns: RecordsBuf,
@@ -101,12 +102,12 @@ pub(crate) struct Gathered {
 }
 
 impl Gathered {
-    /// For this chain, with room for so many rows.
+    /// Makes columns for this chain, with room for this number of rows.
     pub(crate) fn new(chain: &[Pinned<'_>], rows: usize) -> Self {
         Self { columns: RecordsBuf::with_capacity(read_by(chain), rows.min(CALL_BYTES / ROW_BYTES)), bytes: 0 }
     }
 
-    /// Adds a row. What is more than a call takes is not kept.
+    /// Adds a row. Rows beyond the size of a call are not kept.
     #[inline]
     pub(crate) fn push(&mut self, row: &Record<'_>) {
         self.bytes = self.bytes.saturating_add(row_bytes(row, self.columns.columns()));
@@ -115,27 +116,27 @@ impl Gathered {
         }
     }
 
-    /// Whether all rows were kept.
+    /// Returns whether all rows were kept.
     pub(crate) fn fits(&self) -> bool {
         self.bytes <= CALL_BYTES
     }
 }
 
-/// Asks a chain of filters about the rows that were gathered for it, which fit. Every stage sees the rows that those
-/// before it keep.
+/// Runs a chain of filters on the rows that were gathered for it, all of which fit. Every stage gets the rows that the
+/// earlier ones keep.
 ///
 /// # Errors
-/// A fault that no row is to blame for: the host has no room for another instance, say. Nothing is decided then.
+/// A fault that no row causes, such as a host without room for another instance. Nothing is decided then.
 pub(crate) fn filter_gathered(chain: &[Pinned<'_>], topic: &str, rows: Gathered) -> Result<Verdict, StageError> {
     let mut verdict = Verdict::new(chain, rows.columns.rows());
     Asking { chain, topic, begun: Instant::now() }.ask(rows.columns, 0, &mut verdict)?;
     Ok(verdict)
 }
 
-/// [`filter_gathered`] of rows that are there already, however many.
+/// Runs [`filter_gathered`] on existing rows of any number.
 ///
 /// # Errors
-/// As those of [`filter_gathered`].
+/// Those of [`filter_gathered`].
 pub(crate) fn filter_rows(chain: &[Pinned<'_>], topic: &str, rows: &[Record<'_>]) -> Result<Verdict, StageError> {
     let mut verdict = Verdict::new(chain, rows.len());
     let asking = Asking { chain, topic, begun: Instant::now() };
@@ -148,7 +149,7 @@ pub(crate) fn filter_rows(chain: &[Pinned<'_>], topic: &str, rows: &[Record<'_>]
     Ok(verdict)
 }
 
-/// A batch on its way through a chain.
+/// A batch that passes through a chain.
 struct Asking<'a> {
     chain: &'a [Pinned<'a>],
     topic: &'a str,
@@ -156,9 +157,9 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    /// Asks about the rows from the place `start` on.
+    /// Decides the rows from the index `start` on.
     fn ask(&self, mut columns: RecordsBuf, start: usize, verdict: &mut Verdict) -> Result<(), StageError> {
-        // The places of the rows that are left; none while all are.
+        // The indexes of the rows that are left; `None` while all are.
         let mut left: Option<Vec<usize>> = None;
         for (at, stage) in self.chain.iter().enumerate() {
             let Isolated { keep, bad } = self.call(stage, &columns.as_records())?;
@@ -191,12 +192,12 @@ impl Asking<'_> {
     }
 }
 
-/// The columns that any of the stages reads.
+/// Returns the columns that any of the stages reads.
 fn read_by(chain: &[Pinned<'_>]) -> Columns {
     chain.iter().fold(Columns::NONE, |all, stage| all.union(stage.columns()))
 }
 
-/// Runs of rows that fit a call.
+/// Splits rows into runs that fit into a call.
 fn runs(rows: &[Record<'_>], wanted: Columns) -> impl Iterator<Item = Range<usize>> {
     let mut start = 0;
     std::iter::from_fn(move || {
@@ -212,7 +213,7 @@ fn runs(rows: &[Record<'_>], wanted: Columns) -> impl Iterator<Item = Range<usiz
     })
 }
 
-/// The bytes of a row in the columns that are wanted.
+/// Returns the bytes of a row in the wanted columns.
 fn row_bytes(row: &Record<'_>, wanted: Columns) -> usize {
     let of = |wanted: bool, bytes: Option<&[u8]>| bytes.filter(|_| wanted).map_or(0, <[u8]>::len);
     let header = |header: Header<'_>| header.name.len() + of(true, header.value) + 8;
@@ -222,7 +223,7 @@ fn row_bytes(row: &Record<'_>, wanted: Columns) -> usize {
 
 fn push(columns: &mut RecordsBuf, row: &Record<'_>) {
     let pushed = if columns.columns().headers {
-        // A name that is not UTF-8 does not fit the columns: the stage sees what Java would.
+        // A name that is not UTF-8 does not fit the columns: the stage gets it as Java would decode it.
         let names: Vec<_> = row.headers.map(|header| header.name_lossy()).collect();
         let headers = names.iter().zip(row.headers).map(|(name, header)| (&**name, header.value));
         columns.push(row.timestamp, row.key, row.value, headers)
@@ -232,18 +233,18 @@ fn push(columns: &mut RecordsBuf, row: &Record<'_>) {
     pushed.expect("no request is as large as a column may be");
 }
 
-/// The records of a batch as a compressor has packed them.
+/// The records of a batch after the compressor.
 #[derive(Debug)]
 pub(crate) struct Packed {
     pub(crate) bytes: Vec<u8>,
-    /// Kafka's codec that reads them; none where only the plug-in does.
+    /// The Kafka codec that reads them; `None` if only the plug-in does.
     pub(crate) codec: Option<Codec>,
     /// The version that packed them.
     pub(crate) plugin: Plugin,
 }
 
-/// Compresses the `rows` records of a batch. What comes back was read back and is what was given: by the plug-in
-/// itself, and where its format is one of Kafka's, by the codec that every other client uses.
+/// Compresses the `rows` records of a batch. The result was decompressed and compared: by the plug-in itself and, if
+/// its format is one of Kafka's, by the codec that every other client uses.
 ///
 /// # Errors
 /// The stage failed, twice if it misbehaved.
@@ -263,10 +264,10 @@ pub(crate) fn compress(stage: &Stage, payload: &[u8], rows: u32) -> Result<Packe
     Ok(Packed { bytes, codec, plugin })
 }
 
-/// Decompresses what a compressor has packed of `rows` records, to exactly `len` bytes.
+/// Decompresses `rows` records that a compressor has packed, to exactly `len` bytes.
 ///
 /// # Errors
-/// The stage failed, twice if it misbehaved, or gave another number of bytes.
+/// The stage failed, twice if it misbehaved, or returned another number of bytes.
 pub(crate) fn decompress(stage: &Stage, packed: &[u8], rows: u32, len: usize) -> Result<Vec<u8>, StageError> {
     let stage = stage.pin();
     let bytes = twice(|| stage.decompress(packed, rows, len))?;
@@ -277,7 +278,7 @@ pub(crate) fn decompress(stage: &Stage, packed: &[u8], rows: u32, len: usize) ->
     Err(StageError::of(stage.plugin(), Fault::Lossy { problem }))
 }
 
-/// Kafka's codec whose format a compressor writes; none for a format of its own.
+/// Returns the Kafka codec whose format a compressor writes; `None` for a private format.
 pub(crate) fn standard_codec(plugin: &Plugin) -> Option<Codec> {
     match plugin.description().format {
         Some(Format::Gzip) => Some(Codec::Gzip),
@@ -288,7 +289,8 @@ pub(crate) fn standard_codec(plugin: &Plugin) -> Option<Codec> {
     }
 }
 
-/// A call that misbehaved is tried once more: its instance was thrown away, and the next one is fresh.
+/// Makes a call, and retries it once if the plug-in misbehaved: its instance was thrown away, and the next one is
+/// fresh.
 fn twice<T>(call: impl Fn() -> Result<T, StageError>) -> Result<T, StageError> {
     match call() {
         Err(error) if error.fault.is_trap() => call(),

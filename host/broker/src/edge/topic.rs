@@ -1,5 +1,5 @@
-//! What the edge keeps for a topic, beside the core's [`Topic`]. Both are published in one table, so a request sees
-//! both of the same moment.
+//! The edge's state of a topic, beside the core's [`Topic`]. Both are published in one table, so that a request sees
+//! both at the same moment.
 //!
 //! [`Topic`]: crate::topics::Topic
 
@@ -29,11 +29,11 @@ pub(crate) type ServedTopics = TopicTable<EdgeTopic>;
 #[derive(Debug)]
 pub(crate) struct EdgeTopic {
     pub(crate) stages: TopicStages,
-    /// The plug-ins that read batches in private formats; none for a topic that never had such batches.
+    /// The plug-ins that read batches in private formats; `None` for a topic that never had such batches.
     pub(crate) decoders: Option<Arc<TopicDecoders>>,
     /// Set if the topic is a view.
     pub(crate) view: Option<Arc<View>>,
-    /// What happens to a produced batch.
+    /// The handling of a produced batch.
     pub(crate) route: Route,
     /// Whether admission may drop all records of a batch.
     has_admit: bool,
@@ -41,10 +41,10 @@ pub(crate) struct EdgeTopic {
     partitions: Vec<Arc<EdgePartition>>,
 }
 
-/// What happens to a produced batch. Decided once, when the topic is published.
+/// The handling of a produced batch. It is decided once, when the topic is published.
 #[derive(Debug, Clone)]
 pub(crate) enum Route {
-    /// It is checked and stored as it came.
+    /// It is checked and stored as it was sent.
     Plain,
     /// It may have to be decompressed for its checks, or recoded.
     Recode,
@@ -59,17 +59,16 @@ pub(crate) enum Route {
 /// The edge's state of one partition.
 #[derive(Debug)]
 pub(crate) struct EdgePartition {
-    /// Held by an append while dead letters of the partition are being written, see [`super::dead_letters`].
+    /// Held by an append while dead letters of the partition are being written; see [`super::dead_letters`].
     pub(crate) dead_letters: Mutex<()>,
     /// Whether the log may hold batches in a private format.
     private_batches: AtomicBool,
-    /// Whether the log may hold batches of which admission has left no record.
+    /// Whether the log may hold batches without records after admission.
     emptied_batches: AtomicBool,
 }
 
 impl EdgePartition {
-    /// Makes the state of a partition that was just opened. A log that is not empty may hold emptied batches of an
-    /// earlier run.
+    /// Makes the state of a newly opened partition. A log that is not empty may hold emptied batches of an earlier run.
     fn new(partition: &Partition) -> Self {
         Self {
             dead_letters: Mutex::default(),
@@ -78,14 +77,14 @@ impl EdgePartition {
         }
     }
 
-    /// Notes that a batch without records is about to be appended.
+    /// Records that a batch without records is about to be appended.
     pub(crate) fn expect_emptied_batches(&self) {
         self.emptied_batches.store(true, Ordering::Release);
     }
 }
 
 impl EdgeTopic {
-    /// Makes the state of a topic with these partitions of its own. `before` is the state that it replaces.
+    /// Makes the state of a topic with its own partitions. It replaces the state `before`.
     pub(crate) fn new(
         name: &str,
         config: &TopicConfig,
@@ -122,20 +121,20 @@ impl EdgeTopic {
         self.partitions.get(usize::try_from(index).ok()?)
     }
 
-    /// Returns whether records are not served as they lie in the log: those of a view pass its filters, and batches in
-    /// a private format are decoded.
+    /// Returns whether records are not served as they are stored: those of a view pass its filters, and batches in a
+    /// private format are decoded.
     pub(crate) fn reads_records(&self) -> bool {
         self.view.is_some() || self.decoders.is_some()
     }
 
-    /// Returns whether a partition may hold batches in a private format, which no client reads as they are. Ask after a
-    /// read: the flag is set before the first of them is appended.
+    /// Returns whether a partition may hold batches in a private format, which no client reads as they are. Call it
+    /// after a read: the flag is set before the first of them is appended.
     pub(crate) fn has_private_batches(&self, index: i32) -> bool {
         self.partition(index).is_some_and(|partition| partition.private_batches.load(Ordering::Acquire))
     }
 
-    /// Returns whether a read from `offset` begins with a batch of which admission has left no record. KafkaJS asks for
-    /// the same offset forever if a response holds such batches only.
+    /// Returns whether a read from `offset` begins with a batch without records after admission. KafkaJS requests the
+    /// same offset for ever if a response has only such batches.
     pub(crate) fn begins_empty(&self, partition: &Partition, offset: i64) -> bool {
         let may_hold = |known: &Arc<EdgePartition>| known.emptied_batches.load(Ordering::Acquire);
         if !self.has_admit || !self.partition(partition.index()).is_some_and(may_hold) {
@@ -161,10 +160,10 @@ impl Route {
             return Self::Reject(ApiError::new(ErrorCode::INVALID_TOPIC_EXCEPTION, message));
         }
         match stages {
-            // The stage that cannot run was logged when the topic was opened.
+            // The error was logged when the topic was opened.
             TopicStages::Broken(error) => Self::Reject(error.clone()),
             TopicStages::Ready(stages) if stages.see_produce() => Self::Stages(Arc::clone(stages)),
-            // No header has to be looked at before the checks: any codec is stored, and nothing is decompressed.
+            // No header has to be read before the checks: any codec is stored, and nothing is decompressed.
             _ if config.compression == CompressionType::Producer && !config.decompresses() => Self::Plain,
             _ => Self::Recode,
         }
@@ -235,7 +234,7 @@ mod tests {
         EdgeTopic::new("a", &config(pairs), TopicStages::None, None, None, partitions, before)
     }
 
-    /// Appends a batch of one record, or what admission leaves of it if it drops the record.
+    /// Appends a batch of one record, or the batch that admission leaves if it drops the record.
     fn append(partition: &Partition, drops: bool) {
         let mut builder = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
         builder.append(0, None, Some(b"v"), []).expect("a small record fits");
@@ -282,7 +281,7 @@ mod tests {
         let decoders = TopicDecoders::new(&["00".repeat(32)].into());
         assert!(!first.has_private_batches(0));
         let packed = EdgeTopic::new("a", &config(&[]), TopicStages::None, decoders, None, &partitions, Some(&grown));
-        // A fetch that waits has the table of before.
+        // A waiting fetch has the earlier table.
         assert!(packed.has_private_batches(1) && first.has_private_batches(0));
         let view = topic(&[], &[], None).linked(Arc::new(View::of("a")), Some(&packed));
         assert!(view.reads_records() && Arc::ptr_eq(&state(&view, 1), &state(&packed, 1)));

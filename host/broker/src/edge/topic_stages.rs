@@ -1,4 +1,4 @@
-//! The stages of a topic: the texts of its options, turned into stages that live and follow their plug-ins.
+//! The stages of a topic: the texts of its configs, turned into live stages that follow their plug-ins.
 
 use std::sync::Arc;
 
@@ -24,23 +24,23 @@ pub(crate) struct ActiveStages {
     pub(crate) filter: Vec<Arc<Stage>>,
     pub(crate) filter_policy: FailurePolicy,
     pub(crate) dead_letter_topic: Option<Str>,
-    /// How many produced batches are worked on at a time.
+    /// The permits for produced batches.
     pub(crate) permits: ComputePermits,
-    /// How quick the filters of `admit` are.
+    /// The measured speed of the filters of `admit`.
     pub(crate) pace: Pace,
 }
 
 impl ActiveStages {
-    /// Returns whether a stage sees what is produced.
+    /// Returns whether a stage processes produced batches.
     pub(crate) fn see_produce(&self) -> bool {
         !self.admit.is_empty() || self.compressor.is_some()
     }
 }
 
-/// The stages of a topic, as far as they could be started.
+/// The stages of a topic, if they could be started.
 #[derive(Debug, Clone)]
 pub(crate) enum TopicStages {
-    /// The topic has none that the broker runs.
+    /// The topic has no stages that the broker runs.
     None,
     /// They run.
     Ready(Arc<ActiveStages>),
@@ -48,10 +48,10 @@ pub(crate) enum TopicStages {
     Broken(ApiError),
 }
 
-/// Makes the stages that a topic's options ask for. Blocks: a plug-in may have to be compiled.
+/// Makes the stages of a topic's configs. Blocks, since a plug-in may have to be compiled.
 ///
 /// # Errors
-/// `INVALID_CONFIG` names the option and what is wrong with it.
+/// `INVALID_CONFIG` names the config and what is wrong with it.
 pub(crate) fn attach(edge: &Edge, topic: &str, config: &TopicConfig) -> Result<TopicStages, ApiError> {
     let options = &config.stages;
     check(edge, topic, config)?;
@@ -63,7 +63,7 @@ pub(crate) fn attach(edge: &Edge, topic: &str, config: &TopicConfig) -> Result<T
     }
     let library = edge.plugins.library()?;
     let chain = |key: &str, text: &Option<String>, kind| resolve(&library, topic, key, text.as_deref(), kind);
-    // Those of applications do not run here: that they can be made is all there is to see.
+    // Stages of applications do not run here: this only checks that they can be made.
     single(topic, "stage.partitioner", chain("stage.partitioner", &options.partitioner, Kind::Partitioner)?)?;
     single(topic, "stage.serializer", chain("stage.serializer", &options.serializer, Kind::Serializer)?)?;
     let compressor = chain("stage.compressor", &options.compressor, Kind::Compressor)?;
@@ -82,7 +82,7 @@ pub(crate) fn attach(edge: &Edge, topic: &str, config: &TopicConfig) -> Result<T
     Ok(if runs { TopicStages::Ready(Arc::new(stages)) } else { TopicStages::None })
 }
 
-/// Options that do not go together.
+/// Checks for configs that contradict each other.
 fn check(edge: &Edge, topic: &str, config: &TopicConfig) -> Result<(), ApiError> {
     let options = &config.stages;
     if options.filter.is_some() && config.view_of.is_none() {
@@ -119,7 +119,7 @@ fn resolve(
     library.resolve_chain_for(&attachment, text, kind).map_err(|error| refused(topic, &format!("{key}: {error}")))
 }
 
-/// The one stage of an option that takes no chain.
+/// Returns the only stage of a config that does not allow a chain.
 fn single(topic: &str, key: &str, mut chain: Vec<Arc<Stage>>) -> Result<Option<Arc<Stage>>, ApiError> {
     match chain.len() {
         0 | 1 => Ok(chain.pop()),

@@ -1,6 +1,5 @@
-//! One produced batch on its way into its partition: the checks, the append, the wait that the answer has to make.
-//! Records are never decoded on the plain path; the bytes that a client sent are those that are stored, but for base
-//! offset and leader epoch.
+//! One produced batch: the checks, the append, and the wait before its response. On the plain path records are never
+//! decoded; the stored bytes are those that the client sent, except for base offset and leader epoch.
 
 use std::sync::Arc;
 
@@ -22,18 +21,18 @@ use crate::topics::Topic;
 /// The first version of Produce that may carry zstd.
 const ZSTD_SINCE: i16 = 7;
 
-/// The most compressed bytes of one request that are decompressed on a worker that serves sockets: handing them to
+/// The most compressed bytes of one request that are decompressed on a worker that serves sockets. Passing them to
 /// another thread would cost more.
 pub(crate) const INLINE_COMPRESSED_BYTES: usize = 16 << 10;
 
-/// The most bytes that they may become there. What becomes more goes on where it holds up no other connection.
+/// The most bytes that they may decompress to there. Larger ones continue where they delay no other connection.
 const INLINE_BYTES: usize = 256 << 10;
 
-/// Where a batch goes, and how it was sent.
+/// The destination of a batch, and how it was sent.
 pub(crate) struct Intake<'a> {
     /// The most bytes that a batch may decompress to.
     pub(crate) request_bytes_max: usize,
-    /// Of the produce request.
+    /// The version of the produce request.
     pub(crate) version: i16,
     pub(crate) acks: Acks,
     pub(crate) topic: &'a Topic,
@@ -42,12 +41,12 @@ pub(crate) struct Intake<'a> {
     pub(crate) now_ms: i64,
 }
 
-/// What one partition appended.
+/// The result of an append to one partition.
 pub(crate) struct Stored {
     pub(crate) base_offset: i64,
     pub(crate) log_append_time: i64,
     pub(crate) log_start_offset: i64,
-    /// The wait that the response has to make.
+    /// The wait before the response.
     pub(crate) committed: Committed,
 }
 
@@ -57,8 +56,8 @@ impl Intake<'_> {
         self.append_checked(&self.check(sent)?)
     }
 
-    /// Appends a batch that [`Self::check`] has accepted. The records are walked, without decoding, where that costs no
-    /// decompression, so that no malformed record waits for a consumer.
+    /// Appends a batch that [`Self::check`] has accepted. The records are walked without decoding them, unless that
+    /// needs decompression, so that no malformed record is left for a consumer.
     pub(crate) fn append_checked(&self, batch: &CheckedBatch<'_>) -> Result<Stored, ApiError> {
         let rules = self.record_rules();
         match self.topic.config.compression {
@@ -89,8 +88,8 @@ impl Intake<'_> {
         checked.map_err(|error| self.rejected(error))
     }
 
-    /// Checks the timestamps of a batch whose records are not walked. Only when they are out of range, the records
-    /// are: the response names those that are to blame.
+    /// Checks the timestamps of a batch whose records are not walked. They are walked only if a timestamp is out of
+    /// range: the response names the wrong records.
     fn check_header_timestamps(&self, batch: &CheckedBatch<'_>, rules: &RecordRules) -> Result<(), ApiError> {
         let Some(bounds) = &rules.timestamps else { return Ok(()) };
         check_header_timestamps(batch, bounds).map_err(|error| {
@@ -99,7 +98,7 @@ impl Intake<'_> {
         })
     }
 
-    /// Checks all that can be told without the records.
+    /// Checks everything that needs no records.
     pub(crate) fn check<'b>(&self, sent: &'b [u8]) -> Result<CheckedBatch<'b>, ApiError> {
         let batch_bytes_max = usize::try_from(self.topic.config.max_message_bytes).unwrap_or(0);
         let batch = validate_produce(sent, batch_bytes_max).map_err(|error| self.rejected(error))?;
@@ -114,7 +113,7 @@ impl Intake<'_> {
         Ok(batch)
     }
 
-    /// Returns what the topic allows of a record. Where the broker stamps its own time, any timestamp may be sent.
+    /// Returns the topic's rules for a record. If the broker sets its own time, any timestamp is allowed.
     pub(crate) fn record_rules(&self) -> RecordRules {
         let config = &self.topic.config;
         let timestamps = (!config.log_append_time).then_some(TimestampBounds {
@@ -126,7 +125,7 @@ impl Intake<'_> {
         RecordRules { timestamps, keys: config.compact, record_bytes_max }
     }
 
-    /// Returns the response for a batch that a check has rejected. Kafka names the partition with a missing key.
+    /// Returns the error for a batch that a check has rejected. Kafka names the partition with a missing key.
     pub(crate) fn rejected(&self, error: BatchError) -> ApiError {
         let without_key: Vec<u32> = match &error {
             BatchError::Rejected { records, .. } => {
@@ -154,7 +153,7 @@ impl Intake<'_> {
     }
 
     /// Returns the response for a batch in the log, and the wait for its commit. A batch that was appended before gets
-    /// the same response again: the producer did not receive the first.
+    /// the same response again: the producer did not receive the first one.
     pub(crate) fn stored(&self, batch: AppendedBatch) -> Result<Stored, ApiError> {
         Ok(Stored {
             base_offset: batch.base_offset,

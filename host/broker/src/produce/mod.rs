@@ -1,4 +1,4 @@
-//! Produced batches on their way into a partition, with or without stages.
+//! Produced batches and their append to a partition, with or without stages.
 
 pub(crate) mod append;
 pub(crate) mod recode;

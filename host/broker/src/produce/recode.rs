@@ -1,4 +1,4 @@
-//! Batches in another codec: the same header around another payload.
+//! Recoding of batches: the same header around another payload.
 
 use millstream_record::{BatchView, Codec, HEADER_LEN, LOG_OVERHEAD, codec, patch};
 use millstream_wire::ErrorCode;
@@ -6,15 +6,14 @@ use millstream_wire::ErrorCode;
 use crate::config::TopicConfig;
 use crate::error::ApiError;
 
-/// Where a batch's length and attributes stand.
+/// The positions of a batch's length and attributes.
 const LENGTH: std::ops::Range<usize> = 8..12;
 const ATTRIBUTES: std::ops::Range<usize> = 21..23;
 
-/// The bits of the attributes that name the codec.
+/// The bits of the attributes with the codec.
 const CODEC_MASK: i16 = 0b111;
 
-/// Returns the batch with another payload under another codec. Its length and CRC change, and nothing else of its
-/// header.
+/// Returns the batch with another payload and codec. Only its length and CRC change in the header.
 pub(crate) fn with_payload(batch: &BatchView<'_>, codec_id: i16, payload: &[u8]) -> Result<Vec<u8>, ApiError> {
     let too_large = || ApiError::new(ErrorCode::MESSAGE_TOO_LARGE, "the batch is too large in the topic's codec");
     let mut bytes = Vec::with_capacity(HEADER_LEN + payload.len());
@@ -28,7 +27,7 @@ pub(crate) fn with_payload(batch: &BatchView<'_>, codec_id: i16, payload: &[u8])
     Ok(bytes)
 }
 
-/// Returns the batch in another codec, from its records uncompressed.
+/// Returns the batch in another codec, from its uncompressed records.
 pub(crate) fn recode(
     batch: &BatchView<'_>,
     payload: &[u8],
@@ -40,7 +39,7 @@ pub(crate) fn recode(
     with_payload(batch, to.id(), &payload)
 }
 
-/// Returns the compression level that a topic has for a codec.
+/// Returns a topic's compression level for a codec.
 pub(crate) fn level(codec: Codec, config: &TopicConfig) -> Option<i32> {
     match codec {
         Codec::Gzip => config.gzip_level,

@@ -1,6 +1,6 @@
-//! A fetch that names a view, or a topic with batches that a client does not read as they lie. It looks at its source
-//! piece by piece, on threads that may block, until it has what the client asked for or the request's time is over;
-//! then it waits for news as every fetch does, and goes on from where it was.
+//! A fetch that names a view, or a topic whose batches are not sent as they are stored. It scans its source in steps,
+//! on threads that may block, until it has the requested bytes or its time is over. Then it waits for new records like
+//! every fetch, and continues where it was.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,42 +17,41 @@ use crate::error::ApiError;
 use crate::net::send_queue::Outgoing;
 use crate::net::types::Close;
 
-/// How much of the source one step looks at, bytes. A turn lasts for as long as that takes.
+/// The bytes of the source that one step scans. A step holds a permit for that long.
 const STEP_BYTES: usize = 1 << 20;
 
-/// The same, where a request has many partitions.
+/// The same, for a request with many partitions.
 const STEP_BYTES_MIN: usize = 64 << 10;
 
-/// How much the first steps of a request look at together, bytes: every partition gets one, however little time there
-/// is.
+/// The bytes that the first steps of a request scan together. Every partition gets a step, even if the time is short.
 const ROUND_BYTES: usize = 16 << 20;
 
-/// How long the first steps of a request may take, if it does not give more time itself.
+/// The longest time of the first steps of a request, if its own max wait is shorter.
 const FIRST_ROUND: Duration = Duration::from_secs(5);
 
-/// How much one request looks at, bytes. The client then gets an offset to go on from, which is not lost if it goes
-/// away.
+/// The bytes that one request scans. The client then gets an offset to continue at, which is kept even if it
+/// disconnects.
 const REQUEST_BYTES_MAX: usize = 256 << 20;
 
-/// How much one request shows of its views, bytes, but for a first batch that is larger. It is all in memory until it
-/// is sent.
+/// The bytes that one request shows of its views, except for a first batch that is larger. They are in memory until
+/// they are sent.
 const SHOWN_BYTES_MAX: usize = 4 << 20;
 
 /// The scans of a request, one for each partition of a view.
 struct Scans {
-    /// By the place of the target.
+    /// By the index of the target.
     scans: Vec<Option<Scan>>,
     step_bytes: usize,
-    /// How much more may be looked at.
+    /// The bytes that may still be scanned.
     left: usize,
 }
 
-/// Answers a fetch that names views.
+/// Responds to a fetch that names views.
 pub(super) async fn poll(broker: Arc<Broker>, fetch: Plan, max_wait: Duration) -> Result<Option<Outgoing>, Close> {
     let deadline = Instant::now() + max_wait;
     let mut scans = Scans::of(&fetch);
-    // Every partition has its step, also in a request without any time; behind a slow filter there is not one for
-    // everybody.
+    // Every partition gets a step, even if the request has no max wait. Behind a slow filter there may be no time for
+    // all.
     let mut until = deadline.max(Instant::now() + FIRST_ROUND);
     loop {
         let arrival = Arrival::new(fetch.min_bytes);
@@ -67,7 +66,7 @@ pub(super) async fn poll(broker: Arc<Broker>, fetch: Plan, max_wait: Duration) -
         until = deadline;
         if !scans.any_behind() {
             arrival.count(pass.bytes);
-            // Who comes back too late answers with what is there.
+            // After the deadline the response has what is there.
             let _ = tokio::time::timeout_at(deadline, arrival.enough()).await;
             scans.resume();
         }
@@ -94,7 +93,7 @@ impl Scans {
         Self { scans, step_bytes, left: REQUEST_BYTES_MAX }
     }
 
-    /// One step for every scan that is behind.
+    /// Runs one step of every scan that is behind.
     async fn round(&mut self, broker: &Arc<Broker>, fetch: &Plan, until: Instant) {
         let mut place = 0;
         for topic in &fetch.topics {
@@ -135,10 +134,10 @@ impl Scans {
         until: Instant,
     ) {
         let Some(slot) = self.scans[at].as_mut().filter(|scan| *scan.progress() == Progress::Behind) else { return };
-        // The filters of now: they may have changed while the fetch waited, or the view is gone.
+        // The current filters: they may have changed while the fetch waited, or the view was deleted.
         let found = broker.topics.load().by_id(view.id).cloned();
         let Some(topic) = found else { return slot.stop(ApiError::unknown_topic()) };
-        // Most fetches that wait find nothing new: that needs no turn and no thread.
+        // Most fetches that wait find nothing new, which needs neither a permit nor a thread.
         if slot.is_at_end(partition) {
             return;
         }
@@ -181,7 +180,7 @@ impl Scans {
         self.scans.iter().flatten().any(|scan| *scan.progress() == Progress::Behind)
     }
 
-    /// Whether waiting brings a partition nothing more.
+    /// Returns whether waiting is useless for a partition.
     fn any_done(&self) -> bool {
         let is_done = |scan: &Scan| matches!(scan.progress(), Progress::Full | Progress::Stopped(_));
         self.scans.iter().flatten().any(is_done)
@@ -191,14 +190,14 @@ impl Scans {
         self.scans.iter_mut().flatten().for_each(Scan::resume);
     }
 
-    /// Puts what the views show into the answer.
+    /// Adds the shown records to the response.
     fn fill(self, mut pass: Pass) -> Pass {
         pass.shown = self.scans.into_iter().map(|scan| scan.map(Scan::into_records)).collect();
         pass
     }
 }
 
-/// Writes the dead letters of a step. Without them, the step is taken back from the first batch with such letters on.
+/// Writes the dead letters of a step. If that fails, the step is undone from the first batch with such dead letters on.
 async fn write_letters(broker: &Broker, scan: &mut Scan) {
     let letters = scan.take_letters();
     if letters.is_empty() {
@@ -211,7 +210,7 @@ async fn write_letters(broker: &Broker, scan: &mut Scan) {
 }
 
 impl Plan {
-    /// What there is beside the views, and what they show.
+    /// Reads the topics beside the views, and adds what the views show.
     fn pass_beside(&self, scans: &Scans) -> Pass {
         let shown = scans.shown_bytes();
         let mut left = self.max_bytes.saturating_sub(shown);
@@ -228,7 +227,7 @@ impl Plan {
 }
 
 impl Target {
-    /// The ends of the source beside what a view shows of it.
+    /// Returns the ends of the source for the response of a view.
     fn ends(&self, scan: &Scan) -> Result<PartitionRead, ApiError> {
         if let Some(error) = scan.error() {
             return Err(error.clone());

@@ -1,4 +1,4 @@
-//! Why a write to the plug-in topic is rejected. Each message says what to do.
+//! Why a write to the plug-in topic is rejected. Each message names what to do.
 
 use millstream_partition::PartitionError;
 use millstream_record::BatchError;
@@ -15,10 +15,10 @@ use crate::error::ApiError;
 /// Why a record may not be written.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WriteError {
-    /// The key or the value has another form.
+    /// The key or the value is malformed.
     #[error(transparent)]
     Format(#[from] FormatError),
-    /// The manifest has another form.
+    /// The manifest is malformed.
     #[error("plug-in {name}: {error}")]
     Manifest { name: String, error: FormatError },
     /// The manifest does not follow the one before.
@@ -33,10 +33,10 @@ pub(super) enum WriteError {
     /// A stored chunk cannot be compared with the new one.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A new version cannot be used.
+    /// A new version does not work.
     #[error("plug-in {name}@{number}: {error}")]
     Version { name: String, number: u32, error: VersionError },
-    /// A plug-in of the binary has the name and another kind.
+    /// The binary has a plug-in with this name but another kind.
     #[error("plug-in {name} is a {built_in} in the binary, and this is a {new}; push it under another name")]
     BuiltInKind { name: String, built_in: Kind, new: Kind },
     /// A version that would be deleted is used.
@@ -50,10 +50,10 @@ pub(super) enum WriteError {
     DoesNotServe { number: u32, error: ActivationError },
 }
 
-/// What is wrong with a new version.
+/// Why a new version does not work.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum VersionError {
-    /// Its chunks are not there.
+    /// Chunks are missing.
     #[error(transparent)]
     Chunks(#[from] FormatError),
     /// Its bytes cannot be read.
@@ -70,7 +70,7 @@ pub(super) enum VersionError {
     Name { actual: String, manifest: String },
 }
 
-/// A record that may not be written, by its place in the batch.
+/// A record that may not be written, with its index in the batch.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub(super) struct RecordError {
@@ -87,7 +87,7 @@ impl WriteError {
         }
     }
 
-    /// Names the record that is to blame.
+    /// Adds the index of the invalid record.
     pub(super) fn at(self, index: usize) -> RecordError {
         RecordError { index, error: self }
     }
@@ -107,7 +107,7 @@ pub(super) enum PushError {
     /// It is not a plug-in that can run here.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The store does not take it.
+    /// The store rejects it.
     #[error(transparent)]
     Plan(#[from] RegistryError),
     /// A record of it was rejected.

@@ -1,5 +1,5 @@
-//! The folder of `--plugins`: every component in it is pushed when the broker starts, unless it was before, and
-//! when it changes. A broken file is told and changes nothing.
+//! The folder of `--plugins`: every component in it is pushed when the broker starts, unless it is known, and when it
+//! changes. A broken file is logged and changes nothing.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -24,7 +24,7 @@ use crate::error::ApiError;
 pub(super) struct Folder {
     edge: Arc<Edge>,
     changes: Arc<dyn MetadataChanges>,
-    /// What each file was when it was last looked at.
+    /// The digest of each file when it was last read.
     seen: BTreeMap<PathBuf, Digest>,
     changed: mpsc::UnboundedReceiver<PathBuf>,
     /// Ends with this value.
@@ -32,12 +32,12 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Pushes what is in the folder, by name, and watches it from here on.
+    /// Pushes the components in the folder, by name, and watches it from now on.
     pub(super) async fn open(edge: &Arc<Edge>, changes: &Arc<dyn MetadataChanges>, folder: &Path) -> Folder {
         let (sender, changed) = mpsc::unbounded_channel();
-        // Before the first look: what changes in between is seen twice, and not at all otherwise.
+        // The watcher starts before the first look: a change in between is then seen twice, but never missed.
         let watcher = Watcher::folder(folder, move |path| {
-            // Whoever reads ends with the broker.
+            // The receiver lives as long as the broker.
             let _ = sender.send(path.to_owned());
         });
         let watcher = watcher.map_err(|error| tracing::error!(folder = %folder.display(), "{error}")).ok();
@@ -54,7 +54,7 @@ impl Folder {
         opened
     }
 
-    /// Pushes what changes, until the broker stops.
+    /// Pushes changed files until the broker stops.
     pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
         loop {
             let path = tokio::select! {
@@ -68,7 +68,7 @@ impl Folder {
         }
     }
 
-    /// Reads a file, and pushes it if it is another one than it was.
+    /// Reads a file, and pushes it if it has changed.
     async fn look(&mut self, path: &Path) {
         let shown = path.display();
         let from = path.to_owned();
@@ -96,9 +96,9 @@ impl Folder {
     }
 }
 
-/// The components of a folder, by name, so that the same folder gives the same versions.
+/// Returns the components of a folder, by name, so that the same folder always gives the same versions.
 fn components(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
-    // As the watcher names them.
+    // The watcher uses absolute paths too.
     let folder = std::path::absolute(folder)?;
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder)? {
@@ -111,10 +111,10 @@ fn components(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Reads a file up to the largest that there may be, and one byte more for the checks to refuse.
+/// Reads a file up to the size limit and one byte more, which the checks reject.
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut component = Vec::new();
-    // A pipe would hold up all that comes after it.
+    // Reading a pipe would block everything after it.
     if !path.metadata()?.is_file() {
         return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file"));
     }
@@ -129,8 +129,8 @@ async fn push(own: &Own, component: &Bytes, is_first_look: bool, file: &str) -> 
     let plugin = blocking(load).await??;
     let (name, digest, image) = (plugin.name(), plugin.digest(), own.image());
     let is_known = image.plugin(name).is_some_and(|known| known.with_digest(&digest).is_some());
-    // The file is as it was before the broker stopped. What has happened to its version since (it may be a bad one)
-    // is not undone by a start.
+    // The file has not changed since the broker stopped. Its version may have been marked as bad since then, and a
+    // start does not undo that.
     if is_first_look && is_known {
         return Ok(false);
     }
@@ -142,7 +142,7 @@ async fn push(own: &Own, component: &Bytes, is_first_look: bool, file: &str) -> 
     }
     let pushed = push_records(own, component, &manifest).await;
     if pushed.is_err() {
-        // What was refused must not stay for ever.
+        // Rejected chunks must not stay for ever.
         for key in own.image().unclaimed(&digest) {
             own.write(&key, None).await?;
         }

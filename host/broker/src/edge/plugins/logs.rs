@@ -1,6 +1,6 @@
-//! What plug-ins log, as records of the topic `__millstream_plugin_logs`: the key is the plug-in's name, the value the
-//! line, the header `version` the number of the version in the store, and `level` how loud it is. The topic is created
-//! with the first line.
+//! The log lines of plug-ins, as records of the topic `__millstream_plugin_logs`. The key is the plug-in's name and the
+//! value is the line. The header `version` is the number of the version in the store, and `level` is the log level. The
+//! topic is created with the first line.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::blocking::blocking;
 use crate::edge::context::{Edge, MetadataChanges};
 use crate::error::ApiError;
 
-/// The most lines of one batch: of a kilobyte each, so that it fits every topic.
+/// The most lines of one batch. Each has at most a kilobyte, so that the batch fits every topic.
 const BATCH_LINES: usize = 200;
 
 /// A line that a plug-in logged.
@@ -29,7 +29,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// A copy of a line, at the time of now.
+    /// Copies a line, with the current time.
     pub(super) fn of(line: LogLine<'_>) -> Line {
         Line {
             at_ms: now_ms(),
@@ -41,7 +41,7 @@ impl Line {
     }
 }
 
-/// Writes lines until the broker stops. The page cache is enough for them.
+/// Writes lines until the broker stops. They need no fsync.
 pub(super) async fn run(
     edge: Arc<Edge>,
     changes: Arc<dyn MetadataChanges>,
@@ -70,7 +70,7 @@ async fn write(edge: &Arc<Edge>, changes: &dyn MetadataChanges, lines: &[Line]) 
     let batch = Bytes::from(batch_of(lines).map_err(failed)?);
     let edge = Arc::clone(edge);
     let append = move || {
-        // The page cache is enough for log lines: nothing waits for the commit.
+        // Log lines need no fsync: nothing waits for the commit.
         edge.partition(LOGS_TOPIC, 0)?.append_internal(&batch)?;
         Ok(())
     };

@@ -1,14 +1,13 @@
-//! The broker's plug-ins: the library that the stages of its topics are made of, and the topic
-//! `__millstream_plugins` that new versions come through.
+//! The broker's plug-ins: the library for the stages of its topics, and the topic `__millstream_plugins` for new
+//! versions.
 //!
-//! Whoever may produce to the topic may change plug-ins, with any Kafka client. A produce to it goes through
-//! [`produce`]: what it says is checked before it is appended, and what it activates serves as soon as
-//! it is on stable storage. So what the topic holds is what serves, and after a crash the image that is read
-//! from it ([`store`]) has one whole version of everything. The records themselves are described in
-//! `host/registry`.
+//! A client that may produce to the topic may change plug-ins; any Kafka client can do so. A produce to it goes through
+//! [`produce`]: its records are checked before they are appended, and a version that they activate is used as soon as
+//! they are durable. The topic therefore always holds what is active. After a crash the image that is read from it
+//! ([`store`]) has one complete version of everything. The records are described in `host/registry`.
 //!
-//! The broker writes to the topic too, by the same way: a version that goes wrong is taken back
-//! ([`rollback`]), a changed file of the folder of `--plugins` is the next version ([`folder`]).
+//! The broker writes to the topic in the same way. A version that fails is rolled back ([`rollback`]), and a changed
+//! file in the folder of `--plugins` becomes the next version ([`folder`]).
 
 mod error;
 mod folder;
@@ -48,11 +47,10 @@ use millstream_metadata::controller::{NewTopic, Replication};
 
 type Make = Box<dyn Fn() -> Result<Arc<Library>, String> + Send + Sync>;
 
-/// Lines of plug-ins that may wait to be written; more are lost. A plug-in logs ten a second.
+/// The most log lines of plug-ins that wait to be written; more are lost. A plug-in may log ten a second.
 const LINES_MAX: usize = 1_000;
 
-/// Where a broker's plug-ins come from. The sandbox is started when the first stage is wanted: a broker without stages
-/// has no engine.
+/// The plug-ins of a broker. The sandbox starts with the first stage: a broker without stages has no engine.
 pub struct Plugins {
     make: Make,
     started: Mutex<Option<Started>>,
@@ -62,7 +60,7 @@ pub struct Plugins {
     /// A folder whose files are pushed.
     folder: Option<PathBuf>,
     store: Arc<Store>,
-    /// Held over an operation, from the look at the store to the swap.
+    /// Held during an operation, from reading the store to the swap.
     turn: Arc<tokio::sync::Mutex<()>>,
     rollbacks: Rollbacks,
     rejected: RejectedProducers,
@@ -70,13 +68,13 @@ pub struct Plugins {
     lines: Channel<mpsc::Sender<Line>, mpsc::Receiver<Line>>,
 }
 
-/// The library, and the thread that follows the files that stages name.
+/// The library, and the thread that follows the files of stages.
 struct Started {
     library: Arc<Library>,
     _watcher: Option<Watcher>,
 }
 
-/// The two ends of a channel; the task that reads takes the second one when it starts.
+/// The two ends of a channel. The task that reads takes the second one when it starts.
 struct Channel<S, R>(S, Mutex<Option<R>>);
 
 impl fmt::Debug for Plugins {
@@ -86,8 +84,8 @@ impl fmt::Debug for Plugins {
 }
 
 impl Plugins {
-    /// `make` starts the sandbox and gives it the plug-ins of the program; what it says when it cannot is told to
-    /// whoever wants a stage.
+    /// Creates the plug-ins. `make` starts the sandbox with the plug-ins of the program; its error is returned for
+    /// every stage.
     pub fn new(make: impl Fn() -> Result<Arc<Library>, String> + Send + Sync + 'static) -> Self {
         let (spikes, lines) = (mpsc::unbounded_channel(), mpsc::channel(LINES_MAX));
         Self {
@@ -105,21 +103,21 @@ impl Plugins {
         }
     }
 
-    /// Has every `*.wasm` of a folder pushed, and pushed again when it changes.
+    /// Pushes every `*.wasm` in a folder, and again when it changes.
     #[must_use]
     pub fn with_folder(mut self, folder: PathBuf) -> Self {
         self.folder = Some(folder);
         self
     }
 
-    /// When a version is taken back.
+    /// Sets when a version is rolled back.
     #[must_use]
     pub(crate) fn with_limits(mut self, limits: SpikeLimits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// The library; blocks while the sandbox starts.
+    /// Returns the library. Blocks while the sandbox starts.
     pub(crate) fn library(&self) -> Result<Arc<Library>, ApiError> {
         let mut started = self.started.lock();
         if let Some(started) = &*started {
@@ -134,12 +132,12 @@ impl Plugins {
         made.set_spike_limits(self.limits);
         let spikes = self.spikes.0.clone();
         made.on_spike(move |spike| {
-            // Whoever reads ends with the broker.
+            // The receiver lives as long as the broker.
             let _ = spikes.send(spike);
         });
         let lines = self.lines.0.clone();
         made.on_log(move |line| {
-            // A line that finds no room is lost: the plug-in that logs must not wait.
+            // A line is lost if there is no room: the plug-in that logs must not wait.
             let _ = lines.try_send(Line::of(line));
         });
         let changed = Arc::clone(&self.changed);
@@ -149,7 +147,7 @@ impl Plugins {
         Ok(Arc::clone(&started.library))
     }
 
-    /// Whether the bytes of a plug-in can be had again: from the store, or from the binary.
+    /// Returns whether the bytes of a plug-in can be loaded again, from the store or from the binary.
     pub(crate) fn keeps(&self, plugin: &Plugin) -> bool {
         let digest = plugin.digest();
         let is_embedded = || {
@@ -159,17 +157,17 @@ impl Plugins {
         self.store.image().user_of(&digest).is_some() || is_embedded() == Some(true)
     }
 
-    /// The library, if somebody has wanted a stage.
+    /// Returns the library, if a stage has started it.
     fn library_if_started(&self) -> Option<Arc<Library>> {
         self.started.lock().as_ref().map(|started| Arc::clone(&started.library))
     }
 
-    /// The topic was opened: what it holds is there for the stages of the other topics. Blocks for the disk.
+    /// Reads the opened topic, so that the stages of the other topics can use its plug-ins. Blocks for the disk.
     pub(crate) fn open(&self, partition: &Arc<Partition>) {
         self.store.open(partition);
     }
 
-    /// Waits for the turn to work on the store.
+    /// Waits for the lock of the store.
     pub(crate) async fn turn(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.turn).lock_owned().await
     }
@@ -179,7 +177,7 @@ impl Plugins {
         &self.rejected
     }
 
-    /// Returns what is notified when a file that a stage names changes, and when a version is activated.
+    /// Returns the notification for changed files of stages and activated versions.
     pub(crate) fn changed(&self) -> Arc<Notify> {
         Arc::clone(&self.changed)
     }
@@ -189,8 +187,8 @@ impl Plugins {
     }
 }
 
-/// Starts what runs beside: rollbacks, logs, the folder. It ends with the broker. When this returns, what is in the
-/// folder is pushed.
+/// Starts the background tasks: rollbacks, logs, the folder. They end with the broker. When this returns, the
+/// components in the folder are pushed.
 pub(crate) async fn start(edge: &Arc<Edge>, changes: &Arc<dyn MetadataChanges>, stop: &watch::Receiver<bool>) {
     let plugins = &edge.plugins;
     if let Some(spikes) = plugins.spikes.1.lock().take() {
@@ -205,11 +203,11 @@ pub(crate) async fn start(edge: &Arc<Edge>, changes: &Arc<dyn MetadataChanges>, 
     }
 }
 
-/// What the plug-ins' own topics get when they are created; `None` for all others.
+/// Returns the plug-ins' own topics as they are created; `None` for all others.
 pub(crate) fn topic(name: &str) -> Option<NewTopic> {
     let configs: &[(&str, &str)] = match name {
         TOPIC => &TOPIC_CONFIGS,
-        // A day, and 16 MiB; in segments that are small enough for that to be kept.
+        // A day, and 16 MiB, in segments that are small enough to delete by these limits.
         LOGS_TOPIC => &[
             ("cleanup.policy", "delete"),
             ("retention.ms", "86400000"),
@@ -222,10 +220,10 @@ pub(crate) fn topic(name: &str) -> Option<NewTopic> {
     Some(NewTopic { partitions: Some(1), replication: Replication::UpTo(i32::MAX), configs, ..NewTopic::new(name) })
 }
 
-/// Checks that the topic of the plug-ins keeps what it stores: it is compacted, and nothing is lost by age.
+/// Checks that the topic of the plug-ins keeps its records: it is compacted, and nothing is deleted by age.
 ///
 /// # Errors
-/// Says what the topic needs.
+/// The error names what the topic needs.
 pub(crate) fn check_cleanup(name: &str, is_compacted_only: bool) -> Result<(), String> {
     if name == TOPIC && !is_compacted_only { Err(topic_rule()) } else { Ok(()) }
 }
@@ -233,7 +231,7 @@ pub(crate) fn check_cleanup(name: &str, is_compacted_only: bool) -> Result<(), S
 /// Checks that the topic of the plug-ins has one partition.
 ///
 /// # Errors
-/// Says what the topic needs.
+/// The error names what the topic needs.
 pub(crate) fn check_partitions(name: &str, count: i32) -> Result<(), String> {
     if name == TOPIC && count != 1 { Err(topic_rule()) } else { Ok(()) }
 }

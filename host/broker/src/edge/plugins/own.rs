@@ -1,4 +1,4 @@
-//! What the broker itself writes to the topic. It takes the same checks as a client's write.
+//! Writes of the broker itself to the topic. They pass the same checks as a client's write.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ impl Own {
         Ok(Self { edge: Arc::clone(edge), changes: Arc::clone(changes), partition, _turn: turn })
     }
 
-    /// Returns the plug-ins as they are now.
+    /// Returns the current plug-ins.
     pub(super) fn image(&self) -> Arc<PluginImage> {
         self.edge.plugins.store().image()
     }
@@ -48,7 +48,7 @@ impl Own {
     /// Writes a record. It is in force when this returns.
     ///
     /// # Errors
-    /// As [`write`](write()): nothing has changed.
+    /// Those of [`write`](write()): nothing has changed.
     pub(super) async fn write(&self, key: &Key, value: Option<&[u8]>) -> Result<(), ApiError> {
         write_one(&self.edge, &self.changes, &self.partition, key, value).await
     }

@@ -1,5 +1,5 @@
-//! The automatic rollback: a version that traps again and again, or fails for most of its records, gives its place
-//! to the last good one, by a record in the topic like every other change.
+//! The automatic rollback: a version that traps repeatedly, or fails for most of its records, is replaced by the last
+//! good one. Like every other change, this is a record in the topic.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use crate::blocking::blocking;
 use crate::edge::context::{Edge, MetadataChanges};
 use crate::error::ApiError;
 
-/// How often each version was rolled back since the start.
+/// The number of rollbacks of each version since the start.
 #[derive(Debug, Default)]
 pub(super) struct Rollbacks(Mutex<BTreeMap<(String, u32), u64>>);
 
 impl Rollbacks {
-    /// How often this version was rolled back.
+    /// Returns the number of rollbacks of this version.
     pub(super) fn of(&self, name: &str, number: u32) -> u64 {
         self.0.lock().get(&(name.to_owned(), number)).copied().unwrap_or(0)
     }
@@ -32,7 +32,7 @@ impl Rollbacks {
     }
 }
 
-/// Takes back what goes wrong, until the broker stops.
+/// Rolls back versions that fail, until the broker stops.
 pub(super) async fn run(
     edge: Arc<Edge>,
     changes: Arc<dyn MetadataChanges>,
@@ -53,7 +53,7 @@ pub(super) async fn run(
 
 async fn roll_back(edge: &Arc<Edge>, changes: &Arc<dyn MetadataChanges>, spike: Spike) {
     let name = spike.plugin.clone();
-    // Whatever is not of the store the library has taken back itself.
+    // The library has rolled back versions that are not from the store.
     let Some(number) = spike.number.filter(|number| *number != EMBEDDED_NUMBER) else {
         if spike.rolled_back_to.is_some() {
             edge.plugins.rollbacks.add(&name, spike.number.unwrap_or(EMBEDDED_NUMBER));
@@ -67,7 +67,7 @@ async fn roll_back(edge: &Arc<Edge>, changes: &Arc<dyn MetadataChanges>, spike: 
             edge.plugins.rollbacks.add(&name, number);
             tracing::warn!(plugin = name, version = number, serving, "rolled back: {reason}");
         }
-        // It is pinned, or was not active any more.
+        // It is pinned, or is no longer active.
         Ok(None) => {}
         Err(error) => {
             tracing::error!(plugin = name, version = number, "{reason}, and there is no rollback: {error}");
@@ -75,18 +75,18 @@ async fn roll_back(edge: &Arc<Edge>, changes: &Arc<dyn MetadataChanges>, spike: 
     }
 }
 
-/// Has the best version take over that works for all that follow the name: the number is the answer, or `None` where
-/// `bad` does not serve. That there is none is an error, and in the plug-in's history.
+/// Activates the best version that works for everything that follows the name. Returns its number, or `None` if `bad`
+/// is not active. If there is none, that is an error, and is recorded in the plug-in's history.
 async fn go_back(own: &Own, name: &str, bad: u32, reason: &str) -> Result<Option<u32>, ApiError> {
     let image = own.image();
-    // Somebody was faster.
+    // Another change came first.
     let Some(known) = image.plugin(name).filter(|known| known.active == bad) else { return Ok(None) };
     let (edge, plugin) = (Arc::clone(own.edge()), name.to_owned());
     let embedded =
         blocking(move || Ok::<_, ApiError>(edge.plugins.library()?.version(&plugin, EMBEDDED_NUMBER).is_ok()))
             .await??;
     for number in good_versions(known).into_iter().chain(embedded.then_some(EMBEDDED_NUMBER)) {
-        // A version that was refused has left a note.
+        // A rejected version has left a note in the history.
         let image = own.image();
         let Some(known) = image.plugin(name) else { return Ok(None) };
         let manifest = rolled_back(known, number, reason, now_ms());

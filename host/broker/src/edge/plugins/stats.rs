@@ -1,11 +1,11 @@
-//! `plugin.stats`: what every version has done here since the start, for `millstream plugin list`.
+//! `plugin.stats`: the counts of every version here since the start, for `millstream plugin list`.
 
 use millstream_registry::VersionStats;
 use millstream_stage::EMBEDDED_NUMBER;
 
 use super::Plugins;
 
-/// The counts as the JSON that the option holds.
+/// Returns the counts as the JSON of the config.
 pub(crate) fn stats(plugins: &Plugins) -> String {
     let library = plugins.library_if_started();
     let counts = library.as_ref().map(|library| library.counts()).unwrap_or_default();

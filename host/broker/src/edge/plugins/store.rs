@@ -1,5 +1,4 @@
-//! The store of plug-ins as the broker has it: the image of its topic, and the bytes of versions by their
-//! offsets in the log.
+//! The broker's store of plug-ins: the image of its topic, and the bytes of versions by their offsets in the log.
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
@@ -27,7 +26,7 @@ pub(super) enum StoreError {
     /// The log cannot be read.
     #[error("cannot read the chunk at offset {offset} of {TOPIC}: {error}")]
     Read { offset: i64, error: ReadTopicError },
-    /// The chunks are not those that were pushed.
+    /// The chunks differ from those that were pushed.
     #[error("its bytes have the digest {actual}, and the manifest says {manifest}")]
     Digest { actual: Digest, manifest: Digest },
 }
@@ -36,12 +35,12 @@ pub(super) enum StoreError {
 #[derive(Debug, Default)]
 pub(crate) struct Store {
     image: ArcSwap<PluginImage>,
-    /// The topic's one partition, once the topic is there.
+    /// The topic's only partition, once the topic exists.
     partition: OnceLock<Arc<Partition>>,
 }
 
 impl Store {
-    /// Returns the plug-ins as they are now.
+    /// Returns the current plug-ins.
     pub(super) fn image(&self) -> Arc<PluginImage> {
         self.image.load_full()
     }
@@ -70,11 +69,11 @@ impl Store {
 
     /// Sets the topic's partition, once the topic exists.
     pub(super) fn serve(&self, partition: &Arc<Partition>) {
-        // It is created once and never deleted.
+        // The topic is created once and never deleted.
         let _ = self.partition.set(Arc::clone(partition));
     }
 
-    /// Returns the bytes of a version whose chunks lie at `places`; `batch` has those that are not in the log yet.
+    /// Returns the bytes of a version whose chunks are at `places`; `batch` has those that are not in the log yet.
     pub(super) fn component(
         &self,
         version: &Version,

@@ -1,4 +1,4 @@
-//! Compares two manifests of a plug-in: what may change, and what a change asks for. Pure.
+//! Compares two manifests of a plug-in: the allowed changes, and what a change requires. Pure.
 
 use millstream_registry::format::{Manifest, Version};
 use millstream_stage::Kind;
@@ -6,9 +6,9 @@ use millstream_stage::Kind;
 /// What a new manifest changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Transition<'m> {
-    /// New versions, whose bytes are to be checked.
+    /// New versions, whose bytes have to be checked.
     pub(super) added: Vec<&'m Version>,
-    /// The numbers of deleted versions: nothing may need them.
+    /// The numbers of deleted versions, which nothing may need.
     pub(super) removed: Vec<u32>,
     /// The version that becomes active, if that changes.
     pub(super) activated: Option<u32>,
@@ -27,24 +27,24 @@ pub(super) enum TransitionError {
     /// The kind of a plug-in is fixed.
     #[error("plug-in {name} is a {known} and cannot become a {new}")]
     Kind { name: String, known: Kind, new: Kind },
-    /// Numbers of versions are never used again.
+    /// Numbers of versions are never reused.
     #[error("plug-in {name}: next is {known} and cannot become {new}")]
     Next { name: String, known: u32, new: u32 },
     /// A version never changes.
     #[error("version {number} of plug-in {name} is immutable; push another one")]
     Immutable { name: String, number: u32 },
-    /// The number was used by a version that is deleted.
+    /// The number belonged to a deleted version.
     #[error("version {number} of plug-in {name} is gone; the next is {next}")]
     Gone { name: String, number: u32, next: u32 },
 }
 
-/// Compares the manifest of a plug-in with the one that is to follow it.
+/// Compares the manifest of a plug-in with the next one.
 ///
 /// # Errors
 /// The new manifest may not follow.
 pub(super) fn transition<'m>(known: Option<&Manifest>, new: &'m Manifest) -> Result<Transition<'m>, TransitionError> {
     let Some(known) = known else {
-        // The first record of a backup may be of any revision: compaction has removed those before it.
+        // The first record of a backup may have any revision: compaction has removed those before it.
         let activated = (new.active != 0).then_some(new.active);
         return Ok(Transition { added: new.versions.iter().collect(), removed: Vec::new(), activated });
     };
@@ -78,7 +78,7 @@ pub(super) fn transition<'m>(known: Option<&Manifest>, new: &'m Manifest) -> Res
     Ok(Transition { added, removed, activated: (new.active != known.active).then_some(new.active) })
 }
 
-/// Whether a version is as it was, but for being bad or not.
+/// Returns whether a version is unchanged, except for being bad or not.
 fn is_same(before: &Version, after: &Version) -> bool {
     let after = Version { bad: before.bad.clone(), ..after.clone() };
     *before == after

@@ -1,4 +1,4 @@
-//! Finds what uses a version of a plug-in: a version that is used is not deleted.
+//! Finds the uses of a plug-in's version: a version in use is not deleted.
 
 use millstream_registry::format::Version;
 use millstream_stage::{Source, StageSpec};
@@ -37,17 +37,20 @@ pub(super) enum UseError {
 /// A topic is.
 pub(super) fn check_unpinned(edge: &Edge, name: &str, version: &Version) -> Result<(), UseError> {
     let (number, own) = (version.number.to_string(), &version.version);
-    // As the library reads a pin: the number, or the leading numbers of the version's own text.
+    // The library reads a pin in the same way: the number, or the leading numbers of the version's text.
     let is_meant =
         |pin: &str| pin == number || own.strip_prefix(pin).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-    let pinned = |source: &Source| matches!(source, Source::Name { name: used, version: Some(pin) } if used == name && is_meant(pin));
+    let pinned = |source: &Source| match source {
+        Source::Name { name: used, version: Some(pin) } => used == name && is_meant(pin),
+        _ => false,
+    };
     match user(edge, pinned) {
         None => Ok(()),
         Some(user) => Err(UseError::Pinned { name: name.to_owned(), number: version.number, user }),
     }
 }
 
-/// Checks that no batch needs a version to be read, stored or about to be appended. No batch can come to need it while
+/// Checks that no batch needs a version, neither stored nor about to be appended. No batch can come to need it while
 /// the returned guard lives. Blocks for the disk.
 ///
 /// # Errors
@@ -64,7 +67,7 @@ pub(super) fn check_unneeded(edge: &Edge, name: &str, version: &Version) -> Resu
     }
 }
 
-/// Checks that no topic follows a name of which no version is left.
+/// Checks that no topic follows a name without remaining versions.
 ///
 /// # Errors
 /// A topic does.
@@ -76,7 +79,7 @@ pub(super) fn check_unfollowed(edge: &Edge, name: &str) -> Result<(), UseError> 
     }
 }
 
-/// Returns the first stage of a topic that is made of such a plug-in, for example `topic orders, stage.admit`.
+/// Returns the first stage of a topic with such a plug-in, for example `topic orders, stage.admit`.
 fn user(edge: &Edge, is_meant: impl Fn(&Source) -> bool) -> Option<String> {
     let table = edge.topics.load();
     let mut topics: Vec<_> = table.iter().collect();

@@ -1,9 +1,9 @@
-//! Writes to the topic of the plug-ins, by clients and by the broker: a batch is checked record by record, what it
-//! activates is made ready for every stage that lives, it is appended and synced, and then it is in force.
+//! Writes to the topic of the plug-ins, by clients and by the broker. A batch is checked record by record, and the
+//! versions that it activates are prepared for every live stage. Then it is appended and synced, and is in force.
 //!
-//! One operation at a time: what was checked is what the append finds. The checks and the preparation block, for the
-//! disk and for the compiler, so they run on blocking threads. The waits in between, for changes of topics and for the
-//! commit, keep no thread.
+//! There is one operation at a time, so that the append finds the state that was checked. The checks and the
+//! preparation block for the disk and for the compiler, so they run on blocking threads. The waits in between, for
+//! changes of topics and for the commit, keep no thread.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,11 +25,11 @@ use crate::edge::context::{Edge, MetadataChanges};
 use crate::edge::decoders::Leaving;
 use crate::error::ApiError;
 
-/// Writes a client's batch when it has the turn, see [`write()`]. Goes on if the returned future is dropped, so that
-/// what was appended comes into force.
+/// Writes a client's batch under the lock of the store; see [`write()`]. Continues if the returned future is dropped,
+/// so that an appended batch comes into force.
 ///
 /// # Errors
-/// As [`write()`].
+/// Those of [`write()`].
 pub(crate) async fn produce<T: Send + 'static>(
     edge: &Arc<Edge>,
     changes: &Arc<dyn MetadataChanges>,
@@ -45,11 +45,11 @@ pub(crate) async fn produce<T: Send + 'static>(
     work.await.unwrap_or_else(|error| Err(ApiError::new(ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string())))
 }
 
-/// Checks a batch, appends it with `append`, and puts it in force once it is on stable storage. The caller has the
-/// turn, [`super::Plugins::turn`].
+/// Checks a batch, appends it with `append`, and puts it in force once it is durable. The caller holds the lock of
+/// [`super::Plugins::turn`].
 ///
 /// # Errors
-/// `INVALID_RECORD` names the record, what is wrong with it and, where a version does not work, for whom. Then
+/// `INVALID_RECORD` names the record, what is wrong with it and, if a version does not work, for which stage. Then
 /// nothing is appended and nothing has changed.
 pub(super) async fn write<T: Send + 'static>(
     edge: &Arc<Edge>,
@@ -63,7 +63,7 @@ pub(super) async fn write<T: Send + 'static>(
     let owner = Arc::clone(edge);
     let checked = blocking(move || Checked::of(owner, begin, &batch)).await??;
     let count = checked.records;
-    // From here on no topic may come to use what goes, nor change its stages.
+    // From now on no topic may start to use a deleted version, nor change its stages.
     let no_changes = changes.hold().await;
     let appended = blocking(move || {
         let ready = checked.prepare().map_err(NotAppended::Rejected)?;
@@ -82,7 +82,7 @@ pub(super) async fn write<T: Send + 'static>(
         }
     };
     let end = partition.log_end_offset()?;
-    // A producer that did not get the first response sends again. Then nothing was appended, and nothing changes.
+    // A producer without the first response sends again. Then nothing was appended, and nothing changes.
     if end == begin + count as i64 {
         partition.committed(end, Acks::All).await?;
         let owner = Arc::clone(edge);
@@ -103,7 +103,7 @@ enum NotAppended {
     Failed(ApiError),
 }
 
-/// A plug-in whose new state cannot take effect, though each record of it is valid.
+/// A plug-in whose new state cannot take effect, although each of its records is valid.
 struct RejectedPlugin {
     name: String,
     /// Its last record in the batch.
@@ -118,7 +118,7 @@ struct Ready {
     activations: Vec<Activation>,
     /// Plug-ins without an active version.
     forgotten: Vec<String>,
-    /// Until this is dropped, nothing comes to need a version that the batch deletes.
+    /// Until this is dropped, nothing can come to need a version that the batch deletes.
     _leaving: Vec<Leaving>,
 }
 
@@ -128,7 +128,8 @@ impl Ready {
         for activation in self.activations {
             let published = activation.commit();
             let (plugin, stages) = (&published.plugin, published.swapped.len());
-            tracing::info!(plugin = %plugin.version_name(), version = plugin.version(), digest = %plugin.digest(), stages, "active");
+            let (name, version, digest) = (plugin.version_name(), plugin.version(), plugin.digest());
+            tracing::info!(plugin = %name, version, %digest, stages, "active");
         }
         edge.plugins.changed().notify_one();
         for name in self.forgotten {
@@ -149,7 +150,7 @@ struct Check<'a> {
     image: PluginImage,
     /// New versions that were loaded.
     loaded: BTreeMap<(String, u32), Plugin>,
-    /// The plug-ins that the batch is about, each with its last record.
+    /// The plug-ins that the batch changes, each with its last record.
     concerned: BTreeMap<String, usize>,
 }
 
@@ -217,7 +218,7 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    /// Loads a new version, and checks that it is what the manifest says.
+    /// Loads a new version, and checks it against the manifest.
     fn load(&self, name: &str, manifest: &Manifest, version: &Version) -> Result<Plugin, VersionError> {
         let places = self.image.places(version)?;
         let component = self.edge.plugins.store().component(version, &places, &|offset| self.in_batch(offset))?;
@@ -253,7 +254,7 @@ impl<'a> Check<'a> {
 struct Checked {
     edge: Arc<Edge>,
     library: Arc<Library>,
-    /// How many records it has.
+    /// The number of its records.
     records: usize,
     /// The state before and after it.
     known: Arc<PluginImage>,
@@ -280,20 +281,19 @@ impl Checked {
         Ok(checked)
     }
 
-    /// Checks that nothing needs the versions that are deleted. Nothing can come to need them while the returned guards
-    /// live.
+    /// Checks that nothing needs the deleted versions. Nothing can come to need them while the returned guards live.
     fn leave(&self) -> Result<Vec<Leaving>, RecordError> {
         let mut leaving: Vec<Leaving> = Vec::new();
         for (name, index) in &self.concerned {
             let needed = |error| WriteError::InUse(error).at(*index);
-            // First, so that a deletion that is rejected does not disturb what is packing.
+            // This check comes first, so that a rejected deletion does not disturb compressors in use.
             if self.image.plugin(name).is_none() && self.library.version(name, EMBEDDED_NUMBER).is_err() {
                 uses::check_unfollowed(&self.edge, name).map_err(needed)?;
             }
             for version in self.gone(name) {
                 uses::check_unpinned(&self.edge, name, version).map_err(needed)?;
                 let digest = &version.digest;
-                // Unless its bytes stay as those of another one, or went as such just now.
+                // The bytes may stay as those of another version, or were already checked.
                 if self.image.user_of(digest).is_none() && !leaving.iter().any(|leaving| leaving.is(digest)) {
                     leaving.push(uses::check_unneeded(&self.edge, name, version).map_err(needed)?);
                 }
@@ -315,7 +315,7 @@ impl Checked {
         for (name, index) in &self.concerned {
             let unfit = |error| RejectedPlugin { name: name.clone(), index: *index, error: Box::new(error) };
             for version in self.gone(name) {
-                // Again: topics may have changed since.
+                // Checked again: topics may have changed since.
                 uses::check_unpinned(&self.edge, name, version).map_err(|error| unfit(error.into()))?;
             }
             let before = self.known.plugin(name).map_or(EMBEDDED_NUMBER, |before| before.active);
@@ -355,7 +355,7 @@ impl Checked {
     }
 }
 
-/// What a batch changes for the stages that follow a name.
+/// The effect of a batch on the stages that follow a name.
 enum Change {
     Activate(Activation),
     /// No version is active any more.

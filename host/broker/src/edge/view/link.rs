@@ -12,19 +12,19 @@ use crate::edge::{ServedTopic, ServedTopics, Written};
 use crate::error::ApiError;
 use crate::topics::Topic;
 
-/// What makes a topic a view.
+/// The source and the filters of a view.
 #[derive(Debug, Clone)]
 pub(crate) struct View {
     /// Its source.
     pub(crate) of: Str,
-    /// The filters on the way from the records to the view, those of the source first.
+    /// The filters from the source's records to the view, those of the source first.
     pub(crate) layers: Vec<Layer>,
-    /// Who may run the filters now: a slow one holds up those alone who read its view.
+    /// The permits for the filters: a slow filter delays only the readers of its view.
     pub(crate) permits: ComputePermits,
     dead_letters: Arc<Written>,
 }
 
-/// The filters of one view on that way.
+/// The filters of one view on that path.
 #[derive(Debug, Clone)]
 pub(crate) struct Layer {
     /// The view that has them.
@@ -35,14 +35,14 @@ pub(crate) struct Layer {
 }
 
 impl View {
-    /// A view of a topic, before it is linked.
+    /// Returns a view of a topic, before it is linked.
     pub(crate) fn of(source: &str) -> Self {
         Self { of: Str::from(source), layers: Vec::new(), permits: ComputePermits::new(), dead_letters: Arc::default() }
     }
 }
 
-/// Gives every view the partitions and the filters that its source has now. Every change of a topic calls this before
-/// the table is published.
+/// Gives every view the current partitions and filters of its source. Every change of a topic calls this before the
+/// table is published.
 pub(crate) fn link(table: &mut ServedTopics) {
     let depths = table.iter().filter_map(|topic| Some((depth(table, topic)?, Arc::clone(topic))));
     let mut views: Vec<(usize, Arc<ServedTopic>)> = depths.collect();
@@ -71,11 +71,11 @@ pub(crate) fn link(table: &mut ServedTopics) {
     }
 }
 
-/// Returns how many views lie between a view and the records; none for a topic with records of its own.
+/// Returns the number of views between a view and the records; `None` for a topic with its own records.
 fn depth(table: &ServedTopics, topic: &ServedTopic) -> Option<usize> {
     let mut view = topic.edge.view.as_ref()?;
     let mut depth = 0;
-    // The rules keep chains shorter. This ends a circle that a damaged metadata log may hold.
+    // The rules keep chains shorter. This ends a circle in a damaged metadata log.
     while let Some(source) =
         table.by_name(&view.of).and_then(|source| source.edge.view.as_ref()).filter(|_| depth < CHAIN_MAX)
     {
@@ -84,7 +84,7 @@ fn depth(table: &ServedTopics, topic: &ServedTopic) -> Option<usize> {
     Some(depth)
 }
 
-/// A topic that is about to become a view. It takes no records until the change is made, or given up.
+/// A topic that is about to become a view. It takes no records until the change is made or dropped.
 #[derive(Debug)]
 pub(crate) struct BecomingView {
     topic: Arc<ServedTopic>,
@@ -103,8 +103,8 @@ impl BecomingView {
             let end = partition.log_end_offset()?;
             if end > 0 {
                 let message = format!(
-                    "topic {}: it has had records (partition {} ends at offset {end}), and only an empty topic can become a \
-                     view: create the view under a name of its own",
+                    "topic {}: it has had records (partition {} ends at offset {end}), and only an empty topic \
+                     can become a view: create the view under a name of its own",
                     &*topic.name,
                     partition.index()
                 );
@@ -114,7 +114,7 @@ impl BecomingView {
         Ok(Self { topic: Arc::clone(topic), _frozen: frozen })
     }
 
-    /// Returns the topic as it was, with the partitions that the view does not need.
+    /// Returns the topic before the change, with the partitions that the view does not need.
     pub(crate) fn topic(&self) -> &ServedTopic {
         &self.topic
     }

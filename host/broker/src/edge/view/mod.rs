@@ -1,7 +1,7 @@
 //! Views: read-only topics that show what filters keep of another topic.
 //!
-//! [`rules`] says which configs make a view and which are rejected, [`link`] gives a view what its source has, and
-//! [`scan`] reads the source and keeps what passes the filters.
+//! [`rules`] decides which configs make a view and which are rejected. [`link`] gives a view the partitions of its
+//! source, and [`scan`] reads the source and keeps the records that pass the filters.
 
 pub(crate) mod link;
 pub(crate) mod rules;

@@ -1,8 +1,8 @@
-//! Views: read-only topics that show what filters keep of another topic.
+//! The rules for views: read-only topics that show what filters keep of another topic.
 //!
-//! A view has the partitions of its source, the very same ones, so that offsets, look-ups by time, waiting fetches and
-//! the high watermark are the source's without further ado. It has no folder and no log. What makes a topic a view is
-//! the option `view.of` among its stored options; everything else follows from that, at each start and at each change.
+//! A view has exactly the partitions of its source. Offsets, lookups by time, waiting fetches and the high watermark
+//! are therefore those of the source. It has no folder and no log. The config `view.of` makes a topic a view;
+//! everything else follows from that at each start and at each change.
 
 use millstream_stage::StageSpec;
 use millstream_stage::spec::CHAIN_MAX;
@@ -14,18 +14,18 @@ use crate::error::ApiError;
 use crate::topics::is_internal;
 use millstream_metadata::{MetadataImage, source_of};
 
-/// The option that makes a topic a view.
+/// The config that makes a topic a view.
 pub(crate) const VIEW_OF: &str = "view.of";
 
-/// The option with its filters.
+/// The config with its filters.
 const FILTER: &str = "stage.filter";
 
 const DEAD_LETTER_TOPIC: &str = "stage.dead.letter.topic";
 
-/// The options that mean something for a topic without storage that takes no records.
+/// The configs that apply to a topic without storage that takes no records.
 const OPTIONS: [&str; 5] = [VIEW_OF, FILTER, "stage.filter.failure.policy", DEAD_LETTER_TOPIC, "stage.serializer"];
 
-/// Refuses the deletion of a topic that has views.
+/// Rejects the deletion of a topic that has views.
 pub(crate) fn check_deletion(image: &MetadataImage, name: &str) -> Result<(), ApiError> {
     let views: Vec<&str> = image.views_of(name).map(|view| view.name.as_str()).collect();
     if views.is_empty() {
@@ -37,10 +37,10 @@ pub(crate) fn check_deletion(image: &MetadataImage, name: &str) -> Result<(), Ap
 }
 
 /// Checks the configs of a topic: whether it can be a view with them, and whether its records would flow in a circle.
-/// `before` has the configs of a topic that exists.
+/// `before` has the configs of an existing topic.
 ///
 /// # Errors
-/// Names the config, and what to do.
+/// The error names the config, and what to do.
 pub(crate) fn check(
     image: &MetadataImage,
     name: &str,
@@ -98,7 +98,7 @@ fn check_view(
     image.views_of(name).try_for_each(|view| ways.check(&view.name))
 }
 
-/// The ways from views to records, as they are or as they would be with one topic changed.
+/// The paths from views to records, as they are or as they would be with one topic changed.
 #[derive(Clone, Copy)]
 struct Ways<'a> {
     image: &'a MetadataImage,
@@ -113,7 +113,7 @@ impl<'a> Ways<'a> {
         }
     }
 
-    /// A topic, its source, the source of that and so on. A name that comes again is the last.
+    /// Returns a topic, its source, the source of that and so on. A repeated name is the last.
     fn from(&self, topic: &'a str) -> Vec<&'a str> {
         let mut way = vec![topic];
         let mut last = topic;
@@ -128,7 +128,7 @@ impl<'a> Ways<'a> {
         way
     }
 
-    /// Refuses a way in a circle, and one with too many filters.
+    /// Rejects a path in a circle, or one with too many filters.
     fn check(&self, topic: &'a str) -> Result<(), ApiError> {
         let way = self.from(topic);
         let refused = |problem: &str| {
@@ -189,7 +189,7 @@ mod tests {
         let five = "a | b | c | d | e";
         assert!(check(&image, "v", 3, None, &options(&[(VIEW_OF, "c"), (FILTER, five)])).is_ok());
         assert!(refusal(&image, "v", &[(VIEW_OF, "c"), (FILTER, "a | b | c | d | e | f")]).contains("9 filters"));
-        // The views that are there count too.
+        // Existing views count too.
         let six = [(VIEW_OF, "a"), (FILTER, "a | b | c | d | e | f")];
         assert!(refusal(&image, "b", &six).contains("c is a view of b is a view of a"));
         let other = check(&image, "v", 2, None, &options(&[(VIEW_OF, "a")])).expect_err("refused");

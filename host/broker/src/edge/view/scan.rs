@@ -1,14 +1,13 @@
-//! What a view shows of its source: batches read into memory, put through the filters, written with the offsets they
-//! had.
+//! What a view shows of its source: batches are read into memory, filtered, and written with their original offsets.
 //!
-//! A [`Scan`] is one partition of one request. It goes on where it stands until the answer is full or the request's
-//! time is over, so that no record is looked at twice for one request. A batch that is shown whole goes out byte for
-//! byte; one that is shown in part keeps its offsets, timestamps and producer fields ([`retain`]); one that is not
-//! shown at all leaves a gap. An answer that ends in a gap gets a control batch at the last offset scanned, since not
-//! every client moves past a gap that nothing follows: KafkaJS asks for the same offset for ever.
+//! A [`Scan`] is one partition of one request. It continues until the response is full or the request's time is over,
+//! so that no record is scanned twice for one request. A batch that is shown completely is sent byte for byte. One that
+//! is shown in part keeps its offsets, timestamps and producer fields ([`retain`]). One that is not shown leaves a gap.
+//! A response that ends in a gap gets a control batch at the last scanned offset. Not every client moves past a gap
+//! that nothing follows: KafkaJS requests the same offset for ever.
 //!
-//! A topic with batches in a private format is read in the same way, without any filter: those batches are given back
-//! in one of Kafka's codecs ([`super::decoders`]).
+//! A topic with batches in a private format is read in the same way, without any filter. Those batches are converted to
+//! one of Kafka's codecs ([`super::decoders`]).
 
 use bytes::Bytes;
 use millstream_partition::Partition;
@@ -34,39 +33,40 @@ const MARKER_KEY: [u8; 4] = [0, 0, 0, 1];
 /// Its value: its version and the coordinator's epoch.
 const MARKER_VALUE: [u8; 6] = [0; 6];
 
-/// How many times as many bytes as are read may come out of it in one step: what is well compressed takes longer.
+/// The limit for decompressed bytes in one step, as a multiple of the bytes read: well-compressed batches take longer.
 const EXPANSION: usize = 4;
 
-/// How much a batch may decompress to without waiting for a turn, bytes. Clients send batches of a megabyte at most.
+/// The most bytes that a batch may decompress to without waiting for the lock. Clients send batches of a megabyte at
+/// most.
 const DECOMPRESSED_BYTES: usize = 16 << 20;
 
-/// How many rows are looked at together.
+/// The number of rows that are filtered together.
 const ROWS_MAX: usize = 1 << 16;
 
-/// Batches that decompress to more have their turn one after the other, so that many of them take no more memory than
+/// Batches that decompress to more are processed one after the other, so that many of them take no more memory than
 /// one.
 static LARGE: Mutex<()> = Mutex::new(());
 
-/// How far one partition of a request has got.
+/// The progress of one partition of a request.
 #[derive(Debug)]
 pub(crate) struct Scan {
-    /// The offset that the client asked for.
+    /// The requested offset.
     from: i64,
-    /// Everything below has been looked at.
+    /// Everything below was scanned.
     next: i64,
     /// The batches that are shown.
     shown: Vec<u8>,
     /// The offset after the last of them.
     shown_end: i64,
-    /// Leader epoch and newest timestamp of the last batch that was looked at.
+    /// Leader epoch and newest timestamp of the last scanned batch.
     last: (i32, i64),
-    /// Dead letters that have to be written before what was looked at since `unwritten` counts.
+    /// Dead letters that have to be written before the batches scanned since `unwritten` count.
     letters: Vec<ViewLetters>,
     unwritten: Option<Mark>,
     progress: Progress,
 }
 
-/// Where a scan was before the first batch with dead letters that are not written yet.
+/// The state of a scan before the first batch with dead letters that are not written yet.
 #[derive(Debug)]
 struct Mark {
     next: i64,
@@ -75,35 +75,35 @@ struct Mark {
     last: (i32, i64),
 }
 
-/// What a scan does next.
+/// The next step of a scan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Progress {
-    /// There may be more to look at.
+    /// There may be more to scan.
     Behind,
-    /// Everything that is there was looked at.
+    /// Everything was scanned.
     AtEnd,
-    /// The next batch does not fit into the answer.
+    /// The next batch does not fit into the response.
     Full,
-    /// It cannot go on in this request.
+    /// It cannot continue in this request.
     Stopped(ApiError),
 }
 
-/// What one step may do.
+/// The limits of one step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StepLimits {
-    /// How much of the source is read, but for a first batch that is larger. Bytes.
+    /// The bytes of the source to read, except for a first batch that is larger.
     pub(crate) read_bytes: usize,
-    /// How large what is shown may become, bytes.
+    /// The most bytes that may be shown.
     pub(crate) shown_bytes: usize,
     /// Whether a first batch is shown even if it is larger than that.
     pub(crate) at_least_one: bool,
-    /// How much a batch may decompress to, bytes.
+    /// The most bytes that a batch may decompress to.
     pub(crate) decompressed_bytes: usize,
-    /// Whether the client's version can carry zstd.
+    /// Whether the client's version allows zstd.
     pub(crate) zstd: bool,
 }
 
-/// What is shown of one batch.
+/// The shown part of one batch.
 #[derive(Debug, PartialEq, Eq)]
 enum Shown {
     Nothing,
@@ -111,21 +111,21 @@ enum Shown {
     Part(Vec<u8>),
 }
 
-/// What came of looking at one batch.
+/// The result of scanning one batch.
 struct Looked {
     shown: Shown,
-    /// The offset after what was looked at.
+    /// The offset after the scanned part.
     next: i64,
-    /// How many bytes that was, decompressed.
+    /// The scanned bytes, decompressed.
     bytes: usize,
     /// Why the scan ends there.
     stop: Option<ApiError>,
-    /// The dead letters of what was looked at.
+    /// The dead letters of the scanned part.
     letters: Vec<ViewLetters>,
 }
 
 impl Scan {
-    /// A scan that has looked at nothing.
+    /// Returns a scan that starts at an offset.
     pub(crate) fn new(from: i64) -> Self {
         let progress = Progress::Behind;
         let (shown, last, letters) = (Vec::new(), (-1, -1), Vec::new());
@@ -136,18 +136,18 @@ impl Scan {
         &self.progress
     }
 
-    /// The offset that is to be looked at next.
+    /// Returns the next offset to scan.
     pub(crate) fn next(&self) -> i64 {
         self.next
     }
 
-    /// Size of the batches that are shown so far.
+    /// Returns the size of the shown batches so far.
     pub(crate) fn shown_bytes(&self) -> usize {
         self.shown.len()
     }
 
-    /// Ends the scan for now if nothing is left to look at. Whoever is registered with the partition hears of what
-    /// comes.
+    /// Ends the scan for now if nothing is left to scan. A fetch that is registered with the partition is woken by new
+    /// records.
     pub(crate) fn is_at_end(&mut self, source: &Partition) -> bool {
         let is_at_end = source.is_served() && source.high_watermark() == self.next;
         if is_at_end && self.progress == Progress::Behind {
@@ -156,7 +156,7 @@ impl Scan {
         is_at_end
     }
 
-    /// There may be more than there was.
+    /// Continues: there may be more now.
     pub(crate) fn resume(&mut self) {
         if self.progress == Progress::AtEnd {
             self.progress = Progress::Behind;
@@ -168,8 +168,7 @@ impl Scan {
         self.progress = Progress::Stopped(error);
     }
 
-    /// The error that the client gets: only where it gets nothing else, for what was found before has to reach it
-    /// first.
+    /// Returns the error for the client, if it gets nothing else: what was found before must reach it first.
     pub(crate) fn error(&self) -> Option<&ApiError> {
         match &self.progress {
             Progress::Stopped(error) if self.next == self.from => Some(error),
@@ -177,18 +176,19 @@ impl Scan {
         }
     }
 
-    /// Returns the dead letters of the steps since the last call. They have to be written before what the scan shows is
-    /// sent; [`Self::letters_failed`] takes back what was looked at.
+    /// Returns the dead letters of the steps since the last call. They must be written before the shown records are
+    /// sent. [`Self::letters_failed`] undoes the scan.
     pub(crate) fn take_letters(&mut self) -> Vec<ViewLetters> {
         std::mem::take(&mut self.letters)
     }
 
-    /// Notes that the dead letters were written.
+    /// Records that the dead letters were written.
     pub(crate) fn letters_written(&mut self) {
         self.unwritten = None;
     }
 
-    /// Goes back to before the first batch with dead letters that could not be written, and ends the scan there.
+    /// Returns to the state before the first batch with dead letters that could not be written, and ends the scan
+    /// there.
     pub(crate) fn letters_failed(&mut self, error: ApiError) {
         if let Some(mark) = self.unwritten.take() {
             self.shown.truncate(mark.shown_bytes);
@@ -197,8 +197,7 @@ impl Scan {
         self.stop(error);
     }
 
-    /// Looks at a piece of the source. Returns how many bytes that was, decompressed. Blocks for the disk and for the
-    /// filters.
+    /// Scans a part of the source. Returns the scanned bytes, decompressed. Blocks for the disk and for the filters.
     pub(crate) fn step(&mut self, edge: &Edge, source: &Partition, layers: &[Layer], limits: &StepLimits) -> usize {
         self.try_step(edge, source, layers, limits).unwrap_or_else(|error| {
             self.stop(error);
@@ -243,7 +242,7 @@ impl Scan {
         Ok(looked_at)
     }
 
-    /// Keeps the dead letters of a batch that is to be added.
+    /// Keeps the dead letters of a batch that will be added.
     fn keep(&mut self, letters: Vec<ViewLetters>) {
         if letters.is_empty() {
             return;
@@ -253,7 +252,7 @@ impl Scan {
         self.letters.extend(letters);
     }
 
-    /// Adds what is shown of a batch, if there is room for it.
+    /// Adds the shown part of a batch, if there is room for it.
     fn add(&mut self, batch: &BatchView<'_>, shown: &Shown, limits: &StepLimits) -> bool {
         let bytes = match shown {
             Shown::Nothing => return true,
@@ -269,7 +268,7 @@ impl Scan {
         true
     }
 
-    /// Puts a batch through the filters.
+    /// Filters a batch.
     fn look(
         &self,
         edge: &Edge,
@@ -283,7 +282,7 @@ impl Scan {
         if batch.is_control() {
             return Ok(all(Shown::Whole));
         }
-        // What is written anew would get the right CRC for the wrong bytes.
+        // Rewriting a batch would compute the right CRC for wrong bytes.
         batch.verify_crc()?;
         let is_private = is_private(batch);
         if layers.is_empty() && is_private {
@@ -322,7 +321,7 @@ impl Scan {
         }
     }
 
-    /// The answer's records.
+    /// Returns the records of the response.
     pub(crate) fn into_records(self) -> Bytes {
         let mut records = self.shown;
         if self.next > self.shown_end {
@@ -332,7 +331,7 @@ impl Scan {
     }
 }
 
-/// What is wrong with a batch, or with what it is shown to.
+/// A fault of a batch, or of a filter.
 enum Problem {
     Batch(BatchError),
     Api(ApiError),
@@ -354,11 +353,11 @@ impl From<ApiError> for Problem {
 struct Filter<'a> {
     source: &'a Partition,
     layers: &'a [Layer],
-    /// The offset that the client asked for.
+    /// The requested offset.
     from: i64,
 }
 
-/// One layer with the versions that see the batch.
+/// One layer, with the versions for the batch.
 struct PinnedLayer<'a> {
     layer: &'a Layer,
     stages: &'a ActiveStages,
@@ -366,7 +365,7 @@ struct PinnedLayer<'a> {
 }
 
 impl Filter<'_> {
-    /// What the filters leave of a batch.
+    /// Returns the shown part of a batch.
     fn batch(
         &self,
         batch: &BatchView<'_>,
@@ -378,7 +377,7 @@ impl Filter<'_> {
         let (mut kept, mut count, mut stop, mut letters) = (Vec::new(), 0, None, Vec::new());
         let mut rows = records.iter();
         while stop.is_none() {
-            // In pieces, so that a batch of very many tiny records takes no more memory than one of few.
+            // Row by row in pieces, so that a batch of very many tiny records takes no more memory than one of few.
             let mut piece = rows.by_ref().take(ROWS_MAX).collect::<Result<Vec<Record<'_>>, _>>()?;
             if piece.is_empty() {
                 break;
@@ -394,8 +393,8 @@ impl Filter<'_> {
         if kept.len() == count && next == batch.next_offset() && !is_private {
             return looked(if count == 0 { Shown::Nothing } else { Shown::Whole });
         }
-        // Who asks from the middle of the batch has what was before. Were it shown again, with nothing behind it,
-        // KafkaJS would take the answer for one that does not reach its offset.
+        // A client that asks from the middle of the batch has the records before. If only those were shown, KafkaJS
+        // would treat the response as one that does not reach its offset.
         kept.retain(|offset| *offset >= self.from);
         if kept.is_empty() {
             return looked(Shown::Nothing);
@@ -408,8 +407,8 @@ impl Filter<'_> {
         looked(Shown::Part(part))
     }
 
-    /// Takes the rows out that a view does not show. A row on which a filter failed and that fails the fetch ends them:
-    /// its offset, and the error.
+    /// Removes the rows that a view does not show. If a filter fails on a row and the policy fails the fetch, the rows
+    /// end there: returns its offset and the error.
     fn narrow(
         &self,
         rows: &mut Vec<Record<'_>>,
@@ -419,7 +418,7 @@ impl Filter<'_> {
     ) -> Result<Option<(i64, ApiError)>, ApiError> {
         let PinnedLayer { layer, stages, chain } = layer;
         let topic = &layer.topic;
-        // No record is to blame, and the next fetch may find it mended.
+        // No record causes this, and the next fetch may succeed.
         let out_of_order = |error: StageError| {
             tracing::warn!("view {}: {error}", &**topic);
             ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, error.to_string())
@@ -440,7 +439,7 @@ impl Filter<'_> {
                 (Some(failed), FailurePolicy::Fail) if row.offset >= self.from => {
                     let (view, offset) = (&**topic, row.offset);
                     let message = format!("the filter of view {view} fails at offset {offset}: {}", failed.message);
-                    // The protocol has no room for the words: who runs the broker finds them here.
+                    // A fetch response has no room for a message, so it is logged for operators.
                     tracing::warn!("{message}");
                     stop = Some((offset, ApiError::new(ErrorCode::CORRUPT_MESSAGE, message)));
                     false
@@ -453,13 +452,14 @@ impl Filter<'_> {
 }
 
 fn pin_layer(layer: &Layer) -> Result<PinnedLayer<'_>, ApiError> {
-    // Clients come again, and go on as soon as it is mended.
+    // Clients retry, and continue as soon as it is fixed.
     let out_of_service = |error: &ApiError| ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, error.message.clone());
     let stages = layer.stages.as_ref().map_err(out_of_service)?;
     Ok(PinnedLayer { layer, stages, chain: pin(&stages.filter) })
 }
 
-/// What is shown of a batch that cannot be read: nobody looks into what a producer has compressed before it is stored.
+/// Returns what is shown of a batch that cannot be decoded. Producers' compressed records are not checked before they
+/// are stored.
 fn undecodable(batch: &BatchView<'_>, error: ApiError, layers: &[Layer]) -> Result<Shown, ApiError> {
     let policy = match layers.first() {
         Some(Layer { stages: Ok(stages), .. }) => stages.filter_policy,
@@ -475,7 +475,7 @@ fn undecodable(batch: &BatchView<'_>, error: ApiError, layers: &[Layer]) -> Resu
     }
 }
 
-/// A control batch that says nothing: the commit of no producer's transaction, at one offset.
+/// Returns a control batch without effect: the commit of no producer's transaction, at one offset.
 fn marker(offset: i64, (leader_epoch, timestamp): (i32, i64)) -> Vec<u8> {
     let mut builder = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
     builder.base_offset(offset).leader_epoch(leader_epoch).transactional(true).control(true);
