@@ -169,3 +169,90 @@ impl From<GroupError> for ApiError {
         Self::new(error.into(), error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Kafka's codes for CreateTopics, CreatePartitions, DeleteTopics and the config APIs (ReplicationControlManager and
+    /// ConfigurationControlManager of Apache Kafka 4.4).
+    #[test]
+    fn errors_of_the_controller_have_kafkas_codes() {
+        use ControllerError as E;
+        let name = || "t".to_owned();
+        for (error, code) in [
+            (E::TopicName(TopicNameError::Empty), ErrorCode::INVALID_TOPIC_EXCEPTION),
+            (E::NameCollision { name: name(), other: name() }, ErrorCode::INVALID_TOPIC_EXCEPTION),
+            (E::TopicExists(name()), ErrorCode::TOPIC_ALREADY_EXISTS),
+            (E::UnknownTopic, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+            (E::NonPositivePartitions(0), ErrorCode::INVALID_PARTITIONS),
+            (E::SamePartitions(3), ErrorCode::INVALID_PARTITIONS),
+            (E::FewerPartitions { name: name(), count: 3, asked: 2 }, ErrorCode::INVALID_PARTITIONS),
+            (E::PartitionsOfView { name: name(), source_topic: name() }, ErrorCode::INVALID_PARTITIONS),
+            (E::TooManyPartitions(10_001), ErrorCode::POLICY_VIOLATION),
+            (E::NonPositiveReplicationFactor, ErrorCode::INVALID_REPLICATION_FACTOR),
+            (E::TooFewBrokers { factor: 3, brokers: 1 }, ErrorCode::INVALID_REPLICATION_FACTOR),
+            (E::AssignmentWithCounts, ErrorCode::INVALID_REQUEST),
+            (E::AssignmentIndexes, ErrorCode::INVALID_REPLICA_ASSIGNMENT),
+            (E::AssignmentEmpty, ErrorCode::INVALID_REPLICA_ASSIGNMENT),
+            (E::AssignmentUnknownBroker(9), ErrorCode::INVALID_REPLICA_ASSIGNMENT),
+            (E::AssignmentRepeatsBroker(0), ErrorCode::INVALID_REPLICA_ASSIGNMENT),
+            (E::AssignmentCount { added: 2, given: 1 }, ErrorCode::INVALID_REPLICA_ASSIGNMENT),
+            (E::NotAList(name()), ErrorCode::INVALID_CONFIG),
+        ] {
+            let message = error.to_string();
+            let error = ApiError::from(error);
+            assert_eq!((error.code, error.is_storage_fault()), (code, false), "{message}");
+            assert_eq!(error.message, message);
+        }
+    }
+
+    /// Whether a client retries is decided by the code: a batch that can never be stored must not have one that is retried.
+    #[test]
+    fn errors_of_appends_have_kafkas_codes() {
+        use AppendError as E;
+        for (error, code) in [
+            (E::OutOfOrderSequence { producer_id: 1, found: 5, last: 2 }, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER),
+            (E::InvalidProducerEpoch { producer_id: 1, found: 0, current: 1 }, ErrorCode::INVALID_PRODUCER_EPOCH),
+            (E::BatchTooLarge { size: 9, max: 8 }, ErrorCode::MESSAGE_TOO_LARGE),
+            (E::LargerThanSegment { size: 9, max: 8 }, ErrorCode::RECORD_LIST_TOO_LARGE),
+            (E::Corrupt("a CRC".to_owned()), ErrorCode::CORRUPT_MESSAGE),
+        ] {
+            let message = error.to_string();
+            let through_a_partition = ApiError::from(PartitionError::from(error));
+            assert_eq!(through_a_partition.code, code, "{message}");
+            assert!(!through_a_partition.is_storage_fault(), "{message}");
+        }
+    }
+
+    #[test]
+    fn errors_of_partitions_have_kafkas_codes() {
+        use PartitionError as E;
+        let (known, current) = (1, 2);
+        for (error, code, is_fault) in [
+            (E::NotHosted, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, false),
+            (E::FencedLeaderEpoch { known, current }, ErrorCode::FENCED_LEADER_EPOCH, false),
+            (E::UnknownLeaderEpoch { known, current }, ErrorCode::UNKNOWN_LEADER_EPOCH, false),
+            (E::LeaderEpochChanged { appended: known, current }, ErrorCode::NOT_LEADER_OR_FOLLOWER, false),
+            (E::ShuttingDown, ErrorCode::NOT_LEADER_OR_FOLLOWER, false),
+            (E::Offline("no folder".into()), ErrorCode::KAFKA_STORAGE_ERROR, true),
+        ] {
+            let message = error.to_string();
+            let error = ApiError::from(error);
+            assert_eq!((error.code, error.is_storage_fault()), (code, is_fault), "{message}");
+        }
+    }
+
+    #[test]
+    fn errors_of_batches_have_kafkas_codes() {
+        for (error, code) in [
+            (BatchError::UnsupportedMagic { magic: 1 }, ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT),
+            (BatchError::UnsupportedMagic { magic: 9 }, ErrorCode::CORRUPT_MESSAGE),
+            (BatchError::BadLength { length: -1 }, ErrorCode::CORRUPT_MESSAGE),
+            (BatchError::CrcMismatch { stored: 1, computed: 2 }, ErrorCode::CORRUPT_MESSAGE),
+        ] {
+            let message = error.to_string();
+            assert_eq!(ApiError::from(error).code, code, "{message}");
+        }
+    }
+}

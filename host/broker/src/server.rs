@@ -109,7 +109,8 @@ fn advertised(config: &BrokerConfig, addresses: &[SocketAddr]) -> Vec<Option<Hos
     told.collect()
 }
 
-fn open(
+/// Opens the data folder without the listeners.
+pub(crate) fn open(
     config: BrokerConfig,
     plugins: Plugins,
     data_dir: DataDir,

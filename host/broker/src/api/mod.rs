@@ -27,6 +27,8 @@ mod elect_leaders;
 mod fetch;
 mod find_coordinator;
 mod handler;
+#[cfg(test)]
+mod handler_tests;
 mod heartbeat;
 mod incremental_alter_configs;
 mod init_producer_id;
