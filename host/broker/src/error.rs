@@ -174,8 +174,7 @@ impl From<GroupError> for ApiError {
 mod tests {
     use super::*;
 
-    /// Kafka's codes for CreateTopics, CreatePartitions, DeleteTopics and the config APIs (ReplicationControlManager and
-    /// ConfigurationControlManager of Apache Kafka 4.4).
+    /// The codes are those of Apache Kafka 4.4 (`ReplicationControlManager`, `ConfigurationControlManager`).
     #[test]
     fn errors_of_the_controller_have_kafkas_codes() {
         use ControllerError as E;
@@ -207,7 +206,7 @@ mod tests {
         }
     }
 
-    /// Whether a client retries is decided by the code: a batch that can never be stored must not have one that is retried.
+    /// The code decides whether a client retries. A batch that can never be stored has a code that is not retried.
     #[test]
     fn errors_of_appends_have_kafkas_codes() {
         use AppendError as E;
