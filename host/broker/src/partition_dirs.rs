@@ -158,7 +158,7 @@ mod tests {
     use millstream_metadata::MetadataRecord;
 
     #[test]
-    fn tidying_keeps_what_is_known() {
+    fn tidying_keeps_known_and_foreign_folders() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut image = MetadataImage::new(0);
         let created = MetadataRecord::TopicCreated {

@@ -510,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn topics_of_the_broker_are_closed_but_for_that_of_the_plugins() {
+    fn of_the_brokers_topics_only_that_of_the_plugins_takes_batches() {
         assert!(matches!(work(plugins::TOPIC, &[], Codec::None, 10), Work::Registry));
         let rejected = work("__consumer_offsets", &[], Codec::None, 10);
         assert!(matches!(rejected, Work::Reject(error) if error.code == ErrorCode::INVALID_TOPIC_EXCEPTION));

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn two_views_that_send_their_dead_letters_to_each_others_sources() {
+    fn two_views_with_dead_letters_in_each_others_sources_form_a_circle() {
         let image = image(&[("a", &[]), ("b", &[]), ("va", &[(VIEW_OF, "a"), (DEAD_LETTER_TOPIC, "b")])]);
         assert_eq!(
             path(&image, "vb", &[(VIEW_OF, "b"), (DEAD_LETTER_TOPIC, "a")]).as_deref(),
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_view_that_sends_its_dead_letters_to_its_source() {
+    fn a_view_with_dead_letters_in_its_source_forms_a_circle() {
         let image = image(&[("a", &[]), ("v", &[(VIEW_OF, "a")])]);
         assert!(path(&image, "w", &[(VIEW_OF, "a"), (DEAD_LETTER_TOPIC, "a")]).is_some());
         // The records of a view of a view are in the source of the first one.
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn dead_letters_of_admission_are_a_step_too() {
+    fn dead_letters_of_admission_are_part_of_circles() {
         let image = image(&[
             ("a", &[(DEAD_LETTER_TOPIC, "b")]),
             ("b", &[]),
@@ -178,14 +178,14 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_that_is_named_before_it_exists() {
+    fn a_topic_may_close_a_circle_when_it_is_created() {
         let image = image(&[("a", &[]), ("va", &[(VIEW_OF, "a"), (DEAD_LETTER_TOPIC, "later")])]);
         assert!(path(&image, "later", &[(DEAD_LETTER_TOPIC, "a")]).is_some());
         assert_eq!(path(&image, "later", &[]), None);
     }
 
     #[test]
-    fn a_change_that_takes_the_step_away_is_taken() {
+    fn a_change_that_breaks_the_circle_is_accepted() {
         let image = image(&[("a", &[(DEAD_LETTER_TOPIC, "b")]), ("b", &[(DEAD_LETTER_TOPIC, "a")])]);
         assert!(path(&image, "a", &[(DEAD_LETTER_TOPIC, "b"), ("retention.ms", "1")]).is_some());
         assert_eq!(path(&image, "a", &[]), None);

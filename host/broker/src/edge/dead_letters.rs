@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_view_has_written_is_bounded() {
+    fn a_view_remembers_a_limited_number_of_dead_letters() {
         let written = Written::default();
         written.add((0..WRITTEN_MAX as i64 + 5).map(|offset| (0, offset)));
         let known = written.known.lock();

@@ -246,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_packs_is_not_deleted_and_what_is_deleted_does_not_pack() {
+    fn a_plugin_is_not_deleted_while_batches_need_it() {
         let decoders = Arc::new(Decoders::default());
         let (one, other) = (Digest::of(b"one"), Digest::of(b"other"));
         let (first, second) = (decoders.packed(&one).expect("it packs"), decoders.packed(&one).expect("it packs"));

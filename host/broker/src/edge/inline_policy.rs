@@ -135,23 +135,23 @@ mod tests {
     }
 
     #[test]
-    fn what_was_quick_often_enough_is_trusted_and_one_lapse_ends_it() {
+    fn filters_count_as_quick_after_enough_quick_batches_and_until_a_lapse() {
         let pace = Pace::new();
         assert_eq!(until_quick(&pace), PROMOTE_AFTER_BATCHES);
         note(&pace, SLOW);
         assert!(!pace.is_quick());
-        assert_eq!(until_quick(&pace), PROMOTE_AFTER_BATCHES * LAPSE_FACTOR, "a lapse costs trust");
+        assert_eq!(until_quick(&pace), PROMOTE_AFTER_BATCHES * LAPSE_FACTOR, "a lapse raises the requirement");
         note(&pace, SLOW);
         note(&pace, SLOW);
         assert_eq!(
             until_quick(&pace),
             PROMOTE_AFTER_BATCHES * LAPSE_FACTOR * LAPSE_FACTOR,
-            "only who was trusted can lose more of it"
+            "further lapses count only after a promotion"
         );
     }
 
     #[test]
-    fn a_batch_that_takes_long_or_fails_is_forgiven_if_it_is_one_of_many() {
+    fn one_long_or_failed_batch_among_many_does_not_demote() {
         for (took, is_sound) in [(LONG, true), (QUICK, false)] {
             let pace = Pace::new();
             for batch in 0..1_000 {
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn trust_is_bounded_and_comes_back() {
+    fn the_required_quick_batches_are_limited_and_fall_again() {
         let pace = Pace::new();
         for _ in 0..10 {
             until_quick(&pace);
@@ -181,14 +181,14 @@ mod tests {
     }
 
     #[test]
-    fn a_large_batch_may_take_longer() {
+    fn a_large_batch_is_allowed_more_time() {
         assert_eq!(allowed(100), COST_PER_BATCH);
         assert_eq!(allowed(256 << 10).as_micros(), 96);
         assert!(allowed(usize::MAX) > Duration::from_secs(1_000));
     }
 
     #[test]
-    fn what_computes_for_too_long_is_noted() {
+    fn a_batch_that_computes_for_too_long_is_a_lapse() {
         let pace = Pace::new();
         pace.in_a_row.store(PROMOTE_AFTER_BATCHES, Relaxed);
         let spin = || {

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_is_refused_and_never_panics() {
+    fn damaged_batches_are_rejected_without_a_panic() {
         let payload = sample().to_payload().expect("it fits");
         for cut in 0..FIXED + 7 {
             assert!(Private::parse(&payload[..cut]).is_err(), "{cut}");

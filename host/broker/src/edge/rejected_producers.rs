@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_producers_are_bounded() {
+    fn the_number_of_producers_is_limited() {
         let (producers, topic, start) = (RejectedProducers::default(), Str::from("lines"), Instant::now());
         for id in 0..2_000 {
             producers.count(&topic, id, 1, id, start);

@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_dropped_leaves_gaps_and_all_else_stays() {
+    fn dropped_records_leave_gaps_and_the_others_stay_unchanged() {
         for codec in Codec::ALL {
             let sent = sent(codec);
             let batch = BatchView::parse(&sent).expect("a batch");

@@ -248,7 +248,7 @@ mod tests {
     const ADMIT: &[(&str, &str)] = &[("stage.admit", "some-filter")];
 
     #[test]
-    fn emptied_batches_are_looked_for_where_there_may_be_some() {
+    fn emptied_batches_are_searched_only_where_they_may_exist() {
         let folder = tempfile::tempdir().expect("a folder");
         let partitions = open(folder.path(), 1);
         let admitted = topic(ADMIT, &partitions, None);

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_added_removed_and_activated_is_told() {
+    fn a_transition_names_the_added_removed_and_activated_versions() {
         let known = manifest(4, &[1, 2], 2, 3);
         let new = manifest(5, &[2, 3], 3, 4);
         let change = transition(Some(&known), &new).unwrap();
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_not_change_is_refused() {
+    fn forbidden_changes_of_a_manifest_are_rejected() {
         let known = manifest(4, &[1, 2], 2, 4);
         let refused = |change: fn(&mut Manifest)| {
             let mut new = manifest(5, &[1, 2], 2, 4);

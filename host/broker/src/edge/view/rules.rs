@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_view_cannot_be() {
+    fn invalid_views_are_rejected() {
         let image = image(&[("a", &[]), ("b", &[(VIEW_OF, "a")]), ("c", &[(VIEW_OF, "b"), (FILTER, "x | y | z")])]);
         assert!(refusal(&image, "v", &[(VIEW_OF, "none")]).contains("view.of=none: there is no such topic"));
         assert!(refusal(&image, "v", &[(VIEW_OF, "v")]).contains("cannot show itself: v is a view of v"));
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_knows_its_views() {
+    fn a_source_is_not_deleted_while_it_has_views() {
         let image = image(&[("a", &[]), ("b", &[(VIEW_OF, "a")]), ("c", &[(VIEW_OF, "b")]), ("d", &[])]);
         assert!(check_deletion(&image, "a").expect_err("refused").message.contains("the view b, the view c"));
         assert!(check_deletion(&image, "c").is_ok());
