@@ -17,8 +17,8 @@ use crate::commit::{Committed, FlushMode};
 use crate::error::PartitionError;
 
 /// The number of sync threads. An fsync blocks its thread and needs no CPU, and the file system's journal merges the
-/// ones that run at the same time.
-const SYNC_THREADS: usize = 4;
+/// ones that run at the same time: the first records of many new partitions need several fsyncs each.
+const SYNC_THREADS: usize = 16;
 
 /// A log that the queue syncs.
 pub trait SyncSource: Debug + Send + Sync + 'static {
