@@ -109,16 +109,9 @@ fn advertised(config: &BrokerConfig, addresses: &[SocketAddr]) -> Vec<Option<Hos
     told.collect()
 }
 
-/// Opens the data folder without the listeners.
-pub(crate) fn open(
-    config: BrokerConfig,
-    plugins: Plugins,
-    data_dir: DataDir,
-    advertised: Vec<Option<HostPort>>,
-) -> Result<(Arc<Broker>, DataDir), StartError> {
-    let clean = data_dir.take_clean_shutdown().map_err(data)?;
-    let checkpoints = Checkpoints::read(&data_dir, clean);
-    let metadata = MetadataStore::open(data_dir.path(), config.node_id).map_err(data)?;
+/// Opens the metadata. Begins it in a new folder, and raises the leader epoch after a crash.
+fn open_metadata(data_dir: &DataDir, node_id: i32, clean: bool) -> Result<MetadataStore, StartError> {
+    let metadata = MetadataStore::open(data_dir.path(), node_id).map_err(data)?;
     let image = metadata.image();
     let mut records = Vec::new();
     if image.cluster_id.is_empty() {
@@ -134,6 +127,19 @@ pub(crate) fn open(
         let mut draft = metadata.draft(now_ms());
         draft.add(&records).and_then(|()| metadata.commit(&draft)).map_err(data)?;
     }
+    Ok(metadata)
+}
+
+/// Opens the data folder without the listeners.
+pub(crate) fn open(
+    config: BrokerConfig,
+    plugins: Plugins,
+    data_dir: DataDir,
+    advertised: Vec<Option<HostPort>>,
+) -> Result<(Arc<Broker>, DataDir), StartError> {
+    let clean = data_dir.take_clean_shutdown().map_err(data)?;
+    let checkpoints = Checkpoints::read(&data_dir, clean);
+    let metadata = open_metadata(&data_dir, config.node_id, clean)?;
     let image = metadata.image();
     partition_dirs::tidy(data_dir.path(), &image).map_err(data)?;
     let fsync_queue = FsyncQueue::start(config.flush_mode, data_dir.path()).map_err(data)?;

@@ -1,13 +1,21 @@
 //! The broker's edge: where the stages of a topic process records, for clients that do not know of them.
 //!
-//! A produced batch of a topic with stages passes through [`admit`]. It is checked like any other, and the filters of
-//! `stage.admit` decide which records to keep. [`rewrite`] rewrites it if records were dropped or the codec differs,
-//! and dropped records may go to [`dead_letters`]. `stage.compressor` packs what is stored. A format that only its
-//! plug-in reads is in [`private_format`], and [`decoders`] converts it back to one of Kafka's. [`view`] is what a view
-//! shows of its source. Only [`stages`] calls plug-ins. [`crate::compute_permits`] limits how many of them run at a
-//! time, and [`inline_policy`] decides where.
+//! | File | Subject |
+//! |---|---|
+//! | `context.rs` | what all of the edge works with, and what it asks of the controller |
+//! | `topic.rs` | the edge's state of a topic and its partitions, and the route of produced batches |
+//! | `topic_stages.rs`, `stage_repair.rs` | the stages that a topic's configs name, and retries if they do not start |
+//! | `admit.rs`, `pending.rs` | a produced batch: filters and compressor, and what has to be committed before it |
+//! | `rewrite.rs`, `rejected_producers.rs` | batches with fewer records, and producers that are rejected often |
+//! | `dead_letters.rs`, `letters.rs`, `dead_letter_topic.rs` | records that a stage does not keep |
+//! | `private_format.rs`, `decoders.rs` | batches that only a plug-in reads, and the plug-ins that read them |
+//! | `view/`, `circles.rs` | views of a topic, and configs by which records would flow in a circle |
+//! | `plugins/` | the plug-ins of the broker |
+//! | `stages.rs` | the one file that calls stages |
+//! | `inline_policy.rs` | whether stages run where the socket is served |
 //!
-//! Topics without stages never enter this module.
+//! The edge knows the core ([`crate::topics`], [`crate::produce`]), but neither handlers nor the controller. Batches of
+//! topics without stages never enter this module.
 
 mod admit;
 mod circles;
