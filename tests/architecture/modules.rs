@@ -82,7 +82,7 @@ const USE_BROKER: [&str; 4] = ["api", "background", "net", "server"];
 
 /// Returns the names after `crate::` in the code of a file, without its comments and unit tests.
 fn modules_used(code: &str) -> BTreeSet<String> {
-    let code = code.split("#[cfg(test)]").next().unwrap_or_default();
+    let code = code.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
     let uses = lines.flat_map(|line| line.split("crate::").skip(1));
     let name =
@@ -156,7 +156,8 @@ fn the_core_of_the_broker_does_not_know_the_edge() {
 
 #[test]
 fn uses_are_found_wherever_they_stand() {
-    let code = "use crate::config::{A, B};\n// crate::api\nfn f(x: crate::edge::X) {}\n#[cfg(test)]\nuse crate::net;\n";
+    let code = "use crate::config::{A, B};\n// crate::api\n#[cfg(test)]\nmod a_tests;\n\
+                fn f(x: crate::edge::X) {}\n#[cfg(test)]\nmod tests {\nuse crate::net;\n}\n";
     let used: Vec<_> = modules_used(code).into_iter().collect();
     assert_eq!(used, ["config", "edge"]);
 }
