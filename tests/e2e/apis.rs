@@ -137,7 +137,7 @@ fn every_version_of_every_api_has_a_response() {
 
 /// Unknown topics, partitions and offsets are errors within the response; the connection stays open.
 #[test]
-fn what_does_not_exist_is_an_error_within_the_response() {
+fn an_unknown_topic_is_an_error_within_the_response() {
     let broker = Broker::builder().set("group.initial.rebalance.delay.ms", "0").start();
     let mut raw = Raw::connect(&broker);
     let absent = Topic { name: "absent".into(), id: uuid::Uuid::from_u128(77) };

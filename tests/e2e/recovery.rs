@@ -48,7 +48,7 @@ fn produce_until_the_end(mut raw: Raw, topic: &Topic, name: &str) -> BTreeMap<i6
 }
 
 #[test]
-fn what_was_acknowledged_survives_kills_once_and_in_place() {
+fn acknowledged_records_survive_kills_once_and_in_place() {
     let mut broker = Broker::start();
     let topic = Topic::create(&mut Raw::connect(&broker), "topic", 1, &[("segment.bytes", "1048576")]);
     let mut acknowledged = BTreeMap::new();

@@ -210,7 +210,7 @@ fn a_killed_log_comes_back_whole_from_any_recovery_point() {
 }
 
 #[test]
-fn what_lies_below_the_recovery_point_is_not_read_again() {
+fn batches_below_the_recovery_point_are_not_read_again() {
     let dir = tempdir();
     let (made, copy) = (dir.path().join("made"), dir.path().join("copy"));
     let config = LogConfig { index_interval_bytes: 200, ..LogConfig::default() };

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_utf8_is_marked_and_never_longer() {
+    fn invalid_utf8_is_marked_and_never_longer() {
         for (bytes, text) in [
             (&b"ab\xff"[..], "ab?"),
             (b"\xff\xfe\xfd", "???"),

@@ -99,7 +99,7 @@ fn negative_lengths() {
 
 /// Row 16, as far as the codec is concerned: it does not check whether a name is valid.
 #[test]
-fn what_is_not_utf8_is_read_with_marks() {
+fn invalid_utf8_is_read_with_marks() {
     let bytes = Bytes::from_static(&[0, 2, b'g', 0xc3, 0, 0, 0, 1, 0, 0]);
     let request: HeartbeatRequest = codec::from_bytes(bytes, 0).expect("a request");
     assert_eq!(request.group_id, "g?");

@@ -66,7 +66,7 @@ fn a_batch_that_passes_whole_is_stored_as_it_was_sent() {
 }
 
 #[test]
-fn what_is_skipped_leaves_a_gap_in_every_codec() {
+fn skipped_records_leave_a_gap_in_every_codec() {
     for codec in Codec::ALL {
         let options = [("stage.admit", NOT_NEGATIVE), ("stage.admit.failure.policy", "skip")];
         let (broker, mut raw, topic) = started(&options);

@@ -153,7 +153,7 @@ fn a_waiting_fetch_does_not_get_what_it_cannot_read() {
 }
 
 #[test]
-fn what_does_not_decompress_is_never_acknowledged() {
+fn a_batch_that_does_not_decompress_is_never_acknowledged() {
     // Each passes the probe, which is a text that begins with an a.
     let loses = private().hook(
         "compressed",

@@ -169,7 +169,7 @@ fn a_version_replaces_the_built_in_plug_in_until_it_is_deleted() {
 }
 
 #[test]
-fn what_stored_data_needs_to_be_read_is_not_deleted() {
+fn a_plug_in_that_stored_data_needs_is_not_deleted() {
     let broker = Broker::start();
     broker.allow("is needed to read what topic");
     // It writes a private format, so stored batches need this very version.

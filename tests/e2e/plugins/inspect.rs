@@ -50,7 +50,7 @@ fn a_rejected_file_is_described_with_every_reason() {
 }
 
 #[test]
-fn what_is_not_a_component_gets_advice_for_every_language() {
+fn a_file_that_is_no_component_gets_advice_for_every_language() {
     let core = Guest::filter().core();
     let found = reasons(&core);
     assert!(found.len() == 1 && found[0].contains("wasm-tools component new"), "{found:?}");

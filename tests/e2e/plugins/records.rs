@@ -231,7 +231,7 @@ fn records_that_no_check_has_seen_are_ignored_at_the_start() {
 }
 
 #[test]
-fn what_is_left_of_operations_that_came_to_no_end_is_removed() {
+fn files_of_unfinished_operations_are_removed() {
     const TWO_HOURS_MS: i64 = 2 * 3_600_000;
     let broker = Broker::start();
     let mut store = Store::create(&broker);

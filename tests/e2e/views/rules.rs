@@ -32,7 +32,7 @@ fn partitions_of(raw: &mut Raw, name: &str) -> usize {
 }
 
 #[test]
-fn what_cannot_be_a_view_is_rejected_with_the_reason() {
+fn invalid_views_are_rejected_with_the_reason() {
     let broker = Broker::start();
     let mut raw = Raw::connect(&broker);
     Topic::create(&mut raw, "source", 3, &[]);

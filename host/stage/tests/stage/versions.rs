@@ -68,7 +68,7 @@ fn a_version_takes_over_everywhere_or_nowhere() {
 }
 
 #[test]
-fn what_is_prepared_changes_nothing_before_it_is_committed() {
+fn a_prepared_change_has_no_effect_before_its_commit() {
     let library = Library::new(engine());
     library.publish(&version(1).build()).expect("a version");
     let early = resolve(&library, "early", NAME).expect("a stage");

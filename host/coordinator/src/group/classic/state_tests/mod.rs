@@ -415,7 +415,7 @@ fn session_timeouts_and_sizes_have_limits() {
 }
 
 #[test]
-fn what_a_group_keeps_of_a_member_is_bounded() {
+fn the_bytes_that_a_group_keeps_of_a_member_are_limited() {
     let mut f = Fixture::new();
     let protocol = |name: &str, size| Protocol { name: arc(name), metadata: Bytes::from(vec![0; size]) };
     let heavy = vec![protocol("a", 600_000), protocol("b", 600_000)];
