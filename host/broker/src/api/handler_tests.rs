@@ -19,6 +19,9 @@ use crate::edge::plugins::Plugins;
 use crate::net::types::ConnectionInfo;
 use crate::server::open;
 
+/// The name, the partitions and the configs of a topic.
+type NewTopic<'a> = (&'a str, i32, &'a [(&'a str, &'a str)]);
+
 /// A broker that listens nowhere.
 struct Fixture {
     broker: Arc<Broker>,
@@ -61,7 +64,7 @@ impl Fixture {
     }
 
     /// Creates topics, each with its partitions and configs. Returns the error codes.
-    async fn create(&self, topics: &[(&str, i32, &[(&str, &str)])]) -> Vec<ErrorCode> {
+    async fn create(&self, topics: &[NewTopic<'_>]) -> Vec<ErrorCode> {
         let topics = topics.iter().map(|(name, num_partitions, configs)| CreatableTopic {
             name: (*name).into(),
             num_partitions: *num_partitions,
