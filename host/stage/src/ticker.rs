@@ -141,13 +141,8 @@ impl Deadline {
 
 /// Returns the processor time of this thread. It is a system call of about 0.2 us.
 pub fn thread_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid timespec that the call writes, and the clock is a constant that
-    // every Unix has.
-    #[allow(unsafe_code)]
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-    assert_eq!(result, 0, "the thread's clock is always there");
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
 #[cfg(test)]
