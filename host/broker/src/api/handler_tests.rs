@@ -20,22 +20,25 @@ use crate::net::types::ConnectionInfo;
 use crate::server::open;
 
 /// The name, the partitions and the configs of a topic.
-type NewTopic<'a> = (&'a str, i32, &'a [(&'a str, &'a str)]);
+pub(super) type NewTopic<'a> = (&'a str, i32, &'a [(&'a str, &'a str)]);
 
 /// A broker that listens nowhere.
-struct Fixture {
-    broker: Arc<Broker>,
+pub(super) struct Fixture {
+    pub(super) broker: Arc<Broker>,
     connection: Arc<ConnectionInfo>,
     _data: (DataDir, TempDir),
 }
 
 impl Fixture {
     fn new(configs: &[&str]) -> Self {
+        Self::with_plugins(configs, Plugins::new(|| Err("these tests have no plug-ins".to_owned())))
+    }
+
+    pub(super) fn with_plugins(configs: &[&str], plugins: Plugins) -> Self {
         let folder = TempDir::new().expect("a folder");
         let data_dir = DataDir::open(folder.path(), None, 0).expect("an empty folder");
         let mut raw = RawConfig::default();
         configs.iter().for_each(|pair| raw.set_pair(pair).expect("a config"));
-        let plugins = Plugins::new(|| Err("these tests have no plug-ins".to_owned()));
         let opened = open(raw.check().expect("valid configs"), plugins, data_dir, vec![None]);
         let (broker, data_dir) = opened.expect("a broker");
         let address = "127.0.0.1:9092".parse().expect("an address");
@@ -44,7 +47,7 @@ impl Fixture {
         Self { broker, connection, _data: (data_dir, folder) }
     }
 
-    fn context(&self, api: ApiKey, version: i16) -> RequestContext {
+    pub(super) fn context(&self, api: ApiKey, version: i16) -> RequestContext {
         RequestContext {
             api: find(api).expect("an API of the broker"),
             version,
@@ -59,12 +62,12 @@ impl Fixture {
         H::handle(&self.broker, &self.context(H::Request::KEY, *H::VERSIONS.end()), request).await
     }
 
-    fn start<H: TwoStageHandler>(&self, version: i16, request: H::Request) -> Started {
+    pub(super) fn start<H: TwoStageHandler>(&self, version: i16, request: H::Request) -> Started {
         H::start(&self.broker, self.context(H::Request::KEY, version), Ok(request)).expect("the connection stays open")
     }
 
     /// Creates topics, each with its partitions and configs. Returns the error codes.
-    async fn create(&self, topics: &[NewTopic<'_>]) -> Vec<ErrorCode> {
+    pub(super) async fn create(&self, topics: &[NewTopic<'_>]) -> Vec<ErrorCode> {
         let topics = topics.iter().map(|(name, num_partitions, configs)| CreatableTopic {
             name: (*name).into(),
             num_partitions: *num_partitions,
@@ -94,7 +97,7 @@ impl Fixture {
     }
 
     /// Returns the error code and the offset of a partition.
-    async fn offset(&self, topic: &str, partition_index: i32, timestamp: i64) -> (ErrorCode, i64) {
+    pub(super) async fn offset(&self, topic: &str, partition_index: i32, timestamp: i64) -> (ErrorCode, i64) {
         let partition = ListOffsetsPartition { partition_index, timestamp, ..Default::default() };
         let topics = vec![ListOffsetsTopic { name: topic.into(), partitions: vec![partition] }];
         let request = ListOffsetsRequest { replica_id: -1, topics, ..Default::default() };
@@ -114,7 +117,7 @@ fn batch() -> Bytes {
     batch.build().expect("a batch").into()
 }
 
-const LATEST: i64 = -1;
+pub(super) const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -45,6 +45,8 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 mod offsets_topic;
 mod produce;
+#[cfg(test)]
+mod stage_tests;
 mod sync_group;
 
 use std::sync::Arc;

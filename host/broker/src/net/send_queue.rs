@@ -55,6 +55,16 @@ impl Outgoing {
         });
         Self { parts: parts.collect() }
     }
+
+    /// Returns the bytes of the response, with those of the file ranges.
+    #[cfg(test)]
+    pub(crate) fn to_bytes(&self) -> Bytes {
+        let parts = self.parts.iter().map(|part| match part {
+            Part::Memory(bytes) => bytes.clone(),
+            Part::File { slice, .. } => slice.read_to_bytes().expect("the range is in the file"),
+        });
+        parts.flatten().collect()
+    }
 }
 
 /// The responses of one connection that wait to be sent, in order.
