@@ -259,8 +259,8 @@ fn replay(address: SocketAddr, frame: &[u8], count: usize, in_flight: usize, fet
     let (mut sent, mut received, mut bytes) = (0, 0, 0);
     let mut response = vec![0; 2 << 20];
     // Small frames go out together, as a client that pipelines writes them.
-    let burst = if frame.len() < 4096 { in_flight / 2 } else { 1 };
-    let frames = frame.repeat(burst.max(1));
+    let burst = if frame.len() < 4096 { (in_flight / 2).max(1) } else { 1 };
+    let frames = frame.repeat(burst);
     while received < count {
         while sent < count && sent + burst <= received + in_flight {
             let now = burst.min(count - sent);

@@ -78,6 +78,7 @@ pub(crate) struct RequestContext {
     /// whole buffer in use while they wait.
     pub(crate) client_id: Option<Str>,
     pub(crate) connection: Arc<ConnectionInfo>,
+    /// When the socket was read for the last part of the request.
     pub(super) received: Instant,
 }
 
@@ -96,19 +97,20 @@ impl RequestContext {
         let header_version = self.api.key.info().response_header_version(self.version);
         let frame = encode_response(self.correlation_id, header_version, response, self.version);
         let frame = frame.map_err(|error| self.close(format!("cannot encode the response: {error}")))?;
-        self.connection.metrics.responded(self.api.index, self.received.elapsed());
+        let took = self.received.elapsed();
+        self.connection.metrics.responded(self.connection.id, self.api.index, took);
         Ok(Outgoing::new(frame, files))
     }
 
     /// Counts the request as failed, and returns the reason to close its connection.
     pub(crate) fn close(&self, reason: impl Into<String>) -> Close {
-        self.connection.metrics.failed(self.api.index);
+        self.connection.metrics.failed(self.connection.id, self.api.index);
         Close::Protocol(reason.into())
     }
 
     /// Closes like [`close`](Self::close), for a body that does not decode.
     pub(crate) fn undecodable(&self, error: WireError) -> Close {
-        self.connection.metrics.failed(self.api.index);
+        self.connection.metrics.failed(self.connection.id, self.api.index);
         undecodable(error)
     }
 

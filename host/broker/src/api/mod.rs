@@ -128,12 +128,16 @@ pub(crate) fn is_produce(frame: &[u8]) -> bool {
     frame.first_chunk::<2>().is_some_and(|key| i16::from_be_bytes(*key) == ApiKey::Produce as i16)
 }
 
-/// Decodes a request and starts it.
+/// Decodes a request, which arrived at `received`, and starts it.
 ///
 /// # Errors
 /// The connection is to be closed: the request cannot be decoded, or the broker does not serve it.
-pub(crate) fn start(broker: &Arc<Broker>, connection: &Arc<ConnectionInfo>, frame: Bytes) -> Result<Started, Close> {
-    let received = Instant::now();
+pub(crate) fn start(
+    broker: &Arc<Broker>,
+    connection: &Arc<ConnectionInfo>,
+    frame: Bytes,
+    received: Instant,
+) -> Result<Started, Close> {
     let mut reader = Reader::new(frame);
     let header = RequestHeader::decode(&mut reader).map_err(undecodable)?;
     let key = ApiKey::try_from(header.api_key).map_err(undecodable)?;
@@ -146,7 +150,7 @@ pub(crate) fn start(broker: &Arc<Broker>, connection: &Arc<ConnectionInfo>, fram
         connection: Arc::clone(connection),
         received,
     };
-    connection.metrics.started(api.index);
+    connection.metrics.started(connection.id, api.index);
     if api.serves(context.version) {
         return api.start(broker, context, reader);
     }

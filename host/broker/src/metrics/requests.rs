@@ -3,9 +3,17 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+/// Connections are spread over this many sets of counters. Two busy connections that count in one set slow each other
+/// down.
+const SETS: usize = 16;
+
 /// The counts of all APIs. An API is identified by its place in the list of handlers.
 #[derive(Debug)]
-pub(crate) struct RequestMetrics(Box<[Counters]>);
+pub(crate) struct RequestMetrics {
+    apis: usize,
+    /// Set after set.
+    counters: Box<[Counters]>,
+}
 
 /// The counts of one API. They have their own cache lines, so that produce and fetch do not slow each other down.
 #[derive(Debug, Default)]
@@ -28,41 +36,47 @@ pub struct RequestStats {
     pub responses: u64,
     /// Requests that closed their connection instead of getting a response.
     pub errors: u64,
-    /// The time from header to response, over all responses. It includes waits for data, members and the disk.
+    /// The time from the read of the request to its response, over all responses. It includes waits for data, members and the disk.
     pub total_time: Duration,
 }
 
 impl RequestMetrics {
     pub(crate) fn new(apis: usize) -> Self {
-        Self((0..apis).map(|_| Counters::default()).collect())
+        Self { apis, counters: (0..apis * SETS).map(|_| Counters::default()).collect() }
+    }
+
+    /// Returns the counters of an API for the requests of one connection.
+    fn of(&self, connection: u64, api: usize) -> &Counters {
+        let set = (connection % SETS as u64) as usize;
+        &self.counters[set * self.apis + api]
     }
 
     /// Counts a request that starts.
-    pub(crate) fn started(&self, api: usize) {
-        self.0[api].requests.fetch_add(1, Relaxed);
+    pub(crate) fn started(&self, connection: u64, api: usize) {
+        self.of(connection, api).requests.fetch_add(1, Relaxed);
     }
 
     /// Counts a response that is ready to be sent.
-    pub(crate) fn responded(&self, api: usize, took: Duration) {
-        let counters = &self.0[api];
+    pub(crate) fn responded(&self, connection: u64, api: usize, took: Duration) {
+        let counters = self.of(connection, api);
         counters.responses.fetch_add(1, Relaxed);
         counters.nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
     /// Counts a request that ends its connection.
-    pub(crate) fn failed(&self, api: usize) {
-        self.0[api].errors.fetch_add(1, Relaxed);
+    pub(crate) fn failed(&self, connection: u64, api: usize) {
+        self.of(connection, api).errors.fetch_add(1, Relaxed);
     }
 
-    /// Returns the counts of an API.
+    /// Returns the counts of an API over all connections.
     pub(crate) fn stats(&self, api: usize, name: &'static str) -> RequestStats {
-        let counters = &self.0[api];
+        let sets = || self.counters.iter().skip(api).step_by(self.apis);
         RequestStats {
             api: name,
-            requests: counters.requests.load(Relaxed),
-            responses: counters.responses.load(Relaxed),
-            errors: counters.errors.load(Relaxed),
-            total_time: Duration::from_nanos(counters.nanos.load(Relaxed)),
+            requests: sets().map(|set| set.requests.load(Relaxed)).sum(),
+            responses: sets().map(|set| set.responses.load(Relaxed)).sum(),
+            errors: sets().map(|set| set.errors.load(Relaxed)).sum(),
+            total_time: Duration::from_nanos(sets().map(|set| set.nanos.load(Relaxed)).sum()),
         }
     }
 }
@@ -74,11 +88,11 @@ mod tests {
     #[test]
     fn each_api_has_its_own_counts() {
         let metrics = RequestMetrics::new(2);
-        metrics.started(0);
-        metrics.started(0);
-        metrics.responded(0, Duration::from_millis(3));
-        metrics.failed(0);
-        metrics.started(1);
+        metrics.started(1, 0);
+        metrics.started(2, 0);
+        metrics.responded(1, 0, Duration::from_millis(3));
+        metrics.failed(2, 0);
+        metrics.started(3, 1);
         let total_time = Duration::from_millis(3);
         let first = RequestStats { api: "Fetch", requests: 2, responses: 1, errors: 1, total_time };
         assert_eq!(metrics.stats(0, "Fetch"), first);

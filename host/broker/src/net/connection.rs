@@ -59,12 +59,15 @@ pub(crate) struct Connection {
     pending: VecDeque<Pending>,
     sending: SendQueue,
     last_activity: Instant,
+    /// When the socket was last read. One read may hold many requests.
+    last_read: Instant,
     timer: Timer,
 }
 
 impl Connection {
     pub(crate) fn new(broker: Arc<Broker>, info: ConnectionInfo, stream: TcpStream) -> Self {
         let frames = FrameBuffer::new(broker.config.request_max_bytes);
+        let now = Instant::now();
         Self {
             broker,
             info: Arc::new(info),
@@ -72,7 +75,8 @@ impl Connection {
             frames,
             pending: VecDeque::new(),
             sending: SendQueue::default(),
-            last_activity: Instant::now(),
+            last_activity: now,
+            last_read: now,
             timer: Timer::default(),
         }
     }
@@ -125,7 +129,7 @@ impl Connection {
     async fn start(&mut self, frame: RequestFrame) -> Result<(), Close> {
         let RequestFrame { bytes, share } = frame;
         let overlaps = api::is_produce(&bytes);
-        match api::start(&self.broker, &self.info, bytes)? {
+        match api::start(&self.broker, &self.info, bytes, self.last_read.into_std())? {
             Started::Silent => {}
             // A response may not overtake earlier ones.
             Started::Ready(outgoing) if self.pending.is_empty() => self.sending.push(outgoing),
@@ -197,7 +201,8 @@ impl Connection {
             ready = self.stream.readable(), if reads => {
                 ready?;
                 self.frames.read(&self.stream, &self.broker.request_memory).await?;
-                self.last_activity = Instant::now();
+                self.last_read = Instant::now();
+                self.last_activity = self.last_read;
             }
             () = self.timer.reached(deadline) => return self.overdue(),
         }
