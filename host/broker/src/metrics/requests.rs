@@ -36,7 +36,7 @@ pub struct RequestStats {
     pub responses: u64,
     /// Requests that closed their connection instead of getting a response.
     pub errors: u64,
-    /// The time from the read of the request to its response, over all responses. It includes waits for data, members and the disk.
+    /// The time from the read of a request to its response, over all responses. Waits for data and the disk count.
     pub total_time: Duration,
 }
 
