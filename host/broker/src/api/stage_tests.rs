@@ -133,8 +133,8 @@ async fn the_policy_skip_keeps_the_offsets_of_the_others() {
 async fn a_repeated_batch_makes_no_second_dead_letter() {
     let fixture = fixture();
     let policy = ("stage.admit.failure.policy", "dead-letter");
-    let created = fixture.create(&[("t", 1, &[ADMIT, policy, ("stage.dead.letter.topic", "rejected")])]);
-    assert_eq!(created.await, [ErrorCode::NONE]);
+    let configs = [ADMIT, policy, ("stage.dead.letter.topic", "rejected")];
+    assert_eq!(fixture.create(&[("t", 1, &configs)]).await, [ErrorCode::NONE]);
     let sent = batch(&["bad 0", "good 1"], Some((7, 0)));
     for _ in 0..2 {
         let stored = produce(&fixture, "t", sent.clone()).await;
