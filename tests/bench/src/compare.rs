@@ -58,7 +58,7 @@ const LOADS: [Load; 8] = [
         codec: Codec::None,
         connections: 2,
         in_flight: 8,
-        requests: 1024,
+        requests: 4096,
         fetches: false,
     },
     Load {
