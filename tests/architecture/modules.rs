@@ -8,7 +8,7 @@ use super::root;
 
 /// Every arrow between the modules of the broker, and no others. The only circle is `api` and `net`: a connection
 /// starts handlers, and a handler says what the connection does next.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     (
         "api",
         &[
@@ -32,7 +32,8 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("compute_permits", &["blocking", "error"]),
     ("config", &[]),
     ("controller", &["apply", "blocking", "config", "edge", "error"]),
-    ("edge", &["blocking", "compute_permits", "config", "error", "produce", "topics"]),
+    ("detached", &["error"]),
+    ("edge", &["blocking", "compute_permits", "config", "detached", "error", "produce", "topics"]),
     ("error", &["config"]),
     ("internal_topic", &["topics"]),
     ("metrics", &[]),
@@ -63,10 +64,11 @@ const ARROWS: [(&str, &[&str]); 19] = [
 ];
 
 /// The core: what a broker without stages and without connections would keep.
-const CORE: [&str; 11] = [
+const CORE: [&str; 12] = [
     "blocking",
     "compute_permits",
     "config",
+    "detached",
     "error",
     "internal_topic",
     "metrics",

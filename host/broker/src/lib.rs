@@ -14,6 +14,7 @@ mod broker;
 mod compute_permits;
 pub mod config;
 mod controller;
+mod detached;
 mod edge;
 mod error;
 mod internal_topic;

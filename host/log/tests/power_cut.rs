@@ -48,15 +48,6 @@ fn append_all(log: &mut Log, from: i64, to: i64) {
     }
 }
 
-fn copy_dir(from: &Path, to: &Path) {
-    let _ = fs::remove_dir_all(to);
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
-}
-
 /// Lists the files that a clean stop leaves unsynced, by kind.
 fn unsynced(dir: &Path) -> Vec<Vec<PathBuf>> {
     let mut kinds: Vec<_> = ["index", "timeindex", "snapshot"].iter().map(|suffix| files(dir, suffix)).collect();

@@ -21,15 +21,6 @@ fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
     FileOptions::new().write(true).open(path).unwrap().write_all_at(bytes, at).unwrap();
 }
 
-fn copy_dir(from: &Path, to: &Path) {
-    let _ = fs::remove_dir_all(to);
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
-}
-
 fn refused(dir: &Path, config: &LogConfig, options: OpenOptions) -> LogError {
     Log::open(dir, config.clone(), options).expect_err("the damage is noticed")
 }

@@ -21,6 +21,7 @@ use millstream_wire::{Records, Request, RequestHeader};
 use tempfile::TempDir;
 
 use crate::measure::median;
+use crate::process::process;
 
 /// How long a broker may take to start and to respond.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -236,11 +237,7 @@ impl TestedBroker {
 
     /// Returns the seconds of processor time that the broker's threads have used.
     fn computed(&self) -> Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        let fields: Vec<&str> = stat.rsplit_once(')').context("a process")?.1.split_whitespace().collect();
-        let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-        // Linux counts in hundredths of a second for programs, whatever the kernel's own clock is.
-        Ok(ticks as f64 / 100.0)
+        Ok(process(self.child.id())?.computed)
     }
 }
 

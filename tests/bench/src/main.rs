@@ -6,6 +6,7 @@ mod compare;
 mod edge;
 mod life;
 mod measure;
+mod process;
 mod report;
 mod scale;
 mod store;

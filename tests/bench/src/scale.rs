@@ -20,6 +20,8 @@ use millstream_wire::messages::{
 use millstream_wire::{ErrorCode, Message, Reader, Records, Request, RequestHeader, ResponseHeader};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::process::process;
+
 /// How long a broker may take for a response, and to stop.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -203,19 +205,4 @@ async fn create_on_demand(address: SocketAddr) -> Result<()> {
         producer.send(ProducerRecord::new(&format!("on-demand-{topic}")).value(b"value")).await?.await?;
     }
     Ok(())
-}
-
-/// What Linux says about a process.
-struct Process {
-    /// The seconds that all threads have computed.
-    computed: f64,
-    has_ended: bool,
-}
-
-fn process(id: u32) -> Result<Process> {
-    let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
-    let fields: Vec<&str> = stat.rsplit_once(')').context("a process")?.1.split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-    // Linux counts in hundredths of a second for programs, whatever the kernel's own clock is.
-    Ok(Process { computed: ticks as f64 / 100.0, has_ended: fields[0] == "Z" })
 }

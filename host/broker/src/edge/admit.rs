@@ -11,8 +11,8 @@ use millstream_stage::{Stage, StageError};
 use millstream_wire::ErrorCode;
 
 use super::context::Edge;
+use super::dead_letter_records::DeadLetters;
 use super::decoders::NeededDecoder;
-use super::letters::Letters;
 use super::pending::{Admitted, PendingAppend};
 use super::private_format::{self, Private};
 use super::rewrite::thin;
@@ -221,8 +221,8 @@ impl<'a> Checked<'a> {
     }
 
     /// Copies the records that the verdict does not keep.
-    fn letters(&self, intake: &Intake<'_>, verdict: &Verdict) -> Result<Letters, ApiError> {
-        let mut letters = Letters::new(intake.topic.name.clone(), intake.partition.index(), self.codec()?);
+    fn letters(&self, intake: &Intake<'_>, verdict: &Verdict) -> Result<DeadLetters, ApiError> {
+        let mut letters = DeadLetters::new(intake.topic.name.clone(), intake.partition.index(), self.codec()?);
         for (row, record) in self.records.iter().enumerate() {
             let record = record?;
             if !verdict.keeps(row) {

@@ -23,13 +23,14 @@ use millstream_wire::{ErrorCode, Str};
 use parking_lot::Mutex;
 
 use super::context::{Edge, MetadataChanges};
+use super::dead_letter_records::{DeadLetters, is_dead_letter_of_another};
 use super::dead_letter_topic::target;
-use super::letters::{Letters, is_letter_of_another};
 use super::pending::PendingAppend;
 use super::stages::Verdict;
 use super::topic_stages::ActiveStages;
 use super::view::link::Layer;
 use crate::blocking::blocking;
+use crate::detached::detached;
 use crate::error::ApiError;
 use crate::produce::append::Stored;
 
@@ -47,7 +48,7 @@ pub(super) async fn store(
     edge: &Edge,
     changes: &dyn MetadataChanges,
     pending: &PendingAppend,
-    letters: Letters,
+    letters: DeadLetters,
 ) -> Result<Stored, ApiError> {
     let name = pending.dead_letter_topic.as_ref();
     let target = target(edge, changes, name, letters.source(), letters.partition()).await?;
@@ -71,7 +72,12 @@ pub(super) async fn store(
 }
 
 /// Writes dead letters with the durability of acks=all.
-async fn write(target: &Arc<Partition>, letters: &Arc<Letters>, base_offset: i64, now_ms: i64) -> Result<(), ApiError> {
+async fn write(
+    target: &Arc<Partition>,
+    letters: &Arc<DeadLetters>,
+    base_offset: i64,
+    now_ms: i64,
+) -> Result<(), ApiError> {
     let (partition, letters) = (Arc::clone(target), Arc::clone(letters));
     let appended = blocking(move || letters.append(&partition, base_offset, now_ms)).await??;
     match appended {
@@ -82,14 +88,14 @@ async fn write(target: &Arc<Partition>, letters: &Arc<Letters>, base_offset: i64
 
 /// The records on which the filters of a view failed, to be written to the dead letter topic.
 #[derive(Debug)]
-pub(crate) struct ViewLetters {
+pub(crate) struct ViewDeadLetters {
     view: Str,
     dead_letter_topic: Option<Str>,
-    letters: Letters,
+    letters: DeadLetters,
     written: Arc<Written>,
 }
 
-impl ViewLetters {
+impl ViewDeadLetters {
     /// Copies the records on which the filters of a view failed, except those that were written before; `None` if none
     /// are left. The records stay in the source, and the view does not show them.
     ///
@@ -102,12 +108,12 @@ impl ViewLetters {
         (rows, verdict): (&[Record<'_>], &Verdict),
         codec: Codec,
     ) -> Option<Self> {
-        let mut letters = Letters::new(Str::from(source.topic()), source.index(), codec);
+        let mut letters = DeadLetters::new(Str::from(source.topic()), source.index(), codec);
         let known = layer.dead_letters.known.lock();
         for row in verdict.failed().iter().map(|failed| failed.row) {
             let record = &rows[row];
             let is_new = !known.contains(&(source.index(), record.offset));
-            if is_new && !is_letter_of_another(record, source.topic()) {
+            if is_new && !is_dead_letter_of_another(record, source.topic()) {
                 letters.push(record, record.offset, verdict, row);
             }
         }
@@ -149,10 +155,10 @@ impl ViewLetters {
 pub(crate) async fn write_of_views(
     edge: &Arc<Edge>,
     changes: &Arc<dyn MetadataChanges>,
-    all: Vec<ViewLetters>,
+    all: Vec<ViewDeadLetters>,
 ) -> Result<(), ApiError> {
     let (edge, changes) = (Arc::clone(edge), Arc::clone(changes));
-    let work = tokio::spawn(async move {
+    let work = async move {
         for letters in all {
             let view = letters.view.clone();
             letters.write(&edge, &*changes).await.map_err(|error| {
@@ -161,8 +167,8 @@ pub(crate) async fn write_of_views(
             })?;
         }
         Ok(())
-    });
-    work.await.unwrap_or_else(|error| Err(ApiError::new(ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string())))
+    };
+    detached(work).await
 }
 
 /// The dead letters that a view has written since the start, by partition and offset. Above a limit the lowest are

@@ -7,7 +7,7 @@
 //! | `topic_stages.rs`, `stage_repair.rs` | the stages that a topic's configs name, and retries if they do not start |
 //! | `admit.rs`, `pending.rs` | a produced batch: filters and compressor, and what has to be committed before it |
 //! | `rewrite.rs`, `rejected_producers.rs` | batches with fewer records, and producers that are rejected often |
-//! | `dead_letters.rs`, `letters.rs`, `dead_letter_topic.rs` | records that a stage does not keep |
+//! | `dead_letters.rs`, `dead_letter_records.rs`, `dead_letter_topic.rs` | records that a stage does not keep |
 //! | `private_format.rs`, `decoders.rs` | batches that only a plug-in reads, and the plug-ins that read them |
 //! | `view/`, `circles.rs` | views of a topic, and configs by which records would flow in a circle |
 //! | `plugins/` | the plug-ins of the broker |
@@ -20,11 +20,11 @@
 mod admit;
 mod circles;
 mod context;
+mod dead_letter_records;
 mod dead_letter_topic;
 mod dead_letters;
 mod decoders;
 mod inline_policy;
-mod letters;
 mod pending;
 pub(crate) mod plugins;
 pub(crate) mod private_format;

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use millstream_partition::{Acks, Partition};
 use millstream_record::CheckedBatch;
-use millstream_wire::{ErrorCode, Str};
+use millstream_wire::Str;
 
 use super::context::{Edge, MetadataChanges};
+use super::dead_letter_records::DeadLetters;
 use super::dead_letters;
 use super::decoders::NeededDecoder;
-use super::letters::Letters;
 use super::topic::{EdgePartition, ServedTopic};
+use crate::detached::detached;
 use crate::error::ApiError;
 use crate::produce::append::{Intake, Stored};
 
@@ -40,7 +41,7 @@ pub(crate) struct PendingAppend {
     pub(super) decoder: Option<NeededDecoder>,
     /// Whether the topic has dead letters, so that appends to a partition run one after the other.
     pub(super) takes_turns: bool,
-    pub(super) letters: Option<Letters>,
+    pub(super) letters: Option<DeadLetters>,
     pub(super) dead_letter_topic: Option<Str>,
 }
 
@@ -61,8 +62,7 @@ impl PendingAppend {
         changes: &Arc<dyn MetadataChanges>,
     ) -> Result<Stored, ApiError> {
         let (edge, changes) = (Arc::clone(edge), Arc::clone(changes));
-        let work = tokio::spawn(async move { self.append(&edge, &*changes).await });
-        work.await.unwrap_or_else(|error| Err(ApiError::new(ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string())))
+        detached(async move { self.append(&edge, &*changes).await }).await
     }
 
     async fn append(mut self: Box<Self>, edge: &Edge, changes: &dyn MetadataChanges) -> Result<Stored, ApiError> {

@@ -15,12 +15,12 @@ use millstream_registry::TOPIC;
 use millstream_registry::format::{EventKind, Key, Manifest, Version};
 use millstream_registry::image::PluginImage;
 use millstream_stage::{Activation, EMBEDDED_NUMBER, Library, Origin, Plugin};
-use millstream_wire::ErrorCode;
 
 use super::error::{RecordError, VersionError, WriteError};
 use super::transition::{Transition, transition};
 use super::{own, uses};
 use crate::blocking::blocking;
+use crate::detached::detached;
 use crate::edge::context::{Edge, MetadataChanges};
 use crate::edge::decoders::Leaving;
 use crate::error::ApiError;
@@ -38,11 +38,11 @@ pub(crate) async fn produce<T: Send + 'static>(
     append: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let (edge, changes, partition) = (Arc::clone(edge), Arc::clone(changes), Arc::clone(partition));
-    let work = tokio::spawn(async move {
+    let work = async move {
         let _turn = edge.plugins.turn().await;
         write(&edge, &changes, &partition, batch, append).await
-    });
-    work.await.unwrap_or_else(|error| Err(ApiError::new(ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string())))
+    };
+    detached(work).await
 }
 
 /// Checks a batch, appends it with `append`, and puts it in force once it is durable. The caller holds the lock of

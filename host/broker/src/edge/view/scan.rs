@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 
 use crate::config::FailurePolicy;
 use crate::edge::Edge;
-use crate::edge::dead_letters::ViewLetters;
+use crate::edge::dead_letters::ViewDeadLetters;
 use crate::edge::private_format::is_private;
 use crate::edge::stages::{filter_rows, pin};
 use crate::edge::topic_stages::ActiveStages;
@@ -61,7 +61,7 @@ pub(crate) struct Scan {
     /// Leader epoch and newest timestamp of the last scanned batch.
     last: (i32, i64),
     /// Dead letters that have to be written before the batches scanned since `unwritten` count.
-    letters: Vec<ViewLetters>,
+    letters: Vec<ViewDeadLetters>,
     unwritten: Option<Mark>,
     progress: Progress,
 }
@@ -121,7 +121,7 @@ struct Looked {
     /// Why the scan ends there.
     stop: Option<ApiError>,
     /// The dead letters of the scanned part.
-    letters: Vec<ViewLetters>,
+    letters: Vec<ViewDeadLetters>,
 }
 
 impl Scan {
@@ -178,7 +178,7 @@ impl Scan {
 
     /// Returns the dead letters of the steps since the last call. They must be written before the shown records are
     /// sent. [`Self::letters_failed`] undoes the scan.
-    pub(crate) fn take_letters(&mut self) -> Vec<ViewLetters> {
+    pub(crate) fn take_letters(&mut self) -> Vec<ViewDeadLetters> {
         std::mem::take(&mut self.letters)
     }
 
@@ -243,7 +243,7 @@ impl Scan {
     }
 
     /// Keeps the dead letters of a batch that will be added.
-    fn keep(&mut self, letters: Vec<ViewLetters>) {
+    fn keep(&mut self, letters: Vec<ViewDeadLetters>) {
         if letters.is_empty() {
             return;
         }
@@ -414,7 +414,7 @@ impl Filter<'_> {
         rows: &mut Vec<Record<'_>>,
         layer: &PinnedLayer<'_>,
         codec: Codec,
-        letters: &mut Vec<ViewLetters>,
+        letters: &mut Vec<ViewDeadLetters>,
     ) -> Result<Option<(i64, ApiError)>, ApiError> {
         let PinnedLayer { layer, stages, chain } = layer;
         let topic = &layer.topic;
@@ -425,7 +425,7 @@ impl Filter<'_> {
         };
         let verdict = filter_rows(chain, topic, rows).map_err(out_of_order)?;
         if stages.filter_policy == FailurePolicy::DeadLetter && !verdict.failed().is_empty() {
-            letters.extend(ViewLetters::of(layer, stages, self.source, (&rows[..], &verdict), codec));
+            letters.extend(ViewDeadLetters::of(layer, stages, self.source, (&rows[..], &verdict), codec));
         }
         let mut failed = verdict.failed().iter().peekable();
         let mut stop = None;

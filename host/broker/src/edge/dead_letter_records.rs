@@ -23,17 +23,17 @@ const SOURCE_TOPIC: &str = "millstream.source.topic";
 
 /// Copies of records of one partition.
 #[derive(Debug)]
-pub(super) struct Letters {
+pub(super) struct DeadLetters {
     source: Str,
     partition: i32,
     /// The codec of the records' batch. The dead letters use it too, so that they are not much larger.
     codec: Codec,
-    letters: Vec<Letter>,
+    letters: Vec<DeadLetter>,
 }
 
 /// A copy of one record.
 #[derive(Debug)]
-struct Letter {
+struct DeadLetter {
     timestamp: i64,
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
@@ -52,7 +52,7 @@ struct OwnHeader {
     value: Option<Vec<u8>>,
 }
 
-impl Letters {
+impl DeadLetters {
     pub(super) fn new(source: Str, partition: i32, codec: Codec) -> Self {
         Self { source, partition, codec, letters: Vec::new() }
     }
@@ -63,7 +63,7 @@ impl Letters {
         let headers =
             own.map(|header| OwnHeader { name: header.name.to_vec(), value: header.value.map(<[u8]>::to_vec) });
         let plugin = verdict.plugin(row);
-        self.letters.push(Letter {
+        self.letters.push(DeadLetter {
             timestamp: record.timestamp,
             key: record.key.map(<[u8]>::to_vec),
             value: record.value.map(<[u8]>::to_vec),
@@ -124,7 +124,7 @@ impl Letters {
     }
 
     /// Returns the values of a dead letter's headers.
-    fn texts(&self, letter: &Letter, base_offset: i64) -> [String; 6] {
+    fn texts(&self, letter: &DeadLetter, base_offset: i64) -> [String; 6] {
         [
             letter.plugin.clone(),
             letter.version.clone(),
@@ -138,7 +138,7 @@ impl Letters {
 
 /// Returns whether a record is a dead letter of another topic. A dead letter that a client sent back to its source does
 /// not count.
-pub(super) fn is_letter_of_another(record: &Record<'_>, topic: &str) -> bool {
+pub(super) fn is_dead_letter_of_another(record: &Record<'_>, topic: &str) -> bool {
     let source = record.headers.last_header(SOURCE_TOPIC).and_then(|header| header.value);
     source.is_some_and(|source| source != topic.as_bytes())
 }
