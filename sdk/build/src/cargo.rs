@@ -57,22 +57,73 @@ fn command(manifest: &Path, packages: &[String], options: &Options) -> Command {
     if !options.verbose {
         command.arg("--quiet");
     }
-    // The profile does not depend on the workspace: a plug-in is small and runs often, and a panic must be a trap. The
-    // names of functions stay, since the host shows them when a plug-in traps.
-    for (key, value) in [
-        ("OPT_LEVEL", "3"),
-        ("LTO", "fat"),
-        ("CODEGEN_UNITS", "1"),
-        ("PANIC", "abort"),
-        ("DEBUG", "false"),
-        ("DEBUG_ASSERTIONS", "false"),
-        ("OVERFLOW_CHECKS", "false"),
+    // A plug-in is small and runs often.
+    set_profile(
+        &mut command,
+        &[
+            ("OPT_LEVEL", "3"),
+            ("CODEGEN_UNITS", "1"),
+            ("DEBUG", "false"),
+            ("DEBUG_ASSERTIONS", "false"),
+            ("OVERFLOW_CHECKS", "false"),
+        ],
+    );
+    command
+}
+
+/// Returns the command that runs the tests of the crate in `dir` on this machine.
+///
+/// It uses the profile and the folder of [`compile`], so that procedural macros are compiled once. Code is compiled as
+/// `cargo test` does it: not optimised, with overflow checks and debug assertions.
+pub(crate) fn native_tests(dir: &Path, options: &Options) -> Result<Command> {
+    let manifest = dir.join("Cargo.toml");
+    let output = run(rustc().args(["--print", "host-tuple"]))?;
+    if !output.status.success() {
+        bail!("{}", failure("rustc does not run", &output));
+    }
+    let host = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let target_dir = match &options.target_dir {
+        Some(target_dir) => target_dir.clone(),
+        None => metadata(&manifest)?.target_directory,
+    };
+    let mut command = cargo();
+    command.args(["test", "--release", "--target", &host]).arg("--manifest-path").arg(manifest);
+    command.arg("--target-dir").arg(target_dir.join("wasm"));
+    if let Some(flags) = env::var_os("RUSTFLAGS") {
+        command.env("RUSTFLAGS", flags);
+    }
+    set_profile(
+        &mut command,
+        &[
+            ("OPT_LEVEL", "0"),
+            ("CODEGEN_UNITS", "16"),
+            ("DEBUG", "line-tables-only"),
+            ("DEBUG_ASSERTIONS", "true"),
+            ("OVERFLOW_CHECKS", "true"),
+        ],
+    );
+    Ok(command)
+}
+
+/// Sets the profile, which does not depend on the workspace.
+fn set_profile(command: &mut Command, settings: &[(&str, &str)]) {
+    // The same for modules and native tests, else cargo compiles procedural macros for each. A panic of a plug-in must be
+    // a trap. The names of functions stay, since the host shows them when a plug-in traps.
+    const SHARED: [(&str, &str); 9] = [
         ("INCREMENTAL", "false"),
+        // Not possible for a crate that is a `cdylib` and an `rlib`, and slow for tests.
+        ("LTO", "false"),
+        ("PANIC", "abort"),
         ("STRIP", "debuginfo"),
-    ] {
+        ("BUILD_OVERRIDE_CODEGEN_UNITS", "16"),
+        ("BUILD_OVERRIDE_DEBUG", "false"),
+        ("BUILD_OVERRIDE_DEBUG_ASSERTIONS", "false"),
+        ("BUILD_OVERRIDE_OPT_LEVEL", "0"),
+        ("BUILD_OVERRIDE_OVERFLOW_CHECKS", "false"),
+    ];
+    for (key, value) in SHARED.iter().chain(settings) {
         command.env(format!("CARGO_PROFILE_RELEASE_{key}"), value);
     }
-    command
 }
 
 /// Returns a cargo command without the variables that an outer cargo or clippy has set for its own run.
@@ -84,6 +135,10 @@ fn cargo() -> Command {
         }
     }
     command
+}
+
+fn rustc() -> Command {
+    Command::new(env::var_os("RUSTC").unwrap_or_else(|| OsString::from("rustc")))
 }
 
 fn is_of_outer_cargo(key: &str) -> bool {
@@ -140,8 +195,7 @@ fn cargo_home() -> Option<PathBuf> {
 /// Checks that the standard library for the target is installed. Without this check cargo prints "can't find crate for
 /// `core`" once for every dependency.
 fn check_target() -> Result<()> {
-    let rustc = env::var_os("RUSTC").unwrap_or_else(|| OsString::from("rustc"));
-    let output = run(Command::new(rustc).args(["--print", "target-libdir", "--target", TARGET]))?;
+    let output = run(rustc().args(["--print", "target-libdir", "--target", TARGET]))?;
     if !output.status.success() {
         bail!("{}", failure("rustc does not run", &output));
     }

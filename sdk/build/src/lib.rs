@@ -10,6 +10,7 @@ mod component;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
@@ -24,8 +25,8 @@ pub const TARGET: &str = "wasm32-unknown-unknown";
 pub struct Options {
     /// Where to write the component [default: `plugins/<name>.wasm` in the target folder].
     pub output: Option<PathBuf>,
-    /// The target folder [default: the one that cargo uses for the crate]. Core modules are built in its subfolder
-    /// `wasm`: builds with other flags in the same folder would invalidate each other's cache.
+    /// The target folder [default: the one that cargo uses for the crate]. Core modules and native tests are built in
+    /// its subfolder `wasm`: builds with other flags in the same folder would invalidate each other's cache.
     pub target_dir: Option<PathBuf>,
     /// Lets cargo write its progress and errors to stderr.
     pub verbose: bool,
@@ -77,6 +78,15 @@ pub fn build_packages(dir: &Path, packages: &[String], options: &Options) -> Res
             finish(modules.swap_remove(found), &options)
         })
         .collect()
+}
+
+/// Returns the cargo command that runs the tests of the plug-in crate in `dir` on this machine. What [`build`] has
+/// compiled for this machine, such as procedural macros, is not compiled again.
+///
+/// # Errors
+/// `dir` contains no crate, or the toolchain does not run.
+pub fn native_tests(dir: &Path, options: &Options) -> Result<Command> {
+    cargo::native_tests(dir, options)
 }
 
 fn finish(module: cargo::CoreModule, options: &Options) -> Result<Built> {

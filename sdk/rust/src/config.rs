@@ -1,6 +1,6 @@
 //! Reads the JSON text of a configuration into the type of a stage. Errors name the field.
 
-use serde::de::DeserializeOwned;
+use serde_core::de::DeserializeOwned;
 
 use crate::error::ConfigError;
 

@@ -34,7 +34,7 @@ impl<T> Slot<T> {
         prepare: impl FnOnce(&mut T) -> Result<(), ConfigError>,
     ) -> Result<(), types::ConfigError>
     where
-        T: serde::de::DeserializeOwned,
+        T: serde_core::de::DeserializeOwned,
     {
         // A panic becomes a trap without a message, so the message goes to the log first.
         panic::set_hook(Box::new(|panic| host::log(Level::Error, panic)));

@@ -1,6 +1,6 @@
 //! Filters: decide which records to keep.
 
-use serde::de::DeserializeOwned;
+use serde_core::de::DeserializeOwned;
 
 use crate::batch::{Batch, Record};
 use crate::bitmap::Bitmap;

@@ -1,6 +1,6 @@
 //! Partitioners: choose the partition of each record.
 
-use serde::de::DeserializeOwned;
+use serde_core::de::DeserializeOwned;
 
 use crate::batch::{Batch, Record};
 use crate::columns::Columns;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use serde::de::DeserializeOwned;
+use serde_core::de::DeserializeOwned;
 
 use crate::batch::{Batch, Column, Record};
 use crate::buffer::ColumnBuf;

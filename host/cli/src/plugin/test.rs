@@ -2,7 +2,6 @@
 
 use std::env;
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use millstream_sdk_build::Options;
@@ -29,9 +28,8 @@ impl Args {
         let options = Options { verbose: true, ..Options::default() };
         let built = millstream_sdk_build::build(&self.dir, &options)?;
         let component = built.path.canonicalize().with_context(|| format!("cannot find {}", built.path.display()))?;
-        let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut tests = Command::new(cargo);
-        tests.arg("test").arg("--manifest-path").arg(self.dir.join("Cargo.toml")).arg("--").args(self.arguments);
+        let mut tests = millstream_sdk_build::native_tests(&self.dir, &options)?;
+        tests.arg("--").args(self.arguments);
         tests.env("MILLSTREAM", env::current_exe().context("cannot find the path of this program")?);
         tests.env("MILLSTREAM_COMPONENT", component);
         let status = tests.status().context("cannot run cargo: install Rust with rustup")?;
