@@ -35,9 +35,17 @@ pub(crate) fn compile(dir: &Path, packages: &[String], options: &Options) -> Res
     check_target()?;
     let metadata = metadata(&manifest)?;
     let target_dir = options.target_dir.as_ref().unwrap_or(&metadata.target_directory);
-    let mut command = command(&manifest, packages, options);
-    command.arg("--target-dir").arg(target_dir.join("wasm"));
-    command.env("CARGO_ENCODED_RUSTFLAGS", rust_flags());
+    let mut command = command("build", &manifest, target_dir)?;
+    command.args(["--lib", "--target", TARGET, "--message-format=json-render-diagnostics"]);
+    if options.native {
+        command.args(["--target", &host()?]);
+    }
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    if !options.verbose {
+        command.arg("--quiet");
+    }
     command.stdin(Stdio::null()).stderr(if options.verbose { Stdio::inherit() } else { Stdio::piped() });
     let output = run(&mut command)?;
     if !output.status.success() {
@@ -46,84 +54,58 @@ pub(crate) fn compile(dir: &Path, packages: &[String], options: &Options) -> Res
     modules(&output.stdout, &metadata.packages, target_dir)
 }
 
-fn command(manifest: &Path, packages: &[String], options: &Options) -> Command {
-    let mut command = cargo();
-    command.args(["build", "--lib", "--release", "--target", TARGET]);
-    command.arg("--message-format=json-render-diagnostics");
-    command.arg("--manifest-path").arg(manifest);
-    for package in packages {
-        command.args(["--package", package]);
-    }
-    if !options.verbose {
-        command.arg("--quiet");
-    }
-    // A plug-in is small and runs often.
-    set_profile(
-        &mut command,
-        &[
-            ("OPT_LEVEL", "3"),
-            ("CODEGEN_UNITS", "1"),
-            ("DEBUG", "false"),
-            ("DEBUG_ASSERTIONS", "false"),
-            ("OVERFLOW_CHECKS", "false"),
-        ],
-    );
-    command
-}
-
 /// Returns the command that runs the tests of the crate in `dir` on this machine.
-///
-/// It uses the profile and the folder of [`compile`], so that procedural macros are compiled once. Code is compiled as
-/// `cargo test` does it: not optimised, with overflow checks and debug assertions.
 pub(crate) fn native_tests(dir: &Path, options: &Options) -> Result<Command> {
     let manifest = dir.join("Cargo.toml");
-    let output = run(rustc().args(["--print", "host-tuple"]))?;
-    if !output.status.success() {
-        bail!("{}", failure("rustc does not run", &output));
-    }
-    let host = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     let target_dir = match &options.target_dir {
         Some(target_dir) => target_dir.clone(),
         None => metadata(&manifest)?.target_directory,
     };
-    let mut command = cargo();
-    command.args(["test", "--release", "--target", &host]).arg("--manifest-path").arg(manifest);
-    command.arg("--target-dir").arg(target_dir.join("wasm"));
-    if let Some(flags) = env::var_os("RUSTFLAGS") {
-        command.env("RUSTFLAGS", flags);
-    }
-    set_profile(
-        &mut command,
-        &[
-            ("OPT_LEVEL", "0"),
-            ("CODEGEN_UNITS", "16"),
-            ("DEBUG", "line-tables-only"),
-            ("DEBUG_ASSERTIONS", "true"),
-            ("OVERFLOW_CHECKS", "true"),
-        ],
-    );
+    let mut command = command("test", &manifest, &target_dir)?;
+    command.args(["--target", &host()?]);
     Ok(command)
 }
 
-/// Sets the profile, which does not depend on the workspace.
-fn set_profile(command: &mut Command, settings: &[(&str, &str)]) {
-    // The same for modules and native tests, else cargo compiles procedural macros for each. A panic of a plug-in must be
-    // a trap. The names of functions stay, since the host shows them when a plug-in traps.
-    const SHARED: [(&str, &str); 9] = [
+/// Returns a command of cargo with the profile and the flags of both targets, which do not depend on the workspace.
+///
+/// Components and native tests have them in common, so that the packages and procedural macros of both are compiled by
+/// one run of cargo.
+fn command(subcommand: &str, manifest: &Path, target_dir: &Path) -> Result<Command> {
+    // A plug-in is small and runs often. The names of functions stay, since the host shows them when a plug-in traps.
+    const PROFILE: [(&str, &str); 13] = [
+        ("OPT_LEVEL", "3"),
+        ("CODEGEN_UNITS", "1"),
+        ("DEBUG", "false"),
+        ("DEBUG_ASSERTIONS", "false"),
         ("INCREMENTAL", "false"),
         // Not possible for a crate that is a `cdylib` and an `rlib`, and slow for tests.
         ("LTO", "false"),
-        ("PANIC", "abort"),
+        ("OVERFLOW_CHECKS", "false"),
         ("STRIP", "debuginfo"),
-        ("BUILD_OVERRIDE_CODEGEN_UNITS", "16"),
+        ("BUILD_OVERRIDE_CODEGEN_UNITS", "1"),
         ("BUILD_OVERRIDE_DEBUG", "false"),
         ("BUILD_OVERRIDE_DEBUG_ASSERTIONS", "false"),
         ("BUILD_OVERRIDE_OPT_LEVEL", "0"),
         ("BUILD_OVERRIDE_OVERFLOW_CHECKS", "false"),
     ];
-    for (key, value) in SHARED.iter().chain(settings) {
+    let mut command = cargo();
+    command.args([subcommand, "--release"]).arg("--manifest-path").arg(manifest);
+    command.arg("--target-dir").arg(target_dir.join("wasm"));
+    for (key, value) in PROFILE {
         command.env(format!("CARGO_PROFILE_RELEASE_{key}"), value);
     }
+    for (target, flags) in [(TARGET, module_flags()), (&host()?, native_flags())] {
+        // An array of JSON is one of TOML.
+        let flags = serde_json::to_string(&flags)?;
+        command.arg("--config").arg(format!("target.{target}.rustflags={flags}"));
+    }
+    Ok(command)
+}
+
+/// Returns the compiler's flags for code that tests run on this machine. As in `cargo test`, it is not optimised and has
+/// overflow checks and debug assertions.
+fn native_flags() -> Vec<String> {
+    ["-Copt-level=0", "-Cdebug-assertions=yes", "-Coverflow-checks=yes"].map(String::from).into()
 }
 
 /// Returns a cargo command without the variables that an outer cargo or clippy has set for its own run.
@@ -139,6 +121,15 @@ fn cargo() -> Command {
 
 fn rustc() -> Command {
     Command::new(env::var_os("RUSTC").unwrap_or_else(|| OsString::from("rustc")))
+}
+
+/// Returns the target of this machine, such as `x86_64-unknown-linux-gnu`.
+fn host() -> Result<String> {
+    let output = run(rustc().args(["--print", "host-tuple"]))?;
+    if !output.status.success() {
+        bail!("{}", failure("rustc does not run", &output));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 fn is_of_outer_cargo(key: &str) -> bool {
@@ -168,19 +159,20 @@ fn is_of_outer_cargo(key: &str) -> bool {
     key != "CARGO_TARGET_DIR" && (NAMES.contains(&key) || PREFIXES.iter().any(|prefix| key.starts_with(prefix)))
 }
 
-/// Returns flags for the compiler, in the form of `CARGO_ENCODED_RUSTFLAGS`.
+/// Returns the compiler's flags for core modules.
 ///
-/// Vector and bulk-memory instructions make search and copies several times faster, and every engine has them. The scan
+/// A panic must be a trap. That is not in the profile, since `cargo test` would compile packages once more. Vector and bulk-memory instructions make search and copies several times faster, and every engine has them. The scan
 /// of the host rejects other features, such as threads and relaxed SIMD. A call costs more in the sandbox, which checks
 /// the stack and the clock at the start of a function. Twice LLVM's inline threshold (250) makes code that reads JSON a
 /// tenth faster and some percent larger. Panics name their source file: cargo writes paths of the workspace relative to
 /// it, and a flag here removes the home folder from paths of the registry.
-fn rust_flags() -> OsString {
-    let mut flags = OsString::from("-Ctarget-feature=+simd128,+bulk-memory\x1f-Cllvm-args=-inline-threshold=500");
+fn module_flags() -> Vec<String> {
+    let mut flags: Vec<String> =
+        ["-Cpanic=abort", "-Ctarget-feature=+simd128,+bulk-memory", "-Cllvm-args=-inline-threshold=500"]
+            .map(String::from)
+            .into();
     if let Some(home) = cargo_home() {
-        flags.push("\x1f--remap-path-prefix=");
-        flags.push(home);
-        flags.push("=/cargo");
+        flags.push(format!("--remap-path-prefix={}=/cargo", home.display()));
     }
     flags
 }

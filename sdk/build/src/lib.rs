@@ -28,6 +28,8 @@ pub struct Options {
     /// The target folder [default: the one that cargo uses for the crate]. Core modules and native tests are built in
     /// its subfolder `wasm`: builds with other flags in the same folder would invalidate each other's cache.
     pub target_dir: Option<PathBuf>,
+    /// Compiles the crate for this machine as well, by the same run of cargo, for [`native_tests`].
+    pub native: bool,
     /// Lets cargo write its progress and errors to stderr.
     pub verbose: bool,
 }
@@ -81,7 +83,7 @@ pub fn build_packages(dir: &Path, packages: &[String], options: &Options) -> Res
 }
 
 /// Returns the cargo command that runs the tests of the plug-in crate in `dir` on this machine. What [`build`] has
-/// compiled for this machine, such as procedural macros, is not compiled again.
+/// compiled for this machine is not compiled again.
 ///
 /// # Errors
 /// `dir` contains no crate, or the toolchain does not run.
