@@ -11,7 +11,7 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::lz4::{Block, Blocks, WINDOW};
 use super::snappy::{self, Chunks};
-use super::{Codec, CodecError};
+use super::{Codec, CodecError, gzip};
 
 /// The size of a piece of a stream codec, small enough to stay in a core's cache.
 const PIECE_BYTES: usize = 64 << 10;
@@ -47,7 +47,10 @@ pub(crate) struct Pieces<'a, 's> {
 
 enum Source<'a> {
     Plain(Option<&'a [u8]>),
-    Gzip(Box<MultiGzDecoder<&'a [u8]>>),
+    Gzip {
+        input: &'a [u8],
+        decoder: Box<MultiGzDecoder<&'a [u8]>>,
+    },
     Snappy(Chunks<'a>),
     Lz4 {
         blocks: Blocks<'a>,
@@ -66,7 +69,7 @@ impl<'a, 's> Pieces<'a, 's> {
     pub(crate) fn new(codec: Codec, input: &'a [u8], scratch: &'s mut Scratch) -> Result<Self, CodecError> {
         let source = match codec {
             Codec::None => Source::Plain(Some(input)),
-            Codec::Gzip => Source::Gzip(Box::new(MultiGzDecoder::new(input))),
+            Codec::Gzip => Source::Gzip { input, decoder: Box::new(MultiGzDecoder::new(input)) },
             Codec::Snappy => Source::Snappy(Chunks::new(input)),
             Codec::Lz4 => Source::Lz4 { blocks: Blocks::new(input)?, window: 0 },
             Codec::Zstd if input.is_empty() => return Err(CodecError::corrupt(Codec::Zstd, "there is no frame")),
@@ -95,9 +98,9 @@ impl<'a, 's> Pieces<'a, 's> {
                 buffer.extend_from_slice(input.take().unwrap_or_default());
                 Ok(0..buffer.len())
             }
-            Source::Gzip(decoder) => {
+            Source::Gzip { input, decoder } => {
                 buffer.resize(PIECE_BYTES, 0);
-                let len = decoder.read(buffer).map_err(|error| CodecError::corrupt(Codec::Gzip, error))?;
+                let len = decoder.read(buffer).map_err(|error| gzip::corrupt(input, error))?;
                 Ok(0..len)
             }
             Source::Snappy(chunks) => {

@@ -325,6 +325,30 @@ fn a_payload_that_cannot_be_decompressed_is_invalid() {
 }
 
 #[test]
+fn bytes_after_the_end_of_gzip_data_are_named() {
+    let sound = sound(Codec::Gzip);
+    let payload = BatchView::parse(&sound).unwrap().payload();
+    let twice = [payload, payload].concat();
+    for (start, after) in [(payload, &b"\xff\xff"[..]), (&twice, b"\xff\xff"), (payload, &[0xff; 40])] {
+        let mut builder = BatchBuilder::new(Codec::Gzip, TimestampType::CreateTime);
+        builder.append(NOW, None, Some(b"value"), []).unwrap();
+        let bytes = builder.build_with_payload(Codec::Gzip, &[start, after].concat()).unwrap();
+        let batch = validate_produce(&bytes, BATCH_BYTES_MAX).unwrap();
+        let reason = format!(
+            "corrupt gzip data: after the end of the compressed data, {} bytes follow that are not gzip",
+            after.len()
+        );
+        for error in [
+            check_framing(&batch).unwrap_err(),
+            check_records(&batch, &RecordRules::NONE).unwrap_err(),
+            batch.records(1 << 20).unwrap_err(),
+        ] {
+            assert_eq!(error.to_string(), reason);
+        }
+    }
+}
+
+#[test]
 fn the_framing_of_sound_batches_is_sound() {
     let mut random = Random(12);
     for codec in Codec::ALL {
