@@ -170,13 +170,14 @@ impl Args {
         let separator = self.key_separator.as_deref().map(text::unescape);
         let left = self.count.unwrap_or(u64::MAX);
         let mut printed = 0;
+        let mut skipped = BTreeMap::new();
         let mut interrupted = std::pin::pin!(runtime::stop_signal());
         while printed < left {
             let records = tokio::select! {
                 records = consumer.poll(CONSUME_POLL) => match records {
                     Ok(records) => records,
                     Err(error) => {
-                        self.skip(consumer, error)?;
+                        self.skip(consumer, error, &mut skipped)?;
                         continue;
                     }
                 },
@@ -200,16 +201,35 @@ impl Args {
         Ok(printed)
     }
 
-    /// Skips the batch or record that an error is about, if the user wants that.
-    fn skip(&self, consumer: &Consumer, error: Error) -> anyhow::Result<()> {
+    /// Skips the batch or record that an error is about, if the user wants that. `skipped` holds the offset of each
+    /// partition after the last skip.
+    fn skip(
+        &self,
+        consumer: &Consumer,
+        error: Error,
+        skipped: &mut BTreeMap<TopicPartition, i64>,
+    ) -> anyhow::Result<()> {
         let Some((partition, offset)) = error.skip_to() else { return Err(error.into()) };
         if self.skip_on_error {
             consumer.seek(&partition, offset)?;
-            eprintln!("warning: {error}; skipped to offset {offset}");
+            let before = skipped.insert(partition, offset);
+            match error {
+                // A batch of a view takes one skip for each of its offsets.
+                Error::Unreadable { offset, .. } if before == Some(offset) => {}
+                Error::Unreadable { .. } => eprintln!("warning: {error}; skipped to the next offset that it can read"),
+                _ => eprintln!("warning: {error}; skipped to offset {offset}"),
+            }
             return Ok(());
         }
         let options = match &self.group {
             Some(_) => "--skip-on-error".to_owned(),
+            // The end of the batch is unknown.
+            None if matches!(error, Error::Unreadable { .. }) => {
+                format!(
+                    "--skip-on-error, or --partition {} and a --from-offset of {offset} or more",
+                    partition.partition
+                )
+            }
             None => format!("--partition {} --from-offset {offset}, or --skip-on-error", partition.partition),
         };
         anyhow::bail!("{error}; to continue after it, use {options}")

@@ -156,6 +156,17 @@ pub enum Error {
         /// What is wrong.
         source: BatchError,
     },
+    /// The broker cannot read its records at an offset: a stored batch is corrupt, or the filter of a view fails. `poll`
+    /// returns the records before it first. [`Error::skip_to`] is the next offset, which may be in the same batch.
+    #[error("the broker cannot read {topic}-{partition} at offset {offset}: {}", ErrorCode::CORRUPT_MESSAGE)]
+    Unreadable {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+        /// The offset of the fetch.
+        offset: i64,
+    },
     /// There is no offset to start from, and `auto.offset.reset` is `none`.
     #[error("{topic}-{partition} has {what}, and auto.offset.reset is none")]
     NoOffset {
@@ -210,6 +221,7 @@ impl Error {
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
             Error::Broker { code, .. } => Some(*code),
+            Error::Unreadable { .. } => Some(ErrorCode::CORRUPT_MESSAGE),
             _ => None,
         }
     }
@@ -224,6 +236,9 @@ impl Error {
             }
             Error::Record { topic, partition, next_offset, .. } => {
                 Some((TopicPartition::new(topic.clone(), *partition), *next_offset))
+            }
+            Error::Unreadable { topic, partition, offset } => {
+                Some((TopicPartition::new(topic.clone(), *partition), offset + 1))
             }
             _ => None,
         }

@@ -194,3 +194,24 @@ fn stages_run_without_a_folder_for_the_cache() {
         assert_eq!(inspected.code, Some(0), "{}", inspected.stderr);
     }
 }
+
+#[test]
+fn a_file_that_is_broken_at_the_start_has_no_version_that_stays_in_use() {
+    let mut broker = Broker::start();
+    for expected in ["a stage cannot be started", "a stage still cannot be started", "a plug-in is not used"] {
+        broker.allow(expected);
+    }
+    let path = write(&broker, "letters.wasm", &filter("letters", 1));
+    let path = path.to_str().expect("a path of ASCII").to_owned();
+    admit(&broker, "lines", &path);
+    broker.kill();
+    fs::write(&path, b"no component").expect("a file of the test's own");
+    broker.restart();
+    wait_until("the broken file to be logged", PATIENCE, || {
+        broker.log().lines().any(|line| line.contains("not used") && line.contains(&path)).then_some(())
+    });
+    assert!(broker.log().contains("no version is in use"), "{}", broker.log());
+    assert!(!broker.log().contains("stays in use"), "{}", broker.log());
+    fs::write(&path, filter("letters", 2).build()).expect("a file of the test's own");
+    wait_for_refusal(&broker, "lines", "b");
+}

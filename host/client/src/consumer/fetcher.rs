@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::config::{IsolationLevel, OffsetReset};
-use super::decode::{self, Fetched};
+use super::decode::{self, Decoded, Fetched};
 use super::record::TopicPartition;
 use super::state::Wanted;
 use super::{Inner, offsets};
@@ -301,6 +301,13 @@ fn rejected(inner: &Inner, target: &PartitionFetch, code: ErrorCode) {
                 state.errors.push_back(Error::NoOffset { topic, partition, what });
             }
         },
+        // A retry would fail again, although the code is retriable: the consumer has to skip it.
+        ErrorCode::CORRUPT_MESSAGE => {
+            let (topic, partition) = (partition.topic.clone(), partition.partition);
+            let failure = Error::Unreadable { topic, partition, offset: target.offset };
+            // `poll` returns it after the records before it. Until the consumer seeks, no fetch follows.
+            entry.buffer(Decoded { next_offset: target.offset, failure: Some(failure), ..Decoded::default() });
+        }
         code if code.retriable() || code == ErrorCode::UNKNOWN_TOPIC_ID => inner.want_refresh(),
         code => state.errors.push_back(Error::broker(format!("fetch {partition}"), code, None)),
     }

@@ -255,6 +255,11 @@ impl Library {
         Ok(Some(self.prepare(&plugin, Origin::File(path))?.commit()))
     }
 
+    /// Returns whether a version was loaded from a file. The last one that was accepted is in use.
+    pub(crate) fn has_loaded(&self, path: &Path) -> bool {
+        absolute(path).is_ok_and(|path| self.shared.state.lock().files.contains_key(&path))
+    }
+
     /// Calls [`Library::resolve_for`] with the text of the stage as its attachment.
     ///
     /// # Errors

@@ -29,7 +29,8 @@ pub enum WatchEvent {
         /// The activation.
         published: Published,
     },
-    /// The file is not a plug-in any more, or cannot serve a stage that uses it. The version before stays in use.
+    /// The file is not a plug-in any more, or cannot serve a stage that uses it. The version before stays in use, if
+    /// there is one.
     Refused {
         /// The file.
         path: PathBuf,
@@ -213,7 +214,12 @@ fn reload(library: &Library, path: &Path) -> Option<WatchEvent> {
             Some(WatchEvent::Reloaded { path, published })
         }
         Err(error) => {
-            tracing::error!(path = %shown, %error, "a changed plug-in is not used: the version before stays in use");
+            if library.has_loaded(path) {
+                tracing::error!(path = %shown, %error, "a changed plug-in is not used: the version before stays in use");
+            } else {
+                let message = "a plug-in is not used: it was not loaded from this file before, so no version is in use";
+                tracing::error!(path = %shown, %error, "{message}");
+            }
             Some(WatchEvent::Refused { path: path.to_owned(), problem: error.to_string() })
         }
     }

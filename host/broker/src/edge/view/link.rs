@@ -8,6 +8,7 @@ use millstream_wire::{ErrorCode, Str};
 
 use crate::compute_permits::ComputePermits;
 use crate::edge::topic_stages::{ActiveStages, TopicStages};
+use crate::edge::view::unreadable::LoggedBatches;
 use crate::edge::{ServedTopic, ServedTopics, Written};
 use crate::error::ApiError;
 use crate::topics::Topic;
@@ -22,6 +23,7 @@ pub(crate) struct View {
     /// The permits for the filters: a slow filter delays only the readers of its view.
     pub(crate) permits: ComputePermits,
     dead_letters: Arc<Written>,
+    logged: Arc<LoggedBatches>,
 }
 
 /// The filters of one view on that path.
@@ -32,12 +34,20 @@ pub(crate) struct Layer {
     pub(crate) stages: Result<Arc<ActiveStages>, ApiError>,
     /// The dead letters of the view.
     pub(crate) dead_letters: Arc<Written>,
+    /// The unreadable batches of the source that were logged for the view.
+    pub(crate) logged: Arc<LoggedBatches>,
 }
 
 impl View {
     /// Returns a view of a topic, before it is linked.
     pub(crate) fn of(source: &str) -> Self {
-        Self { of: Str::from(source), layers: Vec::new(), permits: ComputePermits::new(), dead_letters: Arc::default() }
+        Self {
+            of: Str::from(source),
+            layers: Vec::new(),
+            permits: ComputePermits::new(),
+            dead_letters: Arc::default(),
+            logged: Arc::default(),
+        }
     }
 }
 
@@ -51,7 +61,12 @@ pub(crate) fn link(table: &mut ServedTopics) {
         let Some(view) = topic.edge.view.as_deref() else { continue };
         let source = table.by_name(&view.of);
         let of_source = source.and_then(|source| source.edge.view.as_ref()).map_or(&[][..], |source| &source.layers);
-        let layer = |stages| Layer { topic: topic.name.clone(), stages, dead_letters: Arc::clone(&view.dead_letters) };
+        let layer = |stages| Layer {
+            topic: topic.name.clone(),
+            stages,
+            dead_letters: Arc::clone(&view.dead_letters),
+            logged: Arc::clone(&view.logged),
+        };
         let own = match &topic.edge.stages {
             TopicStages::None => None,
             TopicStages::Ready(stages) => Some(layer(Ok(Arc::clone(stages)))),

@@ -25,6 +25,7 @@ use crate::edge::private_format::is_private;
 use crate::edge::stages::{filter_rows, pin};
 use crate::edge::topic_stages::ActiveStages;
 use crate::edge::view::link::Layer;
+use crate::edge::view::unreadable::{self, Treatment};
 use crate::error::ApiError;
 
 /// The key of a record in a control batch that ends a transaction: its version and, as the type, a commit.
@@ -279,11 +280,15 @@ impl Scan {
     ) -> Result<Looked, ApiError> {
         let all =
             |shown| Looked { shown, next: batch.next_offset(), bytes: batch.size(), stop: None, letters: Vec::new() };
+        let treated = |error: BatchError| {
+            let treatment = unreadable::treat(batch, &error, source, layers)?;
+            Ok(all(if treatment == Treatment::Shown { Shown::Whole } else { Shown::Nothing }))
+        };
         if batch.is_control() {
             return Ok(all(Shown::Whole));
         }
         // Rewriting a batch would compute the right CRC for wrong bytes.
-        batch.verify_crc()?;
+        batch.verify_crc().map_err(|error| unreadable::fail(batch, &error, source, layers))?;
         let is_private = is_private(batch);
         if layers.is_empty() && is_private {
             return Ok(all(Shown::Part(edge.give_back(batch, limits.zstd)?)));
@@ -292,7 +297,10 @@ impl Scan {
         let codec = match &unpacked {
             Some((_, Codec::Zstd)) if !limits.zstd => Codec::Lz4,
             Some((_, codec)) => *codec,
-            None => batch.codec().map_err(BatchError::from)?,
+            None => match batch.codec() {
+                Ok(codec) => codec,
+                Err(error) => return treated(error.into()),
+            },
         };
         if codec == Codec::Zstd && !limits.zstd {
             let message = "the source holds zstd, which needs a newer version of Fetch";
@@ -315,7 +323,7 @@ impl Scan {
         let looked =
             records.map_err(Problem::from).and_then(|records| filter.batch(batch, &records, codec, is_private));
         match looked {
-            Err(Problem::Batch(error)) => undecodable(batch, error.into(), layers).map(all),
+            Err(Problem::Batch(error)) => treated(error),
             Err(Problem::Api(error)) => Err(error),
             Ok(looked) => Ok(looked),
         }
@@ -456,23 +464,6 @@ fn pin_layer(layer: &Layer) -> Result<PinnedLayer<'_>, ApiError> {
     let out_of_service = |error: &ApiError| ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, error.message.clone());
     let stages = layer.stages.as_ref().map_err(out_of_service)?;
     Ok(PinnedLayer { layer, stages, chain: pin(&stages.filter) })
-}
-
-/// Returns what is shown of a batch that cannot be decoded. Producers' compressed records are not checked before they
-/// are stored.
-fn undecodable(batch: &BatchView<'_>, error: ApiError, layers: &[Layer]) -> Result<Shown, ApiError> {
-    let policy = match layers.first() {
-        Some(Layer { stages: Ok(stages), .. }) => stages.filter_policy,
-        _ => FailurePolicy::Fail,
-    };
-    match policy {
-        FailurePolicy::Fail => Err(error),
-        FailurePolicy::Pass => Ok(Shown::Whole),
-        FailurePolicy::Skip | FailurePolicy::DeadLetter => {
-            tracing::warn!(offset = batch.base_offset(), "a view does not show a batch that cannot be read: {error}");
-            Ok(Shown::Nothing)
-        }
-    }
 }
 
 /// Returns a control batch without effect: the commit of no producer's transaction, at one offset.
