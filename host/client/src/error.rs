@@ -156,8 +156,9 @@ pub enum Error {
         /// What is wrong.
         source: BatchError,
     },
-    /// The broker cannot read its records at an offset: a stored batch is corrupt, or the filter of a view fails. `poll`
-    /// returns the records before it first. [`Error::skip_to`] is the next offset, which may be in the same batch.
+    /// The broker cannot read its records at an offset: a stored batch is corrupt, or the filter of a view fails.
+    /// `poll` returns the records before it first. [`Error::skip_to`] is the next offset, which may be in the same
+    /// batch.
     #[error("the broker cannot read {topic}-{partition} at offset {offset}: {}", ErrorCode::CORRUPT_MESSAGE)]
     Unreadable {
         /// The topic.

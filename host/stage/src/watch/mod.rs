@@ -214,12 +214,11 @@ fn reload(library: &Library, path: &Path) -> Option<WatchEvent> {
             Some(WatchEvent::Reloaded { path, published })
         }
         Err(error) => {
-            if library.has_loaded(path) {
-                tracing::error!(path = %shown, %error, "a changed plug-in is not used: the version before stays in use");
-            } else {
-                let message = "a plug-in is not used: it was not loaded from this file before, so no version is in use";
-                tracing::error!(path = %shown, %error, "{message}");
-            }
+            let message = match library.has_loaded(path) {
+                true => "a changed plug-in is not used: the version before stays in use",
+                false => "a plug-in is not used: no version of this file was loaded before, so no version is in use",
+            };
+            tracing::error!(path = %shown, %error, "{message}");
             Some(WatchEvent::Refused { path: path.to_owned(), problem: error.to_string() })
         }
     }
