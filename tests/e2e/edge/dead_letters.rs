@@ -119,19 +119,35 @@ fn offsets_of_dead_letters_and_records_never_collide() {
 
 #[test]
 fn a_dead_letter_that_cannot_be_written_rejects_its_batch() {
-    let (_broker, mut raw, topic) = started(&[], 1);
-    let small = Topic::create(&mut raw, "dead", 1, &[("max.message.bytes", "1000")]);
-    let large = format!("no json {}", "x".repeat(6000));
-    let answer = topic.produce_by(&mut raw, 9, compressed(Codec::None, &[&large]));
+    let broker = Broker::start();
+    let mut raw = Raw::connect(&broker);
+    let large = [("max.message.bytes", "2000000")];
+    let topic = Topic::create(&mut raw, "orders", 1, &large);
+    Topic::create(&mut raw, "dead", 1, &large);
+    set(&mut raw, &topic, &OPTIONS);
+    // Without its dead letter topic, a batch is rejected: the topic would be created with a lower limit.
+    assert_eq!(crate::views::delete(&mut raw, "dead").0, ErrorCode::NONE);
+    let answer = topic.produce_by(&mut raw, 9, compressed(Codec::None, &["no json"]));
     assert_eq!(answer.error_code, ErrorCode::INVALID_RECORD);
     let message = answer.error_message.as_deref().unwrap_or_default();
-    assert!(message.contains("dead letter") && message.contains("max.message.bytes"), "{message}");
-    assert_eq!((topic.end(&mut raw), small.end(&mut raw)), (0, 0));
-    // Dead letters that do not fit into one batch are written as several.
-    let values = vec![format!("no json {}", "y".repeat(300)); 10];
-    let values: Vec<&str> = values.iter().map(String::as_str).collect();
-    topic.produce(&mut raw, compressed(Codec::None, &values));
-    assert_eq!(rows(&mut raw, &small).len(), 10);
+    assert!(message.contains("dead letter") && message.contains("max.message.bytes of dead is"), "{message}");
+    assert_eq!(topic.produce(&mut raw, compressed(Codec::None, &[r#"{"n":1}"#])), 0, "good records are stored");
+    let dead = Topic::create(&mut raw, "dead", 1, &large);
+    assert_eq!(topic.produce(&mut raw, compressed(Codec::None, &["no json"])), 1);
+    assert_eq!(rows(&mut raw, &dead).len(), 1);
+}
+
+#[test]
+fn dead_letters_that_do_not_fit_into_one_batch_are_written_as_several() {
+    let broker = Broker::start();
+    let mut raw = Raw::connect(&broker);
+    let small = [("max.message.bytes", "1000")];
+    let topic = Topic::create(&mut raw, "orders", 1, &small);
+    let dead = Topic::create(&mut raw, "dead", 1, &small);
+    set(&mut raw, &topic, &OPTIONS);
+    // The headers alone are larger than a batch.
+    topic.produce(&mut raw, compressed(Codec::None, &["no json"; 40]));
+    assert_eq!(rows(&mut raw, &dead).len(), 40);
 }
 
 #[test]
@@ -227,6 +243,29 @@ fn a_dead_letter_topic_that_is_too_small_is_rejected() {
     refused(&mut raw);
     assert_eq!(alter(&mut raw, &letters.name, &[("max.message.bytes", Some("2000000"))]).0, ErrorCode::NONE);
     set(&mut raw, &topic, &OPTIONS);
+}
+
+#[test]
+fn a_dead_letter_topic_cannot_be_made_too_small_later() {
+    let (_broker, mut raw, topic) = started(&[], 1);
+    let problem =
+        "max.message.bytes of dead is 1000, and records of orders of up to 1048588 bytes may become dead letters";
+    let created = crate::support::create(&mut raw, "dead", 1, &[("max.message.bytes", "1000")]);
+    assert_eq!(created.error_code, ErrorCode::INVALID_CONFIG);
+    let message = created.error_message.as_deref().unwrap_or_default();
+    assert!(message.contains(problem), "{message}");
+    let dead = Topic::create(&mut raw, "dead", 1, &[]);
+    let (code, message) = alter(&mut raw, &dead.name, &[("max.message.bytes", Some("1000"))]);
+    assert_eq!(code, ErrorCode::INVALID_CONFIG);
+    assert!(message.contains(problem), "{message}");
+    // The other end of the scale: the topic is made larger.
+    let (code, message) = alter(&mut raw, &topic.name, &[("max.message.bytes", Some("2000000"))]);
+    assert_eq!(code, ErrorCode::INVALID_CONFIG);
+    assert!(message.contains("max.message.bytes of dead is 1048588"), "{message}");
+    let (code, message) = alter(&mut raw, &dead.name, &[("cleanup.policy", Some("compact"))]);
+    assert_eq!(code, ErrorCode::INVALID_CONFIG);
+    assert!(message.contains("dead is compacted, and orders sends its dead letters to dead"), "{message}");
+    assert_eq!(alter(&mut raw, &dead.name, &[("retention.ms", Some("1000000"))]), (ErrorCode::NONE, String::new()));
 }
 
 #[test]

@@ -21,18 +21,23 @@ pub(crate) const DELETE: i8 = 1;
 
 /// Creates a topic with these configs and the broker's default number of replicas. Returns the response.
 pub(crate) fn create(raw: &mut Raw, name: &str, partitions: i32, configs: &[(&str, &str)]) -> CreatableTopicResult {
+    let topic = creatable(name, partitions, configs);
+    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, validate_only: false };
+    raw.call(7, &request).topics.remove(0)
+}
+
+/// Returns a topic as CreateTopics has it.
+pub(crate) fn creatable(name: &str, partitions: i32, configs: &[(&str, &str)]) -> CreatableTopic {
     let configs = configs
         .iter()
         .map(|(name, value)| CreatableTopicConfig { name: Str::from(*name), value: Some(Str::from(*value)) });
-    let topic = CreatableTopic {
+    CreatableTopic {
         name: name.into(),
         num_partitions: partitions,
         replication_factor: -1,
         configs: configs.collect(),
         ..Default::default()
-    };
-    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, validate_only: false };
-    raw.call(7, &request).topics.remove(0)
+    }
 }
 
 /// Sets configs of a topic, and deletes those without a value. Returns the error code and message.

@@ -9,7 +9,7 @@ mod raw;
 
 pub(crate) use batches::{At, batch, batch_at, builder, compressed, forge, now_ms, producer_batch};
 pub(crate) use calls::{
-    DELETE, SET, TOPIC, Topic, alter, alter_by, alter_request, create, fetch_request, fetched, values,
+    DELETE, SET, TOPIC, Topic, alter, alter_by, alter_request, creatable, create, fetch_request, fetched, values,
 };
 pub(crate) use every::{Visitor, minimal, minimal_body};
 pub(crate) use host::{Memory, Neighbour, open_files, refused};

@@ -26,7 +26,7 @@ fn view(raw: &mut Raw, name: &str, of: &str, filter: &str) -> Topic {
 }
 
 /// Deletes a topic by its name. Returns the error code and message.
-fn delete(raw: &mut Raw, name: &str) -> (ErrorCode, String) {
+pub(crate) fn delete(raw: &mut Raw, name: &str) -> (ErrorCode, String) {
     let state = DeleteTopicState { name: Some(name.into()), ..Default::default() };
     let request = DeleteTopicsRequest { topics: vec![state], timeout_ms: 30_000, ..Default::default() };
     let answer = raw.call(6, &request).responses.remove(0);

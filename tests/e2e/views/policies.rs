@@ -3,9 +3,12 @@
 use millstream_record::Codec;
 use millstream_tests::Broker;
 use millstream_wire::ErrorCode;
+use millstream_wire::messages::*;
 
-use super::{Seen, alter, create, fetch, read_all};
-use crate::support::{At, Memory, Neighbour, Raw, Topic, batch, compressed, forge};
+use super::{Seen, alter, create, delete, fetch, read_all};
+use crate::support::{
+    At, Memory, Neighbour, Raw, SET, TOPIC, Topic, alter_request, batch, compressed, creatable, forge,
+};
 
 const FILTER: &str = r#"json-compare{"path":"/n","op":">=","value":5}"#;
 
@@ -103,15 +106,19 @@ fn dead_letter_hides_it_and_keeps_a_copy_once_however_often_it_is_read() {
     assert!(header(&letters[0], "millstream.error").contains("not JSON"), "{letters:?}");
 }
 
-/// Creates a view of `source` whose dead letters go to `letters`. Returns the error code and message.
-fn lettered(raw: &mut Raw, view: &str, source: &str, letters: &str) -> (ErrorCode, String, Topic) {
-    let options = [
+/// Returns the configs of a view of `source` whose dead letters go to `letters`.
+fn lettered_options<'a>(source: &'a str, letters: &'a str) -> [(&'a str, &'a str); 4] {
+    [
         ("view.of", source),
         ("stage.filter", FILTER),
         ("stage.filter.failure.policy", "dead-letter"),
         ("stage.dead.letter.topic", letters),
-    ];
-    let created = create(raw, view, -1, &options);
+    ]
+}
+
+/// Creates such a view. Returns the error code and message.
+fn lettered(raw: &mut Raw, view: &str, source: &str, letters: &str) -> (ErrorCode, String, Topic) {
+    let created = create(raw, view, -1, &lettered_options(source, letters));
     let message = created.error_message.map(|message| message.to_string()).unwrap_or_default();
     (created.error_code, message, Topic { name: view.into(), id: created.topic_id })
 }
@@ -145,6 +152,85 @@ fn configs_that_close_a_circle_are_rejected() {
     let (code, message) = alter(&mut raw, &b.name, &admission);
     assert_eq!(code, ErrorCode::INVALID_CONFIG);
     assert!(message.contains("b sends its dead letters to a, va is a view of a"), "{message}");
+}
+
+const VIEW_AS_DEAD_LETTER_TOPIC: &str =
+    "vv sends its dead letters to dl, dl is a view of vv, vv is a view of src, and a view stores nothing";
+
+/// Asserts that a change is rejected because `dl` would be a view.
+fn assert_no_view(what: &str, (code, message): (ErrorCode, String)) {
+    assert_eq!(code, ErrorCode::INVALID_CONFIG, "{what}: {message}");
+    assert!(message.contains(VIEW_AS_DEAD_LETTER_TOPIC), "{what}: {message}");
+}
+
+#[test]
+fn a_dead_letter_topic_cannot_become_a_view() {
+    let broker = Broker::start();
+    let mut raw = Raw::connect(&broker);
+    let src = Topic::create(&mut raw, "src", 1, &[]);
+    let (_, message, vv) = lettered(&mut raw, "vv", "src", "dl");
+    assert_eq!(message, "");
+    let dl = [("view.of", "vv"), ("stage.filter", FILTER)];
+    let create_dl = |raw: &mut Raw| {
+        let created = create(raw, "dl", -1, &dl);
+        (created.error_code, created.error_message.map(|message| message.to_string()).unwrap_or_default())
+    };
+    assert_no_view("before it exists", create_dl(&mut raw));
+    Topic::create(&mut raw, "dl", 1, &[]);
+    let altered = dl.map(|(name, value)| (name, Some(value)));
+    assert_no_view("by IncrementalAlterConfigs", alter(&mut raw, "dl", &altered));
+    let configs = dl.map(|(name, value)| AlterableConfig { name: name.into(), value: Some(value.into()) });
+    let resource = AlterConfigsResource { resource_type: TOPIC, resource_name: "dl".into(), configs: configs.into() };
+    let altered = raw.call(2, &AlterConfigsRequest { resources: vec![resource], validate_only: false });
+    let altered = &altered.responses[0];
+    let message = altered.error_message.as_ref().map(ToString::to_string).unwrap_or_default();
+    assert_no_view("by AlterConfigs", (altered.error_code, message));
+    assert_eq!(delete(&mut raw, "dl").0, ErrorCode::NONE);
+    assert_no_view("after its deletion", create_dl(&mut raw));
+    // The dead letters are stored in a topic that is no view.
+    src.produce(&mut raw, batch(&VALUES));
+    assert_eq!(vv.read(&mut raw, 0), [VALUES[1], VALUES[2], VALUES[4]]);
+    let dl = Topic { name: "dl".into(), id: uuid::Uuid::nil() };
+    assert_eq!(dl.read(&mut raw, 0), ["no JSON"]);
+}
+
+/// The outcome is the same in either order. The second of the two is rejected.
+#[test]
+fn a_dead_letter_topic_and_a_view_of_that_name_in_one_request() {
+    let broker = Broker::start();
+    let mut raw = Raw::connect(&broker);
+    Topic::create(&mut raw, "src", 1, &[]);
+    Topic::create(&mut raw, "other", 1, &[]);
+    let sender = creatable("vv", -1, &lettered_options("src", "dl"));
+    let view = creatable("dl", -1, &[("view.of", "src"), ("stage.filter", FILTER)]);
+    let path = "vv sends its dead letters to dl, dl is a view of src, and a view stores nothing";
+    for topics in [vec![sender.clone(), view.clone()], vec![view, sender]] {
+        let request = CreateTopicsRequest { topics, timeout_ms: 30_000, validate_only: false };
+        let created = raw.call(7, &request).topics;
+        let codes: Vec<_> = created.iter().map(|topic| topic.error_code).collect();
+        assert_eq!(codes, [ErrorCode::NONE, ErrorCode::INVALID_CONFIG]);
+        let refused = created.iter().find(|topic| topic.error_code == ErrorCode::INVALID_CONFIG).expect("rejected");
+        let message = refused.error_message.as_ref().map(ToString::to_string).unwrap_or_default();
+        assert!(message.contains(path), "{message}");
+        for topic in created.iter().filter(|topic| topic.error_code == ErrorCode::NONE) {
+            assert_eq!(delete(&mut raw, &topic.name).0, ErrorCode::NONE);
+        }
+    }
+    for name in ["vv", "dl"] {
+        Topic::create(&mut raw, name, 1, &[]);
+    }
+    let set = |topic: &str, configs: &[(&str, &str)]| {
+        let changes: Vec<_> = configs.iter().map(|(name, value)| (*name, SET, Some(*value))).collect();
+        alter_request(topic, &changes).resources.remove(0)
+    };
+    let sender = set("vv", &[("stage.admit", FILTER), ("stage.dead.letter.topic", "dl")]);
+    let view = set("dl", &[("view.of", "src")]);
+    for resources in [vec![sender.clone(), view.clone()], vec![view, sender]] {
+        let request = IncrementalAlterConfigsRequest { resources, validate_only: false };
+        let codes: Vec<_> = raw.call(1, &request).responses.iter().map(|response| response.error_code).collect();
+        assert_eq!(codes, [ErrorCode::NONE, ErrorCode::INVALID_CONFIG]);
+        alter(&mut raw, "vv", &[("stage.admit", None), ("stage.dead.letter.topic", None)]);
+    }
 }
 
 #[test]

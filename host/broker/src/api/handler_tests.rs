@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use millstream_log::DataDir;
+use millstream_metadata::{MetadataRecord, MetadataStore};
 use millstream_record::{BatchBuilder, Codec, TimestampType};
 use millstream_wire::messages::*;
 use millstream_wire::{ApiKey, ErrorCode, Records, Request};
@@ -35,7 +36,17 @@ impl Fixture {
     }
 
     pub(super) fn with_plugins(configs: &[&str], plugins: Plugins) -> Self {
+        Self::with_metadata(configs, plugins, &[])
+    }
+
+    /// Opens a broker in a folder that already holds these records of metadata.
+    pub(super) fn with_metadata(configs: &[&str], plugins: Plugins, stored: &[MetadataRecord]) -> Self {
         let folder = TempDir::new().expect("a folder");
+        let metadata = MetadataStore::open(folder.path(), 0).expect("an empty folder");
+        let mut draft = metadata.draft(0);
+        draft.add(stored).expect("records that fit");
+        metadata.commit(&draft).expect("committed");
+        drop(metadata);
         let data_dir = DataDir::open(folder.path(), None, 0).expect("an empty folder");
         let mut raw = RawConfig::default();
         configs.iter().for_each(|pair| raw.set_pair(pair).expect("a config"));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use millstream_metadata::MetadataRecord;
 use millstream_record::{BatchBuilder, BatchView, Codec, TimestampType};
 use millstream_stage::{Engine, EngineConfig, Library};
 use millstream_wire::frame::decode_response;
@@ -21,13 +22,26 @@ const ADMIT: (&str, &str) = ("stage.admit", r#"contains{"text":"good"}"#);
 const PAYLOAD_MAX: usize = 1 << 20;
 
 fn fixture() -> Fixture {
+    fixture_with(&[])
+}
+
+/// Opens a broker in a folder that already holds these topics of one partition.
+fn fixture_with(stored: &[(&str, &[(&str, &str)])]) -> Fixture {
     let library = || {
         let engine = Engine::new(EngineConfig::default()).map_err(|error| error.to_string())?;
         let library = Library::new(engine);
         millstream_plugins::DEFAULTS.iter().for_each(|(name, component)| library.add_embedded(name, component));
         Ok(Arc::new(library))
     };
-    Fixture::with_plugins(&["flush.mode=page-cache"], Plugins::new(library))
+    let created = |(name, configs): &(&str, &[(&str, &str)])| MetadataRecord::TopicCreated {
+        name: (*name).to_owned(),
+        id: uuid::Uuid::new_v4(),
+        partitions: 1,
+        configs: configs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        replicas: Vec::new(),
+    };
+    let stored: Vec<_> = stored.iter().map(created).collect();
+    Fixture::with_metadata(&["flush.mode=page-cache"], Plugins::new(library), &stored)
 }
 
 /// Returns a batch of these values.
@@ -154,4 +168,45 @@ async fn a_view_shows_what_its_filter_keeps_and_takes_no_records() {
     assert_eq!(fixture.offset("v", 0, LATEST).await, (ErrorCode::NONE, 3));
     let rejected = produce(&fixture, "v", batch(&["good"], None)).await;
     assert_eq!(rejected.error_code, ErrorCode::INVALID_TOPIC_EXCEPTION);
+}
+
+/// An older version accepted a view as the dead letter topic.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stored_dead_letter_topic_that_is_a_view_rejects_only_bad_records() {
+    let policy = ("stage.admit.failure.policy", "dead-letter");
+    let fixture = fixture_with(&[
+        ("t", &[ADMIT, policy, ("stage.dead.letter.topic", "v")]),
+        ("v", &[("view.of", "t"), ("stage.filter", ADMIT.1)]),
+    ]);
+    assert_eq!(produce(&fixture, "t", batch(&["good 0"], None)).await.error_code, ErrorCode::NONE);
+    let rejected = produce(&fixture, "t", batch(&["good 1", "bad 2"], None)).await;
+    assert_eq!(rejected.error_code, ErrorCode::INVALID_RECORD);
+    let message = rejected.error_message.as_deref().unwrap_or_default();
+    assert!(message.contains("t sends its dead letters to v, v is a view of t"), "{message}");
+    assert_eq!(records(&fetched(&fixture, "v").await), owned(&[(0, "good 0")]));
+}
+
+/// The same for a view that sends its dead letters to another view. What is before the bad record is shown.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_stops_before_a_batch_whose_dead_letters_cannot_be_stored() {
+    let filter = r#"json-compare{"path":"/n","op":">=","value":0}"#;
+    let fixture = fixture_with(&[
+        ("t", &[]),
+        (
+            "sender",
+            &[
+                ("view.of", "t"),
+                ("stage.filter", filter),
+                ("stage.filter.failure.policy", "dead-letter"),
+                ("stage.dead.letter.topic", "v"),
+            ],
+        ),
+        ("v", &[("view.of", "sender"), ("stage.filter", ADMIT.1)]),
+    ]);
+    for value in [r#"{"n":1}"#, "no json", r#"{"n":2}"#] {
+        assert_eq!(produce(&fixture, "t", batch(&[value], None)).await.error_code, ErrorCode::NONE);
+    }
+    for _ in 0..3 {
+        assert_eq!(records(&fetched(&fixture, "sender").await), owned(&[(0, r#"{"n":1}"#)]));
+    }
 }

@@ -1,8 +1,9 @@
-//! The rules for topics beyond the image: configs, views, the topic of the plug-ins.
+//! The rules for topics beyond the image: configs, views, dead letter topics, the topic of the plug-ins.
 
 use millstream_wire::ErrorCode;
 
 use crate::config::{BrokerConfig, Kind, inherited, topic_key};
+use crate::edge::dead_letter_rules;
 use crate::edge::plugins;
 use crate::edge::view::rules as views;
 use crate::error::ApiError;
@@ -36,7 +37,8 @@ impl TopicRules for BrokerRules<'_> {
     fn check(&self, image: &MetadataImage, draft: &TopicDraft<'_>) -> Result<(), ApiError> {
         let config = self.config.topic_config(draft.configs)?;
         plugins::check_cleanup(draft.name, config.compact && !config.delete).map_err(policy_violation)?;
-        views::check(image, draft.name, draft.partitions, draft.before, draft.configs)
+        views::check(image, draft.name, draft.partitions, draft.before, draft.configs)?;
+        dead_letter_rules::check(self.config, image, draft, &config)
     }
 
     fn check_partitions(&self, name: &str, count: i32) -> Result<(), ApiError> {

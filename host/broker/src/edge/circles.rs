@@ -54,7 +54,7 @@ pub(crate) fn check(image: &MetadataImage, name: &str, configs: &TopicOverrides)
         return Ok(());
     }
     if dead_letter_topic(configs) == Some(name) {
-        // The check of the dead letter topic itself has a better message for that.
+        // The rules for dead letter topics have a better message for that.
         return Ok(());
     }
     let Some(circle) = circle(image, name, configs) else { return Ok(()) };
@@ -68,7 +68,8 @@ fn source(configs: &TopicOverrides) -> Option<&str> {
     configs.get(VIEW_OF).map(String::as_str).filter(|topic| !topic.is_empty())
 }
 
-fn dead_letter_topic(configs: &TopicOverrides) -> Option<&str> {
+/// Returns the topic to which configs send dead letters.
+pub(super) fn dead_letter_topic(configs: &TopicOverrides) -> Option<&str> {
     configs.get(DEAD_LETTER_TOPIC).map(String::as_str).filter(|topic| !topic.is_empty())
 }
 

@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 
 use super::context::{Edge, MetadataChanges};
 use super::dead_letter_records::{DeadLetters, is_dead_letter_of_another};
-use super::dead_letter_topic::target;
+use super::dead_letter_topic::{Origin, target};
 use super::pending::PendingAppend;
 use super::stages::Verdict;
 use super::topic_stages::ActiveStages;
@@ -51,7 +51,9 @@ pub(super) async fn store(
     letters: DeadLetters,
 ) -> Result<Stored, ApiError> {
     let name = pending.dead_letter_topic.as_ref();
-    let target = target(edge, changes, name, letters.source(), letters.partition()).await?;
+    let source = letters.source();
+    let origin = Origin { sender: source, source, partition: letters.partition() };
+    let target = target(edge, changes, name, origin).await?;
     let letters = Arc::new(letters);
     let _turn = pending.edge_partition()?.dead_letters.lock().await;
     for _ in 0..TRIES {
@@ -139,7 +141,8 @@ impl ViewDeadLetters {
             return Ok(());
         }
         let name = self.dead_letter_topic.as_ref();
-        let target = target(edge, changes, name, self.letters.source(), partition).await?;
+        let origin = Origin { sender: &self.view, source: self.letters.source(), partition };
+        let target = target(edge, changes, name, origin).await?;
         let letters = Arc::new(self.letters);
         write(&target, &letters, 0, now_ms()).await?;
         written.add(letters.offsets().map(|offset| (partition, offset)));
@@ -160,11 +163,15 @@ pub(crate) async fn write_of_views(
     let (edge, changes) = (Arc::clone(edge), Arc::clone(changes));
     let work = async move {
         for letters in all {
-            let view = letters.view.clone();
-            letters.write(&edge, &*changes).await.map_err(|error| {
-                tracing::warn!("view {}: {error}", view.as_str());
-                ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, error.message)
-            })?;
+            let (view, written) = (letters.view.clone(), Arc::clone(&letters.written));
+            let result = letters.write(&edge, &*changes).await;
+            let problem = result.err().map(|error| error.message);
+            let is_new = written.is_new_problem(problem.as_deref());
+            let Some(problem) = problem else { continue };
+            if is_new {
+                tracing::warn!("view {}: {problem}", view.as_str());
+            }
+            return Err(ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, problem));
         }
         Ok(())
     };
@@ -178,6 +185,8 @@ pub(crate) struct Written {
     known: Mutex<BTreeSet<(i32, i64)>>,
     /// Held while dead letters are being written.
     writing: tokio::sync::Mutex<()>,
+    /// Why the last dead letters could not be written. Clients retry their fetches, so each reason is logged once.
+    problem: Mutex<Option<String>>,
 }
 
 impl Written {
@@ -188,11 +197,28 @@ impl Written {
             known.pop_first();
         }
     }
+
+    /// Records the outcome of an attempt to write. Returns whether it differs from the one before.
+    fn is_new_problem(&self, problem: Option<&str>) -> bool {
+        let mut last = self.problem.lock();
+        let is_new = last.as_deref() != problem;
+        if is_new {
+            *last = problem.map(str::to_owned);
+        }
+        is_new
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_problem_is_new_once_until_it_is_solved() {
+        let written = Written::default();
+        let is_new = [Some("a"), Some("a"), Some("b"), None, None, Some("b")].map(|now| written.is_new_problem(now));
+        assert_eq!(is_new, [true, false, true, true, false, true]);
+    }
 
     #[test]
     fn a_view_remembers_a_limited_number_of_dead_letters() {

@@ -6,7 +6,6 @@ use millstream_stage::{Kind, Library, Stage};
 use millstream_wire::{ErrorCode, Str};
 
 use super::context::Edge;
-use super::dead_letter_topic::{check_size, check_topic};
 use super::inline_policy::Pace;
 use crate::compute_permits::ComputePermits;
 use crate::config::{FailurePolicy, TopicConfig};
@@ -54,7 +53,7 @@ pub(crate) enum TopicStages {
 /// `INVALID_CONFIG` names the config and what is wrong with it.
 pub(crate) fn attach(edge: &Edge, topic: &str, config: &TopicConfig) -> Result<TopicStages, ApiError> {
     let options = &config.stages;
-    check(edge, topic, config)?;
+    check(topic, config)?;
     let is_plain = [&options.admit, &options.compressor, &options.filter, &options.partitioner, &options.serializer]
         .iter()
         .all(|text| text.is_none());
@@ -83,7 +82,7 @@ pub(crate) fn attach(edge: &Edge, topic: &str, config: &TopicConfig) -> Result<T
 }
 
 /// Checks for configs that contradict each other.
-fn check(edge: &Edge, topic: &str, config: &TopicConfig) -> Result<(), ApiError> {
+fn check(topic: &str, config: &TopicConfig) -> Result<(), ApiError> {
     let options = &config.stages;
     if options.filter.is_some() && config.view_of.is_none() {
         let message = "stage.filter is for views: set view.of as well, or use stage.admit to reject records";
@@ -95,11 +94,6 @@ fn check(edge: &Edge, topic: &str, config: &TopicConfig) -> Result<(), ApiError>
             let message = format!("stage.{stage}.failure.policy=dead-letter needs stage.dead.letter.topic");
             return Err(refused(topic, &message));
         }
-    }
-    if let Some(name) = &options.dead_letter_topic {
-        check_topic(edge, topic, name)
-            .and_then(|()| check_size(edge, config, name))
-            .map_err(|error| refused(topic, &format!("stage.dead.letter.topic: {error}")))?;
     }
     if is_internal(topic) && (options.admit.is_some() || options.compressor.is_some()) {
         return Err(refused(topic, "it belongs to the broker, and stages do not see what is written to it"));

@@ -100,13 +100,14 @@ fn check_view(
 
 /// The paths from views to records, as they are or as they would be with one topic changed.
 #[derive(Clone, Copy)]
-struct Ways<'a> {
-    image: &'a MetadataImage,
-    changed: Option<(&'a str, &'a TopicOverrides)>,
+pub(in crate::edge) struct Ways<'a> {
+    pub(in crate::edge) image: &'a MetadataImage,
+    pub(in crate::edge) changed: Option<(&'a str, &'a TopicOverrides)>,
 }
 
 impl<'a> Ways<'a> {
-    fn options(&self, topic: &str) -> Option<&'a TopicOverrides> {
+    /// Returns the configs of a topic, if it exists.
+    pub(in crate::edge) fn options(&self, topic: &str) -> Option<&'a TopicOverrides> {
         match self.changed {
             Some((changed, options)) if changed == topic => Some(options),
             _ => self.image.topic(topic).map(|topic| &topic.configs),
@@ -114,7 +115,7 @@ impl<'a> Ways<'a> {
     }
 
     /// Returns a topic, its source, the source of that and so on. A repeated name is the last.
-    fn from(&self, topic: &'a str) -> Vec<&'a str> {
+    pub(in crate::edge) fn from(&self, topic: &'a str) -> Vec<&'a str> {
         let mut way = vec![topic];
         let mut last = topic;
         while let Some(of) = self.options(last).and_then(source_of) {
