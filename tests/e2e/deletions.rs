@@ -79,8 +79,8 @@ fn a_compacted_topic_is_reported_once() {
     let mut raw = Raw::connect(&broker);
     Topic::create(&mut raw, "one", 1, &[("cleanup.policy", "compact")]);
     Topic::create(&mut raw, "two", 1, &[]);
-    for change in [("cleanup.policy", Some("compact,delete")), ("retention.ms", Some("60000")), ("retention.ms", None)]
-    {
+    let (compact, delete) = (("cleanup.policy", Some("compact,delete")), ("cleanup.policy", Some("delete")));
+    for change in [compact, ("retention.ms", Some("60000")), ("retention.ms", None), delete, compact] {
         assert_eq!(alter(&mut raw, "two", &[change]).0, ErrorCode::NONE);
     }
     let log = broker.log();

@@ -1,6 +1,6 @@
 //! The served topics: the metadata image joined with the open partitions.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -62,17 +62,23 @@ impl<E> Deref for Served<E> {
 pub(crate) struct TopicTable<E> {
     by_name: HashMap<Str, Arc<Served<E>>>,
     by_id: HashMap<Uuid, Arc<Served<E>>>,
+    /// The topics for which a warning about compaction is in the log.
+    warned_of_compaction: HashSet<Uuid>,
 }
 
 impl<E> Default for TopicTable<E> {
     fn default() -> Self {
-        Self { by_name: HashMap::new(), by_id: HashMap::new() }
+        Self { by_name: HashMap::new(), by_id: HashMap::new(), warned_of_compaction: HashSet::new() }
     }
 }
 
 impl<E> Clone for TopicTable<E> {
     fn clone(&self) -> Self {
-        Self { by_name: self.by_name.clone(), by_id: self.by_id.clone() }
+        Self {
+            by_name: self.by_name.clone(),
+            by_id: self.by_id.clone(),
+            warned_of_compaction: self.warned_of_compaction.clone(),
+        }
     }
 }
 
@@ -85,9 +91,8 @@ impl<E> TopicTable<E> {
     }
 
     /// Logs once for each topic that compaction does not run yet.
-    fn warn_of_compaction(&self, topic: &Topic) {
-        let was_compact = self.by_id(topic.id).is_some_and(|before| before.config.compact);
-        if topic.config.compact && !was_compact && !topic.is_internal() {
+    fn warn_of_compaction(&mut self, topic: &Topic) {
+        if topic.config.compact && !topic.is_internal() && self.warned_of_compaction.insert(topic.id) {
             tracing::warn!(
                 topic = &*topic.name,
                 "cleanup.policy=compact has no effect yet: the older records of a key are kept"
@@ -98,6 +103,7 @@ impl<E> TopicTable<E> {
     pub(crate) fn remove(&mut self, id: Uuid) -> Option<Arc<Served<E>>> {
         let topic = self.by_id.remove(&id)?;
         self.by_name.remove(&topic.name);
+        self.warned_of_compaction.remove(&id);
         Some(topic)
     }
 

@@ -83,13 +83,14 @@ struct Describe {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("change").args(["config", "delete_config"]).required(true).multiple(true))]
 struct Alter {
     #[command(flatten)]
     connection: Connection,
     /// The topic's name
     name: String,
     /// A config to set, such as retention.ms=86400000; may be repeated
-    #[arg(short, long, value_name = "KEY=VALUE", required_unless_present = "delete_config")]
+    #[arg(short, long, value_name = "KEY=VALUE")]
     config: Vec<String>,
     /// A config to reset to its default; may be repeated
     #[arg(short, long, value_name = "KEY")]

@@ -102,8 +102,8 @@ fn command(subcommand: &str, manifest: &Path, target_dir: &Path) -> Result<Comma
     Ok(command)
 }
 
-/// Returns the compiler's flags for code that tests run on this machine. As in `cargo test`, it is not optimised and
-/// has overflow checks and debug assertions.
+/// Returns the compiler's flags for native tests. As in `cargo test`, the code is not optimised, and has overflow checks
+/// and debug assertions.
 fn native_flags() -> Vec<String> {
     ["-Copt-level=0", "-Cdebug-assertions=yes", "-Coverflow-checks=yes"].map(String::from).into()
 }
@@ -161,12 +161,12 @@ fn is_of_outer_cargo(key: &str) -> bool {
 
 /// Returns the compiler's flags for core modules.
 ///
-/// A panic must be a trap. That is not in the profile, since `cargo test` would compile packages once more. Vector
-/// and bulk-memory instructions make search and copies several times faster, and every engine has them. The scan of
-/// the host rejects other features, such as threads and relaxed SIMD. A call costs more in the sandbox, which checks
-/// the stack and the clock at the start of a function. Twice LLVM's inline threshold (250) makes code that reads JSON
-/// a tenth faster and some percent larger. Panics name their source file: cargo writes paths of the workspace
-/// relative to it, and a flag here removes the home folder from paths of the registry.
+/// A panic must be a trap. That is not in the profile, since `cargo test` would compile packages once more. Vector and
+/// bulk-memory instructions make search and copies several times faster, and every engine has them. The host's scan
+/// rejects other features, such as threads and relaxed SIMD. A call costs more in the sandbox, which checks the stack
+/// and the clock at the start of a function. Twice LLVM's inline threshold (250) makes code that reads JSON a tenth
+/// faster and some percent larger. Panics name their source file: cargo writes paths of the workspace relative to it,
+/// and a flag here removes the home folder from paths of the registry.
 fn module_flags() -> Vec<String> {
     let mut flags: Vec<String> =
         ["-Cpanic=abort", "-Ctarget-feature=+simd128,+bulk-memory", "-Cllvm-args=-inline-threshold=500"]

@@ -1,4 +1,4 @@
-//! The commands `millstream plugin push`, `activate`, `rollback`, `list`, `history`, `logs` and `delete`.
+//! The commands `millstream plugin push`, `activate`, `rollback`, `list`, `stats`, `history`, `logs` and `delete`.
 
 use std::io::{BufRead, BufReader};
 use std::thread;
@@ -34,6 +34,15 @@ fn from_push_to_delete() {
     assert_eq!(refused_letters(&broker, "follows"), "a");
     assert_eq!(push(&broker, &filter("letters", 2)), "letters@2 pushed and active\n");
     assert_eq!((refused_letters(&broker, "follows"), refused_letters(&broker, "pinned")), ("b".into(), "a".into()));
+    let stats: serde_json::Value =
+        serde_json::from_str(&output(&broker, &["plugin", "stats", "--json"])).expect("JSON");
+    let rejected = stats["rejected_producers"].as_array().expect("a list");
+    let follows: Vec<_> = rejected.iter().filter(|producer| producer["topic"] == "follows").collect();
+    assert!(!follows.is_empty() && follows.iter().all(|producer| producer["records"].as_u64() > Some(0)), "{stats}");
+    assert!(
+        stats["versions"].as_array().expect("a list").iter().any(|version| version["name"] == "letters"),
+        "{stats}"
+    );
     let third = write(&broker, "third.wasm", &filter("letters", 3));
     let third = third.to_str().expect("a path of ASCII");
     let stored = output(&broker, &["plugin", "push", third, "--no-activate"]);

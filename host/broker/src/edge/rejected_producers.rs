@@ -1,6 +1,6 @@
 //! Counts the batches that stages reject, by topic and producer. Rejections use up an idempotent producer of
 //! librdkafka: after about 32,767 of them it fails for good records too. A producer with many rejections is therefore
-//! logged, and listed by `millstream plugin list -b`.
+//! logged, and listed by `millstream plugin stats`.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -92,7 +92,9 @@ impl RejectedProducers {
                 last_ms: counts.last_ms,
             })
             .collect();
-        listed.sort_by(|one, other| (other.batches, &one.topic).cmp(&(one.batches, &other.topic)));
+        listed.sort_by(|one, other| {
+            (other.batches, &one.topic, one.producer_id).cmp(&(one.batches, &other.topic, other.producer_id))
+        });
         listed.truncate(LISTED_MAX);
         serde_json::to_string(&listed).expect("counts are plain data")
     }

@@ -48,10 +48,12 @@ impl Args {
             }
             out.flush()?;
         }
+        let with = if self.config.is_some() { " with this configuration" } else { "" };
+        let rejected = format!("{}{with}", self.plugin);
         match report.reasons.len() {
             0 => Ok(()),
-            1 => bail!("a broker rejects {}, for the reason above", self.plugin),
-            reasons => bail!("a broker rejects {}, for the {reasons} reasons above", self.plugin),
+            1 => bail!("a broker rejects {rejected}, for the reason above"),
+            reasons => bail!("a broker rejects {rejected}, for the {reasons} reasons above"),
         }
     }
 

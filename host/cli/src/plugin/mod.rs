@@ -10,6 +10,7 @@ mod logs;
 mod names;
 mod new;
 mod push;
+mod stats;
 mod test;
 
 use std::fs::File;
@@ -41,6 +42,8 @@ enum Command {
     Inspect(inspect::Args),
     /// List the plug-ins of this binary and of a folder, or those of a cluster with their counters
     List(list::Args),
+    /// Show what the plug-ins of a cluster did, and which producers they rejected
+    Stats(stats::Args),
     /// Call a plug-in in the sandbox: JSON lines in, JSON lines out
     Call(call::Args),
     /// Store a new version in the cluster and activate it
@@ -66,6 +69,7 @@ impl Args {
             Command::Bench(args) => args.run(),
             Command::Inspect(args) => args.run(),
             Command::List(args) => args.run(),
+            Command::Stats(args) => args.run(),
             Command::Call(args) => args.run(),
             Command::Push(args) => args.run(),
             Command::Activate(args) => args.run(),
