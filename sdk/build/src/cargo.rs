@@ -102,7 +102,7 @@ fn command(subcommand: &str, manifest: &Path, target_dir: &Path) -> Result<Comma
     Ok(command)
 }
 
-/// Returns the compiler's flags for native tests. As in `cargo test`, the code is not optimised, and has overflow checks
+/// Returns the compiler's flags for native tests. As with `cargo test`, they are not optimised, and have overflow checks
 /// and debug assertions.
 fn native_flags() -> Vec<String> {
     ["-Copt-level=0", "-Cdebug-assertions=yes", "-Coverflow-checks=yes"].map(String::from).into()
