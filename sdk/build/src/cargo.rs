@@ -102,8 +102,8 @@ fn command(subcommand: &str, manifest: &Path, target_dir: &Path) -> Result<Comma
     Ok(command)
 }
 
-/// Returns the compiler's flags for native tests. As with `cargo test`, they are not optimised, and have overflow checks
-/// and debug assertions.
+/// Returns the compiler's flags for native tests: as with `cargo test`, they are not optimised, and have overflow
+/// checks and debug assertions.
 fn native_flags() -> Vec<String> {
     ["-Copt-level=0", "-Cdebug-assertions=yes", "-Coverflow-checks=yes"].map(String::from).into()
 }
