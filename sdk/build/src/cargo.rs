@@ -26,80 +26,95 @@ impl CoreModule {
     }
 }
 
-/// Compiles `packages` of the workspace in `dir`, or the crate in `dir` if `packages` is empty.
-pub(crate) fn compile(dir: &Path, packages: &[String], options: &Options) -> Result<Vec<CoreModule>> {
-    let manifest = dir.join("Cargo.toml");
-    if !manifest.is_file() {
-        bail!("{} has no Cargo.toml: name the folder of a plug-in", dir.display());
-    }
-    check_target()?;
-    let metadata = metadata(&manifest)?;
-    let target_dir = options.target_dir.as_ref().unwrap_or(&metadata.target_directory);
-    let mut command = command("build", &manifest, target_dir)?;
-    command.args(["--lib", "--target", TARGET, "--message-format=json-render-diagnostics"]);
-    if options.native {
-        command.args(["--target", &host()?]);
-    }
-    for package in packages {
-        command.args(["--package", package]);
-    }
-    if !options.verbose {
-        command.arg("--quiet");
-    }
-    command.stdin(Stdio::null()).stderr(if options.verbose { Stdio::inherit() } else { Stdio::piped() });
-    let output = run(&mut command)?;
-    if !output.status.success() {
-        bail!("{}", failure(&format!("cargo cannot build {}", dir.display()), &output));
-    }
-    modules(&output.stdout, &metadata.packages, target_dir)
+/// A workspace, and what its builds need to know of the toolchain.
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    pub(crate) dir: PathBuf,
+    manifest: PathBuf,
+    target_dir: PathBuf,
+    packages: Vec<Package>,
+    /// The target of this machine, such as `x86_64-unknown-linux-gnu`.
+    host: String,
 }
 
-/// Returns the command that runs the tests of the crate in `dir` on this machine.
-pub(crate) fn native_tests(dir: &Path, options: &Options) -> Result<Command> {
-    let manifest = dir.join("Cargo.toml");
-    let target_dir = match &options.target_dir {
-        Some(target_dir) => target_dir.clone(),
-        None => metadata(&manifest)?.target_directory,
-    };
-    let mut command = command("test", &manifest, &target_dir)?;
-    command.args(["--target", &host()?]);
-    Ok(command)
-}
+impl Workspace {
+    /// Opens the workspace or crate in `dir`, and checks the toolchain.
+    pub(crate) fn open(dir: &Path, options: &Options) -> Result<Workspace> {
+        let manifest = dir.join("Cargo.toml");
+        if !manifest.is_file() {
+            bail!("{} has no Cargo.toml: name the folder of a plug-in", dir.display());
+        }
+        let host = check_toolchain()?;
+        let metadata = metadata(&manifest)?;
+        let target_dir = options.target_dir.clone().unwrap_or(metadata.target_directory);
+        Ok(Workspace { dir: dir.to_owned(), manifest, target_dir, packages: metadata.packages, host })
+    }
 
-/// Returns a command of cargo with the profile and the flags of both targets, which do not depend on the workspace.
-///
-/// Components and native tests have them in common, so that the packages and procedural macros of both are compiled by
-/// one run of cargo.
-fn command(subcommand: &str, manifest: &Path, target_dir: &Path) -> Result<Command> {
-    // A plug-in is small and runs often. The names of functions stay, since the host shows them when a plug-in traps.
-    const PROFILE: [(&str, &str); 13] = [
-        ("OPT_LEVEL", "3"),
-        ("CODEGEN_UNITS", "1"),
-        ("DEBUG", "false"),
-        ("DEBUG_ASSERTIONS", "false"),
-        ("INCREMENTAL", "false"),
-        // Not possible for a crate that is a `cdylib` and an `rlib`, and slow for tests.
-        ("LTO", "false"),
-        ("OVERFLOW_CHECKS", "false"),
-        ("STRIP", "debuginfo"),
-        ("BUILD_OVERRIDE_CODEGEN_UNITS", "1"),
-        ("BUILD_OVERRIDE_DEBUG", "false"),
-        ("BUILD_OVERRIDE_DEBUG_ASSERTIONS", "false"),
-        ("BUILD_OVERRIDE_OPT_LEVEL", "0"),
-        ("BUILD_OVERRIDE_OVERFLOW_CHECKS", "false"),
-    ];
-    let mut command = cargo();
-    command.args([subcommand, "--release"]).arg("--manifest-path").arg(manifest);
-    command.arg("--target-dir").arg(target_dir.join("wasm"));
-    for (key, value) in PROFILE {
-        command.env(format!("CARGO_PROFILE_RELEASE_{key}"), value);
+    /// Compiles `packages` to core modules, or the crate in the folder if `packages` is empty.
+    ///
+    /// With `native` the same run of cargo compiles them for this machine too.
+    pub(crate) fn compile(&self, packages: &[String], native: bool, verbose: bool) -> Result<Vec<CoreModule>> {
+        let mut command = self.command("build")?;
+        command.args(["--lib", "--target", TARGET, "--message-format=json-render-diagnostics"]);
+        if native {
+            command.args(["--target", &self.host]);
+        }
+        for package in packages {
+            command.args(["--package", package]);
+        }
+        if !verbose {
+            command.arg("--quiet");
+        }
+        command.stdin(Stdio::null()).stderr(if verbose { Stdio::inherit() } else { Stdio::piped() });
+        let output = run(&mut command)?;
+        if !output.status.success() {
+            bail!("{}", failure(&format!("cargo cannot build {}", self.dir.display()), &output));
+        }
+        modules(&output.stdout, &self.packages, &self.target_dir)
     }
-    for (target, flags) in [(TARGET, module_flags()), (&host()?, native_flags())] {
-        // An array of JSON is one of TOML.
-        let flags = serde_json::to_string(&flags)?;
-        command.arg("--config").arg(format!("target.{target}.rustflags={flags}"));
+
+    /// Returns the command that runs the tests of the crate on this machine.
+    pub(crate) fn native_tests(&self) -> Result<Command> {
+        let mut command = self.command("test")?;
+        command.args(["--target", &self.host]);
+        Ok(command)
     }
-    Ok(command)
+
+    /// Returns a command of cargo with the profile and the flags of both targets, whatever the workspace says.
+    ///
+    /// Components and native tests have them in common. So one run of cargo compiles the packages and procedural
+    /// macros of both.
+    fn command(&self, subcommand: &str) -> Result<Command> {
+        // A plug-in is small and runs often. The names of functions stay: the host shows them when a plug-in traps.
+        const PROFILE: [(&str, &str); 13] = [
+            ("OPT_LEVEL", "3"),
+            ("CODEGEN_UNITS", "1"),
+            ("DEBUG", "false"),
+            ("DEBUG_ASSERTIONS", "false"),
+            ("INCREMENTAL", "false"),
+            // Not possible for a crate that is a `cdylib` and an `rlib`, and slow for tests.
+            ("LTO", "false"),
+            ("OVERFLOW_CHECKS", "false"),
+            ("STRIP", "debuginfo"),
+            ("BUILD_OVERRIDE_CODEGEN_UNITS", "1"),
+            ("BUILD_OVERRIDE_DEBUG", "false"),
+            ("BUILD_OVERRIDE_DEBUG_ASSERTIONS", "false"),
+            ("BUILD_OVERRIDE_OPT_LEVEL", "0"),
+            ("BUILD_OVERRIDE_OVERFLOW_CHECKS", "false"),
+        ];
+        let mut command = cargo();
+        command.args([subcommand, "--release"]).arg("--manifest-path").arg(&self.manifest);
+        command.arg("--target-dir").arg(self.target_dir.join("wasm"));
+        for (key, value) in PROFILE {
+            command.env(format!("CARGO_PROFILE_RELEASE_{key}"), value);
+        }
+        for (target, flags) in [(TARGET, module_flags()), (self.host.as_str(), native_flags())] {
+            // An array of JSON is one of TOML.
+            let flags = serde_json::to_string(&flags)?;
+            command.arg("--config").arg(format!("target.{target}.rustflags={flags}"));
+        }
+        Ok(command)
+    }
 }
 
 /// Returns the compiler's flags for native tests: as with `cargo test`, they are not optimised, and have overflow
@@ -121,15 +136,6 @@ fn cargo() -> Command {
 
 fn rustc() -> Command {
     Command::new(env::var_os("RUSTC").unwrap_or_else(|| OsString::from("rustc")))
-}
-
-/// Returns the target of this machine, such as `x86_64-unknown-linux-gnu`.
-fn host() -> Result<String> {
-    let output = run(rustc().args(["--print", "host-tuple"]))?;
-    if !output.status.success() {
-        bail!("{}", failure("rustc does not run", &output));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 fn is_of_outer_cargo(key: &str) -> bool {
@@ -185,21 +191,25 @@ fn cargo_home() -> Option<PathBuf> {
     }
 }
 
-/// Checks that the standard library for the target is installed. Without this check cargo prints "can't find crate for
-/// `core`" once for every dependency.
-fn check_target() -> Result<()> {
-    let output = run(rustc().args(["--print", "target-libdir", "--target", TARGET]))?;
+/// Checks that the standard library for the target is installed, and returns the target of this machine.
+///
+/// Without this check cargo prints "can't find crate for `core`" once for every dependency.
+fn check_toolchain() -> Result<String> {
+    // One run for both, since each start of the compiler takes about 0.1 s.
+    let output = run(rustc().args(["--print", "host-tuple", "--print", "target-libdir", "--target", TARGET]))?;
     if !output.status.success() {
         bail!("{}", failure("rustc does not run", &output));
     }
-    let libdir = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let (host, libdir) = printed.trim().split_once('\n').context("rustc prints no target of this machine")?;
+    let libdir = Path::new(libdir.trim());
     if !libdir.is_dir() {
         bail!(
             "the Rust target {TARGET} is not installed ({} is missing); run\n\n    rustup target add {TARGET}\n",
             libdir.display()
         );
     }
-    Ok(())
+    Ok(host.trim().to_owned())
 }
 
 /// Runs a tool of the Rust toolchain and collects its output.
@@ -351,7 +361,8 @@ mod tests {
         )
         .unwrap();
         std::fs::write(dir.path().join("src/lib.rs"), "pub fn keep() -> bool { 7 }\n").unwrap();
-        let error = compile(dir.path(), &[], &Options::default()).unwrap_err().to_string();
+        let workspace = Workspace::open(dir.path(), &Options::default()).unwrap();
+        let error = workspace.compile(&[], false, false).unwrap_err().to_string();
         assert!(error.contains("mismatched types") && error.contains("src/lib.rs"), "{error}");
     }
 }

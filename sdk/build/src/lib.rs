@@ -16,6 +16,8 @@ use anyhow::{Context, Result, bail};
 
 pub use component::componentize;
 
+use cargo::Workspace;
+
 /// The target that plug-ins are compiled for. It has no operating system, so a plug-in reaches only the imports of the
 /// contract.
 pub const TARGET: &str = "wasm32-unknown-unknown";
@@ -28,8 +30,6 @@ pub struct Options {
     /// The target folder [default: the one that cargo uses for the crate]. Core modules and native tests are built in
     /// its subfolder `wasm`: builds with other flags in the same folder would invalidate each other's cache.
     pub target_dir: Option<PathBuf>,
-    /// Compiles the crate for this machine as well, by the same run of cargo, for [`native_tests`].
-    pub native: bool,
     /// Lets cargo write its progress and errors to stderr.
     pub verbose: bool,
 }
@@ -53,7 +53,22 @@ pub struct Built {
 /// - The crate does not compile; the error contains what cargo printed.
 /// - The crate exports no stage.
 pub fn build(dir: &Path, options: &Options) -> Result<Built> {
-    let mut modules = cargo::compile(dir, &[], options)?;
+    build_one(&Workspace::open(dir, options)?, false, options)
+}
+
+/// Builds the plug-in crate in `dir` like [`build`], and for this machine by the same run of cargo. Also returns the
+/// cargo command that runs its tests on this machine.
+///
+/// # Errors
+/// Those of [`build`].
+pub fn build_with_tests(dir: &Path, options: &Options) -> Result<(Built, Command)> {
+    let workspace = Workspace::open(dir, options)?;
+    Ok((build_one(&workspace, true, options)?, workspace.native_tests()?))
+}
+
+fn build_one(workspace: &Workspace, native: bool, options: &Options) -> Result<Built> {
+    let mut modules = workspace.compile(&[], native, options.verbose)?;
+    let dir = &workspace.dir;
     match modules.len() {
         1 => finish(modules.remove(0), options),
         0 => bail!(
@@ -71,7 +86,7 @@ pub fn build(dir: &Path, options: &Options) -> Result<Built> {
 /// Those of [`build`]; the error names the crate.
 pub fn build_packages(dir: &Path, packages: &[String], options: &Options) -> Result<Vec<Built>> {
     let options = Options { output: None, ..options.clone() };
-    let mut modules = cargo::compile(dir, packages, &options)?;
+    let mut modules = Workspace::open(dir, &options)?.compile(packages, false, options.verbose)?;
     packages
         .iter()
         .map(|package| {
@@ -80,15 +95,6 @@ pub fn build_packages(dir: &Path, packages: &[String], options: &Options) -> Res
             finish(modules.swap_remove(found), &options)
         })
         .collect()
-}
-
-/// Returns the cargo command that runs the tests of the plug-in crate in `dir` on this machine. What [`build`] has
-/// compiled for this machine is not compiled again.
-///
-/// # Errors
-/// `dir` contains no crate, or the toolchain does not run.
-pub fn native_tests(dir: &Path, options: &Options) -> Result<Command> {
-    cargo::native_tests(dir, options)
 }
 
 fn finish(module: cargo::CoreModule, options: &Options) -> Result<Built> {

@@ -25,10 +25,9 @@ impl Args {
     /// Builds the component, then runs the tests of the crate. The test kit calls the component in the sandbox of this
     /// binary.
     pub(crate) fn run(self) -> Result<()> {
-        let options = Options { native: true, verbose: true, ..Options::default() };
-        let built = millstream_sdk_build::build(&self.dir, &options)?;
+        let options = Options { verbose: true, ..Options::default() };
+        let (built, mut tests) = millstream_sdk_build::build_with_tests(&self.dir, &options)?;
         let component = built.path.canonicalize().with_context(|| format!("cannot find {}", built.path.display()))?;
-        let mut tests = millstream_sdk_build::native_tests(&self.dir, &options)?;
         tests.arg("--").args(self.arguments);
         tests.env("MILLSTREAM", env::current_exe().context("cannot find the path of this program")?);
         tests.env("MILLSTREAM_COMPONENT", component);
