@@ -117,7 +117,7 @@ fn open_metadata(data_dir: &DataDir, node_id: i32, clean: bool) -> Result<Metada
     if image.cluster_id.is_empty() {
         let cluster_id = data_dir.meta().cluster_id.to_string();
         records.push(MetadataRecord::ClusterCreated { cluster_id });
-        records.push(MetadataRecord::FeatureLevelSet { level: FeatureLevel::NEWEST.number() });
+        records.push(MetadataRecord::FeatureLevelSet { level: FeatureLevel::OF_NEW_LOGS.number() });
     } else if !clean {
         // Records that clients have read may be lost. With the new epoch they detect where the log differs from what
         // they know.

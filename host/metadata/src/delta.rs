@@ -65,10 +65,14 @@ pub(crate) fn touched(image: &MetadataImage, records: &[MetadataRecord]) -> BTre
             | MetadataRecord::TopicDeleted { id }
             | MetadataRecord::PartitionsAdded { id, .. }
             | MetadataRecord::TopicConfigChanged { id, .. }
+            | MetadataRecord::PartitionChanged { id, .. }
             | MetadataRecord::DecoderNeeded { id, .. } => drop(ids.insert(*id)),
             MetadataRecord::LeaderEpochRaised { .. } => ids.extend(image.topics().map(|topic| topic.id)),
             MetadataRecord::ClusterCreated { .. }
             | MetadataRecord::FeatureLevelSet { .. }
+            | MetadataRecord::BrokerRegistered { .. }
+            | MetadataRecord::BrokerChanged { .. }
+            | MetadataRecord::BrokerUnregistered { .. }
             | MetadataRecord::ProducerIdsAllocated { .. } => {}
         }
     }

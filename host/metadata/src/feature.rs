@@ -12,8 +12,14 @@ impl FeatureLevel {
     /// Topics and partitions are written with their brokers.
     pub const ASSIGNMENTS: Self = Self(1);
 
-    /// The newest level that this program knows. A new log gets it.
-    pub const NEWEST: Self = Self::ASSIGNMENTS;
+    /// Brokers are registered, and partitions change their leader and in-sync set.
+    pub const CLUSTER: Self = Self(2);
+
+    /// The newest level that this program knows.
+    pub const NEWEST: Self = Self::CLUSTER;
+
+    /// The level of a new log. A log of one broker needs no more, and programs of before read it.
+    pub const OF_NEW_LOGS: Self = Self::ASSIGNMENTS;
 
     /// Returns the level with this number.
     ///
@@ -45,8 +51,8 @@ mod tests {
 
     #[test]
     fn a_level_of_a_newer_program_is_an_error() {
-        assert_eq!(FeatureLevel::new(1), Ok(FeatureLevel::ASSIGNMENTS));
+        assert_eq!(FeatureLevel::new(2), Ok(FeatureLevel::CLUSTER));
         let error = FeatureLevel::new(9).expect_err("an unknown level").to_string();
-        assert!(error.starts_with("the metadata log has feature level 9, this program knows up to 1: "), "{error}");
+        assert!(error.starts_with("the metadata log has feature level 9, this program knows up to 2: "), "{error}");
     }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::broker::{BrokerImage, BrokerRegistration};
 use super::feature::{FeatureLevel, UnknownLevel};
+use super::partition::{NO_LEADER, PartitionImage};
 use super::record::MetadataRecord;
 
 /// The configs that are set on a topic itself, by name.
@@ -13,28 +15,6 @@ pub type TopicConfigs = BTreeMap<String, String>;
 
 /// The config that makes a topic a view of another one.
 const VIEW_OF: &str = "view.of";
-
-/// One partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PartitionImage {
-    /// The broker that leads it; -1 for none.
-    pub leader: i32,
-    /// Rises with every new leader, and when a leader may have lost records.
-    pub leader_epoch: i32,
-    /// Rises with every change of the partition, so that a change that was decided on an older state is detected.
-    pub partition_epoch: i32,
-    /// The brokers that hold the partition, the preferred leader first.
-    pub replicas: Arc<[i32]>,
-    /// Those of them that are in sync.
-    pub isr: Arc<[i32]>,
-}
-
-impl PartitionImage {
-    fn new(replicas: Arc<[i32]>, leader_epoch: i32) -> Self {
-        let leader = replicas.first().copied().unwrap_or(-1);
-        Self { leader, leader_epoch, partition_epoch: 0, isr: Arc::clone(&replicas), replicas }
-    }
-}
 
 /// One topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +60,9 @@ pub struct MetadataImage {
     pub leader_epoch: i32,
     /// The first producer id of the next block.
     pub next_producer_id: i64,
-    brokers: Arc<[i32]>,
+    /// The epoch of the next registration of a broker.
+    pub next_broker_epoch: i64,
+    brokers: Arc<BTreeMap<i32, BrokerImage>>,
     topics: Arc<BTreeMap<Arc<str>, Arc<TopicImage>>>,
     names: Arc<HashMap<Uuid, Arc<str>>>,
 }
@@ -99,6 +81,17 @@ pub enum ImageError {
     /// No topic has this id.
     #[error("there is no topic with the id {0}")]
     NoTopic(Uuid),
+    /// The topic has no such partition.
+    #[error("the topic with the id {0} has no partition {1}")]
+    NoPartition(Uuid, i32),
+    /// No broker is registered with this id and epoch.
+    #[error("there is no broker {id} with the epoch {epoch}")]
+    NoBroker {
+        /// The id of the broker.
+        id: i32,
+        /// The epoch of its registration.
+        epoch: i64,
+    },
     /// The assignments do not match the partitions.
     #[error("there are {partitions} partitions without brokers, and {replicas} assignments for them")]
     Assignments {
@@ -120,15 +113,31 @@ impl MetadataImage {
             feature_level: FeatureLevel::INITIAL,
             leader_epoch: 0,
             next_producer_id: 0,
-            brokers: Arc::from([node_id]),
+            next_broker_epoch: 1,
+            brokers: Arc::new(BTreeMap::from([(node_id, BrokerImage::alone(node_id))])),
             topics: Arc::default(),
             names: Arc::default(),
         }
     }
 
-    /// Returns the ids of the registered brokers.
-    pub fn brokers(&self) -> &[i32] {
-        &self.brokers
+    /// Returns the registered brokers, in the order of their ids.
+    pub fn brokers(&self) -> impl ExactSizeIterator<Item = &BrokerImage> {
+        self.brokers.values()
+    }
+
+    /// Returns a broker by its id.
+    pub fn broker(&self, id: i32) -> Option<&BrokerImage> {
+        self.brokers.get(&id)
+    }
+
+    /// Returns whether a broker may lead partitions and join in-sync sets.
+    pub fn is_active(&self, id: i32) -> bool {
+        self.broker(id).is_some_and(BrokerImage::is_active)
+    }
+
+    /// Returns a partition of a topic that is no view.
+    pub fn partition(&self, topic: Uuid, index: i32) -> Option<&PartitionImage> {
+        self.topic_by_id(topic)?.partitions.get(usize::try_from(index).ok()?)
     }
 
     /// Returns a topic by its name.
@@ -189,6 +198,20 @@ impl MetadataImage {
             MetadataRecord::DecoderNeeded { id, digest } => {
                 self.change(*id, |topic| topic.decoders.extend([digest.clone()]))?;
             }
+            MetadataRecord::BrokerRegistered { broker, epoch } => self.register(broker, *epoch),
+            MetadataRecord::BrokerChanged { id, epoch, fenced, shutting_down } => {
+                let broker = self.broker_mut(*id, *epoch)?;
+                broker.fenced = fenced.unwrap_or(broker.fenced);
+                broker.shutting_down = shutting_down.unwrap_or(broker.shutting_down);
+            }
+            MetadataRecord::BrokerUnregistered { id, epoch } => {
+                self.broker_mut(*id, *epoch)?;
+                Arc::make_mut(&mut self.brokers).remove(id);
+            }
+            MetadataRecord::PartitionChanged { id, partition, change } => {
+                self.partition(*id, *partition).ok_or(ImageError::NoPartition(*id, *partition))?;
+                self.change(*id, |topic| topic.partitions[size(*partition)].apply(change))?;
+            }
             MetadataRecord::TopicConfigChanged { id, name, value } => {
                 self.change(*id, |topic| match value {
                     Some(value) => drop(topic.configs.insert(name.clone(), value.clone())),
@@ -202,7 +225,8 @@ impl MetadataImage {
     /// Returns partitions on these brokers. Without assignments they are on the one broker of the cluster.
     fn new_partitions(&self, count: usize, replicas: &[Vec<i32>]) -> Result<Vec<PartitionImage>, ImageError> {
         if replicas.is_empty() {
-            return Ok(vec![PartitionImage::new(Arc::clone(&self.brokers), self.leader_epoch); count]);
+            let brokers: Arc<[i32]> = self.brokers.keys().copied().collect();
+            return Ok(vec![PartitionImage::new(brokers, self.leader_epoch); count]);
         }
         if replicas.len() != count {
             return Err(ImageError::Assignments { partitions: count, replicas: replicas.len() });
@@ -213,9 +237,41 @@ impl MetadataImage {
             if *last != **replicas {
                 last = Arc::from(replicas.as_slice());
             }
-            PartitionImage::new(Arc::clone(&last), self.leader_epoch)
+            self.new_partition(&last)
         });
         Ok(partitions.collect())
+    }
+
+    /// Returns a new partition. Only active brokers lead it and are in sync. Without one the first replica is in sync,
+    /// and leads as soon as it is active.
+    fn new_partition(&self, replicas: &Arc<[i32]>) -> PartitionImage {
+        if self.feature_level < FeatureLevel::CLUSTER || replicas.iter().all(|&id| self.is_active(id)) {
+            return PartitionImage::new(Arc::clone(replicas), self.leader_epoch);
+        }
+        let active: Arc<[i32]> = replicas.iter().copied().filter(|&id| self.is_active(id)).collect();
+        match active.first() {
+            Some(&leader) => PartitionImage::led_by(leader, Arc::clone(replicas), active, self.leader_epoch),
+            None => {
+                let isr = replicas.iter().copied().take(1).collect();
+                PartitionImage::led_by(NO_LEADER, Arc::clone(replicas), isr, self.leader_epoch)
+            }
+        }
+    }
+
+    /// Registers a broker. A new registration of the same process keeps its state.
+    fn register(&mut self, registration: &BrokerRegistration, epoch: i64) {
+        let (mut fenced, mut shutting_down) = (true, false);
+        if let Some(same) = self.broker(registration.id).filter(|broker| broker.epoch == epoch) {
+            (fenced, shutting_down) = (same.fenced, same.shutting_down);
+        }
+        let broker = BrokerImage { registration: registration.clone(), epoch, fenced, shutting_down };
+        Arc::make_mut(&mut self.brokers).insert(registration.id, broker);
+        self.next_broker_epoch = self.next_broker_epoch.max(epoch + 1);
+    }
+
+    fn broker_mut(&mut self, id: i32, epoch: i64) -> Result<&mut BrokerImage, ImageError> {
+        let broker = Arc::make_mut(&mut self.brokers).get_mut(&id).filter(|broker| broker.epoch == epoch);
+        broker.ok_or(ImageError::NoBroker { id, epoch })
     }
 
     fn create(

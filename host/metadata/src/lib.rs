@@ -5,17 +5,21 @@
 //!
 //! This crate does not know a partition's disk, stages or connections.
 
+mod broker;
 pub mod controller;
 mod delta;
 mod feature;
 mod image;
+mod partition;
 mod record;
 mod store;
 mod topic_name;
 
+pub use broker::{BrokerImage, BrokerRegistration, Endpoint};
 pub use delta::{MetadataDelta, TopicChange};
 pub use feature::{FeatureLevel, UnknownLevel};
-pub use image::{ImageError, MetadataImage, PartitionImage, TopicConfigs, TopicImage, source_of};
+pub use image::{ImageError, MetadataImage, TopicConfigs, TopicImage, source_of};
+pub use partition::{NO_LEADER, PartitionChange, PartitionImage};
 pub use record::{MetadataRecord, RecordError};
 pub use store::{Draft, MetadataError, MetadataStore};
 pub use topic_name::{TopicNameError, check_name};

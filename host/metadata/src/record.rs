@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::broker::BrokerRegistration;
 use super::feature::FeatureLevel;
+use super::partition::PartitionChange;
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +83,43 @@ pub enum MetadataRecord {
         /// The SHA-256 of the plug-in in hexadecimal.
         digest: String,
     },
+    /// A broker has started: it is registered, and fenced until it has caught up. From level `CLUSTER` on, as all that
+    /// follow.
+    BrokerRegistered {
+        /// What it says of itself.
+        broker: BrokerRegistration,
+        /// The epoch of the registration.
+        epoch: i64,
+    },
+    /// The state of a broker has changed.
+    BrokerChanged {
+        /// Its id.
+        id: i32,
+        /// The epoch of its registration.
+        epoch: i64,
+        /// Whether it is fenced, if that has changed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fenced: Option<bool>,
+        /// Whether it shuts down, if that has changed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shutting_down: Option<bool>,
+    },
+    /// A broker has left the cluster for good.
+    BrokerUnregistered {
+        /// Its id.
+        id: i32,
+        /// The epoch of its registration.
+        epoch: i64,
+    },
+    /// One partition has changed.
+    PartitionChanged {
+        /// The id of the topic.
+        id: Uuid,
+        /// The index of the partition.
+        partition: i32,
+        /// The change.
+        change: PartitionChange,
+    },
     /// Producer ids are allocated, in blocks.
     ProducerIdsAllocated {
         /// The first id that is not allocated.
@@ -89,7 +128,7 @@ pub enum MetadataRecord {
 }
 
 /// The newest version of each record that this program reads.
-const VERSIONS: [(&str, u64); 9] = [
+const VERSIONS: [(&str, u64); 13] = [
     ("cluster_created", 0),
     ("feature_level_set", 0),
     ("leader_epoch_raised", 0),
@@ -99,6 +138,10 @@ const VERSIONS: [(&str, u64); 9] = [
     ("topic_config_changed", 0),
     ("decoder_needed", 0),
     ("producer_ids_allocated", 0),
+    ("broker_registered", 0),
+    ("broker_changed", 0),
+    ("broker_unregistered", 0),
+    ("partition_changed", 0),
 ];
 
 /// A record that cannot be read.
@@ -140,7 +183,7 @@ impl MetadataRecord {
     /// Encodes the record for a log of this feature level.
     pub(crate) fn encode(&self, level: FeatureLevel) -> Vec<u8> {
         let version = self.version();
-        debug_assert!(version == 0 || level >= FeatureLevel::ASSIGNMENTS, "the decision knows the feature level");
+        debug_assert!(level >= self.level(), "the decision knows the feature level");
         let encoded = match version {
             0 => serde_json::to_vec(self),
             version => serde_json::to_vec(&Versioned { record: self, version }),
@@ -165,6 +208,18 @@ impl MetadataRecord {
         serde_json::from_value(Value::Object(object)).map_err(|error| RecordError::Fields { name, error })
     }
 
+    /// Returns the lowest feature level whose programs read the record.
+    fn level(&self) -> FeatureLevel {
+        match self {
+            Self::BrokerRegistered { .. }
+            | Self::BrokerChanged { .. }
+            | Self::BrokerUnregistered { .. }
+            | Self::PartitionChanged { .. } => FeatureLevel::CLUSTER,
+            _ if self.version() > 0 => FeatureLevel::ASSIGNMENTS,
+            _ => FeatureLevel::INITIAL,
+        }
+    }
+
     /// Returns the oldest version that holds the record.
     fn version(&self) -> u16 {
         match self {
@@ -187,8 +242,18 @@ struct Versioned<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Endpoint;
 
-    const LEVELS: [FeatureLevel; 2] = [FeatureLevel::INITIAL, FeatureLevel::ASSIGNMENTS];
+    fn registration() -> BrokerRegistration {
+        BrokerRegistration {
+            id: 2,
+            incarnation: Uuid::from_u128(9),
+            endpoints: vec![Endpoint { listener: "PLAINTEXT".into(), host: "b2".into(), port: 9092 }],
+            rack: Some("r1".into()),
+            level_min: 0,
+            level_max: 2,
+        }
+    }
 
     /// The format on disk is a contract: this text must stay readable.
     #[test]
@@ -250,10 +315,36 @@ mod tests {
                 r#"{"type":"decoder_needed","id":"00000000-0000-0000-0000-000000000007","digest":"ab"}"#,
             ),
             (MetadataRecord::ProducerIdsAllocated { next: 1000 }, r#"{"type":"producer_ids_allocated","next":1000}"#),
+            (
+                MetadataRecord::BrokerRegistered { broker: registration(), epoch: 4 },
+                concat!(
+                    r#"{"type":"broker_registered","broker":{"id":2,"incarnation":"00000000-0000-0000-0000-000000000009","#,
+                    r#""endpoints":[{"listener":"PLAINTEXT","host":"b2","port":9092}],"rack":"r1","level_min":0,"#,
+                    r#""level_max":2},"epoch":4}"#
+                ),
+            ),
+            (
+                MetadataRecord::BrokerChanged { id: 2, epoch: 4, fenced: Some(false), shutting_down: None },
+                r#"{"type":"broker_changed","id":2,"epoch":4,"fenced":false}"#,
+            ),
+            (
+                MetadataRecord::BrokerUnregistered { id: 2, epoch: 4 },
+                r#"{"type":"broker_unregistered","id":2,"epoch":4}"#,
+            ),
+            (
+                MetadataRecord::PartitionChanged {
+                    id,
+                    partition: 1,
+                    change: PartitionChange { leader: Some(2), isr: Some(vec![2, 3]), ..Default::default() },
+                },
+                concat!(
+                    r#"{"type":"partition_changed","id":"00000000-0000-0000-0000-000000000007","partition":1,"#,
+                    r#""change":{"leader":2,"isr":[2,3]}}"#
+                ),
+            ),
         ];
         for (record, text) in records {
-            let level = LEVELS[usize::from(record.version())];
-            assert_eq!(String::from_utf8(record.encode(level)).expect("JSON"), text);
+            assert_eq!(String::from_utf8(record.encode(record.level())).expect("JSON"), text);
             assert_eq!(MetadataRecord::decode(text.as_bytes()).expect("a known record"), record);
         }
     }
@@ -268,8 +359,8 @@ mod tests {
         );
         let text = error(r#"{"type":"topic_deleted","version":"new"}"#);
         assert!(text.starts_with(r#"metadata record topic_deleted has version "new", this"#), "{text}");
-        let text = error(r#"{"type":"broker_registered","id":1}"#);
-        assert!(text.starts_with("this program does not know the metadata record broker_registered: "), "{text}");
+        let text = error(r#"{"type":"broker_painted","id":1}"#);
+        assert!(text.starts_with("this program does not know the metadata record broker_painted: "), "{text}");
         let text = error(r#"{"type":"leader_epoch_raised","epoch":1,"by":2}"#);
         assert!(text.starts_with("metadata record leader_epoch_raised is damaged: unknown field `by`"), "{text}");
         for broken in ["", "[]", "{}", r#"{"type":5}"#, "\u{0}"] {

@@ -64,6 +64,9 @@ pub enum ControllerError {
         /// The number of brokers.
         brokers: usize,
     },
+    /// No broker can lead a new partition.
+    #[error("Unable to replicate the partition: All brokers are currently fenced.")]
+    AllBrokersFenced,
     /// An assignment replaces the two counts.
     #[error("A manual partition assignment was specified, but numPartitions or replicationFactor was not set to -1.")]
     AssignmentWithCounts,

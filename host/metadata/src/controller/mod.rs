@@ -3,17 +3,31 @@
 //! Everything here is pure: no disk, no sandbox, no clock and no randomness. A decision can be tested alone, and in a
 //! cluster the leader makes it for all nodes.
 
+mod alter_partition;
+mod brokers;
+mod cluster;
+mod cluster_error;
 mod configs;
+mod elections;
 mod error;
+mod partition_edit;
 mod partitions;
+mod placement;
 mod producer_ids;
+mod reassignments;
 mod topics;
 
 use uuid::Uuid;
 
+pub use alter_partition::{AlterPartition, alter_partition};
+pub use brokers::{BrokerState, Heartbeat, Registration, fence, heartbeat, register, unregister};
+pub use cluster_error::ClusterError;
 pub use configs::{ConfigChange, ConfigEdit, ConfigOperation};
+pub use elections::{balance, elect};
 pub use error::ControllerError;
+pub use partition_edit::Election;
 pub use producer_ids::PRODUCER_ID_BLOCK;
+pub use reassignments::reassign;
 pub use topics::{Assignment, NewTopic, Replication};
 
 use crate::{MetadataImage, MetadataRecord, TopicConfigs, TopicImage};
@@ -99,7 +113,7 @@ pub trait TopicRules {
     fn check_deletion(&self, image: &MetadataImage, topic: &TopicImage) -> Result<(), Self::Error>;
 }
 
-/// Decides a request. Returns the records that carry it out: none if nothing changes.
+/// Decides a request about topics. Those about brokers and the state of partitions are functions of their own. Returns the records that carry it out: none if nothing changes.
 ///
 /// # Errors
 /// The reason to reject the request. Nothing must be changed then.
@@ -120,5 +134,7 @@ pub fn decide<R: TopicRules>(
     }
 }
 
+#[cfg(test)]
+mod cluster_tests;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Growing topics.
 
-use super::topics::{at_level, check_replicas, place};
+use super::placement::place;
+use super::topics::{at_level, check_replicas};
 use super::{ControllerError, PARTITIONS_PER_REQUEST_MAX, TopicRules};
 use crate::{MetadataImage, MetadataRecord};
 
@@ -33,7 +34,10 @@ pub(crate) fn add<R: TopicRules>(
             check_assignments(image, added, assignments)?;
             assignments.to_vec()
         }
-        None => place(image, added, topic.partitions.first().map_or(1, |partition| partition.replicas.len())),
+        None => {
+            let factor = topic.partitions.first().map_or(1, |partition| partition.replicas.len());
+            place(image, topic.id, before..count, factor)?
+        }
     };
     rules.check_partitions(name, count)?;
     let replicas = at_level(image, replicas);

@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::placement::place;
 use super::{ControllerError, PARTITIONS_PER_REQUEST_MAX, TopicDraft, TopicRules};
 use crate::image::source_of;
 use crate::topic_name::check_name;
@@ -90,7 +91,7 @@ pub(crate) fn create<R: TopicRules>(
     rules.check_partitions(name, partitions)?;
     rules.check(image, &TopicDraft { name, partitions, before: None, configs })?;
     let replicas = match &topic.assignments[..] {
-        [] => place(image, partitions as usize, factor),
+        [] => place(image, *id, 0..partitions, factor)?,
         assignments => by_index(assignments),
     };
     Ok(vec![MetadataRecord::TopicCreated {
@@ -121,14 +122,6 @@ fn collision(image: &MetadataImage, name: &str) -> Option<String> {
     let plain = |name: &str| name.replace('.', "_");
     let wanted = plain(name);
     image.topics().find(|topic| plain(&topic.name) == wanted).map(|topic| topic.name.clone())
-}
-
-/// Places partitions on the brokers: the leaders in turn, the followers after them.
-pub(crate) fn place(image: &MetadataImage, partitions: usize, factor: usize) -> Vec<Vec<i32>> {
-    let brokers = image.brokers();
-    (0..partitions)
-        .map(|index| brokers.iter().copied().cycle().skip(index % brokers.len()).take(factor).collect())
-        .collect()
 }
 
 /// Returns the assignments in the form of the log's feature level: below the level with assignments, the one broker has
@@ -183,7 +176,7 @@ pub(crate) fn check_replicas(image: &MetadataImage, replicas: &[i32]) -> Result<
         return Err(ControllerError::AssignmentEmpty);
     }
     for (place, broker) in replicas.iter().enumerate() {
-        if !image.brokers().contains(broker) {
+        if image.broker(*broker).is_none() {
             return Err(ControllerError::AssignmentUnknownBroker(*broker));
         }
         if replicas[..place].contains(broker) {

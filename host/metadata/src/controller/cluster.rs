@@ -1,0 +1,61 @@
+//! What the decisions about brokers and partitions have in common: each partition that a change of a broker touches.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use super::TopicRules;
+use super::partition_edit::{Election, PartitionEdit};
+use crate::{MetadataImage, MetadataRecord, PartitionImage, TopicImage};
+
+/// A topic's configs that elections depend on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ElectionConfigs {
+    /// `min.insync.replicas`.
+    pub(crate) min_isr: usize,
+    /// `unclean.leader.election.enable`.
+    pub(crate) unclean: bool,
+}
+
+impl ElectionConfigs {
+    /// Returns those of a topic, or the defaults that it inherits.
+    pub(crate) fn of<R: TopicRules>(topic: &TopicImage, rules: &R) -> Self {
+        let value = |name: &str| topic.configs.get(name).cloned().or_else(|| rules.inherited(name));
+        Self {
+            min_isr: value("min.insync.replicas").and_then(|text| text.parse().ok()).unwrap_or(1),
+            unclean: value("unclean.leader.election.enable").is_some_and(|text| text == "true"),
+        }
+    }
+
+    /// Returns the election that keeps a partition online.
+    pub(crate) fn online(self) -> Election {
+        if self.unclean { Election::Unclean } else { Election::Clean }
+    }
+}
+
+/// Returns every partition that is stored, with its topic and index. A view has those of its source.
+pub(crate) fn partitions(image: &MetadataImage) -> impl Iterator<Item = (&TopicImage, i32, &PartitionImage)> {
+    let topics = image.topics().filter(|topic| topic.view_of().is_none());
+    topics.flat_map(|topic| (0..).zip(&topic.partitions).map(|(index, partition)| (&**topic, index, partition)))
+}
+
+/// Edits every partition that `edit` returns something for. `active` tells which brokers may lead after the change.
+pub(crate) fn edit_partitions<'a, R: TopicRules>(
+    image: &'a MetadataImage,
+    rules: &R,
+    active: impl Fn(i32) -> bool,
+    edit: impl Fn(&'a PartitionImage, ElectionConfigs) -> Option<PartitionEdit<'a>>,
+) -> Vec<MetadataRecord> {
+    let mut configs: BTreeMap<Uuid, ElectionConfigs> = BTreeMap::new();
+    let mut records = Vec::new();
+    for (topic, index, partition) in partitions(image) {
+        let configs = *configs.entry(topic.id).or_insert_with(|| ElectionConfigs::of(topic, rules));
+        let change = edit(partition, configs).and_then(|edit| edit.finish(&active, configs.min_isr));
+        records.extend(change.map(|change| MetadataRecord::PartitionChanged {
+            id: topic.id,
+            partition: index,
+            change,
+        }));
+    }
+    records
+}

@@ -1,0 +1,81 @@
+//! Elections that an operator or the balancer asks for (KIP-183, KIP-460).
+
+use uuid::Uuid;
+
+use super::cluster::{ElectionConfigs, edit_partitions, partitions};
+use super::partition_edit::{Election, PartitionEdit};
+use super::{ClusterError, TopicRules};
+use crate::{MetadataImage, MetadataRecord, NO_LEADER, PartitionImage};
+
+/// Elects the leader of one partition: the preferred one, or with [`Election::Unclean`] any active replica for a
+/// partition without a leader.
+///
+/// # Errors
+/// No election is needed, or no replica can be elected.
+pub fn elect<R: TopicRules>(
+    image: &MetadataImage,
+    rules: &R,
+    election: Election,
+    topic: Uuid,
+    index: i32,
+) -> Result<MetadataRecord, ClusterError> {
+    let topic = image.topic_by_id(topic).ok_or(ClusterError::UnknownTopicId(topic))?;
+    let partition = image.partition(topic.id, index).ok_or(ClusterError::UnknownPartition(index))?;
+    let settled = match election {
+        Election::Preferred => is_preferred(partition),
+        Election::Clean | Election::Unclean => partition.leader != NO_LEADER,
+    };
+    if settled {
+        return Err(ClusterError::ElectionNotNeeded);
+    }
+    let edit = PartitionEdit { election, ..PartitionEdit::of(partition) };
+    let change = edit.finish(|id| image.is_active(id), ElectionConfigs::of(topic, rules).min_isr);
+    let elected = change.filter(|change| match (election, change.leader) {
+        (Election::Preferred, leader) => leader == partition.replicas.first().copied(),
+        (_, leader) => leader.is_some_and(|leader| leader != NO_LEADER),
+    });
+    match elected {
+        Some(change) => Ok(MetadataRecord::PartitionChanged { id: topic.id, partition: index, change }),
+        None if election == Election::Preferred => Err(ClusterError::PreferredLeaderNotAvailable),
+        None => Err(ClusterError::EligibleLeadersNotAvailable),
+    }
+}
+
+/// Gives partitions back to their preferred leaders, where those are in sync (`auto.leader.rebalance.enable`).
+///
+/// A broker counts as imbalanced if it leads fewer than `100 - percentage` percent of the partitions that prefer it
+/// (`leader.imbalance.per.broker.percentage`). At most `limit` leaders move at once.
+pub fn balance<R: TopicRules>(
+    image: &MetadataImage,
+    rules: &R,
+    percentage: usize,
+    limit: usize,
+) -> Vec<MetadataRecord> {
+    let imbalanced = |id: i32| {
+        let prefer = || partitions(image).filter(move |(_, _, partition)| partition.replicas.first() == Some(&id));
+        let elsewhere = prefer().filter(|(_, _, partition)| !is_preferred(partition)).count();
+        elsewhere * 100 > prefer().count() * percentage
+    };
+    let wanting: Vec<i32> = image
+        .brokers()
+        .map(|broker| broker.registration.id)
+        .filter(|&id| image.is_active(id) && imbalanced(id))
+        .collect();
+    let mut records = edit_partitions(
+        image,
+        rules,
+        |id| image.is_active(id),
+        |partition, _| {
+            let preferred = partition.replicas.first()?;
+            let moves =
+                partition.leader != *preferred && wanting.contains(preferred) && partition.isr.contains(preferred);
+            moves.then(|| PartitionEdit { election: Election::Preferred, ..PartitionEdit::of(partition) })
+        },
+    );
+    records.truncate(limit);
+    records
+}
+
+fn is_preferred(partition: &PartitionImage) -> bool {
+    partition.replicas.first() == Some(&partition.leader)
+}
