@@ -145,7 +145,9 @@ impl From<ControllerError> for ApiError {
             | E::FewerPartitions { .. }
             | E::PartitionsOfView { .. } => ErrorCode::INVALID_PARTITIONS,
             E::TooManyPartitions(_) => ErrorCode::POLICY_VIOLATION,
-            E::NonPositiveReplicationFactor | E::TooFewBrokers { .. } => ErrorCode::INVALID_REPLICATION_FACTOR,
+            E::NonPositiveReplicationFactor | E::TooFewBrokers { .. } | E::AllBrokersFenced => {
+                ErrorCode::INVALID_REPLICATION_FACTOR
+            }
             E::AssignmentWithCounts => ErrorCode::INVALID_REQUEST,
             E::AssignmentIndexes
             | E::AssignmentEmpty
@@ -191,6 +193,7 @@ mod tests {
             (E::TooManyPartitions(10_001), ErrorCode::POLICY_VIOLATION),
             (E::NonPositiveReplicationFactor, ErrorCode::INVALID_REPLICATION_FACTOR),
             (E::TooFewBrokers { factor: 3, brokers: 1 }, ErrorCode::INVALID_REPLICATION_FACTOR),
+            (E::AllBrokersFenced, ErrorCode::INVALID_REPLICATION_FACTOR),
             (E::AssignmentWithCounts, ErrorCode::INVALID_REQUEST),
             (E::AssignmentIndexes, ErrorCode::INVALID_REPLICA_ASSIGNMENT),
             (E::AssignmentEmpty, ErrorCode::INVALID_REPLICA_ASSIGNMENT),

@@ -109,7 +109,8 @@ pub fn heartbeat<R: TopicRules>(
         (true, false) if caught_up => unfence(image, rules, broker),
         _ => Vec::new(),
     };
-    let fenced = broker.fenced != !records.is_empty();
+    // Records change the state to the other one.
+    let fenced = broker.fenced == records.is_empty();
     Ok((BrokerState { fenced, may_stop: false }, records))
 }
 

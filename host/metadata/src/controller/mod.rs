@@ -137,4 +137,6 @@ pub fn decide<R: TopicRules>(
 #[cfg(test)]
 mod cluster_tests;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
