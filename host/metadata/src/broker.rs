@@ -11,7 +11,7 @@ use crate::FeatureLevel;
 pub struct BrokerRegistration {
     /// Its `node.id`.
     pub id: i32,
-    /// Random for each start of the process, so that two processes with one id are told apart.
+    /// Random for each start of the process, so that two processes with one id can be distinguished.
     pub incarnation: Uuid,
     /// Where clients and other brokers reach it: one address for each listener.
     pub endpoints: Vec<Endpoint>,

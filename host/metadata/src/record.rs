@@ -318,7 +318,8 @@ mod tests {
             (
                 MetadataRecord::BrokerRegistered { broker: registration(), epoch: 4 },
                 concat!(
-                    r#"{"type":"broker_registered","broker":{"id":2,"incarnation":"00000000-0000-0000-0000-000000000009","#,
+                    r#"{"type":"broker_registered","broker":{"id":2,"#,
+                    r#""incarnation":"00000000-0000-0000-0000-000000000009","#,
                     r#""endpoints":[{"listener":"PLAINTEXT","host":"b2","port":9092}],"rack":"r1","level_min":0,"#,
                     r#""level_max":2},"epoch":4}"#
                 ),

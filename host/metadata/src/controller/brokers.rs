@@ -14,8 +14,8 @@ pub struct Registration {
     pub cluster_id: String,
     /// What it says of itself.
     pub broker: BrokerRegistration,
-    /// Its logs hold all that it has ever confirmed: it stopped cleanly, or confirms only what is synced, and its folder
-    /// is the one of before.
+    /// Its logs hold all that it has ever confirmed. So it is in the folder of before, and stopped cleanly or confirms
+    /// only what is synced.
     pub kept_logs: bool,
 }
 
@@ -45,8 +45,8 @@ pub struct BrokerState {
 
 /// Registers a broker, fenced. Returns the epoch of the registration.
 ///
-/// Its replicas leave the in-sync sets: after a start nothing is known of its logs. The same process can register again,
-/// and keeps its epoch.
+/// Its replicas leave the in-sync sets: after a start nothing is known of its logs. The same process can register
+/// again, and keeps its epoch.
 ///
 /// # Errors
 /// - The broker has the data of another cluster.

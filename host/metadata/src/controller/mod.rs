@@ -113,7 +113,9 @@ pub trait TopicRules {
     fn check_deletion(&self, image: &MetadataImage, topic: &TopicImage) -> Result<(), Self::Error>;
 }
 
-/// Decides a request about topics. Those about brokers and the state of partitions are functions of their own. Returns the records that carry it out: none if nothing changes.
+/// Decides a request about topics. Returns the records that carry it out: none if nothing changes.
+///
+/// Brokers and the state of partitions have functions of their own.
 ///
 /// # Errors
 /// The reason to reject the request. Nothing must be changed then.

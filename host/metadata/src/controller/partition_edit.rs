@@ -58,8 +58,8 @@ impl<'a> PartitionEdit<'a> {
     /// Returns the difference to the present state: what the wanted state asks for and what follows from it. `None` if
     /// nothing changes.
     ///
-    /// `active` tells which brokers may lead. `min_isr` is the topic's `min.insync.replicas`, of which at most the number
-    /// of replicas counts.
+    /// `active` tells which brokers may lead. `min_isr` is the topic's `min.insync.replicas`; at most the number of
+    /// replicas counts.
     pub(crate) fn finish(mut self, active: impl Fn(i32) -> bool, min_isr: usize) -> Option<PartitionChange> {
         self.complete_reassignment();
         self.update_eligible(min_isr.min(self.replicas.len()));
@@ -146,8 +146,8 @@ impl<'a> PartitionEdit<'a> {
         }
     }
 
-    /// Returns a leader that may lack records: the last leader if all others of the in-sync set have lost theirs, or with
-    /// [`Election::Unclean`] any active replica.
+    /// Returns a leader that may lack records. It is the last leader if all others of the in-sync set have lost theirs,
+    /// or with [`Election::Unclean`] any active replica.
     fn elect_unclean(&self, active: &impl Fn(i32) -> bool) -> Option<i32> {
         let last = match (&self.isr[..], &self.elr[..], &*self.before.last_known_elr) {
             ([], [], [last]) if self.replicas.contains(last) => Some(*last),

@@ -1,7 +1,7 @@
 //! Drives the controller's decisions by random events, and checks after each that no acknowledged record can be lost.
 //!
-//! The brokers are models: each has a log, and its own image that lags behind the controller's. Every random choice comes
-//! from one seed. `MILLSTREAM_SIM_SEED` runs one seed, `MILLSTREAM_SIM_SEEDS` another number of them.
+//! The brokers are models: each has a log, and its own image that lags behind the controller's. Every random choice
+//! comes from one seed. `MILLSTREAM_SIM_SEED` runs one seed, `MILLSTREAM_SIM_SEEDS` another number of them.
 
 use std::collections::BTreeMap;
 use std::env;
