@@ -66,6 +66,7 @@ pub(crate) fn touched(image: &MetadataImage, records: &[MetadataRecord]) -> BTre
             | MetadataRecord::PartitionsAdded { id, .. }
             | MetadataRecord::TopicConfigChanged { id, .. }
             | MetadataRecord::PartitionChanged { id, .. }
+            | MetadataRecord::PartitionRestored { id, .. }
             | MetadataRecord::DecoderNeeded { id, .. } => drop(ids.insert(*id)),
             MetadataRecord::LeaderEpochRaised { .. } => ids.extend(image.topics().map(|topic| topic.id)),
             MetadataRecord::ClusterCreated { .. }
@@ -73,6 +74,7 @@ pub(crate) fn touched(image: &MetadataImage, records: &[MetadataRecord]) -> BTre
             | MetadataRecord::BrokerRegistered { .. }
             | MetadataRecord::BrokerChanged { .. }
             | MetadataRecord::BrokerUnregistered { .. }
+            | MetadataRecord::BrokerEpochsAllocated { .. }
             | MetadataRecord::ProducerIdsAllocated { .. } => {}
         }
     }

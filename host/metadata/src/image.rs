@@ -120,6 +120,11 @@ impl MetadataImage {
         }
     }
 
+    /// Returns the empty state of a cluster whose brokers all register.
+    pub(crate) fn without_brokers() -> Self {
+        Self { brokers: Arc::default(), ..Self::new(0) }
+    }
+
     /// Returns the registered brokers, in the order of their ids.
     pub fn brokers(&self) -> impl ExactSizeIterator<Item = &BrokerImage> {
         self.brokers.values()
@@ -212,6 +217,11 @@ impl MetadataImage {
                 self.partition(*id, *partition).ok_or(ImageError::NoPartition(*id, *partition))?;
                 self.change(*id, |topic| topic.partitions[size(*partition)].apply(change))?;
             }
+            MetadataRecord::PartitionRestored { id, partition, state } => {
+                self.partition(*id, *partition).ok_or(ImageError::NoPartition(*id, *partition))?;
+                self.change(*id, |topic| topic.partitions[size(*partition)] = PartitionImage::clone(state))?;
+            }
+            MetadataRecord::BrokerEpochsAllocated { next } => self.next_broker_epoch = *next,
             MetadataRecord::TopicConfigChanged { id, name, value } => {
                 self.change(*id, |topic| match value {
                     Some(value) => drop(topic.configs.insert(name.clone(), value.clone())),

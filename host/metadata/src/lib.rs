@@ -12,6 +12,7 @@ mod feature;
 mod image;
 mod partition;
 mod record;
+pub mod snapshot;
 mod store;
 mod topic_name;
 

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 pub const NO_LEADER: i32 = -1;
 
 /// One partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PartitionImage {
     /// The broker that leads it, or [`NO_LEADER`].
     pub leader: i32,
@@ -17,20 +18,46 @@ pub struct PartitionImage {
     /// Rises with every change of the partition, so that a change that was decided on an older state is detected.
     pub partition_epoch: i32,
     /// The brokers that hold the partition, the preferred leader first. During a reassignment those of both sides.
+    #[serde(with = "list")]
     pub replicas: Arc<[i32]>,
     /// Those of them that are in sync. Empty if the last one has left.
+    #[serde(with = "list")]
     pub isr: Arc<[i32]>,
     /// The replicas that a reassignment adds.
+    #[serde(default, with = "list", skip_serializing_if = "list::is_empty")]
     pub adding: Arc<[i32]>,
     /// The replicas that a reassignment removes.
+    #[serde(default, with = "list", skip_serializing_if = "list::is_empty")]
     pub removing: Arc<[i32]>,
     /// The eligible leader replicas (KIP-966): they left an in-sync set that is smaller than `min.insync.replicas`, and
     /// hold every committed record.
+    #[serde(default, with = "list", skip_serializing_if = "list::is_empty")]
     pub elr: Arc<[i32]>,
     /// The leader that was the last one, while the partition has none.
+    #[serde(default, with = "list", skip_serializing_if = "list::is_empty")]
     pub last_known_elr: Arc<[i32]>,
     /// The leader was elected from outside of the in-sync set and has not recovered yet (KIP-704).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recovering: bool,
+}
+
+/// A shared list in JSON. Serde's own feature for it would make every package that needs serde compile again.
+mod list {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(list: &Arc<[i32]>, serializer: S) -> Result<S::Ok, S::Error> {
+        (**list).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<[i32]>, D::Error> {
+        Vec::deserialize(deserializer).map(Arc::from)
+    }
+
+    pub(super) fn is_empty(list: &Arc<[i32]>) -> bool {
+        list.is_empty()
+    }
 }
 
 impl PartitionImage {

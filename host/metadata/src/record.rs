@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::broker::BrokerRegistration;
 use super::feature::FeatureLevel;
-use super::partition::PartitionChange;
+use super::partition::{PartitionChange, PartitionImage};
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,6 +120,20 @@ pub enum MetadataRecord {
         /// The change.
         change: PartitionChange,
     },
+    /// The whole state of one partition, in a snapshot.
+    PartitionRestored {
+        /// The id of the topic.
+        id: Uuid,
+        /// The index of the partition.
+        partition: i32,
+        /// The state.
+        state: Box<PartitionImage>,
+    },
+    /// The epochs of registrations that are used up, in a snapshot.
+    BrokerEpochsAllocated {
+        /// The first epoch that is not used.
+        next: i64,
+    },
     /// Producer ids are allocated, in blocks.
     ProducerIdsAllocated {
         /// The first id that is not allocated.
@@ -128,7 +142,7 @@ pub enum MetadataRecord {
 }
 
 /// The newest version of each record that this program reads.
-const VERSIONS: [(&str, u64); 13] = [
+const VERSIONS: [(&str, u64); 15] = [
     ("cluster_created", 0),
     ("feature_level_set", 0),
     ("leader_epoch_raised", 0),
@@ -142,6 +156,8 @@ const VERSIONS: [(&str, u64); 13] = [
     ("broker_changed", 0),
     ("broker_unregistered", 0),
     ("partition_changed", 0),
+    ("partition_restored", 0),
+    ("broker_epochs_allocated", 0),
 ];
 
 /// A record that cannot be read.
@@ -214,7 +230,9 @@ impl MetadataRecord {
             Self::BrokerRegistered { .. }
             | Self::BrokerChanged { .. }
             | Self::BrokerUnregistered { .. }
-            | Self::PartitionChanged { .. } => FeatureLevel::CLUSTER,
+            | Self::PartitionChanged { .. }
+            | Self::PartitionRestored { .. }
+            | Self::BrokerEpochsAllocated { .. } => FeatureLevel::CLUSTER,
             _ if self.version() > 0 => FeatureLevel::ASSIGNMENTS,
             _ => FeatureLevel::INITIAL,
         }
@@ -343,6 +361,18 @@ mod tests {
                     r#""change":{"leader":2,"isr":[2,3]}}"#
                 ),
             ),
+            (
+                MetadataRecord::PartitionRestored {
+                    id,
+                    partition: 1,
+                    state: Box::new(PartitionImage::new([2, 3].into(), 5)),
+                },
+                concat!(
+                    r#"{"type":"partition_restored","id":"00000000-0000-0000-0000-000000000007","partition":1,"#,
+                    r#""state":{"leader":2,"leader_epoch":5,"partition_epoch":0,"replicas":[2,3],"isr":[2,3]}}"#
+                ),
+            ),
+            (MetadataRecord::BrokerEpochsAllocated { next: 6 }, r#"{"type":"broker_epochs_allocated","next":6}"#),
         ];
         for (record, text) in records {
             assert_eq!(String::from_utf8(record.encode(record.level())).expect("JSON"), text);

@@ -137,7 +137,7 @@ pub fn decide<R: TopicRules>(
 }
 
 #[cfg(test)]
-mod cluster_tests;
+pub(crate) mod cluster_tests;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::env;
 
 use super::cluster_tests::{ClusterRules, TOPIC, beat, registration};
 use super::*;
-use crate::{FeatureLevel, NO_LEADER, PartitionImage};
+use crate::{FeatureLevel, NO_LEADER, PartitionImage, snapshot};
 
 const BROKERS: [i32; 4] = [1, 2, 3, 4];
 const STEPS: usize = 1500;
@@ -383,6 +383,8 @@ fn run(seed: u64, bug: Bug) -> Result<Counts, String> {
     let mut replayed = MetadataImage::new(1);
     simulation.records.iter().for_each(|record| replayed.apply(record).expect("it fitted before"));
     assert_eq!(replayed, simulation.image, "seed {seed}: a replay gives another image");
+    let restored = snapshot::read(&snapshot::write(&replayed)).expect("it was just written");
+    assert_eq!(restored, simulation.image, "seed {seed}: a snapshot gives another image");
     Ok(simulation.counts)
 }
 
