@@ -35,6 +35,7 @@ Tasks:
                                --only: print only the rows whose name contains TEXT
   soak [--partitions COUNT]    Create 10,000 partitions, write to them, stop and start
                                the broker, and print the times
+  soak --sim SEEDS             Run this number of seeds of each simulator
 ";
 
 fn main() -> ExitCode {

@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: measures a broker with many partitions.
+//! `cargo xtask soak`: measures a broker with many partitions, or runs many seeds of the simulators.
 
 use std::process::{Command, ExitCode};
 
@@ -7,8 +7,13 @@ use lexopt::prelude::*;
 
 use crate::cargo::{self, cargo};
 
+/// The crates with a simulator. Its module is named `simulator`.
+const SIMULATORS: [&str; 2] = ["millstream-coordinator", "millstream-metadata"];
+
 pub(crate) struct Options {
     partitions: u32,
+    /// How many seeds of the simulators to run, instead of the broker.
+    seeds: Option<u64>,
 }
 
 impl Options {
@@ -17,10 +22,11 @@ impl Options {
     /// # Errors
     /// An argument is unknown, or not a number.
     pub(crate) fn parse(arguments: &mut lexopt::Parser) -> Result<Self, lexopt::Error> {
-        let mut options = Self { partitions: 10_000 };
+        let mut options = Self { partitions: 10_000, seeds: None };
         while let Some(argument) = arguments.next()? {
             match argument {
                 Long("partitions") => options.partitions = arguments.value()?.parse()?,
+                Long("sim") => options.seeds = Some(arguments.value()?.parse()?),
                 other => return Err(other.unexpected()),
             }
         }
@@ -28,16 +34,31 @@ impl Options {
     }
 }
 
-/// Builds the binary that the tests use, and measures it.
+/// Builds the binary that the tests use and measures it, or runs the simulators.
 ///
 /// # Errors
-/// The build fails, or the broker.
+/// The build fails, or the broker, or a seed.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    match options.seeds {
+        Some(seeds) => simulate(seeds),
+        None => measure(options.partitions),
+    }
+}
+
+fn simulate(seeds: u64) -> Result<ExitCode> {
+    for package in SIMULATORS {
+        let mut test = cargo(["test", "--package", package, "--lib", "simulator", "--", "--nocapture"]);
+        cargo::succeed(test.env("MILLSTREAM_SIM_SEEDS", seeds.to_string()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn measure(partitions: u32) -> Result<ExitCode> {
     cargo::add_wasm_target()?;
     cargo::succeed(&mut cargo(["build", "--workspace", "--bins"]))?;
     let built = cargo::target_folder()?.join("debug");
     let mut bench = Command::new(built.join("millstream-bench"));
-    bench.arg("--scale").arg(built.join("millstream")).args(["--partitions", &options.partitions.to_string()]);
+    bench.arg("--scale").arg(built.join("millstream")).args(["--partitions", &partitions.to_string()]);
     cargo::succeed(&mut bench)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -139,6 +139,6 @@ pub fn decide<R: TopicRules>(
 #[cfg(test)]
 pub(crate) mod cluster_tests;
 #[cfg(test)]
-mod simulation;
+mod simulator;
 #[cfg(test)]
 mod tests;

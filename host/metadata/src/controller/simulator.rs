@@ -61,7 +61,7 @@ struct Counts {
     reassignments: usize,
 }
 
-struct Simulation {
+struct Simulator {
     random: fastrand::Rng,
     bug: Bug,
     rules: ClusterRules,
@@ -75,9 +75,9 @@ struct Simulation {
     counts: Counts,
 }
 
-impl Simulation {
+impl Simulator {
     fn new(seed: u64, bug: Bug) -> Self {
-        let mut simulation = Self {
+        let mut simulator = Self {
             random: fastrand::Rng::with_seed(seed),
             bug,
             rules: ClusterRules::new("2", "false"),
@@ -89,22 +89,22 @@ impl Simulation {
             next_value: 0,
             counts: Counts::default(),
         };
-        simulation.commit(vec![
+        simulator.commit(vec![
             MetadataRecord::ClusterCreated { cluster_id: "c".into() },
             MetadataRecord::FeatureLevelSet { level: FeatureLevel::CLUSTER.number() },
         ]);
         for id in BROKERS {
             let image = MetadataImage::new(1);
             let broker = Broker { image, applied: 0, running: false, epoch: -1, log: Vec::new(), leading: None };
-            simulation.brokers.insert(id, broker);
-            simulation.start(id, true);
-            simulation.beat(id, false);
+            simulator.brokers.insert(id, broker);
+            simulator.start(id, true);
+            simulator.beat(id, false);
         }
         let assignments = vec![Assignment { partition: 0, replicas: vec![1, 2, 3] }];
         let topic = NewTopic { id: TOPIC, assignments, ..NewTopic::new("t") };
-        let records = decide(&simulation.image, &Request::CreateTopic(topic), &simulation.rules);
-        simulation.commit(records.expect("a good topic"));
-        simulation
+        let records = decide(&simulator.image, &Request::CreateTopic(topic), &simulator.rules);
+        simulator.commit(records.expect("a good topic"));
+        simulator
     }
 
     /// Applies a decision, by way of the form on disk.
@@ -375,19 +375,20 @@ impl Simulation {
 
 /// Runs one seed. Returns what has happened, or what went wrong.
 fn run(seed: u64, bug: Bug) -> Result<Counts, String> {
-    let mut simulation = Simulation::new(seed, bug);
+    let mut simulator = Simulator::new(seed, bug);
     for step in 0..STEPS {
-        simulation.step();
-        simulation.check().map_err(|wrong| format!("seed {seed}, step {step}: {wrong}"))?;
+        simulator.step();
+        simulator.check().map_err(|wrong| format!("seed {seed}, step {step}: {wrong}"))?;
     }
     let mut replayed = MetadataImage::new(1);
-    simulation.records.iter().for_each(|record| replayed.apply(record).expect("it fitted before"));
-    assert_eq!(replayed, simulation.image, "seed {seed}: a replay gives another image");
+    simulator.records.iter().for_each(|record| replayed.apply(record).expect("it fitted before"));
+    assert_eq!(replayed, simulator.image, "seed {seed}: a replay gives another image");
     let restored = snapshot::read(&snapshot::write(&replayed)).expect("it was just written");
-    assert_eq!(restored, simulation.image, "seed {seed}: a snapshot gives another image");
-    Ok(simulation.counts)
+    assert_eq!(restored, simulator.image, "seed {seed}: a snapshot gives another image");
+    Ok(simulator.counts)
 }
 
+/// Returns the number in a variable of the environment.
 fn variable(name: &str) -> Option<u64> {
     env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
 }
