@@ -71,16 +71,27 @@ apis! {
     DeleteGroups = 42, DeleteGroupsRequest;
     ElectLeaders = 43, ElectLeadersRequest;
     IncrementalAlterConfigs = 44, IncrementalAlterConfigsRequest;
+    AlterPartitionReassignments = 45, AlterPartitionReassignmentsRequest;
     ListPartitionReassignments = 46, ListPartitionReassignmentsRequest;
     OffsetDelete = 47, OffsetDeleteRequest;
     DescribeClientQuotas = 48, DescribeClientQuotasRequest;
     DescribeUserScramCredentials = 50, DescribeUserScramCredentialsRequest;
+    DescribeQuorum = 55, DescribeQuorumRequest;
+    AlterPartition = 56, AlterPartitionRequest;
+    UpdateFeatures = 57, UpdateFeaturesRequest;
     DescribeCluster = 60, DescribeClusterRequest;
     DescribeProducers = 61, DescribeProducersRequest;
+    BrokerRegistration = 62, BrokerRegistrationRequest;
+    BrokerHeartbeat = 63, BrokerHeartbeatRequest;
+    UnregisterBroker = 64, UnregisterBrokerRequest;
+    AllocateProducerIds = 67, AllocateProducerIdsRequest;
     ConsumerGroupHeartbeat = 68, ConsumerGroupHeartbeatRequest;
     ConsumerGroupDescribe = 69, ConsumerGroupDescribeRequest;
     ListConfigResources = 74, ListConfigResourcesRequest;
     DescribeTopicPartitions = 75, DescribeTopicPartitionsRequest;
+    AddRaftVoter = 80, AddRaftVoterRequest;
+    RemoveRaftVoter = 81, RemoveRaftVoterRequest;
+    UnregisterController = 94, UnregisterControllerRequest;
 }
 
 /// Describes an API: the versions that the codec can read and write.

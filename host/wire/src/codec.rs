@@ -246,7 +246,7 @@ macro_rules! numbers {
     )*};
 }
 
-numbers!(i8, i16, i32, i64, f64);
+numbers!(i8, i16, u16, i32, i64, f64);
 
 impl Message for bool {
     fn decode(reader: &mut Reader, _: i16) -> Result<Self, WireError> {

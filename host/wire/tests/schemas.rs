@@ -75,6 +75,16 @@ fn oracles() -> BTreeMap<&'static str, (Oracle, std::ops::RangeInclusive<i16>)> 
         ListConfigResourcesRequest ListConfigResourcesResponse
         ConsumerGroupHeartbeatRequest ConsumerGroupHeartbeatResponse
         ConsumerGroupDescribeRequest ConsumerGroupDescribeResponse
+        AlterPartitionReassignmentsRequest AlterPartitionReassignmentsResponse
+        DescribeQuorumRequest DescribeQuorumResponse
+        AlterPartitionRequest AlterPartitionResponse
+        UpdateFeaturesRequest UpdateFeaturesResponse
+        BrokerRegistrationRequest BrokerRegistrationResponse
+        BrokerHeartbeatRequest BrokerHeartbeatResponse
+        UnregisterBrokerRequest UnregisterBrokerResponse
+        AllocateProducerIdsRequest AllocateProducerIdsResponse
+        AddRaftVoterRequest AddRaftVoterResponse
+        RemoveRaftVoterRequest RemoveRaftVoterResponse
         ConsumerProtocolSubscription ConsumerProtocolAssignment
     }
 }
@@ -107,6 +117,12 @@ fn what_we_write_the_oracle_reads_and_writes() {
         ("DeleteGroupsResponse", 3),
         ("DescribeLogDirsRequest", 5),
         ("DescribeLogDirsResponse", 5),
+        ("BrokerHeartbeatRequest", 2),
+        ("BrokerHeartbeatResponse", 2),
+        ("AddRaftVoterRequest", 1),
+        ("AddRaftVoterResponse", 1),
+        ("UnregisterControllerRequest", 0),
+        ("UnregisterControllerResponse", 0),
     ];
     let older =
         ["ProduceRequest", "ProduceResponse"].into_iter().flat_map(|name| (0..3).map(move |version| (name, version)));

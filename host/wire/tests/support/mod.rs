@@ -223,6 +223,7 @@ impl Filler {
             }
             "int8" => self.number(1, (number % 100) as i64),
             "int16" => self.number(2, 300 + number as i64),
+            "uint16" => self.number(2, 40_000 + number as i64),
             "int32" => self.number(4, 70_000 + number as i64),
             "int64" => self.number(8, 5_000_000_000 + number as i64),
             "float64" => {
@@ -369,6 +370,17 @@ pub(crate) fn ours() -> Vec<(&'static str, RoundTrip, Decode)> {
         ListConfigResourcesRequest ListConfigResourcesResponse
         ConsumerGroupHeartbeatRequest ConsumerGroupHeartbeatResponse
         ConsumerGroupDescribeRequest ConsumerGroupDescribeResponse
+        AlterPartitionReassignmentsRequest AlterPartitionReassignmentsResponse
+        DescribeQuorumRequest DescribeQuorumResponse
+        AlterPartitionRequest AlterPartitionResponse
+        UpdateFeaturesRequest UpdateFeaturesResponse
+        BrokerRegistrationRequest BrokerRegistrationResponse
+        BrokerHeartbeatRequest BrokerHeartbeatResponse
+        UnregisterBrokerRequest UnregisterBrokerResponse
+        AllocateProducerIdsRequest AllocateProducerIdsResponse
+        AddRaftVoterRequest AddRaftVoterResponse
+        RemoveRaftVoterRequest RemoveRaftVoterResponse
+        UnregisterControllerRequest UnregisterControllerResponse
         ConsumerProtocolSubscription ConsumerProtocolAssignment
         OffsetCommitKey OffsetCommitValue GroupMetadataKey GroupMetadataValue
     }
