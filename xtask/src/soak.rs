@@ -7,8 +7,8 @@ use lexopt::prelude::*;
 
 use crate::cargo::{self, cargo};
 
-/// The crates with a simulator. Its module is named `simulator`.
-const SIMULATORS: [&str; 2] = ["millstream-coordinator", "millstream-metadata"];
+/// The crates with a simulator. The names of its tests contain `simulator`.
+const SIMULATORS: [&str; 3] = ["millstream-coordinator", "millstream-metadata", "millstream-partition"];
 
 pub(crate) struct Options {
     partitions: u32,
@@ -47,7 +47,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 
 fn simulate(seeds: u64) -> Result<ExitCode> {
     for package in SIMULATORS {
-        let mut test = cargo(["test", "--package", package, "--lib", "simulator", "--", "--nocapture"]);
+        let mut test = cargo(["test", "--package", package, "simulator", "--", "--nocapture"]);
         cargo::succeed(test.env("MILLSTREAM_SIM_SEEDS", seeds.to_string()))?;
     }
     Ok(ExitCode::SUCCESS)

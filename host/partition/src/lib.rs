@@ -11,6 +11,7 @@
 //! | `error.rs` | why a partition cannot serve a request |
 //! | `error_log.rs` | log lines about a failing disk, at most one in ten seconds |
 //! | `clock.rs` | the wall clock |
+//! | `replica/` | leader and follower as state machines, not used by partitions yet |
 //!
 //! This crate does not know stages, connections or Kafka's error codes.
 
@@ -27,6 +28,7 @@ mod open;
 mod partition;
 #[cfg(test)]
 mod partition_tests;
+pub mod replica;
 
 pub use clock::now_ms;
 pub use commit::{Acks, Committed, FlushMode};
