@@ -167,8 +167,18 @@ fn encode_body(input: &Struct) -> TokenStream {
             }
         }
     });
+    let absent = tagged.iter().filter(|field| !field.ignorable).filter_map(|field| {
+        let (name, differs) = (field.ident.unraw().to_string(), differs_from_default(field));
+        let test = version_test(field.versions)?;
+        Some(quote! {
+            if writer.strict() && !#test && #differs {
+                return Err(::millstream_wire::WireError::not_in_version().in_field(#name));
+            }
+        })
+    });
     quote! {
         #(#plain)*
+        #(#absent)*
         if writer.flexible() {
             writer.unsigned_varint(0 #(+ #present)*);
             #(#writes)*

@@ -9,9 +9,9 @@ use crate::{ErrorCode, Message, Records, Str};
 #[derive(Message, Debug, Clone, PartialEq)]
 #[message(api = Fetch, response = FetchResponse, versions = 4..=18, flexible = 12)]
 pub struct FetchRequest {
-    #[wire(versions = 12.., tag = 0)]
+    #[wire(versions = 12.., tag = 0, ignorable)]
     pub cluster_id: Option<Str>,
-    /// -1 for a consumer. From version 15 in `replica_state`.
+    /// The follower; -1 for a consumer. From version 15 in `replica_state`.
     #[wire(versions = ..=14, default = -1)]
     pub replica_id: i32,
     #[wire(versions = 15.., tag = 1)]
@@ -25,8 +25,10 @@ pub struct FetchRequest {
     /// 0 for no session (KIP-227).
     #[wire(versions = 7.., ignorable)]
     pub session_id: i32,
+    /// 0 starts a session, -1 ends it or works without one; each request within a session adds 1.
     #[wire(versions = 7.., default = -1, ignorable)]
     pub session_epoch: i32,
+    /// The partitions to read. Within a session, only those that are new or changed.
     pub topics: Vec<FetchTopic>,
     #[wire(versions = 7..)]
     pub forgotten_topics_data: Vec<ForgottenTopic>,
@@ -35,11 +37,23 @@ pub struct FetchRequest {
     pub rack_id: Str,
 }
 
+impl FetchRequest {
+    /// Returns the follower that sends the request, by the field of either version; its id is -1 for a consumer.
+    #[must_use]
+    pub fn replica(&self) -> ReplicaState {
+        match self.replica_id {
+            ..0 => self.replica_state.clone(),
+            replica_id => ReplicaState { replica_id, ..ReplicaState::default() },
+        }
+    }
+}
+
 /// Identifies a follower.
 #[derive(Message, Debug, Clone, PartialEq)]
 pub struct ReplicaState {
     #[wire(default = -1)]
     pub replica_id: i32,
+    /// The broker epoch of the follower, so that the leader rejects one that has restarted since (KIP-903).
     #[wire(default = -1)]
     pub replica_epoch: i64,
 }
@@ -69,11 +83,12 @@ pub struct FetchPartition {
     #[wire(versions = 5.., default = -1, ignorable)]
     pub log_start_offset: i64,
     pub partition_max_bytes: i32,
-    /// Sent by followers of the metadata log.
-    #[wire(versions = 17.., tag = 0)]
+    /// The id of the folder in which the follower keeps the log. Kafka's brokers send it for the metadata log only
+    /// (KIP-853).
+    #[wire(versions = 17.., tag = 0, ignorable)]
     pub replica_directory_id: Uuid,
-    /// The high watermark that the follower knows.
-    #[wire(versions = 18.., tag = 1, default = i64::MAX)]
+    /// The high watermark that the follower knows. The leader responds at once when it has a higher one (KIP-1166).
+    #[wire(versions = 18.., tag = 1, default = i64::MAX, ignorable)]
     pub high_watermark: i64,
 }
 
