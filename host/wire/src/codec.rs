@@ -412,17 +412,15 @@ mod tests {
         let request = FindCoordinatorRequest { key: "g".into(), ..Default::default() };
         assert!(to_bytes(&request, 3).is_ok());
         assert!(to_bytes(&request, 4).is_err());
-        // A follower's fetch without its id would be a consumer's. The id is a tagged field, which came with version 15.
+        // A follower's fetch without its id would be a consumer's. The tagged field for it came with version 15.
         let replica_state = ReplicaState { replica_id: 2, replica_epoch: 9 };
         let request = FetchRequest { replica_state, cluster_id: Some("c".into()), ..Default::default() };
         for version in 4..=14 {
             let error = to_bytes(&request, version).unwrap_err();
             assert_eq!((error.path(), error.kind()), ("replica_state", &WireErrorKind::NotInVersion));
         }
-        assert_eq!(
-            to_bytes(&FetchRequest { replica_id: 2, ..Default::default() }, 15).unwrap_err().path(),
-            "replica_id"
-        );
+        let older = FetchRequest { replica_id: 2, ..Default::default() };
+        assert_eq!(to_bytes(&older, 15).unwrap_err().path(), "replica_id");
         for version in 15..=18 {
             let decoded: FetchRequest = from_bytes(to_bytes(&request, version).unwrap(), version).unwrap();
             assert_eq!(decoded.replica(), request.replica_state);

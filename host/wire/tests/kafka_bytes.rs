@@ -7,10 +7,11 @@ use std::fmt::Debug;
 use bytes::Bytes;
 use millstream_wire::messages::*;
 use millstream_wire::records::*;
-use millstream_wire::{ApiKey, ErrorCode, Message, Reader, RequestHeader, Str, Versioned, Writer, codec};
+use millstream_wire::{ApiKey, ErrorCode, Message, Reader, Records, RequestHeader, Str, Versioned, Writer, codec};
 use uuid::Uuid;
 
 const TOPIC_ID: Uuid = Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
+const DIRECTORY_ID: Uuid = Uuid::from_u128(0x1112_1314_1516_1718_191a_1b1c_1d1e_1f20);
 const TIME: i64 = 1_700_000_000_000;
 
 fn bytes(hex: &str) -> Bytes {
@@ -142,6 +143,190 @@ fn describe_log_dirs_5() {
     let hex = "000000070000020000062f6461746102076f7264657273020000000200000000000010000000000000000003000000\
                00000100000000000000008000000000010000";
     check(hex, 5, &response);
+}
+
+/// Kafka 4.4: what a follower fetches within a session, and a response that says where the logs diverge.
+#[test]
+fn fetch_of_a_follower_18() {
+    let partition = FetchPartition {
+        partition: 1,
+        current_leader_epoch: 5,
+        fetch_offset: 42,
+        last_fetched_epoch: 4,
+        log_start_offset: 3,
+        partition_max_bytes: 1 << 20,
+        replica_directory_id: DIRECTORY_ID,
+        high_watermark: 40,
+    };
+    let forgotten = ForgottenTopic { topic_id: TOPIC_ID, partitions: vec![0, 2], ..Default::default() };
+    let request = FetchRequest {
+        cluster_id: Some("c".into()),
+        replica_state: ReplicaState { replica_id: 2, replica_epoch: 9 },
+        max_wait_ms: 500,
+        min_bytes: 1,
+        max_bytes: 10 << 20,
+        session_id: 77,
+        session_epoch: 3,
+        topics: vec![FetchTopic { topic_id: TOPIC_ID, partitions: vec![partition], ..Default::default() }],
+        forgotten_topics_data: vec![forgotten],
+        ..Default::default()
+    };
+    let hex = "000001f40000000100a00000000000004d00000003020102030405060708090a0b0c0d0e0f1002000000010000000500\
+               0000000000002a000000040000000000000003001000000200101112131415161718191a1b1c1d1e1f20010800000000\
+               0000002800020102030405060708090a0b0c0d0e0f1003000000000000000200010200020263010d0000000200000000\
+               0000000900";
+    check(hex, 18, &request);
+
+    let partition = PartitionData {
+        partition_index: 1,
+        high_watermark: 40,
+        last_stable_offset: 39,
+        log_start_offset: 3,
+        diverging_epoch: DivergingEpoch { epoch: 4, end_offset: 41 },
+        current_leader: LeaderIdAndEpoch { leader_id: 1, leader_epoch: 6 },
+        snapshot_id: SnapshotId { end_offset: 30, epoch: 2 },
+        records: Records::Bytes(Bytes::from_static(&[1, 2, 3])),
+        ..Default::default()
+    };
+    let topic = FetchableTopicResponse { topic_id: TOPIC_ID, partitions: vec![partition], ..Default::default() };
+    let endpoint = NodeEndpoint { node_id: 1, host: "h".into(), port: 9092, rack: Some("r".into()) };
+    let response = FetchResponse {
+        throttle_time_ms: 7,
+        session_id: 77,
+        responses: vec![topic],
+        node_endpoints: vec![endpoint],
+        ..Default::default()
+    };
+    let hex = "0000000700000000004d020102030405060708090a0b0c0d0e0f10020000000100000000000000000028000000000000\
+               0027000000000000000300ffffffff0401020303000d000000040000000000000029000109000000010000000600020d\
+               000000000000001e00000002000001000e0200000001026800002384027200";
+    check(hex, 18, &response);
+}
+
+/// Before version 15 a follower gives its id in the first field.
+#[test]
+fn fetch_of_a_follower_12() {
+    let partition = FetchPartition {
+        partition: 1,
+        current_leader_epoch: 5,
+        fetch_offset: 42,
+        last_fetched_epoch: 4,
+        log_start_offset: 3,
+        partition_max_bytes: 1 << 20,
+        ..Default::default()
+    };
+    let request = FetchRequest {
+        replica_id: 2,
+        max_wait_ms: 500,
+        min_bytes: 1,
+        session_id: 77,
+        session_epoch: 3,
+        topics: vec![FetchTopic { topic: "orders".into(), partitions: vec![partition], ..Default::default() }],
+        ..Default::default()
+    };
+    assert_eq!(request.replica(), ReplicaState { replica_id: 2, replica_epoch: -1 });
+    let hex = "00000002000001f4000000017fffffff000000004d0000000302076f7264657273020000000100000005000000000000\
+               002a000000040000000000000003001000000000010100";
+    check(hex, 12, &request);
+}
+
+/// Kafka 4.4: a null of the cordoned folders differs from none of them.
+#[test]
+fn broker_heartbeat_2() {
+    let starting = BrokerHeartbeatRequest {
+        broker_id: 2,
+        broker_epoch: 9,
+        current_metadata_offset: 42,
+        want_fence: true,
+        ..Default::default()
+    };
+    check("000000020000000000000009000000000000002a010000", 2, &starting);
+    let stopping = BrokerHeartbeatRequest {
+        want_fence: false,
+        want_shut_down: true,
+        offline_log_dirs: vec![TOPIC_ID],
+        cordoned_log_dirs: Some(Vec::new()),
+        ..starting.clone()
+    };
+    let hex = "000000020000000000000009000000000000002a0001020011020102030405060708090a0b0c0d0e0f10010101";
+    check(hex, 2, &stopping);
+    let cordoned =
+        BrokerHeartbeatRequest { want_fence: false, cordoned_log_dirs: Some(vec![DIRECTORY_ID]), ..starting };
+    check("000000020000000000000009000000000000002a0000010111021112131415161718191a1b1c1d1e1f20", 2, &cordoned);
+    assert!(codec::to_bytes(&cordoned, 1).is_err(), "version 1 has no cordoned folders");
+    let response = BrokerHeartbeatResponse {
+        throttle_time_ms: 7,
+        is_caught_up: true,
+        is_fenced: false,
+        should_shut_down: true,
+        ..Default::default()
+    };
+    check("00000007000001000100", 2, &response);
+}
+
+/// Kafka 4.4.
+#[test]
+fn describe_quorum_2() {
+    let leader = QuorumReplicaState {
+        replica_id: 1,
+        replica_directory_id: DIRECTORY_ID,
+        log_end_offset: 43,
+        last_caught_up_timestamp: TIME,
+        ..Default::default()
+    };
+    // Kafka sends an empty text after success.
+    let partition = DescribeQuorumPartitionResponse {
+        error_message: Some(Str::EMPTY),
+        leader_id: 1,
+        leader_epoch: 5,
+        high_watermark: 42,
+        current_voters: vec![leader],
+        ..Default::default()
+    };
+    let listener = NodeListener { name: "CONTROLLER".into(), host: "h".into(), port: 40_000 };
+    let response = DescribeQuorumResponse {
+        error_message: Some(Str::EMPTY),
+        topics: vec![DescribeQuorumTopicResponse { topic_name: "t".into(), partitions: vec![partition] }],
+        nodes: vec![DescribeQuorumNode { node_id: 1, listeners: vec![listener] }],
+        ..Default::default()
+    };
+    let hex = "00000102027402000000000000010000000100000005000000000000002a02000000011112131415161718191a1b1c1d\
+               1e1f20000000000000002bffffffffffffffff0000018bcfe56800000100000200000001020b434f4e54524f4c4c4552\
+               02689c40000000";
+    check(hex, 2, &response);
+}
+
+/// Kafka 4.4.
+#[test]
+fn add_raft_voter_1() {
+    let request = AddRaftVoterRequest {
+        cluster_id: Some("c".into()),
+        timeout_ms: 30_000,
+        voter_id: 3,
+        voter_directory_id: DIRECTORY_ID,
+        listeners: vec![NodeListener { name: "CONTROLLER".into(), host: "h".into(), port: u16::MAX }],
+        ack_when_committed: false,
+    };
+    let hex = "026300007530000000031112131415161718191a1b1c1d1e1f20020b434f4e54524f4c4c45520268ffff000000";
+    check(hex, 1, &request);
+    let response = AddRaftVoterResponse {
+        throttle_time_ms: 7,
+        error_code: ErrorCode::INVALID_VOTER_KEY,
+        error_message: Some("no".into()),
+    };
+    check("00000007007d036e6f00", 1, &response);
+}
+
+/// Kafka 4.4.
+#[test]
+fn unregister_controller_0() {
+    check("0000000300", 0, &UnregisterControllerRequest { controller_id: 3 });
+    let response = UnregisterControllerResponse {
+        throttle_time_ms: 7,
+        error_code: ErrorCode::CONTROLLER_ID_NOT_REGISTERED,
+        error_message: Some("no".into()),
+    };
+    check("000000070088036e6f00", 0, &response);
 }
 
 #[test]
