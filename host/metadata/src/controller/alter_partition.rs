@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::brokers::registered;
-use super::cluster::ElectionConfigs;
+use super::cluster::{ElectionConfigs, find};
 use super::partition_edit::PartitionEdit;
 use super::{ClusterError, TopicRules};
 use crate::{MetadataImage, MetadataRecord};
@@ -41,9 +41,8 @@ pub fn alter_partition<R: TopicRules>(
     request: &AlterPartition,
 ) -> Result<Vec<MetadataRecord>, ClusterError> {
     registered(image, request.broker, request.broker_epoch)?;
-    let topic = image.topic_by_id(request.topic).ok_or(ClusterError::UnknownTopicId(request.topic))?;
     let index = request.partition;
-    let partition = image.partition(request.topic, index).ok_or(ClusterError::UnknownPartition(index))?;
+    let (topic, partition) = find(image, request.topic, index)?;
     if request.leader_epoch > partition.leader_epoch || request.partition_epoch > partition.partition_epoch {
         return Err(ClusterError::NewerThanController);
     }

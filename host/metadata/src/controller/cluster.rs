@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::TopicRules;
 use super::partition_edit::{Election, PartitionEdit};
+use super::{ClusterError, TopicRules};
 use crate::{MetadataImage, MetadataRecord, PartitionImage, TopicImage};
 
 /// A topic's configs that elections depend on.
@@ -31,6 +31,23 @@ impl ElectionConfigs {
     pub(crate) fn online(self) -> Election {
         if self.unclean { Election::Unclean } else { Election::Clean }
     }
+}
+
+/// Returns a partition with its topic.
+///
+/// # Errors
+/// There is none, or the topic is a view.
+pub(crate) fn find(
+    image: &MetadataImage,
+    topic: Uuid,
+    index: i32,
+) -> Result<(&TopicImage, &PartitionImage), ClusterError> {
+    let found = image.topic_by_id(topic).ok_or(ClusterError::UnknownTopicId(topic))?;
+    if let Some(source) = found.view_of() {
+        return Err(ClusterError::View { name: found.name.clone(), source_topic: source.to_owned() });
+    }
+    let partition = image.partition(topic, index).ok_or(ClusterError::UnknownPartition(index))?;
+    Ok((found, partition))
 }
 
 /// Returns every partition that is stored, with its topic and index. A view has those of its source.

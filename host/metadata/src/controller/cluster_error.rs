@@ -60,6 +60,14 @@ pub enum ClusterError {
     /// The topic has no such partition.
     #[error("No such partition: {0}.")]
     UnknownPartition(i32),
+    /// A view has the partitions of its source.
+    #[error("{name} is a view: its partitions are those of {source_topic}, name that topic.")]
+    View {
+        /// The name of the topic.
+        name: String,
+        /// Its source.
+        source_topic: String,
+    },
     /// The leader knows a state that this controller has not seen: another one is active.
     #[error("This is not the correct controller for this cluster.")]
     NewerThanController,

@@ -361,6 +361,25 @@ fn a_reassignment_is_cancelled_or_replaced() {
 }
 
 #[test]
+fn a_view_has_no_partitions_to_move() {
+    let (mut image, rules) = replicated();
+    let id = Uuid::from_u128(4);
+    let configs = TopicConfigs::from([("view.of".to_owned(), "t".to_owned())]);
+    let view = NewTopic { id, configs, ..NewTopic::new("v") };
+    let records = decide(&image, &Request::CreateTopic(view), &rules).expect("a good view");
+    apply(&mut image, &records);
+    let error = ClusterError::View { name: "v".into(), source_topic: "t".into() };
+    assert_eq!(reassign(&image, &rules, id, 0, Some(&[4])), Err(error.clone()));
+    assert_eq!(elect(&image, &rules, Election::Preferred, id, 0), Err(error));
+    // A change of a broker changes the source alone.
+    let epoch = image.broker(1).expect("registered").epoch;
+    let records = super::fence(&image, &rules, 1, epoch).expect("registered");
+    let changed =
+        |record: &&MetadataRecord| matches!(record, MetadataRecord::PartitionChanged { id, .. } if *id == TOPIC);
+    assert_eq!((records.len(), records.iter().filter(changed).count()), (2, 1));
+}
+
+#[test]
 fn an_unregistered_broker_is_gone() {
     let (mut image, rules) = replicated();
     fence_by(&mut image, &rules, 1);

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::cluster::{ElectionConfigs, edit_partitions, partitions};
+use super::cluster::{ElectionConfigs, edit_partitions, find, partitions};
 use super::partition_edit::{Election, PartitionEdit};
 use super::{ClusterError, TopicRules};
 use crate::{MetadataImage, MetadataRecord, NO_LEADER, PartitionImage};
@@ -19,8 +19,7 @@ pub fn elect<R: TopicRules>(
     topic: Uuid,
     index: i32,
 ) -> Result<MetadataRecord, ClusterError> {
-    let topic = image.topic_by_id(topic).ok_or(ClusterError::UnknownTopicId(topic))?;
-    let partition = image.partition(topic.id, index).ok_or(ClusterError::UnknownPartition(index))?;
+    let (topic, partition) = find(image, topic, index)?;
     let settled = match election {
         Election::Preferred => is_preferred(partition),
         Election::Clean | Election::Unclean => partition.leader != NO_LEADER,

@@ -5,7 +5,7 @@
 
 use uuid::Uuid;
 
-use super::cluster::ElectionConfigs;
+use super::cluster::{ElectionConfigs, find};
 use super::partition_edit::{PartitionEdit, without};
 use super::topics::check_replicas;
 use super::{ClusterError, TopicRules};
@@ -23,8 +23,7 @@ pub fn reassign<R: TopicRules>(
     index: i32,
     target: Option<&[i32]>,
 ) -> Result<Vec<MetadataRecord>, ClusterError> {
-    let topic = image.topic_by_id(topic).ok_or(ClusterError::UnknownTopicId(topic))?;
-    let partition = image.partition(topic.id, index).ok_or(ClusterError::UnknownPartition(index))?;
+    let (topic, partition) = find(image, topic, index)?;
     let edit = match target {
         Some(target) => {
             check_replicas(image, target)?;
