@@ -209,7 +209,7 @@ fn a_metadata_record_of_a_newer_program_is_named() {
     let sound = fs::read(&path).expect("the metadata log");
     for (record, expected) in [
         (r#"{"type":"topic_created","version":3}"#, "metadata record topic_created has version 3"),
-        (r#"{"type":"broker_registered","id":1}"#, "does not know the metadata record broker_registered"),
+        (r#"{"type":"broker_painted","id":1}"#, "does not know the metadata record broker_painted"),
         (r#"{"type":"feature_level_set","level":9}"#, "feature level 9"),
     ] {
         let mut builder = BatchBuilder::new(Codec::None, TimestampType::CreateTime);

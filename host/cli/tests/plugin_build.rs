@@ -12,7 +12,7 @@ use tempfile::TempDir;
 const TARGET_ADVICE: &str = "rustup target add";
 
 /// A fake that passes the checks before the build: rustc names an existing folder, and cargo a workspace.
-const RUSTC: &str = "echo \"$FAKE\"";
+const RUSTC: &str = "echo x86_64-unknown-linux-gnu; echo \"$FAKE\"";
 const METADATA: &str = "[ \"$1\" = metadata ] && { echo '{\"target_directory\":\"/nowhere\",\"packages\":[]}'; exit; }";
 
 /// Runs `plugin build` with these two scripts as the only programs on the `PATH`; returns what it prints on stderr.
@@ -47,7 +47,7 @@ fn write_program(path: &Path, script: &str) {
 
 #[test]
 fn a_missing_target_is_named_with_the_command_that_adds_it() {
-    let error = build(Some("echo /does/not/exist"), None);
+    let error = build(Some("echo x86_64-unknown-linux-gnu; echo /does/not/exist"), None);
     assert!(error.contains("rustup target add wasm32-unknown-unknown"), "{error}");
     assert!(error.contains("/does/not/exist is missing"), "{error}");
 }
