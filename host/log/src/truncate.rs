@@ -22,8 +22,13 @@ impl Log {
     /// high watermark ensures.
     pub fn truncate_to(&mut self, offset: i64) -> Result<i64, LogError> {
         self.check_not_poisoned()?;
-        if offset >= self.log_end_offset() {
-            return Ok(self.log_end_offset());
+        let end = self.log_end_offset();
+        if offset >= end {
+            // An epoch that was assigned and has no record goes all the same, as in Kafka.
+            if self.epochs.truncate_from_end(end) {
+                self.unsynced.epochs = true;
+            }
+            return Ok(end);
         }
         let (keep, removed) = {
             let list = self.shared().list.read();

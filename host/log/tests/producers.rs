@@ -138,6 +138,18 @@ fn a_failed_check_leaves_no_trace() {
 }
 
 #[test]
+fn truncation_at_the_end_removes_an_epoch_without_records() {
+    let dir = tempdir();
+    let mut log = open(dir.path(), &LogConfig::default(), unclean(0));
+    send(&mut log, Producer(5, 0, 0), 1).unwrap();
+    let epochs = log.epochs().to_vec();
+    log.assign_epoch(9, log.log_end_offset());
+    assert_ne!(log.epochs(), epochs);
+    assert_eq!(log.truncate_to(1).unwrap(), 1);
+    assert_eq!(log.epochs(), epochs);
+}
+
+#[test]
 fn truncation_resets_the_producers_too() {
     let dir = tempdir();
     let mut log = open(dir.path(), &small_segments(), unclean(0));
