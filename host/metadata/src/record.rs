@@ -273,6 +273,13 @@ mod tests {
         }
     }
 
+    fn check_forms(records: &[(MetadataRecord, &str)]) {
+        for (record, text) in records {
+            assert_eq!(String::from_utf8(record.encode(record.level())).expect("JSON"), *text);
+            assert_eq!(MetadataRecord::decode(text.as_bytes()).expect("a known record"), *record);
+        }
+    }
+
     /// The format on disk is a contract: this text must stay readable.
     #[test]
     fn the_form_on_disk_does_not_change() {
@@ -333,6 +340,14 @@ mod tests {
                 r#"{"type":"decoder_needed","id":"00000000-0000-0000-0000-000000000007","digest":"ab"}"#,
             ),
             (MetadataRecord::ProducerIdsAllocated { next: 1000 }, r#"{"type":"producer_ids_allocated","next":1000}"#),
+        ];
+        check_forms(&records);
+    }
+
+    #[test]
+    fn the_form_of_a_cluster_does_not_change() {
+        let id = Uuid::from_u128(7);
+        let records = [
             (
                 MetadataRecord::BrokerRegistered { broker: registration(), epoch: 4 },
                 concat!(
@@ -374,10 +389,7 @@ mod tests {
             ),
             (MetadataRecord::BrokerEpochsAllocated { next: 6 }, r#"{"type":"broker_epochs_allocated","next":6}"#),
         ];
-        for (record, text) in records {
-            assert_eq!(String::from_utf8(record.encode(record.level())).expect("JSON"), text);
-            assert_eq!(MetadataRecord::decode(text.as_bytes()).expect("a known record"), record);
-        }
+        check_forms(&records);
     }
 
     #[test]

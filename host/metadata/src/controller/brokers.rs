@@ -94,7 +94,7 @@ pub fn heartbeat<R: TopicRules>(
 ) -> Result<(BrokerState, Vec<MetadataRecord>), ClusterError> {
     let Heartbeat { id, epoch, caught_up, want_fence, want_shutdown } = heartbeat;
     let broker = registered(image, id, epoch)?;
-    let leads = || partitions(image).any(|(_, _, partition)| partition.leader == id);
+    let leads = || partitions(image).any(|partition| partition.leader == id);
     if want_shutdown {
         let records = match broker.is_active() {
             true => shut_down(image, rules, broker),

@@ -1,6 +1,6 @@
 //! What the decisions about brokers and partitions have in common: each partition that a change of a broker touches.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -50,10 +50,9 @@ pub(crate) fn find(
     Ok((found, partition))
 }
 
-/// Returns every partition that is stored, with its topic and index. A view has those of its source.
-pub(crate) fn partitions(image: &MetadataImage) -> impl Iterator<Item = (&TopicImage, i32, &PartitionImage)> {
-    let topics = image.topics().filter(|topic| topic.view_of().is_none());
-    topics.flat_map(|topic| (0..).zip(&topic.partitions).map(|(index, partition)| (&**topic, index, partition)))
+/// Returns every partition that is stored. A view has those of its source.
+pub(crate) fn partitions(image: &MetadataImage) -> impl Iterator<Item = &PartitionImage> {
+    stored_topics(image).flat_map(|topic| &topic.partitions)
 }
 
 /// Edits every partition that `edit` returns something for. `active` tells which brokers may lead after the change.
@@ -63,16 +62,19 @@ pub(crate) fn edit_partitions<'a, R: TopicRules>(
     active: impl Fn(i32) -> bool,
     edit: impl Fn(&'a PartitionImage, ElectionConfigs) -> Option<PartitionEdit<'a>>,
 ) -> Vec<MetadataRecord> {
-    let mut configs: BTreeMap<Uuid, ElectionConfigs> = BTreeMap::new();
     let mut records = Vec::new();
-    for (topic, index, partition) in partitions(image) {
-        let configs = *configs.entry(topic.id).or_insert_with(|| ElectionConfigs::of(topic, rules));
-        let change = edit(partition, configs).and_then(|edit| edit.finish(&active, configs.min_isr));
-        records.extend(change.map(|change| MetadataRecord::PartitionChanged {
-            id: topic.id,
-            partition: index,
-            change,
-        }));
+    for topic in stored_topics(image) {
+        let configs = ElectionConfigs::of(topic, rules);
+        for (index, partition) in (0..).zip(&topic.partitions) {
+            let change = edit(partition, configs).and_then(|edit| edit.finish(&active, configs.min_isr));
+            let record = |change| MetadataRecord::PartitionChanged { id: topic.id, partition: index, change };
+            records.extend(change.map(record));
+        }
     }
     records
+}
+
+/// Returns the topics that are no views.
+fn stored_topics(image: &MetadataImage) -> impl Iterator<Item = &Arc<TopicImage>> {
+    image.topics().filter(|topic| topic.view_of().is_none())
 }

@@ -1,5 +1,7 @@
 //! Elections that an operator or the balancer asks for (KIP-183, KIP-460).
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use uuid::Uuid;
 
 use super::cluster::{ElectionConfigs, edit_partitions, find, partitions};
@@ -50,29 +52,34 @@ pub fn balance<R: TopicRules>(
     percentage: usize,
     limit: usize,
 ) -> Vec<MetadataRecord> {
-    let imbalanced = |id: i32| {
-        let prefer = || partitions(image).filter(move |(_, _, partition)| partition.replicas.first() == Some(&id));
-        let elsewhere = prefer().filter(|(_, _, partition)| !is_preferred(partition)).count();
-        elsewhere * 100 > prefer().count() * percentage
-    };
-    let wanting: Vec<i32> = image
-        .brokers()
-        .map(|broker| broker.registration.id)
-        .filter(|&id| image.is_active(id) && imbalanced(id))
-        .collect();
+    let imbalanced = imbalanced(image, percentage);
     let mut records = edit_partitions(
         image,
         rules,
         |id| image.is_active(id),
         |partition, _| {
             let preferred = partition.replicas.first()?;
-            let moves =
-                partition.leader != *preferred && wanting.contains(preferred) && partition.isr.contains(preferred);
+            let wanted = !is_preferred(partition) && imbalanced.contains(preferred);
+            let moves = wanted && partition.isr.contains(preferred);
             moves.then(|| PartitionEdit { election: Election::Preferred, ..PartitionEdit::of(partition) })
         },
     );
     records.truncate(limit);
     records
+}
+
+/// Returns the active brokers that lead too few of the partitions that prefer them.
+fn imbalanced(image: &MetadataImage, percentage: usize) -> BTreeSet<i32> {
+    // How many partitions prefer each broker, and how many of them another one leads.
+    let mut counts: BTreeMap<i32, (usize, usize)> = BTreeMap::new();
+    for partition in partitions(image) {
+        let Some(preferred) = partition.replicas.first() else { continue };
+        let (prefer, elsewhere) = counts.entry(*preferred).or_default();
+        *prefer += 1;
+        *elsewhere += usize::from(!is_preferred(partition));
+    }
+    let too_few = |(prefer, elsewhere): (usize, usize)| elsewhere * 100 > prefer * percentage;
+    counts.into_iter().filter(|&(id, counts)| image.is_active(id) && too_few(counts)).map(|(id, _)| id).collect()
 }
 
 fn is_preferred(partition: &PartitionImage) -> bool {

@@ -83,7 +83,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::controller::cluster_tests::cluster;
+    use crate::controller::cluster_tests::{cluster, fence};
 
     const TOPIC: Uuid = Uuid::from_u128(0);
 
@@ -115,13 +115,13 @@ mod tests {
     #[test]
     fn a_fenced_broker_is_the_last_choice_and_never_leads() {
         let mut image = cluster(&[(1, None), (2, None), (3, None)]);
-        crate::controller::cluster_tests::fence(&mut image, 2);
+        fence(&mut image, 2);
         let placed = place(&image, TOPIC, 0..4, 3).expect("two active brokers");
         assert!(placed.iter().all(|replicas| replicas[2] == 2), "{placed:?}");
         let placed = place(&image, TOPIC, 0..4, 2).expect("two active brokers");
         assert!(placed.iter().flatten().all(|&id| id != 2), "{placed:?}");
         for id in [1, 3] {
-            crate::controller::cluster_tests::fence(&mut image, id);
+            fence(&mut image, id);
         }
         assert_eq!(place(&image, TOPIC, 0..1, 1), Err(ControllerError::AllBrokersFenced));
     }
