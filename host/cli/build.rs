@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 /// The paths that `plugin new` copies, from the root of the repository.
-const VENDORED: [&str; 5] =
-    ["sdk/rust/Cargo.toml", "sdk/rust/src", "sdk/testkit/Cargo.toml", "sdk/testkit/src", "sdk/wit"];
+const VENDORED: [&str; 3] = ["sdk/rust/Cargo.toml", "sdk/rust/src", "sdk/wit"];
 
 fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
@@ -20,7 +19,7 @@ fn main() -> Result<()> {
     embed_sdk(&root, &out)
 }
 
-/// Writes `sdk.rs`, with the path and contents of each file. It adds a manifest of a workspace, which the crates need.
+/// Writes `sdk.rs`, with the path and contents of each file. It adds a manifest of a workspace, which the SDK needs.
 fn embed_sdk(root: &Path, out: &Path) -> Result<()> {
     let mut files = Vec::new();
     for path in VENDORED {
@@ -40,14 +39,14 @@ fn embed_sdk(root: &Path, out: &Path) -> Result<()> {
     Ok(fs::write(out.join("sdk.rs"), list)?)
 }
 
-/// Returns the manifest of this workspace, reduced to the parts that the crates of the SDK inherit.
+/// Returns the manifest of this workspace, reduced to the parts that the SDK inherits.
 fn sdk_workspace(root: &Path) -> Result<String> {
     let mut inherited = BTreeSet::new();
     for manifest in VENDORED.iter().filter(|path| path.ends_with("Cargo.toml")) {
         let text = fs::read_to_string(root.join(manifest))?;
         inherited.extend(text.lines().filter_map(|line| line.strip_suffix(".workspace = true")).map(str::to_owned));
     }
-    let mut kept = String::from("[workspace]\nresolver = \"3\"\nmembers = [\"rust\", \"testkit\"]\n");
+    let mut kept = String::from("[workspace]\nresolver = \"3\"\nmembers = [\"rust\"]\n");
     let mut section = String::new();
     for line in fs::read_to_string(root.join("Cargo.toml"))?.lines() {
         if line.starts_with('[') {

@@ -51,7 +51,6 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("millstream-plugins", &["millstream-sdk-build"]),
     ("millstream-sdk", &[]),
     ("millstream-sdk-build", &[]),
-    ("millstream-testkit", &["millstream-sdk"]),
 ];
 
 fn root() -> PathBuf {

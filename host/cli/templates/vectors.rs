@@ -1,7 +1,7 @@
 //! Runs every line of vectors.jsonl natively and in the sandbox, and compares.
 
 use {{crate}}::{{type}};
-use millstream_testkit::Testkit;
+use millstream_sdk::testkit::Testkit;
 
 #[test]
 fn the_sandbox_returns_what_the_code_returns() {

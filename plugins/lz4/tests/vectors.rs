@@ -1,7 +1,7 @@
 //! Every line of vectors.jsonl, natively and in the sandbox.
 
 use millstream_plugin_lz4::Lz4;
-use millstream_testkit::Testkit;
+use millstream_sdk::testkit::Testkit;
 
 #[test]
 fn the_sandbox_returns_what_the_code_returns() {

@@ -175,7 +175,7 @@ fn is_of_outer_cargo(key: &str) -> bool {
 /// and a flag here removes the home folder from paths of the registry.
 fn module_flags() -> Vec<String> {
     let mut flags: Vec<String> =
-        ["-Cpanic=abort", "-Ctarget-feature=+simd128,+bulk-memory", "-Cllvm-args=-inline-threshold=500"]
+        ["-Cpanic=abort", "-Ctarget-feature=+simd128,+bulk-memory", "-Cllvm-args=-inline-threshold=300"]
             .map(String::from)
             .into();
     if let Some(home) = cargo_home() {

@@ -32,7 +32,7 @@
 //! - **State.** A stage runs in many instances at once, and an instance may be discarded. State in fields marked
 //!   `#[serde(skip)]` is good for caches and buffers, not for data that must not be lost.
 //! - **Tests.** Natively a stage is an ordinary type: call its functions, or those that the host calls, such as
-//!   [`filter::filter`], with a [`BatchBuf`]. The crate `millstream-testkit` runs the same vectors in the sandbox too.
+//!   [`filter::filter`], with a [`BatchBuf`]. [`testkit`] runs the same vectors in the sandbox too.
 
 mod batch;
 mod bitmap;
@@ -48,6 +48,8 @@ mod macros;
 pub mod partitioner;
 pub mod serializer;
 mod sticky;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testkit;
 
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]

@@ -91,8 +91,7 @@ impl Args {
 
 /// Checks a name: cargo must accept it for a package, and the host for a plug-in.
 fn check_name(name: &str) -> Result<()> {
-    const RESERVED: [&str; 9] =
-        ["alloc", "core", "millstream-sdk", "millstream-testkit", "proc-macro", "sdk", "serde", "std", "test"];
+    const RESERVED: [&str; 8] = ["alloc", "core", "millstream-sdk", "proc-macro", "sdk", "serde", "std", "test"];
     let fits = name.starts_with(|first: char| first.is_ascii_lowercase())
         && name.ends_with(|last: char| last.is_ascii_alphanumeric())
         && name.len() <= 64

@@ -3,16 +3,14 @@
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
 
-use millstream_sdk::compressor::{compress, decompress};
-use millstream_sdk::filter::filter;
-use millstream_sdk::partitioner::partition;
-use millstream_sdk::serializer::{deserialize, serialize};
-use millstream_sdk::{
-    Changed, ColumnBuf, Compressor, ConfigError, Error, Filter, Partitioner, Partitions, Serializer, config,
-};
+use crate::compressor::{compress, decompress};
+use crate::filter::filter;
+use crate::partitioner::partition;
+use crate::serializer::{deserialize, serialize};
+use crate::{Changed, ColumnBuf, Compressor, ConfigError, Error, Filter, Partitioner, Partitions, Serializer, config};
 use serde_json::{Map, Value, json};
 
-use crate::call::{Bytes, Call, Function};
+use super::call::{Bytes, Call, Function};
 
 /// One kind of stage.
 pub(crate) trait Native: Sized {
@@ -172,7 +170,7 @@ impl<T: Compressor> Native for CompressorHalf<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use millstream_sdk::{Record, Result};
+    use crate::{Record, Result};
     use serde::Deserialize;
 
     #[derive(Deserialize)]

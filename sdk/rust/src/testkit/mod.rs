@@ -12,7 +12,7 @@
 //! #     fn keep(&self, _: &millstream_sdk::Record<'_>) -> millstream_sdk::Result<bool> { Ok(true) }
 //! # }
 //! # millstream_sdk::filter!(Holds);
-//! use millstream_testkit::Testkit;
+//! use millstream_sdk::testkit::Testkit;
 //!
 //! // #[test]
 //! fn the_sandbox_returns_what_the_code_returns() {
@@ -45,7 +45,7 @@ mod sandbox;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use millstream_sdk::{Compressor, Filter, Partitioner, Serializer};
+use crate::{Compressor, Filter, Partitioner, Serializer};
 use serde_json::Value;
 
 use native::{CompressorHalf, FilterHalf, Native, PartitionerHalf, SerializerHalf};
@@ -102,7 +102,7 @@ impl Testkit {
         self.check(&vectors);
     }
 
-    /// Runs vectors, each a JSON object as described [above](crate).
+    /// Runs vectors, each a JSON object as described [above](self).
     ///
     /// # Panics
     /// [`run`](Self::run) fails.

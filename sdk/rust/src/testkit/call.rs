@@ -1,6 +1,6 @@
 //! A call, as a vector writes it.
 
-use millstream_sdk::BatchBuf;
+use crate::BatchBuf;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 

@@ -1,12 +1,12 @@
 //! The test kit finds a difference between the native half and the sandbox, in a plug-in that has one.
 
-/// The source of the plug-in, and not its crate: every new plug-in gets a copy of the manifest of the test kit, which
+/// The source of the plug-in, and not its crate: every new plug-in gets a copy of the manifest of the SDK, which
 /// must name nothing outside of that copy.
 #[path = "seeded/src/lib.rs"]
 #[allow(unreachable_pub, reason = "it is also the root of a crate")]
 mod plugin;
 
-use millstream_testkit::{Failure, Testkit};
+use millstream_sdk::testkit::{Failure, Testkit};
 use plugin::Half;
 use serde_json::{Value, json};
 
