@@ -13,7 +13,7 @@ use millstream_stage::Digest;
 use serde_json::Value;
 
 /// The allowed dependencies between our crates. Tests, examples and xtask may use anything.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("millstream-record", &[]),
     ("millstream-wire", &["millstream-wire-derive"]),
     ("millstream-wire-derive", &[]),
@@ -21,6 +21,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("millstream-partition", &["millstream-log", "millstream-record"]),
     ("millstream-coordinator", &["millstream-partition", "millstream-record", "millstream-wire"]),
     ("millstream-metadata", &["millstream-log", "millstream-record"]),
+    ("millstream-quorum", &[]),
     ("millstream-stage", &[]),
     ("millstream-registry", &["millstream-stage"]),
     ("millstream-client", &["millstream-record", "millstream-registry", "millstream-stage", "millstream-wire"]),
