@@ -109,11 +109,15 @@ impl From<PartitionError> for ApiError {
     fn from(error: PartitionError) -> Self {
         let code = match &error {
             PartitionError::NotHosted => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-            PartitionError::Frozen | PartitionError::LeaderEpochChanged { .. } | PartitionError::ShuttingDown => {
-                ErrorCode::NOT_LEADER_OR_FOLLOWER
-            }
+            PartitionError::Frozen
+            | PartitionError::LeaderEpochChanged { .. }
+            | PartitionError::NotLeader { .. }
+            | PartitionError::ShuttingDown => ErrorCode::NOT_LEADER_OR_FOLLOWER,
             PartitionError::FencedLeaderEpoch { .. } => ErrorCode::FENCED_LEADER_EPOCH,
-            PartitionError::UnknownLeaderEpoch { .. } => ErrorCode::UNKNOWN_LEADER_EPOCH,
+            // The follower retries until the leader has the metadata with it, as in Kafka.
+            PartitionError::UnknownLeaderEpoch { .. } | PartitionError::NotReplica { .. } => {
+                ErrorCode::UNKNOWN_LEADER_EPOCH
+            }
             PartitionError::Append(error) => append_code(error),
             PartitionError::Read(error) if matches!(**error, ReadError::OffsetOutOfRange { .. }) => {
                 ErrorCode::OFFSET_OUT_OF_RANGE

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use millstream_log::{DataDir, OffsetCheckpoint, Offsets};
+use millstream_partition::Partition;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
@@ -25,6 +26,7 @@ const FILE_NAME_MAX: usize = 255;
 pub(crate) struct Checkpoints {
     pub(crate) recovery_points: Offsets,
     pub(crate) log_starts: Offsets,
+    pub(crate) high_watermarks: Offsets,
     pub(crate) clean_shutdown: bool,
 }
 
@@ -41,6 +43,7 @@ impl Checkpoints {
         Self {
             recovery_points: read(OffsetCheckpoint::RECOVERY_POINT),
             log_starts: read(OffsetCheckpoint::LOG_START),
+            high_watermarks: read(OffsetCheckpoint::HIGH_WATERMARK),
             clean_shutdown,
         }
     }
@@ -48,26 +51,34 @@ impl Checkpoints {
 
 /// Writes the recovery point of each log.
 pub(crate) fn write_recovery_points<E>(data_dir: &Path, topics: &TopicTable<E>) -> io::Result<()> {
-    write(data_dir, OffsetCheckpoint::RECOVERY_POINT, topics, |log| Some(log.recovery_point()))
+    let point = |partition: &Partition| partition.with_log(|log| log.recovery_point()).ok();
+    write(data_dir, OffsetCheckpoint::RECOVERY_POINT, topics, point)
+}
+
+/// Writes the high watermark of each partition. A replica that starts again knows by it what was committed.
+pub(crate) fn write_high_watermarks<E>(data_dir: &Path, topics: &TopicTable<E>) -> io::Result<()> {
+    let high_watermark = |partition: &Partition| partition.is_served().then(|| partition.high_watermark());
+    write(data_dir, OffsetCheckpoint::HIGH_WATERMARK, topics, high_watermark)
 }
 
 /// Writes the start of each log that does not start with its first segment.
 pub(crate) fn write_log_starts<E>(data_dir: &Path, topics: &TopicTable<E>) -> io::Result<()> {
-    write(data_dir, OffsetCheckpoint::LOG_START, topics, |log| Some(log.log_start_offset()).filter(|&start| start > 0))
+    let start = |partition: &Partition| partition.with_log(|log| log.log_start_offset()).ok().filter(|start| *start > 0);
+    write(data_dir, OffsetCheckpoint::LOG_START, topics, start)
 }
 
 fn write<E>(
     data_dir: &Path,
     name: &str,
     topics: &TopicTable<E>,
-    offset: impl Fn(&millstream_log::Log) -> Option<i64>,
+    offset: impl Fn(&Partition) -> Option<i64>,
 ) -> io::Result<()> {
     // Two concurrent writers would use the same temporary file, and the older offsets could win.
     static WRITER: Mutex<()> = Mutex::new(());
     let _writer = WRITER.lock();
     let mut offsets = Vec::new();
     for partition in topics.iter().flat_map(|topic| topic.own_partitions()) {
-        if let Ok(Some(offset)) = partition.with_log(|log| offset(log)) {
+        if let Some(offset) = offset(partition) {
             offsets.push((partition.topic(), partition.index(), offset));
         }
     }

@@ -236,6 +236,7 @@ fn close(broker: &Broker, data_dir: &DataDir) -> Result<(), StartError> {
     broker.metadata.close().map_err(data)?;
     partition_dirs::write_recovery_points(data_dir.path(), &topics).map_err(data)?;
     partition_dirs::write_log_starts(data_dir.path(), &topics).map_err(data)?;
+    partition_dirs::write_high_watermarks(data_dir.path(), &topics).map_err(data)?;
     if clean {
         data_dir.mark_clean_shutdown().map_err(data)?;
     }

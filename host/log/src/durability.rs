@@ -52,6 +52,14 @@ impl Unsynced {
         self.generation += 1;
     }
 
+    /// Records that the log is empty and starts at `offset`, with its file on disk.
+    pub(crate) fn restarted(&mut self, offset: i64) {
+        self.recovery_point = offset;
+        self.segments.clear();
+        (self.dir, self.epochs) = (false, true);
+        self.generation += 1;
+    }
+
     /// Records that segments below `base_offset` were deleted.
     pub(crate) fn deleted_below(&mut self, base_offset: i64) {
         self.segments.retain(|(segment, _)| segment.base_offset() >= base_offset);

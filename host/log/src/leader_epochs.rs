@@ -79,6 +79,11 @@ impl EpochCache {
         changed
     }
 
+    /// Removes all entries.
+    pub(crate) fn clear(&mut self) {
+        self.entries.clear();
+    }
+
     /// Removes entries that end at or before the log's new start. Returns whether anything changed.
     pub(crate) fn truncate_from_start(&mut self, log_start_offset: i64) -> bool {
         let below = self.entries.partition_point(|entry| entry.start_offset <= log_start_offset);

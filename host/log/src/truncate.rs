@@ -1,10 +1,11 @@
-//! Truncates a log (of a follower that diverged), and rebuilds the producers' state.
+//! Truncates a log (of a follower that diverged), restarts it at another offset (of a follower that the leader's start
+//! has left behind), and rebuilds the producers' state.
 
 use std::sync::Arc;
 
 use crate::batch_walk::HeaderWalk;
 use crate::error::LogError;
-use crate::fsutil::{remove_if_there, segment_file};
+use crate::fsutil::{remove_if_there, segment_file, sync_dir};
 use crate::log::Log;
 use crate::producer_snapshot::{self, SNAPSHOT_SUFFIX};
 use crate::producer_state::Producers;
@@ -61,6 +62,35 @@ impl Log {
         }
         self.reload_producers(list(self.dir())?.snapshots)?;
         Ok(end)
+    }
+
+    /// Removes every batch, and continues at `offset`: Kafka's `truncateFullyAndStartAt`. Epochs and producers are
+    /// forgotten with the batches. Blocks for the disk.
+    ///
+    /// The caller first lowers the recovery-point checkpoint to 0 durably, as before [`Self::truncate_to`]. A crash in
+    /// between leaves the newest batches, or an empty log.
+    pub fn restart_at(&mut self, offset: i64) -> Result<(), LogError> {
+        self.check_not_poisoned()?;
+        let old = {
+            let mut list = self.shared().list.write();
+            (list.log_start_offset, list.log_end_offset) = (offset, offset);
+            list.segments.clone()
+        };
+        for segment in &old {
+            segment.delete()?;
+        }
+        for snapshot in list(self.dir())?.snapshots {
+            let path = segment_file(self.dir(), snapshot, SNAPSHOT_SUFFIX);
+            remove_if_there(&path).map_err(LogError::io("cannot remove", &path))?;
+        }
+        self.snapshot_offset = None;
+        let first = Arc::new(Segment::create(&self.shared().dir, offset, &self.config, &self.files)?);
+        self.shared().list.write().segments = vec![first];
+        sync_dir(self.dir()).map_err(LogError::io("cannot fsync", self.dir()))?;
+        self.unsynced.restarted(offset);
+        self.producers = Producers::default();
+        self.epochs.clear();
+        Ok(())
     }
 
     /// Rebuilds the producers' state as of the log's end from the newest undamaged snapshot and the batches after it.

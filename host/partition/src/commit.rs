@@ -5,8 +5,9 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::error::PartitionError;
@@ -28,7 +29,7 @@ pub enum Acks {
     None,
     /// The leader has appended the records (acks=1).
     Leader,
-    /// All in-sync replicas have the records, as safe as `flush.mode` says (acks=all).
+    /// All replicas in sync have the records, as safe as `flush.mode` says (acks=all).
     All,
 }
 
@@ -48,36 +49,34 @@ impl Acks {
 /// The wait for the commit of a write. Await it: no thread has to block.
 #[derive(Debug)]
 #[must_use = "a response must not leave before the write is committed"]
-pub struct Committed(State);
-
-#[derive(Debug)]
-enum State {
-    Now,
-    Waiting(oneshot::Receiver<Result<(), PartitionError>>),
+pub struct Committed {
+    synced: Option<Reported>,
+    replicated: Option<Reported>,
 }
+
+type Reported = oneshot::Receiver<Result<(), PartitionError>>;
+type Waiter = oneshot::Sender<Result<(), PartitionError>>;
 
 impl Committed {
     /// Nothing to wait for.
-    pub const NOW: Self = Self(State::Now);
+    pub const NOW: Self = Self { synced: None, replicated: None };
 
     /// Returns a commit that the sender reports.
-    pub fn when(reported: oneshot::Receiver<Result<(), PartitionError>>) -> Self {
-        Self(State::Waiting(reported))
+    pub fn when(reported: Reported) -> Self {
+        Self { synced: Some(reported), replicated: None }
     }
 
     /// Returns whether there is nothing to wait for.
     #[must_use]
     pub fn is_now(&self) -> bool {
-        matches!(self.0, State::Now)
+        self.synced.is_none() && self.replicated.is_none()
     }
 
     /// Blocks until the write is committed.
     #[cfg(test)]
     pub(crate) fn wait_blocking(self) -> Result<(), PartitionError> {
-        match self.0 {
-            State::Now => Ok(()),
-            State::Waiting(reported) => reported.blocking_recv().unwrap_or(Err(PartitionError::ShuttingDown)),
-        }
+        let reported = self.synced.into_iter().chain(self.replicated);
+        reported.map(|reported| reported.blocking_recv().unwrap_or(Err(PartitionError::ShuttingDown))).collect()
     }
 }
 
@@ -85,13 +84,80 @@ impl Future for Committed {
     type Output = Result<(), PartitionError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut self.0 {
-            State::Now => Poll::Ready(Ok(())),
+        let Self { synced, replicated } = &mut *self;
+        for waits in [synced, replicated] {
+            let Some(reported) = waits else { continue };
             // The queue drops its waiters when it stops.
-            State::Waiting(reported) => {
-                Pin::new(reported).poll(context).map(|done| done.unwrap_or(Err(PartitionError::ShuttingDown)))
-            }
+            let outcome = ready!(Pin::new(reported).poll(context)).unwrap_or(Err(PartitionError::ShuttingDown));
+            *waits = None;
+            outcome?;
         }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The writes of a leader that wait until all replicas in sync have them.
+#[derive(Debug, Default)]
+pub(crate) struct CommitWaiters {
+    inner: Mutex<CommitInner>,
+}
+
+#[derive(Debug, Default)]
+struct CommitInner {
+    /// Offsets below this are committed.
+    committed: i64,
+    waiting: Vec<(i64, Waiter)>,
+}
+
+impl CommitWaiters {
+    /// Returns the wait until all offsets below `end` are committed; `None` if they are.
+    fn wait(&self, end: i64) -> Option<Reported> {
+        let mut inner = self.inner.lock();
+        if end <= inner.committed {
+            return None;
+        }
+        let (sender, receiver) = oneshot::channel();
+        inner.waiting.push((end, sender));
+        Some(receiver)
+    }
+
+    /// Notes that all offsets below `committed` are. The caller holds the partition's lock.
+    pub(crate) fn note_committed(&self, committed: i64) {
+        let mut inner = self.inner.lock();
+        inner.committed = inner.committed.max(committed);
+    }
+
+    /// Ends the waits for what is committed.
+    pub(crate) fn complete(&self) {
+        let mut inner = self.inner.lock();
+        if inner.waiting.is_empty() {
+            return;
+        }
+        let committed = inner.committed;
+        let (done, waiting) = std::mem::take(&mut inner.waiting).into_iter().partition(|(end, _)| *end <= committed);
+        inner.waiting = waiting;
+        drop(inner);
+        report(done, &Ok(()));
+    }
+
+    /// Ends every wait with an error.
+    pub(crate) fn fail_all(&self, error: &PartitionError) {
+        let waiting = std::mem::take(&mut self.inner.lock().waiting);
+        report(waiting, &Err(error.clone()));
+    }
+
+    /// Lowers what is committed to the new end of a truncated log: an unclean election lost committed records. The
+    /// caller holds the partition's lock.
+    pub(crate) fn truncated(&self, end: i64) {
+        let mut inner = self.inner.lock();
+        inner.committed = inner.committed.min(end);
+    }
+}
+
+fn report(waiting: Vec<(i64, Waiter)>, outcome: &Result<(), PartitionError>) {
+    for (_, waiter) in waiting {
+        // The client may have disconnected.
+        let _ = waiter.send(outcome.clone());
     }
 }
 
@@ -99,10 +165,32 @@ impl Partition {
     /// Returns the wait that the response to a write makes: until all offsets below `end` are as safe as `acks` asks
     /// for.
     ///
-    /// With acks=all and `flush.mode=fsync` that is stable storage. A topic with `flush.messages` waits for stable
-    /// storage whatever the acks are, each time that many records are not synced yet.
+    /// With acks=all that is all replicas in sync, and with `flush.mode=fsync` their stable storage. A topic with
+    /// `flush.messages` waits for stable storage of this broker whatever the acks are, each time that many records are
+    /// not synced yet.
     pub fn committed(self: &Arc<Self>, end: i64, acks: Acks) -> Committed {
-        let fsync = acks == Acks::All && self.fsync_queue().flush_mode() == FlushMode::Fsync;
-        if fsync || self.flush_messages_reached() { self.fsync_queue().wait(self, end) } else { Committed::NOW }
+        let queue = self.fsync_queue();
+        let flushes = self.flush_messages_reached();
+        if acks != Acks::All {
+            return if flushes { queue.wait(self, end) } else { Committed::NOW };
+        }
+        let replicated = self.commit_waiters().wait(end);
+        match queue.flush_mode() {
+            // The sync reports to the replicas' state, which ends the wait.
+            FlushMode::Fsync if replicated.is_some() => {
+                queue.request(self, end);
+                Committed { synced: None, replicated }
+            }
+            FlushMode::PageCache if flushes => Committed { replicated, ..queue.wait(self, end) },
+            _ => Committed { synced: None, replicated },
+        }
+    }
+
+    /// Returns the wait until this broker has synced all offsets below `end`, whatever other replicas have.
+    pub fn synced(self: &Arc<Self>, end: i64) -> Committed {
+        match self.fsync_queue().flush_mode() {
+            FlushMode::Fsync => self.fsync_queue().wait(self, end),
+            FlushMode::PageCache => Committed::NOW,
+        }
     }
 }

@@ -17,6 +17,18 @@ pub enum PartitionError {
     /// The partition takes no records, see [`crate::Partition::freeze`].
     #[error("the partition takes no records while its topic changes")]
     Frozen,
+    /// Another broker leads the partition, or none does (-1).
+    #[error("this broker is not the leader of the partition; broker {leader} is")]
+    NotLeader {
+        /// The leader that this broker knows.
+        leader: i32,
+    },
+    /// The broker that fetches is not one of the replicas that this leader knows.
+    #[error("broker {id} is not a replica of the partition in the metadata of its leader")]
+    NotReplica {
+        /// The broker that fetches.
+        id: i32,
+    },
     /// The client knows an older leader epoch.
     #[error("leader epoch {known} is older than the current epoch {current}")]
     FencedLeaderEpoch {

@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use millstream_log::FileSystem;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use crate::commit::{Committed, FlushMode};
@@ -22,15 +22,18 @@ const SYNC_THREADS: usize = 16;
 
 /// A log that the queue syncs.
 pub trait SyncSource: Debug + Send + Sync + 'static {
-    /// Syncs everything appended before the call, and returns the offset below which all is on stable storage. Blocks
-    /// for the disk.
+    /// Syncs everything appended before the call, and tells [`SyncWaiters::note_synced`] how far that is. Blocks for the
+    /// disk.
     ///
     /// # Errors
     /// The disk failed, or the log is gone.
-    fn sync(&self) -> Result<i64, PartitionError>;
+    fn sync(&self) -> Result<(), PartitionError>;
 
     /// Returns the writes that wait for a sync of this log.
     fn sync_waiters(&self) -> &SyncWaiters;
+
+    /// Learns that a requested sync failed, or that none runs any more.
+    fn sync_failed(&self, _error: &PartitionError) {}
 }
 
 /// The writes of one log that wait for stable storage.
@@ -45,6 +48,8 @@ type Waiter = oneshot::Sender<Result<(), PartitionError>>;
 struct Inner {
     /// Offsets below this are on stable storage.
     synced: i64,
+    /// A sync is wanted up to this offset, with or without a write that waits for it here.
+    requested: i64,
     /// Whether a sync of the log runs or is queued.
     running: bool,
     waiting: Vec<(i64, Waiter)>,
@@ -60,14 +65,20 @@ impl SyncWaiters {
         }
     }
 
-    /// Ends the waits up to `synced`. Returns whether others are left, which need another sync.
-    fn advance(&self, synced: i64) -> bool {
+    /// Notes that all offsets below `synced` are on stable storage. The caller excludes truncations.
+    pub fn note_synced(&self, synced: i64) {
         let mut inner = self.inner.lock();
         inner.synced = inner.synced.max(synced);
+    }
+
+    /// Ends the waits for what is synced. Returns whether another sync is wanted.
+    fn complete(&self) -> bool {
+        let mut inner = self.inner.lock();
+        let synced = inner.synced;
         let (done, waiting): (Vec<_>, Vec<_>) =
             std::mem::take(&mut inner.waiting).into_iter().partition(|(end, _)| *end <= synced);
         inner.waiting = waiting;
-        inner.running = !inner.waiting.is_empty();
+        inner.running = inner.requested > synced;
         let again = inner.running;
         drop(inner);
         for (_, waiter) in done {
@@ -76,9 +87,19 @@ impl SyncWaiters {
         again
     }
 
+    /// Lowers what is synced to the new end of a truncated log.
+    pub(crate) fn truncated(&self, end: i64) {
+        let mut inner = self.inner.lock();
+        inner.synced = inner.synced.min(end);
+        inner.requested = inner.requested.min(end);
+    }
+
     /// Ends every wait after a failed sync; the next write starts another one.
     fn failed(&self, error: &PartitionError) {
-        self.inner.lock().running = false;
+        let mut inner = self.inner.lock();
+        inner.running = false;
+        inner.requested = inner.synced;
+        drop(inner);
         self.fail_all(error);
     }
 }
@@ -131,12 +152,25 @@ impl FsyncQueue {
         }
         let (sender, receiver) = oneshot::channel();
         inner.waiting.push((end, sender));
+        self.enqueue(source, inner, end);
+        Committed::when(receiver)
+    }
+
+    /// Starts a sync of all offsets below `end`, now or after the one that runs. The source learns of its end.
+    pub(crate) fn request<S: SyncSource>(&self, source: &Arc<S>, end: i64) {
+        let inner = source.sync_waiters().inner.lock();
+        if end > inner.synced {
+            self.enqueue(source, inner, end);
+        }
+    }
+
+    fn enqueue<S: SyncSource>(&self, source: &Arc<S>, mut inner: MutexGuard<'_, Inner>, end: i64) {
+        inner.requested = inner.requested.max(end);
         let start = !std::mem::replace(&mut inner.running, true);
         drop(inner);
         if start {
             self.push(Arc::clone(source) as Arc<dyn SyncSource>);
         }
-        Committed::when(receiver)
     }
 
     fn push(&self, source: Arc<dyn SyncSource>) {
@@ -145,7 +179,7 @@ impl FsyncQueue {
             None => false,
         };
         if !queued {
-            source.sync_waiters().failed(&PartitionError::ShuttingDown);
+            failed(&*source, &PartitionError::ShuttingDown);
         }
     }
 
@@ -172,12 +206,17 @@ fn run(queue: &Mutex<mpsc::Receiver<Arc<dyn SyncSource>>>) {
 /// Syncs a log once. Returns whether other writes wait for another sync.
 fn sync_once(source: &dyn SyncSource) -> bool {
     match source.sync() {
-        Ok(synced) => source.sync_waiters().advance(synced),
+        Ok(()) => source.sync_waiters().complete(),
         Err(error) => {
-            source.sync_waiters().failed(&error);
+            failed(source, &error);
             false
         }
     }
+}
+
+fn failed(source: &dyn SyncSource, error: &PartitionError) {
+    source.sync_waiters().failed(error);
+    source.sync_failed(error);
 }
 
 #[cfg(test)]
@@ -197,11 +236,15 @@ mod tests {
     }
 
     impl SyncSource for Disk {
-        fn sync(&self) -> Result<i64, PartitionError> {
+        fn sync(&self) -> Result<(), PartitionError> {
             let end = self.end.load(Ordering::Acquire);
             let _gate = self.gate.lock();
             self.syncs.fetch_add(1, Ordering::AcqRel);
-            if self.fails.load(Ordering::Acquire) { Err(PartitionError::NotHosted) } else { Ok(end) }
+            if self.fails.load(Ordering::Acquire) {
+                return Err(PartitionError::NotHosted);
+            }
+            self.waiters.note_synced(end);
+            Ok(())
         }
 
         fn sync_waiters(&self) -> &SyncWaiters {

@@ -10,8 +10,9 @@
 //! | `internal_topic.rs` | topics in which the broker keeps its own state |
 //! | `error.rs` | why a partition cannot serve a request |
 //! | `error_log.rs` | log lines about a failing disk, at most one in ten seconds |
-//! | `clock.rs` | the wall clock |
-//! | `replica/` | leader and follower as state machines, not used by partitions yet |
+//! | `clock.rs` | the wall clock, and one that never goes back |
+//! | `replica/` | leader and follower as state machines without I/O |
+//! | `replication.rs` | taking a role, serving followers, following a leader |
 //!
 //! This crate does not know stages, connections or Kafka's error codes.
 
@@ -29,6 +30,9 @@ mod partition;
 #[cfg(test)]
 mod partition_tests;
 pub mod replica;
+mod replication;
+#[cfg(test)]
+mod replication_tests;
 
 pub use clock::now_ms;
 pub use commit::{Acks, Committed, FlushMode};
@@ -39,3 +43,4 @@ pub use fsync_queue::{FsyncQueue, SyncSource, SyncWaiters};
 pub use internal_topic::{CommittedAtEpoch, InternalAppend, InternalTopic, UNPACKED_BATCH_BYTES_MAX};
 pub use open::PartitionSpec;
 pub use partition::{Frozen, Partition, PartitionConfig, PartitionRead};
+pub use replication::{Assignment, FollowerFetch, FollowerRead, NextFetch};

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::fsync_queue::FsyncQueue;
 use crate::many::{in_parallel, sync_many};
 use crate::partition::{Partition, PartitionConfig};
+use crate::replication::Assignment;
 
 /// What the metadata and the checkpoints say about a partition to open.
 #[derive(Debug, Clone)]
@@ -19,8 +20,12 @@ pub struct PartitionSpec {
     pub topic_id: Uuid,
     /// The number of the partition within its topic.
     pub index: i32,
-    /// The epoch that this broker leads with.
-    pub leader_epoch: i32,
+    /// The id of this broker.
+    pub node_id: i32,
+    /// The role that the metadata gives it.
+    pub assignment: Assignment,
+    /// The high watermark at the last checkpoint.
+    pub high_watermark: i64,
     /// Everything below this offset was on disk at the last checkpoint.
     pub recovery_point: i64,
     /// The first offset of the log, where it is not that of the first segment.
@@ -110,9 +115,11 @@ fn open_log(folder: &Path, spec: &PartitionSpec, config: &PartitionConfig) -> Op
         topic_id: Some(spec.topic_id),
     };
     let mut log = Log::open_unsynced(folder, Arc::clone(&config.log), options)?;
-    if log.latest_epoch().is_none_or(|epoch| epoch < spec.leader_epoch) {
+    if let Assignment::Leader(view) = &spec.assignment
+        && log.latest_epoch().is_none_or(|epoch| epoch < view.leader_epoch)
+    {
         let end = log.log_end_offset();
-        log.assign_epoch(spec.leader_epoch, end);
+        log.assign_epoch(view.leader_epoch, end);
     }
     Ok(log)
 }

@@ -4,17 +4,18 @@
 //!
 //! | State | Written | Read without the lock |
 //! |---|---|---|
-//! | the log | under the lock, by the leader's appends and by retention | yes, through a [`LogReader`] |
+//! | the log | under the lock, by appends, truncations and retention | yes, through a [`LogReader`] |
 //! | the role, the leader epoch | under the lock, when the leader changes | yes, [`Partition::leader_epoch`] |
-//! | the high watermark | under the lock, after an append | yes, [`Partition::high_watermark`] |
+//! | the high watermark | under the lock, when the replicas in sync have more | yes, [`Partition::high_watermark`] |
 //! | the recovery point | under the lock, after an fsync | no |
 //!
 //! Always: log start offset <= high watermark <= log end offset, and recovery point <= log end offset. The leader epoch
-//! never goes down. Consumers see records below the high watermark only.
+//! never goes down. Consumers see records below the high watermark only. `replication.rs` has what replicas do.
 //!
-//! The lock is a plain mutex. It is held for a write to the page cache and never across an await or an fsync. Fetches
-//! do not take it.
+//! The lock is a plain mutex. It is held for a write to the page cache, and never across an await or the fsync of
+//! records. Consumers' fetches do not take it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
 
@@ -23,11 +24,13 @@ use millstream_record::CheckedBatch;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::clock::now_ms;
+use crate::commit::{CommitWaiters, FlushMode};
 use crate::error::PartitionError;
 use crate::error_log::ErrorLog;
 use crate::fetch_waiters::FetchWaiters;
 use crate::fsync_queue::{FsyncQueue, SyncSource, SyncWaiters};
 use crate::open::PartitionSpec;
+use crate::replica::{FollowerState, LeaderState, LogEnds};
 
 /// The config of a topic, as far as its partitions use it.
 #[derive(Debug, Clone)]
@@ -45,12 +48,18 @@ pub struct PartitionConfig {
 pub struct Partition {
     topic: Arc<str>,
     index: i32,
-    state: Mutex<PartitionState>,
-    published: Published,
+    /// The id of this broker.
+    pub(crate) node_id: i32,
+    pub(crate) state: Mutex<PartitionState>,
+    pub(crate) published: Published,
     /// Reads the log without the lock; `None` if the log could not be opened.
     reader: Option<LogReader>,
+    /// Fetches that wait for the high watermark.
     waiters: FetchWaiters,
-    sync_waiters: SyncWaiters,
+    /// Followers' fetches, which wait for the end of the log.
+    follower_waiters: FetchWaiters,
+    pub(crate) sync_waiters: SyncWaiters,
+    commit_waiters: CommitWaiters,
     fsync_queue: Arc<FsyncQueue>,
     flush: FlushRules,
     errors: ErrorLog,
@@ -73,21 +82,56 @@ impl Drop for Frozen {
 
 /// The state that changes in a partition's life. Guarded by the partition's lock.
 #[derive(Debug)]
-struct PartitionState {
-    role: Role,
-    log: LogState,
+pub(crate) struct PartitionState {
+    pub(crate) role: Role,
+    pub(crate) log: LogState,
+    pub(crate) uncommitted: Uncommitted,
 }
 
 /// This broker's role for the partition.
-#[derive(Debug, Clone, Copy)]
-enum Role {
-    /// Appends the producers' records. Its only in-sync replica is this broker, so a record is replicated once it is
-    /// appended.
-    Leader { epoch: i32 },
+#[derive(Debug)]
+pub(crate) enum Role {
+    /// Appends the producers' records, and serves the followers.
+    Leader(LeaderState),
+    /// Fetches from the leader, or waits for one if its id is -1.
+    Follower { leader: i32, state: FollowerState },
+}
+
+/// The sizes of batches that consumers do not see yet, each with the offset after it.
+#[derive(Debug, Default)]
+pub(crate) struct Uncommitted(VecDeque<(i64, usize)>);
+
+impl Uncommitted {
+    /// The most entries. Without replicas in sync nothing is committed, and more batches share the last entry.
+    const ENTRIES_MAX: usize = 1024;
+
+    pub(crate) fn push(&mut self, end: i64, bytes: usize) {
+        let full = self.0.len() >= Self::ENTRIES_MAX;
+        match self.0.back_mut() {
+            Some(last) if full => *last = (end, last.1.saturating_add(bytes)),
+            _ => self.0.push_back((end, bytes)),
+        }
+    }
+
+    /// Removes what lies below the high watermark, and returns its size.
+    fn take_below(&mut self, high_watermark: i64) -> usize {
+        let mut taken: usize = 0;
+        while let Some((end, bytes)) = self.0.front()
+            && *end <= high_watermark
+        {
+            taken = taken.saturating_add(*bytes);
+            self.0.pop_front();
+        }
+        taken
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
 }
 
 #[derive(Debug)]
-enum LogState {
+pub(crate) enum LogState {
     Online(Box<Log>),
     /// Accepts no records for now; see [`Partition::freeze`].
     Frozen(Box<Log>),
@@ -98,9 +142,9 @@ enum LogState {
 
 /// The part of the state that requests read without the lock. Written under it only.
 #[derive(Debug)]
-struct Published {
-    leader_epoch: AtomicI32,
-    high_watermark: AtomicI64,
+pub(crate) struct Published {
+    pub(crate) leader_epoch: AtomicI32,
+    pub(crate) high_watermark: AtomicI64,
     deleted: AtomicBool,
 }
 
@@ -133,15 +177,24 @@ impl Partition {
         config: &PartitionConfig,
         fsync_queue: &Arc<FsyncQueue>,
     ) -> Self {
+        let mode = fsync_queue.flush_mode();
+        let (ends, log_start) =
+            opened.as_ref().map_or((LogEnds::default(), 0), |log| (log_ends(log, mode), log.log_start_offset()));
+        let leader_epoch = spec.assignment.leader_epoch();
+        let role = spec.assignment.role(spec.node_id, ends, log_start, spec.high_watermark);
         let (reader, log) = match opened {
             Ok(log) => (Some(log.reader()), LogState::Online(Box::new(log))),
             Err(reason) => (None, LogState::Offline(Arc::from(reason))),
         };
         let published = Published {
-            leader_epoch: AtomicI32::new(spec.leader_epoch),
-            high_watermark: AtomicI64::new(reader.as_ref().map_or(0, LogReader::log_end_offset)),
+            leader_epoch: AtomicI32::new(leader_epoch),
+            high_watermark: AtomicI64::new(role.high_watermark()),
             deleted: AtomicBool::new(false),
         };
+        let commit_waiters = CommitWaiters::default();
+        if let Role::Leader(leader) = &role {
+            commit_waiters.note_committed(committed_offset(leader, mode));
+        }
         let flush = FlushRules {
             messages: AtomicI64::new(config.flush_messages),
             ms: AtomicI64::new(config.flush_ms),
@@ -150,11 +203,14 @@ impl Partition {
         Self {
             topic: spec.topic,
             index: spec.index,
-            state: Mutex::new(PartitionState { role: Role::Leader { epoch: spec.leader_epoch }, log }),
+            node_id: spec.node_id,
+            state: Mutex::new(PartitionState { role, log, uncommitted: Uncommitted::default() }),
             published,
             reader,
             waiters: FetchWaiters::default(),
+            follower_waiters: FetchWaiters::default(),
             sync_waiters: SyncWaiters::default(),
+            commit_waiters,
             fsync_queue: Arc::clone(fsync_queue),
             flush,
             errors: ErrorLog::default(),
@@ -233,8 +289,18 @@ impl Partition {
         &self.waiters
     }
 
+    /// Returns the followers' fetches that wait for records of this partition.
+    #[must_use]
+    pub fn follower_waiters(&self) -> &FetchWaiters {
+        &self.follower_waiters
+    }
+
     pub(crate) fn fsync_queue(&self) -> &FsyncQueue {
         &self.fsync_queue
+    }
+
+    pub(crate) fn commit_waiters(&self) -> &CommitWaiters {
+        &self.commit_waiters
     }
 
     /// Compares the leader epoch that a client knows, -1 for none, with the current one.
@@ -249,23 +315,6 @@ impl Partition {
         if known > current {
             return Err(PartitionError::UnknownLeaderEpoch { known, current });
         }
-        Ok(())
-    }
-
-    /// Makes this broker the leader with a newer epoch. An older or equal epoch changes nothing.
-    ///
-    /// # Errors
-    /// The partition is offline or deleted.
-    pub fn lead(&self, epoch: i32) -> Result<(), PartitionError> {
-        let mut state = self.state.lock();
-        let Role::Leader { epoch: current } = state.role;
-        if epoch <= current {
-            return Ok(());
-        }
-        let log = state.log.writable()?;
-        log.assign_epoch(epoch, log.log_end_offset());
-        state.role = Role::Leader { epoch };
-        self.published.leader_epoch.store(epoch, Ordering::Release);
         Ok(())
     }
 
@@ -292,9 +341,10 @@ impl Partition {
         now_ms: i64,
     ) -> Result<(Appended, i32), PartitionError> {
         let mut state = self.state.lock();
-        let Role::Leader { epoch } = state.role;
-        let appended = state.log.writable()?.append(batch, epoch, now_ms)?;
-        self.publish(state, appended, batch);
+        let (log, leader) = state.leader_log()?;
+        let epoch = leader.epoch();
+        let appended = log.append(batch, epoch, now_ms)?;
+        self.appended(state, appended, batch);
         Ok((appended, epoch))
     }
 
@@ -309,23 +359,46 @@ impl Partition {
         now_ms: i64,
     ) -> Result<Option<Appended>, PartitionError> {
         let mut state = self.state.lock();
-        let Role::Leader { epoch } = state.role;
-        let log = state.log.writable()?;
+        let (log, leader) = state.leader_log()?;
         if log.log_end_offset() != base_offset {
             return Ok(None);
         }
-        let appended = log.append(batch, epoch, now_ms)?;
-        self.publish(state, appended, batch);
+        let appended = log.append(batch, leader.epoch(), now_ms)?;
+        self.appended(state, appended, batch);
         Ok(Some(appended))
     }
 
-    /// Moves the high watermark after an append, releases the lock, and wakes the fetches that wait for records.
-    fn publish(&self, state: MutexGuard<'_, PartitionState>, appended: Appended, batch: &CheckedBatch<'_>) {
+    /// Publishes an append of the leader, releases the lock, and wakes what waits for records.
+    fn appended(&self, mut state: MutexGuard<'_, PartitionState>, appended: Appended, batch: &CheckedBatch<'_>) {
         let Appended::New(stored) = appended else { return };
-        // The leader is the only in-sync replica: what it has appended is replicated.
-        self.published.high_watermark.store(stored.last_offset + 1, Ordering::Release);
+        state.uncommitted.push(stored.last_offset + 1, batch.size());
+        let visible = self.publish(&mut state);
         drop(state);
-        self.waiters.arrived(batch.size());
+        self.follower_waiters.arrived(batch.size());
+        self.wake(visible);
+    }
+
+    /// Publishes the offsets of a leader after any change of its log or its replicas. Returns the bytes that consumers
+    /// see now and did not before, for [`Self::wake`] without the lock.
+    pub(crate) fn publish(&self, state: &mut PartitionState) -> usize {
+        let PartitionState { role: Role::Leader(leader), log: LogState::Online(log) | LogState::Frozen(log), .. } = state
+        else {
+            return 0;
+        };
+        let mode = self.fsync_queue.flush_mode();
+        leader.set_log(log_ends(log, mode));
+        let high_watermark = leader.high_watermark();
+        self.published.high_watermark.store(high_watermark, Ordering::Release);
+        self.commit_waiters.note_committed(committed_offset(leader, mode));
+        state.uncommitted.take_below(high_watermark)
+    }
+
+    /// Wakes the fetches and the writes that a publication completes.
+    pub(crate) fn wake(&self, visible: usize) {
+        if visible > 0 {
+            self.waiters.arrived(visible);
+        }
+        self.commit_waiters.complete();
     }
 
     /// Checks the producer of a batch without appending it. Returns where the batch is stored if it was appended
@@ -361,11 +434,14 @@ impl Partition {
     /// # Errors
     /// The disk failed, or the partition is offline or deleted.
     pub fn apply_retention(&self, now_ms: i64) -> Result<usize, PartitionError> {
-        let high_watermark = self.high_watermark();
-        let deleted = self.with_log(|log| {
+        let deleted = {
+            let mut state = self.state.lock();
+            // A follower keeps what its leader keeps.
+            let leads = matches!(state.role, Role::Leader(_));
+            let log = state.log.writable()?;
             log.expire_producers(now_ms);
-            log.apply_retention(now_ms, high_watermark)
-        })??;
+            if leads { log.apply_retention(now_ms, self.high_watermark())? } else { 0 }
+        };
         if deleted > 0 {
             // Fetches below the new log start offset have to learn of it.
             self.waiters.wake_all();
@@ -432,7 +508,9 @@ impl Partition {
         let log = std::mem::replace(&mut self.state.lock().log, LogState::Deleted);
         self.published.deleted.store(true, Ordering::Release);
         self.waiters.wake_all();
+        self.follower_waiters.wake_all();
         self.sync_waiters.fail_all(&PartitionError::NotHosted);
+        self.commit_waiters.fail_all(&PartitionError::NotHosted);
         match log {
             LogState::Online(log) | LogState::Frozen(log) => Some(*log),
             LogState::Offline(_) | LogState::Deleted => None,
@@ -440,12 +518,58 @@ impl Partition {
     }
 
     fn sync_target(&self) -> Result<Option<SyncTarget>, PartitionError> {
-        self.with_log(|log| log.sync_target())
+        Ok(self.state.lock().log.open()?.sync_target())
+    }
+}
+
+impl PartitionState {
+    /// Returns the log and the state of a leader.
+    fn leader_log(&mut self) -> Result<(&mut Log, &mut LeaderState), PartitionError> {
+        let log = self.log.writable()?;
+        match &mut self.role {
+            Role::Leader(leader) => Ok((log, leader)),
+            Role::Follower { leader, .. } => Err(PartitionError::NotLeader { leader: *leader }),
+        }
+    }
+}
+
+impl Role {
+    pub(crate) fn high_watermark(&self) -> i64 {
+        match self {
+            Self::Leader(leader) => leader.high_watermark(),
+            Self::Follower { state, .. } => state.high_watermark(),
+        }
+    }
+}
+
+/// Returns how far a log reaches. In page-cache mode a replica counts with what it has appended.
+pub(crate) fn log_ends(log: &Log, mode: FlushMode) -> LogEnds {
+    let end = log.log_end_offset();
+    let synced = match mode {
+        FlushMode::Fsync => log.recovery_point(),
+        FlushMode::PageCache => end,
+    };
+    LogEnds { end, synced }
+}
+
+/// Returns the offset below which writes with acks=all get their response.
+fn committed_offset(leader: &LeaderState, mode: FlushMode) -> i64 {
+    match mode {
+        FlushMode::Fsync => leader.durable(),
+        FlushMode::PageCache => leader.high_watermark(),
     }
 }
 
 impl LogState {
-    fn writable(&mut self) -> Result<&mut Log, PartitionError> {
+    /// Returns the log, also while it accepts no records.
+    pub(crate) fn open(&mut self) -> Result<&mut Log, PartitionError> {
+        match self {
+            Self::Frozen(log) => Ok(log),
+            other => other.writable(),
+        }
+    }
+
+    pub(crate) fn writable(&mut self) -> Result<&mut Log, PartitionError> {
         match self {
             Self::Online(log) => Ok(log),
             Self::Frozen(_) => Err(PartitionError::Frozen),
@@ -456,16 +580,29 @@ impl LogState {
 }
 
 impl SyncSource for Partition {
-    fn sync(&self) -> Result<i64, PartitionError> {
-        let Some(target) = self.sync_target()? else {
-            return self.with_log(|log| log.recovery_point());
+    fn sync(&self) -> Result<(), PartitionError> {
+        let target = self.sync_target()?;
+        if let Some(target) = &target {
+            target.sync()?;
+        }
+        let mut state = self.state.lock();
+        let log = state.log.open()?;
+        let synced = match &target {
+            Some(target) => log.synced(target),
+            None => log.recovery_point(),
         };
-        target.sync()?;
-        self.with_log(|log| log.synced(&target))?;
-        Ok(target.upto())
+        self.sync_waiters.note_synced(synced);
+        let visible = self.publish(&mut state);
+        drop(state);
+        self.wake(visible);
+        Ok(())
     }
 
     fn sync_waiters(&self) -> &SyncWaiters {
         &self.sync_waiters
+    }
+
+    fn sync_failed(&self, error: &PartitionError) {
+        self.commit_waiters.fail_all(error);
     }
 }

@@ -8,7 +8,8 @@ use millstream_log::LogConfig;
 use millstream_record::{BatchBuilder, CheckedBatch, Codec, TimestampType};
 use uuid::Uuid;
 
-use crate::{Acks, FlushMode, FsyncQueue, Partition, PartitionConfig, PartitionError, PartitionSpec};
+use crate::replica::LeaderView;
+use crate::{Acks, Assignment, FlushMode, FsyncQueue, Partition, PartitionConfig, PartitionError, PartitionSpec};
 
 fn config() -> PartitionConfig {
     PartitionConfig { log: Arc::new(LogConfig::default()), flush_messages: i64::MAX, flush_ms: i64::MAX }
@@ -20,7 +21,9 @@ fn open(folder: &Path, mode: FlushMode, leader_epoch: i32) -> Arc<Partition> {
         topic: Arc::from("t"),
         topic_id: Uuid::from_u128(1),
         index: 0,
-        leader_epoch,
+        node_id: 1,
+        assignment: Assignment::Leader(LeaderView::alone(1, leader_epoch)),
+        high_watermark: 0,
         recovery_point: 0,
         log_start_offset: 0,
         clean_shutdown: false,
@@ -107,11 +110,11 @@ fn an_internal_record_is_committed_at_the_epoch_of_its_append_only() {
     let appended = partition.append_internal(&batch(1)).expect("appended");
     runtime.block_on(appended.committed).expect("committed");
     let appended = partition.append_internal(&batch(1)).expect("appended");
-    partition.lead(2).expect("online");
+    partition.assign(Assignment::Leader(LeaderView::alone(1, 2))).expect("online");
     let outcome = runtime.block_on(appended.committed);
     assert!(matches!(outcome, Err(PartitionError::LeaderEpochChanged { appended: 1, current: 2 })));
     // An older epoch, which comes late, changes nothing.
-    partition.lead(1).expect("online");
+    partition.assign(Assignment::Leader(LeaderView::alone(1, 1))).expect("online");
     assert_eq!(partition.leader_epoch(), 2);
     assert!(matches!(partition.check_epoch(1), Err(PartitionError::FencedLeaderEpoch { known: 1, current: 2 })));
     assert!(matches!(partition.check_epoch(3), Err(PartitionError::UnknownLeaderEpoch { known: 3, current: 2 })));
@@ -170,7 +173,9 @@ fn many_partitions_are_opened_in_order_and_closed_in_parallel() {
             topic: Arc::from("many"),
             topic_id: Uuid::from_u128(1),
             index,
-            leader_epoch: 0,
+            node_id: 1,
+            assignment: Assignment::Leader(LeaderView::alone(1, 0)),
+            high_watermark: 0,
             recovery_point: i64::from(clean_shutdown),
             log_start_offset: 0,
             clean_shutdown,

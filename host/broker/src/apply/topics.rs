@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use millstream_partition::{Partition, PartitionConfig, PartitionSpec};
+use millstream_partition::replica::LeaderView;
+use millstream_partition::{Assignment, Partition, PartitionConfig, PartitionSpec};
 use millstream_wire::{ErrorCode, Str};
 
 use super::{Node, Prepared};
@@ -32,7 +33,10 @@ pub(super) fn open(
         let partition_config = node.config.partition_config(&config);
         let view = topic.view_of().map(View::of);
         let own = if view.is_some() { 0 } else { topic.partitions.len() };
-        specs.extend((0..own).map(|index| (spec(topic, index, checkpoints), partition_config.clone())));
+        specs.extend((0..own).map(|index| {
+            let assignment = assignment(node, topic, index, &config);
+            (spec(node, topic, index, assignment, checkpoints), partition_config.clone())
+        }));
         opening.push((topic, config, view, own));
     }
     let opened = open_partitions(node, specs);
@@ -73,12 +77,17 @@ pub(super) fn update(node: &Node, table: &mut ServedTopics, stored: &TopicImage,
 fn grown(node: &Node, old: &Topic, stored: &TopicImage, config: &TopicConfig) -> Vec<Arc<Partition>> {
     let partition_config = node.config.partition_config(config);
     let mut partitions = old.partitions.clone();
-    for partition in &partitions {
+    for (index, partition) in partitions.iter().enumerate() {
         partition.set_config(&partition_config);
+        // A partition that is offline has no role to take.
+        let _ = partition.assign(assignment(node, stored, index, config));
     }
     let added = partitions.len()..stored.partitions.len();
     let checkpoints = Checkpoints::default();
-    let specs = added.map(|index| (spec(stored, index, &checkpoints), partition_config.clone()));
+    let specs = added.map(|index| {
+        let assignment = assignment(node, stored, index, config);
+        (spec(node, stored, index, assignment, &checkpoints), partition_config.clone())
+    });
     partitions.extend(open_partitions(node, specs.collect()));
     partitions
 }
@@ -87,18 +96,41 @@ fn open_partitions(node: &Node, specs: Vec<(PartitionSpec, PartitionConfig)>) ->
     Partition::open_all(&node.data_dir, &node.fsync_queue, specs)
 }
 
-fn spec(topic: &TopicImage, index: usize, checkpoints: &Checkpoints) -> PartitionSpec {
+fn spec(
+    node: &Node,
+    topic: &TopicImage,
+    index: usize,
+    assignment: Assignment,
+    checkpoints: &Checkpoints,
+) -> PartitionSpec {
     // A name and an index of 10,000 partitions at most: the index fits.
     let key = (topic.name.clone(), index as i32);
     PartitionSpec {
         topic: Arc::from(topic.name.as_str()),
         topic_id: topic.id,
         index: key.1,
-        leader_epoch: topic.partitions[index].leader_epoch,
+        node_id: node.config.node_id,
+        assignment,
+        high_watermark: checkpoints.high_watermarks.get(&key).copied().unwrap_or(0),
         recovery_point: checkpoints.recovery_points.get(&key).copied().unwrap_or(0),
         log_start_offset: checkpoints.log_starts.get(&key).copied().unwrap_or(0),
         clean_shutdown: checkpoints.clean_shutdown,
     }
+}
+
+/// Returns the role of this node for a partition.
+fn assignment(node: &Node, topic: &TopicImage, index: usize, config: &TopicConfig) -> Assignment {
+    let partition = &topic.partitions[index];
+    if partition.leader != node.config.node_id {
+        return Assignment::Follower { leader: partition.leader, leader_epoch: partition.leader_epoch };
+    }
+    Assignment::Leader(LeaderView {
+        leader_epoch: partition.leader_epoch,
+        partition_epoch: partition.partition_epoch,
+        replicas: partition.replicas.to_vec(),
+        isr: partition.isr.to_vec(),
+        min_isr: usize::try_from(config.min_insync_replicas).unwrap_or(1),
+    })
 }
 
 /// Starts the stages of a stored topic. They worked when they were stored. If a plug-in or a file is missing now, only

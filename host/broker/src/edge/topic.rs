@@ -172,7 +172,8 @@ impl Route {
 
 #[cfg(test)]
 mod tests {
-    use millstream_partition::{FlushMode, FsyncQueue, PartitionConfig, PartitionSpec};
+    use millstream_partition::replica::LeaderView;
+    use millstream_partition::{Assignment, FlushMode, FsyncQueue, PartitionConfig, PartitionSpec};
     use millstream_record::{BatchBuilder, BatchView, CheckedBatch, Codec, TimestampType, retain};
 
     use super::*;
@@ -222,7 +223,9 @@ mod tests {
             topic: Arc::from("a"),
             topic_id: uuid::Uuid::from_u128(1),
             index,
-            leader_epoch: 0,
+            node_id: 1,
+            assignment: Assignment::Leader(LeaderView::alone(1, 0)),
+            high_watermark: 0,
             recovery_point: 0,
             log_start_offset: 0,
             clean_shutdown: false,

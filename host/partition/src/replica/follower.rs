@@ -99,6 +99,12 @@ impl FollowerState {
         }
     }
 
+    /// Returns the epoch of the leader.
+    #[must_use]
+    pub fn leader_epoch(&self) -> i32 {
+        self.leader_epoch
+    }
+
     /// Returns the offset below which records are committed, as far as this follower knows.
     #[must_use]
     pub fn high_watermark(&self) -> i64 {
@@ -144,14 +150,19 @@ impl FollowerState {
         self.high_watermark = self.high_watermark.max(self.leaders_high_watermark.min(end));
     }
 
+    /// Notes the end of the log after a truncation, which removes whole batches.
+    pub fn truncated(&mut self, end: i64) {
+        self.high_watermark = self.high_watermark.min(end);
+        self.leaders_high_watermark = self.leaders_high_watermark.min(end);
+    }
+
     /// Truncates to where both logs agree on the epoch. If this log ends the epoch earlier, it ends there. If it lacks
     /// the epoch, the next comparison is one epoch lower.
     fn truncate(&mut self, epoch: i32, end: i64, log: &impl EpochLookup) -> NextStep {
         let ours = log.end_of_epoch(epoch).map_or(self.log_start, |(_, end)| end);
         // A truncation always gets shorter, so that the comparison ends.
         let end = end.min(ours).min(log.end()).max(self.log_start);
-        self.high_watermark = self.high_watermark.min(end);
-        self.leaders_high_watermark = self.leaders_high_watermark.min(end);
+        self.truncated(end);
         NextStep::Truncate { end }
     }
 }

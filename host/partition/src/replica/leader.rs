@@ -34,6 +34,14 @@ pub struct LeaderView {
     pub min_isr: usize,
 }
 
+impl LeaderView {
+    /// Returns the view of a partition whose only replica is its leader.
+    #[must_use]
+    pub fn alone(id: i32, leader_epoch: i32) -> Self {
+        Self { leader_epoch, partition_epoch: 0, replicas: vec![id], isr: vec![id], min_isr: 1 }
+    }
+}
+
 /// A fetch of a follower, after the read that proves its position: the offset is in the log, and the epoch before it is
 /// the same in both logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +121,24 @@ impl LeaderState {
     #[must_use]
     pub fn durable(&self) -> i64 {
         self.durable
+    }
+
+    /// Returns the epoch of this leader.
+    #[must_use]
+    pub fn epoch(&self) -> i32 {
+        self.view.leader_epoch
+    }
+
+    /// Returns the replicas in sync, this broker included.
+    #[must_use]
+    pub fn isr(&self) -> &[i32] {
+        &self.view.isr
+    }
+
+    /// Returns whether the broker is one of the replicas.
+    #[must_use]
+    pub fn is_replica(&self, id: i32) -> bool {
+        self.view.replicas.contains(&id)
     }
 
     /// Returns whether the in-sync set is smaller than `min.insync.replicas`: writes with acks=all are rejected, and

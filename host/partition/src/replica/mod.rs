@@ -1,7 +1,5 @@
 //! Replication as state machines without I/O: what a leader knows of its followers, and what a follower does with a
 //! response. Time comes in as milliseconds of a clock that never goes back.
-//!
-//! No partition uses them yet: one broker runs, and is the only replica of each of its partitions.
 
 mod follower;
 mod leader;

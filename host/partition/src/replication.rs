@@ -1,0 +1,368 @@
+//! What a partition does as a replica: taking its role, serving followers as the leader, following a leader.
+//!
+//! The decisions are those of the state machines in [`crate::replica`]. This file applies them to the log and publishes
+//! the results. The fetches between brokers are the broker's.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use millstream_log::{Log, LogSlice};
+
+use crate::clock::monotonic_ms;
+use crate::error::PartitionError;
+use crate::partition::{Partition, PartitionState, Role, log_ends};
+use crate::replica::{
+    EpochLookup, FetchPosition, FollowerPosition, FollowerState, InSyncProposal, LeaderState, LeaderView, LogEnds,
+    NextStep, ReplicaResponse, ResponseError,
+};
+
+/// The size of records that a new leader cannot count: enough for every fetch that waits.
+const ANY_FETCH: usize = i32::MAX as usize;
+
+/// The role that the metadata gives a broker for a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Assignment {
+    /// The broker leads the partition.
+    Leader(LeaderView),
+    /// The broker follows the leader.
+    Follower {
+        /// The leader, or -1 if there is none now.
+        leader: i32,
+        /// Its epoch.
+        leader_epoch: i32,
+    },
+}
+
+impl Assignment {
+    /// Returns the epoch of the leader.
+    #[must_use]
+    pub fn leader_epoch(&self) -> i32 {
+        match self {
+            Self::Leader(view) => view.leader_epoch,
+            Self::Follower { leader_epoch, .. } => *leader_epoch,
+        }
+    }
+
+    /// Returns the state that a broker begins its role with.
+    pub(crate) fn role(self, node_id: i32, ends: LogEnds, log_start: i64, high_watermark: i64) -> Role {
+        // A checkpoint may be older than a truncation, or than the deletion of old records.
+        let high_watermark = high_watermark.clamp(log_start, ends.end);
+        match self {
+            Self::Leader(view) => {
+                Role::Leader(LeaderState::new(node_id, view, ends, high_watermark, monotonic_ms()))
+            }
+            Self::Follower { leader, leader_epoch } => {
+                Role::Follower { leader, state: FollowerState::new(leader_epoch, high_watermark, log_start) }
+            }
+        }
+    }
+}
+
+/// A fetch of a follower.
+#[derive(Debug, Clone, Copy)]
+pub struct FollowerFetch {
+    /// The follower.
+    pub id: i32,
+    /// The epoch of its registration.
+    pub broker_epoch: i64,
+    /// Where it fetches.
+    pub position: FetchPosition,
+    /// The offset below which its log is on stable storage.
+    pub synced: i64,
+    /// Whether the broker is neither fenced nor shutting down, so that it may join the in-sync set.
+    pub eligible: bool,
+}
+
+/// What the leader has for a follower.
+#[derive(Debug)]
+pub struct FollowerRead {
+    /// The response, without the records.
+    pub response: ReplicaResponse,
+    /// Whole batches; `None` at the end of the log, or with an error.
+    pub slice: Option<LogSlice>,
+    /// The in-sync set that the leader wants now.
+    pub proposal: Option<InSyncProposal>,
+}
+
+/// Where a follower fetches next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NextFetch {
+    /// The leader.
+    pub leader: i32,
+    /// Where to fetch.
+    pub position: FetchPosition,
+    /// The offset below which this log is on stable storage.
+    pub synced: i64,
+}
+
+impl EpochLookup for Log {
+    fn end(&self) -> i64 {
+        self.log_end_offset()
+    }
+
+    fn latest_epoch(&self) -> Option<i32> {
+        // An epoch without records does not count: the leader compares records.
+        self.epoch_of(self.log_end_offset() - 1)
+    }
+
+    fn end_of_epoch(&self, epoch: i32) -> Option<(i32, i64)> {
+        let epochs = self.epochs();
+        let above = epochs.partition_point(|entry| entry.epoch <= epoch);
+        let found = epochs.get(above.checked_sub(1)?)?;
+        Some((found.epoch, epochs.get(above).map_or(self.log_end_offset(), |next| next.start_offset)))
+    }
+}
+
+impl Partition {
+    /// Takes the role that the metadata gives. An older epoch changes nothing, nor does the same role again.
+    ///
+    /// A leader that becomes a follower rejects the writes that wait for their commit.
+    ///
+    /// # Errors
+    /// The partition is offline or deleted.
+    pub fn assign(&self, assignment: Assignment) -> Result<(), PartitionError> {
+        let mut state = self.state.lock();
+        let epoch = assignment.leader_epoch();
+        if epoch < self.leader_epoch() {
+            return Ok(());
+        }
+        let visible = match (&mut state.role, assignment) {
+            (Role::Leader(leader), Assignment::Leader(view)) if leader.epoch() == epoch => {
+                leader.set_view(view, monotonic_ms());
+                self.publish(&mut state)
+            }
+            (Role::Follower { leader, .. }, Assignment::Follower { leader: same, .. })
+                if *leader == same && epoch == self.leader_epoch() =>
+            {
+                0
+            }
+            (_, assignment) => self.begin(&mut state, assignment)?,
+        };
+        drop(state);
+        self.wake(visible);
+        Ok(())
+    }
+
+    /// Begins a role in a new epoch.
+    fn begin(&self, state: &mut PartitionState, assignment: Assignment) -> Result<usize, PartitionError> {
+        let epoch = assignment.leader_epoch();
+        let (led, leads) = (matches!(state.role, Role::Leader(_)), matches!(assignment, Assignment::Leader(_)));
+        let log = state.log.open()?;
+        if leads {
+            log.assign_epoch(epoch, log.log_end_offset());
+        }
+        let ends = log_ends(log, self.fsync_queue().flush_mode());
+        let leader = if let Assignment::Follower { leader, .. } = assignment { leader } else { self.node_id };
+        state.role = assignment.role(self.node_id, ends, log.log_start_offset(), state.role.high_watermark());
+        self.published.leader_epoch.store(epoch, Ordering::Release);
+        if leads {
+            if !led && ends.end > state.role.high_watermark() {
+                state.uncommitted.push(ends.end, ANY_FETCH);
+            }
+            return Ok(self.publish(state));
+        }
+        state.uncommitted.clear();
+        let error = PartitionError::NotLeader { leader };
+        self.commit_waiters().fail_all(&error);
+        self.sync_waiters.fail_all(&error);
+        // Fetches have to find out that another broker leads.
+        self.waiters().wake_all();
+        self.follower_waiters().wake_all();
+        Ok(0)
+    }
+
+    /// Returns the id of the leader, or -1.
+    #[must_use]
+    pub fn leader(&self) -> i32 {
+        match &self.state.lock().role {
+            Role::Leader(_) => self.node_id,
+            Role::Follower { leader, .. } => *leader,
+        }
+    }
+
+    /// Serves a follower: checks its position against the log, notes it, and reads what comes next.
+    ///
+    /// # Errors
+    /// This broker does not lead with the follower's epoch, the follower is not a replica, or the disk failed.
+    pub fn read_for_follower(
+        &self,
+        fetch: &FollowerFetch,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<FollowerRead, PartitionError> {
+        let mut state = self.state.lock();
+        let position = fetch.position;
+        self.check_epoch(position.leader_epoch)?;
+        let PartitionState { role, log, .. } = &mut *state;
+        let log = log.open()?;
+        let leader = match role {
+            Role::Leader(leader) => leader,
+            Role::Follower { leader, .. } => return Err(PartitionError::NotLeader { leader: *leader }),
+        };
+        if !leader.is_replica(fetch.id) {
+            return Err(PartitionError::NotReplica { id: fetch.id });
+        }
+        let response = compare(log, leader, position);
+        if response.error.is_some() || response.diverging.is_some() {
+            return Ok(FollowerRead { response, slice: None, proposal: None });
+        }
+        let ends = LogEnds { end: position.offset, synced: fetch.synced.min(position.offset) };
+        let follower = FollowerPosition { id: fetch.id, broker_epoch: fetch.broker_epoch, ends };
+        let proposal = leader.fetched(follower, fetch.eligible, monotonic_ms());
+        let visible = self.publish(&mut state);
+        let high_watermark = state.role.high_watermark();
+        drop(state);
+        self.wake(visible);
+        let slice = self.reader()?.read(position.offset, max_bytes, i64::MAX, at_least_one)?;
+        Ok(FollowerRead { response: ReplicaResponse { high_watermark, ..response }, slice, proposal })
+    }
+
+    /// Returns a proposal without the followers that lag for longer than `replica.lag.time.max.ms`.
+    #[must_use]
+    pub fn expire_followers(&self, lag_max_ms: u64) -> Option<InSyncProposal> {
+        match &mut self.state.lock().role {
+            Role::Leader(leader) => leader.expire(monotonic_ms(), lag_max_ms),
+            Role::Follower { .. } => None,
+        }
+    }
+
+    /// Forgets the proposal of an epoch: the controller has rejected it, see [`LeaderState::rejected`].
+    pub fn proposal_rejected(&self, leader_epoch: i32) {
+        let mut state = self.state.lock();
+        if let Role::Leader(leader) = &mut state.role
+            && leader.epoch() == leader_epoch
+        {
+            leader.rejected();
+            let visible = self.publish(&mut state);
+            drop(state);
+            self.wake(visible);
+        }
+    }
+
+    /// Returns where to fetch; `None` for a leader, and without a leader.
+    ///
+    /// # Errors
+    /// The partition is offline or deleted.
+    pub fn next_fetch(&self) -> Result<Option<NextFetch>, PartitionError> {
+        let mut state = self.state.lock();
+        let PartitionState { role, log, .. } = &mut *state;
+        let log = log.open()?;
+        match role {
+            Role::Follower { leader, state } if *leader >= 0 => {
+                let synced = log_ends(log, self.fsync_queue().flush_mode()).synced;
+                Ok(Some(NextFetch { leader: *leader, position: state.position(log), synced }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Applies a response of the leader to the log. Returns what the caller has to do: fetch again after `Append`,
+    /// [`Self::truncate`] or [`Self::restart`] as the step says, or wait.
+    ///
+    /// A caller of a follower with `flush.mode=fsync` waits for [`Self::synced`] before the next fetch: the leader
+    /// counts what is on stable storage.
+    ///
+    /// # Errors
+    /// The records are damaged or do not follow the log, the disk failed, or the partition is offline or deleted.
+    pub fn follow(&self, response: &ReplicaResponse, records: &[u8]) -> Result<NextStep, PartitionError> {
+        let mut guard = self.state.lock();
+        let PartitionState { role, log, .. } = &mut *guard;
+        let log = log.open()?;
+        let Role::Follower { state, .. } = role else { return Ok(NextStep::Ignore) };
+        let step = state.responded(response, log);
+        if step != NextStep::Append {
+            return Ok(step);
+        }
+        if !records.is_empty() {
+            log.append_as_follower(records)?;
+        }
+        state.appended(log.log_end_offset());
+        let (high_watermark, before) = (state.high_watermark(), self.high_watermark());
+        let start = state.log_start().min(high_watermark);
+        if start > log.log_start_offset() {
+            log.delete_records(start)?;
+        }
+        self.published.high_watermark.store(high_watermark, Ordering::Release);
+        drop(guard);
+        if high_watermark > before {
+            self.waiters().arrived(records.len().max(1));
+        }
+        Ok(step)
+    }
+
+    /// Removes the records from `end` on, as [`Self::follow`] has decided in this epoch. Blocks for the disk.
+    ///
+    /// The caller has lowered the recovery-point checkpoint to `end` durably, see [`Log::truncate_to`].
+    ///
+    /// # Errors
+    /// The disk failed, or the partition is offline or deleted.
+    pub fn truncate(&self, leader_epoch: i32, end: i64) -> Result<(), PartitionError> {
+        self.change_end(leader_epoch, |log| log.truncate_to(end))
+    }
+
+    /// Removes all records and continues at `start`, as [`Self::follow`] has decided in this epoch. Blocks for the
+    /// disk.
+    ///
+    /// The caller has lowered the recovery-point checkpoint to 0 durably, see [`Log::restart_at`].
+    ///
+    /// # Errors
+    /// The disk failed, or the partition is offline or deleted.
+    pub fn restart(&self, leader_epoch: i32, start: i64) -> Result<(), PartitionError> {
+        self.change_end(leader_epoch, |log| log.restart_at(start).map(|()| start))
+    }
+
+    fn change_end(
+        &self,
+        leader_epoch: i32,
+        change: impl FnOnce(&mut Log) -> Result<i64, millstream_log::LogError>,
+    ) -> Result<(), PartitionError> {
+        let mut guard = self.state.lock();
+        let PartitionState { role, log, .. } = &mut *guard;
+        let log = log.open()?;
+        let Role::Follower { state, .. } = role else { return Ok(()) };
+        if state.leader_epoch() != leader_epoch {
+            return Ok(());
+        }
+        let end = change(log)?;
+        state.truncated(end);
+        self.published.high_watermark.store(state.high_watermark().max(log.log_start_offset()), Ordering::Release);
+        self.sync_waiters.truncated(end);
+        self.commit_waiters().truncated(end);
+        drop(guard);
+        self.waiters().wake_all();
+        Ok(())
+    }
+
+    /// Returns the replicas in sync, as this leader knows them; empty for a follower.
+    #[must_use]
+    pub fn isr(&self) -> Arc<[i32]> {
+        match &self.state.lock().role {
+            Role::Leader(leader) => Arc::from(leader.isr()),
+            Role::Follower { .. } => Arc::default(),
+        }
+    }
+}
+
+/// Compares the position of a follower with the leader's log (KIP-320, KIP-595).
+fn compare(log: &Log, leader: &LeaderState, position: FetchPosition) -> ReplicaResponse {
+    let mut response = ReplicaResponse {
+        position,
+        high_watermark: leader.high_watermark(),
+        log_start: log.log_start_offset(),
+        diverging: None,
+        error: None,
+    };
+    if position.last_fetched_epoch >= 0 {
+        match log.end_offset_for_epoch(position.last_fetched_epoch) {
+            Some((epoch, end)) if epoch < position.last_fetched_epoch || end < position.offset => {
+                response.diverging = Some((epoch, end));
+            }
+            Some(_) => {}
+            None => response.error = Some(ResponseError::OffsetOutOfRange),
+        }
+    }
+    if response.diverging.is_none() && !(response.log_start..=log.log_end_offset()).contains(&position.offset) {
+        response.error = Some(ResponseError::OffsetOutOfRange);
+    }
+    response
+}
