@@ -63,7 +63,8 @@ pub(crate) fn write_high_watermarks<E>(data_dir: &Path, topics: &TopicTable<E>) 
 
 /// Writes the start of each log that does not start with its first segment.
 pub(crate) fn write_log_starts<E>(data_dir: &Path, topics: &TopicTable<E>) -> io::Result<()> {
-    let start = |partition: &Partition| partition.with_log(|log| log.log_start_offset()).ok().filter(|start| *start > 0);
+    let start =
+        |partition: &Partition| partition.with_log(|log| log.log_start_offset()).ok().filter(|start| *start > 0);
     write(data_dir, OffsetCheckpoint::LOG_START, topics, start)
 }
 

@@ -26,6 +26,8 @@ pub struct AppendedBatch {
     pub log_append_time: i64,
     /// First offset of the log.
     pub log_start_offset: i64,
+    /// The epoch of the leader that has the batch in its log. That of a duplicate is the leader's now.
+    pub leader_epoch: i32,
 }
 
 /// The outcome of an append.
@@ -71,13 +73,13 @@ impl Log {
         check_fits_segment(size, config.segment_bytes())?;
         let (head, header) = self.leader_header(batch, leader_epoch, now_ms)?;
         if let Some(stored) = self.check_sequence(&header)? {
-            return Ok(Appended::Duplicate(self.stored_before(&stored)));
+            return Ok(Appended::Duplicate(self.stored_before(&stored, leader_epoch)));
         }
         let active = self.segment_for(&header, 0)?;
         let located = Located { position: active.size(), header };
         self.write(&active, &mut [IoSlice::new(&head), IoSlice::new(batch.payload())], &[located])?;
         let log_append_time = if header.is_log_append_time() { now_ms } else { -1 };
-        Ok(Appended::New(self.appended(header.base_offset, header.last_offset(), log_append_time)))
+        Ok(Appended::New(self.appended(header.base_offset, header.last_offset(), log_append_time, leader_epoch)))
     }
 
     /// Appends batches as a follower: one or more whole batches with the leader's offsets and epochs, which continue at
@@ -95,10 +97,14 @@ impl Log {
     ///
     /// # Errors
     /// The producer's epoch or sequence does not follow the log.
-    pub fn check_producer(&mut self, batch: &CheckedBatch<'_>) -> Result<Option<AppendedBatch>, AppendError> {
-        let header = self.header_at_end(batch, 0)?;
+    pub fn check_producer(
+        &mut self,
+        batch: &CheckedBatch<'_>,
+        leader_epoch: i32,
+    ) -> Result<Option<AppendedBatch>, AppendError> {
+        let header = self.header_at_end(batch, leader_epoch)?;
         let stored = self.check_sequence(&header)?;
-        Ok(stored.map(|stored| self.stored_before(&stored)))
+        Ok(stored.map(|stored| self.stored_before(&stored, leader_epoch)))
     }
 
     fn check_sequence(&mut self, header: &BatchHeader) -> Result<Option<BatchMetadata>, AppendError> {
@@ -111,13 +117,15 @@ impl Log {
         }
     }
 
-    fn appended(&self, base_offset: i64, last_offset: i64, log_append_time: i64) -> AppendedBatch {
-        AppendedBatch { base_offset, last_offset, log_append_time, log_start_offset: self.log_start_offset() }
+    fn appended(&self, base_offset: i64, last_offset: i64, log_append_time: i64, leader_epoch: i32) -> AppendedBatch {
+        let log_start_offset = self.log_start_offset();
+        AppendedBatch { base_offset, last_offset, log_append_time, log_start_offset, leader_epoch }
     }
 
-    fn stored_before(&self, batch: &BatchMetadata) -> AppendedBatch {
+    fn stored_before(&self, batch: &BatchMetadata, leader_epoch: i32) -> AppendedBatch {
         let stamped = self.config.timestamp_type == TimestampType::LogAppendTime;
-        self.appended(batch.first_offset(), batch.last_offset, if stamped { batch.timestamp } else { -1 })
+        let log_append_time = if stamped { batch.timestamp } else { -1 };
+        self.appended(batch.first_offset(), batch.last_offset, log_append_time, leader_epoch)
     }
 
     /// Returns the header that a batch would have at the log's end.
@@ -148,7 +156,8 @@ impl Log {
         let (Some(first), Some(last)) = (batches.first(), batches.last()) else {
             return Err(AppendError::Corrupt("no batch at all".to_owned()));
         };
-        let appended = self.appended(first.header.base_offset, last.header.last_offset(), -1);
+        let (base_offset, last_offset) = (first.header.base_offset, last.header.last_offset());
+        let appended = self.appended(base_offset, last_offset, -1, last.header.leader_epoch);
         // Runs of batches that go to the same segment are written at once.
         let mut from = 0;
         while from < batches.len() {

@@ -17,7 +17,7 @@ impl Partition {
     pub fn close_all(partitions: &[Arc<Self>]) -> bool {
         let Some(first) = partitions.first() else { return true };
         // Writes that wait for other replicas would wait for ever.
-        partitions.iter().for_each(|partition| partition.commit_waiters().fail_all(&PartitionError::ShuttingDown));
+        partitions.iter().for_each(|partition| partition.commit_waiters().end(&PartitionError::ShuttingDown));
         let all_closed = AtomicBool::new(true);
         let failed = |partition: &Self, error: &LogError| {
             all_closed.store(false, Ordering::Relaxed);

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use millstream_log::AppendedBatch;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -43,6 +44,29 @@ impl Acks {
             -1 => Some(Self::All),
             _ => None,
         }
+    }
+}
+
+/// The end of a write whose commit is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WriteEnd {
+    /// The offset after the last record.
+    pub offset: i64,
+    /// The epoch of the leader that appended the records. In another epoch other records may have their offsets.
+    pub leader_epoch: i32,
+}
+
+impl WriteEnd {
+    /// Returns the end of a batch.
+    #[must_use]
+    pub fn of(batch: &AppendedBatch) -> Self {
+        Self { offset: batch.last_offset + 1, leader_epoch: batch.leader_epoch }
+    }
+
+    /// Returns the end of this write and of one before it. They are committed together only within one epoch.
+    #[must_use]
+    pub fn after(self, before: Option<Self>) -> Self {
+        Self { leader_epoch: before.map_or(self.leader_epoch, |before| before.leader_epoch), ..self }
     }
 }
 
@@ -104,21 +128,40 @@ pub(crate) struct CommitWaiters {
 
 #[derive(Debug, Default)]
 struct CommitInner {
+    /// The epoch in which this broker leads.
+    leader_epoch: i32,
+    /// Why nothing is committed here: another broker leads, or the partition is closed.
+    ended: Option<PartitionError>,
     /// Offsets below this are committed.
     committed: i64,
     waiting: Vec<(i64, Waiter)>,
 }
 
 impl CommitWaiters {
-    /// Returns the wait until all offsets below `end` are committed; `None` if they are.
-    fn wait(&self, end: i64) -> Option<Reported> {
+    /// Returns the wait until a write is committed; `None` if it is.
+    fn wait(&self, end: WriteEnd) -> Option<Reported> {
         let mut inner = self.inner.lock();
-        if end <= inner.committed {
-            return None;
-        }
         let (sender, receiver) = oneshot::channel();
-        inner.waiting.push((end, sender));
+        match inner.why_never(end) {
+            // The receiver is at hand.
+            Some(error) => _ = sender.send(Err(error)),
+            None if end.offset <= inner.committed => return None,
+            None => inner.waiting.push((end.offset, sender)),
+        }
         Some(receiver)
+    }
+
+    /// Begins an epoch in which this broker leads. A leader that stays keeps its log, and the writes that wait.
+    pub(crate) fn begin(&self, leader_epoch: i32) {
+        let mut inner = self.inner.lock();
+        inner.leader_epoch = leader_epoch;
+        inner.ended = None;
+    }
+
+    /// Ends every wait with an error, and all that come until [`Self::begin`].
+    pub(crate) fn end(&self, error: &PartitionError) {
+        self.inner.lock().ended = Some(error.clone());
+        self.fail_all(error);
     }
 
     /// Notes that all offsets below `committed` are. The caller holds the partition's lock.
@@ -154,6 +197,14 @@ impl CommitWaiters {
     }
 }
 
+impl CommitInner {
+    /// Returns why a write cannot be committed here any more.
+    fn why_never(&self, end: WriteEnd) -> Option<PartitionError> {
+        let changed = || PartitionError::LeaderEpochChanged { appended: end.leader_epoch, current: self.leader_epoch };
+        self.ended.clone().or_else(|| (end.leader_epoch != self.leader_epoch).then(changed))
+    }
+}
+
 fn report(waiting: Vec<(i64, Waiter)>, outcome: &Result<(), PartitionError>) {
     for (_, waiter) in waiting {
         // The client may have disconnected.
@@ -162,26 +213,25 @@ fn report(waiting: Vec<(i64, Waiter)>, outcome: &Result<(), PartitionError>) {
 }
 
 impl Partition {
-    /// Returns the wait that the response to a write makes: until all offsets below `end` are as safe as `acks` asks
-    /// for.
+    /// Returns the wait that the response to a write makes: until its records are as safe as `acks` asks for.
     ///
     /// With acks=all that is all replicas in sync, and with `flush.mode=fsync` their stable storage. A topic with
     /// `flush.messages` waits for stable storage of this broker whatever the acks are, each time that many records are
     /// not synced yet.
-    pub fn committed(self: &Arc<Self>, end: i64, acks: Acks) -> Committed {
+    pub fn committed(self: &Arc<Self>, end: WriteEnd, acks: Acks) -> Committed {
         let queue = self.fsync_queue();
         let flushes = self.flush_messages_reached();
         if acks != Acks::All {
-            return if flushes { queue.wait(self, end) } else { Committed::NOW };
+            return if flushes { queue.wait(self, end.offset) } else { Committed::NOW };
         }
         let replicated = self.commit_waiters().wait(end);
         match queue.flush_mode() {
             // The sync reports to the replicas' state, which ends the wait.
             FlushMode::Fsync if replicated.is_some() => {
-                queue.request(self, end);
+                queue.request(self, end.offset);
                 Committed { synced: None, replicated }
             }
-            FlushMode::PageCache if flushes => Committed { replicated, ..queue.wait(self, end) },
+            FlushMode::PageCache if flushes => Committed { replicated, ..queue.wait(self, end.offset) },
             _ => Committed { synced: None, replicated },
         }
     }

@@ -13,7 +13,7 @@ use millstream_log::AppendError;
 use millstream_record::{BatchView, CheckedBatch};
 
 use crate::clock::now_ms;
-use crate::commit::Acks;
+use crate::commit::{Acks, WriteEnd};
 use crate::error::PartitionError;
 use crate::partition::Partition;
 
@@ -64,12 +64,11 @@ impl Partition {
     /// As [`InternalTopic::append`].
     pub fn append_internal(self: &Arc<Self>, batch: &[u8]) -> Result<InternalAppend, PartitionError> {
         let batch = CheckedBatch::of_own(batch).map_err(|error| AppendError::Corrupt(error.to_string()))?;
-        let (appended, epoch) = self.append_with_epoch(&batch, now_ms())?;
-        let appended = appended.batch();
-        let (partition, end) = (Arc::clone(self), appended.last_offset + 1);
+        let appended = self.append(&batch, now_ms())?.batch();
+        let (partition, write) = (Arc::clone(self), WriteEnd::of(&appended));
         let committed = Box::pin(async move {
-            partition.committed(end, Acks::All).await?;
-            partition.check_still_leads(epoch)
+            partition.committed(write, Acks::All).await?;
+            partition.check_still_leads(write.leader_epoch)
         });
         Ok(InternalAppend { base_offset: appended.base_offset, committed })
     }

@@ -35,7 +35,7 @@ mod replication;
 mod replication_tests;
 
 pub use clock::now_ms;
-pub use commit::{Acks, Committed, FlushMode};
+pub use commit::{Acks, Committed, FlushMode, WriteEnd};
 pub use error::PartitionError;
 pub use error_log::ErrorLog;
 pub use fetch_waiters::{Arrival, FetchWaiters};

@@ -192,8 +192,12 @@ impl Partition {
             deleted: AtomicBool::new(false),
         };
         let commit_waiters = CommitWaiters::default();
-        if let Role::Leader(leader) = &role {
-            commit_waiters.note_committed(committed_offset(leader, mode));
+        match &role {
+            Role::Leader(leader) => {
+                commit_waiters.begin(leader_epoch);
+                commit_waiters.note_committed(committed_offset(leader, mode));
+            }
+            Role::Follower { leader, .. } => commit_waiters.end(&PartitionError::NotLeader { leader: *leader }),
         }
         let flush = FlushRules {
             messages: AtomicI64::new(config.flush_messages),
@@ -331,21 +335,11 @@ impl Partition {
     /// # Errors
     /// The log rejected the batch, or the partition is offline, frozen or deleted.
     pub fn append(&self, batch: &CheckedBatch<'_>, now_ms: i64) -> Result<Appended, PartitionError> {
-        Ok(self.append_with_epoch(batch, now_ms)?.0)
-    }
-
-    /// Appends a batch, and returns the leader epoch of the append with it.
-    pub(crate) fn append_with_epoch(
-        &self,
-        batch: &CheckedBatch<'_>,
-        now_ms: i64,
-    ) -> Result<(Appended, i32), PartitionError> {
         let mut state = self.state.lock();
         let (log, leader) = state.leader_log()?;
-        let epoch = leader.epoch();
-        let appended = log.append(batch, epoch, now_ms)?;
+        let appended = log.append(batch, leader.epoch(), now_ms)?;
         self.appended(state, appended, batch);
-        Ok((appended, epoch))
+        Ok(appended)
     }
 
     /// Appends a batch if the log ends at `base_offset`; otherwise returns `None`.
@@ -381,7 +375,8 @@ impl Partition {
     /// Publishes the offsets of a leader after any change of its log or its replicas. Returns the bytes that consumers
     /// see now and did not before, for [`Self::wake`] without the lock.
     pub(crate) fn publish(&self, state: &mut PartitionState) -> usize {
-        let PartitionState { role: Role::Leader(leader), log: LogState::Online(log) | LogState::Frozen(log), .. } = state
+        let PartitionState { role: Role::Leader(leader), log: LogState::Online(log) | LogState::Frozen(log), .. } =
+            state
         else {
             return 0;
         };
@@ -407,7 +402,9 @@ impl Partition {
     /// # Errors
     /// As [`Self::append`].
     pub fn check_producer(&self, batch: &CheckedBatch<'_>) -> Result<Option<AppendedBatch>, PartitionError> {
-        Ok(self.with_log(|log| log.check_producer(batch))??)
+        let mut state = self.state.lock();
+        let (log, leader) = state.leader_log()?;
+        Ok(log.check_producer(batch, leader.epoch())?)
     }
 
     /// Reads whole batches from `offset` up to the high watermark.
@@ -510,7 +507,7 @@ impl Partition {
         self.waiters.wake_all();
         self.follower_waiters.wake_all();
         self.sync_waiters.fail_all(&PartitionError::NotHosted);
-        self.commit_waiters.fail_all(&PartitionError::NotHosted);
+        self.commit_waiters.end(&PartitionError::NotHosted);
         match log {
             LogState::Online(log) | LogState::Frozen(log) => Some(*log),
             LogState::Offline(_) | LogState::Deleted => None,

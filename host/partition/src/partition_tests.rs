@@ -9,7 +9,9 @@ use millstream_record::{BatchBuilder, CheckedBatch, Codec, TimestampType};
 use uuid::Uuid;
 
 use crate::replica::LeaderView;
-use crate::{Acks, Assignment, FlushMode, FsyncQueue, Partition, PartitionConfig, PartitionError, PartitionSpec};
+use crate::{
+    Acks, Assignment, FlushMode, FsyncQueue, Partition, PartitionConfig, PartitionError, PartitionSpec, WriteEnd,
+};
 
 fn config() -> PartitionConfig {
     PartitionConfig { log: Arc::new(LogConfig::default()), flush_messages: i64::MAX, flush_ms: i64::MAX }
@@ -39,10 +41,10 @@ fn batch(records: usize) -> Vec<u8> {
     builder.build().expect("a small batch fits")
 }
 
-fn append(partition: &Partition, records: usize) -> i64 {
+fn append(partition: &Partition, records: usize) -> WriteEnd {
     let batch = batch(records);
     let batch = CheckedBatch::of_own(&batch).expect("a valid batch");
-    partition.append(&batch, 0).expect("accepted").batch().last_offset + 1
+    WriteEnd::of(&partition.append(&batch, 0).expect("accepted").batch())
 }
 
 fn recovery_point(partition: &Partition) -> i64 {
@@ -54,8 +56,8 @@ fn a_leader_alone_moves_the_high_watermark_with_each_append() {
     let folder = tempfile::tempdir().expect("a folder");
     let partition = open(folder.path(), FlushMode::Fsync, 3);
     assert_eq!((partition.high_watermark(), partition.leader_epoch()), (0, 3));
-    assert_eq!(append(&partition, 2), 2);
-    assert_eq!(append(&partition, 3), 5);
+    assert_eq!(append(&partition, 2).offset, 2);
+    assert_eq!(append(&partition, 3).offset, 5);
     assert_eq!((partition.high_watermark(), partition.log_end_offset().expect("online")), (5, 5));
     let read = partition.read(0, 1 << 20, true).expect("readable");
     assert_eq!((read.high_watermark, read.log_start_offset), (5, 0));
@@ -139,7 +141,7 @@ fn a_frozen_partition_takes_no_records_and_a_deleted_one_ends_every_wait() {
     let one = CheckedBatch::of_own(&one).expect("a valid batch");
     assert!(matches!(partition.append(&one, 0), Err(PartitionError::Frozen)));
     drop(frozen);
-    append(&partition, 1);
+    let end = append(&partition, 1);
     assert!(partition.append_at(0, &one, 0).expect("online").is_none());
     assert!(partition.append_at(1, &one, 0).expect("online").is_some());
     let frozen = partition.freeze().expect("online");
@@ -148,7 +150,7 @@ fn a_frozen_partition_takes_no_records_and_a_deleted_one_ends_every_wait() {
     drop(frozen);
     assert!(matches!(partition.read(0, 1, true), Err(PartitionError::NotHosted)));
     assert!(matches!(partition.append(&one, 0), Err(PartitionError::NotHosted)));
-    assert!(matches!(partition.committed(2, Acks::All).wait_blocking(), Err(PartitionError::NotHosted)));
+    assert!(matches!(partition.committed(end, Acks::All).wait_blocking(), Err(PartitionError::NotHosted)));
 }
 
 #[test]

@@ -48,9 +48,7 @@ impl Assignment {
         // A checkpoint may be older than a truncation, or than the deletion of old records.
         let high_watermark = high_watermark.clamp(log_start, ends.end);
         match self {
-            Self::Leader(view) => {
-                Role::Leader(LeaderState::new(node_id, view, ends, high_watermark, monotonic_ms()))
-            }
+            Self::Leader(view) => Role::Leader(LeaderState::new(node_id, view, ends, high_watermark, monotonic_ms())),
             Self::Follower { leader, leader_epoch } => {
                 Role::Follower { leader, state: FollowerState::new(leader_epoch, high_watermark, log_start) }
             }
@@ -156,6 +154,7 @@ impl Partition {
         state.role = assignment.role(self.node_id, ends, log.log_start_offset(), state.role.high_watermark());
         self.published.leader_epoch.store(epoch, Ordering::Release);
         if leads {
+            self.commit_waiters().begin(epoch);
             if !led && ends.end > state.role.high_watermark() {
                 state.uncommitted.push(ends.end, ANY_FETCH);
             }
@@ -163,7 +162,7 @@ impl Partition {
         }
         state.uncommitted.clear();
         let error = PartitionError::NotLeader { leader };
-        self.commit_waiters().fail_all(&error);
+        self.commit_waiters().end(&error);
         self.sync_waiters.fail_all(&error);
         // Fetches have to find out that another broker leads.
         self.waiters().wake_all();

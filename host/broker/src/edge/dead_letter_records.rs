@@ -1,6 +1,6 @@
 //! Dead letters as records: copies of records that a stage did not keep, with headers for the reason and the place.
 
-use millstream_partition::Partition;
+use millstream_partition::{Partition, WriteEnd};
 use millstream_record::{BatchBuilder, CheckedBatch, Codec, Header, Record, TimestampType};
 use millstream_stage::EMBEDDED_NUMBER;
 use millstream_wire::Str;
@@ -101,7 +101,12 @@ impl DeadLetters {
     ///
     /// # Errors
     /// A record does not fit, or the partition cannot be written.
-    pub(super) fn append(&self, target: &Partition, base_offset: i64, now_ms: i64) -> Result<Option<i64>, ApiError> {
+    pub(super) fn append(
+        &self,
+        target: &Partition,
+        base_offset: i64,
+        now_ms: i64,
+    ) -> Result<Option<WriteEnd>, ApiError> {
         let bytes_max = target.with_log(|log| log.config().max_message_bytes as usize)?;
         let empty = || BatchBuilder::new(self.codec, TimestampType::CreateTime);
         let (mut builder, mut end) = (empty(), None);
@@ -113,12 +118,13 @@ impl DeadLetters {
             let (key, value) = (letter.key.as_deref(), letter.value.as_deref());
             let size = BatchBuilder::record_size_max(key, value, headers());
             if !builder.is_empty() && builder.size() + size > bytes_max {
-                end = Some(append(target, std::mem::replace(&mut builder, empty()), bytes_max, now_ms)?);
+                let full = std::mem::replace(&mut builder, empty());
+                end = Some(append(target, full, bytes_max, now_ms)?.after(end));
             }
             builder.append(letter.timestamp, key, value, headers()).map_err(failed)?;
         }
         if !builder.is_empty() {
-            end = Some(append(target, builder, bytes_max, now_ms)?);
+            end = Some(append(target, builder, bytes_max, now_ms)?.after(end));
         }
         Ok(end)
     }
@@ -143,8 +149,8 @@ pub(super) fn is_dead_letter_of_another(record: &Record<'_>, topic: &str) -> boo
     source.is_some_and(|source| source != topic.as_bytes())
 }
 
-/// Appends a batch of dead letters. Returns the offset after it.
-fn append(target: &Partition, builder: BatchBuilder, bytes_max: usize, now_ms: i64) -> Result<i64, ApiError> {
+/// Appends a batch of dead letters. Returns the end of it.
+fn append(target: &Partition, builder: BatchBuilder, bytes_max: usize, now_ms: i64) -> Result<WriteEnd, ApiError> {
     let batch = builder.build().map_err(failed)?;
     if batch.len() > bytes_max {
         let topic = target.topic();
@@ -152,5 +158,5 @@ fn append(target: &Partition, builder: BatchBuilder, bytes_max: usize, now_ms: i
     }
     let appended =
         CheckedBatch::of_own(&batch).map_err(ApiError::from).and_then(|batch| Ok(target.append(&batch, now_ms)?));
-    Ok(appended.map_err(failed)?.batch().last_offset + 1)
+    Ok(WriteEnd::of(&appended.map_err(failed)?.batch()))
 }

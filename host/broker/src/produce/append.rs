@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use millstream_log::AppendedBatch;
-use millstream_partition::{Acks, Committed, Partition};
+use millstream_partition::{Acks, Committed, Partition, WriteEnd};
 use millstream_record::validate::{
     RecordRules, TimestampBounds, check_decoded, check_framing, check_header_timestamps, check_records,
     check_records_up_to, validate_produce,
@@ -159,7 +159,7 @@ impl Intake<'_> {
             base_offset: batch.base_offset,
             log_append_time: batch.log_append_time,
             log_start_offset: batch.log_start_offset,
-            committed: self.partition.committed(batch.last_offset + 1, self.acks),
+            committed: self.partition.committed(WriteEnd::of(&batch), self.acks),
         })
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millstream_partition::{Acks, Partition, now_ms};
+use millstream_partition::{Acks, Partition, WriteEnd, now_ms};
 use millstream_record::{BatchView, Record};
 use millstream_registry::TOPIC;
 use millstream_registry::format::{EventKind, Key, Manifest, Version};
@@ -59,7 +59,7 @@ pub(super) async fn write<T: Send + 'static>(
     append: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
     edge.plugins.store().serve(partition);
-    let begin = partition.log_end_offset()?;
+    let (begin, leader_epoch) = (partition.log_end_offset()?, partition.leader_epoch());
     let owner = Arc::clone(edge);
     let checked = blocking(move || Checked::of(owner, begin, &batch)).await??;
     let count = checked.records;
@@ -84,7 +84,7 @@ pub(super) async fn write<T: Send + 'static>(
     let end = partition.log_end_offset()?;
     // A producer without the first response sends again. Then nothing was appended, and nothing changes.
     if end == begin + count as i64 {
-        partition.committed(end, Acks::All).await?;
+        partition.committed(WriteEnd { offset: end, leader_epoch }, Acks::All).await?;
         let owner = Arc::clone(edge);
         blocking(move || ready.put_in_force(&owner)).await??;
     }
