@@ -99,8 +99,8 @@ impl Committed {
     /// Blocks until the write is committed.
     #[cfg(test)]
     pub(crate) fn wait_blocking(self) -> Result<(), PartitionError> {
-        let reported = self.synced.into_iter().chain(self.replicated);
-        reported.map(|reported| reported.blocking_recv().unwrap_or(Err(PartitionError::ShuttingDown))).collect()
+        let mut reported = self.synced.into_iter().chain(self.replicated);
+        reported.try_for_each(|reported| reported.blocking_recv().unwrap_or(Err(PartitionError::ShuttingDown)))
     }
 }
 

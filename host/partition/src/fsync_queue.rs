@@ -22,8 +22,8 @@ const SYNC_THREADS: usize = 16;
 
 /// A log that the queue syncs.
 pub trait SyncSource: Debug + Send + Sync + 'static {
-    /// Syncs everything appended before the call, and tells [`SyncWaiters::note_synced`] how far that is. Blocks for the
-    /// disk.
+    /// Syncs everything appended before the call, and tells [`SyncWaiters::note_synced`] how far that is. Blocks for
+    /// the disk.
     ///
     /// # Errors
     /// The disk failed, or the log is gone.

@@ -206,7 +206,7 @@ fn a_new_leader_keeps_what_was_committed_and_the_old_one_gives_up_the_rest() {
     let replicas = Replicas::start(FlushMode::Fsync, &[1, 2, 3]);
     replicas.append(1, 2);
     replicas.catch_up(&[2, 3]);
-    // One record reaches broker 2 only, another one nobody.
+    // One record reaches broker 2 only, another one no follower.
     replicas.append(1, 1);
     replicas.fetch(2);
     let end = replicas.append(1, 1);
