@@ -7,7 +7,7 @@ use millstream_record::{BatchError, ErrorKind};
 use millstream_wire::{ErrorCode, Str};
 
 use crate::config::ConfigError;
-use millstream_metadata::controller::ControllerError;
+use millstream_metadata::controller::{ClusterError, ControllerError};
 use millstream_metadata::{MetadataError, TopicNameError};
 
 /// An error response: a code, and a message for the APIs that have room for one.
@@ -164,6 +164,37 @@ impl From<ControllerError> for ApiError {
     }
 }
 
+impl From<ClusterError> for ApiError {
+    fn from(error: ClusterError) -> Self {
+        use ClusterError as E;
+        let code = match &error {
+            E::Assignment(error) => return error.clone().into(),
+            E::CancelLosesIsr => ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+            E::LevelTooLow { .. } | E::UnknownLevel { .. } => ErrorCode::UNSUPPORTED_VERSION,
+            E::OtherCluster { .. } => ErrorCode::INCONSISTENT_CLUSTER_ID,
+            E::IdInUse { .. } => ErrorCode::DUPLICATE_BROKER_REGISTRATION,
+            E::NotRegistered(_) => ErrorCode::BROKER_ID_NOT_REGISTERED,
+            E::StaleBrokerEpoch { .. } => ErrorCode::STALE_BROKER_EPOCH,
+            E::UnknownTopicId(_) => ErrorCode::UNKNOWN_TOPIC_ID,
+            E::UnknownPartition { .. } => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            E::View { .. } => ErrorCode::INVALID_TOPIC_EXCEPTION,
+            E::NewerThanController => ErrorCode::NOT_CONTROLLER,
+            E::FencedLeaderEpoch { .. } => ErrorCode::FENCED_LEADER_EPOCH,
+            E::OldPartitionEpoch => ErrorCode::INVALID_UPDATE_VERSION,
+            E::LastBroker(_) | E::NotLeader(_) | E::InvalidIsr(_) | E::RecoveringWithFollowers | E::RecoveredTwice => {
+                ErrorCode::INVALID_REQUEST
+            }
+            E::IneligibleReplica(_) => ErrorCode::INELIGIBLE_REPLICA,
+            E::ElectionNotNeeded => ErrorCode::ELECTION_NOT_NEEDED,
+            E::PreferredLeaderNotAvailable => ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE,
+            E::EligibleLeadersNotAvailable => ErrorCode::ELIGIBLE_LEADERS_NOT_AVAILABLE,
+            E::NoReassignment => ErrorCode::NO_REASSIGNMENT_IN_PROGRESS,
+            E::ReplicationFactorChanged { .. } => ErrorCode::INVALID_REPLICATION_FACTOR,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
 impl From<ConfigError> for ApiError {
     fn from(error: ConfigError) -> Self {
         Self::new(ErrorCode::INVALID_CONFIG, error.to_string())
@@ -210,6 +241,25 @@ mod tests {
             let error = ApiError::from(error);
             assert_eq!((error.code, error.is_storage_fault()), (code, false), "{message}");
             assert_eq!(error.message, message);
+        }
+    }
+
+    #[test]
+    fn errors_about_brokers_and_partitions_have_kafkas_codes() {
+        use ClusterError as E;
+        let unknown = E::UnknownPartition { topic: "t".to_owned(), partition: 9 };
+        for (error, code) in [
+            (E::NotRegistered(9), ErrorCode::BROKER_ID_NOT_REGISTERED),
+            (E::LastBroker(0), ErrorCode::INVALID_REQUEST),
+            (unknown, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+            (E::NoReassignment, ErrorCode::NO_REASSIGNMENT_IN_PROGRESS),
+            (E::CancelLosesIsr, ErrorCode::INVALID_REPLICA_ASSIGNMENT),
+            (E::ReplicationFactorChanged { before: 1, after: 2 }, ErrorCode::INVALID_REPLICATION_FACTOR),
+            (E::Assignment(ControllerError::AssignmentEmpty), ErrorCode::INVALID_REPLICA_ASSIGNMENT),
+        ] {
+            let message = error.to_string();
+            let error = ApiError::from(error);
+            assert_eq!((error.code, error.message), (code, message));
         }
     }
 

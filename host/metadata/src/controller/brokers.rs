@@ -136,13 +136,16 @@ pub fn fence<R: TopicRules>(
 /// Removes a broker from the cluster.
 ///
 /// # Errors
-/// The broker is not registered.
+/// The broker is not registered, or it is the only one.
 pub fn unregister<R: TopicRules>(
     image: &MetadataImage,
     rules: &R,
     id: i32,
 ) -> Result<Vec<MetadataRecord>, ClusterError> {
     let broker = image.broker(id).ok_or(ClusterError::NotRegistered(id))?;
+    if image.brokers().len() == 1 {
+        return Err(ClusterError::LastBroker(id));
+    }
     let mut records = leave(image, rules, id, false);
     records.push(MetadataRecord::BrokerUnregistered { id, epoch: broker.epoch });
     Ok(records)

@@ -46,7 +46,9 @@ pub(crate) fn find(
     if let Some(source) = found.view_of() {
         return Err(ClusterError::View { name: found.name.clone(), source_topic: source.to_owned() });
     }
-    let partition = image.partition(topic, index).ok_or(ClusterError::UnknownPartition(index))?;
+    let partition = image
+        .partition(topic, index)
+        .ok_or_else(|| ClusterError::UnknownPartition { topic: found.name.clone(), partition: index })?;
     Ok((found, partition))
 }
 

@@ -42,8 +42,11 @@ pub enum ClusterError {
         max: u16,
     },
     /// No broker has this id.
-    #[error("Broker ID {0} is not currently registered.")]
+    #[error("Broker ID {0} is not currently registered")]
     NotRegistered(i32),
+    /// The cluster has no other broker.
+    #[error("Broker {0} is the only broker of the cluster and has all of its data: it cannot be unregistered.")]
+    LastBroker(i32),
     /// The broker has registered again since.
     #[error("Expected broker epoch {newest} of broker {id}, but got broker epoch {epoch}.")]
     StaleBrokerEpoch {
@@ -58,8 +61,13 @@ pub enum ClusterError {
     #[error("This server does not host the topic with the id {0}.")]
     UnknownTopicId(Uuid),
     /// The topic has no such partition.
-    #[error("No such partition: {0}.")]
-    UnknownPartition(i32),
+    #[error("Unable to find partition {topic}:{partition}.")]
+    UnknownPartition {
+        /// The name of the topic.
+        topic: String,
+        /// The index of the partition.
+        partition: i32,
+    },
     /// A view has the partitions of its source.
     #[error("{name} is a view: its partitions are those of {source_topic}, name that topic.")]
     View {
@@ -109,6 +117,14 @@ pub enum ClusterError {
     /// There is nothing to cancel.
     #[error("No partition reassignment is in progress.")]
     NoReassignment,
+    /// The request does not allow another number of replicas.
+    #[error("The replication factor is changed from {before} to {after}")]
+    ReplicationFactorChanged {
+        /// The number of replicas without the change.
+        before: usize,
+        /// The number of replicas of the target.
+        after: usize,
+    },
     /// Only new replicas are in sync.
     #[error("The reassignment cannot be cancelled: none of the replicas of before is in sync.")]
     CancelLosesIsr,

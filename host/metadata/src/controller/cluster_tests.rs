@@ -19,7 +19,7 @@ impl ClusterRules {
 }
 
 impl TopicRules for ClusterRules {
-    type Error = ControllerError;
+    type Error = ClusterError;
 
     fn default_partitions(&self) -> i32 {
         1
@@ -37,15 +37,15 @@ impl TopicRules for ClusterRules {
         false
     }
 
-    fn check(&self, _: &MetadataImage, _: &TopicDraft<'_>) -> Result<(), ControllerError> {
+    fn check(&self, _: &MetadataImage, _: &TopicDraft<'_>) -> Result<(), ClusterError> {
         Ok(())
     }
 
-    fn check_partitions(&self, _: &str, _: i32) -> Result<(), ControllerError> {
+    fn check_partitions(&self, _: &str, _: i32) -> Result<(), ClusterError> {
         Ok(())
     }
 
-    fn check_deletion(&self, _: &MetadataImage, _: &TopicImage) -> Result<(), ControllerError> {
+    fn check_deletion(&self, _: &MetadataImage, _: &TopicImage) -> Result<(), ClusterError> {
         Ok(())
     }
 }
@@ -311,16 +311,34 @@ fn only_the_leader_changes_the_set_and_only_from_the_newest_state() {
     }
     let restarted = AlterPartition { isr: vec![(1, -1), (2, 1)], ..good.clone() };
     assert_eq!(error(&restarted), ClusterError::IneligibleReplica(2));
-    assert_eq!(error(&AlterPartition { partition: 7, ..good.clone() }), ClusterError::UnknownPartition(7));
+    assert_eq!(
+        error(&AlterPartition { partition: 7, ..good.clone() }),
+        ClusterError::UnknownPartition { topic: "t".into(), partition: 7 }
+    );
     let id = Uuid::from_u128(99);
     assert_eq!(error(&AlterPartition { topic: id, ..good }), ClusterError::UnknownTopicId(id));
     assert_eq!(alter_partition(&image, &rules, &wants(&image, &[1, 3])), Ok(vec![]), "the set is the wanted one");
 }
 
+fn reassignment(topic: Uuid, target: Option<&[i32]>) -> Reassignment {
+    let target = target.map(<[i32]>::to_vec);
+    Reassignment { topic, partition: 0, target, allow_replication_factor_change: true }
+}
+
+/// Reassigns partition 0 of a topic.
+pub(crate) fn move_to(
+    image: &MetadataImage,
+    rules: &ClusterRules,
+    topic: Uuid,
+    target: Option<&[i32]>,
+) -> Result<Vec<MetadataRecord>, ClusterError> {
+    reassign(image, rules, &reassignment(topic, target))
+}
+
 #[test]
 fn a_reassignment_ends_when_the_new_replicas_are_in_sync() {
     let (mut image, rules) = replicated();
-    let records = reassign(&image, &rules, TOPIC, 0, Some(&[4, 2])).expect("a good target");
+    let records = move_to(&image, &rules, TOPIC, Some(&[4, 2])).expect("a good target");
     apply(&mut image, &records);
     let one = partition(&image);
     assert_eq!((&*one.replicas, &*one.adding, &*one.removing), (&[4, 2, 1, 3][..], &[4][..], &[1, 3][..]));
@@ -330,23 +348,23 @@ fn a_reassignment_ends_when_the_new_replicas_are_in_sync() {
     let one = partition(&image);
     assert!(!one.is_reassigning() && one.leader_epoch == epoch + 1);
     assert_eq!((one.leader, &*one.replicas, &*one.isr), (4, &[4, 2][..], &[2, 4][..]));
-    assert_eq!(reassign(&image, &rules, TOPIC, 0, None), Err(ClusterError::NoReassignment));
+    assert_eq!(move_to(&image, &rules, TOPIC, None), Err(ClusterError::NoReassignment));
 }
 
 #[test]
 fn a_reassignment_is_cancelled_or_replaced() {
     let (mut image, rules) = replicated();
     let before = (partition(&image).replicas.clone(), state(&image));
-    let records = reassign(&image, &rules, TOPIC, 0, Some(&[4])).expect("a good target");
+    let records = move_to(&image, &rules, TOPIC, Some(&[4])).expect("a good target");
     apply(&mut image, &records);
-    let records = reassign(&image, &rules, TOPIC, 0, None).expect("one is under way");
+    let records = move_to(&image, &rules, TOPIC, None).expect("one is under way");
     apply(&mut image, &records);
     assert!(!partition(&image).is_reassigning());
     let mut replicas = partition(&image).replicas.to_vec();
     replicas.sort_unstable();
     assert_eq!((&replicas[..], state(&image)), (&*before.0, before.1));
     for target in [&[4, 2][..], &[3, 2]] {
-        let records = reassign(&image, &rules, TOPIC, 0, Some(target)).expect("a good target");
+        let records = move_to(&image, &rules, TOPIC, Some(target)).expect("a good target");
         apply(&mut image, &records);
     }
     let one = partition(&image);
@@ -356,8 +374,35 @@ fn a_reassignment_is_cancelled_or_replaced() {
         (&[9], ControllerError::AssignmentUnknownBroker(9)),
         (&[2, 2], ControllerError::AssignmentRepeatsBroker(2)),
     ] {
-        assert_eq!(reassign(&image, &rules, TOPIC, 0, Some(target)), Err(ClusterError::Assignment(error)));
+        assert_eq!(move_to(&image, &rules, TOPIC, Some(target)), Err(ClusterError::Assignment(error)));
     }
+}
+
+#[test]
+fn a_request_may_fix_the_number_of_replicas() {
+    let (mut image, rules) = replicated();
+    let fixed =
+        |target: &[i32]| Reassignment { allow_replication_factor_change: false, ..reassignment(TOPIC, Some(target)) };
+    let changed = |before, after| Err(ClusterError::ReplicationFactorChanged { before, after });
+    assert_eq!(reassign(&image, &rules, &fixed(&[4])), changed(3, 1));
+    assert!(reassign(&image, &rules, &fixed(&[4, 2, 1])).is_ok());
+    // From now on the target of the reassignment counts.
+    let records = move_to(&image, &rules, TOPIC, Some(&[4, 2])).expect("a good target");
+    apply(&mut image, &records);
+    assert_eq!(reassign(&image, &rules, &fixed(&[4, 2, 1])), changed(2, 3));
+    assert!(reassign(&image, &rules, &fixed(&[4, 3])).is_ok());
+}
+
+#[test]
+fn the_only_broker_stays_registered() {
+    let (mut image, rules) = replicated();
+    let remove = |image: &MetadataImage, id| decide(image, &Request::UnregisterBroker { id }, &rules);
+    assert_eq!(remove(&image, 9), Err(ClusterError::NotRegistered(9)));
+    for id in [1, 2, 3] {
+        let records = remove(&image, id).expect("others are left");
+        apply(&mut image, &records);
+    }
+    assert_eq!(remove(&image, 4), Err(ClusterError::LastBroker(4)));
 }
 
 #[test]
@@ -369,7 +414,7 @@ fn a_view_has_no_partitions_to_move() {
     let records = decide(&image, &Request::CreateTopic(view), &rules).expect("a good view");
     apply(&mut image, &records);
     let error = ClusterError::View { name: "v".into(), source_topic: "t".into() };
-    assert_eq!(reassign(&image, &rules, id, 0, Some(&[4])), Err(error.clone()));
+    assert_eq!(move_to(&image, &rules, id, Some(&[4])), Err(error.clone()));
     assert_eq!(elect(&image, &rules, Election::Preferred, id, 0), Err(error));
     // A change of a broker changes the source alone.
     let epoch = image.broker(1).expect("registered").epoch;

@@ -27,7 +27,7 @@ pub use elections::{balance, elect};
 pub use error::ControllerError;
 pub use partition_edit::Election;
 pub use producer_ids::PRODUCER_ID_BLOCK;
-pub use reassignments::reassign;
+pub use reassignments::{Reassignment, reassign};
 pub use topics::{Assignment, NewTopic, Replication};
 
 use crate::{MetadataImage, MetadataRecord, TopicConfigs, TopicImage};
@@ -70,6 +70,13 @@ pub enum Request {
     },
     /// Allocates the next block of producer ids.
     AllocateProducerIds,
+    /// Moves a partition to other brokers.
+    Reassign(Reassignment),
+    /// Removes a broker from the cluster.
+    UnregisterBroker {
+        /// Its id.
+        id: i32,
+    },
 }
 
 /// A topic as it will be after a change.
@@ -89,7 +96,7 @@ pub struct TopicDraft<'a> {
 /// image. An implementation is pure as well.
 pub trait TopicRules {
     /// The error for a rejected request.
-    type Error: From<ControllerError>;
+    type Error: From<ControllerError> + From<ClusterError>;
 
     /// Returns the number of partitions of a topic that is created without one.
     fn default_partitions(&self) -> i32;
@@ -113,9 +120,9 @@ pub trait TopicRules {
     fn check_deletion(&self, image: &MetadataImage, topic: &TopicImage) -> Result<(), Self::Error>;
 }
 
-/// Decides a request about topics. Returns the records that carry it out: none if nothing changes.
+/// Decides a request. Returns the records that carry it out: none if nothing changes.
 ///
-/// Brokers and the state of partitions have functions of their own.
+/// What brokers request has functions of its own.
 ///
 /// # Errors
 /// The reason to reject the request. Nothing must be changed then.
@@ -133,6 +140,8 @@ pub fn decide<R: TopicRules>(
         Request::AlterTopic { name, change } => configs::alter(image, name, change, rules),
         Request::AddDecoder { id, digest } => Ok(configs::add_decoder(image, *id, digest)?),
         Request::AllocateProducerIds => Ok(producer_ids::allocate(image)),
+        Request::Reassign(reassignment) => Ok(reassign(image, rules, reassignment)?),
+        Request::UnregisterBroker { id } => Ok(unregister(image, rules, *id)?),
     }
 }
 

@@ -11,22 +11,37 @@ use super::topics::check_replicas;
 use super::{ClusterError, TopicRules};
 use crate::{MetadataImage, MetadataRecord, PartitionImage};
 
-/// Begins a reassignment to `target`, the preferred leader first, or replaces the one that is under way. `None` cancels
-/// it. Returns no record if the partition is already on the target.
+/// A partition to move.
+#[derive(Debug, Clone)]
+pub struct Reassignment {
+    /// The id of the topic.
+    pub topic: Uuid,
+    /// The index of the partition.
+    pub partition: i32,
+    /// The new replicas, the preferred leader first. `None` cancels the reassignment that is under way.
+    pub target: Option<Vec<i32>>,
+    /// Whether the number of replicas may change (KIP-860).
+    pub allow_replication_factor_change: bool,
+}
+
+/// Begins a reassignment, or replaces or cancels the one that is under way. Returns no record if the partition is
+/// already on the target.
 ///
 /// # Errors
 /// The target is not valid, or there is no reassignment to cancel, or a cancelled one would leave no replica in sync.
 pub fn reassign<R: TopicRules>(
     image: &MetadataImage,
     rules: &R,
-    topic: Uuid,
-    index: i32,
-    target: Option<&[i32]>,
+    reassignment: &Reassignment,
 ) -> Result<Vec<MetadataRecord>, ClusterError> {
-    let (topic, partition) = find(image, topic, index)?;
-    let edit = match target {
+    let index = reassignment.partition;
+    let (topic, partition) = find(image, reassignment.topic, index)?;
+    let edit = match &reassignment.target {
         Some(target) => {
             check_replicas(image, target)?;
+            if !reassignment.allow_replication_factor_change {
+                check_replication_factor(partition, target)?;
+            }
             begin(partition, target)
         }
         None => cancel(partition)?,
@@ -36,6 +51,12 @@ pub fn reassign<R: TopicRules>(
     let change = edit.finish(|id| image.is_active(id), configs.min_isr);
     let records = change.map(|change| MetadataRecord::PartitionChanged { id: topic.id, partition: index, change });
     Ok(records.into_iter().collect())
+}
+
+/// Checks that a target has as many replicas as the partition, or as the target of the reassignment that is under way.
+fn check_replication_factor(partition: &PartitionImage, target: &[i32]) -> Result<(), ClusterError> {
+    let (before, after) = (without(&partition.replicas, &partition.removing).len(), target.len());
+    if before == after { Ok(()) } else { Err(ClusterError::ReplicationFactorChanged { before, after }) }
 }
 
 fn begin<'a>(partition: &'a PartitionImage, target: &[i32]) -> PartitionEdit<'a> {

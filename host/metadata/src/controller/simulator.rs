@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::env;
 
-use super::cluster_tests::{ClusterRules, TOPIC, beat, registration};
+use super::cluster_tests::{ClusterRules, TOPIC, beat, move_to, registration};
 use super::*;
 use crate::{FeatureLevel, NO_LEADER, PartitionImage, snapshot};
 
@@ -338,7 +338,7 @@ impl Simulator {
         self.random.shuffle(&mut target);
         target.truncate(3);
         let target = if self.random.u32(0..3) == 0 { None } else { Some(&target[..]) };
-        if let Ok(records) = reassign(&self.image, &self.rules, TOPIC, 0, target) {
+        if let Ok(records) = move_to(&self.image, &self.rules, TOPIC, target) {
             self.counts.reassignments += usize::from(!records.is_empty());
             self.commit(records);
         }

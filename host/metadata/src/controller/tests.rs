@@ -11,7 +11,7 @@ const ID: Uuid = Uuid::from_u128(77);
 struct TestRules;
 
 impl TopicRules for TestRules {
-    type Error = ControllerError;
+    type Error = ClusterError;
 
     fn default_partitions(&self) -> i32 {
         3
@@ -29,23 +29,23 @@ impl TopicRules for TestRules {
         config == "cleanup.policy"
     }
 
-    fn check(&self, _: &MetadataImage, draft: &TopicDraft<'_>) -> Result<(), ControllerError> {
+    fn check(&self, _: &MetadataImage, draft: &TopicDraft<'_>) -> Result<(), ClusterError> {
         match draft.configs.contains_key("bad") {
-            true => Err(ControllerError::NotAList("bad".to_owned())),
+            true => Err(ControllerError::NotAList("bad".to_owned()).into()),
             false => Ok(()),
         }
     }
 
-    fn check_partitions(&self, name: &str, count: i32) -> Result<(), ControllerError> {
+    fn check_partitions(&self, name: &str, count: i32) -> Result<(), ClusterError> {
         match name == "single" && count > 1 {
-            true => Err(ControllerError::TooManyPartitions(count.unsigned_abs() as usize)),
+            true => Err(ControllerError::TooManyPartitions(count.unsigned_abs() as usize).into()),
             false => Ok(()),
         }
     }
 
-    fn check_deletion(&self, _: &MetadataImage, topic: &TopicImage) -> Result<(), ControllerError> {
+    fn check_deletion(&self, _: &MetadataImage, topic: &TopicImage) -> Result<(), ClusterError> {
         match topic.name == "kept" {
-            true => Err(ControllerError::UnknownTopic),
+            true => Err(ControllerError::UnknownTopic.into()),
             false => Ok(()),
         }
     }
@@ -75,12 +75,15 @@ fn new_topic(name: &str) -> NewTopic {
     NewTopic { id: ID, ..NewTopic::new(name) }
 }
 
-fn create(image: &MetadataImage, topic: NewTopic) -> Result<Vec<MetadataRecord>, ControllerError> {
+fn create(image: &MetadataImage, topic: NewTopic) -> Result<Vec<MetadataRecord>, ClusterError> {
     decide(image, &Request::CreateTopic(topic), &TestRules)
 }
 
-fn error(decision: Result<Vec<MetadataRecord>, ControllerError>) -> ControllerError {
-    decision.expect_err("the request is rejected")
+fn error(decision: Result<Vec<MetadataRecord>, ClusterError>) -> ControllerError {
+    match decision.expect_err("a bad request") {
+        ClusterError::Assignment(error) => error,
+        other => panic!("{other}"),
+    }
 }
 
 fn partitions_of(records: &[MetadataRecord]) -> i32 {
