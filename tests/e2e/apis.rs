@@ -9,7 +9,7 @@ use millstream_wire::{ApiKey, ErrorCode, Request};
 use crate::support::{Raw, Topic, Visitor, batch, minimal};
 
 /// The APIs of a single node with their versions, as in Kafka 4.4.
-const ADVERTISED: [(ApiKey, i16, i16); 37] = [
+const ADVERTISED: [(ApiKey, i16, i16); 41] = [
     (ApiKey::Produce, 0, 13),
     (ApiKey::Fetch, 4, 18),
     (ApiKey::ListOffsets, 1, 11),
@@ -47,6 +47,10 @@ const ADVERTISED: [(ApiKey, i16, i16); 37] = [
     (ApiKey::ConsumerGroupDescribe, 0, 1),
     (ApiKey::ListConfigResources, 0, 1),
     (ApiKey::DescribeTopicPartitions, 0, 0),
+    (ApiKey::AlterPartitionReassignments, 0, 1),
+    (ApiKey::DescribeQuorum, 0, 2),
+    (ApiKey::UnregisterBroker, 0, 0),
+    (ApiKey::UnregisterController, 0, 0),
 ];
 
 fn software(name: &str) -> ApiVersionsRequest {

@@ -1,6 +1,7 @@
 //! Tests the real process from outside: with hand-made bytes, our own client and the command line.
 
 mod apis;
+mod cluster;
 mod config_keys;
 mod configs;
 mod connections;

@@ -3,6 +3,7 @@
 //! A probe records lines of text, one for each response. Values that differ from node to node (folders, free space,
 //! ids) are left out. Lists that Kafka returns in no fixed order are sorted.
 
+mod cluster;
 mod groups;
 mod records;
 mod tools;
@@ -20,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A probe, run against one broker.
 type Probe = fn(&mut Raw, &mut Seen);
 
-const PROBES: [(&str, Probe); 12] = [
+const PROBES: [(&str, Probe); 16] = [
     ("delete_records", records::delete_records),
     ("describe_log_dirs", records::describe_log_dirs),
     ("describe_producers", records::describe_producers),
@@ -33,6 +34,10 @@ const PROBES: [(&str, Probe); 12] = [
     ("describe_client_quotas", tools::describe_client_quotas),
     ("describe_user_scram_credentials", tools::describe_user_scram_credentials),
     ("list_config_resources", tools::list_config_resources),
+    ("describe_quorum", cluster::describe_quorum),
+    ("alter_partition_reassignments", cluster::alter_partition_reassignments),
+    ("unregister_broker", cluster::unregister_broker),
+    ("unregister_controller", cluster::unregister_controller),
 ];
 
 pub(crate) fn trials() -> Vec<Trial> {

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use millstream_coordinator::group::GroupCoordinator;
 use millstream_partition::{FsyncQueue, Partition};
 use millstream_wire::Str;
+use uuid::Uuid;
 
 use crate::compute_permits::ComputePermits;
 use crate::config::{BrokerConfig, HostPort};
@@ -24,6 +25,8 @@ use millstream_metadata::MetadataStore;
 pub(crate) struct Broker {
     pub(crate) config: Arc<BrokerConfig>,
     pub(crate) data_dir: PathBuf,
+    /// The id of the data folder, Kafka's `directory.id`.
+    pub(crate) directory_id: Uuid,
     pub(crate) metadata: Arc<MetadataStore>,
     pub(crate) controller: Arc<Controller>,
     /// The controller, as the edge uses it.

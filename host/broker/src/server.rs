@@ -166,6 +166,7 @@ pub(crate) fn open(
     let controller = Arc::new(Controller::new(Arc::clone(&metadata), node));
     let broker = Arc::new(Broker {
         data_dir: data_dir.path().to_path_buf(),
+        directory_id: data_dir.meta().directory_id,
         metadata,
         changes: Arc::new(Arc::clone(&controller)),
         controller,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -70,6 +71,8 @@ pub enum MetadataError {
 pub struct MetadataStore {
     log: Mutex<Log>,
     image: ArcSwap<MetadataImage>,
+    /// The offset after the last committed record. Read without the lock, which is held during an fsync.
+    end_offset: AtomicI64,
 }
 
 impl MetadataStore {
@@ -87,12 +90,18 @@ impl MetadataStore {
         let options = OpenOptions { recovery_point: 0, log_start_offset: 0, clean_shutdown: false, topic_id: None };
         let log = Log::open(&data_dir.join(FOLDER), Arc::new(config), options)?;
         let image = replay(&log, MetadataImage::new(node_id))?;
-        Ok(Self { log: Mutex::new(log), image: ArcSwap::from_pointee(image) })
+        let end_offset = AtomicI64::new(log.log_end_offset());
+        Ok(Self { log: Mutex::new(log), image: ArcSwap::from_pointee(image), end_offset })
     }
 
     /// Returns the current image.
     pub fn image(&self) -> Arc<MetadataImage> {
         self.image.load_full()
+    }
+
+    /// Returns the offset after the last committed record.
+    pub fn end_offset(&self) -> i64 {
+        self.end_offset.load(Ordering::Acquire)
     }
 
     /// Begins a draft on the current image. The caller serializes drafts: only one of them may be committed.
@@ -111,6 +120,7 @@ impl MetadataStore {
             log.append(&CheckedBatch::of_own(batch)?, draft.image.leader_epoch, draft.now_ms)?;
         }
         log.flush()?;
+        self.end_offset.store(log.log_end_offset(), Ordering::Release);
         self.image.store(Arc::new(draft.image.clone()));
         Ok(())
     }
@@ -313,7 +323,9 @@ mod tests {
         draft.trial().add(&[created("d", 4)]).expect("it fits");
         draft.add(&[created("b", 2), created("c", 3)]).expect("they fit");
         assert!(store.image().topic("a").is_none(), "nothing counts before it is durable");
+        assert_eq!(store.end_offset(), 0);
         store.commit(&draft).expect("a writable folder");
+        assert_eq!(store.end_offset(), 3);
         assert_eq!(draft.delta().created.len(), 3);
         let log = store.log.lock();
         let stored = log.read(0, 1 << 20, i64::MAX, true).expect("readable").expect("not empty");

@@ -73,11 +73,15 @@ pub(crate) fn minimal<V: Visitor>(api: ApiKey, version: i16, topic: &Topic, visi
         | ApiKey::DescribeProducers
         | ApiKey::DescribeTopicPartitions
         | ApiKey::ElectLeaders
+        | ApiKey::AlterPartitionReassignments
         | ApiKey::ListPartitionReassignments => minimal_partitions(api, version, topic, visitor),
         ApiKey::DescribeAcls
         | ApiKey::DescribeClientQuotas
         | ApiKey::DescribeUserScramCredentials
         | ApiKey::ListConfigResources => minimal_listing(api, version, visitor),
+        ApiKey::DescribeQuorum | ApiKey::UnregisterBroker | ApiKey::UnregisterController => {
+            minimal_cluster(api, version, visitor)
+        }
         _ => minimal_group(api, version, topic, visitor),
     }
 }
@@ -107,10 +111,29 @@ fn minimal_partitions<V: Visitor>(api: ApiKey, version: i16, topic: &Topic, visi
             let topic_partitions = Some(vec![ElectLeadersTopicPartitions { topic: name, partitions }]);
             visitor.visit(version, ElectLeadersRequest { topic_partitions, ..Default::default() })
         }
+        ApiKey::AlterPartitionReassignments => {
+            let partitions = vec![ReassignablePartition { partition_index: 0, replicas: Some(vec![0]) }];
+            let topics = vec![ReassignableTopic { name, partitions }];
+            visitor.visit(version, AlterPartitionReassignmentsRequest { topics, ..Default::default() })
+        }
         ApiKey::ListPartitionReassignments => {
             let topics = Some(vec![ListPartitionReassignmentsTopics { name, partition_indexes: partitions }]);
             visitor.visit(version, ListPartitionReassignmentsRequest { topics, ..Default::default() })
         }
+        other => panic!("no request is known for {other}"),
+    }
+}
+
+fn minimal_cluster<V: Visitor>(api: ApiKey, version: i16, visitor: &mut V) -> V::Outcome {
+    const ABSENT: i32 = 77;
+    match api {
+        ApiKey::DescribeQuorum => {
+            let partitions = vec![DescribeQuorumPartitionRequest { partition_index: 0 }];
+            let topics = vec![DescribeQuorumTopicRequest { topic_name: "__cluster_metadata".into(), partitions }];
+            visitor.visit(version, DescribeQuorumRequest { topics })
+        }
+        ApiKey::UnregisterBroker => visitor.visit(version, UnregisterBrokerRequest { broker_id: ABSENT }),
+        ApiKey::UnregisterController => visitor.visit(version, UnregisterControllerRequest { controller_id: ABSENT }),
         other => panic!("no request is known for {other}"),
     }
 }

@@ -6,6 +6,7 @@
 //! write its file, and name it below.
 
 mod alter_configs;
+mod alter_partition_reassignments;
 mod api_versions;
 mod consumer_group_describe;
 mod consumer_group_heartbeat;
@@ -21,6 +22,7 @@ mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
 mod describe_producers;
+mod describe_quorum;
 mod describe_topic_partitions;
 mod describe_user_scram_credentials;
 mod elect_leaders;
@@ -48,6 +50,8 @@ mod produce;
 #[cfg(test)]
 mod stage_tests;
 mod sync_group;
+mod unregister_broker;
+mod unregister_controller;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -111,16 +115,20 @@ handlers! {
     one_stage delete_groups::DeleteGroups,
     one_stage elect_leaders::ElectLeaders,
     one_stage incremental_alter_configs::IncrementalAlterConfigs,
+    one_stage alter_partition_reassignments::AlterPartitionReassignments,
     one_stage list_partition_reassignments::ListPartitionReassignments,
     one_stage offset_delete::OffsetDelete,
     one_stage describe_client_quotas::DescribeClientQuotas,
     one_stage describe_user_scram_credentials::DescribeUserScramCredentials,
+    one_stage describe_quorum::DescribeQuorum,
     one_stage describe_cluster::DescribeCluster,
     one_stage describe_producers::DescribeProducers,
+    one_stage unregister_broker::UnregisterBroker,
     one_stage consumer_group_heartbeat::ConsumerGroupHeartbeat,
     one_stage consumer_group_describe::ConsumerGroupDescribe,
     one_stage list_config_resources::ListConfigResources,
     one_stage describe_topic_partitions::DescribeTopicPartitions,
+    one_stage unregister_controller::UnregisterController,
 }
 
 /// Returns whether a frame, without its length prefix, is a produce request.

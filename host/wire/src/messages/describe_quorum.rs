@@ -68,7 +68,8 @@ pub struct QuorumReplicaState {
     pub replica_directory_id: Uuid,
     /// -1 when it is not known.
     pub log_end_offset: i64,
-    /// The leader's clock at the last fetch of this replica; -1 for the leader, and when it is not known (KIP-836).
+    /// The leader's clock at the last fetch of this replica, its present time for the leader itself; -1 when it is not
+    /// known (KIP-836).
     #[wire(versions = 1.., default = -1)]
     pub last_fetch_timestamp: i64,
     /// The leader's clock when this replica last had all records; -1 when it is not known (KIP-836).

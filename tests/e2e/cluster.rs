@@ -1,0 +1,127 @@
+//! The APIs that administer the nodes of a cluster, on a cluster of one.
+
+use std::fs;
+use std::net::TcpStream;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use millstream_client::KafkaUuid;
+use millstream_tests::Broker;
+use millstream_wire::ErrorCode;
+use millstream_wire::messages::*;
+use rustix::process::Signal;
+
+use crate::support::{Raw, Topic, batch};
+
+fn quorum(raw: &mut Raw) -> (DescribeQuorumPartitionResponse, DescribeQuorumNode) {
+    let partitions = vec![DescribeQuorumPartitionRequest { partition_index: 0 }];
+    let topics = vec![DescribeQuorumTopicRequest { topic_name: "__cluster_metadata".into(), partitions }];
+    let mut response = raw.call(2, &DescribeQuorumRequest { topics });
+    (response.topics.remove(0).partitions.remove(0), response.nodes.remove(0))
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+    i64::try_from(since.as_millis()).expect("64 bits of milliseconds")
+}
+
+/// Returns the data folder's `directory.id`.
+fn directory_id(broker: &Broker) -> String {
+    let text = fs::read_to_string(broker.folder().join("meta.properties")).expect("a data folder");
+    let id = text.lines().find_map(|line| line.strip_prefix("directory.id=")).expect("an id");
+    id.to_owned()
+}
+
+#[test]
+fn the_quorum_has_the_figures_of_the_metadata_log() {
+    let mut broker = Broker::start();
+    let mut raw = Raw::connect(&broker);
+    let before = now_ms();
+    let (first, node) = quorum(&mut raw);
+    let [voter] = first.current_voters.as_slice() else { panic!("not one voter: {first:?}") };
+    assert_eq!((first.leader_id, voter.replica_id, node.node_id), (0, 0, 0));
+    assert_eq!((voter.log_end_offset, first.observers.len()), (first.high_watermark, 0));
+    assert_eq!(KafkaUuid(voter.replica_directory_id).to_string(), directory_id(&broker));
+    for timestamp in [voter.last_fetch_timestamp, voter.last_caught_up_timestamp] {
+        assert!((before..=now_ms()).contains(&timestamp), "{timestamp}");
+    }
+    let [listener] = node.listeners.as_slice() else { panic!("not one listener: {node:?}") };
+    assert_eq!(listener.name.as_str(), "PLAINTEXT");
+    TcpStream::connect((listener.host.as_str(), listener.port)).expect("the address can be reached");
+
+    Topic::create(&mut raw, "first", 3, &[]);
+    let (grown, _) = quorum(&mut raw);
+    assert_eq!(grown.high_watermark, first.high_watermark + 1, "a topic is one record");
+    Topic::create(&mut raw, "first-config", 1, &[("retention.ms", "60000")]).produce(&mut raw, batch(&["value"]));
+    let (last, _) = quorum(&mut raw);
+    assert!(last.high_watermark > grown.high_watermark, "{last:?}");
+
+    // A clean stop keeps the log and its epoch as they are. After a crash the epoch is a new one, which is a record.
+    broker.stop(Signal::TERM);
+    broker.restart();
+    let (stopped, _) = quorum(&mut Raw::connect(&broker));
+    assert_eq!((stopped.high_watermark, stopped.leader_epoch), (last.high_watermark, last.leader_epoch));
+    broker.kill();
+    broker.restart();
+    let (killed, _) = quorum(&mut Raw::connect(&broker));
+    assert_eq!((killed.high_watermark, killed.leader_epoch), (last.high_watermark + 1, last.leader_epoch + 1));
+    let [again] = killed.current_voters.as_slice() else { panic!("not one voter: {killed:?}") };
+    assert_eq!(again.replica_directory_id, voter.replica_directory_id);
+}
+
+fn reassign(raw: &mut Raw, topic: &str, replicas: Option<&[i32]>) -> ReassignablePartitionResponse {
+    let partition = ReassignablePartition { partition_index: 0, replicas: replicas.map(<[i32]>::to_vec) };
+    let topics = vec![ReassignableTopic { name: topic.into(), partitions: vec![partition] }];
+    let request = AlterPartitionReassignmentsRequest { topics, ..Default::default() };
+    raw.call(1, &request).responses.remove(0).partitions.remove(0)
+}
+
+#[test]
+fn a_partition_stays_on_the_only_broker() {
+    let broker = Broker::start();
+    let mut raw = Raw::connect(&broker);
+    let topic = Topic::create(&mut raw, "orders", 1, &[]);
+    Topic::create(&mut raw, "large", 1, &[("view.of", "orders")]);
+    topic.produce(&mut raw, batch(&["first"]));
+    let (before, _) = quorum(&mut raw);
+    for (name, replicas, code, message) in [
+        ("orders", Some(&[0][..]), ErrorCode::NONE, None),
+        ("orders", Some(&[0, 1]), ErrorCode::INVALID_REPLICA_ASSIGNMENT, Some("no such broker is registered")),
+        ("orders", Some(&[]), ErrorCode::INVALID_REPLICA_ASSIGNMENT, Some("an empty replica list")),
+        ("orders", None, ErrorCode::NO_REASSIGNMENT_IN_PROGRESS, Some("No partition reassignment is in progress.")),
+        ("absent", Some(&[0]), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, Some("Unable to find a topic named absent.")),
+        ("large", Some(&[0]), ErrorCode::INVALID_TOPIC_EXCEPTION, Some("large is a view")),
+    ] {
+        let result = reassign(&mut raw, name, replicas);
+        assert_eq!(result.error_code, code, "{name} {replicas:?}");
+        let found = result.error_message.as_deref().unwrap_or_default();
+        assert!(found.contains(message.unwrap_or_default()), "{name} {replicas:?}: {found}");
+    }
+    let empty = raw.call(0, &AlterPartitionReassignmentsRequest::default());
+    assert_eq!((empty.error_code, empty.responses.len()), (ErrorCode::NONE, 0));
+    assert_eq!(quorum(&mut raw).0.high_watermark, before.high_watermark, "nothing was written");
+    topic.produce(&mut raw, batch(&["second"]));
+}
+
+#[test]
+fn the_only_node_cannot_be_unregistered() {
+    let mut broker = Broker::start();
+    let mut raw = Raw::connect(&broker);
+    let topic = Topic::create(&mut raw, "orders", 1, &[]);
+    let itself = raw.call(0, &UnregisterBrokerRequest { broker_id: 0 });
+    let message = "Broker 0 is the only broker of the cluster and has all of its data: it cannot be unregistered.";
+    assert_eq!((itself.error_code, itself.error_message.as_deref()), (ErrorCode::INVALID_REQUEST, Some(message)));
+    let other = raw.call(0, &UnregisterBrokerRequest { broker_id: 5 });
+    let message = "Broker ID 5 is not currently registered";
+    assert_eq!(
+        (other.error_code, other.error_message.as_deref()),
+        (ErrorCode::BROKER_ID_NOT_REGISTERED, Some(message))
+    );
+    let itself = raw.call(0, &UnregisterControllerRequest { controller_id: 0 });
+    assert_eq!(itself.error_code, ErrorCode::INVALID_REQUEST);
+    let other = raw.call(0, &UnregisterControllerRequest { controller_id: 5 });
+    assert_eq!(other.error_code, ErrorCode::CONTROLLER_ID_NOT_REGISTERED);
+    topic.produce(&mut raw, batch(&["first"]));
+    broker.kill();
+    broker.restart();
+    topic.produce(&mut Raw::connect(&broker), batch(&["second"]));
+}
