@@ -7,4 +7,4 @@ mod wal;
 
 pub use disk::{Disk, FileDisk, check_length};
 pub use frame::Purged;
-pub use wal::{SEGMENT_BYTES, StorageError, Wal};
+pub use wal::{PROPOSAL_BYTES_MAX, SEGMENT_BYTES, StorageError, Wal};

@@ -9,7 +9,8 @@ use super::disk::Disk;
 use super::frame::crc;
 use super::wal::StorageError;
 
-const NAME: &str = "snapshot";
+/// The name of the file.
+pub const NAME: &str = "snapshot";
 /// The name while the file is written.
 const NEW_NAME: &str = "snapshot.new";
 const HEADER: usize = 16;
@@ -40,7 +41,7 @@ pub fn save(disk: &dyn Disk, snapshot: &StoredSnapshot) -> Result<(), StorageErr
     let sum = crc(&bytes[4..]);
     bytes[..4].copy_from_slice(&sum);
     let io = |error| StorageError::Io { path: disk.path(NAME), error };
-    remove_unfinished(disk).map_err(io)?;
+    remove_unfinished(disk)?;
     disk.append(NEW_NAME, &bytes).map_err(io)?;
     disk.sync(NEW_NAME).map_err(io)?;
     disk.rename(NEW_NAME, NAME).map_err(io)?;
@@ -50,7 +51,6 @@ pub fn save(disk: &dyn Disk, snapshot: &StoredSnapshot) -> Result<(), StorageErr
 /// Returns the snapshot, if there is one.
 pub fn load(disk: &dyn Disk) -> Result<Option<StoredSnapshot>, StorageError> {
     let io = |error| StorageError::Io { path: disk.path(NAME), error };
-    remove_unfinished(disk).map_err(io)?;
     if !disk.list().map_err(io)?.iter().any(|name| name == NAME) {
         return Ok(None);
     }
@@ -61,8 +61,11 @@ pub fn load(disk: &dyn Disk) -> Result<Option<StoredSnapshot>, StorageError> {
     parse(bytes).map(Some).ok_or(damaged)
 }
 
-fn remove_unfinished(disk: &dyn Disk) -> std::io::Result<()> {
-    if disk.list()?.iter().any(|name| name == NEW_NAME) { disk.remove(NEW_NAME) } else { Ok(()) }
+/// Deletes the file that an interrupted [`save`] leaves.
+pub fn remove_unfinished(disk: &dyn Disk) -> Result<(), StorageError> {
+    let io = |error| StorageError::Io { path: disk.path(NEW_NAME), error };
+    let is_there = disk.list().map_err(io)?.iter().any(|name| name == NEW_NAME);
+    if is_there { disk.remove(NEW_NAME).map_err(io) } else { Ok(()) }
 }
 
 fn parse(mut bytes: Bytes) -> Option<StoredSnapshot> {
@@ -96,6 +99,7 @@ mod tests {
         save(&disk, &snapshot(b"two")).expect("writable");
         std::fs::write(folder.path().join(NEW_NAME), b"half").expect("writable");
         assert_eq!(load(&disk).expect("a good file"), Some(snapshot(b"two")));
+        remove_unfinished(&disk).expect("removable");
         assert!(!folder.path().join(NEW_NAME).exists());
     }
 

@@ -19,6 +19,10 @@ use super::frame::{HEADER, PAYLOAD_BYTES_MAX, Purged, Record, is_torn, payload};
 pub const SEGMENT_BYTES: u64 = 16 << 20;
 /// The longest segment: the last frame begins below the limit.
 const FILE_BYTES_MAX: u64 = SEGMENT_BYTES + (HEADER + PAYLOAD_BYTES_MAX) as u64;
+/// The largest proposal.
+pub const PROPOSAL_BYTES_MAX: usize = 64 << 20;
+/// The largest entry: a proposal and what the consensus adds to it.
+const ENTRY_BYTES_MAX: usize = PROPOSAL_BYTES_MAX + (1 << 20);
 /// The most bytes of entries in one frame, with room for their lengths.
 const ENTRIES_BYTES_MAX: usize = PAYLOAD_BYTES_MAX - (1 << 20);
 
@@ -210,6 +214,11 @@ impl Wal {
         self.purged.as_ref()
     }
 
+    /// Returns the index of the first entry, or that of the next one if the log is empty.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
     /// Returns the index that follows the last entry.
     pub fn end(&self) -> u64 {
         self.first + self.entries.len() as u64
@@ -233,8 +242,8 @@ impl Wal {
         if first != end {
             return Err(StorageError::Gap { first, end });
         }
-        if let Some(entry) = entries.iter().find(|entry| entry.len() > ENTRIES_BYTES_MAX / 2) {
-            return Err(StorageError::TooLarge(entry.len(), ENTRIES_BYTES_MAX / 2));
+        if let Some(entry) = entries.iter().find(|entry| entry.len() > ENTRY_BYTES_MAX) {
+            return Err(StorageError::TooLarge(entry.len(), ENTRY_BYTES_MAX));
         }
         let (mut chunk, mut size) = (Vec::new(), 0);
         for entry in entries {

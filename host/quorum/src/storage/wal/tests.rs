@@ -217,7 +217,7 @@ fn a_crash_at_the_begin_of_a_segment_leaves_a_good_log() {
 fn entries_that_are_too_large_or_do_not_follow_are_rejected() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut wal = open(folder.path()).expect("a new log");
-    let large = Bytes::from(vec![0; ENTRIES_BYTES_MAX / 2 + 1]);
+    let large = Bytes::from(vec![0; ENTRY_BYTES_MAX + 1]);
     assert!(matches!(wal.append(0, vec![large]), Err(StorageError::TooLarge(..))));
     assert!(matches!(wal.append(1, vec![bytes("one")]), Err(StorageError::Gap { first: 1, end: 0 })));
     wal.append(0, vec![bytes("zero")]).expect("the log is still writable");

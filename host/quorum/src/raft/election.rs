@@ -1,0 +1,135 @@
+//! When a voter starts an election.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::{Raft, RaftMetrics, ServerState};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::types::Types;
+use crate::config::QuorumConfig;
+use crate::quorum::{Leadership, NodeId, Peer};
+
+/// The time between the elections of a dead leader's voters, for each place in the order of their ids.
+const PLACE_DELAY: Duration = Duration::from_millis(15);
+
+type Metrics = RaftMetrics<NodeId, Peer>;
+
+/// The elections of a node.
+#[derive(Clone)]
+pub(super) struct Elections {
+    pub(super) raft: Raft<Types>,
+    pub(super) config: Arc<QuorumConfig>,
+    pub(super) leadership: watch::Sender<Leadership>,
+    /// When the node last heard a leader or voted.
+    heard: Arc<Mutex<Instant>>,
+}
+
+impl Elections {
+    pub(super) fn new(raft: Raft<Types>, config: Arc<QuorumConfig>) -> Self {
+        let heard = Arc::new(Mutex::new(Instant::now()));
+        Self { raft, config, leadership: watch::Sender::default(), heard }
+    }
+
+    /// Notes that the node heard a leader or voted.
+    pub(super) fn hear(&self) {
+        *self.heard.lock() = Instant::now();
+    }
+
+    /// Publishes the leader, and starts an election each time that none is heard for a random time.
+    pub(super) async fn run(self) {
+        let mut metrics = self.raft.metrics();
+        let mut timeout = self.config.random_timeout();
+        if is_only_voter(&metrics.borrow_and_update()) {
+            self.elect().await;
+        }
+        loop {
+            let deadline = *self.heard.lock() + timeout;
+            tokio::select! {
+                biased;
+                changed = metrics.changed() => {
+                    let has_stopped = changed.is_err() || metrics.borrow().running_state.is_err();
+                    self.publish(&metrics.borrow_and_update());
+                    if has_stopped {
+                        return;
+                    }
+                }
+                () = sleep_until(deadline) => {
+                    if *self.heard.lock() + timeout > deadline {
+                        continue;
+                    }
+                    self.hear();
+                    timeout = self.config.random_timeout();
+                    let (is_candidate, latest) = {
+                        let latest = metrics.borrow();
+                        (can_elect(&latest), latest.clone())
+                    };
+                    self.publish(&latest);
+                    if is_candidate {
+                        self.elect().await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Elects a new leader because the process of the old one has ended.
+    ///
+    /// Voters that heard the leader a moment ago reject candidates. One that is a candidate does not, so each voter
+    /// becomes one. They then repeat the election at different times: the first of these has the highest term.
+    pub(super) async fn replace(&self, dead: NodeId) {
+        let (can_elect, mut voters) = {
+            let metrics = self.raft.metrics();
+            let latest = metrics.borrow();
+            (can_elect(&latest), latest.membership_config.voter_ids().collect::<Vec<_>>())
+        };
+        if !can_elect || self.leadership.borrow().leader != Some(dead) {
+            return;
+        }
+        voters.retain(|id| *id != dead);
+        voters.sort_unstable();
+        let place = voters.iter().position(|id| *id == self.config.node_id).unwrap_or(voters.len());
+        let has_leader = |known: &Leadership| known.leader.is_some_and(|leader| leader != dead);
+        let mut leadership = self.leadership.subscribe();
+        self.hear();
+        self.elect().await;
+        let replaced = async { leadership.wait_for(has_leader).await.is_ok() };
+        if timeout(PLACE_DELAY * (place as u32 + 1), replaced).await.is_err() {
+            self.hear();
+            self.elect().await;
+        }
+    }
+
+    async fn elect(&self) {
+        if let Err(error) = self.raft.trigger().elect().await {
+            tracing::debug!(%error, "no election: the quorum has stopped on this node");
+        }
+    }
+
+    fn publish(&self, metrics: &Metrics) {
+        let is_leader = metrics.state == ServerState::Leader;
+        // A leader without a majority does not know whether there is another one.
+        let is_cut_off = is_leader
+            && metrics.membership_config.voter_ids().count() > 1
+            && metrics
+                .millis_since_quorum_ack
+                .is_some_and(|age| u128::from(age) > self.config.election_timeout.end.as_millis());
+        // A removed leader names itself until it hears another one.
+        let has_left = !is_leader && metrics.current_leader == Some(metrics.id);
+        let is_unknown = is_cut_off || has_left || metrics.running_state.is_err();
+        let leader = metrics.current_leader.filter(|_| !is_unknown);
+        let now = Leadership { term: metrics.current_term, leader };
+        self.leadership.send_if_modified(|before| std::mem::replace(before, now) != now);
+    }
+}
+
+fn can_elect(metrics: &Metrics) -> bool {
+    metrics.state != ServerState::Leader && metrics.membership_config.voter_ids().any(|id| id == metrics.id)
+}
+
+fn is_only_voter(metrics: &Metrics) -> bool {
+    let mut voters = metrics.membership_config.voter_ids();
+    voters.next() == Some(metrics.id) && voters.next().is_none()
+}
