@@ -8,7 +8,7 @@ use super::root;
 
 /// Every arrow between the modules of the broker, and no others. The only circle is `api` and `net`: a connection
 /// starts handlers, and a handler says what the connection does next.
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     (
         "api",
         &[
@@ -28,7 +28,21 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("apply", &["config", "edge", "error", "partition_dirs", "topics"]),
     ("background", &["blocking", "broker", "partition_dirs"]),
     ("blocking", &["error"]),
-    ("broker", &["compute_permits", "config", "controller", "edge", "error", "metrics", "net", "producer_ids"]),
+    (
+        "broker",
+        &[
+            "compute_permits",
+            "config",
+            "controller",
+            "edge",
+            "error",
+            "metrics",
+            "net",
+            "partition_dirs",
+            "producer_ids",
+            "replication",
+        ],
+    ),
     ("compute_permits", &["blocking", "error"]),
     ("config", &[]),
     ("controller", &["apply", "blocking", "config", "edge", "error"]),
@@ -41,6 +55,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("partition_dirs", &["topics"]),
     ("produce", &["compute_permits", "config", "error", "topics"]),
     ("producer_ids", &["error"]),
+    ("replication", &["blocking", "error"]),
     ("security", &[]),
     (
         "server",
@@ -58,6 +73,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "net",
             "partition_dirs",
             "producer_ids",
+            "replication",
         ],
     ),
     ("topics", &["config", "error"]),

@@ -1,5 +1,7 @@
 //! The state that all connections share.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -7,18 +9,22 @@ use arc_swap::ArcSwap;
 use millstream_coordinator::group::GroupCoordinator;
 use millstream_partition::{FsyncQueue, Partition};
 use millstream_wire::Str;
+use millstream_wire::messages::ReplicaState;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::compute_permits::ComputePermits;
 use crate::config::{BrokerConfig, HostPort};
 use crate::controller::Controller;
-use crate::edge::{Edge, MetadataChanges, ServedTopics};
+use crate::edge::{Edge, MetadataChanges, ServedTopic, ServedTopics};
 use crate::error::ApiError;
 use crate::metrics::requests::RequestMetrics;
 use crate::net::request_memory::RequestMemory;
 use crate::net::types::ConnectionInfo;
+use crate::partition_dirs;
 use crate::producer_ids::ProducerIds;
-use millstream_metadata::MetadataStore;
+use crate::replication::{Followed, FollowerHost};
+use millstream_metadata::{MetadataStore, NO_LEADER};
 
 /// Everything that a handler can reach.
 #[derive(Debug)]
@@ -44,6 +50,8 @@ pub(crate) struct Broker {
     pub(crate) compute: ComputePermits,
     /// For each listener the address for its clients; `None` is the address that they connected to.
     pub(crate) advertised: Vec<Option<HostPort>>,
+    /// Changes after partitions have taken new roles.
+    pub(crate) roles: watch::Receiver<u64>,
 }
 
 impl Broker {
@@ -58,5 +66,46 @@ impl Broker {
             Some(address) => (Str::from(&address.host), i32::from(address.port)),
             None => (Str::from(connection.local.ip().to_string()), i32::from(connection.local.port())),
         }
+    }
+}
+
+impl FollowerHost for Broker {
+    fn replica(&self) -> ReplicaState {
+        let replica_id = self.config.node_id;
+        let replica_epoch = self.metadata.image().broker(replica_id).map_or(-1, |broker| broker.epoch);
+        ReplicaState { replica_id, replica_epoch }
+    }
+
+    fn leaders(&self) -> BTreeSet<i32> {
+        let topics = self.topics.load();
+        let leaders = topics.iter().flat_map(|topic| topic.own_partitions()).map(|partition| partition.leader());
+        leaders.filter(|leader| *leader != self.config.node_id && *leader != NO_LEADER).collect()
+    }
+
+    fn address(&self, broker: i32) -> Option<(String, u16)> {
+        let listener = &self.config.listeners[self.config.inter_broker_listener?];
+        let image = self.metadata.image();
+        let endpoints = &image.broker(broker)?.registration.endpoints;
+        let endpoint = endpoints.iter().find(|endpoint| endpoint.listener == listener.name)?;
+        Some((endpoint.host.clone(), endpoint.port))
+    }
+
+    fn followed(&self, leader: i32) -> Vec<Followed> {
+        let topics = self.topics.load();
+        let of_topic = |topic: &Arc<ServedTopic>| {
+            let follow = topic.own_partitions().iter().filter(|partition| partition.leader() == leader);
+            follow
+                .map(|partition| Followed { topic_id: topic.id, partition: Arc::clone(partition) })
+                .collect::<Vec<_>>()
+        };
+        topics.iter().flat_map(of_topic).collect()
+    }
+
+    fn roles(&self) -> watch::Receiver<u64> {
+        self.roles.clone()
+    }
+
+    fn write_recovery_points(&self) -> io::Result<()> {
+        partition_dirs::write_recovery_points(&self.data_dir, &self.topics.load())
     }
 }

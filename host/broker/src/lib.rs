@@ -23,6 +23,7 @@ mod net;
 mod partition_dirs;
 mod produce;
 mod producer_ids;
+mod replication;
 mod security;
 mod server;
 mod topics;

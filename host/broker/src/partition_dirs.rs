@@ -51,8 +51,7 @@ impl Checkpoints {
 
 /// Writes the recovery point of each log.
 pub(crate) fn write_recovery_points<E>(data_dir: &Path, topics: &TopicTable<E>) -> io::Result<()> {
-    let point = |partition: &Partition| partition.with_log(|log| log.recovery_point()).ok();
-    write(data_dir, OffsetCheckpoint::RECOVERY_POINT, topics, point)
+    write(data_dir, OffsetCheckpoint::RECOVERY_POINT, topics, |partition| partition.recovery_point().ok())
 }
 
 /// Writes the high watermark of each partition. A replica that starts again knows by it what was committed.

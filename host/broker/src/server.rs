@@ -27,6 +27,7 @@ use crate::net::listener::{self, Connections};
 use crate::net::request_memory::RequestMemory;
 use crate::partition_dirs::{self, Checkpoints};
 use crate::producer_ids::ProducerIds;
+use crate::replication::{self, FetcherConfig, FollowerHost};
 use millstream_metadata::{FeatureLevel, MetadataRecord, MetadataStore};
 use millstream_partition::now_ms;
 
@@ -83,6 +84,8 @@ pub async fn start(config: BrokerConfig, plugins: Plugins) -> Result<RunningBrok
     let (broker, data_dir) = opened.map_err(data)??;
     let (stop, stopped) = watch::channel(false);
     background::start(&broker, &stopped);
+    let host: Arc<dyn FollowerHost> = Arc::clone(&broker) as _;
+    tokio::spawn(replication::run(host, FetcherConfig::default(), stopped.clone()));
     broker.groups.start().await;
     plugins::start(&broker.edge, &broker.changes, &stopped).await;
     let connections = Arc::new(Connections::new().map_err(data)?);
@@ -161,7 +164,9 @@ pub(crate) fn open(
         fsync_queue: Arc::clone(&fsync_queue),
         groups: Arc::clone(&groups),
         edge: Arc::clone(&edge),
+        roles: watch::Sender::default(),
     };
+    let roles = node.roles.subscribe();
     apply::open_all(&node, &image, &checkpoints);
     let controller = Arc::new(Controller::new(Arc::clone(&metadata), node));
     let broker = Arc::new(Broker {
@@ -179,6 +184,7 @@ pub(crate) fn open(
         request_metrics: api::request_metrics(),
         compute: ComputePermits::new(),
         advertised,
+        roles,
         config,
     });
     let partitions: usize = broker.topics.load().iter().map(|topic| topic.own_partitions().len()).sum();

@@ -164,18 +164,18 @@ impl CommitWaiters {
         self.fail_all(error);
     }
 
-    /// Notes that all offsets below `committed` are. The caller holds the partition's lock.
-    pub(crate) fn note_committed(&self, committed: i64) {
+    /// Notes that all offsets below `committed` are. Returns whether a write may wait for that, which
+    /// [`Self::complete`] then ends. The caller holds the partition's lock.
+    pub(crate) fn note_committed(&self, committed: i64) -> bool {
         let mut inner = self.inner.lock();
+        let has_moved = committed > inner.committed;
         inner.committed = inner.committed.max(committed);
+        has_moved && !inner.waiting.is_empty()
     }
 
     /// Ends the waits for what is committed.
     pub(crate) fn complete(&self) {
         let mut inner = self.inner.lock();
-        if inner.waiting.is_empty() {
-            return;
-        }
         let committed = inner.committed;
         let (done, waiting) = std::mem::take(&mut inner.waiting).into_iter().partition(|(end, _)| *end <= committed);
         inner.waiting = waiting;

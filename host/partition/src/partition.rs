@@ -86,6 +86,8 @@ pub(crate) struct PartitionState {
     pub(crate) role: Role,
     pub(crate) log: LogState,
     pub(crate) uncommitted: Uncommitted,
+    /// A truncation to this offset has been decided. Its checkpoint comes first.
+    pub(crate) truncating_to: Option<i64>,
 }
 
 /// This broker's role for the partition.
@@ -95,6 +97,16 @@ pub(crate) enum Role {
     Leader(LeaderState),
     /// Fetches from the leader, or waits for one if its id is -1.
     Follower { leader: i32, state: FollowerState },
+}
+
+/// What a publication of offsets completes.
+#[derive(Debug, Clone, Copy, Default)]
+#[must_use = "fetches and writes wait for it"]
+pub(crate) struct Progress {
+    /// The bytes that consumers see now and did not before.
+    visible: usize,
+    /// Writes that wait may be committed now.
+    commits: bool,
 }
 
 /// The sizes of batches that consumers do not see yet, each with the offset after it.
@@ -208,7 +220,7 @@ impl Partition {
             topic: spec.topic,
             index: spec.index,
             node_id: spec.node_id,
-            state: Mutex::new(PartitionState { role, log, uncommitted: Uncommitted::default() }),
+            state: Mutex::new(PartitionState { role, log, uncommitted: Uncommitted::default(), truncating_to: None }),
             published,
             reader,
             waiters: FetchWaiters::default(),
@@ -251,6 +263,17 @@ impl Partition {
     /// The partition is offline or deleted.
     pub fn log_end_offset(&self) -> Result<i64, PartitionError> {
         Ok(self.reader()?.log_end_offset())
+    }
+
+    /// Returns the offset below which the log is on stable storage, for the checkpoint. While a truncation is under way
+    /// it is at most the new end: a log that is shorter than its checkpoint looks damaged.
+    ///
+    /// # Errors
+    /// The partition is offline or deleted.
+    pub fn recovery_point(&self) -> Result<i64, PartitionError> {
+        let mut state = self.state.lock();
+        let point = state.log.open()?.recovery_point();
+        Ok(state.truncating_to.map_or(point, |end| point.min(end)))
     }
 
     /// Returns the log, for reads without the lock.
@@ -366,34 +389,36 @@ impl Partition {
     fn appended(&self, mut state: MutexGuard<'_, PartitionState>, appended: Appended, batch: &CheckedBatch<'_>) {
         let Appended::New(stored) = appended else { return };
         state.uncommitted.push(stored.last_offset + 1, batch.size());
-        let visible = self.publish(&mut state);
+        let progress = self.publish(&mut state);
         drop(state);
         self.follower_waiters.arrived(batch.size());
-        self.wake(visible);
+        self.wake(progress);
     }
 
-    /// Publishes the offsets of a leader after any change of its log or its replicas. Returns the bytes that consumers
-    /// see now and did not before, for [`Self::wake`] without the lock.
-    pub(crate) fn publish(&self, state: &mut PartitionState) -> usize {
+    /// Publishes the offsets of a leader after any change of its log or its replicas. Returns what to wake once the
+    /// lock is released.
+    pub(crate) fn publish(&self, state: &mut PartitionState) -> Progress {
         let PartitionState { role: Role::Leader(leader), log: LogState::Online(log) | LogState::Frozen(log), .. } =
             state
         else {
-            return 0;
+            return Progress::default();
         };
         let mode = self.fsync_queue.flush_mode();
         leader.set_log(log_ends(log, mode));
         let high_watermark = leader.high_watermark();
         self.published.high_watermark.store(high_watermark, Ordering::Release);
-        self.commit_waiters.note_committed(committed_offset(leader, mode));
-        state.uncommitted.take_below(high_watermark)
+        let commits = self.commit_waiters.note_committed(committed_offset(leader, mode));
+        Progress { visible: state.uncommitted.take_below(high_watermark), commits }
     }
 
     /// Wakes the fetches and the writes that a publication completes.
-    pub(crate) fn wake(&self, visible: usize) {
-        if visible > 0 {
-            self.waiters.arrived(visible);
+    pub(crate) fn wake(&self, progress: Progress) {
+        if progress.visible > 0 {
+            self.waiters.arrived(progress.visible);
         }
-        self.commit_waiters.complete();
+        if progress.commits {
+            self.commit_waiters.complete();
+        }
     }
 
     /// Checks the producer of a batch without appending it. Returns where the batch is stored if it was appended
@@ -589,9 +614,9 @@ impl SyncSource for Partition {
             None => log.recovery_point(),
         };
         self.sync_waiters.note_synced(synced);
-        let visible = self.publish(&mut state);
+        let progress = self.publish(&mut state);
         drop(state);
-        self.wake(visible);
+        self.wake(progress);
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use millstream_log::{Log, LogSlice};
 
 use crate::clock::monotonic_ms;
 use crate::error::PartitionError;
-use crate::partition::{Partition, PartitionState, Role, log_ends};
+use crate::partition::{Partition, PartitionState, Progress, Role, log_ends};
 use crate::replica::{
     EpochLookup, FetchPosition, FollowerPosition, FollowerState, InSyncProposal, LeaderState, LeaderView, LogEnds,
     NextStep, ReplicaResponse, ResponseError,
@@ -124,7 +124,7 @@ impl Partition {
         if epoch < self.leader_epoch() {
             return Ok(());
         }
-        let visible = match (&mut state.role, assignment) {
+        let progress = match (&mut state.role, assignment) {
             (Role::Leader(leader), Assignment::Leader(view)) if leader.epoch() == epoch => {
                 leader.set_view(view, monotonic_ms());
                 self.publish(&mut state)
@@ -132,17 +132,17 @@ impl Partition {
             (Role::Follower { leader, .. }, Assignment::Follower { leader: same, .. })
                 if *leader == same && epoch == self.leader_epoch() =>
             {
-                0
+                Progress::default()
             }
             (_, assignment) => self.begin(&mut state, assignment)?,
         };
         drop(state);
-        self.wake(visible);
+        self.wake(progress);
         Ok(())
     }
 
     /// Begins a role in a new epoch.
-    fn begin(&self, state: &mut PartitionState, assignment: Assignment) -> Result<usize, PartitionError> {
+    fn begin(&self, state: &mut PartitionState, assignment: Assignment) -> Result<Progress, PartitionError> {
         let epoch = assignment.leader_epoch();
         let (led, leads) = (matches!(state.role, Role::Leader(_)), matches!(assignment, Assignment::Leader(_)));
         let log = state.log.open()?;
@@ -152,6 +152,7 @@ impl Partition {
         let ends = log_ends(log, self.fsync_queue().flush_mode());
         let leader = if let Assignment::Follower { leader, .. } = assignment { leader } else { self.node_id };
         state.role = assignment.role(self.node_id, ends, log.log_start_offset(), state.role.high_watermark());
+        state.truncating_to = None;
         self.published.leader_epoch.store(epoch, Ordering::Release);
         if leads {
             self.commit_waiters().begin(epoch);
@@ -167,7 +168,7 @@ impl Partition {
         // Fetches have to find out that another broker leads.
         self.waiters().wake_all();
         self.follower_waiters().wake_all();
-        Ok(0)
+        Ok(Progress::default())
     }
 
     /// Returns the id of the leader, or -1.
@@ -208,10 +209,10 @@ impl Partition {
         let ends = LogEnds { end: position.offset, synced: fetch.synced.min(position.offset) };
         let follower = FollowerPosition { id: fetch.id, broker_epoch: fetch.broker_epoch, ends };
         let proposal = leader.fetched(follower, fetch.eligible, monotonic_ms());
-        let visible = self.publish(&mut state);
+        let progress = self.publish(&mut state);
         let high_watermark = state.role.high_watermark();
         drop(state);
-        self.wake(visible);
+        self.wake(progress);
         let slice = self.reader()?.read(position.offset, max_bytes, i64::MAX, at_least_one)?;
         Ok(FollowerRead { response: ReplicaResponse { high_watermark, ..response }, slice, proposal })
     }
@@ -232,9 +233,9 @@ impl Partition {
             && leader.epoch() == leader_epoch
         {
             leader.rejected();
-            let visible = self.publish(&mut state);
+            let progress = self.publish(&mut state);
             drop(state);
-            self.wake(visible);
+            self.wake(progress);
         }
     }
 
@@ -265,10 +266,15 @@ impl Partition {
     /// The records are damaged or do not follow the log, the disk failed, or the partition is offline or deleted.
     pub fn follow(&self, response: &ReplicaResponse, records: &[u8]) -> Result<NextStep, PartitionError> {
         let mut guard = self.state.lock();
-        let PartitionState { role, log, .. } = &mut *guard;
+        let PartitionState { role, log, truncating_to, .. } = &mut *guard;
         let log = log.open()?;
         let Role::Follower { state, .. } = role else { return Ok(NextStep::Ignore) };
         let step = state.responded(response, log);
+        *truncating_to = match step {
+            NextStep::Truncate { end } => Some(end),
+            NextStep::Restart { .. } => Some(0),
+            NextStep::Append | NextStep::Wait | NextStep::Ignore => None,
+        };
         if step != NextStep::Append {
             return Ok(step);
         }
@@ -291,7 +297,7 @@ impl Partition {
 
     /// Removes the records from `end` on, as [`Self::follow`] has decided in this epoch. Blocks for the disk.
     ///
-    /// The caller has lowered the recovery-point checkpoint to `end` durably, see [`Log::truncate_to`].
+    /// The caller has written the checkpoint of [`Self::recovery_point`] before, durably, see [`Log::truncate_to`].
     ///
     /// # Errors
     /// The disk failed, or the partition is offline or deleted.
@@ -302,7 +308,7 @@ impl Partition {
     /// Removes all records and continues at `start`, as [`Self::follow`] has decided in this epoch. Blocks for the
     /// disk.
     ///
-    /// The caller has lowered the recovery-point checkpoint to 0 durably, see [`Log::restart_at`].
+    /// The caller has written the checkpoint of [`Self::recovery_point`] before, durably, see [`Log::restart_at`].
     ///
     /// # Errors
     /// The disk failed, or the partition is offline or deleted.
@@ -316,13 +322,14 @@ impl Partition {
         change: impl FnOnce(&mut Log) -> Result<i64, millstream_log::LogError>,
     ) -> Result<(), PartitionError> {
         let mut guard = self.state.lock();
-        let PartitionState { role, log, .. } = &mut *guard;
+        let PartitionState { role, log, truncating_to, .. } = &mut *guard;
         let log = log.open()?;
         let Role::Follower { state, .. } = role else { return Ok(()) };
         if state.leader_epoch() != leader_epoch {
             return Ok(());
         }
         let end = change(log)?;
+        *truncating_to = None;
         state.truncated(end);
         self.published.high_watermark.store(state.high_watermark().max(log.log_start_offset()), Ordering::Release);
         self.sync_waiters.truncated(end);

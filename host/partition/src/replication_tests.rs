@@ -219,6 +219,12 @@ fn a_new_leader_keeps_what_was_committed_and_the_old_one_gives_up_the_rest() {
     assert!(matches!(rejected, Err(PartitionError::NotLeader { leader: 3 })));
     assert_eq!(replicas.append(3, 5).offset, 7);
     assert_eq!(replicas.fetch(1).0, NextStep::Truncate { end: 2 });
+    // The checkpoint comes before the truncation.
+    replicas.sync(2);
+    let read = replicas.request(2).expect("served");
+    assert_eq!(replicas.of(2).recovery_point().expect("online"), 3);
+    assert_eq!(replicas.of(2).follow(&read.response, &[]).expect("online"), NextStep::Truncate { end: 2 });
+    assert_eq!(replicas.of(2).recovery_point().expect("online"), 2);
     assert_eq!(replicas.fetch(2).0, NextStep::Truncate { end: 2 });
     replicas.catch_up(&[1, 2]);
     assert_eq!(replicas.high_watermarks(), [7, 7, 7]);

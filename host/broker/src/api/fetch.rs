@@ -4,6 +4,7 @@
 //! There are no fetch sessions: session id 0 is always a valid response, and clients then name their partitions each
 //! time.
 
+mod replica;
 mod views;
 
 use std::ops::RangeInclusive;
@@ -95,6 +96,10 @@ impl TwoStageHandler for Fetch {
         if request.session_id != 0 && request.session_epoch != FINAL_EPOCH {
             let response = FetchResponse { error_code: ErrorCode::FETCH_SESSION_ID_NOT_FOUND, ..Default::default() };
             return context.respond(&response).map(Started::Ready);
+        }
+        let replica = request.replica();
+        if replica.replica_id >= 0 {
+            return replica::start(broker, context, request, &replica);
         }
         let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
         let fetch = Plan::new(broker, context, request);

@@ -14,6 +14,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use millstream_coordinator::group::GroupCoordinator;
 use millstream_partition::FsyncQueue;
+use tokio::sync::watch;
 
 pub(crate) use prepare::{Prepared, prepare, prepare_stages};
 pub(crate) use topics::restart_stages;
@@ -33,6 +34,8 @@ pub(crate) struct Node {
     pub(crate) fsync_queue: Arc<FsyncQueue>,
     pub(crate) groups: Arc<GroupCoordinator>,
     pub(crate) edge: Arc<Edge>,
+    /// Rises after partitions have taken new roles.
+    pub(crate) roles: watch::Sender<u64>,
 }
 
 /// Applies a committed change. Blocks for the disk.
@@ -47,6 +50,7 @@ pub(crate) fn apply(node: &Node, delta: &MetadataDelta, mut prepared: Prepared) 
     topics::open(node, &mut table, &delta.created, &Checkpoints::default(), &mut prepared);
     link::link(&mut table);
     node.topics.store(Arc::new(table));
+    node.roles.send_modify(|changes| *changes += 1);
     for emptied in &prepared.views {
         let folders = partition_dirs::set_aside(&node.data_dir, emptied.topic());
         partition_dirs::remove_later(folders, Duration::ZERO);

@@ -52,6 +52,8 @@ GROUP_MAX_SIZE "group.max.size" Int = "10000", AtLeast(1), Acts,
     "The maximum number of members in a group. Kafka's default is no limit.";
 GROUP_MIN_SESSION_TIMEOUT_MS "group.min.session.timeout.ms" Int = "6000", AtLeast(1), Acts,
     "The shortest session timeout that a member may request.";
+INTER_BROKER_LISTENER_NAME "inter.broker.listener.name" String = null, Any, Acts,
+    "The listener on which other brokers fetch from this one. The other listeners reject them. Without it, all do.";
 LISTENER_SECURITY_PROTOCOL_MAP "listener.security.protocol.map" String =
     "PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL", Any, Acts,
     "The security protocol of each listener. Only PLAINTEXT is supported so far.";

@@ -120,7 +120,6 @@ StreamsGroups "group.streams.min.session.timeout.ms" Int = "45000", AtLeast(1);
 StreamsGroups "group.streams.num.standby.replicas" Int = "0", AtLeast(0);
 StreamsGroups "group.streams.session.timeout.ms" Int = "45000", AtLeast(1);
 Jvm "initial.broker.registration.timeout.ms" Int = "60000", Any;
-Jvm "inter.broker.listener.name" String = null, Any;
 Metrics "kafka.metrics.polling.interval.secs" Int = "10", AtLeast(1);
 Metrics "kafka.metrics.reporters" List = "", Any;
 Jvm "leader.imbalance.check.interval.seconds" Long = "300", AtLeast(1);

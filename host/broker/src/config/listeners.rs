@@ -84,6 +84,14 @@ pub(super) fn from_values(read: &Reader<'_>) -> Result<Vec<ListenerConfig>, Conf
     Ok(found)
 }
 
+/// Returns the index of the listener for other brokers, if one is configured.
+pub(super) fn inter_broker(read: &Reader<'_>, listeners: &[ListenerConfig]) -> Result<Option<usize>, ConfigError> {
+    let Some(name) = read.get(keys::INTER_BROKER_LISTENER_NAME) else { return Ok(None) };
+    let found = listeners.iter().position(|listener| listener.name == name);
+    let unknown = || ConfigError(format!("bad value for inter.broker.listener.name: {name} is not in listeners"));
+    found.map(Some).ok_or_else(unknown)
+}
+
 /// Returns an address for clients, if it is one that they can connect to.
 pub(super) fn reachable(option: &str, address: HostPort) -> Result<HostPort, ConfigError> {
     if address.host.is_empty() || address.host == "0.0.0.0" || address.host == "::" || address.port == 0 {

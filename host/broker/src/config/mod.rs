@@ -130,6 +130,8 @@ pub struct BrokerConfig {
     pub rack: Option<String>,
     /// The addresses to listen on; never empty.
     pub listeners: Vec<ListenerConfig>,
+    /// The index of the listener for other brokers.
+    pub(crate) inter_broker_listener: Option<usize>,
     /// The data folder.
     pub data_dir: PathBuf,
     /// What acks=all waits for.
@@ -177,10 +179,12 @@ impl BrokerConfig {
     fn new(values: BTreeMap<&'static str, String>) -> Result<Self, ConfigError> {
         let read = Reader { values: &values };
         let group = read.group()?;
+        let listeners = listeners::from_values(&read)?;
         Ok(Self {
             node_id: read.node_id()?,
             rack: read.get(keys::BROKER_RACK).map(str::to_owned),
-            listeners: listeners::from_values(&read)?,
+            inter_broker_listener: listeners::inter_broker(&read, &listeners)?,
+            listeners,
             data_dir: read.data_dir()?,
             flush_mode: match read.get(keys::FLUSH_MODE) {
                 "page-cache" => FlushMode::PageCache,
@@ -445,7 +449,7 @@ mod tests {
         let mut raw = RawConfig::default();
         raw.load_file(&path).expect("known keys");
         let config = raw.check().expect("a good file");
-        assert_eq!(config.listeners.len(), 1);
+        assert_eq!((config.listeners.len(), config.inter_broker_listener), (1, Some(0)));
         assert_eq!(config.listeners[0].advertised, Some(HostPort { host: "localhost".to_owned(), port: 9092 }));
         assert_eq!(config.topic_defaults.retention_ms, Some(24 * 3_600_000));
         assert_eq!(config.explicit("log.retention.hours"), Some("24"));

@@ -157,6 +157,12 @@ impl Controller {
         }
     }
 
+    /// Lets the fetchers look at the roles of partitions again.
+    #[cfg(test)]
+    pub(crate) fn roles_changed(&self) {
+        self.node.roles.send_modify(|changes| *changes += 1);
+    }
+
     fn rules(&self) -> BrokerRules<'_> {
         BrokerRules { config: &self.node.config }
     }

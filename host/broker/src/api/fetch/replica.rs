@@ -1,0 +1,259 @@
+//! Fetch by a follower: it reads up to the log's end, and its offset tells the leader what it has (KIP-74, KIP-595).
+//!
+//! Only the listener of `inter.broker.listener.name` takes such fetches. A position counts for the commit of records,
+//! so a client must not be able to make one up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_log::LogSlice;
+use millstream_partition::replica::{FetchPosition, ResponseError};
+use millstream_partition::{Arrival, FollowerFetch, FollowerRead, Partition};
+use millstream_wire::messages::{
+    DivergingEpoch, FetchPartition, FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch,
+    PartitionData, ReplicaState,
+};
+use millstream_wire::{ErrorCode, Records, Str};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::api::handler::{RequestContext, Started};
+use crate::broker::Broker;
+use crate::error::ApiError;
+use crate::net::send_queue::Outgoing;
+use crate::net::types::Close;
+
+/// The first version in which a follower names the epoch of its last record.
+const LAST_EPOCH_SINCE: i16 = 12;
+
+struct Target {
+    partition: Result<Arc<Partition>, ApiError>,
+    index: i32,
+    fetch: FollowerFetch,
+    max_bytes: usize,
+}
+
+struct TargetTopic {
+    name: Str,
+    id: Uuid,
+    targets: Vec<Target>,
+}
+
+/// A follower's fetch, which can be served as often as needed.
+struct ReplicaFetch {
+    context: RequestContext,
+    topics: Vec<TargetTopic>,
+    min_bytes: usize,
+    max_bytes: usize,
+}
+
+/// The result of one pass over the partitions.
+struct Pass {
+    results: Vec<Result<FollowerRead, ApiError>>,
+    bytes: usize,
+    /// An error, a divergence or a newer high watermark, which the follower has to learn at once.
+    is_news: bool,
+}
+
+/// Starts a fetch of a follower.
+pub(super) fn start(
+    broker: &Arc<Broker>,
+    context: RequestContext,
+    request: FetchRequest,
+    replica: &ReplicaState,
+) -> Result<Started, Close> {
+    if broker.config.inter_broker_listener != Some(context.connection.listener) {
+        let error_code = ErrorCode::CLUSTER_AUTHORIZATION_FAILED;
+        tracing::warn!(
+            replica = replica.replica_id,
+            peer = %context.connection.peer,
+            "a fetch of a replica is rejected: this is not the listener of inter.broker.listener.name"
+        );
+        return context.respond(&FetchResponse { error_code, ..Default::default() }).map(Started::Ready);
+    }
+    if context.version < LAST_EPOCH_SINCE {
+        return context
+            .respond(&FetchResponse { error_code: ErrorCode::UNSUPPORTED_VERSION, ..Default::default() })
+            .map(Started::Ready);
+    }
+    let deadline = Instant::now() + Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+    let fetch = ReplicaFetch::new(broker, context, request, replica);
+    let pass = fetch.pass();
+    if fetch.is_enough(&pass) {
+        return fetch.respond(pass).map(Started::Ready);
+    }
+    Ok(Started::Later(Box::pin(async move { fetch.poll_until(deadline).await.map(Some) })))
+}
+
+impl ReplicaFetch {
+    fn new(broker: &Broker, context: RequestContext, request: FetchRequest, replica: &ReplicaState) -> Self {
+        let table = broker.topics.load();
+        let image = broker.metadata.image();
+        let size = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
+        let eligible = image.is_active(replica.replica_id);
+        let topics = request.topics.into_iter().map(|asked| {
+            let found = table.resolve(context.version >= super::TOPIC_IDS_SINCE, &asked.topic, asked.topic_id);
+            let targets = asked.partitions.iter().map(|asked| Target {
+                partition: match &found {
+                    Ok(topic) => topic.partition(asked.partition).cloned().ok_or_else(ApiError::unknown_topic),
+                    Err(error) => Err(error.clone()),
+                },
+                index: asked.partition,
+                fetch: follower_fetch(asked, replica, eligible),
+                max_bytes: size(asked.partition_max_bytes),
+            });
+            TargetTopic { targets: targets.collect(), name: asked.topic.clone(), id: asked.topic_id }
+        });
+        Self {
+            topics: topics.collect(),
+            min_bytes: size(request.min_bytes),
+            max_bytes: size(request.max_bytes),
+            context,
+        }
+    }
+
+    fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.topics.iter().flat_map(|topic| &topic.targets)
+    }
+
+    fn pass(&self) -> Pass {
+        let mut left = self.max_bytes;
+        let mut pass = Pass { results: Vec::new(), bytes: 0, is_news: false };
+        for target in self.targets() {
+            let read = target.read(left.min(target.max_bytes), pass.bytes == 0);
+            let bytes = read.as_ref().map_or(0, |read| read.slice.as_ref().map_or(0, |slice| slice.len));
+            pass.is_news |= read.as_ref().map_or(true, |read| is_news(target, read));
+            pass.bytes += bytes;
+            left = left.saturating_sub(bytes);
+            pass.results.push(read);
+        }
+        pass
+    }
+
+    fn is_enough(&self, pass: &Pass) -> bool {
+        pass.is_news || pass.bytes >= self.min_bytes || pass.results.is_empty()
+    }
+
+    async fn poll_until(self, deadline: Instant) -> Result<Outgoing, Close> {
+        loop {
+            let arrival = Arrival::new(self.min_bytes);
+            let registered = Registered::new(&self, &arrival);
+            let pass = self.pass();
+            if self.is_enough(&pass) {
+                drop(registered);
+                return self.respond(pass);
+            }
+            arrival.count(pass.bytes);
+            let timed_out = tokio::time::timeout_at(deadline, arrival.enough()).await.is_err();
+            drop(registered);
+            if timed_out {
+                return self.respond(self.pass());
+            }
+        }
+    }
+
+    fn respond(&self, pass: Pass) -> Result<Outgoing, Close> {
+        let mut results = pass.results.into_iter();
+        let mut files = Vec::new();
+        let responses = self.topics.iter().map(|topic| {
+            let partitions = topic.targets.iter().zip(results.by_ref());
+            let partitions = partitions.map(|(target, result)| match result {
+                Ok(read) => partition_data(target, read, &mut files),
+                Err(error) => failed(target, &error),
+            });
+            FetchableTopicResponse { partitions: partitions.collect(), topic: topic.name.clone(), topic_id: topic.id }
+        });
+        let response = FetchResponse { responses: responses.collect(), ..Default::default() };
+        self.context.respond_with_files(&response, files)
+    }
+}
+
+impl Target {
+    fn read(&self, max_bytes: usize, at_least_one: bool) -> Result<FollowerRead, ApiError> {
+        let partition = self.partition.as_ref().map_err(Clone::clone)?;
+        Ok(partition.read_for_follower(&self.fetch, max_bytes, at_least_one)?)
+    }
+}
+
+fn follower_fetch(asked: &FetchPartition, replica: &ReplicaState, eligible: bool) -> FollowerFetch {
+    let position = FetchPosition {
+        leader_epoch: asked.current_leader_epoch,
+        offset: asked.fetch_offset,
+        last_fetched_epoch: asked.last_fetched_epoch,
+        high_watermark: asked.high_watermark,
+    };
+    // A follower fetches after its sync, so its offset is what it has on stable storage.
+    let synced = asked.fetch_offset;
+    FollowerFetch { id: replica.replica_id, broker_epoch: replica.replica_epoch, position, synced, eligible }
+}
+
+fn is_news(target: &Target, read: &FollowerRead) -> bool {
+    let response = &read.response;
+    response.error.is_some()
+        || response.diverging.is_some()
+        || response.high_watermark > target.fetch.position.high_watermark
+}
+
+fn partition_data(target: &Target, read: FollowerRead, files: &mut Vec<LogSlice>) -> PartitionData {
+    let response = read.response;
+    let len = read.slice.as_ref().map_or(0, |slice| slice.len);
+    files.extend(read.slice);
+    let diverging = response.diverging.map(|(epoch, end_offset)| DivergingEpoch { epoch, end_offset });
+    PartitionData {
+        partition_index: target.index,
+        error_code: match response.error {
+            Some(ResponseError::OffsetOutOfRange) => ErrorCode::OFFSET_OUT_OF_RANGE,
+            Some(ResponseError::WrongEpoch) => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+            None => ErrorCode::NONE,
+        },
+        high_watermark: response.high_watermark,
+        log_start_offset: response.log_start,
+        diverging_epoch: diverging.unwrap_or_default(),
+        records: if len == 0 { Records::EMPTY } else { Records::External { len } },
+        ..Default::default()
+    }
+}
+
+fn failed(target: &Target, error: &ApiError) -> PartitionData {
+    let mut current_leader = LeaderIdAndEpoch::default();
+    if let Ok(partition) = &target.partition {
+        if error.is_storage_fault() {
+            partition.report("a fetch of a replica failed", error);
+        }
+        current_leader = LeaderIdAndEpoch { leader_id: partition.leader(), leader_epoch: partition.leader_epoch() };
+    }
+    PartitionData {
+        partition_index: target.index,
+        error_code: error.code,
+        current_leader,
+        high_watermark: -1,
+        records: Records::EMPTY,
+        ..Default::default()
+    }
+}
+
+/// The registrations of a fetch, for records and for the high watermark. They end with it, even if its connection
+/// closes.
+struct Registered<'a> {
+    fetch: &'a ReplicaFetch,
+    arrival: &'a Arc<Arrival>,
+}
+
+impl<'a> Registered<'a> {
+    fn new(fetch: &'a ReplicaFetch, arrival: &'a Arc<Arrival>) -> Self {
+        for partition in fetch.targets().filter_map(|target| target.partition.as_ref().ok()) {
+            partition.follower_waiters().register(arrival);
+            partition.waiters().register(arrival);
+        }
+        Self { fetch, arrival }
+    }
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        for partition in self.fetch.targets().filter_map(|target| target.partition.as_ref().ok()) {
+            partition.follower_waiters().remove(self.arrival);
+            partition.waiters().remove(self.arrival);
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! The fetches from one leader, for all partitions that follow it.
+//!
+//! One request is under way at a time. A follower appends and syncs what a response brings before it fetches again. So
+//! the offset of its next fetch is what it has on stable storage, and the leader counts that for acks=all.
+
+use std::collections::{BTreeSet, HashMap};
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_partition::replica::{NextStep, ReplicaResponse, ResponseError};
+use millstream_partition::{Committed, NextFetch, Partition, PartitionError};
+use millstream_wire::messages::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData, ReplicaState};
+use millstream_wire::{ErrorCode, Records};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
+
+use super::connection::{Connection, ConnectionError};
+use crate::blocking::blocking;
+use crate::error::ApiError;
+
+/// The version of Fetch. Both sides run this program.
+const VERSION: i16 = 18;
+
+/// The limits of a fetcher.
+#[derive(Debug, Clone)]
+pub(crate) struct FetcherConfig {
+    /// `replica.fetch.wait.max.ms`: how long the leader waits for records.
+    pub(super) wait_max: Duration,
+    /// `replica.fetch.min.bytes`
+    pub(super) min_bytes: i32,
+    /// `replica.fetch.response.max.bytes`
+    pub(super) response_max_bytes: i32,
+    /// `replica.fetch.max.bytes`: of one partition.
+    pub(super) partition_max_bytes: i32,
+    /// `replica.fetch.backoff.ms`: the pause after a failure.
+    pub(super) backoff: Duration,
+    /// `replica.socket.timeout.ms`
+    pub(super) socket_timeout: Duration,
+    /// The most bytes of a response's frame. One batch may be larger than the limits above.
+    pub(super) frame_bytes_max: usize,
+}
+
+impl Default for FetcherConfig {
+    /// Returns Kafka's defaults.
+    fn default() -> Self {
+        Self {
+            wait_max: Duration::from_millis(500),
+            min_bytes: 1,
+            response_max_bytes: 10 << 20,
+            partition_max_bytes: 1 << 20,
+            backoff: Duration::from_secs(1),
+            socket_timeout: Duration::from_secs(30),
+            frame_bytes_max: 100 << 20,
+        }
+    }
+}
+
+/// A partition that may follow the leader.
+#[derive(Debug, Clone)]
+pub(crate) struct Followed {
+    pub(crate) topic_id: Uuid,
+    pub(crate) partition: Arc<Partition>,
+}
+
+/// What a fetcher needs of its broker.
+pub(crate) trait FollowerHost: Send + Sync + 'static {
+    /// Returns the id of this broker and the epoch of its registration.
+    fn replica(&self) -> ReplicaState;
+
+    /// Returns the leaders that partitions of this broker follow.
+    fn leaders(&self) -> BTreeSet<i32>;
+
+    /// Returns the host and the port of another broker's listener for brokers; `None` if it has none.
+    fn address(&self, broker: i32) -> Option<(String, u16)>;
+
+    /// Returns the partitions that follow a leader.
+    fn followed(&self, leader: i32) -> Vec<Followed>;
+
+    /// Returns a signal that changes after the roles of partitions have changed.
+    fn roles(&self) -> watch::Receiver<u64>;
+
+    /// Writes the checkpoint of recovery points durably. Blocks for the disk.
+    ///
+    /// # Errors
+    /// The disk failed.
+    fn write_recovery_points(&self) -> io::Result<()>;
+}
+
+/// The fetches from one leader.
+pub(super) struct Fetcher {
+    host: Arc<dyn FollowerHost>,
+    leader: i32,
+    address: (String, u16),
+    config: FetcherConfig,
+    followed: Vec<Followed>,
+    /// Partitions that failed, and when they are fetched again.
+    delayed: HashMap<(Uuid, i32), Instant>,
+}
+
+/// Why the partition of a response could not be followed.
+#[derive(Debug, thiserror::Error)]
+enum FollowError {
+    #[error("{0}")]
+    Partition(#[from] PartitionError),
+    #[error("cannot write the recovery points: {0}")]
+    Checkpoint(#[from] io::Error),
+    #[error("the leader responds with {0}")]
+    Leader(ErrorCode),
+    /// The metadata will say who leads.
+    #[error("the leader has another epoch")]
+    Wait,
+}
+
+/// Why the fetches have to begin again with a new connection.
+#[derive(Debug, thiserror::Error)]
+enum FetcherError {
+    #[error("{0}")]
+    Connection(#[from] ConnectionError),
+    #[error("the leader responds with {0}")]
+    Leader(ErrorCode),
+    #[error("{}", .0.message)]
+    Blocking(ApiError),
+}
+
+type Outcome = Result<(), FollowError>;
+
+impl Fetcher {
+    pub(super) fn new(host: Arc<dyn FollowerHost>, leader: i32, address: (String, u16), config: FetcherConfig) -> Self {
+        Self { host, leader, address, config, followed: Vec::new(), delayed: HashMap::new() }
+    }
+
+    /// Fetches until `stop` says so.
+    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => {}
+            () = self.fetch_forever() => {}
+        }
+    }
+
+    async fn fetch_forever(&mut self) {
+        let mut reported = String::new();
+        loop {
+            let Err(error) = self.fetch_until_failure().await;
+            let error = error.to_string();
+            // A broker that is down fails every time: one line is enough.
+            if error != reported {
+                tracing::warn!(leader = self.leader, "cannot fetch from the leader: {error}");
+                reported = error;
+            }
+            sleep(self.config.backoff).await;
+        }
+    }
+
+    async fn fetch_until_failure(&mut self) -> Result<Infallible, FetcherError> {
+        let (host, port) = &self.address;
+        let Self { config: FetcherConfig { frame_bytes_max, socket_timeout, .. }, .. } = self;
+        let mut connection = Connection::open(host, *port, *frame_bytes_max, *socket_timeout).await?;
+        let mut roles = self.host.roles();
+        roles.mark_changed();
+        loop {
+            if roles.has_changed().unwrap_or(false) {
+                roles.mark_unchanged();
+                self.followed = self.host.followed(self.leader);
+            }
+            let wanted = self.wanted();
+            if wanted.is_empty() {
+                // Without a delayed partition only a change of roles brings one.
+                let next = self.delayed.values().min().copied();
+                let delay = next.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
+                let _ = timeout(delay, roles.changed()).await;
+                roles.mark_changed();
+                continue;
+            }
+            let response = connection.call(&self.request(&wanted), VERSION).await?;
+            if response.error_code != ErrorCode::NONE {
+                return Err(FetcherError::Leader(response.error_code));
+            }
+            self.follow(wanted, response).await?;
+        }
+    }
+
+    /// Returns the partitions to fetch now, each with its position.
+    fn wanted(&mut self) -> Vec<(Followed, NextFetch)> {
+        let now = Instant::now();
+        self.delayed.retain(|_, until| *until > now);
+        let ready = self.followed.iter().filter(|followed| !self.delayed.contains_key(&followed.key()));
+        // A partition that is offline or deleted is not fetched.
+        let next = |followed: &Followed| Some((followed.clone(), followed.partition.next_fetch().ok()??));
+        ready.filter_map(next).filter(|(_, next)| next.leader == self.leader).collect()
+    }
+
+    fn request(&self, wanted: &[(Followed, NextFetch)]) -> FetchRequest {
+        let mut topics: Vec<FetchTopic> = Vec::new();
+        for (followed, NextFetch { position, .. }) in wanted {
+            let partition = FetchPartition {
+                partition: followed.partition.index(),
+                current_leader_epoch: position.leader_epoch,
+                fetch_offset: position.offset,
+                last_fetched_epoch: position.last_fetched_epoch,
+                high_watermark: position.high_watermark,
+                partition_max_bytes: self.config.partition_max_bytes,
+                ..Default::default()
+            };
+            match topics.last_mut() {
+                Some(topic) if topic.topic_id == followed.topic_id => topic.partitions.push(partition),
+                _ => topics.push(FetchTopic {
+                    topic_id: followed.topic_id,
+                    partitions: vec![partition],
+                    ..Default::default()
+                }),
+            }
+        }
+        FetchRequest {
+            replica_state: self.host.replica(),
+            max_wait_ms: i32::try_from(self.config.wait_max.as_millis()).unwrap_or(i32::MAX),
+            min_bytes: self.config.min_bytes,
+            max_bytes: self.config.response_max_bytes,
+            topics,
+            ..Default::default()
+        }
+    }
+
+    /// Applies a response, and waits until what it brought is synced.
+    async fn follow(
+        &mut self,
+        wanted: Vec<(Followed, NextFetch)>,
+        response: FetchResponse,
+    ) -> Result<(), FetcherError> {
+        let host = Arc::clone(&self.host);
+        let followed = blocking(move || follow_all(&*host, wanted, response)).await.map_err(FetcherError::Blocking)?;
+        // All syncs start before the first one is awaited.
+        let syncs = followed.into_iter().map(|(followed, outcome)| {
+            let synced = outcome.and_then(|()| followed.sync());
+            (followed, synced)
+        });
+        for (followed, synced) in syncs.collect::<Vec<_>>() {
+            let outcome = match synced {
+                Ok(synced) => synced.await.map_err(FollowError::from),
+                Err(error) => Err(error),
+            };
+            let Err(error) = outcome else { continue };
+            self.delayed.insert(followed.key(), Instant::now() + self.config.backoff);
+            match error {
+                FollowError::Wait | FollowError::Partition(PartitionError::NotHosted) => {}
+                error => followed.partition.report("the partition cannot follow its leader", &error),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Followed {
+    fn key(&self) -> (Uuid, i32) {
+        (self.topic_id, self.partition.index())
+    }
+
+    /// Starts to sync the log, and returns the wait for it.
+    fn sync(&self) -> Result<Committed, FollowError> {
+        Ok(self.partition.synced(self.partition.log_end_offset()?))
+    }
+
+    /// Applies the response for this partition. Blocks for the disk.
+    fn follow(&self, host: &dyn FollowerHost, next: &NextFetch, data: &PartitionData) -> Outcome {
+        let diverging = &data.diverging_epoch;
+        let response = ReplicaResponse {
+            position: next.position,
+            high_watermark: data.high_watermark,
+            log_start: data.log_start_offset,
+            diverging: (diverging.end_offset >= 0).then_some((diverging.epoch, diverging.end_offset)),
+            error: match data.error_code {
+                ErrorCode::NONE => None,
+                ErrorCode::OFFSET_OUT_OF_RANGE => Some(ResponseError::OffsetOutOfRange),
+                ErrorCode::FENCED_LEADER_EPOCH
+                | ErrorCode::UNKNOWN_LEADER_EPOCH
+                | ErrorCode::NOT_LEADER_OR_FOLLOWER => Some(ResponseError::WrongEpoch),
+                other => return Err(FollowError::Leader(other)),
+            },
+        };
+        let records: &[u8] = match &data.records {
+            Records::Bytes(bytes) => bytes,
+            _ => &[],
+        };
+        let (partition, epoch) = (&self.partition, next.position.leader_epoch);
+        match partition.follow(&response, records)? {
+            NextStep::Append | NextStep::Ignore => {}
+            NextStep::Truncate { end } => {
+                host.write_recovery_points()?;
+                partition.truncate(epoch, end)?;
+            }
+            NextStep::Restart { start } => {
+                host.write_recovery_points()?;
+                partition.restart(epoch, start)?;
+            }
+            NextStep::Wait => return Err(FollowError::Wait),
+        }
+        Ok(())
+    }
+}
+
+/// Applies a response to the partitions that were asked for. Others in the response are ignored.
+fn follow_all(
+    host: &dyn FollowerHost,
+    wanted: Vec<(Followed, NextFetch)>,
+    response: FetchResponse,
+) -> Vec<(Followed, Outcome)> {
+    let mut found: HashMap<(Uuid, i32), PartitionData> = HashMap::new();
+    for topic in response.responses {
+        found.extend(topic.partitions.into_iter().map(|data| ((topic.topic_id, data.partition_index), data)));
+    }
+    let follow = |(followed, next): (Followed, NextFetch)| {
+        let data = found.remove(&followed.key())?;
+        let outcome = followed.follow(host, &next, &data);
+        Some((followed, outcome))
+    };
+    wanted.into_iter().filter_map(follow).collect()
+}
