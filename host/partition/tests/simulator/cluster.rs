@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use millstream_metadata::controller::{
-    self, AlterPartition, Assignment, ClusterError, Heartbeat, NewTopic, Registration,
+    self, AlterPartition, Assignment, ClusterError, Heartbeat, NewTopic, Reassignment, Registration, Request,
+    TopicDraft, TopicRules,
 };
-use millstream_metadata::controller::{ControllerError, Request, TopicDraft, TopicRules};
 use millstream_metadata::{
     BrokerRegistration, FeatureLevel, MetadataImage, MetadataRecord, PartitionImage, TopicImage,
 };
@@ -89,7 +89,7 @@ struct Producer {
 struct Rules;
 
 impl TopicRules for Rules {
-    type Error = ControllerError;
+    type Error = ClusterError;
 
     fn default_partitions(&self) -> i32 {
         1
@@ -107,15 +107,15 @@ impl TopicRules for Rules {
         false
     }
 
-    fn check(&self, _: &MetadataImage, _: &TopicDraft<'_>) -> Result<(), ControllerError> {
+    fn check(&self, _: &MetadataImage, _: &TopicDraft<'_>) -> Result<(), ClusterError> {
         Ok(())
     }
 
-    fn check_partitions(&self, _: &str, _: i32) -> Result<(), ControllerError> {
+    fn check_partitions(&self, _: &str, _: i32) -> Result<(), ClusterError> {
         Ok(())
     }
 
-    fn check_deletion(&self, _: &MetadataImage, _: &TopicImage) -> Result<(), ControllerError> {
+    fn check_deletion(&self, _: &MetadataImage, _: &TopicImage) -> Result<(), ClusterError> {
         Ok(())
     }
 }
@@ -268,7 +268,13 @@ impl Cluster {
         let mut target = BROKERS.to_vec();
         self.random.shuffle(&mut target);
         let target = Some(&target[..3]).filter(|_| self.random.bool());
-        if let Ok(records) = controller::reassign(&self.image, &Rules, TOPIC, 0, target) {
+        let reassignment = Reassignment {
+            topic: TOPIC,
+            partition: 0,
+            target: target.map(<[i32]>::to_vec),
+            allow_replication_factor_change: true,
+        };
+        if let Ok(records) = controller::reassign(&self.image, &Rules, &reassignment) {
             self.commit(records);
         }
     }
