@@ -10,20 +10,21 @@ use millstream_coordinator::group::GroupCoordinator;
 use millstream_partition::{FsyncQueue, Partition};
 use millstream_wire::Str;
 use millstream_wire::messages::ReplicaState;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use crate::compute_permits::ComputePermits;
 use crate::config::{BrokerConfig, HostPort};
 use crate::controller::Controller;
-use crate::edge::{Edge, MetadataChanges, ServedTopic, ServedTopics};
+use crate::edge::{BoxFuture, Edge, MetadataChanges, ServedTopic, ServedTopics};
 use crate::error::ApiError;
 use crate::metrics::requests::RequestMetrics;
 use crate::net::request_memory::RequestMemory;
 use crate::net::types::ConnectionInfo;
 use crate::partition_dirs;
 use crate::producer_ids::ProducerIds;
-use crate::replication::{Followed, FollowerHost};
+use crate::replication::{Followed, FollowerHost, LeaderHost, WantedChange};
+use millstream_metadata::controller::{AlterPartition, Request};
 use millstream_metadata::{MetadataStore, NO_LEADER};
 
 /// Everything that a handler can reach.
@@ -52,6 +53,8 @@ pub(crate) struct Broker {
     pub(crate) advertised: Vec<Option<HostPort>>,
     /// Changes after partitions have taken new roles.
     pub(crate) roles: watch::Receiver<u64>,
+    /// Takes the changes of in-sync sets that leaders want.
+    pub(crate) wanted_changes: mpsc::UnboundedSender<WantedChange>,
 }
 
 impl Broker {
@@ -69,11 +72,39 @@ impl Broker {
     }
 }
 
-impl FollowerHost for Broker {
-    fn replica(&self) -> ReplicaState {
+impl Broker {
+    fn registration(&self) -> ReplicaState {
         let replica_id = self.config.node_id;
         let replica_epoch = self.metadata.image().broker(replica_id).map_or(-1, |broker| broker.epoch);
         ReplicaState { replica_id, replica_epoch }
+    }
+}
+
+impl LeaderHost for Broker {
+    fn replica(&self) -> ReplicaState {
+        self.registration()
+    }
+
+    fn led(&self) -> Vec<(Uuid, Arc<Partition>)> {
+        let topics = self.topics.load();
+        let of_topic = |topic: &Arc<ServedTopic>| {
+            let led = topic.own_partitions().iter().filter(|partition| partition.has_followers());
+            led.map(|partition| (topic.id, Arc::clone(partition))).collect::<Vec<_>>()
+        };
+        topics.iter().flat_map(of_topic).collect()
+    }
+
+    fn alter_partition(&self, request: AlterPartition) -> BoxFuture<'_, Result<bool, ApiError>> {
+        Box::pin(async move {
+            let records = self.controller.submit_one(Request::AlterPartition(request), false).await?;
+            Ok(!records.is_empty())
+        })
+    }
+}
+
+impl FollowerHost for Broker {
+    fn replica(&self) -> ReplicaState {
+        self.registration()
     }
 
     fn leaders(&self) -> BTreeSet<i32> {

@@ -8,7 +8,7 @@ use millstream_coordinator::group::{CONSUMER_OFFSETS, GroupCoordinator};
 use millstream_log::DataDir;
 use millstream_partition::{FsyncQueue, Partition};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::api;
@@ -27,7 +27,7 @@ use crate::net::listener::{self, Connections};
 use crate::net::request_memory::RequestMemory;
 use crate::partition_dirs::{self, Checkpoints};
 use crate::producer_ids::ProducerIds;
-use crate::replication::{self, FetcherConfig, FollowerHost};
+use crate::replication::{self, FetcherConfig, WantedChange};
 use millstream_metadata::{FeatureLevel, MetadataRecord, MetadataStore};
 use millstream_partition::now_ms;
 
@@ -81,11 +81,12 @@ pub async fn start(config: BrokerConfig, plugins: Plugins) -> Result<RunningBrok
     let addresses = sockets.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>().map_err(data)?;
     let advertised = advertised(&config, &addresses);
     let opened = tokio::task::spawn_blocking(move || open(config, plugins, data_dir, advertised)).await;
-    let (broker, data_dir) = opened.map_err(data)??;
+    let Opened { broker, data_dir, wanted_changes } = opened.map_err(data)??;
     let (stop, stopped) = watch::channel(false);
     background::start(&broker, &stopped);
-    let host: Arc<dyn FollowerHost> = Arc::clone(&broker) as _;
-    tokio::spawn(replication::run(host, FetcherConfig::default(), stopped.clone()));
+    tokio::spawn(replication::run(Arc::clone(&broker) as _, FetcherConfig::default(), stopped.clone()));
+    let lag_max = broker.config.replica_lag_max;
+    tokio::spawn(replication::run_in_sync(Arc::clone(&broker) as _, wanted_changes, lag_max, stopped.clone()));
     broker.groups.start().await;
     plugins::start(&broker.edge, &broker.changes, &stopped).await;
     let connections = Arc::new(Connections::new().map_err(data)?);
@@ -133,13 +134,22 @@ fn open_metadata(data_dir: &DataDir, node_id: i32, clean: bool) -> Result<Metada
     Ok(metadata)
 }
 
+/// A broker whose data folder is open, and which has no listeners yet.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) data_dir: DataDir,
+    /// The changes of in-sync sets that leaders want.
+    pub(crate) wanted_changes: mpsc::UnboundedReceiver<WantedChange>,
+}
+
 /// Opens the data folder without the listeners.
 pub(crate) fn open(
     config: BrokerConfig,
     plugins: Plugins,
     data_dir: DataDir,
     advertised: Vec<Option<HostPort>>,
-) -> Result<(Arc<Broker>, DataDir), StartError> {
+) -> Result<Opened, StartError> {
     let clean = data_dir.take_clean_shutdown().map_err(data)?;
     let checkpoints = Checkpoints::read(&data_dir, clean);
     let metadata = open_metadata(&data_dir, config.node_id, clean)?;
@@ -168,6 +178,7 @@ pub(crate) fn open(
     };
     let roles = node.roles.subscribe();
     apply::open_all(&node, &image, &checkpoints);
+    let (wanted_changes, receiver) = mpsc::unbounded_channel();
     let controller = Arc::new(Controller::new(Arc::clone(&metadata), node));
     let broker = Arc::new(Broker {
         data_dir: data_dir.path().to_path_buf(),
@@ -185,6 +196,7 @@ pub(crate) fn open(
         compute: ComputePermits::new(),
         advertised,
         roles,
+        wanted_changes,
         config,
     });
     let partitions: usize = broker.topics.load().iter().map(|topic| topic.own_partitions().len()).sum();
@@ -196,7 +208,7 @@ pub(crate) fn open(
         after_clean_stop = clean,
         "opened"
     );
-    Ok((broker, data_dir))
+    Ok(Opened { broker, data_dir, wanted_changes: receiver })
 }
 
 impl RunningBroker {

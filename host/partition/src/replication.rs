@@ -226,13 +226,13 @@ impl Partition {
         }
     }
 
-    /// Forgets the proposal of an epoch: the controller has rejected it, see [`LeaderState::rejected`].
-    pub fn proposal_rejected(&self, leader_epoch: i32) {
+    /// Forgets a proposal: the controller has rejected it, see [`LeaderState::rejected`].
+    pub fn rejected(&self, proposal: &InSyncProposal) {
         let mut state = self.state.lock();
         if let Role::Leader(leader) = &mut state.role
-            && leader.epoch() == leader_epoch
+            && leader.epoch() == proposal.leader_epoch
         {
-            leader.rejected();
+            leader.rejected(proposal.partition_epoch);
             let progress = self.publish(&mut state);
             drop(state);
             self.wake(progress);
@@ -337,6 +337,12 @@ impl Partition {
         drop(guard);
         self.waiters().wake_all();
         Ok(())
+    }
+
+    /// Returns whether this broker leads the partition and other brokers have replicas of it.
+    #[must_use]
+    pub fn has_followers(&self) -> bool {
+        matches!(&self.state.lock().role, Role::Leader(leader) if leader.has_followers())
     }
 
     /// Returns the replicas in sync, as this leader knows them; empty for a follower.

@@ -18,7 +18,7 @@ use crate::broker::Broker;
 use crate::config::RawConfig;
 use crate::edge::plugins::Plugins;
 use crate::net::types::ConnectionInfo;
-use crate::server::open;
+use crate::server::{Opened, open};
 
 /// The name, the partitions and the configs of a topic.
 pub(super) type NewTopic<'a> = (&'a str, i32, &'a [(&'a str, &'a str)]);
@@ -51,7 +51,7 @@ impl Fixture {
         let mut raw = RawConfig::default();
         configs.iter().for_each(|pair| raw.set_pair(pair).expect("a config"));
         let opened = open(raw.check().expect("valid configs"), plugins, data_dir, vec![None]);
-        let (broker, data_dir) = opened.expect("a broker");
+        let Opened { broker, data_dir, .. } = opened.expect("a broker");
         let address = "127.0.0.1:9092".parse().expect("an address");
         let metrics = request_metrics();
         let connection = Arc::new(ConnectionInfo { id: 1, peer: address, local: address, listener: 0, metrics });

@@ -161,6 +161,8 @@ PRODUCER_ID_EXPIRATION_MS "producer.id.expiration.ms" Int = "86400000", AtLeast(
     "How long a partition remembers an idempotent producer that sends nothing.";
 QUEUED_MAX_REQUEST_BYTES "queued.max.request.bytes" Long = "-1", Any, Acts,
     "The maximum memory for requests that are being processed, over all connections; 0 or less means 256 MiB.";
+REPLICA_LAG_TIME_MAX_MS "replica.lag.time.max.ms" Long = "30000", AtLeast(1), Acts,
+    "A follower that has lacked records of its leader for this long leaves the in-sync set.";
 SOCKET_LISTEN_BACKLOG_SIZE "socket.listen.backlog.size" Int = "50", AtLeast(1), Acts,
     "The maximum number of connections that wait to be accepted.";
 SOCKET_RECEIVE_BUFFER_BYTES "socket.receive.buffer.bytes" Int = "102400", AtLeast(-1), Acts,

@@ -196,7 +196,6 @@ Replication "replica.fetch.min.bytes" Int = "1", Any;
 Replication "replica.fetch.response.max.bytes" Int = "10485760", AtLeast(0);
 Replication "replica.fetch.wait.max.ms" Int = "500", Any;
 Replication "replica.high.watermark.checkpoint.interval.ms" Long = "5000", Any;
-Replication "replica.lag.time.max.ms" Long = "30000", Any;
 Replication "replica.selector.class" String = null, Any;
 Replication "replica.socket.receive.buffer.bytes" Int = "65536", Any;
 Replication "replica.socket.timeout.ms" Int = "30000", Any;

@@ -130,6 +130,7 @@ pub struct BrokerConfig {
     pub rack: Option<String>,
     /// The addresses to listen on; never empty.
     pub listeners: Vec<ListenerConfig>,
+    pub(crate) replica_lag_max: Duration,
     /// The index of the listener for other brokers.
     pub(crate) inter_broker_listener: Option<usize>,
     /// The data folder.
@@ -203,6 +204,7 @@ impl BrokerConfig {
             listen_backlog: read.get(keys::SOCKET_LISTEN_BACKLOG_SIZE).unsigned_abs(),
             socket_send_buffer: read.buffer(keys::SOCKET_SEND_BUFFER_BYTES),
             socket_receive_buffer: read.buffer(keys::SOCKET_RECEIVE_BUFFER_BYTES),
+            replica_lag_max: read.millis(keys::REPLICA_LAG_TIME_MAX_MS),
             retention_check_interval: read.millis(keys::LOG_RETENTION_CHECK_INTERVAL_MS),
             flush_check_interval: read.millis(keys::LOG_FLUSH_SCHEDULER_INTERVAL_MS).min(Duration::from_secs(1)),
             recovery_checkpoint_interval: read.millis(keys::LOG_FLUSH_OFFSET_CHECKPOINT_INTERVAL_MS),

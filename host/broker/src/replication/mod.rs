@@ -1,25 +1,49 @@
-//! Following leaders: what a follower does over the network. Deciding what a response means is the partition's work
-//! (`host/partition/src/replication.rs`).
+//! Replication between brokers: the fetches of followers, and the in-sync sets that leaders want. Deciding what a fetch or
+//! a response means is the partition's work (`host/partition/src/replication.rs`).
 //!
 //! | File | Subject |
 //! |---|---|
 //! | `mod.rs` | one fetcher for each leader |
 //! | `fetcher.rs` | the fetches from one leader, for all partitions that follow it |
 //! | `connection.rs` | one connection to another broker |
+//! | `in_sync.rs` | the changes of in-sync sets that leaders on this broker want |
 
 mod connection;
 mod fetcher;
+mod in_sync;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
+use millstream_metadata::controller::AlterPartition;
+use millstream_partition::Partition;
+use millstream_wire::messages::ReplicaState;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 pub(crate) use fetcher::{FetcherConfig, Followed, FollowerHost};
+pub(crate) use in_sync::{WantedChange, run as run_in_sync};
 
+use crate::error::ApiError;
 use fetcher::Fetcher;
+
+type AlterFuture<'a> = Pin<Box<dyn Future<Output = Result<bool, ApiError>> + Send + 'a>>;
+
+/// What a leader needs of its broker.
+pub(crate) trait LeaderHost: Send + Sync + 'static {
+    /// Returns the id of this broker and the epoch of its registration.
+    fn replica(&self) -> ReplicaState;
+
+    /// Returns the partitions that this broker leads with followers, each with the id of its topic.
+    fn led(&self) -> Vec<(Uuid, Arc<Partition>)>;
+
+    /// Asks the controller for an in-sync set. Returns whether it has changed.
+    fn alter_partition(&self, request: AlterPartition) -> AlterFuture<'_>;
+}
 
 /// A fetcher that runs. It ends when this is dropped.
 struct Running {

@@ -17,13 +17,13 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
+use super::FetcherConfig;
 use super::connection::Connection;
-use super::{FetcherConfig, FollowerHost};
 use crate::broker::Broker;
 use crate::config::RawConfig;
 use crate::edge::plugins::Plugins;
 use crate::net::listener::{self, Connections};
-use crate::server::open;
+use crate::server::{Opened, open};
 
 const TOPIC: Uuid = Uuid::from_u128(7);
 const LISTENERS: &str = "listeners=PLAINTEXT://127.0.0.1:0,REPLICATION://127.0.0.1:0";
@@ -53,12 +53,13 @@ impl Node {
         data_dir.mark_clean_shutdown().expect("written");
         let mut raw = RawConfig::default();
         let id = format!("node.id={id}");
-        for pair in [&*id, LISTENERS, PROTOCOLS, "inter.broker.listener.name=REPLICATION"] {
+        let name = "inter.broker.listener.name=REPLICATION";
+        for pair in [&*id, LISTENERS, PROTOCOLS, name, "replica.lag.time.max.ms=300"] {
             raw.set_pair(pair).expect("a config");
         }
         let plugins = Plugins::new(|| Err("these tests have no plug-ins".to_owned()));
         let opened = open(raw.check().expect("valid configs"), plugins, data_dir, vec![None, None]);
-        let (broker, data_dir) = opened.expect("a broker");
+        let Opened { broker, data_dir, wanted_changes } = opened.expect("a broker");
         let (stop, stopped) = watch::channel(false);
         let connections = Arc::new(Connections::new().expect("descriptors"));
         let ports = sockets.each_ref().map(|socket| socket.local_addr().expect("bound").port());
@@ -66,10 +67,18 @@ impl Node {
             let serve = listener::serve(Arc::clone(&broker), Arc::clone(&connections), socket, index, stopped.clone());
             tokio::spawn(serve);
         }
-        let host: Arc<dyn FollowerHost> = Arc::clone(&broker) as _;
+        let lag_max = broker.config.replica_lag_max;
+        tokio::spawn(super::run_in_sync(Arc::clone(&broker) as _, wanted_changes, lag_max, stopped));
+        let node = Self { broker, ports, stop, folder, _data_dir: data_dir };
+        node.fetch();
+        node
+    }
+
+    /// Follows leaders until it is stopped.
+    fn fetch(&self) {
+        self.stop.send_replace(false);
         let config = FetcherConfig { backoff: Duration::from_millis(20), ..FetcherConfig::default() };
-        tokio::spawn(super::run(host, config, stopped));
-        Self { broker, ports, stop, folder, _data_dir: data_dir }
+        tokio::spawn(super::run(Arc::clone(&self.broker) as _, config, self.stop.subscribe()));
     }
 
     fn partition(&self) -> Arc<Partition> {
@@ -88,6 +97,15 @@ impl Node {
 
     fn log_file(&self) -> PathBuf {
         self.folder.path().join("t-0").join("00000000000000000000.log")
+    }
+
+    async fn isr_becomes(&self, isr: &[i32]) {
+        let wait = async {
+            while *self.partition().isr() != *isr {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(60), wait).await.expect("the in-sync set changes");
     }
 
     /// Takes a role, as after a change of the metadata.
@@ -196,6 +214,24 @@ async fn a_leader_that_lost_its_role_follows_the_new_one() {
     let end = nodes[1].append(4);
     nodes[1].partition().committed(end, Acks::All).await.expect("committed");
     equal(&nodes, 9).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_stops_leaves_the_in_sync_set_and_one_that_returns_joins_it() {
+    let nodes = two_brokers().await;
+    let end = nodes[0].append(5);
+    nodes[0].partition().committed(end, Acks::All).await.expect("committed");
+    nodes[1].stop.send(true).expect("it runs");
+    let end = nodes[0].append(1);
+    nodes[0].isr_becomes(&[0]).await;
+    assert_eq!(nodes[0].partition().high_watermark(), 5, "min.insync.replicas is 2");
+    let partition = nodes[0].broker.metadata.image().topic_by_id(TOPIC).expect("it exists").partitions[0].clone();
+    assert_eq!((&*partition.isr, partition.partition_epoch, partition.leader_epoch), (&[0][..], 1, 0));
+    let committed = nodes[0].partition().committed(end, Acks::All);
+    nodes[1].fetch();
+    committed.await.expect("committed");
+    nodes[0].isr_becomes(&[0, 1]).await;
+    equal(&nodes, 6).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -72,6 +72,8 @@ pub enum Request {
     AllocateProducerIds,
     /// Moves a partition to other brokers.
     Reassign(Reassignment),
+    /// Changes an in-sync set, at the request of its leader.
+    AlterPartition(AlterPartition),
     /// Removes a broker from the cluster.
     UnregisterBroker {
         /// Its id.
@@ -141,6 +143,7 @@ pub fn decide<R: TopicRules>(
         Request::AddDecoder { id, digest } => Ok(configs::add_decoder(image, *id, digest)?),
         Request::AllocateProducerIds => Ok(producer_ids::allocate(image)),
         Request::Reassign(reassignment) => Ok(reassign(image, rules, reassignment)?),
+        Request::AlterPartition(request) => Ok(alter_partition(image, rules, request)?),
         Request::UnregisterBroker { id } => Ok(unregister(image, rules, *id)?),
     }
 }

@@ -135,6 +135,12 @@ impl LeaderState {
         &self.view.isr
     }
 
+    /// Returns whether there are other replicas.
+    #[must_use]
+    pub fn has_followers(&self) -> bool {
+        !self.followers.is_empty()
+    }
+
     /// Returns whether the broker is one of the replicas.
     #[must_use]
     pub fn is_replica(&self, id: i32) -> bool {
@@ -203,12 +209,15 @@ impl LeaderState {
         self.propose(|isr| isr.retain(|id| !late.contains(id)))
     }
 
-    /// Forgets the proposal that is on its way: the controller has rejected it, and nothing of it will happen.
+    /// Forgets the proposal that is based on a partition epoch: the controller has rejected it, and nothing of it will
+    /// happen.
     ///
     /// Without a response nothing is known, and the same proposal has to be sent again.
-    pub fn rejected(&mut self) {
-        self.proposed = None;
-        self.advance();
+    pub fn rejected(&mut self, partition_epoch: i32) {
+        if self.view.partition_epoch == partition_epoch {
+            self.proposed = None;
+            self.advance();
+        }
     }
 
     /// Returns whether a follower has every committed record, and has synced every acknowledged one. What leaders of
@@ -337,7 +346,7 @@ mod tests {
         // It counts already, since the controller may have accepted.
         leader.fetched(at(2, 130), true, 6);
         assert_eq!(leader.high_watermark(), 101);
-        leader.rejected();
+        leader.rejected(7);
         assert_eq!(leader.high_watermark(), 130);
         assert_eq!(leader.fetched(at(3, 101), true, 7), None, "it lacks what was committed without it");
         assert!(leader.fetched(at(3, 130), true, 8).is_some());

@@ -357,7 +357,7 @@ impl Cluster {
             Ok(records) => self.commit(records),
             Err(ClusterError::IneligibleReplica(_)) if !response_lost => {
                 leader.proposal = None;
-                leader.state.rejected();
+                leader.state.rejected(proposal.partition_epoch);
             }
             Err(_) => {}
         }

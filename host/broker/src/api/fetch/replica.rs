@@ -14,6 +14,7 @@ use millstream_wire::messages::{
     PartitionData, ReplicaState,
 };
 use millstream_wire::{ErrorCode, Records, Str};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -22,6 +23,7 @@ use crate::broker::Broker;
 use crate::error::ApiError;
 use crate::net::send_queue::Outgoing;
 use crate::net::types::Close;
+use crate::replication::WantedChange;
 
 /// The first version in which a follower names the epoch of its last record.
 const LAST_EPOCH_SINCE: i16 = 12;
@@ -37,11 +39,14 @@ struct TargetTopic {
     name: Str,
     id: Uuid,
     targets: Vec<Target>,
+    /// The id in the table: older versions of the request name topics by name.
+    topic_id: Uuid,
 }
 
 /// A follower's fetch, which can be served as often as needed.
 struct ReplicaFetch {
     context: RequestContext,
+    wanted_changes: mpsc::UnboundedSender<WantedChange>,
     topics: Vec<TargetTopic>,
     min_bytes: usize,
     max_bytes: usize,
@@ -102,12 +107,14 @@ impl ReplicaFetch {
                 fetch: follower_fetch(asked, replica, eligible),
                 max_bytes: size(asked.partition_max_bytes),
             });
-            TargetTopic { targets: targets.collect(), name: asked.topic.clone(), id: asked.topic_id }
+            let topic_id = found.as_ref().map_or(Uuid::nil(), |topic| topic.id);
+            TargetTopic { targets: targets.collect(), topic_id, name: asked.topic.clone(), id: asked.topic_id }
         });
         Self {
             topics: topics.collect(),
             min_bytes: size(request.min_bytes),
             max_bytes: size(request.max_bytes),
+            wanted_changes: broker.wanted_changes.clone(),
             context,
         }
     }
@@ -119,8 +126,9 @@ impl ReplicaFetch {
     fn pass(&self) -> Pass {
         let mut left = self.max_bytes;
         let mut pass = Pass { results: Vec::new(), bytes: 0, is_news: false };
-        for target in self.targets() {
+        for (topic, target) in self.topics.iter().flat_map(|topic| topic.targets.iter().map(move |one| (topic, one))) {
             let read = target.read(left.min(target.max_bytes), pass.bytes == 0);
+            let read = read.inspect(|read| self.want(topic, target, read));
             let bytes = read.as_ref().map_or(0, |read| read.slice.as_ref().map_or(0, |slice| slice.len));
             pass.is_news |= read.as_ref().map_or(true, |read| is_news(target, read));
             pass.bytes += bytes;
@@ -128,6 +136,14 @@ impl ReplicaFetch {
             pass.results.push(read);
         }
         pass
+    }
+
+    /// Passes on the in-sync set that a position makes possible.
+    fn want(&self, topic: &TargetTopic, target: &Target, read: &FollowerRead) {
+        let (Some(proposal), Ok(partition)) = (&read.proposal, &target.partition) else { return };
+        let (topic_id, partition, proposal) = (topic.topic_id, Arc::clone(partition), proposal.clone());
+        // Without a receiver the broker stops.
+        let _ = self.wanted_changes.send(WantedChange { topic_id, partition, proposal });
     }
 
     fn is_enough(&self, pass: &Pass) -> bool {
