@@ -59,6 +59,7 @@ pub struct RunningBroker {
     addresses: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
     listeners: Vec<JoinHandle<()>>,
+    fetchers: JoinHandle<()>,
 }
 
 /// Opens the data folder and the listeners. When this returns, the broker serves requests.
@@ -84,7 +85,8 @@ pub async fn start(config: BrokerConfig, plugins: Plugins) -> Result<RunningBrok
     let Opened { broker, data_dir, wanted_changes } = opened.map_err(data)??;
     let (stop, stopped) = watch::channel(false);
     background::start(&broker, &stopped);
-    tokio::spawn(replication::run(Arc::clone(&broker) as _, FetcherConfig::default(), stopped.clone()));
+    let fetchers = replication::run(Arc::clone(&broker) as _, FetcherConfig::default(), stopped.clone());
+    let fetchers = tokio::spawn(fetchers);
     let lag_max = broker.config.replica_lag_max;
     tokio::spawn(replication::run_in_sync(Arc::clone(&broker) as _, wanted_changes, lag_max, stopped.clone()));
     broker.groups.start().await;
@@ -95,7 +97,7 @@ pub async fn start(config: BrokerConfig, plugins: Plugins) -> Result<RunningBrok
         tokio::spawn(listener::serve(broker, connections, socket, index, stopped.clone()))
     });
     let listeners = listeners.collect();
-    Ok(RunningBroker { broker, data_dir, addresses, stop, listeners })
+    Ok(RunningBroker { broker, data_dir, addresses, stop, listeners, fetchers })
 }
 
 /// Returns the addresses for clients. Each is the configured address (with the real port if none was chosen) or else
@@ -241,6 +243,7 @@ impl RunningBroker {
         for listener in self.listeners {
             listener.await.map_err(data)?;
         }
+        self.fetchers.await.map_err(data)?;
         let broker = self.broker;
         let data_dir = self.data_dir;
         tokio::task::spawn_blocking(move || close(&broker, &data_dir)).await.map_err(data)?

@@ -345,6 +345,17 @@ impl Partition {
         matches!(&self.state.lock().role, Role::Leader(leader) if leader.has_followers())
     }
 
+    /// Returns the number of replicas in sync, as this leader knows them.
+    ///
+    /// # Errors
+    /// This broker does not lead.
+    pub fn isr_len(&self) -> Result<usize, PartitionError> {
+        match &self.state.lock().role {
+            Role::Leader(leader) => Ok(leader.isr().len()),
+            Role::Follower { leader, .. } => Err(PartitionError::NotLeader { leader: *leader }),
+        }
+    }
+
     /// Returns the replicas in sync, as this leader knows them; empty for a follower.
     #[must_use]
     pub fn isr(&self) -> Arc<[i32]> {

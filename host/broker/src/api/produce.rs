@@ -366,10 +366,17 @@ impl Produced {
     /// Checks that a partition may be written, and returns what its batches need.
     fn intake<'a>(&self, topic: &'a ServedTopic, index: i32) -> Result<Intake<'a>, ApiError> {
         let partition = topic.partition(index).ok_or_else(ApiError::unknown_topic)?;
-        let replicas_min = topic.config.min_insync_replicas;
+        let replicas_min = usize::try_from(topic.config.min_insync_replicas).unwrap_or(1);
         if self.acks == -1 && replicas_min > 1 {
-            let message = format!("1 replica is in sync, min.insync.replicas asks for {replicas_min}");
-            return Err(ApiError::new(ErrorCode::NOT_ENOUGH_REPLICAS, message));
+            let in_sync = partition.isr_len()?;
+            if in_sync < replicas_min {
+                let message = format!(
+                    "The size of the current ISR : {in_sync} is insufficient to satisfy the min.isr requirement of \
+                     {replicas_min} for partition {}-{index}",
+                    topic.name.as_str()
+                );
+                return Err(ApiError::new(ErrorCode::NOT_ENOUGH_REPLICAS, message));
+            }
         }
         let acks = Acks::from_wire(self.acks).unwrap_or(Acks::All);
         let Self { version, request_bytes_max, .. } = *self;

@@ -4,7 +4,6 @@
 //! the offset of its next fetch is what it has on stable storage, and the leader counts that for acks=all.
 
 use std::collections::{BTreeSet, HashMap};
-use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use millstream_partition::{Committed, NextFetch, Partition, PartitionError};
 use millstream_wire::messages::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData, ReplicaState};
 use millstream_wire::{ErrorCode, Records};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::connection::{Connection, ConnectionError};
@@ -132,32 +131,29 @@ impl Fetcher {
         Self { host, leader, address, config, followed: Vec::new(), delayed: HashMap::new() }
     }
 
-    /// Fetches until `stop` says so.
+    /// Fetches until `stop` says so, or is gone. A response that has come is applied first.
     pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => {}
-            () = self.fetch_forever() => {}
-        }
-    }
-
-    async fn fetch_forever(&mut self) {
         let mut reported = String::new();
-        loop {
-            let Err(error) = self.fetch_until_failure().await;
+        while let Err(error) = self.fetch_until_failure(&mut stop).await {
             let error = error.to_string();
             // A broker that is down fails every time: one line is enough.
             if error != reported {
                 tracing::warn!(leader = self.leader, "cannot fetch from the leader: {error}");
                 reported = error;
             }
-            sleep(self.config.backoff).await;
+            if timeout(self.config.backoff, stopped(&mut stop)).await.is_ok() {
+                return;
+            }
         }
     }
 
-    async fn fetch_until_failure(&mut self) -> Result<Infallible, FetcherError> {
+    async fn fetch_until_failure(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), FetcherError> {
         let (host, port) = &self.address;
         let Self { config: FetcherConfig { frame_bytes_max, socket_timeout, .. }, .. } = self;
-        let mut connection = Connection::open(host, *port, *frame_bytes_max, *socket_timeout).await?;
+        let mut connection = tokio::select! {
+            connection = Connection::open(host, *port, *frame_bytes_max, *socket_timeout) => connection?,
+            () = stopped(stop) => return Ok(()),
+        };
         let mut roles = self.host.roles();
         roles.mark_changed();
         loop {
@@ -170,11 +166,17 @@ impl Fetcher {
                 // Without a delayed partition only a change of roles brings one.
                 let next = self.delayed.values().min().copied();
                 let delay = next.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
-                let _ = timeout(delay, roles.changed()).await;
-                roles.mark_changed();
+                tokio::select! {
+                    _ = timeout(delay, roles.changed()) => roles.mark_changed(),
+                    () = stopped(stop) => return Ok(()),
+                }
                 continue;
             }
-            let response = connection.call(&self.request(&wanted), VERSION).await?;
+            let request = self.request(&wanted);
+            let response = tokio::select! {
+                response = connection.call(&request, VERSION) => response?,
+                () = stopped(stop) => return Ok(()),
+            };
             if response.error_code != ErrorCode::NONE {
                 return Err(FetcherError::Leader(response.error_code));
             }
@@ -250,6 +252,11 @@ impl Fetcher {
         }
         Ok(())
     }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // Without a sender there is nothing to fetch for.
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 impl Followed {

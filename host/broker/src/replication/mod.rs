@@ -23,6 +23,7 @@ use millstream_metadata::controller::AlterPartition;
 use millstream_partition::Partition;
 use millstream_wire::messages::ReplicaState;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 pub(crate) use fetcher::{FetcherConfig, Followed, FollowerHost};
@@ -51,10 +52,12 @@ struct Running {
     _stop: watch::Sender<bool>,
 }
 
-/// Runs a fetcher for each leader that partitions of this broker follow, until `stop` says so.
+/// Runs a fetcher for each leader that partitions of this broker follow, until `stop` says so. When this returns, no
+/// fetcher writes to a log any more.
 pub(crate) async fn run(host: Arc<dyn FollowerHost>, config: FetcherConfig, mut stop: watch::Receiver<bool>) {
     let mut roles = host.roles();
     let mut running: HashMap<i32, Running> = HashMap::new();
+    let mut tasks = JoinSet::new();
     loop {
         roles.mark_unchanged();
         let leaders = host.leaders();
@@ -68,12 +71,15 @@ pub(crate) async fn run(host: Arc<dyn FollowerHost>, config: FetcherConfig, mut 
             };
             let (sender, stopped) = watch::channel(false);
             let fetcher = Fetcher::new(Arc::clone(&host), leader, address.clone(), config.clone());
-            tokio::spawn(fetcher.run(stopped));
+            tasks.spawn(fetcher.run(stopped));
             running.insert(leader, Running { address, _stop: sender });
         }
         tokio::select! {
-            changed = roles.changed() => if changed.is_err() { return },
-            _ = stop.wait_for(|stop| *stop) => return,
+            changed = roles.changed() => if changed.is_err() { break },
+            Some(_) = tasks.join_next() => {}
+            _ = stop.wait_for(|stop| *stop) => break,
         }
     }
+    drop(running);
+    while tasks.join_next().await.is_some() {}
 }

@@ -356,8 +356,8 @@ impl Cluster {
         match controller::alter_partition(&self.image, &Rules, &request) {
             Ok(records) => self.commit(records),
             Err(ClusterError::IneligibleReplica(_)) if !response_lost => {
-                leader.proposal = None;
                 leader.state.rejected(proposal.partition_epoch);
+                leader.proposal = None;
             }
             Err(_) => {}
         }
