@@ -21,6 +21,7 @@ const ARROWS: [(&str, &[&str]); 21] = [
             "net",
             "partition_dirs",
             "produce",
+            "replication",
             "security",
             "topics",
         ],

@@ -1,5 +1,5 @@
-//! Replication between brokers: the fetches of followers, and the in-sync sets that leaders want. Deciding what a fetch or
-//! a response means is the partition's work (`host/partition/src/replication.rs`).
+//! Replication between brokers: the fetches of followers, and the in-sync sets that leaders want. Deciding what a fetch
+//! or a response means is the partition's work (`host/partition/src/replication.rs`).
 //!
 //! | File | Subject |
 //! |---|---|
