@@ -102,6 +102,45 @@ fn a_partition_stays_on_the_only_broker() {
     topic.produce(&mut raw, batch(&["second"]));
 }
 
+fn features(raw: &mut Raw) -> (i64, Vec<(String, i16, i16)>, Vec<(String, i16)>) {
+    let request = ApiVersionsRequest {
+        client_software_name: "raw".into(),
+        client_software_version: "1".into(),
+        ..Default::default()
+    };
+    let response = raw.call(3, &request);
+    let supported = response.supported_features.iter();
+    let finalized = response.finalized_features.iter();
+    (
+        response.finalized_features_epoch,
+        supported.map(|feature| (feature.name.to_string(), feature.min_version, feature.max_version)).collect(),
+        finalized.map(|feature| (feature.name.to_string(), feature.max_version_level)).collect(),
+    )
+}
+
+fn raise(raw: &mut Raw, level: i16, validate_only: bool) -> UpdateFeaturesResponse {
+    let update =
+        FeatureUpdateKey { feature: "metadata.version".into(), max_version_level: level, ..Default::default() };
+    raw.call(1, &UpdateFeaturesRequest { feature_updates: vec![update], validate_only, ..Default::default() })
+}
+
+#[test]
+fn the_feature_level_of_the_metadata_is_a_feature() {
+    let broker = Broker::start();
+    let mut raw = Raw::connect(&broker);
+    let name = || "metadata.version".to_owned();
+    let (epoch, supported, finalized) = features(&mut raw);
+    assert_eq!((supported, finalized), (vec![(name(), 1, 1)], vec![(name(), 1)]));
+    assert_eq!(raise(&mut raw, 1, false).error_code, ErrorCode::NONE);
+    let rejected = raise(&mut raw, 2, false);
+    assert_eq!(rejected.error_code, ErrorCode::INVALID_UPDATE_VERSION);
+    let message = rejected.error_message.expect("a reason");
+    assert!(message.ends_with("Local controller 0 only supports versions 1-1"), "{message}");
+    assert_eq!(features(&mut raw).0, epoch, "nothing was written");
+    Topic::create(&mut raw, "orders", 1, &[]);
+    assert!(features(&mut raw).0 > epoch);
+}
+
 #[test]
 fn the_only_node_cannot_be_unregistered() {
     let mut broker = Broker::start();

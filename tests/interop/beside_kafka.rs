@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A probe, run against one broker.
 type Probe = fn(&mut Raw, &mut Seen);
 
-const PROBES: [(&str, Probe); 16] = [
+const PROBES: [(&str, Probe); 17] = [
     ("delete_records", records::delete_records),
     ("describe_log_dirs", records::describe_log_dirs),
     ("describe_producers", records::describe_producers),
@@ -36,6 +36,7 @@ const PROBES: [(&str, Probe); 16] = [
     ("list_config_resources", tools::list_config_resources),
     ("describe_quorum", cluster::describe_quorum),
     ("alter_partition_reassignments", cluster::alter_partition_reassignments),
+    ("update_features", cluster::update_features),
     ("unregister_broker", cluster::unregister_broker),
     ("unregister_controller", cluster::unregister_controller),
 ];

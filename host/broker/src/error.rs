@@ -180,7 +180,7 @@ impl From<ClusterError> for ApiError {
             E::View { .. } => ErrorCode::INVALID_TOPIC_EXCEPTION,
             E::NewerThanController => ErrorCode::NOT_CONTROLLER,
             E::FencedLeaderEpoch { .. } => ErrorCode::FENCED_LEADER_EPOCH,
-            E::OldPartitionEpoch => ErrorCode::INVALID_UPDATE_VERSION,
+            E::OldPartitionEpoch | E::FeatureUpdate { .. } => ErrorCode::INVALID_UPDATE_VERSION,
             E::LastBroker(_) | E::NotLeader(_) | E::InvalidIsr(_) | E::RecoveringWithFollowers | E::RecoveredTwice => {
                 ErrorCode::INVALID_REQUEST
             }

@@ -79,7 +79,7 @@ pub(crate) fn minimal<V: Visitor>(api: ApiKey, version: i16, topic: &Topic, visi
         | ApiKey::DescribeClientQuotas
         | ApiKey::DescribeUserScramCredentials
         | ApiKey::ListConfigResources => minimal_listing(api, version, visitor),
-        ApiKey::DescribeQuorum | ApiKey::UnregisterBroker | ApiKey::UnregisterController => {
+        ApiKey::DescribeQuorum | ApiKey::UpdateFeatures | ApiKey::UnregisterBroker | ApiKey::UnregisterController => {
             minimal_cluster(api, version, visitor)
         }
         _ => minimal_group(api, version, topic, visitor),
@@ -131,6 +131,11 @@ fn minimal_cluster<V: Visitor>(api: ApiKey, version: i16, visitor: &mut V) -> V:
             let partitions = vec![DescribeQuorumPartitionRequest { partition_index: 0 }];
             let topics = vec![DescribeQuorumTopicRequest { topic_name: "__cluster_metadata".into(), partitions }];
             visitor.visit(version, DescribeQuorumRequest { topics })
+        }
+        ApiKey::UpdateFeatures => {
+            let update =
+                FeatureUpdateKey { feature: "metadata.version".into(), max_version_level: 1, ..Default::default() };
+            visitor.visit(version, UpdateFeaturesRequest { feature_updates: vec![update], ..Default::default() })
         }
         ApiKey::UnregisterBroker => visitor.visit(version, UnregisterBrokerRequest { broker_id: ABSENT }),
         ApiKey::UnregisterController => visitor.visit(version, UnregisterControllerRequest { controller_id: ABSENT }),

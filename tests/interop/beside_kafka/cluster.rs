@@ -102,6 +102,56 @@ pub(super) fn alter_partition_reassignments(raw: &mut Raw, seen: &mut Seen) {
     }
 }
 
+pub(super) fn update_features(raw: &mut Raw, seen: &mut Seen) {
+    const LEVEL: &str = "metadata.version";
+    let client = ApiVersionsRequest {
+        client_software_name: "raw".into(),
+        client_software_version: "1".into(),
+        ..Default::default()
+    };
+    let features = raw.call(4, &client);
+    let supported = features.supported_features.iter().find(|feature| feature.name.as_str() == LEVEL);
+    let supported = supported.expect("a range of levels").clone();
+    let level = features.finalized_features.iter().find(|feature| feature.name.as_str() == LEVEL);
+    let level = level.expect("a level").max_version_level;
+    // The levels differ from Kafka's.
+    let range = format!("{}-{}", supported.min_version, supported.max_version);
+    let up = |feature: &str, max_version_level| (feature.to_owned(), max_version_level, 1);
+    for (what, updates) in [
+        ("none", vec![]),
+        ("unknown", vec![up("no.such.feature", 1)]),
+        ("unknown, off", vec![up("no.such.feature", 0)]),
+        ("unknown, off, down", vec![("no.such.feature".to_owned(), 0, 2)]),
+        ("unknown, negative", vec![up("no.such.feature", -1)]),
+        ("unnamed", vec![up("", 1)]),
+        ("two unknown", vec![up("no.such.feature", 1), up("another", 1)]),
+        ("unknown type", vec![("no.such.feature".to_owned(), 1, 9)]),
+        ("too high", vec![up(LEVEL, 99)]),
+        ("off", vec![up(LEVEL, 0)]),
+        ("off, down", vec![(LEVEL.to_owned(), 0, 2)]),
+        ("off, down at any cost", vec![(LEVEL.to_owned(), 0, 3)]),
+        ("negative", vec![up(LEVEL, -1)]),
+        ("the same", vec![up(LEVEL, level)]),
+        ("the same, down", vec![(LEVEL.to_owned(), level, 2)]),
+        ("one bad", vec![up(LEVEL, level), up("no.such.feature", 1)]),
+    ] {
+        for (version, validate_only) in [(0, false), (1, false), (1, true), (2, false), (2, true)] {
+            let update = |(feature, max_version_level, upgrade_type): &(String, i16, i8)| FeatureUpdateKey {
+                feature: feature.as_str().into(),
+                max_version_level: *max_version_level,
+                // A flag in version 0, a type in the others.
+                allow_downgrade: version == 0 && *upgrade_type != 1,
+                upgrade_type: if version == 0 { 1 } else { *upgrade_type },
+            };
+            let feature_updates = updates.iter().map(update).collect();
+            let request = UpdateFeaturesRequest { timeout_ms: 30_000, feature_updates, validate_only };
+            let mut response = raw.call(version, &request);
+            response.error_message = response.error_message.map(|text| text.replace(&range, "RANGE").as_str().into());
+            seen.add(&format!("v{version} {validate_only} {what}"), &response);
+        }
+    }
+}
+
 pub(super) fn unregister_broker(raw: &mut Raw, seen: &mut Seen) {
     for broker_id in [7, -1] {
         seen.add(&format!("broker {broker_id}"), &raw.call(0, &UnregisterBrokerRequest { broker_id }));

@@ -8,6 +8,7 @@ use millstream_wire::{ApiKey, ErrorCode, Str, WireError};
 
 use super::HANDLERS;
 use super::handler::{RequestContext, Started, TwoStageHandler};
+use super::update_features;
 use crate::broker::Broker;
 use crate::net::types::Close;
 use crate::security::Permission;
@@ -29,12 +30,21 @@ impl TwoStageHandler for ApiVersions {
         context: RequestContext,
         body: Result<ApiVersionsRequest, WireError>,
     ) -> Result<Started, Close> {
-        let cluster_id = &broker.metadata.image().cluster_id;
+        let image = broker.metadata.image();
         let error_code = body.map_or(ErrorCode::INVALID_REQUEST, |request| {
-            check(&request, context.version, cluster_id, broker.config.node_id)
+            check(&request, context.version, &image.cluster_id, broker.config.node_id)
         });
-        let api_keys = if error_code.is_ok() { served().collect() } else { Vec::new() };
-        let response = ApiVersionsResponse { error_code, api_keys, finalized_features_epoch: 0, ..Default::default() };
+        if !error_code.is_ok() {
+            return context.respond(&ApiVersionsResponse { error_code, ..Default::default() }).map(Started::Ready);
+        }
+        let response = ApiVersionsResponse {
+            api_keys: served().collect(),
+            supported_features: update_features::supported(),
+            // Features are part of the metadata, so their epoch is the end of its log.
+            finalized_features_epoch: broker.metadata.end_offset(),
+            finalized_features: update_features::finalized(image.feature_level),
+            ..Default::default()
+        };
         context.respond(&response).map(Started::Ready)
     }
 }

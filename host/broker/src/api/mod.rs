@@ -52,6 +52,7 @@ mod stage_tests;
 mod sync_group;
 mod unregister_broker;
 mod unregister_controller;
+mod update_features;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -121,6 +122,7 @@ handlers! {
     one_stage describe_client_quotas::DescribeClientQuotas,
     one_stage describe_user_scram_credentials::DescribeUserScramCredentials,
     one_stage describe_quorum::DescribeQuorum,
+    one_stage update_features::UpdateFeatures,
     one_stage describe_cluster::DescribeCluster,
     one_stage describe_producers::DescribeProducers,
     one_stage unregister_broker::UnregisterBroker,

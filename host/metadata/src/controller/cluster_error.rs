@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::ControllerError;
+use super::{ControllerError, FeatureError};
 
 /// A request that the controller rejects.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -128,6 +128,16 @@ pub enum ClusterError {
     /// Only new replicas are in sync.
     #[error("The reassignment cannot be cancelled: none of the replicas of before is in sync.")]
     CancelLosesIsr,
+    /// A feature cannot have this level.
+    #[error("Invalid update version {level} for feature {feature}. {reason}")]
+    FeatureUpdate {
+        /// The name of the feature.
+        feature: String,
+        /// The level of the request.
+        level: i16,
+        /// What is wrong.
+        reason: FeatureError,
+    },
     /// The target of a reassignment is not valid.
     #[error(transparent)]
     Assignment(#[from] ControllerError),

@@ -10,6 +10,7 @@ mod cluster_error;
 mod configs;
 mod elections;
 mod error;
+mod features;
 mod partition_edit;
 mod partitions;
 mod placement;
@@ -25,6 +26,7 @@ pub use cluster_error::ClusterError;
 pub use configs::{ConfigChange, ConfigEdit, ConfigOperation};
 pub use elections::{balance, elect};
 pub use error::ControllerError;
+pub use features::{FeatureError, FeatureUpdate, FeatureUpdates, METADATA_VERSION, UpgradeType};
 pub use partition_edit::Election;
 pub use producer_ids::PRODUCER_ID_BLOCK;
 pub use reassignments::{Reassignment, reassign};
@@ -70,6 +72,8 @@ pub enum Request {
     },
     /// Allocates the next block of producer ids.
     AllocateProducerIds,
+    /// Changes the levels of features.
+    UpdateFeatures(FeatureUpdates),
     /// Moves a partition to other brokers.
     Reassign(Reassignment),
     /// Changes an in-sync set, at the request of its leader.
@@ -142,6 +146,7 @@ pub fn decide<R: TopicRules>(
         Request::AlterTopic { name, change } => configs::alter(image, name, change, rules),
         Request::AddDecoder { id, digest } => Ok(configs::add_decoder(image, *id, digest)?),
         Request::AllocateProducerIds => Ok(producer_ids::allocate(image)),
+        Request::UpdateFeatures(updates) => Ok(features::update(image, updates)?),
         Request::Reassign(reassignment) => Ok(reassign(image, rules, reassignment)?),
         Request::AlterPartition(request) => Ok(alter_partition(image, rules, request)?),
         Request::UnregisterBroker { id } => Ok(unregister(image, rules, *id)?),

@@ -1,0 +1,101 @@
+//! UpdateFeatures: raises the feature level of the metadata log, the only feature there is.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use millstream_metadata::FeatureLevel;
+use millstream_metadata::controller::{FeatureUpdate, FeatureUpdates, METADATA_VERSION, Request, UpgradeType};
+use millstream_wire::messages::{
+    FeatureUpdateKey, FinalizedFeatureKey, SupportedFeatureKey, UpdatableFeatureResult, UpdateFeaturesRequest,
+    UpdateFeaturesResponse,
+};
+use millstream_wire::{ErrorCode, Str};
+
+use super::handler::{Handler, RequestContext};
+use crate::broker::Broker;
+use crate::security::{AclOperation, Permission, ResourceType};
+
+/// The supported levels. Level 0 is that of old folders. Level 2 is for brokers that join, and none can
+/// join yet.
+const LEVELS: RangeInclusive<u16> = 1..=1;
+
+pub(super) struct UpdateFeatures;
+
+impl Handler for UpdateFeatures {
+    type Request = UpdateFeaturesRequest;
+    const VERSIONS: RangeInclusive<i16> = 0..=2;
+    const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Alter, ResourceType::Cluster));
+
+    async fn handle(
+        broker: &Arc<Broker>,
+        context: &RequestContext,
+        request: UpdateFeaturesRequest,
+    ) -> UpdateFeaturesResponse {
+        let updates = request.feature_updates.iter().map(|update| FeatureUpdate {
+            feature: update.feature.as_str().to_owned(),
+            level: update.max_version_level,
+            upgrade_type: upgrade_type(context.version, update),
+        });
+        let updates =
+            FeatureUpdates { controller: broker.config.node_id, supported: LEVELS, updates: updates.collect() };
+        let outcome = broker.controller.submit_one(Request::UpdateFeatures(updates), request.validate_only).await;
+        if let Err(error) = outcome {
+            let message = match error.code {
+                ErrorCode::INVALID_UPDATE_VERSION => {
+                    format!("The update failed for all features since the following feature had an error: {error}")
+                }
+                _ => error.message,
+            };
+            let error_message = Some(Str::from(message));
+            return UpdateFeaturesResponse { error_code: error.code, error_message, ..Default::default() };
+        }
+        let results = request.feature_updates.into_iter().map(|update| UpdatableFeatureResult {
+            feature: update.feature,
+            // Kafka's text for a result without an error.
+            error_message: Some(Str::from_static("NONE")),
+            ..Default::default()
+        });
+        UpdateFeaturesResponse { results: results.collect(), ..Default::default() }
+    }
+}
+
+/// Returns the direction that a change allows. Version 0 has a flag for it.
+fn upgrade_type(version: i16, update: &FeatureUpdateKey) -> Option<UpgradeType> {
+    match (version, update.upgrade_type) {
+        (0, _) if update.allow_downgrade => Some(UpgradeType::SafeDowngrade),
+        (0, _) | (_, 1) => Some(UpgradeType::Upgrade),
+        (_, 2) => Some(UpgradeType::SafeDowngrade),
+        (_, 3) => Some(UpgradeType::UnsafeDowngrade),
+        _ => None,
+    }
+}
+
+/// Returns the features for ApiVersions.
+pub(super) fn supported() -> Vec<SupportedFeatureKey> {
+    let level = |level: &u16| i16::try_from(*level).unwrap_or(i16::MAX);
+    vec![SupportedFeatureKey {
+        name: Str::from_static(METADATA_VERSION),
+        min_version: level(LEVELS.start()),
+        max_version: level(LEVELS.end()),
+    }]
+}
+
+/// Returns the features with a level, for ApiVersions. The lowest level stands for none.
+pub(super) fn finalized(level: FeatureLevel) -> Vec<FinalizedFeatureKey> {
+    if level == FeatureLevel::INITIAL {
+        return Vec::new();
+    }
+    let level = i16::try_from(level.number()).unwrap_or(i16::MAX);
+    let name = Str::from_static(METADATA_VERSION);
+    vec![FinalizedFeatureKey { name, max_version_level: level, min_version_level: level }]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_levels_end_with_that_of_new_logs() {
+        assert_eq!(*LEVELS.end(), FeatureLevel::OF_NEW_LOGS.number());
+    }
+}
