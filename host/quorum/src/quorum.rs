@@ -49,6 +49,8 @@ pub struct Description {
     pub leadership: Leadership,
     /// The index that follows the last entry that this node applied.
     pub applied_end: u64,
+    /// Whether the voters are being changed. Until that ends, a majority of both the old and the new ones is needed.
+    pub is_changing: bool,
     /// The nodes that vote.
     pub voters: Vec<Replica>,
     /// The nodes that follow the log and do not vote.
@@ -140,10 +142,14 @@ pub trait Quorum: Send + Sync + 'static {
     fn add_observer(&self, node_id: NodeId, peer: Peer) -> impl Future<Output = Result<(), ChangeError>> + Send;
     /// Adds a voter, and waits until its log has caught up before it votes. Only the leader can.
     fn add_voter(&self, node_id: NodeId, peer: Peer) -> impl Future<Output = Result<(), ChangeError>> + Send;
-    /// Removes a voter or an observer. Only the leader can.
+    /// Removes a voter or an observer. Only the leader can. A leader does not remove itself: it resigns, and the error
+    /// names the new leader.
     fn remove(&self, node_id: NodeId) -> impl Future<Output = Result<(), ChangeError>> + Send;
     /// Notes that a node's process has ended. If it was the leader, an election starts at once.
     fn declare_dead(&self, node_id: NodeId) -> impl Future<Output = ()> + Send;
+    /// Lets another voter become the leader, and returns when one is. Proposals on this node fail meanwhile. A node
+    /// that does not lead does nothing.
+    fn resign(&self) -> impl Future<Output = Result<(), ChangeError>> + Send;
     /// Writes a snapshot in the background.
     fn write_snapshot(&self) -> impl Future<Output = ()> + Send;
 }

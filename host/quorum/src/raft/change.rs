@@ -1,15 +1,23 @@
 //! Changes of the members.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
-use openraft::ChangeMembers;
 use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
+use openraft::{ChangeMembers, Raft, RaftMetrics, ServerState};
+use tokio::sync::Mutex;
+use tokio::time::sleep;
 
 use super::RaftQuorum;
+use super::types::Types;
 use crate::quorum::{ChangeError, NodeId, Peer};
 
 /// The number of entries that a voter may be behind when it begins to vote.
 const LAG_MAX: u64 = 10;
+
+/// The time between attempts to finish a change.
+const FINISH_DELAY: Duration = Duration::from_millis(50);
 
 type WriteError = RaftError<NodeId, ClientWriteError<NodeId, Peer>>;
 
@@ -70,6 +78,10 @@ impl RaftQuorum {
                 if is_last {
                     return Err(ChangeError::LastVoter(node_id));
                 }
+                if node_id == self.config.node_id {
+                    // The library does not expect that a leader commits the change that removes it.
+                    self.elections.resign().await?;
+                }
                 self.change(ChangeMembers::RemoveVoters(nodes)).await
             }
         }
@@ -80,6 +92,29 @@ impl RaftQuorum {
         let keeps_nodes = !matches!(change, ChangeMembers::RemoveVoters(_));
         let changed = self.raft.change_membership(change, keeps_nodes).await;
         changed.map(drop).map_err(change_error)
+    }
+}
+
+/// Says whether the voters are being changed, so that a majority of both the old and the new ones is needed.
+pub(super) fn is_joint(metrics: &RaftMetrics<NodeId, Peer>) -> bool {
+    metrics.membership_config.membership().get_joint_config().len() > 1
+}
+
+/// Finishes changes whose leader died, or whose caller stopped waiting. The library does not.
+pub(super) async fn finish_changes(raft: Raft<Types>, changes: Arc<Mutex<()>>) {
+    let mut metrics = raft.metrics();
+    let is_unfinished = |metrics: &RaftMetrics<NodeId, Peer>| metrics.state == ServerState::Leader && is_joint(metrics);
+    while metrics.wait_for(is_unfinished).await.is_ok() {
+        {
+            let _order = changes.lock().await;
+            if is_unfinished(&raft.metrics().borrow()) {
+                let no_more = ChangeMembers::AddVoterIds(BTreeSet::new());
+                if let Err(error) = raft.change_membership(no_more, false).await {
+                    tracing::debug!(%error, "a change of the voters is not yet finished");
+                }
+            }
+        }
+        sleep(FINISH_DELAY).await;
     }
 }
 

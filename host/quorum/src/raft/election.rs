@@ -1,6 +1,7 @@
 //! When a voter starts an election.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use openraft::{Raft, RaftMetrics, ServerState};
@@ -10,10 +11,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::types::Types;
 use crate::config::QuorumConfig;
-use crate::quorum::{Leadership, NodeId, Peer};
+use crate::quorum::{ChangeError, Leadership, NodeId, Peer};
 
 /// The time between the elections of a dead leader's voters, for each place in the order of their ids.
 const PLACE_DELAY: Duration = Duration::from_millis(15);
+
+/// The number of election timeouts that a leader waits for another one after it resigned.
+const RESIGN_ELECTIONS: u32 = 10;
 
 type Metrics = RaftMetrics<NodeId, Peer>;
 
@@ -25,12 +29,36 @@ pub(super) struct Elections {
     pub(super) leadership: watch::Sender<Leadership>,
     /// When the node last heard a leader or voted.
     heard: Arc<Mutex<Instant>>,
+    is_resigning: Arc<AtomicBool>,
+}
+
+/// The time in which a leader sends nothing, so that its voters elect another one.
+struct Silence<'a>(&'a Elections);
+
+impl<'a> Silence<'a> {
+    fn begin(elections: &'a Elections) -> Self {
+        elections.raft.runtime_config().heartbeat(false);
+        elections.is_resigning.store(true, Ordering::Relaxed);
+        Self(elections)
+    }
+}
+
+impl Drop for Silence<'_> {
+    fn drop(&mut self) {
+        self.0.raft.runtime_config().heartbeat(true);
+        self.0.is_resigning.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Elections {
     pub(super) fn new(raft: Raft<Types>, config: Arc<QuorumConfig>) -> Self {
         let heard = Arc::new(Mutex::new(Instant::now()));
-        Self { raft, config, leadership: watch::Sender::default(), heard }
+        Self { raft, config, leadership: watch::Sender::default(), heard, is_resigning: Arc::default() }
+    }
+
+    /// Says whether the node waits for another leader.
+    pub(super) fn is_resigning(&self) -> bool {
+        self.is_resigning.load(Ordering::Relaxed)
     }
 
     /// Notes that the node heard a leader or voted.
@@ -99,6 +127,23 @@ impl Elections {
         if timeout(PLACE_DELAY * (place as u32 + 1), replaced).await.is_err() {
             self.hear();
             self.elect().await;
+        }
+    }
+
+    /// Stops the heartbeats until another voter is elected.
+    pub(super) async fn resign(&self) -> Result<(), ChangeError> {
+        let own_id = self.config.node_id;
+        if self.raft.metrics().borrow().state != ServerState::Leader {
+            return Ok(());
+        }
+        let _silence = Silence::begin(self);
+        let mut leadership = self.leadership.subscribe();
+        let is_replaced = |known: &Leadership| known.leader.is_some_and(|leader| leader != own_id);
+        let replaced = async { leadership.wait_for(is_replaced).await.is_ok() };
+        match timeout(self.config.election_timeout.end * RESIGN_ELECTIONS, replaced).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(ChangeError::Stopped("it was stopped while it resigned".to_owned())),
+            Err(_) => Err(ChangeError::TimedOut),
         }
     }
 

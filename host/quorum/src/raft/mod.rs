@@ -54,8 +54,10 @@ pub struct RaftQuorum {
     config: Arc<QuorumConfig>,
     directory_id: Uuid,
     elections: Elections,
+    /// Orders changes of the voters.
+    changes: Arc<tokio::sync::Mutex<()>>,
     applied_end: watch::Sender<u64>,
-    election_task: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl RaftQuorum {
@@ -83,8 +85,12 @@ impl RaftQuorum {
         let raft = Raft::new(config.node_id, raft_config, network, LogStore(store), state).await;
         let raft = raft.map_err(|error| OpenError::Start(error.to_string()))?;
         let elections = Elections::new(raft.clone(), Arc::clone(&config));
-        let election_task = tokio::spawn(elections.clone().run());
-        Ok(Self { raft, config, directory_id, elections, applied_end, election_task })
+        let changes = Arc::default();
+        let tasks = [
+            tokio::spawn(elections.clone().run()),
+            tokio::spawn(change::finish_changes(raft.clone(), Arc::clone(&changes))),
+        ];
+        Ok(Self { raft, config, directory_id, elections, changes, applied_end, tasks })
     }
 
     /// Returns the id of the folder with the node's log.
@@ -145,7 +151,7 @@ impl RaftQuorum {
 
     /// Stops the node. What it has written stays.
     pub async fn stop(&self) {
-        self.election_task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "the quorum did not stop cleanly");
         }
@@ -175,7 +181,7 @@ impl RaftQuorum {
 
 impl Drop for RaftQuorum {
     fn drop(&mut self) {
-        self.election_task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -183,6 +189,9 @@ impl Quorum for RaftQuorum {
     async fn propose(&self, bytes: Bytes) -> Result<u64, ProposeError> {
         if bytes.len() > PROPOSAL_BYTES_MAX {
             return Err(ProposeError::TooLarge(bytes.len(), PROPOSAL_BYTES_MAX));
+        }
+        if self.elections.is_resigning() {
+            return Err(ProposeError::NotLeader { leader: None });
         }
         match timeout(self.config.propose_timeout, self.raft.client_write(bytes)).await {
             Err(_) => Err(ProposeError::TimedOut),
@@ -205,7 +214,8 @@ impl Quorum for RaftQuorum {
     fn describe(&self) -> Description {
         let (voters, observers) = self.replicas();
         let (leadership, applied_end) = (*self.elections.leadership.borrow(), *self.applied_end.borrow());
-        Description { leadership, applied_end, voters, observers }
+        let is_changing = change::is_joint(&self.raft.metrics().borrow());
+        Description { leadership, applied_end, is_changing, voters, observers }
     }
 
     async fn add_observer(&self, node_id: NodeId, peer: Peer) -> Result<(), ChangeError> {
@@ -224,6 +234,10 @@ impl Quorum for RaftQuorum {
         self.elections.replace(node_id).await;
     }
 
+    async fn resign(&self) -> Result<(), ChangeError> {
+        self.elections.resign().await
+    }
+
     async fn write_snapshot(&self) {
         if let Err(error) = self.raft.trigger().snapshot().await {
             tracing::debug!(%error, "no snapshot: the quorum has stopped on this node");
@@ -233,6 +247,10 @@ impl Quorum for RaftQuorum {
 
 impl RaftQuorum {
     async fn within(&self, change: impl Future<Output = Result<(), ChangeError>>) -> Result<(), ChangeError> {
+        let change = async {
+            let _order = self.changes.lock().await;
+            change.await
+        };
         timeout(self.config.change_timeout, change).await.unwrap_or(Err(ChangeError::TimedOut))
     }
 }

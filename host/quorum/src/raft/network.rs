@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use openraft::error::{Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::error::{Fatal, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
 use openraft::{LogId, OptionalSend, Snapshot, Vote};
@@ -268,10 +268,8 @@ impl<T> Drop for Connection<T> {
 }
 
 fn rpc_error(error: TransportError) -> RpcError {
-    match error {
-        TransportError::Failed { .. } => RPCError::Network(NetworkError::new(&error)),
-        error => RPCError::Unreachable(Unreachable::new(&error)),
-    }
+    // The library waits before it sends to an unreachable node again. After other errors it does not.
+    RPCError::Unreachable(Unreachable::new(&error))
 }
 
 impl<T: Transport> RaftNetwork<Types> for Connection<T> {

@@ -27,6 +27,8 @@ struct Seen {
     leaders: BTreeMap<u64, NodeId>,
     /// The entries on all disks, by index and term.
     entries: BTreeMap<(u64, u64), Bytes>,
+    /// The number of snapshots that running nodes received.
+    installs: usize,
     violation: Option<String>,
     /// A hash of all that happened, in its order.
     trace: u64,
@@ -58,6 +60,10 @@ impl Checker {
 
     pub(crate) fn elections(&self) -> usize {
         self.seen.lock().leaders.len()
+    }
+
+    pub(crate) fn installs(&self) -> usize {
+        self.seen.lock().installs
     }
 
     pub(crate) fn commits(&self) -> usize {
@@ -99,8 +105,9 @@ impl Checker {
         }
     }
 
-    fn restore(&self, node_id: NodeId, index: u64, chain: u64) {
+    fn restore(&self, node_id: NodeId, index: u64, chain: u64, is_running: bool) {
         let mut seen = self.seen.lock();
+        seen.installs += usize::from(is_running);
         if index > 0 && seen.chains.get(&index) != Some(&chain) {
             seen.violation.get_or_insert(format!("node {node_id} restores a snapshot of other entries before {index}"));
         }
@@ -158,6 +165,8 @@ pub(crate) struct ChainMachine {
     pub(crate) checker: Arc<Checker>,
     pub(crate) chain: Arc<Mutex<u64>>,
     pub(crate) last: u64,
+    /// Whether the state has changed since the process started.
+    pub(crate) is_running: bool,
 }
 
 impl Machine for ChainMachine {
@@ -167,7 +176,7 @@ impl Machine for ChainMachine {
         }
         let chain = hash((*self.chain.lock(), index, &bytes[..]));
         *self.chain.lock() = chain;
-        self.last = index;
+        (self.last, self.is_running) = (index, true);
         self.checker.apply(self.node_id, index, bytes, chain);
     }
 
@@ -181,7 +190,8 @@ impl Machine for ChainMachine {
         if last > index || last < self.last {
             self.checker.fail(format!("node {} restores {last} at {index} after {}", self.node_id, self.last));
         }
-        self.checker.restore(self.node_id, last, chain);
+        self.checker.restore(self.node_id, last, chain, self.is_running);
+        self.is_running = true;
         self.last = last;
         *self.chain.lock() = chain;
         Ok(())

@@ -1,7 +1,8 @@
 //! One run: a cluster, its clients, and what happens to it.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,9 +28,12 @@ pub(crate) struct Outcome {
     elections: usize,
     commits: usize,
     crashes: usize,
+    disk_failures: usize,
+    installs: usize,
     cuts: usize,
     changes: usize,
     wipes: usize,
+    resignations: usize,
 }
 
 impl Outcome {
@@ -42,9 +46,12 @@ impl Outcome {
         self.elections += other.elections;
         self.commits += other.commits;
         self.crashes += other.crashes;
+        self.disk_failures += other.disk_failures;
+        self.installs += other.installs;
         self.cuts += other.cuts;
         self.changes += other.changes;
         self.wipes += other.wipes;
+        self.resignations += other.resignations;
     }
 }
 
@@ -70,8 +77,32 @@ struct Cluster {
 /// Runs one seed.
 pub(crate) fn simulate(seed: u64, bug: Bug) -> Outcome {
     fastrand::seed(seed);
+    note_panics();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.expect("a runtime").block_on(run(if seed.is_multiple_of(2) { 3 } else { 5 }, bug))
+    let size = if seed.is_multiple_of(2) { 3 } else { 5 };
+    let mut outcome = runtime.expect("a runtime").block_on(run(size, bug));
+    let panic = PANIC.take();
+    outcome.violation = outcome.violation.or_else(|| panic.filter(|_| bug == Bug::None));
+    outcome
+}
+
+thread_local! {
+    /// The first panic of a task in this run. The runtime catches it, and the node goes on without the task.
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+fn note_panics() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            PANIC.with_borrow_mut(|first| {
+                first.get_or_insert_with(|| panic.to_string());
+            });
+            before(panic);
+        }));
+    });
+    PANIC.take();
 }
 
 async fn run(size: NodeId, bug: Bug) -> Outcome {
@@ -106,6 +137,7 @@ async fn run(size: NodeId, bug: Bug) -> Outcome {
     outcome.violation = cluster.checker.violation();
     outcome.trace = cluster.checker.trace();
     outcome.elections = cluster.checker.elections();
+    outcome.installs = cluster.checker.installs();
     outcome.commits = cluster.checker.commits();
     outcome
 }
@@ -154,7 +186,13 @@ impl Cluster {
         let platter = self.machines.lock()[&node_id].platter.clone();
         self.checker.inspect(node_id, &platter);
         let (disk, chain) = (platter.mount(), Arc::new(Mutex::new(0)));
-        let machine = ChainMachine { node_id, checker: Arc::clone(&self.checker), chain: Arc::clone(&chain), last: 0 };
+        let machine = ChainMachine {
+            node_id,
+            checker: Arc::clone(&self.checker),
+            chain: Arc::clone(&chain),
+            last: 0,
+            is_running: false,
+        };
         let link = Arc::new(Link { node_id, network: Arc::clone(&self.network) });
         let opened = RaftQuorum::open(config(node_id, self.bug), Arc::clone(&disk) as _, machine, link).await;
         let quorum = match opened {
@@ -236,11 +274,15 @@ impl Cluster {
         nodes.into_iter().find(|(id, node)| node.describe().leadership.leader == Some(*id)).map(|(_, node)| node)
     }
 
-    /// Says whether the voters are the machines, each with its own disk.
+    /// Says whether all nodes run, and all know themselves as the voters, each with its own disk.
     fn is_complete(&self) -> bool {
-        let (Some(leader), peers) = (self.leader(), self.peers()) else { return false };
-        let voters: BTreeMap<_, _> = leader.describe().voters.into_iter().map(|one| (one.node_id, one.peer)).collect();
-        voters == peers && peers.len() == self.ids().len()
+        let peers = self.peers();
+        let is_whole = |id: &NodeId| {
+            let Some(described) = self.node(*id).map(|node| node.describe()) else { return false };
+            let voters: BTreeMap<_, _> = described.voters.into_iter().map(|one| (one.node_id, one.peer)).collect();
+            voters == peers && !described.is_changing
+        };
+        peers.len() == self.ids().len() && self.ids().iter().all(is_whole)
     }
 
     async fn fail_for(self: &Arc<Self>, time: Duration) {
@@ -254,7 +296,8 @@ impl Cluster {
                 12..15 => self.network.heal(),
                 15 => *self.network.loss.lock() = (fastrand::u16(..150), fastrand::u16(..200)),
                 16 => *self.network.loss.lock() = (0, 0),
-                17 => self.remove().await,
+                17 if fastrand::bool() => self.remove().await,
+                17 => drop(timeout(Duration::from_secs(1), self.resign()).await),
                 18 => self.wipe().await,
                 _ => {
                     if let Some(node) = pick(&self.running()).and_then(|id| self.node(id)) {
@@ -269,6 +312,14 @@ impl Cluster {
         let leader = self.leader().and_then(|leader| leader.describe().leadership.leader);
         let victim = leader.filter(|_| fastrand::bool()).or_else(|| pick(&self.running()));
         let Some(victim) = victim else { return };
+        if fastrand::u8(..5) == 0 {
+            // The disk fails a moment before the power does.
+            if let Some(running) = &self.machines.lock()[&victim].running {
+                running.disk.kill();
+            }
+            self.outcome.lock().disk_failures += 1;
+            sleep(Duration::from_millis(fastrand::u64(1..500))).await;
+        }
         self.stop(victim).await;
         self.outcome.lock().crashes += 1;
         if fastrand::bool() {
@@ -311,6 +362,13 @@ impl Cluster {
                     self.network.cut([(*to, *from)]);
                 }
             }
+        }
+    }
+
+    async fn resign(&self) {
+        let Some(leader) = self.leader() else { return };
+        if leader.resign().await.is_ok() {
+            self.outcome.lock().resignations += 1;
         }
     }
 
