@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use millstream_client::KafkaUuid;
-use millstream_tests::Broker;
+use millstream_tests::{Broker, Tool, millstream};
 use millstream_wire::ErrorCode;
 use millstream_wire::messages::*;
 use rustix::process::Signal;
@@ -163,4 +163,33 @@ fn the_only_node_cannot_be_unregistered() {
     broker.kill();
     broker.restart();
     topic.produce(&mut Raw::connect(&broker), batch(&["second"]));
+}
+
+#[test]
+fn the_commands_show_the_node_and_the_quorum() {
+    let broker = Broker::start();
+    let mut raw = Raw::connect(&broker);
+    Topic::create(&mut raw, "orders", 3, &[]);
+    let run = |command: &str, json: bool| {
+        let tool = Tool::new(millstream()).args(["cluster", command, "-b", &broker.bootstrap()]);
+        if json { tool.arg("--json").succeed() } else { tool.succeed() }
+    };
+    let parsed = |text: String| serde_json::from_str::<serde_json::Value>(&text).expect("a JSON object");
+    let described = parsed(run("describe", true));
+    let expected =
+        serde_json::json!([{ "id": 0, "address": broker.bootstrap(), "leaders": 3, "replicas": 3, "in_sync": 3 }]);
+    assert_eq!((&described["nodes"], &described["controller"]), (&expected, &serde_json::json!(0)));
+    assert_eq!(described["under_replicated"], serde_json::json!([]));
+    let text = run("describe", false);
+    assert!(text.contains("Controller: 0\tUnderReplicatedPartitions: 0\n"), "{text}");
+    assert!(text.contains(&broker.bootstrap()), "{text}");
+
+    let (real, _) = quorum(&mut raw);
+    let shown = parsed(run("quorum", true));
+    assert_eq!((&shown["leader"], &shown["high_watermark"]), (&0.into(), &real.high_watermark.into()));
+    let voter = &shown["nodes"][0];
+    assert_eq!((&voter["role"], &voter["lag"]), (&"leader".into(), &0.into()));
+    assert_eq!(voter["directory_id"], directory_id(&broker));
+    let text = run("quorum", false);
+    assert!(text.contains("leader") && text.contains(&directory_id(&broker)), "{text}");
 }

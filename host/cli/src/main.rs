@@ -3,6 +3,7 @@
 //! Results go to stdout; logs, progress and errors go to stderr, so that every command works in a pipe. A command that
 //! fails prints one line, `error: ...`, and exits with code 1.
 
+mod cluster;
 mod connection;
 mod consume;
 mod embedded;
@@ -42,6 +43,8 @@ enum Command {
     View(view::Args),
     /// List, describe and delete consumer groups
     Group(group::Args),
+    /// Describe the nodes of a cluster and the quorum of its metadata
+    Cluster(cluster::Args),
     /// Send lines to a topic
     Produce(produce::Args),
     /// Print the records of a topic
@@ -57,6 +60,7 @@ impl Command {
             Command::Topic(args) => args.run(),
             Command::View(args) => args.run(),
             Command::Group(args) => args.run(),
+            Command::Cluster(args) => args.run(),
             Command::Produce(args) => args.run(),
             Command::Consume(args) => args.run(),
             Command::Plugin(args) => args.run(),

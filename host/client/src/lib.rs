@@ -70,7 +70,8 @@ mod producer;
 
 pub use admin::{
     Admin, BrokerDescription, ClusterDescription, ConfigEntry, GroupDescription, GroupListing, GroupMember,
-    LogDirDescription, NewTopic, PartitionDescription, TopicDescription, TopicListing, View,
+    LogDirDescription, NewTopic, PartitionDescription, QuorumDescription, QuorumReplica, TopicDescription,
+    TopicListing, View,
 };
 pub use config::{ClientConfig, ConfigError};
 pub use consumer::config::{Assignor, ConsumerConfig, IsolationLevel, OffsetReset};

@@ -3,6 +3,7 @@
 
 mod groups;
 mod plugin_stats;
+mod quorum;
 mod records;
 mod topics;
 mod views;
@@ -16,6 +17,7 @@ use crate::error::Error;
 use crate::net::{Cluster, Lane};
 
 pub use groups::{GroupDescription, GroupListing, GroupMember};
+pub use quorum::{QuorumDescription, QuorumReplica};
 pub use records::LogDirDescription;
 pub use topics::{ConfigEntry, NewTopic, PartitionDescription, TopicDescription, TopicListing};
 pub use views::View;
