@@ -91,7 +91,8 @@ async fn a_dead_leader_is_replaced_at_once_if_it_is_declared_dead() {
         old.stop().await;
         let begun = Instant::now();
         if is_declared {
-            for node in nodes.values().cloned() {
+            for node in nodes.values() {
+                let node = Arc::clone(node);
                 tokio::spawn(async move { node.declare_dead(dead).await });
             }
         }

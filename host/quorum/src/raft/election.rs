@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use openraft::raft::{VoteRequest, VoteResponse};
 use openraft::{Raft, RaftMetrics, ServerState};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -18,6 +19,9 @@ const PLACE_DELAY: Duration = Duration::from_millis(15);
 
 /// The number of election timeouts that a leader waits for another one after it resigned.
 const RESIGN_ELECTIONS: u32 = 10;
+
+/// The most terms that a voter skips at once.
+const OVERTAKEN_TERMS_MAX: u64 = 4;
 
 type Metrics = RaftMetrics<NodeId, Peer>;
 
@@ -144,6 +148,23 @@ impl Elections {
             Ok(true) => Ok(()),
             Ok(false) => Err(ChangeError::Stopped("it was stopped while it resigned".to_owned())),
             Err(_) => Err(ChangeError::TimedOut),
+        }
+    }
+
+    /// Starts an election in a later term than that of a candidate whose log is too short to win.
+    ///
+    /// The library rejects the candidate without taking over its term, so each election here would be a term behind.
+    pub(super) async fn overtake(&self, request: &VoteRequest<NodeId>, response: &VoteResponse<NodeId>) {
+        let hears_leader = response.vote.committed && self.heard.lock().elapsed() <= self.config.election_timeout.start;
+        let is_longer = response.last_log_id > request.last_log_id;
+        if hears_leader || !is_longer || !can_elect(&self.raft.metrics().borrow()) {
+            return;
+        }
+        self.hear();
+        let (own, other) = (response.vote.leader_id.term, request.vote.leader_id.term);
+        // Each election raises the term by one. A candidate that is far ahead is overtaken in several attempts.
+        for _ in 0..=other.saturating_sub(own).min(OVERTAKEN_TERMS_MAX) {
+            self.elect().await;
         }
     }
 

@@ -126,10 +126,12 @@ impl RaftQuorum {
                 }
                 Err(error) => ResponseBody::Failed(error.to_string()),
             },
-            RequestBody::Vote(vote) => match self.raft.vote(vote).await {
+            RequestBody::Vote(vote) => match self.raft.vote(vote.clone()).await {
                 Ok(response) => {
                     if response.vote_granted {
                         self.elections.hear();
+                    } else {
+                        self.elections.overtake(&vote, &response).await;
                     }
                     ResponseBody::Vote(response)
                 }
