@@ -11,6 +11,8 @@ const DELETE_RECORDS: &str = "org.apache.kafka.tools.DeleteRecordsCommand";
 const LOG_DIRS: &str = "org.apache.kafka.tools.LogDirsCommand";
 const LEADER_ELECTION: &str = "org.apache.kafka.tools.LeaderElectionCommand";
 const REASSIGN: &str = "org.apache.kafka.tools.reassign.ReassignPartitionsCommand";
+const QUORUM: &str = "org.apache.kafka.tools.MetadataQuorumCommand";
+const FEATURES: &str = "org.apache.kafka.tools.FeatureCommand";
 const ACLS: &str = "org.apache.kafka.tools.AclCommand";
 const TRANSACTIONS: &str = "org.apache.kafka.tools.TransactionsCommand";
 const CLIENT_METRICS: &str = "org.apache.kafka.tools.ClientMetricsCommand";
@@ -146,6 +148,39 @@ pub(super) fn listings(tools: &Tools) {
     }
     let described = run(TOPIC_COMMAND, &["--describe", "--topic", "orders"]);
     assert_eq!(described.matches("Leader: ").count(), 2, "{described}");
+}
+
+/// Checks what the tools for the nodes of a cluster print, and moves a partition to the broker that it is on.
+pub(super) fn nodes(tools: &Tools) {
+    let broker = Broker::start();
+    tools.create_topic(&broker, "orders", 1);
+    let run = |tool: &str, args: &[&str]| said(&tools.client(tool, &broker).args(args).run());
+
+    let status = run(QUORUM, &["describe", "--status"]);
+    let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    assert_eq!((line("LeaderId:"), line("MaxFollowerLag:")), (Some("0"), Some("0")), "{status}");
+    assert!(status.contains(&format!("PLAINTEXT://{}", broker.bootstrap())), "{status}");
+    let replication = run(QUORUM, &["describe", "--replication"]);
+    assert_eq!(replication.matches("Leader").count(), 1, "{replication}");
+    let features = run(FEATURES, &["describe"]);
+    assert!(features.contains("Feature: metadata.version"), "{features}");
+
+    let file = broker.scratch().join("moves.json");
+    let moves = |replica: i32| {
+        let json =
+            format!(r#"{{"version":1,"partitions":[{{"topic":"orders","partition":0,"replicas":[{replica}]}}]}}"#);
+        fs::write(&file, json).expect("a file of the test's own");
+        let reassign = |action: &[&str]| {
+            let tool = tools.client(REASSIGN, &broker).arg("--reassignment-json-file").arg(&file);
+            said(&tool.args(action).run())
+        };
+        (reassign(&["--execute"]), reassign(&["--verify", "--preserve-throttles"]))
+    };
+    let (executed, verified) = moves(0);
+    assert!(executed.contains("Successfully started partition reassignment for orders-0"), "{executed}");
+    assert!(verified.contains("Reassignment of partition orders-0 is completed."), "{verified}");
+    let (executed, _) = moves(7);
+    assert!(executed.contains("Unknown broker id 7"), "{executed}");
 }
 
 /// Checks that a consumer of the newer protocol ends and shows the reason.

@@ -32,10 +32,11 @@ const TOOLS: [(&str, Test); 5] = [
 ];
 
 /// The tests that run with the newer release only.
-const MORE: [(&str, Test); 9] = [
+const MORE: [(&str, Test); 10] = [
     ("cluster::groups", cluster::groups),
     ("cluster::delete_records", cluster::delete_records),
     ("cluster::listings", cluster::listings),
+    ("cluster::nodes", cluster::nodes),
     ("cluster::consumer_protocol", cluster::consumer_protocol),
     ("edge::options", edge::options),
     ("edge::refusals", edge::refusals),
