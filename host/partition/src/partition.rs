@@ -155,6 +155,7 @@ pub(crate) enum LogState {
 /// The part of the state that requests read without the lock. Written under it only.
 #[derive(Debug)]
 pub(crate) struct Published {
+    pub(crate) leader: AtomicI32,
     pub(crate) leader_epoch: AtomicI32,
     pub(crate) high_watermark: AtomicI64,
     deleted: AtomicBool,
@@ -199,6 +200,7 @@ impl Partition {
             Err(reason) => (None, LogState::Offline(Arc::from(reason))),
         };
         let published = Published {
+            leader: AtomicI32::new(role.leader(spec.node_id)),
             leader_epoch: AtomicI32::new(leader_epoch),
             high_watermark: AtomicI64::new(role.high_watermark()),
             deleted: AtomicBool::new(false),
@@ -330,11 +332,11 @@ impl Partition {
         &self.commit_waiters
     }
 
-    /// Compares the leader epoch that a client knows, -1 for none, with the current one.
+    /// Checks that this broker leads, in the epoch that a client knows; -1 for none.
     ///
     /// # Errors
-    /// The epochs differ.
-    pub fn check_epoch(&self, known: i32) -> Result<(), PartitionError> {
+    /// The epochs differ, or another broker leads.
+    pub fn check_leader(&self, known: i32) -> Result<(), PartitionError> {
         let current = self.leader_epoch();
         if known >= 0 && known < current {
             return Err(PartitionError::FencedLeaderEpoch { known, current });
@@ -342,7 +344,10 @@ impl Partition {
         if known > current {
             return Err(PartitionError::UnknownLeaderEpoch { known, current });
         }
-        Ok(())
+        match self.published.leader.load(Ordering::Acquire) {
+            leader if leader == self.node_id => Ok(()),
+            leader => Err(PartitionError::NotLeader { leader }),
+        }
     }
 
     /// Runs `work` on the log under the lock.
@@ -556,6 +561,14 @@ impl PartitionState {
 }
 
 impl Role {
+    /// Returns the id of the leader, or -1.
+    pub(crate) fn leader(&self, node_id: i32) -> i32 {
+        match self {
+            Self::Leader(_) => node_id,
+            Self::Follower { leader, .. } => *leader,
+        }
+    }
+
     pub(crate) fn high_watermark(&self) -> i64 {
         match self {
             Self::Leader(leader) => leader.high_watermark(),

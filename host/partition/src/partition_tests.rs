@@ -118,9 +118,9 @@ fn an_internal_record_is_committed_at_the_epoch_of_its_append_only() {
     // An older epoch, which comes late, changes nothing.
     partition.assign(Assignment::Leader(LeaderView::alone(1, 1))).expect("online");
     assert_eq!(partition.leader_epoch(), 2);
-    assert!(matches!(partition.check_epoch(1), Err(PartitionError::FencedLeaderEpoch { known: 1, current: 2 })));
-    assert!(matches!(partition.check_epoch(3), Err(PartitionError::UnknownLeaderEpoch { known: 3, current: 2 })));
-    assert!(partition.check_epoch(-1).is_ok() && partition.check_epoch(2).is_ok());
+    assert!(matches!(partition.check_leader(1), Err(PartitionError::FencedLeaderEpoch { known: 1, current: 2 })));
+    assert!(matches!(partition.check_leader(3), Err(PartitionError::UnknownLeaderEpoch { known: 3, current: 2 })));
+    assert!(partition.check_leader(-1).is_ok() && partition.check_leader(2).is_ok());
     let mut epochs = Vec::new();
     let visit = |batch: &millstream_record::BatchView<'_>| {
         epochs.push(batch.leader_epoch());

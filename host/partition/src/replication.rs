@@ -154,6 +154,7 @@ impl Partition {
         state.role = assignment.role(self.node_id, ends, log.log_start_offset(), state.role.high_watermark());
         state.truncating_to = None;
         self.published.leader_epoch.store(epoch, Ordering::Release);
+        self.published.leader.store(leader, Ordering::Release);
         if leads {
             self.commit_waiters().begin(epoch);
             if !led && ends.end > state.role.high_watermark() {
@@ -174,10 +175,7 @@ impl Partition {
     /// Returns the id of the leader, or -1.
     #[must_use]
     pub fn leader(&self) -> i32 {
-        match &self.state.lock().role {
-            Role::Leader(_) => self.node_id,
-            Role::Follower { leader, .. } => *leader,
-        }
+        self.published.leader.load(Ordering::Acquire)
     }
 
     /// Serves a follower: checks its position against the log, notes it, and reads what comes next.
@@ -192,7 +190,7 @@ impl Partition {
     ) -> Result<FollowerRead, PartitionError> {
         let mut state = self.state.lock();
         let position = fetch.position;
-        self.check_epoch(position.leader_epoch)?;
+        self.check_leader(position.leader_epoch)?;
         let PartitionState { role, log, .. } = &mut *state;
         let log = log.open()?;
         let leader = match role {

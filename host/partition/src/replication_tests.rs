@@ -213,6 +213,8 @@ fn a_new_leader_keeps_what_was_committed_and_the_old_one_gives_up_the_rest() {
     let waiting = replicas.of(1).committed(end, Acks::All);
     replicas.elect(3, 2, &[1, 2, 3]);
     assert!(matches!(waiting.wait_blocking(), Err(PartitionError::NotLeader { leader: 3 })));
+    assert!(matches!(replicas.of(1).check_leader(-1), Err(PartitionError::NotLeader { leader: 3 })));
+    assert!(replicas.of(3).check_leader(2).is_ok());
     let late = replicas.of(1).committed(end, Acks::All);
     assert!(matches!(late.wait_blocking(), Err(PartitionError::NotLeader { leader: 3 })));
     let rejected = replicas.append_batch(1, &batch(1));

@@ -96,6 +96,7 @@ fn delete_one(broker: &Broker, name: &str, asked: &DeleteRecordsPartition) -> Re
         let message = format!("the cleanup.policy of topic {name} does not allow to delete records");
         return Err(ApiError::new(ErrorCode::POLICY_VIOLATION, message));
     }
+    partition.check_leader(-1)?;
     let high_watermark = partition.high_watermark();
     let start = partition.with_log(|log| {
         let offset = if asked.offset == HIGH_WATERMARK { high_watermark } else { asked.offset };

@@ -43,7 +43,9 @@ impl Handler for DescribeProducers {
 
 fn find(broker: &Broker, topic: &str, partition: i32) -> Result<Vec<ProducerState>, ApiError> {
     check_name(topic)?;
-    let producers = broker.partition(topic, partition)?.with_log(|log| log.producers())?;
+    let partition = broker.partition(topic, partition)?;
+    partition.check_leader(-1)?;
+    let producers = partition.with_log(|log| log.producers())?;
     let describe = |producer: millstream_log::ProducerState| ProducerState {
         producer_id: producer.producer_id,
         producer_epoch: producer.epoch.into(),

@@ -247,7 +247,7 @@ impl Pass {
 impl TargetTopic {
     fn read(&self, target: &Target, max_bytes: usize, at_least_one: bool) -> Result<PartitionRead, ApiError> {
         let partition = target.partition.as_ref().map_err(Clone::clone)?;
-        partition.check_epoch(target.leader_epoch)?;
+        partition.check_leader(target.leader_epoch)?;
         let read = partition.read(target.offset, max_bytes, at_least_one)?;
         if self.served.as_ref().is_some_and(|topic| topic.edge.has_private_batches(target.index)) {
             // The first such batch arrived while the fetch waited. The client looks up the leader, and fetches again.

@@ -72,7 +72,7 @@ fn look_up(broker: &Broker, topic: ListOffsetsTopic) -> ListOffsetsTopicResponse
 
 fn one(broker: &Broker, topic: &Str, asked: &ListOffsetsPartition) -> Result<ListOffsetsPartitionResponse, ApiError> {
     let partition = broker.partition(topic, asked.partition_index)?;
-    partition.check_epoch(asked.current_leader_epoch)?;
+    partition.check_leader(asked.current_leader_epoch)?;
     let reader = partition.reader()?;
     let epoch = |offset: i64| partition.with_log(|log| log.epoch_of(offset).unwrap_or(partition.leader_epoch()));
     let decode = |batch: &BatchView<'_>, bytes_max| broker.edge.records_for_lookup(batch, bytes_max);

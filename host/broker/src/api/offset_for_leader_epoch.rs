@@ -42,7 +42,7 @@ impl Handler for OffsetForLeaderEpoch {
 
 fn one(broker: &Broker, topic: &Str, asked: &OffsetForLeaderPartition) -> Result<EpochEndOffset, ApiError> {
     let partition = broker.partition(topic, asked.partition)?;
-    partition.check_epoch(asked.current_leader_epoch)?;
+    partition.check_leader(asked.current_leader_epoch)?;
     let end = if asked.leader_epoch == partition.leader_epoch() {
         // The current epoch continues: it ends at the log's end, even before its first record.
         Some((asked.leader_epoch, partition.log_end_offset()?))

@@ -163,11 +163,14 @@ impl LeaderState {
 
     /// Takes a newer state from the metadata, which settles the proposal that is on its way. An older one is ignored.
     pub fn set_view(&mut self, view: LeaderView, now: u64) {
-        if view.leader_epoch != self.view.leader_epoch || view.partition_epoch <= self.view.partition_epoch {
+        if view.leader_epoch != self.view.leader_epoch || view.partition_epoch < self.view.partition_epoch {
             return;
         }
+        // A change of the config alone does not settle a proposal.
+        if view.partition_epoch > self.view.partition_epoch {
+            self.proposed = None;
+        }
         self.view = view;
-        self.proposed = None;
         self.keep_replicas(now);
         self.advance();
     }
@@ -321,6 +324,8 @@ mod tests {
         assert!(leader.is_under_min_isr());
         leader.set_log(ends(120));
         assert_eq!(leader.high_watermark(), 90);
+        leader.set_view(LeaderView { min_isr: 1, ..view(7, &[1]) }, 0);
+        assert_eq!(leader.high_watermark(), 120, "the config of the topic has changed");
         let one = LeaderView { replicas: vec![1], ..view(7, &[1]) };
         let alone = LeaderState::new(1, one, ends(10), 0, 0);
         assert_eq!((alone.high_watermark(), alone.durable()), (10, 10), "the minimum is at most the replicas");

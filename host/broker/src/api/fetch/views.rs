@@ -80,7 +80,7 @@ impl Scans {
                 topic.is_scanned.then(|| {
                     let mut scan = Scan::new(target.offset);
                     let checked = target.partition.as_ref().map_err(Clone::clone);
-                    if let Err(error) = checked.and_then(|partition| Ok(partition.check_epoch(target.leader_epoch)?)) {
+                    if let Err(error) = checked.and_then(|partition| Ok(partition.check_leader(target.leader_epoch)?)) {
                         scan.stop(error);
                     }
                     scan
