@@ -102,20 +102,13 @@ fn a_partition_stays_on_the_only_broker() {
     topic.produce(&mut raw, batch(&["second"]));
 }
 
-fn features(raw: &mut Raw) -> (i64, Vec<(String, i16, i16)>, Vec<(String, i16)>) {
+fn features(raw: &mut Raw) -> ApiVersionsResponse {
     let request = ApiVersionsRequest {
         client_software_name: "raw".into(),
         client_software_version: "1".into(),
         ..Default::default()
     };
-    let response = raw.call(3, &request);
-    let supported = response.supported_features.iter();
-    let finalized = response.finalized_features.iter();
-    (
-        response.finalized_features_epoch,
-        supported.map(|feature| (feature.name.to_string(), feature.min_version, feature.max_version)).collect(),
-        finalized.map(|feature| (feature.name.to_string(), feature.max_version_level)).collect(),
-    )
+    raw.call(3, &request)
 }
 
 fn raise(raw: &mut Raw, level: i16, validate_only: bool) -> UpdateFeaturesResponse {
@@ -128,17 +121,20 @@ fn raise(raw: &mut Raw, level: i16, validate_only: bool) -> UpdateFeaturesRespon
 fn the_feature_level_of_the_metadata_is_a_feature() {
     let broker = Broker::start();
     let mut raw = Raw::connect(&broker);
-    let name = || "metadata.version".to_owned();
-    let (epoch, supported, finalized) = features(&mut raw);
-    assert_eq!((supported, finalized), (vec![(name(), 1, 1)], vec![(name(), 1)]));
+    let before = features(&mut raw);
+    let name = || "metadata.version".into();
+    let supported = SupportedFeatureKey { name: name(), min_version: 1, max_version: 1 };
+    let finalized = FinalizedFeatureKey { name: name(), min_version_level: 1, max_version_level: 1 };
+    assert_eq!((before.supported_features, before.finalized_features), (vec![supported], vec![finalized]));
+    let epoch = before.finalized_features_epoch;
     assert_eq!(raise(&mut raw, 1, false).error_code, ErrorCode::NONE);
     let rejected = raise(&mut raw, 2, false);
     assert_eq!(rejected.error_code, ErrorCode::INVALID_UPDATE_VERSION);
     let message = rejected.error_message.expect("a reason");
     assert!(message.ends_with("Local controller 0 only supports versions 1-1"), "{message}");
-    assert_eq!(features(&mut raw).0, epoch, "nothing was written");
+    assert_eq!(features(&mut raw).finalized_features_epoch, epoch, "nothing was written");
     Topic::create(&mut raw, "orders", 1, &[]);
-    assert!(features(&mut raw).0 > epoch);
+    assert!(features(&mut raw).finalized_features_epoch > epoch);
 }
 
 #[test]
