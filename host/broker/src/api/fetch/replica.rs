@@ -69,9 +69,9 @@ pub(super) fn start(
 ) -> Result<Started, Close> {
     if broker.config.inter_broker_listener != Some(context.connection.listener) {
         let error_code = ErrorCode::CLUSTER_AUTHORIZATION_FAILED;
-        tracing::warn!(
+        // Any client can send it, so the log must not grow by it.
+        tracing::debug!(
             replica = replica.replica_id,
-            peer = %context.connection.peer,
             "a fetch of a replica is rejected: this is not the listener of inter.broker.listener.name"
         );
         return context.respond(&FetchResponse { error_code, ..Default::default() }).map(Started::Ready);
