@@ -102,7 +102,7 @@ fn a_step_over_well_compressed_batches_is_no_longer_than_others() {
     }
     let found = fetch(&mut raw, &view, 0, 1 << 20, 0, 1);
     assert!((100_000..=600_000).contains(&found.next), "{}", found.next);
-    let found = fetch(&mut raw, &view, 0, 1 << 20, FOREVER_MS / 60, 1);
+    let found = fetch(&mut raw, &view, 0, 1 << 20, FOREVER_MS / 20, 1);
     assert_eq!(found.next, 3_000_000, "in the time that it has it gets to the end");
 }
 
