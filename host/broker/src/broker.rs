@@ -16,14 +16,14 @@ use uuid::Uuid;
 use crate::compute_permits::ComputePermits;
 use crate::config::{BrokerConfig, HostPort};
 use crate::controller::Controller;
-use crate::edge::{BoxFuture, Edge, MetadataChanges, ServedTopic, ServedTopics};
+use crate::edge::{BoxFuture, Edge, MetadataChanges, ServedTopics};
 use crate::error::ApiError;
 use crate::metrics::requests::RequestMetrics;
 use crate::net::request_memory::RequestMemory;
 use crate::net::types::ConnectionInfo;
 use crate::partition_dirs;
 use crate::producer_ids::ProducerIds;
-use crate::replication::{Followed, FollowerHost, LeaderHost, WantedChange};
+use crate::replication::{Replica, ReplicaHost, WantedChange};
 use millstream_metadata::controller::{AlterPartition, Request};
 use millstream_metadata::{MetadataStore, NO_LEADER};
 
@@ -70,41 +70,21 @@ impl Broker {
             None => (Str::from(connection.local.ip().to_string()), i32::from(connection.local.port())),
         }
     }
+
+    /// Returns the replicas of this broker that `wanted` selects.
+    fn replicas(&self, wanted: impl Fn(&Partition) -> bool) -> Vec<Replica> {
+        let topics = self.topics.load();
+        let replicas = topics.iter().flat_map(|topic| topic.own_partitions().iter().map(move |one| (topic.id, one)));
+        let replicas = replicas.filter(|(_, partition)| wanted(partition));
+        replicas.map(|(topic_id, partition)| Replica { topic_id, partition: Arc::clone(partition) }).collect()
+    }
 }
 
-impl Broker {
+impl ReplicaHost for Broker {
     fn registration(&self) -> ReplicaState {
         let replica_id = self.config.node_id;
         let replica_epoch = self.metadata.image().broker(replica_id).map_or(-1, |broker| broker.epoch);
         ReplicaState { replica_id, replica_epoch }
-    }
-}
-
-impl LeaderHost for Broker {
-    fn replica(&self) -> ReplicaState {
-        self.registration()
-    }
-
-    fn led(&self) -> Vec<(Uuid, Arc<Partition>)> {
-        let topics = self.topics.load();
-        let of_topic = |topic: &Arc<ServedTopic>| {
-            let led = topic.own_partitions().iter().filter(|partition| partition.has_followers());
-            led.map(|partition| (topic.id, Arc::clone(partition))).collect::<Vec<_>>()
-        };
-        topics.iter().flat_map(of_topic).collect()
-    }
-
-    fn alter_partition(&self, request: AlterPartition) -> BoxFuture<'_, Result<bool, ApiError>> {
-        Box::pin(async move {
-            let records = self.controller.submit_one(Request::AlterPartition(request), false).await?;
-            Ok(!records.is_empty())
-        })
-    }
-}
-
-impl FollowerHost for Broker {
-    fn replica(&self) -> ReplicaState {
-        self.registration()
     }
 
     fn leaders(&self) -> BTreeSet<i32> {
@@ -121,15 +101,12 @@ impl FollowerHost for Broker {
         Some((endpoint.host.clone(), endpoint.port))
     }
 
-    fn followed(&self, leader: i32) -> Vec<Followed> {
-        let topics = self.topics.load();
-        let of_topic = |topic: &Arc<ServedTopic>| {
-            let follow = topic.own_partitions().iter().filter(|partition| partition.leader() == leader);
-            follow
-                .map(|partition| Followed { topic_id: topic.id, partition: Arc::clone(partition) })
-                .collect::<Vec<_>>()
-        };
-        topics.iter().flat_map(of_topic).collect()
+    fn followed(&self, leader: i32) -> Vec<Replica> {
+        self.replicas(|partition| partition.leader() == leader)
+    }
+
+    fn led(&self) -> Vec<Replica> {
+        self.replicas(Partition::has_followers)
     }
 
     fn roles(&self) -> watch::Receiver<u64> {
@@ -138,5 +115,12 @@ impl FollowerHost for Broker {
 
     fn write_recovery_points(&self) -> io::Result<()> {
         partition_dirs::write_recovery_points(&self.data_dir, &self.topics.load())
+    }
+
+    fn alter_partition(&self, request: AlterPartition) -> BoxFuture<'_, Result<bool, ApiError>> {
+        Box::pin(async move {
+            let records = self.controller.submit_one(Request::AlterPartition(request), false).await?;
+            Ok(!records.is_empty())
+        })
     }
 }

@@ -9,9 +9,9 @@ use std::task::{Context, Poll, ready};
 
 use millstream_log::AppendedBatch;
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
 
 use crate::error::PartitionError;
+use crate::offset_waiters::{OffsetWaiters, Reported, rejected};
 use crate::partition::Partition;
 
 /// What acks=all waits for on each replica (`flush.mode`).
@@ -78,15 +78,12 @@ pub struct Committed {
     replicated: Option<Reported>,
 }
 
-type Reported = oneshot::Receiver<Result<(), PartitionError>>;
-type Waiter = oneshot::Sender<Result<(), PartitionError>>;
-
 impl Committed {
     /// Nothing to wait for.
     pub const NOW: Self = Self { synced: None, replicated: None };
 
     /// Returns a commit that the sender reports.
-    pub fn when(reported: Reported) -> Self {
+    pub(crate) fn when(reported: Reported) -> Self {
         Self { synced: Some(reported), replicated: None }
     }
 
@@ -134,21 +131,18 @@ struct CommitInner {
     ended: Option<PartitionError>,
     /// Offsets below this are committed.
     committed: i64,
-    waiting: Vec<(i64, Waiter)>,
+    waiting: OffsetWaiters,
 }
 
 impl CommitWaiters {
     /// Returns the wait until a write is committed; `None` if it is.
     fn wait(&self, end: WriteEnd) -> Option<Reported> {
         let mut inner = self.inner.lock();
-        let (sender, receiver) = oneshot::channel();
         match inner.why_never(end) {
-            // The receiver is at hand.
-            Some(error) => _ = sender.send(Err(error)),
-            None if end.offset <= inner.committed => return None,
-            None => inner.waiting.push((end.offset, sender)),
+            Some(error) => Some(rejected(error)),
+            None if end.offset <= inner.committed => None,
+            None => Some(inner.waiting.add(end.offset)),
         }
-        Some(receiver)
     }
 
     /// Begins an epoch in which this broker leads. A leader that stays keeps its log, and the writes that wait.
@@ -177,16 +171,15 @@ impl CommitWaiters {
     pub(crate) fn complete(&self) {
         let mut inner = self.inner.lock();
         let committed = inner.committed;
-        let (done, waiting) = std::mem::take(&mut inner.waiting).into_iter().partition(|(end, _)| *end <= committed);
-        inner.waiting = waiting;
+        let over = inner.waiting.take_up_to(committed);
         drop(inner);
-        report(done, &Ok(()));
+        over.report(&Ok(()));
     }
 
     /// Ends every wait with an error.
     pub(crate) fn fail_all(&self, error: &PartitionError) {
-        let waiting = std::mem::take(&mut self.inner.lock().waiting);
-        report(waiting, &Err(error.clone()));
+        let over = self.inner.lock().waiting.take_all();
+        over.report(&Err(error.clone()));
     }
 
     /// Lowers what is committed to the new end of a truncated log: an unclean election lost committed records. The
@@ -202,13 +195,6 @@ impl CommitInner {
     fn why_never(&self, end: WriteEnd) -> Option<PartitionError> {
         let changed = || PartitionError::LeaderEpochChanged { appended: end.leader_epoch, current: self.leader_epoch };
         self.ended.clone().or_else(|| (end.leader_epoch != self.leader_epoch).then(changed))
-    }
-}
-
-fn report(waiting: Vec<(i64, Waiter)>, outcome: &Result<(), PartitionError>) {
-    for (_, waiter) in waiting {
-        // The client may have disconnected.
-        let _ = waiter.send(outcome.clone());
     }
 }
 

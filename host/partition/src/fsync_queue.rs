@@ -11,10 +11,10 @@ use std::thread::JoinHandle;
 
 use millstream_log::FileSystem;
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::oneshot;
 
 use crate::commit::{Committed, FlushMode};
 use crate::error::PartitionError;
+use crate::offset_waiters::OffsetWaiters;
 
 /// The number of sync threads. An fsync blocks its thread and needs no CPU, and the file system's journal merges the
 /// ones that run at the same time: the first records of many new partitions need several fsyncs each.
@@ -42,8 +42,6 @@ pub struct SyncWaiters {
     inner: Mutex<Inner>,
 }
 
-type Waiter = oneshot::Sender<Result<(), PartitionError>>;
-
 #[derive(Debug, Default)]
 struct Inner {
     /// Offsets below this are on stable storage.
@@ -52,17 +50,14 @@ struct Inner {
     requested: i64,
     /// Whether a sync of the log runs or is queued.
     running: bool,
-    waiting: Vec<(i64, Waiter)>,
+    waiting: OffsetWaiters,
 }
 
 impl SyncWaiters {
     /// Ends every wait with an error.
     pub fn fail_all(&self, error: &PartitionError) {
-        let waiting = std::mem::take(&mut self.inner.lock().waiting);
-        for (_, waiter) in waiting {
-            // The client may have disconnected.
-            let _ = waiter.send(Err(error.clone()));
-        }
+        let over = self.inner.lock().waiting.take_all();
+        over.report(&Err(error.clone()));
     }
 
     /// Notes that all offsets below `synced` are on stable storage. The caller excludes truncations.
@@ -75,15 +70,11 @@ impl SyncWaiters {
     fn complete(&self) -> bool {
         let mut inner = self.inner.lock();
         let synced = inner.synced;
-        let (done, waiting): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut inner.waiting).into_iter().partition(|(end, _)| *end <= synced);
-        inner.waiting = waiting;
+        let over = inner.waiting.take_up_to(synced);
         inner.running = inner.requested > synced;
         let again = inner.running;
         drop(inner);
-        for (_, waiter) in done {
-            let _ = waiter.send(Ok(()));
-        }
+        over.report(&Ok(()));
         again
     }
 
@@ -150,10 +141,9 @@ impl FsyncQueue {
         if end <= inner.synced {
             return Committed::NOW;
         }
-        let (sender, receiver) = oneshot::channel();
-        inner.waiting.push((end, sender));
+        let reported = inner.waiting.add(end);
         self.enqueue(source, inner, end);
-        Committed::when(receiver)
+        Committed::when(reported)
     }
 
     /// Starts a sync of all offsets below `end`, now or after the one that runs. The source learns of its end.

@@ -6,6 +6,7 @@
 //! | `open.rs`, `close.rs` | opening and closing many partitions, in parallel |
 //! | `commit.rs` | `committed(end, acks)`: the wait before the response to a write |
 //! | `fsync_queue.rs` | one fsync for many writes |
+//! | `offset_waiters.rs` | writes that wait for an offset |
 //! | `fetch_waiters.rs` | fetches that wait for records |
 //! | `internal_topic.rs` | topics in which the broker keeps its own state |
 //! | `error.rs` | why a partition cannot serve a request |
@@ -25,6 +26,7 @@ mod fetch_waiters;
 mod fsync_queue;
 mod internal_topic;
 mod many;
+mod offset_waiters;
 mod open;
 mod partition;
 #[cfg(test)]

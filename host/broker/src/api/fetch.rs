@@ -4,6 +4,7 @@
 //! There are no fetch sessions: session id 0 is always a valid response, and clients then name their partitions each
 //! time.
 
+mod long_poll;
 mod replica;
 mod views;
 
@@ -13,13 +14,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_log::LogSlice;
-use millstream_partition::{Arrival, Partition, PartitionRead};
+use millstream_partition::{FetchWaiters, Partition, PartitionRead};
 use millstream_record::Codec;
 use millstream_wire::messages::{FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData};
 use millstream_wire::{ErrorCode, Records, Str, WireError};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::long_poll::{LongPoll, poll_until};
 use super::handler::{RequestContext, Started, TwoStageHandler};
 use crate::broker::Broker;
 use crate::config::CompressionType;
@@ -108,10 +110,10 @@ impl TwoStageHandler for Fetch {
         }
         let pass = fetch.pass();
         if max_wait.is_zero() || fetch.is_enough(&pass) {
-            return fetch.answer(pass).map(Started::Ready);
+            return fetch.respond(pass).map(Started::Ready);
         }
         let deadline = Instant::now() + max_wait;
-        Ok(Started::Later(Box::pin(async move { fetch.poll_until(deadline).await.map(Some) })))
+        Ok(Started::Later(Box::pin(async move { poll_until(fetch, deadline).await.map(Some) })))
     }
 }
 
@@ -158,11 +160,25 @@ impl Plan {
         self.topics.iter().flat_map(|topic| topic.targets.iter().map(move |target| (topic, target)))
     }
 
-    fn partitions(&self) -> impl Iterator<Item = &Arc<Partition>> {
-        self.targets().filter_map(|(_, target)| target.partition.as_ref().ok())
+    fn partition_data(&self, index: i32, read: PartitionRead, files: &mut Vec<LogSlice>) -> PartitionData {
+        let len = read.slice.as_ref().map_or(0, |slice| slice.len);
+        files.extend(read.slice);
+        PartitionData {
+            partition_index: index,
+            high_watermark: read.high_watermark,
+            last_stable_offset: read.high_watermark,
+            log_start_offset: read.log_start_offset,
+            aborted_transactions: self.read_committed.then(Vec::new),
+            records: if len == 0 { Records::EMPTY } else { Records::External { len } },
+            ..Default::default()
+        }
     }
+}
 
-    /// Reads every partition once, within the limits of the request. The first batch is always returned whole.
+impl LongPoll for Plan {
+    type Pass = Pass;
+
+    /// Reads within the limits of the request. The first batch is always returned whole.
     fn pass(&self) -> Pass {
         let mut left = self.max_bytes;
         let mut pass = Pass { results: Vec::new(), bytes: 0, failed: false, shown: Vec::new() };
@@ -173,31 +189,23 @@ impl Plan {
         pass
     }
 
+    fn bytes(pass: &Pass) -> usize {
+        pass.bytes
+    }
+
     fn is_enough(&self, pass: &Pass) -> bool {
         pass.failed || pass.bytes >= self.min_bytes || pass.results.is_empty()
     }
 
-    /// Waits for bytes until the deadline. Bytes that arrived before count too.
-    async fn poll_until(self, deadline: Instant) -> Result<Outgoing, Close> {
-        loop {
-            let arrival = Arrival::new(self.min_bytes);
-            let registered = Registered::new(&self, &arrival);
-            let pass = self.pass();
-            if self.is_enough(&pass) {
-                drop(registered);
-                return self.answer(pass);
-            }
-            arrival.count(pass.bytes);
-            let timed_out = tokio::time::timeout_at(deadline, arrival.enough()).await.is_err();
-            drop(registered);
-            if timed_out {
-                let pass = self.pass();
-                return self.answer(pass);
-            }
-        }
+    fn min_bytes(&self) -> usize {
+        self.min_bytes
     }
 
-    fn answer(&self, pass: Pass) -> Result<Outgoing, Close> {
+    fn waiters(&self) -> impl Iterator<Item = &FetchWaiters> {
+        self.targets().filter_map(|(_, target)| Some(target.partition.as_ref().ok()?.waiters()))
+    }
+
+    fn respond(&self, pass: Pass) -> Result<Outgoing, Close> {
         let mut results = pass.results.into_iter();
         let mut shown = pass.shown.into_iter();
         let mut files: Vec<LogSlice> = Vec::new();
@@ -216,20 +224,6 @@ impl Plan {
         });
         let response = FetchResponse { responses: responses.collect(), ..Default::default() };
         self.context.respond_with_files(&response, files)
-    }
-
-    fn partition_data(&self, index: i32, read: PartitionRead, files: &mut Vec<LogSlice>) -> PartitionData {
-        let len = read.slice.as_ref().map_or(0, |slice| slice.len);
-        files.extend(read.slice);
-        PartitionData {
-            partition_index: index,
-            high_watermark: read.high_watermark,
-            last_stable_offset: read.high_watermark,
-            log_start_offset: read.log_start_offset,
-            aborted_transactions: self.read_committed.then(Vec::new),
-            records: if len == 0 { Records::EMPTY } else { Records::External { len } },
-            ..Default::default()
-        }
     }
 }
 
@@ -277,28 +271,5 @@ fn failed(target: &Target, error: &ApiError) -> PartitionData {
         high_watermark: -1,
         records: Records::EMPTY,
         ..Default::default()
-    }
-}
-
-/// The registrations of a fetch. They end with it, even if its connection closes.
-struct Registered<'a> {
-    fetch: &'a Plan,
-    arrival: &'a Arc<Arrival>,
-}
-
-impl<'a> Registered<'a> {
-    fn new(fetch: &'a Plan, arrival: &'a Arc<Arrival>) -> Self {
-        for partition in fetch.partitions() {
-            partition.waiters().register(arrival);
-        }
-        Self { fetch, arrival }
-    }
-}
-
-impl Drop for Registered<'_> {
-    fn drop(&mut self) {
-        for partition in self.fetch.partitions() {
-            partition.waiters().remove(self.arrival);
-        }
     }
 }

@@ -3,20 +3,21 @@
 //! One request is under way at a time. A follower appends and syncs what a response brings before it fetches again. So
 //! the offset of its next fetch is what it has on stable storage, and the leader counts that for acks=all.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_partition::replica::{NextStep, ReplicaResponse, ResponseError};
-use millstream_partition::{Committed, NextFetch, Partition, PartitionError};
-use millstream_wire::messages::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData, ReplicaState};
+use millstream_partition::{Committed, NextFetch, PartitionError};
+use millstream_wire::messages::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData};
 use millstream_wire::{ErrorCode, Records};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::connection::{Connection, ConnectionError};
+use super::{Replica, ReplicaHost};
 use crate::blocking::blocking;
 use crate::error::ApiError;
 
@@ -57,44 +58,13 @@ impl Default for FetcherConfig {
     }
 }
 
-/// A partition that may follow the leader.
-#[derive(Debug, Clone)]
-pub(crate) struct Followed {
-    pub(crate) topic_id: Uuid,
-    pub(crate) partition: Arc<Partition>,
-}
-
-/// What a fetcher needs of its broker.
-pub(crate) trait FollowerHost: Send + Sync + 'static {
-    /// Returns the id of this broker and the epoch of its registration.
-    fn replica(&self) -> ReplicaState;
-
-    /// Returns the leaders that partitions of this broker follow.
-    fn leaders(&self) -> BTreeSet<i32>;
-
-    /// Returns the host and the port of another broker's listener for brokers; `None` if it has none.
-    fn address(&self, broker: i32) -> Option<(String, u16)>;
-
-    /// Returns the partitions that follow a leader.
-    fn followed(&self, leader: i32) -> Vec<Followed>;
-
-    /// Returns a signal that changes after the roles of partitions have changed.
-    fn roles(&self) -> watch::Receiver<u64>;
-
-    /// Writes the checkpoint of recovery points durably. Blocks for the disk.
-    ///
-    /// # Errors
-    /// The disk failed.
-    fn write_recovery_points(&self) -> io::Result<()>;
-}
-
 /// The fetches from one leader.
 pub(super) struct Fetcher {
-    host: Arc<dyn FollowerHost>,
+    host: Arc<dyn ReplicaHost>,
     leader: i32,
     address: (String, u16),
     config: FetcherConfig,
-    followed: Vec<Followed>,
+    followed: Vec<Replica>,
     /// Partitions that failed, and when they are fetched again.
     delayed: HashMap<(Uuid, i32), Instant>,
 }
@@ -127,7 +97,7 @@ enum FetcherError {
 type Outcome = Result<(), FollowError>;
 
 impl Fetcher {
-    pub(super) fn new(host: Arc<dyn FollowerHost>, leader: i32, address: (String, u16), config: FetcherConfig) -> Self {
+    pub(super) fn new(host: Arc<dyn ReplicaHost>, leader: i32, address: (String, u16), config: FetcherConfig) -> Self {
         Self { host, leader, address, config, followed: Vec::new(), delayed: HashMap::new() }
     }
 
@@ -185,16 +155,16 @@ impl Fetcher {
     }
 
     /// Returns the partitions to fetch now, each with its position.
-    fn wanted(&mut self) -> Vec<(Followed, NextFetch)> {
+    fn wanted(&mut self) -> Vec<(Replica, NextFetch)> {
         let now = Instant::now();
         self.delayed.retain(|_, until| *until > now);
         let ready = self.followed.iter().filter(|followed| !self.delayed.contains_key(&followed.key()));
         // A partition that is offline or deleted is not fetched.
-        let next = |followed: &Followed| Some((followed.clone(), followed.partition.next_fetch().ok()??));
+        let next = |followed: &Replica| Some((followed.clone(), followed.partition.next_fetch().ok()??));
         ready.filter_map(next).filter(|(_, next)| next.leader == self.leader).collect()
     }
 
-    fn request(&self, wanted: &[(Followed, NextFetch)]) -> FetchRequest {
+    fn request(&self, wanted: &[(Replica, NextFetch)]) -> FetchRequest {
         let mut topics: Vec<FetchTopic> = Vec::new();
         for (followed, NextFetch { position, .. }) in wanted {
             let partition = FetchPartition {
@@ -216,7 +186,7 @@ impl Fetcher {
             }
         }
         FetchRequest {
-            replica_state: self.host.replica(),
+            replica_state: self.host.registration(),
             max_wait_ms: i32::try_from(self.config.wait_max.as_millis()).unwrap_or(i32::MAX),
             min_bytes: self.config.min_bytes,
             max_bytes: self.config.response_max_bytes,
@@ -226,11 +196,7 @@ impl Fetcher {
     }
 
     /// Applies a response, and waits until what it brought is synced.
-    async fn follow(
-        &mut self,
-        wanted: Vec<(Followed, NextFetch)>,
-        response: FetchResponse,
-    ) -> Result<(), FetcherError> {
+    async fn follow(&mut self, wanted: Vec<(Replica, NextFetch)>, response: FetchResponse) -> Result<(), FetcherError> {
         let host = Arc::clone(&self.host);
         let followed = blocking(move || follow_all(&*host, wanted, response)).await.map_err(FetcherError::Blocking)?;
         // All syncs start before the first one is awaited.
@@ -259,7 +225,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-impl Followed {
+impl Replica {
     fn key(&self) -> (Uuid, i32) {
         (self.topic_id, self.partition.index())
     }
@@ -270,7 +236,7 @@ impl Followed {
     }
 
     /// Applies the response for this partition. Blocks for the disk.
-    fn follow(&self, host: &dyn FollowerHost, next: &NextFetch, data: &PartitionData) -> Outcome {
+    fn follow(&self, host: &dyn ReplicaHost, next: &NextFetch, data: &PartitionData) -> Outcome {
         let diverging = &data.diverging_epoch;
         let response = ReplicaResponse {
             position: next.position,
@@ -309,15 +275,15 @@ impl Followed {
 
 /// Applies a response to the partitions that were asked for. Others in the response are ignored.
 fn follow_all(
-    host: &dyn FollowerHost,
-    wanted: Vec<(Followed, NextFetch)>,
+    host: &dyn ReplicaHost,
+    wanted: Vec<(Replica, NextFetch)>,
     response: FetchResponse,
-) -> Vec<(Followed, Outcome)> {
+) -> Vec<(Replica, Outcome)> {
     let mut found: HashMap<(Uuid, i32), PartitionData> = HashMap::new();
     for topic in response.responses {
         found.extend(topic.partitions.into_iter().map(|data| ((topic.topic_id, data.partition_index), data)));
     }
-    let follow = |(followed, next): (Followed, NextFetch)| {
+    let follow = |(followed, next): (Replica, NextFetch)| {
         let data = found.remove(&followed.key())?;
         let outcome = followed.follow(host, &next, &data);
         Some((followed, outcome))

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use uuid::Uuid;
 
-use super::LeaderHost;
+use super::{Replica, ReplicaHost};
 use crate::error::ApiError;
 
 /// The pause before a request without a clear response is sent again.
@@ -29,7 +29,7 @@ pub(crate) struct WantedChange {
 ///
 /// A follower is looked at twice in `lag_max` (`replica.lag.time.max.ms`), as in Kafka.
 pub(crate) async fn run(
-    host: Arc<dyn LeaderHost>,
+    host: Arc<dyn ReplicaHost>,
     mut wanted: mpsc::UnboundedReceiver<WantedChange>,
     lag_max: Duration,
     mut stop: watch::Receiver<bool>,
@@ -49,9 +49,9 @@ pub(crate) async fn run(
     }
 }
 
-fn expired(host: &dyn LeaderHost, lag_max: Duration) -> Vec<WantedChange> {
+fn expired(host: &dyn ReplicaHost, lag_max: Duration) -> Vec<WantedChange> {
     let lag_max_ms = u64::try_from(lag_max.as_millis()).unwrap_or(u64::MAX);
-    let expired = |(topic_id, partition): (Uuid, Arc<Partition>)| {
+    let expired = |Replica { topic_id, partition }: Replica| {
         let proposal = partition.expire_followers(lag_max_ms)?;
         let (topic, index) = (partition.topic(), partition.index());
         tracing::info!(topic, partition = index, isr = ?members(&proposal), "followers lag and leave the in-sync set");
@@ -61,10 +61,10 @@ fn expired(host: &dyn LeaderHost, lag_max: Duration) -> Vec<WantedChange> {
 }
 
 /// Sends one change until it has a clear response. Newer metadata settles it as well, and comes by itself.
-async fn carry_out(host: Arc<dyn LeaderHost>, change: WantedChange) {
+async fn carry_out(host: Arc<dyn ReplicaHost>, change: WantedChange) {
     let WantedChange { topic_id, partition, proposal } = change;
     loop {
-        let replica = host.replica();
+        let replica = host.registration();
         let request = AlterPartition {
             broker: replica.replica_id,
             broker_epoch: replica.replica_epoch,

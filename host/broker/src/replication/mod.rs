@@ -3,7 +3,7 @@
 //!
 //! | File | Subject |
 //! |---|---|
-//! | `mod.rs` | one fetcher for each leader |
+//! | `mod.rs` | what replication needs of its broker, and one fetcher for each leader |
 //! | `fetcher.rs` | the fetches from one leader, for all partitions that follow it |
 //! | `connection.rs` | one connection to another broker |
 //! | `in_sync.rs` | the changes of in-sync sets that leaders on this broker want |
@@ -14,8 +14,9 @@ mod in_sync;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-pub(crate) use fetcher::{FetcherConfig, Followed, FollowerHost};
+pub(crate) use fetcher::FetcherConfig;
 pub(crate) use in_sync::{WantedChange, run as run_in_sync};
 
 use crate::error::ApiError;
@@ -34,13 +35,38 @@ use fetcher::Fetcher;
 
 type AlterFuture<'a> = Pin<Box<dyn Future<Output = Result<bool, ApiError>> + Send + 'a>>;
 
-/// What a leader needs of its broker.
-pub(crate) trait LeaderHost: Send + Sync + 'static {
-    /// Returns the id of this broker and the epoch of its registration.
-    fn replica(&self) -> ReplicaState;
+/// A replica of this broker.
+#[derive(Debug, Clone)]
+pub(crate) struct Replica {
+    pub(crate) topic_id: Uuid,
+    pub(crate) partition: Arc<Partition>,
+}
 
-    /// Returns the partitions that this broker leads with followers, each with the id of its topic.
-    fn led(&self) -> Vec<(Uuid, Arc<Partition>)>;
+/// What replication needs of its broker.
+pub(crate) trait ReplicaHost: Send + Sync + 'static {
+    /// Returns the id of this broker and the epoch of its registration.
+    fn registration(&self) -> ReplicaState;
+
+    /// Returns the leaders that partitions of this broker follow.
+    fn leaders(&self) -> BTreeSet<i32>;
+
+    /// Returns the host and the port of another broker's listener for brokers; `None` if it has none.
+    fn address(&self, broker: i32) -> Option<(String, u16)>;
+
+    /// Returns the replicas that follow a leader.
+    fn followed(&self, leader: i32) -> Vec<Replica>;
+
+    /// Returns the replicas that lead and have followers.
+    fn led(&self) -> Vec<Replica>;
+
+    /// Returns a signal that changes after the roles of partitions have changed.
+    fn roles(&self) -> watch::Receiver<u64>;
+
+    /// Writes the checkpoint of recovery points durably. Blocks for the disk.
+    ///
+    /// # Errors
+    /// The disk failed.
+    fn write_recovery_points(&self) -> io::Result<()>;
 
     /// Asks the controller for an in-sync set. Returns whether it has changed.
     fn alter_partition(&self, request: AlterPartition) -> AlterFuture<'_>;
@@ -54,7 +80,7 @@ struct Running {
 
 /// Runs a fetcher for each leader that partitions of this broker follow, until `stop` says so. When this returns, no
 /// fetcher writes to a log any more.
-pub(crate) async fn run(host: Arc<dyn FollowerHost>, config: FetcherConfig, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn run(host: Arc<dyn ReplicaHost>, config: FetcherConfig, mut stop: watch::Receiver<bool>) {
     let mut roles = host.roles();
     let mut running: HashMap<i32, Running> = HashMap::new();
     let mut tasks = JoinSet::new();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use millstream_log::LogSlice;
 use millstream_partition::replica::{FetchPosition, ResponseError};
-use millstream_partition::{Arrival, FollowerFetch, FollowerRead, Partition};
+use millstream_partition::{FetchWaiters, FollowerFetch, FollowerRead, Partition};
 use millstream_wire::messages::{
     DivergingEpoch, FetchPartition, FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch,
     PartitionData, ReplicaState,
@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::long_poll::{LongPoll, poll_until};
 use crate::api::handler::{RequestContext, Started};
 use crate::broker::Broker;
 use crate::error::ApiError;
@@ -87,7 +88,7 @@ pub(super) fn start(
     if fetch.is_enough(&pass) {
         return fetch.respond(pass).map(Started::Ready);
     }
-    Ok(Started::Later(Box::pin(async move { fetch.poll_until(deadline).await.map(Some) })))
+    Ok(Started::Later(Box::pin(async move { poll_until(fetch, deadline).await.map(Some) })))
 }
 
 impl ReplicaFetch {
@@ -119,9 +120,17 @@ impl ReplicaFetch {
         }
     }
 
-    fn targets(&self) -> impl Iterator<Item = &Target> {
-        self.topics.iter().flat_map(|topic| &topic.targets)
+    /// Passes on the in-sync set that a position makes possible.
+    fn want(&self, topic: &TargetTopic, target: &Target, read: &FollowerRead) {
+        let (Some(proposal), Ok(partition)) = (&read.proposal, &target.partition) else { return };
+        let (topic_id, partition, proposal) = (topic.topic_id, Arc::clone(partition), proposal.clone());
+        // Without a receiver the broker stops.
+        let _ = self.wanted_changes.send(WantedChange { topic_id, partition, proposal });
     }
+}
+
+impl LongPoll for ReplicaFetch {
+    type Pass = Pass;
 
     fn pass(&self) -> Pass {
         let mut left = self.max_bytes;
@@ -138,34 +147,23 @@ impl ReplicaFetch {
         pass
     }
 
-    /// Passes on the in-sync set that a position makes possible.
-    fn want(&self, topic: &TargetTopic, target: &Target, read: &FollowerRead) {
-        let (Some(proposal), Ok(partition)) = (&read.proposal, &target.partition) else { return };
-        let (topic_id, partition, proposal) = (topic.topic_id, Arc::clone(partition), proposal.clone());
-        // Without a receiver the broker stops.
-        let _ = self.wanted_changes.send(WantedChange { topic_id, partition, proposal });
+    fn bytes(pass: &Pass) -> usize {
+        pass.bytes
     }
 
     fn is_enough(&self, pass: &Pass) -> bool {
         pass.is_news || pass.bytes >= self.min_bytes || pass.results.is_empty()
     }
 
-    async fn poll_until(self, deadline: Instant) -> Result<Outgoing, Close> {
-        loop {
-            let arrival = Arrival::new(self.min_bytes);
-            let registered = Registered::new(&self, &arrival);
-            let pass = self.pass();
-            if self.is_enough(&pass) {
-                drop(registered);
-                return self.respond(pass);
-            }
-            arrival.count(pass.bytes);
-            let timed_out = tokio::time::timeout_at(deadline, arrival.enough()).await.is_err();
-            drop(registered);
-            if timed_out {
-                return self.respond(self.pass());
-            }
-        }
+    fn min_bytes(&self) -> usize {
+        self.min_bytes
+    }
+
+    /// Returns those for new records, and those for a newer high watermark.
+    fn waiters(&self) -> impl Iterator<Item = &FetchWaiters> {
+        let partitions =
+            self.topics.iter().flat_map(|topic| &topic.targets).filter_map(|it| it.partition.as_ref().ok());
+        partitions.flat_map(|partition| [partition.follower_waiters(), partition.waiters()])
     }
 
     fn respond(&self, pass: Pass) -> Result<Outgoing, Close> {
@@ -245,31 +243,5 @@ fn failed(target: &Target, error: &ApiError) -> PartitionData {
         high_watermark: -1,
         records: Records::EMPTY,
         ..Default::default()
-    }
-}
-
-/// The registrations of a fetch, for records and for the high watermark. They end with it, even if its connection
-/// closes.
-struct Registered<'a> {
-    fetch: &'a ReplicaFetch,
-    arrival: &'a Arc<Arrival>,
-}
-
-impl<'a> Registered<'a> {
-    fn new(fetch: &'a ReplicaFetch, arrival: &'a Arc<Arrival>) -> Self {
-        for partition in fetch.targets().filter_map(|target| target.partition.as_ref().ok()) {
-            partition.follower_waiters().register(arrival);
-            partition.waiters().register(arrival);
-        }
-        Self { fetch, arrival }
-    }
-}
-
-impl Drop for Registered<'_> {
-    fn drop(&mut self) {
-        for partition in self.fetch.targets().filter_map(|target| target.partition.as_ref().ok()) {
-            partition.follower_waiters().remove(self.arrival);
-            partition.waiters().remove(self.arrival);
-        }
     }
 }

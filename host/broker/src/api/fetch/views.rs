@@ -8,7 +8,8 @@ use std::time::Duration;
 use millstream_partition::{Arrival, Partition, PartitionRead};
 use tokio::time::Instant;
 
-use super::{Pass, Plan, Registered, Target, ZSTD_SINCE};
+use super::long_poll::{LongPoll, Registered};
+use super::{Pass, Plan, Target, ZSTD_SINCE};
 use crate::blocking::blocking;
 use crate::broker::Broker;
 use crate::edge::view::scan::{Progress, Scan, StepLimits};
@@ -61,7 +62,7 @@ pub(super) async fn poll(broker: Arc<Broker>, fetch: Plan, max_wait: Duration) -
         let is_over = scans.left == 0 || Instant::now() >= deadline;
         if is_over || scans.any_done() || fetch.is_enough(&pass) {
             drop(registered);
-            return fetch.answer(scans.fill(pass)).map(Some);
+            return fetch.respond(scans.fill(pass)).map(Some);
         }
         until = deadline;
         if !scans.any_behind() {
