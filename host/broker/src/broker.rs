@@ -71,6 +71,19 @@ impl Broker {
         }
     }
 
+    /// Returns the address at which the client of this connection reaches a broker; `None` if the broker is not
+    /// registered, or has no listener of this name.
+    pub(crate) fn endpoint(&self, connection: &ConnectionInfo, node_id: i32) -> Option<(Str, i32)> {
+        if node_id == self.config.node_id {
+            return Some(self.advertised(connection));
+        }
+        let listener = &self.config.listeners.get(connection.listener)?.name;
+        let image = self.metadata.image();
+        let endpoints = &image.broker(node_id)?.registration.endpoints;
+        let endpoint = endpoints.iter().find(|endpoint| endpoint.listener == *listener)?;
+        Some((Str::from(endpoint.host.as_str()), i32::from(endpoint.port)))
+    }
+
     /// Returns the replicas of this broker that `wanted` selects.
     fn replicas(&self, wanted: impl Fn(&Partition) -> bool) -> Vec<Replica> {
         let topics = self.topics.load();

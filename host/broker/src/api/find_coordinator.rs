@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use millstream_coordinator::group::GroupError;
 use millstream_wire::messages::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
 use millstream_wire::{ErrorCode, Str};
 
@@ -74,17 +75,17 @@ async fn find(broker: &Arc<Broker>, key_type: i8, version: i16) -> Result<(), Ap
 fn coordinator(broker: &Broker, context: &RequestContext, found: &Result<(), ApiError>, key: Str) -> Coordinator {
     match found {
         Ok(()) => {
-            let (host, port) = broker.advertised(&context.connection);
             let node_id = broker.config.node_id;
+            let Some((host, port)) = broker.endpoint(&context.connection, node_id) else {
+                return failed(key, &GroupError::CoordinatorNotAvailable.into());
+            };
             Coordinator { key, node_id, host, port, error_code: ErrorCode::NONE, error_message: None }
         }
-        Err(error) => Coordinator {
-            key,
-            node_id: -1,
-            host: Str::EMPTY,
-            port: -1,
-            error_code: error.code,
-            error_message: error.text(),
-        },
+        Err(error) => failed(key, error),
     }
+}
+
+fn failed(key: Str, error: &ApiError) -> Coordinator {
+    let (error_code, error_message) = (error.code, error.text());
+    Coordinator { key, node_id: -1, host: Str::EMPTY, port: -1, error_code, error_message }
 }
