@@ -113,6 +113,7 @@ impl From<PartitionError> for ApiError {
             | PartitionError::LeaderEpochChanged { .. }
             | PartitionError::NotLeader { .. }
             | PartitionError::ShuttingDown => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+            PartitionError::NotEnoughReplicas { .. } => ErrorCode::NOT_ENOUGH_REPLICAS,
             PartitionError::FencedLeaderEpoch { .. } => ErrorCode::FENCED_LEADER_EPOCH,
             // The follower retries until the leader has the metadata with it, as in Kafka.
             PartitionError::UnknownLeaderEpoch { .. } | PartitionError::NotReplica { .. } => {

@@ -31,8 +31,19 @@ impl<E: Send + Sync + 'static> InternalTopic for NamedTopic<E> {
         topics.by_name(self.name).map_or(0, |topic| i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX))
     }
 
-    fn append(&self, partition: i32, batch: &[u8]) -> Result<InternalAppend, PartitionError> {
-        self.partition(partition)?.append_internal(batch)
+    fn led_epoch(&self, partition: i32) -> Option<i32> {
+        self.partition(partition).ok()?.led_epoch()
+    }
+
+    fn is_empty(&self, partition: i32) -> bool {
+        let partition = self.partition(partition);
+        partition.is_ok_and(|partition| {
+            partition.reader().is_ok_and(|log| log.log_start_offset() == log.log_end_offset())
+        })
+    }
+
+    fn append(&self, partition: i32, leader_epoch: i32, batch: &[u8]) -> Result<InternalAppend, PartitionError> {
+        self.partition(partition)?.append_internal(leader_epoch, batch)
     }
 
     fn replay(

@@ -45,13 +45,19 @@ pub enum PartitionError {
         /// The epoch of this leader.
         current: i32,
     },
-    /// The leader epoch changed between the append of a record and its commit.
-    #[error("the record was appended at leader epoch {appended}, and the epoch is now {current}")]
+    /// The leader epoch changed before the commit of a record, or already before its append.
+    #[error("the record belongs to leader epoch {appended}, and the epoch is now {current}")]
     LeaderEpochChanged {
-        /// The epoch of the append.
+        /// The epoch of the record.
         appended: i32,
-        /// The epoch at the commit.
+        /// The current epoch.
         current: i32,
+    },
+    /// The in-sync set is smaller than `min.insync.replicas`, so nothing would be committed.
+    #[error("only {in_sync} replicas are in sync, fewer than min.insync.replicas")]
+    NotEnoughReplicas {
+        /// The size of the in-sync set.
+        in_sync: usize,
     },
     /// The broker shuts down: a write that was not committed yet may be lost.
     #[error("the broker is shutting down")]

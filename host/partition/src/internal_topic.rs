@@ -9,13 +9,13 @@ use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use millstream_log::AppendError;
+use millstream_log::{AppendError, Appended};
 use millstream_record::{BatchView, CheckedBatch};
 
 use crate::clock::now_ms;
 use crate::commit::{Acks, WriteEnd};
 use crate::error::PartitionError;
-use crate::partition::Partition;
+use crate::partition::{Partition, Role};
 
 /// The most bytes that one batch of an internal topic may decompress to. The writer's `max.message.bytes` limits a
 /// batch that was written here; nothing limits one in a folder that was copied from elsewhere.
@@ -37,13 +37,20 @@ pub trait InternalTopic: Send + Sync + 'static {
     /// Returns the number of partitions; 0 while the topic does not exist.
     fn partitions(&self) -> i32;
 
-    /// Appends one batch with base offset 0 to a partition that this broker leads. The log assigns the real offsets.
+    /// Returns the leader epoch in which this broker leads a partition; `None` if it does not.
+    fn led_epoch(&self, partition: i32) -> Option<i32>;
+
+    /// Returns whether a partition has no records, so that a replay would find nothing.
+    fn is_empty(&self, partition: i32) -> bool;
+
+    /// Appends one batch with base offset 0 to a partition that this broker leads in `leader_epoch`. The log assigns the
+    /// real offsets.
     ///
     /// Callers hold a lock over the call, so it waits for nothing but the page cache.
     ///
     /// # Errors
     /// Nothing was appended.
-    fn append(&self, partition: i32, batch: &[u8]) -> Result<InternalAppend, PartitionError>;
+    fn append(&self, partition: i32, leader_epoch: i32, batch: &[u8]) -> Result<InternalAppend, PartitionError>;
 
     /// Passes each batch of a partition to `visit`, from the log start to the log end, until `visit` breaks. Blocks for
     /// the disk.
@@ -58,19 +65,45 @@ pub trait InternalTopic: Send + Sync + 'static {
 }
 
 impl Partition {
+    /// Returns the leader epoch in which this broker leads; `None` if it does not.
+    #[must_use]
+    pub fn led_epoch(&self) -> Option<i32> {
+        match &self.state.lock().role {
+            Role::Leader(leader) => Some(leader.epoch()),
+            Role::Follower { .. } => None,
+        }
+    }
+
     /// Appends one batch of an internal topic, see [`InternalTopic::append`].
     ///
     /// # Errors
     /// As [`InternalTopic::append`].
-    pub fn append_internal(self: &Arc<Self>, batch: &[u8]) -> Result<InternalAppend, PartitionError> {
+    pub fn append_internal(self: &Arc<Self>, leader_epoch: i32, batch: &[u8]) -> Result<InternalAppend, PartitionError> {
         let batch = CheckedBatch::of_own(batch).map_err(|error| AppendError::Corrupt(error.to_string()))?;
-        let appended = self.append(&batch, now_ms())?.batch();
+        let appended = self.append_in_epoch(leader_epoch, &batch)?.batch();
         let (partition, write) = (Arc::clone(self), WriteEnd::of(&appended));
         let committed = Box::pin(async move {
             partition.committed(write, Acks::All).await?;
             partition.check_still_leads(write.leader_epoch)
         });
         Ok(InternalAppend { base_offset: appended.base_offset, committed })
+    }
+
+    /// Appends a batch if this broker leads in `leader_epoch`, and enough replicas are in sync for a commit. In a later
+    /// epoch the log may have records that the writer does not know.
+    fn append_in_epoch(&self, leader_epoch: i32, batch: &CheckedBatch<'_>) -> Result<Appended, PartitionError> {
+        let mut state = self.state.lock();
+        let (log, leader) = state.leader_log()?;
+        let current = leader.epoch();
+        if current != leader_epoch {
+            return Err(PartitionError::LeaderEpochChanged { appended: leader_epoch, current });
+        }
+        if leader.is_under_min_isr() {
+            return Err(PartitionError::NotEnoughReplicas { in_sync: leader.isr().len() });
+        }
+        let appended = log.append(batch, current, now_ms())?;
+        self.appended(state, appended, batch);
+        Ok(appended)
     }
 
     fn check_still_leads(&self, appended: i32) -> Result<(), PartitionError> {

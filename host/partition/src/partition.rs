@@ -391,7 +391,7 @@ impl Partition {
     }
 
     /// Publishes an append of the leader, releases the lock, and wakes what waits for records.
-    fn appended(&self, mut state: MutexGuard<'_, PartitionState>, appended: Appended, batch: &CheckedBatch<'_>) {
+    pub(crate) fn appended(&self, mut state: MutexGuard<'_, PartitionState>, appended: Appended, batch: &CheckedBatch<'_>) {
         let Appended::New(stored) = appended else { return };
         state.uncommitted.push(stored.last_offset + 1, batch.size());
         let progress = self.publish(&mut state);
@@ -551,7 +551,7 @@ impl Partition {
 
 impl PartitionState {
     /// Returns the log and the state of a leader.
-    fn leader_log(&mut self) -> Result<(&mut Log, &mut LeaderState), PartitionError> {
+    pub(crate) fn leader_log(&mut self) -> Result<(&mut Log, &mut LeaderState), PartitionError> {
         let log = self.log.writable()?;
         match &mut self.role {
             Role::Leader(leader) => Ok((log, leader)),

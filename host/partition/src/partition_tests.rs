@@ -109,9 +109,9 @@ fn an_internal_record_is_committed_at_the_epoch_of_its_append_only() {
     let folder = tempfile::tempdir().expect("a folder");
     let partition = open(folder.path(), FlushMode::Fsync, 1);
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    let appended = partition.append_internal(&batch(1)).expect("appended");
+    let appended = partition.append_internal(1, &batch(1)).expect("appended");
     runtime.block_on(appended.committed).expect("committed");
-    let appended = partition.append_internal(&batch(1)).expect("appended");
+    let appended = partition.append_internal(1, &batch(1)).expect("appended");
     partition.assign(Assignment::Leader(LeaderView::alone(1, 2))).expect("online");
     let outcome = runtime.block_on(appended.committed);
     assert!(matches!(outcome, Err(PartitionError::LeaderEpochChanged { appended: 1, current: 2 })));
@@ -126,7 +126,10 @@ fn an_internal_record_is_committed_at_the_epoch_of_its_append_only() {
         epochs.push(batch.leader_epoch());
         ControlFlow::Continue(())
     };
-    partition.append_internal(&batch(1)).expect("appended");
+    let late = partition.append_internal(1, &batch(1)).map(drop);
+    assert!(matches!(late, Err(PartitionError::LeaderEpochChanged { appended: 1, current: 2 })));
+    assert_eq!(partition.led_epoch(), Some(2));
+    partition.append_internal(2, &batch(1)).expect("appended");
     partition.replay(visit).expect("readable");
     assert_eq!(epochs, [1, 1, 2]);
 }

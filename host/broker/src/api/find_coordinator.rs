@@ -1,9 +1,10 @@
-//! FindCoordinator: one broker coordinates everything, as soon as `__consumer_offsets` exists.
+//! FindCoordinator: the broker that leads the partition of `__consumer_offsets` for a group.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use millstream_coordinator::group::GroupError;
+use millstream_coordinator::group::{CONSUMER_OFFSETS, partition_of};
+use millstream_metadata::MetadataImage;
 use millstream_wire::messages::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
 use millstream_wire::{ErrorCode, Str};
 
@@ -52,9 +53,13 @@ impl Handler for FindCoordinator {
     }
 }
 
-async fn find(broker: &Arc<Broker>, key_type: i8, version: i16) -> Result<(), ApiError> {
+/// Returns the metadata in which the coordinators are looked up.
+async fn find(broker: &Arc<Broker>, key_type: i8, version: i16) -> Result<Arc<MetadataImage>, ApiError> {
     match key_type {
-        GROUP => Ok(offsets_topic::ensure(broker).await?),
+        GROUP => {
+            offsets_topic::ensure(broker).await?;
+            Ok(broker.metadata.image())
+        }
         // "Not available" would make a producer retry until it gives up. This code ends initTransactions at once, with
         // the reason. With any other code librdkafka retries for ever, and Java omits the reason.
         TRANSACTION => {
@@ -72,17 +77,30 @@ async fn find(broker: &Arc<Broker>, key_type: i8, version: i16) -> Result<(), Ap
     }
 }
 
-fn coordinator(broker: &Broker, context: &RequestContext, found: &Result<(), ApiError>, key: Str) -> Coordinator {
-    match found {
-        Ok(()) => {
-            let node_id = broker.config.node_id;
-            let Some((host, port)) = broker.endpoint(&context.connection, node_id) else {
-                return failed(key, &GroupError::CoordinatorNotAvailable.into());
-            };
-            Coordinator { key, node_id, host, port, error_code: ErrorCode::NONE, error_message: None }
-        }
-        Err(error) => failed(key, error),
-    }
+fn coordinator(
+    broker: &Broker,
+    context: &RequestContext,
+    found: &Result<Arc<MetadataImage>, ApiError>,
+    key: Str,
+) -> Coordinator {
+    let image = match found {
+        Ok(image) => image,
+        Err(error) => return failed(key, error),
+    };
+    let located = leader(image, &key).and_then(|id| Some((id, broker.endpoint(&context.connection, id)?)));
+    let Some((node_id, (host, port))) = located else {
+        let message = "The coordinator is not available.";
+        return failed(key, &ApiError::new(ErrorCode::COORDINATOR_NOT_AVAILABLE, message));
+    };
+    Coordinator { key, node_id, host, port, error_code: ErrorCode::NONE, error_message: None }
+}
+
+/// Returns the broker that leads the partition of a group, if it is not fenced.
+fn leader(image: &MetadataImage, group_id: &str) -> Option<i32> {
+    let topic = image.topic(CONSUMER_OFFSETS)?;
+    let partition = partition_of(group_id, topic.partition_count());
+    let leader = image.partition(topic.id, partition)?.leader;
+    image.broker(leader).filter(|broker| !broker.fenced).map(|_| leader)
 }
 
 fn failed(key: Str, error: &ApiError) -> Coordinator {

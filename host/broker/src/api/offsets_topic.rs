@@ -17,7 +17,5 @@ pub(super) async fn ensure(broker: &Arc<Broker>) -> Result<(), GroupError> {
     broker.controller.ensure_topic(CONSUMER_OFFSETS).await.map_err(|error| {
         tracing::error!("cannot create {CONSUMER_OFFSETS}: {error}");
         GroupError::CoordinatorNotAvailable
-    })?;
-    broker.groups.topic_created();
-    Ok(())
+    })
 }

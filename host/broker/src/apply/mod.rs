@@ -51,6 +51,7 @@ pub(crate) fn apply(node: &Node, delta: &MetadataDelta, mut prepared: Prepared) 
     link::link(&mut table);
     node.topics.store(Arc::new(table));
     node.roles.send_modify(|changes| *changes += 1);
+    node.groups.roles_changed();
     for emptied in &prepared.views {
         let folders = partition_dirs::set_aside(&node.data_dir, emptied.topic());
         partition_dirs::remove_later(folders, Duration::ZERO);

@@ -145,7 +145,7 @@ OFFSETS_RETENTION_MINUTES "offsets.retention.minutes" Int = "10080", AtLeast(1),
     "How long committed offsets are kept after their group is empty.";
 OFFSETS_TOPIC_NUM_PARTITIONS "offsets.topic.num.partitions" Int = "50", AtLeast(1), Acts,
     "The number of partitions of __consumer_offsets.";
-OFFSETS_TOPIC_REPLICATION_FACTOR "offsets.topic.replication.factor" Short = "1", AtLeast(1), Acts,
+OFFSETS_TOPIC_REPLICATION_FACTOR "offsets.topic.replication.factor" Short = "3", AtLeast(1), Acts,
     "The replication factor of __consumer_offsets, at most one replica for each broker.";
 OFFSETS_TOPIC_SEGMENT_BYTES "offsets.topic.segment.bytes" Int = "104857600", AtLeast(1), Acts,
     "The segment size of __consumer_offsets.";

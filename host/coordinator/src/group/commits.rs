@@ -6,10 +6,11 @@ use std::sync::Arc;
 use millstream_partition::{InternalAppend, now_ms};
 use uuid::Uuid;
 
-use super::coordinator::{GroupCoordinator, Missing, Slot};
+use super::coordinator::{GroupCoordinator, Missing};
 use super::log::{Batch, CONSUMER_OFFSETS};
 use super::model::{Caller, GroupError, Now};
 use super::offsets::CommittedOffset;
+use super::shard::{Shard, Slot};
 
 /// The most tombstones of one batch, so that it fits the topic's `max.message.bytes`.
 pub(super) const TOMBSTONES_PER_BATCH: usize = 1_000;
@@ -58,7 +59,8 @@ impl GroupCoordinator {
         let missing =
             if request.generation < 0 { Missing::Create } else { Missing::Reject(GroupError::GroupIdNotFound) };
         let mut committed = Vec::new();
-        let appended = self.with_group(group_id, missing, |slot, now, _| {
+        let shard = self.shard(group_id)?;
+        let appended = self.with_group(&shard, group_id, missing, |slot, now, _| {
             slot.group.may_commit(now, request.caller, request.generation)?;
             let mut batch = Batch::at(now.wall_ms);
             for offset in request.offsets {
@@ -70,7 +72,7 @@ impl GroupCoordinator {
             if committed.is_empty() {
                 return Ok(None);
             }
-            let appended = self.append(group_id, batch)?;
+            let appended = self.append(&shard, group_id, batch)?;
             slot.writes_in_flight += 1;
             Ok(Some(appended))
         })??;
@@ -79,7 +81,7 @@ impl GroupCoordinator {
         let (coordinator, group_id) = (Arc::clone(self), Arc::<str>::from(group_id));
         let applied = tokio::spawn(async move {
             let outcome = wait.await.map_err(|error| coordinator.write_error(&group_id, &error));
-            coordinator.with_group(&group_id, Missing::Create, |slot, _, _| {
+            coordinator.with_group(&shard, &group_id, Missing::Create, |slot, _, _| {
                 let outcome = outcome.map(|()| apply(slot, base_offset, committed));
                 slot.write_ended();
                 outcome
@@ -132,11 +134,8 @@ impl GroupCoordinator {
         group_id: &str,
         work: impl FnOnce(&Slot) -> FetchedOffsets,
     ) -> Result<FetchedOffsets, GroupError> {
-        if !self.has_topic() {
-            // No offset was ever committed.
-            return Ok(FetchedOffsets::new());
-        }
-        match self.with_group(group_id, Missing::Reject(GroupError::GroupIdNotFound), |slot, _, _| work(slot)) {
+        let shard = self.shard(group_id)?;
+        match self.with_group(&shard, group_id, Missing::Reject(GroupError::GroupIdNotFound), |slot, _, _| work(slot)) {
             Err(GroupError::GroupIdNotFound) => Ok(FetchedOffsets::new()),
             found => found,
         }
@@ -145,14 +144,14 @@ impl GroupCoordinator {
     /// Removes the offsets of a deleted topic from every group. A later topic with the same name is a different topic.
     pub fn topic_deleted(self: &Arc<Self>, topic: &str) {
         if topic == CONSUMER_OFFSETS {
-            return self.remove_all();
+            return self.roles_changed();
         }
-        for (id, slot) in self.all() {
+        for (shard, (id, slot)) in self.all() {
             let found = slot.lock().offsets.of_topic(topic);
             if !found.is_empty() {
                 let missing = Missing::Reject(GroupError::GroupIdNotFound);
                 // A group that was removed meanwhile has no offsets.
-                let _ = self.with_group(&id, missing, |slot, _, _| self.drop_offsets(&id, slot, &found));
+                let _ = self.with_group(&shard, &id, missing, |slot, _, _| self.drop_offsets(&shard, &id, slot, &found));
             }
         }
     }
@@ -170,27 +169,27 @@ impl GroupCoordinator {
 
     /// Removes the offsets that have expired, and the groups that have nothing left.
     pub(super) fn expire_offsets(self: &Arc<Self>, now_wall_ms: i64) {
-        for (id, _) in self.all() {
+        for (shard, (id, _)) in self.all() {
             // The group may have been removed, or is not served any more.
-            let _ = self.with_group(&id, Missing::Reject(GroupError::GroupIdNotFound), |slot, _, _| {
+            let _ = self.with_group(&shard, &id, Missing::Reject(GroupError::GroupIdNotFound), |slot, _, _| {
                 let expired = slot.offsets.expired(&slot.group, self.config.offsets_retention_ms(), now_wall_ms);
                 if !expired.is_empty() {
                     tracing::info!(group = %id, offsets = expired.len(), "committed offsets have expired");
                 }
-                self.drop_offsets(&id, slot, &expired);
+                self.drop_offsets(&shard, &id, slot, &expired);
                 if slot.has_nothing_left() {
-                    self.drop_group(&id, slot);
+                    self.drop_group(&shard, &id, slot);
                 }
             });
         }
     }
 
     /// Appends tombstones for offsets and removes them from memory. No response waits for the commit: a tombstone that
-    /// is lost is written again after the next start.
-    fn drop_offsets(&self, id: &Arc<str>, slot: &mut Slot, offsets: &[(Arc<str>, i32)]) {
+    /// is lost is written again by the broker that loads the offsets next.
+    fn drop_offsets(&self, shard: &Shard, id: &Arc<str>, slot: &mut Slot, offsets: &[(Arc<str>, i32)]) {
         for chunk in offsets.chunks(TOMBSTONES_PER_BATCH) {
             // The error was logged by the write.
-            let Ok(appended) = self.append_tombstones(id, chunk) else { break };
+            let Ok(appended) = self.append_tombstones(shard, id, chunk) else { break };
             for ((topic, partition), at) in chunk.iter().zip(appended.base_offset..) {
                 slot.offsets.remove_for_good(topic, *partition, at);
             }
@@ -201,6 +200,7 @@ impl GroupCoordinator {
     /// Appends the tombstones of at most [`TOMBSTONES_PER_BATCH`] offsets, in their order.
     pub(super) fn append_tombstones(
         &self,
+        shard: &Shard,
         id: &str,
         offsets: &[(Arc<str>, i32)],
     ) -> Result<InternalAppend, GroupError> {
@@ -208,21 +208,21 @@ impl GroupCoordinator {
         for (topic, partition) in offsets {
             batch.offset_tombstone(id, topic, *partition)?;
         }
-        self.append(id, batch)
+        self.append(shard, id, batch)
     }
 
     /// Appends the tombstone of a group that has nothing left, and removes it from memory.
-    fn drop_group(&self, id: &Arc<str>, slot: &mut Slot) {
-        if self.append_group_tombstone(id).is_ok() {
-            self.remove(id, slot);
+    fn drop_group(&self, shard: &Shard, id: &Arc<str>, slot: &mut Slot) {
+        if self.append_group_tombstone(shard, id).is_ok() {
+            self.remove(shard, id, slot);
         }
     }
 
     /// Appends the tombstone of a group.
-    pub(super) fn append_group_tombstone(&self, id: &str) -> Result<InternalAppend, GroupError> {
+    pub(super) fn append_group_tombstone(&self, shard: &Shard, id: &str) -> Result<InternalAppend, GroupError> {
         let mut batch = Batch::at(now_ms());
         batch.group_tombstone(id)?;
-        self.append(id, batch)
+        self.append(shard, id, batch)
     }
 }
 

@@ -66,7 +66,7 @@ impl Default for GroupConfig {
             offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
             offsets_retention_check_interval: Duration::from_secs(600),
             offsets_topic_partitions: 50,
-            offsets_topic_replication_factor: 1,
+            offsets_topic_replication_factor: 3,
             offsets_topic_segment_bytes: 104_857_600,
         }
     }

@@ -1,12 +1,12 @@
 //! The coordinator: all groups of this broker, their locks, their timers and their waiting requests.
 //!
-//! A group is a [`Slot`] behind a mutex. A call locks it, asks the pure state machine, and carries out the effects.
-//! Responses go through oneshot channels. Records are appended to the page cache in the order of the decisions. The
-//! lock is released before the call waits for anything. A task of its own waits for the commit of a record.
+//! A group is a [`Slot`] behind a mutex, in the [`Shard`] of its partition. A call locks it, asks the pure state
+//! machine, and carries out the effects. Responses go through oneshot channels. Records are appended to the page cache
+//! in the order of the decisions, in the leader epoch of the shard. The lock is released before the call waits for
+//! anything. A task of its own waits for the commit of a record.
 //!
 //! Locks are taken in one order: first a slot, then the table of groups or the timers.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -22,57 +22,8 @@ use super::config::GroupConfig;
 use super::kind::Group;
 use super::log::{Batch, CONSUMER_OFFSETS, partition_of};
 use super::offsets::Offsets;
+use super::shard::{Entry, Shard, Slot};
 use super::timers::Timers;
-
-/// Whether the groups of a partition of `__consumer_offsets` can be served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PartitionState {
-    /// The log is being replayed.
-    Loading,
-    /// The log could not be replayed. Serving its groups would lose their offsets.
-    Failed,
-    Active,
-}
-
-/// A group with what belongs to it outside of the state machine.
-#[derive(Debug)]
-pub(super) struct Slot {
-    pub(super) group: Group,
-    pub(super) offsets: Offsets,
-    joins: HashMap<Ticket, oneshot::Sender<JoinReply>>,
-    syncs: HashMap<Ticket, oneshot::Sender<SyncReply>>,
-    /// Writes of offsets that are not committed yet. The group has to stay for them.
-    pub(super) writes_in_flight: usize,
-    /// The group's deadline in the timers.
-    armed_ms: Option<u64>,
-    /// The group is no longer in the table. A caller that finds this under the lock has to look up the group again.
-    removed: bool,
-}
-
-impl Slot {
-    pub(super) fn new(group: Group, offsets: Offsets) -> Self {
-        let (joins, syncs) = (HashMap::new(), HashMap::new());
-        Self { group, offsets, joins, syncs, writes_in_flight: 0, armed_ms: None, removed: false }
-    }
-
-    /// Notes that a write of the group has ended, and was applied if it is committed.
-    pub(super) fn write_ended(&mut self) {
-        self.writes_in_flight = self.writes_in_flight.saturating_sub(1);
-        self.settle();
-    }
-
-    /// Forgets what only commits that are being written need.
-    pub(super) fn settle(&mut self) {
-        if self.writes_in_flight == 0 {
-            self.offsets.forget_tombstones();
-        }
-    }
-
-    /// Returns whether nothing would be lost with the group: no members, no offsets, no writes.
-    pub(super) fn has_nothing_left(&self) -> bool {
-        self.group.is_vacant() && self.offsets.is_empty() && self.writes_in_flight == 0
-    }
-}
 
 /// What to do for a group that does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,9 +36,12 @@ pub(super) enum Missing {
 pub struct GroupCoordinator {
     pub(super) config: Arc<GroupConfig>,
     pub(super) topic: Box<dyn InternalTopic>,
-    /// By number; empty until `__consumer_offsets` exists.
-    pub(super) partitions: RwLock<Vec<PartitionState>>,
-    groups: Mutex<HashMap<Arc<str>, Arc<Mutex<Slot>>>>,
+    /// By partition; `None` for one that this broker does not lead. Empty until `__consumer_offsets` exists.
+    pub(super) shards: RwLock<Vec<Option<Arc<Shard>>>>,
+    /// Held while the shards follow a change of the leaders.
+    pub(super) role_change: Mutex<()>,
+    /// A load has ended.
+    pub(super) load_ended: Notify,
     timers: Timers,
     tickets: AtomicU64,
     /// The zero of the monotonic milliseconds.
@@ -99,7 +53,8 @@ pub struct GroupCoordinator {
 
 impl std::fmt::Debug for GroupCoordinator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GroupCoordinator").field("groups", &self.groups.lock().len()).finish_non_exhaustive()
+        let led = self.shards.read().iter().flatten().count();
+        f.debug_struct("GroupCoordinator").field("led_partitions", &led).finish_non_exhaustive()
     }
 }
 
@@ -110,8 +65,9 @@ impl GroupCoordinator {
         Arc::new(Self {
             config: Arc::new(config),
             topic,
-            partitions: RwLock::default(),
-            groups: Mutex::default(),
+            shards: RwLock::default(),
+            role_change: Mutex::default(),
+            load_ended: Notify::new(),
             timers: Timers::default(),
             tickets: AtomicU64::new(0),
             started: Instant::now(),
@@ -135,10 +91,12 @@ impl GroupCoordinator {
             if request.member_id.is_empty() { Missing::Create } else { Missing::Reject(GroupError::UnknownMemberId) };
         let new_id = new_member_id(&request);
         let (sender, receiver) = oneshot::channel();
-        let joined = self.with_group(group_id, missing, |slot, now, effects| {
-            let ticket = self.ticket();
-            slot.joins.insert(ticket, sender);
-            slot.group.classic().join(now, request, new_id, ticket, effects);
+        let joined = self.shard(group_id).and_then(|shard| {
+            self.with_group(&shard, group_id, missing, |slot, now, effects| {
+                let ticket = self.ticket();
+                slot.joins.insert(ticket, sender);
+                slot.group.classic().join(now, request, new_id, ticket, effects);
+            })
         });
         match joined {
             Ok(()) => receiver.await.unwrap_or_else(|_| reject(GroupError::NotCoordinator)),
@@ -153,7 +111,8 @@ impl GroupCoordinator {
     pub async fn sync(self: &Arc<Self>, group_id: &str, request: SyncRequest) -> SyncReply {
         check_group_id(group_id)?;
         let (sender, receiver) = oneshot::channel();
-        self.with_group(group_id, Missing::Reject(GroupError::UnknownMemberId), |slot, now, effects| {
+        let shard = self.shard(group_id)?;
+        self.with_group(&shard, group_id, Missing::Reject(GroupError::UnknownMemberId), |slot, now, effects| {
             let ticket = self.ticket();
             slot.syncs.insert(ticket, sender);
             slot.group.classic().sync(now, request, ticket, effects);
@@ -168,7 +127,8 @@ impl GroupCoordinator {
     /// generation.
     pub fn heartbeat(self: &Arc<Self>, group_id: &str, caller: Caller<'_>, generation: i32) -> Result<(), GroupError> {
         check_group_id(group_id)?;
-        self.with_group(group_id, Missing::Reject(GroupError::UnknownMemberId), |slot, now, _| {
+        let shard = self.shard(group_id)?;
+        self.with_group(&shard, group_id, Missing::Reject(GroupError::UnknownMemberId), |slot, now, _| {
             slot.group.classic().heartbeat(now, caller, generation)
         })?
     }
@@ -183,7 +143,8 @@ impl GroupCoordinator {
         leaving: &[Caller<'_>],
     ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
         check_group_id(group_id)?;
-        self.with_group(group_id, Missing::Reject(GroupError::UnknownMemberId), |slot, now, effects| {
+        let shard = self.shard(group_id)?;
+        self.with_group(&shard, group_id, Missing::Reject(GroupError::UnknownMemberId), |slot, now, effects| {
             slot.group.classic().leave(now, leaving, effects)
         })
     }
@@ -191,102 +152,66 @@ impl GroupCoordinator {
     /// Returns whether `__consumer_offsets` exists, as far as the coordinator knows.
     #[must_use]
     pub fn has_topic(&self) -> bool {
-        !self.partitions.read().is_empty()
+        !self.shards.read().is_empty()
     }
 
-    /// Starts to serve the partitions of `__consumer_offsets`, which was just created.
-    pub fn topic_created(&self) {
-        let count = self.topic.partitions();
-        let mut partitions = self.partitions.write();
-        if partitions.is_empty() {
-            // A new topic has nothing to load.
-            partitions.resize(usize::try_from(count).unwrap_or(0), PartitionState::Active);
-        }
-    }
-
-    /// Returns the partition of a group, if its groups are served.
+    /// Returns the shard of a group.
     ///
     /// # Errors
-    /// The topic does not exist yet, is being loaded, or could not be; the broker stops; the id is too long.
-    pub(super) fn partition(&self, group_id: &str) -> Result<i32, GroupError> {
-        if self.stopped.load(Ordering::Acquire) {
+    /// The topic does not exist, another broker leads the partition, the broker stops, or the id is too long.
+    pub(super) fn shard(&self, group_id: &str) -> Result<Arc<Shard>, GroupError> {
+        if self.is_stopped() {
             return Err(GroupError::NotCoordinator);
         }
         if group_id.len() > i16::MAX as usize {
             return Err(GroupError::InvalidGroupId);
         }
-        let partitions = self.partitions.read();
-        let count = i32::try_from(partitions.len()).unwrap_or(i32::MAX);
-        let partition = partition_of(group_id, count);
-        match partitions.get(usize::try_from(partition).unwrap_or(0)) {
-            Some(PartitionState::Active) => Ok(partition),
-            Some(PartitionState::Loading) => Err(GroupError::CoordinatorLoadInProgress),
-            Some(PartitionState::Failed) | None => Err(GroupError::CoordinatorNotAvailable),
-        }
+        let shards = self.shards.read();
+        let partition = partition_of(group_id, i32::try_from(shards.len()).unwrap_or(i32::MAX));
+        let shard = shards.get(usize::try_from(partition).unwrap_or(0)).cloned().flatten();
+        shard.ok_or(GroupError::NotCoordinator)
     }
 
     /// Runs `work` on a group under its lock, and carries out the effects.
+    ///
+    /// # Errors
+    /// The shard is not active, or the group does not exist.
     pub(super) fn with_group<T>(
         self: &Arc<Self>,
+        shard: &Arc<Shard>,
         group_id: &str,
         missing: Missing,
         work: impl FnOnce(&mut Slot, Now, &mut Effects) -> T,
     ) -> Result<T, GroupError> {
-        self.partition(group_id)?;
-        self.with_slot(group_id, missing, work)
-    }
-
-    /// Does the same as [`GroupCoordinator::with_group`], also while the group's partition is being loaded.
-    fn with_slot<T>(
-        self: &Arc<Self>,
-        group_id: &str,
-        missing: Missing,
-        work: impl FnOnce(&mut Slot, Now, &mut Effects) -> T,
-    ) -> Result<T, GroupError> {
+        let make = || match missing {
+            Missing::Reject(error) => Err(error),
+            Missing::Create => {
+                let group = ClassicGroup::new(Arc::clone(&self.config), self.now());
+                Ok(Slot::new(Group::Classic(group), Offsets::default()))
+            }
+        };
         loop {
-            let (id, slot) = self.find_or_create(group_id, missing)?;
+            let (id, slot) = shard.group(group_id, make)?;
             let mut slot = slot.lock();
             if slot.removed {
                 continue;
             }
             let mut effects = Effects::default();
             let result = work(&mut slot, self.now(), &mut effects);
-            self.carry_out(&id, &mut slot, effects);
+            self.carry_out(shard, &id, &mut slot, effects);
             return Ok(result);
         }
     }
 
-    fn find_or_create(&self, group_id: &str, missing: Missing) -> Result<(Arc<str>, Arc<Mutex<Slot>>), GroupError> {
-        let mut groups = self.groups.lock();
-        if let Some((id, slot)) = groups.get_key_value(group_id) {
-            return Ok((Arc::clone(id), Arc::clone(slot)));
-        }
-        match missing {
-            Missing::Reject(error) => Err(error),
-            Missing::Create => {
-                let id: Arc<str> = Arc::from(group_id);
-                let group = Group::Classic(ClassicGroup::new(Arc::clone(&self.config), self.now()));
-                let slot = Arc::new(Mutex::new(Slot::new(group, Offsets::default())));
-                groups.insert(Arc::clone(&id), Arc::clone(&slot));
-                Ok((id, slot))
-            }
-        }
-    }
-
-    /// Adds a group that was loaded from the log.
-    pub(super) fn install(self: &Arc<Self>, id: Arc<str>, group: Group, offsets: Offsets) {
-        let slot = Arc::new(Mutex::new(Slot::new(group, offsets)));
-        self.groups.lock().insert(Arc::clone(&id), Arc::clone(&slot));
-        self.carry_out(&id, &mut slot.lock(), Effects::default());
-    }
-
-    /// Returns all groups as they are now.
-    pub(super) fn all(&self) -> Vec<(Arc<str>, Arc<Mutex<Slot>>)> {
-        self.groups.lock().iter().map(|(id, slot)| (Arc::clone(id), Arc::clone(slot))).collect()
+    /// Returns all groups as they are now, with their shards.
+    pub(super) fn all(&self) -> Vec<(Arc<Shard>, Entry)> {
+        let shards: Vec<_> = self.shards.read().iter().flatten().cloned().collect();
+        let groups = |shard: Arc<Shard>| shard.groups().into_iter().map(move |entry| (Arc::clone(&shard), entry));
+        shards.into_iter().flat_map(groups).collect()
     }
 
     /// Sends the responses, writes the records, sets the timer, and removes the group if it never had anything to keep.
-    fn carry_out(self: &Arc<Self>, id: &Arc<str>, slot: &mut Slot, effects: Effects) {
+    fn carry_out(self: &Arc<Self>, shard: &Arc<Shard>, id: &Arc<str>, slot: &mut Slot, effects: Effects) {
         // A receiver is gone if the client has disconnected.
         for (ticket, reply) in effects.joins {
             slot.joins.remove(&ticket).map(|waiter| waiter.send(reply));
@@ -295,46 +220,47 @@ impl GroupCoordinator {
             slot.syncs.remove(&ticket).map(|waiter| waiter.send(reply));
         }
         for write in effects.writes {
-            self.write(id, write);
+            self.write(shard, id, write);
         }
+        if slot.removed {
+            return;
+        }
+        self.arm(id, slot);
+        if slot.group.is_untouched() && slot.has_nothing_left() {
+            self.remove(shard, id, slot);
+        }
+    }
+
+    /// Sets the timer to the group's next deadline.
+    pub(super) fn arm(&self, id: &Arc<str>, slot: &mut Slot) {
         if let Some(at_ms) = slot.group.wake_at_ms()
             && slot.armed_ms.is_none_or(|armed_ms| at_ms < armed_ms)
         {
             self.timers.set(id, at_ms, slot.armed_ms);
             slot.armed_ms = Some(at_ms);
         }
-        if slot.group.is_untouched() && slot.has_nothing_left() {
-            self.remove(id, slot);
-        }
-    }
-
-    /// Removes all groups after their topic was deleted. The next request for a group creates it again.
-    pub(super) fn remove_all(&self) {
-        self.partitions.write().clear();
-        for (id, slot) in self.all() {
-            let mut slot = slot.lock();
-            // The waiting requests end with an error when their channels close.
-            slot.joins.clear();
-            slot.syncs.clear();
-            self.remove(&id, &mut slot);
-        }
     }
 
     /// Takes a group out of the table. The caller holds its lock.
-    pub(super) fn remove(&self, id: &Arc<str>, slot: &mut Slot) {
+    pub(super) fn remove(&self, shard: &Shard, id: &Arc<str>, slot: &mut Slot) {
+        self.retire(id, slot);
+        shard.remove(id);
+    }
+
+    /// Ends the timer of a group that is or will be out of the table.
+    pub(super) fn retire(&self, id: &Arc<str>, slot: &mut Slot) {
         slot.removed = true;
         if let Some(armed_ms) = slot.armed_ms.take() {
             self.timers.clear(id, armed_ms);
         }
-        self.groups.lock().remove(id);
     }
 
     /// Appends a group's record at once, so that the log has the records in the order of the decisions. Tells the group
     /// when the record is committed.
-    fn write(self: &Arc<Self>, id: &Arc<str>, write: Write) {
+    fn write(self: &Arc<Self>, shard: &Arc<Shard>, id: &Arc<str>, write: Write) {
         let Write { snapshot, purpose } = write;
-        let appended = self.append_group(id, &snapshot);
-        let (coordinator, id) = (Arc::clone(self), Arc::clone(id));
+        let appended = self.append_group(shard, id, &snapshot);
+        let (coordinator, shard, id) = (Arc::clone(self), Arc::clone(shard), Arc::clone(id));
         tokio::spawn(async move {
             let outcome = match appended {
                 Ok(appended) => appended.committed.await.map_err(|error| coordinator.write_error(&id, &error)),
@@ -344,37 +270,44 @@ impl GroupCoordinator {
                 tracing::warn!(group = %id, generation = snapshot.generation, "{}", GroupError::RecordTooLarge);
             }
             let missing = Missing::Reject(GroupError::UnknownMemberId);
-            // A group that was removed meanwhile has no waiting requests.
-            let _ = coordinator.with_group(&id, missing, |slot, now, effects| {
+            // A group that was removed meanwhile, or whose shard was closed, has no waiting requests.
+            let _ = coordinator.with_group(&shard, &id, missing, |slot, now, effects| {
                 slot.group.classic().written(now, purpose, outcome, effects);
             });
         });
     }
 
-    fn append_group(&self, id: &str, snapshot: &GroupSnapshot) -> Result<InternalAppend, GroupError> {
+    fn append_group(&self, shard: &Shard, id: &str, snapshot: &GroupSnapshot) -> Result<InternalAppend, GroupError> {
         let mut batch = Batch::at(now_ms());
         batch.group(id, snapshot)?;
-        self.append(id, batch)
+        self.append(shard, id, batch)
     }
 
-    /// Appends records of a group to its partition.
-    pub(super) fn append(&self, id: &str, batch: Batch) -> Result<InternalAppend, GroupError> {
+    /// Appends records of a group to its partition, if this broker still leads it in the epoch of the shard.
+    pub(super) fn append(&self, shard: &Shard, id: &str, batch: Batch) -> Result<InternalAppend, GroupError> {
         let batch = batch.build()?;
-        self.topic.append(self.partition(id)?, &batch).map_err(|error| self.write_error(id, &error))
+        let appended = self.topic.append(shard.partition, shard.leader_epoch, &batch);
+        appended.map_err(|error| self.write_error(id, &error))
     }
 
     /// Logs a failed write, at most one line in ten seconds, and converts the error.
     pub(super) fn write_error(&self, group: &str, error: &PartitionError) -> GroupError {
+        use PartitionError as E;
         if error.is_too_large() {
             return GroupError::RecordTooLarge;
         }
-        if matches!(error, PartitionError::LeaderEpochChanged { .. } | PartitionError::ShuttingDown) {
+        if matches!(error, E::LeaderEpochChanged { .. } | E::NotLeader { .. } | E::ShuttingDown) {
             return GroupError::NotCoordinator;
         }
         if let Some(omitted) = self.write_errors.count() {
             tracing::error!(group, omitted, "cannot write to {CONSUMER_OFFSETS}: {error}");
         }
         GroupError::WriteFailed
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_timers(&self) -> bool {
+        self.timers.first_ms().is_some()
     }
 
     /// Handles deadlines until the coordinator stops.
@@ -392,9 +325,11 @@ impl GroupCoordinator {
                 () = self.wait_for_stop() => return,
             }
             while let Some(id) = self.timers.take_due(self.now().mono_ms) {
+                // Another broker may lead the partition by now.
+                let Ok(shard) = self.shard(&id) else { continue };
                 let missing = Missing::Reject(GroupError::UnknownMemberId);
                 // The group may have been removed since.
-                let _ = self.with_slot(&id, missing, |slot, now, effects| {
+                let _ = self.with_group(&shard, &id, missing, |slot, now, effects| {
                     slot.armed_ms = None;
                     slot.group.tick(now, effects);
                 });
@@ -407,10 +342,8 @@ impl GroupCoordinator {
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
         self.stop.notify_waiters();
-        for (_, slot) in self.all() {
-            let mut slot = slot.lock();
-            slot.joins.clear();
-            slot.syncs.clear();
+        for (_, (_, slot)) in self.all() {
+            slot.lock().reject_waiting();
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -17,15 +17,16 @@ use super::classic::model::*;
 use super::commits::{CommitRequest, OffsetToCommit};
 use super::config::GroupConfig;
 use super::coordinator::GroupCoordinator;
+use super::log::partition_of;
 
-const PARTITIONS: i32 = 4;
+pub(super) const PARTITIONS: i32 = 4;
 
 /// The longest wait for something that must happen.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// What a replay of the log does.
 #[derive(Clone, Copy, PartialEq)]
-enum Reads {
+pub(super) enum Reads {
     Wait,
     Work,
     Fail,
@@ -33,28 +34,45 @@ enum Reads {
 
 /// Partitions in memory. An append is committed when `flushed` says so, if the leader epoch is still the same.
 #[derive(Clone)]
-struct Memory {
-    logs: Arc<Mutex<BTreeMap<i32, Vec<Bytes>>>>,
+pub(super) struct Memory {
+    pub(super) logs: Arc<Mutex<BTreeMap<i32, Vec<Bytes>>>>,
     created: Arc<Mutex<bool>>,
-    flushed: watch::Sender<bool>,
-    reads: watch::Sender<Reads>,
-    epoch: Arc<AtomicI32>,
+    pub(super) flushed: watch::Sender<bool>,
+    pub(super) reads: watch::Sender<Reads>,
+    /// The replays that have started and not ended.
+    replays: Arc<AtomicUsize>,
+    /// The leader epoch in which this broker leads each partition; -1 for none.
+    epochs: Arc<[AtomicI32; PARTITIONS as usize]>,
     /// The largest accepted batch in bytes.
     batch_bytes_max: Arc<Mutex<usize>>,
     /// The batch at this offset is not committed before the others.
-    held: watch::Sender<Option<i64>>,
+    pub(super) held: watch::Sender<Option<i64>>,
 }
 
 impl Memory {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (flushed, reads) = (watch::Sender::new(true), watch::Sender::new(Reads::Work));
         let batch_bytes_max = Arc::new(Mutex::new(usize::MAX));
-        let (logs, created, epoch) = (Arc::default(), Arc::new(Mutex::new(true)), Arc::default());
-        Self { logs, created, flushed, reads, epoch, batch_bytes_max, held: watch::Sender::new(None) }
+        let (logs, created, epochs) = (Arc::default(), Arc::new(Mutex::new(true)), Arc::default());
+        let (replays, held) = (Arc::default(), watch::Sender::new(None));
+        Self { logs, created, flushed, reads, replays, epochs, batch_bytes_max, held }
     }
 
-    fn batches(&self) -> usize {
+    pub(super) fn batches(&self) -> usize {
         self.logs.lock().values().map(Vec::len).sum()
+    }
+
+    pub(super) fn waiting_reads(&self) -> usize {
+        self.replays.load(Ordering::Acquire)
+    }
+
+    fn epoch(&self, partition: i32) -> &AtomicI32 {
+        &self.epochs[usize::try_from(partition).unwrap()]
+    }
+
+    /// Changes the leader of the partition of a group: this broker in an epoch, or another one.
+    pub(super) fn lead(&self, group: &str, epoch: Option<i32>) {
+        self.epoch(partition_of(group, PARTITIONS)).store(epoch.unwrap_or(-1), Ordering::Release);
     }
 }
 
@@ -67,9 +85,22 @@ impl InternalTopic for Memory {
         if *self.created.lock() { PARTITIONS } else { 0 }
     }
 
-    fn append(&self, partition: i32, batch: &[u8]) -> Result<InternalAppend, PartitionError> {
+    fn led_epoch(&self, partition: i32) -> Option<i32> {
+        Some(self.epoch(partition).load(Ordering::Acquire)).filter(|epoch| *epoch >= 0 && *self.created.lock())
+    }
+
+    fn is_empty(&self, partition: i32) -> bool {
+        self.logs.lock().get(&partition).is_none_or(Vec::is_empty)
+    }
+
+    fn append(&self, partition: i32, leader_epoch: i32, batch: &[u8]) -> Result<InternalAppend, PartitionError> {
         if batch.len() > *self.batch_bytes_max.lock() {
-            return Err(PartitionError::NotHosted);
+            return Err(PartitionError::Frozen);
+        }
+        match self.led_epoch(partition) {
+            Some(current) if current == leader_epoch => {}
+            Some(current) => return Err(PartitionError::LeaderEpochChanged { appended: leader_epoch, current }),
+            None => return Err(PartitionError::NotLeader { leader: 9 }),
         }
         let mut logs = self.logs.lock();
         let log = logs.entry(partition).or_default();
@@ -77,13 +108,13 @@ impl InternalTopic for Memory {
         let mut batch = BytesMut::from(batch);
         patch::set_base_offset(&mut batch, base_offset);
         log.push(batch.freeze());
-        let (epoch, appended) = (Arc::clone(&self.epoch), self.epoch.load(Ordering::Acquire));
+        let (memory, appended) = (self.clone(), leader_epoch);
         let (mut flushed, mut held) = (self.flushed.subscribe(), self.held.subscribe());
         let committed = Box::pin(async move {
             flushed.wait_for(|flushed| *flushed).await.map(drop).map_err(|_| PartitionError::ShuttingDown)?;
             let is_free = |held: &Option<i64>| *held != Some(base_offset);
             held.wait_for(is_free).await.map(drop).map_err(|_| PartitionError::ShuttingDown)?;
-            let current = epoch.load(Ordering::Acquire);
+            let current = memory.epoch(partition).load(Ordering::Acquire);
             if current == appended { Ok(()) } else { Err(PartitionError::LeaderEpochChanged { appended, current }) }
         });
         Ok(InternalAppend { base_offset, committed })
@@ -94,10 +125,13 @@ impl InternalTopic for Memory {
         partition: i32,
         visit: &mut dyn FnMut(&BatchView<'_>) -> ControlFlow<()>,
     ) -> Result<(), PartitionError> {
+        self.replays.fetch_add(1, Ordering::AcqRel);
         let mut reads = self.reads.subscribe();
         let gate = async { *reads.wait_for(|reads| *reads != Reads::Wait).await.unwrap() };
-        if tokio::runtime::Handle::current().block_on(gate) == Reads::Fail {
-            return Err(PartitionError::NotHosted);
+        let reads = tokio::runtime::Handle::current().block_on(gate);
+        self.replays.fetch_sub(1, Ordering::AcqRel);
+        if reads == Reads::Fail {
+            return Err(PartitionError::Offline(arc("unreadable")));
         }
         let log = self.logs.lock().get(&partition).cloned().unwrap_or_default();
         for batch in &log {
@@ -110,7 +144,7 @@ impl InternalTopic for Memory {
 }
 
 /// Waits until a condition holds.
-async fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) async fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let polled = async {
         while !holds() {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -119,21 +153,21 @@ async fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     assert!(tokio::time::timeout(WAIT_MAX, polled).await.is_ok(), "timed out: {what}");
 }
 
-fn config() -> GroupConfig {
+pub(super) fn config() -> GroupConfig {
     GroupConfig { initial_rebalance_delay: Duration::ZERO, min_session_timeout_ms: 1, ..GroupConfig::default() }
 }
 
-async fn start(memory: &Memory) -> Arc<GroupCoordinator> {
+pub(super) async fn start(memory: &Memory) -> Arc<GroupCoordinator> {
     let coordinator = GroupCoordinator::new(config(), Box::new(memory.clone()));
     coordinator.start().await;
     coordinator
 }
 
-fn arc(text: &str) -> Arc<str> {
+pub(super) fn arc(text: &str) -> Arc<str> {
     Arc::from(text)
 }
 
-fn join(member_id: &str, session_timeout_ms: i32) -> JoinRequest {
+pub(super) fn join(member_id: &str, session_timeout_ms: i32) -> JoinRequest {
     JoinRequest {
         member_id: arc(member_id),
         instance_id: None,
@@ -148,7 +182,7 @@ fn join(member_id: &str, session_timeout_ms: i32) -> JoinRequest {
     }
 }
 
-fn sync(member: &Joined, instance: Option<&str>, give: &[&str]) -> SyncRequest {
+pub(super) fn sync(member: &Joined, instance: Option<&str>, give: &[&str]) -> SyncRequest {
     SyncRequest {
         member_id: Arc::clone(&member.member_id),
         instance_id: instance.map(arc),
@@ -159,7 +193,7 @@ fn sync(member: &Joined, instance: Option<&str>, give: &[&str]) -> SyncRequest {
     }
 }
 
-fn commit(member: Option<&Joined>, offset: i64) -> CommitRequest<'_> {
+pub(super) fn commit(member: Option<&Joined>, offset: i64) -> CommitRequest<'_> {
     CommitRequest {
         caller: Caller { member_id: member.map_or("", |member| &member.member_id), instance_id: None },
         generation: member.map_or(-1, |member| member.generation),
@@ -175,13 +209,13 @@ fn commit(member: Option<&Joined>, offset: i64) -> CommitRequest<'_> {
     }
 }
 
-fn committed(coordinator: &Arc<GroupCoordinator>, group: &str) -> Option<i64> {
+pub(super) fn committed(coordinator: &Arc<GroupCoordinator>, group: &str) -> Option<i64> {
     let found = coordinator.fetch_offsets(group, &[(arc("t"), 1)]).unwrap();
     Some(found.get("t")?.get(&1)?.offset)
 }
 
 /// Joins alone and owns everything.
-async fn join_alone(coordinator: &Arc<GroupCoordinator>, group: &str, request: JoinRequest) -> Joined {
+pub(super) async fn join_alone(coordinator: &Arc<GroupCoordinator>, group: &str, request: JoinRequest) -> Joined {
     let instance = request.instance_id.clone();
     let joined = coordinator.join(group, request).await.unwrap();
     let own = sync(&joined, instance.as_deref(), &[&joined.member_id]);
@@ -395,12 +429,21 @@ async fn a_topic_that_is_created_later_is_served_then() {
     *memory.created.lock() = false;
     let coordinator = start(&memory).await;
     assert!(!coordinator.has_topic());
-    assert_eq!(coordinator.commit("g", commit(None, 1)).await, Err(GroupError::CoordinatorNotAvailable));
-    assert_eq!(committed(&coordinator, "g"), None);
-    assert_eq!(coordinator.delete_group("g").await, Err(GroupError::GroupIdNotFound));
+    assert_eq!(coordinator.commit("g", commit(None, 1)).await, Err(GroupError::NotCoordinator));
+    assert_eq!(coordinator.fetch_all_offsets("g").map(drop), Err(GroupError::NotCoordinator));
+    assert_eq!(coordinator.list(), Ok(Vec::new()));
+    memory.reads.send_replace(Reads::Wait);
     *memory.created.lock() = true;
-    coordinator.topic_created();
-    assert_eq!(coordinator.commit("g", commit(None, 1)).await, Ok(()));
+    coordinator.roles_changed();
+    assert_eq!(coordinator.commit("g", commit(None, 1)).await, Ok(()), "an empty log needs no load");
+    // The topic is deleted, and created again.
+    *memory.created.lock() = false;
+    memory.logs.lock().clear();
+    coordinator.topic_deleted(super::log::CONSUMER_OFFSETS);
+    assert!(!coordinator.has_topic());
+    *memory.created.lock() = true;
+    coordinator.roles_changed();
+    assert_eq!(committed(&coordinator, "g"), None);
 }
 
 #[tokio::test]
@@ -413,10 +456,15 @@ async fn a_record_of_an_older_leader_epoch_is_not_acknowledged() {
         async move { coordinator.commit("g", commit(None, 7)).await }
     });
     wait_until("the offset is appended", || memory.batches() > 0).await;
-    memory.epoch.store(1, Ordering::Release);
+    memory.lead("g", Some(1));
     memory.flushed.send_replace(true);
     assert_eq!(pending.await.unwrap(), Err(GroupError::NotCoordinator));
     assert_eq!(committed(&coordinator, "g"), None);
+    assert_eq!(coordinator.commit("g", commit(None, 8)).await, Err(GroupError::NotCoordinator), "not loaded again");
+    assert_eq!(memory.batches(), 1);
+    coordinator.roles_changed();
+    wait_until("the log is loaded", || !coordinator.is_loading()).await;
+    assert_eq!(committed(&coordinator, "g"), Some(7), "the new epoch has what is in the log");
     assert_eq!(coordinator.commit("g", commit(None, 8)).await, Ok(()));
 }
 

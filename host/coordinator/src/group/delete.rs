@@ -9,8 +9,9 @@ use std::sync::Arc;
 use millstream_partition::{CommittedAtEpoch, InternalAppend};
 
 use super::commits::TOMBSTONES_PER_BATCH;
-use super::coordinator::{GroupCoordinator, Missing, Slot};
+use super::coordinator::{GroupCoordinator, Missing};
 use super::model::GroupError;
+use super::shard::{Shard, Slot};
 
 /// The tombstones of one group's offsets that were appended.
 #[derive(Default)]
@@ -47,23 +48,25 @@ impl GroupCoordinator {
     /// [`GroupError::GroupIdNotFound`], [`GroupError::NonEmptyGroup`]; the group is not served here, or not yet; the
     /// tombstones could not be written.
     pub async fn delete_group(self: &Arc<Self>, group_id: &str) -> Result<(), GroupError> {
-        let tombstones = self.with_existing(group_id, |slot| {
+        let shard = self.shard(group_id)?;
+        let tombstones = self.with_existing(&shard, group_id, |slot| {
             if !slot.group.is_vacant() || slot.writes_in_flight > 0 {
                 return Err(GroupError::NonEmptyGroup);
             }
             let offsets = slot.offsets.partitions();
-            let mut tombstones = self.append_all_tombstones(group_id, slot, &offsets)?;
-            match self.append_group_tombstone(group_id) {
+            let mut tombstones = self.append_all_tombstones(&shard, group_id, slot, &offsets)?;
+            match self.append_group_tombstone(&shard, group_id) {
                 Ok(appended) => tombstones.add(&[], appended),
                 Err(error) => return Err(tombstones.failed(slot, error)),
             }
             slot.writes_in_flight += 1;
             Ok(tombstones)
         })?;
-        self.when_committed(group_id, tombstones, |coordinator, id, slot| {
+        let of_group = Arc::clone(&shard);
+        self.when_committed(&shard, group_id, tombstones, move |coordinator, id, slot| {
             // A member may have joined meanwhile.
             if slot.has_nothing_left() {
-                coordinator.remove(id, slot);
+                coordinator.remove(&of_group, id, slot);
                 tracing::info!(group = %id, "the group was deleted");
             }
         })
@@ -82,7 +85,8 @@ impl GroupCoordinator {
         partitions: &[(Arc<str>, i32)],
     ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
         let mut results = Vec::new();
-        let tombstones = self.with_existing(group_id, |slot| {
+        let shard = self.shard(group_id)?;
+        let tombstones = self.with_existing(&shard, group_id, |slot| {
             slot.group.check_offset_delete()?;
             let subscribed = slot.group.subscribed_topics();
             let is_free = |topic: &str| subscribed.as_ref().is_some_and(|topics| !topics.contains(topic));
@@ -95,35 +99,34 @@ impl GroupCoordinator {
                 .zip(&results)
                 .filter(|((topic, partition), result)| result.is_ok() && slot.offsets.get(topic, *partition).is_some());
             let stored: Vec<_> = stored.map(|(partition, _)| partition.clone()).collect();
-            let tombstones = self.append_all_tombstones(group_id, slot, &stored)?;
+            let tombstones = self.append_all_tombstones(&shard, group_id, slot, &stored)?;
             slot.writes_in_flight += 1;
             Ok(tombstones)
         })?;
-        self.when_committed(group_id, tombstones, |_, _, _| {}).await?;
+        self.when_committed(&shard, group_id, tombstones, |_, _, _| {}).await?;
         Ok(results)
     }
 
     /// Runs `work` on a group that exists.
     fn with_existing<T>(
         self: &Arc<Self>,
+        shard: &Arc<Shard>,
         group_id: &str,
         work: impl FnOnce(&mut Slot) -> Result<T, GroupError>,
     ) -> Result<T, GroupError> {
-        if !self.has_topic() {
-            return Err(GroupError::GroupIdNotFound);
-        }
-        self.with_group(group_id, Missing::Reject(GroupError::GroupIdNotFound), |slot, _, _| work(slot))?
+        self.with_group(shard, group_id, Missing::Reject(GroupError::GroupIdNotFound), |slot, _, _| work(slot))?
     }
 
     fn append_all_tombstones(
         &self,
+        shard: &Shard,
         group_id: &str,
         slot: &mut Slot,
         offsets: &[(Arc<str>, i32)],
     ) -> Result<Tombstones, GroupError> {
         let mut tombstones = Tombstones::default();
         for chunk in offsets.chunks(TOMBSTONES_PER_BATCH) {
-            match self.append_tombstones(group_id, chunk) {
+            match self.append_tombstones(shard, group_id, chunk) {
                 Ok(appended) => tombstones.add(chunk, appended),
                 Err(error) => return Err(tombstones.failed(slot, error)),
             }
@@ -135,17 +138,18 @@ impl GroupCoordinator {
     /// the caller's future is dropped, so that memory equals the log.
     async fn when_committed(
         self: &Arc<Self>,
+        shard: &Arc<Shard>,
         group_id: &str,
         mut tombstones: Tombstones,
         then: impl FnOnce(&Self, &Arc<str>, &mut Slot) + Send + 'static,
     ) -> Result<(), GroupError> {
-        let (coordinator, id) = (Arc::clone(self), Arc::<str>::from(group_id));
+        let (coordinator, shard, id) = (Arc::clone(self), Arc::clone(shard), Arc::<str>::from(group_id));
         let applied = tokio::spawn(async move {
             let mut outcome = Ok(());
             for commit in std::mem::take(&mut tombstones.commits) {
                 outcome = outcome.and(commit.await.map_err(|error| coordinator.write_error(&id, &error)));
             }
-            coordinator.with_group(&id, Missing::Reject(GroupError::GroupIdNotFound), |slot, _, _| {
+            coordinator.with_group(&shard, &id, Missing::Reject(GroupError::GroupIdNotFound), |slot, _, _| {
                 let outcome = outcome.map(|()| tombstones.apply(slot));
                 slot.write_ended();
                 outcome.map(|()| then(&coordinator, &id, slot))

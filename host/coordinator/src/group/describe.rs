@@ -33,7 +33,7 @@ pub struct DescribedGroup {
 }
 
 impl GroupCoordinator {
-    /// Returns all groups, sorted by id.
+    /// Returns all groups of the partitions that this broker leads, sorted by id.
     ///
     /// # Errors
     /// Some are still being loaded.
@@ -41,7 +41,7 @@ impl GroupCoordinator {
         if self.is_loading() {
             return Err(GroupError::CoordinatorLoadInProgress);
         }
-        let listed = self.all().into_iter().map(|(id, slot)| {
+        let listed = self.all().into_iter().map(|(_, (id, slot))| {
             let slot = slot.lock();
             let protocol_type = slot.group.protocol_type().cloned().unwrap_or_default();
             ListedGroup { id, protocol_type, state: slot.group.state_name(), kind: slot.group.kind() }
@@ -56,10 +56,8 @@ impl GroupCoordinator {
     /// # Errors
     /// [`GroupError::GroupIdNotFound`]; it is not served here, or not yet.
     pub fn describe(self: &Arc<Self>, group_id: &str) -> Result<DescribedGroup, GroupError> {
-        if !self.has_topic() {
-            return Err(GroupError::GroupIdNotFound);
-        }
-        self.with_group(group_id, Missing::Reject(GroupError::GroupIdNotFound), |slot, _, _| DescribedGroup {
+        let shard = self.shard(group_id)?;
+        self.with_group(&shard, group_id, Missing::Reject(GroupError::GroupIdNotFound), |slot, _, _| DescribedGroup {
             state: slot.group.state_name(),
             protocol_type: slot.group.protocol_type().cloned().unwrap_or_default(),
             protocol: slot.group.described_protocol().cloned().unwrap_or_default(),

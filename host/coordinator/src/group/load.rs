@@ -1,6 +1,7 @@
-//! Loading: a replay of `__consumer_offsets` gives the groups.
+//! Loading and unloading: the groups follow the leaders of the partitions of `__consumer_offsets`.
 //!
-//! Partitions are read in parallel on blocking threads. Until a partition is read, requests for its groups get
+//! When this broker becomes the leader of a partition, a replay of its log to the end gives the groups. Partitions are
+//! read in parallel on blocking threads. Until a partition is read, requests for its groups get
 //! COORDINATOR_LOAD_IN_PROGRESS, which every client retries. The groups of a partition that cannot be read are never
 //! served: they would start without their offsets.
 
@@ -15,10 +16,11 @@ use tokio::time::Duration;
 
 use super::classic::ClassicGroup;
 use super::classic::model::GroupSnapshot;
-use super::coordinator::{GroupCoordinator, PartitionState};
+use super::coordinator::GroupCoordinator;
 use super::kind::Group;
 use super::log::{self, CONSUMER_OFFSETS, Key};
 use super::offsets::Offsets;
+use super::shard::{Shard, ShardState, Slot};
 
 /// How long [`GroupCoordinator::start`] waits for the load. Clients of a small broker never see a group being loaded.
 const LOAD_WAIT: Duration = Duration::from_secs(2);
@@ -43,72 +45,150 @@ impl GroupCoordinator {
     pub async fn start(self: &Arc<Self>) {
         tokio::spawn(Arc::clone(self).run_timers());
         tokio::spawn(Arc::clone(self).run_expiry());
-        let count = self.topic.partitions();
-        self.partitions.write().resize(usize::try_from(count).unwrap_or(0), PartitionState::Loading);
-        let loads: Vec<_> = (0..count)
-            .map(|partition| {
-                let coordinator = Arc::clone(self);
-                tokio::task::spawn_blocking(move || coordinator.load(partition))
-            })
-            .collect();
-        let all = async {
-            for load in loads {
-                if let Err(error) = load.await {
-                    tracing::error!("loading a partition of {CONSUMER_OFFSETS} failed: {error}");
-                }
-            }
-        };
-        if tokio::time::timeout(LOAD_WAIT, all).await.is_err() {
+        self.roles_changed();
+        if tokio::time::timeout(LOAD_WAIT, self.loaded()).await.is_err() {
             tracing::info!(
                 "consumer groups are still being loaded; requests for them get COORDINATOR_LOAD_IN_PROGRESS"
             );
         }
     }
 
-    /// Returns whether some partitions are not loaded yet.
-    pub(super) fn is_loading(&self) -> bool {
-        self.partitions.read().contains(&PartitionState::Loading)
-    }
-
-    /// Loads one partition, and serves its groups from then on.
-    fn load(self: &Arc<Self>, partition: i32) {
-        let span = tracing::info_span!("load", topic = CONSUMER_OFFSETS, partition);
-        let _entered = span.enter();
-        let state = match self.read_groups(partition) {
-            Ok(groups) => {
-                for (id, loaded) in groups {
-                    self.install_loaded(id, loaded);
+    /// Follows the leaders of the partitions: loads the groups of those that this broker leads in a new epoch, and drops
+    /// the groups of those that it no longer leads. Nothing happens if the leaders are the same.
+    ///
+    /// It has to be called after every change of the topic or of its leaders, within the runtime.
+    pub fn roles_changed(self: &Arc<Self>) {
+        if self.is_stopped() {
+            return;
+        }
+        let _one_at_a_time = self.role_change.lock();
+        let count = self.topic.partitions();
+        let led: Vec<_> = (0..count).map(|partition| self.topic.led_epoch(partition)).collect();
+        let (mut closed, mut opened) = (Vec::new(), Vec::new());
+        {
+            let mut shards = self.shards.write();
+            if shards.len() != led.len() {
+                // Ids of groups map to other partitions now.
+                closed.extend(std::mem::take(&mut *shards).into_iter().flatten());
+                shards.resize(led.len(), None);
+            }
+            for ((partition, shard), leader_epoch) in (0..count).zip(&mut *shards).zip(led) {
+                if shard.as_ref().map(|shard| shard.leader_epoch) == leader_epoch {
+                    continue;
                 }
-                PartitionState::Active
+                let new = leader_epoch.map(|leader_epoch| self.new_shard(partition, leader_epoch));
+                opened.extend(new.clone());
+                closed.extend(std::mem::replace(shard, new));
             }
-            Err(error) => {
-                tracing::error!("cannot load the groups of this partition: {error}");
-                PartitionState::Failed
-            }
-        };
-        let index = usize::try_from(partition).unwrap_or(0);
-        if let Some(slot) = self.partitions.write().get_mut(index) {
-            *slot = state;
+        }
+        for shard in closed {
+            self.unload(&shard);
+        }
+        for shard in opened.into_iter().filter(|shard| shard.state() == ShardState::Loading) {
+            tokio::spawn(Arc::clone(self).run_load(shard));
         }
     }
 
-    fn install_loaded(self: &Arc<Self>, id: Arc<str>, loaded: Loaded) {
+    /// Makes a shard. A partition without records, as in a new topic, needs no load.
+    fn new_shard(&self, partition: i32, leader_epoch: i32) -> Arc<Shard> {
+        let state = if self.topic.is_empty(partition) { ShardState::Active } else { ShardState::Loading };
+        Arc::new(Shard::new(partition, leader_epoch, state))
+    }
+
+    /// Closes a shard: rejects its waiting requests, and drops its groups with their timers.
+    fn unload(&self, shard: &Shard) {
+        let groups = shard.close();
+        let (partition, leader_epoch) = (shard.partition, shard.leader_epoch);
+        tracing::debug!(topic = CONSUMER_OFFSETS, partition, leader_epoch, groups = groups.len(), "unloaded");
+        for (id, slot) in groups {
+            let mut slot = slot.lock();
+            slot.reject_waiting();
+            self.retire(&id, &mut slot);
+        }
+    }
+
+    /// Returns whether some partitions are not loaded yet.
+    pub(super) fn is_loading(&self) -> bool {
+        self.shards.read().iter().flatten().any(|shard| shard.state() == ShardState::Loading)
+    }
+
+    /// Waits until no partition is being loaded.
+    async fn loaded(&self) {
+        loop {
+            let ended = self.load_ended.notified();
+            if !self.is_loading() {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    async fn run_load(self: Arc<Self>, shard: Arc<Shard>) {
+        let (coordinator, loading) = (Arc::clone(&self), Arc::clone(&shard));
+        let done = tokio::task::spawn_blocking(move || coordinator.load(&loading)).await;
+        if let Err(error) = done {
+            tracing::error!("loading a partition of {CONSUMER_OFFSETS} failed: {error}");
+            shard.load_failed();
+        }
+        self.load_ended.notify_waiters();
+    }
+
+    /// Loads the groups of a shard, and serves them from then on. Blocks for the disk.
+    fn load(&self, shard: &Arc<Shard>) {
+        let (partition, leader_epoch) = (shard.partition, shard.leader_epoch);
+        let span = tracing::info_span!("load", topic = CONSUMER_OFFSETS, partition, leader_epoch);
+        let _entered = span.enter();
+        let groups = match self.read_groups(shard) {
+            Ok(groups) => groups,
+            Err(_) if !self.is_current(shard) => return tracing::debug!("the load was overtaken"),
+            Err(error) => {
+                tracing::error!("cannot load the groups of this partition: {error}");
+                return shard.load_failed();
+            }
+        };
+        let count = self.topic.partitions();
+        let groups = groups.into_iter().filter(|(id, _)| log::partition_of(id, count) == partition);
+        let slots: Vec<_> = groups.filter_map(|(id, loaded)| Some((id.clone(), self.restore(&id, loaded)?))).collect();
+        if !self.is_current(shard) || !shard.activate(slots) {
+            return tracing::debug!("the load was overtaken");
+        }
+        for (id, slot) in shard.groups() {
+            let mut slot = slot.lock();
+            if !slot.removed {
+                self.arm(&id, &mut slot);
+            }
+        }
+    }
+
+    /// Returns whether this broker still leads the partition in the epoch of the shard. If it does not, the shard is
+    /// closed or will be soon.
+    fn is_current(&self, shard: &Shard) -> bool {
+        self.topic.led_epoch(shard.partition) == Some(shard.leader_epoch)
+    }
+
+    fn restore(&self, id: &str, loaded: Loaded) -> Option<Slot> {
         let Loaded { snapshot, offsets } = loaded;
         let now = self.now();
         let group = match snapshot {
             Some(snapshot) => ClassicGroup::restored(Arc::clone(&self.config), snapshot, now),
-            None if offsets.is_empty() => return,
+            None if offsets.is_empty() => return None,
             None => ClassicGroup::new(Arc::clone(&self.config), now),
         };
-        tracing::debug!(group = %id, generation = group.generation(), state = group.state().name(), "loaded");
-        self.install(id, Group::Classic(group), offsets);
+        tracing::debug!(group = id, generation = group.generation(), state = group.state().name(), "loaded");
+        Some(Slot::new(Group::Classic(group), offsets))
     }
 
-    fn read_groups(&self, partition: i32) -> Result<HashMap<Arc<str>, Loaded>, String> {
+    fn read_groups(&self, shard: &Shard) -> Result<HashMap<Arc<str>, Loaded>, String> {
         let mut groups = HashMap::new();
         let mut outcome = Ok(());
-        let replayed = self.topic.replay(partition, &mut |batch| {
-            outcome = if self.is_stopped() { Err("the broker stops".to_owned()) } else { replay(batch, &mut groups) };
+        let replayed = self.topic.replay(shard.partition, &mut |batch| {
+            outcome = if self.is_stopped() {
+                Err("the broker stops".to_owned())
+            } else if shard.state() == ShardState::Closed {
+                Err("the leader has changed".to_owned())
+            } else {
+                replay(batch, &mut groups)
+            };
             if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         replayed.map_err(|error| error.to_string())?;

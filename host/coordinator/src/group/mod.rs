@@ -3,13 +3,14 @@
 //! | File | Subject |
 //! |---|---|
 //! | `coordinator.rs`, `timers.rs` | all groups: locks, waiting requests, deadlines |
+//! | `shard.rs` | the groups of one partition in one leader epoch |
 //! | `kind.rs` | a group of any protocol |
 //! | `classic/` | the classic protocol, as a pure state machine |
 //! | `offsets.rs` | the offsets that a group has committed, and when they expire |
 //! | `commits.rs` | OffsetCommit, OffsetFetch, the expiry of offsets |
 //! | `delete.rs` | DeleteGroups, OffsetDelete |
 //! | `describe.rs` | ListGroups, DescribeGroups |
-//! | `load.rs` | groups from a replay of the log |
+//! | `load.rs` | groups follow the leaders: a replay of the log, unloading |
 //! | `log/` | the records of `__consumer_offsets`, in Kafka's format |
 //! | `config.rs` | limits and periods |
 //! | `model.rs` | errors, time, the caller of a request |
@@ -23,10 +24,13 @@ mod coordinator_tests;
 mod delete;
 mod describe;
 mod kind;
+#[cfg(test)]
+mod leader_tests;
 mod load;
 mod log;
 mod model;
 mod offsets;
+mod shard;
 mod timers;
 
 pub use classic::model::{
@@ -38,6 +42,6 @@ pub use config::GroupConfig;
 pub use coordinator::GroupCoordinator;
 pub use describe::{DescribedGroup, ListedGroup};
 pub use kind::CLASSIC;
-pub use log::CONSUMER_OFFSETS;
+pub use log::{CONSUMER_OFFSETS, partition_of};
 pub use model::{Caller, GroupError, MemberId, own, own_option};
 pub use offsets::CommittedOffset;

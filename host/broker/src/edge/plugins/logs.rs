@@ -71,7 +71,8 @@ async fn write(edge: &Arc<Edge>, changes: &dyn MetadataChanges, lines: &[Line]) 
     let edge = Arc::clone(edge);
     let append = move || {
         // Log lines need no fsync: nothing waits for the commit.
-        edge.partition(LOGS_TOPIC, 0)?.append_internal(&batch)?;
+        let partition = edge.partition(LOGS_TOPIC, 0)?;
+        partition.append_internal(partition.leader_epoch(), &batch)?;
         Ok(())
     };
     blocking(append).await?

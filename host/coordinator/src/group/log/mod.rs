@@ -16,7 +16,8 @@ pub const CONSUMER_OFFSETS: &str = "__consumer_offsets";
 
 /// Returns the partition that holds a group: Java's `hashCode` of its id, without the sign, modulo the number of
 /// partitions.
-pub(crate) fn partition_of(group: &str, partitions: i32) -> i32 {
+#[must_use]
+pub fn partition_of(group: &str, partitions: i32) -> i32 {
     let hash = group.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
     // Kafka's Utils.abs: the minimum, which has no positive counterpart, becomes 0.
     hash.checked_abs().unwrap_or(0) % partitions.max(1)
