@@ -37,9 +37,8 @@ impl<E: Send + Sync + 'static> InternalTopic for NamedTopic<E> {
 
     fn is_empty(&self, partition: i32) -> bool {
         let partition = self.partition(partition);
-        partition.is_ok_and(|partition| {
-            partition.reader().is_ok_and(|log| log.log_start_offset() == log.log_end_offset())
-        })
+        partition
+            .is_ok_and(|partition| partition.reader().is_ok_and(|log| log.log_start_offset() == log.log_end_offset()))
     }
 
     fn append(&self, partition: i32, leader_epoch: i32, batch: &[u8]) -> Result<InternalAppend, PartitionError> {

@@ -43,8 +43,8 @@ pub trait InternalTopic: Send + Sync + 'static {
     /// Returns whether a partition has no records, so that a replay would find nothing.
     fn is_empty(&self, partition: i32) -> bool;
 
-    /// Appends one batch with base offset 0 to a partition that this broker leads in `leader_epoch`. The log assigns the
-    /// real offsets.
+    /// Appends one batch with base offset 0 to a partition that this broker leads in `leader_epoch`. The log assigns
+    /// the real offsets.
     ///
     /// Callers hold a lock over the call, so it waits for nothing but the page cache.
     ///
@@ -78,7 +78,11 @@ impl Partition {
     ///
     /// # Errors
     /// As [`InternalTopic::append`].
-    pub fn append_internal(self: &Arc<Self>, leader_epoch: i32, batch: &[u8]) -> Result<InternalAppend, PartitionError> {
+    pub fn append_internal(
+        self: &Arc<Self>,
+        leader_epoch: i32,
+        batch: &[u8],
+    ) -> Result<InternalAppend, PartitionError> {
         let batch = CheckedBatch::of_own(batch).map_err(|error| AppendError::Corrupt(error.to_string()))?;
         let appended = self.append_in_epoch(leader_epoch, &batch)?.batch();
         let (partition, write) = (Arc::clone(self), WriteEnd::of(&appended));

@@ -391,7 +391,12 @@ impl Partition {
     }
 
     /// Publishes an append of the leader, releases the lock, and wakes what waits for records.
-    pub(crate) fn appended(&self, mut state: MutexGuard<'_, PartitionState>, appended: Appended, batch: &CheckedBatch<'_>) {
+    pub(crate) fn appended(
+        &self,
+        mut state: MutexGuard<'_, PartitionState>,
+        appended: Appended,
+        batch: &CheckedBatch<'_>,
+    ) {
         let Appended::New(stored) = appended else { return };
         state.uncommitted.push(stored.last_offset + 1, batch.size());
         let progress = self.publish(&mut state);

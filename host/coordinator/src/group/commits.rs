@@ -151,7 +151,8 @@ impl GroupCoordinator {
             if !found.is_empty() {
                 let missing = Missing::Reject(GroupError::GroupIdNotFound);
                 // A group that was removed meanwhile has no offsets.
-                let _ = self.with_group(&shard, &id, missing, |slot, _, _| self.drop_offsets(&shard, &id, slot, &found));
+                let _ =
+                    self.with_group(&shard, &id, missing, |slot, _, _| self.drop_offsets(&shard, &id, slot, &found));
             }
         }
     }

@@ -53,8 +53,8 @@ impl GroupCoordinator {
         }
     }
 
-    /// Follows the leaders of the partitions: loads the groups of those that this broker leads in a new epoch, and drops
-    /// the groups of those that it no longer leads. Nothing happens if the leaders are the same.
+    /// Follows the leaders of the partitions: loads the groups of those that this broker leads in a new epoch, and
+    /// drops the groups of those that it no longer leads. Nothing happens if the leaders are the same.
     ///
     /// It has to be called after every change of the topic or of its leaders, within the runtime.
     pub fn roles_changed(self: &Arc<Self>) {

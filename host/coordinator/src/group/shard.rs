@@ -103,11 +103,7 @@ impl Shard {
     ///
     /// # Errors
     /// The shard is not active, or the error of `make`.
-    pub(super) fn group(
-        &self,
-        id: &str,
-        make: impl FnOnce() -> Result<Slot, GroupError>,
-    ) -> Result<Entry, GroupError> {
+    pub(super) fn group(&self, id: &str, make: impl FnOnce() -> Result<Slot, GroupError>) -> Result<Entry, GroupError> {
         let mut table = self.table.lock();
         match table.state {
             ShardState::Active => {}
