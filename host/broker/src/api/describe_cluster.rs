@@ -1,4 +1,4 @@
-//! DescribeCluster.
+//! DescribeCluster: the brokers, and fenced ones if they are requested (KIP-700, KIP-1073).
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use millstream_wire::messages::{DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse};
 use millstream_wire::{ErrorCode, Str};
 
+use super::cluster_view::ClusterView;
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::security::{AclOperation, Permission, ResourceType, allowed_operations};
@@ -33,13 +34,19 @@ impl Handler for DescribeCluster {
                 ..Default::default()
             };
         }
-        let (host, port) = broker.advertised(&context.connection);
-        let rack = broker.config.rack.as_deref().map(Str::from);
-        let this = DescribeClusterBroker { broker_id: broker.config.node_id, host, port, rack, is_fenced: false };
+        let view = ClusterView::new(broker, &context.connection);
+        let listed = view.nodes().filter(|(_, node)| request.include_fenced_brokers || !node.is_fenced);
+        let brokers = listed.map(|(broker_id, node)| DescribeClusterBroker {
+            broker_id,
+            host: node.host.clone(),
+            port: node.port,
+            rack: node.rack.clone(),
+            is_fenced: node.is_fenced,
+        });
         DescribeClusterResponse {
-            cluster_id: Str::from(broker.metadata.image().cluster_id.as_str()),
-            controller_id: broker.config.node_id,
-            brokers: vec![this],
+            cluster_id: Str::from(view.image.cluster_id.as_str()),
+            controller_id: broker.controller_id(),
+            brokers: brokers.collect(),
             endpoint_type: BROKERS,
             cluster_authorized_operations: allowed_operations(
                 request.include_cluster_authorized_operations,

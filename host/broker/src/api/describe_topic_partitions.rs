@@ -4,19 +4,19 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use millstream_partition::Partition;
 use millstream_wire::messages::{
     DescribeTopicPartitionsCursor, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse,
     DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
 use millstream_wire::{ErrorCode, Str};
 
+use super::cluster_view::{ClusterView, PartitionView};
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::error::ApiError;
 use crate::security::{AclOperation, Permission, ResourceType, allowed_operations};
 use crate::topics::Topic;
-use millstream_metadata::check_name;
+use millstream_metadata::{PartitionImage, check_name};
 
 /// The most partitions of one response: the default of Kafka's `max.request.partition.size.limit`.
 const PARTITIONS_MAX: i32 = 2000;
@@ -30,7 +30,7 @@ impl Handler for DescribeTopicPartitions {
 
     async fn handle(
         broker: &Arc<Broker>,
-        _: &RequestContext,
+        context: &RequestContext,
         request: DescribeTopicPartitionsRequest,
     ) -> DescribeTopicPartitionsResponse {
         let names: BTreeSet<Str> = if request.topics.is_empty() {
@@ -41,7 +41,7 @@ impl Handler for DescribeTopicPartitions {
         if !is_valid(request.cursor.as_ref(), &names, request.topics.is_empty()) {
             return invalid(&request);
         }
-        page(broker, names, &request)
+        page(broker, context, names, &request)
     }
 }
 
@@ -62,10 +62,13 @@ fn invalid(request: &DescribeTopicPartitionsRequest) -> DescribeTopicPartitionsR
 
 fn page(
     broker: &Broker,
+    context: &RequestContext,
     names: BTreeSet<Str>,
     request: &DescribeTopicPartitionsRequest,
 ) -> DescribeTopicPartitionsResponse {
+    // The table is loaded first: its topics are in every later image, unless they are deleted meanwhile.
     let table = broker.topics.load();
+    let view = ClusterView::new(broker, &context.connection);
     let first = request.cursor.as_ref();
     let mut response = DescribeTopicPartitionsResponse::default();
     let mut left = usize::try_from(request.response_partition_limit.clamp(1, PARTITIONS_MAX)).unwrap_or(1);
@@ -75,17 +78,19 @@ fn page(
             response.next_cursor = Some(DescribeTopicPartitionsCursor { topic_name: name, partition_index: 0 });
             break;
         }
-        let Some(topic) = table.by_name(&name) else {
+        let topic = table.by_name(&name);
+        let Some((topic, stored)) = topic.and_then(|topic| Some((topic, view.image.topic_by_id(topic.id)?))) else {
             // The topic was deleted meanwhile. It is missing only if it was requested by name.
             response.topics.extend((!request.topics.is_empty()).then(|| absent(name)));
             continue;
         };
         let start = usize::try_from(start).unwrap_or(0);
-        let end = topic.partitions.len().min(start.saturating_add(left));
-        let partitions = topic.partitions.get(start..end).unwrap_or_default();
-        left -= partitions.len();
-        response.topics.push(describe(broker, topic, partitions));
-        if end < topic.partitions.len() {
+        let stored = view.image.partitions_of(stored);
+        let end = stored.len().min(start.saturating_add(left));
+        left -= end.saturating_sub(start);
+        let partitions = (0..).zip(stored).take(end).skip(start);
+        response.topics.push(describe(topic, partitions.map(|(index, stored)| partition(&view, topic, index, stored))));
+        if end < stored.len() {
             let partition_index = i32::try_from(end).unwrap_or(i32::MAX);
             response.next_cursor = Some(DescribeTopicPartitionsCursor { topic_name: name, partition_index });
             break;
@@ -105,22 +110,10 @@ fn absent(name: Str) -> DescribeTopicPartitionsResponseTopic {
     }
 }
 
-fn describe(broker: &Broker, topic: &Topic, partitions: &[Arc<Partition>]) -> DescribeTopicPartitionsResponseTopic {
-    let node_id = broker.config.node_id;
-    let partitions = partitions.iter().map(|partition| {
-        let online = partition.is_online();
-        DescribeTopicPartitionsResponsePartition {
-            error_code: ErrorCode::NONE,
-            partition_index: partition.index(),
-            leader_id: if online { node_id } else { -1 },
-            leader_epoch: partition.leader_epoch(),
-            replica_nodes: vec![node_id],
-            isr_nodes: vec![node_id],
-            eligible_leader_replicas: Some(Vec::new()),
-            last_known_elr: Some(Vec::new()),
-            offline_replicas: if online { Vec::new() } else { vec![node_id] },
-        }
-    });
+fn describe(
+    topic: &Topic,
+    partitions: impl Iterator<Item = DescribeTopicPartitionsResponsePartition>,
+) -> DescribeTopicPartitionsResponseTopic {
     DescribeTopicPartitionsResponseTopic {
         error_code: ErrorCode::NONE,
         name: Some(topic.name.clone()),
@@ -128,5 +121,26 @@ fn describe(broker: &Broker, topic: &Topic, partitions: &[Arc<Partition>]) -> De
         is_internal: topic.is_internal(),
         partitions: partitions.collect(),
         topic_authorized_operations: allowed_operations(true, AclOperation::TOPIC),
+    }
+}
+
+/// Describes a partition. Kafka sets no error here: a partition without a leader has the leader -1.
+fn partition(
+    view: &ClusterView,
+    topic: &Topic,
+    index: i32,
+    stored: &PartitionImage,
+) -> DescribeTopicPartitionsResponsePartition {
+    let PartitionView { leader, offline, .. } = view.partition(topic, index, stored);
+    DescribeTopicPartitionsResponsePartition {
+        error_code: ErrorCode::NONE,
+        partition_index: index,
+        leader_id: leader,
+        leader_epoch: stored.leader_epoch,
+        replica_nodes: stored.replicas.to_vec(),
+        isr_nodes: stored.isr.to_vec(),
+        eligible_leader_replicas: Some(stored.elr.to_vec()),
+        last_known_elr: Some(stored.last_known_elr.to_vec()),
+        offline_replicas: offline,
     }
 }

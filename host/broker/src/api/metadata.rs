@@ -11,13 +11,17 @@ use millstream_wire::messages::{
 use millstream_wire::{ErrorCode, Str};
 use uuid::Uuid;
 
+use super::cluster_view::{ClusterView, PartitionView};
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::edge::{ServedTopic, ServedTopics};
 use crate::error::ApiError;
 use crate::security::{AclOperation, Permission, ResourceType, allowed_operations};
 use crate::topics::Topic;
-use millstream_metadata::{MetadataImage, check_name};
+use millstream_metadata::{PartitionImage, check_name};
+
+/// The first version that names a missing listener instead of a missing leader.
+const LISTENER_NOT_FOUND_SINCE: i16 = 6;
 
 pub(super) struct Metadata;
 
@@ -27,28 +31,27 @@ impl Handler for Metadata {
     const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Describe, ResourceType::Topic));
 
     async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: MetadataRequest) -> MetadataResponse {
-        let operations = request.include_topic_authorized_operations;
-        let topics = match request.topics {
-            Some(requested) if !(requested.is_empty() && context.version == 0) => {
-                let create = request.allow_auto_topic_creation && broker.config.auto_create_topics;
-                let failed = if create { create_missing(broker, &requested).await } else { HashMap::new() };
-                let (table, image) = (broker.topics.load(), broker.metadata.image());
-                let one = |topic| one(&table, &image, topic, &failed, operations);
-                requested.into_iter().map(one).collect()
-            }
-            _ => {
-                // The table is loaded first: its topics are in every later image, unless they are deleted meanwhile.
-                let (table, image) = (broker.topics.load(), broker.metadata.image());
-                table.iter().filter_map(|topic| describe(&image, topic, operations)).collect()
-            }
+        let create = request.allow_auto_topic_creation && broker.config.auto_create_topics;
+        let requested = request.topics.filter(|requested| !(requested.is_empty() && context.version == 0));
+        let failed = match &requested {
+            Some(requested) if create => create_missing(broker, requested).await,
+            _ => HashMap::new(),
         };
-        let (host, port) = broker.advertised(&context.connection);
-        let node_id = broker.config.node_id;
-        let rack = broker.config.rack.as_deref().map(Str::from);
+        // The table is loaded first: its topics are in every later image, unless they are deleted meanwhile.
+        let table = broker.topics.load();
+        let described = Described {
+            view: ClusterView::new(broker, &context.connection),
+            version: context.version,
+            operations: request.include_topic_authorized_operations,
+        };
+        let topics = match requested {
+            Some(requested) => requested.into_iter().map(|topic| described.one(&table, topic, &failed)).collect(),
+            None => table.iter().filter_map(|topic| described.topic(topic)).collect(),
+        };
         MetadataResponse {
-            brokers: vec![MetadataResponseBroker { node_id, host, port, rack }],
-            cluster_id: Some(Str::from(broker.metadata.image().cluster_id.as_str())),
-            controller_id: node_id,
+            brokers: described.brokers(),
+            cluster_id: Some(Str::from(described.view.image.cluster_id.as_str())),
+            controller_id: broker.controller_id(),
             topics,
             cluster_authorized_operations: allowed_operations(
                 request.include_cluster_authorized_operations,
@@ -74,26 +77,6 @@ fn is_by_id(topic: &MetadataRequestTopic) -> bool {
     topic.name.is_none() || !topic.topic_id.is_nil()
 }
 
-fn one(
-    table: &ServedTopics,
-    image: &MetadataImage,
-    requested: MetadataRequestTopic,
-    failed: &HashMap<Str, ApiError>,
-    operations: bool,
-) -> MetadataResponseTopic {
-    let by_id = is_by_id(&requested);
-    let name = requested.name.clone().unwrap_or_default();
-    let found = find(table, by_id, &name, requested.topic_id);
-    let found = found.map_err(|error| failed.get(&name).cloned().unwrap_or(error));
-    let described = found.and_then(|topic| describe(image, &topic, operations).ok_or_else(ApiError::unknown_topic));
-    described.unwrap_or_else(|error| MetadataResponseTopic {
-        error_code: error.code,
-        name: requested.name.filter(|_| !by_id),
-        topic_id: requested.topic_id,
-        ..Default::default()
-    })
-}
-
 fn find(table: &ServedTopics, by_id: bool, name: &str, id: Uuid) -> Result<Arc<ServedTopic>, ApiError> {
     if !by_id {
         check_name(name)?;
@@ -101,28 +84,81 @@ fn find(table: &ServedTopics, by_id: bool, name: &str, id: Uuid) -> Result<Arc<S
     table.resolve(by_id, name, id).cloned()
 }
 
-/// Describes a topic of the image; `None` if it was deleted meanwhile.
-fn describe(image: &MetadataImage, topic: &Topic, operations: bool) -> Option<MetadataResponseTopic> {
-    let stored = image.topic_by_id(topic.id)?;
-    let partitions = (0..).zip(image.partitions_of(stored)).map(|(index, stored)| {
-        // This broker leads every partition. One can be offline, or not open yet.
-        let led = topic.partition(index).is_some_and(|partition| partition.is_online());
+/// The cluster as a response of one version describes it.
+struct Described {
+    view: ClusterView,
+    version: i16,
+    /// Whether the response has the allowed operations of each topic.
+    operations: bool,
+}
+
+impl Described {
+    /// Returns the brokers that are not fenced.
+    fn brokers(&self) -> Vec<MetadataResponseBroker> {
+        let alive = self.view.nodes().filter(|(_, node)| !node.is_fenced);
+        let broker = alive.map(|(node_id, node)| MetadataResponseBroker {
+            node_id,
+            host: node.host.clone(),
+            port: node.port,
+            rack: node.rack.clone(),
+        });
+        broker.collect()
+    }
+
+    fn one(
+        &self,
+        table: &ServedTopics,
+        requested: MetadataRequestTopic,
+        failed: &HashMap<Str, ApiError>,
+    ) -> MetadataResponseTopic {
+        let by_id = is_by_id(&requested);
+        let name = requested.name.clone().unwrap_or_default();
+        let found = find(table, by_id, &name, requested.topic_id);
+        let found = found.map_err(|error| failed.get(&name).cloned().unwrap_or(error));
+        let described = found.and_then(|topic| self.topic(&topic).ok_or_else(ApiError::unknown_topic));
+        described.unwrap_or_else(|error| MetadataResponseTopic {
+            error_code: error.code,
+            name: requested.name.filter(|_| !by_id),
+            topic_id: requested.topic_id,
+            ..Default::default()
+        })
+    }
+
+    /// Describes a topic of the image; `None` if it was deleted meanwhile.
+    fn topic(&self, topic: &Topic) -> Option<MetadataResponseTopic> {
+        let image = &self.view.image;
+        let stored = image.partitions_of(image.topic_by_id(topic.id)?);
+        Some(MetadataResponseTopic {
+            error_code: ErrorCode::NONE,
+            name: Some(topic.name.clone()),
+            topic_id: topic.id,
+            is_internal: topic.is_internal(),
+            partitions: (0..).zip(stored).map(|(index, stored)| self.partition(topic, index, stored)).collect(),
+            topic_authorized_operations: allowed_operations(self.operations, AclOperation::TOPIC),
+        })
+    }
+
+    fn partition(&self, topic: &Topic, index: i32, stored: &PartitionImage) -> MetadataResponsePartition {
+        let PartitionView { error_code, leader, offline } = self.view.partition(topic, index, stored);
+        // Version 0 has no field for offline replicas: it leaves them out.
+        let listed = |ids: &[i32]| -> Vec<i32> {
+            ids.iter().copied().filter(|&id| self.version > 0 || self.view.is_reachable(id)).collect()
+        };
+        let (replica_nodes, isr_nodes) = (listed(&stored.replicas), listed(&stored.isr));
+        let lacks_replicas = replica_nodes.len() < stored.replicas.len() || isr_nodes.len() < stored.isr.len();
+        let error_code = match error_code {
+            ErrorCode::NONE if lacks_replicas => ErrorCode::REPLICA_NOT_AVAILABLE,
+            ErrorCode::LISTENER_NOT_FOUND if self.version < LISTENER_NOT_FOUND_SINCE => ErrorCode::LEADER_NOT_AVAILABLE,
+            other => other,
+        };
         MetadataResponsePartition {
-            error_code: if led { ErrorCode::NONE } else { ErrorCode::LEADER_NOT_AVAILABLE },
+            error_code,
             partition_index: index,
-            leader_id: if led { stored.leader } else { -1 },
+            leader_id: leader,
             leader_epoch: stored.leader_epoch,
-            replica_nodes: stored.replicas.to_vec(),
-            isr_nodes: stored.isr.to_vec(),
-            offline_replicas: if led { Vec::new() } else { stored.replicas.to_vec() },
+            replica_nodes,
+            isr_nodes,
+            offline_replicas: offline,
         }
-    });
-    Some(MetadataResponseTopic {
-        error_code: ErrorCode::NONE,
-        name: Some(topic.name.clone()),
-        topic_id: topic.id,
-        is_internal: topic.is_internal(),
-        partitions: partitions.collect(),
-        topic_authorized_operations: allowed_operations(operations, AclOperation::TOPIC),
-    })
+    }
 }

@@ -8,6 +8,7 @@
 mod alter_configs;
 mod alter_partition_reassignments;
 mod api_versions;
+mod cluster_view;
 mod consumer_group_describe;
 mod consumer_group_heartbeat;
 mod create_partitions;
