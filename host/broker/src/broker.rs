@@ -84,6 +84,11 @@ impl Broker {
         Some((Str::from(endpoint.host.as_str()), i32::from(endpoint.port)))
     }
 
+    /// Returns the broker that carries out changes of the metadata, as responses name it.
+    pub(crate) fn controller_id(&self) -> i32 {
+        self.config.node_id
+    }
+
     /// Returns the replicas of this broker that `wanted` selects.
     fn replicas(&self, wanted: impl Fn(&Partition) -> bool) -> Vec<Replica> {
         let topics = self.topics.load();

@@ -11,6 +11,8 @@ mod apply;
 mod background;
 mod blocking;
 mod broker;
+#[cfg(test)]
+mod cluster_for_tests;
 mod compute_permits;
 pub mod config;
 mod controller;

@@ -8,6 +8,8 @@
 mod alter_configs;
 mod alter_partition_reassignments;
 mod api_versions;
+#[cfg(test)]
+mod cluster_tests;
 mod cluster_view;
 mod consumer_group_describe;
 mod consumer_group_heartbeat;

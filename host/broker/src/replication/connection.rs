@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 /// Why a connection cannot be used any more.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectionError {
+pub(crate) enum ConnectionError {
     /// The network failed.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -27,7 +27,7 @@ pub(super) enum ConnectionError {
 }
 
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     next_id: i32,
     response_bytes_max: usize,
@@ -36,7 +36,7 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Connects. A response may have at most `response_bytes_max` bytes, and take `timeout`.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         host: &str,
         port: u16,
         response_bytes_max: usize,
@@ -49,7 +49,7 @@ impl Connection {
     }
 
     /// Sends a request and returns its response.
-    pub(super) async fn call<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response, ConnectionError> {
+    pub(crate) async fn call<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response, ConnectionError> {
         let correlation_id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
         let client_id = Some(Str::from_static("millstream-replica"));

@@ -36,7 +36,7 @@ pub(crate) struct FetcherConfig {
     /// `replica.fetch.max.bytes`: of one partition.
     pub(super) partition_max_bytes: i32,
     /// `replica.fetch.backoff.ms`: the pause after a failure.
-    pub(super) backoff: Duration,
+    pub(crate) backoff: Duration,
     /// `replica.socket.timeout.ms`
     pub(super) socket_timeout: Duration,
     /// The most bytes of a response's frame. One batch may be larger than the limits above.

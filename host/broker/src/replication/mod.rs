@@ -27,6 +27,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+#[cfg(test)]
+pub(crate) use connection::Connection;
 pub(crate) use fetcher::FetcherConfig;
 pub(crate) use in_sync::{WantedChange, run as run_in_sync};
 
