@@ -10,7 +10,7 @@ use crate::cluster_for_tests::{Node, two_brokers_with};
 /// The id of the topic `u`.
 const OTHER: Uuid = Uuid::from_u128(8);
 
-/// A broker with one listener, and in a rack.
+/// Returns the records of a broker with one listener, in a rack.
 fn broker(id: i32, listener: &str, fenced: bool) -> [MetadataRecord; 2] {
     let endpoint = Endpoint { listener: listener.to_owned(), host: format!("host{id}"), port: 9000 };
     let broker = BrokerRegistration {
@@ -28,7 +28,7 @@ fn broker(id: i32, listener: &str, fenced: bool) -> [MetadataRecord; 2] {
     ]
 }
 
-/// The metadata of four brokers: 2 is fenced, and 3 has no listener for clients. Each of the first four partitions of
+/// Returns the metadata of four brokers: 2 is fenced, and 3 has no listener for clients. Each of the first four partitions of
 /// the topic `u` has another leader, and the last has none.
 fn four_brokers() -> Vec<MetadataRecord> {
     let mut records = [broker(2, "PLAINTEXT", true), broker(3, "INTERNAL", false)].concat();
