@@ -28,8 +28,8 @@ fn broker(id: i32, listener: &str, fenced: bool) -> [MetadataRecord; 2] {
     ]
 }
 
-/// Returns the metadata of four brokers: 2 is fenced, and 3 has no listener for clients. Each of the first four partitions of
-/// the topic `u` has another leader, and the last has none.
+/// Returns the metadata of four brokers: 2 is fenced, and 3 has no listener for clients. The last partition of the
+/// topic `u` has no leader.
 fn four_brokers() -> Vec<MetadataRecord> {
     let mut records = [broker(2, "PLAINTEXT", true), broker(3, "INTERNAL", false)].concat();
     let replicas = vec![vec![0, 1], vec![1, 0], vec![0, 2], vec![3, 0], vec![0, 2]];
