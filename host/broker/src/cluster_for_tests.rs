@@ -8,9 +8,11 @@ use millstream_metadata::{BrokerRegistration, Endpoint, FeatureLevel, MetadataRe
 use millstream_partition::{Assignment, Partition, WriteEnd, now_ms};
 use millstream_record::{BatchBuilder, CheckedBatch, Codec, TimestampType};
 use millstream_wire::Request;
+use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::broker::Broker;
@@ -30,7 +32,8 @@ const PROTOCOLS: &str = "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,REPL
 pub(crate) struct Node {
     pub(crate) broker: Arc<Broker>,
     pub(crate) ports: [u16; 2],
-    pub(crate) stop: watch::Sender<bool>,
+    stop: watch::Sender<bool>,
+    fetching: Mutex<Option<JoinHandle<()>>>,
     pub(crate) folder: TempDir,
     _data_dir: DataDir,
 }
@@ -66,7 +69,8 @@ impl Node {
         }
         let lag_max = broker.config.replica_lag_max;
         tokio::spawn(replication::run_in_sync(Arc::clone(&broker) as _, wanted_changes, lag_max, stopped));
-        let node = Self { broker, ports, stop, folder, _data_dir: data_dir };
+        broker.groups.start().await;
+        let node = Self { broker, ports, stop, fetching: Mutex::default(), folder, _data_dir: data_dir };
         node.fetch();
         node
     }
@@ -89,13 +93,32 @@ impl Node {
 
     /// Takes a role, as after a change of the metadata.
     pub(crate) fn assign(&self, assignment: Assignment) {
-        self.partition().assign(assignment).expect("online");
+        self.assign_partition(&self.partition(), assignment);
+    }
+
+    /// Takes a role for any partition.
+    pub(crate) fn assign_partition(&self, partition: &Partition, assignment: Assignment) {
+        partition.assign(assignment).expect("online");
         self.broker.controller.roles_changed();
+        self.broker.groups.roles_changed();
+    }
+
+    /// Changes the metadata of this broker, without an effect on its partitions.
+    pub(crate) fn change(&self, records: &[MetadataRecord]) {
+        let mut draft = self.broker.metadata.draft(0);
+        draft.add(records).expect("records that fit");
+        self.broker.metadata.commit(&draft).expect("committed");
     }
 
     /// Sends a request to the listener for clients.
     pub(crate) async fn call<R: Request>(&self, request: &R, version: i16) -> R::Response {
-        let connection = Connection::open("127.0.0.1", self.ports[0], 1 << 20, Duration::from_secs(60)).await;
+        self.call_on(0, request, version).await
+    }
+
+    /// Sends a request to a listener: 0 is for clients, 1 for brokers.
+    pub(crate) async fn call_on<R: Request>(&self, listener: usize, request: &R, version: i16) -> R::Response {
+        let port = self.ports[listener];
+        let connection = Connection::open("127.0.0.1", port, 1 << 20, Duration::from_secs(60)).await;
         connection.expect("connected").call(request, version).await.expect("a response")
     }
 
@@ -104,7 +127,15 @@ impl Node {
         self.stop.send_replace(false);
         let mut config = FetcherConfig::default();
         config.backoff = Duration::from_millis(20);
-        tokio::spawn(replication::run(Arc::clone(&self.broker) as _, config, self.stop.subscribe()));
+        let fetching = tokio::spawn(replication::run(Arc::clone(&self.broker) as _, config, self.stop.subscribe()));
+        *self.fetching.lock() = Some(fetching);
+    }
+
+    /// Stops to follow leaders. When this returns, no fetch is under way.
+    pub(crate) async fn stop_fetching(&self) {
+        self.stop.send_replace(true);
+        let fetching = self.fetching.lock().take().expect("it fetches");
+        fetching.await.expect("no panic");
     }
 }
 

@@ -13,6 +13,8 @@ mod cluster_tests;
 mod cluster_view;
 mod consumer_group_describe;
 mod consumer_group_heartbeat;
+#[cfg(test)]
+mod coordinator_tests;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;

@@ -81,7 +81,7 @@ async fn a_follower_that_stops_leaves_the_in_sync_set_and_one_that_returns_joins
     let nodes = two_brokers().await;
     let end = nodes[0].append(5);
     nodes[0].partition().committed(end, Acks::All).await.expect("committed");
-    nodes[1].stop.send(true).expect("it runs");
+    nodes[1].stop_fetching().await;
     let end = nodes[0].append(1);
     nodes[0].isr_becomes(&[0]).await;
     assert_eq!(nodes[0].partition().high_watermark(), 5, "min.insync.replicas is 2");

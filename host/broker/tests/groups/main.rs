@@ -355,13 +355,16 @@ fn groups_that_do_not_exist_and_coordinators_of_other_kinds() {
     let folder = tempfile::tempdir().unwrap();
     let broker = TestBroker::start(folder.path(), &[]);
     let mut client = broker.connect();
+    let early = describe(&mut client, 6, "nobody's");
+    assert_eq!(early.error_code, ErrorCode::NOT_COORDINATOR, "a client finds the coordinator first");
+    assert_eq!(client.partitions("__consumer_offsets"), 0, "a lookup creates nothing");
+    client.ask(6, &FindCoordinatorRequest { coordinator_keys: vec![text("nobody's")], ..Default::default() });
     assert_eq!(fetch(&mut client, 9, "nobody's", None), []);
     let newest = describe(&mut client, 6, "nobody's");
     assert_eq!((newest.error_code, &*newest.group_state), (ErrorCode::GROUP_ID_NOT_FOUND, "Dead"));
     assert_eq!(newest.error_message.as_deref(), Some("Group nobody's not found."));
     let older = describe(&mut client, 5, "nobody's");
     assert_eq!((older.error_code, &*older.group_state), (ErrorCode::NONE, "Dead"));
-    assert_eq!(client.partitions("__consumer_offsets"), 0, "a lookup creates nothing");
 
     let topic_id = client.create_topic(TOPIC, 1);
     let mut commit = commit_request("nobody's", &[(TOPIC, topic_id, 0, 1)]);
