@@ -76,8 +76,7 @@ async fn committed_offsets_are_on_the_broker_that_leads_their_partition_next() {
     assert_eq!(nodes[1].commit("b", 6).await, Err(GroupError::NotCoordinator));
     // Broker 1 leads now, and broker 0 learns of it late: its commit is never confirmed.
     let [old, new] = nodes.each_ref().map(|node| node.offsets_partition("b"));
-    let view =
-        LeaderView { leader_epoch: 1, partition_epoch: 0, replicas: vec![0, 1], isr: vec![0, 1], min_isr: 2 };
+    let view = LeaderView { leader_epoch: 1, partition_epoch: 0, replicas: vec![0, 1], isr: vec![0, 1], min_isr: 2 };
     nodes[1].assign_partition(&new, Assignment::Leader(view));
     let late = nodes[0].commit("b", 7);
     let (late, ()) = tokio::join!(late, async {
