@@ -63,6 +63,14 @@ impl Broker {
         self.topics.load().partition(topic, index).cloned().ok_or_else(ApiError::unknown_topic)
     }
 
+    /// Returns whether the metadata has a replica of a partition on this broker.
+    pub(crate) fn has_replica(&self, partition: &Partition) -> bool {
+        let image = self.metadata.image();
+        let topic = image.topic(partition.topic());
+        let stored = topic.and_then(|topic| topic.partitions.get(usize::try_from(partition.index()).ok()?));
+        stored.is_some_and(|stored| stored.replicas.contains(&self.config.node_id))
+    }
+
     /// Returns the address at which the client of this connection reaches the broker.
     pub(crate) fn advertised(&self, connection: &ConnectionInfo) -> (Str, i32) {
         match self.advertised.get(connection.listener).and_then(Option::as_ref) {

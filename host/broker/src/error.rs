@@ -115,6 +115,7 @@ impl From<PartitionError> for ApiError {
             | PartitionError::ShuttingDown => ErrorCode::NOT_LEADER_OR_FOLLOWER,
             PartitionError::NotEnoughReplicas { .. } => ErrorCode::NOT_ENOUGH_REPLICAS,
             PartitionError::FencedLeaderEpoch { .. } => ErrorCode::FENCED_LEADER_EPOCH,
+            PartitionError::HighWatermarkLags { .. } => ErrorCode::OFFSET_NOT_AVAILABLE,
             // The follower retries until the leader has the metadata with it, as in Kafka.
             PartitionError::UnknownLeaderEpoch { .. } | PartitionError::NotReplica { .. } => {
                 ErrorCode::UNKNOWN_LEADER_EPOCH
@@ -155,6 +156,9 @@ impl From<ControllerError> for ApiError {
             }
             E::AssignmentWithCounts => ErrorCode::INVALID_REQUEST,
             E::AssignmentIndexes
+            | E::AssignmentTwice(_)
+            | E::AssignmentFactor { .. }
+            | E::AssignmentInactive(_)
             | E::AssignmentEmpty
             | E::AssignmentUnknownBroker(_)
             | E::AssignmentRepeatsBroker(_)
@@ -232,6 +236,9 @@ mod tests {
             (E::AllBrokersFenced, ErrorCode::INVALID_REPLICATION_FACTOR),
             (E::AssignmentWithCounts, ErrorCode::INVALID_REQUEST),
             (E::AssignmentIndexes, ErrorCode::INVALID_REPLICA_ASSIGNMENT),
+            (E::AssignmentTwice(1), ErrorCode::INVALID_REPLICA_ASSIGNMENT),
+            (E::AssignmentFactor { found: 1, expected: 2 }, ErrorCode::INVALID_REPLICA_ASSIGNMENT),
+            (E::AssignmentInactive(0), ErrorCode::INVALID_REPLICA_ASSIGNMENT),
             (E::AssignmentEmpty, ErrorCode::INVALID_REPLICA_ASSIGNMENT),
             (E::AssignmentUnknownBroker(9), ErrorCode::INVALID_REPLICA_ASSIGNMENT),
             (E::AssignmentRepeatsBroker(0), ErrorCode::INVALID_REPLICA_ASSIGNMENT),

@@ -45,6 +45,14 @@ pub enum PartitionError {
         /// The epoch of this leader.
         current: i32,
     },
+    /// A new leader does not know yet what is committed.
+    #[error("the high watermark {high_watermark} is below the start {epoch_start} of this leader's epoch")]
+    HighWatermarkLags {
+        /// The high watermark.
+        high_watermark: i64,
+        /// The end of the log when the leader began.
+        epoch_start: i64,
+    },
     /// The leader epoch changed before the commit of a record, or already before its append.
     #[error("the record belongs to leader epoch {appended}, and the epoch is now {current}")]
     LeaderEpochChanged {

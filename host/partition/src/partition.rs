@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
 use millstream_log::{Appended, AppendedBatch, Log, LogConfig, LogReader, LogSlice, SyncTarget};
 use millstream_record::CheckedBatch;
 use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
 
 use crate::clock::now_ms;
 use crate::commit::{CommitWaiters, FlushMode};
@@ -60,6 +61,8 @@ pub struct Partition {
     follower_waiters: FetchWaiters,
     pub(crate) sync_waiters: SyncWaiters,
     commit_waiters: CommitWaiters,
+    /// Notified when a follower has deleted records, and when another broker leads.
+    log_starts: Notify,
     fsync_queue: Arc<FsyncQueue>,
     flush: FlushRules,
     errors: ErrorLog,
@@ -229,6 +232,7 @@ impl Partition {
             follower_waiters: FetchWaiters::default(),
             sync_waiters: SyncWaiters::default(),
             commit_waiters,
+            log_starts: Notify::new(),
             fsync_queue: Arc::clone(fsync_queue),
             flush,
             errors: ErrorLog::default(),
@@ -322,6 +326,12 @@ impl Partition {
     #[must_use]
     pub fn follower_waiters(&self) -> &FetchWaiters {
         &self.follower_waiters
+    }
+
+    /// Returns the signal for [`Self::low_watermark`]: it may be higher, or this broker does not lead any more.
+    #[must_use]
+    pub fn log_starts(&self) -> &Notify {
+        &self.log_starts
     }
 
     pub(crate) fn fsync_queue(&self) -> &FsyncQueue {
@@ -543,6 +553,7 @@ impl Partition {
         self.follower_waiters.wake_all();
         self.sync_waiters.fail_all(&PartitionError::NotHosted);
         self.commit_waiters.end(&PartitionError::NotHosted);
+        self.log_starts.notify_waiters();
         match log {
             LogState::Online(log) | LogState::Frozen(log) => Some(*log),
             LogState::Offline(_) | LogState::Deleted => None,

@@ -67,6 +67,8 @@ pub struct FollowerFetch {
     pub position: FetchPosition,
     /// The offset below which its log is on stable storage.
     pub synced: i64,
+    /// The first offset of its log, or -1 if the request does not say it.
+    pub log_start: i64,
     /// Whether the broker is neither fenced nor shutting down, so that it may join the in-sync set.
     pub eligible: bool,
 }
@@ -91,6 +93,8 @@ pub struct NextFetch {
     pub position: FetchPosition,
     /// The offset below which this log is on stable storage.
     pub synced: i64,
+    /// The first offset of this log.
+    pub log_start: i64,
 }
 
 impl EpochLookup for Log {
@@ -166,6 +170,7 @@ impl Partition {
         let error = PartitionError::NotLeader { leader };
         self.commit_waiters().end(&error);
         self.sync_waiters.fail_all(&error);
+        self.log_starts().notify_waiters();
         // Fetches have to find out that another broker leads.
         self.waiters().wake_all();
         self.follower_waiters().wake_all();
@@ -207,9 +212,13 @@ impl Partition {
         let ends = LogEnds { end: position.offset, synced: fetch.synced.min(position.offset) };
         let follower = FollowerPosition { id: fetch.id, broker_epoch: fetch.broker_epoch, ends };
         let proposal = leader.fetched(follower, fetch.eligible, monotonic_ms());
+        let has_deleted = fetch.log_start >= 0 && leader.set_log_start(fetch.id, fetch.log_start);
         let progress = self.publish(&mut state);
         let high_watermark = state.role.high_watermark();
         drop(state);
+        if has_deleted {
+            self.log_starts().notify_waiters();
+        }
         self.wake(progress);
         let slice = self.reader()?.read(position.offset, max_bytes, i64::MAX, at_least_one)?;
         Ok(FollowerRead { response: ReplicaResponse { high_watermark, ..response }, slice, proposal })
@@ -248,7 +257,8 @@ impl Partition {
         match role {
             Role::Follower { leader, state } if *leader >= 0 => {
                 let synced = log_ends(log, self.fsync_queue().flush_mode()).synced;
-                Ok(Some(NextFetch { leader: *leader, position: state.position(log), synced }))
+                let log_start = log.log_start_offset();
+                Ok(Some(NextFetch { leader: *leader, position: state.position(log), synced, log_start }))
             }
             _ => Ok(None),
         }
@@ -343,14 +353,60 @@ impl Partition {
         matches!(&self.state.lock().role, Role::Leader(leader) if leader.has_followers())
     }
 
-    /// Returns the number of replicas in sync, as this leader knows them.
+    /// Returns the size of the in-sync set and the smallest one that accepts writes with acks=all. That is
+    /// `min.insync.replicas`, and at most the number of replicas.
     ///
     /// # Errors
     /// This broker does not lead.
-    pub fn isr_len(&self) -> Result<usize, PartitionError> {
+    pub fn isr_sizes(&self) -> Result<(usize, usize), PartitionError> {
         match &self.state.lock().role {
-            Role::Leader(leader) => Ok(leader.isr().len()),
+            Role::Leader(leader) => Ok(leader.isr_sizes()),
             Role::Follower { leader, .. } => Err(PartitionError::NotLeader { leader: *leader }),
+        }
+    }
+
+    /// Checks that the high watermark is at least that of the earlier leaders. A new leader has to hear of the
+    /// followers first.
+    ///
+    /// # Errors
+    /// It may be lower, or this broker does not lead.
+    pub fn check_high_watermark(&self) -> Result<(), PartitionError> {
+        match &self.state.lock().role {
+            Role::Leader(leader) if leader.high_watermark() < leader.epoch_start() => {
+                let (high_watermark, epoch_start) = (leader.high_watermark(), leader.epoch_start());
+                Err(PartitionError::HighWatermarkLags { high_watermark, epoch_start })
+            }
+            Role::Leader(_) => Ok(()),
+            Role::Follower { leader, .. } => Err(PartitionError::NotLeader { leader: *leader }),
+        }
+    }
+
+    /// Returns the offset below which this leader and all `alive` followers have deleted their records; -1 if a
+    /// follower has not fetched yet.
+    ///
+    /// # Errors
+    /// This broker does not lead, or the partition is offline or deleted.
+    pub fn low_watermark(&self, alive: impl Fn(i32) -> bool) -> Result<i64, PartitionError> {
+        let mut state = self.state.lock();
+        let PartitionState { role, log, .. } = &mut *state;
+        let log = log.open()?;
+        match role {
+            Role::Leader(leader) => Ok(leader.low_watermark(log.log_start_offset(), alive)),
+            Role::Follower { leader, .. } => Err(PartitionError::NotLeader { leader: *leader }),
+        }
+    }
+
+    /// Returns how many committed records the log lacks: 0 for a leader.
+    ///
+    /// # Errors
+    /// The partition is offline or deleted.
+    pub fn offset_lag(&self) -> Result<i64, PartitionError> {
+        let mut state = self.state.lock();
+        let PartitionState { role, log, .. } = &mut *state;
+        let end = log.open()?.log_end_offset();
+        match role {
+            Role::Leader(_) => Ok(0),
+            Role::Follower { state, .. } => Ok(state.lag(end)),
         }
     }
 

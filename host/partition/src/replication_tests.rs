@@ -87,7 +87,14 @@ impl Replicas {
     /// Sends one fetch of a follower to its leader.
     fn request(&self, id: i32) -> Result<FollowerRead, PartitionError> {
         let next = self.of(id).next_fetch().expect("online").expect("a follower");
-        let fetch = FollowerFetch { id, broker_epoch: 1, position: next.position, synced: next.synced, eligible: true };
+        let fetch = FollowerFetch {
+            id,
+            broker_epoch: 1,
+            position: next.position,
+            synced: next.synced,
+            log_start: next.log_start,
+            eligible: true,
+        };
         self.of(next.leader).read_for_follower(&fetch, FETCH_BYTES, true)
     }
 
@@ -301,7 +308,7 @@ fn fetches_with_another_epoch_or_of_no_replica_are_rejected() {
     let next = replicas.of(2).next_fetch().expect("online").expect("a follower");
     let fetch = |id, leader_epoch| {
         let position = crate::replica::FetchPosition { leader_epoch, ..next.position };
-        let fetch = FollowerFetch { id, broker_epoch: 1, position, synced: 0, eligible: true };
+        let fetch = FollowerFetch { id, broker_epoch: 1, position, synced: 0, log_start: 0, eligible: true };
         replicas.of(1).read_for_follower(&fetch, FETCH_BYTES, true)
     };
     assert!(matches!(fetch(2, 0), Err(PartitionError::FencedLeaderEpoch { known: 0, current: 1 })));
@@ -314,7 +321,7 @@ fn fetches_with_another_epoch_or_of_no_replica_are_rejected() {
     assert_eq!(replicas.of(2).follow(&late.response, &records).expect("online"), NextStep::Ignore);
     assert!(matches!(
         replicas.of(1).read_for_follower(
-            &FollowerFetch { id: 2, broker_epoch: 1, position: next.position, synced: 0, eligible: true },
+            &FollowerFetch { id: 2, broker_epoch: 1, position: next.position, synced: 0, log_start: 0, eligible: true },
             1,
             true
         ),

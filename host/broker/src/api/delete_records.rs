@@ -1,13 +1,15 @@
-//! DeleteRecords: moves the start of logs forward.
+//! DeleteRecords: moves the start of logs forward, and waits until the followers have moved theirs.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_wire::messages::{
     DeleteRecordsPartition, DeleteRecordsPartitionResult, DeleteRecordsRequest, DeleteRecordsResponse,
     DeleteRecordsTopicResult,
 };
 use millstream_wire::{ErrorCode, Str};
+use tokio::time::{Instant, timeout_at};
 
 use super::handler::{Handler, RequestContext};
 use crate::blocking::blocking;
@@ -30,10 +32,11 @@ impl Handler for DeleteRecords {
     const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Delete, ResourceType::Topic));
 
     async fn handle(broker: &Arc<Broker>, _: &RequestContext, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
+        let deadline = Instant::now() + Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
         let this = Arc::clone(broker);
         let topics: Vec<_> =
             request.topics.iter().map(|topic| (topic.name.copied(), topic.partitions.clone())).collect();
-        let topics = blocking(move || delete(&this, topics)).await.unwrap_or_else(|error| {
+        let mut topics = blocking(move || delete(&this, topics)).await.unwrap_or_else(|error| {
             // The work ended without a result, so no partition has one.
             let failed = |partition: &DeleteRecordsPartition| result(partition, Err(error.clone()));
             let topics = request.topics.into_iter();
@@ -44,6 +47,11 @@ impl Handler for DeleteRecords {
                 })
                 .collect()
         });
+        for topic in &mut topics {
+            for deleted in topic.partitions.iter_mut().filter(|found| found.error_code.is_ok()) {
+                wait_for_followers(broker, &topic.name, deleted, deadline).await;
+            }
+        }
         DeleteRecordsResponse { topics, ..Default::default() }
     }
 }
@@ -109,4 +117,48 @@ fn delete_one(broker: &Broker, name: &str, asked: &DeleteRecordsPartition) -> Re
     // Fetches that wait below the new start are out of range now.
     partition.waiters().wake_all();
     Ok(start)
+}
+
+/// Waits until all followers that are alive have deleted the records as well. The result then has the low watermark of
+/// all replicas.
+async fn wait_for_followers(
+    broker: &Broker,
+    name: &str,
+    deleted: &mut DeleteRecordsPartitionResult,
+    deadline: Instant,
+) {
+    let required = deleted.low_watermark;
+    let mut roles = broker.roles.clone();
+    loop {
+        let Ok(partition) = broker.partition(name, deleted.partition_index) else {
+            (deleted.error_code, deleted.low_watermark) = (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, NO_LOW_WATERMARK);
+            return;
+        };
+        // Before the look at the followers, so that no change is missed.
+        let changed = partition.log_starts().notified();
+        roles.mark_unchanged();
+        let image = broker.metadata.image();
+        let is_alive = |id: i32| image.broker(id).is_some_and(|registered| !registered.fenced);
+        match partition.low_watermark(is_alive) {
+            Ok(reached) => deleted.low_watermark = reached,
+            Err(error) => {
+                (deleted.error_code, deleted.low_watermark) = (ApiError::from(error).code, NO_LOW_WATERMARK);
+                return;
+            }
+        }
+        if deleted.low_watermark >= required {
+            return;
+        }
+        let news = async {
+            tokio::select! {
+                () = changed => {}
+                // Without a sender the broker stops, and the deadline ends the wait.
+                Ok(()) = roles.changed() => {}
+            }
+        };
+        if timeout_at(deadline, news).await.is_err() {
+            deleted.error_code = ErrorCode::REQUEST_TIMED_OUT;
+            return;
+        }
+    }
 }

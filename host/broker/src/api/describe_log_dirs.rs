@@ -52,7 +52,7 @@ impl Handler for DescribeLogDirs {
     }
 }
 
-/// Describes the requested partitions that exist.
+/// Describes the requested partitions that this broker has a replica of.
 fn topics(broker: &Broker, asked: Option<&[DescribableLogDirTopic]>) -> Vec<DescribeLogDirsTopic> {
     let table = broker.topics.load();
     let described = |topic: &Topic, wanted: &dyn Fn(i32) -> bool| DescribeLogDirsTopic {
@@ -60,7 +60,7 @@ fn topics(broker: &Broker, asked: Option<&[DescribableLogDirTopic]>) -> Vec<Desc
         partitions: topic
             .own_partitions()
             .iter()
-            .filter(|partition| wanted(partition.index()))
+            .filter(|partition| wanted(partition.index()) && broker.has_replica(partition))
             .filter_map(|partition| describe(partition))
             .collect(),
     };
@@ -82,7 +82,7 @@ fn describe(partition: &Partition) -> Option<DescribeLogDirsPartition> {
     Some(DescribeLogDirsPartition {
         partition_index: partition.index(),
         partition_size: i64::try_from(reader.size()).unwrap_or(i64::MAX),
-        offset_lag: (reader.log_end_offset() - partition.high_watermark()).max(0),
+        offset_lag: partition.offset_lag().ok()?,
         is_future_key: false,
     })
 }

@@ -1,8 +1,9 @@
-//! DescribeProducers: the producers whose state a partition keeps.
+//! DescribeProducers: the producers whose state a partition keeps. A follower responds as well as the leader.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use millstream_partition::PartitionError;
 use millstream_wire::ErrorCode;
 use millstream_wire::messages::{
     DescribeProducersPartitionResponse, DescribeProducersRequest, DescribeProducersResponse,
@@ -44,7 +45,9 @@ impl Handler for DescribeProducers {
 fn find(broker: &Broker, topic: &str, partition: i32) -> Result<Vec<ProducerState>, ApiError> {
     check_name(topic)?;
     let partition = broker.partition(topic, partition)?;
-    partition.check_leader(-1)?;
+    if !broker.has_replica(&partition) {
+        return Err(PartitionError::NotLeader { leader: partition.leader() }.into());
+    }
     let producers = partition.with_log(|log| log.producers())?;
     let describe = |producer: millstream_log::ProducerState| ProducerState {
         producer_id: producer.producer_id,

@@ -1,11 +1,12 @@
-//! ElectLeaders: every partition has one replica, which leads it whenever it can be served.
+//! ElectLeaders: elects preferred leaders, or leaders for partitions that have none.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use millstream_metadata::controller::{Election, Request};
+use millstream_metadata::{MetadataImage, NO_LEADER, PartitionImage, TopicImage};
 use millstream_wire::messages::{
-    ElectLeadersRequest, ElectLeadersResponse, ElectLeadersTopicPartitions, PartitionElectionResult,
-    ReplicaElectionResult,
+    ElectLeadersRequest, ElectLeadersResponse, PartitionElectionResult, ReplicaElectionResult,
 };
 use millstream_wire::{ErrorCode, Str};
 
@@ -13,10 +14,6 @@ use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::error::ApiError;
 use crate::security::{AclOperation, Permission, ResourceType};
-
-/// The types of elections.
-const PREFERRED: i8 = 0;
-const UNCLEAN: i8 = 1;
 
 pub(super) struct ElectLeaders;
 
@@ -26,62 +23,109 @@ impl Handler for ElectLeaders {
     const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Alter, ResourceType::Cluster));
 
     async fn handle(broker: &Arc<Broker>, _: &RequestContext, request: ElectLeadersRequest) -> ElectLeadersResponse {
-        let election = request.election_type;
-        let results = match request.topic_partitions {
-            Some(topics) => topics.into_iter().map(|topic| of_topic(broker, election, topic)).collect(),
-            // When all partitions are requested, those that need no election are left out.
-            None => all(broker, election),
+        let election = election(request.election_type);
+        let image = broker.metadata.image();
+        let is_all = request.topic_partitions.is_none();
+        let wanted: Vec<(Str, Vec<i32>)> = match request.topic_partitions {
+            Some(topics) => topics.into_iter().map(|topic| (topic.topic, topic.partitions)).collect(),
+            None => election.as_ref().map_or_else(|_| Vec::new(), |election| all(broker, &image, *election)),
         };
-        let known = [PREFERRED, UNCLEAN].contains(&election);
+        let checked: Vec<Vec<Result<Request, ApiError>>> = wanted
+            .iter()
+            .map(|(name, partitions)| {
+                let check = |&partition: &i32| check(broker, &image, election.clone()?, name, partition);
+                partitions.iter().map(check).collect()
+            })
+            .collect();
+        let requests = checked.iter().flatten().flatten().cloned().collect();
+        let mut outcomes = broker.controller.submit(requests, false).await.into_iter();
+        let results = wanted.into_iter().zip(checked).map(|((topic, partitions), checked)| {
+            let results = partitions.into_iter().zip(checked).map(|(partition, checked)| {
+                let elected = checked.and_then(|_| outcomes.next().unwrap_or_else(|| Ok(Vec::new())));
+                result(partition, elected.map(drop))
+            });
+            // When all partitions are requested, those that need no election are left out.
+            let is_told =
+                |result: &PartitionElectionResult| !is_all || result.error_code != ErrorCode::ELECTION_NOT_NEEDED;
+            ReplicaElectionResult { partition_result: results.filter(is_told).collect(), topic }
+        });
         ElectLeadersResponse {
-            error_code: if known { ErrorCode::NONE } else { ErrorCode::INVALID_REQUEST },
-            replica_election_results: results,
+            error_code: if election.is_ok() { ErrorCode::NONE } else { ErrorCode::INVALID_REQUEST },
+            replica_election_results: results.collect(),
             ..Default::default()
         }
     }
 }
 
-fn of_topic(broker: &Broker, election: i8, topic: ElectLeadersTopicPartitions) -> ReplicaElectionResult {
-    let results = topic.partitions.iter().map(|&partition| elect(broker, election, &topic.topic, partition));
-    ReplicaElectionResult { partition_result: results.collect(), topic: topic.topic }
-}
-
-fn all(broker: &Broker, election: i8) -> Vec<ReplicaElectionResult> {
-    let table = broker.topics.load();
-    let topics = table.iter().map(|topic| {
-        let results = topic.partitions.iter().map(|partition| elect(broker, election, &topic.name, partition.index()));
-        ReplicaElectionResult {
-            topic: topic.name.clone(),
-            partition_result: results.filter(|result| result.error_code != ErrorCode::ELECTION_NOT_NEEDED).collect(),
-        }
-    });
-    topics.filter(|topic| !topic.partition_result.is_empty()).collect()
-}
-
-fn elect(broker: &Broker, election: i8, topic: &Str, partition: i32) -> PartitionElectionResult {
-    let error = why_not(broker, election, topic, partition);
-    PartitionElectionResult { partition_id: partition, error_code: error.code, error_message: error.text() }
-}
-
-/// Returns why there is no election.
-fn why_not(broker: &Broker, election: i8, name: &str, index: i32) -> ApiError {
-    if ![PREFERRED, UNCLEAN].contains(&election) {
-        return ApiError::new(ErrorCode::INVALID_REQUEST, format!("Unknown election type {election}"));
+/// Returns the kind of election that a request names.
+fn election(election_type: i8) -> Result<Election, ApiError> {
+    match election_type {
+        0 => Ok(Election::Preferred),
+        1 => Ok(Election::Unclean),
+        other => Err(ApiError::new(ErrorCode::INVALID_REQUEST, format!("Unknown election type {other}"))),
     }
-    let table = broker.topics.load();
-    let Some(topic) = table.by_name(name) else {
-        return ApiError::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, format!("No such topic as {name}"));
+}
+
+/// Returns all partitions that an election may change, by topic.
+fn all(broker: &Broker, image: &MetadataImage, election: Election) -> Vec<(Str, Vec<i32>)> {
+    let of_topic = |topic: &Arc<TopicImage>| {
+        let partitions = (0..).zip(&topic.partitions);
+        let wanted = partitions.filter(|(index, stored)| {
+            needs_election(election, stored) || is_offline_here(broker, &topic.name, *index, stored)
+        });
+        (Str::from(topic.name.as_str()), wanted.map(|(index, _)| index).collect::<Vec<i32>>())
     };
-    let Some(partition) = topic.partition(index) else {
-        let message = format!("No such partition as {name}-{index}");
-        return ApiError::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, message);
+    // A view has the leaders of its source.
+    let topics = image.topics().filter(|topic| topic.view_of().is_none()).map(of_topic);
+    topics.filter(|(_, partitions)| !partitions.is_empty()).collect()
+}
+
+fn needs_election(election: Election, stored: &PartitionImage) -> bool {
+    match election {
+        Election::Preferred => stored.replicas.first() != Some(&stored.leader),
+        Election::Clean | Election::Unclean => stored.leader == NO_LEADER,
+    }
+}
+
+/// Returns whether this broker leads a partition whose log could not be opened.
+fn is_offline_here(broker: &Broker, topic: &str, index: i32, stored: &PartitionImage) -> bool {
+    let leads = stored.leader == broker.config.node_id;
+    leads && broker.partition(topic, index).is_ok_and(|partition| !partition.is_online())
+}
+
+/// Returns the request to the controller.
+fn check(
+    broker: &Broker,
+    image: &MetadataImage,
+    election: Election,
+    name: &str,
+    index: i32,
+) -> Result<Request, ApiError> {
+    let unknown = |what: &str| {
+        let message = format!("No such {what}");
+        ApiError::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, message)
     };
-    if partition.is_online() {
-        return ApiError::new(ErrorCode::ELECTION_NOT_NEEDED, "Leader election not needed for topic partition.");
+    let topic = image.topic(name).ok_or_else(|| unknown(&format!("topic as {name}")))?;
+    let stored = image.partitions_of(topic).get(usize::try_from(index).unwrap_or(usize::MAX));
+    let stored = stored.ok_or_else(|| unknown(&format!("partition as {name}-{index}")))?;
+    if is_offline_here(broker, name, index, stored) && !needs_election(election, stored) {
+        return Err(match election {
+            Election::Preferred => {
+                let message = "The preferred leader was not available.";
+                ApiError::new(ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE, message)
+            }
+            Election::Clean | Election::Unclean => {
+                let message = "Eligible topic partition leaders are not available.";
+                ApiError::new(ErrorCode::ELIGIBLE_LEADERS_NOT_AVAILABLE, message)
+            }
+        });
     }
-    if election == PREFERRED {
-        return ApiError::new(ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE, "The preferred leader was not available.");
+    Ok(Request::ElectLeader { election, topic: topic.id, partition: index })
+}
+
+fn result(partition_id: i32, elected: Result<(), ApiError>) -> PartitionElectionResult {
+    match elected {
+        Ok(()) => PartitionElectionResult { partition_id, ..Default::default() },
+        Err(error) => PartitionElectionResult { partition_id, error_code: error.code, error_message: error.text() },
     }
-    let message = "Eligible topic partition leaders are not available.";
-    ApiError::new(ErrorCode::ELIGIBLE_LEADERS_NOT_AVAILABLE, message)
 }

@@ -16,12 +16,13 @@ use bytes::Bytes;
 use millstream_log::LogSlice;
 use millstream_partition::{FetchWaiters, Partition, PartitionRead};
 use millstream_record::Codec;
-use millstream_wire::messages::{FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData};
+use millstream_wire::messages::{FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, PartitionData};
 use millstream_wire::{ErrorCode, Records, Str, WireError};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::long_poll::{LongPoll, poll_until};
+use super::current_leader::{current_leader, endpoints};
 use super::handler::{RequestContext, Started, TwoStageHandler};
 use crate::broker::Broker;
 use crate::config::CompressionType;
@@ -36,6 +37,9 @@ const TOPIC_IDS_SINCE: i16 = 13;
 
 /// The first version that may carry zstd.
 const ZSTD_SINCE: i16 = 10;
+
+/// The first version that names the leaders of partitions that this broker does not lead.
+const LEADERS_SINCE: i16 = 16;
 
 /// The value of the isolation level that reads only committed records.
 const READ_COMMITTED: i8 = 1;
@@ -66,6 +70,7 @@ struct TargetTopic {
 
 /// A fetch with resolved topics, which can be read as often as needed.
 struct Plan {
+    broker: Arc<Broker>,
     context: RequestContext,
     topics: Vec<TargetTopic>,
     min_bytes: usize,
@@ -118,7 +123,7 @@ impl TwoStageHandler for Fetch {
 }
 
 impl Plan {
-    fn new(broker: &Broker, context: RequestContext, request: FetchRequest) -> Self {
+    fn new(broker: &Arc<Broker>, context: RequestContext, request: FetchRequest) -> Self {
         let table = broker.topics.load();
         let size = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
         let topics = request.topics.into_iter().map(|asked| {
@@ -148,6 +153,7 @@ impl Plan {
             TargetTopic { name, id: asked.topic_id, served, is_scanned, targets }
         });
         Self {
+            broker: Arc::clone(broker),
             topics: topics.collect(),
             min_bytes: size(request.min_bytes),
             max_bytes: size(request.max_bytes).min(broker.config.fetch_max_bytes),
@@ -212,7 +218,7 @@ impl LongPoll for Plan {
         let responses = self.topics.iter().map(|topic| {
             let partitions = topic.targets.iter().zip(results.by_ref());
             let partitions = partitions.map(|(target, result)| match (result, shown.next().flatten()) {
-                (Err(error), _) => failed(target, &error),
+                (Err(error), _) => failed(target, &error, self.context.version),
                 (Ok(read), Some(shown)) => PartitionData {
                     records: Records::Bytes(shown),
                     ..self.partition_data(target.index, read, &mut files)
@@ -222,7 +228,12 @@ impl LongPoll for Plan {
             let partitions = partitions.collect();
             FetchableTopicResponse { topic: topic.name.clone(), topic_id: topic.id, partitions }
         });
-        let response = FetchResponse { responses: responses.collect(), ..Default::default() };
+        let mut response = FetchResponse { responses: responses.collect(), ..Default::default() };
+        if pass.failed && self.context.version >= LEADERS_SINCE {
+            let partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
+            let leaders = partitions.map(|partition| &partition.current_leader);
+            response.node_endpoints = endpoints(&self.broker, &self.context.connection, leaders);
+        }
         self.context.respond_with_files(&response, files)
     }
 }
@@ -259,15 +270,21 @@ fn is_scanned(topic: &ServedTopic, targets: &[Target]) -> bool {
     topic.edge.reads_records() || targets.iter().any(begins_empty)
 }
 
-fn failed(target: &Target, error: &ApiError) -> PartitionData {
-    if let Ok(partition) = &target.partition
-        && error.is_storage_fault()
-    {
-        partition.report("a fetch failed", error);
+fn failed(target: &Target, error: &ApiError, version: i16) -> PartitionData {
+    let mut leader = LeaderIdAndEpoch::default();
+    if let Ok(partition) = &target.partition {
+        if error.is_storage_fault() {
+            partition.report("a fetch failed", error);
+        }
+        let is_elsewhere = [ErrorCode::NOT_LEADER_OR_FOLLOWER, ErrorCode::FENCED_LEADER_EPOCH].contains(&error.code);
+        if is_elsewhere && version >= LEADERS_SINCE {
+            leader = current_leader(partition);
+        }
     }
     PartitionData {
         partition_index: target.index,
         error_code: error.code,
+        current_leader: leader,
         high_watermark: -1,
         records: Records::EMPTY,
         ..Default::default()

@@ -3,6 +3,8 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use millstream_log::TimestampedOffset;
+use millstream_partition::Partition;
 use millstream_record::BatchView;
 use millstream_wire::messages::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
@@ -19,6 +21,9 @@ const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
+/// The first version that knows the error OFFSET_NOT_AVAILABLE.
+const NOT_AVAILABLE_SINCE: i16 = 5;
+
 /// The end of the tiered storage, and the start of what waits for it: neither exists.
 const TIERED: [i64; 2] = [-5, -6];
 
@@ -29,19 +34,24 @@ impl Handler for ListOffsets {
     const VERSIONS: RangeInclusive<i16> = 1..=11;
     const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Describe, ResourceType::Topic));
 
-    async fn handle(broker: &Arc<Broker>, _: &RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    async fn handle(
+        broker: &Arc<Broker>,
+        context: &RequestContext,
+        request: ListOffsetsRequest,
+    ) -> ListOffsetsResponse {
+        let version = context.version;
         let searches =
             |partition: &ListOffsetsPartition| partition.timestamp >= 0 || partition.timestamp == MAX_TIMESTAMP;
         let mut topics = Vec::with_capacity(request.topics.len());
         for topic in request.topics {
             if !topic.partitions.iter().any(searches) {
-                topics.push(look_up(broker, topic));
+                topics.push(look_up(broker, topic, version));
                 continue;
             }
             // A search by time may read from disk and decompress, or call a plug-in, so it needs the topic's permits.
             let decoders = broker.topics.load().by_name(&topic.name).and_then(|topic| topic.edge.decoders.clone());
             let owner = Arc::clone(broker);
-            let search = move || look_up(&owner, topic);
+            let search = move || look_up(&owner, topic, version);
             let found = match decoders {
                 None => broker.compute.run(search).await,
                 Some(decoders) => decoders.permits.run(search).await,
@@ -52,7 +62,7 @@ impl Handler for ListOffsets {
     }
 }
 
-fn look_up(broker: &Broker, topic: ListOffsetsTopic) -> ListOffsetsTopicResponse {
+fn look_up(broker: &Broker, topic: ListOffsetsTopic, version: i16) -> ListOffsetsTopicResponse {
     let partitions = topic.partitions.iter().map(|asked| {
         one(broker, &topic.name, asked).unwrap_or_else(|error| {
             if let Ok(partition) = broker.partition(&topic.name, asked.partition_index)
@@ -62,7 +72,10 @@ fn look_up(broker: &Broker, topic: ListOffsetsTopic) -> ListOffsetsTopicResponse
             }
             ListOffsetsPartitionResponse {
                 partition_index: asked.partition_index,
-                error_code: error.code,
+                error_code: match error.code {
+                    ErrorCode::OFFSET_NOT_AVAILABLE if version < NOT_AVAILABLE_SINCE => ErrorCode::LEADER_NOT_AVAILABLE,
+                    code => code,
+                },
                 ..Default::default()
             }
         })
@@ -77,16 +90,19 @@ fn one(broker: &Broker, topic: &Str, asked: &ListOffsetsPartition) -> Result<Lis
     let epoch = |offset: i64| partition.with_log(|log| log.epoch_of(offset).unwrap_or(partition.leader_epoch()));
     let decode = |batch: &BatchView<'_>, bytes_max| broker.edge.records_for_lookup(batch, bytes_max);
     let (offset, timestamp, leader_epoch) = match asked.timestamp {
-        LATEST => (partition.high_watermark(), -1, partition.leader_epoch()),
+        LATEST => {
+            partition.check_high_watermark()?;
+            (partition.high_watermark(), -1, partition.leader_epoch())
+        }
         EARLIEST | EARLIEST_LOCAL => {
             let start = reader.log_start_offset();
             (start, -1, epoch(start)?)
         }
-        MAX_TIMESTAMP => match reader.offset_for_max_timestamp(&decode)? {
+        MAX_TIMESTAMP => match committed(&partition, reader.offset_for_max_timestamp(&decode)?)? {
             Some(found) => (found.offset, found.timestamp, epoch(found.offset)?),
             None => (-1, -1, -1),
         },
-        time if time >= 0 => match reader.offset_for_timestamp(time, &decode)? {
+        time if time >= 0 => match committed(&partition, reader.offset_for_timestamp(time, &decode)?)? {
             Some(found) => (found.offset, found.timestamp, epoch(found.offset)?),
             None => (-1, -1, -1),
         },
@@ -103,4 +119,12 @@ fn one(broker: &Broker, topic: &Str, asked: &ListOffsetsPartition) -> Result<Lis
         offset,
         leader_epoch,
     })
+}
+
+/// Returns a record that was found if consumers see it. A new leader may not know yet what is committed.
+fn committed(partition: &Partition, found: Option<TimestampedOffset>) -> Result<Option<TimestampedOffset>, ApiError> {
+    match found.filter(|found| found.offset < partition.high_watermark()) {
+        Some(found) => Ok(Some(found)),
+        None => Ok(partition.check_high_watermark().map(|()| None)?),
+    }
 }

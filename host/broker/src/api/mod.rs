@@ -17,6 +17,7 @@ mod consumer_group_heartbeat;
 mod coordinator_tests;
 mod create_partitions;
 mod create_topics;
+mod current_leader;
 mod delete_groups;
 mod delete_records;
 mod delete_topics;

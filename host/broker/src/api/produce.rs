@@ -14,6 +14,7 @@ use millstream_wire::messages::{
 };
 use millstream_wire::{ErrorCode, Records, Str, WireError};
 
+use super::current_leader;
 use super::handler::{RequestContext, Started, TwoStageHandler};
 use crate::broker::Broker;
 use crate::config::CompressionType;
@@ -30,6 +31,9 @@ use crate::topics::Topic;
 
 /// The first version that names topics by id.
 const TOPIC_IDS_SINCE: i16 = 13;
+
+/// The first version that names the leaders of partitions that this broker does not lead.
+const LEADERS_SINCE: i16 = 10;
 
 /// The most bytes of records of one request that stages process on a worker that serves sockets.
 const QUICK_BYTES: usize = 1 << 20;
@@ -48,6 +52,8 @@ struct AppendedAll {
     refusal: Option<ApiError>,
     /// The response before the waits.
     response: ProduceResponse,
+    /// Whether this broker does not lead a partition of the request.
+    lacks_leader: bool,
     waits: Vec<Wait>,
 }
 
@@ -118,9 +124,9 @@ impl TwoStageHandler for Produce {
             return silent(&context, &appended.response).map(|()| Started::Silent);
         }
         if appended.waits.is_empty() {
-            return context.respond(&appended.response).map(Started::Ready);
+            return context.respond(&appended.with_leaders(broker, &context)).map(Started::Ready);
         }
-        Ok(Started::Later(Box::pin(settle_all(context, appended, timeout))))
+        Ok(Started::Later(Box::pin(settle_all(Arc::clone(broker), context, appended, timeout))))
     }
 }
 
@@ -144,7 +150,7 @@ async fn append_apart(
             Job { topic: topic.ok().cloned(), data, work }
         });
     }
-    Ok(Box::pin(settle_all(context, appended, timeout)))
+    Ok(Box::pin(settle_all(broker, context, appended, timeout)))
 }
 
 impl Work {
@@ -196,22 +202,22 @@ fn codec_of(records: &Records) -> Option<Codec> {
 
 /// Waits for stable storage if needed, then responds.
 async fn settle_all(
+    broker: Arc<Broker>,
     context: RequestContext,
-    appended: AppendedAll,
+    mut appended: AppendedAll,
     timeout: Duration,
 ) -> Result<Option<Outgoing>, Close> {
-    let AppendedAll { produced, mut response, waits, .. } = appended;
-    if produced.acks == 0 {
-        return silent(&context, &response).map(|()| None);
+    if appended.produced.acks == 0 {
+        return silent(&context, &appended.response).map(|()| None);
     }
     let deadline = tokio::time::Instant::now() + timeout;
-    for Wait { topic, partition, committed } in waits {
+    for Wait { topic, partition, committed } in std::mem::take(&mut appended.waits) {
         if let Err(error) = settle(committed, deadline).await {
-            let index = response.responses[topic].partition_responses[partition].index;
-            response.responses[topic].partition_responses[partition] = refused(index, error);
+            let index = appended.response.responses[topic].partition_responses[partition].index;
+            appended.response.responses[topic].partition_responses[partition] = appended.refused(index, error);
         }
     }
-    context.respond(&response).map(Some)
+    context.respond(&appended.with_leaders(&broker, &context)).map(Some)
 }
 
 /// Ends a produce with acks=0, which has no response: an error closes the connection, as in Kafka.
@@ -242,7 +248,7 @@ impl AppendedAll {
         let response = ProduceResponse { responses, ..Default::default() };
         let request_bytes_max = broker.config.request_max_bytes;
         let produced = Produced { version, acks: request.acks, request_bytes_max };
-        Self { produced, refusal: refuse_all(request), response, waits: Vec::new() }
+        Self { produced, refusal: refuse_all(request), response, lacks_leader: false, waits: Vec::new() }
     }
 
     /// Returns the topic of the next batches.
@@ -342,9 +348,8 @@ impl AppendedAll {
     /// Adds the result for a batch to the response for its topic.
     fn add(&mut self, index: i32, stored: Result<Stored, ApiError>) {
         let Some(topic) = self.response.responses.len().checked_sub(1) else { return };
-        let responses = &mut self.response.responses[topic].partition_responses;
-        let partition = responses.len();
-        responses.push(match stored {
+        let partition = self.response.responses[topic].partition_responses.len();
+        let response = match stored {
             Ok(stored) => {
                 if !stored.committed.is_now() {
                     self.waits.push(Wait { topic, partition, committed: stored.committed });
@@ -357,8 +362,35 @@ impl AppendedAll {
                     ..Default::default()
                 }
             }
-            Err(error) => refused(index, error),
-        });
+            Err(error) => self.refused(index, error),
+        };
+        self.response.responses[topic].partition_responses.push(response);
+    }
+
+    fn refused(&mut self, index: i32, error: ApiError) -> PartitionProduceResponse {
+        self.lacks_leader |= error.code == ErrorCode::NOT_LEADER_OR_FOLLOWER;
+        refused(index, error)
+    }
+
+    /// Returns the response. It names the leaders of the partitions that this broker does not lead.
+    fn with_leaders(mut self, broker: &Broker, context: &RequestContext) -> ProduceResponse {
+        if !self.lacks_leader || context.version < LEADERS_SINCE {
+            return self.response;
+        }
+        let table = broker.topics.load();
+        for response in &mut self.response.responses {
+            let by_id = context.version >= TOPIC_IDS_SINCE;
+            let Ok(topic) = table.resolve(by_id, &response.name, response.topic_id) else { continue };
+            let refused = response.partition_responses.iter_mut();
+            for refused in refused.filter(|refused| refused.error_code == ErrorCode::NOT_LEADER_OR_FOLLOWER) {
+                let Some(partition) = topic.partition(refused.index) else { continue };
+                refused.current_leader = current_leader::current_leader(partition);
+            }
+        }
+        let refused = self.response.responses.iter().flat_map(|topic| &topic.partition_responses);
+        let leaders = refused.map(|refused| &refused.current_leader);
+        self.response.node_endpoints = current_leader::endpoints(broker, &context.connection, leaders);
+        self.response
     }
 }
 
@@ -366,9 +398,10 @@ impl Produced {
     /// Checks that a partition may be written, and returns what its batches need.
     fn intake<'a>(&self, topic: &'a ServedTopic, index: i32) -> Result<Intake<'a>, ApiError> {
         let partition = topic.partition(index).ok_or_else(ApiError::unknown_topic)?;
-        let replicas_min = usize::try_from(topic.config.min_insync_replicas).unwrap_or(1);
-        if self.acks == -1 && replicas_min > 1 {
-            let in_sync = partition.isr_len()?;
+        // Before its stages run.
+        partition.check_leader(-1)?;
+        if self.acks == -1 && topic.config.min_insync_replicas > 1 {
+            let (in_sync, replicas_min) = partition.isr_sizes()?;
             if in_sync < replicas_min {
                 let message = format!(
                     "The size of the current ISR : {in_sync} is insufficient to satisfy the min.isr requirement of \

@@ -166,13 +166,14 @@ impl Fetcher {
 
     fn request(&self, wanted: &[(Replica, NextFetch)]) -> FetchRequest {
         let mut topics: Vec<FetchTopic> = Vec::new();
-        for (followed, NextFetch { position, .. }) in wanted {
+        for (followed, NextFetch { position, log_start, .. }) in wanted {
             let partition = FetchPartition {
                 partition: followed.partition.index(),
                 current_leader_epoch: position.leader_epoch,
                 fetch_offset: position.offset,
                 last_fetched_epoch: position.last_fetched_epoch,
                 high_watermark: position.high_watermark,
+                log_start_offset: *log_start,
                 partition_max_bytes: self.config.partition_max_bytes,
                 ..Default::default()
             };

@@ -70,6 +70,26 @@ pub enum ControllerError {
     /// An assignment replaces the two counts.
     #[error("A manual partition assignment was specified, but numPartitions or replicationFactor was not set to -1.")]
     AssignmentWithCounts,
+    /// A partition is assigned twice.
+    #[error("Found multiple manual partition assignments for partition {0}")]
+    AssignmentTwice(i32),
+    /// The partitions have different numbers of replicas.
+    #[error(
+        "The manual partition assignment includes a partition with {found} replica(s), but this is not consistent \
+         with previous partitions, which have {expected} replica(s)."
+    )]
+    AssignmentFactor {
+        /// The number of replicas of the partition.
+        found: usize,
+        /// The number of replicas of the partitions before it.
+        expected: usize,
+    },
+    /// No broker of a partition can lead it.
+    #[error(
+        "All brokers specified in the manual partition assignment for partition {0} are fenced or in controlled \
+         shutdown."
+    )]
+    AssignmentInactive(i32),
     /// The assigned partitions are not 0, 1, 2 ...
     #[error("partitions should be a consecutive 0-based integer sequence")]
     AssignmentIndexes,

@@ -76,6 +76,15 @@ pub enum Request {
     UpdateFeatures(FeatureUpdates),
     /// Moves a partition to other brokers.
     Reassign(Reassignment),
+    /// Elects the leader of a partition.
+    ElectLeader {
+        /// The kind of the election.
+        election: Election,
+        /// The id of the topic.
+        topic: Uuid,
+        /// The index of the partition.
+        partition: i32,
+    },
     /// Changes an in-sync set, at the request of its leader.
     AlterPartition(AlterPartition),
     /// Removes a broker from the cluster.
@@ -148,6 +157,9 @@ pub fn decide<R: TopicRules>(
         Request::AllocateProducerIds => Ok(producer_ids::allocate(image)),
         Request::UpdateFeatures(updates) => Ok(features::update(image, updates)?),
         Request::Reassign(reassignment) => Ok(reassign(image, rules, reassignment)?),
+        Request::ElectLeader { election, topic, partition } => {
+            Ok(vec![elect(image, rules, *election, *topic, *partition)?])
+        }
         Request::AlterPartition(request) => Ok(alter_partition(image, rules, request)?),
         Request::UnregisterBroker { id } => Ok(unregister(image, rules, *id)?),
     }

@@ -1,7 +1,7 @@
 //! Growing topics.
 
 use super::placement::place;
-use super::topics::{at_level, check_replicas};
+use super::topics::{at_level, check_assignments};
 use super::{ControllerError, PARTITIONS_PER_REQUEST_MAX, TopicRules};
 use crate::{MetadataImage, MetadataRecord};
 
@@ -31,7 +31,11 @@ pub(crate) fn add<R: TopicRules>(
     }
     let replicas = match assignments {
         Some(assignments) => {
-            check_assignments(image, added, assignments)?;
+            if assignments.len() != added {
+                return Err(ControllerError::AssignmentCount { added, given: assignments.len() }.into());
+            }
+            let factor = topic.partitions.first().map(|partition| partition.replicas.len());
+            check_assignments(image, (before..).zip(assignments.iter().map(Vec::as_slice)), factor)?;
             assignments.to_vec()
         }
         None => {
@@ -44,11 +48,4 @@ pub(crate) fn add<R: TopicRules>(
     let grown = image.views_of(name).map(|view| view.id).chain([topic.id]);
     let added = |id| MetadataRecord::PartitionsAdded { id, partitions: count, replicas: replicas.clone() };
     Ok(grown.map(added).collect())
-}
-
-fn check_assignments(image: &MetadataImage, added: usize, assignments: &[Vec<i32>]) -> Result<(), ControllerError> {
-    if assignments.len() != added {
-        return Err(ControllerError::AssignmentCount { added, given: assignments.len() });
-    }
-    assignments.iter().try_for_each(|replicas| check_replicas(image, replicas))
 }

@@ -161,7 +161,7 @@ fn assignments_are_checked() {
     let rejected = |topic| error(create(&image, topic)).to_string();
     assert_eq!(partitions_of(&create(&image, with(&[(1, &[5]), (0, &[5])])).expect("good")), 2);
     assert!(rejected(with(&[(0, &[5]), (2, &[5])])).contains("consecutive 0-based integer sequence"));
-    assert!(rejected(with(&[(0, &[5]), (0, &[5])])).contains("consecutive 0-based integer sequence"));
+    assert!(rejected(with(&[(0, &[5]), (0, &[5])])).contains("multiple manual partition assignments for partition 0"));
     assert!(rejected(with(&[(0, &[])])).contains("includes an empty replica list"));
     assert!(rejected(with(&[(0, &[6])])).contains("includes broker 6, but no such broker is registered"));
     assert!(rejected(with(&[(0, &[5, 5])])).contains("includes the broker 5 more than once"));

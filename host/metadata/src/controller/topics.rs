@@ -161,13 +161,34 @@ fn assigned(image: &MetadataImage, topic: &NewTopic) -> Result<i32, ControllerEr
     }
     let mut indexes: Vec<i32> = topic.assignments.iter().map(|assignment| assignment.partition).collect();
     indexes.sort_unstable();
+    if let Some(twice) = indexes.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(ControllerError::AssignmentTwice(twice[0]));
+    }
+    check_assignments(image, topic.assignments.iter().map(|one| (one.partition, &one.replicas[..])), None)?;
     if !indexes.iter().copied().eq(0..i32::try_from(indexes.len()).unwrap_or(i32::MAX)) {
         return Err(ControllerError::AssignmentIndexes);
     }
-    for assignment in &topic.assignments {
-        check_replicas(image, &assignment.replicas)?;
-    }
     Ok(i32::try_from(indexes.len()).unwrap_or(i32::MAX))
+}
+
+/// Checks the brokers that a client assigns to new partitions. `factor` is the number of replicas of the topic's other
+/// partitions.
+pub(crate) fn check_assignments<'a>(
+    image: &MetadataImage,
+    assignments: impl Iterator<Item = (i32, &'a [i32])>,
+    mut factor: Option<usize>,
+) -> Result<(), ControllerError> {
+    for (partition, replicas) in assignments {
+        check_replicas(image, replicas)?;
+        let (found, expected) = (replicas.len(), *factor.get_or_insert(replicas.len()));
+        if found != expected {
+            return Err(ControllerError::AssignmentFactor { found, expected });
+        }
+        if !replicas.iter().any(|id| image.is_active(*id)) {
+            return Err(ControllerError::AssignmentInactive(partition));
+        }
+    }
+    Ok(())
 }
 
 /// Checks the brokers that a client assigns to one partition.

@@ -111,6 +111,12 @@ impl FollowerState {
         self.high_watermark
     }
 
+    /// Returns how many committed records this log lacks, as far as the leader's last response says.
+    #[must_use]
+    pub fn lag(&self, end: i64) -> i64 {
+        (self.leaders_high_watermark - end).max(0)
+    }
+
     /// Returns the offset below which the leader has deleted records. The follower may delete them as well.
     #[must_use]
     pub fn log_start(&self) -> i64 {

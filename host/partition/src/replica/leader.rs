@@ -84,6 +84,8 @@ pub struct LeaderState {
 struct Follower {
     broker_epoch: i64,
     ends: LogEnds,
+    /// The first offset of its log, or -1 before its first fetch.
+    log_start: i64,
     /// When it last had all records of the leader.
     caught_up_at: u64,
     /// The leader's end at its last fetch, and the time of it. If the next fetch reaches that end, the follower had
@@ -129,6 +131,12 @@ impl LeaderState {
         self.view.leader_epoch
     }
 
+    /// Returns the end of the log when the epoch began.
+    #[must_use]
+    pub fn epoch_start(&self) -> i64 {
+        self.epoch_start
+    }
+
     /// Returns the replicas in sync, this broker included.
     #[must_use]
     pub fn isr(&self) -> &[i32] {
@@ -147,11 +155,18 @@ impl LeaderState {
         self.view.replicas.contains(&id)
     }
 
+    /// Returns the size of the in-sync set and the smallest one that accepts writes with acks=all.
+    #[must_use]
+    pub fn isr_sizes(&self) -> (usize, usize) {
+        (self.view.isr.len(), self.view.min_isr.min(self.view.replicas.len()))
+    }
+
     /// Returns whether the in-sync set is smaller than `min.insync.replicas`: writes with acks=all are rejected, and
     /// nothing more is committed.
     #[must_use]
     pub fn is_under_min_isr(&self) -> bool {
-        self.view.isr.len() < self.view.min_isr.min(self.view.replicas.len())
+        let (size, min) = self.isr_sizes();
+        size < min
     }
 
     /// Returns how many records a follower lacks; `None` if it has not fetched in this epoch.
@@ -223,6 +238,19 @@ impl LeaderState {
         }
     }
 
+    /// Notes the first offset of a follower's log. Returns whether it has changed.
+    pub fn set_log_start(&mut self, id: i32, log_start: i64) -> bool {
+        let follower = self.followers.get_mut(&id);
+        follower.is_some_and(|follower| std::mem::replace(&mut follower.log_start, log_start) != log_start)
+    }
+
+    /// Returns the offset below which the leader and all `alive` followers have deleted their records; -1 if a follower
+    /// has not fetched yet. `own` is the first offset of the leader's log.
+    pub fn low_watermark(&self, own: i64, alive: impl Fn(i32) -> bool) -> i64 {
+        let alive = self.followers.iter().filter(|(id, _)| alive(**id));
+        alive.map(|(_, follower)| follower.log_start).fold(own, i64::min)
+    }
+
     /// Returns whether a follower has every committed record, and has synced every acknowledged one. What leaders of
     /// earlier epochs have acknowledged lies below the start of this one.
     fn is_caught_up(&self, ends: LogEnds) -> bool {
@@ -255,6 +283,7 @@ impl LeaderState {
             self.followers.entry(id).or_insert(Follower {
                 broker_epoch: -1,
                 ends: LogEnds::default(),
+                log_start: -1,
                 caught_up_at: now,
                 fetched_end: i64::MAX,
                 fetched_at: now,
@@ -361,6 +390,17 @@ mod tests {
         assert_eq!(leader.high_watermark(), 130);
         leader.set_view(view(6, &[1, 2]), 11);
         assert_eq!(leader.high_watermark(), 130, "an older state is ignored");
+    }
+
+    #[test]
+    fn the_low_watermark_is_what_all_live_replicas_have_deleted() {
+        let mut leader = leader(&[1, 2, 3]);
+        assert_eq!(leader.low_watermark(40, |_| true), -1, "no follower has fetched");
+        assert!(leader.set_log_start(2, 30) && !leader.set_log_start(2, 30) && !leader.set_log_start(9, 1));
+        assert_eq!((leader.low_watermark(40, |_| true), leader.low_watermark(40, |id| id == 2)), (-1, 30));
+        leader.set_log_start(3, 50);
+        assert_eq!(leader.low_watermark(40, |_| true), 30);
+        assert_eq!(leader.low_watermark(40, |id| id == 3), 40);
     }
 
     #[test]

@@ -57,7 +57,7 @@ struct ReplicaFetch {
 struct Pass {
     results: Vec<Result<FollowerRead, ApiError>>,
     bytes: usize,
-    /// An error, a divergence or a newer high watermark, which the follower has to learn at once.
+    /// An error, a divergence, a newer high watermark or deleted records, which the follower has to learn at once.
     is_news: bool,
 }
 
@@ -198,12 +198,15 @@ fn follower_fetch(asked: &FetchPartition, replica: &ReplicaState, eligible: bool
     };
     // A follower fetches after its sync, so its offset is what it has on stable storage.
     let synced = asked.fetch_offset;
-    FollowerFetch { id: replica.replica_id, broker_epoch: replica.replica_epoch, position, synced, eligible }
+    let log_start = asked.log_start_offset;
+    FollowerFetch { id: replica.replica_id, broker_epoch: replica.replica_epoch, position, synced, log_start, eligible }
 }
 
 fn is_news(target: &Target, read: &FollowerRead) -> bool {
     let response = &read.response;
-    response.error.is_some()
+    let deletes = target.fetch.log_start >= 0 && response.log_start > target.fetch.log_start;
+    deletes
+        || response.error.is_some()
         || response.diverging.is_some()
         || response.high_watermark > target.fetch.position.high_watermark
 }
