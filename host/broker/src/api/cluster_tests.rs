@@ -258,7 +258,7 @@ async fn deleted_records_are_gone_from_all_replicas_that_are_alive() {
     let start = nodes[1].partition().reader().expect("online").log_start_offset();
     assert_eq!(start, 3, "the follower has deleted them before the response");
     // A follower that is stuck is waited for.
-    nodes[1].stop.send(true).expect("it runs");
+    nodes[1].stop_fetching().await;
     assert_eq!(delete_records(&nodes[0], 4, 50).await, (ErrorCode::REQUEST_TIMED_OUT, 3));
 }
 
@@ -401,7 +401,7 @@ async fn ongoing_reassignments_are_listed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn too_few_replicas_in_sync_reject_only_acks_all() {
     let nodes = cluster().await;
-    nodes[1].stop.send(true).expect("it runs");
+    nodes[1].stop_fetching().await;
     nodes[0]
         .partition()
         .assign(Assignment::Leader(LeaderView { isr: vec![0], partition_epoch: 1, ..view(0) }))
