@@ -172,10 +172,14 @@ fn the_commands_show_the_node_and_the_quorum() {
     };
     let parsed = |text: String| serde_json::from_str::<serde_json::Value>(&text).expect("a JSON object");
     let described = parsed(run("describe", true));
-    let expected =
-        serde_json::json!([{ "id": 0, "address": broker.bootstrap(), "leaders": 3, "replicas": 3, "in_sync": 3 }]);
+    let expected = serde_json::json!([{
+        "id": 0, "address": broker.bootstrap(), "rack": null, "state": "alive",
+        "leaders": 3, "replicas": 3, "in_sync": 3, "lag": 0,
+    }]);
     assert_eq!((&described["nodes"], &described["controller"]), (&expected, &serde_json::json!(0)));
     assert_eq!(described["under_replicated"], serde_json::json!([]));
+    let replica = &described["replicas"][0];
+    assert_eq!((&replica["node"], &replica["role"], &replica["lag"]), (&0.into(), &"leader".into(), &0.into()));
     let text = run("describe", false);
     assert!(text.contains("Controller: 0\tUnderReplicatedPartitions: 0\n"), "{text}");
     assert!(text.contains(&broker.bootstrap()), "{text}");
@@ -188,4 +192,51 @@ fn the_commands_show_the_node_and_the_quorum() {
     assert_eq!(voter["directory_id"], directory_id(&broker));
     let text = run("quorum", false);
     assert!(text.contains("leader") && text.contains(&directory_id(&broker)), "{text}");
+}
+
+#[test]
+fn the_commands_that_move_partitions_say_what_a_single_node_cannot_do() {
+    let broker = Broker::start();
+    let mut raw = Raw::connect(&broker);
+    Topic::create(&mut raw, "orders", 2, &[]);
+    Topic::create(&mut raw, "large", 2, &[("view.of", "orders")]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("plan.json");
+    let plan = r#"{"version":1,"partitions":[{"topic":"orders","partition":1,"replicas":[0],"log_dirs":["any"]}]}"#;
+    fs::write(&file, plan).expect("written");
+    let file = file.to_str().expect("UTF-8");
+    let run = |arguments: &[&str]| {
+        let tool = Tool::new(millstream()).arg("cluster").args(arguments).args(["-b", &broker.bootstrap()]);
+        let done = tool.run();
+        (done.code == Some(0), done.stdout + &done.stderr)
+    };
+    for (arguments, succeeds, words) in [
+        (&["reassign", "orders", "--to", "0"][..], true, "orders:0  moves to 0\norders:1  moves to 0\n"),
+        (&["reassign", "--plan", file], true, "orders:1  moves to 0\n"),
+        (
+            &["reassign", "--plan", file, "--json"],
+            true,
+            r#"{"partitions":[{"error":null,"partition":1,"topic":"orders"}]}"#,
+        ),
+        (&["reassign", "orders:1", "--to", "7"], false, "includes broker 7, but no such broker is registered"),
+        (&["reassign", "orders:9", "--to", "0"], false, "1 of 1 partitions were rejected"),
+        (&["reassign", "large:0", "--to", "0"], false, "large is a view"),
+        (&["reassign", "orders:0", "--cancel"], false, "No partition reassignment is in progress."),
+        (&["reassign", "orders"], false, "name the new nodes with --to"),
+        (&["reassign", "absent", "--to", "0"], false, "no topic has that name"),
+        (&["reassign", "--list"], true, "no partition is being moved\n"),
+        (&["reassign", "--list", "--json"], true, r#"{"reassignments":[]}"#),
+        (&["elect"], true, ""),
+        (&["elect", "orders"], true, "orders:0  needs no election\norders:1  needs no election\n"),
+        (&["elect", "orders:1", "--unclean", "--json"], true, r#"{"error":null,"partition":1,"topic":"orders"}"#),
+        (&["elect", "orders:5"], false, "No such partition as orders-5"),
+        (&["drain", "0"], false, "node 0 is the only one that is alive"),
+        (&["drain", "5"], false, "the cluster has no node 5"),
+        (&["remove", "0"], false, "node 0 has replicas of 2 partitions, the first is orders:0"),
+        (&["remove", "5"], false, "the cluster has no node 5"),
+    ] {
+        let (succeeded, text) = run(arguments);
+        assert_eq!(succeeded, succeeds, "{arguments:?}: {text}");
+        assert!(text.contains(words), "{arguments:?}: {text}");
+    }
 }

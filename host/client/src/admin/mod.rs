@@ -1,9 +1,11 @@
-//! The admin client: topics, their configs and offsets, groups. Retriable errors are retried for up to
+//! The admin client: topics, their configs and offsets, groups, brokers. Retriable errors are retried for up to
 //! `default.api.timeout.ms`.
 
+mod brokers;
 mod groups;
 mod plugin_stats;
 mod quorum;
+mod reassignments;
 mod records;
 mod topics;
 mod views;
@@ -16,9 +18,11 @@ use crate::config::ClientConfig;
 use crate::error::Error;
 use crate::net::{Cluster, Lane};
 
+pub use brokers::{BrokerDescription, ClusterDescription};
 pub use groups::{GroupDescription, GroupListing, GroupMember};
 pub use quorum::{QuorumDescription, QuorumReplica};
-pub use records::LogDirDescription;
+pub use reassignments::{ElectionType, Reassignment};
+pub use records::{LogDirDescription, ReplicaLog};
 pub use topics::{ConfigEntry, NewTopic, PartitionDescription, TopicDescription, TopicListing};
 pub use views::View;
 
@@ -34,26 +38,6 @@ impl std::fmt::Debug for Admin {
     }
 }
 
-/// A broker of the cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BrokerDescription {
-    /// Its node id.
-    pub id: i32,
-    /// The advertised `host:port`.
-    pub address: Arc<str>,
-}
-
-/// The cluster as a whole.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClusterDescription {
-    /// The cluster's id, if any.
-    pub cluster_id: Option<Arc<str>>,
-    /// The node id of the controller, if it is known.
-    pub controller: Option<i32>,
-    /// The brokers, by node id.
-    pub brokers: Vec<BrokerDescription>,
-}
-
 impl Admin {
     /// Creates a client. It connects when it is first used.
     ///
@@ -62,26 +46,6 @@ impl Admin {
     pub fn new(config: ClientConfig) -> Result<Self, Error> {
         config.validate()?;
         Ok(Self { cluster: Arc::new(Cluster::new(config, false)) })
-    }
-
-    /// Returns the cluster's id and brokers.
-    ///
-    /// # Errors
-    /// No broker can be reached.
-    pub async fn describe_cluster(&self) -> Result<ClusterDescription, Error> {
-        let limit = self.cluster.config().default_api_timeout;
-        let mut retry = self.cluster.retry(limit, "the description of the cluster");
-        let metadata = loop {
-            let generation = self.cluster.metadata().generation;
-            if let Some(metadata) = retry.attempt(self.cluster.refresh(generation)).await? {
-                break metadata;
-            }
-        };
-        let brokers = metadata.brokers.iter();
-        let mut brokers: Vec<_> =
-            brokers.map(|(id, address)| BrokerDescription { id: *id, address: address.clone() }).collect();
-        brokers.sort_by_key(|broker| broker.id);
-        Ok(ClusterDescription { cluster_id: metadata.cluster_id.clone(), controller: metadata.controller, brokers })
     }
 
     /// Sends a request to the controller until `check` accepts the response.

@@ -1,7 +1,9 @@
 //! The quorum of the metadata log.
 
 use millstream_wire::Str;
-use millstream_wire::messages::{DescribeQuorumPartitionRequest, DescribeQuorumRequest, DescribeQuorumTopicRequest};
+use millstream_wire::messages::{
+    DescribeQuorumPartitionRequest, DescribeQuorumRequest, DescribeQuorumTopicRequest, RemoveRaftVoterRequest,
+};
 use uuid::Uuid;
 
 use super::Admin;
@@ -79,5 +81,19 @@ impl Admin {
                 return Ok(description);
             }
         }
+    }
+
+    /// Removes a voter from the quorum of the metadata log.
+    ///
+    /// # Errors
+    /// The quorum has no such voter, or cannot lose it.
+    pub async fn remove_voter(&self, id: i32, directory_id: Uuid) -> Result<(), Error> {
+        let request = RemoveRaftVoterRequest { cluster_id: None, voter_id: id, voter_directory_id: directory_id };
+        let what = || format!("remove voter {id} from the quorum");
+        self.ask_controller(&what(), &request, |response| {
+            Error::check(what, response.error_code, response.error_message.as_deref())
+        })
+        .await
+        .map(drop)
     }
 }

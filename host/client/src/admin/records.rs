@@ -22,8 +22,17 @@ pub struct LogDirDescription {
     pub total_bytes: Option<u64>,
     /// The free space of the volume, in bytes, if it is known.
     pub usable_bytes: Option<u64>,
-    /// The size of each partition, in bytes.
-    pub partitions: BTreeMap<TopicPartition, u64>,
+    /// The replicas in the folder.
+    pub replicas: BTreeMap<TopicPartition, ReplicaLog>,
+}
+
+/// A replica of a partition on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplicaLog {
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// How many committed records it lacks.
+    pub lag: i64,
 }
 
 impl Admin {
@@ -101,13 +110,13 @@ impl Admin {
             path: result.log_dir.to_string(),
             total_bytes: size(result.total_bytes),
             usable_bytes: size(result.usable_bytes),
-            partitions: result
+            replicas: result
                 .topics
                 .iter()
                 .flat_map(|topic| topic.partitions.iter().map(move |partition| (topic, partition)))
                 .filter_map(|(topic, partition)| {
                     let name = TopicPartition::new(&*topic.name, partition.partition_index);
-                    Some((name, size(partition.partition_size)?))
+                    Some((name, ReplicaLog { bytes: size(partition.partition_size)?, lag: partition.offset_lag }))
                 })
                 .collect(),
         });

@@ -35,7 +35,6 @@ pub(crate) struct Metadata {
     /// Increases with every refresh.
     pub(crate) generation: u64,
     pub(crate) fetched: Instant,
-    pub(crate) cluster_id: Option<Arc<str>>,
     pub(crate) controller: Option<i32>,
     /// `host:port` by node id.
     pub(crate) brokers: HashMap<i32, Arc<str>>,
@@ -48,7 +47,6 @@ impl Metadata {
         Self {
             generation: 0,
             fetched: Instant::now(),
-            cluster_id: None,
             controller: None,
             brokers: HashMap::new(),
             topics: HashMap::new(),
@@ -83,7 +81,6 @@ impl Metadata {
         Self {
             generation: self.generation + 1,
             fetched: Instant::now(),
-            cluster_id: response.cluster_id.as_deref().map(Arc::from),
             controller: (response.controller_id >= 0).then_some(response.controller_id),
             brokers: brokers.collect(),
             topics: topics.collect(),
