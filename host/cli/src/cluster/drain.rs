@@ -112,8 +112,8 @@ impl Drain {
         let targets = moves.into_iter().map(|(partition, replicas)| (partition, Some(replicas))).collect();
         for result in admin.alter_reassignments(&targets).await?.into_values() {
             match result {
-                // The next round tries again.
-                Err(error) if error.retriable() => tracing::debug!(%error, "a move is tried again"),
+                // The next round retries it.
+                Err(error) if error.retriable() => tracing::debug!(%error, "a move is retried"),
                 other => other?,
             }
         }

@@ -38,6 +38,8 @@ impl Remove {
         if broker.as_ref().is_some_and(|broker| !broker.fenced) {
             bail!("node {node} is running: stop its process first, or it registers again");
         }
+        // Without a folder's id the voters are those of the configuration, which no request changes.
+        let voter = voter.filter(|voter| !voter.directory_id.is_nil());
         if let Some(voter) = &voter {
             admin.remove_voter(node, voter.directory_id).await?;
         }

@@ -37,7 +37,7 @@ impl Target {
         if let Some(partition) = self.partition {
             return Ok(vec![TopicPartition::new(&*self.topic, partition)]);
         }
-        let topics = admin.describe_topics(&[self.topic.clone()]).await?;
+        let topics = admin.describe_topics(std::slice::from_ref(&self.topic)).await?;
         let partitions = topics.iter().flat_map(|topic| &topic.partitions);
         Ok(partitions.map(|one| TopicPartition::new(&*self.topic, one.partition)).collect())
     }
