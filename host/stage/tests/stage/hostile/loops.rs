@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use millstream_stage::{Fault, Kind, LoadError, Stage};
 
 use crate::guests::{Guest, IMPORT_COUNT};
-use crate::support::{assert_not_loaded, assert_not_started, assert_trapped, call, engine, stage};
+use crate::support::{
+    assert_not_loaded, assert_not_started, assert_trapped, assert_trapped_in, call, engine, patient_engine, stage,
+};
 
 const FOREVER: &str = "(loop $forever (br $forever))";
 
@@ -98,8 +100,8 @@ fn row_05_recursion_through_a_host_call() {
     // The stack frames of host calls come on top of a nearly full guest stack; the smallest stack of a thread must hold
     // both.
     let thread = std::thread::Builder::new().stack_size(1 << 20);
-    let run =
-        thread.spawn(move || assert_trapped(&guest, |fault| matches!(fault, Fault::Stack { .. }))).expect("a thread");
+    let dive = move || assert_trapped_in(&patient_engine(), &guest, |fault| matches!(fault, Fault::Stack { .. }));
+    let run = thread.spawn(dive).expect("a thread");
     run.join().expect("the host's stack holds");
 }
 

@@ -1,10 +1,11 @@
 //! Shared helpers of the sandbox's tests: an engine, batches, and the two ways in which a hostile guest must fail.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use millstream_stage::{
-    Columns, Engine, EngineConfig, Fault, Kind, Library, LoadError, PublishError, RecordsBuf, Stage, StageError,
-    StageSpec,
+    Columns, Engine, EngineConfig, Fault, Kind, Library, Limits, LoadError, PublishError, RecordsBuf, Stage,
+    StageError, StageSpec,
 };
 
 use crate::guests::Guest;
@@ -19,9 +20,19 @@ pub(crate) fn engine() -> Engine {
     ENGINE.get_or_init(|| Engine::new(EngineConfig::default()).expect("an engine")).clone()
 }
 
+/// Returns an engine whose deadline a busy machine does not reach before another limit.
+pub(crate) fn patient_engine() -> Engine {
+    let limits = Limits { deadline: Duration::from_secs(5), ..Limits::default() };
+    Engine::new(EngineConfig { limits, instances: 4, ..EngineConfig::default() }).expect("an engine")
+}
+
 /// Returns a stage of this guest.
 pub(crate) fn stage(guest: &Guest) -> Stage {
-    let plugin = engine().load(&guest.build()).unwrap_or_else(|error| panic!("{error}"));
+    stage_in(&engine(), guest)
+}
+
+fn stage_in(engine: &Engine, guest: &Guest) -> Stage {
+    let plugin = engine.load(&guest.build()).unwrap_or_else(|error| panic!("{error}"));
     Stage::new(plugin, "{}").unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -80,7 +91,12 @@ fn good(kind: Kind) -> Guest {
 /// Checks T: a live stage is swapped to the hostile guest, and calls fail as `is_expected` requires, every time. Each
 /// failure costs an instance. A good version then replaces it and works.
 pub(crate) fn assert_trapped(guest: &Guest, is_expected: impl Fn(&Fault) -> bool) {
-    let stage = stage(guest);
+    assert_trapped_in(&engine(), guest, is_expected);
+}
+
+/// Checks the same in another engine.
+pub(crate) fn assert_trapped_in(engine: &Engine, guest: &Guest, is_expected: impl Fn(&Fault) -> bool) {
+    let stage = stage_in(engine, guest);
     for attempt in 1..=2 {
         let error = call(&stage).expect_err("a hostile guest");
         assert!(is_expected(&error.fault), "attempt {attempt}: {error}");
@@ -89,7 +105,7 @@ pub(crate) fn assert_trapped(guest: &Guest, is_expected: impl Fn(&Fault) -> bool
         assert_eq!((stats.errors, stats.traps), (attempt, attempt), "{error}");
     }
     let good = good(stage.kind()).version("2.0.0");
-    stage.swap(engine().load(&good.build()).expect("a good guest")).expect("a good version");
+    stage.swap(engine.load(&good.build()).expect("a good guest")).expect("a good version");
     call(&stage).expect("the good version works");
     assert_eq!(stage.stats().version, "2.0.0");
 }
