@@ -50,6 +50,19 @@ impl MetadataDelta {
         delta
     }
 
+    /// Returns all differences of two images. Topics that both share by pointer are skipped.
+    pub fn between_images(before: &MetadataImage, after: &MetadataImage) -> Self {
+        let same = |topic: &Arc<TopicImage>, other: &MetadataImage| {
+            other.topic_by_id(topic.id).is_some_and(|other| Arc::ptr_eq(topic, other))
+        };
+        let differ = |image: &MetadataImage, other: &MetadataImage| {
+            image.topics().filter(|topic| !same(topic, other)).map(|topic| topic.id).collect::<BTreeSet<_>>()
+        };
+        let mut touched = differ(before, after);
+        touched.extend(differ(after, before));
+        Self::between(before, after, touched)
+    }
+
     /// Returns an image as a difference to an empty one: every topic is created. The broker applies it at start.
     pub fn of_image(image: &MetadataImage) -> Self {
         Self { created: image.topics().cloned().collect(), ..Self::default() }

@@ -30,7 +30,7 @@ impl FeatureLevel {
     }
 
     /// Returns the number of the level.
-    pub fn number(self) -> u16 {
+    pub const fn number(self) -> u16 {
         self.0
     }
 }

@@ -120,6 +120,12 @@ impl MetadataImage {
         }
     }
 
+    /// Returns the first state of a cluster whose brokers all register.
+    pub fn of_new_cluster(cluster_id: &str) -> Self {
+        let cluster_id = cluster_id.to_owned();
+        Self { cluster_id, feature_level: FeatureLevel::CLUSTER, ..Self::without_brokers() }
+    }
+
     /// Returns the empty state of a cluster whose brokers all register.
     pub(crate) fn without_brokers() -> Self {
         Self { brokers: Arc::default(), ..Self::new(0) }

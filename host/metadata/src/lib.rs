@@ -8,6 +8,7 @@
 mod broker;
 pub mod controller;
 mod delta;
+pub mod entry;
 mod feature;
 mod image;
 mod partition;

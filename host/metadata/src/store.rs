@@ -61,18 +61,32 @@ pub enum MetadataError {
     /// A change does not fit the current image.
     #[error("a change does not fit the metadata: {0}")]
     Change(ImageError),
+    /// The log is not in this folder.
+    #[error("the quorum of the cluster has the metadata log")]
+    Replicated,
     /// A change has too many records.
     #[error("a change of the metadata is too large for one batch")]
     TooLarge,
 }
 
-/// The log and the image that it adds up to.
+/// The image, and the log that it adds up to.
+///
+/// A broker that is alone has the log in its own folder. In a cluster a quorum has the log, and publishes the image
+/// here.
 #[derive(Debug)]
 pub struct MetadataStore {
-    log: Mutex<Log>,
-    image: ArcSwap<MetadataImage>,
+    /// `None` in a cluster.
+    log: Option<Mutex<Log>>,
+    current: ArcSwap<Published>,
     /// The offset after the last committed record. Read without the lock, which is held during an fsync.
     end_offset: AtomicI64,
+}
+
+/// An image with its version in the quorum.
+#[derive(Debug)]
+struct Published {
+    image: Arc<MetadataImage>,
+    version: u64,
 }
 
 impl MetadataStore {
@@ -91,12 +105,35 @@ impl MetadataStore {
         let log = Log::open(&data_dir.join(FOLDER), Arc::new(config), options)?;
         let image = replay(&log, MetadataImage::new(node_id))?;
         let end_offset = AtomicI64::new(log.log_end_offset());
-        Ok(Self { log: Mutex::new(log), image: ArcSwap::from_pointee(image), end_offset })
+        Ok(Self { log: Some(Mutex::new(log)), current: ArcSwap::from_pointee(published(image, 0)), end_offset })
+    }
+
+    /// Returns a store without a log of its own. A quorum publishes the images.
+    pub fn replicated() -> Self {
+        let current = ArcSwap::from_pointee(published(MetadataImage::without_brokers(), 0));
+        Self { log: None, current, end_offset: AtomicI64::new(0) }
+    }
+
+    /// Replaces the image by that of the quorum.
+    pub fn publish(&self, image: MetadataImage, version: u64) {
+        self.end_offset.store(i64::try_from(version).unwrap_or(i64::MAX), Ordering::Release);
+        self.current.store(Arc::new(published(image, version)));
     }
 
     /// Returns the current image.
     pub fn image(&self) -> Arc<MetadataImage> {
-        self.image.load_full()
+        Arc::clone(&self.current.load().image)
+    }
+
+    /// Returns the current image with its version in the quorum.
+    pub fn image_of_version(&self) -> (Arc<MetadataImage>, u64) {
+        let current = self.current.load();
+        (Arc::clone(&current.image), current.version)
+    }
+
+    /// Returns the version of the image in the quorum.
+    pub fn version(&self) -> u64 {
+        self.current.load().version
     }
 
     /// Returns the offset after the last committed record.
@@ -109,27 +146,42 @@ impl MetadataStore {
         Draft::of(self.image(), now_ms)
     }
 
+    /// Begins a draft, and returns the version of its image in the quorum.
+    pub fn draft_of_version(&self, now_ms: i64) -> (Draft, u64) {
+        let current = self.current.load();
+        (Draft::of(Arc::clone(&current.image), now_ms), current.version)
+    }
+
     /// Appends the changes of a draft, makes all of them durable with one fsync, and only then publishes the new image.
     /// Blocks for the disk. The changes keep their order, and a crash keeps each of them whole or not at all.
+    ///
+    /// # Errors
+    /// The log cannot be written, or a quorum has it.
     pub fn commit(&self, draft: &Draft) -> Result<(), MetadataError> {
         if draft.batches.is_empty() {
             return Ok(());
         }
-        let mut log = self.log.lock();
+        let mut log = self.log.as_ref().ok_or(MetadataError::Replicated)?.lock();
         for batch in &draft.batches {
             log.append(&CheckedBatch::of_own(batch)?, draft.image.leader_epoch, draft.now_ms)?;
         }
         log.flush()?;
         self.end_offset.store(log.log_end_offset(), Ordering::Release);
-        self.image.store(Arc::new(draft.image.clone()));
+        self.current.store(Arc::new(published(draft.image.clone(), 0)));
         Ok(())
     }
 
     /// Writes the files of a clean stop.
     pub fn close(&self) -> Result<(), MetadataError> {
-        self.log.lock().close_clean()?;
+        if let Some(log) = &self.log {
+            log.lock().close_clean()?;
+        }
         Ok(())
     }
+}
+
+fn published(image: MetadataImage, version: u64) -> Published {
+    Published { image: Arc::new(image), version }
 }
 
 /// Changes that are decided but not committed.
@@ -153,6 +205,16 @@ impl Draft {
     /// Begins a draft on top of this one, which does not change.
     pub fn trial(&self) -> Self {
         Self::of(Arc::new(self.image.clone()), self.now_ms)
+    }
+
+    /// Returns one batch of records for each change.
+    pub(crate) fn batches(&self) -> &[Bytes] {
+        &self.batches
+    }
+
+    /// Returns whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty()
     }
 
     /// Returns the image after the changes.
@@ -234,7 +296,7 @@ fn replay(log: &Log, mut image: MetadataImage) -> Result<MetadataImage, Metadata
     }
 }
 
-fn apply_batch(image: &mut MetadataImage, batch: &BatchView<'_>) -> Result<(), MetadataError> {
+pub(crate) fn apply_batch(image: &mut MetadataImage, batch: &BatchView<'_>) -> Result<(), MetadataError> {
     for record in &batch.records(BATCH_BYTES_MAX)? {
         let record = record?;
         let offset = record.offset;
@@ -327,7 +389,7 @@ mod tests {
         store.commit(&draft).expect("a writable folder");
         assert_eq!(store.end_offset(), 3);
         assert_eq!(draft.delta().created.len(), 3);
-        let log = store.log.lock();
+        let log = store.log.as_ref().expect("a log of its own").lock();
         let stored = log.read(0, 1 << 20, i64::MAX, true).expect("readable").expect("not empty");
         let stored = stored.read_to_bytes().expect("readable");
         let counts: Vec<i32> = batches(&stored).map(|batch| batch.expect("whole").count()).collect();

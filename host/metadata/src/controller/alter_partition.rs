@@ -1,5 +1,6 @@
 //! A leader asks for another in-sync set (KIP-497, KIP-841, KIP-903).
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::brokers::registered;
@@ -9,7 +10,7 @@ use super::{ClusterError, TopicRules};
 use crate::{MetadataImage, MetadataRecord};
 
 /// The in-sync set that a leader asks for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AlterPartition {
     /// The leader.
     pub broker: i32,

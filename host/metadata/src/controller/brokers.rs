@@ -1,5 +1,6 @@
 //! Brokers come and go: registration, fencing, controlled shutdown (KIP-631, KIP-966).
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::cluster::{edit_partitions, partitions};
@@ -8,7 +9,7 @@ use super::{ClusterError, TopicRules};
 use crate::{BrokerImage, BrokerRegistration, FeatureLevel, MetadataImage, MetadataRecord, PartitionImage};
 
 /// A broker that starts.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Registration {
     /// The cluster that its data belongs to.
     pub cluster_id: String,
@@ -20,7 +21,7 @@ pub struct Registration {
 }
 
 /// What a broker says at regular intervals.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// Its id.
     pub id: i32,
@@ -35,7 +36,7 @@ pub struct Heartbeat {
 }
 
 /// The state that a broker is in after its heartbeat.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BrokerState {
     /// It is fenced.
     pub fenced: bool,

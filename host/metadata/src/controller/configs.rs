@@ -1,12 +1,13 @@
 //! Changing the configs of topics.
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{ControllerError, TopicDraft, TopicRules};
 use crate::{MetadataImage, MetadataRecord, TopicConfigs};
 
 /// A change of a topic's configs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum ConfigChange {
     /// Replaces all of them: a config that is not named returns to its default.
     Replace(TopicConfigs),
@@ -15,7 +16,7 @@ pub enum ConfigChange {
 }
 
 /// A change of one config.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigEdit {
     /// The name of the config.
     pub name: String,
@@ -24,7 +25,7 @@ pub struct ConfigEdit {
 }
 
 /// The operations of IncrementalAlterConfigs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConfigOperation {
     /// Sets the value.
     Set(String),

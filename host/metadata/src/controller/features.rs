@@ -1,5 +1,6 @@
 //! Raises the feature level of the metadata log (KIP-584, KIP-778).
 
+use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::ops::RangeInclusive;
 
@@ -10,7 +11,7 @@ use crate::{FeatureLevel, MetadataImage, MetadataRecord};
 pub const METADATA_VERSION: &str = "metadata.version";
 
 /// Changes of features: all of them or none.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FeatureUpdates {
     /// The node that decides, as errors name it.
     pub controller: i32,
@@ -21,7 +22,7 @@ pub struct FeatureUpdates {
 }
 
 /// The change of one feature.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FeatureUpdate {
     /// The name of the feature.
     pub feature: String,
@@ -32,7 +33,7 @@ pub struct FeatureUpdate {
 }
 
 /// The direction of a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UpgradeType {
     /// The level may rise.
     Upgrade,

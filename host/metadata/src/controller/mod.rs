@@ -18,6 +18,7 @@ mod producer_ids;
 mod reassignments;
 mod topics;
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use alter_partition::{AlterPartition, alter_partition};
@@ -38,7 +39,7 @@ use crate::{MetadataImage, MetadataRecord, TopicConfigs, TopicImage};
 pub const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
 
 /// A change that a client or the broker itself asks for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Request {
     /// Creates a topic.
     CreateTopic(NewTopic),
@@ -92,7 +93,26 @@ pub enum Request {
         /// Its id.
         id: i32,
     },
+    /// Registers a broker that starts.
+    RegisterBroker(Registration),
+    /// Carries out what a broker's heartbeat changes.
+    Heartbeat(Heartbeat),
+    /// Fences a broker that is gone.
+    FenceBroker {
+        /// Its id.
+        id: i32,
+        /// The epoch of its registration.
+        epoch: i64,
+    },
+    /// Gives partitions back to their preferred leaders.
+    BalanceLeaders {
+        /// The share of a broker's partitions, in percent, that others may lead.
+        percentage: usize,
+    },
 }
+
+/// The most leaders that move in one step of balancing.
+const BALANCED_AT_ONCE: usize = 1000;
 
 /// A topic as it will be after a change.
 #[derive(Debug, Clone, Copy)]
@@ -162,6 +182,10 @@ pub fn decide<R: TopicRules>(
         }
         Request::AlterPartition(request) => Ok(alter_partition(image, rules, request)?),
         Request::UnregisterBroker { id } => Ok(unregister(image, rules, *id)?),
+        Request::RegisterBroker(registration) => Ok(register(image, rules, registration)?.1),
+        Request::Heartbeat(sent) => Ok(heartbeat(image, rules, *sent)?.1),
+        Request::FenceBroker { id, epoch } => Ok(fence(image, rules, *id, *epoch)?),
+        Request::BalanceLeaders { percentage } => Ok(balance(image, rules, *percentage, BALANCED_AT_ONCE)),
     }
 }
 

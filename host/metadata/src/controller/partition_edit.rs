@@ -1,9 +1,11 @@
 //! A change of one partition as it is decided: the wanted lists of replicas, and what follows from them.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{NO_LEADER, PartitionChange, PartitionImage};
 
 /// Which leader to elect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Election {
     /// The first replica if it is in sync, even if the present leader could stay.
     Preferred,

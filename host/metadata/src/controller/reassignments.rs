@@ -3,6 +3,7 @@
 //! During a reassignment a partition has the replicas of both sides. It ends when all new replicas are in sync, with
 //! the change of the in-sync set that says so.
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::cluster::{ElectionConfigs, find};
@@ -12,7 +13,7 @@ use super::{ClusterError, TopicRules};
 use crate::{MetadataImage, MetadataRecord, PartitionImage};
 
 /// A partition to move.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Reassignment {
     /// The id of the topic.
     pub topic: Uuid,

@@ -1,5 +1,6 @@
 //! Creating and deleting topics.
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::placement::place;
@@ -9,7 +10,7 @@ use crate::topic_name::check_name;
 use crate::{FeatureLevel, MetadataImage, MetadataRecord, TopicConfigs};
 
 /// A topic to be created.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NewTopic {
     /// Chosen by the caller, so that the decision itself is not random.
     pub id: Uuid,
@@ -26,7 +27,7 @@ pub struct NewTopic {
 }
 
 /// The number of replicas of each partition of a new topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Replication {
     /// The cluster's default.
     Default,
@@ -37,7 +38,7 @@ pub enum Replication {
 }
 
 /// The brokers that a client assigns to one partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
     /// The index of the partition.
     pub partition: i32,
