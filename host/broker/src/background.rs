@@ -76,7 +76,8 @@ fn flush(broker: &Arc<Broker>) {
 
 /// Logs an error of a periodic job, unless the partition is offline or deleted.
 fn report(what: &str, partition: &Partition, error: &PartitionError) {
-    if !matches!(error, PartitionError::Offline(_) | PartitionError::NotHosted | PartitionError::Frozen) {
+    use PartitionError::{Elsewhere, Frozen, NotHosted, Offline};
+    if !matches!(error, Offline(_) | NotHosted | Elsewhere | Frozen) {
         partition.report(what, error);
     }
 }

@@ -110,6 +110,7 @@ impl From<PartitionError> for ApiError {
         let code = match &error {
             PartitionError::NotHosted => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             PartitionError::Frozen
+            | PartitionError::Elsewhere
             | PartitionError::LeaderEpochChanged { .. }
             | PartitionError::NotLeader { .. }
             | PartitionError::ShuttingDown => ErrorCode::NOT_LEADER_OR_FOLLOWER,

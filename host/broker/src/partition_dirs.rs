@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_log::{DataDir, OffsetCheckpoint, Offsets};
@@ -93,15 +94,20 @@ pub(crate) fn set_aside(data_dir: &Path, topic: &Topic) -> Vec<PathBuf> {
     if own.is_empty() {
         topic.partitions.iter().for_each(|partition| partition.waiters().wake_all());
     }
+    set_aside_partitions(data_dir, own)
+}
+
+/// Does the same for some partitions of a topic.
+pub(crate) fn set_aside_partitions(data_dir: &Path, own: &[Arc<Partition>]) -> Vec<PathBuf> {
     let mut folders = Vec::with_capacity(own.len());
-    for partition in own {
+    for partition in own.iter().filter(|partition| partition.is_replica()) {
         if let Some(log) = partition.delete() {
             log.retire();
         }
-        let name = format!("{}-{}", topic.name.as_str(), partition.index());
+        let name = format!("{}-{}", partition.topic(), partition.index());
         match rename(data_dir, &name, DELETED_SUFFIX) {
             Ok(folder) => folders.push(folder),
-            Err(error) => tracing::error!("cannot rename the folder {name} of a deleted topic: {error}"),
+            Err(error) => tracing::error!("cannot rename the folder {name} of a deleted partition: {error}"),
         }
     }
     folders
@@ -134,9 +140,9 @@ fn remove(folder: &Path) {
     }
 }
 
-/// Cleans up at the start, before anything is open. Removes deleted folders. Sets aside folders whose topic the
-/// metadata does not have (or has with fewer partitions), so that they cannot be mistaken for another topic's.
-pub(crate) fn tidy(data_dir: &Path, image: &MetadataImage) -> io::Result<()> {
+/// Cleans up at the start, before anything is open. Removes deleted folders. Sets aside folders of partitions that the
+/// metadata does not have on this broker, so that they cannot be mistaken for another topic's.
+pub(crate) fn tidy(data_dir: &Path, image: &MetadataImage, node_id: i32) -> io::Result<()> {
     for entry in std::fs::read_dir(data_dir)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -150,12 +156,15 @@ pub(crate) fn tidy(data_dir: &Path, image: &MetadataImage) -> io::Result<()> {
         }
         let Some((topic, index)) = name.rsplit_once('-') else { continue };
         let Ok(index) = index.parse::<i32>() else { continue };
-        let is_known = |topic: &TopicImage| topic.view_of().is_none() && (0..topic.partition_count()).contains(&index);
-        let known = image.topic(topic).is_some_and(|topic| is_known(topic));
+        let is_here = |topic: &TopicImage| {
+            let partition = usize::try_from(index).ok().and_then(|index| topic.partitions.get(index));
+            topic.view_of().is_none() && partition.is_some_and(|partition| partition.replicas.contains(&node_id))
+        };
+        let known = image.topic(topic).is_some_and(|topic| is_here(topic));
         if !known && topic != "__cluster_metadata" {
             let target = rename(data_dir, name, STRAY_SUFFIX)?;
             tracing::warn!(
-                "{name} belongs to no topic: set aside as {}; remove it if it is not needed",
+                "{name} belongs to no partition of this broker: set aside as {}; remove it if it is not needed",
                 target.display()
             );
         }
@@ -183,7 +192,7 @@ mod tests {
         for name in ["a-0", "a-1", "b-0", "x.0123-delete", "__cluster_metadata-0", "notes", "re-port"] {
             std::fs::create_dir(folder.path().join(name)).expect("made");
         }
-        tidy(folder.path(), &image).expect("tidied");
+        tidy(folder.path(), &image, 0).expect("tidied");
         let mut names: Vec<String> = std::fs::read_dir(folder.path())
             .expect("read")
             .map(|entry| entry.expect("an entry").file_name().into_string().expect("text"))

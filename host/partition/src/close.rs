@@ -23,19 +23,19 @@ impl Partition {
             all_closed.store(false, Ordering::Relaxed);
             tracing::error!(topic = partition.topic(), partition = partition.index(), "cannot close the log: {error}");
         };
-        let prepared =
-            in_parallel(partitions.iter().collect(), |partition: &Arc<Self>| match partition.prepare_close() {
-                Ok(Ok(target)) => target.map(|target| (partition, target)),
-                Ok(Err(error)) => {
-                    failed(partition, &error);
-                    None
-                }
-                // The next start has to recover an offline log.
-                Err(_) => {
-                    all_closed.store(false, Ordering::Relaxed);
-                    None
-                }
-            });
+        let hosted = partitions.iter().filter(|partition| partition.is_replica()).collect();
+        let prepared = in_parallel(hosted, |partition: &Arc<Self>| match partition.prepare_close() {
+            Ok(Ok(target)) => target.map(|target| (partition, target)),
+            Ok(Err(error)) => {
+                failed(partition, &error);
+                None
+            }
+            // The next start has to recover an offline log.
+            Err(_) => {
+                all_closed.store(false, Ordering::Relaxed);
+                None
+            }
+        });
         let (unsynced, targets): (Vec<_>, Vec<_>) = prepared.into_iter().flatten().unzip();
         let results = sync_many(first.fsync_queue().file_system(), &targets);
         for ((partition, target), result) in unsynced.into_iter().zip(&targets).zip(results) {

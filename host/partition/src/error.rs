@@ -11,6 +11,9 @@ pub enum PartitionError {
     /// The partition does not exist on this broker: it was deleted, or never existed.
     #[error("This server does not host this topic-partition.")]
     NotHosted,
+    /// Only other brokers have replicas of the partition.
+    #[error("this broker has no replica of the partition")]
+    Elsewhere,
     /// The log could not be opened when the broker started.
     #[error("the partition is offline because its log could not be opened: {0}")]
     Offline(Arc<str>),

@@ -152,6 +152,8 @@ pub(crate) enum LogState {
     Frozen(Box<Log>),
     /// The log could not be opened, and why.
     Offline(Arc<str>),
+    /// Only other brokers have replicas.
+    Elsewhere,
     Deleted,
 }
 
@@ -186,6 +188,14 @@ pub struct PartitionRead {
 }
 
 impl Partition {
+    /// Makes a partition of which only other brokers have replicas. It serves nothing, and names its leader.
+    #[must_use]
+    pub fn elsewhere(spec: PartitionSpec, config: &PartitionConfig, fsync_queue: &Arc<FsyncQueue>) -> Arc<Self> {
+        let partition = Self::new(spec, Err(String::new()), config, fsync_queue);
+        partition.state.lock().log = LogState::Elsewhere;
+        Arc::new(partition)
+    }
+
     /// Makes a partition of an opened log, or of the reason why it could not be opened.
     pub(crate) fn new(
         spec: PartitionSpec,
@@ -292,6 +302,7 @@ impl Partition {
         }
         self.reader.as_ref().ok_or_else(|| match &self.state.lock().log {
             LogState::Offline(reason) => PartitionError::Offline(Arc::clone(reason)),
+            LogState::Elsewhere => PartitionError::Elsewhere,
             _ => PartitionError::NotHosted,
         })
     }
@@ -300,6 +311,12 @@ impl Partition {
     #[must_use]
     pub fn is_online(&self) -> bool {
         self.reader.is_some()
+    }
+
+    /// Returns whether this broker has a replica of the partition, even if its log could not be opened.
+    #[must_use]
+    pub fn is_replica(&self) -> bool {
+        self.is_online() || !matches!(self.state.lock().log, LogState::Elsewhere)
     }
 
     /// Returns whether the partition is neither offline nor deleted.
@@ -556,7 +573,7 @@ impl Partition {
         self.log_starts.notify_waiters();
         match log {
             LogState::Online(log) | LogState::Frozen(log) => Some(*log),
-            LogState::Offline(_) | LogState::Deleted => None,
+            LogState::Offline(_) | LogState::Elsewhere | LogState::Deleted => None,
         }
     }
 
@@ -625,6 +642,7 @@ impl LogState {
             Self::Online(log) => Ok(log),
             Self::Frozen(_) => Err(PartitionError::Frozen),
             Self::Offline(reason) => Err(PartitionError::Offline(Arc::clone(reason))),
+            Self::Elsewhere => Err(PartitionError::Elsewhere),
             Self::Deleted => Err(PartitionError::NotHosted),
         }
     }

@@ -16,7 +16,7 @@ use millstream_coordinator::group::GroupCoordinator;
 use millstream_partition::FsyncQueue;
 use tokio::sync::watch;
 
-pub(crate) use prepare::{Prepared, prepare, prepare_stages};
+pub(crate) use prepare::{Prepared, prepare, prepare_committed, prepare_stages};
 pub(crate) use topics::restart_stages;
 
 use crate::config::BrokerConfig;

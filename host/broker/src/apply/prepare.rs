@@ -6,6 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::Node;
+use super::topics::stored_stages_of;
 use crate::edge::ServedTopic;
 use crate::edge::topic_stages::{TopicStages, attach};
 use crate::edge::view::link::BecomingView;
@@ -22,6 +23,11 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
+    /// Returns whether nothing is prepared.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.stages.is_empty() && self.views.is_empty()
+    }
+
     /// Adds the preparations for a later change.
     pub(crate) fn extend(&mut self, later: Self) {
         self.stages.extend(later.stages);
@@ -62,6 +68,19 @@ pub(crate) fn prepare_stages(node: &Node, delta: &MetadataDelta) -> Result<HashM
         }
     }
     Ok(made)
+}
+
+/// Completes the preparations for a change that is committed already, by another node. A stage that does not start here
+/// puts its topic out of service on this node.
+pub(crate) fn prepare_committed(node: &Node, delta: &MetadataDelta, mut prepared: Prepared) -> Prepared {
+    for change in &delta.changed {
+        let TopicChange { before, after } = change;
+        if before.configs == after.configs || prepared.stages.contains_key(&after.id) || !needs_stages(node, after) {
+            continue;
+        }
+        prepared.stages.insert(after.id, stored_stages_of(node, after));
+    }
+    prepared
 }
 
 /// Returns whether a change may leave broken stages as they are, because it alters only other configs.

@@ -1,6 +1,7 @@
 //! Opening and updating topics in the table.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_partition::replica::LeaderView;
 use millstream_partition::{Assignment, Partition, PartitionConfig, PartitionSpec};
@@ -13,7 +14,7 @@ use crate::edge::topic_stages::{TopicStages, attach};
 use crate::edge::view::link::{self, View};
 use crate::edge::{EdgeTopic, ServedTopics, TopicDecoders};
 use crate::error::ApiError;
-use crate::partition_dirs::Checkpoints;
+use crate::partition_dirs::{self, Checkpoints};
 use crate::topics::Topic;
 use millstream_metadata::{MetadataImage, TopicImage};
 use uuid::Uuid;
@@ -35,7 +36,11 @@ pub(super) fn open(
         let own = if view.is_some() { 0 } else { topic.partitions.len() };
         specs.extend((0..own).map(|index| {
             let assignment = assignment(node, topic, index, &config);
-            (spec(node, topic, index, assignment, checkpoints), partition_config.clone())
+            Opening {
+                spec: spec(node, topic, index, assignment, checkpoints),
+                config: partition_config.clone(),
+                is_replica: is_replica(node, topic, index),
+            }
         }));
         opening.push((topic, config, view, own));
     }
@@ -77,23 +82,66 @@ pub(super) fn update(node: &Node, table: &mut ServedTopics, stored: &TopicImage,
 fn grown(node: &Node, old: &Topic, stored: &TopicImage, config: &TopicConfig) -> Vec<Arc<Partition>> {
     let partition_config = node.config.partition_config(config);
     let mut partitions = old.partitions.clone();
-    for (index, partition) in partitions.iter().enumerate() {
-        partition.set_config(&partition_config);
-        // A partition that is offline has no role to take.
-        let _ = partition.assign(assignment(node, stored, index, config));
+    let mut opening = Vec::new();
+    let mut places = Vec::new();
+    for index in 0..stored.partitions.len() {
+        let (assignment, is_replica) = (assignment(node, stored, index, config), is_replica(node, stored, index));
+        if let Some(partition) = partitions.get(index) {
+            if is_replica && partition.is_replica() {
+                partition.set_config(&partition_config);
+                // A partition that is offline has no role to take.
+                let _ = partition.assign(assignment);
+                continue;
+            }
+            if partition.is_replica() {
+                remove_replica(node, old, partition);
+            }
+        }
+        let spec = spec(node, stored, index, assignment, &Checkpoints::default());
+        opening.push(Opening { spec, config: partition_config.clone(), is_replica });
+        places.push(index);
     }
-    let added = partitions.len()..stored.partitions.len();
-    let checkpoints = Checkpoints::default();
-    let specs = added.map(|index| {
-        let assignment = assignment(node, stored, index, config);
-        (spec(node, stored, index, assignment, &checkpoints), partition_config.clone())
-    });
-    partitions.extend(open_partitions(node, specs.collect()));
+    for (index, opened) in places.into_iter().zip(open_partitions(node, opening)) {
+        match partitions.get_mut(index) {
+            Some(partition) => *partition = opened,
+            None => partitions.push(opened),
+        }
+    }
     partitions
 }
 
-fn open_partitions(node: &Node, specs: Vec<(PartitionSpec, PartitionConfig)>) -> Vec<Arc<Partition>> {
-    Partition::open_all(&node.data_dir, &node.fsync_queue, specs)
+/// Takes a replica out of service that the metadata now has on other brokers only.
+fn remove_replica(node: &Node, topic: &Topic, partition: &Arc<Partition>) {
+    let folders = partition_dirs::set_aside_partitions(&node.data_dir, std::slice::from_ref(partition));
+    let delay = u64::try_from(topic.config.file_delete_delay_ms).unwrap_or(0);
+    partition_dirs::remove_later(folders, Duration::from_millis(delay));
+}
+
+/// A partition that is not in the table yet.
+struct Opening {
+    spec: PartitionSpec,
+    config: PartitionConfig,
+    is_replica: bool,
+}
+
+/// Returns the partitions in the order of `opening`. Only those with a replica on this broker have a log.
+fn open_partitions(node: &Node, opening: Vec<Opening>) -> Vec<Arc<Partition>> {
+    let (mut here, mut places) = (Vec::new(), Vec::with_capacity(opening.len()));
+    for Opening { spec, config, is_replica } in opening {
+        places.push(match is_replica {
+            true => None,
+            false => Some(Partition::elsewhere(spec.clone(), &config, &node.fsync_queue)),
+        });
+        if is_replica {
+            here.push((spec, config));
+        }
+    }
+    let mut opened = Partition::open_all(&node.data_dir, &node.fsync_queue, here).into_iter();
+    places.into_iter().filter_map(|elsewhere| elsewhere.or_else(|| opened.next())).collect()
+}
+
+fn is_replica(node: &Node, topic: &TopicImage, index: usize) -> bool {
+    topic.partitions[index].replicas.contains(&node.config.node_id)
 }
 
 fn spec(
@@ -140,6 +188,11 @@ fn stored_stages(node: &Node, topic: &str, config: &TopicConfig) -> TopicStages 
         tracing::error!(topic, %error, "a stage cannot be started: the topic is out of service until it can");
         TopicStages::Broken(out_of_service(error))
     })
+}
+
+/// Starts the stages of a topic as it is stored.
+pub(super) fn stored_stages_of(node: &Node, topic: &TopicImage) -> TopicStages {
+    stored_stages(node, &topic.name, &stored_config(node, topic))
 }
 
 /// Returns an error that clients retry: the config was valid, and the stages may start later.
