@@ -32,6 +32,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
             "millstream-log",
             "millstream-metadata",
             "millstream-partition",
+            "millstream-quorum",
             "millstream-record",
             "millstream-registry",
             "millstream-stage",

@@ -8,12 +8,13 @@ use super::root;
 
 /// Every arrow between the modules of the broker, and no others. The only circle is `api` and `net`: a connection
 /// starts handlers, and a handler says what the connection does next.
-const ARROWS: [(&str, &[&str]); 21] = [
+const ARROWS: [(&str, &[&str]); 22] = [
     (
         "api",
         &[
             "blocking",
             "broker",
+            "cluster",
             "config",
             "edge",
             "error",
@@ -32,6 +33,7 @@ const ARROWS: [(&str, &[&str]); 21] = [
     (
         "broker",
         &[
+            "cluster",
             "compute_permits",
             "config",
             "controller",
@@ -44,15 +46,16 @@ const ARROWS: [(&str, &[&str]); 21] = [
             "replication",
         ],
     ),
+    ("cluster", &["config", "error"]),
     ("compute_permits", &["blocking", "error"]),
     ("config", &[]),
-    ("controller", &["apply", "blocking", "config", "edge", "error"]),
+    ("controller", &["apply", "blocking", "cluster", "config", "edge", "error", "partition_dirs"]),
     ("detached", &["error"]),
     ("edge", &["blocking", "compute_permits", "config", "detached", "error", "produce", "topics"]),
     ("error", &["config"]),
     ("internal_topic", &["topics"]),
     ("metrics", &[]),
-    ("net", &["api", "broker", "config", "metrics"]),
+    ("net", &["api", "broker", "cluster", "config", "metrics"]),
     ("partition_dirs", &["topics"]),
     ("produce", &["compute_permits", "config", "error", "topics"]),
     ("producer_ids", &["error"]),
@@ -65,10 +68,12 @@ const ARROWS: [(&str, &[&str]); 21] = [
             "apply",
             "background",
             "broker",
+            "cluster",
             "compute_permits",
             "config",
             "controller",
             "edge",
+            "error",
             "internal_topic",
             "metrics",
             "net",

@@ -13,8 +13,9 @@ use millstream_wire::messages::ReplicaState;
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
+use crate::cluster::Cluster;
 use crate::compute_permits::ComputePermits;
-use crate::config::{BrokerConfig, HostPort};
+use crate::config::{BrokerConfig, HostPort, ListenerConfig};
 use crate::controller::Controller;
 use crate::edge::{BoxFuture, Edge, MetadataChanges, ServedTopics};
 use crate::error::ApiError;
@@ -25,7 +26,7 @@ use crate::partition_dirs;
 use crate::producer_ids::ProducerIds;
 use crate::replication::{Replica, ReplicaHost, WantedChange};
 use millstream_metadata::controller::{AlterPartition, Request};
-use millstream_metadata::{MetadataStore, NO_LEADER};
+use millstream_metadata::{Endpoint, MetadataStore, NO_LEADER};
 
 /// Everything that a handler can reach.
 #[derive(Debug)]
@@ -55,6 +56,8 @@ pub(crate) struct Broker {
     pub(crate) roles: watch::Receiver<u64>,
     /// Takes the changes of in-sync sets that leaders want.
     pub(crate) wanted_changes: mpsc::UnboundedSender<WantedChange>,
+    /// `None` for a broker that is alone.
+    pub(crate) cluster: Option<Arc<Cluster>>,
 }
 
 impl Broker {
@@ -94,7 +97,23 @@ impl Broker {
 
     /// Returns the broker that carries out changes of the metadata, as responses name it.
     pub(crate) fn controller_id(&self) -> i32 {
-        self.config.node_id
+        match &self.cluster {
+            None => self.config.node_id,
+            Some(cluster) => cluster.leadership().leader.unwrap_or(-1),
+        }
+    }
+
+    /// Returns the addresses that this broker registers: those for clients, and the one for other brokers.
+    pub(crate) fn endpoints(&self) -> Vec<Endpoint> {
+        let nodes = self.config.cluster.as_ref().map(|cluster| cluster.listener);
+        let listeners = self.config.listeners.iter().zip(&self.advertised).enumerate();
+        let registered =
+            listeners.filter(|(index, _)| Some(*index) != nodes || nodes == self.config.inter_broker_listener);
+        let endpoint = |(_, (listener, address)): (usize, (&ListenerConfig, &Option<HostPort>))| {
+            let HostPort { host, port } = address.clone()?;
+            Some(Endpoint { listener: listener.name.clone(), host, port })
+        };
+        registered.filter_map(endpoint).collect()
     }
 
     /// Returns the replicas of this broker that `wanted` selects.
@@ -115,7 +134,8 @@ impl ReplicaHost for Broker {
 
     fn leaders(&self) -> BTreeSet<i32> {
         let topics = self.topics.load();
-        let leaders = topics.iter().flat_map(|topic| topic.own_partitions()).map(|partition| partition.leader());
+        let partitions = topics.iter().flat_map(|topic| topic.own_partitions());
+        let leaders = partitions.filter(|partition| partition.is_served()).map(|partition| partition.leader());
         leaders.filter(|leader| *leader != self.config.node_id && *leader != NO_LEADER).collect()
     }
 

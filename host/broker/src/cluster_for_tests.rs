@@ -54,8 +54,7 @@ impl Node {
         let mut raw = RawConfig::default();
         let id = format!("node.id={id}");
         let name = "inter.broker.listener.name=REPLICATION";
-        let delay = "group.initial.rebalance.delay.ms=0";
-        for pair in [&*id, LISTENERS, PROTOCOLS, name, delay, "replica.lag.time.max.ms=300"] {
+        for pair in [&*id, LISTENERS, PROTOCOLS, name, "replica.lag.time.max.ms=300"] {
             raw.set_pair(pair).expect("a config");
         }
         let plugins = Plugins::new(|| Err("these tests have no plug-ins".to_owned()));
@@ -132,7 +131,7 @@ impl Node {
         *self.fetching.lock() = Some(fetching);
     }
 
-    /// Closes the connections, and stops to follow leaders. When this returns, no fetch is under way.
+    /// Stops to follow leaders. When this returns, no fetch is under way.
     pub(crate) async fn stop_fetching(&self) {
         self.stop.send_replace(true);
         let fetching = self.fetching.lock().take().expect("it fetches");

@@ -11,6 +11,7 @@ mod apply;
 mod background;
 mod blocking;
 mod broker;
+mod cluster;
 #[cfg(test)]
 mod cluster_for_tests;
 mod compute_permits;
@@ -30,7 +31,7 @@ mod security;
 mod server;
 mod topics;
 
-pub use config::{BrokerConfig, ConfigError, Flags, FlushMode, HostPort, RawConfig};
+pub use config::{BrokerConfig, ClusterFlags, ConfigError, Flags, FlushMode, HostPort, RawConfig};
 pub use edge::plugins::Plugins;
 pub use metrics::RequestStats;
 pub use server::{RunningBroker, StartError, start};

@@ -39,7 +39,7 @@ impl TwoStageHandler for ApiVersions {
         }
         let response = ApiVersionsResponse {
             api_keys: served().collect(),
-            supported_features: update_features::supported(),
+            supported_features: update_features::supported(broker),
             // Features are part of the metadata, so their epoch is the end of its log.
             finalized_features_epoch: broker.metadata.end_offset(),
             finalized_features: update_features::finalized(image.feature_level),

@@ -1,4 +1,4 @@
-//! DescribeQuorum: the quorum of the metadata log. This node is its leader and only voter.
+//! DescribeQuorum: the quorum of the metadata log. A broker that is alone is its leader and only voter.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -12,6 +12,9 @@ use millstream_wire::{ErrorCode, Str};
 
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
+use crate::cluster::{Call, Member, QuorumState, Reply};
+use crate::config::HostPort;
+use crate::error::ApiError;
 use crate::security::{AclOperation, Permission, ResourceType};
 
 /// The topic of the metadata log. Clients cannot read it.
@@ -29,18 +32,29 @@ impl Handler for DescribeQuorum {
         context: &RequestContext,
         request: DescribeQuorumRequest,
     ) -> DescribeQuorumResponse {
-        let described = is_quorum(&request.topics);
-        let topics = request.topics.into_iter().map(|topic| DescribeQuorumTopicResponse {
-            partitions: match described {
-                true => vec![quorum(broker)],
-                false => topic.partitions.iter().map(|partition| unknown(partition.partition_index)).collect(),
-            },
+        if !is_quorum(&request.topics) {
+            let unknown_topic = |topic: DescribeQuorumTopicRequest| DescribeQuorumTopicResponse {
+                partitions: topic.partitions.iter().map(|partition| unknown(partition.partition_index)).collect(),
+                topic_name: topic.topic_name,
+            };
+            let topics = request.topics.into_iter().map(unknown_topic).collect();
+            return DescribeQuorumResponse { error_message: Some(Str::EMPTY), topics, ..Default::default() };
+        }
+        let state = match state(broker, context).await {
+            Ok(state) => state,
+            Err(error) => {
+                let error_message = error.text();
+                return DescribeQuorumResponse { error_code: error.code, error_message, ..Default::default() };
+            }
+        };
+        let topic = |topic: DescribeQuorumTopicRequest| DescribeQuorumTopicResponse {
+            partitions: vec![partition(&state)],
             topic_name: topic.topic_name,
-        });
+        };
         DescribeQuorumResponse {
             error_message: Some(Str::EMPTY),
-            topics: topics.collect(),
-            nodes: if described { vec![node(broker, context)] } else { Vec::new() },
+            topics: request.topics.into_iter().map(topic).collect(),
+            nodes: nodes(broker, context, &state),
             ..Default::default()
         }
     }
@@ -53,26 +67,63 @@ fn is_quorum(topics: &[DescribeQuorumTopicRequest]) -> bool {
     topic.topic_name.as_str() == METADATA_TOPIC && partition.partition_index == 0
 }
 
-/// Describes the quorum as of the last committed change. A log with one voter commits what it has synced.
-fn quorum(broker: &Broker) -> DescribeQuorumPartitionResponse {
-    let end_offset = broker.metadata.end_offset();
+/// Returns the state of the quorum as its leader knows it.
+async fn state(broker: &Broker, context: &RequestContext) -> Result<QuorumState, ApiError> {
+    let Some(cluster) = &broker.cluster else { return Ok(alone(broker, context)) };
+    match cluster.ask_leader(Call::DescribeQuorum).await {
+        Ok(Reply::Quorum(state)) => Ok(state),
+        Ok(_) => Err(ApiError::new(ErrorCode::UNKNOWN_SERVER_ERROR, "the leader of the quorum does not describe it")),
+        Err(error) => Err(ApiError::new(ErrorCode::COORDINATOR_NOT_AVAILABLE, error.to_string())),
+    }
+}
+
+/// Returns the quorum as of the last committed change. A log with one voter commits what it has synced. There is no
+/// listener for nodes, so the address is the one that the client uses.
+fn alone(broker: &Broker, context: &RequestContext) -> QuorumState {
+    let end = u64::try_from(broker.metadata.end_offset()).unwrap_or_default();
+    let (host, port) = broker.advertised(&context.connection);
+    let node_id = broker.config.node_id;
+    let address = HostPort { host: host.to_string(), port: u16::try_from(port).unwrap_or_default() }.to_string();
+    QuorumState {
+        leader: node_id,
+        term: u64::try_from(broker.metadata.image().leader_epoch).unwrap_or_default(),
+        committed_end: end,
+        voters: vec![Member { node_id, directory_id: broker.directory_id, address, log_end: Some(end) }],
+        observers: Vec::new(),
+    }
+}
+
+fn partition(state: &QuorumState) -> DescribeQuorumPartitionResponse {
     let now = now_ms();
-    let voter = QuorumReplicaState {
-        replica_id: broker.config.node_id,
-        replica_directory_id: broker.directory_id,
-        log_end_offset: end_offset,
-        // The leader always has its own records.
-        last_fetch_timestamp: now,
-        last_caught_up_timestamp: now,
+    let replicas = |members: &[Member]| {
+        let replica = |member: &Member| {
+            let end = member.log_end.map_or(-1, offset);
+            // The leader always has its own entries. When others had all of them is known only while they do.
+            let caught_up = end >= offset(state.committed_end);
+            let at = if member.node_id == state.leader || caught_up { now } else { -1 };
+            QuorumReplicaState {
+                replica_id: member.node_id,
+                replica_directory_id: member.directory_id,
+                log_end_offset: end,
+                last_fetch_timestamp: at,
+                last_caught_up_timestamp: at,
+            }
+        };
+        members.iter().map(replica).collect()
     };
     DescribeQuorumPartitionResponse {
         error_message: Some(Str::EMPTY),
-        leader_id: broker.config.node_id,
-        leader_epoch: broker.metadata.image().leader_epoch,
-        high_watermark: end_offset,
-        current_voters: vec![voter],
+        leader_id: state.leader,
+        leader_epoch: i32::try_from(state.term).unwrap_or(i32::MAX),
+        high_watermark: offset(state.committed_end),
+        current_voters: replicas(&state.voters),
+        observers: replicas(&state.observers),
         ..Default::default()
     }
+}
+
+fn offset(index: u64) -> i64 {
+    i64::try_from(index).unwrap_or(i64::MAX)
 }
 
 fn unknown(partition_index: i32) -> DescribeQuorumPartitionResponse {
@@ -84,11 +135,14 @@ fn unknown(partition_index: i32) -> DescribeQuorumPartitionResponse {
     }
 }
 
-/// Returns the address of the voter. There is no listener for controllers, so it is the one that the client uses.
-fn node(broker: &Broker, context: &RequestContext) -> DescribeQuorumNode {
-    let (host, port) = broker.advertised(&context.connection);
-    let name = broker.config.listeners.get(context.connection.listener).map(|listener| listener.name.as_str());
-    let listener =
-        NodeListener { name: Str::from(name.unwrap_or_default()), host, port: u16::try_from(port).unwrap_or_default() };
-    DescribeQuorumNode { node_id: broker.config.node_id, listeners: vec![listener] }
+/// Returns the addresses of the voters on the listener for nodes.
+fn nodes(broker: &Broker, context: &RequestContext, state: &QuorumState) -> Vec<DescribeQuorumNode> {
+    let index = broker.config.cluster.as_ref().map_or(context.connection.listener, |cluster| cluster.listener);
+    let name = broker.config.listeners.get(index).map_or("", |listener| listener.name.as_str());
+    let node = |member: &Member| {
+        let address: HostPort = member.address.parse().ok()?;
+        let listener = NodeListener { name: Str::from(name), host: Str::from(&address.host), port: address.port };
+        Some(DescribeQuorumNode { node_id: member.node_id, listeners: vec![listener] })
+    };
+    state.voters.iter().filter_map(node).collect()
 }

@@ -5,6 +5,7 @@
 //! list drives dispatch, the check of versions, the response of ApiVersions and the counts of requests. To add an API,
 //! write its file, and name it below.
 
+mod add_raft_voter;
 mod alter_configs;
 mod alter_partition_reassignments;
 mod api_versions;
@@ -53,6 +54,7 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 mod offsets_topic;
 mod produce;
+mod remove_raft_voter;
 #[cfg(test)]
 mod stage_tests;
 mod sync_group;
@@ -136,6 +138,8 @@ handlers! {
     one_stage consumer_group_describe::ConsumerGroupDescribe,
     one_stage list_config_resources::ListConfigResources,
     one_stage describe_topic_partitions::DescribeTopicPartitions,
+    one_stage add_raft_voter::AddRaftVoter,
+    one_stage remove_raft_voter::RemoveRaftVoter,
     one_stage unregister_controller::UnregisterController,
 }
 

@@ -15,9 +15,15 @@ use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::security::{AclOperation, Permission, ResourceType};
 
-/// The supported levels. Level 0 is that of old folders. Level 2 is for brokers that join, and none can
-/// join yet.
-const LEVELS: RangeInclusive<u16> = 1..=1;
+/// The levels that a broker supports which is alone. Level 0 is that of old folders.
+const ALONE: RangeInclusive<u16> = 1..=1;
+
+/// The levels that a broker of a cluster supports.
+const IN_CLUSTER: RangeInclusive<u16> = FeatureLevel::CLUSTER.number()..=FeatureLevel::NEWEST.number();
+
+fn levels(broker: &Broker) -> RangeInclusive<u16> {
+    if broker.cluster.is_some() { IN_CLUSTER } else { ALONE }
+}
 
 pub(super) struct UpdateFeatures;
 
@@ -37,7 +43,7 @@ impl Handler for UpdateFeatures {
             upgrade_type: upgrade_type(context.version, update),
         });
         let updates =
-            FeatureUpdates { controller: broker.config.node_id, supported: LEVELS, updates: updates.collect() };
+            FeatureUpdates { controller: broker.config.node_id, supported: levels(broker), updates: updates.collect() };
         let outcome = broker.controller.submit_one(Request::UpdateFeatures(updates), request.validate_only).await;
         if let Err(error) = outcome {
             let message = match error.code {
@@ -71,12 +77,13 @@ fn upgrade_type(version: i16, update: &FeatureUpdateKey) -> Option<UpgradeType> 
 }
 
 /// Returns the features for ApiVersions.
-pub(super) fn supported() -> Vec<SupportedFeatureKey> {
+pub(super) fn supported(broker: &Broker) -> Vec<SupportedFeatureKey> {
+    let levels = levels(broker);
     let level = |level: &u16| i16::try_from(*level).unwrap_or(i16::MAX);
     vec![SupportedFeatureKey {
         name: Str::from_static(METADATA_VERSION),
-        min_version: level(LEVELS.start()),
-        max_version: level(LEVELS.end()),
+        min_version: level(levels.start()),
+        max_version: level(levels.end()),
     }]
 }
 
@@ -96,6 +103,6 @@ mod tests {
 
     #[test]
     fn the_levels_end_with_that_of_new_logs() {
-        assert_eq!(*LEVELS.end(), FeatureLevel::OF_NEW_LOGS.number());
+        assert_eq!(*ALONE.end(), FeatureLevel::OF_NEW_LOGS.number());
     }
 }

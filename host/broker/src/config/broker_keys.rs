@@ -14,10 +14,16 @@ ADVERTISED_LISTENERS "advertised.listeners" List = null, Any, Acts,
     `listeners`.";
 AUTO_CREATE_TOPICS_ENABLE "auto.create.topics.enable" Boolean = "true", Any, Acts,
     "Whether a client's request for a topic that does not exist creates it.";
+AUTO_LEADER_REBALANCE_ENABLE "auto.leader.rebalance.enable" Boolean = "true", Any, Acts,
+    "Whether partitions go back to their preferred leaders, once these are in sync.";
+BROKER_HEARTBEAT_INTERVAL_MS "broker.heartbeat.interval.ms" Int = "2000", AtLeast(1), Acts,
+    "How often a broker of a cluster sends a heartbeat to the controller.";
 BROKER_ID "broker.id" Int = "-1", AtLeast(-1), Acts,
     "The older name of node.id.";
 BROKER_RACK "broker.rack" String = null, Any, Acts,
     "The rack of this broker, as Metadata responses show it.";
+BROKER_SESSION_TIMEOUT_MS "broker.session.timeout.ms" Int = "9000", AtLeast(1), Acts,
+    "A broker whose heartbeats stop for this long is fenced. One whose process ends is fenced at once.";
 COMPRESSED_RECORDS_VALIDATION "compressed.records.validation" String = "framing", OneOf(&["full", "framing", "none"]),
     Acts,
     "The default of the topic config of the same name.";
@@ -32,8 +38,13 @@ COMPRESSION_ZSTD_LEVEL "compression.zstd.level" Int = "3", Between(-131072, 22),
 CONNECTIONS_MAX_IDLE_MS "connections.max.idle.ms" Long = "600000", Any, Acts,
     "Closes a connection after this long without a request; 0 or less disables this.";
 CONTROLLER_LISTENER_NAMES "controller.listener.names" List = "", Any, Acts,
-    "The listeners of Kafka's controller. They are removed from `listeners`, since broker and controller are one \
-    process.";
+    "The listener on which the nodes of a cluster reach each other. Without controller.quorum.voters and \
+    controller.quorum.bootstrap.servers it is not opened.";
+CONTROLLER_QUORUM_BOOTSTRAP_SERVERS "controller.quorum.bootstrap.servers" List = "", Any, Acts,
+    "The addresses of nodes of the cluster. If none of them is in a cluster yet, the first one forms it.";
+CONTROLLER_QUORUM_VOTERS "controller.quorum.voters" List = "", Any, Acts,
+    "The same as controller.quorum.bootstrap.servers, each with its node id: `1@host:9093`. It is read at a node's \
+    first start; later the quorum itself keeps its voters.";
 DEFAULT_REPLICATION_FACTOR "default.replication.factor" Int = "1", AtLeast(1), Acts,
     "The replication factor of topics that are created without one. Topics that are created on demand get at most one \
     replica for each broker.";
@@ -53,7 +64,10 @@ GROUP_MAX_SIZE "group.max.size" Int = "10000", AtLeast(1), Acts,
 GROUP_MIN_SESSION_TIMEOUT_MS "group.min.session.timeout.ms" Int = "6000", AtLeast(1), Acts,
     "The shortest session timeout that a member may request.";
 INTER_BROKER_LISTENER_NAME "inter.broker.listener.name" String = null, Any, Acts,
-    "The listener on which other brokers fetch from this one. The other listeners reject them. Without it, all do.";
+    "The listener on which other brokers fetch from this one; the other listeners reject them. Without it, it is the \
+    listener of controller.listener.names.";
+LEADER_IMBALANCE_CHECK_INTERVAL_SECONDS "leader.imbalance.check.interval.seconds" Long = "300", AtLeast(1), Acts,
+    "How often the controller looks for partitions that their preferred leaders could lead.";
 LISTENER_SECURITY_PROTOCOL_MAP "listener.security.protocol.map" String =
     "PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL", Any, Acts,
     "The security protocol of each listener. Only PLAINTEXT is supported so far.";
@@ -157,6 +171,9 @@ PLUGIN_ROLLBACK_TRAPS "plugin.rollback.traps" Int = "3", AtLeast(1), Acts,
     "The number of traps in the window after which a version is rolled back automatically.";
 PLUGIN_ROLLBACK_WINDOW_MS "plugin.rollback.window.ms" Long = "60000", AtLeast(1), Acts,
     "The window over which the traps and failures of a version are counted.";
+PROCESS_ROLES "process.roles" List = null, ListOf(&["broker", "controller"]), Acts,
+    "Whether the node votes in the quorum: `broker,controller` votes, `broker` only follows. Without it, a node votes. \
+    A node that is not a broker is not supported.";
 PRODUCER_ID_EXPIRATION_MS "producer.id.expiration.ms" Int = "86400000", AtLeast(1), Acts,
     "How long a partition remembers an idempotent producer that sends nothing.";
 QUEUED_MAX_REQUEST_BYTES "queued.max.request.bytes" Long = "-1", Any, Acts,
@@ -172,6 +189,6 @@ SOCKET_REQUEST_MAX_BYTES "socket.request.max.bytes" Int = "104857600", AtLeast(1
     for it.";
 SOCKET_SEND_BUFFER_BYTES "socket.send.buffer.bytes" Int = "102400", AtLeast(-1), Acts,
     "The SO_SNDBUF of connections; -1 uses the operating system's default.";
-UNCLEAN_LEADER_ELECTION_ENABLE "unclean.leader.election.enable" Boolean = "false", Any, Inert,
-    "The default of the topic config of the same name. Accepted for compatibility with Kafka; it has no effect yet.";
+UNCLEAN_LEADER_ELECTION_ENABLE "unclean.leader.election.enable" Boolean = "false", Any, Acts,
+    "The default of the topic config of the same name.";
 }

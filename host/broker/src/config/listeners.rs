@@ -53,12 +53,13 @@ pub struct ListenerConfig {
     pub advertised: Option<HostPort>,
 }
 
-/// Reads the listeners of the configuration, without those of Kafka's controller.
-pub(super) fn from_values(read: &Reader<'_>) -> Result<Vec<ListenerConfig>, ConfigError> {
+/// Reads the listeners of the configuration. A node that is alone opens none for other nodes.
+pub(super) fn from_values(read: &Reader<'_>, in_cluster: bool) -> Result<Vec<ListenerConfig>, ConfigError> {
     let controllers = read.get(keys::CONTROLLER_LISTENER_NAMES);
+    let is_skipped = |name: &String| !in_cluster && controllers.contains(&name.as_str());
     let mut found: Vec<ListenerConfig> = Vec::new();
     for (name, bind) in named(keys::LISTENERS, &read.get(keys::LISTENERS))? {
-        if controllers.contains(&name.as_str()) {
+        if is_skipped(&name) {
             continue;
         }
         require_plaintext(read, &name)?;
@@ -67,12 +68,12 @@ pub(super) fn from_values(read: &Reader<'_>) -> Result<Vec<ListenerConfig>, Conf
         }
         found.push(ListenerConfig { name, bind, advertised: None });
     }
-    if found.is_empty() {
+    if found.iter().all(|listener| controllers.contains(&listener.name.as_str())) {
         return Err(ConfigError("bad value for listeners: none of them is for clients".to_owned()));
     }
     let advertised = read.get(keys::ADVERTISED_LISTENERS).unwrap_or_default();
     for (name, address) in named(keys::ADVERTISED_LISTENERS, &advertised)? {
-        if controllers.contains(&name.as_str()) {
+        if is_skipped(&name) {
             continue;
         }
         let listener = found

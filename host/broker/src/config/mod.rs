@@ -4,6 +4,7 @@
 //! accessor and the response of DescribeConfigs all come from that row.
 
 mod broker_keys;
+mod cluster;
 mod inert_keys;
 mod key;
 mod listeners;
@@ -18,6 +19,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use cluster::ClusterFlags;
+pub(crate) use cluster::{ClusterConfig, Server};
 pub(crate) use key::Key;
 pub use listeners::{HostPort, ListenerConfig};
 use millstream_coordinator::group::GroupConfig;
@@ -133,6 +136,8 @@ pub struct BrokerConfig {
     pub(crate) replica_lag_max: Duration,
     /// The index of the listener for other brokers.
     pub(crate) inter_broker_listener: Option<usize>,
+    /// `None` for a node that is alone.
+    pub(crate) cluster: Option<ClusterConfig>,
     /// The data folder.
     pub data_dir: PathBuf,
     /// What acks=all waits for.
@@ -180,11 +185,14 @@ impl BrokerConfig {
     fn new(values: BTreeMap<&'static str, String>) -> Result<Self, ConfigError> {
         let read = Reader { values: &values };
         let group = read.group()?;
-        let listeners = listeners::from_values(&read)?;
+        let listeners = listeners::from_values(&read, cluster::is_configured(&read))?;
+        let cluster = cluster::from_values(&read, &listeners)?;
+        let inter_broker_listener = listeners::inter_broker(&read, &listeners)?;
         Ok(Self {
             node_id: read.node_id()?,
             rack: read.get(keys::BROKER_RACK).map(str::to_owned),
-            inter_broker_listener: listeners::inter_broker(&read, &listeners)?,
+            inter_broker_listener: inter_broker_listener.or(cluster.as_ref().map(|cluster| cluster.listener)),
+            cluster,
             listeners,
             data_dir: read.data_dir()?,
             flush_mode: match read.get(keys::FLUSH_MODE) {
@@ -226,7 +234,9 @@ impl BrokerConfig {
             self.values.insert("log.dirs", folder.display().to_string());
             self.data_dir = folder;
         }
-        if (flags.listen.is_some() || flags.advertise.is_some()) && self.listeners.len() > 1 {
+        let nodes = self.cluster.as_ref().map(|cluster| cluster.listener);
+        let clients = self.listeners.len() - usize::from(nodes.is_some());
+        if (flags.listen.is_some() || flags.advertise.is_some()) && (clients > 1 || nodes == Some(0)) {
             return Err(ConfigError(
                 "--listen and --advertise are for one listener, and `listeners` names several".to_owned(),
             ));
@@ -451,7 +461,9 @@ mod tests {
         let mut raw = RawConfig::default();
         raw.load_file(&path).expect("known keys");
         let config = raw.check().expect("a good file");
-        assert_eq!((config.listeners.len(), config.inter_broker_listener), (1, Some(0)));
+        assert_eq!((config.listeners.len(), config.inter_broker_listener), (2, Some(0)));
+        let cluster = config.cluster.as_ref().expect("a cluster of one");
+        assert_eq!((cluster.listener, cluster.votes, cluster.servers.len()), (1, true, 1));
         assert_eq!(config.listeners[0].advertised, Some(HostPort { host: "localhost".to_owned(), port: 9092 }));
         assert_eq!(config.topic_defaults.retention_ms, Some(24 * 3_600_000));
         assert_eq!(config.explicit("log.retention.hours"), Some("24"));

@@ -4,26 +4,37 @@
 //! Its records are committed, and only then applied ([`apply::apply`]). A stop in between is repaired at the next
 //! start, which applies the whole image. Changes that arrive while others are being committed wait, and are then
 //! committed together with one fsync.
+//!
+//! | File | Subject |
+//! |---|---|
+//! | `mod.rs` | changes that this node decides |
+//! | `auto_create.rs`, `rules.rs` | topics that are created by their use, and the rules for topics |
+//! | `forward.rs` | in a cluster: changes that another node decides, and what the others decided |
+//! | `sessions.rs` | in a cluster: which brokers are alive, while this node is the controller |
 
 mod auto_create;
+mod forward;
 mod rules;
+mod sessions;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use millstream_wire::ErrorCode;
 use parking_lot::Mutex;
-use tokio::sync::{OwnedMutexGuard, oneshot};
+use tokio::sync::{OwnedMutexGuard, oneshot, watch};
 use uuid::Uuid;
 
 pub(crate) use rules::BrokerRules;
 
 use crate::apply::{self, Node, Prepared};
 use crate::blocking::blocking;
+use crate::cluster::{Cluster, CommitError};
 use crate::edge::{BoxFuture, MetadataChanges};
 use crate::error::ApiError;
+use crate::partition_dirs::Checkpoints;
 use millstream_metadata::controller::{NewTopic, PRODUCER_ID_BLOCK, Request, decide};
-use millstream_metadata::{Draft, MetadataImage, MetadataRecord, MetadataStore};
+use millstream_metadata::{Draft, MetadataDelta, MetadataImage, MetadataRecord, MetadataStore};
 use millstream_partition::now_ms;
 
 type Outcome = Result<Vec<MetadataRecord>, ApiError>;
@@ -37,6 +48,13 @@ pub(crate) struct Controller {
     waiting: Mutex<Vec<Waiting>>,
     /// Held from reading the image until the change is in force.
     changes: Arc<tokio::sync::Mutex<()>>,
+    /// `None` for a broker that is alone.
+    cluster: Option<Arc<Cluster>>,
+    /// In a cluster: the image that this node has applied; `None` before its partitions are open.
+    applied: Mutex<Option<Arc<MetadataImage>>>,
+    /// The version of that image.
+    applied_version: watch::Sender<u64>,
+    sessions: sessions::Sessions,
 }
 
 /// The requests of one client that belong together. Each succeeds or fails by itself, on top of the earlier ones.
@@ -48,12 +66,23 @@ struct Waiting {
 }
 
 impl Controller {
-    pub(crate) fn new(metadata: Arc<MetadataStore>, node: Node) -> Self {
-        Self { metadata, node, waiting: Mutex::default(), changes: Arc::default() }
+    pub(crate) fn new(metadata: Arc<MetadataStore>, node: Node, cluster: Option<Arc<Cluster>>) -> Self {
+        let sessions = sessions::Sessions::default();
+        let (waiting, changes, applied) = (Mutex::default(), Arc::default(), Mutex::default());
+        let applied_version = watch::Sender::default();
+        Self { metadata, node, waiting, changes, cluster, applied, applied_version, sessions }
     }
 
     /// Makes changes. Each succeeds or fails by itself; with `validate_only` nothing changes.
     pub(crate) async fn submit(self: &Arc<Self>, requests: Vec<Request>, validate_only: bool) -> Vec<Outcome> {
+        match &self.cluster {
+            None => self.submit_here(requests, validate_only).await,
+            Some(cluster) => self.submit_to_controller(cluster, requests, validate_only).await,
+        }
+    }
+
+    /// Makes changes that this node decides.
+    async fn submit_here(self: &Arc<Self>, requests: Vec<Request>, validate_only: bool) -> Vec<Outcome> {
         let count = requests.len();
         if requests.iter().any(has_stages) {
             self.warm_up(requests.clone()).await;
@@ -103,7 +132,7 @@ impl Controller {
     }
 
     fn carry_out(&self, waiting: Vec<Waiting>) {
-        let mut draft = self.metadata.draft(now_ms());
+        let (mut draft, version) = self.metadata.draft_of_version(now_ms());
         let mut prepared = Prepared::default();
         let mut decided = Vec::with_capacity(waiting.len());
         for Waiting { requests, validate_only, outcomes } in waiting {
@@ -114,19 +143,56 @@ impl Controller {
                 decided.push((outcomes, self.plan(&mut draft, &mut prepared, requests)));
             }
         }
-        let committed = self.metadata.commit(&draft).map_err(ApiError::from);
-        match &committed {
-            Ok(()) => apply::apply(&self.node, &draft.delta(), prepared),
-            Err(error) => {
-                tracing::error!("a change of the metadata cannot be committed: {error}");
-                // Partitions that were frozen for the change accept records again.
-                drop(prepared);
-            }
-        }
+        let committed = match &self.cluster {
+            None => self.commit(&draft, prepared),
+            Some(cluster) => self.commit_in(cluster, version, &draft, prepared),
+        };
         for (outcomes, done) in decided {
             let done = done.into_iter().map(|outcome| outcome.and_then(|records| committed.clone().map(|()| records)));
             reply(outcomes, done.collect());
         }
+    }
+
+    /// Commits and applies a draft. If that fails, partitions that were frozen for it accept records again.
+    fn commit(&self, draft: &Draft, prepared: Prepared) -> Result<(), ApiError> {
+        self.metadata.commit(draft).map_err(ApiError::from).inspect_err(|error| {
+            tracing::error!("a change of the metadata cannot be committed: {error}");
+        })?;
+        apply::apply(&self.node, &draft.delta(), prepared);
+        Ok(())
+    }
+
+    /// Does the same through the quorum.
+    fn commit_in(&self, cluster: &Cluster, version: u64, draft: &Draft, prepared: Prepared) -> Result<(), ApiError> {
+        if draft.is_empty() {
+            self.follow(prepared);
+            return Ok(());
+        }
+        // This thread may block, and the quorum's tasks are on others.
+        match tokio::runtime::Handle::current().block_on(cluster.commit(version, draft)) {
+            Ok(_) => {
+                self.follow(prepared);
+                Ok(())
+            }
+            Err(CommitError::NotController | CommitError::Overtaken) => {
+                Err(ApiError::new(ErrorCode::NOT_CONTROLLER, "another node is the controller now"))
+            }
+            Err(CommitError::Unknown(reason)) => Err(ApiError::new(ErrorCode::REQUEST_TIMED_OUT, reason)),
+        }
+    }
+
+    /// Applies what has changed since the image that this node applied last. The caller holds the lock of changes.
+    fn follow(&self, prepared: Prepared) {
+        let mut applied = self.applied.lock();
+        let Some(before) = applied.as_ref() else { return };
+        let (image, version) = self.metadata.image_of_version();
+        if Arc::ptr_eq(before, &image) && prepared.is_empty() {
+            return;
+        }
+        let delta = MetadataDelta::between_images(before, &image);
+        apply::apply(&self.node, &delta, apply::prepare_committed(&self.node, &delta, prepared));
+        *applied = Some(image);
+        self.applied_version.send_replace(version);
     }
 
     fn plan(&self, draft: &mut Draft, prepared: &mut Prepared, requests: Vec<Request>) -> Vec<Outcome> {
@@ -155,6 +221,11 @@ impl Controller {
         if let Err(error) = blocking(work).await {
             tracing::error!("cannot start the stages of a change: {error}");
         }
+    }
+
+    /// Opens every topic of an image, at the start of a broker that is alone. Blocks for the disk.
+    pub(crate) fn open_all(&self, image: &MetadataImage, checkpoints: &Checkpoints) {
+        apply::open_all(&self.node, image, checkpoints);
     }
 
     /// Lets the fetchers look at the roles of partitions again.

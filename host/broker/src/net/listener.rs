@@ -206,7 +206,7 @@ pub(crate) async fn serve(
     tasks.shutdown().await;
 }
 
-fn open(
+pub(super) fn open(
     broker: &Arc<Broker>,
     connections: &Arc<Connections>,
     stream: TcpStream,

@@ -7,6 +7,7 @@ pub(crate) mod connection;
 pub(crate) mod descriptors;
 mod frame_buffer;
 pub(crate) mod listener;
+pub(crate) mod nodes;
 pub(crate) mod request_memory;
 pub(crate) mod send_queue;
 pub(crate) mod types;

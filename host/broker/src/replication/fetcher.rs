@@ -213,7 +213,7 @@ impl Fetcher {
             let Err(error) = outcome else { continue };
             self.delayed.insert(followed.key(), Instant::now() + self.config.backoff);
             match error {
-                FollowError::Wait | FollowError::Partition(PartitionError::NotHosted) => {}
+                FollowError::Wait | FollowError::Partition(PartitionError::NotHosted | PartitionError::Elsewhere) => {}
                 error => followed.partition.report("the partition cannot follow its leader", &error),
             }
         }

@@ -111,6 +111,19 @@ impl RaftQuorum {
         }
     }
 
+    /// Returns the members that the log names, each with whether it votes; none for an empty log. Right after the
+    /// start, a description of the quorum may not have them yet.
+    pub async fn members(&self) -> Result<BTreeMap<NodeId, (Peer, bool)>, ChangeError> {
+        let members = |state: &openraft::RaftState<NodeId, Peer, _>| {
+            let effective = state.membership_state.effective();
+            let voters: Vec<NodeId> = effective.voter_ids().collect();
+            let nodes = effective.membership().nodes();
+            nodes.map(|(id, peer)| (*id, (peer.clone(), voters.contains(id)))).collect()
+        };
+        let members = self.raft.with_raft_state(members).await;
+        members.map_err(|error| ChangeError::Stopped(error.to_string()))
+    }
+
     /// Processes a request of another member.
     pub async fn handle(&self, request: Request) -> Response {
         if request.directory_id != self.directory_id {

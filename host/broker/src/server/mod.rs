@@ -1,7 +1,9 @@
 //! Starting and stopping.
 
+mod membership;
+
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use millstream_coordinator::group::{CONSUMER_OFFSETS, GroupCoordinator};
@@ -12,11 +14,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::api;
-use crate::apply::{self, Node};
+use crate::apply::Node;
 use crate::background;
 use crate::broker::Broker;
+use crate::cluster::{Cluster, ControllerCalls};
 use crate::compute_permits::ComputePermits;
-use crate::config::{BrokerConfig, HostPort, ListenerConfig};
+use crate::config::{BrokerConfig, ClusterConfig, HostPort, ListenerConfig};
 use crate::controller::Controller;
 use crate::edge::plugins::{self, Plugins};
 use crate::edge::{Edge, ServedTopics};
@@ -24,10 +27,12 @@ use crate::internal_topic::NamedTopic;
 use crate::metrics::RequestStats;
 use crate::net::descriptors;
 use crate::net::listener::{self, Connections};
+use crate::net::nodes::NodeListener;
 use crate::net::request_memory::RequestMemory;
 use crate::partition_dirs::{self, Checkpoints};
 use crate::producer_ids::ProducerIds;
 use crate::replication::{self, FetcherConfig, WantedChange};
+use membership::Membership;
 use millstream_metadata::{FeatureLevel, MetadataRecord, MetadataStore};
 use millstream_partition::now_ms;
 
@@ -60,44 +65,124 @@ pub struct RunningBroker {
     stop: watch::Sender<bool>,
     listeners: Vec<JoinHandle<()>>,
     fetchers: JoinHandle<()>,
+    /// `None` for a broker that is alone.
+    membership: Option<Membership>,
 }
 
-/// Opens the data folder and the listeners. When this returns, the broker serves requests.
+/// Opens the data folder and the listeners. When this returns, the broker serves requests. In a cluster, requests for
+/// topics get errors that clients retry, until the broker has caught up with the metadata.
 ///
 /// # Errors
 /// The data folder is in use or damaged as a whole, or a listener cannot be opened. A single partition that cannot be
 /// opened is not an error: it is offline, and the rest is served.
 pub async fn start(config: BrokerConfig, plugins: Plugins) -> Result<RunningBroker, StartError> {
     descriptors::raise_limit();
-    let mut sockets = Vec::with_capacity(config.listeners.len());
+    match config.cluster.clone() {
+        None => start_alone(config, plugins).await,
+        Some(in_cluster) => start_in_cluster(config, plugins, in_cluster).await,
+    }
+}
+
+async fn start_alone(config: BrokerConfig, plugins: Plugins) -> Result<RunningBroker, StartError> {
     // Lock the data folder before binding ports.
     let folder = config.data_dir.clone();
     let node_id = config.node_id;
     let data_dir = tokio::task::spawn_blocking(move || DataDir::open(&folder, None, node_id)).await;
     let data_dir = data_dir.map_err(data)?.map_err(data)?;
-    for ListenerConfig { bind, .. } in &config.listeners {
-        let socket = listener::bind(bind, &config).await;
-        sockets.push(socket.map_err(|error| StartError::Listen { address: bind.clone(), error })?);
+    if Cluster::is_in(data_dir.path()) {
+        return Err(StartError::Data(format!(
+            "{} has the data of a node of a cluster: start it with --cluster-listen and --join, or with the keys \
+             controller.listener.names and controller.quorum.bootstrap.servers",
+            data_dir.path().display()
+        )));
     }
-    let addresses = sockets.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>().map_err(data)?;
+    let (sockets, addresses) = bind_all(&config).await?;
     let advertised = advertised(&config, &addresses);
     let opened = tokio::task::spawn_blocking(move || open(config, plugins, data_dir, advertised)).await;
-    let Opened { broker, data_dir, wanted_changes } = opened.map_err(data)??;
+    let opened = opened.map_err(data)??;
     let (stop, stopped) = watch::channel(false);
+    let broker = Arc::clone(&opened.broker);
     background::start(&broker, &stopped);
-    let fetchers = replication::run(Arc::clone(&broker) as _, FetcherConfig::default(), stopped.clone());
-    let fetchers = tokio::spawn(fetchers);
-    let lag_max = broker.config.replica_lag_max;
-    tokio::spawn(replication::run_in_sync(Arc::clone(&broker) as _, wanted_changes, lag_max, stopped.clone()));
     broker.groups.start().await;
     plugins::start(&broker.edge, &broker.changes, &stopped).await;
-    let connections = Arc::new(Connections::new().map_err(data)?);
+    let (running, connections) = run(opened, addresses, stop)?;
     let listeners = sockets.into_iter().enumerate().map(|(index, socket)| {
         let (broker, connections) = (Arc::clone(&broker), Arc::clone(&connections));
         tokio::spawn(listener::serve(broker, connections, socket, index, stopped.clone()))
     });
-    let listeners = listeners.collect();
-    Ok(RunningBroker { broker, data_dir, addresses, stop, listeners, fetchers })
+    Ok(RunningBroker { listeners: listeners.collect(), ..running })
+}
+
+async fn start_in_cluster(
+    config: BrokerConfig,
+    plugins: Plugins,
+    in_cluster: ClusterConfig,
+) -> Result<RunningBroker, StartError> {
+    let (sockets, addresses) = bind_all(&config).await?;
+    let advertised = advertised(&config, &addresses);
+    let nodes = in_cluster.listener;
+    let address = advertised[nodes].clone().ok_or_else(|| data("the listener for nodes has no address"))?;
+    let cluster = Cluster::new(config.node_id, in_cluster, address);
+    let (stop, stopped) = watch::channel(false);
+    let (ready, connections) = (Arc::new(OnceLock::new()), Arc::new(Connections::new().map_err(data)?));
+    let (mut clients, mut listeners) = (Vec::new(), Vec::new());
+    for (index, socket) in sockets.into_iter().enumerate() {
+        if index == nodes {
+            let (cluster, broker) = (Arc::clone(&cluster), Arc::clone(&ready));
+            let listener = NodeListener { cluster, broker, connections: Arc::clone(&connections), index };
+            listeners.push(tokio::spawn(listener.serve(socket, stopped.clone())));
+        } else {
+            clients.push((index, socket));
+        }
+    }
+    let data_dir = membership::take_place(&cluster, &config.data_dir, config.node_id).await?;
+    let opening = Arc::clone(&cluster);
+    let opened = tokio::task::spawn_blocking(move || {
+        let clean = data_dir.take_clean_shutdown().map_err(data)?;
+        let checkpoints = Checkpoints::read(&data_dir, clean);
+        let opened = assemble(config, plugins, data_dir, advertised, Arc::clone(&opening.metadata), Some(opening))?;
+        Ok::<_, StartError>((opened, checkpoints))
+    });
+    let (opened, checkpoints) = opened.await.map_err(data)??;
+    let broker = Arc::clone(&opened.broker);
+    cluster.set_controller(Arc::new(Arc::clone(&broker.controller)) as Arc<dyn ControllerCalls>);
+    let _ = ready.set(Arc::clone(&broker));
+    let (running, _) = run(opened, addresses, stop)?;
+    listeners.extend(clients.into_iter().map(|(index, socket)| {
+        let (broker, connections) = (Arc::clone(&broker), Arc::clone(&connections));
+        tokio::spawn(listener::serve(broker, connections, socket, index, stopped.clone()))
+    }));
+    let membership = Membership { broker, cluster };
+    tokio::spawn(membership.clone().run(checkpoints, stopped));
+    Ok(RunningBroker { listeners, membership: Some(membership), ..running })
+}
+
+async fn bind_all(config: &BrokerConfig) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), StartError> {
+    let mut sockets = Vec::with_capacity(config.listeners.len());
+    for ListenerConfig { bind, .. } in &config.listeners {
+        let socket = listener::bind(bind, config).await;
+        sockets.push(socket.map_err(|error| StartError::Listen { address: bind.clone(), error })?);
+    }
+    let addresses = sockets.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>().map_err(data)?;
+    Ok((sockets, addresses))
+}
+
+/// Starts what every broker runs, and returns it without listeners.
+fn run(
+    opened: Opened,
+    addresses: Vec<SocketAddr>,
+    stop: watch::Sender<bool>,
+) -> Result<(RunningBroker, Arc<Connections>), StartError> {
+    let Opened { broker, data_dir, wanted_changes } = opened;
+    let stopped = stop.subscribe();
+    let fetchers = replication::run(Arc::clone(&broker) as _, FetcherConfig::default(), stopped.clone());
+    let fetchers = tokio::spawn(fetchers);
+    let lag_max = broker.config.replica_lag_max;
+    tokio::spawn(replication::run_in_sync(Arc::clone(&broker) as _, wanted_changes, lag_max, stopped));
+    let connections = Arc::new(Connections::new().map_err(data)?);
+    let listeners = Vec::new();
+    let running = RunningBroker { broker, data_dir, addresses, stop, listeners, fetchers, membership: None };
+    Ok((running, connections))
 }
 
 /// Returns the addresses for clients. Each is the configured address (with the real port if none was chosen) or else
@@ -154,13 +239,37 @@ pub(crate) fn open(
 ) -> Result<Opened, StartError> {
     let clean = data_dir.take_clean_shutdown().map_err(data)?;
     let checkpoints = Checkpoints::read(&data_dir, clean);
-    let metadata = open_metadata(&data_dir, config.node_id, clean)?;
+    let metadata = Arc::new(open_metadata(&data_dir, config.node_id, clean)?);
     let image = metadata.image();
-    partition_dirs::tidy(data_dir.path(), &image).map_err(data)?;
+    partition_dirs::tidy(data_dir.path(), &image, config.node_id).map_err(data)?;
+    let opened = assemble(config, plugins, data_dir, advertised, metadata, None)?;
+    let broker = &opened.broker;
+    broker.controller.open_all(&image, &checkpoints);
+    let partitions: usize = broker.topics.load().iter().map(|topic| topic.own_partitions().len()).sum();
+    tracing::info!(
+        data_dir = %broker.data_dir.display(),
+        cluster_id = image.cluster_id,
+        feature_level = image.feature_level.number(),
+        partitions,
+        after_clean_stop = clean,
+        "opened"
+    );
+    Ok(opened)
+}
+
+/// Makes a broker whose partitions are not open yet.
+fn assemble(
+    config: BrokerConfig,
+    plugins: Plugins,
+    data_dir: DataDir,
+    advertised: Vec<Option<HostPort>>,
+    metadata: Arc<MetadataStore>,
+    cluster: Option<Arc<Cluster>>,
+) -> Result<Opened, StartError> {
     let fsync_queue = FsyncQueue::start(config.flush_mode, data_dir.path()).map_err(data)?;
     let topics: Arc<ArcSwap<ServedTopics>> = Arc::default();
     let offsets_topic = Box::new(NamedTopic::new(&topics, CONSUMER_OFFSETS));
-    let (config, metadata) = (Arc::new(config), Arc::new(metadata));
+    let config = Arc::new(config);
     let groups = GroupCoordinator::new(config.group.clone(), offsets_topic);
     let edge = Arc::new(Edge {
         config: Arc::clone(&config),
@@ -179,9 +288,8 @@ pub(crate) fn open(
         roles: watch::Sender::default(),
     };
     let roles = node.roles.subscribe();
-    apply::open_all(&node, &image, &checkpoints);
     let (wanted_changes, receiver) = mpsc::unbounded_channel();
-    let controller = Arc::new(Controller::new(Arc::clone(&metadata), node));
+    let controller = Arc::new(Controller::new(Arc::clone(&metadata), node, cluster.clone()));
     let broker = Arc::new(Broker {
         data_dir: data_dir.path().to_path_buf(),
         directory_id: data_dir.meta().directory_id,
@@ -199,17 +307,9 @@ pub(crate) fn open(
         advertised,
         roles,
         wanted_changes,
+        cluster,
         config,
     });
-    let partitions: usize = broker.topics.load().iter().map(|topic| topic.own_partitions().len()).sum();
-    tracing::info!(
-        data_dir = %data_dir.path().display(),
-        cluster_id = image.cluster_id,
-        feature_level = image.feature_level.number(),
-        partitions,
-        after_clean_stop = clean,
-        "opened"
-    );
     Ok(Opened { broker, data_dir, wanted_changes: receiver })
 }
 
@@ -232,11 +332,26 @@ impl RunningBroker {
         api::request_stats(&self.broker.request_metrics)
     }
 
+    /// Waits until the broker cannot go on, and returns the reason. A broker that is alone always can.
+    pub async fn failed(&self) -> StartError {
+        match &self.membership {
+            None => std::future::pending().await,
+            Some(membership) => {
+                let mut fatal = membership.cluster.fatal();
+                let reason = fatal.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+                StartError::Data(reason.unwrap_or_default())
+            }
+        }
+    }
+
     /// Stops the broker: connections end, logs are synced and closed, and the folder is marked as cleanly closed.
     ///
     /// # Errors
     /// Something could not be written; the next start then recovers as after a crash.
     pub async fn shutdown(self) -> Result<(), StartError> {
+        if let Some(membership) = &self.membership {
+            membership.leave().await;
+        }
         // All receivers may be gone already.
         let _ = self.stop.send(true);
         self.broker.groups.stop();
@@ -246,7 +361,11 @@ impl RunningBroker {
         self.fetchers.await.map_err(data)?;
         let broker = self.broker;
         let data_dir = self.data_dir;
-        tokio::task::spawn_blocking(move || close(&broker, &data_dir)).await.map_err(data)?
+        let closed = tokio::task::spawn_blocking(move || close(&broker, &data_dir)).await.map_err(data)?;
+        if let Some(membership) = self.membership {
+            membership.cluster.stop().await;
+        }
+        closed
     }
 }
 

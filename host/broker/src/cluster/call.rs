@@ -1,0 +1,133 @@
+//! What nodes ask each other, besides the quorum's own requests.
+
+use millstream_metadata::MetadataRecord;
+use millstream_metadata::controller::{BrokerState, Heartbeat, Request};
+use millstream_quorum::Replica;
+use millstream_wire::ErrorCode;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::error::ApiError;
+
+/// A call from one node to another.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Call {
+    /// Asks whether the node is in a cluster.
+    Describe,
+    /// Asks the leader of the quorum to add a member.
+    Join {
+        /// The new member.
+        node_id: i32,
+        /// The id of its log.
+        directory_id: Uuid,
+        /// The address at which other nodes reach it.
+        address: String,
+        /// Whether it votes.
+        votes: bool,
+    },
+    /// Asks the leader of the quorum to remove a member.
+    Leave {
+        /// The member.
+        node_id: i32,
+        /// The id of its log.
+        directory_id: Uuid,
+    },
+    /// Asks the controller for changes of the metadata.
+    Change {
+        /// The changes.
+        requests: Vec<Request>,
+        /// Whether they are only checked.
+        validate_only: bool,
+    },
+    /// Tells the controller that a broker is alive.
+    Heartbeat(Heartbeat),
+    /// Asks the leader of the quorum for the state of its members.
+    DescribeQuorum,
+}
+
+/// The reply to a call.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Reply {
+    /// To [`Call::Describe`].
+    Described {
+        /// The cluster, if the node is in one.
+        cluster_id: Option<String>,
+        /// The address of the leader of the quorum, if it is known.
+        leader: Option<String>,
+    },
+    /// The members are as the call wants them.
+    Done,
+    /// To [`Call::Change`].
+    Changed(Changed),
+    /// To [`Call::Heartbeat`].
+    State(Result<BrokerState, CallError>),
+    /// To [`Call::DescribeQuorum`].
+    Quorum(QuorumState),
+    /// Another node is the leader of the quorum and the controller.
+    NotController {
+        /// Its address, if it is known.
+        leader: Option<String>,
+    },
+    /// The call is rejected.
+    Rejected(CallError),
+}
+
+/// The state of the quorum as its leader knows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct QuorumState {
+    pub(crate) leader: i32,
+    pub(crate) term: u64,
+    /// The index after the last entry that a majority has.
+    pub(crate) committed_end: u64,
+    pub(crate) voters: Vec<Member>,
+    pub(crate) observers: Vec<Member>,
+}
+
+/// A member of the quorum.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Member {
+    pub(crate) node_id: i32,
+    pub(crate) directory_id: Uuid,
+    /// The address of its listener for nodes.
+    pub(crate) address: String,
+    /// The index after its last entry, if it was heard.
+    pub(crate) log_end: Option<u64>,
+}
+
+impl From<Replica> for Member {
+    fn from(replica: Replica) -> Self {
+        let Replica { node_id, peer, log_end, .. } = replica;
+        Self { node_id, directory_id: peer.directory_id, address: peer.address, log_end }
+    }
+}
+
+/// The outcome of one change.
+pub(crate) type Outcome = Result<Vec<MetadataRecord>, CallError>;
+
+/// The outcomes of changes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Changed {
+    /// One for each change.
+    pub(crate) outcomes: Vec<Outcome>,
+    /// The version of the image that has them.
+    pub(crate) version: u64,
+}
+
+/// An error that crosses a connection.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct CallError {
+    code: i16,
+    message: String,
+}
+
+impl From<ApiError> for CallError {
+    fn from(error: ApiError) -> Self {
+        Self { code: error.code.0, message: error.message }
+    }
+}
+
+impl From<CallError> for ApiError {
+    fn from(error: CallError) -> Self {
+        Self::new(ErrorCode(error.code), error.message)
+    }
+}

@@ -1,0 +1,110 @@
+//! Which processes have ended.
+//!
+//! Each node holds a connection to every other node. The operating system closes the connections of a process that
+//! ends. If a new one is not accepted, or by another process, the old process is gone. A host that vanishes closes
+//! nothing: the session timeout of the controller is for those.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_quorum::{NodeId, Quorum};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use super::Cluster;
+use super::peers::PeerError;
+
+/// The pause before a connection is retried.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// The number of ended processes that are remembered.
+const ENDED_MAX: usize = 64;
+
+/// A process that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) node_id: NodeId,
+    /// The incarnation of the process.
+    pub(crate) incarnation: Uuid,
+}
+
+impl Cluster {
+    /// Watches the other members of the quorum until `stop` says so.
+    pub(crate) async fn watch_nodes(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        let mut watched: HashMap<NodeId, (String, AbortHandle)> = HashMap::new();
+        let mut applied = self.applied();
+        loop {
+            applied.mark_unchanged();
+            let members = self.other_members();
+            watched.retain(|id, (address, task)| {
+                let stays = members.get(id) == Some(address);
+                if !stays {
+                    task.abort();
+                }
+                stays
+            });
+            for (id, address) in members {
+                let cluster = Arc::clone(&self);
+                watched.entry(id).or_insert_with(|| {
+                    let task = tokio::spawn(cluster.watch_node(id, address.clone()));
+                    (address, task.abort_handle())
+                });
+            }
+            tokio::select! {
+                // Changes of the members are entries.
+                changed = applied.changed() => if changed.is_err() { break },
+                _ = stop.wait_for(|stop| *stop) => break,
+            }
+        }
+        watched.into_values().for_each(|(_, task)| task.abort());
+    }
+
+    fn other_members(&self) -> HashMap<NodeId, String> {
+        let Some(quorum) = self.quorum() else { return HashMap::new() };
+        let description = quorum.describe();
+        let members = description.voters.into_iter().chain(description.observers);
+        let others = members.filter(|member| member.node_id != self.node_id);
+        others.map(|member| (member.node_id, member.peer.address)).collect()
+    }
+
+    async fn watch_node(self: Arc<Self>, node_id: NodeId, address: String) {
+        let mut known: Option<Uuid> = None;
+        loop {
+            match self.peers.connect(&address).await {
+                Ok(mut connection) if connection.welcome.node_id == node_id => {
+                    let incarnation = connection.welcome.incarnation;
+                    if let Some(before) = known.replace(incarnation).filter(|before| *before != incarnation) {
+                        self.process_ended(node_id, before).await;
+                    }
+                    connection.closed().await;
+                    // At once: this shows whether the process has ended.
+                    continue;
+                }
+                Err(PeerError::NotSent { error, .. }) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    if let Some(before) = known.take() {
+                        self.process_ended(node_id, before).await;
+                    }
+                }
+                Ok(_) | Err(_) => {}
+            }
+            sleep(RETRY_AFTER).await;
+        }
+    }
+
+    async fn process_ended(&self, node_id: NodeId, incarnation: Uuid) {
+        tracing::info!(node_id, "the process of a node has ended");
+        self.ended.send_modify(|ended| {
+            if ended.len() == ENDED_MAX {
+                ended.remove(0);
+            }
+            ended.push(Ended { node_id, incarnation });
+        });
+        if let Some(quorum) = self.quorum() {
+            quorum.declare_dead(node_id).await;
+        }
+    }
+}

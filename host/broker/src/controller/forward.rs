@@ -1,0 +1,192 @@
+//! In a cluster: changes that another node decides, and what the others decided.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_wire::ErrorCode;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{Controller, Outcome};
+use crate::apply::{self, Prepared};
+use crate::blocking::blocking;
+use crate::cluster::{Call, Changed, Cluster, PeerError, Reply};
+use crate::error::ApiError;
+use crate::partition_dirs::Checkpoints;
+use millstream_metadata::MetadataImage;
+use millstream_metadata::controller::{BrokerState, Heartbeat, Request};
+
+/// The time for which a change is sent again while no controller takes it.
+const CONTROLLER_WAIT: Duration = Duration::from_secs(10);
+
+/// The time for one call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The time for one heartbeat.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The time for which a change that was committed may be missing on this node.
+const APPLY_WAIT: Duration = Duration::from_secs(2);
+
+/// The pause before a change is sent again.
+const RETRY_AFTER: Duration = Duration::from_millis(20);
+
+/// Why a change was not made.
+enum NotMade {
+    /// It may be sent again.
+    NoController,
+    /// The outcome is not known, or it is rejected.
+    Failed(ApiError),
+}
+
+impl Controller {
+    /// Makes changes through the controller of the cluster, which may be this node.
+    pub(super) async fn submit_to_controller(
+        self: &Arc<Self>,
+        cluster: &Arc<Cluster>,
+        requests: Vec<Request>,
+        validate_only: bool,
+    ) -> Vec<Outcome> {
+        let deadline = Instant::now() + CONTROLLER_WAIT;
+        loop {
+            let made = if cluster.is_controller() {
+                self.decide_here(requests.clone(), validate_only).await
+            } else {
+                self.forward(cluster, requests.clone(), validate_only).await
+            };
+            match made {
+                Ok(outcomes) => return outcomes,
+                Err(NotMade::NoController) if Instant::now() < deadline => sleep(RETRY_AFTER).await,
+                Err(NotMade::NoController) => {
+                    let error = ApiError::new(ErrorCode::REQUEST_TIMED_OUT, "the cluster has no controller now");
+                    return vec![Err(error); requests.len()];
+                }
+                Err(NotMade::Failed(error)) => return vec![Err(error); requests.len()],
+            }
+        }
+    }
+
+    /// Makes changes on this node. They are made as a whole, or not at all if the node is no longer the controller.
+    async fn decide_here(
+        self: &Arc<Self>,
+        requests: Vec<Request>,
+        validate_only: bool,
+    ) -> Result<Vec<Outcome>, NotMade> {
+        if self.metadata.version() == 0 {
+            return Err(NotMade::NoController);
+        }
+        let outcomes = self.submit_here(requests, validate_only).await;
+        let is_late = |outcome: &Outcome| matches!(outcome, Err(error) if error.code == ErrorCode::NOT_CONTROLLER);
+        if outcomes.iter().any(is_late) { Err(NotMade::NoController) } else { Ok(outcomes) }
+    }
+
+    async fn forward(
+        &self,
+        cluster: &Cluster,
+        requests: Vec<Request>,
+        validate_only: bool,
+    ) -> Result<Vec<Outcome>, NotMade> {
+        let call = Call::Change { requests, validate_only };
+        match cluster.call_controller(&call, CALL_TIMEOUT).await {
+            Ok(Reply::Changed(Changed { outcomes, version })) => {
+                self.wait_for(version).await;
+                Ok(outcomes.into_iter().map(|outcome| outcome.map_err(ApiError::from)).collect())
+            }
+            Ok(_) | Err(PeerError::NoController | PeerError::NotSent { .. }) => Err(NotMade::NoController),
+            Err(error @ PeerError::NoResponse { .. }) => Err(NotMade::Failed(ApiError::new(
+                ErrorCode::REQUEST_TIMED_OUT,
+                format!("{error}; the change may have been made"),
+            ))),
+            Err(PeerError::Rejected { error, .. }) => Err(NotMade::Failed(error)),
+        }
+    }
+
+    /// Waits until this node has applied a version of the metadata, so that a client finds what it has changed.
+    async fn wait_for(&self, version: u64) {
+        let mut applied = self.applied_version.subscribe();
+        if *applied.borrow() == 0 {
+            // The partitions are not open yet.
+            return;
+        }
+        // A node that is behind serves what it has.
+        let _ = timeout(APPLY_WAIT, applied.wait_for(|applied| *applied >= version)).await;
+    }
+
+    fn is_current(&self, applied: Option<&Arc<MetadataImage>>) -> bool {
+        applied.is_some_and(|applied| Arc::ptr_eq(applied, &self.metadata.image()))
+    }
+
+    /// Sends a heartbeat of this broker to the controller.
+    pub(crate) async fn send_heartbeat(
+        self: &Arc<Self>,
+        cluster: &Cluster,
+        heartbeat: Heartbeat,
+    ) -> Result<BrokerState, ApiError> {
+        if cluster.is_controller() {
+            return self.heartbeat_here(heartbeat).await;
+        }
+        match cluster.call_controller(&Call::Heartbeat(heartbeat), HEARTBEAT_TIMEOUT).await {
+            Ok(Reply::State(state)) => state.map_err(ApiError::from),
+            Ok(_) => Err(ApiError::new(ErrorCode::NOT_CONTROLLER, "another node is the controller now")),
+            Err(error) => Err(ApiError::new(ErrorCode::REQUEST_TIMED_OUT, error.to_string())),
+        }
+    }
+
+    /// Processes changes that another node sends. `None` if this node is not the controller.
+    pub(super) async fn change_for_node(
+        self: &Arc<Self>,
+        requests: Vec<Request>,
+        validate_only: bool,
+    ) -> Option<Changed> {
+        let cluster = self.cluster.as_ref().filter(|cluster| cluster.is_controller())?;
+        debug_assert_eq!(cluster.node_id, self.node.config.node_id);
+        let outcomes = self.decide_here(requests, validate_only).await.or_else(|error| match error {
+            NotMade::NoController => Err(()),
+            NotMade::Failed(error) => Ok(vec![Err(error)]),
+        });
+        let outcomes = outcomes.ok()?.into_iter().map(|outcome| outcome.map_err(Into::into)).collect();
+        Some(Changed { outcomes, version: self.metadata.version() })
+    }
+
+    /// Opens the partitions of the current image. From then on this node applies what the quorum commits.
+    pub(crate) async fn open_partitions(self: &Arc<Self>, checkpoints: Checkpoints) -> Result<(), ApiError> {
+        let changes = Arc::clone(&self.changes).lock_owned().await;
+        let controller = Arc::clone(self);
+        blocking(move || {
+            let _changes = changes;
+            let (image, version) = controller.metadata.image_of_version();
+            apply::open_all(&controller.node, &image, &checkpoints);
+            *controller.applied.lock() = Some(image);
+            controller.applied_version.send_replace(version);
+            controller.node.roles.send_modify(|changes| *changes += 1);
+        })
+        .await
+    }
+
+    /// Applies what the quorum commits, until `stop` says so.
+    pub(crate) async fn follow_quorum(
+        self: Arc<Self>,
+        mut committed: watch::Receiver<u64>,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        committed.mark_changed();
+        loop {
+            tokio::select! {
+                changed = committed.changed() => if changed.is_err() { return },
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+            let changes = Arc::clone(&self.changes).lock_owned().await;
+            if self.is_current(self.applied.lock().as_ref()) {
+                continue;
+            }
+            let controller = Arc::clone(&self);
+            let followed = blocking(move || {
+                let _changes = changes;
+                controller.follow(Prepared::default());
+            });
+            if let Err(error) = followed.await {
+                tracing::error!("a change of the metadata cannot be applied: {error}");
+            }
+        }
+    }
+}

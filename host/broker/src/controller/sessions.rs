@@ -1,0 +1,137 @@
+//! In a cluster: which brokers are alive, while this node is the controller.
+//!
+//! A broker whose process has ended is fenced at once. One whose heartbeats stop is fenced when its session expires.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::Controller;
+use crate::cluster::{Changed, Cluster, ControllerCalls};
+use crate::edge::BoxFuture;
+use crate::error::ApiError;
+use millstream_metadata::BrokerImage;
+use millstream_metadata::controller::{BrokerState, Heartbeat, Request, heartbeat};
+
+/// When each broker was heard last.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    heard: Mutex<HashMap<i32, Instant>>,
+    /// The term of the leadership that the times belong to.
+    term: Mutex<Option<u64>>,
+}
+
+impl Sessions {
+    fn hear(&self, broker: i32) {
+        self.heard.lock().insert(broker, Instant::now());
+    }
+
+    /// Returns whether a broker was not heard for this long. The time of one that was never heard starts now.
+    fn has_expired(&self, broker: i32, timeout: Duration) -> bool {
+        self.heard.lock().entry(broker).or_insert_with(Instant::now).elapsed() >= timeout
+    }
+
+    /// Forgets all times at the start of a term: this node heard nothing before.
+    fn begin(&self, term: u64) {
+        if self.term.lock().replace(term) != Some(term) {
+            self.heard.lock().clear();
+        }
+    }
+}
+
+impl Controller {
+    /// Processes the heartbeat of a broker, as the controller of its cluster.
+    pub(crate) async fn heartbeat_here(self: &Arc<Self>, sent: Heartbeat) -> Result<BrokerState, ApiError> {
+        let decided = heartbeat(&self.metadata.image(), &self.rules(), sent).map_err(ApiError::from)?;
+        self.sessions.hear(sent.id);
+        let (state, records) = decided;
+        if records.is_empty() {
+            return Ok(state);
+        }
+        self.submit_one(Request::Heartbeat(sent), false).await?;
+        let (state, _) = heartbeat(&self.metadata.image(), &self.rules(), sent).map_err(ApiError::from)?;
+        Ok(state)
+    }
+
+    /// Fences brokers that are gone and balances leaders, while this node is the controller, until `stop` says so.
+    pub(crate) async fn supervise(self: Arc<Self>, cluster: Arc<Cluster>, mut stop: watch::Receiver<bool>) {
+        let config = &cluster.config;
+        let mut tick = interval((config.session_timeout / 10).max(Duration::from_millis(10)));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut balanced = Instant::now();
+        let (mut leaderships, mut ended) = (cluster.leaderships(), cluster.ended.subscribe());
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                changed = leaderships.changed() => if changed.is_err() { return },
+                changed = ended.changed() => if changed.is_err() { return },
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+            let leadership = cluster.leadership();
+            if leadership.leader != Some(cluster.node_id) || self.metadata.version() == 0 {
+                continue;
+            }
+            self.sessions.begin(leadership.term);
+            self.fence_the_gone(&cluster).await;
+            if config.balance_interval.is_some_and(|interval| balanced.elapsed() >= interval) {
+                balanced = Instant::now();
+                self.carry_out_quietly(Request::BalanceLeaders { percentage: 0 }).await;
+            }
+        }
+    }
+
+    async fn fence_the_gone(self: &Arc<Self>, cluster: &Cluster) {
+        let image = self.metadata.image();
+        let others = image.brokers().filter(|broker| !broker.fenced && broker.registration.id != cluster.node_id);
+        for broker in others {
+            let id = broker.registration.id;
+            let reason = if has_ended(cluster, broker) {
+                "its process has ended"
+            } else if self.sessions.has_expired(id, cluster.config.session_timeout) {
+                "its session has expired"
+            } else {
+                continue;
+            };
+            tracing::info!(broker = id, "the broker is fenced: {reason}");
+            self.carry_out_quietly(Request::FenceBroker { id, epoch: broker.epoch }).await;
+        }
+    }
+
+    async fn carry_out_quietly(self: &Arc<Self>, request: Request) {
+        if let Err(error) = self.submit_one(request, false).await {
+            tracing::info!("the controller cannot make a change: {error}");
+        }
+    }
+}
+
+fn has_ended(cluster: &Cluster, broker: &BrokerImage) -> bool {
+    let (id, incarnation) = (broker.registration.id, broker.registration.incarnation);
+    cluster.ended.borrow().iter().any(|ended| ended.node_id == id && ended.incarnation == incarnation)
+}
+
+/// The calls of other nodes.
+impl ControllerCalls for Arc<Controller> {
+    fn change(&self, requests: Vec<Request>, validate_only: bool) -> BoxFuture<'_, Option<Changed>> {
+        Box::pin(self.change_for_node(requests, validate_only))
+    }
+
+    fn heartbeat(&self, sent: Heartbeat) -> BoxFuture<'_, Option<Result<BrokerState, ApiError>>> {
+        Box::pin(async move {
+            let is_controller = self.cluster.as_ref().is_some_and(|cluster| cluster.is_controller());
+            if !is_controller || self.metadata.version() == 0 {
+                return None;
+            }
+            Some(self.heartbeat_here(sent).await)
+        })
+    }
+
+    fn is_alive(&self, id: i32) -> bool {
+        let image = self.metadata.image();
+        let Some(cluster) = &self.cluster else { return false };
+        image.broker(id).is_some_and(|broker| !broker.fenced && !has_ended(cluster, broker))
+    }
+}

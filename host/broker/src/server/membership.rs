@@ -1,0 +1,244 @@
+//! A broker in its cluster: taking its place at the start, registration, heartbeats, the controlled shutdown.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_log::DataDir;
+use millstream_metadata::controller::{BrokerState, Heartbeat, Registration, Request};
+use millstream_metadata::{BrokerRegistration, FeatureLevel, MetadataImage, MetadataRecord, MetadataStore};
+use millstream_partition::FlushMode;
+use millstream_wire::ErrorCode;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{StartError, data};
+use crate::background;
+use crate::broker::Broker;
+use crate::cluster::{Cluster, Place, Standing};
+use crate::edge::plugins;
+use crate::error::ApiError;
+use crate::partition_dirs::{self, Checkpoints};
+
+/// The folder of the metadata log of a broker that is alone.
+const OWN_LOG: &str = "__cluster_metadata-0";
+
+/// The pause between attempts to register, and between the heartbeats of a broker that is fenced.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+
+/// The time for moving leaderships away before a stop.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(30);
+
+/// The time for which a stop looks for a controller.
+const CONTROLLER_WAIT: Duration = Duration::from_secs(3);
+
+/// Takes the place of this node in its cluster. Returns the data folder, which is locked.
+pub(super) async fn take_place(cluster: &Cluster, folder: &Path, node_id: i32) -> Result<DataDir, StartError> {
+    let open = |cluster_id: Option<String>| {
+        let folder = folder.to_path_buf();
+        async move {
+            let opened = move || DataDir::open(&folder, cluster_id.as_deref(), node_id);
+            tokio::task::spawn_blocking(opened).await.map_err(data)?.map_err(data)
+        }
+    };
+    if Cluster::is_in(folder) {
+        let data_dir = open(None).await?;
+        cluster.open(folder, data_dir.meta().cluster_id.as_str()).await.map_err(data)?;
+        match cluster.standing().await.map_err(data)? {
+            Standing::Member => return Ok(data_dir),
+            // It may have stopped before its first entry.
+            Standing::OnlyVoter => {
+                form(cluster, &data_dir).await?;
+                return Ok(data_dir);
+            }
+            Standing::None => {}
+        }
+        // It stopped before it was a member, or was removed.
+        match cluster.find_place().await.map_err(data)? {
+            Place::First => form(cluster, &data_dir).await?,
+            Place::Joins(_) => cluster.join_quorum().await.map_err(data)?,
+        }
+        return Ok(data_dir);
+    }
+    let place = cluster.find_place().await.map_err(data)?;
+    let data_dir = match &place {
+        Place::First => open(None).await?,
+        Place::Joins(cluster_id) => open(Some(cluster_id.clone())).await?,
+    };
+    cluster.open(folder, data_dir.meta().cluster_id.as_str()).await.map_err(data)?;
+    match place {
+        Place::First => form(cluster, &data_dir).await?,
+        Place::Joins(cluster_id) => {
+            tracing::info!(cluster_id, "joining the cluster");
+            cluster.join_quorum().await.map_err(data)?;
+        }
+    }
+    Ok(data_dir)
+}
+
+/// Forms a cluster. What a broker that was alone has stored becomes the first state of the cluster.
+async fn form(cluster: &Cluster, data_dir: &DataDir) -> Result<(), StartError> {
+    if cluster.metadata.version() > 0 {
+        return Ok(());
+    }
+    let mut image = MetadataImage::of_new_cluster(data_dir.meta().cluster_id.as_str());
+    if data_dir.path().join(OWN_LOG).is_dir() {
+        let own = MetadataStore::open(data_dir.path(), cluster.node_id).map_err(data)?;
+        let stored = own.image();
+        if !stored.cluster_id.is_empty() {
+            image = MetadataImage::clone(&stored);
+            let level = FeatureLevel::CLUSTER.number();
+            image.apply(&MetadataRecord::FeatureLevelSet { level }).map_err(data)?;
+            tracing::info!(topics = image.topics().count(), "this node becomes the first node of a cluster");
+        }
+    }
+    cluster.form(&image).await.map_err(data)
+}
+
+/// The broker of this node, as a part of its cluster.
+#[derive(Debug, Clone)]
+pub(super) struct Membership {
+    pub(super) broker: Arc<Broker>,
+    pub(super) cluster: Arc<Cluster>,
+}
+
+impl Membership {
+    /// Registers the broker, opens its partitions, and sends heartbeats until `stop` says so.
+    pub(super) async fn run(self, checkpoints: Checkpoints, mut stop: watch::Receiver<bool>) {
+        let stopped = stop.clone();
+        let life = async {
+            if let Err(error) = self.live(checkpoints, &stopped).await {
+                self.cluster.fail(error.to_string());
+            }
+        };
+        tokio::select! {
+            () = life => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+    }
+
+    async fn live(&self, checkpoints: Checkpoints, stop: &watch::Receiver<bool>) -> Result<(), StartError> {
+        let (broker, cluster) = (&self.broker, &self.cluster);
+        tokio::spawn(Arc::clone(&broker.controller).supervise(Arc::clone(cluster), stop.clone()));
+        tokio::spawn(Arc::clone(cluster).watch_nodes(stop.clone()));
+        let kept_logs = checkpoints.clean_shutdown || broker.config.flush_mode == FlushMode::Fsync;
+        self.register(kept_logs).await?;
+        let (folder, image) = (broker.data_dir.clone(), broker.metadata.image());
+        let node_id = broker.config.node_id;
+        let tidied = tokio::task::spawn_blocking(move || partition_dirs::tidy(&folder, &image, node_id)).await;
+        tidied.map_err(data)?.map_err(data)?;
+        broker.controller.open_partitions(checkpoints).await.map_err(data)?;
+        tokio::spawn(Arc::clone(&broker.controller).follow_quorum(cluster.applied(), stop.clone()));
+        background::start(broker, stop);
+        broker.groups.start().await;
+        plugins::start(&broker.edge, &broker.changes, stop).await;
+        self.send_heartbeats().await
+    }
+
+    /// Registers the broker, and waits until this node has the registration.
+    async fn register(&self, kept_logs: bool) -> Result<(), StartError> {
+        let (broker, cluster) = (&self.broker, &self.cluster);
+        let registration = Registration {
+            cluster_id: cluster.id().to_owned(),
+            broker: BrokerRegistration {
+                id: broker.config.node_id,
+                incarnation: cluster.incarnation,
+                endpoints: broker.endpoints(),
+                rack: broker.config.rack.clone(),
+                level_min: FeatureLevel::INITIAL.number(),
+                level_max: FeatureLevel::NEWEST.number(),
+            },
+            kept_logs,
+        };
+        let begun = Instant::now();
+        let mut reported = String::new();
+        loop {
+            let request = Request::RegisterBroker(registration.clone());
+            match broker.controller.submit_one(request, false).await {
+                Ok(_) => break,
+                Err(error) if is_final(&error, begun.elapsed(), cluster.config.session_timeout) => {
+                    return Err(StartError::Data(format!("the cluster rejects this broker: {error}")));
+                }
+                Err(error) if error.message != reported => {
+                    tracing::info!("the broker is not registered yet: {error}");
+                    reported = error.message;
+                }
+                Err(_) => {}
+            }
+            sleep(RETRY_AFTER).await;
+        }
+        let mut applied = cluster.applied();
+        while self.epoch().is_none() {
+            applied.changed().await.map_err(data)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the epoch of this process's registration, if this node has it.
+    fn epoch(&self) -> Option<i64> {
+        let image = self.broker.metadata.image();
+        let registered = image.broker(self.broker.config.node_id)?;
+        (registered.registration.incarnation == self.cluster.incarnation).then_some(registered.epoch)
+    }
+
+    /// Sends a heartbeat.
+    async fn heartbeat(&self, want_shutdown: bool) -> Result<BrokerState, ApiError> {
+        let id = self.broker.config.node_id;
+        let epoch = self.epoch().ok_or_else(|| {
+            ApiError::new(ErrorCode::STALE_BROKER_EPOCH, "another process has registered with the id of this broker")
+        })?;
+        let heartbeat = Heartbeat { id, epoch, caught_up: true, want_fence: false, want_shutdown };
+        self.broker.controller.send_heartbeat(&self.cluster, heartbeat).await
+    }
+
+    async fn send_heartbeats(&self) -> Result<(), StartError> {
+        let mut leaderships = self.cluster.leaderships();
+        let mut was_fenced = true;
+        loop {
+            let pause = match self.heartbeat(false).await {
+                Ok(state) => {
+                    if state.fenced != was_fenced {
+                        let fenced = state.fenced;
+                        tracing::info!(fenced, "the state of this broker in the cluster has changed");
+                        was_fenced = state.fenced;
+                    }
+                    if state.fenced { RETRY_AFTER } else { self.cluster.config.heartbeat_interval }
+                }
+                Err(error) if error.code == ErrorCode::STALE_BROKER_EPOCH && self.epoch().is_none() => {
+                    return Err(StartError::Data(format!("the broker cannot stay in the cluster: {error}")));
+                }
+                Err(error) => {
+                    tracing::debug!("no heartbeat: {error}");
+                    RETRY_AFTER
+                }
+            };
+            // A new controller does not know when this broker was heard last.
+            let _ = timeout(pause, leaderships.changed()).await;
+        }
+    }
+
+    /// Moves the leaderships of this broker away, and that of the quorum. A cluster without a controller cannot.
+    pub(super) async fn leave(&self) {
+        let begun = Instant::now();
+        let mut heard = begun;
+        while begun.elapsed() < SHUTDOWN_WAIT && heard.elapsed() < CONTROLLER_WAIT && self.epoch().is_some() {
+            match self.heartbeat(true).await {
+                Ok(state) if state.may_stop => break,
+                Ok(_) => heard = Instant::now(),
+                Err(error) => tracing::debug!("no heartbeat: {error}"),
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        self.cluster.resign().await;
+    }
+}
+
+/// Returns whether a registration that fails like this would fail for ever.
+fn is_final(error: &ApiError, elapsed: Duration, session_timeout: Duration) -> bool {
+    match error.code {
+        // The process before this one may have ended without a notice.
+        ErrorCode::DUPLICATE_BROKER_REGISTRATION => elapsed > session_timeout * 2,
+        ErrorCode::INCONSISTENT_CLUSTER_ID | ErrorCode::UNSUPPORTED_VERSION => true,
+        _ => false,
+    }
+}
