@@ -86,11 +86,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// Logs to stderr. `RUST_LOG` sets the levels; the default is `info`.
+/// Logs to stderr. `RUST_LOG` sets the levels; the default is `info`, without the details of the consensus library.
 fn start_logging() {
     use std::io::IsTerminal;
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=off"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use millstream_broker::{Flags, HostPort, Plugins, RawConfig};
+use millstream_broker::{ClusterFlags, Flags, HostPort, Plugins, RawConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::sandbox;
@@ -17,6 +17,8 @@ use crate::sandbox;
   millstream serve --listen 127.0.0.1:0 --data-dir /var/lib/millstream
   millstream serve --config server.properties --set num.partitions=4
   millstream serve --set flush.mode=page-cache --set log.retention.hours=24
+  millstream serve --node-id 1 --listen 10.0.0.1:9092 --cluster-listen 10.0.0.1:9093
+  millstream serve --node-id 2 --listen 10.0.0.2:9092 --join 10.0.0.1:9093
 
 Config keys are those of Kafka. When the broker is ready, it prints a line
 `listening on HOST:PORT` to stdout. Its log goes to stderr; RUST_LOG sets the
@@ -42,6 +44,22 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<HostPort>,
 
+    /// The id of this node in its cluster [default: 0]
+    #[arg(long, value_name = "ID")]
+    node_id: Option<i32>,
+
+    /// A node of the cluster that this node joins; may be repeated
+    #[arg(long, value_name = "HOST:PORT")]
+    join: Vec<HostPort>,
+
+    /// The address for the other nodes of a cluster [default with --join: the port after that of --listen]
+    #[arg(long, value_name = "HOST:PORT")]
+    cluster_listen: Option<HostPort>,
+
+    /// Stop when standard input ends, for a process that starts this one
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
+
     /// A folder of plug-ins (*.wasm); each file is pushed to the cluster at the start and after a change
     #[arg(long, value_name = "DIR")]
     plugins: Option<PathBuf>,
@@ -57,6 +75,8 @@ impl Args {
         for pair in &self.settings {
             raw.set_pair(pair)?;
         }
+        let cluster = ClusterFlags { node_id: self.node_id, join: self.join, listen: self.cluster_listen };
+        let raw = raw.with_cluster_flags(cluster, self.listen.as_ref())?;
         let flags = Flags { data_dir: self.data_dir, listen: self.listen, advertise: self.advertise };
         let config = raw.check()?.with_flags(flags)?;
         let plugins = Plugins::new(|| sandbox::library(None).map(Arc::new).map_err(|error| format!("{error:#}")));
@@ -70,17 +90,26 @@ impl Args {
             None => plugins,
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let done = runtime.block_on(serve(config, plugins));
+        let done = runtime.block_on(serve(config, plugins, self.until_stdin_ends));
         // A thread that still waits for a disk must not delay the exit: all logs are closed by now.
         runtime.shutdown_background();
         done
     }
 }
 
-async fn serve(config: millstream_broker::BrokerConfig, plugins: Plugins) -> anyhow::Result<()> {
+async fn serve(
+    config: millstream_broker::BrokerConfig,
+    plugins: Plugins,
+    until_stdin_ends: bool,
+) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let running = millstream_broker::start(config, plugins).await?;
+    let running = tokio::select! {
+        running = millstream_broker::start(config, plugins) => running?,
+        // A node that waits for the others of its cluster has nothing to close.
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
     let mut stdout = std::io::stdout().lock();
     for address in running.addresses() {
         writeln!(stdout, "listening on {address}").context("cannot write to stdout")?;
@@ -90,8 +119,17 @@ async fn serve(config: millstream_broker::BrokerConfig, plugins: Plugins) -> any
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
         _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+        () = stdin_ended(), if until_stdin_ends => tracing::info!("the input has ended: stopping"),
+        error = running.failed() => return Err(error.into()),
     }
     running.shutdown().await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Waits for the end of standard input.
+async fn stdin_ended() {
+    // An error ends the input as well.
+    let read = || std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+    let _ = tokio::task::spawn_blocking(read).await;
 }

@@ -7,6 +7,7 @@ mod plan;
 mod quorum;
 mod reassign;
 mod remove;
+mod start;
 mod target;
 
 use clap::Subcommand;
@@ -17,6 +18,7 @@ use crate::runtime;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
+  millstream cluster start
   millstream cluster describe
   millstream cluster describe --json | jq '.under_replicated'
   millstream cluster quorum -b broker:9092
@@ -33,6 +35,8 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a cluster on this machine; Ctrl-C ends it
+    Start(start::Start),
     /// Show the nodes, the partitions that they lead, and the partitions that lack replicas
     Describe(describe::Describe),
     /// Show the leader and the voters of the metadata log, and their lag
@@ -52,6 +56,7 @@ impl Args {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         runtime::block_on(async {
             match self.command {
+                Command::Start(args) => args.run().await,
                 Command::Describe(args) => args.run().await,
                 Command::Quorum(args) => args.run().await,
                 Command::Reassign(args) => args.run().await,

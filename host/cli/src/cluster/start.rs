@@ -1,0 +1,199 @@
+//! `millstream cluster start`: a cluster on this machine, for trying things out.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::{output, runtime};
+
+/// The file in the folder of a cluster that keeps the ports of its nodes.
+const NODES: &str = "nodes.json";
+
+/// The time for all nodes to start.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Run a cluster on this machine. Ctrl-C ends it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Start {
+    /// The number of nodes
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=99))]
+    nodes: u16,
+
+    /// The folder for the data of all nodes; without it, the data is removed at the end
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+
+    /// The port of the first node; the others take the next ones [default: free ports]
+    #[arg(long)]
+    port: Option<u16>,
+
+    /// A config of every node; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+}
+
+/// The ports of a node.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Ports {
+    clients: u16,
+    nodes: u16,
+}
+
+/// A node that runs as a process of its own. It ends with its standard input, so it does not outlive this process.
+struct Node {
+    id: usize,
+    ports: Ports,
+    process: Child,
+}
+
+impl Start {
+    /// Runs the cluster until SIGTERM or SIGINT.
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        let is_kept = self.dir.is_some();
+        let folder = match &self.dir {
+            Some(folder) => folder.clone(),
+            None => std::env::temp_dir().join(format!("millstream-cluster-{}", std::process::id())),
+        };
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let ended = self.run_in(&folder).await;
+        if !is_kept {
+            fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+        }
+        ended
+    }
+
+    async fn run_in(&self, folder: &Path) -> anyhow::Result<()> {
+        let ports = self.ports(folder)?;
+        let mut nodes = Vec::new();
+        let started = self.start_all(folder, &ports, &mut nodes);
+        let ended = match started {
+            Ok(()) => {
+                let addresses: Vec<_> = ports.iter().map(|ports| format!("127.0.0.1:{}", ports.clients)).collect();
+                let mut out = output::stdout();
+                for Node { id, ports, process } in &nodes {
+                    let log = folder.join(format!("node-{id}.log"));
+                    let (pid, port) = (process.id(), ports.clients);
+                    writeln!(out, "node {id}: 127.0.0.1:{port}  pid {pid}  log {}", log.display())?;
+                }
+                writeln!(out, "cluster of {} ready: {}", nodes.len(), addresses.join(","))?;
+                out.flush()?;
+                drop(out);
+                runtime::stop_signal().await;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        stop_all(&mut nodes);
+        ended
+    }
+
+    /// Returns the ports of all nodes: those of the last start in the folder, or new ones.
+    fn ports(&self, folder: &Path) -> anyhow::Result<Vec<Ports>> {
+        let file = folder.join(NODES);
+        let count = usize::from(self.nodes);
+        let known: Vec<Ports> = match fs::read(&file) {
+            Ok(text) => serde_json::from_slice(&text).with_context(|| format!("cannot read {}", file.display()))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
+        };
+        if known.len() > count {
+            bail!(
+                "{} has a cluster of {} nodes: start as many, or choose another --dir",
+                folder.display(),
+                known.len()
+            );
+        }
+        let mut ports = known;
+        // All are held until the last is chosen, so that they differ.
+        let mut held = Vec::new();
+        while ports.len() < count {
+            ports.push(match self.port {
+                Some(first) => {
+                    let offset = u16::try_from(ports.len() * 2).unwrap_or(u16::MAX);
+                    let clients = first.checked_add(offset).filter(|port| *port < u16::MAX);
+                    let clients = clients.with_context(|| format!("there are no {count} ports from {first} on"))?;
+                    Ports { clients, nodes: clients + 1 }
+                }
+                None => Ports { clients: free_port(&mut held)?, nodes: free_port(&mut held)? },
+            });
+        }
+        let text = serde_json::to_vec(&ports)?;
+        fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(ports)
+    }
+
+    fn start_all(&self, folder: &Path, ports: &[Ports], nodes: &mut Vec<Node>) -> anyhow::Result<()> {
+        for (id, ports) in (1..).zip(ports.iter().copied()) {
+            let process = self.command(folder, id, ports, usize::from(self.nodes)).spawn();
+            nodes.push(Node { id, ports, process: process.context("cannot start a node")? });
+        }
+        let deadline = Instant::now() + START_TIMEOUT;
+        for node in nodes {
+            node.wait_until_ready(folder, deadline)?;
+        }
+        Ok(())
+    }
+
+    fn command(&self, folder: &Path, id: usize, ports: Ports, count: usize) -> Command {
+        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("millstream"));
+        let mut command = Command::new(program);
+        let address = |port| format!("127.0.0.1:{port}");
+        command.args(["serve", "--until-stdin-ends", "--node-id", &id.to_string()]);
+        command.args(["--listen", &address(ports.clients), "--cluster-listen", &address(ports.nodes)]);
+        command.arg("--data-dir").arg(folder.join(format!("node-{id}")));
+        let replicas = count.min(3);
+        for (key, value) in [
+            ("default.replication.factor", replicas),
+            ("offsets.topic.replication.factor", replicas),
+            ("min.insync.replicas", replicas.div_ceil(2)),
+        ] {
+            command.args(["--set", &format!("{key}={value}")]);
+        }
+        for setting in &self.settings {
+            command.args(["--set", setting]);
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        match File::create(folder.join(format!("node-{id}.log"))) {
+            Ok(log) => command.stderr(log),
+            Err(_) => command.stderr(Stdio::null()),
+        };
+        command
+    }
+}
+
+fn free_port(held: &mut Vec<TcpListener>) -> anyhow::Result<u16> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("cannot find a free port")?;
+    let port = listener.local_addr()?.port();
+    held.push(listener);
+    Ok(port)
+}
+
+impl Node {
+    /// Waits until the node has printed the addresses that it listens on.
+    fn wait_until_ready(&mut self, folder: &Path, deadline: Instant) -> anyhow::Result<()> {
+        let Some(stdout) = self.process.stdout.take() else { return Ok(()) };
+        let mut line = String::new();
+        // A node that fails closes its output. One that waits for others prints nothing.
+        let read = BufReader::new(stdout).read_line(&mut line);
+        if read.is_ok_and(|bytes| bytes > 0) && Instant::now() < deadline {
+            return Ok(());
+        }
+        let log = fs::read_to_string(folder.join(format!("node-{}.log", self.id))).unwrap_or_default();
+        bail!("node {} does not start: {}", self.id, log.lines().last().unwrap_or("it has no log"));
+    }
+}
+
+/// Stops all nodes, each by the end of its input.
+fn stop_all(nodes: &mut [Node]) {
+    nodes.iter_mut().for_each(|node| drop(node.process.stdin.take()));
+    for node in nodes {
+        // A node that was killed has nothing to wait for.
+        let _ = node.process.wait();
+    }
+}
