@@ -386,3 +386,17 @@ fn a_replica_that_starts_again_knows_what_was_committed() {
     let partition = open(replicas.folders[1].path(), FlushMode::Fsync, 2, follower, 50);
     assert_eq!((partition.high_watermark(), partition.next_fetch().expect("online")), (3, None));
 }
+
+#[test]
+fn an_internal_record_needs_the_leader_of_its_epoch_and_enough_replicas() {
+    let replicas = Replicas::start(FlushMode::PageCache, &[1]);
+    let append = |id: i32, epoch| replicas.of(id).append_internal(epoch, &batch(1)).map(drop);
+    assert!(matches!(append(1, 1), Err(PartitionError::NotEnoughReplicas { in_sync: 1 })));
+    assert!(matches!(append(2, 1), Err(PartitionError::NotLeader { leader: 1 })));
+    replicas.elect(2, 2, &[1, 2]);
+    assert!(matches!(append(2, 1), Err(PartitionError::LeaderEpochChanged { appended: 1, current: 2 })));
+    assert_eq!([1, 2, 3].map(|id| replicas.of(id).led_epoch()), [None, Some(2), None]);
+    assert_eq!([1, 2, 3].map(|id| replicas.end(id)), [0; 3]);
+    append(2, 2).expect("appended");
+    assert_eq!(replicas.end(2), 1);
+}

@@ -153,6 +153,8 @@ NUM_PARTITIONS "num.partitions" Int = "1", AtLeast(1), Acts,
     "The number of partitions of topics that are created without one.";
 OFFSET_METADATA_MAX_BYTES "offset.metadata.max.bytes" Int = "4096", AtLeast(0), Acts,
     "The maximum size of the metadata text of a committed offset.";
+OFFSETS_COMMIT_TIMEOUT_MS "offsets.commit.timeout.ms" Int = "5000", AtLeast(1), Acts,
+    "How long a request to a group coordinator may wait for the commit of its record.";
 OFFSETS_RETENTION_CHECK_INTERVAL_MS "offsets.retention.check.interval.ms" Long = "600000", AtLeast(1), Acts,
     "How often the broker removes committed offsets that have expired.";
 OFFSETS_RETENTION_MINUTES "offsets.retention.minutes" Int = "10080", AtLeast(1), Acts,

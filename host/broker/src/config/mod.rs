@@ -356,6 +356,7 @@ impl<'a> Reader<'a> {
             offsets_topic_partitions: self.get(keys::OFFSETS_TOPIC_NUM_PARTITIONS),
             offsets_topic_replication_factor: self.get(keys::OFFSETS_TOPIC_REPLICATION_FACTOR).into(),
             offsets_topic_segment_bytes: self.get(keys::OFFSETS_TOPIC_SEGMENT_BYTES),
+            offsets_commit_timeout: self.millis(keys::OFFSETS_COMMIT_TIMEOUT_MS),
             offsets_retention: Duration::from_secs(60 * u64::from(retention_minutes)),
             offsets_retention_check_interval: self.millis(keys::OFFSETS_RETENTION_CHECK_INTERVAL_MS),
             offset_metadata_max_bytes: self.size(keys::OFFSET_METADATA_MAX_BYTES),

@@ -77,17 +77,17 @@ impl GroupCoordinator {
             Ok(Some(appended))
         })??;
         let Some(InternalAppend { base_offset, committed: wait }) = appended else { return Ok(()) };
-        // A task of its own, since dropping this future (the client disconnected) must not leave memory behind the log.
+        // A task of its own: memory follows the log even if the client disconnects or the commit takes too long.
         let (coordinator, group_id) = (Arc::clone(self), Arc::<str>::from(group_id));
         let applied = tokio::spawn(async move {
-            let outcome = wait.await.map_err(|error| coordinator.write_error(&group_id, &error));
+            let outcome = coordinator.committed(&group_id, wait).await;
             coordinator.with_group(&shard, &group_id, Missing::Create, |slot, _, _| {
                 let outcome = outcome.map(|()| apply(slot, base_offset, committed));
                 slot.write_ended();
                 outcome
             })?
         });
-        applied.await.unwrap_or(Err(GroupError::NotCoordinator))
+        self.in_time(async { applied.await.unwrap_or(Err(GroupError::NotCoordinator)) }).await
     }
 
     /// Returns whether a text is short enough to be committed with an offset.

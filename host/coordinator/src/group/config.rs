@@ -28,6 +28,8 @@ pub struct GroupConfig {
     pub max_size: usize,
     /// `offset.metadata.max.bytes`: the longest text that may be committed with an offset.
     pub offset_metadata_max_bytes: usize,
+    /// `offsets.commit.timeout.ms`: how long a request waits for the commit of its record.
+    pub offsets_commit_timeout: Duration,
     /// `offsets.retention.minutes`.
     pub offsets_retention: Duration,
     /// `offsets.retention.check.interval.ms`.
@@ -63,6 +65,7 @@ impl Default for GroupConfig {
             max_session_timeout_ms: 1_800_000,
             max_size: 10_000,
             offset_metadata_max_bytes: 4_096,
+            offsets_commit_timeout: Duration::from_secs(5),
             offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
             offsets_retention_check_interval: Duration::from_secs(600),
             offsets_topic_partitions: 50,

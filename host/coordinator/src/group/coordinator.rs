@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use millstream_partition::{ErrorLog, InternalAppend, InternalTopic, PartitionError, now_ms};
+use millstream_partition::{CommittedAtEpoch, ErrorLog, InternalAppend, InternalTopic, PartitionError, now_ms};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Duration, Instant};
@@ -263,7 +263,7 @@ impl GroupCoordinator {
         let (coordinator, shard, id) = (Arc::clone(self), Arc::clone(shard), Arc::clone(id));
         tokio::spawn(async move {
             let outcome = match appended {
-                Ok(appended) => appended.committed.await.map_err(|error| coordinator.write_error(&id, &error)),
+                Ok(appended) => coordinator.in_time(coordinator.committed(&id, appended.committed)).await,
                 Err(error) => Err(error),
             };
             if outcome == Err(GroupError::RecordTooLarge) {
@@ -288,6 +288,20 @@ impl GroupCoordinator {
         let batch = batch.build()?;
         let appended = self.topic.append(shard.partition, shard.leader_epoch, &batch);
         appended.map_err(|error| self.write_error(id, &error))
+    }
+
+    /// Waits for the commit of a record.
+    pub(super) async fn committed(&self, id: &str, commit: CommittedAtEpoch) -> Result<(), GroupError> {
+        commit.await.map_err(|error| self.write_error(id, &error))
+    }
+
+    /// Waits for a commit at most for `offsets.commit.timeout.ms`. The record may still be committed later.
+    pub(super) async fn in_time(
+        &self,
+        commit: impl Future<Output = Result<(), GroupError>>,
+    ) -> Result<(), GroupError> {
+        let limit = self.config.offsets_commit_timeout;
+        tokio::time::timeout(limit, commit).await.unwrap_or(Err(GroupError::CoordinatorNotAvailable))
     }
 
     /// Logs a failed write, at most one line in ten seconds, and converts the error.

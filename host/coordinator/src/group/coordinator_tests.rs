@@ -158,7 +158,11 @@ pub(super) fn config() -> GroupConfig {
 }
 
 pub(super) async fn start(memory: &Memory) -> Arc<GroupCoordinator> {
-    let coordinator = GroupCoordinator::new(config(), Box::new(memory.clone()));
+    start_with(config(), memory).await
+}
+
+async fn start_with(config: GroupConfig, memory: &Memory) -> Arc<GroupCoordinator> {
+    let coordinator = GroupCoordinator::new(config, Box::new(memory.clone()));
     coordinator.start().await;
     coordinator
 }
@@ -291,6 +295,27 @@ async fn an_offset_is_seen_once_it_is_durable() {
     let found = coordinator.fetch_all_offsets("g").unwrap();
     let found = &found["t"][&1];
     assert_eq!((found.leader_epoch, &*found.metadata, found.topic_id), (2, "note", Uuid::from_u128(5)));
+}
+
+#[tokio::test]
+async fn a_request_whose_record_is_not_committed_in_time_fails_and_may_be_applied_later() {
+    let memory = Memory::new();
+    let offsets_commit_timeout = Duration::from_millis(20);
+    let coordinator = start_with(GroupConfig { offsets_commit_timeout, ..config() }, &memory).await;
+    coordinator.commit("old", commit(None, 1)).await.unwrap();
+    let joined = coordinator.join("g", join("", 10_000)).await.unwrap();
+    memory.flushed.send_replace(false);
+    let late = GroupError::CoordinatorNotAvailable;
+    let own = sync(&joined, None, &[&joined.member_id]);
+    assert_eq!(coordinator.sync("g", own).await.unwrap_err(), late);
+    assert_eq!(coordinator.commit("simple", commit(None, 7)).await, Err(late));
+    assert_eq!(coordinator.delete_group("old").await, Err(late));
+    assert_eq!((committed(&coordinator, "simple"), committed(&coordinator, "old")), (None, Some(1)));
+    memory.flushed.send_replace(true);
+    wait_until("the offset is applied", || committed(&coordinator, "simple") == Some(7)).await;
+    wait_until("the deletion is applied", || committed(&coordinator, "old").is_none()).await;
+    let again = join_alone(&coordinator, "g", join(&joined.member_id, 10_000)).await;
+    assert_eq!(again.generation, 2, "the rebalance begins again");
 }
 
 #[tokio::test]

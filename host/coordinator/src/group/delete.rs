@@ -135,7 +135,7 @@ impl GroupCoordinator {
     }
 
     /// Waits for the commit, applies the tombstones to memory, and runs `then` under the group's lock. It continues if
-    /// the caller's future is dropped, so that memory equals the log.
+    /// the caller's future is dropped or times out, so that memory equals the log.
     async fn when_committed(
         self: &Arc<Self>,
         shard: &Arc<Shard>,
@@ -147,7 +147,7 @@ impl GroupCoordinator {
         let applied = tokio::spawn(async move {
             let mut outcome = Ok(());
             for commit in std::mem::take(&mut tombstones.commits) {
-                outcome = outcome.and(commit.await.map_err(|error| coordinator.write_error(&id, &error)));
+                outcome = outcome.and(coordinator.committed(&id, commit).await);
             }
             coordinator.with_group(&shard, &id, Missing::Reject(GroupError::GroupIdNotFound), |slot, _, _| {
                 let outcome = outcome.map(|()| tombstones.apply(slot));
@@ -155,6 +155,6 @@ impl GroupCoordinator {
                 outcome.map(|()| then(&coordinator, &id, slot))
             })?
         });
-        applied.await.unwrap_or(Err(GroupError::NotCoordinator))
+        self.in_time(async { applied.await.unwrap_or(Err(GroupError::NotCoordinator)) }).await
     }
 }
