@@ -12,6 +12,7 @@ use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::error::ApiError;
 use crate::security::{AclOperation, Permission, ResourceType};
+use millstream_coordinator::group::CONSUMER_OFFSETS;
 use millstream_metadata::controller::Request;
 
 pub(super) struct CreatePartitions;
@@ -26,20 +27,16 @@ impl Handler for CreatePartitions {
         _: &RequestContext,
         request: CreatePartitionsRequest,
     ) -> CreatePartitionsResponse {
-        let is_single = |topic: &&CreatePartitionsTopic| {
-            request.topics.iter().filter(|other| other.name == topic.name).count() == 1
-        };
-        let requests = request.topics.iter().filter(is_single).map(|topic| Request::AddPartitions {
+        let accepted = |topic: &&CreatePartitionsTopic| check(&request, topic).is_ok();
+        let requests = request.topics.iter().filter(accepted).map(|topic| Request::AddPartitions {
             name: topic.name.as_str().to_owned(),
             count: topic.count,
             assignments: topic.assignments.as_ref().map(|all| all.iter().map(|one| one.broker_ids.clone()).collect()),
         });
         let mut grown = broker.controller.submit(requests.collect(), request.validate_only).await.into_iter();
         let results = request.topics.iter().map(|topic| {
-            let grown = match is_single(&topic) {
-                true => grown.next().unwrap_or_else(|| Ok(Vec::new())),
-                false => Err(ApiError::new(ErrorCode::INVALID_REQUEST, "Duplicate topic name.")),
-            };
+            let checked = check(&request, topic);
+            let grown = checked.and_then(|()| grown.next().unwrap_or_else(|| Ok(Vec::new())));
             let (error_code, error_message) = match grown {
                 Ok(_) => (ErrorCode::NONE, None),
                 Err(error) => (error.code, error.text()),
@@ -48,4 +45,18 @@ impl Handler for CreatePartitions {
         });
         CreatePartitionsResponse { results: results.collect(), ..Default::default() }
     }
+}
+
+/// Checks a topic before the controller does.
+fn check(request: &CreatePartitionsRequest, topic: &CreatePartitionsTopic) -> Result<(), ApiError> {
+    if request.topics.iter().filter(|other| other.name == topic.name).count() > 1 {
+        return Err(ApiError::new(ErrorCode::INVALID_REQUEST, "Duplicate topic name."));
+    }
+    if topic.name.as_str() == CONSUMER_OFFSETS {
+        // Kafka's tool rejects it too. The number decides in which partition a group has its offsets.
+        let message = "The number of partitions for the offsets topic cannot be changed: groups would lose their \
+                       committed offsets. Set offsets.topic.num.partitions before the first group is used.";
+        return Err(ApiError::new(ErrorCode::INVALID_PARTITIONS, message));
+    }
+    Ok(())
 }

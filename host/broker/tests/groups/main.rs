@@ -223,6 +223,9 @@ fn every_version_of_every_group_api_serves_a_member() {
     for at in 0..longest {
         live_once(&mut client, topic_id, at);
     }
+    let grown = CreatePartitionsTopic { name: text("__consumer_offsets"), count: 60, ..Default::default() };
+    let request = CreatePartitionsRequest { topics: vec![grown], timeout_ms: 1000, ..Default::default() };
+    assert_eq!(client.ask(3, &request).results[0].error_code, ErrorCode::INVALID_PARTITIONS);
     assert_eq!(client.partitions("__consumer_offsets"), 50);
     broker.stop();
 }
