@@ -296,10 +296,7 @@ impl GroupCoordinator {
     }
 
     /// Waits for a commit at most for `offsets.commit.timeout.ms`. The record may still be committed later.
-    pub(super) async fn in_time(
-        &self,
-        commit: impl Future<Output = Result<(), GroupError>>,
-    ) -> Result<(), GroupError> {
+    pub(super) async fn in_time(&self, commit: impl Future<Output = Result<(), GroupError>>) -> Result<(), GroupError> {
         let limit = self.config.offsets_commit_timeout;
         tokio::time::timeout(limit, commit).await.unwrap_or(Err(GroupError::CoordinatorNotAvailable))
     }
