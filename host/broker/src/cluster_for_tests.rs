@@ -54,7 +54,8 @@ impl Node {
         let mut raw = RawConfig::default();
         let id = format!("node.id={id}");
         let name = "inter.broker.listener.name=REPLICATION";
-        for pair in [&*id, LISTENERS, PROTOCOLS, name, "replica.lag.time.max.ms=300"] {
+        let delay = "group.initial.rebalance.delay.ms=0";
+        for pair in [&*id, LISTENERS, PROTOCOLS, name, delay, "replica.lag.time.max.ms=300"] {
             raw.set_pair(pair).expect("a config");
         }
         let plugins = Plugins::new(|| Err("these tests have no plug-ins".to_owned()));
@@ -131,7 +132,7 @@ impl Node {
         *self.fetching.lock() = Some(fetching);
     }
 
-    /// Stops to follow leaders. When this returns, no fetch is under way.
+    /// Closes the connections, and stops to follow leaders. When this returns, no fetch is under way.
     pub(crate) async fn stop_fetching(&self) {
         self.stop.send_replace(true);
         let fetching = self.fetching.lock().take().expect("it fetches");

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use millstream_client::{CommittedOffset, Consumer, ConsumerConfig, ListenerFuture, RebalanceListener, TopicPartition};
 use millstream_coordinator::group::{
     CONSUMER_OFFSETS, Caller, CommitRequest, GroupError, OffsetToCommit, partition_of,
 };
@@ -31,6 +33,12 @@ async fn two_coordinators() -> [Node; 2] {
     .await
 }
 
+/// Returns a new leader of the partition of "b".
+fn led_by(leader: i32) -> MetadataRecord {
+    let change = PartitionChange { leader: Some(leader), ..Default::default() };
+    MetadataRecord::PartitionChanged { id: OFFSETS, partition: 0, change }
+}
+
 impl Node {
     fn offsets_partition(&self, group: &str) -> Arc<Partition> {
         self.broker.partition(CONSUMER_OFFSETS, partition_of(group, 2)).expect("the topic exists")
@@ -41,6 +49,21 @@ impl Node {
         let request = FindCoordinatorRequest { coordinator_keys: vec![group.into()], ..Default::default() };
         let found = self.call_on(listener, &request, 6).await.coordinators.remove(0);
         if found.error_code == ErrorCode::NONE { Ok((found.node_id, found.port)) } else { Err(found.error_code) }
+    }
+
+    async fn has_loaded(&self, group: &str) {
+        let loaded = async {
+            while self.committed(group) == Err(GroupError::CoordinatorLoadInProgress) {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(Duration::from_secs(60), loaded).await.expect("loaded");
+    }
+
+    /// Returns the number of heartbeats that this broker has received.
+    fn heartbeats(&self) -> u64 {
+        let stats = super::request_stats(&self.broker.request_metrics);
+        stats.iter().find(|api| api.api == "Heartbeat").map_or(0, |api| api.responses)
     }
 
     /// Returns the offset that a group has committed on this broker, or the error.
@@ -65,6 +88,11 @@ impl Node {
     }
 }
 
+/// Returns the state of the partition of "b" after a failover from broker 0 to broker 1.
+fn view(isr: &[i32]) -> LeaderView {
+    LeaderView { leader_epoch: 1, partition_epoch: 0, replicas: vec![0, 1], isr: isr.to_vec(), min_isr: isr.len() }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn committed_offsets_are_on_the_broker_that_leads_their_partition_next() {
     let nodes = two_coordinators().await;
@@ -87,12 +115,7 @@ async fn committed_offsets_are_on_the_broker_that_leads_their_partition_next() {
     });
     assert_eq!(late, Err(GroupError::NotCoordinator));
     assert_eq!(nodes[0].committed("b"), Err(GroupError::NotCoordinator));
-    let loaded = async {
-        while nodes[1].committed("b") == Err(GroupError::CoordinatorLoadInProgress) {
-            sleep(Duration::from_millis(1)).await;
-        }
-    };
-    timeout(Duration::from_secs(60), loaded).await.expect("loaded");
+    nodes[1].has_loaded("b").await;
     assert_eq!(nodes[1].committed("b"), Ok(Some(5)));
     nodes[1].commit("b", 8).await.expect("committed by both brokers");
     assert_eq!(nodes[1].committed("b"), Ok(Some(8)));
@@ -111,12 +134,93 @@ async fn the_coordinator_of_a_group_is_the_leader_of_its_partition() {
     let fenced = MetadataRecord::BrokerChanged { id: 0, epoch: 1, fenced: Some(true), shutting_down: None };
     nodes[1].change(&[fenced]);
     assert_eq!(nodes[1].coordinator("b", 0).await, Err(ErrorCode::COORDINATOR_NOT_AVAILABLE));
-    let led_by = |leader| {
-        let change = PartitionChange { leader: Some(leader), ..Default::default() };
-        MetadataRecord::PartitionChanged { id: OFFSETS, partition: 0, change }
-    };
     nodes[1].change(&[led_by(1)]);
     assert_eq!(nodes[1].coordinator("b", 0).await, at(1, 0));
     nodes[1].change(&[led_by(NO_LEADER)]);
     assert_eq!(nodes[1].coordinator("b", 0).await, Err(ErrorCode::COORDINATOR_NOT_AVAILABLE));
+}
+
+/// Counts the assignments, so that a rebalance shows.
+#[derive(Default)]
+struct Assignments(AtomicUsize);
+
+impl RebalanceListener for Assignments {
+    fn assigned<'a>(&'a self, _: &'a [TopicPartition]) -> ListenerFuture<'a> {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        Box::pin(async {})
+    }
+}
+
+/// Starts a member of group "b" and waits for its assignment.
+async fn member(nodes: &[Node; 2], assignments: &Arc<Assignments>) -> Consumer {
+    let [one, two] = nodes.each_ref().map(|node| node.ports[0]);
+    let mut config = ConsumerConfig::new(&format!("127.0.0.1:{one},127.0.0.1:{two}"));
+    config.group_id = Some("b".to_owned());
+    config.heartbeat_interval = Duration::from_millis(50);
+    config.enable_auto_commit = false;
+    let consumer = Consumer::builder(config).rebalance_listener(Arc::clone(assignments) as _).build();
+    let consumer = consumer.expect("a valid config");
+    consumer.subscribe(["t"]).expect("it has a group");
+    let joined = async {
+        while consumer.assignment().is_empty() {
+            consumer.poll(Duration::from_millis(20)).await.expect("no fatal error");
+        }
+    };
+    timeout(Duration::from_secs(60), joined).await.expect("joined");
+    consumer
+}
+
+/// Checks that a member continues at broker 1 as the same member: it sends heartbeats and commits.
+async fn continues_at_broker_1(nodes: &[Node; 2], consumer: &Consumer, assignments: &Assignments, member_id: &str) {
+    let before = nodes[1].heartbeats();
+    let continues = async {
+        while nodes[1].heartbeats() < before + 3 {
+            consumer.poll(Duration::from_millis(20)).await.expect("no fatal error");
+        }
+        let committed = CommittedOffset { offset: 5, leader_epoch: -1, metadata: String::new() };
+        consumer.commit_offsets(&BTreeMap::from([(TopicPartition::new("t", 0), committed)])).await
+    };
+    timeout(Duration::from_secs(60), continues).await.expect("in time").expect("committed as a member");
+    assert_eq!(nodes[1].committed("b"), Ok(Some(5)));
+    let described = nodes[1].broker.groups.describe("b").expect("served here");
+    assert_eq!((described.state, &*described.members[0].member_id), ("Stable", member_id));
+    assert_eq!(assignments.0.load(Ordering::Acquire), 1, "no rebalance");
+}
+
+fn member_id(node: &Node) -> String {
+    node.broker.groups.describe("b").expect("served here").members[0].member_id.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_follows_its_coordinator() {
+    let nodes = two_coordinators().await;
+    let assignments = Arc::default();
+    let consumer = member(&nodes, &assignments).await;
+    let id = member_id(&nodes[0]);
+    for node in &nodes {
+        node.change(&[led_by(1)]);
+    }
+    nodes[0].assign_partition(&nodes[0].offsets_partition("b"), Assignment::Follower { leader: 1, leader_epoch: 1 });
+    nodes[1].assign_partition(&nodes[1].offsets_partition("b"), Assignment::Leader(view(&[0, 1])));
+    continues_at_broker_1(&nodes, &consumer, &assignments, &id).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_outlives_its_coordinator() {
+    let nodes = two_coordinators().await;
+    let assignments = Arc::default();
+    let consumer = member(&nodes, &assignments).await;
+    let id = member_id(&nodes[0]);
+    // The connections break. For a while broker 1 still names broker 0 as the coordinator.
+    nodes[0].stop_fetching().await;
+    timeout(Duration::from_secs(1), async {
+        loop {
+            consumer.poll(Duration::from_millis(20)).await.expect("no fatal error");
+        }
+    })
+    .await
+    .expect_err("polled for a second");
+    nodes[1].change(&[led_by(1)]);
+    nodes[1].assign_partition(&nodes[1].offsets_partition("b"), Assignment::Leader(view(&[1])));
+    continues_at_broker_1(&nodes, &consumer, &assignments, &id).await;
 }

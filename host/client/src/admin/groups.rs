@@ -89,7 +89,7 @@ impl Admin {
     /// # Errors
     /// Its coordinator cannot be reached.
     pub async fn describe_group(&self, group_id: &str) -> Result<GroupDescription, Error> {
-        let group = Group::new(group_id, None);
+        let group = Group::new(group_id, self.cluster.config().request_timeout);
         let request = DescribeGroupsRequest { groups: vec![Str::from(group_id)], ..DescribeGroupsRequest::default() };
         let mut retry = self.cluster.retry(self.cluster.config().default_api_timeout, "the description of a group");
         loop {
@@ -120,7 +120,13 @@ impl Admin {
         group_id: &str,
         partitions: &[TopicPartition],
     ) -> Result<BTreeMap<TopicPartition, CommittedOffset>, Error> {
-        commit::committed(&self.cluster, &Group::new(group_id, None), partitions, false).await
+        commit::committed(
+            &self.cluster,
+            &Group::new(group_id, self.cluster.config().request_timeout),
+            partitions,
+            false,
+        )
+        .await
     }
 
     /// Deletes a group with its committed offsets.
@@ -128,7 +134,7 @@ impl Admin {
     /// # Errors
     /// The group does not exist, or it has members.
     pub async fn delete_group(&self, group_id: &str) -> Result<(), Error> {
-        let group = Group::new(group_id, None);
+        let group = Group::new(group_id, self.cluster.config().request_timeout);
         let request = DeleteGroupsRequest { groups_names: vec![Str::from(group_id)] };
         let mut retry = self.cluster.retry(self.cluster.config().default_api_timeout, "the deletion of a group");
         loop {
@@ -151,7 +157,7 @@ impl Admin {
     /// # Errors
     /// The group does not exist, or its members subscribe to one of the topics.
     pub async fn delete_group_offsets(&self, group_id: &str, partitions: &[TopicPartition]) -> Result<(), Error> {
-        let group = Group::new(group_id, None);
+        let group = Group::new(group_id, self.cluster.config().request_timeout);
         let mut by_topic: BTreeMap<&str, Vec<OffsetDeleteRequestPartition>> = BTreeMap::new();
         for TopicPartition { topic, partition } in partitions {
             let partition = OffsetDeleteRequestPartition { partition_index: *partition };

@@ -142,7 +142,7 @@ impl ConsumerBuilder {
         }
         let (stages, following) = attach(stages, topic);
         let decoder = Decoder { check_crcs: config.check_crcs, batch_max_bytes: config.decompressed_batch_max_bytes };
-        let group = config.group_id.as_deref().map(|id| Group::new(id, config.group_instance_id.as_deref()));
+        let group = config.group_id.as_deref().map(|id| Group::of_member(id, &config));
         let inner = Arc::new(Inner {
             cluster: Cluster::new(config.client.clone(), config.allow_auto_create_topics),
             decoder,

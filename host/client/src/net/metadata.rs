@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use millstream_wire::ErrorCode;
-use millstream_wire::messages::{MetadataResponse, MetadataResponseTopic};
+use millstream_wire::messages::{MetadataResponse, MetadataResponseBroker, MetadataResponseTopic};
 use uuid::Uuid;
 
 /// A partition in the last metadata response.
@@ -71,13 +71,8 @@ impl Metadata {
 
     /// Returns the metadata after `response`, which covers all followed topics.
     pub(crate) fn updated(&self, response: MetadataResponse) -> Self {
-        let brokers = response.brokers.iter().map(|broker| {
-            let address = match broker.host.contains(':') {
-                true => format!("[{}]:{}", &*broker.host, broker.port),
-                false => format!("{}:{}", &*broker.host, broker.port),
-            };
-            (broker.node_id, address.into())
-        });
+        let address = |broker: &MetadataResponseBroker| address_of(&broker.host, broker.port).into();
+        let brokers = response.brokers.iter().map(|broker| (broker.node_id, address(broker)));
         let topics = response.topics.iter().filter_map(|topic| {
             let name: Arc<str> = topic.name.as_deref()?.into();
             let known = self.topic(&name);
@@ -91,6 +86,11 @@ impl Metadata {
             topics: topics.collect(),
         }
     }
+}
+
+/// Returns `host:port`, with brackets around an IPv6 address.
+pub(crate) fn address_of(host: &str, port: i32) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// Reads a topic of a response. Brokers learn of a new leader at different times, so a partition with an older leader

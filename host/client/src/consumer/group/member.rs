@@ -15,12 +15,18 @@ use crate::error::Error;
 /// The first version of LeaveGroup with several members.
 const FIRST_WITH_MEMBERS: i16 = 3;
 
+/// The heartbeats of a membership.
+struct Heartbeats {
+    last_success: Instant,
+    /// The failures since then.
+    failures: u32,
+}
+
 /// Runs until the consumer is closed.
 pub(crate) async fn run(inner: Arc<Inner>, group: Arc<Group>) {
     let mut changes = inner.changes.subscribe();
     let mut failures = 0;
-    // The time of the last successful heartbeat.
-    let mut alive = Instant::now();
+    let mut heartbeats = Heartbeats { last_success: Instant::now(), failures: 0 };
     let mut next_heartbeat = Instant::now();
     while !inner.is_closed() {
         changes.borrow_and_update();
@@ -36,11 +42,12 @@ pub(crate) async fn run(inner: Arc<Inner>, group: Arc<Group>) {
                     rebalance_failed(&inner, &group, error, failures).await;
                 }
             }
-            (alive, next_heartbeat) = (Instant::now(), Instant::now() + inner.config.heartbeat_interval);
+            heartbeats = Heartbeats { last_success: Instant::now(), failures: 0 };
+            next_heartbeat = Instant::now() + inner.config.heartbeat_interval;
             continue;
         }
         if group.membership().generation >= 0 && next_heartbeat <= Instant::now() {
-            next_heartbeat = Instant::now() + heartbeat(&inner, &group, &mut alive).await;
+            next_heartbeat = Instant::now() + heartbeat(&inner, &group, &mut heartbeats).await;
             continue;
         }
         tokio::select! {
@@ -121,7 +128,10 @@ async fn rebalance_failed(inner: &Inner, group: &Group, error: Error, failures: 
 }
 
 /// Sends one heartbeat. Returns the time until the next one.
-async fn heartbeat(inner: &Inner, group: &Group, alive: &mut Instant) -> Duration {
+///
+/// If the coordinator is gone or has moved, the next heartbeat looks it up again. The new coordinator has loaded the
+/// membership, so the member stays in the group as long as its session has not timed out.
+async fn heartbeat(inner: &Inner, group: &Group, heartbeats: &mut Heartbeats) -> Duration {
     if !inner.in_poll() && group.last_poll.lock().elapsed() > inner.config.max_poll_interval {
         tracing::warn!(
             group = &*group.id,
@@ -145,24 +155,26 @@ async fn heartbeat(inner: &Inner, group: &Group, alive: &mut Instant) -> Duratio
         Err(error) => Err(error),
     };
     match response {
-        Ok(()) => *alive = Instant::now(),
+        Ok(()) => *heartbeats = Heartbeats { last_success: Instant::now(), failures: 0 },
         Err(error) => match error.code() {
             Some(code) if commit::lost_membership(code) => {
                 tracing::debug!(group = &*group.id, %code, "must rejoin the group");
-                *alive = Instant::now();
+                heartbeats.last_success = Instant::now();
                 group.set_rebalancing(true);
                 inner.changed();
             }
             Some(code) if !code.retriable() && code != ErrorCode::BROKER_NOT_AVAILABLE => inner.fail(error),
             _ => {
                 tracing::debug!(%error, "a heartbeat failed");
-                if alive.elapsed() > inner.config.session_timeout {
+                let wait = inner.config.client.backoff(heartbeats.failures);
+                heartbeats.failures = heartbeats.failures.saturating_add(1);
+                if heartbeats.last_success.elapsed() > inner.config.session_timeout {
                     // The coordinator has removed this member by now.
                     group.membership.lock().generation = -1;
                     group.set_rebalancing(true);
                     inner.changed();
                 }
-                return inner.config.client.backoff(0);
+                return wait.min(inner.config.heartbeat_interval);
             }
         },
     }

@@ -10,19 +10,23 @@ mod join;
 mod member;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use millstream_wire::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
 use millstream_wire::{ErrorCode, Str};
 use parking_lot::Mutex;
 
+use crate::consumer::config::ConsumerConfig;
 use crate::error::Error;
-use crate::net::{Cluster, Lane};
+use crate::net::{Cluster, Lane, address_of};
 
 pub(crate) use member::{leave, run};
 
 /// The first version of FindCoordinator with several keys.
 const FIRST_WITH_KEYS: i16 = 4;
+
+/// One request to the coordinator may take this part of the session timeout.
+const SESSION_PARTS: u32 = 3;
 
 /// The identity of this consumer in the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +44,8 @@ impl Membership {
 pub(crate) struct Group {
     pub(crate) id: Str,
     pub(crate) instance_id: Option<Str>,
+    /// The longest wait for a response of the coordinator, and for the lookup of it.
+    request_timeout: Duration,
     membership: Mutex<Membership>,
     coordinator: Mutex<Option<i32>>,
     /// Set while the member must join or is joining: `poll` returns no records.
@@ -48,15 +54,24 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    pub(crate) fn new(id: &str, instance_id: Option<&str>) -> Self {
+    pub(crate) fn new(id: &str, request_timeout: Duration) -> Self {
         Self {
             id: Str::from(id),
-            instance_id: instance_id.map(Str::from),
+            instance_id: None,
+            request_timeout,
             membership: Mutex::new(Membership::NONE),
             coordinator: Mutex::default(),
             rebalancing: AtomicBool::new(false),
             last_poll: Mutex::new(Instant::now()),
         }
+    }
+
+    /// Returns the group as its members use it.
+    pub(crate) fn of_member(id: &str, config: &ConsumerConfig) -> Self {
+        // A broker that hangs must not take the whole session: another one may coordinate the group by then.
+        let request_timeout = config.client.request_timeout.min(config.session_timeout / SESSION_PARTS);
+        let instance_id = config.group_instance_id.as_deref().map(Str::from);
+        Self { instance_id, ..Self::new(id, request_timeout) }
     }
 
     pub(crate) fn membership(&self) -> Membership {
@@ -84,20 +99,25 @@ impl Group {
         } else {
             request.key = self.id.clone();
         }
-        let response = connection.send(&request)?.wait(cluster.config().request_timeout).await?;
-        let node = self.read_coordinator(&response)?;
-        if !cluster.metadata().brokers.contains_key(&node) {
-            cluster.refresh(cluster.metadata().generation).await?;
+        let response = connection.send(&request)?.wait(self.request_timeout).await?;
+        let (node, address) = self.read_coordinator(&response)?;
+        let metadata = cluster.metadata();
+        if metadata.brokers.get(&node).is_none_or(|known| **known != *address) {
+            cluster.refresh(metadata.generation).await?;
         }
         *self.coordinator.lock() = Some(node);
         Ok(node)
     }
 
-    fn read_coordinator(&self, response: &FindCoordinatorResponse) -> Result<i32, Error> {
+    /// Returns the id and the address of the coordinator.
+    fn read_coordinator(&self, response: &FindCoordinatorResponse) -> Result<(i32, String), Error> {
         let what = || format!("find the coordinator of group {}", &*self.id);
         let (code, message, node) = match response.coordinators.first() {
-            Some(one) => (one.error_code, &one.error_message, one.node_id),
-            None => (response.error_code, &response.error_message, response.node_id),
+            Some(one) => (one.error_code, &one.error_message, (one.node_id, address_of(&one.host, one.port))),
+            None => {
+                let node = (response.node_id, address_of(&response.host, response.port));
+                (response.error_code, &response.error_message, node)
+            }
         };
         Error::check(what, code, message.as_deref())?;
         Ok(node)
@@ -139,6 +159,8 @@ impl Group {
         request: &R,
     ) -> Result<R::Response, Error> {
         let node = self.coordinator(cluster).await?;
-        self.watch(cluster.ask(node, Lane::Group, request).await)
+        let response =
+            async { cluster.broker(node, Lane::Group).await?.send(request)?.wait(self.request_timeout).await };
+        self.watch(response.await)
     }
 }
