@@ -39,7 +39,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    async fn start(id: i32, sockets: [TcpListener; 2], records: &[MetadataRecord]) -> Self {
+    async fn start(id: i32, sockets: [TcpListener; 2], records: &[MetadataRecord], pairs: &[&str]) -> Self {
         let folder = TempDir::new().expect("a folder");
         let metadata = MetadataStore::open(folder.path(), id).expect("an empty folder");
         // The level of the first two records is that of the others.
@@ -55,7 +55,8 @@ impl Node {
         let id = format!("node.id={id}");
         let name = "inter.broker.listener.name=REPLICATION";
         let delay = "group.initial.rebalance.delay.ms=0";
-        for pair in [&*id, LISTENERS, PROTOCOLS, name, delay, "replica.lag.time.max.ms=300"] {
+        let own = [&*id, LISTENERS, PROTOCOLS, name, delay, "replica.lag.time.max.ms=300"];
+        for pair in own.iter().chain(pairs) {
             raw.set_pair(pair).expect("a config");
         }
         let plugins = Plugins::new(|| Err("these tests have no plug-ins".to_owned()));
@@ -175,6 +176,11 @@ pub(crate) async fn two_brokers() -> [Node; 2] {
 
 /// Starts two brokers as [`two_brokers`] does, with more metadata.
 pub(crate) async fn two_brokers_with(more: &[MetadataRecord]) -> [Node; 2] {
+    two_brokers_set(&[], more).await
+}
+
+/// Starts two brokers as [`two_brokers_with`] does, with more configs.
+pub(crate) async fn two_brokers_set(pairs: &[&str], more: &[MetadataRecord]) -> [Node; 2] {
     let mut sockets = Vec::new();
     for _ in 0..4 {
         sockets.push(TcpListener::bind("127.0.0.1:0").await.expect("a port"));
@@ -196,5 +202,5 @@ pub(crate) async fn two_brokers_with(more: &[MetadataRecord]) -> [Node; 2] {
     records.extend_from_slice(more);
     let second = [sockets.remove(2), sockets.remove(2)];
     let first = [sockets.remove(0), sockets.remove(0)];
-    [Node::start(0, first, &records).await, Node::start(1, second, &records).await]
+    [Node::start(0, first, &records, pairs).await, Node::start(1, second, &records, pairs).await]
 }

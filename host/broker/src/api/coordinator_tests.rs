@@ -17,20 +17,23 @@ use millstream_wire::messages::FindCoordinatorRequest;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use crate::cluster_for_tests::{Node, TOPIC, two_brokers_with};
+use crate::cluster_for_tests::{Node, TOPIC, two_brokers_set, two_brokers_with};
 
 const OFFSETS: Uuid = Uuid::from_u128(8);
 
 /// Starts two brokers. Each leads one partition of `__consumer_offsets`.
 async fn two_coordinators() -> [Node; 2] {
-    two_brokers_with(&[MetadataRecord::TopicCreated {
+    two_brokers_with(&[offsets_topic(1)]).await
+}
+
+fn offsets_topic(min_isr: usize) -> MetadataRecord {
+    MetadataRecord::TopicCreated {
         name: CONSUMER_OFFSETS.to_owned(),
         id: OFFSETS,
         partitions: 2,
-        configs: BTreeMap::default(),
+        configs: [("min.insync.replicas".to_owned(), min_isr.to_string())].into(),
         replicas: vec![vec![0, 1], vec![1, 0]],
-    }])
-    .await
+    }
 }
 
 /// Returns a new leader of the partition of "b".
@@ -138,6 +141,28 @@ async fn the_coordinator_of_a_group_is_the_leader_of_its_partition() {
     assert_eq!(nodes[1].coordinator("b", 0).await, at(1, 0));
     nodes[1].change(&[led_by(NO_LEADER)]);
     assert_eq!(nodes[1].coordinator("b", 0).await, Err(ErrorCode::COORDINATOR_NOT_AVAILABLE));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_without_enough_replicas_fails_in_time_and_counts_once_they_are_back() {
+    let nodes = two_brokers_set(&["offsets.commit.timeout.ms=100"], &[offsets_topic(2)]).await;
+    nodes[1].stop_fetching().await;
+    assert_eq!(nodes[0].commit("b", 5).await, Err(GroupError::CoordinatorNotAvailable), "it is not committed");
+    let is_small = async {
+        while *nodes[0].offsets_partition("b").isr() != [0] {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), is_small).await.expect("the follower leaves the in-sync set");
+    assert_eq!(nodes[0].commit("b", 6).await, Err(GroupError::WriteFailed), "it is not appended");
+    assert_eq!(nodes[0].committed("b"), Ok(None));
+    nodes[1].fetch();
+    let is_back = async {
+        while nodes[0].committed("b") != Ok(Some(5)) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), is_back).await.expect("the first offset is committed");
 }
 
 /// Counts the assignments, so that a rebalance shows.
