@@ -9,7 +9,7 @@ use millstream_wire::{ApiKey, ErrorCode, Request};
 use crate::support::{Raw, Topic, Visitor, batch, minimal};
 
 /// The APIs of a single node with their versions, as in Kafka 4.4.
-const ADVERTISED: [(ApiKey, i16, i16); 42] = [
+const ADVERTISED: [(ApiKey, i16, i16); 44] = [
     (ApiKey::Produce, 0, 13),
     (ApiKey::Fetch, 4, 18),
     (ApiKey::ListOffsets, 1, 11),
@@ -52,6 +52,8 @@ const ADVERTISED: [(ApiKey, i16, i16); 42] = [
     (ApiKey::UpdateFeatures, 0, 2),
     (ApiKey::UnregisterBroker, 0, 0),
     (ApiKey::UnregisterController, 0, 0),
+    (ApiKey::AddRaftVoter, 0, 1),
+    (ApiKey::RemoveRaftVoter, 0, 0),
 ];
 
 fn software(name: &str) -> ApiVersionsRequest {

@@ -139,7 +139,7 @@ fn strangers_in_the_folder_stop_nothing() {
     fs::write(data.join("topic-0").join("notes.txt"), "mine").expect("written");
     fs::write(data.join("topic-0").join("00000000000000000099.index"), "an index without a log").expect("written");
     let broker = Broker::builder().folder(&data).start();
-    broker.allow("belongs to no topic");
+    broker.allow("belongs to no partition of this broker");
     let mut raw = Raw::connect(&broker);
     assert_eq!(topic.read(&mut raw, 0), ["value"]);
     assert_eq!(fs::read_to_string(data.join("notes.txt")).expect("kept"), "mine");

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use millstream_tests::millstream;
+use millstream_tests::{millstream, wait_until};
 use millstream_wire::messages::*;
 use tempfile::TempDir;
 
@@ -119,6 +121,7 @@ fn set_is_stronger_than_the_file_and_flags_are_strongest() {
 #[test]
 fn a_file_that_was_written_for_kafka_is_accepted() {
     let folder = TempDir::new().expect("a folder");
+    let port = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port();
     let text = "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.bootstrap.servers=localhost:9093\n\
         listeners=PLAINTEXT://127.0.0.1:0,CONTROLLER://:9093\ninter.broker.listener.name=PLAINTEXT\n\
         advertised.listeners=PLAINTEXT://localhost:9092,CONTROLLER://localhost:9093\n\
@@ -131,9 +134,14 @@ fn a_file_that_was_written_for_kafka_is_accepted() {
         share.coordinator.state.topic.min.isr=1\n\
          transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
         log.retention.hours=168\nlog.segment.bytes=1073741824\nlog.retention.check.interval.ms=300000\n";
+    let text = text.replace("9093", &port.to_string());
     let config = file(&folder, format!("{text}log.dirs={}\n", data(&folder)));
     let started = Started::with(&["--config", &config]);
-    let metadata = crate::support::Raw::to(started.address).call(12, &MetadataRequest::default());
+    // It is a cluster of one, and the broker has to register.
+    let metadata = wait_until("the broker to register", Duration::from_secs(30), || {
+        let metadata = crate::support::Raw::to(started.address).call(12, &MetadataRequest::default());
+        (!metadata.brokers.is_empty()).then_some(metadata)
+    });
     assert_eq!(metadata.brokers[0].node_id, 1);
     assert_eq!((metadata.brokers[0].host.as_str(), metadata.brokers[0].port), ("localhost", 9092));
 }

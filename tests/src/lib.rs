@@ -2,10 +2,12 @@
 //! folder, and always stopped at the end of the test.
 
 mod broker;
+mod cluster;
 mod command;
 mod kafka;
 mod log;
 
 pub use broker::{Broker, BrokerBuilder, millstream};
+pub use cluster::Cluster;
 pub use command::{Finished, Tool, wait_until};
 pub use kafka::{KAFKA_CLASSPATH, KafkaNode};

@@ -79,9 +79,12 @@ pub(crate) fn minimal<V: Visitor>(api: ApiKey, version: i16, topic: &Topic, visi
         | ApiKey::DescribeClientQuotas
         | ApiKey::DescribeUserScramCredentials
         | ApiKey::ListConfigResources => minimal_listing(api, version, visitor),
-        ApiKey::DescribeQuorum | ApiKey::UpdateFeatures | ApiKey::UnregisterBroker | ApiKey::UnregisterController => {
-            minimal_cluster(api, version, visitor)
-        }
+        ApiKey::DescribeQuorum
+        | ApiKey::UpdateFeatures
+        | ApiKey::UnregisterBroker
+        | ApiKey::AddRaftVoter
+        | ApiKey::RemoveRaftVoter
+        | ApiKey::UnregisterController => minimal_cluster(api, version, visitor),
         _ => minimal_group(api, version, topic, visitor),
     }
 }
@@ -138,6 +141,12 @@ fn minimal_cluster<V: Visitor>(api: ApiKey, version: i16, visitor: &mut V) -> V:
             visitor.visit(version, UpdateFeaturesRequest { feature_updates: vec![update], ..Default::default() })
         }
         ApiKey::UnregisterBroker => visitor.visit(version, UnregisterBrokerRequest { broker_id: ABSENT }),
+        ApiKey::AddRaftVoter => {
+            visitor.visit(version, AddRaftVoterRequest { voter_id: ABSENT, timeout_ms: 1000, ..Default::default() })
+        }
+        ApiKey::RemoveRaftVoter => {
+            visitor.visit(version, RemoveRaftVoterRequest { voter_id: ABSENT, ..Default::default() })
+        }
         ApiKey::UnregisterController => visitor.visit(version, UnregisterControllerRequest { controller_id: ABSENT }),
         other => panic!("no request is known for {other}"),
     }

@@ -206,7 +206,7 @@ fn views_are_there_again_after_a_stop_and_after_a_kill() {
 fn a_kill_while_a_topic_becomes_a_view_leaves_one_or_the_other() {
     for delay_ms in [0, 1, 2, 4, 8, 16] {
         let mut broker = Broker::start();
-        broker.allow("belongs to no topic");
+        broker.allow("belongs to no partition of this broker");
         let mut raw = Raw::connect(&broker);
         let source = Topic::create(&mut raw, "source", 1, &[]);
         let topic = Topic::create(&mut raw, "topic", 1, &[]);

@@ -1,0 +1,144 @@
+//! What happens to producers when nodes die, stop or are paused.
+
+use std::time::{Duration, Instant};
+
+use millstream_client::{Admin, ClientConfig, NewTopic};
+use millstream_tests::Cluster;
+use rustix::process::{Signal, kill_process};
+use tokio::time::sleep;
+
+use crate::checker::{check, read_all};
+use crate::workload::{Seen, Workload};
+
+const TOPIC: &str = "records";
+
+/// The time for a cluster to be whole again.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) fn admin(bootstrap: &str) -> Admin {
+    Admin::new(ClientConfig::new(bootstrap)).expect("an admin client")
+}
+
+pub(crate) async fn create(bootstrap: &str, partitions: i32) {
+    let topic = NewTopic {
+        name: TOPIC.to_owned(),
+        partitions: Some(partitions),
+        replication_factor: None,
+        configs: Default::default(),
+    };
+    admin(bootstrap).create_topics(&[topic]).await.expect("a topic");
+}
+
+/// Waits until all replicas of all partitions are in sync.
+pub(crate) async fn whole(bootstrap: &str) {
+    let (begun, admin) = (Instant::now(), admin(bootstrap));
+    loop {
+        let topics = admin.describe_topics(&[TOPIC.to_owned()]).await;
+        let is_whole = topics.as_ref().is_ok_and(|topics| {
+            topics.iter().flat_map(|topic| &topic.partitions).all(|one| {
+                one.leader.is_some() && one.in_sync.len() == one.replicas.len()
+            })
+        });
+        if is_whole {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "the cluster is not whole: {topics:?}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn leader_of(bootstrap: &str, partition: usize) -> i32 {
+    let topics = admin(bootstrap).describe_topics(&[TOPIC.to_owned()]).await.expect("described");
+    topics[0].partitions[partition].leader.expect("a leader")
+}
+
+async fn controller(bootstrap: &str) -> i32 {
+    admin(bootstrap).describe_cluster().await.expect("described").controller.expect("a controller")
+}
+
+/// Stops the producers, and checks what they have seen. Returns it.
+async fn finish(cluster: &Cluster, workload: Workload) -> Vec<Seen> {
+    let seen = workload.stop().await;
+    whole(&cluster.bootstrap()).await;
+    let read = read_all(&cluster.bootstrap(), TOPIC).await;
+    let acknowledged = check(&seen, &read);
+    let gap = seen.iter().map(|seen| seen.longest_gap).max().unwrap_or_default();
+    println!("{acknowledged} acknowledged, none lost or twice; longest gap {gap:?}");
+    assert!(acknowledged > 100, "too little happened");
+    seen
+}
+
+fn assert_no_errors(seen: &[Seen]) {
+    let errors: Vec<&String> = seen.iter().flat_map(|seen| &seen.errors).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_when_leaders_are_killed() {
+    let mut cluster = Cluster::start(3, &[]);
+    let bootstrap = cluster.bootstrap();
+    create(&bootstrap, 3).await;
+    let workload = Workload::start(&bootstrap, TOPIC, 3, 300);
+    for round in 0..4 {
+        sleep(Duration::from_millis(500)).await;
+        // In turns the leader of a partition and the controller.
+        let victim = if round % 2 == 0 { leader_of(&bootstrap, 0).await } else { controller(&bootstrap).await };
+        cluster.kill(victim);
+        sleep(Duration::from_millis(1000)).await;
+        cluster.restart(victim);
+        whole(&bootstrap).await;
+    }
+    assert_no_errors(&finish(&cluster, workload).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolling_restart_is_not_seen_by_producers() {
+    let mut cluster = Cluster::start(3, &[]);
+    let bootstrap = cluster.bootstrap();
+    create(&bootstrap, 3).await;
+    let workload = Workload::start(&bootstrap, TOPIC, 3, 300);
+    for id in 1..=3 {
+        sleep(Duration::from_millis(300)).await;
+        cluster.stop(id);
+        cluster.restart(id);
+        whole(&bootstrap).await;
+    }
+    assert_no_errors(&finish(&cluster, workload).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_when_all_nodes_are_killed_at_once() {
+    let mut cluster = Cluster::start(3, &[]);
+    let bootstrap = cluster.bootstrap();
+    create(&bootstrap, 3).await;
+    let workload = Workload::start(&bootstrap, TOPIC, 3, 300);
+    for _ in 0..2 {
+        sleep(Duration::from_millis(700)).await;
+        cluster.kill_all();
+        for id in 1..=3 {
+            cluster.restart(id);
+        }
+        whole(&bootstrap).await;
+    }
+    assert_no_errors(&finish(&cluster, workload).await);
+}
+
+/// A paused node is not seen to end: its session has to expire.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_when_a_leader_is_paused_for_longer_than_its_session() {
+    let settings = [("broker.session.timeout.ms", "1000"), ("broker.heartbeat.interval.ms", "200")];
+    let mut cluster = Cluster::start(3, &settings);
+    let bootstrap = cluster.bootstrap();
+    create(&bootstrap, 3).await;
+    let workload = Workload::start(&bootstrap, TOPIC, 3, 300);
+    for of_controller in [false, true] {
+        sleep(Duration::from_millis(500)).await;
+        let victim = if of_controller { controller(&bootstrap).await } else { leader_of(&bootstrap, 0).await };
+        let pid = cluster.node_of(victim).pid();
+        kill_process(pid, Signal::STOP).expect("paused");
+        sleep(Duration::from_millis(3000)).await;
+        kill_process(pid, Signal::CONT).expect("resumed");
+        whole(&bootstrap).await;
+    }
+    assert_no_errors(&finish(&cluster, workload).await);
+}

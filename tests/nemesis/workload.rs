@@ -1,0 +1,117 @@
+//! Producers that note what was acknowledged.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use millstream_client::{Delivery, Producer, ProducerConfig, ProducerRecord};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+/// The records that a producer has on their way.
+const IN_FLIGHT_MAX: usize = 200;
+
+/// The keys of a producer.
+const KEYS: u64 = 20;
+
+/// A record and its fate.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) producer: usize,
+    pub(crate) number: u64,
+    /// Where it was stored; `None` if the producer got an error, so that it may be stored or not.
+    pub(crate) stored: Option<(i32, i64)>,
+}
+
+impl Sent {
+    /// Returns the value of a record.
+    pub(crate) fn value(producer: usize, number: u64) -> String {
+        format!("{producer}:{number}")
+    }
+}
+
+/// What one producer has seen.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) sent: Vec<Sent>,
+    pub(crate) errors: Vec<String>,
+    /// The longest time between two acknowledgements.
+    pub(crate) longest_gap: Duration,
+}
+
+/// Producers that run until they are stopped.
+pub(crate) struct Workload {
+    stop: Arc<AtomicBool>,
+    producers: Vec<JoinHandle<Seen>>,
+}
+
+impl Workload {
+    /// Starts idempotent producers that send to a topic, each this many records in a second.
+    pub(crate) fn start(bootstrap: &str, topic: &str, producers: usize, rate: u32) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let producers = (0..producers).map(|id| {
+            let (stop, bootstrap, topic) = (Arc::clone(&stop), bootstrap.to_owned(), topic.to_owned());
+            tokio::spawn(async move { produce(id, &bootstrap, &topic, rate, &stop).await })
+        });
+        Self { producers: producers.collect(), stop }
+    }
+
+    /// Stops the producers, and waits for the fate of every record.
+    pub(crate) async fn stop(self) -> Vec<Seen> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut seen = Vec::new();
+        for producer in self.producers {
+            seen.push(producer.await.expect("a producer does not panic"));
+        }
+        seen
+    }
+}
+
+async fn produce(id: usize, bootstrap: &str, topic: &str, rate: u32, stop: &AtomicBool) -> Seen {
+    let mut config = ProducerConfig::new(bootstrap);
+    config.linger = Duration::from_millis(1);
+    let producer = Producer::builder(config).build().expect("a producer");
+    let (under_way, deliveries) = mpsc::channel(IN_FLIGHT_MAX);
+    let settled = tokio::spawn(settle(id, deliveries));
+    let mut errors = Vec::new();
+    let begun = Instant::now();
+    let mut number = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let due = begun + Duration::from_secs(1) * u32::try_from(number).expect("a short run") / rate;
+        sleep(due.saturating_duration_since(Instant::now())).await;
+        let (key, value) = (format!("{id}-{}", number % KEYS), Sent::value(id, number));
+        match producer.send(ProducerRecord::new(topic).key(key.as_bytes()).value(value.as_bytes())).await {
+            Ok(delivery) => under_way.send((number, delivery)).await.expect("the other task runs"),
+            Err(error) => errors.push(error.to_string()),
+        }
+        number += 1;
+    }
+    drop(under_way);
+    let mut seen = settled.await.expect("no panic");
+    producer.close(Duration::from_secs(10)).await.expect("everything is settled");
+    seen.errors.extend(errors);
+    seen
+}
+
+/// Waits for the fate of records in the order of sending.
+async fn settle(producer: usize, mut deliveries: mpsc::Receiver<(u64, Delivery)>) -> Seen {
+    let mut seen = Seen::default();
+    let mut acknowledged: Option<Instant> = None;
+    while let Some((number, delivery)) = deliveries.recv().await {
+        let stored = match delivery.await {
+            Ok(stored) => {
+                let now = Instant::now();
+                let gap = acknowledged.replace(now).map_or(Duration::ZERO, |before| now - before);
+                seen.longest_gap = seen.longest_gap.max(gap);
+                Some((stored.partition, stored.offset))
+            }
+            Err(error) => {
+                seen.errors.push(error.to_string());
+                None
+            }
+        };
+        seen.sent.push(Sent { producer, number, stored });
+    }
+    seen
+}

@@ -1,0 +1,99 @@
+//! A cluster under test: real processes on this machine.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+use rustix::process::Signal;
+
+use crate::{Broker, BrokerBuilder};
+
+/// The warnings of a node whose peers end or are paused.
+const PEERS_FAIL: [&str; 3] =
+    ["cannot fetch from the leader", "the leader has no listener for other brokers", "cannot follow its leader"];
+
+/// The nodes of a cluster, from id 1 on. The first one forms it, and the others join.
+pub struct Cluster {
+    nodes: Vec<Broker>,
+}
+
+impl Cluster {
+    /// Starts nodes with these configs, on top of three replicas for every topic.
+    pub fn start(count: usize, settings: &[(&str, &str)]) -> Self {
+        // All are held until each node has one, so that they differ.
+        let held: Vec<TcpListener> =
+            (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port")).collect();
+        let ports: Vec<u16> = held.iter().map(|socket| socket.local_addr().expect("bound").port()).collect();
+        drop(held);
+        let nodes = (1..).zip(&ports).map(|(id, port)| Self::node(id, *port, ports[0], settings).start()).collect();
+        Self { nodes }
+    }
+
+    /// Returns a node that listens on `port` for other nodes, and looks for the cluster at the port `first`.
+    pub fn node(id: usize, port: u16, first: u16, settings: &[(&str, &str)]) -> BrokerBuilder {
+        let mut node = Broker::builder()
+            .set("node.id", &id.to_string())
+            .set("listeners", &format!("PLAINTEXT://127.0.0.1:0,NODES://127.0.0.1:{port}"))
+            .set("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,NODES:PLAINTEXT")
+            .set("controller.listener.names", "NODES")
+            .set("controller.quorum.bootstrap.servers", &format!("127.0.0.1:{first}"))
+            .set("default.replication.factor", "3")
+            .set("offsets.topic.replication.factor", "3")
+            .set("offsets.topic.num.partitions", "4")
+            .set("min.insync.replicas", "2")
+            .set("group.initial.rebalance.delay.ms", "100");
+        for (key, value) in settings {
+            node = node.set(key, value);
+        }
+        PEERS_FAIL.into_iter().fold(node, BrokerBuilder::allow)
+    }
+
+    /// Returns the addresses of all nodes, as clients take them.
+    pub fn bootstrap(&self) -> String {
+        self.nodes.iter().map(Broker::bootstrap).collect::<Vec<_>>().join(",")
+    }
+
+    /// Returns the number of nodes.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Returns whether there are no nodes.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// Returns a node by its id.
+    pub fn node_of(&mut self, id: i32) -> &mut Broker {
+        &mut self.nodes[usize::try_from(id).expect("an id") - 1]
+    }
+
+    /// Returns the address of a node.
+    pub fn address(&self, id: i32) -> SocketAddr {
+        self.nodes[usize::try_from(id).expect("an id") - 1].address()
+    }
+
+    /// Ends the process of a node with SIGKILL.
+    pub fn kill(&mut self, id: i32) {
+        self.node_of(id).kill();
+    }
+
+    /// Stops a node with SIGTERM, and waits for its end.
+    pub fn stop(&mut self, id: i32) {
+        let status = self.node_of(id).stop(Signal::TERM);
+        assert!(status.success(), "node {id} stops with {status}");
+    }
+
+    /// Starts a node that was killed or stopped.
+    pub fn restart(&mut self, id: i32) {
+        self.node_of(id).restart();
+    }
+
+    /// Ends all processes with SIGKILL.
+    pub fn kill_all(&mut self) {
+        self.nodes.iter_mut().for_each(Broker::kill);
+    }
+
+    /// Adds a node that was started elsewhere.
+    pub fn push(&mut self, node: Broker) {
+        self.nodes.push(node);
+    }
+}
