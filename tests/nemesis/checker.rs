@@ -69,7 +69,9 @@ pub(crate) fn check(seen: &[Seen], read: &BTreeMap<i32, Vec<(i64, String)>>) -> 
             None => broken.push(format!("{value} was acknowledged at {stored:?} and is lost")),
             // A duplicate whose offset the broker no longer knows.
             Some(_) if stored.1 < 0 => {}
-            Some(at) if *at != stored => broken.push(format!("{value} was acknowledged at {stored:?} and is at {at:?}")),
+            Some(at) if *at != stored => {
+                broken.push(format!("{value} was acknowledged at {stored:?} and is at {at:?}"))
+            }
             Some(_) => {}
         }
     }

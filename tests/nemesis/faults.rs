@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use millstream_client::{Admin, ClientConfig, NewTopic};
+use millstream_client::{Admin, ClientConfig, NewTopic, PartitionDescription};
 use millstream_tests::Cluster;
 use rustix::process::{Signal, kill_process};
 use tokio::time::sleep;
@@ -10,10 +10,10 @@ use tokio::time::sleep;
 use crate::checker::{check, read_all};
 use crate::workload::{Seen, Workload};
 
-const TOPIC: &str = "records";
+pub(crate) const TOPIC: &str = "records";
 
 /// The time for a cluster to be whole again.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn admin(bootstrap: &str) -> Admin {
     Admin::new(ClientConfig::new(bootstrap)).expect("an admin client")
@@ -31,15 +31,19 @@ pub(crate) async fn create(bootstrap: &str, partitions: i32) {
 
 /// Waits until all replicas of all partitions are in sync.
 pub(crate) async fn whole(bootstrap: &str) {
+    whole_without(bootstrap, -1).await;
+}
+
+/// Waits until all replicas are in sync, but for those of one node.
+pub(crate) async fn whole_without(bootstrap: &str, missing: i32) {
     let (begun, admin) = (Instant::now(), admin(bootstrap));
+    let is_in_sync = |one: &PartitionDescription| {
+        let others = one.replicas.iter().filter(|id| **id != missing);
+        one.leader.is_some_and(|leader| leader != missing) && others.clone().all(|id| one.in_sync.contains(id))
+    };
     loop {
         let topics = admin.describe_topics(&[TOPIC.to_owned()]).await;
-        let is_whole = topics.as_ref().is_ok_and(|topics| {
-            topics.iter().flat_map(|topic| &topic.partitions).all(|one| {
-                one.leader.is_some() && one.in_sync.len() == one.replicas.len()
-            })
-        });
-        if is_whole {
+        if topics.as_ref().is_ok_and(|topics| topics.iter().flat_map(|topic| &topic.partitions).all(is_in_sync)) {
             return;
         }
         assert!(begun.elapsed() < PATIENCE, "the cluster is not whole: {topics:?}");

@@ -11,7 +11,7 @@ use std::{env, fs, thread};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::command::wait_until;
+use crate::command::{Tool, wait_until};
 use crate::log::{AFTER_KILL, Allowed};
 
 /// How long a broker may take to respond, and to stop. It is generous, since tests share the machine.
@@ -99,6 +99,27 @@ impl BrokerBuilder {
     pub fn allow(self, part: &str) -> Self {
         self.allowed.add(part);
         self
+    }
+
+    /// Starts a broker that does not start up, and returns what it writes to its standard error.
+    ///
+    /// # Panics
+    /// When it goes on running.
+    pub fn rejected(self) -> String {
+        let temporary = TempDir::new().expect("a temporary folder can be made");
+        let folder = self.folder.clone().unwrap_or_else(|| temporary.path().join("data"));
+        let settings = self.settings.iter().flat_map(|(key, value)| ["--set".to_owned(), format!("{key}={value}")]);
+        let listen = ["--listen", "127.0.0.1:0"].map(str::to_owned);
+        let finished = Tool::new(millstream())
+            .arg("serve")
+            .args(listen)
+            .arg("--data-dir")
+            .arg(folder)
+            .args(settings)
+            .limit(PATIENCE)
+            .run();
+        assert_eq!(finished.code, Some(1), "{}", finished.stderr);
+        finished.stderr
     }
 
     /// Starts the broker and waits for its `listening on` line.

@@ -7,12 +7,18 @@ use rustix::process::Signal;
 use crate::{Broker, BrokerBuilder};
 
 /// The warnings of a node whose peers end or are paused.
-const PEERS_FAIL: [&str; 3] =
-    ["cannot fetch from the leader", "the leader has no listener for other brokers", "cannot follow its leader"];
+const PEERS_FAIL: [&str; 4] = [
+    "cannot fetch from the leader",
+    "the leader has no listener for other brokers",
+    "cannot follow its leader",
+    "the node comes back without its log",
+];
 
 /// The nodes of a cluster, from id 1 on. The first one forms it, and the others join.
 pub struct Cluster {
     nodes: Vec<Broker>,
+    /// The port of each node for other nodes.
+    ports: Vec<u16>,
 }
 
 impl Cluster {
@@ -24,7 +30,12 @@ impl Cluster {
         let ports: Vec<u16> = held.iter().map(|socket| socket.local_addr().expect("bound").port()).collect();
         drop(held);
         let nodes = (1..).zip(&ports).map(|(id, port)| Self::node(id, *port, ports[0], settings).start()).collect();
-        Self { nodes }
+        Self { nodes, ports }
+    }
+
+    /// Returns the port at which other nodes reach a node.
+    pub fn node_port(&self, id: i32) -> u16 {
+        self.ports[usize::try_from(id).expect("an id") - 1]
     }
 
     /// Returns a node that listens on `port` for other nodes, and looks for the cluster at the port `first`.
@@ -90,10 +101,5 @@ impl Cluster {
     /// Ends all processes with SIGKILL.
     pub fn kill_all(&mut self) {
         self.nodes.iter_mut().for_each(Broker::kill);
-    }
-
-    /// Adds a node that was started elsewhere.
-    pub fn push(&mut self, node: Broker) {
-        self.nodes.push(node);
     }
 }

@@ -21,15 +21,28 @@ use super::peers::PeerError;
 /// The pause before a connection is retried.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// The number of ended processes that are remembered.
-const ENDED_MAX: usize = 64;
+/// What is known of the process of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Process {
+    /// It was the last one that accepted a connection.
+    Runs(Uuid),
+    /// It has ended, and no other one was seen since.
+    Ended(Uuid),
+}
 
-/// A process that has ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Ended {
-    pub(crate) node_id: NodeId,
-    /// The incarnation of the process.
-    pub(crate) incarnation: Uuid,
+/// What is known of each node. A node that was never reached is missing.
+#[derive(Debug, Default)]
+pub(crate) struct Processes(HashMap<NodeId, Process>);
+
+impl Processes {
+    /// Returns whether a process has ended: it was seen to end, or another one runs in its place.
+    pub(crate) fn has_ended(&self, node_id: NodeId, incarnation: Uuid) -> bool {
+        match self.0.get(&node_id) {
+            None => false,
+            Some(Process::Runs(other)) => *other != incarnation,
+            Some(Process::Ended(ended)) => *ended == incarnation,
+        }
+    }
 }
 
 impl Cluster {
@@ -80,6 +93,7 @@ impl Cluster {
                     if let Some(before) = known.replace(incarnation).filter(|before| *before != incarnation) {
                         self.process_ended(node_id, before).await;
                     }
+                    self.note(node_id, Process::Runs(incarnation));
                     connection.closed().await;
                     // At once: this shows whether the process has ended.
                     continue;
@@ -97,14 +111,15 @@ impl Cluster {
 
     async fn process_ended(&self, node_id: NodeId, incarnation: Uuid) {
         tracing::info!(node_id, "the process of a node has ended");
-        self.ended.send_modify(|ended| {
-            if ended.len() == ENDED_MAX {
-                ended.remove(0);
-            }
-            ended.push(Ended { node_id, incarnation });
-        });
+        self.note(node_id, Process::Ended(incarnation));
         if let Some(quorum) = self.quorum() {
             quorum.declare_dead(node_id).await;
         }
+    }
+
+    fn note(&self, node_id: NodeId, process: Process) {
+        self.processes.send_modify(|processes| {
+            processes.0.insert(node_id, process);
+        });
     }
 }

@@ -36,7 +36,7 @@ use uuid::Uuid;
 
 pub(crate) use call::{Call, Changed, Member, QuorumState, Reply};
 pub(crate) use forming::{FormError, Place, Standing};
-pub(crate) use liveness::Ended;
+pub(crate) use liveness::Processes;
 pub(crate) use peers::PeerError;
 pub(crate) use service::{ControllerCalls, FIRST_BYTE, serve};
 
@@ -78,8 +78,8 @@ pub(crate) struct Cluster {
     quorum: OnceLock<Arc<RaftQuorum>>,
     controller: OnceLock<Arc<dyn ControllerCalls>>,
     peers: Arc<Peers>,
-    /// The processes that are known to have ended.
-    pub(crate) ended: watch::Sender<Vec<Ended>>,
+    /// The processes of the other nodes.
+    pub(crate) processes: watch::Sender<Processes>,
     /// Why the node cannot go on.
     fatal: watch::Sender<Option<String>>,
 }
@@ -105,7 +105,7 @@ impl Cluster {
             quorum: OnceLock::new(),
             controller: OnceLock::new(),
             peers: Arc::new(Peers::new(node_id, incarnation)),
-            ended: watch::Sender::default(),
+            processes: watch::Sender::default(),
             fatal: watch::Sender::default(),
         })
     }

@@ -63,7 +63,7 @@ impl Controller {
         let mut tick = interval((config.session_timeout / 10).max(Duration::from_millis(10)));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut balanced = Instant::now();
-        let (mut leaderships, mut ended) = (cluster.leaderships(), cluster.ended.subscribe());
+        let (mut leaderships, mut ended) = (cluster.leaderships(), cluster.processes.subscribe());
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
@@ -86,8 +86,8 @@ impl Controller {
 
     async fn fence_the_gone(self: &Arc<Self>, cluster: &Cluster) {
         let image = self.metadata.image();
-        let others = image.brokers().filter(|broker| !broker.fenced && broker.registration.id != cluster.node_id);
-        for broker in others {
+        let own = cluster.incarnation;
+        for broker in image.brokers().filter(|broker| !broker.fenced && broker.registration.incarnation != own) {
             let id = broker.registration.id;
             let reason = if has_ended(cluster, broker) {
                 "its process has ended"
@@ -110,7 +110,11 @@ impl Controller {
 
 fn has_ended(cluster: &Cluster, broker: &BrokerImage) -> bool {
     let (id, incarnation) = (broker.registration.id, broker.registration.incarnation);
-    cluster.ended.borrow().iter().any(|ended| ended.node_id == id && ended.incarnation == incarnation)
+    match id == cluster.node_id {
+        // Only one process can have the folder and the address of this node.
+        true => incarnation != cluster.incarnation,
+        false => cluster.processes.borrow().has_ended(id, incarnation),
+    }
 }
 
 /// The calls of other nodes.

@@ -24,6 +24,9 @@ use crate::error::ApiError;
 /// The version of Fetch. Both sides run this program.
 const VERSION: i16 = 18;
 
+/// The pause before a leader is asked again that knows other metadata than its follower.
+const METADATA_WAIT: Duration = Duration::from_millis(20);
+
 /// The limits of a fetcher.
 #[derive(Debug, Clone)]
 pub(crate) struct FetcherConfig {
@@ -211,7 +214,8 @@ impl Fetcher {
                 Err(error) => Err(error),
             };
             let Err(error) = outcome else { continue };
-            self.delayed.insert(followed.key(), Instant::now() + self.config.backoff);
+            let pause = if matches!(error, FollowError::Wait) { METADATA_WAIT } else { self.config.backoff };
+            self.delayed.insert(followed.key(), Instant::now() + pause);
             match error {
                 FollowError::Wait | FollowError::Partition(PartitionError::NotHosted | PartitionError::Elsewhere) => {}
                 error => followed.partition.report("the partition cannot follow its leader", &error),
@@ -249,7 +253,10 @@ impl Replica {
                 ErrorCode::OFFSET_OUT_OF_RANGE => Some(ResponseError::OffsetOutOfRange),
                 ErrorCode::FENCED_LEADER_EPOCH
                 | ErrorCode::UNKNOWN_LEADER_EPOCH
-                | ErrorCode::NOT_LEADER_OR_FOLLOWER => Some(ResponseError::WrongEpoch),
+                | ErrorCode::NOT_LEADER_OR_FOLLOWER
+                // The leader is behind with the metadata.
+                | ErrorCode::UNKNOWN_TOPIC_ID
+                | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => Some(ResponseError::WrongEpoch),
                 other => return Err(FollowError::Leader(other)),
             },
         };
