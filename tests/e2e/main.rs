@@ -5,6 +5,7 @@ mod cluster;
 mod config_keys;
 mod configs;
 mod connections;
+mod coordinators;
 mod data_folder;
 mod deletions;
 mod edge;

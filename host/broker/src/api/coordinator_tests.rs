@@ -154,7 +154,7 @@ async fn a_commit_without_enough_replicas_fails_in_time_and_counts_once_they_are
         }
     };
     timeout(Duration::from_secs(60), is_small).await.expect("the follower leaves the in-sync set");
-    assert_eq!(nodes[0].commit("b", 6).await, Err(GroupError::WriteFailed), "it is not appended");
+    assert_eq!(nodes[0].commit("b", 6).await, Err(GroupError::CoordinatorNotAvailable), "it is not appended");
     assert_eq!(nodes[0].committed("b"), Ok(None));
     nodes[1].fetch();
     let is_back = async {

@@ -307,8 +307,13 @@ impl GroupCoordinator {
         if error.is_too_large() {
             return GroupError::RecordTooLarge;
         }
-        if matches!(error, E::LeaderEpochChanged { .. } | E::NotLeader { .. } | E::ShuttingDown) {
-            return GroupError::NotCoordinator;
+        match error {
+            E::LeaderEpochChanged { .. } | E::NotLeader { .. } | E::Elsewhere | E::ShuttingDown => {
+                return GroupError::NotCoordinator;
+            }
+            // Other brokers are down: not a fault of this one.
+            E::NotEnoughReplicas { .. } => return GroupError::CoordinatorNotAvailable,
+            _ => {}
         }
         if let Some(omitted) = self.write_errors.count() {
             tracing::error!(group, omitted, "cannot write to {CONSUMER_OFFSETS}: {error}");

@@ -129,10 +129,13 @@ impl Group {
 
     /// Forgets the coordinator if the request failed.
     pub(crate) fn watch<T>(&self, response: Result<T, Error>) -> Result<T, Error> {
-        if response.is_err() {
+        response.map_err(|error| {
             self.forget_coordinator();
-        }
-        response
+            // The metadata has no broker with this id: it is down, and another one will coordinate the group.
+            let is_gone = error.code() == Some(ErrorCode::BROKER_NOT_AVAILABLE);
+            let what = || format!("reach the coordinator of group {}", &*self.id);
+            if is_gone { Error::broker(what(), ErrorCode::COORDINATOR_NOT_AVAILABLE, None) } else { error }
+        })
     }
 
     /// Converts an error code of the coordinator into a result, and updates the membership accordingly.
