@@ -2,6 +2,7 @@
 
 mod apis;
 mod cluster;
+mod cluster_start;
 mod config_keys;
 mod configs;
 mod connections;

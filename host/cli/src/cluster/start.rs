@@ -1,13 +1,14 @@
 //! `millstream cluster start`: a cluster on this machine, for trying things out.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use millstream_client::{Admin, ClientConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::{output, runtime};
@@ -17,6 +18,10 @@ const NODES: &str = "nodes.json";
 
 /// The time for all nodes to start.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The interval of the looks at the nodes that start, and the time for one look.
+const LOOK_AFTER: Duration = Duration::from_millis(50);
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Run a cluster on this machine. Ctrl-C ends it.
 #[derive(Debug, clap::Args)]
@@ -71,23 +76,15 @@ impl Start {
     async fn run_in(&self, folder: &Path) -> anyhow::Result<()> {
         let ports = self.ports(folder)?;
         let mut nodes = Vec::new();
-        let started = self.start_all(folder, &ports, &mut nodes);
-        let ended = match started {
-            Ok(()) => {
-                let addresses: Vec<_> = ports.iter().map(|ports| format!("127.0.0.1:{}", ports.clients)).collect();
-                let mut out = output::stdout();
-                for Node { id, ports, process } in &nodes {
-                    let log = folder.join(format!("node-{id}.log"));
-                    let (pid, port) = (process.id(), ports.clients);
-                    writeln!(out, "node {id}: 127.0.0.1:{port}  pid {pid}  log {}", log.display())?;
+        let ended = tokio::select! {
+            started = self.start_all(folder, &ports, &mut nodes) => match started {
+                Ok(()) => {
+                    runtime::stop_signal().await;
+                    Ok(())
                 }
-                writeln!(out, "cluster of {} ready: {}", nodes.len(), addresses.join(","))?;
-                out.flush()?;
-                drop(out);
-                runtime::stop_signal().await;
-                Ok(())
-            }
-            Err(error) => Err(error),
+                Err(error) => Err(error),
+            },
+            () = runtime::stop_signal() => Ok(()),
         };
         stop_all(&mut nodes);
         ended
@@ -128,26 +125,36 @@ impl Start {
         Ok(ports)
     }
 
-    fn start_all(&self, folder: &Path, ports: &[Ports], nodes: &mut Vec<Node>) -> anyhow::Result<()> {
-        for (id, ports) in (1..).zip(ports.iter().copied()) {
-            let process = self.command(folder, id, ports, usize::from(self.nodes)).spawn();
-            nodes.push(Node { id, ports, process: process.context("cannot start a node")? });
+    /// Starts all nodes, waits until they are in the cluster, and prints where they are.
+    async fn start_all(&self, folder: &Path, ports: &[Ports], nodes: &mut Vec<Node>) -> anyhow::Result<()> {
+        for (id, own) in (1..).zip(ports.iter().copied()) {
+            let process = self.command(folder, id, own, ports).spawn().context("cannot start a node")?;
+            nodes.push(Node { id, ports: own, process });
         }
-        let deadline = Instant::now() + START_TIMEOUT;
-        for node in nodes {
-            node.wait_until_ready(folder, deadline)?;
+        let addresses: Vec<_> = ports.iter().map(|ports| local(ports.clients)).collect();
+        let addresses = addresses.join(",");
+        wait_until_joined(folder, nodes, &addresses).await?;
+        let mut out = output::stdout();
+        for Node { id, ports, process } in nodes.iter() {
+            let log = folder.join(format!("node-{id}.log"));
+            writeln!(out, "node {id}: {}  pid {}  log {}", local(ports.clients), process.id(), log.display())?;
         }
+        writeln!(out, "cluster of {} ready: {addresses}", nodes.len())?;
+        out.flush()?;
         Ok(())
     }
 
-    fn command(&self, folder: &Path, id: usize, ports: Ports, count: usize) -> Command {
+    fn command(&self, folder: &Path, id: usize, own: Ports, all: &[Ports]) -> Command {
         let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("millstream"));
         let mut command = Command::new(program);
-        let address = |port| format!("127.0.0.1:{port}");
         command.args(["serve", "--until-stdin-ends", "--node-id", &id.to_string()]);
-        command.args(["--listen", &address(ports.clients), "--cluster-listen", &address(ports.nodes)]);
+        command.args(["--listen", &local(own.clients), "--cluster-listen", &local(own.nodes)]);
+        // The first one forms the cluster.
+        for node in all {
+            command.args(["--join", &local(node.nodes)]);
+        }
         command.arg("--data-dir").arg(folder.join(format!("node-{id}")));
-        let replicas = count.min(3);
+        let replicas = all.len().min(3);
         for (key, value) in [
             ("default.replication.factor", replicas),
             ("offsets.topic.replication.factor", replicas),
@@ -158,7 +165,7 @@ impl Start {
         for setting in &self.settings {
             command.args(["--set", setting]);
         }
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
         match File::create(folder.join(format!("node-{id}.log"))) {
             Ok(log) => command.stderr(log),
             Err(_) => command.stderr(Stdio::null()),
@@ -174,18 +181,39 @@ fn free_port(held: &mut Vec<TcpListener>) -> anyhow::Result<u16> {
     Ok(port)
 }
 
+fn local(port: u16) -> String {
+    format!("127.0.0.1:{port}")
+}
+
 impl Node {
-    /// Waits until the node has printed the addresses that it listens on.
-    fn wait_until_ready(&mut self, folder: &Path, deadline: Instant) -> anyhow::Result<()> {
-        let Some(stdout) = self.process.stdout.take() else { return Ok(()) };
-        let mut line = String::new();
-        // A node that fails closes its output. One that waits for others prints nothing.
-        let read = BufReader::new(stdout).read_line(&mut line);
-        if read.is_ok_and(|bytes| bytes > 0) && Instant::now() < deadline {
+    /// Fails if the process of the node has ended.
+    fn check(&mut self, folder: &Path) -> anyhow::Result<()> {
+        if self.process.try_wait()?.is_none() {
             return Ok(());
         }
         let log = fs::read_to_string(folder.join(format!("node-{}.log", self.id))).unwrap_or_default();
         bail!("node {} does not start: {}", self.id, log.lines().last().unwrap_or("it has no log"));
+    }
+}
+
+/// Waits until the cluster has all nodes as brokers that are alive.
+async fn wait_until_joined(folder: &Path, nodes: &mut [Node], bootstrap: &str) -> anyhow::Result<()> {
+    let mut config = ClientConfig::new(bootstrap);
+    config.default_api_timeout = LOOK_TIMEOUT;
+    let admin = Admin::new(config)?;
+    let deadline = Instant::now() + START_TIMEOUT;
+    loop {
+        nodes.iter_mut().try_for_each(|node| node.check(folder))?;
+        let described = admin.describe_cluster().await;
+        let brokers = described.as_ref().map_or(&[][..], |cluster| &cluster.brokers);
+        let alive = brokers.iter().filter(|broker| !broker.fenced).count();
+        if alive == nodes.len() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            bail!("{alive} of {} nodes are in the cluster after {} s", nodes.len(), START_TIMEOUT.as_secs());
+        }
+        tokio::time::sleep(LOOK_AFTER).await;
     }
 }
 
