@@ -96,7 +96,8 @@ pub(crate) fn rust_libraries() -> Result<PathBuf> {
 /// # Errors
 /// Something does not compile; cargo has printed why.
 pub(crate) fn build_programs() -> Result<()> {
-    succeed(&mut cargo(["build", "--package", "millstream-cli", "--package", "earthquakes"]))
+    let packages = ["millstream-cli", "earthquakes", "failover"].into_iter().flat_map(|package| ["--package", package]);
+    succeed(&mut cargo(["build"].into_iter().chain(packages)))
 }
 
 /// Builds all programs, tests and examples.

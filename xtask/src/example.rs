@@ -39,17 +39,19 @@ pub(crate) enum Example {
     Admit,
     View,
     Rollback,
+    Failover,
     BesideKafka,
 }
 
 impl Example {
-    const ALL: [Self; 4] = [Self::Admit, Self::View, Self::Rollback, Self::BesideKafka];
+    const ALL: [Self; 5] = [Self::Admit, Self::View, Self::Rollback, Self::Failover, Self::BesideKafka];
 
     fn name(self) -> &'static str {
         match self {
             Self::Admit => "admit",
             Self::View => "view",
             Self::Rollback => "rollback",
+            Self::Failover => "failover",
             Self::BesideKafka => "beside-kafka",
         }
     }
