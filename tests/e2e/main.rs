@@ -10,6 +10,7 @@ mod coordinators;
 mod data_folder;
 mod deletions;
 mod edge;
+mod failover;
 mod fetch;
 #[path = "../fixtures/guests/mod.rs"]
 #[allow(dead_code, reason = "shared with the tests of the sandbox, which use all of it")]

@@ -6,6 +6,7 @@ use millstream_wire::messages::{DescribeClusterRequest, UnregisterBrokerRequest}
 
 use super::Admin;
 use crate::error::Error;
+use crate::net::address_of;
 
 /// The first version of DescribeCluster with fenced brokers.
 const FIRST_WITH_FENCED: i16 = 2;
@@ -59,10 +60,7 @@ impl Admin {
         self.cluster.refresh(self.cluster.metadata().generation).await?;
         let brokers = response.brokers.iter().map(|broker| BrokerDescription {
             id: broker.broker_id,
-            address: match broker.host.contains(':') {
-                true => format!("[{}]:{}", &*broker.host, broker.port).into(),
-                false => format!("{}:{}", &*broker.host, broker.port).into(),
-            },
+            address: address_of(&broker.host, broker.port).into(),
             rack: broker.rack.as_deref().map(Arc::from),
             fenced: broker.is_fenced,
         });

@@ -17,7 +17,7 @@ use super::state::Wanted;
 use super::{Inner, offsets};
 use crate::edge;
 use crate::error::Error;
-use crate::net::Lane;
+use crate::net::{Lane, NewLeader};
 
 /// The last version of Fetch with topic names; later ones have topic ids.
 const LAST_WITH_NAMES: i16 = 12;
@@ -130,6 +130,8 @@ fn fetches(inner: &Inner, busy: &HashSet<i32>) -> (HashMap<i32, Vec<PartitionFet
             leaderless = true;
             continue;
         };
+        // Its partitions may have another leader soon.
+        leaderless |= inner.cluster.is_down(node);
         if busy.contains(&node) {
             continue;
         }
@@ -155,6 +157,7 @@ async fn fetch(inner: &Arc<Inner>, node: i32, fetches: Vec<PartitionFetch>) {
             if !error.retriable() && error.code() != Some(ErrorCode::BROKER_NOT_AVAILABLE) {
                 inner.fail(error);
             }
+            inner.cluster.has_broken(node);
             inner.want_refresh();
             let again = Instant::now() + inner.config.client.backoff(0);
             let mut state = inner.state.lock();
@@ -224,11 +227,20 @@ async fn handle_response(inner: &Arc<Inner>, fetches: Vec<PartitionFetch>, respo
             parts.insert((name.clone(), part.partition_index), part);
         }
     }
+    let named = parts.iter().map(|((topic, partition), part)| {
+        let leader = &part.current_leader;
+        NewLeader { topic, partition: *partition, id: leader.leader_id, epoch: leader.leader_epoch }
+    });
+    let named: Vec<NewLeader<'_>> = named.filter(|leader| leader.id >= 0).collect();
+    let knows_leaders = inner.cluster.learn_leaders(&named, &response.node_endpoints);
     for target in fetches {
         let TopicPartition { topic, partition } = &target.partition;
         match parts.remove(&(topic.clone(), *partition)) {
             Some(part) if part.error_code == ErrorCode::NONE => decode(inner, &target, part).await,
-            Some(part) => rejected(inner, &target, part.error_code),
+            Some(part) => {
+                let knows_leader = knows_leaders && part.current_leader.leader_id >= 0;
+                rejected(inner, &target, part.error_code, knows_leader);
+            }
             // A broker may omit partitions without records; it may also have lost the topic.
             None => {
                 let again = Instant::now() + inner.config.client.backoff(0);
@@ -282,12 +294,15 @@ async fn decode(inner: &Arc<Inner>, target: &PartitionFetch, part: PartitionData
     inner.changed();
 }
 
-fn rejected(inner: &Inner, target: &PartitionFetch, code: ErrorCode) {
+fn rejected(inner: &Inner, target: &PartitionFetch, code: ErrorCode, knows_leader: bool) {
     let partition = &target.partition;
     tracing::debug!(%partition, %code, offset = target.offset, "a fetch was rejected");
     let mut state = inner.state.lock();
     let Some(entry) = state.current(partition, target.version) else { return };
     entry.fetching = false;
+    if knows_leader {
+        return;
+    }
     entry.not_before = Some(Instant::now() + inner.config.client.backoff(0));
     match code {
         ErrorCode::OFFSET_OUT_OF_RANGE => match inner.config.auto_offset_reset {

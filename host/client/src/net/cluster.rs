@@ -1,15 +1,15 @@
 //! The cluster as seen by one client: a connection per broker and lane, the metadata, retries.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millstream_wire::messages::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
+use millstream_wire::messages::{MetadataRequest, MetadataRequestTopic, MetadataResponse, NodeEndpoint};
 use millstream_wire::{ErrorCode, Request, Str};
 use parking_lot::{Mutex, RwLock};
 
 use super::connection::Connection;
-use super::metadata::{Metadata, Topic};
+use super::metadata::{Metadata, NewLeader, Topic};
 use crate::config::ClientConfig;
 use crate::error::Error;
 
@@ -44,6 +44,8 @@ type Slots = HashMap<(Target, Lane), Arc<tokio::sync::Mutex<Slot>>>;
 pub(crate) struct Cluster {
     config: ClientConfig,
     slots: Mutex<Slots>,
+    /// The brokers that could not be reached at the last attempt, or whose connection has broken since.
+    down: Mutex<HashSet<i32>>,
     metadata: RwLock<Arc<Metadata>>,
     /// The topics that a refresh requests.
     topics: Mutex<BTreeSet<Arc<str>>>,
@@ -58,6 +60,7 @@ impl Cluster {
         Self {
             config,
             slots: Mutex::default(),
+            down: Mutex::default(),
             metadata: RwLock::new(Arc::new(Metadata::empty())),
             topics: Mutex::default(),
             auto_create,
@@ -90,7 +93,9 @@ impl Cluster {
         if let Some(connection) = slot.connection.as_ref().filter(|connection| connection.alive()) {
             return Ok(connection.clone());
         }
-        slot.connection = None;
+        if slot.connection.take().is_some() {
+            self.set_down(target, true);
+        }
         if let Some(next_attempt) = slot.next_attempt {
             tokio::time::sleep_until(next_attempt.into()).await;
         }
@@ -104,6 +109,7 @@ impl Cluster {
         match Connection::open(&address, &self.config).await {
             Ok(connection) => {
                 let connection = Arc::new(connection);
+                self.set_down(target, false);
                 slot.failures = 0;
                 // Prevents a tight loop with a broker that accepts connections and closes them at once.
                 slot.next_attempt = Some(Instant::now() + self.config.connect_backoff(0));
@@ -111,6 +117,7 @@ impl Cluster {
                 Ok(connection)
             }
             Err(error) => {
+                self.set_down(target, true);
                 slot.next_attempt = Some(Instant::now() + self.config.connect_backoff(slot.failures));
                 slot.failures = slot.failures.saturating_add(1);
                 Err(error)
@@ -118,7 +125,44 @@ impl Cluster {
         }
     }
 
+    fn set_down(&self, target: Target, is_down: bool) {
+        let Target::Broker(node) = target else { return };
+        let mut down = self.down.lock();
+        if is_down {
+            down.insert(node);
+        } else {
+            down.remove(&node);
+        }
+    }
+
+    /// Notes that the connection to a broker has broken.
+    pub(crate) fn has_broken(&self, node: i32) {
+        self.set_down(Target::Broker(node), true);
+    }
+
+    /// Returns whether the last attempt to reach a broker failed. Its partitions may have other leaders soon.
+    pub(crate) fn is_down(&self, node: i32) -> bool {
+        self.down.lock().contains(&node)
+    }
+
+    /// Takes over leaders that a response names, without a request for metadata (KIP-951). Returns whether one of them
+    /// is newer than what was known.
+    pub(crate) fn learn_leaders(&self, leaders: &[NewLeader<'_>], endpoints: &[NodeEndpoint]) -> bool {
+        if leaders.iter().all(|leader| leader.id < 0) {
+            return false;
+        }
+        let mut metadata = self.metadata.write();
+        match metadata.with_leaders(leaders, endpoints) {
+            Some(newer) => {
+                *metadata = Arc::new(newer);
+                true
+            }
+            None => false,
+        }
+    }
+
     /// Returns a connection to any broker: an open one, then one of the known brokers, then of the bootstrap servers.
+    /// Brokers that could not be reached come last.
     pub(crate) async fn any(&self) -> Result<Arc<Connection>, Error> {
         if let Some(connection) = self.open_connection() {
             return Ok(connection);
@@ -126,8 +170,10 @@ impl Cluster {
         let mut brokers: Vec<i32> = self.metadata().brokers.keys().copied().collect();
         brokers.sort_unstable();
         let bootstrap = (0..self.config.bootstrap_servers.len()).map(Target::Bootstrap);
+        let mut targets: Vec<Target> = brokers.into_iter().map(Target::Broker).chain(bootstrap).collect();
+        targets.sort_by_key(|target| self.is_in_backoff(*target));
         let mut last = None;
-        for target in brokers.into_iter().map(Target::Broker).chain(bootstrap) {
+        for target in targets {
             match self.connect(target, Lane::Main).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => last = Some(error),
@@ -139,6 +185,14 @@ impl Cluster {
             Error::UnsupportedVersion { .. } => Err(last),
             last => Err(Error::NoBroker { last: Box::new(last) }),
         }
+    }
+
+    /// Returns whether a connection has failed and its next attempt has to wait.
+    fn is_in_backoff(&self, target: Target) -> bool {
+        let Some(slot) = self.slots.lock().get(&(target, Lane::Main)).cloned() else { return false };
+        // A locked slot is being connected.
+        let Ok(slot) = slot.try_lock() else { return true };
+        slot.failures > 0 && slot.next_attempt.is_some_and(|at| at > Instant::now())
     }
 
     fn open_connection(&self) -> Option<Arc<Connection>> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use millstream_wire::ErrorCode;
-use millstream_wire::messages::{MetadataResponse, MetadataResponseBroker, MetadataResponseTopic};
+use millstream_wire::messages::{MetadataResponse, MetadataResponseBroker, MetadataResponseTopic, NodeEndpoint};
 use uuid::Uuid;
 
 /// A partition in the last metadata response.
@@ -41,6 +41,16 @@ pub(crate) struct Metadata {
     pub(crate) topics: HashMap<Arc<str>, Result<Topic, ErrorCode>>,
 }
 
+/// A leader that the response of another broker names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NewLeader<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) partition: i32,
+    /// -1 if the broker knows none.
+    pub(crate) id: i32,
+    pub(crate) epoch: i32,
+}
+
 impl Metadata {
     /// Returns the metadata before the first response.
     pub(crate) fn empty() -> Self {
@@ -67,6 +77,30 @@ impl Metadata {
     /// Returns the name of the topic with this id.
     pub(crate) fn name_of(&self, id: Uuid) -> Option<&Arc<str>> {
         self.topics.iter().find(|(_, topic)| topic.as_ref().is_ok_and(|topic| topic.id == id)).map(|(name, _)| name)
+    }
+
+    /// Returns the metadata with these leaders, or `None` if none of them is newer or can be reached.
+    pub(crate) fn with_leaders(&self, leaders: &[NewLeader<'_>], endpoints: &[NodeEndpoint]) -> Option<Self> {
+        let mut changed = None;
+        for NewLeader { topic, partition, id, epoch } in leaders.iter().copied() {
+            let Ok(index) = usize::try_from(partition) else { continue };
+            let known = self.topic(topic).and_then(|known| known.partitions.get(index));
+            let endpoint = endpoints.iter().find(|endpoint| endpoint.node_id == id);
+            let is_reachable = endpoint.is_some() || self.brokers.contains_key(&id);
+            if known.is_none_or(|known| known.leader_epoch >= epoch) || !is_reachable {
+                continue;
+            }
+            let newer: &mut Self = changed.get_or_insert_with(|| self.clone());
+            if let Some(endpoint) = endpoint {
+                newer.brokers.insert(id, address_of(&endpoint.host, endpoint.port).into());
+            }
+            if let Some(Ok(topic)) = newer.topics.get_mut(topic)
+                && let Some(partition) = topic.partitions.get_mut(index)
+            {
+                (partition.leader, partition.leader_epoch) = (Some(id), epoch);
+            }
+        }
+        changed
     }
 
     /// Returns the metadata after `response`, which covers all followed topics.
@@ -144,6 +178,19 @@ mod tests {
         assert_eq!(first.updated(response(6, -1)).leader("t", 0), None);
         assert_eq!(first.leader("t", 1), None);
         assert_eq!(&*first.brokers[&1], "[::1]:9");
+    }
+
+    #[test]
+    fn a_named_leader_counts_if_it_is_newer_and_can_be_reached() {
+        let known = Metadata::empty().updated(response(5, 1));
+        let leader = |id, epoch| [NewLeader { topic: "t", partition: 0, id, epoch }];
+        let endpoint = [NodeEndpoint { node_id: 2, host: Str::from("b"), port: 8, ..Default::default() }];
+        assert!(known.with_leaders(&leader(2, 5), &endpoint).is_none(), "the epoch is known");
+        assert!(known.with_leaders(&leader(2, 6), &[]).is_none(), "it has no address");
+        assert!(known.with_leaders(&[NewLeader { topic: "u", ..leader(2, 6)[0] }], &endpoint).is_none());
+        let newer = known.with_leaders(&leader(2, 6), &endpoint).expect("it is newer");
+        assert_eq!((newer.leader("t", 0), &*newer.brokers[&2]), (Some((2, 6)), "b:8"));
+        assert_eq!(newer.updated(response(5, 1)).leader("t", 0), Some((2, 6)), "an older response changes no leader");
     }
 
     #[test]

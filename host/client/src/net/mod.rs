@@ -6,4 +6,4 @@ mod metadata;
 
 pub(crate) use cluster::{Cluster, Lane};
 pub(crate) use connection::Connection;
-pub(crate) use metadata::{Metadata, Partition, Topic, address_of};
+pub(crate) use metadata::{Metadata, NewLeader, Partition, Topic, address_of};

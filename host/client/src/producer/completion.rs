@@ -1,7 +1,7 @@
 //! Completes an attempt to send a batch: it was stored, is retried, or failed.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use millstream_wire::ErrorCode;
 
@@ -25,6 +25,8 @@ pub(crate) enum Outcome {
     Rejected {
         code: ErrorCode,
         message: Option<Arc<str>>,
+        /// Whether the broker has named another leader, so that a retry does not have to wait.
+        knows_leader: bool,
         /// The invalid records: index in the batch and message.
         rows: Vec<(i32, Arc<str>)>,
     },
@@ -57,7 +59,11 @@ pub(crate) fn complete(inner: &Arc<Inner>, taken: Taken, outcome: Outcome) {
     match decision {
         Decision::Retry(error) => {
             tracing::debug!(topic = %topic.name, partition, attempts = batch.attempts, %error, "retrying the batch");
-            batch.not_before = Instant::now() + inner.cluster.config().backoff(batch.attempts.saturating_sub(1));
+            let wait = match outcome {
+                Outcome::Rejected { knows_leader: true, .. } => Duration::ZERO,
+                _ => inner.cluster.config().backoff(batch.attempts.saturating_sub(1)),
+            };
+            batch.not_before = Instant::now() + wait;
             batch.last_error = Some(error);
             queue.put_back(batch);
             drop(partitions);
@@ -92,11 +98,11 @@ fn decide(
             batch.maybe_stored |= error.outcome_unknown();
             (error.clone(), error.retriable())
         }
-        Outcome::Rejected { code, message, .. } => {
+        Outcome::Rejected { code, message, knows_leader, .. } => {
             // With these two codes the leader has the batch and its followers may not.
             batch.maybe_stored |=
                 matches!(*code, ErrorCode::REQUEST_TIMED_OUT | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND);
-            if wants_metadata(*code) {
+            if wants_metadata(*code) && !knows_leader {
                 inner.want_refresh();
             }
             let error = Error::broker(what(), *code, message.as_deref());

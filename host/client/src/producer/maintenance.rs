@@ -14,6 +14,9 @@ use crate::error::Error;
 /// The interval of the check for batches whose `delivery.timeout.ms` has passed.
 const EXPIRY_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
+/// The interval of metadata refreshes while records wait for a leader that is not known or cannot be reached.
+const LEADER_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Runs until the producer is closed and every record has its result.
 pub(crate) async fn run(inner: Arc<Inner>) {
     let mut failures = 0;
@@ -22,7 +25,7 @@ pub(crate) async fn run(inner: Arc<Inner>) {
         let wait = match maintained {
             Ok(()) => {
                 failures = 0;
-                EXPIRY_CHECK_INTERVAL
+                if lacks_leader(&inner) { LEADER_CHECK_INTERVAL } else { EXPIRY_CHECK_INTERVAL }
             }
             Err(error) if error.retriable() => {
                 tracing::debug!(%error, "the cluster cannot be reached");
@@ -55,7 +58,7 @@ async fn maintain(inner: &Arc<Inner>) -> Result<(), Error> {
         let identity = init_producer_id(inner).await?;
         inner.set_identity(identity);
     }
-    if inner.take_refresh() || inner.cluster.stale() || leaderless(inner) {
+    if inner.take_refresh() || inner.cluster.stale() || lacks_leader(inner) {
         inner.cluster.refresh(inner.cluster.metadata().generation).await?;
         inner.topics().iter().for_each(|topic| inner.dispatch(topic));
     }
@@ -69,13 +72,16 @@ async fn init_producer_id(inner: &Inner) -> Result<Identity, Error> {
     Ok(Identity { producer_id: response.producer_id, epoch: response.producer_epoch })
 }
 
-/// Returns whether records wait for a partition without a known leader.
-fn leaderless(inner: &Inner) -> bool {
+/// Returns whether records wait for a partition without a known leader, or with one that cannot be reached.
+fn lacks_leader(inner: &Inner) -> bool {
     let metadata = inner.cluster.metadata();
     inner.topics().iter().any(|topic| {
         let partitions = topic.partitions.lock();
         let waiting = partitions.iter().enumerate().filter(|(_, queue)| !queue.batches.is_empty());
-        waiting.into_iter().any(|(index, _)| metadata.leader(&topic.name, index as i32).is_none())
+        waiting.into_iter().any(|(index, _)| {
+            let leader = metadata.leader(&topic.name, index as i32);
+            leader.is_none_or(|(node, _)| inner.cluster.is_down(node))
+        })
     })
 }
 

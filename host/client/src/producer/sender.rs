@@ -21,7 +21,7 @@ use super::completion::{Outcome, complete};
 use super::config::Acks;
 use crate::edge::{self, ProducerStages};
 use crate::error::Error;
-use crate::net::{Connection, Lane};
+use crate::net::{Connection, Lane, NewLeader};
 
 /// The last version of Produce with topic names; later ones have topic ids.
 const LAST_WITH_NAMES: i16 = 12;
@@ -71,7 +71,7 @@ pub(crate) async fn run(inner: Arc<Inner>, node: i32) {
             biased;
             response = front(&mut in_flight) => {
                 let taken = in_flight.pop_front().map(|request| request.taken).unwrap_or_default();
-                complete_all(&inner, taken, response);
+                complete_all(&inner, node, taken, response);
             }
             changed = changes.changed() => if changed.is_err() { return },
             () = sleep_until(wake.err().flatten()) => {}
@@ -256,7 +256,7 @@ fn request(inner: &Inner, sent: &[Taken]) -> (ProduceRequest, i16) {
     (request, last_version)
 }
 
-fn complete_all(inner: &Arc<Inner>, taken: Vec<Taken>, response: Result<Option<ProduceResponse>, Error>) {
+fn complete_all(inner: &Arc<Inner>, node: i32, taken: Vec<Taken>, response: Result<Option<ProduceResponse>, Error>) {
     let response = match response {
         Ok(Some(response)) => response,
         Ok(None) => {
@@ -264,39 +264,70 @@ fn complete_all(inner: &Arc<Inner>, taken: Vec<Taken>, response: Result<Option<P
         }
         Err(error) => {
             tracing::debug!(%error, batches = taken.len(), "a produce request failed");
+            inner.cluster.has_broken(node);
             inner.want_refresh();
             return taken.into_iter().for_each(|taken| complete(inner, taken, Outcome::Lost(error.clone())));
         }
     };
     let metadata = inner.cluster.metadata();
-    for taken in taken {
+    let find = |taken: &Taken| {
         let id = metadata.topic(&taken.topic.name).map_or(Uuid::nil(), |topic| topic.id);
         let topic = response.responses.iter().find(|topic| {
             if topic.topic_id.is_nil() { topic.name == taken.topic.wire_name } else { topic.topic_id == id }
         });
-        let partition = topic.and_then(|topic| {
+        topic.and_then(|topic| {
             topic.partition_responses.iter().find(|partition| partition.index == taken.partition as i32)
-        });
-        let outcome = match partition {
-            Some(partition) => outcome(partition),
+        })
+    };
+    let knows_leaders = learn_leaders(inner, &taken, &find, &response);
+    for taken in taken {
+        let outcome = match find(&taken) {
+            Some(partition) => outcome(partition, knows_leaders),
             // The response lacks this partition: the topic id may have changed meanwhile.
             None => Outcome::Rejected {
                 code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
                 message: Some("the response lacks the partition".into()),
                 rows: Vec::new(),
+                knows_leader: false,
             },
         };
         complete(inner, taken, outcome);
     }
 }
 
-fn outcome(response: &PartitionProduceResponse) -> Outcome {
+/// Takes over the leaders that the response names. Returns whether that helps.
+fn learn_leaders<'a>(
+    inner: &Arc<Inner>,
+    taken: &[Taken],
+    find: &impl Fn(&Taken) -> Option<&'a PartitionProduceResponse>,
+    response: &ProduceResponse,
+) -> bool {
+    let named = taken.iter().filter_map(|taken| {
+        let leader = &find(taken)?.current_leader;
+        let (topic, partition) = (&*taken.topic.name, taken.partition as i32);
+        (leader.leader_id >= 0).then_some(NewLeader {
+            topic,
+            partition,
+            id: leader.leader_id,
+            epoch: leader.leader_epoch,
+        })
+    });
+    let named: Vec<NewLeader<'_>> = named.collect();
+    let learned = inner.cluster.learn_leaders(&named, &response.node_endpoints);
+    if learned {
+        taken.iter().for_each(|taken| inner.dispatch(&taken.topic));
+    }
+    learned
+}
+
+fn outcome(response: &PartitionProduceResponse, knows_leaders: bool) -> Outcome {
     match response.error_code {
         ErrorCode::NONE => {
             Outcome::Stored { base_offset: response.base_offset, log_append_time: response.log_append_time_ms }
         }
         code => Outcome::Rejected {
             code,
+            knows_leader: knows_leaders && response.current_leader.leader_id >= 0,
             message: response.error_message.as_deref().map(Into::into),
             rows: response
                 .record_errors
