@@ -51,12 +51,12 @@ pub(crate) async fn whole_without(bootstrap: &str, missing: i32) {
     }
 }
 
-async fn leader_of(bootstrap: &str, partition: usize) -> i32 {
+pub(crate) async fn leader_of(bootstrap: &str, partition: usize) -> i32 {
     let topics = admin(bootstrap).describe_topics(&[TOPIC.to_owned()]).await.expect("described");
     topics[0].partitions[partition].leader.expect("a leader")
 }
 
-async fn controller(bootstrap: &str) -> i32 {
+pub(crate) async fn controller(bootstrap: &str) -> i32 {
     admin(bootstrap).describe_cluster().await.expect("described").controller.expect("a controller")
 }
 

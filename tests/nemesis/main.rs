@@ -6,4 +6,5 @@
 mod checker;
 mod faults;
 mod nodes;
+mod random;
 mod workload;
