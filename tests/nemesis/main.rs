@@ -5,6 +5,7 @@
 
 mod checker;
 mod faults;
+mod network;
 mod nodes;
 mod random;
 mod workload;

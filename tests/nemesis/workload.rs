@@ -12,6 +12,9 @@ use tokio::time::sleep;
 /// The records that a producer has on their way.
 const IN_FLIGHT_MAX: usize = 200;
 
+/// The errors that a producer notes.
+const ERRORS_MAX: usize = 5;
+
 /// The keys of a producer.
 const KEYS: u64 = 20;
 
@@ -97,7 +100,7 @@ async fn produce(id: usize, bootstrap: &str, topic: &str, rate: u32, stop: &Atom
 /// Waits for the fate of records in the order of sending.
 async fn settle(producer: usize, mut deliveries: mpsc::Receiver<(u64, Delivery)>) -> Seen {
     let mut seen = Seen::default();
-    let mut acknowledged: Option<Instant> = None;
+    let (started, mut acknowledged) = (Instant::now(), None::<Instant>);
     while let Some((number, delivery)) = deliveries.recv().await {
         let stored = match delivery.await {
             Ok(stored) => {
@@ -107,7 +110,10 @@ async fn settle(producer: usize, mut deliveries: mpsc::Receiver<(u64, Delivery)>
                 Some((stored.partition, stored.offset))
             }
             Err(error) => {
-                seen.errors.push(error.to_string());
+                if seen.errors.len() < ERRORS_MAX {
+                    let at = started.elapsed();
+                    seen.errors.push(format!("record {number} of producer {producer} after {at:?}: {error}"));
+                }
                 None
             }
         };

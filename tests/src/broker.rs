@@ -43,6 +43,7 @@ pub struct BrokerBuilder {
     folder: Option<PathBuf>,
     listen: Option<String>,
     open_files: Option<(u32, u32)>,
+    namespace: Option<String>,
 }
 
 impl BrokerBuilder {
@@ -94,6 +95,13 @@ impl BrokerBuilder {
         self
     }
 
+    /// Runs the process in this network namespace.
+    #[must_use]
+    pub fn namespace(mut self, name: &str) -> Self {
+        self.namespace = Some(name.to_owned());
+        self
+    }
+
     /// Allows warnings and errors in the log that contain `part`. Any other fails the test.
     #[must_use]
     pub fn allow(self, part: &str) -> Self {
@@ -135,6 +143,7 @@ impl BrokerBuilder {
             environment: self.environment,
             plugins: self.plugins,
             open_files: self.open_files,
+            namespace: self.namespace,
             folder,
             log,
             address: None,
@@ -154,6 +163,7 @@ pub struct Broker {
     environment: Vec<(String, String)>,
     plugins: Option<PathBuf>,
     open_files: Option<(u32, u32)>,
+    namespace: Option<String>,
     folder: PathBuf,
     log: PathBuf,
     address: Option<SocketAddr>,
@@ -267,9 +277,15 @@ impl Broker {
     /// Starts the process. Returns its first line of output, if it lives that long.
     fn spawn(&mut self, address: &str) -> Option<String> {
         let log = fs::File::options().create(true).append(true).open(&self.log).expect("the log can be opened");
-        let mut command = match self.open_files {
-            None => Command::new(millstream()),
-            Some((soft, hard)) => {
+        let mut command = match (self.open_files, &self.namespace) {
+            // It replaces itself by the program, so that the process stays a child of this one.
+            (_, Some(namespace)) => {
+                let mut ip = Command::new("ip");
+                ip.args(["netns", "exec", namespace]).arg(millstream());
+                ip
+            }
+            (None, None) => Command::new(millstream()),
+            (Some((soft, hard)), None) => {
                 let mut shell = Command::new("sh");
                 let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
                 shell.args(["-c", &script]).arg(millstream());

@@ -7,11 +7,12 @@ use rustix::process::Signal;
 use crate::{Broker, BrokerBuilder};
 
 /// The warnings of a node whose peers end or are paused.
-const PEERS_FAIL: [&str; 4] = [
+const PEERS_FAIL: [&str; 5] = [
     "cannot fetch from the leader",
     "the leader has no listener for other brokers",
     "cannot follow its leader",
     "the node comes back without its log",
+    "cannot write to __consumer_offsets: only",
 ];
 
 /// The nodes of a cluster, from id 1 on. The first one forms it, and the others join.
@@ -38,14 +39,29 @@ impl Cluster {
         self.ports[usize::try_from(id).expect("an id") - 1]
     }
 
+    /// Starts nodes that each run in a network namespace of their own, with an address of it.
+    pub fn start_in(namespaces: &[(String, String)], settings: &[(&str, &str)]) -> Self {
+        const PORTS: [u16; 2] = [9092, 9093];
+        let first = format!("{}:{}", namespaces[0].1, PORTS[1]);
+        let start = |(id, (namespace, host)): (usize, &(String, String))| {
+            let [clients, nodes] = PORTS.map(|port| format!("{host}:{port}"));
+            Self::node_at(id, &nodes, &first, settings).listen(&clients).namespace(namespace).start()
+        };
+        Self { nodes: (1..).zip(namespaces).map(start).collect(), ports: vec![PORTS[1]; namespaces.len()] }
+    }
+
     /// Returns a node that listens on `port` for other nodes, and looks for the cluster at the port `first`.
     pub fn node(id: usize, port: u16, first: u16, settings: &[(&str, &str)]) -> BrokerBuilder {
+        Self::node_at(id, &format!("127.0.0.1:{port}"), &format!("127.0.0.1:{first}"), settings)
+    }
+
+    fn node_at(id: usize, address: &str, first: &str, settings: &[(&str, &str)]) -> BrokerBuilder {
         let mut node = Broker::builder()
             .set("node.id", &id.to_string())
-            .set("listeners", &format!("PLAINTEXT://127.0.0.1:0,NODES://127.0.0.1:{port}"))
+            .set("listeners", &format!("PLAINTEXT://127.0.0.1:0,NODES://{address}"))
             .set("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,NODES:PLAINTEXT")
             .set("controller.listener.names", "NODES")
-            .set("controller.quorum.bootstrap.servers", &format!("127.0.0.1:{first}"))
+            .set("controller.quorum.bootstrap.servers", first)
             .set("default.replication.factor", "3")
             .set("offsets.topic.replication.factor", "3")
             .set("offsets.topic.num.partitions", "4")

@@ -155,6 +155,8 @@ impl Partition {
         }
         let ends = log_ends(log, self.fsync_queue().flush_mode());
         let leader = if let Assignment::Follower { leader, .. } = assignment { leader } else { self.node_id };
+        let (topic, partition, log_end) = (self.topic(), self.index(), ends.end);
+        tracing::debug!(topic, partition, leader, leader_epoch = epoch, log_end, "a replica takes a role");
         state.role = assignment.role(self.node_id, ends, log.log_start_offset(), state.role.high_watermark());
         state.truncating_to = None;
         self.published.leader_epoch.store(epoch, Ordering::Release);
@@ -336,7 +338,10 @@ impl Partition {
         if state.leader_epoch() != leader_epoch {
             return Ok(());
         }
+        let before = log.log_end_offset();
         let end = change(log)?;
+        let (topic, partition) = (self.topic(), self.index());
+        tracing::debug!(topic, partition, leader_epoch, before, end, "a follower removes what its leader does not have");
         *truncating_to = None;
         state.truncated(end);
         self.published.high_watermark.store(state.high_watermark().max(log.log_start_offset()), Ordering::Release);

@@ -149,7 +149,12 @@ impl Intake<'_> {
 
     /// Appends a batch that was checked.
     pub(crate) fn store(&self, batch: &CheckedBatch<'_>) -> Result<Stored, ApiError> {
-        self.stored(self.partition.append(batch, self.now_ms)?.batch())
+        let appended = self.partition.append(batch, self.now_ms).inspect_err(|error| {
+            let (topic, partition) = (self.partition.topic(), self.partition.index());
+            let leader_epoch = self.partition.leader_epoch();
+            tracing::debug!(topic, partition, leader_epoch, "a batch is rejected: {error}");
+        });
+        self.stored(appended?.batch())
     }
 
     /// Returns the response for a batch in the log, and the wait for its commit. A batch that was appended before gets
