@@ -37,6 +37,8 @@ Tasks:
   soak [--partitions COUNT]    Create 10,000 partitions, write to them, stop and start
                                the broker, and print the times
   soak --sim SEEDS             Run this number of seeds of each simulator
+  soak --nemesis FAULTS        Run a cluster of three nodes under this number of
+                               random faults
 ";
 
 fn main() -> ExitCode {

@@ -1,4 +1,5 @@
-//! `cargo xtask soak`: measures a broker with many partitions, or runs many seeds of the simulators.
+//! `cargo xtask soak`: measures a broker with many partitions, runs many seeds of the simulators, or a cluster under many
+//! faults.
 
 use std::process::{Command, ExitCode};
 
@@ -14,6 +15,8 @@ pub(crate) struct Options {
     partitions: u32,
     /// How many seeds of the simulators to run, instead of the broker.
     seeds: Option<u64>,
+    /// How many faults happen to a cluster, instead of the broker.
+    faults: Option<u64>,
 }
 
 impl Options {
@@ -22,11 +25,12 @@ impl Options {
     /// # Errors
     /// An argument is unknown, or not a number.
     pub(crate) fn parse(arguments: &mut lexopt::Parser) -> Result<Self, lexopt::Error> {
-        let mut options = Self { partitions: 10_000, seeds: None };
+        let mut options = Self { partitions: 10_000, seeds: None, faults: None };
         while let Some(argument) = arguments.next()? {
             match argument {
                 Long("partitions") => options.partitions = arguments.value()?.parse()?,
                 Long("sim") => options.seeds = Some(arguments.value()?.parse()?),
+                Long("nemesis") => options.faults = Some(arguments.value()?.parse()?),
                 other => return Err(other.unexpected()),
             }
         }
@@ -39,10 +43,19 @@ impl Options {
 /// # Errors
 /// The build fails, or the broker, or a seed.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    match options.seeds {
-        Some(seeds) => simulate(seeds),
-        None => measure(options.partitions),
+    match (options.seeds, options.faults) {
+        (Some(seeds), _) => simulate(seeds),
+        (None, Some(faults)) => strike(faults),
+        (None, None) => measure(options.partitions),
     }
+}
+
+fn strike(faults: u64) -> Result<ExitCode> {
+    cargo::add_wasm_target()?;
+    cargo::succeed(&mut cargo(["build", "--workspace", "--bins"]))?;
+    let mut test = cargo(["test", "--workspace", "--test", "nemesis", "random", "--", "--nocapture"]);
+    cargo::succeed(test.env("MILLSTREAM_NEMESIS_ROUNDS", faults.to_string()))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn simulate(seeds: u64) -> Result<ExitCode> {
