@@ -111,6 +111,7 @@ impl From<PartitionError> for ApiError {
             PartitionError::NotHosted => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             PartitionError::Frozen
             | PartitionError::Elsewhere
+            | PartitionError::Suspended
             | PartitionError::LeaderEpochChanged { .. }
             | PartitionError::NotLeader { .. }
             | PartitionError::ShuttingDown => ErrorCode::NOT_LEADER_OR_FOLLOWER,

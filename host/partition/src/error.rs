@@ -26,6 +26,9 @@ pub enum PartitionError {
         /// The leader that this broker knows.
         leader: i32,
     },
+    /// This broker leads as far as it knows, and has not reached the controller for longer than its session.
+    #[error("this broker has not reached the controller for longer than its session: another broker may lead by now")]
+    Suspended,
     /// The broker that fetches is not one of the replicas that this leader knows.
     #[error("broker {id} is not a replica of the partition in the metadata of its leader")]
     NotReplica {

@@ -91,6 +91,8 @@ pub(crate) struct PartitionState {
     pub(crate) uncommitted: Uncommitted,
     /// A truncation to this offset has been decided. Its checkpoint comes first.
     pub(crate) truncating_to: Option<i64>,
+    /// Another broker may lead by now.
+    pub(crate) is_suspended: bool,
 }
 
 /// This broker's role for the partition.
@@ -235,7 +237,13 @@ impl Partition {
             topic: spec.topic,
             index: spec.index,
             node_id: spec.node_id,
-            state: Mutex::new(PartitionState { role, log, uncommitted: Uncommitted::default(), truncating_to: None }),
+            state: Mutex::new(PartitionState {
+                role,
+                log,
+                uncommitted: Uncommitted::default(),
+                truncating_to: None,
+                is_suspended: false,
+            }),
             published,
             reader,
             waiters: FetchWaiters::default(),
@@ -587,6 +595,7 @@ impl PartitionState {
     pub(crate) fn leader_log(&mut self) -> Result<(&mut Log, &mut LeaderState), PartitionError> {
         let log = self.log.writable()?;
         match &mut self.role {
+            Role::Leader(_) if self.is_suspended => Err(PartitionError::Suspended),
             Role::Leader(leader) => Ok((log, leader)),
             Role::Follower { leader, .. } => Err(PartitionError::NotLeader { leader: *leader }),
         }

@@ -145,6 +145,17 @@ impl Partition {
         Ok(())
     }
 
+    /// Lets this leader take no records, since another broker may lead by now; or lets it take records again. The
+    /// writes that wait are rejected, so that their producers look for the leader.
+    pub fn suspend(&self, is_suspended: bool) {
+        let mut state = self.state.lock();
+        if std::mem::replace(&mut state.is_suspended, is_suspended) || !is_suspended {
+            return;
+        }
+        drop(state);
+        self.commit_waiters().fail_all(&PartitionError::Suspended);
+    }
+
     /// Begins a role in a new epoch.
     fn begin(&self, state: &mut PartitionState, assignment: Assignment) -> Result<Progress, PartitionError> {
         let epoch = assignment.leader_epoch();
@@ -159,6 +170,8 @@ impl Partition {
         tracing::debug!(topic, partition, leader, leader_epoch = epoch, log_end, "a replica takes a role");
         state.role = assignment.role(self.node_id, ends, log.log_start_offset(), state.role.high_watermark());
         state.truncating_to = None;
+        // The metadata is newer than the silence of the controller.
+        state.is_suspended = false;
         self.published.leader_epoch.store(epoch, Ordering::Release);
         self.published.leader.store(leader, Ordering::Release);
         if leads {
@@ -341,7 +354,14 @@ impl Partition {
         let before = log.log_end_offset();
         let end = change(log)?;
         let (topic, partition) = (self.topic(), self.index());
-        tracing::debug!(topic, partition, leader_epoch, before, end, "a follower removes what its leader does not have");
+        tracing::debug!(
+            topic,
+            partition,
+            leader_epoch,
+            before,
+            end,
+            "a follower removes what its leader does not have"
+        );
         *truncating_to = None;
         state.truncated(end);
         self.published.high_watermark.store(state.high_watermark().max(log.log_start_offset()), Ordering::Release);

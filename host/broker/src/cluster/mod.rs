@@ -64,6 +64,13 @@ pub(crate) enum CommitError {
     Unknown(String),
 }
 
+fn commit_error(error: ProposeError) -> CommitError {
+    match error {
+        ProposeError::NotLeader { .. } => CommitError::NotController,
+        error => CommitError::Unknown(error.to_string()),
+    }
+}
+
 /// This node in its cluster.
 pub(crate) struct Cluster {
     pub(crate) node_id: NodeId,
@@ -161,6 +168,15 @@ impl Cluster {
         self.leadership().leader == Some(self.node_id)
     }
 
+    /// Confirms with a majority of the voters that this node is the controller.
+    ///
+    /// # Errors
+    /// It is not, or no majority responds.
+    pub(crate) async fn confirm_controller(&self) -> Result<(), CommitError> {
+        let quorum = self.quorum().ok_or(CommitError::NotController)?;
+        quorum.confirm_leadership().await.map_err(commit_error)
+    }
+
     /// Returns the changes of the leadership.
     pub(crate) fn leaderships(&self) -> watch::Receiver<Leadership> {
         match self.quorum() {
@@ -194,10 +210,7 @@ impl Cluster {
     /// Commits the changes of a draft that was begun on the image of this version. Returns the new version.
     pub(crate) async fn commit(&self, version: u64, draft: &Draft) -> Result<u64, CommitError> {
         let quorum = self.quorum().ok_or(CommitError::NotController)?;
-        let index = quorum.propose(changes(version, draft)).await.map_err(|error| match error {
-            ProposeError::NotLeader { .. } => CommitError::NotController,
-            error => CommitError::Unknown(error.to_string()),
-        })?;
+        let index = quorum.propose(changes(version, draft)).await.map_err(commit_error)?;
         if self.state.lock().was_skipped(index) { Err(CommitError::Overtaken) } else { Ok(index + 1) }
     }
 

@@ -22,9 +22,6 @@ const CONTROLLER_WAIT: Duration = Duration::from_secs(10);
 /// The time for one call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The time for one heartbeat.
-const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// The time for which a change that was committed may be missing on this node.
 const APPLY_WAIT: Duration = Duration::from_secs(2);
 
@@ -122,14 +119,25 @@ impl Controller {
         cluster: &Cluster,
         heartbeat: Heartbeat,
     ) -> Result<BrokerState, ApiError> {
+        // One that is lost leaves time for others.
+        let limit = cluster.config.session_timeout / 3;
         if cluster.is_controller() {
-            return self.heartbeat_here(heartbeat).await;
+            let late = || ApiError::new(ErrorCode::REQUEST_TIMED_OUT, "no majority of the voters responds");
+            return timeout(limit, self.heartbeat_here(heartbeat)).await.unwrap_or_else(|_| Err(late()));
         }
-        match cluster.call_controller(&Call::Heartbeat(heartbeat), HEARTBEAT_TIMEOUT).await {
+        match cluster.call_controller(&Call::Heartbeat(heartbeat), limit).await {
             Ok(Reply::State(state)) => state.map_err(ApiError::from),
             Ok(_) => Err(ApiError::new(ErrorCode::NOT_CONTROLLER, "another node is the controller now")),
             Err(error) => Err(ApiError::new(ErrorCode::REQUEST_TIMED_OUT, error.to_string())),
         }
+    }
+
+    /// Lets partitions with other replicas take no records, since another broker may lead them by now; or lets them
+    /// take records again.
+    pub(crate) fn suspend(&self, is_suspended: bool) {
+        let topics = self.node.topics.load();
+        let led = topics.iter().flat_map(|topic| topic.own_partitions()).filter(|one| one.has_followers());
+        led.for_each(|partition| partition.suspend(is_suspended));
     }
 
     /// Processes changes that another node sends. `None` if this node is not the controller.

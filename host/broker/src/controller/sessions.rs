@@ -1,11 +1,14 @@
 //! In a cluster: which brokers are alive, while this node is the controller.
 //!
-//! A broker whose process has ended is fenced at once. One whose heartbeats stop is fenced when its session expires.
+//! A broker whose process has ended is fenced at once. One whose heartbeats stop is fenced when its session expires. It
+//! knows that too, and takes no records from that moment on: its session began when it sent its last heartbeat, so it
+//! ends earlier for the broker than for the controller.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_wire::ErrorCode;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -47,6 +50,12 @@ impl Controller {
     /// Processes the heartbeat of a broker, as the controller of its cluster.
     pub(crate) async fn heartbeat_here(self: &Arc<Self>, sent: Heartbeat) -> Result<BrokerState, ApiError> {
         let decided = heartbeat(&self.metadata.image(), &self.rules(), sent).map_err(ApiError::from)?;
+        // The broker counts on its session from now on. A controller that was replaced cannot promise that.
+        if let Some(cluster) = &self.cluster
+            && let Err(error) = cluster.confirm_controller().await
+        {
+            return Err(ApiError::new(ErrorCode::NOT_CONTROLLER, error.to_string()));
+        }
         self.sessions.hear(sent.id);
         let (state, records) = decided;
         if records.is_empty() {

@@ -193,26 +193,49 @@ impl Membership {
 
     async fn send_heartbeats(&self) -> Result<(), StartError> {
         let mut leaderships = self.cluster.leaderships();
-        let mut was_fenced = true;
+        let session = self.cluster.config.session_timeout;
+        let (mut was_fenced, mut is_suspended) = (true, false);
+        // A session begins when its heartbeat is sent: for the controller it begins later, and ends later.
+        let mut renewed = Instant::now();
         loop {
-            let pause = match self.heartbeat(false).await {
-                Ok(state) => {
+            let sent = Instant::now();
+            let heartbeat = tokio::select! {
+                heartbeat = self.heartbeat(false) => Some(heartbeat),
+                // The response may never come from the old controller.
+                changed = leaderships.changed() => changed.map(|()| None).map_err(data)?,
+            };
+            let pause = match heartbeat {
+                None => continue,
+                Some(Ok(state)) => {
                     if state.fenced != was_fenced {
                         let fenced = state.fenced;
                         tracing::info!(fenced, "the state of this broker in the cluster has changed");
                         was_fenced = state.fenced;
                     }
+                    renewed = sent;
                     if state.fenced { RETRY_AFTER } else { self.cluster.config.heartbeat_interval }
                 }
-                Err(error) if error.code == ErrorCode::STALE_BROKER_EPOCH && self.epoch().is_none() => {
+                Some(Err(error)) if error.code == ErrorCode::STALE_BROKER_EPOCH && self.epoch().is_none() => {
                     return Err(StartError::Data(format!("the broker cannot stay in the cluster: {error}")));
                 }
-                Err(error) => {
+                Some(Err(error)) => {
                     tracing::debug!("no heartbeat: {error}");
                     RETRY_AFTER
                 }
             };
-            // A new controller does not know when this broker was heard last.
+            let has_expired = renewed.elapsed() >= session;
+            if has_expired != is_suspended {
+                is_suspended = has_expired;
+                let session_ms = session.as_millis();
+                match is_suspended {
+                    true => {
+                        tracing::info!(session_ms, "no controller is reached: replicated partitions take no records")
+                    }
+                    false => tracing::info!("the controller is reached again"),
+                }
+                self.broker.controller.suspend(is_suspended);
+            }
+            let pause = pause.min((session * 9 / 10).saturating_sub(renewed.elapsed()).max(RETRY_AFTER));
             let _ = timeout(pause, leaderships.changed()).await;
         }
     }

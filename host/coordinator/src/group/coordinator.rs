@@ -308,7 +308,7 @@ impl GroupCoordinator {
             return GroupError::RecordTooLarge;
         }
         match error {
-            E::LeaderEpochChanged { .. } | E::NotLeader { .. } | E::Elsewhere | E::ShuttingDown => {
+            E::LeaderEpochChanged { .. } | E::NotLeader { .. } | E::Elsewhere | E::Suspended | E::ShuttingDown => {
                 return GroupError::NotCoordinator;
             }
             // Other brokers are down: not a fault of this one.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use openraft::error::{ClientWriteError, InitializeError, RaftError};
+use openraft::error::{CheckIsLeaderError, ClientWriteError, InitializeError, RaftError};
 use openraft::{Raft, Snapshot};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -108,6 +108,19 @@ impl RaftQuorum {
                 Err(ChangeError::Unknown(self.config.node_id))
             }
             Err(RaftError::Fatal(error)) => Err(ChangeError::Stopped(error.to_string())),
+        }
+    }
+
+    /// Confirms with a majority of the voters that this node leads. It led at a moment after the call.
+    pub async fn confirm_leadership(&self) -> Result<(), ProposeError> {
+        match timeout(self.config.propose_timeout, self.raft.ensure_linearizable()).await {
+            Err(_) => Err(ProposeError::TimedOut),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(forward)))) => {
+                Err(ProposeError::NotLeader { leader: forward.leader_id.zip(forward.leader_node) })
+            }
+            Ok(Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_)))) => Err(ProposeError::TimedOut),
+            Ok(Err(RaftError::Fatal(error))) => Err(ProposeError::Stopped(error.to_string())),
         }
     }
 
