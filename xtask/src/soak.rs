@@ -1,5 +1,5 @@
-//! `cargo xtask soak`: measures a broker with many partitions, runs many seeds of the simulators, or a cluster under many
-//! faults.
+//! `cargo xtask soak`: measures a broker with many partitions, runs many seeds of the simulators, or a cluster under
+//! many faults.
 
 use std::process::{Command, ExitCode};
 
