@@ -1,7 +1,9 @@
 //! Nodes that come and go: joining, leaving, losing a disk, and what is rejected.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use millstream_client::{PartitionDescription, TopicPartition};
 use millstream_tests::{Broker, BrokerBuilder, Cluster};
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -67,6 +69,45 @@ async fn a_node_whose_disk_was_lost_is_a_new_member_and_gets_its_records_back() 
     assert!(check(&seen, &read) > 50);
     let quorum = admin(&bootstrap).describe_quorum().await.expect("described");
     assert_eq!(quorum.voters.len(), 3, "{quorum:?}");
+}
+
+/// Waits until the partition is as `wanted` says.
+async fn partition_becomes(bootstrap: &str, wanted: impl Fn(&PartitionDescription) -> bool) {
+    let (begun, admin) = (Instant::now(), admin(bootstrap));
+    loop {
+        let topics = admin.describe_topics(&[TOPIC.to_owned()]).await;
+        if topics.as_ref().is_ok_and(|topics| topics.iter().flat_map(|topic| &topic.partitions).all(&wanted)) {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{topics:?}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_disk_was_lost_does_not_lead_with_an_empty_log() {
+    let mut cluster = Cluster::start(5, &[("default.replication.factor", "2"), ("min.insync.replicas", "2")]);
+    let bootstrap = cluster.bootstrap();
+    brokers_become(&bootstrap, &[1, 2, 3, 4, 5]).await;
+    create(&bootstrap, 1).await;
+    let partition = TopicPartition::new(TOPIC, 0);
+    let moved = BTreeMap::from([(partition.clone(), Some(vec![2, 3]))]);
+    admin(&bootstrap).alter_reassignments(&moved).await.expect("a response")[&partition].clone().expect("moved");
+    partition_becomes(&bootstrap, |one| one.replicas == [2, 3] && one.in_sync.len() == 2).await;
+    let workload = Workload::start(&bootstrap, TOPIC, 1, 200);
+    sleep(Duration::from_millis(500)).await;
+    let seen = workload.stop().await;
+    // Both replicas hold every record. The last one in sync loses its disk, and comes back first.
+    cluster.kill(3);
+    partition_becomes(&bootstrap, |one| one.leader == Some(2) && one.in_sync == [2]).await;
+    cluster.kill(2);
+    partition_becomes(&bootstrap, |one| one.leader.is_none()).await;
+    std::fs::remove_dir_all(cluster.node_of(2).folder()).expect("removable");
+    cluster.restart(2);
+    brokers_become(&bootstrap, &[1, 2, 4, 5]).await;
+    cluster.restart(3);
+    whole(&bootstrap).await;
+    assert!(check(&seen, &read_all(&bootstrap, TOPIC).await) > 20);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A broker in its cluster: taking its place at the start, registration, heartbeats, the controlled shutdown.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,10 @@ use crate::partition_dirs::{self, Checkpoints};
 
 /// The folder of the metadata log of a broker that is alone.
 const OWN_LOG: &str = "__cluster_metadata-0";
+
+/// The marker of a data folder that is new in its cluster, until its broker is registered. The broker may have been in
+/// the cluster before with another disk.
+const NEW_MEMBER: &str = "new-member";
 
 /// The pause between attempts to register, and between the heartbeats of a broker that is fenced.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
@@ -63,7 +68,11 @@ pub(super) async fn take_place(cluster: &Cluster, folder: &Path, node_id: i32) -
     let place = cluster.find_place().await.map_err(data)?;
     let data_dir = match &place {
         Place::First => open(None).await?,
-        Place::Joins(cluster_id) => open(Some(cluster_id.clone())).await?,
+        Place::Joins(cluster_id) => {
+            let data_dir = open(Some(cluster_id.clone())).await?;
+            mark_new(folder).map_err(data)?;
+            data_dir
+        }
     };
     cluster.open(folder, data_dir.meta().cluster_id.as_str()).await.map_err(data)?;
     match place {
@@ -74,6 +83,12 @@ pub(super) async fn take_place(cluster: &Cluster, folder: &Path, node_id: i32) -
         }
     }
     Ok(data_dir)
+}
+
+/// Notes durably that a data folder is new in its cluster.
+fn mark_new(folder: &Path) -> std::io::Result<()> {
+    File::create(folder.join(NEW_MEMBER))?;
+    File::open(folder)?.sync_all()
 }
 
 /// Forms a cluster. What a broker that was alone has stored becomes the first state of the cluster.
@@ -121,8 +136,14 @@ impl Membership {
         let (broker, cluster) = (&self.broker, &self.cluster);
         tokio::spawn(Arc::clone(&broker.controller).supervise(Arc::clone(cluster), stop.clone()));
         tokio::spawn(Arc::clone(cluster).watch_nodes(stop.clone()));
-        let kept_logs = checkpoints.clean_shutdown || broker.config.flush_mode == FlushMode::Fsync;
-        self.register(kept_logs).await?;
+        let marker = broker.data_dir.join(NEW_MEMBER);
+        let is_new = marker.exists();
+        let keeps_logs = checkpoints.clean_shutdown || broker.config.flush_mode == FlushMode::Fsync;
+        // A replica on a disk that was lost must not lead with an empty log.
+        self.register(keeps_logs && !is_new).await?;
+        if is_new {
+            std::fs::remove_file(&marker).map_err(data)?;
+        }
         let (folder, image) = (broker.data_dir.clone(), broker.metadata.image());
         let node_id = broker.config.node_id;
         let tidied = tokio::task::spawn_blocking(move || partition_dirs::tidy(&folder, &image, node_id)).await;
