@@ -121,14 +121,6 @@ pub(super) fn from_values(
                 .to_owned(),
         )
     })?;
-    if let Some(everywhere) =
-        listeners.iter().find(|listener| listener.advertised.is_none() && is_everywhere(&listener.bind.host))
-    {
-        return Err(ConfigError(format!(
-            "listener {} listens on every address, and other nodes have to know one: set it in advertised.listeners",
-            everywhere.name
-        )));
-    }
     let servers = servers(read)?;
     let id = read.node_id()?;
     if !votes && servers.iter().all(|server| server.id == Some(id)) {
@@ -146,6 +138,21 @@ pub(super) fn from_values(
         heartbeat_interval: read.millis(keys::BROKER_HEARTBEAT_INTERVAL_MS),
         balance_interval: Some(interval).filter(|_| read.get(keys::AUTO_LEADER_REBALANCE_ENABLE)),
     }))
+}
+
+/// Checks that other nodes and clients can reach each listener of a node of a cluster.
+///
+/// # Errors
+/// A listener without an address in `advertised.listeners` listens on every address.
+pub(super) fn check_reachable(listeners: &[ListenerConfig]) -> Result<(), ConfigError> {
+    let mut without_address = listeners.iter().filter(|listener| listener.advertised.is_none());
+    match without_address.find(|listener| is_everywhere(&listener.bind.host)) {
+        Some(everywhere) => Err(ConfigError(format!(
+            "listener {} listens on every address, and other nodes have to know one: set it in advertised.listeners",
+            everywhere.name
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn is_everywhere(host: &str) -> bool {
@@ -176,12 +183,12 @@ fn servers(read: &Reader<'_>) -> Result<Vec<Server>, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::BrokerConfig;
+    use crate::config::{BrokerConfig, Flags};
 
     fn checked(pairs: &[&str]) -> Result<BrokerConfig, ConfigError> {
         let mut raw = RawConfig::default();
         pairs.iter().try_for_each(|pair| raw.set_pair(pair))?;
-        raw.check()
+        raw.check()?.with_flags(Flags::default())
     }
 
     const NODE: [&str; 4] = [
@@ -247,6 +254,15 @@ mod tests {
         assert_eq!(config.listeners[1].bind.to_string(), "127.0.0.1:9193");
         assert_eq!(config.inter_broker_listener, Some(1));
         assert_eq!(config.cluster.expect("a cluster").servers[0].address.port, 9093);
+        let everywhere = "0.0.0.0:9192".parse::<HostPort>().expect("an address");
+        let raw = RawConfig::default().with_cluster_flags(flags.clone(), Some(&listen)).expect("good");
+        let listens = |advertise| {
+            let flags = Flags { listen: Some(everywhere.clone()), advertise, ..Flags::default() };
+            raw.clone().check().expect("good").with_flags(flags)
+        };
+        let error = listens(None).expect_err("no address").to_string();
+        assert!(error.contains("listener PLAINTEXT listens on every address"), "{error}");
+        listens(Some(listen.clone())).expect("an address");
         let error = RawConfig::default().with_cluster_flags(flags.clone(), None).expect_err("no port").to_string();
         assert!(error.contains("--cluster-listen"), "{error}");
         let mut raw = RawConfig::default();

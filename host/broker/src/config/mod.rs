@@ -251,6 +251,9 @@ impl BrokerConfig {
             self.values.insert("advertised.listeners", format!("{}://{advertise}", listener.name));
             listener.advertised = Some(advertise);
         }
+        if self.cluster.is_some() {
+            cluster::check_reachable(&self.listeners)?;
+        }
         Ok(self)
     }
 
