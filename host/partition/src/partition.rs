@@ -372,6 +372,18 @@ impl Partition {
     /// # Errors
     /// The epochs differ, or another broker leads.
     pub fn check_leader(&self, known: i32) -> Result<(), PartitionError> {
+        self.check_epoch(known)?;
+        match self.published.leader.load(Ordering::Acquire) {
+            leader if leader == self.node_id => Ok(()),
+            leader => Err(PartitionError::NotLeader { leader }),
+        }
+    }
+
+    /// Checks the epoch that a client knows; -1 for none.
+    ///
+    /// # Errors
+    /// This broker is in another epoch.
+    pub fn check_epoch(&self, known: i32) -> Result<(), PartitionError> {
         let current = self.leader_epoch();
         if known >= 0 && known < current {
             return Err(PartitionError::FencedLeaderEpoch { known, current });
@@ -379,10 +391,7 @@ impl Partition {
         if known > current {
             return Err(PartitionError::UnknownLeaderEpoch { known, current });
         }
-        match self.published.leader.load(Ordering::Acquire) {
-            leader if leader == self.node_id => Ok(()),
-            leader => Err(PartitionError::NotLeader { leader }),
-        }
+        Ok(())
     }
 
     /// Runs `work` on the log under the lock.

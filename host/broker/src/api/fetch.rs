@@ -47,6 +47,9 @@ const READ_COMMITTED: i8 = 1;
 /// The session epoch that ends a session: its request gets a full response.
 const FINAL_EPOCH: i32 = -1;
 
+/// The replica id of a tool that reads what each replica holds, to compare them.
+const ANY_REPLICA: i32 = -2;
+
 /// One partition of the request.
 struct Target {
     index: i32,
@@ -62,6 +65,8 @@ struct TargetTopic {
     id: Uuid,
     /// `None` if it cannot be read, which is then the error of each of its targets.
     served: Option<Arc<ServedTopic>>,
+    /// Whether a replica that does not lead may respond too.
+    from_any_replica: bool,
     /// Whether its records are scanned instead of sent as they are stored. Those of a view pass its filters, and
     /// batches in a private format are decoded. Batches that lost all of their records at admission become a gap.
     is_scanned: bool,
@@ -124,6 +129,7 @@ impl TwoStageHandler for Fetch {
 
 impl Plan {
     fn new(broker: &Arc<Broker>, context: RequestContext, request: FetchRequest) -> Self {
+        let from_any_replica = request.replica().replica_id == ANY_REPLICA;
         let table = broker.topics.load();
         let size = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
         let topics = request.topics.into_iter().map(|asked| {
@@ -150,7 +156,7 @@ impl Plan {
             let name = found.as_ref().map_or(&asked.topic, |topic| &topic.name).clone();
             let served = found.ok().cloned();
             let is_scanned = served.as_ref().is_some_and(|topic| is_scanned(topic, &targets));
-            TargetTopic { name, id: asked.topic_id, served, is_scanned, targets }
+            TargetTopic { name, id: asked.topic_id, served, from_any_replica, is_scanned, targets }
         });
         Self {
             broker: Arc::clone(broker),
@@ -252,7 +258,11 @@ impl Pass {
 impl TargetTopic {
     fn read(&self, target: &Target, max_bytes: usize, at_least_one: bool) -> Result<PartitionRead, ApiError> {
         let partition = target.partition.as_ref().map_err(Clone::clone)?;
-        partition.check_leader(target.leader_epoch)?;
+        if self.from_any_replica {
+            partition.check_epoch(target.leader_epoch)?;
+        } else {
+            partition.check_leader(target.leader_epoch)?;
+        }
         let read = partition.read(target.offset, max_bytes, at_least_one)?;
         if self.served.as_ref().is_some_and(|topic| topic.edge.has_private_batches(target.index)) {
             // The first such batch arrived while the fetch waited. The client looks up the leader, and fetches again.

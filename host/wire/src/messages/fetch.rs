@@ -38,11 +38,12 @@ pub struct FetchRequest {
 }
 
 impl FetchRequest {
-    /// Returns the follower that sends the request, by the field of either version; its id is -1 for a consumer.
+    /// Returns the follower that sends the request, by the field of either version. Its id is -1 for a consumer, and
+    /// -2 for a tool that reads from any replica.
     #[must_use]
     pub fn replica(&self) -> ReplicaState {
         match self.replica_id {
-            ..0 => self.replica_state.clone(),
+            -1 => self.replica_state.clone(),
             replica_id => ReplicaState { replica_id, ..ReplicaState::default() },
         }
     }
