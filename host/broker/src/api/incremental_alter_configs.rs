@@ -4,11 +4,11 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use millstream_wire::ErrorCode;
 use millstream_wire::messages::{
     IncrementalAlterConfigsRequest, IncrementalAlterConfigsResource, IncrementalAlterConfigsResponse,
     IncrementalAlterableConfig,
 };
+use millstream_wire::{ConfigResourceType, ErrorCode};
 
 use super::alter_configs::{alter, check_type, resource_response};
 use super::handler::{Handler, RequestContext};
@@ -49,6 +49,9 @@ async fn change(
     resource: &IncrementalAlterConfigsResource,
     validate_only: bool,
 ) -> Result<(), ApiError> {
+    if removes_broker_configs(resource) {
+        return Ok(());
+    }
     check_type(resource.resource_type)?;
     let configs = &resource.configs;
     for (place, config) in configs.iter().enumerate() {
@@ -59,6 +62,13 @@ async fn change(
     }
     let edits = configs.iter().map(edit).collect::<Result<_, _>>()?;
     alter(broker, &resource.resource_name, ConfigChange::Edit(edits), validate_only).await
+}
+
+/// Returns whether a change only removes configs of a broker. None is ever set while it runs, so that nothing is left
+/// to do. Kafka's tool for reassignments removes its throttles this way, used or not.
+fn removes_broker_configs(resource: &IncrementalAlterConfigsResource) -> bool {
+    let is_broker = matches!(ConfigResourceType::try_from(resource.resource_type), Ok(ConfigResourceType::Broker));
+    is_broker && resource.configs.iter().all(|config| config.config_operation == DELETE)
 }
 
 fn edit(config: &IncrementalAlterableConfig) -> Result<ConfigEdit, ApiError> {
