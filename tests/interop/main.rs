@@ -5,6 +5,7 @@
 
 mod beside_kafka;
 mod durability;
+mod failover;
 mod java;
 mod kcat;
 mod many_partitions;

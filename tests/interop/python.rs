@@ -4,7 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use millstream_tests::{Broker, Tool};
+use millstream_tests::{Broker, Cluster, Tool};
+
+use crate::failover;
 
 /// The script and command of every test.
 const TESTS: [(&str, &str); 13] = [
@@ -24,23 +26,38 @@ const TESTS: [(&str, &str); 13] = [
 ];
 
 pub(crate) fn trials() -> Vec<Trial> {
-    TESTS
-        .iter()
-        .map(|&(script, command)| {
-            let name = format!("python::{script}::{}", command.replace('-', "_"));
-            crate::trial(&name, "MILLSTREAM_PYTHON", move |python| run(python, script, command))
-        })
-        .collect()
+    let on_one_node = TESTS.iter().map(|&(script, command)| {
+        let name = format!("python::{script}::{}", command.replace('-', "_"));
+        crate::trial(&name, "MILLSTREAM_PYTHON", move |python| run(python, script, command))
+    });
+    let name = "python::with_confluent_kafka::failover";
+    let on_three_nodes = crate::trial(name, "MILLSTREAM_PYTHON", over_failovers);
+    on_one_node.chain([on_three_nodes]).collect()
 }
 
-fn run(python: &str, script: &str, command: &str) {
-    let broker = Broker::builder().set("group.initial.rebalance.delay.ms", "0").start();
+/// Returns a script with its command and the address of the broker.
+fn script(python: &str, script: &str, command: &str, bootstrap: &str) -> Tool {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/python").join(script).with_extension("py");
-    let output = Tool::new(python)
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .arg(script)
-        .args([command, &broker.bootstrap()])
-        .limit(Duration::from_secs(240))
-        .succeed();
+    let tool = Tool::new(python).env("PYTHONDONTWRITEBYTECODE", "1").arg(script).args([command, bootstrap]);
+    tool.limit(Duration::from_secs(240))
+}
+
+/// Lets librdkafka produce and consume while nodes end and come back.
+fn over_failovers(python: &str) {
+    let mut cluster = Cluster::start(3, &[]);
+    let scratch = tempfile::TempDir::new().expect("a temporary folder");
+    let end = scratch.path().join("end");
+    let client = script(python, "with_confluent_kafka", "failover", &cluster.bootstrap()).arg(&end);
+    let client = std::thread::spawn(move || client.succeed());
+    failover::kill_and_roll(&mut cluster, "confluent-failover");
+    assert!(!client.is_finished(), "the client ended before the nodes");
+    std::fs::write(&end, "").expect("a file of the test's own");
+    let output = client.join().expect("the client ends well");
+    assert!(output.ends_with("failover: ok\n"), "{output}");
+}
+
+fn run(python: &str, name: &str, command: &str) {
+    let broker = Broker::builder().set("group.initial.rebalance.delay.ms", "0").start();
+    let output = script(python, name, command, &broker.bootstrap()).succeed();
     assert!(output.ends_with(&format!("{command}: ok\n")), "{output}");
 }

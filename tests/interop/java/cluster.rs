@@ -8,16 +8,16 @@ use super::console::{CONSUMER, GROUPS, PRODUCER};
 use super::{CONFIG_COMMAND, TOPIC_COMMAND, Tools};
 
 const DELETE_RECORDS: &str = "org.apache.kafka.tools.DeleteRecordsCommand";
-const LOG_DIRS: &str = "org.apache.kafka.tools.LogDirsCommand";
-const LEADER_ELECTION: &str = "org.apache.kafka.tools.LeaderElectionCommand";
-const REASSIGN: &str = "org.apache.kafka.tools.reassign.ReassignPartitionsCommand";
-const QUORUM: &str = "org.apache.kafka.tools.MetadataQuorumCommand";
-const FEATURES: &str = "org.apache.kafka.tools.FeatureCommand";
+pub(super) const LOG_DIRS: &str = "org.apache.kafka.tools.LogDirsCommand";
+pub(super) const LEADER_ELECTION: &str = "org.apache.kafka.tools.LeaderElectionCommand";
+pub(super) const REASSIGN: &str = "org.apache.kafka.tools.reassign.ReassignPartitionsCommand";
+pub(super) const QUORUM: &str = "org.apache.kafka.tools.MetadataQuorumCommand";
+pub(super) const FEATURES: &str = "org.apache.kafka.tools.FeatureCommand";
 const ACLS: &str = "org.apache.kafka.tools.AclCommand";
 const TRANSACTIONS: &str = "org.apache.kafka.tools.TransactionsCommand";
 const CLIENT_METRICS: &str = "org.apache.kafka.tools.ClientMetricsCommand";
 
-fn said(finished: &Finished) -> String {
+pub(super) fn said(finished: &Finished) -> String {
     format!("{}{}", finished.stdout, finished.stderr)
 }
 

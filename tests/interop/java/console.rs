@@ -68,16 +68,17 @@ pub(super) fn round_trip(tools: &Tools) {
     assert!(!dumped.contains("isvalid: false"), "{dumped}");
 }
 
-struct Member {
+/// A consumer in the group `readers`, and the lines that it prints.
+pub(super) struct Member {
     child: Child,
-    lines: Receiver<String>,
+    pub(super) lines: Receiver<String>,
 }
 
 impl Member {
-    fn join(tools: &Tools, broker: &Broker) -> Self {
+    pub(super) fn join(tools: &Tools, bootstrap: &str, topic: &str) -> Self {
         let mut child = tools
-            .client(CONSUMER, broker)
-            .args(["--topic", "shared", "--group", "readers", "--from-beginning"])
+            .client_of(CONSUMER, bootstrap)
+            .args(["--topic", topic, "--group", "readers", "--from-beginning"])
             .args(["--command-property", "heartbeat.interval.ms=300"])
             .spawn();
         let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
@@ -125,9 +126,9 @@ pub(super) fn group_rebalances(tools: &Tools) {
         });
     };
     produce("alone");
-    let first = Member::join(tools, &broker);
+    let first = Member::join(tools, &broker.bootstrap(), "shared");
     read(&[&first], 100);
-    let second = Member::join(tools, &broker);
+    let second = Member::join(tools, &broker.bootstrap(), "shared");
     wait_until("two owners of four partitions", PATIENCE, || (owners() == (4, 2)).then_some(()));
     produce("shared");
     read(&[&first, &second], 200);

@@ -4,8 +4,10 @@ mod admin;
 mod cluster;
 pub(crate) mod console;
 mod edge;
+mod failover;
 mod kill;
 mod performance;
+mod three_nodes;
 
 use std::time::Duration;
 
@@ -32,7 +34,7 @@ const TOOLS: [(&str, Test); 5] = [
 ];
 
 /// The tests that run with the newer release only.
-const MORE: [(&str, Test); 10] = [
+const MORE: [(&str, Test); 14] = [
     ("cluster::groups", cluster::groups),
     ("cluster::delete_records", cluster::delete_records),
     ("cluster::listings", cluster::listings),
@@ -41,6 +43,10 @@ const MORE: [(&str, Test); 10] = [
     ("edge::options", edge::options),
     ("edge::refusals", edge::refusals),
     ("performance::produce_and_consume", performance::produce_and_consume),
+    ("three_nodes::topics", three_nodes::topics),
+    ("three_nodes::moves", three_nodes::moves),
+    ("three_nodes::nodes", three_nodes::nodes),
+    ("failover::producer_and_group", failover::producer_and_group),
     ("kill::nothing_lost_and_nothing_twice", kill::nothing_lost_and_nothing_twice),
     ("kill::without_compression_and_small_batches", kill::without_compression_and_small_batches),
 ];

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use super::{DUMP_LOG_SEGMENTS, Tools};
 
-const PRODUCER: &str = "org.apache.kafka.tools.ProducerPerformance";
+pub(super) const PRODUCER: &str = "org.apache.kafka.tools.ProducerPerformance";
 const CONSUMER: &str = "org.apache.kafka.tools.ConsumerPerformance";
 
 fn produce(tools: &Tools, broker: &Broker, records: u32, codec: &str) {

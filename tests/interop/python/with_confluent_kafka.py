@@ -1,5 +1,8 @@
 """confluent-kafka, the newest librdkafka."""
 
+import collections
+import os
+import sys
 import time
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
@@ -254,5 +257,40 @@ def refusals(bootstrap):
     consumer.close()
 
 
-common.main({"view-group": view_group, "view-gap": view_gap, "round-trip": round_trip, "group": group, "admin": admin, "refusals": refusals,
+def failover(bootstrap):
+    """Produces and consumes until a file appears, while nodes end and come back. No record fails, and the group reads
+    each of them once."""
+    topic = "confluent-failover"
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.create_topics([NewTopic(topic, 3, 3)])[topic].result(common.PATIENCE_S)
+    sender = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True})
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "failover", "auto.offset.reset": "earliest"})
+    consumer.subscribe([topic])
+    errors, delivered, got, sent = [], [], [], 0
+
+    def read(seconds):
+        for message in consumer.consume(500, seconds):
+            assert not message.error(), message.error()
+            got.append(message.value())
+
+    while not os.path.exists(sys.argv[3]):
+        for _ in range(20):
+            sent += 1
+            value = b"%d" % sent
+            done = lambda error, message: errors.append(error) if error else delivered.append(message.value())
+            sender.produce(topic, value=value, on_delivery=done)
+        sender.poll(0)
+        read(0.02)
+    assert sender.flush(common.PATIENCE_S) == 0
+    assert not errors, errors
+    end = time.monotonic() + common.PATIENCE_S
+    while len(got) < len(delivered) and time.monotonic() < end:
+        read(0.2)
+    consumer.close()
+    wanted, found = collections.Counter(delivered), collections.Counter(got)
+    assert found == wanted, f"lost: {list((wanted - found).items())[:5]}, twice: {list((found - wanted).items())[:5]}"
+    assert len(wanted) > 1000, len(wanted)
+
+
+common.main({"failover": failover, "view-group": view_group, "view-gap": view_gap, "round-trip": round_trip, "group": group, "admin": admin, "refusals": refusals,
              "transactions": transactions, "deletions": deletions, "consumer-protocol": consumer_protocol})
