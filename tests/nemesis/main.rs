@@ -5,7 +5,11 @@
 
 mod checker;
 mod faults;
+#[path = "../fixtures/guests/mod.rs"]
+#[allow(dead_code, reason = "shared with the tests of the sandbox, which use all of it")]
+mod guests;
 mod network;
 mod nodes;
+mod plugins;
 mod random;
 mod workload;

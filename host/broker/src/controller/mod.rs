@@ -19,10 +19,12 @@ mod sessions;
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_wire::ErrorCode;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedMutexGuard, oneshot, watch};
+use tokio::time::sleep;
 use uuid::Uuid;
 
 pub(crate) use rules::BrokerRules;
@@ -36,6 +38,9 @@ use crate::partition_dirs::Checkpoints;
 use millstream_metadata::controller::{NewTopic, PRODUCER_ID_BLOCK, Request, decide};
 use millstream_metadata::{Draft, MetadataDelta, MetadataImage, MetadataRecord, MetadataStore};
 use millstream_partition::now_ms;
+
+/// The time for which the plug-ins of a cluster may be behind on this node.
+const NEW_PLUGIN_WAIT: Duration = Duration::from_millis(300);
 
 type Outcome = Result<Vec<MetadataRecord>, ApiError>;
 
@@ -55,6 +60,8 @@ pub(crate) struct Controller {
     /// The version of that image.
     applied_version: watch::Sender<u64>,
     sessions: sessions::Sessions,
+    /// Orders what the edge does while it holds changes back. In a cluster other nodes make changes all the same.
+    held: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The requests of one client that belong together. Each succeeds or fails by itself, on top of the earlier ones.
@@ -70,7 +77,8 @@ impl Controller {
         let sessions = sessions::Sessions::default();
         let (waiting, changes, applied) = (Mutex::default(), Arc::default(), Mutex::default());
         let applied_version = watch::Sender::default();
-        Self { metadata, node, waiting, changes, cluster, applied, applied_version, sessions }
+        let held = Arc::default();
+        Self { metadata, node, waiting, changes, cluster, applied, applied_version, sessions, held }
     }
 
     /// Makes changes. Each succeeds or fails by itself; with `validate_only` nothing changes.
@@ -84,8 +92,9 @@ impl Controller {
     /// Makes changes that this node decides.
     async fn submit_here(self: &Arc<Self>, requests: Vec<Request>, validate_only: bool) -> Vec<Outcome> {
         let count = requests.len();
-        if requests.iter().any(has_stages) {
-            self.warm_up(requests.clone()).await;
+        if requests.iter().any(has_stages) && !self.warm_up(requests.clone()).await && self.cluster.is_some() {
+            // The plug-in may be new, and on its way from the broker that has stored it.
+            sleep(NEW_PLUGIN_WAIT).await;
         }
         let (outcomes, done) = oneshot::channel();
         self.waiting.lock().push(Waiting { requests, validate_only, outcomes });
@@ -206,21 +215,25 @@ impl Controller {
     }
 
     /// Starts the stages of requests and drops them again, without the lock. Their plug-ins are compiled now, so that
-    /// this does not delay other changes.
-    async fn warm_up(self: &Arc<Self>, requests: Vec<Request>) {
+    /// this does not delay other changes. Returns whether all of them start.
+    async fn warm_up(self: &Arc<Self>, requests: Vec<Request>) -> bool {
         let controller = Arc::clone(self);
         let work = move || {
             let mut draft = controller.metadata.draft(now_ms());
+            let mut all_start = true;
             for request in requests {
                 let Ok(records) = decide(draft.image(), &request, &controller.rules()) else { continue };
                 let about = altered(draft.image(), &request);
                 // The same errors appear again under the lock.
-                let _ = draft.add_if(&records, about, |delta| apply::prepare_stages(&controller.node, delta));
+                let started = draft.add_if(&records, about, |delta| apply::prepare_stages(&controller.node, delta));
+                all_start &= started.is_ok();
             }
+            all_start
         };
-        if let Err(error) = blocking(work).await {
+        blocking(work).await.unwrap_or_else(|error| {
             tracing::error!("cannot start the stages of a change: {error}");
-        }
+            false
+        })
     }
 
     /// Opens every topic of an image, at the start of a broker that is alone. Blocks for the disk.
@@ -251,7 +264,7 @@ impl MetadataChanges for Arc<Controller> {
 
     fn restart_stages(&self, topic: Uuid) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let changes = self.hold().await;
+            let changes = Arc::clone(&self.changes).lock_owned().await;
             let controller = Arc::clone(self);
             let done = blocking(move || {
                 let _changes = changes;
@@ -264,7 +277,9 @@ impl MetadataChanges for Arc<Controller> {
     }
 
     fn hold(&self) -> BoxFuture<'_, OwnedMutexGuard<()>> {
-        Box::pin(Arc::clone(&self.changes).lock_owned())
+        // In a cluster the commit of a record may need a change of the metadata, such as a smaller in-sync set.
+        let lock = if self.cluster.is_some() { &self.held } else { &self.changes };
+        Box::pin(Arc::clone(lock).lock_owned())
     }
 }
 

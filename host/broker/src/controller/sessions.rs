@@ -15,10 +15,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Controller;
 use crate::cluster::{Changed, Cluster, ControllerCalls};
-use crate::edge::BoxFuture;
+use crate::edge::{BoxFuture, plugins};
 use crate::error::ApiError;
+use millstream_coordinator::group::CONSUMER_OFFSETS;
 use millstream_metadata::BrokerImage;
-use millstream_metadata::controller::{BrokerState, Heartbeat, Request, heartbeat};
+use millstream_metadata::controller::{BrokerState, Heartbeat, Reassignment, Request, heartbeat};
+use millstream_registry::LOGS_TOPIC;
 
 /// When each broker was heard last.
 #[derive(Debug, Default)]
@@ -86,6 +88,7 @@ impl Controller {
             }
             self.sessions.begin(leadership.term);
             self.fence_the_gone(&cluster).await;
+            self.grow_internal_topics().await;
             if config.balance_interval.is_some_and(|interval| balanced.elapsed() >= interval) {
                 balanced = Instant::now();
                 self.carry_out_quietly(Request::BalanceLeaders { percentage: 0 }).await;
@@ -108,6 +111,42 @@ impl Controller {
             tracing::info!(broker = id, "the broker is fenced: {reason}");
             self.carry_out_quietly(Request::FenceBroker { id, epoch: broker.epoch }).await;
         }
+    }
+
+    /// Adds brokers that came later as replicas of the internal topics, up to the replication factor of each.
+    async fn grow_internal_topics(self: &Arc<Self>) {
+        let image = self.metadata.image();
+        let active: Vec<i32> = image.brokers().filter(|one| one.is_active()).map(|one| one.registration.id).collect();
+        for (name, factor) in self.internal_factors() {
+            let Some(topic) = image.topic(name) else { continue };
+            let wanted = usize::try_from(factor).unwrap_or(1).min(active.len());
+            for (index, partition) in (0..).zip(&topic.partitions) {
+                let is_moving = !partition.adding.is_empty() || !partition.removing.is_empty();
+                if partition.replicas.len() >= wanted || is_moving {
+                    continue;
+                }
+                let mut others: Vec<i32> =
+                    active.iter().filter(|id| !partition.replicas.contains(id)).copied().collect();
+                // Each partition begins with another broker, so that all get their share.
+                let turn = usize::try_from(index).unwrap_or(0) % others.len().max(1);
+                others.rotate_left(turn);
+                let target = partition.replicas.iter().copied().chain(others).take(wanted).collect();
+                tracing::info!(topic = name, partition = index, replicas = ?target, "an internal topic gets more replicas");
+                self.carry_out_quietly(Request::Reassign(Reassignment {
+                    topic: topic.id,
+                    partition: index,
+                    target: Some(target),
+                    allow_replication_factor_change: true,
+                }))
+                .await;
+            }
+        }
+    }
+
+    /// Returns the replication factor of each internal topic.
+    fn internal_factors(&self) -> [(&'static str, i32); 3] {
+        let offsets = self.node.config.group.offsets_topic_replication_factor;
+        [(CONSUMER_OFFSETS, offsets), (plugins::TOPIC, i32::MAX), (LOGS_TOPIC, 3)]
     }
 
     async fn carry_out_quietly(self: &Arc<Self>, request: Request) {

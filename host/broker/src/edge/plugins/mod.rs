@@ -11,6 +11,7 @@
 
 mod error;
 mod folder;
+mod follow;
 mod logs;
 mod own;
 mod rollback;
@@ -198,6 +199,9 @@ pub(crate) async fn start(edge: &Arc<Edge>, changes: &Arc<dyn MetadataChanges>, 
         tokio::spawn(logs::run(Arc::clone(edge), Arc::clone(changes), lines, stop.clone()));
     }
     tokio::spawn(stage_repair::run(Arc::clone(edge), Arc::clone(changes), stop.clone()));
+    if edge.config.cluster.is_some() {
+        tokio::spawn(follow::run(Arc::clone(edge), stop.clone()));
+    }
     if let Some(folder) = plugins.folder.clone() {
         tokio::spawn(Folder::open(edge, changes, &folder).await.run(stop.clone()));
     }

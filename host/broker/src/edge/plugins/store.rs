@@ -1,11 +1,12 @@
 //! The broker's store of plug-ins: the image of its topic, and the bytes of versions by their offsets in the log.
 
 use std::ops::ControlFlow;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
-use millstream_partition::{Partition, UNPACKED_BATCH_BYTES_MAX};
+use millstream_partition::{Partition, PartitionError, UNPACKED_BATCH_BYTES_MAX};
 use millstream_record::{BatchError, BatchView, batches};
 use millstream_registry::TOPIC;
 use millstream_registry::format::Version;
@@ -36,7 +37,9 @@ pub(super) enum StoreError {
 pub(crate) struct Store {
     image: ArcSwap<PluginImage>,
     /// The topic's only partition, once the topic exists.
-    partition: OnceLock<Arc<Partition>>,
+    partition: ArcSwapOption<Partition>,
+    /// The offset after the last record that the image has.
+    applied: AtomicI64,
 }
 
 impl Store {
@@ -45,32 +48,54 @@ impl Store {
         self.image.load_full()
     }
 
-    /// Replaces the plug-ins.
-    pub(super) fn set_image(&self, image: PluginImage) {
+    /// Replaces the plug-ins by those of the log up to `end`.
+    pub(super) fn set_image(&self, image: PluginImage, end: i64) {
         self.image.store(Arc::new(image));
+        self.applied.store(end, Ordering::Release);
+    }
+
+    /// Returns the plug-ins with the committed records that they lack, and the offset after the last of them. `None` if
+    /// there are none. Blocks for the disk.
+    pub(super) fn committed(&self, partition: &Partition) -> Result<Option<(PluginImage, i64)>, PartitionError> {
+        let (applied, end) = (self.applied.load(Ordering::Acquire), partition.high_watermark());
+        if end <= applied {
+            return Ok(None);
+        }
+        let mut image = PluginImage::clone(&self.image());
+        partition.reader()?.replay(applied..end, |batch| apply(&mut image, batch))?;
+        Ok(Some((image, end)))
     }
 
     /// Reads the topic. Logs and ignores records that cannot be applied: a broker never writes such records. Blocks for
     /// the disk.
     pub(super) fn open(&self, partition: &Arc<Partition>) {
+        if !partition.is_replica() {
+            return;
+        }
         let mut image = PluginImage::default();
-        let read = partition.replay(|batch| {
-            if let Err(error) = apply_batch(&mut image, batch) {
-                tracing::warn!(offset = batch.base_offset(), "a batch of {TOPIC} is ignored: {error}");
-            }
-            ControlFlow::Continue(())
-        });
+        // What is not committed on a follower may go again.
+        let end = partition.high_watermark();
+        let read = partition.reader().and_then(|log| Ok(log.replay(0..end, |batch| apply(&mut image, batch))?));
         if let Err(error) = read {
             tracing::error!("{TOPIC} cannot be read to its end, plug-ins may be missing: {error}");
         }
-        self.set_image(image);
+        self.set_image(image, end);
         self.serve(partition);
     }
 
     /// Sets the topic's partition, once the topic exists.
     pub(super) fn serve(&self, partition: &Arc<Partition>) {
-        // The topic is created once and never deleted.
-        let _ = self.partition.set(Arc::clone(partition));
+        self.partition.store(Some(Arc::clone(partition)));
+    }
+
+    /// Returns whether the partition has committed records that the image lacks.
+    pub(super) fn lacks(&self, partition: &Partition) -> bool {
+        partition.high_watermark() > self.applied.load(Ordering::Acquire)
+    }
+
+    /// Returns whether the store reads this partition.
+    pub(super) fn serves(&self, partition: &Arc<Partition>) -> bool {
+        self.partition.load().as_ref().is_some_and(|served| Arc::ptr_eq(served, partition))
     }
 
     /// Returns the bytes of a version whose chunks are at `places`; `batch` has those that are not in the log yet.
@@ -98,8 +123,8 @@ impl Store {
     /// Returns the value of the record at an offset.
     pub(super) fn chunk(&self, place: Place) -> Result<Bytes, StoreError> {
         let offset = place.offset;
-        let partition = self.partition.get().ok_or(StoreError::NoTopic)?;
-        let value = value_at(partition, offset).map_err(|error| StoreError::Read { offset, error })?;
+        let partition = self.partition.load_full().ok_or(StoreError::NoTopic)?;
+        let value = value_at(&partition, offset).map_err(|error| StoreError::Read { offset, error })?;
         value.ok_or(StoreError::Missing(offset))
     }
 }
@@ -115,6 +140,14 @@ fn value_at(partition: &Partition, offset: i64) -> Result<Option<Bytes>, ReadTop
         }
     }
     Ok(None)
+}
+
+/// Applies a batch. One that cannot be read is ignored.
+fn apply(image: &mut PluginImage, batch: &BatchView<'_>) -> ControlFlow<()> {
+    if let Err(error) = apply_batch(image, batch) {
+        tracing::warn!(offset = batch.base_offset(), "a batch of {TOPIC} is ignored: {error}");
+    }
+    ControlFlow::Continue(())
 }
 
 fn apply_batch(image: &mut PluginImage, batch: &BatchView<'_>) -> Result<(), BatchError> {

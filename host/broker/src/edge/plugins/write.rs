@@ -86,7 +86,7 @@ pub(super) async fn write<T: Send + 'static>(
     if end == begin + count as i64 {
         partition.committed(WriteEnd { offset: end, leader_epoch }, Acks::All).await?;
         let owner = Arc::clone(edge);
-        blocking(move || ready.put_in_force(&owner)).await??;
+        blocking(move || ready.put_in_force(&owner, end)).await??;
     }
     drop(no_changes);
     Ok(appended)
@@ -123,8 +123,8 @@ struct Ready {
 }
 
 impl Ready {
-    fn put_in_force(self, edge: &Edge) -> Result<(), ApiError> {
-        edge.plugins.store().set_image(self.image);
+    fn put_in_force(self, edge: &Edge, end: i64) -> Result<(), ApiError> {
+        edge.plugins.store().set_image(self.image, end);
         for activation in self.activations {
             let published = activation.commit();
             let (plugin, stages) = (&published.plugin, published.swapped.len());
