@@ -131,7 +131,7 @@ impl Controller {
                 let turn = usize::try_from(index).unwrap_or(0) % others.len().max(1);
                 others.rotate_left(turn);
                 let target = partition.replicas.iter().copied().chain(others).take(wanted).collect();
-                tracing::info!(topic = name, partition = index, replicas = ?target, "an internal topic gets more replicas");
+                tracing::info!(topic = name, partition = index, replicas = ?target, "an internal topic grows");
                 self.carry_out_quietly(Request::Reassign(Reassignment {
                     topic: topic.id,
                     partition: index,
