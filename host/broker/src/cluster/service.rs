@@ -159,12 +159,19 @@ impl Cluster {
         self.membership_reply(added)
     }
 
+    /// Removes a member. A voter whose broker is alive becomes an observer, so that it follows the metadata as before.
     async fn leave(&self, node_id: i32, directory_id: Uuid) -> Reply {
         let Some(quorum) = self.quorum() else { return self.not_controller() };
+        let is_alive = self.controller.get().is_some_and(|controller| controller.is_alive(node_id));
         let description = quorum.describe();
-        let mut members = description.voters.iter().chain(&description.observers);
-        let is_member = members.any(|one| one.node_id == node_id && one.peer.directory_id == directory_id);
-        let removed = if is_member { quorum.remove(node_id).await } else { Err(ChangeError::Unknown(node_id)) };
+        let observers = description.observers.into_iter().filter(|_| !is_alive);
+        let mut members = description.voters.into_iter().chain(observers);
+        let member = members.find(|one| one.node_id == node_id && one.peer.directory_id == directory_id);
+        let Some(member) = member else { return self.membership_reply(Err(ChangeError::Unknown(node_id))) };
+        let mut removed = quorum.remove(node_id).await;
+        if removed.is_ok() && is_alive {
+            removed = quorum.add_observer(node_id, member.peer).await;
+        }
         self.membership_reply(removed)
     }
 
