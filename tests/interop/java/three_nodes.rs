@@ -188,21 +188,23 @@ fn replicas_are_equal(nodes: &Nodes<'_>) {
     assert!(compared, "the last report: {last}");
 }
 
-/// Checks what the tools print about the nodes.
+/// Checks what the tools print about the nodes. A node that is taken out of the quorum goes on as an observer, and
+/// becomes a voter again.
 pub(super) fn nodes(tools: &Tools) {
     let nodes = Nodes::start(tools);
     nodes.succeed(TOPIC_COMMAND, &["--create", "--topic", "spread", "--replica-assignment", "1:2:3"]);
     let tool = |action: &str| tools.tool(CLUSTER).args([action, "--bootstrap-server", &nodes.bootstrap]).succeed();
     let id = tool("cluster-id");
-    let id = id.trim().strip_prefix("Cluster ID: ").expect(&id).to_owned();
+    let cluster_id = id.trim().strip_prefix("Cluster ID: ").expect(&id).to_owned();
     let endpoints = tool("list-endpoints");
     assert_eq!(endpoints.matches("unfenced").count(), 3, "{endpoints}");
 
     let status = nodes.succeed(QUORUM, &["describe", "--status"]);
     let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).expect(name).trim().to_owned();
-    assert_eq!((line("ClusterId:"), line("MaxFollowerLag:")), (id, "0".to_owned()), "{status}");
+    assert_eq!((line("ClusterId:"), line("MaxFollowerLag:")), (cluster_id.clone(), "0".to_owned()), "{status}");
     let voters: serde_json::Value = serde_json::from_str(&line("CurrentVoters:")).expect(&status);
     assert_eq!(voters.as_array().expect(&status).len(), 3, "{status}");
+    let leader: i64 = line("LeaderId:").parse().expect("an id");
     let replication = nodes.succeed(QUORUM, &["describe", "--replication"]);
     assert_eq!(replication.matches("Follower").count(), 2, "{replication}");
     let features = nodes.succeed(FEATURES, &["describe"]);
@@ -210,4 +212,54 @@ pub(super) fn nodes(tools: &Tools) {
     let dirs = nodes.succeed(LOG_DIRS, &["--describe", "--topic-list", "spread"]);
     assert!(dirs.contains("Received log directory information from brokers 1,2,3"), "{dirs}");
     assert_eq!(dirs.matches(r#""partition":"spread-0""#).count(), 3, "{dirs}");
+
+    let voters = voters.as_array().expect(&status).iter();
+    let follower = voters.clone().find(|voter| voter["id"] != leader).expect("a follower");
+    remove_and_add(&nodes, &cluster_id, follower);
+}
+
+/// Removes a voter, and adds it again.
+fn remove_and_add(nodes: &Nodes<'_>, cluster_id: &str, voter: &serde_json::Value) {
+    let (id, directory) = (voter["id"].to_string(), voter["directoryId"].as_str().expect("an id"));
+    let members = || {
+        let replication = nodes.succeed(QUORUM, &["describe", "--replication"]);
+        let line = replication.lines().find(|line| line.contains(directory)).expect(&replication);
+        line.split('\t').map(str::trim).nth(6).expect("a status").to_owned()
+    };
+    let args = ["remove-controller", "--controller-id", &id, "--controller-directory-id", directory];
+    let removed = nodes.succeed(QUORUM, &args);
+    let words = format!("Removed KRaft controller {id} with directory id {directory}");
+    assert!(removed.contains(&words), "{removed}");
+    assert_eq!(members(), "Observer");
+    let again = nodes.run(QUORUM, &args);
+    assert!(again.contains("VoterNotFoundException"), "{again}");
+    // The broker of the node follows the metadata as before.
+    let others = ["1", "2", "3"].into_iter().filter(|&other| other != id);
+    let replicas = [id.as_str()].into_iter().chain(others).collect::<Vec<_>>().join(":");
+    let create = ["--create", "--topic", "later", "--replica-assignment", &replicas];
+    nodes.succeed(TOPIC_COMMAND, &create);
+    let line = nodes.described("later", 0);
+    assert_eq!((field(&line, "Leader"), field(&line, "Isr").len()), (id.as_str(), 5), "{line}");
+
+    let scratch = TempDir::new().expect("a temporary folder");
+    let write =
+        |name: &str, text: String| fs::write(scratch.path().join(name), text).expect("a file of the test's own");
+    write("meta.properties", format!("version=1\ncluster.id={cluster_id}\nnode.id={id}\ndirectory.id={directory}\n"));
+    let endpoint = voter["endpoints"][0].as_str().expect("an endpoint");
+    let (name, _) = endpoint.split_once("://").expect("a listener");
+    let folder = scratch.path().display();
+    write(
+        "node.properties",
+        format!(
+            "node.id={id}\nprocess.roles=controller\nlog.dirs={folder}\nlisteners={endpoint}\n\
+             controller.listener.names={name}\nlistener.security.protocol.map={name}:PLAINTEXT\n\
+             controller.quorum.bootstrap.servers={}\n",
+            endpoint.trim_start_matches(name).trim_start_matches("://")
+        ),
+    );
+    let file = scratch.path().join("node.properties");
+    let args = ["--command-config", file.to_str().expect("a path in UTF-8"), "add-controller"];
+    let added = nodes.succeed(QUORUM, &args);
+    assert!(added.contains(&format!("Added controller {id} with directory id {directory}")), "{added}");
+    assert_eq!(members(), "Follower");
 }
