@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use millstream_tests::{millstream, wait_until};
@@ -17,6 +17,8 @@ use crate::support::refused;
 struct Started {
     child: std::process::Child,
     address: std::net::SocketAddr,
+    /// It prints a line for each listener, so the pipe stays open.
+    _stdout: BufReader<ChildStdout>,
 }
 
 impl Started {
@@ -30,13 +32,14 @@ impl Started {
             .spawn()
             .expect("millstream starts");
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+        let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        stdout.read_line(&mut line).expect("a line");
         let address = line.trim_end().strip_prefix("listening on ").and_then(|address| address.parse().ok());
         let Some(address) = address else {
             child.kill().ok();
             panic!("expected `listening on HOST:PORT`, got {line:?}");
         };
-        Self { child, address }
+        Self { child, address, _stdout: stdout }
     }
 
     /// Returns the value of a broker config and its source.

@@ -17,8 +17,8 @@ use crate::sandbox;
   millstream serve --listen 127.0.0.1:0 --data-dir /var/lib/millstream
   millstream serve --config server.properties --set num.partitions=4
   millstream serve --set flush.mode=page-cache --set log.retention.hours=24
-  millstream serve --node-id 1 --listen 10.0.0.1:9092 --cluster-listen 10.0.0.1:9093
-  millstream serve --node-id 2 --listen 10.0.0.2:9092 --join 10.0.0.1:9093
+  millstream serve --node-id 1 --listen a.lan:9092 --cluster-listen a.lan:9093
+  millstream serve --node-id 2 --listen b.lan:9092 --join a.lan:9093
 
 Config keys are those of Kafka. When the broker is ready, it prints a line
 `listening on HOST:PORT` to stdout. Its log goes to stderr; RUST_LOG sets the

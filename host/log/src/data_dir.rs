@@ -85,8 +85,7 @@ impl DataDir {
                 meta
             }
             None => {
-                let fresh = || KafkaUuid(Uuid::new_v4()).to_string();
-                let cluster_id = cluster_id.map_or_else(fresh, str::to_owned);
+                let cluster_id = cluster_id.map_or_else(new_cluster_id, str::to_owned);
                 let meta = MetaProperties { cluster_id, node_id, directory_id: Uuid::new_v4() };
                 meta.write(path).map_err(io("cannot write", &path.join(META_PROPERTIES)))?;
                 meta
@@ -132,6 +131,16 @@ impl DataDir {
         let marker = self.path.join(CLEAN_SHUTDOWN_FILE);
         // Kafka keeps the broker epoch here; -1 is its "unknown".
         write_atomic(&marker, br#"{"version":0,"brokerEpoch":-1}"#).map_err(io("cannot write", &marker))
+    }
+}
+
+/// Returns a random id that does not look like an option of a command line, as Kafka's do not.
+fn new_cluster_id() -> String {
+    loop {
+        let id = KafkaUuid(Uuid::new_v4()).to_string();
+        if !id.starts_with('-') {
+            return id;
+        }
     }
 }
 

@@ -22,6 +22,7 @@ mod machine;
 mod peers;
 mod service;
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -46,6 +47,13 @@ use peers::Peers;
 
 /// The folder of the quorum's log and snapshots.
 const FOLDER: &str = "__cluster_metadata-quorum";
+
+/// The time without a leader after which a voter starts an election. It is for hosts that vanish or hang: the end of a
+/// process is seen at once. A shorter time would cost elections on a busy machine.
+const ELECTION_TIMEOUT: Range<Duration> = Duration::from_millis(500)..Duration::from_millis(1000);
+
+/// The time between two heartbeats of the quorum's leader.
+const QUORUM_HEARTBEAT: Duration = Duration::from_millis(100);
 
 /// The time for a call that changes the members.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(35);
@@ -131,7 +139,11 @@ impl Cluster {
         self.peers.set_cluster_id(cluster_id);
         let _ = self.cluster_id.set(cluster_id.to_owned());
         let machine = ImageMachine::new(Arc::clone(&self.state), Arc::clone(&self.metadata), self.fatal.clone());
-        let config = QuorumConfig::new(self.node_id);
+        let config = QuorumConfig {
+            election_timeout: ELECTION_TIMEOUT,
+            heartbeat_interval: QUORUM_HEARTBEAT,
+            ..QuorumConfig::new(self.node_id)
+        };
         let quorum = RaftQuorum::open(config, Arc::new(disk), machine, Arc::clone(&self.peers)).await;
         let quorum = quorum.map_err(|error| FormError::Quorum(error.to_string()))?;
         let _ = self.quorum.set(Arc::new(quorum));
