@@ -17,8 +17,8 @@ const LOOK_AFTER: Duration = Duration::from_millis(500);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The partitions go to the nodes with the fewest replicas, and racks are kept apart where that is
-possible. Ctrl-C ends the wait; the moves go on.")]
+The partitions go to the nodes with the fewest replicas, and racks are kept
+apart where that is possible. Ctrl-C ends the wait; the moves go on.")]
 pub(super) struct Drain {
     #[command(flatten)]
     connection: Connection,

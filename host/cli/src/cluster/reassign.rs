@@ -17,11 +17,12 @@ use crate::table::Table;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-With a whole topic and --to 1,2,3 each partition begins one node further: partition 0 on 1,2,3,
-partition 1 on 2,3,1 and so on, so that the leaders are spread.
+With a whole topic and --to 1,2,3 each partition begins one node further:
+partition 0 on 1,2,3, partition 1 on 2,3,1 and so on, which spreads the leaders.
 
 A plan is the file of Kafka's kafka-reassign-partitions:
-  {\"version\": 1, \"partitions\": [{\"topic\": \"quakes\", \"partition\": 0, \"replicas\": [1, 2, 3]}]}")]
+  {\"version\": 1, \"partitions\": [
+    {\"topic\": \"quakes\", \"partition\": 0, \"replicas\": [1, 2, 3]}]}")]
 pub(super) struct Reassign {
     #[command(flatten)]
     connection: Connection,
