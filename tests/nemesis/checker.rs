@@ -40,6 +40,15 @@ pub(crate) async fn read_all(bootstrap: &str, topic: &str) -> BTreeMap<i32, Vec<
 /// # Panics
 /// A promise is broken.
 pub(crate) fn check(seen: &[Seen], read: &BTreeMap<i32, Vec<(i64, String)>>) -> usize {
+    let (acknowledged, broken) = compare(seen, read);
+    let shown = broken.iter().take(20).cloned().collect::<Vec<_>>().join("\n");
+    assert!(broken.is_empty(), "{} broken promises:\n{shown}", broken.len());
+    acknowledged
+}
+
+/// Compares what producers have seen with what is stored. Returns the number of acknowledged records, and the promises
+/// that are broken.
+pub(crate) fn compare(seen: &[Seen], read: &BTreeMap<i32, Vec<(i64, String)>>) -> (usize, Vec<String>) {
     let mut found: HashMap<&str, (i32, i64)> = HashMap::new();
     let mut broken = Vec::new();
     for (partition, records) in read {
@@ -75,7 +84,5 @@ pub(crate) fn check(seen: &[Seen], read: &BTreeMap<i32, Vec<(i64, String)>>) -> 
             Some(_) => {}
         }
     }
-    let shown = broken.iter().take(20).cloned().collect::<Vec<_>>().join("\n");
-    assert!(broken.is_empty(), "{} broken promises:\n{shown}", broken.len());
-    acknowledged
+    (acknowledged, broken)
 }

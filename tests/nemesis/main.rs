@@ -4,6 +4,7 @@
 //! once, at the offset of its acknowledgement, and in the order of its producer.
 
 mod checker;
+mod disk;
 mod faults;
 #[path = "../fixtures/guests/mod.rs"]
 #[allow(dead_code, reason = "shared with the tests of the sandbox, which use all of it")]
@@ -11,5 +12,6 @@ mod guests;
 mod network;
 mod nodes;
 mod plugins;
+mod power;
 mod random;
 mod workload;

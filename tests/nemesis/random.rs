@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use millstream_client::{Consumer, ConsumerConfig, OffsetReset};
 use millstream_tests::Cluster;
 use rustix::process::{Signal, kill_process};
@@ -16,18 +17,6 @@ use tokio::time::sleep;
 use crate::checker::{check, read_all};
 use crate::faults::{TOPIC, controller, create, leader_of, whole};
 use crate::workload::{Sent, Workload};
-
-/// A small generator (xorshift64*), so that a run can be repeated from its seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) % bound
-    }
-}
 
 /// What happens to nodes.
 #[derive(Debug, Clone, Copy)]
@@ -94,7 +83,7 @@ async fn nothing_is_lost_under_random_faults() {
     let seed = number("MILLSTREAM_NEMESIS_SEED").unwrap_or(since.subsec_nanos().into()).max(1);
     let rounds = number("MILLSTREAM_NEMESIS_ROUNDS").unwrap_or(6);
     println!("MILLSTREAM_NEMESIS_SEED={seed} MILLSTREAM_NEMESIS_ROUNDS={rounds}");
-    let mut random = Random(seed);
+    let mut random = Rng::with_seed(seed);
     let settings = [("broker.session.timeout.ms", "1500"), ("broker.heartbeat.interval.ms", "300")];
     let mut cluster = Cluster::start(3, &settings);
     let bootstrap = cluster.bootstrap();
@@ -103,13 +92,13 @@ async fn nothing_is_lost_under_random_faults() {
     let workload = Workload::start(&bootstrap, TOPIC, 4, 250);
     let faults = [Fault::Kill, Fault::Kill, Fault::Kill, Fault::Stop, Fault::Pause, Fault::KillTwo, Fault::KillAll];
     for _ in 0..rounds {
-        sleep(Duration::from_millis(200 + random.below(800))).await;
-        let victim = match random.below(3) {
-            0 => leader_of(&bootstrap, random.below(6) as usize).await,
+        sleep(Duration::from_millis(200 + random.u64(..800))).await;
+        let victim = match random.u8(..3) {
+            0 => leader_of(&bootstrap, random.usize(..6)).await,
             1 => controller(&bootstrap).await,
-            _ => 1 + random.below(3) as i32,
+            _ => random.i32(1..=3),
         };
-        let fault = faults[random.below(faults.len() as u64) as usize];
+        let fault = *random.choice(&faults).expect("a fault");
         let begun = Instant::now();
         strike(&mut cluster, fault, victim, &mut random).await;
         whole(&bootstrap).await;
@@ -135,8 +124,8 @@ async fn nothing_is_lost_under_random_faults() {
     println!("{acknowledged} acknowledged in {rounds} faults, none lost or twice; longest gap {gap:?}");
 }
 
-async fn strike(cluster: &mut Cluster, fault: Fault, victim: i32, random: &mut Random) {
-    let down = Duration::from_millis(100 + random.below(1500));
+async fn strike(cluster: &mut Cluster, fault: Fault, victim: i32, random: &mut Rng) {
+    let down = Duration::from_millis(100 + random.u64(..1500));
     let other = victim % 3 + 1;
     match fault {
         Fault::Kill => {

@@ -25,13 +25,22 @@ pub struct Cluster {
 impl Cluster {
     /// Starts nodes with these configs, on top of three replicas for every topic.
     pub fn start(count: usize, settings: &[(&str, &str)]) -> Self {
+        Self::start_with(count, settings, |_, node| node)
+    }
+
+    /// Starts nodes as [`Self::start`] does. `more` configures each of them further, by its id.
+    pub fn start_with(
+        count: usize,
+        settings: &[(&str, &str)],
+        more: impl Fn(usize, BrokerBuilder) -> BrokerBuilder,
+    ) -> Self {
         // All are held until each node has one, so that they differ.
         let held: Vec<TcpListener> =
             (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port")).collect();
         let ports: Vec<u16> = held.iter().map(|socket| socket.local_addr().expect("bound").port()).collect();
         drop(held);
-        let nodes = (1..).zip(&ports).map(|(id, port)| Self::node(id, *port, ports[0], settings).start()).collect();
-        Self { nodes, ports }
+        let start = |(id, port): (usize, &u16)| more(id, Self::node(id, *port, ports[0], settings)).start();
+        Self { nodes: (1..).zip(&ports).map(start).collect(), ports }
     }
 
     /// Returns the port at which other nodes reach a node.

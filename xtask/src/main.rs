@@ -39,6 +39,8 @@ Tasks:
   soak --sim SEEDS             Run this number of seeds of each simulator
   soak --nemesis FAULTS        Run a cluster of three nodes under this number of
                                random faults
+  soak --power-cuts CUTS       Cut the power of a cluster of three nodes this often;
+                               needs root, mkfs.ext4 and loop devices
 ";
 
 fn main() -> ExitCode {

@@ -17,6 +17,8 @@ pub(crate) struct Options {
     seeds: Option<u64>,
     /// How many faults happen to a cluster, instead of the broker.
     faults: Option<u64>,
+    /// How many times the power of a cluster is cut, instead of the broker.
+    cuts: Option<u64>,
 }
 
 impl Options {
@@ -25,12 +27,13 @@ impl Options {
     /// # Errors
     /// An argument is unknown, or not a number.
     pub(crate) fn parse(arguments: &mut lexopt::Parser) -> Result<Self, lexopt::Error> {
-        let mut options = Self { partitions: 10_000, seeds: None, faults: None };
+        let mut options = Self { partitions: 10_000, seeds: None, faults: None, cuts: None };
         while let Some(argument) = arguments.next()? {
             match argument {
                 Long("partitions") => options.partitions = arguments.value()?.parse()?,
                 Long("sim") => options.seeds = Some(arguments.value()?.parse()?),
                 Long("nemesis") => options.faults = Some(arguments.value()?.parse()?),
+                Long("power-cuts") => options.cuts = Some(arguments.value()?.parse()?),
                 other => return Err(other.unexpected()),
             }
         }
@@ -43,18 +46,20 @@ impl Options {
 /// # Errors
 /// The build fails, or the broker, or a seed.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    match (options.seeds, options.faults) {
-        (Some(seeds), _) => simulate(seeds),
-        (None, Some(faults)) => strike(faults),
-        (None, None) => measure(options.partitions),
+    match options {
+        Options { seeds: Some(seeds), .. } => simulate(*seeds),
+        Options { faults: Some(faults), .. } => strike("random", "MILLSTREAM_NEMESIS_ROUNDS", *faults),
+        Options { cuts: Some(cuts), .. } => strike("power_of_all", "MILLSTREAM_NEMESIS_CUTS", *cuts),
+        Options { partitions, .. } => measure(*partitions),
     }
 }
 
-fn strike(faults: u64) -> Result<ExitCode> {
+/// Runs the tests of a cluster with this part in their names, `count` faults long.
+fn strike(tests: &str, variable: &str, count: u64) -> Result<ExitCode> {
     cargo::add_wasm_target()?;
     cargo::succeed(&mut cargo(["build", "--workspace", "--bins"]))?;
-    let mut test = cargo(["test", "--workspace", "--test", "nemesis", "random", "--", "--nocapture"]);
-    cargo::succeed(test.env("MILLSTREAM_NEMESIS_ROUNDS", faults.to_string()))?;
+    let mut test = cargo(["test", "--workspace", "--test", "nemesis", tests, "--", "--nocapture"]);
+    cargo::succeed(test.env(variable, count.to_string()))?;
     Ok(ExitCode::SUCCESS)
 }
 
