@@ -103,8 +103,7 @@ impl DiskCluster {
         let temporary = TempDir::new().expect("a folder");
         let disk = |id: usize| Disk::new(temporary.path().join(format!("disk-{id}")));
         let disks: Vec<Disk> = (1..=3).map(disk).collect::<Option<_>>()?;
-        let cluster =
-            Cluster::start_with(3, settings, |id, node| node.folder(disks[id - 1].folder.join("data")));
+        let cluster = Cluster::start_with(3, settings, |id, node| node.folder(disks[id - 1].folder.join("data")));
         Some(Self { cluster, disks, _temporary: temporary })
     }
 
