@@ -8,9 +8,7 @@ use millstream_client::{
     Admin, ClientConfig, Consumer, ConsumerConfig, NewTopic, OffsetReset, Producer, ProducerConfig, ProducerRecord,
     TopicPartition,
 };
-use millstream_tests::{Tool, millstream};
-
-use crate::support::Nodes;
+use millstream_tests::{Cluster, Tool, millstream};
 
 /// The limit of every wait. It is generous, since tests share the machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -35,9 +33,9 @@ async fn create(admin: &Admin, name: &str, partitions: i32, nodes: usize) {
     admin.create_topics(&[topic]).await.expect("created");
 }
 
-async fn leader(admin: &Admin, topic: &str) -> Option<usize> {
+async fn leader(admin: &Admin, topic: &str) -> Option<i32> {
     let topics = admin.describe_topics(&[topic.to_owned()]).await.expect("the topic exists");
-    usize::try_from(topics[0].partitions[0].leader?).ok()
+    topics[0].partitions[0].leader
 }
 
 /// Produces numbers until it is stopped. Returns how many, and the longest time between two acknowledgements.
@@ -92,7 +90,7 @@ async fn read(bootstrap: String, wanted: tokio::sync::watch::Receiver<Option<u64
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_producer_and_a_consumer_survive_the_death_of_two_leaders() {
-    let mut nodes = tokio::task::spawn_blocking(|| Nodes::start(3)).await.expect("started");
+    let mut nodes = tokio::task::spawn_blocking(|| Cluster::start(3, &[])).await.expect("started");
     let admin = Admin::new(ClientConfig::new(&nodes.bootstrap())).expect("valid configs");
     create(&admin, "t", 1, 3).await;
     let stop = Arc::new(AtomicBool::new(false));
@@ -109,7 +107,7 @@ async fn a_producer_and_a_consumer_survive_the_death_of_two_leaders() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         nodes = tokio::task::spawn_blocking(move || {
-            nodes.launch(old);
+            nodes.restart(old);
             nodes
         })
         .await
@@ -136,7 +134,7 @@ async fn a_producer_and_a_consumer_survive_the_death_of_two_leaders() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_is_drained_and_removed() {
-    let mut nodes = tokio::task::spawn_blocking(|| Nodes::start(4)).await.expect("started");
+    let mut nodes = tokio::task::spawn_blocking(|| Cluster::start(4, &[])).await.expect("started");
     let admin = Admin::new(ClientConfig::new(&nodes.bootstrap())).expect("valid configs");
     create(&admin, "t", 8, 4).await;
     let run =

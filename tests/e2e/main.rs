@@ -17,6 +17,7 @@ mod fetch;
 mod guests;
 mod hostile;
 mod idempotence;
+mod membership;
 mod offsets;
 mod plugins;
 mod poison_batch;

@@ -247,6 +247,12 @@ impl Broker {
         })
     }
 
+    /// Sets a configuration key from the next start on.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.settings.retain(|(known, _)| known != key);
+        self.settings.push((key.to_owned(), value.to_owned()));
+    }
+
     /// Stops following a folder of plug-ins from the next start on.
     pub fn without_plugins(&mut self) {
         self.plugins = None;

@@ -1,6 +1,9 @@
 //! A cluster under test: real processes on this machine.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -107,6 +110,25 @@ impl Cluster {
         self.nodes[usize::try_from(id).expect("an id") - 1].address()
     }
 
+    /// Returns the data folder of a node.
+    pub fn folder(&self, id: i32) -> &Path {
+        self.nodes[usize::try_from(id).expect("an id") - 1].folder()
+    }
+
+    /// Gives stopped nodes other ports for other nodes. The configs of all stopped nodes name all ports.
+    pub fn renumber(&mut self, ids: &[i32]) {
+        let held: Vec<TcpListener> =
+            ids.iter().map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port")).collect();
+        for (id, socket) in ids.iter().zip(&held) {
+            let port = socket.local_addr().expect("bound").port();
+            self.ports[usize::try_from(*id).expect("an id") - 1] = port;
+            let address = self.address(*id);
+            self.node_of(*id).set("listeners", &format!("PLAINTEXT://{address},NODES://127.0.0.1:{port}"));
+        }
+        let servers: Vec<String> = self.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        self.nodes.iter_mut().for_each(|node| node.set("controller.quorum.bootstrap.servers", &servers.join(",")));
+    }
+
     /// Ends the process of a node with SIGKILL.
     pub fn kill(&mut self, id: i32) {
         self.node_of(id).kill();
@@ -121,6 +143,17 @@ impl Cluster {
     /// Starts a node that was killed or stopped.
     pub fn restart(&mut self, id: i32) {
         self.node_of(id).restart();
+    }
+
+    /// Stops all nodes at the same moment with SIGTERM. Returns how long the last of them took.
+    pub fn stop_all(&mut self) -> Duration {
+        let begun = Instant::now();
+        thread::scope(|scope| {
+            for node in &mut self.nodes {
+                scope.spawn(|| assert!(node.stop(Signal::TERM).success(), "a node stops with an error"));
+            }
+        });
+        begun.elapsed()
     }
 
     /// Ends all processes with SIGKILL.

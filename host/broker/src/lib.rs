@@ -34,4 +34,4 @@ mod topics;
 pub use config::{BrokerConfig, ClusterFlags, ConfigError, Flags, FlushMode, HostPort, RawConfig};
 pub use edge::plugins::Plugins;
 pub use metrics::RequestStats;
-pub use server::{RunningBroker, StartError, start};
+pub use server::{Recovered, RunningBroker, StartError, recover, start};

@@ -64,11 +64,18 @@ pub(crate) struct TopicTable<E> {
     by_id: HashMap<Uuid, Arc<Served<E>>>,
     /// The topics for which a warning about compaction is in the log.
     warned_of_compaction: HashSet<Uuid>,
+    /// Whether the table has all topics. In a cluster it is empty until the broker has caught up with the metadata.
+    is_complete: bool,
 }
 
 impl<E> Default for TopicTable<E> {
     fn default() -> Self {
-        Self { by_name: HashMap::new(), by_id: HashMap::new(), warned_of_compaction: HashSet::new() }
+        Self {
+            by_name: HashMap::new(),
+            by_id: HashMap::new(),
+            warned_of_compaction: HashSet::new(),
+            is_complete: false,
+        }
     }
 }
 
@@ -78,11 +85,17 @@ impl<E> Clone for TopicTable<E> {
             by_name: self.by_name.clone(),
             by_id: self.by_id.clone(),
             warned_of_compaction: self.warned_of_compaction.clone(),
+            is_complete: self.is_complete,
         }
     }
 }
 
 impl<E> TopicTable<E> {
+    /// Notes that the table has all topics.
+    pub(crate) fn complete(&mut self) {
+        self.is_complete = true;
+    }
+
     pub(crate) fn insert(&mut self, topic: Topic, edge: E) {
         self.warn_of_compaction(&topic);
         let topic = Arc::new(Served { topic, edge });
@@ -123,14 +136,18 @@ impl<E> TopicTable<E> {
         self.by_name(topic)?.partition(index)
     }
 
-    /// Returns the topic that a request names: by name in old versions, by id in new ones.
+    /// Returns the topic that a request names: by name in old versions, by id in new ones. Until the table has all
+    /// topics, a missing one is an error that clients retry.
     pub(crate) fn resolve(&self, by_id: bool, name: &str, id: Uuid) -> Result<&Arc<Served<E>>, ApiError> {
-        if by_id {
-            let unknown = || ApiError::new(ErrorCode::UNKNOWN_TOPIC_ID, "This server does not host this topic ID.");
-            self.by_id(id).ok_or_else(unknown)
-        } else {
-            self.by_name(name).ok_or_else(ApiError::unknown_topic)
-        }
+        let found = if by_id { self.by_id(id) } else { self.by_name(name) };
+        found.ok_or_else(|| match (self.is_complete, by_id) {
+            (false, _) => ApiError::new(
+                ErrorCode::NOT_LEADER_OR_FOLLOWER,
+                "the broker has not yet caught up with the metadata of its cluster",
+            ),
+            (true, true) => ApiError::new(ErrorCode::UNKNOWN_TOPIC_ID, "This server does not host this topic ID."),
+            (true, false) => ApiError::unknown_topic(),
+        })
     }
 }
 

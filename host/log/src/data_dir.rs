@@ -104,6 +104,15 @@ impl DataDir {
         &self.meta
     }
 
+    /// Replaces the id of the folder. That of a node in a cluster is the id of its quorum's log.
+    pub fn set_directory_id(&mut self, directory_id: Uuid) -> Result<(), DataDirError> {
+        if self.meta.directory_id != directory_id {
+            self.meta.directory_id = directory_id;
+            self.meta.write(&self.path).map_err(io("cannot write", &self.path.join(META_PROPERTIES)))?;
+        }
+        Ok(())
+    }
+
     /// Returns the folder of one partition, `topic-partition`.
     pub fn partition_dir(&self, topic: &str, partition: i32) -> PathBuf {
         self.path.join(format!("{topic}-{partition}"))

@@ -24,7 +24,7 @@ pub struct MetaProperties {
 
 impl MetaProperties {
     /// Reads the file; returns `None` if it does not exist. A malformed file is an `InvalidData` error with the reason.
-    pub(crate) fn read(data_dir: &Path) -> io::Result<Option<Self>> {
+    pub fn read(data_dir: &Path) -> io::Result<Option<Self>> {
         let text = match read_small(&data_dir.join(META_PROPERTIES)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             text => text?,

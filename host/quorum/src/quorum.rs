@@ -100,6 +100,9 @@ pub enum ChangeError {
     /// The node is the only voter.
     #[error("node {0} is the only voter and cannot be removed")]
     LastVoter(NodeId),
+    /// The node does not respond.
+    #[error("node {0} does not respond, so it does not become a voter")]
+    NoResponse(NodeId),
     /// Another change is not finished.
     #[error("another change of the voters is not finished: {0}")]
     InProgress(String),
@@ -140,8 +143,11 @@ pub trait Quorum: Send + Sync + 'static {
     fn describe(&self) -> Description;
     /// Adds a node that follows the log. Only the leader can.
     fn add_observer(&self, node_id: NodeId, peer: Peer) -> impl Future<Output = Result<(), ChangeError>> + Send;
-    /// Adds a voter, and waits until its log has caught up before it votes. Only the leader can.
+    /// Adds a voter, and waits until its log has caught up before it votes. A node that does not respond stays an
+    /// observer. Only the leader can.
     fn add_voter(&self, node_id: NodeId, peer: Peer) -> impl Future<Output = Result<(), ChangeError>> + Send;
+    /// Replaces the address of a member. Only the leader can.
+    fn change_address(&self, node_id: NodeId, peer: Peer) -> impl Future<Output = Result<(), ChangeError>> + Send;
     /// Removes a voter or an observer. Only the leader can. A leader does not remove itself: it resigns, and the error
     /// names the new leader.
     fn remove(&self, node_id: NodeId) -> impl Future<Output = Result<(), ChangeError>> + Send;

@@ -48,8 +48,13 @@ impl Machine for Count {
 }
 
 async fn open(network: &Arc<Direct>, folder: &Path, id: NodeId) -> Arc<RaftQuorum> {
+    open_with(network, folder, QuorumConfig::new(id)).await
+}
+
+async fn open_with(network: &Arc<Direct>, folder: &Path, config: QuorumConfig) -> Arc<RaftQuorum> {
+    let id = config.node_id;
     let disk = Arc::new(FileDisk::open(&folder.join(id.to_string())).expect("a folder"));
-    let quorum = RaftQuorum::open(QuorumConfig::new(id), disk, Count(0), Arc::clone(network)).await;
+    let quorum = RaftQuorum::open(config, disk, Count(0), Arc::clone(network)).await;
     let quorum = Arc::new(quorum.expect("a node"));
     network.0.lock().insert(id, Arc::downgrade(&quorum));
     quorum
@@ -123,4 +128,38 @@ async fn a_node_whose_log_was_lost_is_a_new_voter() {
     nodes[&next].add_voter(lost, peer(&new, lost)).await.expect("a new voter");
     let described = nodes[&next].describe();
     assert!(described.voters.iter().any(|voter| voter.peer == peer(&new, lost)), "{described:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_ends_while_it_joins_does_not_stop_the_quorum() {
+    let (folder, network) = (tempfile::tempdir().expect("a folder"), Arc::new(Direct::default()));
+    let first = open_with(
+        &network,
+        folder.path(),
+        QuorumConfig { change_timeout: Duration::from_secs(3), ..QuorumConfig::new(1) },
+    )
+    .await;
+    assert!(first.bootstrap(BTreeMap::from([(1, peer(&first, 1))])).await.expect("an empty log"));
+    leader(&first, None).await;
+    // It has confirmed the whole log as an observer, and ends before it is a voter.
+    let second = open(&network, folder.path(), 2).await;
+    first.add_observer(2, peer(&second, 2)).await.expect("an observer");
+    let mut applied = second.applied_end();
+    let end = first.propose(Bytes::from_static(b"one")).await.expect("committed") + 1;
+    let followed = applied.wait_for(|applied| *applied >= end);
+    timeout(DEADLINE, followed).await.expect("in time").expect("it runs");
+    let ended = peer(&second, 2);
+    second.stop().await;
+    network.0.lock().remove(&2);
+    let error = first.add_voter(2, ended).await.expect_err("it does not respond").to_string();
+    assert!(error.contains("node 2 does not respond"), "{error}");
+    // Nor does one that never responded.
+    let never = Peer { directory_id: uuid::Uuid::from_u128(3), address: "node-3:9093".to_owned() };
+    first.add_voter(3, never).await.expect_err("it does not respond");
+    let proposed = timeout(DEADLINE, first.propose(Bytes::from_static(b"two"))).await.expect("in time");
+    proposed.expect("the quorum of one decides");
+    for id in [2, 3] {
+        first.remove(id).await.expect("the quorum of one decides");
+    }
+    assert_eq!(first.describe().voters.len(), 1);
 }

@@ -5,7 +5,6 @@ mod batches;
 mod calls;
 mod every;
 mod host;
-mod nodes;
 mod raw;
 
 pub(crate) use batches::{At, batch, batch_at, builder, compressed, forge, now_ms, producer_batch};
@@ -14,5 +13,4 @@ pub(crate) use calls::{
 };
 pub(crate) use every::{Visitor, minimal, minimal_body};
 pub(crate) use host::{Memory, Neighbour, open_files, refused};
-pub(crate) use nodes::Nodes;
 pub(crate) use raw::{Raw, request};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use millstream_wire::ErrorCode;
 use millstream_wire::messages::{AddRaftVoterRequest, AddRaftVoterResponse};
+use uuid::Uuid;
 
 use super::handler::{Handler, RequestContext};
 use super::remove_raft_voter::{change_members, check_cluster};
@@ -20,6 +21,7 @@ impl Handler for AddRaftVoter {
     type Request = AddRaftVoterRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=1;
     const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Alter, ResourceType::Cluster));
+    const NEEDS_TOPICS: bool = false;
 
     async fn handle(broker: &Arc<Broker>, _: &RequestContext, request: AddRaftVoterRequest) -> AddRaftVoterResponse {
         match add(broker, request).await {
@@ -38,5 +40,6 @@ async fn add(broker: &Broker, request: AddRaftVoterRequest) -> Result<(), ApiErr
     };
     let address = HostPort { host: listener.host.to_string(), port: listener.port }.to_string();
     let (node_id, directory_id) = (request.voter_id, request.voter_directory_id);
-    change_members(broker, Call::Join { node_id, directory_id, address, votes: true }).await
+    let incarnation = Uuid::nil();
+    change_members(broker, Call::Join { node_id, directory_id, address, votes: true, incarnation }).await
 }

@@ -16,6 +16,7 @@ impl Handler for DescribeAcls {
     type Request = DescribeAclsRequest;
     const VERSIONS: RangeInclusive<i16> = 1..=3;
     const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Describe, ResourceType::Cluster));
+    const NEEDS_TOPICS: bool = false;
 
     async fn handle(_: &Arc<Broker>, _: &RequestContext, _: DescribeAclsRequest) -> DescribeAclsResponse {
         DescribeAclsResponse {

@@ -20,6 +20,7 @@ impl Handler for DescribeCluster {
     type Request = DescribeClusterRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=2;
     const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Describe, ResourceType::Cluster));
+    const NEEDS_TOPICS: bool = false;
 
     async fn handle(
         broker: &Arc<Broker>,

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use millstream_wire::frame::encode_response;
 use millstream_wire::{ApiKey, Message, Reader, Request, Str, WireError};
@@ -12,6 +12,9 @@ use crate::broker::Broker;
 use crate::net::send_queue::Outgoing;
 use crate::net::types::{Answer, Close, ConnectionInfo, Work};
 use crate::security::Permission;
+
+/// The time for which a request waits until the broker has caught up with the metadata.
+const CATCH_UP_WAIT: Duration = Duration::from_secs(10);
 
 /// Handles one API in one stage: the response is ready when the future completes. Errors are codes in the response.
 pub(crate) trait Handler: 'static {
@@ -23,6 +26,10 @@ pub(crate) trait Handler: 'static {
 
     /// The permission that an authorizer would check; `None` if every client may send the request.
     const PERMISSION: Option<Permission>;
+
+    /// Whether the response needs all topics. In a cluster such a request waits until the broker has caught up with the
+    /// metadata: it never misses a topic that exists.
+    const NEEDS_TOPICS: bool = true;
 
     /// Returns the response.
     fn handle(
@@ -199,6 +206,9 @@ fn start_one_stage<H: Handler>(
     let request = H::Request::decode(&mut reader, context.version).map_err(|error| context.undecodable(error))?;
     let (broker, span) = (Arc::clone(broker), context.span());
     let handled = async move {
+        if H::NEEDS_TOPICS && !broker.controller.has_opened(CATCH_UP_WAIT).await {
+            return Err(context.close("the broker has not caught up with the metadata of its cluster"));
+        }
         let response = H::handle(&broker, &context, request).await;
         context.respond(&response).map(Some)
     };

@@ -18,6 +18,7 @@ impl Handler for RemoveRaftVoter {
     type Request = RemoveRaftVoterRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=0;
     const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Alter, ResourceType::Cluster));
+    const NEEDS_TOPICS: bool = false;
 
     async fn handle(
         broker: &Arc<Broker>,

@@ -17,6 +17,7 @@ impl Handler for UnregisterController {
     type Request = UnregisterControllerRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=0;
     const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Alter, ResourceType::Cluster));
+    const NEEDS_TOPICS: bool = false;
 
     async fn handle(
         broker: &Arc<Broker>,

@@ -31,6 +31,7 @@ impl Handler for UpdateFeatures {
     type Request = UpdateFeaturesRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=2;
     const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Alter, ResourceType::Cluster));
+    const NEEDS_TOPICS: bool = false;
 
     async fn handle(
         broker: &Arc<Broker>,

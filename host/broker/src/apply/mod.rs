@@ -64,6 +64,7 @@ pub(crate) fn open_all(node: &Node, image: &MetadataImage, checkpoints: &Checkpo
     let delta = MetadataDelta::of_image(image);
     topics::open(node, &mut table, &delta.created, checkpoints, &mut Prepared::default());
     link::link(&mut table);
+    table.complete();
     node.topics.store(Arc::new(table));
 }
 

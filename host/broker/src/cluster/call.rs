@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::error::ApiError;
 
 /// A call from one node to another.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Call {
     /// Asks whether the node is in a cluster.
     Describe,
@@ -24,6 +24,17 @@ pub(crate) enum Call {
         address: String,
         /// Whether it votes.
         votes: bool,
+        /// The process of the new member; nil if another node asks for it.
+        incarnation: Uuid,
+    },
+    /// Asks the leader of the quorum whether a node is still a member. Its address may have changed.
+    Confirm {
+        /// The member.
+        node_id: i32,
+        /// The id of its log.
+        directory_id: Uuid,
+        /// The address at which other nodes reach it now.
+        address: String,
     },
     /// Asks the leader of the quorum to remove a member.
     Leave {

@@ -6,9 +6,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millstream_quorum::{ProposeError, Quorum};
+use millstream_quorum::{Peer, ProposeError, Quorum};
+use millstream_record::KafkaUuid;
 use millstream_wire::ErrorCode;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
+use uuid::Uuid;
 
 use super::Cluster;
 use super::call::{Call, Reply};
@@ -33,6 +35,18 @@ pub(crate) enum FormError {
     /// The cluster rejects the node.
     #[error("the cluster does not take this node: {0}")]
     Rejected(String),
+    /// The node was removed from the cluster.
+    #[error(
+        "node {node_id} with directory id {} was removed from the cluster: start it on an empty data folder to let it \
+         join again, or leave it stopped",
+        KafkaUuid(*directory_id)
+    )]
+    Removed {
+        /// The node.
+        node_id: i32,
+        /// The id of its log.
+        directory_id: Uuid,
+    },
 }
 
 /// The place of a node that starts for the first time.
@@ -51,7 +65,9 @@ pub(crate) enum Standing {
     Member,
     /// It is a member, and no other one votes.
     OnlyVoter,
-    /// The log does not name it.
+    /// The log has members, and the node is not one of them.
+    Stranger,
+    /// The log is empty.
     None,
 }
 
@@ -109,20 +125,20 @@ impl Cluster {
         Ok(match own {
             Some((_, true)) if voters == 1 => Standing::OnlyVoter,
             Some(_) => Standing::Member,
-            None => Standing::None,
+            None if members.is_empty() => Standing::None,
+            None => Standing::Stranger,
         })
     }
 
     async fn look_at(&self, address: &HostPort) -> Result<Found, FormError> {
-        match timeout(CALL_TIMEOUT, self.peers.call(&address.to_string(), &Call::Describe, CALL_TIMEOUT)).await {
-            Ok(Ok(Reply::Described { cluster_id: Some(id), .. })) => Ok(Found::Cluster(id)),
-            Ok(Ok(_)) => Ok(Found::Free),
-            Ok(Err(error @ PeerError::Rejected { .. })) => Err(FormError::Rejected(error.to_string())),
-            Ok(Err(error)) => {
+        match self.peers.call(&address.to_string(), &Call::Describe, CALL_TIMEOUT).await {
+            Ok(Reply::Described { cluster_id: Some(id), .. }) => Ok(Found::Cluster(id)),
+            Ok(_) => Ok(Found::Free),
+            Err(error @ PeerError::Rejected { .. }) => Err(FormError::Rejected(error.to_string())),
+            Err(error) => {
                 tracing::debug!("{error}");
                 Ok(Found::Down)
             }
-            Err(_) => Ok(Found::Down),
         }
     }
 
@@ -153,44 +169,92 @@ impl Cluster {
     /// The cluster rejects the node.
     pub(crate) async fn join_quorum(&self) -> Result<(), FormError> {
         let quorum = self.quorum().ok_or_else(|| FormError::Quorum("its log is not open".to_owned()))?;
-        let peer = self.own_peer(quorum);
-        let call = Call::Join {
-            node_id: self.node_id,
-            directory_id: peer.directory_id,
-            address: peer.address,
-            votes: self.config.votes,
-        };
-        let addresses: Vec<String> = self.config.servers.iter().map(|server| server.address.to_string()).collect();
-        let mut next = addresses.iter().cycle();
-        let mut hint = None;
-        let mut reported = String::new();
+        let Peer { directory_id, address } = self.own_peer(quorum);
+        let (votes, incarnation) = (self.config.votes, self.incarnation);
+        let call = Call::Join { node_id: self.node_id, directory_id, address, votes, incarnation };
+        self.ask_members(&call).await.map_err(|error| FormError::Rejected(error.message))
+    }
+
+    /// Returns the error of a node that was removed.
+    pub(crate) fn removed(&self) -> FormError {
+        let directory_id = self.quorum().map(|quorum| quorum.directory_id()).unwrap_or_default();
+        FormError::Removed { node_id: self.node_id, directory_id }
+    }
+
+    /// Waits until the leader of the quorum confirms that this node is still a member, and knows its address.
+    ///
+    /// # Errors
+    /// The node was removed.
+    pub(crate) async fn confirm_member(&self) -> Result<(), FormError> {
+        let quorum = self.quorum().ok_or_else(|| FormError::Quorum("its log is not open".to_owned()))?;
+        let Peer { directory_id, address } = self.own_peer(quorum);
+        let call = Call::Confirm { node_id: self.node_id, directory_id, address };
+        self.ask_members(&call).await.map_err(|error| match error.code {
+            ErrorCode::VOTER_NOT_FOUND => self.removed(),
+            _ => FormError::Rejected(error.message),
+        })
+    }
+
+    /// Sends a call to one node after the other, until the leader of the quorum has processed it.
+    ///
+    /// # Errors
+    /// The leader rejects the call.
+    async fn ask_members(&self, call: &Call) -> Result<(), ApiError> {
+        let (mut hint, mut next, mut reported) = (None, 0, String::new());
         loop {
-            let Some(address) = hint.take().or_else(|| next.next().cloned()) else {
-                return Err(FormError::Quorum("no server is configured".to_owned()));
+            let known = self.known_addresses();
+            let address = hint.take().unwrap_or_else(|| known[next % known.len()].clone());
+            next += 1;
+            let reply = match address == self.address.to_string() {
+                true => Ok(self.reply(call.clone()).await),
+                false => self.peers.call(&address, call, CALL_TIMEOUT).await,
             };
-            match self.peers.call(&address, &call, CALL_TIMEOUT).await {
+            let error = match reply {
                 Ok(Reply::Done) => return Ok(()),
-                Ok(Reply::NotController { leader }) => hint = leader.filter(|leader| *leader != address),
-                Ok(_) => {}
-                Err(PeerError::Rejected { error, .. }) if is_final(&error) => {
-                    return Err(FormError::Rejected(error.message));
+                Ok(Reply::Rejected(error)) => ApiError::from(error),
+                Err(PeerError::Rejected { error, .. }) => error,
+                Ok(Reply::NotController { leader }) => {
+                    hint = leader.filter(|leader| *leader != address);
+                    ApiError::new(ErrorCode::NOT_CONTROLLER, "no node is known as the controller")
                 }
-                Err(error) => {
-                    let error = error.to_string();
-                    if error != reported {
-                        tracing::info!("the cluster is not joined yet: {error}");
-                        reported = error;
-                    }
-                }
+                Ok(_) => ApiError::new(ErrorCode::UNKNOWN_SERVER_ERROR, "a node does not process the call"),
+                Err(error) => ApiError::new(ErrorCode::REQUEST_TIMED_OUT, error.to_string()),
+            };
+            if is_final(&error) {
+                return Err(error);
+            }
+            if error.message != reported {
+                tracing::info!("the cluster has not confirmed this node yet: {error}");
+                reported = error.message;
             }
             sleep(RETRY_AFTER).await;
         }
+    }
+
+    /// Returns the addresses of the configured servers and of the members that the log names.
+    fn known_addresses(&self) -> Vec<String> {
+        let mut known: Vec<String> = self.config.servers.iter().map(|server| server.address.to_string()).collect();
+        let description = self.quorum().map(|quorum| quorum.describe());
+        let members = description.into_iter().flat_map(|found| found.voters.into_iter().chain(found.observers));
+        for address in members.map(|member| self.peers.address(&member.peer)) {
+            if !known.contains(&address) {
+                known.push(address);
+            }
+        }
+        known
     }
 }
 
 /// Returns whether a node that is rejected like this would always be.
 fn is_final(error: &ApiError) -> bool {
-    error.code != ErrorCode::REQUEST_TIMED_OUT
+    let codes = [
+        ErrorCode::DUPLICATE_VOTER,
+        ErrorCode::INVALID_REQUEST,
+        ErrorCode::VOTER_NOT_FOUND,
+        // Another node rejects the connection, since it belongs to another cluster.
+        ErrorCode::INCONSISTENT_CLUSTER_ID,
+    ];
+    codes.contains(&error.code)
 }
 
 /// Returns whether two addresses are the same node's. A name and its address do not compare as equal.

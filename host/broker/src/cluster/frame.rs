@@ -7,6 +7,7 @@
 use std::io;
 
 use bytes::Bytes;
+use millstream_quorum::Peer;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use uuid::Uuid;
@@ -38,6 +39,8 @@ pub(super) struct Greeting {
     pub(super) node_id: i32,
     /// The cluster of the node; `None` before it has joined one.
     pub(super) cluster_id: Option<String>,
+    /// Where it is now; `None` before its log is open.
+    pub(super) peer: Option<Peer>,
 }
 
 /// The response to a greeting.

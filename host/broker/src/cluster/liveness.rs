@@ -43,6 +43,11 @@ impl Processes {
             Some(Process::Ended(ended)) => *ended == incarnation,
         }
     }
+
+    /// Returns whether a node has no process, as far as is known.
+    fn is_gone(&self, node_id: NodeId) -> bool {
+        matches!(self.0.get(&node_id), Some(Process::Ended(_)))
+    }
 }
 
 impl Cluster {
@@ -76,12 +81,31 @@ impl Cluster {
         watched.into_values().for_each(|(_, task)| task.abort());
     }
 
+    /// Returns whether so many other voters run that they can decide, together with this one or without it.
+    pub(crate) fn has_majority(&self, with_this: bool) -> bool {
+        let Some(quorum) = self.quorum() else { return false };
+        let voters = quorum.describe().voters;
+        let processes = self.processes.borrow();
+        let runs = |id: NodeId| if id == self.node_id { with_this } else { !processes.is_gone(id) };
+        voters.iter().filter(|voter| runs(voter.node_id)).count() * 2 > voters.len()
+    }
+
+    /// Waits until no majority of the voters runs.
+    pub(crate) async fn majority_is_gone(&self) {
+        let mut processes = self.processes.subscribe();
+        while self.has_majority(true) {
+            if processes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     fn other_members(&self) -> HashMap<NodeId, String> {
         let Some(quorum) = self.quorum() else { return HashMap::new() };
         let description = quorum.describe();
         let members = description.voters.into_iter().chain(description.observers);
         let others = members.filter(|member| member.node_id != self.node_id);
-        others.map(|member| (member.node_id, member.peer.address)).collect()
+        others.map(|member| (member.node_id, self.peers.address(&member.peer))).collect()
     }
 
     async fn watch_node(self: Arc<Self>, node_id: NodeId, address: String) {

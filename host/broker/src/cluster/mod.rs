@@ -23,7 +23,7 @@ mod peers;
 mod service;
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -127,7 +127,12 @@ impl Cluster {
 
     /// Returns whether a data folder has the log of a quorum.
     pub(crate) fn is_in(data_dir: &Path) -> bool {
-        data_dir.join(FOLDER).is_dir()
+        Self::folder(data_dir).is_dir()
+    }
+
+    /// Returns the folder of the quorum's log in a data folder.
+    pub(crate) fn folder(data_dir: &Path) -> PathBuf {
+        data_dir.join(FOLDER)
     }
 
     /// Opens the quorum's log in the data folder.
@@ -135,7 +140,7 @@ impl Cluster {
     /// # Errors
     /// The log cannot be read.
     pub(crate) async fn open(&self, data_dir: &Path, cluster_id: &str) -> Result<(), FormError> {
-        let disk = FileDisk::open(&data_dir.join(FOLDER)).map_err(|error| FormError::Quorum(error.to_string()))?;
+        let disk = FileDisk::open(&Self::folder(data_dir)).map_err(|error| FormError::Quorum(error.to_string()))?;
         self.peers.set_cluster_id(cluster_id);
         let _ = self.cluster_id.set(cluster_id.to_owned());
         let machine = ImageMachine::new(Arc::clone(&self.state), Arc::clone(&self.metadata), self.fatal.clone());
@@ -146,6 +151,7 @@ impl Cluster {
         };
         let quorum = RaftQuorum::open(config, Arc::new(disk), machine, Arc::clone(&self.peers)).await;
         let quorum = quorum.map_err(|error| FormError::Quorum(error.to_string()))?;
+        self.peers.set_own(self.own_peer(&quorum));
         let _ = self.quorum.set(Arc::new(quorum));
         Ok(())
     }
@@ -232,7 +238,7 @@ impl Cluster {
         let description = quorum.describe();
         let leader = description.leadership.leader.filter(|leader| *leader != self.node_id)?;
         let mut members = description.voters.iter().chain(&description.observers);
-        members.find(|member| member.node_id == leader).map(|member| member.peer.address.clone())
+        members.find(|member| member.node_id == leader).map(|member| self.peers.address(&member.peer))
     }
 
     /// Sends a call to the controller on another node.

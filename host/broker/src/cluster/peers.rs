@@ -89,12 +89,17 @@ pub(crate) struct Peers {
     node_id: NodeId,
     incarnation: Uuid,
     cluster_id: OnceLock<String>,
+    /// This node as a member of the quorum.
+    own: OnceLock<Peer>,
+    /// Where members have said that they are, by directory. The quorum's log has an old address until it is changed.
+    seen: Mutex<HashMap<Uuid, String>>,
     idle: Mutex<HashMap<String, Vec<NodeConnection>>>,
 }
 
 impl Peers {
     pub(super) fn new(node_id: NodeId, incarnation: Uuid) -> Self {
-        Self { node_id, incarnation, cluster_id: OnceLock::new(), idle: Mutex::default() }
+        let (cluster_id, own) = (OnceLock::new(), OnceLock::new());
+        Self { node_id, incarnation, cluster_id, own, seen: Mutex::default(), idle: Mutex::default() }
     }
 
     /// Notes the cluster of this node.
@@ -102,18 +107,34 @@ impl Peers {
         let _ = self.cluster_id.set(cluster_id.to_owned());
     }
 
+    /// Notes which member this node is.
+    pub(super) fn set_own(&self, peer: Peer) {
+        let _ = self.own.set(peer);
+    }
+
+    /// Returns where a member is now.
+    pub(super) fn address(&self, peer: &Peer) -> String {
+        self.seen.lock().get(&peer.directory_id).unwrap_or(&peer.address).clone()
+    }
+
     /// Returns what this node says to one that connects to it.
     pub(super) fn welcome(&self) -> Welcome {
         Welcome { node_id: self.node_id, incarnation: self.incarnation }
     }
 
-    /// Checks the cluster of a node that connects.
-    pub(super) fn check(&self, greeting: &Greeting) -> Result<(), String> {
+    /// Checks the cluster of a node that connects, and notes where the node is.
+    pub(super) fn greet(&self, greeting: &Greeting) -> Result<(), String> {
         match (&greeting.cluster_id, self.cluster_id.get()) {
             (Some(theirs), Some(ours)) if theirs != ours => Err(format!(
                 "node {} belongs to cluster {theirs}, and node {} to cluster {ours}",
                 greeting.node_id, self.node_id
             )),
+            (Some(_), Some(_)) => {
+                if let Some(peer) = &greeting.peer {
+                    self.seen.lock().insert(peer.directory_id, peer.address.clone());
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -121,7 +142,8 @@ impl Peers {
     /// Opens a connection.
     pub(super) async fn connect(&self, address: &str) -> Result<NodeConnection, PeerError> {
         let not_sent = |error| PeerError::NotSent { address: address.to_owned(), error };
-        let greeting = Greeting { node_id: self.node_id, cluster_id: self.cluster_id.get().cloned() };
+        let (cluster_id, peer) = (self.cluster_id.get().cloned(), self.own.get().cloned());
+        let greeting = Greeting { node_id: self.node_id, cluster_id, peer };
         let open = async {
             let mut stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
@@ -135,7 +157,8 @@ impl Peers {
             (stream, (Kind::Hello, body)) => {
                 Ok(NodeConnection { stream, welcome: frame::json(&body).map_err(not_sent)? })
             }
-            (_, (_, reason)) => Err(rejected(address, &reason)),
+            // Nodes reject those of another cluster alone.
+            (_, (_, reason)) => Err(rejected(address, ErrorCode::INCONSISTENT_CLUSTER_ID, &reason)),
         }
     }
 
@@ -160,14 +183,16 @@ impl Peers {
         }
         drop(all);
         match found {
-            Kind::Error => Err(rejected(address, &response)),
+            Kind::Error => Err(rejected(address, ErrorCode::UNKNOWN_SERVER_ERROR, &response)),
             _ => Ok(response),
         }
     }
 
     /// Sends a call to a node and returns the reply.
     pub(super) async fn call(&self, address: &str, call: &Call, limit: Duration) -> Result<Reply, PeerError> {
-        let unreadable = |error: &dyn std::fmt::Display| rejected(address, error.to_string().as_bytes());
+        let unreadable = |error: &dyn std::fmt::Display| {
+            rejected(address, ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string().as_bytes())
+        };
         let body = serde_json::to_vec(call).map_err(|error| unreadable(&error))?;
         let response = self.exchange(address, Kind::Call, &body, limit).await?;
         match frame::json(&response).map_err(|error| unreadable(&error))? {
@@ -177,8 +202,8 @@ impl Peers {
     }
 }
 
-fn rejected(address: &str, reason: &[u8]) -> PeerError {
-    let error = ApiError::new(ErrorCode::UNKNOWN_SERVER_ERROR, String::from_utf8_lossy(reason));
+fn rejected(address: &str, code: ErrorCode, reason: &[u8]) -> PeerError {
+    let error = ApiError::new(code, String::from_utf8_lossy(reason));
     PeerError::Rejected { address: address.to_owned(), error }
 }
 
@@ -186,7 +211,7 @@ impl Transport for Peers {
     async fn send(&self, node_id: NodeId, peer: &Peer, request: Request) -> Result<Response, TransportError> {
         // The quorum has time limits of its own.
         let limit = Duration::from_secs(60);
-        match self.exchange(&peer.address, Kind::Quorum, &request.encode(), limit).await {
+        match self.exchange(&self.address(peer), Kind::Quorum, &request.encode(), limit).await {
             Ok(response) => Response::decode(&response)
                 .map_err(|error| TransportError::Failed { node_id, reason: error.to_string() }),
             Err(error @ PeerError::Rejected { .. }) => {

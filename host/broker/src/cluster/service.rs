@@ -56,7 +56,7 @@ impl Cluster {
     async fn serve(&self, stream: &mut TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let greeting = timeout(GREETING_TIMEOUT, greeting(stream)).await.map_err(|_| io::ErrorKind::TimedOut)??;
-        if let Err(reason) = self.peers.check(&greeting) {
+        if let Err(reason) = self.peers.greet(&greeting) {
             tracing::warn!("rejected: {reason}");
             return frame::write(stream, Kind::Error, reason.as_bytes()).await;
         }
@@ -104,8 +104,11 @@ impl Cluster {
                 let cluster_id = self.cluster_id.get().filter(|_| is_member).cloned();
                 Reply::Described { cluster_id, leader: self.leader_address() }
             }
-            Call::Join { node_id, directory_id, address, votes } => {
-                self.join(node_id, Peer { directory_id, address }, votes).await
+            Call::Join { node_id, directory_id, address, votes, incarnation } => {
+                self.join(node_id, Peer { directory_id, address }, votes, incarnation).await
+            }
+            Call::Confirm { node_id, directory_id, address } => {
+                self.confirm(node_id, Peer { directory_id, address }).await
             }
             Call::Leave { node_id, directory_id } => self.leave(node_id, directory_id).await,
             Call::DescribeQuorum => self.quorum_state().map_or_else(|| self.not_controller(), Reply::Quorum),
@@ -135,7 +138,7 @@ impl Cluster {
     }
 
     /// Adds a member. One with the id of a member whose process has ended replaces that one: its log was lost.
-    async fn join(&self, node_id: i32, peer: Peer, votes: bool) -> Reply {
+    async fn join(&self, node_id: i32, peer: Peer, votes: bool, incarnation: Uuid) -> Reply {
         let Some(quorum) = self.quorum() else { return self.not_controller() };
         let add = async |peer: Peer| match votes {
             true => quorum.add_voter(node_id, peer).await,
@@ -143,7 +146,7 @@ impl Cluster {
         };
         let mut added = add(peer.clone()).await;
         if let Err(ChangeError::InUse { directory_id, .. }) = added {
-            if self.controller.get().is_none_or(|controller| controller.is_alive(node_id)) {
+            if self.is_alive(node_id, incarnation).await {
                 let message = format!(
                     "node id {node_id} is in use: the node with directory id {directory_id} is alive; \
                      choose another --node-id, or stop that node"
@@ -159,10 +162,47 @@ impl Cluster {
         self.membership_reply(added)
     }
 
+    /// Confirms that a node is a member, and notes its address if that has changed.
+    async fn confirm(&self, node_id: i32, peer: Peer) -> Reply {
+        let Some(quorum) = self.quorum().filter(|_| self.is_controller()) else { return self.not_controller() };
+        // What a deposed leader knows of the members may be old.
+        if let Err(error) = quorum.confirm_leadership().await {
+            tracing::debug!("a member is not confirmed: {error}");
+            return self.not_controller();
+        }
+        match self.member(node_id) {
+            Some(member) if member == peer => Reply::Done,
+            Some(member) if member.directory_id == peer.directory_id => {
+                tracing::info!(node_id, before = member.address, now = peer.address, "a node has another address");
+                self.membership_reply(quorum.change_address(node_id, peer).await)
+            }
+            _ => self.membership_reply(Err(ChangeError::Unknown(node_id))),
+        }
+    }
+
+    /// Returns a member of the quorum.
+    fn member(&self, node_id: i32) -> Option<Peer> {
+        let description = self.quorum()?.describe();
+        let mut members = description.voters.into_iter().chain(description.observers);
+        members.find(|member| member.node_id == node_id).map(|member| member.peer)
+    }
+
+    /// Returns whether a process of a member runs, apart from the process `but`. One that is no broker is asked.
+    async fn is_alive(&self, node_id: i32, but: Uuid) -> bool {
+        if self.controller.get().is_none_or(|controller| controller.is_alive(node_id)) {
+            return true;
+        }
+        let Some(member) = self.member(node_id) else { return false };
+        match self.peers.connect(&self.peers.address(&member)).await {
+            Ok(connection) => connection.welcome.node_id == node_id && connection.welcome.incarnation != but,
+            Err(_) => false,
+        }
+    }
+
     /// Removes a member. A voter whose broker is alive becomes an observer, so that it follows the metadata as before.
     async fn leave(&self, node_id: i32, directory_id: Uuid) -> Reply {
         let Some(quorum) = self.quorum() else { return self.not_controller() };
-        let is_alive = self.controller.get().is_some_and(|controller| controller.is_alive(node_id));
+        let is_alive = self.is_alive(node_id, Uuid::nil()).await;
         let description = quorum.describe();
         let observers = description.observers.into_iter().filter(|_| !is_alive);
         let mut members = description.voters.into_iter().chain(observers);
@@ -179,9 +219,9 @@ impl Cluster {
         let rejected = |code, error: &ChangeError| Reply::Rejected(ApiError::new(code, error.to_string()).into());
         match changed {
             Ok(()) => Reply::Done,
-            Err(ChangeError::NotLeader { .. }) => self.not_controller(),
+            Err(ChangeError::NotLeader { .. } | ChangeError::Stopped(_)) => self.not_controller(),
             Err(error @ ChangeError::Unknown(_)) => rejected(ErrorCode::VOTER_NOT_FOUND, &error),
-            Err(error @ (ChangeError::TimedOut | ChangeError::InProgress(_))) => {
+            Err(error @ (ChangeError::TimedOut | ChangeError::NoResponse(_) | ChangeError::InProgress(_))) => {
                 rejected(ErrorCode::REQUEST_TIMED_OUT, &error)
             }
             Err(error) => rejected(ErrorCode::INVALID_REQUEST, &error),

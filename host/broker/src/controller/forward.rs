@@ -156,6 +156,18 @@ impl Controller {
         Some(Changed { outcomes, version: self.metadata.version() })
     }
 
+    /// Waits until the partitions are open. Returns false if they are not in time.
+    pub(crate) async fn has_opened(&self, limit: Duration) -> bool {
+        if self.cluster.is_none() {
+            return true;
+        }
+        let mut applied = self.applied_version.subscribe();
+        if *applied.borrow() > 0 {
+            return true;
+        }
+        timeout(limit, applied.wait_for(|applied| *applied > 0)).await.is_ok_and(|waited| waited.is_ok())
+    }
+
     /// Opens the partitions of the current image. From then on this node applies what the quorum commits.
     pub(crate) async fn open_partitions(self: &Arc<Self>, checkpoints: Checkpoints) -> Result<(), ApiError> {
         let changes = Arc::clone(&self.changes).lock_owned().await;

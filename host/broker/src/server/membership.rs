@@ -35,7 +35,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(50);
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(30);
 
 /// The time for which a stop looks for a controller.
-const CONTROLLER_WAIT: Duration = Duration::from_secs(3);
+const CONTROLLER_WAIT: Duration = Duration::from_secs(1);
 
 /// Takes the place of this node in its cluster. Returns the data folder, which is locked.
 pub(super) async fn take_place(cluster: &Cluster, folder: &Path, node_id: i32) -> Result<DataDir, StartError> {
@@ -50,7 +50,13 @@ pub(super) async fn take_place(cluster: &Cluster, folder: &Path, node_id: i32) -
         let data_dir = open(None).await?;
         cluster.open(folder, data_dir.meta().cluster_id.as_str()).await.map_err(data)?;
         match cluster.standing().await.map_err(data)? {
+            // It stopped before it had its place.
+            Standing::Member | Standing::Stranger if is_new(folder) => {
+                cluster.join_quorum().await.map_err(data)?;
+                return Ok(data_dir);
+            }
             Standing::Member => return Ok(data_dir),
+            Standing::Stranger => return Err(data(cluster.removed())),
             // It may have stopped before its first entry.
             Standing::OnlyVoter => {
                 form(cluster, &data_dir).await?;
@@ -58,7 +64,7 @@ pub(super) async fn take_place(cluster: &Cluster, folder: &Path, node_id: i32) -
             }
             Standing::None => {}
         }
-        // It stopped before it was a member, or was removed.
+        // It stopped before it was a member.
         match cluster.find_place().await.map_err(data)? {
             Place::First => form(cluster, &data_dir).await?,
             Place::Joins(_) => cluster.join_quorum().await.map_err(data)?,
@@ -83,6 +89,11 @@ pub(super) async fn take_place(cluster: &Cluster, folder: &Path, node_id: i32) -
         }
     }
     Ok(data_dir)
+}
+
+/// Returns whether a data folder is new in its cluster.
+fn is_new(folder: &Path) -> bool {
+    folder.join(NEW_MEMBER).exists()
 }
 
 /// Notes durably that a data folder is new in its cluster.
@@ -136,13 +147,13 @@ impl Membership {
         let (broker, cluster) = (&self.broker, &self.cluster);
         tokio::spawn(Arc::clone(&broker.controller).supervise(Arc::clone(cluster), stop.clone()));
         tokio::spawn(Arc::clone(cluster).watch_nodes(stop.clone()));
-        let marker = broker.data_dir.join(NEW_MEMBER);
-        let is_new = marker.exists();
+        cluster.confirm_member().await.map_err(data)?;
+        let is_new = is_new(&broker.data_dir);
         let keeps_logs = checkpoints.clean_shutdown || broker.config.flush_mode == FlushMode::Fsync;
         // A replica on a disk that was lost must not lead with an empty log.
         self.register(keeps_logs && !is_new).await?;
         if is_new {
-            std::fs::remove_file(&marker).map_err(data)?;
+            std::fs::remove_file(broker.data_dir.join(NEW_MEMBER)).map_err(data)?;
         }
         let (folder, image) = (broker.data_dir.clone(), broker.metadata.image());
         let node_id = broker.config.node_id;
@@ -263,17 +274,33 @@ impl Membership {
 
     /// Moves the leaderships of this broker away, and that of the quorum. A cluster without a controller cannot.
     pub(super) async fn leave(&self) {
+        let moved = async {
+            self.move_leaders().await;
+            // Without a majority of the others no node can take the quorum over.
+            if self.cluster.has_majority(false) && timeout(CONTROLLER_WAIT, self.cluster.resign()).await.is_err() {
+                tracing::info!("no other node has become the controller: this one stops all the same");
+            }
+        };
+        tokio::select! {
+            () = moved => {}
+            () = self.cluster.majority_is_gone() => {
+                tracing::info!("no majority of the voters is left: the node stops without another leader");
+            }
+        }
+    }
+
+    async fn move_leaders(&self) {
         let begun = Instant::now();
         let mut heard = begun;
         while begun.elapsed() < SHUTDOWN_WAIT && heard.elapsed() < CONTROLLER_WAIT && self.epoch().is_some() {
-            match self.heartbeat(true).await {
-                Ok(state) if state.may_stop => break,
-                Ok(_) => heard = Instant::now(),
-                Err(error) => tracing::debug!("no heartbeat: {error}"),
+            match timeout(CONTROLLER_WAIT, self.heartbeat(true)).await {
+                Ok(Ok(state)) if state.may_stop => return,
+                Ok(Ok(_)) => heard = Instant::now(),
+                Ok(Err(error)) => tracing::debug!("no heartbeat: {error}"),
+                Err(_) => tracing::debug!("no heartbeat in time"),
             }
             sleep(Duration::from_millis(10)).await;
         }
-        self.cluster.resign().await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! Starting and stopping.
 
 mod membership;
+mod recover;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -35,6 +36,7 @@ use crate::replication::{self, FetcherConfig, WantedChange};
 use membership::Membership;
 use millstream_metadata::{FeatureLevel, MetadataRecord, MetadataStore};
 use millstream_partition::now_ms;
+pub use recover::{Recovered, recover};
 
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -135,9 +137,12 @@ async fn start_in_cluster(
             clients.push((index, socket));
         }
     }
-    let data_dir = membership::take_place(&cluster, &config.data_dir, config.node_id).await?;
+    let mut data_dir = membership::take_place(&cluster, &config.data_dir, config.node_id).await?;
     let opening = Arc::clone(&cluster);
     let opened = tokio::task::spawn_blocking(move || {
+        if let Some(quorum) = opening.quorum() {
+            data_dir.set_directory_id(quorum.directory_id()).map_err(data)?;
+        }
         let clean = data_dir.take_clean_shutdown().map_err(data)?;
         let checkpoints = Checkpoints::read(&data_dir, clean);
         let opened = assemble(config, plugins, data_dir, advertised, Arc::clone(&opening.metadata), Some(opening))?;

@@ -6,6 +6,7 @@ mod elect;
 mod plan;
 mod quorum;
 mod reassign;
+mod recover;
 mod remove;
 mod start;
 mod target;
@@ -49,6 +50,8 @@ enum Command {
     Drain(drain::Drain),
     /// Remove a drained and stopped node from the cluster
     Remove(remove::Remove),
+    /// Make a stopped node the only voter, after the majority was lost for good
+    Recover(recover::Recover),
 }
 
 impl Args {
@@ -63,6 +66,7 @@ impl Args {
                 Command::Elect(args) => args.run().await,
                 Command::Drain(args) => args.run().await,
                 Command::Remove(args) => args.run().await,
+                Command::Recover(args) => args.run().await,
             }
         })
     }

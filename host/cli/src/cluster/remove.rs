@@ -22,8 +22,9 @@ impl Remove {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let (admin, node) = (self.connection.admin()?, self.node);
         let broker = admin.describe_cluster().await?.brokers.into_iter().find(|broker| broker.id == node);
-        let voter = admin.describe_quorum().await?.voters.into_iter().find(|voter| voter.id == node);
-        ensure!(broker.is_some() || voter.is_some(), "the cluster has no node {node}");
+        let quorum = admin.describe_quorum().await?;
+        let member = quorum.voters.into_iter().chain(quorum.observers).find(|member| member.id == node);
+        ensure!(broker.is_some() || member.is_some(), "the cluster has no node {node}");
         let topics = stored_topics(&admin).await?;
         let partitions = topics.iter().flat_map(|topic| topic.partitions.iter().map(move |one| (&topic.name, one)));
         let mut held = partitions.filter(|(_, one)| one.replicas.contains(&node));
@@ -39,16 +40,16 @@ impl Remove {
             bail!("node {node} is running: stop its process first, or it registers again");
         }
         // Without a folder's id the voters are those of the configuration, which no request changes.
-        let voter = voter.filter(|voter| !voter.directory_id.is_nil());
-        if let Some(voter) = &voter {
-            admin.remove_voter(node, voter.directory_id).await?;
+        let member = member.filter(|member| !member.directory_id.is_nil());
+        if let Some(member) = &member {
+            admin.remove_voter(node, member.directory_id).await?;
         }
         if broker.is_some() {
             admin.unregister_broker(node).await?;
         }
         let text = match self.json {
             true => {
-                json!({ "node": node, "unregistered": broker.is_some(), "left_quorum": voter.is_some() }).to_string()
+                json!({ "node": node, "unregistered": broker.is_some(), "left_quorum": member.is_some() }).to_string()
             }
             false => format!("node {node} is removed"),
         };

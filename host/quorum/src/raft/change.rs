@@ -16,6 +16,9 @@ use crate::quorum::{ChangeError, NodeId, Peer};
 /// The number of entries that a voter may be behind when it begins to vote.
 const LAG_MAX: u64 = 10;
 
+/// The number of election timeouts in which a new voter has to confirm an entry.
+const RESPONSE_ELECTIONS: u32 = 4;
+
 /// The time between attempts to finish a change.
 const FINISH_DELAY: Duration = Duration::from_millis(50);
 
@@ -41,34 +44,66 @@ impl RaftQuorum {
     }
 
     pub(super) async fn change_add(&self, node_id: NodeId, peer: Peer) -> Result<(), ChangeError> {
+        let _order = self.changes.lock().await;
         match self.member(node_id, Some(&peer))? {
-            Member::None => self.change(ChangeMembers::AddNodes(BTreeMap::from([(node_id, peer)]))).await,
+            Member::None => self.append_member(node_id, peer).await.map(drop),
             Member::Observer | Member::Voter => Ok(()),
         }
     }
 
+    /// Adds a voter that responds. One that does not would be needed for each later decision of a quorum of two, the
+    /// decision to remove it too. The node follows the log first, and other changes go on meanwhile.
     pub(super) async fn change_vote(&self, node_id: NodeId, peer: Peer) -> Result<(), ChangeError> {
         if matches!(self.member(node_id, Some(&peer))?, Member::Voter) {
             return Ok(());
         }
-        self.change_add(node_id, peer).await?;
-        // The library's own wait ends at a lag of thousands of entries.
-        let wait = self.raft.wait(Some(self.config.change_timeout));
-        let caught_up = wait.metrics(
-            |metrics| match &metrics.replication {
-                None => true,
-                Some(all) => all.get(&node_id).is_some_and(|matched| {
-                    let end = matched.map_or(0, |id| id.index + 1);
-                    metrics.last_log_index.map_or(0, |index| index + 1) <= end + LAG_MAX
-                }),
-            },
-            "a new voter catches up",
-        );
-        caught_up.await.map_err(|_| ChangeError::TimedOut)?;
+        self.change_add(node_id, peer.clone()).await?;
+        self.confirmed(node_id, LAG_MAX, self.config.change_timeout).await?;
+        let _order = self.changes.lock().await;
+        // Another directory may have taken the id meanwhile.
+        if matches!(self.member(node_id, Some(&peer))?, Member::Voter) {
+            return Ok(());
+        }
+        // It had confirmed entries before. This one shows that it still runs.
+        self.append_member(node_id, peer).await?;
+        self.confirmed(node_id, 0, self.config.election_timeout.end * RESPONSE_ELECTIONS).await?;
         self.change(ChangeMembers::AddVoterIds(BTreeSet::from([node_id]))).await
     }
 
+    /// Appends an entry that names the node as a member. Its place among the voters stays.
+    async fn append_member(&self, node_id: NodeId, peer: Peer) -> Result<(), ChangeError> {
+        self.change(ChangeMembers::AddNodes(BTreeMap::from([(node_id, peer)]))).await
+    }
+
+    /// Waits until a member has confirmed what this leader's log has now, but for the last entries. The library's own
+    /// wait ends at a lag of thousands of entries.
+    async fn confirmed(&self, node_id: NodeId, lag_max: u64, limit: Duration) -> Result<(), ChangeError> {
+        let end = self.raft.metrics().borrow().last_log_index.map_or(0, |index| index + 1);
+        let wait = self.raft.wait(Some(limit));
+        let confirms = wait.metrics(
+            |metrics| match &metrics.replication {
+                // The next step returns the error that another node leads.
+                None => true,
+                Some(all) => matches!(all.get(&node_id), Some(Some(matched)) if end <= matched.index + 1 + lag_max),
+            },
+            "a new voter confirms entries",
+        );
+        confirms.await.map(drop).map_err(|_| ChangeError::NoResponse(node_id))
+    }
+
+    /// Replaces the address of a member. The directory id must be the member's.
+    pub(super) async fn change_peer(&self, node_id: NodeId, peer: Peer) -> Result<(), ChangeError> {
+        let _order = self.changes.lock().await;
+        match self.member(node_id, Some(&peer))? {
+            Member::None => Err(ChangeError::Unknown(node_id)),
+            Member::Observer | Member::Voter => {
+                self.change(ChangeMembers::SetNodes(BTreeMap::from([(node_id, peer)]))).await
+            }
+        }
+    }
+
     pub(super) async fn change_remove(&self, node_id: NodeId) -> Result<(), ChangeError> {
+        let _order = self.changes.lock().await;
         let nodes = BTreeSet::from([node_id]);
         match self.member(node_id, None)? {
             Member::None => Err(ChangeError::Unknown(node_id)),

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::network::Farewell;
 use super::types::Types;
 use crate::config::QuorumConfig;
 use crate::quorum::{ChangeError, Leadership, NodeId, Peer};
@@ -34,6 +35,7 @@ pub(super) struct Elections {
     /// When the node last heard a leader or voted.
     heard: Arc<Mutex<Instant>>,
     is_resigning: Arc<AtomicBool>,
+    farewell: Farewell,
 }
 
 /// The time in which a leader sends nothing, so that its voters elect another one.
@@ -55,9 +57,10 @@ impl Drop for Silence<'_> {
 }
 
 impl Elections {
-    pub(super) fn new(raft: Raft<Types>, config: Arc<QuorumConfig>) -> Self {
+    pub(super) fn new(raft: Raft<Types>, config: Arc<QuorumConfig>, farewell: Farewell) -> Self {
         let heard = Arc::new(Mutex::new(Instant::now()));
-        Self { raft, config, leadership: watch::Sender::default(), heard, is_resigning: Arc::default() }
+        let (leadership, is_resigning) = (watch::Sender::default(), Arc::default());
+        Self { raft, config, leadership, heard, is_resigning, farewell }
     }
 
     /// Says whether the node waits for another leader.
@@ -134,7 +137,14 @@ impl Elections {
         }
     }
 
-    /// Stops the heartbeats until another voter is elected.
+    /// Elects a new leader because that of a term stops.
+    pub(super) async fn succeed(&self, leader: NodeId, term: u64) {
+        if *self.leadership.borrow() == (Leadership { term, leader: Some(leader) }) {
+            self.replace(leader).await;
+        }
+    }
+
+    /// Asks the other voters to elect one of them, and stops the heartbeats until one is.
     pub(super) async fn resign(&self) -> Result<(), ChangeError> {
         let own_id = self.config.node_id;
         if self.raft.metrics().borrow().state != ServerState::Leader {
@@ -144,10 +154,21 @@ impl Elections {
         let mut leadership = self.leadership.subscribe();
         let is_replaced = |known: &Leadership| known.leader.is_some_and(|leader| leader != own_id);
         let replaced = async { leadership.wait_for(is_replaced).await.is_ok() };
+        self.say_farewell();
         match timeout(self.config.election_timeout.end * RESIGN_ELECTIONS, replaced).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(ChangeError::Stopped("it was stopped while it resigned".to_owned())),
             Err(_) => Err(ChangeError::TimedOut),
+        }
+    }
+
+    fn say_farewell(&self) {
+        let metrics = self.raft.metrics().borrow().clone();
+        let members = metrics.membership_config.membership();
+        for id in members.voter_ids().filter(|id| *id != self.config.node_id) {
+            if let Some(peer) = members.get_node(&id) {
+                tokio::spawn((self.farewell)(id, peer.clone(), metrics.current_term));
+            }
         }
     }
 

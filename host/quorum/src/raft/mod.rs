@@ -3,6 +3,7 @@
 mod change;
 mod election;
 mod network;
+mod recover;
 mod state_machine;
 mod store;
 mod types;
@@ -19,6 +20,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 pub use network::{Request, RequestError, Response, Transport, TransportError};
+pub use recover::make_only_voter;
 
 use crate::config::{ConfigError, QuorumConfig};
 use crate::quorum::{
@@ -81,10 +83,11 @@ impl RaftQuorum {
         let directory_id = store.wal.lock().directory_id();
         let applied_end = watch::Sender::new(0);
         let state = StateMachine::open(machine, Arc::clone(&store), snapshot, applied_end.clone())?;
+        let farewell = network::farewell(Arc::clone(&transport), config.node_id);
         let network = Network { transport, config: Arc::clone(&config) };
         let raft = Raft::new(config.node_id, raft_config, network, LogStore(store), state).await;
         let raft = raft.map_err(|error| OpenError::Start(error.to_string()))?;
-        let elections = Elections::new(raft.clone(), Arc::clone(&config));
+        let elections = Elections::new(raft.clone(), Arc::clone(&config), farewell);
         let changes = Arc::default();
         let tasks = [
             tokio::spawn(elections.clone().run()),
@@ -163,6 +166,11 @@ impl RaftQuorum {
                 }
                 Err(error) => ResponseBody::Failed(error.to_string()),
             },
+            RequestBody::Resign { leader, term } => {
+                let elections = self.elections.clone();
+                tokio::spawn(async move { elections.succeed(leader, term).await });
+                ResponseBody::Resign
+            }
             RequestBody::Snapshot { vote, description, state } => {
                 let snapshot = Snapshot { meta: description.into(), snapshot: Box::new(state) };
                 match self.raft.install_full_snapshot(vote, snapshot).await {
@@ -254,6 +262,10 @@ impl Quorum for RaftQuorum {
         self.within(self.change_vote(node_id, peer)).await
     }
 
+    async fn change_address(&self, node_id: NodeId, peer: Peer) -> Result<(), ChangeError> {
+        self.within(self.change_peer(node_id, peer)).await
+    }
+
     async fn remove(&self, node_id: NodeId) -> Result<(), ChangeError> {
         self.within(self.change_remove(node_id)).await
     }
@@ -275,10 +287,6 @@ impl Quorum for RaftQuorum {
 
 impl RaftQuorum {
     async fn within(&self, change: impl Future<Output = Result<(), ChangeError>>) -> Result<(), ChangeError> {
-        let change = async {
-            let _order = self.changes.lock().await;
-            change.await
-        };
         timeout(self.config.change_timeout, change).await.unwrap_or(Err(ChangeError::TimedOut))
     }
 }

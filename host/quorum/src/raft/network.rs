@@ -1,6 +1,7 @@
 //! Requests between members.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -33,7 +34,16 @@ pub struct Request {
 pub(super) enum RequestBody {
     Append(AppendEntriesRequest<Types>),
     Vote(VoteRequest<NodeId>),
-    Snapshot { vote: Vote<NodeId>, description: SnapshotDescription, state: Bytes },
+    Snapshot {
+        vote: Vote<NodeId>,
+        description: SnapshotDescription,
+        state: Bytes,
+    },
+    /// The leader of a term stops, and asks for another one.
+    Resign {
+        leader: NodeId,
+        term: u64,
+    },
 }
 
 /// The response to a request.
@@ -49,6 +59,8 @@ pub(super) enum ResponseBody {
     WrongDirectory(Uuid),
     /// The node cannot respond.
     Failed(String),
+    /// The node elects another leader.
+    Resign,
 }
 
 /// The response of the library, which cannot be cloned.
@@ -172,6 +184,23 @@ pub trait Transport: Send + Sync + 'static {
         peer: &Peer,
         request: Request,
     ) -> impl Future<Output = Result<Response, TransportError>> + Send;
+}
+
+/// Tells a voter that the leader of a term stops.
+pub(super) type Farewell = Arc<dyn Fn(NodeId, Peer, u64) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// Returns how the node `own_id` tells voters that it stops to lead.
+pub(super) fn farewell(transport: Arc<impl Transport>, own_id: NodeId) -> Farewell {
+    Arc::new(move |node_id, peer, term| {
+        let transport = Arc::clone(&transport);
+        Box::pin(async move {
+            let body = RequestBody::Resign { leader: own_id, term };
+            let request = Request { directory_id: peer.directory_id, body };
+            if let Err(error) = transport.send(node_id, &peer, request).await {
+                tracing::debug!("a voter does not know that its leader stops: {error}");
+            }
+        })
+    })
 }
 
 /// The library's view of a transport.

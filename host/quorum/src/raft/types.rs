@@ -108,6 +108,12 @@ pub(super) struct Position {
     index: u64,
 }
 
+impl Position {
+    pub(super) fn new(term: u64, index: u64) -> Self {
+        Self { term, index }
+    }
+}
+
 impl From<LogId<NodeId>> for Position {
     fn from(id: LogId<NodeId>) -> Self {
         Self { term: id.leader_id.term, index: id.index }

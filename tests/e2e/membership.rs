@@ -1,0 +1,191 @@
+//! Nodes that join, move, stop and leave.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use millstream_tests::{Broker, Cluster, Tool, millstream, wait_until};
+use millstream_wire::messages::{
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, MetadataRequest, MetadataRequestTopic,
+};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::Raw;
+
+/// The limit of every wait. It is generous, since tests share the machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs a command on the cluster.
+fn run(bootstrap: &str, arguments: &[&str]) -> Tool {
+    Tool::new(millstream()).args(arguments).args(["-b", bootstrap]).limit(PATIENCE)
+}
+
+/// Returns the output of a command on the cluster.
+fn json(bootstrap: &str, arguments: &[&str]) -> Value {
+    serde_json::from_str(&run(bootstrap, arguments).arg("--json").succeed()).expect("JSON")
+}
+
+/// Returns the ids of the nodes of the quorum in a role that `wanted` selects.
+fn members(bootstrap: &str, wanted: impl Fn(&str) -> bool) -> Vec<i64> {
+    let quorum = json(bootstrap, &["cluster", "quorum"]);
+    let nodes = quorum["nodes"].as_array().expect("a list").iter();
+    let chosen = nodes.filter(|node| wanted(node["role"].as_str().expect("a role")));
+    chosen.map(|node| node["id"].as_i64().expect("an id")).collect()
+}
+
+/// Creates a topic as soon as it can have three replicas.
+fn create(bootstrap: &str, name: &str, partitions: &str, replicas: &str) {
+    wait_until("the topic to be created", PATIENCE, || {
+        let create = ["topic", "create", name, "--partitions", partitions, "--replication-factor", replicas];
+        (run(bootstrap, &create).run().code == Some(0)).then_some(())
+    });
+}
+
+#[test]
+fn all_nodes_stop_at_once() {
+    let mut cluster = Cluster::start(3, &[]);
+    create(&cluster.bootstrap(), "t", "12", "3");
+    let took = cluster.stop_all();
+    println!("three nodes stopped in {took:?}");
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    for id in 1..=3 {
+        assert!(cluster.node_of(id).folder().join(".kafka_cleanshutdown").exists(), "node {id} stopped cleanly");
+    }
+}
+
+#[test]
+fn a_node_that_starts_again_never_misses_a_topic() {
+    let mut cluster = Cluster::start(3, &[]);
+    create(&cluster.bootstrap(), "t", "100", "3");
+    for id in [3, 1, 2] {
+        cluster.kill(id);
+        cluster.restart(id);
+        let mut raw = Raw::to(cluster.address(id));
+        let name = MetadataRequestTopic { name: Some("t".into()), ..Default::default() };
+        for topics in [Some(vec![name]), None] {
+            let found = raw.call(12, &MetadataRequest { topics, ..Default::default() }).topics;
+            let topic = found.iter().find(|topic| topic.name.as_deref() == Some("t")).expect("the topic");
+            assert!(topic.error_code.is_ok() && topic.partitions.len() == 100, "{topic:?}");
+        }
+        let partitions = vec![ListOffsetsPartition { timestamp: -1, current_leader_epoch: -1, ..Default::default() }];
+        let topics = vec![ListOffsetsTopic { name: "t".into(), partitions }];
+        let request = ListOffsetsRequest { replica_id: -1, topics, ..Default::default() };
+        let code = raw.call(7, &request).topics[0].partitions[0].error_code;
+        assert!(code.is_ok() || code.retriable(), "{code}");
+        wait_until("all replicas to be in sync", PATIENCE, || {
+            let described = json(&cluster.bootstrap(), &["cluster", "describe"]);
+            described["under_replicated"].as_array().is_some_and(Vec::is_empty).then_some(())
+        });
+    }
+}
+
+#[test]
+fn voters_come_back_with_other_addresses() {
+    let mut cluster = Cluster::start(3, &[]);
+    create(&cluster.bootstrap(), "t", "3", "3");
+    let voters = |cluster: &Cluster, id: i32| members(&cluster.address(id).to_string(), |role| role != "observer");
+    cluster.stop(2);
+    cluster.renumber(&[2]);
+    cluster.restart(2);
+    // Without the first node, the second one is needed.
+    cluster.kill(1);
+    wait_until("a controller", PATIENCE, || {
+        let quorum = run(&cluster.address(2).to_string(), &["cluster", "quorum"]).run();
+        (quorum.code == Some(0) && !quorum.stdout.contains("Leader: 1 ")).then_some(())
+    });
+    assert_eq!(voters(&cluster, 3), [1, 2, 3]);
+    // All have other addresses, and no log names one that is right.
+    cluster.stop(2);
+    cluster.kill(3);
+    cluster.renumber(&[1, 2, 3]);
+    (1..=3).for_each(|id| cluster.restart(id));
+    wait_until("all replicas to be in sync", PATIENCE, || {
+        let described = run(&cluster.bootstrap(), &["cluster", "describe", "--json"]).run();
+        let described: Value = serde_json::from_str(&described.stdout).ok()?;
+        described["under_replicated"].as_array().is_some_and(Vec::is_empty).then_some(())
+    });
+    assert_eq!(voters(&cluster, 1), [1, 2, 3]);
+    // They keep them without the ports of the configuration.
+    cluster.kill(1);
+    create(&cluster.address(3).to_string(), "later", "1", "2");
+}
+
+#[test]
+fn a_removed_node_says_what_to_do() {
+    let mut cluster = Cluster::start(3, &[]);
+    let bootstrap = cluster.bootstrap();
+    cluster.stop(3);
+    let removed = run(&bootstrap, &["cluster", "remove", "3"]).succeed();
+    assert_eq!(removed, "node 3 is removed\n");
+    assert_eq!(members(&bootstrap, |_| true), [1, 2]);
+    let folder = cluster.node_of(3).folder().to_owned();
+    let node = Cluster::node(3, cluster.node_port(3), cluster.node_port(1), &[]);
+    let words = node.folder(&folder).rejected();
+    assert!(words.contains("was removed from the cluster: start it on an empty data folder"), "{words}");
+    fs::remove_dir_all(&folder).expect("removable");
+    cluster.restart(3);
+    wait_until("the node to vote", PATIENCE, || (members(&bootstrap, |_| true) == [1, 2, 3]).then_some(()));
+}
+
+#[test]
+fn a_dead_observer_is_removed() {
+    let cluster = Cluster::start(1, &[]);
+    let bootstrap = cluster.bootstrap();
+    let mut observer = Cluster::node(2, 0, cluster.node_port(1), &[("process.roles", "broker")]).start();
+    wait_until("an observer", PATIENCE, || (members(&bootstrap, |role| role == "observer") == [2]).then_some(()));
+    observer.kill();
+    wait_until("the removal", PATIENCE, || {
+        let removed = run(&bootstrap, &["cluster", "remove", "2"]).run();
+        assert!(removed.code == Some(0) || removed.stderr.contains("node 2 is running"), "{}", removed.stderr);
+        (removed.code == Some(0)).then_some(())
+    });
+    assert_eq!(members(&bootstrap, |_| true), [1]);
+}
+
+#[test]
+fn the_directory_id_is_that_of_the_quorum() {
+    let cluster = Cluster::start(2, &[]);
+    let quorum = json(&cluster.bootstrap(), &["cluster", "quorum"]);
+    for (id, node) in (1..).zip(quorum["nodes"].as_array().expect("a list")) {
+        let folder = cluster.folder(id);
+        let text = fs::read_to_string(folder.join("meta.properties")).expect("a file");
+        let line = format!("directory.id={}\n", node["directory_id"].as_str().expect("an id"));
+        assert!(text.contains(&line), "{line} {text}");
+    }
+}
+
+#[test]
+fn the_last_node_goes_on_after_the_others_are_lost() {
+    let mut cluster = Cluster::start(2, &[("default.replication.factor", "1"), ("min.insync.replicas", "1")]);
+    create(&cluster.bootstrap(), "t", "1", "1");
+    cluster.kill(2);
+    fs::remove_dir_all(cluster.folder(2)).expect("removable");
+    let recover = |folder: &std::path::Path| {
+        Tool::new(millstream()).args(["cluster", "recover", "--data-dir"]).arg(folder).limit(PATIENCE)
+    };
+    let words = recover(cluster.folder(1)).run().stderr;
+    assert!(words.contains("is in use by another broker"), "{words}");
+    cluster.kill(1);
+    let words = recover(cluster.folder(1)).succeed();
+    assert!(words.contains("node 1 is the only voter"), "{words}");
+    cluster.restart(1);
+    let first = cluster.address(1).to_string();
+    create(&first, "later", "1", "1");
+    assert_eq!(members(&first, |_| true), [1]);
+    // The lost node joins as a new one.
+    cluster.restart(2);
+    wait_until("two voters", PATIENCE, || (members(&first, |role| role != "observer") == [1, 2]).then_some(()));
+    let words = recover(cluster.node_of(1).scratch()).run().stderr;
+    assert!(words.contains("has no data of a node of a cluster"), "{words}");
+}
+
+#[test]
+fn a_node_stops_without_a_controller() {
+    let mut cluster = Cluster::start(2, &[]);
+    create(&cluster.bootstrap(), "t", "2", "2");
+    cluster.kill(1);
+    let begun = Instant::now();
+    let node: &mut Broker = cluster.node_of(2);
+    assert!(node.stop(Signal::TERM).success());
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+}
