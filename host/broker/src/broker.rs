@@ -95,11 +95,20 @@ impl Broker {
         Some((Str::from(endpoint.host.as_str()), i32::from(endpoint.port)))
     }
 
-    /// Returns the broker that carries out changes of the metadata, as responses name it.
+    /// Returns the broker that carries out changes of the metadata, as responses name it. Clients do not reach a
+    /// controller that is no broker: this one forwards the changes.
     pub(crate) fn controller_id(&self) -> i32 {
-        match &self.cluster {
-            None => self.config.node_id,
-            Some(cluster) => cluster.leadership().leader.unwrap_or(-1),
+        let own = self.config.node_id;
+        let Some(cluster) = &self.cluster else { return own };
+        match cluster.leadership().leader {
+            None => -1,
+            Some(leader) => {
+                if self.metadata.image().broker(leader).is_some() {
+                    leader
+                } else {
+                    own
+                }
+            }
         }
     }
 

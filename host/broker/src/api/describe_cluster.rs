@@ -9,10 +9,14 @@ use millstream_wire::{ErrorCode, Str};
 use super::cluster_view::ClusterView;
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
+use crate::config::HostPort;
 use crate::security::{AclOperation, Permission, ResourceType, allowed_operations};
 
-/// The endpoint type that asks for brokers; the other one, controllers, has no listener here.
+/// The endpoint type that asks for brokers.
 const BROKERS: i8 = 1;
+
+/// The endpoint type that asks for the voters of the quorum, on the listener for nodes.
+const CONTROLLERS: i8 = 2;
 
 pub(super) struct DescribeCluster;
 
@@ -27,6 +31,10 @@ impl Handler for DescribeCluster {
         context: &RequestContext,
         request: DescribeClusterRequest,
     ) -> DescribeClusterResponse {
+        let nodes = broker.config.cluster.as_ref().map(|cluster| cluster.listener);
+        if request.endpoint_type == CONTROLLERS && nodes == Some(context.connection.listener) {
+            return controllers(broker);
+        }
         if request.endpoint_type != BROKERS {
             return DescribeClusterResponse {
                 error_code: ErrorCode::MISMATCHED_ENDPOINT_TYPE,
@@ -55,5 +63,24 @@ impl Handler for DescribeCluster {
             ),
             ..Default::default()
         }
+    }
+}
+
+/// Returns the voters of the quorum with their listeners for nodes.
+fn controllers(broker: &Broker) -> DescribeClusterResponse {
+    let voters = broker.cluster.as_ref().map_or_else(Vec::new, |cluster| cluster.voters());
+    let voter = |(broker_id, address): (i32, HostPort)| DescribeClusterBroker {
+        broker_id,
+        host: Str::from(address.host.as_str()),
+        port: i32::from(address.port),
+        rack: None,
+        is_fenced: false,
+    };
+    DescribeClusterResponse {
+        cluster_id: Str::from(broker.metadata.image().cluster_id.as_str()),
+        controller_id: broker.cluster.as_ref().and_then(|cluster| cluster.leadership().leader).unwrap_or(-1),
+        brokers: voters.into_iter().map(voter).collect(),
+        endpoint_type: CONTROLLERS,
+        ..Default::default()
     }
 }

@@ -30,7 +30,7 @@ use std::time::Duration;
 use millstream_metadata::entry::{ReplicatedImage, changes};
 use millstream_metadata::{Draft, MetadataStore};
 use millstream_quorum::storage::FileDisk;
-use millstream_quorum::{Leadership, NodeId, Peer, ProposeError, Quorum, QuorumConfig, RaftQuorum};
+use millstream_quorum::{Leadership, NodeId, Peer, ProposeError, Quorum, QuorumConfig, RaftQuorum, Replica};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -230,6 +230,13 @@ impl Cluster {
         let quorum = self.quorum().ok_or(CommitError::NotController)?;
         let index = quorum.propose(changes(version, draft)).await.map_err(commit_error)?;
         if self.state.lock().was_skipped(index) { Err(CommitError::Overtaken) } else { Ok(index + 1) }
+    }
+
+    /// Returns the voters of the quorum with their addresses.
+    pub(crate) fn voters(&self) -> Vec<(NodeId, HostPort)> {
+        let voters = self.quorum().map_or_else(Vec::new, |quorum| quorum.describe().voters);
+        let voter = |voter: Replica| Some((voter.node_id, self.peers.address(&voter.peer).parse().ok()?));
+        voters.into_iter().filter_map(voter).collect()
     }
 
     /// Returns where the controller is, if it is known and another node.

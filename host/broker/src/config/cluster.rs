@@ -18,6 +18,10 @@ pub(crate) struct ClusterConfig {
     pub(crate) servers: Vec<Server>,
     /// Whether the node votes in the quorum.
     pub(crate) votes: bool,
+    /// Whether the node stores records and serves clients.
+    pub(crate) is_broker: bool,
+    /// Whether the listener for other nodes is on a free port, since the configuration names none.
+    pub(crate) has_free_port: bool,
     /// `broker.session.timeout.ms`
     pub(crate) session_timeout: Duration,
     /// `broker.heartbeat.interval.ms`
@@ -90,6 +94,20 @@ impl RawConfig {
     }
 }
 
+/// The roles of `process.roles`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Roles {
+    pub(super) is_broker: bool,
+    pub(super) votes: bool,
+}
+
+/// Returns the roles of the node: without the key it has both.
+pub(super) fn roles(read: &Reader<'_>) -> Roles {
+    let roles = read.get(keys::PROCESS_ROLES);
+    let has = |role: &str| roles.as_ref().is_none_or(|roles| roles.contains(&role));
+    Roles { is_broker: has("broker"), votes: has("controller") }
+}
+
 /// Returns whether the configuration names nodes of a cluster.
 pub(super) fn is_configured(read: &Reader<'_>) -> bool {
     let named = |list: Vec<&str>| list.iter().any(|entry| !entry.is_empty());
@@ -98,29 +116,20 @@ pub(super) fn is_configured(read: &Reader<'_>) -> bool {
 
 pub(super) fn from_values(
     read: &Reader<'_>,
-    listeners: &[ListenerConfig],
+    listeners: &mut Vec<ListenerConfig>,
 ) -> Result<Option<ClusterConfig>, ConfigError> {
-    let roles = read.get(keys::PROCESS_ROLES);
-    if roles.as_ref().is_some_and(|roles| !roles.contains(&"broker")) {
-        let text = roles.unwrap_or_default().join(",");
-        return Err(ConfigError(format!(
-            "bad value `{text}` for process.roles: a node that is not a broker is not supported; \
-             set process.roles=broker,controller"
-        )));
-    }
+    let Roles { is_broker, votes } = roles(read);
     if !is_configured(read) {
-        return Ok(None);
+        return match is_broker {
+            true => Ok(None),
+            false => Err(ConfigError(
+                "process.roles=controller needs the nodes of the quorum: name them in \
+                 controller.quorum.bootstrap.servers"
+                    .to_owned(),
+            )),
+        };
     }
-    let votes = roles.is_none_or(|roles| roles.contains(&"controller"));
-    let names = read.get(keys::CONTROLLER_LISTENER_NAMES);
-    let listener = listeners.iter().position(|listener| names.contains(&listener.name.as_str()));
-    let listener = listener.ok_or_else(|| {
-        ConfigError(
-            "a node of a cluster needs a listener for other nodes: name one of `listeners` in \
-             controller.listener.names"
-                .to_owned(),
-        )
-    })?;
+    let (listener, has_free_port) = node_listener(read, listeners, votes)?;
     let servers = servers(read)?;
     let id = read.node_id()?;
     if !votes && servers.iter().all(|server| server.id == Some(id)) {
@@ -134,10 +143,43 @@ pub(super) fn from_values(
         listener,
         servers,
         votes,
+        is_broker,
+        has_free_port,
         session_timeout: read.millis(keys::BROKER_SESSION_TIMEOUT_MS),
         heartbeat_interval: read.millis(keys::BROKER_HEARTBEAT_INTERVAL_MS),
         balance_interval: Some(interval).filter(|_| read.get(keys::AUTO_LEADER_REBALANCE_ENABLE)),
     }))
+}
+
+/// Returns the index of the listener for other nodes, and whether it is on a free port. As in Kafka, a node that does
+/// not vote may have none in its configuration.
+fn node_listener(
+    read: &Reader<'_>,
+    listeners: &mut Vec<ListenerConfig>,
+    votes: bool,
+) -> Result<(usize, bool), ConfigError> {
+    let names = read.get(keys::CONTROLLER_LISTENER_NAMES);
+    if let Some(index) = listeners.iter().position(|listener| names.contains(&listener.name.as_str())) {
+        return Ok((index, false));
+    }
+    let name = names.first().filter(|name| !votes && !name.is_empty()).ok_or_else(|| {
+        ConfigError(
+            "a node of a cluster needs a listener for other nodes: name one of `listeners` in \
+             controller.listener.names"
+                .to_owned(),
+        )
+    })?;
+    let mut listener = ListenerConfig { name: (*name).to_owned(), ..listeners[0].clone() };
+    take_free_port(&mut listener, &listeners[0]);
+    listeners.push(listener);
+    Ok((listeners.len() - 1, true))
+}
+
+/// Puts a listener on a free port beside another listener.
+pub(super) fn take_free_port(listener: &mut ListenerConfig, beside: &ListenerConfig) {
+    let free = |address: &HostPort| HostPort { host: address.host.clone(), port: 0 };
+    listener.bind = free(&beside.bind);
+    listener.advertised = beside.advertised.as_ref().map(free);
 }
 
 /// Checks that other nodes and clients can reach each listener of a node of a cluster.
@@ -227,7 +269,9 @@ mod tests {
     fn what_cannot_work_is_rejected_by_name() {
         let servers = "controller.quorum.bootstrap.servers=b:9093";
         for (pairs, part) in [
-            (vec!["process.roles=controller"], "a node that is not a broker is not supported"),
+            (vec!["process.roles=controller", "listeners=NODES://a:9093"], "`listeners`: none of them is for clients"),
+            ([&NODE[..], &["process.roles=controller"]].concat(), "PLAINTEXT is for clients"),
+            ([&NODE[..], &["process.roles=controller", "listeners=NODES://a:9093"]].concat(), "needs the nodes"),
             (vec![servers], "controller.listener.names"),
             (vec![servers, "controller.listener.names=NODES"], "controller.listener.names"),
             (

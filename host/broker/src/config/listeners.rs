@@ -6,7 +6,7 @@ use std::str::FromStr;
 use super::broker_keys as keys;
 use super::key::TypedKey;
 use super::value::ConfigType;
-use super::{ConfigError, Reader, list};
+use super::{ConfigError, Reader, cluster, list};
 
 /// A host and a port, `HOST:PORT`; an IPv6 address is in brackets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +56,8 @@ pub struct ListenerConfig {
 /// Reads the listeners of the configuration. A node that is alone opens none for other nodes.
 pub(super) fn from_values(read: &Reader<'_>, in_cluster: bool) -> Result<Vec<ListenerConfig>, ConfigError> {
     let controllers = read.get(keys::CONTROLLER_LISTENER_NAMES);
-    let is_skipped = |name: &String| !in_cluster && controllers.contains(&name.as_str());
+    let is_broker = cluster::roles(read).is_broker;
+    let is_skipped = |name: &String| !in_cluster && is_broker && controllers.contains(&name.as_str());
     let mut found: Vec<ListenerConfig> = Vec::new();
     for (name, bind) in named(keys::LISTENERS, &read.get(keys::LISTENERS))? {
         if is_skipped(&name) {
@@ -68,8 +69,16 @@ pub(super) fn from_values(read: &Reader<'_>, in_cluster: bool) -> Result<Vec<Lis
         }
         found.push(ListenerConfig { name, bind, advertised: None });
     }
-    if found.iter().all(|listener| controllers.contains(&listener.name.as_str())) {
-        return Err(ConfigError("bad value for listeners: none of them is for clients".to_owned()));
+    let mut for_clients = found.iter().filter(|listener| !controllers.contains(&listener.name.as_str()));
+    match (for_clients.next(), is_broker) {
+        (None, true) => return Err(ConfigError("bad value for listeners: none of them is for clients".to_owned())),
+        (Some(ListenerConfig { name, .. }), false) => {
+            return Err(ConfigError(format!(
+                "bad value for listeners: {name} is for clients, and process.roles=controller has no clients; name it \
+                 in controller.listener.names or remove it"
+            )));
+        }
+        _ => {}
     }
     let advertised = read.get(keys::ADVERTISED_LISTENERS).unwrap_or_default();
     for (name, address) in named(keys::ADVERTISED_LISTENERS, &advertised)? {

@@ -185,8 +185,8 @@ impl BrokerConfig {
     fn new(values: BTreeMap<&'static str, String>) -> Result<Self, ConfigError> {
         let read = Reader { values: &values };
         let group = read.group()?;
-        let listeners = listeners::from_values(&read, cluster::is_configured(&read))?;
-        let cluster = cluster::from_values(&read, &listeners)?;
+        let mut listeners = listeners::from_values(&read, cluster::is_configured(&read))?;
+        let cluster = cluster::from_values(&read, &mut listeners)?;
         let inter_broker_listener = listeners::inter_broker(&read, &listeners)?;
         Ok(Self {
             node_id: read.node_id()?,
@@ -250,6 +250,10 @@ impl BrokerConfig {
             let advertise = listeners::reachable("--advertise", advertise)?;
             self.values.insert("advertised.listeners", format!("{}://{advertise}", listener.name));
             listener.advertised = Some(advertise);
+        }
+        if let Some(index) = self.cluster.as_ref().filter(|cluster| cluster.has_free_port).map(|one| one.listener) {
+            let clients = self.listeners[0].clone();
+            cluster::take_free_port(&mut self.listeners[index], &clients);
         }
         if self.cluster.is_some() {
             cluster::check_reachable(&self.listeners)?;

@@ -7,14 +7,15 @@ use millstream_wire::ErrorCode;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Controller, Outcome};
+use super::{Controller, NEW_PLUGIN_WAIT, Outcome, altered, has_stages};
 use crate::apply::{self, Prepared};
 use crate::blocking::blocking;
 use crate::cluster::{Call, Changed, Cluster, PeerError, Reply};
 use crate::error::ApiError;
 use crate::partition_dirs::Checkpoints;
 use millstream_metadata::MetadataImage;
-use millstream_metadata::controller::{BrokerState, Heartbeat, Request};
+use millstream_metadata::controller::{BrokerState, Heartbeat, Request, decide};
+use millstream_partition::now_ms;
 
 /// The time for which a change is sent again while no controller takes it.
 const CONTROLLER_WAIT: Duration = Duration::from_secs(10);
@@ -77,17 +78,52 @@ impl Controller {
         if outcomes.iter().any(is_late) { Err(NotMade::NoController) } else { Ok(outcomes) }
     }
 
+    /// Starts the stages of requests on this node if the controller is no broker and has none. Returns the error of each
+    /// request whose stages do not start.
+    async fn check_stages(self: &Arc<Self>, cluster: &Cluster, requests: &[Request]) -> Vec<Option<ApiError>> {
+        let leader = cluster.leadership().leader;
+        let is_broker = leader.is_none_or(|leader| self.metadata.image().broker(leader).is_some());
+        if is_broker || !requests.iter().any(has_stages) {
+            return vec![None; requests.len()];
+        }
+        let mut errors = Vec::new();
+        // The plug-in may be new, and on its way from the broker that has stored it.
+        for pause in [NEW_PLUGIN_WAIT, Duration::ZERO] {
+            let (controller, started) = (Arc::clone(self), requests.to_vec());
+            let start = move || {
+                let mut draft = controller.metadata.draft(now_ms());
+                let start_one = |request: &Request| {
+                    // The controller returns the error of a request that it cannot decide.
+                    let records = decide(draft.image(), request, &controller.rules()).ok()?;
+                    let about = altered(draft.image(), request);
+                    draft.add_if(&records, about, |delta| apply::prepare_stages(&controller.node, delta)).err()
+                };
+                started.iter().map(start_one).collect::<Vec<_>>()
+            };
+            errors = blocking(start).await.unwrap_or_else(|error| vec![Some(error); requests.len()]);
+            if errors.iter().all(Option::is_none) {
+                break;
+            }
+            sleep(pause).await;
+        }
+        errors
+    }
+
     async fn forward(
-        &self,
+        self: &Arc<Self>,
         cluster: &Cluster,
         requests: Vec<Request>,
         validate_only: bool,
     ) -> Result<Vec<Outcome>, NotMade> {
-        let call = Call::Change { requests, validate_only };
+        let errors = self.check_stages(cluster, &requests).await;
+        let sent = requests.into_iter().zip(&errors).filter(|(_, error)| error.is_none()).map(|(request, _)| request);
+        let call = Call::Change { requests: sent.collect(), validate_only };
         match cluster.call_controller(&call, CALL_TIMEOUT).await {
             Ok(Reply::Changed(Changed { outcomes, version })) => {
                 self.wait_for(version).await;
-                Ok(outcomes.into_iter().map(|outcome| outcome.map_err(ApiError::from)).collect())
+                let mut outcomes = outcomes.into_iter().map(|outcome| outcome.map_err(ApiError::from));
+                let outcome = |error: Option<ApiError>| error.map_or_else(|| outcomes.next(), |error| Some(Err(error)));
+                Ok(errors.into_iter().filter_map(outcome).collect())
             }
             Ok(_) | Err(PeerError::NoController | PeerError::NotSent { .. }) => Err(NotMade::NoController),
             Err(error @ PeerError::NoResponse { .. }) => Err(NotMade::Failed(ApiError::new(
@@ -175,7 +211,9 @@ impl Controller {
         blocking(move || {
             let _changes = changes;
             let (image, version) = controller.metadata.image_of_version();
-            apply::open_all(&controller.node, &image, &checkpoints);
+            if controller.is_broker() {
+                apply::open_all(&controller.node, &image, &checkpoints);
+            }
             *controller.applied.lock() = Some(image);
             controller.applied_version.send_replace(version);
             controller.node.roles.send_modify(|changes| *changes += 1);

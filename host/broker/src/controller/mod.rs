@@ -92,7 +92,11 @@ impl Controller {
     /// Makes changes that this node decides.
     async fn submit_here(self: &Arc<Self>, requests: Vec<Request>, validate_only: bool) -> Vec<Outcome> {
         let count = requests.len();
-        if requests.iter().any(has_stages) && !self.warm_up(requests.clone()).await && self.cluster.is_some() {
+        if self.is_broker()
+            && requests.iter().any(has_stages)
+            && !self.warm_up(requests.clone()).await
+            && self.cluster.is_some()
+        {
             // The plug-in may be new, and on its way from the broker that has stored it.
             sleep(NEW_PLUGIN_WAIT).await;
         }
@@ -198,8 +202,10 @@ impl Controller {
         if Arc::ptr_eq(before, &image) && prepared.is_empty() {
             return;
         }
-        let delta = MetadataDelta::between_images(before, &image);
-        apply::apply(&self.node, &delta, apply::prepare_committed(&self.node, &delta, prepared));
+        if self.is_broker() {
+            let delta = MetadataDelta::between_images(before, &image);
+            apply::apply(&self.node, &delta, apply::prepare_committed(&self.node, &delta, prepared));
+        }
         *applied = Some(image);
         self.applied_version.send_replace(version);
     }
@@ -208,7 +214,11 @@ impl Controller {
         let plan_one = |request: Request| {
             let records = decide(draft.image(), &request, &self.rules())?;
             let about = altered(draft.image(), &request);
-            prepared.extend(draft.add_if(&records, about, |delta| apply::prepare(&self.node, delta))?);
+            prepared.extend(draft.add_if(&records, about, |delta| match self.is_broker() {
+                true => apply::prepare(&self.node, delta),
+                // The broker that has sent the request has started its stages.
+                false => Ok(Prepared::default()),
+            })?);
             Ok(records)
         };
         requests.into_iter().map(plan_one).collect()
@@ -245,6 +255,11 @@ impl Controller {
     #[cfg(test)]
     pub(crate) fn roles_changed(&self) {
         self.node.roles.send_modify(|changes| *changes += 1);
+    }
+
+    /// Returns whether this node stores records. A node that is only a controller has no partitions and no stages.
+    fn is_broker(&self) -> bool {
+        self.cluster.as_ref().is_none_or(|cluster| cluster.config.is_broker)
     }
 
     fn rules(&self) -> BrokerRules<'_> {

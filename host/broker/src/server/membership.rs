@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_log::DataDir;
-use millstream_metadata::controller::{BrokerState, Heartbeat, Registration, Request};
+use millstream_metadata::controller::{BrokerState, Heartbeat, Kept, Registration, Request};
 use millstream_metadata::{BrokerRegistration, FeatureLevel, MetadataImage, MetadataRecord, MetadataStore};
 use millstream_partition::FlushMode;
 use millstream_wire::ErrorCode;
@@ -148,12 +148,20 @@ impl Membership {
         tokio::spawn(Arc::clone(&broker.controller).supervise(Arc::clone(cluster), stop.clone()));
         tokio::spawn(Arc::clone(cluster).watch_nodes(stop.clone()));
         cluster.confirm_member().await.map_err(data)?;
+        if !cluster.config.is_broker {
+            return self.control(checkpoints, stop).await;
+        }
         let is_new = is_new(&broker.data_dir);
         let keeps_logs = checkpoints.clean_shutdown || broker.config.flush_mode == FlushMode::Fsync;
         // A replica on a disk that was lost must not lead with an empty log.
-        self.register(keeps_logs && !is_new).await?;
+        let kept = match (is_new, keeps_logs) {
+            (true, _) => Kept::None,
+            (false, true) => Kept::All,
+            (false, false) => Kept::Most,
+        };
+        self.register(kept).await?;
         if is_new {
-            std::fs::remove_file(broker.data_dir.join(NEW_MEMBER)).map_err(data)?;
+            self.unmark_new()?;
         }
         let (folder, image) = (broker.data_dir.clone(), broker.metadata.image());
         let node_id = broker.config.node_id;
@@ -167,8 +175,29 @@ impl Membership {
         self.send_heartbeats().await
     }
 
+    /// Follows the metadata as a node that is a controller and not a broker.
+    async fn control(&self, checkpoints: Checkpoints, stop: &watch::Receiver<bool>) -> Result<(), StartError> {
+        let (broker, cluster) = (&self.broker, &self.cluster);
+        self.unmark_new()?;
+        let mut applied = cluster.applied();
+        while broker.metadata.version() == 0 {
+            applied.changed().await.map_err(data)?;
+        }
+        broker.controller.open_partitions(checkpoints).await.map_err(data)?;
+        Arc::clone(&broker.controller).follow_quorum(cluster.applied(), stop.clone()).await;
+        Ok(())
+    }
+
+    /// Notes that the node is not new in its cluster any more.
+    fn unmark_new(&self) -> Result<(), StartError> {
+        match std::fs::remove_file(self.broker.data_dir.join(NEW_MEMBER)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(data(error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Registers the broker, and waits until this node has the registration.
-    async fn register(&self, kept_logs: bool) -> Result<(), StartError> {
+    async fn register(&self, kept: Kept) -> Result<(), StartError> {
         let (broker, cluster) = (&self.broker, &self.cluster);
         let registration = Registration {
             cluster_id: cluster.id().to_owned(),
@@ -180,7 +209,7 @@ impl Membership {
                 level_min: FeatureLevel::INITIAL.number(),
                 level_max: FeatureLevel::NEWEST.number(),
             },
-            kept_logs,
+            kept,
         };
         let begun = Instant::now();
         let mut reported = String::new();

@@ -15,9 +15,19 @@ pub struct Registration {
     pub cluster_id: String,
     /// What it says of itself.
     pub broker: BrokerRegistration,
-    /// Its logs hold all that it has ever confirmed. So it is in the folder of before, and stopped cleanly or confirms
-    /// only what is synced.
-    pub kept_logs: bool,
+    /// What its logs hold of the records that it has confirmed.
+    pub kept: Kept,
+}
+
+/// What the logs of a broker that starts hold of the records that it has confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kept {
+    /// All of them: it stopped cleanly, or confirms only what is synced.
+    All,
+    /// The last ones may be missing.
+    Most,
+    /// None: its folder is new. Another folder may have been in its place before.
+    None,
 }
 
 /// What a broker says at regular intervals.
@@ -58,7 +68,7 @@ pub fn register<R: TopicRules>(
     rules: &R,
     registration: &Registration,
 ) -> Result<(i64, Vec<MetadataRecord>), ClusterError> {
-    let Registration { cluster_id, broker, kept_logs } = registration;
+    let Registration { cluster_id, broker, kept } = registration;
     require_cluster(image)?;
     if *cluster_id != image.cluster_id {
         let (theirs, ours) = (cluster_id.clone(), image.cluster_id.clone());
@@ -80,7 +90,7 @@ pub fn register<R: TopicRules>(
     }
     let epoch = image.next_broker_epoch;
     let mut records = vec![MetadataRecord::BrokerRegistered { broker: broker.clone(), epoch }];
-    records.extend(leave(image, rules, broker.id, !kept_logs));
+    records.extend(leave(image, rules, broker.id, *kept));
     Ok((epoch, records))
 }
 
@@ -130,7 +140,7 @@ pub fn fence<R: TopicRules>(
         return Ok(Vec::new());
     }
     let mut records = vec![changed(broker, Some(true), None)];
-    records.extend(leave(image, rules, id, false));
+    records.extend(leave(image, rules, id, Kept::All));
     Ok(records)
 }
 
@@ -147,7 +157,7 @@ pub fn unregister<R: TopicRules>(
     if image.brokers().len() == 1 {
         return Err(ClusterError::LastBroker(id));
     }
-    let mut records = leave(image, rules, id, false);
+    let mut records = leave(image, rules, id, Kept::All);
     records.push(MetadataRecord::BrokerUnregistered { id, epoch: broker.epoch });
     Ok(records)
 }
@@ -189,21 +199,27 @@ fn unfence<R: TopicRules>(image: &MetadataImage, rules: &R, broker: &BrokerImage
 /// Begins a controlled shutdown: the broker leaves the in-sync sets in the same step as its leaderships move.
 fn shut_down<R: TopicRules>(image: &MetadataImage, rules: &R, broker: &BrokerImage) -> Vec<MetadataRecord> {
     let mut records = vec![changed(broker, None, Some(true))];
-    records.extend(leave(image, rules, broker.registration.id, false));
+    records.extend(leave(image, rules, broker.registration.id, Kept::All));
     records
 }
 
-/// Takes a broker out of all in-sync sets. `lossy`: its logs may lack records that it has confirmed.
-fn leave<R: TopicRules>(image: &MetadataImage, rules: &R, id: i32, lossy: bool) -> Vec<MetadataRecord> {
+/// Takes a broker out of all in-sync sets. One with logs that may lack records is no eligible leader any more. One
+/// without any leads only where no other replica can have records.
+fn leave<R: TopicRules>(image: &MetadataImage, rules: &R, id: i32, kept: Kept) -> Vec<MetadataRecord> {
     let active = |other| other != id && image.is_active(other);
+    let lossy = kept != Kept::All;
+    let is_forgotten = |partition: &PartitionImage| {
+        kept == Kept::None && partition.last_known_elr.contains(&id) && partition.replicas.len() > 1
+    };
     let concerns = |partition: &PartitionImage| {
         let eligible = lossy && partition.elr.contains(&id);
-        partition.isr.contains(&id) || partition.leader == id || eligible
+        partition.isr.contains(&id) || partition.leader == id || eligible || is_forgotten(partition)
     };
     edit_partitions(image, rules, active, |partition, configs| {
         concerns(partition).then(|| PartitionEdit {
             isr: without(&partition.isr, &[id]),
             lossy: if lossy { vec![id] } else { Vec::new() },
+            last_known_elr: if is_forgotten(partition) { Vec::new() } else { partition.last_known_elr.to_vec() },
             election: configs.online(),
             ..PartitionEdit::of(partition)
         })

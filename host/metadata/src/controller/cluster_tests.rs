@@ -59,7 +59,7 @@ pub(crate) fn registration(id: i32, incarnation: u128, rack: Option<&str>) -> Re
         level_min: 0,
         level_max: FeatureLevel::NEWEST.number(),
     };
-    Registration { cluster_id: "c".into(), broker, kept_logs: true }
+    Registration { cluster_id: "c".into(), broker, kept: Kept::All }
 }
 
 pub(crate) fn apply(image: &mut MetadataImage, records: &[MetadataRecord]) {
@@ -148,9 +148,9 @@ fn alter(image: &mut MetadataImage, rules: &ClusterRules, isr: &[i32]) {
     apply(image, &records);
 }
 
-fn restart(image: &mut MetadataImage, rules: &ClusterRules, id: i32, kept_logs: bool) {
+fn restart(image: &mut MetadataImage, rules: &ClusterRules, id: i32, kept: Kept) {
     let incarnation = image.next_broker_epoch.unsigned_abs() as u128 + 100;
-    start(image, rules, &Registration { kept_logs, ..registration(id, incarnation, None) });
+    start(image, rules, &Registration { kept, ..registration(id, incarnation, None) });
 }
 
 #[test]
@@ -208,12 +208,12 @@ fn brokers_that_die_in_turn_leave_eligible_replicas() {
     fence_by(&mut image, &rules, 2);
     assert_eq!(state(&image), (NO_LEADER, vec![], vec![1, 2], vec![2]));
     let epoch = partition(&image).leader_epoch;
-    restart(&mut image, &rules, 3, true);
+    restart(&mut image, &rules, 3, Kept::All);
     assert_eq!(state(&image), (NO_LEADER, vec![], vec![1, 2], vec![2]), "3 lacks records");
-    restart(&mut image, &rules, 1, true);
+    restart(&mut image, &rules, 1, Kept::All);
     assert_eq!(state(&image), (1, vec![1], vec![2], vec![]), "1 has every committed record");
     assert!(partition(&image).leader_epoch > epoch && !partition(&image).recovering);
-    restart(&mut image, &rules, 2, true);
+    restart(&mut image, &rules, 2, Kept::All);
     alter(&mut image, &rules, &[1, 2]);
     assert_eq!(state(&image), (1, vec![1, 2], vec![], vec![]));
 }
@@ -224,13 +224,13 @@ fn a_broker_that_lost_records_is_not_eligible() {
     for id in [3, 1, 2] {
         fence_by(&mut image, &rules, id);
     }
-    restart(&mut image, &rules, 1, false);
+    restart(&mut image, &rules, 1, Kept::Most);
     assert_eq!(state(&image), (NO_LEADER, vec![], vec![2], vec![2]));
-    restart(&mut image, &rules, 2, false);
+    restart(&mut image, &rules, 2, Kept::Most);
     // The last leader is the best that is left.
     assert_eq!(state(&image), (2, vec![2], vec![], vec![]));
     assert!(partition(&image).recovering);
-    restart(&mut image, &rules, 3, true);
+    restart(&mut image, &rules, 3, Kept::All);
     let early = AlterPartition { recovered: false, ..wants(&image, &[2, 3]) };
     assert_eq!(alter_partition(&image, &rules, &early), Err(ClusterError::RecoveringWithFollowers));
     alter(&mut image, &rules, &[2]);
@@ -240,12 +240,35 @@ fn a_broker_that_lost_records_is_not_eligible() {
 }
 
 #[test]
+fn a_broker_with_an_empty_folder_leads_only_what_no_other_replica_can_have() {
+    let (mut image, rules) = replicated();
+    for id in [3, 1, 2] {
+        fence_by(&mut image, &rules, id);
+    }
+    restart(&mut image, &rules, 1, Kept::Most);
+    restart(&mut image, &rules, 2, Kept::None);
+    assert_eq!(state(&image), (NO_LEADER, vec![], vec![], vec![]), "1 and 3 have more records");
+    let record = elect(&image, &rules, Election::Unclean, TOPIC, 0).expect("an operator may give them up");
+    apply(&mut image, &[record]);
+    assert_eq!(state(&image).0, 1);
+    // No other broker has a replica of this one.
+    let (mut image, rules) = (cluster(&[(1, None), (2, None)]), ClusterRules::new("1", "false"));
+    let assignments = vec![Assignment { partition: 0, replicas: vec![2] }];
+    let topic = NewTopic { id: TOPIC, assignments, ..NewTopic::new("t") };
+    let records = decide(&image, &Request::CreateTopic(topic), &rules).expect("a good topic");
+    apply(&mut image, &records);
+    fence_by(&mut image, &rules, 2);
+    restart(&mut image, &rules, 2, Kept::None);
+    assert_eq!(state(&image).0, 2);
+}
+
+#[test]
 fn an_unclean_election_takes_any_active_replica_where_it_is_allowed() {
     let (mut image, rules) = replicated();
     for id in [3, 1, 2] {
         fence_by(&mut image, &rules, id);
     }
-    restart(&mut image, &rules, 3, true);
+    restart(&mut image, &rules, 3, Kept::All);
     let unclean = |image: &MetadataImage| elect(image, &rules, Election::Unclean, TOPIC, 0);
     let record = unclean(&image).expect("3 is active");
     apply(&mut image, &[record]);
@@ -258,7 +281,7 @@ fn an_unclean_election_takes_any_active_replica_where_it_is_allowed() {
     for id in [2, 3] {
         fence_by(&mut image, &rules, id);
     }
-    restart(&mut image, &rules, 3, true);
+    restart(&mut image, &rules, 3, Kept::All);
     fence_by(&mut image, &rules, 1);
     assert_eq!(state(&image).0, 3);
 }
@@ -277,7 +300,7 @@ fn a_broker_that_shuts_down_gives_its_leaderships_away_first() {
     let back = AlterPartition { ..wants(&image, &[1, 2, 3]) };
     assert_eq!(alter_partition(&image, &rules, &back), Err(ClusterError::IneligibleReplica(1)));
     // It starts again, and leads again only when it is asked to.
-    restart(&mut image, &rules, 1, true);
+    restart(&mut image, &rules, 1, Kept::All);
     alter(&mut image, &rules, &[1, 2, 3]);
     assert_eq!(state(&image).0, 2);
     assert_eq!(balance(&image, &rules, 10, 100).len(), 1);

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use alter_partition::{AlterPartition, alter_partition};
-pub use brokers::{BrokerState, Heartbeat, Registration, fence, heartbeat, register, unregister};
+pub use brokers::{BrokerState, Heartbeat, Kept, Registration, fence, heartbeat, register, unregister};
 pub use cluster_error::ClusterError;
 pub use configs::{ConfigChange, ConfigEdit, ConfigOperation};
 pub use elections::{balance, elect};

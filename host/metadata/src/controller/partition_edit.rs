@@ -151,7 +151,7 @@ impl<'a> PartitionEdit<'a> {
     /// Returns a leader that may lack records. It is the last leader if all others of the in-sync set have lost theirs,
     /// or with [`Election::Unclean`] any active replica.
     fn elect_unclean(&self, active: &impl Fn(i32) -> bool) -> Option<i32> {
-        let last = match (&self.isr[..], &self.elr[..], &*self.before.last_known_elr) {
+        let last = match (&self.isr[..], &self.elr[..], &self.last_known_elr[..]) {
             ([], [], [last]) if self.replicas.contains(last) => Some(*last),
             _ => None,
         };

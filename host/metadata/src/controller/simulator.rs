@@ -323,7 +323,8 @@ impl Simulator {
             let end = self.random.usize(0..=self.brokers[&id].log.len());
             self.broker(id).log.truncate(end);
         }
-        let request = Registration { kept_logs, ..registration(id, incarnation, None) };
+        let kept = if kept_logs { Kept::All } else { Kept::Most };
+        let request = Registration { kept, ..registration(id, incarnation, None) };
         let (epoch, records) = register(&self.image, &self.rules, &request).expect("a good registration");
         self.commit(records);
         // A broker acts only on metadata that has its own registration.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use millstream_metadata::controller::{
-    self, AlterPartition, Assignment, ClusterError, Heartbeat, NewTopic, Reassignment, Registration, Request,
+    self, AlterPartition, Assignment, ClusterError, Heartbeat, Kept, NewTopic, Reassignment, Registration, Request,
     TopicDraft, TopicRules,
 };
 use millstream_metadata::{
@@ -243,7 +243,7 @@ impl Cluster {
             level_max: FeatureLevel::CLUSTER.number(),
         };
         // A broker confirms only what it has synced, so that no crash loses what it has confirmed.
-        let registration = Registration { cluster_id: "c".into(), broker, kept_logs: true };
+        let registration = Registration { cluster_id: "c".into(), broker, kept: Kept::All };
         let (epoch, records) = controller::register(&self.image, &Rules, &registration).expect("a good registration");
         self.commit(records);
         let (image, applied) = (self.image.clone(), self.records.len());
