@@ -113,7 +113,7 @@ fn features(raw: &mut Raw) -> ApiVersionsResponse {
 
 fn raise(raw: &mut Raw, level: i16, validate_only: bool) -> UpdateFeaturesResponse {
     let update =
-        FeatureUpdateKey { feature: "metadata.version".into(), max_version_level: level, ..Default::default() };
+        FeatureUpdateKey { feature: "millstream.version".into(), max_version_level: level, ..Default::default() };
     raw.call(1, &UpdateFeaturesRequest { feature_updates: vec![update], validate_only, ..Default::default() })
 }
 
@@ -122,7 +122,7 @@ fn the_feature_level_of_the_metadata_is_a_feature() {
     let broker = Broker::start();
     let mut raw = Raw::connect(&broker);
     let before = features(&mut raw);
-    let name = || "metadata.version".into();
+    let name = || "millstream.version".into();
     let supported = SupportedFeatureKey { name: name(), min_version: 1, max_version: 1 };
     let finalized = FinalizedFeatureKey { name: name(), min_version_level: 1, max_version_level: 1 };
     assert_eq!((before.supported_features, before.finalized_features), (vec![supported], vec![finalized]));

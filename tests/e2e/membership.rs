@@ -114,6 +114,11 @@ fn voters_come_back_with_other_addresses() {
 fn a_removed_node_says_what_to_do() {
     let mut cluster = Cluster::start(3, &[]);
     let bootstrap = cluster.bootstrap();
+    wait_until("three brokers", PATIENCE, || {
+        let described = json(&bootstrap, &["cluster", "describe"]);
+        let nodes = described["nodes"].as_array().expect("a list");
+        (nodes.len() == 3 && nodes.iter().all(|node| node["state"] == "alive")).then_some(())
+    });
     cluster.stop(3);
     let removed = run(&bootstrap, &["cluster", "remove", "3"]).succeed();
     assert_eq!(removed, "node 3 is removed\n");

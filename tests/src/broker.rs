@@ -42,6 +42,7 @@ pub struct BrokerBuilder {
     plugins: Option<PathBuf>,
     folder: Option<PathBuf>,
     listen: Option<String>,
+    config: Option<PathBuf>,
     open_files: Option<(u32, u32)>,
     namespace: Option<String>,
 }
@@ -85,6 +86,13 @@ impl BrokerBuilder {
     #[must_use]
     pub fn listen(mut self, address: &str) -> Self {
         self.listen = Some(address.to_owned());
+        self
+    }
+
+    /// Reads the configuration from a file, which names the listeners too.
+    #[must_use]
+    pub fn config(mut self, file: &Path) -> Self {
+        self.config = Some(file.to_owned());
         self
     }
 
@@ -142,6 +150,7 @@ impl BrokerBuilder {
             settings: self.settings,
             environment: self.environment,
             plugins: self.plugins,
+            config: self.config,
             open_files: self.open_files,
             namespace: self.namespace,
             folder,
@@ -162,6 +171,7 @@ pub struct Broker {
     settings: Vec<(String, String)>,
     environment: Vec<(String, String)>,
     plugins: Option<PathBuf>,
+    config: Option<PathBuf>,
     open_files: Option<(u32, u32)>,
     namespace: Option<String>,
     folder: PathBuf,
@@ -298,7 +308,11 @@ impl Broker {
                 shell
             }
         };
-        command.arg("serve").arg("--data-dir").arg(&self.folder).args(["--listen", address]);
+        command.arg("serve").arg("--data-dir").arg(&self.folder);
+        match &self.config {
+            Some(file) => command.arg("--config").arg(file),
+            None => command.args(["--listen", address]),
+        };
         for (key, value) in &self.settings {
             command.args(["--set", &format!("{key}={value}")]);
         }

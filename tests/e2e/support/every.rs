@@ -137,7 +137,7 @@ fn minimal_cluster<V: Visitor>(api: ApiKey, version: i16, visitor: &mut V) -> V:
         }
         ApiKey::UpdateFeatures => {
             let update =
-                FeatureUpdateKey { feature: "metadata.version".into(), max_version_level: 1, ..Default::default() };
+                FeatureUpdateKey { feature: "millstream.version".into(), max_version_level: 1, ..Default::default() };
             visitor.visit(version, UpdateFeaturesRequest { feature_updates: vec![update], ..Default::default() })
         }
         ApiKey::UnregisterBroker => visitor.visit(version, UnregisterBrokerRequest { broker_id: ABSENT }),

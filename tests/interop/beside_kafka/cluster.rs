@@ -1,7 +1,7 @@
 //! The APIs that administer the nodes of a cluster, on a cluster of one.
 
-use millstream_wire::ErrorCode;
 use millstream_wire::messages::*;
+use millstream_wire::{ErrorCode, Str};
 use uuid::Uuid;
 
 use super::{Seen, create};
@@ -103,16 +103,18 @@ pub(super) fn alter_partition_reassignments(raw: &mut Raw, seen: &mut Seen) {
 }
 
 pub(super) fn update_features(raw: &mut Raw, seen: &mut Seen) {
-    const LEVEL: &str = "metadata.version";
+    /// The feature of the metadata log, in Kafka and here.
+    const LEVELS: [&str; 2] = ["metadata.version", "millstream.version"];
     let client = ApiVersionsRequest {
         client_software_name: "raw".into(),
         client_software_version: "1".into(),
         ..Default::default()
     };
     let features = raw.call(4, &client);
-    let supported = features.supported_features.iter().find(|feature| feature.name.as_str() == LEVEL);
+    let supported = features.supported_features.iter().find(|feature| LEVELS.contains(&feature.name.as_str()));
     let supported = supported.expect("a range of levels").clone();
-    let level = features.finalized_features.iter().find(|feature| feature.name.as_str() == LEVEL);
+    let own = supported.name.as_str();
+    let level = features.finalized_features.iter().find(|feature| feature.name.as_str() == own);
     let level = level.expect("a level").max_version_level;
     // The levels differ from Kafka's.
     let range = format!("{}-{}", supported.min_version, supported.max_version);
@@ -126,14 +128,14 @@ pub(super) fn update_features(raw: &mut Raw, seen: &mut Seen) {
         ("unnamed", vec![up("", 1)]),
         ("two unknown", vec![up("no.such.feature", 1), up("another", 1)]),
         ("unknown type", vec![("no.such.feature".to_owned(), 1, 9)]),
-        ("too high", vec![up(LEVEL, 99)]),
-        ("off", vec![up(LEVEL, 0)]),
-        ("off, down", vec![(LEVEL.to_owned(), 0, 2)]),
-        ("off, down at any cost", vec![(LEVEL.to_owned(), 0, 3)]),
-        ("negative", vec![up(LEVEL, -1)]),
-        ("the same", vec![up(LEVEL, level)]),
-        ("the same, down", vec![(LEVEL.to_owned(), level, 2)]),
-        ("one bad", vec![up(LEVEL, level), up("no.such.feature", 1)]),
+        ("too high", vec![up(own, 99)]),
+        ("off", vec![up(own, 0)]),
+        ("off, down", vec![(own.to_owned(), 0, 2)]),
+        ("off, down at any cost", vec![(own.to_owned(), 0, 3)]),
+        ("negative", vec![up(own, -1)]),
+        ("the same", vec![up(own, level)]),
+        ("the same, down", vec![(own.to_owned(), level, 2)]),
+        ("one bad", vec![up(own, level), up("no.such.feature", 1)]),
     ] {
         for (version, validate_only) in [(0, false), (1, false), (1, true), (2, false), (2, true)] {
             let update = |(feature, max_version_level, upgrade_type): &(String, i16, i8)| FeatureUpdateKey {
@@ -146,7 +148,11 @@ pub(super) fn update_features(raw: &mut Raw, seen: &mut Seen) {
             let feature_updates = updates.iter().map(update).collect();
             let request = UpdateFeaturesRequest { timeout_ms: 30_000, feature_updates, validate_only };
             let mut response = raw.call(version, &request);
-            response.error_message = response.error_message.map(|text| text.replace(&range, "RANGE").as_str().into());
+            let common = |text: Str| Str::from(text.replace(&range, "RANGE").replace(own, "LEVEL"));
+            response.error_message = response.error_message.map(common);
+            for result in &mut response.results {
+                result.feature = common(result.feature.clone());
+            }
             seen.add(&format!("v{version} {validate_only} {what}"), &response);
         }
     }

@@ -163,7 +163,8 @@ pub(super) fn nodes(tools: &Tools) {
     let replication = run(QUORUM, &["describe", "--replication"]);
     assert_eq!(replication.matches("Leader").count(), 1, "{replication}");
     let features = run(FEATURES, &["describe"]);
-    assert!(features.contains("Feature: metadata.version"), "{features}");
+    assert!(features.contains("Feature: millstream.version"), "{features}");
+    assert!(!features.contains("UNKNOWN"), "{features}");
 
     let file = broker.scratch().join("moves.json");
     let moves = |replica: i32| {

@@ -7,6 +7,7 @@ mod edge;
 mod failover;
 mod kill;
 mod performance;
+mod roles;
 mod three_nodes;
 
 use std::time::Duration;
@@ -34,7 +35,7 @@ const TOOLS: [(&str, Test); 5] = [
 ];
 
 /// The tests that run with the newer release only.
-const MORE: [(&str, Test); 14] = [
+const MORE: [(&str, Test); 16] = [
     ("cluster::groups", cluster::groups),
     ("cluster::delete_records", cluster::delete_records),
     ("cluster::listings", cluster::listings),
@@ -43,6 +44,8 @@ const MORE: [(&str, Test); 14] = [
     ("edge::options", edge::options),
     ("edge::refusals", edge::refusals),
     ("performance::produce_and_consume", performance::produce_and_consume),
+    ("roles::one_controller", roles::one_controller),
+    ("roles::three_controllers", roles::three_controllers),
     ("three_nodes::topics", three_nodes::topics),
     ("three_nodes::moves", three_nodes::moves),
     ("three_nodes::nodes", three_nodes::nodes),

@@ -56,7 +56,7 @@ impl<'a> Nodes<'a> {
 }
 
 /// Returns what follows `NAME: ` in a line whose fields are separated by tabs.
-fn field<'a>(line: &'a str, name: &str) -> &'a str {
+pub(super) fn field<'a>(line: &'a str, name: &str) -> &'a str {
     let fields = line.split('\t').filter_map(|field| field.split_once(": "));
     fields.into_iter().find(|(found, _)| *found == name).map(|(_, value)| value.trim()).expect(line)
 }
@@ -208,7 +208,8 @@ pub(super) fn nodes(tools: &Tools) {
     let replication = nodes.succeed(QUORUM, &["describe", "--replication"]);
     assert_eq!(replication.matches("Follower").count(), 2, "{replication}");
     let features = nodes.succeed(FEATURES, &["describe"]);
-    assert!(features.contains("Feature: metadata.version"), "{features}");
+    assert!(features.contains("Feature: millstream.version"), "{features}");
+    assert!(!features.contains("UNKNOWN"), "{features}");
     let dirs = nodes.succeed(LOG_DIRS, &["--describe", "--topic-list", "spread"]);
     assert!(dirs.contains("Received log directory information from brokers 1,2,3"), "{dirs}");
     assert_eq!(dirs.matches(r#""partition":"spread-0""#).count(), 3, "{dirs}");

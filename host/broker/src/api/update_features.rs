@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use millstream_metadata::FeatureLevel;
-use millstream_metadata::controller::{FeatureUpdate, FeatureUpdates, METADATA_VERSION, Request, UpgradeType};
+use millstream_metadata::controller::{FeatureUpdate, FeatureUpdates, MILLSTREAM_VERSION, Request, UpgradeType};
 use millstream_wire::messages::{
     FeatureUpdateKey, FinalizedFeatureKey, SupportedFeatureKey, UpdatableFeatureResult, UpdateFeaturesRequest,
     UpdateFeaturesResponse,
@@ -82,7 +82,7 @@ pub(super) fn supported(broker: &Broker) -> Vec<SupportedFeatureKey> {
     let levels = levels(broker);
     let level = |level: &u16| i16::try_from(*level).unwrap_or(i16::MAX);
     vec![SupportedFeatureKey {
-        name: Str::from_static(METADATA_VERSION),
+        name: Str::from_static(MILLSTREAM_VERSION),
         min_version: level(levels.start()),
         max_version: level(levels.end()),
     }]
@@ -94,7 +94,7 @@ pub(super) fn finalized(level: FeatureLevel) -> Vec<FinalizedFeatureKey> {
         return Vec::new();
     }
     let level = i16::try_from(level.number()).unwrap_or(i16::MAX);
-    let name = Str::from_static(METADATA_VERSION);
+    let name = Str::from_static(MILLSTREAM_VERSION);
     vec![FinalizedFeatureKey { name, max_version_level: level, min_version_level: level }]
 }
 

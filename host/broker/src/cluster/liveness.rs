@@ -81,7 +81,7 @@ impl Cluster {
         watched.into_values().for_each(|(_, task)| task.abort());
     }
 
-    /// Returns whether so many other voters run that they can decide, together with this one or without it.
+    /// Returns whether a majority of the voters runs, with this node or without it.
     pub(crate) fn has_majority(&self, with_this: bool) -> bool {
         let Some(quorum) = self.quorum() else { return false };
         let voters = quorum.describe().voters;

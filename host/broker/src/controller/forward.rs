@@ -79,7 +79,7 @@ impl Controller {
     }
 
     /// Starts the stages of requests on this node if the controller is no broker and has none. Returns the error of each
-    /// request whose stages do not start.
+    /// request with stages that do not start.
     async fn check_stages(self: &Arc<Self>, cluster: &Cluster, requests: &[Request]) -> Vec<Option<ApiError>> {
         let leader = cluster.leadership().leader;
         let is_broker = leader.is_none_or(|leader| self.metadata.image().broker(leader).is_some());

@@ -69,7 +69,11 @@ impl Describe {
 
 impl Description {
     async fn of(admin: &Admin) -> anyhow::Result<Self> {
-        let cluster = admin.describe_cluster().await?;
+        let mut cluster = admin.describe_cluster().await?;
+        if cluster.controller.is_some() {
+            // Metadata names a broker that forwards, if the controller is no broker.
+            cluster.controller = admin.describe_quorum().await?.leader;
+        }
         let names: Vec<String> = admin.list_topics().await?.into_iter().map(|topic| topic.name).collect();
         let topics = admin.describe_topics(&names).await?;
         let alive = cluster.brokers.iter().filter(|broker| !broker.fenced);

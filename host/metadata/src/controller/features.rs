@@ -7,15 +7,16 @@ use std::ops::RangeInclusive;
 use super::ClusterError;
 use crate::{FeatureLevel, MetadataImage, MetadataRecord};
 
-/// Kafka's name of the feature whose level says which records the metadata log may have.
-pub const METADATA_VERSION: &str = "metadata.version";
+/// The feature whose level says which records the metadata log may have. Kafka's `metadata.version` is the same for its
+/// own log: the levels are others, so the name is too.
+pub const MILLSTREAM_VERSION: &str = "millstream.version";
 
 /// Changes of features: all of them or none.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FeatureUpdates {
     /// The node that decides, as errors name it.
     pub controller: i32,
-    /// The levels of [`METADATA_VERSION`] that it supports.
+    /// The levels of [`MILLSTREAM_VERSION`] that it supports.
     pub supported: RangeInclusive<u16>,
     /// The changes, in the order of the request.
     pub updates: Vec<FeatureUpdate>,
@@ -105,7 +106,7 @@ fn new_level(level: u16, update: &FeatureUpdate, updates: &FeatureUpdates) -> Re
     let controller = *controller;
     let upgrade_type = update.upgrade_type.ok_or(FeatureError::UnknownUpgradeType)?;
     let new = u16::try_from(update.level).map_err(|_| FeatureError::Negative)?;
-    if update.feature != METADATA_VERSION {
+    if update.feature != MILLSTREAM_VERSION {
         return Err(match new {
             0 => FeatureError::NotFound(update.feature.clone()),
             _ => FeatureError::Unsupported(controller),
@@ -147,12 +148,12 @@ mod tests {
         use UpgradeType::{SafeDowngrade, UnsafeDowngrade, Upgrade};
         let mut image = MetadataImage::new(7);
         image.feature_level = FeatureLevel::ASSIGNMENTS;
-        let to = |level, upgrade_type| update_to(&image, &[(METADATA_VERSION, level, Some(upgrade_type))]);
+        let to = |level, upgrade_type| update_to(&image, &[(MILLSTREAM_VERSION, level, Some(upgrade_type))]);
         assert_eq!(to(1, Upgrade), Ok(None));
         assert_eq!(to(1, SafeDowngrade), Ok(None));
         assert_eq!(to(2, Upgrade), Ok(Some(2)));
         let invalid =
-            |level, reason| Err(format!("Invalid update version {level} for feature metadata.version. {reason}"));
+            |level, reason| Err(format!("Invalid update version {level} for feature millstream.version. {reason}"));
         assert_eq!(to(2, UnsafeDowngrade), invalid(2, "Can't downgrade to a newer version."));
         for level in [0, 3, i16::MAX] {
             assert_eq!(to(level, Upgrade), invalid(level, "Local controller 7 only supports versions 1-2"));
@@ -164,7 +165,8 @@ mod tests {
     fn a_level_does_not_go_down() {
         let mut image = MetadataImage::new(7);
         image.feature_level = FeatureLevel::CLUSTER;
-        let to = |level, upgrade_type| update_to(&image, &[(METADATA_VERSION, level, Some(upgrade_type))]).unwrap_err();
+        let to =
+            |level, upgrade_type| update_to(&image, &[(MILLSTREAM_VERSION, level, Some(upgrade_type))]).unwrap_err();
         assert!(to(1, UpgradeType::Upgrade).contains("without setting the upgrade type"));
         assert!(
             to(1, UpgradeType::SafeDowngrade).ends_with("Unsafe metadata downgrade is not supported in this version.")
@@ -175,7 +177,7 @@ mod tests {
     fn one_bad_change_rejects_all() {
         let upgrade = Some(UpgradeType::Upgrade);
         let image = MetadataImage::new(7);
-        let raise = (METADATA_VERSION, 1, upgrade);
+        let raise = (MILLSTREAM_VERSION, 1, upgrade);
         assert_eq!(update_to(&image, &[raise, raise]), Ok(Some(1)));
         for (other, reason) in [
             (("x", 1, upgrade), "Local controller 7 does not support this feature."),

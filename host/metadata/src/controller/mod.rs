@@ -27,7 +27,7 @@ pub use cluster_error::ClusterError;
 pub use configs::{ConfigChange, ConfigEdit, ConfigOperation};
 pub use elections::{balance, elect};
 pub use error::ControllerError;
-pub use features::{FeatureError, FeatureUpdate, FeatureUpdates, METADATA_VERSION, UpgradeType};
+pub use features::{FeatureError, FeatureUpdate, FeatureUpdates, MILLSTREAM_VERSION, UpgradeType};
 pub use partition_edit::Election;
 pub use producer_ids::PRODUCER_ID_BLOCK;
 pub use reassignments::{Reassignment, reassign};
