@@ -1,7 +1,7 @@
 //! The feature level of a metadata log: which records may be written to it.
 
-/// The level of the feature `millstream.version`, which is like Kafka's `metadata.version`. A program that knows a level
-/// reads all records of it. Nodes of two versions can therefore share a log if both know its level.
+/// The level of the feature `millstream.version`, which is like Kafka's `metadata.version`. A program that knows a
+/// level reads all records of it. Nodes of two versions can therefore share a log if both know its level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FeatureLevel(u16);
 

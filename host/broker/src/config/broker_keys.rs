@@ -39,7 +39,8 @@ CONNECTIONS_MAX_IDLE_MS "connections.max.idle.ms" Long = "600000", Any, Acts,
     "Closes a connection after this long without a request; 0 or less disables this.";
 CONTROLLER_LISTENER_NAMES "controller.listener.names" List = "", Any, Acts,
     "The listener on which the nodes of a cluster reach each other. Without controller.quorum.voters and \
-    controller.quorum.bootstrap.servers it is not opened.";
+    controller.quorum.bootstrap.servers it is not opened. A node that does not vote and has no such listener takes a \
+    free port for it.";
 CONTROLLER_QUORUM_BOOTSTRAP_SERVERS "controller.quorum.bootstrap.servers" List = "", Any, Acts,
     "The addresses of nodes of the cluster. If none of them is in a cluster yet, the first one forms it.";
 CONTROLLER_QUORUM_VOTERS "controller.quorum.voters" List = "", Any, Acts,
@@ -174,8 +175,8 @@ PLUGIN_ROLLBACK_TRAPS "plugin.rollback.traps" Int = "3", AtLeast(1), Acts,
 PLUGIN_ROLLBACK_WINDOW_MS "plugin.rollback.window.ms" Long = "60000", AtLeast(1), Acts,
     "The window over which the traps and failures of a version are counted.";
 PROCESS_ROLES "process.roles" List = null, ListOf(&["broker", "controller"]), Acts,
-    "Whether the node votes in the quorum: `broker,controller` votes, `broker` only follows. Without it, a node votes. \
-    A node that is not a broker is not supported.";
+    "What the node does: `broker` stores records and serves clients, `controller` votes in the quorum. Without it, a \
+    node does both.";
 PRODUCER_ID_EXPIRATION_MS "producer.id.expiration.ms" Int = "86400000", AtLeast(1), Acts,
     "How long a partition remembers an idempotent producer that sends nothing.";
 QUEUED_MAX_REQUEST_BYTES "queued.max.request.bytes" Long = "-1", Any, Acts,
