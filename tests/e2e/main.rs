@@ -24,6 +24,7 @@ mod poison_batch;
 mod process;
 mod produce;
 mod recovery;
+mod replication;
 mod retention;
 mod settings;
 mod support;

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::cluster::Cluster;
 use crate::compute_permits::ComputePermits;
-use crate::config::{BrokerConfig, HostPort, ListenerConfig};
+use crate::config::{BrokerConfig, FOLLOWER_RATE, HostPort, LEADER_RATE, ListenerConfig};
 use crate::controller::Controller;
 use crate::edge::{BoxFuture, Edge, MetadataChanges, ServedTopics};
 use crate::error::ApiError;
@@ -24,7 +24,7 @@ use crate::net::request_memory::RequestMemory;
 use crate::net::types::ConnectionInfo;
 use crate::partition_dirs;
 use crate::producer_ids::ProducerIds;
-use crate::replication::{Replica, ReplicaHost, WantedChange};
+use crate::replication::{Quota, Replica, ReplicaHost, Throttle, WantedChange};
 use millstream_metadata::controller::{AlterPartition, Request};
 use millstream_metadata::{Endpoint, MetadataStore, NO_LEADER};
 
@@ -56,6 +56,10 @@ pub(crate) struct Broker {
     pub(crate) roles: watch::Receiver<u64>,
     /// Takes the changes of in-sync sets that leaders want.
     pub(crate) wanted_changes: mpsc::UnboundedSender<WantedChange>,
+    /// What this broker sends to throttled followers.
+    pub(crate) leader_quota: Arc<Quota>,
+    /// What its throttled replicas fetch.
+    pub(crate) follower_quota: Arc<Quota>,
     /// `None` for a broker that is alone.
     pub(crate) cluster: Option<Arc<Cluster>>,
 }
@@ -93,6 +97,18 @@ impl Broker {
         let endpoints = &image.broker(node_id)?.registration.endpoints;
         let endpoint = endpoints.iter().find(|endpoint| endpoint.listener == *listener)?;
         Some((Str::from(endpoint.host.as_str()), i32::from(endpoint.port)))
+    }
+
+    /// Returns the throttle of what this broker sends to followers; `None` without a rate.
+    pub(crate) fn leader_throttle(&self) -> Option<Throttle> {
+        Throttle::new(&self.leader_quota, self.rate(LEADER_RATE, BrokerConfig::leader_throttled_rate))
+    }
+
+    /// Returns a rate that can be changed while the broker runs.
+    fn rate(&self, name: &str, of_file: fn(&BrokerConfig) -> i64) -> i64 {
+        let image = self.metadata.image();
+        let set = image.broker_config(self.config.node_id, name).and_then(|rate| rate.parse().ok());
+        set.unwrap_or_else(|| of_file(&self.config))
     }
 
     /// Returns the broker that carries out changes of the metadata, as responses name it. Clients do not reach a
@@ -162,6 +178,16 @@ impl ReplicaHost for Broker {
 
     fn led(&self) -> Vec<Replica> {
         self.replicas(Partition::has_followers)
+    }
+
+    fn throttle(&self) -> Option<Throttle> {
+        Throttle::new(&self.follower_quota, self.rate(FOLLOWER_RATE, BrokerConfig::follower_throttled_rate))
+    }
+
+    fn is_throttled(&self, replica: &Replica) -> bool {
+        let topics = self.topics.load();
+        let throttled = topics.by_id(replica.topic_id).map(|topic| &topic.config.throttled_followers);
+        throttled.is_some_and(|throttled| throttled.contains(replica.partition.index(), self.config.node_id))
     }
 
     fn roles(&self) -> watch::Receiver<u64> {

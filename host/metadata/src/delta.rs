@@ -87,6 +87,7 @@ pub(crate) fn touched(image: &MetadataImage, records: &[MetadataRecord]) -> BTre
             | MetadataRecord::BrokerRegistered { .. }
             | MetadataRecord::BrokerChanged { .. }
             | MetadataRecord::BrokerUnregistered { .. }
+            | MetadataRecord::BrokerConfigChanged { .. }
             | MetadataRecord::BrokerEpochsAllocated { .. }
             | MetadataRecord::ProducerIdsAllocated { .. } => {}
         }

@@ -13,6 +13,9 @@ use super::record::MetadataRecord;
 /// The configs that are set on a topic itself, by name.
 pub type TopicConfigs = BTreeMap<String, String>;
 
+/// The configs that are set for a broker while it runs, by name.
+pub type BrokerConfigs = BTreeMap<String, String>;
+
 /// The config that makes a topic a view of another one.
 const VIEW_OF: &str = "view.of";
 
@@ -63,6 +66,8 @@ pub struct MetadataImage {
     /// The epoch of the next registration of a broker.
     pub next_broker_epoch: i64,
     brokers: Arc<BTreeMap<i32, BrokerImage>>,
+    /// By broker. Those of `None` are the defaults of all brokers.
+    broker_configs: Arc<BTreeMap<Option<i32>, BrokerConfigs>>,
     topics: Arc<BTreeMap<Arc<str>, Arc<TopicImage>>>,
     names: Arc<HashMap<Uuid, Arc<str>>>,
 }
@@ -115,6 +120,7 @@ impl MetadataImage {
             next_producer_id: 0,
             next_broker_epoch: 1,
             brokers: Arc::new(BTreeMap::from([(node_id, BrokerImage::alone(node_id))])),
+            broker_configs: Arc::default(),
             topics: Arc::default(),
             names: Arc::default(),
         }
@@ -144,6 +150,22 @@ impl MetadataImage {
     /// Returns whether a broker may lead partitions and join in-sync sets.
     pub fn is_active(&self, id: i32) -> bool {
         self.broker(id).is_some_and(BrokerImage::is_active)
+    }
+
+    /// Returns the configs that are set for a broker, or for `None` the defaults of all brokers.
+    pub fn broker_configs(&self, broker: Option<i32>) -> Option<&BrokerConfigs> {
+        self.broker_configs.get(&broker)
+    }
+
+    /// Returns all configs of brokers that are set, each with its broker or `None`.
+    pub(crate) fn all_broker_configs(&self) -> impl Iterator<Item = (Option<i32>, &BrokerConfigs)> {
+        self.broker_configs.iter().map(|(broker, configs)| (*broker, configs))
+    }
+
+    /// Returns the value of a config that is set for a broker or for all brokers.
+    pub fn broker_config(&self, broker: i32, name: &str) -> Option<&str> {
+        let set = |broker| self.broker_configs.get(&broker)?.get(name);
+        set(Some(broker)).or_else(|| set(None)).map(String::as_str)
     }
 
     /// Returns a partition of a topic that is no view.
@@ -227,6 +249,9 @@ impl MetadataImage {
                 self.partition(*id, *partition).ok_or(ImageError::NoPartition(*id, *partition))?;
                 self.change(*id, |topic| topic.partitions[size(*partition)] = PartitionImage::clone(state))?;
             }
+            MetadataRecord::BrokerConfigChanged { broker, name, value } => {
+                self.change_broker_config(*broker, name, value.as_deref());
+            }
             MetadataRecord::BrokerEpochsAllocated { next } => self.next_broker_epoch = *next,
             MetadataRecord::TopicConfigChanged { id, name, value } => {
                 self.change(*id, |topic| match value {
@@ -283,6 +308,18 @@ impl MetadataImage {
         let broker = BrokerImage { registration: registration.clone(), epoch, fenced, shutting_down };
         Arc::make_mut(&mut self.brokers).insert(registration.id, broker);
         self.next_broker_epoch = self.next_broker_epoch.max(epoch + 1);
+    }
+
+    fn change_broker_config(&mut self, broker: Option<i32>, name: &str, value: Option<&str>) {
+        let all = Arc::make_mut(&mut self.broker_configs);
+        let configs = all.entry(broker).or_default();
+        match value {
+            Some(value) => drop(configs.insert(name.to_owned(), value.to_owned())),
+            None => drop(configs.remove(name)),
+        }
+        if configs.is_empty() {
+            all.remove(&broker);
+        }
     }
 
     fn broker_mut(&mut self, id: i32, epoch: i64) -> Result<&mut BrokerImage, ImageError> {

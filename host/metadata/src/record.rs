@@ -129,6 +129,16 @@ pub enum MetadataRecord {
         /// The state.
         state: Box<PartitionImage>,
     },
+    /// One config of a broker has changed.
+    BrokerConfigChanged {
+        /// The id of the broker; without one, the default of all brokers has changed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        broker: Option<i32>,
+        /// The name of the config.
+        name: String,
+        /// The new value; without one the config is no longer set.
+        value: Option<String>,
+    },
     /// The epochs of registrations that are used up, in a snapshot.
     BrokerEpochsAllocated {
         /// The first epoch that is not used.
@@ -142,7 +152,7 @@ pub enum MetadataRecord {
 }
 
 /// The newest version of each record that this program reads.
-const VERSIONS: [(&str, u64); 15] = [
+const VERSIONS: [(&str, u64); 16] = [
     ("cluster_created", 0),
     ("feature_level_set", 0),
     ("leader_epoch_raised", 0),
@@ -155,6 +165,7 @@ const VERSIONS: [(&str, u64); 15] = [
     ("broker_registered", 0),
     ("broker_changed", 0),
     ("broker_unregistered", 0),
+    ("broker_config_changed", 0),
     ("partition_changed", 0),
     ("partition_restored", 0),
     ("broker_epochs_allocated", 0),
@@ -230,6 +241,7 @@ impl MetadataRecord {
             Self::BrokerRegistered { .. }
             | Self::BrokerChanged { .. }
             | Self::BrokerUnregistered { .. }
+            | Self::BrokerConfigChanged { .. }
             | Self::PartitionChanged { .. }
             | Self::PartitionRestored { .. }
             | Self::BrokerEpochsAllocated { .. } => FeatureLevel::CLUSTER,
@@ -386,6 +398,14 @@ mod tests {
                     r#"{"type":"partition_restored","id":"00000000-0000-0000-0000-000000000007","partition":1,"#,
                     r#""state":{"leader":2,"leader_epoch":5,"partition_epoch":0,"replicas":[2,3],"isr":[2,3]}}"#
                 ),
+            ),
+            (
+                MetadataRecord::BrokerConfigChanged { broker: Some(2), name: "a".into(), value: Some("1".into()) },
+                r#"{"type":"broker_config_changed","broker":2,"name":"a","value":"1"}"#,
+            ),
+            (
+                MetadataRecord::BrokerConfigChanged { broker: None, name: "a".into(), value: None },
+                r#"{"type":"broker_config_changed","name":"a","value":null}"#,
             ),
             (MetadataRecord::BrokerEpochsAllocated { next: 6 }, r#"{"type":"broker_epochs_allocated","next":6}"#),
         ];

@@ -70,6 +70,12 @@ fn records(image: &MetadataImage) -> Vec<MetadataRecord> {
         let (fenced, shutting_down) = (Some(broker.fenced), Some(broker.shutting_down));
         records.push(MetadataRecord::BrokerChanged { id, epoch, fenced, shutting_down });
     }
+    for (broker, configs) in image.all_broker_configs() {
+        records.extend(configs.iter().map(|(name, value)| {
+            let value = Some(value.clone());
+            MetadataRecord::BrokerConfigChanged { broker, name: name.clone(), value }
+        }));
+    }
     // The newest epoch may be that of a broker that has left.
     records.push(MetadataRecord::BrokerEpochsAllocated { next: image.next_broker_epoch });
     image.topics().for_each(|topic| records.extend(of_topic(topic)));
@@ -120,6 +126,8 @@ mod tests {
             },
             MetadataRecord::PartitionChanged { id, partition: 1, change },
             MetadataRecord::DecoderNeeded { id, digest: "ab".into() },
+            MetadataRecord::BrokerConfigChanged { broker: Some(2), name: "a".into(), value: Some("1".into()) },
+            MetadataRecord::BrokerConfigChanged { broker: None, name: "a".into(), value: Some("2".into()) },
             MetadataRecord::ProducerIdsAllocated { next: 5000 },
             MetadataRecord::BrokerUnregistered { id: 3, epoch: image.broker(3).expect("it is registered").epoch },
         ] {

@@ -13,7 +13,7 @@ use crate::error::PartitionError;
 use crate::partition::{Partition, PartitionState, Progress, Role, log_ends};
 use crate::replica::{
     EpochLookup, FetchPosition, FollowerPosition, FollowerState, InSyncProposal, LeaderState, LeaderView, LogEnds,
-    NextStep, ReplicaResponse, ResponseError,
+    NextStep, ReadableFollower, ReplicaResponse, ResponseError,
 };
 
 /// The size of records that a new leader cannot count: enough for every fetch that waits.
@@ -403,6 +403,15 @@ impl Partition {
             }
             Role::Leader(_) => Ok(()),
             Role::Follower { leader, .. } => Err(PartitionError::NotLeader { leader: *leader }),
+        }
+    }
+
+    /// Returns the followers in sync that have an offset; none if this broker does not lead.
+    #[must_use]
+    pub fn readable_followers(&self, offset: i64) -> Vec<ReadableFollower> {
+        match &self.state.lock().role {
+            Role::Leader(leader) => leader.readable_followers(offset).collect(),
+            Role::Follower { .. } => Vec::new(),
         }
     }
 

@@ -7,6 +7,7 @@ mod edge;
 mod failover;
 mod kill;
 mod performance;
+mod replicas;
 mod roles;
 mod three_nodes;
 
@@ -35,7 +36,7 @@ const TOOLS: [(&str, Test); 5] = [
 ];
 
 /// The tests that run with the newer release only.
-const MORE: [(&str, Test); 16] = [
+const MORE: [(&str, Test); 19] = [
     ("cluster::groups", cluster::groups),
     ("cluster::delete_records", cluster::delete_records),
     ("cluster::listings", cluster::listings),
@@ -44,6 +45,9 @@ const MORE: [(&str, Test); 16] = [
     ("edge::options", edge::options),
     ("edge::refusals", edge::refusals),
     ("performance::produce_and_consume", performance::produce_and_consume),
+    ("replicas::throttled_moves", replicas::throttled_moves),
+    ("replicas::near_reads", replicas::near_reads),
+    ("replicas::unclean_elections", replicas::unclean_elections),
     ("roles::one_controller", roles::one_controller),
     ("roles::three_controllers", roles::three_controllers),
     ("three_nodes::topics", three_nodes::topics),

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use super::{DUMP_LOG_SEGMENTS, Tools};
 
 pub(super) const PRODUCER: &str = "org.apache.kafka.tools.ProducerPerformance";
-const CONSUMER: &str = "org.apache.kafka.tools.ConsumerPerformance";
+pub(super) const CONSUMER: &str = "org.apache.kafka.tools.ConsumerPerformance";
 
 fn produce(tools: &Tools, broker: &Broker, records: u32, codec: &str) {
     let report = tools

@@ -17,28 +17,31 @@ const OFFSETS: &str = "org.apache.kafka.tools.GetOffsetShell";
 const VERIFICATION: &str = "org.apache.kafka.tools.ReplicaVerificationTool";
 
 /// The time for a cluster to be whole again.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A cluster, and the tools that talk to it.
-struct Nodes<'a> {
-    cluster: Cluster,
-    bootstrap: String,
-    tools: &'a Tools,
+pub(super) struct Nodes<'a> {
+    pub(super) cluster: Cluster,
+    pub(super) bootstrap: String,
+    pub(super) tools: &'a Tools,
 }
 
 impl<'a> Nodes<'a> {
     fn start(tools: &'a Tools) -> Self {
-        let cluster = Cluster::start(3, &[]);
+        Self::of(Cluster::start(3, &[]), tools)
+    }
+
+    pub(super) fn of(cluster: Cluster, tools: &'a Tools) -> Self {
         Self { bootstrap: cluster.bootstrap(), cluster, tools }
     }
 
     /// Runs a tool to its end, and returns all its output.
-    fn run(&self, tool: &str, args: &[&str]) -> String {
+    pub(super) fn run(&self, tool: &str, args: &[&str]) -> String {
         said(&self.tools.client_of(tool, &self.bootstrap).args(args).run())
     }
 
     /// Runs a tool, and returns its output if its exit code is 0.
-    fn succeed(&self, tool: &str, args: &[&str]) -> String {
+    pub(super) fn succeed(&self, tool: &str, args: &[&str]) -> String {
         self.tools.client_of(tool, &self.bootstrap).args(args).succeed()
     }
 
@@ -49,7 +52,7 @@ impl<'a> Nodes<'a> {
     }
 
     /// Returns the line of a partition in `--describe`.
-    fn described(&self, topic: &str, partition: usize) -> String {
+    pub(super) fn described(&self, topic: &str, partition: usize) -> String {
         let described = self.succeed(TOPIC_COMMAND, &["--describe", "--topic", topic]);
         described.lines().nth(partition + 1).expect("a line for the partition").to_owned()
     }

@@ -1,4 +1,5 @@
-//! AlterConfigs: replaces all configs of a topic. The change is in force at once.
+//! AlterConfigs: replaces all configs of a topic, or those of a broker that can be changed while it runs. The change is
+//! in force at once.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -43,32 +44,29 @@ pub(super) fn resource_response(
     AlterConfigsResourceResponse { error_code, error_message, resource_type, resource_name }
 }
 
-pub(super) fn check_type(resource_type: i8) -> Result<(), ApiError> {
-    let message = match ConfigResourceType::try_from(resource_type) {
-        Ok(ConfigResourceType::Topic) => return Ok(()),
+/// Makes the request of a change of a topic or a broker. An empty name stands for all brokers.
+pub(super) fn request(resource_type: i8, name: &str, change: ConfigChange) -> Result<Request, ApiError> {
+    let invalid = |message| ApiError::new(ErrorCode::INVALID_REQUEST, message);
+    match ConfigResourceType::try_from(resource_type) {
+        Ok(ConfigResourceType::Topic) => Ok(Request::AlterTopic { name: name.to_owned(), change }),
+        Ok(ConfigResourceType::Broker) if name.is_empty() => Ok(Request::AlterBroker { broker: None, change }),
         Ok(ConfigResourceType::Broker) => {
-            "Configs of a broker cannot be changed while it runs: set them in its file and restart it.".to_owned()
+            let id = name.parse();
+            let id =
+                id.map_err(|_| invalid(format!("Unexpected broker id, expected a number, but received {name}")))?;
+            Ok(Request::AlterBroker { broker: Some(id), change })
         }
-        Ok(_) | Err(_) => format!("Unsupported resource type {resource_type}: only topics can be altered."),
-    };
-    Err(ApiError::new(ErrorCode::INVALID_REQUEST, message))
+        Ok(_) | Err(_) => {
+            Err(invalid(format!("Unsupported resource type {resource_type}: only topics and brokers can be altered.")))
+        }
+    }
 }
 
 async fn replace(broker: &Arc<Broker>, resource: &AlterConfigsResource, validate_only: bool) -> Result<(), ApiError> {
-    check_type(resource.resource_type)?;
     // A missing value asks for the default, which is also what a config that is not named gets.
     let set =
         resource.configs.iter().filter_map(|config| Some((config.name.as_str(), config.value.as_ref()?.as_str())));
     let configs = set.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    alter(broker, &resource.resource_name, ConfigChange::Replace(configs), validate_only).await
-}
-
-pub(super) async fn alter(
-    broker: &Arc<Broker>,
-    topic: &str,
-    change: ConfigChange,
-    validate_only: bool,
-) -> Result<(), ApiError> {
-    let request = Request::AlterTopic { name: topic.to_owned(), change };
+    let request = request(resource.resource_type, &resource.resource_name, ConfigChange::Replace(configs))?;
     broker.controller.submit_one(request, validate_only).await.map(drop)
 }

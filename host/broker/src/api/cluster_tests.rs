@@ -171,15 +171,20 @@ async fn a_follower_names_the_leader_to_producers_and_consumers() {
         let expected = if names { (leader.clone(), vec![endpoint.clone()]) } else { Default::default() };
         assert_eq!((refused.current_leader, response.node_endpoints), expected, "version {version}");
     }
+    let stored = nodes[0].call(&produce(-1), 13).await;
+    assert_eq!((stored.responses[0].partition_responses[0].error_code, stored.node_endpoints), Default::default());
+    let refused = nodes[1].call(&fetch(-1), 10).await.responses.remove(0).partitions.remove(0);
+    assert_eq!((refused.error_code, refused.high_watermark), (ErrorCode::NOT_LEADER_OR_FOLLOWER, -1));
+    nodes[0].assign(Assignment::Leader(view(3)));
+    nodes[1].assign(Assignment::Follower { leader: 0, leader_epoch: 3 });
+    let leader = LeaderIdAndEpoch { leader_epoch: 3, ..leader };
     for (version, names) in [(12, false), (16, true), (18, true)] {
-        let mut response = nodes[1].call(&fetch(-1), version).await;
+        let mut response = nodes[1].call(&fetch(2), version).await;
         let refused = response.responses.remove(0).partitions.remove(0);
-        assert_eq!((refused.error_code, refused.high_watermark), (ErrorCode::NOT_LEADER_OR_FOLLOWER, -1));
+        assert_eq!((refused.error_code, refused.high_watermark), (ErrorCode::FENCED_LEADER_EPOCH, -1));
         let expected = if names { (leader.clone(), vec![endpoint.clone()]) } else { Default::default() };
         assert_eq!((refused.current_leader, response.node_endpoints), expected, "version {version}");
     }
-    let stored = nodes[0].call(&produce(-1), 13).await;
-    assert_eq!((stored.responses[0].partition_responses[0].error_code, stored.node_endpoints), Default::default());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -195,7 +200,9 @@ async fn leader_epochs_are_compared_before_the_role() {
         (1, 3, ErrorCode::NONE),
     ] {
         let fetched = nodes[node].call(&fetch(known), 18).await;
-        assert_eq!(fetched.responses[0].partitions[0].error_code, expected, "Fetch from {node}");
+        // A follower of the epoch serves consumers too.
+        let served = if expected == ErrorCode::NOT_LEADER_OR_FOLLOWER { ErrorCode::NONE } else { expected };
+        assert_eq!(fetched.responses[0].partitions[0].error_code, served, "Fetch from {node}");
         let listed = list_offsets(&nodes[node], -2, known, 11).await;
         assert_eq!(listed.error_code, expected, "ListOffsets from {node}");
         let partition = OffsetForLeaderPartition { partition: 0, current_leader_epoch: known, leader_epoch: 0 };

@@ -13,7 +13,8 @@ use millstream_wire::{ConfigResourceType, ErrorCode, Str};
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::config::{
-    Key, Kind, PLUGIN_STATS, REJECTED_PRODUCERS, TopicOverrides, all_broker_keys, all_topic_keys, broker_key, inherited,
+    Key, Kind, PLUGIN_STATS, REJECTED_PRODUCERS, TopicOverrides, all_broker_keys, all_topic_keys, broker_key,
+    inherited, is_dynamic,
 };
 use crate::edge::plugins;
 use crate::error::ApiError;
@@ -23,6 +24,8 @@ use crate::security::{AclOperation, Permission, ResourceType};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
     Topic = 1,
+    Broker = 2,
+    AllBrokers = 3,
     BrokerFile = 4,
     Default = 5,
 }
@@ -84,8 +87,7 @@ fn entries(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<En
             let topic = image.topic(&resource.resource_name).ok_or_else(ApiError::unknown_topic)?;
             Ok(topic_entries(broker, &topic.configs).collect())
         }
-        // An empty name stands for the defaults of all brokers, none of which is set at run time.
-        ConfigResourceType::Broker if resource.resource_name.is_empty() => Ok(Vec::new()),
+        ConfigResourceType::Broker if resource.resource_name.is_empty() => Ok(default_entries(broker)),
         ConfigResourceType::Broker => {
             check_broker(broker, &resource.resource_name)?;
             let mut entries: Vec<Entry> = all_broker_keys().map(|key| broker_entry(broker, key)).collect();
@@ -140,14 +142,33 @@ pub(super) fn topic_entries<'a>(broker: &'a Broker, overrides: &'a TopicOverride
     })
 }
 
+/// Returns the configs that are set for all brokers while they run.
+fn default_entries(broker: &Broker) -> Vec<Entry> {
+    let image = broker.metadata.image();
+    let set = image.broker_configs(None).into_iter().flatten();
+    let entry = |(name, value): (&String, &String)| {
+        let (key, source) = (broker_key(name)?, Source::AllBrokers);
+        let synonyms = vec![(name.clone(), Some(value.clone()), source)];
+        Some(Entry { key, value: Some(value.clone()), source, synonyms, read_only: false })
+    };
+    set.filter_map(entry).collect()
+}
+
 fn broker_entry(broker: &Broker, key: &'static Key) -> Entry {
     let mut synonyms = Vec::new();
+    if is_dynamic(key.name) {
+        let image = broker.metadata.image();
+        for (id, source) in [(Some(broker.config.node_id), Source::Broker), (None, Source::AllBrokers)] {
+            let value = image.broker_configs(id).and_then(|configs| configs.get(key.name));
+            synonyms.extend(value.map(|value| (key.name.to_owned(), Some(value.clone()), source)));
+        }
+    }
     if let Some(value) = broker.config.explicit(key.name) {
         synonyms.push((key.name.to_owned(), Some(value.to_owned()), Source::BrokerFile));
     }
     synonyms.push((key.name.to_owned(), key.default.map(str::to_owned), Source::Default));
     let (_, value, source) = synonyms[0].clone();
-    Entry { key, value, source, synonyms, read_only: true }
+    Entry { key, value, source, synonyms, read_only: !is_dynamic(key.name) }
 }
 
 fn computed_entry(key: &'static Key, value: String) -> Entry {

@@ -5,6 +5,7 @@
 //! time.
 
 mod long_poll;
+mod preferred;
 mod replica;
 mod views;
 
@@ -57,6 +58,8 @@ struct Target {
     leader_epoch: i32,
     offset: i64,
     max_bytes: usize,
+    /// The replica that the client should read from instead.
+    preferred: Option<i32>,
 }
 
 /// One topic of the request, with its name as in the request.
@@ -88,6 +91,8 @@ struct Pass {
     results: Vec<Result<PartitionRead, ApiError>>,
     bytes: usize,
     failed: bool,
+    /// Whether the client should read from another replica.
+    redirects: bool,
     /// What views show, by the index of the target; empty if no view was requested.
     shown: Vec<Option<Bytes>>,
 }
@@ -129,7 +134,9 @@ impl TwoStageHandler for Fetch {
 
 impl Plan {
     fn new(broker: &Arc<Broker>, context: RequestContext, request: FetchRequest) -> Self {
-        let from_any_replica = request.replica().replica_id == ANY_REPLICA;
+        let is_tool = request.replica().replica_id == ANY_REPLICA;
+        let rack = request.rack_id.clone();
+        let reader = preferred::Reader::new(broker, &context, &rack).filter(|_| !is_tool);
         let table = broker.topics.load();
         let size = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
         let topics = request.topics.into_iter().map(|asked| {
@@ -150,17 +157,24 @@ impl Plan {
                 leader_epoch: target.current_leader_epoch,
                 offset: target.fetch_offset,
                 max_bytes: size(target.partition_max_bytes),
+                preferred: None,
             });
-            let targets: Vec<Target> = targets.collect();
+            let mut targets: Vec<Target> = targets.collect();
             // Uses the table's own name, so that a fetch that waits does not keep the request's bytes.
             let name = found.as_ref().map_or(&asked.topic, |topic| &topic.name).clone();
             let served = found.ok().cloned();
             let is_scanned = served.as_ref().is_some_and(|topic| is_scanned(topic, &targets));
+            let is_stored = served.as_ref().is_some_and(|topic| topic.edge.is_read_as_stored());
+            if let (true, Some(reader)) = (is_stored, &reader) {
+                targets.iter_mut().for_each(|target| target.preferred = target.preferred(reader));
+            }
+            let from_any_replica = is_tool || (is_stored && context.version >= preferred::SINCE);
             TargetTopic { name, id: asked.topic_id, served, from_any_replica, is_scanned, targets }
         });
+        let topics = topics.collect();
         Self {
             broker: Arc::clone(broker),
-            topics: topics.collect(),
+            topics,
             min_bytes: size(request.min_bytes),
             max_bytes: size(request.max_bytes).min(broker.config.fetch_max_bytes),
             read_committed: request.isolation_level == READ_COMMITTED,
@@ -172,11 +186,12 @@ impl Plan {
         self.topics.iter().flat_map(|topic| topic.targets.iter().map(move |target| (topic, target)))
     }
 
-    fn partition_data(&self, index: i32, read: PartitionRead, files: &mut Vec<LogSlice>) -> PartitionData {
+    fn partition_data(&self, target: &Target, read: PartitionRead, files: &mut Vec<LogSlice>) -> PartitionData {
         let len = read.slice.as_ref().map_or(0, |slice| slice.len);
         files.extend(read.slice);
         PartitionData {
-            partition_index: index,
+            partition_index: target.index,
+            preferred_read_replica: target.preferred.unwrap_or(-1),
             high_watermark: read.high_watermark,
             last_stable_offset: read.high_watermark,
             log_start_offset: read.log_start_offset,
@@ -193,10 +208,11 @@ impl LongPoll for Plan {
     /// Reads within the limits of the request. The first batch is always returned whole.
     fn pass(&self) -> Pass {
         let mut left = self.max_bytes;
-        let mut pass = Pass { results: Vec::new(), bytes: 0, failed: false, shown: Vec::new() };
+        let mut pass = Pass { results: Vec::new(), bytes: 0, failed: false, redirects: false, shown: Vec::new() };
         for (topic, target) in self.targets() {
             let result = topic.read(target, left.min(target.max_bytes), pass.bytes == 0);
             left = left.saturating_sub(pass.add(result));
+            pass.redirects |= target.preferred.is_some();
         }
         pass
     }
@@ -206,7 +222,7 @@ impl LongPoll for Plan {
     }
 
     fn is_enough(&self, pass: &Pass) -> bool {
-        pass.failed || pass.bytes >= self.min_bytes || pass.results.is_empty()
+        pass.failed || pass.redirects || pass.bytes >= self.min_bytes || pass.results.is_empty()
     }
 
     fn min_bytes(&self) -> usize {
@@ -225,11 +241,10 @@ impl LongPoll for Plan {
             let partitions = topic.targets.iter().zip(results.by_ref());
             let partitions = partitions.map(|(target, result)| match (result, shown.next().flatten()) {
                 (Err(error), _) => failed(target, &error, self.context.version),
-                (Ok(read), Some(shown)) => PartitionData {
-                    records: Records::Bytes(shown),
-                    ..self.partition_data(target.index, read, &mut files)
-                },
-                (Ok(read), None) => self.partition_data(target.index, read, &mut files),
+                (Ok(read), Some(shown)) => {
+                    PartitionData { records: Records::Bytes(shown), ..self.partition_data(target, read, &mut files) }
+                }
+                (Ok(read), None) => self.partition_data(target, read, &mut files),
             });
             let partitions = partitions.collect();
             FetchableTopicResponse { topic: topic.name.clone(), topic_id: topic.id, partitions }
@@ -255,6 +270,15 @@ impl Pass {
     }
 }
 
+impl Target {
+    /// Returns the replica that the client should read from instead of this leader.
+    fn preferred(&self, reader: &preferred::Reader<'_>) -> Option<i32> {
+        let partition =
+            self.partition.as_ref().ok().filter(|partition| partition.check_leader(self.leader_epoch).is_ok())?;
+        reader.preferred(partition, self.offset)
+    }
+}
+
 impl TargetTopic {
     fn read(&self, target: &Target, max_bytes: usize, at_least_one: bool) -> Result<PartitionRead, ApiError> {
         let partition = target.partition.as_ref().map_err(Clone::clone)?;
@@ -263,7 +287,10 @@ impl TargetTopic {
         } else {
             partition.check_leader(target.leader_epoch)?;
         }
-        let read = partition.read(target.offset, max_bytes, at_least_one)?;
+        let read = match target.preferred {
+            Some(_) => partition.read(target.offset, 0, false)?,
+            None => partition.read(target.offset, max_bytes, at_least_one)?,
+        };
         if self.served.as_ref().is_some_and(|topic| topic.edge.has_private_batches(target.index)) {
             // The first such batch arrived while the fetch waited. The client looks up the leader, and fetches again.
             let message = "the topic's batches are read in another way now";

@@ -1,16 +1,16 @@
-//! IncrementalAlterConfigs: sets, deletes, appends to or subtracts from single configs of a topic. The change is in
-//! force at once.
+//! IncrementalAlterConfigs: sets, deletes, appends to or subtracts from single configs of a topic or a broker. The
+//! change is in force at once.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use millstream_wire::ErrorCode;
 use millstream_wire::messages::{
     IncrementalAlterConfigsRequest, IncrementalAlterConfigsResource, IncrementalAlterConfigsResponse,
     IncrementalAlterableConfig,
 };
-use millstream_wire::{ConfigResourceType, ErrorCode};
 
-use super::alter_configs::{alter, check_type, resource_response};
+use super::alter_configs::{request, resource_response};
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::error::ApiError;
@@ -49,10 +49,6 @@ async fn change(
     resource: &IncrementalAlterConfigsResource,
     validate_only: bool,
 ) -> Result<(), ApiError> {
-    if removes_broker_configs(resource) {
-        return Ok(());
-    }
-    check_type(resource.resource_type)?;
     let configs = &resource.configs;
     for (place, config) in configs.iter().enumerate() {
         if configs[..place].iter().any(|before| before.name == config.name) {
@@ -61,14 +57,8 @@ async fn change(
         }
     }
     let edits = configs.iter().map(edit).collect::<Result<_, _>>()?;
-    alter(broker, &resource.resource_name, ConfigChange::Edit(edits), validate_only).await
-}
-
-/// Returns whether a change only removes configs of a broker. None is ever set while it runs, so that nothing is left
-/// to do. Kafka's tool for reassignments removes its throttles this way, used or not.
-fn removes_broker_configs(resource: &IncrementalAlterConfigsResource) -> bool {
-    let is_broker = matches!(ConfigResourceType::try_from(resource.resource_type), Ok(ConfigResourceType::Broker));
-    is_broker && resource.configs.iter().all(|config| config.config_operation == DELETE)
+    let request = request(resource.resource_type, &resource.resource_name, ConfigChange::Edit(edits))?;
+    broker.controller.submit_one(request, validate_only).await.map(drop)
 }
 
 fn edit(config: &IncrementalAlterableConfig) -> Result<ConfigEdit, ApiError> {

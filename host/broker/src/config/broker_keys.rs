@@ -7,6 +7,13 @@ use super::value::Valid::{Any, AtLeast, Between, ListOf, OneOf, Ratio};
 
 const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
 
+const SELECTORS: &[&str] = &[LEADER_SELECTOR, RACK_SELECTOR];
+
+const LEADER_SELECTOR: &str = "org.apache.kafka.common.replica.LeaderSelector";
+
+/// The value of `replica.selector.class` by which consumers read from a replica in their rack.
+pub(super) const RACK_SELECTOR: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+
 keys! {
 BROKER_KEYS:
 ADVERTISED_LISTENERS "advertised.listeners" List = null, Any, Acts,
@@ -56,6 +63,10 @@ FETCH_MAX_BYTES "fetch.max.bytes" Int = "57671680", AtLeast(1024), Acts,
 FLUSH_MODE "flush.mode" String = "fsync", OneOf(&["fsync", "page-cache"]), Acts,
     "What acks=all waits for: `fsync` waits for stable storage, `page-cache` for the operating system, as Kafka does \
     by default.";
+FOLLOWER_REPLICATION_THROTTLED_RATE "follower.replication.throttled.rate" Long = "9223372036854775807", AtLeast(0),
+    Acts,
+    "The most bytes that this broker fetches in a second for the replicas in the topic config \
+    follower.replication.throttled.replicas. It can be changed while the broker runs.";
 GROUP_INITIAL_REBALANCE_DELAY_MS "group.initial.rebalance.delay.ms" Int = "3000", AtLeast(0), Acts,
     "How long the first rebalance of a new group waits for more members.";
 GROUP_MAX_SESSION_TIMEOUT_MS "group.max.session.timeout.ms" Int = "1800000", AtLeast(1), Acts,
@@ -69,6 +80,9 @@ INTER_BROKER_LISTENER_NAME "inter.broker.listener.name" String = null, Any, Acts
     listener of controller.listener.names.";
 LEADER_IMBALANCE_CHECK_INTERVAL_SECONDS "leader.imbalance.check.interval.seconds" Long = "300", AtLeast(1), Acts,
     "How often the controller looks for partitions that their preferred leaders could lead.";
+LEADER_REPLICATION_THROTTLED_RATE "leader.replication.throttled.rate" Long = "9223372036854775807", AtLeast(0), Acts,
+    "The most bytes that this broker sends in a second to followers that are out of sync, for the partitions in the \
+    topic config leader.replication.throttled.replicas. It can be changed while the broker runs.";
 LISTENER_SECURITY_PROTOCOL_MAP "listener.security.protocol.map" String =
     "PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL", Any, Acts,
     "The security protocol of each listener. Only PLAINTEXT is supported so far.";
@@ -181,8 +195,27 @@ PRODUCER_ID_EXPIRATION_MS "producer.id.expiration.ms" Int = "86400000", AtLeast(
     "How long a partition remembers an idempotent producer that sends nothing.";
 QUEUED_MAX_REQUEST_BYTES "queued.max.request.bytes" Long = "-1", Any, Acts,
     "The maximum memory for requests that are being processed, over all connections; 0 or less means 256 MiB.";
+REPLICA_FETCH_BACKOFF_MS "replica.fetch.backoff.ms" Int = "1000", AtLeast(0), Acts,
+    "The pause of a follower after a fetch that failed.";
+REPLICA_FETCH_MAX_BYTES "replica.fetch.max.bytes" Int = "1048576", AtLeast(0), Acts,
+    "The most bytes of one partition that a follower asks for in a fetch. A larger batch is sent all the same.";
+REPLICA_FETCH_MIN_BYTES "replica.fetch.min.bytes" Int = "1", AtLeast(0), Acts,
+    "The bytes that a leader waits for before it responds to a follower.";
+REPLICA_FETCH_RESPONSE_MAX_BYTES "replica.fetch.response.max.bytes" Int = "10485760", AtLeast(0), Acts,
+    "The most bytes of all partitions that a follower asks for in a fetch. A larger batch is sent all the same.";
+REPLICA_FETCH_WAIT_MAX_MS "replica.fetch.wait.max.ms" Int = "500", AtLeast(0), Acts,
+    "How long a leader waits for records before it responds to a follower. Keep it below replica.lag.time.max.ms.";
 REPLICA_LAG_TIME_MAX_MS "replica.lag.time.max.ms" Long = "30000", AtLeast(1), Acts,
     "A follower that has lacked records of its leader for this long leaves the in-sync set.";
+REPLICA_SELECTOR_CLASS "replica.selector.class" String = null, OneOf(SELECTORS), Acts,
+    "Which replica a consumer reads from. org.apache.kafka.common.replica.RackAwareReplicaSelector sends a consumer \
+    with a client.rack to a replica in sync in this rack; otherwise it reads from the leader.";
+REPLICA_SOCKET_TIMEOUT_MS "replica.socket.timeout.ms" Int = "30000", AtLeast(1), Acts,
+    "How long a follower waits for a connection to a leader, and for a response.";
+REPLICATION_QUOTA_WINDOW_NUM "replication.quota.window.num" Int = "11", AtLeast(1), Acts,
+    "The number of windows over which the rates of throttled replicas are measured.";
+REPLICATION_QUOTA_WINDOW_SIZE_SECONDS "replication.quota.window.size.seconds" Int = "1", AtLeast(1), Acts,
+    "The length of each of these windows.";
 SOCKET_LISTEN_BACKLOG_SIZE "socket.listen.backlog.size" Int = "50", AtLeast(1), Acts,
     "The maximum number of connections that wait to be accepted.";
 SOCKET_RECEIVE_BUFFER_BYTES "socket.receive.buffer.bytes" Int = "102400", AtLeast(-1), Acts,

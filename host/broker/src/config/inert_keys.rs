@@ -35,7 +35,9 @@ impl Part {
             Self::Metrics => "Accepted without effect: it belongs to the metrics of the JVM.",
             Self::OtherVersions => "Accepted without effect: it belongs to other versions or parts of Kafka.",
             Self::Quorum => "Accepted without effect: it belongs to the controller quorum.",
-            Self::Replication => "Accepted without effect: it belongs to replication.",
+            Self::Replication => {
+                "Accepted without effect: high watermarks are written with recovery points, and the system sizes buffers."
+            }
             Self::Sasl => "Accepted without effect: it belongs to SASL authentication.",
             Self::ShareGroups => "Accepted without effect: it belongs to share groups.",
             Self::StreamsGroups => "Accepted without effect: it belongs to the streams group protocol.",
@@ -182,17 +184,8 @@ TieredStorage "remote.log.storage.manager.class.name" String = null, Any;
 TieredStorage "remote.log.storage.manager.class.path" String = null, Any;
 TieredStorage "remote.log.storage.manager.impl.prefix" String = "rsm.config.", Any;
 TieredStorage "remote.log.storage.system.enable" Boolean = "false", Any;
-Replication "replica.fetch.backoff.ms" Int = "1000", AtLeast(0);
-Replication "replica.fetch.max.bytes" Int = "1048576", AtLeast(0);
-Replication "replica.fetch.min.bytes" Int = "1", Any;
-Replication "replica.fetch.response.max.bytes" Int = "10485760", AtLeast(0);
-Replication "replica.fetch.wait.max.ms" Int = "500", Any;
 Replication "replica.high.watermark.checkpoint.interval.ms" Long = "5000", Any;
-Replication "replica.selector.class" String = null, Any;
 Replication "replica.socket.receive.buffer.bytes" Int = "65536", Any;
-Replication "replica.socket.timeout.ms" Int = "30000", Any;
-Replication "replication.quota.window.num" Int = "11", AtLeast(1);
-Replication "replication.quota.window.size.seconds" Int = "1", AtLeast(1);
 Jvm "request.timeout.ms" Int = "30000", Any;
 Sasl "sasl.client.callback.handler.class" Class = null, Any;
 Sasl "sasl.enabled.mechanisms" List = "GSSAPI", Any;

@@ -5,11 +5,14 @@
 
 mod broker_keys;
 mod cluster;
+mod dynamic;
 mod inert_keys;
 mod key;
 mod listeners;
 mod properties;
+mod replica_fetch;
 mod tables;
+mod throttled;
 mod topic;
 mod topic_keys;
 mod value;
@@ -21,9 +24,11 @@ use std::time::Duration;
 
 pub use cluster::ClusterFlags;
 pub(crate) use cluster::{ClusterConfig, Server};
+pub(crate) use dynamic::{FOLLOWER_RATE, LEADER_RATE, check_dynamic, check_dynamic_value, is_dynamic};
 pub(crate) use key::Key;
 pub use listeners::{HostPort, ListenerConfig};
 use millstream_coordinator::group::GroupConfig;
+pub(crate) use replica_fetch::ReplicaFetchConfig;
 pub(crate) use tables::{PLUGIN_STATS, REJECTED_PRODUCERS, all_broker_keys, all_topic_keys, broker_key, topic_key};
 pub(crate) use topic::{
     CompressionType, FailurePolicy, StageOptions, TopicConfig, TopicOverrides, Validation, inherited,
@@ -134,6 +139,12 @@ pub struct BrokerConfig {
     /// The addresses to listen on; never empty.
     pub listeners: Vec<ListenerConfig>,
     pub(crate) replica_lag_max: Duration,
+    /// The limits of a follower's fetches.
+    pub(crate) replica_fetch: ReplicaFetchConfig,
+    /// Whether a consumer with a rack reads from a replica in it.
+    pub(crate) selects_by_rack: bool,
+    /// The windows over which rates of replication are measured: their number, and the length of one.
+    pub(crate) replication_quota_windows: (usize, Duration),
     /// The index of the listener for other brokers.
     pub(crate) inter_broker_listener: Option<usize>,
     /// `None` for a node that is alone.
@@ -212,6 +223,12 @@ impl BrokerConfig {
             listen_backlog: read.get(keys::SOCKET_LISTEN_BACKLOG_SIZE).unsigned_abs(),
             socket_send_buffer: read.buffer(keys::SOCKET_SEND_BUFFER_BYTES),
             socket_receive_buffer: read.buffer(keys::SOCKET_RECEIVE_BUFFER_BYTES),
+            replication_quota_windows: (
+                read.size(keys::REPLICATION_QUOTA_WINDOW_NUM),
+                Duration::from_secs(read.get(keys::REPLICATION_QUOTA_WINDOW_SIZE_SECONDS).unsigned_abs().into()),
+            ),
+            replica_fetch: read.replica_fetch()?,
+            selects_by_rack: read.get(keys::REPLICA_SELECTOR_CLASS) == Some(keys::RACK_SELECTOR),
             replica_lag_max: read.millis(keys::REPLICA_LAG_TIME_MAX_MS),
             retention_check_interval: read.millis(keys::LOG_RETENTION_CHECK_INTERVAL_MS),
             flush_check_interval: read.millis(keys::LOG_FLUSH_SCHEDULER_INTERVAL_MS).min(Duration::from_secs(1)),
@@ -259,6 +276,16 @@ impl BrokerConfig {
             cluster::check_reachable(&self.listeners)?;
         }
         Ok(self)
+    }
+
+    /// Returns `leader.replication.throttled.rate` of the file.
+    pub(crate) fn leader_throttled_rate(&self) -> i64 {
+        Reader { values: &self.values }.get(keys::LEADER_REPLICATION_THROTTLED_RATE)
+    }
+
+    /// Returns `follower.replication.throttled.rate` of the file.
+    pub(crate) fn follower_throttled_rate(&self) -> i64 {
+        Reader { values: &self.values }.get(keys::FOLLOWER_REPLICATION_THROTTLED_RATE)
     }
 
     /// Returns the value that is set in the file or by a flag, as text.

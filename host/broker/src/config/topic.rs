@@ -8,8 +8,9 @@ use millstream_record::Codec;
 use super::ConfigError;
 use super::key::{Key, TypedKey};
 use super::tables::{all_topic_keys, topic_key};
+use super::throttled::ThrottledReplicas;
 use super::topic_keys as keys;
-use super::value::ConfigType;
+use super::value::{ConfigType, List};
 
 /// The configs that are set on a topic itself, by name.
 pub(crate) type TopicOverrides = BTreeMap<String, String>;
@@ -91,6 +92,10 @@ pub(crate) struct TopicConfig {
     pub(crate) segment_jitter_ms: i64,
     pub(crate) segment_ms: i64,
     pub(crate) stages: StageOptions,
+    /// `leader.replication.throttled.replicas`
+    pub(crate) throttled_leaders: ThrottledReplicas,
+    /// `follower.replication.throttled.replicas`
+    pub(crate) throttled_followers: ThrottledReplicas,
     pub(crate) validation: Validation,
     /// The largest record of a compressed batch, in bytes.
     pub(crate) record_bytes_max: i32,
@@ -170,6 +175,10 @@ impl<'a> Values<'a> {
         self.get(key).filter(|text| !text.is_empty()).map(str::to_owned)
     }
 
+    fn replicas(&self, key: TypedKey<List>) -> ThrottledReplicas {
+        ThrottledReplicas::parse(&self.get(key).join(",")).unwrap_or_default()
+    }
+
     fn config(&self) -> Result<TopicConfig, ConfigError> {
         if self.get(keys::MIN_COMPACTION_LAG_MS) > self.get(keys::MAX_COMPACTION_LAG_MS) {
             return Err(ConfigError("min.compaction.lag.ms is above max.compaction.lag.ms".to_owned()));
@@ -198,6 +207,8 @@ impl<'a> Values<'a> {
             segment_jitter_ms: self.get(keys::SEGMENT_JITTER_MS),
             segment_ms: self.get(keys::SEGMENT_MS),
             stages: self.stages(),
+            throttled_leaders: self.replicas(keys::LEADER_REPLICATION_THROTTLED_REPLICAS),
+            throttled_followers: self.replicas(keys::FOLLOWER_REPLICATION_THROTTLED_REPLICAS),
             view_of: self.filled(keys::VIEW_OF),
             validation: validation(self.get(keys::COMPRESSED_RECORDS_VALIDATION)),
             record_bytes_max: self.get(keys::MAX_DECOMPRESSED_MESSAGE_BYTES),

@@ -1,7 +1,7 @@
 //! The configs of a topic.
 
 use super::key::keys;
-use super::value::Valid::{Any, AtLeast, Between, ListOf, OneOf, Ratio};
+use super::value::Valid::{Any, AtLeast, Between, ListOf, OneOf, Ratio, Replicas};
 
 /// The ways to handle a record that a stage rejects or fails on.
 const POLICIES: &[&str] = &["fail", "skip", "dead-letter", "pass"];
@@ -40,14 +40,16 @@ FLUSH_MESSAGES "flush.messages" Long = "9223372036854775807", AtLeast(1), [LOG_F
     "Forces an fsync after this many records, whatever the acks of the producer.";
 FLUSH_MS "flush.ms" Long = "9223372036854775807", AtLeast(0), [LOG_FLUSH_INTERVAL_MS * 1],
     "Forces an fsync after a record has waited for one this long.";
-FOLLOWER_REPLICATION_THROTTLED_REPLICAS "follower.replication.throttled.replicas" List = "", Any, [],
-    "The replicas whose replication is throttled on the follower. It has no effect on a single broker.";
+FOLLOWER_REPLICATION_THROTTLED_REPLICAS "follower.replication.throttled.replicas" List = "", Replicas, [],
+    "The replicas whose fetches follower.replication.throttled.rate limits, as in `0:1,0:2` (partition and broker), or \
+    `*` for all.";
 INDEX_INTERVAL_BYTES "index.interval.bytes" Int = "4096", AtLeast(0), [LOG_INDEX_INTERVAL_BYTES * 1],
     "How many bytes of log lie between two entries of the offset index.";
 INTERNAL_SEGMENT_BYTES "internal.segment.bytes" Int = null, AtLeast(1), [],
     "Kafka's internal form of segment.bytes without its lower bound, for tests.";
-LEADER_REPLICATION_THROTTLED_REPLICAS "leader.replication.throttled.replicas" List = "", Any, [],
-    "The replicas whose replication is throttled on the leader. It has no effect on a single broker.";
+LEADER_REPLICATION_THROTTLED_REPLICAS "leader.replication.throttled.replicas" List = "", Replicas, [],
+    "The leaders whose responses to followers out of sync leader.replication.throttled.rate limits, as in `0:1,0:2` \
+    (partition and broker), or `*` for all.";
 LOCAL_RETENTION_BYTES "local.retention.bytes" Long = "-2", AtLeast(-2), [],
     "The local retention of a topic in tiered storage, which is not supported.";
 LOCAL_RETENTION_MS "local.retention.ms" Long = "-2", AtLeast(-2), [],

@@ -1,5 +1,7 @@
 //! The types of config values and their checks, after Kafka's `ConfigDef`.
 
+use super::throttled::ThrottledReplicas;
+
 /// The type of a value. The numbers are those of DescribeConfigs v3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -29,6 +31,8 @@ pub(crate) enum Valid {
     OneOf(&'static [&'static str]),
     /// A list of these words, each at most once.
     ListOf(&'static [&'static str]),
+    /// A list of replicas, as in `0:1,0:2`, or `*` for all.
+    Replicas,
 }
 
 /// The type of a row's values, as the code reads them.
@@ -164,7 +168,15 @@ fn one_of(text: &str, valid: Valid) -> Result<(), String> {
 }
 
 fn list_of(text: &str, valid: Valid) -> Result<(), String> {
-    let Valid::ListOf(words) = valid else { return Ok(()) };
+    let words = match valid {
+        Valid::ListOf(words) => words,
+        Valid::Replicas if ThrottledReplicas::parse(text).is_none() => {
+            return Err("expected the literal '*' or a list of replicas in the following format: \
+                [partitionId]:[brokerId],[partitionId]:[brokerId],..."
+                .to_owned());
+        }
+        _ => return Ok(()),
+    };
     let elements = list(text);
     for (index, element) in elements.iter().enumerate() {
         if !words.contains(element) {
@@ -202,5 +214,11 @@ mod tests {
         assert!(check(Kind::List, Valid::ListOf(&["compact", "delete"]), "compact,compact").is_err());
         assert_eq!(list(" a , b"), ["a", "b"]);
         assert!(list("  ").is_empty());
+        for good in ["", "*", "0:1", "0:1,12:3"] {
+            assert_eq!(check(Kind::List, Valid::Replicas, good), Ok(()), "{good}");
+        }
+        for bad in ["0", "a:1", "0:-1", "*,0:1", "none"] {
+            assert!(check(Kind::List, Valid::Replicas, bad).is_err(), "{bad}");
+        }
     }
 }

@@ -2,13 +2,13 @@
 
 use millstream_wire::ErrorCode;
 
-use crate::config::{BrokerConfig, Kind, inherited, topic_key};
+use crate::config::{BrokerConfig, Kind, check_dynamic, check_dynamic_value, inherited, topic_key};
 use crate::edge::dead_letter_rules;
 use crate::edge::plugins;
 use crate::edge::view::rules as views;
 use crate::error::ApiError;
 use millstream_metadata::controller::{TopicDraft, TopicRules};
-use millstream_metadata::{MetadataImage, TopicImage};
+use millstream_metadata::{BrokerConfigs, MetadataImage, TopicImage};
 
 /// The rules of a broker with this configuration.
 pub(crate) struct BrokerRules<'a> {
@@ -39,6 +39,14 @@ impl TopicRules for BrokerRules<'_> {
         plugins::check_cleanup(draft.name, config.compact && !config.delete).map_err(policy_violation)?;
         views::check(image, draft.name, draft.partitions, draft.before, draft.configs)?;
         dead_letter_rules::check(self.config, image, draft, &config)
+    }
+
+    fn check_broker(&self, configs: &BrokerConfigs) -> Result<(), ApiError> {
+        check_dynamic(configs).map_err(|error| ApiError::new(ErrorCode::INVALID_REQUEST, error.to_string()))?;
+        for (name, value) in configs {
+            check_dynamic_value(name, value)?;
+        }
+        Ok(())
     }
 
     fn check_partitions(&self, name: &str, count: i32) -> Result<(), ApiError> {

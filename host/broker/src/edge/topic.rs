@@ -127,6 +127,11 @@ impl EdgeTopic {
         self.view.is_some() || self.decoders.is_some()
     }
 
+    /// Returns whether clients get all batches as they are stored. Then every replica may serve them.
+    pub(crate) fn is_read_as_stored(&self) -> bool {
+        !self.reads_records() && matches!(self.stages, TopicStages::None)
+    }
+
     /// Returns whether a partition may hold batches in a private format, which no client reads as they are. Call it
     /// after a read: the flag is set before the first of them is appended.
     pub(crate) fn has_private_batches(&self, index: i32) -> bool {

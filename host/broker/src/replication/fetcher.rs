@@ -17,8 +17,9 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::connection::{Connection, ConnectionError};
-use super::{Replica, ReplicaHost};
+use super::{Replica, ReplicaHost, throttle};
 use crate::blocking::blocking;
+use crate::config::BrokerConfig;
 use crate::error::ApiError;
 
 /// The version of Fetch. Both sides run this program.
@@ -44,6 +45,25 @@ pub(crate) struct FetcherConfig {
     pub(super) socket_timeout: Duration,
     /// The most bytes of a response's frame. One batch may be larger than the limits above.
     pub(super) frame_bytes_max: usize,
+}
+
+impl FetcherConfig {
+    /// Returns the limits of a broker's configuration.
+    pub(crate) fn of(config: &BrokerConfig) -> Self {
+        let fetch = &config.replica_fetch;
+        let default = Self::default();
+        let largest = config.request_max_bytes.max(usize::try_from(fetch.response_max_bytes).unwrap_or(0));
+        Self {
+            wait_max: fetch.wait_max,
+            min_bytes: fetch.min_bytes,
+            response_max_bytes: fetch.response_max_bytes,
+            partition_max_bytes: fetch.partition_max_bytes,
+            backoff: fetch.backoff,
+            socket_timeout: fetch.socket_timeout,
+            // A response is a few headers larger than the largest batch that a producer may send.
+            frame_bytes_max: default.frame_bytes_max.max(largest.saturating_add(1 << 20)),
+        }
+    }
 }
 
 impl Default for FetcherConfig {
@@ -161,6 +181,9 @@ impl Fetcher {
     fn wanted(&mut self) -> Vec<(Replica, NextFetch)> {
         let now = Instant::now();
         self.delayed.retain(|_, until| *until > now);
+        for replica in throttle::held_back(&*self.host, &self.followed) {
+            self.delayed.entry(replica.key()).or_insert(now + throttle::PAUSE);
+        }
         let ready = self.followed.iter().filter(|followed| !self.delayed.contains_key(&followed.key()));
         // A partition that is offline or deleted is not fetched.
         let next = |followed: &Replica| Some((followed.clone(), followed.partition.next_fetch().ok()??));
@@ -266,7 +289,8 @@ impl Replica {
         };
         let (partition, epoch) = (&self.partition, next.position.leader_epoch);
         match partition.follow(&response, records)? {
-            NextStep::Append | NextStep::Ignore => {}
+            NextStep::Append => throttle::fetched(host, self, records.len()),
+            NextStep::Ignore => {}
             NextStep::Truncate { end } => {
                 host.write_recovery_points()?;
                 partition.truncate(epoch, end)?;

@@ -6,6 +6,7 @@
 //! | `mod.rs` | what replication needs of its broker, and one fetcher for each leader |
 //! | `fetcher.rs` | the fetches from one leader, for all partitions that follow it |
 //! | `connection.rs` | one connection to another broker |
+//! | `throttle.rs` | the rates that bound how fast followers catch up |
 //! | `in_sync.rs` | the changes of in-sync sets that leaders on this broker want |
 
 mod connection;
@@ -13,6 +14,7 @@ mod fetcher;
 mod in_sync;
 #[cfg(test)]
 mod tests;
+mod throttle;
 
 use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
@@ -31,6 +33,7 @@ use uuid::Uuid;
 pub(crate) use connection::Connection;
 pub(crate) use fetcher::FetcherConfig;
 pub(crate) use in_sync::{WantedChange, run as run_in_sync};
+pub(crate) use throttle::{Quota, Throttle};
 
 use crate::error::ApiError;
 use fetcher::Fetcher;
@@ -60,6 +63,12 @@ pub(crate) trait ReplicaHost: Send + Sync + 'static {
 
     /// Returns the replicas that lead and have followers.
     fn led(&self) -> Vec<Replica>;
+
+    /// Returns the throttle of this broker's fetches; `None` without a rate.
+    fn throttle(&self) -> Option<Throttle>;
+
+    /// Returns whether a topic config names the replica as throttled on the follower.
+    fn is_throttled(&self, replica: &Replica) -> bool;
 
     /// Returns a signal that changes after the roles of partitions have changed.
     fn roles(&self) -> watch::Receiver<u64>;

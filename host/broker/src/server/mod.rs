@@ -32,7 +32,7 @@ use crate::net::nodes::NodeListener;
 use crate::net::request_memory::RequestMemory;
 use crate::partition_dirs::{self, Checkpoints};
 use crate::producer_ids::ProducerIds;
-use crate::replication::{self, FetcherConfig, WantedChange};
+use crate::replication::{self, FetcherConfig, Quota, WantedChange};
 use membership::Membership;
 use millstream_metadata::{FeatureLevel, MetadataRecord, MetadataStore};
 use millstream_partition::now_ms;
@@ -180,7 +180,7 @@ fn run(
 ) -> Result<(RunningBroker, Arc<Connections>), StartError> {
     let Opened { broker, data_dir, wanted_changes } = opened;
     let stopped = stop.subscribe();
-    let fetchers = replication::run(Arc::clone(&broker) as _, FetcherConfig::default(), stopped.clone());
+    let fetchers = replication::run(Arc::clone(&broker) as _, FetcherConfig::of(&broker.config), stopped.clone());
     let fetchers = tokio::spawn(fetchers);
     let lag_max = broker.config.replica_lag_max;
     tokio::spawn(replication::run_in_sync(Arc::clone(&broker) as _, wanted_changes, lag_max, stopped));
@@ -312,6 +312,8 @@ fn assemble(
         advertised,
         roles,
         wanted_changes,
+        leader_quota: Arc::new(Quota::new(config.replication_quota_windows)),
+        follower_quota: Arc::new(Quota::new(config.replication_quota_windows)),
         cluster,
         config,
     });

@@ -76,6 +76,9 @@ pub struct ConsumerConfig {
     pub auto_commit_interval: Duration,
     /// `auto.offset.reset`. Default `latest`.
     pub auto_offset_reset: OffsetReset,
+    /// `client.rack`: the rack of this consumer. With a broker that selects replicas by rack, reads go to a replica in
+    /// it. Default empty.
+    pub client_rack: String,
     /// `fetch.min.bytes`: the broker waits until it has that many bytes. Default 1.
     pub fetch_min_bytes: i32,
     /// `fetch.max.wait.ms`: the maximum wait for `fetch.min.bytes`. Default 500 ms.
@@ -111,6 +114,7 @@ impl Default for ConsumerConfig {
             enable_auto_commit: true,
             auto_commit_interval: Duration::from_secs(5),
             auto_offset_reset: OffsetReset::Latest,
+            client_rack: String::new(),
             fetch_min_bytes: 1,
             fetch_max_wait: Duration::from_millis(500),
             fetch_max_bytes: 50 * 1024 * 1024,
@@ -152,6 +156,7 @@ impl ConsumerConfig {
                     _ => return Err(ConfigError::new(key, format!("{value:?} is not one of earliest, latest, none"))),
                 }
             }
+            "client.rack" => self.client_rack = value.trim().into(),
             "fetch.min.bytes" => self.fetch_min_bytes = number(key, value)?,
             "fetch.max.wait.ms" => self.fetch_max_wait = millis(key, value)?,
             "fetch.max.bytes" => self.fetch_max_bytes = number(key, value)?,
@@ -193,6 +198,9 @@ impl ConsumerConfig {
         if self.max_poll_records == 0 {
             return Err(ConfigError::new("max.poll.records", "must be at least 1"));
         }
+        if i16::try_from(self.client_rack.len()).is_err() {
+            return Err(ConfigError::new("client.rack", "is longer than 32,767 bytes"));
+        }
         for (key, value) in [
             ("fetch.min.bytes", self.fetch_min_bytes),
             ("fetch.max.bytes", self.fetch_max_bytes),
@@ -232,12 +240,14 @@ mod tests {
             ("auto.offset.reset", "earliest"),
             ("partition.assignment.strategy", "roundrobin,org.apache.kafka.clients.consumer.RangeAssignor"),
             ("isolation.level", "read_committed"),
+            ("client.rack", "r1"),
             ("request.timeout.ms", "4000"),
         ] {
             config.set(key, value).unwrap();
         }
         assert_eq!(config.group_id.as_deref(), Some("g"));
         assert_eq!(config.auto_offset_reset, OffsetReset::Earliest);
+        assert_eq!(config.client_rack, "r1");
         assert_eq!(config.assignors, [Assignor::RoundRobin, Assignor::Range]);
         assert_eq!(config.isolation_level, IsolationLevel::ReadCommitted);
         assert!(config.validate().is_ok());

@@ -35,6 +35,8 @@ struct PartitionFetch {
     version: u64,
     offset: i64,
     leader_epoch: i32,
+    /// Whether the fetch goes to the leader, or to the replica that it prefers.
+    from_leader: bool,
 }
 
 /// A finished piece of work.
@@ -126,18 +128,21 @@ fn fetches(inner: &Inner, busy: &HashSet<i32>) -> (HashMap<i32, Vec<PartitionFet
             wake = wake.into_iter().chain(at).min();
             continue;
         }
-        let Some((node, leader_epoch)) = metadata.leader(&partition.topic, partition.partition) else {
+        let Some((leader, leader_epoch)) = metadata.leader(&partition.topic, partition.partition) else {
             leaderless = true;
             continue;
         };
         // Its partitions may have another leader soon.
-        leaderless |= inner.cluster.is_down(node);
+        leaderless |= inner.cluster.is_down(leader);
+        state.preferred = state.preferred.filter(|(node, until)| now < *until && metadata.brokers.contains_key(node));
+        let node = state.preferred.map_or(leader, |(node, _)| node);
         if busy.contains(&node) {
             continue;
         }
         state.fetching = true;
         let (version, offset) = (state.version, state.fetch_position);
-        let target = PartitionFetch { partition: partition.clone(), version, offset, leader_epoch };
+        let (partition, from_leader) = (partition.clone(), node == leader);
+        let target = PartitionFetch { partition, version, offset, leader_epoch, from_leader };
         by_node.entry(node).or_default().push(target);
     }
     // Starts with another partition each time, because a full response omits the last ones.
@@ -161,9 +166,13 @@ async fn fetch(inner: &Arc<Inner>, node: i32, fetches: Vec<PartitionFetch>) {
             inner.want_refresh();
             let again = Instant::now() + inner.config.client.backoff(0);
             let mut state = inner.state.lock();
+            if fetches.iter().any(|target| !target.from_leader) {
+                state.read_from_leaders(Instant::now());
+            }
             for target in &fetches {
                 if let Some(state) = state.current(&target.partition, target.version) {
                     state.fetching = false;
+                    state.preferred = None;
                     state.not_before = Some(again);
                 }
             }
@@ -199,6 +208,10 @@ async fn send(inner: &Inner, node: i32, fetches: &[PartitionFetch]) -> Result<Fe
         max_bytes: config.fetch_max_bytes,
         isolation_level: isolation_level(config.isolation_level),
         topics: topics.into_values().collect(),
+        rack_id: match inner.state.lock().names_rack(Instant::now()) {
+            true => Str::from(config.client_rack.as_str()),
+            false => Str::default(),
+        },
         ..FetchRequest::default()
     };
     let connection = inner.cluster.broker(node, Lane::Fetch).await?;
@@ -236,6 +249,9 @@ async fn handle_response(inner: &Arc<Inner>, fetches: Vec<PartitionFetch>, respo
     for target in fetches {
         let TopicPartition { topic, partition } = &target.partition;
         match parts.remove(&(topic.clone(), *partition)) {
+            Some(part) if part.error_code == ErrorCode::NONE && part.preferred_read_replica >= 0 => {
+                prefer(inner, &target, part.preferred_read_replica);
+            }
             Some(part) if part.error_code == ErrorCode::NONE => decode(inner, &target, part).await,
             Some(part) => {
                 let knows_leader = knows_leaders && part.current_leader.leader_id >= 0;
@@ -253,6 +269,22 @@ async fn handle_response(inner: &Arc<Inner>, fetches: Vec<PartitionFetch>, respo
         }
     }
     inner.changed();
+}
+
+/// Reads from another replica from now on. The leader is asked again after `metadata.max.age.ms`.
+fn prefer(inner: &Inner, target: &PartitionFetch, node: i32) {
+    tracing::debug!(partition = %target.partition, node, "the leader names a nearer replica");
+    let now = Instant::now();
+    let mut state = inner.state.lock();
+    if let Some(state) = state.current(&target.partition, target.version) {
+        state.fetching = false;
+        state.preferred = Some((node, now + inner.config.client.metadata_max_age));
+    }
+    if !inner.cluster.metadata().brokers.contains_key(&node) {
+        state.read_from_leaders(now);
+        drop(state);
+        inner.want_refresh();
+    }
 }
 
 async fn decode(inner: &Arc<Inner>, target: &PartitionFetch, part: PartitionData) {
@@ -300,7 +332,10 @@ fn rejected(inner: &Inner, target: &PartitionFetch, code: ErrorCode, knows_leade
     let mut state = inner.state.lock();
     let Some(entry) = state.current(partition, target.version) else { return };
     entry.fetching = false;
-    if knows_leader {
+    entry.preferred = None;
+    // What a follower lacks, the leader may have.
+    let follower_lacks_it = !target.from_leader && code == ErrorCode::OFFSET_OUT_OF_RANGE;
+    if knows_leader || follower_lacks_it {
         return;
     }
     entry.not_before = Some(Instant::now() + inner.config.client.backoff(0));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::decode::Decoded;
 use super::record::{CommittedOffset, ConsumerRecord, TopicPartition};
@@ -10,6 +10,9 @@ use crate::error::Error;
 
 /// The maximum fetched ranges of one partition that wait for `poll`.
 const BUFFERED_RANGES_MAX: usize = 2;
+
+/// How long a consumer reads from leaders after the replica in its rack could not be reached.
+const RACK_PAUSE: Duration = Duration::from_secs(10);
 
 /// How the partitions are chosen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,6 +48,8 @@ pub(crate) struct Partition {
     pub(crate) paused: bool,
     pub(crate) fetching: bool,
     pub(crate) not_before: Option<Instant>,
+    /// The replica that the leader wants this consumer to read from, and until when (KIP-392).
+    pub(crate) preferred: Option<(i32, Instant)>,
     pub(crate) buffered: VecDeque<Decoded>,
     /// The leader epoch of the last returned batch, committed with the position.
     pub(crate) leader_epoch: i32,
@@ -60,6 +65,7 @@ impl Partition {
             paused: false,
             fetching: false,
             not_before: None,
+            preferred: None,
             buffered: VecDeque::new(),
             leader_epoch: -1,
         }
@@ -116,6 +122,8 @@ pub(crate) struct State {
     /// Errors for the next `poll`.
     pub(crate) errors: VecDeque<Error>,
     next_version: u64,
+    /// No request names the rack before this time: the replica in it could not be reached.
+    rack_after: Option<Instant>,
     /// The partition that the next `poll` starts with, so that each one gets its turn.
     turn: usize,
 }
@@ -124,6 +132,16 @@ impl State {
     pub(crate) fn new_version(&mut self) -> u64 {
         self.next_version += 1;
         self.next_version
+    }
+
+    /// Reads from leaders for a while, since a replica in the rack of this consumer cannot be reached.
+    pub(crate) fn read_from_leaders(&mut self, now: Instant) {
+        self.rack_after = Some(now + RACK_PAUSE);
+    }
+
+    /// Returns whether requests name the rack of this consumer.
+    pub(crate) fn names_rack(&self, now: Instant) -> bool {
+        self.rack_after.is_none_or(|after| now >= after)
     }
 
     /// Replaces the partitions. With `keep`, partitions that stay keep their state.
@@ -253,6 +271,14 @@ mod tests {
         assert_eq!((position(&state), state.take(10).unwrap().len()), (Some(2), 0));
         let entry = state.partitions.values().next().unwrap();
         assert_eq!((entry.fetch_position, entry.fetchable(Instant::now())), (2, Ok(())));
+    }
+
+    #[test]
+    fn a_consumer_names_its_rack_again_after_a_pause() {
+        let (mut state, now) = (State::default(), Instant::now());
+        assert!(state.names_rack(now));
+        state.read_from_leaders(now);
+        assert!(!state.names_rack(now) && state.names_rack(now + RACK_PAUSE));
     }
 
     #[test]

@@ -41,6 +41,10 @@ impl TopicRules for ClusterRules {
         Ok(())
     }
 
+    fn check_broker(&self, _: &BrokerConfigs) -> Result<(), ClusterError> {
+        Ok(())
+    }
+
     fn check_partitions(&self, _: &str, _: i32) -> Result<(), ClusterError> {
         Ok(())
     }

@@ -1,12 +1,12 @@
-//! Changing the configs of topics.
+//! Changing the configs of topics and brokers.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{ControllerError, TopicDraft, TopicRules};
-use crate::{MetadataImage, MetadataRecord, TopicConfigs};
+use super::{ClusterError, ControllerError, TopicDraft, TopicRules};
+use crate::{FeatureLevel, MetadataImage, MetadataRecord, TopicConfigs};
 
-/// A change of a topic's configs.
+/// A change of the configs of a topic or a broker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum ConfigChange {
     /// Replaces all of them: a config that is not named returns to its default.
@@ -51,7 +51,32 @@ pub(crate) fn alter<R: TopicRules>(
     };
     let partitions = topic.partition_count();
     rules.check(image, &TopicDraft { name, partitions, before: Some(&topic.configs), configs: &configs })?;
-    Ok(difference(topic.id, &topic.configs, &configs))
+    let id = topic.id;
+    let changed = |name, value| MetadataRecord::TopicConfigChanged { id, name, value };
+    Ok(difference(&topic.configs, &configs).map(|(name, value)| changed(name, value)).collect())
+}
+
+/// Changes the configs of a broker that runs, or for `None` the defaults of all brokers.
+pub(crate) fn alter_broker<R: TopicRules>(
+    image: &MetadataImage,
+    broker: Option<i32>,
+    change: &ConfigChange,
+    rules: &R,
+) -> Result<Vec<MetadataRecord>, R::Error> {
+    if let Some(id) = broker.filter(|id| image.broker(*id).is_none()) {
+        return Err(ClusterError::NoSuchBroker(id).into());
+    }
+    let before = image.broker_configs(broker).cloned().unwrap_or_default();
+    let configs = match change {
+        ConfigChange::Replace(configs) => configs.clone(),
+        ConfigChange::Edit(edits) => edited(&before, edits, rules)?,
+    };
+    rules.check_broker(&configs)?;
+    if configs != before && image.feature_level < FeatureLevel::CLUSTER {
+        return Err(ClusterError::BrokerConfigsOfOne.into());
+    }
+    let changed = |name, value| MetadataRecord::BrokerConfigChanged { broker, name, value };
+    Ok(difference(&before, &configs).map(|(name, value)| changed(name, value)).collect())
 }
 
 /// Records that batches of a topic may need a plug-in to be read.
@@ -110,10 +135,12 @@ fn elements(text: &str) -> Vec<String> {
     if text.is_empty() { Vec::new() } else { text.split(',').map(|element| element.trim().to_owned()).collect() }
 }
 
-fn difference(id: Uuid, before: &TopicConfigs, after: &TopicConfigs) -> Vec<MetadataRecord> {
-    let gone = before.keys().filter(|name| !after.contains_key(*name)).map(|name| (name, None));
+/// Returns the configs that differ, each with its new value; `None` if it is not set any more.
+fn difference<'a>(
+    before: &'a TopicConfigs,
+    after: &'a TopicConfigs,
+) -> impl Iterator<Item = (String, Option<String>)> + 'a {
+    let gone = before.keys().filter(|name| !after.contains_key(*name)).map(|name| (name.clone(), None));
     let set = after.iter().filter(|(name, value)| before.get(*name) != Some(value));
-    gone.chain(set.map(|(name, value)| (name, Some(value))))
-        .map(|(name, value)| MetadataRecord::TopicConfigChanged { id, name: name.clone(), value: value.cloned() })
-        .collect()
+    gone.chain(set.map(|(name, value)| (name.clone(), Some(value.clone()))))
 }

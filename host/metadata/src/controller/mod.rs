@@ -33,7 +33,7 @@ pub use producer_ids::PRODUCER_ID_BLOCK;
 pub use reassignments::{Reassignment, reassign};
 pub use topics::{Assignment, NewTopic, Replication};
 
-use crate::{MetadataImage, MetadataRecord, TopicConfigs, TopicImage};
+use crate::{BrokerConfigs, MetadataImage, MetadataRecord, TopicConfigs, TopicImage};
 
 /// The most partitions that one request may create, as in Kafka: more would block every other change for too long.
 pub const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
@@ -61,6 +61,13 @@ pub enum Request {
     AlterTopic {
         /// Its name.
         name: String,
+        /// The change.
+        change: ConfigChange,
+    },
+    /// Changes the configs of a broker that runs.
+    AlterBroker {
+        /// Its id; `None` for the defaults of all brokers.
+        broker: Option<i32>,
         /// The change.
         change: ConfigChange,
     },
@@ -148,6 +155,9 @@ pub trait TopicRules {
     /// Checks the configs of a topic that is created or altered.
     fn check(&self, image: &MetadataImage, draft: &TopicDraft<'_>) -> Result<(), Self::Error>;
 
+    /// Checks the configs that are set for a broker while it runs.
+    fn check_broker(&self, configs: &BrokerConfigs) -> Result<(), Self::Error>;
+
     /// Checks that a topic may have this many partitions.
     fn check_partitions(&self, name: &str, count: i32) -> Result<(), Self::Error>;
 
@@ -173,6 +183,7 @@ pub fn decide<R: TopicRules>(
             partitions::add(image, name, *count, assignments.as_deref(), rules)
         }
         Request::AlterTopic { name, change } => configs::alter(image, name, change, rules),
+        Request::AlterBroker { broker, change } => configs::alter_broker(image, *broker, change, rules),
         Request::AddDecoder { id, digest } => Ok(configs::add_decoder(image, *id, digest)?),
         Request::AllocateProducerIds => Ok(producer_ids::allocate(image)),
         Request::UpdateFeatures(updates) => Ok(features::update(image, updates)?),

@@ -36,6 +36,10 @@ impl TopicRules for TestRules {
         }
     }
 
+    fn check_broker(&self, _: &BrokerConfigs) -> Result<(), ClusterError> {
+        Ok(())
+    }
+
     fn check_partitions(&self, name: &str, count: i32) -> Result<(), ClusterError> {
         match name == "single" && count > 1 {
             true => Err(ControllerError::TooManyPartitions(count.unsigned_abs() as usize).into()),

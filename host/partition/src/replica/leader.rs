@@ -80,6 +80,17 @@ pub struct LeaderState {
     durable: i64,
 }
 
+/// A follower that consumers may read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadableFollower {
+    /// The follower.
+    pub id: i32,
+    /// The end of its log.
+    pub end: i64,
+    /// When it last had all records of the leader, on the clock of the leader.
+    pub caught_up_at: u64,
+}
+
 #[derive(Debug)]
 struct Follower {
     broker_epoch: i64,
@@ -244,6 +255,17 @@ impl LeaderState {
         follower.is_some_and(|follower| std::mem::replace(&mut follower.log_start, log_start) != log_start)
     }
 
+    /// Returns the followers in sync whose logs have an offset (KIP-392).
+    pub fn readable_followers(&self, offset: i64) -> impl Iterator<Item = ReadableFollower> {
+        let has = move |follower: &Follower| (0..=offset).contains(&follower.log_start) && follower.ends.end >= offset;
+        let in_sync = self.followers.iter().filter(|(id, _)| self.view.isr.contains(id));
+        in_sync.filter(move |(_, follower)| has(follower)).map(|(id, follower)| ReadableFollower {
+            id: *id,
+            end: follower.ends.end,
+            caught_up_at: follower.caught_up_at,
+        })
+    }
+
     /// Returns the offset below which the leader and all `alive` followers have deleted their records; -1 if a follower
     /// has not fetched yet. `own` is the first offset of the leader's log.
     pub fn low_watermark(&self, own: i64, alive: impl Fn(i32) -> bool) -> i64 {
@@ -390,6 +412,19 @@ mod tests {
         assert_eq!(leader.high_watermark(), 130);
         leader.set_view(view(6, &[1, 2]), 11);
         assert_eq!(leader.high_watermark(), 130, "an older state is ignored");
+    }
+
+    #[test]
+    fn consumers_read_from_followers_in_sync_that_have_the_offset() {
+        let mut leader = leader(&[1, 2]);
+        let readable = |leader: &LeaderState, offset| leader.readable_followers(offset).map(|one| one.id).collect();
+        let nothing: Vec<i32> = readable(&leader, 0);
+        assert!(nothing.is_empty(), "no follower has fetched");
+        for id in [2, 3] {
+            leader.fetched(at(id, 95), false, 1);
+            leader.set_log_start(id, 10);
+        }
+        assert_eq!([95, 96, 10, 9].map(|offset| readable(&leader, offset)), [vec![2], vec![], vec![2], vec![]]);
     }
 
     #[test]

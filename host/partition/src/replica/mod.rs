@@ -5,4 +5,4 @@ mod follower;
 mod leader;
 
 pub use follower::{EpochLookup, FetchPosition, FollowerState, NextStep, ReplicaResponse, ResponseError};
-pub use leader::{FollowerPosition, InSyncProposal, LeaderState, LeaderView, LogEnds};
+pub use leader::{FollowerPosition, InSyncProposal, LeaderState, LeaderView, LogEnds, ReadableFollower};

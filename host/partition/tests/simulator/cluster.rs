@@ -7,7 +7,7 @@ use millstream_metadata::controller::{
     TopicDraft, TopicRules,
 };
 use millstream_metadata::{
-    BrokerRegistration, FeatureLevel, MetadataImage, MetadataRecord, PartitionImage, TopicImage,
+    BrokerConfigs, BrokerRegistration, FeatureLevel, MetadataImage, MetadataRecord, PartitionImage, TopicImage,
 };
 use millstream_partition::replica::{EpochLookup, LogEnds};
 use uuid::Uuid;
@@ -108,6 +108,10 @@ impl TopicRules for Rules {
     }
 
     fn check(&self, _: &MetadataImage, _: &TopicDraft<'_>) -> Result<(), ClusterError> {
+        Ok(())
+    }
+
+    fn check_broker(&self, _: &BrokerConfigs) -> Result<(), ClusterError> {
         Ok(())
     }
 

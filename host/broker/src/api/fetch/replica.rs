@@ -24,7 +24,7 @@ use crate::broker::Broker;
 use crate::error::ApiError;
 use crate::net::send_queue::Outgoing;
 use crate::net::types::Close;
-use crate::replication::WantedChange;
+use crate::replication::{Throttle, WantedChange};
 
 /// The first version in which a follower names the epoch of its last record.
 const LAST_EPOCH_SINCE: i16 = 12;
@@ -34,6 +34,8 @@ struct Target {
     index: i32,
     fetch: FollowerFetch,
     max_bytes: usize,
+    /// Whether `leader.replication.throttled.replicas` names the partition.
+    is_throttled: bool,
 }
 
 struct TargetTopic {
@@ -51,6 +53,8 @@ struct ReplicaFetch {
     topics: Vec<TargetTopic>,
     min_bytes: usize,
     max_bytes: usize,
+    /// `None` without a rate.
+    throttle: Option<Throttle>,
 }
 
 /// The result of one pass over the partitions.
@@ -107,6 +111,9 @@ impl ReplicaFetch {
                 index: asked.partition,
                 fetch: follower_fetch(asked, replica, eligible),
                 max_bytes: size(asked.partition_max_bytes),
+                is_throttled: found
+                    .as_ref()
+                    .is_ok_and(|topic| topic.config.throttled_leaders.contains(asked.partition, broker.config.node_id)),
             });
             let topic_id = found.as_ref().map_or(Uuid::nil(), |topic| topic.id);
             TargetTopic { targets: targets.collect(), topic_id, name: asked.topic.clone(), id: asked.topic_id }
@@ -115,8 +122,16 @@ impl ReplicaFetch {
             topics: topics.collect(),
             min_bytes: size(request.min_bytes),
             max_bytes: size(request.max_bytes),
+            throttle: broker.leader_throttle(),
             wanted_changes: broker.wanted_changes.clone(),
             context,
+        }
+    }
+
+    /// Counts the bytes that a throttled partition sends.
+    fn count(&self, target: &Target, read: &FollowerRead) {
+        if let (true, Some(throttle), Some(slice)) = (target.is_throttled, &self.throttle, &read.slice) {
+            throttle.record(slice.len);
         }
     }
 
@@ -135,8 +150,12 @@ impl LongPoll for ReplicaFetch {
     fn pass(&self) -> Pass {
         let mut left = self.max_bytes;
         let mut pass = Pass { results: Vec::new(), bytes: 0, is_news: false };
+        let is_exceeded = self.throttle.as_ref().is_some_and(Throttle::is_exceeded);
         for (topic, target) in self.topics.iter().flat_map(|topic| topic.targets.iter().map(move |one| (topic, one))) {
-            let read = target.read(left.min(target.max_bytes), pass.bytes == 0);
+            let read = match is_exceeded && target.is_held_back() {
+                true => target.read(0, false),
+                false => target.read(left.min(target.max_bytes), pass.bytes == 0),
+            };
             let read = read.inspect(|read| self.want(topic, target, read));
             let bytes = read.as_ref().map_or(0, |read| read.slice.as_ref().map_or(0, |slice| slice.len));
             pass.is_news |= read.as_ref().map_or(true, |read| is_news(target, read));
@@ -172,7 +191,10 @@ impl LongPoll for ReplicaFetch {
         let responses = self.topics.iter().map(|topic| {
             let partitions = topic.targets.iter().zip(results.by_ref());
             let partitions = partitions.map(|(target, result)| match result {
-                Ok(read) => partition_data(target, read, &mut files),
+                Ok(read) => {
+                    self.count(target, &read);
+                    partition_data(target, read, &mut files)
+                }
                 Err(error) => failed(target, &error),
             });
             FetchableTopicResponse { partitions: partitions.collect(), topic: topic.name.clone(), topic_id: topic.id }
@@ -183,6 +205,12 @@ impl LongPoll for ReplicaFetch {
 }
 
 impl Target {
+    /// Returns whether the follower waits while the rate is exceeded. One in sync does not.
+    fn is_held_back(&self) -> bool {
+        let in_sync = |partition: &Arc<Partition>| partition.isr().contains(&self.fetch.id);
+        self.is_throttled && self.partition.as_ref().is_ok_and(|partition| !in_sync(partition))
+    }
+
     fn read(&self, max_bytes: usize, at_least_one: bool) -> Result<FollowerRead, ApiError> {
         let partition = self.partition.as_ref().map_err(Clone::clone)?;
         Ok(partition.read_for_follower(&self.fetch, max_bytes, at_least_one)?)

@@ -215,7 +215,7 @@ impl Plan {
     fn pass_beside(&self, scans: &Scans) -> Pass {
         let shown = scans.shown_bytes();
         let mut left = self.max_bytes.saturating_sub(shown);
-        let mut pass = Pass { results: Vec::new(), bytes: shown, failed: false, shown: Vec::new() };
+        let mut pass = Pass { results: Vec::new(), bytes: shown, failed: false, redirects: false, shown: Vec::new() };
         for ((topic, target), scan) in self.targets().zip(&scans.scans) {
             let result = match scan {
                 Some(scan) => target.ends(scan),

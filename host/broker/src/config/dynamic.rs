@@ -1,0 +1,49 @@
+//! The keys of a broker that can be changed while it runs.
+
+use std::collections::BTreeMap;
+
+use super::ConfigError;
+use super::broker_keys as keys;
+use super::tables::broker_key;
+
+/// `leader.replication.throttled.rate`
+pub(crate) const LEADER_RATE: &str = keys::LEADER_REPLICATION_THROTTLED_RATE.row.name;
+
+/// `follower.replication.throttled.rate`
+pub(crate) const FOLLOWER_RATE: &str = keys::FOLLOWER_REPLICATION_THROTTLED_RATE.row.name;
+
+/// The throttle of moves between the data folders of a broker, which has one here.
+const ALTER_LOG_DIRS_RATE: &str = "replica.alter.log.dirs.io.max.bytes.per.second";
+
+/// Returns whether a key can be changed while the broker runs.
+pub(crate) fn is_dynamic(name: &str) -> bool {
+    [LEADER_RATE, FOLLOWER_RATE].contains(&name)
+}
+
+/// Checks configs that are set for a broker while it runs.
+///
+/// # Errors
+/// A key cannot be changed while the broker runs.
+pub(crate) fn check_dynamic(configs: &BTreeMap<String, String>) -> Result<(), ConfigError> {
+    if configs.contains_key(ALTER_LOG_DIRS_RATE) {
+        return Err(ConfigError(format!(
+            "{ALTER_LOG_DIRS_RATE} is not supported: a broker has one data folder, so no replica moves to another one"
+        )));
+    }
+    let fixed: Vec<&str> = configs.keys().map(String::as_str).filter(|name| !is_dynamic(name)).collect();
+    if !fixed.is_empty() {
+        return Err(ConfigError(format!(
+            "Cannot update these configs dynamically: {}. Set them in the file of the broker and restart it.",
+            fixed.join(", ")
+        )));
+    }
+    Ok(())
+}
+
+/// Checks the value of a config that is set for a broker while it runs.
+///
+/// # Errors
+/// The value is bad.
+pub(crate) fn check_dynamic_value(name: &str, value: &str) -> Result<(), ConfigError> {
+    broker_key(name).map_or(Ok(()), |key| key.check(value).map_err(ConfigError))
+}
