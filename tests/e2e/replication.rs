@@ -73,8 +73,7 @@ async fn produce(cluster: &Cluster, records: usize, bytes: usize) {
 
 #[test]
 fn a_consumer_reads_from_a_replica_in_its_rack() {
-    let cluster =
-        Cluster::start_with(3, &[BY_RACK], |id, node| node.set("broker.rack", &format!("r{id}")));
+    let cluster = Cluster::start_with(3, &[BY_RACK], |id, node| node.set("broker.rack", &format!("r{id}")));
     topic_with_records(&cluster);
     let (id, found) = partition(cluster.address(1), "t", 3);
     let (leader, epoch) = (found.leader_id, found.leader_epoch);
@@ -173,7 +172,7 @@ fn throttled_move(rate: &str, replicas: &str) -> Duration {
     moved
 }
 
-/// The least and the most time of a move of all records at the rate. The first window has no past, and the last fetch
+/// Checks the time of a move of all records at the rate. The first window has no past, and the last fetch
 /// may exceed the rate.
 fn assert_throttled(taken: Duration) {
     let (bytes, rate) = ((RECORDS * RECORD) as f64, RATE as f64);

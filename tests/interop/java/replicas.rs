@@ -21,8 +21,8 @@ fn produce(nodes: &Nodes<'_>, topic: &str, records: usize) -> String {
     report
 }
 
-/// Moves a replica of 10 MB at 2 MB a second. Producers to the replicas in sync are not slowed down, and the throttle is
-/// gone after the move.
+/// Moves a replica of 10 MB at 2 MB a second. Producers to the replicas in sync are not slowed down. After the move the
+/// throttle is gone.
 pub(super) fn throttled_moves(tools: &Tools) {
     const BYTES: f64 = 10e6;
     const RATE: f64 = 2e6;

@@ -36,7 +36,8 @@ impl Part {
             Self::OtherVersions => "Accepted without effect: it belongs to other versions or parts of Kafka.",
             Self::Quorum => "Accepted without effect: it belongs to the controller quorum.",
             Self::Replication => {
-                "Accepted without effect: high watermarks are written with recovery points, and the system sizes buffers."
+                "Accepted without effect: high watermarks are written with recovery points, and the operating \
+                system sizes buffers."
             }
             Self::Sasl => "Accepted without effect: it belongs to SASL authentication.",
             Self::ShareGroups => "Accepted without effect: it belongs to share groups.",
