@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::{Broker, BrokerBuilder};
+use crate::{Broker, BrokerBuilder, wait_until};
+
+/// How long a node may take to join. It is generous, since tests share the machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The warnings of a node whose peers end or are paused.
 const PEERS_FAIL: [&str; 5] = [
@@ -43,7 +46,15 @@ impl Cluster {
         let ports: Vec<u16> = held.iter().map(|socket| socket.local_addr().expect("bound").port()).collect();
         drop(held);
         let start = |(id, port): (usize, &u16)| more(id, Self::node(id, *port, ports[0], settings)).start();
-        Self { nodes: (1..).zip(&ports).map(start).collect(), ports }
+        Self { nodes: (1..).zip(&ports).map(start).collect(), ports }.voting()
+    }
+
+    /// Waits until all nodes vote: until then, the end of one may leave no majority.
+    fn voting(self) -> Self {
+        for node in &self.nodes[1..] {
+            wait_until("the node to vote", PATIENCE, || node.log().contains("is a voter of the quorum").then_some(()));
+        }
+        self
     }
 
     /// Returns the port at which other nodes reach a node.
@@ -59,7 +70,7 @@ impl Cluster {
             let [clients, nodes] = PORTS.map(|port| format!("{host}:{port}"));
             Self::node_at(id, &nodes, &first, settings).listen(&clients).namespace(namespace).start()
         };
-        Self { nodes: (1..).zip(namespaces).map(start).collect(), ports: vec![PORTS[1]; namespaces.len()] }
+        Self { nodes: (1..).zip(namespaces).map(start).collect(), ports: vec![PORTS[1]; namespaces.len()] }.voting()
     }
 
     /// Returns a node that listens on `port` for other nodes, and looks for the cluster at the port `first`.

@@ -28,7 +28,7 @@ log.retention.check.interval.ms=300000\n";
 /// A cluster of nodes with one role each. The controllers have the first ids.
 struct Nodes {
     controllers: Vec<Broker>,
-    brokers: Vec<Broker>,
+    _brokers: Vec<Broker>,
     ports: Vec<u16>,
     _folder: TempDir,
 }
@@ -82,7 +82,7 @@ impl Nodes {
             );
             start(&path)
         });
-        Self { brokers: brokers.collect(), controllers, ports, _folder: folder }
+        Self { _brokers: brokers.collect(), controllers, ports, _folder: folder }
     }
 
     fn bootstrap(&self) -> String {

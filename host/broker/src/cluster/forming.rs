@@ -163,15 +163,15 @@ impl Cluster {
         }
     }
 
-    /// Joins the quorum of the cluster, and waits until the cluster's metadata arrives.
+    /// Joins the quorum of the cluster as an observer, or makes the observer a voter.
     ///
     /// # Errors
     /// The cluster rejects the node.
-    pub(crate) async fn join_quorum(&self) -> Result<(), FormError> {
+    pub(crate) async fn join_quorum(&self, votes: bool) -> Result<(), FormError> {
         let quorum = self.quorum().ok_or_else(|| FormError::Quorum("its log is not open".to_owned()))?;
         let Peer { directory_id, address } = self.own_peer(quorum);
-        let (votes, incarnation) = (self.config.votes, self.incarnation);
-        let call = Call::Join { node_id: self.node_id, directory_id, address, votes, incarnation };
+        let (node_id, incarnation) = (self.node_id, self.incarnation);
+        let call = Call::Join { node_id, directory_id, address, votes, incarnation };
         self.ask_members(&call).await.map_err(|error| FormError::Rejected(error.message))
     }
 

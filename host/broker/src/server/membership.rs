@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use millstream_log::DataDir;
 use millstream_metadata::controller::{BrokerState, Heartbeat, Kept, Registration, Request};
-use millstream_metadata::{BrokerRegistration, FeatureLevel, MetadataImage, MetadataRecord, MetadataStore};
+use millstream_metadata::{
+    BrokerImage, BrokerRegistration, FeatureLevel, MetadataImage, MetadataRecord, MetadataStore,
+};
 use millstream_partition::FlushMode;
 use millstream_wire::ErrorCode;
 use tokio::sync::watch;
@@ -27,6 +29,10 @@ const OWN_LOG: &str = "__cluster_metadata-0";
 /// The marker of a data folder that is new in its cluster, until its broker is registered. The broker may have been in
 /// the cluster before with another disk.
 const NEW_MEMBER: &str = "new-member";
+
+/// The marker of a node that is to vote, until it does. It follows the metadata and serves its clients first: a node
+/// that fails while it starts must not be needed by the others.
+const NEW_VOTER: &str = "new-voter";
 
 /// The pause between attempts to register, and between the heartbeats of a broker that is fenced.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
@@ -52,7 +58,7 @@ pub(super) async fn take_place(cluster: &Cluster, folder: &Path, node_id: i32) -
         match cluster.standing().await.map_err(data)? {
             // It stopped before it had its place.
             Standing::Member | Standing::Stranger if is_new(folder) => {
-                cluster.join_quorum().await.map_err(data)?;
+                cluster.join_quorum(false).await.map_err(data)?;
                 return Ok(data_dir);
             }
             Standing::Member => return Ok(data_dir),
@@ -67,7 +73,7 @@ pub(super) async fn take_place(cluster: &Cluster, folder: &Path, node_id: i32) -
         // It stopped before it was a member.
         match cluster.find_place().await.map_err(data)? {
             Place::First => form(cluster, &data_dir).await?,
-            Place::Joins(_) => cluster.join_quorum().await.map_err(data)?,
+            Place::Joins(_) => cluster.join_quorum(false).await.map_err(data)?,
         }
         return Ok(data_dir);
     }
@@ -76,7 +82,10 @@ pub(super) async fn take_place(cluster: &Cluster, folder: &Path, node_id: i32) -
         Place::First => open(None).await?,
         Place::Joins(cluster_id) => {
             let data_dir = open(Some(cluster_id.clone())).await?;
-            mark_new(folder).map_err(data)?;
+            mark(folder, NEW_MEMBER).map_err(data)?;
+            if cluster.config.votes {
+                mark(folder, NEW_VOTER).map_err(data)?;
+            }
             data_dir
         }
     };
@@ -85,7 +94,7 @@ pub(super) async fn take_place(cluster: &Cluster, folder: &Path, node_id: i32) -
         Place::First => form(cluster, &data_dir).await?,
         Place::Joins(cluster_id) => {
             tracing::info!(cluster_id, "joining the cluster");
-            cluster.join_quorum().await.map_err(data)?;
+            cluster.join_quorum(false).await.map_err(data)?;
         }
     }
     Ok(data_dir)
@@ -96,10 +105,18 @@ fn is_new(folder: &Path) -> bool {
     folder.join(NEW_MEMBER).exists()
 }
 
-/// Notes durably that a data folder is new in its cluster.
-fn mark_new(folder: &Path) -> std::io::Result<()> {
-    File::create(folder.join(NEW_MEMBER))?;
+/// Writes a marker durably.
+fn mark(folder: &Path, name: &str) -> std::io::Result<()> {
+    File::create(folder.join(name))?;
     File::open(folder)?.sync_all()
+}
+
+/// Removes a marker.
+fn unmark(folder: &Path, name: &str) -> Result<(), StartError> {
+    match std::fs::remove_file(folder.join(name)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(data(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Forms a cluster. What a broker that was alone has stored becomes the first state of the cluster.
@@ -161,7 +178,7 @@ impl Membership {
         };
         self.register(kept).await?;
         if is_new {
-            self.unmark_new()?;
+            unmark(&broker.data_dir, NEW_MEMBER)?;
         }
         let (folder, image) = (broker.data_dir.clone(), broker.metadata.image());
         let node_id = broker.config.node_id;
@@ -172,28 +189,46 @@ impl Membership {
         background::start(broker, stop);
         broker.groups.start().await;
         plugins::start(&broker.edge, &broker.changes, stop).await;
+        tokio::spawn(self.clone().become_voter());
         self.send_heartbeats().await
     }
 
     /// Follows the metadata as a node that is a controller and not a broker.
     async fn control(&self, checkpoints: Checkpoints, stop: &watch::Receiver<bool>) -> Result<(), StartError> {
         let (broker, cluster) = (&self.broker, &self.cluster);
-        self.unmark_new()?;
+        unmark(&broker.data_dir, NEW_MEMBER)?;
         let mut applied = cluster.applied();
         while broker.metadata.version() == 0 {
             applied.changed().await.map_err(data)?;
         }
         broker.controller.open_partitions(checkpoints).await.map_err(data)?;
+        tokio::spawn(self.clone().become_voter());
         Arc::clone(&broker.controller).follow_quorum(cluster.applied(), stop.clone()).await;
         Ok(())
     }
 
-    /// Notes that the node is not new in its cluster any more.
-    fn unmark_new(&self) -> Result<(), StartError> {
-        match std::fs::remove_file(self.broker.data_dir.join(NEW_MEMBER)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(data(error)),
-            _ => Ok(()),
+    /// Becomes a voter, once the node does what it is there for.
+    async fn become_voter(self) {
+        let (folder, mut applied) = (&self.broker.data_dir, self.cluster.applied());
+        if !folder.join(NEW_VOTER).exists() {
+            return;
         }
+        while self.cluster.config.is_broker && !self.is_active() {
+            if applied.changed().await.is_err() {
+                return;
+            }
+        }
+        let joined = self.cluster.join_quorum(true).await.map_err(data);
+        match joined.and_then(|()| unmark(folder, NEW_VOTER)) {
+            Ok(()) => tracing::info!("the node is a voter of the quorum"),
+            Err(error) => self.cluster.fail(error.to_string()),
+        }
+    }
+
+    /// Returns whether the broker of this process is neither fenced nor about to stop.
+    fn is_active(&self) -> bool {
+        let image = self.broker.metadata.image();
+        self.epoch().is_some() && image.broker(self.broker.config.node_id).is_some_and(BrokerImage::is_active)
     }
 
     /// Registers the broker, and waits until this node has the registration.

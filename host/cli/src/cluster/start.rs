@@ -196,7 +196,7 @@ impl Node {
     }
 }
 
-/// Waits until the cluster has all nodes as brokers that are alive.
+/// Waits until the cluster has all nodes as voters and as brokers that are alive.
 async fn wait_until_joined(folder: &Path, nodes: &mut [Node], bootstrap: &str) -> anyhow::Result<()> {
     let mut config = ClientConfig::new(bootstrap);
     config.default_api_timeout = LOOK_TIMEOUT;
@@ -207,7 +207,9 @@ async fn wait_until_joined(folder: &Path, nodes: &mut [Node], bootstrap: &str) -
         let described = admin.describe_cluster().await;
         let brokers = described.as_ref().map_or(&[][..], |cluster| &cluster.brokers);
         let alive = brokers.iter().filter(|broker| !broker.fenced).count();
-        if alive == nodes.len() {
+        let votes = alive == nodes.len()
+            && admin.describe_quorum().await.is_ok_and(|quorum| quorum.voters.len() == nodes.len());
+        if votes {
             return Ok(());
         }
         if Instant::now() >= deadline {
