@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use millstream_client::{PartitionDescription, TopicPartition};
-use millstream_tests::{Broker, BrokerBuilder, Cluster};
+use millstream_tests::{Broker, BrokerBuilder, Cluster, Tool, millstream};
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
 use crate::checker::{check, read_all};
 use crate::faults::{PATIENCE, TOPIC, admin, create, whole, whole_without};
-use crate::workload::Workload;
+use crate::workload::{Seen, Workload};
 
 /// Waits until the cluster has these brokers, none of them fenced.
 async fn brokers_become(bootstrap: &str, expected: &[i32]) {
@@ -84,9 +84,10 @@ async fn partition_becomes(bootstrap: &str, wanted: impl Fn(&PartitionDescriptio
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_whose_disk_was_lost_does_not_lead_with_an_empty_log() {
-    let mut cluster = Cluster::start(5, &[("default.replication.factor", "2"), ("min.insync.replicas", "2")]);
+/// Produces to a partition with two replicas until both hold every record. Both are killed, and the last one in sync
+/// loses its disk and comes back first.
+async fn lost_disk_of_the_last_leader(min_in_sync: &str) -> (Cluster, Vec<Seen>) {
+    let mut cluster = Cluster::start(5, &[("default.replication.factor", "2"), ("min.insync.replicas", min_in_sync)]);
     let bootstrap = cluster.bootstrap();
     brokers_become(&bootstrap, &[1, 2, 3, 4, 5]).await;
     create(&bootstrap, 1).await;
@@ -97,7 +98,6 @@ async fn a_node_whose_disk_was_lost_does_not_lead_with_an_empty_log() {
     let workload = Workload::start(&bootstrap, TOPIC, 1, 200);
     sleep(Duration::from_millis(500)).await;
     let seen = workload.stop().await;
-    // Both replicas hold every record. The last one in sync loses its disk, and comes back first.
     cluster.kill(3);
     partition_becomes(&bootstrap, |one| one.leader == Some(2) && one.in_sync == [2]).await;
     cluster.kill(2);
@@ -105,7 +105,32 @@ async fn a_node_whose_disk_was_lost_does_not_lead_with_an_empty_log() {
     std::fs::remove_dir_all(cluster.node_of(2).folder()).expect("removable");
     cluster.restart(2);
     brokers_become(&bootstrap, &[1, 2, 4, 5]).await;
+    (cluster, seen)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_disk_was_lost_does_not_lead_with_an_empty_log() {
+    let (mut cluster, seen) = lost_disk_of_the_last_leader("2").await;
+    let bootstrap = cluster.bootstrap();
     cluster.restart(3);
+    whole(&bootstrap).await;
+    assert!(check(&seen, &read_all(&bootstrap, TOPIC).await) > 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_last_leader_whose_disk_was_lost_waits_for_an_operator() {
+    let (mut cluster, seen) = lost_disk_of_the_last_leader("1").await;
+    let bootstrap = cluster.bootstrap();
+    cluster.restart(3);
+    brokers_become(&bootstrap, &[1, 2, 3, 4, 5]).await;
+    // The other replica may lack records, and an empty one leads even less.
+    partition_becomes(&bootstrap, |one| one.leader.is_none()).await;
+    let run = |arguments: &[&str]| {
+        Tool::new(millstream()).arg("cluster").args(arguments).args(["-b", &bootstrap]).limit(PATIENCE).succeed()
+    };
+    let partition = format!("{TOPIC}:0");
+    run(&["reassign", &partition, "--to", "3,2"]);
+    run(&["elect", &partition, "--unclean"]);
     whole(&bootstrap).await;
     assert!(check(&seen, &read_all(&bootstrap, TOPIC).await) > 20);
 }

@@ -515,6 +515,7 @@ mod tests {
         let (id, partitions) = (Uuid::from_u128(1), Vec::new());
         let mut table = ServedTopics::default();
         table.insert(Topic { name: name.into(), id, config, partitions, shared_from: None }, edge);
+        table.complete();
         table
     }
 

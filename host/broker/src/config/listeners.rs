@@ -126,6 +126,7 @@ fn named<T: ConfigType>(key: TypedKey<T>, entries: &[&str]) -> Result<Vec<(Strin
 
 fn require_plaintext(read: &Reader<'_>, name: &str) -> Result<(), ConfigError> {
     let map = read.get(keys::LISTENER_SECURITY_PROTOCOL_MAP);
+    let is_default = !read.values.contains_key(keys::LISTENER_SECURITY_PROTOCOL_MAP.row.name);
     let protocol = list(map)
         .into_iter()
         .filter_map(|entry| entry.split_once(':'))
@@ -136,6 +137,8 @@ fn require_plaintext(read: &Reader<'_>, name: &str) -> Result<(), ConfigError> {
         Some(other) => Err(ConfigError(format!(
             "listener {name} asks for {other}, and only PLAINTEXT listeners are supported so far"
         ))),
+        // As in Kafka, a configuration without the key needs none for the listener of the quorum.
+        None if is_default && read.get(keys::CONTROLLER_LISTENER_NAMES).contains(&name) => Ok(()),
         None => Err(ConfigError(format!("listener {name} is not in listener.security.protocol.map"))),
     }
 }
@@ -173,6 +176,19 @@ mod tests {
         .expect("good");
         assert_eq!(found.len(), 2);
         assert_eq!(found[1].advertised.as_ref().map(ToString::to_string), Some("localhost:9092".to_owned()));
+    }
+
+    #[test]
+    fn the_listener_of_the_quorum_is_plaintext_by_default() {
+        let node = [
+            "listeners=PLAINTEXT://a:9092,NODES://a:9093",
+            "controller.listener.names=NODES",
+            "controller.quorum.bootstrap.servers=a:9093",
+        ];
+        assert_eq!(listeners(&node).expect("good").len(), 2);
+        let with_map = [&node[..], &["listener.security.protocol.map=PLAINTEXT:PLAINTEXT"]].concat();
+        let error = listeners(&with_map).expect_err("it is not in the map").to_string();
+        assert!(error.contains("listener NODES is not in listener.security.protocol.map"), "{error}");
     }
 
     #[test]

@@ -25,11 +25,10 @@ impl Recover {
         let (node, removed) = (recovered.node_id, recovered.removed);
         let text = match self.json {
             true => json!({ "node": node, "removed": removed }).to_string(),
-            false => format!(
-                "node {node} is the only voter; removed from the quorum: {}. Start it, and start the others on empty \
-                 data folders",
-                if removed.is_empty() { "none".to_owned() } else { ids(&removed) }
-            ),
+            false => {
+                let removed = if removed.is_empty() { "none".to_owned() } else { ids(&removed) };
+                format!("node {node} is the only voter; removed from the quorum: {removed}")
+            }
         };
         Ok(output::line(&text)?)
     }
