@@ -51,7 +51,7 @@ const ARROWS: [(&str, &[&str]); 22] = [
     ("config", &[]),
     ("controller", &["apply", "blocking", "cluster", "config", "edge", "error", "partition_dirs"]),
     ("detached", &["error"]),
-    ("edge", &["blocking", "compute_permits", "config", "detached", "error", "produce", "topics"]),
+    ("edge", &["blocking", "cluster", "compute_permits", "config", "detached", "error", "produce", "topics"]),
     ("error", &["config"]),
     ("internal_topic", &["topics"]),
     ("metrics", &[]),

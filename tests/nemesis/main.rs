@@ -5,6 +5,7 @@
 
 mod checker;
 mod disk;
+mod edge;
 mod faults;
 #[path = "../fixtures/guests/mod.rs"]
 #[allow(dead_code, reason = "shared with the tests of the sandbox, which use all of it")]

@@ -40,6 +40,7 @@ pub struct BrokerBuilder {
     settings: Vec<(String, String)>,
     environment: Vec<(String, String)>,
     plugins: Option<PathBuf>,
+    program: Option<PathBuf>,
     folder: Option<PathBuf>,
     listen: Option<String>,
     config: Option<PathBuf>,
@@ -66,6 +67,13 @@ impl BrokerBuilder {
     #[must_use]
     pub fn plugins(mut self, folder: impl Into<PathBuf>) -> Self {
         self.plugins = Some(folder.into());
+        self
+    }
+
+    /// Runs this program instead of the one that [`millstream`] returns.
+    #[must_use]
+    pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
+        self.program = Some(path.into());
         self
     }
 
@@ -151,6 +159,7 @@ impl BrokerBuilder {
             environment: self.environment,
             plugins: self.plugins,
             config: self.config,
+            program: self.program.unwrap_or_else(millstream),
             open_files: self.open_files,
             namespace: self.namespace,
             folder,
@@ -172,6 +181,7 @@ pub struct Broker {
     environment: Vec<(String, String)>,
     plugins: Option<PathBuf>,
     config: Option<PathBuf>,
+    program: PathBuf,
     open_files: Option<(u32, u32)>,
     namespace: Option<String>,
     folder: PathBuf,
@@ -297,14 +307,14 @@ impl Broker {
             // It replaces itself by the program, so that the process stays a child of this one.
             (_, Some(namespace)) => {
                 let mut ip = Command::new("ip");
-                ip.args(["netns", "exec", namespace]).arg(millstream());
+                ip.args(["netns", "exec", namespace]).arg(&self.program);
                 ip
             }
-            (None, None) => Command::new(millstream()),
+            (None, None) => Command::new(&self.program),
             (Some((soft, hard)), None) => {
                 let mut shell = Command::new("sh");
                 let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
-                shell.args(["-c", &script]).arg(millstream());
+                shell.args(["-c", &script]).arg(&self.program);
                 shell
             }
         };

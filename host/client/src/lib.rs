@@ -69,9 +69,9 @@ pub mod plugins;
 mod producer;
 
 pub use admin::{
-    Admin, BrokerDescription, ClusterDescription, ConfigEntry, ElectionType, GroupDescription, GroupListing,
-    GroupMember, LogDirDescription, NewTopic, PartitionDescription, QuorumDescription, QuorumReplica, Reassignment,
-    ReplicaLog, TopicDescription, TopicListing, View,
+    Admin, BrokerCounters, BrokerDescription, ClusterDescription, ConfigEntry, ElectionType, GroupDescription,
+    GroupListing, GroupMember, LogDirDescription, NewTopic, PartitionDescription, QuorumDescription, QuorumReplica,
+    Reassignment, ReplicaLog, TopicDescription, TopicListing, View,
 };
 pub use config::{ClientConfig, ConfigError};
 pub use consumer::config::{Assignor, ConsumerConfig, IsolationLevel, OffsetReset};

@@ -25,6 +25,28 @@ pub struct RejectedProducer {
     pub last_ms: i64,
 }
 
+impl RejectedProducer {
+    /// Adds the counts of the same producer at another broker.
+    pub fn add(&mut self, other: &RejectedProducer) {
+        self.batches += other.batches;
+        self.records += other.records;
+        self.last_ms = self.last_ms.max(other.last_ms);
+    }
+}
+
+impl VersionStats {
+    /// Adds the counters of the same version at another broker.
+    pub fn add(&mut self, other: &VersionStats) {
+        self.calls += other.calls;
+        self.records += other.records;
+        self.nanos += other.nanos;
+        self.errors += other.errors;
+        self.traps += other.traps;
+        self.bad_records += other.bad_records;
+        self.rollbacks += other.rollbacks;
+    }
+}
+
 /// The counters of one version at one broker, since the start of the broker.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

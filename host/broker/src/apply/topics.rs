@@ -185,7 +185,12 @@ fn assignment(node: &Node, topic: &TopicImage, index: usize, config: &TopicConfi
 /// this topic is out of service until they can be started ([`restart_stages`]).
 fn stored_stages(node: &Node, topic: &str, config: &TopicConfig) -> TopicStages {
     attach(&node.edge, topic, config).unwrap_or_else(|error| {
-        tracing::error!(topic, %error, "a stage cannot be started: the topic is out of service until it can");
+        match node.edge.may_lack_plugins() {
+            true => tracing::info!(topic, %error, "a stage waits for the plug-ins of the cluster"),
+            false => {
+                tracing::error!(topic, %error, "a stage cannot be started: the topic is out of service until it can");
+            }
+        }
         TopicStages::Broken(out_of_service(error))
     })
 }

@@ -54,6 +54,48 @@ pub(crate) enum Call {
     Heartbeat(Heartbeat),
     /// Asks the leader of the quorum for the state of its members.
     DescribeQuorum,
+    /// Asks a broker for something at its edge.
+    Edge(EdgeCall),
+}
+
+/// A call to the edge of a broker.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum EdgeCall {
+    /// Asks a broker to prepare what a batch of the topic of plug-ins activates. The batch comes with the call.
+    Prepare {
+        /// The offset at which the batch will be appended.
+        begin: i64,
+    },
+    /// Asks a broker to apply the topic of plug-ins up to an offset.
+    Follow {
+        /// The offset.
+        end: i64,
+    },
+    /// Asks the leader of the topic of plug-ins to roll back a version.
+    RollBack {
+        /// The plug-in.
+        plugin: String,
+        /// The version.
+        number: u32,
+        /// The reason for the history.
+        reason: String,
+    },
+    /// Asks the leader of the topic of plug-ins to store a component, which comes with the call.
+    Push {
+        /// The name of its file.
+        file: String,
+        /// Whether the caller sees the file for the first time since its start.
+        is_first_look: bool,
+    },
+    /// Asks the leader of a partition to append a batch, which comes with the call.
+    Append {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// Whether the reply waits until the batch is committed.
+        waits: bool,
+    },
 }
 
 /// The reply to a call.
@@ -74,6 +116,8 @@ pub(crate) enum Reply {
     State(Result<BrokerState, CallError>),
     /// To [`Call::DescribeQuorum`].
     Quorum(QuorumState),
+    /// To [`Call::Edge`].
+    Edge(Result<EdgeReply, CallError>),
     /// Another node is the leader of the quorum and the controller.
     NotController {
         /// Its address, if it is known.
@@ -81,6 +125,38 @@ pub(crate) enum Reply {
     },
     /// The call is rejected.
     Rejected(CallError),
+}
+
+/// The reply to a call to the edge.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum EdgeReply {
+    /// To [`EdgeCall::Append`].
+    Done,
+    /// To [`EdgeCall::Prepare`].
+    Prepared(Result<(), NotPrepared>),
+    /// To [`EdgeCall::Follow`].
+    Follows {
+        /// The offset up to which the broker has applied the topic.
+        end: i64,
+    },
+    /// To [`EdgeCall::RollBack`].
+    RolledBack {
+        /// The version that is active now; `None` if the other one was not active.
+        active: Option<u32>,
+    },
+    /// To [`EdgeCall::Push`].
+    Pushed {
+        /// Whether the store did not have the component.
+        is_new: bool,
+    },
+}
+
+/// Why a broker cannot prepare a batch of the topic of plug-ins.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct NotPrepared {
+    /// The index of the record.
+    pub(crate) index: usize,
+    pub(crate) message: String,
 }
 
 /// The state of the quorum as its leader knows it.

@@ -31,6 +31,8 @@ pub(super) enum Kind {
     Call = 2,
     /// The reason why a request cannot be processed, as text.
     Error = 3,
+    /// A [`super::Call`] with bytes: the length of the JSON in four bytes, the JSON, the bytes.
+    CallWithBytes = 4,
 }
 
 /// The first frame of the node that connects.
@@ -92,6 +94,7 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Op
         1 => Kind::Quorum,
         2 => Kind::Call,
         3 => Kind::Error,
+        4 => Kind::CallWithBytes,
         other => return Err(invalid(format!("a frame between nodes has the unknown kind {other}"))),
     };
     let body_length = length as usize - 1;
@@ -102,6 +105,26 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Op
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(Some((kind, body.into())))
+}
+
+/// Returns a body of a value in JSON and of bytes.
+pub(super) fn with_bytes(value: &impl Serialize, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let json = serde_json::to_vec(value)?;
+    let length =
+        u32::try_from(json.len()).map_err(|_| invalid(format!("{} bytes of JSON are too long", json.len())))?;
+    Ok([&length.to_be_bytes()[..], &json, bytes].concat())
+}
+
+/// Splits a body of [`with_bytes`].
+pub(super) fn split_bytes<T: for<'de> Deserialize<'de>>(mut body: Bytes) -> io::Result<(T, Bytes)> {
+    let short = || invalid("a frame between nodes ends too early".to_owned());
+    let (length, _) = body.split_first_chunk::<4>().ok_or_else(short)?;
+    let end = 4 + u32::from_be_bytes(*length) as usize;
+    if body.len() < end {
+        return Err(short());
+    }
+    let head = body.split_to(end);
+    Ok((json(&head[4..])?, body))
 }
 
 /// Returns the value of a body in JSON.
@@ -131,5 +154,10 @@ mod tests {
         drop(one);
         assert!(read(&mut other).await.expect("closed").is_none());
         assert!(json::<Greeting>(b"{}").is_err());
+        let body = Bytes::from(with_bytes(&7, b"bytes").expect("short"));
+        assert_eq!(split_bytes::<i32>(body.clone()).expect("readable"), (7, Bytes::from_static(b"bytes")));
+        for cut in [3, 4] {
+            assert!(split_bytes::<i32>(body.slice(..cut)).is_err());
+        }
     }
 }

@@ -27,21 +27,24 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use millstream_metadata::entry::{ReplicatedImage, changes};
 use millstream_metadata::{Draft, MetadataStore};
 use millstream_quorum::storage::FileDisk;
 use millstream_quorum::{Leadership, NodeId, Peer, ProposeError, Quorum, QuorumConfig, RaftQuorum, Replica};
+use millstream_wire::ErrorCode;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-pub(crate) use call::{Call, Changed, Member, QuorumState, Reply};
+pub(crate) use call::{Call, Changed, EdgeCall, EdgeReply, Member, NotPrepared, QuorumState, Reply};
 pub(crate) use forming::{FormError, Place, Standing};
 pub(crate) use liveness::Processes;
 pub(crate) use peers::PeerError;
-pub(crate) use service::{ControllerCalls, FIRST_BYTE, serve};
+pub(crate) use service::{ControllerCalls, EdgeCalls, FIRST_BYTE, serve};
 
 use crate::config::{ClusterConfig, HostPort};
+use crate::error::ApiError;
 use machine::ImageMachine;
 use peers::Peers;
 
@@ -92,6 +95,7 @@ pub(crate) struct Cluster {
     cluster_id: OnceLock<String>,
     quorum: OnceLock<Arc<RaftQuorum>>,
     controller: OnceLock<Arc<dyn ControllerCalls>>,
+    edge: OnceLock<Arc<dyn EdgeCalls>>,
     peers: Arc<Peers>,
     /// The processes of the other nodes.
     pub(crate) processes: watch::Sender<Processes>,
@@ -119,6 +123,7 @@ impl Cluster {
             cluster_id: OnceLock::new(),
             quorum: OnceLock::new(),
             controller: OnceLock::new(),
+            edge: OnceLock::new(),
             peers: Arc::new(Peers::new(node_id, incarnation)),
             processes: watch::Sender::default(),
             fatal: watch::Sender::default(),
@@ -159,6 +164,11 @@ impl Cluster {
     /// Lets the controller process the calls of other nodes.
     pub(crate) fn set_controller(&self, controller: Arc<dyn ControllerCalls>) {
         let _ = self.controller.set(controller);
+    }
+
+    /// Lets the edge of this broker process the calls of other brokers.
+    pub(crate) fn set_edge(&self, edge: Arc<dyn EdgeCalls>) {
+        let _ = self.edge.set(edge);
     }
 
     /// Returns the quorum, once its log is open.
@@ -241,11 +251,38 @@ impl Cluster {
 
     /// Returns where the controller is, if it is known and another node.
     pub(crate) fn controller_address(&self) -> Option<String> {
-        let quorum = self.quorum()?;
-        let description = quorum.describe();
-        let leader = description.leadership.leader.filter(|leader| *leader != self.node_id)?;
+        let leader = self.leadership().leader.filter(|leader| *leader != self.node_id)?;
+        self.address_of(leader)
+    }
+
+    /// Returns where a node listens for other nodes, if it is a member of the quorum.
+    fn address_of(&self, node_id: NodeId) -> Option<String> {
+        let description = self.quorum()?.describe();
         let mut members = description.voters.iter().chain(&description.observers);
-        members.find(|member| member.node_id == leader).map(|member| self.peers.address(&member.peer))
+        members.find(|member| member.node_id == node_id).map(|member| self.peers.address(&member.peer))
+    }
+
+    /// Sends a call, and the bytes that it needs, to the edge of another broker.
+    ///
+    /// # Errors
+    /// The broker is not reached or does not reply within `limit`, or the call fails there.
+    pub(crate) async fn call_edge(
+        &self,
+        broker: NodeId,
+        call: EdgeCall,
+        bytes: &[u8],
+        limit: Duration,
+    ) -> Result<EdgeReply, ApiError> {
+        let failed = |error: PeerError| match error {
+            PeerError::Rejected { error, .. } => error,
+            error => ApiError::new(ErrorCode::REQUEST_TIMED_OUT, error.to_string()),
+        };
+        let unknown = || ApiError::new(ErrorCode::LEADER_NOT_AVAILABLE, format!("node {broker} has no known address"));
+        let address = self.address_of(broker).ok_or_else(unknown)?;
+        match self.peers.call_with(&address, &Call::Edge(call), bytes, limit).await.map_err(failed)? {
+            Reply::Edge(reply) => Ok(reply?),
+            _ => Err(ApiError::new(ErrorCode::UNKNOWN_SERVER_ERROR, format!("node {broker} sends another reply"))),
+        }
     }
 
     /// Sends a call to the controller on another node.
@@ -268,7 +305,7 @@ impl Cluster {
         if !self.is_controller() {
             return self.call_controller(&call, LEADER_TIMEOUT).await;
         }
-        match self.reply(call).await {
+        match self.reply(call, Bytes::new()).await {
             Reply::NotController { .. } => Err(PeerError::NoController),
             reply => Ok(reply),
         }

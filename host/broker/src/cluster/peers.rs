@@ -190,16 +190,33 @@ impl Peers {
 
     /// Sends a call to a node and returns the reply.
     pub(super) async fn call(&self, address: &str, call: &Call, limit: Duration) -> Result<Reply, PeerError> {
-        let unreadable = |error: &dyn std::fmt::Display| {
-            rejected(address, ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string().as_bytes())
-        };
-        let body = serde_json::to_vec(call).map_err(|error| unreadable(&error))?;
-        let response = self.exchange(address, Kind::Call, &body, limit).await?;
-        match frame::json(&response).map_err(|error| unreadable(&error))? {
+        let body = serde_json::to_vec(call).map_err(|error| unreadable(address, &error))?;
+        self.exchange_call(address, Kind::Call, &body, limit).await
+    }
+
+    /// Sends a call with bytes to a node and returns the reply.
+    pub(super) async fn call_with(
+        &self,
+        address: &str,
+        call: &Call,
+        bytes: &[u8],
+        limit: Duration,
+    ) -> Result<Reply, PeerError> {
+        let body = frame::with_bytes(call, bytes).map_err(|error| unreadable(address, &error))?;
+        self.exchange_call(address, Kind::CallWithBytes, &body, limit).await
+    }
+
+    async fn exchange_call(&self, address: &str, kind: Kind, body: &[u8], limit: Duration) -> Result<Reply, PeerError> {
+        let response = self.exchange(address, kind, body, limit).await?;
+        match frame::json(&response).map_err(|error| unreadable(address, &error))? {
             Reply::Rejected(error) => Err(PeerError::Rejected { address: address.to_owned(), error: error.into() }),
             reply => Ok(reply),
         }
     }
+}
+
+fn unreadable(address: &str, error: &dyn std::fmt::Display) -> PeerError {
+    rejected(address, ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string().as_bytes())
 }
 
 fn rejected(address: &str, code: ErrorCode, reason: &[u8]) -> PeerError {

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::Cluster;
-use super::call::{Call, CallError, Changed, Member, QuorumState, Reply};
+use super::call::{Call, CallError, Changed, EdgeCall, EdgeReply, Member, QuorumState, Reply};
 use super::frame::{self, Greeting, Kind, PREFACE};
 use crate::error::ApiError;
 
@@ -39,6 +39,12 @@ pub(crate) trait ControllerCalls: Send + Sync {
 
     /// Returns whether a broker is neither fenced nor known to have ended.
     fn is_alive(&self, broker: i32) -> bool;
+}
+
+/// The calls that the edge of a broker processes.
+pub(crate) trait EdgeCalls: Send + Sync {
+    /// Processes a call and the bytes that come with it.
+    fn process(&self, call: EdgeCall, bytes: Bytes) -> CallFuture<'_, Result<EdgeReply, ApiError>>;
 }
 
 /// Serves the connection of another node until it ends or `stop` says so.
@@ -68,7 +74,12 @@ impl Cluster {
                     Err(reason) => frame::write(stream, Kind::Error, reason.as_bytes()).await?,
                 },
                 Kind::Call => {
-                    let reply = self.reply(frame::json(&body)?).await;
+                    let reply = self.reply(frame::json(&body)?, Bytes::new()).await;
+                    frame::write_json(stream, Kind::Call, &reply).await?;
+                }
+                Kind::CallWithBytes => {
+                    let (call, bytes) = frame::split_bytes(body)?;
+                    let reply = self.reply(call, bytes).await;
                     frame::write_json(stream, Kind::Call, &reply).await?;
                 }
                 Kind::Hello | Kind::Error => return Err(io::ErrorKind::InvalidData.into()),
@@ -96,8 +107,8 @@ impl Cluster {
         })
     }
 
-    /// Returns the reply of this node to a call.
-    pub(super) async fn reply(&self, call: Call) -> Reply {
+    /// Returns the reply of this node to a call and the bytes that come with it.
+    pub(super) async fn reply(&self, call: Call, bytes: Bytes) -> Reply {
         match call {
             Call::Describe => {
                 let is_member = self.quorum().is_some_and(|quorum| !quorum.describe().voters.is_empty());
@@ -126,6 +137,14 @@ impl Cluster {
                     state.map_or_else(|| self.not_controller(), |state| Reply::State(state.map_err(CallError::from)))
                 }
             },
+            Call::Edge(call) => Reply::Edge(self.process(call, bytes).await.map_err(CallError::from)),
+        }
+    }
+
+    async fn process(&self, call: EdgeCall, bytes: Bytes) -> Result<EdgeReply, ApiError> {
+        match self.edge.get() {
+            Some(edge) => edge.process(call, bytes).await,
+            None => Err(ApiError::new(ErrorCode::LEADER_NOT_AVAILABLE, "the broker is starting")),
         }
     }
 

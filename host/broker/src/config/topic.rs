@@ -138,6 +138,11 @@ impl TopicConfig {
         self.compact || self.validation == Validation::Full || self.record_bytes_max < RECORD_BYTES_MAX
     }
 
+    /// Returns the size of the largest batch that the log takes.
+    pub(crate) fn stored_batch_bytes_max(&self) -> u32 {
+        u32::try_from(self.max_message_bytes).unwrap_or(0).saturating_add(Self::DEAD_LETTER_OVERHEAD_MAX)
+    }
+
     /// Returns the configs for the log of a partition.
     pub(crate) fn log_config(&self, producer_id_expiration_ms: i64) -> LogConfig {
         let unsigned = |number: i32| u32::try_from(number).unwrap_or(0);
@@ -149,7 +154,7 @@ impl TopicConfig {
             segment_index_bytes: unsigned(self.segment_index_bytes),
             retention_ms: self.retention_ms,
             retention_bytes: self.retention_bytes.and_then(|bytes| u64::try_from(bytes).ok()),
-            max_message_bytes: unsigned(self.max_message_bytes).saturating_add(Self::DEAD_LETTER_OVERHEAD_MAX),
+            max_message_bytes: self.stored_batch_bytes_max(),
             timestamp_type: if self.log_append_time { TimestampType::LogAppendTime } else { TimestampType::CreateTime },
             cleanup_policy: CleanupPolicy { delete: self.delete, compact: self.compact },
             producer_id_expiration_ms,

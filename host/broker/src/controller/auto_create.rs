@@ -20,6 +20,30 @@ impl Controller {
         self.ensure_topics(vec![name.to_owned()]).await.pop().unwrap_or(Ok(()))
     }
 
+    /// Makes sure that a dead letter topic exists. A new one is as durable as the topic with the records.
+    ///
+    /// # Errors
+    /// The topic does not exist and cannot be created.
+    pub(super) async fn ensure_dead_letter_topic(self: &Arc<Self>, name: &str, source: &str) -> Result<(), ApiError> {
+        const MIN_IN_SYNC: &str = "min.insync.replicas";
+        if self.node.topics.load().by_name(name).is_some() {
+            return Ok(());
+        }
+        let mut topic = on_demand(&self.node.config, name);
+        if let Some(source) = self.metadata.image().topic(source) {
+            let replicas = source.partitions.first().map(|partition| partition.replicas.len());
+            if let Some(replicas) = replicas.and_then(|count| i32::try_from(count).ok()) {
+                topic.replication = Replication::UpTo(replicas);
+            }
+            let in_sync = source.configs.get(MIN_IN_SYNC).map(|value| (MIN_IN_SYNC.to_owned(), value.clone()));
+            topic.configs.extend(in_sync);
+        }
+        match self.submit_one(Request::CreateTopic(topic), false).await {
+            Err(error) if error.code != ErrorCode::TOPIC_ALREADY_EXISTS => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes sure that topics exist. Missing ones are created together. Returns an outcome for each name.
     pub(crate) async fn ensure_topics(self: &Arc<Self>, names: Vec<String>) -> Vec<Result<(), ApiError>> {
         let table = self.node.topics.load_full();

@@ -273,6 +273,10 @@ impl MetadataChanges for Arc<Controller> {
         Box::pin(Controller::ensure_topic(self, name))
     }
 
+    fn ensure_dead_letter_topic<'a>(&'a self, name: &'a str, source: &'a str) -> BoxFuture<'a, Result<(), ApiError>> {
+        Box::pin(Controller::ensure_dead_letter_topic(self, name, source))
+    }
+
     fn add_decoder(&self, topic: Uuid, digest: String) -> BoxFuture<'_, Result<(), ApiError>> {
         Box::pin(async move { self.submit_one(Request::AddDecoder { id: topic, digest }, false).await.map(drop) })
     }

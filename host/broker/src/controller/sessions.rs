@@ -35,6 +35,11 @@ impl Sessions {
         self.heard.lock().insert(broker, Instant::now());
     }
 
+    /// Returns whether a broker was heard within this time.
+    fn has_heard(&self, broker: i32, within: Duration) -> bool {
+        self.heard.lock().get(&broker).is_some_and(|heard| heard.elapsed() < within)
+    }
+
     /// Returns whether a broker was not heard for this long. The time of one that was never heard starts now.
     fn has_expired(&self, broker: i32, timeout: Duration) -> bool {
         self.heard.lock().entry(broker).or_insert_with(Instant::now).elapsed() >= timeout
@@ -88,7 +93,7 @@ impl Controller {
             }
             self.sessions.begin(leadership.term);
             self.fence_the_gone(&cluster).await;
-            self.grow_internal_topics().await;
+            self.grow_internal_topics(&cluster).await;
             if config.balance_interval.is_some_and(|interval| balanced.elapsed() >= interval) {
                 balanced = Instant::now();
                 self.carry_out_quietly(Request::BalanceLeaders { percentage: 0 }).await;
@@ -114,19 +119,32 @@ impl Controller {
     }
 
     /// Adds brokers that came later as replicas of the internal topics, up to the replication factor of each.
-    async fn grow_internal_topics(self: &Arc<Self>) {
+    async fn grow_internal_topics(self: &Arc<Self>, cluster: &Cluster) {
         let image = self.metadata.image();
         let active: Vec<i32> = image.brokers().filter(|one| one.is_active()).map(|one| one.registration.id).collect();
+        // A broker that starts is not unfenced before it has the plug-ins.
+        let session = cluster.config.session_timeout;
+        let is_starting = |one: &&BrokerImage| {
+            one.fenced && !has_ended(cluster, one) && self.sessions.has_heard(one.registration.id, session)
+        };
+        let starting: Vec<i32> = image.brokers().filter(is_starting).map(|one| one.registration.id).collect();
         for (name, factor) in self.internal_factors() {
             let Some(topic) = image.topic(name) else { continue };
-            let wanted = usize::try_from(factor).unwrap_or(1).min(active.len());
+            let is_on_all = factor == i32::MAX;
+            let starting = starting.iter().filter(|_| is_on_all);
+            let candidates: Vec<i32> = active.iter().chain(starting).copied().collect();
             for (index, partition) in (0..).zip(&topic.partitions) {
-                let is_moving = !partition.adding.is_empty() || !partition.removing.is_empty();
+                let mut others: Vec<i32> =
+                    candidates.iter().filter(|id| !partition.replicas.contains(id)).copied().collect();
+                let wanted = match is_on_all {
+                    true => partition.replicas.len() + others.len(),
+                    false => usize::try_from(factor).unwrap_or(1).min(candidates.len()),
+                };
+                // A replica that is being added may never come. It does not keep others away.
+                let is_moving = !partition.removing.is_empty() || (!is_on_all && !partition.adding.is_empty());
                 if partition.replicas.len() >= wanted || is_moving {
                     continue;
                 }
-                let mut others: Vec<i32> =
-                    active.iter().filter(|id| !partition.replicas.contains(id)).copied().collect();
                 // Each partition begins with another broker, so that all get their share.
                 let turn = usize::try_from(index).unwrap_or(0) % others.len().max(1);
                 others.rotate_left(turn);

@@ -1,11 +1,11 @@
 //! Dead letters as records: copies of records that a stage did not keep, with headers for the reason and the place.
 
-use millstream_partition::{Partition, WriteEnd};
-use millstream_record::{BatchBuilder, CheckedBatch, Codec, Header, Record, TimestampType};
+use bytes::Bytes;
+use millstream_record::{BatchBuilder, Codec, Header, Record, TimestampType};
 use millstream_stage::EMBEDDED_NUMBER;
 use millstream_wire::Str;
 
-use super::dead_letter_topic::failed;
+use super::dead_letter_topic::{Target, failed};
 use super::stages::Verdict;
 use crate::error::ApiError;
 
@@ -96,20 +96,15 @@ impl DeadLetters {
         self.letters.retain(|letter| keep(letter.offset));
     }
 
-    /// Appends the records to a partition, in as few batches as possible. `base_offset` is added to their offsets.
-    /// Returns the offset after the last one. Computes if the codec compresses.
+    /// Returns the records as few batches for a partition. `base_offset` is added to their offsets. Computes if the
+    /// codec compresses.
     ///
     /// # Errors
-    /// A record does not fit, or the partition cannot be written.
-    pub(super) fn append(
-        &self,
-        target: &Partition,
-        base_offset: i64,
-        now_ms: i64,
-    ) -> Result<Option<WriteEnd>, ApiError> {
-        let bytes_max = target.with_log(|log| log.config().max_message_bytes as usize)?;
+    /// A record does not fit.
+    pub(super) fn batches(&self, target: &Target, base_offset: i64) -> Result<Vec<Bytes>, ApiError> {
+        let bytes_max = target.batch_bytes_max;
         let empty = || BatchBuilder::new(self.codec, TimestampType::CreateTime);
-        let (mut builder, mut end) = (empty(), None);
+        let (mut builder, mut batches) = (empty(), Vec::new());
         for letter in &self.letters {
             let texts = self.texts(letter, base_offset);
             let own = letter.headers.iter().map(|header| Header { name: &header.name, value: header.value.as_deref() });
@@ -119,14 +114,14 @@ impl DeadLetters {
             let size = BatchBuilder::record_size_max(key, value, headers());
             if !builder.is_empty() && builder.size() + size > bytes_max {
                 let full = std::mem::replace(&mut builder, empty());
-                end = Some(append(target, full, bytes_max, now_ms)?.after(end));
+                batches.push(batch(full, target)?);
             }
             builder.append(letter.timestamp, key, value, headers()).map_err(failed)?;
         }
         if !builder.is_empty() {
-            end = Some(append(target, builder, bytes_max, now_ms)?.after(end));
+            batches.push(batch(builder, target)?);
         }
-        Ok(end)
+        Ok(batches)
     }
 
     /// Returns the values of a dead letter's headers.
@@ -149,14 +144,12 @@ pub(super) fn is_dead_letter_of_another(record: &Record<'_>, topic: &str) -> boo
     source.is_some_and(|source| source != topic.as_bytes())
 }
 
-/// Appends a batch of dead letters. Returns the end of it.
-fn append(target: &Partition, builder: BatchBuilder, bytes_max: usize, now_ms: i64) -> Result<WriteEnd, ApiError> {
+/// Builds a batch of dead letters.
+fn batch(builder: BatchBuilder, target: &Target) -> Result<Bytes, ApiError> {
     let batch = builder.build().map_err(failed)?;
-    if batch.len() > bytes_max {
-        let topic = target.topic();
+    if batch.len() > target.batch_bytes_max {
+        let topic = target.topic.as_str();
         return Err(failed(format!("it has {} bytes, raise max.message.bytes of topic {topic}", batch.len())));
     }
-    let appended =
-        CheckedBatch::of_own(&batch).map_err(ApiError::from).and_then(|batch| Ok(target.append(&batch, now_ms)?));
-    Ok(WriteEnd::of(&appended.map_err(failed)?.batch()))
+    Ok(batch.into())
 }

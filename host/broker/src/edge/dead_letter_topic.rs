@@ -1,9 +1,7 @@
 //! The partition to which the dead letters of a partition are written.
 
 use std::fmt::Display;
-use std::sync::Arc;
 
-use millstream_partition::Partition;
 use millstream_wire::{ErrorCode, Str};
 
 use super::context::{Edge, MetadataChanges};
@@ -20,6 +18,15 @@ pub(super) struct Origin<'a> {
     pub(super) partition: i32,
 }
 
+/// A partition that takes dead letters.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) topic: Str,
+    pub(super) partition: i32,
+    /// The most bytes of a batch.
+    pub(super) batch_bytes_max: usize,
+}
+
 /// Returns the partition of the dead letter topic for a partition. It is always the same one, so that dead letters keep
 /// their order. Creates the topic if it does not exist.
 ///
@@ -30,11 +37,11 @@ pub(super) async fn target(
     changes: &dyn MetadataChanges,
     name: Option<&Str>,
     origin: Origin<'_>,
-) -> Result<Arc<Partition>, ApiError> {
+) -> Result<Target, ApiError> {
     let Some(name) = name else { return Err(failed("stage.dead.letter.topic is not set")) };
     let is_missing = edge.topics.load().by_name(name).is_none();
     if is_missing {
-        changes.ensure_topic(name).await.map_err(|error| match error.code {
+        changes.ensure_dead_letter_topic(name, origin.source).await.map_err(|error| match error.code {
             ErrorCode::INVALID_CONFIG => failed(error),
             _ => error,
         })?;
@@ -47,7 +54,8 @@ pub(super) async fn target(
     let topics = edge.topics.load();
     let topic = topics.by_name(name).ok_or_else(ApiError::unknown_topic)?;
     let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX).max(1);
-    topic.partition(origin.partition % count).cloned().ok_or_else(ApiError::unknown_topic)
+    let batch_bytes_max = usize::try_from(topic.config.stored_batch_bytes_max()).unwrap_or(usize::MAX);
+    Ok(Target { topic: topic.name.clone(), partition: origin.partition % count, batch_bytes_max })
 }
 
 /// Returns the error for a batch that is rejected because one of its records cannot become a dead letter. Nothing is

@@ -17,14 +17,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use millstream_partition::{Acks, Partition, now_ms};
+use millstream_partition::Partition;
 use millstream_record::{Codec, Record};
 use millstream_wire::{ErrorCode, Str};
 use parking_lot::Mutex;
 
 use super::context::{Edge, MetadataChanges};
 use super::dead_letter_records::{DeadLetters, is_dead_letter_of_another};
-use super::dead_letter_topic::{Origin, target};
+use super::dead_letter_topic::{Origin, Target, failed, target};
+use super::leaders;
 use super::pending::PendingAppend;
 use super::stages::Verdict;
 use super::topic_stages::ActiveStages;
@@ -54,7 +55,7 @@ pub(super) async fn store(
     let source = letters.source();
     let origin = Origin { sender: source, source, partition: letters.partition() };
     let target = target(edge, changes, name, origin).await?;
-    let letters = Arc::new(letters);
+    let (target, letters) = (Arc::new(target), Arc::new(letters));
     let _turn = pending.edge_partition()?.dead_letters.lock().await;
     for _ in 0..TRIES {
         // Another connection may have appended the same batch while this one was in the stages.
@@ -62,7 +63,7 @@ pub(super) async fn store(
             return Ok(stored);
         }
         let base_offset = pending.partition.log_end_offset()?;
-        write(&target, &letters, base_offset, pending.now_ms).await?;
+        write(edge, &target, &letters, base_offset).await?;
         if let Some(stored) = pending.store_at(base_offset)? {
             return Ok(stored);
         }
@@ -73,19 +74,26 @@ pub(super) async fn store(
     ))
 }
 
-/// Writes dead letters with the durability of acks=all.
+/// Writes dead letters with the durability of acks=all, at the broker that leads their partition.
 async fn write(
-    target: &Arc<Partition>,
+    edge: &Edge,
+    target: &Arc<Target>,
     letters: &Arc<DeadLetters>,
     base_offset: i64,
-    now_ms: i64,
 ) -> Result<(), ApiError> {
-    let (partition, letters) = (Arc::clone(target), Arc::clone(letters));
-    let appended = blocking(move || letters.append(&partition, base_offset, now_ms)).await??;
-    match appended {
-        Some(end) => Ok(target.committed(end, Acks::All).await?),
-        None => Ok(()),
-    }
+    let (place, letters) = (Arc::clone(target), Arc::clone(letters));
+    let batches = blocking(move || letters.batches(&place, base_offset)).await??;
+    let written = leaders::append(edge, target.topic.as_str(), target.partition, batches, true).await;
+    written.map_err(|error| match error.code {
+        // The producer sends the batch again.
+        ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::LEADER_NOT_AVAILABLE | ErrorCode::NOT_ENOUGH_REPLICAS => {
+            let message = format!("a dead letter is not stored: {error}");
+            ApiError::new(ErrorCode::REQUEST_TIMED_OUT, message)
+        }
+        ErrorCode::REQUEST_TIMED_OUT => error,
+        _ if error.is_storage_fault() => error,
+        _ => failed(error),
+    })
 }
 
 /// The records on which the filters of a view failed, to be written to the dead letter topic.
@@ -144,7 +152,7 @@ impl ViewDeadLetters {
         let origin = Origin { sender: &self.view, source: self.letters.source(), partition };
         let target = target(edge, changes, name, origin).await?;
         let letters = Arc::new(self.letters);
-        write(&target, &letters, 0, now_ms()).await?;
+        write(edge, &Arc::new(target), &letters, 0).await?;
         written.add(letters.offsets().map(|offset| (partition, offset)));
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! | File | Subject |
 //! |---|---|
 //! | `context.rs` | what all of the edge works with, and what it asks of the controller |
+//! | `leaders.rs`, `calls.rs` | work at the broker that leads a partition, and the calls of other brokers |
 //! | `topic.rs` | the edge's state of a topic and its partitions, and the route of produced batches |
 //! | `topic_stages.rs`, `stage_repair.rs` | the stages that a topic's configs name, and retries if they do not start |
 //! | `admit.rs`, `pending.rs` | a produced batch: filters and compressor, and what has to be committed before it |
@@ -19,6 +20,7 @@
 //! topics without stages never enter this module.
 
 mod admit;
+mod calls;
 mod circles;
 mod context;
 mod dead_letter_records;
@@ -27,6 +29,7 @@ mod dead_letter_topic;
 mod dead_letters;
 mod decoders;
 mod inline_policy;
+mod leaders;
 mod pending;
 pub(crate) mod plugins;
 pub(crate) mod private_format;
@@ -39,6 +42,7 @@ pub(crate) mod topic_stages;
 pub(crate) mod view;
 
 pub(crate) use admit::{Admission, admit};
+pub(crate) use calls::EdgeService;
 pub(crate) use context::{BoxFuture, Edge, MetadataChanges};
 pub(crate) use dead_letters::{Written, write_of_views};
 pub(crate) use decoders::TopicDecoders;

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::context::{Edge, MetadataChanges};
 use super::topic_stages::TopicStages;
+use crate::error::ApiError;
 
 /// The delay before the next attempt. It doubles with each attempt, since loading a plug-in may be expensive.
 const DELAY_MIN: Duration = Duration::from_secs(1);
@@ -25,9 +26,24 @@ pub(super) async fn run(edge: Arc<Edge>, changes: Arc<dyn MetadataChanges>, mut 
             () = tokio::time::sleep(delay), if is_broken => delay = DELAY_MAX.min(delay * 2),
             _ = stop.wait_for(|stop| *stop) => return,
         }
-        for id in broken_topics(&edge) {
-            changes.restart_stages(id).await;
-        }
+        restart_broken(&edge, &changes).await;
+    }
+}
+
+/// Returns the topics whose stages could not be started, each with the reason.
+pub(super) fn broken_stages(edge: &Edge) -> Vec<(String, ApiError)> {
+    let topics = edge.topics.load();
+    let broken = topics.iter().filter_map(|topic| match &topic.edge.stages {
+        TopicStages::Broken(error) => Some((topic.name.as_str().to_owned(), error.clone())),
+        _ => None,
+    });
+    broken.collect()
+}
+
+/// Starts the broken stages of all topics.
+pub(super) async fn restart_broken(edge: &Edge, changes: &Arc<dyn MetadataChanges>) {
+    for id in broken_topics(edge) {
+        changes.restart_stages(id).await;
     }
 }
 

@@ -190,7 +190,14 @@ impl Membership {
         broker.groups.start().await;
         plugins::start(&broker.edge, &broker.changes, stop).await;
         tokio::spawn(self.clone().become_voter());
-        self.send_heartbeats().await
+        let catch_up = async {
+            plugins::catch_up_at_start(&broker.edge, &broker.changes).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            ended = self.send_heartbeats() => ended,
+            () = catch_up => Ok(()),
+        }
     }
 
     /// Follows the metadata as a node that is a controller and not a broker.
@@ -283,7 +290,8 @@ impl Membership {
         let epoch = self.epoch().ok_or_else(|| {
             ApiError::new(ErrorCode::STALE_BROKER_EPOCH, "another process has registered with the id of this broker")
         })?;
-        let heartbeat = Heartbeat { id, epoch, caught_up: true, want_fence: false, want_shutdown };
+        let caught_up = self.broker.edge.plugins.has_caught_up();
+        let heartbeat = Heartbeat { id, epoch, caught_up, want_fence: false, want_shutdown };
         self.broker.controller.send_heartbeat(&self.cluster, heartbeat).await
     }
 

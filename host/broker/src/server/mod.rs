@@ -23,7 +23,7 @@ use crate::compute_permits::ComputePermits;
 use crate::config::{BrokerConfig, ClusterConfig, HostPort, ListenerConfig};
 use crate::controller::Controller;
 use crate::edge::plugins::{self, Plugins};
-use crate::edge::{Edge, ServedTopics};
+use crate::edge::{Edge, EdgeService, ServedTopics};
 use crate::internal_topic::NamedTopic;
 use crate::metrics::RequestStats;
 use crate::net::descriptors;
@@ -151,6 +151,7 @@ async fn start_in_cluster(
     let (opened, checkpoints) = opened.await.map_err(data)??;
     let broker = Arc::clone(&opened.broker);
     cluster.set_controller(Arc::new(Arc::clone(&broker.controller)) as Arc<dyn ControllerCalls>);
+    cluster.set_edge(Arc::new(EdgeService { edge: Arc::clone(&broker.edge), changes: Arc::clone(&broker.changes) }));
     let _ = ready.set(Arc::clone(&broker));
     let (running, _) = run(opened, addresses, stop)?;
     listeners.extend(clients.into_iter().map(|(index, socket)| {
@@ -282,6 +283,7 @@ fn assemble(
         topics: Arc::clone(&topics),
         plugins: plugins.with_limits(config.spike_limits),
         decoders: Arc::default(),
+        cluster: cluster.clone(),
     });
     let node = Node {
         config: Arc::clone(&config),

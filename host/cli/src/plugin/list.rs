@@ -20,8 +20,9 @@ Examples:
   millstream plugin list -b 127.0.0.1:9092
   millstream plugin list -b broker:9092 --json | jq '.[] | select(.traps > 0)'
 
-With -b, the counters are those of the brokers since their start: a line for
-each plug-in, and below it for its versions that are active, bad or were used.
+With -b, the counters are the sums over the brokers that are alive, since the
+start of each: a line for each plug-in, and below it for its versions that are
+active, bad or were used.
 Below them are the producers whose batches stages rejected, per topic. `plugin
 stats` prints both as JSON, too.")]
 pub(crate) struct Args {
@@ -43,7 +44,7 @@ impl Args {
             Some(server) => {
                 let stats = Stats::of(&Connection::to(server))?;
                 if self.json {
-                    return Ok(output::line(&serde_json::to_string(stats.versions())?)?);
+                    return Ok(output::line(&serde_json::to_string(&stats.versions())?)?);
                 }
                 stats.print()
             }

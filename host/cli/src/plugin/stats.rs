@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use anyhow::Result;
+use millstream_client::BrokerCounters;
 use millstream_registry::format::{Manifest, Version};
 use millstream_registry::image::PluginImage;
 use millstream_registry::{RejectedProducer, VersionStats};
@@ -21,11 +22,12 @@ Examples:
   millstream plugin stats -b broker:9092
   millstream plugin stats --json | jq '.rejected_producers'
 
-The counters are those of the brokers since their start.")]
+The counters are the sums over the brokers that are alive, since the start of
+each. The JSON has those of each broker, too.")]
 pub(crate) struct Args {
     #[command(flatten)]
     connection: Connection,
-    /// Print a JSON object with `versions` and `rejected_producers`
+    /// Print a JSON object: `versions`, `rejected_producers`, `brokers`, `not_reached`
     #[arg(long)]
     json: bool,
 }
@@ -34,26 +36,22 @@ impl Args {
     /// Prints the counters of the versions, and the producers whose batches stages rejected.
     pub(crate) fn run(self) -> Result<()> {
         let stats = Stats::of(&self.connection)?;
-        if self.json {
-            let json = json!({ "versions": stats.versions, "rejected_producers": stats.rejected });
-            return Ok(output::line(&json.to_string())?);
-        }
-        stats.print()
+        if self.json { Ok(output::line(&stats.to_json().to_string())?) } else { stats.print() }
     }
 }
 
 /// The counters of all brokers of a cluster.
 pub(crate) struct Stats {
     image: PluginImage,
-    versions: Vec<VersionStats>,
-    rejected: Vec<RejectedProducer>,
+    versions: BrokerCounters<VersionStats>,
+    rejected: BrokerCounters<RejectedProducer>,
 }
 
 impl Stats {
     /// Asks all brokers for their counters.
     ///
     /// # Errors
-    /// A broker cannot be reached, or its response is not valid.
+    /// The cluster cannot be reached, or the response of a broker is not valid.
     pub(crate) fn of(connection: &Connection) -> Result<Self> {
         let store = connection.plugin_store()?;
         let admin = connection.admin()?;
@@ -65,9 +63,21 @@ impl Stats {
         })
     }
 
-    /// Returns the counters of each version at each broker.
-    pub(crate) fn versions(&self) -> &[VersionStats] {
-        &self.versions
+    /// Returns the counters of each version, summed over the brokers. Warns of brokers that were not reached.
+    pub(crate) fn versions(&self) -> Vec<VersionStats> {
+        self.warn();
+        sum_versions(self.versions.iter())
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        let brokers = self.versions.of.iter().map(|(id, versions)| json!({ "id": id, "versions": versions }));
+        let not_reached = self.not_reached().map(|(id, reason)| json!({ "id": id, "reason": reason }));
+        json!({
+            "versions": sum_versions(self.versions.iter()),
+            "rejected_producers": sum_rejected(self.rejected.iter()),
+            "brokers": brokers.collect::<Vec<_>>(),
+            "not_reached": not_reached.collect::<Vec<_>>(),
+        })
     }
 
     /// Prints a table of plug-ins and versions, and one of rejected producers.
@@ -76,9 +86,49 @@ impl Stats {
     /// Standard output cannot be written.
     pub(crate) fn print(&self) -> Result<()> {
         let mut out = output::stdout();
-        print(&mut out, &self.image, &self.versions)?;
-        print_rejected(&mut out, &self.rejected)
+        print(&mut out, &self.image, &sum_versions(self.versions.iter()))?;
+        print_rejected(&mut out, &sum_rejected(self.rejected.iter()))?;
+        self.warn();
+        Ok(())
     }
+
+    /// Returns the brokers whose counters are missing, each with the reason.
+    fn not_reached(&self) -> impl Iterator<Item = (&i32, &String)> {
+        let versions = self.versions.not_reached.iter();
+        let others = self.rejected.not_reached.iter();
+        versions.chain(others.filter(|(id, _)| !self.versions.not_reached.contains_key(id)))
+    }
+
+    fn warn(&self) {
+        for (id, reason) in self.not_reached() {
+            eprintln!("warning: broker {id} is not reached, and its counters are missing: {reason}");
+        }
+    }
+}
+
+fn sum_versions<'a>(all: impl Iterator<Item = &'a VersionStats>) -> Vec<VersionStats> {
+    let mut sums: Vec<VersionStats> = Vec::new();
+    for one in all {
+        match sums.iter_mut().find(|sum| (&sum.name, sum.number, &sum.version) == (&one.name, one.number, &one.version))
+        {
+            Some(sum) => sum.add(one),
+            None => sums.push(one.clone()),
+        }
+    }
+    sums.sort_by(|one, other| (&one.name, one.number).cmp(&(&other.name, other.number)));
+    sums
+}
+
+fn sum_rejected<'a>(all: impl Iterator<Item = &'a RejectedProducer>) -> Vec<RejectedProducer> {
+    let mut sums: Vec<RejectedProducer> = Vec::new();
+    for one in all {
+        match sums.iter_mut().find(|sum| (&sum.topic, sum.producer_id) == (&one.topic, one.producer_id)) {
+            Some(sum) => sum.add(one),
+            None => sums.push(one.clone()),
+        }
+    }
+    sums.sort_by_key(|sum| std::cmp::Reverse(sum.batches));
+    sums
 }
 
 /// A plug-in of the cluster, or of the binary if a broker has used it.
@@ -109,7 +159,9 @@ impl Listed<'_> {
     }
 
     fn total(&self) -> VersionStats {
-        self.versions.values().fold(VersionStats::default(), sum)
+        let mut total = VersionStats::default();
+        self.versions.values().for_each(|version| total.add(version));
+        total
     }
 }
 
@@ -125,22 +177,11 @@ fn listed<'a>(image: &'a PluginImage, stats: &'a [VersionStats]) -> BTreeMap<&'a
     for counts in stats.iter().filter(|counts| counts.calls > 0 || counts.rollbacks > 0) {
         let unknown = Listed { manifest: None, kind: &counts.kind, versions: BTreeMap::new() };
         let versions = &mut plugins.entry(&counts.name).or_insert(unknown).versions;
-        let before = versions.remove(&counts.number).unwrap_or_default();
-        versions.insert(counts.number, VersionStats { version: counts.version.clone(), ..sum(before, counts) });
+        let sum = versions.entry(counts.number).or_default();
+        sum.version.clone_from(&counts.version);
+        sum.add(counts);
     }
     plugins
-}
-
-fn sum(all: VersionStats, more: &VersionStats) -> VersionStats {
-    VersionStats {
-        calls: all.calls + more.calls,
-        records: all.records + more.records,
-        errors: all.errors + more.errors,
-        traps: all.traps + more.traps,
-        bad_records: all.bad_records + more.bad_records,
-        rollbacks: all.rollbacks + more.rollbacks,
-        ..all
-    }
 }
 
 /// Formats ascending numbers as ranges: `1-3,7`.

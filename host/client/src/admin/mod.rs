@@ -20,6 +20,7 @@ use crate::net::{Cluster, Lane};
 
 pub use brokers::{BrokerDescription, ClusterDescription};
 pub use groups::{GroupDescription, GroupListing, GroupMember};
+pub use plugin_stats::BrokerCounters;
 pub use quorum::{QuorumDescription, QuorumReplica};
 pub use reassignments::{ElectionType, Reassignment};
 pub use records::{LogDirDescription, ReplicaLog};

@@ -48,6 +48,9 @@ pub(super) enum WriteError {
     /// The version that would become active does not work in every stage that uses it.
     #[error("{error}")]
     DoesNotServe { number: u32, error: ActivationError },
+    /// Other brokers cannot prepare the version. The message names them.
+    #[error("{name}@{number} cannot be prepared on every broker, so nothing has changed: {message}")]
+    OtherBrokers { name: String, number: u32, message: String },
 }
 
 /// Why a new version does not work.
@@ -82,7 +85,9 @@ impl WriteError {
     /// Returns the number of the version that would become active and does not work here.
     pub(super) fn failing_version(&self) -> Option<u32> {
         match self {
-            Self::NotFound { number, .. } | Self::DoesNotServe { number, .. } => Some(*number),
+            Self::NotFound { number, .. } | Self::DoesNotServe { number, .. } | Self::OtherBrokers { number, .. } => {
+                Some(*number)
+            }
             _ => None,
         }
     }

@@ -6,19 +6,27 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_partition::now_ms;
+use millstream_registry::TOPIC;
 use millstream_registry::format::{Key, Manifest, SIZE_BYTES_MAX};
 use millstream_registry::plan::{NewVersion, chunks};
 use millstream_stage::{Digest, Watcher};
+use millstream_wire::ErrorCode;
 use tokio::sync::{mpsc, watch};
 
 use super::error::PushError;
 use super::own::Own;
 use crate::blocking::blocking;
+use crate::cluster::{EdgeCall, EdgeReply};
 use crate::edge::context::{Edge, MetadataChanges};
+use crate::edge::leaders;
 use crate::error::ApiError;
+
+/// The time for which a push is tried while the topic has no leader.
+const PUSH_WAIT: Duration = Duration::from_secs(60);
 
 /// A folder that is followed.
 pub(super) struct Folder {
@@ -83,14 +91,15 @@ impl Folder {
             return;
         }
         let is_first_look = before.is_none();
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let call = EdgeCall::Push { file, is_first_look };
         let pushed = async {
-            let own = Own::lock(&self.edge, &self.changes).await?;
-            push(&own, &Bytes::from(component), is_first_look, &name).await
+            self.changes.ensure_topic(TOPIC).await?;
+            leaders::ask(&self.edge, &self.changes, TOPIC, (call, component.into()), PUSH_WAIT).await
         };
         match pushed.await {
-            Ok(true) => tracing::info!(path = %shown, %digest, "pushed"),
-            Ok(false) => {}
+            Ok(EdgeReply::Pushed { is_new: true }) => tracing::info!(path = %shown, %digest, "pushed"),
+            Ok(_) => {}
             Err(error) => tracing::error!(path = %shown, "not used, what served before serves on: {error}"),
         }
     }
@@ -120,6 +129,24 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     }
     File::open(path)?.take(SIZE_BYTES_MAX + 1).read_to_end(&mut component)?;
     Ok(component)
+}
+
+/// Pushes a component, as the leader of the topic. Returns whether the store did not have it yet.
+///
+/// # Errors
+/// Another broker leads, or the component is rejected.
+pub(in crate::edge) async fn push_here(
+    edge: &Arc<Edge>,
+    changes: &Arc<dyn MetadataChanges>,
+    component: &Bytes,
+    is_first_look: bool,
+    file: &str,
+) -> Result<bool, ApiError> {
+    let own = Own::lock(edge, changes).await?;
+    push(&own, component, is_first_look, file).await.map_err(|error| match error {
+        PushError::Write(error) => error,
+        error => ApiError::new(ErrorCode::INVALID_RECORD, error.to_string()),
+    })
 }
 
 /// Pushes a component. Returns whether the store did not have it yet.

@@ -11,8 +11,8 @@ use millstream_registry::LOGS_TOPIC;
 use millstream_stage::{EMBEDDED_NUMBER, LogLine};
 use tokio::sync::{mpsc, watch};
 
-use crate::blocking::blocking;
 use crate::edge::context::{Edge, MetadataChanges};
+use crate::edge::leaders;
 use crate::error::ApiError;
 
 /// The most lines of one batch. Each has at most a kilobyte, so that the batch fits every topic.
@@ -68,14 +68,8 @@ async fn write(edge: &Arc<Edge>, changes: &dyn MetadataChanges, lines: &[Line]) 
     changes.ensure_topic(LOGS_TOPIC).await?;
     let failed = |error: BuildError| ApiError::new(millstream_wire::ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string());
     let batch = Bytes::from(batch_of(lines).map_err(failed)?);
-    let edge = Arc::clone(edge);
-    let append = move || {
-        // Log lines need no fsync: nothing waits for the commit.
-        let partition = edge.partition(LOGS_TOPIC, 0)?;
-        partition.append_internal(partition.leader_epoch(), &batch)?;
-        Ok(())
-    };
-    blocking(append).await?
+    // Log lines need no fsync: nothing waits for the commit.
+    leaders::append(edge, LOGS_TOPIC, 0, vec![batch], false).await
 }
 
 fn batch_of(lines: &[Line]) -> Result<Vec<u8>, BuildError> {

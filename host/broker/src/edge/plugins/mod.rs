@@ -10,11 +10,12 @@
 //! file in the folder of `--plugins` becomes the next version ([`folder`]).
 
 mod error;
-mod folder;
-mod follow;
+pub(super) mod folder;
+pub(super) mod follow;
 mod logs;
 mod own;
-mod rollback;
+pub(super) mod prepare;
+pub(super) mod rollback;
 mod stats;
 mod store;
 mod transition;
@@ -24,6 +25,7 @@ mod write;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use millstream_partition::Partition;
 use millstream_registry::LOGS_TOPIC;
@@ -35,7 +37,9 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedMutexGuard, mpsc, watch};
 
 use self::folder::Folder;
+pub(crate) use self::follow::catch_up_at_start;
 use self::logs::Line;
+use self::prepare::Held;
 use self::rollback::Rollbacks;
 pub(crate) use self::stats::stats;
 use self::store::Store;
@@ -64,6 +68,10 @@ pub struct Plugins {
     /// Held during an operation, from reading the store to the swap.
     turn: Arc<tokio::sync::Mutex<()>>,
     rollbacks: Rollbacks,
+    /// In a cluster: what this broker has prepared for the leader of the topic.
+    held: Held,
+    /// In a cluster: whether the plug-ins were applied that the cluster had at the start.
+    caught_up: AtomicBool,
     rejected: RejectedProducers,
     spikes: Channel<mpsc::UnboundedSender<Spike>, mpsc::UnboundedReceiver<Spike>>,
     lines: Channel<mpsc::Sender<Line>, mpsc::Receiver<Line>>,
@@ -98,6 +106,8 @@ impl Plugins {
             store: Arc::default(),
             turn: Arc::default(),
             rollbacks: Rollbacks::default(),
+            held: Held::default(),
+            caught_up: AtomicBool::default(),
             rejected: RejectedProducers::default(),
             spikes: Channel(spikes.0, Mutex::new(Some(spikes.1))),
             lines: Channel(lines.0, Mutex::new(Some(lines.1))),
@@ -186,10 +196,19 @@ impl Plugins {
     fn store(&self) -> &Store {
         &self.store
     }
+
+    /// Returns whether the plug-ins were applied that the cluster had when this broker started.
+    pub(crate) fn has_caught_up(&self) -> bool {
+        self.caught_up.load(Ordering::Acquire)
+    }
+
+    fn held(&self) -> &Held {
+        &self.held
+    }
 }
 
-/// Starts the background tasks: rollbacks, logs, the folder. They end with the broker. When this returns, the
-/// components in the folder are pushed.
+/// Starts the background tasks: rollbacks, logs, the folder. They end with the broker. When this returns for a broker
+/// that is alone, the components in the folder are pushed. In a cluster that waits until the broker is unfenced.
 pub(crate) async fn start(edge: &Arc<Edge>, changes: &Arc<dyn MetadataChanges>, stop: &watch::Receiver<bool>) {
     let plugins = &edge.plugins;
     if let Some(spikes) = plugins.spikes.1.lock().take() {
@@ -199,12 +218,26 @@ pub(crate) async fn start(edge: &Arc<Edge>, changes: &Arc<dyn MetadataChanges>, 
         tokio::spawn(logs::run(Arc::clone(edge), Arc::clone(changes), lines, stop.clone()));
     }
     tokio::spawn(stage_repair::run(Arc::clone(edge), Arc::clone(changes), stop.clone()));
-    if edge.config.cluster.is_some() {
+    if edge.cluster.is_some() {
         tokio::spawn(follow::run(Arc::clone(edge), stop.clone()));
     }
-    if let Some(folder) = plugins.folder.clone() {
+    let Some(folder) = plugins.folder.clone() else { return };
+    if edge.cluster.is_none() {
         tokio::spawn(Folder::open(edge, changes, &folder).await.run(stop.clone()));
+        return;
     }
+    let (edge, changes, mut stop) = (Arc::clone(edge), Arc::clone(changes), stop.clone());
+    tokio::spawn(async move {
+        let opened = async {
+            follow::unfenced(&edge).await;
+            Folder::open(&edge, &changes, &folder).await
+        };
+        let folder = tokio::select! {
+            folder = opened => folder,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        folder.run(stop).await;
+    });
 }
 
 /// Returns the plug-ins' own topics as they are created; `None` for all others.

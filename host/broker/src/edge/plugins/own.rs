@@ -11,6 +11,7 @@ use millstream_registry::image::PluginImage;
 use millstream_wire::ErrorCode;
 use tokio::sync::OwnedMutexGuard;
 
+use super::follow;
 use super::write::write;
 use crate::edge::context::{BoxFuture, Edge, MetadataChanges};
 use crate::error::ApiError;
@@ -27,11 +28,13 @@ impl Own {
     /// Creates the topic if it does not exist, and waits for the lock of the store.
     ///
     /// # Errors
-    /// The topic cannot be created.
+    /// The topic cannot be created, or another broker leads it.
     pub(super) async fn lock(edge: &Arc<Edge>, changes: &Arc<dyn MetadataChanges>) -> Result<Self, ApiError> {
         changes.ensure_topic(TOPIC).await?;
         let turn = edge.plugins.turn().await;
         let partition = edge.partition(TOPIC, 0)?;
+        partition.check_leader(-1)?;
+        follow::lead(edge, &partition).await?;
         Ok(Self { edge: Arc::clone(edge), changes: Arc::clone(changes), partition, _turn: turn })
     }
 

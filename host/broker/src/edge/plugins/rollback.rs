@@ -1,10 +1,16 @@
 //! The automatic rollback: a version that traps repeatedly, or fails for most of its records, is replaced by the last
 //! good one. Like every other change, this is a record in the topic.
+//!
+//! In a cluster each broker watches the versions in its own stages. The first one that finds a version to fail asks the
+//! leader of the topic, which rolls the version back for all brokers. If several ask, the version is rolled back once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use millstream_partition::now_ms;
+use millstream_registry::TOPIC;
 use millstream_registry::format::{EventKind, Key};
 use millstream_registry::plan::{good_versions, rolled_back};
 use millstream_stage::{EMBEDDED_NUMBER, Spike};
@@ -14,10 +20,15 @@ use tokio::sync::{mpsc, watch};
 
 use super::own::Own;
 use crate::blocking::blocking;
+use crate::cluster::{EdgeCall, EdgeReply};
 use crate::edge::context::{Edge, MetadataChanges};
+use crate::edge::leaders;
 use crate::error::ApiError;
 
-/// The number of rollbacks of each version since the start.
+/// The time for which a rollback is tried while the topic has no leader.
+const ROLLBACK_WAIT: Duration = Duration::from_secs(60);
+
+/// The number of rollbacks of each version that this broker has made since the start.
 #[derive(Debug, Default)]
 pub(super) struct Rollbacks(Mutex<BTreeMap<(String, u32), u64>>);
 
@@ -60,19 +71,44 @@ async fn roll_back(edge: &Arc<Edge>, changes: &Arc<dyn MetadataChanges>, spike: 
         }
         return;
     };
-    let reason = spike.reason.to_string();
-    let gone_back = async { go_back(&Own::lock(edge, changes).await?, &name, number, &reason).await };
-    match gone_back.await {
-        Ok(Some(serving)) => {
-            edge.plugins.rollbacks.add(&name, number);
-            tracing::warn!(plugin = name, version = number, serving, "rolled back: {reason}");
+    let mut reason = spike.reason.to_string();
+    if edge.cluster.is_some() {
+        reason = format!("{reason} on broker {}", edge.config.node_id);
+    }
+    let call = EdgeCall::RollBack { plugin: name.clone(), number, reason: reason.clone() };
+    let asked = async {
+        changes.ensure_topic(TOPIC).await?;
+        leaders::ask(edge, changes, TOPIC, (call, Bytes::new()), ROLLBACK_WAIT).await
+    };
+    match asked.await {
+        Ok(EdgeReply::RolledBack { active: Some(active) }) => {
+            tracing::warn!(plugin = name, version = number, serving = active, "rolled back: {reason}");
         }
         // It is pinned, or is no longer active.
-        Ok(None) => {}
+        Ok(_) => {}
         Err(error) => {
             tracing::error!(plugin = name, version = number, "{reason}, and there is no rollback: {error}");
         }
     }
+}
+
+/// Rolls back a version, as the leader of the topic. Returns the version that is active now, or `None` if the other one
+/// was not active.
+///
+/// # Errors
+/// Another broker leads, or no other version works.
+pub(in crate::edge) async fn here(
+    edge: &Arc<Edge>,
+    changes: &Arc<dyn MetadataChanges>,
+    name: &str,
+    number: u32,
+    reason: &str,
+) -> Result<Option<u32>, ApiError> {
+    let active = go_back(&Own::lock(edge, changes).await?, name, number, reason).await?;
+    if active.is_some() {
+        edge.plugins.rollbacks.add(name, number);
+    }
+    Ok(active)
 }
 
 /// Activates the best version that works for everything that follows the name. Returns its number, or `None` if `bad`

@@ -93,6 +93,11 @@ impl Store {
         partition.high_watermark() > self.applied.load(Ordering::Acquire)
     }
 
+    /// Returns the offset after the last record that the image has.
+    pub(super) fn applied(&self) -> i64 {
+        self.applied.load(Ordering::Acquire)
+    }
+
     /// Returns whether the store reads this partition.
     pub(super) fn serves(&self, partition: &Arc<Partition>) -> bool {
         self.partition.load().as_ref().is_some_and(|served| Arc::ptr_eq(served, partition))

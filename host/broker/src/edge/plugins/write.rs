@@ -1,5 +1,6 @@
 //! Writes to the topic of the plug-ins, by clients and by the broker. A batch is checked record by record, and the
-//! versions that it activates are prepared for every live stage. Then it is appended and synced, and is in force.
+//! versions that it activates are prepared for every live stage, on every broker. Then it is appended and synced, and
+//! is in force.
 //!
 //! There is one operation at a time, so that the append finds the state that was checked. The checks and the
 //! preparation block for the disk and for the compiler, so they run on blocking threads. The waits in between, for
@@ -18,8 +19,9 @@ use millstream_stage::{Activation, EMBEDDED_NUMBER, Library, Origin, Plugin};
 
 use super::error::{RecordError, VersionError, WriteError};
 use super::transition::{Transition, transition};
-use super::{own, uses};
+use super::{follow, own, prepare, uses};
 use crate::blocking::blocking;
+use crate::cluster::NotPrepared;
 use crate::detached::detached;
 use crate::edge::context::{Edge, MetadataChanges};
 use crate::edge::decoders::Leaving;
@@ -58,21 +60,22 @@ pub(super) async fn write<T: Send + 'static>(
     batch: Bytes,
     append: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    edge.plugins.store().serve(partition);
+    follow::lead(edge, partition).await?;
     let (begin, leader_epoch) = (partition.log_end_offset()?, partition.leader_epoch());
-    let owner = Arc::clone(edge);
-    let checked = blocking(move || Checked::of(owner, begin, &batch)).await??;
+    let (owner, sent) = (Arc::clone(edge), batch.clone());
+    let checked = blocking(move || Checked::of(owner, begin, &sent)).await??;
     let count = checked.records;
     // From now on no topic may start to use a deleted version, nor change its stages.
     let no_changes = changes.hold().await;
-    let appended = blocking(move || {
-        let ready = checked.prepare().map_err(NotAppended::Rejected)?;
-        append().map(|appended| (appended, ready)).map_err(NotAppended::Failed)
-    });
-    let (appended, ready) = match appended.await? {
-        Ok(appended) => appended,
-        Err(NotAppended::Failed(error)) => return Err(error),
-        Err(NotAppended::Rejected(RejectedPlugin { name, index, error })) => {
+    let mut prepared = blocking(move || checked.prepare()).await?;
+    let is_shared = prepared.as_ref().is_ok_and(|ready| ready.is_shared);
+    if is_shared && let Err(error) = prepare::on_all(edge, begin, &batch).await {
+        prepared = prepared.and_then(|ready| Err(ready.rejected_elsewhere(error)));
+        prepare::announce(edge, begin).await;
+    }
+    let ready = match prepared {
+        Ok(ready) => ready,
+        Err(RejectedPlugin { name, index, error }) => {
             drop(no_changes);
             if let Some(number) = error.failing_version() {
                 let reason = error.to_string();
@@ -81,12 +84,16 @@ pub(super) async fn write<T: Send + 'static>(
             return Err(rejected(error.at(index)));
         }
     };
+    let appended = blocking(append).await??;
     let end = partition.log_end_offset()?;
     // A producer without the first response sends again. Then nothing was appended, and nothing changes.
     if end == begin + count as i64 {
         partition.committed(WriteEnd { offset: end, leader_epoch }, Acks::All).await?;
         let owner = Arc::clone(edge);
         blocking(move || ready.put_in_force(&owner, end)).await??;
+        if is_shared {
+            prepare::announce(edge, end).await;
+        }
     }
     drop(no_changes);
     Ok(appended)
@@ -97,25 +104,24 @@ fn rejected(error: RecordError) -> ApiError {
     error.into()
 }
 
-/// Why a batch is not appended after its records were checked.
-enum NotAppended {
-    Rejected(RejectedPlugin),
-    Failed(ApiError),
-}
-
 /// A plug-in whose new state cannot take effect, although each of its records is valid.
-struct RejectedPlugin {
+pub(super) struct RejectedPlugin {
     name: String,
     /// Its last record in the batch.
-    index: usize,
-    error: Box<WriteError>,
+    pub(super) index: usize,
+    pub(super) error: Box<WriteError>,
 }
 
 /// A batch that is ready to be appended.
-struct Ready {
+pub(super) struct Ready {
     /// The state after it.
     image: PluginImage,
-    activations: Vec<Activation>,
+    /// By plug-in, with the number of the version.
+    pub(super) activations: BTreeMap<String, (u32, Activation)>,
+    /// The plug-ins that the batch changes, each with its last record.
+    concerned: BTreeMap<String, usize>,
+    /// Whether it adds, activates or deletes a version, which concerns every broker.
+    is_shared: bool,
     /// Plug-ins without an active version.
     forgotten: Vec<String>,
     /// Until this is dropped, nothing can come to need a version that the batch deletes.
@@ -123,9 +129,22 @@ struct Ready {
 }
 
 impl Ready {
+    /// Returns the rejection of a batch that other brokers cannot prepare.
+    fn rejected_elsewhere(self, NotPrepared { index, message }: NotPrepared) -> RejectedPlugin {
+        let last = self.concerned.iter().next_back();
+        let concerned = self.concerned.iter().find(|(_, record)| **record == index).or(last);
+        let (name, index) = concerned.map_or_else(|| (String::new(), index), |(name, index)| (name.clone(), *index));
+        let manifest = self.image.plugin(&name);
+        let newest = manifest.and_then(|manifest| manifest.versions.last()).map(|version| version.number);
+        let active = self.activations.get(&name).map(|(number, _)| *number);
+        let number = active.or(newest).unwrap_or(EMBEDDED_NUMBER);
+        let error = WriteError::OtherBrokers { name: name.clone(), number, message };
+        RejectedPlugin { name, index, error: Box::new(error) }
+    }
+
     fn put_in_force(self, edge: &Edge, end: i64) -> Result<(), ApiError> {
         edge.plugins.store().set_image(self.image, end);
-        for activation in self.activations {
+        for (_, activation) in self.activations.into_values() {
             let published = activation.commit();
             let (plugin, stages) = (&published.plugin, published.swapped.len());
             let (name, version, digest) = (plugin.version_name(), plugin.version(), plugin.digest());
@@ -251,7 +270,7 @@ impl<'a> Check<'a> {
 }
 
 /// A batch whose records are valid.
-struct Checked {
+pub(super) struct Checked {
     edge: Arc<Edge>,
     library: Arc<Library>,
     /// The number of its records.
@@ -266,7 +285,7 @@ struct Checked {
 
 impl Checked {
     /// Checks a batch that is to be appended at the offset `begin`.
-    fn of(edge: Arc<Edge>, begin: i64, batch: &[u8]) -> Result<Self, ApiError> {
+    pub(super) fn of(edge: Arc<Edge>, begin: i64, batch: &[u8]) -> Result<Self, ApiError> {
         let records = BatchView::parse(batch)?.records(edge.config.request_max_bytes)?;
         let records = records.iter().collect::<Result<Vec<_>, _>>()?;
         let mut check = Check::new(&edge, begin, &records)?;
@@ -310,11 +329,13 @@ impl Checked {
     }
 
     /// Prepares the versions that become active, while no topic changes.
-    fn prepare(self) -> Result<Ready, RejectedPlugin> {
-        let (mut activations, mut forgotten) = (Vec::new(), Vec::new());
+    pub(super) fn prepare(self) -> Result<Ready, RejectedPlugin> {
+        let (mut activations, mut forgotten) = (BTreeMap::new(), Vec::new());
+        let mut is_shared = !self.loaded.is_empty();
         for (name, index) in &self.concerned {
             let unfit = |error| RejectedPlugin { name: name.clone(), index: *index, error: Box::new(error) };
             for version in self.gone(name) {
+                is_shared = true;
                 // Checked again: topics may have changed since.
                 uses::check_unpinned(&self.edge, name, version).map_err(|error| unfit(error.into()))?;
             }
@@ -323,12 +344,14 @@ impl Checked {
             if active == before {
                 continue;
             }
+            is_shared = true;
             match self.change(name, active).map_err(unfit)? {
-                Change::Activate(activation) => activations.push(activation),
+                Change::Activate(activation) => drop(activations.insert(name.clone(), (active, activation))),
                 Change::Forget => forgotten.push(name.clone()),
             }
         }
-        Ok(Ready { image: self.image, activations, forgotten, _leaving: self.leaving })
+        let Self { image, concerned, leaving, .. } = self;
+        Ok(Ready { image, activations, concerned, is_shared, forgotten, _leaving: leaving })
     }
 
     fn change(&self, name: &str, active: u32) -> Result<Change, WriteError> {
