@@ -20,7 +20,7 @@ use crate::error::ApiError;
 /// The time for an append while the leader of its partition moves.
 const APPEND_WAIT: Duration = Duration::from_secs(20);
 
-/// The pause before an operation is tried again.
+/// The pause before an operation is retried.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
 /// The leader of a partition.
@@ -46,7 +46,7 @@ impl Edge {
     }
 }
 
-/// Has a call processed by the leader of a topic with one partition. Tries again for `limit` while the leader moves.
+/// Passes a call to the leader of a topic with one partition, and retries for `limit` while the leader moves.
 ///
 /// # Errors
 /// No leader is reached, or the call fails there.

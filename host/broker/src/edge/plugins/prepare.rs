@@ -138,7 +138,7 @@ pub(in crate::edge) async fn here(
     blocking(work).await?
 }
 
-/// Has every other broker prepare a batch that will be appended at `begin`.
+/// Asks every other broker to prepare a batch that will be appended at `begin`.
 ///
 /// # Errors
 /// Names the brokers that cannot, each with its reason.
@@ -211,7 +211,7 @@ fn others(edge: &Edge) -> Vec<i32> {
     active.filter(|broker| *broker != own).collect()
 }
 
-/// Has the other brokers apply the topic up to `end`. Waits for them, but not long: each follows the topic by itself.
+/// Asks the other brokers to apply the topic up to `end`. Waits a short time: each follows the topic by itself.
 pub(super) async fn announce(edge: &Arc<Edge>, end: i64) {
     let Some(cluster) = &edge.cluster else { return };
     let mut calls = JoinSet::new();
