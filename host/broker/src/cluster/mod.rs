@@ -27,7 +27,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::Bytes;
 use millstream_metadata::entry::{ReplicatedImage, changes};
 use millstream_metadata::{Draft, MetadataStore};
 use millstream_quorum::storage::FileDisk;
@@ -305,7 +304,7 @@ impl Cluster {
         if !self.is_controller() {
             return self.call_controller(&call, LEADER_TIMEOUT).await;
         }
-        match self.reply(call, Bytes::new()).await {
+        match self.reply(call).await {
             Reply::NotController { .. } => Err(PeerError::NoController),
             reply => Ok(reply),
         }

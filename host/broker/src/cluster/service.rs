@@ -74,12 +74,12 @@ impl Cluster {
                     Err(reason) => frame::write(stream, Kind::Error, reason.as_bytes()).await?,
                 },
                 Kind::Call => {
-                    let reply = self.reply(frame::json(&body)?, Bytes::new()).await;
+                    let reply = self.reply(frame::json(&body)?).await;
                     frame::write_json(stream, Kind::Call, &reply).await?;
                 }
                 Kind::CallWithBytes => {
                     let (call, bytes) = frame::split_bytes(body)?;
-                    let reply = self.reply(call, bytes).await;
+                    let reply = self.reply_with(call, bytes).await;
                     frame::write_json(stream, Kind::Call, &reply).await?;
                 }
                 Kind::Hello | Kind::Error => return Err(io::ErrorKind::InvalidData.into()),
@@ -107,8 +107,13 @@ impl Cluster {
         })
     }
 
+    /// Returns the reply of this node to a call.
+    pub(super) async fn reply(&self, call: Call) -> Reply {
+        self.reply_with(call, Bytes::new()).await
+    }
+
     /// Returns the reply of this node to a call and the bytes that come with it.
-    pub(super) async fn reply(&self, call: Call, bytes: Bytes) -> Reply {
+    async fn reply_with(&self, call: Call, bytes: Bytes) -> Reply {
         match call {
             Call::Describe => {
                 let is_member = self.quorum().is_some_and(|quorum| !quorum.describe().voters.is_empty());
