@@ -2,13 +2,15 @@
 //!
 //! They need root, `mkfs.ext4` and loop devices. Without them a test has nothing to run on, and says so.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use millstream_tests::{Cluster, wait_until};
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 use rustix::ioctl::{Setter, ioctl, opcode};
 use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
@@ -77,6 +79,29 @@ impl Disk {
         // SAFETY: the kernel reads one u32 from the pointer.
         let cut = unsafe { ioctl(&root, Setter::<SHUTDOWN, u32>::new(NO_LOG_FLUSH)) };
         cut.expect("ext4 can be shut down");
+    }
+
+    /// Fills the disk to its last block.
+    pub(crate) fn fill(&self) {
+        let file = OpenOptions::new().create(true).append(true).open(self.ballast()).expect("a file");
+        let mut step = BYTES;
+        while step >= 1024 {
+            let end = file.metadata().expect("a file").len();
+            match fallocate(&file, FallocateFlags::empty(), end, step) {
+                Ok(()) => {}
+                Err(Errno::NOSPC) => step /= 2,
+                Err(error) => panic!("cannot fill {}: {error}", self.folder.display()),
+            }
+        }
+    }
+
+    /// Frees the space that [`Self::fill`] took.
+    pub(crate) fn free(&self) {
+        fs::remove_file(self.ballast()).expect("removable");
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.folder.join("ballast")
     }
 }
 

@@ -61,7 +61,7 @@ pub(crate) async fn controller(bootstrap: &str) -> i32 {
 }
 
 /// Stops the producers, and checks what they have seen. Returns it.
-async fn finish(cluster: &Cluster, workload: Workload) -> Vec<Seen> {
+pub(crate) async fn finish(cluster: &Cluster, workload: Workload) -> Vec<Seen> {
     let seen = workload.stop().await;
     whole(&cluster.bootstrap()).await;
     let read = read_all(&cluster.bootstrap(), TOPIC).await;
@@ -72,7 +72,7 @@ async fn finish(cluster: &Cluster, workload: Workload) -> Vec<Seen> {
     seen
 }
 
-fn assert_no_errors(seen: &[Seen]) {
+pub(crate) fn assert_no_errors(seen: &[Seen]) {
     let errors: Vec<&String> = seen.iter().flat_map(|seen| &seen.errors).collect();
     assert!(errors.is_empty(), "{errors:?}");
 }

@@ -4,8 +4,10 @@
 //! once, at the offset of its acknowledgement, and in the order of its producer.
 
 mod checker;
+mod clock;
 mod disk;
 mod edge;
+mod failing_disks;
 mod faults;
 #[path = "../fixtures/guests/mod.rs"]
 #[allow(dead_code, reason = "shared with the tests of the sandbox, which use all of it")]
@@ -14,5 +16,6 @@ mod network;
 mod nodes;
 mod plugins;
 mod power;
+mod process_faults;
 mod random;
 mod workload;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use crate::checker::{check, compare, read_all};
+use crate::checker::{compare, read_all};
 use crate::disk::{DiskCluster, NOT_RUN};
-use crate::faults::{TOPIC, controller, create, leader_of, whole};
+use crate::faults::{TOPIC, assert_no_errors, controller, create, finish, leader_of, whole};
 use crate::workload::Workload;
 
 /// The cuts of all nodes in the test command.
@@ -67,12 +67,5 @@ async fn run_cuts(cuts: u32, victims: impl AsyncFn(&DiskCluster, u32) -> Vec<i32
         whole(&bootstrap).await;
         println!("power cut of {victims:?}: whole after {:?}", begun.elapsed());
     }
-    let seen = workload.stop().await;
-    whole(&bootstrap).await;
-    let acknowledged = check(&seen, &read_all(&bootstrap, TOPIC).await);
-    let errors: Vec<&String> = seen.iter().flat_map(|seen| &seen.errors).collect();
-    assert!(errors.is_empty(), "{errors:?}");
-    let gap = seen.iter().map(|seen| seen.longest_gap).max().unwrap_or_default();
-    println!("{acknowledged} acknowledged in {cuts} power cuts, none lost or twice; longest gap {gap:?}");
-    assert!(acknowledged > 500, "too little happened");
+    assert_no_errors(&finish(&nodes.cluster, workload).await);
 }

@@ -192,7 +192,7 @@ impl From<ClusterError> for ApiError {
             E::LastBroker(_) | E::NotLeader(_) | E::InvalidIsr(_) | E::RecoveringWithFollowers | E::RecoveredTwice => {
                 ErrorCode::INVALID_REQUEST
             }
-            E::IneligibleReplica(_) => ErrorCode::INELIGIBLE_REPLICA,
+            E::IneligibleReplica(_) | E::LastInSync(_) => ErrorCode::INELIGIBLE_REPLICA,
             E::ElectionNotNeeded => ErrorCode::ELECTION_NOT_NEEDED,
             E::PreferredLeaderNotAvailable => ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE,
             E::EligibleLeadersNotAvailable => ErrorCode::ELIGIBLE_LEADERS_NOT_AVAILABLE,

@@ -19,6 +19,9 @@ const DELETED_SUFFIX: &str = "-delete";
 /// The suffix of a folder that belongs to no topic, as in Kafka.
 const STRAY_SUFFIX: &str = "-stray";
 
+/// The suffix of a folder with a damaged log, which an operator may look at and remove.
+const DAMAGED_SUFFIX: &str = "-damaged";
+
 /// The longest file name on common file systems.
 const FILE_NAME_MAX: usize = 255;
 
@@ -111,6 +114,24 @@ pub(crate) fn set_aside_partitions(data_dir: &Path, own: &[Arc<Partition>]) -> V
         }
     }
     folders
+}
+
+/// Takes a damaged replica out of service and renames its folder. Returns the new name.
+///
+/// The caller has made sure that another broker leads and holds every committed record.
+pub(crate) fn set_aside_damaged<E>(
+    data_dir: &Path,
+    damaged: &Partition,
+    topics: &TopicTable<E>,
+) -> io::Result<PathBuf> {
+    if let Some(log) = damaged.delete() {
+        log.retire();
+    }
+    // The new log is shorter than the checkpoints say of this one.
+    write_recovery_points(data_dir, topics)?;
+    write_high_watermarks(data_dir, topics)?;
+    write_log_starts(data_dir, topics)?;
+    rename(data_dir, &format!("{}-{}", damaged.topic(), damaged.index()), DAMAGED_SUFFIX)
 }
 
 /// Renames a folder to `<name>.<uuid><suffix>`.

@@ -75,9 +75,8 @@ impl Log {
         if let Some(stored) = self.check_sequence(&header)? {
             return Ok(Appended::Duplicate(self.stored_before(&stored, leader_epoch)));
         }
-        let active = self.segment_for(&header, 0)?;
-        let located = Located { position: active.size(), header };
-        self.write(&active, &mut [IoSlice::new(&head), IoSlice::new(batch.payload())], &[located])?;
+        self.append_one(header, &mut [IoSlice::new(&head), IoSlice::new(batch.payload())])
+            .inspect_err(|error| self.note_fault(error))?;
         let log_append_time = if header.is_log_append_time() { now_ms } else { -1 };
         Ok(Appended::New(self.appended(header.base_offset, header.last_offset(), log_append_time, leader_epoch)))
     }
@@ -89,7 +88,17 @@ impl Log {
     /// Whole batches before the one that fails may have been appended.
     pub fn append_as_follower(&mut self, records: &[u8]) -> Result<AppendedBatch, AppendError> {
         self.check_not_poisoned()?;
-        self.append_follower(records)
+        self.append_follower(records).inspect_err(|error| {
+            if let AppendError::Log(error) = error {
+                self.note_fault(error);
+            }
+        })
+    }
+
+    fn append_one(&mut self, header: BatchHeader, bytes: &mut [IoSlice<'_>]) -> Result<(), LogError> {
+        let active = self.segment_for(&header, 0)?;
+        let located = Located { position: active.size(), header };
+        self.write(&active, bytes, &[located])
     }
 
     /// Checks the producer of a batch as [`Log::append`] does, without appending. Returns where the batch is stored if
@@ -298,7 +307,7 @@ impl Log {
         // Part of the batch may be in the file. If it cannot be cut off, nothing may ever be appended after it.
         if let Err(second) = open.file.set_len(position) {
             tracing::error!(segment = %active.path().display(), error = %second, "cannot undo a failed append");
-            self.shared().poisoned.store(true, Ordering::Release);
+            self.shared().faults.poisoned.store(true, Ordering::Release);
         }
         Err(LogError::io("cannot append to", &active.path())(error))
     }

@@ -4,11 +4,12 @@
 //! at the start of each batch, so this file reads only those.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::unix::fs::FileExt;
 
 pub(crate) use millstream_record::HEADER_LEN;
 use millstream_record::layout::{NO_TIMESTAMP, TIMESTAMP_TYPE_BIT};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 /// Where the bytes that the CRC covers start.
 pub(crate) const CRC_COVERS_FROM: usize = 21;
@@ -148,12 +149,14 @@ pub(crate) struct HeaderWalk<'a> {
     chunk: [u8; WALK_CHUNK],
     chunk_start: u64,
     chunk_len: usize,
+    /// Whether a header came from the disk, and not from the page cache.
+    is_cold: bool,
 }
 
 impl<'a> HeaderWalk<'a> {
     /// Walks from `position`, where a batch must start, to `end`.
     pub(crate) fn new(file: &'a File, position: u64, end: u64) -> Self {
-        Self { file, position, end, chunk: [0; WALK_CHUNK], chunk_start: 0, chunk_len: 0 }
+        Self { file, position, end, chunk: [0; WALK_CHUNK], chunk_start: 0, chunk_len: 0, is_cold: false }
     }
 
     /// Returns the next header; `None` at the end. A batch that crosses the end is bad.
@@ -177,13 +180,29 @@ impl<'a> HeaderWalk<'a> {
         self.position = position;
     }
 
+    /// Returns whether a header came from the disk, and not from the page cache. The records may have come with it.
+    pub(crate) fn is_cold(&self) -> bool {
+        self.is_cold
+    }
+
+    fn read_chunk(&mut self, want: usize) -> io::Result<()> {
+        let mut buffer = [IoSliceMut::new(&mut self.chunk[..want])];
+        match preadv2(self.file, &mut buffer, self.position, ReadWriteFlags::NOWAIT) {
+            Ok(read) if read == want => Ok(()),
+            read => {
+                self.is_cold |= matches!(read, Ok(_) | Err(Errno::AGAIN));
+                self.file.read_exact_at(&mut self.chunk[..want], self.position)
+            }
+        }
+    }
+
     fn header_bytes(&mut self) -> io::Result<&[u8]> {
         let inside = self.position.checked_sub(self.chunk_start).map(|at| at as usize);
         let at = match inside {
             Some(at) if at + HEADER_LEN <= self.chunk_len => at,
             _ => {
                 let want = (self.end - self.position).min(WALK_CHUNK as u64) as usize;
-                self.file.read_exact_at(&mut self.chunk[..want], self.position)?;
+                self.read_chunk(want)?;
                 self.chunk_start = self.position;
                 self.chunk_len = want;
                 0

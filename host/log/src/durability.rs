@@ -92,9 +92,11 @@ impl SyncTarget {
     pub fn sync(&self) -> Result<(), LogError> {
         let _one_at_a_time = self.shared.syncing.lock();
         self.check_not_poisoned()?;
+        // No record depends on this file: it is written again by the next sync.
+        self.write_epochs().inspect_err(|error| self.shared.faults.note(error))?;
         let result = self.sync_files();
         if let Err(error) = &result {
-            self.shared.poisoned.store(true, Ordering::Release);
+            self.shared.faults.poisoned.store(true, Ordering::Release);
             tracing::error!(%error, "an fsync failed; the log is out of service");
         }
         result
@@ -113,7 +115,7 @@ impl SyncTarget {
     }
 
     fn check_not_poisoned(&self) -> Result<(), LogError> {
-        if self.shared.poisoned.load(Ordering::Acquire) {
+        if self.shared.faults.poisoned.load(Ordering::Acquire) {
             return Err(LogError::Poisoned { path: self.shared.dir.to_path_buf() });
         }
         Ok(())
@@ -129,7 +131,6 @@ impl SyncTarget {
 
     fn sync_files(&self) -> Result<(), LogError> {
         let dir = self.dir();
-        self.write_epochs()?;
         for (segment, file) in &self.segments {
             file.sync_data().map_err(LogError::io("cannot fsync", &segment.path()))?;
             if segment.base_offset() != self.active_base {
@@ -228,7 +229,7 @@ impl Log {
     /// by the folder's name, which may soon belong to another log.
     pub fn retire(self) {
         let _one_at_a_time = self.shared().syncing.lock();
-        self.shared().poisoned.store(true, Ordering::Release);
+        self.shared().faults.poisoned.store(true, Ordering::Release);
     }
 
     /// Closes the log so that the next start needs no scan: [`Self::prepare_close`], then a sync.

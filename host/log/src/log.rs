@@ -9,13 +9,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use parking_lot::{Mutex, RwLock};
 
 use crate::config::LogConfig;
 use crate::durability::Unsynced;
 use crate::error::LogError;
+use crate::fault::Faults;
 use crate::file_cache::FileCache;
 use crate::leader_epochs::{EpochCache, EpochEntry};
 use crate::producer_state::{ProducerState, Producers};
@@ -44,8 +45,7 @@ pub(crate) struct Shared {
     pub(crate) list: RwLock<SegmentList>,
     /// Held by a running fsync, since two would write the same temporary file.
     pub(crate) syncing: Mutex<()>,
-    /// Set for ever by a failed fsync, by a failed append that could not be undone, and by [`Log::retire`].
-    pub(crate) poisoned: AtomicBool,
+    pub(crate) faults: Faults,
 }
 
 /// What readers see. There is always a segment; the last one is the active one.
@@ -172,7 +172,7 @@ impl Log {
 
     /// Returns whether the log is out of service for ever: every append and sync fails, reads still work.
     pub fn is_poisoned(&self) -> bool {
-        self.shared().poisoned.load(Ordering::Acquire)
+        self.shared().faults.poisoned.load(Ordering::Acquire)
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

@@ -5,7 +5,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use crate::batch_walk::Located;
+use millstream_record::BatchView;
+
+use crate::batch_walk::{BatchHeader, HEADER_LEN, Located};
 use crate::error::{LogError, ReadError};
 use crate::log::{Log, LogReader};
 use crate::segment::Segment;
@@ -23,6 +25,9 @@ pub struct LogSlice {
     pub len: usize,
     /// Base offset of its first batch, which may be below the requested offset.
     pub first_offset: i64,
+    log: LogReader,
+    segment: Arc<Segment>,
+    is_unchecked: bool,
 }
 
 impl LogSlice {
@@ -31,6 +36,71 @@ impl LogSlice {
         let mut bytes = vec![0; self.len];
         self.file.read_exact_at(&mut bytes, self.position)?;
         Ok(bytes.into())
+    }
+
+    /// Returns whether bytes may be damaged: they came from the disk just now, or another process has written them.
+    pub fn is_unchecked(&self) -> bool {
+        self.is_unchecked
+    }
+
+    /// Checks the CRCs of all batches. A caller does so before it passes on bytes that may be damaged. Blocks for the
+    /// disk.
+    ///
+    /// # Errors
+    /// A batch is damaged, which the log then has as its fault.
+    pub fn verify(&self) -> Result<(), LogError> {
+        match self.first_damaged()? {
+            None => {
+                self.segment.note_checked(self.position, self.position + self.len as u64);
+                Ok(())
+            }
+            Some((position, reason)) => {
+                let error = LogError::Corrupt { path: self.segment.path(), position, reason };
+                self.log.shared.faults.note(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Returns the batches before the first one that is damaged.
+    fn sound(mut self) -> Result<Self, LogError> {
+        match self.first_damaged()? {
+            None => Ok(self),
+            Some((position, reason)) if position == self.position => {
+                Err(LogError::Corrupt { path: self.segment.path(), position, reason })
+            }
+            Some((position, _)) => {
+                self.len = (position - self.position) as usize;
+                Ok(self)
+            }
+        }
+    }
+
+    /// Returns the position of the first damaged batch, and what is wrong with it.
+    fn first_damaged(&self) -> Result<Option<(u64, String)>, LogError> {
+        let (mut position, end) = (self.position, self.position + self.len as u64);
+        let mut bytes = Vec::new();
+        while position < end {
+            let left = (end - position) as usize;
+            bytes.resize(HEADER_LEN.min(left), 0);
+            self.read_at(&mut bytes, position)?;
+            let size = match BatchHeader::parse(&bytes) {
+                Ok(header) if header.size <= left => header.size,
+                Ok(header) => return Ok(Some((position, format!("a batch of {} bytes, of {left}", header.size)))),
+                Err(reason) => return Ok(Some((position, reason))),
+            };
+            bytes.resize(size, 0);
+            self.read_at(&mut bytes, position)?;
+            if let Err(error) = BatchView::parse(&bytes).and_then(|batch| batch.verify_crc()) {
+                return Ok(Some((position, error.to_string())));
+            }
+            position += size as u64;
+        }
+        Ok(None)
+    }
+
+    fn read_at(&self, bytes: &mut [u8], position: u64) -> Result<(), LogError> {
+        self.file.read_exact_at(bytes, position).map_err(|error| self.segment.read_error(error))
     }
 }
 
@@ -72,9 +142,10 @@ impl LogReader {
             return Ok(None);
         }
         while let Some(segment) = found {
-            match segment.locate(offset) {
-                Ok(Some(first)) => {
+            match segment.locate_for_read(offset) {
+                Ok(Some((first, is_cold))) => {
                     let slice = self.slice(&segment, &first, max_bytes, max_offset, min_one_batch);
+                    let slice = slice.and_then(|slice| self.sound(slice, is_cold));
                     return slice.or_else(|error| self.unless_deleted(offset, error));
                 }
                 // The segment ends in a gap, so the next batch is in a later one.
@@ -91,12 +162,23 @@ impl LogReader {
         if offset < list.log_start_offset {
             return Err(out_of_range(offset, list.log_start_offset, list.log_end_offset));
         }
+        self.shared.faults.note(&error);
         Err(error.into())
+    }
+
+    /// Leaves out damaged batches, once it is known that the log has some. Before that, the reader checks the batches.
+    fn sound(&self, slice: Option<LogSlice>, is_cold: bool) -> Result<Option<LogSlice>, LogError> {
+        let Some(mut slice) = slice else { return Ok(None) };
+        if self.shared.faults.is_damaged() {
+            return slice.sound().map(Some);
+        }
+        slice.is_unchecked |= is_cold;
+        Ok(Some(slice))
     }
 
     fn slice(
         &self,
-        segment: &Segment,
+        segment: &Arc<Segment>,
         first: &Located,
         max_bytes: usize,
         max_offset: i64,
@@ -114,11 +196,15 @@ impl LogReader {
         } else {
             segment.end_of_range(first, max_position.min(size), max_offset)?
         };
+        let end = end.max(first.end());
         Ok(Some(LogSlice {
             file: Arc::clone(&segment.open()?.file),
             position: first.position,
-            len: (end.max(first.end()) - first.position) as usize,
+            len: (end - first.position) as usize,
             first_offset: first.header.base_offset,
+            log: self.clone(),
+            segment: Arc::clone(segment),
+            is_unchecked: segment.is_unchecked(first.position, end),
         }))
     }
 

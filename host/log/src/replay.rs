@@ -41,10 +41,10 @@ impl LogReader {
     /// break.
     ///
     /// The replay starts at the log start offset if that is above the range's start, even if retention moves it during
-    /// the replay. The CRC of a batch is not checked here. Blocks for the disk.
+    /// the replay. Blocks for the disk.
     ///
     /// # Errors
-    /// The log cannot be read, or holds bytes that are not a batch.
+    /// The log cannot be read, or holds bytes that are not a batch, or a batch is damaged.
     pub fn replay<B>(
         &self,
         range: Range<i64>,
@@ -63,7 +63,11 @@ impl LogReader {
             };
             let bytes = slice.read_to_bytes().map_err(|source| ReplayError::Io { offset, source })?;
             for batch in batches(&bytes) {
-                let batch = batch.map_err(|source| ReplayError::Batch { offset, source })?;
+                let batch = batch.and_then(|batch| batch.verify_crc().map(|()| batch)).map_err(|source| {
+                    // The log has to know about its damage; this error names the offset.
+                    let _ = slice.verify();
+                    ReplayError::Batch { offset, source }
+                })?;
                 if batch.next_offset() <= offset {
                     continue;
                 }

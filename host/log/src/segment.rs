@@ -35,8 +35,18 @@ pub(crate) struct Segment {
     index_interval: u32,
     files: Arc<FileCache>,
     slot: Slot,
+    /// The bytes that were there when the segment was opened. Another process has written them.
+    inherited: u64,
+    /// Up to here, inherited bytes were found undamaged.
+    checked: AtomicU64,
     /// `None` until it is needed: an idle partition's indexes are not even opened.
     summary: Mutex<Option<Summary>>,
+}
+
+impl std::fmt::Debug for Segment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Segment").field("path", &self.path()).finish_non_exhaustive()
+    }
 }
 
 impl Segment {
@@ -56,6 +66,8 @@ impl Segment {
             index_interval: config.index_interval_bytes,
             files: Arc::clone(files),
             slot: Slot::default(),
+            inherited: size,
+            checked: AtomicU64::new(0),
             summary: Mutex::new((size == 0).then(|| Summary::new(base_offset))),
         }
     }
@@ -80,6 +92,18 @@ impl Segment {
 
     pub(crate) fn size(&self) -> u64 {
         self.size.load(Ordering::Acquire)
+    }
+
+    /// Returns whether a range has inherited bytes that may be damaged.
+    pub(crate) fn is_unchecked(&self, from: u64, to: u64) -> bool {
+        from < self.inherited && to > self.checked.load(Ordering::Acquire)
+    }
+
+    /// Notes that the batches of a range are undamaged.
+    pub(crate) fn note_checked(&self, from: u64, to: u64) {
+        if from <= self.checked.load(Ordering::Acquire) {
+            self.checked.fetch_max(to, Ordering::AcqRel);
+        }
     }
 
     pub(crate) fn set_size(&self, size: u64) {
@@ -274,6 +298,11 @@ impl Segment {
 
     /// Returns the first batch that ends at or after `offset`, if the segment has one.
     pub(crate) fn locate(&self, offset: i64) -> Result<Option<Located>, LogError> {
+        Ok(self.locate_for_read(offset)?.map(|(batch, _)| batch))
+    }
+
+    /// Does the same. Also returns whether the batch came from the disk, and not from the page cache.
+    pub(crate) fn locate_for_read(&self, offset: i64) -> Result<Option<(Located, bool)>, LogError> {
         let open = self.open()?;
         let entry = self.entry(&open, |indexes| indexes.floor_offset(offset))?;
         self.walk_from(&open, entry, |batch| batch.header.last_offset() >= offset)
@@ -316,11 +345,11 @@ impl Segment {
         open: &OpenSegment,
         entry: Option<OffsetPosition>,
         found: impl Fn(&Located) -> bool,
-    ) -> Result<Option<Located>, LogError> {
+    ) -> Result<Option<(Located, bool)>, LogError> {
         let mut walk = self.walk_at(open, entry)?;
         while let Some(batch) = walk.next().map_err(|e| self.walk_error(e))? {
             if found(&batch) {
-                return Ok(Some(batch));
+                return Ok(Some((batch, walk.is_cold())));
             }
         }
         Ok(None)
@@ -387,9 +416,9 @@ impl Segment {
         };
         let start = known.map_or(from, |entry| entry.offset.max(from));
         let entry = self.entry(&open, |indexes| indexes.floor_offset(start))?;
-        self.walk_from(&open, entry, |batch| {
-            batch.header.last_offset() >= from && batch.header.newest_record() >= timestamp
-        })
+        let is_found =
+            |batch: &Located| batch.header.last_offset() >= from && batch.header.newest_record() >= timestamp;
+        Ok(self.walk_from(&open, entry, is_found)?.map(|(batch, _)| batch))
     }
 
     /// Reads the bytes of a batch.

@@ -12,6 +12,7 @@
 //! | `error.rs` | why a partition cannot serve a request |
 //! | `error_log.rs` | log lines about a failing disk, at most one in ten seconds |
 //! | `clock.rs` | the wall clock, and one that never goes back |
+//! | `fault.rs` | what keeps a replica from being in sync |
 //! | `replica/` | leader and follower as state machines without I/O |
 //! | `replication.rs` | taking a role, serving followers, following a leader |
 //!
@@ -22,6 +23,7 @@ mod close;
 mod commit;
 mod error;
 mod error_log;
+mod fault;
 mod fetch_waiters;
 mod fsync_queue;
 mod internal_topic;
@@ -40,6 +42,7 @@ pub use clock::now_ms;
 pub use commit::{Acks, Committed, FlushMode, WriteEnd};
 pub use error::PartitionError;
 pub use error_log::ErrorLog;
+pub use fault::ReplicaFault;
 pub use fetch_waiters::{Arrival, FetchWaiters};
 pub use fsync_queue::{FsyncQueue, SyncSource, SyncWaiters};
 pub use internal_topic::{CommittedAtEpoch, InternalAppend, InternalTopic, UNPACKED_BATCH_BYTES_MAX};

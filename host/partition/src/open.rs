@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::fsync_queue::FsyncQueue;
 use crate::many::{in_parallel, sync_many};
-use crate::partition::{Partition, PartitionConfig};
+use crate::partition::{LogState, Partition, PartitionConfig};
 use crate::replication::Assignment;
 
 /// What the metadata and the checkpoints say about a partition to open.
@@ -100,7 +100,8 @@ fn partition(
     let span = tracing::info_span!("open", topic = &*spec.topic, partition = spec.index);
     let opened = opened.map_err(|error| {
         span.in_scope(|| tracing::error!("the partition is offline: {error}"));
-        error.to_string()
+        let is_damaged = matches!(error, LogError::Corrupt { .. } | LogError::Shorter { .. });
+        LogState::Offline { reason: Arc::from(error.to_string()), is_damaged }
     });
     Arc::new(Partition::new(spec, opened, config, fsync_queue))
 }

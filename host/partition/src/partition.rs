@@ -153,7 +153,11 @@ pub(crate) enum LogState {
     /// Accepts no records for now; see [`Partition::freeze`].
     Frozen(Box<Log>),
     /// The log could not be opened, and why.
-    Offline(Arc<str>),
+    Offline {
+        reason: Arc<str>,
+        /// Its bytes are damaged or missing, so another replica has to be copied.
+        is_damaged: bool,
+    },
     /// Only other brokers have replicas.
     Elsewhere,
     Deleted,
@@ -193,15 +197,13 @@ impl Partition {
     /// Makes a partition of which only other brokers have replicas. It serves nothing, and names its leader.
     #[must_use]
     pub fn elsewhere(spec: PartitionSpec, config: &PartitionConfig, fsync_queue: &Arc<FsyncQueue>) -> Arc<Self> {
-        let partition = Self::new(spec, Err(String::new()), config, fsync_queue);
-        partition.state.lock().log = LogState::Elsewhere;
-        Arc::new(partition)
+        Arc::new(Self::new(spec, Err(LogState::Elsewhere), config, fsync_queue))
     }
 
-    /// Makes a partition of an opened log, or of the reason why it could not be opened.
+    /// Makes a partition of an opened log, or of its state without one.
     pub(crate) fn new(
         spec: PartitionSpec,
-        opened: Result<Log, String>,
+        opened: Result<Log, LogState>,
         config: &PartitionConfig,
         fsync_queue: &Arc<FsyncQueue>,
     ) -> Self {
@@ -212,7 +214,7 @@ impl Partition {
         let role = spec.assignment.role(spec.node_id, ends, log_start, spec.high_watermark);
         let (reader, log) = match opened {
             Ok(log) => (Some(log.reader()), LogState::Online(Box::new(log))),
-            Err(reason) => (None, LogState::Offline(Arc::from(reason))),
+            Err(state) => (None, state),
         };
         let published = Published {
             leader: AtomicI32::new(role.leader(spec.node_id)),
@@ -309,7 +311,7 @@ impl Partition {
             return Err(PartitionError::NotHosted);
         }
         self.reader.as_ref().ok_or_else(|| match &self.state.lock().log {
-            LogState::Offline(reason) => PartitionError::Offline(Arc::clone(reason)),
+            LogState::Offline { reason, .. } => PartitionError::Offline(Arc::clone(reason)),
             LogState::Elsewhere => PartitionError::Elsewhere,
             _ => PartitionError::NotHosted,
         })
@@ -590,7 +592,7 @@ impl Partition {
         self.log_starts.notify_waiters();
         match log {
             LogState::Online(log) | LogState::Frozen(log) => Some(*log),
-            LogState::Offline(_) | LogState::Elsewhere | LogState::Deleted => None,
+            LogState::Offline { .. } | LogState::Elsewhere | LogState::Deleted => None,
         }
     }
 
@@ -659,7 +661,7 @@ impl LogState {
         match self {
             Self::Online(log) => Ok(log),
             Self::Frozen(_) => Err(PartitionError::Frozen),
-            Self::Offline(reason) => Err(PartitionError::Offline(Arc::clone(reason))),
+            Self::Offline { reason, .. } => Err(PartitionError::Offline(Arc::clone(reason))),
             Self::Elsewhere => Err(PartitionError::Elsewhere),
             Self::Deleted => Err(PartitionError::NotHosted),
         }

@@ -261,7 +261,9 @@ impl Partition {
         }
     }
 
-    /// Returns where to fetch; `None` for a leader, and without a leader.
+    /// Returns where to fetch; `None` for a leader, without a leader, and for a log with a fault.
+    ///
+    /// The leader counts what is below the offset of a fetch as synced, which a log with a fault may lack.
     ///
     /// # Errors
     /// The partition is offline or deleted.
@@ -269,6 +271,9 @@ impl Partition {
         let mut state = self.state.lock();
         let PartitionState { role, log, .. } = &mut *state;
         let log = log.open()?;
+        if log.has_fault() {
+            return Ok(None);
+        }
         match role {
             Role::Follower { leader, state } if *leader >= 0 => {
                 let synced = log_ends(log, self.fsync_queue().flush_mode()).synced;

@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use millstream_coordinator::group::GroupCoordinator;
-use millstream_partition::FsyncQueue;
+use millstream_partition::{FsyncQueue, ReplicaFault};
 use tokio::sync::watch;
+use uuid::Uuid;
 
 pub(crate) use prepare::{Prepared, prepare, prepare_committed, prepare_stages};
 pub(crate) use topics::restart_stages;
@@ -23,7 +24,7 @@ use crate::config::BrokerConfig;
 use crate::edge::view::link;
 use crate::edge::{Edge, ServedTopics};
 use crate::partition_dirs::{self, Checkpoints};
-use millstream_metadata::{MetadataDelta, MetadataImage};
+use millstream_metadata::{MetadataDelta, MetadataImage, NO_LEADER, PartitionImage};
 
 /// The parts of this node that a change affects.
 #[derive(Debug)]
@@ -66,6 +67,38 @@ pub(crate) fn open_all(node: &Node, image: &MetadataImage, checkpoints: &Checkpo
     link::link(&mut table);
     table.complete();
     node.topics.store(Arc::new(table));
+}
+
+/// Copies a replica again that is damaged, from the leader that the image names. Returns where the damaged log is now;
+/// `None` if the replica is not damaged, or if no other one is known to hold its records. Blocks for the disk.
+///
+/// # Errors
+/// The disk fails.
+pub(crate) fn copy_again(
+    node: &Node,
+    image: &MetadataImage,
+    topic: Uuid,
+    index: usize,
+) -> std::io::Result<Option<PathBuf>> {
+    let mut table = ServedTopics::clone(&node.topics.load());
+    let Some(stored) = image.topic_by_id(topic) else { return Ok(None) };
+    let (Some(partition), Some(open)) = (stored.partitions.get(index), table.by_id(topic)) else { return Ok(None) };
+    let fault = open.partitions.get(index).and_then(|open| open.fault());
+    if !matches!(fault, Some(ReplicaFault::Damaged(_))) || !is_held_elsewhere(partition, node.config.node_id) {
+        return Ok(None);
+    }
+    let set_aside = topics::copy_again(node, &mut table, stored, index)?;
+    link::link(&mut table);
+    node.topics.store(Arc::new(table));
+    node.roles.send_modify(|changes| *changes += 1);
+    node.groups.roles_changed();
+    Ok(set_aside)
+}
+
+/// Returns whether another broker leads, and a replica on this one is not needed to keep any committed record.
+fn is_held_elsewhere(partition: &PartitionImage, id: i32) -> bool {
+    let leads = partition.leader == id || partition.leader == NO_LEADER;
+    !leads && !partition.isr.contains(&id) && !partition.elr.contains(&id)
 }
 
 /// Takes deleted topics out of service. Their files are removed after `file.delete.delay.ms`, so that running fetches

@@ -1,5 +1,6 @@
 //! Opening and updating topics in the table.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,6 +77,33 @@ pub(super) fn update(node: &Node, table: &mut ServedTopics, stored: &TopicImage,
     let (name, shared_from) = (old.name.clone(), view.as_ref().map(|view| view.of.clone()));
     let edge = EdgeTopic::new(&name, &config, stages, decoders, view, &partitions, Some(&old.edge));
     table.insert(Topic { name, id: stored.id, config, partitions, shared_from }, edge);
+}
+
+/// Replaces a damaged replica by an empty one, which copies the records of its leader. The damaged log is set aside.
+/// Returns where.
+///
+/// # Errors
+/// The disk fails.
+pub(super) fn copy_again(
+    node: &Node,
+    table: &mut ServedTopics,
+    stored: &TopicImage,
+    index: usize,
+) -> std::io::Result<Option<PathBuf>> {
+    let Some(old) = table.by_id(stored.id).cloned() else { return Ok(None) };
+    let Some(damaged) = old.partitions.get(index) else { return Ok(None) };
+    let set_aside = partition_dirs::set_aside_damaged(&node.data_dir, damaged, table)?;
+    let config = stored_config(node, stored);
+    let assignment = assignment(node, stored, index, &config);
+    let spec = spec(node, stored, index, assignment, &Checkpoints::default());
+    let opening = Opening { spec, config: node.config.partition_config(&config), is_replica: true };
+    let mut partitions = old.partitions.clone();
+    partitions.splice(index..=index, open_partitions(node, vec![opening]));
+    let (name, stages) = (old.name.clone(), old.edge.stages.clone());
+    let decoders = TopicDecoders::new(&stored.decoders);
+    let edge = EdgeTopic::new(&name, &config, stages, decoders, None, &partitions, Some(&old.edge));
+    table.insert(Topic { name, id: stored.id, config, partitions, shared_from: None }, edge);
+    Ok(Some(set_aside))
 }
 
 /// Returns the partitions of a topic with its new configs: the open ones and the added ones.

@@ -74,6 +74,15 @@ pub(crate) enum CommitError {
     Unknown(String),
 }
 
+/// Notes the first reason why the node cannot go on.
+fn fail(fatal: &watch::Sender<Option<String>>, reason: String) {
+    fatal.send_if_modified(|fatal| {
+        let is_first = fatal.is_none();
+        fatal.get_or_insert(reason);
+        is_first
+    });
+}
+
 fn commit_error(error: ProposeError) -> CommitError {
     match error {
         ProposeError::NotLeader { .. } => CommitError::NotController,
@@ -156,7 +165,12 @@ impl Cluster {
         let quorum = RaftQuorum::open(config, Arc::new(disk), machine, Arc::clone(&self.peers)).await;
         let quorum = quorum.map_err(|error| FormError::Quorum(error.to_string()))?;
         self.peers.set_own(self.own_peer(&quorum));
+        let (failed, fatal) = (quorum.failed(), self.fatal.clone());
         let _ = self.quorum.set(Arc::new(quorum));
+        tokio::spawn(async move {
+            let reason = failed.await;
+            fail(&fatal, format!("the metadata cannot be stored: {reason}; start the node again once its disk works"));
+        });
         Ok(())
     }
 
@@ -227,11 +241,7 @@ impl Cluster {
 
     /// Notes that the node cannot go on.
     pub(crate) fn fail(&self, reason: String) {
-        self.fatal.send_if_modified(|fatal| {
-            let is_first = fatal.is_none();
-            fatal.get_or_insert(reason);
-            is_first
-        });
+        fail(&self.fatal, reason);
     }
 
     /// Commits the changes of a draft that was begun on the image of this version. Returns the new version.

@@ -10,9 +10,11 @@
 //! | `mod.rs` | changes that this node decides |
 //! | `auto_create.rs`, `rules.rs` | topics that are created by their use, and the rules for topics |
 //! | `forward.rs` | in a cluster: changes that another node decides, and what the others decided |
+//! | `failing_replicas.rs` | in a cluster: replicas of this broker whose disk fails |
 //! | `sessions.rs` | in a cluster: which brokers are alive, while this node is the controller |
 
 mod auto_create;
+mod failing_replicas;
 mod forward;
 mod rules;
 mod sessions;

@@ -4,8 +4,6 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use millstream_log::LogSlice;
@@ -17,9 +15,6 @@ use tokio::net::TcpStream;
 
 /// The most bytes of one sendfile call, so that a connection does not occupy its worker for long.
 const SENDFILE_BYTES_MAX: usize = 1 << 20;
-
-/// The buffer for reading a range that is not in the page cache.
-const SCRATCH: usize = 64 << 10;
 
 /// The most buffers of one call.
 const SLICES_MAX: usize = 64;
@@ -93,8 +88,11 @@ impl SendQueue {
         stream.try_io(Interest::WRITABLE, || self.try_send(stream))
     }
 
-    /// Reads the next chunk of a file into the page cache, on a thread that may block, unless it is there already.
+    /// Brings a file range into the page cache, on a thread that may block, unless its next chunk is there already.
     /// Otherwise sendfile would wait for the disk on a worker that serves other connections too.
+    ///
+    /// What comes from the disk is checked: it may be damaged. The response has begun, so the connection ends then. The
+    /// log knows its damage, and leaves it out of later responses.
     async fn warm_up(&mut self) -> io::Result<()> {
         let Some(Part::File { slice, sent, warm }) = self.parts.front_mut() else { return Ok(()) };
         if *warm > *sent {
@@ -102,11 +100,12 @@ impl SendQueue {
         }
         let chunk = (slice.len - *sent).min(SENDFILE_BYTES_MAX);
         let start = slice.position + *sent as u64;
-        if !is_cached(&slice.file, start, chunk) {
-            let file = Arc::clone(&slice.file);
-            tokio::task::spawn_blocking(move || read_through(&file, start, chunk)).await??;
-        }
         *warm = *sent + chunk;
+        if slice.is_unchecked() || !is_cached(&slice.file, start, chunk) {
+            let cold = slice.clone();
+            tokio::task::spawn_blocking(move || cold.verify()).await?.map_err(io::Error::other)?;
+            *warm = slice.len;
+        }
         Ok(())
     }
 
@@ -179,16 +178,4 @@ fn is_cached(file: &File, start: u64, len: usize) -> bool {
         !matches!(preadv2(file, &mut buffer, at, ReadWriteFlags::NOWAIT), Err(Errno::AGAIN))
     };
     probe(start) && probe(start + len as u64 - 1)
-}
-
-/// Reads a range to bring it into the page cache.
-fn read_through(file: &File, start: u64, len: usize) -> io::Result<()> {
-    let mut scratch = vec![0; len.min(SCRATCH)];
-    let mut done = 0;
-    while done < len {
-        let part = scratch.len().min(len - done);
-        file.read_exact_at(&mut scratch[..part], start + done as u64)?;
-        done += part;
-    }
-    Ok(())
 }

@@ -186,6 +186,7 @@ impl Membership {
         tidied.map_err(data)?.map_err(data)?;
         broker.controller.open_partitions(checkpoints).await.map_err(data)?;
         tokio::spawn(Arc::clone(&broker.controller).follow_quorum(cluster.applied(), stop.clone()));
+        tokio::spawn(Arc::clone(&broker.controller).watch_replicas(stop.clone()));
         background::start(broker, stop);
         broker.groups.start().await;
         plugins::start(&broker.edge, &broker.changes, stop).await;

@@ -5,7 +5,6 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
@@ -16,6 +15,7 @@ use crate::checkpoint::CheckpointError;
 use crate::config::LogConfig;
 use crate::durability::Unsynced;
 use crate::error::LogError;
+use crate::fault::Faults;
 use crate::file_cache::FileCache;
 use crate::folder::FolderChange;
 use crate::fsutil::{parse_segment_file, remove_if_there, segment_file};
@@ -148,7 +148,7 @@ impl Log {
         list: SegmentList,
         recovery_point: i64,
     ) -> Self {
-        let shared = Shared { dir, list: RwLock::new(list), syncing: Mutex::new(()), poisoned: AtomicBool::new(false) };
+        let shared = Shared { dir, list: RwLock::new(list), syncing: Mutex::new(()), faults: Faults::default() };
         Self {
             reader: LogReader { shared: Arc::new(shared) },
             config,

@@ -111,6 +111,9 @@ pub enum ClusterError {
     /// The broker is fenced, shuts down, or has started again.
     #[error("Broker {0} is fenced, shuts down or has started again, and cannot be in sync.")]
     IneligibleReplica(i32),
+    /// The replica is the last one with every committed record.
+    #[error("No replica but that of broker {0} holds every committed record of the partition.")]
+    LastInSync(i32),
     /// The partition has the leader that the election would give it.
     #[error("Leader election not needed for topic partition.")]
     ElectionNotNeeded,

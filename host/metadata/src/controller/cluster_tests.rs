@@ -243,6 +243,48 @@ fn a_broker_that_lost_records_is_not_eligible() {
     assert_eq!(alter_partition(&image, &rules, &again), Err(ClusterError::RecoveredTwice));
 }
 
+fn leaves(image: &MetadataImage, id: i32, lossy: bool) -> LeaveInSync {
+    let broker_epoch = image.broker(id).expect("it is registered").epoch;
+    LeaveInSync { broker: id, broker_epoch, topic: TOPIC, partition: 0, lossy }
+}
+
+#[test]
+fn a_replica_with_a_failing_disk_leaves_and_another_one_leads() {
+    let (mut image, rules) = replicated();
+    let leave = |image: &mut MetadataImage, id, lossy| {
+        let records = leave_in_sync(image, &rules, &leaves(image, id, lossy))?;
+        apply(image, &records);
+        Ok::<_, ClusterError>(records.len())
+    };
+    assert_eq!(leave(&mut image, 1, false), Ok(1));
+    assert_eq!(state(&image), (2, vec![2, 3], vec![], vec![]));
+    assert_eq!(leave(&mut image, 1, false), Ok(0), "it has left");
+    // A smaller set than min.insync.replicas: the replica that left still holds every committed record.
+    assert_eq!(leave(&mut image, 3, false), Ok(1));
+    assert_eq!(state(&image), (2, vec![2], vec![3], vec![]));
+    assert_eq!(leave(&mut image, 2, false), Ok(0), "it stays the leader while no other one is in sync");
+    assert_eq!(leave(&mut image, 2, true), Ok(1), "damaged, it cannot lead any more");
+    assert_eq!(state(&image), (3, vec![3], vec![], vec![]));
+    assert_eq!(leave(&mut image, 3, true), Err(ClusterError::LastInSync(3)));
+    assert_eq!(leave(&mut image, 3, false), Err(ClusterError::LastInSync(3)));
+    assert_eq!(state(&image), (3, vec![3], vec![], vec![]));
+}
+
+#[test]
+fn a_damaged_leader_waits_for_a_replica_that_is_down_and_holds_every_record() {
+    let (mut image, rules) = replicated();
+    fence(&mut image, 2);
+    fence(&mut image, 3);
+    assert_eq!(state(&image), (1, vec![1], vec![3], vec![]));
+    // With a full disk it goes on to lead.
+    assert_eq!(leave_in_sync(&image, &rules, &leaves(&image, 1, false)), Ok(Vec::new()));
+    let records = leave_in_sync(&image, &rules, &leaves(&image, 1, true)).expect("others hold the records");
+    apply(&mut image, &records);
+    assert_eq!((state(&image).0, &state(&image).2[..]), (NO_LEADER, &[3][..]));
+    restart(&mut image, &rules, 3, true);
+    assert_eq!(state(&image), (3, vec![3], vec![], vec![]));
+}
+
 #[test]
 fn a_broker_with_an_empty_folder_leads_only_what_no_other_replica_can_have() {
     let (mut image, rules) = replicated();

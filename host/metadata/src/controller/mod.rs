@@ -11,6 +11,7 @@ mod configs;
 mod elections;
 mod error;
 mod features;
+mod leave_in_sync;
 mod partition_edit;
 mod partitions;
 mod placement;
@@ -28,6 +29,7 @@ pub use configs::{ConfigChange, ConfigEdit, ConfigOperation};
 pub use elections::{balance, elect};
 pub use error::ControllerError;
 pub use features::{FeatureError, FeatureUpdate, FeatureUpdates, MILLSTREAM_VERSION, UpgradeType};
+pub use leave_in_sync::{LeaveInSync, leave_in_sync};
 pub use partition_edit::Election;
 pub use producer_ids::PRODUCER_ID_BLOCK;
 pub use reassignments::{Reassignment, reassign};
@@ -95,6 +97,8 @@ pub enum Request {
     },
     /// Changes an in-sync set, at the request of its leader.
     AlterPartition(AlterPartition),
+    /// Takes a replica out of the in-sync set, at the request of its broker.
+    LeaveInSync(LeaveInSync),
     /// Removes a broker from the cluster.
     UnregisterBroker {
         /// Its id.
@@ -192,6 +196,7 @@ pub fn decide<R: TopicRules>(
             Ok(vec![elect(image, rules, *election, *topic, *partition)?])
         }
         Request::AlterPartition(request) => Ok(alter_partition(image, rules, request)?),
+        Request::LeaveInSync(request) => Ok(leave_in_sync(image, rules, request)?),
         Request::UnregisterBroker { id } => Ok(unregister(image, rules, *id)?),
         Request::RegisterBroker(registration) => Ok(register(image, rules, registration)?.1),
         Request::Heartbeat(sent) => Ok(heartbeat(image, rules, *sent)?.1),

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use openraft::error::{CheckIsLeaderError, ClientWriteError, InitializeError, RaftError};
+use openraft::error::{CheckIsLeaderError, ClientWriteError, Fatal, InitializeError, RaftError};
 use openraft::{Raft, Snapshot};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -190,6 +190,23 @@ impl RaftQuorum {
         self.tasks.iter().for_each(JoinHandle::abort);
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "the quorum did not stop cleanly");
+        }
+    }
+
+    /// Waits until this node cannot take part any more, and returns why: its storage has failed.
+    pub fn failed(&self) -> impl Future<Output = String> + Send + 'static {
+        let mut metrics = self.raft.metrics();
+        async move {
+            loop {
+                match &metrics.borrow_and_update().running_state {
+                    Ok(()) | Err(Fatal::Stopped) => {}
+                    Err(error) => return error.to_string(),
+                }
+                if metrics.changed().await.is_err() {
+                    // It was stopped.
+                    std::future::pending::<()>().await;
+                }
+            }
         }
     }
 

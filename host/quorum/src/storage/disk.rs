@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 
 /// The operations on a voter's folder. A simulator brings its own.
 ///
@@ -17,6 +19,10 @@ pub trait Disk: Send + Sync + 'static {
     fn read(&self, name: &str, bytes_max: u64) -> io::Result<Vec<u8>>;
     /// Appends bytes to a file, which is created if it is missing.
     fn append(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
+    /// Takes space for the first `length` bytes of a file, so that appends work on a full disk. Its length stays.
+    fn reserve(&self, _name: &str, _length: u64) -> io::Result<()> {
+        Ok(())
+    }
     /// Cuts a file to a length.
     fn truncate(&self, name: &str, length: u64) -> io::Result<()>;
     /// Makes the bytes of a file durable.
@@ -82,6 +88,14 @@ impl Disk for FileDisk {
 
     fn append(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.file(name)?.as_ref().write_all(bytes)
+    }
+
+    fn reserve(&self, name: &str, length: u64) -> io::Result<()> {
+        match fallocate(&*self.file(name)?, FallocateFlags::KEEP_SIZE, 0, length) {
+            // Some file systems cannot.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            reserved => Ok(reserved?),
+        }
     }
 
     fn truncate(&self, name: &str, length: u64) -> io::Result<()> {

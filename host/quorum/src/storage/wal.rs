@@ -17,6 +17,8 @@ use super::frame::{HEADER, PAYLOAD_BYTES_MAX, Purged, Record, is_torn, payload};
 
 /// The length from which a segment is followed by a new one.
 pub const SEGMENT_BYTES: u64 = 16 << 20;
+/// The space on the disk that is taken in advance. Changes of the metadata go on while records have filled the disk.
+const RESERVED_BYTES: u64 = 4 << 20;
 /// The longest segment: the last frame begins below the limit.
 const FILE_BYTES_MAX: u64 = SEGMENT_BYTES + (HEADER + PAYLOAD_BYTES_MAX) as u64;
 /// The largest proposal.
@@ -77,6 +79,8 @@ pub struct Wal {
     segments: VecDeque<Segment>,
     /// The length of the last segment.
     length: u64,
+    /// The length of the last segment for which space was taken.
+    reserved: u64,
     directory_id: Uuid,
     vote: Option<Bytes>,
     purged: Option<Purged>,
@@ -98,6 +102,7 @@ impl Wal {
             segment_bytes: segment_bytes.min(SEGMENT_BYTES),
             segments: VecDeque::new(),
             length: 0,
+            reserved: 0,
             directory_id: Uuid::new_v4(),
             vote: None,
             purged: None,
@@ -121,6 +126,7 @@ impl Wal {
             Some(_) if wal.length == 0 => wal.write_head()?,
             Some(_) => wal.sync_tail()?,
         }
+        wal.reserve(0);
         Ok(wal)
     }
 
@@ -297,7 +303,7 @@ impl Wal {
 
     fn begin_segment(&mut self, sequence: u64) -> Result<(), StorageError> {
         self.segments.push_back(Segment { sequence, last_index: None });
-        self.length = 0;
+        (self.length, self.reserved) = (0, 0);
         self.write_head()
     }
 
@@ -314,11 +320,26 @@ impl Wal {
     fn write_frame(&mut self, record: &Record) -> Result<(), StorageError> {
         let frame = record.frame().map_err(|size| StorageError::TooLarge(size, PAYLOAD_BYTES_MAX))?;
         let sequence = self.last_sequence();
+        self.reserve(frame.len() as u64);
         let name = name(sequence);
         let written = self.disk.append(&name, &frame).and_then(|()| self.disk.sync(&name));
         self.check(sequence, written)?;
         self.length += frame.len() as u64;
         Ok(())
+    }
+
+    /// Takes space for the next frames, once half of it is used.
+    fn reserve(&mut self, frame: u64) {
+        let end = self.length + frame;
+        if end + RESERVED_BYTES / 2 <= self.reserved {
+            return;
+        }
+        self.reserved = end + RESERVED_BYTES;
+        let name = name(self.last_sequence());
+        if let Err(error) = self.disk.reserve(&name, self.reserved) {
+            // The frame may fit all the same.
+            tracing::warn!("cannot take space for {}: {error}", self.disk.path(&name).display());
+        }
     }
 
     /// Makes what was read durable: a killed process may have left bytes that are not.

@@ -1,0 +1,198 @@
+//! In a cluster: replicas of this broker whose disk fails.
+//!
+//! | Fault | What happens |
+//! |---|---|
+//! | the disk is full | the replica leaves the in-sync set until there is space |
+//! | damaged bytes, or a failed fsync | it leaves the set, its log is set aside, and it is copied again |
+//! | the log cannot be opened | it leaves the set until a restart |
+//!
+//! A replica that leads gives its leadership away. The last replica with every committed record stays what it is.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_metadata::PartitionImage;
+use millstream_metadata::controller::{LeaveInSync, Request};
+use millstream_partition::{Partition, ReplicaFault};
+use rustix::fs::statvfs;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use uuid::Uuid;
+
+use super::Controller;
+use crate::apply;
+use crate::blocking::blocking;
+
+/// The time for which a fault may be unknown to the controller.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// The pause before the controller is asked again.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// The free space in bytes with which replicas go on after a full disk.
+const SPACE_TO_GO_ON: u64 = 16 << 20;
+
+/// How often a replica is copied again by one process. A disk that damages each copy is not trusted for longer.
+const COPIES_MAX: u32 = 3;
+
+/// A replica with a fault.
+struct Failing {
+    topic_id: Uuid,
+    partition: Arc<Partition>,
+    fault: ReplicaFault,
+}
+
+/// What is known about replicas with faults.
+#[derive(Default)]
+struct History {
+    /// When the controller is asked next, of those that have a fault now.
+    asked_next: HashMap<(Uuid, i32), Instant>,
+    copies: HashMap<(Uuid, i32), u32>,
+}
+
+impl Controller {
+    /// Looks after the replicas of this broker whose disk fails, until `stop` says so.
+    pub(crate) async fn watch_replicas(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        let mut tick = interval(PERIOD);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut history = History::default();
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+            let failing = self.failing_replicas();
+            history.asked_next.retain(|key, _| failing.iter().any(|one| one.key() == *key));
+            for one in failing {
+                self.look_after(&one, &mut history).await;
+            }
+        }
+    }
+
+    fn failing_replicas(&self) -> Vec<Failing> {
+        let topics = self.node.topics.load();
+        let replicas = topics.iter().flat_map(|topic| topic.own_partitions().iter().map(|one| (topic.id, one)));
+        let failing = |(topic_id, partition): (Uuid, &Arc<Partition>)| {
+            let fault = partition.fault()?;
+            Some(Failing { topic_id, partition: Arc::clone(partition), fault })
+        };
+        replicas.filter_map(failing).collect()
+    }
+
+    async fn look_after(self: &Arc<Self>, failing: &Failing, history: &mut History) {
+        let (topic, partition) = (failing.partition.topic(), failing.partition.index());
+        let is_new = !history.asked_next.contains_key(&failing.key());
+        if is_new {
+            tracing::error!(topic, partition, "this replica cannot be in sync: {}", failing.reason());
+            history.asked_next.insert(failing.key(), Instant::now());
+        }
+        if failing.fault == ReplicaFault::Full && self.go_on_after_full(failing).await {
+            return;
+        }
+        let image = self.metadata.image();
+        let Some(stored) = image.partition(failing.topic_id, partition) else { return };
+        if failing.counts(stored, self.node.config.node_id) {
+            if history.asked_next.get(&failing.key()).is_some_and(|at| *at <= Instant::now()) {
+                history.asked_next.insert(failing.key(), Instant::now() + RETRY_AFTER);
+                self.leave_in_sync(failing).await;
+            }
+        } else if let ReplicaFault::Damaged(_) = failing.fault {
+            let copies = history.copies.entry(failing.key()).or_default();
+            if *copies < COPIES_MAX && self.copy_again(failing).await {
+                *copies += 1;
+            }
+        }
+    }
+
+    /// Asks the controller to take a replica out of the in-sync set.
+    async fn leave_in_sync(self: &Arc<Self>, failing: &Failing) {
+        let broker = self.node.config.node_id;
+        let Some(registered) = self.metadata.image().broker(broker).map(|broker| broker.epoch) else { return };
+        let (topic, partition) = (failing.partition.topic(), failing.partition.index());
+        let request = LeaveInSync {
+            broker,
+            broker_epoch: registered,
+            topic: failing.topic_id,
+            partition,
+            lossy: failing.is_lossy(),
+        };
+        match self.submit_one(Request::LeaveInSync(request), false).await {
+            Ok(records) if !records.is_empty() => {
+                tracing::warn!(topic, partition, "this replica has left the in-sync set");
+            }
+            // Another replica may come back.
+            Ok(_) => failing.partition.report("this replica stays in sync", &"no other one can lead"),
+            Err(error) => failing.partition.report("this replica stays in sync", &error),
+        }
+    }
+
+    /// Copies a damaged replica again, if another broker leads. Returns whether it does.
+    async fn copy_again(self: &Arc<Self>, failing: &Failing) -> bool {
+        let changes = Arc::clone(&self.changes).lock_owned().await;
+        let (controller, topic_id, index) = (Arc::clone(self), failing.topic_id, failing.partition.index());
+        let copied = blocking(move || {
+            let _changes = changes;
+            let image = controller.applied.lock().clone();
+            let (Some(image), Ok(index)) = (image, usize::try_from(index)) else { return Ok(None) };
+            apply::copy_again(&controller.node, &image, topic_id, index)
+        });
+        let topic = failing.partition.topic();
+        match copied.await {
+            Ok(Ok(None)) => false,
+            Ok(Ok(Some(folder))) => {
+                let (partition, folder) = (index, folder.display());
+                tracing::warn!(topic, partition, "a damaged log is set aside as {folder}; the replica is copied again");
+                true
+            }
+            Ok(Err(error)) => {
+                tracing::error!(topic, partition = index, "a damaged replica cannot be set aside: {error}");
+                true
+            }
+            Err(error) => {
+                tracing::error!(topic, partition = index, "a damaged replica cannot be set aside: {error}");
+                true
+            }
+        }
+    }
+
+    /// Lets a replica go on if its disk has space again. Returns whether it does.
+    async fn go_on_after_full(&self, failing: &Failing) -> bool {
+        let (folder, partition) = (self.node.data_dir.clone(), Arc::clone(&failing.partition));
+        let went_on = blocking(move || {
+            let space = statvfs(&folder).map(|status| status.f_bavail.saturating_mul(status.f_frsize));
+            space.is_ok_and(|space| space >= SPACE_TO_GO_ON) && partition.go_on_after_full().is_ok()
+        });
+        if !went_on.await.unwrap_or(false) {
+            return false;
+        }
+        let (topic, partition) = (failing.partition.topic(), failing.partition.index());
+        tracing::info!(topic, partition, "the disk has space again: this replica goes on");
+        // Its leader is fetched from again.
+        self.node.roles.send_modify(|changes| *changes += 1);
+        true
+    }
+}
+
+impl Failing {
+    fn key(&self) -> (Uuid, i32) {
+        (self.topic_id, self.partition.index())
+    }
+
+    /// Returns whether the replica may lack records that it has confirmed.
+    fn is_lossy(&self) -> bool {
+        self.fault != ReplicaFault::Full
+    }
+
+    /// Returns whether the replica counts as one that holds every committed record.
+    fn counts(&self, stored: &PartitionImage, id: i32) -> bool {
+        stored.isr.contains(&id) || (self.is_lossy() && stored.elr.contains(&id))
+    }
+
+    fn reason(&self) -> &str {
+        match &self.fault {
+            ReplicaFault::Full => "its disk is full; it goes on when there is space",
+            ReplicaFault::Offline(reason) | ReplicaFault::Damaged(reason) => reason,
+        }
+    }
+}

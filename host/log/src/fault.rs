@@ -1,0 +1,86 @@
+//! What keeps a log from its work, as far as the log has noticed. A replica with a fault must not count as in sync.
+
+use std::io;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::LogError;
+use crate::log::{Log, LogReader};
+
+/// What keeps a log from its work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogFault {
+    /// The disk had no space for an append. It is over once there is space, see [`LogReader::clear_full`].
+    Full,
+    /// An fsync or a repair failed: what the kernel holds of the log may differ from the disk.
+    Poisoned,
+    /// Stored bytes are damaged, with the file and the position.
+    Damaged(String),
+}
+
+/// The faults of one log.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    /// Set for ever by a failed fsync, by a failed append that could not be undone, and by [`Log::retire`].
+    pub(crate) poisoned: AtomicBool,
+    full: AtomicBool,
+    damage: OnceLock<String>,
+}
+
+impl Faults {
+    /// Notes the fault that an error shows, if it shows one.
+    pub(crate) fn note(&self, error: &LogError) {
+        match error {
+            LogError::Io { source, .. } if is_full(source) => self.full.store(true, Ordering::Release),
+            LogError::Corrupt { .. } => drop(self.damage.set(error.to_string())),
+            _ => {}
+        }
+    }
+
+    /// Returns whether damage was found.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damage.get().is_some()
+    }
+}
+
+/// Returns whether an error says that the disk is full.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+impl LogReader {
+    /// Returns what keeps the log from its work. The fault that lasts longest comes first.
+    pub fn fault(&self) -> Option<LogFault> {
+        let faults = &self.shared.faults;
+        if let Some(damage) = faults.damage.get() {
+            return Some(LogFault::Damaged(damage.clone()));
+        }
+        if faults.poisoned.load(Ordering::Acquire) {
+            return Some(LogFault::Poisoned);
+        }
+        faults.full.load(Ordering::Acquire).then_some(LogFault::Full)
+    }
+
+    /// Returns whether the log has a fault.
+    pub fn has_fault(&self) -> bool {
+        let faults = &self.shared.faults;
+        faults.is_damaged() || faults.poisoned.load(Ordering::Acquire) || faults.full.load(Ordering::Acquire)
+    }
+
+    /// Notes that the disk has space again.
+    pub fn clear_full(&self) {
+        self.shared.faults.full.store(false, Ordering::Release);
+    }
+}
+
+impl Log {
+    /// Returns whether the log has a fault.
+    pub fn has_fault(&self) -> bool {
+        self.reader.has_fault()
+    }
+
+    /// Notes the fault that a failed append shows.
+    pub(crate) fn note_fault(&self, error: &LogError) {
+        self.shared().faults.note(error);
+    }
+}

@@ -1,0 +1,48 @@
+//! What keeps a replica from being in sync, and the end of it.
+
+use millstream_log::LogFault;
+
+use crate::error::PartitionError;
+use crate::fsync_queue::SyncSource;
+use crate::partition::{LogState, Partition};
+
+/// What keeps a replica from being in sync.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReplicaFault {
+    /// The disk is full. The records that the replica has confirmed are there.
+    Full,
+    /// The log cannot be opened, and why. A restart may help.
+    Offline(String),
+    /// Records are damaged, or may not be on the disk, and why. The replica has to be copied again.
+    Damaged(String),
+}
+
+impl Partition {
+    /// Returns what keeps this replica from being in sync; `None` for one that works, or is on other brokers only.
+    #[must_use]
+    pub fn fault(&self) -> Option<ReplicaFault> {
+        let Ok(reader) = self.reader() else {
+            return match &self.state.lock().log {
+                LogState::Offline { reason, is_damaged: true } => Some(ReplicaFault::Damaged(reason.to_string())),
+                LogState::Offline { reason, .. } => Some(ReplicaFault::Offline(reason.to_string())),
+                _ => None,
+            };
+        };
+        match reader.fault()? {
+            LogFault::Full => Some(ReplicaFault::Full),
+            LogFault::Damaged(damage) => Some(ReplicaFault::Damaged(damage)),
+            LogFault::Poisoned => Some(ReplicaFault::Damaged("an fsync or a repair failed".to_owned())),
+        }
+    }
+
+    /// Lets a replica go on whose disk has space again. First syncs what it appended, which the full disk may have
+    /// prevented. Blocks for the disk.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn go_on_after_full(&self) -> Result<(), PartitionError> {
+        self.sync()?;
+        self.reader()?.clear_full();
+        Ok(())
+    }
+}
