@@ -1,12 +1,17 @@
 //! What followers of a cluster do for consumers, and how fast they copy what they lack.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use millstream_client::{Admin, ClientConfig, NewTopic, Producer, ProducerConfig, ProducerRecord, TopicPartition};
-use millstream_tests::{Cluster, wait_until};
+use millstream_client::{
+    Admin, BrokerDescription, ClientConfig, Consumer, ConsumerConfig, NewTopic, Producer, ProducerConfig,
+    ProducerRecord, TopicPartition,
+};
+use millstream_tests::{BrokerBuilder, Cluster, wait_until};
 use millstream_wire::ErrorCode;
 use millstream_wire::messages::*;
+use rustix::process::{Signal, kill_process};
 use uuid::Uuid;
 
 use crate::support::Raw;
@@ -42,21 +47,33 @@ fn topic_with_records(cluster: &Cluster) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let admin = Admin::new(ClientConfig::new(&cluster.bootstrap())).expect("valid configs");
-        create(&admin, 3).await;
+        create(&admin, 1, 3, 3).await;
         produce(cluster, 10, 1).await;
     });
 }
 
-/// Creates the topic `t` with one partition, when all brokers are there.
-async fn create(admin: &Admin, replication_factor: i16) {
+/// Creates a view of `t` that shows all records, and returns its id.
+fn create_view(cluster: &Cluster) -> Uuid {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let configs = [("view.of", "t"), ("stage.filter", r#"contains{"text":"x"}"#)];
+    let configs = configs.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let view = NewTopic { name: "v".to_owned(), partitions: None, replication_factor: None, configs };
+    runtime.block_on(async {
+        let admin = Admin::new(ClientConfig::new(&cluster.bootstrap())).expect("valid configs");
+        admin.create_topics(&[view]).await.expect("created").remove(0)
+    })
+}
+
+/// Creates the topic `t` when all brokers are there.
+async fn create(admin: &Admin, partitions: i32, factor: i16, brokers: usize) {
     let deadline = Instant::now() + PATIENCE;
-    while admin.describe_cluster().await.expect("a cluster").brokers.iter().filter(|broker| !broker.fenced).count() < 3
-    {
+    let alive = |brokers: &[BrokerDescription]| brokers.iter().filter(|broker| !broker.fenced).count();
+    while alive(&admin.describe_cluster().await.expect("a cluster").brokers) < brokers {
         assert!(Instant::now() < deadline, "a broker is missing");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let (name, partitions, factor) = ("t".to_owned(), Some(1), Some(replication_factor));
-    let topic = NewTopic { name, partitions, replication_factor: factor, configs: Default::default() };
+    let (name, partitions, replication_factor) = ("t".to_owned(), Some(partitions), Some(factor));
+    let topic = NewTopic { name, partitions, replication_factor, configs: Default::default() };
     admin.create_topics(&[topic]).await.expect("created");
 }
 
@@ -115,8 +132,87 @@ fn a_consumer_reads_from_a_replica_in_its_rack() {
         ErrorCode::UNKNOWN_LEADER_EPOCH,
     ];
     assert_eq!(codes, expected);
+    // A view is there as well.
+    let view = create_view(&cluster);
+    let sent = fetch(cluster.address(leader), 18, &near(follower), (view, at(0, epoch).1));
+    assert_eq!((sent.preferred_read_replica, sent.records.len()), (follower, 0));
+    let read = wait_until("the view on the follower", PATIENCE, || {
+        let read = fetch(cluster.address(follower), 18, &near(follower), (view, at(0, epoch).1));
+        (read.error_code == ErrorCode::NONE).then_some(read)
+    });
+    assert!(read.records.len() > 0);
     let old = fetch(cluster.address(follower), 10, "", (Uuid::nil(), at(0, epoch).1));
     assert_eq!(old.error_code, ErrorCode::NOT_LEADER_OR_FOLLOWER, "before version 11 only the leader serves");
+}
+
+#[test]
+fn our_consumer_reads_on_from_its_rack_while_the_leader_is_paused() {
+    let racks = |id: usize, node: BrokerBuilder| node.set("broker.rack", &format!("r{id}"));
+    let mut cluster = Cluster::start_with(3, &[BY_RACK], racks);
+    topic_with_records(&cluster);
+    let (id, found) = partition(cluster.address(1), "t", 3);
+    let leader = found.leader_id;
+    let follower = found.isr_nodes.iter().copied().find(|node| *node != leader).expect("a follower");
+    let (rack, epoch) = (format!("r{follower}"), found.leader_epoch);
+    let has = |cluster: &Cluster, records: i64| {
+        wait_until("the follower to have the records", PATIENCE, || {
+            let target = FetchPartition { current_leader_epoch: epoch, partition_max_bytes: 1, ..Default::default() };
+            let read = fetch(cluster.address(follower), 18, "", (id, target.clone()));
+            let sent = fetch(cluster.address(leader), 18, &rack, (id, target));
+            (read.high_watermark == records && sent.preferred_read_replica == follower).then_some(())
+        });
+    };
+    has(&cluster, 10);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let mut config = ConsumerConfig::new(&cluster.bootstrap());
+    config.set("auto.offset.reset", "earliest").expect("a config");
+    config.set("client.rack", &rack).expect("a config");
+    let consumer = Consumer::builder(config).build().expect("valid configs");
+    let target = TopicPartition::new("t", 0);
+    let read = |count: usize| {
+        let (mut got, deadline) = (0, Instant::now() + PATIENCE);
+        while got < count {
+            assert!(Instant::now() < deadline, "{got} records of {count}");
+            got += runtime.block_on(consumer.poll(Duration::from_millis(100))).expect("no error").len();
+        }
+        assert_eq!(got, count);
+    };
+    runtime.block_on(async { consumer.assign([target.clone()]) }).expect("it has no group");
+    read(10);
+    consumer.pause([&target]);
+    runtime.block_on(produce(&cluster, 10, 1));
+    has(&cluster, 20);
+    let paused = cluster.node_of(leader).pid();
+    kill_process(paused, Signal::STOP).expect("a signal");
+    consumer.resume([&target]);
+    read(10);
+    let state = std::fs::read_to_string(format!("/proc/{}/stat", paused.as_raw_nonzero())).expect("a process");
+    assert!(state.contains(") T "), "the leader was paused all the time: {state}");
+    cluster.kill(leader);
+    wait_until("another leader", PATIENCE, || {
+        let (_, now) = partition(cluster.address(follower), "t", 2);
+        (now.leader_id != leader).then_some(())
+    });
+    runtime.block_on(produce(&cluster, 10, 1));
+    read(10);
+}
+
+#[test]
+fn replicas_are_spread_over_racks() {
+    let racks = |id: usize, node: BrokerBuilder| node.set("broker.rack", if id <= 2 { "a" } else { "b" });
+    let cluster = Cluster::start_with(4, &[("default.replication.factor", "2")], racks);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let described = runtime.block_on(async {
+        let admin = Admin::new(ClientConfig::new(&cluster.bootstrap())).expect("valid configs");
+        create(&admin, 8, 2, 4).await;
+        admin.describe_topics(&["t".to_owned()]).await.expect("it exists").remove(0)
+    });
+    for partition in &described.partitions {
+        let racks: Vec<bool> = partition.replicas.iter().map(|id| *id <= 2).collect();
+        assert!(racks.len() == 2 && racks[0] != racks[1], "{partition:?}");
+    }
+    let leaders: BTreeSet<_> = described.partitions.iter().map(|partition| partition.replicas[0]).collect();
+    assert_eq!(leaders.len(), 4, "{leaders:?}");
 }
 
 /// The size and the number of the records of a move, and the rate of its throttle in a second.
@@ -148,7 +244,7 @@ fn throttled_move(rate: &str, replicas: &str) -> Duration {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let admin = runtime.block_on(async {
         let admin = Admin::new(ClientConfig::new(&cluster.bootstrap())).expect("valid configs");
-        create(&admin, 1).await;
+        create(&admin, 1, 1, 3).await;
         produce(&cluster, RECORDS, RECORD).await;
         admin
     });

@@ -32,7 +32,9 @@ pub(crate) fn trials() -> Vec<Trial> {
     });
     let name = "python::with_confluent_kafka::failover";
     let on_three_nodes = crate::trial(name, "MILLSTREAM_PYTHON", over_failovers);
-    on_one_node.chain([on_three_nodes]).collect()
+    let name = "python::with_confluent_kafka::near_reads";
+    let in_racks = crate::trial(name, "MILLSTREAM_PYTHON", near_reads);
+    on_one_node.chain([on_three_nodes, in_racks]).collect()
 }
 
 /// Returns a script with its command and the address of the broker.
@@ -54,6 +56,14 @@ fn over_failovers(python: &str) {
     std::fs::write(&end, "").expect("a file of the test's own");
     let output = client.join().expect("the client ends well");
     assert!(output.ends_with("failover: ok\n"), "{output}");
+}
+
+/// Lets librdkafka read from the replica in its rack.
+fn near_reads(python: &str) {
+    let selector = ("replica.selector.class", "org.apache.kafka.common.replica.RackAwareReplicaSelector");
+    let cluster = Cluster::start_with(3, &[selector], |id, node| node.set("broker.rack", &format!("r{id}")));
+    let output = script(python, "with_confluent_kafka", "near-reads", &cluster.bootstrap()).succeed();
+    assert!(output.ends_with("near-reads: ok\n"), "{output}");
 }
 
 fn run(python: &str, name: &str, command: &str) {

@@ -1,6 +1,7 @@
 """confluent-kafka, the newest librdkafka."""
 
 import collections
+import json
 import os
 import sys
 import time
@@ -292,5 +293,31 @@ def failover(bootstrap):
     assert len(wanted) > 1000, len(wanted)
 
 
-common.main({"failover": failover, "view-group": view_group, "view-gap": view_gap, "round-trip": round_trip, "group": group, "admin": admin, "refusals": refusals,
+def near_reads(bootstrap):
+    """Reads with the rack of each node in turn. The statistics of librdkafka say from which nodes the bytes came."""
+    topic, count, size = "confluent-near", 2000, 1000
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.create_topics([NewTopic(topic, 1, 3)])[topic].result(common.PATIENCE_S)
+    deliver(producer(bootstrap), topic, [(0, None, b"x" * size, [])] * count)
+    for node in (1, 2, 3):
+        received = {}
+
+        def note(statistics):
+            brokers = json.loads(statistics)["brokers"].values()
+            received.update({broker["nodeid"]: broker["rxbytes"] for broker in brokers if broker["nodeid"] > 0})
+
+        consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "near", "auto.offset.reset": "earliest",
+                             "client.rack": f"r{node}", "statistics.interval.ms": 100, "stats_cb": note})
+        consumer.assign([TopicPartition(topic, 0, 0)])
+        end, got = time.monotonic() + common.PATIENCE_S, 0
+        while got < count or sum(received.values()) < count * size:
+            assert time.monotonic() < end, (got, received)
+            for message in consumer.consume(500, 0.2):
+                assert not message.error(), message.error()
+                got += 1
+        consumer.close()
+        assert received[node] > 0.9 * sum(received.values()), (node, received)
+
+
+common.main({"failover": failover, "near-reads": near_reads, "view-group": view_group, "view-gap": view_gap, "round-trip": round_trip, "group": group, "admin": admin, "refusals": refusals,
              "transactions": transactions, "deletions": deletions, "consumer-protocol": consumer_protocol})

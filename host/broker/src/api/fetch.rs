@@ -164,11 +164,11 @@ impl Plan {
             let name = found.as_ref().map_or(&asked.topic, |topic| &topic.name).clone();
             let served = found.ok().cloned();
             let is_scanned = served.as_ref().is_some_and(|topic| is_scanned(topic, &targets));
-            let is_stored = served.as_ref().is_some_and(|topic| topic.edge.is_read_as_stored());
-            if let (true, Some(reader)) = (is_stored, &reader) {
+            let by_followers = served.as_ref().is_some_and(|topic| topic.edge.is_served_by_followers());
+            if let (true, Some(reader)) = (by_followers, &reader) {
                 targets.iter_mut().for_each(|target| target.preferred = target.preferred(reader));
             }
-            let from_any_replica = is_tool || (is_stored && context.version >= preferred::SINCE);
+            let from_any_replica = is_tool || (by_followers && context.version >= preferred::SINCE);
             TargetTopic { name, id: asked.topic_id, served, from_any_replica, is_scanned, targets }
         });
         let topics = topics.collect();
@@ -280,13 +280,18 @@ impl Target {
 }
 
 impl TargetTopic {
+    /// Checks that this broker may serve a partition in the epoch that the client knows.
+    fn check(&self, target: &Target, partition: &Partition) -> Result<(), ApiError> {
+        match self.from_any_replica {
+            true => partition.check_epoch(target.leader_epoch)?,
+            false => partition.check_leader(target.leader_epoch)?,
+        }
+        Ok(())
+    }
+
     fn read(&self, target: &Target, max_bytes: usize, at_least_one: bool) -> Result<PartitionRead, ApiError> {
         let partition = target.partition.as_ref().map_err(Clone::clone)?;
-        if self.from_any_replica {
-            partition.check_epoch(target.leader_epoch)?;
-        } else {
-            partition.check_leader(target.leader_epoch)?;
-        }
+        self.check(target, partition)?;
         let read = match target.preferred {
             Some(_) => partition.read(target.offset, 0, false)?,
             None => partition.read(target.offset, max_bytes, at_least_one)?,

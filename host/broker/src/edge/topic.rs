@@ -14,8 +14,8 @@ use tokio::sync::Mutex;
 use super::decoders::TopicDecoders;
 use super::plugins;
 use super::topic_stages::{ActiveStages, TopicStages};
-use super::view::link::View;
-use crate::config::{CompressionType, TopicConfig};
+use super::view::link::{Layer, View};
+use crate::config::{CompressionType, FailurePolicy, TopicConfig};
 use crate::error::ApiError;
 use crate::topics::{Served, TopicTable, is_internal};
 
@@ -127,9 +127,16 @@ impl EdgeTopic {
         self.view.is_some() || self.decoders.is_some()
     }
 
-    /// Returns whether clients get all batches as they are stored. Then every replica may serve them.
-    pub(crate) fn is_read_as_stored(&self) -> bool {
-        !self.reads_records() && matches!(self.stages, TopicStages::None)
+    /// Returns whether followers serve the topic too. That needs batches that are sent as they are stored, or a view
+    /// without dead letters: the leader remembers which of them are written.
+    pub(crate) fn is_served_by_followers(&self) -> bool {
+        let has_letters = |stages: &ActiveStages| stages.filter_policy == FailurePolicy::DeadLetter;
+        let is_plain = |layer: &Layer| layer.stages.as_ref().is_ok_and(|stages| !has_letters(stages));
+        self.decoders.is_none()
+            && match &self.view {
+                Some(view) => view.layers.iter().all(is_plain),
+                None => matches!(self.stages, TopicStages::None),
+            }
     }
 
     /// Returns whether a partition may hold batches in a private format, which no client reads as they are. Call it

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use millstream_metadata::MetadataRecord;
 use millstream_partition::replica::LeaderView;
 use millstream_partition::{Acks, Assignment, PartitionError};
 use millstream_wire::ErrorCode;
@@ -10,7 +11,8 @@ use millstream_wire::messages::{FetchRequest, ReplicaState};
 use tokio::time::{sleep, timeout};
 
 use super::connection::Connection;
-use crate::cluster_for_tests::{Node, TOPIC, two_brokers};
+use crate::api::request_stats;
+use crate::cluster_for_tests::{Node, TOPIC, two_brokers, two_brokers_set};
 
 impl Node {
     fn log_file(&self) -> PathBuf {
@@ -92,6 +94,34 @@ async fn a_follower_that_stops_leaves_the_in_sync_set_and_one_that_returns_joins
     committed.await.expect("committed");
     nodes[0].isr_becomes(&[0, 1]).await;
     equal(&nodes, 6).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_is_held_back_waits_without_many_fetches() {
+    let name = "leader.replication.throttled.replicas".to_owned();
+    let throttled = MetadataRecord::TopicConfigChanged { id: TOPIC, name, value: Some("0:0".to_owned()) };
+    let rate = "leader.replication.throttled.rate";
+    let nodes = two_brokers_set(&[&format!("{rate}=1"), "replica.fetch.max.bytes=1"], &[throttled]).await;
+    for _ in 0..3 {
+        let end = nodes[0].append(5);
+        let committed = nodes[0].partition().committed(end, Acks::All);
+        timeout(Duration::from_secs(60), committed).await.expect("one in sync is not held back").expect("committed");
+    }
+    nodes[1].stop_fetching().await;
+    nodes[0].append(5);
+    nodes[0].isr_becomes(&[0]).await;
+    let fetches = || {
+        let stats = request_stats(&nodes[0].broker.request_metrics);
+        stats.iter().find(|api| api.api == "Fetch").expect("it is served").requests
+    };
+    nodes[1].fetch();
+    let before = fetches();
+    sleep(Duration::from_secs(1)).await;
+    assert!((1..20).contains(&(fetches() - before)), "{} fetches", fetches() - before);
+    assert_eq!(*nodes[0].partition().isr(), [0], "the rate allows no batch");
+    let (broker, value) = (Some(0), Some("1000000".to_owned()));
+    nodes[0].change(&[MetadataRecord::BrokerConfigChanged { broker, name: rate.to_owned(), value }]);
+    nodes[0].isr_becomes(&[0, 1]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

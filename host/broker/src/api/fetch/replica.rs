@@ -152,13 +152,14 @@ impl LongPoll for ReplicaFetch {
         let mut pass = Pass { results: Vec::new(), bytes: 0, is_news: false };
         let is_exceeded = self.throttle.as_ref().is_some_and(Throttle::is_exceeded);
         for (topic, target) in self.topics.iter().flat_map(|topic| topic.targets.iter().map(move |one| (topic, one))) {
-            let read = match is_exceeded && target.is_held_back() {
+            let is_held_back = is_exceeded && target.is_held_back();
+            let read = match is_held_back {
                 true => target.read(0, false),
                 false => target.read(left.min(target.max_bytes), pass.bytes == 0),
             };
             let read = read.inspect(|read| self.want(topic, target, read));
             let bytes = read.as_ref().map_or(0, |read| read.slice.as_ref().map_or(0, |slice| slice.len));
-            pass.is_news |= read.as_ref().map_or(true, |read| is_news(target, read));
+            pass.is_news |= read.as_ref().map_or(true, |read| is_news(target, read, is_held_back));
             pass.bytes += bytes;
             left = left.saturating_sub(bytes);
             pass.results.push(read);
@@ -230,13 +231,15 @@ fn follower_fetch(asked: &FetchPartition, replica: &ReplicaState, eligible: bool
     FollowerFetch { id: replica.replica_id, broker_epoch: replica.replica_epoch, position, synced, log_start, eligible }
 }
 
-fn is_news(target: &Target, read: &FollowerRead) -> bool {
+/// Returns whether the follower has to learn of a response at once. One that is held back lags behind the high watermark,
+/// which is no news to it.
+fn is_news(target: &Target, read: &FollowerRead, is_held_back: bool) -> bool {
     let response = &read.response;
     let deletes = target.fetch.log_start >= 0 && response.log_start > target.fetch.log_start;
     deletes
         || response.error.is_some()
         || response.diverging.is_some()
-        || response.high_watermark > target.fetch.position.high_watermark
+        || (response.high_watermark > target.fetch.position.high_watermark && !is_held_back)
 }
 
 fn partition_data(target: &Target, read: FollowerRead, files: &mut Vec<LogSlice>) -> PartitionData {

@@ -78,10 +78,10 @@ impl Scans {
     fn of(fetch: &Plan) -> Self {
         let scans = fetch.topics.iter().flat_map(|topic| {
             topic.targets.iter().map(move |target| {
-                topic.is_scanned.then(|| {
+                (topic.is_scanned && target.preferred.is_none()).then(|| {
                     let mut scan = Scan::new(target.offset);
                     let checked = target.partition.as_ref().map_err(Clone::clone);
-                    if let Err(error) = checked.and_then(|partition| Ok(partition.check_leader(target.leader_epoch)?)) {
+                    if let Err(error) = checked.and_then(|partition| topic.check(target, partition)) {
                         scan.stop(error);
                     }
                     scan
@@ -101,7 +101,7 @@ impl Scans {
             for target in &topic.targets {
                 let at = place;
                 place += 1;
-                let Some(view) = topic.served.as_ref().filter(|_| topic.is_scanned) else { continue };
+                let Some(view) = topic.served.as_ref().filter(|_| self.scans[at].is_some()) else { continue };
                 let Ok(partition) = &target.partition else { continue };
                 if Instant::now() >= until {
                     return;
@@ -222,6 +222,7 @@ impl Plan {
                 None => topic.read(target, left.min(target.max_bytes), pass.bytes == 0),
             };
             left = left.saturating_sub(pass.add(result));
+            pass.redirects |= target.preferred.is_some();
         }
         pass
     }
