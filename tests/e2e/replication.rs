@@ -134,13 +134,15 @@ fn a_consumer_reads_from_a_replica_in_its_rack() {
     assert_eq!(codes, expected);
     // A view is there as well.
     let view = create_view(&cluster);
-    let sent = fetch(cluster.address(leader), 18, &near(follower), (view, at(0, epoch).1));
+    let of_view = |node: i32| {
+        wait_until("the view on the node", PATIENCE, || {
+            let read = fetch(cluster.address(node), 18, &near(follower), (view, at(0, epoch).1));
+            (read.error_code == ErrorCode::NONE).then_some(read)
+        })
+    };
+    let sent = of_view(leader);
     assert_eq!((sent.preferred_read_replica, sent.records.len()), (follower, 0));
-    let read = wait_until("the view on the follower", PATIENCE, || {
-        let read = fetch(cluster.address(follower), 18, &near(follower), (view, at(0, epoch).1));
-        (read.error_code == ErrorCode::NONE).then_some(read)
-    });
-    assert!(read.records.len() > 0);
+    assert!(of_view(follower).records.len() > 0);
     let old = fetch(cluster.address(follower), 10, "", (Uuid::nil(), at(0, epoch).1));
     assert_eq!(old.error_code, ErrorCode::NOT_LEADER_OR_FOLLOWER, "before version 11 only the leader serves");
 }
@@ -167,7 +169,7 @@ fn our_consumer_reads_on_from_its_rack_while_the_leader_is_paused() {
     let mut config = ConsumerConfig::new(&cluster.bootstrap());
     config.set("auto.offset.reset", "earliest").expect("a config");
     config.set("client.rack", &rack).expect("a config");
-    let consumer = Consumer::builder(config).build().expect("valid configs");
+    let consumer = runtime.block_on(async { Consumer::builder(config).build() }).expect("valid configs");
     let target = TopicPartition::new("t", 0);
     let read = |count: usize| {
         let (mut got, deadline) = (0, Instant::now() + PATIENCE);
