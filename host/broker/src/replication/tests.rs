@@ -98,10 +98,15 @@ async fn a_follower_that_stops_leaves_the_in_sync_set_and_one_that_returns_joins
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_that_is_held_back_waits_without_many_fetches() {
-    let name = "leader.replication.throttled.replicas".to_owned();
-    let throttled = MetadataRecord::TopicConfigChanged { id: TOPIC, name, value: Some("0:0".to_owned()) };
+    let set = |name: &str, value: &str| MetadataRecord::TopicConfigChanged {
+        id: TOPIC,
+        name: name.to_owned(),
+        value: Some(value.to_owned()),
+    };
+    // The leader alone commits what the follower lacks.
+    let more = [set("leader.replication.throttled.replicas", "0:0"), set("min.insync.replicas", "1")];
     let rate = "leader.replication.throttled.rate";
-    let nodes = two_brokers_set(&[&format!("{rate}=1"), "replica.fetch.max.bytes=1"], &[throttled]).await;
+    let nodes = two_brokers_set(&[&format!("{rate}=1"), "replica.fetch.max.bytes=1"], &more).await;
     for _ in 0..3 {
         let end = nodes[0].append(5);
         let committed = nodes[0].partition().committed(end, Acks::All);
