@@ -231,8 +231,8 @@ fn follower_fetch(asked: &FetchPartition, replica: &ReplicaState, eligible: bool
     FollowerFetch { id: replica.replica_id, broker_epoch: replica.replica_epoch, position, synced, log_start, eligible }
 }
 
-/// Returns whether the follower has to learn of a response at once. One that is held back lags behind the high watermark,
-/// which is no news to it.
+/// Returns whether the follower has to learn of a response at once. One that is held back lags behind the high
+/// watermark, and a higher one is no use to it.
 fn is_news(target: &Target, read: &FollowerRead, is_held_back: bool) -> bool {
     let response = &read.response;
     let deletes = target.fetch.log_start >= 0 && response.log_start > target.fetch.log_start;
