@@ -26,7 +26,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A broker that a test may kill.
 pub(crate) enum Server {
-    Millstream(Broker),
+    Millstream(Box<Broker>),
     Kafka(KafkaNode),
 }
 
@@ -85,7 +85,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let run_with = move |server| run(test(Arc::new(Mutex::new(server))));
-    let ours = Trial::test(format!("{name} (millstream)"), move || run_with(Server::Millstream(Broker::start())));
+    let ours = Trial::test(format!("{name} (millstream)"), move || run_with(Server::Millstream(Box::new(Broker::start()))));
     let theirs = Trial::test(format!("{name} (Apache Kafka)"), move || run_with(Server::Kafka(KafkaNode::start())));
     vec![ours, theirs.with_ignored_flag(!KafkaNode::available())]
 }

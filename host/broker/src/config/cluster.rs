@@ -178,8 +178,7 @@ fn node_listener(
 /// Puts a listener on a free port beside another listener.
 pub(super) fn take_free_port(listener: &mut ListenerConfig, beside: &ListenerConfig) {
     let free = |address: &HostPort| HostPort { host: address.host.clone(), port: 0 };
-    listener.bind = free(&beside.bind);
-    listener.advertised = beside.advertised.as_ref().map(free);
+    (listener.bind, listener.advertised) = (free(&beside.bind), beside.advertised.as_ref().map(free));
 }
 
 /// Checks that other nodes and clients can reach each listener of a node of a cluster.
@@ -263,6 +262,23 @@ mod tests {
         let unbalanced = [&pairs[..], &["auto.leader.rebalance.enable=false"]].concat();
         assert_eq!(checked(&unbalanced).expect("good").cluster.expect("a cluster").balance_interval, None);
         assert!(checked(&NODE).expect("good").cluster.is_none(), "without other nodes it is alone");
+    }
+
+    #[test]
+    fn a_node_with_one_role_has_the_listeners_of_it() {
+        let servers = "controller.quorum.bootstrap.servers=a:9093";
+        let controller = ["process.roles=controller", "listeners=NODES://a:9093", "controller.listener.names=NODES"];
+        let config = checked(&[&controller[..], &[servers]].concat()).expect("good");
+        let cluster = config.cluster.expect("a cluster");
+        assert_eq!((config.listeners.len(), cluster.listener, cluster.votes, cluster.is_broker), (1, 0, true, false));
+        let broker = ["process.roles=broker", "listeners=PLAINTEXT://:9092", "controller.listener.names=NODES"];
+        let advertised = "advertised.listeners=PLAINTEXT://b:9092";
+        let config = checked(&[&broker[..], &[servers, advertised, "node.id=2"]].concat()).expect("good");
+        let cluster = config.cluster.expect("a cluster");
+        assert_eq!((config.listeners.len(), cluster.listener, cluster.votes, cluster.is_broker), (2, 1, false, true));
+        let nodes = &config.listeners[1];
+        assert_eq!((nodes.name.as_str(), nodes.bind.to_string().as_str()), ("NODES", ":0"));
+        assert_eq!(nodes.advertised.as_ref().map(ToString::to_string).as_deref(), Some("b:0"));
     }
 
     #[test]
