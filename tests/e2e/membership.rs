@@ -1,6 +1,7 @@
 //! Nodes that join, move, stop and leave.
 
 use std::fs;
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use millstream_tests::{Broker, Cluster, Tool, millstream, wait_until};
@@ -9,6 +10,7 @@ use millstream_wire::messages::{
 };
 use rustix::process::Signal;
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::support::Raw;
 
@@ -193,4 +195,40 @@ fn a_node_stops_without_a_controller() {
     let node: &mut Broker = cluster.node_of(2);
     assert!(node.stop(Signal::TERM).success());
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn stages_start_on_brokers_when_the_controller_is_none() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
+    let file = folder.path().join("controller.properties");
+    let address = format!("127.0.0.1:{port}");
+    let text = format!(
+        "process.roles=controller\nnode.id=1\nlisteners=NODES://{address}\ncontroller.listener.names=NODES\n\
+         controller.quorum.bootstrap.servers={address}\n"
+    );
+    fs::write(&file, text).expect("written");
+    let mut controller = Broker::builder().config(&file).start();
+    let settings = [("process.roles", "broker"), ("default.replication.factor", "1"), ("min.insync.replicas", "1")];
+    let broker = Cluster::node(2, 0, port, &settings).start();
+    let bootstrap = broker.bootstrap();
+    let create = |name: &str, stage: &str| {
+        run(&bootstrap, &["topic", "create", name, "--config", &format!("stage.admit={stage}")]).run()
+    };
+    wait_until("the topic to be created", PATIENCE, || {
+        let created = create("checked", r#"contains{"text":"yes"}"#);
+        (created.code == Some(0)).then_some(())
+    });
+    let rejected = create("other", "no-such-plugin");
+    assert!(rejected.code != Some(0) && rejected.stderr.contains("no-such-plugin"), "{}", rejected.stderr);
+    run(&bootstrap, &["produce", "checked"]).input("yes\nno\nyes too\n").run();
+    let read = run(&bootstrap, &["consume", "checked", "--from-beginning"]).succeed();
+    assert_eq!(read, "yes\nyes too\n");
+    controller.stop(Signal::TERM);
+    controller.restart();
+    wait_until("the controller", PATIENCE, || {
+        (create("again", r#"contains{"text":"yes"}"#).code == Some(0)).then_some(())
+    });
+    let described = json(&bootstrap, &["cluster", "describe"]);
+    assert_eq!(described["controller"], 1);
 }

@@ -85,7 +85,8 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let run_with = move |server| run(test(Arc::new(Mutex::new(server))));
-    let ours = Trial::test(format!("{name} (millstream)"), move || run_with(Server::Millstream(Box::new(Broker::start()))));
+    let ours =
+        Trial::test(format!("{name} (millstream)"), move || run_with(Server::Millstream(Box::new(Broker::start()))));
     let theirs = Trial::test(format!("{name} (Apache Kafka)"), move || run_with(Server::Kafka(KafkaNode::start())));
     vec![ours, theirs.with_ignored_flag(!KafkaNode::available())]
 }
