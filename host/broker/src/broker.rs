@@ -112,7 +112,7 @@ impl Broker {
     }
 
     /// Returns the broker that carries out changes of the metadata, as responses name it. Clients do not reach a
-    /// controller that is no broker: this one forwards the changes.
+    /// controller that is not a broker: this one forwards the changes.
     pub(crate) fn controller_id(&self) -> i32 {
         let own = self.config.node_id;
         let Some(cluster) = &self.cluster else { return own };

@@ -211,7 +211,8 @@ impl Cluster {
         members.find(|member| member.node_id == node_id).map(|member| member.peer)
     }
 
-    /// Returns whether a process of a member runs, apart from the process `but`. One that is no broker is asked.
+    /// Returns whether a process of a member runs, apart from the process `but`. A connection shows whether a
+    /// member runs that is not a broker.
     async fn is_alive(&self, node_id: i32, but: Uuid) -> bool {
         if self.controller.get().is_none_or(|controller| controller.is_alive(node_id)) {
             return true;

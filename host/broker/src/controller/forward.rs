@@ -78,8 +78,8 @@ impl Controller {
         if outcomes.iter().any(is_late) { Err(NotMade::NoController) } else { Ok(outcomes) }
     }
 
-    /// Starts the stages of requests on this node if the controller is no broker and has none. Returns an error for
-    /// each request with stages that do not start.
+    /// Starts the stages of requests on this node if the controller is not a broker and has none. Returns an error
+    /// for each request with stages that do not start.
     async fn check_stages(self: &Arc<Self>, cluster: &Cluster, requests: &[Request]) -> Vec<Option<ApiError>> {
         let leader = cluster.leadership().leader;
         let is_broker = leader.is_none_or(|leader| self.metadata.image().broker(leader).is_some());

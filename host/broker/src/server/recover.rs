@@ -15,7 +15,7 @@ use crate::cluster::Cluster;
 pub struct Recovered {
     /// The node whose folder it is, the only voter now.
     pub node_id: i32,
-    /// The nodes that are no members any more.
+    /// The nodes that are not members any more.
     pub removed: Vec<i32>,
 }
 

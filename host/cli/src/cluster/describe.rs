@@ -71,7 +71,7 @@ impl Description {
     async fn of(admin: &Admin) -> anyhow::Result<Self> {
         let mut cluster = admin.describe_cluster().await?;
         if cluster.controller.is_some() {
-            // Metadata names a broker that forwards, if the controller is no broker.
+            // Metadata names a broker that forwards, if the controller is not a broker.
             cluster.controller = admin.describe_quorum().await?.leader;
         }
         let names: Vec<String> = admin.list_topics().await?.into_iter().map(|topic| topic.name).collect();

@@ -203,8 +203,8 @@ fn shut_down<R: TopicRules>(image: &MetadataImage, rules: &R, broker: &BrokerIma
     records
 }
 
-/// Takes a broker out of all in-sync sets. One with logs that may lack records is no eligible leader any more. One
-/// without any leads only where no other replica can have records.
+/// Takes a broker out of all in-sync sets. One with logs that may lack records is not eligible as a leader any more.
+/// One without any leads only where no other replica can have records.
 fn leave<R: TopicRules>(image: &MetadataImage, rules: &R, id: i32, kept: Kept) -> Vec<MetadataRecord> {
     let active = |other| other != id && image.is_active(other);
     let lossy = kept != Kept::All;
