@@ -214,7 +214,7 @@ fn stages_start_on_brokers_when_the_controller_is_none() {
     fs::write(&file, text).expect("written");
     let mut controller = Broker::builder().config(&file).start();
     let settings = [("process.roles", "broker"), ("default.replication.factor", "1"), ("min.insync.replicas", "1")];
-    let broker = Cluster::node(2, 0, port, &settings).start();
+    let mut broker = Cluster::node(2, 0, port, &settings).start();
     let bootstrap = broker.bootstrap();
     let create = |name: &str, stage: &str| {
         run(&bootstrap, &["topic", "create", name, "--config", &format!("stage.admit={stage}")]).run()
@@ -236,4 +236,11 @@ fn stages_start_on_brokers_when_the_controller_is_none() {
     });
     let described = json(&bootstrap, &["cluster", "describe"]);
     assert_eq!(described["controller"], 1);
+    // The broker takes another port for nodes, where the controller finds it.
+    broker.kill();
+    broker.restart();
+    wait_until("the broker to lead", PATIENCE, || {
+        let described = json(&bootstrap, &["cluster", "describe"]);
+        (described["nodes"][0]["leaders"] == 2).then_some(())
+    });
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use millstream_metadata::controller::{BrokerState, Heartbeat, Request as Change};
 use millstream_quorum::{ChangeError, Peer, Quorum, Replica, Request};
+use millstream_record::KafkaUuid;
 use millstream_wire::ErrorCode;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -172,8 +173,9 @@ impl Cluster {
         if let Err(ChangeError::InUse { directory_id, .. }) = added {
             if self.is_alive(node_id, incarnation).await {
                 let message = format!(
-                    "node id {node_id} is in use: the node with directory id {directory_id} is alive; \
-                     choose another --node-id, or stop that node"
+                    "node id {node_id} is in use: the node with directory id {} is alive; choose another --node-id, or \
+                     stop that node",
+                    KafkaUuid(directory_id)
                 );
                 return Reply::Rejected(ApiError::new(ErrorCode::DUPLICATE_VOTER, message).into());
             }
