@@ -281,7 +281,7 @@ fn a_damaged_leader_waits_for_a_replica_that_is_down_and_holds_every_record() {
     let records = leave_in_sync(&image, &rules, &leaves(&image, 1, true)).expect("others hold the records");
     apply(&mut image, &records);
     assert_eq!((state(&image).0, &state(&image).2[..]), (NO_LEADER, &[3][..]));
-    restart(&mut image, &rules, 3, true);
+    restart(&mut image, &rules, 3, Kept::All);
     assert_eq!(state(&image), (3, vec![3], vec![], vec![]));
 }
 
