@@ -101,6 +101,12 @@ impl PartitionError {
         }
     }
 
+    /// Returns whether stored bytes are damaged.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Storage(error) if matches!(**error, LogError::Corrupt { .. }))
+    }
+
     /// Returns whether a batch is larger than the topic's config allows.
     #[must_use]
     pub fn is_too_large(&self) -> bool {

@@ -35,6 +35,16 @@ impl Partition {
         }
     }
 
+    /// Checks the batch at an offset, in which a reader found wrong bytes. Damage becomes the fault of this replica.
+    /// Blocks for the disk.
+    pub fn check_batch(&self, offset: i64) {
+        let slice = self.reader().and_then(|reader| Ok(reader.read(offset, 0, i64::MAX, true)?));
+        if let Ok(Some(slice)) = slice {
+            // The log notes the damage.
+            let _ = slice.verify();
+        }
+    }
+
     /// Lets a replica go on whose disk has space again. First syncs what it appended, which the full disk may have
     /// prevented. Blocks for the disk.
     ///

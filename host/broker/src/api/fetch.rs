@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_log::LogSlice;
-use millstream_partition::{FetchWaiters, Partition, PartitionRead};
+use millstream_partition::{FetchWaiters, Partition, PartitionError, PartitionRead};
 use millstream_record::Codec;
 use millstream_wire::messages::{FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, PartitionData};
 use millstream_wire::{ErrorCode, Records, Str, WireError};
@@ -293,9 +293,10 @@ impl TargetTopic {
         let partition = target.partition.as_ref().map_err(Clone::clone)?;
         self.check(target, partition)?;
         let read = match target.preferred {
-            Some(_) => partition.read(target.offset, 0, false)?,
-            None => partition.read(target.offset, max_bytes, at_least_one)?,
+            Some(_) => partition.read(target.offset, 0, false),
+            None => partition.read(target.offset, max_bytes, at_least_one),
         };
+        let read = read.map_err(|error| read_error(partition, error))?;
         if self.served.as_ref().is_some_and(|topic| topic.edge.has_private_batches(target.index)) {
             // The first such batch arrived while the fetch waited. The client looks up the leader, and fetches again.
             let message = "the topic's batches are read in another way now";
@@ -303,6 +304,14 @@ impl TargetTopic {
         }
         Ok(read)
     }
+}
+
+/// Returns the error of a read. A client retries at a damaged batch if there are other replicas: one of them may lead
+/// soon. Otherwise it gets the code with which it reports the offset.
+fn read_error(partition: &Partition, error: PartitionError) -> ApiError {
+    let is_final = error.is_damage() && partition.check_leader(-1).is_ok() && !partition.has_followers();
+    let error = ApiError::from(error);
+    if is_final { ApiError { code: ErrorCode::CORRUPT_MESSAGE, ..error } } else { error }
 }
 
 fn is_scanned(topic: &ServedTopic, targets: &[Target]) -> bool {

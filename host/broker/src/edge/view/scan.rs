@@ -288,7 +288,10 @@ impl Scan {
             return Ok(all(Shown::Whole));
         }
         // Rewriting a batch would compute the right CRC for wrong bytes.
-        batch.verify_crc().map_err(|error| unreadable::fail(batch, &error, source, layers))?;
+        batch.verify_crc().map_err(|error| {
+            source.check_batch(batch.base_offset());
+            unreadable::fail(batch, &error, source, layers)
+        })?;
         let is_private = is_private(batch);
         if layers.is_empty() && is_private {
             return Ok(all(Shown::Part(edge.give_back(batch, limits.zstd)?)));
