@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use millstream_client::PartitionDescription;
 use millstream_tests::{Cluster, Finished, Tool, millstream};
+use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -225,6 +226,53 @@ fn a_broker_that_dies_during_a_push_does_not_block_it() {
         topics.iter().for_each(|topic| rejects(&bootstrap, topic, now, before));
     }
     assert_eq!(active(&bootstrap), 4);
+}
+
+#[test]
+fn a_broker_that_hangs_during_a_push_is_left_out_when_it_is_fenced() {
+    let folder = TempDir::new().expect("a folder");
+    let mut cluster = Cluster::start(3, &[("broker.session.timeout.ms", "1500")]);
+    let bootstrap = cluster.bootstrap();
+    push(&bootstrap, &folder, &filter(1));
+    let topics = create_on_all(&bootstrap);
+    lead(&bootstrap, "__millstream_plugins", 1);
+    let pid = cluster.node_of(3).pid();
+    kill_process(pid, Signal::STOP).expect("paused");
+    let others = format!("{},{}", cluster.address(1), cluster.address(2));
+    let pushed = try_push(&others, folder.path(), &filter(2));
+    assert_eq!(pushed.code, Some(0), "{}{}", pushed.stdout, pushed.stderr);
+    comes_to_reject(&others, &topics[2], 'b', 'a');
+    kill_process(pid, Signal::CONT).expect("resumed");
+    lead(&bootstrap, &topics[2], 3);
+    topics.iter().for_each(|topic| rejects(&bootstrap, topic, 'b', 'a'));
+}
+
+#[test]
+fn a_version_that_the_records_of_another_broker_need_is_not_deleted() {
+    let folder = TempDir::new().expect("a folder");
+    let mut cluster = Cluster::start(3, &[]);
+    for id in 1..=3 {
+        cluster.node_of(id).allow("a write to __millstream_plugins is rejected");
+        cluster.node_of(id).allow("a change of the plug-ins cannot be prepared");
+    }
+    let bootstrap = cluster.bootstrap();
+    let compressor = |number: u8| Guest::compressor().name("packer").version(&format!("{number}.0.0"));
+    push(&bootstrap, &folder, &compressor(1));
+    lead(&bootstrap, "__millstream_plugins", 1);
+    let create = ["topic", "create", "packed", "-p", "1", "-r", "1", "--config", "stage.compressor=packer"];
+    output(&bootstrap, &[&create[..], &["--config", "min.insync.replicas=1"]].concat());
+    output(&bootstrap, &["cluster", "reassign", "packed", "--to", "2"]);
+    let begun = Instant::now();
+    while leader_of(&bootstrap, "packed") != Some(2) {
+        assert!(begun.elapsed() < PATIENCE, "broker 2 does not lead");
+    }
+    assert_eq!(run(&bootstrap, &["produce", "packed"], "z\n").code, Some(0));
+    push(&bootstrap, &folder, &compressor(2));
+    let end = run(&bootstrap, &["plugin", "delete", "packer@1"], "");
+    assert_eq!(end.code, Some(1), "{}", end.stdout);
+    assert!(end.stderr.contains("broker 2: packer@1 is needed to read what topic packed holds"), "{}", end.stderr);
+    output(&bootstrap, &["topic", "delete", "packed"]);
+    output(&bootstrap, &["plugin", "delete", "packer@1"]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use millstream_metadata::NO_LEADER;
 use millstream_partition::Partition;
 use millstream_record::{BatchView, Codec, CodecError, codec};
 use millstream_stage::{Digest, Plugin, Stage};
@@ -185,15 +186,23 @@ impl Edge {
         with_payload(batch, codec.id(), &codec::compress(codec, None, &payload).map_err(failed)?)
     }
 
-    /// Returns a topic with a batch that needs the plug-in with this digest. Reads the logs of all topics that ever
-    /// needed it. Blocks for the disk. Call it while the plug-in is [leaving](Decoders::leave).
+    /// Returns a topic with a batch on this broker that needs the plug-in with this digest. Reads the logs of all topics
+    /// that ever needed it. Blocks for the disk. Call it while the plug-in is [leaving](Decoders::leave). The other
+    /// brokers search their own logs.
+    ///
+    /// # Errors
+    /// A log cannot be read, or no broker has it now.
     pub(crate) fn needed_by(&self, digest: &Digest) -> Result<Option<String>, ApiError> {
         for topic in self.topics.load().iter() {
             if !topic.edge.decoders.as_ref().is_some_and(|decoders| decoders.digests.contains(digest)) {
                 continue;
             }
             for partition in &topic.partitions {
-                if holds(partition, digest)? {
+                if !partition.is_replica() && partition.leader() == NO_LEADER {
+                    let message = format!("partition {}-{} has no leader now", topic.name.as_str(), partition.index());
+                    return Err(ApiError::new(ErrorCode::LEADER_NOT_AVAILABLE, message));
+                }
+                if partition.is_replica() && holds(partition, digest)? {
                     return Ok(Some(topic.name.as_str().to_owned()));
                 }
             }
