@@ -16,7 +16,7 @@ use millstream_wire::{ErrorCode, Request};
 
 use crate::config::ClientConfig;
 use crate::error::Error;
-use crate::net::{Cluster, Lane};
+use crate::net::Cluster;
 
 pub use brokers::{BrokerDescription, ClusterDescription};
 pub use groups::{GroupDescription, GroupListing, GroupMember};
@@ -74,7 +74,7 @@ impl Admin {
             metadata = self.cluster.refresh(metadata.generation).await?;
         }
         match metadata.controller {
-            Some(controller) => self.cluster.ask(controller, Lane::Main, request).await,
+            Some(controller) => self.cluster.ask_leader(controller, request).await,
             None => Err(Error::broker("find the controller", ErrorCode::COORDINATOR_NOT_AVAILABLE, None)),
         }
     }

@@ -73,7 +73,7 @@ impl Admin {
                 topics: topics.collect(),
                 timeout_ms: i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX),
             };
-            let response = self.cluster.ask(node, Lane::Main, &request).await?;
+            let response = self.cluster.ask_leader(node, &request).await?;
             for topic in &response.topics {
                 for result in &topic.partitions {
                     let partition = TopicPartition::new(&*topic.name, result.partition_index);

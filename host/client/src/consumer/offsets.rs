@@ -14,7 +14,7 @@ use super::group::commit;
 use super::record::TopicPartition;
 use super::state::Wanted;
 use crate::error::Error;
-use crate::net::{Cluster, Lane};
+use crate::net::Cluster;
 
 /// Requests the offset of the oldest record.
 pub(crate) const EARLIEST: i64 = -2;
@@ -156,7 +156,7 @@ async fn list_once(
             topics: topics.into_values().collect(),
             timeout_ms: i32::try_from(cluster.config().request_timeout.as_millis()).unwrap_or(i32::MAX),
         };
-        let response = cluster.ask(node, Lane::Main, &request).await?;
+        let response = cluster.ask_leader(node, &request).await?;
         for topic in &response.topics {
             for part in &topic.partitions {
                 let partition = TopicPartition::new(&*topic.name, part.partition_index);

@@ -226,6 +226,17 @@ impl Cluster {
         self.broker(node, lane).await?.send(request)?.wait(self.config.request_timeout).await
     }
 
+    /// Sends a request to the leader of a partition, or to the controller, without retries. If the metadata no longer
+    /// has that broker, the error is retriable: another one is elected.
+    pub(crate) async fn ask_leader<R: Request>(&self, node: i32, request: &R) -> Result<R::Response, Error> {
+        self.ask(node, Lane::Main, request).await.map_err(|error| match error {
+            Error::Broker { what, code: ErrorCode::BROKER_NOT_AVAILABLE, message } => {
+                Error::Broker { what, code: ErrorCode::LEADER_NOT_AVAILABLE, message }
+            }
+            error => error,
+        })
+    }
+
     /// Starts a series of attempts. It ends with the first success, with an error that is not retriable, or after
     /// `limit`.
     pub(crate) fn retry<'a>(&'a self, limit: Duration, what: &'a str) -> Retry<'a> {
