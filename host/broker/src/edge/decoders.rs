@@ -187,8 +187,8 @@ impl Edge {
     }
 
     /// Returns a topic with a batch on this broker that needs the plug-in with this digest. Reads the logs of all topics
-    /// that ever needed it. Blocks for the disk. Call it while the plug-in is [leaving](Decoders::leave). The other
-    /// brokers search their own logs.
+    /// that ever needed it; the other brokers search their own logs. Blocks for the disk. Call it while the plug-in is
+    /// [leaving](Decoders::leave).
     ///
     /// # Errors
     /// A log cannot be read, or no broker has it now.
