@@ -186,9 +186,9 @@ impl Edge {
         with_payload(batch, codec.id(), &codec::compress(codec, None, &payload).map_err(failed)?)
     }
 
-    /// Returns a topic with a batch on this broker that needs the plug-in with this digest. Reads the logs of all topics
-    /// that ever needed it; the other brokers search their own logs. Blocks for the disk. Call it while the plug-in is
-    /// [leaving](Decoders::leave).
+    /// Returns a topic with a batch on this broker that needs the plug-in with this digest. Reads the logs of all
+    /// topics that ever needed it; the other brokers search their own logs. Blocks for the disk. Call it while the
+    /// plug-in is [leaving](Decoders::leave).
     ///
     /// # Errors
     /// A log cannot be read, or no broker has it now.
