@@ -157,14 +157,14 @@ fn segment(node: &Broker, topic: &str, partition: usize) -> PathBuf {
     node.folder().join(format!("{topic}-{partition}/00000000000000000000.log"))
 }
 
-/// Flips a bit of a file at a third of its length, and drops the file from the page cache.
+/// Flips a bit of a value after the first third of a file, and drops the file from the page cache.
 fn flip_a_bit(path: &Path) {
-    let file = OpenOptions::new().read(true).write(true).open(path).expect("a segment");
-    let at = file.metadata().expect("a segment").len() / 3;
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, at).expect("read");
-    byte[0] ^= 0x10;
-    file.write_all_at(&byte, at).expect("written");
+    let bytes = std::fs::read(path).expect("a segment");
+    let is_value = |bytes: &[u8]| bytes[0].is_ascii_digit() && bytes[1] == b':' && bytes[2].is_ascii_digit();
+    let third = bytes.len() / 3;
+    let at = third + bytes[third..].windows(3).position(is_value).expect("a value");
+    let file = OpenOptions::new().write(true).open(path).expect("a segment");
+    file.write_all_at(&[bytes[at] ^ 1], at as u64).expect("written");
     file.sync_all().expect("synced");
     fadvise(&file, 0, None, Advice::DontNeed).expect("dropped");
 }
