@@ -20,6 +20,9 @@ pub(crate) struct Clients {
 /// The variable with the class path of Apache Kafka and its tools.
 pub(crate) const KAFKA_CLASSPATH: &str = "MILLSTREAM_KAFKA_CLASSPATH";
 
+/// The variable with the class path of Apache Kafka 4.2.
+pub(crate) const KAFKA_42_CLASSPATH: &str = "MILLSTREAM_KAFKA_42_CLASSPATH";
+
 impl Clients {
     /// Returns the value of a variable, if its client is installed.
     pub(crate) fn value(&self, variable: &str) -> Option<&str> {
@@ -38,7 +41,7 @@ pub(crate) fn set_up(target: &Path) -> Clients {
     add("MILLSTREAM_PYTHON", "Python clients", python(&folder));
     add(KAFKA_CLASSPATH, "Apache Kafka's Java tools", kafka_classpath(&folder.join("java"), None));
     let older = kafka_classpath(&folder.join("java-4.2"), Some("4.2.0"));
-    add("MILLSTREAM_KAFKA_42_CLASSPATH", "Apache Kafka 4.2's Java tools", older);
+    add(KAFKA_42_CLASSPATH, "Apache Kafka 4.2's Java tools", older);
     add("MILLSTREAM_KCAT", "kcat", debian_program("kcat"));
     add("MILLSTREAM_STRACE", "strace", debian_program("strace"));
     add("MILLSTREAM_KAFKAJS", "KafkaJS", npm("KafkaJS", "tests/interop/package.json", &folder.join("node")));

@@ -1,9 +1,11 @@
-//! Measures stages beside the same Rust code compiled natively, and what a swap, a start and an instance cost. Writes
-//! the page docs/benchmarks.md; `cargo xtask bench --stages` builds it with optimisation and runs it.
+//! Measures stages beside the same Rust code compiled natively, and clusters beside those of Apache Kafka. Writes the
+//! tables of docs/benchmarks.md; `cargo xtask bench` builds it with optimisation and runs it.
 
 mod call;
+mod cluster;
 mod compare;
 mod edge;
+mod frames;
 mod life;
 mod measure;
 mod process;
@@ -24,7 +26,7 @@ use crate::report::Row;
 #[derive(Parser)]
 #[command(about = "Stages beside the same code compiled natively")]
 struct Arguments {
-    /// Writes the page there, besides printing it
+    /// Writes the table into this page, besides printing it
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Runs only the rows whose name contains this
@@ -42,6 +44,15 @@ struct Arguments {
     /// Measures a `millstream` binary with many partitions instead: creation, stop, start
     #[arg(long, value_name = "BINARY", conflicts_with_all = ["output", "only", "compare"])]
     scale: Option<PathBuf>,
+    /// Measures clusters instead: three nodes of this `millstream` binary beside three of Apache Kafka
+    #[arg(long, value_name = "BINARY", requires = "classpath", conflicts_with_all = ["compare", "scale"])]
+    cluster: Option<PathBuf>,
+    /// The class path of Apache Kafka for --cluster
+    #[arg(long, value_name = "CLASSPATH")]
+    classpath: Option<String>,
+    /// The turns of each system for --cluster
+    #[arg(long, default_value_t = 6, value_name = "COUNT")]
+    turns: usize,
     /// The partitions for --scale
     #[arg(long, default_value_t = 10_000, value_name = "COUNT")]
     partitions: i32,
@@ -83,9 +94,17 @@ fn run(arguments: &Arguments) -> Result<()> {
         let second = compare::Side { binary: second, configs: &arguments.second_set };
         return compare::run([first, second], arguments.rounds, only);
     }
-    let page = report::page(&rows(Effort::FULL, only)?);
-    print!("{page}");
+    let (section, table) = match (&arguments.cluster, &arguments.classpath) {
+        (Some(millstream), Some(classpath)) => {
+            let programs = cluster::Programs { millstream: millstream.clone(), classpath: classpath.clone() };
+            ("cluster", report::table("Three nodes", &cluster::rows(&programs, arguments.turns, only)?))
+        }
+        _ => ("stages", report::table("Stage", &rows(Effort::FULL, only)?)),
+    };
+    print!("{table}");
     if let Some(path) = &arguments.output {
+        let page = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let page = report::replaced(&page, section, &table)?;
         std::fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
@@ -125,7 +144,7 @@ mod tests {
         let rows = rows(Effort::SMALL, "").unwrap();
         assert_eq!(rows.len(), 15);
         assert!(rows.iter().all(|row| !row.figure.is_empty() && !row.goal.is_empty()));
-        let page = report::page(&rows);
-        assert!(rows.iter().all(|row| page.contains(&row.name)), "{page}");
+        let table = report::table("Stage", &rows);
+        assert!(rows.iter().all(|row| table.contains(&row.name)), "{table}");
     }
 }

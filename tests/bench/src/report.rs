@@ -1,7 +1,9 @@
-//! Writes the page docs/benchmarks.md.
+//! Writes the tables of the page docs/benchmarks.md.
 
 use std::fmt::Write;
 use std::time::SystemTime;
+
+use anyhow::{Context, Result};
 
 /// A row of the table.
 #[derive(Debug)]
@@ -12,24 +14,26 @@ pub(crate) struct Row {
     pub(crate) detail: String,
 }
 
-const HEAD: &str = "# Benchmarks
-
-What a stage costs in the sandbox, compared with the same Rust code compiled natively. `cargo xtask bench --stages`
-measures it and writes this page.
-";
-
-const NOTES: &str = include_str!("notes.md");
-
-/// Returns the page with these rows.
-pub(crate) fn page(rows: &[Row]) -> String {
-    let mut page = String::from(HEAD);
-    let _ = writeln!(page, "\nMeasured {} on {}.\n", date(), machine());
-    page.push_str("| Stage | Figure | Goal | |\n|---|---|---|---|\n");
+/// Returns the rows as a table, with the date and the machine.
+pub(crate) fn table(subject: &str, rows: &[Row]) -> String {
+    let mut table = format!("Measured {} on {}.\n\n", date(), machine());
+    let _ = writeln!(table, "| {subject} | Figure | Goal | |\n|---|---|---|---|");
     for Row { name, figure, goal, detail } in rows {
-        let _ = writeln!(page, "| {name} | {figure} | {goal} | {detail} |");
+        let _ = writeln!(table, "| {name} | {figure} | {goal} | {detail} |");
     }
-    page.push_str(NOTES);
-    page
+    table
+}
+
+/// Returns the page with another table in one of its sections. The text around the table stays.
+///
+/// # Errors
+/// The page lacks the marks around the table of this section.
+pub(crate) fn replaced(page: &str, section: &str, table: &str) -> Result<String> {
+    let (begin, end) =
+        (format!("<!-- {section}: written by cargo xtask bench -->\n"), format!("<!-- {section} ends -->"));
+    let found = page.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(&end)?.1)));
+    let (before, after) = found.with_context(|| format!("the page lacks `{}`", begin.trim()))?;
+    Ok(format!("{before}{begin}\n{table}\n{end}{after}"))
 }
 
 fn machine() -> String {
@@ -45,4 +49,18 @@ fn date() -> String {
     let mut now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     now.truncate("2026-01-01".len());
     now
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_table_of_a_section_changes() {
+        let page = "a\n<!-- x: written by cargo xtask bench -->\nold\n<!-- x ends -->\nb\n";
+        let replaced = replaced(page, "x", "| new |\n").expect("the section exists");
+        assert_eq!(replaced, "a\n<!-- x: written by cargo xtask bench -->\n\n| new |\n\n<!-- x ends -->\nb\n");
+        assert_eq!(super::replaced(&replaced, "x", "| new |\n").expect("the same again"), replaced);
+        assert!(super::replaced(page, "y", "").is_err());
+    }
 }

@@ -1,0 +1,337 @@
+//! Three nodes of one system, each a process of its own.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use millstream_client::{Admin, ClientConfig, NewTopic, PartitionDescription};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::process::process;
+
+pub(crate) const NODES: usize = 3;
+
+/// How long nodes may take to start, to stop, and to agree. A JVM on a busy machine is slow.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The configs that both systems get.
+const CONFIGS: [(&str, &str); 5] = [
+    ("default.replication.factor", "3"),
+    ("min.insync.replicas", "2"),
+    ("offsets.topic.replication.factor", "3"),
+    ("log.segment.delete.delay.ms", "0"),
+    ("auto.create.topics.enable", "false"),
+];
+
+/// The options that Kafka's own start script gives to Java.
+const JAVA: [&str; 7] = [
+    "-Xms1g",
+    "-Xmx1g",
+    "-server",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-XX:+ExplicitGCInvokesConcurrent",
+];
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum System {
+    /// Millstream as it is by default: acks=all waits for stable storage on each replica of the in-sync set.
+    Fsync,
+    /// Millstream with `flush.mode=page-cache`, which promises what Kafka promises by default.
+    PageCache,
+    Kafka,
+}
+
+impl System {
+    pub(crate) const ALL: [Self; 3] = [Self::Fsync, Self::PageCache, Self::Kafka];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Fsync => "ours, fsync",
+            Self::PageCache => "ours, page cache",
+            Self::Kafka => "Kafka",
+        }
+    }
+}
+
+/// The programs to run.
+#[derive(Debug, Clone)]
+pub(crate) struct Programs {
+    /// Our binary.
+    pub(crate) millstream: PathBuf,
+    /// The class path of Apache Kafka.
+    pub(crate) classpath: String,
+}
+
+/// The addresses of a node.
+#[derive(Debug, Clone, Copy)]
+struct Ports {
+    clients: u16,
+    nodes: u16,
+}
+
+/// Three nodes; dropping them ends the processes and removes their folders.
+pub(crate) struct Nodes {
+    system: System,
+    programs: Programs,
+    ports: [Ports; NODES],
+    folder: TempDir,
+    running: [Option<Child>; NODES],
+}
+
+impl Nodes {
+    /// Starts the nodes, and waits until all are alive. Node ids begin at 1.
+    ///
+    /// # Errors
+    /// A node does not start.
+    pub(crate) async fn start(system: System, programs: &Programs) -> Result<Self> {
+        let free = [(); 2 * NODES].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+        let mut free = free.into_iter().map(|socket| Ok(socket?.local_addr()?.port())).collect::<Result<Vec<u16>>>()?;
+        let ports = [(); NODES].map(|()| Ports { clients: free.pop().unwrap_or(0), nodes: free.pop().unwrap_or(0) });
+        let folder = tempfile::tempdir()?;
+        let mut nodes = Self { system, programs: programs.clone(), ports, folder, running: [const { None }; NODES] };
+        if system == System::Kafka {
+            nodes.format()?;
+        }
+        (1..=NODES).try_for_each(|id| nodes.launch(id))?;
+        nodes.all_alive().await?;
+        Ok(nodes)
+    }
+
+    /// Starts a node that was killed or stopped. Does not wait for it.
+    ///
+    /// # Errors
+    /// The process cannot be started.
+    pub(crate) fn launch(&mut self, id: usize) -> Result<()> {
+        let log = OpenOptions::new().create(true).append(true).open(self.folder.path().join(format!("log-{id}")))?;
+        let mut command = match self.system {
+            System::Kafka => self.kafka(id),
+            _ => self.millstream(id),
+        };
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        self.running[id - 1] = Some(child.context("cannot start a node")?);
+        Ok(())
+    }
+
+    fn millstream(&self, id: usize) -> Command {
+        let ports = self.ports[id - 1];
+        let mut command = Command::new(&self.programs.millstream);
+        command.args(["serve", "--node-id", &id.to_string(), "--data-dir"]).arg(self.data(id));
+        command.args(["--listen", &format!("127.0.0.1:{}", ports.clients)]);
+        command.args(["--cluster-listen", &format!("127.0.0.1:{}", ports.nodes)]);
+        // The first node forms the cluster, and joins it when it comes back.
+        let other = if id > 1 { 1 } else { 2 };
+        if id > 1 || self.data(id).exists() {
+            command.args(["--join", &format!("127.0.0.1:{}", self.ports[other - 1].nodes)]);
+        }
+        let mode = if self.system == System::Fsync { "fsync" } else { "page-cache" };
+        for (key, value) in CONFIGS.into_iter().chain([("flush.mode", mode)]) {
+            command.args(["--set", &format!("{key}={value}")]);
+        }
+        command
+    }
+
+    fn kafka(&self, id: usize) -> Command {
+        let mut command = Command::new("java");
+        command.args(JAVA).args(["-cp", &self.programs.classpath, "kafka.Kafka"]).arg(self.properties(id));
+        command
+    }
+
+    /// Writes the configuration of Kafka's nodes, and formats their folders.
+    fn format(&self) -> Result<()> {
+        let voters = (1..).zip(&self.ports).map(|(id, ports)| format!("{id}@127.0.0.1:{}", ports.nodes));
+        let voters = voters.collect::<Vec<_>>().join(",");
+        for (id, ports) in (1..).zip(&self.ports) {
+            let mut text = format!(
+                "process.roles=broker,controller\nnode.id={id}\ncontroller.quorum.voters={voters}\n\
+                 listeners=PLAINTEXT://127.0.0.1:{},CONTROLLER://127.0.0.1:{}\ncontroller.listener.names=CONTROLLER\n\
+                 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\nlog.dirs={}\n",
+                ports.clients,
+                ports.nodes,
+                self.data(id).display()
+            );
+            CONFIGS.iter().for_each(|(key, value)| text.push_str(&format!("{key}={value}\n")));
+            std::fs::write(self.properties(id), text)?;
+            let mut tool = Command::new("java");
+            tool.args(["-cp", &self.programs.classpath, "kafka.tools.StorageTool", "format"]);
+            tool.args(["-t", "4L6g3nShT-eMCtK--X86sw", "-c"]).arg(self.properties(id));
+            let output = tool.output().context("cannot run java")?;
+            ensure!(output.status.success(), "Kafka's folder: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(())
+    }
+
+    fn data(&self, id: usize) -> PathBuf {
+        self.folder.path().join(format!("node-{id}"))
+    }
+
+    fn properties(&self, id: usize) -> PathBuf {
+        self.folder.path().join(format!("node-{id}.properties"))
+    }
+
+    /// Returns the address of a node for clients.
+    pub(crate) fn address(&self, id: usize) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.ports[id - 1].clients).into()
+    }
+
+    /// Returns the addresses of all nodes, as clients take them.
+    pub(crate) fn bootstrap(&self) -> String {
+        (1..=NODES).map(|id| self.address(id).to_string()).collect::<Vec<_>>().join(",")
+    }
+
+    pub(crate) fn admin(&self) -> Result<Admin> {
+        Ok(Admin::new(ClientConfig::new(&self.bootstrap()))?)
+    }
+
+    /// Ends a node with SIGKILL.
+    ///
+    /// # Errors
+    /// The node does not run.
+    pub(crate) fn kill(&mut self, id: usize) -> Result<()> {
+        let mut child = self.running[id - 1].take().context("the node runs")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// Sends SIGTERM to a node.
+    ///
+    /// # Errors
+    /// The node does not run.
+    pub(crate) fn terminate(&self, id: usize) -> Result<()> {
+        let child = self.running[id - 1].as_ref().context("the node runs")?;
+        kill_process(Pid::from_child(child), Signal::TERM)?;
+        Ok(())
+    }
+
+    /// Waits until a node has stopped.
+    ///
+    /// # Errors
+    /// It does not stop in time.
+    pub(crate) async fn stopped(&mut self, id: usize) -> Result<()> {
+        let mut child = self.running[id - 1].take().context("the node runs")?;
+        until("a node to stop", async || Ok(child.try_wait()?)).await?;
+        Ok(())
+    }
+
+    /// Starts a node, and waits until the replicas of all topics are in sync.
+    ///
+    /// # Errors
+    /// It does not come back in time.
+    pub(crate) async fn bring_back(&mut self, id: usize, topic: &str) -> Result<()> {
+        self.launch(id)?;
+        self.all_alive().await?;
+        let admin = self.admin()?;
+        until("all replicas in sync", async || {
+            Ok(partitions(&admin, topic).await?.iter().all(|one| one.in_sync.len() == NODES).then_some(()))
+        })
+        .await
+    }
+
+    async fn all_alive(&self) -> Result<()> {
+        let listens = |id: usize| TcpStream::connect(self.address(id)).is_ok();
+        until("all nodes to listen", async || Ok((1..=NODES).all(listens).then_some(()))).await?;
+        let admin = self.admin()?;
+        until("all nodes to be alive", async || {
+            let Ok(cluster) = admin.describe_cluster().await else { return Ok(None) };
+            Ok((cluster.brokers.iter().filter(|broker| !broker.fenced).count() == NODES).then_some(()))
+        })
+        .await
+    }
+
+    /// Creates a topic with a replica on each node, and waits until all its partitions have leaders.
+    ///
+    /// # Errors
+    /// The topic cannot be created.
+    pub(crate) async fn create(&self, topic: &str, partitions: i32) -> Result<Vec<PartitionDescription>> {
+        let admin = self.admin()?;
+        let configs = [("file.delete.delay.ms".to_owned(), "0".to_owned())].into();
+        let replication_factor = Some(i16::try_from(NODES)?);
+        let new = NewTopic { name: topic.to_owned(), partitions: Some(partitions), replication_factor, configs };
+        admin.create_topics(&[new]).await?;
+        until("leaders", async || {
+            let found = self::partitions(&admin, topic).await?;
+            let is_ready = |one: &PartitionDescription| one.leader.is_some() && one.in_sync.len() == NODES;
+            let are_ready = usize::try_from(partitions)? == found.len() && found.iter().all(is_ready);
+            Ok(are_ready.then_some(found))
+        })
+        .await
+    }
+
+    /// Returns the seconds of processor time that all nodes have used.
+    ///
+    /// # Errors
+    /// A node has ended.
+    pub(crate) fn computed(&self) -> Result<f64> {
+        self.running.iter().flatten().map(|child| Ok(process(child.id())?.computed)).sum()
+    }
+
+    /// Returns the resident memory of the node that has the most, in bytes.
+    ///
+    /// # Errors
+    /// A node has ended.
+    pub(crate) fn resident(&self) -> Result<u64> {
+        let all = self.running.iter().flatten().map(|child| resident(child.id())).collect::<Result<Vec<_>>>()?;
+        all.into_iter().max().context("a node runs")
+    }
+
+    /// Prints the last lines of the log of each node.
+    pub(crate) fn print_logs(&self) {
+        for id in 1..=NODES {
+            let log = std::fs::read_to_string(self.folder.path().join(format!("log-{id}"))).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("the end of the log of node {id} ({}):", self.system.name());
+            lines[lines.len().saturating_sub(15)..].iter().for_each(|line| eprintln!("  {line}"));
+        }
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        for child in self.running.iter_mut().flatten() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn resident(id: u32) -> Result<u64> {
+    let status = BufReader::new(File::open(Path::new("/proc").join(id.to_string()).join("status"))?);
+    for line in status.lines() {
+        if let Some(rest) = line?.strip_prefix("VmRSS:") {
+            return Ok(1024 * rest.trim().trim_end_matches(" kB").parse::<u64>()?);
+        }
+    }
+    bail!("the process {id} has no memory")
+}
+
+/// Returns the partitions of a topic.
+///
+/// # Errors
+/// The topic does not exist.
+pub(crate) async fn partitions(admin: &Admin, topic: &str) -> Result<Vec<PartitionDescription>> {
+    let topics = admin.describe_topics(&[topic.to_owned()]).await?;
+    Ok(topics.into_iter().next().context("a topic")?.partitions)
+}
+
+/// Looks again and again until there is a result.
+///
+/// # Errors
+/// A look fails, or none has a result in time.
+pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        if let Some(found) = look().await? {
+            return Ok(found);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    bail!("no {what} after {} s", PATIENCE.as_secs())
+}
