@@ -13,6 +13,7 @@ use millstream_wire::messages::ReplicaState;
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
+use crate::api::FetchSessions;
 use crate::cluster::Cluster;
 use crate::compute_permits::ComputePermits;
 use crate::config::{BrokerConfig, FOLLOWER_RATE, HostPort, LEADER_RATE, ListenerConfig};
@@ -54,6 +55,8 @@ pub(crate) struct Broker {
     pub(crate) advertised: Vec<Option<HostPort>>,
     /// Changes after partitions have taken new roles.
     pub(crate) roles: watch::Receiver<u64>,
+    /// What the broker remembers of the partitions of its readers.
+    pub(crate) fetch_sessions: Arc<FetchSessions>,
     /// Takes the changes of in-sync sets that leaders want.
     pub(crate) wanted_changes: mpsc::UnboundedSender<WantedChange>,
     /// What this broker sends to throttled followers.

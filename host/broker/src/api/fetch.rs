@@ -1,12 +1,12 @@
 //! Fetch: a long poll over partitions. The response names file ranges. Records are never read into memory here, except
 //! for those of views ([`views`]).
 //!
-//! There are no fetch sessions: session id 0 is always a valid response, and clients then name their partitions each
-//! time.
+//! A client with a session names only the partitions that change ([`session`]).
 
 mod long_poll;
 mod preferred;
 mod replica;
+mod session;
 mod views;
 
 use std::ops::RangeInclusive;
@@ -23,6 +23,8 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::long_poll::{LongPoll, poll_until};
+pub(crate) use self::session::FetchSessions;
+use self::session::SessionUse;
 use super::current_leader::{current_leader, endpoints};
 use super::handler::{RequestContext, Started, TwoStageHandler};
 use crate::broker::Broker;
@@ -44,9 +46,6 @@ const LEADERS_SINCE: i16 = 16;
 
 /// The value of the isolation level that reads only committed records.
 const READ_COMMITTED: i8 = 1;
-
-/// The session epoch that ends a session: its request gets a full response.
-const FINAL_EPOCH: i32 = -1;
 
 /// The replica id of a tool that reads what each replica holds, to compare them.
 const ANY_REPLICA: i32 = -2;
@@ -84,6 +83,7 @@ struct Plan {
     min_bytes: usize,
     max_bytes: usize,
     read_committed: bool,
+    session: Option<SessionUse>,
 }
 
 /// The result of one pass over the partitions.
@@ -109,17 +109,19 @@ impl TwoStageHandler for Fetch {
         context: RequestContext,
         body: Result<FetchRequest, WireError>,
     ) -> Result<Started, Close> {
-        let request = body.map_err(|error| context.undecodable(error))?;
-        if request.session_id != 0 && request.session_epoch != FINAL_EPOCH {
-            let response = FetchResponse { error_code: ErrorCode::FETCH_SESSION_ID_NOT_FOUND, ..Default::default() };
-            return context.respond(&response).map(Started::Ready);
-        }
+        let mut request = body.map_err(|error| context.undecodable(error))?;
         let replica = request.replica();
         if replica.replica_id >= 0 {
             return replica::start(broker, context, request, &replica);
         }
         let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-        let fetch = Plan::new(broker, context, request);
+        let session = match broker.fetch_sessions.open(&mut request) {
+            Ok(session) => session,
+            Err(error_code) => {
+                return context.respond(&FetchResponse { error_code, ..Default::default() }).map(Started::Ready);
+            }
+        };
+        let fetch = Plan { session, ..Plan::new(broker, context, request) };
         if fetch.topics.iter().any(|topic| topic.is_scanned) {
             return Ok(Started::Later(Box::pin(views::poll(Arc::clone(broker), fetch, max_wait))));
         }
@@ -178,6 +180,7 @@ impl Plan {
             min_bytes: size(request.min_bytes),
             max_bytes: size(request.max_bytes).min(broker.config.fetch_max_bytes),
             read_committed: request.isolation_level == READ_COMMITTED,
+            session: None,
             context,
         }
     }
@@ -250,6 +253,9 @@ impl LongPoll for Plan {
             FetchableTopicResponse { topic: topic.name.clone(), topic_id: topic.id, partitions }
         });
         let mut response = FetchResponse { responses: responses.collect(), ..Default::default() };
+        if let Some(session) = &self.session {
+            session.finish(&mut response);
+        }
         if pass.failed && self.context.version >= LEADERS_SINCE {
             let partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
             let leaders = partitions.map(|partition| &partition.current_leader);

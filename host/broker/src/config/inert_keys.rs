@@ -132,7 +132,6 @@ Jvm "log.local.retention.bytes" Long = "-2", AtLeast(-2);
 Jvm "log.local.retention.ms" Long = "-2", AtLeast(-2);
 Jvm "max.connection.creation.rate" Int = "2147483647", AtLeast(0);
 Jvm "max.connections.per.ip.overrides" String = "", Any;
-Jvm "max.incremental.fetch.session.cache.slots" Int = "1000", AtLeast(0);
 Jvm "max.request.partition.size.limit" Int = "2000", AtLeast(1);
 Quorum "metadata.log.dir" String = null, Any;
 Quorum "metadata.log.max.record.bytes.between.snapshots" Long = "20971520", AtLeast(1);

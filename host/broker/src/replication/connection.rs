@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use millstream_wire::{Piece, Request, RequestHeader, Str, WireError, frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -29,6 +29,8 @@ pub(crate) enum ConnectionError {
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
+    /// The memory of the responses. One is used again when nothing refers to the last response any more.
+    buffer: BytesMut,
     next_id: i32,
     response_bytes_max: usize,
     timeout: Duration,
@@ -45,7 +47,7 @@ impl Connection {
         let connected = timeout(limit, TcpStream::connect((host, port))).await;
         let stream = connected.map_err(|_| ConnectionError::TimedOut(limit))??;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, next_id: 0, response_bytes_max, timeout: limit })
+        Ok(Self { stream, buffer: BytesMut::new(), next_id: 0, response_bytes_max, timeout: limit })
     }
 
     /// Sends a request and returns its response.
@@ -75,8 +77,14 @@ impl Connection {
         }
         self.stream.write_all(&request).await?;
         let length = self.stream.read_i32().await?;
-        let mut response = BytesMut::zeroed(frame::check_frame_length(length, self.response_bytes_max)?);
-        self.stream.read_exact(&mut response).await?;
-        Ok(response)
+        let length = frame::check_frame_length(length, self.response_bytes_max)?;
+        self.buffer.reserve(length);
+        while self.buffer.len() < length {
+            let missing = length - self.buffer.len();
+            if self.stream.read_buf(&mut (&mut self.buffer).limit(missing)).await? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+        }
+        Ok(self.buffer.split())
     }
 }

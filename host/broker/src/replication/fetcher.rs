@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use millstream_partition::replica::{NextStep, ReplicaResponse, ResponseError};
 use millstream_partition::{Committed, NextFetch, PartitionError};
-use millstream_wire::messages::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData};
+use millstream_wire::messages::{FetchPartition, FetchRequest, FetchResponse, PartitionData};
 use millstream_wire::{ErrorCode, Records};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::connection::{Connection, ConnectionError};
+use super::session::FetchSession;
 use super::{Replica, ReplicaHost, throttle};
 use crate::blocking::blocking;
 use crate::config::BrokerConfig;
@@ -88,6 +89,7 @@ pub(super) struct Fetcher {
     address: (String, u16),
     config: FetcherConfig,
     followed: Vec<Replica>,
+    session: FetchSession,
     /// Partitions that failed, and when they are fetched again.
     delayed: HashMap<(Uuid, i32), Instant>,
 }
@@ -121,7 +123,15 @@ type Outcome = Result<(), FollowError>;
 
 impl Fetcher {
     pub(super) fn new(host: Arc<dyn ReplicaHost>, leader: i32, address: (String, u16), config: FetcherConfig) -> Self {
-        Self { host, leader, address, config, followed: Vec::new(), delayed: HashMap::new() }
+        Self {
+            host,
+            leader,
+            address,
+            config,
+            followed: Vec::new(),
+            session: FetchSession::default(),
+            delayed: HashMap::new(),
+        }
     }
 
     /// Fetches until `stop` says so, or is gone. A response that has come is applied first.
@@ -147,6 +157,7 @@ impl Fetcher {
             connection = Connection::open(host, *port, *frame_bytes_max, *socket_timeout) => connection?,
             () = stopped(stop) => return Ok(()),
         };
+        self.session.reset();
         let mut roles = self.host.roles();
         roles.mark_changed();
         loop {
@@ -170,8 +181,13 @@ impl Fetcher {
                 response = connection.call(&request, VERSION) => response?,
                 () = stopped(stop) => return Ok(()),
             };
-            if response.error_code != ErrorCode::NONE {
-                return Err(FetcherError::Leader(response.error_code));
+            match response.error_code {
+                ErrorCode::NONE => self.session.responded(response.session_id),
+                ErrorCode::FETCH_SESSION_ID_NOT_FOUND | ErrorCode::INVALID_FETCH_SESSION_EPOCH => {
+                    self.session.reset();
+                    continue;
+                }
+                other => return Err(FetcherError::Leader(other)),
             }
             self.follow(wanted, response).await?;
         }
@@ -190,9 +206,17 @@ impl Fetcher {
         ready.filter_map(next).filter(|(_, next)| next.leader == self.leader).collect()
     }
 
-    fn request(&self, wanted: &[(Replica, NextFetch)]) -> FetchRequest {
-        let mut topics: Vec<FetchTopic> = Vec::new();
-        for (followed, NextFetch { position, log_start, .. }) in wanted {
+    /// Returns the next request of the session.
+    fn request(&mut self, wanted: &[(Replica, NextFetch)]) -> FetchRequest {
+        let mut request = FetchRequest {
+            replica_state: self.host.registration(),
+            max_wait_ms: i32::try_from(self.config.wait_max.as_millis()).unwrap_or(i32::MAX),
+            min_bytes: self.config.min_bytes,
+            max_bytes: self.config.response_max_bytes,
+            ..Default::default()
+        };
+        let partition_max_bytes = self.config.partition_max_bytes;
+        let wanted = wanted.iter().map(|(followed, NextFetch { position, log_start, .. })| {
             let partition = FetchPartition {
                 partition: followed.partition.index(),
                 current_leader_epoch: position.leader_epoch,
@@ -200,26 +224,13 @@ impl Fetcher {
                 last_fetched_epoch: position.last_fetched_epoch,
                 high_watermark: position.high_watermark,
                 log_start_offset: *log_start,
-                partition_max_bytes: self.config.partition_max_bytes,
+                partition_max_bytes,
                 ..Default::default()
             };
-            match topics.last_mut() {
-                Some(topic) if topic.topic_id == followed.topic_id => topic.partitions.push(partition),
-                _ => topics.push(FetchTopic {
-                    topic_id: followed.topic_id,
-                    partitions: vec![partition],
-                    ..Default::default()
-                }),
-            }
-        }
-        FetchRequest {
-            replica_state: self.host.registration(),
-            max_wait_ms: i32::try_from(self.config.wait_max.as_millis()).unwrap_or(i32::MAX),
-            min_bytes: self.config.min_bytes,
-            max_bytes: self.config.response_max_bytes,
-            topics,
-            ..Default::default()
-        }
+            (followed.topic_id, partition)
+        });
+        self.session.fill(&mut request, wanted);
+        request
     }
 
     /// Applies a response, and waits until what it brought is synced.

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `mod.rs` | what replication needs of its broker, and one fetcher for each leader |
 //! | `fetcher.rs` | the fetches from one leader, for all partitions that follow it |
+//! | `session.rs` | what the leader remembers of the partitions of a fetcher |
 //! | `connection.rs` | one connection to another broker |
 //! | `throttle.rs` | the rates that bound how fast followers catch up |
 //! | `in_sync.rs` | the changes of in-sync sets that leaders on this broker want |
@@ -12,6 +13,7 @@
 mod connection;
 mod fetcher;
 mod in_sync;
+mod session;
 #[cfg(test)]
 mod tests;
 mod throttle;

@@ -314,6 +314,7 @@ fn assemble(
         advertised,
         roles,
         wanted_changes,
+        fetch_sessions: api::FetchSessions::new(config.fetch_session_slots),
         leader_quota: Arc::new(Quota::new(config.replication_quota_windows)),
         follower_quota: Arc::new(Quota::new(config.replication_quota_windows)),
         cluster,

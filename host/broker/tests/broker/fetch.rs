@@ -123,9 +123,20 @@ async fn epochs_ids_and_sessions() {
     assert_eq!(response.responses[0].partitions[0].error_code, ErrorCode::UNKNOWN_TOPIC_ID);
     let session = FetchRequest { session_id: 5, session_epoch: 1, ..fetch_request(&[], 0, 1) };
     assert_eq!(client.ask(12, &session).await.error_code, ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
-    // A client that asks for a session gets none.
+    // A session needs no partitions in the next request, and its response has only news.
     let session = FetchRequest { session_epoch: 0, ..fetch_request(&[("t", 0, 0)], 0, 1) };
-    assert_eq!(client.ask(12, &session).await.session_id, 0);
+    let first = client.ask(12, &session).await;
+    assert_eq!((first.session_id > 0, first.responses.len()), (true, 1));
+    let next = |session_epoch| {
+        let request = fetch_request(&[], 0, 1);
+        FetchRequest { session_id: first.session_id, session_epoch, topics: Vec::new(), ..request }
+    };
+    let second = client.ask(12, &next(1)).await;
+    assert_eq!((second.session_id, second.responses.len()), (first.session_id, 0));
+    client.produce("t", 0, batch(&[b"news"])).await;
+    let third = client.ask(12, &next(2)).await;
+    assert!(!third.responses[0].partitions[0].records.is_empty());
+    assert_eq!(client.ask(12, &next(2)).await.error_code, ErrorCode::INVALID_FETCH_SESSION_EPOCH);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::long_poll::{LongPoll, poll_until};
+use super::session::SessionUse;
 use crate::api::handler::{RequestContext, Started};
 use crate::broker::Broker;
 use crate::error::ApiError;
@@ -51,6 +52,7 @@ struct ReplicaFetch {
     context: RequestContext,
     wanted_changes: mpsc::UnboundedSender<WantedChange>,
     topics: Vec<TargetTopic>,
+    session: Option<SessionUse>,
     min_bytes: usize,
     max_bytes: usize,
     /// `None` without a rate.
@@ -69,7 +71,7 @@ struct Pass {
 pub(super) fn start(
     broker: &Arc<Broker>,
     context: RequestContext,
-    request: FetchRequest,
+    mut request: FetchRequest,
     replica: &ReplicaState,
 ) -> Result<Started, Close> {
     if broker.config.inter_broker_listener != Some(context.connection.listener) {
@@ -87,7 +89,13 @@ pub(super) fn start(
             .map(Started::Ready);
     }
     let deadline = Instant::now() + Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-    let fetch = ReplicaFetch::new(broker, context, request, replica);
+    let session = match broker.fetch_sessions.open(&mut request) {
+        Ok(session) => session,
+        Err(error_code) => {
+            return context.respond(&FetchResponse { error_code, ..Default::default() }).map(Started::Ready);
+        }
+    };
+    let fetch = ReplicaFetch { session, ..ReplicaFetch::new(broker, context, request, replica) };
     let pass = fetch.pass();
     if fetch.is_enough(&pass) {
         return fetch.respond(pass).map(Started::Ready);
@@ -120,6 +128,7 @@ impl ReplicaFetch {
         });
         Self {
             topics: topics.collect(),
+            session: None,
             min_bytes: size(request.min_bytes),
             max_bytes: size(request.max_bytes),
             throttle: broker.leader_throttle(),
@@ -200,7 +209,10 @@ impl LongPoll for ReplicaFetch {
             });
             FetchableTopicResponse { partitions: partitions.collect(), topic: topic.name.clone(), topic_id: topic.id }
         });
-        let response = FetchResponse { responses: responses.collect(), ..Default::default() };
+        let mut response = FetchResponse { responses: responses.collect(), ..Default::default() };
+        if let Some(session) = &self.session {
+            session.finish(&mut response);
+        }
         self.context.respond_with_files(&response, files)
     }
 }
