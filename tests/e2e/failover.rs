@@ -150,6 +150,14 @@ async fn a_node_is_drained_and_removed() {
     let after = described();
     assert!(after["replicas"].as_array().expect("a list").iter().all(|replica| replica["node"] != 4), "{after}");
     assert_eq!(after["under_replicated"], serde_json::json!([]));
+    assert_eq!(after["nodes"][3]["state"], "cordoned", "{after}");
+    // A topic that comes now goes to the others.
+    create(&admin, "later", 8, 4).await;
+    let wide = NewTopic { name: "wide".to_owned(), replication_factor: Some(4), ..NewTopic::default() };
+    let too_many = admin.create_topics(&[wide]).await.expect_err("one node is cordoned");
+    assert!(too_many.to_string().contains("cordoned"), "{too_many}");
+    let after = described();
+    assert!(after["replicas"].as_array().expect("a list").iter().all(|replica| replica["node"] != 4), "{after}");
 
     // The plan has one partition on the nodes in another order; then the first of them leads.
     let to = ["reassign", "t:0", "--to", "3,2,1"];

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use millstream_client::{Admin, ClientConfig, NewTopic, PartitionDescription};
+use millstream_client::{Admin, ClientConfig, Error, NewTopic, PartitionDescription};
 use millstream_tests::Cluster;
+use millstream_wire::ErrorCode;
 use rustix::process::{Signal, kill_process};
 use tokio::time::sleep;
 
@@ -19,14 +20,19 @@ pub(crate) fn admin(bootstrap: &str) -> Admin {
     Admin::new(ClientConfig::new(bootstrap)).expect("an admin client")
 }
 
+/// Creates the topic, once enough nodes have joined.
 pub(crate) async fn create(bootstrap: &str, partitions: i32) {
-    let topic = NewTopic {
-        name: TOPIC.to_owned(),
-        partitions: Some(partitions),
-        replication_factor: None,
-        configs: Default::default(),
-    };
-    admin(bootstrap).create_topics(&[topic]).await.expect("a topic");
+    let topic = NewTopic { name: TOPIC.to_owned(), partitions: Some(partitions), ..NewTopic::default() };
+    let (begun, admin) = (Instant::now(), admin(bootstrap));
+    loop {
+        match admin.create_topics(std::slice::from_ref(&topic)).await {
+            Ok(_) => return,
+            Err(Error::Broker { code: ErrorCode::INVALID_REPLICATION_FACTOR, .. }) if begun.elapsed() < PATIENCE => {
+                sleep(Duration::from_millis(20)).await;
+            }
+            Err(error) => panic!("the topic cannot be created: {error}"),
+        }
+    }
 }
 
 /// Waits until all replicas of all partitions are in sync.

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 
 use crate::checker::{check, read_all};
 use crate::faults::{PATIENCE, TOPIC, admin, create, whole, whole_without};
+use crate::plugins::{filter, json, output, push};
 use crate::workload::{Seen, Workload};
 
 /// Waits until the cluster has these brokers, none of them fenced.
@@ -155,4 +156,41 @@ fn what_does_not_belong_to_a_cluster_is_rejected_by_name() {
     let words = rejected(Broker::builder().set("node.id", "1").folder(folder));
     assert!(words.contains("has the data of a node of a cluster"), "{words}");
     cluster.restart(1);
+}
+
+/// Waits until a node has this number of replicas, and returns how it is described.
+fn replicas_become(bootstrap: &str, node: i32, wanted: usize) -> serde_json::Value {
+    let begun = Instant::now();
+    loop {
+        let found = json(bootstrap, &["cluster", "describe", "--json"]);
+        let described = found["nodes"].as_array().expect("a list").iter().find(|one| one["id"] == node);
+        let described = described.expect("the node").clone();
+        if described["replicas"] == wanted {
+            return described;
+        }
+        assert!(begun.elapsed() < PATIENCE, "node {node} does not come to {wanted} replicas: {found}");
+    }
+}
+
+#[test]
+fn an_internal_topic_does_not_come_back_to_a_node_that_is_drained() {
+    let folder = TempDir::new().expect("a folder");
+    // The controller looks at the internal topics often.
+    let mut cluster =
+        Cluster::start(3, &[("broker.session.timeout.ms", "1000"), ("broker.heartbeat.interval.ms", "100")]);
+    let bootstrap = cluster.bootstrap();
+    push(&bootstrap, &folder, &filter(1));
+    replicas_become(&bootstrap, 3, 1);
+    output(&bootstrap, &["cluster", "drain", "3"]);
+    assert_eq!(replicas_become(&bootstrap, 3, 0)["state"], "cordoned");
+    // It stays so over a restart, which registers the broker again.
+    cluster.stop(3);
+    cluster.restart(3);
+    let bootstrap = cluster.bootstrap();
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(2) {
+        replicas_become(&bootstrap, 3, 0);
+    }
+    output(&bootstrap, &["cluster", "drain", "3", "--undo"]);
+    assert_eq!(replicas_become(&bootstrap, 3, 1)["state"], "alive");
 }

@@ -16,6 +16,9 @@ pub type TopicConfigs = BTreeMap<String, String>;
 /// The configs that are set for a broker while it runs, by name.
 pub type BrokerConfigs = BTreeMap<String, String>;
 
+/// The config of a broker that names the data folders which take no new replicas, or `*` for all.
+pub const CORDONED_LOG_DIRS: &str = "cordoned.log.dirs";
+
 /// The config that makes a topic a view of another one.
 const VIEW_OF: &str = "view.of";
 
@@ -166,6 +169,11 @@ impl MetadataImage {
     pub fn broker_config(&self, broker: i32, name: &str) -> Option<&str> {
         let set = |broker| self.broker_configs.get(&broker)?.get(name);
         set(Some(broker)).or_else(|| set(None)).map(String::as_str)
+    }
+
+    /// Returns whether a broker takes no new replicas (KIP-1066).
+    pub fn is_cordoned(&self, broker: i32) -> bool {
+        self.broker_config(broker, CORDONED_LOG_DIRS).is_some_and(|folders| !folders.trim().is_empty())
     }
 
     /// Returns a partition of a topic that is no view.

@@ -20,7 +20,7 @@ mod topic_name;
 pub use broker::{BrokerImage, BrokerRegistration, Endpoint};
 pub use delta::{MetadataDelta, TopicChange};
 pub use feature::{FeatureLevel, UnknownLevel};
-pub use image::{BrokerConfigs, ImageError, MetadataImage, TopicConfigs, TopicImage, source_of};
+pub use image::{BrokerConfigs, CORDONED_LOG_DIRS, ImageError, MetadataImage, TopicConfigs, TopicImage, source_of};
 pub use partition::{NO_LEADER, PartitionChange, PartitionImage};
 pub use record::{MetadataRecord, RecordError};
 pub use store::{Draft, MetadataError, MetadataStore};

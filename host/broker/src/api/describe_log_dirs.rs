@@ -46,7 +46,7 @@ impl Handler for DescribeLogDirs {
             topics: topics(broker, request.topics.as_deref()),
             total_bytes,
             usable_bytes,
-            is_cordoned: false,
+            is_cordoned: broker.metadata.image().is_cordoned(broker.config.node_id),
         };
         DescribeLogDirsResponse { results: vec![result], ..Default::default() }
     }

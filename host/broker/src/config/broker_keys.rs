@@ -53,6 +53,9 @@ CONTROLLER_QUORUM_BOOTSTRAP_SERVERS "controller.quorum.bootstrap.servers" List =
 CONTROLLER_QUORUM_VOTERS "controller.quorum.voters" List = "", Any, Acts,
     "The same as controller.quorum.bootstrap.servers, each with its node id: `1@host:9093`. It is read at a node's \
     first start; later the quorum itself keeps its voters.";
+CORDONED_LOG_DIRS "cordoned.log.dirs" List = "", ListOf(&["*"]), Acts,
+    "With `*` this broker gets no new replicas (KIP-1066). It can be set only while the broker runs; `millstream cluster \
+    drain` sets it.";
 DEFAULT_REPLICATION_FACTOR "default.replication.factor" Int = "1", AtLeast(1), Acts,
     "The replication factor of topics that are created without one. Topics that are created on demand get at most one \
     replica for each broker.";
@@ -158,6 +161,8 @@ MAX_CONNECTIONS_PER_IP "max.connections.per.ip" Int = "2147483647", AtLeast(0), 
     "The maximum number of open connections from one IP address.";
 MAX_DECOMPRESSED_MESSAGE_BYTES "max.decompressed.message.bytes" Int = "2147483639", AtLeast(1), Acts,
     "The default of the topic config of the same name.";
+MAX_INCREMENTAL_FETCH_SESSION_CACHE_SLOTS "max.incremental.fetch.session.cache.slots" Int = "1000", AtLeast(0), Acts,
+    "The maximum number of fetch sessions. A client without one names all its partitions in each fetch.";
 MESSAGE_MAX_BYTES "message.max.bytes" Int = "1048588", AtLeast(0), Acts,
     "The default of the topic config max.message.bytes.";
 MIN_INSYNC_REPLICAS "min.insync.replicas" Int = "1", AtLeast(1), Acts,

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use millstream_metadata::CORDONED_LOG_DIRS;
+
 use super::ConfigError;
 use super::broker_keys as keys;
 use super::tables::broker_key;
@@ -17,7 +19,7 @@ const ALTER_LOG_DIRS_RATE: &str = "replica.alter.log.dirs.io.max.bytes.per.secon
 
 /// Returns whether a key can be changed while the broker runs.
 pub(crate) fn is_dynamic(name: &str) -> bool {
-    [LEADER_RATE, FOLLOWER_RATE].contains(&name)
+    [LEADER_RATE, FOLLOWER_RATE, CORDONED_LOG_DIRS].contains(&name)
 }
 
 /// Checks configs that are set for a broker while it runs.

@@ -28,6 +28,7 @@ pub(crate) use dynamic::{FOLLOWER_RATE, LEADER_RATE, check_dynamic, check_dynami
 pub(crate) use key::Key;
 pub use listeners::{HostPort, ListenerConfig};
 use millstream_coordinator::group::GroupConfig;
+use millstream_metadata::CORDONED_LOG_DIRS;
 pub(crate) use replica_fetch::ReplicaFetchConfig;
 pub(crate) use tables::{PLUGIN_STATS, REJECTED_PRODUCERS, all_broker_keys, all_topic_keys, broker_key, topic_key};
 pub(crate) use topic::{
@@ -141,6 +142,8 @@ pub struct BrokerConfig {
     pub(crate) replica_lag_max: Duration,
     /// The limits of a follower's fetches.
     pub(crate) replica_fetch: ReplicaFetchConfig,
+    /// The most fetch sessions.
+    pub(crate) fetch_session_slots: usize,
     /// Whether a consumer with a rack reads from a replica in it.
     pub(crate) selects_by_rack: bool,
     /// The windows over which rates of replication are measured: their number, and the length of one.
@@ -194,6 +197,13 @@ pub struct Flags {
 
 impl BrokerConfig {
     fn new(values: BTreeMap<&'static str, String>) -> Result<Self, ConfigError> {
+        // The controller, which acts on it, does not read the files of other nodes.
+        if values.get(CORDONED_LOG_DIRS).is_some_and(|folders| !folders.trim().is_empty()) {
+            let message = format!(
+                "{CORDONED_LOG_DIRS} can be set only while the broker runs: start it, then run `millstream cluster drain`"
+            );
+            return Err(ConfigError(message));
+        }
         let read = Reader { values: &values };
         let group = read.group()?;
         let mut listeners = listeners::from_values(&read, cluster::is_configured(&read))?;
@@ -228,6 +238,7 @@ impl BrokerConfig {
                 Duration::from_secs(read.get(keys::REPLICATION_QUOTA_WINDOW_SIZE_SECONDS).unsigned_abs().into()),
             ),
             replica_fetch: read.replica_fetch()?,
+            fetch_session_slots: read.size(keys::MAX_INCREMENTAL_FETCH_SESSION_CACHE_SLOTS),
             selects_by_rack: read.get(keys::REPLICA_SELECTOR_CLASS) == Some(keys::RACK_SELECTOR),
             replica_lag_max: read.millis(keys::REPLICA_LAG_TIME_MAX_MS),
             retention_check_interval: read.millis(keys::LOG_RETENTION_CHECK_INTERVAL_MS),

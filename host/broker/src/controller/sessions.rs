@@ -118,16 +118,18 @@ impl Controller {
         }
     }
 
-    /// Adds brokers that came later as replicas of the internal topics, up to the replication factor of each.
+    /// Adds brokers that came later as replicas of the internal topics, up to the replication factor of each. A cordoned
+    /// broker is not added, so that it can be drained.
     async fn grow_internal_topics(self: &Arc<Self>, cluster: &Cluster) {
         let image = self.metadata.image();
-        let active: Vec<i32> = image.brokers().filter(|one| one.is_active()).map(|one| one.registration.id).collect();
+        let open = || image.brokers().filter(|one| !image.is_cordoned(one.registration.id));
+        let active: Vec<i32> = open().filter(|one| one.is_active()).map(|one| one.registration.id).collect();
         // A broker that starts is not unfenced before it has the plug-ins.
         let session = cluster.config.session_timeout;
         let is_starting = |one: &&BrokerImage| {
             one.fenced && !has_ended(cluster, one) && self.sessions.has_heard(one.registration.id, session)
         };
-        let starting: Vec<i32> = image.brokers().filter(is_starting).map(|one| one.registration.id).collect();
+        let starting: Vec<i32> = open().filter(is_starting).map(|one| one.registration.id).collect();
         for (name, factor) in self.internal_factors() {
             let Some(topic) = image.topic(name) else { continue };
             let is_on_all = factor == i32::MAX;

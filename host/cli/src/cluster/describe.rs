@@ -1,6 +1,6 @@
 //! `millstream cluster describe`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
 use millstream_client::{
@@ -32,6 +32,8 @@ struct Description {
     topics: Vec<TopicDescription>,
     /// The replicas on each node that has responded.
     logs: BTreeMap<i32, BTreeMap<TopicPartition, ReplicaLog>>,
+    /// The nodes that take no new replicas.
+    cordoned: BTreeSet<i32>,
 }
 
 /// One partition with its topic.
@@ -77,10 +79,13 @@ impl Description {
         let names: Vec<String> = admin.list_topics().await?.into_iter().map(|topic| topic.name).collect();
         let topics = admin.describe_topics(&names).await?;
         let alive = cluster.brokers.iter().filter(|broker| !broker.fenced);
-        let mut logs = BTreeMap::new();
+        let (mut logs, mut cordoned) = (BTreeMap::new(), BTreeSet::new());
         for broker in alive {
             match admin.describe_log_dirs(broker.id).await {
                 Ok(folders) => {
+                    if folders.iter().all(|folder| folder.cordoned) {
+                        cordoned.insert(broker.id);
+                    }
                     let replicas = folders.into_iter().flat_map(|folder| folder.replicas);
                     logs.insert(broker.id, replicas.collect());
                 }
@@ -88,7 +93,15 @@ impl Description {
                 Err(error) => tracing::warn!(node = broker.id, %error, "the replicas of a node are not known"),
             }
         }
-        Ok(Self { cluster, topics, logs })
+        Ok(Self { cluster, topics, logs, cordoned })
+    }
+
+    fn state(&self, broker: &BrokerDescription) -> &'static str {
+        match (broker.fenced, self.cordoned.contains(&broker.id)) {
+            (true, _) => "fenced",
+            (false, true) => "cordoned",
+            (false, false) => "alive",
+        }
     }
 
     /// Returns the replica of a partition on a node, if it is known.
@@ -125,7 +138,7 @@ impl Description {
                 broker.id.to_string(),
                 broker.address.to_string(),
                 or_dash(broker.rack.as_deref()),
-                state(broker).to_owned(),
+                self.state(broker).to_owned(),
                 leaders.to_string(),
                 replicas.to_string(),
                 in_sync.to_string(),
@@ -175,7 +188,7 @@ impl Description {
         let nodes = self.cluster.brokers.iter().map(|broker| {
             let Counts { leaders, replicas, in_sync, lag } = self.counts(broker.id);
             json!({ "id": broker.id, "address": &*broker.address, "rack": broker.rack.as_deref(),
-                "state": state(broker), "leaders": leaders, "replicas": replicas, "in_sync": in_sync, "lag": lag })
+                "state": self.state(broker), "leaders": leaders, "replicas": replicas, "in_sync": in_sync, "lag": lag })
         });
         let lacking = self.under_replicated().into_iter().map(|(topic, one)| {
             json!({ "topic": topic.name, "partition": one.partition, "leader": one.leader, "replicas": one.replicas,
@@ -205,10 +218,6 @@ struct Counts {
     in_sync: usize,
     /// How many committed records its replicas lack, if it is known.
     lag: Option<i64>,
-}
-
-fn state(broker: &BrokerDescription) -> &'static str {
-    if broker.fenced { "fenced" } else { "alive" }
 }
 
 /// Returns the part of a node in a partition: `leader`, `in-sync` or `behind`.

@@ -8,7 +8,7 @@ use millstream_client::{Admin, TopicPartition};
 use serde_json::json;
 
 use super::ids;
-use super::plan::{Node, plan};
+use super::plan::{Node, Replicas, plan};
 use crate::connection::Connection;
 use crate::output;
 
@@ -17,8 +17,10 @@ const LOOK_AFTER: Duration = Duration::from_millis(500);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The partitions go to the nodes with the fewest replicas, and racks are kept
-apart where that is possible. Ctrl-C ends the wait; the moves go on.")]
+The node is cordoned first: it gets no new partitions any more
+(cordoned.log.dirs=*). Its partitions go to the nodes with the fewest replicas,
+and racks are kept apart where that is possible. Ctrl-C ends the wait; the
+moves go on. --undo lets the node take partitions again.")]
 pub(super) struct Drain {
     #[command(flatten)]
     connection: Connection,
@@ -27,6 +29,9 @@ pub(super) struct Drain {
     /// Only show where the partitions would go
     #[arg(long)]
     dry_run: bool,
+    /// Let the node take new partitions again, instead
+    #[arg(long, conflicts_with = "dry_run")]
+    undo: bool,
     /// Print JSON objects, one for each step
     #[arg(long)]
     json: bool,
@@ -35,7 +40,7 @@ pub(super) struct Drain {
 /// The partitions of the cluster, without views.
 struct State {
     /// The replicas of each partition when all moves are done.
-    targets: BTreeMap<TopicPartition, Vec<i32>>,
+    targets: BTreeMap<TopicPartition, Replicas>,
     /// The partitions that the node still has.
     left: BTreeSet<TopicPartition>,
 }
@@ -54,11 +59,18 @@ impl State {
                 }
                 let leaves = removing.get(&partition);
                 let stays = |id: &i32| leaves.is_none_or(|leaves| !leaves.contains(id));
-                targets.insert(partition, one.replicas.into_iter().filter(stays).collect());
+                let nodes = one.replicas.into_iter().filter(stays).collect();
+                targets.insert(partition, Replicas { nodes, is_internal: topic.internal });
             }
         }
         Ok(Self { targets, left })
     }
+}
+
+/// Lets a node take no new replicas (KIP-1066), or take them again.
+pub(super) async fn cordon(admin: &Admin, node: i32, cordons: bool) -> anyhow::Result<()> {
+    let value = cordons.then(|| "*".to_owned());
+    Ok(admin.alter_broker_configs(node, &BTreeMap::from([("cordoned.log.dirs".to_owned(), value)])).await?)
 }
 
 /// Returns all topics but views, which have the partitions of their sources.
@@ -73,12 +85,21 @@ impl Drain {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let admin = self.connection.admin()?;
         let (mut total, mut reported) = (0, None);
+        if self.undo {
+            self.nodes(&admin).await?;
+            cordon(&admin, self.node, false).await?;
+            return self.report_undone();
+        }
         loop {
             let nodes = self.nodes(&admin).await?;
             let state = State::read(&admin, self.node).await?;
             let moves = plan(self.node, &nodes, &state.targets)?;
             if self.dry_run {
                 return self.show(&moves);
+            }
+            // Otherwise new topics would be placed on the node, and internal ones come back to it.
+            if reported.is_none() {
+                cordon(&admin, self.node, true).await?;
             }
             self.begin(&admin, moves).await?;
             total = total.max(state.left.len());
@@ -118,6 +139,14 @@ impl Drain {
             }
         }
         Ok(())
+    }
+
+    fn report_undone(&self) -> anyhow::Result<()> {
+        let text = match self.json {
+            true => json!({ "node": self.node, "cordoned": false }).to_string(),
+            false => format!("node {} takes new partitions", self.node),
+        };
+        Ok(output::line(&text)?)
     }
 
     fn report(&self, left: usize, total: usize) -> anyhow::Result<()> {

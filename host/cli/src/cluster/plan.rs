@@ -12,6 +12,15 @@ pub(super) struct Node {
     pub(super) rack: Option<Arc<str>>,
 }
 
+/// The replicas of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Replicas {
+    /// The nodes that have one.
+    pub(super) nodes: Vec<i32>,
+    /// Whether the partition is one of an internal topic.
+    pub(super) is_internal: bool,
+}
+
 /// A partition for which no other node is left.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -24,21 +33,26 @@ pub(super) struct NoNodeLeft {
 }
 
 /// Returns new replicas for each partition on a node. The node is replaced in its place in the list by the node with
-/// the fewest replicas, one in a rack without a replica of the partition if there is any.
+/// the fewest replicas, one in a rack without a replica of the partition if there is any. Where every other node has a
+/// replica, a partition of an internal topic has one less from then on: the cluster decides how many those have.
 ///
 /// `nodes` are those that are alive; `partitions` has the replicas of all partitions, and decides how many each node
 /// has.
+///
+/// # Errors
+/// No other node is left for a partition.
 pub(super) fn plan(
     leaving: i32,
     nodes: &[Node],
-    partitions: &BTreeMap<TopicPartition, Vec<i32>>,
+    partitions: &BTreeMap<TopicPartition, Replicas>,
 ) -> Result<BTreeMap<TopicPartition, Vec<i32>>, NoNodeLeft> {
     let mut load: BTreeMap<i32, usize> = BTreeMap::new();
-    for id in partitions.values().flatten() {
+    for id in partitions.values().flat_map(|replicas| &replicas.nodes) {
         *load.entry(*id).or_default() += 1;
     }
     let mut moves = BTreeMap::new();
-    for (partition, replicas) in partitions.iter().filter(|(_, replicas)| replicas.contains(&leaving)) {
+    let held = partitions.iter().filter(|(_, replicas)| replicas.nodes.contains(&leaving));
+    for (partition, Replicas { nodes: replicas, is_internal }) in held {
         let racks: Vec<&Arc<str>> = nodes
             .iter()
             .filter(|node| node.id != leaving && replicas.contains(&node.id))
@@ -50,6 +64,10 @@ pub(super) fn plan(
             (shares_rack, load.get(&node.id).copied().unwrap_or(0), node.id)
         };
         let Some(chosen) = others.min_by_key(cost) else {
+            if *is_internal && replicas.len() > 1 {
+                moves.insert(partition.clone(), replicas.iter().copied().filter(|id| *id != leaving).collect());
+                continue;
+            }
             return Err(NoNodeLeft { partition: partition.clone(), replicas: replicas.len() });
         };
         *load.entry(chosen.id).or_default() += 1;
@@ -67,8 +85,10 @@ mod tests {
         nodes.iter().map(|(id, rack)| Node { id: *id, rack: rack.map(Arc::from) }).collect()
     }
 
-    fn partitions(replicas: &[&[i32]]) -> BTreeMap<TopicPartition, Vec<i32>> {
-        let named = (0..).zip(replicas).map(|(index, replicas)| (TopicPartition::new("t", index), replicas.to_vec()));
+    fn partitions(replicas: &[&[i32]]) -> BTreeMap<TopicPartition, Replicas> {
+        let named = (0..).zip(replicas).map(|(index, nodes)| {
+            (TopicPartition::new("t", index), Replicas { nodes: nodes.to_vec(), is_internal: false })
+        });
         named.collect()
     }
 
@@ -98,5 +118,20 @@ mod tests {
     fn a_partition_that_cannot_go_anywhere_is_named() {
         let error = plan(1, &nodes(&[(1, None), (2, None)]), &partitions(&[&[1, 2]])).unwrap_err();
         assert!(error.to_string().starts_with("partition t:0 has 2 replicas"), "{error}");
+    }
+
+    #[test]
+    fn an_internal_topic_has_a_replica_less_where_no_other_node_is_left() {
+        let internal = |nodes: &[i32]| {
+            BTreeMap::from([(TopicPartition::new("i", 0), Replicas { nodes: nodes.to_vec(), is_internal: true })])
+        };
+        let nodes = nodes(&[(1, None), (2, None)]);
+        assert_eq!(plan(1, &nodes, &internal(&[1, 2])).unwrap()[&TopicPartition::new("i", 0)], [2]);
+        assert_eq!(
+            plan(1, &nodes, &internal(&[1])).unwrap()[&TopicPartition::new("i", 0)],
+            [2],
+            "another node is left"
+        );
+        plan(1, &nodes[..1], &internal(&[1])).unwrap_err();
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::{bail, ensure};
 use serde_json::json;
 
-use super::drain::stored_topics;
+use super::drain::{cordon, stored_topics};
 use crate::connection::Connection;
 use crate::output;
 
@@ -45,6 +45,8 @@ impl Remove {
             admin.remove_voter(node, member.directory_id).await?;
         }
         if broker.is_some() {
+            // A node that gets this id later is another one.
+            cordon(&admin, node, false).await?;
             admin.unregister_broker(node).await?;
         }
         let text = match self.json {

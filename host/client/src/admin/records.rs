@@ -22,6 +22,8 @@ pub struct LogDirDescription {
     pub total_bytes: Option<u64>,
     /// The free space of the volume, in bytes, if it is known.
     pub usable_bytes: Option<u64>,
+    /// Whether it takes no new replicas.
+    pub cordoned: bool,
     /// The replicas in the folder.
     pub replicas: BTreeMap<TopicPartition, ReplicaLog>,
 }
@@ -110,6 +112,7 @@ impl Admin {
             path: result.log_dir.to_string(),
             total_bytes: size(result.total_bytes),
             usable_bytes: size(result.usable_bytes),
+            cordoned: result.is_cordoned,
             replicas: result
                 .topics
                 .iter()

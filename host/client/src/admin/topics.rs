@@ -282,21 +282,39 @@ impl Admin {
     /// # Errors
     /// The broker rejects a key or a value; nothing is changed then.
     pub async fn alter_configs(&self, topic: &str, changes: &BTreeMap<String, Option<String>>) -> Result<(), Error> {
+        self.alter(TOPIC_RESOURCE, topic, changes, &format!("change the configs of topic {topic}")).await
+    }
+
+    /// Sets configs of a broker that runs; `None` resets one to that of its file. Other configs stay.
+    ///
+    /// # Errors
+    /// There is no such broker, or it cannot change a key while it runs; nothing is changed then.
+    pub async fn alter_broker_configs(
+        &self,
+        node: i32,
+        changes: &BTreeMap<String, Option<String>>,
+    ) -> Result<(), Error> {
+        self.alter(BROKER_RESOURCE, &node.to_string(), changes, &format!("change the configs of broker {node}")).await
+    }
+
+    async fn alter(
+        &self,
+        resource_type: i8,
+        name: &str,
+        changes: &BTreeMap<String, Option<String>>,
+        what: &str,
+    ) -> Result<(), Error> {
         let config = |(name, value): (&String, &Option<String>)| IncrementalAlterableConfig {
             name: Str::from(name.as_str()),
             config_operation: if value.is_some() { SET } else { DELETE },
             value: value.as_deref().map(Str::from),
         };
-        let resource = IncrementalAlterConfigsResource {
-            resource_type: TOPIC_RESOURCE,
-            resource_name: Str::from(topic),
-            configs: changes.iter().map(config).collect(),
-        };
+        let configs = changes.iter().map(config).collect();
+        let resource = IncrementalAlterConfigsResource { resource_type, resource_name: Str::from(name), configs };
         let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
         self.ask_controller("the change of configs", &request, |response| {
             response.responses.iter().try_for_each(|result| {
-                let what = || format!("change the configs of topic {topic}");
-                Error::check(what, result.error_code, result.error_message.as_deref())
+                Error::check(|| what.to_owned(), result.error_code, result.error_message.as_deref())
             })
         })
         .await

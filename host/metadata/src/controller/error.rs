@@ -56,7 +56,7 @@ pub enum ControllerError {
     #[error(
         "Unable to replicate the partition {factor} time(s): \
          The target replication factor of {factor} cannot be reached \
-         because only {brokers} broker(s) are registered."
+         because only {brokers} broker(s) are registered or some brokers have all their log directories cordoned."
     )]
     TooFewBrokers {
         /// The requested factor.

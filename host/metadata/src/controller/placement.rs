@@ -15,18 +15,19 @@ use crate::{BrokerImage, FeatureLevel, MetadataImage};
 /// Returns the replicas of each of these partitions of a topic, the preferred leader first.
 ///
 /// The racks of a partition are as many as possible. A fenced broker never leads, and gets a replica only if the active
-/// ones are too few.
+/// ones are too few. A cordoned broker gets none.
 ///
 /// # Errors
-/// All brokers are fenced.
+/// All brokers are fenced or cordoned.
 pub(crate) fn place(
     image: &MetadataImage,
     topic: Uuid,
     partitions: Range<i32>,
     factor: usize,
 ) -> Result<Vec<Vec<i32>>, ControllerError> {
-    let active = ring(image.brokers().filter(|broker| broker.is_active()));
-    let others = ring(image.brokers().filter(|broker| !broker.is_active()));
+    let open = || image.brokers().filter(|broker| !image.is_cordoned(broker.registration.id));
+    let active = ring(open().filter(|broker| broker.is_active()));
+    let others = ring(open().filter(|broker| !broker.is_active()));
     if active.is_empty() {
         return Err(ControllerError::AllBrokersFenced);
     }

@@ -151,7 +151,7 @@ fn replication_factors_are_checked() {
         error(with(Replication::Exactly(3))).to_string(),
         "Unable to replicate the partition 3 time(s): \
          The target replication factor of 3 cannot be reached because only 1 \
-         broker(s) are registered."
+         broker(s) are registered or some brokers have all their log directories cordoned."
     );
 }
 

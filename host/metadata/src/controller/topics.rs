@@ -142,7 +142,7 @@ fn replication_factor<R: TopicRules>(
     replication: Replication,
     rules: &R,
 ) -> Result<usize, ControllerError> {
-    let brokers = image.brokers().len();
+    let brokers = image.brokers().filter(|broker| !image.is_cordoned(broker.registration.id)).count();
     let factor = match replication {
         Replication::Default => rules.default_replication_factor(),
         Replication::Exactly(factor) => factor,

@@ -195,6 +195,11 @@ async fn catch_up_with_leader(edge: &Arc<Edge>) -> Result<(), ApiError> {
     let leader = {
         let image = edge.metadata.image();
         let Some(topic) = image.topic(TOPIC) else { return Ok(()) };
+        let has_replica = topic.partitions.first().is_some_and(|one| one.replicas.contains(&edge.config.node_id));
+        if image.is_cordoned(edge.config.node_id) && !has_replica {
+            // It was drained, and gets no partitions with stages.
+            return Ok(());
+        }
         topic.partitions.first().map_or(NO_LEADER, |partition| partition.leader)
     };
     let partition = edge.partition(TOPIC, 0)?;
