@@ -114,14 +114,14 @@ fn a_consumer_reads_from_a_replica_in_its_rack() {
         let target = (if version < 13 { Uuid::nil() } else { id }, at(0, epoch).1);
         let own = fetch(cluster.address(leader), version, &rack, target);
         assert_eq!(own.preferred_read_replica, -1, "{rack} {version}");
-        assert!(own.records.len() > 0, "{rack} {version}");
+        assert!(!own.records.is_empty(), "{rack} {version}");
     }
 
     let read = wait_until("the follower to know what is committed", PATIENCE, || {
         let read = fetch(cluster.address(follower), 18, &near(follower), at(0, epoch));
         (read.high_watermark == 10).then_some(read)
     });
-    assert!(read.records.len() > 0);
+    assert!(!read.records.is_empty());
     assert_eq!((read.error_code, read.preferred_read_replica), (ErrorCode::NONE, -1));
     let codes = [(10, epoch), (11, epoch), (0, epoch - 1), (0, epoch + 1)]
         .map(|(offset, epoch)| fetch(cluster.address(follower), 18, "", at(offset, epoch)).error_code);
@@ -142,7 +142,7 @@ fn a_consumer_reads_from_a_replica_in_its_rack() {
     };
     let sent = of_view(leader);
     assert_eq!((sent.preferred_read_replica, sent.records.len()), (follower, 0));
-    assert!(of_view(follower).records.len() > 0);
+    assert!(!of_view(follower).records.is_empty());
     let old = fetch(cluster.address(follower), 10, "", (Uuid::nil(), at(0, epoch).1));
     assert_eq!(old.error_code, ErrorCode::NOT_LEADER_OR_FOLLOWER, "before version 11 only the leader serves");
 }

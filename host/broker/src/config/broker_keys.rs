@@ -54,8 +54,8 @@ CONTROLLER_QUORUM_VOTERS "controller.quorum.voters" List = "", Any, Acts,
     "The same as controller.quorum.bootstrap.servers, each with its node id: `1@host:9093`. It is read at a node's \
     first start; later the quorum itself keeps its voters.";
 CORDONED_LOG_DIRS "cordoned.log.dirs" List = "", ListOf(&["*"]), Acts,
-    "With `*` this broker gets no new replicas (KIP-1066). It can be set only while the broker runs; `millstream cluster \
-    drain` sets it.";
+    "With `*` this broker gets no new replicas (KIP-1066). It can be set only while the broker runs. \
+    `millstream cluster drain` sets it.";
 DEFAULT_REPLICATION_FACTOR "default.replication.factor" Int = "1", AtLeast(1), Acts,
     "The replication factor of topics that are created without one. Topics that are created on demand get at most one \
     replica for each broker.";

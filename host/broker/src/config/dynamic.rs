@@ -49,3 +49,20 @@ pub(crate) fn check_dynamic(configs: &BTreeMap<String, String>) -> Result<(), Co
 pub(crate) fn check_dynamic_value(name: &str, value: &str) -> Result<(), ConfigError> {
     broker_key(name).map_or(Ok(()), |key| key.check(value).map_err(ConfigError))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::RawConfig;
+    use super::*;
+
+    #[test]
+    fn a_broker_is_cordoned_only_while_it_runs() {
+        let mut raw = RawConfig::default();
+        raw.set_pair("cordoned.log.dirs=*").expect("a known key");
+        let error = raw.check().expect_err("the controller does not read files").to_string();
+        assert!(error.contains("cluster drain"), "{error}");
+        assert_eq!(check_dynamic(&BTreeMap::from([("cordoned.log.dirs".to_owned(), "*".to_owned())])), Ok(()));
+        assert_eq!(check_dynamic_value("cordoned.log.dirs", "*"), Ok(()));
+        check_dynamic_value("cordoned.log.dirs", "/data").expect_err("no folder is named");
+    }
+}

@@ -200,7 +200,8 @@ impl BrokerConfig {
         // The controller, which acts on it, does not read the files of other nodes.
         if values.get(CORDONED_LOG_DIRS).is_some_and(|folders| !folders.trim().is_empty()) {
             let message = format!(
-                "{CORDONED_LOG_DIRS} can be set only while the broker runs: start it, then run `millstream cluster drain`"
+                "{CORDONED_LOG_DIRS} can be set only while the broker runs: start it, and run `millstream cluster \
+                 drain`"
             );
             return Err(ConfigError(message));
         }

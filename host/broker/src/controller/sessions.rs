@@ -118,8 +118,8 @@ impl Controller {
         }
     }
 
-    /// Adds brokers that came later as replicas of the internal topics, up to the replication factor of each. A cordoned
-    /// broker is not added, so that it can be drained.
+    /// Adds brokers that came later as replicas of the internal topics, up to the replication factor of each. A broker
+    /// that is cordoned is not added, so that it can be drained.
     async fn grow_internal_topics(self: &Arc<Self>, cluster: &Cluster) {
         let image = self.metadata.image();
         let open = || image.brokers().filter(|one| !image.is_cordoned(one.registration.id));

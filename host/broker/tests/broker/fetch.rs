@@ -140,6 +140,16 @@ async fn epochs_ids_and_sessions() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_slot_a_client_works_without_a_session() {
+    let broker = broker(&["max.incremental.fetch.session.cache.slots=0"]).await;
+    let mut client = broker.connect().await;
+    client.create("t", 1, &[]).await;
+    let session = FetchRequest { session_epoch: 0, ..fetch_request(&[("t", 0, 0)], 0, 1) };
+    let response = client.ask(12, &session).await;
+    assert_eq!((response.session_id, response.responses.len()), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn offsets_by_time_and_by_epoch() {
     let broker = broker(&[]).await;
     let mut client = broker.connect().await;

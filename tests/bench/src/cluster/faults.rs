@@ -39,13 +39,13 @@ pub(crate) enum Fault {
 pub(crate) async fn gap(nodes: &mut Nodes, topic: &str, fault: Fault) -> Result<Duration> {
     let partition = nodes.create(topic, 1).await?.remove(0);
     let leader = usize::try_from(partition.leader.context("a leader")?)?;
-    let followers = partition.replicas.iter().filter_map(|id| usize::try_from(*id).ok()).filter(|id| *id != leader);
+    let mut followers = partition.replicas.iter().filter_map(|id| usize::try_from(*id).ok()).filter(|id| *id != leader);
     let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let producing =
         tokio::spawn(produce(nodes.bootstrap(), topic.to_owned(), Arc::clone(&stop), Arc::clone(&acknowledged)));
     until("acknowledgements", async || Ok((acknowledged.load(Ordering::Relaxed) >= WARM).then_some(()))).await?;
     let victim = match fault {
-        Fault::KillFollower => followers.last().context("a follower")?,
+        Fault::KillFollower => followers.next_back().context("a follower")?,
         _ => leader,
     };
     match fault {

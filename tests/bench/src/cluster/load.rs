@@ -82,8 +82,8 @@ fn frames_of(
     partitions.iter().map(frame).collect()
 }
 
-/// Sends 5,000 records of 1 KiB a second, whether or not responses come in time. Returns the time from when each request
-/// was due to its response, in ascending order.
+/// Sends 5,000 records of 1 KiB a second, whether or not responses come in time. Returns the time from the moment at
+/// which each request was due to its response, in ascending order.
 ///
 /// # Errors
 /// The topic cannot be created, or a node rejects a request.

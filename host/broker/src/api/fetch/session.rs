@@ -1,4 +1,4 @@
-//! Fetch sessions (KIP-227): the broker remembers the partitions of a consumer or a follower, which then names only what
+//! Fetch sessions (KIP-227): the broker remembers the partitions of a consumer or a follower, which then names only
 //! changes. A response has only the partitions with news.
 //!
 //! A client that gets no session, since there are too many, gets id 0 and names all partitions each time.
@@ -191,12 +191,7 @@ impl Session {
             let partition = remembered.asked.clone();
             match topics.last_mut() {
                 Some(last) if (&last.topic, last.topic_id) == (topic, *topic_id) => last.partitions.push(partition),
-                _ => topics.push(FetchTopic {
-                    topic: topic.clone(),
-                    topic_id: *topic_id,
-                    partitions: vec![partition],
-                    ..Default::default()
-                }),
+                _ => topics.push(FetchTopic { topic: topic.clone(), topic_id: *topic_id, partitions: vec![partition] }),
             }
         }
         topics
