@@ -8,7 +8,7 @@ use super::root;
 
 /// Every arrow between the modules of the broker, and no others. The only circle is `api` and `net`: a connection
 /// starts handlers, and a handler says what the connection does next.
-const ARROWS: [(&str, &[&str]); 22] = [
+const ARROWS: [(&str, &[&str]); 23] = [
     (
         "api",
         &[
@@ -18,6 +18,7 @@ const ARROWS: [(&str, &[&str]); 22] = [
             "config",
             "edge",
             "error",
+            "fetch_sessions",
             "metrics",
             "net",
             "partition_dirs",
@@ -39,6 +40,7 @@ const ARROWS: [(&str, &[&str]); 22] = [
             "controller",
             "edge",
             "error",
+            "fetch_sessions",
             "metrics",
             "net",
             "partition_dirs",
@@ -53,6 +55,7 @@ const ARROWS: [(&str, &[&str]); 22] = [
     ("detached", &["error"]),
     ("edge", &["blocking", "cluster", "compute_permits", "config", "detached", "error", "produce", "topics"]),
     ("error", &["config"]),
+    ("fetch_sessions", &[]),
     ("internal_topic", &["topics"]),
     ("metrics", &[]),
     ("net", &["api", "broker", "cluster", "config", "metrics"]),
@@ -74,6 +77,7 @@ const ARROWS: [(&str, &[&str]); 22] = [
             "controller",
             "edge",
             "error",
+            "fetch_sessions",
             "internal_topic",
             "metrics",
             "net",
@@ -86,12 +90,13 @@ const ARROWS: [(&str, &[&str]); 22] = [
 ];
 
 /// The core: what a broker without stages and without connections would keep.
-const CORE: [&str; 12] = [
+const CORE: [&str; 13] = [
     "blocking",
     "compute_permits",
     "config",
     "detached",
     "error",
+    "fetch_sessions",
     "internal_topic",
     "metrics",
     "partition_dirs",

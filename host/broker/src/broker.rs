@@ -13,13 +13,13 @@ use millstream_wire::messages::ReplicaState;
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
-use crate::api::FetchSessions;
 use crate::cluster::Cluster;
 use crate::compute_permits::ComputePermits;
 use crate::config::{BrokerConfig, FOLLOWER_RATE, HostPort, LEADER_RATE, ListenerConfig};
 use crate::controller::Controller;
 use crate::edge::{BoxFuture, Edge, MetadataChanges, ServedTopics};
 use crate::error::ApiError;
+use crate::fetch_sessions::FetchSessions;
 use crate::metrics::requests::RequestMetrics;
 use crate::net::request_memory::RequestMemory;
 use crate::net::types::ConnectionInfo;

@@ -20,6 +20,7 @@ mod controller;
 mod detached;
 mod edge;
 mod error;
+mod fetch_sessions;
 mod internal_topic;
 mod metrics;
 mod net;

@@ -1,12 +1,11 @@
 //! Fetch: a long poll over partitions. The response names file ranges. Records are never read into memory here, except
 //! for those of views ([`views`]).
 //!
-//! A client with a session names only the partitions that change ([`session`]).
+//! A client with a session names only the partitions that change ([`crate::fetch_sessions`]).
 
 mod long_poll;
 mod preferred;
 mod replica;
-mod session;
 mod views;
 
 use std::ops::RangeInclusive;
@@ -23,14 +22,13 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::long_poll::{LongPoll, poll_until};
-pub(crate) use self::session::FetchSessions;
-use self::session::SessionUse;
 use super::current_leader::{current_leader, endpoints};
 use super::handler::{RequestContext, Started, TwoStageHandler};
 use crate::broker::Broker;
 use crate::config::CompressionType;
 use crate::edge::ServedTopic;
 use crate::error::ApiError;
+use crate::fetch_sessions::SessionUse;
 use crate::net::send_queue::Outgoing;
 use crate::net::types::Close;
 use crate::security::{AclOperation, Permission, ResourceType};

@@ -69,7 +69,6 @@ use bytes::Bytes;
 use millstream_coordinator::group::GroupError;
 use millstream_wire::{ApiKey, ErrorCode, Reader, RequestHeader};
 
-pub(crate) use self::fetch::FetchSessions;
 use self::handler::{ApiEntry, Stages, undecodable};
 pub(crate) use self::handler::{RequestContext, Started};
 use crate::broker::Broker;

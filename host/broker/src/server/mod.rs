@@ -24,6 +24,7 @@ use crate::config::{BrokerConfig, ClusterConfig, HostPort, ListenerConfig};
 use crate::controller::Controller;
 use crate::edge::plugins::{self, Plugins};
 use crate::edge::{Edge, EdgeService, ServedTopics};
+use crate::fetch_sessions::FetchSessions;
 use crate::internal_topic::NamedTopic;
 use crate::metrics::RequestStats;
 use crate::net::descriptors;
@@ -314,7 +315,7 @@ fn assemble(
         advertised,
         roles,
         wanted_changes,
-        fetch_sessions: api::FetchSessions::new(config.fetch_session_slots),
+        fetch_sessions: FetchSessions::new(config.fetch_session_slots),
         leader_quota: Arc::new(Quota::new(config.replication_quota_windows)),
         follower_quota: Arc::new(Quota::new(config.replication_quota_windows)),
         cluster,

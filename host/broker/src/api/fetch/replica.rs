@@ -19,10 +19,10 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::long_poll::{LongPoll, poll_until};
-use super::session::SessionUse;
 use crate::api::handler::{RequestContext, Started};
 use crate::broker::Broker;
 use crate::error::ApiError;
+use crate::fetch_sessions::SessionUse;
 use crate::net::send_queue::Outgoing;
 use crate::net::types::Close;
 use crate::replication::{Throttle, WantedChange};

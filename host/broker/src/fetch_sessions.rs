@@ -21,7 +21,7 @@ const NO_SESSION: i32 = 0;
 const INITIAL_EPOCH: i32 = 0;
 
 /// The epoch of a request that ends its session, or wants none.
-pub(super) const FINAL_EPOCH: i32 = -1;
+const FINAL_EPOCH: i32 = -1;
 
 /// A session that was not used for this long gives its slot to another one, as in Kafka.
 const IDLE_AFTER: Duration = Duration::from_secs(120);
@@ -67,7 +67,7 @@ struct Remembered {
 
 /// The session of one request.
 #[derive(Debug)]
-pub(super) struct SessionUse {
+pub(crate) struct SessionUse {
     sessions: Arc<FetchSessions>,
     id: i32,
     /// Whether the response leaves out partitions without news.
@@ -83,7 +83,7 @@ impl FetchSessions {
     ///
     /// # Errors
     /// The session is not known, or the epoch is not the next one.
-    pub(super) fn open(self: &Arc<Self>, request: &mut FetchRequest) -> Result<Option<SessionUse>, ErrorCode> {
+    pub(crate) fn open(self: &Arc<Self>, request: &mut FetchRequest) -> Result<Option<SessionUse>, ErrorCode> {
         let (id, epoch) = (request.session_id, request.session_epoch);
         let mut inner = self.inner.lock();
         if epoch == FINAL_EPOCH || epoch == INITIAL_EPOCH {
@@ -205,7 +205,7 @@ fn key(name: &str, id: Uuid, partition: i32) -> Key {
 
 impl SessionUse {
     /// Puts the id of the session into a response, and leaves out the partitions without news.
-    pub(super) fn finish(&self, response: &mut FetchResponse) {
+    pub(crate) fn finish(&self, response: &mut FetchResponse) {
         let mut inner = self.sessions.inner.lock();
         // A session that was replaced meanwhile is one that the client does not know any more.
         let Some(session) = inner.sessions.get_mut(&self.id) else { return };
