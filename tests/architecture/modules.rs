@@ -62,7 +62,7 @@ const ARROWS: [(&str, &[&str]); 23] = [
     ("partition_dirs", &["topics"]),
     ("produce", &["compute_permits", "config", "error", "topics"]),
     ("producer_ids", &["error"]),
-    ("replication", &["blocking", "error"]),
+    ("replication", &["blocking", "config", "error"]),
     ("security", &[]),
     (
         "server",

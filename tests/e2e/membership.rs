@@ -4,7 +4,9 @@ use std::fs;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use millstream_client::{Admin, ClientConfig, Error};
 use millstream_tests::{Broker, Cluster, Tool, millstream, wait_until};
+use millstream_wire::ErrorCode;
 use millstream_wire::messages::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, MetadataRequest, MetadataRequestTopic,
 };
@@ -243,4 +245,15 @@ fn stages_start_on_brokers_when_the_controller_is_none() {
         let described = json(&bootstrap, &["cluster", "describe"]);
         (described["nodes"][0]["leaders"] == 2).then_some(())
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_node_rejects_the_removal_of_a_voter_that_does_not_exist() {
+    let cluster = Cluster::start(3, &[]);
+    for id in 1..=3 {
+        // One of them is the leader of the quorum, and the others ask it.
+        let admin = Admin::new(ClientConfig::new(&cluster.address(id).to_string())).expect("valid configs");
+        let error = admin.remove_voter(9, uuid::Uuid::from_u128(9)).await.expect_err("there is no node 9");
+        assert!(matches!(error, Error::Broker { code: ErrorCode::VOTER_NOT_FOUND, .. }), "node {id}: {error}");
+    }
 }

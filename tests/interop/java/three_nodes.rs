@@ -81,7 +81,8 @@ pub(super) fn topics(tools: &Tools) {
         assert_eq!(create(args).trim(), format!("Created topic {}.", args[0]));
     }
     let rejected = create(&["wide", "--partitions", "1", "--replication-factor", "4"]);
-    let words = "The target replication factor of 4 cannot be reached because only 3 broker(s) are registered.";
+    let words = "The target replication factor of 4 cannot be reached because only 3 broker(s) are registered or some \
+                 brokers have all their log directories cordoned.";
     assert!(rejected.contains(words), "{rejected}");
     let rejected = create(&["misplaced", "--replica-assignment", "2:9"]);
     let words = "The manual partition assignment includes broker 9, but no such broker is registered.";

@@ -316,6 +316,9 @@ impl Cluster {
         }
         match self.reply(call).await {
             Reply::NotController { .. } => Err(PeerError::NoController),
+            Reply::Rejected(error) => {
+                Err(PeerError::Rejected { address: self.address.to_string(), error: error.into() })
+            }
             reply => Ok(reply),
         }
     }
