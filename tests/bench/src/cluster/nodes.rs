@@ -257,7 +257,8 @@ impl Nodes {
         let new = NewTopic { name: topic.to_owned(), partitions: Some(partitions), replication_factor, configs };
         admin.create_topics(&[new]).await?;
         until("leaders", async || {
-            let found = self::partitions(&admin, topic).await?;
+            // A node hears of a new topic a moment later.
+            let Ok(found) = self::partitions(&admin, topic).await else { return Ok(None) };
             let is_ready = |one: &PartitionDescription| one.leader.is_some() && one.in_sync.len() == NODES;
             let are_ready = usize::try_from(partitions)? == found.len() && found.iter().all(is_ready);
             Ok(are_ready.then_some(found))
