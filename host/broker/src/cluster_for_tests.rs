@@ -128,7 +128,7 @@ impl Node {
     pub(crate) fn fetch(&self) {
         self.stop.send_replace(false);
         let mut config = FetcherConfig::of(&self.broker.config);
-        config.backoff = Duration::from_millis(20);
+        config.fetch.backoff = Duration::from_millis(20);
         let fetching = tokio::spawn(replication::run(Arc::clone(&self.broker) as _, config, self.stop.subscribe()));
         *self.fetching.lock() = Some(fetching);
     }

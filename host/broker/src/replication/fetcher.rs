@@ -20,7 +20,7 @@ use super::connection::{Connection, ConnectionError};
 use super::session::FetchSession;
 use super::{Replica, ReplicaHost, throttle};
 use crate::blocking::blocking;
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, ReplicaFetchConfig};
 use crate::error::ApiError;
 
 /// The version of Fetch. Both sides run this program.
@@ -29,56 +29,25 @@ const VERSION: i16 = 18;
 /// The pause before a leader is asked again that knows other metadata than its follower.
 const METADATA_WAIT: Duration = Duration::from_millis(20);
 
+/// The most bytes of a response's frame, unless a batch may be larger.
+const FRAME_BYTES_MAX: usize = 100 << 20;
+
 /// The limits of a fetcher.
 #[derive(Debug, Clone)]
 pub(crate) struct FetcherConfig {
-    /// `replica.fetch.wait.max.ms`: how long the leader waits for records.
-    pub(super) wait_max: Duration,
-    /// `replica.fetch.min.bytes`
-    pub(super) min_bytes: i32,
-    /// `replica.fetch.response.max.bytes`
-    pub(super) response_max_bytes: i32,
-    /// `replica.fetch.max.bytes`: of one partition.
-    pub(super) partition_max_bytes: i32,
-    /// `replica.fetch.backoff.ms`: the pause after a failure.
-    pub(crate) backoff: Duration,
-    /// `replica.socket.timeout.ms`
-    pub(super) socket_timeout: Duration,
+    /// `replica.fetch.*` and `replica.socket.timeout.ms`
+    pub(crate) fetch: ReplicaFetchConfig,
     /// The most bytes of a response's frame. One batch may be larger than the limits above.
-    pub(super) frame_bytes_max: usize,
+    frame_bytes_max: usize,
 }
 
 impl FetcherConfig {
     /// Returns the limits of a broker's configuration.
     pub(crate) fn of(config: &BrokerConfig) -> Self {
-        let fetch = &config.replica_fetch;
-        let default = Self::default();
+        let fetch = config.replica_fetch.clone();
         let largest = config.request_max_bytes.max(usize::try_from(fetch.response_max_bytes).unwrap_or(0));
-        Self {
-            wait_max: fetch.wait_max,
-            min_bytes: fetch.min_bytes,
-            response_max_bytes: fetch.response_max_bytes,
-            partition_max_bytes: fetch.partition_max_bytes,
-            backoff: fetch.backoff,
-            socket_timeout: fetch.socket_timeout,
-            // A response is a few headers larger than the largest batch that a producer may send.
-            frame_bytes_max: default.frame_bytes_max.max(largest.saturating_add(1 << 20)),
-        }
-    }
-}
-
-impl Default for FetcherConfig {
-    /// Returns Kafka's defaults.
-    fn default() -> Self {
-        Self {
-            wait_max: Duration::from_millis(500),
-            min_bytes: 1,
-            response_max_bytes: 10 << 20,
-            partition_max_bytes: 1 << 20,
-            backoff: Duration::from_secs(1),
-            socket_timeout: Duration::from_secs(30),
-            frame_bytes_max: 100 << 20,
-        }
+        // A response is a few headers larger than the largest batch that a producer may send.
+        Self { fetch, frame_bytes_max: FRAME_BYTES_MAX.max(largest.saturating_add(1 << 20)) }
     }
 }
 
@@ -144,7 +113,7 @@ impl Fetcher {
                 tracing::warn!(leader = self.leader, "cannot fetch from the leader: {error}");
                 reported = error;
             }
-            if timeout(self.config.backoff, stopped(&mut stop)).await.is_ok() {
+            if timeout(self.config.fetch.backoff, stopped(&mut stop)).await.is_ok() {
                 return;
             }
         }
@@ -152,7 +121,7 @@ impl Fetcher {
 
     async fn fetch_until_failure(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), FetcherError> {
         let (host, port) = &self.address;
-        let Self { config: FetcherConfig { frame_bytes_max, socket_timeout, .. }, .. } = self;
+        let FetcherConfig { fetch: ReplicaFetchConfig { socket_timeout, .. }, frame_bytes_max } = &self.config;
         let mut connection = tokio::select! {
             connection = Connection::open(host, *port, *frame_bytes_max, *socket_timeout) => connection?,
             () = stopped(stop) => return Ok(()),
@@ -210,12 +179,12 @@ impl Fetcher {
     fn request(&mut self, wanted: &[(Replica, NextFetch)]) -> FetchRequest {
         let mut request = FetchRequest {
             replica_state: self.host.registration(),
-            max_wait_ms: i32::try_from(self.config.wait_max.as_millis()).unwrap_or(i32::MAX),
-            min_bytes: self.config.min_bytes,
-            max_bytes: self.config.response_max_bytes,
+            max_wait_ms: i32::try_from(self.config.fetch.wait_max.as_millis()).unwrap_or(i32::MAX),
+            min_bytes: self.config.fetch.min_bytes,
+            max_bytes: self.config.fetch.response_max_bytes,
             ..Default::default()
         };
-        let partition_max_bytes = self.config.partition_max_bytes;
+        let partition_max_bytes = self.config.fetch.partition_max_bytes;
         let wanted = wanted.iter().map(|(followed, NextFetch { position, log_start, .. })| {
             let partition = FetchPartition {
                 partition: followed.partition.index(),
@@ -248,7 +217,7 @@ impl Fetcher {
                 Err(error) => Err(error),
             };
             let Err(error) = outcome else { continue };
-            let pause = if matches!(error, FollowError::Wait) { METADATA_WAIT } else { self.config.backoff };
+            let pause = if matches!(error, FollowError::Wait) { METADATA_WAIT } else { self.config.fetch.backoff };
             self.delayed.insert(followed.key(), Instant::now() + pause);
             match error {
                 FollowError::Wait | FollowError::Partition(PartitionError::NotHosted | PartitionError::Elsewhere) => {}

@@ -40,8 +40,7 @@ impl FetchSession {
     pub(super) fn responded(&mut self, id: i32) {
         if id == 0 {
             // The leader has no room for a session, or it has ended. All partitions are named again.
-            *self = Self::default();
-            return;
+            return self.reset();
         }
         self.id = id;
         self.epoch = self.epoch.checked_add(1).unwrap_or(1);
