@@ -1,14 +1,60 @@
 //! Reads a topic to its end, and compares it with what the producers have seen.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use millstream_client::{Consumer, ConsumerConfig, OffsetReset};
 
 use crate::workload::{Seen, Sent};
 
-/// The time for reading a topic.
+/// The time without a record while a topic is read.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the nodes promise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Promise {
+    /// An acknowledged record is stored.
+    Kept,
+    /// A record is stored once.
+    Once,
+    /// An acknowledged record is where the acknowledgement says.
+    InPlace,
+    /// The records of a producer are in the order of sending.
+    InOrder,
+    /// All replicas have the same content at an offset.
+    SameContent,
+    /// A committed offset of a group does not go back.
+    OffsetKept,
+}
+
+/// A promise that is broken.
+#[derive(Debug, Clone)]
+pub(crate) struct Broken {
+    pub(crate) promise: Promise,
+    what: String,
+}
+
+impl Broken {
+    pub(crate) fn new(promise: Promise, what: String) -> Self {
+        Self { promise, what }
+    }
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+/// Fails the test if a promise is broken.
+///
+/// # Panics
+/// A promise is broken.
+pub(crate) fn assert_kept(broken: &[Broken]) {
+    let shown: Vec<String> = broken.iter().take(20).map(ToString::to_string).collect();
+    assert!(broken.is_empty(), "{} broken promises:\n{}", broken.len(), shown.join("\n"));
+}
 
 /// Reads every record of a topic, by partition.
 pub(crate) async fn read_all(bootstrap: &str, topic: &str) -> BTreeMap<i32, Vec<(i64, String)>> {
@@ -19,14 +65,15 @@ pub(crate) async fn read_all(bootstrap: &str, topic: &str) -> BTreeMap<i32, Vec<
     let ends = consumer.end_offsets(&partitions).await.expect("every partition has a leader");
     consumer.assign(partitions.clone()).expect("partitions of the topic");
     let mut read: BTreeMap<i32, Vec<(i64, String)>> = BTreeMap::new();
-    let begun = Instant::now();
+    let mut progress = Instant::now();
     let is_read = |consumer: &Consumer| {
         partitions.iter().all(|partition| ends[partition] == 0 || consumer.position(partition) >= Some(ends[partition]))
     };
     while !is_read(&consumer) {
-        assert!(begun.elapsed() < PATIENCE, "{topic} cannot be read to its end {ends:?}");
+        assert!(progress.elapsed() < PATIENCE, "{topic} cannot be read to its end {ends:?}");
         for record in consumer.poll(Duration::from_millis(200)).await.expect("a readable topic") {
             let value = String::from_utf8(record.value.expect("a value").to_vec()).expect("text");
+            progress = Instant::now();
             read.entry(record.partition).or_default().push((record.offset, value));
         }
     }
@@ -41,31 +88,33 @@ pub(crate) async fn read_all(bootstrap: &str, topic: &str) -> BTreeMap<i32, Vec<
 /// A promise is broken.
 pub(crate) fn check(seen: &[Seen], read: &BTreeMap<i32, Vec<(i64, String)>>) -> usize {
     let (acknowledged, broken) = compare(seen, read);
-    let shown = broken.iter().take(20).cloned().collect::<Vec<_>>().join("\n");
-    assert!(broken.is_empty(), "{} broken promises:\n{shown}", broken.len());
+    assert_kept(&broken);
     acknowledged
 }
 
 /// Compares what producers have seen with what is stored. Returns the number of acknowledged records, and the promises
 /// that are broken.
-pub(crate) fn compare(seen: &[Seen], read: &BTreeMap<i32, Vec<(i64, String)>>) -> (usize, Vec<String>) {
+pub(crate) fn compare(seen: &[Seen], read: &BTreeMap<i32, Vec<(i64, String)>>) -> (usize, Vec<Broken>) {
     let mut found: HashMap<&str, (i32, i64)> = HashMap::new();
     let mut broken = Vec::new();
+    let mut breaks = |promise, what| broken.push(Broken::new(promise, what));
     for (partition, records) in read {
         let mut last: HashMap<&str, u64> = HashMap::new();
         let mut next = 0;
         for (offset, value) in records {
             if *offset < next {
-                broken.push(format!("offset {offset} of partition {partition} is read twice or out of order"));
+                let what = format!("offset {offset} of partition {partition} is read twice or out of order");
+                breaks(Promise::InOrder, what);
             }
             next = offset + 1;
             if let Some(before) = found.insert(value, (*partition, *offset)) {
-                broken.push(format!("{value} is stored twice: at {before:?} and {:?}", (partition, offset)));
+                let what = format!("{value} is stored twice: at {before:?} and {:?}", (partition, offset));
+                breaks(Promise::Once, what);
             }
             let (producer, number) = value.split_once(':').expect("a value of the workload");
             let number: u64 = number.parse().expect("a number");
             if let Some(before) = last.insert(producer, number).filter(|before| *before >= number) {
-                broken.push(format!("{value} comes after number {before} of its producer"));
+                breaks(Promise::InOrder, format!("{value} comes after number {before} of its producer"));
             }
         }
     }
@@ -75,11 +124,11 @@ pub(crate) fn compare(seen: &[Seen], read: &BTreeMap<i32, Vec<(i64, String)>>) -
         acknowledged += 1;
         let value = Sent::value(sent.producer, sent.number);
         match found.get(value.as_str()) {
-            None => broken.push(format!("{value} was acknowledged at {stored:?} and is lost")),
+            None => breaks(Promise::Kept, format!("{value} was acknowledged at {stored:?} and is lost")),
             // A duplicate whose offset the broker no longer knows.
             Some(_) if stored.1 < 0 => {}
             Some(at) if *at != stored => {
-                broken.push(format!("{value} was acknowledged at {stored:?} and is at {at:?}"))
+                breaks(Promise::InPlace, format!("{value} was acknowledged at {stored:?} and is at {at:?}"))
             }
             Some(_) => {}
         }

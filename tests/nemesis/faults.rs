@@ -1,4 +1,6 @@
 //! What happens to producers when nodes die, stop or are paused.
+//!
+//! `MILLSTREAM_NEMESIS_KILLS` and `MILLSTREAM_NEMESIS_RECORDS` make the run with kills longer.
 
 use std::time::{Duration, Instant};
 
@@ -8,13 +10,21 @@ use millstream_wire::ErrorCode;
 use rustix::process::{Signal, kill_process};
 use tokio::time::sleep;
 
-use crate::checker::{check, read_all};
+use crate::checker::{assert_kept, check, read_all};
+use crate::commits::Commits;
+use crate::replicas::compare_replicas;
 use crate::workload::{Seen, Workload};
 
 pub(crate) const TOPIC: &str = "records";
 
 /// The time for a cluster to be whole again.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Returns the number in an environment variable.
+pub(crate) fn wanted(variable: &str) -> Option<usize> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|error| panic!("{variable}={text}: {error}")))
+}
 
 pub(crate) fn admin(bootstrap: &str) -> Admin {
     Admin::new(ClientConfig::new(bootstrap)).expect("an admin client")
@@ -72,10 +82,19 @@ pub(crate) async fn finish(cluster: &Cluster, workload: Workload) -> Vec<Seen> {
     whole(&cluster.bootstrap()).await;
     let read = read_all(&cluster.bootstrap(), TOPIC).await;
     let acknowledged = check(&seen, &read);
+    assert_kept(&compare_replicas(cluster, TOPIC).await);
     let gap = seen.iter().map(|seen| seen.longest_gap).max().unwrap_or_default();
     println!("{acknowledged} acknowledged, none lost or twice; longest gap {gap:?}");
     assert!(acknowledged > 100, "too little happened");
     seen
+}
+
+/// Stops the commits, and checks that the committed offset of the group has not gone back.
+pub(crate) async fn finish_commits(commits: Commits) {
+    let committed = commits.stop().await;
+    assert_kept(&committed.broken);
+    println!("{} commits of offsets acknowledged, none gone back", committed.acknowledged);
+    assert!(committed.acknowledged > 0, "too little happened");
 }
 
 pub(crate) fn assert_no_errors(seen: &[Seen]) {
@@ -87,17 +106,27 @@ pub(crate) fn assert_no_errors(seen: &[Seen]) {
 async fn nothing_is_lost_when_leaders_are_killed() {
     let mut cluster = Cluster::start(3, &[]);
     let bootstrap = cluster.bootstrap();
+    let kills = wanted("MILLSTREAM_NEMESIS_KILLS").unwrap_or(4);
+    let records = wanted("MILLSTREAM_NEMESIS_RECORDS").unwrap_or(0);
     create(&bootstrap, 3).await;
-    let workload = Workload::start(&bootstrap, TOPIC, 3, 300);
-    for round in 0..4 {
+    let workload = Workload::start(&bootstrap, TOPIC, 3, if records > 0 { 1000 } else { 300 });
+    let commits = Commits::start(&bootstrap, TOPIC).await;
+    for round in 0..kills {
         sleep(Duration::from_millis(500)).await;
         // In turns the leader of a partition and the controller.
         let victim = if round % 2 == 0 { leader_of(&bootstrap, 0).await } else { controller(&bootstrap).await };
+        println!("kill {} of {kills}: node {victim}, after {} records", round + 1, workload.acknowledged());
         cluster.kill(victim);
         sleep(Duration::from_millis(1000)).await;
         cluster.restart(victim);
         whole(&bootstrap).await;
     }
+    while workload.acknowledged() < records {
+        let before = workload.acknowledged();
+        sleep(Duration::from_secs(10)).await;
+        assert!(workload.acknowledged() > before, "nothing is acknowledged any more, after {before} records");
+    }
+    finish_commits(commits).await;
     assert_no_errors(&finish(&cluster, workload).await);
 }
 
@@ -122,6 +151,7 @@ async fn nothing_is_lost_when_all_nodes_are_killed_at_once() {
     let bootstrap = cluster.bootstrap();
     create(&bootstrap, 3).await;
     let workload = Workload::start(&bootstrap, TOPIC, 3, 300);
+    let commits = Commits::start(&bootstrap, TOPIC).await;
     for _ in 0..2 {
         sleep(Duration::from_millis(700)).await;
         cluster.kill_all();
@@ -130,6 +160,7 @@ async fn nothing_is_lost_when_all_nodes_are_killed_at_once() {
         }
         whole(&bootstrap).await;
     }
+    finish_commits(commits).await;
     assert_no_errors(&finish(&cluster, workload).await);
 }
 
@@ -141,6 +172,7 @@ async fn nothing_is_lost_when_a_leader_is_paused_for_longer_than_its_session() {
     let bootstrap = cluster.bootstrap();
     create(&bootstrap, 3).await;
     let workload = Workload::start(&bootstrap, TOPIC, 3, 300);
+    let commits = Commits::start(&bootstrap, TOPIC).await;
     for of_controller in [false, true] {
         sleep(Duration::from_millis(500)).await;
         let victim = if of_controller { controller(&bootstrap).await } else { leader_of(&bootstrap, 0).await };
@@ -150,5 +182,6 @@ async fn nothing_is_lost_when_a_leader_is_paused_for_longer_than_its_session() {
         kill_process(pid, Signal::CONT).expect("resumed");
         whole(&bootstrap).await;
     }
+    finish_commits(commits).await;
     assert_no_errors(&finish(&cluster, workload).await);
 }

@@ -1,10 +1,12 @@
 //! A cluster of real processes under load and faults, and a check that it kept its promises.
 //!
 //! Every record has its own value. The check reads all partitions at the end: what was acknowledged is there exactly
-//! once, at the offset of its acknowledgement, and in the order of its producer.
+//! once, at the offset of its acknowledgement, and in the order of its producer. All replicas have the same batches,
+//! and the committed offset of a group has not gone back.
 
 mod checker;
 mod clock;
+mod commits;
 mod disk;
 mod edge;
 mod failing_disks;
@@ -18,4 +20,5 @@ mod plugins;
 mod power;
 mod process_faults;
 mod random;
+mod replicas;
 mod workload;

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use millstream_tests::Cluster;
 use tokio::time::sleep;
 
-use crate::checker::{check, read_all};
+use crate::checker::{assert_kept, check, read_all};
 use crate::faults::{TOPIC, controller, create, leader_of, whole};
+use crate::replicas::compare_replicas;
 use crate::workload::Workload;
 
 /// Set in the process that runs inside of the hub.
@@ -133,6 +134,7 @@ async fn cut_the_network(prefix: &str) {
     whole(&bootstrap).await;
     let read = read_all(&bootstrap, TOPIC).await;
     let acknowledged = check(&seen, &read);
+    assert_kept(&compare_replicas(&cluster, TOPIC).await);
     let errors: Vec<&String> = seen.iter().flat_map(|seen| &seen.errors).collect();
     assert!(errors.is_empty(), "{errors:?}");
     let gap = seen.iter().map(|seen| seen.longest_gap).max().unwrap_or_default();

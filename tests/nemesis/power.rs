@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use crate::checker::{compare, read_all};
+use crate::checker::{Promise, compare, read_all};
+use crate::commits::Commits;
 use crate::disk::{DiskCluster, NOT_RUN};
-use crate::faults::{TOPIC, assert_no_errors, controller, create, finish, leader_of, whole};
+use crate::faults::{TOPIC, assert_no_errors, controller, create, finish, finish_commits, leader_of, wanted, whole};
 use crate::workload::Workload;
 
 /// The cuts of all nodes in the test command.
-const CUTS: u32 = 3;
+const CUTS: usize = 3;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_when_the_power_of_one_node_is_cut() {
@@ -25,7 +26,7 @@ async fn nothing_is_lost_when_the_power_of_one_node_is_cut() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_when_the_power_of_all_nodes_is_cut() {
-    let cuts = std::env::var("MILLSTREAM_NEMESIS_CUTS").ok().and_then(|text| text.parse().ok()).unwrap_or(CUTS);
+    let cuts = wanted("MILLSTREAM_NEMESIS_CUTS").unwrap_or(CUTS);
     run_cuts(cuts, async |_, _| vec![1, 2, 3]).await;
 }
 
@@ -46,16 +47,17 @@ async fn a_power_cut_loses_what_was_not_synced() {
     whole(&bootstrap).await;
     let (acknowledged, broken) = compare(&seen, &read_all(&bootstrap, TOPIC).await);
     println!("{} of {acknowledged} acknowledged records are lost", broken.len());
-    assert!(broken.iter().any(|promise| promise.ends_with("is lost")), "{broken:?}");
+    assert!(broken.iter().any(|broken| broken.promise == Promise::Kept), "{broken:?}");
 }
 
-async fn run_cuts(cuts: u32, victims: impl AsyncFn(&DiskCluster, u32) -> Vec<i32>) {
+async fn run_cuts(cuts: usize, victims: impl AsyncFn(&DiskCluster, usize) -> Vec<i32>) {
     let settings = [("log.segment.bytes", "1048576")];
     let Some(mut nodes) = DiskCluster::start(&settings) else { return println!("{NOT_RUN}") };
     let bootstrap = nodes.cluster.bootstrap();
     create(&bootstrap, 6).await;
     whole(&bootstrap).await;
     let workload = Workload::start(&bootstrap, TOPIC, 4, 1000);
+    let commits = Commits::start(&bootstrap, TOPIC).await;
     for round in 0..cuts {
         sleep(Duration::from_millis(300 + fastrand::u64(0..700))).await;
         let victims = victims(&nodes, round).await;
@@ -67,5 +69,6 @@ async fn run_cuts(cuts: u32, victims: impl AsyncFn(&DiskCluster, u32) -> Vec<i32
         whole(&bootstrap).await;
         println!("power cut of {victims:?}: whole after {:?}", begun.elapsed());
     }
+    finish_commits(commits).await;
     assert_no_errors(&finish(&nodes.cluster, workload).await);
 }

@@ -14,8 +14,10 @@ use rustix::process::{Signal, kill_process};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::checker::{check, read_all};
-use crate::faults::{TOPIC, controller, create, leader_of, whole};
+use crate::checker::{assert_kept, check, read_all};
+use crate::commits::Commits;
+use crate::faults::{TOPIC, controller, create, finish_commits, leader_of, whole};
+use crate::replicas::compare_replicas;
 use crate::workload::{Sent, Workload};
 
 /// What happens to nodes.
@@ -89,6 +91,7 @@ async fn nothing_is_lost_under_random_faults() {
     let bootstrap = cluster.bootstrap();
     create(&bootstrap, 6).await;
     let group = Group::start(&bootstrap, 2);
+    let commits = Commits::start(&bootstrap, TOPIC).await;
     let workload = Workload::start(&bootstrap, TOPIC, 4, 250);
     let faults = [Fault::Kill, Fault::Kill, Fault::Kill, Fault::Stop, Fault::Pause, Fault::KillTwo, Fault::KillAll];
     for _ in 0..rounds {
@@ -108,6 +111,8 @@ async fn nothing_is_lost_under_random_faults() {
     whole(&bootstrap).await;
     let read = read_all(&bootstrap, TOPIC).await;
     let acknowledged = check(&seen, &read);
+    assert_kept(&compare_replicas(&cluster, TOPIC).await);
+    finish_commits(commits).await;
     let errors: Vec<&String> = seen.iter().flat_map(|seen| &seen.errors).collect();
     assert!(errors.is_empty(), "seed {seed}: {errors:?}");
     // The group reads what is left.

@@ -1,7 +1,7 @@
 //! Producers that note what was acknowledged.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use millstream_client::{Delivery, Producer, ProducerConfig, ProducerRecord};
@@ -43,26 +43,53 @@ pub(crate) struct Seen {
     pub(crate) longest_gap: Duration,
 }
 
+/// What the producers share with the test.
+#[derive(Debug, Default)]
+struct Shared {
+    stop: AtomicBool,
+    /// The number of acknowledged records.
+    acknowledged: AtomicUsize,
+}
+
 /// Producers that run until they are stopped.
 pub(crate) struct Workload {
-    stop: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     producers: Vec<JoinHandle<Seen>>,
 }
 
 impl Workload {
     /// Starts idempotent producers that send to a topic, each this many records in a second.
     pub(crate) fn start(bootstrap: &str, topic: &str, producers: usize, rate: u32) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
+        Self::start_with(bootstrap, topic, producers, rate, |_| {})
+    }
+
+    /// Starts producers with other configs.
+    pub(crate) fn start_with(
+        bootstrap: &str,
+        topic: &str,
+        producers: usize,
+        rate: u32,
+        configure: impl Fn(&mut ProducerConfig),
+    ) -> Self {
+        let shared = Arc::<Shared>::default();
         let producers = (0..producers).map(|id| {
-            let (stop, bootstrap, topic) = (Arc::clone(&stop), bootstrap.to_owned(), topic.to_owned());
-            tokio::spawn(async move { produce(id, &bootstrap, &topic, rate, &stop).await })
+            let (shared, topic) = (Arc::clone(&shared), topic.to_owned());
+            let mut config = ProducerConfig::new(bootstrap);
+            config.linger = Duration::from_millis(1);
+            configure(&mut config);
+            tokio::spawn(async move { produce(id, config, &topic, rate, shared).await })
         });
-        Self { producers: producers.collect(), stop }
+        Self { producers: producers.collect(), shared }
+    }
+
+    /// Returns how many records are acknowledged by now.
+    pub(crate) fn acknowledged(&self) -> usize {
+        self.shared.acknowledged.load(Ordering::Relaxed)
     }
 
     /// Stops the producers, and waits for the fate of every record.
     pub(crate) async fn stop(self) -> Vec<Seen> {
-        self.stop.store(true, Ordering::Relaxed);
+        self.shared.stop.store(true, Ordering::Relaxed);
         let mut seen = Vec::new();
         for producer in self.producers {
             seen.push(producer.await.expect("a producer does not panic"));
@@ -71,16 +98,14 @@ impl Workload {
     }
 }
 
-async fn produce(id: usize, bootstrap: &str, topic: &str, rate: u32, stop: &AtomicBool) -> Seen {
-    let mut config = ProducerConfig::new(bootstrap);
-    config.linger = Duration::from_millis(1);
+async fn produce(id: usize, config: ProducerConfig, topic: &str, rate: u32, shared: Arc<Shared>) -> Seen {
     let producer = Producer::builder(config).build().expect("a producer");
     let (under_way, deliveries) = mpsc::channel(IN_FLIGHT_MAX);
-    let settled = tokio::spawn(settle(id, deliveries));
+    let settled = tokio::spawn(settle(id, deliveries, Arc::clone(&shared)));
     let mut errors = Vec::new();
     let begun = Instant::now();
     let mut number = 0;
-    while !stop.load(Ordering::Relaxed) {
+    while !shared.stop.load(Ordering::Relaxed) {
         let due = begun + Duration::from_secs(1) * u32::try_from(number).expect("a short run") / rate;
         sleep(due.saturating_duration_since(Instant::now())).await;
         let (key, value) = (format!("{id}-{}", number % KEYS), Sent::value(id, number));
@@ -98,7 +123,7 @@ async fn produce(id: usize, bootstrap: &str, topic: &str, rate: u32, stop: &Atom
 }
 
 /// Waits for the fate of records in the order of sending.
-async fn settle(producer: usize, mut deliveries: mpsc::Receiver<(u64, Delivery)>) -> Seen {
+async fn settle(producer: usize, mut deliveries: mpsc::Receiver<(u64, Delivery)>, shared: Arc<Shared>) -> Seen {
     let mut seen = Seen::default();
     let (started, mut acknowledged) = (Instant::now(), None::<Instant>);
     while let Some((number, delivery)) = deliveries.recv().await {
@@ -107,6 +132,7 @@ async fn settle(producer: usize, mut deliveries: mpsc::Receiver<(u64, Delivery)>
                 let now = Instant::now();
                 let gap = acknowledged.replace(now).map_or(Duration::ZERO, |before| now - before);
                 seen.longest_gap = seen.longest_gap.max(gap);
+                shared.acknowledged.fetch_add(1, Ordering::Relaxed);
                 Some((stored.partition, stored.offset))
             }
             Err(error) => {
