@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use millstream_tests::{Cluster, wait_until};
+use millstream_tests::{BrokerBuilder, Cluster, wait_until};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 use rustix::ioctl::{Setter, ioctl, opcode};
@@ -125,10 +125,16 @@ pub(crate) struct DiskCluster {
 impl DiskCluster {
     /// Starts three nodes. `None` if this machine cannot mount disks.
     pub(crate) fn start(settings: &[(&str, &str)]) -> Option<Self> {
+        Self::start_with(settings, |node| node)
+    }
+
+    /// Starts nodes as [`Self::start`] does. `more` configures each of them further.
+    pub(crate) fn start_with(settings: &[(&str, &str)], more: impl Fn(BrokerBuilder) -> BrokerBuilder) -> Option<Self> {
         let temporary = TempDir::new().expect("a folder");
         let disk = |id: usize| Disk::new(temporary.path().join(format!("disk-{id}")));
         let disks: Vec<Disk> = (1..=3).map(disk).collect::<Option<_>>()?;
-        let cluster = Cluster::start_with(3, settings, |id, node| node.folder(disks[id - 1].folder.join("data")));
+        let folder = |id: usize| disks[id - 1].folder.join("data");
+        let cluster = Cluster::start_with(3, settings, |id, node| more(node.folder(folder(id))));
         Some(Self { cluster, disks, _temporary: temporary })
     }
 

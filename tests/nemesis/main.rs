@@ -21,4 +21,5 @@ mod power;
 mod process_faults;
 mod random;
 mod replicas;
+mod seeded_bugs;
 mod workload;

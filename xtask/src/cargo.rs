@@ -1,6 +1,7 @@
 //! Calls cargo, rustup and rustc.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -106,6 +107,22 @@ pub(crate) fn build_programs() -> Result<()> {
 /// Something does not compile; cargo has printed why.
 pub(crate) fn build_everything() -> Result<()> {
     succeed(&mut cargo(["build", "--workspace", "--all-targets"]))
+}
+
+/// Builds the binary with the bugs that prove the check of the nemesis, and keeps it as `millstream-seeded-bugs` beside
+/// the ordinary binary. The next build puts the ordinary binary back.
+///
+/// # Errors
+/// It does not compile, or cannot be copied.
+pub(crate) fn build_seeded_bugs() -> Result<()> {
+    // With the whole workspace only the crates that have bugs are compiled again.
+    let features = ["--features", "millstream-cli/seeded-bugs"];
+    succeed(cargo(["build", "--workspace", "--bin", "millstream"]).args(features))?;
+    let folder = target_folder()?.join("debug");
+    let (copy, kept) = (folder.join("millstream-seeded-bugs.new"), folder.join("millstream-seeded-bugs"));
+    fs::copy(folder.join("millstream"), &copy)
+        .and_then(|_| fs::rename(&copy, &kept))
+        .with_context(|| format!("cannot write {}", kept.display()))
 }
 
 /// Builds every test program of the workspace.

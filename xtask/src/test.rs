@@ -52,6 +52,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if wanted("clippy") {
         check(&mut report, "clippy", &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]);
     }
+    if wanted("millstream-tests::nemesis") {
+        cargo::build_seeded_bugs()?;
+    }
     cargo::build_everything()?;
     let libraries = cargo::rust_libraries()?;
     for program in cargo::build_tests()?.iter().filter(|program| wanted(&program.name)) {

@@ -35,4 +35,6 @@ mod topics;
 pub use config::{BrokerConfig, ClusterFlags, ConfigError, Flags, FlushMode, HostPort, RawConfig};
 pub use edge::plugins::Plugins;
 pub use metrics::RequestStats;
+#[cfg(feature = "seeded-bugs")]
+pub use millstream_log::seeded_bug;
 pub use server::{Recovered, RunningBroker, StartError, recover, start};

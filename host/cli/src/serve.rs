@@ -68,6 +68,8 @@ pub(crate) struct Args {
 impl Args {
     /// Runs the broker until SIGTERM or SIGINT.
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        #[cfg(feature = "seeded-bugs")]
+        warn_of_seeded_bug()?;
         let mut raw = RawConfig::default();
         if let Some(file) = &self.config {
             raw.load_file(file)?;
@@ -124,6 +126,14 @@ async fn serve(
     }
     running.shutdown().await?;
     tracing::info!("stopped");
+    Ok(())
+}
+
+/// Logs that the broker loses records on purpose.
+#[cfg(feature = "seeded-bugs")]
+fn warn_of_seeded_bug() -> anyhow::Result<()> {
+    let bug = millstream_broker::seeded_bug::chosen().map_err(anyhow::Error::msg)?;
+    tracing::warn!(?bug, "THIS IS A TEST BUILD WITH SEEDED BUGS: IT LOSES RECORDS ON PURPOSE");
     Ok(())
 }
 

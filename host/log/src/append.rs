@@ -13,6 +13,7 @@ use crate::fsutil::segment_file;
 use crate::log::Log;
 use crate::producer_snapshot::{self, SNAPSHOT_SUFFIX};
 use crate::producer_state::BatchMetadata;
+use crate::seeded_bug::{self, Bug};
 use crate::segment::Segment;
 
 /// The place where a batch is stored.
@@ -88,11 +89,16 @@ impl Log {
     /// Whole batches before the one that fails may have been appended.
     pub fn append_as_follower(&mut self, records: &[u8]) -> Result<AppendedBatch, AppendError> {
         self.check_not_poisoned()?;
-        self.append_follower(records).inspect_err(|error| {
+        let before = seeded_bug::is(Bug::DropProducerState).then(|| self.producers.clone());
+        let appended = self.append_follower(records).inspect_err(|error| {
             if let AppendError::Log(error) = error {
                 self.note_fault(error);
             }
-        })
+        });
+        if let Some(before) = before {
+            self.producers = before;
+        }
+        appended
     }
 
     fn append_one(&mut self, header: BatchHeader, bytes: &mut [IoSlice<'_>]) -> Result<(), LogError> {

@@ -60,6 +60,7 @@ mod read;
 mod recovery;
 mod replay;
 mod retention;
+pub mod seeded_bug;
 mod segment;
 mod truncate;
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use millstream_log::AppendedBatch;
+use millstream_log::seeded_bug::{self, Bug};
 use parking_lot::Mutex;
 
 use crate::error::PartitionError;
@@ -209,6 +210,9 @@ impl Partition {
         let flushes = self.flush_messages_reached();
         if acks != Acks::All {
             return if flushes { queue.wait(self, end.offset) } else { Committed::NOW };
+        }
+        if seeded_bug::is(Bug::AcknowledgeBeforeReplicating) {
+            return queue.wait(self, end.offset);
         }
         let replicated = self.commit_waiters().wait(end);
         match queue.flush_mode() {

@@ -46,6 +46,7 @@ pub use fault::ReplicaFault;
 pub use fetch_waiters::{Arrival, FetchWaiters};
 pub use fsync_queue::{FsyncQueue, SyncSource, SyncWaiters};
 pub use internal_topic::{CommittedAtEpoch, InternalAppend, InternalTopic, UNPACKED_BATCH_BYTES_MAX};
+pub use millstream_log::seeded_bug;
 pub use open::PartitionSpec;
 pub use partition::{Frozen, Partition, PartitionConfig, PartitionRead};
 pub use replication::{Assignment, FollowerFetch, FollowerRead, NextFetch};

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use millstream_log::seeded_bug::{self, Bug};
 use millstream_log::{Log, LogError, OpenOptions};
 use uuid::Uuid;
 
@@ -121,6 +122,9 @@ fn open_log(folder: &Path, spec: &PartitionSpec, config: &PartitionConfig) -> Op
     {
         let end = log.log_end_offset();
         log.assign_epoch(view.leader_epoch, end);
+    }
+    if seeded_bug::is(Bug::TruncateToHighWatermark) && matches!(spec.assignment, Assignment::Follower { .. }) {
+        log.truncate_to(spec.high_watermark)?;
     }
     Ok(log)
 }

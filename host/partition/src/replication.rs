@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use millstream_log::seeded_bug::{self, Bug};
 use millstream_log::{Log, LogSlice};
 
 use crate::clock::monotonic_ms;
@@ -163,6 +164,8 @@ impl Partition {
         let log = state.log.open()?;
         if leads {
             log.assign_epoch(epoch, log.log_end_offset());
+        } else if seeded_bug::is(Bug::TruncateToHighWatermark) {
+            log.truncate_to(state.role.high_watermark())?;
         }
         let ends = log_ends(log, self.fsync_queue().flush_mode());
         let leader = if let Assignment::Follower { leader, .. } = assignment { leader } else { self.node_id };
@@ -210,7 +213,9 @@ impl Partition {
     ) -> Result<FollowerRead, PartitionError> {
         let mut state = self.state.lock();
         let position = fetch.position;
-        self.check_leader(position.leader_epoch)?;
+        if !seeded_bug::is(Bug::IgnoreEpoch) {
+            self.check_leader(position.leader_epoch)?;
+        }
         let PartitionState { role, log, .. } = &mut *state;
         let log = log.open()?;
         let leader = match role {
@@ -468,7 +473,7 @@ fn compare(log: &Log, leader: &LeaderState, position: FetchPosition) -> ReplicaR
         diverging: None,
         error: None,
     };
-    if position.last_fetched_epoch >= 0 {
+    if position.last_fetched_epoch >= 0 && !seeded_bug::is(Bug::IgnoreEpoch) {
         match log.end_offset_for_epoch(position.last_fetched_epoch) {
             Some((epoch, end)) if epoch < position.last_fetched_epoch || end < position.offset => {
                 response.diverging = Some((epoch, end));

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use millstream_partition::seeded_bug::{self, Bug};
 use millstream_partition::{InternalAppend, now_ms};
 use uuid::Uuid;
 
@@ -77,6 +78,12 @@ impl GroupCoordinator {
             Ok(Some(appended))
         })??;
         let Some(InternalAppend { base_offset, committed: wait }) = appended else { return Ok(()) };
+        if seeded_bug::is(Bug::RespondAtAppend) {
+            return self.with_group(&shard, group_id, Missing::Create, |slot, _, _| {
+                apply(slot, base_offset, committed);
+                slot.write_ended();
+            });
+        }
         // A task of its own: memory follows the log even if the client disconnects or the commit takes too long.
         let (coordinator, group_id) = (Arc::clone(self), Arc::<str>::from(group_id));
         let applied = tokio::spawn(async move {

@@ -1,5 +1,7 @@
 //! What a follower fetches next, and what a response means for its log (KIP-101, KIP-279, KIP-595).
 
+use millstream_log::seeded_bug::{self, Bug};
+
 /// The leader epochs of the follower's own log.
 pub trait EpochLookup {
     /// Returns the offset after the last record.
@@ -91,10 +93,11 @@ impl FollowerState {
     /// Returns where to fetch.
     #[must_use]
     pub fn position(&self, log: &impl EpochLookup) -> FetchPosition {
+        let ignores_epochs = seeded_bug::is(Bug::TruncateToHighWatermark);
         FetchPosition {
             leader_epoch: self.leader_epoch,
             offset: log.end(),
-            last_fetched_epoch: log.latest_epoch().unwrap_or(-1),
+            last_fetched_epoch: log.latest_epoch().filter(|_| !ignores_epochs).unwrap_or(-1),
             high_watermark: self.high_watermark,
         }
     }
