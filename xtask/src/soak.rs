@@ -2,6 +2,7 @@
 //! many faults.
 
 use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use lexopt::prelude::*;
@@ -11,6 +12,7 @@ use crate::cargo::{self, cargo};
 /// The crates with a simulator. The names of its tests contain `simulator`.
 const SIMULATORS: [&str; 3] = ["millstream-coordinator", "millstream-metadata", "millstream-partition"];
 
+#[derive(Default)]
 pub(crate) struct Options {
     partitions: u32,
     /// How many seeds of the simulators to run, instead of the broker.
@@ -19,6 +21,12 @@ pub(crate) struct Options {
     faults: Option<u64>,
     /// How many times the power of a cluster is cut, instead of the broker.
     cuts: Option<u64>,
+    /// How many nodes of a cluster are killed, instead of the broker.
+    kills: Option<u64>,
+    /// How many records have to be acknowledged meanwhile.
+    records: u64,
+    /// How many minutes to run all tests of a cluster under faults, instead of the broker.
+    minutes: Option<u64>,
 }
 
 impl Options {
@@ -27,13 +35,16 @@ impl Options {
     /// # Errors
     /// An argument is unknown, or not a number.
     pub(crate) fn parse(arguments: &mut lexopt::Parser) -> Result<Self, lexopt::Error> {
-        let mut options = Self { partitions: 10_000, seeds: None, faults: None, cuts: None };
+        let mut options = Self { partitions: 10_000, ..Self::default() };
         while let Some(argument) = arguments.next()? {
             match argument {
                 Long("partitions") => options.partitions = arguments.value()?.parse()?,
                 Long("sim") => options.seeds = Some(arguments.value()?.parse()?),
                 Long("nemesis") => options.faults = Some(arguments.value()?.parse()?),
                 Long("power-cuts") => options.cuts = Some(arguments.value()?.parse()?),
+                Long("kills") => options.kills = Some(arguments.value()?.parse()?),
+                Long("records") => options.records = arguments.value()?.parse()?,
+                Long("minutes") => options.minutes = Some(arguments.value()?.parse()?),
                 other => return Err(other.unexpected()),
             }
         }
@@ -48,18 +59,41 @@ impl Options {
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     match options {
         Options { seeds: Some(seeds), .. } => simulate(*seeds),
-        Options { faults: Some(faults), .. } => strike("random", "MILLSTREAM_NEMESIS_ROUNDS", *faults),
-        Options { cuts: Some(cuts), .. } => strike("power_of_all", "MILLSTREAM_NEMESIS_CUTS", *cuts),
+        Options { faults: Some(faults), .. } => strike("random", &[("MILLSTREAM_NEMESIS_ROUNDS", *faults)]),
+        Options { cuts: Some(cuts), .. } => strike("power_of_all", &[("MILLSTREAM_NEMESIS_CUTS", *cuts)]),
+        Options { kills: Some(kills), records, .. } => strike(
+            "when_leaders_are_killed",
+            &[("MILLSTREAM_NEMESIS_KILLS", *kills), ("MILLSTREAM_NEMESIS_RECORDS", *records)],
+        ),
+        Options { minutes: Some(minutes), .. } => strike_for(Duration::from_secs(60 * minutes)),
         Options { partitions, .. } => measure(*partitions),
     }
 }
 
-/// Runs the tests of a cluster with this part in their names, `count` faults long.
-fn strike(tests: &str, variable: &str, count: u64) -> Result<ExitCode> {
+/// Runs the tests of a cluster with this part in their names. The variables say how long.
+fn strike(tests: &str, variables: &[(&str, u64)]) -> Result<ExitCode> {
     cargo::add_wasm_target()?;
     cargo::succeed(&mut cargo(["build", "--workspace", "--bins"]))?;
     let mut test = cargo(["test", "--workspace", "--test", "nemesis", tests, "--", "--nocapture"]);
-    cargo::succeed(test.env(variable, count.to_string()))?;
+    test.envs(variables.iter().map(|(variable, count)| (variable, count.to_string())));
+    cargo::succeed(&mut test)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs all tests of a cluster again and again, until the time is over or a test fails.
+fn strike_for(time: Duration) -> Result<ExitCode> {
+    cargo::add_wasm_target()?;
+    cargo::succeed(&mut cargo(["build", "--workspace", "--bins"]))?;
+    let begun = Instant::now();
+    for round in 1.. {
+        // The builds with a bug prove the check. They do not say anything about the nodes.
+        let test = ["test", "--workspace", "--test", "nemesis", "--", "--nocapture", "--skip", "seeded_bugs"];
+        cargo::succeed(&mut cargo(test))?;
+        println!("run {round} of the nemesis has passed, {} s after the start", begun.elapsed().as_secs());
+        if begun.elapsed() >= time {
+            break;
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 
