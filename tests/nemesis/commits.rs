@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Committed {
     /// The number of acknowledged commits.
     pub(crate) acknowledged: usize,
-    /// Offsets that have gone back.
+    /// Offsets that are lower than an acknowledged one.
     pub(crate) broken: Vec<Broken>,
 }
 

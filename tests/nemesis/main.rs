@@ -2,7 +2,7 @@
 //!
 //! Every record has its own value. The check reads all partitions at the end: what was acknowledged is there exactly
 //! once, at the offset of its acknowledgement, and in the order of its producer. All replicas have the same batches,
-//! and the committed offset of a group has not gone back.
+//! and no committed offset of a group is lost.
 
 mod checker;
 mod clock;
