@@ -88,6 +88,10 @@ pub(crate) async fn read_all(bootstrap: &str, topic: &str) -> BTreeMap<i32, Vec<
 /// A promise is broken.
 pub(crate) fn check(seen: &[Seen], read: &BTreeMap<i32, Vec<(i64, String)>>) -> usize {
     let (acknowledged, broken) = compare(seen, read);
+    if !broken.is_empty() {
+        let errors: Vec<&String> = seen.iter().flat_map(|seen| &seen.errors).collect();
+        println!("errors of the producers: {errors:?}");
+    }
     assert_kept(&broken);
     acknowledged
 }

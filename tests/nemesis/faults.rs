@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use millstream_client::{Admin, ClientConfig, Error, NewTopic, PartitionDescription};
+use millstream_client::{Admin, ClientConfig, Error, NewTopic, PartitionDescription, ProducerConfig};
 use millstream_tests::Cluster;
 use millstream_wire::ErrorCode;
 use rustix::process::{Signal, kill_process};
@@ -183,5 +183,26 @@ async fn nothing_is_lost_when_a_leader_is_paused_for_longer_than_its_session() {
         whole(&bootstrap).await;
     }
     finish_commits(commits).await;
+    assert_no_errors(&finish(&cluster, workload).await);
+}
+
+/// The producers find the new leader while the batches that the old one has are still without a response.
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_of_a_leader_that_hangs_are_stored_once() {
+    let settings = [("broker.session.timeout.ms", "1000"), ("broker.heartbeat.interval.ms", "200")];
+    let mut cluster = Cluster::start(3, &settings);
+    let bootstrap = cluster.bootstrap();
+    create(&bootstrap, 3).await;
+    let find_leaders = |config: &mut ProducerConfig| config.client.metadata_max_age = Duration::from_millis(200);
+    let workload = Workload::start_with(&bootstrap, TOPIC, 16, 100, find_leaders);
+    for _ in 0..3 {
+        sleep(Duration::from_millis(500)).await;
+        let victim = leader_of(&bootstrap, 0).await;
+        let pid = cluster.node_of(victim).pid();
+        kill_process(pid, Signal::STOP).expect("paused");
+        sleep(Duration::from_millis(2500)).await;
+        kill_process(pid, Signal::CONT).expect("resumed");
+        whole(&bootstrap).await;
+    }
     assert_no_errors(&finish(&cluster, workload).await);
 }

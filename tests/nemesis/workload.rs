@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 /// The records that a producer has on their way.
-const IN_FLIGHT_MAX: usize = 200;
+const IN_FLIGHT_MAX: usize = 5000;
 
 /// The errors that a producer notes.
 const ERRORS_MAX: usize = 5;

@@ -77,6 +77,16 @@ impl Cluster {
         self.metadata.read().clone()
     }
 
+    /// Replaces metadata that is not the current one. Returns whether it was replaced.
+    pub(crate) fn renew(&self, known: &mut Arc<Metadata>) -> bool {
+        let current = self.metadata.read();
+        let is_new = !Arc::ptr_eq(known, &current);
+        if is_new {
+            known.clone_from(&current);
+        }
+        is_new
+    }
+
     /// Returns whether the metadata is older than `metadata.max.age.ms`.
     pub(crate) fn stale(&self) -> bool {
         self.metadata.read().fetched.elapsed() > self.config.metadata_max_age
@@ -162,7 +172,7 @@ impl Cluster {
     }
 
     /// Returns a connection to any broker: an open one, then one of the known brokers, then of the bootstrap servers.
-    /// Brokers that could not be reached come last.
+    /// Brokers that hang or could not be reached come last.
     pub(crate) async fn any(&self) -> Result<Arc<Connection>, Error> {
         if let Some(connection) = self.open_connection() {
             return Ok(connection);
@@ -171,7 +181,7 @@ impl Cluster {
         brokers.sort_unstable();
         let bootstrap = (0..self.config.bootstrap_servers.len()).map(Target::Bootstrap);
         let mut targets: Vec<Target> = brokers.into_iter().map(Target::Broker).chain(bootstrap).collect();
-        targets.sort_by_key(|target| self.is_in_backoff(*target));
+        targets.sort_by_key(|target| self.is_unlikely(*target));
         let mut last = None;
         for target in targets {
             match self.connect(target, Lane::Main).await {
@@ -187,12 +197,13 @@ impl Cluster {
         }
     }
 
-    /// Returns whether a connection has failed and its next attempt has to wait.
-    fn is_in_backoff(&self, target: Target) -> bool {
+    /// Returns whether a broker hangs, or its connection has failed and the next attempt has to wait.
+    fn is_unlikely(&self, target: Target) -> bool {
         let Some(slot) = self.slots.lock().get(&(target, Lane::Main)).cloned() else { return false };
         // A locked slot is being connected.
         let Ok(slot) = slot.try_lock() else { return true };
-        slot.failures > 0 && slot.next_attempt.is_some_and(|at| at > Instant::now())
+        let hangs = slot.connection.as_ref().is_some_and(|connection| connection.alive() && connection.hangs());
+        hangs || slot.failures > 0 && slot.next_attempt.is_some_and(|at| at > Instant::now())
     }
 
     fn open_connection(&self) -> Option<Arc<Connection>> {
@@ -201,7 +212,7 @@ impl Cluster {
         main.find_map(|(_, slot)| {
             // A locked slot is being connected.
             let slot = slot.try_lock().ok()?;
-            slot.connection.as_ref().filter(|connection| connection.alive()).cloned()
+            slot.connection.as_ref().filter(|connection| connection.alive() && !connection.hangs()).cloned()
         })
     }
 

@@ -23,6 +23,9 @@ use crate::error::Error;
 /// The size of one read from the socket.
 const READ_BYTES: usize = 64 * 1024;
 
+/// The time after which a response is late.
+const LATE_AFTER: Duration = Duration::from_secs(1);
+
 /// A request that waits to be written.
 struct Outgoing {
     pieces: Vec<Piece>,
@@ -34,6 +37,7 @@ struct Outgoing {
 /// A request that was written and has no response yet.
 struct Waiting {
     correlation_id: i32,
+    since: Instant,
     done: oneshot::Sender<Bytes>,
 }
 
@@ -138,6 +142,11 @@ impl Connection {
     /// Returns whether the connection is open.
     pub(crate) fn alive(&self) -> bool {
         self.shared.ended.lock().is_none()
+    }
+
+    /// Returns whether the broker has not responded for long. Another one may respond at once.
+    pub(crate) fn hangs(&self) -> bool {
+        self.shared.waiting.lock().front().is_some_and(|oldest| oldest.since.elapsed() > LATE_AFTER)
     }
 
     /// Closes the connection. Requests without a response fail with `reason`.
@@ -341,7 +350,7 @@ async fn write_all(
             }
             // Before it is written, because the response may arrive at once.
             match correlation_id {
-                Some(correlation_id) => shared.waiting.lock().push_back(Waiting { correlation_id, done }),
+                Some(correlation_id) => shared.waiting.lock().push_back(Waiting { correlation_id, since: Instant::now(), done }),
                 None => one_way.push(done),
             }
             next = receiver.try_recv().ok();

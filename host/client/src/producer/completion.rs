@@ -32,6 +32,8 @@ pub(crate) enum Outcome {
     },
     /// It was sent, and its response is lost.
     Lost(Error),
+    /// It was sent to a broker that no longer leads the partition and has not responded.
+    LeaderMoved,
     /// It was not sent.
     NotSent(Error),
 }
@@ -60,7 +62,7 @@ pub(crate) fn complete(inner: &Arc<Inner>, taken: Taken, outcome: Outcome) {
         Decision::Retry(error) => {
             tracing::debug!(topic = %topic.name, partition, attempts = batch.attempts, %error, "retrying the batch");
             let wait = match outcome {
-                Outcome::Rejected { knows_leader: true, .. } => Duration::ZERO,
+                Outcome::Rejected { knows_leader: true, .. } | Outcome::LeaderMoved => Duration::ZERO,
                 _ => inner.cluster.config().backoff(batch.attempts.saturating_sub(1)),
             };
             batch.not_before = Instant::now() + wait;
@@ -97,6 +99,10 @@ fn decide(
         Outcome::Lost(error) => {
             batch.maybe_stored |= error.outcome_unknown();
             (error.clone(), error.retriable())
+        }
+        Outcome::LeaderMoved => {
+            batch.maybe_stored = true;
+            (Error::broker(what(), ErrorCode::NOT_LEADER_OR_FOLLOWER, None), true)
         }
         Outcome::Rejected { code, message, knows_leader, .. } => {
             // With these two codes the leader has the batch and its followers may not.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use millstream_record::{Codec, patch};
@@ -21,7 +21,7 @@ use super::completion::{Outcome, complete};
 use super::config::Acks;
 use crate::edge::{self, ProducerStages};
 use crate::error::Error;
-use crate::net::{Connection, Lane, NewLeader};
+use crate::net::{Connection, Lane, Metadata, NewLeader};
 
 /// The last version of Produce with topic names; later ones have topic ids.
 const LAST_WITH_NAMES: i16 = 12;
@@ -33,7 +33,11 @@ pub(crate) struct Taken {
     pub(crate) batch: Batch,
 }
 
+/// The time after which a request without a response may have another leader by now.
+const STALLED_AFTER: Duration = Duration::from_secs(1);
+
 struct InFlight {
+    sent: Instant,
     /// Resolves to `None` with `acks=0`.
     response: Pin<Box<dyn Future<Output = Result<Option<ProduceResponse>, Error>> + Send>>,
     taken: Vec<Taken>,
@@ -43,8 +47,13 @@ struct InFlight {
 pub(crate) async fn run(inner: Arc<Inner>, node: i32) {
     let mut changes = inner.changes.subscribe();
     let mut in_flight: VecDeque<InFlight> = VecDeque::new();
+    let mut metadata = inner.cluster.metadata();
+    let mut next_refresh = Instant::now();
     loop {
         changes.borrow_and_update();
+        if inner.config.idempotent() && inner.cluster.renew(&mut metadata) {
+            take_back(&inner, &metadata, node, &mut in_flight);
+        }
         let room = in_flight.len() < inner.config.max_in_flight_requests;
         let mut wake = match room {
             true => ready(&inner, node),
@@ -66,6 +75,7 @@ pub(crate) async fn run(inner: Arc<Inner>, node: i32) {
         if in_flight.is_empty() && inner.finished() {
             return;
         }
+        let stalled = in_flight.front().map(|request| next_refresh.max(request.sent + STALLED_AFTER));
         tokio::select! {
             // Responses first: they free a slot.
             biased;
@@ -75,8 +85,25 @@ pub(crate) async fn run(inner: Arc<Inner>, node: i32) {
             }
             changed = changes.changed() => if changed.is_err() { return },
             () = sleep_until(wake.err().flatten()) => {}
+            () = sleep_until(stalled) => {
+                next_refresh = Instant::now() + STALLED_AFTER;
+                inner.want_refresh();
+            }
         }
     }
+}
+
+/// Takes back the batches whose partitions have another leader now. That one stores them, or recognizes them. The old
+/// one can no longer commit them, and if it hangs, its response is not worth the wait.
+fn take_back(inner: &Arc<Inner>, metadata: &Metadata, node: i32, in_flight: &mut VecDeque<InFlight>) {
+    let has_moved = |taken: &mut Taken| {
+        let leader = metadata.leader(&taken.topic.name, taken.partition as i32);
+        leader.is_some_and(|(leader, _)| leader != node)
+    };
+    for request in in_flight.iter_mut() {
+        request.taken.extract_if(.., has_moved).for_each(|taken| complete(inner, taken, Outcome::LeaderMoved));
+    }
+    in_flight.retain(|request| !request.taken.is_empty());
 }
 
 async fn front(in_flight: &mut VecDeque<InFlight>) -> Result<Option<ProduceResponse>, Error> {
@@ -178,15 +205,18 @@ async fn send(inner: &Arc<Inner>, connection: &Arc<Connection>, taken: Vec<Taken
     let (request, last_version) = request(inner, &sent);
     let timeout = inner.cluster.config().request_timeout;
     let acknowledged = inner.config.acks != Acks::None;
+    let now = Instant::now();
     let reply = match acknowledged {
         true => connection.send_up_to(&request, last_version),
         false => connection.send_one_way(&request, last_version),
     };
     match reply {
         Ok(reply) if acknowledged => {
-            Some(InFlight { response: Box::pin(async move { reply.wait(timeout).await.map(Some) }), taken: sent })
+            let response = Box::pin(async move { reply.wait(timeout).await.map(Some) });
+            Some(InFlight { sent: now, response, taken: sent })
         }
         Ok(reply) => Some(InFlight {
+            sent: now,
             response: Box::pin(async move { reply.written(timeout).await.map(|()| None) }),
             taken: sent,
         }),

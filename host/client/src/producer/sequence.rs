@@ -10,6 +10,10 @@
 
 use std::collections::BTreeMap;
 
+/// The batches of a producer that a broker remembers for each partition. A batch that is this far behind could no longer
+/// be recognized as one that is stored.
+const WINDOW: u64 = 5;
+
 /// The producer id and epoch. After a change of the epoch every partition starts at sequence 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
@@ -98,14 +102,19 @@ impl Sequences {
     }
 
     /// Returns whether the batch may be sent now. A retried batch is sent alone, as the lowest, so that the broker
-    /// sees no gap. A new batch must wait while an earlier outcome is unknown.
+    /// sees no gap. A new batch must wait while the outcome of an earlier one was given up, or of one that the broker
+    /// would no longer remember. The limit of a connection does not ensure that: after a change of the leader, batches
+    /// are on their way on two of them.
     pub(crate) fn may_send(&self, number: u64) -> bool {
         if self.reset_wanted {
             return false;
         }
+        let Some((lowest, _)) = self.outstanding.first_key_value() else {
+            return !self.unresolved;
+        };
         match self.outstanding.contains_key(&number) {
             true => self.is_lowest(number),
-            false => !self.unresolved && (self.established || self.outstanding.is_empty()),
+            false => !self.unresolved && self.established && number < lowest + WINDOW,
         }
     }
 
@@ -196,6 +205,17 @@ mod tests {
         sequences.stored(1);
         sequences.assign(2, 1);
         assert!(sequences.may_send(3));
+    }
+
+    #[test]
+    fn a_batch_waits_for_one_that_the_broker_would_forget() {
+        let mut sequences = started();
+        (1..=5).for_each(|number| drop(sequences.assign(number, 1)));
+        (2..=5).for_each(|number| sequences.stored(number));
+        // The outcome of the first one is still to come, from a leader that hangs.
+        assert!(!sequences.may_send(6));
+        sequences.stored(1);
+        assert!(sequences.may_send(6));
     }
 
     #[test]
