@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use millstream_client::{Admin, ClientConfig, Error, NewTopic, PartitionDescription, ProducerConfig};
-use millstream_tests::Cluster;
+use millstream_tests::{Cluster, wait_until};
 use millstream_wire::ErrorCode;
 use rustix::process::{Signal, kill_process};
 use tokio::time::sleep;
@@ -205,4 +205,29 @@ async fn batches_of_a_leader_that_hangs_are_stored_once() {
         whole(&bootstrap).await;
     }
     assert_no_errors(&finish(&cluster, workload).await);
+}
+
+/// The heartbeats that a controller missed while it was paused went to another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_controller_that_was_paused_fences_no_broker() {
+    let settings = [("broker.session.timeout.ms", "1000"), ("broker.heartbeat.interval.ms", "200")];
+    let mut cluster = Cluster::start(3, &settings);
+    let bootstrap = cluster.bootstrap();
+    create(&bootstrap, 3).await;
+    whole(&bootstrap).await;
+    for _ in 0..2 {
+        let paused = controller(&bootstrap).await;
+        let fenced = |cluster: &mut Cluster, by: i32| cluster.node_of(by).log().matches("its session has expired").count();
+        let before: usize = (1..=3).map(|id| fenced(&mut cluster, id)).sum();
+        let pid = cluster.node_of(paused).pid();
+        kill_process(pid, Signal::STOP).expect("paused");
+        wait_until("another controller to fence the node", PATIENCE, || {
+            let now: usize = (1..=3).map(|id| fenced(&mut cluster, id)).sum();
+            (now > before).then_some(())
+        });
+        kill_process(pid, Signal::CONT).expect("resumed");
+        whole(&bootstrap).await;
+        let after: usize = (1..=3).map(|id| fenced(&mut cluster, id)).sum();
+        assert_eq!(after, before + 1, "only node {paused} was silent");
+    }
 }

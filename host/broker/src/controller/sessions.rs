@@ -48,8 +48,13 @@ impl Sessions {
     /// Forgets all times at the start of a term: this node heard nothing before.
     fn begin(&self, term: u64) {
         if self.term.lock().replace(term) != Some(term) {
-            self.heard.lock().clear();
+            self.restart();
         }
+    }
+
+    /// Lets all sessions begin now.
+    fn restart(&self) {
+        self.heard.lock().clear();
     }
 }
 
@@ -76,11 +81,13 @@ impl Controller {
     /// Fences brokers that are gone and balances leaders, while this node is the controller, until `stop` says so.
     pub(crate) async fn supervise(self: Arc<Self>, cluster: Arc<Cluster>, mut stop: watch::Receiver<bool>) {
         let config = &cluster.config;
-        let mut tick = interval((config.session_timeout / 10).max(Duration::from_millis(10)));
+        let period = (config.session_timeout / 10).max(Duration::from_millis(10));
+        let mut tick = interval(period);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut balanced = Instant::now();
         let (mut leaderships, mut ended) = (cluster.leaderships(), cluster.processes.subscribe());
         loop {
+            let idle_since = Instant::now();
             tokio::select! {
                 _ = tick.tick() => {}
                 changed = leaderships.changed() => if changed.is_err() { return },
@@ -92,16 +99,20 @@ impl Controller {
                 continue;
             }
             self.sessions.begin(leadership.term);
-            self.fence_the_gone(&cluster).await;
-            self.grow_internal_topics(&cluster).await;
+            if idle_since.elapsed() > period + config.session_timeout / 2 {
+                // This process was stopped, and so were the heartbeats that wait in its sockets.
+                self.sessions.restart();
+            }
+            self.fence_the_gone(&cluster, leadership.term).await;
+            self.grow_internal_topics(&cluster, leadership.term).await;
             if config.balance_interval.is_some_and(|interval| balanced.elapsed() >= interval) {
                 balanced = Instant::now();
-                self.carry_out_quietly(Request::BalanceLeaders { percentage: 0 }).await;
+                self.decide_quietly(&cluster, leadership.term, Request::BalanceLeaders { percentage: 0 }).await;
             }
         }
     }
 
-    async fn fence_the_gone(self: &Arc<Self>, cluster: &Cluster) {
+    async fn fence_the_gone(self: &Arc<Self>, cluster: &Cluster, term: u64) {
         let image = self.metadata.image();
         let own = cluster.incarnation;
         for broker in image.brokers().filter(|broker| !broker.fenced && broker.registration.incarnation != own) {
@@ -114,13 +125,13 @@ impl Controller {
                 continue;
             };
             tracing::info!(broker = id, "the broker is fenced: {reason}");
-            self.carry_out_quietly(Request::FenceBroker { id, epoch: broker.epoch }).await;
+            self.decide_quietly(cluster, term, Request::FenceBroker { id, epoch: broker.epoch }).await;
         }
     }
 
     /// Adds brokers that came later as replicas of the internal topics, up to the replication factor of each. A broker
     /// that is cordoned is not added, so that it can be drained.
-    async fn grow_internal_topics(self: &Arc<Self>, cluster: &Cluster) {
+    async fn grow_internal_topics(self: &Arc<Self>, cluster: &Cluster, term: u64) {
         let image = self.metadata.image();
         let open = || image.brokers().filter(|one| !image.is_cordoned(one.registration.id));
         let active: Vec<i32> = open().filter(|one| one.is_active()).map(|one| one.registration.id).collect();
@@ -152,13 +163,13 @@ impl Controller {
                 others.rotate_left(turn);
                 let target = partition.replicas.iter().copied().chain(others).take(wanted).collect();
                 tracing::info!(topic = name, partition = index, replicas = ?target, "an internal topic grows");
-                self.carry_out_quietly(Request::Reassign(Reassignment {
+                let growth = Reassignment {
                     topic: topic.id,
                     partition: index,
                     target: Some(target),
                     allow_replication_factor_change: true,
-                }))
-                .await;
+                };
+                self.decide_quietly(cluster, term, Request::Reassign(growth)).await;
             }
         }
     }
@@ -169,9 +180,16 @@ impl Controller {
         [(CONSUMER_OFFSETS, offsets), (plugins::TOPIC, i32::MAX), (LOGS_TOPIC, 3)]
     }
 
-    async fn carry_out_quietly(self: &Arc<Self>, request: Request) {
-        if let Err(error) = self.submit_one(request, false).await {
-            tracing::info!("the controller cannot make a change: {error}");
+    /// Makes a change that follows from what this node has seen as the controller of a term. It never goes to another
+    /// controller, which has seen something else: brokers that this one missed while it was stopped are alive there.
+    async fn decide_quietly(self: &Arc<Self>, cluster: &Cluster, term: u64, request: Request) {
+        if cluster.leadership().term != term {
+            return;
+        }
+        for outcome in self.submit_here(vec![request], false).await {
+            if let Err(error) = outcome {
+                tracing::info!("the controller cannot make a change: {error}");
+            }
         }
     }
 }

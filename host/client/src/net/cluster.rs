@@ -8,7 +8,7 @@ use millstream_wire::messages::{MetadataRequest, MetadataRequestTopic, MetadataR
 use millstream_wire::{ErrorCode, Request, Str};
 use parking_lot::{Mutex, RwLock};
 
-use super::connection::Connection;
+use super::connection::{Connection, LATE_AFTER};
 use super::metadata::{Metadata, NewLeader, Topic};
 use crate::config::ClientConfig;
 use crate::error::Error;
@@ -268,7 +268,8 @@ impl Cluster {
         Ok(updated)
     }
 
-    /// Requests the metadata of these topics, or of all with `None`, without storing it.
+    /// Requests the metadata of these topics, or of all with `None`, without storing it. If a broker hangs, another one
+    /// is asked.
     pub(crate) async fn fetch_metadata(
         &self,
         names: Option<&[Arc<str>]>,
@@ -280,7 +281,10 @@ impl Cluster {
             allow_auto_topic_creation: auto_create,
             ..Default::default()
         };
-        self.ask_any(&request).await
+        match tokio::time::timeout(LATE_AFTER, self.ask_any(&request)).await {
+            Ok(response) => response,
+            Err(_) => self.ask_any(&request).await,
+        }
     }
 
     /// Adds topics to those that a refresh requests.

@@ -24,7 +24,7 @@ use crate::error::Error;
 const READ_BYTES: usize = 64 * 1024;
 
 /// The time after which a response is late.
-const LATE_AFTER: Duration = Duration::from_secs(1);
+pub(super) const LATE_AFTER: Duration = Duration::from_secs(1);
 
 /// A request that waits to be written.
 struct Outgoing {
@@ -146,7 +146,7 @@ impl Connection {
 
     /// Returns whether the broker has not responded for long. Another one may respond at once.
     pub(crate) fn hangs(&self) -> bool {
-        self.shared.waiting.lock().front().is_some_and(|oldest| oldest.since.elapsed() > LATE_AFTER)
+        self.shared.waiting.lock().front().is_some_and(|oldest| oldest.since.elapsed() >= LATE_AFTER)
     }
 
     /// Closes the connection. Requests without a response fail with `reason`.
