@@ -217,7 +217,8 @@ async fn a_controller_that_was_paused_fences_no_broker() {
     whole(&bootstrap).await;
     for _ in 0..2 {
         let paused = controller(&bootstrap).await;
-        let fenced = |cluster: &mut Cluster, by: i32| cluster.node_of(by).log().matches("its session has expired").count();
+        let fenced =
+            |cluster: &mut Cluster, by: i32| cluster.node_of(by).log().matches("its session has expired").count();
         let before: usize = (1..=3).map(|id| fenced(&mut cluster, id)).sum();
         let pid = cluster.node_of(paused).pid();
         kill_process(pid, Signal::STOP).expect("paused");

@@ -350,7 +350,9 @@ async fn write_all(
             }
             // Before it is written, because the response may arrive at once.
             match correlation_id {
-                Some(correlation_id) => shared.waiting.lock().push_back(Waiting { correlation_id, since: Instant::now(), done }),
+                Some(correlation_id) => {
+                    shared.waiting.lock().push_back(Waiting { correlation_id, since: Instant::now(), done })
+                }
                 None => one_way.push(done),
             }
             next = receiver.try_recv().ok();

@@ -52,7 +52,7 @@ pub(crate) async fn run(inner: Arc<Inner>, node: i32) {
     loop {
         changes.borrow_and_update();
         if inner.config.idempotent() && inner.cluster.renew(&mut metadata) {
-            take_back(&inner, &metadata, node, &mut in_flight);
+            reclaim_moved(&inner, &metadata, node, &mut in_flight);
         }
         let room = in_flight.len() < inner.config.max_in_flight_requests;
         let mut wake = match room {
@@ -93,9 +93,9 @@ pub(crate) async fn run(inner: Arc<Inner>, node: i32) {
     }
 }
 
-/// Takes back the batches whose partitions have another leader now. That one stores them, or recognizes them. The old
-/// one can no longer commit them, and if it hangs, its response is not worth the wait.
-fn take_back(inner: &Arc<Inner>, metadata: &Metadata, node: i32, in_flight: &mut VecDeque<InFlight>) {
+/// Reclaims the batches whose partitions have another leader now. That one stores them, or recognizes them. The old one
+/// can no longer commit them, and if it hangs, its response is not worth the wait.
+fn reclaim_moved(inner: &Arc<Inner>, metadata: &Metadata, node: i32, in_flight: &mut VecDeque<InFlight>) {
     let has_moved = |taken: &mut Taken| {
         let leader = metadata.leader(&taken.topic.name, taken.partition as i32);
         leader.is_some_and(|(leader, _)| leader != node)

@@ -10,8 +10,8 @@
 
 use std::collections::BTreeMap;
 
-/// The batches of a producer that a broker remembers for each partition. A batch that is this far behind could no longer
-/// be recognized as one that is stored.
+/// The batches of a producer that a broker remembers for each partition. It cannot recognize one that is further
+/// behind.
 const WINDOW: u64 = 5;
 
 /// The producer id and epoch. After a change of the epoch every partition starts at sequence 0.
@@ -210,7 +210,9 @@ mod tests {
     #[test]
     fn a_batch_waits_for_one_that_the_broker_would_forget() {
         let mut sequences = started();
-        (1..=5).for_each(|number| drop(sequences.assign(number, 1)));
+        for number in 1..=5 {
+            sequences.assign(number, 1);
+        }
         (2..=5).for_each(|number| sequences.stored(number));
         // The outcome of the first one is still to come, from a leader that hangs.
         assert!(!sequences.may_send(6));
