@@ -257,3 +257,39 @@ async fn every_node_rejects_the_removal_of_a_voter_that_does_not_exist() {
         assert!(matches!(error, Error::Broker { code: ErrorCode::VOTER_NOT_FOUND, .. }), "node {id}: {error}");
     }
 }
+
+#[test]
+fn nodes_that_are_not_reached_are_named_at_once() {
+    let mut cluster = Cluster::start(3, &[]);
+    create(&cluster.bootstrap(), "t", "3", "3");
+    let first = cluster.address(1).to_string();
+    wait_until("three brokers", PATIENCE, || {
+        let nodes = json(&first, &["cluster", "describe"])["nodes"].take();
+        let nodes = nodes.as_array().expect("a list");
+        (nodes.len() == 3 && nodes.iter().all(|node| node["state"] == "alive")).then_some(())
+    });
+    // One does not accept a connection, and the other one does not respond.
+    cluster.kill(2);
+    rustix::process::kill_process(cluster.node_of(3).pid(), Signal::STOP).expect("a process");
+
+    let begun = Instant::now();
+    let described = run(&first, &["cluster", "describe", "--json"]).run();
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    let found: Value = serde_json::from_str(&described.stdout).expect("JSON");
+    let unreached: Vec<_> = found["not_reached"].as_array().expect("a list").iter().map(|node| &node["id"]).collect();
+    assert_eq!(unreached, [2, 3], "{found}");
+    let states: Vec<_> = found["nodes"].as_array().expect("a list").iter().map(|node| &node["state"]).collect();
+    assert_eq!(states, ["alive", "unreachable", "unreachable"]);
+    assert!(described.stderr.contains("warning: node 2 is not reached"), "{}", described.stderr);
+
+    let begun = Instant::now();
+    let quorum = run(&first, &["cluster", "quorum"]).run();
+    println!("describe took {took:?}, quorum {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!(quorum.code, Some(1));
+    for words in ["node 2 is not reached: ", "node 3 is not reached: "] {
+        assert!(quorum.stderr.contains(words), "{}", quorum.stderr);
+    }
+    rustix::process::kill_process(cluster.node_of(3).pid(), Signal::CONT).expect("a process");
+}

@@ -69,8 +69,8 @@ pub mod plugins;
 mod producer;
 
 pub use admin::{
-    Admin, BrokerCounters, BrokerDescription, ClusterDescription, ConfigEntry, ElectionType, GroupDescription,
-    GroupListing, GroupMember, LogDirDescription, NewTopic, PartitionDescription, QuorumDescription, QuorumReplica,
+    Admin, BrokerDescription, ClusterDescription, ConfigEntry, ElectionType, GroupDescription, GroupListing,
+    GroupMember, LogDirDescription, NewTopic, PartitionDescription, PerBroker, QuorumDescription, QuorumReplica,
     Reassignment, ReplicaLog, TopicDescription, TopicListing, View,
 };
 pub use config::{ClientConfig, ConfigError};

@@ -2,17 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::time::Duration;
 
 use millstream_client::{
-    Admin, BrokerDescription, ClusterDescription, PartitionDescription, ReplicaLog, TopicDescription, TopicPartition,
+    Admin, BrokerDescription, ClusterDescription, LogDirDescription, PartitionDescription, PerBroker, ReplicaLog,
+    TopicDescription, TopicPartition,
 };
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::{ids, or_dash};
 use crate::connection::Connection;
 use crate::output;
 use crate::table::Align::{Left, Right};
 use crate::table::Table;
+
+/// How long a node may take for its response. All nodes are asked at the same time.
+const NODE_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Describe {
@@ -30,6 +36,8 @@ pub(super) struct Describe {
 struct Description {
     cluster: ClusterDescription,
     topics: Vec<TopicDescription>,
+    /// The nodes that did not respond, each with the reason. The controller does not know of it.
+    not_reached: BTreeMap<i32, String>,
     /// The replicas on each node that has responded.
     logs: BTreeMap<i32, BTreeMap<TopicPartition, ReplicaLog>>,
     /// The nodes that take no new replicas.
@@ -42,6 +50,9 @@ type Partition<'a> = (&'a TopicDescription, &'a PartitionDescription);
 impl Describe {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let found = Description::of(&self.connection.admin()?).await?;
+        for (id, reason) in &found.not_reached {
+            eprintln!("warning: node {id} is not reached, and its replicas are not known: {reason}");
+        }
         if self.json {
             return Ok(output::line(&found.json().to_string())?);
         }
@@ -72,35 +83,34 @@ impl Describe {
 impl Description {
     async fn of(admin: &Admin) -> anyhow::Result<Self> {
         let mut cluster = admin.describe_cluster().await?;
-        if cluster.controller.is_some() {
-            // Metadata names a broker that forwards, if the controller is not a broker.
-            cluster.controller = admin.describe_quorum().await?.leader;
-        }
-        let names: Vec<String> = admin.list_topics().await?.into_iter().map(|topic| topic.name).collect();
-        let topics = admin.describe_topics(&names).await?;
-        let alive = cluster.brokers.iter().filter(|broker| !broker.fenced);
-        let (mut logs, mut cordoned) = (BTreeMap::new(), BTreeSet::new());
-        for broker in alive {
-            match admin.describe_log_dirs(broker.id).await {
-                Ok(folders) => {
-                    if folders.iter().all(|folder| folder.cordoned) {
-                        cordoned.insert(broker.id);
-                    }
-                    let replicas = folders.into_iter().flat_map(|folder| folder.replicas);
-                    logs.insert(broker.id, replicas.collect());
-                }
-                // The others are described without it.
-                Err(error) => tracing::warn!(node = broker.id, %error, "the replicas of a node are not known"),
-            }
-        }
-        Ok(Self { cluster, topics, logs, cordoned })
+        let alive: Vec<i32> = cluster.brokers.iter().filter(|broker| !broker.fenced).map(|broker| broker.id).collect();
+        let has_controller = cluster.controller.is_some();
+        // Metadata names a broker that forwards, if the controller is not a broker.
+        let leader = async {
+            let quorum = has_controller.then(|| admin.describe_quorum());
+            timeout(NODE_TIMEOUT, async { Some(quorum?.await.ok()?.leader?) }).await.ok().flatten()
+        };
+        let topics = async {
+            let names: Vec<String> = admin.list_topics().await?.into_iter().map(|topic| topic.name).collect();
+            admin.describe_topics(&names).await
+        };
+        let folders = admin.describe_log_dirs_of_all(alive, NODE_TIMEOUT);
+        let (leader, topics, PerBroker { of: folders, not_reached }) = tokio::join!(leader, topics, folders);
+        cluster.controller = leader;
+        let is_cordoned = |folders: &[LogDirDescription]| folders.iter().all(|folder| folder.cordoned);
+        let cordoned = folders.iter().filter(|(_, folders)| is_cordoned(folders)).map(|(id, _)| *id).collect();
+        let logs = folders
+            .into_iter()
+            .map(|(id, folders)| (id, folders.into_iter().flat_map(|folder| folder.replicas).collect()));
+        Ok(Self { cluster, topics: topics?, logs: logs.collect(), cordoned, not_reached })
     }
 
     fn state(&self, broker: &BrokerDescription) -> &'static str {
-        match (broker.fenced, self.cordoned.contains(&broker.id)) {
-            (true, _) => "fenced",
-            (false, true) => "cordoned",
-            (false, false) => "alive",
+        match broker.id {
+            _ if broker.fenced => "fenced",
+            id if self.not_reached.contains_key(&id) => "unreachable",
+            id if self.cordoned.contains(&id) => "cordoned",
+            _ => "alive",
         }
     }
 
@@ -201,12 +211,14 @@ impl Description {
                     "lag": log.map(|log| log.lag), "bytes": log.map(|log| log.bytes) })
             })
         });
+        let not_reached = self.not_reached.iter().map(|(id, reason)| json!({ "id": id, "reason": reason }));
         json!({
             "cluster_id": self.cluster.cluster_id.as_deref(),
             "controller": self.cluster.controller,
             "nodes": nodes.collect::<Vec<_>>(),
             "under_replicated": lacking.collect::<Vec<_>>(),
             "replicas": replicas.collect::<Vec<_>>(),
+            "not_reached": not_reached.collect::<Vec<_>>(),
         })
     }
 }

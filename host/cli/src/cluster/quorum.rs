@@ -1,15 +1,24 @@
 //! `millstream cluster quorum`.
 
 use std::io::Write;
+use std::time::Duration;
 
-use millstream_client::{KafkaUuid, QuorumDescription, QuorumReplica};
+use anyhow::anyhow;
+use millstream_client::{Admin, KafkaUuid, QuorumDescription, QuorumReplica};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::or_dash;
 use crate::connection::Connection;
 use crate::output;
 use crate::table::Align::{Left, Right};
 use crate::table::Table;
+
+/// How long the quorum may take for its response: longer than it takes to elect a leader.
+const QUORUM_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a connection to a node may take, if the quorum does not respond.
+const NODE_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Quorum {
@@ -22,7 +31,7 @@ pub(super) struct Quorum {
 
 impl Quorum {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let quorum = self.connection.admin()?.describe_quorum().await?;
+        let quorum = describe(&self.connection.admin()?).await?;
         if self.json {
             return Ok(output::line(&quorum_json(&quorum).to_string())?);
         }
@@ -48,6 +57,24 @@ impl Quorum {
         out.flush()?;
         Ok(())
     }
+}
+
+/// Describes the quorum. If it has no leader, the error names the nodes that are not reached.
+async fn describe(admin: &Admin) -> anyhow::Result<QuorumDescription> {
+    let not_reached = async {
+        let cluster = admin.describe_cluster().await?;
+        anyhow::Ok(admin.reach(&cluster.brokers, NODE_TIMEOUT).await.not_reached)
+    };
+    let (quorum, not_reached) =
+        tokio::join!(timeout(QUORUM_TIMEOUT, admin.describe_quorum()), timeout(QUORUM_TIMEOUT, not_reached));
+    let error = match quorum {
+        Ok(Ok(quorum)) => return Ok(quorum),
+        Ok(Err(error)) => error.into(),
+        Err(_) => anyhow!("the quorum has no leader"),
+    };
+    let nodes = not_reached.ok().and_then(Result::ok).unwrap_or_default();
+    let nodes = nodes.iter().map(|(id, reason)| format!("; node {id} is not reached: {reason}"));
+    Err(anyhow!("{error}{}", nodes.collect::<String>()))
 }
 
 /// Returns all nodes with their roles: `leader`, `voter` or `observer`.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use anyhow::Result;
-use millstream_client::BrokerCounters;
+use millstream_client::PerBroker;
 use millstream_registry::format::{Manifest, Version};
 use millstream_registry::image::PluginImage;
 use millstream_registry::{RejectedProducer, VersionStats};
@@ -43,8 +43,8 @@ impl Args {
 /// The counters of all brokers of a cluster.
 pub(crate) struct Stats {
     image: PluginImage,
-    versions: BrokerCounters<VersionStats>,
-    rejected: BrokerCounters<RejectedProducer>,
+    versions: PerBroker<Vec<VersionStats>>,
+    rejected: PerBroker<Vec<RejectedProducer>>,
 }
 
 impl Stats {

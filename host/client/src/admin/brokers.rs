@@ -41,8 +41,7 @@ impl Admin {
     /// # Errors
     /// No broker can be reached.
     pub async fn describe_cluster(&self) -> Result<ClusterDescription, Error> {
-        let limit = self.cluster.config().default_api_timeout;
-        let mut retry = self.cluster.retry(limit, "the description of the cluster");
+        let mut retry = self.retry("the description of the cluster");
         loop {
             if let Some(description) = retry.attempt(self.describe_cluster_once()).await? {
                 return Ok(description);

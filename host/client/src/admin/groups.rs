@@ -62,7 +62,7 @@ impl Admin {
     pub async fn list_groups(&self) -> Result<Vec<GroupListing>, Error> {
         let mut groups = BTreeMap::new();
         for broker in self.describe_cluster().await?.brokers {
-            let mut retry = self.cluster.retry(self.cluster.config().default_api_timeout, "the list of groups");
+            let mut retry = self.retry("the list of groups");
             let response = loop {
                 let attempt = async {
                     let response = self.cluster.ask(broker.id, Lane::Main, &ListGroupsRequest::default()).await?;
@@ -91,7 +91,7 @@ impl Admin {
     pub async fn describe_group(&self, group_id: &str) -> Result<GroupDescription, Error> {
         let group = Group::new(group_id, self.cluster.config().request_timeout);
         let request = DescribeGroupsRequest { groups: vec![Str::from(group_id)], ..DescribeGroupsRequest::default() };
-        let mut retry = self.cluster.retry(self.cluster.config().default_api_timeout, "the description of a group");
+        let mut retry = self.retry("the description of a group");
         loop {
             let attempt = async {
                 let response = group.ask(&self.cluster, &request).await?;
@@ -136,7 +136,7 @@ impl Admin {
     pub async fn delete_group(&self, group_id: &str) -> Result<(), Error> {
         let group = Group::new(group_id, self.cluster.config().request_timeout);
         let request = DeleteGroupsRequest { groups_names: vec![Str::from(group_id)] };
-        let mut retry = self.cluster.retry(self.cluster.config().default_api_timeout, "the deletion of a group");
+        let mut retry = self.retry("the deletion of a group");
         loop {
             let attempt = async {
                 let response = group.ask(&self.cluster, &request).await?;
@@ -167,7 +167,7 @@ impl Admin {
             .into_iter()
             .map(|(name, partitions)| OffsetDeleteRequestTopic { name: Str::from(name), partitions });
         let request = OffsetDeleteRequest { group_id: Str::from(group_id), topics: topics.collect() };
-        let mut retry = self.cluster.retry(self.cluster.config().default_api_timeout, "the deletion of offsets");
+        let mut retry = self.retry("the deletion of offsets");
         loop {
             let attempt = async {
                 let response = group.ask(&self.cluster, &request).await?;

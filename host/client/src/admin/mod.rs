@@ -3,6 +3,7 @@
 
 mod brokers;
 mod groups;
+mod per_broker;
 mod plugin_stats;
 mod quorum;
 mod reassignments;
@@ -11,16 +12,17 @@ mod topics;
 mod views;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_wire::{ErrorCode, Request};
 
 use crate::config::ClientConfig;
 use crate::error::Error;
-use crate::net::Cluster;
+use crate::net::{Cluster, Lane, Retry};
 
 pub use brokers::{BrokerDescription, ClusterDescription};
 pub use groups::{GroupDescription, GroupListing, GroupMember};
-pub use plugin_stats::BrokerCounters;
+pub use per_broker::PerBroker;
 pub use quorum::{QuorumDescription, QuorumReplica};
 pub use reassignments::{ElectionType, Reassignment};
 pub use records::{LogDirDescription, ReplicaLog};
@@ -31,6 +33,8 @@ pub use views::View;
 #[derive(Clone)]
 pub struct Admin {
     cluster: Arc<Cluster>,
+    /// How long a call may take with its retries.
+    limit: Duration,
 }
 
 impl std::fmt::Debug for Admin {
@@ -46,7 +50,21 @@ impl Admin {
     /// A config is invalid.
     pub fn new(config: ClientConfig) -> Result<Self, Error> {
         config.validate()?;
-        Ok(Self { cluster: Arc::new(Cluster::new(config, false)) })
+        let limit = config.default_api_timeout;
+        Ok(Self { cluster: Arc::new(Cluster::new(config, false)), limit })
+    }
+
+    /// Starts the attempts of a call.
+    fn retry<'a>(&'a self, what: &'a str) -> Retry<'a> {
+        self.cluster.retry(self.limit, what)
+    }
+
+    /// Connects to a broker.
+    async fn connect(&self, id: i32) -> Result<(), Error> {
+        let what = format!("the connection to broker {id}");
+        let mut retry = self.retry(&what);
+        while retry.attempt(self.cluster.broker(id, Lane::Main)).await?.is_none() {}
+        Ok(())
     }
 
     /// Sends a request to the controller until `check` accepts the response.
@@ -56,7 +74,7 @@ impl Admin {
         request: &R,
         check: impl Fn(&R::Response) -> Result<(), Error>,
     ) -> Result<R::Response, Error> {
-        let mut retry = self.cluster.retry(self.cluster.config().default_api_timeout, what);
+        let mut retry = self.retry(what);
         loop {
             let attempt = async {
                 let response = self.ask_controller_once(request).await?;

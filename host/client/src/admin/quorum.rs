@@ -52,7 +52,7 @@ impl Admin {
         let topic = DescribeQuorumTopicRequest { topic_name: Str::from_static(METADATA_TOPIC), partitions };
         let request = DescribeQuorumRequest { topics: vec![topic] };
         let what = || "describe the quorum".to_owned();
-        let mut retry = self.cluster.retry(self.cluster.config().default_api_timeout, "the description of the quorum");
+        let mut retry = self.retry("the description of the quorum");
         loop {
             let attempt = async {
                 let response = self.cluster.ask_any(&request).await?;

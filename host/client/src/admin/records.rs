@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_wire::Str;
 use millstream_wire::messages::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic, DescribeLogDirsRequest,
 };
 
-use super::Admin;
+use super::{Admin, PerBroker};
 use crate::consumer::record::TopicPartition;
 use crate::error::Error;
 use crate::net::Lane;
@@ -47,7 +48,7 @@ impl Admin {
         &self,
         before: &BTreeMap<TopicPartition, i64>,
     ) -> Result<BTreeMap<TopicPartition, i64>, Error> {
-        let mut retry = self.cluster.retry(self.cluster.config().default_api_timeout, "the deletion of records");
+        let mut retry = self.retry("the deletion of records");
         loop {
             if let Some(starts) = retry.attempt(self.delete_records_once(before)).await? {
                 return Ok(starts);
@@ -87,13 +88,23 @@ impl Admin {
         Ok(starts)
     }
 
+    /// Returns the data folders of each of these brokers. A broker gets at most `limit`.
+    pub async fn describe_log_dirs_of_all(
+        &self,
+        brokers: impl IntoIterator<Item = i32>,
+        limit: Duration,
+    ) -> PerBroker<Vec<LogDirDescription>> {
+        let ask = |admin: Admin, id| async move { admin.describe_log_dirs(id).await };
+        self.ask_each(brokers.into_iter(), limit, ask).await
+    }
+
     /// Returns the data folders of a broker, with the sizes of all partitions.
     ///
     /// # Errors
     /// There is no such broker, or it rejects the request.
     pub async fn describe_log_dirs(&self, node: i32) -> Result<Vec<LogDirDescription>, Error> {
         let what = format!("the data folders of broker {node}");
-        let mut retry = self.cluster.retry(self.cluster.config().default_api_timeout, &what);
+        let mut retry = self.retry(&what);
         let response = loop {
             let attempt = async {
                 let response = self.cluster.ask(node, Lane::Main, &DescribeLogDirsRequest { topics: None }).await?;

@@ -130,8 +130,7 @@ impl Admin {
     /// # Errors
     /// The first rejected topic, with the broker's message.
     pub async fn delete_topics(&self, names: &[String]) -> Result<(), Error> {
-        let limit = self.cluster.config().default_api_timeout;
-        let mut retry = self.cluster.retry(limit, "the deletion of topics");
+        let mut retry = self.retry("the deletion of topics");
         while retry.attempt(self.delete_once(names)).await?.is_none() {}
         Ok(())
     }
@@ -193,8 +192,7 @@ impl Admin {
     }
 
     async fn metadata_of(&self, names: Option<&[Arc<str>]>) -> Result<Metadata, Error> {
-        let limit = self.cluster.config().default_api_timeout;
-        let mut retry = self.cluster.retry(limit, "the description of topics");
+        let mut retry = self.retry("the description of topics");
         loop {
             if let Some(response) = retry.attempt(self.cluster.fetch_metadata(names, false)).await? {
                 return Ok(Metadata::empty().updated(response));
@@ -259,7 +257,7 @@ impl Admin {
         node: Option<i32>,
         what: &str,
     ) -> Result<DescribeConfigsResponse, Error> {
-        let mut retry = self.cluster.retry(self.cluster.config().default_api_timeout, what);
+        let mut retry = self.retry(what);
         loop {
             let attempt = async {
                 let response = match node {
@@ -330,8 +328,7 @@ impl Admin {
         &self,
         times: &BTreeMap<TopicPartition, i64>,
     ) -> Result<BTreeMap<TopicPartition, OffsetAndTimestamp>, Error> {
-        let limit = self.cluster.config().default_api_timeout;
-        offsets::list(&self.cluster, times, IsolationLevel::ReadUncommitted, limit).await
+        offsets::list(&self.cluster, times, IsolationLevel::ReadUncommitted, self.limit).await
     }
 }
 

@@ -4,6 +4,6 @@ mod cluster;
 mod connection;
 mod metadata;
 
-pub(crate) use cluster::{Cluster, Lane};
+pub(crate) use cluster::{Cluster, Lane, Retry};
 pub(crate) use connection::Connection;
 pub(crate) use metadata::{Metadata, NewLeader, Partition, Topic, address_of};
