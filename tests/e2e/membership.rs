@@ -179,7 +179,16 @@ fn the_last_node_goes_on_after_the_others_are_lost() {
     let words = recover(cluster.folder(1)).run().stderr;
     assert!(words.contains("is in use by another broker"), "{words}");
     cluster.kill(1);
-    let words = recover(cluster.folder(1)).succeed();
+    let asked = recover(cluster.folder(1)).run();
+    assert_eq!(asked.code, Some(1));
+    for words in
+        ["node 1 becomes the only voter", "from the quorum: 2\n", "log of node 1 ends at ", "confirm with --yes"]
+    {
+        assert!(asked.stderr.contains(words), "{words}: {}", asked.stderr);
+    }
+    // Each time the log is the same: nothing has changed.
+    assert_eq!(recover(cluster.folder(1)).run().stderr, asked.stderr);
+    let words = recover(cluster.folder(1)).arg("--yes").succeed();
     assert!(words.contains("node 1 is the only voter"), "{words}");
     cluster.restart(1);
     let first = cluster.address(1).to_string();

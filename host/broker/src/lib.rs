@@ -37,4 +37,4 @@ pub use edge::plugins::Plugins;
 pub use metrics::RequestStats;
 #[cfg(feature = "seeded-bugs")]
 pub use millstream_log::seeded_bug;
-pub use server::{Recovered, RunningBroker, StartError, recover, start};
+pub use server::{Recovery, RunningBroker, StartError, start};

@@ -12,4 +12,4 @@ pub use config::{ConfigError, QuorumConfig};
 pub use quorum::{
     ChangeError, Description, Leadership, Machine, NodeId, Peer, ProposeError, Quorum, Replica, RestoreError,
 };
-pub use raft::{OpenError, RaftQuorum, Request, RequestError, Response, Transport, TransportError, make_only_voter};
+pub use raft::{LastMember, OpenError, RaftQuorum, Request, RequestError, Response, Transport, TransportError};

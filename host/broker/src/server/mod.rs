@@ -37,7 +37,7 @@ use crate::replication::{self, FetcherConfig, Quota, WantedChange};
 use membership::Membership;
 use millstream_metadata::{FeatureLevel, MetadataRecord, MetadataStore};
 use millstream_partition::now_ms;
-pub use recover::{Recovered, recover};
+pub use recover::Recovery;
 
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 pub use network::{Request, RequestError, Response, Transport, TransportError};
-pub use recover::make_only_voter;
+pub use recover::LastMember;
 
 use crate::config::{ConfigError, QuorumConfig};
 use crate::quorum::{
