@@ -2,11 +2,10 @@
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use millstream_record::{BatchView, CheckedBatch, TimestampType, patch};
 
-use crate::batch_walk::{BatchHeader, HEADER_LEN, Located};
+use crate::batch_walk::{BatchHeader, HEADER_LEN, Located, Order};
 use crate::error::{AppendError, LogError};
 use crate::file_cache::OpenSegment;
 use crate::fsutil::segment_file;
@@ -82,15 +81,15 @@ impl Log {
         Ok(Appended::New(self.appended(header.base_offset, header.last_offset(), log_append_time, leader_epoch)))
     }
 
-    /// Appends batches as a follower: one or more whole batches with the leader's offsets and epochs, which continue at
-    /// the log's end. Their CRCs are checked here.
+    /// Appends batches as a follower of the leader of `leader_epoch`: one or more whole batches with the leader's offsets
+    /// and epochs, which continue at the log's end. Their CRCs and epochs are checked here.
     ///
     /// # Errors
     /// Whole batches before the one that fails may have been appended.
-    pub fn append_as_follower(&mut self, records: &[u8]) -> Result<AppendedBatch, AppendError> {
+    pub fn append_as_follower(&mut self, records: &[u8], leader_epoch: i32) -> Result<AppendedBatch, AppendError> {
         self.check_not_poisoned()?;
         let before = seeded_bug::is(Bug::DropProducerState).then(|| self.producers.clone());
-        let appended = self.append_follower(records).inspect_err(|error| {
+        let appended = self.append_follower(records, leader_epoch).inspect_err(|error| {
             if let AppendError::Log(error) = error {
                 self.note_fault(error);
             }
@@ -166,8 +165,8 @@ impl Log {
         Ok((patched, header))
     }
 
-    fn append_follower(&mut self, records: &[u8]) -> Result<AppendedBatch, AppendError> {
-        let batches = self.check_follower(records)?;
+    fn append_follower(&mut self, records: &[u8], leader_epoch: i32) -> Result<AppendedBatch, AppendError> {
+        let batches = self.check_follower(records, leader_epoch)?;
         let (Some(first), Some(last)) = (batches.first(), batches.last()) else {
             return Err(AppendError::Corrupt("no batch at all".to_owned()));
         };
@@ -194,20 +193,27 @@ impl Log {
     }
 
     /// Checks a fetched record set: each batch is whole, undamaged and follows the one before.
-    fn check_follower(&self, records: &[u8]) -> Result<Vec<Located>, AppendError> {
+    fn check_follower(&self, records: &[u8], leader_epoch: i32) -> Result<Vec<Located>, AppendError> {
         let mut batches: Vec<Located> = Vec::new();
-        let mut expected = self.log_end_offset();
+        let mut order = Order::from(self.log_end_offset());
+        order.epoch = self.epochs.latest().map_or(order.epoch, |latest| latest.epoch);
         let mut position = 0;
         while position < records.len() {
             let header = BatchHeader::parse(&records[position..]).map_err(AppendError::Corrupt)?;
             BatchView::parse(&records[position..])
                 .and_then(|batch| batch.verify_crc())
                 .map_err(|error| AppendError::Corrupt(format!("at offset {}: {error}", header.base_offset)))?;
-            if header.base_offset < expected {
-                return Err(AppendError::UnexpectedOffset { found: header.base_offset, expected });
+            if header.base_offset < order.offset {
+                return Err(AppendError::UnexpectedOffset { found: header.base_offset, expected: order.offset });
             }
+            let epoch = header.leader_epoch;
+            let followed = match epoch > leader_epoch && !seeded_bug::is(Bug::IgnoreEpoch) {
+                true => Err(format!("a batch of leader epoch {epoch}, above {leader_epoch}")),
+                false => order.check(&header),
+            };
+            followed.map_err(|reason| AppendError::Corrupt(format!("at offset {}: {reason}", header.base_offset)))?;
             check_fits_segment(header.size, i32::MAX as u64)?;
-            expected = header.next_offset();
+            order = Order::after(&header);
             batches.push(Located { position: position as u64, header });
             position += header.size;
         }
@@ -313,7 +319,7 @@ impl Log {
         // Part of the batch may be in the file. If it cannot be cut off, nothing may ever be appended after it.
         if let Err(second) = open.file.set_len(position) {
             tracing::error!(segment = %active.path().display(), error = %second, "cannot undo a failed append");
-            self.shared().faults.poisoned.store(true, Ordering::Release);
+            self.shared().faults.poison();
         }
         Err(LogError::io("cannot append to", &active.path())(error))
     }

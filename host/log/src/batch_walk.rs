@@ -112,6 +112,39 @@ pub(crate) fn add_sequence(sequence: i32, delta: i32) -> i32 {
     ((i64::from(sequence) + i64::from(delta)) & 0x7fff_ffff) as i32
 }
 
+/// Where the next batch may start. The CRC of a batch does not cover its base offset and its leader epoch, so damage to
+/// them shows only beside the other batches.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Order {
+    /// The lowest base offset.
+    pub(crate) offset: i64,
+    /// The lowest leader epoch.
+    pub(crate) epoch: i32,
+}
+
+impl Order {
+    /// Returns the order of batches from an offset on, in any epoch.
+    pub(crate) fn from(offset: i64) -> Self {
+        Self { offset, epoch: i32::MIN }
+    }
+
+    /// Returns the order after a batch.
+    pub(crate) fn after(header: &BatchHeader) -> Self {
+        Self { offset: header.next_offset(), epoch: header.leader_epoch }
+    }
+
+    /// Checks that a batch may come next. The error says what goes back.
+    pub(crate) fn check(&self, header: &BatchHeader) -> Result<(), String> {
+        if header.base_offset < self.offset {
+            return Err(format!("a batch of base offset {} where {} is next", header.base_offset, self.offset));
+        }
+        if header.leader_epoch < self.epoch {
+            return Err(format!("a batch of leader epoch {} after epoch {}", header.leader_epoch, self.epoch));
+        }
+        Ok(())
+    }
+}
+
 /// A batch in a segment file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Located {
@@ -146,6 +179,7 @@ pub(crate) struct HeaderWalk<'a> {
     file: &'a File,
     position: u64,
     end: u64,
+    order: Order,
     chunk: [u8; WALK_CHUNK],
     chunk_start: u64,
     chunk_len: usize,
@@ -156,10 +190,18 @@ pub(crate) struct HeaderWalk<'a> {
 impl<'a> HeaderWalk<'a> {
     /// Walks from `position`, where a batch must start, to `end`.
     pub(crate) fn new(file: &'a File, position: u64, end: u64) -> Self {
-        Self { file, position, end, chunk: [0; WALK_CHUNK], chunk_start: 0, chunk_len: 0, is_cold: false }
+        let order = Order::from(0);
+        Self { file, position, end, order, chunk: [0; WALK_CHUNK], chunk_start: 0, chunk_len: 0, is_cold: false }
     }
 
-    /// Returns the next header; `None` at the end. A batch that crosses the end is bad.
+    /// Rejects a first batch below an offset.
+    pub(crate) fn from_offset(mut self, offset: i64) -> Self {
+        self.order = Order::from(offset);
+        self
+    }
+
+    /// Returns the next header; `None` at the end. A batch that crosses the end is bad, and so is one that does not
+    /// follow the batch before.
     pub(crate) fn next(&mut self) -> Result<Option<Located>, WalkError> {
         if self.position >= self.end {
             return Ok(None);
@@ -171,6 +213,8 @@ impl<'a> HeaderWalk<'a> {
         if located.end() > end {
             return Err(bad(format!("a batch of {} bytes, of which {} are there", header.size, end - position)));
         }
+        self.order.check(&header).map_err(bad)?;
+        self.order = Order::after(&header);
         self.position = located.end();
         Ok(Some(located))
     }
@@ -178,6 +222,7 @@ impl<'a> HeaderWalk<'a> {
     /// Moves back to an earlier batch.
     pub(crate) fn rewind(&mut self, position: u64) {
         self.position = position;
+        self.order = Order::from(0);
     }
 
     /// Returns whether a header came from the disk, and not from the page cache. The records may have come with it.

@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use millstream_record::BatchView;
 
-use crate::batch_walk::{BatchHeader, HEADER_LEN, Located};
+use crate::batch_walk::{BatchHeader, HEADER_LEN, HeaderWalk, Located, Order, WalkError};
 use crate::error::{LogError, ReadError};
 use crate::log::{Log, LogReader};
 use crate::segment::Segment;
@@ -25,6 +26,8 @@ pub struct LogSlice {
     pub len: usize,
     /// Base offset of its first batch, which may be below the requested offset.
     pub first_offset: i64,
+    /// The requested offset, and one above all of its records.
+    offsets: Range<i64>,
     log: LogReader,
     segment: Arc<Segment>,
     is_unchecked: bool,
@@ -43,7 +46,7 @@ impl LogSlice {
         self.is_unchecked
     }
 
-    /// Checks the CRCs of all batches. A caller does so before it passes on bytes that may be damaged. Blocks for the
+    /// Checks the CRCs of all batches, and that they follow one another. A caller does so before it passes on bytes that may be damaged. Blocks for the
     /// disk.
     ///
     /// # Errors
@@ -80,27 +83,92 @@ impl LogSlice {
     fn first_damaged(&self) -> Result<Option<(u64, String)>, LogError> {
         let (mut position, end) = (self.position, self.position + self.len as u64);
         let mut bytes = Vec::new();
+        let mut follows = Follows::new(self);
         while position < end {
             let left = (end - position) as usize;
             bytes.resize(HEADER_LEN.min(left), 0);
             self.read_at(&mut bytes, position)?;
-            let size = match BatchHeader::parse(&bytes) {
-                Ok(header) if header.size <= left => header.size,
+            let header = match BatchHeader::parse(&bytes) {
+                Ok(header) if header.size <= left => header,
                 Ok(header) => return Ok(Some((position, format!("a batch of {} bytes, of {left}", header.size)))),
                 Err(reason) => return Ok(Some((position, reason))),
             };
-            bytes.resize(size, 0);
+            bytes.resize(header.size, 0);
             self.read_at(&mut bytes, position)?;
             if let Err(error) = BatchView::parse(&bytes).and_then(|batch| batch.verify_crc()) {
                 return Ok(Some((position, error.to_string())));
             }
-            position += size as u64;
+            if let Err(damage) = follows.next(Located { position, header }) {
+                return Ok(Some(damage));
+            }
+            position += header.size as u64;
         }
-        Ok(None)
+        self.damaged_end(&follows)
+    }
+
+    /// Compares the last batch with what comes after it: the next batch, or the end of the segment's offsets.
+    fn damaged_end(&self, follows: &Follows) -> Result<Option<(u64, String)>, LogError> {
+        let end = self.position + self.len as u64;
+        let mut next = HeaderWalk::new(&self.file, end, self.segment.size());
+        match next.next() {
+            // What is wrong with the next batch is found when it is read.
+            Err(WalkError::Bad { .. }) => Ok(None),
+            Err(WalkError::Io(error)) => Err(self.segment.read_error(error)),
+            Ok(Some(next)) => {
+                let damage = follows.clone().next(next).err();
+                Ok(damage.filter(|(position, _)| *position < end))
+            }
+            Ok(None) => Ok(follows.beyond(self.offsets.end)),
+        }
     }
 
     fn read_at(&self, bytes: &mut [u8], position: u64) -> Result<(), LogError> {
         self.file.read_exact_at(bytes, position).map_err(|error| self.segment.read_error(error))
+    }
+}
+
+/// What a read may return.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// The requested offset.
+    offset: i64,
+    max_bytes: usize,
+    max_offset: i64,
+    /// The end of the log before the read.
+    log_end_offset: i64,
+    min_one_batch: bool,
+}
+
+/// The batches of a slice in order.
+#[derive(Clone)]
+struct Follows {
+    /// What may come after the batch before the last one.
+    before: Order,
+    last: Option<Located>,
+}
+
+impl Follows {
+    fn new(slice: &LogSlice) -> Self {
+        Self { before: Order::from(slice.offsets.start), last: None }
+    }
+
+    /// Adds a batch. If it does not follow the last one, the last one is damaged if this one follows the batch before.
+    fn next(&mut self, batch: Located) -> Result<(), (u64, String)> {
+        if let Some(last) = self.last.replace(batch) {
+            let order = Order::after(&last.header);
+            if let Err(reason) = order.check(&batch.header) {
+                let is_odd = self.before.check(&batch.header).is_ok();
+                return Err((if is_odd { last.position } else { batch.position }, reason));
+            }
+            self.before = order;
+        }
+        Ok(())
+    }
+
+    /// Returns the last batch as damaged if it goes beyond the end of the log.
+    fn beyond(&self, end: i64) -> Option<(u64, String)> {
+        let last = self.last.filter(|last| last.header.next_offset() > end)?;
+        Some((last.position, format!("a batch up to offset {}, beyond {end}", last.header.last_offset())))
     }
 }
 
@@ -144,7 +212,8 @@ impl LogReader {
         while let Some(segment) = found {
             match segment.locate_for_read(offset) {
                 Ok(Some((first, is_cold))) => {
-                    let slice = self.slice(&segment, &first, max_bytes, max_offset, min_one_batch);
+                    let limits = Limits { offset, max_bytes, max_offset, log_end_offset, min_one_batch };
+                    let slice = self.slice(&segment, &first, limits);
                     let slice = slice.and_then(|slice| self.sound(slice, is_cold));
                     return slice.or_else(|error| self.unless_deleted(offset, error));
                 }
@@ -176,21 +245,19 @@ impl LogReader {
         Ok(Some(slice))
     }
 
-    fn slice(
-        &self,
-        segment: &Arc<Segment>,
-        first: &Located,
-        max_bytes: usize,
-        max_offset: i64,
-        min_one_batch: bool,
-    ) -> Result<Option<LogSlice>, LogError> {
+    fn slice(&self, segment: &Arc<Segment>, first: &Located, limits: Limits) -> Result<Option<LogSlice>, LogError> {
+        let Limits { offset, max_bytes, max_offset, log_end_offset, min_one_batch } = limits;
+        let (size, end_offset) = self.end_of(segment, log_end_offset);
+        if first.header.next_offset() > end_offset {
+            let reason = format!("a batch up to offset {}, beyond {end_offset}", first.header.last_offset());
+            return Err(LogError::Corrupt { path: segment.path(), position: first.position, reason });
+        }
         if first.header.next_offset() > max_offset || (first.header.size > max_bytes && !min_one_batch) {
             return Ok(None);
         }
         let max_bytes = max_bytes.max(first.header.size) as u64;
         let max_position = first.position.saturating_add(max_bytes);
         // The common case needs no lookup: everything up to the end of the segment.
-        let (size, end_offset) = self.end_of(segment);
         let end = if size <= max_position && end_offset <= max_offset {
             size
         } else {
@@ -202,16 +269,19 @@ impl LogReader {
             position: first.position,
             len: (end - first.position) as usize,
             first_offset: first.header.base_offset,
+            offsets: offset..end_offset,
             log: self.clone(),
             segment: Arc::clone(segment),
             is_unchecked: segment.is_unchecked(first.position, end),
         }))
     }
 
-    /// Returns a consistent pair: the size of a segment, and an offset above all its records.
-    fn end_of(&self, segment: &Segment) -> (u64, i64) {
+    /// Returns a consistent pair: the size of a segment, and an offset above all its records. A truncation may have moved
+    /// the end of the log back after it was `log_end_offset`.
+    fn end_of(&self, segment: &Segment, log_end_offset: i64) -> (u64, i64) {
         let list = self.shared.list.read();
-        let end_offset = list.after(segment).map_or(list.log_end_offset, |next| next.base_offset());
+        let log_end_offset = log_end_offset.max(list.log_end_offset);
+        let end_offset = list.after(segment).map_or(log_end_offset, |next| next.base_offset());
         (segment.size(), end_offset)
     }
 }

@@ -180,7 +180,7 @@ impl Segment {
         }
         let mut indexes = self.empty_indexes().map_err(|e| self.index_error(e))?;
         let mut summary = Summary::new(self.base_offset);
-        let mut walk = HeaderWalk::new(file, 0, self.size());
+        let mut walk = self.walk(file);
         while let Some(batch) = walk.next().map_err(|e| self.walk_error(e))? {
             summary.add(&batch, &mut indexes, self.index_interval).map_err(|e| self.index_error(e))?;
         }
@@ -359,7 +359,7 @@ impl Segment {
     fn walk_at<'a>(&self, open: &'a OpenSegment, entry: Option<OffsetPosition>) -> Result<HeaderWalk<'a>, LogError> {
         let size = self.size();
         let Some(entry) = entry else {
-            return Ok(HeaderWalk::new(&open.file, 0, size));
+            return Ok(self.walk(&open.file));
         };
         let mut walk = HeaderWalk::new(&open.file, entry.position, size);
         if let Ok(Some(batch)) = walk.next()
@@ -370,7 +370,12 @@ impl Segment {
         }
         tracing::warn!(segment = %self.path().display(), offset = entry.offset, "an index entry is wrong");
         self.rebuild()?;
-        Ok(HeaderWalk::new(&open.file, 0, size))
+        Ok(self.walk(&open.file))
+    }
+
+    /// Starts a walk at the first byte.
+    fn walk<'a>(&self, file: &'a File) -> HeaderWalk<'a> {
+        HeaderWalk::new(file, 0, self.size()).from_offset(self.base_offset)
     }
 
     /// Returns where the batches that fit end. These are all whole batches from `first` on that end at or below

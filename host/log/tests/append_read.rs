@@ -90,7 +90,7 @@ fn a_follower_appends_batches_unchanged_and_rejects_others() {
     let mut first = None;
     while let Some(slice) = leader.read(follower.log_end_offset(), 3000, i64::MAX, true).unwrap() {
         let bytes = slice.read_to_bytes().unwrap();
-        follower.append_as_follower(&bytes).unwrap();
+        follower.append_as_follower(&bytes, EPOCH).unwrap();
         first.get_or_insert(bytes);
     }
     assert_eq!(read_all(&follower, 0, 500), read_all(&leader, 0, 500));
@@ -99,14 +99,14 @@ fn a_follower_appends_batches_unchanged_and_rejects_others() {
     assert_eq!(follower.end_offset_for_epoch(1), Some((1, 40)));
 
     let again = first.unwrap();
-    let error = follower.append_as_follower(&again).unwrap_err();
+    let error = follower.append_as_follower(&again, EPOCH).unwrap_err();
     assert!(matches!(error, AppendError::UnexpectedOffset { found: 0, expected: 80 }), "{error}");
     let mut damaged = again.to_vec();
     let last = damaged.len() - 1;
     damaged[last] ^= 1;
     let mut empty = open(&dir.path().join("empty"), &small_segments(), unclean(0));
     for bad in [&damaged[..], &again[..again.len() - 1], &[]] {
-        let error = empty.append_as_follower(bad).unwrap_err();
+        let error = empty.append_as_follower(bad, EPOCH).unwrap_err();
         assert!(matches!(error, AppendError::Corrupt(_)), "{error}");
     }
     assert_eq!(empty.log_end_offset(), 0);

@@ -312,7 +312,7 @@ impl Partition {
             return Ok(step);
         }
         if !records.is_empty() {
-            log.append_as_follower(records)?;
+            log.append_as_follower(records, state.leader_epoch())?;
         }
         state.appended(log.log_end_offset());
         let (high_watermark, before) = (state.high_watermark(), self.high_watermark());

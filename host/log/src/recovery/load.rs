@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
 use super::scan::{From, Scanner, Stop};
-use crate::batch_walk::{BatchHeader, HeaderWalk};
+use crate::batch_walk::{BatchHeader, HeaderWalk, Order};
 use crate::checkpoint::CheckpointError;
 use crate::config::LogConfig;
 use crate::durability::Unsynced;
@@ -402,15 +402,16 @@ fn clean_end(segments: &[Arc<Segment>]) -> Result<Option<(i64, Option<i32>)>, Lo
 fn recover(mut segments: Vec<Arc<Segment>>, recovery_point: i64) -> Result<Loaded, LogError> {
     let ends_below = |pair: &&[Arc<Segment>]| pair[1].base_offset() <= recovery_point;
     let first = segments.windows(2).take_while(ends_below).count();
-    let mut log_end_offset = segments[first].base_offset();
+    let mut end = Order::from(segments[first].base_offset());
     for at in first..segments.len() {
         let segment = Arc::clone(&segments[at]);
-        if segment.base_offset() < log_end_offset {
-            let reason = format!("the segment before goes up to offset {log_end_offset}");
+        if segment.base_offset() < end.offset {
+            let reason = format!("the segment before goes up to offset {}", end.offset);
             return Err(LogError::Corrupt { path: segment.path(), position: 0, reason });
         }
-        log_end_offset = segment.base_offset();
-        let scanned = scan(&segment, &mut log_end_offset, recovery_point)?;
+        end.offset = segment.base_offset();
+        let scanned = scan(&segment, &mut end, recovery_point)?;
+        let log_end_offset = end.offset;
         let Stop::Bad { position, reason, whole } = scanned else {
             continue;
         };
@@ -427,19 +428,19 @@ fn recover(mut segments: Vec<Arc<Segment>>, recovery_point: i64) -> Result<Loade
         let cut = Some(Cut { segment, position, reason, removed });
         return Ok(Loaded { segments, log_end_offset, scanned: true, last_epoch: None, cut });
     }
-    Ok(Loaded { segments, log_end_offset, scanned: true, last_epoch: None, cut: None })
+    Ok(Loaded { segments, log_end_offset: end.offset, scanned: true, last_epoch: None, cut: None })
 }
 
-/// Scans one segment and moves `log_end_offset` up. A small segment is read from its first byte and gets no index. In a
+/// Scans one segment and moves the log's end up. A small segment is read from its first byte and gets no index. In a
 /// larger one the scan starts at the last index entry below the recovery point, since all before that point is on disk.
-fn scan(segment: &Segment, log_end_offset: &mut i64, recovery_point: i64) -> Result<Stop, LogError> {
+fn scan(segment: &Segment, end: &mut Order, recovery_point: i64) -> Result<Stop, LogError> {
     let open = segment.open()?;
     let mut scanner = Scanner::new(&open.file, segment.size());
-    let whole = From { position: 0, offset: segment.base_offset(), checked_from: 0 };
+    let whole = From { position: 0, order: *end, checked_from: 0 };
     if segment.is_small() {
         let mut summary = Summary::new(segment.base_offset());
         let stop = scanner.scan(segment.base_offset(), whole, |batch| {
-            *log_end_offset = batch.header.next_offset();
+            *end = Order::after(&batch.header);
             summary.note(batch, segment.index_interval());
             Ok(())
         });
@@ -448,8 +449,8 @@ fn scan(segment: &Segment, log_end_offset: &mut i64, recovery_point: i64) -> Res
     }
     let (from, mut indexes, mut summary) = match segment.indexed_below(&open, recovery_point)? {
         Some((indexes, summary, last)) => {
-            *log_end_offset = last.header.next_offset();
-            let from = From { position: last.end(), offset: *log_end_offset, checked_from: recovery_point };
+            *end = Order::after(&last.header);
+            let from = From { position: last.end(), order: *end, checked_from: recovery_point };
             (from, indexes, summary)
         }
         None => {
@@ -459,7 +460,7 @@ fn scan(segment: &Segment, log_end_offset: &mut i64, recovery_point: i64) -> Res
     };
     let stop = scanner
         .scan(segment.base_offset(), from, |batch| {
-            *log_end_offset = batch.header.next_offset();
+            *end = Order::after(&batch.header);
             summary.add(batch, &mut indexes, segment.index_interval())
         })
         .map_err(|e| segment.read_error(e))?;

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 
 use crc_fast::{CrcAlgorithm, Digest};
 
-use crate::batch_walk::{BatchHeader, CRC_COVERS_FROM, HEADER_LEN, Located};
+use crate::batch_walk::{BatchHeader, CRC_COVERS_FROM, HEADER_LEN, Located, Order};
 
 /// The bytes that are read at once. A batch may be larger: its CRC is computed piece by piece, so that no length field
 /// decides the size of an allocation.
@@ -34,8 +34,8 @@ pub(crate) enum Stop {
 pub(crate) struct From {
     /// Where its first batch starts, bytes.
     pub(crate) position: u64,
-    /// The lowest offset that the first batch may have.
-    pub(crate) offset: i64,
+    /// What its first batch may be.
+    pub(crate) order: Order,
     /// Batches below this offset are known to be whole: only their headers are read.
     pub(crate) checked_from: i64,
 }
@@ -99,7 +99,7 @@ impl<'a> Scanner<'a> {
         from: From,
         mut visit: impl FnMut(&Located) -> io::Result<()>,
     ) -> io::Result<Stop> {
-        let From { mut position, offset: mut expected, checked_from } = from;
+        let From { mut position, mut order, checked_from } = from;
         while position < self.len {
             let bad = |reason, whole| Ok(Stop::Bad { position, reason, whole });
             let header = match self.header_at(position)? {
@@ -111,12 +111,18 @@ impl<'a> Scanner<'a> {
             if is_checked && let Err(reason) = self.check_body(&batch)? {
                 return bad(reason, false);
             }
-            if header.base_offset < expected || header.last_offset() - base_offset > i64::from(i32::MAX) {
-                return bad(format!("a batch of base offset {} where {expected} is next", header.base_offset), true);
+            if let Err(reason) = order.check(&header) {
+                return bad(reason, true);
+            }
+            if header.last_offset() - base_offset > i64::from(i32::MAX) {
+                return bad(
+                    format!("a batch of base offset {} where {} is next", header.base_offset, order.offset),
+                    true,
+                );
             }
             visit(&batch)?;
             position = batch.end();
-            expected = header.next_offset();
+            order = Order::after(&header);
         }
         Ok(Stop::End)
     }
