@@ -309,6 +309,38 @@ fn failures_on_one_broker_roll_back_all_of_them_once() {
 }
 
 #[test]
+fn failures_on_several_brokers_add_up() {
+    let folder = TempDir::new().expect("a folder");
+    let mut cluster = Cluster::start(3, &[]);
+    (1..=3).for_each(|id| cluster.node_of(id).allow("rolled back"));
+    let bootstrap = cluster.bootstrap();
+    push(&bootstrap, &folder, &filter(1));
+    let topics = create_on_all(&bootstrap);
+    push(&bootstrap, &folder, &filter(2).hook_with_rows("filter", "unreachable"));
+    // One trap on each broker: none of them reaches the limit of three.
+    for topic in &topics {
+        assert_eq!(active(&bootstrap), 2);
+        assert_ne!(run(&bootstrap, &["produce", topic], "z\n").code, Some(0));
+    }
+    let begun = Instant::now();
+    while active(&bootstrap) != 1 {
+        assert!(begun.elapsed() < PATIENCE, "no rollback");
+        sleep(Duration::from_millis(20));
+    }
+    println!("rolled back after {:?}", begun.elapsed());
+    topics.iter().for_each(|topic| comes_to_reject(&bootstrap, topic, 'a', 'b'));
+    let rolled_back = events(&bootstrap, "rolled-back");
+    assert_eq!(rolled_back.len(), 1, "{rolled_back:?}");
+    assert_eq!(rolled_back[0]["reason"], "3 traps in 60 s on brokers 1, 2, 3");
+    let stats = json(&bootstrap, &["plugin", "stats", "--json"]);
+    for broker in stats["brokers"].as_array().expect("a list") {
+        let mut versions = broker["versions"].as_array().expect("a list").iter();
+        let bad = versions.find(|one| one["name"] == "letters" && one["number"] == 2);
+        assert_eq!(bad.map(|bad| &bad["traps"]), Some(&1.into()), "{broker}");
+    }
+}
+
+#[test]
 fn a_broker_that_joins_has_the_plug_ins_before_it_leads() {
     let folder = TempDir::new().expect("a folder");
     let cluster = Cluster::start(3, &[]);

@@ -66,8 +66,41 @@ impl fmt::Display for SpikeReason {
     }
 }
 
-/// Called once for each activation of a version, on the thread of the call that failed.
-pub(crate) type Alarm = Box<dyn Fn(SpikeReason) + Send + Sync>;
+/// The recent failures of a version.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Failures {
+    /// Traps within the window. No more are counted than make a version broken.
+    pub traps: u64,
+    /// The records that failed within the window.
+    pub bad: u64,
+    /// All records within the window. Both are estimated where the last failure is older than the window.
+    pub records: u64,
+}
+
+impl Failures {
+    /// Adds the failures of the same version elsewhere.
+    pub fn add(&mut self, other: Failures) {
+        self.traps += other.traps;
+        self.bad += other.bad;
+        self.records += other.records;
+    }
+}
+
+impl SpikeLimits {
+    /// Returns why a version with these failures is broken; `None` if it is not.
+    pub fn exceeded_by(&self, failures: Failures) -> Option<SpikeReason> {
+        let (SpikeLimits { window, .. }, Failures { bad, records, .. }) = (*self, failures);
+        if failures.traps >= self.traps as u64 {
+            return Some(SpikeReason::Traps { traps: usize::try_from(failures.traps).unwrap_or(usize::MAX), window });
+        }
+        let is_over = records >= self.sample_min && bad as f64 > self.error_share * records as f64;
+        is_over.then_some(SpikeReason::Errors { bad, records, window })
+    }
+}
+
+/// Called for each failure, on the thread of the call that failed: with a reason once for each activation of a version
+/// that is broken, and without one before that.
+pub(crate) type Alarm = Box<dyn Fn(Option<SpikeReason>) + Send + Sync>;
 
 /// What is known of a version besides its code: its number, its counts and whether it is broken.
 pub(crate) struct Health {
@@ -138,16 +171,35 @@ impl Health {
 
     fn incident_at(&self, is_trap: bool, bad_rows: u64, now: Instant) {
         self.counters.add_bad_records(bad_rows);
-        let Some(reason) = self.spike(is_trap, now) else { return };
-        if let Some(alarm) = &self.alarm
-            && !self.raised.swap(true, Relaxed)
-        {
+        let reason = self.spike(is_trap, now);
+        let Some(alarm) = &self.alarm else { return };
+        let was_raised = match reason {
+            Some(_) => self.raised.swap(true, Relaxed),
+            None => self.raised.load(Relaxed),
+        };
+        if !was_raised {
             alarm(reason);
         }
     }
 
+    /// Returns the failures of the last window.
+    pub(crate) fn failures(&self) -> Failures {
+        self.failures_at(Instant::now())
+    }
+
+    fn failures_at(&self, now: Instant) -> Failures {
+        let window = self.limits.window;
+        let recent = self.recent.lock();
+        let traps = recent.traps.iter().filter(|trap| now.duration_since(**trap) <= window).count() as u64;
+        let elapsed = now.duration_since(recent.since);
+        let share = if elapsed > window { window.as_secs_f64() / elapsed.as_secs_f64() } else { 1.0 };
+        let (work, bad) = self.counters.work_and_bad();
+        let of_window = |now: u64, then: u64| (now.saturating_sub(then) as f64 * share) as u64;
+        Failures { traps, bad: of_window(bad, recent.bad), records: of_window(work, recent.work) }
+    }
+
     fn spike(&self, is_trap: bool, now: Instant) -> Option<SpikeReason> {
-        let SpikeLimits { traps, window, error_share, sample_min } = self.limits;
+        let SpikeLimits { traps, window, .. } = self.limits;
         let mut recent = self.recent.lock();
         if is_trap {
             recent.traps.push_back(now);
@@ -165,8 +217,7 @@ impl Health {
         }
         let (work, bad) = self.counters.work_and_bad();
         let (bad, records) = (bad.saturating_sub(recent.bad), work.saturating_sub(recent.work));
-        let is_over = records >= sample_min && bad as f64 > error_share * records as f64;
-        is_over.then_some(SpikeReason::Errors { bad, records, window })
+        self.limits.exceeded_by(Failures { traps: 0, bad, records })
     }
 }
 
@@ -182,7 +233,7 @@ mod tests {
     fn health() -> (Health, Arc<Mutex<Vec<String>>>) {
         let said = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&said);
-        let alarm: Alarm = Box::new(move |reason| heard.lock().push(reason.to_string()));
+        let alarm: Alarm = Box::new(move |reason| heard.lock().extend(reason.map(|reason| reason.to_string())));
         (Health::new(SpikeLimits::default(), Some(alarm)), said)
     }
 
@@ -240,6 +291,37 @@ mod tests {
             health.incident_at(false, 100, start + 100 * SECOND + call * SECOND);
         }
         assert_eq!(said.lock().len(), 1);
+    }
+
+    #[test]
+    fn failures_of_several_brokers_add_up() {
+        let start = Instant::now();
+        let mut sum = Failures::default();
+        for broker in 0..3 {
+            let (health, said) = health();
+            health.counters.called(400, 1);
+            health.incident_at(true, 250, start + broker * SECOND);
+            assert!(said.lock().is_empty());
+            assert_eq!(SpikeLimits::default().exceeded_by(health.failures_at(start + 3 * SECOND)), None);
+            sum.add(health.failures_at(start + 3 * SECOND));
+        }
+        assert_eq!(sum, Failures { traps: 3, bad: 750, records: 1200 });
+        let reason = |failures| SpikeLimits::default().exceeded_by(failures).map(|reason| reason.to_string());
+        assert_eq!(reason(sum).as_deref(), Some("3 traps in 60 s"));
+        assert_eq!(reason(Failures { traps: 2, ..sum }).as_deref(), Some("750 of 1200 records failed in 60 s"));
+        assert_eq!(reason(Failures { traps: 2, bad: 600, ..sum }), None);
+    }
+
+    #[test]
+    fn failures_before_the_window_do_not_add_up() {
+        let (health, _) = health();
+        let start = Instant::now();
+        health.counters.called(400, 1);
+        health.incident_at(true, 300, start + SECOND);
+        let later = health.failures_at(start + 121 * SECOND);
+        assert_eq!(later.traps, 0);
+        // The rate since the count began, over one window.
+        assert!((190..=210).contains(&later.records) && (140..=160).contains(&later.bad), "{later:?}");
     }
 
     #[test]

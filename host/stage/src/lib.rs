@@ -60,7 +60,7 @@ pub use contract::{Columns, Description, Format, Kind, KindError, Level, RowErro
 pub use counters::Counts;
 pub use engine::{Engine, EngineConfig, EngineError, Trust};
 pub use error::{Fault, LoadError, PublishError, ResolveError, StageError};
-pub use failure_detector::{SpikeLimits, SpikeReason};
+pub use failure_detector::{Failures, SpikeLimits, SpikeReason};
 pub use host_imports::LogLine;
 pub use isolate::{ISOLATION_CALLS_MAX, Isolated};
 pub use library::{Library, Origin, Published, Spike, VersionCounts};

@@ -96,6 +96,21 @@ pub(crate) enum EdgeCall {
         /// Whether the reply waits until the batch is committed.
         waits: bool,
     },
+    /// Asks the leader of the topic of plug-ins to add up the failures of a version on all brokers. If they are too many,
+    /// it rolls the version back.
+    CheckFailures {
+        /// The plug-in.
+        plugin: String,
+        /// The version.
+        number: u32,
+    },
+    /// Asks a broker for the recent failures of a version.
+    Failures {
+        /// The plug-in.
+        plugin: String,
+        /// The version.
+        number: u32,
+    },
 }
 
 /// The reply to a call.
@@ -130,7 +145,7 @@ pub(crate) enum Reply {
 /// The reply to a call to the edge.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum EdgeReply {
-    /// To [`EdgeCall::Append`].
+    /// To [`EdgeCall::Append`] and [`EdgeCall::CheckFailures`].
     Done,
     /// To [`EdgeCall::Prepare`].
     Prepared(Result<(), NotPrepared>),
@@ -148,6 +163,15 @@ pub(crate) enum EdgeReply {
     Pushed {
         /// Whether the store did not have the component.
         is_new: bool,
+    },
+    /// To [`EdgeCall::Failures`].
+    Failures {
+        /// The number of traps.
+        traps: u64,
+        /// The records that failed.
+        bad: u64,
+        /// All records.
+        records: u64,
     },
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use millstream_stage::Failures;
 
 use super::context::{BoxFuture, Edge, MetadataChanges};
 use super::{leaders, plugins};
@@ -41,6 +42,14 @@ pub(super) fn process<'a>(
             EdgeCall::RollBack { plugin, number, reason } => {
                 let active = plugins::rollback::here(edge, changes, &plugin, number, &reason).await?;
                 Ok(EdgeReply::RolledBack { active })
+            }
+            EdgeCall::CheckFailures { plugin, number } => {
+                plugins::failures::check_here(edge, changes, &plugin, number).await?;
+                Ok(EdgeReply::Done)
+            }
+            EdgeCall::Failures { plugin, number } => {
+                let Failures { traps, bad, records } = edge.plugins.failures_of(&plugin, number);
+                Ok(EdgeReply::Failures { traps, bad, records })
             }
             EdgeCall::Push { file, is_first_look } => {
                 let is_new = plugins::folder::push_here(edge, changes, &bytes, is_first_look, &file).await?;

@@ -20,7 +20,7 @@ use crate::contract::Kind;
 use crate::counters::Counts;
 use crate::engine::Engine;
 use crate::error::{LoadError, PublishError, ResolveError};
-use crate::failure_detector::{Alarm, Health, SpikeLimits, SpikeReason};
+use crate::failure_detector::{Alarm, Failures, Health, SpikeLimits};
 use crate::host_imports::{LogLine, LogSink};
 use crate::plugin::{Digest, Plugin};
 use crate::source::{EMBEDDED_NUMBER, VersionSource};
@@ -87,9 +87,11 @@ pub(crate) struct Shared {
     logs: Arc<LogSink>,
     spike_limits: RwLock<SpikeLimits>,
     on_spike: RwLock<Option<OnSpike>>,
+    on_failure: RwLock<Option<OnFailure>>,
 }
 
 type OnSpike = Arc<dyn Fn(Spike) + Send + Sync>;
+type OnFailure = Arc<dyn Fn(&str, u32) + Send + Sync>;
 
 /// Reports an activation.
 #[derive(Debug)]
@@ -135,6 +137,7 @@ impl Library {
                 logs: Arc::default(),
                 spike_limits: RwLock::default(),
                 on_spike: RwLock::default(),
+                on_failure: RwLock::default(),
             }),
         }
     }
@@ -159,6 +162,24 @@ impl Library {
     /// after that call.
     pub fn on_spike(&self, on_spike: impl Fn(Spike) + Send + Sync + 'static) {
         *self.shared.on_spike.write() = Some(Arc::new(on_spike));
+    }
+
+    /// Calls `on_failure` with the plug-in and the number of a version when a call of a version from a store fails, until
+    /// [`Library::on_spike`] is called for it. It runs on the thread of the call, and must not block.
+    pub fn on_failure(&self, on_failure: impl Fn(&str, u32) + Send + Sync + 'static) {
+        *self.shared.on_failure.write() = Some(Arc::new(on_failure));
+    }
+
+    /// Returns the recent failures of a version from a store.
+    pub fn failures(&self, plugin: &str, number: u32) -> Failures {
+        let state = self.shared.state.lock();
+        let mut sum = Failures::default();
+        for known in state.all_known() {
+            if known.name == plugin && known.plugin.health.number() == Some(number) {
+                sum.add(known.plugin.health.failures());
+            }
+        }
+        sum
     }
 
     /// Sets when a version counts as broken, for versions that are loaded after this.
@@ -436,10 +457,10 @@ impl Shared {
     fn health(self: &Arc<Self>, name: &str, digest: Digest) -> Health {
         let library: Weak<Shared> = Arc::downgrade(self);
         let name = name.to_owned();
-        let alarm: Alarm = Box::new(move |reason: SpikeReason| {
-            if let Some(library) = library.upgrade() {
-                library.spiked(&name, digest, reason);
-            }
+        let alarm: Alarm = Box::new(move |reason| match (library.upgrade(), reason) {
+            (Some(library), Some(reason)) => library.spiked(&name, digest, reason),
+            (Some(library), None) => library.failed(&name, digest),
+            (None, _) => {}
         });
         Health::new(*self.spike_limits.read(), Some(alarm))
     }

@@ -37,6 +37,15 @@ struct Way {
 }
 
 impl Shared {
+    /// Reports a failure of a version that is not broken yet. The caller holds no lock and no instance.
+    pub(super) fn failed(&self, name: &str, digest: Digest) {
+        let Some(on_failure) = self.on_failure.read().clone() else { return };
+        let number = self.state.lock().known(name, digest).and_then(|known| known.plugin.health.number());
+        if let Some(number) = number.filter(|number| *number != EMBEDDED_NUMBER) {
+            on_failure(name, number);
+        }
+    }
+
     /// Handles the alarm of a version. The caller holds no lock and no instance.
     pub(super) fn spiked(self: &Arc<Self>, name: &str, digest: Digest, reason: SpikeReason) {
         let (version, number) = {

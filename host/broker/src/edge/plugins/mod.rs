@@ -10,6 +10,7 @@
 //! file in the folder of `--plugins` becomes the next version ([`folder`]).
 
 mod error;
+pub(super) mod failures;
 pub(super) mod folder;
 pub(super) mod follow;
 mod logs;
@@ -31,11 +32,12 @@ use millstream_partition::Partition;
 use millstream_registry::LOGS_TOPIC;
 pub(crate) use millstream_registry::TOPIC;
 use millstream_registry::format::TOPIC_CONFIGS;
-use millstream_stage::{EMBEDDED_NUMBER, Library, Plugin, Spike, SpikeLimits, Watcher};
+use millstream_stage::{EMBEDDED_NUMBER, Failures, Library, Plugin, Spike, SpikeLimits, Watcher};
 use millstream_wire::ErrorCode;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedMutexGuard, mpsc, watch};
 
+use self::failures::{Failing, InVain};
 use self::folder::Folder;
 pub(crate) use self::follow::catch_up_at_start;
 use self::logs::Line;
@@ -73,6 +75,8 @@ pub struct Plugins {
     /// In a cluster: whether the plug-ins were applied that the cluster had at the start.
     caught_up: AtomicBool,
     rejected: RejectedProducers,
+    failing: Failing,
+    in_vain: InVain,
     spikes: Channel<mpsc::UnboundedSender<Spike>, mpsc::UnboundedReceiver<Spike>>,
     lines: Channel<mpsc::Sender<Line>, mpsc::Receiver<Line>>,
 }
@@ -109,6 +113,8 @@ impl Plugins {
             held: Held::default(),
             caught_up: AtomicBool::default(),
             rejected: RejectedProducers::default(),
+            failing: Failing::default(),
+            in_vain: InVain::default(),
             spikes: Channel(spikes.0, Mutex::new(Some(spikes.1))),
             lines: Channel(lines.0, Mutex::new(Some(lines.1))),
         }
@@ -146,6 +152,8 @@ impl Plugins {
             // The receiver lives as long as the broker.
             let _ = spikes.send(spike);
         });
+        let failing = self.failing.clone();
+        made.on_failure(move |plugin, number| failing.add(plugin, number));
         let lines = self.lines.0.clone();
         made.on_log(move |line| {
             // A line is lost if there is no room: the plug-in that logs must not wait.
@@ -197,6 +205,11 @@ impl Plugins {
         &self.store
     }
 
+    /// Returns the recent failures of a version on this broker.
+    pub(crate) fn failures_of(&self, plugin: &str, number: u32) -> Failures {
+        self.library_if_started().map_or_else(Failures::default, |library| library.failures(plugin, number))
+    }
+
     /// Returns whether the plug-ins were applied that the cluster had when this broker started.
     pub(crate) fn has_caught_up(&self) -> bool {
         self.caught_up.load(Ordering::Acquire)
@@ -220,6 +233,7 @@ pub(crate) async fn start(edge: &Arc<Edge>, changes: &Arc<dyn MetadataChanges>, 
     tokio::spawn(stage_repair::run(Arc::clone(edge), Arc::clone(changes), stop.clone()));
     if edge.cluster.is_some() {
         tokio::spawn(follow::run(Arc::clone(edge), stop.clone()));
+        tokio::spawn(failures::run(Arc::clone(edge), Arc::clone(changes), stop.clone()));
     }
     let Some(folder) = plugins.folder.clone() else { return };
     if edge.cluster.is_none() {

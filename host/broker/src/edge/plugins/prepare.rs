@@ -205,7 +205,7 @@ async fn fenced(edge: &Edge, broker: i32) {
 }
 
 /// Returns the other brokers that are alive.
-fn others(edge: &Edge) -> Vec<i32> {
+pub(super) fn others(edge: &Edge) -> Vec<i32> {
     let (image, own) = (edge.metadata.image(), edge.config.node_id);
     let active = image.brokers().filter(|broker| broker.is_active()).map(|broker| broker.registration.id);
     active.filter(|broker| *broker != own).collect()

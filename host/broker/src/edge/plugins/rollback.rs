@@ -3,6 +3,7 @@
 //!
 //! In a cluster each broker watches the versions in its own stages. The first one that finds a version to fail asks the
 //! leader of the topic, which rolls the version back for all brokers. If several ask, the version is rolled back once.
+//! `failures.rs` adds up the failures of several brokers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
