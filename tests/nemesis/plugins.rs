@@ -336,7 +336,8 @@ fn failures_on_several_brokers_add_up() {
     for broker in stats["brokers"].as_array().expect("a list") {
         let mut versions = broker["versions"].as_array().expect("a list").iter();
         let bad = versions.find(|one| one["name"] == "letters" && one["number"] == 2);
-        assert_eq!(bad.map(|bad| &bad["traps"]), Some(&1.into()), "{broker}");
+        // The call with the batch, and one that looks for the bad row, which does not count.
+        assert_eq!(bad.map(|bad| &bad["traps"]), Some(&2.into()), "{broker}");
     }
 }
 
