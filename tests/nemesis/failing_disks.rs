@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use millstream_client::NewTopic;
 use millstream_tests::{Broker, Cluster};
 use rustix::fs::{Advice, fadvise};
+use rustix::process::{Resource, Rlimit, prlimit};
 use tokio::time::sleep;
 
 use crate::checker::{check, read_all};
@@ -19,7 +20,7 @@ use crate::process_faults::{Fault, FaultyCluster, NOT_RUN as NO_COMPILER};
 use crate::workload::Workload;
 
 /// What nodes log about a disk that fails.
-const DISK_FAILS: [&str; 8] = [
+const DISK_FAILS: [&str; 9] = [
     "this replica cannot be in sync",
     "this replica has left the in-sync set",
     "this replica stays in sync",
@@ -28,6 +29,7 @@ const DISK_FAILS: [&str; 8] = [
     "out of service since an fsync or a repair failed",
     "a damaged log is set aside",
     "is damaged at byte",
+    "Too many open files",
 ];
 
 fn allow_failing_disks(cluster: &mut Cluster) {
@@ -118,6 +120,60 @@ async fn nothing_is_lost_when_fsyncs_stall() {
         whole(&bootstrap).await;
     }
     assert_no_errors(&finish(&nodes.cluster, workload).await);
+}
+
+/// A follower leaves the in-sync set, and comes back. A leader keeps its place, and its producers wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_when_a_disk_stalls_for_longer_than_the_lag_time() {
+    let settings = [("replica.lag.time.max.ms", "1000")];
+    let Some(mut nodes) = FaultyCluster::start(&settings) else { return println!("{NO_COMPILER}") };
+    let bootstrap = nodes.cluster.bootstrap();
+    create(&bootstrap, 3).await;
+    whole(&bootstrap).await;
+    let workload = Workload::start(&bootstrap, TOPIC, 3, 300);
+    for of_leader in [false, true] {
+        sleep(Duration::from_millis(500)).await;
+        let leader = leader_of(&bootstrap, 0).await;
+        let victim = if of_leader { leader } else { leader % 3 + 1 };
+        let from = [leader, victim].map(|id| nodes.cluster.node_of(id).log().len());
+        nodes.set(victim, Fault::StallMs, 4000);
+        if !of_leader {
+            logs(nodes.cluster.node_of(leader), from[0], "followers lag and leave the in-sync set").await;
+        }
+        logs(nodes.cluster.node_of(victim), from[1], "the disk stalls: an fsync took 4.").await;
+        nodes.set(victim, Fault::StallMs, 0);
+        let over = Instant::now();
+        whole(&bootstrap).await;
+        println!("node {victim} is in sync {:?} after its disk stalled", over.elapsed());
+    }
+    assert_no_errors(&finish(&nodes.cluster, workload).await);
+}
+
+/// A node opens a file for each new segment, and for each connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_when_a_node_can_open_no_more_files() {
+    let settings = [("log.roll.ms", "100"), ("replica.lag.time.max.ms", "2000")];
+    let mut cluster = Cluster::start(3, &settings);
+    allow_failing_disks(&mut cluster);
+    let bootstrap = cluster.bootstrap();
+    create(&bootstrap, 3).await;
+    whole(&bootstrap).await;
+    let workload = Workload::start(&bootstrap, TOPIC, 3, 300);
+    for of_controller in [false, true] {
+        sleep(Duration::from_millis(500)).await;
+        let victim = if of_controller { controller(&bootstrap).await } else { leader_of(&bootstrap, 0).await };
+        let (pid, from) = (cluster.node_of(victim).pid(), cluster.node_of(victim).log().len());
+        let before = prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(3), maximum: None });
+        let before = before.expect("the limit of a child");
+        logs(cluster.node_of(victim), from, "Too many open files").await;
+        sleep(Duration::from_millis(3000)).await;
+        assert!(cluster.node_of(victim).is_running(), "the node goes on");
+        prlimit(Some(pid), Resource::Nofile, before).expect("the limit of a child");
+        let over = Instant::now();
+        whole(&bootstrap).await;
+        println!("node {victim} is in sync {:?} after it can open files", over.elapsed());
+    }
+    assert_no_errors(&finish(&cluster, workload).await);
 }
 
 /// The log of the metadata cannot be trusted after a failed fsync, and it has no replica in the same process.

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use millstream_log::FileSystem;
 use parking_lot::{Mutex, MutexGuard};
@@ -20,6 +21,9 @@ use crate::offset_waiters::OffsetWaiters;
 /// ones that run at the same time: the first records of many new partitions need several fsyncs each.
 const SYNC_THREADS: usize = 16;
 
+/// A sync that takes this long is reported. A busy disk takes some hundred milliseconds.
+const STALL: Duration = Duration::from_secs(2);
+
 /// A log that the queue syncs.
 pub trait SyncSource: Debug + Send + Sync + 'static {
     /// Syncs everything appended before the call, and tells [`SyncWaiters::note_synced`] how far that is. Blocks for
@@ -31,6 +35,9 @@ pub trait SyncSource: Debug + Send + Sync + 'static {
 
     /// Returns the writes that wait for a sync of this log.
     fn sync_waiters(&self) -> &SyncWaiters;
+
+    /// Learns that a sync took so long that the disk must have stalled.
+    fn sync_stalled(&self, _took: Duration) {}
 
     /// Learns that a requested sync failed, or that none runs any more.
     fn sync_failed(&self, _error: &PartitionError) {}
@@ -195,7 +202,13 @@ fn run(queue: &Mutex<mpsc::Receiver<Arc<dyn SyncSource>>>) {
 
 /// Syncs a log once. Returns whether other writes wait for another sync.
 fn sync_once(source: &dyn SyncSource) -> bool {
-    match source.sync() {
+    let begun = Instant::now();
+    let synced = source.sync();
+    let took = begun.elapsed();
+    if took >= STALL {
+        source.sync_stalled(took);
+    }
+    match synced {
         Ok(()) => source.sync_waiters().complete(),
         Err(error) => {
             failed(source, &error);

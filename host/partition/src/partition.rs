@@ -18,6 +18,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
+use std::time::Duration;
 
 use millstream_log::{Appended, AppendedBatch, Log, LogConfig, LogReader, LogSlice, SyncTarget};
 use millstream_record::CheckedBatch;
@@ -66,6 +67,7 @@ pub struct Partition {
     fsync_queue: Arc<FsyncQueue>,
     flush: FlushRules,
     errors: ErrorLog,
+    stalls: ErrorLog,
 }
 
 /// Prevents appends to a partition until this is dropped. The partition can still be deleted.
@@ -256,6 +258,7 @@ impl Partition {
             fsync_queue: Arc::clone(fsync_queue),
             flush,
             errors: ErrorLog::default(),
+            stalls: ErrorLog::default(),
         }
     }
 
@@ -689,6 +692,17 @@ impl SyncSource for Partition {
 
     fn sync_waiters(&self) -> &SyncWaiters {
         &self.sync_waiters
+    }
+
+    fn sync_stalled(&self, took: Duration) {
+        if let Some(omitted) = self.stalls.count() {
+            tracing::warn!(
+                topic = self.topic(),
+                partition = self.index,
+                omitted,
+                "the disk stalls: an fsync took {took:.1?}"
+            );
+        }
     }
 
     fn sync_failed(&self, error: &PartitionError) {
