@@ -97,7 +97,7 @@ impl SyncTarget {
         self.write_epochs().inspect_err(|error| self.shared.faults.note(error))?;
         let result = self.sync_files();
         if let Err(error) = &result {
-            self.shared.faults.poisoned.store(true, Ordering::Release);
+            self.shared.faults.poison();
             tracing::error!(%error, "an fsync failed; the log is out of service");
         }
         result
@@ -232,7 +232,7 @@ impl Log {
     /// by the folder's name, which may soon belong to another log.
     pub fn retire(self) {
         let _one_at_a_time = self.shared().syncing.lock();
-        self.shared().faults.poisoned.store(true, Ordering::Release);
+        self.shared().faults.poison();
     }
 
     /// Closes the log so that the next start needs no scan: [`Self::prepare_close`], then a sync.

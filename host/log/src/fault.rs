@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::error::LogError;
 use crate::log::{Log, LogReader};
@@ -16,6 +16,14 @@ pub enum LogFault {
     Poisoned,
     /// Stored bytes are damaged, with the file and the position.
     Damaged(String),
+}
+
+/// The number of faults that the logs of this process have noted.
+static NOTED: AtomicU64 = AtomicU64::new(0);
+
+/// Returns a number that rises when a log of this process notes a fault.
+pub fn faults_noted() -> u64 {
+    NOTED.load(Ordering::Acquire)
 }
 
 /// The faults of one log.
@@ -33,8 +41,15 @@ impl Faults {
         match error {
             LogError::Io { source, .. } if is_full(source) => self.full.store(true, Ordering::Release),
             LogError::Corrupt { .. } => drop(self.damage.set(error.to_string())),
-            _ => {}
+            _ => return,
         }
+        NOTED.fetch_add(1, Ordering::Release);
+    }
+
+    /// Notes that what the kernel holds of the log may differ from the disk.
+    pub(crate) fn poison(&self) {
+        self.poisoned.store(true, Ordering::Release);
+        NOTED.fetch_add(1, Ordering::Release);
     }
 
     /// Returns whether damage was found.

@@ -70,7 +70,7 @@ pub use config::{CleanupPolicy, LogConfig};
 pub use data_dir::{DataDir, DataDirError};
 pub use durability::SyncTarget;
 pub use error::{AppendError, LogError, ReadError};
-pub use fault::LogFault;
+pub use fault::{LogFault, faults_noted};
 pub use file_system::FileSystem;
 pub use leader_epochs::EpochEntry;
 pub use log::{Log, LogReader};

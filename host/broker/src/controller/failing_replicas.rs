@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_log::faults_noted;
 use millstream_metadata::PartitionImage;
 use millstream_metadata::controller::{LeaveInSync, Request};
 use millstream_partition::{Partition, ReplicaFault};
@@ -26,6 +27,9 @@ use crate::blocking::blocking;
 
 /// The time for which a fault may be unknown to the controller.
 const PERIOD: Duration = Duration::from_millis(100);
+
+/// The time after which all replicas are looked at, for those whose log cannot be opened.
+const SCAN_PERIOD: Duration = Duration::from_secs(1);
 
 /// The pause before the controller is asked again.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -57,11 +61,19 @@ impl Controller {
         let mut tick = interval(PERIOD);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut history = History::default();
+        let (mut seen, mut looked) = (0, None::<Instant>);
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
                 _ = stop.wait_for(|stop| *stop) => return,
             }
+            // With many partitions it would cost to look through all of them each time, and faults are rare.
+            let noted = faults_noted();
+            let is_due = looked.is_none_or(|at| at.elapsed() >= SCAN_PERIOD);
+            if noted == seen && history.asked_next.is_empty() && !is_due {
+                continue;
+            }
+            (seen, looked) = (noted, Some(Instant::now()));
             let failing = self.failing_replicas();
             history.asked_next.retain(|key, _| failing.iter().any(|one| one.key() == *key));
             for one in failing {
