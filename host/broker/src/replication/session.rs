@@ -1,6 +1,7 @@
 //! The fetch session of a follower with its leader (KIP-227): a request names only the partitions that have changed.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use millstream_wire::messages::{FetchPartition, FetchRequest, FetchTopic, ForgottenTopic};
 use uuid::Uuid;
@@ -16,24 +17,52 @@ pub(super) struct FetchSession {
     /// The epoch of the next request; 0 begins a session.
     epoch: i32,
     /// What the leader remembers.
-    sent: HashMap<Key, FetchPartition>,
+    sent: HashMap<Key, Sent>,
+    /// The number of the last request, which tells the partitions that it wants from others.
+    request: u64,
+}
+
+/// A partition as it was sent last.
+#[derive(Debug)]
+struct Sent {
+    partition: FetchPartition,
+    /// The last request that wanted it.
+    request: u64,
 }
 
 impl FetchSession {
     /// Puts the partitions that are new, changed or no longer wanted into a request.
     pub(super) fn fill(&mut self, request: &mut FetchRequest, wanted: impl Iterator<Item = (Uuid, FetchPartition)>) {
         (request.session_id, request.session_epoch) = (self.id, self.epoch);
-        let mut before = std::mem::take(&mut self.sent);
+        self.request += 1;
+        let (number, mut count) = (self.request, 0);
         for (topic_id, partition) in wanted {
-            let key = (topic_id, partition.partition);
-            if before.remove(&key).as_ref() != Some(&partition) {
-                add(&mut request.topics, topic_id, partition.clone());
+            count += 1;
+            match self.sent.entry((topic_id, partition.partition)) {
+                Entry::Occupied(mut known) => {
+                    let known = known.get_mut();
+                    known.request = number;
+                    if known.partition == partition {
+                        continue;
+                    }
+                    known.partition = partition.clone();
+                }
+                Entry::Vacant(new) => {
+                    new.insert(Sent { partition: partition.clone(), request: number });
+                }
             }
-            self.sent.insert(key, partition);
+            add(&mut request.topics, topic_id, partition);
         }
-        for (topic_id, partition) in before.into_keys() {
-            forget(&mut request.forgotten_topics_data, topic_id, partition);
+        if count == self.sent.len() {
+            return;
         }
+        self.sent.retain(|(topic_id, partition), sent| {
+            let is_wanted = sent.request == number;
+            if !is_wanted {
+                forget(&mut request.forgotten_topics_data, *topic_id, *partition);
+            }
+            is_wanted
+        });
     }
 
     /// Notes the session of a response.
