@@ -4,9 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use millstream_tests::{Broker, Cluster, Tool};
+use millstream_tests::{Broker, Cluster, Tool, wait_until};
+use serde_json::Value;
 
-use crate::failover;
+use crate::{failover, plugins};
 
 /// The script and command of every test.
 const TESTS: [(&str, &str); 13] = [
@@ -34,7 +35,9 @@ pub(crate) fn trials() -> Vec<Trial> {
     let on_three_nodes = crate::trial(name, "MILLSTREAM_PYTHON", over_failovers);
     let name = "python::with_confluent_kafka::near_reads";
     let in_racks = crate::trial(name, "MILLSTREAM_PYTHON", near_reads);
-    on_one_node.chain([on_three_nodes, in_racks]).collect()
+    let name = "python::with_confluent_kafka::version_swaps";
+    let swaps = crate::trial(name, "MILLSTREAM_PYTHON", over_version_swaps);
+    on_one_node.chain([on_three_nodes, in_racks, swaps]).collect()
 }
 
 /// Returns a script with its command and the address of the broker.
@@ -53,6 +56,32 @@ fn over_failovers(python: &str) {
     let client = std::thread::spawn(move || client.succeed());
     failover::kill_and_roll(&mut cluster, "confluent-failover");
     assert!(!client.is_finished(), "the client ended before the nodes");
+    std::fs::write(&end, "").expect("a file of the test's own");
+    let output = client.join().expect("the client ends well");
+    assert!(output.ends_with("failover: ok\n"), "{output}");
+}
+
+/// Lets librdkafka produce and consume while the nodes change from one version of a plug-in to the next.
+fn over_version_swaps(python: &str) {
+    let cluster = Cluster::start(3, &[]);
+    let (bootstrap, scratch) = (cluster.bootstrap(), tempfile::TempDir::new().expect("a temporary folder"));
+    plugins::push(&bootstrap, scratch.path(), "contains", 1);
+    let end = scratch.path().join("end");
+    let client = script(python, "with_confluent_kafka", "failover", &bootstrap);
+    let client = client.arg(&end).arg("stage.admit=contains{\"text\":\"record\"}");
+    let client = std::thread::spawn(move || client.succeed());
+    for version in 1..=5 {
+        if version > 1 {
+            plugins::push(&bootstrap, scratch.path(), "contains", version);
+        }
+        wait_until("records to pass the version", Duration::from_secs(60), || {
+            let listed = plugins::output(&bootstrap, &["plugin", "list", "--json"]);
+            let listed: Value = serde_json::from_str(&listed).expect("JSON");
+            let has_passed = |one: &Value| one["number"] == version && one["calls"].as_u64() >= Some(20);
+            listed.as_array().expect("a list").iter().any(has_passed).then_some(())
+        });
+    }
+    assert!(!client.is_finished(), "the client ended before the last version");
     std::fs::write(&end, "").expect("a file of the test's own");
     let output = client.join().expect("the client ends well");
     assert!(output.ends_with("failover: ok\n"), "{output}");

@@ -259,11 +259,12 @@ def refusals(bootstrap):
 
 
 def failover(bootstrap):
-    """Produces and consumes until a file appears, while nodes end and come back. No record fails, and the group reads
-    each of them once."""
+    """Produces and consumes until a file appears, while nodes end and come back, or change the topic's stages. No record
+    fails, and the group reads each of them once. The topic gets the configs that follow on the command line."""
     topic = "confluent-failover"
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    admin.create_topics([NewTopic(topic, 3, 3)])[topic].result(common.PATIENCE_S)
+    configs = dict(pair.split("=", 1) for pair in sys.argv[4:])
+    admin.create_topics([NewTopic(topic, 3, 3, config=configs)])[topic].result(common.PATIENCE_S)
     sender = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True})
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "failover", "auto.offset.reset": "earliest"})
     consumer.subscribe([topic])
@@ -277,7 +278,7 @@ def failover(bootstrap):
     while not os.path.exists(sys.argv[3]):
         for _ in range(20):
             sent += 1
-            value = b"%d" % sent
+            value = b"record %d" % sent
             done = lambda error, message: errors.append(error) if error else delivered.append(message.value())
             sender.produce(topic, value=value, on_delivery=done)
         sender.poll(0)
