@@ -117,6 +117,32 @@ fn dead_letters_are_kept_whichever_broker_leads_their_topic() {
 }
 
 #[test]
+fn a_dead_letter_topic_that_is_made_without_a_broker_has_a_replica_there_later() {
+    let folder = TempDir::new().expect("a folder");
+    let settings = [("default.replication.factor", "1"), ("min.insync.replicas", "1")];
+    let mut cluster = Cluster::start(3, &settings);
+    let bootstrap = cluster.bootstrap();
+    push(&bootstrap, &folder, &filter(1));
+    let configs = ["stage.admit=letters", "stage.admit.failure.policy=dead-letter", "stage.dead.letter.topic=refused"];
+    let configs: Vec<&str> = configs.iter().flat_map(|config| ["--config", *config]).collect();
+    output(&bootstrap, &[&["topic", "create", "lines", "-p", "1", "-r", "3"], &configs[..]].concat());
+    lead(&bootstrap, "lines", 1);
+    cluster.kill(3);
+    while json(&bootstrap, &["cluster", "describe", "--json"])["nodes"][2]["state"] != "fenced" {
+        sleep(Duration::from_millis(50));
+    }
+    produce(&bootstrap, "lines", "a 1");
+    let made = partition_of(&bootstrap, "refused");
+    assert_eq!((made.replicas.len(), made.in_sync.contains(&3)), (3, false), "{made:?}");
+    cluster.restart(3);
+    let begun = Instant::now();
+    while partition_of(&bootstrap, "refused").in_sync.len() < 3 {
+        assert!(begun.elapsed() < PATIENCE, "the replica is not in sync");
+        sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
 fn a_view_is_read_from_the_leaders_of_its_source() {
     let folder = TempDir::new().expect("a folder");
     let mut cluster = Cluster::start(3, &[]);
