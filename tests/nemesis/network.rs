@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 use millstream_tests::Cluster;
 use tokio::time::sleep;
 
-use crate::checker::{assert_kept, check, read_all};
-use crate::faults::{TOPIC, controller, create, leader_of, whole};
-use crate::replicas::compare_replicas;
+use crate::faults::{TOPIC, assert_no_errors, controller, create, finish, leader_of, whole};
 use crate::workload::Workload;
 
 /// Set in the process that runs inside of the hub.
@@ -130,16 +128,7 @@ async fn cut_the_network(prefix: &str) {
             begun.elapsed()
         );
     }
-    let seen = workload.stop().await;
-    whole(&bootstrap).await;
-    let read = read_all(&bootstrap, TOPIC).await;
-    let acknowledged = check(&seen, &read);
-    assert_kept(&compare_replicas(&cluster, TOPIC).await);
-    let errors: Vec<&String> = seen.iter().flat_map(|seen| &seen.errors).collect();
-    assert!(errors.is_empty(), "{errors:?}");
-    let gap = seen.iter().map(|seen| seen.longest_gap).max().unwrap_or_default();
-    println!("{acknowledged} acknowledged, none lost or twice; longest gap {gap:?}");
-    assert!(acknowledged > 500, "too little happened");
+    assert_no_errors(&finish(&cluster, workload).await);
 }
 
 fn apply(network: &Network, cut: Cut, victim: i32, is_cut: bool) {
