@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use millstream_client::NewTopic;
 use millstream_tests::{Broker, Cluster};
 use rustix::fs::{Advice, fadvise};
-use rustix::process::{Resource, Rlimit, prlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 use tokio::time::sleep;
 
 use crate::checker::{check, read_all};
@@ -163,7 +163,9 @@ async fn nothing_is_lost_when_a_node_can_open_no_more_files() {
         sleep(Duration::from_millis(500)).await;
         let victim = if of_controller { controller(&bootstrap).await } else { leader_of(&bootstrap, 0).await };
         let (pid, from) = (cluster.node_of(victim).pid(), cluster.node_of(victim).log().len());
-        let before = prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(3), maximum: None });
+        // Nothing can be opened, and what is open stays so.
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let before = prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(3), maximum });
         let before = before.expect("the limit of a child");
         logs(cluster.node_of(victim), from, "Too many open files").await;
         sleep(Duration::from_millis(3000)).await;

@@ -14,10 +14,8 @@ use rustix::process::{Signal, kill_process};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::checker::{assert_kept, check, read_all};
 use crate::commits::Commits;
-use crate::faults::{TOPIC, controller, create, finish_commits, leader_of, whole};
-use crate::replicas::compare_replicas;
+use crate::faults::{TOPIC, assert_no_errors, controller, create, finish, finish_commits, leader_of, whole};
 use crate::workload::{Sent, Workload};
 
 /// What happens to nodes.
@@ -107,14 +105,9 @@ async fn nothing_is_lost_under_random_faults() {
         whole(&bootstrap).await;
         println!("{fault:?} of node {victim}: whole after {:?}", begun.elapsed());
     }
-    let seen = workload.stop().await;
-    whole(&bootstrap).await;
-    let read = read_all(&bootstrap, TOPIC).await;
-    let acknowledged = check(&seen, &read);
-    assert_kept(&compare_replicas(&cluster, TOPIC).await);
+    let seen = finish(&cluster, workload).await;
     finish_commits(commits).await;
-    let errors: Vec<&String> = seen.iter().flat_map(|seen| &seen.errors).collect();
-    assert!(errors.is_empty(), "seed {seed}: {errors:?}");
+    assert_no_errors(&seen);
     // The group reads what is left.
     sleep(Duration::from_secs(5)).await;
     let given = group.stop().await;
@@ -125,8 +118,6 @@ async fn nothing_is_lost_under_random_faults() {
         .take(10)
         .collect();
     assert!(missed.is_empty(), "seed {seed}: the group was never given {missed:?}");
-    let gap = seen.iter().map(|seen| seen.longest_gap).max().unwrap_or_default();
-    println!("{acknowledged} acknowledged in {rounds} faults, none lost or twice; longest gap {gap:?}");
 }
 
 async fn strike(cluster: &mut Cluster, fault: Fault, victim: i32, random: &mut Rng) {
