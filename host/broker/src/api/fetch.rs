@@ -109,16 +109,18 @@ impl TwoStageHandler for Fetch {
     ) -> Result<Started, Close> {
         let mut request = body.map_err(|error| context.undecodable(error))?;
         let replica = request.replica();
-        if replica.replica_id >= 0 {
-            return replica::start(broker, context, request, &replica);
-        }
-        let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-        let session = match broker.fetch_sessions.open(&mut request) {
+        let is_replica = replica.replica_id >= 0;
+        let checked = if is_replica { replica::check(broker, &context, &replica) } else { Ok(()) };
+        let session = match checked.and_then(|()| broker.fetch_sessions.open(&mut request)) {
             Ok(session) => session,
             Err(error_code) => {
                 return context.respond(&FetchResponse { error_code, ..Default::default() }).map(Started::Ready);
             }
         };
+        if is_replica {
+            return replica::start(broker, context, request, &replica, session);
+        }
+        let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
         let fetch = Plan { session, ..Plan::new(broker, context, request) };
         if fetch.topics.iter().any(|topic| topic.is_scanned) {
             return Ok(Started::Later(Box::pin(views::poll(Arc::clone(broker), fetch, max_wait))));

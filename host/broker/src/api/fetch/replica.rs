@@ -67,34 +67,28 @@ struct Pass {
     is_news: bool,
 }
 
-/// Starts a fetch of a follower.
-pub(super) fn start(
-    broker: &Arc<Broker>,
-    context: RequestContext,
-    mut request: FetchRequest,
-    replica: &ReplicaState,
-) -> Result<Started, Close> {
+/// Checks that a fetch of a follower comes over the listener for brokers, in a version with its last epoch.
+pub(super) fn check(broker: &Broker, context: &RequestContext, replica: &ReplicaState) -> Result<(), ErrorCode> {
     if broker.config.inter_broker_listener != Some(context.connection.listener) {
-        let error_code = ErrorCode::CLUSTER_AUTHORIZATION_FAILED;
         // Any client can send it, so the log must not grow by it.
         tracing::debug!(
             replica = replica.replica_id,
             "a fetch of a replica is rejected: this is not the listener of inter.broker.listener.name"
         );
-        return context.respond(&FetchResponse { error_code, ..Default::default() }).map(Started::Ready);
+        return Err(ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
     }
-    if context.version < LAST_EPOCH_SINCE {
-        return context
-            .respond(&FetchResponse { error_code: ErrorCode::UNSUPPORTED_VERSION, ..Default::default() })
-            .map(Started::Ready);
-    }
+    if context.version < LAST_EPOCH_SINCE { Err(ErrorCode::UNSUPPORTED_VERSION) } else { Ok(()) }
+}
+
+/// Starts a fetch of a follower.
+pub(super) fn start(
+    broker: &Arc<Broker>,
+    context: RequestContext,
+    request: FetchRequest,
+    replica: &ReplicaState,
+    session: Option<SessionUse>,
+) -> Result<Started, Close> {
     let deadline = Instant::now() + Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-    let session = match broker.fetch_sessions.open(&mut request) {
-        Ok(session) => session,
-        Err(error_code) => {
-            return context.respond(&FetchResponse { error_code, ..Default::default() }).map(Started::Ready);
-        }
-    };
     let fetch = ReplicaFetch { session, ..ReplicaFetch::new(broker, context, request, replica) };
     let pass = fetch.pass();
     if fetch.is_enough(&pass) {
