@@ -81,8 +81,8 @@ impl Log {
         Ok(Appended::New(self.appended(header.base_offset, header.last_offset(), log_append_time, leader_epoch)))
     }
 
-    /// Appends batches as a follower of the leader of `leader_epoch`: one or more whole batches with the leader's offsets
-    /// and epochs, which continue at the log's end. Their CRCs and epochs are checked here.
+    /// Appends batches as a follower of the leader of `leader_epoch`: one or more whole batches with the leader's
+    /// offsets and epochs, which continue at the log's end. Their CRCs and epochs are checked here.
     ///
     /// # Errors
     /// Whole batches before the one that fails may have been appended.

@@ -46,8 +46,8 @@ impl LogSlice {
         self.is_unchecked
     }
 
-    /// Checks the CRCs of all batches, and that they follow one another. A caller does so before it passes on bytes that may be damaged. Blocks for the
-    /// disk.
+    /// Checks the CRCs of all batches, and that they follow one another. A caller does so before it passes on bytes that
+    /// may be damaged. Blocks for the disk.
     ///
     /// # Errors
     /// A batch is damaged, which the log then has as its fault.
@@ -276,8 +276,8 @@ impl LogReader {
         }))
     }
 
-    /// Returns a consistent pair: the size of a segment, and an offset above all its records. A truncation may have moved
-    /// the end of the log back after it was `log_end_offset`.
+    /// Returns a consistent pair: the size of a segment, and an offset above all its records. A truncation may have
+    /// moved the end of the log back after it was `log_end_offset`.
     fn end_of(&self, segment: &Segment, log_end_offset: i64) -> (u64, i64) {
         let list = self.shared.list.read();
         let log_end_offset = log_end_offset.max(list.log_end_offset);

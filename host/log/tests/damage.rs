@@ -7,7 +7,7 @@ use std::fs;
 use common::*;
 use millstream_log::{Log, LogConfig, LogError, LogFault, OpenOptions, ReadError};
 
-/// Has an index entry for every third batch of these tests.
+/// Returns a config with an index entry for every third batch of these tests.
 fn config() -> LogConfig {
     LogConfig { index_interval_bytes: 200, ..LogConfig::default() }
 }
@@ -118,7 +118,7 @@ fn a_follower_takes_no_batch_of_an_epoch_above_the_leaders_or_below_its_own() {
 fn a_cold_read_notices_each_flipped_bit_outside_the_crc() {
     each_flip(|dir, bytes, bit| {
         let size = bytes.len() / 10;
-        // One that starts before it, two that start at it, one that ends with it, and one that starts at an index entry.
+        // One starts before it, two start at it, one ends with it, and one starts at an index entry.
         for (from, max_bytes) in [(0_usize, 1 << 20), (4, 1 << 20), (4, 1), (3, size * 2), (2, size * 3)] {
             // A clean stop: the start reads the end of the log only.
             let log = Log::open(dir, config(), clean(10)).unwrap();

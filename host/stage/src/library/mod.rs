@@ -164,8 +164,8 @@ impl Library {
         *self.shared.on_spike.write() = Some(Arc::new(on_spike));
     }
 
-    /// Calls `on_failure` with the plug-in and the number of a version when a call of a version from a store fails, until
-    /// [`Library::on_spike`] is called for it. It runs on the thread of the call, and must not block.
+    /// Calls `on_failure` with the plug-in and the number of a version from a store when a call of it fails. A version
+    /// that was reported to [`Library::on_spike`] is left out. It runs on the thread of the call, and must not block.
     pub fn on_failure(&self, on_failure: impl Fn(&str, u32) + Send + Sync + 'static) {
         *self.shared.on_failure.write() = Some(Arc::new(on_failure));
     }
