@@ -46,8 +46,8 @@ impl LogSlice {
         self.is_unchecked
     }
 
-    /// Checks the CRCs of all batches, and that they follow one another. A caller does so before it passes on bytes that
-    /// may be damaged. Blocks for the disk.
+    /// Checks the CRCs of all batches, and that they follow one another. A caller does so before it passes on bytes
+    /// that may be damaged. Blocks for the disk.
     ///
     /// # Errors
     /// A batch is damaged, which the log then has as its fault.

@@ -96,8 +96,8 @@ pub(crate) enum EdgeCall {
         /// Whether the reply waits until the batch is committed.
         waits: bool,
     },
-    /// Asks the leader of the topic of plug-ins to add up the failures of a version on all brokers. It rolls the version
-    /// back if they are too many.
+    /// Asks the leader of the topic of plug-ins to add up the failures of a version on all brokers. The leader rolls
+    /// the version back if they are too many.
     CheckFailures {
         /// The plug-in.
         plugin: String,
