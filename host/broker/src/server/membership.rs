@@ -40,6 +40,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(50);
 /// The time for moving leaderships away before a stop.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(30);
 
+/// The time that clients have to learn of the new leaders: some round trips.
+const FAREWELL: Duration = Duration::from_millis(50);
+
 /// The time for which a stop looks for a controller.
 const CONTROLLER_WAIT: Duration = Duration::from_secs(1);
 
@@ -346,13 +349,21 @@ impl Membership {
     }
 
     /// Moves the leaderships of this broker away, and that of the quorum. A cluster without a controller cannot.
+    ///
+    /// Clients that are sending to this broker are given the time to learn of the new leaders from its responses.
+    /// Otherwise the end of their connections would cost them a request and a pause.
     pub(super) async fn leave(&self) {
         let moved = async {
             self.move_leaders().await;
+            let moved_at = Instant::now();
             // Without a majority of the others no node can take the quorum over.
-            if self.cluster.has_majority(false) && timeout(CONTROLLER_WAIT, self.cluster.resign()).await.is_err() {
+            if !self.cluster.has_majority(false) {
+                return;
+            }
+            if timeout(CONTROLLER_WAIT, self.cluster.resign()).await.is_err() {
                 tracing::info!("no other node has become the controller: this one stops all the same");
             }
+            sleep(FAREWELL.saturating_sub(moved_at.elapsed())).await;
         };
         tokio::select! {
             () = moved => {}

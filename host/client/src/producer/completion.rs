@@ -66,6 +66,7 @@ pub(crate) fn complete(inner: &Arc<Inner>, taken: Taken, outcome: Outcome) {
                 _ => inner.cluster.config().backoff(batch.attempts.saturating_sub(1)),
             };
             batch.not_before = Instant::now() + wait;
+            batch.failed_at = inner.cluster.metadata().leader(&topic.name, partition as i32);
             batch.last_error = Some(error);
             queue.put_back(batch);
             drop(partitions);

@@ -14,18 +14,26 @@ use crate::error::Error;
 /// The interval of the check for batches whose `delivery.timeout.ms` has passed.
 const EXPIRY_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The interval of metadata refreshes while records wait for a leader that is not known or cannot be reached.
-const LEADER_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// The interval of metadata refreshes while records wait for a leader that is not known or cannot be reached. It
+/// begins with the first one and doubles.
+const LEADER_CHECK_INTERVALS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
 
 /// Runs until the producer is closed and every record has its result.
 pub(crate) async fn run(inner: Arc<Inner>) {
     let mut failures = 0;
+    let mut leader_check = LEADER_CHECK_INTERVALS.0;
     while !inner.finished() {
         let maintained = maintain(&inner).await;
         let wait = match maintained {
             Ok(()) => {
                 failures = 0;
-                if lacks_leader(&inner) { LEADER_CHECK_INTERVAL } else { EXPIRY_CHECK_INTERVAL }
+                let (shortest, longest) = LEADER_CHECK_INTERVALS;
+                let (wait, next) = match lacks_leader(&inner) {
+                    true => (leader_check, longest.min(leader_check * 2)),
+                    false => (EXPIRY_CHECK_INTERVAL, shortest),
+                };
+                leader_check = next;
+                wait
             }
             Err(error) if error.retriable() => {
                 tracing::debug!(%error, "the cluster cannot be reached");

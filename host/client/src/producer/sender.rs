@@ -51,8 +51,11 @@ pub(crate) async fn run(inner: Arc<Inner>, node: i32) {
     let mut next_refresh = Instant::now();
     loop {
         changes.borrow_and_update();
-        if inner.config.idempotent() && inner.cluster.renew(&mut metadata) {
-            reclaim_moved(&inner, &metadata, node, &mut in_flight);
+        if inner.cluster.renew(&mut metadata) {
+            if inner.config.idempotent() {
+                reclaim_moved(&inner, &metadata, node, &mut in_flight);
+            }
+            hurry_moved(&inner, &metadata, node);
         }
         let room = in_flight.len() < inner.config.max_in_flight_requests;
         let mut wake = match room {
@@ -104,6 +107,17 @@ fn reclaim_moved(inner: &Arc<Inner>, metadata: &Metadata, node: i32, in_flight: 
         request.taken.extract_if(.., has_moved).for_each(|taken| complete(inner, taken, Outcome::LeaderMoved));
     }
     in_flight.retain(|request| !request.taken.is_empty());
+}
+
+/// Lets the batches that failed at an earlier leader of this node's partitions be sent at once.
+fn hurry_moved(inner: &Inner, metadata: &Metadata, node: i32) {
+    for topic in inner.topics() {
+        for (index, queue) in topic.partitions.lock().iter_mut().enumerate() {
+            if let Some(leader) = metadata.leader(&topic.name, index as i32).filter(|(leader, _)| *leader == node) {
+                queue.set_leader(leader);
+            }
+        }
+    }
 }
 
 async fn front(in_flight: &mut VecDeque<InFlight>) -> Result<Option<ProduceResponse>, Error> {

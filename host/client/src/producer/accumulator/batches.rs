@@ -69,6 +69,15 @@ impl PartitionQueue {
         }
     }
 
+    /// Lets a batch that failed at another leader be sent at once.
+    pub(crate) fn set_leader(&mut self, leader: (i32, i32)) {
+        if let Some(first) = self.batches.front_mut()
+            && first.failed_at.is_some_and(|failed_at| failed_at != leader)
+        {
+            first.not_before = first.created;
+        }
+    }
+
     /// Removes the first batch for sending and assigns its sequence.
     pub(crate) fn take(&mut self, idempotent: bool) -> Option<Batch> {
         let mut batch = self.batches.pop_front()?;
@@ -123,6 +132,8 @@ pub(crate) struct Batch {
     pub(crate) maybe_stored: bool,
     /// Why the last attempt failed.
     pub(crate) last_error: Option<Error>,
+    /// The leader that was known when the last attempt failed, and its epoch. Another one is tried at once.
+    pub(crate) failed_at: Option<(i32, i32)>,
     /// The sequence to send it with.
     pub(crate) sequence: Sequence,
     /// The bytes of `buffer.memory` that it holds.
@@ -145,6 +156,7 @@ impl Batch {
             attempts: 0,
             maybe_stored: false,
             last_error: None,
+            failed_at: None,
             sequence: Sequence::NONE,
             memory: 0,
             builder: Some(builder),
@@ -284,6 +296,21 @@ mod tests {
         assert_eq!(queue.in_flight, 3);
         taken.into_iter().rev().for_each(|batch| queue.put_back(batch));
         assert_eq!(queue.batches.iter().map(|batch| batch.number).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn a_retry_does_not_wait_for_a_new_leader() {
+        let (now, results) = (Instant::now(), Arc::new(ChunkResults::new(0, "t".into())));
+        let mut queue = PartitionQueue::new();
+        append(&mut queue, &results, 180, now);
+        let mut batch = queue.take(false).unwrap();
+        (batch.not_before, batch.failed_at) = (now + Duration::from_secs(9), Some((1, 7)));
+        queue.put_back(batch);
+        let hurry = SendRules { hurry: true, ..rules() };
+        queue.set_leader((1, 7));
+        assert!(queue.ready(&hurry, now).is_err());
+        queue.set_leader((1, 8));
+        assert_eq!(queue.ready(&hurry, now), Ok(()));
     }
 
     #[test]
