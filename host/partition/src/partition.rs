@@ -170,6 +170,8 @@ pub(crate) enum LogState {
 pub(crate) struct Published {
     pub(crate) leader: AtomicI32,
     pub(crate) leader_epoch: AtomicI32,
+    /// Whether this broker led in the epoch before, so that clients may still send to it.
+    pub(crate) has_stepped_down: AtomicBool,
     pub(crate) high_watermark: AtomicI64,
     deleted: AtomicBool,
 }
@@ -221,6 +223,7 @@ impl Partition {
         let published = Published {
             leader: AtomicI32::new(role.leader(spec.node_id)),
             leader_epoch: AtomicI32::new(leader_epoch),
+            has_stepped_down: AtomicBool::new(false),
             high_watermark: AtomicI64::new(role.high_watermark()),
             deleted: AtomicBool::new(false),
         };
@@ -382,6 +385,14 @@ impl Partition {
             leader if leader == self.node_id => Ok(()),
             leader => Err(PartitionError::NotLeader { leader }),
         }
+    }
+
+    /// Returns whether a client may know before this broker that it leads: a replica that did not lead before.
+    #[must_use]
+    pub fn may_lead_soon(&self) -> bool {
+        self.published.leader.load(Ordering::Acquire) != self.node_id
+            && !self.published.has_stepped_down.load(Ordering::Relaxed)
+            && self.is_replica()
     }
 
     /// Checks the epoch that a client knows; -1 for none.

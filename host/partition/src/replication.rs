@@ -175,6 +175,7 @@ impl Partition {
         state.truncating_to = None;
         // The metadata is newer than the silence of the controller.
         state.is_suspended = false;
+        self.published.has_stepped_down.store(led && !leads, Ordering::Relaxed);
         self.published.leader_epoch.store(epoch, Ordering::Release);
         self.published.leader.store(leader, Ordering::Release);
         if leads {

@@ -1,6 +1,6 @@
 //! What two brokers of one cluster respond, over TCP.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use millstream_metadata::{BrokerRegistration, Endpoint, FeatureLevel, MetadataRecord, NO_LEADER, PartitionChange};
@@ -185,6 +185,26 @@ async fn a_follower_names_the_leader_to_producers_and_consumers() {
         let expected = if names { (leader.clone(), vec![endpoint.clone()]) } else { Default::default() };
         assert_eq!((refused.current_leader, response.node_endpoints), expected, "version {version}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_produce_waits_for_the_leadership_that_its_client_knows() {
+    let nodes = cluster().await;
+    let error = async |node: &Node| {
+        let response = node.call(&produce(1), 13).await;
+        response.responses[0].partition_responses[0].error_code
+    };
+    let (stored, ()) = tokio::join!(error(&nodes[1]), async {
+        sleep(Duration::from_millis(5)).await;
+        nodes[1].assign(Assignment::Leader(view(1)));
+    });
+    assert_eq!(stored, ErrorCode::NONE);
+    nodes[0].assign(Assignment::Follower { leader: 1, leader_epoch: 1 });
+    let begun = Instant::now();
+    for _ in 0..10 {
+        assert_eq!(error(&nodes[0]).await, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    }
+    assert!(begun.elapsed() < Duration::from_millis(400), "the old leader rejects at once: {:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,6 +26,7 @@ use crate::net::send_queue::Outgoing;
 use crate::net::types::{Answer, Close};
 use crate::produce::append::INLINE_COMPRESSED_BYTES;
 use crate::produce::append::{Intake, Stored};
+use crate::produce::expected_leadership::{expects_to_lead, wait_to_lead};
 use crate::security::{AclOperation, Permission, ResourceType};
 use crate::topics::Topic;
 
@@ -110,7 +111,9 @@ impl TwoStageHandler for Produce {
         while let Some(data) = topics.next() {
             let topic = appended.resolve(&table, &data);
             match Work::of(&topic, &data) {
-                Work::Inline => appended.append(topic, data),
+                Work::Inline if !topic.as_ref().is_ok_and(|topic| expects_to_lead(topic, &data)) => {
+                    appended.append(topic, data);
+                }
                 work => {
                     let job = Job { topic: topic.ok().cloned(), data, work };
                     drop(table);
@@ -141,6 +144,9 @@ async fn append_apart(
 ) -> Result<Answer, Close> {
     let mut next = Some(first);
     while let Some(job) = next {
+        if let Some(topic) = &job.topic {
+            wait_to_lead(topic, &job.data, broker.roles.clone()).await;
+        }
         let done = appended.run(&broker, job).await;
         appended = done.map_err(|error| Close::Protocol(error.to_string()))?;
         next = others.next().map(|data| {
