@@ -102,6 +102,18 @@ pub(crate) fn assert_no_errors(seen: &[Seen]) {
     assert!(errors.is_empty(), "{errors:?}");
 }
 
+/// Waits until this number of records is acknowledged.
+async fn acknowledged(workload: &Workload, count: usize) {
+    let (mut progress, mut before) = (Instant::now(), 0);
+    while workload.acknowledged() < count {
+        if workload.acknowledged() > before {
+            (progress, before) = (Instant::now(), workload.acknowledged());
+        }
+        assert!(progress.elapsed() < PATIENCE, "nothing is acknowledged any more, after {before} records");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_when_leaders_are_killed() {
     let mut cluster = Cluster::start(3, &[]);
@@ -120,11 +132,7 @@ async fn nothing_is_lost_when_leaders_are_killed() {
         sleep(Duration::from_millis(1000)).await;
         cluster.restart(victim);
         whole(&bootstrap).await;
-    }
-    while workload.acknowledged() < records {
-        let before = workload.acknowledged();
-        sleep(Duration::from_secs(10)).await;
-        assert!(workload.acknowledged() > before, "nothing is acknowledged any more, after {before} records");
+        acknowledged(&workload, records * (round + 1) / kills).await;
     }
     finish_commits(commits).await;
     assert_no_errors(&finish(&cluster, workload).await);

@@ -44,8 +44,8 @@ Tasks:
   soak --nemesis FAULTS        Run a cluster of three nodes under this number of
                                random faults
   soak --kills KILLS [--records COUNT]
-                               Kill nodes of a cluster of three this often, and
-                               until this number of records is acknowledged
+                               Kill nodes of a cluster of three this often, while
+                               this number of records is acknowledged
   soak --minutes MINUTES       Run all tests of a cluster under faults again and
                                again, for this time
   soak --power-cuts CUTS       Cut the power of a cluster of three nodes this often;
