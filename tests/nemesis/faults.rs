@@ -72,8 +72,17 @@ pub(crate) async fn leader_of(bootstrap: &str, partition: usize) -> i32 {
     topics[0].partitions[partition].leader.expect("a leader")
 }
 
+/// Returns the controller. While one is elected, there is none.
 pub(crate) async fn controller(bootstrap: &str) -> i32 {
-    admin(bootstrap).describe_cluster().await.expect("described").controller.expect("a controller")
+    let (begun, admin) = (Instant::now(), admin(bootstrap));
+    loop {
+        let described = admin.describe_cluster().await.expect("described");
+        if let Some(controller) = described.controller {
+            return controller;
+        }
+        assert!(begun.elapsed() < PATIENCE, "there is no controller: {described:?}");
+        sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Stops the producers, and checks what they have seen. Returns it.
