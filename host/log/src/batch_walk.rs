@@ -195,7 +195,7 @@ impl<'a> HeaderWalk<'a> {
     }
 
     /// Rejects a first batch below an offset.
-    pub(crate) fn from_offset(mut self, offset: i64) -> Self {
+    pub(crate) fn starting_at(mut self, offset: i64) -> Self {
         self.order = Order::from(offset);
         self
     }

@@ -375,7 +375,7 @@ impl Segment {
 
     /// Starts a walk at the first byte.
     fn walk<'a>(&self, file: &'a File) -> HeaderWalk<'a> {
-        HeaderWalk::new(file, 0, self.size()).from_offset(self.base_offset)
+        HeaderWalk::new(file, 0, self.size()).starting_at(self.base_offset)
     }
 
     /// Returns where the batches that fit end. These are all whole batches from `first` on that end at or below

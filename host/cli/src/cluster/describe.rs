@@ -88,7 +88,7 @@ impl Description {
         // Metadata names a broker that forwards, if the controller is not a broker.
         let leader = async {
             let quorum = has_controller.then(|| admin.describe_quorum());
-            timeout(NODE_TIMEOUT, async { Some(quorum?.await.ok()?.leader?) }).await.ok().flatten()
+            timeout(NODE_TIMEOUT, async { quorum?.await.ok()?.leader }).await.ok().flatten()
         };
         let topics = async {
             let names: Vec<String> = admin.list_topics().await?.into_iter().map(|topic| topic.name).collect();

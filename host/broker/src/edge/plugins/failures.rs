@@ -30,29 +30,36 @@ const CHECK_WAIT: Duration = Duration::from_secs(5);
 /// The time for the response of one broker.
 const BROKER_WAIT: Duration = Duration::from_secs(2);
 
-/// The versions that have failed on this broker since the last check, by plug-in and number.
+/// A plug-in and the number of a version.
+type Version = (String, u32);
+
+/// The versions that have failed on this broker since the last check.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Failing(Arc<(Mutex<BTreeSet<(String, u32)>>, Notify)>);
+pub(super) struct Failing(Arc<Failed>);
+
+#[derive(Debug, Default)]
+struct Failed {
+    versions: Mutex<BTreeSet<Version>>,
+    is_new: Notify,
+}
 
 impl Failing {
     pub(super) fn add(&self, plugin: &str, number: u32) {
-        let (versions, is_new) = &*self.0;
-        if versions.lock().insert((plugin.to_owned(), number)) {
-            is_new.notify_one();
+        if self.0.versions.lock().insert((plugin.to_owned(), number)) {
+            self.0.is_new.notify_one();
         }
     }
 
-    async fn next(&self) -> BTreeSet<(String, u32)> {
-        let (versions, is_new) = &*self.0;
-        is_new.notified().await;
+    async fn next(&self) -> BTreeSet<Version> {
+        self.0.is_new.notified().await;
         sleep(CHECK_INTERVAL).await;
-        std::mem::take(&mut *versions.lock())
+        std::mem::take(&mut *self.0.versions.lock())
     }
 }
 
-/// When the rollback of a version was last tried in vain, by plug-in and number.
+/// When the rollback of a version was last tried in vain.
 #[derive(Debug, Default)]
-pub(super) struct InVain(Mutex<BTreeMap<(String, u32), Instant>>);
+pub(super) struct InVain(Mutex<BTreeMap<Version, Instant>>);
 
 impl InVain {
     fn has(&self, plugin: &str, number: u32, window: Duration) -> bool {
