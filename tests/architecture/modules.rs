@@ -8,7 +8,7 @@ use super::root;
 
 /// Every arrow between the modules of the broker, and no others. The only circle is `api` and `net`: a connection
 /// starts handlers, and a handler says what the connection does next.
-const ARROWS: [(&str, &[&str]); 23] = [
+const ARROWS: [(&str, &[&str]); 25] = [
     (
         "api",
         &[
@@ -19,6 +19,7 @@ const ARROWS: [(&str, &[&str]); 23] = [
             "edge",
             "error",
             "fetch_sessions",
+            "log_dirs",
             "metrics",
             "net",
             "partition_dirs",
@@ -28,7 +29,7 @@ const ARROWS: [(&str, &[&str]); 23] = [
             "topics",
         ],
     ),
-    ("apply", &["config", "edge", "error", "partition_dirs", "topics"]),
+    ("apply", &["config", "edge", "error", "log_dirs", "partition_dirs", "placement", "topics"]),
     ("background", &["blocking", "broker", "partition_dirs"]),
     ("blocking", &["error"]),
     (
@@ -41,6 +42,7 @@ const ARROWS: [(&str, &[&str]); 23] = [
             "edge",
             "error",
             "fetch_sessions",
+            "log_dirs",
             "metrics",
             "net",
             "partition_dirs",
@@ -51,15 +53,20 @@ const ARROWS: [(&str, &[&str]); 23] = [
     ("cluster", &["config", "error"]),
     ("compute_permits", &["blocking", "error"]),
     ("config", &[]),
-    ("controller", &["apply", "blocking", "cluster", "config", "edge", "error", "partition_dirs"]),
+    (
+        "controller",
+        &["apply", "blocking", "cluster", "config", "edge", "error", "log_dirs", "partition_dirs", "placement"],
+    ),
     ("detached", &["error"]),
     ("edge", &["blocking", "cluster", "compute_permits", "config", "detached", "error", "produce", "topics"]),
     ("error", &["config"]),
     ("fetch_sessions", &[]),
     ("internal_topic", &["topics"]),
+    ("log_dirs", &[]),
     ("metrics", &[]),
     ("net", &["api", "broker", "cluster", "config", "metrics"]),
-    ("partition_dirs", &["topics"]),
+    ("partition_dirs", &["log_dirs", "topics"]),
+    ("placement", &["log_dirs", "partition_dirs"]),
     ("produce", &["compute_permits", "config", "error", "topics"]),
     ("producer_ids", &["error"]),
     ("replication", &["blocking", "config", "error"]),
@@ -79,9 +86,11 @@ const ARROWS: [(&str, &[&str]); 23] = [
             "error",
             "fetch_sessions",
             "internal_topic",
+            "log_dirs",
             "metrics",
             "net",
             "partition_dirs",
+            "placement",
             "producer_ids",
             "replication",
         ],
@@ -90,7 +99,7 @@ const ARROWS: [(&str, &[&str]); 23] = [
 ];
 
 /// The core: what a broker without stages and without connections would keep.
-const CORE: [&str; 13] = [
+const CORE: [&str; 15] = [
     "blocking",
     "compute_permits",
     "config",
@@ -98,8 +107,10 @@ const CORE: [&str; 13] = [
     "error",
     "fetch_sessions",
     "internal_topic",
+    "log_dirs",
     "metrics",
     "partition_dirs",
+    "placement",
     "produce",
     "producer_ids",
     "security",

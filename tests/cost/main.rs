@@ -230,7 +230,7 @@ fn a_topic_without_stages_costs_the_same_beside_topics_that_have_some() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let flags = Flags {
-        data_dir: Some(folder.path().to_owned()),
+        data_dirs: vec![folder.path().to_owned()],
         listen: Some("127.0.0.1:0".parse().expect("an address")),
         advertise: None,
     };

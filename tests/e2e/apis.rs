@@ -9,7 +9,7 @@ use millstream_wire::{ApiKey, ErrorCode, Request};
 use crate::support::{Raw, Topic, Visitor, batch, minimal};
 
 /// The APIs of a single node with their versions, as in Kafka 4.4.
-const ADVERTISED: [(ApiKey, i16, i16); 44] = [
+const ADVERTISED: [(ApiKey, i16, i16); 45] = [
     (ApiKey::Produce, 0, 13),
     (ApiKey::Fetch, 4, 18),
     (ApiKey::ListOffsets, 1, 11),
@@ -35,6 +35,7 @@ const ADVERTISED: [(ApiKey, i16, i16); 44] = [
     (ApiKey::DescribeCluster, 0, 2),
     (ApiKey::DeleteRecords, 0, 2),
     (ApiKey::DescribeAcls, 1, 3),
+    (ApiKey::AlterReplicaLogDirs, 1, 2),
     (ApiKey::DescribeLogDirs, 1, 5),
     (ApiKey::DeleteGroups, 0, 3),
     (ApiKey::ElectLeaders, 0, 2),

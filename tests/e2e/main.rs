@@ -17,6 +17,7 @@ mod fetch;
 mod guests;
 mod hostile;
 mod idempotence;
+mod log_dirs;
 mod membership;
 mod offsets;
 mod plugins;

@@ -193,7 +193,7 @@ fn a_bad_pair_is_named_with_a_hint() {
         ("listeners=nonsense", "listeners"),
         ("advertised.listeners=PLAINTEXT://0.0.0.0:9092", "advertised.listeners"),
         ("flush.mode=never", "flush.mode"),
-        ("log.dirs=/a,/b", "log.dirs"),
+        ("log.dirs=/a,,/b", "log.dirs"),
     ] {
         let args = ["--data-dir", &data(&folder), "--set", pair];
         let args = if pair.starts_with("log.dirs") { &args[2..] } else { &args[..] };

@@ -72,6 +72,11 @@ impl Disk {
         assert!(self.mount(), "{} can be mounted again", self.image.display());
     }
 
+    /// Returns the data folder on the disk.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
     /// Cuts the disk off: what is not on it now is gone, and every later access fails.
     #[expect(unsafe_code, reason = "rustix has no safe function for this call")]
     pub(crate) fn cut_off(&self) {
@@ -123,18 +128,26 @@ pub(crate) struct DiskCluster {
 }
 
 impl DiskCluster {
-    /// Starts three nodes. `None` if this machine cannot mount disks.
+    /// Starts three nodes with their data on the disks. `None` if this machine cannot mount disks.
     pub(crate) fn start(settings: &[(&str, &str)]) -> Option<Self> {
         Self::start_with(settings, |node| node)
     }
 
     /// Starts nodes as [`Self::start`] does. `more` configures each of them further.
     pub(crate) fn start_with(settings: &[(&str, &str)], more: impl Fn(BrokerBuilder) -> BrokerBuilder) -> Option<Self> {
+        Self::start_on(settings, |node, data| more(node.folder(data)))
+    }
+
+    /// Starts three nodes with a data folder on each disk beside the one with the metadata.
+    pub(crate) fn start_with_second_folders(settings: &[(&str, &str)]) -> Option<Self> {
+        Self::start_on(settings, |node, data| node.more_folder(data))
+    }
+
+    fn start_on(settings: &[(&str, &str)], on_disk: impl Fn(BrokerBuilder, PathBuf) -> BrokerBuilder) -> Option<Self> {
         let temporary = TempDir::new().expect("a folder");
         let disk = |id: usize| Disk::new(temporary.path().join(format!("disk-{id}")));
         let disks: Vec<Disk> = (1..=3).map(disk).collect::<Option<_>>()?;
-        let folder = |id: usize| disks[id - 1].folder.join("data");
-        let cluster = Cluster::start_with(3, settings, |id, node| more(node.folder(folder(id))));
+        let cluster = Cluster::start_with(3, settings, |id, node| on_disk(node, disks[id - 1].data()));
         Some(Self { cluster, disks, _temporary: temporary })
     }
 

@@ -20,7 +20,7 @@ use crate::process_faults::{Fault, FaultyCluster, NOT_RUN as NO_COMPILER};
 use crate::workload::Workload;
 
 /// What nodes log about a disk that fails.
-const DISK_FAILS: [&str; 9] = [
+const DISK_FAILS: [&str; 14] = [
     "this replica cannot be in sync",
     "this replica has left the in-sync set",
     "this replica stays in sync",
@@ -30,16 +30,21 @@ const DISK_FAILS: [&str; 9] = [
     "a damaged log is set aside",
     "is damaged at byte",
     "Too many open files",
+    "is offline",
+    "cannot write the",
+    "cannot be set aside",
+    "an index entry is wrong",
+    "whose data folder is gone is copied again",
 ];
 
-fn allow_failing_disks(cluster: &mut Cluster) {
+pub(crate) fn allow_failing_disks(cluster: &mut Cluster) {
     for id in 1..=3 {
         DISK_FAILS.iter().for_each(|part| cluster.node_of(id).allow(part));
     }
 }
 
 /// Waits until a node has logged `part`, after the first `from` bytes of its log.
-async fn logs(node: &Broker, from: usize, part: &str) {
+pub(crate) async fn logs(node: &Broker, from: usize, part: &str) {
     let begun = Instant::now();
     while !node.log()[from..].contains(part) {
         assert!(begun.elapsed() < PATIENCE, "{part:?} is not logged");

@@ -10,6 +10,7 @@ mod commits;
 mod disk;
 mod edge;
 mod failing_disks;
+mod failing_folders;
 mod faults;
 #[path = "../fixtures/guests/mod.rs"]
 #[allow(dead_code, reason = "shared with the tests of the sandbox, which use all of it")]

@@ -42,6 +42,7 @@ pub struct BrokerBuilder {
     plugins: Option<PathBuf>,
     program: Option<PathBuf>,
     folder: Option<PathBuf>,
+    more_folders: Vec<PathBuf>,
     listen: Option<String>,
     config: Option<PathBuf>,
     open_files: Option<(u32, u32)>,
@@ -81,6 +82,13 @@ impl BrokerBuilder {
     #[must_use]
     pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
         self.folder = Some(folder.into());
+        self
+    }
+
+    /// Uses this data folder too, as another disk.
+    #[must_use]
+    pub fn more_folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.more_folders.push(folder.into());
         self
     }
 
@@ -139,6 +147,7 @@ impl BrokerBuilder {
             .args(listen)
             .arg("--data-dir")
             .arg(folder)
+            .args(self.more_folders.iter().flat_map(|folder| [Path::new("--data-dir"), folder]))
             .args(settings)
             .limit(PATIENCE)
             .run();
@@ -163,6 +172,7 @@ impl BrokerBuilder {
             open_files: self.open_files,
             namespace: self.namespace,
             folder,
+            more_folders: self.more_folders,
             log,
             address: None,
             child: None,
@@ -185,6 +195,7 @@ pub struct Broker {
     open_files: Option<(u32, u32)>,
     namespace: Option<String>,
     folder: PathBuf,
+    more_folders: Vec<PathBuf>,
     log: PathBuf,
     address: Option<SocketAddr>,
     child: Option<Child>,
@@ -216,6 +227,11 @@ impl Broker {
     /// Returns the data folder.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Uses these data folders beside the first one from the next start on.
+    pub fn set_more_folders(&mut self, folders: &[&Path]) {
+        self.more_folders = folders.iter().map(|folder| folder.to_path_buf()).collect();
     }
 
     /// Returns a folder for the test's own files, which is removed with the broker.
@@ -319,6 +335,7 @@ impl Broker {
             }
         };
         command.arg("serve").arg("--data-dir").arg(&self.folder);
+        command.args(self.more_folders.iter().flat_map(|folder| [Path::new("--data-dir"), folder]));
         match &self.config {
             Some(file) => command.arg("--config").arg(file),
             None => command.args(["--listen", address]),

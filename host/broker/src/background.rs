@@ -83,16 +83,16 @@ fn report(what: &str, partition: &Partition, error: &PartitionError) {
 }
 
 fn checkpoint_recovery_points(broker: &Arc<Broker>) {
-    if let Err(error) = partition_dirs::write_recovery_points(&broker.data_dir, &broker.topics.load()) {
+    if let Err(error) = partition_dirs::write_recovery_points(&broker.dirs, &broker.topics.load()) {
         tracing::error!("cannot write the recovery points: {error}");
     }
-    if let Err(error) = partition_dirs::write_high_watermarks(&broker.data_dir, &broker.topics.load()) {
+    if let Err(error) = partition_dirs::write_high_watermarks(&broker.dirs, &broker.topics.load()) {
         tracing::error!("cannot write the high watermarks: {error}");
     }
 }
 
 fn checkpoint_log_starts(broker: &Arc<Broker>) {
-    if let Err(error) = partition_dirs::write_log_starts(&broker.data_dir, &broker.topics.load()) {
+    if let Err(error) = partition_dirs::write_log_starts(&broker.dirs, &broker.topics.load()) {
         tracing::error!("cannot write the log start offsets: {error}");
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -20,6 +19,7 @@ use crate::controller::Controller;
 use crate::edge::{BoxFuture, Edge, MetadataChanges, ServedTopics};
 use crate::error::ApiError;
 use crate::fetch_sessions::FetchSessions;
+use crate::log_dirs::LogDirs;
 use crate::metrics::requests::RequestMetrics;
 use crate::net::request_memory::RequestMemory;
 use crate::net::types::ConnectionInfo;
@@ -33,8 +33,9 @@ use millstream_metadata::{Endpoint, MetadataStore, NO_LEADER};
 #[derive(Debug)]
 pub(crate) struct Broker {
     pub(crate) config: Arc<BrokerConfig>,
-    pub(crate) data_dir: PathBuf,
-    /// The id of the data folder, Kafka's `directory.id`.
+    /// The data folders.
+    pub(crate) dirs: Arc<LogDirs>,
+    /// The id of the folder of the metadata, Kafka's `directory.id`.
     pub(crate) directory_id: Uuid,
     pub(crate) metadata: Arc<MetadataStore>,
     pub(crate) controller: Arc<Controller>,
@@ -163,7 +164,7 @@ impl ReplicaHost for Broker {
     fn leaders(&self) -> BTreeSet<i32> {
         let topics = self.topics.load();
         let partitions = topics.iter().flat_map(|topic| topic.own_partitions());
-        let leaders = partitions.filter(|partition| partition.is_served()).map(|partition| partition.leader());
+        let leaders = partitions.filter(|partition| partition.is_online()).map(|partition| partition.leader());
         leaders.filter(|leader| *leader != self.config.node_id && *leader != NO_LEADER).collect()
     }
 
@@ -198,7 +199,7 @@ impl ReplicaHost for Broker {
     }
 
     fn write_recovery_points(&self) -> io::Result<()> {
-        partition_dirs::write_recovery_points(&self.data_dir, &self.topics.load())
+        partition_dirs::write_recovery_points(&self.dirs, &self.topics.load())
     }
 
     fn alter_partition(&self, request: AlterPartition) -> BoxFuture<'_, Result<bool, ApiError>> {

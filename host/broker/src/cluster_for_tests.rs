@@ -35,7 +35,7 @@ pub(crate) struct Node {
     stop: watch::Sender<bool>,
     fetching: Mutex<Option<JoinHandle<()>>>,
     pub(crate) folder: TempDir,
-    _data_dir: DataDir,
+    _data_dirs: Vec<DataDir>,
 }
 
 impl Node {
@@ -55,13 +55,14 @@ impl Node {
         let id = format!("node.id={id}");
         let name = "inter.broker.listener.name=REPLICATION";
         let delay = "group.initial.rebalance.delay.ms=0";
-        let own = [&*id, LISTENERS, PROTOCOLS, name, delay, "replica.lag.time.max.ms=300"];
+        let log_dirs = format!("log.dirs={}", folder.path().display());
+        let own = [&*id, &*log_dirs, LISTENERS, PROTOCOLS, name, delay, "replica.lag.time.max.ms=300"];
         for pair in own.iter().chain(pairs) {
             raw.set_pair(pair).expect("a config");
         }
         let plugins = Plugins::new(|| Err("these tests have no plug-ins".to_owned()));
         let opened = open(raw.check().expect("valid configs"), plugins, data_dir, vec![None, None]);
-        let Opened { broker, data_dir, wanted_changes } = opened.expect("a broker");
+        let Opened { broker, data_dirs, wanted_changes } = opened.expect("a broker");
         let (stop, stopped) = watch::channel(false);
         let connections = Arc::new(Connections::new().expect("descriptors"));
         let ports = sockets.each_ref().map(|socket| socket.local_addr().expect("bound").port());
@@ -72,7 +73,7 @@ impl Node {
         let lag_max = broker.config.replica_lag_max;
         tokio::spawn(replication::run_in_sync(Arc::clone(&broker) as _, wanted_changes, lag_max, stopped));
         broker.groups.start().await;
-        let node = Self { broker, ports, stop, fetching: Mutex::default(), folder, _data_dir: data_dir };
+        let node = Self { broker, ports, stop, fetching: Mutex::default(), folder, _data_dirs: data_dirs };
         node.fetch();
         node
     }

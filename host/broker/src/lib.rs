@@ -22,9 +22,13 @@ mod edge;
 mod error;
 mod fetch_sessions;
 mod internal_topic;
+mod log_dirs;
 mod metrics;
 mod net;
 mod partition_dirs;
+mod placement;
+#[cfg(test)]
+mod placement_tests;
 mod produce;
 mod producer_ids;
 mod replication;

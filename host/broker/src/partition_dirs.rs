@@ -1,15 +1,16 @@
-//! The data folder around the partitions' own folders: checkpoints, folders to remove, and unknown folders.
+//! A data folder around the partitions' own folders: checkpoints, folders to remove, and unknown folders.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_log::{DataDir, OffsetCheckpoint, Offsets};
-use millstream_partition::Partition;
-use parking_lot::Mutex;
+use millstream_log::{DataDir, DataDirError, OffsetCheckpoint, Offsets};
+use millstream_partition::{FUTURE_MARKER, Partition};
 use uuid::Uuid;
 
+use crate::log_dirs::LogDirs;
 use crate::topics::{Topic, TopicTable};
 use millstream_metadata::{MetadataImage, TopicImage};
 
@@ -25,9 +26,17 @@ const DAMAGED_SUFFIX: &str = "-damaged";
 /// The longest file name on common file systems.
 const FILE_NAME_MAX: usize = 255;
 
-/// The checkpoints that the last broker on the folder wrote about its logs.
+/// What the last broker on the data folders wrote about its logs.
 #[derive(Debug, Default)]
 pub(crate) struct Checkpoints {
+    folders: HashMap<PathBuf, FolderCheckpoints>,
+    /// Whether the last broker closed all of its logs.
+    pub(crate) clean_shutdown: bool,
+}
+
+/// The checkpoints of one data folder.
+#[derive(Debug)]
+pub(crate) struct FolderCheckpoints {
     pub(crate) recovery_points: Offsets,
     pub(crate) log_starts: Offsets,
     pub(crate) high_watermarks: Offsets,
@@ -35,9 +44,30 @@ pub(crate) struct Checkpoints {
 }
 
 impl Checkpoints {
+    /// Reads the checkpoints of all folders that are open, and takes their markers of a clean stop.
+    ///
+    /// # Errors
+    /// A marker cannot be removed.
+    pub(crate) fn take(folders: &[DataDir]) -> Result<Self, DataDirError> {
+        let mut checkpoints = Self { folders: HashMap::new(), clean_shutdown: true };
+        for folder in folders {
+            let clean_shutdown = folder.take_clean_shutdown()?;
+            checkpoints.clean_shutdown &= clean_shutdown || folder.is_new();
+            checkpoints.folders.insert(folder.path().to_path_buf(), FolderCheckpoints::read(folder, clean_shutdown));
+        }
+        Ok(checkpoints)
+    }
+
+    /// Returns those of a folder.
+    pub(crate) fn of(&self, folder: &Path) -> Option<&FolderCheckpoints> {
+        self.folders.get(folder)
+    }
+}
+
+impl FolderCheckpoints {
     /// Reads the checkpoints. Without the recovery points every log is scanned from its start, so that a damaged file
     /// costs time but loses nothing.
-    pub(crate) fn read(data_dir: &DataDir, clean_shutdown: bool) -> Self {
+    fn read(data_dir: &DataDir, clean_shutdown: bool) -> Self {
         let read = |name| {
             data_dir.checkpoint(name).read().unwrap_or_else(|error| {
                 tracing::warn!("a checkpoint is ignored: {error}");
@@ -54,59 +84,67 @@ impl Checkpoints {
 }
 
 /// Writes the recovery point of each log.
-pub(crate) fn write_recovery_points<E>(data_dir: &Path, topics: &TopicTable<E>) -> io::Result<()> {
-    write(data_dir, OffsetCheckpoint::RECOVERY_POINT, topics, |partition| partition.recovery_point().ok())
+pub(crate) fn write_recovery_points<E>(dirs: &LogDirs, topics: &TopicTable<E>) -> io::Result<()> {
+    write(dirs, OffsetCheckpoint::RECOVERY_POINT, topics, |partition| partition.recovery_point().ok())
 }
 
 /// Writes the high watermark of each partition. A replica that starts again knows by it what was committed.
-pub(crate) fn write_high_watermarks<E>(data_dir: &Path, topics: &TopicTable<E>) -> io::Result<()> {
-    let high_watermark = |partition: &Partition| partition.is_served().then(|| partition.high_watermark());
-    write(data_dir, OffsetCheckpoint::HIGH_WATERMARK, topics, high_watermark)
+pub(crate) fn write_high_watermarks<E>(dirs: &LogDirs, topics: &TopicTable<E>) -> io::Result<()> {
+    let high_watermark = |partition: &Partition| partition.is_online().then(|| partition.high_watermark());
+    write(dirs, OffsetCheckpoint::HIGH_WATERMARK, topics, high_watermark)
 }
 
 /// Writes the start of each log that does not start with its first segment.
-pub(crate) fn write_log_starts<E>(data_dir: &Path, topics: &TopicTable<E>) -> io::Result<()> {
+pub(crate) fn write_log_starts<E>(dirs: &LogDirs, topics: &TopicTable<E>) -> io::Result<()> {
     let start =
         |partition: &Partition| partition.with_log(|log| log.log_start_offset()).ok().filter(|start| *start > 0);
-    write(data_dir, OffsetCheckpoint::LOG_START, topics, start)
+    write(dirs, OffsetCheckpoint::LOG_START, topics, start)
 }
 
+/// Writes a checkpoint in every folder that works. Returns the first error; the other folders have theirs.
 fn write<E>(
-    data_dir: &Path,
+    dirs: &LogDirs,
     name: &str,
     topics: &TopicTable<E>,
     offset: impl Fn(&Partition) -> Option<i64>,
 ) -> io::Result<()> {
-    // Two concurrent writers would use the same temporary file, and the older offsets could win.
-    static WRITER: Mutex<()> = Mutex::new(());
-    let _writer = WRITER.lock();
-    let mut offsets = Vec::new();
-    for partition in topics.iter().flat_map(|topic| topic.own_partitions()) {
-        if let Some(offset) = offset(partition) {
-            offsets.push((partition.topic(), partition.index(), offset));
+    let mut written = Ok(());
+    for dir in dirs.online() {
+        let _writer = dir.checkpoints.lock();
+        let mut offsets = Vec::new();
+        for partition in topics.iter().flat_map(|topic| topic.own_partitions()) {
+            if partition.data_dir() == Some(dir.path())
+                && let Some(offset) = offset(partition)
+            {
+                offsets.push((partition.topic(), partition.index(), offset));
+            }
         }
+        let here = OffsetCheckpoint::new(dir.path(), name).write(offsets);
+        written = written.and(here.inspect_err(|_| dir.suspect()));
     }
-    OffsetCheckpoint::new(data_dir, name).write(offsets)
+    written
 }
 
 /// Takes the partitions of a deleted topic out of service and renames their folders, so that the name is free.
 /// Partitions that belong to another topic stay. The fetches that wait for them read again, and find that the topic is
 /// gone.
-pub(crate) fn set_aside(data_dir: &Path, topic: &Topic) -> Vec<PathBuf> {
+pub(crate) fn set_aside(topic: &Topic) -> Vec<PathBuf> {
     let own = topic.own_partitions();
     if own.is_empty() {
         topic.partitions.iter().for_each(|partition| partition.waiters().wake_all());
     }
-    set_aside_partitions(data_dir, own)
+    set_aside_partitions(own)
 }
 
 /// Does the same for some partitions of a topic.
-pub(crate) fn set_aside_partitions(data_dir: &Path, own: &[Arc<Partition>]) -> Vec<PathBuf> {
+pub(crate) fn set_aside_partitions(own: &[Arc<Partition>]) -> Vec<PathBuf> {
     let mut folders = Vec::with_capacity(own.len());
     for partition in own.iter().filter(|partition| partition.is_replica()) {
         if let Some(log) = partition.delete() {
             log.retire();
         }
+        // The log of a partition without a folder is lost.
+        let Some(data_dir) = partition.data_dir() else { continue };
         let name = format!("{}-{}", partition.topic(), partition.index());
         match rename(data_dir, &name, DELETED_SUFFIX) {
             Ok(folder) => folders.push(folder),
@@ -116,22 +154,28 @@ pub(crate) fn set_aside_partitions(data_dir: &Path, own: &[Arc<Partition>]) -> V
     folders
 }
 
-/// Takes a damaged replica out of service and renames its folder. Returns the new name.
+/// Takes a damaged replica out of service and renames its folder. Returns the new name; `None` if its folder is lost.
 ///
 /// The caller has made sure that another broker leads and holds every committed record.
 pub(crate) fn set_aside_damaged<E>(
-    data_dir: &Path,
+    dirs: &LogDirs,
     damaged: &Partition,
     topics: &TopicTable<E>,
-) -> io::Result<PathBuf> {
+) -> io::Result<Option<PathBuf>> {
     if let Some(log) = damaged.delete() {
         log.retire();
     }
+    let Some(data_dir) = damaged.data_dir() else { return Ok(None) };
     // The new log is shorter than the checkpoints say of this one.
-    write_recovery_points(data_dir, topics)?;
-    write_high_watermarks(data_dir, topics)?;
-    write_log_starts(data_dir, topics)?;
-    rename(data_dir, &format!("{}-{}", damaged.topic(), damaged.index()), DAMAGED_SUFFIX)
+    write_recovery_points(dirs, topics)?;
+    write_high_watermarks(dirs, topics)?;
+    write_log_starts(dirs, topics)?;
+    rename(data_dir, &format!("{}-{}", damaged.topic(), damaged.index()), DAMAGED_SUFFIX).map(Some)
+}
+
+/// Renames the folder of a partition that is not to be used. Returns the new name.
+pub(crate) fn set_aside_stray(data_dir: &Path, name: &str) -> io::Result<PathBuf> {
+    rename(data_dir, name, STRAY_SUFFIX)
 }
 
 /// Renames a folder to `<name>.<uuid><suffix>`.
@@ -161,9 +205,11 @@ fn remove(folder: &Path) {
     }
 }
 
-/// Cleans up at the start, before anything is open. Removes deleted folders. Sets aside folders of partitions that the
-/// metadata does not have on this broker, so that they cannot be mistaken for another topic's.
-pub(crate) fn tidy(data_dir: &Path, image: &MetadataImage, node_id: i32) -> io::Result<()> {
+/// Cleans a data folder up at the start, before anything is open. Removes deleted folders. Sets aside folders of
+/// partitions that the metadata does not have on this broker, so that they cannot be mistaken for another topic's.
+/// Returns the partitions that are in the folder.
+pub(crate) fn tidy(data_dir: &Path, image: &MetadataImage, node_id: i32) -> io::Result<Vec<(String, i32)>> {
+    let mut found = Vec::new();
     for entry in std::fs::read_dir(data_dir)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -177,12 +223,12 @@ pub(crate) fn tidy(data_dir: &Path, image: &MetadataImage, node_id: i32) -> io::
         }
         let Some((topic, index)) = name.rsplit_once('-') else { continue };
         let Ok(index) = index.parse::<i32>() else { continue };
-        let is_here = |topic: &TopicImage| {
-            let partition = usize::try_from(index).ok().and_then(|index| topic.partitions.get(index));
-            topic.view_of().is_none() && partition.is_some_and(|partition| partition.replicas.contains(&node_id))
-        };
-        let known = image.topic(topic).is_some_and(|topic| is_here(topic));
-        if !known && topic != "__cluster_metadata" {
+        if entry.path().join(FUTURE_MARKER).exists() {
+            // A move to this folder was not complete.
+            remove(&entry.path());
+        } else if is_here(image, topic, index, node_id) {
+            found.push((topic.to_owned(), index));
+        } else if topic != "__cluster_metadata" {
             let target = rename(data_dir, name, STRAY_SUFFIX)?;
             tracing::warn!(
                 "{name} belongs to no partition of this broker: set aside as {}; remove it if it is not needed",
@@ -190,7 +236,16 @@ pub(crate) fn tidy(data_dir: &Path, image: &MetadataImage, node_id: i32) -> io::
             );
         }
     }
-    Ok(())
+    Ok(found)
+}
+
+/// Returns whether the metadata has a replica of a partition on this broker.
+pub(crate) fn is_here(image: &MetadataImage, topic: &str, index: i32, node_id: i32) -> bool {
+    let has_replica = |topic: &TopicImage| {
+        let partition = usize::try_from(index).ok().and_then(|index| topic.partitions.get(index));
+        topic.view_of().is_none() && partition.is_some_and(|partition| partition.replicas.contains(&node_id))
+    };
+    image.topic(topic).is_some_and(|topic| has_replica(topic))
 }
 
 #[cfg(test)]
@@ -213,7 +268,7 @@ mod tests {
         for name in ["a-0", "a-1", "b-0", "x.0123-delete", "__cluster_metadata-0", "notes", "re-port"] {
             std::fs::create_dir(folder.path().join(name)).expect("made");
         }
-        tidy(folder.path(), &image, 0).expect("tidied");
+        assert_eq!(tidy(folder.path(), &image, 0).expect("tidied"), [("a".to_owned(), 0)]);
         let mut names: Vec<String> = std::fs::read_dir(folder.path())
             .expect("read")
             .map(|entry| entry.expect("an entry").file_name().into_string().expect("text"))

@@ -32,9 +32,9 @@ pub(crate) struct Args {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
 
-    /// The folder for all data [default: ./millstream-data]
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    /// The folder for data; repeat it for several disks [default: ./millstream-data]
+    #[arg(long, value_name = "DIR", value_delimiter = ',')]
+    data_dir: Vec<PathBuf>,
 
     /// The address to listen on; port 0 chooses a free port [default: 127.0.0.1:9092]
     #[arg(long, value_name = "HOST:PORT")]
@@ -79,7 +79,7 @@ impl Args {
         }
         let cluster = ClusterFlags { node_id: self.node_id, join: self.join, listen: self.cluster_listen };
         let raw = raw.with_cluster_flags(cluster, self.listen.as_ref())?;
-        let flags = Flags { data_dir: self.data_dir, listen: self.listen, advertise: self.advertise };
+        let flags = Flags { data_dirs: self.data_dir, listen: self.listen, advertise: self.advertise };
         let config = raw.check()?.with_flags(flags)?;
         let plugins = Plugins::new(|| sandbox::library(None).map(Arc::new).map_err(|error| format!("{error:#}")));
         let plugins = match self.plugins {

@@ -65,6 +65,7 @@ fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataDirError
 pub struct DataDir {
     path: PathBuf,
     meta: MetaProperties,
+    is_new: bool,
     _lock: File,
 }
 
@@ -76,6 +77,7 @@ impl DataDir {
         fs::create_dir_all(path).map_err(io("cannot create", path))?;
         let lock = lock(path)?;
         let meta = MetaProperties::read(path).map_err(io("cannot use", &path.join(META_PROPERTIES)))?;
+        let is_new = meta.is_none();
         let meta = match meta {
             Some(meta) => {
                 check(path, "node.id", meta.node_id, node_id)?;
@@ -91,7 +93,7 @@ impl DataDir {
                 meta
             }
         };
-        Ok(Self { path: path.to_path_buf(), meta, _lock: lock })
+        Ok(Self { path: path.to_path_buf(), meta, is_new, _lock: lock })
     }
 
     /// Returns the folder.
@@ -102,6 +104,11 @@ impl DataDir {
     /// Returns the ids of the folder's cluster and broker.
     pub fn meta(&self) -> &MetaProperties {
         &self.meta
+    }
+
+    /// Returns whether the folder had no `meta.properties` before.
+    pub fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// Replaces the id of the folder. That of a node in a cluster is the id of its quorum's log.

@@ -167,6 +167,11 @@ fn sync_if_there(path: &PathBuf) -> Result<(), LogError> {
 }
 
 impl Log {
+    /// Returns how often records were removed from the end since the log was opened.
+    pub fn truncations(&self) -> u64 {
+        self.unsynced.generation
+    }
+
     /// Returns whether a full segment waits for a sync. A broker that seldom syncs should then do so, since recovery
     /// after a crash reads every unsynced segment.
     pub fn has_full_segment_unsynced(&self) -> bool {

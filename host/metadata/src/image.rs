@@ -173,7 +173,8 @@ impl MetadataImage {
 
     /// Returns whether a broker takes no new replicas (KIP-1066).
     pub fn is_cordoned(&self, broker: i32) -> bool {
-        self.broker_config(broker, CORDONED_LOG_DIRS).is_some_and(|folders| !folders.trim().is_empty())
+        let folders = self.broker_config(broker, CORDONED_LOG_DIRS).unwrap_or_default();
+        folders.split(',').any(|folder| folder.trim() == "*")
     }
 
     /// Returns a partition of a topic that is no view.

@@ -18,7 +18,7 @@ pub enum PartitionError {
     #[error("the partition is offline because its log could not be opened: {0}")]
     Offline(Arc<str>),
     /// The partition takes no records, see [`crate::Partition::freeze`].
-    #[error("the partition takes no records while its topic changes")]
+    #[error("the partition takes no records for a moment, while its topic or its data folder changes")]
     Frozen,
     /// Another broker leads the partition, or none does (-1).
     #[error("this broker is not the leader of the partition; broker {leader} is")]

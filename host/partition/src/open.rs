@@ -1,12 +1,13 @@
 //! Opening the logs of many partitions.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use millstream_log::seeded_bug::{self, Bug};
 use millstream_log::{Log, LogError, OpenOptions};
 use uuid::Uuid;
 
+use crate::fault::ReplicaFault;
 use crate::fsync_queue::FsyncQueue;
 use crate::many::{in_parallel, sync_many};
 use crate::partition::{LogState, Partition, PartitionConfig};
@@ -23,6 +24,8 @@ pub struct PartitionSpec {
     pub index: i32,
     /// The id of this broker.
     pub node_id: i32,
+    /// The data folder that the log is in; `None` if this broker has no replica, or its folder is lost.
+    pub data_dir: Option<Arc<Path>>,
     /// The role that the metadata gives it.
     pub assignment: Assignment,
     /// The high watermark at the last checkpoint.
@@ -31,7 +34,7 @@ pub struct PartitionSpec {
     pub recovery_point: i64,
     /// The first offset of the log, where it is not that of the first segment.
     pub log_start_offset: i64,
-    /// Whether the last broker on the data directory closed its logs.
+    /// Whether the last broker on the data folder closed its logs.
     pub clean_shutdown: bool,
 }
 
@@ -40,6 +43,11 @@ impl PartitionSpec {
     #[must_use]
     pub fn folder(&self) -> String {
         format!("{}-{}", self.topic, self.index)
+    }
+
+    /// Returns the path of the folder.
+    fn path(&self) -> PathBuf {
+        self.data_dir.as_deref().unwrap_or(Path::new(".")).join(self.folder())
     }
 }
 
@@ -54,17 +62,13 @@ impl Partition {
     ///
     /// A log that cannot be opened gives a partition that is offline. The broker serves the others.
     #[must_use]
-    pub fn open_all(
-        data_dir: &Path,
-        fsync_queue: &Arc<FsyncQueue>,
-        specs: Vec<(PartitionSpec, PartitionConfig)>,
-    ) -> Vec<Arc<Self>> {
+    pub fn open_all(fsync_queue: &Arc<FsyncQueue>, specs: Vec<(PartitionSpec, PartitionConfig)>) -> Vec<Arc<Self>> {
         let mut partitions = Vec::with_capacity(specs.len());
         let mut specs = specs.into_iter().peekable();
         while specs.peek().is_some() {
             let some = specs.by_ref().take(RECOVERED_AT_ONCE).collect();
             let mut opened = in_parallel(some, |(spec, config)| {
-                let log = open_log(&data_dir.join(spec.folder()), &spec, &config);
+                let log = open_log(&spec.path(), &spec, &config);
                 (spec, config, log)
             });
             sync_recovered(fsync_queue, opened.iter_mut().map(|(_, _, log)| log));
@@ -89,6 +93,27 @@ fn sync_recovered<'a>(fsync_queue: &FsyncQueue, opened: impl Iterator<Item = &'a
             (_, Err(error)) => *opened = Err(error),
             (Err(_), Ok(())) => {}
         }
+    }
+}
+
+impl Partition {
+    /// Makes a partition that is offline, since its data folder is not there.
+    #[must_use]
+    pub fn offline(
+        spec: PartitionSpec,
+        config: &PartitionConfig,
+        fsync_queue: &Arc<FsyncQueue>,
+        fault: ReplicaFault,
+    ) -> Arc<Self> {
+        let (topic, partition) = (Arc::clone(&spec.topic), spec.index);
+        let (reason, is_damaged) = match fault {
+            ReplicaFault::Damaged(reason) => (reason, true),
+            ReplicaFault::Offline(reason) => (reason, false),
+            ReplicaFault::Full => ("the disk is full".to_owned(), false),
+        };
+        tracing::error!(topic = &*topic, partition, "the partition is offline: {reason}");
+        let state = LogState::Offline { reason: Arc::from(reason), is_damaged };
+        Arc::new(Self::new(spec, Err(state), config, fsync_queue))
     }
 }
 
@@ -117,12 +142,7 @@ fn open_log(folder: &Path, spec: &PartitionSpec, config: &PartitionConfig) -> Op
         topic_id: Some(spec.topic_id),
     };
     let mut log = Log::open_unsynced(folder, Arc::clone(&config.log), options)?;
-    if let Assignment::Leader(view) = &spec.assignment
-        && log.latest_epoch().is_none_or(|epoch| epoch < view.leader_epoch)
-    {
-        let end = log.log_end_offset();
-        log.assign_epoch(view.leader_epoch, end);
-    }
+    spec.assignment.begin_epoch(&mut log);
     if seeded_bug::is(Bug::TruncateToHighWatermark) && matches!(spec.assignment, Assignment::Follower { .. }) {
         log.truncate_to(spec.high_watermark)?;
     }

@@ -16,6 +16,7 @@
 //! records. Consumers' fetches do not take it.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
 use std::time::Duration;
@@ -52,6 +53,7 @@ pub struct Partition {
     index: i32,
     /// The id of this broker.
     pub(crate) node_id: i32,
+    data_dir: Option<Arc<Path>>,
     pub(crate) state: Mutex<PartitionState>,
     pub(crate) published: Published,
     /// Reads the log without the lock; `None` if the log could not be opened.
@@ -70,21 +72,6 @@ pub struct Partition {
     stalls: ErrorLog,
 }
 
-/// Prevents appends to a partition until this is dropped. The partition can still be deleted.
-#[derive(Debug)]
-#[must_use = "the partition takes records again when this is dropped"]
-pub struct Frozen(Arc<Partition>);
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        let log = &mut self.0.state.lock().log;
-        *log = match std::mem::replace(log, LogState::Deleted) {
-            LogState::Frozen(log) => LogState::Online(log),
-            other => other,
-        };
-    }
-}
-
 /// The state that changes in a partition's life. Guarded by the partition's lock.
 #[derive(Debug)]
 pub(crate) struct PartitionState {
@@ -95,6 +82,8 @@ pub(crate) struct PartitionState {
     pub(crate) truncating_to: Option<i64>,
     /// Another broker may lead by now.
     pub(crate) is_suspended: bool,
+    /// The last records are copied to another data folder, so that no others may come.
+    pub(crate) is_moving: bool,
 }
 
 /// This broker's role for the partition.
@@ -173,7 +162,8 @@ pub(crate) struct Published {
     /// Whether this broker led in the epoch before, so that clients may still send to it.
     pub(crate) has_stepped_down: AtomicBool,
     pub(crate) high_watermark: AtomicI64,
-    deleted: AtomicBool,
+    /// The log was closed: the partition is deleted, or its data folder has failed.
+    pub(crate) closed: AtomicBool,
 }
 
 /// When records are synced without a request of a producer.
@@ -225,7 +215,7 @@ impl Partition {
             leader_epoch: AtomicI32::new(leader_epoch),
             has_stepped_down: AtomicBool::new(false),
             high_watermark: AtomicI64::new(role.high_watermark()),
-            deleted: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
         };
         let commit_waiters = CommitWaiters::default();
         match &role {
@@ -244,12 +234,14 @@ impl Partition {
             topic: spec.topic,
             index: spec.index,
             node_id: spec.node_id,
+            data_dir: spec.data_dir,
             state: Mutex::new(PartitionState {
                 role,
                 log,
                 uncommitted: Uncommitted::default(),
                 truncating_to: None,
                 is_suspended: false,
+                is_moving: false,
             }),
             published,
             reader,
@@ -275,6 +267,12 @@ impl Partition {
     #[must_use]
     pub fn index(&self) -> i32 {
         self.index
+    }
+
+    /// Returns the data folder that the log is in; `None` if this broker has no replica, or its folder is lost.
+    #[must_use]
+    pub fn data_dir(&self) -> Option<&Path> {
+        self.data_dir.as_deref()
     }
 
     /// Returns the epoch of the current leader.
@@ -313,32 +311,24 @@ impl Partition {
     /// # Errors
     /// The partition is offline or deleted.
     pub fn reader(&self) -> Result<&LogReader, PartitionError> {
-        if self.published.deleted.load(Ordering::Acquire) {
-            return Err(PartitionError::NotHosted);
-        }
-        self.reader.as_ref().ok_or_else(|| match &self.state.lock().log {
+        let open = self.reader.as_ref().filter(|_| !self.published.closed.load(Ordering::Acquire));
+        open.ok_or_else(|| match &self.state.lock().log {
             LogState::Offline { reason, .. } => PartitionError::Offline(Arc::clone(reason)),
             LogState::Elsewhere => PartitionError::Elsewhere,
             _ => PartitionError::NotHosted,
         })
     }
 
-    /// Returns whether the log could be opened.
+    /// Returns whether the log is open: the partition is neither offline nor deleted.
     #[must_use]
     pub fn is_online(&self) -> bool {
-        self.reader.is_some()
+        self.reader.is_some() && !self.published.closed.load(Ordering::Acquire)
     }
 
     /// Returns whether this broker has a replica of the partition, even if its log could not be opened.
     #[must_use]
     pub fn is_replica(&self) -> bool {
         self.is_online() || !matches!(self.state.lock().log, LogState::Elsewhere)
-    }
-
-    /// Returns whether the partition is neither offline nor deleted.
-    #[must_use]
-    pub fn is_served(&self) -> bool {
-        self.is_online() && !self.published.deleted.load(Ordering::Acquire)
     }
 
     /// Logs an error that the caller handled. At most one line in ten seconds for each partition: a full disk fails
@@ -580,36 +570,6 @@ impl Partition {
         now_ms - since_ms >= flush_ms
     }
 
-    /// Rejects all appends until the returned guard is dropped. No append is in progress when this returns, so the end
-    /// of the log stays where it is.
-    ///
-    /// # Errors
-    /// The partition is frozen already, offline or deleted.
-    pub fn freeze(self: &Arc<Self>) -> Result<Frozen, PartitionError> {
-        let log = &mut self.state.lock().log;
-        log.writable()?;
-        *log = match std::mem::replace(log, LogState::Deleted) {
-            LogState::Online(log) => LogState::Frozen(log),
-            other => other,
-        };
-        Ok(Frozen(Arc::clone(self)))
-    }
-
-    /// Takes the partition out of service. Returns its log, so that the caller can remove the files.
-    pub fn delete(&self) -> Option<Log> {
-        let log = std::mem::replace(&mut self.state.lock().log, LogState::Deleted);
-        self.published.deleted.store(true, Ordering::Release);
-        self.waiters.wake_all();
-        self.follower_waiters.wake_all();
-        self.sync_waiters.fail_all(&PartitionError::NotHosted);
-        self.commit_waiters.end(&PartitionError::NotHosted);
-        self.log_starts.notify_waiters();
-        match log {
-            LogState::Online(log) | LogState::Frozen(log) => Some(*log),
-            LogState::Offline { .. } | LogState::Elsewhere | LogState::Deleted => None,
-        }
-    }
-
     fn sync_target(&self) -> Result<Option<SyncTarget>, PartitionError> {
         Ok(self.state.lock().log.open()?.sync_target())
     }
@@ -621,6 +581,7 @@ impl PartitionState {
         let log = self.log.writable()?;
         match &mut self.role {
             Role::Leader(_) if self.is_suspended => Err(PartitionError::Suspended),
+            Role::Leader(_) if self.is_moving => Err(PartitionError::Frozen),
             Role::Leader(leader) => Ok((log, leader)),
             Role::Follower { leader, .. } => Err(PartitionError::NotLeader { leader: *leader }),
         }

@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use crate::replica::LeaderView;
 use crate::{
-    Acks, Assignment, FlushMode, FsyncQueue, Partition, PartitionConfig, PartitionError, PartitionSpec, WriteEnd,
+    Acks, Assignment, FlushMode, FsyncQueue, Partition, PartitionConfig, PartitionError, PartitionSpec, ReplicaFault,
+    WriteEnd,
 };
 
 fn config() -> PartitionConfig {
@@ -24,13 +25,14 @@ fn open(folder: &Path, mode: FlushMode, leader_epoch: i32) -> Arc<Partition> {
         topic_id: Uuid::from_u128(1),
         index: 0,
         node_id: 1,
+        data_dir: Some(Arc::from(folder)),
         assignment: Assignment::Leader(LeaderView::alone(1, leader_epoch)),
         high_watermark: 0,
         recovery_point: 0,
         log_start_offset: 0,
         clean_shutdown: false,
     };
-    Partition::open_all(folder, &queue, vec![(spec, config())]).remove(0)
+    Partition::open_all(&queue, vec![(spec, config())]).remove(0)
 }
 
 fn batch(records: usize) -> Vec<u8> {
@@ -170,15 +172,39 @@ fn a_log_that_cannot_be_opened_is_offline_with_the_reason() {
 }
 
 #[test]
+fn a_partition_whose_folder_has_failed_is_offline_and_ends_what_waits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let partition = open(folder.path(), FlushMode::Fsync, 0);
+    let end = append(&partition, 1);
+    assert_eq!(partition.data_dir(), Some(folder.path()));
+    partition.fail(&Arc::from("the disk is gone"));
+    assert!(!partition.is_online() && partition.is_replica());
+    assert_eq!(partition.fault(), Some(ReplicaFault::Offline("the disk is gone".to_owned())));
+    let error = partition.read(0, 1, true).expect_err("offline");
+    assert!(matches!(error, PartitionError::Offline(_)) && error.to_string().contains("the disk is gone"), "{error}");
+    let one = batch(1);
+    let one = CheckedBatch::of_own(&one).expect("a valid batch");
+    assert!(matches!(partition.append(&one, 0), Err(PartitionError::Offline(_))));
+    assert!(matches!(partition.committed(end, Acks::All).wait_blocking(), Err(PartitionError::Offline(_))));
+    // It takes no role until a restart, and can be deleted.
+    assert!(partition.assign(Assignment::Leader(LeaderView::alone(1, 1))).is_err());
+    assert!(partition.delete().is_none());
+    assert!(matches!(partition.read(0, 1, true), Err(PartitionError::NotHosted)));
+}
+
+#[test]
 fn many_partitions_are_opened_in_order_and_closed_in_parallel() {
     let folder = tempfile::tempdir().expect("a folder");
     let queue = FsyncQueue::start(FlushMode::Fsync, folder.path()).expect("threads start");
+    let data_dir: Arc<Path> = Arc::from(folder.path());
     let specs = |clean_shutdown| {
+        let data_dir = Arc::clone(&data_dir);
         let spec = move |index| PartitionSpec {
             topic: Arc::from("many"),
             topic_id: Uuid::from_u128(1),
             index,
             node_id: 1,
+            data_dir: Some(Arc::clone(&data_dir)),
             assignment: Assignment::Leader(LeaderView::alone(1, 0)),
             high_watermark: 0,
             recovery_point: i64::from(clean_shutdown),
@@ -187,13 +213,13 @@ fn many_partitions_are_opened_in_order_and_closed_in_parallel() {
         };
         (0..100).map(move |index| (spec(index), config())).collect()
     };
-    let partitions = Partition::open_all(folder.path(), &queue, specs(false));
+    let partitions = Partition::open_all(&queue, specs(false));
     assert_eq!(partitions.iter().map(|partition| partition.index()).collect::<Vec<_>>(), (0..100).collect::<Vec<_>>());
     partitions.iter().for_each(|partition| _ = append(partition, 1));
     assert!(Partition::close_all(&partitions));
     assert!(partitions.iter().all(|partition| recovery_point(partition) == 1));
     drop(partitions);
-    let partitions = Partition::open_all(folder.path(), &queue, specs(true));
+    let partitions = Partition::open_all(&queue, specs(true));
     assert!(partitions.iter().all(|partition| partition.high_watermark() == 1));
     partitions[7].delete();
     assert!(!Partition::close_all(&partitions), "a partition without a log is not closed");

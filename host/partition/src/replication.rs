@@ -45,6 +45,15 @@ impl Assignment {
     }
 
     /// Returns the state that a broker begins its role with.
+    /// Notes the epoch of a leader in its log.
+    pub(crate) fn begin_epoch(&self, log: &mut Log) {
+        if let Self::Leader(view) = self
+            && log.latest_epoch().is_none_or(|epoch| epoch < view.leader_epoch)
+        {
+            log.assign_epoch(view.leader_epoch, log.log_end_offset());
+        }
+    }
+
     pub(crate) fn role(self, node_id: i32, ends: LogEnds, log_start: i64, high_watermark: i64) -> Role {
         // A checkpoint may be older than a truncation, or than the deletion of old records.
         let high_watermark = high_watermark.clamp(log_start, ends.end);
@@ -217,7 +226,7 @@ impl Partition {
         if !seeded_bug::is(Bug::IgnoreEpoch) {
             self.check_leader(position.leader_epoch)?;
         }
-        let PartitionState { role, log, .. } = &mut *state;
+        let PartitionState { role, log, is_moving, .. } = &mut *state;
         let log = log.open()?;
         let leader = match role {
             Role::Leader(leader) => leader,
@@ -232,7 +241,7 @@ impl Partition {
         }
         let ends = LogEnds { end: position.offset, synced: fetch.synced.min(position.offset) };
         let follower = FollowerPosition { id: fetch.id, broker_epoch: fetch.broker_epoch, ends };
-        let proposal = leader.fetched(follower, fetch.eligible, monotonic_ms());
+        let proposal = leader.fetched(follower, fetch.eligible && !*is_moving, monotonic_ms());
         let has_deleted = fetch.log_start >= 0 && leader.set_log_start(fetch.id, fetch.log_start);
         let progress = self.publish(&mut state);
         let high_watermark = state.role.high_watermark();
@@ -248,7 +257,10 @@ impl Partition {
     /// Returns a proposal without the followers that lag for longer than `replica.lag.time.max.ms`.
     #[must_use]
     pub fn expire_followers(&self, lag_max_ms: u64) -> Option<InSyncProposal> {
-        match &mut self.state.lock().role {
+        let mut state = self.state.lock();
+        let PartitionState { role, is_moving, .. } = &mut *state;
+        match role {
+            _ if *is_moving => None,
             Role::Leader(leader) => leader.expire(monotonic_ms(), lag_max_ms),
             Role::Follower { .. } => None,
         }
@@ -275,9 +287,9 @@ impl Partition {
     /// The partition is offline or deleted.
     pub fn next_fetch(&self) -> Result<Option<NextFetch>, PartitionError> {
         let mut state = self.state.lock();
-        let PartitionState { role, log, .. } = &mut *state;
+        let PartitionState { role, log, is_moving, .. } = &mut *state;
         let log = log.open()?;
-        if log.has_fault() {
+        if log.has_fault() || *is_moving {
             return Ok(None);
         }
         match role {
@@ -300,9 +312,12 @@ impl Partition {
     /// The records are damaged or do not follow the log, the disk failed, or the partition is offline or deleted.
     pub fn follow(&self, response: &ReplicaResponse, records: &[u8]) -> Result<NextStep, PartitionError> {
         let mut guard = self.state.lock();
-        let PartitionState { role, log, truncating_to, .. } = &mut *guard;
+        let PartitionState { role, log, truncating_to, is_moving, .. } = &mut *guard;
         let log = log.open()?;
         let Role::Follower { state, .. } = role else { return Ok(NextStep::Ignore) };
+        if *is_moving {
+            return Ok(NextStep::Ignore);
+        }
         let step = state.responded(response, log);
         *truncating_to = match step {
             NextStep::Truncate { end } => Some(end),

@@ -33,6 +33,7 @@ fn open(folder: &Path, mode: FlushMode, node_id: i32, assignment: Assignment, hi
         topic_id: Uuid::from_u128(1),
         index: 0,
         node_id,
+        data_dir: Some(Arc::from(folder)),
         assignment,
         high_watermark,
         recovery_point: 0,
@@ -41,7 +42,7 @@ fn open(folder: &Path, mode: FlushMode, node_id: i32, assignment: Assignment, hi
     };
     let log = Arc::new(LogConfig::default());
     let config = PartitionConfig { log, flush_messages: i64::MAX, flush_ms: i64::MAX };
-    Partition::open_all(folder, &queue, vec![(spec, config)]).remove(0)
+    Partition::open_all(&queue, vec![(spec, config)]).remove(0)
 }
 
 impl Replicas {

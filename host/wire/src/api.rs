@@ -66,6 +66,7 @@ apis! {
     DescribeAcls = 29, DescribeAclsRequest;
     DescribeConfigs = 32, DescribeConfigsRequest;
     AlterConfigs = 33, AlterConfigsRequest;
+    AlterReplicaLogDirs = 34, AlterReplicaLogDirsRequest;
     DescribeLogDirs = 35, DescribeLogDirsRequest;
     CreatePartitions = 37, CreatePartitionsRequest;
     DeleteGroups = 42, DeleteGroupsRequest;

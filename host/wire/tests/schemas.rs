@@ -76,6 +76,7 @@ fn oracles() -> BTreeMap<&'static str, (Oracle, std::ops::RangeInclusive<i16>)> 
         ConsumerGroupHeartbeatRequest ConsumerGroupHeartbeatResponse
         ConsumerGroupDescribeRequest ConsumerGroupDescribeResponse
         AlterPartitionReassignmentsRequest AlterPartitionReassignmentsResponse
+        AlterReplicaLogDirsRequest AlterReplicaLogDirsResponse
         DescribeQuorumRequest DescribeQuorumResponse
         AlterPartitionRequest AlterPartitionResponse
         UpdateFeaturesRequest UpdateFeaturesResponse

@@ -62,7 +62,7 @@ pub(crate) async fn broker(folder: &Path) -> Result<RunningBroker> {
         Ok(Arc::new(library))
     };
     let flags = Flags {
-        data_dir: Some(folder.join("data")),
+        data_dirs: vec![folder.join("data")],
         listen: Some("127.0.0.1:0".parse().context("an address")?),
         advertise: None,
     };

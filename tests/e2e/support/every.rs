@@ -69,6 +69,7 @@ pub(crate) fn minimal<V: Visitor>(api: ApiKey, version: i16, topic: &Topic, visi
         | ApiKey::IncrementalAlterConfigs
         | ApiKey::DescribeCluster => minimal_admin(api, version, topic, visitor),
         ApiKey::DeleteRecords
+        | ApiKey::AlterReplicaLogDirs
         | ApiKey::DescribeLogDirs
         | ApiKey::DescribeProducers
         | ApiKey::DescribeTopicPartitions
@@ -97,6 +98,11 @@ fn minimal_partitions<V: Visitor>(api: ApiKey, version: i16, topic: &Topic, visi
             let partitions = vec![DeleteRecordsPartition { partition_index: 0, offset: 0 }];
             let topics = vec![DeleteRecordsTopic { name, partitions }];
             visitor.visit(version, DeleteRecordsRequest { topics, timeout_ms: 30_000 })
+        }
+        ApiKey::AlterReplicaLogDirs => {
+            let topics = vec![AlterReplicaLogDirTopic { name, partitions }];
+            let dirs = vec![AlterReplicaLogDir { path: "/none".into(), topics }];
+            visitor.visit(version, AlterReplicaLogDirsRequest { dirs })
         }
         ApiKey::DescribeLogDirs => {
             let topics = Some(vec![DescribableLogDirTopic { topic: name, partitions }]);

@@ -6,6 +6,7 @@ pub(crate) mod console;
 mod edge;
 mod failover;
 mod kill;
+mod log_dirs;
 mod performance;
 mod replicas;
 mod roles;
@@ -27,11 +28,13 @@ const KAFKA_42_CLASSPATH: &str = "MILLSTREAM_KAFKA_42_CLASSPATH";
 type Test = fn(&Tools);
 
 /// The tests that run with both releases.
-const TOOLS: [(&str, Test); 5] = [
+const TOOLS: [(&str, Test); 7] = [
     ("console::round_trip", console::round_trip),
     ("console::group_rebalances", console::group_rebalances),
     ("admin::topics", admin::topics),
     ("admin::configs", admin::configs),
+    ("log_dirs::one_node", log_dirs::one_node),
+    ("log_dirs::three_nodes", log_dirs::three_nodes),
     ("performance::dump_log_segments", performance::dump_log_segments),
 ];
 

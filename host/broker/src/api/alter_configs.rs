@@ -13,7 +13,8 @@ use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::error::ApiError;
 use crate::security::{AclOperation, Permission, ResourceType};
-use millstream_metadata::controller::{ConfigChange, Request};
+use millstream_metadata::CORDONED_LOG_DIRS;
+use millstream_metadata::controller::{ConfigChange, ConfigEdit, ConfigOperation, Request};
 
 pub(super) struct AlterConfigs;
 
@@ -62,11 +63,39 @@ pub(super) fn request(resource_type: i8, name: &str, change: ConfigChange) -> Re
     }
 }
 
+/// Checks the folders that a change of a broker cordons. Only the broker itself knows its folders.
+pub(super) fn check_cordons(broker: &Broker, request: &Request) -> Result<(), ApiError> {
+    let Request::AlterBroker { broker: id, change } = request else { return Ok(()) };
+    let values: Vec<&String> = match change {
+        ConfigChange::Replace(configs) => configs.get(CORDONED_LOG_DIRS).into_iter().collect(),
+        ConfigChange::Edit(edits) => edits.iter().filter_map(cordoned_by).collect(),
+    };
+    for folders in values.into_iter().filter(|folders| !folders.is_empty() && folders.trim() != "*") {
+        if *id != Some(broker.config.node_id) {
+            let id = id.map_or("each broker".to_owned(), |id| format!("broker {id}"));
+            let message = format!("{CORDONED_LOG_DIRS} names folders, which only {id} knows: send the request there.");
+            return Err(ApiError::new(ErrorCode::INVALID_REQUEST, message));
+        }
+        broker.config.check_cordoned_folders(folders)?;
+    }
+    Ok(())
+}
+
+fn cordoned_by(edit: &ConfigEdit) -> Option<&String> {
+    match &edit.operation {
+        ConfigOperation::Set(folders) | ConfigOperation::Append(folders) if edit.name == CORDONED_LOG_DIRS => {
+            Some(folders)
+        }
+        _ => None,
+    }
+}
+
 async fn replace(broker: &Arc<Broker>, resource: &AlterConfigsResource, validate_only: bool) -> Result<(), ApiError> {
     // A missing value asks for the default, which is also what a config that is not named gets.
     let set =
         resource.configs.iter().filter_map(|config| Some((config.name.as_str(), config.value.as_ref()?.as_str())));
     let configs = set.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let request = request(resource.resource_type, &resource.resource_name, ConfigChange::Replace(configs))?;
+    check_cordons(broker, &request)?;
     broker.controller.submit_one(request, validate_only).await.map(drop)
 }

@@ -70,7 +70,7 @@ fn delete(broker: &Broker, topics: Vec<(Str, Vec<DeleteRecordsPartition>)>) -> V
     if !results.iter().flat_map(|topic| &topic.partitions).any(|found| found.error_code.is_ok()) {
         return results;
     }
-    if let Err(error) = partition_dirs::write_log_starts(&broker.data_dir, &broker.topics.load()) {
+    if let Err(error) = partition_dirs::write_log_starts(&broker.dirs, &broker.topics.load()) {
         tracing::error!("cannot write the log start offsets: {error}");
         for found in results.iter_mut().flat_map(|topic| &mut topic.partitions).filter(deleted) {
             (found.error_code, found.low_watermark) = (ErrorCode::KAFKA_STORAGE_ERROR, NO_LOW_WATERMARK);

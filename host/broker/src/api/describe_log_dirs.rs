@@ -1,4 +1,4 @@
-//! DescribeLogDirs: the data folder, its volume, and the sizes of the partitions in it.
+//! DescribeLogDirs: the data folders, their volumes, and the sizes of the partitions in them.
 
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -14,6 +14,7 @@ use millstream_wire::{ErrorCode, Str};
 use super::handler::{Handler, RequestContext};
 use crate::blocking::blocking;
 use crate::broker::Broker;
+use crate::log_dirs::LogDir;
 use crate::security::{AclOperation, Permission, ResourceType};
 use crate::topics::Topic;
 
@@ -32,35 +33,42 @@ impl Handler for DescribeLogDirs {
         _: &RequestContext,
         request: DescribeLogDirsRequest,
     ) -> DescribeLogDirsResponse {
-        let folder = broker.data_dir.clone();
-        let (log_dir, total_bytes, usable_bytes) = blocking(move || {
-            let path = std::path::absolute(&folder).unwrap_or_else(|_| folder.clone());
-            let (total, usable) = volume(&folder);
-            (Str::from(path.to_string_lossy().as_ref()), total, usable)
-        })
-        .await
-        .unwrap_or((Str::EMPTY, UNKNOWN, UNKNOWN));
-        let result = DescribeLogDirsResult {
-            error_code: if log_dir.is_empty() { ErrorCode::KAFKA_STORAGE_ERROR } else { ErrorCode::NONE },
-            log_dir,
-            topics: topics(broker, request.topics.as_deref()),
-            total_bytes,
-            usable_bytes,
-            is_cordoned: broker.metadata.image().is_cordoned(broker.config.node_id),
-        };
-        DescribeLogDirsResponse { results: vec![result], ..Default::default() }
+        let asked = request.topics.as_deref();
+        let cordoned = broker.config.cordoned_log_dirs(&broker.metadata.image());
+        let mut results = Vec::new();
+        for (dir, (total_bytes, usable_bytes)) in broker.dirs.iter().zip(volumes(broker).await) {
+            let is_online = dir.is_online();
+            results.push(DescribeLogDirsResult {
+                error_code: if is_online { ErrorCode::NONE } else { ErrorCode::KAFKA_STORAGE_ERROR },
+                log_dir: Str::from(dir.absolute().to_string_lossy().as_ref()),
+                topics: if is_online { topics(broker, dir, asked) } else { Vec::new() },
+                total_bytes,
+                usable_bytes,
+                is_cordoned: dir.is_named_in(&cordoned),
+            });
+        }
+        DescribeLogDirsResponse { results, ..Default::default() }
     }
 }
 
-/// Describes the requested partitions that this broker has a replica of.
-fn topics(broker: &Broker, asked: Option<&[DescribableLogDirTopic]>) -> Vec<DescribeLogDirsTopic> {
+/// Returns the total and the usable bytes of the volume of each data folder.
+async fn volumes(broker: &Arc<Broker>) -> Vec<(i64, i64)> {
+    let (dirs, count) = (Arc::clone(&broker.dirs), broker.dirs.iter().count());
+    let of_dir = |dir: &Arc<LogDir>| if dir.is_online() { volume(dir.path()) } else { (UNKNOWN, UNKNOWN) };
+    let volumes = blocking(move || dirs.iter().map(of_dir).collect()).await;
+    volumes.unwrap_or_else(|_| vec![(UNKNOWN, UNKNOWN); count])
+}
+
+/// Describes the requested partitions that are in a data folder of this broker.
+fn topics(broker: &Broker, dir: &LogDir, asked: Option<&[DescribableLogDirTopic]>) -> Vec<DescribeLogDirsTopic> {
     let table = broker.topics.load();
     let described = |topic: &Topic, wanted: &dyn Fn(i32) -> bool| DescribeLogDirsTopic {
         name: topic.name.clone(),
         partitions: topic
             .own_partitions()
             .iter()
-            .filter(|partition| wanted(partition.index()) && broker.has_replica(partition))
+            .filter(|partition| partition.data_dir() == Some(dir.path()) && wanted(partition.index()))
+            .filter(|partition| broker.has_replica(partition))
             .filter_map(|partition| describe(partition))
             .collect(),
     };
@@ -73,7 +81,27 @@ fn topics(broker: &Broker, asked: Option<&[DescribableLogDirTopic]>) -> Vec<Desc
             })
             .collect(),
     };
-    found.into_iter().filter(|topic| !topic.partitions.is_empty()).collect()
+    let mut found: Vec<_> = found.into_iter().filter(|topic| !topic.partitions.is_empty()).collect();
+    for ((id, index), copy) in broker.controller.moves().to(dir.path()) {
+        let Some(topic) = table.by_id(id) else { continue };
+        let is_asked = |asked: &DescribableLogDirTopic| asked.topic == topic.name && asked.partitions.contains(&index);
+        if asked.is_some_and(|asked| !asked.iter().any(is_asked)) {
+            continue;
+        }
+        let (end, size) = copy.progress();
+        let log_end = topic.partition(index).and_then(|partition| partition.log_end_offset().ok()).unwrap_or(end);
+        let future = DescribeLogDirsPartition {
+            partition_index: index,
+            partition_size: i64::try_from(size).unwrap_or(i64::MAX),
+            offset_lag: (log_end - end).max(0),
+            is_future_key: true,
+        };
+        match found.iter_mut().find(|described| described.name == topic.name) {
+            Some(described) => described.partitions.push(future),
+            None => found.push(DescribeLogDirsTopic { name: topic.name.clone(), partitions: vec![future] }),
+        }
+    }
+    found
 }
 
 /// Describes a partition; `None` if its log could not be opened.

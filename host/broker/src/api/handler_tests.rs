@@ -27,7 +27,7 @@ pub(super) type NewTopic<'a> = (&'a str, i32, &'a [(&'a str, &'a str)]);
 pub(super) struct Fixture {
     pub(super) broker: Arc<Broker>,
     connection: Arc<ConnectionInfo>,
-    _data: (DataDir, TempDir),
+    _data: (Vec<DataDir>, TempDir),
 }
 
 impl Fixture {
@@ -49,13 +49,14 @@ impl Fixture {
         drop(metadata);
         let data_dir = DataDir::open(folder.path(), None, 0).expect("an empty folder");
         let mut raw = RawConfig::default();
+        raw.set_pair(&format!("log.dirs={}", folder.path().display())).expect("a config");
         configs.iter().for_each(|pair| raw.set_pair(pair).expect("a config"));
         let opened = open(raw.check().expect("valid configs"), plugins, data_dir, vec![None]);
-        let Opened { broker, data_dir, .. } = opened.expect("a broker");
+        let Opened { broker, data_dirs, .. } = opened.expect("a broker");
         let address = "127.0.0.1:9092".parse().expect("an address");
         let metrics = request_metrics();
         let connection = Arc::new(ConnectionInfo { id: 1, peer: address, local: address, listener: 0, metrics });
-        Self { broker, connection, _data: (data_dir, folder) }
+        Self { broker, connection, _data: (data_dirs, folder) }
     }
 
     pub(super) fn context(&self, api: ApiKey, version: i16) -> RequestContext {

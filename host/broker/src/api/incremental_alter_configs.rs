@@ -10,7 +10,7 @@ use millstream_wire::messages::{
     IncrementalAlterableConfig,
 };
 
-use super::alter_configs::{request, resource_response};
+use super::alter_configs::{check_cordons, request, resource_response};
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::error::ApiError;
@@ -58,6 +58,7 @@ async fn change(
     }
     let edits = configs.iter().map(edit).collect::<Result<_, _>>()?;
     let request = request(resource.resource_type, &resource.resource_name, ConfigChange::Edit(edits))?;
+    check_cordons(broker, &request)?;
     broker.controller.submit_one(request, validate_only).await.map(drop)
 }
 

@@ -8,6 +8,7 @@
 mod add_raft_voter;
 mod alter_configs;
 mod alter_partition_reassignments;
+mod alter_replica_log_dirs;
 mod api_versions;
 #[cfg(test)]
 mod cluster_tests;
@@ -119,6 +120,7 @@ handlers! {
     one_stage describe_acls::DescribeAcls,
     one_stage describe_configs::DescribeConfigs,
     one_stage alter_configs::AlterConfigs,
+    one_stage alter_replica_log_dirs::AlterReplicaLogDirs,
     one_stage describe_log_dirs::DescribeLogDirs,
     one_stage create_partitions::CreatePartitions,
     one_stage delete_groups::DeleteGroups,

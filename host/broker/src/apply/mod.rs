@@ -4,6 +4,7 @@
 //! committed change, and cannot fail as a whole: a partition that cannot be opened is offline, and the rest is served.
 //! A start applies the whole image in the same way; see [`open_all`].
 
+mod moves;
 mod prepare;
 mod topics;
 
@@ -17,20 +18,25 @@ use millstream_partition::{FsyncQueue, ReplicaFault};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+pub(crate) use moves::{finish_move, take_over};
 pub(crate) use prepare::{Prepared, prepare, prepare_committed, prepare_stages};
 pub(crate) use topics::restart_stages;
 
 use crate::config::BrokerConfig;
 use crate::edge::view::link;
 use crate::edge::{Edge, ServedTopics};
+use crate::log_dirs::{LogDir, LogDirs};
 use crate::partition_dirs::{self, Checkpoints};
+use crate::placement::Placement;
+use crate::topics::Topic;
 use millstream_metadata::{MetadataDelta, MetadataImage, NO_LEADER, PartitionImage};
 
 /// The parts of this node that a change affects.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) config: Arc<BrokerConfig>,
-    pub(crate) data_dir: PathBuf,
+    pub(crate) dirs: Arc<LogDirs>,
+    pub(crate) placement: Placement,
     pub(crate) topics: Arc<ArcSwap<ServedTopics>>,
     pub(crate) fsync_queue: Arc<FsyncQueue>,
     pub(crate) groups: Arc<GroupCoordinator>,
@@ -54,7 +60,7 @@ pub(crate) fn apply(node: &Node, delta: &MetadataDelta, mut prepared: Prepared) 
     node.roles.send_modify(|changes| *changes += 1);
     node.groups.roles_changed();
     for emptied in &prepared.views {
-        let folders = partition_dirs::set_aside(&node.data_dir, emptied.topic());
+        let folders = set_aside(node, emptied.topic());
         partition_dirs::remove_later(folders, Duration::ZERO);
     }
 }
@@ -69,30 +75,35 @@ pub(crate) fn open_all(node: &Node, image: &MetadataImage, checkpoints: &Checkpo
     node.topics.store(Arc::new(table));
 }
 
-/// Copies a replica again that is damaged, from the leader that the image names. Returns where the damaged log is now;
-/// `None` if the replica is not damaged, or if no other one is known to hold its records. Blocks for the disk.
+/// What became of a damaged replica.
+#[derive(Debug)]
+pub(crate) enum Repair {
+    /// It is not damaged any more, or no other replica is known to hold its records.
+    Nothing,
+    /// It is copied again. The damaged log is in this folder, unless its data folder is gone.
+    Copying(Option<PathBuf>),
+}
+
+/// Copies a replica again that is damaged, from the leader that the image names. Blocks for the disk.
 ///
 /// # Errors
 /// The disk fails.
-pub(crate) fn copy_again(
-    node: &Node,
-    image: &MetadataImage,
-    topic: Uuid,
-    index: usize,
-) -> std::io::Result<Option<PathBuf>> {
+pub(crate) fn copy_again(node: &Node, image: &MetadataImage, topic: Uuid, index: usize) -> std::io::Result<Repair> {
     let mut table = ServedTopics::clone(&node.topics.load());
-    let Some(stored) = image.topic_by_id(topic) else { return Ok(None) };
-    let (Some(partition), Some(open)) = (stored.partitions.get(index), table.by_id(topic)) else { return Ok(None) };
+    let Some(stored) = image.topic_by_id(topic) else { return Ok(Repair::Nothing) };
+    let (Some(partition), Some(open)) = (stored.partitions.get(index), table.by_id(topic)) else {
+        return Ok(Repair::Nothing);
+    };
     let fault = open.partitions.get(index).and_then(|open| open.fault());
     if !matches!(fault, Some(ReplicaFault::Damaged(_))) || !is_held_elsewhere(partition, node.config.node_id) {
-        return Ok(None);
+        return Ok(Repair::Nothing);
     }
-    let set_aside = topics::copy_again(node, &mut table, stored, index)?;
+    let repair = topics::copy_again(node, &mut table, stored, index)?;
     link::link(&mut table);
     node.topics.store(Arc::new(table));
     node.roles.send_modify(|changes| *changes += 1);
     node.groups.roles_changed();
-    Ok(set_aside)
+    Ok(repair)
 }
 
 /// Returns whether another broker leads, and a replica on this one is not needed to keep any committed record.
@@ -101,13 +112,32 @@ fn is_held_elsewhere(partition: &PartitionImage, id: i32) -> bool {
     !leads && !partition.isr.contains(&id) && !partition.elr.contains(&id)
 }
 
+/// Takes a data folder that has failed out of service, with its partitions. The caller holds the lock of changes.
+pub(crate) fn fail_folder(node: &Node, dir: &LogDir, reason: &str) {
+    if !node.dirs.fail(dir, reason) {
+        return;
+    }
+    let Some(reason) = dir.failure() else { return };
+    let topics = node.topics.load();
+    let here = topics.iter().flat_map(|topic| topic.own_partitions()).filter(|one| one.data_dir() == Some(dir.path()));
+    here.for_each(|partition| partition.fail(reason));
+    node.roles.send_modify(|changes| *changes += 1);
+    node.groups.roles_changed();
+}
+
+/// Takes the partitions of a topic out of service and renames their folders. Returns the new names.
+fn set_aside(node: &Node, topic: &Topic) -> Vec<PathBuf> {
+    topic.own_partitions().iter().for_each(|partition| node.placement.forget(partition.topic(), partition.index()));
+    partition_dirs::set_aside(topic)
+}
+
 /// Takes deleted topics out of service. Their files are removed after `file.delete.delay.ms`, so that running fetches
 /// can end.
 fn delete(node: &Node, table: &mut ServedTopics, delta: &MetadataDelta) {
     let deleted: Vec<_> = delta.deleted.iter().filter_map(|topic| table.remove(topic.id)).collect();
     node.topics.store(Arc::new(table.clone()));
     for topic in deleted {
-        let folders = partition_dirs::set_aside(&node.data_dir, &topic);
+        let folders = set_aside(node, &topic);
         node.groups.topic_deleted(&topic.name);
         let delay = u64::try_from(topic.config.file_delete_delay_ms).unwrap_or(0);
         partition_dirs::remove_later(folders, Duration::from_millis(delay));

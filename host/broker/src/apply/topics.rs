@@ -1,14 +1,15 @@
 //! Opening and updating topics in the table.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_log::Offsets;
 use millstream_partition::replica::LeaderView;
 use millstream_partition::{Assignment, Partition, PartitionConfig, PartitionSpec};
 use millstream_wire::{ErrorCode, Str};
 
-use super::{Node, Prepared};
+use super::{Node, Prepared, Repair};
 use crate::config::TopicConfig;
 use crate::edge::plugins;
 use crate::edge::topic_stages::{TopicStages, attach};
@@ -16,6 +17,7 @@ use crate::edge::view::link::{self, View};
 use crate::edge::{EdgeTopic, ServedTopics, TopicDecoders};
 use crate::error::ApiError;
 use crate::partition_dirs::{self, Checkpoints};
+use crate::placement::{Place, Wanted};
 use crate::topics::Topic;
 use millstream_metadata::{MetadataImage, TopicImage};
 use uuid::Uuid;
@@ -38,14 +40,14 @@ pub(super) fn open(
         specs.extend((0..own).map(|index| {
             let assignment = assignment(node, topic, index, &config);
             Opening {
-                spec: spec(node, topic, index, assignment, checkpoints),
+                spec: spec(node, topic, index, assignment),
                 config: partition_config.clone(),
                 is_replica: is_replica(node, topic, index),
             }
         }));
         opening.push((topic, config, view, own));
     }
-    let opened = open_partitions(node, specs);
+    let opened = open_partitions(node, specs, checkpoints);
     // The stages of the other topics may use the plug-ins that this topic stores.
     if let Some(stored) = opened.iter().find(|partition| partition.topic() == plugins::TOPIC) {
         node.edge.plugins.open(stored);
@@ -80,7 +82,6 @@ pub(super) fn update(node: &Node, table: &mut ServedTopics, stored: &TopicImage,
 }
 
 /// Replaces a damaged replica by an empty one, which copies the records of its leader. The damaged log is set aside.
-/// Returns where.
 ///
 /// # Errors
 /// The disk fails.
@@ -89,21 +90,47 @@ pub(super) fn copy_again(
     table: &mut ServedTopics,
     stored: &TopicImage,
     index: usize,
-) -> std::io::Result<Option<PathBuf>> {
-    let Some(old) = table.by_id(stored.id).cloned() else { return Ok(None) };
-    let Some(damaged) = old.partitions.get(index) else { return Ok(None) };
-    let set_aside = partition_dirs::set_aside_damaged(&node.data_dir, damaged, table)?;
+) -> std::io::Result<Repair> {
+    let Some(old) = table.by_id(stored.id).cloned() else { return Ok(Repair::Nothing) };
+    let Some(damaged) = old.partitions.get(index) else { return Ok(Repair::Nothing) };
+    let set_aside = partition_dirs::set_aside_damaged(&node.dirs, damaged, table)?;
+    if damaged.data_dir().is_none() {
+        node.placement.forget(damaged.topic(), damaged.index());
+    }
+    let (spec, config) = (spec_of(node, stored, index), partition_config_of(node, stored));
+    let opening = Opening { spec, config, is_replica: true };
+    if let Some(copy) = open_partitions(node, vec![opening], &Checkpoints::default()).pop() {
+        replace_partition(node, table, stored, index, copy);
+    }
+    Ok(Repair::Copying(set_aside))
+}
+
+/// Puts another partition in the place of one of a topic.
+pub(super) fn replace_partition(
+    node: &Node,
+    table: &mut ServedTopics,
+    stored: &TopicImage,
+    index: usize,
+    partition: Arc<Partition>,
+) {
+    let Some(old) = table.by_id(stored.id).cloned() else { return };
     let config = stored_config(node, stored);
-    let assignment = assignment(node, stored, index, &config);
-    let spec = spec(node, stored, index, assignment, &Checkpoints::default());
-    let opening = Opening { spec, config: node.config.partition_config(&config), is_replica: true };
     let mut partitions = old.partitions.clone();
-    partitions.splice(index..=index, open_partitions(node, vec![opening]));
+    partitions.splice(index..=index, [partition]);
     let (name, stages) = (old.name.clone(), old.edge.stages.clone());
     let decoders = TopicDecoders::new(&stored.decoders);
     let edge = EdgeTopic::new(&name, &config, stages, decoders, None, &partitions, Some(&old.edge));
     table.insert(Topic { name, id: stored.id, config, partitions, shared_from: None }, edge);
-    Ok(Some(set_aside))
+}
+
+/// Returns what the metadata says of a partition.
+pub(super) fn spec_of(node: &Node, topic: &TopicImage, index: usize) -> PartitionSpec {
+    spec(node, topic, index, assignment(node, topic, index, &stored_config(node, topic)))
+}
+
+/// Returns the configs of a topic that its partitions use.
+pub(super) fn partition_config_of(node: &Node, topic: &TopicImage) -> PartitionConfig {
+    node.config.partition_config(&stored_config(node, topic))
 }
 
 /// Returns the partitions of a topic with its new configs: the open ones and the added ones.
@@ -125,11 +152,11 @@ fn grown(node: &Node, old: &Topic, stored: &TopicImage, config: &TopicConfig) ->
                 remove_replica(node, old, partition);
             }
         }
-        let spec = spec(node, stored, index, assignment, &Checkpoints::default());
+        let spec = spec(node, stored, index, assignment);
         opening.push(Opening { spec, config: partition_config.clone(), is_replica });
         places.push(index);
     }
-    for (index, opened) in places.into_iter().zip(open_partitions(node, opening)) {
+    for (index, opened) in places.into_iter().zip(open_partitions(node, opening, &Checkpoints::default())) {
         match partitions.get_mut(index) {
             Some(partition) => *partition = opened,
             None => partitions.push(opened),
@@ -140,7 +167,8 @@ fn grown(node: &Node, old: &Topic, stored: &TopicImage, config: &TopicConfig) ->
 
 /// Takes a replica out of service that the metadata now has on other brokers only.
 fn remove_replica(node: &Node, topic: &Topic, partition: &Arc<Partition>) {
-    let folders = partition_dirs::set_aside_partitions(&node.data_dir, std::slice::from_ref(partition));
+    node.placement.forget(partition.topic(), partition.index());
+    let folders = partition_dirs::set_aside_partitions(std::slice::from_ref(partition));
     let delay = u64::try_from(topic.config.file_delete_delay_ms).unwrap_or(0);
     partition_dirs::remove_later(folders, Duration::from_millis(delay));
 }
@@ -153,44 +181,58 @@ struct Opening {
 }
 
 /// Returns the partitions in the order of `opening`. Only those with a replica on this broker have a log.
-fn open_partitions(node: &Node, opening: Vec<Opening>) -> Vec<Arc<Partition>> {
+fn open_partitions(node: &Node, opening: Vec<Opening>, checkpoints: &Checkpoints) -> Vec<Arc<Partition>> {
+    let cordoned = node.config.cordoned_log_dirs(&node.edge.metadata.image());
+    let wanted =
+        |one: &Opening| Wanted { key: (one.spec.topic.to_string(), one.spec.index), topic_id: one.spec.topic_id };
+    let replicas: Vec<Wanted> = opening.iter().filter(|one| one.is_replica).map(wanted).collect();
+    let mut placed = node.placement.place(&replicas, |dir| dir.is_named_in(&cordoned)).into_iter();
     let (mut here, mut places) = (Vec::new(), Vec::with_capacity(opening.len()));
-    for Opening { spec, config, is_replica } in opening {
-        places.push(match is_replica {
-            true => None,
-            false => Some(Partition::elsewhere(spec.clone(), &config, &node.fsync_queue)),
+    for Opening { mut spec, config, is_replica } in opening {
+        places.push(match is_replica.then(|| placed.next()).flatten() {
+            None => Some(Partition::elsewhere(spec, &config, &node.fsync_queue)),
+            Some(Place::Nowhere(fault)) => Some(Partition::offline(spec, &config, &node.fsync_queue, fault)),
+            Some(Place::In(data_dir)) => {
+                continue_from(&mut spec, &data_dir, checkpoints);
+                spec.data_dir = Some(data_dir);
+                here.push((spec, config));
+                None
+            }
         });
-        if is_replica {
-            here.push((spec, config));
-        }
     }
-    let mut opened = Partition::open_all(&node.data_dir, &node.fsync_queue, here).into_iter();
+    let mut opened = Partition::open_all(&node.fsync_queue, here).into_iter();
     places.into_iter().filter_map(|elsewhere| elsewhere.or_else(|| opened.next())).collect()
+}
+
+/// Notes what the checkpoints of a data folder say about a partition in it.
+fn continue_from(spec: &mut PartitionSpec, data_dir: &Path, checkpoints: &Checkpoints) {
+    let Some(checkpoints) = checkpoints.of(data_dir) else { return };
+    let key = (spec.topic.to_string(), spec.index);
+    let offset = |offsets: &Offsets| offsets.get(&key).copied().unwrap_or(0);
+    spec.high_watermark = offset(&checkpoints.high_watermarks);
+    spec.recovery_point = offset(&checkpoints.recovery_points);
+    spec.log_start_offset = offset(&checkpoints.log_starts);
+    spec.clean_shutdown = checkpoints.clean_shutdown;
 }
 
 fn is_replica(node: &Node, topic: &TopicImage, index: usize) -> bool {
     topic.partitions[index].replicas.contains(&node.config.node_id)
 }
 
-fn spec(
-    node: &Node,
-    topic: &TopicImage,
-    index: usize,
-    assignment: Assignment,
-    checkpoints: &Checkpoints,
-) -> PartitionSpec {
-    // A name and an index of 10,000 partitions at most: the index fits.
-    let key = (topic.name.clone(), index as i32);
+/// Returns what is known of a partition without its data folder.
+fn spec(node: &Node, topic: &TopicImage, index: usize, assignment: Assignment) -> PartitionSpec {
     PartitionSpec {
         topic: Arc::from(topic.name.as_str()),
         topic_id: topic.id,
-        index: key.1,
+        // There are 10,000 partitions at most.
+        index: index as i32,
         node_id: node.config.node_id,
+        data_dir: None,
         assignment,
-        high_watermark: checkpoints.high_watermarks.get(&key).copied().unwrap_or(0),
-        recovery_point: checkpoints.recovery_points.get(&key).copied().unwrap_or(0),
-        log_start_offset: checkpoints.log_starts.get(&key).copied().unwrap_or(0),
-        clean_shutdown: checkpoints.clean_shutdown,
+        high_watermark: 0,
+        recovery_point: 0,
+        log_start_offset: 0,
+        clean_shutdown: false,
     }
 }
 

@@ -53,9 +53,9 @@ CONTROLLER_QUORUM_BOOTSTRAP_SERVERS "controller.quorum.bootstrap.servers" List =
 CONTROLLER_QUORUM_VOTERS "controller.quorum.voters" List = "", Any, Acts,
     "The same as controller.quorum.bootstrap.servers, each with its node id: `1@host:9093`. It is read at a node's \
     first start; later the quorum itself keeps its voters.";
-CORDONED_LOG_DIRS "cordoned.log.dirs" List = "", ListOf(&["*"]), Acts,
-    "With `*` this broker gets no new replicas (KIP-1066). It can be set only while the broker runs. \
-    `millstream cluster drain` sets it.";
+CORDONED_LOG_DIRS "cordoned.log.dirs" List = "", Any, Acts,
+    "The data folders that get no new partitions (KIP-1066), as log.dirs names them. With `*` this broker gets no new \
+    replicas; it can be set only while the broker runs, and `millstream cluster drain` sets it.";
 DEFAULT_REPLICATION_FACTOR "default.replication.factor" Int = "1", AtLeast(1), Acts,
     "The replication factor of topics that are created without one. Topics that are created on demand get at most one \
     replica for each broker.";
@@ -107,7 +107,8 @@ LOG_CLEANUP_POLICY "log.cleanup.policy" List = "delete", ListOf(&["compact", "de
 LOG_DIR "log.dir" List = "millstream-data", Any, Acts,
     "The data folder. log.dirs takes precedence over it, and the flag --data-dir over both.";
 LOG_DIRS "log.dirs" List = null, Any, Acts,
-    "The data folder. Only one folder is supported.";
+    "The data folders, one for each disk. A new partition is created in the folder with the fewest partitions. A \
+    folder that fails takes only its partitions out of service.";
 LOG_FLUSH_INTERVAL_MESSAGES "log.flush.interval.messages" Long = "9223372036854775807", AtLeast(1), Acts,
     "The default of the topic config flush.messages.";
 LOG_FLUSH_INTERVAL_MS "log.flush.interval.ms" Long = null, AtLeast(0), Acts,
@@ -163,6 +164,8 @@ MAX_DECOMPRESSED_MESSAGE_BYTES "max.decompressed.message.bytes" Int = "214748363
     "The default of the topic config of the same name.";
 MAX_INCREMENTAL_FETCH_SESSION_CACHE_SLOTS "max.incremental.fetch.session.cache.slots" Int = "1000", AtLeast(0), Acts,
     "The maximum number of fetch sessions. A client without one names all its partitions in each fetch.";
+METADATA_LOG_DIR "metadata.log.dir" String = null, Any, Acts,
+    "The data folder of the metadata and of the quorum. Without it, it is the first one of log.dirs.";
 MESSAGE_MAX_BYTES "message.max.bytes" Int = "1048588", AtLeast(0), Acts,
     "The default of the topic config max.message.bytes.";
 MIN_INSYNC_REPLICAS "min.insync.replicas" Int = "1", AtLeast(1), Acts,

@@ -133,7 +133,6 @@ Jvm "log.local.retention.ms" Long = "-2", AtLeast(-2);
 Jvm "max.connection.creation.rate" Int = "2147483647", AtLeast(0);
 Jvm "max.connections.per.ip.overrides" String = "", Any;
 Jvm "max.request.partition.size.limit" Int = "2000", AtLeast(1);
-Quorum "metadata.log.dir" String = null, Any;
 Quorum "metadata.log.max.record.bytes.between.snapshots" Long = "20971520", AtLeast(1);
 Quorum "metadata.log.max.snapshot.interval.ms" Long = "3600000", AtLeast(0);
 Quorum "metadata.log.segment.bytes" Int = "1073741824", AtLeast(8388608);

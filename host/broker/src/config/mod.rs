@@ -9,6 +9,7 @@ mod dynamic;
 mod inert_keys;
 mod key;
 mod listeners;
+mod log_dirs;
 mod properties;
 mod replica_fetch;
 mod tables;
@@ -28,7 +29,6 @@ pub(crate) use dynamic::{FOLLOWER_RATE, LEADER_RATE, check_dynamic, check_dynami
 pub(crate) use key::Key;
 pub use listeners::{HostPort, ListenerConfig};
 use millstream_coordinator::group::GroupConfig;
-use millstream_metadata::CORDONED_LOG_DIRS;
 pub(crate) use replica_fetch::ReplicaFetchConfig;
 pub(crate) use tables::{PLUGIN_STATS, REJECTED_PRODUCERS, all_broker_keys, all_topic_keys, broker_key, topic_key};
 pub(crate) use topic::{
@@ -152,8 +152,10 @@ pub struct BrokerConfig {
     pub(crate) inter_broker_listener: Option<usize>,
     /// `None` for a node that is alone.
     pub(crate) cluster: Option<ClusterConfig>,
-    /// The data folder.
-    pub data_dir: PathBuf,
+    /// The data folders for partitions; never empty.
+    pub log_dirs: Vec<PathBuf>,
+    /// The data folder of the metadata.
+    pub metadata_dir: PathBuf,
     /// What acks=all waits for.
     pub flush_mode: FlushMode,
     pub(crate) auto_create_topics: bool,
@@ -188,7 +190,7 @@ pub struct BrokerConfig {
 #[derive(Debug, Clone, Default)]
 pub struct Flags {
     /// `--data-dir`
-    pub data_dir: Option<PathBuf>,
+    pub data_dirs: Vec<PathBuf>,
     /// `--listen`
     pub listen: Option<HostPort>,
     /// `--advertise`
@@ -197,26 +199,20 @@ pub struct Flags {
 
 impl BrokerConfig {
     fn new(values: BTreeMap<&'static str, String>) -> Result<Self, ConfigError> {
-        // The controller, which acts on it, does not read the files of other nodes.
-        if values.get(CORDONED_LOG_DIRS).is_some_and(|folders| !folders.trim().is_empty()) {
-            let message = format!(
-                "{CORDONED_LOG_DIRS} can be set only while the broker runs: start it, and run `millstream cluster \
-                 drain`"
-            );
-            return Err(ConfigError(message));
-        }
         let read = Reader { values: &values };
         let group = read.group()?;
         let mut listeners = listeners::from_values(&read, cluster::is_configured(&read))?;
         let cluster = cluster::from_values(&read, &mut listeners)?;
         let inter_broker_listener = listeners::inter_broker(&read, &listeners)?;
+        let log_dirs = log_dirs::from_values(&read)?;
         Ok(Self {
             node_id: read.node_id()?,
             rack: read.get(keys::BROKER_RACK).map(str::to_owned),
             inter_broker_listener: inter_broker_listener.or(cluster.as_ref().map(|cluster| cluster.listener)),
             cluster,
             listeners,
-            data_dir: read.data_dir()?,
+            metadata_dir: log_dirs::metadata(&values, &log_dirs),
+            log_dirs,
             flush_mode: match read.get(keys::FLUSH_MODE) {
                 "page-cache" => FlushMode::PageCache,
                 _ => FlushMode::Fsync,
@@ -259,10 +255,10 @@ impl BrokerConfig {
     /// # Errors
     /// A flag for "the" listener is used while several are configured.
     pub fn with_flags(mut self, flags: Flags) -> Result<Self, ConfigError> {
-        if let Some(folder) = flags.data_dir {
-            self.values.insert("log.dirs", folder.display().to_string());
-            self.data_dir = folder;
+        if !flags.data_dirs.is_empty() {
+            self.set_log_dirs(flags.data_dirs);
         }
+        self.check_cordoned()?;
         let nodes = self.cluster.as_ref().map(|cluster| cluster.listener);
         let clients = self.listeners.len() - usize::from(nodes.is_some());
         if (flags.listen.is_some() || flags.advertise.is_some()) && (clients > 1 || nodes == Some(0)) {
@@ -364,17 +360,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn data_dir(&self) -> Result<PathBuf, ConfigError> {
-        let folders = self.get(keys::LOG_DIRS).unwrap_or_else(|| self.get(keys::LOG_DIR));
-        match folders[..] {
-            [folder] if !folder.is_empty() => Ok(PathBuf::from(folder)),
-            _ => {
-                let text = folders.join(",");
-                Err(ConfigError(format!("bad value `{text}` for log.dirs: exactly one data folder is supported")))
-            }
-        }
-    }
-
     /// Returns the memory for requests in progress. It always has a limit, unlike Kafka's default.
     fn queued_max_bytes(&self) -> usize {
         let default = 256 << 20;
@@ -434,7 +419,8 @@ mod tests {
     fn needs_no_configuration_at_all() {
         let config = checked(&[]).expect("defaults");
         assert_eq!(config.listeners[0].bind, HostPort { host: "127.0.0.1".to_owned(), port: 9092 });
-        assert_eq!(config.data_dir, PathBuf::from("millstream-data"));
+        assert_eq!(config.log_dirs, [PathBuf::from("millstream-data")]);
+        assert_eq!(config.metadata_dir, PathBuf::from("millstream-data"));
         assert_eq!((config.node_id, config.num_partitions, config.flush_mode), (0, 1, FlushMode::Fsync));
         assert_eq!(config.spike_limits, SpikeLimits::default());
         assert_eq!(config.topic_defaults.retention_ms, Some(7 * 24 * 3_600_000));
@@ -450,7 +436,7 @@ mod tests {
         assert_eq!(refusal(&["num.partitions"]), "`num.partitions` is not of the form KEY=VALUE");
         assert!(refusal(&["num.partitions=0"]).contains("bad value `0` for num.partitions: expected at least 1"));
         assert!(refusal(&["retention.ms=1"]).contains("the broker's default for it is log.retention.ms"));
-        assert!(refusal(&["log.dirs=/a,/b"]).contains("exactly one data folder"));
+        assert!(refusal(&["log.dirs=/a,,/b"]).contains("empty name"));
         assert!(refusal(&["node.id=1", "broker.id=2"]).contains("differ"));
         assert!(refusal(&["authorizer.class.name=x.Y"]).contains("authorizer.class.name"));
         assert!(!refusal(&["ssl.key.password=secret", "num.partitions=x"]).contains("secret"));
@@ -459,14 +445,15 @@ mod tests {
     #[test]
     fn flags_take_precedence_and_count_as_set() {
         let address = |port| HostPort { host: "localhost".to_owned(), port };
-        let flags = Flags { data_dir: None, listen: Some(address(1)), advertise: Some(address(2)) };
+        let flags = Flags { data_dirs: Vec::new(), listen: Some(address(1)), advertise: Some(address(2)) };
         let config = checked(&["listeners=PLAINTEXT://:9092"]).expect("good").with_flags(flags).expect("good");
         assert_eq!(config.listeners[0].bind, address(1));
         assert_eq!(config.explicit("listeners"), Some("PLAINTEXT://localhost:1"));
         assert_eq!(config.explicit("advertised.listeners"), Some("PLAINTEXT://localhost:2"));
         assert_eq!(config.explicit("log.dirs"), None);
         for nowhere in ["0.0.0.0:9092", "localhost:0"] {
-            let flags = Flags { data_dir: None, listen: None, advertise: Some(nowhere.parse().expect("an address")) };
+            let flags =
+                Flags { data_dirs: Vec::new(), listen: None, advertise: Some(nowhere.parse().expect("an address")) };
             let refused =
                 checked(&[]).expect("good").with_flags(flags).expect_err("no client can connect to it").to_string();
             assert!(refused.contains("--advertise") && refused.contains(nowhere), "{refused}");

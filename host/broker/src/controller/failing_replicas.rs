@@ -4,7 +4,8 @@
 //! |---|---|
 //! | the disk is full | the replica leaves the in-sync set until there is space |
 //! | damaged bytes, or a failed fsync | it leaves the set, its log is set aside, and it is copied again |
-//! | the log cannot be opened | it leaves the set until a restart |
+//! | the log cannot be opened, or its data folder has failed | it leaves the set until a restart |
+//! | its data folder is not in `log.dirs` any more | it leaves the set, and is copied again in another folder |
 //!
 //! A replica that leads gives its leadership away. The last replica with every committed record stays what it is.
 
@@ -22,7 +23,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use uuid::Uuid;
 
 use super::Controller;
-use crate::apply;
+use crate::apply::{self, Repair};
 use crate::blocking::blocking;
 
 /// The time for which a fault may be unknown to the controller.
@@ -141,20 +142,27 @@ impl Controller {
 
     /// Copies a damaged replica again, if another broker leads. Returns whether it does.
     async fn copy_again(self: &Arc<Self>, failing: &Failing) -> bool {
+        if self.has_failed_folder(&failing.partition).await {
+            return false;
+        }
         let changes = Arc::clone(&self.changes).lock_owned().await;
         let (controller, topic_id, index) = (Arc::clone(self), failing.topic_id, failing.partition.index());
         let copied = blocking(move || {
             let _changes = changes;
             let image = controller.applied.lock().clone();
-            let (Some(image), Ok(index)) = (image, usize::try_from(index)) else { return Ok(None) };
+            let (Some(image), Ok(index)) = (image, usize::try_from(index)) else { return Ok(Repair::Nothing) };
             apply::copy_again(&controller.node, &image, topic_id, index)
         });
         let topic = failing.partition.topic();
         match copied.await {
-            Ok(Ok(None)) => false,
-            Ok(Ok(Some(folder))) => {
+            Ok(Ok(Repair::Nothing)) => false,
+            Ok(Ok(Repair::Copying(Some(folder)))) => {
                 let (partition, folder) = (index, folder.display());
                 tracing::warn!(topic, partition, "a damaged log is set aside as {folder}; the replica is copied again");
+                true
+            }
+            Ok(Ok(Repair::Copying(None))) => {
+                tracing::warn!(topic, partition = index, "a replica whose data folder is gone is copied again");
                 true
             }
             Ok(Err(error)) => {
@@ -170,9 +178,10 @@ impl Controller {
 
     /// Lets a replica go on if its disk has space again. Returns whether it does.
     async fn go_on_after_full(&self, failing: &Failing) -> bool {
-        let (folder, partition) = (self.node.data_dir.clone(), Arc::clone(&failing.partition));
+        let partition = Arc::clone(&failing.partition);
         let went_on = blocking(move || {
-            let space = statvfs(&folder).map(|status| status.f_bavail.saturating_mul(status.f_frsize));
+            let Some(folder) = partition.data_dir() else { return false };
+            let space = statvfs(folder).map(|status| status.f_bavail.saturating_mul(status.f_frsize));
             space.is_ok_and(|space| space >= SPACE_TO_GO_ON) && partition.go_on_after_full().is_ok()
         });
         if !went_on.await.unwrap_or(false) {

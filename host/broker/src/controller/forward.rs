@@ -13,6 +13,7 @@ use crate::blocking::blocking;
 use crate::cluster::{Call, Changed, Cluster, PeerError, Reply};
 use crate::error::ApiError;
 use crate::partition_dirs::Checkpoints;
+use crate::placement::PlacementError;
 use millstream_metadata::MetadataImage;
 use millstream_metadata::controller::{BrokerState, Heartbeat, Request, decide};
 use millstream_partition::now_ms;
@@ -202,6 +203,13 @@ impl Controller {
             return true;
         }
         timeout(limit, applied.wait_for(|applied| *applied > 0)).await.is_ok_and(|waited| waited.is_ok())
+    }
+
+    /// Finds the partitions of this node in its data folders.
+    pub(crate) async fn settle_partitions(self: &Arc<Self>) -> Result<Result<(), PlacementError>, ApiError> {
+        let controller = Arc::clone(self);
+        let node_id = self.node.config.node_id;
+        blocking(move || controller.node.placement.settle(&controller.metadata.image(), node_id)).await
     }
 
     /// Opens the partitions of the current image. From then on this node applies what the quorum commits.

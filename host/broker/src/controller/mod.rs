@@ -10,12 +10,16 @@
 //! | `mod.rs` | changes that this node decides |
 //! | `auto_create.rs`, `rules.rs` | topics that are created by their use, and the rules for topics |
 //! | `forward.rs` | in a cluster: changes that another node decides, and what the others decided |
+//! | `failing_folders.rs` | data folders of this broker that fail |
 //! | `failing_replicas.rs` | in a cluster: replicas of this broker whose disk fails |
+//! | `moving_replicas.rs` | replicas of this broker that move to another data folder |
 //! | `sessions.rs` | in a cluster: which brokers are alive, while this node is the controller |
 
 mod auto_create;
+mod failing_folders;
 mod failing_replicas;
 mod forward;
+mod moving_replicas;
 mod rules;
 mod sessions;
 
@@ -36,6 +40,7 @@ use crate::blocking::blocking;
 use crate::cluster::{Cluster, CommitError};
 use crate::edge::{BoxFuture, MetadataChanges};
 use crate::error::ApiError;
+use crate::log_dirs::LogDir;
 use crate::partition_dirs::Checkpoints;
 use millstream_metadata::controller::{NewTopic, PRODUCER_ID_BLOCK, Request, decide};
 use millstream_metadata::{Draft, MetadataDelta, MetadataImage, MetadataRecord, MetadataStore};
@@ -62,6 +67,8 @@ pub(crate) struct Controller {
     /// The version of that image.
     applied_version: watch::Sender<u64>,
     sessions: sessions::Sessions,
+    /// The replicas that move to another data folder.
+    moves: moving_replicas::Moves,
     /// Orders what the edge does while it holds changes back. In a cluster other nodes make changes all the same.
     held: Arc<tokio::sync::Mutex<()>>,
 }
@@ -79,8 +86,8 @@ impl Controller {
         let sessions = sessions::Sessions::default();
         let (waiting, changes, applied) = (Mutex::default(), Arc::default(), Mutex::default());
         let applied_version = watch::Sender::default();
-        let held = Arc::default();
-        Self { metadata, node, waiting, changes, cluster, applied, applied_version, sessions, held }
+        let (held, moves) = (Arc::default(), Default::default());
+        Self { metadata, node, waiting, changes, cluster, applied, applied_version, sessions, moves, held }
     }
 
     /// Makes changes. Each succeeds or fails by itself; with `validate_only` nothing changes.
@@ -251,6 +258,11 @@ impl Controller {
     /// Opens every topic of an image, at the start of a broker that is alone. Blocks for the disk.
     pub(crate) fn open_all(&self, image: &MetadataImage, checkpoints: &Checkpoints) {
         apply::open_all(&self.node, image, checkpoints);
+    }
+
+    /// Notes in which data folder a replica is to be created.
+    pub(crate) fn prefer_folder(&self, topic: &str, index: i32, dir: &LogDir) {
+        self.node.placement.prefer(topic, index, dir);
     }
 
     /// Lets the fetchers look at the roles of partitions again.

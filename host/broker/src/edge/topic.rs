@@ -236,13 +236,14 @@ mod tests {
             topic_id: uuid::Uuid::from_u128(1),
             index,
             node_id: 1,
+            data_dir: Some(Arc::from(folder)),
             assignment: Assignment::Leader(LeaderView::alone(1, 0)),
             high_watermark: 0,
             recovery_point: 0,
             log_start_offset: 0,
             clean_shutdown: false,
         };
-        Partition::open_all(folder, &queue, (0..partitions).map(|index| (spec(index), config.clone())).collect())
+        Partition::open_all(&queue, (0..partitions).map(|index| (spec(index), config.clone())).collect())
     }
 
     fn topic(pairs: &[(&str, &str)], partitions: &[Arc<Partition>], before: Option<&EdgeTopic>) -> EdgeTopic {

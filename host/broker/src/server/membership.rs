@@ -21,10 +21,10 @@ use crate::broker::Broker;
 use crate::cluster::{Cluster, Place, Standing};
 use crate::edge::plugins;
 use crate::error::ApiError;
-use crate::partition_dirs::{self, Checkpoints};
+use crate::partition_dirs::Checkpoints;
 
 /// The folder of the metadata log of a broker that is alone.
-const OWN_LOG: &str = "__cluster_metadata-0";
+pub(super) const OWN_LOG: &str = "__cluster_metadata-0";
 
 /// The marker of a data folder that is new in its cluster, until its broker is registered. The broker may have been in
 /// the cluster before with another disk.
@@ -171,7 +171,7 @@ impl Membership {
         if !cluster.config.is_broker {
             return self.control(checkpoints, stop).await;
         }
-        let is_new = is_new(&broker.data_dir);
+        let is_new = is_new(broker.dirs.metadata());
         let keeps_logs = checkpoints.clean_shutdown || broker.config.flush_mode == FlushMode::Fsync;
         // A replica on a disk that was lost must not lead with an empty log.
         let kept = match (is_new, keeps_logs) {
@@ -181,15 +181,14 @@ impl Membership {
         };
         self.register(kept).await?;
         if is_new {
-            unmark(&broker.data_dir, NEW_MEMBER)?;
+            unmark(broker.dirs.metadata(), NEW_MEMBER)?;
         }
-        let (folder, image) = (broker.data_dir.clone(), broker.metadata.image());
-        let node_id = broker.config.node_id;
-        let tidied = tokio::task::spawn_blocking(move || partition_dirs::tidy(&folder, &image, node_id)).await;
-        tidied.map_err(data)?.map_err(data)?;
+        broker.controller.settle_partitions().await.map_err(data)?.map_err(data)?;
         broker.controller.open_partitions(checkpoints).await.map_err(data)?;
         tokio::spawn(Arc::clone(&broker.controller).follow_quorum(cluster.applied(), stop.clone()));
         tokio::spawn(Arc::clone(&broker.controller).watch_replicas(stop.clone()));
+        tokio::spawn(Arc::clone(&broker.controller).watch_folders(stop.clone()));
+        tokio::spawn(Arc::clone(&broker.controller).move_replicas(stop.clone()));
         background::start(broker, stop);
         broker.groups.start().await;
         plugins::start(&broker.edge, &broker.changes, stop).await;
@@ -207,7 +206,7 @@ impl Membership {
     /// Follows the metadata as a node that is a controller and not a broker.
     async fn control(&self, checkpoints: Checkpoints, stop: &watch::Receiver<bool>) -> Result<(), StartError> {
         let (broker, cluster) = (&self.broker, &self.cluster);
-        unmark(&broker.data_dir, NEW_MEMBER)?;
+        unmark(broker.dirs.metadata(), NEW_MEMBER)?;
         let mut applied = cluster.applied();
         while broker.metadata.version() == 0 {
             applied.changed().await.map_err(data)?;
@@ -220,7 +219,7 @@ impl Membership {
 
     /// Becomes a voter, once the node does what it is there for.
     async fn become_voter(self) {
-        let (folder, mut applied) = (&self.broker.data_dir, self.cluster.applied());
+        let (folder, mut applied) = (self.broker.dirs.metadata(), self.cluster.applied());
         if !folder.join(NEW_VOTER).exists() {
             return;
         }

@@ -4,6 +4,7 @@ mod membership;
 mod recover;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -26,12 +27,14 @@ use crate::edge::plugins::{self, Plugins};
 use crate::edge::{Edge, EdgeService, ServedTopics};
 use crate::fetch_sessions::FetchSessions;
 use crate::internal_topic::NamedTopic;
+use crate::log_dirs::{self, LogDirs};
 use crate::metrics::RequestStats;
 use crate::net::descriptors;
 use crate::net::listener::{self, Connections};
 use crate::net::nodes::NodeListener;
 use crate::net::request_memory::RequestMemory;
 use crate::partition_dirs::{self, Checkpoints};
+use crate::placement::Placement;
 use crate::producer_ids::ProducerIds;
 use crate::replication::{self, FetcherConfig, Quota, WantedChange};
 use membership::Membership;
@@ -63,7 +66,8 @@ fn data(error: impl std::fmt::Display) -> StartError {
 #[derive(Debug)]
 pub struct RunningBroker {
     broker: Arc<Broker>,
-    data_dir: DataDir,
+    /// The data folders that are open, that of the metadata first.
+    data_dirs: Vec<DataDir>,
     addresses: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
     listeners: Vec<JoinHandle<()>>,
@@ -72,7 +76,7 @@ pub struct RunningBroker {
     membership: Option<Membership>,
 }
 
-/// Opens the data folder and the listeners. When this returns, the broker serves requests. In a cluster, requests for
+/// Opens the data folders and the listeners. When this returns, the broker serves requests. In a cluster, requests for
 /// topics get errors that clients retry, until the broker has caught up with the metadata.
 ///
 /// # Errors
@@ -88,7 +92,8 @@ pub async fn start(config: BrokerConfig, plugins: Plugins) -> Result<RunningBrok
 
 async fn start_alone(config: BrokerConfig, plugins: Plugins) -> Result<RunningBroker, StartError> {
     // Lock the data folder before binding ports.
-    let folder = config.data_dir.clone();
+    check_folders(&config)?;
+    let folder = config.metadata_dir.clone();
     let node_id = config.node_id;
     let data_dir = tokio::task::spawn_blocking(move || DataDir::open(&folder, None, node_id)).await;
     let data_dir = data_dir.map_err(data)?.map_err(data)?;
@@ -106,6 +111,8 @@ async fn start_alone(config: BrokerConfig, plugins: Plugins) -> Result<RunningBr
     let (stop, stopped) = watch::channel(false);
     let broker = Arc::clone(&opened.broker);
     background::start(&broker, &stopped);
+    tokio::spawn(Arc::clone(&broker.controller).watch_folders(stopped.clone()));
+    tokio::spawn(Arc::clone(&broker.controller).move_replicas(stopped.clone()));
     broker.groups.start().await;
     plugins::start(&broker.edge, &broker.changes, &stopped).await;
     let (running, connections) = run(opened, addresses, stop)?;
@@ -138,15 +145,16 @@ async fn start_in_cluster(
             clients.push((index, socket));
         }
     }
-    let mut data_dir = membership::take_place(&cluster, &config.data_dir, config.node_id).await?;
+    check_folders(&config)?;
+    let mut data_dir = membership::take_place(&cluster, &config.metadata_dir, config.node_id).await?;
     let opening = Arc::clone(&cluster);
     let opened = tokio::task::spawn_blocking(move || {
         if let Some(quorum) = opening.quorum() {
             data_dir.set_directory_id(quorum.directory_id()).map_err(data)?;
         }
-        let clean = data_dir.take_clean_shutdown().map_err(data)?;
-        let checkpoints = Checkpoints::read(&data_dir, clean);
-        let opened = assemble(config, plugins, data_dir, advertised, Arc::clone(&opening.metadata), Some(opening))?;
+        let folders = Folders::open(&config, data_dir)?;
+        let checkpoints = Checkpoints::take(&folders.opened).map_err(data)?;
+        let opened = assemble(config, plugins, folders, advertised, Arc::clone(&opening.metadata), Some(opening))?;
         Ok::<_, StartError>((opened, checkpoints))
     });
     let (opened, checkpoints) = opened.await.map_err(data)??;
@@ -180,7 +188,7 @@ fn run(
     addresses: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
 ) -> Result<(RunningBroker, Arc<Connections>), StartError> {
-    let Opened { broker, data_dir, wanted_changes } = opened;
+    let Opened { broker, data_dirs, wanted_changes } = opened;
     let stopped = stop.subscribe();
     let fetchers = replication::run(Arc::clone(&broker) as _, FetcherConfig::of(&broker.config), stopped.clone());
     let fetchers = tokio::spawn(fetchers);
@@ -188,7 +196,7 @@ fn run(
     tokio::spawn(replication::run_in_sync(Arc::clone(&broker) as _, wanted_changes, lag_max, stopped));
     let connections = Arc::new(Connections::new().map_err(data)?);
     let listeners = Vec::new();
-    let running = RunningBroker { broker, data_dir, addresses, stop, listeners, fetchers, membership: None };
+    let running = RunningBroker { broker, data_dirs, addresses, stop, listeners, fetchers, membership: None };
     Ok((running, connections))
 }
 
@@ -228,33 +236,58 @@ fn open_metadata(data_dir: &DataDir, node_id: i32, clean: bool) -> Result<Metada
     Ok(metadata)
 }
 
-/// A broker whose data folder is open, and which has no listeners yet.
+/// A broker whose data folders are open, and which has no listeners yet.
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) broker: Arc<Broker>,
-    pub(crate) data_dir: DataDir,
+    pub(crate) data_dirs: Vec<DataDir>,
     /// The changes of in-sync sets that leaders want.
     pub(crate) wanted_changes: mpsc::UnboundedReceiver<WantedChange>,
 }
 
-/// Opens the data folder without the listeners.
+/// The data folders of this node, and their locks.
+struct Folders {
+    dirs: Arc<LogDirs>,
+    /// Those that are open, that of the metadata first.
+    opened: Vec<DataDir>,
+    placement: Placement,
+}
+
+impl Folders {
+    /// Opens the other folders beside that of the metadata.
+    fn open(config: &BrokerConfig, metadata: DataDir) -> Result<Self, StartError> {
+        let (dirs, others) = LogDirs::open(&config.log_dirs, &metadata).map_err(data)?;
+        let dirs = Arc::new(dirs);
+        let placement = Placement::open(Arc::clone(&dirs)).map_err(data)?;
+        Ok(Self { dirs, opened: std::iter::once(metadata).chain(others).collect(), placement })
+    }
+}
+
+/// Checks that the configured data folders can be used together.
+fn check_folders(config: &BrokerConfig) -> Result<(), StartError> {
+    let has_metadata = |folder: &Path| Cluster::is_in(folder) || folder.join(membership::OWN_LOG).is_dir();
+    log_dirs::check(&config.log_dirs, &config.metadata_dir, has_metadata, config.cluster.is_none()).map_err(data)
+}
+
+/// Opens the data folders without the listeners. That of the metadata is open.
 pub(crate) fn open(
     config: BrokerConfig,
     plugins: Plugins,
     data_dir: DataDir,
     advertised: Vec<Option<HostPort>>,
 ) -> Result<Opened, StartError> {
-    let clean = data_dir.take_clean_shutdown().map_err(data)?;
-    let checkpoints = Checkpoints::read(&data_dir, clean);
-    let metadata = Arc::new(open_metadata(&data_dir, config.node_id, clean)?);
+    let folders = Folders::open(&config, data_dir)?;
+    let checkpoints = Checkpoints::take(&folders.opened).map_err(data)?;
+    let clean = checkpoints.clean_shutdown;
+    let metadata = Arc::new(open_metadata(&folders.opened[0], config.node_id, clean)?);
     let image = metadata.image();
-    partition_dirs::tidy(data_dir.path(), &image, config.node_id).map_err(data)?;
-    let opened = assemble(config, plugins, data_dir, advertised, metadata, None)?;
+    folders.placement.settle(&image, config.node_id).map_err(data)?;
+    let opened = assemble(config, plugins, folders, advertised, metadata, None)?;
     let broker = &opened.broker;
     broker.controller.open_all(&image, &checkpoints);
     let partitions: usize = broker.topics.load().iter().map(|topic| topic.own_partitions().len()).sum();
     tracing::info!(
-        data_dir = %broker.data_dir.display(),
+        data_dir = %broker.dirs.metadata().display(),
         cluster_id = image.cluster_id,
         feature_level = image.feature_level.number(),
         partitions,
@@ -268,12 +301,13 @@ pub(crate) fn open(
 fn assemble(
     config: BrokerConfig,
     plugins: Plugins,
-    data_dir: DataDir,
+    folders: Folders,
     advertised: Vec<Option<HostPort>>,
     metadata: Arc<MetadataStore>,
     cluster: Option<Arc<Cluster>>,
 ) -> Result<Opened, StartError> {
-    let fsync_queue = FsyncQueue::start(config.flush_mode, data_dir.path()).map_err(data)?;
+    let Folders { dirs, opened: data_dirs, placement } = folders;
+    let fsync_queue = FsyncQueue::start(config.flush_mode, dirs.metadata()).map_err(data)?;
     let topics: Arc<ArcSwap<ServedTopics>> = Arc::default();
     let offsets_topic = Box::new(NamedTopic::new(&topics, CONSUMER_OFFSETS));
     let config = Arc::new(config);
@@ -288,7 +322,8 @@ fn assemble(
     });
     let node = Node {
         config: Arc::clone(&config),
-        data_dir: data_dir.path().to_path_buf(),
+        dirs: Arc::clone(&dirs),
+        placement,
         topics: Arc::clone(&topics),
         fsync_queue: Arc::clone(&fsync_queue),
         groups: Arc::clone(&groups),
@@ -299,8 +334,8 @@ fn assemble(
     let (wanted_changes, receiver) = mpsc::unbounded_channel();
     let controller = Arc::new(Controller::new(Arc::clone(&metadata), node, cluster.clone()));
     let broker = Arc::new(Broker {
-        data_dir: data_dir.path().to_path_buf(),
-        directory_id: data_dir.meta().directory_id,
+        dirs,
+        directory_id: data_dirs[0].meta().directory_id,
         metadata,
         changes: Arc::new(Arc::clone(&controller)),
         controller,
@@ -321,7 +356,7 @@ fn assemble(
         cluster,
         config,
     });
-    Ok(Opened { broker, data_dir, wanted_changes: receiver })
+    Ok(Opened { broker, data_dirs, wanted_changes: receiver })
 }
 
 impl RunningBroker {
@@ -343,16 +378,17 @@ impl RunningBroker {
         api::request_stats(&self.broker.request_metrics)
     }
 
-    /// Waits until the broker cannot go on, and returns the reason. A broker that is alone always can.
+    /// Waits until the broker cannot go on, and returns the reason.
     pub async fn failed(&self) -> StartError {
-        match &self.membership {
-            None => std::future::pending().await,
-            Some(membership) => {
-                let mut fatal = membership.cluster.fatal();
-                let reason = fatal.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
-                StartError::Data(reason.unwrap_or_default())
-            }
-        }
+        let folders = reason(self.broker.dirs.fatal());
+        let reason = match &self.membership {
+            None => folders.await,
+            Some(membership) => tokio::select! {
+                reason = folders => reason,
+                reason = reason(membership.cluster.fatal()) => reason,
+            },
+        };
+        StartError::Data(reason)
     }
 
     /// Stops the broker: connections end, logs are synced and closed, and the folder is marked as cleanly closed.
@@ -371,8 +407,8 @@ impl RunningBroker {
         }
         self.fetchers.await.map_err(data)?;
         let broker = self.broker;
-        let data_dir = self.data_dir;
-        let closed = tokio::task::spawn_blocking(move || close(&broker, &data_dir)).await.map_err(data)?;
+        let data_dirs = self.data_dirs;
+        let closed = tokio::task::spawn_blocking(move || close(&broker, &data_dirs)).await.map_err(data)?;
         if let Some(membership) = self.membership {
             membership.cluster.stop().await;
         }
@@ -380,17 +416,31 @@ impl RunningBroker {
     }
 }
 
-fn close(broker: &Broker, data_dir: &DataDir) -> Result<(), StartError> {
+/// Waits for the reason why the broker cannot go on.
+async fn reason(mut fatal: watch::Receiver<Option<String>>) -> String {
+    fatal.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone()).unwrap_or_default()
+}
+
+fn close(broker: &Broker, data_dirs: &[DataDir]) -> Result<(), StartError> {
     broker.fsync_queue.stop();
     let topics = broker.topics.load();
     let partitions: Vec<_> = topics.iter().flat_map(|topic| topic.own_partitions().iter().cloned()).collect();
-    let clean = Partition::close_all(&partitions);
+    // What is in a folder that has failed cannot be closed, and does not keep the others from it.
+    let here: Vec<_> = partitions.into_iter().filter(|partition| !is_lost(broker, partition)).collect();
+    let clean = Partition::close_all(&here);
     broker.metadata.close().map_err(data)?;
-    partition_dirs::write_recovery_points(data_dir.path(), &topics).map_err(data)?;
-    partition_dirs::write_log_starts(data_dir.path(), &topics).map_err(data)?;
-    partition_dirs::write_high_watermarks(data_dir.path(), &topics).map_err(data)?;
+    partition_dirs::write_recovery_points(&broker.dirs, &topics).map_err(data)?;
+    partition_dirs::write_log_starts(&broker.dirs, &topics).map_err(data)?;
+    partition_dirs::write_high_watermarks(&broker.dirs, &topics).map_err(data)?;
+    let works = |folder: &&DataDir| broker.dirs.find(folder.path()).is_none_or(|dir| dir.is_online());
     if clean {
-        data_dir.mark_clean_shutdown().map_err(data)?;
+        data_dirs.iter().filter(works).try_for_each(DataDir::mark_clean_shutdown).map_err(data)?;
     }
     Ok(())
+}
+
+/// Returns whether the data folder of a replica has failed, or is not there.
+fn is_lost(broker: &Broker, partition: &Partition) -> bool {
+    let dir = partition.data_dir().and_then(|path| broker.dirs.find(path));
+    partition.is_replica() && dir.is_none_or(|dir| !dir.is_online())
 }

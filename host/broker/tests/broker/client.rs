@@ -36,7 +36,7 @@ pub(crate) async fn try_start(folder: &TempDir, settings: &[&str]) -> Result<Run
         raw.set_pair(pair).expect("a good setting");
     }
     let listen = Some("127.0.0.1:0".parse().expect("an address"));
-    let flags = Flags { data_dir: Some(folder.path().to_owned()), listen, advertise: None };
+    let flags = Flags { data_dirs: vec![folder.path().to_owned()], listen, advertise: None };
     let config = raw.check().and_then(|config| config.with_flags(flags)).expect("a good configuration");
     let plugins = Plugins::new(|| Err("these tests have no stages".to_owned()));
     millstream_broker::start(config, plugins).await.map_err(|error| error.to_string())

@@ -97,6 +97,11 @@ impl Description {
         let folders = admin.describe_log_dirs_of_all(alive, NODE_TIMEOUT);
         let (leader, topics, PerBroker { of: folders, not_reached }) = tokio::join!(leader, topics, folders);
         cluster.controller = leader;
+        for (node, folder) in folders.iter().flat_map(|(node, folders)| folders.iter().map(move |one| (*node, one))) {
+            if folder.offline {
+                tracing::warn!(node, folder = folder.path, "a data folder is offline");
+            }
+        }
         let is_cordoned = |folders: &[LogDirDescription]| folders.iter().all(|folder| folder.cordoned);
         let cordoned = folders.iter().filter(|(_, folders)| is_cordoned(folders)).map(|(id, _)| *id).collect();
         let logs = folders

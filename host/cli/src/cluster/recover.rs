@@ -12,7 +12,7 @@ use crate::output;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Recover {
-    /// The data folder of a node that is stopped
+    /// The data folder of a stopped node, the one with its metadata
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
     /// Recover without the question; needed where there is no terminal

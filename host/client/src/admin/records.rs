@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_wire::Str;
 use millstream_wire::messages::{
-    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic, DescribeLogDirsRequest,
+    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic, DescribeLogDirsRequest, DescribeLogDirsResult,
 };
+use millstream_wire::{ErrorCode, Str};
 
 use super::{Admin, PerBroker};
 use crate::consumer::record::TopicPartition;
@@ -25,6 +25,8 @@ pub struct LogDirDescription {
     pub usable_bytes: Option<u64>,
     /// Whether it takes no new replicas.
     pub cordoned: bool,
+    /// Whether the folder has failed, so that its partitions are offline.
+    pub offline: bool,
     /// The replicas in the folder.
     pub replicas: BTreeMap<TopicPartition, ReplicaLog>,
 }
@@ -109,7 +111,8 @@ impl Admin {
             let attempt = async {
                 let response = self.cluster.ask(node, Lane::Main, &DescribeLogDirsRequest { topics: None }).await?;
                 Error::check(|| format!("describe {what}"), response.error_code, None)?;
-                for result in &response.results {
+                let described = |result: &&DescribeLogDirsResult| result.error_code != ErrorCode::KAFKA_STORAGE_ERROR;
+                for result in response.results.iter().filter(described) {
                     Error::check(|| format!("describe folder {}", &*result.log_dir), result.error_code, None)?;
                 }
                 Ok(response)
@@ -124,6 +127,7 @@ impl Admin {
             total_bytes: size(result.total_bytes),
             usable_bytes: size(result.usable_bytes),
             cordoned: result.is_cordoned,
+            offline: result.error_code == ErrorCode::KAFKA_STORAGE_ERROR,
             replicas: result
                 .topics
                 .iter()

@@ -187,6 +187,12 @@ impl LeaderState {
         Some(self.log.end - follower.ends.end)
     }
 
+    /// Returns whether a proposal is on its way.
+    #[must_use]
+    pub fn has_proposed(&self) -> bool {
+        self.proposed.is_some()
+    }
+
     /// Takes a newer state from the metadata, which settles the proposal that is on its way. An older one is ignored.
     pub fn set_view(&mut self, view: LeaderView, now: u64) {
         if view.leader_epoch != self.view.leader_epoch || view.partition_epoch < self.view.partition_epoch {

@@ -371,6 +371,7 @@ pub(crate) fn ours() -> Vec<(&'static str, RoundTrip, Decode)> {
         ConsumerGroupHeartbeatRequest ConsumerGroupHeartbeatResponse
         ConsumerGroupDescribeRequest ConsumerGroupDescribeResponse
         AlterPartitionReassignmentsRequest AlterPartitionReassignmentsResponse
+        AlterReplicaLogDirsRequest AlterReplicaLogDirsResponse
         DescribeQuorumRequest DescribeQuorumResponse
         AlterPartitionRequest AlterPartitionResponse
         UpdateFeaturesRequest UpdateFeaturesResponse

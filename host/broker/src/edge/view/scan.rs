@@ -150,7 +150,7 @@ impl Scan {
     /// Ends the scan for now if nothing is left to scan. A fetch that is registered with the partition is woken by new
     /// records.
     pub(crate) fn is_at_end(&mut self, source: &Partition) -> bool {
-        let is_at_end = source.is_served() && source.high_watermark() == self.next;
+        let is_at_end = source.is_online() && source.high_watermark() == self.next;
         if is_at_end && self.progress == Progress::Behind {
             self.progress = Progress::AtEnd;
         }
