@@ -334,7 +334,7 @@ fn configs_of_brokers_are_set_shown_and_rejected() {
             "replica.alter.log.dirs.io.max.bytes.per.second",
             Some("2"),
             ErrorCode::INVALID_REQUEST,
-            "a broker has one data folder",
+            "a replica that moves to another data folder is not throttled",
         ),
     ] {
         let (found, message) = set(&cluster, name, config, value);
