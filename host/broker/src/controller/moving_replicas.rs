@@ -107,6 +107,8 @@ impl Controller {
             () = work => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
+        // A copy that runs on another thread ends with its next step.
+        self.moves.queue.lock().clear();
     }
 
     async fn move_replica(self: &Arc<Self>, key: Key, one: &Arc<Move>) {
