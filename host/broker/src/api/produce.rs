@@ -144,7 +144,7 @@ async fn append_apart(
 ) -> Result<Answer, Close> {
     let mut next = Some(first);
     while let Some(job) = next {
-        if let Some(topic) = &job.topic {
+        if let Some(topic) = job.topic.as_ref().filter(|topic| expects_to_lead(topic, &job.data)) {
             wait_to_lead(topic, &job.data, broker.roles.clone()).await;
         }
         let done = appended.run(&broker, job).await;

@@ -23,8 +23,8 @@ use crate::error::Error;
 /// The size of one read from the socket.
 const READ_BYTES: usize = 64 * 1024;
 
-/// The time after which a response is late.
-pub(super) const LATE_AFTER: Duration = Duration::from_secs(1);
+/// The time after which a response is late: another broker may lead or respond by now.
+pub(crate) const LATE_AFTER: Duration = Duration::from_secs(1);
 
 /// A request that waits to be written.
 struct Outgoing {

@@ -5,5 +5,5 @@ mod connection;
 mod metadata;
 
 pub(crate) use cluster::{Cluster, Lane, Retry};
-pub(crate) use connection::Connection;
+pub(crate) use connection::{Connection, LATE_AFTER};
 pub(crate) use metadata::{Metadata, NewLeader, Partition, Topic, address_of};

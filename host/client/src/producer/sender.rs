@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use millstream_record::{Codec, patch};
@@ -21,7 +21,7 @@ use super::completion::{Outcome, complete};
 use super::config::Acks;
 use crate::edge::{self, ProducerStages};
 use crate::error::Error;
-use crate::net::{Connection, Lane, Metadata, NewLeader};
+use crate::net::{Connection, LATE_AFTER, Lane, Metadata, NewLeader};
 
 /// The last version of Produce with topic names; later ones have topic ids.
 const LAST_WITH_NAMES: i16 = 12;
@@ -32,9 +32,6 @@ pub(crate) struct Taken {
     pub(crate) partition: usize,
     pub(crate) batch: Batch,
 }
-
-/// The time after which a request without a response may have another leader by now.
-const STALLED_AFTER: Duration = Duration::from_secs(1);
 
 struct InFlight {
     sent: Instant,
@@ -78,7 +75,7 @@ pub(crate) async fn run(inner: Arc<Inner>, node: i32) {
         if in_flight.is_empty() && inner.finished() {
             return;
         }
-        let stalled = in_flight.front().map(|request| next_refresh.max(request.sent + STALLED_AFTER));
+        let stalled = in_flight.front().map(|request| next_refresh.max(request.sent + LATE_AFTER));
         tokio::select! {
             // Responses first: they free a slot.
             biased;
@@ -89,7 +86,7 @@ pub(crate) async fn run(inner: Arc<Inner>, node: i32) {
             changed = changes.changed() => if changed.is_err() { return },
             () = sleep_until(wake.err().flatten()) => {}
             () = sleep_until(stalled) => {
-                next_refresh = Instant::now() + STALLED_AFTER;
+                next_refresh = Instant::now() + LATE_AFTER;
                 inner.want_refresh();
             }
         }
