@@ -8,7 +8,7 @@ use super::root;
 
 /// Every arrow between the modules of the broker, and no others. The only circle is `api` and `net`: a connection
 /// starts handlers, and a handler says what the connection does next.
-const ARROWS: [(&str, &[&str]); 25] = [
+const ARROWS: [(&str, &[&str]); 26] = [
     (
         "api",
         &[
@@ -96,6 +96,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
         ],
     ),
     ("topics", &["config", "error"]),
+    ("transactions", &["error"]),
 ];
 
 /// The core: what a broker without stages and without connections would keep.

@@ -63,6 +63,7 @@ apis! {
     DeleteRecords = 21, DeleteRecordsRequest;
     InitProducerId = 22, InitProducerIdRequest;
     OffsetForLeaderEpoch = 23, OffsetForLeaderEpochRequest;
+    WriteTxnMarkers = 27, WriteTxnMarkersRequest;
     DescribeAcls = 29, DescribeAclsRequest;
     DescribeConfigs = 32, DescribeConfigsRequest;
     AlterConfigs = 33, AlterConfigsRequest;

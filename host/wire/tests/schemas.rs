@@ -80,6 +80,7 @@ fn oracles() -> BTreeMap<&'static str, (Oracle, std::ops::RangeInclusive<i16>)> 
         DescribeQuorumRequest DescribeQuorumResponse
         AlterPartitionRequest AlterPartitionResponse
         UpdateFeaturesRequest UpdateFeaturesResponse
+        WriteTxnMarkersRequest WriteTxnMarkersResponse
         BrokerRegistrationRequest BrokerRegistrationResponse
         BrokerHeartbeatRequest BrokerHeartbeatResponse
         UnregisterBrokerRequest UnregisterBrokerResponse
@@ -124,6 +125,8 @@ fn what_we_write_the_oracle_reads_and_writes() {
         ("AddRaftVoterResponse", 1),
         ("UnregisterControllerRequest", 0),
         ("UnregisterControllerResponse", 0),
+        ("WriteTxnMarkersRequest", 2),
+        ("WriteTxnMarkersResponse", 2),
     ];
     let older =
         ["ProduceRequest", "ProduceResponse"].into_iter().flat_map(|name| (0..3).map(move |version| (name, version)));

@@ -56,6 +56,7 @@ mod sync_group;
 mod unregister_broker;
 mod unregister_controller;
 mod update_features;
+mod write_txn_markers;
 
 pub use add_raft_voter::*;
 pub use allocate_producer_ids::*;
@@ -108,3 +109,4 @@ pub use sync_group::*;
 pub use unregister_broker::*;
 pub use unregister_controller::*;
 pub use update_features::*;
+pub use write_txn_markers::*;

@@ -375,6 +375,7 @@ pub(crate) fn ours() -> Vec<(&'static str, RoundTrip, Decode)> {
         DescribeQuorumRequest DescribeQuorumResponse
         AlterPartitionRequest AlterPartitionResponse
         UpdateFeaturesRequest UpdateFeaturesResponse
+        WriteTxnMarkersRequest WriteTxnMarkersResponse
         BrokerRegistrationRequest BrokerRegistrationResponse
         BrokerHeartbeatRequest BrokerHeartbeatResponse
         UnregisterBrokerRequest UnregisterBrokerResponse
