@@ -63,7 +63,11 @@ apis! {
     DeleteRecords = 21, DeleteRecordsRequest;
     InitProducerId = 22, InitProducerIdRequest;
     OffsetForLeaderEpoch = 23, OffsetForLeaderEpochRequest;
+    AddPartitionsToTxn = 24, AddPartitionsToTxnRequest;
+    AddOffsetsToTxn = 25, AddOffsetsToTxnRequest;
+    EndTxn = 26, EndTxnRequest;
     WriteTxnMarkers = 27, WriteTxnMarkersRequest;
+    TxnOffsetCommit = 28, TxnOffsetCommitRequest;
     DescribeAcls = 29, DescribeAclsRequest;
     DescribeConfigs = 32, DescribeConfigsRequest;
     AlterConfigs = 33, AlterConfigsRequest;
@@ -86,6 +90,8 @@ apis! {
     BrokerRegistration = 62, BrokerRegistrationRequest;
     BrokerHeartbeat = 63, BrokerHeartbeatRequest;
     UnregisterBroker = 64, UnregisterBrokerRequest;
+    DescribeTransactions = 65, DescribeTransactionsRequest;
+    ListTransactions = 66, ListTransactionsRequest;
     AllocateProducerIds = 67, AllocateProducerIdsRequest;
     ConsumerGroupHeartbeat = 68, ConsumerGroupHeartbeatRequest;
     ConsumerGroupDescribe = 69, ConsumerGroupDescribeRequest;

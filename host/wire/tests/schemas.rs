@@ -60,6 +60,9 @@ fn oracles() -> BTreeMap<&'static str, (Oracle, std::ops::RangeInclusive<i16>)> 
         DescribeConfigsRequest DescribeConfigsResponse AlterConfigsRequest AlterConfigsResponse
         IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse
         DescribeClusterRequest DescribeClusterResponse InitProducerIdRequest InitProducerIdResponse
+        AddPartitionsToTxnRequest AddPartitionsToTxnResponse AddOffsetsToTxnRequest AddOffsetsToTxnResponse
+        EndTxnRequest EndTxnResponse TxnOffsetCommitRequest TxnOffsetCommitResponse
+        DescribeTransactionsRequest DescribeTransactionsResponse ListTransactionsRequest ListTransactionsResponse
         FindCoordinatorRequest FindCoordinatorResponse JoinGroupRequest JoinGroupResponse
         SyncGroupRequest SyncGroupResponse HeartbeatRequest HeartbeatResponse LeaveGroupRequest LeaveGroupResponse
         OffsetCommitRequest OffsetCommitResponse OffsetFetchRequest OffsetFetchResponse
@@ -127,6 +130,8 @@ fn what_we_write_the_oracle_reads_and_writes() {
         ("UnregisterControllerResponse", 0),
         ("WriteTxnMarkersRequest", 2),
         ("WriteTxnMarkersResponse", 2),
+        ("TxnOffsetCommitRequest", 6),
+        ("TxnOffsetCommitResponse", 6),
     ];
     let older =
         ["ProduceRequest", "ProduceResponse"].into_iter().flat_map(|name| (0..3).map(move |version| (name, version)));
@@ -135,6 +140,8 @@ fn what_we_write_the_oracle_reads_and_writes() {
         ("OffsetCommitValue", 0..=4),
         ("GroupMetadataKey", 2..=2),
         ("GroupMetadataValue", 0..=4),
+        ("TransactionLogKey", 0..=0),
+        ("TransactionLogValue", 0..=1),
     ]
     .into_iter()
     .flat_map(|(name, versions)| versions.map(move |version| (name, version)));

@@ -7,6 +7,8 @@
 
 mod consumer_offsets;
 mod consumer_protocol;
+mod transaction_state;
 
 pub use consumer_offsets::*;
 pub use consumer_protocol::*;
+pub use transaction_state::*;

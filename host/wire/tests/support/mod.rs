@@ -355,6 +355,9 @@ pub(crate) fn ours() -> Vec<(&'static str, RoundTrip, Decode)> {
         DescribeConfigsRequest DescribeConfigsResponse AlterConfigsRequest AlterConfigsResponse
         IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse
         DescribeClusterRequest DescribeClusterResponse InitProducerIdRequest InitProducerIdResponse
+        AddPartitionsToTxnRequest AddPartitionsToTxnResponse AddOffsetsToTxnRequest AddOffsetsToTxnResponse
+        EndTxnRequest EndTxnResponse TxnOffsetCommitRequest TxnOffsetCommitResponse
+        DescribeTransactionsRequest DescribeTransactionsResponse ListTransactionsRequest ListTransactionsResponse
         FindCoordinatorRequest FindCoordinatorResponse JoinGroupRequest JoinGroupResponse
         SyncGroupRequest SyncGroupResponse HeartbeatRequest HeartbeatResponse LeaveGroupRequest LeaveGroupResponse
         OffsetCommitRequest OffsetCommitResponse OffsetFetchRequest OffsetFetchResponse
@@ -385,5 +388,6 @@ pub(crate) fn ours() -> Vec<(&'static str, RoundTrip, Decode)> {
         UnregisterControllerRequest UnregisterControllerResponse
         ConsumerProtocolSubscription ConsumerProtocolAssignment
         OffsetCommitKey OffsetCommitValue GroupMetadataKey GroupMetadataValue
+        TransactionLogKey TransactionLogValue
     }
 }
