@@ -4,6 +4,12 @@
 //! of the append (`millstream_partition::InternalTopic`). After a restart, a replay of the topic gives the same state.
 //! This crate does not know connections, topics or the disk.
 //!
-//! [`group`] coordinates consumer groups.
+//! [`group`] coordinates consumer groups, and [`transaction`] transactions.
 
 pub mod group;
+#[cfg(test)]
+mod memory_topic;
+mod partition_of;
+pub mod transaction;
+
+pub use partition_of::partition_of;

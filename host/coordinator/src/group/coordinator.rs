@@ -20,10 +20,11 @@ use super::classic::ClassicGroup;
 use super::classic::model::*;
 use super::config::GroupConfig;
 use super::kind::Group;
-use super::log::{Batch, CONSUMER_OFFSETS, partition_of};
+use super::log::{Batch, CONSUMER_OFFSETS};
 use super::offsets::Offsets;
 use super::shard::{Entry, Shard, Slot};
 use super::timers::Timers;
+use crate::partition_of::partition_of;
 
 /// What to do for a group that does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

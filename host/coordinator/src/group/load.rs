@@ -21,6 +21,7 @@ use super::kind::Group;
 use super::log::{self, CONSUMER_OFFSETS, Key};
 use super::offsets::Offsets;
 use super::shard::{Shard, ShardState, Slot};
+use crate::partition_of::partition_of;
 
 /// How long [`GroupCoordinator::start`] waits for the load. Clients of a small broker never see a group being loaded.
 const LOAD_WAIT: Duration = Duration::from_secs(2);
@@ -147,7 +148,7 @@ impl GroupCoordinator {
             }
         };
         let count = self.topic.partitions();
-        let groups = groups.into_iter().filter(|(id, _)| log::partition_of(id, count) == partition);
+        let groups = groups.into_iter().filter(|(id, _)| partition_of(id, count) == partition);
         let slots: Vec<_> = groups.filter_map(|(id, loaded)| Some((id.clone(), self.restore(&id, loaded)?))).collect();
         if !self.is_current(shard) || !shard.activate(slots) {
             return tracing::debug!("the load was overtaken");

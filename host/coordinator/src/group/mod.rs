@@ -33,6 +33,7 @@ mod offsets;
 mod shard;
 mod timers;
 
+pub use crate::partition_of::partition_of;
 pub use classic::model::{
     JoinRejected, JoinReply, JoinRequest, Joined, JoinedMember, MemberSnapshot, Protocol, SyncReply, SyncRequest,
     Synced,
@@ -42,6 +43,6 @@ pub use config::GroupConfig;
 pub use coordinator::GroupCoordinator;
 pub use describe::{DescribedGroup, ListedGroup};
 pub use kind::CLASSIC;
-pub use log::{CONSUMER_OFFSETS, partition_of};
+pub use log::CONSUMER_OFFSETS;
 pub use model::{Caller, GroupError, MemberId, own, own_option};
 pub use offsets::CommittedOffset;

@@ -14,15 +14,6 @@ pub(crate) use records::{Key, decode_group, decode_offset};
 /// The name of the topic.
 pub const CONSUMER_OFFSETS: &str = "__consumer_offsets";
 
-/// Returns the partition that holds a group: Java's `hashCode` of its id, without the sign, modulo the number of
-/// partitions.
-#[must_use]
-pub fn partition_of(group: &str, partitions: i32) -> i32 {
-    let hash = group.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
-    // Kafka's Utils.abs: the minimum, which has no positive counterpart, becomes 0.
-    hash.checked_abs().unwrap_or(0) % partitions.max(1)
-}
-
 /// The records of one append.
 pub(crate) struct Batch {
     builder: BatchBuilder,
@@ -75,24 +66,5 @@ impl Batch {
     /// Returns the bytes to append.
     pub(crate) fn build(self) -> Result<Bytes, GroupError> {
         self.builder.build().map(Bytes::from).map_err(|_| GroupError::RecordTooLarge)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn groups_lie_where_kafka_looks_for_them() {
-        // Java's "...".hashCode().
-        let hashes =
-            [("", 0), ("a", 97), ("test", 3_556_498), ("console-consumer-1", 35_782_224), ("earthquakes", -1417000122)];
-        for (group, hash) in hashes {
-            assert_eq!(partition_of(group, 50), i32::abs(hash) % 50, "{group}");
-        }
-        // "polygenelubricants".hashCode() is Integer.MIN_VALUE.
-        assert_eq!(partition_of("polygenelubricants", 50), 0);
-        // UTF-16 units count, not characters.
-        assert_eq!(partition_of("\u{1F600}", 1_000_000), (0xD83D * 31 + 0xDE00) % 1_000_000);
     }
 }
