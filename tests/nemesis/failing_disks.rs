@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use millstream_client::NewTopic;
 use millstream_tests::{Broker, Cluster};
 use rustix::fs::{Advice, fadvise};
-use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use tokio::time::sleep;
 
 use crate::checker::{check, read_all};
@@ -110,6 +110,32 @@ async fn a_log_whose_fsync_failed_is_copied_again() {
     assert_no_errors(&finish(&nodes.cluster, workload).await);
 }
 
+/// Setting a log aside writes checkpoints, and opens a new log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_log_is_copied_again_once_files_can_be_opened() {
+    let Some(mut nodes) = FaultyCluster::start(&[]) else { return println!("{NO_COMPILER}") };
+    allow_failing_disks(&mut nodes.cluster);
+    let bootstrap = nodes.cluster.bootstrap();
+    create(&bootstrap, 3).await;
+    whole(&bootstrap).await;
+    let workload = Workload::start(&bootstrap, TOPIC, 3, 300);
+    let victim = leader_of(&bootstrap, 0).await;
+    let (pid, from) = (nodes.cluster.node_of(victim).pid(), nodes.cluster.node_of(victim).log().len());
+    sleep(Duration::from_millis(500)).await;
+    let before = open_no_more_files(pid);
+    nodes.set(victim, Fault::FailingRecords, 1);
+    logs(nodes.cluster.node_of(victim), from, "a damaged replica cannot be set aside").await;
+    prlimit(Some(pid), Resource::Nofile, before).expect("the limit of a child");
+    whole(&bootstrap).await;
+    assert_no_errors(&finish(&nodes.cluster, workload).await);
+}
+
+/// Lets a process open no file, and keeps what is open so. Returns the limit of before.
+fn open_no_more_files(pid: Pid) -> Rlimit {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(3), maximum }).expect("the limit of a child")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_when_fsyncs_stall() {
     let Some(nodes) = FaultyCluster::start(&[]) else { return println!("{NO_COMPILER}") };
@@ -168,10 +194,7 @@ async fn nothing_is_lost_when_a_node_can_open_no_more_files() {
         sleep(Duration::from_millis(500)).await;
         let victim = if of_controller { controller(&bootstrap).await } else { leader_of(&bootstrap, 0).await };
         let (pid, from) = (cluster.node_of(victim).pid(), cluster.node_of(victim).log().len());
-        // Nothing can be opened, and what is open stays so.
-        let maximum = getrlimit(Resource::Nofile).maximum;
-        let before = prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(3), maximum });
-        let before = before.expect("the limit of a child");
+        let before = open_no_more_files(pid);
         logs(cluster.node_of(victim), from, "Too many open files").await;
         sleep(Duration::from_millis(3000)).await;
         assert!(cluster.node_of(victim).is_running(), "the node goes on");

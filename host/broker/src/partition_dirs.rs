@@ -154,15 +154,16 @@ pub(crate) fn set_aside_partitions(own: &[Arc<Partition>]) -> Vec<PathBuf> {
     folders
 }
 
-/// Takes a damaged replica out of service and renames its folder. Returns the new name; `None` if its folder is lost.
+/// Takes a damaged replica out of service and renames its folder. Returns the new name; `None` if its folder is lost, or
+/// was renamed before.
 ///
-/// The caller has made sure that another broker leads and holds every committed record.
+/// The caller has made sure that another broker leads and holds every committed record. After an error it may try again.
 pub(crate) fn set_aside_damaged<E>(
     dirs: &LogDirs,
     damaged: &Partition,
     topics: &TopicTable<E>,
 ) -> io::Result<Option<PathBuf>> {
-    if let Some(log) = damaged.delete() {
+    if let Some(log) = damaged.give_up("a damaged log is about to be set aside") {
         log.retire();
     }
     let Some(data_dir) = damaged.data_dir() else { return Ok(None) };
@@ -170,7 +171,18 @@ pub(crate) fn set_aside_damaged<E>(
     write_recovery_points(dirs, topics)?;
     write_high_watermarks(dirs, topics)?;
     write_log_starts(dirs, topics)?;
-    rename(data_dir, &format!("{}-{}", damaged.topic(), damaged.index()), DAMAGED_SUFFIX).map(Some)
+    match rename(data_dir, &format!("{}-{}", damaged.topic(), damaged.index()), DAMAGED_SUFFIX) {
+        Ok(folder) => Ok(Some(folder)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes what there is of the folder of a replica that could not be opened, and holds no record.
+pub(crate) fn remove_new(replica: &Partition) {
+    if let Some(data_dir) = replica.data_dir() {
+        remove(&data_dir.join(format!("{}-{}", replica.topic(), replica.index())));
+    }
 }
 
 /// Renames the folder of a partition that is not to be used. Returns the new name.

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use crate::error::LogError;
 use crate::folder::FolderChange;
-use crate::fsutil::{segment_file, sync_dir};
+use crate::fsutil::segment_file;
 use crate::leader_epochs::EpochCache;
 use crate::log::{Log, Shared};
 use crate::partition_metadata::PARTITION_METADATA;
@@ -88,14 +88,15 @@ impl SyncTarget {
 
     /// Waits for the disk. Blocks; needs no lock.
     ///
-    /// A failure poisons the log at once and for ever. After a failed fsync the kernel may count the lost pages as
-    /// clean, so a second attempt would succeed without writing them.
+    /// A failed fsync poisons the log at once and for ever. The kernel may count the lost pages as clean, so a second
+    /// attempt would succeed without writing them. A file that cannot be opened for it poisons nothing: no page was lost.
     pub fn sync(&self) -> Result<(), LogError> {
         let _one_at_a_time = self.shared.syncing.lock();
         self.check_not_poisoned()?;
         // No record depends on this file: it is written again by the next sync.
         self.write_epochs().inspect_err(|error| self.shared.faults.note(error))?;
-        let result = self.sync_files();
+        let beside = self.open_beside()?;
+        let result = self.sync_files(&beside);
         if let Err(error) = &result {
             self.shared.faults.poison();
             tracing::error!(%error, "an fsync failed; the log is out of service");
@@ -130,39 +131,45 @@ impl SyncTarget {
         }
     }
 
-    fn sync_files(&self) -> Result<(), LogError> {
+    /// Opens what has to be synced and is not kept open. Nothing is synced yet.
+    ///
+    /// After a roll these are the indexes, and the snapshot at the next segment's start.
+    fn open_beside(&self) -> Result<Vec<(PathBuf, File)>, LogError> {
         let dir = self.dir();
+        let rolled = self.segments.iter().map(|(segment, _)| segment.base_offset());
+        let rolled = rolled.filter(|base_offset| *base_offset != self.active_base);
+        let mut paths: Vec<PathBuf> = rolled
+            .flat_map(|base_offset| SEGMENT_SUFFIXES[1..].iter().map(move |suffix| (base_offset, suffix)))
+            .map(|(base_offset, suffix)| segment_file(dir, base_offset, suffix))
+            .collect();
+        if self.dir {
+            paths.extend([dir.join(PARTITION_METADATA), dir.to_path_buf()]);
+        }
+        let mut beside = Vec::with_capacity(paths.len());
+        for path in paths {
+            match File::open(&path) {
+                Ok(file) => beside.push((path, file)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound && path != dir => {}
+                Err(error) => return Err(LogError::io("cannot open for an fsync", &path)(error)),
+            }
+        }
+        Ok(beside)
+    }
+
+    fn sync_files(&self, beside: &[(PathBuf, File)]) -> Result<(), LogError> {
         for (segment, file) in &self.segments {
             if !seeded_bug::is(Bug::SkipFsync) {
                 file.sync_data().map_err(LogError::io("cannot fsync", &segment.path()))?;
             }
-            if segment.base_offset() != self.active_base {
-                sync_rolled(dir, segment.base_offset())?;
-            }
         }
-        if self.dir {
-            sync_if_there(&dir.join(PARTITION_METADATA))?;
-            sync_dir(dir).map_err(LogError::io("cannot fsync", dir))?;
+        // The folder is the last of them.
+        for (path, file) in beside {
+            file.sync_all().map_err(LogError::io("cannot fsync", path))?;
         }
         if let Some(parent) = &self.parent {
             parent.sync().map_err(LogError::io("cannot fsync", parent.path()))?;
         }
         Ok(())
-    }
-}
-
-/// Makes durable what a roll wrote beside the log file: the indexes, and the snapshot at the next segment's start.
-fn sync_rolled(dir: &Path, base_offset: i64) -> Result<(), LogError> {
-    for suffix in &SEGMENT_SUFFIXES[1..] {
-        sync_if_there(&segment_file(dir, base_offset, suffix))?;
-    }
-    Ok(())
-}
-
-fn sync_if_there(path: &PathBuf) -> Result<(), LogError> {
-    match File::open(path).and_then(|file| file.sync_all()) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(LogError::io("cannot fsync", path)(error)),
-        _ => Ok(()),
     }
 }
 
@@ -373,6 +380,21 @@ mod tests {
         assert!(matches!(append(&mut log), Err(AppendError::Log(LogError::Poisoned { .. }))));
         assert_eq!((log.recovery_point(), log.log_end_offset()), (1, 2));
         assert!(log.read(0, 1, i64::MAX, true).unwrap().is_some(), "reads still work");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_for_a_sync_poisons_nothing() {
+        let (_dir, mut log) = new_log();
+        append(&mut log).unwrap();
+        let metadata = log.dir().join(PARTITION_METADATA);
+        let _ = std::fs::remove_file(&metadata);
+        std::os::unix::fs::symlink(&metadata, &metadata).unwrap();
+        let error = log.flush().unwrap_err();
+        assert!(error.to_string().contains("cannot open for an fsync"), "{error}");
+        assert!(!log.is_poisoned());
+        assert_eq!(log.recovery_point(), 0);
+        std::fs::remove_file(&metadata).unwrap();
+        assert_eq!(log.flush().unwrap(), 1);
     }
 
     #[test]

@@ -49,6 +49,15 @@ impl Partition {
         self.close(log, &PartitionError::NotHosted)
     }
 
+    /// Takes a damaged replica out of service. Returns its log, if it is open. The fault stays until another replica
+    /// takes the place of this one.
+    pub fn give_up(&self, reason: &str) -> Option<Log> {
+        let reason: Arc<str> = Arc::from(reason);
+        let damaged = LogState::Offline { reason: Arc::clone(&reason), is_damaged: true };
+        let log = std::mem::replace(&mut self.state.lock().log, damaged);
+        self.close(log, &PartitionError::Offline(reason))
+    }
+
     /// Takes the partition out of service, because its data folder has failed. It asks for no change of the in-sync set
     /// any more.
     pub fn fail(&self, reason: &Arc<str>) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use millstream_log::Offsets;
 use millstream_partition::replica::LeaderView;
-use millstream_partition::{Assignment, Partition, PartitionConfig, PartitionSpec};
+use millstream_partition::{Assignment, Partition, PartitionConfig, PartitionSpec, ReplicaFault};
 use millstream_wire::{ErrorCode, Str};
 
 use super::{Node, Prepared, Repair};
@@ -84,7 +84,7 @@ pub(super) fn update(node: &Node, table: &mut ServedTopics, stored: &TopicImage,
 /// Replaces a damaged replica by an empty one, which copies the records of its leader. The damaged log is set aside.
 ///
 /// # Errors
-/// The disk fails.
+/// The disk fails, or the process has no file descriptor left. The caller may try again: the replica stays a damaged one.
 pub(super) fn copy_again(
     node: &Node,
     table: &mut ServedTopics,
@@ -100,6 +100,10 @@ pub(super) fn copy_again(
     let (spec, config) = (spec_of(node, stored, index), partition_config_of(node, stored));
     let opening = Opening { spec, config, is_replica: true };
     if let Some(copy) = open_partitions(node, vec![opening], &Checkpoints::default()).pop() {
+        if let Some(ReplicaFault::Offline(reason)) = copy.fault() {
+            partition_dirs::remove_new(&copy);
+            return Err(std::io::Error::other(format!("the new log is not open: {reason}")));
+        }
         replace_partition(node, table, stored, index, copy);
     }
     Ok(Repair::Copying(set_aside))

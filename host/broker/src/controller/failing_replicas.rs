@@ -38,6 +38,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// The free space in bytes with which replicas go on after a full disk.
 const SPACE_TO_GO_ON: u64 = 16 << 20;
 
+/// The pause before a damaged log is set aside again that could not be.
+const COPY_RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// How often a replica is copied again by one process. A disk that damages each copy is not trusted for longer.
 const COPIES_MAX: u32 = 3;
 
@@ -53,7 +56,15 @@ struct Failing {
 struct History {
     /// When the controller is asked next, of those that have a fault now.
     asked_next: HashMap<(Uuid, i32), Instant>,
-    copies: HashMap<(Uuid, i32), u32>,
+    copies: HashMap<(Uuid, i32), Copies>,
+}
+
+/// The copies that were made of a damaged replica.
+#[derive(Default)]
+struct Copies {
+    made: u32,
+    /// When the next one is tried, after one that could not be begun.
+    next: Option<Instant>,
 }
 
 impl Controller {
@@ -112,8 +123,8 @@ impl Controller {
             }
         } else if let ReplicaFault::Damaged(_) = failing.fault {
             let copies = history.copies.entry(failing.key()).or_default();
-            if *copies < COPIES_MAX && self.copy_again(failing).await {
-                *copies += 1;
+            if copies.made < COPIES_MAX && copies.next.is_none_or(|at| at <= Instant::now()) {
+                self.copy_again(failing, copies).await;
             }
         }
     }
@@ -140,10 +151,10 @@ impl Controller {
         }
     }
 
-    /// Copies a damaged replica again, if another broker leads. Returns whether it does.
-    async fn copy_again(self: &Arc<Self>, failing: &Failing) -> bool {
+    /// Copies a damaged replica again, if another broker leads.
+    async fn copy_again(self: &Arc<Self>, failing: &Failing, copies: &mut Copies) {
         if self.has_failed_folder(&failing.partition).await {
-            return false;
+            return;
         }
         let changes = Arc::clone(&self.changes).lock_owned().await;
         let (controller, topic_id, index) = (Arc::clone(self), failing.topic_id, failing.partition.index());
@@ -153,27 +164,23 @@ impl Controller {
             let (Some(image), Ok(index)) = (image, usize::try_from(index)) else { return Ok(Repair::Nothing) };
             apply::copy_again(&controller.node, &image, topic_id, index)
         });
-        let topic = failing.partition.topic();
-        match copied.await {
-            Ok(Ok(Repair::Nothing)) => false,
+        let (topic, partition) = (failing.partition.topic(), index);
+        let error = match copied.await {
+            Ok(Ok(Repair::Nothing)) => return,
             Ok(Ok(Repair::Copying(Some(folder)))) => {
-                let (partition, folder) = (index, folder.display());
+                let folder = folder.display();
                 tracing::warn!(topic, partition, "a damaged log is set aside as {folder}; the replica is copied again");
-                true
+                return copies.made += 1;
             }
             Ok(Ok(Repair::Copying(None))) => {
-                tracing::warn!(topic, partition = index, "a replica whose data folder is gone is copied again");
-                true
+                tracing::warn!(topic, partition, "a replica whose data folder is gone is copied again");
+                return copies.made += 1;
             }
-            Ok(Err(error)) => {
-                tracing::error!(topic, partition = index, "a damaged replica cannot be set aside: {error}");
-                true
-            }
-            Err(error) => {
-                tracing::error!(topic, partition = index, "a damaged replica cannot be set aside: {error}");
-                true
-            }
-        }
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        failing.partition.report("a damaged replica cannot be set aside", &error);
+        copies.next = Some(Instant::now() + COPY_RETRY_AFTER);
     }
 
     /// Lets a replica go on if its disk has space again. Returns whether it does.
