@@ -1,5 +1,6 @@
 //! Work at full speed and at a steady rate: acks=all from encoded frames, to the leaders of three partitions.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -128,7 +129,6 @@ fn send_on_time(
     each: usize,
     due: impl Fn(usize, usize) -> Instant,
 ) -> Result<()> {
-    use std::io::Write;
     for number in 0..each {
         for (place, (stream, (_, frame))) in streams.iter_mut().zip(frames).enumerate() {
             let due = due(place, number);
@@ -140,6 +140,23 @@ fn send_on_time(
         }
     }
     Ok(())
+}
+
+/// Returns the times of 1,000 appends of 5 KiB to a file, each with its fdatasync, in ascending order.
+///
+/// # Errors
+/// The file cannot be written.
+pub(crate) fn fdatasyncs() -> Result<Vec<Duration>> {
+    let mut file = tempfile::tempfile()?;
+    let mut times = Vec::with_capacity(1000);
+    for _ in 0..1000 {
+        let begun = Instant::now();
+        file.write_all(&[1; 5 << 10])?;
+        file.sync_data()?;
+        times.push(begun.elapsed());
+    }
+    times.sort_unstable();
+    Ok(times)
 }
 
 /// Returns the latency below which this share of them lies.

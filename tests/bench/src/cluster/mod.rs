@@ -13,7 +13,7 @@ mod nodes;
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use crate::measure::median;
 use crate::report::Row;
@@ -33,8 +33,9 @@ const MISSED: usize = 1_000_000_000;
 /// How often each fault is tried.
 const FAULTS: usize = 3;
 
-/// How long the steady rate lasts.
+/// How long the steady rate lasts, and how long it warms up.
 const STEADY_SECONDS: u32 = 10;
+const STEADY_WARM_UP_SECONDS: u32 = 30;
 
 /// Measures the rows of `work` or of `faults`, or both.
 ///
@@ -54,7 +55,7 @@ pub(crate) fn rows(programs: &Programs, turns: usize, only: &str) -> Result<Vec<
     })
 }
 
-/// The figures of one system at work.
+/// The figures of one system at work. Latencies are in milliseconds.
 #[derive(Default)]
 struct Work {
     idle: u64,
@@ -64,8 +65,20 @@ struct Work {
     after: u64,
 }
 
-/// Measures work. All systems run at the same time, and the others are idle while one works.
+/// Measures work at full speed in turns, while the other systems are idle, and then each system alone at a steady rate.
 async fn work(programs: &Programs, turns: usize) -> Result<Vec<Row>> {
+    let mut work = full_speed(programs, turns).await?;
+    for (system, work) in System::ALL.into_iter().zip(&mut work) {
+        let nodes = Nodes::start(system, programs).await?;
+        steady(&nodes, turns, work).await.inspect_err(|_| nodes.print_logs())?;
+    }
+    let fdatasync = milliseconds(load::percentile(&load::fdatasyncs()?, 0.99));
+    let [fsync, cache, kafka] = &work;
+    Ok(work_rows(fsync, cache, kafka, fdatasync))
+}
+
+/// Measures work at full speed. All systems run at the same time, and the others are idle while one works.
+async fn full_speed(programs: &Programs, turns: usize) -> Result<[Work; 3]> {
     let mut systems = Vec::new();
     for system in System::ALL {
         let nodes = Nodes::start(system, programs).await?;
@@ -75,34 +88,43 @@ async fn work(programs: &Programs, turns: usize) -> Result<Vec<Row>> {
     }
     for (nodes, _) in &systems {
         load::full_speed(nodes, "warm-up", WARM_UP).await?;
+        load::steady(nodes, "warm-up-steady", STEADY_WARM_UP_SECONDS).await?;
     }
     for turn in 0..turns {
         // Each system is the first of a turn in its turn.
         for place in 0..systems.len() {
             let count = systems.len();
             let (nodes, work) = &mut systems[(turn + place) % count];
-            let topic = format!("load-{turn}");
-            let measured = load::full_speed(nodes, &topic, TURN).await;
-            work.throughput.push(measured.inspect_err(|_| nodes.print_logs())?);
-        }
-    }
-    for turn in 0..turns.div_ceil(2) {
-        for place in 0..systems.len() {
-            let count = systems.len();
-            let (nodes, work) = &mut systems[(turn + place) % count];
-            let latencies = load::steady(nodes, &format!("steady-{turn}"), STEADY_SECONDS).await?;
-            work.p50.push(milliseconds(load::percentile(&latencies, 0.5)));
-            work.p99.push(milliseconds(load::percentile(&latencies, 0.99)));
+            let measured = load::full_speed(nodes, &format!("load-{turn}"), TURN).await;
+            let measured = measured.inspect_err(|_| nodes.print_logs())?;
+            eprintln!("{}: {measured:?}", nodes.system().name());
+            work.throughput.push(measured);
         }
     }
     for (nodes, work) in &mut systems {
         work.after = nodes.resident()?;
     }
-    let [fsync, cache, kafka] = [0, 1, 2].map(|place| &systems[place].1);
-    Ok(work_rows(fsync, cache, kafka))
+    let works: Vec<Work> = systems.into_iter().map(|(_, work)| work).collect();
+    works.try_into().map_err(|_| anyhow!("not three systems"))
 }
 
-fn work_rows(fsync: &Work, cache: &Work, kafka: &Work) -> Vec<Row> {
+/// Measures latency at a steady rate, after a warm-up of big and of small requests.
+async fn steady(nodes: &Nodes, turns: usize, work: &mut Work) -> Result<()> {
+    load::full_speed(nodes, "warm-up", TURN).await?;
+    load::steady(nodes, "warm-up-steady", STEADY_WARM_UP_SECONDS).await?;
+    for turn in 0..turns {
+        // What was written before is not written back meanwhile.
+        rustix::fs::sync();
+        let latencies = load::steady(nodes, &format!("steady-{turn}"), STEADY_SECONDS).await?;
+        let [p50, p99] = [0.5, 0.99].map(|share| milliseconds(load::percentile(&latencies, share)));
+        eprintln!("{}: p50 {p50:.2} ms, p99 {p99:.2} ms", nodes.system().name());
+        work.p50.push(p50);
+        work.p99.push(p99);
+    }
+    Ok(())
+}
+
+fn work_rows(fsync: &Work, cache: &Work, kafka: &Work, fdatasync: f64) -> Vec<Row> {
     let ratio = |of: &dyn Fn(usize) -> f64, count: usize| median((0..count).map(of));
     let turns = kafka.throughput.len();
     let cost = |ours: &Work| ratio(&|at| kafka.throughput[at].computed / ours.throughput[at].computed, turns);
@@ -133,7 +155,12 @@ fn work_rows(fsync: &Work, cache: &Work, kafka: &Work) -> Vec<Row> {
             name: "3 replicas, acks=all, 5,000 records of 1 KiB a second, open loop: p99 (p50), ms".to_owned(),
             figure: format!("fsync {:.2} x, page cache {:.2} x", p99(fsync), p99(cache)),
             goal: "page cache 0.5 x; with fsync one fdatasync more".to_owned(),
-            detail: format!("{} and {}; Kafka {}", latency(fsync), latency(cache), latency(kafka)),
+            detail: format!(
+                "{} and {}; Kafka {}; an fdatasync of 5 KiB {fdatasync:.2}",
+                latency(fsync),
+                latency(cache),
+                latency(kafka)
+            ),
         },
         Row {
             name: "resident memory of a node, idle / after these rows, MiB".to_owned(),

@@ -105,6 +105,11 @@ impl Nodes {
         Ok(nodes)
     }
 
+    /// Returns which system the nodes run.
+    pub(crate) fn system(&self) -> System {
+        self.system
+    }
+
     /// Starts a node that was killed or stopped. Does not wait for it.
     ///
     /// # Errors
