@@ -20,7 +20,7 @@ use crate::process_faults::{Fault, FaultyCluster, NOT_RUN as NO_COMPILER};
 use crate::workload::Workload;
 
 /// What nodes log about a disk that fails.
-const DISK_FAILS: [&str; 14] = [
+const DISK_FAILS: [&str; 17] = [
     "this replica cannot be in sync",
     "this replica has left the in-sync set",
     "this replica stays in sync",
@@ -35,6 +35,10 @@ const DISK_FAILS: [&str; 14] = [
     "cannot be set aside",
     "an index entry is wrong",
     "whose data folder is gone is copied again",
+    // A disk that is cut off forgets what was not synced.
+    "a torn tail is cut off",
+    "the log is scanned",
+    "the leader epochs are made again from the log",
 ];
 
 pub(crate) fn allow_failing_disks(cluster: &mut Cluster) {
