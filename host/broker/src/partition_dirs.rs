@@ -154,10 +154,10 @@ pub(crate) fn set_aside_partitions(own: &[Arc<Partition>]) -> Vec<PathBuf> {
     folders
 }
 
-/// Takes a damaged replica out of service and renames its folder. Returns the new name; `None` if its folder is lost, or
+/// Takes a damaged replica out of service and renames its folder. Returns the new name; `None` if its folder is lost or
 /// was renamed before.
 ///
-/// The caller has made sure that another broker leads and holds every committed record. After an error it may try again.
+/// The caller has made sure that another broker leads and holds every committed record. It may retry after an error.
 pub(crate) fn set_aside_damaged<E>(
     dirs: &LogDirs,
     damaged: &Partition,

@@ -89,7 +89,8 @@ impl SyncTarget {
     /// Waits for the disk. Blocks; needs no lock.
     ///
     /// A failed fsync poisons the log at once and for ever. The kernel may count the lost pages as clean, so a second
-    /// attempt would succeed without writing them. A file that cannot be opened for it poisons nothing: no page was lost.
+    /// attempt would succeed without writing them. A file that cannot be opened for it poisons nothing: no page is
+    /// lost.
     pub fn sync(&self) -> Result<(), LogError> {
         let _one_at_a_time = self.shared.syncing.lock();
         self.check_not_poisoned()?;

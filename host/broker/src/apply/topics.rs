@@ -84,7 +84,8 @@ pub(super) fn update(node: &Node, table: &mut ServedTopics, stored: &TopicImage,
 /// Replaces a damaged replica by an empty one, which copies the records of its leader. The damaged log is set aside.
 ///
 /// # Errors
-/// The disk fails, or the process has no file descriptor left. The caller may try again: the replica stays a damaged one.
+/// The disk fails, or the process has no file descriptor left. The replica stays a damaged one, and the caller may
+/// retry.
 pub(super) fn copy_again(
     node: &Node,
     table: &mut ServedTopics,
