@@ -27,6 +27,7 @@ const ARROWS: [(&str, &[&str]); 26] = [
             "replication",
             "security",
             "topics",
+            "transactions",
         ],
     ),
     ("apply", &["config", "edge", "error", "log_dirs", "partition_dirs", "placement", "topics"]),
@@ -48,6 +49,7 @@ const ARROWS: [(&str, &[&str]); 26] = [
             "partition_dirs",
             "producer_ids",
             "replication",
+            "transactions",
         ],
     ),
     ("cluster", &["config", "error"]),
@@ -93,10 +95,11 @@ const ARROWS: [(&str, &[&str]); 26] = [
             "placement",
             "producer_ids",
             "replication",
+            "transactions",
         ],
     ),
     ("topics", &["config", "error"]),
-    ("transactions", &["error"]),
+    ("transactions", &["edge", "error"]),
 ];
 
 /// The core: what a broker without stages and without connections would keep.

@@ -26,6 +26,7 @@ use crate::net::types::ConnectionInfo;
 use crate::partition_dirs;
 use crate::producer_ids::ProducerIds;
 use crate::replication::{Quota, Replica, ReplicaHost, Throttle, WantedChange};
+use crate::transactions::verifier::TransactionVerifier;
 use millstream_metadata::controller::{AlterPartition, Request};
 use millstream_metadata::{Endpoint, MetadataStore, NO_LEADER};
 
@@ -46,6 +47,8 @@ pub(crate) struct Broker {
     pub(crate) fsync_queue: Arc<FsyncQueue>,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) groups: Arc<GroupCoordinator>,
+    /// Asks the coordinators of transactions.
+    pub(crate) verifier: Arc<dyn TransactionVerifier>,
     /// The stages of topics and their plug-ins.
     pub(crate) edge: Arc<Edge>,
     pub(crate) request_memory: RequestMemory,

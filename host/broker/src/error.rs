@@ -83,6 +83,8 @@ fn append_code(error: &AppendError) -> ErrorCode {
         AppendError::Log(_) => ErrorCode::KAFKA_STORAGE_ERROR,
         AppendError::OutOfOrderSequence { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
         AppendError::InvalidProducerEpoch { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
+        AppendError::NoTransaction { .. } | AppendError::OutsideTransaction { .. } => ErrorCode::INVALID_TXN_STATE,
+        AppendError::CoordinatorFenced { .. } => ErrorCode::TRANSACTION_COORDINATOR_FENCED,
         AppendError::LargerThanSegment { .. } => ErrorCode::RECORD_LIST_TOO_LARGE,
         AppendError::BatchTooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
         AppendError::Corrupt(_) => ErrorCode::CORRUPT_MESSAGE,

@@ -35,7 +35,6 @@ mod replication;
 mod security;
 mod server;
 mod topics;
-#[expect(dead_code, reason = "Produce asks once the log takes transactions")]
 mod transactions;
 
 pub use config::{BrokerConfig, ClusterFlags, ConfigError, Flags, FlushMode, HostPort, RawConfig};

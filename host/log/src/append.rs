@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use millstream_record::{BatchView, CheckedBatch, TimestampType, patch};
+use millstream_record::{BatchView, CheckedBatch, EndMarker, TimestampType, patch};
 
 use crate::batch_walk::{BatchHeader, HEADER_LEN, Located, Order};
 use crate::error::{AppendError, LogError};
@@ -14,6 +14,8 @@ use crate::producer_snapshot::{self, SNAPSHOT_SUFFIX};
 use crate::producer_state::BatchMetadata;
 use crate::seeded_bug::{self, Bug};
 use crate::segment::Segment;
+use crate::transactions::marker_of;
+use crate::verification::Verification;
 
 /// The place where a batch is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +30,22 @@ pub struct AppendedBatch {
     pub log_start_offset: i64,
     /// The epoch of the leader that has the batch in its log. That of a duplicate is the leader's now.
     pub leader_epoch: i32,
+}
+
+/// What appends a batch as the leader, and what is known of the transaction that the batch is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendOrigin {
+    /// A client. The sequences of an idempotent producer are checked.
+    Client(Verification),
+    /// A coordinator, on behalf of a transaction. Its batches have no sequences, and only the epoch is checked.
+    Coordinator(Verification),
+}
+
+/// A batch that is written, with the marker that it may hold.
+#[derive(Clone, Copy)]
+pub(crate) struct Appending {
+    pub(crate) located: Located,
+    pub(crate) marker: Option<EndMarker>,
 }
 
 /// The outcome of an append.
@@ -64,6 +82,20 @@ impl Log {
         leader_epoch: i32,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
+        self.append_of(batch, leader_epoch, now_ms, AppendOrigin::Client(Verification::Unknown))
+    }
+
+    /// Appends a batch as [`Self::append`] does, with what is known of its origin.
+    ///
+    /// # Errors
+    /// The log is unchanged.
+    pub fn append_of(
+        &mut self,
+        batch: &CheckedBatch<'_>,
+        leader_epoch: i32,
+        now_ms: i64,
+        origin: AppendOrigin,
+    ) -> Result<Appended, AppendError> {
         self.check_not_poisoned()?;
         let (size, config) = (batch.size(), &self.config);
         let max = u64::from(config.max_message_bytes);
@@ -72,10 +104,10 @@ impl Log {
         }
         check_fits_segment(size, config.segment_bytes())?;
         let (head, header) = self.leader_header(batch, leader_epoch, now_ms)?;
-        if let Some(stored) = self.check_sequence(&header)? {
+        if let Some(stored) = self.check_origin(&header, origin)? {
             return Ok(Appended::Duplicate(self.stored_before(&stored, leader_epoch)));
         }
-        self.append_one(header, &mut [IoSlice::new(&head), IoSlice::new(batch.payload())])
+        self.append_one(header, None, &mut [IoSlice::new(&head), IoSlice::new(batch.payload())])
             .inspect_err(|error| self.note_fault(error))?;
         let log_append_time = if header.is_log_append_time() { now_ms } else { -1 };
         Ok(Appended::New(self.appended(header.base_offset, header.last_offset(), log_append_time, leader_epoch)))
@@ -100,10 +132,15 @@ impl Log {
         appended
     }
 
-    fn append_one(&mut self, header: BatchHeader, bytes: &mut [IoSlice<'_>]) -> Result<(), LogError> {
+    pub(crate) fn append_one(
+        &mut self,
+        header: BatchHeader,
+        marker: Option<EndMarker>,
+        bytes: &mut [IoSlice<'_>],
+    ) -> Result<(), LogError> {
         let active = self.segment_for(&header, 0)?;
         let located = Located { position: active.size(), header };
-        self.write(&active, bytes, &[located])
+        self.write(&active, bytes, &[Appending { located, marker }])
     }
 
     /// Checks the producer of a batch as [`Log::append`] does, without appending. Returns where the batch is stored if
@@ -115,23 +152,75 @@ impl Log {
         &mut self,
         batch: &CheckedBatch<'_>,
         leader_epoch: i32,
+        origin: AppendOrigin,
     ) -> Result<Option<AppendedBatch>, AppendError> {
         let header = self.header_at_end(batch, leader_epoch)?;
-        let stored = self.check_sequence(&header)?;
+        let stored = self.check_origin(&header, origin)?;
         Ok(stored.map(|stored| self.stored_before(&stored, leader_epoch)))
     }
 
-    fn check_sequence(&mut self, header: &BatchHeader) -> Result<Option<BatchMetadata>, AppendError> {
-        match self.producers.check(header) {
-            // A sequence that is out of order may be a duplicate that is only in the log.
-            Err(AppendError::OutOfOrderSequence { producer_id, .. }) if self.complete_window(producer_id)? => {
-                self.producers.check(header)
+    /// Checks whether a batch may be appended. Returns the stored batch that it repeats, if any. Batches without a
+    /// producer id, and those that the broker makes, may always be appended.
+    fn check_origin(
+        &mut self,
+        header: &BatchHeader,
+        origin: AppendOrigin,
+    ) -> Result<Option<BatchMetadata>, AppendError> {
+        if header.producer_id < 0 || header.is_control() {
+            return Ok(None);
+        }
+        match origin {
+            AppendOrigin::Coordinator(verification) => {
+                self.check_transaction(header, verification)?;
+                self.producers.check_epoch(header).map(|()| None)
             }
-            checked => checked,
+            AppendOrigin::Client(verification) => match self.check_producer_of(header, verification) {
+                // A sequence that is out of order may be a duplicate that is only in the log.
+                Err(AppendError::OutOfOrderSequence { producer_id, .. }) if self.complete_window(producer_id)? => {
+                    self.check_producer_of(header, verification)
+                }
+                checked => checked,
+            },
         }
     }
 
-    fn appended(&self, base_offset: i64, last_offset: i64, log_append_time: i64, leader_epoch: i32) -> AppendedBatch {
+    fn check_producer_of(
+        &self,
+        header: &BatchHeader,
+        verification: Verification,
+    ) -> Result<Option<BatchMetadata>, AppendError> {
+        if let Some(stored) = self.producers.duplicate(header) {
+            return Ok(Some(stored));
+        }
+        self.check_transaction(header, verification)?;
+        self.producers.check_epoch(header)?;
+        let is_known = self.producers.by_id.contains_key(&header.producer_id);
+        let first_max = match header.is_transactional() {
+            true => self.verifications.first_sequence_max(header.producer_id, is_known),
+            false => None,
+        };
+        self.producers.check_sequence(header, first_max).map(|()| None)
+    }
+
+    /// Checks that the transaction of a batch is open here, or known to its coordinator.
+    fn check_transaction(&self, header: &BatchHeader, verification: Verification) -> Result<(), AppendError> {
+        let (producer_id, epoch) = (header.producer_id, header.producer_epoch);
+        let is_known = match verification {
+            _ if !header.is_transactional() => true,
+            Verification::Disabled => true,
+            Verification::Confirmed(guard) if self.verifications.is_current(producer_id, guard) => true,
+            Verification::Confirmed(_) | Verification::Unknown => self.producers.has_open_transaction(header),
+        };
+        if is_known { Ok(()) } else { Err(AppendError::NoTransaction { producer_id, epoch }) }
+    }
+
+    pub(crate) fn appended(
+        &self,
+        base_offset: i64,
+        last_offset: i64,
+        log_append_time: i64,
+        leader_epoch: i32,
+    ) -> AppendedBatch {
         let log_start_offset = self.log_start_offset();
         AppendedBatch { base_offset, last_offset, log_append_time, log_start_offset, leader_epoch }
     }
@@ -148,7 +237,7 @@ impl Log {
     }
 
     /// Patches a copy of a batch's header for the log's end.
-    fn leader_header(
+    pub(crate) fn leader_header(
         &self,
         batch: &CheckedBatch<'_>,
         leader_epoch: i32,
@@ -170,22 +259,26 @@ impl Log {
         let (Some(first), Some(last)) = (batches.first(), batches.last()) else {
             return Err(AppendError::Corrupt("no batch at all".to_owned()));
         };
-        let (base_offset, last_offset) = (first.header.base_offset, last.header.last_offset());
-        let appended = self.appended(base_offset, last_offset, -1, last.header.leader_epoch);
+        let (first, last) = (&first.located.header, &last.located.header);
+        let appended = self.appended(first.base_offset, last.last_offset(), -1, last.leader_epoch);
         // Runs of batches that go to the same segment are written at once.
         let mut from = 0;
         while from < batches.len() {
-            let active = self.segment_for(&batches[from].header, 0)?;
-            let mut run_len = batches[from].header.size as u64;
+            let header = |at: usize| &batches[at].located.header;
+            let active = self.segment_for(header(from), 0)?;
+            let mut run_len = header(from).size as u64;
             let mut to = from + 1;
-            while to < batches.len() && !self.must_roll(&active, &batches[to].header, run_len)? {
-                run_len += batches[to].header.size as u64;
+            while to < batches.len() && !self.must_roll(&active, header(to), run_len)? {
+                run_len += header(to).size as u64;
                 to += 1;
             }
-            let start = batches[from].position;
+            let start = batches[from].located.position;
             let bytes = &records[start as usize..(start + run_len) as usize];
-            let moved = |batch: &Located| Located { position: batch.position - start + active.size(), ..*batch };
-            let located: Vec<Located> = batches[from..to].iter().map(moved).collect();
+            let moved = |batch: &Appending| {
+                let position = batch.located.position - start + active.size();
+                Appending { located: Located { position, ..batch.located }, ..*batch }
+            };
+            let located: Vec<Appending> = batches[from..to].iter().map(moved).collect();
             self.write(&active, &mut [IoSlice::new(bytes)], &located)?;
             from = to;
         }
@@ -193,15 +286,15 @@ impl Log {
     }
 
     /// Checks a fetched record set: each batch is whole, undamaged and follows the one before.
-    fn check_follower(&self, records: &[u8], leader_epoch: i32) -> Result<Vec<Located>, AppendError> {
-        let mut batches: Vec<Located> = Vec::new();
+    fn check_follower(&self, records: &[u8], leader_epoch: i32) -> Result<Vec<Appending>, AppendError> {
+        let mut batches: Vec<Appending> = Vec::new();
         let mut order = Order::from(self.log_end_offset());
         order.epoch = self.epochs.latest().map_or(order.epoch, |latest| latest.epoch);
         let mut position = 0;
         while position < records.len() {
             let header = BatchHeader::parse(&records[position..]).map_err(AppendError::Corrupt)?;
-            BatchView::parse(&records[position..])
-                .and_then(|batch| batch.verify_crc())
+            let batch = BatchView::parse(&records[position..])
+                .and_then(|batch| batch.verify_crc().map(|()| batch))
                 .map_err(|error| AppendError::Corrupt(format!("at offset {}: {error}", header.base_offset)))?;
             if header.base_offset < order.offset {
                 return Err(AppendError::UnexpectedOffset { found: header.base_offset, expected: order.offset });
@@ -214,7 +307,8 @@ impl Log {
             followed.map_err(|reason| AppendError::Corrupt(format!("at offset {}: {reason}", header.base_offset)))?;
             check_fits_segment(header.size, i32::MAX as u64)?;
             order = Order::after(&header);
-            batches.push(Located { position: position as u64, header });
+            let located = Located { position: position as u64, header };
+            batches.push(Appending { located, marker: marker_of(&header, &batch) });
             position += header.size;
         }
         Ok(batches)
@@ -284,18 +378,30 @@ impl Log {
     }
 
     /// Writes batches at the end of the active segment, updates the state that follows from them, and publishes them.
-    fn write(&mut self, active: &Arc<Segment>, bytes: &mut [IoSlice<'_>], batches: &[Located]) -> Result<(), LogError> {
+    fn write(
+        &mut self,
+        active: &Arc<Segment>,
+        bytes: &mut [IoSlice<'_>],
+        batches: &[Appending],
+    ) -> Result<(), LogError> {
         let open = active.open()?;
         active.prepare_append(&open)?;
+        let aborts = batches.iter().filter(|batch| batch.marker.is_some_and(|marker| !marker.is_commit)).count();
+        if aborts > 0 {
+            let index = active.transactions();
+            index.reserve(aborts as u64).map_err(LogError::io("cannot extend", &index.path()))?;
+        }
         self.write_bytes(active, &open, bytes)?;
         self.unsynced.note(active, &open.file);
         let (mut size, mut log_end_offset) = (active.size(), self.log_end_offset());
         for batch in batches {
-            active.note_append(&open, batch);
-            self.producers.update(&batch.header);
-            self.note_epoch(&batch.header);
-            size = batch.end();
-            log_end_offset = batch.header.next_offset();
+            let located = &batch.located;
+            active.note_append(&open, located);
+            // Nothing after this batch may be read: a reader of committed records would get those of the transaction.
+            self.note_producer(batch).inspect_err(|_| self.shared().faults.poison())?;
+            self.note_epoch(&located.header);
+            size = located.end();
+            log_end_offset = located.header.next_offset();
         }
         let mut list = self.shared().list.write();
         active.set_size(size);

@@ -101,9 +101,9 @@ impl BatchHeader {
         self.attributes & 0x20 != 0
     }
 
-    /// Returns the sequence of the last record; 0 follows `i32::MAX`. It has no meaning without a producer id.
+    /// Returns the sequence of the last record; 0 follows `i32::MAX`. Batches of coordinators have none, which is -1.
     pub(crate) fn last_sequence(&self) -> i32 {
-        add_sequence(self.base_sequence, self.last_offset_delta)
+        if self.base_sequence < 0 { -1 } else { add_sequence(self.base_sequence, self.last_offset_delta) }
     }
 }
 

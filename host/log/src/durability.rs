@@ -31,13 +31,23 @@ pub(crate) struct Unsynced {
     pub(crate) parent: Option<FolderChange>,
     /// `leader-epoch-checkpoint` is out of date.
     pub(crate) epochs: bool,
+    /// Segments whose index of aborted transactions has changed.
+    transactions: Vec<Arc<Segment>>,
     /// Grows with every truncation. A sync that started before a truncation does not count after it.
     generation: u64,
 }
 
 impl Unsynced {
     pub(crate) fn new(recovery_point: i64) -> Self {
-        Self { recovery_point, segments: Vec::new(), dir: false, parent: None, epochs: false, generation: 0 }
+        Self {
+            recovery_point,
+            segments: Vec::new(),
+            dir: false,
+            parent: None,
+            epochs: false,
+            transactions: Vec::new(),
+            generation: 0,
+        }
     }
 
     pub(crate) fn note(&mut self, segment: &Arc<Segment>, file: &Arc<File>) {
@@ -46,10 +56,19 @@ impl Unsynced {
         }
     }
 
+    /// Notes a change of a segment's index of aborted transactions. The file may be new.
+    pub(crate) fn note_transactions(&mut self, segment: &Arc<Segment>) {
+        self.dir = true;
+        if self.transactions.last().is_none_or(|last| !Arc::ptr_eq(last, segment)) {
+            self.transactions.push(Arc::clone(segment));
+        }
+    }
+
     /// Records that the log now ends at `log_end_offset`, with `active` as its last segment.
     pub(crate) fn truncated(&mut self, log_end_offset: i64, active: &Segment) {
         self.recovery_point = self.recovery_point.min(log_end_offset);
         self.segments.retain(|(segment, _)| segment.base_offset() <= active.base_offset());
+        self.transactions.retain(|segment| segment.base_offset() <= active.base_offset());
         self.generation += 1;
     }
 
@@ -57,6 +76,7 @@ impl Unsynced {
     pub(crate) fn restarted(&mut self, offset: i64) {
         self.recovery_point = offset;
         self.segments.clear();
+        self.transactions.clear();
         (self.dir, self.epochs) = (false, true);
         self.generation += 1;
     }
@@ -64,6 +84,7 @@ impl Unsynced {
     /// Records that segments below `base_offset` were deleted.
     pub(crate) fn deleted_below(&mut self, base_offset: i64) {
         self.segments.retain(|(segment, _)| segment.base_offset() >= base_offset);
+        self.transactions.retain(|segment| segment.base_offset() >= base_offset);
     }
 }
 
@@ -78,6 +99,8 @@ pub struct SyncTarget {
     dir: bool,
     parent: Option<FolderChange>,
     epochs: Option<EpochCache>,
+    /// Indexes of aborted transactions, each with its number of entries.
+    transactions: Vec<(Arc<Segment>, u64)>,
 }
 
 impl SyncTarget {
@@ -134,7 +157,8 @@ impl SyncTarget {
 
     /// Opens what has to be synced and is not kept open. Nothing is synced yet.
     ///
-    /// After a roll these are the indexes, and the snapshot at the next segment's start.
+    /// After a roll these are the indexes, and the snapshot at the next segment's start. After an abort it is the index
+    /// of aborted transactions.
     fn open_beside(&self) -> Result<Vec<(PathBuf, File)>, LogError> {
         let dir = self.dir();
         let rolled = self.segments.iter().map(|(segment, _)| segment.base_offset());
@@ -143,6 +167,7 @@ impl SyncTarget {
             .flat_map(|base_offset| SEGMENT_SUFFIXES[1..].iter().map(move |suffix| (base_offset, suffix)))
             .map(|(base_offset, suffix)| segment_file(dir, base_offset, suffix))
             .collect();
+        paths.extend(self.transactions.iter().map(|(segment, _)| segment.transactions().path()));
         if self.dir {
             paths.extend([dir.join(PARTITION_METADATA), dir.to_path_buf()]);
         }
@@ -189,7 +214,11 @@ impl Log {
     /// Returns the sync that makes everything appended so far durable; `None` if it already is.
     pub fn sync_target(&self) -> Option<SyncTarget> {
         let unsynced = &self.unsynced;
-        let clean = unsynced.segments.is_empty() && !unsynced.dir && unsynced.parent.is_none() && !unsynced.epochs;
+        let clean = unsynced.segments.is_empty()
+            && !unsynced.dir
+            && unsynced.parent.is_none()
+            && !unsynced.epochs
+            && unsynced.transactions.is_empty();
         if clean && !self.is_poisoned() {
             return None;
         }
@@ -202,6 +231,11 @@ impl Log {
             dir: unsynced.dir,
             parent: unsynced.parent.clone(),
             epochs: unsynced.epochs.then(|| self.epochs.clone()),
+            transactions: unsynced
+                .transactions
+                .iter()
+                .map(|segment| (Arc::clone(segment), segment.transactions().entries()))
+                .collect(),
         })
     }
 
@@ -219,6 +253,10 @@ impl Log {
             let base = segment.base_offset();
             target.segments.iter().all(|(synced, _)| synced.base_offset() != base)
                 || (Some(base) == last && log_end_offset > target.upto)
+        });
+        unsynced.transactions.retain(|segment| {
+            let entries = segment.transactions().entries();
+            target.transactions.iter().all(|(synced, then)| !Arc::ptr_eq(synced, segment) || *then != entries)
         });
         if target.dir && self.active().base_offset() == target.active_base {
             self.unsynced.dir = false;

@@ -100,6 +100,30 @@ pub enum AppendError {
         /// The current epoch.
         current: i16,
     },
+    /// Kafka's INVALID_TXN_STATE: no transaction of the producer is open here, and its coordinator was not asked.
+    #[error("the batch of producer {producer_id}, epoch {epoch}, is not part of an ongoing transaction")]
+    NoTransaction {
+        /// The producer.
+        producer_id: i64,
+        /// The batch's epoch.
+        epoch: i16,
+    },
+    /// Kafka's INVALID_TXN_STATE: the producer has a transaction open, and the batch is not part of it.
+    #[error("producer {producer_id} has an open transaction, and the batch is not transactional")]
+    OutsideTransaction {
+        /// The producer.
+        producer_id: i64,
+    },
+    /// Kafka's TRANSACTION_COORDINATOR_FENCED: another broker has become the coordinator.
+    #[error("producer {producer_id}: coordinator epoch {found} of the marker is older than the current {current}")]
+    CoordinatorFenced {
+        /// The producer.
+        producer_id: i64,
+        /// The epoch of the marker.
+        found: i32,
+        /// The epoch of an earlier marker.
+        current: i32,
+    },
     /// Kafka's MESSAGE_TOO_LARGE.
     #[error("the record batch has {size} bytes, max.message.bytes allows {max}")]
     BatchTooLarge {

@@ -14,6 +14,7 @@
 //!     00000000000000000000.log                 record batches, one after the other, nothing between
 //!     00000000000000000000.index               8 bytes an entry: relative offset i32, position i32
 //!     00000000000000000000.timeindex           12 bytes an entry: timestamp i64, relative offset i32
+//!     00000000000000000000.txnindex            34 bytes an aborted transaction; without one, there is no file
 //!     00000000000000001000.log                 the next segment; a file's name is its first offset
 //!     00000000000000001000.snapshot            the producers' state as of that offset
 //! ```
@@ -25,7 +26,8 @@
 //! # Data and caches
 //!
 //! The `.log` files are the truth. Indexes, producer snapshots and leader epochs follow from them, and are built
-//! again when they are missing, damaged, or do not fit. The checkpoints are promises: nothing below a recovery point
+//! again when they are missing, damaged, or do not fit. The index of aborted transactions is synced with the log, since
+//! a missing one looks like none. The checkpoints are promises: nothing below a recovery point
 //! may ever be missing, so a log that breaks the promise is not opened ([`LogError::Corrupt`],
 //! [`LogError::Shorter`]), and not shortened.
 //!
@@ -63,9 +65,12 @@ mod replay;
 mod retention;
 pub mod seeded_bug;
 mod segment;
+mod transaction_index;
+mod transactions;
 mod truncate;
+mod verification;
 
-pub use append::{Appended, AppendedBatch};
+pub use append::{AppendOrigin, Appended, AppendedBatch};
 pub use checkpoint::{CheckpointError, OffsetCheckpoint, Offsets};
 pub use config::{CleanupPolicy, LogConfig};
 pub use data_dir::{DataDir, DataDirError};
@@ -83,3 +88,6 @@ pub use producer_state::ProducerState;
 pub use read::LogSlice;
 pub use recovery::OpenOptions;
 pub use replay::ReplayError;
+pub use transaction_index::AbortedTransaction;
+pub use transactions::TransactionEnd;
+pub use verification::{Verification, VerificationGuard};

@@ -21,6 +21,7 @@ use crate::file_cache::FileCache;
 use crate::leader_epochs::{EpochCache, EpochEntry};
 use crate::producer_state::{ProducerState, Producers};
 use crate::segment::Segment;
+use crate::verification::Verifications;
 
 /// Writes one partition's log. The module's docs explain its locking.
 pub struct Log {
@@ -32,6 +33,7 @@ pub struct Log {
     /// Offset of the newest producer snapshot on disk.
     pub(crate) snapshot_offset: Option<i64>,
     pub(crate) unsynced: Unsynced,
+    pub(crate) verifications: Verifications,
 }
 
 /// Reads one partition's log while it is written to.
@@ -117,9 +119,9 @@ impl Log {
         self.shared().list.read().segments.len()
     }
 
-    /// Returns where the oldest open transaction starts, if any: the limit of a read-committed reader.
+    /// Returns where the oldest open transaction starts.
     pub fn first_open_transaction(&self) -> Option<i64> {
-        self.producers.first_open_transaction()
+        self.producers.transactions.first_open()
     }
 
     /// Returns the number of producers with a state in this log.
@@ -137,6 +139,7 @@ impl Log {
 
     /// Removes producers that have been idle for `producer.id.expiration.ms`; returns their number.
     pub fn expire_producers(&mut self, now_ms: i64) -> usize {
+        self.verifications.expire(now_ms, self.config.producer_id_expiration_ms);
         self.producers.expire(now_ms, self.config.producer_id_expiration_ms)
     }
 

@@ -72,14 +72,14 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Producers> {
             offset_delta: i32::from_be_bytes(fields.take()?),
             timestamp: i64::from_be_bytes(fields.take()?),
         };
-        let mut producer = ProducerEntry::of_snapshot(epoch, Some(last).filter(|last| last.last_sequence >= 0));
+        let mut producer = ProducerEntry::of_snapshot(epoch, Some(last).filter(|last| last.last_offset >= 0));
         producer.last_timestamp = last.timestamp;
         producer.coordinator_epoch = i32::from_be_bytes(fields.take()?);
         let start = i64::from_be_bytes(fields.take()?);
         producer.transaction_start = (start >= 0).then_some(start);
         by_id.insert(id, producer);
     }
-    Some(Producers { by_id })
+    Some(Producers::of(by_id))
 }
 
 struct FieldReader<'a>(&'a [u8]);

@@ -2,8 +2,12 @@
 
 use std::collections::HashMap;
 
+use millstream_record::EndMarker;
+
 use crate::batch_walk::{BatchHeader, add_sequence};
 use crate::error::AppendError;
+use crate::transaction_index::AbortedTransaction;
+use crate::transactions::{CompletedTransaction, Transactions};
 
 /// The number of a producer's last batches that are kept, which is the number that it may have in flight.
 const WINDOW: usize = 5;
@@ -95,7 +99,7 @@ impl ProducerEntry {
     fn duplicate(&self, header: &BatchHeader) -> Option<BatchMetadata> {
         let last = header.last_sequence();
         let same = |b: &&BatchMetadata| b.first_sequence() == header.base_sequence && b.last_sequence == last;
-        self.batches().iter().find(same).copied()
+        self.batches().iter().find(same).filter(|_| header.base_sequence >= 0).copied()
     }
 }
 
@@ -133,43 +137,67 @@ impl ProducerState {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Producers {
     pub(crate) by_id: HashMap<i64, ProducerEntry>,
+    pub(crate) transactions: Transactions,
 }
 
 impl Producers {
-    /// Checks whether a client's batch may be appended. Returns the stored batch that it repeats, if any. Batches
-    /// without a producer id may always be appended.
-    pub(crate) fn check(&self, header: &BatchHeader) -> Result<Option<BatchMetadata>, AppendError> {
-        if header.producer_id < 0 || header.is_control() {
-            return Ok(None);
+    /// Returns the state of producers with these entries, such as those of a snapshot.
+    pub(crate) fn of(by_id: HashMap<i64, ProducerEntry>) -> Self {
+        let mut transactions = Transactions::default();
+        for (id, entry) in &by_id {
+            if let Some(start) = entry.transaction_start {
+                transactions.begin(*id, start);
+            }
         }
-        // An unknown producer, or one whose state expired, may start with any sequence (KIP-360).
-        let Some(entry) = self.by_id.get(&header.producer_id) else {
-            return Ok(None);
-        };
+        Self { by_id, transactions }
+    }
+
+    /// Returns whether the transaction of a batch is open in the log.
+    pub(crate) fn has_open_transaction(&self, header: &BatchHeader) -> bool {
+        let entry = self.by_id.get(&header.producer_id);
+        entry.is_some_and(|entry| entry.transaction_start.is_some() && entry.epoch == header.producer_epoch)
+    }
+
+    /// Returns the stored batch that a batch repeats, if any.
+    pub(crate) fn duplicate(&self, header: &BatchHeader) -> Option<BatchMetadata> {
+        let entry = self.by_id.get(&header.producer_id)?;
+        if entry.epoch == header.producer_epoch { entry.duplicate(header) } else { None }
+    }
+
+    /// Checks whether a producer's epoch and transaction allow a batch that is not a marker.
+    pub(crate) fn check_epoch(&self, header: &BatchHeader) -> Result<(), AppendError> {
+        // An unknown producer may start with any epoch.
+        let Some(entry) = self.by_id.get(&header.producer_id) else { return Ok(()) };
+        let producer_id = header.producer_id;
         if header.producer_epoch < entry.epoch {
-            return Err(AppendError::InvalidProducerEpoch {
-                producer_id: header.producer_id,
-                found: header.producer_epoch,
-                current: entry.epoch,
-            });
+            let (found, current) = (header.producer_epoch, entry.epoch);
+            return Err(AppendError::InvalidProducerEpoch { producer_id, found, current });
         }
+        if entry.transaction_start.is_some() && !header.is_transactional() {
+            return Err(AppendError::OutsideTransaction { producer_id });
+        }
+        Ok(())
+    }
+
+    /// Checks whether the sequence of a client's batch follows those of the log. `first_max` is the highest one with
+    /// which its transaction may begin, see [`crate::verification`].
+    pub(crate) fn check_sequence(&self, header: &BatchHeader, first_max: Option<i32>) -> Result<(), AppendError> {
         let out_of_order = |last| AppendError::OutOfOrderSequence {
             producer_id: header.producer_id,
             found: header.base_sequence,
             last,
         };
-        if header.producer_epoch > entry.epoch {
-            return if header.base_sequence == 0 { Ok(None) } else { Err(out_of_order(-1)) };
+        if first_max.is_some_and(|first_max| header.base_sequence > first_max) {
+            return Err(out_of_order(-1));
         }
-        if let Some(batch) = entry.duplicate(header) {
-            return Ok(Some(batch));
-        }
-        // The epoch may be known only from a transaction marker; then the producer restarts at 0.
-        let (last, expected) = match entry.last_batch() {
+        // An unknown producer, or one whose state expired, may start with any sequence (KIP-360).
+        let Some(entry) = self.by_id.get(&header.producer_id) else { return Ok(()) };
+        let (last, expected) = match entry.last_batch().filter(|_| header.producer_epoch == entry.epoch) {
             Some(batch) => (batch.last_sequence, add_sequence(batch.last_sequence, 1)),
+            // A producer begins each epoch with 0. The epoch may be known only from a marker.
             None => (-1, 0),
         };
-        if header.base_sequence == expected { Ok(None) } else { Err(out_of_order(last)) }
+        if header.base_sequence == expected { Ok(()) } else { Err(out_of_order(last)) }
     }
 
     /// Returns the offset below which the log may hold more batches of a producer's window, if any are missing.
@@ -198,10 +226,12 @@ impl Producers {
         entry.last_timestamp = known.last_timestamp;
     }
 
-    /// Updates the state with a batch that is in the log.
-    pub(crate) fn update(&mut self, header: &BatchHeader) {
-        if header.producer_id < 0 {
-            return;
+    /// Updates the state with a batch that is in the log, and with the marker that it holds. Returns the transaction
+    /// that the marker has aborted.
+    pub(crate) fn update(&mut self, header: &BatchHeader, marker: Option<EndMarker>) -> Option<AbortedTransaction> {
+        // A control batch without a marker has lost it to compaction, or is of another kind.
+        if header.producer_id < 0 || (header.is_control() && marker.is_none()) {
+            return None;
         }
         let entry = self.by_id.entry(header.producer_id).or_insert_with(|| ProducerEntry::new(header.producer_epoch));
         if header.producer_epoch != entry.epoch {
@@ -209,21 +239,33 @@ impl Producers {
             entry.len = 0;
             entry.partial = false;
         }
-        if header.is_control() {
-            // A marker ends the transaction and is not part of the producer's sequence.
-            entry.transaction_start = None;
+        if let Some(marker) = marker {
+            // A marker is not part of the producer's sequence.
+            entry.coordinator_epoch = marker.coordinator_epoch;
             entry.last_timestamp = header.max_timestamp;
-            return;
+            let first_offset = entry.transaction_start.take()?;
+            let (producer_id, last_offset) = (header.producer_id, header.base_offset);
+            let is_aborted = !marker.is_commit;
+            return self.complete_transaction(CompletedTransaction {
+                producer_id,
+                first_offset,
+                last_offset,
+                is_aborted,
+            });
         }
         entry.push(BatchMetadata::of(header));
-        if header.is_transactional() {
-            entry.transaction_start.get_or_insert(header.base_offset);
+        if header.is_transactional() && entry.transaction_start.is_none() {
+            entry.transaction_start = Some(header.base_offset);
+            self.transactions.begin(header.producer_id, header.base_offset);
         }
+        None
     }
 
-    /// Returns where the oldest open transaction starts.
-    pub(crate) fn first_open_transaction(&self) -> Option<i64> {
-        self.by_id.values().filter_map(|entry| entry.transaction_start).min()
+    fn complete_transaction(&mut self, completed: CompletedTransaction) -> Option<AbortedTransaction> {
+        let last_stable_offset = self.transactions.stable_after(&completed);
+        self.transactions.complete(&completed);
+        let CompletedTransaction { producer_id, first_offset, last_offset, is_aborted } = completed;
+        is_aborted.then_some(AbortedTransaction { producer_id, first_offset, last_offset, last_stable_offset })
     }
 
     /// Removes producers that have been idle for `expiration_ms` and have no open transaction. Returns their number.

@@ -26,8 +26,10 @@ pub struct LogSlice {
     pub len: usize,
     /// Base offset of its first batch, which may be below the requested offset.
     pub first_offset: i64,
-    /// The requested offset, and one above all of its records.
+    /// The requested offset, and the one after the last record.
     offsets: Range<i64>,
+    /// An offset above all records of the segment.
+    segment_end: i64,
     log: LogReader,
     segment: Arc<Segment>,
     is_unchecked: bool,
@@ -39,6 +41,11 @@ impl LogSlice {
         let mut bytes = vec![0; self.len];
         self.file.read_exact_at(&mut bytes, self.position)?;
         Ok(bytes.into())
+    }
+
+    /// Returns the requested offset, and the one after the last record.
+    pub(crate) fn offsets(&self) -> Range<i64> {
+        self.offsets.clone()
     }
 
     /// Returns whether bytes may be damaged: they came from the disk just now, or another process has written them.
@@ -118,7 +125,7 @@ impl LogSlice {
                 let damage = follows.clone().next(next).err();
                 Ok(damage.filter(|(position, _)| *position < end))
             }
-            Ok(None) => Ok(follows.beyond(self.offsets.end)),
+            Ok(None) => Ok(follows.beyond(self.segment_end)),
         }
     }
 
@@ -226,7 +233,7 @@ impl LogReader {
     }
 
     /// Returns `OffsetOutOfRange` in place of an error if retention has just removed the segment.
-    fn unless_deleted<T>(&self, offset: i64, error: LogError) -> Result<T, ReadError> {
+    pub(crate) fn unless_deleted<T>(&self, offset: i64, error: LogError) -> Result<T, ReadError> {
         let list = self.shared.list.read();
         if offset < list.log_start_offset {
             return Err(out_of_range(offset, list.log_start_offset, list.log_end_offset));
@@ -258,8 +265,8 @@ impl LogReader {
         let max_bytes = max_bytes.max(first.header.size) as u64;
         let max_position = first.position.saturating_add(max_bytes);
         // The common case needs no lookup: everything up to the end of the segment.
-        let end = if size <= max_position && end_offset <= max_offset {
-            size
+        let (end, next_offset) = if size <= max_position && end_offset <= max_offset {
+            (size, end_offset)
         } else {
             segment.end_of_range(first, max_position.min(size), max_offset)?
         };
@@ -269,7 +276,8 @@ impl LogReader {
             position: first.position,
             len: (end - first.position) as usize,
             first_offset: first.header.base_offset,
-            offsets: offset..end_offset,
+            offsets: offset..next_offset,
+            segment_end: end_offset,
             log: self.clone(),
             segment: Arc::clone(segment),
             is_unchecked: segment.is_unchecked(first.position, end),

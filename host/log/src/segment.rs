@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,9 +16,10 @@ use crate::error::LogError;
 use crate::file_cache::{FileCache, OpenSegment, Slot};
 use crate::fsutil::{remove_if_there, segment_file};
 use crate::index::{Indexes, OffsetPosition, Summary, TimestampOffset};
+use crate::transaction_index::{TRANSACTION_INDEX_SUFFIX, TransactionIndex};
 
 /// Suffixes of the files that belong to one segment.
-pub(crate) const SEGMENT_SUFFIXES: [&str; 4] = ["log", "index", "timeindex", "snapshot"];
+pub(crate) const SEGMENT_SUFFIXES: [&str; 5] = ["log", "index", "timeindex", TRANSACTION_INDEX_SUFFIX, "snapshot"];
 
 /// A segment up to this size in bytes is walked from its start, not from an index entry. Thousands of small logs need
 /// no indexes then.
@@ -35,6 +37,7 @@ pub(crate) struct Segment {
     index_interval: u32,
     files: Arc<FileCache>,
     slot: Slot,
+    transactions: TransactionIndex,
     /// The bytes that were there when the segment was opened. Another process has written them.
     inherited: u64,
     /// Up to here, inherited bytes were found undamaged.
@@ -50,11 +53,13 @@ impl std::fmt::Debug for Segment {
 }
 
 impl Segment {
-    /// Returns a segment whose log file has `size` bytes of whole batches.
+    /// Returns a segment whose log file has `size` bytes of whole batches, and whose index of aborted transactions has
+    /// `transactions` bytes.
     pub(crate) fn existing(
         dir: &Arc<Path>,
         base_offset: i64,
         size: u64,
+        transactions: u64,
         config: &LogConfig,
         files: &Arc<FileCache>,
     ) -> Self {
@@ -66,6 +71,7 @@ impl Segment {
             index_interval: config.index_interval_bytes,
             files: Arc::clone(files),
             slot: Slot::default(),
+            transactions: TransactionIndex::new(dir, base_offset, transactions),
             inherited: size,
             checked: AtomicU64::new(0),
             summary: Mutex::new((size == 0).then(|| Summary::new(base_offset))),
@@ -80,7 +86,7 @@ impl Segment {
         config: &LogConfig,
         files: &Arc<FileCache>,
     ) -> Result<Self, LogError> {
-        let segment = Self::existing(dir, base_offset, 0, config, files);
+        let segment = Self::existing(dir, base_offset, 0, 0, config, files);
         let path = segment.path();
         File::create(&path).map_err(LogError::io("cannot create", &path))?;
         Ok(segment)
@@ -292,6 +298,31 @@ impl Segment {
         }
     }
 
+    /// Returns the index of the aborted transactions whose markers are in the segment.
+    pub(crate) fn transactions(&self) -> &TransactionIndex {
+        &self.transactions
+    }
+
+    /// Visits each batch with a base offset in `range`.
+    pub(crate) fn for_each_in(
+        &self,
+        range: Range<i64>,
+        mut visit: impl FnMut(&Located) -> Result<(), LogError>,
+    ) -> Result<(), LogError> {
+        let Some(first) = self.locate(range.start)? else { return Ok(()) };
+        let open = self.open()?;
+        let mut walk = HeaderWalk::new(&open.file, first.position, self.size());
+        while let Some(batch) = walk.next().map_err(|e| self.walk_error(e))? {
+            if batch.header.base_offset >= range.end {
+                break;
+            }
+            if batch.header.base_offset >= range.start {
+                visit(&batch)?;
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn index_interval(&self) -> u32 {
         self.index_interval
     }
@@ -378,9 +409,15 @@ impl Segment {
         HeaderWalk::new(file, 0, self.size()).starting_at(self.base_offset)
     }
 
-    /// Returns where the batches that fit end. These are all whole batches from `first` on that end at or below
-    /// `max_position` and have offsets below `max_offset`. The result is at least `first.position`.
-    pub(crate) fn end_of_range(&self, first: &Located, max_position: u64, max_offset: i64) -> Result<u64, LogError> {
+    /// Returns where the batches that fit end, and the offset after the last one. These are all whole batches from
+    /// `first` on that end at or below `max_position` and have offsets below `max_offset`. The position is at least
+    /// `first.position`.
+    pub(crate) fn end_of_range(
+        &self,
+        first: &Located,
+        max_position: u64,
+        max_offset: i64,
+    ) -> Result<(u64, i64), LogError> {
         let open = self.open()?;
         let entry = self.entry(&open, |indexes| {
             let by_offset = indexes.floor_offset(max_offset - 1)?;
@@ -392,15 +429,17 @@ impl Segment {
             _ => OffsetPosition { offset: first.header.last_offset(), position: first.position },
         };
         let mut walk = self.walk_at(&open, Some(entry))?;
-        let mut end = first.position;
+        let (mut end, mut end_offset) = (first.position, first.header.next_offset());
         while let Some(batch) = walk.next().map_err(|e| self.walk_error(e))? {
             if batch.end() > max_position || batch.header.next_offset() > max_offset {
                 end = end.max(batch.position.min(max_position));
+                end_offset = end_offset.max(batch.header.base_offset);
                 break;
             }
             end = end.max(batch.end());
+            end_offset = end_offset.max(batch.header.next_offset());
         }
-        Ok(end)
+        Ok((end, end_offset))
     }
 
     /// Returns the first batch at or after `from` whose max timestamp is `timestamp` or newer.

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use crate::batch_walk::HeaderWalk;
 use crate::error::LogError;
 use crate::fsutil::{remove_if_there, segment_file, sync_dir};
 use crate::log::Log;
@@ -11,6 +10,7 @@ use crate::producer_snapshot::{self, SNAPSHOT_SUFFIX};
 use crate::producer_state::Producers;
 use crate::recovery::list;
 use crate::segment::Segment;
+use crate::transaction_index::AbortedTransaction;
 
 /// The bytes of log that are searched for the batches that a producer had in flight.
 const WINDOW_SEARCH_BYTES: u64 = 64 * 1024 * 1024;
@@ -54,13 +54,19 @@ impl Log {
         open.file.set_len(size).map_err(LogError::io("cannot truncate", &keep.path()))?;
         self.unsynced.note(&keep, &open.file);
         keep.rebuild()?;
+        let index = keep.transactions();
+        if index.truncate(end).map_err(LogError::io("cannot truncate", &index.path()))? {
+            self.unsynced.note_transactions(&keep);
+        }
         for segment in removed {
             segment.delete()?;
         }
         if self.epochs.truncate_from_end(end) {
             self.unsynced.epochs = true;
         }
-        self.reload_producers(list(self.dir())?.snapshots)?;
+        let earlier = self.producers.transactions.clone();
+        self.reload_producers(list(self.dir())?.snapshots, i64::MAX)?;
+        self.producers.transactions.keep_uncommitted(&earlier, end);
         Ok(end)
     }
 
@@ -96,17 +102,21 @@ impl Log {
     /// Rebuilds the producers' state as of the log's end from the newest undamaged snapshot and the batches after it.
     /// As in Kafka, older snapshots stay where a segment starts, for a truncation. Those of earlier shutdowns are
     /// removed.
-    pub(crate) fn reload_producers(&mut self, mut snapshots: Vec<i64>) -> Result<(), LogError> {
+    ///
+    /// The indexes of aborted transactions are made again for markers from `transactions_from` on.
+    pub(crate) fn reload_producers(&mut self, mut snapshots: Vec<i64>, transactions_from: i64) -> Result<(), LogError> {
         let log_end_offset = self.log_end_offset();
+        let newest = log_end_offset.min(transactions_from);
         snapshots.sort_unstable_by(|a, b| b.cmp(a));
         let (mut producers, mut from) = (Producers::default(), 0);
         self.snapshot_offset = None;
         for offset in snapshots {
             let path = segment_file(self.dir(), offset, SNAPSHOT_SUFFIX);
-            if self.snapshot_offset.is_some() && self.is_segment_base(offset) {
+            let is_kept = offset <= log_end_offset && self.is_segment_base(offset);
+            if is_kept && (self.snapshot_offset.is_some() || offset > newest) {
                 continue;
             }
-            if self.snapshot_offset.is_none() && offset <= log_end_offset {
+            if self.snapshot_offset.is_none() && offset <= newest {
                 let bytes = std::fs::read(&path).map_err(LogError::io("cannot read", &path))?;
                 if let Some(loaded) = producer_snapshot::decode(&bytes) {
                     (producers, from) = (loaded, offset);
@@ -118,9 +128,47 @@ impl Log {
             remove_if_there(&path).map_err(LogError::io("cannot remove", &path))?;
         }
         if from < log_end_offset {
-            self.for_each_batch(from, i64::MAX, |header| producers.update(header))?;
+            self.clear_transactions(transactions_from)?;
+            let mut aborted = Vec::new();
+            self.for_each_with_marker(from, |batch, marker| {
+                aborted.extend(producers.update(&batch.header, marker));
+                Ok(())
+            })?;
+            self.add_transactions(aborted.into_iter().filter(|found| found.last_offset >= transactions_from))?;
         }
         self.producers = producers;
+        Ok(())
+    }
+
+    /// Removes the markers from `offset` on from the indexes of aborted transactions.
+    fn clear_transactions(&mut self, offset: i64) -> Result<(), LogError> {
+        if offset >= self.log_end_offset() {
+            return Ok(());
+        }
+        let segments = {
+            let list = self.shared().list.read();
+            list.segments[list.segment_of(offset)..].to_vec()
+        };
+        for segment in segments {
+            let index = segment.transactions();
+            if index.truncate(offset).map_err(LogError::io("cannot truncate", &index.path()))? {
+                self.unsynced.note_transactions(&segment);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds aborted transactions to the indexes of the segments that have their markers.
+    fn add_transactions(&mut self, aborted: impl Iterator<Item = AbortedTransaction>) -> Result<(), LogError> {
+        for found in aborted {
+            let segment = {
+                let list = self.shared().list.read();
+                Arc::clone(&list.segments[list.segment_of(found.last_offset)])
+            };
+            let index = segment.transactions();
+            index.append(&found).map_err(LogError::io("cannot append to", &index.path()))?;
+            self.unsynced.note_transactions(&segment);
+        }
         Ok(())
     }
 
@@ -173,22 +221,14 @@ impl Log {
     ) -> Result<(), LogError> {
         let segments: Vec<Arc<Segment>> = {
             let list = self.shared().list.read();
-            list.segments[list.segment_of(from)..].to_vec()
+            let first = list.segment_of(from);
+            list.segments[first..].iter().take_while(|segment| segment.base_offset() < to).cloned().collect()
         };
         for segment in segments {
-            let Some(first) = segment.locate(from)? else {
-                continue;
-            };
-            let open = segment.open()?;
-            let mut walk = HeaderWalk::new(&open.file, first.position, segment.size());
-            while let Some(batch) = walk.next().map_err(|e| segment.walk_error(e))? {
-                if batch.header.base_offset >= to {
-                    return Ok(());
-                }
-                if batch.header.base_offset >= from {
-                    visit(&batch.header);
-                }
-            }
+            segment.for_each_in(from..to, |batch| {
+                visit(&batch.header);
+                Ok(())
+            })?;
         }
         Ok(())
     }

@@ -80,7 +80,7 @@ fn a_repeat_of_a_thinned_batch_is_a_duplicate() {
     let mut log = open(dir.path(), &LogConfig::default(), unclean(0));
     let check = |log: &mut Log, sequence, count| -> Result<Option<AppendedBatch>, AppendError> {
         let sent = thinned(Some(Producer(9, 0, sequence)), count, &(0..count).collect::<Vec<_>>());
-        log.check_producer(&CheckedBatch::of_own(&sent).unwrap(), EPOCH)
+        log.check_producer(&CheckedBatch::of_own(&sent).unwrap(), EPOCH, CLIENT)
     };
     for (sequence, count, kept) in [(0, 3, &[1][..]), (3, 2, &[]), (5, 4, &[0, 3])] {
         assert!(check(&mut log, sequence, count).unwrap().is_none());

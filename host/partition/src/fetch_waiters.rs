@@ -16,6 +16,8 @@ pub struct Arrival {
     /// Bytes still missing. Bytes that came between the registration and the read count twice. That wakes the fetch
     /// early and never late.
     missing: AtomicI64,
+    /// Whether the fetch reads only committed transactions.
+    is_committed: bool,
     notify: Notify,
 }
 
@@ -23,8 +25,14 @@ impl Arrival {
     /// Makes an arrival that is complete after `bytes` bytes in all its partitions together.
     #[must_use]
     pub fn new(bytes: usize) -> Arc<Self> {
+        Self::of(bytes, false)
+    }
+
+    /// Makes an arrival as [`Self::new`] does. With `is_committed`, only records below the last stable offset count.
+    #[must_use]
+    pub fn of(bytes: usize, is_committed: bool) -> Arc<Self> {
         let missing = AtomicI64::new(i64::try_from(bytes).unwrap_or(i64::MAX));
-        Arc::new(Self { missing, notify: Notify::new() })
+        Arc::new(Self { missing, is_committed, notify: Notify::new() })
     }
 
     /// Counts bytes that the fetch has read, or that were appended.
@@ -70,6 +78,17 @@ impl FetchWaiters {
         }
     }
 
+    /// Tells the fetches that offsets moved: by how many bytes the high watermark, and by how many the last stable
+    /// offset.
+    pub(crate) fn moved(&self, bytes: usize, stable_bytes: usize) {
+        for arrival in &*self.waiting.lock() {
+            match if arrival.is_committed { stable_bytes } else { bytes } {
+                0 => {}
+                bytes => arrival.count(bytes),
+            }
+        }
+    }
+
     /// Wakes all fetches, so that they read again: the partition was deleted, or its log starts at another offset.
     pub fn wake_all(&self) {
         for arrival in &*self.waiting.lock() {
@@ -101,6 +120,18 @@ mod tests {
         assert!(!is_ready(&arrival));
         right.arrived(40);
         assert!(is_ready(&arrival));
+    }
+
+    #[test]
+    fn readers_of_committed_records_wait_for_the_last_stable_offset() {
+        let waiters = FetchWaiters::default();
+        let (any, committed) = (Arrival::new(100), Arrival::of(100, true));
+        waiters.register(&any);
+        waiters.register(&committed);
+        waiters.moved(100, 0);
+        assert!(is_ready(&any) && !is_ready(&committed));
+        waiters.moved(0, 100);
+        assert!(!is_ready(&any) && is_ready(&committed));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use millstream_log::{AppendError, Appended};
+use millstream_log::{AppendError, AppendOrigin, Appended, Verification};
 use millstream_record::{BatchView, CheckedBatch};
 
 use crate::clock::now_ms;
@@ -105,8 +105,10 @@ impl Partition {
         if leader.is_under_min_isr() {
             return Err(PartitionError::NotEnoughReplicas { in_sync: leader.isr().len() });
         }
-        let appended = log.append(batch, current, now_ms())?;
-        self.appended(state, appended, batch);
+        // The coordinator has verified the transaction that the batch may be part of.
+        let origin = AppendOrigin::Coordinator(Verification::Disabled);
+        let appended = log.append_of(batch, current, now_ms(), origin)?;
+        self.appended(state, appended, batch.size());
         Ok(appended)
     }
 

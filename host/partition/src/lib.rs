@@ -14,6 +14,7 @@
 //! | `clock.rs` | the wall clock, and one that never goes back |
 //! | `fault.rs` | what keeps a replica from being in sync |
 //! | `replica/` | leader and follower as state machines without I/O |
+//! | `transactions.rs` | transactions: verification, markers, reads of committed records |
 //! | `replication.rs` | taking a role, serving followers, following a leader |
 //!
 //! This crate does not know stages, connections or Kafka's error codes.
@@ -39,6 +40,7 @@ pub mod replica;
 mod replication;
 #[cfg(test)]
 mod replication_tests;
+mod transactions;
 
 pub use clock::now_ms;
 pub use commit::{Acks, Committed, FlushMode, WriteEnd};

@@ -7,10 +7,12 @@
 //! | the log | under the lock, by appends, truncations and retention | yes, through a [`LogReader`] |
 //! | the role, the leader epoch | under the lock, when the leader changes | yes, [`Partition::leader_epoch`] |
 //! | the high watermark | under the lock, when the replicas in sync have more | yes, [`Partition::high_watermark`] |
+//! | the last stable offset | with the high watermark | yes, [`Partition::last_stable_offset`] |
 //! | the recovery point | under the lock, after an fsync | no |
 //!
 //! Always: log start offset <= high watermark <= log end offset, and recovery point <= log end offset. The leader epoch
-//! never goes down. Consumers see records below the high watermark only. `replication.rs` has what replicas do.
+//! never goes down. Consumers see records below the high watermark only, and those of committed records below the last
+//! stable offset, which is at most the high watermark. `replication.rs` has what replicas do.
 //!
 //! The lock is a plain mutex. It is held for a write to the page cache, and never across an await or the fsync of
 //! records. Consumers' fetches do not take it.
@@ -21,7 +23,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
 use std::time::Duration;
 
-use millstream_log::{Appended, AppendedBatch, Log, LogConfig, LogReader, LogSlice, SyncTarget};
+use millstream_log::{
+    AbortedTransaction, AppendOrigin, Appended, AppendedBatch, Log, LogConfig, LogReader, LogSlice, SyncTarget,
+    Verification,
+};
 use millstream_record::CheckedBatch;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
@@ -101,6 +106,8 @@ pub(crate) enum Role {
 pub(crate) struct Progress {
     /// The bytes that consumers see now and did not before.
     visible: usize,
+    /// The same for consumers of committed records.
+    stable: usize,
     /// Writes that wait may be committed now.
     commits: bool,
 }
@@ -162,6 +169,8 @@ pub(crate) struct Published {
     /// Whether this broker led in the epoch before, so that clients may still send to it.
     pub(crate) has_stepped_down: AtomicBool,
     pub(crate) high_watermark: AtomicI64,
+    /// Written after the high watermark, and read before it.
+    pub(crate) last_stable_offset: AtomicI64,
     /// The log was closed: the partition is deleted, or its data folder has failed.
     pub(crate) closed: AtomicBool,
 }
@@ -185,6 +194,10 @@ pub struct PartitionRead {
     pub log_start_offset: i64,
     /// The high watermark at the time of the read.
     pub high_watermark: i64,
+    /// The last stable offset at the time of the read.
+    pub last_stable_offset: i64,
+    /// The aborted transactions that have records in the slice; `None` for a reader of all records.
+    pub aborted: Option<Vec<AbortedTransaction>>,
 }
 
 impl Partition {
@@ -206,15 +219,20 @@ impl Partition {
             opened.as_ref().map_or((LogEnds::default(), 0), |log| (log_ends(log, mode), log.log_start_offset()));
         let leader_epoch = spec.assignment.leader_epoch();
         let role = spec.assignment.role(spec.node_id, ends, log_start, spec.high_watermark);
-        let (reader, log) = match opened {
-            Ok(log) => (Some(log.reader()), LogState::Online(Box::new(log))),
-            Err(state) => (None, state),
+        let high_watermark = role.high_watermark();
+        let (reader, last_stable_offset, log) = match opened {
+            Ok(mut log) => {
+                log.note_high_watermark(high_watermark);
+                (Some(log.reader()), log.last_stable_offset(high_watermark), LogState::Online(Box::new(log)))
+            }
+            Err(state) => (None, high_watermark, state),
         };
         let published = Published {
             leader: AtomicI32::new(role.leader(spec.node_id)),
             leader_epoch: AtomicI32::new(leader_epoch),
             has_stepped_down: AtomicBool::new(false),
-            high_watermark: AtomicI64::new(role.high_watermark()),
+            high_watermark: AtomicI64::new(high_watermark),
+            last_stable_offset: AtomicI64::new(last_stable_offset),
             closed: AtomicBool::new(false),
         };
         let commit_waiters = CommitWaiters::default();
@@ -413,10 +431,23 @@ impl Partition {
     /// # Errors
     /// The log rejected the batch, or the partition is offline, frozen or deleted.
     pub fn append(&self, batch: &CheckedBatch<'_>, now_ms: i64) -> Result<Appended, PartitionError> {
+        self.append_of(batch, now_ms, AppendOrigin::Client(Verification::Unknown))
+    }
+
+    /// Appends a batch as [`Self::append`] does, with what is known of its origin.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn append_of(
+        &self,
+        batch: &CheckedBatch<'_>,
+        now_ms: i64,
+        origin: AppendOrigin,
+    ) -> Result<Appended, PartitionError> {
         let mut state = self.state.lock();
         let (log, leader) = state.leader_log()?;
-        let appended = log.append(batch, leader.epoch(), now_ms)?;
-        self.appended(state, appended, batch);
+        let appended = log.append_of(batch, leader.epoch(), now_ms, origin)?;
+        self.appended(state, appended, batch.size());
         Ok(appended)
     }
 
@@ -429,29 +460,25 @@ impl Partition {
         base_offset: i64,
         batch: &CheckedBatch<'_>,
         now_ms: i64,
+        origin: AppendOrigin,
     ) -> Result<Option<Appended>, PartitionError> {
         let mut state = self.state.lock();
         let (log, leader) = state.leader_log()?;
         if log.log_end_offset() != base_offset {
             return Ok(None);
         }
-        let appended = log.append(batch, leader.epoch(), now_ms)?;
-        self.appended(state, appended, batch);
+        let appended = log.append_of(batch, leader.epoch(), now_ms, origin)?;
+        self.appended(state, appended, batch.size());
         Ok(Some(appended))
     }
 
     /// Publishes an append of the leader, releases the lock, and wakes what waits for records.
-    pub(crate) fn appended(
-        &self,
-        mut state: MutexGuard<'_, PartitionState>,
-        appended: Appended,
-        batch: &CheckedBatch<'_>,
-    ) {
+    pub(crate) fn appended(&self, mut state: MutexGuard<'_, PartitionState>, appended: Appended, bytes: usize) {
         let Appended::New(stored) = appended else { return };
-        state.uncommitted.push(stored.last_offset + 1, batch.size());
+        state.uncommitted.push(stored.last_offset + 1, bytes);
         let progress = self.publish(&mut state);
         drop(state);
-        self.follower_waiters.arrived(batch.size());
+        self.follower_waiters.arrived(bytes);
         self.wake(progress);
     }
 
@@ -466,15 +493,16 @@ impl Partition {
         let mode = self.fsync_queue.flush_mode();
         leader.set_log(log_ends(log, mode));
         let high_watermark = leader.high_watermark();
-        self.published.high_watermark.store(high_watermark, Ordering::Release);
         let commits = self.commit_waiters.note_committed(committed_offset(leader, mode));
-        Progress { visible: state.uncommitted.take_below(high_watermark), commits }
+        let visible = state.uncommitted.take_below(high_watermark);
+        let stable = self.published.set_high_watermark(log, high_watermark, visible);
+        Progress { visible, stable, commits }
     }
 
     /// Wakes the fetches and the writes that a publication completes.
     pub(crate) fn wake(&self, progress: Progress) {
-        if progress.visible > 0 {
-            self.waiters.arrived(progress.visible);
+        if progress.visible > 0 || progress.stable > 0 {
+            self.waiters.moved(progress.visible, progress.stable);
         }
         if progress.commits {
             self.commit_waiters.complete();
@@ -486,10 +514,14 @@ impl Partition {
     ///
     /// # Errors
     /// As [`Self::append`].
-    pub fn check_producer(&self, batch: &CheckedBatch<'_>) -> Result<Option<AppendedBatch>, PartitionError> {
+    pub fn check_producer(
+        &self,
+        batch: &CheckedBatch<'_>,
+        origin: AppendOrigin,
+    ) -> Result<Option<AppendedBatch>, PartitionError> {
         let mut state = self.state.lock();
         let (log, leader) = state.leader_log()?;
-        Ok(log.check_producer(batch, leader.epoch())?)
+        Ok(log.check_producer(batch, leader.epoch(), origin)?)
     }
 
     /// Reads whole batches from `offset` up to the high watermark.
@@ -498,9 +530,11 @@ impl Partition {
     /// The offset is outside of the log, the disk failed, or the partition is offline or deleted.
     pub fn read(&self, offset: i64, max_bytes: usize, at_least_one: bool) -> Result<PartitionRead, PartitionError> {
         let reader = self.reader()?;
+        let last_stable_offset = self.last_stable_offset();
         let high_watermark = self.high_watermark();
         let slice = reader.read(offset, max_bytes, high_watermark, at_least_one)?;
-        Ok(PartitionRead { slice, log_start_offset: reader.log_start_offset(), high_watermark })
+        let log_start_offset = reader.log_start_offset();
+        Ok(PartitionRead { slice, log_start_offset, high_watermark, last_stable_offset, aborted: None })
     }
 
     /// Applies the topic's new config, from the next append on.

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use millstream_log::LogConfig;
-use millstream_record::{BatchBuilder, CheckedBatch, Codec, TimestampType};
+use millstream_log::{AppendOrigin, LogConfig, TransactionEnd, Verification};
+use millstream_record::{BatchBuilder, CheckedBatch, Codec, EndMarker, TimestampType};
 use uuid::Uuid;
 
 use crate::replica::LeaderView;
@@ -13,6 +13,8 @@ use crate::{
     Acks, Assignment, FlushMode, FsyncQueue, Partition, PartitionConfig, PartitionError, PartitionSpec, ReplicaFault,
     WriteEnd,
 };
+
+const CLIENT: AppendOrigin = AppendOrigin::Client(Verification::Unknown);
 
 fn config() -> PartitionConfig {
     PartitionConfig { log: Arc::new(LogConfig::default()), flush_messages: i64::MAX, flush_ms: i64::MAX }
@@ -147,8 +149,8 @@ fn a_frozen_partition_takes_no_records_and_a_deleted_one_ends_every_wait() {
     assert!(matches!(partition.append(&one, 0), Err(PartitionError::Frozen)));
     drop(frozen);
     let end = append(&partition, 1);
-    assert!(partition.append_at(0, &one, 0).expect("online").is_none());
-    assert!(partition.append_at(1, &one, 0).expect("online").is_some());
+    assert!(partition.append_at(0, &one, 0, CLIENT).expect("online").is_none());
+    assert!(partition.append_at(1, &one, 0, CLIENT).expect("online").is_some());
     let frozen = partition.freeze().expect("online");
     assert!(partition.delete().is_some() && partition.delete().is_none());
     // A deleted partition stays deleted when its guard goes.
@@ -223,4 +225,43 @@ fn many_partitions_are_opened_in_order_and_closed_in_parallel() {
     assert!(partitions.iter().all(|partition| partition.high_watermark() == 1));
     partitions[7].delete();
     assert!(!Partition::close_all(&partitions), "a partition without a log is not closed");
+}
+
+#[test]
+fn readers_of_committed_records_see_a_transaction_after_its_marker() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let partition = open(folder.path(), FlushMode::PageCache, 0);
+    append(&partition, 1);
+    let mut builder = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
+    builder.producer(7, 0, 0).transactional(true).append(0, None, Some(b"value"), []).expect("a small record fits");
+    let transactional = builder.build().expect("a small batch fits");
+    let transactional = CheckedBatch::of_own(&transactional).expect("a valid batch");
+    let guard = partition.begin_verification(&transactional.header(), false).expect("it leads").expect("a guard");
+    partition
+        .append_of(&transactional, 0, AppendOrigin::Client(Verification::Confirmed(guard)))
+        .expect("its transaction is known");
+    append(&partition, 1);
+    assert_eq!((partition.high_watermark(), partition.last_stable_offset()), (3, 1));
+    let read = partition.read_committed(0, usize::MAX, true).expect("readable");
+    let len = read.slice.expect("records").len;
+    assert_eq!((read.high_watermark, read.last_stable_offset, read.aborted), (3, 1, Some(vec![])));
+    assert!(partition.read_committed(1, usize::MAX, true).expect("readable").slice.is_none());
+    assert!(len < partition.read(0, usize::MAX, true).expect("readable").slice.expect("records").len);
+    let arrival = crate::Arrival::of(1_000_000, true);
+    partition.waiters().register(&arrival);
+    let marker = EndMarker { is_commit: false, coordinator_epoch: 0 };
+    let end = TransactionEnd { producer_id: 7, producer_epoch: 0, marker, transaction_version: 0 };
+    partition.append_marker(&end).expect("accepted").wait_blocking().expect("committed");
+    assert_eq!((partition.high_watermark(), partition.last_stable_offset()), (4, 4));
+    // The fetch is woken: how many bytes became stable is not known.
+    assert_woken(&arrival);
+    let aborted = partition.read_committed(0, usize::MAX, true).expect("readable").aborted.expect("a list");
+    assert_eq!(aborted.iter().map(|found| (found.producer_id, found.first_offset)).collect::<Vec<_>>(), [(7, 1)]);
+}
+
+fn assert_woken(arrival: &crate::Arrival) {
+    use std::task::{Context, Poll, Waker};
+    let mut context = Context::from_waker(Waker::noop());
+    let poll = std::future::Future::poll(std::pin::pin!(arrival.enough()), &mut context);
+    assert_eq!(poll, Poll::Ready(()), "the fetch is woken");
 }

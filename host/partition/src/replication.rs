@@ -18,7 +18,7 @@ use crate::replica::{
 };
 
 /// The size of records that a new leader cannot count: enough for every fetch that waits.
-const ANY_FETCH: usize = i32::MAX as usize;
+pub(crate) const ANY_FETCH: usize = i32::MAX as usize;
 
 /// The role that the metadata gives a broker for a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -336,10 +336,11 @@ impl Partition {
         if start > log.log_start_offset() {
             log.delete_records(start)?;
         }
-        self.published.high_watermark.store(high_watermark, Ordering::Release);
+        let visible = if high_watermark > before { records.len().max(1) } else { 0 };
+        let stable = self.published.set_high_watermark(log, high_watermark, visible);
         drop(guard);
-        if high_watermark > before {
-            self.waiters().arrived(records.len().max(1));
+        if visible > 0 || stable > 0 {
+            self.waiters().moved(visible, stable);
         }
         Ok(step)
     }
@@ -390,7 +391,8 @@ impl Partition {
         );
         *truncating_to = None;
         state.truncated(end);
-        self.published.high_watermark.store(state.high_watermark().max(log.log_start_offset()), Ordering::Release);
+        let high_watermark = state.high_watermark().max(log.log_start_offset());
+        self.published.set_high_watermark(log, high_watermark, 0);
         self.sync_waiters.truncated(end);
         self.commit_waiters().truncated(end);
         drop(guard);

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use millstream_log::{Appended, LogConfig};
-use millstream_record::{BatchBuilder, CheckedBatch, Codec, TimestampType};
+use millstream_log::{AppendOrigin, Appended, LogConfig, TransactionEnd, Verification};
+use millstream_record::{BatchBuilder, CheckedBatch, Codec, EndMarker, TimestampType};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -400,4 +400,52 @@ fn an_internal_record_needs_the_leader_of_its_epoch_and_enough_replicas() {
     assert_eq!([1, 2, 3].map(|id| replicas.end(id)), [0; 3]);
     append(2, 2).expect("appended");
     assert_eq!(replicas.end(2), 1);
+}
+
+#[test]
+fn a_failover_keeps_open_transactions_and_a_marker_counts_once_it_is_committed() {
+    let replicas = Replicas::start(FlushMode::PageCache, &[1, 2, 3]);
+    let round = || {
+        for _ in 0..3 {
+            replicas.fetch(2);
+            replicas.fetch(3);
+        }
+    };
+    let mut builder = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
+    builder.producer(7, 0, 0).transactional(true).append(0, None, Some(b"value"), []).expect("a small record fits");
+    let transactional = builder.build().expect("a small batch fits");
+    let transactional = CheckedBatch::of_own(&transactional).expect("a valid batch");
+    let origin = AppendOrigin::Client(Verification::Disabled);
+    replicas.of(1).append_of(&transactional, 0, origin).expect("accepted");
+    replicas.append(1, 1);
+    round();
+    for id in 1..=3 {
+        let partition = replicas.of(id);
+        assert_eq!((partition.high_watermark(), partition.last_stable_offset()), (2, 0), "broker {id}");
+    }
+    let marker = EndMarker { is_commit: false, coordinator_epoch: 0 };
+    let end = TransactionEnd { producer_id: 7, producer_epoch: 0, marker, transaction_version: 0 };
+    let lost = replicas.of(1).append_marker(&end).expect("accepted");
+    assert!(!lost.is_now());
+    // The marker is only in the old leader's log, so nothing is decided.
+    assert_eq!(replicas.of(1).last_stable_offset(), 0);
+    replicas.elect(2, 2, &[2, 3]);
+    assert!(lost.wait_blocking().is_err());
+    assert_eq!(replicas.of(2).last_stable_offset(), 0);
+    for _ in 0..3 {
+        replicas.fetch(1);
+        replicas.fetch(3);
+    }
+    let decided = replicas.of(2).append_marker(&end).expect("accepted");
+    for _ in 0..3 {
+        replicas.fetch(1);
+        replicas.fetch(3);
+    }
+    decided.wait_blocking().expect("committed");
+    for id in 1..=3 {
+        let partition = replicas.of(id);
+        assert_eq!((partition.high_watermark(), partition.last_stable_offset()), (3, 3), "broker {id}");
+        let read = partition.read_committed(0, usize::MAX, true).expect("readable");
+        assert_eq!(read.aborted.expect("a list").len(), 1, "broker {id}");
+    }
 }

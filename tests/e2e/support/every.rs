@@ -73,6 +73,7 @@ pub(crate) fn minimal<V: Visitor>(api: ApiKey, version: i16, topic: &Topic, visi
         | ApiKey::DescribeLogDirs
         | ApiKey::DescribeProducers
         | ApiKey::DescribeTopicPartitions
+        | ApiKey::WriteTxnMarkers
         | ApiKey::ElectLeaders
         | ApiKey::AlterPartitionReassignments
         | ApiKey::ListPartitionReassignments => minimal_partitions(api, version, topic, visitor),
@@ -111,6 +112,13 @@ fn minimal_partitions<V: Visitor>(api: ApiKey, version: i16, topic: &Topic, visi
         ApiKey::DescribeProducers => {
             let topics = vec![DescribeProducersTopicRequest { name, partition_indexes: partitions }];
             visitor.visit(version, DescribeProducersRequest { topics })
+        }
+        ApiKey::WriteTxnMarkers => {
+            let topics = vec![WritableTxnMarkerTopic { name, partition_indexes: partitions }];
+            visitor.visit(
+                version,
+                WriteTxnMarkersRequest { markers: vec![WritableTxnMarker { topics, ..Default::default() }] },
+            )
         }
         ApiKey::DescribeTopicPartitions => {
             let topics = vec![DescribeTopicPartitionsTopicRequest { name }];

@@ -14,9 +14,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_log::LogSlice;
-use millstream_partition::{FetchWaiters, Partition, PartitionError, PartitionRead};
+use millstream_partition::{Arrival, FetchWaiters, Partition, PartitionError, PartitionRead};
 use millstream_record::Codec;
-use millstream_wire::messages::{FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, PartitionData};
+use millstream_wire::messages::{
+    AbortedTransaction, FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, PartitionData,
+};
 use millstream_wire::{ErrorCode, Records, Str, WireError};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -43,7 +45,7 @@ const ZSTD_SINCE: i16 = 10;
 const LEADERS_SINCE: i16 = 16;
 
 /// The value of the isolation level that reads only committed records.
-const READ_COMMITTED: i8 = 1;
+pub(super) const READ_COMMITTED: i8 = 1;
 
 /// The replica id of a tool that reads what each replica holds, to compare them.
 const ANY_REPLICA: i32 = -2;
@@ -196,9 +198,9 @@ impl Plan {
             partition_index: target.index,
             preferred_read_replica: target.preferred.unwrap_or(-1),
             high_watermark: read.high_watermark,
-            last_stable_offset: read.high_watermark,
+            last_stable_offset: read.last_stable_offset,
             log_start_offset: read.log_start_offset,
-            aborted_transactions: self.read_committed.then(Vec::new),
+            aborted_transactions: read.aborted.map(|aborted| aborted.into_iter().map(wire_aborted).collect()),
             records: if len == 0 { Records::EMPTY } else { Records::External { len } },
             ..Default::default()
         }
@@ -213,7 +215,7 @@ impl LongPoll for Plan {
         let mut left = self.max_bytes;
         let mut pass = Pass { results: Vec::new(), bytes: 0, failed: false, redirects: false, shown: Vec::new() };
         for (topic, target) in self.targets() {
-            let result = topic.read(target, left.min(target.max_bytes), pass.bytes == 0);
+            let result = topic.read(target, left.min(target.max_bytes), pass.bytes == 0, self.read_committed);
             left = left.saturating_sub(pass.add(result));
             pass.redirects |= target.preferred.is_some();
         }
@@ -228,8 +230,8 @@ impl LongPoll for Plan {
         pass.failed || pass.redirects || pass.bytes >= self.min_bytes || pass.results.is_empty()
     }
 
-    fn min_bytes(&self) -> usize {
-        self.min_bytes
+    fn arrival(&self) -> Arc<Arrival> {
+        Arrival::of(self.min_bytes, self.read_committed)
     }
 
     fn waiters(&self) -> impl Iterator<Item = &FetchWaiters> {
@@ -295,12 +297,22 @@ impl TargetTopic {
         Ok(())
     }
 
-    fn read(&self, target: &Target, max_bytes: usize, at_least_one: bool) -> Result<PartitionRead, ApiError> {
+    fn read(
+        &self,
+        target: &Target,
+        max_bytes: usize,
+        at_least_one: bool,
+        is_committed: bool,
+    ) -> Result<PartitionRead, ApiError> {
         let partition = target.partition.as_ref().map_err(Clone::clone)?;
         self.check(target, partition)?;
-        let read = match target.preferred {
-            Some(_) => partition.read(target.offset, 0, false),
-            None => partition.read(target.offset, max_bytes, at_least_one),
+        let (max_bytes, at_least_one) = match target.preferred {
+            Some(_) => (0, false),
+            None => (max_bytes, at_least_one),
+        };
+        let read = match is_committed {
+            true => partition.read_committed(target.offset, max_bytes, at_least_one),
+            false => partition.read(target.offset, max_bytes, at_least_one),
         };
         let read = read.map_err(|error| read_error(partition, error))?;
         if self.served.as_ref().is_some_and(|topic| topic.edge.has_private_batches(target.index)) {
@@ -318,6 +330,10 @@ fn read_error(partition: &Partition, error: PartitionError) -> ApiError {
     let is_final = error.is_damage() && partition.check_leader(-1).is_ok() && !partition.has_followers();
     let error = ApiError::from(error);
     if is_final { ApiError { code: ErrorCode::CORRUPT_MESSAGE, ..error } } else { error }
+}
+
+fn wire_aborted(aborted: millstream_log::AbortedTransaction) -> AbortedTransaction {
+    AbortedTransaction { producer_id: aborted.producer_id, first_offset: aborted.first_offset }
 }
 
 fn is_scanned(topic: &ServedTopic, targets: &[Target]) -> bool {

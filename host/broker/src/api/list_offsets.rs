@@ -12,6 +12,7 @@ use millstream_wire::messages::{
 };
 use millstream_wire::{ErrorCode, Str};
 
+use super::fetch::READ_COMMITTED;
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
 use crate::error::ApiError;
@@ -27,6 +28,28 @@ const NOT_AVAILABLE_SINCE: i16 = 5;
 /// The end of the tiered storage, and the start of what waits for it: neither exists.
 const TIERED: [i64; 2] = [-5, -6];
 
+/// The records that a client sees.
+#[derive(Clone, Copy)]
+enum Isolation {
+    /// Those below the high watermark.
+    Uncommitted,
+    /// Those below the last stable offset.
+    Committed,
+}
+
+impl Isolation {
+    fn of(level: i8) -> Self {
+        if level == READ_COMMITTED { Self::Committed } else { Self::Uncommitted }
+    }
+
+    fn end(self, partition: &Partition) -> i64 {
+        match self {
+            Self::Uncommitted => partition.high_watermark(),
+            Self::Committed => partition.last_stable_offset(),
+        }
+    }
+}
+
 pub(super) struct ListOffsets;
 
 impl Handler for ListOffsets {
@@ -40,18 +63,19 @@ impl Handler for ListOffsets {
         request: ListOffsetsRequest,
     ) -> ListOffsetsResponse {
         let version = context.version;
+        let isolation = Isolation::of(request.isolation_level);
         let searches =
             |partition: &ListOffsetsPartition| partition.timestamp >= 0 || partition.timestamp == MAX_TIMESTAMP;
         let mut topics = Vec::with_capacity(request.topics.len());
         for topic in request.topics {
             if !topic.partitions.iter().any(searches) {
-                topics.push(look_up(broker, topic, version));
+                topics.push(look_up(broker, topic, version, isolation));
                 continue;
             }
             // A search by time may read from disk and decompress, or call a plug-in, so it needs the topic's permits.
             let decoders = broker.topics.load().by_name(&topic.name).and_then(|topic| topic.edge.decoders.clone());
             let owner = Arc::clone(broker);
-            let search = move || look_up(&owner, topic, version);
+            let search = move || look_up(&owner, topic, version, isolation);
             let found = match decoders {
                 None => broker.compute.run(search).await,
                 Some(decoders) => decoders.permits.run(search).await,
@@ -62,9 +86,9 @@ impl Handler for ListOffsets {
     }
 }
 
-fn look_up(broker: &Broker, topic: ListOffsetsTopic, version: i16) -> ListOffsetsTopicResponse {
+fn look_up(broker: &Broker, topic: ListOffsetsTopic, version: i16, isolation: Isolation) -> ListOffsetsTopicResponse {
     let partitions = topic.partitions.iter().map(|asked| {
-        one(broker, &topic.name, asked).unwrap_or_else(|error| {
+        one(broker, &topic.name, asked, isolation).unwrap_or_else(|error| {
             if let Ok(partition) = broker.partition(&topic.name, asked.partition_index)
                 && error.is_storage_fault()
             {
@@ -83,7 +107,12 @@ fn look_up(broker: &Broker, topic: ListOffsetsTopic, version: i16) -> ListOffset
     ListOffsetsTopicResponse { partitions: partitions.collect(), name: topic.name }
 }
 
-fn one(broker: &Broker, topic: &Str, asked: &ListOffsetsPartition) -> Result<ListOffsetsPartitionResponse, ApiError> {
+fn one(
+    broker: &Broker,
+    topic: &Str,
+    asked: &ListOffsetsPartition,
+    isolation: Isolation,
+) -> Result<ListOffsetsPartitionResponse, ApiError> {
     let partition = broker.partition(topic, asked.partition_index)?;
     partition.check_leader(asked.current_leader_epoch)?;
     let reader = partition.reader()?;
@@ -92,17 +121,17 @@ fn one(broker: &Broker, topic: &Str, asked: &ListOffsetsPartition) -> Result<Lis
     let (offset, timestamp, leader_epoch) = match asked.timestamp {
         LATEST => {
             partition.check_high_watermark()?;
-            (partition.high_watermark(), -1, partition.leader_epoch())
+            (isolation.end(&partition), -1, partition.leader_epoch())
         }
         EARLIEST | EARLIEST_LOCAL => {
             let start = reader.log_start_offset();
             (start, -1, epoch(start)?)
         }
-        MAX_TIMESTAMP => match committed(&partition, reader.offset_for_max_timestamp(&decode)?)? {
+        MAX_TIMESTAMP => match visible(&partition, isolation, reader.offset_for_max_timestamp(&decode)?)? {
             Some(found) => (found.offset, found.timestamp, epoch(found.offset)?),
             None => (-1, -1, -1),
         },
-        time if time >= 0 => match committed(&partition, reader.offset_for_timestamp(time, &decode)?)? {
+        time if time >= 0 => match visible(&partition, isolation, reader.offset_for_timestamp(time, &decode)?)? {
             Some(found) => (found.offset, found.timestamp, epoch(found.offset)?),
             None => (-1, -1, -1),
         },
@@ -121,9 +150,13 @@ fn one(broker: &Broker, topic: &Str, asked: &ListOffsetsPartition) -> Result<Lis
     })
 }
 
-/// Returns a record that was found if consumers see it. A new leader may not know yet what is committed.
-fn committed(partition: &Partition, found: Option<TimestampedOffset>) -> Result<Option<TimestampedOffset>, ApiError> {
-    match found.filter(|found| found.offset < partition.high_watermark()) {
+/// Returns a record that was found if the client sees it. A new leader may not know yet what is committed.
+fn visible(
+    partition: &Partition,
+    isolation: Isolation,
+    found: Option<TimestampedOffset>,
+) -> Result<Option<TimestampedOffset>, ApiError> {
+    match found.filter(|found| found.offset < isolation.end(partition)) {
         Some(found) => Ok(Some(found)),
         None => Ok(partition.check_high_watermark().map(|()| None)?),
     }

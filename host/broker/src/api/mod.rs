@@ -62,6 +62,7 @@ mod sync_group;
 mod unregister_broker;
 mod unregister_controller;
 mod update_features;
+mod write_txn_markers;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -117,6 +118,7 @@ handlers! {
     one_stage delete_records::DeleteRecords,
     one_stage init_producer_id::InitProducerId,
     one_stage offset_for_leader_epoch::OffsetForLeaderEpoch,
+    one_stage write_txn_markers::WriteTxnMarkers,
     one_stage describe_acls::DescribeAcls,
     one_stage describe_configs::DescribeConfigs,
     one_stage alter_configs::AlterConfigs,

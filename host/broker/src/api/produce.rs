@@ -1,6 +1,8 @@
 //! Produce: check, patch, append, respond. On the plain path records are never decoded; the stored bytes are those that
 //! the client sent, except for base offset and leader epoch.
 
+mod transaction;
+
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use millstream_wire::messages::{
 };
 use millstream_wire::{ErrorCode, Records, Str, WireError};
 
+use self::transaction::{ADDS_SINCE, Beginning, Transaction};
 use super::current_leader;
 use super::handler::{RequestContext, Started, TwoStageHandler};
 use crate::broker::Broker;
@@ -83,12 +86,13 @@ struct Job {
 }
 
 /// The parts that all batches of a request share.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Produced {
     version: i16,
     acks: i16,
     /// The most bytes that a batch may decompress to.
     request_bytes_max: usize,
+    transaction: Transaction,
 }
 
 pub(super) struct Produce;
@@ -106,6 +110,12 @@ impl TwoStageHandler for Produce {
         let request = body.map_err(|error| context.undecodable(error))?;
         let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
         let mut appended = AppendedAll::new(broker, context.version, &request);
+        if let Some(id) = request.transactional_id
+            && let Err(beginning) = appended.begin_transaction(broker, id, &request.topic_data)
+        {
+            let rest = append_verified(Arc::clone(broker), context, appended, beginning, request.topic_data, timeout);
+            return Ok(Started::Alone(Box::pin(rest)));
+        }
         let mut topics = request.topic_data.into_iter();
         let table = broker.topics.load();
         while let Some(data) = topics.next() {
@@ -117,7 +127,7 @@ impl TwoStageHandler for Produce {
                 work => {
                     let job = Job { topic: topic.ok().cloned(), data, work };
                     drop(table);
-                    let rest = append_apart(Arc::clone(broker), context, appended, job, topics, timeout);
+                    let rest = append_apart(Arc::clone(broker), context, appended, Some(job), topics, timeout);
                     return Ok(Started::Alone(Box::pin(rest)));
                 }
             }
@@ -133,28 +143,37 @@ impl TwoStageHandler for Produce {
     }
 }
 
+/// Asks the coordinator of the request's transaction, then appends topic after topic.
+async fn append_verified(
+    broker: Arc<Broker>,
+    context: RequestContext,
+    mut appended: AppendedAll,
+    beginning: Box<Beginning>,
+    topics: Vec<TopicProduceData>,
+    timeout: Duration,
+) -> Result<Answer, Close> {
+    appended.produced.transaction = beginning.verify(&broker).await;
+    let mut topics = topics.into_iter();
+    let first = topics.next().map(|data| appended.job(&broker, data));
+    append_apart(broker, context, appended, first, topics, timeout).await
+}
+
 /// Appends topic after topic, each where its work does not delay other connections.
 async fn append_apart(
     broker: Arc<Broker>,
     context: RequestContext,
     mut appended: AppendedAll,
-    first: Job,
+    mut next: Option<Job>,
     mut others: std::vec::IntoIter<TopicProduceData>,
     timeout: Duration,
 ) -> Result<Answer, Close> {
-    let mut next = Some(first);
     while let Some(job) = next {
         if let Some(topic) = job.topic.as_ref().filter(|topic| expects_to_lead(topic, &job.data)) {
             wait_to_lead(topic, &job.data, broker.roles.clone()).await;
         }
         let done = appended.run(&broker, job).await;
         appended = done.map_err(|error| Close::Protocol(error.to_string()))?;
-        next = others.next().map(|data| {
-            let table = broker.topics.load();
-            let topic = appended.resolve(&table, &data);
-            let work = Work::of(&topic, &data);
-            Job { topic: topic.ok().cloned(), data, work }
-        });
+        next = others.next().map(|data| appended.job(&broker, data));
     }
     Ok(Box::pin(settle_all(broker, context, appended, timeout)))
 }
@@ -253,7 +272,8 @@ impl AppendedAll {
         let responses = Vec::with_capacity(request.topic_data.len());
         let response = ProduceResponse { responses, ..Default::default() };
         let request_bytes_max = broker.config.request_max_bytes;
-        let produced = Produced { version, acks: request.acks, request_bytes_max };
+        let transaction = Transaction::None;
+        let produced = Produced { version, acks: request.acks, request_bytes_max, transaction };
         Self { produced, refusal: refuse_all(request), response, lacks_leader: false, waits: Vec::new() }
     }
 
@@ -261,8 +281,41 @@ impl AppendedAll {
     fn resolve<'t>(&self, table: &'t ServedTopics, data: &TopicProduceData) -> Result<&'t Arc<ServedTopic>, ApiError> {
         match &self.refusal {
             Some(refusal) => Err(refusal.clone()),
-            None => table.resolve(self.produced.version >= TOPIC_IDS_SINCE, &data.name, data.topic_id),
+            None => self.produced.topic(table, data),
         }
+    }
+
+    /// Returns the next batches with their work.
+    fn job(&self, broker: &Broker, data: TopicProduceData) -> Job {
+        let table = broker.topics.load();
+        let topic = self.resolve(&table, &data);
+        let work = Work::of(&topic, &data);
+        Job { topic: topic.ok().cloned(), data, work }
+    }
+
+    /// Notes the transaction of the request. Returns the partitions in which it begins, where the coordinator has to
+    /// be asked.
+    fn begin_transaction(
+        &mut self,
+        broker: &Broker,
+        transactional_id: Str,
+        topics: &[TopicProduceData],
+    ) -> Result<(), Box<Beginning>> {
+        if self.refusal.is_some() {
+            return Ok(());
+        }
+        if !broker.config.verifies_transactions && self.produced.version < ADDS_SINCE {
+            self.produced.transaction = Transaction::Trusted;
+            return Ok(());
+        }
+        // A copy: the id outlives the request's frame.
+        let id = transactional_id.copied();
+        match Beginning::of(id, &self.produced, &broker.topics.load(), topics).map(Beginning::known) {
+            Ok(Ok(transaction)) => self.produced.transaction = transaction,
+            Ok(Err(beginning)) => return Err(beginning),
+            Err(error) => self.refusal = Some(error),
+        }
+        Ok(())
     }
 
     /// Appends the batches of one topic.
@@ -338,7 +391,7 @@ impl AppendedAll {
         self.begin_topic(Some(topic), &data);
         for PartitionProduceData { index, records } in data.partition_data {
             let sent = records.as_bytes().cloned().unwrap_or_default();
-            let stored = self.produced.append_registry(broker, topic, index, sent).await;
+            let stored = self.produced.clone().append_registry(broker, topic, index, sent).await;
             self.add(index, stored);
         }
     }
@@ -417,9 +470,22 @@ impl Produced {
                 return Err(ApiError::new(ErrorCode::NOT_ENOUGH_REPLICAS, message));
             }
         }
-        let acks = Acks::from_wire(self.acks).unwrap_or(Acks::All);
-        let Self { version, request_bytes_max, .. } = *self;
-        Ok(Intake { request_bytes_max, version, acks, topic, partition, now_ms: now_ms() })
+        let (version, request_bytes_max) = (self.version, self.request_bytes_max);
+        Ok(Intake {
+            request_bytes_max,
+            version,
+            acks: Acks::from_wire(self.acks).unwrap_or(Acks::All),
+            topic,
+            partition,
+            now_ms: now_ms(),
+            is_transactional: self.transaction.is_some(),
+            verification: self.transaction.of(topic.id, index)?,
+        })
+    }
+
+    /// Returns the topic of batches.
+    fn topic<'t>(&self, table: &'t ServedTopics, data: &TopicProduceData) -> Result<&'t Arc<ServedTopic>, ApiError> {
+        table.resolve(self.version >= TOPIC_IDS_SINCE, &data.name, data.topic_id)
     }
 
     async fn append_registry(

@@ -233,6 +233,9 @@ SOCKET_REQUEST_MAX_BYTES "socket.request.max.bytes" Int = "104857600", AtLeast(1
     for it.";
 SOCKET_SEND_BUFFER_BYTES "socket.send.buffer.bytes" Int = "102400", AtLeast(-1), Acts,
     "The SO_SNDBUF of connections; -1 uses the operating system's default.";
+TRANSACTION_PARTITION_VERIFICATION_ENABLE "transaction.partition.verification.enable" Boolean = "true", Any, Acts,
+    "Whether a leader asks the coordinator of a transaction before it appends the first batch of it. A client that \
+    adds partitions by Produce (transaction.version 2) is always checked.";
 UNCLEAN_LEADER_ELECTION_ENABLE "unclean.leader.election.enable" Boolean = "false", Any, Acts,
     "The default of the topic config of the same name.";
 }

@@ -278,7 +278,6 @@ Tls "ssl.truststore.type" String = "JKS", Any;
 Jvm "telemetry.max.bytes" Int = "1048576", AtLeast(1);
 Transactions "transaction.max.timeout.ms" Int = "900000", AtLeast(1);
 Transactions "transaction.abort.timed.out.transaction.cleanup.interval.ms" Int = "10000", AtLeast(1);
-Transactions "transaction.partition.verification.enable" Boolean = "true", Any;
 Transactions "transaction.remove.expired.transaction.cleanup.interval.ms" Int = "3600000", AtLeast(1);
 Transactions "transaction.state.log.load.buffer.size" Int = "5242880", AtLeast(1);
 Transactions "transaction.state.log.min.isr" Int = "2", AtLeast(1);

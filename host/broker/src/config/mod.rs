@@ -160,6 +160,8 @@ pub struct BrokerConfig {
     pub flush_mode: FlushMode,
     pub(crate) auto_create_topics: bool,
     pub(crate) delete_topic_enable: bool,
+    /// Whether a leader asks the coordinator before it appends the first batch of a transaction.
+    pub(crate) verifies_transactions: bool,
     pub(crate) num_partitions: i32,
     pub(crate) default_replication_factor: i32,
     pub(crate) fetch_max_bytes: usize,
@@ -219,6 +221,7 @@ impl BrokerConfig {
             },
             auto_create_topics: read.get(keys::AUTO_CREATE_TOPICS_ENABLE),
             delete_topic_enable: read.get(keys::DELETE_TOPIC_ENABLE),
+            verifies_transactions: read.get(keys::TRANSACTION_PARTITION_VERIFICATION_ENABLE),
             num_partitions: read.get(keys::NUM_PARTITIONS),
             default_replication_factor: read.get(keys::DEFAULT_REPLICATION_FACTOR),
             fetch_max_bytes: read.size(keys::FETCH_MAX_BYTES),

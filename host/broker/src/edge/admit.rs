@@ -69,7 +69,7 @@ pub(crate) fn admit(at: &Admission<'_>, intake: &Intake<'_>, sent: &Bytes) -> Re
     let batch = intake.check(sent)?;
     // A batch that was appended before gets its response before any stage sees it. No filter then judges it twice, and
     // no dead letter is written twice.
-    if let Some(stored) = intake.partition.check_producer(&batch)? {
+    if let Some(stored) = intake.partition.check_producer(&batch, intake.origin())? {
         return intake.stored(stored).map(Admitted::Stored);
     }
     let records = batch.records(intake.request_bytes_max)?;
@@ -78,6 +78,10 @@ pub(crate) fn admit(at: &Admission<'_>, intake: &Intake<'_>, sent: &Bytes) -> Re
     let dropping = match stages.admit_policy {
         _ if verdict.keeps_all() => None,
         FailurePolicy::Fail => return Err(reject(edge, intake, checked.batch, &verdict)),
+        // A dead letter is not part of the transaction, and would stay if the transaction is aborted.
+        FailurePolicy::DeadLetter if batch.is_transactional() => {
+            return Err(reject(edge, intake, checked.batch, &verdict));
+        }
         FailurePolicy::Skip | FailurePolicy::DeadLetter => Some(&verdict),
         FailurePolicy::Pass => None,
     };
@@ -100,6 +104,8 @@ pub(crate) fn admit(at: &Admission<'_>, intake: &Intake<'_>, sent: &Bytes) -> Re
         version: intake.version,
         request_bytes_max: intake.request_bytes_max,
         now_ms: intake.now_ms,
+        is_transactional: intake.is_transactional,
+        verification: intake.verification,
         sent: sent.clone(),
         batch: match encoded.bytes {
             Cow::Borrowed(bytes) => sent.slice_ref(bytes),

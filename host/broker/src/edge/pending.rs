@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use millstream_log::Verification;
 use millstream_partition::{Acks, Partition};
 use millstream_record::CheckedBatch;
 use millstream_wire::Str;
@@ -33,6 +34,8 @@ pub(crate) struct PendingAppend {
     pub(super) version: i16,
     pub(super) request_bytes_max: usize,
     pub(super) now_ms: i64,
+    pub(super) is_transactional: bool,
+    pub(super) verification: Verification,
     /// The batch as the producer sent it.
     pub(super) sent: Bytes,
     /// The batch as it will be stored.
@@ -86,13 +89,16 @@ impl PendingAppend {
     /// Returns the response for the batch if it was appended before.
     pub(super) fn check_producer(&self) -> Result<Option<Stored>, ApiError> {
         let sent = CheckedBatch::of_own(&self.sent)?;
-        self.partition.check_producer(&sent)?.map(|stored| self.intake().stored(stored)).transpose()
+        self.partition
+            .check_producer(&sent, self.intake().origin())?
+            .map(|stored| self.intake().stored(stored))
+            .transpose()
     }
 
     /// Appends the batch if the log ends at `base_offset`.
     pub(super) fn store_at(&self, base_offset: i64) -> Result<Option<Stored>, ApiError> {
         let batch = CheckedBatch::of_own(&self.batch)?;
-        let appended = self.partition.append_at(base_offset, &batch, self.now_ms)?;
+        let appended = self.partition.append_at(base_offset, &batch, self.now_ms, self.intake().origin())?;
         appended.map(|appended| self.intake().stored(appended.batch())).transpose()
     }
 
@@ -104,6 +110,8 @@ impl PendingAppend {
             topic: &self.topic,
             partition: &self.partition,
             now_ms: self.now_ms,
+            is_transactional: self.is_transactional,
+            verification: self.verification,
         }
     }
 }

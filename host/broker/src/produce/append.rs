@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use millstream_log::AppendedBatch;
+use millstream_log::{AppendOrigin, AppendedBatch, Verification};
 use millstream_partition::{Acks, Committed, Partition, WriteEnd};
 use millstream_record::validate::{
     RecordRules, TimestampBounds, check_decoded, check_framing, check_header_timestamps, check_records,
@@ -39,6 +39,10 @@ pub(crate) struct Intake<'a> {
     pub(crate) partition: &'a Arc<Partition>,
     /// The broker's clock, for the whole batch.
     pub(crate) now_ms: i64,
+    /// Whether the request names a transaction.
+    pub(crate) is_transactional: bool,
+    /// What is known of that transaction in this partition.
+    pub(crate) verification: Verification,
 }
 
 /// The result of an append to one partition.
@@ -107,10 +111,16 @@ impl Intake<'_> {
             let message = format!("zstd needs Produce v{ZSTD_SINCE}, and this is v{}", self.version);
             return Err(ApiError::new(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE, message));
         }
-        if batch.is_transactional() {
-            return Err(ApiError::new(ErrorCode::INVALID_TXN_STATE, "transactions are not supported by this broker"));
+        if batch.is_transactional() && !self.is_transactional {
+            let message = "a transactional batch needs a request that names its transactional id";
+            return Err(ApiError::new(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, message));
         }
         Ok(batch)
+    }
+
+    /// Returns what appends the batch.
+    pub(crate) fn origin(&self) -> AppendOrigin {
+        AppendOrigin::Client(self.verification)
     }
 
     /// Returns the topic's rules for a record. If the broker sets its own time, any timestamp is allowed.
@@ -149,7 +159,7 @@ impl Intake<'_> {
 
     /// Appends a batch that was checked.
     pub(crate) fn store(&self, batch: &CheckedBatch<'_>) -> Result<Stored, ApiError> {
-        let appended = self.partition.append(batch, self.now_ms).inspect_err(|error| {
+        let appended = self.partition.append_of(batch, self.now_ms, self.origin()).inspect_err(|error| {
             let (topic, partition) = (self.partition.topic(), self.partition.index());
             let leader_epoch = self.partition.leader_epoch();
             tracing::debug!(topic, partition, leader_epoch, "a batch is rejected: {error}");

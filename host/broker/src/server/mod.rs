@@ -37,6 +37,7 @@ use crate::partition_dirs::{self, Checkpoints};
 use crate::placement::Placement;
 use crate::producer_ids::ProducerIds;
 use crate::replication::{self, FetcherConfig, Quota, WantedChange};
+use crate::transactions::verifier::NoTransactions;
 use membership::Membership;
 use millstream_metadata::{FeatureLevel, MetadataRecord, MetadataStore};
 use millstream_partition::now_ms;
@@ -342,6 +343,7 @@ fn assemble(
         topics,
         fsync_queue,
         groups,
+        verifier: Arc::new(NoTransactions),
         producer_ids: ProducerIds::default(),
         edge,
         request_memory: RequestMemory::new(config.queued_max_bytes),

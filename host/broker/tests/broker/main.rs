@@ -6,3 +6,4 @@ mod produce;
 mod protocol;
 mod restart;
 mod topics;
+mod transactions;

@@ -26,6 +26,8 @@ use crate::partition_metadata::{PARTITION_METADATA, read_topic_id, write_topic_i
 use crate::producer_snapshot::SNAPSHOT_SUFFIX;
 use crate::producer_state::Producers;
 use crate::segment::Segment;
+use crate::transaction_index::TRANSACTION_INDEX_SUFFIX;
+use crate::verification::Verifications;
 
 /// What the broker knows about a log before opening it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -88,7 +90,10 @@ impl Log {
         }
         let new_id = check_topic_id(&dir, options.topic_id)?;
         let listing = list(&dir)?;
-        let existing = |(base, size): (&i64, &u64)| Arc::new(Segment::existing(&dir, *base, *size, &config, &files));
+        let existing = |(base, size): (&i64, &u64)| {
+            let transactions = listing.transactions.get(base).copied().unwrap_or_default();
+            Arc::new(Segment::existing(&dir, *base, *size, transactions, &config, &files))
+        };
         let mut segments: Vec<Arc<Segment>> = listing.sizes.iter().map(existing).collect();
         if segments.is_empty() {
             let base_offset = options.log_start_offset.max(0);
@@ -111,7 +116,10 @@ impl Log {
         let was_cut = loaded.cut.is_some();
         log.cut(loaded.cut)?;
         log.load_epochs(loaded.last_epoch)?;
-        log.reload_producers(listing.snapshots)?;
+        // The indexes of aborted transactions are on disk up to the recovery point.
+        let damaged = log.clear_damaged_transactions()?;
+        let transactions_from = if loaded.scanned { options.recovery_point } else { i64::MAX };
+        log.reload_producers(listing.snapshots, damaged.map_or(transactions_from, |from| from.min(transactions_from)))?;
         log.skip_to(options.log_start_offset)?;
         if loaded.scanned && (was_cut || log.log_end_offset() > options.recovery_point) {
             log.note_recovered(options.recovery_point)?;
@@ -157,6 +165,7 @@ impl Log {
             epochs: EpochCache::default(),
             snapshot_offset: None,
             unsynced: Unsynced::new(recovery_point),
+            verifications: Verifications::default(),
         }
     }
 
@@ -319,12 +328,14 @@ pub(crate) struct Listing {
     sizes: BTreeMap<i64, u64>,
     /// The offsets of the producer snapshots.
     pub(crate) snapshots: Vec<i64>,
+    /// The sizes of the indexes of aborted transactions, by base offset.
+    transactions: BTreeMap<i64, u64>,
 }
 
 /// Lists a folder. Removes leftovers: temporary files, and indexes without a segment.
 pub(crate) fn list(dir: &Path) -> Result<Listing, LogError> {
     let list_error = LogError::io("cannot list", dir);
-    let Listing { mut sizes, mut snapshots } = Listing::default();
+    let Listing { mut sizes, mut snapshots, mut transactions } = Listing::default();
     let mut others = Vec::new();
     let entries: Result<Vec<_>, _> = fs::read_dir(dir).and_then(Iterator::collect);
     for entry in entries.map_err(list_error)? {
@@ -334,8 +345,11 @@ pub(crate) fn list(dir: &Path) -> Result<Listing, LogError> {
         };
         match parse_segment_file(name) {
             Some((base, "log")) => {
-                let size = entry.metadata().map_err(LogError::io("cannot stat", &entry.path()))?.len();
-                sizes.insert(base, size);
+                sizes.insert(base, size_of(&entry)?);
+            }
+            Some((base, TRANSACTION_INDEX_SUFFIX)) => {
+                transactions.insert(base, size_of(&entry)?);
+                others.push((Some(base), entry.path()));
             }
             Some((offset, SNAPSHOT_SUFFIX)) => snapshots.push(offset),
             Some((base, "index" | "timeindex")) => others.push((Some(base), entry.path())),
@@ -348,7 +362,11 @@ pub(crate) fn list(dir: &Path) -> Result<Listing, LogError> {
             remove_if_there(&path).map_err(LogError::io("cannot remove", &path))?;
         }
     }
-    Ok(Listing { sizes, snapshots })
+    Ok(Listing { sizes, snapshots, transactions })
+}
+
+fn size_of(entry: &fs::DirEntry) -> Result<u64, LogError> {
+    Ok(entry.metadata().map_err(LogError::io("cannot stat", &entry.path()))?.len())
 }
 
 /// The result of reading the segments.

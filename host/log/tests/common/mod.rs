@@ -5,12 +5,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use millstream_log::{AppendError, Appended, Log, LogConfig, OpenOptions};
+use millstream_log::{AppendError, AppendOrigin, Appended, Log, LogConfig, OpenOptions, Verification};
 use millstream_record::{BatchBuilder, CheckedBatch, Codec, TimestampType, batches};
 use tempfile::TempDir;
 
 pub const EPOCH: i32 = 3;
 pub const NOW: i64 = 1_700_000_000_000;
+
+/// A client of which nothing is known.
+pub const CLIENT: AppendOrigin = AppendOrigin::Client(Verification::Unknown);
 
 /// Makes a temporary folder, in memory where possible, since these tests sync thousands of times.
 pub fn tempdir() -> TempDir {

@@ -22,8 +22,8 @@ pub(super) trait LongPoll: Send + Sync {
     /// Returns whether the response leaves with this pass, before the deadline.
     fn is_enough(&self, pass: &Self::Pass) -> bool;
 
-    /// Returns the bytes that the fetch waits for.
-    fn min_bytes(&self) -> usize;
+    /// Returns what the fetch waits for.
+    fn arrival(&self) -> Arc<Arrival>;
 
     /// Returns the places where its partitions tell of new records.
     fn waiters(&self) -> impl Iterator<Item = &FetchWaiters>;
@@ -35,7 +35,7 @@ pub(super) trait LongPoll: Send + Sync {
 /// Waits for bytes until the deadline. Bytes that arrived before count too.
 pub(super) async fn poll_until<P: LongPoll>(fetch: P, deadline: Instant) -> Result<Outgoing, Close> {
     loop {
-        let arrival = Arrival::new(fetch.min_bytes());
+        let arrival = fetch.arrival();
         let registered = Registered::new(&fetch, &arrival);
         let pass = fetch.pass();
         if fetch.is_enough(&pass) {

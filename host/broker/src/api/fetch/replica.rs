@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use millstream_log::LogSlice;
 use millstream_partition::replica::{FetchPosition, ResponseError};
-use millstream_partition::{FetchWaiters, FollowerFetch, FollowerRead, Partition};
+use millstream_partition::{Arrival, FetchWaiters, FollowerFetch, FollowerRead, Partition};
 use millstream_wire::messages::{
     DivergingEpoch, FetchPartition, FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch,
     PartitionData, ReplicaState,
@@ -178,8 +178,8 @@ impl LongPoll for ReplicaFetch {
         pass.is_news || pass.bytes >= self.min_bytes || pass.results.is_empty()
     }
 
-    fn min_bytes(&self) -> usize {
-        self.min_bytes
+    fn arrival(&self) -> Arc<Arrival> {
+        Arrival::new(self.min_bytes)
     }
 
     /// Returns those for new records, and those for a newer high watermark.

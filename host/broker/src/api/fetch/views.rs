@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_partition::{Arrival, Partition, PartitionRead};
+use millstream_partition::{Partition, PartitionRead};
 use tokio::time::Instant;
 
 use super::long_poll::{LongPoll, Registered};
@@ -55,7 +55,7 @@ pub(super) async fn poll(broker: Arc<Broker>, fetch: Plan, max_wait: Duration) -
     // all.
     let mut until = deadline.max(Instant::now() + FIRST_ROUND);
     loop {
-        let arrival = Arrival::new(fetch.min_bytes);
+        let arrival = fetch.arrival();
         let registered = Registered::new(&fetch, &arrival);
         scans.round(&broker, &fetch, until).await;
         let pass = fetch.pass_beside(&scans);
@@ -79,7 +79,7 @@ impl Scans {
         let scans = fetch.topics.iter().flat_map(|topic| {
             topic.targets.iter().map(move |target| {
                 (topic.is_scanned && target.preferred.is_none()).then(|| {
-                    let mut scan = Scan::new(target.offset);
+                    let mut scan = Scan::new(target.offset, fetch.read_committed);
                     let checked = target.partition.as_ref().map_err(Clone::clone);
                     if let Err(error) = checked.and_then(|partition| topic.check(target, partition)) {
                         scan.stop(error);
@@ -154,7 +154,7 @@ impl Scans {
             }
         };
         let (offset, partition) = (slot.next(), Arc::clone(partition));
-        let mut scan = std::mem::replace(slot, Scan::new(offset));
+        let mut scan = std::mem::replace(slot, Scan::new(offset, false));
         let edge = Arc::clone(&broker.edge);
         let done = blocking(move || {
             let layers = topic.edge.view.as_ref().map_or(&[][..], |view| &view.layers);
@@ -218,8 +218,8 @@ impl Plan {
         let mut pass = Pass { results: Vec::new(), bytes: shown, failed: false, redirects: false, shown: Vec::new() };
         for ((topic, target), scan) in self.targets().zip(&scans.scans) {
             let result = match scan {
-                Some(scan) => target.ends(scan),
-                None => topic.read(target, left.min(target.max_bytes), pass.bytes == 0),
+                Some(scan) => target.ends(scan, self.read_committed),
+                None => topic.read(target, left.min(target.max_bytes), pass.bytes == 0, self.read_committed),
             };
             left = left.saturating_sub(pass.add(result));
             pass.redirects |= target.preferred.is_some();
@@ -230,13 +230,15 @@ impl Plan {
 
 impl Target {
     /// Returns the ends of the source for the response of a view.
-    fn ends(&self, scan: &Scan) -> Result<PartitionRead, ApiError> {
+    fn ends(&self, scan: &Scan, is_committed: bool) -> Result<PartitionRead, ApiError> {
         if let Some(error) = scan.error() {
             return Err(error.clone());
         }
         let source = self.partition.as_ref().map_err(Clone::clone)?;
         let log_start_offset = source.reader()?.log_start_offset();
+        let last_stable_offset = source.last_stable_offset();
         let high_watermark = source.high_watermark();
-        Ok(PartitionRead { slice: None, log_start_offset, high_watermark })
+        let aborted = is_committed.then(|| scan.aborted());
+        Ok(PartitionRead { slice: None, log_start_offset, high_watermark, last_stable_offset, aborted })
     }
 }

@@ -9,8 +9,11 @@
 //! A topic with batches in a private format is read in the same way, without any filter. Those batches are converted to
 //! one of Kafka's codecs ([`super::decoders`]).
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
-use millstream_partition::Partition;
+use millstream_log::AbortedTransaction;
+use millstream_partition::{Partition, PartitionError};
 use millstream_record::{
     BatchBuilder, BatchError, BatchView, Codec, CodecError, Record, Records, TimestampType, batches, patch, retain,
 };
@@ -55,6 +58,12 @@ pub(crate) struct Scan {
     from: i64,
     /// Everything below was scanned.
     next: i64,
+    /// Whether it ends at the last stable offset.
+    is_committed: bool,
+    /// The last stable offset of the last step.
+    stable: i64,
+    /// The aborted transactions in what was scanned, by the offset of their marker.
+    aborted: BTreeMap<i64, AbortedTransaction>,
     /// The batches that are shown.
     shown: Vec<u8>,
     /// The offset after the last of them.
@@ -127,10 +136,27 @@ struct Looked {
 
 impl Scan {
     /// Returns a scan that starts at an offset.
-    pub(crate) fn new(from: i64) -> Self {
-        let progress = Progress::Behind;
-        let (shown, last, letters) = (Vec::new(), (-1, -1), Vec::new());
-        Self { from, next: from, shown, shown_end: from, last, letters, unwritten: None, progress }
+    pub(crate) fn new(from: i64, is_committed: bool) -> Self {
+        Self {
+            from,
+            next: from,
+            is_committed,
+            stable: 0,
+            aborted: BTreeMap::new(),
+            shown: Vec::new(),
+            shown_end: from,
+            last: (-1, -1),
+            letters: Vec::new(),
+            unwritten: None,
+            progress: Progress::Behind,
+        }
+    }
+
+    /// Returns the aborted transactions in what was scanned, by their first offsets.
+    pub(crate) fn aborted(&self) -> Vec<AbortedTransaction> {
+        let mut aborted: Vec<_> = self.aborted.values().copied().collect();
+        aborted.sort_unstable_by_key(|aborted| aborted.first_offset);
+        aborted
     }
 
     pub(crate) fn progress(&self) -> &Progress {
@@ -150,7 +176,8 @@ impl Scan {
     /// Ends the scan for now if nothing is left to scan. A fetch that is registered with the partition is woken by new
     /// records.
     pub(crate) fn is_at_end(&mut self, source: &Partition) -> bool {
-        let is_at_end = source.is_online() && source.high_watermark() == self.next;
+        let end = if self.is_committed { source.last_stable_offset() } else { source.high_watermark() };
+        let is_at_end = source.is_online() && end == self.next;
         if is_at_end && self.progress == Progress::Behind {
             self.progress = Progress::AtEnd;
         }
@@ -213,10 +240,22 @@ impl Scan {
         layers: &[Layer],
         limits: &StepLimits,
     ) -> Result<usize, ApiError> {
-        let Some(slice) = source.read(self.next, limits.read_bytes, true)?.slice else {
+        let read = match self.is_committed {
+            true => source.read_committed(self.next, limits.read_bytes, true)?,
+            false => source.read(self.next, limits.read_bytes, true)?,
+        };
+        let Some(slice) = read.slice else {
             self.progress = Progress::AtEnd;
             return Ok(0);
         };
+        let aborted = match read.aborted {
+            None if !layers.is_empty() => {
+                source.reader()?.aborted_transactions(&slice).map_err(PartitionError::from)?
+            }
+            aborted => aborted.unwrap_or_default(),
+        };
+        self.stable = read.last_stable_offset;
+        self.aborted.extend(aborted.into_iter().map(|aborted| (aborted.last_offset, aborted)));
         let storage = |error: std::io::Error| ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, error.to_string());
         let read = slice.read_to_bytes().map_err(storage)?;
         let mut looked_at = 0;
@@ -224,7 +263,9 @@ impl Scan {
             let batch = batch?;
             let Looked { shown, next, bytes, stop, letters } = self.look(edge, source, &batch, layers, limits)?;
             looked_at += bytes;
-            self.keep(letters);
+            if self.counts(&batch) {
+                self.keep(letters);
+            }
             if !self.add(&batch, &shown, limits) {
                 self.progress = Progress::Full;
                 break;
@@ -241,6 +282,16 @@ impl Scan {
         }
         self.is_at_end(source);
         Ok(looked_at)
+    }
+
+    /// Returns whether the records of a batch count: its transaction, if it has one, is committed. Only then do they
+    /// become dead letters, which no abort removes.
+    fn counts(&self, batch: &BatchView<'_>) -> bool {
+        let is_of = |aborted: &AbortedTransaction| {
+            aborted.producer_id == batch.producer_id()
+                && (aborted.first_offset..aborted.last_offset).contains(&batch.base_offset())
+        };
+        !batch.is_transactional() || batch.next_offset() <= self.stable && !self.aborted.values().any(is_of)
     }
 
     /// Keeps the dead letters of a batch that will be added.

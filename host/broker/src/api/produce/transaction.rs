@@ -1,0 +1,215 @@
+//! The transaction of a produce: which of its batches begin it in their partition, and what the coordinator says to
+//! that (KIP-890).
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use millstream_log::{Verification, VerificationGuard};
+use millstream_record::BatchHeader;
+use millstream_wire::messages::TopicProduceData;
+use millstream_wire::{ErrorCode, Str};
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use super::Produced;
+use crate::broker::Broker;
+use crate::edge::{Route, ServedTopic, ServedTopics};
+use crate::error::ApiError;
+use crate::transactions::verifier::VerifyPartitions;
+
+/// The first version in which a produce adds its partitions to the transaction.
+pub(super) const ADDS_SINCE: i16 = 12;
+
+/// The first version whose clients know the error TRANSACTION_ABORTABLE.
+const ABORTABLE_SINCE: i16 = 11;
+
+/// The wait before a coordinator that still ends the last transaction is asked again.
+const CONCURRENT_BACKOFF: Duration = Duration::from_millis(20);
+
+/// The longest time for that. The client then waits on its own.
+const CONCURRENT_WAIT: Duration = Duration::from_millis(100);
+
+/// A partition by its topic's id.
+type Place = (Uuid, i32);
+
+/// The transaction of a request, as far as it is known.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Transaction {
+    /// The request names none, so none of its batches may be transactional.
+    #[default]
+    None,
+    /// `transaction.partition.verification.enable=false`, and the producer adds its partitions itself.
+    Trusted,
+    /// The results for the partitions in which the transaction begins. In the others it is open, or it is an error.
+    Verified(Arc<HashMap<Place, Result<VerificationGuard, ApiError>>>),
+}
+
+impl Transaction {
+    /// Returns what is known of the transaction in a partition.
+    pub(super) fn of(&self, topic: Uuid, partition: i32) -> Result<Verification, ApiError> {
+        match self {
+            Self::None => Ok(Verification::Unknown),
+            Self::Trusted => Ok(Verification::Disabled),
+            Self::Verified(results) => match results.get(&(topic, partition)) {
+                None => Ok(Verification::Unknown),
+                Some(Ok(guard)) => Ok(Verification::Confirmed(*guard)),
+                Some(Err(error)) => Err(error.clone()),
+            },
+        }
+    }
+
+    /// Returns whether the request names a transaction.
+    pub(super) fn is_some(&self) -> bool {
+        !matches!(self, Self::None)
+    }
+}
+
+/// The partitions of a request in which its transaction begins.
+#[derive(Debug)]
+pub(super) struct Beginning {
+    transactional_id: Str,
+    version: i16,
+    producer: Option<(i64, i16)>,
+    guards: Vec<(Place, Str, VerificationGuard)>,
+    failed: HashMap<Place, Result<VerificationGuard, ApiError>>,
+}
+
+impl Beginning {
+    /// Begins the verification of the batches of a request.
+    ///
+    /// # Errors
+    /// The batches are of several producers.
+    pub(super) fn of(
+        transactional_id: Str,
+        produced: &Produced,
+        table: &ServedTopics,
+        topics: &[TopicProduceData],
+    ) -> Result<Self, ApiError> {
+        let (guards, failed) = (Vec::new(), HashMap::new());
+        let mut beginning = Self { transactional_id, version: produced.version, producer: None, guards, failed };
+        for data in topics {
+            // What is rejected anyway does not become part of the transaction.
+            let Ok(topic) = produced.topic(table, data) else { continue };
+            if !matches!(topic.edge.route, Route::Reject(_)) {
+                beginning.add(topic, data)?;
+            }
+        }
+        Ok(beginning)
+    }
+
+    fn add(&mut self, topic: &ServedTopic, data: &TopicProduceData) -> Result<(), ApiError> {
+        for sent in &data.partition_data {
+            // A batch that cannot be read is rejected later, with the reason.
+            let bytes = sent.records.as_bytes().map_or(&[][..], Bytes::as_ref);
+            let Ok(header) = BatchHeader::parse(bytes) else { continue };
+            if !header.is_transactional() || header.producer_id() < 0 {
+                continue;
+            }
+            let producer = (header.producer_id(), header.producer_epoch());
+            if *self.producer.get_or_insert(producer) != producer {
+                let message = "the transactional batches of a request are of several producers";
+                return Err(ApiError::new(ErrorCode::INVALID_PRODUCER_ID_MAPPING, message));
+            }
+            let Some(partition) = topic.partition(sent.index) else { continue };
+            match partition.begin_verification(&header, self.version >= ADDS_SINCE) {
+                Ok(None) => {}
+                Ok(Some(guard)) => self.guards.push(((topic.id, sent.index), topic.name.clone(), guard)),
+                Err(error) => {
+                    self.failed.insert((topic.id, sent.index), Err(error.into()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the transaction, if the coordinator need not be asked.
+    pub(super) fn known(self) -> Result<Transaction, Box<Self>> {
+        if self.guards.is_empty() { Ok(Transaction::Verified(Arc::new(self.failed))) } else { Err(Box::new(self)) }
+    }
+
+    /// Asks the coordinator.
+    pub(super) async fn verify(self, broker: &Broker) -> Transaction {
+        let Self { transactional_id, version, producer, mut guards, failed: mut results } = self;
+        let (producer_id, producer_epoch) = producer.unwrap_or((-1, -1));
+        let adds = version >= ADDS_SINCE;
+        let until = Instant::now() + CONCURRENT_WAIT;
+        loop {
+            let mut partitions: Vec<(Str, i32)> = Vec::with_capacity(guards.len());
+            let mut places = HashMap::with_capacity(guards.len());
+            for ((topic, index), name, _) in &guards {
+                if let Entry::Vacant(place) = places.entry((*topic, *index)) {
+                    place.insert(partitions.len());
+                    partitions.push((name.clone(), *index));
+                }
+            }
+            let asked = VerifyPartitions {
+                transactional_id: transactional_id.clone(),
+                producer_id,
+                producer_epoch,
+                adds,
+                partitions,
+            };
+            let answered = broker.verifier.verify(asked).await;
+            let missing = || Err(ApiError::new(ErrorCode::COORDINATOR_NOT_AVAILABLE, "no response for the partition"));
+            let is_last = !adds || Instant::now() >= until;
+            guards.retain(|(place, _, guard)| {
+                let found = places.get(place).and_then(|at| answered.get(*at)).cloned().unwrap_or_else(missing);
+                match found {
+                    Err(error) if error.code == ErrorCode::CONCURRENT_TRANSACTIONS && !is_last => return true,
+                    Err(error) => results.insert(*place, Err(translated(error, version))),
+                    Ok(()) => results.insert(*place, Ok(*guard)),
+                };
+                false
+            });
+            if guards.is_empty() {
+                return Transaction::Verified(Arc::new(results));
+            }
+            sleep(CONCURRENT_BACKOFF).await;
+        }
+    }
+}
+
+/// Translates an error of the coordinator into one that producers of a version know.
+fn translated(error: ApiError, version: i16) -> ApiError {
+    let code = match error.code {
+        ErrorCode::PRODUCER_FENCED => ErrorCode::INVALID_PRODUCER_EPOCH,
+        ErrorCode::TRANSACTION_ABORTABLE if version < ABORTABLE_SINCE => ErrorCode::INVALID_TXN_STATE,
+        // Producers retry it without new metadata, which would not help.
+        ErrorCode::NETWORK_EXCEPTION
+        | ErrorCode::COORDINATOR_LOAD_IN_PROGRESS
+        | ErrorCode::COORDINATOR_NOT_AVAILABLE
+        | ErrorCode::NOT_COORDINATOR => ErrorCode::NOT_ENOUGH_REPLICAS,
+        ErrorCode::CONCURRENT_TRANSACTIONS if version < ADDS_SINCE => ErrorCode::NOT_ENOUGH_REPLICAS,
+        code => code,
+    };
+    let message = match code {
+        ErrorCode::NOT_ENOUGH_REPLICAS => {
+            format!("Unable to verify the partition has been added to the transaction: {error}")
+        }
+        _ => error.message,
+    };
+    ApiError::new(code, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_coordinator_are_ones_that_the_producer_knows() {
+        let code = |code, version| translated(ApiError::new(code, "words"), version).code;
+        use ErrorCode as E;
+        for version in [3, 10, 11, 12, 13] {
+            assert_eq!(code(E::PRODUCER_FENCED, version), E::INVALID_PRODUCER_EPOCH);
+            assert_eq!(code(E::NOT_COORDINATOR, version), E::NOT_ENOUGH_REPLICAS);
+            assert_eq!(code(E::INVALID_PRODUCER_ID_MAPPING, version), E::INVALID_PRODUCER_ID_MAPPING);
+        }
+        assert_eq!(code(E::TRANSACTION_ABORTABLE, 10), E::INVALID_TXN_STATE);
+        assert_eq!(code(E::TRANSACTION_ABORTABLE, 11), E::TRANSACTION_ABORTABLE);
+        assert_eq!(code(E::CONCURRENT_TRANSACTIONS, 11), E::NOT_ENOUGH_REPLICAS);
+        assert_eq!(code(E::CONCURRENT_TRANSACTIONS, 12), E::CONCURRENT_TRANSACTIONS);
+    }
+}
