@@ -99,7 +99,7 @@ const ARROWS: [(&str, &[&str]); 26] = [
         ],
     ),
     ("topics", &["config", "error"]),
-    ("transactions", &["edge", "error"]),
+    ("transactions", &["edge", "error", "replication"]),
 ];
 
 /// The core: what a broker without stages and without connections would keep.

@@ -9,7 +9,7 @@ use millstream_wire::{ApiKey, ErrorCode, Request};
 use crate::support::{Raw, Topic, Visitor, batch, minimal};
 
 /// The APIs of a single node with their versions, as in Kafka 4.4.
-const ADVERTISED: [(ApiKey, i16, i16); 45] = [
+const ADVERTISED: [(ApiKey, i16, i16); 52] = [
     (ApiKey::Produce, 0, 13),
     (ApiKey::Fetch, 4, 18),
     (ApiKey::ListOffsets, 1, 11),
@@ -28,7 +28,13 @@ const ADVERTISED: [(ApiKey, i16, i16); 45] = [
     (ApiKey::DeleteTopics, 1, 6),
     (ApiKey::InitProducerId, 0, 5),
     (ApiKey::OffsetForLeaderEpoch, 2, 4),
+    (ApiKey::AddPartitionsToTxn, 0, 5),
+    (ApiKey::AddOffsetsToTxn, 0, 4),
+    (ApiKey::EndTxn, 0, 5),
     (ApiKey::WriteTxnMarkers, 1, 2),
+    (ApiKey::TxnOffsetCommit, 0, 6),
+    (ApiKey::DescribeTransactions, 0, 0),
+    (ApiKey::ListTransactions, 0, 2),
     (ApiKey::DescribeConfigs, 1, 4),
     (ApiKey::AlterConfigs, 0, 2),
     (ApiKey::CreatePartitions, 0, 3),

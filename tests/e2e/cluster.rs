@@ -123,9 +123,11 @@ fn the_feature_level_of_the_metadata_is_a_feature() {
     let mut raw = Raw::connect(&broker);
     let before = features(&mut raw);
     let name = || "millstream.version".into();
-    let supported = SupportedFeatureKey { name: name(), min_version: 1, max_version: 1 };
-    let finalized = FinalizedFeatureKey { name: name(), min_version_level: 1, max_version_level: 1 };
-    assert_eq!((before.supported_features, before.finalized_features), (vec![supported], vec![finalized]));
+    let supported = |name, level| SupportedFeatureKey { name, min_version: level, max_version: level };
+    let finalized = |name, level| FinalizedFeatureKey { name, min_version_level: level, max_version_level: level };
+    let transactions = || "transaction.version".into();
+    assert_eq!(before.supported_features, [supported(name(), 1), supported(transactions(), 2)]);
+    assert_eq!(before.finalized_features, [finalized(name(), 1), finalized(transactions(), 2)]);
     let epoch = before.finalized_features_epoch;
     assert_eq!(raise(&mut raw, 1, false).error_code, ErrorCode::NONE);
     let rejected = raise(&mut raw, 2, false);

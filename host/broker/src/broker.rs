@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use millstream_coordinator::group::GroupCoordinator;
+use millstream_coordinator::transaction::TransactionCoordinator;
 use millstream_partition::{FsyncQueue, Partition};
 use millstream_wire::Str;
 use millstream_wire::messages::ReplicaState;
@@ -45,9 +46,10 @@ pub(crate) struct Broker {
     /// Replaced as a whole by every change of a topic.
     pub(crate) topics: Arc<ArcSwap<ServedTopics>>,
     pub(crate) fsync_queue: Arc<FsyncQueue>,
-    pub(crate) producer_ids: ProducerIds,
+    pub(crate) producer_ids: Arc<ProducerIds>,
     pub(crate) groups: Arc<GroupCoordinator>,
-    /// Asks the coordinators of transactions.
+    pub(crate) transactions: Arc<TransactionCoordinator>,
+    /// Asks the coordinators of transactions on behalf of partitions here.
     pub(crate) verifier: Arc<dyn TransactionVerifier>,
     /// The stages of topics and their plug-ins.
     pub(crate) edge: Arc<Edge>,

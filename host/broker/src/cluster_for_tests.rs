@@ -73,6 +73,7 @@ impl Node {
         let lag_max = broker.config.replica_lag_max;
         tokio::spawn(replication::run_in_sync(Arc::clone(&broker) as _, wanted_changes, lag_max, stopped));
         broker.groups.start().await;
+        broker.transactions.start().await;
         let node = Self { broker, ports, stop, fetching: Mutex::default(), folder, _data_dirs: data_dirs };
         node.fetch();
         node
@@ -104,6 +105,7 @@ impl Node {
         partition.assign(assignment).expect("online");
         self.broker.controller.roles_changed();
         self.broker.groups.roles_changed();
+        self.broker.transactions.roles_changed();
     }
 
     /// Changes the metadata of this broker, without an effect on its partitions.

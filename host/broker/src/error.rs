@@ -1,6 +1,7 @@
 //! The only place where errors become Kafka's codes.
 
 use millstream_coordinator::group::GroupError;
+use millstream_coordinator::transaction::TransactionError;
 use millstream_log::{AppendError, LogError, ReadError};
 use millstream_partition::PartitionError;
 use millstream_record::{BatchError, ErrorKind};
@@ -208,6 +209,12 @@ impl From<ClusterError> for ApiError {
 impl From<ConfigError> for ApiError {
     fn from(error: ConfigError) -> Self {
         Self::new(ErrorCode::INVALID_CONFIG, error.to_string())
+    }
+}
+
+impl From<TransactionError> for ApiError {
+    fn from(error: TransactionError) -> Self {
+        Self::new(error.into(), error.to_string())
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use millstream_partition::{InternalAppend, InternalTopic, Partition, PartitionError};
+use millstream_partition::{InternalAppend, InternalTopic, Partition, PartitionError, Verification, VerificationGuard};
 use millstream_record::BatchView;
 
 use crate::topics::TopicTable;
@@ -42,7 +42,32 @@ impl<E: Send + Sync + 'static> InternalTopic for NamedTopic<E> {
     }
 
     fn append(&self, partition: i32, leader_epoch: i32, batch: &[u8]) -> Result<InternalAppend, PartitionError> {
-        self.partition(partition)?.append_internal(leader_epoch, batch)
+        self.partition(partition)?.append_internal(leader_epoch, batch, Verification::Disabled)
+    }
+
+    fn begin_verification(
+        &self,
+        partition: i32,
+        leader_epoch: i32,
+        batch: &[u8],
+    ) -> Result<Option<VerificationGuard>, PartitionError> {
+        let partition = self.partition(partition)?;
+        match partition.leader_epoch() {
+            current if current != leader_epoch => {
+                Err(PartitionError::LeaderEpochChanged { appended: leader_epoch, current })
+            }
+            _ => partition.begin_internal_verification(batch),
+        }
+    }
+
+    fn append_in_transaction(
+        &self,
+        partition: i32,
+        leader_epoch: i32,
+        batch: &[u8],
+        verification: Verification,
+    ) -> Result<InternalAppend, PartitionError> {
+        self.partition(partition)?.append_internal(leader_epoch, batch, verification)
     }
 
     fn replay(

@@ -5,6 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use millstream_coordinator::group::CONSUMER_OFFSETS;
+use millstream_coordinator::transaction::TRANSACTION_STATE;
 use millstream_partition::Partition;
 use millstream_registry::{LOGS_TOPIC, TOPIC as PLUGINS_TOPIC};
 use millstream_wire::{ErrorCode, Str};
@@ -12,9 +13,6 @@ use uuid::Uuid;
 
 use crate::config::TopicConfig;
 use crate::error::ApiError;
-
-/// The topic for transactions, which do not exist yet. Clients may not write to it today either.
-const TRANSACTION_STATE: &str = "__transaction_state";
 
 /// One topic.
 #[derive(Debug)]

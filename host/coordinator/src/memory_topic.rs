@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use millstream_partition::{InternalAppend, InternalTopic, PartitionError};
+use millstream_partition::{InternalAppend, InternalTopic, PartitionError, Verification, VerificationGuard};
 use millstream_record::{BatchView, patch};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -113,6 +113,20 @@ impl InternalTopic for Memory {
             if current == appended { Ok(()) } else { Err(PartitionError::LeaderEpochChanged { appended, current }) }
         });
         Ok(InternalAppend { base_offset, committed })
+    }
+
+    fn begin_verification(&self, _: i32, _: i32, _: &[u8]) -> Result<Option<VerificationGuard>, PartitionError> {
+        Ok(None)
+    }
+
+    fn append_in_transaction(
+        &self,
+        partition: i32,
+        leader_epoch: i32,
+        batch: &[u8],
+        _: Verification,
+    ) -> Result<InternalAppend, PartitionError> {
+        self.append(partition, leader_epoch, batch)
     }
 
     fn replay(

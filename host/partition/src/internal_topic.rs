@@ -9,8 +9,8 @@ use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use millstream_log::{AppendError, AppendOrigin, Appended, Verification};
-use millstream_record::{BatchView, CheckedBatch};
+use millstream_log::{AppendError, AppendOrigin, Appended, Verification, VerificationGuard};
+use millstream_record::{BatchHeader, BatchView, CheckedBatch};
 
 use crate::clock::now_ms;
 use crate::commit::{Acks, WriteEnd};
@@ -52,6 +52,30 @@ pub trait InternalTopic: Send + Sync + 'static {
     /// Nothing was appended.
     fn append(&self, partition: i32, leader_epoch: i32, batch: &[u8]) -> Result<InternalAppend, PartitionError>;
 
+    /// Begins the verification of a transaction before its first batch is appended; see
+    /// [`Partition::begin_verification`]. Returns `None` if the transaction is open in the log.
+    ///
+    /// # Errors
+    /// The batch cannot be appended.
+    fn begin_verification(
+        &self,
+        partition: i32,
+        leader_epoch: i32,
+        batch: &[u8],
+    ) -> Result<Option<VerificationGuard>, PartitionError>;
+
+    /// Appends one batch of a transaction as [`Self::append`] does, with what is known of the transaction.
+    ///
+    /// # Errors
+    /// Nothing was appended.
+    fn append_in_transaction(
+        &self,
+        partition: i32,
+        leader_epoch: i32,
+        batch: &[u8],
+        verification: Verification,
+    ) -> Result<InternalAppend, PartitionError>;
+
     /// Passes each batch of a partition to `visit`, from the log start to the log end, until `visit` breaks. Blocks for
     /// the disk.
     ///
@@ -82,9 +106,10 @@ impl Partition {
         self: &Arc<Self>,
         leader_epoch: i32,
         batch: &[u8],
+        verification: Verification,
     ) -> Result<InternalAppend, PartitionError> {
         let batch = CheckedBatch::of_own(batch).map_err(|error| AppendError::Corrupt(error.to_string()))?;
-        let appended = self.append_in_epoch(leader_epoch, &batch)?.batch();
+        let appended = self.append_in_epoch(leader_epoch, &batch, verification)?.batch();
         let (partition, write) = (Arc::clone(self), WriteEnd::of(&appended));
         let committed = Box::pin(async move {
             partition.committed(write, Acks::All).await?;
@@ -93,9 +118,23 @@ impl Partition {
         Ok(InternalAppend { base_offset: appended.base_offset, committed })
     }
 
+    /// Begins the verification of a transaction, see [`InternalTopic::begin_verification`].
+    ///
+    /// # Errors
+    /// As [`InternalTopic::begin_verification`].
+    pub fn begin_internal_verification(&self, batch: &[u8]) -> Result<Option<VerificationGuard>, PartitionError> {
+        let batch = BatchHeader::parse(batch).map_err(|error| AppendError::Corrupt(error.to_string()))?;
+        self.begin_verification(&batch, false)
+    }
+
     /// Appends a batch if this broker leads in `leader_epoch`, and enough replicas are in sync for a commit. In a later
     /// epoch the log may have records that the writer does not know.
-    fn append_in_epoch(&self, leader_epoch: i32, batch: &CheckedBatch<'_>) -> Result<Appended, PartitionError> {
+    fn append_in_epoch(
+        &self,
+        leader_epoch: i32,
+        batch: &CheckedBatch<'_>,
+        verification: Verification,
+    ) -> Result<Appended, PartitionError> {
         let mut state = self.state.lock();
         let (log, leader) = state.leader_log()?;
         let current = leader.epoch();
@@ -105,8 +144,7 @@ impl Partition {
         if leader.is_under_min_isr() {
             return Err(PartitionError::NotEnoughReplicas { in_sync: leader.isr().len() });
         }
-        // The coordinator has verified the transaction that the batch may be part of.
-        let origin = AppendOrigin::Coordinator(Verification::Disabled);
+        let origin = AppendOrigin::Coordinator(verification);
         let appended = log.append_of(batch, current, now_ms(), origin)?;
         self.appended(state, appended, batch.size());
         Ok(appended)

@@ -113,9 +113,9 @@ fn an_internal_record_is_committed_at_the_epoch_of_its_append_only() {
     let folder = tempfile::tempdir().expect("a folder");
     let partition = open(folder.path(), FlushMode::Fsync, 1);
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    let appended = partition.append_internal(1, &batch(1)).expect("appended");
+    let appended = partition.append_internal(1, &batch(1), millstream_log::Verification::Disabled).expect("appended");
     runtime.block_on(appended.committed).expect("committed");
-    let appended = partition.append_internal(1, &batch(1)).expect("appended");
+    let appended = partition.append_internal(1, &batch(1), millstream_log::Verification::Disabled).expect("appended");
     partition.assign(Assignment::Leader(LeaderView::alone(1, 2))).expect("online");
     let outcome = runtime.block_on(appended.committed);
     assert!(matches!(outcome, Err(PartitionError::LeaderEpochChanged { appended: 1, current: 2 })));
@@ -130,10 +130,10 @@ fn an_internal_record_is_committed_at_the_epoch_of_its_append_only() {
         epochs.push(batch.leader_epoch());
         ControlFlow::Continue(())
     };
-    let late = partition.append_internal(1, &batch(1)).map(drop);
+    let late = partition.append_internal(1, &batch(1), millstream_log::Verification::Disabled).map(drop);
     assert!(matches!(late, Err(PartitionError::LeaderEpochChanged { appended: 1, current: 2 })));
     assert_eq!(partition.led_epoch(), Some(2));
-    partition.append_internal(2, &batch(1)).expect("appended");
+    partition.append_internal(2, &batch(1), millstream_log::Verification::Disabled).expect("appended");
     partition.replay(visit).expect("readable");
     assert_eq!(epochs, [1, 1, 2]);
 }
@@ -251,7 +251,7 @@ fn readers_of_committed_records_see_a_transaction_after_its_marker() {
     partition.waiters().register(&arrival);
     let marker = EndMarker { is_commit: false, coordinator_epoch: 0 };
     let end = TransactionEnd { producer_id: 7, producer_epoch: 0, marker, transaction_version: 0 };
-    partition.append_marker(&end).expect("accepted").wait_blocking().expect("committed");
+    partition.append_marker(&end, None).expect("accepted").committed.wait_blocking().expect("committed");
     assert_eq!((partition.high_watermark(), partition.last_stable_offset()), (4, 4));
     // The fetch is woken: how many bytes became stable is not known.
     assert_woken(&arrival);

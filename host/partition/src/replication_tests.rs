@@ -391,7 +391,9 @@ fn a_replica_that_starts_again_knows_what_was_committed() {
 #[test]
 fn an_internal_record_needs_the_leader_of_its_epoch_and_enough_replicas() {
     let replicas = Replicas::start(FlushMode::PageCache, &[1]);
-    let append = |id: i32, epoch| replicas.of(id).append_internal(epoch, &batch(1)).map(drop);
+    let append = |id: i32, epoch| {
+        replicas.of(id).append_internal(epoch, &batch(1), millstream_log::Verification::Disabled).map(drop)
+    };
     assert!(matches!(append(1, 1), Err(PartitionError::NotEnoughReplicas { in_sync: 1 })));
     assert!(matches!(append(2, 1), Err(PartitionError::NotLeader { leader: 1 })));
     replicas.elect(2, 2, &[1, 2]);
@@ -425,7 +427,7 @@ fn a_failover_keeps_open_transactions_and_a_marker_counts_once_it_is_committed()
     }
     let marker = EndMarker { is_commit: false, coordinator_epoch: 0 };
     let end = TransactionEnd { producer_id: 7, producer_epoch: 0, marker, transaction_version: 0 };
-    let lost = replicas.of(1).append_marker(&end).expect("accepted");
+    let lost = replicas.of(1).append_marker(&end, None).expect("accepted").committed;
     assert!(!lost.is_now());
     // The marker is only in the old leader's log, so nothing is decided.
     assert_eq!(replicas.of(1).last_stable_offset(), 0);
@@ -436,7 +438,7 @@ fn a_failover_keeps_open_transactions_and_a_marker_counts_once_it_is_committed()
         replicas.fetch(1);
         replicas.fetch(3);
     }
-    let decided = replicas.of(2).append_marker(&end).expect("accepted");
+    let decided = replicas.of(2).append_marker(&end, None).expect("accepted").committed;
     for _ in 0..3 {
         replicas.fetch(1);
         replicas.fetch(3);

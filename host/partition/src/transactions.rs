@@ -15,6 +15,15 @@ use crate::replication::ANY_FETCH;
 /// The size of the batch of a marker.
 const MARKER_BYTES: usize = 78;
 
+/// A marker that was appended and is not committed yet.
+#[derive(Debug)]
+pub struct MarkerAppend {
+    /// The offset of the marker.
+    pub offset: i64,
+    /// Completes when the marker is committed.
+    pub committed: Committed,
+}
+
 impl Published {
     /// Publishes the high watermark and the last stable offset. `visible` is the size of the records that the former
     /// shows. Returns that of the latter; it is not known exactly where transactions held it back.
@@ -54,20 +63,30 @@ impl Partition {
         Ok(log.begin_verification(batch, is_new_epoch, now_ms())?)
     }
 
-    /// Appends the marker that ends a transaction. Returns the wait until it is committed.
+    /// Appends the marker that ends a transaction. With `leader_epoch`, only in that one. Returns its
+    /// offset, and the wait until it is committed.
     ///
     /// # Errors
     /// The marker is fenced, too few replicas are in sync, this broker does not lead, or the partition is offline,
     /// frozen or deleted.
-    pub fn append_marker(self: &Arc<Self>, end: &TransactionEnd) -> Result<Committed, PartitionError> {
+    pub fn append_marker(
+        self: &Arc<Self>,
+        end: &TransactionEnd,
+        leader_epoch: Option<i32>,
+    ) -> Result<MarkerAppend, PartitionError> {
         let mut state = self.state.lock();
         let (log, leader) = state.leader_log()?;
+        let current = leader.epoch();
+        if let Some(appended) = leader_epoch.filter(|epoch| *epoch != current) {
+            return Err(PartitionError::LeaderEpochChanged { appended, current });
+        }
         if leader.is_under_min_isr() {
             return Err(PartitionError::NotEnoughReplicas { in_sync: leader.isr().len() });
         }
         let marker = log.append_marker(end, leader.epoch(), now_ms())?;
         self.appended(state, Appended::New(marker), MARKER_BYTES);
-        Ok(self.committed(WriteEnd::of(&marker), Acks::All))
+        let committed = self.committed(WriteEnd::of(&marker), Acks::All);
+        Ok(MarkerAppend { offset: marker.base_offset, committed })
     }
 
     /// Reads whole batches from `offset` up to the last stable offset, and the aborted transactions in them.

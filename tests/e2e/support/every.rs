@@ -58,6 +58,12 @@ pub(crate) fn minimal<V: Visitor>(api: ApiKey, version: i16, topic: &Topic, visi
                 ..Default::default()
             },
         ),
+        ApiKey::AddPartitionsToTxn
+        | ApiKey::AddOffsetsToTxn
+        | ApiKey::EndTxn
+        | ApiKey::TxnOffsetCommit
+        | ApiKey::DescribeTransactions
+        | ApiKey::ListTransactions => minimal_transaction(api, version, topic, visitor),
         ApiKey::InitProducerId => {
             visitor.visit(version, InitProducerIdRequest { transaction_timeout_ms: 60_000, ..Default::default() })
         }
@@ -315,4 +321,55 @@ fn offset_fetch(version: i16, topic: &Topic) -> OffsetFetchRequest {
     };
     let group = OffsetFetchRequestGroup { group_id, topics: Some(vec![topic]), ..Default::default() };
     OffsetFetchRequest { groups: vec![group], ..Default::default() }
+}
+
+/// Passes a request about transactions. Their transactional id does not exist.
+fn minimal_transaction<V: Visitor>(api: ApiKey, version: i16, topic: &Topic, visitor: &mut V) -> V::Outcome {
+    let id = || Str::from("transactional-id");
+    match api {
+        ApiKey::AddPartitionsToTxn => {
+            let topics = vec![AddPartitionsToTxnTopic { name: topic.name.clone(), partitions: vec![0] }];
+            let request = match version {
+                ..=3 => AddPartitionsToTxnRequest {
+                    v3_and_below_transactional_id: id(),
+                    v3_and_below_topics: topics,
+                    ..Default::default()
+                },
+                _ => AddPartitionsToTxnRequest {
+                    transactions: vec![AddPartitionsToTxnTransaction {
+                        transactional_id: id(),
+                        topics,
+                        ..Default::default()
+                    }],
+                    ..Default::default()
+                },
+            };
+            visitor.visit(version, request)
+        }
+        ApiKey::AddOffsetsToTxn => {
+            let group_id = "group".into();
+            visitor.visit(version, AddOffsetsToTxnRequest { transactional_id: id(), group_id, ..Default::default() })
+        }
+        ApiKey::EndTxn => visitor.visit(version, EndTxnRequest { transactional_id: id(), ..Default::default() }),
+        ApiKey::TxnOffsetCommit => {
+            let partition = TxnOffsetCommitRequestPartition {
+                partition_index: 0,
+                committed_offset: 0,
+                committed_leader_epoch: -1,
+                committed_metadata: None,
+            };
+            let topics = vec![TxnOffsetCommitRequestTopic {
+                name: topic.name.clone(),
+                topic_id: topic.id,
+                partitions: vec![partition],
+            }];
+            let group_id = "group".into();
+            let request = TxnOffsetCommitRequest { transactional_id: id(), group_id, topics, ..Default::default() };
+            visitor.visit(version, request)
+        }
+        ApiKey::DescribeTransactions => {
+            visitor.visit(version, DescribeTransactionsRequest { transactional_ids: vec![id()] })
+        }
+        _ => visitor.visit(version, ListTransactionsRequest { duration_filter: -1, ..Default::default() }),
+    }
 }

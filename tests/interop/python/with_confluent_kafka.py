@@ -111,12 +111,51 @@ def admin(bootstrap):
 
 
 def transactions(bootstrap):
-    """Checks that a transactional producer gets an error at once: transactions are not supported yet."""
+    """Commits and aborts a transaction, one with offsets, and fences a producer by its successor."""
+    topic = "confluent-transactions"
+    create(bootstrap, topic)
+
+    def begun():
+        begun = Producer({"bootstrap.servers": bootstrap, "transactional.id": "confluent"})
+        begun.init_transactions(common.PATIENCE_S)
+        begun.begin_transaction()
+        return begun
+
+    first = begun()
+    first.produce(topic, partition=0, value=b"committed")
+    first.commit_transaction(common.PATIENCE_S)
+    first.begin_transaction()
+    first.produce(topic, partition=0, value=b"aborted")
+    first.flush(common.PATIENCE_S)
+    first.abort_transaction(common.PATIENCE_S)
+    settings = {"bootstrap.servers": bootstrap, "group.id": "confluent-transactions", "auto.offset.reset": "earliest"}
+    reader = Consumer(settings | {"enable.auto.commit": False})
+    first.begin_transaction()
+    first.produce(topic, partition=0, value=b"with offsets")
+    offsets = [TopicPartition(topic, 0, 1)]
+    first.send_offsets_to_transaction(offsets, reader.consumer_group_metadata(), common.PATIENCE_S)
+    first.commit_transaction(common.PATIENCE_S)
+    committed = reader.committed([TopicPartition(topic, 0)], common.PATIENCE_S)
+    assert committed[0].offset == 1, committed
+    first.begin_transaction()
+    first.produce(topic, partition=0, value=b"of the zombie")
+    first.flush(common.PATIENCE_S)
+    second = begun()
     try:
-        Producer({"bootstrap.servers": bootstrap, "transactional.id": "id"}).init_transactions(common.PATIENCE_S)
-        raise AssertionError("transactions were begun")
+        first.commit_transaction(common.PATIENCE_S)
+        raise AssertionError("the zombie has committed")
     except KafkaException as error:
-        assert error.args[0].fatal() and "does not support transactions" in error.args[0].str(), error
+        assert error.args[0].fatal(), error
+    second.produce(topic, partition=0, value=b"of its successor")
+    second.commit_transaction(common.PATIENCE_S)
+    reader.assign([TopicPartition(topic, 0, 0)])
+    values = []
+    while not values or values[-1] != b"of its successor":
+        message = reader.poll(common.PATIENCE_S)
+        assert message is not None and message.error() is None, message
+        values.append(message.value())
+    assert values == [b"committed", b"with offsets", b"of its successor"], values
+    reader.close()
 
 
 def deletions(bootstrap):

@@ -13,6 +13,7 @@ use crate::broker::Broker;
 use crate::error::ApiError;
 use crate::security::{AclOperation, Permission, ResourceType};
 use millstream_coordinator::group::CONSUMER_OFFSETS;
+use millstream_coordinator::transaction::TRANSACTION_STATE;
 use millstream_metadata::controller::Request;
 
 pub(super) struct CreatePartitions;
@@ -56,6 +57,11 @@ fn check(request: &CreatePartitionsRequest, topic: &CreatePartitionsTopic) -> Re
         // Kafka's tool rejects it too. The number decides in which partition a group has its offsets.
         let message = "The number of partitions for the offsets topic cannot be changed: groups would lose their \
                        committed offsets. Set offsets.topic.num.partitions before the first group is used.";
+        return Err(ApiError::new(ErrorCode::INVALID_PARTITIONS, message));
+    }
+    if topic.name.as_str() == TRANSACTION_STATE {
+        let message = "The number of partitions for the transaction topic cannot be changed: producers would lose \
+                       their transactional ids. Set transaction.state.log.num.partitions before the first one is used.";
         return Err(ApiError::new(ErrorCode::INVALID_PARTITIONS, message));
     }
     Ok(())

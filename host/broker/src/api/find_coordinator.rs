@@ -1,15 +1,18 @@
-//! FindCoordinator: the broker that leads the partition of `__consumer_offsets` for a group.
+//! FindCoordinator: the broker that coordinates a group or a transactional id. It leads the partition of the internal
+//! topic that has their state.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use millstream_coordinator::group::{CONSUMER_OFFSETS, partition_of};
+use millstream_coordinator::group::CONSUMER_OFFSETS;
+use millstream_coordinator::partition_of;
+use millstream_coordinator::transaction::TRANSACTION_STATE;
 use millstream_metadata::MetadataImage;
 use millstream_wire::messages::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
 use millstream_wire::{ErrorCode, Str};
 
 use super::handler::{Handler, RequestContext};
-use super::offsets_topic;
+use super::{offsets_topic, transaction_topic};
 use crate::broker::Broker;
 use crate::error::ApiError;
 use crate::security::{AclOperation, Permission, ResourceType};
@@ -19,9 +22,6 @@ const TRANSACTION: i8 = 1;
 
 /// The version from which one request has many keys.
 const BATCHED_FROM: i16 = 4;
-
-/// The last version that librdkafka speaks.
-const LIBRDKAFKA_MAX: i16 = 2;
 
 pub(super) struct FindCoordinator;
 
@@ -35,7 +35,7 @@ impl Handler for FindCoordinator {
         context: &RequestContext,
         request: FindCoordinatorRequest,
     ) -> FindCoordinatorResponse {
-        let found = find(broker, request.key_type, context.version).await;
+        let found = find(broker, request.key_type).await;
         if context.version < BATCHED_FROM {
             let one = coordinator(broker, context, &found, request.key);
             return FindCoordinatorResponse {
@@ -53,22 +53,18 @@ impl Handler for FindCoordinator {
     }
 }
 
-/// Returns the metadata in which the coordinators are looked up.
-async fn find(broker: &Arc<Broker>, key_type: i8, version: i16) -> Result<Arc<MetadataImage>, ApiError> {
+/// The metadata in which coordinators are looked up, and their topic.
+type Found = (Arc<MetadataImage>, &'static str);
+
+async fn find(broker: &Arc<Broker>, key_type: i8) -> Result<Found, ApiError> {
     match key_type {
         GROUP => {
             offsets_topic::ensure(broker).await?;
-            Ok(broker.metadata.image())
+            Ok((broker.metadata.image(), CONSUMER_OFFSETS))
         }
-        // "Not available" would make a producer retry until it gives up. This code ends initTransactions at once, with
-        // the reason. With any other code librdkafka retries for ever, and Java omits the reason.
         TRANSACTION => {
-            let code = if version <= LIBRDKAFKA_MAX {
-                ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
-            } else {
-                ErrorCode::INVALID_REQUEST
-            };
-            Err(ApiError::new(code, "this broker does not support transactions yet"))
+            transaction_topic::ensure(broker).await?;
+            Ok((broker.metadata.image(), TRANSACTION_STATE))
         }
         other => {
             let message = format!("this broker has no coordinators of type {other}");
@@ -77,17 +73,12 @@ async fn find(broker: &Arc<Broker>, key_type: i8, version: i16) -> Result<Arc<Me
     }
 }
 
-fn coordinator(
-    broker: &Broker,
-    context: &RequestContext,
-    found: &Result<Arc<MetadataImage>, ApiError>,
-    key: Str,
-) -> Coordinator {
-    let image = match found {
-        Ok(image) => image,
+fn coordinator(broker: &Broker, context: &RequestContext, found: &Result<Found, ApiError>, key: Str) -> Coordinator {
+    let (image, topic) = match found {
+        Ok(found) => found,
         Err(error) => return failed(key, error),
     };
-    let located = leader(image, &key).and_then(|id| Some((id, broker.endpoint(&context.connection, id)?)));
+    let located = leader(image, topic, &key).and_then(|id| Some((id, broker.endpoint(&context.connection, id)?)));
     let Some((node_id, (host, port))) = located else {
         let message = "The coordinator is not available.";
         return failed(key, &ApiError::new(ErrorCode::COORDINATOR_NOT_AVAILABLE, message));
@@ -95,10 +86,10 @@ fn coordinator(
     Coordinator { key, node_id, host, port, error_code: ErrorCode::NONE, error_message: None }
 }
 
-/// Returns the broker that leads the partition of a group, if it is not fenced.
-fn leader(image: &MetadataImage, group_id: &str) -> Option<i32> {
-    let topic = image.topic(CONSUMER_OFFSETS)?;
-    let partition = partition_of(group_id, topic.partition_count());
+/// Returns the broker that leads the partition of a key, if it is not fenced.
+fn leader(image: &MetadataImage, topic: &str, key: &str) -> Option<i32> {
+    let topic = image.topic(topic)?;
+    let partition = partition_of(key, topic.partition_count());
     let leader = image.partition(topic.id, partition)?.leader;
     image.broker(leader).filter(|broker| !broker.fenced).map(|_| leader)
 }

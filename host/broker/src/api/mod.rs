@@ -5,6 +5,8 @@
 //! list drives dispatch, the check of versions, the response of ApiVersions and the counts of requests. To add an API,
 //! write its file, and name it below.
 
+mod add_offsets_to_txn;
+mod add_partitions_to_txn;
 mod add_raft_voter;
 mod alter_configs;
 mod alter_partition_reassignments;
@@ -32,8 +34,10 @@ mod describe_log_dirs;
 mod describe_producers;
 mod describe_quorum;
 mod describe_topic_partitions;
+mod describe_transactions;
 mod describe_user_scram_credentials;
 mod elect_leaders;
+mod end_txn;
 mod fetch;
 mod find_coordinator;
 mod handler;
@@ -48,6 +52,7 @@ mod list_config_resources;
 mod list_groups;
 mod list_offsets;
 mod list_partition_reassignments;
+mod list_transactions;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
@@ -59,6 +64,8 @@ mod remove_raft_voter;
 #[cfg(test)]
 mod stage_tests;
 mod sync_group;
+mod transaction_topic;
+mod txn_offset_commit;
 mod unregister_broker;
 mod unregister_controller;
 mod update_features;
@@ -118,7 +125,11 @@ handlers! {
     one_stage delete_records::DeleteRecords,
     one_stage init_producer_id::InitProducerId,
     one_stage offset_for_leader_epoch::OffsetForLeaderEpoch,
+    one_stage add_partitions_to_txn::AddPartitionsToTxn,
+    one_stage add_offsets_to_txn::AddOffsetsToTxn,
+    one_stage end_txn::EndTxn,
     one_stage write_txn_markers::WriteTxnMarkers,
+    one_stage txn_offset_commit::TxnOffsetCommit,
     one_stage describe_acls::DescribeAcls,
     one_stage describe_configs::DescribeConfigs,
     one_stage alter_configs::AlterConfigs,
@@ -138,6 +149,8 @@ handlers! {
     one_stage describe_cluster::DescribeCluster,
     one_stage describe_producers::DescribeProducers,
     one_stage unregister_broker::UnregisterBroker,
+    one_stage describe_transactions::DescribeTransactions,
+    one_stage list_transactions::ListTransactions,
     one_stage consumer_group_heartbeat::ConsumerGroupHeartbeat,
     one_stage consumer_group_describe::ConsumerGroupDescribe,
     one_stage list_config_resources::ListConfigResources,

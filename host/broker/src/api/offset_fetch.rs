@@ -1,7 +1,8 @@
 //! OffsetFetch: one group up to version 7, many from version 8; topics by id from version 10.
 //!
-//! `require_stable` asks to wait for transactions that may still change an offset, but there are no transactions.
+//! With `require_stable`, an offset that an open transaction may still change is an error that clients retry.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -27,6 +28,9 @@ const BY_ID_FROM: i16 = 10;
 /// The version from which the response has an error for the whole group.
 const GROUP_ERROR_FROM: i16 = 2;
 
+/// The partitions whose offsets an open transaction may still change.
+type Unstable = BTreeSet<(Arc<str>, i32)>;
+
 pub(super) struct OffsetFetch;
 
 impl Handler for OffsetFetch {
@@ -41,7 +45,8 @@ impl Handler for OffsetFetch {
     ) -> OffsetFetchResponse {
         if context.version >= BATCHED_FROM {
             let by_id = context.version >= BY_ID_FROM;
-            let groups = request.groups.into_iter().map(|group| fetch(broker, group, by_id)).collect();
+            let groups =
+                request.groups.into_iter().map(|group| fetch(broker, group, by_id, request.require_stable)).collect();
             return OffsetFetchResponse { groups, ..Default::default() };
         }
         // The old form is converted to the new one with one group.
@@ -53,7 +58,7 @@ impl Handler for OffsetFetch {
         let topics = request.topics.map(|topics| topics.into_iter().map(named).collect::<Vec<_>>());
         let asked = topics.clone().unwrap_or_default();
         let group = OffsetFetchRequestGroup { group_id: request.group_id, topics, ..Default::default() };
-        let mut fetched = fetch(broker, group, false);
+        let mut fetched = fetch(broker, group, false, request.require_stable);
         if context.version < GROUP_ERROR_FROM && fetched.error_code != ErrorCode::NONE {
             let refused = |topic| answer_all(topic, fetched.error_code);
             fetched.topics = asked.into_iter().map(refused).collect();
@@ -66,11 +71,19 @@ impl Handler for OffsetFetch {
     }
 }
 
-fn fetch(broker: &Arc<Broker>, group: OffsetFetchRequestGroup, by_id: bool) -> OffsetFetchResponseGroup {
-    let topics = match group.topics {
-        Some(topics) => some(broker, &group.group_id, topics, by_id),
-        None => all(broker, &group.group_id, by_id),
-    };
+fn fetch(
+    broker: &Arc<Broker>,
+    group: OffsetFetchRequestGroup,
+    by_id: bool,
+    require_stable: bool,
+) -> OffsetFetchResponseGroup {
+    let id = &group.group_id;
+    // What is unstable comes first: a transaction that ends in between makes its offsets stable.
+    let unstable = if require_stable { broker.groups.unstable_offsets(id) } else { Ok(Unstable::new()) };
+    let topics = unstable.and_then(|unstable| match group.topics {
+        Some(topics) => some(broker, id, topics, by_id, &unstable),
+        None => all(broker, id, by_id, &unstable),
+    });
     let (topics, error_code) = match topics {
         Ok(topics) => (topics, ErrorCode::NONE),
         Err(error) => (Vec::new(), error.into()),
@@ -83,6 +96,7 @@ fn some(
     group_id: &str,
     asked: Vec<OffsetFetchRequestTopics>,
     by_id: bool,
+    unstable: &Unstable,
 ) -> Result<Vec<OffsetFetchResponseTopics>, GroupError> {
     // A deleted topic may still have committed offsets.
     let table = broker.topics.load();
@@ -95,26 +109,43 @@ fn some(
     let wanted: Vec<_> = wanted.flat_map(|(name, of)| of.iter().map(|index| (Arc::clone(name), *index))).collect();
     let found = broker.groups.fetch_offsets(group_id, &wanted)?;
     let topics = asked.into_iter().zip(names).map(|(topic, name)| match name {
-        Some(name) => answer_found(topic, &name, &found),
+        Some(name) => answer_found(topic, &name, &found, unstable),
         None => answer_all(topic, ErrorCode::UNKNOWN_TOPIC_ID),
     });
     Ok(topics.collect())
 }
 
-fn all(broker: &Arc<Broker>, group_id: &str, by_id: bool) -> Result<Vec<OffsetFetchResponseTopics>, GroupError> {
+fn all(
+    broker: &Arc<Broker>,
+    group_id: &str,
+    by_id: bool,
+    unstable: &Unstable,
+) -> Result<Vec<OffsetFetchResponseTopics>, GroupError> {
     let found = broker.groups.fetch_all_offsets(group_id)?;
     let table = broker.topics.load();
     let topics = found.into_iter().filter_map(|(name, partitions)| {
         let topic_id = if by_id { table.by_name(&name)?.id } else { Uuid::nil() };
-        let partitions = partitions.iter().map(|(index, committed)| partition(*index, Some(committed))).collect();
+        let found = partitions.iter().map(|(index, committed)| {
+            let is_unstable = unstable.contains(&(Arc::clone(&name), *index));
+            if is_unstable { unstable_partition(*index) } else { partition(*index, Some(committed)) }
+        });
+        let partitions = found.collect();
         Some(OffsetFetchResponseTopics { name: Str::from(&*name), topic_id, partitions })
     });
     Ok(topics.collect())
 }
 
-fn answer_found(topic: OffsetFetchRequestTopics, name: &str, found: &FetchedOffsets) -> OffsetFetchResponseTopics {
+fn answer_found(
+    topic: OffsetFetchRequestTopics,
+    name: &Arc<str>,
+    found: &FetchedOffsets,
+    unstable: &Unstable,
+) -> OffsetFetchResponseTopics {
     let committed = found.get(name);
     let partitions = topic.partition_indexes.iter().map(|index| {
+        if unstable.contains(&(Arc::clone(name), *index)) {
+            return unstable_partition(*index);
+        }
         let committed = committed.and_then(|partitions| partitions.get(index));
         partition(*index, committed)
     });
@@ -136,6 +167,11 @@ fn partition(partition_index: i32, committed: Option<&CommittedOffset>) -> Offse
         metadata: Some(committed.map_or(Str::EMPTY, |committed| Str::from(&*committed.metadata))),
         error_code: ErrorCode::NONE,
     }
+}
+
+/// Returns the error for an offset that an open transaction may still change.
+fn unstable_partition(partition_index: i32) -> OffsetFetchResponsePartitions {
+    OffsetFetchResponsePartitions { error_code: ErrorCode::UNSTABLE_OFFSET_COMMIT, ..partition(partition_index, None) }
 }
 
 fn old_partition(partition: OffsetFetchResponsePartitions) -> OffsetFetchResponsePartition {

@@ -1,10 +1,13 @@
-//! UpdateFeatures: raises the feature level of the metadata log, the only feature there is.
+//! UpdateFeatures: raises the feature level of the metadata log. The level of transactions is fixed.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use millstream_metadata::FeatureLevel;
-use millstream_metadata::controller::{FeatureUpdate, FeatureUpdates, MILLSTREAM_VERSION, Request, UpgradeType};
+use millstream_metadata::controller::{
+    FeatureUpdate, FeatureUpdates, MILLSTREAM_VERSION, Request, TRANSACTION_VERSION, TRANSACTION_VERSION_LEVEL,
+    UpgradeType,
+};
 use millstream_wire::messages::{
     FeatureUpdateKey, FinalizedFeatureKey, SupportedFeatureKey, UpdatableFeatureResult, UpdateFeaturesRequest,
     UpdateFeaturesResponse,
@@ -81,21 +84,26 @@ fn upgrade_type(version: i16, update: &FeatureUpdateKey) -> Option<UpgradeType> 
 pub(super) fn supported(broker: &Broker) -> Vec<SupportedFeatureKey> {
     let levels = levels(broker);
     let level = |level: &u16| i16::try_from(*level).unwrap_or(i16::MAX);
-    vec![SupportedFeatureKey {
-        name: Str::from_static(MILLSTREAM_VERSION),
+    let feature = |name, levels: &RangeInclusive<u16>| SupportedFeatureKey {
+        name: Str::from_static(name),
         min_version: level(levels.start()),
         max_version: level(levels.end()),
-    }]
+    };
+    let transactions = TRANSACTION_VERSION_LEVEL..=TRANSACTION_VERSION_LEVEL;
+    vec![feature(MILLSTREAM_VERSION, &levels), feature(TRANSACTION_VERSION, &transactions)]
 }
 
 /// Returns the features with a level, for ApiVersions. The lowest level stands for none.
 pub(super) fn finalized(level: FeatureLevel) -> Vec<FinalizedFeatureKey> {
-    if level == FeatureLevel::INITIAL {
-        return Vec::new();
+    let feature = |name, level: u16| {
+        let level = i16::try_from(level).unwrap_or(i16::MAX);
+        FinalizedFeatureKey { name: Str::from_static(name), max_version_level: level, min_version_level: level }
+    };
+    let transactions = feature(TRANSACTION_VERSION, TRANSACTION_VERSION_LEVEL);
+    match level {
+        FeatureLevel::INITIAL => vec![transactions],
+        level => vec![feature(MILLSTREAM_VERSION, level.number()), transactions],
     }
-    let level = i16::try_from(level.number()).unwrap_or(i16::MAX);
-    let name = Str::from_static(MILLSTREAM_VERSION);
-    vec![FinalizedFeatureKey { name, max_version_level: level, min_version_level: level }]
 }
 
 #[cfg(test)]

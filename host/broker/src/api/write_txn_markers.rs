@@ -55,7 +55,7 @@ async fn write(broker: &Broker, marker: &WritableTxnMarker) -> Vec<ErrorCode> {
         transaction_version: marker.transaction_version,
     };
     let partitions: Vec<(Str, i32)> = partitions(marker).collect();
-    let written = write_markers(&broker.topics, &end, &partitions).await;
+    let written = write_markers(&broker.topics, &broker.groups, &end, &partitions).await;
     written.into_iter().map(|written| written.map_or_else(|error| error.code, |()| ErrorCode::NONE)).collect()
 }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use millstream_coordinator::group::GroupCoordinator;
+use millstream_coordinator::transaction::{TRANSACTION_STATE, TransactionCoordinator};
 use millstream_partition::{FsyncQueue, ReplicaFault};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -40,9 +41,19 @@ pub(crate) struct Node {
     pub(crate) topics: Arc<ArcSwap<ServedTopics>>,
     pub(crate) fsync_queue: Arc<FsyncQueue>,
     pub(crate) groups: Arc<GroupCoordinator>,
+    pub(crate) transactions: Arc<TransactionCoordinator>,
     pub(crate) edge: Arc<Edge>,
     /// Rises after partitions have taken new roles.
     pub(crate) roles: watch::Sender<u64>,
+}
+
+impl Node {
+    /// Tells all that follow the roles of partitions that these have changed.
+    fn roles_changed(&self) {
+        self.roles.send_modify(|changes| *changes += 1);
+        self.groups.roles_changed();
+        self.transactions.roles_changed();
+    }
 }
 
 /// Applies a committed change. Blocks for the disk.
@@ -57,8 +68,7 @@ pub(crate) fn apply(node: &Node, delta: &MetadataDelta, mut prepared: Prepared) 
     topics::open(node, &mut table, &delta.created, &Checkpoints::default(), &mut prepared);
     link::link(&mut table);
     node.topics.store(Arc::new(table));
-    node.roles.send_modify(|changes| *changes += 1);
-    node.groups.roles_changed();
+    node.roles_changed();
     for emptied in &prepared.views {
         let folders = set_aside(node, emptied.topic());
         partition_dirs::remove_later(folders, Duration::ZERO);
@@ -101,8 +111,7 @@ pub(crate) fn copy_again(node: &Node, image: &MetadataImage, topic: Uuid, index:
     let repair = topics::copy_again(node, &mut table, stored, index)?;
     link::link(&mut table);
     node.topics.store(Arc::new(table));
-    node.roles.send_modify(|changes| *changes += 1);
-    node.groups.roles_changed();
+    node.roles_changed();
     Ok(repair)
 }
 
@@ -121,8 +130,7 @@ pub(crate) fn fail_folder(node: &Node, dir: &LogDir, reason: &str) {
     let topics = node.topics.load();
     let here = topics.iter().flat_map(|topic| topic.own_partitions()).filter(|one| one.data_dir() == Some(dir.path()));
     here.for_each(|partition| partition.fail(reason));
-    node.roles.send_modify(|changes| *changes += 1);
-    node.groups.roles_changed();
+    node.roles_changed();
 }
 
 /// Takes the partitions of a topic out of service and renames their folders. Returns the new names.
@@ -139,6 +147,9 @@ fn delete(node: &Node, table: &mut ServedTopics, delta: &MetadataDelta) {
     for topic in deleted {
         let folders = set_aside(node, &topic);
         node.groups.topic_deleted(&topic.name);
+        if topic.name.as_str() == TRANSACTION_STATE {
+            node.transactions.roles_changed();
+        }
         let delay = u64::try_from(topic.config.file_delete_delay_ms).unwrap_or(0);
         partition_dirs::remove_later(folders, Duration::from_millis(delay));
     }

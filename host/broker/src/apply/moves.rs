@@ -59,8 +59,7 @@ pub(crate) fn finish_move(node: &Node, old: &Arc<Partition>, moved: Moved, futur
     topics::replace_partition(node, &mut table, &topic, index, partition);
     link::link(&mut table);
     node.topics.store(Arc::new(table));
-    node.roles.send_modify(|changes| *changes += 1);
-    node.groups.roles_changed();
+    node.roles_changed();
     // The next start finds the checkpoints of the log beside it.
     let table = node.topics.load();
     let written = partition_dirs::write_recovery_points(&node.dirs, &table)

@@ -18,7 +18,7 @@ use crate::edge::{EdgeTopic, ServedTopics, TopicDecoders};
 use crate::error::ApiError;
 use crate::partition_dirs::{self, Checkpoints};
 use crate::placement::{Place, Wanted};
-use crate::topics::Topic;
+use crate::topics::{Topic, is_internal};
 use millstream_metadata::{MetadataImage, TopicImage};
 use uuid::Uuid;
 
@@ -252,8 +252,15 @@ fn assignment(node: &Node, topic: &TopicImage, index: usize, config: &TopicConfi
         partition_epoch: partition.partition_epoch,
         replicas: partition.replicas.to_vec(),
         isr: partition.isr.to_vec(),
-        min_isr: usize::try_from(config.min_insync_replicas).unwrap_or(1),
+        min_isr: min_isr(&topic.name, partition.replicas.len(), config),
     })
+}
+
+/// Returns how many replicas have to be in sync for a write. An internal topic works with the replicas that it has:
+/// those of a small cluster may be fewer than its config asks for.
+fn min_isr(topic: &str, replicas: usize, config: &TopicConfig) -> usize {
+    let configured = usize::try_from(config.min_insync_replicas).unwrap_or(1);
+    if is_internal(topic) { configured.min(replicas) } else { configured }
 }
 
 /// Starts the stages of a stored topic. They worked when they were stored. If a plug-in or a file is missing now, only

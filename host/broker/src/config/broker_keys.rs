@@ -233,9 +233,27 @@ SOCKET_REQUEST_MAX_BYTES "socket.request.max.bytes" Int = "104857600", AtLeast(1
     for it.";
 SOCKET_SEND_BUFFER_BYTES "socket.send.buffer.bytes" Int = "102400", AtLeast(-1), Acts,
     "The SO_SNDBUF of connections; -1 uses the operating system's default.";
+TRANSACTION_ABORT_INTERVAL_MS "transaction.abort.timed.out.transaction.cleanup.interval.ms" Int = "10000", AtLeast(1),
+    Acts,
+    "How often the broker looks for transactions that are open for longer than their timeout, and aborts them.";
+TRANSACTION_MAX_TIMEOUT_MS "transaction.max.timeout.ms" Int = "900000", AtLeast(1), Acts,
+    "The longest transaction timeout that a producer may ask for.";
 TRANSACTION_PARTITION_VERIFICATION_ENABLE "transaction.partition.verification.enable" Boolean = "true", Any, Acts,
     "Whether a leader asks the coordinator of a transaction before it appends the first batch of it. A client that \
     adds partitions by Produce (transaction.version 2) is always checked.";
+TRANSACTION_REMOVE_EXPIRED_INTERVAL_MS "transaction.remove.expired.transaction.cleanup.interval.ms" Int = "3600000",
+    AtLeast(1), Acts,
+    "How often the broker looks for transactional ids that have expired.";
+TRANSACTION_STATE_LOG_MIN_ISR "transaction.state.log.min.isr" Int = "2", AtLeast(1), Acts,
+    "The min.insync.replicas of __transaction_state. A partition with fewer replicas needs all of them.";
+TRANSACTION_STATE_LOG_NUM_PARTITIONS "transaction.state.log.num.partitions" Int = "50", AtLeast(1), Acts,
+    "The number of partitions of __transaction_state.";
+TRANSACTION_STATE_LOG_REPLICATION_FACTOR "transaction.state.log.replication.factor" Short = "3", AtLeast(1), Acts,
+    "The replication factor of __transaction_state, at most one replica for each broker.";
+TRANSACTION_STATE_LOG_SEGMENT_BYTES "transaction.state.log.segment.bytes" Int = "104857600", AtLeast(1), Acts,
+    "The segment size of __transaction_state.";
+TRANSACTIONAL_ID_EXPIRATION_MS "transactional.id.expiration.ms" Int = "604800000", AtLeast(1), Acts,
+    "How long a transactional id is remembered that has no transaction.";
 UNCLEAN_LEADER_ELECTION_ENABLE "unclean.leader.election.enable" Boolean = "false", Any, Acts,
     "The default of the topic config of the same name.";
 }

@@ -29,6 +29,7 @@ pub(crate) use dynamic::{FOLLOWER_RATE, LEADER_RATE, check_dynamic, check_dynami
 pub(crate) use key::Key;
 pub use listeners::{HostPort, ListenerConfig};
 use millstream_coordinator::group::GroupConfig;
+use millstream_coordinator::transaction::TransactionConfig;
 pub(crate) use replica_fetch::ReplicaFetchConfig;
 pub(crate) use tables::{PLUGIN_STATS, REJECTED_PRODUCERS, all_broker_keys, all_topic_keys, broker_key, topic_key};
 pub(crate) use topic::{
@@ -181,6 +182,7 @@ pub struct BrokerConfig {
     pub(crate) log_start_checkpoint_interval: Duration,
     pub(crate) producer_id_expiration: Duration,
     pub(crate) group: GroupConfig,
+    pub(crate) transactions: TransactionConfig,
     /// When a version of a plug-in is rolled back.
     pub(crate) spike_limits: SpikeLimits,
     pub(crate) topic_defaults: TopicConfig,
@@ -247,6 +249,7 @@ impl BrokerConfig {
             log_start_checkpoint_interval: read.millis(keys::LOG_FLUSH_START_OFFSET_CHECKPOINT_INTERVAL_MS),
             producer_id_expiration: read.millis(keys::PRODUCER_ID_EXPIRATION_MS),
             group,
+            transactions: read.transactions(),
             spike_limits: read.spike_limits(),
             topic_defaults: TopicConfig::from_broker(&|name| values.get(name).cloned())?,
             values,
@@ -377,6 +380,19 @@ impl<'a> Reader<'a> {
             window: self.millis(keys::PLUGIN_ROLLBACK_WINDOW_MS),
             error_share: self.get(keys::PLUGIN_ROLLBACK_ERROR_SHARE),
             sample_min: self.get(keys::PLUGIN_ROLLBACK_RECORDS_MIN).unsigned_abs(),
+        }
+    }
+
+    fn transactions(&self) -> TransactionConfig {
+        TransactionConfig {
+            max_timeout_ms: self.get(keys::TRANSACTION_MAX_TIMEOUT_MS),
+            id_expiration: self.millis(keys::TRANSACTIONAL_ID_EXPIRATION_MS),
+            abort_interval: self.millis(keys::TRANSACTION_ABORT_INTERVAL_MS),
+            expiry_interval: self.millis(keys::TRANSACTION_REMOVE_EXPIRED_INTERVAL_MS),
+            topic_partitions: self.get(keys::TRANSACTION_STATE_LOG_NUM_PARTITIONS),
+            topic_replication_factor: self.get(keys::TRANSACTION_STATE_LOG_REPLICATION_FACTOR).into(),
+            topic_segment_bytes: self.get(keys::TRANSACTION_STATE_LOG_SEGMENT_BYTES),
+            topic_min_isr: self.get(keys::TRANSACTION_STATE_LOG_MIN_ISR),
         }
     }
 

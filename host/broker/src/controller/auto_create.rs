@@ -1,5 +1,6 @@
 //! Topics that are created because a client or the broker itself uses them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_wire::ErrorCode;
@@ -8,7 +9,8 @@ use super::Controller;
 use crate::config::BrokerConfig;
 use crate::edge::plugins;
 use crate::error::ApiError;
-use millstream_coordinator::group::CONSUMER_OFFSETS;
+use millstream_coordinator::group::{CONSUMER_OFFSETS, GroupConfig};
+use millstream_coordinator::transaction::{TRANSACTION_STATE, TransactionConfig};
 use millstream_metadata::controller::{NewTopic, Replication, Request};
 
 impl Controller {
@@ -64,28 +66,59 @@ fn on_demand(config: &BrokerConfig, name: &str) -> NewTopic {
     if let Some(topic) = plugins::topic(name) {
         return topic;
     }
-    if name != CONSUMER_OFFSETS {
-        let partitions = Some(config.num_partitions);
-        return NewTopic {
-            partitions,
+    match name {
+        CONSUMER_OFFSETS => {
+            let GroupConfig {
+                offsets_topic_partitions,
+                offsets_topic_replication_factor,
+                offsets_topic_segment_bytes,
+                ..
+            } = config.group;
+            NewTopic {
+                partitions: Some(offsets_topic_partitions),
+                replication: Replication::UpTo(offsets_topic_replication_factor),
+                configs: configs([
+                    ("cleanup.policy", "compact".to_owned()),
+                    ("compression.type", "producer".to_owned()),
+                    segment_bytes(offsets_topic_segment_bytes),
+                ]),
+                ..NewTopic::new(name)
+            }
+        }
+        TRANSACTION_STATE => {
+            let TransactionConfig {
+                topic_partitions,
+                topic_replication_factor,
+                topic_segment_bytes,
+                topic_min_isr,
+                ..
+            } = config.transactions;
+            NewTopic {
+                partitions: Some(topic_partitions),
+                replication: Replication::UpTo(topic_replication_factor),
+                configs: configs([
+                    ("cleanup.policy", "compact".to_owned()),
+                    ("compression.type", "uncompressed".to_owned()),
+                    ("min.insync.replicas", topic_min_isr.to_string()),
+                    segment_bytes(topic_segment_bytes),
+                    ("unclean.leader.election.enable", "false".to_owned()),
+                ]),
+                ..NewTopic::new(name)
+            }
+        }
+        _ => NewTopic {
+            partitions: Some(config.num_partitions),
             replication: Replication::UpTo(config.default_replication_factor),
             ..NewTopic::new(name)
-        };
+        },
     }
-    let group = &config.group;
-    let segment_bytes = group.offsets_topic_segment_bytes.to_string();
-    // Below the public limit only the internal name of the config is allowed.
-    let segment_key =
-        if group.offsets_topic_segment_bytes < 1 << 20 { "internal.segment.bytes" } else { "segment.bytes" };
-    let configs = [
-        ("cleanup.policy", "compact".to_owned()),
-        ("compression.type", "producer".to_owned()),
-        (segment_key, segment_bytes),
-    ];
-    NewTopic {
-        partitions: Some(group.offsets_topic_partitions),
-        replication: Replication::UpTo(group.offsets_topic_replication_factor),
-        configs: configs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-        ..NewTopic::new(name)
-    }
+}
+
+/// Returns the config of a segment's size. Below the public limit only the internal name is allowed.
+fn segment_bytes(bytes: i32) -> (&'static str, String) {
+    (if bytes < 1 << 20 { "internal.segment.bytes" } else { "segment.bytes" }, bytes.to_string())
+}
+
+fn configs<const N: usize>(configs: [(&str, String); N]) -> BTreeMap<String, String> {
+    configs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

@@ -18,6 +18,7 @@ use crate::cluster::{Changed, Cluster, ControllerCalls};
 use crate::edge::{BoxFuture, plugins};
 use crate::error::ApiError;
 use millstream_coordinator::group::CONSUMER_OFFSETS;
+use millstream_coordinator::transaction::TRANSACTION_STATE;
 use millstream_metadata::BrokerImage;
 use millstream_metadata::controller::{BrokerState, Heartbeat, Reassignment, Request, heartbeat};
 use millstream_registry::LOGS_TOPIC;
@@ -175,9 +176,10 @@ impl Controller {
     }
 
     /// Returns the replication factor of each internal topic.
-    fn internal_factors(&self) -> [(&'static str, i32); 3] {
+    fn internal_factors(&self) -> [(&'static str, i32); 4] {
         let offsets = self.node.config.group.offsets_topic_replication_factor;
-        [(CONSUMER_OFFSETS, offsets), (plugins::TOPIC, i32::MAX), (LOGS_TOPIC, 3)]
+        let transactions = self.node.config.transactions.topic_replication_factor;
+        [(CONSUMER_OFFSETS, offsets), (TRANSACTION_STATE, transactions), (plugins::TOPIC, i32::MAX), (LOGS_TOPIC, 3)]
     }
 
     /// Makes a change that follows from what this node has seen as the controller of a term. It never goes to another

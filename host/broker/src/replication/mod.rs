@@ -31,8 +31,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-#[cfg(test)]
-pub(crate) use connection::Connection;
+pub(crate) use connection::{Connection, ConnectionError};
 pub(crate) use fetcher::FetcherConfig;
 pub(crate) use in_sync::{WantedChange, run as run_in_sync};
 pub(crate) use throttle::{Quota, Throttle};

@@ -10,6 +10,7 @@ pub(crate) enum ResourceType {
     Topic,
     Group,
     Cluster,
+    TransactionalId,
 }
 
 /// The permission that an authorizer would check before a request is handled.

@@ -191,6 +191,7 @@ impl Membership {
         tokio::spawn(Arc::clone(&broker.controller).move_replicas(stop.clone()));
         background::start(broker, stop);
         broker.groups.start().await;
+        broker.transactions.start().await;
         plugins::start(&broker.edge, &broker.changes, stop).await;
         tokio::spawn(self.clone().become_voter());
         let catch_up = async {

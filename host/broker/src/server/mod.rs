@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use millstream_coordinator::group::{CONSUMER_OFFSETS, GroupCoordinator};
+use millstream_coordinator::transaction::{HostFuture, TRANSACTION_STATE, TransactionCoordinator, TransactionVersion};
 use millstream_log::DataDir;
 use millstream_partition::{FsyncQueue, Partition};
 use tokio::net::TcpListener;
@@ -37,7 +38,7 @@ use crate::partition_dirs::{self, Checkpoints};
 use crate::placement::Placement;
 use crate::producer_ids::ProducerIds;
 use crate::replication::{self, FetcherConfig, Quota, WantedChange};
-use crate::transactions::verifier::NoTransactions;
+use crate::transactions::{self, Coordinators, LocalPartitions, MarkerSender, OtherBrokers, SharedHost};
 use membership::Membership;
 use millstream_metadata::{FeatureLevel, MetadataRecord, MetadataStore};
 use millstream_partition::now_ms;
@@ -115,6 +116,7 @@ async fn start_alone(config: BrokerConfig, plugins: Plugins) -> Result<RunningBr
     tokio::spawn(Arc::clone(&broker.controller).watch_folders(stopped.clone()));
     tokio::spawn(Arc::clone(&broker.controller).move_replicas(stopped.clone()));
     broker.groups.start().await;
+    broker.transactions.start().await;
     plugins::start(&broker.edge, &broker.changes, &stopped).await;
     let (running, connections) = run(opened, addresses, stop)?;
     let listeners = sockets.into_iter().enumerate().map(|(index, socket)| {
@@ -313,6 +315,15 @@ fn assemble(
     let offsets_topic = Box::new(NamedTopic::new(&topics, CONSUMER_OFFSETS));
     let config = Arc::new(config);
     let groups = GroupCoordinator::new(config.group.clone(), offsets_topic);
+    let transaction_topic = Box::new(NamedTopic::new(&topics, TRANSACTION_STATE));
+    let host = Arc::<transactions::Host>::default();
+    let version = TransactionVersion::V2;
+    let transactions = TransactionCoordinator::new(
+        config.transactions.clone(),
+        version,
+        transaction_topic,
+        Box::new(SharedHost(Arc::clone(&host))),
+    );
     let edge = Arc::new(Edge {
         config: Arc::clone(&config),
         metadata: Arc::clone(&metadata),
@@ -328,12 +339,21 @@ fn assemble(
         topics: Arc::clone(&topics),
         fsync_queue: Arc::clone(&fsync_queue),
         groups: Arc::clone(&groups),
+        transactions: Arc::clone(&transactions),
         edge: Arc::clone(&edge),
         roles: watch::Sender::default(),
     };
     let roles = node.roles.subscribe();
     let (wanted_changes, receiver) = mpsc::unbounded_channel();
     let controller = Arc::new(Controller::new(Arc::clone(&metadata), node, cluster.clone()));
+    let producer_ids = Arc::new(ProducerIds::default());
+    let listener = config.inter_broker_listener.map(|index| config.listeners[index].name.clone());
+    let others = Arc::new(OtherBrokers::new(Arc::clone(&metadata), listener));
+    let local = Box::new(LocalPartitions::new(Arc::clone(&topics), Arc::clone(&groups)));
+    let coordinators =
+        Coordinators::new(config.node_id, Arc::clone(&metadata), Arc::clone(&transactions), Arc::clone(&others));
+    let sender = MarkerSender::new(config.node_id, Arc::clone(&metadata), others, local);
+    host.set(new_producer_id(&producer_ids, &controller), Arc::new(sender));
     let broker = Arc::new(Broker {
         dirs,
         directory_id: data_dirs[0].meta().directory_id,
@@ -343,8 +363,9 @@ fn assemble(
         topics,
         fsync_queue,
         groups,
-        verifier: Arc::new(NoTransactions),
-        producer_ids: ProducerIds::default(),
+        transactions,
+        verifier: Arc::new(coordinators),
+        producer_ids,
         edge,
         request_memory: RequestMemory::new(config.queued_max_bytes),
         request_metrics: api::request_metrics(),
@@ -359,6 +380,17 @@ fn assemble(
         config,
     });
     Ok(Opened { broker, data_dirs, wanted_changes: receiver })
+}
+
+/// Returns how the transaction coordinator gets producer ids.
+fn new_producer_id(ids: &Arc<ProducerIds>, controller: &Arc<Controller>) -> transactions::NewProducerId {
+    let (ids, controller) = (Arc::clone(ids), Arc::clone(controller));
+    Box::new(move || {
+        let (ids, controller) = (Arc::clone(&ids), Arc::clone(&controller));
+        let new_id: HostFuture<Option<i64>> =
+            Box::pin(async move { ids.next(|| controller.allocate_producer_ids()).await.ok() });
+        new_id
+    })
 }
 
 impl RunningBroker {
@@ -404,6 +436,7 @@ impl RunningBroker {
         // All receivers may be gone already.
         let _ = self.stop.send(true);
         self.broker.groups.stop();
+        self.broker.transactions.stop();
         for listener in self.listeners {
             listener.await.map_err(data)?;
         }

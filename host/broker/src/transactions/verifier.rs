@@ -6,7 +6,7 @@
 use std::fmt;
 use std::pin::Pin;
 
-use millstream_wire::{ErrorCode, Str};
+use millstream_wire::Str;
 
 use crate::error::ApiError;
 
@@ -34,15 +34,4 @@ pub(crate) struct VerifyPartitions {
 pub(crate) trait TransactionVerifier: fmt::Debug + Send + Sync {
     /// Returns the result for each partition.
     fn verify(&self, partitions: VerifyPartitions) -> Verified;
-}
-
-/// Rejects every transaction: this broker has no coordinator.
-#[derive(Debug)]
-pub(crate) struct NoTransactions;
-
-impl TransactionVerifier for NoTransactions {
-    fn verify(&self, VerifyPartitions { partitions, .. }: VerifyPartitions) -> Verified {
-        let rejected = || ApiError::new(ErrorCode::INVALID_TXN_STATE, "transactions are not supported by this broker");
-        Box::pin(std::future::ready(partitions.iter().map(|_| Err(rejected())).collect()))
-    }
 }

@@ -1,6 +1,6 @@
 //! OffsetCommit and OffsetFetch, the expiry of offsets, and the offsets of a deleted topic.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use millstream_partition::seeded_bug::{self, Bug};
@@ -136,6 +136,24 @@ impl GroupCoordinator {
         })
     }
 
+    /// Returns the partitions whose offsets an open transaction may still change.
+    ///
+    /// A caller that wants stable offsets asks for these first, and for the offsets then.
+    ///
+    /// # Errors
+    /// As [`GroupCoordinator::fetch_offsets`].
+    pub fn unstable_offsets(self: &Arc<Self>, group_id: &str) -> Result<BTreeSet<(Arc<str>, i32)>, GroupError> {
+        let shard = self.shard(group_id)?;
+        let unstable = |slot: &mut Slot| -> BTreeSet<_> {
+            slot.offsets.unstable().map(|(topic, partition)| (Arc::clone(topic), partition)).collect()
+        };
+        let missing = Missing::Reject(GroupError::GroupIdNotFound);
+        match self.with_group(&shard, group_id, missing, |slot, _, _| unstable(slot)) {
+            Err(GroupError::GroupIdNotFound) => Ok(BTreeSet::new()),
+            found => found,
+        }
+    }
+
     fn with_offsets(
         self: &Arc<Self>,
         group_id: &str,
@@ -234,7 +252,7 @@ impl GroupCoordinator {
     }
 }
 
-fn commit_at(given: OffsetToCommit, retention_ms: Option<i64>, now: Now) -> CommittedOffset {
+pub(super) fn commit_at(given: OffsetToCommit, retention_ms: Option<i64>, now: Now) -> CommittedOffset {
     CommittedOffset {
         offset: given.offset,
         leader_epoch: given.leader_epoch,

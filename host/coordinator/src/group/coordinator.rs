@@ -173,6 +173,11 @@ impl GroupCoordinator {
         shard.ok_or(GroupError::NotCoordinator)
     }
 
+    /// Returns the shard of a partition; `None` if another broker leads it.
+    pub(super) fn shard_of_partition(&self, partition: i32) -> Option<Arc<Shard>> {
+        self.shards.read().get(usize::try_from(partition).ok()?).cloned().flatten()
+    }
+
     /// Runs `work` on a group under its lock, and carries out the effects.
     ///
     /// # Errors

@@ -105,6 +105,12 @@ impl Group {
         group.may_commit(now, caller, generation)
     }
 
+    /// Checks that the caller may commit offsets in a transaction, see [`ClassicGroup::may_commit_in_transaction`].
+    pub(crate) fn may_commit_in_transaction(&self, caller: Caller<'_>, generation: i32) -> Result<(), GroupError> {
+        let Self::Classic(group) = self;
+        group.may_commit_in_transaction(caller, generation)
+    }
+
     /// Returns when [`Group::tick`] has something to do, in monotonic milliseconds.
     pub(crate) fn wake_at_ms(&self) -> Option<u64> {
         let Self::Classic(group) = self;

@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use millstream_partition::UNPACKED_BATCH_BYTES_MAX;
-use millstream_record::BatchView;
+use millstream_record::{BatchView, EndMarker};
 use millstream_wire::WireError;
 use tokio::time::Duration;
 
@@ -20,11 +20,18 @@ use super::coordinator::GroupCoordinator;
 use super::kind::Group;
 use super::log::{self, CONSUMER_OFFSETS, Key};
 use super::offsets::Offsets;
-use super::shard::{Shard, ShardState, Slot};
+use super::shard::{OpenTransactions, Shard, ShardState, Slot};
 use crate::partition_of::partition_of;
 
 /// How long [`GroupCoordinator::start`] waits for the load. Clients of a small broker never see a group being loaded.
 const LOAD_WAIT: Duration = Duration::from_secs(2);
+
+/// What the log says about all groups.
+#[derive(Debug, Default)]
+pub(super) struct AllLoaded {
+    pub(super) groups: HashMap<Arc<str>, Loaded>,
+    open_transactions: OpenTransactions,
+}
 
 /// What the log says about one group.
 #[derive(Debug, Default)]
@@ -139,8 +146,8 @@ impl GroupCoordinator {
         let (partition, leader_epoch) = (shard.partition, shard.leader_epoch);
         let span = tracing::info_span!("load", topic = CONSUMER_OFFSETS, partition, leader_epoch);
         let _entered = span.enter();
-        let groups = match self.read_groups(shard) {
-            Ok(groups) => groups,
+        let AllLoaded { groups, open_transactions } = match self.read_groups(shard) {
+            Ok(loaded) => loaded,
             Err(_) if !self.is_current(shard) => return tracing::debug!("the load was overtaken"),
             Err(error) => {
                 tracing::error!("cannot load the groups of this partition: {error}");
@@ -150,6 +157,7 @@ impl GroupCoordinator {
         let count = self.topic.partitions();
         let groups = groups.into_iter().filter(|(id, _)| partition_of(id, count) == partition);
         let slots: Vec<_> = groups.filter_map(|(id, loaded)| Some((id.clone(), self.restore(&id, loaded)?))).collect();
+        *shard.open_transactions.lock() = open_transactions;
         if !self.is_current(shard) || !shard.activate(slots) {
             return tracing::debug!("the load was overtaken");
         }
@@ -179,8 +187,8 @@ impl GroupCoordinator {
         Some(Slot::new(Group::Classic(group), offsets))
     }
 
-    fn read_groups(&self, shard: &Shard) -> Result<HashMap<Arc<str>, Loaded>, String> {
-        let mut groups = HashMap::new();
+    fn read_groups(&self, shard: &Shard) -> Result<AllLoaded, String> {
+        let mut loaded = AllLoaded::default();
         let mut outcome = Ok(());
         let replayed = self.topic.replay(shard.partition, &mut |batch| {
             outcome = if self.is_stopped() {
@@ -188,28 +196,37 @@ impl GroupCoordinator {
             } else if shard.state() == ShardState::Closed {
                 Err("the leader has changed".to_owned())
             } else {
-                replay(batch, &mut groups)
+                replay(batch, &mut loaded)
             };
             if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         replayed.map_err(|error| error.to_string())?;
-        outcome.map(|()| groups)
+        outcome.map(|()| loaded)
     }
 }
 
 /// Applies the records of one batch.
-pub(super) fn replay(batch: &BatchView<'_>, groups: &mut HashMap<Arc<str>, Loaded>) -> Result<(), String> {
+pub(super) fn replay(batch: &BatchView<'_>, loaded: &mut AllLoaded) -> Result<(), String> {
     let at = |error: &dyn std::fmt::Display| format!("batch at offset {}: {error}", batch.base_offset());
     batch.verify_crc().map_err(|error| at(&error))?;
     if batch.is_control() {
+        if let Some(marker) = EndMarker::of(batch) {
+            let producer_id = batch.producer_id();
+            for group in loaded.open_transactions.remove(&producer_id).unwrap_or_default() {
+                if let Some(group) = loaded.groups.get_mut(&group) {
+                    group.offsets.end_transaction(producer_id, marker.is_commit, batch.base_offset());
+                }
+            }
+        }
         return Ok(());
     }
+    let producer_id = batch.is_transactional().then(|| batch.producer_id());
     let records = batch.records(UNPACKED_BATCH_BYTES_MAX).map_err(|error| at(&error))?;
     for record in records.iter() {
         let record = record.map_err(|error| at(&error))?;
         let Some(key) = record.key else { continue };
         // One record that cannot be read must not fail all groups of the partition.
-        if let Err(error) = replay_record(key, record.value, record.offset, groups) {
+        if let Err(error) = replay_record(key, record.value, record.offset, producer_id, loaded) {
             tracing::warn!(offset = record.offset, "skipping a record of {CONSUMER_OFFSETS}: {error}");
         }
     }
@@ -220,14 +237,22 @@ fn replay_record(
     key: &[u8],
     value: Option<&[u8]>,
     log_offset: i64,
-    groups: &mut HashMap<Arc<str>, Loaded>,
+    producer_id: Option<i64>,
+    loaded: &mut AllLoaded,
 ) -> Result<(), WireError> {
+    let groups = &mut loaded.groups;
     match Key::decode(key)? {
         Key::Offset { group, topic, partition } => {
+            if let Some(producer_id) = producer_id {
+                loaded.open_transactions.entry(producer_id).or_default().insert(Arc::clone(&group));
+            }
             let offsets = &mut groups.entry(group).or_default().offsets;
-            match value {
-                Some(value) => offsets.apply(&topic, partition, log::decode_offset(value, log_offset)?),
-                None => offsets.remove(&topic, partition, log_offset),
+            match (value, producer_id) {
+                (Some(value), Some(producer_id)) => {
+                    offsets.add_pending(producer_id, &topic, partition, log::decode_offset(value, log_offset)?);
+                }
+                (Some(value), None) => offsets.apply(&topic, partition, log::decode_offset(value, log_offset)?),
+                (None, _) => offsets.remove(&topic, partition, log_offset),
             }
         }
         Key::Group { group } => {

@@ -8,6 +8,7 @@
 //! | `classic/` | the classic protocol, as a pure state machine |
 //! | `offsets.rs` | the offsets that a group has committed, and when they expire |
 //! | `commits.rs` | OffsetCommit, OffsetFetch, the expiry of offsets |
+//! | `transactional.rs` | TxnOffsetCommit, and the markers of transactions |
 //! | `delete.rs` | DeleteGroups, OffsetDelete |
 //! | `describe.rs` | ListGroups, DescribeGroups |
 //! | `load.rs` | groups follow the leaders: a replay of the log, unloading |
@@ -32,6 +33,7 @@ mod model;
 mod offsets;
 mod shard;
 mod timers;
+mod transactional;
 
 pub use crate::partition_of::partition_of;
 pub use classic::model::{
@@ -46,3 +48,4 @@ pub use kind::CLASSIC;
 pub use log::CONSUMER_OFFSETS;
 pub use model::{Caller, GroupError, MemberId, own, own_option};
 pub use offsets::CommittedOffset;
+pub use transactional::{EndingTransaction, TransactionalCommit};

@@ -100,6 +100,9 @@ pub enum GroupError {
     /// The log could not take the record.
     #[error("the record could not be written to the log")]
     WriteFailed,
+    /// The transaction of the commit is not open, or cannot be asked for; with the code for the client.
+    #[error("the coordinator of the transaction rejects the commit with {0}")]
+    NotInTransaction(ErrorCode),
     /// The record is larger than a batch may be.
     #[error("the record is larger than max.message.bytes of __consumer_offsets")]
     RecordTooLarge,
@@ -125,6 +128,7 @@ impl From<GroupError> for ErrorCode {
             GroupError::GroupIdNotFound => Self::GROUP_ID_NOT_FOUND,
             GroupError::NonEmptyGroup => Self::NON_EMPTY_GROUP,
             GroupError::GroupSubscribedToTopic => Self::GROUP_SUBSCRIBED_TO_TOPIC,
+            GroupError::NotInTransaction(code) => code,
             GroupError::RecordTooLarge => Self::UNKNOWN_SERVER_ERROR,
         }
     }

@@ -1,6 +1,6 @@
 //! The offsets that a group has committed, and when they expire.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -35,12 +35,61 @@ pub(crate) struct Offsets {
     /// The offsets of tombstones that were applied while commits are being written: an earlier commit may be applied
     /// after the tombstone, and must not bring the offset back.
     tombstones: BTreeMap<(Arc<str>, i32), i64>,
+    /// The offsets of open transactions, by producer id.
+    pending: BTreeMap<i64, Vec<PendingOffset>>,
+}
+
+/// An offset that counts once its transaction is committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct PendingOffset {
+    topic: Arc<str>,
+    partition: i32,
+    committed: CommittedOffset,
 }
 
 impl Offsets {
-    /// Returns whether there are none.
+    /// Returns whether there are none, not even in open transactions.
     pub(crate) fn is_empty(&self) -> bool {
-        self.topics.is_empty()
+        self.topics.is_empty() && self.pending.is_empty()
+    }
+
+    /// Adds an offset of an open transaction.
+    pub(crate) fn add_pending(
+        &mut self,
+        producer_id: i64,
+        topic: &Arc<str>,
+        partition: i32,
+        committed: CommittedOffset,
+    ) {
+        let pending = self.pending.entry(producer_id).or_default();
+        pending.push(PendingOffset { topic: Arc::clone(topic), partition, committed });
+    }
+
+    /// Ends the transaction of a producer whose marker is at `log_offset`. Later offsets belong to its next one.
+    pub(crate) fn end_transaction(&mut self, producer_id: i64, is_commit: bool, log_offset: i64) {
+        let Some(pending) = self.pending.remove(&producer_id) else { return };
+        let is_ended = |pending: &PendingOffset| pending.committed.log_offset < log_offset;
+        let (ended, later): (Vec<_>, Vec<_>) = pending.into_iter().partition(is_ended);
+        if !later.is_empty() {
+            self.pending.insert(producer_id, later);
+        }
+        if is_commit {
+            ended.into_iter().for_each(|ended| self.apply(&ended.topic, ended.partition, ended.committed));
+        }
+    }
+
+    /// Returns whether a producer has offsets in an open transaction.
+    pub(crate) fn has_pending(&self, producer_id: i64) -> bool {
+        self.pending.contains_key(&producer_id)
+    }
+
+    /// Returns the partitions with offsets of open transactions.
+    pub(crate) fn unstable(&self) -> impl Iterator<Item = (&Arc<str>, i32)> {
+        self.pending.values().flatten().map(|pending| (&pending.topic, pending.partition))
+    }
+
+    fn is_unstable(&self, topic: &str, partition: i32) -> bool {
+        self.unstable().any(|(known, index)| &**known == topic && index == partition)
     }
 
     /// Applies an offset whose record is committed, unless a later record is known.
@@ -62,6 +111,7 @@ impl Offsets {
 
     /// Removes an offset whose tombstone is at `log_offset`, unless a later record has committed it again.
     pub(crate) fn remove(&mut self, topic: &str, partition: i32, log_offset: i64) {
+        self.remove_pending(topic, partition, log_offset);
         let Some(partitions) = self.topics.get_mut(topic) else { return };
         if partitions.get(&partition).is_some_and(|known| known.log_offset < log_offset) {
             partitions.remove(&partition);
@@ -69,6 +119,18 @@ impl Offsets {
         if partitions.is_empty() {
             self.topics.remove(topic);
         }
+    }
+
+    /// Removes the offsets of open transactions that are older than a tombstone.
+    fn remove_pending(&mut self, topic: &str, partition: i32, log_offset: i64) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let is_removed = |pending: &PendingOffset| {
+            &*pending.topic == topic && pending.partition == partition && pending.committed.log_offset < log_offset
+        };
+        self.pending.values_mut().for_each(|pending| pending.retain(|one| !is_removed(one)));
+        self.pending.retain(|_, pending| !pending.is_empty());
     }
 
     /// Removes an offset as [`Self::remove`] does, while earlier commits may still have to be applied.
@@ -83,12 +145,14 @@ impl Offsets {
         self.tombstones.clear();
     }
 
-    /// Returns all partitions that have offsets.
+    /// Returns all partitions that have offsets, also those of open transactions.
     pub(crate) fn partitions(&self) -> Vec<(Arc<str>, i32)> {
         let of = |(topic, partitions): (&Arc<str>, &BTreeMap<i32, CommittedOffset>)| {
             partitions.keys().map(|partition| (Arc::clone(topic), *partition)).collect::<Vec<_>>()
         };
-        self.topics.iter().flat_map(of).collect()
+        let pending = self.unstable().map(|(topic, partition)| (Arc::clone(topic), partition));
+        let all: BTreeSet<_> = self.topics.iter().flat_map(of).chain(pending).collect();
+        all.into_iter().collect()
     }
 
     /// Returns the offset committed for a partition.
@@ -129,7 +193,9 @@ impl Offsets {
         let unsubscribed = self.topics.iter().filter(|(topic, _)| !subscribed.contains(&***topic));
         let partitions =
             unsubscribed.flat_map(|(topic, partitions)| partitions.iter().map(move |entry| (topic, entry)));
-        let expired = partitions.filter(|(_, (_, committed))| is_expired(committed));
+        // An open transaction may be about to commit it again.
+        let expired = partitions
+            .filter(|(topic, (partition, committed))| is_expired(committed) && !self.is_unstable(topic, **partition));
         expired.map(|(topic, (partition, _))| (Arc::clone(topic), *partition)).collect()
     }
 }
@@ -148,6 +214,32 @@ mod tests {
             topic_id: Uuid::nil(),
             log_offset,
         }
+    }
+
+    #[test]
+    fn offsets_of_a_transaction_count_once_it_is_committed() {
+        let topic = Arc::from("t");
+        let mut offsets = Offsets::default();
+        offsets.apply(&topic, 0, at(5, 1));
+        offsets.add_pending(7, &topic, 0, at(10, 2));
+        offsets.add_pending(7, &topic, 1, at(11, 3));
+        offsets.add_pending(8, &topic, 2, at(12, 4));
+        // The next transaction of the same producer.
+        offsets.add_pending(7, &topic, 1, at(20, 9));
+        assert_eq!(offsets.get("t", 0).map(|known| known.offset), Some(5));
+        offsets.end_transaction(8, false, 6);
+        offsets.end_transaction(7, true, 8);
+        let known = [0, 1, 2].map(|index| offsets.get("t", index).map(|known| known.offset));
+        assert_eq!(known, [Some(10), Some(11), None]);
+        assert_eq!(offsets.unstable().collect::<Vec<_>>(), [(&topic, 1)]);
+        // A plain commit with a later record wins, and a tombstone removes what is pending.
+        offsets.add_pending(7, &topic, 0, at(21, 10));
+        offsets.apply(&topic, 0, at(30, 11));
+        offsets.remove("t", 1, 12);
+        offsets.end_transaction(7, true, 13);
+        let known = [0, 1].map(|index| offsets.get("t", index).map(|known| known.offset));
+        assert_eq!(known, [Some(30), None]);
+        assert!(offsets.pending.is_empty());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! waiting requests end, and its groups are dropped. So neither a late response of the log nor a slow load of an old
 //! epoch changes the groups of a new one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -24,6 +24,17 @@ pub(super) enum ShardState {
     Active,
     /// This broker no longer leads the partition in the epoch of the shard.
     Closed,
+}
+
+impl ShardState {
+    fn check(self) -> Result<(), GroupError> {
+        match self {
+            Self::Active => Ok(()),
+            Self::Loading => Err(GroupError::CoordinatorLoadInProgress),
+            Self::Failed => Err(GroupError::CoordinatorNotAvailable),
+            Self::Closed => Err(GroupError::NotCoordinator),
+        }
+    }
 }
 
 /// A group with what belongs to it outside of the state machine.
@@ -80,8 +91,14 @@ pub(super) type Entry = (Arc<str>, Arc<Mutex<Slot>>);
 pub(super) struct Shard {
     pub(super) partition: i32,
     pub(super) leader_epoch: i32,
+    /// The groups with offsets in the open transactions of a producer. It is held over the append of such offsets, so
+    /// that a marker that comes after them finds them.
+    pub(super) open_transactions: Mutex<OpenTransactions>,
     table: Mutex<Table>,
 }
+
+/// Groups by producer id.
+pub(super) type OpenTransactions = HashMap<i64, BTreeSet<Arc<str>>>;
 
 #[derive(Debug)]
 struct Table {
@@ -92,11 +109,24 @@ struct Table {
 impl Shard {
     /// Makes a shard without groups. One without a log to load is active at once.
     pub(super) fn new(partition: i32, leader_epoch: i32, state: ShardState) -> Self {
-        Self { partition, leader_epoch, table: Mutex::new(Table { state, groups: HashMap::new() }) }
+        Self {
+            partition,
+            leader_epoch,
+            open_transactions: Mutex::default(),
+            table: Mutex::new(Table { state, groups: HashMap::new() }),
+        }
     }
 
     pub(super) fn state(&self) -> ShardState {
         self.table.lock().state
+    }
+
+    /// Checks that the groups are served.
+    ///
+    /// # Errors
+    /// The shard is not active.
+    pub(super) fn check(&self) -> Result<(), GroupError> {
+        self.state().check()
     }
 
     /// Returns a group; a missing one is made by `make`, or is an error.
@@ -105,12 +135,7 @@ impl Shard {
     /// The shard is not active, or the error of `make`.
     pub(super) fn group(&self, id: &str, make: impl FnOnce() -> Result<Slot, GroupError>) -> Result<Entry, GroupError> {
         let mut table = self.table.lock();
-        match table.state {
-            ShardState::Active => {}
-            ShardState::Loading => return Err(GroupError::CoordinatorLoadInProgress),
-            ShardState::Failed => return Err(GroupError::CoordinatorNotAvailable),
-            ShardState::Closed => return Err(GroupError::NotCoordinator),
-        }
+        table.state.check()?;
         if let Some((id, slot)) = table.groups.get_key_value(id) {
             return Ok((Arc::clone(id), Arc::clone(slot)));
         }

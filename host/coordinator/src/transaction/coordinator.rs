@@ -103,10 +103,13 @@ impl TransactionCoordinator {
     /// first.
     pub async fn init(self: &Arc<Self>, id: &str, request: InitRequest) -> Result<Producer, TransactionError> {
         let InitRequest { timeout_ms, expected } = request;
-        let shard = self.shard(id)?;
+        if id.is_empty() {
+            return Err(TransactionError::InvalidTransactionalId);
+        }
         if !(1..=self.config.max_timeout_ms).contains(&timeout_ms) {
             return Err(TransactionError::InvalidTimeout);
         }
+        let shard = self.shard(id)?;
         let mut new_id = None;
         loop {
             let transaction = match (shard.find(id)?, new_id) {

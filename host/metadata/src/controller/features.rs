@@ -11,6 +11,13 @@ use crate::{FeatureLevel, MetadataImage, MetadataRecord};
 /// own log: the levels are others, so the name is too.
 pub const MILLSTREAM_VERSION: &str = "millstream.version";
 
+/// The feature whose level says how transactions work. Clients that see [`TRANSACTION_VERSION_LEVEL`] get a new epoch
+/// with each transaction (KIP-890). The others work with it as before.
+pub const TRANSACTION_VERSION: &str = "transaction.version";
+
+/// The level of [`TRANSACTION_VERSION`], which every cluster has. It says nothing about the metadata log.
+pub const TRANSACTION_VERSION_LEVEL: u16 = 2;
+
 /// Changes of features: all of them or none.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FeatureUpdates {
@@ -106,6 +113,11 @@ fn new_level(level: u16, update: &FeatureUpdate, updates: &FeatureUpdates) -> Re
     let controller = *controller;
     let upgrade_type = update.upgrade_type.ok_or(FeatureError::UnknownUpgradeType)?;
     let new = u16::try_from(update.level).map_err(|_| FeatureError::Negative)?;
+    if update.feature == TRANSACTION_VERSION {
+        let (min, max) = (TRANSACTION_VERSION_LEVEL, TRANSACTION_VERSION_LEVEL);
+        let is_supported = new == TRANSACTION_VERSION_LEVEL;
+        return if is_supported { Ok(level) } else { Err(FeatureError::OutOfRange { controller, min, max }) };
+    }
     if update.feature != MILLSTREAM_VERSION {
         return Err(match new {
             0 => FeatureError::NotFound(update.feature.clone()),
@@ -171,6 +183,17 @@ mod tests {
         assert!(
             to(1, UpgradeType::SafeDowngrade).ends_with("Unsafe metadata downgrade is not supported in this version.")
         );
+    }
+
+    #[test]
+    fn the_version_of_transactions_is_fixed() {
+        let image = MetadataImage::new(7);
+        let to = |level| update_to(&image, &[(TRANSACTION_VERSION, level, Some(UpgradeType::UnsafeDowngrade))]);
+        assert_eq!(to(2), Ok(None));
+        for level in [0, 1, 3] {
+            let error = to(level).expect_err("another level");
+            assert!(error.ends_with("Local controller 7 only supports versions 2-2"), "{error}");
+        }
     }
 
     #[test]

@@ -28,7 +28,10 @@ pub use cluster_error::ClusterError;
 pub use configs::{ConfigChange, ConfigEdit, ConfigOperation};
 pub use elections::{balance, elect};
 pub use error::ControllerError;
-pub use features::{FeatureError, FeatureUpdate, FeatureUpdates, MILLSTREAM_VERSION, UpgradeType};
+pub use features::{
+    FeatureError, FeatureUpdate, FeatureUpdates, MILLSTREAM_VERSION, TRANSACTION_VERSION, TRANSACTION_VERSION_LEVEL,
+    UpgradeType,
+};
 pub use leave_in_sync::{LeaveInSync, leave_in_sync};
 pub use partition_edit::Election;
 pub use producer_ids::PRODUCER_ID_BLOCK;

@@ -88,6 +88,23 @@ impl ClassicGroup {
         Ok(())
     }
 
+    /// Checks that the caller may commit offsets in a transaction. The transaction fences its producer, so a caller
+    /// without member id may commit whatever members there are: older producers do not send one.
+    ///
+    /// # Errors
+    /// As [`ClassicGroup::heartbeat`], but for rebalances.
+    pub(crate) fn may_commit_in_transaction(&self, caller: Caller<'_>, generation: i32) -> Result<(), GroupError> {
+        let is_member = !caller.member_id.is_empty() || caller.instance_id.is_some();
+        if generation < 0 && (self.state == ClassicState::Empty || !is_member) {
+            return Ok(());
+        }
+        self.check_member(caller)?;
+        if generation != self.generation {
+            return Err(GroupError::IllegalGeneration);
+        }
+        Ok(())
+    }
+
     pub(super) fn expire_pending(&mut self, now: Now, effects: &mut Effects) {
         let before = self.pending.len();
         self.pending.retain(|_, deadline_ms| *deadline_ms > now.mono_ms);

@@ -367,11 +367,11 @@ impl Simulator {
         self.committed = survives;
         self.next_offset = survives as i64;
         self.incarnation += 1;
-        let mut groups = HashMap::new();
+        let mut loaded = load::AllLoaded::default();
         for entry in &self.log {
-            load::replay(&BatchView::parse(&entry.batch).expect("a batch"), &mut groups).expect("it can be read");
+            load::replay(&BatchView::parse(&entry.batch).expect("a batch"), &mut loaded).expect("it can be read");
         }
-        let (snapshot, offsets) = groups.remove(GROUP).map(load::Loaded::into_parts).unwrap_or_default();
+        let (snapshot, offsets) = loaded.groups.remove(GROUP).map(load::Loaded::into_parts).unwrap_or_default();
         self.offsets = offsets;
         let now = self.now();
         let has_group = snapshot.is_some();

@@ -3,11 +3,13 @@
 mod records;
 
 use bytes::Bytes;
+use millstream_record::layout::NO_SEQUENCE;
 use millstream_record::{BatchBuilder, Codec, TimestampType};
 
 use super::classic::model::GroupSnapshot;
 use super::model::GroupError;
 use super::offsets::CommittedOffset;
+use crate::transaction::Producer;
 
 pub(crate) use records::{Key, decode_group, decode_offset};
 
@@ -24,6 +26,13 @@ impl Batch {
     /// Makes an empty batch whose records get this timestamp.
     pub(crate) fn at(timestamp_ms: i64) -> Self {
         Self { builder: BatchBuilder::new(Codec::None, TimestampType::CreateTime), timestamp_ms }
+    }
+
+    /// Makes an empty batch of a transaction.
+    pub(crate) fn in_transaction(timestamp_ms: i64, producer: Producer) -> Self {
+        let mut batch = Self::at(timestamp_ms);
+        batch.builder.producer(producer.id, producer.epoch, NO_SEQUENCE).transactional(true);
+        batch
     }
 
     fn push(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), GroupError> {
