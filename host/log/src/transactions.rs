@@ -244,9 +244,11 @@ impl LogReader {
     /// The disk failed, or the records were deleted.
     pub fn aborted_transactions(&self, slice: &LogSlice) -> Result<Vec<AbortedTransaction>, ReadError> {
         let offsets = slice.offsets();
-        let segments = {
+        // Most logs have no such transactions, and then there is nothing to read.
+        let segments: Vec<_> = {
             let list = self.shared.list.read();
-            list.segments[list.segment_of(offsets.start)..].to_vec()
+            let later = list.segments[list.segment_of(offsets.start)..].iter();
+            later.filter(|segment| segment.transactions().entries() > 0).cloned().collect()
         };
         let mut found = Vec::new();
         for segment in segments {

@@ -556,7 +556,13 @@ impl Partition {
             let leads = matches!(state.role, Role::Leader(_));
             let log = state.log.writable()?;
             log.expire_producers(now_ms);
-            if leads { log.apply_retention(now_ms, self.high_watermark())? } else { 0 }
+            let deleted = if leads { log.apply_retention(now_ms, self.high_watermark())? } else { 0 };
+            if deleted > 0 {
+                let progress = self.publish(&mut state);
+                drop(state);
+                self.wake(progress);
+            }
+            deleted
         };
         if deleted > 0 {
             // Fetches below the new log start offset have to learn of it.

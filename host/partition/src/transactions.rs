@@ -49,6 +49,21 @@ impl Partition {
         self.published.last_stable_offset.load(Ordering::Acquire)
     }
 
+    /// Moves the start of the log up to `offset`, and wakes the fetches. Those below it are out of range now, and a
+    /// transaction that began below it holds back fewer records. Returns the new start.
+    ///
+    /// # Errors
+    /// The disk failed, or the partition is offline, frozen or deleted.
+    pub fn delete_records(&self, offset: i64) -> Result<i64, PartitionError> {
+        let mut state = self.state.lock();
+        let start = state.log.writable()?.delete_records(offset)?;
+        let progress = self.publish(&mut state);
+        drop(state);
+        self.wake(progress);
+        self.waiters().wake_all();
+        Ok(start)
+    }
+
     /// Begins the verification of a batch's transaction, see [`Log::begin_verification`].
     ///
     /// # Errors

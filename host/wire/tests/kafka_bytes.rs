@@ -330,6 +330,29 @@ fn unregister_controller_0() {
 }
 
 #[test]
+fn write_txn_markers_2() {
+    let topics = vec![WritableTxnMarkerTopic { name: "orders".into(), partition_indexes: vec![0, 2] }];
+    let marker = WritableTxnMarker {
+        producer_id: 4242,
+        producer_epoch: 7,
+        transaction_result: true,
+        topics,
+        coordinator_epoch: 9,
+        transaction_version: 2,
+    };
+    let request = WriteTxnMarkersRequest { markers: vec![marker.clone()] };
+    check("02000000000000109200070102076f72646572730300000000000000020000000009020000", 2, &request);
+    let older = WriteTxnMarkersRequest { markers: vec![WritableTxnMarker { transaction_version: 0, ..marker }] };
+    check("02000000000000109200070102076f726465727303000000000000000200000000090000", 1, &older);
+
+    let partitions =
+        vec![WritableTxnMarkerPartitionResult { partition_index: 2, error_code: ErrorCode::INVALID_PRODUCER_EPOCH }];
+    let topics = vec![WritableTxnMarkerTopicResult { name: "orders".into(), partitions }];
+    let response = WriteTxnMarkersResponse { markers: vec![WritableTxnMarkerResult { producer_id: 4242, topics }] };
+    check("02000000000000109202076f72646572730200000002002f00000000", 2, &response);
+}
+
+#[test]
 fn structs_that_may_be_null() {
     let topic = DescribeTopicPartitionsTopicRequest { name: "orders".into() };
     let cursor = DescribeTopicPartitionsCursor { topic_name: "orders".into(), partition_index: 5 };

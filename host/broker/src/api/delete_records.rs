@@ -106,17 +106,12 @@ fn delete_one(broker: &Broker, name: &str, asked: &DeleteRecordsPartition) -> Re
     }
     partition.check_leader(-1)?;
     let high_watermark = partition.high_watermark();
-    let start = partition.with_log(|log| {
-        let offset = if asked.offset == HIGH_WATERMARK { high_watermark } else { asked.offset };
-        if !(0..=high_watermark).contains(&offset) {
-            let message = format!("offset {offset} is not between 0 and the high watermark {high_watermark}");
-            return Err(ApiError::new(ErrorCode::OFFSET_OUT_OF_RANGE, message));
-        }
-        Ok(log.delete_records(offset)?)
-    })??;
-    // Fetches that wait below the new start are out of range now.
-    partition.waiters().wake_all();
-    Ok(start)
+    let offset = if asked.offset == HIGH_WATERMARK { high_watermark } else { asked.offset };
+    if !(0..=high_watermark).contains(&offset) {
+        let message = format!("offset {offset} is not between 0 and the high watermark {high_watermark}");
+        return Err(ApiError::new(ErrorCode::OFFSET_OUT_OF_RANGE, message));
+    }
+    Ok(partition.delete_records(offset)?)
 }
 
 /// Waits until all followers that are alive have deleted the records as well. The result then has the low watermark of

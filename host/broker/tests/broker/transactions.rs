@@ -225,3 +225,21 @@ async fn a_restart_keeps_open_and_aborted_transactions() {
     let data = client.fetch_committed(0, 1 << 20).await;
     assert_eq!((offsets(&data), aborted(&data)), (vec![0, 1, 2, 3, 4], vec![(1, 0)]));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deleted_records_of_an_open_transaction_hold_no_reader_back() {
+    let (_broker, mut client) = broker_with_topic().await;
+    client.send_in_transaction(Producer(1, 0, 0), 1).await;
+    client.produce("t", 0, batch(&[b"1"])).await;
+    client.produce("t", 0, batch(&[b"2"])).await;
+    let partitions = vec![DeleteRecordsPartition { partition_index: 0, offset: 2 }];
+    let topics = vec![DeleteRecordsTopic { name: "t".into(), partitions }];
+    let deleted = client.ask(2, &DeleteRecordsRequest { topics, timeout_ms: 30_000 }).await;
+    assert_eq!(deleted.topics[0].partitions[0].error_code, ErrorCode::NONE);
+    // The transaction is still open, so its end is where the log starts.
+    assert_eq!((client.offset_at(COMMITTED, -1).await.0, client.offset_at(0, -1).await.0), (2, 3));
+    assert_eq!(client.fetch_committed(2, 1 << 20).await.last_stable_offset, 2);
+    client.end(1, false).await;
+    let data = client.fetch_committed(2, 1 << 20).await;
+    assert_eq!((data.last_stable_offset, offsets(&data)), (4, vec![2, 3]));
+}
