@@ -10,7 +10,7 @@ use millstream_wire::ErrorCode;
 use rustix::process::{Signal, kill_process};
 use tokio::time::sleep;
 
-use crate::checker::{assert_kept, check, read_all};
+use crate::checker::{assert_kept, check};
 use crate::commits::Commits;
 use crate::replicas::compare_replicas;
 use crate::workload::{Seen, Workload};
@@ -89,8 +89,7 @@ pub(crate) async fn controller(bootstrap: &str) -> i32 {
 pub(crate) async fn finish(cluster: &Cluster, workload: Workload) -> Vec<Seen> {
     let seen = workload.stop().await;
     whole(&cluster.bootstrap()).await;
-    let read = read_all(&cluster.bootstrap(), TOPIC).await;
-    let acknowledged = check(&seen, &read);
+    let acknowledged = check(&cluster.bootstrap(), TOPIC, &seen).await;
     assert_kept(&compare_replicas(cluster, TOPIC).await);
     let gap = seen.iter().map(|seen| seen.longest_gap).max().unwrap_or_default();
     println!("{acknowledged} acknowledged, none lost or twice; longest gap {gap:?}");

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use crate::checker::{check, read_all};
+use crate::checker::check;
 use crate::faults::{PATIENCE, TOPIC, admin, create, whole, whole_without};
 use crate::plugins::{filter, json, output, push};
 use crate::workload::{Seen, Workload};
@@ -40,8 +40,7 @@ async fn a_broker_that_was_alone_becomes_the_first_node_without_losing_anything(
     alone.stop(Signal::TERM);
     let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
     let first = Cluster::node(1, port, port, &[]).folder(folder.path()).start();
-    let read = read_all(&first.bootstrap(), "old").await;
-    assert!(check(&seen, &read) > 20, "the old records are there");
+    assert!(check(&first.bootstrap(), "old", &seen).await > 20, "the old records are there");
     let second = Cluster::node(2, 0, port, &[]).start();
     brokers_become(&second.bootstrap(), &[1, 2]).await;
 }
@@ -66,8 +65,7 @@ async fn a_node_whose_disk_was_lost_is_a_new_member_and_gets_its_records_back() 
     cluster.kill(1);
     cluster.restart(1);
     whole_without(&bootstrap, 3).await;
-    let read = read_all(&cluster.bootstrap(), TOPIC).await;
-    assert!(check(&seen, &read) > 50);
+    assert!(check(&cluster.bootstrap(), TOPIC, &seen).await > 50);
     let quorum = admin(&bootstrap).describe_quorum().await.expect("described");
     assert_eq!(quorum.voters.len(), 3, "{quorum:?}");
 }
@@ -115,7 +113,7 @@ async fn a_node_whose_disk_was_lost_does_not_lead_with_an_empty_log() {
     let bootstrap = cluster.bootstrap();
     cluster.restart(3);
     whole(&bootstrap).await;
-    assert!(check(&seen, &read_all(&bootstrap, TOPIC).await) > 20);
+    assert!(check(&bootstrap, TOPIC, &seen).await > 20);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,7 +131,7 @@ async fn a_last_leader_whose_disk_was_lost_waits_for_an_operator() {
     run(&["reassign", &partition, "--to", "3,2"]);
     run(&["elect", &partition, "--unclean"]);
     whole(&bootstrap).await;
-    assert!(check(&seen, &read_all(&bootstrap, TOPIC).await) > 20);
+    assert!(check(&bootstrap, TOPIC, &seen).await > 20);
 }
 
 #[test]

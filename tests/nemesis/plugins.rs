@@ -11,7 +11,7 @@ use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::checker::{check, read_all};
+use crate::checker::check;
 use crate::faults::{TOPIC, admin};
 use crate::guests::Guest;
 use crate::workload::Workload;
@@ -380,7 +380,7 @@ async fn versions_change_under_load_without_an_error() {
     let seen = workload.stop().await;
     let errors: Vec<&String> = seen.iter().flat_map(|seen| &seen.errors).collect();
     assert!(errors.is_empty(), "{errors:?}");
-    let acknowledged = check(&seen, &read_all(&bootstrap, TOPIC).await);
+    let acknowledged = check(&bootstrap, TOPIC, &seen).await;
     assert!(acknowledged > 300, "too little happened: {acknowledged}");
     let stats = tokio::task::block_in_place(|| json(&bootstrap, &["plugin", "list", "--json"]));
     let calls = |number: u64| {
