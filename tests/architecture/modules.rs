@@ -71,7 +71,7 @@ const ARROWS: [(&str, &[&str]); 26] = [
     ("placement", &["log_dirs", "partition_dirs"]),
     ("produce", &["compute_permits", "config", "error", "topics"]),
     ("producer_ids", &["error"]),
-    ("replication", &["blocking", "config", "error"]),
+    ("replication", &["config", "error"]),
     ("security", &[]),
     (
         "server",

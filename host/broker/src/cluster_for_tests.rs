@@ -1,5 +1,6 @@
 //! Two brokers over TCP that begin with the same metadata, for the tests of several modules.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,6 +85,11 @@ impl Node {
         self.broker.partition("t", 0).expect("the topic exists")
     }
 
+    /// Returns the file of its log.
+    pub(crate) fn log_file(&self) -> PathBuf {
+        self.folder.path().join("t-0").join("00000000000000000000.log")
+    }
+
     /// Appends one batch to it.
     pub(crate) fn append(&self, records: usize) -> WriteEnd {
         let mut builder = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
@@ -151,7 +157,7 @@ impl Drop for Node {
 }
 
 /// Returns the records of a broker that is not fenced.
-fn registered(id: i32, ports: &[u16; 2]) -> [MetadataRecord; 2] {
+pub(crate) fn registered(id: i32, ports: &[u16; 2]) -> [MetadataRecord; 2] {
     let endpoint = |(listener, port): (&str, &u16)| Endpoint {
         listener: listener.to_owned(),
         host: "127.0.0.1".to_owned(),

@@ -73,10 +73,10 @@ pub struct FollowerFetch {
     pub id: i32,
     /// The epoch of its registration.
     pub broker_epoch: i64,
-    /// Where it fetches.
+    /// Where it fetches, which may be ahead of its log.
     pub position: FetchPosition,
-    /// The offset below which its log is on stable storage.
-    pub synced: i64,
+    /// How far its log reaches.
+    pub ends: LogEnds,
     /// The first offset of its log, or -1 if the request does not say it.
     pub log_start: i64,
     /// Whether the broker is neither fenced nor shutting down, so that it may join the in-sync set.
@@ -101,10 +101,29 @@ pub struct NextFetch {
     pub leader: i32,
     /// Where to fetch.
     pub position: FetchPosition,
-    /// The offset below which this log is on stable storage.
-    pub synced: i64,
+    /// How far this log reaches.
+    pub ends: LogEnds,
     /// The first offset of this log.
     pub log_start: i64,
+}
+
+impl NextFetch {
+    /// Returns the fetch of what is behind records that came and are not appended yet. A newer epoch begins at the end
+    /// of the log again: only the leader whose records came has compared this log with its own.
+    #[must_use]
+    pub fn ahead(self, position: FetchPosition) -> Self {
+        if position.leader_epoch != self.position.leader_epoch {
+            return self;
+        }
+        let FetchPosition { offset, last_fetched_epoch, .. } = position;
+        Self { position: FetchPosition { offset, last_fetched_epoch, ..self.position }, ..self }
+    }
+
+    /// Returns whether all that is before the fetched offset is on stable storage.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.ends.synced >= self.position.offset
+    }
 }
 
 impl EpochLookup for Log {
@@ -239,8 +258,9 @@ impl Partition {
         if response.error.is_some() || response.diverging.is_some() {
             return Ok(FollowerRead { response, slice: None, proposal: None });
         }
-        let ends = LogEnds { end: position.offset, synced: fetch.synced.min(position.offset) };
-        let follower = FollowerPosition { id: fetch.id, broker_epoch: fetch.broker_epoch, ends };
+        let ends = LogEnds { end: fetch.ends.end.min(position.offset), synced: fetch.ends.synced.min(position.offset) };
+        let (id, broker_epoch, fetches) = (fetch.id, fetch.broker_epoch, position.offset);
+        let follower = FollowerPosition { id, broker_epoch, fetches, ends };
         let proposal = leader.fetched(follower, fetch.eligible && !*is_moving, monotonic_ms());
         let has_deleted = fetch.log_start >= 0 && leader.set_log_start(fetch.id, fetch.log_start);
         let progress = self.publish(&mut state);
@@ -281,7 +301,7 @@ impl Partition {
 
     /// Returns where to fetch; `None` for a leader, without a leader, and for a log with a fault.
     ///
-    /// The leader counts what is below the offset of a fetch as synced, which a log with a fault may lack.
+    /// The leader counts what a fetch says to be synced, which a log with a fault may lack.
     ///
     /// # Errors
     /// The partition is offline or deleted.
@@ -294,9 +314,9 @@ impl Partition {
         }
         match role {
             Role::Follower { leader, state } if *leader >= 0 => {
-                let synced = log_ends(log, self.fsync_queue().flush_mode()).synced;
+                let ends = log_ends(log, self.fsync_queue().flush_mode());
                 let log_start = log.log_start_offset();
-                Ok(Some(NextFetch { leader: *leader, position: state.position(log), synced, log_start }))
+                Ok(Some(NextFetch { leader: *leader, position: state.position(log), ends, log_start }))
             }
             _ => Ok(None),
         }
@@ -305,8 +325,8 @@ impl Partition {
     /// Applies a response of the leader to the log. Returns what the caller has to do: fetch again after `Append`,
     /// [`Self::truncate`] or [`Self::restart`] as the step says, or wait.
     ///
-    /// A caller of a follower with `flush.mode=fsync` waits for [`Self::synced`] before the next fetch: the leader
-    /// counts what is on stable storage.
+    /// The next fetch tells the leader what is on stable storage. A leader that knows only the offset of a fetch counts
+    /// all before it, so the caller waits for [`Self::synced`] first.
     ///
     /// # Errors
     /// The records are damaged or do not follow the log, the disk failed, or the partition is offline or deleted.
@@ -488,6 +508,7 @@ fn compare(log: &Log, leader: &LeaderState, position: FetchPosition) -> ReplicaR
         position,
         high_watermark: leader.high_watermark(),
         log_start: log.log_start_offset(),
+        log_end: Some(log.log_end_offset()),
         diverging: None,
         error: None,
     };

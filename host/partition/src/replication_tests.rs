@@ -8,7 +8,7 @@ use millstream_record::{BatchBuilder, CheckedBatch, Codec, EndMarker, TimestampT
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::replica::{LeaderView, NextStep, ResponseError};
+use crate::replica::{LeaderView, LogEnds, NextStep, ResponseError};
 use crate::{
     Acks, Arrival, Assignment, Committed, FlushMode, FollowerFetch, FollowerRead, FsyncQueue, Partition,
     PartitionConfig, PartitionError, PartitionSpec, WriteEnd,
@@ -92,7 +92,7 @@ impl Replicas {
             id,
             broker_epoch: 1,
             position: next.position,
-            synced: next.synced,
+            ends: next.ends,
             log_start: next.log_start,
             eligible: true,
         };
@@ -309,7 +309,8 @@ fn fetches_with_another_epoch_or_of_no_replica_are_rejected() {
     let next = replicas.of(2).next_fetch().expect("online").expect("a follower");
     let fetch = |id, leader_epoch| {
         let position = crate::replica::FetchPosition { leader_epoch, ..next.position };
-        let fetch = FollowerFetch { id, broker_epoch: 1, position, synced: 0, log_start: 0, eligible: true };
+        let fetch =
+            FollowerFetch { id, broker_epoch: 1, position, ends: LogEnds::default(), log_start: 0, eligible: true };
         replicas.of(1).read_for_follower(&fetch, FETCH_BYTES, true)
     };
     assert!(matches!(fetch(2, 0), Err(PartitionError::FencedLeaderEpoch { known: 0, current: 1 })));
@@ -322,7 +323,14 @@ fn fetches_with_another_epoch_or_of_no_replica_are_rejected() {
     assert_eq!(replicas.of(2).follow(&late.response, &records).expect("online"), NextStep::Ignore);
     assert!(matches!(
         replicas.of(1).read_for_follower(
-            &FollowerFetch { id: 2, broker_epoch: 1, position: next.position, synced: 0, log_start: 0, eligible: true },
+            &FollowerFetch {
+                id: 2,
+                broker_epoch: 1,
+                position: next.position,
+                ends: LogEnds::default(),
+                log_start: 0,
+                eligible: true
+            },
             1,
             true
         ),

@@ -157,6 +157,7 @@ fn fetch_of_a_follower_18() {
         partition_max_bytes: 1 << 20,
         replica_directory_id: DIRECTORY_ID,
         high_watermark: 40,
+        synced_offset: -1,
     };
     let forgotten = ForgottenTopic { topic_id: TOPIC_ID, partitions: vec![0, 2], ..Default::default() };
     let request = FetchRequest {

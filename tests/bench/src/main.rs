@@ -44,12 +44,15 @@ struct Arguments {
     /// Measures a `millstream` binary with many partitions instead: creation, stop, start
     #[arg(long, value_name = "BINARY", conflicts_with_all = ["output", "only", "compare"])]
     scale: Option<PathBuf>,
-    /// Measures clusters instead: three nodes of this `millstream` binary beside three of Apache Kafka
-    #[arg(long, value_name = "BINARY", requires = "classpath", conflicts_with_all = ["compare", "scale"])]
+    /// Measures clusters instead: three nodes of this `millstream` binary beside three of Apache Kafka, or of --beside
+    #[arg(long, value_name = "BINARY", conflicts_with_all = ["compare", "scale"])]
     cluster: Option<PathBuf>,
     /// The class path of Apache Kafka for --cluster
     #[arg(long, value_name = "CLASSPATH")]
     classpath: Option<String>,
+    /// Another `millstream` binary for --cluster, in place of Apache Kafka
+    #[arg(long, value_name = "BINARY", requires = "cluster", conflicts_with_all = ["classpath", "output"])]
+    beside: Option<PathBuf>,
     /// The turns of each system for --cluster
     #[arg(long, default_value_t = 6, value_name = "COUNT")]
     turns: usize,
@@ -94,12 +97,16 @@ fn run(arguments: &Arguments) -> Result<()> {
         let second = compare::Side { binary: second, configs: &arguments.second_set };
         return compare::run([first, second], arguments.rounds, only);
     }
-    let (section, table) = match (&arguments.cluster, &arguments.classpath) {
-        (Some(millstream), Some(classpath)) => {
-            let programs = cluster::Programs { millstream: millstream.clone(), classpath: classpath.clone() };
+    if let (Some(first), Some(second)) = (&arguments.cluster, &arguments.beside) {
+        return cluster::compare([first, second], arguments.turns, only);
+    }
+    let (section, table) = match &arguments.cluster {
+        Some(millstream) => {
+            let classpath = arguments.classpath.clone().context("name --classpath, or another build with --beside")?;
+            let programs = cluster::Programs { millstream: millstream.clone(), classpath };
             ("cluster", report::table("Three nodes", &cluster::rows(&programs, arguments.turns, only)?))
         }
-        _ => ("stages", report::table("Stage", &rows(Effort::FULL, only)?)),
+        None => ("stages", report::table("Stage", &rows(Effort::FULL, only)?)),
     };
     print!("{table}");
     if let Some(path) = &arguments.output {

@@ -29,8 +29,10 @@ pub(crate) enum ConnectionError {
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
-    /// The memory of the responses. One is used again when nothing refers to the last response any more.
+    /// The memory of the responses. It is used again when nothing refers to the last response any more.
     buffer: BytesMut,
+    /// That of the response before, while the last one is still used.
+    spare: BytesMut,
     next_id: i32,
     response_bytes_max: usize,
     timeout: Duration,
@@ -47,7 +49,14 @@ impl Connection {
         let connected = timeout(limit, TcpStream::connect((host, port))).await;
         let stream = connected.map_err(|_| ConnectionError::TimedOut(limit))??;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: BytesMut::new(), next_id: 0, response_bytes_max, timeout: limit })
+        Ok(Self {
+            stream,
+            buffer: BytesMut::new(),
+            spare: BytesMut::new(),
+            next_id: 0,
+            response_bytes_max,
+            timeout: limit,
+        })
     }
 
     /// Sends a request and returns its response.
@@ -78,7 +87,12 @@ impl Connection {
         self.stream.write_all(&request).await?;
         let length = self.stream.read_i32().await?;
         let length = frame::check_frame_length(length, self.response_bytes_max)?;
-        self.buffer.reserve(length);
+        if self.buffer.try_reclaim(length) {
+            self.spare = BytesMut::new();
+        } else {
+            std::mem::swap(&mut self.buffer, &mut self.spare);
+            self.buffer.reserve(length);
+        }
         while self.buffer.len() < length {
             let missing = length - self.buffer.len();
             if self.stream.read_buf(&mut (&mut self.buffer).limit(missing)).await? == 0 {

@@ -1,27 +1,27 @@
 //! The fetches from one leader, for all partitions that follow it.
 //!
-//! One request is under way at a time. A follower appends and syncs what a response brings before it fetches again. So
-//! the offset of its next fetch is what it has on stable storage, and the leader counts that for acks=all.
+//! One request is under way at a time. While the leader has more than fits a response, the next request leaves as soon
+//! as a response has come, before its records are appended and synced. Such a request says what is synced, which is all
+//! that the leader counts, and does not wait at the leader. Any other request leaves when everything is synced. So the
+//! leader learns at once of what it counts for acks=all.
 
 use std::collections::HashMap;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_partition::replica::{NextStep, ReplicaResponse, ResponseError};
-use millstream_partition::{Committed, NextFetch, PartitionError};
-use millstream_wire::messages::{FetchPartition, FetchRequest, FetchResponse, PartitionData};
-use millstream_wire::{ErrorCode, Records};
+use millstream_partition::replica::FetchPosition;
+use millstream_partition::{NextFetch, PartitionError};
+use millstream_wire::ErrorCode;
+use millstream_wire::messages::{FetchPartition, FetchRequest, FetchResponse};
 use tokio::sync::watch;
+use tokio::task::JoinError;
 use tokio::time::{Instant, timeout};
-use uuid::Uuid;
 
+use super::appends::{self, Appends, Failure, FollowError};
 use super::connection::{Connection, ConnectionError};
 use super::session::FetchSession;
-use super::{Replica, ReplicaHost, throttle};
-use crate::blocking::blocking;
+use super::{PartitionKey, Replica, ReplicaHost, throttle};
 use crate::config::{BrokerConfig, ReplicaFetchConfig};
-use crate::error::ApiError;
 
 /// The version of Fetch. Both sides run this program.
 const VERSION: i16 = 18;
@@ -31,6 +31,9 @@ const METADATA_WAIT: Duration = Duration::from_millis(20);
 
 /// The most bytes of a response's frame, unless a batch may be larger.
 const FRAME_BYTES_MAX: usize = 100 << 20;
+
+/// The most bytes of a fetcher that are appended and not synced while it fetches more.
+const UNSYNCED_BYTES_MAX: usize = 32 << 20;
 
 /// The limits of a fetcher.
 #[derive(Debug, Clone)]
@@ -60,21 +63,10 @@ pub(super) struct Fetcher {
     followed: Vec<Replica>,
     session: FetchSession,
     /// Partitions that failed, and when they are fetched again.
-    delayed: HashMap<(Uuid, i32), Instant>,
-}
-
-/// Why the partition of a response could not be followed.
-#[derive(Debug, thiserror::Error)]
-enum FollowError {
-    #[error("{0}")]
-    Partition(#[from] PartitionError),
-    #[error("cannot write the recovery points: {0}")]
-    Checkpoint(#[from] io::Error),
-    #[error("the leader responds with {0}")]
-    Leader(ErrorCode),
-    /// The metadata will say who leads.
-    #[error("the leader has another epoch")]
-    Wait,
+    delayed: HashMap<PartitionKey, Instant>,
+    appends: Appends,
+    /// Where the next request fetches while the last response is appended; empty if it waits until all is synced.
+    ahead: HashMap<PartitionKey, FetchPosition>,
 }
 
 /// Why the fetches have to begin again with a new connection.
@@ -84,11 +76,9 @@ enum FetcherError {
     Connection(#[from] ConnectionError),
     #[error("the leader responds with {0}")]
     Leader(ErrorCode),
-    #[error("{}", .0.message)]
-    Blocking(ApiError),
+    #[error("the records cannot be appended: {0}")]
+    Append(#[from] JoinError),
 }
-
-type Outcome = Result<(), FollowError>;
 
 impl Fetcher {
     pub(super) fn new(host: Arc<dyn ReplicaHost>, leader: i32, address: (String, u16), config: FetcherConfig) -> Self {
@@ -100,10 +90,12 @@ impl Fetcher {
             followed: Vec::new(),
             session: FetchSession::default(),
             delayed: HashMap::new(),
+            appends: Appends::default(),
+            ahead: HashMap::new(),
         }
     }
 
-    /// Fetches until `stop` says so, or is gone. A response that has come is applied first.
+    /// Fetches until `stop` says so, or is gone. A response that has come is appended first.
     pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut reported = String::new();
         while let Err(error) = self.fetch_until_failure(&mut stop).await {
@@ -114,8 +106,11 @@ impl Fetcher {
                 reported = error;
             }
             if timeout(self.config.fetch.backoff, stopped(&mut stop)).await.is_ok() {
-                return;
+                break;
             }
+        }
+        if let Err(error) = self.appends.appended().await {
+            tracing::warn!(leader = self.leader, "the last records are not appended: {error}");
         }
     }
 
@@ -127,15 +122,29 @@ impl Fetcher {
             () = stopped(stop) => return Ok(()),
         };
         self.session.reset();
+        self.ahead.clear();
         let mut roles = self.host.roles();
         roles.mark_changed();
         loop {
+            if self.ahead.is_empty() {
+                let failures = self.appends.appended().await?;
+                self.failed(failures);
+                let failures = self.appends.synced_to(0).await;
+                self.failed(failures);
+            }
             if roles.has_changed().unwrap_or(false) {
                 roles.mark_unchanged();
                 self.followed = self.host.followed(self.leader);
             }
             let wanted = self.wanted();
+            if self.ahead.is_empty() && self.sync(&wanted).await {
+                continue;
+            }
             if wanted.is_empty() {
+                if !self.ahead.is_empty() {
+                    self.ahead.clear();
+                    continue;
+                }
                 // Without a delayed partition only a change of roles brings one.
                 let next = self.delayed.values().min().copied();
                 let delay = next.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
@@ -150,6 +159,9 @@ impl Fetcher {
                 response = connection.call(&request, VERSION) => response?,
                 () = stopped(stop) => return Ok(()),
             };
+            let failures = self.appends.appended().await?;
+            self.failed(failures);
+            self.ahead.clear();
             match response.error_code {
                 ErrorCode::NONE => self.session.responded(response.session_id),
                 ErrorCode::FETCH_SESSION_ID_NOT_FOUND | ErrorCode::INVALID_FETCH_SESSION_EPOCH => {
@@ -158,7 +170,7 @@ impl Fetcher {
                 }
                 other => return Err(FetcherError::Leader(other)),
             }
-            self.follow(wanted, response).await?;
+            self.take(wanted, response).await;
         }
     }
 
@@ -171,21 +183,28 @@ impl Fetcher {
         }
         let ready = self.followed.iter().filter(|followed| !self.delayed.contains_key(&followed.key()));
         // A partition that is offline or deleted is not fetched.
-        let next = |followed: &Replica| Some((followed.clone(), followed.partition.next_fetch().ok()??));
+        let next = |followed: &Replica| {
+            let next = followed.partition.next_fetch().ok()??;
+            let ahead = self.ahead.get(&followed.key());
+            Some((followed.clone(), ahead.map_or(next, |position| next.ahead(*position))))
+        };
         ready.filter_map(next).filter(|(_, next)| next.leader == self.leader).collect()
     }
 
     /// Returns the next request of the session.
     fn request(&mut self, wanted: &[(Replica, NextFetch)]) -> FetchRequest {
+        // The request after this one reports what is synced meanwhile, and must not be late.
+        let wait_max = if self.ahead.is_empty() { self.config.fetch.wait_max } else { Duration::ZERO };
         let mut request = FetchRequest {
             replica_state: self.host.registration(),
-            max_wait_ms: i32::try_from(self.config.fetch.wait_max.as_millis()).unwrap_or(i32::MAX),
+            max_wait_ms: i32::try_from(wait_max.as_millis()).unwrap_or(i32::MAX),
             min_bytes: self.config.fetch.min_bytes,
             max_bytes: self.config.fetch.response_max_bytes,
             ..Default::default()
         };
         let partition_max_bytes = self.config.fetch.partition_max_bytes;
-        let wanted = wanted.iter().map(|(followed, NextFetch { position, log_start, .. })| {
+        let wanted = wanted.iter().map(|(followed, next)| {
+            let NextFetch { position, ends, log_start, .. } = next;
             let partition = FetchPartition {
                 partition: followed.partition.index(),
                 current_leader_epoch: position.leader_epoch,
@@ -194,6 +213,7 @@ impl Fetcher {
                 high_watermark: position.high_watermark,
                 log_start_offset: *log_start,
                 partition_max_bytes,
+                synced_offset: if next.is_synced() { -1 } else { ends.synced },
                 ..Default::default()
             };
             (followed.topic_id, partition)
@@ -202,103 +222,57 @@ impl Fetcher {
         request
     }
 
-    /// Applies a response, and waits until what it brought is synced.
-    async fn follow(&mut self, wanted: Vec<(Replica, NextFetch)>, response: FetchResponse) -> Result<(), FetcherError> {
-        let host = Arc::clone(&self.host);
-        let followed = blocking(move || follow_all(&*host, wanted, response)).await.map_err(FetcherError::Blocking)?;
+    /// Begins to append a response, and decides whether the next request waits for that.
+    async fn take(&mut self, wanted: Vec<(Replica, NextFetch)>, response: FetchResponse) {
+        let ranges = appends::ranges(wanted, response);
+        for range in &ranges {
+            throttle::fetched(&*self.host, &range.replica, range.records.len());
+        }
+        self.ahead = appends::ahead(&ranges);
+        if !self.ahead.is_empty() {
+            let failures = self.appends.synced_to(UNSYNCED_BYTES_MAX).await;
+            self.failed(failures);
+        }
+        self.appends.begin(&self.host, ranges);
+    }
+
+    /// Syncs what this broker has appended in another role, or before it started: a leader counts all before the
+    /// offset of a fetch. Returns whether there was something.
+    async fn sync(&mut self, wanted: &[(Replica, NextFetch)]) -> bool {
+        let unsynced = wanted.iter().filter(|(_, next)| !next.is_synced());
         // All syncs start before the first one is awaited.
-        let syncs = followed.into_iter().map(|(followed, outcome)| {
-            let synced = outcome.and_then(|()| followed.sync());
-            (followed, synced)
-        });
-        for (followed, synced) in syncs.collect::<Vec<_>>() {
-            let outcome = match synced {
-                Ok(synced) => synced.await.map_err(FollowError::from),
-                Err(error) => Err(error),
-            };
-            let Err(error) = outcome else { continue };
-            let pause = if matches!(error, FollowError::Wait) { METADATA_WAIT } else { self.config.fetch.backoff };
-            self.delayed.insert(followed.key(), Instant::now() + pause);
-            match error {
-                FollowError::Wait | FollowError::Partition(PartitionError::NotHosted | PartitionError::Elsewhere) => {}
-                error => followed.partition.report("the partition cannot follow its leader", &error),
+        let syncs = unsynced.map(|(replica, next)| (replica, replica.partition.synced(next.position.offset)));
+        let syncs: Vec<_> = syncs.collect();
+        let has_some = !syncs.is_empty();
+        for (replica, synced) in syncs {
+            if let Err(error) = synced.await {
+                self.failed(vec![(replica.clone(), error.into())]);
             }
         }
-        Ok(())
+        has_some
+    }
+
+    /// Notes when partitions that failed are fetched again, and reports why.
+    fn failed(&mut self, failures: Vec<Failure>) {
+        for (replica, error) in failures {
+            let is_of_metadata = match &error {
+                FollowError::Wait => true,
+                // Another broker leads since the records came.
+                FollowError::Partition(PartitionError::NotLeader { .. }) => true,
+                _ => false,
+            };
+            let pause = if is_of_metadata { METADATA_WAIT } else { self.config.fetch.backoff };
+            self.delayed.insert(replica.key(), Instant::now() + pause);
+            match error {
+                _ if is_of_metadata => {}
+                FollowError::Partition(PartitionError::NotHosted | PartitionError::Elsewhere) => {}
+                error => replica.partition.report("the partition cannot follow its leader", &error),
+            }
+        }
     }
 }
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     // Without a sender there is nothing to fetch for.
     let _ = stop.wait_for(|stop| *stop).await;
-}
-
-impl Replica {
-    fn key(&self) -> (Uuid, i32) {
-        (self.topic_id, self.partition.index())
-    }
-
-    /// Starts to sync the log, and returns the wait for it.
-    fn sync(&self) -> Result<Committed, FollowError> {
-        Ok(self.partition.synced(self.partition.log_end_offset()?))
-    }
-
-    /// Applies the response for this partition. Blocks for the disk.
-    fn follow(&self, host: &dyn ReplicaHost, next: &NextFetch, data: &PartitionData) -> Outcome {
-        let diverging = &data.diverging_epoch;
-        let response = ReplicaResponse {
-            position: next.position,
-            high_watermark: data.high_watermark,
-            log_start: data.log_start_offset,
-            diverging: (diverging.end_offset >= 0).then_some((diverging.epoch, diverging.end_offset)),
-            error: match data.error_code {
-                ErrorCode::NONE => None,
-                ErrorCode::OFFSET_OUT_OF_RANGE => Some(ResponseError::OffsetOutOfRange),
-                ErrorCode::FENCED_LEADER_EPOCH
-                | ErrorCode::UNKNOWN_LEADER_EPOCH
-                | ErrorCode::NOT_LEADER_OR_FOLLOWER
-                // The leader is behind with the metadata.
-                | ErrorCode::UNKNOWN_TOPIC_ID
-                | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => Some(ResponseError::WrongEpoch),
-                other => return Err(FollowError::Leader(other)),
-            },
-        };
-        let records: &[u8] = match &data.records {
-            Records::Bytes(bytes) => bytes,
-            _ => &[],
-        };
-        let (partition, epoch) = (&self.partition, next.position.leader_epoch);
-        match partition.follow(&response, records)? {
-            NextStep::Append => throttle::fetched(host, self, records.len()),
-            NextStep::Ignore => {}
-            NextStep::Truncate { end } => {
-                host.write_recovery_points()?;
-                partition.truncate(epoch, end)?;
-            }
-            NextStep::Restart { start } => {
-                host.write_recovery_points()?;
-                partition.restart(epoch, start)?;
-            }
-            NextStep::Wait => return Err(FollowError::Wait),
-        }
-        Ok(())
-    }
-}
-
-/// Applies a response to the partitions that were asked for. Others in the response are ignored.
-fn follow_all(
-    host: &dyn ReplicaHost,
-    wanted: Vec<(Replica, NextFetch)>,
-    response: FetchResponse,
-) -> Vec<(Replica, Outcome)> {
-    let mut found: HashMap<(Uuid, i32), PartitionData> = HashMap::new();
-    for topic in response.responses {
-        found.extend(topic.partitions.into_iter().map(|data| ((topic.topic_id, data.partition_index), data)));
-    }
-    let follow = |(followed, next): (Replica, NextFetch)| {
-        let data = found.remove(&followed.key())?;
-        let outcome = followed.follow(host, &next, &data);
-        Some((followed, outcome))
-    };
-    wanted.into_iter().filter_map(follow).collect()
 }

@@ -5,11 +5,15 @@
 //! |---|---|
 //! | `mod.rs` | what replication needs of its broker, and one fetcher for each leader |
 //! | `fetcher.rs` | the fetches from one leader, for all partitions that follow it |
+//! | `appends.rs` | what has come from a leader, until it is appended and synced |
 //! | `session.rs` | what the leader remembers of the partitions of a fetcher |
 //! | `connection.rs` | one connection to another broker |
 //! | `throttle.rs` | the rates that bound how fast followers catch up |
 //! | `in_sync.rs` | the changes of in-sync sets that leaders on this broker want |
 
+#[cfg(test)]
+mod ahead_tests;
+mod appends;
 mod connection;
 mod fetcher;
 mod in_sync;
@@ -46,6 +50,15 @@ type AlterFuture<'a> = Pin<Box<dyn Future<Output = Result<bool, ApiError>> + Sen
 pub(crate) struct Replica {
     pub(crate) topic_id: Uuid,
     pub(crate) partition: Arc<Partition>,
+}
+
+/// A partition by the id of its topic and its number.
+type PartitionKey = (Uuid, i32);
+
+impl Replica {
+    fn key(&self) -> PartitionKey {
+        (self.topic_id, self.partition.index())
+    }
 }
 
 /// What replication needs of its broker.

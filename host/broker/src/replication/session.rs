@@ -6,8 +6,7 @@ use std::collections::hash_map::Entry;
 use millstream_wire::messages::{FetchPartition, FetchRequest, FetchTopic, ForgottenTopic};
 use uuid::Uuid;
 
-/// A partition by the id of its topic and its number.
-type Key = (Uuid, i32);
+use super::PartitionKey;
 
 /// The session of one connection.
 #[derive(Debug, Default)]
@@ -17,7 +16,7 @@ pub(super) struct FetchSession {
     /// The epoch of the next request; 0 begins a session.
     epoch: i32,
     /// What the leader remembers.
-    sent: HashMap<Key, Sent>,
+    sent: HashMap<PartitionKey, Sent>,
     /// The number of the last request, which tells the partitions that it wants from others.
     request: u64,
 }

@@ -1,6 +1,5 @@
 //! Two brokers over TCP: the follower's fetches, a failover by metadata, divergence, and what is rejected.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use millstream_metadata::MetadataRecord;
@@ -15,10 +14,6 @@ use crate::api::request_stats;
 use crate::cluster_for_tests::{Node, TOPIC, two_brokers, two_brokers_set};
 
 impl Node {
-    fn log_file(&self) -> PathBuf {
-        self.folder.path().join("t-0").join("00000000000000000000.log")
-    }
-
     async fn isr_becomes(&self, isr: &[i32]) {
         let wait = async {
             while *self.partition().isr() != *isr {

@@ -36,10 +36,44 @@ pub struct ReplicaResponse {
     pub high_watermark: i64,
     /// The leader's log start offset.
     pub log_start: i64,
+    /// The end of the leader's log; `None` from a leader that counts the offset of every fetch as synced.
+    pub log_end: Option<i64>,
     /// The largest epoch of the leader's log at or below the fetched one, and its end, if the logs differ there.
     pub diverging: Option<(i32, i64)>,
     /// Why the leader has no records for the position.
     pub error: Option<ResponseError>,
+}
+
+/// The end of the records of a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordsEnd {
+    /// The offset after the last record.
+    pub offset: i64,
+    /// The epoch of the last record.
+    pub epoch: i32,
+}
+
+impl FetchPosition {
+    /// Returns where to fetch behind records that came from this position and are not appended yet.
+    #[must_use]
+    pub fn behind(self, records: RecordsEnd) -> Self {
+        Self { offset: records.offset, last_fetched_epoch: records.epoch, ..self }
+    }
+}
+
+impl ReplicaResponse {
+    /// Returns whether the follower appends what came, and does nothing else.
+    #[must_use]
+    pub fn is_append(&self) -> bool {
+        self.error.is_none() && self.diverging.is_none()
+    }
+
+    /// Returns whether the leader has more than the records that came. It then takes a fetch of the next ones before
+    /// these are synced.
+    #[must_use]
+    pub fn has_more(&self, records: RecordsEnd) -> bool {
+        self.is_append() && self.log_end.is_some_and(|end| end > records.offset)
+    }
 }
 
 /// An error of the leader that a follower handles.
@@ -200,7 +234,7 @@ mod tests {
 
     fn response(log: &Records) -> ReplicaResponse {
         let position = FollowerState::new(4, 0, 0).position(log);
-        ReplicaResponse { position, high_watermark: 9, log_start: 0, diverging: None, error: None }
+        ReplicaResponse { position, high_watermark: 9, log_start: 0, log_end: None, diverging: None, error: None }
     }
 
     #[test]
@@ -212,6 +246,25 @@ mod tests {
         follower.appended(6);
         assert_eq!((follower.high_watermark(), follower.log_start()), (6, 1), "the log ends at 6");
         assert_eq!(FollowerState::new(4, 0, 0).position(&Records(vec![])).last_fetched_epoch, -1);
+    }
+
+    #[test]
+    fn the_next_fetch_goes_ahead_of_the_append_only_while_the_leader_has_more() {
+        let (mut follower, mut log) = (FollowerState::new(4, 0, 0), Records(vec![1, 1]));
+        let first = ReplicaResponse { log_end: Some(5), ..response(&log) };
+        let came = RecordsEnd { offset: 4, epoch: 3 };
+        let ahead = first.position.behind(came);
+        assert_eq!((ahead.offset, ahead.last_fetched_epoch, ahead.leader_epoch), (4, 3, 4));
+        assert!(first.has_more(came) && !first.has_more(RecordsEnd { offset: 5, epoch: 3 }));
+        assert!(!ReplicaResponse { log_end: None, ..first }.has_more(came), "the leader would count it as synced");
+        assert!(!ReplicaResponse { diverging: Some((1, 1)), ..first }.has_more(came));
+        assert!(!ReplicaResponse { error: Some(ResponseError::WrongEpoch), ..first }.is_append());
+        // The response to the fetch ahead counts once the records before it are in the log, and never otherwise.
+        let second = ReplicaResponse { position: ahead, ..first };
+        assert_eq!(follower.responded(&second, &log), NextStep::Ignore);
+        assert_eq!(follower.responded(&first, &log), NextStep::Append);
+        log.0.extend([3, 3]);
+        assert_eq!(follower.responded(&second, &log), NextStep::Append);
     }
 
     #[test]

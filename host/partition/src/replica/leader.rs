@@ -50,6 +50,8 @@ pub struct FollowerPosition {
     pub id: i32,
     /// The epoch of its registration, from the request.
     pub broker_epoch: i64,
+    /// The offset that it fetches. It may be ahead of what is in its log.
+    pub fetches: i64,
     /// How far its log reaches: it has every record below.
     pub ends: LogEnds,
 }
@@ -222,9 +224,10 @@ impl LeaderState {
         if position.broker_epoch < follower.broker_epoch {
             return None;
         }
-        if position.ends.end >= end {
+        // A follower may append and sync while it fetches more. So where it fetches says whether it keeps up.
+        if position.fetches >= end {
             follower.caught_up_at = now;
-        } else if position.ends.end >= follower.fetched_end {
+        } else if position.fetches >= follower.fetched_end {
             follower.caught_up_at = follower.caught_up_at.max(follower.fetched_at);
         }
         follower.broker_epoch = position.broker_epoch;
@@ -349,7 +352,7 @@ mod tests {
     }
 
     fn at(id: i32, end: i64) -> FollowerPosition {
-        FollowerPosition { id, broker_epoch: i64::from(id), ends: ends(end) }
+        FollowerPosition { id, broker_epoch: i64::from(id), fetches: end, ends: ends(end) }
     }
 
     fn leader(isr: &[i32]) -> LeaderState {
@@ -373,6 +376,21 @@ mod tests {
         assert_eq!((leader.lag(3), leader.lag(2), leader.lag(7)), (Some(60), Some(0), None));
         leader.fetched(at(3, 110), true, 4);
         assert_eq!(leader.lag(3), Some(60), "a fetch of the process of before is ignored");
+    }
+
+    #[test]
+    fn what_a_follower_fetches_ahead_does_not_count() {
+        let mut leader = leader(&[1, 2]);
+        leader.set_log(ends(120));
+        let ahead = |fetches| FollowerPosition { fetches, ..at(2, 100) };
+        leader.fetched(ahead(120), true, 1000);
+        assert_eq!((leader.high_watermark(), leader.durable(), leader.lag(2)), (100, 100, Some(20)));
+        assert_eq!(leader.fetched(FollowerPosition { fetches: 120, ..at(3, 99) }, true, 1000), None);
+        // It keeps up with the leader, although what it reports is always a fetch behind.
+        leader.set_log(ends(130));
+        leader.fetched(FollowerPosition { fetches: 125, ..at(2, 120) }, true, 2000);
+        assert_eq!(leader.expire(2400, 1500), None);
+        assert!(leader.expire(4000, 1500).is_some(), "it fetches no more");
     }
 
     #[test]

@@ -4,5 +4,5 @@
 mod follower;
 mod leader;
 
-pub use follower::{EpochLookup, FetchPosition, FollowerState, NextStep, ReplicaResponse, ResponseError};
+pub use follower::{EpochLookup, FetchPosition, FollowerState, NextStep, RecordsEnd, ReplicaResponse, ResponseError};
 pub use leader::{FollowerPosition, InSyncProposal, LeaderState, LeaderView, LogEnds, ReadableFollower};

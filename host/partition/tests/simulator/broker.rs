@@ -1,9 +1,11 @@
 //! One broker: its disk, its view of the metadata, and its role for the partition.
 
+use std::collections::VecDeque;
+
 use millstream_metadata::{MetadataImage, PartitionImage};
 use millstream_partition::replica::{
     EpochLookup, FetchPosition, FollowerPosition, FollowerState, InSyncProposal, LeaderState, LeaderView, LogEnds,
-    NextStep, ReplicaResponse, ResponseError,
+    NextStep, RecordsEnd, ReplicaResponse, ResponseError,
 };
 
 use crate::Bug;
@@ -12,7 +14,8 @@ use crate::Bug;
 pub(crate) type Record = (i32, u64);
 
 pub(crate) const MIN_ISR: usize = 2;
-const RECORDS_PER_RESPONSE: usize = 4;
+const RECORDS_PER_RESPONSE: usize = 2;
+const RANGES_MAX: usize = 3;
 
 #[derive(Debug)]
 pub(crate) struct Broker {
@@ -24,6 +27,8 @@ pub(crate) struct Broker {
     /// The epoch of its registration.
     pub(crate) epoch: i64,
     pub(crate) log: Log,
+    /// What has come from leaders and is not appended yet. It outlasts a change of the role.
+    pub(crate) ranges: VecDeque<(ReplicaResponse, Vec<Record>)>,
     pub(crate) high_watermark: i64,
     pub(crate) role: Role,
 }
@@ -87,6 +92,7 @@ impl Broker {
             running: false,
             epoch: -1,
             log: Log::default(),
+            ranges: VecDeque::new(),
             high_watermark: 0,
             role: Role::None,
         }
@@ -141,6 +147,7 @@ impl Broker {
             position,
             high_watermark: self.high_watermark,
             log_start: 0,
+            log_end: Some(self.log.end()),
             diverging: None,
             error: None,
         };
@@ -166,7 +173,10 @@ impl Broker {
             response.error = Some(ResponseError::OffsetOutOfRange);
             return (response, Vec::new());
         }
-        let follower = FollowerPosition { id: from, broker_epoch, ends };
+        let fetches = position.offset;
+        let counted = if bug == Bug::CountFetched { LogEnds { end: fetches, synced: fetches } } else { ends };
+        let counted = LogEnds { end: counted.end.min(fetches), synced: counted.synced.min(fetches) };
+        let follower = FollowerPosition { id: from, broker_epoch, fetches, ends: counted };
         if let Some(proposal) = leader.state.fetched(follower, eligible, now) {
             leader.proposal = Some((proposal, now));
         }
@@ -176,19 +186,46 @@ impl Broker {
         (response, records)
     }
 
-    /// Handles the response of the leader. Returns whether the log was truncated.
-    pub(crate) fn responded(&mut self, response: &ReplicaResponse, records: Vec<Record>, now: u64) -> bool {
+    /// Returns where a follower fetches next: behind what has come, or at the end of its log. The second value is
+    /// whether that is ahead of its log.
+    pub(crate) fn next_fetch(&self) -> Option<(FetchPosition, bool)> {
+        let Role::Follower { state, .. } = &self.role else { return None };
+        let position = state.position(&self.log);
+        let last = self.ranges.back().filter(|(last, _)| last.position.leader_epoch == position.leader_epoch);
+        let ahead = last.and_then(|range| Some(range.0.position.behind(end_of(range)?)));
+        Some((ahead.unwrap_or(position), ahead.is_some_and(|ahead| ahead.offset > position.offset)))
+    }
+
+    /// Takes the response of the leader. The next fetch leaves before it is appended if the leader has more.
+    pub(crate) fn responded(&mut self, response: ReplicaResponse, records: Vec<Record>, now: u64) {
+        let Role::Follower { fetch_at, .. } = &mut self.role else { return };
+        if self.ranges.len() == RANGES_MAX {
+            return;
+        }
+        let range = (response, records);
+        if self.ranges.len() + 1 < RANGES_MAX && end_of(&range).is_some_and(|end| response.has_more(end)) {
+            *fetch_at = now;
+        }
+        self.ranges.push_back(range);
+    }
+
+    /// Applies the oldest response that is not appended yet. Returns whether the log was truncated.
+    pub(crate) fn append_range(&mut self, now: u64) -> bool {
+        let Some((response, records)) = self.ranges.pop_front() else { return false };
         let Role::Follower { state, fetch_at, .. } = &mut self.role else { return false };
-        match state.responded(response, &self.log) {
+        let step = state.responded(&response, &self.log);
+        if self.ranges.is_empty() && matches!(step, NextStep::Append | NextStep::Truncate { .. }) {
+            *fetch_at = now;
+        }
+        match step {
             NextStep::Append => {
                 self.log.records.extend(records);
                 state.appended(self.log.end());
-                *fetch_at = now;
             }
             NextStep::Truncate { end } => {
                 self.log.truncate(end as usize);
+                state.truncated(end);
                 self.high_watermark = self.high_watermark.min(end);
-                *fetch_at = now;
                 return true;
             }
             NextStep::Restart { .. } | NextStep::Wait | NextStep::Ignore => {}
@@ -204,4 +241,10 @@ impl Broker {
             self.high_watermark = self.high_watermark.max(leader.state.high_watermark());
         }
     }
+}
+
+/// Returns the end of the records of a response; `None` without records.
+fn end_of((response, records): &(ReplicaResponse, Vec<Record>)) -> Option<RecordsEnd> {
+    let (epoch, _) = records.last()?;
+    Some(RecordsEnd { offset: response.position.offset + records.len() as i64, epoch: *epoch })
 }

@@ -33,6 +33,7 @@ pub(crate) struct Counts {
     crashes: usize,
     lost_unsynced: usize,
     in_sync_changes: usize,
+    fetches_ahead: usize,
 }
 
 impl Counts {
@@ -44,6 +45,7 @@ impl Counts {
         self.crashes += other.crashes;
         self.lost_unsynced += other.lost_unsynced;
         self.in_sync_changes += other.in_sync_changes;
+        self.fetches_ahead += other.fetches_ahead;
     }
 
     /// Fails if less has happened than a run needs on average.
@@ -56,6 +58,7 @@ impl Counts {
             ("crashes", self.crashes, 5),
             ("lost_unsynced", self.lost_unsynced, 1),
             ("in_sync_changes", self.in_sync_changes, 5),
+            ("fetches_ahead", self.fetches_ahead, 5),
         ] {
             assert!(count >= least * runs, "too little has happened, {what}: {self:?}");
         }
@@ -231,6 +234,7 @@ impl Cluster {
         broker.log.synced = end;
         broker.high_watermark = broker.high_watermark.min(end as i64);
         (broker.running, broker.role) = (false, Role::None);
+        broker.ranges.clear();
         self.network.forget(id);
         self.counts.crashes += 1;
         self.counts.lost_unsynced += usize::from(lost);
@@ -307,20 +311,26 @@ impl Cluster {
     fn run_broker(&mut self, id: i32) {
         let now = self.now;
         let fsync = self.network.healed || self.random.u32(0..8) == 0;
+        let append = self.network.healed || self.random.u32(0..4) == 0;
         let (bug, mut random) = (self.bug, self.random.fork());
         let broker = self.brokers.get_mut(&id).expect("a known broker");
         if fsync {
             broker.log.synced = broker.log.records.len();
             broker.log_changed();
         }
-        let (broker_epoch, mut ends) = (broker.epoch, broker.log.ends());
+        if append {
+            self.counts.truncations += usize::from(broker.append_range(now));
+        }
+        let (broker_epoch, mut ends, next) = (broker.epoch, broker.log.ends(), broker.next_fetch());
         match &mut broker.role {
-            Role::Follower { state, leader, fetch_at, .. } if *fetch_at <= now => {
+            Role::Follower { leader, fetch_at, .. } if *fetch_at <= now => {
                 *fetch_at = now + RETRY;
                 if bug == Bug::CountUnsynced {
                     ends = LogEnds { synced: ends.end, ..ends };
                 }
-                let message = Message::Fetch { position: state.position(&broker.log), ends, broker_epoch };
+                let (position, is_ahead) = next.expect("a follower");
+                self.counts.fetches_ahead += usize::from(is_ahead);
+                let message = Message::Fetch { position, ends, broker_epoch };
                 self.network.send(&mut random, now, id, *leader, message);
             }
             Role::Leader(leader) => {
@@ -378,9 +388,7 @@ impl Cluster {
                 let (response, records) = broker.serve(from, position, ends, broker_epoch, (bug, now));
                 self.network.send(&mut self.random, now, to, from, Message::Response { response, records });
             }
-            Message::Response { response, records } => {
-                self.counts.truncations += usize::from(broker.responded(&response, records, now));
-            }
+            Message::Response { response, records } => broker.responded(response, records, now),
         }
     }
 

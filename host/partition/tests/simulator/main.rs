@@ -23,6 +23,8 @@ pub(crate) enum Bug {
     AcknowledgeAlone,
     /// A follower says that it has synced what it has only appended.
     CountUnsynced,
+    /// A leader counts the offset of a fetch as synced, though the follower fetches ahead of what it has.
+    CountFetched,
     /// A follower truncates to its high watermark, and does not compare epochs.
     TruncateToHighWatermark,
     /// A leader serves followers of any epoch and does not compare logs.
@@ -31,8 +33,14 @@ pub(crate) enum Bug {
     DropProducerState,
 }
 
-const BUGS: [Bug; 5] =
-    [Bug::AcknowledgeAlone, Bug::CountUnsynced, Bug::TruncateToHighWatermark, Bug::IgnoreEpoch, Bug::DropProducerState];
+const BUGS: [Bug; 6] = [
+    Bug::AcknowledgeAlone,
+    Bug::CountUnsynced,
+    Bug::CountFetched,
+    Bug::TruncateToHighWatermark,
+    Bug::IgnoreEpoch,
+    Bug::DropProducerState,
+];
 
 fn run(seed: u64, bug: Bug) -> Result<Counts, String> {
     let mut cluster = Cluster::new(seed, bug);

@@ -91,6 +91,10 @@ pub struct FetchPartition {
     /// The high watermark that the follower knows. The leader responds at once when it has a higher one (KIP-1166).
     #[wire(versions = 18.., tag = 1, default = i64::MAX, ignorable)]
     pub high_watermark: i64,
+    /// The offset below which the follower has the records on stable storage, if it fetches ahead of that; -1 if that
+    /// is `fetch_offset`. Kafka has no such field.
+    #[wire(versions = 18.., tag = 10_000, default = -1, ignorable)]
+    pub synced_offset: i64,
 }
 
 /// Removes partitions from the fetch session.
@@ -144,6 +148,10 @@ pub struct PartitionData {
     pub current_leader: LeaderIdAndEpoch,
     #[wire(versions = 12.., tag = 2)]
     pub snapshot_id: SnapshotId,
+    /// For a follower: the end of the leader's log, if the leader knows `synced_offset`; else -1. Kafka has no such
+    /// field.
+    #[wire(versions = 18.., tag = 10_000, default = -1, ignorable)]
+    pub log_end_offset: i64,
     /// Null unless the reader asked for committed records only.
     pub aborted_transactions: Option<Vec<AbortedTransaction>>,
     /// The replica to read from instead; -1 for this one.

@@ -6,7 +6,9 @@
 //! | `nodes.rs` | three nodes of one system |
 //! | `load.rs` | work at full speed and at a steady rate |
 //! | `faults.rs` | kills and stops |
+//! | `builds.rs` | two builds of ours beside each other |
 
+mod builds;
 mod faults;
 mod load;
 mod nodes;
@@ -21,6 +23,7 @@ use faults::Fault;
 use load::Throughput;
 use nodes::{Nodes, System};
 
+pub(crate) use builds::compare;
 pub(crate) use nodes::Programs;
 
 /// The bytes that warm up caches, memory and JVMs, and those of a turn.

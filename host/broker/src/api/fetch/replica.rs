@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_log::LogSlice;
-use millstream_partition::replica::{FetchPosition, ResponseError};
+use millstream_partition::replica::{FetchPosition, LogEnds, ResponseError};
 use millstream_partition::{Arrival, FetchWaiters, FollowerFetch, FollowerRead, Partition};
 use millstream_wire::messages::{
     DivergingEpoch, FetchPartition, FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch,
@@ -231,10 +231,11 @@ fn follower_fetch(asked: &FetchPartition, replica: &ReplicaState, eligible: bool
         last_fetched_epoch: asked.last_fetched_epoch,
         high_watermark: asked.high_watermark,
     };
-    // A follower fetches after its sync, so its offset is what it has on stable storage.
-    let synced = asked.fetch_offset;
+    // Without its own field, a follower has synced all before the offset. Nothing else counts.
+    let stored = if asked.synced_offset < 0 { asked.fetch_offset } else { asked.synced_offset };
+    let ends = LogEnds { end: stored, synced: stored };
     let log_start = asked.log_start_offset;
-    FollowerFetch { id: replica.replica_id, broker_epoch: replica.replica_epoch, position, synced, log_start, eligible }
+    FollowerFetch { id: replica.replica_id, broker_epoch: replica.replica_epoch, position, ends, log_start, eligible }
 }
 
 /// Returns whether the follower has to learn of a response at once. One that is held back lags behind the high
@@ -262,6 +263,8 @@ fn partition_data(target: &Target, read: FollowerRead, files: &mut Vec<LogSlice>
         },
         high_watermark: response.high_watermark,
         log_start_offset: response.log_start,
+        // Only what comes with records makes the follower fetch ahead.
+        log_end_offset: response.log_end.filter(|_| len > 0).unwrap_or(-1),
         diverging_epoch: diverging.unwrap_or_default(),
         records: if len == 0 { Records::EMPTY } else { Records::External { len } },
         ..Default::default()
