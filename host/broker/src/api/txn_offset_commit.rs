@@ -28,6 +28,9 @@ const ADDS_FROM: i16 = 5;
 /// The version from which a transaction that has to be aborted has its own error code.
 const ABORTABLE_FROM: i16 = 4;
 
+/// How often the coordinator is asked, if a marker comes each time. Clients retry after that.
+const VERIFICATIONS_MAX: usize = 5;
+
 pub(super) struct TxnOffsetCommit;
 
 impl Handler for TxnOffsetCommit {
@@ -67,8 +70,12 @@ async fn commit(
 ) -> Result<(), GroupError> {
     offsets_topic::ensure(broker).await?;
     let producer = Producer { id: request.producer_id, epoch: request.producer_epoch };
-    let commit = broker.groups.begin_commit_in_transaction(&request.group_id, producer, offsets)?;
-    if let Some((topic, partition)) = commit.to_verify() {
+    let mut commit = broker.groups.begin_commit_in_transaction(&request.group_id, producer, offsets)?;
+    let mut attempts = 0..VERIFICATIONS_MAX;
+    while let Some((topic, partition)) = commit.to_verify() {
+        if attempts.next().is_none() {
+            return Err(GroupError::CoordinatorLoadInProgress);
+        }
         let asked = VerifyPartitions {
             transactional_id: request.transactional_id.clone(),
             producer_id: producer.id,
@@ -78,6 +85,10 @@ async fn commit(
         };
         for verified in broker.verifier.verify(asked).await {
             verified.map_err(|error| GroupError::NotInTransaction(code(error.code, version)))?;
+        }
+        // The marker of the transaction before may have come meanwhile.
+        if broker.groups.renew_commit_in_transaction(&mut commit)? {
+            break;
         }
     }
     let caller = Caller { member_id: &request.member_id, instance_id: request.group_instance_id.as_deref() };

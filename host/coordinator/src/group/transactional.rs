@@ -77,6 +77,20 @@ impl GroupCoordinator {
         Ok(TransactionalCommit { shard, group_id: Arc::from(group_id), producer, offsets: committed, batch, guard })
     }
 
+    /// Returns whether what was verified for a commit still stands. Otherwise a marker has come meanwhile, and the
+    /// caller asks the coordinator of the transaction again.
+    ///
+    /// # Errors
+    /// As [`Self::begin_commit_in_transaction`].
+    pub fn renew_commit_in_transaction(&self, commit: &mut TransactionalCommit) -> Result<bool, GroupError> {
+        let TransactionalCommit { shard, group_id, batch, guard, .. } = commit;
+        let renewed = self.topic.begin_verification(shard.partition, shard.leader_epoch, batch);
+        let renewed = renewed.map_err(|error| self.transactional_error(group_id, &error))?;
+        let stands = renewed.is_none() || renewed == *guard;
+        *guard = renewed;
+        Ok(stands)
+    }
+
     /// Writes the offsets of a TxnOffsetCommit, whose partition is in the transaction. Returns when that is committed.
     ///
     /// # Errors

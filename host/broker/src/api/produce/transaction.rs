@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_log::{Verification, VerificationGuard};
+use millstream_partition::Partition;
 use millstream_record::BatchHeader;
 use millstream_wire::messages::TopicProduceData;
 use millstream_wire::{ErrorCode, Str};
@@ -73,8 +74,30 @@ pub(super) struct Beginning {
     transactional_id: Str,
     version: i16,
     producer: Option<(i64, i16)>,
-    guards: Vec<(Place, Str, VerificationGuard)>,
+    waiting: Vec<Waiting>,
     failed: HashMap<Place, Result<VerificationGuard, ApiError>>,
+}
+
+/// A partition in which the transaction begins, and the batch that begins it.
+#[derive(Debug)]
+struct Waiting {
+    place: Place,
+    topic: Str,
+    partition: Arc<Partition>,
+    batch: Bytes,
+    guard: VerificationGuard,
+}
+
+impl Waiting {
+    /// Begins the verification again. Returns whether the one that was under way still stands; a marker has ended it
+    /// otherwise. `None`: the transaction is open by now.
+    fn renew(&mut self, adds: bool) -> Result<Option<bool>, ApiError> {
+        let header = BatchHeader::parse(&self.batch)?;
+        let Some(guard) = self.partition.begin_verification(&header, adds)? else { return Ok(None) };
+        let stands = guard == self.guard;
+        self.guard = guard;
+        Ok(Some(stands))
+    }
 }
 
 impl Beginning {
@@ -88,8 +111,8 @@ impl Beginning {
         table: &ServedTopics,
         topics: &[TopicProduceData],
     ) -> Result<Self, ApiError> {
-        let (guards, failed) = (Vec::new(), HashMap::new());
-        let mut beginning = Self { transactional_id, version: produced.version, producer: None, guards, failed };
+        let (waiting, failed) = (Vec::new(), HashMap::new());
+        let mut beginning = Self { transactional_id, version: produced.version, producer: None, waiting, failed };
         for data in topics {
             // What is rejected anyway does not become part of the transaction.
             let Ok(topic) = produced.topic(table, data) else { continue };
@@ -103,7 +126,7 @@ impl Beginning {
     fn add(&mut self, topic: &ServedTopic, data: &TopicProduceData) -> Result<(), ApiError> {
         for sent in &data.partition_data {
             // A batch that cannot be read is rejected later, with the reason.
-            let bytes = sent.records.as_bytes().map_or(&[][..], Bytes::as_ref);
+            let Some(bytes) = sent.records.as_bytes() else { continue };
             let Ok(header) = BatchHeader::parse(bytes) else { continue };
             if !header.is_transactional() || header.producer_id() < 0 {
                 continue;
@@ -116,7 +139,13 @@ impl Beginning {
             let Some(partition) = topic.partition(sent.index) else { continue };
             match partition.begin_verification(&header, self.version >= ADDS_SINCE) {
                 Ok(None) => {}
-                Ok(Some(guard)) => self.guards.push(((topic.id, sent.index), topic.name.clone(), guard)),
+                Ok(Some(guard)) => self.waiting.push(Waiting {
+                    place: (topic.id, sent.index),
+                    topic: topic.name.clone(),
+                    partition: Arc::clone(partition),
+                    batch: bytes.clone(),
+                    guard,
+                }),
                 Err(error) => {
                     self.failed.insert((topic.id, sent.index), Err(error.into()));
                 }
@@ -127,22 +156,23 @@ impl Beginning {
 
     /// Returns the transaction, if the coordinator need not be asked.
     pub(super) fn known(self) -> Result<Transaction, Box<Self>> {
-        if self.guards.is_empty() { Ok(Transaction::Verified(Arc::new(self.failed))) } else { Err(Box::new(self)) }
+        if self.waiting.is_empty() { Ok(Transaction::Verified(Arc::new(self.failed))) } else { Err(Box::new(self)) }
     }
 
-    /// Asks the coordinator.
+    /// Asks the coordinator. The markers of the transaction before may come meanwhile, and end a verification that is
+    /// under way. The coordinator is then asked again.
     pub(super) async fn verify(self, broker: &Broker) -> Transaction {
-        let Self { transactional_id, version, producer, mut guards, failed: mut results } = self;
+        let Self { transactional_id, version, producer, mut waiting, failed: mut results } = self;
         let (producer_id, producer_epoch) = producer.unwrap_or((-1, -1));
         let adds = version >= ADDS_SINCE;
         let until = Instant::now() + CONCURRENT_WAIT;
         loop {
-            let mut partitions: Vec<(Str, i32)> = Vec::with_capacity(guards.len());
-            let mut places = HashMap::with_capacity(guards.len());
-            for ((topic, index), name, _) in &guards {
-                if let Entry::Vacant(place) = places.entry((*topic, *index)) {
-                    place.insert(partitions.len());
-                    partitions.push((name.clone(), *index));
+            let mut partitions: Vec<(Str, i32)> = Vec::with_capacity(waiting.len());
+            let mut places = HashMap::with_capacity(waiting.len());
+            for Waiting { place, topic, .. } in &waiting {
+                if let Entry::Vacant(at) = places.entry(*place) {
+                    at.insert(partitions.len());
+                    partitions.push((topic.clone(), place.1));
                 }
             }
             let asked = VerifyPartitions {
@@ -154,22 +184,39 @@ impl Beginning {
             };
             let answered = broker.verifier.verify(asked).await;
             let missing = || Err(ApiError::new(ErrorCode::COORDINATOR_NOT_AVAILABLE, "no response for the partition"));
-            let is_last = !adds || Instant::now() >= until;
-            guards.retain(|(place, _, guard)| {
-                let found = places.get(place).and_then(|at| answered.get(*at)).cloned().unwrap_or_else(missing);
-                match found {
-                    Err(error) if error.code == ErrorCode::CONCURRENT_TRANSACTIONS && !is_last => return true,
-                    Err(error) => results.insert(*place, Err(translated(error, version))),
-                    Ok(()) => results.insert(*place, Ok(*guard)),
+            let is_last = Instant::now() >= until;
+            let mut pauses = false;
+            waiting.retain_mut(|one| {
+                let found = places.get(&one.place).and_then(|at| answered.get(*at)).cloned().unwrap_or_else(missing);
+                let is_concurrent = found.as_ref().is_err_and(|error| error.code == ErrorCode::CONCURRENT_TRANSACTIONS);
+                let result = match (found, one.renew(adds)) {
+                    (_, Ok(None)) => return false,
+                    (_, Err(error)) => Err(error),
+                    (Ok(()), Ok(Some(true))) => Ok(one.guard),
+                    (Ok(()), Ok(Some(false))) if !is_last => return true,
+                    (Ok(()), Ok(Some(false))) => Err(translated(ended(), version)),
+                    (Err(_), Ok(Some(_))) if is_concurrent && adds && !is_last => {
+                        pauses = true;
+                        return true;
+                    }
+                    (Err(error), Ok(Some(_))) => Err(translated(error, version)),
                 };
+                results.insert(one.place, result);
                 false
             });
-            if guards.is_empty() {
+            if waiting.is_empty() {
                 return Transaction::Verified(Arc::new(results));
             }
-            sleep(CONCURRENT_BACKOFF).await;
+            if pauses {
+                sleep(CONCURRENT_BACKOFF).await;
+            }
         }
     }
+}
+
+/// Returns the error for a verification that a marker has ended again and again.
+fn ended() -> ApiError {
+    ApiError::new(ErrorCode::CONCURRENT_TRANSACTIONS, "a marker came while the transaction was being verified")
 }
 
 /// Translates an error of the coordinator into one that producers of a version know.
