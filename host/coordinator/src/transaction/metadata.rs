@@ -206,12 +206,14 @@ impl TransactionMetadata {
         let is_retry = version == TransactionVersion::V2 && self.is_retry_of_end(producer);
         if !is_retry {
             self.check(producer)?;
-            // With the current epoch a client that gets a new one has not ended the transaction yet.
+            // The client has its new epoch from the response to the last end, and ends the next transaction before the
+            // markers of the last one are written. Kafka fences it, though no other producer has begun: Java's producer
+            // does this when it aborts before its first batch is sent.
             if version == TransactionVersion::V2
                 && self.client_version == TransactionVersion::V2
                 && self.state.is_prepared()
             {
-                return Err(TransactionError::ProducerFenced);
+                return Err(TransactionError::ConcurrentTransactions);
             }
         }
         let decided = match self.state {

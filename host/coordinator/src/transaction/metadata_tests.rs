@@ -121,7 +121,8 @@ fn the_end_of_a_transaction_raises_the_epoch_and_may_be_repeated() {
         // While markers are being written.
         assert_eq!(ending.end(producer(3), outcome, V2, None, 6), Err(ConcurrentTransactions));
         assert_eq!(ending.end(producer(3), other, V2, None, 6), Err(InvalidState));
-        assert_eq!(ending.end(producer(4), outcome, V2, None, 6), Err(ProducerFenced));
+        // The end of the next transaction waits. Kafka fences its producer.
+        assert_eq!(ending.end(producer(4), outcome, V2, None, 6), Err(ConcurrentTransactions));
         let ended = ending.completed(7);
         assert_eq!((ended.state, ended.producer), (state, producer(4)));
         assert!(ended.partitions.is_empty());
