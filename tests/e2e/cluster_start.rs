@@ -43,6 +43,22 @@ impl Started {
 }
 
 #[test]
+fn where_the_nodes_are_is_printed_as_json() {
+    let folder = TempDir::new().expect("a folder");
+    let mut command = Command::new(millstream());
+    command.args(["cluster", "start", "--nodes", "1", "--json", "--dir"]).arg(folder.path());
+    let mut process = command.stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut line = String::new();
+    BufReader::new(process.stdout.take().expect("a pipe")).read_line(&mut line).expect("text");
+    let printed: Value = serde_json::from_str(&line).expect("a JSON object");
+    let node = &printed["nodes"][0];
+    assert_eq!((&node["id"], &node["address"]), (&Value::from(1), &printed["bootstrap"]), "{printed}");
+    assert!(node["pid"].is_u64() && Path::new(node["log"].as_str().expect("a path")).exists(), "{printed}");
+    let stopped = Started { process, bootstrap: String::new() };
+    stopped.stop();
+}
+
+#[test]
 fn three_nodes_are_one_cluster_that_can_be_stopped_and_started() {
     let folder = TempDir::new().expect("a folder");
     let first = Started::start(folder.path());

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use millstream_client::{Admin, ClientConfig};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::{output, runtime};
 
@@ -41,6 +42,10 @@ pub(crate) struct Start {
     /// A config of every node; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
+
+    /// Print a JSON object on one line when all nodes are ready
+    #[arg(long)]
+    json: bool,
 }
 
 /// The ports of a node.
@@ -134,14 +139,23 @@ impl Start {
         let addresses: Vec<_> = ports.iter().map(|ports| local(ports.clients)).collect();
         let addresses = addresses.join(",");
         wait_until_joined(folder, nodes, &addresses).await?;
+        self.print(folder, nodes, &addresses)?;
+        Ok(())
+    }
+
+    fn print(&self, folder: &Path, nodes: &[Node], addresses: &str) -> std::io::Result<()> {
+        let log = |id: usize| folder.join(format!("node-{id}.log")).display().to_string();
+        if self.json {
+            let node = |Node { id, ports, process }: &Node| json!({ "id": id, "address": local(ports.clients), "pid": process.id(), "log": log(*id) });
+            let nodes: Vec<_> = nodes.iter().map(node).collect();
+            return output::line(&json!({ "bootstrap": addresses, "nodes": nodes }).to_string());
+        }
         let mut out = output::stdout();
-        for Node { id, ports, process } in nodes.iter() {
-            let log = folder.join(format!("node-{id}.log"));
-            writeln!(out, "node {id}: {}  pid {}  log {}", local(ports.clients), process.id(), log.display())?;
+        for Node { id, ports, process } in nodes {
+            writeln!(out, "node {id}: {}  pid {}  log {}", local(ports.clients), process.id(), log(*id))?;
         }
         writeln!(out, "cluster of {} ready: {addresses}", nodes.len())?;
-        out.flush()?;
-        Ok(())
+        out.flush()
     }
 
     fn command(&self, folder: &Path, id: usize, own: Ports, all: &[Ports]) -> Command {
