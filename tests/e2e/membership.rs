@@ -1,11 +1,10 @@
 //! Nodes that join, move, stop and leave.
 
 use std::fs;
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use millstream_client::{Admin, ClientConfig, Error};
-use millstream_tests::{Broker, Cluster, Tool, millstream, wait_until};
+use millstream_tests::{Broker, Cluster, Tool, free_ports, millstream, wait_until};
 use millstream_wire::ErrorCode;
 use millstream_wire::messages::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, MetadataRequest, MetadataRequestTopic,
@@ -215,7 +214,7 @@ fn a_node_stops_without_a_controller() {
 #[test]
 fn stages_start_on_brokers_when_the_controller_is_none() {
     let folder = TempDir::new().expect("a temporary folder");
-    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
+    let port = free_ports(1)[0];
     let file = folder.path().join("controller.properties");
     let address = format!("127.0.0.1:{port}");
     let text = format!(

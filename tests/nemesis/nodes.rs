@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use millstream_client::{PartitionDescription, TopicPartition};
-use millstream_tests::{Broker, BrokerBuilder, Cluster, Tool, millstream};
+use millstream_tests::{Broker, BrokerBuilder, Cluster, Tool, free_ports, millstream};
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::time::sleep;
@@ -38,7 +38,7 @@ async fn a_broker_that_was_alone_becomes_the_first_node_without_losing_anything(
     sleep(Duration::from_millis(700)).await;
     let seen = workload.stop().await;
     alone.stop(Signal::TERM);
-    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
+    let port = free_ports(1)[0];
     let first = Cluster::node(1, port, port, &[]).folder(folder.path()).start();
     assert!(check(&first.bootstrap(), "old", &seen).await > 20, "the old records are there");
     let second = Cluster::node(2, 0, port, &[]).start();

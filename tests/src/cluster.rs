@@ -1,13 +1,13 @@
 //! A cluster under test: real processes on this machine.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::{Broker, BrokerBuilder, wait_until};
+use crate::{Broker, BrokerBuilder, free_ports, wait_until};
 
 /// How long a node may take to join. It is generous, since tests share the machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,11 +40,7 @@ impl Cluster {
         settings: &[(&str, &str)],
         more: impl Fn(usize, BrokerBuilder) -> BrokerBuilder,
     ) -> Self {
-        // All are held until each node has one, so that they differ.
-        let held: Vec<TcpListener> =
-            (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port")).collect();
-        let ports: Vec<u16> = held.iter().map(|socket| socket.local_addr().expect("bound").port()).collect();
-        drop(held);
+        let ports = free_ports(count);
         let start = |(id, port): (usize, &u16)| more(id, Self::node(id, *port, ports[0], settings)).start();
         Self { nodes: (1..).zip(&ports).map(start).collect(), ports }.voting()
     }
@@ -128,10 +124,7 @@ impl Cluster {
 
     /// Gives stopped nodes other ports for other nodes. The configs of all stopped nodes name all ports.
     pub fn renumber(&mut self, ids: &[i32]) {
-        let held: Vec<TcpListener> =
-            ids.iter().map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port")).collect();
-        for (id, socket) in ids.iter().zip(&held) {
-            let port = socket.local_addr().expect("bound").port();
+        for (id, port) in ids.iter().zip(free_ports(ids.len())) {
             self.ports[usize::try_from(*id).expect("an id") - 1] = port;
             let address = self.address(*id);
             self.node_of(*id).set("listeners", &format!("PLAINTEXT://{address},NODES://127.0.0.1:{port}"));

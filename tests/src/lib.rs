@@ -6,8 +6,10 @@ mod cluster;
 mod command;
 mod kafka;
 mod log;
+mod ports;
 
 pub use broker::{Broker, BrokerBuilder, millstream};
 pub use cluster::Cluster;
 pub use command::{Finished, Tool, wait_until};
 pub use kafka::{KAFKA_CLASSPATH, KafkaNode};
+pub use ports::free_ports;

@@ -9,6 +9,7 @@ use millstream_client::{Consumer, ConsumerConfig, ConsumerRecord, Error, OffsetR
 use millstream_stage::Kind;
 
 use crate::connection::{CALL_TIMEOUT, Connection};
+use crate::runtime::StopSignals;
 use crate::stages::{StageArgs, Stages};
 use crate::{output, runtime, text};
 
@@ -124,13 +125,14 @@ impl Args {
         if let (Some(offset), [partition]) = (self.from_offset, &partitions[..]) {
             consumer.seek(partition, offset)?;
         }
-        let printed = self.print_all(&consumer, &ends).await;
+        let mut signals = StopSignals::listen()?;
+        let printed = self.print_all(&consumer, &ends, &mut signals).await;
         stages.report(&consumer.stage_stats());
         // Also after an error, so that the group does not wait for this member.
         let closed = tokio::select! {
             closed = consumer.close() => closed.map_err(anyhow::Error::from),
             // A second signal ends the wait for a broker.
-            () = runtime::stop_signal() => Err(anyhow::anyhow!("interrupted before the consumer left its group")),
+            () = signals.next() => Err(anyhow::anyhow!("interrupted before the consumer left its group")),
         };
         let printed = printed?;
         closed?;
@@ -165,13 +167,17 @@ impl Args {
     }
 
     /// Prints until the end, the count or a signal. Returns the number of printed records.
-    async fn print_all(&self, consumer: &Consumer, ends: &BTreeMap<TopicPartition, i64>) -> anyhow::Result<u64> {
+    async fn print_all(
+        &self,
+        consumer: &Consumer,
+        ends: &BTreeMap<TopicPartition, i64>,
+        signals: &mut StopSignals,
+    ) -> anyhow::Result<u64> {
         let mut out = output::stdout();
         let separator = self.key_separator.as_deref().map(text::unescape);
         let left = self.count.unwrap_or(u64::MAX);
         let mut printed = 0;
         let mut skipped = BTreeMap::new();
-        let mut interrupted = std::pin::pin!(runtime::stop_signal());
         while printed < left {
             let records = tokio::select! {
                 records = consumer.poll(CONSUME_POLL) => match records {
@@ -181,7 +187,7 @@ impl Args {
                         continue;
                     }
                 },
-                () = &mut interrupted => break,
+                () = signals.next() => break,
             };
             for record in &records {
                 if printed == left {

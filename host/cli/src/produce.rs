@@ -10,6 +10,7 @@ use millstream_stage::Kind;
 use tokio::sync::mpsc;
 
 use crate::connection::{CALL_TIMEOUT, Connection};
+use crate::runtime::StopSignals;
 use crate::stages::{StageArgs, Stages};
 use crate::{output, runtime, text};
 
@@ -185,14 +186,15 @@ impl Args {
         }
         let producer = builder.build()?;
         let counts = Arc::new(Counts::default());
+        let mut signals = StopSignals::listen()?;
         let outcome = tokio::select! {
             outcome = send_lines(&producer, &self.topic, &format, &counts) => outcome,
-            () = runtime::stop_signal() => Err(anyhow::anyhow!("interrupted before the end of the input")),
+            () = signals.next() => Err(anyhow::anyhow!("interrupted before the end of the input")),
         };
         let outcome = tokio::select! {
             () = producer.flush() => outcome,
             // A second signal ends the wait for a broker.
-            () = runtime::stop_signal() => Err(anyhow::anyhow!("interrupted before all records were stored")),
+            () = signals.next() => Err(anyhow::anyhow!("interrupted before all records were stored")),
         };
         stages.report(&producer.stage_stats());
         let (stored, failed) = (counts.stored.load(Ordering::Relaxed), counts.failed.load(Ordering::Relaxed));

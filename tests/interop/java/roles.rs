@@ -1,11 +1,10 @@
 //! Nodes with one role, with the sample files of Apache Kafka's `config` folder.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
 
-use millstream_tests::{Broker, wait_until};
+use millstream_tests::{Broker, free_ports, wait_until};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -36,10 +35,7 @@ struct Nodes {
 impl Nodes {
     fn start(controllers: usize, brokers: usize) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
-        let held = (0..controllers + brokers).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"));
-        let held: Vec<TcpListener> = held.collect();
-        let ports: Vec<u16> = held.iter().map(|socket| socket.local_addr().expect("bound").port()).collect();
-        drop(held);
+        let ports = free_ports(controllers + brokers);
         let servers: Vec<String> = ports[..controllers].iter().map(|port| format!("localhost:{port}")).collect();
         let servers = servers.join(",");
         let file = |id: usize, text: &str| {

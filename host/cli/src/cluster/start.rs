@@ -12,7 +12,8 @@ use millstream_client::{Admin, ClientConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::{output, runtime};
+use crate::output;
+use crate::runtime::StopSignals;
 
 /// The file in the folder of a cluster that keeps the ports of its nodes.
 const NODES: &str = "nodes.json";
@@ -81,15 +82,19 @@ impl Start {
     async fn run_in(&self, folder: &Path) -> anyhow::Result<()> {
         let ports = self.ports(folder)?;
         let mut nodes = Vec::new();
-        let ended = tokio::select! {
-            started = self.start_all(folder, &ports, &mut nodes) => match started {
-                Ok(()) => {
-                    runtime::stop_signal().await;
-                    Ok(())
-                }
-                Err(error) => Err(error),
-            },
-            () = runtime::stop_signal() => Ok(()),
+        // One listener for both waits: a signal may come as soon as the addresses are printed.
+        let mut signals = StopSignals::listen()?;
+        let started = tokio::select! {
+            started = self.start_all(folder, &ports, &mut nodes) => Some(started),
+            () = signals.next() => None,
+        };
+        let ended = match started {
+            Some(Ok(())) => {
+                signals.next().await;
+                Ok(())
+            }
+            Some(Err(error)) => Err(error),
+            None => Ok(()),
         };
         stop_all(&mut nodes);
         ended

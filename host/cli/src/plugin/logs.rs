@@ -9,6 +9,7 @@ use millstream_client::{Consumer, ConsumerConfig, ConsumerRecord, OffsetReset, T
 use millstream_registry::LOGS_TOPIC;
 
 use crate::connection::{CALL_TIMEOUT, Connection};
+use crate::runtime::StopSignals;
 use crate::{output, runtime, text};
 
 /// The timeout of one poll; between polls the command checks for the end of the topic.
@@ -43,7 +44,7 @@ impl Args {
     }
 
     async fn print(self) -> Result<()> {
-        let mut interrupted = std::pin::pin!(runtime::stop_signal());
+        let mut signals = StopSignals::listen()?;
         let admin = self.connection.admin()?;
         loop {
             let topics = admin.list_topics().await?;
@@ -56,7 +57,7 @@ impl Args {
             }
             tokio::select! {
                 () = tokio::time::sleep(TOPIC_CHECK_INTERVAL) => {}
-                () = &mut interrupted => return Ok(()),
+                () = signals.next() => return Ok(()),
             }
         }
         let mut config = ConsumerConfig::new(&self.connection.bootstrap_server);
@@ -73,7 +74,7 @@ impl Args {
         loop {
             let records = tokio::select! {
                 records = consumer.poll(LOGS_POLL) => records?,
-                () = &mut interrupted => break,
+                () = signals.next() => break,
             };
             for record in records.iter().filter(|record| record.key.as_deref() == Some(self.name.as_bytes())) {
                 print(&mut out, record)?;
