@@ -151,7 +151,10 @@ impl Start {
     fn print(&self, folder: &Path, nodes: &[Node], addresses: &str) -> std::io::Result<()> {
         let log = |id: usize| folder.join(format!("node-{id}.log")).display().to_string();
         if self.json {
-            let node = |Node { id, ports, process }: &Node| json!({ "id": id, "address": local(ports.clients), "pid": process.id(), "log": log(*id) });
+            let node = |Node { id, ports, process }: &Node| {
+                let (address, pid) = (local(ports.clients), process.id());
+                json!({ "id": id, "address": address, "pid": pid, "log": log(*id) })
+            };
             let nodes: Vec<_> = nodes.iter().map(node).collect();
             return output::line(&json!({ "bootstrap": addresses, "nodes": nodes }).to_string());
         }
