@@ -1,13 +1,15 @@
 //! Nodes that join, move, stop and leave.
 
 use std::fs;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use millstream_client::{Admin, ClientConfig, Error};
 use millstream_tests::{Broker, Cluster, Tool, free_ports, millstream, wait_until};
 use millstream_wire::ErrorCode;
 use millstream_wire::messages::{
-    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, MetadataRequest, MetadataRequestTopic,
+    ApiVersionsRequest, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, MetadataRequest,
+    MetadataRequestTopic,
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -63,6 +65,38 @@ fn all_nodes_stop_at_once() {
     for id in 1..=3 {
         assert!(cluster.node_of(id).folder().join(".kafka_cleanshutdown").exists(), "node {id} stopped cleanly");
     }
+}
+
+/// Clients of Kafka 4.4 name the cluster and node that they expect at an address. A node knows both before it has the
+/// metadata.
+#[test]
+fn a_node_that_starts_again_knows_its_cluster() {
+    let mut cluster = Cluster::start(3, &[]);
+    let mut raw = Raw::to(cluster.address(1));
+    let id = raw.call(9, &MetadataRequest { topics: Some(Vec::new()), ..Default::default() }).cluster_id;
+    let id = id.expect("a cluster id");
+    let address = cluster.address(3);
+    cluster.kill(3);
+    std::thread::scope(|scope| {
+        let restarted = scope.spawn(|| cluster.restart(3));
+        let mut responses = 0;
+        while responses == 0 || !restarted.is_finished() {
+            if TcpStream::connect(address).is_err() {
+                continue;
+            }
+            let mut raw = Raw::to(address);
+            let request = ApiVersionsRequest {
+                client_software_name: "raw".into(),
+                client_software_version: "1".into(),
+                cluster_id: Some(id.clone()),
+                node_id: 3,
+            };
+            assert_eq!(raw.call(5, &request).error_code, ErrorCode::NONE, "after {responses} responses");
+            let metadata = raw.call(9, &MetadataRequest { topics: Some(Vec::new()), ..Default::default() });
+            assert_eq!(metadata.cluster_id.as_deref(), Some(&*id));
+            responses += 1;
+        }
+    });
 }
 
 #[test]

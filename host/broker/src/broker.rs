@@ -37,6 +37,8 @@ pub(crate) struct Broker {
     pub(crate) config: Arc<BrokerConfig>,
     /// The data folders.
     pub(crate) dirs: Arc<LogDirs>,
+    /// The id of the cluster. It is known before this node has the metadata.
+    pub(crate) cluster_id: String,
     /// The id of the folder of the metadata, Kafka's `directory.id`.
     pub(crate) directory_id: Uuid,
     pub(crate) metadata: Arc<MetadataStore>,

@@ -1,6 +1,6 @@
 //! ProducerPerformance and a console consumer in a group, while nodes of a cluster end and come back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millstream_tests::{Cluster, wait_until};
 
@@ -31,21 +31,20 @@ pub(super) fn producer_and_group(tools: &Tools) {
     assert!(finished.stdout.contains(&format!("{RECORDS} records sent")), "{finished:?}");
     assert!(!finished.stderr.contains("Exception"), "{}", finished.stderr);
 
+    let described = || tools.client_of(GROUPS, &bootstrap).args(["--describe", "--group", "readers"]).run().stdout;
     let mut times = vec![0_u32; RECORDS];
-    let mut seen = 0;
-    let mut count = |line: String| {
+    let deadline = Instant::now() + PATIENCE;
+    let mut next = Some(first);
+    for seen in 0..RECORDS {
+        let Some(line) = next.take().or_else(|| member.lines.recv_timeout(deadline - Instant::now()).ok()) else {
+            let missing: Vec<usize> = (0..RECORDS).filter(|&number| times[number] == 0).collect();
+            panic!("{seen} of {RECORDS} records; missing from {:?} on\n{}", missing.first(), described());
+        };
         times[line.parse::<usize>().unwrap_or_else(|_| panic!("not a number: {line}"))] += 1;
-        seen += 1;
-        seen
-    };
-    count(first);
-    wait_until("all records", PATIENCE, || {
-        let seen = member.lines.try_iter().map(&mut count).last();
-        seen.is_some_and(|seen| seen >= RECORDS).then_some(())
-    });
+    }
     assert!(times.iter().all(|&times| times == 1), "some record came twice, and another one never");
     wait_until("the commits of the group", PATIENCE, || {
-        let described = tools.client_of(GROUPS, &bootstrap).args(["--describe", "--group", "readers"]).run().stdout;
+        let described = described();
         let lags = described.lines().filter(|line| line.starts_with("readers"));
         let lags: Vec<&str> = lags.filter_map(|line| line.split_whitespace().nth(5)).collect();
         (lags == ["0"; 3]).then_some(())

@@ -32,7 +32,7 @@ impl TwoStageHandler for ApiVersions {
     ) -> Result<Started, Close> {
         let image = broker.metadata.image();
         let error_code = body.map_or(ErrorCode::INVALID_REQUEST, |request| {
-            check(&request, context.version, &image.cluster_id, broker.config.node_id)
+            check(&request, context.version, &broker.cluster_id, broker.config.node_id)
         });
         if !error_code.is_ok() {
             return context.respond(&ApiVersionsResponse { error_code, ..Default::default() }).map(Started::Ready);

@@ -53,7 +53,7 @@ impl Handler for DescribeCluster {
             is_fenced: node.is_fenced,
         });
         DescribeClusterResponse {
-            cluster_id: Str::from(view.image.cluster_id.as_str()),
+            cluster_id: Str::from(broker.cluster_id.as_str()),
             controller_id: broker.controller_id(),
             brokers: brokers.collect(),
             endpoint_type: BROKERS,
@@ -77,7 +77,7 @@ fn controllers(broker: &Broker) -> DescribeClusterResponse {
         is_fenced: false,
     };
     DescribeClusterResponse {
-        cluster_id: Str::from(broker.metadata.image().cluster_id.as_str()),
+        cluster_id: Str::from(broker.cluster_id.as_str()),
         controller_id: broker.cluster.as_ref().and_then(|cluster| cluster.leadership().leader).unwrap_or(-1),
         brokers: voters.into_iter().map(voter).collect(),
         endpoint_type: CONTROLLERS,

@@ -50,7 +50,7 @@ impl Handler for Metadata {
         };
         MetadataResponse {
             brokers: described.brokers(),
-            cluster_id: Some(Str::from(described.view.image.cluster_id.as_str())),
+            cluster_id: Some(Str::from(broker.cluster_id.as_str())),
             controller_id: broker.controller_id(),
             topics,
             cluster_authorized_operations: allowed_operations(

@@ -42,9 +42,9 @@ impl Handler for RemoveRaftVoter {
 /// Checks the cluster that a request means; `None` for any.
 pub(super) fn check_cluster(broker: &Broker, cluster_id: Option<&str>) -> Result<(), ApiError> {
     match cluster_id {
-        Some(meant) if meant != broker.metadata.image().cluster_id => Err(ApiError::new(
+        Some(meant) if meant != broker.cluster_id => Err(ApiError::new(
             ErrorCode::INCONSISTENT_CLUSTER_ID,
-            format!("this is cluster {}, not {meant}", broker.metadata.image().cluster_id),
+            format!("this is cluster {}, not {meant}", broker.cluster_id),
         )),
         _ => Ok(()),
     }

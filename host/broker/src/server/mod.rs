@@ -356,6 +356,7 @@ fn assemble(
     host.set(new_producer_id(&producer_ids, &controller), Arc::new(sender));
     let broker = Arc::new(Broker {
         dirs,
+        cluster_id: data_dirs[0].meta().cluster_id.to_string(),
         directory_id: data_dirs[0].meta().directory_id,
         metadata,
         changes: Arc::new(Arc::clone(&controller)),
