@@ -88,6 +88,42 @@ async fn produce(cluster: &Cluster, records: usize, bytes: usize) {
     }
 }
 
+/// Returns the number of connections to a port of this machine.
+fn connections_to(port: u16) -> usize {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the connections of this machine");
+    let remote = format!(":{port:04X}");
+    // The columns are a number, the local address, the remote address and the state.
+    let established = |line: &&str| {
+        let mut columns = line.split_whitespace().skip(2);
+        columns.next().is_some_and(|address| address.ends_with(&remote)) && columns.next() == Some("01")
+    };
+    table.lines().filter(established).count()
+}
+
+#[test]
+fn several_fetchers_share_the_partitions_of_a_leader() {
+    const FETCHERS: usize = 16;
+    let mut cluster = Cluster::start(3, &[("num.replica.fetchers", &FETCHERS.to_string())]);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let admin = runtime.block_on(async {
+        let admin = Admin::new(ClientConfig::new(&cluster.bootstrap())).expect("valid configs");
+        create(&admin, 40, 3, 3).await;
+        produce(&cluster, 200, 100).await;
+        admin
+    });
+    for id in 1..=3 {
+        // The others fetch over all their connections, and have some more.
+        wait_until("the fetchers", PATIENCE, || (connections_to(cluster.node_port(id)) >= 2 * FETCHERS).then_some(()));
+    }
+    cluster.kill(1);
+    runtime.block_on(produce(&cluster, 200, 100));
+    cluster.restart(1);
+    wait_until("all partitions to be in sync", PATIENCE, || {
+        let found = runtime.block_on(admin.describe_topics(&["t".to_owned()])).ok()?;
+        found[0].partitions.iter().all(|partition| partition.in_sync.len() == 3).then_some(())
+    });
+}
+
 #[test]
 fn a_consumer_reads_from_a_replica_in_its_rack() {
     let cluster = Cluster::start_with(3, &[BY_RACK], |id, node| node.set("broker.rack", &format!("r{id}")));

@@ -174,6 +174,9 @@ NODE_ID "node.id" Int = "0", AtLeast(0), Acts,
     "The id of this broker.";
 NUM_PARTITIONS "num.partitions" Int = "1", AtLeast(1), Acts,
     "The number of partitions of topics that are created without one.";
+NUM_REPLICA_FETCHERS "num.replica.fetchers" Int = "1", Between(1, 100), Acts,
+    "The number of connections over which a broker fetches from each leader that it follows. The partitions of a topic \
+    are spread over them.";
 OFFSET_METADATA_MAX_BYTES "offset.metadata.max.bytes" Int = "4096", AtLeast(0), Acts,
     "The maximum size of the metadata text of a committed offset.";
 OFFSETS_COMMIT_TIMEOUT_MS "offsets.commit.timeout.ms" Int = "5000", AtLeast(1), Acts,

@@ -148,7 +148,6 @@ Jvm "num.io.threads" Int = "8", AtLeast(1);
 Jvm "num.network.threads" Int = "3", AtLeast(1);
 Jvm "num.recovery.threads.per.data.dir" Int = "2", AtLeast(1);
 Jvm "num.replica.alter.log.dirs.threads" Int = null, Any;
-Jvm "num.replica.fetchers" Int = "1", AtLeast(1);
 Jvm "offsets.load.buffer.size" Int = "5242880", AtLeast(1);
 Jvm "offsets.topic.compression.codec" Int = "0", Any;
 Jvm "principal.builder.class" Class = "org.apache.kafka.common.security.authenticator.DefaultKafkaPrincipalBuilder",

@@ -8,6 +8,8 @@ use super::{ConfigError, Reader};
 /// The limits of a follower's fetches.
 #[derive(Debug, Clone)]
 pub(crate) struct ReplicaFetchConfig {
+    /// `num.replica.fetchers`: the fetchers of each leader.
+    pub(crate) fetchers: usize,
     /// `replica.fetch.wait.max.ms`: how long the leader waits for records.
     pub(crate) wait_max: Duration,
     /// `replica.fetch.min.bytes`
@@ -33,6 +35,7 @@ impl Reader<'_> {
             ));
         }
         let config = ReplicaFetchConfig {
+            fetchers: usize::try_from(self.get(keys::NUM_REPLICA_FETCHERS)).unwrap_or(1),
             wait_max: wait_max.min(lag),
             min_bytes: self.get(keys::REPLICA_FETCH_MIN_BYTES),
             response_max_bytes: self.get(keys::REPLICA_FETCH_RESPONSE_MAX_BYTES),
@@ -64,6 +67,7 @@ mod tests {
     #[test]
     fn each_key_sets_its_limit() {
         let config = checked(&[
+            "num.replica.fetchers=7",
             "replica.fetch.backoff.ms=1",
             "replica.fetch.max.bytes=2",
             "replica.fetch.min.bytes=3",
@@ -74,7 +78,7 @@ mod tests {
         .expect("good");
         let bytes = (config.partition_max_bytes, config.min_bytes, config.response_max_bytes);
         let times = [config.backoff, config.wait_max, config.socket_timeout].map(|time| time.as_millis());
-        assert_eq!((bytes, times), ((2, 3, 4), [1, 5, 6]));
+        assert_eq!((config.fetchers, bytes, times), (7, (2, 3, 4), [1, 5, 6]));
     }
 
     #[test]

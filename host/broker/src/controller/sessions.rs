@@ -116,17 +116,21 @@ impl Controller {
     async fn fence_the_gone(self: &Arc<Self>, cluster: &Cluster, term: u64) {
         let image = self.metadata.image();
         let own = cluster.incarnation;
-        for broker in image.brokers().filter(|broker| !broker.fenced && broker.registration.incarnation != own) {
-            let id = broker.registration.id;
-            let reason = if has_ended(cluster, broker) {
-                "its process has ended"
-            } else if self.sessions.has_expired(id, cluster.config.session_timeout) {
-                "its session has expired"
+        let others = image.brokers().filter(|broker| !broker.fenced && broker.registration.incarnation != own);
+        let gone = others.filter_map(|broker| {
+            if has_ended(cluster, broker) {
+                Some((broker, "its process has ended"))
             } else {
-                continue;
-            };
-            tracing::info!(broker = id, "the broker is fenced: {reason}");
-            self.decide_quietly(cluster, term, Request::FenceBroker { id, epoch: broker.epoch }).await;
+                let has_expired = self.sessions.has_expired(broker.registration.id, cluster.config.session_timeout);
+                has_expired.then_some((broker, "its session has expired"))
+            }
+        });
+        // All are decided before a change is awaited, which takes time that counts against sessions.
+        for (broker, reason) in gone.collect::<Vec<_>>() {
+            let id = broker.registration.id;
+            if self.decide_quietly(cluster, term, Request::FenceBroker { id, epoch: broker.epoch }).await {
+                tracing::info!(broker = id, "the broker is fenced: {reason}");
+            }
         }
     }
 
@@ -184,15 +188,16 @@ impl Controller {
 
     /// Makes a change that follows from what this node has seen as the controller of a term. It never goes to another
     /// controller, which has seen something else: brokers that this one missed while it was stopped are alive there.
-    async fn decide_quietly(self: &Arc<Self>, cluster: &Cluster, term: u64, request: Request) {
+    /// Returns whether the change is made.
+    async fn decide_quietly(self: &Arc<Self>, cluster: &Cluster, term: u64, request: Request) -> bool {
         if cluster.leadership().term != term {
-            return;
+            return false;
         }
-        for outcome in self.submit_here(vec![request], false).await {
-            if let Err(error) = outcome {
-                tracing::info!("the controller cannot make a change: {error}");
-            }
+        let outcomes = self.submit_here(vec![request], false).await;
+        for error in outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
+            tracing::info!("the controller cannot make a change: {error}");
         }
+        outcomes.iter().all(Result::is_ok)
     }
 }
 

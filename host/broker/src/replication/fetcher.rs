@@ -1,4 +1,4 @@
-//! The fetches from one leader, for all partitions that follow it.
+//! The fetches from one leader, for the partitions that follow it, or a share of them (`num.replica.fetchers`).
 //!
 //! One request is under way at a time. While the leader has more than fits a response, the next request leaves as soon
 //! as a response has come, before its records are appended and synced. Such a request says what is synced, which is all
@@ -54,10 +54,12 @@ impl FetcherConfig {
     }
 }
 
-/// The fetches from one leader.
+/// A fetcher of one leader.
 pub(super) struct Fetcher {
     host: Arc<dyn ReplicaHost>,
     leader: i32,
+    /// Its number among the fetchers of the leader.
+    index: usize,
     address: (String, u16),
     config: FetcherConfig,
     followed: Vec<Replica>,
@@ -81,10 +83,17 @@ enum FetcherError {
 }
 
 impl Fetcher {
-    pub(super) fn new(host: Arc<dyn ReplicaHost>, leader: i32, address: (String, u16), config: FetcherConfig) -> Self {
+    /// Makes the fetcher of a leader with this number among those of the leader.
+    pub(super) fn new(
+        host: Arc<dyn ReplicaHost>,
+        (leader, index): (i32, usize),
+        address: (String, u16),
+        config: FetcherConfig,
+    ) -> Self {
         Self {
             host,
             leader,
+            index,
             address,
             config,
             followed: Vec::new(),
@@ -134,7 +143,9 @@ impl Fetcher {
             }
             if roles.has_changed().unwrap_or(false) {
                 roles.mark_unchanged();
+                let (index, fetchers) = (self.index, self.config.fetch.fetchers);
                 self.followed = self.host.followed(self.leader);
+                self.followed.retain(|replica| replica.fetcher(fetchers) == index);
             }
             let wanted = self.wanted();
             if self.ahead.is_empty() && self.sync(&wanted).await {

@@ -3,8 +3,8 @@
 //!
 //! | File | Subject |
 //! |---|---|
-//! | `mod.rs` | what replication needs of its broker, and one fetcher for each leader |
-//! | `fetcher.rs` | the fetches from one leader, for all partitions that follow it |
+//! | `mod.rs` | what replication needs of its broker, and the fetchers for each leader |
+//! | `fetcher.rs` | the fetches from one leader, for a share of the partitions that follow it |
 //! | `appends.rs` | what has come from a leader, until it is appended and synced |
 //! | `session.rs` | what the leader remembers of the partitions of a fetcher |
 //! | `connection.rs` | one connection to another broker |
@@ -59,6 +59,13 @@ impl Replica {
     fn key(&self) -> PartitionKey {
         (self.topic_id, self.partition.index())
     }
+
+    /// Returns which of `fetchers` fetches the replica: always the same, and each has its share of a topic.
+    fn fetcher(&self, fetchers: usize) -> usize {
+        let (topic_id, index) = self.key();
+        let (_, topic) = topic_id.as_u64_pair();
+        (topic.wrapping_add(index.unsigned_abs().into()) % fetchers as u64) as usize
+    }
 }
 
 /// What replication needs of its broker.
@@ -103,27 +110,29 @@ struct Running {
     _stop: watch::Sender<bool>,
 }
 
-/// Runs a fetcher for each leader that partitions of this broker follow, until `stop` says so. When this returns, no
+/// Runs the fetchers of each leader that partitions of this broker follow, until `stop` says so. When this returns, no
 /// fetcher writes to a log any more.
 pub(crate) async fn run(host: Arc<dyn ReplicaHost>, config: FetcherConfig, mut stop: watch::Receiver<bool>) {
     let mut roles = host.roles();
-    let mut running: HashMap<i32, Running> = HashMap::new();
+    let mut running: HashMap<(i32, usize), Running> = HashMap::new();
     let mut tasks = JoinSet::new();
     loop {
         roles.mark_unchanged();
         let leaders = host.leaders();
-        running.retain(|leader, fetcher| {
+        running.retain(|(leader, _), fetcher| {
             leaders.contains(leader) && host.address(*leader).as_ref() == Some(&fetcher.address)
         });
-        for leader in leaders.into_iter().filter(|leader| !running.contains_key(leader)).collect::<Vec<_>>() {
+        let fetchers = config.fetch.fetchers;
+        let wanted = leaders.into_iter().flat_map(|leader| (0..fetchers).map(move |index| (leader, index)));
+        for (leader, index) in wanted.filter(|fetcher| !running.contains_key(fetcher)).collect::<Vec<_>>() {
             let Some(address) = host.address(leader) else {
                 tracing::warn!(leader, "the leader has no listener for other brokers");
                 continue;
             };
             let (sender, stopped) = watch::channel(false);
-            let fetcher = Fetcher::new(Arc::clone(&host), leader, address.clone(), config.clone());
+            let fetcher = Fetcher::new(Arc::clone(&host), (leader, index), address.clone(), config.clone());
             tasks.spawn(fetcher.run(stopped));
-            running.insert(leader, Running { address, _stop: sender });
+            running.insert((leader, index), Running { address, _stop: sender });
         }
         tokio::select! {
             changed = roles.changed() => if changed.is_err() { break },
