@@ -159,6 +159,34 @@ pub(crate) fn fdatasyncs() -> Result<Vec<Duration>> {
     Ok(times)
 }
 
+/// Returns the MB/s of clients that the disk could take, if three nodes did nothing but write and sync. Each has the logs
+/// of three partitions, and all that is in flight of a partition is one write and one sync.
+///
+/// # Errors
+/// A file cannot be written.
+pub(crate) fn disk_alone() -> Result<f64> {
+    const LOGS: usize = NODES * NODES;
+    const WRITE: usize = LARGE_IN_FLIGHT * (256 << 10);
+    const WRITES: usize = 160;
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        let log = || -> Result<()> {
+            let mut file = tempfile::tempfile()?;
+            let bytes = vec![1; WRITE];
+            for _ in 0..WRITES {
+                file.write_all(&bytes)?;
+                file.sync_data()?;
+            }
+            Ok(())
+        };
+        let logs: Vec<_> = (0..LOGS).map(|_| scope.spawn(log)).collect();
+        logs.into_iter().try_for_each(|log| log.join().expect("no panic"))
+    })?;
+    // Each byte of a client is written by every node.
+    let bytes = LOGS * WRITES * WRITE / NODES;
+    Ok(bytes as f64 / 1e6 / begun.elapsed().as_secs_f64())
+}
+
 /// Returns the latency below which this share of them lies.
 pub(crate) fn percentile(sorted: &[Duration], share: f64) -> Duration {
     let place = (sorted.len() as f64 * share) as usize;

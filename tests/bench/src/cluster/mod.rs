@@ -68,6 +68,13 @@ struct Work {
     after: u64,
 }
 
+/// What the disk does by itself.
+struct Disk {
+    /// The p99 of an append of 5 KiB with its fdatasync, in milliseconds.
+    fdatasync: f64,
+    megabytes_a_second: f64,
+}
+
 /// Measures work at full speed in turns, while the other systems are idle, and then each system alone at a steady rate.
 async fn work(programs: &Programs, turns: usize) -> Result<Vec<Row>> {
     let mut work = full_speed(programs, turns).await?;
@@ -76,8 +83,9 @@ async fn work(programs: &Programs, turns: usize) -> Result<Vec<Row>> {
         steady(&nodes, turns, work).await.inspect_err(|_| nodes.print_logs())?;
     }
     let fdatasync = milliseconds(load::percentile(&load::fdatasyncs()?, 0.99));
+    let disk_alone = load::disk_alone()?;
     let [fsync, cache, kafka] = &work;
-    Ok(work_rows(fsync, cache, kafka, fdatasync))
+    Ok(work_rows(fsync, cache, kafka, Disk { fdatasync, megabytes_a_second: disk_alone }))
 }
 
 /// Measures work at full speed. All systems run at the same time, and the others are idle while one works.
@@ -127,7 +135,7 @@ async fn steady(nodes: &Nodes, turns: usize, work: &mut Work) -> Result<()> {
     Ok(())
 }
 
-fn work_rows(fsync: &Work, cache: &Work, kafka: &Work, fdatasync: f64) -> Vec<Row> {
+fn work_rows(fsync: &Work, cache: &Work, kafka: &Work, disk: Disk) -> Vec<Row> {
     let ratio = |of: &dyn Fn(usize) -> f64, count: usize| median((0..count).map(of));
     let turns = kafka.throughput.len();
     let cost = |ours: &Work| ratio(&|at| kafka.throughput[at].computed / ours.throughput[at].computed, turns);
@@ -152,17 +160,24 @@ fn work_rows(fsync: &Work, cache: &Work, kafka: &Work, fdatasync: f64) -> Vec<Ro
             name: "the same: MB/s".to_owned(),
             figure: format!("fsync {:.2} x, page cache {:.2} x", speed(fsync), speed(cache)),
             goal: "2 x with fsync; 2.5 x without (4 x)".to_owned(),
-            detail: format!("{:.0} and {:.0}; Kafka {:.0}", speeds(fsync), speeds(cache), speeds(kafka)),
+            detail: format!(
+                "{:.0} and {:.0}; Kafka {:.0}; only writes and syncs of three nodes {:.0}",
+                speeds(fsync),
+                speeds(cache),
+                speeds(kafka),
+                disk.megabytes_a_second
+            ),
         },
         Row {
             name: "3 replicas, acks=all, 5,000 records of 1 KiB a second, open loop: p99 (p50), ms".to_owned(),
             figure: format!("fsync {:.2} x, page cache {:.2} x", p99(fsync), p99(cache)),
             goal: "page cache 0.5 x; with fsync one fdatasync more".to_owned(),
             detail: format!(
-                "{} and {}; Kafka {}; an fdatasync of 5 KiB {fdatasync:.2}",
+                "{} and {}; Kafka {}; an fdatasync of 5 KiB {:.2}",
                 latency(fsync),
                 latency(cache),
-                latency(kafka)
+                latency(kafka),
+                disk.fdatasync
             ),
         },
         Row {
