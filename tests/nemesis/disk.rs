@@ -38,6 +38,12 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
+    /// Makes a disk of its own, and the folder that has it. `None` if this machine cannot mount disks.
+    pub(crate) fn temporary() -> Option<(Self, TempDir)> {
+        let temporary = TempDir::new().expect("a folder");
+        Some((Self::new(temporary.path().join("disk"))?, temporary))
+    }
+
     fn new(folder: PathBuf) -> Option<Self> {
         let image = folder.with_extension("img");
         File::create(&image).and_then(|file| file.set_len(BYTES)).expect("a sparse file");

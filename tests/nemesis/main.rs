@@ -12,6 +12,7 @@ mod edge;
 mod failing_disks;
 mod failing_folders;
 mod faults;
+mod full_disk;
 #[path = "../fixtures/guests/mod.rs"]
 #[allow(dead_code, reason = "shared with the tests of the sandbox, which use all of it")]
 mod guests;

@@ -10,10 +10,14 @@ use crate::blocking::blocking;
 use crate::broker::Broker;
 use crate::partition_dirs;
 
+/// How often the free space of the disks is looked at.
+const SPACE_PERIOD: Duration = Duration::from_millis(250);
+
 /// Starts the background jobs, which end with the broker.
 pub(crate) fn start(broker: &Arc<Broker>, stop: &watch::Receiver<bool>) {
     let config = &broker.config;
     every(broker, stop, "retention", config.retention_check_interval, retain);
+    every(broker, stop, "disk space", SPACE_PERIOD, look_at_space);
     every(broker, stop, "flush", config.flush_check_interval, flush);
     every(broker, stop, "recovery checkpoint", config.recovery_checkpoint_interval, checkpoint_recovery_points);
     every(broker, stop, "log start checkpoint", config.log_start_checkpoint_interval, checkpoint_log_starts);
@@ -43,6 +47,20 @@ fn every(
             }
         }
     });
+}
+
+/// Looks at the free space. In a cluster the replicas on a full disk leave the in-sync sets, as after a failed append.
+fn look_at_space(broker: &Arc<Broker>) {
+    broker.dirs.look_at_space();
+    if broker.cluster.is_none() || !broker.dirs.is_any_full() {
+        return;
+    }
+    for partition in partitions(broker) {
+        let dir = partition.data_dir().and_then(|path| broker.dirs.find(path));
+        if dir.is_some_and(|dir| dir.is_full()) {
+            partition.note_full();
+        }
+    }
 }
 
 fn partitions(broker: &Broker) -> Vec<Arc<Partition>> {

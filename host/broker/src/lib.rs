@@ -18,6 +18,7 @@ mod compute_permits;
 pub mod config;
 mod controller;
 mod detached;
+mod disk_reserve;
 mod edge;
 mod error;
 mod fetch_sessions;

@@ -15,6 +15,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::disk_reserve::{Change, DiskReserve};
+
 /// The file that [`LogDir::probe`] writes.
 const PROBE: &str = ".probe";
 
@@ -52,6 +54,7 @@ pub(crate) struct LogDir {
     /// `None` if the folder could not be opened at the start.
     directory_id: Option<Uuid>,
     failure: OnceLock<Arc<str>>,
+    reserve: DiskReserve,
     /// Something failed in it, so that it has to be checked.
     is_suspected: AtomicBool,
     /// Held while a checkpoint is written: two writers would use the same temporary file, and the older offsets could
@@ -60,11 +63,12 @@ pub(crate) struct LogDir {
 }
 
 impl LogDir {
-    fn new(path: &Path, directory_id: Option<Uuid>) -> Self {
+    fn new(path: &Path, directory_id: Option<Uuid>, reserve_bytes: u64) -> Self {
         Self {
             path: Arc::from(path),
             directory_id,
             failure: OnceLock::new(),
+            reserve: DiskReserve::new(path, reserve_bytes),
             is_suspected: AtomicBool::new(false),
             checkpoints: Mutex::default(),
         }
@@ -101,6 +105,11 @@ impl LogDir {
     /// Returns whether the folder works.
     pub(crate) fn is_online(&self) -> bool {
         self.failure.get().is_none()
+    }
+
+    /// Returns whether the disk of the folder is so full that the folder takes no records of producers.
+    pub(crate) fn is_full(&self) -> bool {
+        self.reserve.is_full()
     }
 
     /// Notes that something failed in the folder, so that it is checked.
@@ -140,6 +149,8 @@ pub(crate) struct LogDirs {
     dirs: Vec<Arc<LogDir>>,
     /// The folder of the metadata.
     metadata: PathBuf,
+    /// Whether the disk of some folder is full.
+    is_any_full: AtomicBool,
     /// Set once the node cannot go on.
     fatal: watch::Sender<Option<String>>,
 }
@@ -150,23 +161,27 @@ impl LogDirs {
     ///
     /// # Errors
     /// A folder belongs to another node or another cluster, or another process uses it, or no folder works.
-    pub(crate) fn open(paths: &[PathBuf], metadata: &DataDir) -> Result<(Self, Vec<DataDir>), LogDirsError> {
+    pub(crate) fn open(
+        paths: &[PathBuf],
+        metadata: &DataDir,
+        reserve_bytes: u64,
+    ) -> Result<(Self, Vec<DataDir>), LogDirsError> {
         let (mut dirs, mut opened) = (Vec::with_capacity(paths.len()), Vec::new());
         let ids = metadata.meta();
         for path in paths {
             if is_same(path, metadata.path()) {
-                dirs.push(Arc::new(LogDir::new(metadata.path(), Some(ids.directory_id))));
+                dirs.push(Arc::new(LogDir::new(metadata.path(), Some(ids.directory_id), reserve_bytes)));
                 continue;
             }
             match DataDir::open(path, Some(&ids.cluster_id), ids.node_id) {
                 Ok(dir) => {
-                    dirs.push(Arc::new(LogDir::new(path, Some(dir.meta().directory_id))));
+                    dirs.push(Arc::new(LogDir::new(path, Some(dir.meta().directory_id), reserve_bytes)));
                     opened.push(dir);
                 }
                 Err(DataDirError::Io { source, what, path: at }) if source.kind() != io::ErrorKind::InvalidData => {
                     let reason = format!("{what} {}: {source}", at.display());
                     tracing::error!("the data folder {} is offline: {reason}", path.display());
-                    let dir = LogDir::new(path, None);
+                    let dir = LogDir::new(path, None, reserve_bytes);
                     let _ = dir.failure.set(offline_reason(path, &reason));
                     dirs.push(Arc::new(dir));
                 }
@@ -177,7 +192,8 @@ impl LogDirs {
             return Err(LogDirsError::AllFailed(reason.to_string()));
         }
         let metadata = metadata.path().to_path_buf();
-        Ok((Self { dirs, metadata, fatal: watch::Sender::default() }, opened))
+        let (is_any_full, fatal) = (AtomicBool::new(false), watch::Sender::default());
+        Ok((Self { dirs, metadata, is_any_full, fatal }, opened))
     }
 
     /// Returns the folder of the metadata.
@@ -206,6 +222,41 @@ impl LogDirs {
     /// Returns the folder with a path.
     pub(crate) fn find(&self, path: &Path) -> Option<&Arc<LogDir>> {
         self.dirs.iter().find(|dir| *dir.path == *path)
+    }
+
+    /// Looks at the free space of all folders, and logs what has changed.
+    pub(crate) fn look_at_space(&self) {
+        for dir in self.online() {
+            let path = dir.path.display();
+            match dir.reserve.look() {
+                Ok(None) => {}
+                Ok(Some(Change::Full)) => {
+                    tracing::error!(
+                        "the disk of {path} is full: it takes no records of producers until there is space"
+                    );
+                }
+                Ok(Some(Change::Space)) => tracing::info!("the disk of {path} has space again: producers go on"),
+                Err(error) => {
+                    tracing::debug!("cannot look at the space of {path}: {error}");
+                    dir.suspect();
+                }
+            }
+        }
+        self.is_any_full.store(self.online().any(|dir| dir.is_full()), Ordering::Relaxed);
+    }
+
+    /// Makes room on full disks, so that the broker can start or end.
+    pub(crate) fn make_room(&self) {
+        for dir in self.online() {
+            if let Err(error) = dir.reserve.make_room() {
+                tracing::warn!("cannot make room on the disk of {}: {error}", dir.path.display());
+            }
+        }
+    }
+
+    /// Returns whether the disk of some folder is full.
+    pub(crate) fn is_any_full(&self) -> bool {
+        self.is_any_full.load(Ordering::Relaxed)
     }
 
     /// Takes a folder out of service. Returns false if it is already.

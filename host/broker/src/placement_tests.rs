@@ -16,7 +16,7 @@ const TOPIC: Uuid = Uuid::from_u128(7);
 /// Opens folders; the first one has the metadata.
 fn open(paths: &[PathBuf]) -> (Placement, Arc<LogDirs>, Vec<DataDir>) {
     let metadata = DataDir::open(&paths[0], None, 1).expect("a folder");
-    let (dirs, mut opened) = LogDirs::open(paths, &metadata).expect("folders");
+    let (dirs, mut opened) = LogDirs::open(paths, &metadata, 0).expect("folders");
     opened.push(metadata);
     let dirs = Arc::new(dirs);
     (Placement::open(Arc::clone(&dirs)).expect("a file"), dirs, opened)

@@ -82,6 +82,13 @@ impl LogReader {
         faults.is_damaged() || faults.poisoned.load(Ordering::Acquire) || faults.full.load(Ordering::Acquire)
     }
 
+    /// Notes that the disk is full.
+    pub fn note_full(&self) {
+        if !self.shared.faults.full.swap(true, Ordering::AcqRel) {
+            NOTED.fetch_add(1, Ordering::Release);
+        }
+    }
+
     /// Notes that the disk has space again.
     pub fn clear_full(&self) {
         self.shared.faults.full.store(false, Ordering::Release);

@@ -45,6 +45,13 @@ impl Partition {
         }
     }
 
+    /// Notes that the disk of this replica is full. Followers fetch nothing until [`Self::go_on_after_full`].
+    pub fn note_full(&self) {
+        if let Ok(reader) = self.reader() {
+            reader.note_full();
+        }
+    }
+
     /// Lets a replica go on whose disk has space again. First syncs what it appended, which the full disk may have
     /// prevented. Blocks for the disk.
     ///

@@ -25,6 +25,7 @@ use crate::edge::plugins;
 use crate::edge::topic_stages::ActiveStages;
 use crate::edge::{Admission, Admitted, Edge, PendingAppend, Route, ServedTopic, ServedTopics, admit};
 use crate::error::ApiError;
+use crate::log_dirs::LogDirs;
 use crate::net::send_queue::Outgoing;
 use crate::net::types::{Answer, Close};
 use crate::produce::append::INLINE_COMPRESSED_BYTES;
@@ -93,6 +94,8 @@ struct Produced {
     /// The most bytes that a batch may decompress to.
     request_bytes_max: usize,
     transaction: Transaction,
+    /// The data folders, if the disk of some is full.
+    full_disks: Option<Arc<LogDirs>>,
 }
 
 pub(super) struct Produce;
@@ -273,7 +276,8 @@ impl AppendedAll {
         let response = ProduceResponse { responses, ..Default::default() };
         let request_bytes_max = broker.config.request_max_bytes;
         let transaction = Transaction::None;
-        let produced = Produced { version, acks: request.acks, request_bytes_max, transaction };
+        let full_disks = broker.dirs.is_any_full().then(|| Arc::clone(&broker.dirs));
+        let produced = Produced { version, acks: request.acks, request_bytes_max, transaction, full_disks };
         Self { produced, refusal: refuse_all(request), response, lacks_leader: false, waits: Vec::new() }
     }
 
@@ -469,6 +473,13 @@ impl Produced {
                 );
                 return Err(ApiError::new(ErrorCode::NOT_ENOUGH_REPLICAS, message));
             }
+        }
+        if let Some(dirs) = &self.full_disks
+            && let Some(dir) = partition.data_dir().and_then(|path| dirs.find(path))
+            && dir.is_full()
+        {
+            let message = format!("the disk of the data folder {} is full", dir.path().display());
+            return Err(ApiError::new(ErrorCode::KAFKA_STORAGE_ERROR, message));
         }
         let (version, request_bytes_max) = (self.version, self.request_bytes_max);
         Ok(Intake {

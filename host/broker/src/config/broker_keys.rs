@@ -61,6 +61,10 @@ DEFAULT_REPLICATION_FACTOR "default.replication.factor" Int = "1", AtLeast(1), A
     replica for each broker.";
 DELETE_TOPIC_ENABLE "delete.topic.enable" Boolean = "true", Any, Acts,
     "Whether topics may be deleted.";
+DISK_RESERVE_BYTES "disk.reserve.bytes" Long = "16777216", AtLeast(0), Acts,
+    "The free space in bytes that producers leave on the disk of each data folder. With less, they get \
+    KAFKA_STORAGE_ERROR until twice as much is free. A file keeps a quarter of it for the start and the end of the \
+    broker; 0 means no reserve.";
 FETCH_MAX_BYTES "fetch.max.bytes" Int = "57671680", AtLeast(1024), Acts,
     "The maximum size of a fetch response, whatever the client asks for.";
 FLUSH_MODE "flush.mode" String = "fsync", OneOf(&["fsync", "page-cache"]), Acts,

@@ -166,6 +166,8 @@ pub struct BrokerConfig {
     pub(crate) num_partitions: i32,
     pub(crate) default_replication_factor: i32,
     pub(crate) fetch_max_bytes: usize,
+    /// `disk.reserve.bytes`: the free space of each data folder that producers leave.
+    pub(crate) disk_reserve_bytes: u64,
     pub(crate) request_max_bytes: usize,
     pub(crate) queued_max_bytes: usize,
     pub(crate) max_connections: usize,
@@ -227,6 +229,7 @@ impl BrokerConfig {
             num_partitions: read.get(keys::NUM_PARTITIONS),
             default_replication_factor: read.get(keys::DEFAULT_REPLICATION_FACTOR),
             fetch_max_bytes: read.size(keys::FETCH_MAX_BYTES),
+            disk_reserve_bytes: u64::try_from(read.get(keys::DISK_RESERVE_BYTES)).unwrap_or(0),
             request_max_bytes: read.size(keys::SOCKET_REQUEST_MAX_BYTES),
             queued_max_bytes: read.queued_max_bytes(),
             max_connections: read.size(keys::MAX_CONNECTIONS),

@@ -186,8 +186,12 @@ impl Controller {
     /// Lets a replica go on if its disk has space again. Returns whether it does.
     async fn go_on_after_full(&self, failing: &Failing) -> bool {
         let partition = Arc::clone(&failing.partition);
+        let dirs = Arc::clone(&self.node.dirs);
         let went_on = blocking(move || {
             let Some(folder) = partition.data_dir() else { return false };
+            if dirs.find(folder).is_some_and(|dir| dir.is_full()) {
+                return false;
+            }
             let space = statvfs(folder).map(|status| status.f_bavail.saturating_mul(status.f_frsize));
             space.is_ok_and(|space| space >= SPACE_TO_GO_ON) && partition.go_on_after_full().is_ok()
         });

@@ -259,8 +259,10 @@ struct Folders {
 impl Folders {
     /// Opens the other folders beside that of the metadata.
     fn open(config: &BrokerConfig, metadata: DataDir) -> Result<Self, StartError> {
-        let (dirs, others) = LogDirs::open(&config.log_dirs, &metadata).map_err(data)?;
+        let (dirs, others) = LogDirs::open(&config.log_dirs, &metadata, config.disk_reserve_bytes).map_err(data)?;
         let dirs = Arc::new(dirs);
+        dirs.make_room();
+        dirs.look_at_space();
         let placement = Placement::open(Arc::clone(&dirs)).map_err(data)?;
         Ok(Self { dirs, opened: std::iter::once(metadata).chain(others).collect(), placement })
     }
@@ -459,6 +461,7 @@ async fn reason(mut fatal: watch::Receiver<Option<String>>) -> String {
 
 fn close(broker: &Broker, data_dirs: &[DataDir]) -> Result<(), StartError> {
     broker.fsync_queue.stop();
+    broker.dirs.make_room();
     let topics = broker.topics.load();
     let partitions: Vec<_> = topics.iter().flat_map(|topic| topic.own_partitions().iter().cloned()).collect();
     // What is in a folder that has failed cannot be closed, and does not keep the others from it.
