@@ -20,7 +20,8 @@ use crate::process_faults::{Fault, FaultyCluster, NOT_RUN as NO_COMPILER};
 use crate::workload::Workload;
 
 /// What nodes log about a disk that fails.
-const DISK_FAILS: [&str; 17] = [
+const DISK_FAILS: [&str; 18] = [
+    "is full: it takes no records of producers",
     "this replica cannot be in sync",
     "this replica has left the in-sync set",
     "this replica stays in sync",

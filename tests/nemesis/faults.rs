@@ -2,16 +2,19 @@
 //!
 //! `MILLSTREAM_NEMESIS_KILLS` and `MILLSTREAM_NEMESIS_RECORDS` make the run with kills longer.
 
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use millstream_client::{Admin, ClientConfig, Error, NewTopic, PartitionDescription, ProducerConfig};
+use millstream_client::{Admin, ClientConfig, Error, NewTopic, ProducerConfig};
 use millstream_tests::{Cluster, wait_until};
 use millstream_wire::ErrorCode;
+use millstream_wire::messages::{MetadataRequest, MetadataRequestTopic, MetadataResponsePartition};
 use rustix::process::{Signal, kill_process};
 use tokio::time::sleep;
 
 use crate::checker::{assert_kept, check};
 use crate::commits::Commits;
+use crate::raw::Raw;
 use crate::replicas::compare_replicas;
 use crate::workload::{Seen, Workload};
 
@@ -51,20 +54,41 @@ pub(crate) async fn whole(bootstrap: &str) {
 }
 
 /// Waits until all replicas are in sync, but for those of one node.
+///
+/// Each node has to say so: one that was cut off does not know yet that it has left the in-sync sets.
 pub(crate) async fn whole_without(bootstrap: &str, missing: i32) {
-    let (begun, admin) = (Instant::now(), admin(bootstrap));
-    let is_in_sync = |one: &PartitionDescription| {
-        let others = one.replicas.iter().filter(|id| **id != missing);
-        one.leader.is_some_and(|leader| leader != missing) && others.clone().all(|id| one.in_sync.contains(id))
+    let begun = Instant::now();
+    let is_in_sync = |one: &MetadataResponsePartition| {
+        let mut others = one.replica_nodes.iter().filter(|id| **id != missing);
+        one.leader_id >= 0 && one.leader_id != missing && others.all(|id| one.isr_nodes.contains(id))
     };
     loop {
-        let topics = admin.describe_topics(&[TOPIC.to_owned()]).await;
-        if topics.as_ref().is_ok_and(|topics| topics.iter().flat_map(|topic| &topic.partitions).all(is_in_sync)) {
+        let views = tokio::task::block_in_place(|| views(bootstrap));
+        let is_whole = |view: &View| view.as_ref().is_some_and(|partitions| partitions.iter().all(is_in_sync));
+        if !views.is_empty() && views.iter().all(is_whole) {
             return;
         }
-        assert!(begun.elapsed() < PATIENCE, "the cluster is not whole: {topics:?}");
+        assert!(begun.elapsed() < PATIENCE, "the cluster is not whole: {views:?}");
         sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// The partitions of the topic as one node knows them; `None` from a node that does not know the topic yet.
+type View = Option<Vec<MetadataResponsePartition>>;
+
+/// Returns the views of all nodes that run.
+fn views(bootstrap: &str) -> Vec<View> {
+    let addresses = bootstrap.split(',').map(|address| address.parse().expect("an address"));
+    let running = addresses.filter(|address| TcpStream::connect_timeout(address, Duration::from_secs(1)).is_ok());
+    let view = |address| {
+        let mut raw = Raw::to(address);
+        let topics = vec![MetadataRequestTopic { name: Some(TOPIC.into()), ..Default::default() }];
+        let request = MetadataRequest { topics: Some(topics), ..Default::default() };
+        raw.try_send(12, &request).ok()?;
+        let topic = raw.try_receive::<MetadataRequest>(12, raw.correlation())?.topics.pop()?;
+        topic.error_code.is_ok().then_some(topic.partitions)
+    };
+    running.map(view).collect()
 }
 
 pub(crate) async fn leader_of(bootstrap: &str, partition: usize) -> i32 {

@@ -22,6 +22,9 @@ mod plugins;
 mod power;
 mod process_faults;
 mod random;
+#[path = "../e2e/support/raw.rs"]
+#[allow(dead_code, reason = "shared with the tests of one node, which use all of it")]
+mod raw;
 mod replicas;
 mod seeded_bugs;
 mod workload;
