@@ -159,8 +159,9 @@ pub(crate) fn fdatasyncs() -> Result<Vec<Duration>> {
     Ok(times)
 }
 
-/// Returns the MB/s of clients that the disk could take, if three nodes did nothing but write and sync. Each has the logs
-/// of three partitions, and all that is in flight of a partition is one write and one sync.
+/// Returns the MB/s of clients that the disk could take, if three nodes did nothing but write and sync.
+///
+/// Each node has the logs of three partitions. All that is in flight of a partition is one write and one sync.
 ///
 /// # Errors
 /// A file cannot be written.
