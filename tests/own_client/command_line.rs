@@ -29,12 +29,12 @@ pub(crate) fn trials() -> Vec<Trial> {
     .collect()
 }
 
-fn run(bootstrap: &str, args: &[&str], input: &str) -> Finished {
+pub(crate) fn run(bootstrap: &str, args: &[&str], input: &str) -> Finished {
     Tool::new(millstream()).args(args).args(["-b", bootstrap]).input(input).limit(PATIENCE).run()
 }
 
 /// Runs a command that must succeed, and returns its standard output.
-fn output(bootstrap: &str, args: &[&str], input: &str) -> String {
+pub(crate) fn output(bootstrap: &str, args: &[&str], input: &str) -> String {
     let finished = run(bootstrap, args, input);
     assert_eq!(finished.code, Some(0), "{args:?}: {}", finished.stderr);
     finished.stdout

@@ -12,6 +12,8 @@ mod plugins;
 mod records;
 mod reload;
 mod stages;
+mod transactions;
+mod txn;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -106,10 +108,12 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let trials = [
         records::trials(),
+        transactions::trials(),
         groups::trials(),
         admin::trials(),
         faults::trials(),
         command_line::trials(),
+        txn::trials(),
         stages::trials(),
         reload::trials(),
         plugins::trials(),

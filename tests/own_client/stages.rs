@@ -39,7 +39,7 @@ pub(crate) fn library() -> Arc<Library> {
     library.clone()
 }
 
-fn stage(spec: &str, kind: Kind) -> Arc<Stage> {
+pub(crate) fn stage(spec: &str, kind: Kind) -> Arc<Stage> {
     library().resolve(&StageSpec::parse(spec).unwrap(), kind).unwrap()
 }
 

@@ -35,6 +35,14 @@ impl KafkaNode {
     /// # Panics
     /// When there is no classpath, or the node does not respond in time.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Works like [`KafkaNode::start`], with levels of features such as `transaction.version=0`.
+    ///
+    /// # Panics
+    /// When there is no classpath, or the node does not respond in time.
+    pub fn start_with(features: &[&str]) -> Self {
         let classpath = env::var(KAFKA_CLASSPATH).expect("MILLSTREAM_KAFKA_CLASSPATH is set");
         let folder = TempDir::new().expect("a temporary folder can be made");
         // Kafka does not report which ports it took, so free ones are chosen first, both at once so that they differ.
@@ -48,6 +56,7 @@ impl KafkaNode {
             .arg("4L6g3nShT-eMCtK--X86sw")
             .arg("-c")
             .arg(node.config())
+            .args(features.iter().flat_map(|feature| ["--feature", feature]))
             .limit(PATIENCE)
             .run();
         assert_eq!(formatted.code, Some(0), "{}", formatted.stderr);

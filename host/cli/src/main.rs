@@ -19,6 +19,7 @@ mod table;
 mod text;
 mod topic;
 mod topic_stages;
+mod txn;
 mod view;
 
 use std::process::ExitCode;
@@ -43,6 +44,8 @@ enum Command {
     View(view::Args),
     /// List, describe and delete consumer groups
     Group(group::Args),
+    /// List, describe and abort transactions
+    Txn(txn::Args),
     /// Describe the nodes of a cluster and the quorum of its metadata
     Cluster(cluster::Args),
     /// Send lines to a topic
@@ -60,6 +63,7 @@ impl Command {
             Command::Topic(args) => args.run(),
             Command::View(args) => args.run(),
             Command::Group(args) => args.run(),
+            Command::Txn(args) => args.run(),
             Command::Cluster(args) => args.run(),
             Command::Produce(args) => args.run(),
             Command::Consume(args) => args.run(),

@@ -10,6 +10,17 @@ use millstream_wire::{ErrorCode, WireError};
 use crate::config::ConfigError;
 use crate::consumer::record::TopicPartition;
 
+/// What an application does after a call of a transaction has failed (KIP-1050).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Call it again with the same arguments.
+    Retry,
+    /// Abort the transaction, and begin another one.
+    Abort,
+    /// Close the producer, and create another one or end the program.
+    Stop,
+}
+
 /// Why a call failed. Cheap to clone, because one failure may affect a thousand records.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -178,6 +189,22 @@ pub enum Error {
         /// What is missing.
         what: Arc<str>,
     },
+    /// The transaction has failed, and can only be aborted.
+    #[error("{source}; abort the transaction")]
+    Abortable {
+        /// The first failure.
+        source: Box<Error>,
+    },
+    /// The transactional producer has failed: it was fenced by a newer one with the same `transactional.id`, or the
+    /// broker rejected its id.
+    #[error("{source}; close this producer: the next one with its transactional.id aborts what is open")]
+    Fatal {
+        /// The failure.
+        source: Box<Error>,
+    },
+    /// The record was not stored because its transaction was aborted.
+    #[error("the record was not stored: its transaction was aborted")]
+    Aborted,
     /// The call is not possible in the current state of the client.
     #[error("{0}")]
     State(&'static str),
@@ -194,6 +221,15 @@ impl Error {
             Error::Broker { code, .. } => code.retriable(),
             Error::Stage(error) => matches!(error.fault, Fault::Exhausted(_) | Fault::Deadline { .. }),
             _ => false,
+        }
+    }
+
+    /// Returns what to do after a call or a record of a transaction has failed.
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Error::Abortable { .. } | Error::Aborted => Remedy::Abort,
+            error if error.retriable() => Remedy::Retry,
+            _ => Remedy::Stop,
         }
     }
 
@@ -223,6 +259,7 @@ impl Error {
         match self {
             Error::Broker { code, .. } => Some(*code),
             Error::Unreadable { .. } => Some(ErrorCode::CORRUPT_MESSAGE),
+            Error::Abortable { source } | Error::Fatal { source } => source.code(),
             _ => None,
         }
     }

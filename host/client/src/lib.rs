@@ -43,6 +43,10 @@
 //! application that polls in a loop has processed all earlier records when its partitions change. With
 //! `enable.auto.commit` these records are committed.
 //!
+//! A producer with a `transactional.id` writes records and offsets of a group in transactions: all of them or none.
+//! Consumers with `isolation.level=read_committed` see what was committed. [`Error::remedy`] tells what to do after an
+//! error.
+//!
 //! Every call that needs the cluster has a time limit, by Kafka's config names. Retriable errors are retried until
 //! then. [`Error::retriable`] tells whether a later call may succeed.
 //!
@@ -70,15 +74,17 @@ mod producer;
 
 pub use admin::{
     Admin, BrokerDescription, ClusterDescription, ConfigEntry, ElectionType, GroupDescription, GroupListing,
-    GroupMember, LogDirDescription, NewTopic, PartitionDescription, PerBroker, QuorumDescription, QuorumReplica,
-    Reassignment, ReplicaLog, TopicDescription, TopicListing, View,
+    GroupMember, LogDirDescription, NewTopic, PartitionDescription, PerBroker, ProducerDescription, QuorumDescription,
+    QuorumReplica, Reassignment, ReplicaLog, TopicDescription, TopicListing, TransactionDescription, TransactionFilter,
+    TransactionListing, View,
 };
 pub use config::{ClientConfig, ConfigError};
 pub use consumer::config::{Assignor, ConsumerConfig, IsolationLevel, OffsetReset};
+pub use consumer::group::ConsumerGroupMetadata;
 pub use consumer::offsets::OffsetAndTimestamp;
 pub use consumer::record::{CommittedOffset, ConsumerRecord, RecordHeader, TimestampType, TopicPartition};
 pub use consumer::{Consumer, ConsumerBuilder, ListenerFuture, RebalanceListener};
-pub use error::Error;
+pub use error::{Error, Remedy};
 pub use millstream_record::KafkaUuid;
 pub use producer::config::{Acks, ProducerConfig};
 pub use producer::delivery::{Delivery, RecordMetadata};

@@ -9,6 +9,7 @@ mod quorum;
 mod reassignments;
 mod records;
 mod topics;
+mod transactions;
 mod views;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub use quorum::{QuorumDescription, QuorumReplica};
 pub use reassignments::{ElectionType, Reassignment};
 pub use records::{LogDirDescription, ReplicaLog};
 pub use topics::{ConfigEntry, NewTopic, PartitionDescription, TopicDescription, TopicListing};
+pub use transactions::{ProducerDescription, TransactionDescription, TransactionFilter, TransactionListing};
 pub use views::View;
 
 /// Manages topics and groups. Cheap to clone.

@@ -31,7 +31,7 @@ use crate::net::Cluster;
 use crate::plugins::{TopicSource, attach};
 use config::ConsumerConfig;
 use decode::Decoder;
-use group::{Group, commit};
+use group::{ConsumerGroupMetadata, Group, commit};
 use inner::{InPoll, Inner};
 use offsets::OffsetAndTimestamp;
 use record::{CommittedOffset, ConsumerRecord, TopicPartition};
@@ -352,6 +352,19 @@ impl Consumer {
         partitions: &[TopicPartition],
     ) -> Result<BTreeMap<TopicPartition, CommittedOffset>, Error> {
         commit::committed(&self.inner.cluster, self.group()?, partitions, self.inner.read_committed()).await
+    }
+
+    /// Returns the positions of all partitions: the offsets to commit for the records that `poll` has returned.
+    pub fn positions(&self) -> BTreeMap<TopicPartition, CommittedOffset> {
+        self.inner.state.lock().positions()
+    }
+
+    /// Returns the group and this member of it, for a transaction that commits offsets.
+    ///
+    /// # Errors
+    /// There is no `group.id`.
+    pub fn group_metadata(&self) -> Result<ConsumerGroupMetadata, Error> {
+        Ok(self.group()?.metadata())
     }
 
     /// Returns the offset of the next record for `poll`; `None` before it is known.

@@ -26,6 +26,9 @@ const READ_BYTES: usize = 64 * 1024;
 /// The time after which a response is late: another broker may lead or respond by now.
 pub(crate) const LATE_AFTER: Duration = Duration::from_secs(1);
 
+/// The feature whose level decides how transactions work (KIP-890).
+const TRANSACTION_VERSION: &str = "transaction.version";
+
 /// A request that waits to be written.
 struct Outgoing {
     pieces: Vec<Piece>,
@@ -70,6 +73,8 @@ pub(crate) struct Connection {
     client_id: Str,
     /// The APIs that the broker supports: key, first and last version.
     versions: Vec<(i16, i16, i16)>,
+    /// The level of `transaction.version` that the cluster uses; 0 if the broker names none.
+    transaction_version: i16,
 }
 
 impl Connection {
@@ -97,14 +102,19 @@ impl Connection {
             next_correlation_id: AtomicI32::new(0),
             client_id: Str::from(config.client_id.as_str()),
             versions: Vec::new(),
+            transaction_version: 0,
         };
-        connection.versions = connection.ask_versions(config.request_timeout).await?;
+        let response = connection.ask_versions(config.request_timeout).await?;
+        let apis = response.api_keys.iter();
+        connection.versions = apis.map(|api| (api.api_key, api.min_version, api.max_version)).collect();
+        let feature = response.finalized_features.iter().find(|feature| &*feature.name == TRANSACTION_VERSION);
+        connection.transaction_version = feature.map_or(0, |feature| feature.max_version_level);
         Ok(connection)
     }
 
     /// Requests the supported versions, in the newest version of ApiVersions. A broker that does not support it names
     /// its versions in a body of version 0.
-    async fn ask_versions(&self, timeout: Duration) -> Result<Vec<(i16, i16, i16)>, Error> {
+    async fn ask_versions(&self, timeout: Duration) -> Result<ApiVersionsResponse, Error> {
         let request = ApiVersionsRequest {
             client_software_name: Str::from_static("millstream"),
             client_software_version: Str::from_static(env!("CARGO_PKG_VERSION")),
@@ -120,11 +130,7 @@ impl Connection {
             let response = self.decode::<ApiVersionsRequest>(body, if rejected { 0 } else { version })?;
             if !rejected {
                 Error::check(|| format!("ask {} for its versions", self.address()), response.error_code, None)?;
-                return Ok(response
-                    .api_keys
-                    .iter()
-                    .map(|api| (api.api_key, api.min_version, api.max_version))
-                    .collect());
+                return Ok(response);
             }
             version = match known(&response) {
                 Some(last) if last < version && last >= 0 => last,
@@ -137,6 +143,11 @@ impl Connection {
     /// Returns `host:port`.
     pub(crate) fn address(&self) -> &Arc<str> {
         &self.shared.address
+    }
+
+    /// Returns the level of `transaction.version` that the cluster used when the connection was opened.
+    pub(crate) fn transaction_version(&self) -> i16 {
+        self.transaction_version
     }
 
     /// Returns whether the connection is open.

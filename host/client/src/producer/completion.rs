@@ -9,6 +9,7 @@ use super::Inner;
 use super::accumulator::{Batch, PartitionQueue, TopicAccumulator};
 use super::delivery::Stored;
 use super::sender::Taken;
+use super::transactions::MARKERS_WAIT;
 use crate::error::Error;
 
 /// The outcome of one attempt.
@@ -63,6 +64,7 @@ pub(crate) fn complete(inner: &Arc<Inner>, taken: Taken, outcome: Outcome) {
             tracing::debug!(topic = %topic.name, partition, attempts = batch.attempts, %error, "retrying the batch");
             let wait = match outcome {
                 Outcome::Rejected { knows_leader: true, .. } | Outcome::LeaderMoved => Duration::ZERO,
+                Outcome::Rejected { code: ErrorCode::CONCURRENT_TRANSACTIONS, .. } => MARKERS_WAIT,
                 _ => inner.cluster.config().backoff(batch.attempts.saturating_sub(1)),
             };
             batch.not_before = Instant::now() + wait;
@@ -113,28 +115,35 @@ fn decide(
                 inner.want_refresh();
             }
             let error = Error::broker(what(), *code, message.as_deref());
-            let out_of_order = inner.config.idempotent() && decide_sequence(queue, batch, *code);
+            let out_of_order = match inner.config.idempotent() {
+                true if inner.transactions.is_some() => fits_later(queue, batch, *code),
+                idempotent => idempotent && decide_sequence(queue, batch, *code),
+            };
             (error, out_of_order || code.retriable())
         }
     };
     let in_time = batch.created + inner.config.delivery_timeout > Instant::now();
-    match retriable && in_time && batch.attempts <= inner.config.retries && !inner.aborted() {
+    match retriable && in_time && batch.attempts <= inner.config.retries && inner.doom().is_none() {
         true => Decision::Retry(error),
         false => Decision::Fail(error),
+    }
+}
+
+/// Returns whether the batch will have the next sequence after others: one before it was rejected while both were in
+/// flight, or failed and is retried first.
+fn fits_later(queue: &PartitionQueue, batch: &Batch, code: ErrorCode) -> bool {
+    let sequences = &queue.sequences;
+    match code {
+        ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER if sequences.is_renumbered(batch.number, batch.sequence) => true,
+        ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER | ErrorCode::UNKNOWN_PRODUCER_ID => !sequences.is_lowest(batch.number),
+        _ => false,
     }
 }
 
 /// Handles an error about sequences. Returns true if the batch should be retried.
 fn decide_sequence(queue: &mut PartitionQueue, batch: &Batch, code: ErrorCode) -> bool {
     match code {
-        // A batch before this one was rejected while both were in flight, and this one has a lower sequence now.
-        ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER if queue.sequences.is_renumbered(batch.number, batch.sequence) => true,
-        ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER | ErrorCode::UNKNOWN_PRODUCER_ID
-            if !queue.sequences.is_lowest(batch.number) =>
-        {
-            // An earlier batch failed and is retried first; after it this one fits.
-            true
-        }
+        _ if fits_later(queue, batch, code) => true,
         // The broker has neither this batch nor the earlier one whose outcome was unknown, or it has forgotten the
         // producer. Either way a restart of the sequence stores nothing twice.
         ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER if queue.sequences.unresolved() => {
@@ -187,10 +196,11 @@ pub(crate) fn finish_failed(inner: &Inner, batch: &Batch, error: &Error, outcome
         Outcome::Rejected { rows, .. } => rows,
         _ => &[],
     };
+    let error = &inner.fail(error.clone());
     let others = Error::Invalid("another record of the same batch is invalid; retry this one".into());
     let complete = batch.finish(|index, _| match invalid.iter().find(|(row, _)| *row == index as i32) {
-        Some((_, message)) if !message.is_empty() => Err(Error::Invalid(message.clone())),
-        None if !invalid.is_empty() => Err(others.clone()),
+        Some((_, message)) if !message.is_empty() => Err(inner.fail(Error::Invalid(message.clone()))),
+        None if !invalid.is_empty() => Err(inner.fail(others.clone())),
         _ => Err(error.clone()),
     });
     inner.release(batch.memory, complete);

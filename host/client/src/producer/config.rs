@@ -37,6 +37,11 @@ pub struct ProducerConfig {
     /// `enable.idempotence`: every record is stored once and in the order of sending, in spite of retries.
     /// `None`, the default: on if `acks`, `retries` and `max.in.flight` allow it.
     pub enable_idempotence: Option<bool>,
+    /// `transactional.id`: lets the producer write transactions. A new producer with the same id fences the one before,
+    /// so the id is that of one task of an application, and stays across restarts. Default none.
+    pub transactional_id: Option<String>,
+    /// `transaction.timeout.ms`: the coordinator aborts a transaction that is open for longer. Default 60 s.
+    pub transaction_timeout: Duration,
     /// `batch.size`: the size at which a batch is full, in uncompressed bytes. Default 16 KiB.
     /// A larger record is sent in a batch of its own.
     pub batch_size: usize,
@@ -66,6 +71,8 @@ impl Default for ProducerConfig {
             client: ClientConfig::default(),
             acks: Acks::All,
             enable_idempotence: None,
+            transactional_id: None,
+            transaction_timeout: Duration::from_secs(60),
             batch_size: 16 * 1024,
             linger: Duration::from_millis(5),
             buffer_memory: 32 * 1024 * 1024,
@@ -101,6 +108,8 @@ impl ProducerConfig {
                 }
             }
             "enable.idempotence" => self.enable_idempotence = Some(boolean(key, value)?),
+            "transactional.id" => self.transactional_id = Some(value.into()),
+            "transaction.timeout.ms" => self.transaction_timeout = millis(key, value)?,
             "batch.size" => self.batch_size = number(key, value)?,
             "linger.ms" => self.linger = millis(key, value)?,
             "buffer.memory" => self.buffer_memory = number(key, value)?,
@@ -126,23 +135,12 @@ impl ProducerConfig {
     /// Returns whether batches carry a producer id and sequences.
     pub fn idempotent(&self) -> bool {
         let permitted = self.acks == Acks::All && self.retries > 0 && self.max_in_flight_requests <= 5;
-        self.enable_idempotence.unwrap_or(permitted)
+        self.transactional_id.is_some() || self.enable_idempotence.unwrap_or(permitted)
     }
 
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         self.client.validate()?;
-        if self.enable_idempotence == Some(true) {
-            if self.acks != Acks::All {
-                return Err(ConfigError::new("acks", "must be all with enable.idempotence=true"));
-            }
-            if self.retries == 0 {
-                return Err(ConfigError::new("retries", "must be above 0 with enable.idempotence=true"));
-            }
-            if self.max_in_flight_requests > 5 {
-                let message = "must be at most 5 with enable.idempotence=true: brokers remember five batches";
-                return Err(ConfigError::new("max.in.flight.requests.per.connection", message));
-            }
-        }
+        self.validate_idempotence()?;
         if self.max_in_flight_requests == 0 {
             return Err(ConfigError::new("max.in.flight.requests.per.connection", "must be at least 1"));
         }
@@ -159,6 +157,40 @@ impl ProducerConfig {
             if value == 0 || value > i32::MAX as usize {
                 return Err(ConfigError::new(key, format!("{value} is not between 1 and 2147483647 bytes")));
             }
+        }
+        Ok(())
+    }
+}
+
+impl ProducerConfig {
+    /// Checks the configs that idempotence and transactions depend on.
+    fn validate_idempotence(&self) -> Result<(), ConfigError> {
+        let cause = match &self.transactional_id {
+            Some(id) if id.is_empty() => return Err(ConfigError::new("transactional.id", "is empty")),
+            Some(id) if i16::try_from(id.len()).is_err() => {
+                return Err(ConfigError::new("transactional.id", "is longer than 32,767 bytes"));
+            }
+            Some(_) if self.enable_idempotence == Some(false) => {
+                return Err(ConfigError::new("enable.idempotence", "must be true with a transactional.id"));
+            }
+            Some(_) => "a transactional.id",
+            None if self.enable_idempotence == Some(true) => "enable.idempotence=true",
+            None => return Ok(()),
+        };
+        if self.acks != Acks::All {
+            return Err(ConfigError::new("acks", format!("must be all with {cause}")));
+        }
+        if self.retries == 0 {
+            return Err(ConfigError::new("retries", format!("must be above 0 with {cause}")));
+        }
+        if self.max_in_flight_requests > 5 {
+            let message = format!("must be at most 5 with {cause}: brokers remember five batches");
+            return Err(ConfigError::new("max.in.flight.requests.per.connection", message));
+        }
+        let timeout_ms = self.transaction_timeout.as_millis();
+        if timeout_ms == 0 || timeout_ms > i32::MAX as u128 {
+            let message = format!("{timeout_ms} is not between 1 and 2147483647 ms");
+            return Err(ConfigError::new("transaction.timeout.ms", message));
         }
         Ok(())
     }
@@ -190,6 +222,27 @@ mod tests {
         assert!(config.validate().is_ok());
         config.enable_idempotence = Some(true);
         assert_eq!(config.validate().unwrap_err().key, "acks");
+    }
+
+    #[test]
+    fn a_transactional_id_needs_idempotence() {
+        let mut config = ProducerConfig::new("a:1");
+        config.set("transactional.id", "payments").unwrap();
+        config.set("transaction.timeout.ms", "5000").unwrap();
+        assert_eq!(config.transaction_timeout, Duration::from_secs(5));
+        assert!(config.idempotent() && config.validate().is_ok());
+        for (key, value) in [
+            ("acks", "1"),
+            ("enable.idempotence", "false"),
+            ("retries", "0"),
+            ("max.in.flight.requests.per.connection", "6"),
+            ("transaction.timeout.ms", "0"),
+            ("transactional.id", ""),
+        ] {
+            let mut invalid = config.clone();
+            invalid.set(key, value).unwrap();
+            assert_eq!(invalid.validate().unwrap_err().key, key);
+        }
     }
 
     #[test]

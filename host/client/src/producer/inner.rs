@@ -12,6 +12,7 @@ use super::config::ProducerConfig;
 use super::delivery::ChunkResults;
 use super::sender;
 use super::sequence::Identity;
+use super::transactions::Transactions;
 use crate::edge::ProducerStages;
 use crate::error::Error;
 use crate::net::Cluster;
@@ -32,6 +33,8 @@ pub(crate) struct Inner {
     /// Notified when chunks are complete.
     pub(super) completed: Notify,
     pub(super) identity: Mutex<Option<Identity>>,
+    /// Of a producer with a `transactional.id`.
+    pub(super) transactions: Option<Transactions>,
     /// Set once the producer has failed for good, or was closed before all records had a result.
     pub(super) aborted: Mutex<Option<Error>>,
     /// The brokers that have a sender.
@@ -114,6 +117,9 @@ impl Inner {
     pub(super) fn wake_all(&self) {
         self.topics().iter().for_each(|topic| topic.arrived.notify_one());
         self.attention.notify_one();
+        if let Some(transactions) = &self.transactions {
+            transactions.wake();
+        }
         self.changed();
     }
 
@@ -135,8 +141,14 @@ impl Inner {
         self.last_unreachable.lock().clone()
     }
 
+    /// Returns whether to request a producer id. A transactional producer does so in its own calls.
     pub(super) fn needs_identity(&self) -> bool {
-        self.identity.lock().is_none()
+        self.config.idempotent() && self.transactions.is_none() && self.identity.lock().is_none()
+    }
+
+    /// Returns the producer id and epoch that `init_transactions` got.
+    pub(super) fn known_identity(&self) -> Result<Identity, Error> {
+        self.identity.lock().ok_or(Error::State("the producer has no id; call init_transactions first"))
     }
 
     pub(super) fn set_identity(&self, identity: Identity) {
@@ -145,11 +157,23 @@ impl Inner {
         self.changed();
     }
 
-    /// Switches a partition to the producer's identity. Returns false while there is none.
-    pub(super) fn identify(&self, queue: &mut PartitionQueue) -> bool {
+    /// Returns whether batches of the partition may be sent: it has the producer's identity, and is in the transaction.
+    pub(super) fn admits(&self, topic: &TopicAccumulator, partition: usize, queue: &mut PartitionQueue) -> bool {
         if !self.config.idempotent() {
             return true;
         }
+        match &self.transactions {
+            None => self.identify(queue),
+            Some(transactions) => {
+                let Some(identity) = *self.identity.lock() else { return false };
+                // The end of a transaction raises the epoch.
+                queue.identify(identity, |_| None) && transactions.admits(&topic.name, partition)
+            }
+        }
+    }
+
+    /// Switches a partition to the producer's identity. Returns false while there is none.
+    fn identify(&self, queue: &mut PartitionQueue) -> bool {
         let mut current = self.identity.lock();
         let Some(identity) = *current else { return false };
         let raised = queue.identify(identity, |identity| {
@@ -164,8 +188,18 @@ impl Inner {
         raised
     }
 
-    pub(super) fn aborted(&self) -> bool {
-        self.aborted.lock().is_some()
+    /// Returns why waiting records must fail: the producer has failed, or its transaction is aborted.
+    pub(super) fn doom(&self) -> Option<Error> {
+        self.aborted.lock().clone().or_else(|| self.transactions.as_ref()?.doom())
+    }
+
+    /// Notes that a record was not stored. Returns the error for its caller.
+    pub(super) fn fail(&self, error: Error) -> Error {
+        let Some(transactions) = &self.transactions else { return error };
+        let error = transactions.fail(&error);
+        // The other records of the transaction fail too.
+        self.attention.notify_one();
+        error
     }
 
     /// Fails all waiting records, and every `send` from now on.
@@ -202,7 +236,7 @@ impl Inner {
         let (mut memory, mut complete) = (0, Vec::new());
         for (row, error) in rows {
             memory += row.memory as usize;
-            if results.finish(row.index, Err(error)) {
+            if results.finish(row.index, Err(self.fail(error))) {
                 complete.push(results.number);
             }
         }

@@ -62,7 +62,7 @@ async fn maintain(inner: &Arc<Inner>) -> Result<(), Error> {
     if inner.idle() {
         return Ok(());
     }
-    if inner.config.idempotent() && inner.needs_identity() {
+    if inner.needs_identity() {
         let identity = init_producer_id(inner).await?;
         inner.set_identity(identity);
     }
@@ -93,25 +93,28 @@ fn lacks_leader(inner: &Inner) -> bool {
     })
 }
 
-/// Fails the waiting batches whose time has passed. Batches in flight complete first.
+/// Fails the waiting batches whose time has passed, or all if none can be sent any more. Batches in flight complete
+/// first.
 fn expire(inner: &Inner) {
-    let now = Instant::now();
+    let (now, doom) = (Instant::now(), inner.doom());
     for topic in inner.topics() {
-        for (partition, batch) in take_expired(inner, &topic, now) {
-            let limit = inner.config.delivery_timeout;
-            let last = batch.last_error.clone().or_else(|| inner.last_unreachable());
-            let reason = last.map_or_else(String::new, |error| format!(" (last error: {error})"));
-            let error = Error::timeout(format!("the delivery to {}-{partition}{reason}", topic.name), limit);
+        for (partition, batch) in take_expired(inner, &topic, now, doom.is_some()) {
+            let error = doom.clone().unwrap_or_else(|| {
+                let last = batch.last_error.clone().or_else(|| inner.last_unreachable());
+                let reason = last.map_or_else(String::new, |error| format!(" (last error: {error})"));
+                let what = format!("the delivery to {}-{partition}{reason}", topic.name);
+                Error::timeout(what, inner.config.delivery_timeout)
+            });
             finish_failed(inner, &batch, &error, &Outcome::NotSent(error.clone()));
         }
     }
 }
 
-fn take_expired(inner: &Inner, topic: &TopicAccumulator, now: Instant) -> Vec<(usize, Batch)> {
+fn take_expired(inner: &Inner, topic: &TopicAccumulator, now: Instant, all: bool) -> Vec<(usize, Batch)> {
     let mut expired = Vec::new();
     let mut partitions = topic.partitions.lock();
     for (index, queue) in partitions.iter_mut().enumerate() {
-        let over = |batch: &Batch| inner.aborted() || batch.created + inner.config.delivery_timeout <= now;
+        let over = |batch: &Batch| all || batch.created + inner.config.delivery_timeout <= now;
         while queue.batches.front().is_some_and(over) {
             let Some(batch) = queue.batches.pop_front() else { break };
             match batch.maybe_stored {

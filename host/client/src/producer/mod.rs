@@ -5,7 +5,7 @@
 //! their partitions. The [`sender`] of each broker takes batches that are full or have lingered, compresses them and
 //! keeps several requests in flight. [`completion`] retries a batch or sets the results of its records, which the
 //! caller awaits as a [`delivery`]. The [`maintenance`] task gets the producer id, refreshes the metadata and expires
-//! batches.
+//! batches. [`transactions`] let the sender take the batches of one transaction, and end it.
 
 pub(crate) mod accumulator;
 mod completion;
@@ -17,6 +17,7 @@ mod partitioner;
 mod record;
 mod sender;
 mod sequence;
+mod transactions;
 mod worker;
 
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use config::ProducerConfig;
 use delivery::{Callback, ChunkResults, Delivery, RecordMetadata, Row};
 use inner::{Hurry, Inner};
 pub use record::ProducerRecord;
+use transactions::Transactions;
 
 /// Closes the producer with its last clone. The tasks end once every record has its result.
 struct CloseOnDrop(Arc<Inner>);
@@ -112,8 +114,12 @@ impl ProducerBuilder {
             edge::standard_codec(&stage.plugin())?;
         }
         let (stages, following) = attach(stages, topic);
-        let (batch_size, codec, level) = (config.batch_size, config.compression, config.compression_level);
-        let batch_settings = BatchSettings { batch_size, codec, level };
+        let batch_settings = BatchSettings {
+            batch_size: config.batch_size,
+            codec: config.compression,
+            level: config.compression_level,
+            transactional: config.transactional_id.is_some(),
+        };
         let inner = Arc::new(Inner {
             cluster: Cluster::new(config.client.clone(), true),
             stages,
@@ -124,6 +130,7 @@ impl ProducerBuilder {
             pending: Mutex::default(),
             completed: Notify::new(),
             identity: Mutex::default(),
+            transactions: Transactions::new(&config),
             aborted: Mutex::default(),
             senders: Mutex::default(),
             changes: watch::Sender::new(0),
@@ -135,6 +142,9 @@ impl ProducerBuilder {
             _following: following,
         });
         tokio::spawn(maintenance::run(inner.clone()));
+        if inner.transactions.is_some() {
+            tokio::spawn(transactions::run(inner.clone()));
+        }
         Ok(Producer { _close: Arc::new(CloseOnDrop(inner.clone())), inner })
     }
 }
@@ -198,13 +208,17 @@ impl Producer {
     }
 
     /// Rejects new records, delivers the queued ones for at most `timeout`, and closes the connections. Records that
-    /// are still queued then fail.
+    /// are still queued then fail. A transaction that is open is aborted.
     ///
     /// # Errors
     /// The timeout was reached.
     pub async fn close(self, timeout: Duration) -> Result<(), Error> {
         self.inner.start_closing();
-        let completed = tokio::time::timeout(timeout, self.inner.completed()).await;
+        let completed = async {
+            self.abort_open().await;
+            self.inner.completed().await;
+        };
+        let completed = tokio::time::timeout(timeout, completed).await;
         if completed.is_err() {
             self.inner.abort(&Error::Closed);
         }
@@ -213,6 +227,13 @@ impl Producer {
     }
 
     async fn enqueue(&self, record: ProducerRecord<'_>, row: Row) -> Result<(Arc<ChunkResults>, u32), Error> {
+        let Some(transactions) = &self.inner.transactions else { return self.enqueue_plain(record, row).await };
+        let _sending = transactions.join().await?;
+        // A record that is missing must keep the others from being committed.
+        self.enqueue_plain(record, row).await.map_err(|error| self.inner.fail(error))
+    }
+
+    async fn enqueue_plain(&self, record: ProducerRecord<'_>, row: Row) -> Result<(Arc<ChunkResults>, u32), Error> {
         let inner = &*self.inner;
         if let Some(error) = inner.aborted.lock().clone() {
             return Err(error);

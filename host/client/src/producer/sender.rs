@@ -26,6 +26,9 @@ use crate::net::{Connection, LATE_AFTER, Lane, Metadata, NewLeader};
 /// The last version of Produce with topic names; later ones have topic ids.
 const LAST_WITH_NAMES: i16 = 12;
 
+/// The last version of Produce that does not add partitions to a transaction.
+const LAST_OLDER_TRANSACTIONS: i16 = 11;
+
 /// A batch that was taken from its partition's queue.
 pub(crate) struct Taken {
     pub(crate) topic: Arc<TopicAccumulator>,
@@ -148,7 +151,7 @@ fn ready(inner: &Inner, node: i32) -> Result<(), Option<Instant>> {
         let mut partitions = topic.partitions.lock();
         for index in led {
             let Some(queue) = partitions.get_mut(index) else { continue };
-            if queue.batches.is_empty() || !inner.identify(queue) {
+            if queue.batches.is_empty() || !inner.admits(&topic, index, queue) {
                 continue;
             }
             match queue.ready(&rules, now) {
@@ -176,7 +179,7 @@ fn take(inner: &Inner, node: i32) -> Vec<Taken> {
         let mut partitions = topic.partitions.lock();
         for index in led {
             let Some(queue) = partitions.get_mut(index) else { continue };
-            if queue.batches.is_empty() || !inner.identify(queue) || queue.ready(&rules, now).is_err() {
+            if queue.batches.is_empty() || !inner.admits(&topic, index, queue) || queue.ready(&rules, now).is_err() {
                 continue;
             }
             let size = queue.batches.front().map_or(0, Batch::size);
@@ -288,11 +291,14 @@ fn request(inner: &Inner, sent: &[Taken]) -> (ProduceRequest, i16) {
         let data = PartitionProduceData { index: taken.partition as i32, records };
         topics.last_mut().expect("one was pushed if there was none").partition_data.push(data);
     }
+    if inner.transactions.as_ref().is_some_and(|transactions| !transactions.newer()) {
+        last_version = LAST_OLDER_TRANSACTIONS;
+    }
     let request = ProduceRequest {
+        transactional_id: inner.transactions.as_ref().map(|transactions| transactions.id().clone()),
         acks: inner.config.acks.wire(),
         timeout_ms: i32::try_from(inner.cluster.config().request_timeout.as_millis()).unwrap_or(i32::MAX),
         topic_data: topics,
-        ..ProduceRequest::default()
     };
     (request, last_version)
 }

@@ -65,6 +65,10 @@ async fn process(
     let rejected = fill_batches(inner, topic, &staged, partitioner, known);
     inner.fail_rows(&staged.chunk.results, staged.rejected.into_iter().chain(rejected));
     inner.dispatch(topic);
+    if inner.transactions.as_ref().is_some_and(|transactions| transactions.doom().is_some()) {
+        // The maintenance task fails the rows.
+        inner.attention.notify_one();
+    }
 }
 
 /// Returns the number of partitions. It never falls, because waiting records must keep their partition.

@@ -13,7 +13,7 @@ use super::Group;
 use crate::consumer::Inner;
 use crate::consumer::record::{CommittedOffset, TopicPartition};
 use crate::error::Error;
-use crate::net::{Cluster, Connection, Lane};
+use crate::net::{Cluster, Lane};
 
 /// The last version of both requests with topic names; later ones have topic ids.
 const LAST_WITH_NAMES: i16 = 9;
@@ -67,9 +67,9 @@ async fn commit_once(
         topics: topics.into_values().collect(),
         ..OffsetCommitRequest::default()
     };
-    let connection = coordinator(&inner.cluster, group).await?;
+    let connection = group.coordinator.connect(&inner.cluster, Lane::Main).await?;
     let response = connection.send_up_to(&request, LAST_WITH_NAMES)?.wait(inner.config.client.request_timeout).await;
-    let response = group.watch(response)?;
+    let response = group.coordinator.watch(response)?;
     for topic in &response.topics {
         for part in &topic.partitions {
             let what = || format!("commit the offset of {}-{}", &*topic.name, part.partition_index);
@@ -77,11 +77,6 @@ async fn commit_once(
         }
     }
     Ok(())
-}
-
-async fn coordinator(cluster: &Cluster, group: &Group) -> Result<Arc<Connection>, Error> {
-    let node = group.coordinator(cluster).await?;
-    group.watch(cluster.broker(node, Lane::Main).await)
 }
 
 /// Returns the committed offsets of those partitions that have one. `stable`: waits for open transactions that may
@@ -111,7 +106,7 @@ async fn committed_once(
     for TopicPartition { topic, partition } in partitions {
         by_topic.entry(topic).or_default().push(*partition);
     }
-    let connection = coordinator(cluster, group).await?;
+    let connection = group.coordinator.connect(cluster, Lane::Main).await?;
     let version = connection.version::<OffsetFetchRequest>()?.min(LAST_WITH_NAMES);
     let mut request =
         OffsetFetchRequest { require_stable: stable && version >= FIRST_WITH_STABLE, ..OffsetFetchRequest::default() };
@@ -134,7 +129,7 @@ async fn committed_once(
         request.topics = Some(topics.collect());
     }
     let response = connection.send_up_to(&request, version)?.wait(cluster.config().request_timeout).await;
-    read_committed_offsets(group, group.watch(response)?)
+    read_committed_offsets(group, group.coordinator.watch(response)?)
 }
 
 /// Reads the offsets from either form of the response.

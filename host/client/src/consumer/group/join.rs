@@ -94,10 +94,9 @@ async fn wait_long<R: millstream_wire::Request>(
     group: &Group,
     request: &R,
 ) -> Result<R::Response, Error> {
-    let node = group.coordinator(&inner.cluster).await?;
-    let connection = group.watch(inner.cluster.broker(node, Lane::Group).await)?;
+    let connection = group.coordinator.connect(&inner.cluster, Lane::Group).await?;
     let limit = (inner.config.max_poll_interval + JOIN_GRACE).max(inner.config.client.request_timeout);
-    group.watch(connection.send(request)?.wait(limit).await)
+    group.coordinator.watch(connection.send(request)?.wait(limit).await)
 }
 
 fn bad(group: &Group, error: &impl std::fmt::Display) -> Error {

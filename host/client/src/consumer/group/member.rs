@@ -11,6 +11,7 @@ use crate::consumer::Inner;
 use crate::consumer::record::TopicPartition;
 use crate::consumer::state::{Mode, Wanted};
 use crate::error::Error;
+use crate::net::Lane;
 
 /// The first version of LeaveGroup with several members.
 const FIRST_WITH_MEMBERS: i16 = 3;
@@ -189,8 +190,7 @@ pub(crate) async fn leave(inner: &Inner, group: &Group) {
         return;
     }
     let left = async {
-        let node = group.coordinator(&inner.cluster).await?;
-        let connection = inner.cluster.broker(node, crate::net::Lane::Main).await?;
+        let connection = group.coordinator.connect(&inner.cluster, Lane::Main).await?;
         let mut request = LeaveGroupRequest { group_id: group.id.clone(), ..LeaveGroupRequest::default() };
         if connection.version::<LeaveGroupRequest>()? >= FIRST_WITH_MEMBERS {
             request.members = vec![MemberIdentity { member_id: membership.member_id, ..MemberIdentity::default() }];

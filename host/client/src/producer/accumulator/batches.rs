@@ -96,6 +96,7 @@ pub(crate) struct BatchSettings {
     pub(crate) batch_size: usize,
     pub(crate) codec: Codec,
     pub(crate) level: Option<i32>,
+    pub(crate) transactional: bool,
 }
 
 /// When batches are sent.
@@ -148,7 +149,7 @@ pub(crate) struct Batch {
 impl Batch {
     fn new(number: u64, settings: &BatchSettings, created: Instant) -> Self {
         let mut builder = BatchBuilder::new(settings.codec, TimestampType::CreateTime);
-        builder.level(settings.level);
+        builder.level(settings.level).transactional(settings.transactional);
         Self {
             number,
             created,
@@ -247,7 +248,7 @@ mod tests {
     use crate::producer::delivery::Row;
 
     fn settings() -> BatchSettings {
-        BatchSettings { batch_size: 200, codec: Codec::None, level: None }
+        BatchSettings { batch_size: 200, codec: Codec::None, level: None, transactional: false }
     }
 
     fn rules() -> SendRules {
