@@ -1,4 +1,6 @@
-//! Background jobs: retention, the expiry of producers, flushes, checkpoints.
+//! Background jobs: retention, the expiry of producers, flushes, checkpoints, compaction.
+
+mod cleaner;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +23,7 @@ pub(crate) fn start(broker: &Arc<Broker>, stop: &watch::Receiver<bool>) {
     every(broker, stop, "flush", config.flush_check_interval, flush);
     every(broker, stop, "recovery checkpoint", config.recovery_checkpoint_interval, checkpoint_recovery_points);
     every(broker, stop, "log start checkpoint", config.log_start_checkpoint_interval, checkpoint_log_starts);
+    cleaner::start(broker, stop);
 }
 
 /// Runs a job periodically, in a span with its name, until the broker stops.
@@ -106,6 +109,9 @@ fn checkpoint_recovery_points(broker: &Arc<Broker>) {
     }
     if let Err(error) = partition_dirs::write_high_watermarks(&broker.dirs, &broker.topics.load()) {
         tracing::error!("cannot write the high watermarks: {error}");
+    }
+    if let Err(error) = partition_dirs::write_first_dirty(&broker.dirs, &broker.topics.load()) {
+        tracing::error!("cannot write the cleaner offsets: {error}");
     }
 }
 

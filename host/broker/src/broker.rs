@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::cluster::Cluster;
 use crate::compute_permits::ComputePermits;
-use crate::config::{BrokerConfig, FOLLOWER_RATE, HostPort, LEADER_RATE, ListenerConfig};
+use crate::config::{BrokerConfig, CleanerConfig, FOLLOWER_RATE, HostPort, LEADER_RATE, ListenerConfig};
 use crate::controller::Controller;
 use crate::edge::{BoxFuture, Edge, MetadataChanges, ServedTopics};
 use crate::error::ApiError;
@@ -120,6 +120,13 @@ impl Broker {
         let image = self.metadata.image();
         let set = image.broker_config(self.config.node_id, name).and_then(|rate| rate.parse().ok());
         set.unwrap_or_else(|| of_file(&self.config))
+    }
+
+    /// Returns the configs of the cleaner, which can be changed while the broker runs.
+    pub(crate) fn cleaner_config(&self) -> CleanerConfig {
+        let image = self.metadata.image();
+        let set = |name: &str| image.broker_config(self.config.node_id, name).map(str::to_owned);
+        self.config.cleaner_with(&set)
     }
 
     /// Returns the broker that carries out changes of the metadata, as responses name it. Clients do not reach a

@@ -40,6 +40,7 @@ pub(crate) struct FolderCheckpoints {
     pub(crate) recovery_points: Offsets,
     pub(crate) log_starts: Offsets,
     pub(crate) high_watermarks: Offsets,
+    pub(crate) first_dirty: Offsets,
     pub(crate) clean_shutdown: bool,
 }
 
@@ -78,6 +79,7 @@ impl FolderCheckpoints {
             recovery_points: read(OffsetCheckpoint::RECOVERY_POINT),
             log_starts: read(OffsetCheckpoint::LOG_START),
             high_watermarks: read(OffsetCheckpoint::HIGH_WATERMARK),
+            first_dirty: read(OffsetCheckpoint::FIRST_DIRTY),
             clean_shutdown,
         }
     }
@@ -99,6 +101,11 @@ pub(crate) fn write_log_starts<E>(dirs: &LogDirs, topics: &TopicTable<E>) -> io:
     let start =
         |partition: &Partition| partition.with_log(|log| log.log_start_offset()).ok().filter(|start| *start > 0);
     write(dirs, OffsetCheckpoint::LOG_START, topics, start)
+}
+
+/// Writes the first offset of each log that was not compacted. A log without one is compacted from its start.
+pub(crate) fn write_first_dirty<E>(dirs: &LogDirs, topics: &TopicTable<E>) -> io::Result<()> {
+    write(dirs, OffsetCheckpoint::FIRST_DIRTY, topics, Partition::first_dirty_offset)
 }
 
 /// Writes a checkpoint in every folder that works. Returns the first error; the other folders have theirs.

@@ -1,6 +1,6 @@
 //! The served topics: the metadata image joined with the open partitions.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -60,31 +60,19 @@ impl<E> Deref for Served<E> {
 pub(crate) struct TopicTable<E> {
     by_name: HashMap<Str, Arc<Served<E>>>,
     by_id: HashMap<Uuid, Arc<Served<E>>>,
-    /// The topics for which a warning about compaction is in the log.
-    warned_of_compaction: HashSet<Uuid>,
     /// Whether the table has all topics. In a cluster it is empty until the broker has caught up with the metadata.
     is_complete: bool,
 }
 
 impl<E> Default for TopicTable<E> {
     fn default() -> Self {
-        Self {
-            by_name: HashMap::new(),
-            by_id: HashMap::new(),
-            warned_of_compaction: HashSet::new(),
-            is_complete: false,
-        }
+        Self { by_name: HashMap::new(), by_id: HashMap::new(), is_complete: false }
     }
 }
 
 impl<E> Clone for TopicTable<E> {
     fn clone(&self) -> Self {
-        Self {
-            by_name: self.by_name.clone(),
-            by_id: self.by_id.clone(),
-            warned_of_compaction: self.warned_of_compaction.clone(),
-            is_complete: self.is_complete,
-        }
+        Self { by_name: self.by_name.clone(), by_id: self.by_id.clone(), is_complete: self.is_complete }
     }
 }
 
@@ -95,26 +83,14 @@ impl<E> TopicTable<E> {
     }
 
     pub(crate) fn insert(&mut self, topic: Topic, edge: E) {
-        self.warn_of_compaction(&topic);
         let topic = Arc::new(Served { topic, edge });
         self.by_id.insert(topic.id, Arc::clone(&topic));
         self.by_name.insert(topic.name.clone(), topic);
     }
 
-    /// Logs once for each topic that compaction does not run yet.
-    fn warn_of_compaction(&mut self, topic: &Topic) {
-        if topic.config.compact && !topic.is_internal() && self.warned_of_compaction.insert(topic.id) {
-            tracing::warn!(
-                topic = &*topic.name,
-                "cleanup.policy=compact has no effect yet: the older records of a key are kept"
-            );
-        }
-    }
-
     pub(crate) fn remove(&mut self, id: Uuid) -> Option<Arc<Served<E>>> {
         let topic = self.by_id.remove(&id)?;
         self.by_name.remove(&topic.name);
-        self.warned_of_compaction.remove(&id);
         Some(topic)
     }
 

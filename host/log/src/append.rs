@@ -339,7 +339,7 @@ impl Log {
         }
         let first = active.summary()?.first_timestamp.filter(|first| *first >= 0);
         let age = first.map_or(0, |first| header.max_timestamp.saturating_sub(first));
-        Ok(age > self.config.segment_ms || active.indexes_are_full(&*active.open()?)?)
+        Ok(age > self.config.segment_ms() || active.indexes_are_full(&*active.open()?)?)
     }
 
     /// Closes the active segment and starts one at `base_offset`.

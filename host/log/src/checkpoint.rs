@@ -119,6 +119,8 @@ impl OffsetCheckpoint {
     pub const RECOVERY_POINT: &'static str = "recovery-point-offset-checkpoint";
     /// The start of each log that DeleteRecords has moved.
     pub const LOG_START: &'static str = "log-start-offset-checkpoint";
+    /// The first offset of each log that was not compacted.
+    pub const FIRST_DIRTY: &'static str = "cleaner-offset-checkpoint";
     /// The high watermark of each partition.
     pub const HIGH_WATERMARK: &'static str = "replication-offset-checkpoint";
 

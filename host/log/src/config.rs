@@ -21,7 +21,7 @@ impl CleanupPolicy {
 /// The storage configuration of one partition. Every field has Kafka's name and Kafka's default.
 ///
 /// The partitions of a topic share it in an `Arc`, so that an idle partition does not pay for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
     /// `segment.bytes`: a segment is rolled before it would grow beyond this.
     pub segment_bytes: u32,
@@ -41,6 +41,14 @@ pub struct LogConfig {
     pub timestamp_type: TimestampType,
     /// `cleanup.policy`.
     pub cleanup_policy: CleanupPolicy,
+    /// `min.cleanable.dirty.ratio`: the share of a log above which it is compacted again.
+    pub min_cleanable_dirty_ratio: f64,
+    /// `min.compaction.lag.ms`: how long a record stays uncompacted at least.
+    pub min_compaction_lag_ms: i64,
+    /// `max.compaction.lag.ms`: how long a record stays uncompacted at most; `i64::MAX` sets no bound.
+    pub max_compaction_lag_ms: i64,
+    /// `delete.retention.ms`: how long compaction keeps tombstones, and markers of transactions.
+    pub delete_retention_ms: i64,
     /// `producer.id.expiration.ms`: how long the state of an idle producer is kept.
     pub producer_id_expiration_ms: i64,
 }
@@ -58,12 +66,25 @@ impl Default for LogConfig {
             max_message_bytes: 1024 * 1024 + 12,
             timestamp_type: TimestampType::CreateTime,
             cleanup_policy: CleanupPolicy::DELETE,
+            min_cleanable_dirty_ratio: 0.5,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
+            delete_retention_ms: 24 * HOUR_MS,
             producer_id_expiration_ms: 24 * HOUR_MS,
         }
     }
 }
 
 impl LogConfig {
+    /// Returns the age at which a segment is rolled. A compacted log rolls earlier, so that `max.compaction.lag.ms` can
+    /// hold: the active segment is never compacted.
+    pub(crate) fn segment_ms(&self) -> i64 {
+        match self.cleanup_policy.compact {
+            true => self.segment_ms.min(self.max_compaction_lag_ms.max(1)),
+            false => self.segment_ms,
+        }
+    }
+
     /// Returns the largest segment size within the format's limit: positions in an index are signed 32-bit.
     pub(crate) fn segment_bytes(&self) -> u64 {
         u64::from(self.segment_bytes).clamp(HEADER_LEN as u64, i32::MAX as u64)

@@ -81,6 +81,14 @@ impl Unsynced {
         self.generation += 1;
     }
 
+    /// Records that other segments, which are on disk, have taken the place of some.
+    pub(crate) fn replaced(&mut self, replaced: &[Arc<Segment>]) {
+        let is_left = |segment: &Arc<Segment>| !replaced.iter().any(|other| Arc::ptr_eq(other, segment));
+        self.segments.retain(|(segment, _)| is_left(segment));
+        self.transactions.retain(is_left);
+        self.dir = true;
+    }
+
     /// Records that segments below `base_offset` were deleted.
     pub(crate) fn deleted_below(&mut self, base_offset: i64) {
         self.segments.retain(|(segment, _)| segment.base_offset() >= base_offset);
@@ -282,8 +290,9 @@ impl Log {
     /// Ends the log before its folder is renamed or removed. Waits for a running sync and prevents new ones: they write
     /// by the folder's name, which may soon belong to another log.
     pub fn retire(self) {
-        let _one_at_a_time = self.shared().syncing.lock();
+        // A pass of the cleaner stops at this.
         self.shared().faults.poison();
+        drop(self.shared().syncing.lock());
     }
 
     /// Closes the log so that the next start needs no scan: [`Self::prepare_close`], then a sync.

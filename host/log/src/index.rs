@@ -196,10 +196,16 @@ pub(crate) struct Indexes {
 impl Indexes {
     /// Creates empty indexes, replacing any that exist.
     pub(crate) fn create(dir: &Path, base_offset: i64, capacity: u32) -> io::Result<Self> {
+        Self::create_as(dir, base_offset, capacity, "")
+    }
+
+    /// Does the same in files whose names end in `suffix`.
+    pub(crate) fn create_as(dir: &Path, base_offset: i64, capacity: u32, suffix: &str) -> io::Result<Self> {
+        let file = |kind: &str| segment_file(dir, base_offset, &format!("{kind}{suffix}"));
         Ok(Self {
             base_offset,
-            offsets: EntryFile::create(segment_file(dir, base_offset, "index"), capacity as usize)?,
-            times: EntryFile::create(segment_file(dir, base_offset, "timeindex"), capacity as usize)?,
+            offsets: EntryFile::create(file("index"), capacity as usize)?,
+            times: EntryFile::create(file("timeindex"), capacity as usize)?,
         })
     }
 

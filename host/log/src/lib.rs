@@ -8,6 +8,7 @@
 //!   recovery-point-offset-checkpoint           [`OffsetCheckpoint`]: text, "topic partition offset" a line
 //!   log-start-offset-checkpoint
 //!   replication-offset-checkpoint
+//!   cleaner-offset-checkpoint
 //!   orders-0/                                  [`Log`]: one folder a partition
 //!     partition.metadata                       the topic id
 //!     leader-epoch-checkpoint                  text, "epoch start-offset" a line
@@ -41,6 +42,7 @@
 mod append;
 mod batch_walk;
 mod checkpoint;
+mod compaction;
 mod config;
 mod data_dir;
 mod durability;
@@ -72,6 +74,7 @@ mod verification;
 
 pub use append::{AppendOrigin, Appended, AppendedBatch};
 pub use checkpoint::{CheckpointError, OffsetCheckpoint, Offsets};
+pub use compaction::{CleanError, Cleaned, Cleaner, CleaningPlan, DecodeRecords, LogAccess};
 pub use config::{CleanupPolicy, LogConfig};
 pub use data_dir::{DataDir, DataDirError};
 pub use durability::SyncTarget;

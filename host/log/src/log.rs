@@ -34,6 +34,8 @@ pub struct Log {
     pub(crate) snapshot_offset: Option<i64>,
     pub(crate) unsynced: Unsynced,
     pub(crate) verifications: Verifications,
+    /// The first offset that was not compacted; 0 if none was.
+    pub(crate) first_dirty: i64,
 }
 
 /// Reads one partition's log while it is written to.
@@ -60,6 +62,12 @@ pub(crate) struct SegmentList {
 impl SegmentList {
     pub(crate) fn active(&self) -> &Arc<Segment> {
         &self.segments[self.segments.len() - 1]
+    }
+
+    /// Returns whether a segment is one of the list.
+    pub(crate) fn holds(&self, segment: &Arc<Segment>) -> bool {
+        let at = self.segments.binary_search_by_key(&segment.base_offset(), |other| other.base_offset());
+        at.is_ok_and(|at| Arc::ptr_eq(&self.segments[at], segment))
     }
 
     /// Returns the segment after another one.
@@ -175,7 +183,7 @@ impl Log {
 
     /// Returns whether the log is out of service for ever: every append and sync fails, reads still work.
     pub fn is_poisoned(&self) -> bool {
-        self.shared().faults.poisoned.load(Ordering::Acquire)
+        self.reader.is_poisoned()
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -203,6 +211,10 @@ impl LogReader {
     /// Returns the offset that the next record will get.
     pub fn log_end_offset(&self) -> i64 {
         self.shared.list.read().log_end_offset
+    }
+
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.shared.faults.poisoned.load(Ordering::Acquire)
     }
 
     /// Returns the size of all segments in bytes, as DescribeLogDirs reports it.

@@ -224,8 +224,15 @@ impl LogReader {
                     let slice = slice.and_then(|slice| self.sound(slice, is_cold));
                     return slice.or_else(|error| self.unless_deleted(offset, error));
                 }
-                // The segment ends in a gap, so the next batch is in a later one.
-                Ok(None) => found = self.shared.list.read().after(&segment).cloned(),
+                Ok(None) => {
+                    let list = self.shared.list.read();
+                    found = match list.holds(&segment) {
+                        // The segment ends in a gap, so the next batch is in a later one.
+                        true => list.after(&segment).cloned(),
+                        // A compacted one has taken its place meanwhile, and may hold more.
+                        false => list.segments.get(list.segment_of(offset)).cloned(),
+                    };
+                }
                 Err(error) => return self.unless_deleted(offset, error),
             }
         }

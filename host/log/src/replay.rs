@@ -90,7 +90,7 @@ mod tests {
 
     fn log(folder: &std::path::Path, batches: i64) -> Log {
         let config = LogConfig { segment_bytes: 200, ..LogConfig::default() };
-        let options = OpenOptions { recovery_point: 0, log_start_offset: 0, clean_shutdown: false, topic_id: None };
+        let options = OpenOptions::default();
         let mut log = Log::open(folder, config, options).expect("an empty folder opens");
         for number in 0..batches {
             let mut builder = BatchBuilder::new(Codec::None, TimestampType::CreateTime);

@@ -25,9 +25,11 @@ impl Log {
         for (at, segment) in segments.iter().enumerate() {
             let end_offset = segments.get(at + 1).map_or(self.log_end_offset(), |next| next.base_offset());
             let (size, is_active) = (segment.size(), at + 1 == segments.len());
-            let too_much = excess >= size && size > 0;
+            let too_much = excess >= size && excess > 0;
             let useless = end_offset <= self.log_start_offset() && !is_active;
-            let goes = useless || (size > 0 && (too_much || self.is_expired(segment, now_ms)?));
+            // Compaction may have emptied it.
+            let counts = size > 0 || !is_active;
+            let goes = useless || (counts && (too_much || self.is_expired(segment, now_ms)?));
             if end_offset > high_watermark || !goes {
                 break;
             }

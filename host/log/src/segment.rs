@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
@@ -44,6 +45,8 @@ pub(crate) struct Segment {
     checked: AtomicU64,
     /// `None` until it is needed: an idle partition's indexes are not even opened.
     summary: Mutex<Option<Summary>>,
+    /// Keeps the file and its indexes open once another segment has taken their names.
+    pinned: Mutex<Option<Arc<OpenSegment>>>,
 }
 
 impl std::fmt::Debug for Segment {
@@ -75,6 +78,7 @@ impl Segment {
             inherited: size,
             checked: AtomicU64::new(0),
             summary: Mutex::new((size == 0).then(|| Summary::new(base_offset))),
+            pinned: Mutex::default(),
         }
     }
 
@@ -568,11 +572,29 @@ impl Segment {
     /// Returns when the log file was last written, in milliseconds since 1970. It replaces a timestamp that cannot be
     /// true.
     pub(crate) fn modified_ms(&self) -> Result<i64, LogError> {
-        let path = self.path();
-        let modified =
-            std::fs::metadata(&path).and_then(|m| m.modified()).map_err(LogError::io("cannot stat", &path))?;
-        let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let since = self.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Ok(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// Returns when the log file was last written.
+    pub(crate) fn modified(&self) -> Result<SystemTime, LogError> {
+        let path = self.path();
+        std::fs::metadata(&path).and_then(|file| file.modified()).map_err(LogError::io("cannot stat", &path))
+    }
+
+    /// Returns the length of one of the segment's files, by its suffix; 0 if it is missing.
+    pub(crate) fn file_len(&self, suffix: &str) -> u64 {
+        std::fs::metadata(segment_file(&self.dir, self.base_offset, suffix)).map_or(0, |file| file.len())
+    }
+
+    /// Opens the segment for as long as this lives, with all that readers need. Its names are about to become those of
+    /// another segment.
+    pub(crate) fn pin(&self) -> Result<(), LogError> {
+        let open = self.open()?;
+        self.with_indexes(&open, |_| ())?;
+        self.summary()?;
+        *self.pinned.lock() = Some(open);
+        Ok(())
     }
 
     /// Removes the segment's files. Readers that hold the file can still read it.

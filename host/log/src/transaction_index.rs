@@ -25,7 +25,8 @@ use crate::fsutil::segment_file;
 pub(crate) const TRANSACTION_INDEX_SUFFIX: &str = "txnindex";
 
 const VERSION: i16 = 0;
-const ENTRY_LEN: usize = 34;
+/// The bytes of an entry.
+pub(crate) const ENTRY_LEN: usize = 34;
 
 /// The most entries that are read at once.
 const READ_ENTRIES: u64 = 128;
@@ -66,6 +67,11 @@ impl AbortedTransaction {
             last_stable_offset: i64::from_be_bytes(last_stable_offset),
         })
     }
+}
+
+/// Returns the content of an index with these entries.
+pub(crate) fn encode_all(entries: &[AbortedTransaction]) -> Vec<u8> {
+    entries.iter().flat_map(AbortedTransaction::encode).collect()
 }
 
 /// The index of one segment. Readers do not need the lock of the writer.

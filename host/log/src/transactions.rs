@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::sync::Arc;
 
 use millstream_record::{BatchView, CheckedBatch, EndMarker};
 
@@ -12,6 +14,7 @@ use crate::error::{AppendError, LogError, ReadError};
 use crate::log::{Log, LogReader};
 use crate::producer_state::ProducerEntry;
 use crate::read::LogSlice;
+use crate::segment::Segment;
 use crate::transaction_index::AbortedTransaction;
 use crate::verification::VerificationGuard;
 
@@ -243,26 +246,49 @@ impl LogReader {
     /// # Errors
     /// The disk failed, or the records were deleted.
     pub fn aborted_transactions(&self, slice: &LogSlice) -> Result<Vec<AbortedTransaction>, ReadError> {
-        let offsets = slice.offsets();
-        // Most logs have no such transactions, and then there is nothing to read.
-        let segments: Vec<_> = {
-            let list = self.shared.list.read();
-            let later = list.segments[list.segment_of(offsets.start)..].iter();
-            later.filter(|segment| segment.transactions().entries() > 0).cloned().collect()
-        };
-        let mut found = Vec::new();
-        for segment in segments {
-            let index = segment.transactions();
-            match index.collect(offsets.start, offsets.end, &mut found) {
-                Ok(true) => break,
-                Ok(false) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    return self.unless_deleted(offsets.start, LogError::io("cannot read", &index.path())(error));
+        self.aborted_between(slice.offsets())
+    }
+
+    /// Returns the aborted transactions that have records in a range of offsets, in the order of their first offsets.
+    pub(crate) fn aborted_between(&self, offsets: Range<i64>) -> Result<Vec<AbortedTransaction>, ReadError> {
+        loop {
+            // Most logs have no such transactions, and then there is nothing to read.
+            let segments: Vec<_> = {
+                let list = self.shared.list.read();
+                let later = list.segments[list.segment_of(offsets.start)..].iter();
+                later.filter(|segment| segment.transactions().entries() > 0).cloned().collect()
+            };
+            match collect(&segments, &offsets) {
+                Ok(found) => return Ok(found),
+                // A compacted segment has taken the place of one of them: its index has another content.
+                Err((segment, _)) if self.is_replaced(&segment) => {}
+                Err((segment, error)) => {
+                    let error = LogError::io("cannot read", &segment.transactions().path())(error);
+                    return self.unless_deleted(offsets.start, error);
                 }
-                Err(error) => return Err(LogError::io("cannot read", &index.path())(error).into()),
             }
         }
-        found.sort_unstable_by_key(|aborted| aborted.first_offset);
-        Ok(found)
     }
+
+    /// Returns whether a segment left the list and was not deleted.
+    fn is_replaced(&self, segment: &Arc<Segment>) -> bool {
+        let list = self.shared.list.read();
+        !list.holds(segment) && list.segments[0].base_offset() <= segment.base_offset()
+    }
+}
+
+/// Collects the aborted transactions of segments that have records in a range. An error names its segment.
+fn collect(
+    segments: &[Arc<Segment>],
+    offsets: &Range<i64>,
+) -> Result<Vec<AbortedTransaction>, (Arc<Segment>, io::Error)> {
+    let mut found = Vec::new();
+    for segment in segments {
+        let collected = segment.transactions().collect(offsets.start, offsets.end, &mut found);
+        if collected.map_err(|error| (Arc::clone(segment), error))? {
+            break;
+        }
+    }
+    found.sort_unstable_by_key(|aborted| aborted.first_offset);
+    Ok(found)
 }

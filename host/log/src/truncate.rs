@@ -50,6 +50,7 @@ impl Log {
             keep.set_size(size);
         }
         self.unsynced.truncated(end, &keep);
+        self.first_dirty = self.first_dirty.min(end);
         let open = keep.open()?;
         open.file.set_len(size).map_err(LogError::io("cannot truncate", &keep.path()))?;
         self.unsynced.note(&keep, &open.file);
@@ -94,6 +95,7 @@ impl Log {
         self.shared().list.write().segments = vec![first];
         sync_dir(self.dir()).map_err(LogError::io("cannot fsync", self.dir()))?;
         self.unsynced.restarted(offset);
+        self.first_dirty = 0;
         self.producers = Producers::default();
         self.epochs.clear();
         Ok(())

@@ -101,7 +101,7 @@ impl MetadataStore {
         };
         // Every change is synced before it counts, and a torn tail was never acknowledged. Each start checks the whole
         // log.
-        let options = OpenOptions { recovery_point: 0, log_start_offset: 0, clean_shutdown: false, topic_id: None };
+        let options = OpenOptions::default();
         let log = Log::open(&data_dir.join(FOLDER), Arc::new(config), options)?;
         let image = replay(&log, MetadataImage::new(node_id))?;
         let end_offset = AtomicI64::new(log.log_end_offset());

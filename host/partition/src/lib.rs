@@ -5,6 +5,7 @@
 //! | `partition.rs` | one partition: its log, its role, the high watermark |
 //! | `open.rs`, `close.rs` | opening and closing many partitions, in parallel |
 //! | `commit.rs` | `committed(end, acks)`: the wait before the response to a write |
+//! | `compaction.rs` | what a cleaner does with the log |
 //! | `fsync_queue.rs` | one fsync for many writes |
 //! | `offset_waiters.rs` | writes that wait for an offset |
 //! | `fetch_waiters.rs` | fetches that wait for records |
@@ -22,6 +23,7 @@
 mod clock;
 mod close;
 mod commit;
+mod compaction;
 mod error;
 mod error_log;
 mod fault;

@@ -79,8 +79,7 @@ impl FutureLog {
         let (config, truncations) = partition.with_log(|log| (Arc::clone(log.config()), log.truncations()))?;
         let folder = data_dir.join(format!("{}-{}", partition.topic(), partition.index()));
         prepare(&folder).map_err(|error| target(&folder, &error))?;
-        let options =
-            OpenOptions { recovery_point: 0, log_start_offset: 0, clean_shutdown: false, topic_id: Some(topic_id) };
+        let options = OpenOptions { topic_id: Some(topic_id), ..OpenOptions::default() };
         let mut log = Log::open(&folder, config, options).map_err(|error| target(&folder, &error))?;
         let start = first_offset(reader)?;
         if start > 0 {

@@ -32,6 +32,7 @@ fn open(folder: &Path, mode: FlushMode, leader_epoch: i32) -> Arc<Partition> {
         high_watermark: 0,
         recovery_point: 0,
         log_start_offset: 0,
+        first_dirty_offset: 0,
         clean_shutdown: false,
     };
     Partition::open_all(&queue, vec![(spec, config())]).remove(0)
@@ -211,6 +212,7 @@ fn many_partitions_are_opened_in_order_and_closed_in_parallel() {
             high_watermark: 0,
             recovery_point: i64::from(clean_shutdown),
             log_start_offset: 0,
+            first_dirty_offset: 0,
             clean_shutdown,
         };
         (0..100).map(move |index| (spec(index), config())).collect()

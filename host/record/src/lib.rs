@@ -44,6 +44,7 @@
 pub mod builder;
 mod checked;
 pub mod codec;
+mod compacted;
 pub mod crc;
 mod end_marker;
 mod error;
@@ -60,6 +61,7 @@ mod view;
 pub use builder::{BatchBuilder, BuildError};
 pub use checked::CheckedBatch;
 pub use codec::{Codec, CodecError};
+pub use compacted::{compacted, emptied};
 pub use end_marker::EndMarker;
 pub use error::{BatchError, ErrorKind, RecordFault, RejectReason, RejectedRecord};
 pub use kafka_uuid::{KafkaUuid, ParseKafkaUuidError};

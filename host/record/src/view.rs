@@ -293,6 +293,11 @@ impl<'a> BatchView<'a> {
         Records::of(self, max)
     }
 
+    /// Does the same as [`Self::records_in`] with a payload that the records keep.
+    pub fn records_of(&self, payload: Vec<u8>) -> Records<'static> {
+        Records::in_payload(self, Cow::Owned(payload))
+    }
+
     /// Returns the records from a payload that the caller has decompressed.
     pub fn records_in<'p>(&self, payload: &'p [u8]) -> Records<'p> {
         Records::in_payload(self, Cow::Borrowed(payload))

@@ -217,6 +217,7 @@ fn continue_from(spec: &mut PartitionSpec, data_dir: &Path, checkpoints: &Checkp
     spec.high_watermark = offset(&checkpoints.high_watermarks);
     spec.recovery_point = offset(&checkpoints.recovery_points);
     spec.log_start_offset = offset(&checkpoints.log_starts);
+    spec.first_dirty_offset = offset(&checkpoints.first_dirty);
     spec.clean_shutdown = checkpoints.clean_shutdown;
 }
 
@@ -237,6 +238,7 @@ fn spec(node: &Node, topic: &TopicImage, index: usize, assignment: Assignment) -
         high_watermark: 0,
         recovery_point: 0,
         log_start_offset: 0,
+        first_dirty_offset: 0,
         clean_shutdown: false,
     }
 }

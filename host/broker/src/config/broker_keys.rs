@@ -95,17 +95,31 @@ LISTENER_SECURITY_PROTOCOL_MAP "listener.security.protocol.map" String =
     "The security protocol of each listener. Only PLAINTEXT is supported so far.";
 LISTENERS "listeners" List = "PLAINTEXT://127.0.0.1:9092", Any, Acts,
     "The addresses to listen on. Port 0 takes a free port; an empty host means all addresses.";
-LOG_CLEANER_DELETE_RETENTION_MS "log.cleaner.delete.retention.ms" Long = "86400000", AtLeast(0), Inert,
-    "The default of the topic config delete.retention.ms. Accepted for compatibility with Kafka; it has no effect yet.";
-LOG_CLEANER_MAX_COMPACTION_LAG_MS "log.cleaner.max.compaction.lag.ms" Long = "9223372036854775807", AtLeast(1), Inert,
-    "The default of the topic config max.compaction.lag.ms. Accepted for compatibility with Kafka; it has no effect \
-    yet.";
-LOG_CLEANER_MIN_CLEANABLE_RATIO "log.cleaner.min.cleanable.ratio" Double = "0.5", Ratio(0.0, 1.0), Inert,
-    "The default of the topic config min.cleanable.dirty.ratio. Accepted for compatibility with Kafka; it has no \
-    effect yet.";
-LOG_CLEANER_MIN_COMPACTION_LAG_MS "log.cleaner.min.compaction.lag.ms" Long = "0", AtLeast(0), Inert,
-    "The default of the topic config min.compaction.lag.ms. Accepted for compatibility with Kafka; it has no effect \
-    yet.";
+LOG_CLEANER_BACKOFF_MS "log.cleaner.backoff.ms" Long = "15000", AtLeast(0), Acts,
+    "How long the cleaner pauses when no log needs to be compacted. It can be changed while the broker runs.";
+LOG_CLEANER_DEDUPE_BUFFER_SIZE "log.cleaner.dedupe.buffer.size" Long = "134217728", Any, Acts,
+    "The most memory for the keys of the logs that are being compacted, for all threads together: 16 bytes a key. \
+    It can be changed while the broker runs.";
+LOG_CLEANER_DELETE_RETENTION_MS "log.cleaner.delete.retention.ms" Long = "86400000", AtLeast(0), Acts,
+    "The default of the topic config delete.retention.ms.";
+LOG_CLEANER_ENABLE "log.cleaner.enable" Boolean = "true", Any, Acts,
+    "Whether topics with cleanup.policy=compact are compacted.";
+LOG_CLEANER_IO_BUFFER_LOAD_FACTOR "log.cleaner.io.buffer.load.factor" Double = "0.9", Ratio(0.0, 1.0), Acts,
+    "The share of log.cleaner.dedupe.buffer.size that is filled with keys: the rest of a log is left to the next pass. \
+    It can be changed while the broker runs.";
+LOG_CLEANER_IO_BUFFER_SIZE "log.cleaner.io.buffer.size" Int = "524288", AtLeast(0), Acts,
+    "How many bytes the cleaner reads or writes at a time. It can be changed while the broker runs.";
+LOG_CLEANER_IO_MAX_BYTES_PER_SECOND "log.cleaner.io.max.bytes.per.second" Double = "1.7976931348623157E308", Any,
+    Acts,
+    "The most bytes that the cleaner reads and writes in a second. It can be changed while the broker runs.";
+LOG_CLEANER_MAX_COMPACTION_LAG_MS "log.cleaner.max.compaction.lag.ms" Long = "9223372036854775807", AtLeast(1), Acts,
+    "The default of the topic config max.compaction.lag.ms.";
+LOG_CLEANER_MIN_CLEANABLE_RATIO "log.cleaner.min.cleanable.ratio" Double = "0.5", Ratio(0.0, 1.0), Acts,
+    "The default of the topic config min.cleanable.dirty.ratio.";
+LOG_CLEANER_MIN_COMPACTION_LAG_MS "log.cleaner.min.compaction.lag.ms" Long = "0", AtLeast(0), Acts,
+    "The default of the topic config min.compaction.lag.ms.";
+LOG_CLEANER_THREADS "log.cleaner.threads" Int = "1", AtLeast(0), Acts,
+    "How many logs are compacted at a time. It can be changed while the broker runs.";
 LOG_CLEANUP_POLICY "log.cleanup.policy" List = "delete", ListOf(&["compact", "delete"]), Acts,
     "The default of the topic config cleanup.policy.";
 LOG_DIR "log.dir" List = "millstream-data", Any, Acts,

@@ -6,6 +6,7 @@ use millstream_metadata::CORDONED_LOG_DIRS;
 
 use super::ConfigError;
 use super::broker_keys as keys;
+use super::cleaner::{self, CleanerConfig};
 use super::tables::broker_key;
 
 /// `leader.replication.throttled.rate`
@@ -19,7 +20,7 @@ const ALTER_LOG_DIRS_RATE: &str = "replica.alter.log.dirs.io.max.bytes.per.secon
 
 /// Returns whether a key can be changed while the broker runs.
 pub(crate) fn is_dynamic(name: &str) -> bool {
-    [LEADER_RATE, FOLLOWER_RATE, CORDONED_LOG_DIRS].contains(&name)
+    [LEADER_RATE, FOLLOWER_RATE, CORDONED_LOG_DIRS].contains(&name) || cleaner::DYNAMIC.contains(&name)
 }
 
 /// Checks configs that are set for a broker while it runs.
@@ -48,6 +49,15 @@ pub(crate) fn check_dynamic(configs: &BTreeMap<String, String>) -> Result<(), Co
 /// The value is bad.
 pub(crate) fn check_dynamic_value(name: &str, value: &str) -> Result<(), ConfigError> {
     broker_key(name).map_or(Ok(()), |key| key.check(value).map_err(ConfigError))
+}
+
+/// Checks the values of configs that are set for a broker together. Each of them was checked by itself.
+///
+/// # Errors
+/// Values contradict each other.
+pub(crate) fn check_dynamic_together(configs: &BTreeMap<String, String>) -> Result<(), ConfigError> {
+    // The file of the broker is not known here.
+    CleanerConfig::from_values(&BTreeMap::new(), &|name| configs.get(name).cloned()).map(drop)
 }
 
 #[cfg(test)]

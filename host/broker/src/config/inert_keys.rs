@@ -10,7 +10,6 @@ use super::value::Valid::{Any, AtLeast, Between, OneOf};
 /// The part of Kafka that a key belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
-    Cleaner,
     ConsumerGroups,
     Jvm,
     Metrics,
@@ -29,7 +28,6 @@ impl Part {
     /// Returns why a key of this part has no effect, as DescribeConfigs shows it.
     pub(super) const fn doc(self) -> &'static str {
         match self {
-            Self::Cleaner => "Accepted without effect: it tunes Kafka's log cleaner.",
             Self::ConsumerGroups => "Accepted without effect: it belongs to the consumer group protocol of KIP-848.",
             Self::Jvm => "Accepted without effect: it belongs to the internals of Kafka's broker.",
             Self::Metrics => "Accepted without effect: it belongs to the metrics of the JVM.",
@@ -120,13 +118,6 @@ StreamsGroups "group.streams.session.timeout.ms" Int = "45000", AtLeast(1);
 Jvm "initial.broker.registration.timeout.ms" Int = "60000", Any;
 Metrics "kafka.metrics.polling.interval.secs" Int = "10", AtLeast(1);
 Metrics "kafka.metrics.reporters" List = "", Any;
-Cleaner "log.cleaner.backoff.ms" Long = "15000", AtLeast(0);
-Cleaner "log.cleaner.dedupe.buffer.size" Long = "134217728", Any;
-Cleaner "log.cleaner.enable" Boolean = "true", Any;
-Cleaner "log.cleaner.io.buffer.load.factor" Double = "0.9", Any;
-Cleaner "log.cleaner.io.buffer.size" Int = "524288", AtLeast(0);
-Cleaner "log.cleaner.io.max.bytes.per.second" Double = "1.7976931348623157E308", Any;
-Cleaner "log.cleaner.threads" Int = "1", AtLeast(0);
 Jvm "log.dir.failure.timeout.ms" Long = "30000", AtLeast(1);
 Jvm "log.local.retention.bytes" Long = "-2", AtLeast(-2);
 Jvm "log.local.retention.ms" Long = "-2", AtLeast(-2);

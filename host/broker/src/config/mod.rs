@@ -4,6 +4,7 @@
 //! accessor and the response of DescribeConfigs all come from that row.
 
 mod broker_keys;
+mod cleaner;
 mod cluster;
 mod dynamic;
 mod inert_keys;
@@ -23,9 +24,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use cleaner::CleanerConfig;
 pub use cluster::ClusterFlags;
 pub(crate) use cluster::{ClusterConfig, Server};
-pub(crate) use dynamic::{FOLLOWER_RATE, LEADER_RATE, check_dynamic, check_dynamic_value, is_dynamic};
+pub(crate) use dynamic::{
+    FOLLOWER_RATE, LEADER_RATE, check_dynamic, check_dynamic_together, check_dynamic_value, is_dynamic,
+};
 pub(crate) use key::Key;
 pub use listeners::{HostPort, ListenerConfig};
 use millstream_coordinator::group::GroupConfig;
@@ -183,6 +187,8 @@ pub struct BrokerConfig {
     pub(crate) recovery_checkpoint_interval: Duration,
     pub(crate) log_start_checkpoint_interval: Duration,
     pub(crate) producer_id_expiration: Duration,
+    /// As the file has it.
+    pub(crate) cleaner: CleanerConfig,
     pub(crate) group: GroupConfig,
     pub(crate) transactions: TransactionConfig,
     /// When a version of a plug-in is rolled back.
@@ -251,6 +257,7 @@ impl BrokerConfig {
             recovery_checkpoint_interval: read.millis(keys::LOG_FLUSH_OFFSET_CHECKPOINT_INTERVAL_MS),
             log_start_checkpoint_interval: read.millis(keys::LOG_FLUSH_START_OFFSET_CHECKPOINT_INTERVAL_MS),
             producer_id_expiration: read.millis(keys::PRODUCER_ID_EXPIRATION_MS),
+            cleaner: CleanerConfig::from_values(&values, &|_| None)?,
             group,
             transactions: read.transactions(),
             spike_limits: read.spike_limits(),
@@ -293,6 +300,15 @@ impl BrokerConfig {
             cluster::check_reachable(&self.listeners)?;
         }
         Ok(self)
+    }
+
+    /// Returns the configs of the cleaner with those that were set while the broker runs. Together they may not fit:
+    /// then those of the file stay in force.
+    pub(crate) fn cleaner_with(&self, set: &dyn Fn(&str) -> Option<String>) -> CleanerConfig {
+        CleanerConfig::from_values(&self.values, set).unwrap_or_else(|error| {
+            tracing::warn!("the configs of the cleaner that were set do not fit those of the file: {error}");
+            self.cleaner.clone()
+        })
     }
 
     /// Returns `leader.replication.throttled.rate` of the file.

@@ -83,6 +83,10 @@ pub(crate) struct TopicConfig {
     pub(crate) timestamp_after_max_ms: i64,
     pub(crate) log_append_time: bool,
     pub(crate) min_insync_replicas: i32,
+    pub(crate) delete_retention_ms: i64,
+    pub(crate) min_cleanable_dirty_ratio: f64,
+    pub(crate) min_compaction_lag_ms: i64,
+    pub(crate) max_compaction_lag_ms: i64,
     /// `None` keeps records of any age.
     pub(crate) retention_ms: Option<i64>,
     /// `None` means no limit.
@@ -157,6 +161,10 @@ impl TopicConfig {
             max_message_bytes: self.stored_batch_bytes_max(),
             timestamp_type: if self.log_append_time { TimestampType::LogAppendTime } else { TimestampType::CreateTime },
             cleanup_policy: CleanupPolicy { delete: self.delete, compact: self.compact },
+            min_cleanable_dirty_ratio: self.min_cleanable_dirty_ratio,
+            min_compaction_lag_ms: self.min_compaction_lag_ms,
+            max_compaction_lag_ms: self.max_compaction_lag_ms,
+            delete_retention_ms: self.delete_retention_ms,
             producer_id_expiration_ms,
         }
     }
@@ -205,6 +213,10 @@ impl<'a> Values<'a> {
             timestamp_after_max_ms: self.get(keys::MESSAGE_TIMESTAMP_AFTER_MAX_MS),
             log_append_time: self.get(keys::MESSAGE_TIMESTAMP_TYPE) == "LogAppendTime",
             min_insync_replicas: self.get(keys::MIN_INSYNC_REPLICAS),
+            delete_retention_ms: self.get(keys::DELETE_RETENTION_MS),
+            min_cleanable_dirty_ratio: self.get(keys::MIN_CLEANABLE_DIRTY_RATIO),
+            min_compaction_lag_ms: self.get(keys::MIN_COMPACTION_LAG_MS),
+            max_compaction_lag_ms: self.get(keys::MAX_COMPACTION_LAG_MS),
             retention_ms: self.bounded(keys::RETENTION_MS),
             retention_bytes: self.bounded(keys::RETENTION_BYTES),
             segment_bytes,
@@ -295,6 +307,12 @@ mod tests {
         assert_eq!(config.retention_ms, None);
         let config = resolve(&[("log.retention.ms", "5")], &[("retention.ms", "7")]).expect("good");
         assert_eq!(config.retention_ms, Some(7));
+        let broker = [("log.cleaner.min.compaction.lag.ms", "5"), ("log.cleaner.max.compaction.lag.ms", "7")];
+        let config = resolve(&broker, &[("max.compaction.lag.ms", "6")]).expect("good").log_config(0);
+        assert_eq!((config.min_compaction_lag_ms, config.max_compaction_lag_ms), (5, 6));
+        let broker = [("log.cleaner.min.cleanable.ratio", "0.25"), ("log.cleaner.delete.retention.ms", "9")];
+        let config = resolve(&broker, &[]).expect("good").log_config(0);
+        assert_eq!((config.min_cleanable_dirty_ratio, config.delete_retention_ms), (0.25, 9));
     }
 
     #[test]

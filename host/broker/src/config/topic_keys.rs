@@ -30,7 +30,7 @@ COMPRESSION_TYPE "compression.type" String = "producer", OneOf(CODECS), [COMPRES
 COMPRESSION_ZSTD_LEVEL "compression.zstd.level" Int = "3", Between(-131072, 22), [COMPRESSION_ZSTD_LEVEL * 1],
     "The zstd level if compression.type is zstd.";
 DELETE_RETENTION_MS "delete.retention.ms" Long = "86400000", AtLeast(0), [LOG_CLEANER_DELETE_RETENTION_MS * 1],
-    "How long a compacted topic keeps delete markers.";
+    "How long compaction keeps records without a value, which delete their key, and markers of transactions.";
 ERRORS_DEADLETTERQUEUE_GROUP_ENABLE "errors.deadletterqueue.group.enable" Boolean = "false", OneOf(&["false"]), [],
     "Whether share groups may write dead letters to the topic. Share groups are not supported yet, so that only false \
     is accepted.";

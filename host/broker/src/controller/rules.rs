@@ -2,7 +2,9 @@
 
 use millstream_wire::ErrorCode;
 
-use crate::config::{BrokerConfig, Kind, check_dynamic, check_dynamic_value, inherited, topic_key};
+use crate::config::{
+    BrokerConfig, Kind, check_dynamic, check_dynamic_together, check_dynamic_value, inherited, topic_key,
+};
 use crate::edge::dead_letter_rules;
 use crate::edge::plugins;
 use crate::edge::view::rules as views;
@@ -46,7 +48,7 @@ impl TopicRules for BrokerRules<'_> {
         for (name, value) in configs {
             check_dynamic_value(name, value)?;
         }
-        Ok(())
+        Ok(check_dynamic_together(configs)?)
     }
 
     fn check_partitions(&self, name: &str, count: i32) -> Result<(), ApiError> {

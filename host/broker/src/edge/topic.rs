@@ -241,6 +241,7 @@ mod tests {
             high_watermark: 0,
             recovery_point: 0,
             log_start_offset: 0,
+            first_dirty_offset: 0,
             clean_shutdown: false,
         };
         Partition::open_all(&queue, (0..partitions).map(|index| (spec(index), config.clone())).collect())

@@ -471,6 +471,7 @@ fn close(broker: &Broker, data_dirs: &[DataDir]) -> Result<(), StartError> {
     partition_dirs::write_recovery_points(&broker.dirs, &topics).map_err(data)?;
     partition_dirs::write_log_starts(&broker.dirs, &topics).map_err(data)?;
     partition_dirs::write_high_watermarks(&broker.dirs, &topics).map_err(data)?;
+    partition_dirs::write_first_dirty(&broker.dirs, &topics).map_err(data)?;
     let works = |folder: &&DataDir| broker.dirs.find(folder.path()).is_none_or(|dir| dir.is_online());
     if clean {
         data_dirs.iter().filter(works).try_for_each(DataDir::mark_clean_shutdown).map_err(data)?;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::scan::{From, Scanner, Stop};
 use crate::batch_walk::{BatchHeader, HeaderWalk, Order};
 use crate::checkpoint::CheckpointError;
+use crate::compaction::complete_swaps;
 use crate::config::LogConfig;
 use crate::durability::Unsynced;
 use crate::error::LogError;
@@ -36,6 +37,8 @@ pub struct OpenOptions {
     pub recovery_point: i64,
     /// From the log-start checkpoint: records below were deleted. 0 if unknown.
     pub log_start_offset: i64,
+    /// From the cleaner checkpoint: records below were compacted. 0 if unknown.
+    pub first_dirty_offset: i64,
     /// Whether the last broker left its marker of a clean shutdown. Then nothing is scanned.
     pub clean_shutdown: bool,
     /// The id for `partition.metadata` of a new folder. An existing folder must have the same.
@@ -89,6 +92,7 @@ impl Log {
             return Self::create(dir, config, options, files);
         }
         let new_id = check_topic_id(&dir, options.topic_id)?;
+        complete_swaps(&dir)?;
         let listing = list(&dir)?;
         let existing = |(base, size): (&i64, &u64)| {
             let transactions = listing.transactions.get(base).copied().unwrap_or_default();
@@ -109,6 +113,7 @@ impl Log {
         };
         let recovery_point = if loaded.scanned { options.recovery_point } else { list.log_end_offset };
         let mut log = Self::of_segments(dir, config, files, list, recovery_point);
+        log.first_dirty = options.first_dirty_offset;
         if log.log_end_offset() == 0 {
             log.unsynced.parent = Some(FolderChange::in_parent_of(log.dir()));
         }
@@ -166,6 +171,7 @@ impl Log {
             snapshot_offset: None,
             unsynced: Unsynced::new(recovery_point),
             verifications: Verifications::default(),
+            first_dirty: 0,
         }
     }
 
@@ -251,8 +257,11 @@ impl Log {
         for entry in epochs.entries().iter().filter(|entry| entry.start_offset < end) {
             if entry.start_offset > start {
                 let first = self.batch_at(entry.start_offset)?;
-                let starts = first
-                    .is_none_or(|first| first.leader_epoch == entry.epoch && first.base_offset >= entry.start_offset);
+                // Compaction may have removed all records of the epoch: then they are of a later one.
+                let starts = first.is_none_or(|first| {
+                    let expected = epochs.epoch_of(first.base_offset);
+                    Some(first.leader_epoch) == expected && first.base_offset >= entry.start_offset
+                });
                 let last = self.batch_at(entry.start_offset - 1)?;
                 let ends =
                     last.is_none_or(|last| Some(last.leader_epoch) == before || last.base_offset >= entry.start_offset);
