@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use millstream_client::KafkaUuid;
-use millstream_tests::{Broker, Tool, millstream};
+use millstream_tests::{Broker, Cluster, Tool, millstream};
 use millstream_wire::ErrorCode;
 use millstream_wire::messages::*;
 use rustix::process::Signal;
@@ -137,6 +137,39 @@ fn the_feature_level_of_the_metadata_is_a_feature() {
     assert_eq!(features(&mut raw).finalized_features_epoch, epoch, "nothing was written");
     Topic::create(&mut raw, "orders", 1, &[]);
     assert!(features(&mut raw).finalized_features_epoch > epoch);
+}
+
+/// The directions of UpdateFeatures.
+const UPGRADE: i8 = 1;
+const SAFE_DOWNGRADE: i8 = 2;
+const UNSAFE_DOWNGRADE: i8 = 3;
+
+/// Clients choose the protocol of transactions by this level.
+#[test]
+fn the_version_of_transactions_is_a_feature_of_a_cluster() {
+    let cluster = Cluster::start(1, &[]);
+    let mut raw = Raw::to(cluster.address(1));
+    let level = |raw: &mut Raw| {
+        let finalized = features(raw).finalized_features.into_iter();
+        finalized.map(|feature| (feature.name.to_string(), feature.max_version_level)).collect::<Vec<_>>()
+    };
+    let shown = |level: Option<i16>| {
+        let transactions = level.map(|level| ("transaction.version".to_owned(), level));
+        [("millstream.version".to_owned(), 3)].into_iter().chain(transactions).collect::<Vec<_>>()
+    };
+    let change = |raw: &mut Raw, level, upgrade_type| {
+        let feature = "transaction.version".into();
+        let update = FeatureUpdateKey { feature, max_version_level: level, upgrade_type, ..Default::default() };
+        raw.call(1, &UpdateFeaturesRequest { feature_updates: vec![update], ..Default::default() })
+    };
+    assert_eq!(level(&mut raw), shown(Some(2)));
+    for (to, direction, after) in [(1, SAFE_DOWNGRADE, Some(1)), (0, UNSAFE_DOWNGRADE, None), (2, UPGRADE, Some(2))] {
+        assert_eq!(change(&mut raw, to, direction).error_code, ErrorCode::NONE);
+        assert_eq!(level(&mut raw), shown(after));
+    }
+    for (to, direction) in [(1, UPGRADE), (3, UPGRADE), (-1, UNSAFE_DOWNGRADE)] {
+        assert_eq!(change(&mut raw, to, direction).error_code, ErrorCode::INVALID_UPDATE_VERSION);
+    }
 }
 
 #[test]

@@ -84,6 +84,7 @@ pub(crate) fn touched(image: &MetadataImage, records: &[MetadataRecord]) -> BTre
             MetadataRecord::LeaderEpochRaised { .. } => ids.extend(image.topics().map(|topic| topic.id)),
             MetadataRecord::ClusterCreated { .. }
             | MetadataRecord::FeatureLevelSet { .. }
+            | MetadataRecord::FeatureChanged { .. }
             | MetadataRecord::BrokerRegistered { .. }
             | MetadataRecord::BrokerChanged { .. }
             | MetadataRecord::BrokerUnregistered { .. }

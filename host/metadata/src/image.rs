@@ -6,7 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::broker::{BrokerImage, BrokerRegistration};
-use super::feature::{FeatureLevel, UnknownLevel};
+use super::feature::{FeatureLevel, TRANSACTION_VERSION, TRANSACTION_VERSION_NEWEST, UnknownLevel};
 use super::partition::{NO_LEADER, PartitionImage};
 use super::record::MetadataRecord;
 
@@ -62,6 +62,8 @@ pub struct MetadataImage {
     pub cluster_id: String,
     /// Which records may be written.
     pub feature_level: FeatureLevel,
+    /// The level of [`TRANSACTION_VERSION`] in a cluster; 0 where it is not finalized.
+    transaction_version: u16,
     /// The leader epoch of new partitions.
     pub leader_epoch: i32,
     /// The first producer id of the next block.
@@ -111,6 +113,14 @@ pub enum ImageError {
     /// A newer program has raised the feature level.
     #[error(transparent)]
     FeatureLevel(#[from] UnknownLevel),
+    /// A newer program has set another feature.
+    #[error("this program does not know level {level} of the feature {feature}: a newer version of it wrote the log")]
+    Feature {
+        /// The name of the feature.
+        feature: String,
+        /// The level.
+        level: u16,
+    },
 }
 
 impl MetadataImage {
@@ -119,6 +129,7 @@ impl MetadataImage {
         Self {
             cluster_id: String::new(),
             feature_level: FeatureLevel::INITIAL,
+            transaction_version: 0,
             leader_epoch: 0,
             next_producer_id: 0,
             next_broker_epoch: 1,
@@ -129,10 +140,33 @@ impl MetadataImage {
         }
     }
 
-    /// Returns the first state of a cluster whose brokers all register.
+    /// Returns the first state of a cluster whose brokers all register. Each feature has its newest level.
     pub fn of_new_cluster(cluster_id: &str) -> Self {
-        let cluster_id = cluster_id.to_owned();
-        Self { cluster_id, feature_level: FeatureLevel::CLUSTER, ..Self::without_brokers() }
+        Self { cluster_id: cluster_id.to_owned(), ..Self::without_brokers() }.with_newest_features()
+    }
+
+    /// Returns the state as the first one of a cluster, with the newest level of each feature. Brokers of older
+    /// programs cannot register.
+    #[must_use]
+    pub fn with_newest_features(self) -> Self {
+        Self { feature_level: FeatureLevel::NEWEST, transaction_version: TRANSACTION_VERSION_NEWEST, ..self }
+    }
+
+    /// Returns the level of the feature [`TRANSACTION_VERSION`]. A broker that is alone has the newest one, since all of
+    /// its transactions are its own.
+    pub fn transaction_version(&self) -> u16 {
+        match self.feature_level < FeatureLevel::CLUSTER {
+            true => TRANSACTION_VERSION_NEWEST,
+            false => self.transaction_version,
+        }
+    }
+
+    fn change_feature(&mut self, feature: &str, level: u16) -> Result<(), ImageError> {
+        if feature != TRANSACTION_VERSION || level > TRANSACTION_VERSION_NEWEST {
+            return Err(ImageError::Feature { feature: feature.to_owned(), level });
+        }
+        self.transaction_version = level;
+        Ok(())
     }
 
     /// Returns the empty state of a cluster whose brokers all register.
@@ -225,6 +259,7 @@ impl MetadataImage {
             MetadataRecord::LeaderEpochRaised { epoch } => self.raise_leader_epoch(*epoch),
             MetadataRecord::ProducerIdsAllocated { next } => self.next_producer_id = *next,
             MetadataRecord::FeatureLevelSet { level } => self.feature_level = FeatureLevel::new(*level)?,
+            MetadataRecord::FeatureChanged { feature, level } => self.change_feature(feature, *level)?,
             MetadataRecord::TopicCreated { name, id, partitions, configs, replicas } => {
                 let partitions = self.new_partitions(size(*partitions), replicas)?;
                 self.create(name, *id, partitions, configs)?;
@@ -487,6 +522,10 @@ mod tests {
         assert!(Arc::ptr_eq(&partitions[0].replicas, &partitions[1].replicas));
         let level = image.apply(&MetadataRecord::FeatureLevelSet { level: 9 });
         assert!(matches!(level, Err(ImageError::FeatureLevel(_))), "{level:?}");
+        for (feature, level) in [("share.version", 1), (TRANSACTION_VERSION, 3)] {
+            let changed = image.apply(&MetadataRecord::FeatureChanged { feature: feature.into(), level });
+            assert_eq!(changed, Err(ImageError::Feature { feature: feature.into(), level }));
+        }
     }
 
     #[test]

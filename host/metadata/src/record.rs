@@ -32,6 +32,13 @@ pub enum MetadataRecord {
         /// The number of the level.
         level: u16,
     },
+    /// A feature beside that of the log has another level. From level `FEATURES` on.
+    FeatureChanged {
+        /// The name of the feature.
+        feature: String,
+        /// The new level; 0 turns the feature off.
+        level: u16,
+    },
     /// The least leader epoch of every partition from now on. It rises when a broker starts after an unclean stop,
     /// since records that were read before may be lost.
     LeaderEpochRaised {
@@ -152,9 +159,10 @@ pub enum MetadataRecord {
 }
 
 /// The newest version of each record that this program reads.
-const VERSIONS: [(&str, u64); 16] = [
+const VERSIONS: [(&str, u64); 17] = [
     ("cluster_created", 0),
     ("feature_level_set", 0),
+    ("feature_changed", 0),
     ("leader_epoch_raised", 0),
     ("topic_created", 1),
     ("topic_deleted", 0),
@@ -238,6 +246,7 @@ impl MetadataRecord {
     /// Returns the lowest feature level whose programs read the record.
     fn level(&self) -> FeatureLevel {
         match self {
+            Self::FeatureChanged { .. } => FeatureLevel::FEATURES,
             Self::BrokerRegistered { .. }
             | Self::BrokerChanged { .. }
             | Self::BrokerUnregistered { .. }
@@ -408,6 +417,10 @@ mod tests {
                 r#"{"type":"broker_config_changed","name":"a","value":null}"#,
             ),
             (MetadataRecord::BrokerEpochsAllocated { next: 6 }, r#"{"type":"broker_epochs_allocated","next":6}"#),
+            (
+                MetadataRecord::FeatureChanged { feature: "transaction.version".into(), level: 2 },
+                r#"{"type":"feature_changed","feature":"transaction.version","level":2}"#,
+            ),
         ];
         check_forms(&records);
     }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::{FeatureLevel, ImageError, MetadataImage, MetadataRecord, RecordError, TopicImage};
+use crate::{FeatureLevel, ImageError, MetadataImage, MetadataRecord, RecordError, TRANSACTION_VERSION, TopicImage};
 
 /// A snapshot that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +64,10 @@ fn records(image: &MetadataImage) -> Vec<MetadataRecord> {
         MetadataRecord::LeaderEpochRaised { epoch: image.leader_epoch },
         MetadataRecord::ProducerIdsAllocated { next: image.next_producer_id },
     ];
+    if image.feature_level >= FeatureLevel::FEATURES {
+        let (feature, level) = (TRANSACTION_VERSION.to_owned(), image.transaction_version());
+        records.push(MetadataRecord::FeatureChanged { feature, level });
+    }
     for broker in image.brokers() {
         let (id, epoch) = (broker.registration.id, broker.epoch);
         records.push(MetadataRecord::BrokerRegistered { broker: broker.registration.clone(), epoch });
@@ -117,6 +121,8 @@ mod tests {
         let configs = TopicConfigs::from([("retention.ms".to_owned(), "5".to_owned())]);
         for record in [
             MetadataRecord::LeaderEpochRaised { epoch: 4 },
+            MetadataRecord::FeatureLevelSet { level: FeatureLevel::FEATURES.number() },
+            MetadataRecord::FeatureChanged { feature: TRANSACTION_VERSION.into(), level: 2 },
             MetadataRecord::TopicCreated {
                 name: "t".into(),
                 id,

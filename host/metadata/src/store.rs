@@ -275,9 +275,13 @@ impl Draft {
     }
 }
 
-fn encode(records: &[MetadataRecord], level: FeatureLevel, now_ms: i64) -> Result<Bytes, MetadataError> {
+fn encode(records: &[MetadataRecord], mut level: FeatureLevel, now_ms: i64) -> Result<Bytes, MetadataError> {
     let mut builder = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
     for record in records {
+        // The records after it may be those of the new level.
+        if let MetadataRecord::FeatureLevelSet { level: new } = record {
+            level = FeatureLevel::new(*new).map_err(MetadataError::FeatureLevel)?;
+        }
         let value = record.encode(level);
         builder.append(now_ms, None, Some(&value), []).map_err(|_| MetadataError::TooLarge)?;
     }

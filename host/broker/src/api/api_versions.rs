@@ -39,10 +39,10 @@ impl TwoStageHandler for ApiVersions {
         }
         let response = ApiVersionsResponse {
             api_keys: served().collect(),
-            supported_features: update_features::supported(broker),
+            supported_features: update_features::supported(broker, &image),
             // Features are part of the metadata, so their epoch is the end of its log.
             finalized_features_epoch: broker.metadata.end_offset(),
-            finalized_features: update_features::finalized(image.feature_level),
+            finalized_features: update_features::finalized(&image),
             ..Default::default()
         };
         context.respond(&response).map(Started::Ready)

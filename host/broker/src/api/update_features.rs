@@ -1,13 +1,13 @@
-//! UpdateFeatures: raises the feature level of the metadata log. The level of transactions is fixed.
+//! UpdateFeatures: changes the feature level of the metadata log, and the levels of the features beside it.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use millstream_metadata::FeatureLevel;
 use millstream_metadata::controller::{
-    FeatureUpdate, FeatureUpdates, MILLSTREAM_VERSION, Request, TRANSACTION_VERSION, TRANSACTION_VERSION_LEVEL,
-    UpgradeType,
+    FeatureUpdate, FeatureUpdates, MILLSTREAM_VERSION, Request, UpgradeType, transaction_versions,
 };
+use millstream_metadata::{FeatureLevel, MetadataImage, TRANSACTION_VERSION};
 use millstream_wire::messages::{
     FeatureUpdateKey, FinalizedFeatureKey, SupportedFeatureKey, UpdatableFeatureResult, UpdateFeaturesRequest,
     UpdateFeaturesResponse,
@@ -46,8 +46,12 @@ impl Handler for UpdateFeatures {
             level: update.max_version_level,
             upgrade_type: upgrade_type(context.version, update),
         });
-        let updates =
-            FeatureUpdates { controller: broker.config.node_id, supported: levels(broker), updates: updates.collect() };
+        let updates = FeatureUpdates {
+            controller: broker.config.node_id,
+            supported: levels(broker),
+            members: BTreeMap::new(),
+            updates: updates.collect(),
+        };
         let outcome = broker.controller.submit_one(Request::UpdateFeatures(updates), request.validate_only).await;
         if let Err(error) = outcome {
             let message = match error.code {
@@ -81,7 +85,7 @@ fn upgrade_type(version: i16, update: &FeatureUpdateKey) -> Option<UpgradeType> 
 }
 
 /// Returns the features for ApiVersions.
-pub(super) fn supported(broker: &Broker) -> Vec<SupportedFeatureKey> {
+pub(super) fn supported(broker: &Broker, image: &MetadataImage) -> Vec<SupportedFeatureKey> {
     let levels = levels(broker);
     let level = |level: &u16| i16::try_from(*level).unwrap_or(i16::MAX);
     let feature = |name, levels: &RangeInclusive<u16>| SupportedFeatureKey {
@@ -89,21 +93,19 @@ pub(super) fn supported(broker: &Broker) -> Vec<SupportedFeatureKey> {
         min_version: level(levels.start()),
         max_version: level(levels.end()),
     };
-    let transactions = TRANSACTION_VERSION_LEVEL..=TRANSACTION_VERSION_LEVEL;
+    let transactions = transaction_versions(image);
     vec![feature(MILLSTREAM_VERSION, &levels), feature(TRANSACTION_VERSION, &transactions)]
 }
 
-/// Returns the features with a level, for ApiVersions. The lowest level stands for none.
-pub(super) fn finalized(level: FeatureLevel) -> Vec<FinalizedFeatureKey> {
-    let feature = |name, level: u16| {
+/// Returns the features with a level, for ApiVersions. Level 0 stands for none.
+pub(super) fn finalized(image: &MetadataImage) -> Vec<FinalizedFeatureKey> {
+    let feature = |(name, level): (&'static str, u16)| {
         let level = i16::try_from(level).unwrap_or(i16::MAX);
         FinalizedFeatureKey { name: Str::from_static(name), max_version_level: level, min_version_level: level }
     };
-    let transactions = feature(TRANSACTION_VERSION, TRANSACTION_VERSION_LEVEL);
-    match level {
-        FeatureLevel::INITIAL => vec![transactions],
-        level => vec![feature(MILLSTREAM_VERSION, level.number()), transactions],
-    }
+    let levels =
+        [(MILLSTREAM_VERSION, image.feature_level.number()), (TRANSACTION_VERSION, image.transaction_version())];
+    levels.into_iter().filter(|(_, level)| *level > 0).map(feature).collect()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 use std::io;
 
 use bytes::Bytes;
+use millstream_metadata::FeatureLevel;
 use millstream_quorum::Peer;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -51,6 +52,14 @@ pub(super) struct Welcome {
     pub(super) node_id: i32,
     /// Random for each start of the process.
     pub(super) incarnation: Uuid,
+    /// The newest level of the metadata log that its program knows.
+    #[serde(default = "level_of_before")]
+    pub(super) level_max: u16,
+}
+
+/// Returns the level of programs that do not say theirs.
+fn level_of_before() -> u16 {
+    FeatureLevel::CLUSTER.number()
 }
 
 fn invalid(message: String) -> io::Error {

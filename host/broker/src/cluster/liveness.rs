@@ -4,7 +4,7 @@
 //! ends. If a new one is not accepted, or by another process, the old process is gone. A host that vanishes closes
 //! nothing: the session timeout of the controller is for those.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,12 +32,16 @@ pub(crate) enum Process {
 
 /// What is known of each node. A node that was never reached is missing.
 #[derive(Debug, Default)]
-pub(crate) struct Processes(HashMap<NodeId, Process>);
+pub(crate) struct Processes {
+    by_node: HashMap<NodeId, Process>,
+    /// The newest level of the metadata log that the last process of a node knows.
+    levels: HashMap<NodeId, u16>,
+}
 
 impl Processes {
     /// Returns whether a process has ended: it was seen to end, or another one runs in its place.
     pub(crate) fn has_ended(&self, node_id: NodeId, incarnation: Uuid) -> bool {
-        match self.0.get(&node_id) {
+        match self.by_node.get(&node_id) {
             None => false,
             Some(Process::Runs(other)) => *other != incarnation,
             Some(Process::Ended(ended)) => *ended == incarnation,
@@ -46,7 +50,7 @@ impl Processes {
 
     /// Returns whether a node has no process, as far as is known.
     fn is_gone(&self, node_id: NodeId) -> bool {
-        matches!(self.0.get(&node_id), Some(Process::Ended(_)))
+        matches!(self.by_node.get(&node_id), Some(Process::Ended(_)))
     }
 }
 
@@ -118,6 +122,7 @@ impl Cluster {
                         self.process_ended(node_id, before).await;
                     }
                     self.note(node_id, Process::Runs(incarnation));
+                    self.note_level(node_id, connection.welcome.level_max);
                     connection.closed().await;
                     // At once: this shows whether the process has ended.
                     continue;
@@ -141,9 +146,24 @@ impl Cluster {
         }
     }
 
+    /// Returns the newest level of the metadata log that each other member of the quorum knows; `None` for one that was
+    /// never reached.
+    pub(crate) fn member_levels(&self) -> BTreeMap<NodeId, Option<u16>> {
+        let processes = self.processes.borrow();
+        self.other_members().into_keys().map(|id| (id, processes.levels.get(&id).copied())).collect()
+    }
+
+    fn note_level(&self, node_id: NodeId, level: u16) {
+        self.processes.send_if_modified(|processes| {
+            processes.levels.insert(node_id, level);
+            // No wait is about levels.
+            false
+        });
+    }
+
     fn note(&self, node_id: NodeId, process: Process) {
         self.processes.send_modify(|processes| {
-            processes.0.insert(node_id, process);
+            processes.by_node.insert(node_id, process);
         });
     }
 }

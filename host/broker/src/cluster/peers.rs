@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
+use millstream_metadata::FeatureLevel;
 use millstream_quorum::{NodeId, Peer, Request, Response, Transport, TransportError};
 use millstream_wire::ErrorCode;
 use parking_lot::Mutex;
@@ -119,7 +120,7 @@ impl Peers {
 
     /// Returns what this node says to one that connects to it.
     pub(super) fn welcome(&self) -> Welcome {
-        Welcome { node_id: self.node_id, incarnation: self.incarnation }
+        Welcome { node_id: self.node_id, incarnation: self.incarnation, level_max: FeatureLevel::NEWEST.number() }
     }
 
     /// Checks the cluster of a node that connects, and notes where the node is.

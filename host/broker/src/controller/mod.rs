@@ -42,7 +42,7 @@ use crate::edge::{BoxFuture, MetadataChanges};
 use crate::error::ApiError;
 use crate::log_dirs::LogDir;
 use crate::partition_dirs::Checkpoints;
-use millstream_metadata::controller::{NewTopic, PRODUCER_ID_BLOCK, Request, decide};
+use millstream_metadata::controller::{FeatureUpdates, NewTopic, PRODUCER_ID_BLOCK, Request, decide};
 use millstream_metadata::{Draft, MetadataDelta, MetadataImage, MetadataRecord, MetadataStore};
 use millstream_partition::now_ms;
 
@@ -221,6 +221,7 @@ impl Controller {
 
     fn plan(&self, draft: &mut Draft, prepared: &mut Prepared, requests: Vec<Request>) -> Vec<Outcome> {
         let plan_one = |request: Request| {
+            let request = self.with_members(request);
             let records = decide(draft.image(), &request, &self.rules())?;
             let about = altered(draft.image(), &request);
             prepared.extend(draft.add_if(&records, about, |delta| match self.is_broker() {
@@ -231,6 +232,16 @@ impl Controller {
             Ok(records)
         };
         requests.into_iter().map(plan_one).collect()
+    }
+
+    /// Adds to a change of features what this node knows of the other members of the quorum.
+    fn with_members(&self, request: Request) -> Request {
+        match (request, &self.cluster) {
+            (Request::UpdateFeatures(updates), Some(cluster)) => {
+                Request::UpdateFeatures(FeatureUpdates { members: cluster.member_levels(), ..updates })
+            }
+            (request, _) => request,
+        }
     }
 
     /// Starts the stages of requests and drops them again, without the lock. Their plug-ins are compiled now, so that

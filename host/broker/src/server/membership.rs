@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use millstream_log::DataDir;
 use millstream_metadata::controller::{BrokerState, Heartbeat, Kept, Registration, Request};
-use millstream_metadata::{
-    BrokerImage, BrokerRegistration, FeatureLevel, MetadataImage, MetadataRecord, MetadataStore,
-};
+use millstream_metadata::{BrokerImage, BrokerRegistration, FeatureLevel, MetadataImage, MetadataStore};
 use millstream_partition::FlushMode;
 use millstream_wire::ErrorCode;
 use tokio::sync::watch;
@@ -132,9 +130,7 @@ async fn form(cluster: &Cluster, data_dir: &DataDir) -> Result<(), StartError> {
         let own = MetadataStore::open(data_dir.path(), cluster.node_id).map_err(data)?;
         let stored = own.image();
         if !stored.cluster_id.is_empty() {
-            image = MetadataImage::clone(&stored);
-            let level = FeatureLevel::CLUSTER.number();
-            image.apply(&MetadataRecord::FeatureLevelSet { level }).map_err(data)?;
+            image = MetadataImage::clone(&stored).with_newest_features();
             tracing::info!(topics = image.topics().count(), "this node becomes the first node of a cluster");
         }
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use millstream_coordinator::group::{CONSUMER_OFFSETS, GroupCoordinator};
-use millstream_coordinator::transaction::{HostFuture, TRANSACTION_STATE, TransactionCoordinator, TransactionVersion};
+use millstream_coordinator::transaction::{HostFuture, TRANSACTION_STATE, TransactionCoordinator};
 use millstream_log::DataDir;
 use millstream_partition::{FsyncQueue, Partition};
 use tokio::net::TcpListener;
@@ -319,13 +319,8 @@ fn assemble(
     let groups = GroupCoordinator::new(config.group.clone(), offsets_topic);
     let transaction_topic = Box::new(NamedTopic::new(&topics, TRANSACTION_STATE));
     let host = Arc::<transactions::Host>::default();
-    let version = TransactionVersion::V2;
-    let transactions = TransactionCoordinator::new(
-        config.transactions.clone(),
-        version,
-        transaction_topic,
-        Box::new(SharedHost(Arc::clone(&host))),
-    );
+    let shared = Box::new(SharedHost(Arc::clone(&host), Arc::clone(&metadata)));
+    let transactions = TransactionCoordinator::new(config.transactions.clone(), transaction_topic, shared);
     let edge = Arc::new(Edge {
         config: Arc::clone(&config),
         metadata: Arc::clone(&metadata),

@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use millstream_coordinator::transaction::{HostFuture, MarkerResult, Markers, TopicPartition, TransactionHost};
+use millstream_coordinator::transaction::{
+    HostFuture, MarkerResult, Markers, TopicPartition, TransactionHost, TransactionVersion,
+};
+use millstream_metadata::MetadataStore;
 
 use super::sender::MarkerSender;
 
@@ -22,10 +25,14 @@ impl Host {
     }
 }
 
-/// A host that the broker and its coordinator share.
-pub(crate) struct SharedHost(pub(crate) Arc<Host>);
+/// A host that the broker and its coordinator share, with the metadata that has the levels of features.
+pub(crate) struct SharedHost(pub(crate) Arc<Host>, pub(crate) Arc<MetadataStore>);
 
 impl TransactionHost for SharedHost {
+    fn version(&self) -> TransactionVersion {
+        TransactionVersion::of_level(self.1.image().transaction_version())
+    }
+
     fn new_producer_id(&self) -> HostFuture<Option<i64>> {
         match self.0.parts.get() {
             Some((new_producer_id, _)) => new_producer_id(),

@@ -6,9 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-use millstream_coordinator::transaction::{
-    HostFuture, MarkerResult, Markers, Outcome, TopicPartition, TransactionVersion,
-};
+use millstream_coordinator::transaction::{HostFuture, MarkerResult, Markers, Outcome, TopicPartition};
 use millstream_log::TransactionEnd;
 use millstream_metadata::{MetadataStore, NO_LEADER};
 use millstream_record::EndMarker;
@@ -171,14 +169,7 @@ fn marker(markers: &Markers, partitions: &[TopicPartition]) -> WritableTxnMarker
         transaction_result: markers.outcome == Outcome::Commit,
         topics: topics.collect(),
         coordinator_epoch: markers.coordinator_epoch,
-        transaction_version: version(markers),
-    }
-}
-
-fn version(markers: &Markers) -> i8 {
-    match markers.version {
-        TransactionVersion::V0 => 0,
-        TransactionVersion::V2 => 2,
+        transaction_version: markers.version.level(),
     }
 }
 
@@ -188,7 +179,7 @@ fn end_of(markers: &Markers) -> TransactionEnd {
         producer_id: markers.producer.id,
         producer_epoch: markers.producer.epoch,
         marker: EndMarker { is_commit, coordinator_epoch: markers.coordinator_epoch },
-        transaction_version: version(markers),
+        transaction_version: markers.version.level(),
     }
 }
 

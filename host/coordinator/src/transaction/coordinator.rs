@@ -41,8 +41,6 @@ pub struct InitRequest {
 /// The transaction coordinator of this broker.
 pub struct TransactionCoordinator {
     pub(super) config: TransactionConfig,
-    /// The protocol of transactions that this broker ends itself.
-    pub(super) version: TransactionVersion,
     pub(super) topic: Box<dyn InternalTopic>,
     pub(super) host: Box<dyn TransactionHost>,
     /// By partition; `None` for one that this broker does not lead. Empty until `__transaction_state` exists.
@@ -76,15 +74,9 @@ enum Attempt<T> {
 impl TransactionCoordinator {
     /// Makes a coordinator without transactional ids. [`TransactionCoordinator::start`] loads those of the topic.
     #[must_use]
-    pub fn new(
-        config: TransactionConfig,
-        version: TransactionVersion,
-        topic: Box<dyn InternalTopic>,
-        host: Box<dyn TransactionHost>,
-    ) -> Arc<Self> {
+    pub fn new(config: TransactionConfig, topic: Box<dyn InternalTopic>, host: Box<dyn TransactionHost>) -> Arc<Self> {
         Arc::new(Self {
             config,
-            version,
             topic,
             host,
             shards: RwLock::default(),
@@ -123,7 +115,7 @@ impl TransactionCoordinator {
                 }
             };
             let attempt = self.attempt(&shard, &transaction, |metadata, now_ms| {
-                metadata.init(timeout_ms, expected, new_id, self.version, now_ms)
+                metadata.init(timeout_ms, expected, new_id, self.host.version(), now_ms)
             });
             match attempt {
                 Attempt::Over(result) => return result,
@@ -270,7 +262,7 @@ impl TransactionCoordinator {
         slot: &mut Slot,
         next: Option<&TransactionMetadata>,
     ) -> Result<InternalAppend, TransactionError> {
-        let appended = records::batch(id, next, now_ms()).and_then(|batch| {
+        let appended = records::batch(id, next, self.host.version(), now_ms()).and_then(|batch| {
             let appended = self.topic.append(shard.partition, shard.leader_epoch, &batch);
             appended.map_err(|error| self.write_error(id, &error))
         });

@@ -38,6 +38,10 @@ impl Host {
 }
 
 impl TransactionHost for Host {
+    fn version(&self) -> TransactionVersion {
+        V2
+    }
+
     fn new_producer_id(&self) -> HostFuture<Option<i64>> {
         Box::pin(std::future::ready(Some(self.next_id.fetch_add(1, Ordering::Relaxed))))
     }
@@ -55,7 +59,7 @@ impl TransactionHost for Host {
 }
 
 async fn start_with(config: TransactionConfig, memory: &Memory, host: &Host) -> Arc<TransactionCoordinator> {
-    let coordinator = TransactionCoordinator::new(config, V2, Box::new(memory.clone()), Box::new(host.clone()));
+    let coordinator = TransactionCoordinator::new(config, Box::new(memory.clone()), Box::new(host.clone()));
     coordinator.start().await;
     coordinator
 }

@@ -11,6 +11,10 @@ pub type HostFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The broker of a coordinator.
 pub trait TransactionHost: Send + Sync + 'static {
+    /// Returns the protocol of the transactions that the coordinator ends by itself, and of its records: the level of
+    /// `transaction.version` that the cluster has now.
+    fn version(&self) -> TransactionVersion;
+
     /// Returns a producer id that was never used; `None` if none can be had now.
     fn new_producer_id(&self) -> HostFuture<Option<i64>>;
 

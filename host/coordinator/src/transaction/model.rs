@@ -38,14 +38,34 @@ impl Producer {
     }
 }
 
-/// The protocol by which a transaction was changed (`transaction.version`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// The protocol by which a transaction was changed: the level of `transaction.version`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum TransactionVersion {
     /// Producers add partitions by requests, and keep their epoch.
     #[default]
     V0,
+    /// As before, with records that have room for what the next level needs.
+    V1,
     /// The end of each transaction raises the epoch (KIP-890).
     V2,
+}
+
+impl TransactionVersion {
+    /// Returns the newest protocol up to this level of the feature.
+    #[must_use]
+    pub fn of_level(level: u16) -> Self {
+        match level {
+            0 => Self::V0,
+            1 => Self::V1,
+            _ => Self::V2,
+        }
+    }
+
+    /// Returns the level of the feature.
+    #[must_use]
+    pub fn level(self) -> i8 {
+        self as i8
+    }
 }
 
 /// The state of a transactional id. The names and numbers are Kafka's.

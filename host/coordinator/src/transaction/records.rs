@@ -1,6 +1,7 @@
-//! The records of `__transaction_state`, byte for byte as Kafka writes them with `transaction.version` 2.
+//! The records of `__transaction_state`, byte for byte as Kafka writes them.
 //!
-//! A key has version 0. A value is written in version 1 and read in versions 0 and 1. A null value is a tombstone.
+//! A key has version 0. A value is written in version 1, or in version 0 if the level of `transaction.version` is 0. Both
+//! are read. A null value is a tombstone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,17 +18,19 @@ use super::model::{NO_PRODUCER_EPOCH, Producer, TransactionError, TransactionSta
 /// The name of the topic.
 pub const TRANSACTION_STATE: &str = "__transaction_state";
 
-/// The level of `transaction.version` from which the end of a transaction raises the epoch.
-const RAISES_EPOCH_FROM: i16 = 2;
-
 /// Returns the batch with the state of a transactional id, or with its tombstone.
 ///
 /// # Errors
 /// The record is larger than the format allows.
-pub(crate) fn batch(id: &str, value: Option<&TransactionMetadata>, now_ms: i64) -> Result<Bytes, TransactionError> {
+pub(crate) fn batch(
+    id: &str,
+    value: Option<&TransactionMetadata>,
+    version: TransactionVersion,
+    now_ms: i64,
+) -> Result<Bytes, TransactionError> {
     let too_large = |_: WireError| TransactionError::RecordTooLarge;
     let key = to_versioned_bytes(&TransactionLogKey { transactional_id: Str::from(id) }, 0).map_err(too_large)?;
-    let value = value.map(encode).transpose().map_err(too_large)?;
+    let value = value.map(|value| encode(value, version)).transpose().map_err(too_large)?;
     let mut builder = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
     let appended = builder.append(now_ms, Some(&key), value.as_deref(), []);
     appended.map_err(|_| TransactionError::RecordTooLarge)?;
@@ -48,7 +51,7 @@ pub(crate) fn decode_key(bytes: &[u8]) -> Result<Option<Arc<str>>, WireError> {
     }
 }
 
-fn encode(metadata: &TransactionMetadata) -> Result<Bytes, WireError> {
+fn encode(metadata: &TransactionMetadata, version: TransactionVersion) -> Result<Bytes, WireError> {
     let mut topics: BTreeMap<&Arc<str>, Vec<i32>> = BTreeMap::new();
     for (topic, partition) in &metadata.partitions {
         topics.entry(topic).or_default().push(*partition);
@@ -66,12 +69,9 @@ fn encode(metadata: &TransactionMetadata) -> Result<Bytes, WireError> {
         transaction_partitions: (metadata.state != TransactionState::Empty).then(|| topics.collect()),
         transaction_last_update_timestamp_ms: metadata.updated_ms,
         transaction_start_timestamp_ms: metadata.started_ms,
-        client_transaction_version: match metadata.client_version {
-            TransactionVersion::V0 => 0,
-            TransactionVersion::V2 => RAISES_EPOCH_FROM,
-        },
+        client_transaction_version: metadata.client_version.level().into(),
     };
-    to_versioned_bytes(&value, 1)
+    to_versioned_bytes(&value, if version == TransactionVersion::V0 { 0 } else { 1 })
 }
 
 /// Why a value cannot be read.
@@ -105,10 +105,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<TransactionMetadata, ValueError> {
         partitions: partitions.collect(),
         started_ms: value.transaction_start_timestamp_ms,
         updated_ms: value.transaction_last_update_timestamp_ms,
-        client_version: match value.client_transaction_version {
-            ..RAISES_EPOCH_FROM => TransactionVersion::V0,
-            _ => TransactionVersion::V2,
-        },
+        client_version: TransactionVersion::of_level(u16::try_from(value.client_transaction_version).unwrap_or(0)),
     })
 }
 
@@ -135,9 +132,12 @@ mod tests {
             state: TransactionState::PrepareCommit,
             ..metadata()
         };
+        // Level 0 of the feature has no room for what level 2 adds.
+        let older = decode(&encode(&rotating, TransactionVersion::V0).unwrap()).unwrap();
+        assert_eq!((older.next_producer_id, older.client_version), (-1, TransactionVersion::V0));
         let empty = TransactionMetadata { producer: Producer { id: 1, epoch: 0 }, ..TransactionMetadata::new(1, 5, 6) };
         for given in [metadata(), rotating, empty] {
-            assert_eq!(decode(&encode(&given).unwrap()).unwrap(), given);
+            assert_eq!(decode(&encode(&given, TransactionVersion::V2).unwrap()).unwrap(), given);
         }
     }
 
@@ -154,7 +154,7 @@ mod tests {
             // The tag of the client's version.
             &[1, 2, 2, 0, 2],
         ];
-        assert_eq!(encode(&given).unwrap()[..], expected.concat());
+        assert_eq!(encode(&given, TransactionVersion::V2).unwrap()[..], expected.concat());
         assert_eq!(decode_key(&[0, 0, 0, 1, b'i']).unwrap().as_deref(), Some("i"));
         assert_eq!(decode_key(&[0, 9, 1, 1]).unwrap(), None);
     }
@@ -169,12 +169,14 @@ mod tests {
         ];
         let read = decode(&v0.concat()).unwrap();
         let partitions = [(Arc::from("a"), 2)].into();
-        assert_eq!(read, TransactionMetadata { partitions, client_version: TransactionVersion::V0, ..metadata() });
+        let expected = TransactionMetadata { partitions, client_version: TransactionVersion::V0, ..metadata() };
+        assert_eq!(read, expected);
+        assert_eq!(encode(&expected, TransactionVersion::V0).unwrap()[..], v0.concat());
     }
 
     #[test]
     fn a_value_cut_anywhere_is_an_error_and_never_a_panic() {
-        let bytes = encode(&metadata()).unwrap();
+        let bytes = encode(&metadata(), TransactionVersion::V2).unwrap();
         for cut in 0..bytes.len() {
             assert!(decode(&bytes[..cut]).is_err(), "cut at {cut}");
         }

@@ -36,7 +36,7 @@ impl TransactionCoordinator {
             if slot.is_changing || !slot.metadata.has_timed_out(now_ms) {
                 continue;
             }
-            let next = slot.metadata.fenced(self.version, now_ms);
+            let next = slot.metadata.fenced(self.host.version(), now_ms);
             let Ok(appended) = self.append(&shard, &transaction.id, &mut slot, Some(&next)) else { continue };
             drop(slot);
             tracing::info!(transactional_id = &*transaction.id, "a transaction has timed out and is aborted");

@@ -29,8 +29,7 @@ pub use configs::{ConfigChange, ConfigEdit, ConfigOperation};
 pub use elections::{balance, elect};
 pub use error::ControllerError;
 pub use features::{
-    FeatureError, FeatureUpdate, FeatureUpdates, MILLSTREAM_VERSION, TRANSACTION_VERSION, TRANSACTION_VERSION_LEVEL,
-    UpgradeType,
+    FeatureError, FeatureUpdate, FeatureUpdates, MILLSTREAM_VERSION, UpgradeType, transaction_versions,
 };
 pub use leave_in_sync::{LeaveInSync, leave_in_sync};
 pub use partition_edit::Election;

@@ -15,9 +15,9 @@ pub struct TransactionLogKey {
 #[message(versions = 0..=1, flexible = 1)]
 pub struct TransactionLogValue {
     pub producer_id: i64,
-    #[wire(versions = 1.., tag = 0, default = -1)]
+    #[wire(versions = 1.., tag = 0, default = -1, ignorable)]
     pub previous_producer_id: i64,
-    #[wire(versions = 1.., tag = 1, default = -1)]
+    #[wire(versions = 1.., tag = 1, default = -1, ignorable)]
     pub next_producer_id: i64,
     pub producer_epoch: i16,
     pub transaction_timeout_ms: i32,
@@ -25,7 +25,7 @@ pub struct TransactionLogValue {
     pub transaction_partitions: Option<Vec<TransactionLogPartitions>>,
     pub transaction_last_update_timestamp_ms: i64,
     pub transaction_start_timestamp_ms: i64,
-    #[wire(versions = 1.., tag = 2)]
+    #[wire(versions = 1.., tag = 2, ignorable)]
     pub client_transaction_version: i16,
 }
 
