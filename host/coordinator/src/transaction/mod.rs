@@ -29,6 +29,8 @@ mod metadata_tests;
 mod model;
 mod records;
 mod shard;
+#[cfg(test)]
+mod simulator;
 mod timeouts;
 
 pub use config::TransactionConfig;
