@@ -30,6 +30,12 @@ pub(crate) enum Promise {
     SameContent,
     /// A committed offset of a group does not go back.
     OffsetKept,
+    /// A reader of committed records sees nothing that is not committed.
+    CommittedOnly,
+    /// The records and the offset of a transaction count together, and once.
+    Atomic,
+    /// Every transaction ends, so that readers of committed records get to the end.
+    Stable,
 }
 
 /// A promise that is broken.

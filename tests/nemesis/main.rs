@@ -2,7 +2,7 @@
 //!
 //! Every record has its own value. The check reads all partitions at the end: what was acknowledged is there exactly
 //! once, at the offset of its acknowledgement, and in the order of its producer. All replicas have the same batches,
-//! and no committed offset of a group is lost.
+//! and no committed offset of a group is lost. Transactions have a check of their own (`transactions`).
 
 mod checker;
 mod clock;
@@ -27,4 +27,5 @@ mod random;
 mod raw;
 mod replicas;
 mod seeded_bugs;
+mod transactions;
 mod workload;

@@ -20,7 +20,7 @@ use crate::workload::{Sent, Workload};
 
 /// What happens to nodes.
 #[derive(Debug, Clone, Copy)]
-enum Fault {
+pub(crate) enum Fault {
     Kill,
     Stop,
     Pause,
@@ -120,7 +120,7 @@ async fn nothing_is_lost_under_random_faults() {
     assert!(missed.is_empty(), "seed {seed}: the group was never given {missed:?}");
 }
 
-async fn strike(cluster: &mut Cluster, fault: Fault, victim: i32, random: &mut Rng) {
+pub(crate) async fn strike(cluster: &mut Cluster, fault: Fault, victim: i32, random: &mut Rng) {
     let down = Duration::from_millis(100 + random.u64(..1500));
     let other = victim % 3 + 1;
     match fault {

@@ -54,7 +54,7 @@ fn program() -> PathBuf {
 }
 
 /// Configures a node to have a bug.
-fn with(bug: Option<&str>, node: BrokerBuilder) -> BrokerBuilder {
+pub(crate) fn with(bug: Option<&str>, node: BrokerBuilder) -> BrokerBuilder {
     let node = node.program(program()).allow("TEST BUILD WITH SEEDED BUGS");
     bug.into_iter().fold(node, |node, bug| node.env("MILLSTREAM_SEEDED_BUG", bug))
 }
@@ -93,7 +93,7 @@ impl Load {
 }
 
 /// Runs nodes with a bug until the check finds a promise of this kind broken.
-async fn assert_seen(bug: &str, promise: Promise, run: impl AsyncFn(Option<&str>) -> Option<Vec<Broken>>) {
+pub(crate) async fn assert_seen(bug: &str, promise: Promise, run: impl AsyncFn(Option<&str>) -> Option<Vec<Broken>>) {
     for round in 1..=ROUNDS {
         let broken = match timeout(ROUND_MAX, run(Some(bug))).await {
             Ok(Some(broken)) => broken,

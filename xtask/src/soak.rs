@@ -59,7 +59,7 @@ impl Options {
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     match options {
         Options { seeds: Some(seeds), .. } => simulate(*seeds),
-        Options { faults: Some(faults), .. } => strike("random", &[("MILLSTREAM_NEMESIS_ROUNDS", *faults)]),
+        Options { faults: Some(faults), .. } => strike("random_faults", &[("MILLSTREAM_NEMESIS_ROUNDS", *faults)]),
         Options { cuts: Some(cuts), .. } => strike("power_of_all", &[("MILLSTREAM_NEMESIS_CUTS", *cuts)]),
         Options { kills: Some(kills), records, .. } => strike(
             "when_leaders_are_killed",

@@ -24,6 +24,12 @@ pub enum Bug {
     DropProducerState,
     /// A group coordinator responds to a commit of offsets when it has appended the record.
     RespondAtAppend,
+    /// Readers of committed records see all that is committed to the log.
+    StableIsHighWatermark,
+    /// A transaction coordinator does not compare epochs of producers.
+    UnfencedZombie,
+    /// The offsets of a transaction count, however it ends.
+    OffsetsByThemselves,
 }
 
 /// Returns whether the process has a bug.
@@ -43,13 +49,16 @@ mod chosen {
 
     use super::{Bug, VARIABLE};
 
-    const NAMES: [(&str, Bug); 6] = [
+    const NAMES: [(&str, Bug); 9] = [
         ("acknowledge-before-replicating", Bug::AcknowledgeBeforeReplicating),
         ("skip-fsync", Bug::SkipFsync),
         ("truncate-to-high-watermark", Bug::TruncateToHighWatermark),
         ("ignore-epoch", Bug::IgnoreEpoch),
         ("drop-producer-state", Bug::DropProducerState),
         ("respond-at-append", Bug::RespondAtAppend),
+        ("stable-is-high-watermark", Bug::StableIsHighWatermark),
+        ("unfenced-zombie", Bug::UnfencedZombie),
+        ("offsets-by-themselves", Bug::OffsetsByThemselves),
     ];
 
     static CHOSEN: LazyLock<Result<Option<Bug>, String>> = LazyLock::new(|| {

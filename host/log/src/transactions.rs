@@ -14,6 +14,7 @@ use crate::error::{AppendError, LogError, ReadError};
 use crate::log::{Log, LogReader};
 use crate::producer_state::ProducerEntry;
 use crate::read::LogSlice;
+use crate::seeded_bug::{self, Bug};
 use crate::segment::Segment;
 use crate::transaction_index::AbortedTransaction;
 use crate::verification::VerificationGuard;
@@ -104,6 +105,7 @@ impl Log {
     pub fn last_stable_offset(&self, high_watermark: i64) -> i64 {
         match self.producers.transactions.first_unstable() {
             None => high_watermark,
+            Some(_) if seeded_bug::is(Bug::StableIsHighWatermark) => high_watermark,
             // Records of an open transaction may have been deleted.
             Some(first) => first.max(self.log_start_offset()).min(high_watermark),
         }

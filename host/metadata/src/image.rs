@@ -152,8 +152,8 @@ impl MetadataImage {
         Self { feature_level: FeatureLevel::NEWEST, transaction_version: TRANSACTION_VERSION_NEWEST, ..self }
     }
 
-    /// Returns the level of the feature [`TRANSACTION_VERSION`]. A broker that is alone has the newest one, since all of
-    /// its transactions are its own.
+    /// Returns the level of the feature [`TRANSACTION_VERSION`]. A broker that is alone has the newest one, since all
+    /// of its transactions are its own.
     pub fn transaction_version(&self) -> u16 {
         match self.feature_level < FeatureLevel::CLUSTER {
             true => TRANSACTION_VERSION_NEWEST,

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use millstream_partition::seeded_bug::{self, Bug};
 use millstream_partition::{AppendError, PartitionError, Verification, VerificationGuard};
 use millstream_wire::ErrorCode;
 
@@ -158,6 +159,7 @@ impl EndingTransaction {
             let missing = Missing::Reject(GroupError::GroupIdNotFound);
             // A group that was deleted meanwhile has no offsets.
             let _ = coordinator.with_group(&shard, &group, missing, |slot, _, _| {
+                let is_commit = is_commit || seeded_bug::is(Bug::OffsetsByThemselves);
                 slot.offsets.end_transaction(producer_id, is_commit, log_offset);
                 if slot.offsets.has_pending(producer_id) {
                     // The next transaction of the producer has begun.

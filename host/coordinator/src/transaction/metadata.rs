@@ -14,6 +14,8 @@
 
 use std::collections::BTreeSet;
 
+use millstream_partition::seeded_bug::{self, Bug};
+
 use super::model::{
     NO_PRODUCER_EPOCH, NO_PRODUCER_ID, Outcome, Producer, TopicPartition, TransactionError, TransactionState,
     TransactionVersion,
@@ -136,7 +138,7 @@ impl TransactionMetadata {
     fn check(&self, producer: Producer) -> Result<(), TransactionError> {
         if producer.id != self.producer.id {
             Err(TransactionError::InvalidProducerIdMapping)
-        } else if producer.epoch != self.producer.epoch {
+        } else if producer.epoch != self.producer.epoch && !seeded_bug::is(Bug::UnfencedZombie) {
             Err(TransactionError::ProducerFenced)
         } else {
             Ok(())
@@ -221,7 +223,7 @@ impl TransactionMetadata {
             TransactionState::PrepareAbort | TransactionState::CompleteAbort => Some(Outcome::Abort),
             _ => None,
         };
-        let is_repeated = is_retry || version == TransactionVersion::V0;
+        let is_repeated = is_retry || version < TransactionVersion::V2;
         match self.state {
             TransactionState::Ongoing => self.prepare(outcome, version, new_id, now_ms),
             state if state.is_prepared() && decided == Some(outcome) => Err(TransactionError::ConcurrentTransactions),

@@ -1,7 +1,7 @@
 //! The records of `__transaction_state`, byte for byte as Kafka writes them.
 //!
-//! A key has version 0. A value is written in version 1, or in version 0 if the level of `transaction.version` is 0. Both
-//! are read. A null value is a tombstone.
+//! A key has version 0. A value is written in version 1, or in version 0 if the level of `transaction.version` is 0.
+//! Both are read. A null value is a tombstone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
