@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 /// The crates that `cargo xtask demo` builds.
-const DEMO: [&str; 3] = ["millstream-cli", "earthquakes", "failover"];
+const DEMO: [&str; 4] = ["millstream-cli", "earthquakes", "failover", "exactly-once"];
 
 /// Returns a line for each registry package with its features, for a selection of crates.
 fn packages(selection: &[&str], edges: &str) -> BTreeSet<String> {

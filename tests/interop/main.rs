@@ -15,6 +15,7 @@ mod python;
 #[path = "../e2e/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with the tests in bytes, which use all of it")]
 mod support;
+mod transactions;
 mod views;
 
 use std::env;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         java::trials(),
         views::trials(),
         plugins::trials(),
+        transactions::trials(),
         durability::trials(),
         many_partitions::trials(),
         beside_kafka::trials(),

@@ -10,12 +10,11 @@ use serde_json::Value;
 use crate::{failover, plugins};
 
 /// The script and command of every test.
-const TESTS: [(&str, &str); 13] = [
+const TESTS: [(&str, &str); 12] = [
     ("with_confluent_kafka", "round-trip"),
     ("with_confluent_kafka", "group"),
     ("with_confluent_kafka", "admin"),
     ("with_confluent_kafka", "refusals"),
-    ("with_confluent_kafka", "transactions"),
     ("with_confluent_kafka", "deletions"),
     ("with_confluent_kafka", "consumer-protocol"),
     ("with_kafka_python", "round-trip"),

@@ -97,7 +97,8 @@ pub(crate) fn rust_libraries() -> Result<PathBuf> {
 /// # Errors
 /// Something does not compile; cargo has printed why.
 pub(crate) fn build_programs() -> Result<()> {
-    let packages = ["millstream-cli", "earthquakes", "failover"].into_iter().flat_map(|package| ["--package", package]);
+    let packages = ["millstream-cli", "earthquakes", "failover", "exactly-once"];
+    let packages = packages.into_iter().flat_map(|package| ["--package", package]);
     succeed(&mut cargo(["build"].into_iter().chain(packages)))
 }
 

@@ -1,5 +1,5 @@
 //! Sets up other projects' clients and tools for the tests: Python packages in a virtual environment, Apache Kafka's
-//! Java tools by Maven, KafkaJS by npm, and kcat. All but kcat go into the target folder.
+//! Java tools by Maven, KafkaJS by npm, programs with clients in Go, and kcat. All but kcat go into the target folder.
 
 use std::fs;
 use std::path::Path;
@@ -48,6 +48,7 @@ pub(crate) fn set_up(target: &Path) -> Clients {
     let platformatic = folder.join("platformatic");
     let project = "tests/interop/node/platformatic/package.json";
     add("MILLSTREAM_PLATFORMATIC", "@platformatic/kafka", npm("@platformatic/kafka", project, &platformatic));
+    add("MILLSTREAM_GO_CLIENTS", "franz-go and sarama", go_programs(&folder.join("go")));
     clients
 }
 
@@ -95,6 +96,16 @@ fn npm(name: &str, package: &str, project: &Path) -> Result<String> {
         succeed(Command::new("npm").args(options).current_dir(project))
     })?;
     Ok(project.join("node_modules").display().to_string())
+}
+
+/// Builds the programs of `tests/interop/go`, and returns the folder that they are in.
+fn go_programs(folder: &Path) -> Result<String> {
+    quiet(Command::new("go").arg("version")).context("go is needed")?;
+    fs::create_dir_all(folder)?;
+    let mut build = Command::new("go");
+    build.args(["build", "-o"]).arg(folder).arg("./...").current_dir(crate::root().join("tests/interop/go"));
+    succeed(&mut build)?;
+    Ok(folder.display().to_string())
 }
 
 /// Returns the name of a program on the path, after installing its Debian package if it is missing and that is allowed.

@@ -40,11 +40,13 @@ pub(crate) enum Example {
     View,
     Rollback,
     Failover,
+    ExactlyOnce,
     BesideKafka,
 }
 
 impl Example {
-    const ALL: [Self; 5] = [Self::Admit, Self::View, Self::Rollback, Self::Failover, Self::BesideKafka];
+    const ALL: [Self; 6] =
+        [Self::Admit, Self::View, Self::Rollback, Self::Failover, Self::ExactlyOnce, Self::BesideKafka];
 
     fn name(self) -> &'static str {
         match self {
@@ -52,6 +54,7 @@ impl Example {
             Self::View => "view",
             Self::Rollback => "rollback",
             Self::Failover => "failover",
+            Self::ExactlyOnce => "exactly-once",
             Self::BesideKafka => "beside-kafka",
         }
     }
@@ -63,6 +66,14 @@ impl Example {
     fn named(name: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|example| example.name() == name);
         found.ok_or_else(|| format!("there is no such example; there are {}", Self::names()))
+    }
+
+    /// Returns the arguments of the short form, which the tests run.
+    fn short(self) -> &'static [&'static str] {
+        match self {
+            Self::ExactlyOnce => &["--kills", "4", "--leader-kills", "1"],
+            _ => &[],
+        }
     }
 
     /// Returns the environment variable without which the example cannot run.
@@ -99,7 +110,10 @@ pub(crate) fn suites(report: &mut Report, clients: &Clients, wanted: impl Fn(&st
         let missing = example.prerequisite().filter(|variable| clients.value(variable).is_none());
         let counts = match missing {
             Some(variable) => Counts { skipped: vec![format!("needs {variable}")], ..Counts::default() },
-            None => Counts::single(command(example, clients)?.status().is_ok_and(|status| status.success())),
+            None => {
+                let status = command(example, clients)?.args(example.short()).status();
+                Counts::single(status.is_ok_and(|status| status.success()))
+            }
         };
         report.add(&suite, counts, start.elapsed());
     }

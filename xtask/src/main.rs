@@ -27,8 +27,8 @@ Tasks:
   demo [--keep]                Build and run the main job on a week of earthquakes
                                --keep: keep the broker running, with its data
   example NAME [ARGUMENTS]     Build and run an example: admit, view, rollback,
-                               failover or beside-kafka; its README describes
-                               its arguments
+                               failover, exactly-once or beside-kafka; its README
+                               describes its arguments
   test [FILTER]                Set everything up and run every test, or the suites
                                whose name contains FILTER
   bench --stages [--only TEXT] Compare stages with native code and write

@@ -11,6 +11,7 @@ mod performance;
 mod replicas;
 mod roles;
 mod three_nodes;
+mod transactions;
 
 use std::time::Duration;
 
@@ -22,13 +23,13 @@ pub(crate) const CONFIG_COMMAND: &str = "org.apache.kafka.tools.ConfigCommand";
 const DUMP_LOG_SEGMENTS: &str = "org.apache.kafka.tools.DumpLogSegments";
 
 /// Names the class path of the older release, which some tests run as well; `cargo xtask test` sets it.
-const KAFKA_42_CLASSPATH: &str = "MILLSTREAM_KAFKA_42_CLASSPATH";
+pub(crate) const KAFKA_42_CLASSPATH: &str = "MILLSTREAM_KAFKA_42_CLASSPATH";
 
 /// A test of the tools on one class path.
 type Test = fn(&Tools);
 
 /// The tests that run with both releases.
-const TOOLS: [(&str, Test); 7] = [
+const TOOLS: [(&str, Test); 9] = [
     ("console::round_trip", console::round_trip),
     ("console::group_rebalances", console::group_rebalances),
     ("admin::topics", admin::topics),
@@ -36,6 +37,8 @@ const TOOLS: [(&str, Test); 7] = [
     ("log_dirs::one_node", log_dirs::one_node),
     ("log_dirs::three_nodes", log_dirs::three_nodes),
     ("performance::dump_log_segments", performance::dump_log_segments),
+    ("transactions::performance_and_tools", transactions::performance_and_tools),
+    ("transactions::copiers", transactions::copiers),
 ];
 
 /// The tests that run with the newer release only.

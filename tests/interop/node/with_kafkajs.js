@@ -131,7 +131,86 @@ async function dropped() {
   assert.deepStrictEqual(seen.map(({ offset }) => offset), ['0', '101'])
 }
 
-const commands = { 'view-gap': gap, 'view-group': group, dropped }
+/** Reads the values of a topic until the last one that it expects. */
+async function committedValues(topic, last) {
+  const seen = []
+  const { consumer } = await join(topic, `readers-of-${topic}`, seen)
+  await waitUntil(`the record "${last}"`, () => seen.some(({ value }) => value === last))
+  await consumer.disconnect()
+  return seen.map(({ value }) => value)
+}
+
+/** Commits and aborts a transaction, one with offsets, and fences a producer by its successor. */
+async function transactions() {
+  const topic = 'kafkajs-transactions'
+  const admin = kafka.admin()
+  await admin.connect()
+  await admin.createTopics({ topics: [{ topic, numPartitions: 1 }] })
+  const open = async () => {
+    const producer = kafka.producer({ transactionalId: 'kafkajs', maxInFlightRequests: 1, idempotent: true })
+    await producer.connect()
+    return producer
+  }
+  const send = (transaction, value) => transaction.send({ topic, messages: [{ partition: 0, value }] })
+  const first = await open()
+  const kept = await first.transaction()
+  await send(kept, 'committed')
+  await kept.commit()
+  const dropped = await first.transaction()
+  await send(dropped, 'aborted')
+  await dropped.abort()
+  const copied = await first.transaction()
+  await send(copied, 'with offsets')
+  const topics = [{ topic, partitions: [{ partition: 0, offset: '1' }] }]
+  await copied.sendOffsets({ consumerGroupId: 'copiers', topics })
+  await copied.commit()
+  // This client's OffsetFetch does not wait for the markers of the transaction.
+  await waitUntil('the committed offset', async () => {
+    const [committed] = await admin.fetchOffsets({ groupId: 'copiers', topics: [topic] })
+    return committed.partitions[0].offset === '1'
+  })
+  const zombie = await first.transaction()
+  await send(zombie, 'of the zombie')
+  const second = await open()
+  const successor = await second.transaction()
+  await assert.rejects(zombie.commit())
+  await send(successor, 'of its successor')
+  await successor.commit()
+  assert.deepStrictEqual(await committedValues(topic, 'of its successor'), ['committed', 'with offsets', 'of its successor'])
+  await second.disconnect()
+  await admin.disconnect()
+}
+
+/** Reads past two aborted transactions, of which the one that began later was aborted first. */
+async function interleaved() {
+  const topic = 'kafkajs-interleaved'
+  const admin = kafka.admin()
+  await admin.connect()
+  await admin.createTopics({ topics: [{ topic, numPartitions: 1 }] })
+  const begin = async (transactionalId) => {
+    const producer = kafka.producer({ transactionalId, maxInFlightRequests: 1, idempotent: true })
+    await producer.connect()
+    return { producer, transaction: await producer.transaction() }
+  }
+  const all = [await begin('interleaved-a'), await begin('interleaved-b'), await begin('interleaved-c')]
+  const [a, b, c] = all.map(({ transaction }) => transaction)
+  const send = (transaction, value) => transaction.send({ topic, messages: [{ partition: 0, value }] })
+  for (let round = 0; round < 2; round++) {
+    await send(a, 'aborted')
+    await send(b, 'aborted')
+    await send(c, `committed ${round}`)
+  }
+  await b.abort()
+  await send(c, 'committed between')
+  await a.abort()
+  await c.commit()
+  const wanted = ['committed 0', 'committed 1', 'committed between']
+  assert.deepStrictEqual(await committedValues(topic, 'committed between'), wanted)
+  await Promise.all(all.map(({ producer }) => producer.disconnect()))
+  await admin.disconnect()
+}
+
+const commands = { 'view-gap': gap, 'view-group': group, dropped, transactions, interleaved }
 commands[command]().then(
   () => {
     console.log(`${command}: ok`)

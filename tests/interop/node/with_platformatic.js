@@ -1,8 +1,8 @@
-// @platformatic/kafka: the calls that delete and list.
+// @platformatic/kafka: the calls that delete and list, and transactions.
 'use strict'
 
 const assert = require('node:assert')
-const { Admin, Producer, stringSerializers } = require('@platformatic/kafka')
+const { Admin, Consumer, Producer, stringDeserializers, stringSerializers } = require('@platformatic/kafka')
 
 const [command, bootstrap] = process.argv.slice(2)
 const options = { clientId: 'admin', bootstrapBrokers: [bootstrap] }
@@ -36,9 +36,76 @@ async function admin() {
   await admin.close()
 }
 
-const run = { admin }[command]
+/** Commits and aborts a transaction, one with offsets, and fences a producer by its successor. */
+async function transactions() {
+  const topic = 'platformatic-transactions'
+  const admin = new Admin(options)
+  await admin.createTopics({ topics: [topic], partitions: 1, replicas: 1 })
+  const open = () =>
+    new Producer({
+      ...options,
+      idempotent: true,
+      transactionalId: 'platformatic',
+      serializers: stringSerializers,
+      // Its default, 0, asks for a new epoch of producer 0 instead of a new producer.
+      producerId: -1n,
+      producerEpoch: -1,
+    })
+  const send = (transaction, value) => transaction.send({ messages: [{ topic, partition: 0, value }] })
+  const group = { ...options, groupId: 'copiers', deserializers: stringDeserializers, autocommit: false }
+  const reader = new Consumer(group)
+  const stream = await reader.consume({ topics: [topic], mode: 'earliest' })
+  const values = []
+  const last = new Promise((resolve, reject) => {
+    stream.on('error', reject)
+    stream.on('data', (message) => {
+      values.push(message.value)
+      if (message.value === 'of its successor') resolve(message)
+    })
+  })
+
+  const first = open()
+  const kept = await first.beginTransaction()
+  await send(kept, 'committed')
+  await kept.commit()
+  const dropped = await first.beginTransaction()
+  await send(dropped, 'aborted')
+  await dropped.abort()
+  const zombie = await first.beginTransaction()
+  await send(zombie, 'of the zombie')
+  const second = open()
+  const successor = await second.beginTransaction()
+  await assert.rejects(zombie.commit())
+  await send(successor, 'of its successor')
+  await successor.commit()
+  const message = await last
+  assert.deepStrictEqual(values, ['committed', 'of its successor'])
+
+  const copied = await second.beginTransaction()
+  await copied.addConsumer(reader)
+  await copied.addOffset(message)
+  await copied.commit()
+  // This client's OffsetFetch does not wait for the markers of the transaction.
+  const end = Date.now() + 60000
+  for (;;) {
+    const committed = await reader.listCommittedOffsets({ topics: [{ topic, partitions: [0] }] })
+    if (committed.get(topic)[0] === message.offset + 1n) break
+    assert(Date.now() < end, `the committed offset is ${committed.get(topic)}`)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+  await stream.close()
+  await reader.close()
+  await second.close()
+  await first.close()
+  await admin.close()
+}
+
+const run = { admin, transactions }[command]
 run().then(
-  () => console.log(`${command}: ok`),
+  () => {
+    console.log(`${command}: ok`)
+    process.exit(0)
+  },
   (error) => {
     console.error(error)
     process.exit(1)

@@ -4,6 +4,7 @@ import asyncio
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError
 
 import common
 
@@ -138,4 +139,68 @@ def view_gap(bootstrap):
     loop.close()
 
 
-common.main({"view-group": view_group, "view-gap": view_gap, "round-trip": round_trip, "group": group})
+async def end_transactions(bootstrap):
+    topic = "aiokafka-transactions"
+    await create(bootstrap, topic)
+    partition = TopicPartition(topic, 0)
+
+    async def begun():
+        begun = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id="aiokafka")
+        await begun.start()
+        await begun.begin_transaction()
+        return begun
+
+    async def send(producer, value):
+        await asyncio.wait_for(producer.send_and_wait(topic, value, partition=0), common.PATIENCE_S)
+
+    first = await begun()
+    await send(first, b"committed")
+    await first.commit_transaction()
+    await first.begin_transaction()
+    await send(first, b"aborted")
+    await first.abort_transaction()
+    reader = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        group_id="aiokafka-transactions",
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+    )
+    await reader.start()
+    reader.assign([partition])
+    await first.begin_transaction()
+    await send(first, b"with offsets")
+    await first.send_offsets_to_transaction({partition: 1}, "aiokafka-transactions")
+    await first.commit_transaction()
+    # This client's OffsetFetch does not wait for the markers of the transaction.
+    end = asyncio.get_running_loop().time() + common.PATIENCE_S
+    while await reader.committed(partition) != 1:
+        assert asyncio.get_running_loop().time() < end, await reader.committed(partition)
+        await asyncio.sleep(0.02)
+    await first.begin_transaction()
+    await send(first, b"of the zombie")
+    second = await begun()
+    try:
+        await asyncio.wait_for(first.commit_transaction(), common.PATIENCE_S)
+        raise AssertionError("the zombie has committed")
+    except KafkaError as error:
+        print("the zombie:", repr(error))
+    await send(second, b"of its successor")
+    await second.commit_transaction()
+    reader.seek(partition, 0)
+    values = []
+    while not values or values[-1] != b"of its successor":
+        message = await asyncio.wait_for(reader.getone(), common.PATIENCE_S)
+        values.append(message.value)
+    assert values == [b"committed", b"with offsets", b"of its successor"], values
+    await reader.stop()
+    await second.stop()
+
+
+def transactions(bootstrap):
+    """Commits and aborts a transaction, one with offsets, and fences a producer by its successor."""
+    asyncio.run(end_transactions(bootstrap))
+
+
+common.main({"view-group": view_group, "view-gap": view_gap, "round-trip": round_trip, "group": group,
+             "transactions": transactions})

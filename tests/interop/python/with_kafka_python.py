@@ -195,5 +195,60 @@ def deletions(bootstrap):
     admin.close()
 
 
+def transactions(bootstrap):
+    """Commits and aborts a transaction, one with offsets, and fences a producer by its successor."""
+    topic = "kafka-python-transactions"
+    create(bootstrap, topic)
+    partition = TopicPartition(topic, 0)
+
+    def begun():
+        begun = KafkaProducer(bootstrap_servers=bootstrap, transactional_id="kafka-python")
+        begun.init_transactions()
+        begun.begin_transaction()
+        return begun
+
+    def send(producer, value):
+        producer.send(topic, value, partition=0).get(common.PATIENCE_S)
+
+    first = begun()
+    send(first, b"committed")
+    first.commit_transaction()
+    first.begin_transaction()
+    send(first, b"aborted")
+    first.abort_transaction()
+    reader = KafkaConsumer(
+        bootstrap_servers=bootstrap,
+        group_id="kafka-python-transactions",
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+    )
+    reader.assign([partition])
+    first.begin_transaction()
+    send(first, b"with offsets")
+    first.send_offsets_to_transaction({partition: OffsetAndMetadata(1, "", -1)}, reader.group_metadata())
+    first.commit_transaction()
+    assert reader.committed(partition) == 1, reader.committed(partition)
+    first.begin_transaction()
+    send(first, b"of the zombie")
+    second = begun()
+    try:
+        first.commit_transaction()
+        raise AssertionError("the zombie has committed")
+    except KafkaError as error:
+        print("the zombie:", repr(error))
+    send(second, b"of its successor")
+    second.commit_transaction()
+    reader.seek(partition, 0)
+    values = []
+    while not values or values[-1] != b"of its successor":
+        polled = reader.poll(timeout_ms=common.PATIENCE_S * 1000)
+        assert polled, f"no record within {common.PATIENCE_S} s after {values}"
+        values += [message.value for batch in polled.values() for message in batch]
+    assert values == [b"committed", b"with offsets", b"of its successor"], values
+    reader.close()
+    second.close()
+
+
 common.main({"view-group": view_group, "view-gap": view_gap, "round-trip": round_trip, "group": group, "refusals": refusals,
-             "deletions": deletions})
+             "deletions": deletions, "transactions": transactions})
