@@ -67,10 +67,17 @@ func main() {
 	offsets := map[string][]*sarama.PartitionOffsetMetadata{topic: {{Partition: 0, Offset: 1, LeaderEpoch: -1}}}
 	check(first.AddOffsetsToTxn(offsets, group))
 	check(first.CommitTxn())
-	committed, err := admin.ListConsumerGroupOffsets(group, map[string][]int32{topic: {0}})
-	check(err)
-	if block := committed.GetBlock(topic, 0); block == nil || block.Offset != 1 {
-		log.Fatalf("the offset is not committed: %+v", block)
+	// This client's OffsetFetch does not wait for the markers of the transaction.
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		committed, err := admin.ListConsumerGroupOffsets(group, map[string][]int32{topic: {0}})
+		check(err)
+		block := committed.GetBlock(topic, 0)
+		if block != nil && block.Offset == 1 {
+			break
+		}
+		if time.Now().After(end) {
+			log.Fatalf("the offset is not committed: %+v", block)
+		}
 	}
 	check(first.BeginTxn())
 	send(first, "of the zombie")
