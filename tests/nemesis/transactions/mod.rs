@@ -191,7 +191,8 @@ async fn run(bug: Option<&str>, rounds: usize) -> Vec<Broken> {
         whole(&bootstrap).await;
         println!("{fault:?} of node {victim}");
     }
-    sleep(Duration::from_secs(1)).await;
+    // Without faults, instances have to fence one another a few times.
+    sleep(Duration::from_secs(if rounds == 0 { 8 } else { 1 })).await;
     let counts = copiers.stop().await;
     // Held requests come now.
     sleep(hold).await;
