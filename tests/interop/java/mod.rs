@@ -2,6 +2,7 @@
 
 mod admin;
 mod cluster;
+mod compaction;
 pub(crate) mod console;
 mod edge;
 mod failover;
@@ -29,11 +30,12 @@ pub(crate) const KAFKA_42_CLASSPATH: &str = "MILLSTREAM_KAFKA_42_CLASSPATH";
 type Test = fn(&Tools);
 
 /// The tests that run with both releases.
-const TOOLS: [(&str, Test); 9] = [
+const TOOLS: [(&str, Test); 10] = [
     ("console::round_trip", console::round_trip),
     ("console::group_rebalances", console::group_rebalances),
     ("admin::topics", admin::topics),
     ("admin::configs", admin::configs),
+    ("compaction::console_and_dump", compaction::console_and_dump),
     ("log_dirs::one_node", log_dirs::one_node),
     ("log_dirs::three_nodes", log_dirs::three_nodes),
     ("performance::dump_log_segments", performance::dump_log_segments),
