@@ -30,4 +30,5 @@ mod retention;
 mod settings;
 mod support;
 mod topics;
+mod transactions;
 mod views;
