@@ -8,7 +8,7 @@ use super::root;
 
 /// Every arrow between the modules of the broker, and no others. The only circle is `api` and `net`: a connection
 /// starts handlers, and a handler says what the connection does next.
-const ARROWS: [(&str, &[&str]); 26] = [
+const ARROWS: [(&str, &[&str]); 27] = [
     (
         "api",
         &[
@@ -60,11 +60,12 @@ const ARROWS: [(&str, &[&str]); 26] = [
         &["apply", "blocking", "cluster", "config", "edge", "error", "log_dirs", "partition_dirs", "placement"],
     ),
     ("detached", &["error"]),
+    ("disk_reserve", &[]),
     ("edge", &["blocking", "cluster", "compute_permits", "config", "detached", "error", "produce", "topics"]),
     ("error", &["config"]),
     ("fetch_sessions", &[]),
     ("internal_topic", &["topics"]),
-    ("log_dirs", &[]),
+    ("log_dirs", &["disk_reserve"]),
     ("metrics", &[]),
     ("net", &["api", "broker", "cluster", "config", "metrics"]),
     ("partition_dirs", &["log_dirs", "topics"]),

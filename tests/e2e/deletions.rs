@@ -5,7 +5,7 @@ use millstream_wire::ErrorCode;
 use millstream_wire::messages::*;
 use rustix::process::Signal;
 
-use crate::support::{Raw, Topic, alter, batch};
+use crate::support::{Raw, Topic, batch};
 
 /// Deletes the records of partition 0 below an offset, and returns the code and the new start.
 fn delete(raw: &mut Raw, topic: &Topic, offset: i64) -> (ErrorCode, i64) {
@@ -70,23 +70,6 @@ fn records_that_may_not_be_deleted_stay() {
     }
     assert_eq!(source.start(&mut raw), 0);
     assert_eq!(view.read(&mut raw, 0), ["value"]);
-}
-
-/// Compaction does not run yet: the log says so once for each topic, whatever other configs change.
-#[test]
-fn a_compacted_topic_is_reported_once() {
-    let broker = Broker::start();
-    let mut raw = Raw::connect(&broker);
-    Topic::create(&mut raw, "one", 1, &[("cleanup.policy", "compact")]);
-    Topic::create(&mut raw, "two", 1, &[]);
-    let (compact, delete) = (("cleanup.policy", Some("compact,delete")), ("cleanup.policy", Some("delete")));
-    for change in [compact, ("retention.ms", Some("60000")), ("retention.ms", None), delete, compact] {
-        assert_eq!(alter(&mut raw, "two", &[change]).0, ErrorCode::NONE);
-    }
-    let log = broker.log();
-    let lines: Vec<&str> = log.lines().filter(|line| line.contains("cleanup.policy=compact has no effect")).collect();
-    assert_eq!(lines.len(), 2, "{log}");
-    assert!(lines[0].contains("topic=\"one\"") && lines[1].contains("topic=\"two\""), "{lines:?}");
 }
 
 /// After concurrent requests the checkpoint has the start of every partition.
