@@ -42,6 +42,8 @@ pub(crate) struct Memory {
     pub(crate) batch_bytes_max: Arc<Mutex<usize>>,
     /// The batch at this offset is not committed before the others.
     pub(crate) held: watch::Sender<Option<i64>>,
+    /// It is not known whether this broker still leads.
+    pub(crate) suspended: watch::Sender<bool>,
 }
 
 impl Memory {
@@ -49,8 +51,8 @@ impl Memory {
         let (flushed, reads) = (watch::Sender::new(true), watch::Sender::new(Reads::Work));
         let batch_bytes_max = Arc::new(Mutex::new(usize::MAX));
         let (logs, created, epochs) = (Arc::default(), Arc::new(Mutex::new(true)), Arc::default());
-        let (replays, held) = (Arc::default(), watch::Sender::new(None));
-        Self { logs, created, flushed, reads, replays, epochs, batch_bytes_max, held }
+        let (replays, held, suspended) = (Arc::default(), watch::Sender::new(None), watch::Sender::new(false));
+        Self { logs, created, flushed, reads, replays, epochs, batch_bytes_max, held, suspended }
     }
 
     pub(crate) fn batches(&self) -> usize {
@@ -104,15 +106,25 @@ impl InternalTopic for Memory {
         patch::set_base_offset(&mut batch, base_offset);
         log.push(batch.freeze());
         let (memory, appended) = (self.clone(), leader_epoch);
-        let (mut flushed, mut held) = (self.flushed.subscribe(), self.held.subscribe());
+        let settles = move || {
+            let memory = memory.clone();
+            let (mut flushed, mut held) = (memory.flushed.subscribe(), memory.held.subscribe());
+            async move {
+                flushed.wait_for(|flushed| *flushed).await.map(drop).map_err(|_| PartitionError::ShuttingDown)?;
+                let is_free = |held: &Option<i64>| *held != Some(base_offset);
+                held.wait_for(is_free).await.map(drop).map_err(|_| PartitionError::ShuttingDown)?;
+                let current = memory.epoch(partition).load(Ordering::Acquire);
+                if current == appended { Ok(()) } else { Err(PartitionError::LeaderEpochChanged { appended, current }) }
+            }
+        };
+        let (settled, mut suspended) = (Box::pin(settles()), self.suspended.subscribe());
         let committed = Box::pin(async move {
-            flushed.wait_for(|flushed| *flushed).await.map(drop).map_err(|_| PartitionError::ShuttingDown)?;
-            let is_free = |held: &Option<i64>| *held != Some(base_offset);
-            held.wait_for(is_free).await.map(drop).map_err(|_| PartitionError::ShuttingDown)?;
-            let current = memory.epoch(partition).load(Ordering::Acquire);
-            if current == appended { Ok(()) } else { Err(PartitionError::LeaderEpochChanged { appended, current }) }
+            tokio::select! {
+                settled = settles() => settled,
+                _ = suspended.wait_for(|suspended| *suspended) => Err(PartitionError::Suspended),
+            }
         });
-        Ok(InternalAppend { base_offset, committed })
+        Ok(InternalAppend { base_offset, committed, settled })
     }
 
     fn begin_verification(&self, _: i32, _: i32, _: &[u8]) -> Result<Option<VerificationGuard>, PartitionError> {

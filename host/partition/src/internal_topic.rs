@@ -30,6 +30,25 @@ pub struct InternalAppend {
     pub base_offset: i64,
     /// Completes when the records are committed at the leader epoch of their append.
     pub committed: CommittedAtEpoch,
+    /// Completes as `committed` does, but also waits while it is not known whether this broker still leads.
+    pub settled: CommittedAtEpoch,
+}
+
+impl InternalAppend {
+    /// Waits until the records are committed, or it is known that they never will be in their epoch. Calls `suspended`
+    /// when it is not known for a while whether this broker still leads.
+    ///
+    /// # Errors
+    /// Another epoch has begun, or the log has failed.
+    pub async fn settle(self, suspended: impl FnOnce()) -> Result<(), PartitionError> {
+        match self.committed.await {
+            Err(PartitionError::Suspended) => {
+                suspended();
+                self.settled.await
+            }
+            outcome => outcome,
+        }
+    }
 }
 
 /// The partitions of an internal topic.
@@ -110,12 +129,23 @@ impl Partition {
     ) -> Result<InternalAppend, PartitionError> {
         let batch = CheckedBatch::of_own(batch).map_err(|error| AppendError::Corrupt(error.to_string()))?;
         let appended = self.append_in_epoch(leader_epoch, &batch, verification)?.batch();
-        let (partition, write) = (Arc::clone(self), WriteEnd::of(&appended));
+        let write = WriteEnd::of(&appended);
+        let partition = Arc::clone(self);
         let committed = Box::pin(async move {
             partition.committed(write, Acks::All).await?;
             partition.check_still_leads(write.leader_epoch)
         });
-        Ok(InternalAppend { base_offset: appended.base_offset, committed })
+        let partition = Arc::clone(self);
+        let settled = Box::pin(async move {
+            loop {
+                match partition.committed(write, Acks::All).await {
+                    Err(PartitionError::Suspended) => {}
+                    outcome => break outcome?,
+                }
+            }
+            partition.check_still_leads(write.leader_epoch)
+        });
+        Ok(InternalAppend { base_offset: appended.base_offset, committed, settled })
     }
 
     /// Begins the verification of a transaction, see [`InternalTopic::begin_verification`].

@@ -77,7 +77,7 @@ impl GroupCoordinator {
             slot.writes_in_flight += 1;
             Ok(Some(appended))
         })??;
-        let Some(InternalAppend { base_offset, committed: wait }) = appended else { return Ok(()) };
+        let Some(InternalAppend { base_offset, committed: wait, .. }) = appended else { return Ok(()) };
         if seeded_bug::is(Bug::RespondAtAppend) {
             return self.with_group(&shard, group_id, Missing::Create, |slot, _, _| {
                 apply(slot, base_offset, committed);

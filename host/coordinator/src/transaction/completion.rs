@@ -80,6 +80,6 @@ impl TransactionCoordinator {
             let appended = self.append(shard, &transaction.id, &mut slot, Some(&next))?;
             (next, appended)
         };
-        self.apply(transaction, next, appended).await
+        self.apply(transaction, next, appended.settle(|| {})).await
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use millstream_partition::{ErrorLog, InternalAppend, InternalTopic, PartitionError, now_ms};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::config::TransactionConfig;
@@ -276,7 +276,7 @@ impl TransactionCoordinator {
     }
 
     /// Waits for the commit of a new state, in a task that changes the memory, and writes the markers if the outcome is
-    /// decided.
+    /// decided. While it is not known whether this broker still leads, only the task waits.
     async fn committed(
         self: &Arc<Self>,
         shard: &Arc<Shard>,
@@ -285,28 +285,38 @@ impl TransactionCoordinator {
         appended: InternalAppend,
     ) -> Result<(), TransactionError> {
         let (coordinator, shard, transaction) = (Arc::clone(self), Arc::clone(shard), Arc::clone(transaction));
+        let (tell, suspended) = oneshot::channel();
         let task = tokio::spawn(async move {
-            coordinator.apply(&transaction, next, appended).await?;
+            let settled = appended.settle(|| {
+                let _ = tell.send(());
+            });
+            coordinator.apply(&transaction, next, settled).await?;
             if transaction.slot.lock().metadata.state.is_prepared() {
                 tokio::spawn(coordinator.complete(shard, transaction));
             }
             Ok(())
         });
-        let done = timeout(COMMIT_WAIT, task).await.unwrap_or(Ok(Err(TransactionError::NotAvailable)));
-        done.unwrap_or(Err(TransactionError::NotCoordinator))
+        tokio::select! {
+            done = timeout(COMMIT_WAIT, task) => {
+                let done = done.unwrap_or(Ok(Err(TransactionError::NotAvailable)));
+                done.unwrap_or(Err(TransactionError::NotCoordinator))
+            }
+            // The client looks for the coordinator again.
+            Ok(()) = suspended => Err(TransactionError::NotCoordinator),
+        }
     }
 
     /// Waits for the commit of a new state, and changes the memory.
     ///
     /// # Errors
-    /// It is not known whether the record is committed. No change of the id begins then until the log is loaded again.
+    /// It is not known whether the record is committed, and another epoch has begun. So the log is loaded again.
     pub(super) async fn apply(
         &self,
         transaction: &Transaction,
         next: TransactionMetadata,
-        appended: InternalAppend,
+        settled: impl Future<Output = Result<(), PartitionError>>,
     ) -> Result<(), TransactionError> {
-        appended.committed.await.map_err(|error| self.write_error(&transaction.id, &error))?;
+        settled.await.map_err(|error| self.write_error(&transaction.id, &error))?;
         let mut slot = transaction.slot.lock();
         slot.metadata = next;
         slot.is_changing = false;

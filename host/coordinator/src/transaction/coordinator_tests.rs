@@ -12,7 +12,7 @@ use super::coordinator::{InitRequest, TransactionCoordinator};
 use super::describe::TransactionFilter;
 use super::host::{HostFuture, MarkerResult, Markers, TransactionHost};
 use super::model::{Outcome, Producer, TopicPartition, TransactionError, TransactionState, TransactionVersion};
-use crate::memory_topic::{Memory, Reads, wait_until};
+use crate::memory_topic::{Memory, Reads, WAIT_MAX, wait_until};
 
 use TransactionVersion::V2;
 
@@ -240,4 +240,39 @@ async fn ids_are_listed_by_state_producer_age_and_name() {
     assert_eq!(ids(&TransactionFilter { producer_ids: &[b.id], ..all }), ["b"]);
     assert_eq!(ids(&TransactionFilter { matches: &|id| id != "b", ..all }), ["a"]);
     assert_eq!(ids(&TransactionFilter { older_than_ms: 3_600_000, producer_ids: &[a.id], ..all }), [""; 0]);
+}
+
+/// The leader goes on in the same epoch: nothing loads the log again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_was_suspended_goes_on_with_its_transactions() {
+    let (memory, host) = (Memory::new(), Host::new());
+    let coordinator = start(&memory, &host).await;
+    let producer = begin(&coordinator, "a").await;
+    memory.flushed.send_replace(false);
+    let ended = tokio::spawn({
+        let coordinator = Arc::clone(&coordinator);
+        async move { coordinator.end("a", producer, Outcome::Commit, V2).await }
+    });
+    wait_until("the record of the end", || memory.batches() == 3).await;
+    memory.suspended.send_replace(true);
+    assert_eq!(ended.await.unwrap(), Err(TransactionError::NotCoordinator), "the client does not wait");
+    memory.suspended.send_replace(false);
+    memory.flushed.send_replace(true);
+    wait_until("the markers", || host.markers() == 1).await;
+    // The same request again.
+    let next = wait_for_end(&coordinator, producer).await;
+    assert_eq!(next, Producer { epoch: producer.epoch + 1, ..producer });
+}
+
+/// Repeats the end of a transaction until its first attempt is over.
+async fn wait_for_end(coordinator: &Arc<TransactionCoordinator>, producer: Producer) -> Producer {
+    let repeated = async {
+        loop {
+            match coordinator.end("a", producer, Outcome::Commit, V2).await {
+                Err(TransactionError::ConcurrentTransactions) => {}
+                ended => return ended.unwrap(),
+            }
+        }
+    };
+    tokio::time::timeout(WAIT_MAX, repeated).await.expect("in time")
 }

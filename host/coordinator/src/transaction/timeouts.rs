@@ -42,7 +42,7 @@ impl TransactionCoordinator {
             tracing::info!(transactional_id = &*transaction.id, "a transaction has timed out and is aborted");
             let coordinator = Arc::clone(self);
             tokio::spawn(async move {
-                if coordinator.apply(&transaction, next, appended).await.is_ok() {
+                if coordinator.apply(&transaction, next, appended.settle(|| {})).await.is_ok() {
                     coordinator.complete(shard, transaction).await;
                 }
             });
@@ -61,7 +61,7 @@ impl TransactionCoordinator {
             drop(slot);
             tracing::info!(transactional_id = &*transaction.id, "a transactional id has expired");
             tokio::spawn(async move {
-                if appended.committed.await.is_ok() {
+                if appended.settle(|| {}).await.is_ok() {
                     shard.remove(&transaction.id, &mut transaction.slot.lock());
                     transaction.changed.notify_waiters();
                 }

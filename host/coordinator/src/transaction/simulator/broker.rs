@@ -165,7 +165,9 @@ impl InternalTopic for Topic {
         self.world.commit_later(&place, leader_epoch, appended.last_offset + 1);
         let at_once = self.world.bug == Bug::RespondAtAppend && self.name == TRANSACTION_STATE;
         let committed = async move { if at_once { Ok(()) } else { committed.await } };
-        Ok(InternalAppend { base_offset: appended.base_offset, committed: Box::pin(committed) })
+        // No broker is suspended here.
+        let settled = Box::pin(std::future::pending());
+        Ok(InternalAppend { base_offset: appended.base_offset, committed: Box::pin(committed), settled })
     }
 
     fn replay(
