@@ -37,7 +37,7 @@ pub(super) fn console_and_dump(tools: &Tools) {
         .args(["--config", "segment.bytes=1048576"])
         .succeed();
     // The last quarter deletes every tenth key.
-    let value = |n: usize| match n % 10 == 0 && n >= RECORDS * 3 / 4 {
+    let value = |n: usize| match n.is_multiple_of(10) && n >= RECORDS * 3 / 4 {
         true => "NULL".to_owned(),
         false => format!("value-{n}-{}", "x".repeat(90)),
     };
