@@ -4,7 +4,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use millstream_tests::Cluster;
+use millstream_tests::{Cluster, wait_until};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -162,5 +162,10 @@ fn a_view_is_read_from_the_leaders_of_its_source() {
         cluster.kill(node);
         assert_eq!(consume(&bootstrap, "shown", 30), expected, "without node {node}");
         restart(&mut cluster, node, "shown");
+        // Otherwise the next node may be the last one in sync.
+        wait_until("all replicas to be in sync", PATIENCE, || {
+            let described = json(&bootstrap, &["cluster", "describe", "--json"]);
+            described["under_replicated"].as_array().is_some_and(Vec::is_empty).then_some(())
+        });
     }
 }
