@@ -94,7 +94,12 @@ impl TransactionalProducer {
                     }
                     Some(Err(error)) if !error.retriable() => return Err(Over(error)),
                     Some(Err(ErrorCode::CONCURRENT_TRANSACTIONS)) => {}
-                    Some(Err(_)) | None => drop(self.addresses.remove(name)),
+                    Some(Err(_)) => drop(self.addresses.remove(name)),
+                    None => {
+                        // A paused node may still process it, as late as a request that is held.
+                        self.has_held = true;
+                        self.addresses.remove(name);
+                    }
                 }
             }
             sleep(PAUSE).await;
@@ -175,7 +180,8 @@ impl TransactionalProducer {
                         return Ok(());
                     }
                     Some(error) if !error.retriable() => return Err(Over(error)),
-                    _ => {}
+                    Some(_) => {}
+                    None => self.has_held = true,
                 }
             }
             sleep(PAUSE).await;
