@@ -93,8 +93,11 @@ impl DiskReserve {
         self.bytes / 4
     }
 
-    /// Returns the bytes that the broker can still write.
-    fn free(&self) -> io::Result<u64> {
+    /// Returns the bytes that can still be written to the disk.
+    ///
+    /// # Errors
+    /// The folder does not work.
+    pub(crate) fn free(&self) -> io::Result<u64> {
         let status = statvfs(&self.folder)?;
         Ok(status.f_bavail.saturating_mul(status.f_frsize))
     }

@@ -112,6 +112,14 @@ impl LogDir {
         self.reserve.is_full()
     }
 
+    /// Returns the bytes that can still be written to the disk of the folder.
+    ///
+    /// # Errors
+    /// The folder does not work.
+    pub(crate) fn free(&self) -> io::Result<u64> {
+        self.reserve.free()
+    }
+
     /// Notes that something failed in the folder, so that it is checked.
     pub(crate) fn suspect(&self) {
         self.is_suspected.store(true, Ordering::Release);

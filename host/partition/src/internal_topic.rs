@@ -130,20 +130,15 @@ impl Partition {
         let batch = CheckedBatch::of_own(batch).map_err(|error| AppendError::Corrupt(error.to_string()))?;
         let appended = self.append_in_epoch(leader_epoch, &batch, verification)?.batch();
         let write = WriteEnd::of(&appended);
-        let partition = Arc::clone(self);
-        let committed = Box::pin(async move {
-            partition.committed(write, Acks::All).await?;
-            partition.check_still_leads(write.leader_epoch)
-        });
-        let partition = Arc::clone(self);
+        let (committed, settled) = (Arc::clone(self), Arc::clone(self));
+        let committed = Box::pin(async move { committed.committed_at_epoch(write).await });
         let settled = Box::pin(async move {
             loop {
-                match partition.committed(write, Acks::All).await {
+                match settled.committed_at_epoch(write).await {
                     Err(PartitionError::Suspended) => {}
-                    outcome => break outcome?,
+                    outcome => return outcome,
                 }
             }
-            partition.check_still_leads(write.leader_epoch)
         });
         Ok(InternalAppend { base_offset: appended.base_offset, committed, settled })
     }
@@ -180,8 +175,10 @@ impl Partition {
         Ok(appended)
     }
 
-    fn check_still_leads(&self, appended: i32) -> Result<(), PartitionError> {
-        let current = self.leader_epoch();
+    /// Waits for the commit of a write, and checks that it is in the epoch of its append.
+    async fn committed_at_epoch(self: &Arc<Self>, write: WriteEnd) -> Result<(), PartitionError> {
+        self.committed(write, Acks::All).await?;
+        let (appended, current) = (write.leader_epoch, self.leader_epoch());
         if current == appended { Ok(()) } else { Err(PartitionError::LeaderEpochChanged { appended, current }) }
     }
 

@@ -17,7 +17,6 @@ use millstream_log::faults_noted;
 use millstream_metadata::PartitionImage;
 use millstream_metadata::controller::{LeaveInSync, Request};
 use millstream_partition::{Partition, ReplicaFault};
-use rustix::fs::statvfs;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use uuid::Uuid;
@@ -188,12 +187,9 @@ impl Controller {
         let partition = Arc::clone(&failing.partition);
         let dirs = Arc::clone(&self.node.dirs);
         let went_on = blocking(move || {
-            let Some(folder) = partition.data_dir() else { return false };
-            if dirs.find(folder).is_some_and(|dir| dir.is_full()) {
-                return false;
-            }
-            let space = statvfs(folder).map(|status| status.f_bavail.saturating_mul(status.f_frsize));
-            space.is_ok_and(|space| space >= SPACE_TO_GO_ON) && partition.go_on_after_full().is_ok()
+            let Some(dir) = partition.data_dir().and_then(|folder| dirs.find(folder)) else { return false };
+            let has_space = !dir.is_full() && dir.free().is_ok_and(|free| free >= SPACE_TO_GO_ON);
+            has_space && partition.go_on_after_full().is_ok()
         });
         if !went_on.await.unwrap_or(false) {
             return false;
