@@ -3,15 +3,15 @@
 //! There is no timer. A log that is idle is synced at once. What is appended while a sync runs waits for the next one.
 //! The syncs run on a few threads of their own, outside of the partition's lock.
 
+use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use millstream_log::FileSystem;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::commit::{Committed, FlushMode};
 use crate::error::PartitionError;
@@ -109,8 +109,57 @@ pub struct FsyncQueue {
     /// For a start and a stop, which sync many logs at once. The queue does not use it: a write would wait for what
     /// others wrote to the same disk.
     file_system: Option<FileSystem>,
-    queue: Mutex<Option<mpsc::Sender<Arc<dyn SyncSource>>>>,
+    queue: Arc<Queue>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// The logs that wait for a sync thread.
+#[derive(Debug, Default)]
+struct Queue {
+    inner: Mutex<Queued>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queued {
+    sources: VecDeque<Arc<dyn SyncSource>>,
+    stopped: bool,
+}
+
+impl Queue {
+    /// Adds a log, and wakes one thread. Returns the log if the queue has stopped.
+    fn push(&self, source: Arc<dyn SyncSource>) -> Result<(), Arc<dyn SyncSource>> {
+        let mut inner = self.inner.lock();
+        if inner.stopped {
+            return Err(source);
+        }
+        inner.sources.push_back(source);
+        drop(inner);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Returns the next log once there is one. Returns `None` when the queue has stopped and is empty.
+    ///
+    /// Idle threads sleep on the condition, not on a lock: a contended lock spins before it sleeps.
+    fn next(&self) -> Option<Arc<dyn SyncSource>> {
+        let mut inner = self.inner.lock();
+        loop {
+            if let Some(source) = inner.sources.pop_front() {
+                return Some(source);
+            }
+            if inner.stopped {
+                return None;
+            }
+            self.changed.wait(&mut inner);
+        }
+    }
+
+    /// Ends the threads once the queue is empty.
+    fn stop(&self) {
+        self.inner.lock().stopped = true;
+        self.changed.notify_all();
+    }
 }
 
 impl FsyncQueue {
@@ -120,14 +169,12 @@ impl FsyncQueue {
     /// The data directory cannot be opened, or the operating system has no thread left.
     pub fn start(flush_mode: FlushMode, data_dir: &Path) -> std::io::Result<Arc<Self>> {
         let file_system = FileSystem::of(data_dir)?;
-        let (sender, receiver) = mpsc::channel();
-        let receiver = Arc::new(Mutex::new(receiver));
+        let queue = Arc::new(Queue::default());
         let threads = (0..SYNC_THREADS).map(|index| {
-            let receiver = Arc::clone(&receiver);
-            std::thread::Builder::new().name(format!("sync-{index}")).spawn(move || run(&receiver))
+            let queue = Arc::clone(&queue);
+            std::thread::Builder::new().name(format!("sync-{index}")).spawn(move || run(&queue))
         });
-        let threads = threads.collect::<Result<_, _>>()?;
-        let queue = Mutex::new(Some(sender));
+        let threads = threads.collect::<Result<_, _>>().inspect_err(|_| queue.stop())?;
         Ok(Arc::new(Self { flush_mode, file_system, queue, threads: Mutex::new(threads) }))
     }
 
@@ -166,23 +213,15 @@ impl FsyncQueue {
         let start = !std::mem::replace(&mut inner.running, true);
         drop(inner);
         if start {
-            self.push(Arc::clone(source) as Arc<dyn SyncSource>);
-        }
-    }
-
-    fn push(&self, source: Arc<dyn SyncSource>) {
-        let queued = match &*self.queue.lock() {
-            Some(queue) => queue.send(Arc::clone(&source)).is_ok(),
-            None => false,
-        };
-        if !queued {
-            failed(&*source, &PartitionError::ShuttingDown);
+            if let Err(source) = self.queue.push(Arc::clone(source) as Arc<dyn SyncSource>) {
+                failed(&*source, &PartitionError::ShuttingDown);
+            }
         }
     }
 
     /// Ends the threads once the queue is empty. Blocks for the syncs that still run.
     pub fn stop(&self) {
-        drop(self.queue.lock().take());
+        self.queue.stop();
         for thread in self.threads.lock().drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a sync thread panicked");
@@ -191,10 +230,14 @@ impl FsyncQueue {
     }
 }
 
-fn run(queue: &Mutex<mpsc::Receiver<Arc<dyn SyncSource>>>) {
-    loop {
-        let next = queue.lock().recv();
-        let Ok(source) = next else { return };
+impl Drop for FsyncQueue {
+    fn drop(&mut self) {
+        self.queue.stop();
+    }
+}
+
+fn run(queue: &Queue) {
+    while let Some(source) = queue.next() {
         // Writes that came during the sync are next: the log need not queue again.
         while sync_once(&*source) {}
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use millstream_record::Codec;
 
-use super::nodes::{NODES, Nodes};
+use super::nodes::{NODES, Nodes, until};
 use crate::frames::{Batch, check, connect, produce_frame, read_response, replay};
 
 /// A request of about 256 KiB.
@@ -64,9 +64,16 @@ fn send_all(frames: &[(SocketAddr, Vec<u8>)], count: usize) -> Result<usize> {
     })
 }
 
+/// Creates a topic, and returns a request for each partition once its leader has taken one.
+///
+/// A leader hears of a new topic a moment after the node that was asked for it.
 async fn frames(nodes: &Nodes, topic: &str, batch: Batch) -> Result<Vec<(SocketAddr, Vec<u8>)>> {
     let partitions = nodes.create(topic, i32::try_from(NODES)?).await?;
-    frames_of(nodes, topic, &partitions, batch)
+    let frames = frames_of(nodes, topic, &partitions, batch)?;
+    for (address, frame) in &frames {
+        until("leader that takes records", async || Ok(replay(*address, frame, 1, 1, false).ok())).await?;
+    }
+    Ok(frames)
 }
 
 /// Returns a request for each partition, with the address of its leader.
