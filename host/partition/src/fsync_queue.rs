@@ -212,10 +212,8 @@ impl FsyncQueue {
         inner.requested = inner.requested.max(end);
         let start = !std::mem::replace(&mut inner.running, true);
         drop(inner);
-        if start {
-            if let Err(source) = self.queue.push(Arc::clone(source) as Arc<dyn SyncSource>) {
-                failed(&*source, &PartitionError::ShuttingDown);
-            }
+        if start && let Err(source) = self.queue.push(Arc::clone(source) as Arc<dyn SyncSource>) {
+            failed(&*source, &PartitionError::ShuttingDown);
         }
     }
 
