@@ -31,7 +31,7 @@ const ARROWS: [(&str, &[&str]); 27] = [
         ],
     ),
     ("apply", &["config", "edge", "error", "log_dirs", "partition_dirs", "placement", "topics"]),
-    ("background", &["blocking", "broker", "config", "partition_dirs"]),
+    ("background", &["blocking", "broker", "config", "metrics", "partition_dirs"]),
     ("blocking", &["error"]),
     (
         "broker",

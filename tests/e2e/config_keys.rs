@@ -34,6 +34,7 @@ fn defaults_of_topics_come_from_the_broker() {
         ("log.message.timestamp.after.max.ms", "9000", "message.timestamp.after.max.ms", "9000"),
         ("log.message.timestamp.before.max.ms", "9001", "message.timestamp.before.max.ms", "9001"),
         ("log.message.timestamp.type", "LogAppendTime", "message.timestamp.type", "LogAppendTime"),
+        ("log.preallocate", "true", "preallocate", "true"),
         ("log.roll.hours", "2", "segment.ms", "7200000"),
         ("log.roll.jitter.hours", "1", "segment.jitter.ms", "3600000"),
     ];
@@ -129,6 +130,21 @@ fn the_topic_of_committed_offsets_has_its_own_segment_size() {
     let request = FindCoordinatorRequest { key: "g".into(), key_type: 0, ..Default::default() };
     wait_until("the coordinator", Duration::from_secs(30), || raw.call(3, &request).error_code.is_ok().then_some(()));
     assert_eq!(topic_config(&mut raw, "__consumer_offsets", "segment.bytes").0, "2097152");
+}
+
+#[test]
+fn high_watermarks_are_written_often() {
+    let broker = Broker::builder().set("replica.high.watermark.checkpoint.interval.ms", "50").start();
+    let mut raw = Raw::connect(&broker);
+    let topic = Topic::create(&mut raw, "t", 1, &[]);
+    let written = || std::fs::read_to_string(broker.folder().join("replication-offset-checkpoint")).unwrap_or_default();
+    for end in 1..=2 {
+        topic.produce(&mut raw, batch(&["a"]));
+        let line = format!("t 0 {end}");
+        wait_until("the checkpoint", Duration::from_secs(30), || {
+            written().lines().any(|one| one == line).then_some(())
+        });
+    }
 }
 
 /// Kafka's test suites use it: segments below the minimum of `segment.bytes`.

@@ -139,8 +139,12 @@ fn options_of_what_is_not_there_cannot_be_turned_on() {
     let broker = Broker::start();
     let mut raw = Raw::connect(&broker);
     Topic::create(&mut raw, "topic", 1, &[]);
-    for name in ["errors.deadletterqueue.group.enable", "remote.storage.enable"] {
-        for (value, error) in [("true", ErrorCode::INVALID_CONFIG), ("false", ErrorCode::NONE)] {
+    for (name, bad, good) in [
+        ("errors.deadletterqueue.group.enable", "true", "false"),
+        ("remote.storage.enable", "true", "false"),
+        ("compression.lz4.level", "3", "9"),
+    ] {
+        for (value, error) in [(bad, ErrorCode::INVALID_CONFIG), (good, ErrorCode::NONE)] {
             let (answer, message) = alter_by(&mut raw, "topic", &[(name, SET, Some(value))]);
             assert_eq!(answer, error, "{name}={value}: {message}");
         }

@@ -222,3 +222,34 @@ fn a_metadata_record_of_a_newer_program_is_named() {
         assert!(message.contains(expected), "{message}");
     }
 }
+
+/// A partition folder of another broker goes on here: the topic has an id of its own, and older leader epochs.
+#[test]
+fn a_partition_folder_of_another_broker_goes_on_here() {
+    let mut other = Broker::start();
+    let topic = Topic::create(&mut Raw::connect(&other), "topic", 1, &[]);
+    for value in ["0", "1", "2"] {
+        topic.produce(&mut Raw::connect(&other), batch(&[value]));
+        // Each start after a kill has a later epoch.
+        other.kill();
+        other.restart();
+    }
+    topic.produce(&mut Raw::connect(&other), batch(&["3"]));
+    assert_eq!(other.stop(Signal::TERM).code(), Some(0));
+
+    let mut broker = Broker::start();
+    let topic = Topic::create(&mut Raw::connect(&broker), "topic", 1, &[]);
+    assert_eq!(broker.stop(Signal::TERM).code(), Some(0));
+    millstream_tests::move_partition(&other.folder().join("topic-0"), &broker.folder().join("topic-0"));
+    broker.restart();
+    let mut raw = Raw::connect(&broker);
+    assert_eq!(topic.read(&mut raw, 0), ["0", "1", "2", "3"]);
+    assert_eq!(topic.produce(&mut raw, batch(&["4"])), 4);
+    broker.kill();
+    broker.restart();
+    let mut raw = Raw::connect(&broker);
+    assert_eq!(topic.read(&mut raw, 0), ["0", "1", "2", "3", "4"]);
+    // The epochs of the other broker are known, and clients receive a later one.
+    let latest = topic.offset_for(&mut raw, 0, -1);
+    assert!(latest.leader_epoch >= 3, "{latest:?}");
+}

@@ -56,6 +56,41 @@ fn every_version_finds_the_same() {
     }
 }
 
+/// As in Kafka, a special value is known from one version on, and an error in the partition before. There is no tiered
+/// storage, so that its bounds are not found.
+#[test]
+fn special_values_need_their_versions() {
+    let broker = Broker::start();
+    let mut raw = Raw::connect(&broker);
+    let topic = Topic::create(&mut raw, "topic", 1, &[]);
+    topic.produce(&mut raw, batch_at(Codec::None, &[100, 300, 200]));
+    for (timestamp, since, expected) in [
+        (LATEST, 1, (3, -1)),
+        (EARLIEST, 1, (0, -1)),
+        (MAX_TIMESTAMP, 7, (1, 300)),
+        (EARLIEST_LOCAL, 8, (0, -1)),
+        (-5, 9, (-1, -1)),
+        (-6, 11, (-1, -1)),
+        (-7, 12, (-1, -1)),
+    ] {
+        for version in 1..=11 {
+            let asked = ListOffsetsPartition { partition_index: 0, current_leader_epoch: -1, timestamp };
+            let topics = vec![ListOffsetsTopic { name: topic.name.clone(), partitions: vec![asked] }];
+            let answer = raw.call(version, &ListOffsetsRequest { replica_id: -1, topics, ..Default::default() });
+            let found = &answer.topics[0].partitions[0];
+            let (error, expected) = match version < since {
+                true => (ErrorCode::UNSUPPORTED_VERSION, (-1, -1)),
+                false => (ErrorCode::NONE, expected),
+            };
+            assert_eq!(found.error_code, error, "{timestamp} by v{version}");
+            assert_eq!((found.offset, found.timestamp), expected, "{timestamp} by v{version}");
+            if timestamp < EARLIEST_LOCAL {
+                assert_eq!(found.leader_epoch, -1, "{timestamp} by v{version}");
+            }
+        }
+    }
+}
+
 /// A lookup finds the first record whose timestamp is not below the requested one, also inside of a batch.
 #[test]
 fn a_time_is_found_inside_of_batches() {

@@ -193,6 +193,8 @@ fn a_bad_pair_is_named_with_a_hint() {
         ("listeners=nonsense", "listeners"),
         ("advertised.listeners=PLAINTEXT://0.0.0.0:9092", "advertised.listeners"),
         ("flush.mode=never", "flush.mode"),
+        ("compression.lz4.level=3", "compression.lz4.level: expected 9, the only value that is supported"),
+        ("remote.log.storage.system.enable=true", "remote.log.storage.system.enable"),
         ("log.dirs=/a,,/b", "log.dirs"),
     ] {
         let args = ["--data-dir", &data(&folder), "--set", pair];

@@ -207,6 +207,31 @@ fn deletion_takes_the_data_and_frees_the_name() {
     });
 }
 
+/// As in Kafka, the folder has another name until its files are removed, so that the name of the topic is free.
+#[test]
+fn the_files_of_a_deleted_topic_stay_for_a_while() {
+    let mut broker = Broker::builder().set("log.segment.delete.delay.ms", "600000").start();
+    let mut raw = Raw::connect(&broker);
+    let topic = Topic::create(&mut raw, "topic", 1, &[]);
+    topic.produce(&mut raw, batch(&["old"]));
+    assert_eq!(delete(&mut raw, &topic), ErrorCode::NONE);
+    let folders = |broker: &Broker| -> Vec<_> {
+        let entries = std::fs::read_dir(broker.folder()).expect("the data folder").flatten();
+        let names = entries.map(|entry| entry.file_name().into_string().expect("text"));
+        names.filter(|name| name.starts_with("topic")).collect()
+    };
+    let [folder] = &folders(&broker)[..] else { panic!("{:?}", folders(&broker)) };
+    let id = folder.strip_prefix("topic-0.").and_then(|rest| rest.strip_suffix("-delete")).expect("another name");
+    assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{folder}");
+    assert!(broker.folder().join(folder).join("00000000000000000000.log").exists());
+    // The next start does not wait.
+    assert_eq!(broker.stop(Signal::TERM).code(), Some(0));
+    broker.restart();
+    millstream_tests::wait_until("the old files to go", std::time::Duration::from_secs(20), || {
+        folders(&broker).is_empty().then_some(())
+    });
+}
+
 #[test]
 fn partitions_are_added_and_never_taken_away() {
     let broker = Broker::start();

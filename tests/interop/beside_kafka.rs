@@ -4,6 +4,7 @@
 //! ids) are left out. Lists that Kafka returns in no fixed order are sorted.
 
 mod cluster;
+mod configs;
 mod groups;
 mod records;
 mod tools;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use millstream_tests::{Broker, KAFKA_CLASSPATH, KafkaNode, wait_until};
 
+use crate::java::KAFKA_42_CLASSPATH;
 use crate::support::{Raw, Topic};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -42,7 +44,10 @@ const PROBES: [(&str, Probe); 17] = [
 ];
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![crate::trial("beside_kafka::responses_are_equal", KAFKA_CLASSPATH, |_| responses_are_equal())]
+    vec![
+        crate::trial("beside_kafka::responses_are_equal", KAFKA_CLASSPATH, |_| responses_are_equal()),
+        crate::trial("beside_kafka::all_configs_are_known", KAFKA_42_CLASSPATH, configs::all_are_known),
+    ]
 }
 
 /// Compares the responses of all probes. They share one Kafka node, which takes long to start.

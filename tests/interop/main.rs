@@ -6,6 +6,7 @@
 mod beside_kafka;
 mod durability;
 mod failover;
+mod folders;
 mod java;
 mod kcat;
 mod many_partitions;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         plugins::trials(),
         transactions::trials(),
         durability::trials(),
+        folders::trials(),
         many_partitions::trials(),
         beside_kafka::trials(),
     ]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use millstream_client::{Consumer, ConsumerConfig, OffsetReset};
 use tokio::time::sleep;
 
-use crate::workload::{Seen, Sent};
+use crate::workload::{KEYS, Seen, Sent};
 
 /// The time without a record while a topic is read.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -121,8 +121,66 @@ pub(crate) async fn check(bootstrap: &str, topic: &str, seen: &[Seen]) -> usize 
 /// Compares what producers have seen with what is stored. Returns the number of acknowledged records, and the promises
 /// that are broken.
 pub(crate) fn compare(seen: &[Seen], read: &BTreeMap<i32, Vec<(i64, String)>>) -> (usize, Vec<Broken>) {
-    let mut found: HashMap<&str, (i32, i64)> = HashMap::new();
     let mut broken = Vec::new();
+    let found = places(read, &mut broken);
+    let mut breaks = |promise, what| broken.push(Broken::new(promise, what));
+    let mut acknowledged = 0;
+    for sent in seen.iter().flat_map(|seen| &seen.sent) {
+        let Some(stored) = sent.stored else { continue };
+        acknowledged += 1;
+        let value = Sent::value(sent.producer, sent.number);
+        match found.get(value.as_str()) {
+            None => breaks(Promise::Kept, format!("{value} was acknowledged at {stored:?} and is lost")),
+            // A duplicate whose offset the broker no longer knows.
+            Some(_) if stored.1 < 0 => {}
+            Some(at) if *at != stored => {
+                breaks(Promise::InPlace, format!("{value} was acknowledged at {stored:?} and is at {at:?}"))
+            }
+            Some(_) => {}
+        }
+    }
+    (acknowledged, broken)
+}
+
+/// Compares what producers have seen with a compacted topic: of each key the last value is there. Returns the number of
+/// acknowledged records, and the promises that are broken.
+pub(crate) fn compare_last(seen: &[Seen], read: &BTreeMap<i32, Vec<(i64, String)>>) -> (usize, Vec<Broken>) {
+    let mut broken = Vec::new();
+    let found = places(read, &mut broken);
+    let mut breaks = |promise, what| broken.push(Broken::new(promise, what));
+    let mut stored_last: HashMap<(usize, u64), u64> = HashMap::new();
+    for value in found.keys() {
+        let (producer, number) = value.split_once(':').expect("a value of the workload");
+        let (producer, number): (usize, u64) = (producer.parse().expect("a number"), number.parse().expect("a number"));
+        let last = stored_last.entry((producer, number % KEYS)).or_default();
+        *last = number.max(*last);
+    }
+    let mut acknowledged_last: HashMap<(usize, u64), &Sent> = HashMap::new();
+    let mut acknowledged = 0;
+    for sent in seen.iter().flat_map(|seen| &seen.sent) {
+        let Some(stored) = sent.stored else { continue };
+        acknowledged += 1;
+        // Those of a producer are in the order of their numbers.
+        acknowledged_last.insert((sent.producer, sent.number % KEYS), sent);
+        let value = Sent::value(sent.producer, sent.number);
+        if let Some(at) = found.get(value.as_str()).filter(|at| stored.1 >= 0 && **at != stored) {
+            breaks(Promise::InPlace, format!("{value} was acknowledged at {stored:?} and is at {at:?}"));
+        }
+    }
+    for (key, sent) in acknowledged_last {
+        let value = Sent::value(sent.producer, sent.number);
+        match stored_last.get(&key) {
+            Some(last) if *last >= sent.number => {}
+            // A record whose fate is not known may have replaced it.
+            other => breaks(Promise::Kept, format!("{value} was acknowledged, and the last of its key is {other:?}")),
+        }
+    }
+    (acknowledged, broken)
+}
+
+/// Returns where each value is. Notes those that are stored twice or out of order.
+fn places<'r>(read: &'r BTreeMap<i32, Vec<(i64, String)>>, broken: &mut Vec<Broken>) -> HashMap<&'r str, (i32, i64)> {
+    let mut found: HashMap<&str, (i32, i64)> = HashMap::new();
     let mut breaks = |promise, what| broken.push(Broken::new(promise, what));
     for (partition, records) in read {
         let mut last: HashMap<&str, u64> = HashMap::new();
@@ -144,20 +202,29 @@ pub(crate) fn compare(seen: &[Seen], read: &BTreeMap<i32, Vec<(i64, String)>>) -
             }
         }
     }
-    let mut acknowledged = 0;
-    for sent in seen.iter().flat_map(|seen| &seen.sent) {
-        let Some(stored) = sent.stored else { continue };
-        acknowledged += 1;
-        let value = Sent::value(sent.producer, sent.number);
-        match found.get(value.as_str()) {
-            None => breaks(Promise::Kept, format!("{value} was acknowledged at {stored:?} and is lost")),
-            // A duplicate whose offset the broker no longer knows.
-            Some(_) if stored.1 < 0 => {}
-            Some(at) if *at != stored => {
-                breaks(Promise::InPlace, format!("{value} was acknowledged at {stored:?} and is at {at:?}"))
-            }
-            Some(_) => {}
-        }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compacted_topic_has_the_last_value_of_each_key() {
+        let sent = |number, stored: Option<i64>| Sent { producer: 0, number, stored: stored.map(|offset| (0, offset)) };
+        // The numbers 1 and 21 have the same key. What became of 41 is not known.
+        let sent = vec![sent(1, Some(0)), sent(2, Some(1)), sent(21, Some(2)), sent(41, None)];
+        let seen = [Seen { sent, ..Seen::default() }];
+        let promises = |rows: &[(i64, &str)]| -> Vec<Promise> {
+            let rows = rows.iter().map(|(offset, value)| (*offset, (*value).to_owned())).collect();
+            compare_last(&seen, &BTreeMap::from([(0, rows)])).1.iter().map(|broken| broken.promise).collect()
+        };
+        assert_eq!(promises(&[(1, "0:2"), (2, "0:21")]), []);
+        assert_eq!(promises(&[(0, "0:1"), (1, "0:2"), (2, "0:21")]), []);
+        assert_eq!(promises(&[(1, "0:2"), (3, "0:41")]), []);
+        assert_eq!(promises(&[(0, "0:1"), (1, "0:2")]), [Promise::Kept]);
+        assert_eq!(promises(&[(2, "0:21")]), [Promise::Kept]);
+        assert_eq!(promises(&[(1, "0:2"), (3, "0:21")]), [Promise::InPlace]);
+        assert_eq!(promises(&[(0, "0:2"), (1, "0:2"), (2, "0:21")]), [Promise::Once, Promise::InOrder]);
     }
-    (acknowledged, broken)
 }

@@ -35,7 +35,13 @@ pub(crate) fn admin(bootstrap: &str) -> Admin {
 
 /// Creates the topic, once enough nodes have joined.
 pub(crate) async fn create(bootstrap: &str, partitions: i32) {
-    let topic = NewTopic { name: TOPIC.to_owned(), partitions: Some(partitions), ..NewTopic::default() };
+    create_with(bootstrap, partitions, &[]).await;
+}
+
+/// Creates the topic with configs of its own, once enough nodes have joined.
+pub(crate) async fn create_with(bootstrap: &str, partitions: i32, configs: &[(&str, &str)]) {
+    let configs = configs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let topic = NewTopic { name: TOPIC.to_owned(), partitions: Some(partitions), configs, ..NewTopic::default() };
     let (begun, admin) = (Instant::now(), admin(bootstrap));
     loop {
         match admin.create_topics(std::slice::from_ref(&topic)).await {
@@ -135,7 +141,7 @@ pub(crate) fn assert_no_errors(seen: &[Seen]) {
 }
 
 /// Waits until this number of records is acknowledged.
-async fn acknowledged(workload: &Workload, count: usize) {
+pub(crate) async fn acknowledged(workload: &Workload, count: usize) {
     let (mut progress, mut before) = (Instant::now(), 0);
     while workload.acknowledged() < count {
         if workload.acknowledged() > before {

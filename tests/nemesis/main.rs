@@ -7,6 +7,7 @@
 mod checker;
 mod clock;
 mod commits;
+mod compacted;
 mod disk;
 mod edge;
 mod failing_disks;

@@ -66,13 +66,17 @@ fn read(cluster: &Cluster, topic: &str) -> BTreeMap<String, Vec<(i32, Replica)>>
     replicas
 }
 
-fn read_log(folder: &Path) -> Replica {
+/// Returns the content of each segment of a partition. One that compaction removes at this moment is left out.
+pub(crate) fn logs(folder: &Path) -> Vec<Vec<u8>> {
     let entries = fs::read_dir(folder).expect("the folder of a partition").map(|entry| entry.expect("an entry").path());
     let mut segments: Vec<_> = entries.filter(|path| path.extension().is_some_and(|kind| kind == "log")).collect();
     segments.sort();
+    segments.iter().filter_map(|segment| fs::read(segment).ok()).collect()
+}
+
+fn read_log(folder: &Path) -> Replica {
     let mut batches = Replica::new();
-    for segment in segments {
-        let bytes = fs::read(&segment).expect("a segment");
+    for bytes in logs(folder) {
         let mut rest = &bytes[..];
         // The last batch may be half written at this moment.
         while let Some(header) = BatchHeader::parse(rest).ok().filter(|header| header.size() <= rest.len()) {

@@ -16,7 +16,7 @@ const IN_FLIGHT_MAX: usize = 5000;
 const ERRORS_MAX: usize = 5;
 
 /// The keys of a producer.
-const KEYS: u64 = 20;
+pub(crate) const KEYS: u64 = 20;
 
 /// A record and its fate.
 #[derive(Debug)]

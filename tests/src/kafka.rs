@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use std::{env, fs, thread};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::command::{Tool, wait_until};
@@ -44,13 +45,22 @@ impl KafkaNode {
     /// When there is no classpath, or the node does not respond in time.
     pub fn start_with(features: &[&str]) -> Self {
         let classpath = env::var(KAFKA_CLASSPATH).expect("MILLSTREAM_KAFKA_CLASSPATH is set");
+        Self::start_release(&classpath, features, &[])
+    }
+
+    /// Formats a folder and starts a node of the release on a classpath, with levels of features and more configs.
+    ///
+    /// # Panics
+    /// When the node does not respond in time.
+    pub fn start_release(classpath: &str, features: &[&str], configs: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().expect("a temporary folder can be made");
         // Kafka does not report which ports it took, so free ones are chosen first, both at once so that they differ.
         let free = [(); 2].map(|()| TcpListener::bind(("127.0.0.1", 0)).expect("a free port"));
         let [port, controller] = free.each_ref().map(|listener| listener.local_addr().expect("an address").port());
         drop(free);
-        let node = Self { classpath, port, folder, child: None };
-        fs::write(node.config(), node.properties(controller)).expect("the configuration can be written");
+        let node = Self { classpath: classpath.to_owned(), port, folder, child: None };
+        let more: String = configs.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
+        fs::write(node.config(), node.properties(controller) + &more).expect("the configuration can be written");
         let formatted = Tool::new("java")
             .args(["-cp", &node.classpath, "kafka.tools.StorageTool", "format", "--standalone", "-t"])
             .arg("4L6g3nShT-eMCtK--X86sw")
@@ -69,8 +79,22 @@ impl KafkaNode {
         self.folder.path().join("server.properties")
     }
 
+    /// Returns the data folder.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Returns all that the node has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
     fn properties(&self, controller: u16) -> String {
-        let (port, data) = (self.port, self.folder.path().join("data"));
+        let (port, data) = (self.port, self.data());
         format!(
             "process.roles=broker,controller\nnode.id=0\n\
              listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
@@ -102,14 +126,24 @@ impl KafkaNode {
         }
     }
 
-    /// Starts the node again on the same port and folder, after [`KafkaNode::kill`].
+    /// Stops the process with SIGTERM, and waits for its end.
+    ///
+    /// # Panics
+    /// When it does not run, or does not end in time.
+    pub fn stop(&mut self) {
+        let mut child = self.child.take().expect("the node runs");
+        kill_process(Pid::from_child(&child), Signal::TERM).expect("the process can be signalled");
+        wait_until("Apache Kafka to stop", PATIENCE, || child.try_wait().expect("the child can be waited for"));
+    }
+
+    /// Starts the node again on the same port and folder, after [`KafkaNode::kill`] or [`KafkaNode::stop`].
     pub fn restart(&mut self) {
         assert!(self.child.is_none(), "the node still runs");
         self.launch();
     }
 
     fn launch(&mut self) {
-        let log = fs::File::options().create(true).append(true).open(self.folder.path().join("log"));
+        let log = fs::File::options().create(true).append(true).open(self.log_file());
         let log = log.expect("the log can be opened");
         let child = Command::new("java")
             .args(["-Xmx512m", "-cp", &self.classpath, "kafka.Kafka"])
@@ -128,8 +162,7 @@ impl KafkaNode {
 impl Drop for KafkaNode {
     fn drop(&mut self) {
         if thread::panicking() {
-            let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-            eprintln!("-- log of Apache Kafka\n{log}");
+            eprintln!("-- log of Apache Kafka\n{}", self.log());
         }
         self.kill();
     }

@@ -43,12 +43,14 @@ Tasks:
   soak --sim SEEDS             Run this number of seeds of each simulator
   soak --nemesis FAULTS        Run a cluster of three nodes under this number of
                                random faults
-  soak --kills KILLS [--records COUNT]
+  soak --kills KILLS [--records COUNT] [--compacted]
                                Kill nodes of a cluster of three this often, while
                                this number of records is acknowledged
+                               --compacted: the topic is compacted all the time
   soak --minutes MINUTES       Run all tests of a cluster under faults again and
                                again, for this time
-  soak --power-cuts CUTS       Cut the power of a cluster of three nodes this often;
+  soak --power-cuts CUTS [--compacted]
+                               Cut the power of a cluster of three nodes this often;
                                needs root, mkfs.ext4 and loop devices
 ";
 

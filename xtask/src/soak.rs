@@ -25,6 +25,8 @@ pub(crate) struct Options {
     kills: Option<u64>,
     /// How many records have to be acknowledged meanwhile.
     records: u64,
+    /// Whether the topic of the kills and cuts is compacted.
+    is_compacted: bool,
     /// How many minutes to run all tests of a cluster under faults, instead of the broker.
     minutes: Option<u64>,
 }
@@ -44,6 +46,7 @@ impl Options {
                 Long("power-cuts") => options.cuts = Some(arguments.value()?.parse()?),
                 Long("kills") => options.kills = Some(arguments.value()?.parse()?),
                 Long("records") => options.records = arguments.value()?.parse()?,
+                Long("compacted") => options.is_compacted = true,
                 Long("minutes") => options.minutes = Some(arguments.value()?.parse()?),
                 other => return Err(other.unexpected()),
             }
@@ -60,9 +63,12 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     match options {
         Options { seeds: Some(seeds), .. } => simulate(*seeds),
         Options { faults: Some(faults), .. } => strike("random_faults", &[("MILLSTREAM_NEMESIS_ROUNDS", *faults)]),
-        Options { cuts: Some(cuts), .. } => strike("power_of_all", &[("MILLSTREAM_NEMESIS_CUTS", *cuts)]),
-        Options { kills: Some(kills), records, .. } => strike(
-            "when_leaders_are_killed",
+        Options { cuts: Some(cuts), is_compacted, .. } => strike(
+            if *is_compacted { "last_value_when_the_power" } else { "power_of_all" },
+            &[("MILLSTREAM_NEMESIS_CUTS", *cuts)],
+        ),
+        Options { kills: Some(kills), records, is_compacted, .. } => strike(
+            if *is_compacted { "last_value_when_nodes" } else { "when_leaders_are_killed" },
             &[("MILLSTREAM_NEMESIS_KILLS", *kills), ("MILLSTREAM_NEMESIS_RECORDS", *records)],
         ),
         Options { minutes: Some(minutes), .. } => strike_for(Duration::from_secs(60 * minutes)),

@@ -15,13 +15,19 @@ use crate::partition_dirs;
 /// How often the free space of the disks is looked at.
 const SPACE_PERIOD: Duration = Duration::from_millis(250);
 
+/// How often files of deleted segments are looked for.
+const DELETION_PERIOD: Duration = Duration::from_secs(1);
+
 /// Starts the background jobs, which end with the broker.
 pub(crate) fn start(broker: &Arc<Broker>, stop: &watch::Receiver<bool>) {
     let config = &broker.config;
     every(broker, stop, "retention", config.retention_check_interval, retain);
     every(broker, stop, "disk space", SPACE_PERIOD, look_at_space);
+    every(broker, stop, "deleted segments", DELETION_PERIOD, remove_deleted);
     every(broker, stop, "flush", config.flush_check_interval, flush);
     every(broker, stop, "recovery checkpoint", config.recovery_checkpoint_interval, checkpoint_recovery_points);
+    let interval = config.high_watermark_checkpoint_interval;
+    every(broker, stop, "high watermark checkpoint", interval, checkpoint_high_watermarks);
     every(broker, stop, "log start checkpoint", config.log_start_checkpoint_interval, checkpoint_log_starts);
     cleaner::start(broker, stop);
 }
@@ -86,6 +92,24 @@ fn retain(broker: &Arc<Broker>) {
     }
 }
 
+/// Removes the files of deleted segments after `file.delete.delay.ms`, and from a full disk at once.
+fn remove_deleted(broker: &Arc<Broker>) {
+    for topic in broker.topics.load().iter() {
+        for partition in topic.own_partitions() {
+            let files = partition.take_deleted_files();
+            if files.is_empty() {
+                continue;
+            }
+            let dir = partition.data_dir().and_then(|path| broker.dirs.find(path));
+            let delay = match dir.is_some_and(|dir| dir.is_full()) {
+                true => Duration::ZERO,
+                false => Duration::from_millis(u64::try_from(topic.config.file_delete_delay_ms).unwrap_or(0)),
+            };
+            partition_dirs::remove_files_later(files, delay);
+        }
+    }
+}
+
 /// Syncs partitions with records that have waited for `flush.ms`, and those with a full segment that is not synced yet.
 fn flush(broker: &Arc<Broker>) {
     for partition in partitions(broker) {
@@ -107,11 +131,14 @@ fn checkpoint_recovery_points(broker: &Arc<Broker>) {
     if let Err(error) = partition_dirs::write_recovery_points(&broker.dirs, &broker.topics.load()) {
         tracing::error!("cannot write the recovery points: {error}");
     }
-    if let Err(error) = partition_dirs::write_high_watermarks(&broker.dirs, &broker.topics.load()) {
-        tracing::error!("cannot write the high watermarks: {error}");
-    }
     if let Err(error) = partition_dirs::write_first_dirty(&broker.dirs, &broker.topics.load()) {
         tracing::error!("cannot write the cleaner offsets: {error}");
+    }
+}
+
+fn checkpoint_high_watermarks(broker: &Arc<Broker>) {
+    if let Err(error) = partition_dirs::write_high_watermarks(&broker.dirs, &broker.topics.load()) {
+        tracing::error!("cannot write the high watermarks: {error}");
     }
 }
 

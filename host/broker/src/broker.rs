@@ -21,6 +21,7 @@ use crate::edge::{BoxFuture, Edge, MetadataChanges, ServedTopics};
 use crate::error::ApiError;
 use crate::fetch_sessions::FetchSessions;
 use crate::log_dirs::LogDirs;
+use crate::metrics::cleaner::CleanerMetrics;
 use crate::metrics::requests::RequestMetrics;
 use crate::net::request_memory::RequestMemory;
 use crate::net::types::ConnectionInfo;
@@ -57,6 +58,8 @@ pub(crate) struct Broker {
     pub(crate) edge: Arc<Edge>,
     pub(crate) request_memory: RequestMemory,
     pub(crate) request_metrics: Arc<RequestMetrics>,
+    /// What compaction does.
+    pub(crate) cleaner_metrics: CleanerMetrics,
     /// The permits for decompressing or recoding records of topics without stages.
     pub(crate) compute: ComputePermits,
     /// For each listener the address for its clients; `None` is the address that they connected to.

@@ -102,6 +102,12 @@ impl DiskReserve {
         Ok(status.f_bavail.saturating_mul(status.f_frsize))
     }
 
+    /// Returns whether this number of bytes can be written without taking from the reserve. A folder that does not work
+    /// says so when it is written to.
+    pub(crate) fn has_room_for(&self, bytes: u64) -> bool {
+        self.bytes == 0 || self.free().map_or(true, |free| free >= self.bytes.saturating_add(bytes))
+    }
+
     fn keep(&self) -> io::Result<Kept> {
         let path = self.folder.join(FILE);
         let file = File::create(&path)?;

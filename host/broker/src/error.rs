@@ -184,7 +184,6 @@ impl From<ClusterError> for ApiError {
             E::OtherCluster { .. } => ErrorCode::INCONSISTENT_CLUSTER_ID,
             E::IdInUse { .. } => ErrorCode::DUPLICATE_BROKER_REGISTRATION,
             E::NotRegistered(_) | E::NoSuchBroker(_) => ErrorCode::BROKER_ID_NOT_REGISTERED,
-            E::BrokerConfigsOfOne => ErrorCode::INVALID_REQUEST,
             E::StaleBrokerEpoch { .. } => ErrorCode::STALE_BROKER_EPOCH,
             E::UnknownTopicId(_) => ErrorCode::UNKNOWN_TOPIC_ID,
             E::UnknownPartition { .. } => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,

@@ -40,7 +40,7 @@ mod transactions;
 
 pub use config::{BrokerConfig, ClusterFlags, ConfigError, Flags, FlushMode, HostPort, RawConfig};
 pub use edge::plugins::Plugins;
-pub use metrics::RequestStats;
+pub use metrics::{CleanerStats, RequestStats};
 #[cfg(feature = "seeded-bugs")]
 pub use millstream_log::seeded_bug;
 pub use server::{Recovery, RunningBroker, StartError, start};

@@ -59,7 +59,14 @@ pub(crate) struct LogDir {
     is_suspected: AtomicBool,
     /// Held while a checkpoint is written: two writers would use the same temporary file, and the older offsets could
     /// win.
-    pub(crate) checkpoints: Mutex<()>,
+    pub(crate) checkpoints: Mutex<WrittenCheckpoints>,
+}
+
+/// What was written to the checkpoints of a folder.
+#[derive(Debug, Default)]
+pub(crate) struct WrittenCheckpoints {
+    /// A hash of the high watermarks. They are written often, and change seldom on an idle broker.
+    pub(crate) high_watermarks: Option<u64>,
 }
 
 impl LogDir {
@@ -110,6 +117,11 @@ impl LogDir {
     /// Returns whether the disk of the folder is so full that the folder takes no records of producers.
     pub(crate) fn is_full(&self) -> bool {
         self.reserve.is_full()
+    }
+
+    /// Returns whether this number of bytes can be written without taking from the reserve.
+    pub(crate) fn has_room_for(&self, bytes: u64) -> bool {
+        self.reserve.has_room_for(bytes)
     }
 
     /// Returns the bytes that can still be written to the disk of the folder.

@@ -1,6 +1,7 @@
 //! A data folder around the partitions' own folders: checkpoints, folders to remove, and unknown folders.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -117,7 +118,7 @@ fn write<E>(
 ) -> io::Result<()> {
     let mut written = Ok(());
     for dir in dirs.online() {
-        let _writer = dir.checkpoints.lock();
+        let mut last = dir.checkpoints.lock();
         let mut offsets = Vec::new();
         for partition in topics.iter().flat_map(|topic| topic.own_partitions()) {
             if partition.data_dir() == Some(dir.path())
@@ -126,7 +127,18 @@ fn write<E>(
                 offsets.push((partition.topic(), partition.index(), offset));
             }
         }
+        let hash = (name == OffsetCheckpoint::HIGH_WATERMARK).then(|| {
+            let mut hasher = DefaultHasher::new();
+            offsets.hash(&mut hasher);
+            hasher.finish()
+        });
+        if hash.is_some() && hash == last.high_watermarks {
+            continue;
+        }
         let here = OffsetCheckpoint::new(dir.path(), name).write(offsets);
+        if hash.is_some() {
+            last.high_watermarks = hash.filter(|_| here.is_ok());
+        }
         written = written.and(here.inspect_err(|_| dir.suspect()));
     }
     written
@@ -212,6 +224,21 @@ pub(crate) fn remove_later(folders: Vec<PathBuf>, delay: Duration) {
         tokio::time::sleep(delay).await;
         // The task has no result; `remove` logs failures.
         let _ = tokio::task::spawn_blocking(move || folders.iter().for_each(|folder| remove(folder))).await;
+    });
+}
+
+/// Does the same for files.
+pub(crate) fn remove_files_later(files: Vec<PathBuf>, delay: Duration) {
+    let remove = |file: &PathBuf| match std::fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::error!("cannot remove {}: {error}", file.display());
+        }
+        // The folder of a deleted topic may be gone.
+        _ => {}
+    };
+    tokio::spawn(async move {
+        tokio::time::sleep(delay).await;
+        let _ = tokio::task::spawn_blocking(move || files.iter().for_each(remove)).await;
     });
 }
 

@@ -350,6 +350,7 @@ impl Log {
         }
         if old.size() > 0 {
             old.finish()?;
+            old.trim()?;
             self.write_snapshot(base_offset)?;
         }
         let new = Arc::new(Segment::create(&self.shared().dir, base_offset, &self.config, &self.files)?);
@@ -386,6 +387,9 @@ impl Log {
     ) -> Result<(), LogError> {
         let open = active.open()?;
         active.prepare_append(&open)?;
+        if self.config.preallocate && active.size() == 0 {
+            active.preallocate(&open.file, self.config.segment_bytes());
+        }
         let aborts = batches.iter().filter(|batch| batch.marker.is_some_and(|marker| !marker.is_commit)).count();
         if aborts > 0 {
             let index = active.transactions();

@@ -49,6 +49,8 @@ pub struct LogConfig {
     pub max_compaction_lag_ms: i64,
     /// `delete.retention.ms`: how long compaction keeps tombstones, and markers of transactions.
     pub delete_retention_ms: i64,
+    /// `preallocate`: a segment gets its disk space with its first record.
+    pub preallocate: bool,
     /// `producer.id.expiration.ms`: how long the state of an idle producer is kept.
     pub producer_id_expiration_ms: i64,
 }
@@ -70,6 +72,7 @@ impl Default for LogConfig {
             min_compaction_lag_ms: 0,
             max_compaction_lag_ms: i64::MAX,
             delete_retention_ms: 24 * HOUR_MS,
+            preallocate: false,
             producer_id_expiration_ms: 24 * HOUR_MS,
         }
     }

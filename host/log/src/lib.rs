@@ -59,6 +59,7 @@ mod lookup;
 mod meta_properties;
 mod partition_directories;
 mod partition_metadata;
+mod preallocation;
 mod producer_snapshot;
 mod producer_state;
 mod read;

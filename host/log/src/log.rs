@@ -7,7 +7,7 @@
 //! to clone and reads while an append runs. The two share one short inner lock (a list of segments and two offsets). An
 //! append takes it only to publish what is already written. An fsync runs outside of every lock; see [`SyncTarget`].
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -36,6 +36,8 @@ pub struct Log {
     pub(crate) verifications: Verifications,
     /// The first offset that was not compacted; 0 if none was.
     pub(crate) first_dirty: i64,
+    /// The files of deleted segments that are still on the disk.
+    pub(crate) deleted_files: Vec<PathBuf>,
 }
 
 /// Reads one partition's log while it is written to.
@@ -135,6 +137,11 @@ impl Log {
     /// Returns the number of producers with a state in this log.
     pub fn producer_count(&self) -> usize {
         self.producers.by_id.len()
+    }
+
+    /// Returns the largest id of a producer with a state in this log.
+    pub fn newest_producer_id(&self) -> Option<i64> {
+        self.producers.by_id.keys().max().copied()
     }
 
     /// Returns the state of every producer in this log, by id, for DescribeProducers.

@@ -1,5 +1,6 @@
 //! Deletes old records: retention by time and size, and DeleteRecords. Whole segments are removed, oldest first.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::LogError;
@@ -92,8 +93,14 @@ impl Log {
         self.advance_start(start);
         self.unsynced.deleted_below(start);
         for segment in doomed {
-            segment.delete()?;
+            self.deleted_files.extend(segment.set_aside()?);
         }
         Ok(())
+    }
+
+    /// Returns the files of deleted segments, which the caller removes once readers have ended. To remove a large file
+    /// takes long, and needs no lock.
+    pub fn take_deleted_files(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.deleted_files)
     }
 }

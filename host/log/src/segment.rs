@@ -22,6 +22,9 @@ use crate::transaction_index::{TRANSACTION_INDEX_SUFFIX, TransactionIndex};
 /// Suffixes of the files that belong to one segment.
 pub(crate) const SEGMENT_SUFFIXES: [&str; 5] = ["log", "index", "timeindex", TRANSACTION_INDEX_SUFFIX, "snapshot"];
 
+/// What follows the name of a file that is to be removed, as in Kafka.
+const DELETED: &str = ".deleted";
+
 /// A segment up to this size in bytes is walked from its start, not from an index entry. Thousands of small logs need
 /// no indexes then.
 const SMALL_BYTES_MAX: u64 = 16 * 1024;
@@ -595,6 +598,24 @@ impl Segment {
         self.summary()?;
         *self.pinned.lock() = Some(open);
         Ok(())
+    }
+
+    /// Renames the segment's files, so that they do not count any more, and returns them. The next start removes them,
+    /// if the caller does not. Readers that hold the file can still read it.
+    pub(crate) fn set_aside(&self) -> Result<Vec<PathBuf>, LogError> {
+        self.files.forget(&self.slot);
+        let mut renamed = Vec::new();
+        // The log file goes first: indexes without a log file are removed at the next start.
+        for suffix in SEGMENT_SUFFIXES {
+            let path = segment_file(&self.dir, self.base_offset, suffix);
+            let to = segment_file(&self.dir, self.base_offset, &format!("{suffix}{DELETED}"));
+            match std::fs::rename(&path, &to) {
+                Ok(()) => renamed.push(to),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(LogError::io("cannot rename", &path)(error)),
+            }
+        }
+        Ok(renamed)
     }
 
     /// Removes the segment's files. Readers that hold the file can still read it.

@@ -136,7 +136,8 @@ pub enum MetadataRecord {
         /// The state.
         state: Box<PartitionImage>,
     },
-    /// One config of a broker has changed.
+    /// One config of a broker has changed. In the log of a broker that is alone it may follow any level: a program that
+    /// does not know it says so.
     BrokerConfigChanged {
         /// The id of the broker; without one, the default of all brokers has changed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -250,7 +251,6 @@ impl MetadataRecord {
             Self::BrokerRegistered { .. }
             | Self::BrokerChanged { .. }
             | Self::BrokerUnregistered { .. }
-            | Self::BrokerConfigChanged { .. }
             | Self::PartitionChanged { .. }
             | Self::PartitionRestored { .. }
             | Self::BrokerEpochsAllocated { .. } => FeatureLevel::CLUSTER,

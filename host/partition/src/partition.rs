@@ -18,7 +18,7 @@
 //! records. Consumers' fetches do not take it.
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
 use std::time::Duration;
@@ -569,6 +569,12 @@ impl Partition {
             self.waiters.wake_all();
         }
         Ok(deleted)
+    }
+
+    /// Returns the files of deleted segments, which the caller removes once readers have ended.
+    #[must_use]
+    pub fn take_deleted_files(&self) -> Vec<PathBuf> {
+        self.with_log(|log| log.take_deleted_files()).unwrap_or_default()
     }
 
     /// Returns whether `flush.messages` asks for a sync before the response to the next write.

@@ -1,5 +1,6 @@
 //! `stage.compressor`: which codec is stored, which codec clients get, and how long stored batches can be read.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 
 use super::{NOT_NEGATIVE, alter, rows, set, stored, stored_codecs, values};
 use crate::guests::Guest;
-use crate::support::{Raw, Topic, batch_at, compressed, fetch_request, fetched};
+use crate::support::{Raw, Topic, batch_at, builder, compressed, fetch_request, fetched, now_ms};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -214,4 +215,40 @@ fn a_filter_and_a_compressor_work_together() {
     // A view of the topic shows the same.
     let view = Topic::create(&mut raw, "view", 1, &[("view.of", "topic"), ("stage.filter", r#"contains{"text":"2"}"#)]);
     assert_eq!(values(&mut raw, &view).into_iter().collect::<Vec<_>>(), [(2, r#"{"n":2}"#.to_owned())]);
+}
+
+/// A compacted topic in a private format: the plug-in reads the batches, and of those that lose records the rest is
+/// stored in the codec that was sent.
+#[test]
+fn a_private_format_is_compacted() {
+    let folder = folder_with(&[("own-format", &private())]);
+    let broker = Broker::builder()
+        .plugins(folder.path())
+        .set("log.cleaner.backoff.ms", "20")
+        .set("log.cleaner.min.cleanable.ratio", "0.01")
+        .start();
+    let mut raw = Raw::connect(&broker);
+    let configs = [("cleanup.policy", "compact"), ("internal.segment.bytes", "2000")];
+    let topic = Topic::create(&mut raw, "topic", 1, &configs);
+    set(&mut raw, &topic, &[("stage.compressor", "own-format")]);
+    const RECORDS: usize = 300;
+    const KEYS: usize = 7;
+    for number in (0..RECORDS).step_by(2) {
+        let mut batch = builder(Codec::Lz4, &[]);
+        for number in [number, number + 1] {
+            let (key, value) = (format!("key-{}", number % KEYS), format!("value-{number}"));
+            batch.append(now_ms(), Some(key.as_bytes()), Some(value.as_bytes()), []).expect("room");
+        }
+        topic.produce(&mut raw, batch.build().expect("a batch"));
+    }
+    let found = wait_until("compaction", PATIENCE, || {
+        let found = rows(&mut raw, &topic);
+        (found.len() < RECORDS / 3).then_some(found)
+    });
+    let last: BTreeMap<_, _> = found.iter().map(|row| (row.key.clone().expect("a key"), row)).collect();
+    assert_eq!(last.len(), KEYS);
+    for number in RECORDS - KEYS..RECORDS {
+        let row = last[&format!("key-{}", number % KEYS)];
+        assert_eq!((row.offset, row.value.as_deref()), (number as i64, Some(&*format!("value-{number}"))));
+    }
 }

@@ -21,7 +21,7 @@ use millstream_tests::{Broker, KAFKA_CLASSPATH, Tool};
 
 pub(crate) const TOPIC_COMMAND: &str = "org.apache.kafka.tools.TopicCommand";
 pub(crate) const CONFIG_COMMAND: &str = "org.apache.kafka.tools.ConfigCommand";
-const DUMP_LOG_SEGMENTS: &str = "org.apache.kafka.tools.DumpLogSegments";
+pub(crate) const DUMP_LOG_SEGMENTS: &str = "org.apache.kafka.tools.DumpLogSegments";
 
 /// Names the class path of the older release, which some tests run as well; `cargo xtask test` sets it.
 pub(crate) const KAFKA_42_CLASSPATH: &str = "MILLSTREAM_KAFKA_42_CLASSPATH";
@@ -72,7 +72,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     });
     let older = TOOLS.into_iter().map(|(name, test)| {
         crate::trial(&format!("java_4_2::{name}"), KAFKA_42_CLASSPATH, move |classpath| {
-            test(&Tools { classpath: classpath.to_owned(), release: Release::V4_2 });
+            test(&Tools::v4_2(classpath));
         })
     });
     newer.chain(older).collect()
@@ -97,8 +97,18 @@ impl Tools {
         Self { classpath: classpath.to_owned(), release: Release::V4_4 }
     }
 
+    /// Returns the tools of the older release.
+    pub(crate) fn v4_2(classpath: &str) -> Self {
+        Self { classpath: classpath.to_owned(), release: Release::V4_2 }
+    }
+
+    /// Returns the class path.
+    pub(crate) fn classpath(&self) -> &str {
+        &self.classpath
+    }
+
     /// Returns a tool by its class. The options keep a short-lived JVM small and quick to start.
-    fn tool(&self, class: &str) -> Tool {
+    pub(crate) fn tool(&self, class: &str) -> Tool {
         // Two classes have moved between the releases.
         let class = match class {
             CONFIG_COMMAND if self.release == Release::V4_2 => "kafka.admin.ConfigCommand",

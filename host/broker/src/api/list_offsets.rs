@@ -28,6 +28,9 @@ const NOT_AVAILABLE_SINCE: i16 = 5;
 /// The end of the tiered storage, and the start of what waits for it: neither exists.
 const TIERED: [i64; 2] = [-5, -6];
 
+/// The first versions that know some special values. In older ones they are errors.
+const KNOWN_SINCE: [(i64, i16); 4] = [(MAX_TIMESTAMP, 7), (EARLIEST_LOCAL, 8), (TIERED[0], 9), (TIERED[1], 11)];
+
 /// The records that a client sees.
 #[derive(Clone, Copy)]
 enum Isolation {
@@ -88,7 +91,7 @@ impl Handler for ListOffsets {
 
 fn look_up(broker: &Broker, topic: ListOffsetsTopic, version: i16, isolation: Isolation) -> ListOffsetsTopicResponse {
     let partitions = topic.partitions.iter().map(|asked| {
-        one(broker, &topic.name, asked, isolation).unwrap_or_else(|error| {
+        one(broker, &topic.name, asked, version, isolation).unwrap_or_else(|error| {
             if let Ok(partition) = broker.partition(&topic.name, asked.partition_index)
                 && error.is_storage_fault()
             {
@@ -111,9 +114,14 @@ fn one(
     broker: &Broker,
     topic: &Str,
     asked: &ListOffsetsPartition,
+    version: i16,
     isolation: Isolation,
 ) -> Result<ListOffsetsPartitionResponse, ApiError> {
     let partition = broker.partition(topic, asked.partition_index)?;
+    if KNOWN_SINCE.iter().any(|(value, since)| *value == asked.timestamp && version < *since) {
+        let message = format!("version {version} does not know the special value {}", asked.timestamp);
+        return Err(ApiError::new(ErrorCode::UNSUPPORTED_VERSION, message));
+    }
     partition.check_leader(asked.current_leader_epoch)?;
     let reader = partition.reader()?;
     let epoch = |offset: i64| partition.with_log(|log| log.epoch_of(offset).unwrap_or(partition.leader_epoch()));

@@ -16,6 +16,7 @@ use super::report;
 use crate::blocking::blocking;
 use crate::broker::Broker;
 use crate::config::CleanerConfig;
+use crate::metrics::cleaner::{Look, Pass};
 use crate::partition_dirs;
 
 /// How long a log is left alone after a pass over it has failed.
@@ -23,6 +24,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(600);
 
 /// The shortest pause between two looks at all logs.
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
+
+/// How soon a change of a config acts.
+const CONFIG_PERIOD: Duration = Duration::from_secs(1);
 
 /// The longest pause in which a pass does not look whether the broker stops.
 const PAUSE_MAX: Duration = Duration::from_millis(50);
@@ -40,6 +44,8 @@ struct LogCleaner {
     busy: Mutex<HashSet<Key>>,
     /// The logs over which a pass has failed, and when.
     failed: Mutex<HashMap<Key, Instant>>,
+    /// The logs that wait for disk space.
+    without_room: Mutex<HashSet<Key>>,
     pace: Mutex<Pace>,
 }
 
@@ -66,12 +72,18 @@ pub(super) fn start(broker: &Arc<Broker>, stop: &watch::Receiver<bool>) {
 async fn run(broker: Arc<Broker>, mut stop: watch::Receiver<bool>) {
     let cleaner = Arc::new(LogCleaner::default());
     let mut passes = JoinSet::new();
+    // When no log needed a pass the last time.
+    let mut idle_since: Option<Instant> = None;
     loop {
         let config = broker.cleaner_config();
         cleaner.set_rate(config.bytes_per_second);
-        while passes.len() < config.threads
-            && let Some((partition, plan)) = cleaner.next_log(&broker).await
-        {
+        let backoff = config.backoff.max(BACKOFF_MIN);
+        let is_idle = idle_since.is_some_and(|since| since.elapsed() < backoff);
+        while !is_idle && passes.len() < config.threads {
+            let Some((partition, plan)) = cleaner.next_log(&broker).await else {
+                idle_since = Some(Instant::now());
+                break;
+            };
             let (cleaner, broker, config, stop) =
                 (Arc::clone(&cleaner), Arc::clone(&broker), config.clone(), stop.clone());
             passes.spawn(blocking(move || {
@@ -80,8 +92,8 @@ async fn run(broker: Arc<Broker>, mut stop: watch::Receiver<bool>) {
             }));
         }
         tokio::select! {
-            Some(_) = passes.join_next() => {}
-            () = tokio::time::sleep(config.backoff.max(BACKOFF_MIN)) => {}
+            Some(_) = passes.join_next() => idle_since = None,
+            () = tokio::time::sleep(backoff.min(CONFIG_PERIOD)) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
     }
@@ -101,16 +113,30 @@ impl LogCleaner {
     fn dirtiest(&self, broker: &Broker) -> Option<(Arc<Partition>, CleaningPlan)> {
         let now = now_ms();
         let mut found: Option<(Arc<Partition>, CleaningPlan)> = None;
+        let mut look = Look::default();
         self.failed.lock().retain(|_, since| since.elapsed() < RETRY_AFTER);
         let table = broker.topics.load();
         let compacted = table.iter().filter(|topic| topic.config.compact);
         for partition in compacted.flat_map(|topic| topic.own_partitions()) {
             let key = key(partition);
-            if !partition.is_online() || self.busy.lock().contains(&key) || self.failed.lock().contains_key(&key) {
+            if self.failed.lock().contains_key(&key) {
+                look.uncleanable_partitions += 1;
+                look.uncleanable_bytes += partition.reader().map_or(0, |reader| reader.size());
                 continue;
             }
-            match partition.cleaning_plan(now) {
+            if !partition.is_online() || self.busy.lock().contains(&key) {
+                continue;
+            }
+            let plan = partition.cleaning_plan(now);
+            if let Ok(Some(plan)) = &plan {
+                look.dirty_ratio = look.dirty_ratio.max(plan.dirty_ratio());
+                look.delay = look.delay.max(Duration::from_millis(plan.delay_ms().unsigned_abs()));
+            }
+            match plan {
                 Ok(Some(plan)) if plan.is_due() => {
+                    if !self.has_room(broker, partition, &plan) {
+                        continue;
+                    }
                     if found.as_ref().is_none_or(|(_, other)| plan.dirty_ratio() > other.dirty_ratio()) {
                         found = Some((Arc::clone(partition), plan));
                     }
@@ -119,10 +145,27 @@ impl LogCleaner {
                 Err(error) => report("compaction failed", partition, &error),
             }
         }
+        broker.cleaner_metrics.looked(look);
         if let Some((partition, _)) = &found {
             self.busy.lock().insert(key(partition));
         }
         found
+    }
+
+    /// Returns whether the disk has room for the copies of a pass beside its reserve. A log that has to wait is named
+    /// once.
+    fn has_room(&self, broker: &Broker, partition: &Partition, plan: &CleaningPlan) -> bool {
+        let dir = partition.data_dir().and_then(|path| broker.dirs.find(path));
+        let bytes = plan.copy_bytes_max();
+        if dir.is_none_or(|dir| !dir.is_full() && dir.has_room_for(bytes)) {
+            self.without_room.lock().remove(&key(partition));
+            return true;
+        }
+        if self.without_room.lock().insert(key(partition)) {
+            let (topic, partition) = (partition.topic(), partition.index());
+            tracing::warn!(topic, partition, bytes, "compaction waits for disk space beside disk.reserve.bytes");
+        }
+        false
     }
 
     /// Runs a pass, and writes the checkpoint of what is compacted.
@@ -137,7 +180,8 @@ impl LogCleaner {
         let decode = |batch: &BatchView<'_>, bytes_max: usize| {
             broker.edge.unpack(batch, bytes_max).map_err(|error| error.to_string())
         };
-        let pace = |bytes| self.pace(bytes, stop);
+        let dir = partition.data_dir().and_then(|path| broker.dirs.find(path));
+        let pace = |bytes| self.pace(bytes, stop) && dir.is_none_or(|dir| !dir.is_full());
         let cleaner = Cleaner {
             map_bytes: config.map_bytes,
             load_factor: config.load_factor,
@@ -149,6 +193,11 @@ impl LogCleaner {
         let started = Instant::now();
         match plan.run(&cleaner, partition) {
             Ok(cleaned) => {
+                broker.cleaner_metrics.passed(Pass {
+                    kept: cleaned.bytes_after as f64 / cleaned.bytes_before.max(1) as f64,
+                    map_filled: cleaned.map_bytes as f64 / config.map_bytes.max(1) as f64,
+                    took: started.elapsed(),
+                });
                 tracing::info!(
                     end = cleaned.end,
                     keys = cleaned.keys,

@@ -1,6 +1,6 @@
 //! The broker keys that are read, and the defaults of topic configs.
 //!
-//! A key marked `Inert` is accepted and has no effect yet. Its documentation says so, and setting it logs a warning.
+//! All of them act. The keys of Kafka that have no effect here are in [`super::inert_keys`].
 
 use super::key::keys;
 use super::value::Valid::{Any, AtLeast, Between, ListOf, OneOf, Ratio};
@@ -36,8 +36,8 @@ COMPRESSED_RECORDS_VALIDATION "compressed.records.validation" String = "framing"
     "The default of the topic config of the same name.";
 COMPRESSION_GZIP_LEVEL "compression.gzip.level" Int = "-1", Between(-1, 9), Acts,
     "The default of the topic config of the same name.";
-COMPRESSION_LZ4_LEVEL "compression.lz4.level" Int = "9", Between(1, 17), Inert,
-    "The default of the topic config of the same name. Accepted for compatibility with Kafka; it has no effect yet.";
+COMPRESSION_LZ4_LEVEL "compression.lz4.level" Int = "9", Between(9, 9), Acts,
+    "The default of the topic config of the same name.";
 COMPRESSION_TYPE "compression.type" String = "producer", OneOf(CODECS), Acts,
     "The default of the topic config of the same name.";
 COMPRESSION_ZSTD_LEVEL "compression.zstd.level" Int = "3", Between(-131072, 22), Acts,
@@ -150,8 +150,8 @@ LOG_MESSAGE_TIMESTAMP_BEFORE_MAX_MS "log.message.timestamp.before.max.ms" Long =
 LOG_MESSAGE_TIMESTAMP_TYPE "log.message.timestamp.type" String = "CreateTime", OneOf(&["CreateTime", "LogAppendTime"]),
     Acts,
     "The default of the topic config message.timestamp.type.";
-LOG_PREALLOCATE "log.preallocate" Boolean = "false", Any, Inert,
-    "The default of the topic config preallocate. Accepted for compatibility with Kafka; it has no effect yet.";
+LOG_PREALLOCATE "log.preallocate" Boolean = "false", Any, Acts,
+    "The default of the topic config preallocate.";
 LOG_RETENTION_BYTES "log.retention.bytes" Long = "-1", AtLeast(-1), Acts,
     "The default of the topic config retention.bytes.";
 LOG_RETENTION_CHECK_INTERVAL_MS "log.retention.check.interval.ms" Long = "300000", AtLeast(1), Acts,
@@ -234,6 +234,9 @@ REPLICA_FETCH_RESPONSE_MAX_BYTES "replica.fetch.response.max.bytes" Int = "10485
     "The most bytes of all partitions that a follower asks for in a fetch. A larger batch is sent all the same.";
 REPLICA_FETCH_WAIT_MAX_MS "replica.fetch.wait.max.ms" Int = "500", AtLeast(0), Acts,
     "How long a leader waits for records before it responds to a follower. Keep it below replica.lag.time.max.ms.";
+REPLICA_HIGH_WATERMARK_CHECKPOINT_INTERVAL_MS "replica.high.watermark.checkpoint.interval.ms" Long = "5000",
+    AtLeast(0), Acts,
+    "How often the high watermarks are written to disk, if they have changed.";
 REPLICA_LAG_TIME_MAX_MS "replica.lag.time.max.ms" Long = "30000", AtLeast(1), Acts,
     "A follower that has lacked records of its leader for this long leaves the in-sync set.";
 REPLICA_SELECTOR_CLASS "replica.selector.class" String = null, OneOf(SELECTORS), Acts,

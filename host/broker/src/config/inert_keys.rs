@@ -34,8 +34,7 @@ impl Part {
             Self::OtherVersions => "Accepted without effect: it belongs to other versions or parts of Kafka.",
             Self::Quorum => "Accepted without effect: it belongs to the controller quorum.",
             Self::Replication => {
-                "Accepted without effect: high watermarks are written with recovery points, and the operating \
-                system sizes buffers."
+                "Accepted without effect: the operating system sizes the buffers of connections between brokers."
             }
             Self::Sasl => "Accepted without effect: it belongs to SASL authentication.",
             Self::ShareGroups => "Accepted without effect: it belongs to share groups.",
@@ -119,8 +118,8 @@ Jvm "initial.broker.registration.timeout.ms" Int = "60000", Any;
 Metrics "kafka.metrics.polling.interval.secs" Int = "10", AtLeast(1);
 Metrics "kafka.metrics.reporters" List = "", Any;
 Jvm "log.dir.failure.timeout.ms" Long = "30000", AtLeast(1);
-Jvm "log.local.retention.bytes" Long = "-2", AtLeast(-2);
-Jvm "log.local.retention.ms" Long = "-2", AtLeast(-2);
+TieredStorage "log.local.retention.bytes" Long = "-2", AtLeast(-2);
+TieredStorage "log.local.retention.ms" Long = "-2", AtLeast(-2);
 Jvm "max.connection.creation.rate" Int = "2147483647", AtLeast(0);
 Jvm "max.connections.per.ip.overrides" String = "", Any;
 Jvm "max.request.partition.size.limit" Int = "2000", AtLeast(1);
@@ -172,8 +171,7 @@ TieredStorage "remote.log.reader.threads" Int = "10", AtLeast(1);
 TieredStorage "remote.log.storage.manager.class.name" String = null, Any;
 TieredStorage "remote.log.storage.manager.class.path" String = null, Any;
 TieredStorage "remote.log.storage.manager.impl.prefix" String = "rsm.config.", Any;
-TieredStorage "remote.log.storage.system.enable" Boolean = "false", Any;
-Replication "replica.high.watermark.checkpoint.interval.ms" Long = "5000", Any;
+TieredStorage "remote.log.storage.system.enable" Boolean = "false", OneOf(&["false"]);
 Replication "replica.socket.receive.buffer.bytes" Int = "65536", Any;
 Jvm "request.timeout.ms" Int = "30000", Any;
 Sasl "sasl.client.callback.handler.class" Class = null, Any;

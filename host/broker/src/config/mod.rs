@@ -185,6 +185,7 @@ pub struct BrokerConfig {
     pub(crate) retention_check_interval: Duration,
     pub(crate) flush_check_interval: Duration,
     pub(crate) recovery_checkpoint_interval: Duration,
+    pub(crate) high_watermark_checkpoint_interval: Duration,
     pub(crate) log_start_checkpoint_interval: Duration,
     pub(crate) producer_id_expiration: Duration,
     /// As the file has it.
@@ -255,6 +256,7 @@ impl BrokerConfig {
             retention_check_interval: read.millis(keys::LOG_RETENTION_CHECK_INTERVAL_MS),
             flush_check_interval: read.millis(keys::LOG_FLUSH_SCHEDULER_INTERVAL_MS).min(Duration::from_secs(1)),
             recovery_checkpoint_interval: read.millis(keys::LOG_FLUSH_OFFSET_CHECKPOINT_INTERVAL_MS),
+            high_watermark_checkpoint_interval: read.millis(keys::REPLICA_HIGH_WATERMARK_CHECKPOINT_INTERVAL_MS),
             log_start_checkpoint_interval: read.millis(keys::LOG_FLUSH_START_OFFSET_CHECKPOINT_INTERVAL_MS),
             producer_id_expiration: read.millis(keys::PRODUCER_ID_EXPIRATION_MS),
             cleaner: CleanerConfig::from_values(&values, &|_| None)?,

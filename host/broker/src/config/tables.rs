@@ -86,6 +86,30 @@ mod tests {
         }
     }
 
+    /// What does not act is part of what is not there, or of the JVM; and what is not there cannot be turned on.
+    #[test]
+    fn the_configs_of_storage_act_or_are_rejected() {
+        let of_storage =
+            ["log.", "compression.", "flush.", "file.", "segment.", "retention.", "delete.", "min.", "max."];
+        let inert = INERT_KEYS.iter().map(|key| key.name);
+        let inert: Vec<_> = inert.filter(|name| of_storage.iter().any(|part| name.starts_with(part))).collect();
+        let expected = [
+            "log.dir.failure.timeout.ms",
+            "log.local.retention.bytes",
+            "log.local.retention.ms",
+            "max.connection.creation.rate",
+            "max.connections.per.ip.overrides",
+            "max.request.partition.size.limit",
+        ];
+        assert_eq!(inert, expected);
+        for (name, value) in [("remote.log.storage.system.enable", "true"), ("compression.lz4.level", "3")] {
+            assert!(broker_key(name).expect("a key").check(value).is_err(), "{name}");
+        }
+        for (name, value) in [("remote.storage.enable", "true"), ("compression.lz4.level", "3")] {
+            assert!(topic_key(name).expect("a key").check(value).is_err(), "{name}");
+        }
+    }
+
     #[test]
     fn a_key_without_effect_is_documented_as_such() {
         for key in BROKER_KEYS {

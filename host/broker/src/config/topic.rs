@@ -86,6 +86,7 @@ pub(crate) struct TopicConfig {
     pub(crate) delete_retention_ms: i64,
     pub(crate) min_cleanable_dirty_ratio: f64,
     pub(crate) min_compaction_lag_ms: i64,
+    pub(crate) preallocate: bool,
     pub(crate) max_compaction_lag_ms: i64,
     /// `None` keeps records of any age.
     pub(crate) retention_ms: Option<i64>,
@@ -165,6 +166,7 @@ impl TopicConfig {
             min_compaction_lag_ms: self.min_compaction_lag_ms,
             max_compaction_lag_ms: self.max_compaction_lag_ms,
             delete_retention_ms: self.delete_retention_ms,
+            preallocate: self.preallocate,
             producer_id_expiration_ms,
         }
     }
@@ -216,6 +218,7 @@ impl<'a> Values<'a> {
             delete_retention_ms: self.get(keys::DELETE_RETENTION_MS),
             min_cleanable_dirty_ratio: self.get(keys::MIN_CLEANABLE_DIRTY_RATIO),
             min_compaction_lag_ms: self.get(keys::MIN_COMPACTION_LAG_MS),
+            preallocate: self.get(keys::PREALLOCATE),
             max_compaction_lag_ms: self.get(keys::MAX_COMPACTION_LAG_MS),
             retention_ms: self.bounded(keys::RETENTION_MS),
             retention_bytes: self.bounded(keys::RETENTION_BYTES),

@@ -22,8 +22,8 @@ COMPRESSED_RECORDS_VALIDATION "compressed.records.validation" String = "framing"
     does. `framing` checks the start and the end of the compressed bytes. `none` checks only the header and the CRC.";
 COMPRESSION_GZIP_LEVEL "compression.gzip.level" Int = "-1", Between(-1, 9), [COMPRESSION_GZIP_LEVEL * 1],
     "The gzip level if compression.type is gzip; -1 is the codec's own default.";
-COMPRESSION_LZ4_LEVEL "compression.lz4.level" Int = "9", Between(1, 17), [COMPRESSION_LZ4_LEVEL * 1],
-    "The lz4 level if compression.type is lz4. Accepted for compatibility with Kafka: there is only one level.";
+COMPRESSION_LZ4_LEVEL "compression.lz4.level" Int = "9", Between(9, 9), [COMPRESSION_LZ4_LEVEL * 1],
+    "The lz4 level if compression.type is lz4. There is only one level, so that other values are rejected.";
 COMPRESSION_TYPE "compression.type" String = "producer", OneOf(CODECS), [COMPRESSION_TYPE * 1],
     "How batches are stored: `producer` keeps the codec of the producer, any other value recompresses batches in \
     another codec.";
@@ -80,8 +80,8 @@ MIN_COMPACTION_LAG_MS "min.compaction.lag.ms" Long = "0", AtLeast(0), [LOG_CLEAN
 MIN_INSYNC_REPLICAS "min.insync.replicas" Int = "1", AtLeast(1), [MIN_INSYNC_REPLICAS * 1],
     "The number of replicas that must be in sync for a write with acks=all.";
 PREALLOCATE "preallocate" Boolean = "false", Any, [LOG_PREALLOCATE * 1],
-    "Whether a new segment file gets its full size at once. Accepted for compatibility with Kafka: files grow as they \
-    are written.";
+    "Whether a new segment gets the disk space of segment.bytes with its first record. What is left over is given back \
+    when the segment is closed.";
 REMOTE_COPY_LAG_BYTES "remote.copy.lag.bytes" Long = "-1", AtLeast(-1), [],
     "How many bytes a topic in tiered storage may lag, which is not supported.";
 REMOTE_COPY_LAG_MS "remote.copy.lag.ms" Long = "0", AtLeast(-1), [],

@@ -142,6 +142,9 @@ fn integer(text: &str, least: i64, most: i64) -> Result<i64, String> {
 fn in_range(number: i64, valid: Valid) -> Result<(), String> {
     match valid {
         Valid::AtLeast(least) if number < least => Err(format!("expected at least {least}")),
+        Valid::Between(least, most) if least == most && number != least => {
+            Err(format!("expected {least}, the only value that is supported"))
+        }
         Valid::Between(least, most) if !(least..=most).contains(&number) => {
             Err(format!("expected a number from {least} to {most}"))
         }

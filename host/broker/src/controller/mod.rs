@@ -49,6 +49,9 @@ use millstream_partition::now_ms;
 /// The time for which the plug-ins of a cluster may be behind on this node.
 const NEW_PLUGIN_WAIT: Duration = Duration::from_millis(300);
 
+/// Larger ids of producers are not from a broker: half of all ids are left for those.
+const PRODUCER_ID_MAX: i64 = 1 << 62;
+
 type Outcome = Result<Vec<MetadataRecord>, ApiError>;
 
 /// Makes the changes of the metadata.
@@ -267,8 +270,36 @@ impl Controller {
     }
 
     /// Opens every topic of an image, at the start of a broker that is alone. Blocks for the disk.
-    pub(crate) fn open_all(&self, image: &MetadataImage, checkpoints: &Checkpoints) {
+    ///
+    /// # Errors
+    /// The leader epoch cannot be raised.
+    pub(crate) fn open_all(&self, image: &MetadataImage, checkpoints: &Checkpoints) -> Result<(), ApiError> {
         apply::open_all(&self.node, image, checkpoints);
+        self.catch_up_with_logs(image)
+    }
+
+    /// Raises the leader epoch and the next producer id above those of the logs. A folder that was moved here has those
+    /// of another broker. The epochs of a log must not go back, and a producer must not get the id of another one.
+    fn catch_up_with_logs(&self, image: &MetadataImage) -> Result<(), ApiError> {
+        let table = self.node.topics.load();
+        let (mut epoch, mut producer) = (None, None);
+        for partition in table.iter().flat_map(|topic| topic.own_partitions()) {
+            let of_log = partition.with_log(|log| (log.latest_epoch(), log.newest_producer_id()));
+            let Ok((latest, newest)) = of_log else { continue };
+            epoch = epoch.max(latest.filter(|latest| *latest > partition.leader_epoch()));
+            // A client may have made one up.
+            producer = producer.max(newest.filter(|id| (image.next_producer_id..PRODUCER_ID_MAX).contains(id)));
+        }
+        let mut records = Vec::new();
+        records.extend(epoch.map(|epoch| MetadataRecord::LeaderEpochRaised { epoch }));
+        records.extend(producer.map(|id| MetadataRecord::ProducerIdsAllocated { next: id + 1 }));
+        if records.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(epoch, producer, "a log from another broker has a later leader epoch or producer id");
+        let mut draft = self.metadata.draft(now_ms());
+        draft.add(&records)?;
+        self.commit(&draft, Prepared::default())
     }
 
     /// Notes in which data folder a replica is to be created.

@@ -29,7 +29,8 @@ use crate::edge::{Edge, EdgeService, ServedTopics};
 use crate::fetch_sessions::FetchSessions;
 use crate::internal_topic::NamedTopic;
 use crate::log_dirs::{self, LogDirs};
-use crate::metrics::RequestStats;
+use crate::metrics::cleaner::CleanerMetrics;
+use crate::metrics::{CleanerStats, RequestStats};
 use crate::net::descriptors;
 use crate::net::listener::{self, Connections};
 use crate::net::nodes::NodeListener;
@@ -289,7 +290,7 @@ pub(crate) fn open(
     folders.placement.settle(&image, config.node_id).map_err(data)?;
     let opened = assemble(config, plugins, folders, advertised, metadata, None)?;
     let broker = &opened.broker;
-    broker.controller.open_all(&image, &checkpoints);
+    broker.controller.open_all(&image, &checkpoints).map_err(data)?;
     let partitions: usize = broker.topics.load().iter().map(|topic| topic.own_partitions().len()).sum();
     tracing::info!(
         data_dir = %broker.dirs.metadata().display(),
@@ -367,6 +368,7 @@ fn assemble(
         edge,
         request_memory: RequestMemory::new(config.queued_max_bytes),
         request_metrics: api::request_metrics(),
+        cleaner_metrics: CleanerMetrics::default(),
         compute: ComputePermits::new(),
         advertised,
         roles,
@@ -408,6 +410,12 @@ impl RunningBroker {
     #[must_use]
     pub fn request_stats(&self) -> Vec<RequestStats> {
         api::request_stats(&self.broker.request_metrics)
+    }
+
+    /// Returns what compaction has done since the start.
+    #[must_use]
+    pub fn cleaner_stats(&self) -> CleanerStats {
+        self.broker.cleaner_metrics.stats()
     }
 
     /// Waits until the broker cannot go on, and returns the reason.

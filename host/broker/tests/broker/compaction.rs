@@ -1,7 +1,7 @@
 //! Compaction in a running broker: of topics, of internal topics, and its configs.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use millstream_record::{Codec, batches};
 use millstream_wire::messages::*;
@@ -226,4 +226,86 @@ async fn a_cleaner_that_is_off_leaves_all_records() {
     }
     assert_eq!(rows(&mut client, "t").await.len(), 60);
     assert_eq!(checkpoint(&broker), "");
+}
+
+/// Returns the value of a config of the broker, and its source.
+async fn described(client: &mut Client, name: &str) -> (String, i8) {
+    let resource = DescribeConfigsResource {
+        resource_type: 4,
+        resource_name: "0".into(),
+        configuration_keys: Some(vec![name.into()]),
+    };
+    let request = DescribeConfigsRequest { resources: vec![resource], ..Default::default() };
+    let config = client.ask(4, &request).await.results.remove(0).configs.remove(0);
+    (config.value.as_deref().unwrap_or_default().to_owned(), config.config_source)
+}
+
+/// Kafka's configs of the cleaner can be changed on a broker that is alone too, and act at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn configs_of_the_cleaner_change_while_the_broker_runs() {
+    const ALL_BROKERS: i8 = 3;
+    const FILE: i8 = 4;
+    let slow = [QUICK, &["log.cleaner.io.max.bytes.per.second=1"]].concat();
+    let first = broker(&slow).await;
+    let mut client = first.connect().await;
+    client.create("t", 1, SMALL).await;
+    for number in 0..100 {
+        put(&mut client, "t", "key", Some(&format!("value {number}"))).await;
+    }
+    let name = "log.cleaner.io.max.bytes.per.second";
+    assert_eq!(described(&mut client, name).await, ("1".to_owned(), FILE));
+    assert_eq!(rows(&mut client, "t").await.len(), 100);
+    assert_eq!(first.running.cleaner_stats().passes, 0);
+
+    assert_eq!(set(&mut client, &[(name, "1e9"), ("log.cleaner.threads", "2")]).await.0, ErrorCode::NONE);
+    assert_eq!(described(&mut client, name).await, ("1e9".to_owned(), ALL_BROKERS));
+    compacted(&mut client, "t", 60).await;
+    let started = Instant::now();
+    let stats = loop {
+        let stats = first.running.cleaner_stats();
+        if stats.passes > 0 {
+            break stats;
+        }
+        assert!(started.elapsed() < PATIENCE);
+        tokio::task::yield_now().await;
+    };
+    assert!((0.0..60.0).contains(&stats.recopy_percent), "{stats:?}");
+    assert!(stats.max_buffer_utilization_percent > 0.0 && stats.max_clean_time > Duration::ZERO, "{stats:?}");
+    assert!(stats.time_since_last_run.is_some() && stats.uncleanable_partitions == 0, "{stats:?}");
+
+    // A stop keeps them, also beside those of the file.
+    let second = start_in(first.stop().await, &slow).await;
+    let mut client = second.connect().await;
+    assert_eq!(described(&mut client, "log.cleaner.threads").await, ("2".to_owned(), ALL_BROKERS));
+    for number in 0..100 {
+        put(&mut client, "t", "key", Some(&format!("later {number}"))).await;
+    }
+    compacted(&mut client, "t", 60).await;
+}
+
+/// A batch that cannot be read is counted, and its log is left as it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_cannot_be_compacted_is_counted() {
+    let first = broker(&[QUICK, &["log.cleaner.io.max.bytes.per.second=1"]].concat()).await;
+    let mut client = first.connect().await;
+    client.create("t", 1, SMALL).await;
+    for number in 0..100 {
+        put(&mut client, "t", "key", Some(&format!("value {number}"))).await;
+    }
+    let folder = first.stop().await;
+    let log = folder.path().join("t-0/00000000000000000000.log");
+    let mut bytes = std::fs::read(&log).expect("a segment");
+    // A byte of the first record's value, which no header covers.
+    bytes[72] ^= 1;
+    std::fs::write(&log, bytes).expect("damaged");
+    let second = start_in(folder, QUICK).await;
+    let started = Instant::now();
+    loop {
+        let stats = second.running.cleaner_stats();
+        if stats.uncleanable_partitions == 1 && stats.uncleanable_bytes > 1000 {
+            break;
+        }
+        assert!(started.elapsed() < PATIENCE, "{stats:?}");
+        tokio::task::yield_now().await;
+    }
 }

@@ -25,7 +25,8 @@ pub struct CleaningPlan {
     pub(super) now_ms: i64,
     clean_bytes: u64,
     dirty_bytes: u64,
-    is_late: bool,
+    /// How long the oldest record has waited beyond `max.compaction.lag.ms`; 0 if it has not.
+    delay_ms: i64,
 }
 
 impl CleaningPlan {
@@ -37,7 +38,18 @@ impl CleaningPlan {
 
     /// Returns whether the pass is due: by `min.cleanable.dirty.ratio`, or by `max.compaction.lag.ms`.
     pub fn is_due(&self) -> bool {
-        (self.is_late && self.dirty_bytes > 0) || self.dirty_ratio() > self.config.min_cleanable_dirty_ratio
+        (self.delay_ms > 0 && self.dirty_bytes > 0) || self.dirty_ratio() > self.config.min_cleanable_dirty_ratio
+    }
+
+    /// Returns how long the oldest record has waited beyond `max.compaction.lag.ms`, in milliseconds.
+    pub fn delay_ms(&self) -> i64 {
+        self.delay_ms
+    }
+
+    /// Returns the most disk space that the pass needs at a time: a copy is complete before its sources go.
+    pub fn copy_bytes_max(&self) -> u64 {
+        let size = |group: &[Arc<Segment>]| group.iter().map(|segment| segment.size()).sum();
+        self.groups(self.end).into_iter().map(size).max().unwrap_or(0)
     }
 
     /// Returns the index of the segment that has the first dirty offset.
@@ -121,12 +133,12 @@ impl Log {
         let end = segments[below].base_offset();
         let bytes = |some: &[Arc<Segment>]| some.iter().map(|segment| segment.size()).sum::<u64>();
         let clean = inactive[..below].partition_point(|segment| segment.base_offset() < first_dirty);
-        let mut is_late = false;
+        let mut delay_ms = 0;
         if config.max_compaction_lag_ms < i64::MAX {
             let oldest_min = now_ms.saturating_sub(config.max_compaction_lag_ms.max(0));
             for segment in inactive.iter().skip(dirty) {
                 let first = segment.summary()?.first_timestamp.filter(|first| *first > 0);
-                is_late |= first.is_some_and(|first| first < oldest_min);
+                delay_ms = first.map_or(delay_ms, |first| delay_ms.max(oldest_min.saturating_sub(first)));
             }
         }
         let plan = CleaningPlan {
@@ -139,7 +151,7 @@ impl Log {
             end,
             truncations: self.truncations(),
             now_ms,
-            is_late,
+            delay_ms,
         };
         Ok((plan.clean_bytes + plan.dirty_bytes > 0).then_some(plan))
     }

@@ -172,6 +172,7 @@ impl Log {
             unsynced: Unsynced::new(recovery_point),
             verifications: Verifications::default(),
             first_dirty: 0,
+            deleted_files: Vec::new(),
         }
     }
 

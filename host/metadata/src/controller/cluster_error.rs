@@ -47,9 +47,6 @@ pub enum ClusterError {
     /// No broker has this id, for a change of its configs.
     #[error("No broker with id {0} found.")]
     NoSuchBroker(i32),
-    /// The log is one of a single broker, and has no record for the configs of brokers.
-    #[error("Configs of a broker that is alone cannot be changed while it runs: set them in its file and restart it.")]
-    BrokerConfigsOfOne,
     /// The cluster has no other broker.
     #[error("Broker {0} is the only broker of the cluster and has all of its data: it cannot be unregistered.")]
     LastBroker(i32),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{ClusterError, ControllerError, TopicDraft, TopicRules};
-use crate::{FeatureLevel, MetadataImage, MetadataRecord, TopicConfigs};
+use crate::{MetadataImage, MetadataRecord, TopicConfigs};
 
 /// A change of the configs of a topic or a broker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -72,9 +72,6 @@ pub(crate) fn alter_broker<R: TopicRules>(
         ConfigChange::Edit(edits) => edited(&before, edits, rules)?,
     };
     rules.check_broker(&configs)?;
-    if configs != before && image.feature_level < FeatureLevel::CLUSTER {
-        return Err(ClusterError::BrokerConfigsOfOne.into());
-    }
     let changed = |name, value| MetadataRecord::BrokerConfigChanged { broker, name, value };
     Ok(difference(&before, &configs).map(|(name, value)| changed(name, value)).collect())
 }

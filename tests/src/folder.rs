@@ -1,0 +1,62 @@
+//! The folders of partitions, as a user moves them from one broker to another.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The file that ties a folder to a topic of its broker.
+const PARTITION_METADATA: &str = "partition.metadata";
+
+/// The checkpoints of a data folder that say something about the logs in it.
+const CHECKPOINTS: [&str; 4] = [
+    "recovery-point-offset-checkpoint",
+    "log-start-offset-checkpoint",
+    "replication-offset-checkpoint",
+    "cleaner-offset-checkpoint",
+];
+
+/// Returns the files of a folder, sorted by name.
+///
+/// # Panics
+/// When the folder cannot be read.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let mut files: Vec<_> = entries.filter(|path| path.is_file()).collect();
+    files.sort();
+    files
+}
+
+/// Puts the files of a partition in the place of those of another one, which keeps its topic. Both brokers are stopped.
+///
+/// # Panics
+/// When a file cannot be copied or removed.
+pub fn move_partition(from: &Path, to: &Path) {
+    let is_of_the_log = |path: &PathBuf| path.file_name().is_some_and(|name| name != PARTITION_METADATA);
+    for file in files(to).into_iter().filter(is_of_the_log) {
+        fs::remove_file(file).expect("removable");
+    }
+    for file in files(from).into_iter().filter(is_of_the_log) {
+        fs::copy(&file, to.join(file.file_name().expect("a name"))).expect("copied");
+    }
+}
+
+/// Moves partitions, and the lines of the checkpoints that are about them.
+///
+/// # Panics
+/// When a file cannot be copied or removed.
+pub fn move_partitions(from: &Path, to: &Path, partitions: &[String]) {
+    for partition in partitions {
+        move_partition(&from.join(partition), &to.join(partition));
+    }
+    let is_moved = |line: &&str| {
+        let mut words = line.split(' ');
+        words.next().zip(words.next()).is_some_and(|(topic, index)| partitions.contains(&format!("{topic}-{index}")))
+    };
+    for name in CHECKPOINTS {
+        let lines = |data: &Path| fs::read_to_string(data.join(name)).unwrap_or_default();
+        let (old, new) = (lines(from), lines(to));
+        let kept = new.lines().skip(2).filter(|line| !is_moved(line));
+        let all: Vec<&str> = kept.chain(old.lines().skip(2).filter(is_moved)).collect();
+        let entries: String = all.iter().map(|line| format!("{line}\n")).collect();
+        fs::write(to.join(name), format!("0\n{}\n{entries}", all.len())).expect("written");
+    }
+}
