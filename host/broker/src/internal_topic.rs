@@ -41,10 +41,6 @@ impl<E: Send + Sync + 'static> InternalTopic for NamedTopic<E> {
             .is_ok_and(|partition| partition.reader().is_ok_and(|log| log.log_start_offset() == log.log_end_offset()))
     }
 
-    fn append(&self, partition: i32, leader_epoch: i32, batch: &[u8]) -> Result<InternalAppend, PartitionError> {
-        self.partition(partition)?.append_internal(leader_epoch, batch, Verification::Disabled)
-    }
-
     fn begin_verification(
         &self,
         partition: i32,

@@ -10,6 +10,9 @@ pub mod group;
 #[cfg(test)]
 mod memory_topic;
 mod partition_of;
+mod settled;
+mod shard;
+mod shards;
 pub mod transaction;
 
 pub use partition_of::partition_of;

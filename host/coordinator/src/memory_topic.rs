@@ -1,13 +1,17 @@
 //! An internal topic in memory, for the tests of coordinators.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use millstream_partition::{InternalAppend, InternalTopic, PartitionError, Verification, VerificationGuard};
+use millstream_partition::{
+    CommittedAtEpoch, InternalAppend, InternalTopic, PartitionError, Verification, VerificationGuard,
+};
 use millstream_record::{BatchView, patch};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -44,6 +48,8 @@ pub(crate) struct Memory {
     pub(crate) held: watch::Sender<Option<i64>>,
     /// It is not known whether this broker still leads.
     pub(crate) suspended: watch::Sender<bool>,
+    /// The appends that were rejected for that.
+    pub(crate) rejected: Arc<AtomicUsize>,
 }
 
 impl Memory {
@@ -52,7 +58,8 @@ impl Memory {
         let batch_bytes_max = Arc::new(Mutex::new(usize::MAX));
         let (logs, created, epochs) = (Arc::default(), Arc::new(Mutex::new(true)), Arc::default());
         let (replays, held, suspended) = (Arc::default(), watch::Sender::new(None), watch::Sender::new(false));
-        Self { logs, created, flushed, reads, replays, epochs, batch_bytes_max, held, suspended }
+        let rejected = Arc::default();
+        Self { logs, created, flushed, reads, replays, epochs, batch_bytes_max, held, suspended, rejected }
     }
 
     pub(crate) fn batches(&self) -> usize {
@@ -90,9 +97,23 @@ impl InternalTopic for Memory {
         self.logs.lock().get(&partition).is_none_or(Vec::is_empty)
     }
 
-    fn append(&self, partition: i32, leader_epoch: i32, batch: &[u8]) -> Result<InternalAppend, PartitionError> {
+    fn begin_verification(&self, _: i32, _: i32, _: &[u8]) -> Result<Option<VerificationGuard>, PartitionError> {
+        Ok(None)
+    }
+
+    fn append_in_transaction(
+        &self,
+        partition: i32,
+        leader_epoch: i32,
+        batch: &[u8],
+        _: Verification,
+    ) -> Result<InternalAppend, PartitionError> {
         if batch.len() > *self.batch_bytes_max.lock() {
             return Err(PartitionError::Frozen);
+        }
+        if *self.suspended.borrow() {
+            self.rejected.fetch_add(1, Ordering::AcqRel);
+            return Err(PartitionError::Suspended);
         }
         match self.led_epoch(partition) {
             Some(current) if current == leader_epoch => {}
@@ -106,39 +127,17 @@ impl InternalTopic for Memory {
         patch::set_base_offset(&mut batch, base_offset);
         log.push(batch.freeze());
         let (memory, appended) = (self.clone(), leader_epoch);
-        let settles = move || {
-            let memory = memory.clone();
-            let (mut flushed, mut held) = (memory.flushed.subscribe(), memory.held.subscribe());
-            async move {
-                flushed.wait_for(|flushed| *flushed).await.map(drop).map_err(|_| PartitionError::ShuttingDown)?;
-                let is_free = |held: &Option<i64>| *held != Some(base_offset);
-                held.wait_for(is_free).await.map(drop).map_err(|_| PartitionError::ShuttingDown)?;
-                let current = memory.epoch(partition).load(Ordering::Acquire);
-                if current == appended { Ok(()) } else { Err(PartitionError::LeaderEpochChanged { appended, current }) }
-            }
+        let (mut flushed, mut held) = (self.flushed.subscribe(), self.held.subscribe());
+        let mut suspended = self.suspended.subscribe();
+        let settled = async move {
+            flushed.wait_for(|flushed| *flushed).await.map(drop).map_err(|_| PartitionError::ShuttingDown)?;
+            let is_free = |held: &Option<i64>| *held != Some(base_offset);
+            held.wait_for(is_free).await.map(drop).map_err(|_| PartitionError::ShuttingDown)?;
+            let current = memory.epoch(partition).load(Ordering::Acquire);
+            if current == appended { Ok(()) } else { Err(PartitionError::LeaderEpochChanged { appended, current }) }
         };
-        let (settled, mut suspended) = (Box::pin(settles()), self.suspended.subscribe());
-        let committed = Box::pin(async move {
-            tokio::select! {
-                settled = settles() => settled,
-                _ = suspended.wait_for(|suspended| *suspended) => Err(PartitionError::Suspended),
-            }
-        });
-        Ok(InternalAppend { base_offset, committed, settled })
-    }
-
-    fn begin_verification(&self, _: i32, _: i32, _: &[u8]) -> Result<Option<VerificationGuard>, PartitionError> {
-        Ok(None)
-    }
-
-    fn append_in_transaction(
-        &self,
-        partition: i32,
-        leader_epoch: i32,
-        batch: &[u8],
-        _: Verification,
-    ) -> Result<InternalAppend, PartitionError> {
-        self.append(partition, leader_epoch, batch)
+        let suspended = async move { _ = suspended.wait_for(|suspended| *suspended).await };
+        Ok(InternalAppend { base_offset, committed: interrupted(settled, suspended) })
     }
 
     fn replay(
@@ -162,6 +161,24 @@ impl InternalTopic for Memory {
         }
         Ok(())
     }
+}
+
+/// Returns a commit that settles as `settled` does, and is interrupted once.
+pub(crate) fn interrupted(
+    settled: impl Future<Output = Result<(), PartitionError>> + Send + 'static,
+    suspended: impl Future<Output = ()> + Send + 'static,
+) -> CommittedAtEpoch {
+    let (mut settled, mut suspended) = (Box::pin(settled), Some(Box::pin(suspended)));
+    Box::pin(poll_fn(move |context| {
+        if let Poll::Ready(outcome) = settled.as_mut().poll(context) {
+            return Poll::Ready(outcome);
+        }
+        if suspended.as_mut().is_some_and(|suspended| suspended.as_mut().poll(context).is_ready()) {
+            suspended = None;
+            return Poll::Ready(Err(PartitionError::Suspended));
+        }
+        Poll::Pending
+    }))
 }
 
 /// Waits until a condition holds.

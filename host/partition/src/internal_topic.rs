@@ -4,10 +4,11 @@
 //! record is committed at the leader epoch of the append. If another epoch began in between, another broker may have
 //! led the partition, and the record may be lost.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 
 use millstream_log::{AppendError, AppendOrigin, Appended, Verification, VerificationGuard};
 use millstream_record::{BatchHeader, BatchView, CheckedBatch};
@@ -22,6 +23,9 @@ use crate::partition::{Partition, Role};
 pub const UNPACKED_BATCH_BYTES_MAX: usize = 256 << 20;
 
 /// The commit of an internal record. The sync starts when the future is first polled.
+///
+/// It ends with [`PartitionError::Suspended`] when it is not known for a while whether this broker still leads. Polled
+/// again, it waits on: the record is in the log, and may be committed in its epoch.
 pub type CommittedAtEpoch = Pin<Box<dyn Future<Output = Result<(), PartitionError>> + Send>>;
 
 /// A batch that was appended to an internal topic and is not committed yet.
@@ -30,23 +34,19 @@ pub struct InternalAppend {
     pub base_offset: i64,
     /// Completes when the records are committed at the leader epoch of their append.
     pub committed: CommittedAtEpoch,
-    /// Completes as `committed` does, but also waits while it is not known whether this broker still leads.
-    pub settled: CommittedAtEpoch,
 }
 
 impl InternalAppend {
-    /// Waits until the records are committed, or it is known that they never will be in their epoch. Calls `suspended`
-    /// when it is not known for a while whether this broker still leads.
+    /// Waits until the records are committed, or it is known that they never will be in their epoch.
     ///
     /// # Errors
     /// Another epoch has begun, or the log has failed.
-    pub async fn settle(self, suspended: impl FnOnce()) -> Result<(), PartitionError> {
-        match self.committed.await {
-            Err(PartitionError::Suspended) => {
-                suspended();
-                self.settled.await
+    pub async fn settle(mut self) -> Result<(), PartitionError> {
+        loop {
+            match self.committed.as_mut().await {
+                Err(PartitionError::Suspended) => {}
+                outcome => return outcome,
             }
-            outcome => outcome,
         }
     }
 }
@@ -69,7 +69,9 @@ pub trait InternalTopic: Send + Sync + 'static {
     ///
     /// # Errors
     /// Nothing was appended.
-    fn append(&self, partition: i32, leader_epoch: i32, batch: &[u8]) -> Result<InternalAppend, PartitionError>;
+    fn append(&self, partition: i32, leader_epoch: i32, batch: &[u8]) -> Result<InternalAppend, PartitionError> {
+        self.append_in_transaction(partition, leader_epoch, batch, Verification::Unknown)
+    }
 
     /// Begins the verification of a transaction before its first batch is appended; see
     /// [`Partition::begin_verification`]. Returns `None` if the transaction is open in the log.
@@ -129,18 +131,15 @@ impl Partition {
     ) -> Result<InternalAppend, PartitionError> {
         let batch = CheckedBatch::of_own(batch).map_err(|error| AppendError::Corrupt(error.to_string()))?;
         let appended = self.append_in_epoch(leader_epoch, &batch, verification)?.batch();
-        let write = WriteEnd::of(&appended);
-        let (committed, settled) = (Arc::clone(self), Arc::clone(self));
-        let committed = Box::pin(async move { committed.committed_at_epoch(write).await });
-        let settled = Box::pin(async move {
-            loop {
-                match settled.committed_at_epoch(write).await {
-                    Err(PartitionError::Suspended) => {}
-                    outcome => return outcome,
-                }
-            }
+        let (partition, write) = (Arc::clone(self), WriteEnd::of(&appended));
+        let mut wait = None;
+        let committed = poll_fn(move |context| {
+            let waiting = wait.get_or_insert_with(|| partition.committed(write, Acks::All));
+            let outcome = ready!(Pin::new(waiting).poll(context));
+            wait = None;
+            Poll::Ready(outcome.and_then(|()| partition.check_append_epoch(write.leader_epoch)))
         });
-        Ok(InternalAppend { base_offset: appended.base_offset, committed, settled })
+        Ok(InternalAppend { base_offset: appended.base_offset, committed: Box::pin(committed) })
     }
 
     /// Begins the verification of a transaction, see [`InternalTopic::begin_verification`].
@@ -175,10 +174,9 @@ impl Partition {
         Ok(appended)
     }
 
-    /// Waits for the commit of a write, and checks that it is in the epoch of its append.
-    async fn committed_at_epoch(self: &Arc<Self>, write: WriteEnd) -> Result<(), PartitionError> {
-        self.committed(write, Acks::All).await?;
-        let (appended, current) = (write.leader_epoch, self.leader_epoch());
+    /// Checks that this broker is still in the epoch in which it has appended a record.
+    fn check_append_epoch(&self, appended: i32) -> Result<(), PartitionError> {
+        let current = self.leader_epoch();
         if current == appended { Ok(()) } else { Err(PartitionError::LeaderEpochChanged { appended, current }) }
     }
 

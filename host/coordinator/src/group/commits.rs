@@ -71,30 +71,30 @@ impl GroupCoordinator {
                 committed.push((topic, index, offset));
             }
             if committed.is_empty() {
-                return Ok(None);
+                return Ok::<_, GroupError>(None);
             }
             let appended = self.append(&shard, group_id, batch)?;
             slot.writes_in_flight += 1;
             Ok(Some(appended))
         })??;
-        let Some(InternalAppend { base_offset, committed: wait, .. }) = appended else { return Ok(()) };
+        let Some(appended) = appended else { return Ok(()) };
+        let base_offset = appended.base_offset;
         if seeded_bug::is(Bug::RespondAtAppend) {
             return self.with_group(&shard, group_id, Missing::Create, |slot, _, _| {
                 apply(slot, base_offset, committed);
                 slot.write_ended();
             });
         }
-        // A task of its own: memory follows the log even if the client disconnects or the commit takes too long.
         let (coordinator, group_id) = (Arc::clone(self), Arc::<str>::from(group_id));
-        let applied = tokio::spawn(async move {
-            let outcome = coordinator.committed(&group_id, wait).await;
-            coordinator.with_group(&shard, &group_id, Missing::Create, |slot, _, _| {
+        let group = Arc::clone(&group_id);
+        let then = move |outcome: Result<(), GroupError>| {
+            coordinator.with_group(&shard, &group, Missing::Create, |slot, _, _| {
                 let outcome = outcome.map(|()| apply(slot, base_offset, committed));
                 slot.write_ended();
                 outcome
             })?
-        });
-        self.in_time(async { applied.await.unwrap_or(Err(GroupError::NotCoordinator)) }).await
+        };
+        self.settled(&group_id, appended, then).await
     }
 
     /// Returns whether a text is short enough to be committed with an offset.

@@ -10,8 +10,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use millstream_partition::{CommittedAtEpoch, ErrorLog, InternalAppend, InternalTopic, PartitionError, now_ms};
-use parking_lot::{Mutex, RwLock};
+use millstream_partition::{ErrorLog, InternalAppend, InternalTopic, PartitionError, now_ms};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Duration, Instant};
 use uuid::Uuid;
@@ -22,9 +22,10 @@ use super::config::GroupConfig;
 use super::kind::Group;
 use super::log::{Batch, CONSUMER_OFFSETS};
 use super::offsets::Offsets;
-use super::shard::{Entry, Shard, Slot};
+use super::shard::{Common, Entry, Shard, Slot};
 use super::timers::Timers;
-use crate::partition_of::partition_of;
+use crate::settled::{Unsettled, settled};
+use crate::shards::Shards;
 
 /// What to do for a group that does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,12 +38,7 @@ pub(super) enum Missing {
 pub struct GroupCoordinator {
     pub(super) config: Arc<GroupConfig>,
     pub(super) topic: Box<dyn InternalTopic>,
-    /// By partition; `None` for one that this broker does not lead. Empty until `__consumer_offsets` exists.
-    pub(super) shards: RwLock<Vec<Option<Arc<Shard>>>>,
-    /// Held while the shards follow a change of the leaders.
-    pub(super) role_change: Mutex<()>,
-    /// A load has ended.
-    pub(super) load_ended: Notify,
+    pub(super) shards: Shards<Mutex<Slot>, Common>,
     timers: Timers,
     tickets: AtomicU64,
     /// The zero of the monotonic milliseconds.
@@ -54,8 +50,7 @@ pub struct GroupCoordinator {
 
 impl std::fmt::Debug for GroupCoordinator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let led = self.shards.read().iter().flatten().count();
-        f.debug_struct("GroupCoordinator").field("led_partitions", &led).finish_non_exhaustive()
+        f.debug_struct("GroupCoordinator").field("led_partitions", &self.shards.led()).finish_non_exhaustive()
     }
 }
 
@@ -66,9 +61,7 @@ impl GroupCoordinator {
         Arc::new(Self {
             config: Arc::new(config),
             topic,
-            shards: RwLock::default(),
-            role_change: Mutex::default(),
-            load_ended: Notify::new(),
+            shards: Shards::default(),
             timers: Timers::default(),
             tickets: AtomicU64::new(0),
             started: Instant::now(),
@@ -153,7 +146,7 @@ impl GroupCoordinator {
     /// Returns whether `__consumer_offsets` exists, as far as the coordinator knows.
     #[must_use]
     pub fn has_topic(&self) -> bool {
-        !self.shards.read().is_empty()
+        !self.shards.is_empty()
     }
 
     /// Returns the shard of a group.
@@ -167,15 +160,7 @@ impl GroupCoordinator {
         if group_id.len() > i16::MAX as usize {
             return Err(GroupError::InvalidGroupId);
         }
-        let shards = self.shards.read();
-        let partition = partition_of(group_id, i32::try_from(shards.len()).unwrap_or(i32::MAX));
-        let shard = shards.get(usize::try_from(partition).unwrap_or(0)).cloned().flatten();
-        shard.ok_or(GroupError::NotCoordinator)
-    }
-
-    /// Returns the shard of a partition; `None` if another broker leads it.
-    pub(super) fn shard_of_partition(&self, partition: i32) -> Option<Arc<Shard>> {
-        self.shards.read().get(usize::try_from(partition).ok()?).cloned().flatten()
+        self.shards.of_id(group_id).ok_or(GroupError::NotCoordinator)
     }
 
     /// Runs `work` on a group under its lock, and carries out the effects.
@@ -197,7 +182,7 @@ impl GroupCoordinator {
             }
         };
         loop {
-            let (id, slot) = shard.group(group_id, make)?;
+            let (id, slot) = shard.find_or_add(group_id, |_| make().map(Mutex::new).map(Arc::new))?;
             let mut slot = slot.lock();
             if slot.removed {
                 continue;
@@ -211,9 +196,7 @@ impl GroupCoordinator {
 
     /// Returns all groups as they are now, with their shards.
     pub(super) fn all(&self) -> Vec<(Arc<Shard>, Entry)> {
-        let shards: Vec<_> = self.shards.read().iter().flatten().cloned().collect();
-        let groups = |shard: Arc<Shard>| shard.groups().into_iter().map(move |entry| (Arc::clone(&shard), entry));
-        shards.into_iter().flat_map(groups).collect()
+        self.shards.all()
     }
 
     /// Sends the responses, writes the records, sets the timer, and removes the group if it never had anything to keep.
@@ -269,7 +252,7 @@ impl GroupCoordinator {
         let (coordinator, shard, id) = (Arc::clone(self), Arc::clone(shard), Arc::clone(id));
         tokio::spawn(async move {
             let outcome = match appended {
-                Ok(appended) => coordinator.in_time(coordinator.committed(&id, appended.committed)).await,
+                Ok(appended) => coordinator.settled(&id, appended, |outcome| outcome).await,
                 Err(error) => Err(error),
             };
             if outcome == Err(GroupError::RecordTooLarge) {
@@ -296,15 +279,26 @@ impl GroupCoordinator {
         appended.map_err(|error| self.write_error(id, &error))
     }
 
-    /// Waits for the commit of a record.
-    pub(super) async fn committed(&self, id: &str, commit: CommittedAtEpoch) -> Result<(), GroupError> {
-        commit.await.map_err(|error| self.write_error(id, &error))
-    }
-
-    /// Waits for a commit at most for `offsets.commit.timeout.ms`. The record may still be committed later.
-    pub(super) async fn in_time(&self, commit: impl Future<Output = Result<(), GroupError>>) -> Result<(), GroupError> {
-        let limit = self.config.offsets_commit_timeout;
-        tokio::time::timeout(limit, commit).await.unwrap_or(Err(GroupError::CoordinatorNotAvailable))
+    /// Waits until a record of a group is committed or lost, and calls `then` with that outcome, so that memory follows
+    /// the log. Returns its result.
+    ///
+    /// # Errors
+    /// `offsets.commit.timeout.ms` has passed, or it is not known whether this broker still leads. `then` is called
+    /// later.
+    pub(super) async fn settled(
+        self: &Arc<Self>,
+        id: &Arc<str>,
+        appended: InternalAppend,
+        then: impl FnOnce(Result<(), GroupError>) -> Result<(), GroupError> + Send + 'static,
+    ) -> Result<(), GroupError> {
+        let (coordinator, id) = (Arc::clone(self), Arc::clone(id));
+        let then = move |outcome: Result<(), PartitionError>| {
+            then(outcome.map_err(|error| coordinator.write_error(&id, &error)))
+        };
+        settled(appended, self.config.offsets_commit_timeout, then).await.unwrap_or_else(|unsettled| match unsettled {
+            Unsettled::Late => Err(GroupError::CoordinatorNotAvailable),
+            Unsettled::Suspended => Err(GroupError::NotCoordinator),
+        })
     }
 
     /// Logs a failed write, at most one line in ten seconds, and converts the error.

@@ -272,7 +272,7 @@ async fn a_group_is_not_served_before_its_log_is_read() {
         let coordinator = Arc::clone(&coordinator);
         async move { coordinator.start().await }
     });
-    wait_until("the load starts", || coordinator.is_loading()).await;
+    wait_until("the load starts", || coordinator.shards.is_loading()).await;
     let loading = Err(GroupError::CoordinatorLoadInProgress);
     assert_eq!(coordinator.fetch_all_offsets("g").map(drop), loading);
     assert_eq!(coordinator.commit("g", commit(None, 10)).await, loading);
@@ -348,7 +348,7 @@ async fn a_record_of_an_older_leader_epoch_is_not_acknowledged() {
     assert_eq!(coordinator.commit("g", commit(None, 8)).await, Err(GroupError::NotCoordinator), "not loaded again");
     assert_eq!(memory.batches(), 1);
     coordinator.roles_changed();
-    wait_until("the log is loaded", || !coordinator.is_loading()).await;
+    wait_until("the log is loaded", || !coordinator.shards.is_loading()).await;
     assert_eq!(committed(&coordinator, "g"), Some(7), "the new epoch has what is in the log");
     assert_eq!(coordinator.commit("g", commit(None, 8)).await, Ok(()));
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use millstream_partition::{CommittedAtEpoch, InternalAppend};
+use millstream_partition::InternalAppend;
 
 use super::commits::TOMBSTONES_PER_BATCH;
 use super::coordinator::{GroupCoordinator, Missing};
@@ -18,13 +18,14 @@ use super::shard::{Shard, Slot};
 struct Tombstones {
     /// Each offset with the log offset of its tombstone.
     offsets: Vec<((Arc<str>, i32), i64)>,
-    commits: Vec<CommittedAtEpoch>,
+    /// The last append. Those before it are in the same epoch, and are committed with it.
+    last: Option<InternalAppend>,
 }
 
 impl Tombstones {
     fn add(&mut self, offsets: &[(Arc<str>, i32)], appended: InternalAppend) {
         self.offsets.extend(offsets.iter().cloned().zip(appended.base_offset..));
-        self.commits.push(appended.committed);
+        self.last = Some(appended);
     }
 
     fn apply(self, slot: &mut Slot) {
@@ -144,17 +145,19 @@ impl GroupCoordinator {
         then: impl FnOnce(&Self, &Arc<str>, &mut Slot) + Send + 'static,
     ) -> Result<(), GroupError> {
         let (coordinator, shard, id) = (Arc::clone(self), Arc::clone(shard), Arc::<str>::from(group_id));
-        let applied = tokio::spawn(async move {
-            let mut outcome = Ok(());
-            for commit in std::mem::take(&mut tombstones.commits) {
-                outcome = outcome.and(coordinator.committed(&id, commit).await);
-            }
-            coordinator.with_group(&shard, &id, Missing::Reject(GroupError::GroupIdNotFound), |slot, _, _| {
+        let group = Arc::clone(&id);
+        let last = tombstones.last.take();
+        let ended = move |outcome: Result<(), GroupError>| {
+            let missing = Missing::Reject(GroupError::GroupIdNotFound);
+            coordinator.with_group(&shard, &group, missing, |slot, _, _| {
                 let outcome = outcome.map(|()| tombstones.apply(slot));
                 slot.write_ended();
-                outcome.map(|()| then(&coordinator, &id, slot))
+                outcome.map(|()| then(&coordinator, &group, slot))
             })?
-        });
-        self.in_time(async { applied.await.unwrap_or(Err(GroupError::NotCoordinator)) }).await
+        };
+        match last {
+            Some(appended) => self.settled(&id, appended, ended).await,
+            None => ended(Ok(())),
+        }
     }
 }

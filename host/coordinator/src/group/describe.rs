@@ -38,7 +38,7 @@ impl GroupCoordinator {
     /// # Errors
     /// Some are still being loaded.
     pub fn list(&self) -> Result<Vec<ListedGroup>, GroupError> {
-        if self.is_loading() {
+        if self.shards.is_loading() {
             return Err(GroupError::CoordinatorLoadInProgress);
         }
         let listed = self.all().into_iter().map(|(_, (id, slot))| {

@@ -21,7 +21,7 @@ fn spawn_commit(coordinator: &Arc<GroupCoordinator>, offset: i64) -> JoinHandle<
 }
 
 async fn loaded(coordinator: &Arc<GroupCoordinator>) {
-    wait_until("the logs are loaded", || !coordinator.is_loading()).await;
+    wait_until("the logs are loaded", || !coordinator.shards.is_loading()).await;
 }
 
 fn ids(coordinator: &Arc<GroupCoordinator>) -> Vec<String> {
@@ -171,7 +171,7 @@ async fn a_load_whose_epoch_ends_unnoticed_is_not_served() {
     let coordinator = GroupCoordinator::new(config(), Box::new(memory.clone()));
     coordinator.roles_changed();
     wait_until("the load starts", || memory.waiting_reads() == 1).await;
-    let ended = coordinator.load_ended.notified();
+    let ended = coordinator.shards.load_ended.notified();
     // The log has another leader already. The call that reports it comes later.
     memory.lead("g", None);
     memory.reads.send_replace(Reads::Work);
@@ -215,4 +215,28 @@ async fn offsets_expire_only_where_their_partition_is_led() {
     new.expire_offsets(i64::MAX);
     assert_eq!(committed(&new, "g"), None);
     assert_eq!(memory.batches(), batches + 2, "the tombstones of the offset and of the group");
+}
+
+/// The leader goes on in the same epoch: nothing loads the log again.
+#[tokio::test]
+async fn a_leader_that_was_suspended_applies_what_it_has_appended() {
+    let memory = Memory::new();
+    let coordinator = start(&memory).await;
+    coordinator.commit("h", commit(None, 1)).await.unwrap();
+    memory.flushed.send_replace(false);
+    let batches = memory.batches();
+    let pending = spawn_commit(&coordinator, 2);
+    let deleting = tokio::spawn({
+        let coordinator = Arc::clone(&coordinator);
+        async move { coordinator.delete_group("h").await }
+    });
+    wait_until("the offset and two tombstones are appended", || memory.batches() == batches + 3).await;
+    memory.suspended.send_replace(true);
+    assert_eq!(pending.await.unwrap(), Err(GroupError::NotCoordinator), "the client does not wait");
+    assert_eq!(deleting.await.unwrap(), Err(GroupError::NotCoordinator));
+    assert_eq!((committed(&coordinator, "g"), committed(&coordinator, "h")), (None, Some(1)));
+    memory.suspended.send_replace(false);
+    memory.flushed.send_replace(true);
+    wait_until("the offset is applied", || committed(&coordinator, "g") == Some(2)).await;
+    wait_until("the deletion is applied", || committed(&coordinator, "h").is_none()).await;
 }

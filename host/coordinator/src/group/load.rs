@@ -6,12 +6,12 @@
 //! served: they would start without their offsets.
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use millstream_partition::UNPACKED_BATCH_BYTES_MAX;
 use millstream_record::{BatchView, EndMarker};
 use millstream_wire::WireError;
+use parking_lot::Mutex;
 use tokio::time::Duration;
 
 use super::classic::ClassicGroup;
@@ -20,8 +20,9 @@ use super::coordinator::GroupCoordinator;
 use super::kind::Group;
 use super::log::{self, CONSUMER_OFFSETS, Key};
 use super::offsets::Offsets;
-use super::shard::{OpenTransactions, Shard, ShardState, Slot};
+use super::shard::{OpenTransactions, Shard, Slot};
 use crate::partition_of::partition_of;
+use crate::shards::Changed;
 
 /// How long [`GroupCoordinator::start`] waits for the load. Clients of a small broker never see a group being loaded.
 const LOAD_WAIT: Duration = Duration::from_secs(2);
@@ -54,7 +55,7 @@ impl GroupCoordinator {
         tokio::spawn(Arc::clone(self).run_timers());
         tokio::spawn(Arc::clone(self).run_expiry());
         self.roles_changed();
-        if tokio::time::timeout(LOAD_WAIT, self.loaded()).await.is_err() {
+        if tokio::time::timeout(LOAD_WAIT, self.shards.loaded()).await.is_err() {
             tracing::info!(
                 "consumer groups are still being loaded; requests for them get COORDINATOR_LOAD_IN_PROGRESS"
             );
@@ -69,38 +70,12 @@ impl GroupCoordinator {
         if self.is_stopped() {
             return;
         }
-        let _one_at_a_time = self.role_change.lock();
-        let count = self.topic.partitions();
-        let led: Vec<_> = (0..count).map(|partition| self.topic.led_epoch(partition)).collect();
-        let (mut closed, mut opened) = (Vec::new(), Vec::new());
-        {
-            let mut shards = self.shards.write();
-            if shards.len() != led.len() {
-                // Ids of groups map to other partitions now.
-                closed.extend(std::mem::take(&mut *shards).into_iter().flatten());
-                shards.resize(led.len(), None);
+        self.shards.follow(&*self.topic, |Changed { closed, to_load }| {
+            closed.iter().for_each(|shard| self.unload(shard));
+            for shard in to_load {
+                tokio::spawn(Arc::clone(self).run_load(shard));
             }
-            for ((partition, shard), leader_epoch) in (0..count).zip(&mut *shards).zip(led) {
-                if shard.as_ref().map(|shard| shard.leader_epoch) == leader_epoch {
-                    continue;
-                }
-                let new = leader_epoch.map(|leader_epoch| self.new_shard(partition, leader_epoch));
-                opened.extend(new.clone());
-                closed.extend(std::mem::replace(shard, new));
-            }
-        }
-        for shard in closed {
-            self.unload(&shard);
-        }
-        for shard in opened.into_iter().filter(|shard| shard.state() == ShardState::Loading) {
-            tokio::spawn(Arc::clone(self).run_load(shard));
-        }
-    }
-
-    /// Makes a shard. A partition without records, as in a new topic, needs no load.
-    fn new_shard(&self, partition: i32, leader_epoch: i32) -> Arc<Shard> {
-        let state = if self.topic.is_empty(partition) { ShardState::Active } else { ShardState::Loading };
-        Arc::new(Shard::new(partition, leader_epoch, state))
+        });
     }
 
     /// Closes a shard: rejects its waiting requests, and drops its groups with their timers.
@@ -115,22 +90,6 @@ impl GroupCoordinator {
         }
     }
 
-    /// Returns whether some partitions are not loaded yet.
-    pub(super) fn is_loading(&self) -> bool {
-        self.shards.read().iter().flatten().any(|shard| shard.state() == ShardState::Loading)
-    }
-
-    /// Waits until no partition is being loaded.
-    async fn loaded(&self) {
-        loop {
-            let ended = self.load_ended.notified();
-            if !self.is_loading() {
-                return;
-            }
-            ended.await;
-        }
-    }
-
     async fn run_load(self: Arc<Self>, shard: Arc<Shard>) {
         let (coordinator, loading) = (Arc::clone(&self), Arc::clone(&shard));
         let done = tokio::task::spawn_blocking(move || coordinator.load(&loading)).await;
@@ -138,7 +97,7 @@ impl GroupCoordinator {
             tracing::error!("loading a partition of {CONSUMER_OFFSETS} failed: {error}");
             shard.load_failed();
         }
-        self.load_ended.notify_waiters();
+        self.shards.load_ended.notify_waiters();
     }
 
     /// Loads the groups of a shard, and serves them from then on. Blocks for the disk.
@@ -156,12 +115,14 @@ impl GroupCoordinator {
         };
         let count = self.topic.partitions();
         let groups = groups.into_iter().filter(|(id, _)| partition_of(id, count) == partition);
-        let slots: Vec<_> = groups.filter_map(|(id, loaded)| Some((id.clone(), self.restore(&id, loaded)?))).collect();
-        *shard.open_transactions.lock() = open_transactions;
+        let slots: Vec<_> = groups
+            .filter_map(|(id, loaded)| Some((id.clone(), Arc::new(Mutex::new(self.restore(&id, loaded)?)))))
+            .collect();
+        *shard.common.open_transactions.lock() = open_transactions;
         if !self.is_current(shard) || !shard.activate(slots) {
             return tracing::debug!("the load was overtaken");
         }
-        for (id, slot) in shard.groups() {
+        for (id, slot) in shard.entries() {
             let mut slot = slot.lock();
             if !slot.removed {
                 self.arm(&id, &mut slot);
@@ -189,19 +150,8 @@ impl GroupCoordinator {
 
     fn read_groups(&self, shard: &Shard) -> Result<AllLoaded, String> {
         let mut loaded = AllLoaded::default();
-        let mut outcome = Ok(());
-        let replayed = self.topic.replay(shard.partition, &mut |batch| {
-            outcome = if self.is_stopped() {
-                Err("the broker stops".to_owned())
-            } else if shard.state() == ShardState::Closed {
-                Err("the leader has changed".to_owned())
-            } else {
-                replay(batch, &mut loaded)
-            };
-            if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        });
-        replayed.map_err(|error| error.to_string())?;
-        outcome.map(|()| loaded)
+        shard.replay(&*self.topic, || self.is_stopped(), |batch| replay(batch, &mut loaded))?;
+        Ok(loaded)
     }
 }
 

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use millstream_wire::{ErrorCode, Str};
 use thiserror::Error;
 
+use crate::shard::NotServed;
+
 /// Copies a name into memory of its own. A slice of a request frame would keep the whole frame alive as long as the
 /// group.
 #[must_use]
@@ -106,6 +108,16 @@ pub enum GroupError {
     /// The record is larger than a batch may be.
     #[error("the record is larger than max.message.bytes of __consumer_offsets")]
     RecordTooLarge,
+}
+
+impl From<NotServed> for GroupError {
+    fn from(not_served: NotServed) -> Self {
+        match not_served {
+            NotServed::Loading => Self::CoordinatorLoadInProgress,
+            NotServed::Failed => Self::CoordinatorNotAvailable,
+            NotServed::Closed => Self::NotCoordinator,
+        }
+    }
 }
 
 impl From<GroupError> for ErrorCode {

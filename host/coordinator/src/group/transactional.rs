@@ -110,7 +110,7 @@ impl GroupCoordinator {
         let verification = guard.map_or(Verification::Unknown, Verification::Confirmed);
         let appended = self.with_group(&shard, &group_id, missing, |slot, _, _| {
             slot.group.may_commit_in_transaction(caller, generation)?;
-            let mut open = shard.open_transactions.lock();
+            let mut open = shard.common.open_transactions.lock();
             let appended = self.topic.append_in_transaction(shard.partition, shard.leader_epoch, &batch, verification);
             let appended = appended.map_err(|error| self.transactional_error(&group_id, &error))?;
             for ((topic, partition, offset), log_offset) in offsets.into_iter().zip(appended.base_offset..) {
@@ -118,9 +118,9 @@ impl GroupCoordinator {
                 slot.offsets.add_pending(producer.id, &topic, partition, offset);
             }
             open.entry(producer.id).or_default().insert(Arc::clone(&group_id));
-            Ok(appended)
+            Ok::<_, GroupError>(appended)
         })??;
-        self.in_time(self.committed(&group_id, appended.committed)).await
+        self.settled(&group_id, appended, |outcome| outcome).await
     }
 
     fn transactional_error(&self, group_id: &str, error: &PartitionError) -> GroupError {
@@ -138,7 +138,7 @@ impl GroupCoordinator {
     /// # Errors
     /// The groups of the partition are not served here, or not yet. A marker would not be noticed.
     pub fn ending_transaction(self: &Arc<Self>, partition: i32) -> Result<EndingTransaction, GroupError> {
-        let shard = self.shard_of_partition(partition).ok_or(GroupError::NotCoordinator)?;
+        let shard = self.shards.of_partition(partition).ok_or(GroupError::NotCoordinator)?;
         shard.check()?;
         Ok(EndingTransaction { coordinator: Arc::clone(self), shard })
     }
@@ -154,7 +154,7 @@ impl EndingTransaction {
     /// Applies a marker at `log_offset` that is committed.
     pub fn ended(self, producer_id: i64, is_commit: bool, log_offset: i64) {
         let Self { coordinator, shard } = self;
-        let groups = shard.open_transactions.lock().remove(&producer_id).unwrap_or_default();
+        let groups = shard.common.open_transactions.lock().remove(&producer_id).unwrap_or_default();
         for group in groups {
             let missing = Missing::Reject(GroupError::GroupIdNotFound);
             // A group that was deleted meanwhile has no offsets.
@@ -163,7 +163,7 @@ impl EndingTransaction {
                 slot.offsets.end_transaction(producer_id, is_commit, log_offset);
                 if slot.offsets.has_pending(producer_id) {
                     // The next transaction of the producer has begun.
-                    let mut open = shard.open_transactions.lock();
+                    let mut open = shard.common.open_transactions.lock();
                     open.entry(producer_id).or_default().insert(Arc::clone(&group));
                 }
                 tracing::debug!(group = &*group, producer_id, is_commit, "a transaction has ended");

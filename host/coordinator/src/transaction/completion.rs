@@ -44,10 +44,9 @@ impl TransactionCoordinator {
         let mut pauses = Pauses(PAUSE_MIN);
         while self.is_current(&shard) {
             match self.write_completion(&shard, &transaction).await {
-                Err(TransactionError::NotAvailable) => pauses.next().await,
                 Ok(()) => return,
-                // Another broker goes on.
-                Err(TransactionError::NotCoordinator) => return,
+                // If this broker is only suspended, it stays the leader in its epoch. Otherwise another one goes on.
+                Err(TransactionError::NotAvailable | TransactionError::NotCoordinator) => pauses.next().await,
                 Err(error) => return tracing::error!(id = &*transaction.id, "cannot complete a transaction: {error}"),
             }
         }
@@ -80,6 +79,6 @@ impl TransactionCoordinator {
             let appended = self.append(shard, &transaction.id, &mut slot, Some(&next))?;
             (next, appended)
         };
-        self.apply(transaction, next, appended.settle(|| {})).await
+        self.apply(transaction, next, appended.settle().await)
     }
 }

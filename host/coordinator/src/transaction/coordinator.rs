@@ -10,9 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use millstream_partition::{ErrorLog, InternalAppend, InternalTopic, PartitionError, now_ms};
-use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 
 use super::config::TransactionConfig;
 use super::host::TransactionHost;
@@ -20,7 +19,8 @@ use super::metadata::{Step, TransactionMetadata};
 use super::model::{Outcome, Producer, TopicPartition, TransactionError, TransactionState, TransactionVersion};
 use super::records::{self, TRANSACTION_STATE};
 use super::shard::{Shard, Slot, Transaction};
-use crate::partition_of::partition_of;
+use crate::settled::{Unsettled, settled};
+use crate::shards::Shards;
 
 /// How long a request waits for the commit of its record. The record may still be committed later.
 const COMMIT_WAIT: Duration = Duration::from_secs(10);
@@ -43,12 +43,7 @@ pub struct TransactionCoordinator {
     pub(super) config: TransactionConfig,
     pub(super) topic: Box<dyn InternalTopic>,
     pub(super) host: Box<dyn TransactionHost>,
-    /// By partition; `None` for one that this broker does not lead. Empty until `__transaction_state` exists.
-    pub(super) shards: RwLock<Vec<Option<Arc<Shard>>>>,
-    /// Held while the shards follow a change of the leaders.
-    pub(super) role_change: Mutex<()>,
-    /// A load has ended.
-    pub(super) load_ended: Notify,
+    pub(super) shards: Shards<Transaction>,
     stopped: AtomicBool,
     stop: Notify,
     write_errors: ErrorLog,
@@ -56,8 +51,7 @@ pub struct TransactionCoordinator {
 
 impl std::fmt::Debug for TransactionCoordinator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let led = self.shards.read().iter().flatten().count();
-        f.debug_struct("TransactionCoordinator").field("led_partitions", &led).finish_non_exhaustive()
+        f.debug_struct("TransactionCoordinator").field("led_partitions", &self.shards.led()).finish_non_exhaustive()
     }
 }
 
@@ -79,9 +73,7 @@ impl TransactionCoordinator {
             config,
             topic,
             host,
-            shards: RwLock::default(),
-            role_change: Mutex::default(),
-            load_ended: Notify::new(),
+            shards: Shards::default(),
             stopped: AtomicBool::new(false),
             stop: Notify::new(),
             write_errors: ErrorLog::default(),
@@ -107,7 +99,9 @@ impl TransactionCoordinator {
             let transaction = match (shard.find(id)?, new_id) {
                 (Some(found), _) => found,
                 (None, Some(producer_id)) => {
-                    shard.find_or_add(id, || TransactionMetadata::new(producer_id, timeout_ms, now_ms()))?
+                    let new = TransactionMetadata::new(producer_id, timeout_ms, now_ms());
+                    let add = |id: &Arc<str>| Ok::<_, TransactionError>(Transaction::new(Arc::clone(id), new));
+                    shard.find_or_add(id, add)?.1
                 }
                 (None, None) => {
                     new_id = Some(self.new_producer_id().await?);
@@ -269,14 +263,14 @@ impl TransactionCoordinator {
         match &appended {
             Ok(_) => slot.is_changing = true,
             // Nothing of a new id is in the log.
-            Err(_) if slot.metadata.producer.epoch < 0 => shard.remove(id, slot),
+            Err(_) if slot.metadata.producer.epoch < 0 => slot.remove_from(shard, id),
             Err(_) => {}
         }
         appended
     }
 
-    /// Waits for the commit of a new state, in a task that changes the memory, and writes the markers if the outcome is
-    /// decided. While it is not known whether this broker still leads, only the task waits.
+    /// Waits for the commit of a new state, which then changes the memory, and writes the markers if the outcome is
+    /// decided.
     async fn committed(
         self: &Arc<Self>,
         shard: &Arc<Shard>,
@@ -285,38 +279,30 @@ impl TransactionCoordinator {
         appended: InternalAppend,
     ) -> Result<(), TransactionError> {
         let (coordinator, shard, transaction) = (Arc::clone(self), Arc::clone(shard), Arc::clone(transaction));
-        let (tell, suspended) = oneshot::channel();
-        let task = tokio::spawn(async move {
-            let settled = appended.settle(|| {
-                let _ = tell.send(());
-            });
-            coordinator.apply(&transaction, next, settled).await?;
+        let then = move |outcome| {
+            coordinator.apply(&transaction, next, outcome)?;
             if transaction.slot.lock().metadata.state.is_prepared() {
                 tokio::spawn(coordinator.complete(shard, transaction));
             }
             Ok(())
-        });
-        tokio::select! {
-            done = timeout(COMMIT_WAIT, task) => {
-                let done = done.unwrap_or(Ok(Err(TransactionError::NotAvailable)));
-                done.unwrap_or(Err(TransactionError::NotCoordinator))
-            }
-            // The client looks for the coordinator again.
-            Ok(()) = suspended => Err(TransactionError::NotCoordinator),
-        }
+        };
+        settled(appended, COMMIT_WAIT, then).await.unwrap_or_else(|unsettled| match unsettled {
+            Unsettled::Late => Err(TransactionError::NotAvailable),
+            Unsettled::Suspended => Err(TransactionError::NotCoordinator),
+        })
     }
 
-    /// Waits for the commit of a new state, and changes the memory.
+    /// Changes the memory once the record of a new state is committed.
     ///
     /// # Errors
     /// It is not known whether the record is committed, and another epoch has begun. So the log is loaded again.
-    pub(super) async fn apply(
+    pub(super) fn apply(
         &self,
         transaction: &Transaction,
         next: TransactionMetadata,
-        settled: impl Future<Output = Result<(), PartitionError>>,
+        outcome: Result<(), PartitionError>,
     ) -> Result<(), TransactionError> {
-        settled.await.map_err(|error| self.write_error(&transaction.id, &error))?;
+        outcome.map_err(|error| self.write_error(&transaction.id, &error))?;
         let mut slot = transaction.slot.lock();
         slot.metadata = next;
         slot.is_changing = false;
@@ -332,7 +318,7 @@ impl TransactionCoordinator {
     /// Returns whether `__transaction_state` exists, as far as the coordinator knows.
     #[must_use]
     pub fn has_topic(&self) -> bool {
-        !self.shards.read().is_empty()
+        !self.shards.is_empty()
     }
 
     /// Returns the shard of a transactional id.
@@ -346,10 +332,7 @@ impl TransactionCoordinator {
         if self.is_stopped() {
             return Err(TransactionError::NotCoordinator);
         }
-        let shards = self.shards.read();
-        let partition = partition_of(id, i32::try_from(shards.len()).unwrap_or(i32::MAX));
-        let shard = shards.get(usize::try_from(partition).unwrap_or(0)).cloned().flatten();
-        shard.ok_or(TransactionError::NotCoordinator)
+        self.shards.of_id(id).ok_or(TransactionError::NotCoordinator)
     }
 
     /// Returns a transactional id that exists.

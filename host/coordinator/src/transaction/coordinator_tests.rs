@@ -264,6 +264,22 @@ async fn a_leader_that_was_suspended_goes_on_with_its_transactions() {
     assert_eq!(next, Producer { epoch: producer.epoch + 1, ..producer });
 }
 
+/// The markers are written, and the record that says so is rejected for a while.
+#[tokio::test]
+async fn a_transaction_is_completed_after_a_suspension() {
+    let (memory, host) = (Memory::new(), Host::new());
+    let coordinator = start(&memory, &host).await;
+    let producer = begin(&coordinator, "a").await;
+    host.open.send_replace(false);
+    coordinator.end("a", producer, Outcome::Commit, V2).await.unwrap();
+    wait_until("the markers", || host.markers() == 1).await;
+    memory.suspended.send_replace(true);
+    host.open.send_replace(true);
+    wait_until("a rejected record", || memory.rejected.load(Ordering::Acquire) > 0).await;
+    memory.suspended.send_replace(false);
+    state_is(&coordinator, "a", TransactionState::CompleteCommit).await;
+}
+
 /// Repeats the end of a transaction until its first attempt is over.
 async fn wait_for_end(coordinator: &Arc<TransactionCoordinator>, producer: Producer) -> Producer {
     let repeated = async {

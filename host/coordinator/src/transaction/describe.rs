@@ -51,12 +51,12 @@ impl TransactionCoordinator {
     /// # Errors
     /// Some are still being loaded.
     pub fn list(&self, filter: &TransactionFilter<'_>) -> Result<Vec<ListedTransaction>, TransactionError> {
-        if self.is_loading() {
+        if self.shards.is_loading() {
             return Err(TransactionError::LoadInProgress);
         }
         let now_ms = now_ms();
         let mut listed = Vec::new();
-        for (_, transaction) in self.all() {
+        for (_, (_, transaction)) in self.shards.all() {
             let slot = transaction.slot.lock();
             let metadata = &slot.metadata;
             let is_wanted = metadata.producer.epoch >= 0

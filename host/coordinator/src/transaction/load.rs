@@ -5,7 +5,6 @@
 //! completed.
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +14,9 @@ use millstream_record::BatchView;
 use super::coordinator::TransactionCoordinator;
 use super::metadata::TransactionMetadata;
 use super::records::{self, TRANSACTION_STATE};
-use super::shard::{Shard, ShardState};
+use super::shard::{Shard, Transaction};
 use crate::partition_of::partition_of;
+use crate::shards::Changed;
 
 /// How long [`TransactionCoordinator::start`] waits for the load.
 const LOAD_WAIT: Duration = Duration::from_secs(2);
@@ -31,7 +31,7 @@ impl TransactionCoordinator {
         tokio::spawn(Arc::clone(self).run_aborts());
         tokio::spawn(Arc::clone(self).run_expiry());
         self.roles_changed();
-        if tokio::time::timeout(LOAD_WAIT, self.loaded()).await.is_err() {
+        if tokio::time::timeout(LOAD_WAIT, self.shards.loaded()).await.is_err() {
             tracing::info!(
                 "transactional ids are still being loaded; requests for them get COORDINATOR_LOAD_IN_PROGRESS"
             );
@@ -46,52 +46,14 @@ impl TransactionCoordinator {
         if self.is_stopped() {
             return;
         }
-        let _one_at_a_time = self.role_change.lock();
-        let count = self.topic.partitions();
-        let led: Vec<_> = (0..count).map(|partition| self.topic.led_epoch(partition)).collect();
-        let (mut closed, mut opened) = (Vec::new(), Vec::new());
-        {
-            let mut shards = self.shards.write();
-            if shards.len() != led.len() {
-                // Ids map to other partitions now.
-                closed.extend(std::mem::take(&mut *shards).into_iter().flatten());
-                shards.resize(led.len(), None);
+        self.shards.follow(&*self.topic, |Changed { closed, to_load }| {
+            for (_, transaction) in closed.iter().flat_map(|shard| shard.close()) {
+                transaction.changed.notify_waiters();
             }
-            for ((partition, shard), leader_epoch) in (0..count).zip(&mut *shards).zip(led) {
-                if shard.as_ref().map(|shard| shard.leader_epoch) == leader_epoch {
-                    continue;
-                }
-                let new = leader_epoch.map(|leader_epoch| self.new_shard(partition, leader_epoch));
-                opened.extend(new.clone());
-                closed.extend(std::mem::replace(shard, new));
+            for shard in to_load {
+                tokio::spawn(Arc::clone(self).run_load(shard));
             }
-        }
-        closed.iter().for_each(|shard| shard.close());
-        for shard in opened.into_iter().filter(|shard| shard.state() == ShardState::Loading) {
-            tokio::spawn(Arc::clone(self).run_load(shard));
-        }
-    }
-
-    /// Makes a shard. A partition without records, as in a new topic, needs no load.
-    fn new_shard(&self, partition: i32, leader_epoch: i32) -> Arc<Shard> {
-        let state = if self.topic.is_empty(partition) { ShardState::Active } else { ShardState::Loading };
-        Arc::new(Shard::new(partition, leader_epoch, state))
-    }
-
-    /// Returns whether some partitions are not loaded yet.
-    pub(super) fn is_loading(&self) -> bool {
-        self.shards.read().iter().flatten().any(|shard| shard.state() == ShardState::Loading)
-    }
-
-    /// Waits until no partition is being loaded.
-    async fn loaded(&self) {
-        loop {
-            let ended = self.load_ended.notified();
-            if !self.is_loading() {
-                return;
-            }
-            ended.await;
-        }
+        });
     }
 
     async fn run_load(self: Arc<Self>, shard: Arc<Shard>) {
@@ -101,13 +63,13 @@ impl TransactionCoordinator {
             tracing::error!("loading a partition of {TRANSACTION_STATE} failed: {error}");
             shard.load_failed();
         }
-        for transaction in shard.all() {
+        for (_, transaction) in shard.entries() {
             let is_prepared = transaction.slot.lock().metadata.state.is_prepared();
             if is_prepared {
                 tokio::spawn(Arc::clone(&self).complete(Arc::clone(&shard), transaction));
             }
         }
-        self.load_ended.notify_waiters();
+        self.shards.load_ended.notify_waiters();
     }
 
     /// Loads the ids of a shard, and serves them from then on. Blocks for the disk.
@@ -125,6 +87,7 @@ impl TransactionCoordinator {
         };
         let count = self.topic.partitions();
         let own = loaded.into_iter().filter(|(id, _)| partition_of(id, count) == partition);
+        let own = own.map(|(id, metadata)| (Arc::clone(&id), Transaction::new(id, metadata)));
         if !self.is_current(shard) || !shard.activate(own) {
             tracing::debug!("the load was overtaken");
         }
@@ -138,19 +101,8 @@ impl TransactionCoordinator {
 
     fn read(&self, shard: &Shard) -> Result<Loaded, String> {
         let mut loaded = Loaded::new();
-        let mut outcome = Ok(());
-        let replayed = self.topic.replay(shard.partition, &mut |batch| {
-            outcome = if self.is_stopped() {
-                Err("the broker stops".to_owned())
-            } else if shard.state() == ShardState::Closed {
-                Err("the leader has changed".to_owned())
-            } else {
-                replay(batch, &mut loaded)
-            };
-            if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        });
-        replayed.map_err(|error| error.to_string())?;
-        outcome.map(|()| loaded)
+        shard.replay(&*self.topic, || self.is_stopped(), |batch| replay(batch, &mut loaded))?;
+        Ok(loaded)
     }
 }
 

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use millstream_wire::ErrorCode;
 use thiserror::Error;
 
+use crate::shard::NotServed;
+
 /// Stands for no producer id.
 pub const NO_PRODUCER_ID: i64 = -1;
 
@@ -192,6 +194,16 @@ pub enum TransactionError {
     /// The record is larger than a batch may be.
     #[error("the transaction has too many partitions for one record of __transaction_state")]
     RecordTooLarge,
+}
+
+impl From<NotServed> for TransactionError {
+    fn from(not_served: NotServed) -> Self {
+        match not_served {
+            NotServed::Loading => Self::LoadInProgress,
+            NotServed::Failed => Self::NotAvailable,
+            NotServed::Closed => Self::NotCoordinator,
+        }
+    }
 }
 
 impl From<TransactionError> for ErrorCode {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use millstream_partition::now_ms;
 
 use super::coordinator::TransactionCoordinator;
-use super::shard::{Shard, Transaction};
 
 impl TransactionCoordinator {
     /// Aborts transactions that have timed out, until the coordinator stops.
@@ -31,7 +30,7 @@ impl TransactionCoordinator {
     /// Begins to abort the transactions that have timed out, and fences their producers. One whose record cannot be
     /// written now is found by the next scan.
     pub(super) fn abort_timed_out(self: &Arc<Self>, now_ms: i64) {
-        for (shard, transaction) in self.all() {
+        for (shard, (_, transaction)) in self.shards.all() {
             let mut slot = transaction.slot.lock();
             if slot.is_changing || !slot.metadata.has_timed_out(now_ms) {
                 continue;
@@ -42,7 +41,7 @@ impl TransactionCoordinator {
             tracing::info!(transactional_id = &*transaction.id, "a transaction has timed out and is aborted");
             let coordinator = Arc::clone(self);
             tokio::spawn(async move {
-                if coordinator.apply(&transaction, next, appended.settle(|| {})).await.is_ok() {
+                if coordinator.apply(&transaction, next, appended.settle().await).is_ok() {
                     coordinator.complete(shard, transaction).await;
                 }
             });
@@ -52,7 +51,7 @@ impl TransactionCoordinator {
     /// Begins to remove the transactional ids that have expired.
     pub(super) fn remove_expired(self: &Arc<Self>, now_ms: i64) {
         let expiration_ms = i64::try_from(self.config.id_expiration.as_millis()).unwrap_or(i64::MAX);
-        for (shard, transaction) in self.all() {
+        for (shard, (_, transaction)) in self.shards.all() {
             let mut slot = transaction.slot.lock();
             if slot.is_changing || slot.removed || !slot.metadata.has_expired(expiration_ms, now_ms) {
                 continue;
@@ -61,18 +60,11 @@ impl TransactionCoordinator {
             drop(slot);
             tracing::info!(transactional_id = &*transaction.id, "a transactional id has expired");
             tokio::spawn(async move {
-                if appended.settle(|| {}).await.is_ok() {
-                    shard.remove(&transaction.id, &mut transaction.slot.lock());
+                if appended.settle().await.is_ok() {
+                    transaction.slot.lock().remove_from(&shard, &transaction.id);
                     transaction.changed.notify_waiters();
                 }
             });
         }
-    }
-
-    /// Returns all transactional ids as they are now, with their shards.
-    pub(super) fn all(&self) -> Vec<(Arc<Shard>, Arc<Transaction>)> {
-        let shards: Vec<_> = self.shards.read().iter().flatten().cloned().collect();
-        let of = |shard: Arc<Shard>| shard.all().into_iter().map(move |one| (Arc::clone(&shard), one));
-        shards.into_iter().flat_map(of).collect()
     }
 }

@@ -17,13 +17,14 @@ use super::Bug;
 use super::network::Lateness;
 use super::world::{DATA, World};
 use crate::group::{CONSUMER_OFFSETS, Caller, GroupConfig, GroupCoordinator, GroupError, OffsetToCommit};
+use crate::memory_topic::interrupted;
 use crate::transaction::config::TransactionConfig;
 use crate::transaction::coordinator::TransactionCoordinator;
 use crate::transaction::host::{HostFuture, MarkerResult, Markers, TransactionHost};
 use crate::transaction::model::{Outcome, Producer, TopicPartition, TransactionError, TransactionVersion};
 use crate::transaction::records::TRANSACTION_STATE;
 
-const NOW: i64 = 1_700_000_000_000;
+pub(super) const NOW: i64 = 1_700_000_000_000;
 
 /// How often a leader asks the coordinator about one batch.
 const VERIFICATIONS_MAX: usize = 5;
@@ -127,10 +128,6 @@ impl InternalTopic for Topic {
         self.world.state.lock().partitions.get(&self.place(partition)).is_none_or(|one| one.log_end_offset() == 0)
     }
 
-    fn append(&self, partition: i32, leader_epoch: i32, batch: &[u8]) -> Result<InternalAppend, PartitionError> {
-        self.append_in_transaction(partition, leader_epoch, batch, Verification::Unknown)
-    }
-
     fn begin_verification(
         &self,
         partition: i32,
@@ -138,7 +135,7 @@ impl InternalTopic for Topic {
         batch: &[u8],
     ) -> Result<Option<VerificationGuard>, PartitionError> {
         let header = BatchHeader::parse(batch).expect("a batch");
-        let begun = self.world.with_led(self.broker, self.incarnation, &self.place(partition), |led| {
+        let begun = self.world.with_writable(self.broker, self.incarnation, &self.place(partition), |led| {
             led.log().begin_verification(&header, false, NOW)
         });
         Ok(begun.ok_or(PartitionError::NotLeader { leader: -1 })??)
@@ -153,7 +150,7 @@ impl InternalTopic for Topic {
     ) -> Result<InternalAppend, PartitionError> {
         let place = self.place(partition);
         let batch = CheckedBatch::of_own(batch).expect("a batch");
-        let appended = self.world.with_led(self.broker, self.incarnation, &place, |led| {
+        let appended = self.world.with_writable(self.broker, self.incarnation, &place, |led| {
             let current = led.epoch;
             if current != leader_epoch {
                 return Err(PartitionError::LeaderEpochChanged { appended: leader_epoch, current });
@@ -164,10 +161,18 @@ impl InternalTopic for Topic {
         let (appended, committed) = appended.ok_or(PartitionError::NotLeader { leader: -1 })??;
         self.world.commit_later(&place, leader_epoch, appended.last_offset + 1);
         let at_once = self.world.bug == Bug::RespondAtAppend && self.name == TRANSACTION_STATE;
+        let forgets = self.world.bug == Bug::SuspendedForgets;
+        let mut suspended = self.world.suspended[self.broker].subscribe();
         let committed = async move { if at_once { Ok(()) } else { committed.await } };
-        // No broker is suspended here.
-        let settled = Box::pin(std::future::pending());
-        Ok(InternalAppend { base_offset: appended.base_offset, committed: Box::pin(committed), settled })
+        let suspended = async move { _ = suspended.wait_for(|suspended| *suspended).await };
+        let mut committed = interrupted(committed, suspended);
+        if forgets {
+            committed = Box::pin(async move {
+                let lost = PartitionError::LeaderEpochChanged { appended: leader_epoch, current: leader_epoch };
+                committed.await.map_err(|_| lost)
+            });
+        }
+        Ok(InternalAppend { base_offset: appended.base_offset, committed })
     }
 
     fn replay(
@@ -257,7 +262,7 @@ async fn write_marker(world: Arc<World>, broker: usize, end: TransactionEnd, pla
         },
         _ => None,
     };
-    let appended = world.with_led(broker, running.incarnation, &place, |led| {
+    let appended = world.with_writable(broker, running.incarnation, &place, |led| {
         let epoch = led.epoch;
         if ending.as_ref().is_some_and(|ending| ending.leader_epoch() != epoch) {
             return Err(MarkerResult::Retry);
@@ -275,7 +280,7 @@ async fn write_marker(world: Arc<World>, broker: usize, end: TransactionEnd, pla
         None => return MarkerResult::Retry,
     };
     world.commit_later(&place, epoch, offset + 1);
-    if world.bug != Bug::MarkerLostAtFailover && committed.await.is_err() {
+    if world.bug != Bug::MarkerLostAtFailover && world.unless_suspended(broker, committed).await.is_err() {
         return MarkerResult::Retry;
     }
     if let Some(ending) = ending {
@@ -366,7 +371,7 @@ pub(super) async fn produce(
     let adds = sender.version == TransactionVersion::V2;
     let begin = || {
         let begin = |led: &mut super::partition::Replicated| led.log().begin_verification(&batch.header(), adds, NOW);
-        let begun = world.with_led(broker, incarnation, &place, begin).ok_or(Reject::Retry)?;
+        let begun = world.with_writable(broker, incarnation, &place, begin).ok_or(Reject::Retry)?;
         begun.map_err(|error| Reject::from(PartitionError::from(error)))
     };
     let mut guard = begin()?;
@@ -389,7 +394,7 @@ pub(super) async fn produce(
         Bug::Unverified => Verification::Disabled,
         _ => guard.map_or(Verification::Unknown, Verification::Confirmed),
     };
-    let appended = world.with_led(broker, incarnation, &place, |led| {
+    let appended = world.with_writable(broker, incarnation, &place, |led| {
         let epoch = led.epoch;
         let appended = led.log().append_of(&batch, epoch, NOW, AppendOrigin::Client(verification));
         appended.map(|appended| (epoch, appended, led.committed(epoch, appended.batch().last_offset + 1)))
@@ -403,7 +408,7 @@ pub(super) async fn produce(
         }
     }
     world.commit_later(&place, epoch, appended.batch().last_offset + 1);
-    committed.await.map_err(Reject::from)
+    world.unless_suspended(broker, committed).await.map_err(Reject::from)
 }
 
 /// Handles a TxnOffsetCommit, as `host/broker/src/api/txn_offset_commit.rs` does.

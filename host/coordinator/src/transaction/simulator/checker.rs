@@ -10,6 +10,7 @@ use super::Bug;
 use super::world::{Claim, Counts, DATA, Sent, World};
 use crate::group::CONSUMER_OFFSETS;
 use crate::transaction::model::TopicPartition;
+use crate::transaction::records::TRANSACTION_STATE;
 
 /// Returns the values that a consumer with `isolation.level=read_committed` delivers from a log, and the number of
 /// values that it leaves out.
@@ -95,6 +96,7 @@ pub(super) fn check(world: &Arc<World>) -> Result<(), String> {
         check_transaction(number, sent, &times)?;
     }
     check_offsets(world, &sent, &visible)?;
+    check_ended(world, &sent)?;
     world.count(|counts| count(counts, &sent, left_out));
     Ok(())
 }
@@ -144,6 +146,18 @@ fn check_offsets(world: &World, sent: &[Sent], visible: &BTreeSet<usize>) -> Res
         let unstable = groups.unstable_offsets(id).map_err(|error| format!("{id}: {error}"))?;
         if !unstable.is_empty() {
             return Err(format!("group {id} still has offsets of an open transaction: {unstable:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that no transaction is open or half done at its coordinator.
+fn check_ended(world: &World, sent: &[Sent]) -> Result<(), String> {
+    for id in sent.iter().map(|sent| &sent.id).collect::<BTreeSet<_>>() {
+        let coordinator = world.broker(world.coordinator(TRANSACTION_STATE, id)).transactions;
+        let state = coordinator.describe(id).map_err(|error| format!("{id}: {error}"))?.state;
+        if !state.is_idle() {
+            return Err(format!("the last transaction of {id} stays {}", state.name()));
         }
     }
     Ok(())

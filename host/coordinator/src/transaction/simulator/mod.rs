@@ -3,7 +3,8 @@
 //!
 //! Coordinators and logs are the real ones, in virtual time. The network loses requests and responses, and delivers
 //! some up to a minute late. Partitions change their leader, and lose what is not replicated. Brokers crash, and their
-//! logs are recovered. Producers crash, pause, and go on as zombies beside their successors.
+//! logs are recovered from snapshots. Leaders are suspended, and stay in their epoch. The internal topics are
+//! compacted. Producers crash, pause, and go on as zombies beside their successors.
 //!
 //! What has to hold:
 //! - the records of a committed transaction are visible, each once, and those of an aborted one never;
@@ -52,15 +53,18 @@ pub(super) enum Bug {
     RespondAtAppend,
     /// Leaders do not ask the coordinator about the first batch of a transaction.
     Unverified,
+    /// A coordinator that was suspended does not learn what became of its records.
+    SuspendedForgets,
 }
 
-const BUGS: [Bug; 6] = [
+const BUGS: [Bug; 7] = [
     Bug::StableIsHighWatermark,
     Bug::UnfencedZombie,
     Bug::MarkerLostAtFailover,
     Bug::OffsetsByThemselves,
     Bug::RespondAtAppend,
     Bug::Unverified,
+    Bug::SuspendedForgets,
 ];
 
 /// The transactional ids, each with the protocol of its producers.
@@ -96,6 +100,8 @@ async fn run_in(world: &std::sync::Arc<World>) -> Result<Counts, String> {
         checker::read_committed(world);
         world.wrong()?;
     }
+    // No failover comes after this, which would mend what a suspension leaves behind.
+    world.suspend_all(&mut random).await;
     world.heal();
     let begun = tokio::time::Instant::now();
     while begun.elapsed() < SETTLE {

@@ -3,9 +3,22 @@
 use std::future::Future;
 use std::path::Path;
 
-use millstream_log::{Log, LogConfig, OpenOptions};
+use millstream_log::{Cleaner, CleanupPolicy, Log, LogConfig, OpenOptions};
 use millstream_partition::PartitionError;
+use parking_lot::Mutex;
 use tokio::sync::watch;
+
+use super::broker::NOW;
+
+/// How a log is compacted.
+const CLEANER: Cleaner<'_> = Cleaner {
+    map_bytes: 1 << 16,
+    load_factor: 0.9,
+    piece_bytes: 4096,
+    batch_bytes_max: 1 << 20,
+    decode: &|_, _| Err("there is no decoder".to_owned()),
+    pace: &|_| true,
+};
 
 /// The logs and the leader of a partition.
 pub(super) struct Replicated {
@@ -19,24 +32,53 @@ pub(super) struct Replicated {
     high_watermark_before: i64,
     /// The epoch and the high watermark.
     changed: watch::Sender<(i32, i64)>,
+    /// The passes of compaction.
+    passes: i64,
     pub(super) random: fastrand::Rng,
 }
 
-fn open(folder: &Path) -> Log {
-    let config = LogConfig { segment_bytes: 6_000, index_interval_bytes: 300, ..LogConfig::default() };
-    Log::open(folder, config, OpenOptions::default()).expect("a sound log")
+fn open(folder: &Path, cleanup_policy: CleanupPolicy, options: OpenOptions) -> Log {
+    let config = LogConfig {
+        segment_bytes: if cleanup_policy.compact { 2_000 } else { 6_000 },
+        index_interval_bytes: 300,
+        cleanup_policy,
+        min_cleanable_dirty_ratio: 0.01,
+        delete_retention_ms: 5,
+        ..LogConfig::default()
+    };
+    Log::open(folder, config, options).expect("a sound log")
 }
 
-/// Opens a log after a crash of its broker.
+/// Opens a log after a crash of its broker. The state of producers comes from a snapshot if the log was flushed.
 fn recover(log: &mut Option<Log>) {
-    let folder = log.take().map(|log| log.dir().to_owned()).expect("a log");
-    *log = Some(open(&folder));
+    let crashed = log.take().expect("a log");
+    let (folder, cleanup_policy) = (crashed.dir().to_owned(), crashed.config().cleanup_policy);
+    let options = OpenOptions {
+        recovery_point: crashed.recovery_point(),
+        first_dirty_offset: crashed.first_dirty_offset().unwrap_or(0),
+        ..OpenOptions::default()
+    };
+    drop(crashed);
+    *log = Some(open(&folder, cleanup_policy, options));
+}
+
+/// Runs a pass of compaction up to the last stable offset. Returns whether it has removed something.
+fn compact(log: &mut Option<Log>, high_watermark: i64, now_ms: i64) -> bool {
+    let compacted = log.as_mut().expect("a log");
+    compacted.flush().expect("a sound disk");
+    let stable = compacted.last_stable_offset(high_watermark);
+    let plan = compacted.cleaning_plan(now_ms, stable).expect("sound indexes");
+    let Some(plan) = plan.filter(|plan| plan.is_due()) else { return false };
+    let locked = Mutex::new(log.take().expect("a log"));
+    let cleaned = plan.run(&CLEANER, &locked).expect("a sound log");
+    *log = Some(locked.into_inner());
+    cleaned.bytes_after < cleaned.bytes_before
 }
 
 impl Replicated {
-    pub(super) fn new(folder: &Path, leader: usize, random: fastrand::Rng) -> Self {
+    pub(super) fn new(folder: &Path, policy: CleanupPolicy, leader: usize, random: fastrand::Rng) -> Self {
         std::fs::create_dir_all(folder).expect("a folder");
-        let log = |name| Some(open(&folder.join(name)));
+        let log = |name| Some(open(&folder.join(name), policy, OpenOptions::default()));
         Self {
             leader_log: log("one"),
             follower_log: log("two"),
@@ -45,6 +87,7 @@ impl Replicated {
             high_watermark: 0,
             high_watermark_before: 0,
             changed: watch::Sender::new((0, 0)),
+            passes: 0,
             random,
         }
     }
@@ -108,6 +151,15 @@ impl Replicated {
                 false => Err(PartitionError::LeaderEpochChanged { appended: epoch, current }),
             }
         }
+    }
+
+    /// Compacts both logs, each up to what it knows to be committed. Returns whether something was removed.
+    pub(super) fn compact(&mut self) -> bool {
+        self.passes += 1;
+        // Each pass is later than what the one before has kept for a while.
+        let now_ms = NOW + 10 * self.passes;
+        let by_leader = compact(&mut self.leader_log, self.high_watermark, now_ms);
+        compact(&mut self.follower_log, self.high_watermark_before, now_ms) || by_leader
     }
 
     /// Makes the follower the leader, on another broker. It may lack batches that are not committed. Returns whether

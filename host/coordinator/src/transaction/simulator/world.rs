@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use millstream_log::CleanupPolicy;
+use millstream_partition::PartitionError;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::Bug;
@@ -22,7 +25,7 @@ pub(super) const BROKERS: usize = 3;
 /// The topic that the producers write to.
 pub(super) const DATA: &str = "data";
 
-/// The topics with the numbers of their partitions.
+/// The topics with the numbers of their partitions. The first two are compacted.
 const TOPICS: [(&str, i32); 3] = [(TRANSACTION_STATE, 4), (CONSUMER_OFFSETS, 2), (DATA, 3)];
 
 /// How much has happened: a run with too little proves nothing.
@@ -38,6 +41,8 @@ pub(super) struct Counts {
     pub(super) late: usize,
     pub(super) failovers: usize,
     pub(super) crashes: usize,
+    pub(super) suspensions: usize,
+    pub(super) compactions: usize,
     pub(super) lost_batches: usize,
     pub(super) timeouts: usize,
     pub(super) marker_retries: usize,
@@ -46,7 +51,7 @@ pub(super) struct Counts {
 
 impl Counts {
     /// Returns all counts with their names, and how many a run has on average at least.
-    fn all(&mut self) -> [(&'static str, &mut usize, usize); 13] {
+    fn all(&mut self) -> [(&'static str, &mut usize, usize); 15] {
         [
             ("committed", &mut self.committed, 15),
             ("aborted", &mut self.aborted, 2),
@@ -57,6 +62,8 @@ impl Counts {
             ("late", &mut self.late, 3),
             ("failovers", &mut self.failovers, 20),
             ("crashes", &mut self.crashes, 1),
+            ("suspensions", &mut self.suspensions, 1),
+            ("compactions", &mut self.compactions, 1),
             ("lost_batches", &mut self.lost_batches, 1),
             ("timeouts", &mut self.timeouts, 1),
             ("marker_retries", &mut self.marker_retries, 3),
@@ -119,11 +126,18 @@ pub(super) struct World {
     seed: u64,
     pub(super) bug: Bug,
     chaos: AtomicBool,
+    /// The brokers that do not know whether they still lead.
+    pub(super) suspended: [watch::Sender<bool>; BROKERS],
     pub(super) state: Mutex<State>,
 }
 
 fn partition(topic: &str, index: i32) -> TopicPartition {
     (Arc::from(topic), index)
+}
+
+fn some_partition(topic: &str, random: &mut fastrand::Rng) -> TopicPartition {
+    let count = TOPICS.iter().find(|(name, _)| *name == topic).map_or(1, |(_, count)| *count);
+    partition(topic, random.i32(0..count))
 }
 
 impl World {
@@ -139,11 +153,13 @@ impl World {
             wrong: None,
             counts: Counts::default(),
         };
-        let world = Arc::new(Self { seed, bug, chaos: AtomicBool::new(true), state: Mutex::new(state) });
+        let (chaos, suspended) = (AtomicBool::new(true), Default::default());
+        let world = Arc::new(Self { seed, bug, chaos, suspended, state: Mutex::new(state) });
         let places = TOPICS.iter().flat_map(|(topic, count)| (0..*count).map(move |index| partition(topic, index)));
         for (number, place) in places.enumerate() {
             let name = format!("{}-{}", place.0, place.1);
-            let made = Replicated::new(&folder.join(&name), number % BROKERS, world.random(&name));
+            let policy = if &*place.0 == DATA { CleanupPolicy::DELETE } else { CleanupPolicy::COMPACT };
+            let made = Replicated::new(&folder.join(&name), policy, number % BROKERS, world.random(&name));
             world.state.lock().partitions.insert(place, made);
         }
         for broker in 0..BROKERS {
@@ -226,6 +242,57 @@ impl World {
         (is_alive && found.leader == broker).then(|| work(found))
     }
 
+    /// Works with a partition as [`Self::with_led`] does, if this process is not suspended.
+    pub(super) fn with_writable<T>(
+        &self,
+        broker: usize,
+        incarnation: u32,
+        place: &TopicPartition,
+        work: impl FnOnce(&mut Replicated) -> T,
+    ) -> Option<T> {
+        if *self.suspended[broker].borrow() { None } else { self.with_led(broker, incarnation, place, work) }
+    }
+
+    /// Waits for the commit of a batch of a client, which is told of a suspension.
+    pub(super) async fn unless_suspended(
+        &self,
+        broker: usize,
+        committed: impl Future<Output = Result<(), PartitionError>>,
+    ) -> Result<(), PartitionError> {
+        let mut suspended = self.suspended[broker].subscribe();
+        tokio::select! {
+            biased;
+            committed = committed => committed,
+            _ = suspended.wait_for(|suspended| *suspended) => Err(PartitionError::Suspended),
+        }
+    }
+
+    /// Lets a broker lose its controller for a while. It stays the leader in its epoch if no failover comes.
+    fn suspend(self: &Arc<Self>, broker: usize, time: Duration) {
+        self.count(|counts| counts.suspensions += 1);
+        self.suspended[broker].send_replace(true);
+        let world = Arc::clone(self);
+        tokio::spawn(async move {
+            sleep(time).await;
+            world.suspended[broker].send_replace(false);
+        });
+    }
+
+    /// Suspends each broker for a moment, one after the other.
+    pub(super) async fn suspend_all(self: &Arc<Self>, random: &mut fastrand::Rng) {
+        for broker in 0..BROKERS {
+            let time = Duration::from_millis(random.u64(20..200));
+            self.suspend(broker, time);
+            sleep(2 * time).await;
+        }
+    }
+
+    fn compact(&self, place: &TopicPartition) {
+        let mut state = self.state.lock();
+        let has_removed = state.partitions.get_mut(place).is_some_and(Replicated::compact);
+        state.counts.compactions += usize::from(has_removed);
+    }
+
     /// Commits, a moment later, what a leader has appended.
     pub(super) fn commit_later(self: &Arc<Self>, place: &TopicPartition, epoch: i32, end: i64) {
         let (world, place) = (Arc::clone(self), place.clone());
@@ -249,18 +316,22 @@ impl World {
         match random.u32(0..100) {
             0..8 => self.crash(random.usize(0..BROKERS), random).await,
             8..14 => self.time_out(),
-            14..90 => {
+            14..20 => self.suspend(random.usize(0..BROKERS), Duration::from_millis(random.u64(5..5_000))),
+            20..90 => {
                 let topic = match random.u32(0..10) {
                     0..4 => TRANSACTION_STATE,
                     4..6 => CONSUMER_OFFSETS,
                     _ => DATA,
                 };
-                let count = TOPICS.iter().find(|(name, _)| *name == topic).map_or(1, |(_, count)| *count);
                 let leader = random.usize(0..BROKERS);
-                self.fail_over(&partition(topic, random.i32(0..count)), leader, false);
+                self.fail_over(&some_partition(topic, random), leader, false);
                 self.roles_changed(random).await;
             }
             _ => {}
+        }
+        if random.bool() {
+            let topic = if random.bool() { TRANSACTION_STATE } else { CONSUMER_OFFSETS };
+            self.compact(&some_partition(topic, random));
         }
     }
 
@@ -292,6 +363,7 @@ impl World {
         let dead = self.broker(broker);
         let started = Broker::start(self, broker, dead.incarnation + 1);
         self.state.lock().brokers[broker] = started;
+        self.suspended[broker].send_replace(false);
         dead.stop();
         self.count(|counts| counts.crashes += 1);
         for place in led {
