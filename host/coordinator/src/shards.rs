@@ -9,11 +9,17 @@ use tokio::sync::Notify;
 use crate::partition_of::partition_of;
 use crate::shard::{Entry, Shard, ShardState};
 
+/// Shards by partition; `None` for one that this broker does not lead.
+type ByPartition<T, C> = Vec<Option<Arc<Shard<T, C>>>>;
+
+/// An entry with its shard.
+type Placed<T, C> = (Arc<Shard<T, C>>, Entry<T>);
+
 /// The shards of the partitions, each with entries `T` and `C`, which belongs to all of them.
 #[derive(Debug)]
 pub(crate) struct Shards<T, C = ()> {
-    /// By partition; `None` for one that this broker does not lead. Empty until the topic exists.
-    by_partition: RwLock<Vec<Option<Arc<Shard<T, C>>>>>,
+    /// Empty until the topic exists.
+    by_partition: RwLock<ByPartition<T, C>>,
     /// Held while the shards follow a change of the leaders.
     role_change: Mutex<()>,
     /// A load has ended.
@@ -90,7 +96,7 @@ impl<T, C> Shards<T, C> {
     }
 
     /// Returns all entries as they are now, with their shards.
-    pub(crate) fn all(&self) -> Vec<(Arc<Shard<T, C>>, Entry<T>)> {
+    pub(crate) fn all(&self) -> Vec<Placed<T, C>> {
         let shards: Vec<_> = self.by_partition.read().iter().flatten().cloned().collect();
         let of = |shard: Arc<Shard<T, C>>| shard.entries().into_iter().map(move |one| (Arc::clone(&shard), one));
         shards.into_iter().flat_map(of).collect()

@@ -253,7 +253,7 @@ impl World {
         if *self.suspended[broker].borrow() { None } else { self.with_led(broker, incarnation, place, work) }
     }
 
-    /// Waits for the commit of a batch of a client, which is told of a suspension.
+    /// Waits for the commit of a client's batch. A suspension ends the wait with an error.
     pub(super) async fn unless_suspended(
         &self,
         broker: usize,
