@@ -109,13 +109,22 @@ impl TransactionalProducer {
 
     /// Gets a producer id and epoch, which fences the instances before.
     pub(super) async fn init(&mut self) -> Result<(), Over> {
+        self.next_epoch((-1, -1)).await
+    }
+
+    /// Gets the epoch after this one. An instance that is fenced gets none (KIP-360).
+    async fn bump(&mut self) -> Result<(), Over> {
+        self.next_epoch(self.producer).await
+    }
+
+    async fn next_epoch(&mut self, (producer_id, producer_epoch): (i64, i16)) -> Result<(), Over> {
         let id = self.id.clone();
         let transactional_id = Some(id.clone());
         let request = InitProducerIdRequest {
             transactional_id,
             transaction_timeout_ms: 10_000,
-            producer_id: -1,
-            producer_epoch: -1,
+            producer_id,
+            producer_epoch,
         };
         let read = |response: InitProducerIdResponse| match response.error_code {
             ErrorCode::NONE => Ok((response.producer_id, response.producer_epoch)),
@@ -245,7 +254,7 @@ impl TransactionalProducer {
             self.producer = next;
             self.sequences.clear();
         } else if std::mem::take(&mut self.has_held) {
-            self.init().await?;
+            self.bump().await?;
         }
         Ok(())
     }
