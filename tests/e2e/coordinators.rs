@@ -10,7 +10,11 @@ use millstream_client::{
     TopicPartition,
 };
 use millstream_tests::{Cluster, wait_until};
-use millstream_wire::messages::{FindCoordinatorRequest, ListGroupsRequest};
+use millstream_wire::ErrorCode;
+use millstream_wire::messages::{
+    FindCoordinatorRequest, ListGroupsRequest, OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics,
+};
+use rustix::process::{Signal, kill_process};
 
 use crate::support::Raw;
 
@@ -62,18 +66,70 @@ async fn moved(cluster: &Cluster, consumer: &Consumer, from: i32, first: i64) ->
     (offset, longest)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_member_goes_on_when_its_coordinator_is_killed_or_stopped() {
-    let mut cluster = Cluster::start(3, &[]);
-    let bootstrap = cluster.bootstrap();
+/// Creates a topic with one partition, once enough nodes are there. They register one after the other.
+async fn create(bootstrap: &str) -> Admin {
     let topic = NewTopic { name: "t".to_owned(), partitions: Some(1), ..NewTopic::default() };
-    let admin = Admin::new(ClientConfig::new(&bootstrap)).expect("a valid config");
+    let admin = Admin::new(ClientConfig::new(bootstrap)).expect("a valid config");
     let begun = Instant::now();
-    // The nodes register one after the other.
     while let Err(error) = admin.create_topics(std::slice::from_ref(&topic)).await {
         assert!(begun.elapsed() < PATIENCE, "{error}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    admin
+}
+
+/// Commits an offset outside of any generation, by whichever node coordinates the group.
+async fn commit(consumer: &Consumer, offset: i64) {
+    let committed = CommittedOffset { offset, leader_epoch: -1, metadata: String::new() };
+    let offsets = BTreeMap::from([(TopicPartition::new("t", 0), committed)]);
+    let begun = Instant::now();
+    while let Err(error) = consumer.commit_offsets(&offsets).await {
+        assert!(begun.elapsed() < PATIENCE, "{error}");
+    }
+}
+
+/// A node that was paused does not know that another one coordinates its groups now. It has a request to process before
+/// it learns of that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_that_was_paused_returns_no_old_offset() {
+    let settings = [("broker.session.timeout.ms", "1000"), ("broker.heartbeat.interval.ms", "200")];
+    let mut cluster = Cluster::start(3, &settings);
+    create(&cluster.bootstrap()).await;
+    let mut config = ConsumerConfig::new(&cluster.bootstrap());
+    config.group_id = Some(GROUP.to_owned());
+    config.client.request_timeout = Duration::from_secs(2);
+    let consumer = Consumer::builder(config).build().expect("a valid config");
+    consumer.assign([TopicPartition::new("t", 0)]).expect("not subscribed");
+    let topics = OffsetFetchRequestTopics { name: "t".into(), partition_indexes: vec![0], ..Default::default() };
+    let group = OffsetFetchRequestGroup { group_id: GROUP.into(), topics: Some(vec![topics]), ..Default::default() };
+    let request = OffsetFetchRequest { groups: vec![group], require_stable: true, ..Default::default() };
+    for round in 0..3 {
+        commit(&consumer, 2 * round).await;
+        let (paused, mut raw) = wait_until("the offset", PATIENCE, || {
+            let coordinator = coordinator(&cluster, 1);
+            let mut raw = Raw::to(cluster.address(coordinator));
+            let found = raw.call(8, &request).groups.remove(0);
+            let offset = found.topics.first().map(|topic| topic.partitions[0].committed_offset);
+            (offset == Some(2 * round)).then_some((coordinator, raw))
+        });
+        let pid = cluster.node_of(paused).pid();
+        kill_process(pid, Signal::STOP).expect("a process");
+        commit(&consumer, 2 * round + 1).await;
+        let correlation = raw.send(8, &request);
+        kill_process(pid, Signal::CONT).expect("a process");
+        let found = raw.receive::<OffsetFetchRequest>(8, correlation).groups.remove(0);
+        match found.error_code {
+            ErrorCode::NONE => assert_eq!(found.topics[0].partitions[0].committed_offset, 2 * round + 1),
+            error => assert_eq!(error, ErrorCode::NOT_COORDINATOR),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_goes_on_when_its_coordinator_is_killed_or_stopped() {
+    let mut cluster = Cluster::start(3, &[]);
+    let bootstrap = cluster.bootstrap();
+    let admin = create(&bootstrap).await;
     let mut config = ConsumerConfig::new(&bootstrap);
     config.group_id = Some(GROUP.to_owned());
     config.enable_auto_commit = false;

@@ -7,17 +7,24 @@ use arc_swap::ArcSwap;
 use millstream_partition::{InternalAppend, InternalTopic, Partition, PartitionError, Verification, VerificationGuard};
 use millstream_record::BatchView;
 
+use crate::cluster::Cluster;
 use crate::topics::TopicTable;
 
 /// An internal topic by its name. It may be created, deleted and created again.
 pub(crate) struct NamedTopic<E> {
     topics: Arc<ArcSwap<TopicTable<E>>>,
     name: &'static str,
+    /// `None` for a broker that is alone.
+    cluster: Option<Arc<Cluster>>,
 }
 
 impl<E> NamedTopic<E> {
-    pub(crate) fn new(topics: &Arc<ArcSwap<TopicTable<E>>>, name: &'static str) -> Self {
-        Self { topics: Arc::clone(topics), name }
+    pub(crate) fn new(
+        topics: &Arc<ArcSwap<TopicTable<E>>>,
+        name: &'static str,
+        cluster: Option<&Arc<Cluster>>,
+    ) -> Self {
+        Self { topics: Arc::clone(topics), name, cluster: cluster.cloned() }
     }
 
     fn partition(&self, index: i32) -> Result<Arc<Partition>, PartitionError> {
@@ -33,6 +40,11 @@ impl<E: Send + Sync + 'static> InternalTopic for NamedTopic<E> {
 
     fn led_epoch(&self, partition: i32) -> Option<i32> {
         self.partition(partition).ok()?.led_epoch()
+    }
+
+    fn may_have_moved(&self, partition: i32) -> bool {
+        let has_expired = self.cluster.as_ref().is_some_and(|cluster| cluster.session.has_expired());
+        has_expired && self.partition(partition).is_ok_and(|partition| partition.has_followers())
     }
 
     fn is_empty(&self, partition: i32) -> bool {

@@ -93,6 +93,10 @@ impl InternalTopic for Memory {
         Some(self.epoch(partition).load(Ordering::Acquire)).filter(|epoch| *epoch >= 0 && *self.created.lock())
     }
 
+    fn may_have_moved(&self, _: i32) -> bool {
+        *self.suspended.borrow()
+    }
+
     fn is_empty(&self, partition: i32) -> bool {
         self.logs.lock().get(&partition).is_none_or(Vec::is_empty)
     }

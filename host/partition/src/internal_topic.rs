@@ -59,6 +59,10 @@ pub trait InternalTopic: Send + Sync + 'static {
     /// Returns the leader epoch in which this broker leads a partition; `None` if it does not.
     fn led_epoch(&self, partition: i32) -> Option<i32>;
 
+    /// Returns whether another broker may lead a partition by now although this one has not learned so. What is in
+    /// memory may then be older than what the other one has acknowledged.
+    fn may_have_moved(&self, partition: i32) -> bool;
+
     /// Returns whether a partition has no records, so that a replay would find nothing.
     fn is_empty(&self, partition: i32) -> bool;
 

@@ -120,12 +120,8 @@ impl TransactionalProducer {
     async fn next_epoch(&mut self, (producer_id, producer_epoch): (i64, i16)) -> Result<(), Over> {
         let id = self.id.clone();
         let transactional_id = Some(id.clone());
-        let request = InitProducerIdRequest {
-            transactional_id,
-            transaction_timeout_ms: 10_000,
-            producer_id,
-            producer_epoch,
-        };
+        let request =
+            InitProducerIdRequest { transactional_id, transaction_timeout_ms: 10_000, producer_id, producer_epoch };
         let read = |response: InitProducerIdResponse| match response.error_code {
             ErrorCode::NONE => Ok((response.producer_id, response.producer_epoch)),
             error => Err(error),

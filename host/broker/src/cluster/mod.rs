@@ -10,6 +10,7 @@
 //! | `service.rs` | the other end of such a connection |
 //! | `forming.rs` | the first start: forming a cluster, or joining one |
 //! | `liveness.rs` | which processes have ended |
+//! | `session.rs` | the session of this broker with the controller |
 //!
 //! Nodes talk on the listener of `controller.listener.names`, in a protocol of their own. Clients never see it. The
 //! controller (`crate::controller`) decides, and this module knows neither topics nor partitions.
@@ -21,6 +22,7 @@ mod liveness;
 mod machine;
 mod peers;
 mod service;
+mod session;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -46,6 +48,7 @@ use crate::config::{ClusterConfig, HostPort};
 use crate::error::ApiError;
 use machine::ImageMachine;
 use peers::Peers;
+use session::Session;
 
 /// The folder of the quorum's log and snapshots.
 const FOLDER: &str = "__cluster_metadata-quorum";
@@ -96,6 +99,7 @@ pub(crate) struct Cluster {
     /// Random for each start of the process.
     pub(crate) incarnation: Uuid,
     pub(crate) config: ClusterConfig,
+    pub(crate) session: Session,
     /// The address at which other nodes reach this one.
     pub(crate) address: HostPort,
     pub(crate) metadata: Arc<MetadataStore>,
@@ -124,6 +128,7 @@ impl Cluster {
         Arc::new(Self {
             node_id,
             incarnation,
+            session: Session::new(config.session_timeout),
             config,
             address,
             metadata: Arc::new(MetadataStore::replicated()),

@@ -297,10 +297,9 @@ impl Membership {
 
     async fn send_heartbeats(&self) -> Result<(), StartError> {
         let mut leaderships = self.cluster.leaderships();
-        let session = self.cluster.config.session_timeout;
+        let session = &self.cluster.session;
         let (mut was_fenced, mut is_suspended) = (true, false);
-        // A session begins when its heartbeat is sent: for the controller it begins later, and ends later.
-        let mut renewed = Instant::now();
+        session.renew(Instant::now());
         loop {
             let sent = Instant::now();
             let heartbeat = tokio::select! {
@@ -316,7 +315,7 @@ impl Membership {
                         tracing::info!(fenced, "the state of this broker in the cluster has changed");
                         was_fenced = state.fenced;
                     }
-                    renewed = sent;
+                    session.renew(sent);
                     if state.fenced { RETRY_AFTER } else { self.cluster.config.heartbeat_interval }
                 }
                 Some(Err(error)) if error.code == ErrorCode::STALE_BROKER_EPOCH && self.epoch().is_none() => {
@@ -327,10 +326,10 @@ impl Membership {
                     RETRY_AFTER
                 }
             };
-            let has_expired = renewed.elapsed() >= session;
+            let has_expired = session.has_expired();
             if has_expired != is_suspended {
                 is_suspended = has_expired;
-                let session_ms = session.as_millis();
+                let session_ms = self.cluster.config.session_timeout.as_millis();
                 match is_suspended {
                     true => {
                         tracing::info!(session_ms, "no controller is reached: replicated partitions take no records")
@@ -339,7 +338,8 @@ impl Membership {
                 }
                 self.broker.controller.suspend(is_suspended);
             }
-            let pause = pause.min((session * 9 / 10).saturating_sub(renewed.elapsed()).max(RETRY_AFTER));
+            let reserve = self.cluster.config.session_timeout / 10;
+            let pause = pause.min(session.left().saturating_sub(reserve).max(RETRY_AFTER));
             let _ = timeout(pause, leaderships.changed()).await;
         }
     }

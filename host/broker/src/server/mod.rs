@@ -315,10 +315,10 @@ fn assemble(
     let Folders { dirs, opened: data_dirs, placement } = folders;
     let fsync_queue = FsyncQueue::start(config.flush_mode, dirs.metadata()).map_err(data)?;
     let topics: Arc<ArcSwap<ServedTopics>> = Arc::default();
-    let offsets_topic = Box::new(NamedTopic::new(&topics, CONSUMER_OFFSETS));
+    let offsets_topic = Box::new(NamedTopic::new(&topics, CONSUMER_OFFSETS, cluster.as_ref()));
     let config = Arc::new(config);
     let groups = GroupCoordinator::new(config.group.clone(), offsets_topic);
-    let transaction_topic = Box::new(NamedTopic::new(&topics, TRANSACTION_STATE));
+    let transaction_topic = Box::new(NamedTopic::new(&topics, TRANSACTION_STATE, cluster.as_ref()));
     let host = Arc::<transactions::Host>::default();
     let shared = Box::new(SharedHost(Arc::clone(&host), Arc::clone(&metadata)));
     let transactions = TransactionCoordinator::new(config.transactions.clone(), transaction_topic, shared);

@@ -143,7 +143,7 @@ impl GroupCoordinator {
     /// # Errors
     /// As [`GroupCoordinator::fetch_offsets`].
     pub fn unstable_offsets(self: &Arc<Self>, group_id: &str) -> Result<BTreeSet<(Arc<str>, i32)>, GroupError> {
-        let shard = self.shard(group_id)?;
+        let shard = self.current_shard(group_id)?;
         let unstable = |slot: &mut Slot| -> BTreeSet<_> {
             slot.offsets.unstable().map(|(topic, partition)| (Arc::clone(topic), partition)).collect()
         };
@@ -159,7 +159,7 @@ impl GroupCoordinator {
         group_id: &str,
         work: impl FnOnce(&Slot) -> FetchedOffsets,
     ) -> Result<FetchedOffsets, GroupError> {
-        let shard = self.shard(group_id)?;
+        let shard = self.current_shard(group_id)?;
         match self.with_group(&shard, group_id, Missing::Reject(GroupError::GroupIdNotFound), |slot, _, _| work(slot)) {
             Err(GroupError::GroupIdNotFound) => Ok(FetchedOffsets::new()),
             found => found,

@@ -163,6 +163,15 @@ impl GroupCoordinator {
         self.shards.of_id(group_id).ok_or(GroupError::NotCoordinator)
     }
 
+    /// Returns the shard of a group for a read of what is in memory.
+    ///
+    /// # Errors
+    /// As for [`Self::shard`], and another broker may lead the partition by now.
+    pub(super) fn current_shard(&self, group_id: &str) -> Result<Arc<Shard>, GroupError> {
+        let shard = self.shard(group_id)?;
+        if self.topic.may_have_moved(shard.partition) { Err(GroupError::NotCoordinator) } else { Ok(shard) }
+    }
+
     /// Runs `work` on a group under its lock, and carries out the effects.
     ///
     /// # Errors

@@ -324,7 +324,8 @@ impl TransactionCoordinator {
     /// Returns the shard of a transactional id.
     ///
     /// # Errors
-    /// The id is empty or too long; another broker leads the partition, or the topic does not exist.
+    /// The id is empty or too long; another broker leads the partition or may lead it by now, or the topic does not
+    /// exist.
     pub(super) fn shard(&self, id: &str) -> Result<Arc<Shard>, TransactionError> {
         if id.is_empty() || id.len() > i16::MAX as usize {
             return Err(TransactionError::InvalidTransactionalId);
@@ -332,7 +333,9 @@ impl TransactionCoordinator {
         if self.is_stopped() {
             return Err(TransactionError::NotCoordinator);
         }
-        self.shards.of_id(id).ok_or(TransactionError::NotCoordinator)
+        let shard = self.shards.of_id(id).ok_or(TransactionError::NotCoordinator)?;
+        // Some responses need no write: a retried end, the check of a partition, a description.
+        if self.topic.may_have_moved(shard.partition) { Err(TransactionError::NotCoordinator) } else { Ok(shard) }
     }
 
     /// Returns a transactional id that exists.

@@ -124,6 +124,10 @@ impl InternalTopic for Topic {
         self.world.with_led(self.broker, self.incarnation, &self.place(partition), |led| led.epoch)
     }
 
+    fn may_have_moved(&self, _: i32) -> bool {
+        *self.world.suspended[self.broker].borrow()
+    }
+
     fn is_empty(&self, partition: i32) -> bool {
         self.world.state.lock().partitions.get(&self.place(partition)).is_none_or(|one| one.log_end_offset() == 0)
     }

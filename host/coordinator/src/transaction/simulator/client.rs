@@ -135,6 +135,8 @@ impl Instance {
             }
             self.back_off().await;
         }
+        // The log may have the record all the same, at the sequence of the next one.
+        self.has_unresolved = true;
         Ok(None)
     }
 
