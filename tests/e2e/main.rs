@@ -1,6 +1,7 @@
 //! Tests the real process from outside: with hand-made bytes, our own client and the command line.
 
 mod apis;
+mod bench;
 mod cluster;
 mod cluster_start;
 mod config_keys;

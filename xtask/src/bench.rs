@@ -1,22 +1,32 @@
-//! `cargo xtask bench`: measures stages beside native code, or a cluster beside one of Apache Kafka, and writes
-//! docs/benchmarks.md.
+//! `cargo xtask bench`: measures stages beside native code, one broker beside Apache Kafka, and a cluster beside one of
+//! Apache Kafka. Writes docs/benchmarks.md.
 
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use lexopt::prelude::*;
 
 use crate::cargo::{self, cargo};
-use crate::clients::{self, KAFKA_42_CLASSPATH};
+use crate::clients;
 
 #[derive(Default)]
 pub(crate) struct Options {
-    /// Whether to measure stages, in the sandbox and natively.
-    stages: bool,
-    /// Whether to measure three nodes beside three of Apache Kafka.
-    cluster: bool,
+    /// What to measure; all of it if nothing is named.
+    parts: Vec<Part>,
     /// Measures and prints only the rows whose name contains this, and writes no page.
     only: Option<String>,
+}
+
+/// A part of the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Stages, in the sandbox and natively.
+    Stages,
+    /// One broker beside one of Apache Kafka.
+    Broker,
+    /// Three nodes beside three of Apache Kafka.
+    Cluster,
 }
 
 impl Options {
@@ -28,11 +38,15 @@ impl Options {
         let mut options = Self::default();
         while let Some(argument) = arguments.next()? {
             match argument {
-                Long("stages") => options.stages = true,
-                Long("cluster") => options.cluster = true,
+                Long("stages") => options.parts.push(Part::Stages),
+                Long("broker") => options.parts.push(Part::Broker),
+                Long("cluster") => options.parts.push(Part::Cluster),
                 Long("only") => options.only = Some(arguments.value()?.string()?),
                 other => return Err(other.unexpected()),
             }
+        }
+        if options.parts.is_empty() {
+            options.parts = vec![Part::Stages, Part::Broker, Part::Cluster];
         }
         Ok(options)
     }
@@ -41,11 +55,8 @@ impl Options {
 /// Builds and measures.
 ///
 /// # Errors
-/// The options name nothing to measure, or the build or a row fails.
+/// The build fails, or a row.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    if options.stages == options.cluster {
-        bail!("name what to measure: cargo xtask bench --stages, or cargo xtask bench --cluster");
-    }
     cargo::add_wasm_target()?;
     // Together with the binary, so that dependencies have the same features and are compiled once for both.
     cargo::succeed(&mut cargo([
@@ -58,17 +69,51 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         "--bin",
         "millstream-bench",
     ]))?;
-    let release = cargo::target_folder()?.join("release");
-    let mut bench = Command::new(release.join("millstream-bench"));
-    if options.cluster {
-        let clients = clients::set_up(&cargo::target_folder()?);
-        let classpath = clients.value(KAFKA_42_CLASSPATH).context("Apache Kafka 4.2 cannot be set up here")?;
-        bench.arg("--cluster").arg(release.join("millstream")).args(["--classpath", classpath]);
+    let target = cargo::target_folder()?;
+    let kafka = if options.parts == [Part::Stages] { None } else { kafka(&target) };
+    for part in &options.parts {
+        if (*part, &kafka) == (Part::Cluster, &None) && options.parts.len() > 1 {
+            println!("the cluster is left out: there is nothing to compare it with");
+            continue;
+        }
+        measure(*part, &target.join("release"), kafka.as_deref(), options.only.as_deref())?;
     }
-    match &options.only {
-        Some(only) => bench.arg("--only").arg(only),
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the class path of Apache Kafka 4.2, or says why there is none.
+fn kafka(target: &Path) -> Option<String> {
+    clients::kafka_42(target)
+        .inspect_err(|error| println!("Apache Kafka 4.2 cannot be set up here, so its figures are left out: {error:#}"))
+        .ok()
+}
+
+fn measure(part: Part, release: &Path, kafka: Option<&str>, only: Option<&str>) -> Result<()> {
+    let mut bench = Command::new(release.join("millstream-bench"));
+    let millstream = release.join("millstream");
+    match part {
+        Part::Stages => {}
+        Part::Broker => {
+            bench.arg("--broker").arg(millstream).args(["--commit", &commit()?]);
+        }
+        Part::Cluster => {
+            kafka.context("a cluster is compared with one of Apache Kafka, which cannot be set up here")?;
+            bench.arg("--cluster").arg(millstream);
+        }
+    }
+    if let (Part::Broker | Part::Cluster, Some(classpath)) = (part, kafka) {
+        bench.args(["--classpath", classpath]);
+    }
+    match only {
+        Some(only) => bench.args(["--only", only]),
         None => bench.arg("--output").arg(crate::root().join("docs/benchmarks.md")),
     };
-    cargo::succeed(&mut bench)?;
-    Ok(ExitCode::SUCCESS)
+    cargo::succeed(&mut bench)
+}
+
+/// Returns the commit of the working tree.
+fn commit() -> Result<String> {
+    let mut git = Command::new("git");
+    let commit = cargo::output(git.args(["rev-parse", "--short", "HEAD"]).current_dir(crate::root()))?;
+    Ok(commit.trim().to_owned())
 }

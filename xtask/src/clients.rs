@@ -21,7 +21,7 @@ pub(crate) struct Clients {
 pub(crate) const KAFKA_CLASSPATH: &str = "MILLSTREAM_KAFKA_CLASSPATH";
 
 /// The variable with the class path of Apache Kafka 4.2.
-pub(crate) const KAFKA_42_CLASSPATH: &str = "MILLSTREAM_KAFKA_42_CLASSPATH";
+const KAFKA_42_CLASSPATH: &str = "MILLSTREAM_KAFKA_42_CLASSPATH";
 
 impl Clients {
     /// Returns the value of a variable, if its client is installed.
@@ -40,8 +40,7 @@ pub(crate) fn set_up(target: &Path) -> Clients {
     };
     add("MILLSTREAM_PYTHON", "Python clients", python(&folder));
     add(KAFKA_CLASSPATH, "Apache Kafka's Java tools", kafka_classpath(&folder.join("java"), None));
-    let older = kafka_classpath(&folder.join("java-4.2"), Some("4.2.0"));
-    add(KAFKA_42_CLASSPATH, "Apache Kafka 4.2's Java tools", older);
+    add(KAFKA_42_CLASSPATH, "Apache Kafka 4.2's Java tools", kafka_42(target));
     add("MILLSTREAM_KCAT", "kcat", debian_program("kcat"));
     add("MILLSTREAM_STRACE", "strace", debian_program("strace"));
     add("MILLSTREAM_KAFKAJS", "KafkaJS", npm("KafkaJS", "tests/interop/package.json", &folder.join("node")));
@@ -50,6 +49,14 @@ pub(crate) fn set_up(target: &Path) -> Clients {
     add("MILLSTREAM_PLATFORMATIC", "@platformatic/kafka", npm("@platformatic/kafka", project, &platformatic));
     add("MILLSTREAM_GO_CLIENTS", "franz-go and sarama", go_programs(&folder.join("go")));
     clients
+}
+
+/// Sets up Apache Kafka 4.2 and its tools, and returns the class path.
+///
+/// # Errors
+/// Java or Maven is missing, or something cannot be downloaded.
+pub(crate) fn kafka_42(target: &Path) -> Result<String> {
+    kafka_classpath(&target.join("clients/java-4.2"), Some("4.2.0"))
 }
 
 /// Makes a virtual environment with the packages of `tests/interop/requirements.txt`; returns its interpreter.

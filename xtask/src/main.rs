@@ -31,13 +31,12 @@ Tasks:
                                describes its arguments
   test [FILTER]                Set everything up and run every test, or the suites
                                whose name contains FILTER
-  bench --stages [--only TEXT] Compare stages with native code and write
-                               docs/benchmarks.md
+  bench [--stages] [--broker] [--cluster] [--only TEXT]
+                               Compare stages with native code, one broker with
+                               Apache Kafka, and three nodes with three of Apache
+                               Kafka, and write docs/benchmarks.md; all of it
+                               without an option
                                --only: print only the rows whose name contains TEXT
-  bench --cluster [--only TEXT]
-                               Compare three nodes with three of Apache Kafka and
-                               write docs/benchmarks.md
-                               --only: print work or faults only
   soak [--partitions COUNT]    Create 10,000 partitions, write to them, stop and start
                                the broker, and print the times
   soak --sim SEEDS             Run this number of seeds of each simulator

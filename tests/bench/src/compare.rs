@@ -14,9 +14,10 @@ use millstream_client::{Admin, ClientConfig, NewTopic};
 use millstream_record::Codec;
 use tempfile::TempDir;
 
-use crate::frames::{Batch, fetch_frame, produce_frame, replay};
+use crate::frames::{Batch, Range, connections, fetch_frame, produce_frame};
 use crate::measure::median;
 use crate::process::process;
+use crate::replay::{Kind, replay_all};
 
 /// The requests of one turn.
 struct Load {
@@ -28,7 +29,7 @@ struct Load {
     connections: usize,
     in_flight: usize,
     requests: usize,
-    fetches: bool,
+    kind: Kind,
 }
 
 /// The unit of a figure.
@@ -48,7 +49,7 @@ const LOADS: [Load; 8] = [
         connections: 2,
         in_flight: 8,
         requests: 4096,
-        fetches: false,
+        kind: Kind::Produce,
     },
     Load {
         name: "produce, 1 KiB records in batches of one",
@@ -59,7 +60,7 @@ const LOADS: [Load; 8] = [
         connections: 2,
         in_flight: 64,
         requests: 100_000,
-        fetches: false,
+        kind: Kind::Produce,
     },
     compressed("produce, batches of 256 KiB in lz4", Codec::Lz4),
     compressed("produce, batches of 256 KiB in snappy", Codec::Snappy),
@@ -74,7 +75,7 @@ const LOADS: [Load; 8] = [
         connections: 4,
         in_flight: 1,
         requests: 2048,
-        fetches: true,
+        kind: Kind::Fetch,
     },
     Load {
         name: "produce, one record of 100 B a request",
@@ -85,7 +86,7 @@ const LOADS: [Load; 8] = [
         connections: 2,
         in_flight: 64,
         requests: 200_000,
-        fetches: false,
+        kind: Kind::Produce,
     },
 ];
 
@@ -106,7 +107,7 @@ const fn compressed(name: &'static str, codec: Codec) -> Load {
         connections: 2,
         in_flight: 8,
         requests: 1024,
-        fetches: false,
+        kind: Kind::Produce,
     }
 }
 
@@ -201,16 +202,15 @@ impl TestedBroker {
             configs: std::iter::once(("file.delete.delay.ms".to_owned(), "0".to_owned())).collect(),
         };
         admin.create_topics(&[new]).await?;
-        let produce = |partition| produce_frame(load.batch(), 1, &topic, partition);
-        let frames: Vec<_> = (0..load.connections as i32).map(produce).collect::<Result<_>>()?;
-        let frames = if load.fetches {
-            self.send(&frames, 64, 8, false)?;
-            (0..load.connections as i32).map(|partition| fetch_frame(&topic, partition)).collect::<Result<_>>()?
-        } else {
-            frames
-        };
+        let partitions = i32::try_from(load.connections)?;
+        let mut frames = connections(partitions, |partition| produce_frame(load.batch(), 1, &topic, partition))?;
+        if load.kind == Kind::Fetch {
+            replay_all(self.address, &frames, 64, 8, Kind::Produce)?;
+            frames = connections(partitions, |partition| fetch_frame(&topic, partition, Range::at(0)))?;
+        }
         let (computed, begun) = (self.computed()?, Instant::now());
-        let bytes = self.send(&frames, load.requests / load.connections, load.in_flight, load.fetches)?;
+        let count = load.requests / load.connections;
+        let bytes = replay_all(self.address, &frames, count, load.in_flight, load.kind)?.bytes;
         let (computed, elapsed) = (self.computed()? - computed, begun.elapsed().as_secs_f64());
         admin.delete_topics(&[topic]).await?;
         let cost = match load.unit {
@@ -218,15 +218,6 @@ impl TestedBroker {
             Unit::CpuMicrosPerRequest => computed * 1e6 / load.requests as f64,
         };
         Ok(Turn { cost, requests_per_second: load.requests as f64 / elapsed })
-    }
-
-    /// Sends each frame `count` times over a separate connection. Returns the bytes sent and received over all of them.
-    fn send(&self, frames: &[Vec<u8>], count: usize, in_flight: usize, fetches: bool) -> Result<usize> {
-        let replay = |frame: &[u8]| replay(self.address, frame, count, in_flight, fetches);
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = frames.iter().map(|frame| scope.spawn(move || replay(frame))).collect();
-            threads.into_iter().map(|thread| thread.join().expect("the load does not panic")).sum()
-        })
     }
 
     /// Returns the seconds of processor time that the broker's threads have used.

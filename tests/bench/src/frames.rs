@@ -1,24 +1,21 @@
-//! Encoded requests that are sent again and again, so that the load costs far less than the broker.
+//! Encodes requests that a load sends again and again.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, ensure};
-use bytes::Bytes;
+use anyhow::{Context, Result};
 use millstream_record::{BatchBuilder, Codec, Header, TimestampType};
-use millstream_wire::frame::{decode_response, encode_request};
+use millstream_wire::frame::encode_request;
 use millstream_wire::messages::{
     FetchPartition, FetchRequest, FetchTopic, PartitionProduceData, ProduceRequest, TopicProduceData,
 };
 use millstream_wire::{Records, Request, RequestHeader};
 
-/// How long a broker may take to start and to respond.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
-
 /// The versions of the requests: the newest that name topics by name.
-const PRODUCE_VERSION: i16 = 12;
-const FETCH_VERSION: i16 = 12;
+pub(crate) const PRODUCE_VERSION: i16 = 12;
+pub(crate) const FETCH_VERSION: i16 = 12;
+
+/// The most bytes of a response to a Fetch request.
+pub(crate) const FETCH_BYTES: i32 = 1 << 20;
 
 /// The records of a Produce request, one batch.
 #[derive(Debug, Clone, Copy)]
@@ -28,81 +25,20 @@ pub(crate) struct Batch {
     pub(crate) codec: Codec,
 }
 
-/// Keeps `in_flight` requests on one connection until `count` responses have arrived. The last one must report success.
-/// Returns the bytes that were sent or received.
-///
-/// # Errors
-/// The broker closes the connection, does not respond in time, or rejects a request.
-pub(crate) fn replay(
-    address: SocketAddr,
-    frame: &[u8],
-    count: usize,
-    in_flight: usize,
-    fetches: bool,
-) -> Result<usize> {
-    let mut stream = connect(address)?;
-    let (mut sent, mut received, mut bytes) = (0, 0, 0);
-    let mut response = vec![0; 2 << 20];
-    // Small frames go out together, as a client that pipelines writes them.
-    let burst = if frame.len() < 4096 { (in_flight / 2).max(1) } else { 1 };
-    let frames = frame.repeat(burst);
-    while received < count {
-        while sent < count && sent + burst <= received + in_flight {
-            let now = burst.min(count - sent);
-            stream.write_all(&frames[..frame.len() * now])?;
-            sent += now;
-        }
-        for _ in 0..burst.min(sent - received) {
-            let length = read_response(&mut stream, &mut response)?;
-            received += 1;
-            bytes += length;
-            if received == count {
-                check(&response[..length], fetches)?;
-            }
-        }
+/// What a Fetch request asks of a partition.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Range {
+    pub(crate) offset: i64,
+    pub(crate) bytes: i32,
+    /// Whether only committed records are wanted.
+    pub(crate) committed: bool,
+}
+
+impl Range {
+    /// Returns the range that begins at this offset, of 1 MiB and with all records.
+    pub(crate) fn at(offset: i64) -> Self {
+        Self { offset, bytes: FETCH_BYTES, committed: false }
     }
-    Ok(bytes.max(frame.len() * count))
-}
-
-/// Connects to a broker.
-///
-/// # Errors
-/// The broker cannot be reached.
-pub(crate) fn connect(address: SocketAddr) -> Result<TcpStream> {
-    let stream = TcpStream::connect(address)?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(RESPONSE_TIMEOUT))?;
-    Ok(stream)
-}
-
-/// Checks that every partition of a response reports success.
-///
-/// # Errors
-/// The response cannot be read, or reports an error.
-pub(crate) fn check(response: &[u8], fetches: bool) -> Result<()> {
-    let bytes = Bytes::copy_from_slice(response);
-    let codes: Vec<_> = if fetches {
-        let (_, body) = decode_response::<FetchRequest>(bytes, FETCH_VERSION)?;
-        body.responses.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.error_code).collect()
-    } else {
-        let (_, body) = decode_response::<ProduceRequest>(bytes, PRODUCE_VERSION)?;
-        body.responses.iter().flat_map(|topic| &topic.partition_responses).map(|one| one.error_code).collect()
-    };
-    ensure!(!codes.is_empty() && !codes.iter().any(|code| code.is_err()), "the broker rejects the load: {codes:?}");
-    Ok(())
-}
-
-/// Reads one response. Returns its length.
-///
-/// # Errors
-/// The connection ends, or the response is larger than the buffer.
-pub(crate) fn read_response(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<usize> {
-    let mut length = [0; 4];
-    stream.read_exact(&mut length)?;
-    let length = usize::try_from(i32::from_be_bytes(length))?;
-    ensure!(length <= buffer.len(), "a response of {length} bytes");
-    stream.read_exact(&mut buffer[..length])?;
-    Ok(length)
 }
 
 /// Returns a Produce request with one batch.
@@ -111,28 +47,76 @@ pub(crate) fn read_response(stream: &mut TcpStream, buffer: &mut [u8]) -> Result
 /// The batch cannot be encoded.
 pub(crate) fn produce_frame(batch: Batch, acks: i16, topic: &str, partition: i32) -> Result<Vec<u8>> {
     let mut builder = BatchBuilder::new(batch.codec, TimestampType::CreateTime);
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_millis();
+    let now = now()?;
     for row in 0..batch.records {
-        // Half random, so that a codec has work to do and does not compress it all away.
-        let mut value = vec![b'v'; batch.value_bytes];
-        value.iter_mut().step_by(2).enumerate().for_each(|(at, byte)| *byte = (row * 31 + at * 17 + at * at) as u8);
-        builder.append(i64::try_from(now)?, None, Some(&value), std::iter::empty::<Header<'_>>())?;
+        builder.append(now, None, Some(&value(row, batch.value_bytes)), std::iter::empty::<Header<'_>>())?;
     }
+    batch_frame(builder, acks, topic, partition)
+}
+
+/// Returns a Produce request with a batch that has been filled.
+///
+/// # Errors
+/// The batch cannot be encoded.
+pub(crate) fn batch_frame(builder: BatchBuilder, acks: i16, topic: &str, partition: i32) -> Result<Vec<u8>> {
+    frame(&produce_request(builder, acks, topic, partition)?, PRODUCE_VERSION)
+}
+
+/// Returns a Produce request with a batch that has been filled, not encoded yet.
+///
+/// # Errors
+/// The batch cannot be built.
+pub(crate) fn produce_request(builder: BatchBuilder, acks: i16, topic: &str, partition: i32) -> Result<ProduceRequest> {
     let records = Records::Bytes(builder.build()?.into());
     let partition_data = vec![PartitionProduceData { index: partition, records }];
     let topic_data = vec![TopicProduceData { name: topic.into(), partition_data, ..Default::default() }];
-    frame(&ProduceRequest { acks, timeout_ms: 30_000, topic_data, ..Default::default() }, PRODUCE_VERSION)
+    Ok(ProduceRequest { acks, timeout_ms: 30_000, topic_data, ..Default::default() })
 }
 
-/// Returns a Fetch request for the start of a partition.
+/// Returns a Fetch request for a range of a partition, which waits half a second for a record.
 ///
 /// # Errors
 /// It cannot be encoded.
-pub(crate) fn fetch_frame(topic: &str, partition: i32) -> Result<Vec<u8>> {
-    let partition = FetchPartition { partition, partition_max_bytes: 1 << 20, ..Default::default() };
+pub(crate) fn fetch_frame(topic: &str, partition: i32, range: Range) -> Result<Vec<u8>> {
+    frame(&fetch_request(topic, partition, range), FETCH_VERSION)
+}
+
+/// Returns the request of [`fetch_frame`], not encoded yet.
+pub(crate) fn fetch_request(topic: &str, partition: i32, range: Range) -> FetchRequest {
+    let Range { offset: fetch_offset, bytes, committed } = range;
+    let partition = FetchPartition { partition, fetch_offset, partition_max_bytes: bytes, ..Default::default() };
     let topics = vec![FetchTopic { topic: topic.into(), partitions: vec![partition], ..Default::default() }];
-    let request = FetchRequest { max_wait_ms: 500, min_bytes: 1, max_bytes: 1 << 20, topics, ..Default::default() };
-    frame(&request, FETCH_VERSION)
+    FetchRequest {
+        max_wait_ms: 500,
+        min_bytes: 1,
+        max_bytes: bytes,
+        isolation_level: i8::from(committed),
+        topics,
+        ..Default::default()
+    }
+}
+
+/// Returns the frames of one connection for each partition, which sends the same frame again and again.
+///
+/// # Errors
+/// A frame cannot be encoded.
+pub(crate) fn connections(partitions: i32, frame: impl Fn(i32) -> Result<Vec<u8>>) -> Result<Vec<Vec<Vec<u8>>>> {
+    (0..partitions).map(|partition| Ok(vec![frame(partition)?])).collect()
+}
+
+/// Returns a value that is half random, so that a codec has work to do and does not compress it all away.
+pub(crate) fn value(row: usize, bytes: usize) -> Vec<u8> {
+    let mut value = vec![b'v'; bytes];
+    value.iter_mut().step_by(2).enumerate().for_each(|(at, byte)| *byte = (row * 31 + at * 17 + at * at) as u8);
+    value
+}
+
+/// Returns the time in milliseconds since the epoch.
+///
+/// # Errors
+/// The clock is wrong.
+pub(crate) fn now() -> Result<i64> {
+    Ok(i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?)
 }
 
 fn frame<R: Request>(request: &R, version: i16) -> Result<Vec<u8>> {

@@ -1,26 +1,33 @@
-//! Measures stages beside the same Rust code compiled natively, and clusters beside those of Apache Kafka. Writes the
-//! tables of docs/benchmarks.md; `cargo xtask bench` builds it with optimisation and runs it.
+//! Measures stages beside the same Rust code compiled natively, and brokers and clusters beside those of Apache Kafka.
+//! Writes the tables of docs/benchmarks.md; `cargo xtask bench` builds it with optimisation and runs it.
 
+mod broker;
 mod call;
 mod cluster;
 mod compare;
+mod disk;
 mod edge;
 mod frames;
 mod life;
 mod measure;
+mod nodes;
+mod pace;
 mod process;
+mod replay;
 mod report;
 mod scale;
 mod store;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use millstream_stage::{COMPILE_CHILD_ARGUMENT, Compiler, Engine, EngineConfig, compile_child_main};
 
 use crate::measure::Effort;
+use crate::nodes::Programs;
 use crate::report::Row;
 
 #[derive(Parser)]
@@ -44,18 +51,30 @@ struct Arguments {
     /// Measures a `millstream` binary with many partitions instead: creation, stop, start
     #[arg(long, value_name = "BINARY", conflicts_with_all = ["output", "only", "compare"])]
     scale: Option<PathBuf>,
+    /// Measures one broker instead: this `millstream` binary beside Apache Kafka
+    #[arg(long, value_name = "BINARY", conflicts_with_all = ["compare", "scale", "cluster"])]
+    broker: Option<PathBuf>,
+    /// The commit that --broker measures, for the page
+    #[arg(long, default_value = "unknown", value_name = "COMMIT")]
+    commit: String,
+    /// How long --broker warms up each broker
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    warm_up: u64,
+    /// Divides the work of --broker, to try rows: the figures say nothing then
+    #[arg(long, default_value_t = 1, value_name = "DIVISOR")]
+    divide: usize,
     /// Measures clusters instead: three nodes of this `millstream` binary beside three of Apache Kafka, or of --beside
     #[arg(long, value_name = "BINARY", conflicts_with_all = ["compare", "scale"])]
     cluster: Option<PathBuf>,
-    /// The class path of Apache Kafka for --cluster
+    /// The class path of Apache Kafka for --cluster and --broker
     #[arg(long, value_name = "CLASSPATH")]
     classpath: Option<String>,
     /// Another `millstream` binary for --cluster, in place of Apache Kafka
     #[arg(long, value_name = "BINARY", requires = "cluster", conflicts_with_all = ["classpath", "output"])]
     beside: Option<PathBuf>,
-    /// The turns of each system for --cluster
-    #[arg(long, default_value_t = 6, value_name = "COUNT")]
-    turns: usize,
+    /// The turns of each system: by default 6 for --cluster, and 3 for --broker
+    #[arg(long, value_name = "COUNT")]
+    turns: Option<usize>,
     /// The partitions for --scale
     #[arg(long, default_value_t = 10_000, value_name = "COUNT")]
     partitions: i32,
@@ -63,6 +82,10 @@ struct Arguments {
     #[arg(long, value_name = "DIR", hide = true)]
     serve: Option<PathBuf>,
 }
+
+/// The turns of each system, unless the command line names another number.
+const CLUSTER_TURNS: usize = 6;
+const BROKER_TURNS: usize = 3;
 
 /// A filter that reads only keys.
 const KEYED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/keyed.wasm"));
@@ -98,13 +121,17 @@ fn run(arguments: &Arguments) -> Result<()> {
         return compare::run([first, second], arguments.rounds, only);
     }
     if let (Some(first), Some(second)) = (&arguments.cluster, &arguments.beside) {
-        return cluster::compare([first, second], arguments.turns, only);
+        return cluster::compare([first, second], arguments.turns.unwrap_or(CLUSTER_TURNS), only);
+    }
+    if let Some(millstream) = &arguments.broker {
+        return run_broker(arguments, millstream, only);
     }
     let (section, table) = match &arguments.cluster {
         Some(millstream) => {
             let classpath = arguments.classpath.clone().context("name --classpath, or another build with --beside")?;
-            let programs = cluster::Programs { millstream: millstream.clone(), classpath };
-            ("cluster", report::table("Three nodes", &cluster::rows(&programs, arguments.turns, only)?))
+            let programs = Programs { millstream: millstream.clone(), classpath: Some(classpath) };
+            let turns = arguments.turns.unwrap_or(CLUSTER_TURNS);
+            ("cluster", report::table("Three nodes", &cluster::rows(&programs, turns, only)?))
         }
         None => ("stages", report::table("Stage", &rows(Effort::FULL, only)?)),
     };
@@ -114,6 +141,26 @@ fn run(arguments: &Arguments) -> Result<()> {
         let page = report::replaced(&page, section, &table)?;
         std::fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))?;
     }
+    Ok(())
+}
+
+/// Measures one broker beside Apache Kafka, if that is here.
+fn run_broker(arguments: &Arguments, millstream: &Path, only: &str) -> Result<()> {
+    let programs = Programs { millstream: millstream.to_owned(), classpath: arguments.classpath.clone() };
+    let has_kafka = programs.classpath.is_some();
+    let options = broker::Options {
+        programs,
+        turns: arguments.turns.unwrap_or(BROKER_TURNS),
+        warm_up: Duration::from_secs(arguments.warm_up),
+        divisor: arguments.divide,
+    };
+    let measured = broker::measure(options, only)?;
+    let run = broker::Run { sections: &measured.sections, commit: &arguments.commit, has_kafka };
+    print!("{}", run.printed());
+    if let Some(page) = &arguments.output {
+        run.write(page)?;
+    }
+    ensure!(measured.failed.is_empty(), "these rows have failed: {}", measured.failed.join(", "));
     Ok(())
 }
 

@@ -29,14 +29,37 @@ pub(crate) fn table(subject: &str, rows: &[Row]) -> String {
 /// # Errors
 /// The page lacks the marks around the table of this section.
 pub(crate) fn replaced(page: &str, section: &str, table: &str) -> Result<String> {
-    let (begin, end) =
-        (format!("<!-- {section}: written by cargo xtask bench -->\n"), format!("<!-- {section} ends -->"));
-    let found = page.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(&end)?.1)));
-    let (before, after) = found.with_context(|| format!("the page lacks `{}`", begin.trim()))?;
-    Ok(format!("{before}{begin}\n{table}\n{end}{after}"))
+    let Parts { before, after, .. } = parts(page, section)?;
+    Ok(format!("{before}\n{table}\n{after}"))
 }
 
-fn machine() -> String {
+/// Returns what a section of the page holds now.
+///
+/// # Errors
+/// The page lacks the marks around the table of this section.
+pub(crate) fn section<'a>(page: &'a str, section: &str) -> Result<&'a str> {
+    Ok(parts(page, section)?.table)
+}
+
+/// A page around one of its tables. The marks belong to what is around it.
+struct Parts<'a> {
+    before: &'a str,
+    table: &'a str,
+    after: &'a str,
+}
+
+fn parts<'a>(page: &'a str, section: &str) -> Result<Parts<'a>> {
+    let begin = format!("<!-- {section}: written by cargo xtask bench -->\n");
+    let found = page.find(&begin).map(|at| page.split_at(at + begin.len()));
+    let found = found.and_then(|(before, rest)| {
+        let (table, after) = rest.split_at(rest.find(&format!("<!-- {section} ends -->"))?);
+        Some(Parts { before, table, after })
+    });
+    found.with_context(|| format!("the page lacks `{}`", begin.trim()))
+}
+
+/// Returns the processor and the system.
+pub(crate) fn machine() -> String {
     let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     let model = model.map_or("an unknown processor", |(_, model)| model.trim());
@@ -45,7 +68,7 @@ fn machine() -> String {
 }
 
 /// Returns today's date in UTC.
-fn date() -> String {
+pub(crate) fn date() -> String {
     let mut now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     now.truncate("2026-01-01".len());
     now
@@ -62,5 +85,6 @@ mod tests {
         assert_eq!(replaced, "a\n<!-- x: written by cargo xtask bench -->\n\n| new |\n\n<!-- x ends -->\nb\n");
         assert_eq!(super::replaced(&replaced, "x", "| new |\n").expect("the same again"), replaced);
         assert!(super::replaced(page, "y", "").is_err());
+        assert_eq!(section(page, "x").expect("the section exists"), "old\n");
     }
 }

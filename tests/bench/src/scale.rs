@@ -4,8 +4,8 @@
 //! else the machine does; processor time does less so. Both are printed, with the load of the machine.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,15 +17,17 @@ use millstream_record::{BatchBuilder, Codec, TimestampType};
 use millstream_wire::messages::{
     CreatableTopic, CreateTopicsRequest, MetadataRequest, PartitionProduceData, ProduceRequest, TopicProduceData,
 };
-use millstream_wire::{ErrorCode, Message, Reader, Records, Request, RequestHeader, ResponseHeader};
+use millstream_wire::{ErrorCode, Records};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::frames::{PRODUCE_VERSION, now};
 use crate::process::process;
+use crate::replay::{call, connect};
 
-/// How long a broker may take for a response, and to stop.
+/// How long a broker may take to stop.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The partitions of one topic. One request may create no more than 10,000 partitions.
+/// The partitions of one topic, and of one request to create them. Kafka rejects requests for 10,000 partitions.
 const PARTITIONS_A_TOPIC: i32 = 2500;
 
 /// The partitions of one Produce request.
@@ -36,7 +38,6 @@ const ON_DEMAND: usize = 40;
 
 const CREATE_VERSION: i16 = 7;
 const METADATA_VERSION: i16 = 12;
-const PRODUCE_VERSION: i16 = 12;
 
 /// Measures one binary and prints a table.
 ///
@@ -49,15 +50,15 @@ pub(crate) fn run(binary: &Path, partitions: i32) -> Result<()> {
     let mut broker = Scaled::start(binary, folder.path())?;
     broker.report("start without data", broker.started)?;
     let begun = Instant::now();
-    broker.create(partitions)?;
+    create(broker.address, partitions)?;
     broker.report("create", begun.elapsed())?;
     let begun = Instant::now();
-    broker.write_to_all(partitions)?;
+    write_to_all(broker.address, partitions)?;
     broker.report("write a record to each, acks=all", begun.elapsed())?;
     broker.stop()?;
     let mut broker = Scaled::start(binary, folder.path())?;
     broker.report("start after a clean stop", broker.started)?;
-    broker.write_to_all(partitions)?;
+    write_to_all(broker.address, partitions)?;
     broker.kill()?;
     let mut broker = Scaled::start(binary, folder.path())?;
     broker.report("start after kill -9, all partitions written to", broker.started)?;
@@ -89,64 +90,10 @@ impl Scaled {
         BufReader::new(child.stdout.take().context("a pipe")?).read_line(&mut line)?;
         let address = line.trim().strip_prefix("listening on ").context("the broker does not listen")?.parse()?;
         let mut broker = Self { child, address, started: Duration::ZERO, computed: 0.0 };
-        broker.call(METADATA_VERSION, &MetadataRequest { topics: Some(Vec::new()), ..Default::default() })?;
+        let request = MetadataRequest { topics: Some(Vec::new()), ..Default::default() };
+        call(&mut connect(address)?, METADATA_VERSION, &request)?;
         broker.started = begun.elapsed();
         Ok(broker)
-    }
-
-    fn call<R: Request>(&self, version: i16, request: &R) -> Result<R::Response> {
-        let mut stream = TcpStream::connect(self.address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let header = RequestHeader::new(R::KEY, version, 1, Some("scale".into()));
-        let frame = millstream_wire::frame::encode_request(&header, request)?;
-        stream.write_all(&frame.into_bytes().context("a frame without holes")?)?;
-        let mut length = [0; 4];
-        stream.read_exact(&mut length)?;
-        let mut frame = vec![0; usize::try_from(i32::from_be_bytes(length))?];
-        stream.read_exact(&mut frame)?;
-        let budget = 64 * frame.len() + (1 << 20);
-        let mut reader = Reader::with_budget(Bytes::from(frame), budget);
-        ResponseHeader::decode(&mut reader, R::response_header_version(version))?;
-        Ok(R::Response::decode(&mut reader, version)?)
-    }
-
-    fn create(&self, partitions: i32) -> Result<()> {
-        let topic = |(name, partitions): (String, i32)| CreatableTopic {
-            name: name.as_str().into(),
-            num_partitions: partitions,
-            replication_factor: 1,
-            ..Default::default()
-        };
-        let topics = topics(partitions).map(topic).collect();
-        let request = CreateTopicsRequest { topics, timeout_ms: 60_000, validate_only: false };
-        for created in self.call(CREATE_VERSION, &request)?.topics {
-            ensure!(created.error_code == ErrorCode::NONE, "{:?}: {:?}", created.error_code, created.error_message);
-        }
-        Ok(())
-    }
-
-    fn write_to_all(&self, partitions: i32) -> Result<()> {
-        let mut batch = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_millis();
-        batch.append(i64::try_from(now)?, None, Some(&[b'v'; 100]), [])?;
-        let batch = Bytes::from(batch.build()?);
-        for (name, partitions) in topics(partitions) {
-            for first in (0..partitions).step_by(PARTITIONS_A_REQUEST as usize) {
-                let indexes = first..partitions.min(first + PARTITIONS_A_REQUEST);
-                let data = |index| PartitionProduceData { index, records: Records::Bytes(batch.clone()) };
-                let partition_data = indexes.map(data).collect();
-                let topic = TopicProduceData { name: name.as_str().into(), partition_data, ..Default::default() };
-                let request =
-                    ProduceRequest { acks: -1, timeout_ms: 60_000, topic_data: vec![topic], ..Default::default() };
-                let response = self.call(PRODUCE_VERSION, &request)?;
-                let written = response.responses.iter().flat_map(|topic| &topic.partition_responses);
-                for written in written {
-                    ensure!(written.error_code == ErrorCode::NONE, "{:?}", written.error_code);
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Prints a row: the time that was taken, and the processor time since the last row.
@@ -189,8 +136,52 @@ impl Drop for Scaled {
     }
 }
 
+/// Creates this number of partitions, with a request for each topic.
+///
+/// # Errors
+/// A topic cannot be created.
+pub(crate) fn create(address: SocketAddr, partitions: i32) -> Result<()> {
+    let mut stream = connect(address)?;
+    for (name, num_partitions) in topics(partitions) {
+        let name = name.as_str().into();
+        let topic = CreatableTopic { name, num_partitions, replication_factor: 1, ..Default::default() };
+        let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 60_000, validate_only: false };
+        for created in call(&mut stream, CREATE_VERSION, &request)?.topics {
+            ensure!(created.error_code == ErrorCode::NONE, "{:?}: {:?}", created.error_code, created.error_message);
+        }
+    }
+    Ok(())
+}
+
+/// Writes a record to each of the partitions that [`create`] has created, with acks=all.
+///
+/// # Errors
+/// A record is not stored.
+pub(crate) fn write_to_all(address: SocketAddr, partitions: i32) -> Result<()> {
+    let mut stream = connect(address)?;
+    let mut batch = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
+    batch.append(now()?, None, Some(&[b'v'; 100]), [])?;
+    let batch = Bytes::from(batch.build()?);
+    for (name, partitions) in topics(partitions) {
+        for first in (0..partitions).step_by(PARTITIONS_A_REQUEST as usize) {
+            let indexes = first..partitions.min(first + PARTITIONS_A_REQUEST);
+            let data = |index| PartitionProduceData { index, records: Records::Bytes(batch.clone()) };
+            let partition_data = indexes.map(data).collect();
+            let topic = TopicProduceData { name: name.as_str().into(), partition_data, ..Default::default() };
+            let request =
+                ProduceRequest { acks: -1, timeout_ms: 60_000, topic_data: vec![topic], ..Default::default() };
+            let response = call(&mut stream, PRODUCE_VERSION, &request)?;
+            let written = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+            for written in written {
+                ensure!(written.error_code == ErrorCode::NONE, "{:?}", written.error_code);
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Returns the topics with the numbers of their partitions.
-fn topics(partitions: i32) -> impl Iterator<Item = (String, i32)> {
+pub(crate) fn topics(partitions: i32) -> impl Iterator<Item = (String, i32)> {
     let first = (0..partitions).step_by(PARTITIONS_A_TOPIC as usize);
     first.map(move |first| (format!("scale-{first}"), PARTITIONS_A_TOPIC.min(partitions - first)))
 }

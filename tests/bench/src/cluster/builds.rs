@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::nodes::{Nodes, Programs, System};
-use super::{MISSED, STEADY_SECONDS, TURN, faults, load, milliseconds};
+use super::{MISSED, NODES, STEADY_SECONDS, TURN, faults, load};
 use crate::measure::median;
+use crate::nodes::{Nodes, Programs, System};
+use crate::pace::{milliseconds, percentile};
 
 /// The figures of one build, one for each turn.
 #[derive(Default)]
@@ -31,8 +32,8 @@ pub(crate) fn compare(binaries: [&PathBuf; 2], turns: usize, only: &str) -> Resu
     runtime.block_on(async {
         let mut builds = Vec::new();
         for millstream in binaries {
-            let programs = Programs { millstream: millstream.clone(), classpath: String::new() };
-            let nodes = Nodes::start(System::Fsync, &programs).await?;
+            let programs = Programs { millstream: millstream.clone(), classpath: None };
+            let nodes = Nodes::start(System::Fsync, &programs, NODES, &[]).await?;
             load::full_speed(&nodes, "warm-up", TURN).await?;
             builds.push((nodes, Build::default()));
         }
@@ -54,8 +55,8 @@ async fn measure(nodes: &mut Nodes, build: &mut Build, turn: usize, only: &str) 
         build.computed.push(throughput.computed);
         build.megabytes_a_second.push(throughput.megabytes_a_second);
         let latencies = load::steady(nodes, &format!("steady-{turn}"), STEADY_SECONDS).await?;
-        build.p50.push(milliseconds(load::percentile(&latencies, 0.5)));
-        build.p99.push(milliseconds(load::percentile(&latencies, 0.99)));
+        build.p50.push(milliseconds(percentile(&latencies, 0.5)));
+        build.p99.push(milliseconds(percentile(&latencies, 0.99)));
     }
     if "catch-up".contains(only) {
         build.catch_up.push(milliseconds(faults::catch_up(nodes, &format!("missed-{turn}"), MISSED).await?));

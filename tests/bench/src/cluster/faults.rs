@@ -9,8 +9,8 @@ use millstream_client::{Delivery, NewTopic, Producer, ProducerConfig, ProducerRe
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::load;
-use super::nodes::{NODES, Nodes, partitions, until};
+use super::{NODES, load};
+use crate::nodes::{Nodes, partitions, until};
 
 /// The interval between two records.
 const PACE: Duration = Duration::from_millis(2);

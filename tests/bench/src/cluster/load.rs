@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use millstream_record::Codec;
 
-use super::nodes::{NODES, Nodes, until};
-use crate::frames::{Batch, check, connect, produce_frame, read_response, replay};
+use super::NODES;
+use crate::frames::{Batch, produce_frame};
+use crate::nodes::{Nodes, partitions, until};
+use crate::pace::wait_until;
+use crate::replay::{Kind, check, connect, read_response, replay};
 
 /// A request of about 256 KiB.
 const LARGE: Batch = Batch { records: 248, value_bytes: 1024, codec: Codec::None };
@@ -18,9 +21,6 @@ const LARGE_IN_FLIGHT: usize = 8;
 /// The records of a request at the steady rate, and the requests of a second.
 const STEADY: Batch = Batch { records: 5, value_bytes: 1024, codec: Codec::None };
 const STEADY_REQUESTS_A_SECOND: u32 = 1000;
-
-/// How long before its time a sender wakes up: a sleep takes longer than it should.
-const OVERSHOOT: Duration = Duration::from_micros(300);
 
 /// What sending at full speed has cost.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +50,7 @@ pub(crate) async fn full_speed(nodes: &Nodes, topic: &str, bytes: usize) -> Resu
 /// # Errors
 /// A node rejects a request.
 pub(crate) async fn fill(nodes: &Nodes, topic: &str, bytes: usize) -> Result<()> {
-    let found = super::nodes::partitions(&nodes.admin()?, topic).await?;
+    let found = partitions(&nodes.admin()?, topic).await?;
     let frames = frames_of(nodes, topic, &found, LARGE)?;
     send_all(&frames, bytes / frames[0].1.len() / frames.len())?;
     Ok(())
@@ -58,7 +58,9 @@ pub(crate) async fn fill(nodes: &Nodes, topic: &str, bytes: usize) -> Result<()>
 
 fn send_all(frames: &[(SocketAddr, Vec<u8>)], count: usize) -> Result<usize> {
     thread::scope(|scope| {
-        let send = |(address, frame): &(SocketAddr, Vec<u8>)| replay(*address, frame, count, LARGE_IN_FLIGHT, false);
+        let send = |(address, frame): &(SocketAddr, Vec<u8>)| -> Result<usize> {
+            Ok(replay(*address, std::slice::from_ref(frame), count, LARGE_IN_FLIGHT, Kind::Produce)?.bytes)
+        };
         let threads: Vec<_> = frames.iter().map(|frame| scope.spawn(move || send(frame))).collect();
         threads.into_iter().map(|thread| thread.join().expect("the load does not panic")).sum()
     })
@@ -71,7 +73,7 @@ async fn frames(nodes: &Nodes, topic: &str, batch: Batch) -> Result<Vec<(SocketA
     let partitions = nodes.create(topic, i32::try_from(NODES)?).await?;
     let frames = frames_of(nodes, topic, &partitions, batch)?;
     for (address, frame) in &frames {
-        until("leader that takes records", async || Ok(replay(*address, frame, 1, 1, false).ok())).await?;
+        until("leader that takes records", async || Ok(replay(*address, std::slice::from_ref(frame), 1, 1, Kind::Produce).ok())).await?;
     }
     Ok(frames)
 }
@@ -112,7 +114,7 @@ pub(crate) async fn steady(nodes: &Nodes, topic: &str, seconds: u32) -> Result<V
                 for number in 0..each {
                     let length = read_response(&mut stream, &mut response)?;
                     latencies.push(due(place, number).elapsed());
-                    check(&response[..length], false)?;
+                    check(&response[..length], Kind::Produce)?;
                 }
                 Ok(latencies)
             }));
@@ -138,32 +140,11 @@ fn send_on_time(
 ) -> Result<()> {
     for number in 0..each {
         for (place, (stream, (_, frame))) in streams.iter_mut().zip(frames).enumerate() {
-            let due = due(place, number);
-            thread::sleep(due.saturating_duration_since(Instant::now()).saturating_sub(OVERSHOOT));
-            while Instant::now() < due {
-                thread::yield_now();
-            }
+            wait_until(due(place, number));
             stream.write_all(frame)?;
         }
     }
     Ok(())
-}
-
-/// Returns the times of 1,000 appends of 5 KiB to a file, each with its fdatasync, in ascending order.
-///
-/// # Errors
-/// The file cannot be written.
-pub(crate) fn fdatasyncs() -> Result<Vec<Duration>> {
-    let mut file = tempfile::tempfile()?;
-    let mut times = Vec::with_capacity(1000);
-    for _ in 0..1000 {
-        let begun = Instant::now();
-        file.write_all(&[1; 5 << 10])?;
-        file.sync_data()?;
-        times.push(begun.elapsed());
-    }
-    times.sort_unstable();
-    Ok(times)
 }
 
 /// Returns the MB/s of clients that the disk could take, if three nodes did nothing but write and sync.
@@ -193,10 +174,4 @@ pub(crate) fn disk_alone() -> Result<f64> {
     // Each byte of a client is written by every node.
     let bytes = LOGS * WRITES * WRITE / NODES;
     Ok(bytes as f64 / 1e6 / begun.elapsed().as_secs_f64())
-}
-
-/// Returns the latency below which this share of them lies.
-pub(crate) fn percentile(sorted: &[Duration], share: f64) -> Duration {
-    let place = (sorted.len() as f64 * share) as usize;
-    sorted[place.min(sorted.len() - 1)]
 }

@@ -3,7 +3,6 @@
 //! | File | Subject |
 //! |---|---|
 //! | `mod.rs` | the rows, and the order of the turns |
-//! | `nodes.rs` | three nodes of one system |
 //! | `load.rs` | work at full speed and at a steady rate |
 //! | `faults.rs` | kills and stops |
 //! | `builds.rs` | two builds of ours beside each other |
@@ -11,20 +10,23 @@
 mod builds;
 mod faults;
 mod load;
-mod nodes;
 
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 
+use crate::disk;
 use crate::measure::median;
+use crate::nodes::{Nodes, Programs, System};
+use crate::pace::{milliseconds, percentile};
 use crate::report::Row;
 use faults::Fault;
 use load::Throughput;
-use nodes::{Nodes, System};
 
 pub(crate) use builds::compare;
-pub(crate) use nodes::Programs;
+
+/// The nodes of each system.
+const NODES: usize = 3;
 
 /// The bytes that warm up caches, memory and JVMs, and those of a turn.
 const WARM_UP: usize = 3 << 30;
@@ -79,10 +81,10 @@ struct Disk {
 async fn work(programs: &Programs, turns: usize) -> Result<Vec<Row>> {
     let mut work = full_speed(programs, turns).await?;
     for (system, work) in System::ALL.into_iter().zip(&mut work) {
-        let nodes = Nodes::start(system, programs).await?;
+        let nodes = Nodes::start(system, programs, NODES, &[]).await?;
         steady(&nodes, turns, work).await.inspect_err(|_| nodes.print_logs())?;
     }
-    let fdatasync = milliseconds(load::percentile(&load::fdatasyncs()?, 0.99));
+    let fdatasync = milliseconds(percentile(&disk::fdatasyncs(5 << 10)?, 0.99));
     let disk_alone = load::disk_alone()?;
     let [fsync, cache, kafka] = &work;
     Ok(work_rows(fsync, cache, kafka, Disk { fdatasync, megabytes_a_second: disk_alone }))
@@ -92,7 +94,7 @@ async fn work(programs: &Programs, turns: usize) -> Result<Vec<Row>> {
 async fn full_speed(programs: &Programs, turns: usize) -> Result<[Work; 3]> {
     let mut systems = Vec::new();
     for system in System::ALL {
-        let nodes = Nodes::start(system, programs).await?;
+        let nodes = Nodes::start(system, programs, NODES, &[]).await?;
         tokio::time::sleep(Duration::from_secs(2)).await;
         let idle = nodes.resident()?;
         systems.push((nodes, Work { idle, ..Work::default() }));
@@ -127,7 +129,7 @@ async fn steady(nodes: &Nodes, turns: usize, work: &mut Work) -> Result<()> {
         // What was written before is not written back meanwhile.
         rustix::fs::sync();
         let latencies = load::steady(nodes, &format!("steady-{turn}"), STEADY_SECONDS).await?;
-        let [p50, p99] = [0.5, 0.99].map(|share| milliseconds(load::percentile(&latencies, share)));
+        let [p50, p99] = [0.5, 0.99].map(|share| milliseconds(percentile(&latencies, share)));
         eprintln!("{}: p50 {p50:.2} ms, p99 {p99:.2} ms", nodes.system().name());
         work.p50.push(p50);
         work.p99.push(p99);
@@ -189,10 +191,6 @@ fn work_rows(fsync: &Work, cache: &Work, kafka: &Work, disk: Disk) -> Vec<Row> {
     ]
 }
 
-fn milliseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1000.0
-}
-
 /// What one system does when nodes die, in milliseconds.
 #[derive(Default)]
 struct Faults {
@@ -205,7 +203,7 @@ struct Faults {
 async fn faults(programs: &Programs) -> Result<Vec<Row>> {
     let mut all = Vec::new();
     for system in [System::Fsync, System::Kafka] {
-        let mut nodes = Nodes::start(system, programs).await?;
+        let mut nodes = Nodes::start(system, programs, NODES, &[]).await?;
         let measured = faults_of(&mut nodes, if system == System::Kafka { 1 } else { FAULTS }).await;
         all.push(measured.inspect_err(|_| nodes.print_logs())?);
     }

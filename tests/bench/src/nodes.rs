@@ -1,9 +1,8 @@
-//! Three nodes of one system, each a process of its own.
+//! The nodes of one system, each a process of its own: one broker, or a cluster.
 
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader};
+use std::fs::OpenOptions;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,21 +11,13 @@ use millstream_client::{Admin, ClientConfig, NewTopic, PartitionDescription};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::process::process;
-
-pub(crate) const NODES: usize = 3;
+use crate::process::{Memory, memory, process};
 
 /// How long nodes may take to start, to stop, and to agree. A JVM on a busy machine is slow.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The configs that both systems get.
-const CONFIGS: [(&str, &str); 5] = [
-    ("default.replication.factor", "3"),
-    ("min.insync.replicas", "2"),
-    ("offsets.topic.replication.factor", "3"),
-    ("log.segment.delete.delay.ms", "0"),
-    ("auto.create.topics.enable", "false"),
-];
+/// The configs that both systems get, besides those about replicas.
+const CONFIGS: [(&str, &str); 2] = [("log.segment.delete.delay.ms", "0"), ("auto.create.topics.enable", "false")];
 
 /// The options that Kafka's own start script gives to Java.
 const JAVA: [&str; 7] = [
@@ -62,12 +53,12 @@ impl System {
 }
 
 /// The programs to run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Programs {
     /// Our binary.
     pub(crate) millstream: PathBuf,
-    /// The class path of Apache Kafka.
-    pub(crate) classpath: String,
+    /// The class path of Apache Kafka, if it is here.
+    pub(crate) classpath: Option<String>,
 }
 
 /// The addresses of a node.
@@ -77,32 +68,54 @@ struct Ports {
     nodes: u16,
 }
 
-/// Three nodes; dropping them ends the processes and removes their folders.
+/// Nodes; dropping them ends the processes and removes their folders.
 pub(crate) struct Nodes {
     system: System,
     programs: Programs,
-    ports: [Ports; NODES],
+    configs: Vec<(String, String)>,
+    ports: Vec<Ports>,
     folder: TempDir,
-    running: [Option<Child>; NODES],
+    running: Vec<Option<Child>>,
 }
 
 impl Nodes {
-    /// Starts the nodes, and waits until all are alive. Node ids begin at 1.
+    /// Starts this number of nodes, and waits until all are alive. Node ids begin at 1. Topics have a replica on each
+    /// node, and one of them may be missing.
     ///
     /// # Errors
     /// A node does not start.
-    pub(crate) async fn start(system: System, programs: &Programs) -> Result<Self> {
-        let free = [(); 2 * NODES].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
-        let mut free = free.into_iter().map(|socket| Ok(socket?.local_addr()?.port())).collect::<Result<Vec<u16>>>()?;
-        let ports = [(); NODES].map(|()| Ports { clients: free.pop().unwrap_or(0), nodes: free.pop().unwrap_or(0) });
+    pub(crate) async fn start(
+        system: System,
+        programs: &Programs,
+        count: usize,
+        configs: &[(&str, &str)],
+    ) -> Result<Self> {
+        let ports = free_ports(2 * count)?;
+        let ports = ports.chunks(2).map(|pair| Ports { clients: pair[0], nodes: pair[1] }).collect();
+        let (replicas, in_sync) = (count.to_string(), count.saturating_sub(1).max(1).to_string());
+        let replication = [
+            ("default.replication.factor", &*replicas),
+            ("offsets.topic.replication.factor", &replicas),
+            ("transaction.state.log.replication.factor", &replicas),
+            ("transaction.state.log.min.isr", &in_sync),
+            ("min.insync.replicas", &in_sync),
+        ];
+        let configs = replication.iter().chain(&CONFIGS).chain(configs);
+        let configs = configs.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let running = (0..count).map(|_| None).collect();
         let folder = tempfile::tempdir()?;
-        let mut nodes = Self { system, programs: programs.clone(), ports, folder, running: [const { None }; NODES] };
+        let mut nodes = Self { system, programs: programs.clone(), configs, ports, folder, running };
         if system == System::Kafka {
             nodes.format()?;
         }
-        (1..=NODES).try_for_each(|id| nodes.launch(id))?;
+        (1..=count).try_for_each(|id| nodes.launch(id))?;
         nodes.all_alive().await?;
         Ok(nodes)
+    }
+
+    /// Returns how many nodes there are.
+    pub(crate) fn count(&self) -> usize {
+        self.ports.len()
     }
 
     /// Returns which system the nodes run.
@@ -117,7 +130,7 @@ impl Nodes {
     pub(crate) fn launch(&mut self, id: usize) -> Result<()> {
         let log = OpenOptions::new().create(true).append(true).open(self.folder.path().join(format!("log-{id}")))?;
         let mut command = match self.system {
-            System::Kafka => self.kafka(id),
+            System::Kafka => self.kafka(id)?,
             _ => self.millstream(id),
         };
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
@@ -130,23 +143,41 @@ impl Nodes {
         let mut command = Command::new(&self.programs.millstream);
         command.args(["serve", "--node-id", &id.to_string(), "--data-dir"]).arg(self.data(id));
         command.args(["--listen", &format!("127.0.0.1:{}", ports.clients)]);
-        command.args(["--cluster-listen", &format!("127.0.0.1:{}", ports.nodes)]);
-        // The first node forms the cluster, and joins it when it comes back.
-        let other = if id > 1 { 1 } else { 2 };
-        if id > 1 || self.data(id).exists() {
-            command.args(["--join", &format!("127.0.0.1:{}", self.ports[other - 1].nodes)]);
+        if self.count() > 1 {
+            command.args(["--cluster-listen", &format!("127.0.0.1:{}", ports.nodes)]);
+            // The first node forms the cluster, and joins it when it comes back.
+            let other = if id > 1 { 1 } else { 2 };
+            if id > 1 || self.data(id).exists() {
+                command.args(["--join", &format!("127.0.0.1:{}", self.ports[other - 1].nodes)]);
+            }
         }
-        let mode = if self.system == System::Fsync { "fsync" } else { "page-cache" };
-        for (key, value) in CONFIGS.into_iter().chain([("flush.mode", mode)]) {
+        let mode = if self.system == System::PageCache { "page-cache" } else { "fsync" };
+        command.args(["--set", &format!("flush.mode={mode}")]);
+        for (key, value) in &self.configs {
             command.args(["--set", &format!("{key}={value}")]);
         }
         command
     }
 
-    fn kafka(&self, id: usize) -> Command {
+    fn kafka(&self, id: usize) -> Result<Command> {
+        let mut command = self.java()?;
+        command.args(JAVA).arg("kafka.Kafka").arg(self.properties(id));
+        Ok(command)
+    }
+
+    /// Returns a command for Java with Kafka's classes, without the class to run.
+    ///
+    /// # Errors
+    /// Kafka is not here.
+    pub(crate) fn java(&self) -> Result<Command> {
         let mut command = Command::new("java");
-        command.args(JAVA).args(["-cp", &self.programs.classpath, "kafka.Kafka"]).arg(self.properties(id));
-        command
+        command.args(["-cp", self.programs.classpath.as_deref().context("Apache Kafka is not here")?]);
+        Ok(command)
+    }
+
+    /// Returns whether Kafka and its tools are here.
+    pub(crate) fn has_java(&self) -> bool {
+        self.programs.classpath.is_some()
     }
 
     /// Writes the configuration of Kafka's nodes, and formats their folders.
@@ -162,18 +193,18 @@ impl Nodes {
                 ports.nodes,
                 self.data(id).display()
             );
-            CONFIGS.iter().for_each(|(key, value)| text.push_str(&format!("{key}={value}\n")));
+            self.configs.iter().for_each(|(key, value)| text.push_str(&format!("{key}={value}\n")));
             std::fs::write(self.properties(id), text)?;
-            let mut tool = Command::new("java");
-            tool.args(["-cp", &self.programs.classpath, "kafka.tools.StorageTool", "format"]);
-            tool.args(["-t", "4L6g3nShT-eMCtK--X86sw", "-c"]).arg(self.properties(id));
-            let output = tool.output().context("cannot run java")?;
+            let mut tool = self.java()?;
+            tool.args(["kafka.tools.StorageTool", "format", "-t", "4L6g3nShT-eMCtK--X86sw", "-c"]);
+            let output = tool.arg(self.properties(id)).output().context("cannot run java")?;
             ensure!(output.status.success(), "Kafka's folder: {}", String::from_utf8_lossy(&output.stderr));
         }
         Ok(())
     }
 
-    fn data(&self, id: usize) -> PathBuf {
+    /// Returns the folder with the data of a node.
+    pub(crate) fn data(&self, id: usize) -> PathBuf {
         self.folder.path().join(format!("node-{id}"))
     }
 
@@ -188,7 +219,7 @@ impl Nodes {
 
     /// Returns the addresses of all nodes, as clients take them.
     pub(crate) fn bootstrap(&self) -> String {
-        (1..=NODES).map(|id| self.address(id).to_string()).collect::<Vec<_>>().join(",")
+        (1..=self.count()).map(|id| self.address(id).to_string()).collect::<Vec<_>>().join(",")
     }
 
     pub(crate) fn admin(&self) -> Result<Admin> {
@@ -235,18 +266,18 @@ impl Nodes {
         self.all_alive().await?;
         let admin = self.admin()?;
         until("all replicas in sync", async || {
-            Ok(partitions(&admin, topic).await?.iter().all(|one| one.in_sync.len() == NODES).then_some(()))
+            Ok(partitions(&admin, topic).await?.iter().all(|one| one.in_sync.len() == self.count()).then_some(()))
         })
         .await
     }
 
     async fn all_alive(&self) -> Result<()> {
         let listens = |id: usize| TcpStream::connect(self.address(id)).is_ok();
-        until("all nodes to listen", async || Ok((1..=NODES).all(listens).then_some(()))).await?;
+        until("all nodes to listen", async || Ok((1..=self.count()).all(listens).then_some(()))).await?;
         let admin = self.admin()?;
         until("all nodes to be alive", async || {
             let Ok(cluster) = admin.describe_cluster().await else { return Ok(None) };
-            Ok((cluster.brokers.iter().filter(|broker| !broker.fenced).count() == NODES).then_some(()))
+            Ok((cluster.brokers.iter().filter(|broker| !broker.fenced).count() == self.count()).then_some(()))
         })
         .await
     }
@@ -256,19 +287,50 @@ impl Nodes {
     /// # Errors
     /// The topic cannot be created.
     pub(crate) async fn create(&self, topic: &str, partitions: i32) -> Result<Vec<PartitionDescription>> {
+        self.create_with(topic, partitions, &[]).await
+    }
+
+    /// Creates a topic with these configs, as [`Nodes::create`] does.
+    ///
+    /// # Errors
+    /// The topic cannot be created.
+    pub(crate) async fn create_with(
+        &self,
+        topic: &str,
+        partitions: i32,
+        configs: &[(&str, &str)],
+    ) -> Result<Vec<PartitionDescription>> {
         let admin = self.admin()?;
-        let configs = [("file.delete.delay.ms".to_owned(), "0".to_owned())].into();
-        let replication_factor = Some(i16::try_from(NODES)?);
+        let configs = [("file.delete.delay.ms", "0")].iter().chain(configs);
+        let configs = configs.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let replication_factor = Some(i16::try_from(self.count())?);
         let new = NewTopic { name: topic.to_owned(), partitions: Some(partitions), replication_factor, configs };
         admin.create_topics(&[new]).await?;
         until("leaders", async || {
             // A node hears of a new topic a moment later.
             let Ok(found) = self::partitions(&admin, topic).await else { return Ok(None) };
-            let is_ready = |one: &PartitionDescription| one.leader.is_some() && one.in_sync.len() == NODES;
+            let is_ready = |one: &PartitionDescription| one.leader.is_some() && one.in_sync.len() == self.count();
             let are_ready = usize::try_from(partitions)? == found.len() && found.iter().all(is_ready);
             Ok(are_ready.then_some(found))
         })
         .await
+    }
+
+    /// Deletes a topic.
+    ///
+    /// # Errors
+    /// The topic cannot be deleted.
+    pub(crate) async fn delete(&self, topic: &str) -> Result<()> {
+        self.admin()?.delete_topics(&[topic.to_owned()]).await?;
+        Ok(())
+    }
+
+    /// Returns the process of a node.
+    ///
+    /// # Errors
+    /// The node does not run.
+    pub(crate) fn process_id(&self, id: usize) -> Result<u32> {
+        Ok(self.running[id - 1].as_ref().context("the node runs")?.id())
     }
 
     /// Returns the seconds of processor time that all nodes have used.
@@ -284,13 +346,18 @@ impl Nodes {
     /// # Errors
     /// A node has ended.
     pub(crate) fn resident(&self) -> Result<u64> {
-        let all = self.running.iter().flatten().map(|child| resident(child.id())).collect::<Result<Vec<_>>>()?;
+        let all = self
+            .running
+            .iter()
+            .flatten()
+            .map(|child| memory(child.id(), Memory::Resident))
+            .collect::<Result<Vec<_>>>()?;
         all.into_iter().max().context("a node runs")
     }
 
     /// Prints the last lines of the log of each node.
     pub(crate) fn print_logs(&self) {
-        for id in 1..=NODES {
+        for id in 1..=self.count() {
             let log = std::fs::read_to_string(self.folder.path().join(format!("log-{id}"))).unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();
             eprintln!("the end of the log of node {id} ({}):", self.system.name());
@@ -308,14 +375,10 @@ impl Drop for Nodes {
     }
 }
 
-fn resident(id: u32) -> Result<u64> {
-    let status = BufReader::new(File::open(Path::new("/proc").join(id.to_string()).join("status"))?);
-    for line in status.lines() {
-        if let Some(rest) = line?.strip_prefix("VmRSS:") {
-            return Ok(1024 * rest.trim().trim_end_matches(" kB").parse::<u64>()?);
-        }
-    }
-    bail!("the process {id} has no memory")
+/// Returns ports that nothing listens on.
+fn free_ports(count: usize) -> Result<Vec<u16>> {
+    let sockets = (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<Vec<_>, _>>()?;
+    sockets.iter().map(|socket| Ok(socket.local_addr()?.port())).collect()
 }
 
 /// Returns the partitions of a topic.
