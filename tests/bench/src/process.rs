@@ -48,7 +48,7 @@ pub(crate) fn memory(id: u32, which: Memory) -> Result<u64> {
     Ok(1024 * found.trim().trim_end_matches(" kB").parse::<u64>()?)
 }
 
-/// Has Linux count the peak of the resident memory of a process anew.
+/// Makes Linux count the peak of the resident memory of a process anew.
 ///
 /// # Errors
 /// The process belongs to another user, or has ended.

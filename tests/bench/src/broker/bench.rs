@@ -139,7 +139,7 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    /// Has each side run once only, for work that takes minutes.
+    /// Limits each side to one turn, for work that takes minutes.
     pub(super) fn once(mut self) -> Self {
         self.count = 1;
         self

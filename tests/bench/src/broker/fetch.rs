@@ -88,7 +88,7 @@ impl Polled {
         Ok(Self { topic: topic.to_owned(), producers, consumers })
     }
 
-    /// Each round asks for the next offset of every partition, produces one record to each, and reads all responses.
+    /// Asks for the next offset of every partition, produces one record to each, and reads all responses.
     fn rounds(&mut self, offsets: std::ops::Range<usize>) -> Result<()> {
         let mut response = vec![0; 4096];
         for offset in offsets {

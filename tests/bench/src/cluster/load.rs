@@ -73,7 +73,10 @@ async fn frames(nodes: &Nodes, topic: &str, batch: Batch) -> Result<Vec<(SocketA
     let partitions = nodes.create(topic, i32::try_from(NODES)?).await?;
     let frames = frames_of(nodes, topic, &partitions, batch)?;
     for (address, frame) in &frames {
-        until("leader that takes records", async || Ok(replay(*address, std::slice::from_ref(frame), 1, 1, Kind::Produce).ok())).await?;
+        until("leader that takes records", async || {
+            Ok(replay(*address, std::slice::from_ref(frame), 1, 1, Kind::Produce).ok())
+        })
+        .await?;
     }
     Ok(frames)
 }
