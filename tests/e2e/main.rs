@@ -10,6 +10,7 @@ mod connections;
 mod coordinators;
 mod data_folder;
 mod deletions;
+mod descriptors;
 mod edge;
 mod failover;
 mod fetch;

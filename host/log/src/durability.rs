@@ -111,6 +111,13 @@ pub struct SyncTarget {
     transactions: Vec<(Arc<Segment>, u64)>,
 }
 
+/// Files that are opened for a sync.
+struct Beside {
+    files: Vec<(PathBuf, File)>,
+    /// The folder of the partition's folder, if its entry there may not be on disk.
+    parent: Option<File>,
+}
+
 impl SyncTarget {
     /// Returns the offset below which every record is durable once [`Self::sync`] has succeeded.
     pub fn upto(&self) -> i64 {
@@ -127,7 +134,7 @@ impl SyncTarget {
         self.check_not_poisoned()?;
         // No record depends on this file: it is written again by the next sync.
         self.write_epochs().inspect_err(|error| self.shared.faults.note(error))?;
-        let beside = self.open_beside()?;
+        let beside = self.open_beside().inspect_err(|error| self.shared.faults.note(error))?;
         let result = self.sync_files(&beside);
         if let Err(error) = &result {
             self.shared.faults.poison();
@@ -167,7 +174,7 @@ impl SyncTarget {
     ///
     /// After a roll these are the indexes, and the snapshot at the next segment's start. After an abort it is the index
     /// of aborted transactions.
-    fn open_beside(&self) -> Result<Vec<(PathBuf, File)>, LogError> {
+    fn open_beside(&self) -> Result<Beside, LogError> {
         let dir = self.dir();
         let rolled = self.segments.iter().map(|(segment, _)| segment.base_offset());
         let rolled = rolled.filter(|base_offset| *base_offset != self.active_base);
@@ -179,29 +186,31 @@ impl SyncTarget {
         if self.dir {
             paths.extend([dir.join(PARTITION_METADATA), dir.to_path_buf()]);
         }
-        let mut beside = Vec::with_capacity(paths.len());
+        let mut files = Vec::with_capacity(paths.len());
         for path in paths {
             match File::open(&path) {
-                Ok(file) => beside.push((path, file)),
+                Ok(file) => files.push((path, file)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound && path != dir => {}
                 Err(error) => return Err(LogError::io("cannot open for an fsync", &path)(error)),
             }
         }
-        Ok(beside)
+        let open_parent =
+            |parent: &FolderChange| parent.open().map_err(LogError::io("cannot open for an fsync", parent.path()));
+        Ok(Beside { files, parent: self.parent.as_ref().map(open_parent).transpose()? })
     }
 
-    fn sync_files(&self, beside: &[(PathBuf, File)]) -> Result<(), LogError> {
+    fn sync_files(&self, beside: &Beside) -> Result<(), LogError> {
         for (segment, file) in &self.segments {
             if !seeded_bug::is(Bug::SkipFsync) {
                 file.sync_data().map_err(LogError::io("cannot fsync", &segment.path()))?;
             }
         }
         // The folder is the last of them.
-        for (path, file) in beside {
+        for (path, file) in &beside.files {
             file.sync_all().map_err(LogError::io("cannot fsync", path))?;
         }
-        if let Some(parent) = &self.parent {
-            parent.sync().map_err(LogError::io("cannot fsync", parent.path()))?;
+        if let (Some(parent), Some(folder)) = (&self.parent, &beside.parent) {
+            parent.sync(folder).map_err(LogError::io("cannot fsync", parent.path()))?;
         }
         Ok(())
     }

@@ -4,14 +4,19 @@ use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use rustix::io::Errno;
+
 use crate::error::LogError;
 use crate::log::{Log, LogReader};
 
 /// What keeps a log from its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogFault {
-    /// The disk had no space for an append. It is over once there is space, see [`LogReader::clear_full`].
+    /// The disk had no space for an append. It is over once there is space, see [`LogReader::clear_passing`].
     Full,
+    /// The process had no file descriptor left for a file of the log. It is over once there is one again, see
+    /// [`LogReader::clear_passing`].
+    NoDescriptor,
     /// An fsync or a repair failed: what the kernel holds of the log may differ from the disk.
     Poisoned,
     /// Stored bytes are damaged, with the file and the position.
@@ -32,6 +37,7 @@ pub(crate) struct Faults {
     /// Set for ever by a failed fsync, by a failed append that could not be undone, and by [`Log::retire`].
     pub(crate) poisoned: AtomicBool,
     full: AtomicBool,
+    no_descriptor: AtomicBool,
     damage: OnceLock<String>,
 }
 
@@ -40,6 +46,9 @@ impl Faults {
     pub(crate) fn note(&self, error: &LogError) {
         match error {
             LogError::Io { source, .. } if is_full(source) => self.full.store(true, Ordering::Release),
+            LogError::Io { source, .. } if lacks_descriptor(source) => {
+                self.no_descriptor.store(true, Ordering::Release)
+            }
             LogError::Corrupt { .. } => drop(self.damage.set(error.to_string())),
             _ => return,
         }
@@ -63,6 +72,11 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
+/// Returns whether an error says that the process, or the system, has no file descriptor left.
+pub(crate) fn lacks_descriptor(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
 impl LogReader {
     /// Returns what keeps the log from its work. The fault that lasts longest comes first.
     pub fn fault(&self) -> Option<LogFault> {
@@ -73,13 +87,17 @@ impl LogReader {
         if faults.poisoned.load(Ordering::Acquire) {
             return Some(LogFault::Poisoned);
         }
-        faults.full.load(Ordering::Acquire).then_some(LogFault::Full)
+        if faults.full.load(Ordering::Acquire) {
+            return Some(LogFault::Full);
+        }
+        faults.no_descriptor.load(Ordering::Acquire).then_some(LogFault::NoDescriptor)
     }
 
     /// Returns whether the log has a fault.
     pub fn has_fault(&self) -> bool {
         let faults = &self.shared.faults;
-        faults.is_damaged() || faults.poisoned.load(Ordering::Acquire) || faults.full.load(Ordering::Acquire)
+        let flags = [&faults.poisoned, &faults.full, &faults.no_descriptor];
+        faults.is_damaged() || flags.iter().any(|flag| flag.load(Ordering::Acquire))
     }
 
     /// Notes that the disk is full.
@@ -89,9 +107,10 @@ impl LogReader {
         }
     }
 
-    /// Notes that the disk has space again.
-    pub fn clear_full(&self) {
+    /// Notes that the disk has space again, and the process descriptors.
+    pub fn clear_passing(&self) {
         self.shared.faults.full.store(false, Ordering::Release);
+        self.shared.faults.no_descriptor.store(false, Ordering::Release);
     }
 }
 

@@ -2,14 +2,13 @@
 //! there.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-
-use crate::fsutil::sync_dir;
 
 /// A folder that several logs of this process change.
 pub(crate) struct SharedFolder {
@@ -60,8 +59,13 @@ impl FolderChange {
         &self.folder.path
     }
 
+    /// Opens the folder for [`Self::sync`]. Nothing is synced yet, so a failure says nothing about the disk.
+    pub(crate) fn open(&self) -> io::Result<File> {
+        File::open(self.path())
+    }
+
     /// Makes the change durable. Changes that wait for a running fsync share the next one.
-    pub(crate) fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self, folder: &File) -> io::Result<()> {
         let mut synced = self.folder.synced.lock();
         if synced.failed {
             return Err(io::Error::other("an earlier fsync of this folder failed"));
@@ -70,7 +74,7 @@ impl FolderChange {
             return Ok(());
         }
         let upto = self.folder.changes.load(Ordering::Acquire);
-        sync_dir(self.path()).inspect_err(|_| synced.failed = true)?;
+        folder.sync_all().inspect_err(|_| synced.failed = true)?;
         synced.upto = upto;
         Ok(())
     }
@@ -84,17 +88,27 @@ mod tests {
     fn one_sync_covers_the_changes_before_it() {
         let dir = tempfile::tempdir().unwrap();
         let changes: Vec<_> = (0..3).map(|at| FolderChange::in_parent_of(&dir.path().join(at.to_string()))).collect();
-        changes[1].sync().unwrap();
+        let folder = changes[1].open().unwrap();
+        changes[1].sync(&folder).unwrap();
         assert_eq!(changes[0].folder.synced.lock().upto, 3);
         let later = FolderChange::in_parent_of(&dir.path().join("later"));
         assert!(Arc::ptr_eq(&later.folder, &changes[0].folder));
         // What is synced needs no disk; what is not does, and a failure lasts.
+        let cannot_be_synced = File::open("/dev/null").unwrap();
+        changes[2].sync(&cannot_be_synced).unwrap();
+        assert!(later.sync(&cannot_be_synced).is_err());
+        assert!(changes[0].sync(&folder).is_err() && later.sync(&folder).is_err());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_opened_is_no_failed_sync() {
+        let dir = tempfile::tempdir().unwrap();
         let path = dir.path().to_path_buf();
+        let change = FolderChange::in_parent_of(&path.join("log"));
         drop(dir);
-        changes[2].sync().unwrap();
-        assert!(later.sync().is_err());
+        assert!(change.open().is_err());
         std::fs::create_dir(&path).unwrap();
-        assert!(changes[0].sync().is_err() && later.sync().is_err());
+        change.sync(&change.open().unwrap()).unwrap();
         std::fs::remove_dir(&path).unwrap();
     }
 }

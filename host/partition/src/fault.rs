@@ -11,10 +11,32 @@ use crate::partition::{LogState, Partition};
 pub enum ReplicaFault {
     /// The disk is full. The records that the replica has confirmed are there.
     Full,
+    /// The process has no file descriptor left. The records that the replica has confirmed are there.
+    NoDescriptor,
     /// The log cannot be opened, and why. A restart may help.
     Offline(String),
     /// Records are damaged, or may not be on the disk, and why. The replica has to be copied again.
     Damaged(String),
+}
+
+impl ReplicaFault {
+    /// Returns whether the fault passes by itself, and the replica has all records that it has confirmed.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Full | Self::NoDescriptor)
+    }
+
+    /// Returns the reason in words.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Full => "its disk is full; it goes on when there is space",
+            Self::NoDescriptor => {
+                "the process has no file descriptor left (ulimit -n); it goes on when there is one again"
+            }
+            Self::Offline(reason) | Self::Damaged(reason) => reason,
+        }
+    }
 }
 
 impl Partition {
@@ -30,6 +52,7 @@ impl Partition {
         };
         match reader.fault()? {
             LogFault::Full => Some(ReplicaFault::Full),
+            LogFault::NoDescriptor => Some(ReplicaFault::NoDescriptor),
             LogFault::Damaged(damage) => Some(ReplicaFault::Damaged(damage)),
             LogFault::Poisoned => Some(ReplicaFault::Damaged("an fsync or a repair failed".to_owned())),
         }
@@ -45,21 +68,21 @@ impl Partition {
         }
     }
 
-    /// Notes that the disk of this replica is full. Followers fetch nothing until [`Self::go_on_after_full`].
+    /// Notes that the disk of this replica is full. Followers fetch nothing until [`Self::go_on`].
     pub fn note_full(&self) {
         if let Ok(reader) = self.reader() {
             reader.note_full();
         }
     }
 
-    /// Lets a replica go on whose disk has space again. First syncs what it appended, which the full disk may have
-    /// prevented. Blocks for the disk.
+    /// Lets a replica go on whose disk has space again, or whose process has descriptors. First syncs what it appended,
+    /// which the fault may have prevented. Blocks for the disk.
     ///
     /// # Errors
     /// The disk fails.
-    pub fn go_on_after_full(&self) -> Result<(), PartitionError> {
+    pub fn go_on(&self) -> Result<(), PartitionError> {
         self.sync()?;
-        self.reader()?.clear_full();
+        self.reader()?.clear_passing();
         Ok(())
     }
 }

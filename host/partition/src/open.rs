@@ -108,11 +108,7 @@ impl Partition {
         fault: ReplicaFault,
     ) -> Arc<Self> {
         let (topic, partition) = (Arc::clone(&spec.topic), spec.index);
-        let (reason, is_damaged) = match fault {
-            ReplicaFault::Damaged(reason) => (reason, true),
-            ReplicaFault::Offline(reason) => (reason, false),
-            ReplicaFault::Full => ("the disk is full".to_owned(), false),
-        };
+        let (reason, is_damaged) = (fault.reason(), matches!(fault, ReplicaFault::Damaged(_)));
         tracing::error!(topic = &*topic, partition, "the partition is offline: {reason}");
         let state = LogState::Offline { reason: Arc::from(reason), is_damaged };
         Arc::new(Self::new(spec, Err(state), config, fsync_queue))

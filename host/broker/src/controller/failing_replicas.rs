@@ -3,6 +3,7 @@
 //! | Fault | What happens |
 //! |---|---|
 //! | the disk is full | the replica leaves the in-sync set until there is space |
+//! | no file descriptor is left | it leaves the set until there are some again |
 //! | damaged bytes, or a failed fsync | it leaves the set, its log is set aside, and it is copied again |
 //! | the log cannot be opened, or its data folder has failed | it leaves the set until a restart |
 //! | its data folder is not in `log.dirs` any more | it leaves the set, and is copied again in another folder |
@@ -10,6 +11,9 @@
 //! A replica that leads gives its leadership away. The last replica with every committed record stays what it is.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +40,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// The free space in bytes with which replicas go on after a full disk.
 const SPACE_TO_GO_ON: u64 = 16 << 20;
+
+/// The file descriptors that have to be free before replicas go on that lacked one.
+const DESCRIPTORS_TO_GO_ON: usize = 16;
 
 /// The pause before a damaged log is set aside again that could not be.
 const COPY_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -107,10 +114,10 @@ impl Controller {
         let (topic, partition) = (failing.partition.topic(), failing.partition.index());
         let is_new = !history.asked_next.contains_key(&failing.key());
         if is_new {
-            tracing::error!(topic, partition, "this replica cannot be in sync: {}", failing.reason());
+            tracing::error!(topic, partition, "this replica cannot be in sync: {}", failing.fault.reason());
             history.asked_next.insert(failing.key(), Instant::now());
         }
-        if failing.fault == ReplicaFault::Full && self.go_on_after_full(failing).await {
+        if failing.fault.is_passing() && self.go_on(failing).await {
             return;
         }
         let image = self.metadata.image();
@@ -182,20 +189,20 @@ impl Controller {
         copies.next = Some(Instant::now() + COPY_RETRY_AFTER);
     }
 
-    /// Lets a replica go on if its disk has space again. Returns whether it does.
-    async fn go_on_after_full(&self, failing: &Failing) -> bool {
+    /// Lets a replica go on if its disk has space again, or the process descriptors. Returns whether it does.
+    async fn go_on(&self, failing: &Failing) -> bool {
         let partition = Arc::clone(&failing.partition);
         let dirs = Arc::clone(&self.node.dirs);
         let went_on = blocking(move || {
             let Some(dir) = partition.data_dir().and_then(|folder| dirs.find(folder)) else { return false };
             let has_space = !dir.is_full() && dir.free().is_ok_and(|free| free >= SPACE_TO_GO_ON);
-            has_space && partition.go_on_after_full().is_ok()
+            has_space && has_descriptors(dir.path()) && partition.go_on().is_ok()
         });
         if !went_on.await.unwrap_or(false) {
             return false;
         }
         let (topic, partition) = (failing.partition.topic(), failing.partition.index());
-        tracing::info!(topic, partition, "the disk has space again: this replica goes on");
+        tracing::info!(topic, partition, "the fault is over: this replica goes on");
         // Its leader is fetched from again.
         self.node.roles.send_modify(|changes| *changes += 1);
         true
@@ -209,18 +216,17 @@ impl Failing {
 
     /// Returns whether the replica may lack records that it has confirmed.
     fn is_lossy(&self) -> bool {
-        self.fault != ReplicaFault::Full
+        !self.fault.is_passing()
     }
 
     /// Returns whether the replica counts as one that holds every committed record.
     fn counts(&self, stored: &PartitionImage, id: i32) -> bool {
         stored.isr.contains(&id) || (self.is_lossy() && stored.elr.contains(&id))
     }
+}
 
-    fn reason(&self) -> &str {
-        match &self.fault {
-            ReplicaFault::Full => "its disk is full; it goes on when there is space",
-            ReplicaFault::Offline(reason) | ReplicaFault::Damaged(reason) => reason,
-        }
-    }
+/// Returns whether some more files can be opened.
+fn has_descriptors(folder: &Path) -> bool {
+    let opened: io::Result<Vec<File>> = (0..DESCRIPTORS_TO_GO_ON).map(|_| File::open(folder)).collect();
+    opened.is_ok()
 }
