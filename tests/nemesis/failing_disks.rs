@@ -201,8 +201,10 @@ async fn nothing_is_lost_when_a_node_can_open_no_more_files() {
         let (pid, from) = (cluster.node_of(victim).pid(), cluster.node_of(victim).log().len());
         let before = open_no_more_files(pid);
         logs(cluster.node_of(victim), from, "no file descriptor left").await;
-        // The others lead, and the node goes on.
-        whole_without(&bootstrap, victim).await;
+        // The others lead, and the node goes on. It accepts no connection.
+        let others: Vec<String> =
+            (1..=3).filter(|id| *id != victim).map(|id| cluster.address(id).to_string()).collect();
+        whole_without(&others.join(","), victim).await;
         sleep(Duration::from_millis(1000)).await;
         assert!(cluster.node_of(victim).is_running(), "the node goes on");
         prlimit(Some(pid), Resource::Nofile, before).expect("the limit of a child");
