@@ -26,7 +26,7 @@ impl ReplicaFault {
         matches!(self, Self::Full | Self::NoDescriptor)
     }
 
-    /// Returns the reason in words.
+    /// Returns the message for the log.
     #[must_use]
     pub fn reason(&self) -> &str {
         match self {
