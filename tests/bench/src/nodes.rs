@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use millstream_client::{Admin, ClientConfig, NewTopic, PartitionDescription};
+use millstream_client::{Admin, ClientConfig, NewTopic, PartitionDescription, TopicPartition};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -306,14 +306,16 @@ impl Nodes {
         let replication_factor = Some(i16::try_from(self.count())?);
         let new = NewTopic { name: topic.to_owned(), partitions: Some(partitions), replication_factor, configs };
         admin.create_topics(&[new]).await?;
-        until("leaders", async || {
+        let found = until("leaders", async || {
             // A node hears of a new topic a moment later.
             let Ok(found) = self::partitions(&admin, topic).await else { return Ok(None) };
             let is_ready = |one: &PartitionDescription| one.leader.is_some() && one.in_sync.len() == self.count();
             let are_ready = usize::try_from(partitions)? == found.len() && found.iter().all(is_ready);
             Ok(are_ready.then_some(found))
         })
-        .await
+        .await?;
+        served(&admin, topic, partitions).await?;
+        Ok(found)
     }
 
     /// Deletes a topic.
@@ -388,6 +390,15 @@ fn free_ports(count: usize) -> Result<Vec<u16>> {
 pub(crate) async fn partitions(admin: &Admin, topic: &str) -> Result<Vec<PartitionDescription>> {
     let topics = admin.describe_topics(&[topic.to_owned()]).await?;
     Ok(topics.into_iter().next().context("a topic")?.partitions)
+}
+
+/// Waits until the leaders of all partitions serve them, which is a moment after the metadata names them.
+///
+/// # Errors
+/// That takes too long.
+pub(crate) async fn served(admin: &Admin, topic: &str, partitions: i32) -> Result<()> {
+    let ends = (0..partitions).map(|partition| (TopicPartition::new(topic, partition), -1)).collect();
+    until("leaders that serve their partitions", async || Ok(admin.list_offsets(&ends).await.ok().map(drop))).await
 }
 
 /// Looks again and again until there is a result.

@@ -8,7 +8,7 @@ use millstream_record::Codec;
 use super::bench::Bench;
 use super::figure::{Better, Figure, Line};
 use crate::frames::{Batch, produce_frame};
-use crate::nodes::{Nodes, partitions, until};
+use crate::nodes::{Nodes, served};
 use crate::replay::{Kind, replay};
 use crate::scale;
 
@@ -74,7 +74,7 @@ pub(super) async fn many(bench: &mut Bench) -> Result<Vec<Figure>> {
         .run(async |nodes, _| {
             let begun = Instant::now();
             scale::create(nodes.address(1), many)?;
-            all_lead(nodes, many).await?;
+            all_served(nodes, many).await?;
             let created = begun.elapsed();
             scale::write_to_all(nodes.address(1), many)?;
             let begun = Instant::now();
@@ -82,6 +82,7 @@ pub(super) async fn many(bench: &mut Bench) -> Result<Vec<Figure>> {
             nodes.stopped(1).await?;
             let stopped = begun.elapsed();
             let started = start(nodes, many)?;
+            all_served(nodes, many).await?;
             scale::write_to_all(nodes.address(1), many)?;
             nodes.kill(1)?;
             let recovered = start(nodes, many)?;
@@ -89,7 +90,7 @@ pub(super) async fn many(bench: &mut Bench) -> Result<Vec<Figure>> {
         })
         .await?;
     let line = |name, goal| Line { name, unit: "s", better: Better::Less, goal };
-    let note = "requests for 2,500 partitions each, until all have a leader; one turn";
+    let note = "requests for 2,500 partitions each, until all are served; one turn";
     Ok(vec![
         measured.figure(0, line("10,000 partitions: create, s", "1.5"), note),
         measured.figure(1, line("10,000 partitions: stop, s", "3"), "with a record in each"),
@@ -106,15 +107,11 @@ pub(super) async fn many(bench: &mut Bench) -> Result<Vec<Figure>> {
     ])
 }
 
-/// Waits until all partitions have a leader.
-async fn all_lead(nodes: &Nodes, many: i32) -> Result<()> {
+/// Waits until all partitions are served.
+async fn all_served(nodes: &Nodes, many: i32) -> Result<()> {
     let admin = nodes.admin()?;
-    for (topic, _) in scale::topics(many) {
-        until("leaders", async || {
-            let Ok(found) = partitions(&admin, &topic).await else { return Ok(None) };
-            Ok(found.iter().all(|one| one.leader.is_some()).then_some(()))
-        })
-        .await?;
+    for (topic, count) in scale::topics(many) {
+        served(&admin, &topic, count).await?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use millstream_record::Codec;
 
 use super::NODES;
 use crate::frames::{Batch, produce_frame};
-use crate::nodes::{Nodes, partitions, until};
+use crate::nodes::{Nodes, partitions};
 use crate::pace::wait_until;
 use crate::replay::{Kind, check, connect, read_response, replay};
 
@@ -66,19 +66,10 @@ fn send_all(frames: &[(SocketAddr, Vec<u8>)], count: usize) -> Result<usize> {
     })
 }
 
-/// Creates a topic, and returns a request for each partition once its leader has taken one.
-///
-/// A leader hears of a new topic a moment after the node that was asked for it.
+/// Creates a topic, and returns a request for each partition.
 async fn frames(nodes: &Nodes, topic: &str, batch: Batch) -> Result<Vec<(SocketAddr, Vec<u8>)>> {
     let partitions = nodes.create(topic, i32::try_from(NODES)?).await?;
-    let frames = frames_of(nodes, topic, &partitions, batch)?;
-    for (address, frame) in &frames {
-        until("leader that takes records", async || {
-            Ok(replay(*address, std::slice::from_ref(frame), 1, 1, Kind::Produce).ok())
-        })
-        .await?;
-    }
-    Ok(frames)
+    frames_of(nodes, topic, &partitions, batch)
 }
 
 /// Returns a request for each partition, with the address of its leader.
