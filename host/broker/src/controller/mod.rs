@@ -36,7 +36,7 @@ use uuid::Uuid;
 pub(crate) use rules::BrokerRules;
 
 use crate::apply::{self, Node, Prepared};
-use crate::blocking::blocking;
+use crate::blocking::blocking_or_log;
 use crate::cluster::{Cluster, CommitError};
 use crate::edge::{BoxFuture, MetadataChanges};
 use crate::error::ApiError;
@@ -147,13 +147,11 @@ impl Controller {
         }
         // The guard moves to the blocking thread: the lock is released when the work is done, not when this future is
         // dropped.
-        let done = blocking(move || {
+        let work = move || {
             let _changes = changes;
             self.carry_out(waiting);
-        });
-        if let Err(error) = done.await {
-            tracing::error!("a change of the metadata failed: {error}");
-        }
+        };
+        blocking_or_log("a change of the metadata failed", work).await;
     }
 
     fn carry_out(&self, waiting: Vec<Waiting>) {
@@ -263,10 +261,7 @@ impl Controller {
             }
             all_start
         };
-        blocking(work).await.unwrap_or_else(|error| {
-            tracing::error!("cannot start the stages of a change: {error}");
-            false
-        })
+        blocking_or_log("cannot start the stages of a change", work).await.unwrap_or(false)
     }
 
     /// Opens every topic of an image, at the start of a broker that is alone. Blocks for the disk.
@@ -341,13 +336,11 @@ impl MetadataChanges for Arc<Controller> {
         Box::pin(async move {
             let changes = Arc::clone(&self.changes).lock_owned().await;
             let controller = Arc::clone(self);
-            let done = blocking(move || {
+            let work = move || {
                 let _changes = changes;
                 apply::restart_stages(&controller.node, &controller.metadata.image(), topic);
-            });
-            if let Err(error) = done.await {
-                tracing::error!("cannot start the stages of a topic: {error}");
-            }
+            };
+            blocking_or_log("cannot start the stages of a topic", work).await;
         })
     }
 
