@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use millstream_client::{Admin, ClientConfig, Consumer, Error, Producer, ProducerConfig, ProducerRecord};
+use millstream_client::{Consumer, Error, Producer, ProducerConfig, ProducerRecord};
 use millstream_tests::wait_until;
 use millstream_wire::ErrorCode;
 
-use crate::records::{create, from_beginning, read_all};
+use crate::records::{create, create_with, from_beginning, read_all};
 use crate::{PATIENCE, Server, both, both_mortal, unique};
 
 /// How often the broker is killed.
@@ -149,9 +149,7 @@ const REJECTED: usize = 40_000;
 /// Rejects large batches by the topic's limit, with good batches in flight between them. Each good one must be stored
 /// once and in order.
 async fn rejections(bootstrap: String) {
-    let topic = create(&bootstrap, "rejections", PARTITIONS).await;
-    let admin = Admin::new(ClientConfig::new(&bootstrap)).unwrap();
-    admin.alter_configs(&topic, &[("max.message.bytes".into(), Some("200".into()))].into()).await.unwrap();
+    let topic = create_with(&bootstrap, "rejections", PARTITIONS, &[("max.message.bytes", "200")]).await;
     let mut config = ProducerConfig::new(&bootstrap);
     // One batch for each record.
     config.batch_size = 1;

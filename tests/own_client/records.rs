@@ -27,9 +27,15 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 pub(crate) async fn create(bootstrap: &str, name: &str, partitions: i32) -> String {
+    create_with(bootstrap, name, partitions, &[]).await
+}
+
+/// Creates a topic with these configs. A leader hears of a config that changes later a moment after the response.
+pub(crate) async fn create_with(bootstrap: &str, name: &str, partitions: i32, configs: &[(&str, &str)]) -> String {
     let name = unique(name);
     let admin = Admin::new(ClientConfig::new(bootstrap)).unwrap();
-    let topic = NewTopic { name: name.clone(), partitions: Some(partitions), ..NewTopic::default() };
+    let configs = configs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let topic = NewTopic { name: name.clone(), partitions: Some(partitions), configs, ..NewTopic::default() };
     admin.create_topics(&[topic]).await.unwrap();
     name
 }
