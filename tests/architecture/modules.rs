@@ -64,7 +64,7 @@ const ARROWS: [(&str, &[&str]); 27] = [
     ("edge", &["blocking", "cluster", "compute_permits", "config", "detached", "error", "produce", "topics"]),
     ("error", &["config"]),
     ("fetch_sessions", &[]),
-    ("internal_topic", &["topics"]),
+    ("internal_topic", &["cluster", "topics"]),
     ("log_dirs", &["disk_reserve"]),
     ("metrics", &[]),
     ("net", &["api", "broker", "cluster", "config", "metrics"]),
