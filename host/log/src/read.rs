@@ -226,6 +226,10 @@ impl LogReader {
                 }
                 Ok(None) => {
                     let list = self.shared.list.read();
+                    // Retention may have removed the segment and those after it meanwhile.
+                    if offset < list.log_start_offset {
+                        return Err(out_of_range(offset, list.log_start_offset, list.log_end_offset));
+                    }
                     found = match list.holds(&segment) {
                         // The segment ends in a gap, so the next batch is in a later one.
                         true => list.after(&segment).cloned(),

@@ -74,9 +74,13 @@ impl Log {
         if offset > list.log_start_offset {
             list.log_start_offset = offset;
             drop(list);
-            if self.epochs.truncate_from_start(offset) {
-                self.unsynced.epochs = true;
-            }
+            self.forget_epochs_below(offset);
+        }
+    }
+
+    fn forget_epochs_below(&mut self, offset: i64) {
+        if self.epochs.truncate_from_start(offset) {
+            self.unsynced.epochs = true;
         }
     }
 
@@ -85,12 +89,14 @@ impl Log {
         if count == 0 {
             return Ok(());
         }
+        // A reader must never see segments gone while the old start still holds: it would skip records in silence.
         let (doomed, start) = {
             let mut list = self.shared().list.write();
             let doomed: Vec<Arc<Segment>> = list.segments.drain(..count).collect();
+            list.log_start_offset = list.log_start_offset.max(list.segments[0].base_offset());
             (doomed, list.segments[0].base_offset())
         };
-        self.advance_start(start);
+        self.forget_epochs_below(start);
         self.unsynced.deleted_below(start);
         for segment in doomed {
             self.deleted_files.extend(segment.set_aside()?);

@@ -136,7 +136,7 @@ async fn a_node_that_ends_while_it_joins_does_not_stop_the_quorum() {
     let first = open_with(
         &network,
         folder.path(),
-        QuorumConfig { change_timeout: Duration::from_secs(3), ..QuorumConfig::new(1) },
+        QuorumConfig { change_timeout: Duration::from_secs(8), ..QuorumConfig::new(1) },
     )
     .await;
     assert!(first.bootstrap(BTreeMap::from([(1, peer(&first, 1))])).await.expect("an empty log"));

@@ -58,33 +58,34 @@ impl RaftQuorum {
             return Ok(());
         }
         self.change_add(node_id, peer.clone()).await?;
-        self.confirmed(node_id, LAG_MAX, self.config.change_timeout).await?;
+        let end = self.raft.metrics().borrow().last_log_index.map_or(0, |index| index + 1);
+        self.confirmed(node_id, end.saturating_sub(LAG_MAX), self.config.change_timeout).await?;
         let _order = self.changes.lock().await;
         // Another directory may have taken the id meanwhile.
         if matches!(self.member(node_id, Some(&peer))?, Member::Voter) {
             return Ok(());
         }
         // It had confirmed entries before. This one shows that it still runs.
-        self.append_member(node_id, peer).await?;
-        self.confirmed(node_id, 0, self.config.election_timeout.end * RESPONSE_ELECTIONS).await?;
-        self.change(ChangeMembers::AddVoterIds(BTreeSet::from([node_id]))).await
+        let end = self.append_member(node_id, peer).await?;
+        self.confirmed(node_id, end, self.config.election_timeout.end * RESPONSE_ELECTIONS).await?;
+        self.change(ChangeMembers::AddVoterIds(BTreeSet::from([node_id]))).await.map(drop)
     }
 
-    /// Appends an entry that names the node as a member. Its place among the voters stays.
-    async fn append_member(&self, node_id: NodeId, peer: Peer) -> Result<(), ChangeError> {
+    /// Appends an entry that names the node as a member, and returns the end of the log with it. Its place among the
+    /// voters stays.
+    async fn append_member(&self, node_id: NodeId, peer: Peer) -> Result<u64, ChangeError> {
         self.change(ChangeMembers::AddNodes(BTreeMap::from([(node_id, peer)]))).await
     }
 
-    /// Waits until a member has confirmed what this leader's log has now, but for the last entries. The library's own
-    /// wait ends at a lag of thousands of entries.
-    async fn confirmed(&self, node_id: NodeId, lag_max: u64, limit: Duration) -> Result<(), ChangeError> {
-        let end = self.raft.metrics().borrow().last_log_index.map_or(0, |index| index + 1);
+    /// Waits until a member has confirmed the entries below `end`. The library's own wait ends at a lag of thousands of
+    /// entries.
+    async fn confirmed(&self, node_id: NodeId, end: u64, limit: Duration) -> Result<(), ChangeError> {
         let wait = self.raft.wait(Some(limit));
         let confirms = wait.metrics(
             |metrics| match &metrics.replication {
                 // The next step returns the error that another node leads.
                 None => true,
-                Some(all) => matches!(all.get(&node_id), Some(Some(matched)) if end <= matched.index + 1 + lag_max),
+                Some(all) => matches!(all.get(&node_id), Some(Some(matched)) if end <= matched.index + 1),
             },
             "a new voter confirms entries",
         );
@@ -97,7 +98,7 @@ impl RaftQuorum {
         match self.member(node_id, Some(&peer))? {
             Member::None => Err(ChangeError::Unknown(node_id)),
             Member::Observer | Member::Voter => {
-                self.change(ChangeMembers::SetNodes(BTreeMap::from([(node_id, peer)]))).await
+                self.change(ChangeMembers::SetNodes(BTreeMap::from([(node_id, peer)]))).await.map(drop)
             }
         }
     }
@@ -107,7 +108,7 @@ impl RaftQuorum {
         let nodes = BTreeSet::from([node_id]);
         match self.member(node_id, None)? {
             Member::None => Err(ChangeError::Unknown(node_id)),
-            Member::Observer => self.change(ChangeMembers::RemoveNodes(nodes)).await,
+            Member::Observer => self.change(ChangeMembers::RemoveNodes(nodes)).await.map(drop),
             Member::Voter => {
                 let is_last = self.raft.metrics().borrow().membership_config.voter_ids().all(|id| id == node_id);
                 if is_last {
@@ -117,16 +118,17 @@ impl RaftQuorum {
                     // The library does not expect that a leader commits the change that removes it.
                     self.elections.resign().await?;
                 }
-                self.change(ChangeMembers::RemoveVoters(nodes)).await
+                self.change(ChangeMembers::RemoveVoters(nodes)).await.map(drop)
             }
         }
     }
 
-    async fn change(&self, change: ChangeMembers<NodeId, Peer>) -> Result<(), ChangeError> {
+    /// Appends a change, and returns the end of the log with it.
+    async fn change(&self, change: ChangeMembers<NodeId, Peer>) -> Result<u64, ChangeError> {
         // Added nodes stay, and removed voters do not become observers.
         let keeps_nodes = !matches!(change, ChangeMembers::RemoveVoters(_));
         let changed = self.raft.change_membership(change, keeps_nodes).await;
-        changed.map(drop).map_err(change_error)
+        changed.map(|response| response.log_id.index + 1).map_err(change_error)
     }
 }
 
