@@ -1,5 +1,5 @@
-//! Measures what a topic without stages costs while other topics have some: the same allocations and the same system
-//! calls.
+//! Bounds what a topic without stages costs: the allocations and system calls of a produce and of a fetch request, and
+//! the memory of a partition. Other topics that have stages add nothing to it.
 //!
 //! The broker runs in this process with a counting allocator. This is the only test of the binary, so that nothing else
 //! is counted.
@@ -10,7 +10,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use millstream_broker::{Flags, Plugins, RawConfig};
@@ -26,6 +26,9 @@ static ALLOCATOR: Watched = Watched;
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 static BYTES: AtomicUsize = AtomicUsize::new(0);
 
+/// The bytes that are allocated now.
+static LIVE: AtomicIsize = AtomicIsize::new(0);
+
 thread_local! {
     // Constant and without a destructor, so an allocator can read it safely.
     static IS_CLIENT: Cell<bool> = const { Cell::new(false) };
@@ -33,8 +36,9 @@ thread_local! {
 
 struct Watched;
 
-fn note(size: usize) {
+fn note(size: usize, freed: usize) {
     if !IS_CLIENT.get() {
+        LIVE.fetch_add(size as isize - freed as isize, Ordering::Relaxed);
         COUNT.fetch_add(1, Ordering::Relaxed);
         BYTES.fetch_add(size, Ordering::Relaxed);
     }
@@ -44,18 +48,21 @@ fn note(size: usize) {
 // SAFETY: every call goes to the system's allocator unchanged; recording a size allocates nothing.
 unsafe impl GlobalAlloc for Watched {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note(layout.size());
+        note(layout.size(), 0);
         // SAFETY: the caller upholds the contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        note(size);
+        note(size, layout.size());
         // SAFETY: the caller upholds the contract.
         unsafe { System.realloc(pointer, layout, size) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        if !IS_CLIENT.get() {
+            LIVE.fetch_sub(layout.size() as isize, Ordering::Relaxed);
+        }
         // SAFETY: the caller upholds the contract.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -86,11 +93,11 @@ impl Client {
         decode_response::<R>(Bytes::from(frame), version).expect("decoded").1
     }
 
-    fn create(&mut self, name: &str, config: Option<(&str, &str)>) {
+    fn create(&mut self, name: &str, partitions: i32, config: Option<(&str, &str)>) {
         let configs = config.map(|(name, value)| CreatableTopicConfig { name: name.into(), value: Some(value.into()) });
         let topic = CreatableTopic {
             name: name.into(),
-            num_partitions: 1,
+            num_partitions: partitions,
             replication_factor: 1,
             configs: configs.into_iter().collect(),
             ..Default::default()
@@ -169,6 +176,21 @@ fn number(text: &str, name: &str) -> usize {
 
 const REQUESTS: usize = 1_000;
 
+/// The uses that do not count, such as those of a timer that fires meanwhile. One more for each request would count.
+const FEW: usize = REQUESTS / 50;
+
+/// The most allocations, and the most calls that read or write, of one produce request of ten records.
+const PRODUCE_MAX: (usize, usize) = (8, 1);
+
+/// The same for a fetch of a megabyte.
+const FETCH_MAX: (usize, usize) = (13, 5);
+
+/// The most bytes of memory for an empty partition without stages: a tenth above what was measured.
+const PARTITION_BYTES_MAX: usize = 1_800;
+
+/// The partitions whose memory is measured together.
+const PARTITIONS: i32 = 1_000;
+
 /// The number of measurements of the same work.
 const LOOKS: usize = 5;
 
@@ -208,9 +230,7 @@ fn library() -> Arc<Library> {
 
 /// Returns what costs more than before, if anything does.
 fn costs_more(before: &(Used, Used), after: &(Used, Used)) -> Option<&'static str> {
-    // A timer that fires meanwhile does not count; one more for each request would.
-    let few = REQUESTS / 50;
-    let more = |before: usize, after: usize| after > before + few;
+    let more = |before: usize, after: usize| after > before + FEW;
     let of =
         |before: &Used, after: &Used| more(before.allocations, after.allocations) || more(before.calls, after.calls);
     if of(&before.0, &after.0) {
@@ -224,8 +244,16 @@ fn costs_more(before: &(Used, Used), after: &(Used, Used)) -> Option<&'static st
     (after.0.switches > before.0.switches + REQUESTS).then_some("switches between threads")
 }
 
+/// Checks the same request, sent many times, against its most allocations and calls.
+fn check_each(name: &str, used: &Used, (allocations, calls): (usize, usize)) {
+    println!("{REQUESTS} times {name}: {used:?}");
+    let within = |used: usize, most: usize| used <= most * REQUESTS + FEW;
+    let fits = within(used.allocations, allocations) && within(used.calls, calls);
+    assert!(fits, "a {name} takes more than {allocations} allocations and {calls} calls: {used:?} of {REQUESTS}");
+}
+
 #[test]
-fn a_topic_without_stages_costs_the_same_beside_topics_that_have_some() {
+fn a_topic_without_stages_costs_little_and_the_same_beside_topics_that_have_some() {
     let folder = tempfile::tempdir().expect("a folder");
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
@@ -240,8 +268,8 @@ fn a_topic_without_stages_costs_the_same_beside_topics_that_have_some() {
     IS_CLIENT.set(true);
     let mut client = Client::connect(running.local_addr());
     let (small, large) = (batch(10, 100), batch(1_000, 1_000));
-    client.create("plain", None);
-    client.create("filled", None);
+    client.create("plain", 1, None);
+    client.create("filled", 1, None);
     client.produce("filled", &large);
     let measure = |client: &mut Client| {
         let produced = least(|| client.produce("plain", &small));
@@ -250,9 +278,16 @@ fn a_topic_without_stages_costs_the_same_beside_topics_that_have_some() {
     };
     measure(&mut client);
     let before = measure(&mut client);
-    client.create("staged", Some(("stage.admit", r#"contains{"text":"x"}"#)));
-    client.create("packed", Some(("stage.compressor", "lz4")));
-    client.create("view", Some(("view.of", "filled")));
+    check_each("produce", &before.0, PRODUCE_MAX);
+    check_each("fetch", &before.1, FETCH_MAX);
+    let live = LIVE.load(Ordering::Relaxed);
+    client.create("many", PARTITIONS, None);
+    let bytes = (LIVE.load(Ordering::Relaxed) - live) / PARTITIONS as isize;
+    println!("each partition: {bytes} bytes");
+    assert!(bytes <= PARTITION_BYTES_MAX as isize, "a partition takes {bytes} bytes, more than {PARTITION_BYTES_MAX}");
+    client.create("staged", 1, Some(("stage.admit", r#"contains{"text":"x"}"#)));
+    client.create("packed", 1, Some(("stage.compressor", "lz4")));
+    client.create("view", 1, Some(("view.of", "filled")));
     for topic in ["staged", "packed"] {
         client.produce(topic, &small);
     }

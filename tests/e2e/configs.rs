@@ -10,6 +10,8 @@ const BROKER: i8 = 4;
 
 /// The source of a value.
 const DYNAMIC_TOPIC: i8 = 1;
+const ONE_BROKER: i8 = 2;
+const ALL_BROKERS: i8 = 3;
 const STATIC_BROKER: i8 = 4;
 const DEFAULT: i8 = 5;
 
@@ -254,5 +256,76 @@ fn alter_configs_replaces_all() {
         }
         assert_eq!(value(&mut raw, "topic", "segment.ms"), ("3000000".to_owned(), DYNAMIC_TOPIC), "v{version}");
         assert_eq!(value(&mut raw, "topic", "retention.ms"), ("604800000".to_owned(), DEFAULT), "v{version}");
+    }
+}
+
+/// Sets configs of a broker, or for "" the defaults of all brokers. `None` removes one.
+fn set_broker(raw: &mut Raw, broker: &str, name: &str, value: Option<&str>) -> (ErrorCode, String) {
+    let config = IncrementalAlterableConfig {
+        name: name.into(),
+        config_operation: if value.is_some() { SET } else { DELETE },
+        value: value.map(Str::from),
+    };
+    let resource =
+        IncrementalAlterConfigsResource { resource_type: BROKER, resource_name: broker.into(), configs: vec![config] };
+    let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+    let answer = raw.call(1, &request).responses.remove(0);
+    (answer.error_code, answer.error_message.map_or_else(String::new, |message| message.to_string()))
+}
+
+/// The broker's defaults for topics change while it runs, for one broker or for all, and are in force at once.
+#[test]
+fn defaults_of_topics_change_while_the_broker_runs() {
+    let mut broker = Broker::builder().set("log.retention.hours", "1").start();
+    let mut raw = Raw::connect(&broker);
+    let topic = Topic::create(&mut raw, "topic", 1, &[]);
+    let own = Topic::create(&mut raw, "own", 1, &[("max.message.bytes", "3000")]);
+    let large = batch(&[&"x".repeat(2000)]);
+    topic.produce(&mut raw, large.clone());
+
+    let set = |raw: &mut Raw, broker, name, value| {
+        let (error, message) = set_broker(raw, broker, name, value);
+        assert_eq!(error, ErrorCode::NONE, "{name} of {broker:?}: {message}");
+    };
+    set(&mut raw, "", "message.max.bytes", Some("1000"));
+    assert_eq!(topic.produce_by(&mut raw, 9, large.clone()).error_code, ErrorCode::MESSAGE_TOO_LARGE);
+    own.produce(&mut raw, large.clone());
+    assert_eq!(value(&mut raw, "topic", "max.message.bytes"), ("1000".to_owned(), ALL_BROKERS));
+    set(&mut raw, "0", "message.max.bytes", Some("4000"));
+    topic.produce(&mut raw, large.clone());
+    let config = describe(&mut raw, TOPIC, "topic", Some(&["max.message.bytes"])).configs.remove(0);
+    let synonyms: Vec<_> = config.synonyms.iter().map(|one| (one.name.as_str(), one.source)).collect();
+    let name = "message.max.bytes";
+    assert_eq!(synonyms, [(name, ONE_BROKER), (name, ALL_BROKERS), (name, DEFAULT)]);
+    // The finest unit wins over the one in the file.
+    assert_eq!(value(&mut raw, "topic", "retention.ms"), ("3600000".to_owned(), STATIC_BROKER));
+    set(&mut raw, "", "log.retention.ms", Some("5000"));
+    assert_eq!(value(&mut raw, "topic", "retention.ms"), ("5000".to_owned(), ALL_BROKERS));
+    // New topics have them, too, and lists start with them.
+    set(&mut raw, "", "log.cleanup.policy", Some("compact"));
+    Topic::create(&mut raw, "new", 1, &[]);
+    assert_eq!(alter_by(&mut raw, "new", &[("cleanup.policy", APPEND, Some("delete"))]).0, ErrorCode::NONE);
+    assert_eq!(value(&mut raw, "new", "cleanup.policy").0, "compact,delete");
+    set(&mut raw, "", "log.cleanup.policy", None);
+
+    broker.kill();
+    broker.restart();
+    let mut raw = Raw::connect(&broker);
+    set(&mut raw, "0", "message.max.bytes", None);
+    assert_eq!(topic.produce_by(&mut raw, 9, large.clone()).error_code, ErrorCode::MESSAGE_TOO_LARGE);
+    set(&mut raw, "", "message.max.bytes", None);
+    topic.produce(&mut raw, large);
+    assert_eq!(value(&mut raw, "topic", "max.message.bytes").1, DEFAULT);
+
+    for (broker, name, bad, code, words) in [
+        ("0", "log.retention.hours", "1", ErrorCode::INVALID_REQUEST, "Cannot update these configs dynamically"),
+        ("0", "min.insync.replicas", "1", ErrorCode::INVALID_CONFIG, "while ELR is enabled"),
+        ("", "log.segment.bytes", "7", ErrorCode::INVALID_CONFIG, "expected at least 1048576"),
+        ("", "log.cleaner.min.compaction.lag.ms", "9223372036854775807", ErrorCode::NONE, ""),
+        ("", "log.cleaner.max.compaction.lag.ms", "5", ErrorCode::INVALID_CONFIG, "is above max.compaction.lag.ms"),
+    ] {
+        let (error, message) = set_broker(&mut raw, broker, name, Some(bad));
+        assert_eq!(error, code, "{name}: {message}");
+        assert!(message.contains(words), "{name}: {message}");
     }
 }

@@ -43,6 +43,7 @@ pub(crate) fn set_up(target: &Path) -> Clients {
     add(KAFKA_42_CLASSPATH, "Apache Kafka 4.2's Java tools", kafka_42(target));
     add("MILLSTREAM_KCAT", "kcat", debian_program("kcat"));
     add("MILLSTREAM_STRACE", "strace", debian_program("strace"));
+    add("MILLSTREAM_VALGRIND", "valgrind", debian_program("valgrind"));
     add("MILLSTREAM_KAFKAJS", "KafkaJS", npm("KafkaJS", "tests/interop/package.json", &folder.join("node")));
     let platformatic = folder.join("platformatic");
     let project = "tests/interop/node/platformatic/package.json";
@@ -117,7 +118,8 @@ fn go_programs(folder: &Path) -> Result<String> {
 
 /// Returns the name of a program on the path, after installing its Debian package if it is missing and that is allowed.
 fn debian_program(name: &str) -> Result<String> {
-    if quiet(Command::new(name).arg("-V")).is_ok() {
+    let is_there = || quiet(Command::new(name).arg("--version")).or_else(|_| quiet(Command::new(name).arg("-V")));
+    if is_there().is_ok() {
         return Ok(name.to_owned());
     }
     if !is_root() {
@@ -126,7 +128,7 @@ fn debian_program(name: &str) -> Result<String> {
     println!("installing {name}");
     succeed(Command::new("apt-get").args(["-q", "update"]).stdout(Stdio::null()))?;
     succeed(Command::new("apt-get").args(["-q", "-y", "install", name]).stdout(Stdio::null()))?;
-    quiet(Command::new(name).arg("-V"))?;
+    is_there()?;
     Ok(name.to_owned())
 }
 

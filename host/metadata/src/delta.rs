@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{MetadataImage, MetadataRecord, TopicImage};
+use super::{AllBrokerConfigs, MetadataImage, MetadataRecord, TopicImage};
 
 /// A topic before and after a change. The two are equal if the requested configs were already set.
 #[derive(Debug, Clone)]
@@ -25,11 +25,18 @@ pub struct MetadataDelta {
     pub changed: Vec<TopicChange>,
     /// New topics.
     pub created: Vec<Arc<TopicImage>>,
+    /// The configs of brokers after the change. They set the defaults of topics, so a change of them changes all
+    /// topics.
+    pub broker_configs: Arc<AllBrokerConfigs>,
 }
 
 impl MetadataDelta {
-    /// Returns the difference in the topics with these ids.
+    /// Returns the difference in the topics with these ids, or in all topics if configs of brokers differ.
     pub fn between(before: &MetadataImage, after: &MetadataImage, touched: impl IntoIterator<Item = Uuid>) -> Self {
+        let mut touched: BTreeSet<Uuid> = touched.into_iter().collect();
+        if before.all_broker_configs() != after.all_broker_configs() {
+            touched.extend(after.topics().map(|topic| topic.id));
+        }
         Self::from_topics(touched.into_iter().map(|id| (id, before.topic_by_id(id).cloned())), after)
     }
 
@@ -38,7 +45,7 @@ impl MetadataDelta {
         before: impl IntoIterator<Item = (Uuid, Option<Arc<TopicImage>>)>,
         after: &MetadataImage,
     ) -> Self {
-        let mut delta = Self::default();
+        let mut delta = Self { broker_configs: Arc::clone(after.all_broker_configs()), ..Self::default() };
         for (id, before) in before {
             match (before, after.topic_by_id(id)) {
                 (None, None) => {}
@@ -65,7 +72,8 @@ impl MetadataDelta {
 
     /// Returns an image as a difference to an empty one: every topic is created. The broker applies it at start.
     pub fn of_image(image: &MetadataImage) -> Self {
-        Self { created: image.topics().cloned().collect(), ..Self::default() }
+        let broker_configs = Arc::clone(image.all_broker_configs());
+        Self { created: image.topics().cloned().collect(), broker_configs, ..Self::default() }
     }
 }
 

@@ -16,6 +16,15 @@ pub type TopicConfigs = BTreeMap<String, String>;
 /// The configs that are set for a broker while it runs, by name.
 pub type BrokerConfigs = BTreeMap<String, String>;
 
+/// The configs that are set for brokers while they run. Those of `None` are the defaults of all brokers.
+pub type AllBrokerConfigs = BTreeMap<Option<i32>, BrokerConfigs>;
+
+/// Returns the value of a config that is set for a broker or for all brokers.
+pub fn broker_config<'a>(all: &'a AllBrokerConfigs, broker: i32, name: &str) -> Option<&'a str> {
+    let set = |broker| all.get(&broker)?.get(name);
+    set(Some(broker)).or_else(|| set(None)).map(String::as_str)
+}
+
 /// The config of a broker that names the data folders which take no new replicas, or `*` for all.
 pub const CORDONED_LOG_DIRS: &str = "cordoned.log.dirs";
 
@@ -71,8 +80,7 @@ pub struct MetadataImage {
     /// The epoch of the next registration of a broker.
     pub next_broker_epoch: i64,
     brokers: Arc<BTreeMap<i32, BrokerImage>>,
-    /// By broker. Those of `None` are the defaults of all brokers.
-    broker_configs: Arc<BTreeMap<Option<i32>, BrokerConfigs>>,
+    broker_configs: Arc<AllBrokerConfigs>,
     topics: Arc<BTreeMap<Arc<str>, Arc<TopicImage>>>,
     names: Arc<HashMap<Uuid, Arc<str>>>,
 }
@@ -194,15 +202,14 @@ impl MetadataImage {
         self.broker_configs.get(&broker)
     }
 
-    /// Returns all configs of brokers that are set, each with its broker or `None`.
-    pub(crate) fn all_broker_configs(&self) -> impl Iterator<Item = (Option<i32>, &BrokerConfigs)> {
-        self.broker_configs.iter().map(|(broker, configs)| (*broker, configs))
+    /// Returns all configs of brokers that are set.
+    pub fn all_broker_configs(&self) -> &Arc<AllBrokerConfigs> {
+        &self.broker_configs
     }
 
     /// Returns the value of a config that is set for a broker or for all brokers.
     pub fn broker_config(&self, broker: i32, name: &str) -> Option<&str> {
-        let set = |broker| self.broker_configs.get(&broker)?.get(name);
-        set(Some(broker)).or_else(|| set(None)).map(String::as_str)
+        broker_config(&self.broker_configs, broker, name)
     }
 
     /// Returns whether a broker takes no new replicas (KIP-1066).

@@ -20,7 +20,10 @@ mod topic_name;
 pub use broker::{BrokerImage, BrokerRegistration, Endpoint};
 pub use delta::{MetadataDelta, TopicChange};
 pub use feature::{FeatureLevel, TRANSACTION_VERSION, TRANSACTION_VERSION_NEWEST, UnknownLevel};
-pub use image::{BrokerConfigs, CORDONED_LOG_DIRS, ImageError, MetadataImage, TopicConfigs, TopicImage, source_of};
+pub use image::{
+    AllBrokerConfigs, BrokerConfigs, CORDONED_LOG_DIRS, ImageError, MetadataImage, TopicConfigs, TopicImage,
+    broker_config, source_of,
+};
 pub use partition::{NO_LEADER, PartitionChange, PartitionImage};
 pub use record::{MetadataRecord, RecordError};
 pub use store::{Draft, MetadataError, MetadataStore};

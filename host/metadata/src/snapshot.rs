@@ -74,7 +74,7 @@ fn records(image: &MetadataImage) -> Vec<MetadataRecord> {
         let (fenced, shutting_down) = (Some(broker.fenced), Some(broker.shutting_down));
         records.push(MetadataRecord::BrokerChanged { id, epoch, fenced, shutting_down });
     }
-    for (broker, configs) in image.all_broker_configs() {
+    for (&broker, configs) in image.all_broker_configs().iter() {
         records.extend(configs.iter().map(|(name, value)| {
             let value = Some(value.clone());
             MetadataRecord::BrokerConfigChanged { broker, name: name.clone(), value }

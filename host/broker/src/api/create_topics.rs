@@ -100,7 +100,8 @@ fn created_topic(
     let [MetadataRecord::TopicCreated { id, partitions, configs, replicas, .. }] = records else {
         return rejected(topic, &ApiError::unknown_topic());
     };
-    let configs = topic_entries(broker, configs).map(|entry| CreatableTopicConfigs {
+    let image = broker.metadata.image();
+    let configs = topic_entries(broker, &image, configs).map(|entry| CreatableTopicConfigs {
         name: Str::from_static(entry.key.name),
         value: entry.value.as_deref().map(Str::from),
         read_only: false,

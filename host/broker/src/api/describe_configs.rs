@@ -4,6 +4,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use millstream_metadata::MetadataImage;
 use millstream_wire::messages::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResponse,
     DescribeConfigsResult, DescribeConfigsSynonym,
@@ -36,9 +37,12 @@ pub(super) struct Entry {
     pub(super) value: Option<String>,
     pub(super) source: Source,
     /// Every source that sets it, the one in force first.
-    synonyms: Vec<(String, Option<String>, Source)>,
+    synonyms: Vec<Synonym>,
     read_only: bool,
 }
+
+/// The name of a key, its value, and where that is set.
+type Synonym = (String, Option<String>, Source);
 
 pub(super) struct DescribeConfigs;
 
@@ -85,7 +89,7 @@ fn entries(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<En
             millstream_metadata::check_name(&resource.resource_name)?;
             let image = broker.metadata.image();
             let topic = image.topic(&resource.resource_name).ok_or_else(ApiError::unknown_topic)?;
-            Ok(topic_entries(broker, &topic.configs).collect())
+            Ok(topic_entries(broker, &image, &topic.configs).collect())
         }
         ConfigResourceType::Broker if resource.resource_name.is_empty() => Ok(default_entries(broker)),
         ConfigResourceType::Broker => {
@@ -119,7 +123,11 @@ pub(super) fn check_broker(broker: &Broker, name: &str) -> Result<(), ApiError> 
 }
 
 /// Returns every config of a topic that sets `overrides`.
-pub(super) fn topic_entries<'a>(broker: &'a Broker, overrides: &'a TopicOverrides) -> impl Iterator<Item = Entry> + 'a {
+pub(super) fn topic_entries<'a>(
+    broker: &'a Broker,
+    image: &'a MetadataImage,
+    overrides: &'a TopicOverrides,
+) -> impl Iterator<Item = Entry> + 'a {
     let shown = all_topic_keys().filter(|key| !key.is_internal() || overrides.contains_key(key.name));
     shown.map(|key| {
         let mut synonyms = Vec::new();
@@ -127,16 +135,14 @@ pub(super) fn topic_entries<'a>(broker: &'a Broker, overrides: &'a TopicOverride
             synonyms.push((key.name.to_owned(), Some(value.clone()), Source::Topic));
         }
         for &(name, _) in key.broker_synonyms {
-            if let Some(value) = broker.config.explicit(name) {
-                synonyms.push((name.to_owned(), Some(value.to_owned()), Source::BrokerFile));
-            }
+            synonyms.extend(set_synonyms(broker, image, name));
         }
         // The default is shown under the broker's key that sets it, in that key's unit.
         let broker_default = |&(name, _): &(&'static str, i64)| Some((name, broker_key(name)?.default?));
         let default = key.broker_synonyms.iter().find_map(broker_default);
         let (name, text) = default.map_or((key.name, key.default), |(name, text)| (name, Some(text)));
         synonyms.push((name.to_owned(), text.map(str::to_owned), Source::Default));
-        let explicit = |name: &str| broker.config.explicit(name).map(str::to_owned);
+        let explicit = |name: &str| set_synonyms(broker, image, name).next()?.1;
         let value = overrides.get(key.name).cloned().or_else(|| inherited(key, &explicit));
         Entry { key, value, source: synonyms[0].2, synonyms, read_only: false }
     })
@@ -155,20 +161,25 @@ fn default_entries(broker: &Broker) -> Vec<Entry> {
 }
 
 fn broker_entry(broker: &Broker, key: &'static Key) -> Entry {
-    let mut synonyms = Vec::new();
-    if is_dynamic(key.name) {
-        let image = broker.metadata.image();
-        for (id, source) in [(Some(broker.config.node_id), Source::Broker), (None, Source::AllBrokers)] {
-            let value = image.broker_configs(id).and_then(|configs| configs.get(key.name));
-            synonyms.extend(value.map(|value| (key.name.to_owned(), Some(value.clone()), source)));
-        }
-    }
-    if let Some(value) = broker.config.explicit(key.name) {
-        synonyms.push((key.name.to_owned(), Some(value.to_owned()), Source::BrokerFile));
-    }
+    let mut synonyms: Vec<_> = set_synonyms(broker, &broker.metadata.image(), key.name).collect();
     synonyms.push((key.name.to_owned(), key.default.map(str::to_owned), Source::Default));
     let (_, value, source) = synonyms[0].clone();
     Entry { key, value, source, synonyms, read_only: !is_dynamic(key.name) }
+}
+
+/// Returns every source that sets a key of this broker, the one in force first.
+fn set_synonyms<'a>(
+    broker: &'a Broker,
+    image: &'a MetadataImage,
+    name: &'a str,
+) -> impl Iterator<Item = Synonym> + use<'a> {
+    let set = |id: Option<i32>| image.broker_configs(id)?.get(name).map(String::as_str);
+    let values = [
+        (set(Some(broker.config.node_id)), Source::Broker),
+        (set(None), Source::AllBrokers),
+        (broker.config.explicit(name), Source::BrokerFile),
+    ];
+    values.into_iter().filter_map(|(value, source)| Some((name.to_owned(), Some(value?.to_owned()), source)))
 }
 
 fn computed_entry(key: &'static Key, value: String) -> Entry {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use millstream_coordinator::group::GroupCoordinator;
 use millstream_coordinator::transaction::{TRANSACTION_STATE, TransactionCoordinator};
-use millstream_partition::{FsyncQueue, ReplicaFault};
+use millstream_partition::{FsyncQueue, PartitionConfig, ReplicaFault};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -23,19 +23,21 @@ pub(crate) use moves::{finish_move, take_over};
 pub(crate) use prepare::{Prepared, prepare, prepare_committed, prepare_stages};
 pub(crate) use topics::restart_stages;
 
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, ConfigError, PRODUCER_ID_EXPIRATION_MS, TopicConfig, TopicOverrides};
 use crate::edge::view::link;
 use crate::edge::{Edge, ServedTopics};
 use crate::log_dirs::{LogDir, LogDirs};
 use crate::partition_dirs::{self, Checkpoints};
 use crate::placement::Placement;
 use crate::topics::Topic;
-use millstream_metadata::{MetadataDelta, MetadataImage, NO_LEADER, PartitionImage};
+use millstream_metadata::{AllBrokerConfigs, MetadataDelta, MetadataImage, NO_LEADER, PartitionImage, broker_config};
 
 /// The parts of this node that a change affects.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) config: Arc<BrokerConfig>,
+    /// The configs of brokers that were set while they run, as of the last change that was applied.
+    pub(crate) broker_configs: ArcSwap<AllBrokerConfigs>,
     pub(crate) dirs: Arc<LogDirs>,
     pub(crate) placement: Placement,
     pub(crate) topics: Arc<ArcSwap<ServedTopics>>,
@@ -48,6 +50,31 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// Returns the configs of a topic that sets `overrides` itself, with the defaults of this broker now.
+    ///
+    /// # Errors
+    /// A config is unknown, a value is bad, or values contradict each other.
+    pub(crate) fn topic_config(&self, overrides: &TopicOverrides) -> Result<TopicConfig, ConfigError> {
+        let all = self.broker_configs.load();
+        self.config.topic_config(&|name| self.set(&all, name).map(str::to_owned), overrides)
+    }
+
+    /// Returns the configs of a topic that its partitions use.
+    pub(crate) fn partition_config(&self, config: &TopicConfig) -> PartitionConfig {
+        let all = self.broker_configs.load();
+        let set = self.set(&all, PRODUCER_ID_EXPIRATION_MS).and_then(|text| text.parse().ok());
+        let of_file = || i64::try_from(self.config.producer_id_expiration.as_millis()).unwrap_or(i64::MAX);
+        PartitionConfig {
+            log: Arc::new(config.log_config(set.unwrap_or_else(of_file))),
+            flush_messages: config.flush_messages,
+            flush_ms: config.flush_ms,
+        }
+    }
+
+    fn set<'a>(&self, all: &'a AllBrokerConfigs, name: &str) -> Option<&'a str> {
+        broker_config(all, self.config.node_id, name)
+    }
+
     /// Tells all that follow the roles of partitions that these have changed.
     fn roles_changed(&self) {
         self.roles.send_modify(|changes| *changes += 1);
@@ -58,6 +85,7 @@ impl Node {
 
 /// Applies a committed change. Blocks for the disk.
 pub(crate) fn apply(node: &Node, delta: &MetadataDelta, mut prepared: Prepared) {
+    node.broker_configs.store(Arc::clone(&delta.broker_configs));
     let mut table = ServedTopics::clone(&node.topics.load());
     if !delta.deleted.is_empty() {
         delete(node, &mut table, delta);
@@ -79,6 +107,7 @@ pub(crate) fn apply(node: &Node, delta: &MetadataDelta, mut prepared: Prepared) 
 pub(crate) fn open_all(node: &Node, image: &MetadataImage, checkpoints: &Checkpoints) {
     let mut table = ServedTopics::default();
     let delta = MetadataDelta::of_image(image);
+    node.broker_configs.store(Arc::clone(&delta.broker_configs));
     topics::open(node, &mut table, &delta.created, checkpoints, &mut Prepared::default());
     link::link(&mut table);
     table.complete();

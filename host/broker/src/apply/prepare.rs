@@ -60,7 +60,7 @@ pub(crate) fn prepare_stages(node: &Node, delta: &MetadataDelta) -> Result<HashM
     let altered = altered.map(|change| (&change.after, may_stay_broken(node, change)));
     let mut made = HashMap::new();
     for (topic, may_stay_broken) in delta.created.iter().map(|topic| (topic, false)).chain(altered) {
-        let config = node.config.topic_config(&topic.configs)?;
+        let config = node.topic_config(&topic.configs)?;
         match attach(&node.edge, &topic.name, &config) {
             Ok(stages) => drop(made.insert(topic.id, stages)),
             Err(_) if may_stay_broken => {}
@@ -85,7 +85,7 @@ pub(crate) fn prepare_committed(node: &Node, delta: &MetadataDelta, mut prepared
 
 /// Returns whether a change may leave broken stages as they are, because it alters only other configs.
 fn may_stay_broken(node: &Node, change: &TopicChange) -> bool {
-    let config = |topic: &TopicImage| node.config.topic_config(&topic.configs);
+    let config = |topic: &TopicImage| node.topic_config(&topic.configs);
     let (Ok(before), Ok(after)) = (config(&change.before), config(&change.after)) else { return false };
     let is_broken =
         served(node, &change.after).is_some_and(|topic| matches!(topic.edge.stages, TopicStages::Broken(_)));
@@ -99,7 +99,7 @@ fn may_stay_broken(node: &Node, change: &TopicChange) -> bool {
 fn needs_stages(node: &Node, topic: &TopicImage) -> bool {
     let Some(served) = served(node, topic) else { return true };
     // A config that another version stored and this one rejects: the change itself reports the error.
-    let Ok(config) = node.config.topic_config(&topic.configs) else { return true };
+    let Ok(config) = node.topic_config(&topic.configs) else { return true };
     let is_broken = matches!(served.edge.stages, TopicStages::Broken(_));
     is_broken || served.config.stages != config.stages || served.config.view_of != config.view_of
 }

@@ -34,7 +34,7 @@ pub(super) fn open(
     let mut opening = Vec::new();
     for topic in topics {
         let config = stored_config(node, topic);
-        let partition_config = node.config.partition_config(&config);
+        let partition_config = node.partition_config(&config);
         let view = topic.view_of().map(View::of);
         let own = if view.is_some() { 0 } else { topic.partitions.len() };
         specs.extend((0..own).map(|index| {
@@ -135,12 +135,12 @@ pub(super) fn spec_of(node: &Node, topic: &TopicImage, index: usize) -> Partitio
 
 /// Returns the configs of a topic that its partitions use.
 pub(super) fn partition_config_of(node: &Node, topic: &TopicImage) -> PartitionConfig {
-    node.config.partition_config(&stored_config(node, topic))
+    node.partition_config(&stored_config(node, topic))
 }
 
 /// Returns the partitions of a topic with its new configs: the open ones and the added ones.
 fn grown(node: &Node, old: &Topic, stored: &TopicImage, config: &TopicConfig) -> Vec<Arc<Partition>> {
-    let partition_config = node.config.partition_config(config);
+    let partition_config = node.partition_config(config);
     let mut partitions = old.partitions.clone();
     let mut opening = Vec::new();
     let mut places = Vec::new();
@@ -317,10 +317,19 @@ pub(crate) fn restart_stages(node: &Node, image: &MetadataImage, id: Uuid) {
     node.topics.store(Arc::new(table));
 }
 
-/// Returns the configs of a topic as they are stored. They were checked before, by this version or another one.
+/// Returns the configs of a topic as they are stored. They were checked before, by this version or another one. The
+/// defaults may have changed since.
 fn stored_config(node: &Node, topic: &TopicImage) -> TopicConfig {
-    node.config.topic_config(&topic.configs).unwrap_or_else(|error| {
-        tracing::error!(topic = topic.name, "a stored config is not valid, the defaults are used: {error}");
-        node.config.topic_defaults.clone()
-    })
+    node.topic_config(&topic.configs)
+        .or_else(|error| {
+            tracing::error!(
+                topic = topic.name,
+                "its configs do not fit the defaults that were set for brokers, those of the file are used: {error}"
+            );
+            node.config.topic_config(&|_| None, &topic.configs)
+        })
+        .unwrap_or_else(|error| {
+            tracing::error!(topic = topic.name, "a stored config is not valid, the defaults are used: {error}");
+            node.config.topic_defaults.clone()
+        })
 }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use millstream_metadata::CORDONED_LOG_DIRS;
+use millstream_metadata::{CORDONED_LOG_DIRS, MetadataImage};
 
-use super::ConfigError;
 use super::broker_keys as keys;
 use super::cleaner::{self, CleanerConfig};
-use super::tables::broker_key;
+use super::tables::{all_topic_keys, broker_key};
+use super::{ConfigError, TopicConfig};
 
 /// `leader.replication.throttled.rate`
 pub(crate) const LEADER_RATE: &str = keys::LEADER_REPLICATION_THROTTLED_RATE.row.name;
@@ -18,9 +18,29 @@ pub(crate) const FOLLOWER_RATE: &str = keys::FOLLOWER_REPLICATION_THROTTLED_RATE
 /// The throttle of moves between the data folders of a broker.
 const ALTER_LOG_DIRS_RATE: &str = "replica.alter.log.dirs.io.max.bytes.per.second";
 
+/// `producer.id.expiration.ms`
+pub(crate) const PRODUCER_ID_EXPIRATION_MS: &str = keys::PRODUCER_ID_EXPIRATION_MS.row.name;
+
+/// `min.insync.replicas`
+pub(crate) const MIN_INSYNC_REPLICAS: &str = keys::MIN_INSYNC_REPLICAS.row.name;
+
+/// Returns the keys that set defaults of topics. Of several units for the same time, Kafka changes only the finest
+/// while the broker runs.
+fn topic_defaults() -> impl Iterator<Item = &'static str> {
+    all_topic_keys().filter_map(|key| key.broker_synonyms.first()).map(|(name, _)| *name)
+}
+
 /// Returns whether a key can be changed while the broker runs.
 pub(crate) fn is_dynamic(name: &str) -> bool {
-    [LEADER_RATE, FOLLOWER_RATE, CORDONED_LOG_DIRS].contains(&name) || cleaner::DYNAMIC.contains(&name)
+    [LEADER_RATE, FOLLOWER_RATE, CORDONED_LOG_DIRS, PRODUCER_ID_EXPIRATION_MS].contains(&name)
+        || cleaner::DYNAMIC.contains(&name)
+        || topic_defaults().any(|default| default == name)
+}
+
+/// Returns the lookup of the configs that are set for all brokers while they run. What is set for one of them does not
+/// concern the metadata.
+pub(crate) fn set_for_all(image: &MetadataImage) -> impl Fn(&str) -> Option<String> {
+    |name| image.broker_configs(None)?.get(name).cloned()
 }
 
 /// Checks configs that are set for a broker while it runs.
@@ -57,7 +77,9 @@ pub(crate) fn check_dynamic_value(name: &str, value: &str) -> Result<(), ConfigE
 /// Values contradict each other.
 pub(crate) fn check_dynamic_together(configs: &BTreeMap<String, String>) -> Result<(), ConfigError> {
     // The file of the broker is not known here.
-    CleanerConfig::from_values(&BTreeMap::new(), &|name| configs.get(name).cloned()).map(drop)
+    let set = |name: &str| configs.get(name).cloned();
+    CleanerConfig::from_values(&BTreeMap::new(), &set)?;
+    TopicConfig::from_broker(&set).map(drop)
 }
 
 #[cfg(test)]

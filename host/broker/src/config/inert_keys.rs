@@ -1,23 +1,27 @@
-//! Valid keys of Kafka's broker that have no effect here.
+//! Valid keys of Kafka's broker that do not act here.
 //!
-//! They are known so that a `server.properties` file for Kafka works unchanged. Setting one logs a warning at start,
-//! and DescribeConfigs lists them with Kafka's defaults. They are the keys of Kafka 4.2 without its internal ones, and
-//! the best known ones of older versions.
+//! They are known so that the `server.properties` files that Kafka ships work unchanged, and DescribeConfigs lists them
+//! with Kafka's defaults. A key of the internals of Kafka's process is accepted with a warning. A key of a part of
+//! Kafka that is not here is rejected, unless its value is the default. They are the keys of Kafka 4.2 without its
+//! internal ones, and the best known ones of older versions.
 
-use super::key::inert_keys;
+use super::key::{Role, inert_keys};
 use super::value::Valid::{Any, AtLeast, Between, OneOf};
 
 /// The part of Kafka that a key belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
+    ConnectionLimits,
     ConsumerGroups,
     Jvm,
     Metrics,
     OtherVersions,
+    Plugins,
     Quorum,
     Replication,
     Sasl,
     ShareGroups,
+    ShareTopic,
     StreamsGroups,
     TieredStorage,
     Tls,
@@ -25,23 +29,38 @@ pub(super) enum Part {
 }
 
 impl Part {
-    /// Returns why a key of this part has no effect, as DescribeConfigs shows it.
+    /// Returns whether every valid value of this part is accepted, or only the default.
+    pub(super) const fn role(self) -> Role {
+        match self {
+            Self::Jvm | Self::Metrics | Self::Replication | Self::ShareTopic => Role::Inert,
+            _ => Role::Absent,
+        }
+    }
+
+    /// Returns why a key of this part does not act, as DescribeConfigs shows it.
     pub(super) const fn doc(self) -> &'static str {
         match self {
-            Self::ConsumerGroups => "Accepted without effect: it belongs to the consumer group protocol of KIP-848.",
+            Self::ConnectionLimits => "Not supported: max.connections and max.connections.per.ip limit connections.",
+            Self::ConsumerGroups => "Not supported: it belongs to the consumer group protocol of KIP-848.",
             Self::Jvm => "Accepted without effect: it belongs to the internals of Kafka's broker.",
             Self::Metrics => "Accepted without effect: it belongs to the metrics of the JVM.",
-            Self::OtherVersions => "Accepted without effect: it belongs to other versions or parts of Kafka.",
-            Self::Quorum => "Accepted without effect: it belongs to the controller quorum.",
+            Self::OtherVersions => {
+                "Not supported: it belongs to other versions of Kafka, or turns off what always acts."
+            }
+            Self::Plugins => "Not supported: it names a Java class for the broker.",
+            Self::Quorum => "Not supported: the metadata quorum has fixed limits.",
             Self::Replication => {
                 "Accepted without effect: the operating system sizes the buffers of connections between brokers."
             }
-            Self::Sasl => "Accepted without effect: it belongs to SASL authentication.",
-            Self::ShareGroups => "Accepted without effect: it belongs to share groups.",
-            Self::StreamsGroups => "Accepted without effect: it belongs to the streams group protocol.",
-            Self::TieredStorage => "Accepted without effect: it belongs to tiered storage.",
-            Self::Tls => "Accepted without effect: it belongs to TLS.",
-            Self::Transactions => "Accepted without effect: it belongs to transactions.",
+            Self::Sasl => "Not supported: it belongs to SASL authentication.",
+            Self::ShareGroups => "Not supported: it belongs to share groups.",
+            Self::ShareTopic => {
+                "Accepted without effect: it belongs to the topic of share groups, which is not created."
+            }
+            Self::StreamsGroups => "Not supported: it belongs to the streams group protocol.",
+            Self::TieredStorage => "Not supported: it belongs to tiered storage.",
+            Self::Tls => "Not supported: it belongs to TLS.",
+            Self::Transactions => "Not supported: it belongs to parts of transactions that are not here.",
         }
     }
 }
@@ -50,16 +69,16 @@ inert_keys! {
 INERT_KEYS:
 Jvm "add.partitions.to.txn.retry.backoff.max.ms" Int = "100", AtLeast(0);
 Jvm "add.partitions.to.txn.retry.backoff.ms" Int = "20", AtLeast(1);
-Jvm "alter.config.policy.class.name" Class = null, Any;
+Plugins "alter.config.policy.class.name" Class = null, Any;
 Jvm "alter.log.dirs.replication.quota.window.num" Int = "11", AtLeast(1);
 Jvm "alter.log.dirs.replication.quota.window.size.seconds" Int = "1", AtLeast(1);
-Jvm "authorizer.class.name" String = "", Any;
+Plugins "authorizer.class.name" String = "", Any;
 Jvm "background.threads" Int = "10", AtLeast(1);
-Jvm "client.quota.callback.class" Class = null, Any;
-Jvm "config.providers" List = "", Any;
-Jvm "connection.failed.authentication.delay.ms" Int = "100", AtLeast(0);
-Jvm "connections.max.reauth.ms" Long = "0", Any;
-Jvm "controlled.shutdown.enable" Boolean = "true", Any;
+Plugins "client.quota.callback.class" Class = null, Any;
+Plugins "config.providers" List = "", Any;
+Sasl "connection.failed.authentication.delay.ms" Int = "100", AtLeast(0);
+Sasl "connections.max.reauth.ms" Long = "0", Any;
+OtherVersions "controlled.shutdown.enable" Boolean = "true", Any;
 Quorum "controller.quorum.append.linger.ms" Int = "25", AtLeast(0);
 Quorum "controller.quorum.auto.join.enable" Boolean = "false", Any;
 Quorum "controller.quorum.election.backoff.max.ms" Int = "1000", AtLeast(0);
@@ -70,13 +89,13 @@ Quorum "controller.quorum.retry.backoff.ms" Int = "20", AtLeast(0);
 Quorum "controller.quota.window.num" Int = "11", AtLeast(1);
 Quorum "controller.quota.window.size.seconds" Int = "1", AtLeast(1);
 Quorum "controller.socket.timeout.ms" Int = "30000", Any;
-Jvm "create.topic.policy.class.name" Class = null, Any;
+Plugins "create.topic.policy.class.name" Class = null, Any;
 Sasl "delegation.token.expiry.check.interval.ms" Long = "3600000", AtLeast(1);
 Sasl "delegation.token.expiry.time.ms" Long = "86400000", AtLeast(1);
 Sasl "delegation.token.max.lifetime.ms" Long = "604800000", AtLeast(1);
 Sasl "delegation.token.secret.key" Password = null, Any;
 Jvm "delete.records.purgatory.purge.interval.requests" Int = "1", Any;
-Jvm "early.start.listeners" List = null, Any;
+OtherVersions "early.start.listeners" List = null, Any;
 Jvm "fetch.purgatory.purge.interval.requests" Int = "1000", Any;
 ConsumerGroups "group.consumer.assignors" List = "uniform,range", Any;
 ConsumerGroups "group.consumer.heartbeat.interval.ms" Int = "5000", AtLeast(1);
@@ -88,7 +107,7 @@ ConsumerGroups "group.consumer.min.heartbeat.interval.ms" Int = "5000", AtLeast(
 ConsumerGroups "group.consumer.min.session.timeout.ms" Int = "45000", AtLeast(1);
 ConsumerGroups "group.consumer.session.timeout.ms" Int = "45000", AtLeast(1);
 Jvm "group.coordinator.append.linger.ms" Int = "-1", AtLeast(-1);
-Jvm "group.coordinator.rebalance.protocols" List = "classic,consumer,streams", Any;
+ConsumerGroups "group.coordinator.rebalance.protocols" List = "classic,consumer,streams", Any;
 Jvm "group.coordinator.threads" Int = "4", AtLeast(1);
 ShareGroups "group.share.assignors" List = "simple", Any;
 ShareGroups "group.share.delivery.count.limit" Int = "5", Between(2, 10);
@@ -120,8 +139,8 @@ Metrics "kafka.metrics.reporters" List = "", Any;
 Jvm "log.dir.failure.timeout.ms" Long = "30000", AtLeast(1);
 TieredStorage "log.local.retention.bytes" Long = "-2", AtLeast(-2);
 TieredStorage "log.local.retention.ms" Long = "-2", AtLeast(-2);
-Jvm "max.connection.creation.rate" Int = "2147483647", AtLeast(0);
-Jvm "max.connections.per.ip.overrides" String = "", Any;
+ConnectionLimits "max.connection.creation.rate" Int = "2147483647", AtLeast(0);
+ConnectionLimits "max.connections.per.ip.overrides" String = "", Any;
 Jvm "max.request.partition.size.limit" Int = "2000", AtLeast(1);
 Quorum "metadata.log.max.record.bytes.between.snapshots" Long = "20971520", AtLeast(1);
 Quorum "metadata.log.max.snapshot.interval.ms" Long = "3600000", AtLeast(0);
@@ -139,8 +158,8 @@ Jvm "num.network.threads" Int = "3", AtLeast(1);
 Jvm "num.recovery.threads.per.data.dir" Int = "2", AtLeast(1);
 Jvm "num.replica.alter.log.dirs.threads" Int = null, Any;
 Jvm "offsets.load.buffer.size" Int = "5242880", AtLeast(1);
-Jvm "offsets.topic.compression.codec" Int = "0", Any;
-Jvm "principal.builder.class" Class = "org.apache.kafka.common.security.authenticator.DefaultKafkaPrincipalBuilder",
+OtherVersions "offsets.topic.compression.codec" Int = "0", Any;
+Plugins "principal.builder.class" Class = "org.apache.kafka.common.security.authenticator.DefaultKafkaPrincipalBuilder",
     Any;
 Jvm "producer.purgatory.purge.interval.requests" Int = "1000", Any;
 Jvm "queued.max.requests" Int = "500", AtLeast(1);
@@ -225,15 +244,15 @@ Sasl "sasl.oauthbearer.sub.claim.name" String = "sub", Any;
 Sasl "sasl.oauthbearer.token.endpoint.url" String = null, Any;
 Sasl "sasl.server.callback.handler.class" Class = null, Any;
 Sasl "sasl.server.max.receive.size" Int = "524288", Any;
-Jvm "security.inter.broker.protocol" String = "PLAINTEXT", OneOf(&["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]);
-Jvm "security.providers" String = null, Any;
+Tls "security.inter.broker.protocol" String = "PLAINTEXT", Any;
+Plugins "security.providers" String = null, Any;
 ShareGroups "share.coordinator.append.linger.ms" Int = "-1", AtLeast(-1);
 ShareGroups "share.coordinator.load.buffer.size" Int = "5242880", AtLeast(1);
 ShareGroups "share.coordinator.snapshot.update.records.per.snapshot" Int = "500", AtLeast(0);
 ShareGroups "share.coordinator.state.topic.compression.codec" Int = "0", Any;
-ShareGroups "share.coordinator.state.topic.min.isr" Short = "2", AtLeast(1);
+ShareTopic "share.coordinator.state.topic.min.isr" Short = "2", AtLeast(1);
 ShareGroups "share.coordinator.state.topic.num.partitions" Int = "50", AtLeast(1);
-ShareGroups "share.coordinator.state.topic.replication.factor" Short = "3", AtLeast(1);
+ShareTopic "share.coordinator.state.topic.replication.factor" Short = "3", AtLeast(1);
 ShareGroups "share.coordinator.state.topic.segment.bytes" Int = "104857600", AtLeast(1);
 ShareGroups "share.coordinator.threads" Int = "1", AtLeast(1);
 ShareGroups "share.coordinator.write.timeout.ms" Int = "5000", AtLeast(1);

@@ -21,8 +21,17 @@ pub(crate) struct Key {
     /// For a topic config: the broker's keys that set its default, in the order of precedence. Each has the factor that
     /// converts its unit to the topic's (1 for keys that are not numbers).
     pub(crate) broker_synonyms: &'static [(&'static str, i64)],
-    /// Whether the broker accepts the key without acting on it.
-    pub(crate) is_inert: bool,
+    pub(crate) role: Role,
+}
+
+/// What a key does here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Acts,
+    /// It sets internals of Kafka's process, so every valid value is accepted without effect.
+    Inert,
+    /// It belongs to a part of Kafka that is not here, so only its default is accepted.
+    Absent,
 }
 
 impl Key {
@@ -33,10 +42,31 @@ impl Key {
 
     /// Checks a value. The error names the key, the value and what is expected; it does not repeat a password.
     pub(crate) fn check(&self, text: &str) -> Result<(), String> {
-        value::check(self.kind, self.valid, text).map_err(|expected| match self.kind {
+        let checked = match self.role {
+            Role::Absent if self.is_default(text) => Ok(()),
+            Role::Absent => Err(self.only_the_default()),
+            Role::Acts | Role::Inert => value::check(self.kind, self.valid, text),
+        };
+        checked.map_err(|expected| match self.kind {
             Kind::Password => format!("bad value for {}: {expected}", self.name),
             _ => format!("bad value `{text}` for {}: {expected}", self.name),
         })
+    }
+
+    /// Returns whether a value is the default. An empty text is Kafka's null, too.
+    fn is_default(&self, text: &str) -> bool {
+        match (self.kind, self.default.unwrap_or_default()) {
+            (Kind::List, default) => value::list(text) == value::list(default),
+            (_, default) => text.trim().eq_ignore_ascii_case(default),
+        }
+    }
+
+    fn only_the_default(&self) -> String {
+        let remedy = match self.default {
+            None | Some("") => "remove it".to_owned(),
+            Some(default) => format!("remove it, or set its default `{default}`"),
+        };
+        format!("{remedy}. {}", self.doc)
     }
 }
 
@@ -60,7 +90,7 @@ impl<T: ConfigType> TypedKey<T> {
 }
 
 /// Makes a table, and a typed constant for each of its rows: constant, name, type, default, allowed values. A broker's
-/// key then has `Acts` or `Inert`; a topic config has the broker's keys that set its default. The documentation comes
+/// key then has `Acts`; a topic config has the broker's keys that set its default. The documentation comes
 /// last.
 macro_rules! keys {
     ($table:ident: $(
@@ -74,13 +104,13 @@ macro_rules! keys {
                 valid: $valid,
                 doc: $doc,
                 broker_synonyms: $crate::config::key::synonyms!($role),
-                is_inert: $crate::config::key::is_inert!($role),
+                role: $crate::config::key::Role::Acts,
             });)*
         pub(in crate::config) const $table: &[$crate::config::key::Key] = &[$($constant.row),*];
     };
 }
 
-/// Makes a table of keys without effect: the part of Kafka, the name, type, default and allowed values.
+/// Makes a table of keys that do not act: the part of Kafka, the name, type, default and allowed values.
 macro_rules! inert_keys {
     ($table:ident: $($part:ident $name:literal $kind:ident = $default:tt, $valid:expr;)*) => {
         pub(in crate::config) const $table: &[$crate::config::key::Key] = &[$($crate::config::key::Key {
@@ -90,7 +120,7 @@ macro_rules! inert_keys {
             valid: $valid,
             doc: Part::$part.doc(),
             broker_synonyms: &[],
-            is_inert: true,
+            role: Part::$part.role(),
         }),*];
     };
 }
@@ -113,15 +143,6 @@ macro_rules! synonyms {
     };
 }
 
-macro_rules! is_inert {
-    (Inert) => {
-        true
-    };
-    ($role:tt) => {
-        false
-    };
-}
-
 macro_rules! value_type {
     ($kind:ident null) => { Option<$crate::config::key::value_type!($kind)> };
     ($kind:ident $default:literal) => { $crate::config::key::value_type!($kind) };
@@ -134,4 +155,4 @@ macro_rules! value_type {
     (String) => { $crate::config::value::Text };
 }
 
-pub(in crate::config) use {default_text, inert_keys, is_inert, keys, synonyms, value_type};
+pub(in crate::config) use {default_text, inert_keys, keys, synonyms, value_type};

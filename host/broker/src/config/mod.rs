@@ -21,14 +21,14 @@ mod value;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use cleaner::CleanerConfig;
 pub use cluster::ClusterFlags;
 pub(crate) use cluster::{ClusterConfig, Server};
 pub(crate) use dynamic::{
-    FOLLOWER_RATE, LEADER_RATE, check_dynamic, check_dynamic_together, check_dynamic_value, is_dynamic,
+    FOLLOWER_RATE, LEADER_RATE, MIN_INSYNC_REPLICAS, PRODUCER_ID_EXPIRATION_MS, check_dynamic, check_dynamic_together,
+    check_dynamic_value, is_dynamic, set_for_all,
 };
 pub(crate) use key::Key;
 pub use listeners::{HostPort, ListenerConfig};
@@ -41,11 +41,10 @@ pub(crate) use topic::{
 };
 pub(crate) use value::{Kind, list};
 
-use millstream_partition::PartitionConfig;
 use millstream_stage::SpikeLimits;
 
 use self::broker_keys as keys;
-use self::key::TypedKey;
+use self::key::{Role, TypedKey};
 use self::value::ConfigType;
 
 /// Why a configuration cannot be used. The text names the key, the value or the file, and what to do.
@@ -94,18 +93,15 @@ impl RawConfig {
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), ConfigError> {
         let value = value.trim();
         if name.starts_with("listener.name.") {
-            tracing::warn!("{name} has no effect: listeners have no configs of their own here");
-            return Ok(());
+            return Err(ConfigError(format!(
+                "{name} is not supported: listeners have no configs of their own; remove it"
+            )));
         }
         let key = broker_key(name).ok_or_else(|| ConfigError(unknown(name)))?;
-        if key.is_inert {
+        key.check(value).map_err(ConfigError)?;
+        if key.role == Role::Inert {
             tracing::warn!("{name} is a valid key of Kafka that has no effect here");
         }
-        if key.name == "authorizer.class.name" && !value.is_empty() {
-            // It is better not to start than to ignore access control that was requested.
-            return Err(ConfigError(format!("bad value `{value}` for {name}: authorizers are not supported yet")));
-        }
-        key.check(value).map_err(ConfigError)?;
         self.values.insert(key.name, value.to_owned());
         Ok(())
     }
@@ -328,22 +324,17 @@ impl BrokerConfig {
         self.values.get(name).map(String::as_str)
     }
 
-    /// Returns the configs of a topic that sets `overrides` itself.
+    /// Returns the configs of a topic that sets `overrides` itself. `set` has the broker's configs that were set while
+    /// it runs.
     ///
     /// # Errors
     /// A config is unknown, a value is bad, or values contradict each other.
-    pub(crate) fn topic_config(&self, overrides: &TopicOverrides) -> Result<TopicConfig, ConfigError> {
-        TopicConfig::resolve(&|name| self.explicit(name).map(str::to_owned), overrides)
-    }
-
-    /// Returns the configs of a topic that its partitions use.
-    pub(crate) fn partition_config(&self, config: &TopicConfig) -> PartitionConfig {
-        let expiration = i64::try_from(self.producer_id_expiration.as_millis()).unwrap_or(i64::MAX);
-        PartitionConfig {
-            log: Arc::new(config.log_config(expiration)),
-            flush_messages: config.flush_messages,
-            flush_ms: config.flush_ms,
-        }
+    pub(crate) fn topic_config(
+        &self,
+        set: &dyn Fn(&str) -> Option<String>,
+        overrides: &TopicOverrides,
+    ) -> Result<TopicConfig, ConfigError> {
+        TopicConfig::resolve(&|name| set(name).or_else(|| self.explicit(name).map(str::to_owned)), overrides)
     }
 }
 
@@ -530,7 +521,8 @@ mod tests {
              advertised.listeners=PLAINTEXT://localhost:9092,CONTROLLER://localhost:9093\n\
              controller.listener.names=CONTROLLER\n\
              listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\nnum.network.threads=3\n\
-             log.dirs=/tmp/kraft-combined-logs\nlog.retention.hours=24\nzookeeper.connect=localhost:2181\n";
+             log.dirs=/tmp/kraft-combined-logs\nlog.retention.hours=24\nnum.recovery.threads.per.data.dir=1\n\
+             share.coordinator.state.topic.replication.factor=1\nshare.coordinator.state.topic.min.isr=1\n";
         std::fs::write(&path, text).expect("written");
         let mut raw = RawConfig::default();
         raw.load_file(&path).expect("known keys");
@@ -541,6 +533,19 @@ mod tests {
         assert_eq!(config.listeners[0].advertised, Some(HostPort { host: "localhost".to_owned(), port: 9092 }));
         assert_eq!(config.topic_defaults.retention_ms, Some(24 * 3_600_000));
         assert_eq!(config.explicit("log.retention.hours"), Some("24"));
+    }
+
+    #[test]
+    fn what_kafka_does_and_this_broker_does_not_is_rejected() {
+        for (name, value) in [
+            ("zookeeper.connect", "localhost:2181"),
+            ("security.inter.broker.protocol", "SASL_SSL"),
+            ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
+            ("listener.name.clients.ssl.keystore.location", "/keys"),
+        ] {
+            let error = RawConfig::default().set(name, value).expect_err(name).to_string();
+            assert!(error.contains(name) && error.contains("remove it"), "{error}");
+        }
     }
 
     #[test]

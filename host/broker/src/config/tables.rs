@@ -2,7 +2,7 @@
 
 use super::broker_keys::BROKER_KEYS;
 use super::inert_keys::INERT_KEYS;
-use super::key::Key;
+use super::key::{Key, Role};
 use super::topic_keys::TOPIC_KEYS;
 use super::value::{Kind, Valid};
 
@@ -15,7 +15,7 @@ pub(crate) static PLUGIN_STATS: Key = Key {
     doc: "The counters of each version of a plug-in since the broker's start, as JSON. Read-only; returned only if it \
     is requested by name.",
     broker_synonyms: &[],
-    is_inert: false,
+    role: Role::Acts,
 };
 
 /// The producers whose batches stages rejected, as a read-only key. See `RejectedProducer` in the plug-in registry.
@@ -27,7 +27,7 @@ pub(crate) static REJECTED_PRODUCERS: Key = Key {
     doc: "The producers whose batches stages rejected since the broker's start, as JSON. Read-only; returned only if \
     it is requested by name.",
     broker_synonyms: &[],
-    is_inert: false,
+    role: Role::Acts,
 };
 
 /// Returns a key of the broker, with or without effect.
@@ -114,9 +114,31 @@ mod tests {
 
     #[test]
     fn a_key_without_effect_is_documented_as_such() {
-        for key in BROKER_KEYS {
-            assert_eq!(key.is_inert, key.doc.contains("no effect"), "{}: {}", key.name, key.doc);
+        assert!(BROKER_KEYS.iter().all(|key| key.role == Role::Acts));
+        for key in INERT_KEYS {
+            let expected = match key.role {
+                Role::Acts => panic!("{} acts", key.name),
+                Role::Inert => "Accepted without effect: ",
+                Role::Absent => "Not supported: ",
+            };
+            assert!(key.doc.starts_with(expected), "{}: {}", key.name, key.doc);
         }
-        assert!(INERT_KEYS.iter().all(|key| key.is_inert && key.doc.contains("without effect")));
+    }
+
+    /// Another value than the default would change what Kafka does, so it is rejected and not ignored.
+    #[test]
+    fn a_key_of_a_missing_part_is_rejected_unless_it_is_the_default() {
+        for key in INERT_KEYS.iter().filter(|key| key.role == Role::Absent) {
+            assert_eq!(key.check(key.default.unwrap_or_default()), Ok(()), "{}", key.name);
+            let other = match key.kind {
+                Kind::Boolean => (key.default != Some("true")).to_string(),
+                Kind::Short | Kind::Int | Kind::Long => "31".to_owned(),
+                Kind::Double => "0.4".to_owned(),
+                Kind::String | Kind::List | Kind::Class | Kind::Password => "another".to_owned(),
+            };
+            let error = key.check(&other).expect_err(key.name);
+            assert!(error.contains(key.name) && error.contains("remove it"), "{error}");
+            assert!(key.kind != Kind::Password || !error.contains(&other), "{error}");
+        }
     }
 }

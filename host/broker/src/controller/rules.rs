@@ -3,7 +3,8 @@
 use millstream_wire::ErrorCode;
 
 use crate::config::{
-    BrokerConfig, Kind, check_dynamic, check_dynamic_together, check_dynamic_value, inherited, topic_key,
+    BrokerConfig, Kind, MIN_INSYNC_REPLICAS, check_dynamic, check_dynamic_together, check_dynamic_value, inherited,
+    set_for_all, topic_key,
 };
 use crate::edge::dead_letter_rules;
 use crate::edge::plugins;
@@ -28,8 +29,9 @@ impl TopicRules for BrokerRules<'_> {
         self.config.default_replication_factor
     }
 
-    fn inherited(&self, config: &str) -> Option<String> {
-        inherited(topic_key(config)?, &|name| self.config.explicit(name).map(str::to_owned))
+    fn inherited(&self, image: &MetadataImage, config: &str) -> Option<String> {
+        let set = set_for_all(image);
+        inherited(topic_key(config)?, &|name| set(name).or_else(|| self.config.explicit(name).map(str::to_owned)))
     }
 
     fn is_list(&self, config: &str) -> bool {
@@ -37,13 +39,18 @@ impl TopicRules for BrokerRules<'_> {
     }
 
     fn check(&self, image: &MetadataImage, draft: &TopicDraft<'_>) -> Result<(), ApiError> {
-        let config = self.config.topic_config(draft.configs)?;
+        let config = self.config.topic_config(&set_for_all(image), draft.configs)?;
         plugins::check_cleanup(draft.name, config.compact && !config.delete).map_err(policy_violation)?;
         views::check(image, draft.name, draft.partitions, draft.before, draft.configs)?;
         dead_letter_rules::check(self.config, image, draft, &config)
     }
 
-    fn check_broker(&self, configs: &BrokerConfigs) -> Result<(), ApiError> {
+    fn check_broker(&self, broker: Option<i32>, configs: &BrokerConfigs) -> Result<(), ApiError> {
+        if broker.is_some() && configs.contains_key(MIN_INSYNC_REPLICAS) {
+            // Kafka's words. The controller elects by one value for all brokers.
+            let message = "Broker-level min.insync.replicas cannot be altered while ELR is enabled.";
+            return Err(ApiError::new(ErrorCode::INVALID_CONFIG, message));
+        }
         check_dynamic(configs).map_err(|error| ApiError::new(ErrorCode::INVALID_REQUEST, error.to_string()))?;
         for (name, value) in configs {
             check_dynamic_value(name, value)?;

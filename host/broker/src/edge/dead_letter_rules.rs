@@ -8,7 +8,7 @@ use millstream_wire::ErrorCode;
 
 use super::circles::dead_letter_topic;
 use super::view::rules::Ways;
-use crate::config::{BrokerConfig, TopicConfig};
+use crate::config::{BrokerConfig, TopicConfig, TopicOverrides, set_for_all};
 use crate::error::ApiError;
 use crate::topics::is_internal;
 
@@ -64,7 +64,7 @@ pub(crate) fn check(
             false if ways.from(sender).contains(&name) => Ok(()),
             false => continue,
         };
-        let checked = checked.and_then(|()| match changes_storage(config, draft, after) {
+        let checked = checked.and_then(|()| match changes_storage(config, image, draft, after) {
             true if is_part => pair.check_compaction().and_then(|()| pair.check_size()),
             true => pair.check_size(),
             false => Ok(()),
@@ -92,8 +92,10 @@ pub(super) fn check_stored(
 
 /// Returns whether a change affects the size of records, or where they are stored. Other changes are accepted even if
 /// an older version stored configs that do not fit together.
-fn changes_storage(config: &BrokerConfig, draft: &TopicDraft<'_>, after: &TopicConfig) -> bool {
-    let Some(Ok(before)) = draft.before.map(|before| config.topic_config(before)) else { return true };
+fn changes_storage(config: &BrokerConfig, image: &MetadataImage, draft: &TopicDraft<'_>, after: &TopicConfig) -> bool {
+    let Some(Ok(before)) = draft.before.map(|before| config.topic_config(&set_for_all(image), before)) else {
+        return true;
+    };
     before.max_message_bytes != after.max_message_bytes
         || before.compact != after.compact
         || before.view_of != after.view_of
@@ -130,7 +132,7 @@ impl Pair<'_> {
     fn check_compaction(&self) -> Result<(), DeadLetterTopicError> {
         let (compact, remedy) = match self.stored(self.target) {
             Some(config) => (config.compact, "set cleanup.policy=delete"),
-            None => (self.config.topic_defaults.compact, "create the topic first, with cleanup.policy=delete"),
+            None => (self.defaults().compact, "create the topic first, with cleanup.policy=delete"),
         };
         if compact {
             let (target, sender) = (self.target.to_owned(), self.sender.to_owned());
@@ -149,7 +151,7 @@ impl Pair<'_> {
         let source_limit = source.max_message_bytes;
         let (limit, remedy) = match self.stored(self.target) {
             Some(config) => (config.max_message_bytes, "raise it"),
-            None => (self.config.topic_defaults.max_message_bytes, "create the topic first, with a higher value"),
+            None => (self.defaults().max_message_bytes, "create the topic first, with a higher value"),
         };
         if limit < source_limit {
             let (target, sender) = (self.target.to_owned(), self.sender.to_owned());
@@ -160,14 +162,20 @@ impl Pair<'_> {
 
     /// Returns the configs of a topic, if it exists.
     fn stored(&self, topic: &str) -> Option<TopicConfig> {
-        self.config.topic_config(self.ways.options(topic)?).ok()
+        self.config.topic_config(&set_for_all(self.ways.image), self.ways.options(topic)?).ok()
+    }
+
+    /// Returns the configs of a topic that is created without any.
+    fn defaults(&self) -> TopicConfig {
+        let defaults = self.config.topic_config(&set_for_all(self.ways.image), &TopicOverrides::new());
+        defaults.unwrap_or_else(|_| self.config.topic_defaults.clone())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{RawConfig, TopicOverrides};
+    use crate::config::RawConfig;
     use millstream_metadata::MetadataRecord;
 
     type Pairs<'a> = &'a [(&'a str, &'a str)];
@@ -191,7 +199,7 @@ mod tests {
         let config = RawConfig::default().check().expect("valid defaults");
         let configs = configs(pairs);
         let before = image.topic(name).map(|topic| &topic.configs);
-        let after = config.topic_config(&configs).expect("valid configs");
+        let after = config.topic_config(&|_| None, &configs).expect("valid configs");
         let draft = TopicDraft { name, partitions: 1, before, configs: &configs };
         match check(&config, &image, &draft, &after) {
             Ok(()) => String::new(),

@@ -332,6 +332,7 @@ fn assemble(
     });
     let node = Node {
         config: Arc::clone(&config),
+        broker_configs: ArcSwap::default(),
         dirs: Arc::clone(&dirs),
         placement,
         topics: Arc::clone(&topics),

@@ -193,7 +193,7 @@ async fn configs_are_in_force_at_once_and_name_their_source() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_broker_describes_every_config_and_no_secret() {
-    let broker = broker(&["num.partitions=7", "ssl.key.password=hush"]).await;
+    let broker = broker(&["num.partitions=7"]).await;
     let mut client = broker.connect().await;
     let resource = DescribeConfigsResource { resource_type: 4, resource_name: "0".into(), configuration_keys: None };
     let request =

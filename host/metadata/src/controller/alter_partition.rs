@@ -73,7 +73,7 @@ pub fn alter_partition<R: TopicRules>(
         }
     }
     let edit = PartitionEdit { isr, recovering: !request.recovered, ..PartitionEdit::of(partition) };
-    let min_isr = ElectionConfigs::of(topic, rules).min_isr;
+    let min_isr = ElectionConfigs::of(image, topic, rules).min_isr;
     // The leader stays, unless a reassignment removes it.
     let change = edit.finish(|id| id == request.broker || image.is_active(id), min_isr);
     let records = change.map(|change| MetadataRecord::PartitionChanged { id: topic.id, partition: index, change });

@@ -19,8 +19,8 @@ pub(crate) struct ElectionConfigs {
 
 impl ElectionConfigs {
     /// Returns those of a topic, or the defaults that it inherits.
-    pub(crate) fn of<R: TopicRules>(topic: &TopicImage, rules: &R) -> Self {
-        let value = |name: &str| topic.configs.get(name).cloned().or_else(|| rules.inherited(name));
+    pub(crate) fn of<R: TopicRules>(image: &MetadataImage, topic: &TopicImage, rules: &R) -> Self {
+        let value = |name: &str| topic.configs.get(name).cloned().or_else(|| rules.inherited(image, name));
         Self {
             min_isr: value("min.insync.replicas").and_then(|text| text.parse().ok()).unwrap_or(1),
             unclean: value("unclean.leader.election.enable").is_some_and(|text| text == "true"),
@@ -66,7 +66,7 @@ pub(crate) fn edit_partitions<'a, R: TopicRules>(
 ) -> Vec<MetadataRecord> {
     let mut records = Vec::new();
     for topic in stored_topics(image) {
-        let configs = ElectionConfigs::of(topic, rules);
+        let configs = ElectionConfigs::of(image, topic, rules);
         for (index, partition) in (0..).zip(&topic.partitions) {
             let change = edit(partition, configs).and_then(|edit| edit.finish(&active, configs.min_isr));
             let record = |change| MetadataRecord::PartitionChanged { id: topic.id, partition: index, change };

@@ -29,7 +29,7 @@ impl TopicRules for ClusterRules {
         3
     }
 
-    fn inherited(&self, config: &str) -> Option<String> {
+    fn inherited(&self, _: &MetadataImage, config: &str) -> Option<String> {
         self.0.get(config).map(|value| (*value).to_owned())
     }
 
@@ -41,7 +41,7 @@ impl TopicRules for ClusterRules {
         Ok(())
     }
 
-    fn check_broker(&self, _: &BrokerConfigs) -> Result<(), ClusterError> {
+    fn check_broker(&self, _: Option<i32>, _: &BrokerConfigs) -> Result<(), ClusterError> {
         Ok(())
     }
 

@@ -47,7 +47,7 @@ pub(crate) fn alter<R: TopicRules>(
     let topic = image.topic(name).ok_or(ControllerError::UnknownTopic)?;
     let configs = match change {
         ConfigChange::Replace(configs) => configs.clone(),
-        ConfigChange::Edit(edits) => edited(&topic.configs, edits, rules)?,
+        ConfigChange::Edit(edits) => edited(image, &topic.configs, edits, rules)?,
     };
     let partitions = topic.partition_count();
     rules.check(image, &TopicDraft { name, partitions, before: Some(&topic.configs), configs: &configs })?;
@@ -69,9 +69,9 @@ pub(crate) fn alter_broker<R: TopicRules>(
     let before = image.broker_configs(broker).cloned().unwrap_or_default();
     let configs = match change {
         ConfigChange::Replace(configs) => configs.clone(),
-        ConfigChange::Edit(edits) => edited(&before, edits, rules)?,
+        ConfigChange::Edit(edits) => edited(image, &before, edits, rules)?,
     };
-    rules.check_broker(&configs)?;
+    rules.check_broker(broker, &configs)?;
     let changed = |name, value| MetadataRecord::BrokerConfigChanged { broker, name, value };
     Ok(difference(&before, &configs).map(|(name, value)| changed(name, value)).collect())
 }
@@ -90,6 +90,7 @@ pub(crate) fn add_decoder(
 }
 
 fn edited<R: TopicRules>(
+    image: &MetadataImage,
     before: &TopicConfigs,
     edits: &[ConfigEdit],
     rules: &R,
@@ -100,7 +101,7 @@ fn edited<R: TopicRules>(
             if !rules.is_list(name) {
                 return Err(ControllerError::NotAList(name.clone()));
             }
-            let current = configs.get(name).cloned().or_else(|| rules.inherited(name));
+            let current = configs.get(name).cloned().or_else(|| rules.inherited(image, name));
             Ok(elements(&current.unwrap_or_default()))
         };
         match operation {

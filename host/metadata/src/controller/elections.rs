@@ -30,7 +30,7 @@ pub fn elect<R: TopicRules>(
         return Err(ClusterError::ElectionNotNeeded);
     }
     let edit = PartitionEdit { election, ..PartitionEdit::of(partition) };
-    let change = edit.finish(|id| image.is_active(id), ElectionConfigs::of(topic, rules).min_isr);
+    let change = edit.finish(|id| image.is_active(id), ElectionConfigs::of(image, topic, rules).min_isr);
     let elected = change.filter(|change| match (election, change.leader) {
         (Election::Preferred, leader) => leader == partition.replicas.first().copied(),
         (_, leader) => leader.is_some_and(|leader| leader != NO_LEADER),

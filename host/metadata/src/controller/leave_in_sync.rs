@@ -51,7 +51,7 @@ pub fn leave_in_sync<R: TopicRules>(
         lossy: if lossy { vec![id] } else { Vec::new() },
         ..PartitionEdit::of(partition)
     };
-    let min_isr = ElectionConfigs::of(topic, rules).min_isr;
+    let min_isr = ElectionConfigs::of(image, topic, rules).min_isr;
     let change = edit.finish(|id| image.is_active(id), min_isr);
     let record = |change| MetadataRecord::PartitionChanged { id: topic.id, partition: request.partition, change };
     Ok(change.map(record).into_iter().collect())

@@ -153,7 +153,7 @@ pub trait TopicRules {
     fn default_replication_factor(&self) -> i32;
 
     /// Returns the value that a topic config has if the topic does not set it.
-    fn inherited(&self, config: &str) -> Option<String>;
+    fn inherited(&self, image: &MetadataImage, config: &str) -> Option<String>;
 
     /// Returns whether the value of a topic config is a list.
     fn is_list(&self, config: &str) -> bool;
@@ -161,8 +161,8 @@ pub trait TopicRules {
     /// Checks the configs of a topic that is created or altered.
     fn check(&self, image: &MetadataImage, draft: &TopicDraft<'_>) -> Result<(), Self::Error>;
 
-    /// Checks the configs that are set for a broker while it runs.
-    fn check_broker(&self, configs: &BrokerConfigs) -> Result<(), Self::Error>;
+    /// Checks the configs that are set while brokers run: for one of them, or for `None` the defaults of all.
+    fn check_broker(&self, broker: Option<i32>, configs: &BrokerConfigs) -> Result<(), Self::Error>;
 
     /// Checks that a topic may have this many partitions.
     fn check_partitions(&self, name: &str, count: i32) -> Result<(), Self::Error>;

@@ -47,7 +47,7 @@ pub fn reassign<R: TopicRules>(
         }
         None => cancel(partition)?,
     };
-    let configs = ElectionConfigs::of(topic, rules);
+    let configs = ElectionConfigs::of(image, topic, rules);
     let edit = PartitionEdit { election: configs.online(), ..edit };
     let change = edit.finish(|id| image.is_active(id), configs.min_isr);
     let records = change.map(|change| MetadataRecord::PartitionChanged { id: topic.id, partition: index, change });

@@ -21,7 +21,7 @@ impl TopicRules for TestRules {
         1
     }
 
-    fn inherited(&self, config: &str) -> Option<String> {
+    fn inherited(&self, _: &MetadataImage, config: &str) -> Option<String> {
         (config == "cleanup.policy").then(|| "delete".to_owned())
     }
 
@@ -36,7 +36,7 @@ impl TopicRules for TestRules {
         }
     }
 
-    fn check_broker(&self, _: &BrokerConfigs) -> Result<(), ClusterError> {
+    fn check_broker(&self, _: Option<i32>, _: &BrokerConfigs) -> Result<(), ClusterError> {
         Ok(())
     }
 

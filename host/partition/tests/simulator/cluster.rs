@@ -102,7 +102,7 @@ impl TopicRules for Rules {
         3
     }
 
-    fn inherited(&self, config: &str) -> Option<String> {
+    fn inherited(&self, _: &MetadataImage, config: &str) -> Option<String> {
         (config == "min.insync.replicas").then(|| MIN_ISR.to_string())
     }
 
@@ -114,7 +114,7 @@ impl TopicRules for Rules {
         Ok(())
     }
 
-    fn check_broker(&self, _: &BrokerConfigs) -> Result<(), ClusterError> {
+    fn check_broker(&self, _: Option<i32>, _: &BrokerConfigs) -> Result<(), ClusterError> {
         Ok(())
     }
 
