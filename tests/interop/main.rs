@@ -5,6 +5,7 @@
 
 mod beside_kafka;
 mod durability;
+mod exactly_once;
 mod failover;
 mod folders;
 mod java;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         views::trials(),
         plugins::trials(),
         transactions::trials(),
+        exactly_once::trials(),
         durability::trials(),
         folders::trials(),
         many_partitions::trials(),

@@ -15,7 +15,7 @@ const COMMAND: &str = "transactions";
 /// A client: its name, the variable that names what it needs, and the command that runs it.
 type Client = (&'static str, &'static str, fn(&str) -> Tool);
 
-const CLIENTS: [Client; 9] = [
+const CLIENTS: [Client; 10] = [
     ("java", KAFKA_CLASSPATH, java),
     ("java_4_2", KAFKA_42_CLASSPATH, java),
     ("confluent_kafka", "MILLSTREAM_PYTHON", |python| script(python, "with_confluent_kafka")),
@@ -24,6 +24,7 @@ const CLIENTS: [Client; 9] = [
     ("kafkajs", "MILLSTREAM_KAFKAJS", |packages| kafkajs(packages).arg(COMMAND)),
     ("platformatic", "MILLSTREAM_PLATFORMATIC", platformatic),
     ("franz_go", "MILLSTREAM_GO_CLIENTS", |folder| Tool::new(Path::new(folder).join("franz"))),
+    ("rdkafka", "MILLSTREAM_RDKAFKA", |program| Tool::new(program)),
     ("sarama", "MILLSTREAM_GO_CLIENTS", |folder| Tool::new(Path::new(folder).join("sarama"))),
 ];
 

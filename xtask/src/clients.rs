@@ -38,7 +38,8 @@ pub(crate) fn set_up(target: &Path) -> Clients {
         Ok(value) => clients.environment.push((variable, value)),
         Err(error) => clients.missing.push(format!("{name}: {error:#}")),
     };
-    add("MILLSTREAM_PYTHON", "Python clients", python(&folder));
+    add("MILLSTREAM_PYTHON", "Python clients", python(&folder.join("python"), "requirements.txt"));
+    add("MILLSTREAM_QUIX", "Quix Streams", python(&folder.join("quix"), "requirements-quix.txt"));
     add(KAFKA_CLASSPATH, "Apache Kafka's Java tools", kafka_classpath(&folder.join("java"), None));
     add(KAFKA_42_CLASSPATH, "Apache Kafka 4.2's Java tools", kafka_42(target));
     add("MILLSTREAM_KCAT", "kcat", debian_program("kcat"));
@@ -49,6 +50,7 @@ pub(crate) fn set_up(target: &Path) -> Clients {
     let project = "tests/interop/node/platformatic/package.json";
     add("MILLSTREAM_PLATFORMATIC", "@platformatic/kafka", npm("@platformatic/kafka", project, &platformatic));
     add("MILLSTREAM_GO_CLIENTS", "franz-go and sarama", go_programs(&folder.join("go")));
+    add("MILLSTREAM_RDKAFKA", "rdkafka", rdkafka_program(&folder.join("rdkafka")));
     clients
 }
 
@@ -60,15 +62,14 @@ pub(crate) fn kafka_42(target: &Path) -> Result<String> {
     kafka_classpath(&target.join("clients/java-4.2"), Some("4.2.0"))
 }
 
-/// Makes a virtual environment with the packages of `tests/interop/requirements.txt`; returns its interpreter.
-fn python(folder: &Path) -> Result<String> {
-    let requirements = crate::root().join("tests/interop/requirements.txt");
-    let environment = folder.join("python");
+/// Makes a virtual environment with the packages of a file in `tests/interop`, and returns its interpreter.
+fn python(environment: &Path, requirements: &str) -> Result<String> {
+    let requirements = crate::root().join("tests/interop").join(requirements);
     let interpreter = environment.join("bin/python");
     made_from(&requirements, &environment.join("requirements.txt"), || {
-        println!("making a Python environment for the client tests");
-        fs::create_dir_all(folder)?;
-        succeed(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
+        println!("making a Python environment with {}", requirements.display());
+        fs::create_dir_all(environment)?;
+        succeed(Command::new("python3").args(["-m", "venv", "--clear"]).arg(environment))?;
         succeed(Command::new(&interpreter).args(["-m", "pip", "install", "--quiet", "-r"]).arg(&requirements))
     })?;
     Ok(interpreter.display().to_string())
@@ -114,6 +115,14 @@ fn go_programs(folder: &Path) -> Result<String> {
     build.args(["build", "-o"]).arg(folder).arg("./...").current_dir(crate::root().join("tests/interop/go"));
     succeed(&mut build)?;
     Ok(folder.display().to_string())
+}
+
+/// Builds the program of `tests/interop/rdkafka`, with librdkafka, and returns its path.
+fn rdkafka_program(folder: &Path) -> Result<String> {
+    let manifest = crate::root().join("tests/interop/rdkafka/Cargo.toml");
+    let mut build = crate::cargo::cargo(["build", "--quiet", "--release", "--locked", "--manifest-path"]);
+    succeed(build.arg(manifest).arg("--target-dir").arg(folder))?;
+    Ok(folder.join("release/with-rdkafka").display().to_string())
 }
 
 /// Returns the name of a program on the path, after installing its Debian package if it is missing and that is allowed.
