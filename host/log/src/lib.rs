@@ -64,6 +64,7 @@ mod producer_snapshot;
 mod producer_state;
 mod read;
 mod recovery;
+mod reload;
 mod replay;
 mod retention;
 pub mod seeded_bug;

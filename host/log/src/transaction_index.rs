@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::FallocateFlags;
 
-use crate::fsutil::segment_file;
+use crate::fsutil::{remove_if_there, segment_file, write_atomic};
 
 /// Suffix of the file.
 pub(crate) const TRANSACTION_INDEX_SUFFIX: &str = "txnindex";
@@ -158,10 +158,15 @@ impl TransactionIndex {
         }
     }
 
-    /// Removes the file.
-    pub(crate) fn clear(&self) -> io::Result<()> {
-        self.entries.store(0, Ordering::Release);
-        crate::fsutil::remove_if_there(&self.path())
+    /// Replaces all entries. A crash leaves the old file or the new one: without a file its transactions would look
+    /// like committed ones.
+    pub(crate) fn replace(&self, entries: &[AbortedTransaction]) -> io::Result<()> {
+        match entries {
+            [] => remove_if_there(&self.path())?,
+            entries => write_atomic(&self.path(), &encode_all(entries))?,
+        }
+        self.entries.store(entries.len() as u64, Ordering::Release);
+        Ok(())
     }
 
     /// Adds the transactions with a marker at or above `from` and a record below `to`. Returns whether later segments
@@ -281,8 +286,10 @@ mod tests {
         assert!(index_.truncate(101 + 2 * 7).unwrap());
         assert!(!index_.truncate(101 + 2 * 7).unwrap());
         assert_eq!(collected(&index(dir.path()), 0, 10_000).0, (0..7).collect::<Vec<_>>());
-        index_.clear().unwrap();
-        assert_eq!(index(dir.path()).entries(), 0);
+        index_.replace(&[entry(7, 100, 101, 102)]).unwrap();
+        assert_eq!(collected(&index(dir.path()), 0, 10_000).0, [7]);
+        index_.replace(&[]).unwrap();
+        assert_eq!((index_.entries(), index(dir.path()).entries()), (0, 0));
     }
 
     #[test]

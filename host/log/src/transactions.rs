@@ -200,26 +200,6 @@ impl Log {
         }
         Ok(())
     }
-
-    /// Returns from where on the indexes of aborted transactions have to be made again: the start of the first segment
-    /// with a damaged one. Its index and later ones are removed.
-    pub(crate) fn clear_damaged_transactions(&mut self) -> Result<Option<i64>, LogError> {
-        let segments = self.shared().list.read().segments.clone();
-        let mut damaged = None;
-        for segment in &segments {
-            let index = segment.transactions();
-            let is_sound = || index.is_sound().map_err(LogError::io("cannot read", &index.path()));
-            if damaged.is_none() && !is_sound()? {
-                tracing::warn!(index = %index.path().display(), "a damaged transaction index is made again");
-                damaged = Some(segment.base_offset());
-            }
-            if damaged.is_some() {
-                index.clear().map_err(LogError::io("cannot remove", &index.path()))?;
-                self.unsynced.note_transactions(segment);
-            }
-        }
-        Ok(damaged)
-    }
 }
 
 /// Checks the epochs of a marker against a producer's state.

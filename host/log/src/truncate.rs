@@ -1,16 +1,16 @@
-//! Truncates a log (of a follower that diverged), restarts it at another offset (of a follower that the leader's start
-//! has left behind), and rebuilds the producers' state.
+//! Truncates a log (of a follower that diverged), and restarts it at another offset (of a follower that the leader's
+//! start has left behind).
 
 use std::sync::Arc;
 
 use crate::error::LogError;
 use crate::fsutil::{remove_if_there, segment_file, sync_dir};
 use crate::log::Log;
-use crate::producer_snapshot::{self, SNAPSHOT_SUFFIX};
+use crate::producer_snapshot::SNAPSHOT_SUFFIX;
 use crate::producer_state::Producers;
 use crate::recovery::list;
+use crate::reload::StaleTransactions;
 use crate::segment::Segment;
-use crate::transaction_index::AbortedTransaction;
 
 /// The bytes of log that are searched for the batches that a producer had in flight.
 const WINDOW_SEARCH_BYTES: u64 = 64 * 1024 * 1024;
@@ -66,7 +66,8 @@ impl Log {
             self.unsynced.epochs = true;
         }
         let earlier = self.producers.transactions.clone();
-        self.reload_producers(list(self.dir())?.snapshots, i64::MAX)?;
+        let reloaded = self.reload(list(self.dir())?.snapshots, StaleTransactions::NONE)?;
+        self.install_reloaded(reloaded)?;
         self.producers.transactions.keep_uncommitted(&earlier, end);
         Ok(end)
     }
@@ -99,84 +100,6 @@ impl Log {
         self.producers = Producers::default();
         self.epochs.clear();
         Ok(())
-    }
-
-    /// Rebuilds the producers' state as of the log's end from the newest undamaged snapshot and the batches after it.
-    /// As in Kafka, older snapshots stay where a segment starts, for a truncation. Those of earlier shutdowns are
-    /// removed.
-    ///
-    /// The indexes of aborted transactions are made again for markers from `transactions_from` on.
-    pub(crate) fn reload_producers(&mut self, mut snapshots: Vec<i64>, transactions_from: i64) -> Result<(), LogError> {
-        let log_end_offset = self.log_end_offset();
-        let newest = log_end_offset.min(transactions_from);
-        snapshots.sort_unstable_by(|a, b| b.cmp(a));
-        let (mut producers, mut from) = (Producers::default(), 0);
-        self.snapshot_offset = None;
-        for offset in snapshots {
-            let path = segment_file(self.dir(), offset, SNAPSHOT_SUFFIX);
-            let is_kept = offset <= log_end_offset && self.is_segment_base(offset);
-            if is_kept && (self.snapshot_offset.is_some() || offset > newest) {
-                continue;
-            }
-            if self.snapshot_offset.is_none() && offset <= newest {
-                let bytes = std::fs::read(&path).map_err(LogError::io("cannot read", &path))?;
-                if let Some(loaded) = producer_snapshot::decode(&bytes) {
-                    (producers, from) = (loaded, offset);
-                    self.snapshot_offset = Some(offset);
-                    continue;
-                }
-                tracing::warn!(snapshot = %path.display(), "a damaged producer snapshot is removed");
-            }
-            remove_if_there(&path).map_err(LogError::io("cannot remove", &path))?;
-        }
-        if from < log_end_offset {
-            self.clear_transactions(transactions_from)?;
-            let mut aborted = Vec::new();
-            self.for_each_with_marker(from, |batch, marker| {
-                aborted.extend(producers.update(&batch.header, marker));
-                Ok(())
-            })?;
-            self.add_transactions(aborted.into_iter().filter(|found| found.last_offset >= transactions_from))?;
-        }
-        self.producers = producers;
-        Ok(())
-    }
-
-    /// Removes the markers from `offset` on from the indexes of aborted transactions.
-    fn clear_transactions(&mut self, offset: i64) -> Result<(), LogError> {
-        if offset >= self.log_end_offset() {
-            return Ok(());
-        }
-        let segments = {
-            let list = self.shared().list.read();
-            list.segments[list.segment_of(offset)..].to_vec()
-        };
-        for segment in segments {
-            let index = segment.transactions();
-            if index.truncate(offset).map_err(LogError::io("cannot truncate", &index.path()))? {
-                self.unsynced.note_transactions(&segment);
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds aborted transactions to the indexes of the segments that have their markers.
-    fn add_transactions(&mut self, aborted: impl Iterator<Item = AbortedTransaction>) -> Result<(), LogError> {
-        for found in aborted {
-            let segment = {
-                let list = self.shared().list.read();
-                Arc::clone(&list.segments[list.segment_of(found.last_offset)])
-            };
-            let index = segment.transactions();
-            index.append(&found).map_err(LogError::io("cannot append to", &index.path()))?;
-            self.unsynced.note_transactions(&segment);
-        }
-        Ok(())
-    }
-
-    fn is_segment_base(&self, offset: i64) -> bool {
-        let list = self.shared().list.read();
-        list.segments.binary_search_by_key(&offset, |segment| segment.base_offset()).is_ok()
     }
 
     /// Finds the batches of a producer's window that its snapshot does not have. After a restart a producer may resend

@@ -355,6 +355,59 @@ fn damage_in_an_older_segment_is_not_cut_with_all_that_follows() {
     check_many(&mut open(&copy, &small_segments(), unclean(0)), end, &epochs);
 }
 
+/// Returns the content of all files of a folder that are no caches of the log.
+fn kept_files(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let kept = ["log", "snapshot", "txnindex"].into_iter().flat_map(|suffix| files(dir, suffix));
+    kept.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
+#[test]
+fn a_log_with_damage_that_is_found_late_keeps_its_torn_tail() {
+    let dir = tempdir();
+    let (made, copy) = (dir.path().join("made"), dir.path().join("copy"));
+    let (end, _) = many_segments(&made);
+    let bases = files(&made, "log");
+    let base = |path: &Path| path.file_stem().unwrap().to_str().unwrap().parse::<i64>().unwrap();
+    let last = base(&bases[bases.len() - 1]);
+    for keeps_snapshots in [true, false] {
+        copy_dir(&made, &copy);
+        if !keeps_snapshots {
+            files(&copy, "snapshot").iter().for_each(|path| fs::remove_file(path).unwrap());
+        }
+        // The recovery scans from the last segment on. The state of the producers comes from all batches.
+        overwrite(&copy.join(bases[0].file_name().unwrap()), 16, &[9]);
+        let size = log_file(&copy).metadata().unwrap().len();
+        truncate(&log_file(&copy), size - 5);
+        fs::write(copy.join("00000000000000000000.txnindex"), [9; 34]).unwrap();
+        let before = kept_files(&copy);
+        let error = refused(&copy, &small_segments(), unclean(last));
+        assert!(matches!(&error, LogError::Corrupt { path, position: 0, .. } if base(path) == 0), "{error}");
+        assert!(kept_files(&copy) == before, "a rejected log is unchanged");
+        // With that byte mended the log is whole but for its tail.
+        overwrite(&copy.join(bases[0].file_name().unwrap()), 16, &[2]);
+        let log = open(&copy, &small_segments(), unclean(last));
+        assert_eq!(log.log_end_offset(), end - 2);
+    }
+}
+
+#[test]
+fn a_log_without_its_last_segment_keeps_the_files_beside_it() {
+    let dir = tempdir();
+    let (end, epochs) = many_segments(dir.path());
+    let mut log = open(dir.path(), &small_segments(), unclean(0));
+    log.close_clean().unwrap();
+    drop(log);
+    let (last, backup) = (log_file(dir.path()), dir.path().join("backup"));
+    fs::write(last.with_extension("txnindex"), [9; 34]).unwrap();
+    fs::rename(&last, &backup).unwrap();
+    let before = kept_files(dir.path());
+    let error = refused(dir.path(), &small_segments(), unclean(end));
+    assert!(matches!(error, LogError::Shorter { .. }), "{error}");
+    assert!(kept_files(dir.path()) == before, "a rejected log is unchanged");
+    fs::rename(&backup, &last).unwrap();
+    check_many(&mut open(dir.path(), &small_segments(), unclean(end)), end, &epochs);
+}
+
 #[test]
 fn leftovers_are_swept() {
     let dir = tempdir();

@@ -401,6 +401,25 @@ fn a_crash_at_any_byte_leaves_the_transactions_of_what_is_left() {
     }
 }
 
+#[test]
+fn a_marker_that_was_torn_off_leaves_no_aborted_transaction() {
+    let dir = tempdir();
+    let mut log = open(dir.path(), &LogConfig::default(), unclean(0));
+    send(&mut log, Producer(7, 0, 0), 2);
+    log.flush().unwrap();
+    let size = log.size();
+    end(&mut log, 7, 0, false);
+    drop(log);
+    // The index reached the disk before the log did.
+    let segment = files(dir.path(), "log").remove(0);
+    std::fs::File::options().write(true).open(segment).unwrap().set_len(size + 10).unwrap();
+    let mut log = open(dir.path(), &LogConfig::default(), unclean(2));
+    assert_eq!((log.log_end_offset(), log.first_open_transaction()), (2, Some(0)));
+    assert_eq!(aborted(&log, 0, 2), []);
+    end(&mut log, 7, 0, true);
+    assert_eq!(aborted(&log, 0, 3), [], "it was committed");
+}
+
 /// Returns a partition that Apache Kafka 4.2 has written: interleaved transactions of four producers, of which three
 /// were aborted and one is open.
 fn of_kafka() -> std::path::PathBuf {

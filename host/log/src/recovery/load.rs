@@ -1,6 +1,5 @@
-//! Opens a log: lists its files, checks what is whole, and rebuilds the rest.
+//! Opens a log: checks what is whole, and rebuilds the rest.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -9,6 +8,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
+use super::listing::list;
 use super::scan::{From, Scanner, Stop};
 use crate::batch_walk::{BatchHeader, HeaderWalk, Order};
 use crate::checkpoint::CheckpointError;
@@ -19,15 +19,14 @@ use crate::error::LogError;
 use crate::fault::Faults;
 use crate::file_cache::FileCache;
 use crate::folder::FolderChange;
-use crate::fsutil::{parse_segment_file, remove_if_there, segment_file};
+use crate::fsutil::{remove_if_there, segment_file};
 use crate::index::Summary;
 use crate::leader_epochs::EpochCache;
 use crate::log::{Log, LogReader, SegmentList, Shared};
 use crate::partition_metadata::{PARTITION_METADATA, read_topic_id, write_topic_id};
-use crate::producer_snapshot::SNAPSHOT_SUFFIX;
 use crate::producer_state::Producers;
+use crate::reload::StaleTransactions;
 use crate::segment::Segment;
-use crate::transaction_index::TRANSACTION_INDEX_SUFFIX;
 use crate::verification::Verifications;
 
 /// What the broker knows about a log before opening it.
@@ -50,8 +49,8 @@ impl Log {
     ///
     /// After a clean shutdown only the last index entry and the batches after it are read. Otherwise the log is read
     /// from the recovery point on. A torn tail is cut off, the indexes and the producers' state are rebuilt, and the
-    /// result is made durable. Damage that cannot be a torn tail is [`LogError::Corrupt`], and then no file has been
-    /// changed.
+    /// result is made durable. Damage that cannot be a torn tail is [`LogError::Corrupt`], and then no file but indexes
+    /// has been changed.
     pub fn open(dir: &Path, config: impl Into<Arc<LogConfig>>, options: OpenOptions) -> Result<Self, LogError> {
         Self::open_with(dir, config.into(), options, FileCache::of_process())
     }
@@ -118,13 +117,21 @@ impl Log {
             log.unsynced.parent = Some(FolderChange::in_parent_of(log.dir()));
         }
         log.unsynced.dir = log.unsynced.parent.is_some() || listing.sizes.is_empty() || new_id;
-        let was_cut = loaded.cut.is_some();
-        log.cut(loaded.cut)?;
         log.load_epochs(loaded.last_epoch)?;
         // The indexes of aborted transactions are on disk up to the recovery point.
-        let damaged = log.clear_damaged_transactions()?;
-        let transactions_from = if loaded.scanned { options.recovery_point } else { i64::MAX };
-        log.reload_producers(listing.snapshots, damaged.map_or(transactions_from, |from| from.min(transactions_from)))?;
+        let stale = StaleTransactions {
+            from: if loaded.scanned { options.recovery_point } else { i64::MAX },
+            damaged: log.damaged_transactions()?.unwrap_or(i64::MAX),
+        };
+        let reloaded = log.reload(listing.snapshots, stale)?;
+        // After this, nothing but a failing disk rejects the log. A rejected one keeps all its files: they may be of
+        // use beside one that is restored.
+        for path in listing.leftovers {
+            remove_if_there(&path).map_err(LogError::io("cannot remove", &path))?;
+        }
+        let was_cut = loaded.cut.is_some();
+        log.cut(loaded.cut)?;
+        log.install_reloaded(reloaded)?;
         log.skip_to(options.log_start_offset)?;
         if loaded.scanned && (was_cut || log.log_end_offset() > options.recovery_point) {
             log.note_recovered(options.recovery_point)?;
@@ -326,57 +333,6 @@ fn check_topic_id(dir: &Path, topic_id: Option<Uuid>) -> Result<bool, LogError> 
             Ok(true)
         }
     }
-}
-
-/// Suffixes of files that were being written or removed, by this program or by Apache Kafka.
-const LEFTOVERS: [&str; 4] = [".tmp", ".deleted", ".cleaned", ".swap"];
-
-/// The content of a folder.
-#[derive(Default)]
-pub(crate) struct Listing {
-    /// The segments by base offset, with the sizes of their log files.
-    sizes: BTreeMap<i64, u64>,
-    /// The offsets of the producer snapshots.
-    pub(crate) snapshots: Vec<i64>,
-    /// The sizes of the indexes of aborted transactions, by base offset.
-    transactions: BTreeMap<i64, u64>,
-}
-
-/// Lists a folder. Removes leftovers: temporary files, and indexes without a segment.
-pub(crate) fn list(dir: &Path) -> Result<Listing, LogError> {
-    let list_error = LogError::io("cannot list", dir);
-    let Listing { mut sizes, mut snapshots, mut transactions } = Listing::default();
-    let mut others = Vec::new();
-    let entries: Result<Vec<_>, _> = fs::read_dir(dir).and_then(Iterator::collect);
-    for entry in entries.map_err(list_error)? {
-        let name = entry.file_name();
-        let Some(name) = name.to_str() else {
-            continue;
-        };
-        match parse_segment_file(name) {
-            Some((base, "log")) => {
-                sizes.insert(base, size_of(&entry)?);
-            }
-            Some((base, TRANSACTION_INDEX_SUFFIX)) => {
-                transactions.insert(base, size_of(&entry)?);
-                others.push((Some(base), entry.path()));
-            }
-            Some((offset, SNAPSHOT_SUFFIX)) => snapshots.push(offset),
-            Some((base, "index" | "timeindex")) => others.push((Some(base), entry.path())),
-            _ if LEFTOVERS.iter().any(|suffix| name.ends_with(suffix)) => others.push((None, entry.path())),
-            _ => {}
-        }
-    }
-    for (base, path) in others {
-        if base.is_none_or(|base| !sizes.contains_key(&base)) {
-            remove_if_there(&path).map_err(LogError::io("cannot remove", &path))?;
-        }
-    }
-    Ok(Listing { sizes, snapshots, transactions })
-}
-
-fn size_of(entry: &fs::DirEntry) -> Result<u64, LogError> {
-    Ok(entry.metadata().map_err(LogError::io("cannot stat", &entry.path()))?.len())
 }
 
 /// The result of reading the segments.

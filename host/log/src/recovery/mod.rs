@@ -1,7 +1,8 @@
 //! Opens a log: loads what is there, and recovers it after a crash.
 
+mod listing;
 mod load;
 mod scan;
 
+pub(crate) use listing::list;
 pub use load::OpenOptions;
-pub(crate) use load::list;
