@@ -48,6 +48,9 @@ Tasks:
                                --compacted: the topic is compacted all the time
   soak --minutes MINUTES       Run all tests of a cluster under faults again and
                                again, for this time
+  soak --fuzz [--minutes MINUTES]
+                               Give each property of the fuzz targets random inputs for
+                               this time, or for 2 minutes; a failure names its seed
   soak --power-cuts CUTS [--compacted]
                                Cut the power of a cluster of three nodes this often;
                                needs root, mkfs.ext4 and loop devices

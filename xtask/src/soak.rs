@@ -1,5 +1,5 @@
-//! `cargo xtask soak`: measures a broker with many partitions, runs many seeds of the simulators, or a cluster under
-//! many faults.
+//! `cargo xtask soak`: measures a broker with many partitions, runs many seeds of the simulators, a cluster under many
+//! faults, or the fuzz targets for long.
 
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -11,6 +11,9 @@ use crate::cargo::{self, cargo};
 
 /// The crates with a simulator. The names of its tests contain `simulator`.
 const SIMULATORS: [&str; 3] = ["millstream-coordinator", "millstream-metadata", "millstream-partition"];
+
+/// How long each fuzz target runs without `--minutes`.
+const FUZZ_MINUTES: u64 = 2;
 
 #[derive(Default)]
 pub(crate) struct Options {
@@ -27,8 +30,10 @@ pub(crate) struct Options {
     records: u64,
     /// Whether the topic of the kills and cuts is compacted.
     is_compacted: bool,
-    /// How many minutes to run all tests of a cluster under faults, instead of the broker.
+    /// How many minutes to run all tests of a cluster under faults, instead of the broker; or each fuzz target.
     minutes: Option<u64>,
+    /// Whether to run the fuzz targets, instead of the broker.
+    is_fuzz: bool,
 }
 
 impl Options {
@@ -48,6 +53,7 @@ impl Options {
                 Long("records") => options.records = arguments.value()?.parse()?,
                 Long("compacted") => options.is_compacted = true,
                 Long("minutes") => options.minutes = Some(arguments.value()?.parse()?),
+                Long("fuzz") => options.is_fuzz = true,
                 other => return Err(other.unexpected()),
             }
         }
@@ -55,12 +61,13 @@ impl Options {
     }
 }
 
-/// Builds the binary that the tests use and measures it, or runs the simulators.
+/// Builds the binary that the tests use and measures it, or runs what the options name.
 ///
 /// # Errors
 /// The build fails, or the broker, or a seed.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     match options {
+        Options { is_fuzz: true, minutes, .. } => fuzz(Duration::from_secs(60 * minutes.unwrap_or(FUZZ_MINUTES))),
         Options { seeds: Some(seeds), .. } => simulate(*seeds),
         Options { faults: Some(faults), .. } => strike("random_faults", &[("MILLSTREAM_NEMESIS_ROUNDS", *faults)]),
         Options { cuts: Some(cuts), is_compacted, .. } => strike(
@@ -108,6 +115,14 @@ fn simulate(seeds: u64) -> Result<ExitCode> {
         let mut test = cargo(["test", "--package", package, "simulator", "--", "--nocapture"]);
         cargo::succeed(test.env("MILLSTREAM_SIM_SEEDS", seeds.to_string()))?;
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs each property of the fuzz targets for a time. It prints how many inputs each got, and the seed of one that
+/// fails.
+fn fuzz(time: Duration) -> Result<ExitCode> {
+    let mut test = cargo(["test", "--package", "millstream-fuzz", "--", "--nocapture"]);
+    cargo::succeed(test.env("BOLERO_RANDOM_TEST_TIME_MS", time.as_millis().to_string()))?;
     Ok(ExitCode::SUCCESS)
 }
 

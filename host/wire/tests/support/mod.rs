@@ -38,6 +38,8 @@ pub(crate) enum Fill {
     Sparse,
     /// Like full, with every other nullable field null.
     Mixed,
+    /// As given bytes choose: see [`Schema::chosen`].
+    Chosen,
 }
 
 /// A filled message.
@@ -128,7 +130,18 @@ pub(crate) fn samples() -> Vec<Sample> {
 
 impl Schema {
     pub(crate) fn sample(&self, version: i16, fill: Fill) -> Sample {
-        let mut filler = Filler { version, flexible: version >= self.flexible, fill, counter: 0, bytes: Vec::new() };
+        self.fill(version, fill, &[])
+    }
+
+    /// Returns a message whose every value is chosen by the bytes: nulls, numbers of elements, texts and numbers.
+    pub(crate) fn chosen(&self, version: i16, choices: &[u8]) -> Sample {
+        self.fill(version, Fill::Chosen, choices)
+    }
+
+    fn fill(&self, version: i16, fill: Fill, choices: &[u8]) -> Sample {
+        let flexible = version >= self.flexible;
+        let mut filler = Filler { version, flexible, fill, choices: choices.to_vec(), counter: 0, bytes: Vec::new() };
+        filler.choices.reverse();
         let debug = filler.structure(&self.fields);
         Sample { name: self.name, version, fill, bytes: filler.bytes.into(), debug }
     }
@@ -138,6 +151,8 @@ struct Filler {
     version: i16,
     flexible: bool,
     fill: Fill,
+    /// The bytes that choose, the next one last. Without a byte a choice is 0.
+    choices: Vec<u8>,
     /// Makes each value different.
     counter: usize,
     bytes: Vec<u8>,
@@ -153,6 +168,7 @@ impl Filler {
             let value = match field.tag {
                 _ if !present => field.default(),
                 Some(_) if self.fill == Fill::Sparse => field.default(),
+                Some(_) if self.fill == Fill::Chosen && self.choice(2) == 0 => field.default(),
                 None => self.field(field),
                 Some(tag) => {
                     let before = std::mem::take(&mut self.bytes);
@@ -183,6 +199,7 @@ impl Filler {
             Fill::Full => false,
             Fill::Sparse => nullable,
             Fill::Mixed => nullable && field.tag.is_none() && self.counter.is_multiple_of(2),
+            Fill::Chosen => nullable && self.choice(3) == 0,
         };
         if null {
             match field.kind {
@@ -200,7 +217,11 @@ impl Filler {
     }
 
     fn elements(&mut self, field: &Field) -> String {
-        let count = if self.fill == Fill::Sparse { 0 } else { 2 };
+        let count = match self.fill {
+            Fill::Sparse => 0,
+            Fill::Chosen => self.choice(4),
+            Fill::Full | Fill::Mixed => 2,
+        };
         self.length(Some(count), false);
         let values: Vec<String> = (0..count)
             .map(|_| {
@@ -211,7 +232,76 @@ impl Filler {
         format!("[{}]", values.join(", "))
     }
 
+    /// Returns the next choice of a number below `bound`.
+    fn choice(&mut self, bound: usize) -> usize {
+        usize::from(self.choices.pop().unwrap_or_default()) % bound
+    }
+
+    /// Returns the next choice of a number of `N` bytes.
+    fn chosen<const N: usize>(&mut self) -> [u8; N] {
+        std::array::from_fn(|_| self.choice(256) as u8)
+    }
+
+    /// Returns the choice of a length. Few are long, so that the bytes last for many fields.
+    fn chosen_length(&mut self) -> usize {
+        if self.choice(8) == 7 { self.choice(200) } else { self.choice(6) }
+    }
+
+    /// Writes a value that the bytes choose.
+    fn chosen_value(&mut self, field: &Field) -> String {
+        macro_rules! number {
+            ($type:ty) => {{
+                let bytes = self.chosen();
+                self.bytes.extend(bytes);
+                format!("{:?}", <$type>::from_be_bytes(bytes))
+            }};
+        }
+        match field.kind {
+            "struct" => self.structure(&field.fields),
+            "bool" => {
+                let value = self.choice(2) == 1;
+                self.bytes.push(u8::from(value));
+                value.to_string()
+            }
+            "int8" => number!(i8),
+            "int16" => number!(i16),
+            "uint16" => number!(u16),
+            "int32" => number!(i32),
+            "int64" => number!(i64),
+            "float64" => number!(f64),
+            "error" => {
+                let bytes = self.chosen();
+                self.bytes.extend(bytes);
+                format!("{:?}", ErrorCode(i16::from_be_bytes(bytes)))
+            }
+            "uuid" => {
+                let bytes = self.chosen();
+                self.bytes.extend(bytes);
+                format!("{:?}", Uuid::from_bytes(bytes))
+            }
+            "string" => {
+                let length = self.chosen_length();
+                // Without braces: one after a space would pass for the end of a struct's name.
+                let text: String = (0..length).map(|_| ['a', 'é', '/', '\0', '"', '√'][self.choice(6)]).collect();
+                self.length(Some(text.len()), true);
+                self.bytes.extend(text.as_bytes());
+                format!("{text:?}")
+            }
+            "bytes" | "records" => {
+                let length = self.chosen_length();
+                let bytes: Bytes = (0..length).map(|_| self.choice(usize::from(b'{')) as u8).collect();
+                self.length(Some(bytes.len()), false);
+                self.bytes.extend(&bytes);
+                if field.kind == "records" { format!("Bytes({bytes:?})") } else { format!("{bytes:?}") }
+            }
+            kind => panic!("type {kind}"),
+        }
+    }
+
     fn value(&mut self, field: &Field) -> String {
+        if self.fill == Fill::Chosen {
+            return self.chosen_value(field);
+        }
         let number = self.counter;
         match field.kind {
             "struct" => self.structure(&field.fields),
