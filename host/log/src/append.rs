@@ -37,8 +37,9 @@ pub struct AppendedBatch {
 pub enum AppendOrigin {
     /// A client. The sequences of an idempotent producer are checked.
     Client(Verification),
-    /// A coordinator, on behalf of a transaction. Its batches have no sequences, and only the epoch is checked.
-    Coordinator(Verification),
+    /// A broker, on behalf of a producer: offsets of a group, or dead letters. Its batches have no sequences, and only
+    /// the epoch and the transaction are checked.
+    Broker(Verification),
 }
 
 /// A batch that is written, with the marker that it may hold.
@@ -170,7 +171,7 @@ impl Log {
             return Ok(None);
         }
         match origin {
-            AppendOrigin::Coordinator(verification) => {
+            AppendOrigin::Broker(verification) => {
                 self.check_transaction(header, verification)?;
                 self.producers.check_epoch(header).map(|()| None)
             }

@@ -72,7 +72,7 @@ impl ProducerEntry {
     pub(crate) fn of_snapshot(epoch: i16, last: Option<BatchMetadata>) -> Self {
         let mut entry = Self::new(epoch);
         if let Some(last) = last {
-            entry.push(last);
+            entry.note(last);
             entry.partial = true;
         }
         entry
@@ -86,14 +86,23 @@ impl ProducerEntry {
         self.batches().last().copied()
     }
 
-    pub(crate) fn push(&mut self, batch: BatchMetadata) {
+    /// Notes a batch. Brokers write batches without sequences for a producer. They do not take the place of those that
+    /// it has sent itself, since its next one follows these.
+    pub(crate) fn note(&mut self, batch: BatchMetadata) {
+        self.last_timestamp = batch.timestamp;
+        let last_sequence = self.last_batch().map(|last| last.last_sequence);
+        if batch.last_sequence < 0 && last_sequence.is_some_and(|last| last >= 0) {
+            return;
+        }
+        if last_sequence.is_some_and(|last| last < 0) {
+            self.len = 0;
+        }
         if usize::from(self.len) == WINDOW {
             self.window.rotate_left(1);
         } else {
             self.len += 1;
         }
         self.window[usize::from(self.len) - 1] = batch;
-        self.last_timestamp = batch.timestamp;
     }
 
     fn duplicate(&self, header: &BatchHeader) -> Option<BatchMetadata> {
@@ -218,10 +227,10 @@ impl Producers {
         entry.len = 0;
         let same = |header: &&BatchHeader| header.producer_id == producer_id && header.producer_epoch == epoch;
         for header in older.iter().filter(same) {
-            entry.push(BatchMetadata::of(header));
+            entry.note(BatchMetadata::of(header));
         }
         for batch in known.batches() {
-            entry.push(*batch);
+            entry.note(*batch);
         }
         entry.last_timestamp = known.last_timestamp;
     }
@@ -253,7 +262,7 @@ impl Producers {
                 is_aborted,
             });
         }
-        entry.push(BatchMetadata::of(header));
+        entry.note(BatchMetadata::of(header));
         if header.is_transactional() && entry.transaction_start.is_none() {
             entry.transaction_start = Some(header.base_offset);
             self.transactions.begin(header.producer_id, header.base_offset);

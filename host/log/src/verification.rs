@@ -30,7 +30,7 @@ pub enum Verification {
 struct Pending {
     guard: VerificationGuard,
     epoch: i16,
-    /// The lowest sequence of those batches: one of them has to be appended first.
+    /// The lowest sequence of those batches: one of them has to be appended first. `i32::MAX` if they have none.
     lowest_sequence: i32,
     /// Whether the producer gets a new epoch with each transaction, so that it begins with sequence 0.
     is_new_epoch: bool,
@@ -52,7 +52,8 @@ fn new_guard() -> VerificationGuard {
 impl Verifications {
     /// Begins a verification, or joins the one that is under way.
     pub(crate) fn begin(&mut self, header: &BatchHeader, is_new_epoch: bool, now_ms: i64) -> VerificationGuard {
-        let (epoch, sequence) = (header.producer_epoch, header.base_sequence);
+        let epoch = header.producer_epoch;
+        let sequence = if header.base_sequence < 0 { i32::MAX } else { header.base_sequence };
         let pending = self.by_producer.entry(header.producer_id).or_insert_with(|| Pending {
             guard: new_guard(),
             epoch,

@@ -3,8 +3,8 @@
 mod common;
 
 use common::*;
-use millstream_log::{AppendError, Appended, Log, LogConfig, ProducerState};
-use millstream_record::Codec;
+use millstream_log::{AppendError, AppendOrigin, Appended, Log, LogConfig, ProducerState, Verification};
+use millstream_record::{BatchBuilder, CheckedBatch, Codec, TimestampType};
 
 fn send(log: &mut Log, producer: Producer, count: usize) -> Result<Appended, AppendError> {
     let bytes = batch_with(Codec::None, Some(producer), &vec![NOW; count], b"v");
@@ -178,4 +178,81 @@ fn snapshots_do_not_pile_up() {
     drop(open(dir.path(), &config, clean(5)));
     let names: Vec<_> = files(dir.path(), "snapshot").iter().map(|path| path.file_stem().unwrap().to_owned()).collect();
     assert_eq!(names, ["00000000000000000005"]);
+}
+
+/// Appends a batch that a broker writes for a producer.
+fn send_for(log: &mut Log, Producer(id, epoch, sequence): Producer, verification: Verification) -> i64 {
+    assert_eq!(sequence, -1);
+    let mut builder = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
+    builder.producer(id, epoch, sequence).transactional(true);
+    builder.append(NOW, None, Some(b"v"), []).unwrap();
+    let bytes = builder.build().unwrap();
+    let batch = CheckedBatch::of_own(&bytes).unwrap();
+    log.append_of(&batch, EPOCH, NOW, AppendOrigin::Broker(verification)).unwrap().batch().base_offset
+}
+
+fn transactional(Producer(id, epoch, sequence): Producer) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
+    builder.producer(id, epoch, sequence).transactional(true);
+    builder.append(NOW, None, Some(b"v"), []).unwrap();
+    builder.build().unwrap()
+}
+
+#[test]
+fn what_brokers_write_for_a_producer_leaves_its_sequences_as_they_are() {
+    let dir = tempdir();
+    // Rolled often, so that a restart begins with a snapshot.
+    let config = LogConfig { segment_bytes: 300, ..LogConfig::default() };
+    let mut log = open(dir.path(), &config, unclean(0));
+    let send = |log: &mut Log, sequence| {
+        let bytes = transactional(Producer(5, 0, sequence));
+        let origin = AppendOrigin::Client(Verification::Disabled);
+        log.append_of(&CheckedBatch::of_own(&bytes).unwrap(), EPOCH, NOW, origin)
+    };
+    let of_broker = |log: &mut Log| send_for(log, Producer(5, 0, -1), Verification::Disabled);
+    assert_eq!(of_broker(&mut log), 0);
+    for sequence in 0..5 {
+        assert_eq!(send(&mut log, sequence).unwrap().batch().base_offset, i64::from(sequence) * 3 + 1);
+        assert_eq!(
+            (of_broker(&mut log), of_broker(&mut log)),
+            (i64::from(sequence) * 3 + 2, i64::from(sequence) * 3 + 3)
+        );
+    }
+    for reopened in [None, Some(unclean(0)), Some(clean(16))] {
+        if let Some(options) = reopened {
+            log.close_clean().unwrap();
+            drop(log);
+            log = open(dir.path(), &config, options);
+        }
+        for sequence in 0..5 {
+            assert_eq!(duplicate_of(send(&mut log, sequence)), i64::from(sequence) * 3 + 1);
+        }
+        let error = send(&mut log, 6).unwrap_err();
+        assert!(matches!(error, AppendError::OutOfOrderSequence { last: 4, .. }), "{error}");
+        assert_eq!(log.producers()[0].last_sequence, 4);
+    }
+    assert_eq!(send(&mut log, 5).unwrap().batch().base_offset, 16);
+}
+
+#[test]
+fn a_verification_for_a_broker_does_not_limit_the_producer() {
+    for is_broker_first in [true, false] {
+        let dir = tempdir();
+        let mut log = open(dir.path(), &LogConfig::default(), unclean(0));
+        let begin = |log: &mut Log, sequence| {
+            let bytes = transactional(Producer(5, 0, sequence));
+            log.begin_verification(&CheckedBatch::of_own(&bytes).unwrap().header(), false, NOW).unwrap()
+        };
+        let sequences = if is_broker_first { [-1, 7] } else { [7, -1] };
+        let guards = sequences.map(|sequence| begin(&mut log, sequence).expect("a guard"));
+        assert_eq!(guards[0], guards[1], "the same transaction");
+        let confirmed = Verification::Confirmed(guards[0]);
+        let send = |log: &mut Log, sequence| {
+            let bytes = transactional(Producer(5, 0, sequence));
+            log.append_of(&CheckedBatch::of_own(&bytes).unwrap(), EPOCH, NOW, AppendOrigin::Client(confirmed))
+        };
+        assert!(matches!(send(&mut log, 8), Err(AppendError::OutOfOrderSequence { found: 8, .. })));
+        send(&mut log, 7).unwrap();
+        send_for(&mut log, Producer(5, 0, -1), confirmed);
+    }
 }

@@ -243,7 +243,7 @@ fn a_producer_writes_nothing_else_during_its_transaction() {
 fn a_coordinator_appends_without_sequences() {
     let dir = tempdir();
     let mut log = open(dir.path(), &LogConfig::default(), unclean(0));
-    let coordinator = AppendOrigin::Coordinator(Verification::Disabled);
+    let coordinator = AppendOrigin::Broker(Verification::Disabled);
     for _ in 0..3 {
         assert!(matches!(send_of(&mut log, Producer(1, 2, -1), 1, coordinator), Ok(Appended::New(_))));
     }

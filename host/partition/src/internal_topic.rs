@@ -172,7 +172,7 @@ impl Partition {
         if leader.is_under_min_isr() {
             return Err(PartitionError::NotEnoughReplicas { in_sync: leader.isr().len() });
         }
-        let origin = AppendOrigin::Coordinator(verification);
+        let origin = AppendOrigin::Broker(verification);
         let appended = log.append_of(batch, current, now_ms(), origin)?;
         self.appended(state, appended, batch.size());
         Ok(appended)

@@ -91,6 +91,23 @@ impl TimestampBounds {
 /// # Errors
 /// Any [`BatchError`]; its [`kind`](BatchError::kind) shows which of Kafka's codes it is.
 pub fn validate_produce(records: &[u8], batch_bytes_max: usize) -> Result<CheckedBatch<'_>, BatchError> {
+    validate(records, batch_bytes_max, |sequence| sequence >= 0)
+}
+
+/// Checks a batch that another broker has built, as [`validate_produce`] does. If it is part of a transaction, it has
+/// the producer of that, but no sequences.
+///
+/// # Errors
+/// As [`validate_produce`].
+pub fn validate_built(records: &[u8], batch_bytes_max: usize) -> Result<CheckedBatch<'_>, BatchError> {
+    validate(records, batch_bytes_max, |sequence| sequence == NO_SEQUENCE)
+}
+
+fn validate(
+    records: &[u8],
+    batch_bytes_max: usize,
+    is_sequence: fn(i32) -> bool,
+) -> Result<CheckedBatch<'_>, BatchError> {
     if records.is_empty() {
         return Err(BatchError::batch(RecordFault::NoBatch));
     }
@@ -106,7 +123,7 @@ pub fn validate_produce(records: &[u8], batch_bytes_max: usize) -> Result<Checke
     }
     let codec = batch.codec()?;
     check_counts(&batch, codec)?;
-    check_producer(&batch)?;
+    check_producer(&batch, is_sequence)?;
     if batch.base_offset() != 0 {
         return Err(BatchError::batch(RecordFault::BaseOffset(batch.base_offset())));
     }
@@ -127,13 +144,13 @@ fn check_counts(batch: &BatchView<'_>, codec: Codec) -> Result<(), BatchError> {
     Ok(())
 }
 
-fn check_producer(batch: &BatchView<'_>) -> Result<(), BatchError> {
+fn check_producer(batch: &BatchView<'_>, is_sequence: fn(i32) -> bool) -> Result<(), BatchError> {
     if batch.is_control() {
         return Err(BatchError::batch(RecordFault::Control));
     }
     let (producer_id, producer_epoch, base_sequence) =
         (batch.producer_id(), batch.producer_epoch(), batch.base_sequence());
-    if producer_id >= 0 && (producer_epoch < 0 || base_sequence < 0) || producer_id < NO_PRODUCER_ID {
+    if producer_id >= 0 && (producer_epoch < 0 || !is_sequence(base_sequence)) || producer_id < NO_PRODUCER_ID {
         let fault = RecordFault::Producer { producer_id, producer_epoch, base_sequence };
         return Err(BatchError::batch(fault));
     }

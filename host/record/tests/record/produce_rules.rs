@@ -3,7 +3,7 @@
 use millstream_record::layout::NO_TIMESTAMP;
 use millstream_record::validate::{
     RecordRules, TimestampBounds, check_framing, check_header_timestamps, check_records, check_records_up_to,
-    validate_produce,
+    validate_built, validate_produce,
 };
 use millstream_record::*;
 
@@ -153,6 +153,14 @@ fn producer_fields_go_together() {
         [(9, -1, 0, 0), (9, 0, -1, 0), (-2, -1, -1, 0), (i64::MIN, 0, 0, 0), (-1, -1, -1, 0x10)]
     {
         assert_eq!(kind(&producer(id, epoch, sequence, attributes)), ErrorKind::InvalidRecord);
+    }
+    // What a broker has built for a producer has no sequences.
+    for (id, epoch, sequence, attributes) in [(-1, -1, -1, 0), (9, 1, -1, 0x10)] {
+        validate_built(&producer(id, epoch, sequence, attributes), BATCH_BYTES_MAX).unwrap();
+    }
+    for (id, epoch, sequence, attributes) in [(9, -1, -1, 0x10), (9, 0, 0, 0x10), (-1, -1, -1, 0x10)] {
+        let error = validate_built(&producer(id, epoch, sequence, attributes), BATCH_BYTES_MAX).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidRecord);
     }
 }
 

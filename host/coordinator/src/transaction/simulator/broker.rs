@@ -159,7 +159,7 @@ impl InternalTopic for Topic {
             if current != leader_epoch {
                 return Err(PartitionError::LeaderEpochChanged { appended: leader_epoch, current });
             }
-            let appended = led.log().append_of(&batch, current, NOW, AppendOrigin::Coordinator(verification))?.batch();
+            let appended = led.log().append_of(&batch, current, NOW, AppendOrigin::Broker(verification))?.batch();
             Ok((appended, led.committed(current, appended.last_offset + 1)))
         });
         let (appended, committed) = appended.ok_or(PartitionError::NotLeader { leader: -1 })??;
