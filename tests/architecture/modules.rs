@@ -47,9 +47,9 @@ const ARROWS: [(&str, &[&str]); 27] = [
             "metrics",
             "net",
             "partition_dirs",
+            "produce",
             "producer_ids",
             "replication",
-            "transactions",
         ],
     ),
     ("cluster", &["config", "error"]),
@@ -100,7 +100,7 @@ const ARROWS: [(&str, &[&str]); 27] = [
         ],
     ),
     ("topics", &["config", "error"]),
-    ("transactions", &["edge", "error", "replication"]),
+    ("transactions", &["edge", "error", "produce", "replication"]),
 ];
 
 /// The core: what a broker without stages and without connections would keep.

@@ -26,9 +26,9 @@ use crate::metrics::requests::RequestMetrics;
 use crate::net::request_memory::RequestMemory;
 use crate::net::types::ConnectionInfo;
 use crate::partition_dirs;
+use crate::produce::verifier::TransactionVerifier;
 use crate::producer_ids::ProducerIds;
 use crate::replication::{Quota, Replica, ReplicaHost, Throttle, WantedChange};
-use crate::transactions::verifier::TransactionVerifier;
 use millstream_metadata::controller::{AlterPartition, Request};
 use millstream_metadata::{Endpoint, MetadataStore, NO_LEADER};
 

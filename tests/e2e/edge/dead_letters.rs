@@ -1,11 +1,12 @@
 //! Dead letters: their topic and content, and that none is lost or written twice without need.
 
 use millstream_record::{Codec, Header};
-use millstream_tests::Broker;
+use millstream_tests::{Broker, Cluster, wait_until};
 use millstream_wire::ErrorCode;
 use millstream_wire::messages::InitProducerIdRequest;
+use rustix::process::{Signal, kill_process};
 
-use super::{NOT_NEGATIVE, Row, alter, rows, rows_of, set};
+use super::{NOT_NEGATIVE, PATIENCE, Row, alter, create_at, rows, rows_of, set};
 use crate::support::{Raw, Topic, builder, compressed, producer_batch};
 
 const OPTIONS: [(&str, &str); 3] =
@@ -284,4 +285,22 @@ fn a_dead_letter_that_is_sent_again_has_the_headers_once() {
         assert_eq!(letter.headers.len(), 6, "{letter:?}");
         assert_eq!(letter.header("millstream.source.offset"), offset.to_string());
     }
+}
+
+/// A replica that is needed for the commit of the dead letter is paused.
+#[test]
+fn a_dead_letter_that_is_not_committed_in_time_lets_the_producer_retry() {
+    let mut cluster = Cluster::start(3, &[]);
+    let mut raw = Raw::to(cluster.address(1));
+    let topic = create_at(&mut raw, "orders", &[1]);
+    let dead = create_at(&mut raw, "dead", &[1, 2]);
+    set(&mut raw, &topic, &OPTIONS);
+    let send = |raw: &mut Raw| topic.produce_by(raw, 9, compressed(Codec::None, &["no json"])).error_code;
+    wait_until("a first dead letter", PATIENCE, || send(&mut raw).is_ok().then_some(()));
+    let paused = cluster.node_of(2).pid();
+    kill_process(paused, Signal::STOP).expect("a signal");
+    assert_eq!(send(&mut raw), ErrorCode::REQUEST_TIMED_OUT);
+    kill_process(paused, Signal::CONT).expect("a signal");
+    wait_until("a retry that succeeds", PATIENCE, || send(&mut raw).is_ok().then_some(()));
+    assert!(rows(&mut raw, &dead).len() >= 2);
 }

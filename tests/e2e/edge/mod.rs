@@ -3,17 +3,23 @@
 mod admit;
 mod compressor;
 mod dead_letters;
+mod dead_letters_in_transactions;
 mod quick;
 mod refusals;
 mod slow;
+mod transactions;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use millstream_record::{BatchView, Codec, batches};
-use millstream_tests::Broker;
+use millstream_tests::{Broker, wait_until};
 use millstream_wire::ErrorCode;
+use millstream_wire::messages::{CreatableReplicaAssignment, CreatableTopic, CreateTopicsRequest};
 
-use crate::support::{Raw, Topic, alter};
+use crate::support::{Raw, Topic, alter, creatable};
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Admits JSON whose `n` is at least 0. A value that is not JSON is an error of its row; a negative number is rejected.
 const NOT_NEGATIVE: &str = r#"json-compare{"path":"/n","op":">=","value":0}"#;
@@ -23,6 +29,18 @@ fn set(raw: &mut Raw, topic: &Topic, options: &[(&str, &str)]) {
     let options: Vec<_> = options.iter().map(|(name, value)| (*name, Some(*value))).collect();
     let (code, message) = alter(raw, &topic.name, &options);
     assert_eq!(code, ErrorCode::NONE, "{message}");
+}
+
+/// Creates a topic with one partition, led by the first of its replicas, once all nodes are there.
+fn create_at(raw: &mut Raw, name: &str, replicas: &[i32]) -> Topic {
+    let assignments = vec![CreatableReplicaAssignment { partition_index: 0, broker_ids: replicas.to_vec() }];
+    let topic = CreatableTopic { assignments, num_partitions: -1, ..creatable(name, -1, &[]) };
+    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, validate_only: false };
+    let created = wait_until("all nodes", PATIENCE, || {
+        let created = raw.call(7, &request).topics.remove(0);
+        created.error_code.is_ok().then_some(created)
+    });
+    Topic { name: name.into(), id: created.topic_id }
 }
 
 /// A record as a consumer sees it.

@@ -6,6 +6,7 @@ mod calls;
 mod every;
 mod host;
 mod raw;
+mod transactional;
 
 pub(crate) use batches::{At, batch, batch_at, builder, compressed, forge, now_ms, producer_batch};
 pub(crate) use calls::{
@@ -14,3 +15,4 @@ pub(crate) use calls::{
 pub(crate) use every::{Visitor, minimal, minimal_body};
 pub(crate) use host::{Memory, Neighbour, open_files, refused};
 pub(crate) use raw::{Raw, request};
+pub(crate) use transactional::{Protocol, TransactionalProducer, read_committed, transaction_coordinator};

@@ -16,7 +16,7 @@ use millstream_wire::messages::{
 };
 use millstream_wire::{ErrorCode, Records, Str, WireError};
 
-use self::transaction::{ADDS_SINCE, Beginning, Transaction};
+use self::transaction::{Beginning, Transaction};
 use super::current_leader;
 use super::handler::{RequestContext, Started, TwoStageHandler};
 use crate::broker::Broker;
@@ -31,6 +31,7 @@ use crate::net::types::{Answer, Close};
 use crate::produce::append::INLINE_COMPRESSED_BYTES;
 use crate::produce::append::{Intake, Stored};
 use crate::produce::expected_leadership::{expects_to_lead, wait_to_lead};
+use crate::produce::verifier::ADDS_SINCE;
 use crate::security::{AclOperation, Permission, ResourceType};
 use crate::topics::Topic;
 
@@ -308,12 +309,12 @@ impl AppendedAll {
         if self.refusal.is_some() {
             return Ok(());
         }
-        if !broker.config.verifies_transactions && self.produced.version < ADDS_SINCE {
-            self.produced.transaction = Transaction::Trusted;
-            return Ok(());
-        }
         // A copy: the id outlives the request's frame.
         let id = transactional_id.copied();
+        if !broker.config.verifies_transactions && self.produced.version < ADDS_SINCE {
+            self.produced.transaction = Transaction::Trusted(id);
+            return Ok(());
+        }
         match Beginning::of(id, &self.produced, &broker.topics.load(), topics).map(Beginning::known) {
             Ok(Ok(transaction)) => self.produced.transaction = transaction,
             Ok(Err(beginning)) => return Err(beginning),
@@ -459,7 +460,7 @@ impl AppendedAll {
 
 impl Produced {
     /// Checks that a partition may be written, and returns what its batches need.
-    fn intake<'a>(&self, topic: &'a ServedTopic, index: i32) -> Result<Intake<'a>, ApiError> {
+    fn intake<'a>(&'a self, topic: &'a ServedTopic, index: i32) -> Result<Intake<'a>, ApiError> {
         let partition = topic.partition(index).ok_or_else(ApiError::unknown_topic)?;
         // Before its stages run.
         partition.check_leader(-1)?;
@@ -489,7 +490,7 @@ impl Produced {
             topic,
             partition,
             now_ms: now_ms(),
-            is_transactional: self.transaction.is_some(),
+            transactional_id: self.transaction.id(),
             verification: self.transaction.of(topic.id, index)?,
         })
     }
@@ -508,7 +509,7 @@ impl Produced {
     ) -> Result<Stored, ApiError> {
         let intake = self.intake(topic, index)?;
         intake.check(&sent)?;
-        let partition = intake.partition;
+        let partition = &Arc::clone(intake.partition);
         let (topic, batch) = (Arc::clone(topic), sent.clone());
         let append = move || self.intake(&topic, index)?.append(&sent);
         report_fault(partition, plugins::produce(&broker.edge, &broker.changes, partition, batch, append).await)

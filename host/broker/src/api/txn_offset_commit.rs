@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use millstream_coordinator::group::{Caller, GroupError, OffsetToCommit, own};
-use millstream_coordinator::transaction::Producer;
+use millstream_coordinator::transaction::{Producer, TransactionVersion};
 use millstream_wire::messages::{
     TxnOffsetCommitRequest, TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic, TxnOffsetCommitResponse,
     TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
@@ -15,9 +15,9 @@ use uuid::Uuid;
 use super::handler::{Handler, RequestContext};
 use super::offsets_topic;
 use crate::broker::Broker;
+use crate::produce::verifier::VerifyPartitions;
 use crate::security::{AclOperation, Permission, ResourceType};
 use crate::topics::Topic;
-use crate::transactions::verifier::VerifyPartitions;
 
 /// The version from which topics are named by their ids, and errors of groups have their own codes.
 const BY_ID_FROM: i16 = 6;
@@ -80,7 +80,7 @@ async fn commit(
             transactional_id: request.transactional_id.clone(),
             producer_id: producer.id,
             producer_epoch: producer.epoch,
-            adds: version >= ADDS_FROM,
+            adds: (version >= ADDS_FROM).then_some(TransactionVersion::V2),
             partitions: vec![(Str::from(&*topic), partition)],
         };
         for verified in broker.verifier.verify(asked).await {

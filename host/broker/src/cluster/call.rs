@@ -95,6 +95,9 @@ pub(crate) enum EdgeCall {
         partition: i32,
         /// Whether the reply waits until the batch is committed.
         waits: bool,
+        /// The transaction that the batch is part of.
+        #[serde(default)]
+        transaction: Option<BatchTransaction>,
     },
     /// Asks the leader of the topic of plug-ins to add up the failures of a version on all brokers. The leader rolls
     /// the version back if they are too many.
@@ -111,6 +114,17 @@ pub(crate) enum EdgeCall {
         /// The version.
         number: u32,
     },
+}
+
+/// The transaction of a batch that a broker has built from records of a producer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct BatchTransaction {
+    /// The transactional id.
+    pub(crate) id: String,
+    /// The version of Produce by which the records came.
+    pub(crate) produce_version: i16,
+    /// The topic and partition that they were sent to.
+    pub(crate) source: (String, i32),
 }
 
 /// The reply to a call.

@@ -38,7 +38,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-pub(crate) use call::{Call, Changed, EdgeCall, EdgeReply, Member, NotPrepared, QuorumState, Reply};
+pub(crate) use call::{BatchTransaction, Call, Changed, EdgeCall, EdgeReply, Member, NotPrepared, QuorumState, Reply};
 pub(crate) use forming::{FormError, Place, Standing};
 pub(crate) use liveness::Processes;
 pub(crate) use peers::PeerError;

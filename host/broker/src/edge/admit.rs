@@ -78,10 +78,6 @@ pub(crate) fn admit(at: &Admission<'_>, intake: &Intake<'_>, sent: &Bytes) -> Re
     let dropping = match stages.admit_policy {
         _ if verdict.keeps_all() => None,
         FailurePolicy::Fail => return Err(reject(edge, intake, checked.batch, &verdict)),
-        // A dead letter is not part of the transaction, and would stay if the transaction is aborted.
-        FailurePolicy::DeadLetter if batch.is_transactional() => {
-            return Err(reject(edge, intake, checked.batch, &verdict));
-        }
         FailurePolicy::Skip | FailurePolicy::DeadLetter => Some(&verdict),
         FailurePolicy::Pass => None,
     };
@@ -104,7 +100,7 @@ pub(crate) fn admit(at: &Admission<'_>, intake: &Intake<'_>, sent: &Bytes) -> Re
         version: intake.version,
         request_bytes_max: intake.request_bytes_max,
         now_ms: intake.now_ms,
-        is_transactional: intake.is_transactional,
+        transactional_id: intake.transactional_id.cloned(),
         verification: intake.verification,
         sent: sent.clone(),
         batch: match encoded.bytes {
@@ -229,6 +225,9 @@ impl<'a> Checked<'a> {
     /// Copies the records that the verdict does not keep.
     fn letters(&self, intake: &Intake<'_>, verdict: &Verdict) -> Result<DeadLetters, ApiError> {
         let mut letters = DeadLetters::new(intake.topic.name.clone(), intake.partition.index(), self.codec()?);
+        if self.batch.is_transactional() {
+            letters.in_transaction(self.batch.producer_id(), self.batch.producer_epoch());
+        }
         for (row, record) in self.records.iter().enumerate() {
             let record = record?;
             if !verdict.keeps(row) {

@@ -55,8 +55,9 @@ pub(super) fn process<'a>(
                 let is_new = plugins::folder::push_here(edge, changes, &bytes, is_first_look, &file).await?;
                 Ok(EdgeReply::Pushed { is_new })
             }
-            EdgeCall::Append { topic, partition, waits } => {
-                leaders::append_here(edge, &topic, partition, bytes, waits).await?;
+            EdgeCall::Append { topic, partition, waits, transaction } => {
+                let transaction = transaction.as_ref();
+                leaders::append_here(edge, &topic, partition, bytes, transaction, waits).await?;
                 Ok(EdgeReply::Done)
             }
         }

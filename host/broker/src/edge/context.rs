@@ -16,6 +16,7 @@ use super::topic::ServedTopics;
 use crate::cluster::Cluster;
 use crate::config::BrokerConfig;
 use crate::error::ApiError;
+use crate::produce::verifier::TransactionVerifier;
 
 /// The state that all of the edge shares.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct Edge {
     pub(crate) topics: Arc<ArcSwap<ServedTopics>>,
     pub(crate) plugins: Plugins,
     pub(crate) decoders: Arc<Decoders>,
+    /// Asks the coordinators of transactions on behalf of partitions here.
+    pub(crate) verifier: Arc<dyn TransactionVerifier>,
     /// The other brokers; `None` for a broker that is alone.
     pub(crate) cluster: Option<Arc<Cluster>>,
 }

@@ -1,6 +1,7 @@
 //! Dead letters as records: copies of records that a stage did not keep, with headers for the reason and the place.
 
 use bytes::Bytes;
+use millstream_record::layout::NO_SEQUENCE;
 use millstream_record::{BatchBuilder, Codec, Header, Record, TimestampType};
 use millstream_stage::EMBEDDED_NUMBER;
 use millstream_wire::Str;
@@ -28,6 +29,8 @@ pub(super) struct DeadLetters {
     partition: i32,
     /// The codec of the records' batch. The dead letters use it too, so that they are not much larger.
     codec: Codec,
+    /// The producer's id and epoch, if the records are part of a transaction. The dead letters then are too.
+    producer: Option<(i64, i16)>,
     letters: Vec<DeadLetter>,
 }
 
@@ -54,7 +57,17 @@ struct OwnHeader {
 
 impl DeadLetters {
     pub(super) fn new(source: Str, partition: i32, codec: Codec) -> Self {
-        Self { source, partition, codec, letters: Vec::new() }
+        Self { source, partition, codec, producer: None, letters: Vec::new() }
+    }
+
+    /// Makes the dead letters part of a producer's transaction.
+    pub(super) fn in_transaction(&mut self, producer_id: i64, producer_epoch: i16) {
+        self.producer = Some((producer_id, producer_epoch));
+    }
+
+    /// Returns whether the dead letters are part of a transaction.
+    pub(super) fn is_transactional(&self) -> bool {
+        self.producer.is_some()
     }
 
     /// Copies a record that the verdict does not keep. `row` is its index in the verdict.
@@ -103,7 +116,13 @@ impl DeadLetters {
     /// A record does not fit.
     pub(super) fn batches(&self, target: &Target, base_offset: i64) -> Result<Vec<Bytes>, ApiError> {
         let bytes_max = target.batch_bytes_max;
-        let empty = || BatchBuilder::new(self.codec, TimestampType::CreateTime);
+        let empty = || {
+            let mut builder = BatchBuilder::new(self.codec, TimestampType::CreateTime);
+            if let Some((id, epoch)) = self.producer {
+                builder.producer(id, epoch, NO_SEQUENCE).transactional(true);
+            }
+            builder
+        };
         let (mut builder, mut batches) = (empty(), Vec::new());
         for letter in &self.letters {
             let texts = self.texts(letter, base_offset);

@@ -31,6 +31,7 @@ use super::stages::Verdict;
 use super::topic_stages::ActiveStages;
 use super::view::link::Layer;
 use crate::blocking::blocking;
+use crate::cluster::BatchTransaction;
 use crate::detached::detached;
 use crate::error::ApiError;
 use crate::produce::append::Stored;
@@ -55,6 +56,7 @@ pub(super) async fn store(
     let source = letters.source();
     let origin = Origin { sender: source, source, partition: letters.partition() };
     let target = target(edge, changes, name, origin).await?;
+    let transaction = pending.transaction().filter(|_| letters.is_transactional());
     let (target, letters) = (Arc::new(target), Arc::new(letters));
     let _turn = pending.edge_partition()?.dead_letters.lock().await;
     for _ in 0..TRIES {
@@ -63,7 +65,7 @@ pub(super) async fn store(
             return Ok(stored);
         }
         let base_offset = pending.partition.log_end_offset()?;
-        write(edge, &target, &letters, base_offset).await?;
+        write(edge, &target, &letters, base_offset, transaction.as_ref()).await?;
         if let Some(stored) = pending.store_at(base_offset)? {
             return Ok(stored);
         }
@@ -80,10 +82,12 @@ async fn write(
     target: &Arc<Target>,
     letters: &Arc<DeadLetters>,
     base_offset: i64,
+    transaction: Option<&BatchTransaction>,
 ) -> Result<(), ApiError> {
     let (place, letters) = (Arc::clone(target), Arc::clone(letters));
     let batches = blocking(move || letters.batches(&place, base_offset)).await??;
-    let written = leaders::append(edge, target.topic.as_str(), target.partition, batches, true).await;
+    let (topic, partition) = (target.topic.as_str(), target.partition);
+    let written = leaders::append(edge, topic, partition, batches, transaction, true).await;
     written.map_err(|error| match error.code {
         // The producer sends the batch again.
         ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::LEADER_NOT_AVAILABLE | ErrorCode::NOT_ENOUGH_REPLICAS => {
@@ -91,6 +95,12 @@ async fn write(
             ApiError::new(ErrorCode::REQUEST_TIMED_OUT, message)
         }
         ErrorCode::REQUEST_TIMED_OUT => error,
+        // The producer or its transaction is no longer the current one.
+        ErrorCode::INVALID_PRODUCER_EPOCH
+        | ErrorCode::INVALID_PRODUCER_ID_MAPPING
+        | ErrorCode::INVALID_TXN_STATE
+        | ErrorCode::TRANSACTION_ABORTABLE
+        | ErrorCode::CONCURRENT_TRANSACTIONS => error,
         _ if error.is_storage_fault() => error,
         _ => failed(error),
     })
@@ -152,7 +162,7 @@ impl ViewDeadLetters {
         let origin = Origin { sender: &self.view, source: self.letters.source(), partition };
         let target = target(edge, changes, name, origin).await?;
         let letters = Arc::new(self.letters);
-        write(edge, &Arc::new(target), &letters, 0).await?;
+        write(edge, &Arc::new(target), &letters, 0, None).await?;
         written.add(letters.offsets().map(|offset| (partition, offset)));
         Ok(())
     }

@@ -4,20 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use millstream_log::AppendOrigin;
 use millstream_metadata::NO_LEADER;
 use millstream_partition::{Acks, Partition, WriteEnd, now_ms};
 use millstream_record::CheckedBatch;
-use millstream_record::validate::validate_produce;
+use millstream_record::validate::validate_built;
 use millstream_wire::ErrorCode;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::calls::process;
 use super::context::{Edge, MetadataChanges};
+use super::dead_letter_transaction;
 use crate::blocking::blocking;
-use crate::cluster::{Cluster, EdgeCall, EdgeReply};
+use crate::cluster::{BatchTransaction, Cluster, EdgeCall, EdgeReply};
 use crate::error::ApiError;
 
-/// The time for an append while the leader of its partition moves.
+/// The time for an append and its commit, also while the leader of the partition moves.
 const APPEND_WAIT: Duration = Duration::from_secs(20);
 
 /// The pause before an operation is retried.
@@ -76,16 +78,17 @@ pub(super) async fn ask(
     }
 }
 
-/// Appends batches of the broker's own to a partition, at the broker that leads it. With `waits` they are committed
-/// when this returns.
+/// Appends batches of the broker's own to a partition, at the broker that leads it. With a transaction they are part of
+/// it. With `waits` they are committed when this returns.
 ///
 /// # Errors
-/// The partition cannot be written.
+/// The partition cannot be written, or does not become part of the transaction.
 pub(super) async fn append(
     edge: &Edge,
     topic: &str,
     index: i32,
     batches: Vec<Bytes>,
+    transaction: Option<&BatchTransaction>,
     waits: bool,
 ) -> Result<(), ApiError> {
     let deadline = Instant::now() + APPEND_WAIT;
@@ -94,16 +97,24 @@ pub(super) async fn append(
         let attempt = async {
             let partition = edge.partition(topic, index)?;
             match edge.leader_of(&partition)? {
-                // The last wait covers the batches before.
-                Leader::Here => append_own(&partition, batch.clone(), waits && others.is_empty()).await,
+                Leader::Here => {
+                    let origin = dead_letter_transaction::origin(edge, &partition, batch, transaction).await?;
+                    // The last wait covers the batches before.
+                    append_own(&partition, batch.clone(), origin, waits && others.is_empty()).await
+                }
                 Leader::At(cluster, leader) => {
                     let (topic, limit) = (topic.to_owned(), deadline.saturating_duration_since(Instant::now()));
-                    let call = EdgeCall::Append { topic, partition: index, waits };
+                    let transaction = transaction.cloned();
+                    let call = EdgeCall::Append { topic, partition: index, waits, transaction };
                     cluster.call_edge(leader, call, batch, limit).await.map(drop)
                 }
             }
         };
-        match attempt.await {
+        let attempted = timeout_at(deadline, attempt).await.unwrap_or_else(|_| {
+            let message = format!("partition {topic}-{index} has not committed a batch of the broker in time");
+            Err(ApiError::new(ErrorCode::REQUEST_TIMED_OUT, message))
+        });
+        match attempted {
             Ok(()) => left = others,
             Err(error) if may_move(edge, &error) && Instant::now() < deadline => sleep(RETRY_AFTER).await,
             Err(error) => return Err(error),
@@ -124,11 +135,16 @@ fn may_move(edge: &Edge, error: &ApiError) -> bool {
     edge.cluster.is_some() && codes.contains(&error.code)
 }
 
-async fn append_own(partition: &Arc<Partition>, batch: Bytes, waits: bool) -> Result<(), ApiError> {
+async fn append_own(
+    partition: &Arc<Partition>,
+    batch: Bytes,
+    origin: AppendOrigin,
+    waits: bool,
+) -> Result<(), ApiError> {
     let target = Arc::clone(partition);
     let work = move || {
         let batch = CheckedBatch::of_own(&batch)?;
-        Ok::<_, ApiError>(WriteEnd::of(&target.append(&batch, now_ms())?.batch()))
+        Ok::<_, ApiError>(WriteEnd::of(&target.append_of(&batch, now_ms(), origin)?.batch()))
     };
     wait(partition, blocking(work).await??, waits).await
 }
@@ -136,21 +152,24 @@ async fn append_own(partition: &Arc<Partition>, batch: Bytes, waits: bool) -> Re
 /// Appends a batch that another broker has built, as the leader of the partition.
 ///
 /// # Errors
-/// Another broker leads, or the batch is damaged, or the partition cannot be written.
+/// Another broker leads, or the batch is damaged, or the partition cannot be written, or does not become part of the
+/// batch's transaction.
 pub(super) async fn append_here(
     edge: &Edge,
     topic: &str,
     index: i32,
     batch: Bytes,
+    transaction: Option<&BatchTransaction>,
     waits: bool,
 ) -> Result<(), ApiError> {
     let partition = edge.partition(topic, index)?;
     partition.check_leader(-1)?;
+    let origin = dead_letter_transaction::origin(edge, &partition, &batch, transaction).await?;
     let target = Arc::clone(&partition);
     let work = move || {
         let bytes_max = target.with_log(|log| log.config().max_message_bytes)?;
-        let batch = validate_produce(&batch, usize::try_from(bytes_max).unwrap_or(usize::MAX))?;
-        Ok::<_, ApiError>(WriteEnd::of(&target.append(&batch, now_ms())?.batch()))
+        let batch = validate_built(&batch, usize::try_from(bytes_max).unwrap_or(usize::MAX))?;
+        Ok::<_, ApiError>(WriteEnd::of(&target.append_of(&batch, now_ms(), origin)?.batch()))
     };
     wait(&partition, blocking(work).await??, waits).await
 }

@@ -9,6 +9,7 @@
 //! | `admit.rs`, `pending.rs` | a produced batch: filters and compressor, and what has to be committed before it |
 //! | `rewrite.rs`, `rejected_producers.rs` | batches with fewer records, and producers that are rejected often |
 //! | `dead_letters.rs`, `dead_letter_records.rs`, `dead_letter_topic.rs` | records that a stage does not keep |
+//! | `dead_letter_transaction.rs` | dead letters in the transaction of their records |
 //! | `dead_letter_rules.rs` | which topics can take dead letters |
 //! | `private_format.rs`, `decoders.rs` | batches that only a plug-in reads, and the plug-ins that read them |
 //! | `view/`, `circles.rs` | views of a topic, and configs by which records would flow in a circle |
@@ -26,6 +27,7 @@ mod context;
 mod dead_letter_records;
 pub(crate) mod dead_letter_rules;
 mod dead_letter_topic;
+mod dead_letter_transaction;
 mod dead_letters;
 mod decoders;
 mod inline_policy;

@@ -14,6 +14,7 @@ use super::dead_letter_records::DeadLetters;
 use super::dead_letters;
 use super::decoders::NeededDecoder;
 use super::topic::{EdgePartition, ServedTopic};
+use crate::cluster::BatchTransaction;
 use crate::detached::detached;
 use crate::error::ApiError;
 use crate::produce::append::{Intake, Stored};
@@ -34,7 +35,7 @@ pub(crate) struct PendingAppend {
     pub(super) version: i16,
     pub(super) request_bytes_max: usize,
     pub(super) now_ms: i64,
-    pub(super) is_transactional: bool,
+    pub(super) transactional_id: Option<Str>,
     pub(super) verification: Verification,
     /// The batch as the producer sent it.
     pub(super) sent: Bytes,
@@ -86,6 +87,14 @@ impl PendingAppend {
         partition.map(|partition| &**partition).ok_or_else(ApiError::unknown_topic)
     }
 
+    /// Returns the transaction of the request, for dead letters of the batch.
+    pub(super) fn transaction(&self) -> Option<BatchTransaction> {
+        let source = || (self.partition.topic().to_owned(), self.partition.index());
+        let of =
+            |id: &Str| BatchTransaction { id: id.as_str().to_owned(), produce_version: self.version, source: source() };
+        self.transactional_id.as_ref().map(of)
+    }
+
     /// Returns the response for the batch if it was appended before.
     pub(super) fn check_producer(&self) -> Result<Option<Stored>, ApiError> {
         let sent = CheckedBatch::of_own(&self.sent)?;
@@ -110,7 +119,7 @@ impl PendingAppend {
             topic: &self.topic,
             partition: &self.partition,
             now_ms: self.now_ms,
-            is_transactional: self.is_transactional,
+            transactional_id: self.transactional_id.as_ref(),
             verification: self.verification,
         }
     }

@@ -10,7 +10,7 @@ use millstream_record::validate::{
     check_records_up_to, validate_produce,
 };
 use millstream_record::{BatchError, BatchView, CheckedBatch, Codec, CodecError, RejectReason};
-use millstream_wire::ErrorCode;
+use millstream_wire::{ErrorCode, Str};
 
 use crate::compute_permits::aside;
 use crate::config::{CompressionType, Validation};
@@ -39,8 +39,8 @@ pub(crate) struct Intake<'a> {
     pub(crate) partition: &'a Arc<Partition>,
     /// The broker's clock, for the whole batch.
     pub(crate) now_ms: i64,
-    /// Whether the request names a transaction.
-    pub(crate) is_transactional: bool,
+    /// The transactional id of the request.
+    pub(crate) transactional_id: Option<&'a Str>,
     /// What is known of that transaction in this partition.
     pub(crate) verification: Verification,
 }
@@ -111,7 +111,7 @@ impl Intake<'_> {
             let message = format!("zstd needs Produce v{ZSTD_SINCE}, and this is v{}", self.version);
             return Err(ApiError::new(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE, message));
         }
-        if batch.is_transactional() && !self.is_transactional {
+        if batch.is_transactional() && self.transactional_id.is_none() {
             let message = "a transactional batch needs a request that names its transactional id";
             return Err(ApiError::new(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, message));
         }

@@ -3,3 +3,4 @@
 pub(crate) mod append;
 pub(crate) mod expected_leadership;
 pub(crate) mod recode;
+pub(crate) mod verifier;

@@ -322,12 +322,17 @@ fn assemble(
     let host = Arc::<transactions::Host>::default();
     let shared = Box::new(SharedHost(Arc::clone(&host), Arc::clone(&metadata)));
     let transactions = TransactionCoordinator::new(config.transactions.clone(), transaction_topic, shared);
+    let listener = config.inter_broker_listener.map(|index| config.listeners[index].name.clone());
+    let others = Arc::new(OtherBrokers::new(Arc::clone(&metadata), listener));
+    let coordinators =
+        Coordinators::new(config.node_id, Arc::clone(&metadata), Arc::clone(&transactions), Arc::clone(&others));
     let edge = Arc::new(Edge {
         config: Arc::clone(&config),
         metadata: Arc::clone(&metadata),
         topics: Arc::clone(&topics),
         plugins: plugins.with_limits(config.spike_limits),
         decoders: Arc::default(),
+        verifier: Arc::new(coordinators.clone()),
         cluster: cluster.clone(),
     });
     let node = Node {
@@ -346,11 +351,7 @@ fn assemble(
     let (wanted_changes, receiver) = mpsc::unbounded_channel();
     let controller = Arc::new(Controller::new(Arc::clone(&metadata), node, cluster.clone()));
     let producer_ids = Arc::new(ProducerIds::default());
-    let listener = config.inter_broker_listener.map(|index| config.listeners[index].name.clone());
-    let others = Arc::new(OtherBrokers::new(Arc::clone(&metadata), listener));
     let local = Box::new(LocalPartitions::new(Arc::clone(&topics), Arc::clone(&groups)));
-    let coordinators =
-        Coordinators::new(config.node_id, Arc::clone(&metadata), Arc::clone(&transactions), Arc::clone(&others));
     let sender = MarkerSender::new(config.node_id, Arc::clone(&metadata), others, local);
     host.set(new_producer_id(&producer_ids, &controller), Arc::new(sender));
     let broker = Arc::new(Broker {

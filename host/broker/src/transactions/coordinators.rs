@@ -15,11 +15,14 @@ use millstream_wire::messages::{
 use millstream_wire::{ErrorCode, Str};
 
 use super::others::OtherBrokers;
-use super::verifier::{TransactionVerifier, Verified, VerifyPartitions};
 use crate::error::ApiError;
+use crate::produce::verifier::{TransactionVerifier, Verified, VerifyPartitions};
 
 /// The version of AddPartitionsToTxn. Both sides run this program.
 const VERSION: i16 = 5;
+
+/// The version that adds partitions by the older protocol.
+const OLDER_VERSION: i16 = 3;
 
 /// Returns the broker that coordinates a transactional id; `None` if there is none now.
 pub(crate) fn coordinator_of(image: &MetadataImage, transactional_id: &str) -> Option<i32> {
@@ -68,8 +71,7 @@ impl Coordinators {
         let producer = Producer { id: asked.producer_id, epoch: asked.producer_epoch };
         let own = |(topic, index): &(Str, i32)| -> TopicPartition { (Arc::from(topic.as_str()), *index) };
         let partitions: Vec<_> = asked.partitions.iter().map(own).collect();
-        if asked.adds {
-            let version = TransactionVersion::V2;
+        if let Some(version) = asked.adds {
             self.own.add_partitions(&asked.transactional_id, producer, &partitions, version).await?;
             return Ok(partitions.iter().map(|_| Ok(())).collect());
         }
@@ -84,15 +86,30 @@ impl Coordinators {
         }
         let topics =
             topics.into_iter().map(|(name, partitions)| AddPartitionsToTxnTopic { name: name.clone(), partitions });
-        let transaction = AddPartitionsToTxnTransaction {
-            transactional_id: asked.transactional_id.clone(),
-            producer_id: asked.producer_id,
-            producer_epoch: asked.producer_epoch,
-            verify_only: !asked.adds,
-            topics: topics.collect(),
+        let (transactional_id, topics) = (asked.transactional_id.clone(), topics.collect());
+        let (request, version) = match asked.adds {
+            Some(version) if version < TransactionVersion::V2 => {
+                let request = AddPartitionsToTxnRequest {
+                    v3_and_below_transactional_id: transactional_id,
+                    v3_and_below_producer_id: asked.producer_id,
+                    v3_and_below_producer_epoch: asked.producer_epoch,
+                    v3_and_below_topics: topics,
+                    ..Default::default()
+                };
+                (request, OLDER_VERSION)
+            }
+            adds => {
+                let transaction = AddPartitionsToTxnTransaction {
+                    transactional_id,
+                    producer_id: asked.producer_id,
+                    producer_epoch: asked.producer_epoch,
+                    verify_only: adds.is_none(),
+                    topics,
+                };
+                (AddPartitionsToTxnRequest { transactions: vec![transaction], ..Default::default() }, VERSION)
+            }
         };
-        let request = AddPartitionsToTxnRequest { transactions: vec![transaction], ..Default::default() };
-        let response = self.others.call(id, &request, VERSION).await?;
+        let response = self.others.call(id, &request, version).await?;
         Ok(asked.partitions.iter().map(|partition| result_of(&response, partition)).collect())
     }
 }
@@ -100,7 +117,10 @@ impl Coordinators {
 /// Returns the result of one partition in a response for one transaction.
 fn result_of(response: &AddPartitionsToTxnResponse, (topic, index): &(Str, i32)) -> Result<(), ApiError> {
     let found = || {
-        let results = &response.results_by_transaction.first()?.topic_results;
+        let results = match response.results_by_transaction.first() {
+            Some(transaction) => &transaction.topic_results,
+            None => &response.results_by_topic_v3_and_below,
+        };
         let partitions = &results.iter().find(|result| result.name == *topic)?.results_by_partition;
         partitions.iter().find(|partition| partition.partition_index == *index)
     };

@@ -2,7 +2,6 @@
 //!
 //! | File | Subject |
 //! |---|---|
-//! | `verifier.rs` | what a leader asks the coordinator before it appends |
 //! | `coordinators.rs` | the broker that coordinates a transactional id, and the leader's question to it |
 //! | `sender.rs` | the markers that a coordinator sends to leaders |
 //! | `markers.rs`, `local.rs` | markers in partitions that this broker leads |
@@ -15,7 +14,6 @@ mod local;
 pub(crate) mod markers;
 mod others;
 mod sender;
-pub(crate) mod verifier;
 
 pub(crate) use coordinators::Coordinators;
 pub(crate) use host::{Host, NewProducerId, SharedHost};

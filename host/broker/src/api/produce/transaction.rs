@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use millstream_coordinator::transaction::TransactionVersion;
 use millstream_log::{Verification, VerificationGuard};
 use millstream_partition::Partition;
 use millstream_record::BatchHeader;
@@ -19,13 +20,7 @@ use super::Produced;
 use crate::broker::Broker;
 use crate::edge::{Route, ServedTopic, ServedTopics};
 use crate::error::ApiError;
-use crate::transactions::verifier::VerifyPartitions;
-
-/// The first version in which a produce adds its partitions to the transaction.
-pub(super) const ADDS_SINCE: i16 = 12;
-
-/// The first version whose clients know the error TRANSACTION_ABORTABLE.
-const ABORTABLE_SINCE: i16 = 11;
+use crate::produce::verifier::{ADDS_SINCE, VerifyPartitions, translated};
 
 /// The wait before a coordinator that still ends the last transaction is asked again.
 const CONCURRENT_BACKOFF: Duration = Duration::from_millis(20);
@@ -43,9 +38,9 @@ pub(super) enum Transaction {
     #[default]
     None,
     /// `transaction.partition.verification.enable=false`, and the producer adds its partitions itself.
-    Trusted,
+    Trusted(Str),
     /// The results for the partitions in which the transaction begins. In the others it is open, or it is an error.
-    Verified(Arc<HashMap<Place, Result<VerificationGuard, ApiError>>>),
+    Verified(Str, Arc<HashMap<Place, Result<VerificationGuard, ApiError>>>),
 }
 
 impl Transaction {
@@ -53,8 +48,8 @@ impl Transaction {
     pub(super) fn of(&self, topic: Uuid, partition: i32) -> Result<Verification, ApiError> {
         match self {
             Self::None => Ok(Verification::Unknown),
-            Self::Trusted => Ok(Verification::Disabled),
-            Self::Verified(results) => match results.get(&(topic, partition)) {
+            Self::Trusted(_) => Ok(Verification::Disabled),
+            Self::Verified(_, results) => match results.get(&(topic, partition)) {
                 None => Ok(Verification::Unknown),
                 Some(Ok(guard)) => Ok(Verification::Confirmed(*guard)),
                 Some(Err(error)) => Err(error.clone()),
@@ -62,9 +57,12 @@ impl Transaction {
         }
     }
 
-    /// Returns whether the request names a transaction.
-    pub(super) fn is_some(&self) -> bool {
-        !matches!(self, Self::None)
+    /// Returns the transactional id of the request.
+    pub(super) fn id(&self) -> Option<&Str> {
+        match self {
+            Self::None => None,
+            Self::Trusted(id) | Self::Verified(id, _) => Some(id),
+        }
     }
 }
 
@@ -156,7 +154,10 @@ impl Beginning {
 
     /// Returns the transaction, if the coordinator need not be asked.
     pub(super) fn known(self) -> Result<Transaction, Box<Self>> {
-        if self.waiting.is_empty() { Ok(Transaction::Verified(Arc::new(self.failed))) } else { Err(Box::new(self)) }
+        match self.waiting.is_empty() {
+            true => Ok(Transaction::Verified(self.transactional_id, Arc::new(self.failed))),
+            false => Err(Box::new(self)),
+        }
     }
 
     /// Asks the coordinator. The markers of the transaction before may come meanwhile, and end a verification that is
@@ -179,7 +180,7 @@ impl Beginning {
                 transactional_id: transactional_id.clone(),
                 producer_id,
                 producer_epoch,
-                adds,
+                adds: adds.then_some(TransactionVersion::V2),
                 partitions,
             };
             let answered = broker.verifier.verify(asked).await;
@@ -205,7 +206,7 @@ impl Beginning {
                 false
             });
             if waiting.is_empty() {
-                return Transaction::Verified(Arc::new(results));
+                return Transaction::Verified(transactional_id, Arc::new(results));
             }
             if pauses {
                 sleep(CONCURRENT_BACKOFF).await;
@@ -217,46 +218,4 @@ impl Beginning {
 /// Returns the error for a verification that a marker has ended again and again.
 fn ended() -> ApiError {
     ApiError::new(ErrorCode::CONCURRENT_TRANSACTIONS, "a marker came while the transaction was being verified")
-}
-
-/// Translates an error of the coordinator into one that producers of a version know.
-fn translated(error: ApiError, version: i16) -> ApiError {
-    let code = match error.code {
-        ErrorCode::PRODUCER_FENCED => ErrorCode::INVALID_PRODUCER_EPOCH,
-        ErrorCode::TRANSACTION_ABORTABLE if version < ABORTABLE_SINCE => ErrorCode::INVALID_TXN_STATE,
-        // Producers retry it without new metadata, which would not help.
-        ErrorCode::NETWORK_EXCEPTION
-        | ErrorCode::COORDINATOR_LOAD_IN_PROGRESS
-        | ErrorCode::COORDINATOR_NOT_AVAILABLE
-        | ErrorCode::NOT_COORDINATOR => ErrorCode::NOT_ENOUGH_REPLICAS,
-        ErrorCode::CONCURRENT_TRANSACTIONS if version < ADDS_SINCE => ErrorCode::NOT_ENOUGH_REPLICAS,
-        code => code,
-    };
-    let message = match code {
-        ErrorCode::NOT_ENOUGH_REPLICAS => {
-            format!("Unable to verify the partition has been added to the transaction: {error}")
-        }
-        _ => error.message,
-    };
-    ApiError::new(code, message)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn errors_of_the_coordinator_are_ones_that_the_producer_knows() {
-        let code = |code, version| translated(ApiError::new(code, "words"), version).code;
-        use ErrorCode as E;
-        for version in [3, 10, 11, 12, 13] {
-            assert_eq!(code(E::PRODUCER_FENCED, version), E::INVALID_PRODUCER_EPOCH);
-            assert_eq!(code(E::NOT_COORDINATOR, version), E::NOT_ENOUGH_REPLICAS);
-            assert_eq!(code(E::INVALID_PRODUCER_ID_MAPPING, version), E::INVALID_PRODUCER_ID_MAPPING);
-        }
-        assert_eq!(code(E::TRANSACTION_ABORTABLE, 10), E::INVALID_TXN_STATE);
-        assert_eq!(code(E::TRANSACTION_ABORTABLE, 11), E::TRANSACTION_ABORTABLE);
-        assert_eq!(code(E::CONCURRENT_TRANSACTIONS, 11), E::NOT_ENOUGH_REPLICAS);
-        assert_eq!(code(E::CONCURRENT_TRANSACTIONS, 12), E::CONCURRENT_TRANSACTIONS);
-    }
 }

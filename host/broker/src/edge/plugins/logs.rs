@@ -69,7 +69,7 @@ async fn write(edge: &Arc<Edge>, changes: &dyn MetadataChanges, lines: &[Line]) 
     let failed = |error: BuildError| ApiError::new(millstream_wire::ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string());
     let batch = Bytes::from(batch_of(lines).map_err(failed)?);
     // Log lines need no fsync: nothing waits for the commit.
-    leaders::append(edge, LOGS_TOPIC, 0, vec![batch], false).await
+    leaders::append(edge, LOGS_TOPIC, 0, vec![batch], None, false).await
 }
 
 fn batch_of(lines: &[Line]) -> Result<Vec<u8>, BuildError> {

@@ -1,0 +1,80 @@
+//! Dead letters in a transaction: their partition becomes part of the transaction of the records that they come from,
+//! so that the markers of its end reach it.
+//!
+//! The leader of that partition does this, before it appends. It writes the dead letters with the id and epoch of the
+//! producer, and without sequences, as a coordinator writes the offsets of a group. So the sequences of a producer that
+//! writes to the dead letter topic itself stay as they are.
+
+use bytes::Bytes;
+use millstream_coordinator::transaction::TransactionVersion;
+use millstream_log::{AppendOrigin, Verification};
+use millstream_partition::Partition;
+use millstream_record::BatchHeader;
+use millstream_wire::{ErrorCode, Str};
+
+use super::context::Edge;
+use crate::cluster::BatchTransaction;
+use crate::error::ApiError;
+use crate::produce::verifier::{ADDS_SINCE, VerifyPartitions, translated};
+
+/// How often the coordinator is asked, if a marker comes each time.
+const VERIFICATIONS_MAX: usize = 5;
+
+/// Returns the origin of a batch of the broker's own. Adds the partition to the batch's transaction, if it has one that
+/// is not open in the partition.
+///
+/// # Errors
+/// The coordinator does not add the partition. The code is one that the producer knows.
+pub(super) async fn origin(
+    edge: &Edge,
+    partition: &Partition,
+    batch: &Bytes,
+    transaction: Option<&BatchTransaction>,
+) -> Result<AppendOrigin, ApiError> {
+    let Some(transaction) = transaction else { return Ok(AppendOrigin::Client(Verification::Unknown)) };
+    let header = BatchHeader::parse(batch)?;
+    let raises_epoch = transaction.produce_version >= ADDS_SINCE;
+    for _ in 0..VERIFICATIONS_MAX {
+        let Some(guard) = partition.begin_verification(&header, raises_epoch)? else {
+            return Ok(AppendOrigin::Broker(Verification::Unknown));
+        };
+        let producer = (header.producer_id(), header.producer_epoch());
+        add(edge, partition, producer, transaction)
+            .await
+            .map_err(|error| translated(error, transaction.produce_version))?;
+        // The marker of the transaction before may have come meanwhile.
+        match partition.begin_verification(&header, raises_epoch)? {
+            None => return Ok(AppendOrigin::Broker(Verification::Unknown)),
+            Some(renewed) if renewed == guard => return Ok(AppendOrigin::Broker(Verification::Confirmed(guard))),
+            Some(_) => {}
+        }
+    }
+    let ended =
+        ApiError::new(ErrorCode::CONCURRENT_TRANSACTIONS, "the transaction ends while a dead letter is written");
+    Err(translated(ended, transaction.produce_version))
+}
+
+/// Asks the coordinator to add a partition to a transaction.
+async fn add(
+    edge: &Edge,
+    partition: &Partition,
+    (producer_id, producer_epoch): (i64, i16),
+    transaction: &BatchTransaction,
+) -> Result<(), ApiError> {
+    let ask = async |adds, place: (Str, i32)| {
+        let transactional_id = Str::from(transaction.id.as_str());
+        let asked = VerifyPartitions { transactional_id, producer_id, producer_epoch, adds, partitions: vec![place] };
+        edge.verifier.verify(asked).await.into_iter().collect::<Result<(), _>>()
+    };
+    let version = match transaction.produce_version {
+        ADDS_SINCE.. => TransactionVersion::V2,
+        _ => TransactionVersion::V0,
+    };
+    if version == TransactionVersion::V0 {
+        // The producer keeps its epoch, so nothing else would tell a transaction that has ended from the next one: the
+        // coordinator would begin that.
+        let (topic, index) = &transaction.source;
+        ask(None, (Str::from(topic.as_str()), *index)).await?;
+    }
+    ask(Some(version), (Str::from(partition.topic()), partition.index())).await
+}
