@@ -12,6 +12,9 @@ mod plugins;
 mod records;
 mod reload;
 mod stages;
+#[path = "../e2e/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "shared with the tests in bytes, which use all of it")]
+mod support;
 mod transactions;
 mod txn;
 

@@ -1,6 +1,7 @@
 //! Transactions of our own client: committed as a whole or not at all, with both protocols.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,10 +11,13 @@ use millstream_client::{
     Remedy, TopicPartition,
 };
 use millstream_stage::Kind;
-use millstream_tests::KafkaNode;
+use millstream_tests::{Cluster, KafkaNode};
+use millstream_wire::ErrorCode;
+use millstream_wire::messages::{FeatureUpdateKey, UpdateFeaturesRequest};
 
 use crate::records::{create, from_beginning, read_all};
 use crate::stages::stage;
+use crate::support::Raw;
 use crate::{PATIENCE, Server, both, both_mortal, run, unique};
 
 const PARTITIONS: i32 = 3;
@@ -21,13 +25,14 @@ const PARTITIONS: i32 = 3;
 pub(crate) fn trials() -> Vec<Trial> {
     let older = Trial::test("transactions with the older protocol (Apache Kafka, transaction.version 0)", || {
         let node = KafkaNode::start_with(&["transaction.version=0"]);
-        run(async {
-            outcomes(node.bootstrap()).await;
-            offsets(node.bootstrap()).await;
-            fenced(node.bootstrap()).await;
-            rejected(node.bootstrap()).await;
-            closed(node.bootstrap()).await;
-        })
+        run(older_protocol(node.bootstrap()))
+    });
+    let ours = Trial::test("transactions with the older protocol (millstream)", || {
+        let one = |name| (name, "1");
+        let keys = ["default.replication.factor", "offsets.topic.replication.factor", "min.insync.replicas"];
+        let cluster = Cluster::start(1, &keys.map(one));
+        lower_transaction_version(cluster.address(1));
+        run(older_protocol(cluster.bootstrap()))
     });
     let mut trials: Vec<Trial> = [
         both("a transaction is committed or aborted as a whole", outcomes),
@@ -42,8 +47,30 @@ pub(crate) fn trials() -> Vec<Trial> {
     .into_iter()
     .flatten()
     .collect();
+    trials.push(ours);
     trials.push(older.with_ignored_flag(!KafkaNode::available()));
     trials
+}
+
+/// Turns the newer protocol off. A broker that is alone has no level to lower, so this is a cluster of one.
+fn lower_transaction_version(address: SocketAddr) {
+    let unsafe_downgrade = 3;
+    let update = FeatureUpdateKey {
+        feature: "transaction.version".into(),
+        max_version_level: 0,
+        upgrade_type: unsafe_downgrade,
+        ..Default::default()
+    };
+    let request = UpdateFeaturesRequest { feature_updates: vec![update], ..Default::default() };
+    assert_eq!(Raw::to(address).call(1, &request).error_code, ErrorCode::NONE);
+}
+
+async fn older_protocol(bootstrap: String) {
+    outcomes(bootstrap.clone()).await;
+    offsets(bootstrap.clone()).await;
+    fenced(bootstrap.clone()).await;
+    rejected(bootstrap.clone()).await;
+    closed(bootstrap).await;
 }
 
 fn producer(bootstrap: &str, id: &str, changes: &[(&str, &str)]) -> ProducerBuilder {
