@@ -21,6 +21,7 @@ mod hostile;
 mod idempotence;
 mod log_dirs;
 mod membership;
+mod memory;
 mod offsets;
 mod plugins;
 mod poison_batch;

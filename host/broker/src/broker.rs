@@ -23,7 +23,7 @@ use crate::fetch_sessions::FetchSessions;
 use crate::log_dirs::LogDirs;
 use crate::metrics::cleaner::CleanerMetrics;
 use crate::metrics::requests::RequestMetrics;
-use crate::net::request_memory::RequestMemory;
+use crate::net::message_memory::MessageMemory;
 use crate::net::types::ConnectionInfo;
 use crate::partition_dirs;
 use crate::produce::verifier::TransactionVerifier;
@@ -56,7 +56,8 @@ pub(crate) struct Broker {
     pub(crate) verifier: Arc<dyn TransactionVerifier>,
     /// The stages of topics and their plug-ins.
     pub(crate) edge: Arc<Edge>,
-    pub(crate) request_memory: RequestMemory,
+    /// The memory for requests and responses in flight.
+    pub(crate) message_memory: MessageMemory,
     pub(crate) request_metrics: Arc<RequestMetrics>,
     /// What compaction does.
     pub(crate) cleaner_metrics: CleanerMetrics,

@@ -35,6 +35,11 @@ impl Topic {
         if self.shared_from.is_some() { &[] } else { &self.partitions }
     }
 
+    /// Returns the number of entries for the topic and its partitions in a response.
+    pub(crate) fn entries(&self) -> usize {
+        1 + self.partitions.len()
+    }
+
     pub(crate) fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
         self.partitions.get(usize::try_from(index).ok()?)
     }
@@ -104,6 +109,11 @@ impl<E> TopicTable<E> {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Served<E>>> {
         self.by_name.values()
+    }
+
+    /// Returns the number of entries for all topics and their partitions in a response.
+    pub(crate) fn entries(&self) -> usize {
+        self.iter().map(|topic| topic.entries()).sum()
     }
 
     pub(crate) fn partition(&self, topic: &str, index: i32) -> Option<&Arc<Partition>> {

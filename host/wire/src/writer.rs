@@ -9,6 +9,9 @@ use crate::error::{WireError, WireErrorKind};
 /// The size from which bytes are spliced in instead of copied: a piece costs about as much as a copy of this size.
 const SPLICE_MIN: usize = 1024;
 
+/// The size from which the spare room of a buffer is given back. A frame may wait long until it is sent.
+const TRIM_MIN: usize = 4096;
+
 /// Room for the length at the start of a frame.
 const PREFIX: usize = size_of::<i32>();
 
@@ -248,7 +251,7 @@ impl Writer {
 
     fn into_pieces(mut self, mut from: usize) -> Vec<Piece> {
         let splices = mem::take(&mut self.splices);
-        let buffer = self.buffer.freeze();
+        let buffer = if self.buffer.len() < TRIM_MIN { self.buffer.freeze() } else { trimmed(self.buffer) };
         let mut pieces = Vec::with_capacity(2 * splices.len() + 1);
         for (at, piece) in splices {
             if at > from {
@@ -262,6 +265,13 @@ impl Writer {
         }
         pieces
     }
+}
+
+/// Returns the bytes without spare room behind them.
+fn trimmed(buffer: BytesMut) -> Bytes {
+    let mut bytes = Vec::from(buffer);
+    bytes.shrink_to_fit();
+    Bytes::from(bytes)
 }
 
 fn too_long(length: usize, max: usize) -> WireError {

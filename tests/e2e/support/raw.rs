@@ -8,7 +8,8 @@ use bytes::Bytes;
 use millstream_tests::Broker;
 use millstream_wire::frame::encode_request;
 use millstream_wire::{ApiKey, Message, Reader, Request, RequestHeader, ResponseHeader};
-use rustix::net::sockopt::set_socket_linger;
+use rustix::net::sockopt::{set_socket_linger, set_socket_recv_buffer_size};
+use rustix::net::{self, AddressFamily, SocketType};
 
 /// The longest time to wait for a response or for the end of a connection. It is longer than any deadline of the
 /// broker.
@@ -42,9 +43,20 @@ impl Raw {
         Self::to(broker.address())
     }
 
+    /// Connects with a small buffer for what arrives, so that little of an unread response is in the kernel.
+    pub(crate) fn with_small_buffer(broker: &Broker) -> Self {
+        let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        set_socket_recv_buffer_size(&socket, 4096).expect("a socket option");
+        net::connect(&socket, &broker.address()).expect("the broker accepts a connection");
+        Self::of(socket.into())
+    }
+
     /// Connects to a broker that was not started by the harness.
     pub(crate) fn to(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("the broker accepts a connection");
+        Self::of(TcpStream::connect(address).expect("the broker accepts a connection"))
+    }
+
+    fn of(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("a socket option");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
         stream.set_write_timeout(Some(PATIENCE)).expect("a socket option");
@@ -64,6 +76,19 @@ impl Raw {
     /// Sends bytes as they are. Fails if the broker closes the connection before all are sent.
     pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
+    }
+
+    /// Sends as many of these bytes as the kernel takes at once. Returns their number.
+    pub(crate) fn write_some(&mut self, bytes: &[u8]) -> usize {
+        self.stream.set_nonblocking(true).expect("a socket option");
+        let mut sent = 0;
+        while let Ok(count) = self.stream.write(&bytes[sent..])
+            && count > 0
+        {
+            sent += count;
+        }
+        self.stream.set_nonblocking(false).expect("a socket option");
+        sent
     }
 
     /// Sends a FIN: this end sends no more bytes.

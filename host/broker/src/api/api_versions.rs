@@ -27,7 +27,7 @@ impl TwoStageHandler for ApiVersions {
     /// tells the client which versions to use.
     fn start(
         broker: &Arc<Broker>,
-        context: RequestContext,
+        mut context: RequestContext,
         body: Result<ApiVersionsRequest, WireError>,
     ) -> Result<Started, Close> {
         let image = broker.metadata.image();

@@ -11,7 +11,7 @@ use millstream_wire::messages::{
 };
 use millstream_wire::{ConfigResourceType, ErrorCode, Str};
 
-use super::handler::{Handler, RequestContext};
+use super::handler::{ENTRY_BYTES, Handler, RequestContext};
 use crate::broker::Broker;
 use crate::config::{
     Key, Kind, PLUGIN_STATS, REJECTED_PRODUCERS, TopicOverrides, all_broker_keys, all_topic_keys, broker_key,
@@ -50,6 +50,15 @@ impl Handler for DescribeConfigs {
     type Request = DescribeConfigsRequest;
     const VERSIONS: RangeInclusive<i16> = 1..=4;
     const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::DescribeConfigs, ResourceType::Topic));
+
+    fn response_bytes(_: &Broker, _: &RequestContext, request: &DescribeConfigsRequest) -> usize {
+        let entries = request.resources.iter().map(|resource| match &resource.configuration_keys {
+            Some(keys) if !keys.is_empty() => keys.len(),
+            _ if resource.resource_type == ConfigResourceType::Topic as i8 => all_topic_keys().count(),
+            _ => all_broker_keys().count(),
+        });
+        ENTRY_BYTES * entries.sum::<usize>()
+    }
 
     async fn handle(
         broker: &Arc<Broker>,

@@ -7,7 +7,7 @@ use millstream_coordinator::group::{GroupError, MemberSnapshot};
 use millstream_wire::messages::{DescribeGroupsRequest, DescribeGroupsResponse, DescribedGroup, DescribedGroupMember};
 use millstream_wire::{ErrorCode, Str};
 
-use super::handler::{Handler, RequestContext};
+use super::handler::{Handler, RequestContext, UNKNOWN_BYTES};
 use crate::broker::Broker;
 use crate::security::{AclOperation, Permission, ResourceType, allowed_operations};
 
@@ -23,6 +23,10 @@ impl Handler for DescribeGroups {
     type Request = DescribeGroupsRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=6;
     const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Describe, ResourceType::Group));
+
+    fn response_bytes(_: &Broker, _: &RequestContext, _: &DescribeGroupsRequest) -> usize {
+        UNKNOWN_BYTES
+    }
 
     async fn handle(
         broker: &Arc<Broker>,

@@ -11,7 +11,7 @@ use millstream_wire::messages::{
 };
 use millstream_wire::{ErrorCode, Str};
 
-use super::handler::{Handler, RequestContext};
+use super::handler::{Handler, RequestContext, UNKNOWN_BYTES};
 use crate::blocking::blocking;
 use crate::broker::Broker;
 use crate::log_dirs::LogDir;
@@ -27,6 +27,10 @@ impl Handler for DescribeLogDirs {
     type Request = DescribeLogDirsRequest;
     const VERSIONS: RangeInclusive<i16> = 1..=5;
     const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Describe, ResourceType::Cluster));
+
+    fn response_bytes(_: &Broker, _: &RequestContext, _: &DescribeLogDirsRequest) -> usize {
+        UNKNOWN_BYTES
+    }
 
     async fn handle(
         broker: &Arc<Broker>,

@@ -10,7 +10,7 @@ use millstream_wire::messages::{
     DescribeProducersTopicResponse, ProducerState,
 };
 
-use super::handler::{Handler, RequestContext};
+use super::handler::{Handler, RequestContext, UNKNOWN_BYTES};
 use crate::broker::Broker;
 use crate::error::ApiError;
 use crate::security::{AclOperation, Permission, ResourceType};
@@ -22,6 +22,10 @@ impl Handler for DescribeProducers {
     type Request = DescribeProducersRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=0;
     const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Read, ResourceType::Topic));
+
+    fn response_bytes(_: &Broker, _: &RequestContext, _: &DescribeProducersRequest) -> usize {
+        UNKNOWN_BYTES
+    }
 
     async fn handle(
         broker: &Arc<Broker>,

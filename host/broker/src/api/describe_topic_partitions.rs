@@ -11,7 +11,7 @@ use millstream_wire::messages::{
 use millstream_wire::{ErrorCode, Str};
 
 use super::cluster_view::{ClusterView, PartitionView};
-use super::handler::{Handler, RequestContext};
+use super::handler::{ENTRY_BYTES, Handler, RequestContext};
 use crate::broker::Broker;
 use crate::error::ApiError;
 use crate::security::{AclOperation, Permission, ResourceType, allowed_operations};
@@ -27,6 +27,11 @@ impl Handler for DescribeTopicPartitions {
     type Request = DescribeTopicPartitionsRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=0;
     const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Describe, ResourceType::Topic));
+
+    fn response_bytes(broker: &Broker, _: &RequestContext, request: &DescribeTopicPartitionsRequest) -> usize {
+        let asked = usize::try_from(request.response_partition_limit.clamp(1, PARTITIONS_MAX)).unwrap_or(1);
+        ENTRY_BYTES * asked.min(broker.topics.load().entries())
+    }
 
     async fn handle(
         broker: &Arc<Broker>,

@@ -10,7 +10,7 @@ use millstream_wire::messages::{
 };
 use millstream_wire::{ErrorCode, Str};
 
-use super::handler::{Handler, RequestContext};
+use super::handler::{Handler, RequestContext, UNKNOWN_BYTES};
 use crate::broker::Broker;
 use crate::security::{AclOperation, Permission, ResourceType};
 
@@ -20,6 +20,10 @@ impl Handler for DescribeTransactions {
     type Request = DescribeTransactionsRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=0;
     const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Describe, ResourceType::TransactionalId));
+
+    fn response_bytes(_: &Broker, _: &RequestContext, _: &DescribeTransactionsRequest) -> usize {
+        UNKNOWN_BYTES
+    }
 
     async fn handle(
         broker: &Arc<Broker>,

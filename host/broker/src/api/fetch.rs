@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use self::long_poll::{LongPoll, poll_until};
 use super::current_leader::{current_leader, endpoints};
-use super::handler::{RequestContext, Started, TwoStageHandler};
+use super::handler::{ENTRY_BYTES, RequestContext, Started, TwoStageHandler};
 use crate::broker::Broker;
 use crate::config::CompressionType;
 use crate::edge::ServedTopic;
@@ -106,7 +106,7 @@ impl TwoStageHandler for Fetch {
 
     fn start(
         broker: &Arc<Broker>,
-        context: RequestContext,
+        mut context: RequestContext,
         body: Result<FetchRequest, WireError>,
     ) -> Result<Started, Close> {
         let mut request = body.map_err(|error| context.undecodable(error))?;
@@ -123,15 +123,23 @@ impl TwoStageHandler for Fetch {
             return replica::start(broker, context, request, &replica, session);
         }
         let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-        let fetch = Plan { session, ..Plan::new(broker, context, request) };
+        let mut fetch = Plan { session, ..Plan::new(broker, context, request) };
         if fetch.topics.iter().any(|topic| topic.is_scanned) {
             return Ok(Started::Later(Box::pin(views::poll(Arc::clone(broker), fetch, max_wait))));
+        }
+        let heads = ENTRY_BYTES * fetch.targets().count();
+        let deadline = Instant::now() + max_wait;
+        if !fetch.context.try_expect(&broker.message_memory, heads) {
+            return Ok(Started::Later(Box::pin(async move {
+                let broker = Arc::clone(&fetch.broker);
+                fetch.context.expect(&broker.message_memory, heads).await;
+                poll_until(fetch, deadline).await.map(Some)
+            })));
         }
         let pass = fetch.pass();
         if max_wait.is_zero() || fetch.is_enough(&pass) {
             return fetch.respond(pass).map(Started::Ready);
         }
-        let deadline = Instant::now() + max_wait;
         Ok(Started::Later(Box::pin(async move { poll_until(fetch, deadline).await.map(Some) })))
     }
 }
@@ -165,7 +173,7 @@ impl Plan {
             });
             let mut targets: Vec<Target> = targets.collect();
             // Uses the table's own name, so that a fetch that waits does not keep the request's bytes.
-            let name = found.as_ref().map_or(&asked.topic, |topic| &topic.name).clone();
+            let name = found.as_ref().map_or_else(|_| asked.topic.copied(), |topic| topic.name.clone());
             let served = found.ok().cloned();
             let is_scanned = served.as_ref().is_some_and(|topic| is_scanned(topic, &targets));
             let by_followers = served.as_ref().is_some_and(|topic| topic.edge.is_served_by_followers());
@@ -238,7 +246,7 @@ impl LongPoll for Plan {
         self.targets().filter_map(|(_, target)| Some(target.partition.as_ref().ok()?.waiters()))
     }
 
-    fn respond(&self, pass: Pass) -> Result<Outgoing, Close> {
+    fn respond(&mut self, pass: Pass) -> Result<Outgoing, Close> {
         let mut results = pass.results.into_iter();
         let mut shown = pass.shown.into_iter();
         let mut files: Vec<LogSlice> = Vec::new();

@@ -9,12 +9,22 @@ use millstream_wire::{ApiKey, Message, Reader, Request, Str, WireError};
 use tracing::{Instrument, Span};
 
 use crate::broker::Broker;
+use crate::net::message_memory::{MessageMemory, Share, UNCOUNTED_MAX};
 use crate::net::send_queue::Outgoing;
 use crate::net::types::{Answer, Close, ConnectionInfo, Work};
 use crate::security::Permission;
 
 /// The time for which a request waits until the broker has caught up with the metadata.
 const CATCH_UP_WAIT: Duration = Duration::from_secs(10);
+
+/// About the memory for one partition, topic or config of a response while it is built and encoded.
+pub(super) const ENTRY_BYTES: usize = 256;
+
+/// The memory for a response whose size is not known before it is built. What it needs beyond this is taken then.
+pub(super) const UNKNOWN_BYTES: usize = 1 << 20;
+
+/// The memory for a response, for each byte of the request that names all of its entries.
+const RESPONSE_FACTOR: usize = 2;
 
 /// Handles one API in one stage: the response is ready when the future completes. Errors are codes in the response.
 pub(crate) trait Handler: 'static {
@@ -30,6 +40,12 @@ pub(crate) trait Handler: 'static {
     /// Whether the response needs all topics. In a cluster such a request waits until the broker has caught up with the
     /// metadata: it never misses a topic that exists.
     const NEEDS_TOPICS: bool = true;
+
+    /// Returns about the memory for the response, if a small request can get a large one. A large response waits until
+    /// its memory is free.
+    fn response_bytes(_broker: &Broker, _context: &RequestContext, _request: &Self::Request) -> usize {
+        0
+    }
 
     /// Returns the response.
     fn handle(
@@ -76,7 +92,7 @@ pub(crate) enum Started {
 }
 
 /// The header of a request, and its connection.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct RequestContext {
     pub(super) api: &'static ApiEntry,
     pub(crate) version: i16,
@@ -87,17 +103,36 @@ pub(crate) struct RequestContext {
     pub(crate) connection: Arc<ConnectionInfo>,
     /// When the socket was read for the last part of the request.
     pub(super) received: Instant,
+    /// The request's share of the memory for large messages, and then the response's.
+    pub(super) share: Share,
 }
 
 impl RequestContext {
-    /// Encodes the response.
-    pub(crate) fn respond(&self, response: &impl Message) -> Result<Outgoing, Close> {
+    /// Adds the memory for a response to the share of the request, if the response is large. Waits until it is free.
+    pub(super) async fn expect(&mut self, memory: &MessageMemory, bytes: usize) {
+        if bytes > UNCOUNTED_MAX {
+            memory.grow(&mut self.share, bytes).await;
+        }
+    }
+
+    /// Works like [`expect`](Self::expect), but returns false instead of waiting.
+    pub(super) fn try_expect(&mut self, memory: &MessageMemory, bytes: usize) -> bool {
+        bytes <= UNCOUNTED_MAX || memory.try_grow(&mut self.share, bytes)
+    }
+
+    /// Releases the share of a request's frame, but for the memory of a response.
+    pub(super) fn release_frame(&mut self, response: usize) {
+        self.share.shrink(if response > UNCOUNTED_MAX { response } else { 0 });
+    }
+
+    /// Encodes the response. It takes over the share.
+    pub(crate) fn respond(&mut self, response: &impl Message) -> Result<Outgoing, Close> {
         self.respond_with_files(response, Vec::new())
     }
 
-    /// Encodes the response, with the file ranges for its holes.
+    /// Encodes the response, with the file ranges for its holes. It takes over the share.
     pub(crate) fn respond_with_files(
-        &self,
+        &mut self,
         response: &impl Message,
         files: Vec<millstream_log::LogSlice>,
     ) -> Result<Outgoing, Close> {
@@ -106,7 +141,7 @@ impl RequestContext {
         let frame = frame.map_err(|error| self.close(format!("cannot encode the response: {error}")))?;
         let took = self.received.elapsed();
         self.connection.metrics.responded(self.connection.id, self.api.index, took);
-        Ok(Outgoing::new(frame, files))
+        Ok(Outgoing::new(frame, files).holding(std::mem::take(&mut self.share)))
     }
 
     /// Counts the request as failed, and returns the reason to close its connection.
@@ -200,17 +235,23 @@ impl ApiEntry {
 
 fn start_one_stage<H: Handler>(
     broker: &Arc<Broker>,
-    context: RequestContext,
+    mut context: RequestContext,
     mut reader: Reader,
 ) -> Result<Started, Close> {
+    let proportional = RESPONSE_FACTOR * reader.remaining();
     let request = H::Request::decode(&mut reader, context.version).map_err(|error| context.undecodable(error))?;
     let (broker, span) = (Arc::clone(broker), context.span());
     let handled = async move {
         if H::NEEDS_TOPICS && !broker.controller.has_opened(CATCH_UP_WAIT).await {
             return Err(context.close("the broker has not caught up with the metadata of its cluster"));
         }
+        let memory = &broker.message_memory;
+        context.expect(memory, proportional + H::response_bytes(&broker, &context, &request)).await;
         let response = H::handle(&broker, &context, request).await;
-        context.respond(&response).map(Some)
+        let mut outgoing = context.respond(&response)?;
+        drop(response);
+        outgoing.cover(memory).await;
+        Ok(Some(outgoing))
     };
     Ok(Started::Later(Box::pin(handled.instrument(span))))
 }

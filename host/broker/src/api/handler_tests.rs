@@ -17,6 +17,7 @@ use super::{find, incremental_alter_configs, offset_for_leader_epoch, produce, r
 use crate::broker::Broker;
 use crate::config::RawConfig;
 use crate::edge::plugins::Plugins;
+use crate::net::message_memory::Share;
 use crate::net::types::ConnectionInfo;
 use crate::server::{Opened, open};
 
@@ -67,6 +68,7 @@ impl Fixture {
             client_id: None,
             connection: Arc::clone(&self.connection),
             received: Instant::now(),
+            share: Share::default(),
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use millstream_wire::messages::{ListConfigResourcesRequest, ListConfigResourcesResponse, ListedConfigResource};
 use millstream_wire::{ConfigResourceType, ErrorCode, Str};
 
-use super::handler::{Handler, RequestContext};
+use super::handler::{Handler, RequestContext, UNKNOWN_BYTES};
 use crate::broker::Broker;
 use crate::security::{AclOperation, Permission, ResourceType};
 
@@ -17,6 +17,10 @@ impl Handler for ListConfigResources {
     type Request = ListConfigResourcesRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=1;
     const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::DescribeConfigs, ResourceType::Cluster));
+
+    fn response_bytes(_: &Broker, _: &RequestContext, _: &ListConfigResourcesRequest) -> usize {
+        UNKNOWN_BYTES
+    }
 
     async fn handle(
         broker: &Arc<Broker>,

@@ -7,7 +7,7 @@ use millstream_coordinator::group::CLASSIC;
 use millstream_wire::Str;
 use millstream_wire::messages::{ListGroupsRequest, ListGroupsResponse, ListedGroup};
 
-use super::handler::{Handler, RequestContext};
+use super::handler::{Handler, RequestContext, UNKNOWN_BYTES};
 use crate::broker::Broker;
 use crate::security::{AclOperation, Permission, ResourceType};
 
@@ -17,6 +17,10 @@ impl Handler for ListGroups {
     type Request = ListGroupsRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=5;
     const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Describe, ResourceType::Cluster));
+
+    fn response_bytes(_: &Broker, _: &RequestContext, _: &ListGroupsRequest) -> usize {
+        UNKNOWN_BYTES
+    }
 
     async fn handle(broker: &Arc<Broker>, _: &RequestContext, request: ListGroupsRequest) -> ListGroupsResponse {
         let groups = match broker.groups.list() {

@@ -8,7 +8,7 @@ use millstream_wire::messages::{ListTransactionsRequest, ListTransactionsRespons
 use millstream_wire::{ErrorCode, Str};
 use regex::Regex;
 
-use super::handler::{Handler, RequestContext};
+use super::handler::{Handler, RequestContext, UNKNOWN_BYTES};
 use crate::broker::Broker;
 use crate::security::{AclOperation, Permission, ResourceType};
 
@@ -18,6 +18,10 @@ impl Handler for ListTransactions {
     type Request = ListTransactionsRequest;
     const VERSIONS: RangeInclusive<i16> = 0..=2;
     const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Describe, ResourceType::TransactionalId));
+
+    fn response_bytes(_: &Broker, _: &RequestContext, _: &ListTransactionsRequest) -> usize {
+        UNKNOWN_BYTES
+    }
 
     async fn handle(
         broker: &Arc<Broker>,

@@ -12,7 +12,7 @@ use millstream_wire::{ErrorCode, Str};
 use uuid::Uuid;
 
 use super::cluster_view::{ClusterView, PartitionView};
-use super::handler::{Handler, RequestContext};
+use super::handler::{ENTRY_BYTES, Handler, RequestContext};
 use crate::broker::Broker;
 use crate::edge::{ServedTopic, ServedTopics};
 use crate::error::ApiError;
@@ -30,9 +30,25 @@ impl Handler for Metadata {
     const VERSIONS: RangeInclusive<i16> = 0..=13;
     const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Describe, ResourceType::Topic));
 
+    fn response_bytes(broker: &Broker, context: &RequestContext, request: &MetadataRequest) -> usize {
+        let table = broker.topics.load();
+        let entries = match &request.topics {
+            Some(topics) if !is_for_all(context, topics) => topics
+                .iter()
+                .filter_map(|topic| match is_by_id(topic) {
+                    true => table.by_id(topic.topic_id),
+                    false => table.by_name(topic.name.as_deref().unwrap_or_default()),
+                })
+                .map(|topic| topic.entries())
+                .sum(),
+            _ => table.entries(),
+        };
+        ENTRY_BYTES * entries
+    }
+
     async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: MetadataRequest) -> MetadataResponse {
         let create = request.allow_auto_topic_creation && broker.config.auto_create_topics;
-        let requested = request.topics.filter(|requested| !(requested.is_empty() && context.version == 0));
+        let requested = request.topics.filter(|requested| !is_for_all(context, requested));
         let failed = match &requested {
             Some(requested) if create => create_missing(broker, requested).await,
             _ => HashMap::new(),
@@ -60,6 +76,11 @@ impl Handler for Metadata {
             ..Default::default()
         }
     }
+}
+
+/// Returns whether a list of topics stands for all of them, as an empty one does in version 0.
+fn is_for_all(context: &RequestContext, requested: &[MetadataRequestTopic]) -> bool {
+    requested.is_empty() && context.version == 0
 }
 
 /// Creates the topics that are requested by name and do not exist, all at once. Returns why some could not be created.

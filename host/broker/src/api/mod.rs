@@ -74,7 +74,6 @@ mod write_txn_markers;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use millstream_coordinator::group::GroupError;
 use millstream_wire::{ApiKey, ErrorCode, Reader, RequestHeader};
 
@@ -83,7 +82,7 @@ pub(crate) use self::handler::{RequestContext, Started};
 use crate::broker::Broker;
 use crate::metrics::RequestStats;
 use crate::metrics::requests::RequestMetrics;
-use crate::net::types::{Close, ConnectionInfo};
+use crate::net::types::{Close, ConnectionInfo, RequestFrame};
 
 /// Makes the list of APIs, and the lookup by key. A type has the name of its API.
 macro_rules! handlers {
@@ -165,17 +164,17 @@ pub(crate) fn is_produce(frame: &[u8]) -> bool {
     frame.first_chunk::<2>().is_some_and(|key| i16::from_be_bytes(*key) == ApiKey::Produce as i16)
 }
 
-/// Decodes a request, which arrived at `received`, and starts it.
+/// Decodes a request, which arrived at `received`, and starts it. The share of its frame goes with it.
 ///
 /// # Errors
 /// The connection is to be closed: the request cannot be decoded, or the broker does not serve it.
 pub(crate) fn start(
     broker: &Arc<Broker>,
     connection: &Arc<ConnectionInfo>,
-    frame: Bytes,
+    frame: RequestFrame,
     received: Instant,
 ) -> Result<Started, Close> {
-    let mut reader = Reader::new(frame);
+    let mut reader = Reader::new(frame.bytes);
     let header = RequestHeader::decode(&mut reader).map_err(undecodable)?;
     let key = ApiKey::try_from(header.api_key).map_err(undecodable)?;
     let api = find(key).ok_or_else(|| Close::Protocol(format!("{key} is not supported")))?;
@@ -186,6 +185,7 @@ pub(crate) fn start(
         client_id: header.client_id.filter(|_| api.stages == Stages::One),
         connection: Arc::clone(connection),
         received,
+        share: frame.share,
     };
     connection.metrics.started(connection.id, api.index);
     if api.serves(context.version) {

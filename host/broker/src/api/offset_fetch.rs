@@ -15,7 +15,7 @@ use millstream_wire::messages::{
 use millstream_wire::{ErrorCode, Str};
 use uuid::Uuid;
 
-use super::handler::{Handler, RequestContext};
+use super::handler::{Handler, RequestContext, UNKNOWN_BYTES};
 use crate::broker::Broker;
 use crate::security::{AclOperation, Permission, ResourceType};
 
@@ -37,6 +37,12 @@ impl Handler for OffsetFetch {
     type Request = OffsetFetchRequest;
     const VERSIONS: RangeInclusive<i16> = 1..=10;
     const PERMISSION: Option<Permission> = Some(Permission::new(AclOperation::Describe, ResourceType::Group));
+
+    fn response_bytes(_: &Broker, _: &RequestContext, request: &OffsetFetchRequest) -> usize {
+        let is_one = request.groups.is_empty() && request.topics.is_none();
+        let all = request.groups.iter().filter(|group| group.topics.is_none()).count();
+        UNKNOWN_BYTES * (all + usize::from(is_one))
+    }
 
     async fn handle(
         broker: &Arc<Broker>,

@@ -18,7 +18,7 @@ use millstream_wire::{ErrorCode, Records, Str, WireError};
 
 use self::transaction::{Beginning, Transaction};
 use super::current_leader;
-use super::handler::{RequestContext, Started, TwoStageHandler};
+use super::handler::{ENTRY_BYTES, RequestContext, Started, TwoStageHandler};
 use crate::broker::Broker;
 use crate::config::CompressionType;
 use crate::edge::plugins;
@@ -61,6 +61,8 @@ struct AppendedAll {
     /// Whether this broker does not lead a partition of the request.
     lacks_leader: bool,
     waits: Vec<Wait>,
+    /// About the memory for the response.
+    response_bytes: usize,
 }
 
 /// The thread for a topic's batches. The topic's [`Route`] decides, and for some routes the size of the batches.
@@ -108,16 +110,19 @@ impl TwoStageHandler for Produce {
 
     fn start(
         broker: &Arc<Broker>,
-        context: RequestContext,
+        mut context: RequestContext,
         body: Result<ProduceRequest, WireError>,
     ) -> Result<Started, Close> {
         let request = body.map_err(|error| context.undecodable(error))?;
         let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
         let mut appended = AppendedAll::new(broker, context.version, &request);
-        if let Some(id) = request.transactional_id
-            && let Err(beginning) = appended.begin_transaction(broker, id, &request.topic_data)
-        {
-            let rest = append_verified(Arc::clone(broker), context, appended, beginning, request.topic_data, timeout);
+        let beginning = match request.transactional_id {
+            Some(id) => appended.begin_transaction(broker, id, &request.topic_data).err(),
+            None => None,
+        };
+        if beginning.is_some() || !context.try_expect(&broker.message_memory, appended.response_bytes) {
+            let rest =
+                append_after_waits(Arc::clone(broker), context, appended, beginning, request.topic_data, timeout);
             return Ok(Started::Alone(Box::pin(rest)));
         }
         let mut topics = request.topic_data.into_iter();
@@ -147,16 +152,20 @@ impl TwoStageHandler for Produce {
     }
 }
 
-/// Asks the coordinator of the request's transaction, then appends topic after topic.
-async fn append_verified(
+/// Waits for the memory of the response, asks the coordinator of the request's transaction if it begins somewhere, then
+/// appends topic after topic.
+async fn append_after_waits(
     broker: Arc<Broker>,
-    context: RequestContext,
+    mut context: RequestContext,
     mut appended: AppendedAll,
-    beginning: Box<Beginning>,
+    beginning: Option<Box<Beginning>>,
     topics: Vec<TopicProduceData>,
     timeout: Duration,
 ) -> Result<Answer, Close> {
-    appended.produced.transaction = beginning.verify(&broker).await;
+    context.expect(&broker.message_memory, appended.response_bytes).await;
+    if let Some(beginning) = beginning {
+        appended.produced.transaction = beginning.verify(&broker).await;
+    }
     let mut topics = topics.into_iter();
     let first = topics.next().map(|data| appended.job(&broker, data));
     append_apart(broker, context, appended, first, topics, timeout).await
@@ -232,10 +241,11 @@ fn codec_of(records: &Records) -> Option<Codec> {
 /// Waits for stable storage if needed, then responds.
 async fn settle_all(
     broker: Arc<Broker>,
-    context: RequestContext,
+    mut context: RequestContext,
     mut appended: AppendedAll,
     timeout: Duration,
 ) -> Result<Option<Outgoing>, Close> {
+    context.release_frame(appended.response_bytes);
     if appended.produced.acks == 0 {
         return silent(&context, &appended.response).map(|()| None);
     }
@@ -279,7 +289,15 @@ impl AppendedAll {
         let transaction = Transaction::None;
         let full_disks = broker.dirs.is_any_full().then(|| Arc::clone(&broker.dirs));
         let produced = Produced { version, acks: request.acks, request_bytes_max, transaction, full_disks };
-        Self { produced, refusal: refuse_all(request), response, lacks_leader: false, waits: Vec::new() }
+        let partitions: usize = request.topic_data.iter().map(|topic| topic.partition_data.len()).sum();
+        Self {
+            produced,
+            refusal: refuse_all(request),
+            response,
+            lacks_leader: false,
+            waits: Vec::new(),
+            response_bytes: ENTRY_BYTES * partitions,
+        }
     }
 
     /// Returns the topic of the next batches.
@@ -404,7 +422,7 @@ impl AppendedAll {
     /// Begins the response for the batches of one topic.
     fn begin_topic(&mut self, topic: Option<&Arc<ServedTopic>>, data: &TopicProduceData) {
         // Uses the table's own name, so that a response that waits does not keep the request's bytes.
-        let name = topic.map_or(&data.name, |topic| &topic.name).clone();
+        let name = topic.map_or_else(|| data.name.copied(), |topic| topic.name.clone());
         let partition_responses = Vec::with_capacity(data.partition_data.len());
         self.response.responses.push(TopicProduceResponse { name, topic_id: data.topic_id, partition_responses });
     }

@@ -223,7 +223,8 @@ PROCESS_ROLES "process.roles" List = null, ListOf(&["broker", "controller"]), Ac
 PRODUCER_ID_EXPIRATION_MS "producer.id.expiration.ms" Int = "86400000", AtLeast(1), Acts,
     "How long a partition remembers an idempotent producer that sends nothing.";
 QUEUED_MAX_REQUEST_BYTES "queued.max.request.bytes" Long = "-1", Any, Acts,
-    "The maximum memory for requests that are being processed, over all connections; 0 or less means 256 MiB.";
+    "The maximum memory for requests and responses in flight, over all connections; 0 or less means 256 MiB. Messages \
+    up to 16 KiB are not counted.";
 REPLICA_FETCH_BACKOFF_MS "replica.fetch.backoff.ms" Int = "1000", AtLeast(0), Acts,
     "The pause of a follower after a fetch that failed.";
 REPLICA_FETCH_MAX_BYTES "replica.fetch.max.bytes" Int = "1048576", AtLeast(0), Acts,

@@ -378,7 +378,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Returns the memory for requests in progress. It always has a limit, unlike Kafka's default.
+    /// Returns the memory for messages in flight. It always has a limit, unlike Kafka's default.
     fn queued_max_bytes(&self) -> usize {
         let default = 256 << 20;
         let configured = usize::try_from(self.get(keys::QUEUED_MAX_REQUEST_BYTES)).ok().filter(|&bytes| bytes > 0);

@@ -4,6 +4,8 @@
 //! or a produce that waits for its fsync, is a future. The task polls it while it reads on. As in Kafka, requests of a
 //! connection run one after the other. There is one exception: a produce may start while earlier ones wait for stable
 //! storage. They were appended in order, and one fsync can then serve many of them.
+//!
+//! A client that does not read its responses gets no more of them: the next request starts when little is left to send.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -16,9 +18,11 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-use super::frame_buffer::{FrameBuffer, RequestFrame};
+use super::frame_buffer::FrameBuffer;
+use super::message_memory::UNCOUNTED_MAX;
+use super::pace::Pace;
 use super::send_queue::{Outgoing, SendQueue};
-use super::types::{Answer, Close, ConnectionInfo, Work};
+use super::types::{Answer, Close, ConnectionInfo, RequestFrame, Work};
 use crate::api::{self, Started};
 use crate::broker::Broker;
 
@@ -26,8 +30,11 @@ use crate::broker::Broker;
 /// reads on.
 const IN_FLIGHT_MAX: usize = 64;
 
-/// The most parts of responses that wait before they are sent.
-const SENDING_MAX: usize = 256;
+/// The most parts of responses that wait before they are sent. One call sends as many.
+const SENDING_MAX: usize = 64;
+
+/// The time between two looks at whether others wait for the memory of a slow client.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// After this time without a request a connection frees the memory that large requests needed.
 const ROOM_KEPT: Duration = Duration::from_secs(10);
@@ -61,6 +68,10 @@ pub(crate) struct Connection {
     last_activity: Instant,
     /// When the socket was last read. One read may hold many requests.
     last_read: Instant,
+    /// How the client takes what is sent, once it has to be waited for.
+    taking: Option<Pace>,
+    /// When the pace of the client was last looked at.
+    looked: Instant,
     timer: Timer,
 }
 
@@ -77,6 +88,8 @@ impl Connection {
             sending: SendQueue::default(),
             last_activity: now,
             last_read: now,
+            taking: None,
+            looked: now,
             timer: Timer::default(),
         }
     }
@@ -101,11 +114,22 @@ impl Connection {
         while !self.sending.is_empty() {
             self.send().await?;
         }
+        self.taking = None;
         match self.frames.peek()? {
-            Some(frame) if self.may_start(frame) => Ok(()),
+            // Other connections get their turn before a client that sends many requests at once gets on.
+            Some(frame) if self.may_start(frame) => {
+                tokio::task::yield_now().await;
+                Ok(())
+            }
             // While a complete request cannot start yet, the client's further bytes stay in its own socket.
             Some(_) => self.wait(false).await,
-            None => self.wait(true).await,
+            None if self.frames.counted().is_none_or(|frame| self.may_start(frame)) => self.wait(true).await,
+            // So do those of a large one. It would hold memory that the request before it may have to wait for.
+            None => {
+                self.wait(false).await?;
+                self.frames.restart();
+                Ok(())
+            }
         }
     }
 
@@ -118,21 +142,27 @@ impl Connection {
     }
 
     async fn start_requests(&mut self) -> Result<(), Close> {
-        while self.sending.len() < SENDING_MAX {
+        while self.may_send_more() {
             let may_start = self.frames.peek()?.is_some_and(|frame| self.may_start(frame));
-            let Some(frame) = (if may_start { self.frames.take()? } else { None }) else { break };
+            let Some(frame) = (if may_start { self.frames.take(&self.broker.message_memory)? } else { None }) else {
+                break;
+            };
             self.start(frame).await?;
         }
         Ok(())
     }
 
+    /// Returns whether another response may be added to those that wait to be sent.
+    fn may_send_more(&self) -> bool {
+        self.sending.len() < SENDING_MAX && self.sending.memory() < UNCOUNTED_MAX
+    }
+
     async fn start(&mut self, frame: RequestFrame) -> Result<(), Close> {
-        let RequestFrame { bytes, share } = frame;
-        let overlaps = api::is_produce(&bytes);
-        match api::start(&self.broker, &self.info, bytes, self.last_read.into_std())? {
+        let overlaps = api::is_produce(&frame.bytes);
+        match api::start(&self.broker, &self.info, frame, self.last_read.into_std())? {
             Started::Silent => {}
             // A response may not overtake earlier ones.
-            Started::Ready(outgoing) if self.pending.is_empty() => self.sending.push(outgoing),
+            Started::Ready(outgoing) if self.pending.is_empty() => self.push(outgoing).await,
             Started::Ready(outgoing) => {
                 let answer = Box::pin(std::future::ready(Ok(Some(outgoing))));
                 self.pending.push_back(Pending::Answer { answer, overlaps });
@@ -146,41 +176,65 @@ impl Connection {
                 self.take_ready().await?;
             }
         }
-        // A started request keeps only small parts of its frame.
-        drop(share);
         Ok(())
     }
 
-    /// Takes the responses that are ready, without waiting for any.
+    /// Takes the responses that are ready and may be sent, without waiting for any.
     async fn take_ready(&mut self) -> Result<(), Close> {
-        loop {
+        while self.may_send_more() {
             let polled = poll_fn(|context| match poll_progress(&mut self.pending, context) {
                 Poll::Ready(progress) => Poll::Ready(Some(progress)),
                 Poll::Pending => Poll::Ready(None),
             });
-            let Some(progress) = polled.await else { return Ok(()) };
-            self.take(progress?);
+            let Some(progress) = polled.await else { break };
+            self.take(progress?).await;
         }
+        Ok(())
     }
 
-    fn take(&mut self, progress: Progress) {
+    async fn take(&mut self, progress: Progress) {
         if let Progress::Answered(outgoing) = progress {
             self.pending.pop_front();
             if let Some(outgoing) = outgoing {
-                self.sending.push(outgoing);
+                self.push(outgoing).await;
             }
         }
     }
 
+    /// Adds a response to those that wait to be sent.
+    async fn push(&mut self, mut outgoing: Outgoing) {
+        // Most large responses have their memory before they are built. The others get it here. None waits while this
+        // connection has memory for a half received request: the memory that it waits for might be this one.
+        let memory = &self.broker.message_memory;
+        if !outgoing.try_cover(memory) && !self.frames.has_share() {
+            outgoing.cover(memory).await;
+        }
+        self.sending.push(outgoing);
+    }
+
     async fn send(&mut self) -> Result<(), Close> {
         match self.sending.send_some(&self.stream).await {
-            Ok(()) => self.last_activity = Instant::now(),
+            Ok(sent) => {
+                self.last_activity = Instant::now();
+                if let Some(pace) = &mut self.taking {
+                    pace.add(sent, self.last_activity);
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let deadline = self.idle_deadline();
+                // A client that does not read needs no buffer for large requests.
+                if self.frames.is_roomy() {
+                    self.frames.shrink();
+                }
+                let pace = *self.taking.get_or_insert_with(Pace::new);
+                let pace = (self.sending.has_share() || self.frames.has_share()).then_some(pace);
+                let deadline = self.look_at(pace).into_iter().chain(self.idle_deadline()).min();
                 tokio::select! {
                     ready = self.stream.writable() => ready?,
                     () = self.timer.reached(deadline) => {
-                        return Err(Close::Protocol("the client does not read its responses".to_owned()));
+                        if self.idle_deadline().is_some_and(|idle| Instant::now() >= idle) {
+                            return Err(Close::Protocol("the client does not read its responses".to_owned()));
+                        }
+                        self.look(pace)?;
                     }
                 }
             }
@@ -195,12 +249,12 @@ impl Connection {
         tokio::select! {
             biased;
             progress = poll_fn(|context| poll_progress(&mut self.pending, context)) => {
-                self.take(progress?);
+                self.take(progress?).await;
                 self.take_ready().await?;
             }
             ready = self.stream.readable(), if reads => {
                 ready?;
-                self.frames.read(&self.stream, &self.broker.request_memory).await?;
+                self.frames.read(&self.stream, &self.broker.message_memory).await?;
                 self.last_read = Instant::now();
                 self.last_activity = self.last_read;
             }
@@ -214,7 +268,24 @@ impl Connection {
     fn deadline(&self) -> Option<Instant> {
         let between = || self.idle_deadline().filter(|_| self.pending.is_empty());
         let roomy = || self.frames.is_roomy().then(|| self.last_activity + ROOM_KEPT);
-        self.frames.deadline().or_else(|| roomy().into_iter().chain(between()).min())
+        match self.frames.deadline() {
+            Some(deadline) => self.look_at(self.frames.pace(self.last_read)).into_iter().chain([deadline]).min(),
+            None => roomy().into_iter().chain(between()).min(),
+        }
+    }
+
+    /// Returns when to look whether a client is too slow for others that wait for memory.
+    fn look_at(&self, pace: Option<Pace>) -> Option<Instant> {
+        Some(pace?.deadline().max(self.looked + LOOK_EVERY))
+    }
+
+    /// Looks whether a client is too slow for others that wait for memory.
+    fn look(&mut self, pace: Option<Pace>) -> Result<(), Close> {
+        self.looked = Instant::now();
+        match pace.is_some_and(|pace| pace.deadline() <= self.looked) && self.broker.message_memory.is_wanted() {
+            true => Err(Close::Protocol("the client is slow and holds memory that others wait for".to_owned())),
+            false => Ok(()),
+        }
     }
 
     fn idle_deadline(&self) -> Option<Instant> {
@@ -224,6 +295,9 @@ impl Connection {
     /// Handles a deadline: closes the connection, unless only its memory was due.
     fn overdue(&mut self) -> Result<(), Close> {
         let bytes = self.frames.len();
+        if bytes > 0 && self.frames.deadline().is_some_and(|deadline| Instant::now() < deadline) {
+            return self.look(self.frames.pace(self.last_read));
+        }
         if bytes > 0 {
             let message = format!("a request of which {bytes} bytes are there did not arrive in time");
             return Err(Close::Protocol(message));

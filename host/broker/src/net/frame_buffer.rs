@@ -1,25 +1,26 @@
 //! The bytes of one connection that have arrived and are not requests yet.
 //!
 //! One buffer is reused. The length of a frame is checked before memory is allocated for it. A large frame gets its
-//! share of the memory for requests only as its bytes arrive, and a very large one also its buffer. A client that only
-//! announces a large request thus takes nothing.
+//! share of the memory only as its bytes arrive, and a very large one also its buffer. A client that only announces a
+//! large request thus takes nothing. An enlarged buffer is kept only while it has a share of its own.
 
 use std::io;
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use millstream_wire::frame::check_frame_length;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::net::request_memory::{RequestMemory, Share};
-use crate::net::types::Close;
+use crate::net::message_memory::{MessageMemory, Share, UNCOUNTED_MAX};
+use crate::net::pace::{BYTES_PER_SECOND_MIN, Pace};
+use crate::net::types::{Close, RequestFrame};
 
 /// The size of the length before each frame.
 const PREFIX: usize = size_of::<i32>();
 
 /// The buffer of a connection without large requests.
-const ROOM: usize = 16 << 10;
+const ROOM: usize = UNCOUNTED_MAX;
 
 /// The smallest free space that is worth a read.
 const ROOM_MIN: usize = 4 << 10;
@@ -39,16 +40,6 @@ const HEADER_DEADLINE: Duration = Duration::from_secs(10);
 /// The longest time for a request from its first byte, in addition to the time for its length.
 const FRAME_DEADLINE: Duration = Duration::from_secs(30);
 
-/// The slowest acceptable client.
-const BYTES_PER_SECOND_MIN: usize = 16 << 10;
-
-/// A whole request, without its prefix.
-pub(crate) struct RequestFrame {
-    pub(crate) bytes: Bytes,
-    /// Its share of the memory for requests; empty if the request is too small to count.
-    pub(crate) share: Share,
-}
-
 pub(crate) struct FrameBuffer {
     bytes: BytesMut,
     /// The largest frame.
@@ -60,11 +51,21 @@ pub(crate) struct FrameBuffer {
     shared: usize,
     /// Whether the buffer was enlarged for a large frame.
     roomy: bool,
+    /// The share of the enlarged buffer between two large frames.
+    kept: Share,
 }
 
 impl FrameBuffer {
     pub(crate) fn new(max: usize) -> Self {
-        Self { bytes: BytesMut::new(), max, since: None, share: Share::default(), shared: 0, roomy: false }
+        Self {
+            bytes: BytesMut::new(),
+            max,
+            since: None,
+            share: Share::default(),
+            shared: 0,
+            roomy: false,
+            kept: Share::default(),
+        }
     }
 
     /// Returns the front frame without its prefix, if it is complete.
@@ -74,10 +75,16 @@ impl FrameBuffer {
     }
 
     /// Takes the front frame, if it is complete.
-    pub(crate) fn take(&mut self) -> Result<Option<RequestFrame>, Close> {
+    pub(crate) fn take(&mut self, memory: &MessageMemory) -> Result<Option<RequestFrame>, Close> {
         let Some(total) = self.total()?.filter(|&total| total <= self.bytes.len()) else { return Ok(None) };
         let mut frame = self.bytes.split_to(total);
         frame.advance(PREFIX);
+        if total > ROOM && !memory.try_keep(&mut self.kept, total) {
+            // The buffer goes with the frame, but for what follows it.
+            let rest = BytesMut::from(&self.bytes[..]);
+            self.shrink();
+            self.bytes = rest;
+        }
         // The time of the next frame starts with its first byte, even if that came together with this frame.
         self.since = (!self.bytes.is_empty()).then(Instant::now);
         self.shared = 0;
@@ -104,6 +111,29 @@ impl FrameBuffer {
     pub(crate) fn shrink(&mut self) {
         self.bytes = BytesMut::new();
         self.roomy = false;
+        self.kept = Share::default();
+    }
+
+    /// Returns the arrived part of the front frame, without its prefix, if the frame is so large that it needs a share.
+    pub(crate) fn counted(&self) -> Option<&[u8]> {
+        let total = self.total().ok().flatten()?;
+        self.bytes.get(PREFIX..total.min(self.bytes.len())).filter(|_| total > ROOM)
+    }
+
+    /// Returns the pace of a client whose frame has a share. The socket was last read at `last`.
+    pub(crate) fn pace(&self, last: Instant) -> Option<Pace> {
+        let since = self.since.filter(|_| !self.share.is_empty())?;
+        Some(Pace { since, last, bytes: self.bytes.len() })
+    }
+
+    /// Returns whether the front frame has a share of the memory.
+    pub(crate) fn has_share(&self) -> bool {
+        !self.share.is_empty()
+    }
+
+    /// Begins the time of the front frame again: the client did not cause the wait.
+    pub(crate) fn restart(&mut self) {
+        self.since = self.since.map(|_| Instant::now());
     }
 
     /// Returns the number of bytes in the buffer.
@@ -112,7 +142,7 @@ impl FrameBuffer {
     }
 
     /// Reads what the socket has, which may be nothing. May wait until memory is free.
-    pub(crate) async fn read(&mut self, stream: &TcpStream, memory: &RequestMemory) -> Result<(), Close> {
+    pub(crate) async fn read(&mut self, stream: &TcpStream, memory: &MessageMemory) -> Result<(), Close> {
         let most = self.make_room(memory).await?;
         match stream.try_read_buf(&mut (&mut self.bytes).limit(most)) {
             Ok(0) => Err(Close::ByClient),
@@ -135,7 +165,7 @@ impl FrameBuffer {
     }
 
     /// Makes room for a read. Returns the number of bytes to read.
-    async fn make_room(&mut self, memory: &RequestMemory) -> Result<usize, Close> {
+    async fn make_room(&mut self, memory: &MessageMemory) -> Result<usize, Close> {
         let total = self.total()?.unwrap_or_default();
         let missing = total.saturating_sub(self.bytes.len());
         let counted = total > ROOM;
@@ -144,8 +174,7 @@ impl FrameBuffer {
             let step = missing.min(self.bytes.len()).clamp(1, SHARE_STEP);
             if !memory.try_grow(&mut self.share, step) {
                 memory.grow(&mut self.share, step).await;
-                // The time of this wait does not count against the client.
-                self.since = Some(Instant::now());
+                self.restart();
             }
             self.shared = self.bytes.len() + step;
         }
@@ -183,14 +212,14 @@ mod tests {
     struct Receiver {
         server: TcpStream,
         buffer: FrameBuffer,
-        memory: RequestMemory,
+        memory: MessageMemory,
     }
 
     async fn pair(max: usize) -> (TcpStream, Receiver) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let client = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connected");
         let (server, _) = listener.accept().await.expect("accepted");
-        (client, Receiver { server, buffer: FrameBuffer::new(max), memory: RequestMemory::new(8 << 20) })
+        (client, Receiver { server, buffer: FrameBuffer::new(max), memory: MessageMemory::new(8 << 20) })
     }
 
     impl Receiver {
@@ -201,7 +230,7 @@ mod tests {
 
         async fn next(&mut self) -> Result<RequestFrame, Close> {
             loop {
-                if let Some(frame) = self.buffer.take()? {
+                if let Some(frame) = self.buffer.take(&self.memory)? {
                     return Ok(frame);
                 }
                 self.read().await?;

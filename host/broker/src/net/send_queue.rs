@@ -13,6 +13,8 @@ use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use super::message_memory::{MessageMemory, Share, UNCOUNTED_MAX};
+
 /// The most bytes of one sendfile call, so that a connection does not occupy its worker for long.
 const SENDFILE_BYTES_MAX: usize = 1 << 20;
 
@@ -23,11 +25,18 @@ const SLICES_MAX: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     parts: Vec<Part>,
+    /// The bytes in memory.
+    memory: usize,
+    share: Share,
 }
 
 #[derive(Debug)]
 enum Part {
-    Memory(Bytes),
+    Memory {
+        bytes: Bytes,
+        /// The share of the response, if this is its last part in memory.
+        share: Share,
+    },
     File {
         slice: LogSlice,
         sent: usize,
@@ -40,22 +49,48 @@ impl Outgoing {
     /// Makes a response whose holes are filled by `files`, in order. A response without holes has no files.
     pub(crate) fn new(frame: Frame, files: Vec<LogSlice>) -> Self {
         let mut files = files.into_iter();
+        let mut memory = 0;
         let parts = frame.pieces.into_iter().map(|piece| match piece {
-            Piece::Bytes(bytes) => Part::Memory(bytes),
+            Piece::Bytes(bytes) => {
+                memory += bytes.len();
+                Part::Memory { bytes, share: Share::default() }
+            }
             Piece::External(len) => {
                 let slice = files.next().expect("a file range for every hole");
                 assert_eq!(slice.len, len, "a file range fills its hole");
                 Part::File { slice, sent: 0, warm: 0 }
             }
         });
-        Self { parts: parts.collect() }
+        let parts = parts.collect();
+        Self { parts, memory, share: Share::default() }
+    }
+
+    /// Takes over the share of its request, as far as it needs it.
+    pub(crate) fn holding(mut self, mut share: Share) -> Self {
+        if !share.is_empty() {
+            share.shrink(if self.memory > UNCOUNTED_MAX { self.memory } else { 0 });
+            self.share = share;
+        }
+        self
+    }
+
+    /// Makes its share cover it at once, if it is large and memory is free. Returns whether that worked.
+    pub(crate) fn try_cover(&mut self, memory: &MessageMemory) -> bool {
+        self.memory <= UNCOUNTED_MAX || memory.try_cover(&mut self.share, self.memory)
+    }
+
+    /// Makes its share cover it, once there is memory.
+    pub(crate) async fn cover(&mut self, memory: &MessageMemory) {
+        if !self.try_cover(memory) {
+            memory.cover(&mut self.share, self.memory).await;
+        }
     }
 
     /// Returns the bytes of the response, with those of the file ranges.
     #[cfg(test)]
     pub(crate) fn to_bytes(&self) -> Bytes {
         let parts = self.parts.iter().map(|part| match part {
-            Part::Memory(bytes) => bytes.clone(),
+            Part::Memory { bytes, .. } => bytes.clone(),
             Part::File { slice, .. } => slice.read_to_bytes().expect("the range is in the file"),
         });
         parts.flatten().collect()
@@ -66,10 +101,20 @@ impl Outgoing {
 #[derive(Debug, Default)]
 pub(crate) struct SendQueue {
     parts: VecDeque<Part>,
+    /// The bytes in memory.
+    memory: usize,
 }
 
 impl SendQueue {
-    pub(crate) fn push(&mut self, outgoing: Outgoing) {
+    pub(crate) fn push(&mut self, mut outgoing: Outgoing) {
+        if !outgoing.share.is_empty() {
+            // Its parts in memory are mostly slices of one buffer, which is freed with the last of them.
+            let is_memory = |part: &&mut Part| matches!(part, Part::Memory { .. });
+            if let Some(Part::Memory { share, .. }) = outgoing.parts.iter_mut().rev().find(is_memory) {
+                *share = outgoing.share;
+            }
+        }
+        self.memory += outgoing.memory;
         self.parts.extend(outgoing.parts);
     }
 
@@ -82,8 +127,18 @@ impl SendQueue {
         self.parts.len()
     }
 
-    /// Sends a part of the queue. Fails with `WouldBlock` if the client has to read first.
-    pub(crate) async fn send_some(&mut self, stream: &TcpStream) -> io::Result<()> {
+    /// Returns the bytes that wait in memory.
+    pub(crate) fn memory(&self) -> usize {
+        self.memory
+    }
+
+    /// Returns whether responses have shares of the memory.
+    pub(crate) fn has_share(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Memory { share, .. } if !share.is_empty()))
+    }
+
+    /// Sends a part of the queue, and returns its bytes. Fails with `WouldBlock` if the client has to read first.
+    pub(crate) async fn send_some(&mut self, stream: &TcpStream) -> io::Result<usize> {
         self.warm_up().await?;
         stream.try_io(Interest::WRITABLE, || self.try_send(stream))
     }
@@ -109,10 +164,10 @@ impl SendQueue {
         Ok(())
     }
 
-    fn try_send(&mut self, stream: &TcpStream) -> io::Result<()> {
+    fn try_send(&mut self, stream: &TcpStream) -> io::Result<usize> {
         match self.parts.front_mut() {
-            None => Ok(()),
-            Some(Part::Memory(_)) => self.try_send_memory(stream),
+            None => Ok(0),
+            Some(Part::Memory { .. }) => self.try_send_memory(stream),
             Some(Part::File { slice, sent, warm }) => {
                 let mut position = slice.position + *sent as u64;
                 let wanted = *warm - *sent;
@@ -127,20 +182,20 @@ impl SendQueue {
                 if *sent == slice.len {
                     self.parts.pop_front();
                 }
-                Ok(())
+                Ok(count)
             }
         }
     }
 
     /// Sends all buffers up to the next file range in one call. With MSG_MORE the kernel keeps a head before a file
     /// range until the two fill a packet.
-    fn try_send_memory(&mut self, stream: &TcpStream) -> io::Result<()> {
+    fn try_send_memory(&mut self, stream: &TcpStream) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let mut count = 0;
         let mut more = false;
         for part in &self.parts {
             match part {
-                Part::Memory(bytes) if count < SLICES_MAX => {
+                Part::Memory { bytes, .. } if count < SLICES_MAX => {
                     slices[count] = IoSlice::new(bytes);
                     count += 1;
                 }
@@ -153,11 +208,12 @@ impl SendQueue {
         let flags = SendFlags::NOSIGNAL | if more { SendFlags::MORE } else { SendFlags::empty() };
         let sent = sendmsg(stream.as_fd(), &slices[..count], &mut SendAncillaryBuffer::default(), flags)?;
         self.advance(sent);
-        Ok(())
+        Ok(sent)
     }
 
     fn advance(&mut self, mut sent: usize) {
-        while let Some(Part::Memory(bytes)) = self.parts.front_mut() {
+        self.memory -= sent;
+        while let Some(Part::Memory { bytes, .. }) = self.parts.front_mut() {
             if bytes.len() > sent {
                 bytes.advance(sent);
                 return;

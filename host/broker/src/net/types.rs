@@ -6,6 +6,9 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use super::message_memory::Share;
 use super::send_queue::Outgoing;
 use crate::metrics::requests::RequestMetrics;
 
@@ -22,6 +25,13 @@ pub(crate) struct ConnectionInfo {
     pub(crate) listener: usize,
     /// The counters for its requests.
     pub(crate) metrics: Arc<RequestMetrics>,
+}
+
+/// A whole request, without its prefix.
+pub(crate) struct RequestFrame {
+    pub(crate) bytes: Bytes,
+    /// Its share of the memory; empty if the request is too small to count.
+    pub(crate) share: Share,
 }
 
 /// Why a connection ends.

@@ -33,8 +33,8 @@ use crate::metrics::cleaner::CleanerMetrics;
 use crate::metrics::{CleanerStats, RequestStats};
 use crate::net::descriptors;
 use crate::net::listener::{self, Connections};
+use crate::net::message_memory::MessageMemory;
 use crate::net::nodes::NodeListener;
-use crate::net::request_memory::RequestMemory;
 use crate::partition_dirs::{self, Checkpoints};
 use crate::placement::Placement;
 use crate::producer_ids::ProducerIds;
@@ -368,7 +368,7 @@ fn assemble(
         verifier: Arc::new(coordinators),
         producer_ids,
         edge,
-        request_memory: RequestMemory::new(config.queued_max_bytes),
+        message_memory: MessageMemory::new(config.queued_max_bytes),
         request_metrics: api::request_metrics(),
         cleaner_metrics: CleanerMetrics::default(),
         compute: ComputePermits::new(),

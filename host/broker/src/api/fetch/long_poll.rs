@@ -29,11 +29,11 @@ pub(super) trait LongPoll: Send + Sync {
     fn waiters(&self) -> impl Iterator<Item = &FetchWaiters>;
 
     /// Returns the response with the result of a pass.
-    fn respond(&self, pass: Self::Pass) -> Result<Outgoing, Close>;
+    fn respond(&mut self, pass: Self::Pass) -> Result<Outgoing, Close>;
 }
 
 /// Waits for bytes until the deadline. Bytes that arrived before count too.
-pub(super) async fn poll_until<P: LongPoll>(fetch: P, deadline: Instant) -> Result<Outgoing, Close> {
+pub(super) async fn poll_until<P: LongPoll>(mut fetch: P, deadline: Instant) -> Result<Outgoing, Close> {
     loop {
         let arrival = fetch.arrival();
         let registered = Registered::new(&fetch, &arrival);
@@ -46,7 +46,8 @@ pub(super) async fn poll_until<P: LongPoll>(fetch: P, deadline: Instant) -> Resu
         let timed_out = tokio::time::timeout_at(deadline, arrival.enough()).await.is_err();
         drop(registered);
         if timed_out {
-            return fetch.respond(fetch.pass());
+            let pass = fetch.pass();
+            return fetch.respond(pass);
         }
     }
 }

@@ -89,7 +89,7 @@ pub(super) fn start(
     session: Option<SessionUse>,
 ) -> Result<Started, Close> {
     let deadline = Instant::now() + Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-    let fetch = ReplicaFetch { session, ..ReplicaFetch::new(broker, context, request, replica) };
+    let mut fetch = ReplicaFetch { session, ..ReplicaFetch::new(broker, context, request, replica) };
     let pass = fetch.pass();
     if fetch.is_enough(&pass) {
         return fetch.respond(pass).map(Started::Ready);
@@ -189,7 +189,7 @@ impl LongPoll for ReplicaFetch {
         partitions.flat_map(|partition| [partition.follower_waiters(), partition.waiters()])
     }
 
-    fn respond(&self, pass: Pass) -> Result<Outgoing, Close> {
+    fn respond(&mut self, pass: Pass) -> Result<Outgoing, Close> {
         let mut results = pass.results.into_iter();
         let mut files = Vec::new();
         let responses = self.topics.iter().map(|topic| {

@@ -15,11 +15,15 @@ use crate::broker::Broker;
 use crate::edge::view::scan::{Progress, Scan, StepLimits};
 use crate::edge::{ServedTopic, write_of_views};
 use crate::error::ApiError;
+use crate::net::message_memory::Share;
 use crate::net::send_queue::Outgoing;
 use crate::net::types::Close;
 
 /// The bytes of the source that one step scans. A step holds a permit for that long.
 const STEP_BYTES: usize = 1 << 20;
+
+/// The memory of a step, for each of these bytes: what it reads, and what it shows of it.
+const STEP_FACTOR: usize = 2;
 
 /// The same, for a request with many partitions.
 const STEP_BYTES_MIN: usize = 64 << 10;
@@ -45,12 +49,16 @@ struct Scans {
     step_bytes: usize,
     /// The bytes that may still be scanned.
     left: usize,
+    /// The share of the request. It covers what is shown, and in a step also what the step may add.
+    share: Share,
+    /// The bytes of the share that are for the request.
+    request_bytes: usize,
 }
 
 /// Responds to a fetch that names views.
-pub(super) async fn poll(broker: Arc<Broker>, fetch: Plan, max_wait: Duration) -> Result<Option<Outgoing>, Close> {
+pub(super) async fn poll(broker: Arc<Broker>, mut fetch: Plan, max_wait: Duration) -> Result<Option<Outgoing>, Close> {
     let deadline = Instant::now() + max_wait;
-    let mut scans = Scans::of(&fetch);
+    let mut scans = Scans::of(&mut fetch);
     // Every partition gets a step, even if the request has no max wait. Behind a slow filter there may be no time for
     // all.
     let mut until = deadline.max(Instant::now() + FIRST_ROUND);
@@ -62,7 +70,8 @@ pub(super) async fn poll(broker: Arc<Broker>, fetch: Plan, max_wait: Duration) -
         let is_over = scans.left == 0 || Instant::now() >= deadline;
         if is_over || scans.any_done() || fetch.is_enough(&pass) {
             drop(registered);
-            return fetch.respond(scans.fill(pass)).map(Some);
+            let pass = scans.fill(pass, &mut fetch);
+            return fetch.respond(pass).map(Some);
         }
         until = deadline;
         if !scans.any_behind() {
@@ -75,7 +84,9 @@ pub(super) async fn poll(broker: Arc<Broker>, fetch: Plan, max_wait: Duration) -
 }
 
 impl Scans {
-    fn of(fetch: &Plan) -> Self {
+    fn of(fetch: &mut Plan) -> Self {
+        let share = std::mem::take(&mut fetch.context.share);
+        let fetch = &*fetch;
         let scans = fetch.topics.iter().flat_map(|topic| {
             topic.targets.iter().map(move |target| {
                 (topic.is_scanned && target.preferred.is_none()).then(|| {
@@ -91,7 +102,8 @@ impl Scans {
         let scans: Vec<Option<Scan>> = scans.collect();
         let count = scans.iter().flatten().count().max(1);
         let step_bytes = (ROUND_BYTES / count).clamp(STEP_BYTES_MIN, STEP_BYTES);
-        Self { scans, step_bytes, left: REQUEST_BYTES_MAX }
+        let request_bytes = share.bytes();
+        Self { scans, step_bytes, left: REQUEST_BYTES_MAX, share, request_bytes }
     }
 
     /// Runs one step of every scan that is behind.
@@ -134,6 +146,7 @@ impl Scans {
         limits: StepLimits,
         until: Instant,
     ) {
+        let shown = self.shown_bytes();
         let Some(slot) = self.scans[at].as_mut().filter(|scan| *scan.progress() == Progress::Behind) else { return };
         // The current filters: they may have changed while the fetch waited, or the view was deleted.
         let found = broker.topics.load().by_id(view.id).cloned();
@@ -142,6 +155,18 @@ impl Scans {
         if slot.is_at_end(partition) {
             return;
         }
+        let bytes = self.request_bytes + shown + STEP_FACTOR * self.step_bytes;
+        let taken = broker.message_memory.cover(&mut self.share, bytes);
+        let until = if shown == 0 {
+            // Without any record the client would only ask again, and wait again behind all others.
+            taken.await;
+            until.max(Instant::now() + FIRST_ROUND)
+        } else {
+            if tokio::time::timeout_at(until, taken).await.is_err() {
+                return;
+            }
+            until
+        };
         let permits = match (&topic.edge.view, &topic.edge.decoders) {
             (Some(view), _) => Some(&view.permits),
             (None, decoders) => decoders.as_ref().map(|decoders| &decoders.permits),
@@ -171,6 +196,7 @@ impl Scans {
             }
             Err(error) => slot.stop(error),
         }
+        self.share.shrink(self.request_bytes + self.shown_bytes());
     }
 
     fn shown_bytes(&self) -> usize {
@@ -192,7 +218,8 @@ impl Scans {
     }
 
     /// Adds the shown records to the response.
-    fn fill(self, mut pass: Pass) -> Pass {
+    fn fill(self, mut pass: Pass, fetch: &mut Plan) -> Pass {
+        fetch.context.share = self.share;
         pass.shown = self.scans.into_iter().map(|scan| scan.map(Scan::into_records)).collect();
         pass
     }
