@@ -290,7 +290,9 @@ fn a_dead_letter_that_is_sent_again_has_the_headers_once() {
 /// A replica that is needed for the commit of the dead letter is paused.
 #[test]
 fn a_dead_letter_that_is_not_committed_in_time_lets_the_producer_retry() {
-    let mut cluster = Cluster::start(3, &[]);
+    // The paused node stays in the in-sync set.
+    let patience = [("broker.session.timeout.ms", "60000"), ("replica.lag.time.max.ms", "60000")];
+    let mut cluster = Cluster::start(3, &patience);
     let mut raw = Raw::to(cluster.address(1));
     let topic = create_at(&mut raw, "orders", &[1]);
     let dead = create_at(&mut raw, "dead", &[1, 2]);
