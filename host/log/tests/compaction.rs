@@ -218,26 +218,6 @@ fn a_producer_goes_on_after_its_records_are_gone() {
     assert!(headers(&log, 4).is_empty());
 }
 
-/// Kafka looks up times by the time of the file where the time index is empty.
-#[test]
-fn a_segment_without_records_is_as_old_as_the_records_were() {
-    let dir = tempdir();
-    let log = opened(dir.path(), &config());
-    put(&log, Codec::None, Some(Producer(5, 1, 0)), &[("a", Some("1"))]);
-    roll(&log);
-    put(&log, Codec::None, None, &[("a", Some("2"))]);
-    // These overwrite the other records of the first segment.
-    roll(&log);
-    roll(&log);
-    compact(&log, NOW);
-    assert_eq!(std::fs::metadata(dir.path().join("00000000000000000000.log")).unwrap().len(), 61);
-    let time_index = std::fs::metadata(dir.path().join("00000000000000000000.timeindex")).unwrap();
-    assert_eq!(time_index.len(), 0);
-    let modified = std::fs::metadata(dir.path().join("00000000000000000000.log")).unwrap().modified().unwrap();
-    let modified = modified.duration_since(std::time::UNIX_EPOCH).unwrap();
-    assert_eq!(modified.as_millis(), NOW as u128);
-}
-
 fn transact(log: &Mutex<Log>, producer: i64, sequence: i32, key: &str) -> i64 {
     let mut batch = BatchBuilder::new(Codec::None, TimestampType::CreateTime);
     batch.producer(producer, 0, sequence).transactional(true);

@@ -4,7 +4,7 @@ use std::fs::{File, FileTimes};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use super::CleanError;
 use crate::batch_walk::{BatchHeader, Located};
@@ -32,8 +32,6 @@ pub(super) struct Writer {
     size: u64,
     indexes: Indexes,
     summary: Summary,
-    /// The newest time of the batches without records, in milliseconds; -1 without any.
-    emptied_ms: i64,
     aborted: Vec<AbortedTransaction>,
 }
 
@@ -66,7 +64,6 @@ impl Writer {
             size: 0,
             indexes,
             summary: Summary::new(base_offset),
-            emptied_ms: -1,
             aborted: Vec::new(),
         })
     }
@@ -77,9 +74,6 @@ impl Writer {
         let position = self.size;
         let corrupt = |reason| LogError::Corrupt { path: path(), position, reason };
         let header = BatchHeader::parse(batch).map_err(corrupt)?;
-        if header.count == 0 {
-            self.emptied_ms = self.emptied_ms.max(header.max_timestamp);
-        }
         if position + batch.len() as u64 > i32::MAX as u64 {
             // Its sources are below the limit, and a batch grows by a few bytes at most.
             return Err(corrupt("the compacted segment would be larger than 2 GiB".to_owned()).into());
@@ -109,9 +103,6 @@ impl Writer {
     }
 
     /// Completes the files, with the time of the last source, and waits until they are on disk.
-    ///
-    /// A segment without records has no time index. Kafka takes the time of its file for that of its newest record, so
-    /// it gets the newest time of the batches that were emptied. Otherwise Kafka would search it for newer records.
     pub(super) fn finish(
         mut self,
         modified: SystemTime,
@@ -125,9 +116,6 @@ impl Writer {
         };
         self.indexes.push_time(self.summary.newest).map_err(failed("cannot extend the index of"))?;
         self.indexes.finish().map_err(failed("cannot extend the index of"))?;
-        let has_records = self.summary.newest.timestamp >= 0;
-        let emptied = u64::try_from(self.emptied_ms).ok().filter(|_| !has_records);
-        let modified = emptied.map_or(modified, |ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms));
         let times = FileTimes::new().set_modified(modified);
         self.file.set_times(times).map_err(failed("cannot set the time of"))?;
         self.file.sync_all().map_err(failed("cannot fsync"))?;
