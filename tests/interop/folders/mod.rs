@@ -144,6 +144,17 @@ fn active_segments(data: &Path) -> BTreeMap<String, i64> {
     COMPACTED.iter().map(start).collect()
 }
 
+/// Returns the topics in which Kafka may miss records by time. It takes the time of a file for that of the newest
+/// record where a time index is empty, as in a compacted segment without records, and searches no later segment.
+fn blind_to_times(data: &Path) -> Vec<String> {
+    let has_times = |log: &PathBuf| fs::metadata(log.with_extension("timeindex")).is_ok_and(|index| index.len() > 0);
+    let is_blind = |topic: &&&str| {
+        let segments = logs(&data.join(format!("{topic}-0")));
+        !segments[..segments.len() - 1].iter().all(has_times)
+    };
+    COMPACTED.iter().filter(is_blind).map(|topic| (*topic).to_owned()).collect()
+}
+
 /// Returns the log files of a partition's folder.
 fn logs(folder: &Path) -> Vec<PathBuf> {
     files(folder).into_iter().filter(|path| path.extension().is_some_and(|kind| kind == "log")).collect()
@@ -272,10 +283,18 @@ fn of_ours_go_on_in_kafka(tools: &Tools) {
         let snapshots = files(&theirs.data().join(folder)).into_iter().filter(is_snapshot);
         snapshots.for_each(|path| fs::remove_file(path).expect("removable"));
     }
+    let blind = blind_to_times(&theirs.data());
     let begun = theirs.log().len();
     theirs.restart();
     all_served(theirs.address());
-    assert_eq!(see_all(&theirs.bootstrap()), before);
+    let mut served = see_all(&theirs.bootstrap());
+    let mut expected = before;
+    for topic in &blind {
+        for seen in [&mut served, &mut expected] {
+            seen.get_mut(topic.as_str()).expect("a topic").middle = None;
+        }
+    }
+    assert_eq!(served, expected);
     let log = theirs.log()[begun..].to_owned();
     let is_bad = |line: &&str| [" WARN ", " ERROR ", "Recovering", "orrupt"].iter().any(|word| line.contains(word));
     let is_expected = |line: &&str| EXPECTED.iter().any(|part| line.contains(part));
