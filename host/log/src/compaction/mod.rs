@@ -24,8 +24,6 @@ pub use pass::{Cleaned, Cleaner, LogAccess};
 pub use plan::CleaningPlan;
 pub(crate) use swap::complete_swaps;
 
-use std::io;
-
 use millstream_record::{BatchError, BatchView, Codec};
 use thiserror::Error;
 
@@ -49,9 +47,6 @@ pub enum CleanError {
         /// What is wrong.
         reason: String,
     },
-    /// There is no memory for the keys of the log.
-    #[error("there is no memory for the keys of the log (at most log.cleaner.dedupe.buffer.size): {0}")]
-    Memory(io::Error),
     /// The disk failed, or its data is damaged.
     #[error(transparent)]
     Log(#[from] LogError),

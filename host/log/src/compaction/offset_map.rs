@@ -5,9 +5,6 @@
 //! two agree in 96 bits with a probability below 10^-15.
 
 use std::hash::{BuildHasher, RandomState};
-use std::io;
-
-use memmap2::{Advice, MmapMut};
 
 /// One slot: the hash in three words, and the relative offset plus one. All zeros is an empty slot.
 type Slot = [u32; 4];
@@ -18,65 +15,12 @@ pub(super) const SLOT_BYTES: usize = size_of::<Slot>();
 /// The slots of a new map.
 const SLOTS_MIN: usize = 1024;
 
-/// The slots, in memory of their own. A lookup goes to any of them, and most of its time is the miss in the processor's
-/// cache and in its table of pages. Huge pages, where Linux has some, make the second one rare.
-struct Slots(MmapMut);
-
-impl Slots {
-    /// Makes empty slots.
-    fn new(count: usize) -> io::Result<Self> {
-        let memory = MmapMut::map_anon(count * SLOT_BYTES)?;
-        // It is advice only.
-        #[cfg(target_os = "linux")]
-        memory.advise(Advice::HugePage).ok();
-        Ok(Self(memory))
-    }
-
-    fn all(&self) -> &[[u8; SLOT_BYTES]] {
-        self.0.as_chunks().0
-    }
-
-    fn len(&self) -> usize {
-        self.0.len() / SLOT_BYTES
-    }
-
-    fn get(&self, at: usize) -> Slot {
-        decode(&self.all()[at])
-    }
-
-    fn set(&mut self, at: usize, slot: Slot) {
-        let (words, _) = self.0[at * SLOT_BYTES..][..SLOT_BYTES].as_chunks_mut();
-        for (bytes, word) in words.iter_mut().zip(slot) {
-            *bytes = word.to_ne_bytes();
-        }
-    }
-
-    /// Returns the slot of a hash, or the empty one where it belongs.
-    fn find(&self, hash: [u32; 3]) -> usize {
-        let all = self.all();
-        let first = u64::from(hash[0]) << 32 | u64::from(hash[1]);
-        let mut at = ((u128::from(first) * all.len() as u128) >> 64) as usize;
-        loop {
-            let slot = decode(&all[at]);
-            if slot[3] == 0 || slot[..3] == hash {
-                return at;
-            }
-            at = if at + 1 == all.len() { 0 } else { at + 1 };
-        }
-    }
-}
-
-fn decode(bytes: &[u8; SLOT_BYTES]) -> Slot {
-    let (words, _) = bytes.as_chunks();
-    std::array::from_fn(|word| u32::from_ne_bytes(words[word]))
-}
-
 /// A map grows when this share of its slots is in use, until it has the most slots.
 const GROWS_AT: f64 = 0.7;
 
 /// Maps hashes of keys to offsets.
 pub(super) struct OffsetMap {
-    slots: Slots,
+    slots: Vec<Slot>,
     used: usize,
     slots_max: usize,
     keys_max: usize,
@@ -88,22 +32,19 @@ pub(super) struct OffsetMap {
 impl OffsetMap {
     /// Makes an empty map for offsets from `start` on. It has at most `bytes_max` bytes, and takes keys up to the
     /// share `load_factor` of its slots.
-    ///
-    /// # Errors
-    /// There is no memory for it.
-    pub(super) fn new(start: i64, bytes_max: usize, load_factor: f64) -> io::Result<Self> {
+    pub(super) fn new(start: i64, bytes_max: usize, load_factor: f64) -> Self {
         let slots_max = (bytes_max / SLOT_BYTES).max(2);
         // One slot stays empty, so that each search ends.
         let keys_max = ((slots_max as f64 * load_factor) as usize).clamp(1, slots_max - 1);
-        Ok(Self {
-            slots: Slots::new(SLOTS_MIN.min(slots_max))?,
+        Self {
+            slots: vec![[0; 4]; SLOTS_MIN.min(slots_max)],
             used: 0,
             slots_max,
             keys_max,
             start,
             latest: start - 1,
             hashers: [RandomState::new(), RandomState::new()],
-        })
+        }
     }
 
     /// Returns the number of keys.
@@ -135,24 +76,22 @@ impl OffsetMap {
         if self.used >= self.keys_max {
             return false;
         }
-        let is_dense = self.used as f64 >= self.slots.len() as f64 * GROWS_AT;
-        // Without memory to grow, the map is full.
-        if is_dense && self.slots.len() < self.slots_max && self.grow().is_err() {
-            return false;
+        if self.used as f64 >= self.slots.len() as f64 * GROWS_AT && self.slots.len() < self.slots_max {
+            self.grow();
         }
         let hash = self.hash(key);
-        let at = self.slots.find(hash);
-        if self.slots.get(at)[3] == 0 {
+        let at = find(&self.slots, hash);
+        if self.slots[at][3] == 0 {
             self.used += 1;
         }
-        self.slots.set(at, [hash[0], hash[1], hash[2], relative]);
+        self.slots[at] = [hash[0], hash[1], hash[2], relative];
         self.latest = self.latest.max(offset);
         true
     }
 
     /// Returns the offset of a key.
     pub(super) fn get(&self, key: &[u8]) -> Option<i64> {
-        let slot = self.slots.get(self.slots.find(self.hash(key)));
+        let slot = self.slots[find(&self.slots, self.hash(key))];
         slot[3].checked_sub(1).map(|relative| self.start + i64::from(relative))
     }
 
@@ -161,15 +100,25 @@ impl OffsetMap {
         [(one >> 32) as u32, one as u32, other as u32]
     }
 
-    fn grow(&mut self) -> io::Result<()> {
+    fn grow(&mut self) {
         let wider = self.slots.len().saturating_mul(2).min(self.slots_max);
-        let mut slots = Slots::new(wider)?;
-        for slot in self.slots.all().iter().map(decode).filter(|slot| slot[3] != 0) {
-            slots.set(slots.find([slot[0], slot[1], slot[2]]), slot);
+        let mut slots = vec![[0; 4]; wider];
+        for slot in self.slots.iter().filter(|slot| slot[3] != 0) {
+            let at = find(&slots, [slot[0], slot[1], slot[2]]);
+            slots[at] = *slot;
         }
         self.slots = slots;
-        Ok(())
     }
+}
+
+/// Returns the slot of a hash, or the empty one where it belongs.
+fn find(slots: &[Slot], hash: [u32; 3]) -> usize {
+    let first = u64::from(hash[0]) << 32 | u64::from(hash[1]);
+    let mut at = ((u128::from(first) * slots.len() as u128) >> 64) as usize;
+    while slots[at][3] != 0 && slots[at][..3] != hash {
+        at = if at + 1 == slots.len() { 0 } else { at + 1 };
+    }
+    at
 }
 
 #[cfg(test)]
@@ -178,7 +127,7 @@ mod tests {
 
     #[test]
     fn the_last_offset_of_each_key_is_found() {
-        let mut map = OffsetMap::new(1_000_000_000_000, 64 << 20, 0.9).expect("memory");
+        let mut map = OffsetMap::new(1_000_000_000_000, 64 << 20, 0.9);
         let key = |number: i64| format!("key {number}").into_bytes();
         for round in 0..3 {
             for number in 0..20_000 {
@@ -196,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_full_map_takes_no_more_and_loses_nothing() {
-        let mut map = OffsetMap::new(0, 100 * SLOT_BYTES, 0.9).expect("memory");
+        let mut map = OffsetMap::new(0, 100 * SLOT_BYTES, 0.9);
         let taken = (0..200).take_while(|number| map.put(&i64::to_be_bytes(*number), *number)).count();
         assert_eq!((taken, map.len(), map.latest()), (90, 90, 89));
         assert!(map.bytes() <= 100 * SLOT_BYTES);
@@ -206,10 +155,10 @@ mod tests {
         map.indexed(120);
         assert_eq!(map.latest(), 120);
         // The smallest one takes a key.
-        let mut least = OffsetMap::new(5, 0, 1.0).expect("memory");
+        let mut least = OffsetMap::new(5, 0, 1.0);
         assert!(least.put(b"a", 5) && !least.put(b"b", 6));
         assert_eq!((least.get(b"a"), least.get(b"b")), (Some(5), None));
         // Offsets that do not fit are left for the next pass.
-        assert!(!OffsetMap::new(0, 100, 0.9).expect("memory").put(b"a", i64::from(u32::MAX)));
+        assert!(!OffsetMap::new(0, 100, 0.9).put(b"a", i64::from(u32::MAX)));
     }
 }

@@ -136,8 +136,7 @@ impl CleaningPlan {
 
     /// Maps each key from the first dirty offset on to its last offset.
     fn index(&self, cleaner: &Cleaner<'_>) -> Result<OffsetMap, CleanError> {
-        let map = OffsetMap::new(self.first_dirty, cleaner.map_bytes, cleaner.load_factor);
-        let mut map = map.map_err(CleanError::Memory)?;
+        let mut map = OffsetMap::new(self.first_dirty, cleaner.map_bytes, cleaner.load_factor);
         let mut transactions = PassedTransactions::default();
         transactions.add(self.reader.aborted_between(self.first_dirty..self.end)?);
         let first = self.first_dirty_segment();

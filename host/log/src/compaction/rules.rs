@@ -194,7 +194,7 @@ mod tests {
     }
 
     fn map(entries: &[(&str, i64)], latest: i64) -> OffsetMap {
-        let mut map = OffsetMap::new(0, 4096, 0.9).expect("memory");
+        let mut map = OffsetMap::new(0, 4096, 0.9);
         for (key, offset) in entries {
             assert!(map.put(key.as_bytes(), *offset));
         }
