@@ -19,7 +19,7 @@ public class Refusals {
         properties.put("key.serializer", "org.apache.kafka.common.serialization.StringSerializer");
         properties.put("value.serializer", "org.apache.kafka.common.serialization.StringSerializer");
         properties.put("compression.type", args[2]);
-        properties.put("linger.ms", "1000");
+        properties.put("linger.ms", "30000");
         List<Future<RecordMetadata>> sent = new ArrayList<>();
         try (KafkaProducer<String, String> producer = new KafkaProducer<>(properties)) {
             for (int i = 3; i < args.length; i++) {

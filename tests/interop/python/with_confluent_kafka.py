@@ -260,7 +260,9 @@ def send_as_one_batch(bootstrap, topic, values):
             outcomes[place] = error and f"{error.name()}: {error.str()}"
         return tell
 
-    sender = producer(bootstrap, **{"linger.ms": 500})
+    # A producer that knows no leader yet moves values to their partition one by one, and may send between two of them.
+    sender = producer(bootstrap, **{"linger.ms": common.PATIENCE_S * 1000})
+    sender.list_topics(topic, common.PATIENCE_S)
     for place, value in enumerate(values):
         sender.produce(topic, value=value, partition=0, on_delivery=done(place))
     assert sender.flush(common.PATIENCE_S) == 0

@@ -122,7 +122,7 @@ def configure(bootstrap, topic, options):
 
 def send_as_one_batch(bootstrap, topic, values):
     """Returns the result of each value as text; None for a success. A producer accepts nothing after a rejected batch."""
-    producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=500)
+    producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=common.PATIENCE_S * 1000)
     sent = [producer.send(topic, value=value, partition=0) for value in values]
     producer.flush()
     outcomes = []
