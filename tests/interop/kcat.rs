@@ -198,7 +198,8 @@ fn refusals(program: &str) {
         Tool::new(millstream()).args(["topic", "create", "orders", "-b", &broker.bootstrap()]).args(options).succeed();
     };
     create(&[r#"stage.admit=json-compare{"path":"/n","op":">=","value":0}"#]);
-    let produce = |lines: &str| kcat(program, &broker).args(["-P", "-t", "orders", "-X", "linger.ms=1000"]).input(lines);
+    let produce =
+        |lines: &str| kcat(program, &broker).args(["-P", "-t", "orders", "-X", "linger.ms=1000"]).input(lines);
     let refused = Tool::new(program)
         .args(["-b", &broker.bootstrap(), "-P", "-t", "orders", "-X", "linger.ms=1000"])
         .input("{\"n\":1}\nno json\n")

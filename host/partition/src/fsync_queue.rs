@@ -17,9 +17,10 @@ use crate::commit::{Committed, FlushMode};
 use crate::error::PartitionError;
 use crate::offset_waiters::OffsetWaiters;
 
-/// The number of sync threads. An fsync blocks its thread and needs no CPU, and the file system's journal merges the
-/// ones that run at the same time: the first records of many new partitions need several fsyncs each.
-const SYNC_THREADS: usize = 16;
+/// The most sync threads. Each is started when it is first needed. An fsync blocks its thread and needs no CPU, and the
+/// file system's journal merges the ones that run at the same time: the first records of many new partitions need several
+/// fsyncs each.
+const SYNC_THREADS_MAX: usize = 16;
 
 /// A sync that takes this long is reported. A busy disk takes some hundred milliseconds.
 const STALL: Duration = Duration::from_secs(2);
@@ -110,32 +111,56 @@ pub struct FsyncQueue {
     /// others wrote to the same disk.
     file_system: Option<FileSystem>,
     queue: Arc<Queue>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// The logs that wait for a sync thread.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Queue {
     inner: Mutex<Queued>,
     changed: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Queued {
     sources: VecDeque<Arc<dyn SyncSource>>,
+    threads: Vec<JoinHandle<()>>,
+    threads_max: usize,
+    /// The threads that wait for a log.
+    idle: usize,
     stopped: bool,
 }
 
 impl Queue {
-    /// Adds a log, and wakes one thread. Returns the log if the queue has stopped.
-    fn push(&self, source: Arc<dyn SyncSource>) -> Result<(), Arc<dyn SyncSource>> {
+    /// Starts the first thread.
+    fn start(threads_max: usize) -> std::io::Result<Arc<Self>> {
+        let inner = Queued { sources: VecDeque::new(), threads: Vec::new(), threads_max, idle: 0, stopped: false };
+        let queue = Arc::new(Self { inner: Mutex::new(inner), changed: Condvar::new() });
+        queue.add_thread(&mut queue.inner.lock())?;
+        Ok(queue)
+    }
+
+    /// Adds a log, and wakes or starts one thread. Returns the log if the queue has stopped.
+    fn push(self: &Arc<Self>, source: Arc<dyn SyncSource>) -> Result<(), Arc<dyn SyncSource>> {
         let mut inner = self.inner.lock();
         if inner.stopped {
             return Err(source);
         }
         inner.sources.push_back(source);
+        if inner.sources.len() > inner.idle && inner.threads.len() < inner.threads_max {
+            if let Err(error) = self.add_thread(&mut inner) {
+                inner.threads_max = inner.threads.len();
+                tracing::warn!("no more than {} sync threads: {error}", inner.threads_max);
+            }
+            return Ok(());
+        }
         drop(inner);
         self.changed.notify_one();
+        Ok(())
+    }
+
+    fn add_thread(self: &Arc<Self>, inner: &mut Queued) -> std::io::Result<()> {
+        let (queue, name) = (Arc::clone(self), format!("sync-{}", inner.threads.len()));
+        inner.threads.push(std::thread::Builder::new().name(name).spawn(move || run(&queue))?);
         Ok(())
     }
 
@@ -151,7 +176,9 @@ impl Queue {
             if inner.stopped {
                 return None;
             }
+            inner.idle += 1;
             self.changed.wait(&mut inner);
+            inner.idle -= 1;
         }
     }
 
@@ -163,19 +190,14 @@ impl Queue {
 }
 
 impl FsyncQueue {
-    /// Starts the threads, for logs in a data directory.
+    /// Starts the first thread, for logs in a data directory.
     ///
     /// # Errors
     /// The data directory cannot be opened, or the operating system has no thread left.
     pub fn start(flush_mode: FlushMode, data_dir: &Path) -> std::io::Result<Arc<Self>> {
         let file_system = FileSystem::of(data_dir)?;
-        let queue = Arc::new(Queue::default());
-        let threads = (0..SYNC_THREADS).map(|index| {
-            let queue = Arc::clone(&queue);
-            std::thread::Builder::new().name(format!("sync-{index}")).spawn(move || run(&queue))
-        });
-        let threads = threads.collect::<Result<_, _>>().inspect_err(|_| queue.stop())?;
-        Ok(Arc::new(Self { flush_mode, file_system, queue, threads: Mutex::new(threads) }))
+        let queue = Queue::start(SYNC_THREADS_MAX)?;
+        Ok(Arc::new(Self { flush_mode, file_system, queue }))
     }
 
     /// Returns what acks=all waits for.
@@ -220,7 +242,8 @@ impl FsyncQueue {
     /// Ends the threads once the queue is empty. Blocks for the syncs that still run.
     pub fn stop(&self) {
         self.queue.stop();
-        for thread in self.threads.lock().drain(..) {
+        let threads = std::mem::take(&mut self.queue.inner.lock().threads);
+        for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("a sync thread panicked");
             }

@@ -9,7 +9,7 @@ use crate::retain::retain;
 use crate::varint;
 use crate::view::{BatchView, TimestampType};
 
-/// Returns a copy of the batch with only the records for which `keep(record)` is true, compressed with `codec`. Base
+/// Returns a copy of the batch with only the records for which `keep(place, record)` is true, compressed with `codec`. Base
 /// offset, last offset, producer and sequence stay those of the batch.
 ///
 /// `horizon` sets the time from which on the batch's tombstones may be dropped, in milliseconds since 1970. It takes
@@ -24,24 +24,25 @@ pub fn compacted(
     records: &Records<'_>,
     codec: Codec,
     horizon: Option<i64>,
-    mut keep: impl FnMut(&Record<'_>) -> bool,
+    mut keep: impl FnMut(usize, &Record<'_>) -> bool,
 ) -> Result<Vec<u8>, BatchError> {
     let Some(horizon) = horizon else {
-        return retain(batch, records, codec, None, |_, record| keep(record));
+        return retain(batch, records, codec, None, keep);
     };
     let mut plain = Vec::with_capacity(records.payload().len() + 64);
-    let (mut count, mut newest) = (0, NO_TIMESTAMP);
+    let (mut place, mut count, mut newest) = (0, 0, NO_TIMESTAMP);
     let mut iter = records.iter();
     loop {
         let before = iter.rest();
         let Some(record) = iter.next() else { break };
         let record = record?;
-        if keep(&record) {
+        if keep(place, &record) {
             let stored = &before[..before.len() - iter.rest().len()];
             push_with_delta(&mut plain, stored, record.timestamp.wrapping_sub(horizon));
             newest = if count == 0 { record.timestamp } else { newest.max(record.timestamp) };
             count += 1;
         }
+        place += 1;
     }
     let mut out = Vec::with_capacity(HEADER_LEN + plain.len());
     out.extend_from_slice(&batch.bytes()[..HEADER_LEN]);
@@ -118,7 +119,7 @@ mod tests {
                 let bytes = batch(codec, kind);
                 let view = BatchView::parse(&bytes).unwrap();
                 let records = view.records(1 << 20).unwrap();
-                let kept = compacted(&view, &records, codec, Some(HORIZON), |r| r.offset != 42 && r.offset != 44);
+                let kept = compacted(&view, &records, codec, Some(HORIZON), |_, r| r.offset != 42 && r.offset != 44);
                 let kept = kept.unwrap();
                 let mut expected = content(&bytes);
                 expected.retain(|record| record.0 != 42 && record.0 != 44);
@@ -131,7 +132,7 @@ mod tests {
                 assert_eq!(after.codec(), Ok(codec));
                 // A later pass keeps the horizon, and need not touch the records.
                 let records = after.records(1 << 20).unwrap();
-                let again = compacted(&after, &records, codec, None, |r| r.value.is_some()).unwrap();
+                let again = compacted(&after, &records, codec, None, |_, r| r.value.is_some()).unwrap();
                 let again = BatchView::parse(&again).unwrap();
                 assert_eq!((again.delete_horizon_ms(), again.count()), (Some(HORIZON), 1));
                 assert_eq!(content(again.bytes()), [expected[0].clone()]);
@@ -146,7 +147,7 @@ mod tests {
         let bytes = builder.build().unwrap();
         let view = BatchView::parse(&bytes).unwrap();
         let records = view.records(0).unwrap();
-        let kept = compacted(&view, &records, Codec::None, Some(1_700_000_006_000), |_| true).unwrap();
+        let kept = compacted(&view, &records, Codec::None, Some(1_700_000_006_000), |_, _| true).unwrap();
         assert_eq!((bytes.len(), kept.len()), (78, 79));
         let kept = BatchView::parse(&kept).unwrap();
         assert_eq!((kept.attributes(), kept.max_timestamp()), (64, 1_700_000_000_000));

@@ -39,8 +39,8 @@ const PARTITIONS: i32 = 3;
 /// The partitions of the target.
 const TARGETS: i32 = 2;
 
-/// More than the copiers read.
-const RECORDS: u64 = 6_000;
+/// The records of the source, for each fault: more than the copiers read meanwhile.
+const RECORDS: usize = 1_500;
 
 /// The time for the last stable offset to reach the end: the timeout of a transaction, and one scan.
 const STABLE_MAX: Duration = Duration::from_secs(30);
@@ -48,7 +48,15 @@ const STABLE_MAX: Duration = Duration::from_secs(30);
 /// A reader of the target while things go wrong.
 struct Watcher {
     stop: Arc<AtomicBool>,
-    task: tokio::task::JoinHandle<BTreeSet<(i32, i64, String)>>,
+    task: tokio::task::JoinHandle<Seen>,
+}
+
+/// What a reader has seen of the target.
+#[derive(Default)]
+struct Seen {
+    records: BTreeSet<(i32, i64, String)>,
+    /// The longest time for which it could not go on though there was more, and the place.
+    longest_wait: (Duration, i32, i64),
 }
 
 impl Watcher {
@@ -56,13 +64,21 @@ impl Watcher {
         let (stop, mut nodes) = (Arc::<AtomicBool>::default(), Nodes::new(bootstrap));
         let stopped = Arc::clone(&stop);
         let task = tokio::spawn(async move {
-            let mut seen = BTreeSet::new();
-            let mut offsets = [0; TARGETS as usize];
+            let mut seen = Seen::default();
+            let mut places = [(0, Instant::now()); TARGETS as usize];
             while !stopped.load(Ordering::Relaxed) {
-                for (partition, offset) in (0..).zip(&mut offsets) {
-                    if let Some((records, next)) = fetch(&mut nodes, TARGET, partition, *offset).await {
-                        seen.extend(records.into_iter().map(|(at, value)| (partition, at, value)));
-                        *offset = next;
+                for (partition, (offset, since)) in (0..).zip(&mut places) {
+                    seen.longest_wait = seen.longest_wait.max((since.elapsed(), partition, *offset));
+                    let next = match fetch(&mut nodes, TARGET, partition, *offset).await {
+                        Some((records, next)) => {
+                            seen.records.extend(records.into_iter().map(|(at, value)| (partition, at, value)));
+                            next
+                        }
+                        None => *offset,
+                    };
+                    let is_at_end = end(&mut nodes, TARGET, partition, Isolation::Uncommitted).await == Some(next);
+                    if next > *offset || is_at_end {
+                        (*offset, *since) = (next, Instant::now());
                     }
                 }
             }
@@ -71,17 +87,17 @@ impl Watcher {
         Self { stop, task }
     }
 
-    async fn stop(self) -> BTreeSet<(i32, i64, String)> {
+    async fn stop(self) -> Seen {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await.expect("the reader does not panic")
     }
 }
 
 /// Fills the source.
-async fn fill(bootstrap: &str) {
+async fn fill(bootstrap: &str, records: usize) {
     let producer = Producer::builder(ProducerConfig::new(bootstrap)).build().expect("a producer");
     let mut sent = Vec::new();
-    for number in 0..RECORDS {
+    for number in 0..records {
         let (key, value) = (number.to_string(), format!("record {number}"));
         let record = ProducerRecord::new(SOURCE).key(key.as_bytes()).value(value.as_bytes());
         sent.push(producer.send(record).await.expect("room for a record"));
@@ -165,7 +181,7 @@ async fn run(bug: Option<&str>, rounds: usize) -> Vec<Broken> {
     create(&bootstrap, PARTITIONS).await;
     let target = NewTopic { name: TARGET.to_owned(), partitions: Some(TARGETS), ..NewTopic::default() };
     admin(&bootstrap).create_topics(&[target]).await.expect("enough nodes");
-    fill(&bootstrap).await;
+    fill(&bootstrap, RECORDS * rounds.max(4)).await;
     let tasks: Vec<Task> = (0..PARTITIONS)
         .map(|partition| Task {
             bootstrap: bootstrap.clone(),
@@ -199,8 +215,14 @@ async fn run(bug: Option<&str>, rounds: usize) -> Vec<Broken> {
     if let Some(broken) = unstable(&bootstrap).await {
         return vec![broken];
     }
-    let (copied, broken) = compare(&bootstrap, &tasks, &watcher.stop().await).await;
-    println!("{copied} records copied: {counts:?}");
+    let seen = watcher.stop().await;
+    let (copied, mut broken) = compare(&bootstrap, &tasks, &seen.records).await;
+    let (wait, partition, offset) = seen.longest_wait;
+    println!("{copied} records copied: {counts:?}; a reader waited {wait:?} at most");
+    if wait > STABLE_MAX {
+        let what = format!("a reader of committed records waited {wait:?} at offset {offset} of {TARGET}-{partition}");
+        broken.push(Broken::new(Promise::Stable, what));
+    }
     let [committed, aborted, over, held] =
         [&counts.committed, &counts.aborted, &counts.over, &counts.held].map(|count| count.load(Ordering::Relaxed));
     let is_enough = committed > 40 && aborted > 2 && over > 2 && held > 2;

@@ -206,6 +206,7 @@ impl Connection {
         // Most large responses have their memory before they are built. The others get it here. None waits while this
         // connection has memory for a half received request: the memory that it waits for might be this one.
         let memory = &self.broker.message_memory;
+        outgoing.copy_small_ranges();
         if !outgoing.try_cover(memory) && !self.frames.has_share() {
             outgoing.cover(memory).await;
         }
@@ -254,7 +255,7 @@ impl Connection {
             }
             ready = self.stream.readable(), if reads => {
                 ready?;
-                self.frames.read(&self.stream, &self.broker.message_memory).await?;
+                self.frames.read(&mut self.stream, &self.broker.message_memory).await?;
                 self.last_read = Instant::now();
                 self.last_activity = self.last_read;
             }

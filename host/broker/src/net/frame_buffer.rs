@@ -4,12 +4,16 @@
 //! share of the memory only as its bytes arrive, and a very large one also its buffer. A client that only announces a
 //! large request thus takes nothing. An enlarged buffer is kept only while it has a share of its own.
 
-use std::io;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
 use millstream_wire::frame::check_frame_length;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use crate::net::message_memory::{MessageMemory, Share, UNCOUNTED_MAX};
@@ -142,17 +146,21 @@ impl FrameBuffer {
     }
 
     /// Reads what the socket has, which may be nothing. May wait until memory is free.
-    pub(crate) async fn read(&mut self, stream: &TcpStream, memory: &MessageMemory) -> Result<(), Close> {
+    pub(crate) async fn read(&mut self, stream: &mut TcpStream, memory: &MessageMemory) -> Result<(), Close> {
         let most = self.make_room(memory).await?;
-        match stream.try_read_buf(&mut (&mut self.bytes).limit(most)) {
-            Ok(0) => Err(Close::ByClient),
-            Ok(_) => {
+        let mut room = (&mut self.bytes).limit(most);
+        // Polled in place of a `try_read_buf`: a poll that does not fill the room knows that the socket is empty now,
+        // and so the next wait needs no call that finds nothing.
+        let mut reading = pin!(unconstrained(stream.read_buf(&mut room)));
+        match poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await {
+            Poll::Ready(Ok(0)) => Err(Close::ByClient),
+            Poll::Ready(Ok(_)) => {
                 self.since.get_or_insert_with(Instant::now);
                 // The length is checked now, so that a bad one closes the connection at once.
                 self.total().map(drop)
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(error.into()),
+            Poll::Ready(Err(error)) => Err(error.into()),
+            Poll::Pending => Ok(()),
         }
     }
 
@@ -225,7 +233,7 @@ mod tests {
     impl Receiver {
         async fn read(&mut self) -> Result<(), Close> {
             self.server.readable().await.expect("readable");
-            self.buffer.read(&self.server, &self.memory).await
+            self.buffer.read(&mut self.server, &self.memory).await
         }
 
         async fn next(&mut self) -> Result<RequestFrame, Close> {

@@ -18,6 +18,10 @@ use super::message_memory::{MessageMemory, Share, UNCOUNTED_MAX};
 /// The most bytes of one sendfile call, so that a connection does not occupy its worker for long.
 const SENDFILE_BYTES_MAX: usize = 1 << 20;
 
+/// The largest file range that is copied into memory. It leaves in the same call as what is around it, which costs
+/// less than calls of its own. It is the size of a page.
+const COPIED_MAX: usize = 4 << 10;
+
 /// The most buffers of one call.
 const SLICES_MAX: usize = 64;
 
@@ -72,6 +76,21 @@ impl Outgoing {
             self.share = share;
         }
         self
+    }
+
+    /// Copies small file ranges that are in the page cache into memory, as long as the response needs no share.
+    pub(crate) fn copy_small_ranges(&mut self) {
+        for part in &mut self.parts {
+            let Part::File { slice, .. } = part else { continue };
+            let is_small = slice.len <= COPIED_MAX && self.memory + slice.len <= UNCOUNTED_MAX;
+            if is_small
+                && !slice.is_unchecked()
+                && let Some(bytes) = read_cached(slice)
+            {
+                self.memory += bytes.len();
+                *part = Part::Memory { bytes, share: Share::default() };
+            }
+        }
     }
 
     /// Makes its share cover it at once, if it is large and memory is free. Returns whether that worked.
@@ -222,6 +241,15 @@ impl SendQueue {
             self.parts.pop_front();
         }
     }
+}
+
+/// Reads a range, if all of it is in the page cache.
+fn read_cached(slice: &LogSlice) -> Option<Bytes> {
+    let mut bytes = vec![0; slice.len];
+    let mut buffer = [io::IoSliceMut::new(&mut bytes)];
+    // Another result is for sendfile: it brings the range into the cache, or says what is wrong.
+    let read = preadv2(&*slice.file, &mut buffer, slice.position, ReadWriteFlags::NOWAIT);
+    (read == Ok(slice.len)).then(|| bytes.into())
 }
 
 /// Returns whether both ends of a range are in the page cache. That is enough for a range that was written or read in

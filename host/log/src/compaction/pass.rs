@@ -169,16 +169,14 @@ impl CleaningPlan {
             return Ok(true);
         }
         let (records, _) = records(batch, cleaner)?;
+        let mut keys = Vec::new();
         for record in records.iter() {
             let record = record.map_err(unreadable(header.base_offset))?;
-            if let Some(key) = record.key
-                && record.offset >= self.first_dirty
-                && !map.put(key, record.offset)
-            {
-                return Ok(false);
+            if let Some(key) = record.key.filter(|_| record.offset >= self.first_dirty) {
+                keys.push((map.hash(key), record.offset));
             }
         }
-        Ok(true)
+        Ok(map.put_all(&keys))
     }
 
     /// Returns the last batch of each producer that the log knows.

@@ -12,9 +12,9 @@
 
 use std::collections::HashMap;
 
-use millstream_record::{BatchView, Codec, Record, Records, compacted, emptied};
+use millstream_record::{BatchView, Codec, Records, compacted, emptied};
 
-use super::offset_map::OffsetMap;
+use super::offset_map::{KeyHash, OffsetMap};
 use super::{CleanError, unreadable};
 use crate::batch_walk::BatchHeader;
 
@@ -48,6 +48,13 @@ pub(super) enum Standing {
     Marker,
     /// It is a marker of a transaction without batches.
     LeftoverMarker,
+}
+
+/// What decides about one record.
+struct Place {
+    offset: i64,
+    hash: Option<KeyHash>,
+    is_tombstone: bool,
 }
 
 /// What stays of a batch.
@@ -87,7 +94,7 @@ impl Rules<'_> {
                 return Ok(Kept::Whole);
             }
             let (records, codec) = records()?;
-            let marked = compacted(batch, &records, codec, Some(self.horizon()), |_| true).map_err(bad())?;
+            let marked = compacted(batch, &records, codec, Some(self.horizon()), |_, _| true).map_err(bad())?;
             return Ok(Kept::Part(marked));
         }
         // No record is indexed: nothing is known to replace one of them.
@@ -95,40 +102,45 @@ impl Rules<'_> {
             return Ok(Kept::Whole);
         }
         let (records, codec) = records()?;
-        let (mut kept, mut dropped, mut tombstones) = (0, 0, false);
+        let (mut places, mut kept, mut tombstones) = (Vec::new(), 0, false);
         for record in records.iter() {
             let record = record.map_err(bad())?;
-            match self.keeps(&record, is_past_horizon) {
-                true => {
-                    kept += 1;
-                    tombstones |= record.value.is_none();
-                }
-                false => dropped += 1,
-            }
+            places.push(Place {
+                offset: record.offset,
+                hash: record.key.map(|key| self.map.hash(key)),
+                is_tombstone: record.value.is_none(),
+            });
         }
+        let mut keeps = Vec::with_capacity(places.len());
+        let hash = |place: &Place| place.hash.filter(|_| place.offset <= self.map.latest());
+        self.map.get_all(&places, hash, |place, last| {
+            let stays = self.keeps(place, last, is_past_horizon);
+            kept += usize::from(stays);
+            tombstones |= stays && place.is_tombstone;
+            keeps.push(stays);
+        });
         if kept == 0 {
             return Ok(self.without_records(batch, header));
         }
         let horizon = (tombstones && batch.delete_horizon_ms().is_none()).then(|| self.horizon());
-        if dropped == 0 && horizon.is_none() {
+        if kept == keeps.len() && horizon.is_none() {
             return Ok(Kept::Whole);
         }
-        let keeps = |record: &Record<'_>| self.keeps(record, is_past_horizon);
-        Ok(Kept::Part(compacted(batch, &records, codec, horizon, keeps).map_err(bad())?))
+        Ok(Kept::Part(compacted(batch, &records, codec, horizon, |place, _| keeps[place]).map_err(bad())?))
     }
 
     fn horizon(&self) -> i64 {
         self.now_ms.saturating_add(self.delete_retention_ms)
     }
 
-    /// Returns whether a record stays. One without a key never does, since no later one could replace it.
-    fn keeps(&self, record: &Record<'_>, is_past_horizon: bool) -> bool {
-        if record.offset > self.map.latest() {
+    /// Returns whether a record stays; `last` is the last offset of its key. A record without a key never stays, since
+    /// no later one could replace it.
+    fn keeps(&self, place: &Place, last: Option<i64>, is_past_horizon: bool) -> bool {
+        if place.offset > self.map.latest() {
             return true;
         }
-        let Some(key) = record.key else { return false };
-        let is_last = self.map.get(key).is_none_or(|last| record.offset >= last);
-        is_last && (record.value.is_some() || !is_past_horizon)
+        let is_last = place.hash.is_some() && last.is_none_or(|last| place.offset >= last);
+        is_last && !(place.is_tombstone && is_past_horizon)
     }
 
     fn without_records(&self, batch: &BatchView<'_>, header: &BatchHeader) -> Kept {
@@ -196,7 +208,7 @@ mod tests {
     fn map(entries: &[(&str, i64)], latest: i64) -> OffsetMap {
         let mut map = OffsetMap::new(0, 4096, 0.9);
         for (key, offset) in entries {
-            assert!(map.put(key.as_bytes(), *offset));
+            assert!(map.put_all(&[(map.hash(key.as_bytes()), *offset)]));
         }
         map.indexed(latest);
         map
