@@ -185,6 +185,9 @@ const PRODUCE_MAX: (usize, usize) = (8, 1);
 /// The same for a fetch of a megabyte.
 const FETCH_MAX: (usize, usize) = (13, 5);
 
+/// The same for a fetch of ten records: their bytes are read once, and leave with the rest of the response.
+const SMALL_FETCH_MAX: (usize, usize) = (14, 2);
+
 /// The most bytes of memory for an empty partition without stages: a tenth above what was measured.
 const PARTITION_BYTES_MAX: usize = 1_800;
 
@@ -280,6 +283,10 @@ fn a_topic_without_stages_costs_little_and_the_same_beside_topics_that_have_some
     let before = measure(&mut client);
     check_each("produce", &before.0, PRODUCE_MAX);
     check_each("fetch", &before.1, FETCH_MAX);
+    client.create("little", 1, None);
+    client.produce("little", &small);
+    let fetched = least(|| assert_eq!(client.fetch("little"), small.len()));
+    check_each("small fetch", &fetched, SMALL_FETCH_MAX);
     let live = LIVE.load(Ordering::Relaxed);
     client.create("many", PARTITIONS, None);
     let bytes = (LIVE.load(Ordering::Relaxed) - live) / PARTITIONS as isize;
