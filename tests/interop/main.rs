@@ -14,6 +14,7 @@ mod many_partitions;
 mod node;
 mod plugins;
 mod python;
+mod staged_transactions;
 #[path = "../e2e/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with the tests in bytes, which use all of it")]
 mod support;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         views::trials(),
         plugins::trials(),
         transactions::trials(),
+        staged_transactions::trials(),
         exactly_once::trials(),
         durability::trials(),
         folders::trials(),

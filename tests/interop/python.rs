@@ -39,10 +39,10 @@ pub(crate) fn trials() -> Vec<Trial> {
     on_one_node.chain([on_three_nodes, in_racks, swaps]).collect()
 }
 
-/// Returns a script with its command and the address of the broker.
-fn script(python: &str, script: &str, command: &str, bootstrap: &str) -> Tool {
+/// Returns a script with its command, to which the address of the broker is added.
+pub(crate) fn script(python: &str, script: &str, command: &str) -> Tool {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/python").join(script).with_extension("py");
-    let tool = Tool::new(python).env("PYTHONDONTWRITEBYTECODE", "1").arg(script).args([command, bootstrap]);
+    let tool = Tool::new(python).env("PYTHONDONTWRITEBYTECODE", "1").arg(script).arg(command);
     tool.limit(Duration::from_secs(240))
 }
 
@@ -51,7 +51,7 @@ fn over_failovers(python: &str) {
     let mut cluster = Cluster::start(3, &[]);
     let scratch = tempfile::TempDir::new().expect("a temporary folder");
     let end = scratch.path().join("end");
-    let client = script(python, "with_confluent_kafka", "failover", &cluster.bootstrap()).arg(&end);
+    let client = script(python, "with_confluent_kafka", "failover").arg(cluster.bootstrap()).arg(&end);
     let client = std::thread::spawn(move || client.succeed());
     failover::kill_and_roll(&mut cluster, "confluent-failover");
     assert!(!client.is_finished(), "the client ended before the nodes");
@@ -66,7 +66,7 @@ fn over_version_swaps(python: &str) {
     let (bootstrap, scratch) = (cluster.bootstrap(), tempfile::TempDir::new().expect("a temporary folder"));
     plugins::push(&bootstrap, scratch.path(), "contains", 1);
     let end = scratch.path().join("end");
-    let client = script(python, "with_confluent_kafka", "failover", &bootstrap);
+    let client = script(python, "with_confluent_kafka", "failover").arg(&bootstrap);
     let client = client.arg(&end).arg("stage.admit=contains{\"text\":\"record\"}");
     let client = std::thread::spawn(move || client.succeed());
     for version in 1..=5 {
@@ -90,12 +90,12 @@ fn over_version_swaps(python: &str) {
 fn near_reads(python: &str) {
     let selector = ("replica.selector.class", "org.apache.kafka.common.replica.RackAwareReplicaSelector");
     let cluster = Cluster::start_with(3, &[selector], |id, node| node.set("broker.rack", &format!("r{id}")));
-    let output = script(python, "with_confluent_kafka", "near-reads", &cluster.bootstrap()).succeed();
+    let output = script(python, "with_confluent_kafka", "near-reads").arg(cluster.bootstrap()).succeed();
     assert!(output.ends_with("near-reads: ok\n"), "{output}");
 }
 
 fn run(python: &str, name: &str, command: &str) {
     let broker = Broker::builder().set("group.initial.rebalance.delay.ms", "0").start();
-    let output = script(python, name, command, &broker.bootstrap()).succeed();
+    let output = script(python, name, command).arg(broker.bootstrap()).succeed();
     assert!(output.ends_with(&format!("{command}: ok\n")), "{output}");
 }

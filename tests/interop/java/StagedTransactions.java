@@ -3,6 +3,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ExecutionException;
+import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.FeatureUpdate;
@@ -11,6 +12,7 @@ import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.InvalidRecordException;
 import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.TopicPartition;
@@ -18,10 +20,10 @@ import org.apache.kafka.common.serialization.StringDeserializer;
 import org.apache.kafka.common.serialization.StringSerializer;
 
 /**
- * Transactions with topics that have stages: "orders" keeps dead letters in "dead", "strict" rejects, "ones" is a view
- * of "orders" with the values that contain a 1.
+ * Transactions with topics that have stages: "orders" keeps dead letters in "dead", "strict" rejects and recodes, "ones"
+ * is a view of "orders" with the values that contain a 1.
  *
- * Arguments: bootstrap server, level of transaction.version.
+ * Arguments: level of transaction.version, bootstrap server.
  */
 public class StagedTransactions {
     static final String GOOD = "{\"n\":1}";
@@ -53,15 +55,20 @@ public class StagedTransactions {
         return values;
     }
 
+    /** Sends values, most likely as one batch. */
     static void send(KafkaProducer<String, String> producer, String topic, String... values) throws Exception {
+        var sent = new ArrayList<Future<RecordMetadata>>();
         for (String value : values) {
-            producer.send(new ProducerRecord<>(topic, 0, null, value)).get(60, TimeUnit.SECONDS);
+            sent.add(producer.send(new ProducerRecord<>(topic, 0, null, value)));
+        }
+        for (var one : sent) {
+            one.get(60, TimeUnit.SECONDS);
         }
     }
 
     public static void main(String[] arguments) throws Exception {
-        var bootstrap = arguments[0];
-        var level = Short.parseShort(arguments[1]);
+        var level = Short.parseShort(arguments[0]);
+        var bootstrap = arguments[1];
         try (var admin = Admin.create(Map.of("bootstrap.servers", bootstrap))) {
             if (level < 2) {
                 var lower = new FeatureUpdate(level, FeatureUpdate.UpgradeType.UNSAFE_DOWNGRADE);
@@ -71,7 +78,8 @@ public class StagedTransactions {
             var found = levels.containsKey("transaction.version") ? levels.get("transaction.version").maxVersionLevel() : 0;
             check(found == level, levels);
         }
-        var config = Map.<String, Object>of("bootstrap.servers", bootstrap, "transactional.id", "staged");
+        var config = Map.<String, Object>of(
+            "bootstrap.servers", bootstrap, "transactional.id", "staged", "compression.type", "lz4");
         var producer = new KafkaProducer<>(config, new StringSerializer(), new StringSerializer());
         producer.initTransactions();
 
@@ -123,6 +131,6 @@ public class StagedTransactions {
         check(read(bootstrap, "strict", "read_committed").equals(List.of(GOOD, GOOD)), "strict");
         check(read(bootstrap, "dead", "read_committed").equals(committed), read(bootstrap, "dead", "read_committed"));
         producer.close();
-        System.out.println("staged transactions: ok");
+        System.out.println("staged-transactions: ok");
     }
 }

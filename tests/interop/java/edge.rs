@@ -2,21 +2,14 @@
 
 use std::path::Path;
 
-use millstream_tests::{Broker, Cluster, Finished, Tool, millstream};
+use millstream_tests::{Broker, Finished};
 
-use super::{CONFIG_COMMAND, DUMP_LOG_SEGMENTS, Tools};
+use super::{CONFIG_COMMAND, Tools};
 
 const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
 
 /// Values that contain commas are in brackets.
 const ADMIT: &str = r#"stage.admit=[json-compare{"path":"/n","op":">=","value":0}]"#;
-
-/// A cluster of one node.
-const REPLICAS: [(&str, &str); 3] = [
-    ("default.replication.factor", "1"),
-    ("transaction.state.log.replication.factor", "1"),
-    ("offsets.topic.replication.factor", "1"),
-];
 
 const MIXED: [&str; 4] = [r#"{"n":1}"#, "no json", r#"{"n":2}"#, r#"{"n":-1}"#];
 
@@ -84,37 +77,4 @@ pub(super) fn refusals(tools: &Tools) {
         .args(["--topic", "orders", "--from-beginning", "--max-messages", "4", "--timeout-ms", "60000"])
         .succeed();
     assert_eq!(read.lines().collect::<Vec<_>>(), [MIXED[0], MIXED[0], MIXED[2], MIXED[0]]);
-}
-
-/// Runs transactions with dead letters, rejected records and a view, by both protocols. Kafka's own reader accepts the
-/// files.
-pub(super) fn transactions(tools: &Tools) {
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/java/StagedTransactions.java");
-    let program = program.to_str().expect("the path is text");
-    for level in ["2", "0"] {
-        // A broker that is alone has no level to lower.
-        let mut cluster = Cluster::start(1, &REPLICAS);
-        let bootstrap = cluster.bootstrap();
-        let create = |name: &str, configs: &[&str]| {
-            let create = Tool::new(millstream()).args(["topic", "create", name, "-b", &bootstrap]);
-            create.args(configs.iter().flat_map(|config| ["--config", config])).succeed();
-        };
-        let admit = r#"stage.admit=json-compare{"path":"/n","op":">=","value":0}"#;
-        create("dead", &[]);
-        create("orders", &[admit, "stage.admit.failure.policy=dead-letter", "stage.dead.letter.topic=dead"]);
-        create("strict", &[admit]);
-        let view = ["view", "create", "ones", "--of", "orders", "--filter", r#"contains{"text":"1"}"#];
-        Tool::new(millstream()).args(view).args(["-b", &bootstrap]).succeed();
-        let told = tools.tool(program).args([&bootstrap, level]).succeed();
-        assert!(told.ends_with("staged transactions: ok\n"), "{told}");
-        cluster.stop_all();
-        let file = cluster.folder(1).join("dead-0/00000000000000000000.log");
-        let dumped = tools.tool(DUMP_LOG_SEGMENTS).arg("--deep-iteration").arg("--files").arg(&file).succeed();
-        for word in ["isvalid: false", "Mismatches", "Found", "corrupt", "Exception"] {
-            assert!(!dumped.contains(word), "{dumped}");
-        }
-        let own = dumped.lines().filter(|line| line.contains("baseSequence: -1 lastSequence: -1"));
-        let letters = own.filter(|line| line.contains("isTransactional: true isControl: false"));
-        assert_eq!(letters.count(), 5, "{dumped}");
-    }
 }

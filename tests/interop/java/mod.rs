@@ -44,7 +44,7 @@ const TOOLS: [(&str, Test); 10] = [
 ];
 
 /// The tests that run with the newer release only.
-const MORE: [(&str, Test); 20] = [
+const MORE: [(&str, Test); 19] = [
     ("cluster::groups", cluster::groups),
     ("cluster::delete_records", cluster::delete_records),
     ("cluster::listings", cluster::listings),
@@ -52,7 +52,6 @@ const MORE: [(&str, Test); 20] = [
     ("cluster::consumer_protocol", cluster::consumer_protocol),
     ("edge::options", edge::options),
     ("edge::refusals", edge::refusals),
-    ("edge::transactions", edge::transactions),
     ("performance::produce_and_consume", performance::produce_and_consume),
     ("replicas::throttled_moves", replicas::throttled_moves),
     ("replicas::near_reads", replicas::near_reads),

@@ -157,6 +157,14 @@ def transactions(bootstrap):
     assert values == [b"committed", b"with offsets", b"of its successor"], values
     reader.close()
 
+    compacted = "confluent-compacted-transactions"
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.create_topics([NewTopic(compacted, 1, 1, config={"cleanup.policy": "compact"})])[compacted].result(common.PATIENCE_S)
+    for _ in range(2):
+        second.begin_transaction()
+        abort_rejected(second, compacted, (None, b"without a key"), (b"key", b"value"))
+    assert read_to_end(bootstrap, compacted, "read_committed") == [b"value"] * 2
+
 
 def deletions(bootstrap):
     """Deletes records below an offset, a group and its offsets, and checks what the admin client shows."""
@@ -240,6 +248,89 @@ def view_gap(bootstrap):
     # librdkafka's position is that of its last record. It reports the end of the partition by an event.
     common.check_gap(poll, lambda: ended[-1] if ended else -1)
     consumer.close()
+
+
+def send_in_transaction(sender, topic, *values, key=None):
+    """Sends values, most likely as one batch, and returns the codes of the errors."""
+    errors = []
+    for value in values:
+        done = lambda error, _: error and errors.append(error.name())
+        sender.produce(topic, key=key, value=value, partition=0, on_delivery=done)
+    assert sender.flush(common.PATIENCE_S) == 0
+    return errors
+
+
+def abort_rejected(sender, topic, bad, good):
+    """Ends the open transaction after a rejected record: it can only be aborted. librdkafka does not use the sequence of
+    the rejected record again, so the transaction that follows is rejected too. Its abort raises the epoch, and the next
+    one is committed. It is the same on Apache Kafka."""
+    for record, code in [(bad, "INVALID_RECORD"), (good, "OUT_OF_ORDER_SEQUENCE_NUMBER")]:
+        assert len(send_in_transaction(sender, topic, record[1], key=record[0])) == 1
+        try:
+            sender.commit_transaction(common.PATIENCE_S)
+            raise AssertionError("the transaction is committed")
+        except KafkaException as error:
+            print("the commit:", error)
+            assert error.args[0].txn_requires_abort() and error.args[0].name() == code, error
+        sender.abort_transaction(common.PATIENCE_S)
+        sender.begin_transaction()
+    assert send_in_transaction(sender, topic, good[1], key=good[0]) == []
+    sender.commit_transaction(common.PATIENCE_S)
+
+
+def read_to_end(bootstrap, topic, isolation):
+    """Returns the values of a topic of one partition up to its end."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "unused", "isolation.level": isolation,
+                         "enable.auto.commit": False, "enable.partition.eof": True})
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    values = []
+    while (message := consumer.poll(common.PATIENCE_S)) is not None and not message.error():
+        values.append(message.value())
+    assert message is not None and message.error().name() == "_PARTITION_EOF", message
+    consumer.close()
+    return values
+
+
+def staged_transactions(bootstrap):
+    """Commits and aborts transactions with topics that have stages: "orders" keeps dead letters in "dead", "strict" rejects
+    and recodes, "ones" is a view of "orders" with the values that contain a 1."""
+    good, bad = b'{"n":1}', b"no json"
+    sender = Producer({"bootstrap.servers": bootstrap, "transactional.id": "staged", "compression.type": "lz4"})
+    sender.init_transactions(common.PATIENCE_S)
+
+    def check(topic, isolation, wanted):
+        found = read_to_end(bootstrap, topic, isolation)
+        assert found == wanted, (topic, isolation, found)
+
+    sender.begin_transaction()
+    # The producer's own records in the dead letter topic, between those of the broker.
+    for topic, values in [("orders", [good, bad, good]), ("dead", [b"own 1"]), ("orders", [b"nor this"]), ("dead", [b"own 2"])]:
+        assert send_in_transaction(sender, topic, *values) == []
+    check("dead", "read_committed", [])
+    sender.commit_transaction(common.PATIENCE_S)
+    committed = [bad, b"own 1", b"nor this", b"own 2"]
+    check("dead", "read_committed", committed)
+
+    sender.begin_transaction()
+    assert send_in_transaction(sender, "orders", b'{"n":2}', bad) == []
+    sender.abort_transaction(common.PATIENCE_S)
+    check("dead", "read_committed", committed)
+    check("dead", "read_uncommitted", committed + [bad])
+    check("orders", "read_committed", [good, good])
+
+    sender.begin_transaction()
+    assert send_in_transaction(sender, "orders", b'{"n":11}', b'{"n":3}') == []
+    sender.abort_transaction(common.PATIENCE_S)
+    check("ones", "read_committed", [good, good])
+    check("ones", "read_uncommitted", [good, good, b'{"n":11}'])
+
+    for _ in range(2):
+        sender.begin_transaction()
+        assert send_in_transaction(sender, "orders", bad) == []
+        abort_rejected(sender, "strict", (None, bad), (None, good))
+    check("strict", "read_committed", [good, good])
+    check("dead", "read_committed", committed)
+    check("dead", "read_uncommitted", committed + [bad] * 3)
 
 
 def configure(bootstrap, topic, **options):
@@ -362,4 +453,4 @@ def near_reads(bootstrap):
 
 
 common.main({"failover": failover, "near-reads": near_reads, "view-group": view_group, "view-gap": view_gap, "round-trip": round_trip, "group": group, "admin": admin, "refusals": refusals,
-             "transactions": transactions, "deletions": deletions, "consumer-protocol": consumer_protocol})
+             "transactions": transactions, "staged-transactions": staged_transactions, "deletions": deletions, "consumer-protocol": consumer_protocol})
