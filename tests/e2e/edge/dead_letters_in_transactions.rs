@@ -157,6 +157,24 @@ fn a_dead_letter_that_cannot_be_written_leaves_a_transaction_that_can_be_aborted
     }
 }
 
+/// What a broker asks that writes dead letters late, when the transaction of their records has ended. The producer of
+/// the older protocol is the same in the next transaction.
+#[test]
+fn late_dead_letters_do_not_join_the_next_transaction() {
+    let broker = Broker::start();
+    let (mut raw, topic, mut producer) = started(&broker, Protocol::Older);
+    let (dead, other) = (Topic::create(&mut raw, "dead", 1, &[]), Topic::create(&mut raw, "other", 1, &[]));
+    producer.produce(&mut raw, &topic, builder(Codec::None, &MIXED[..1]));
+    assert_eq!(producer.try_add(&dead, 0, Some(&topic)), ErrorCode::NONE);
+    assert_eq!(producer.partitions(), ["dead-0", "orders-0"].map(str::to_owned).into());
+    producer.end(true);
+    assert_eq!(producer.try_add(&dead, 0, Some(&topic)), ErrorCode::TRANSACTION_ABORTABLE);
+    producer.produce(&mut raw, &other, builder(Codec::None, &["of the next one"]));
+    assert_eq!(producer.try_add(&dead, 0, Some(&topic)), ErrorCode::TRANSACTION_ABORTABLE);
+    assert_eq!(producer.partitions(), ["other-0".to_owned()].into());
+    producer.end(true);
+}
+
 #[test]
 fn dead_letters_of_a_killed_broker_are_decided_with_their_transaction() {
     for protocol in Protocol::ALL {

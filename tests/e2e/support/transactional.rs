@@ -91,20 +91,28 @@ impl TransactionalProducer {
 
     /// Adds a partition to the transaction by the older protocol.
     fn add(&mut self, topic: &Topic, partition: i32) {
-        let topics = vec![AddPartitionsToTxnTopic { name: topic.name.clone(), partitions: vec![partition] }];
+        let code = self.try_add(topic, partition, None);
+        assert!(code.is_ok(), "{code}");
+    }
+
+    /// Adds a partition to the transaction by the older protocol, as a broker does if partition 0 of another topic is
+    /// required to be in the transaction already.
+    pub(crate) fn try_add(&mut self, topic: &Topic, partition: i32, required: Option<&Topic>) -> ErrorCode {
+        let place =
+            |topic: &Topic, index| AddPartitionsToTxnTopic { name: topic.name.clone(), partitions: vec![index] };
         let request = AddPartitionsToTxnRequest {
             v3_and_below_transactional_id: self.transactional_id.clone(),
             v3_and_below_producer_id: self.id,
             v3_and_below_producer_epoch: self.epoch,
-            v3_and_below_topics: topics,
+            v3_and_below_topics: vec![place(topic, partition)],
+            v3_required_topics: required.map(|topic| place(topic, 0)).into_iter().collect(),
             ..Default::default()
         };
         wait_until("an added partition", PATIENCE, || {
             let response = self.coordinator.call(3, &request);
             let code = response.results_by_topic_v3_and_below[0].results_by_partition[0].partition_error_code;
-            assert!(code.is_ok() || code.retriable(), "{code}");
-            code.is_ok().then_some(())
-        });
+            (!code.retriable()).then_some(code)
+        })
     }
 
     /// Sends a batch to the leader of a partition, also one that was sent before.

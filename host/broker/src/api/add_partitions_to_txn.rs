@@ -45,14 +45,15 @@ impl Handler for AddPartitionsToTxn {
                 verify_only: false,
                 topics: request.v3_and_below_topics,
             };
-            let results = transact(broker, transaction, context.version).await.topic_results;
+            let required = named(&request.v3_required_topics);
+            let results = transact(broker, transaction, &required, context.version).await.topic_results;
             return AddPartitionsToTxnResponse { results_by_topic_v3_and_below: results, ..Default::default() };
         }
         // One transaction that waits for its markers does not delay the others.
         let mut all = JoinSet::new();
         for (index, transaction) in request.transactions.into_iter().enumerate() {
             let (broker, version) = (Arc::clone(broker), context.version);
-            all.spawn(async move { (index, transact(&broker, transaction, version).await) });
+            all.spawn(async move { (index, transact(&broker, transaction, &[], version).await) });
         }
         let mut results = all.join_all().await;
         results.sort_by_key(|(index, _)| *index);
@@ -61,10 +62,11 @@ impl Handler for AddPartitionsToTxn {
     }
 }
 
-/// Adds the partitions of one transaction, all of them or none, or checks them.
+/// Adds the partitions of one transaction beside those that are required, all of them or none, or checks them.
 async fn transact(
     broker: &Broker,
     transaction: AddPartitionsToTxnTransaction,
+    required: &[TopicPartition],
     version: i16,
 ) -> AddPartitionsToTxnResult {
     let AddPartitionsToTxnTransaction { transactional_id, producer_id, producer_epoch, verify_only, topics } =
@@ -88,11 +90,14 @@ async fn transact(
         }
     } else {
         let client = if version < BATCHED_FROM { TransactionVersion::V0 } else { TransactionVersion::V2 };
-        let added = broker.transactions.add_partitions(id, producer, &partitions, client).await;
+        let added = broker.transactions.add_partitions_beside(id, producer, required, &partitions, client).await;
         vec![added.err().map_or(ErrorCode::NONE, Into::into); partitions.len()]
     };
     let mut codes = codes.into_iter().map(|code| match code {
-        ErrorCode::TRANSACTION_ABORTABLE if version < ABORTABLE_FROM => ErrorCode::INVALID_TXN_STATE,
+        // What requires partitions is a broker.
+        ErrorCode::TRANSACTION_ABORTABLE if version < ABORTABLE_FROM && required.is_empty() => {
+            ErrorCode::INVALID_TXN_STATE
+        }
         code if version < PRODUCER_FENCED_FROM => fenced_code(code),
         code => code,
     });

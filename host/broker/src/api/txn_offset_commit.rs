@@ -81,6 +81,7 @@ async fn commit(
             producer_id: producer.id,
             producer_epoch: producer.epoch,
             adds: (version >= ADDS_FROM).then_some(TransactionVersion::V2),
+            required: None,
             partitions: vec![(Str::from(&*topic), partition)],
         };
         for verified in broker.verifier.verify(asked).await {

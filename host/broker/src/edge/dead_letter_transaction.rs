@@ -54,27 +54,24 @@ pub(super) async fn origin(
     Err(translated(ended, transaction.produce_version))
 }
 
-/// Asks the coordinator to add a partition to a transaction.
+/// Asks the coordinator to add a partition to the transaction of a batch.
 async fn add(
     edge: &Edge,
     partition: &Partition,
     (producer_id, producer_epoch): (i64, i16),
     transaction: &BatchTransaction,
 ) -> Result<(), ApiError> {
-    let ask = async |adds, place: (Str, i32)| {
-        let transactional_id = Str::from(transaction.id.as_str());
-        let asked = VerifyPartitions { transactional_id, producer_id, producer_epoch, adds, partitions: vec![place] };
-        edge.verifier.verify(asked).await.into_iter().collect::<Result<(), _>>()
+    let (version, required) = match transaction.produce_version {
+        ADDS_SINCE.. => (TransactionVersion::V2, None),
+        _ => (TransactionVersion::V0, Some(&transaction.source)),
     };
-    let version = match transaction.produce_version {
-        ADDS_SINCE.. => TransactionVersion::V2,
-        _ => TransactionVersion::V0,
+    let asked = VerifyPartitions {
+        transactional_id: Str::from(transaction.id.as_str()),
+        producer_id,
+        producer_epoch,
+        adds: Some(version),
+        required: required.map(|(topic, index)| (Str::from(topic.as_str()), *index)),
+        partitions: vec![(Str::from(partition.topic()), partition.index())],
     };
-    if version == TransactionVersion::V0 {
-        // The producer keeps its epoch, so nothing else would tell a transaction that has ended from the next one: the
-        // coordinator would begin that.
-        let (topic, index) = &transaction.source;
-        ask(None, (Str::from(topic.as_str()), *index)).await?;
-    }
-    ask(Some(version), (Str::from(partition.topic()), partition.index())).await
+    edge.verifier.verify(asked).await.into_iter().collect()
 }

@@ -29,6 +29,9 @@ pub(crate) struct VerifyPartitions {
     /// The protocol by which the coordinator adds the partitions to the transaction. Producers do that by a request of
     /// their own before Produce v12. `None`: the coordinator only checks that they have.
     pub(crate) adds: Option<TransactionVersion>,
+    /// What has to be in the transaction already, if the coordinator adds partitions by the older protocol. The
+    /// producer keeps its epoch there, so nothing else tells a transaction that has ended from the next one.
+    pub(crate) required: Option<(Str, i32)>,
     /// Topics and partitions, each pair once.
     pub(crate) partitions: Vec<(Str, i32)>,
 }

@@ -72,7 +72,8 @@ impl Coordinators {
         let own = |(topic, index): &(Str, i32)| -> TopicPartition { (Arc::from(topic.as_str()), *index) };
         let partitions: Vec<_> = asked.partitions.iter().map(own).collect();
         if let Some(version) = asked.adds {
-            self.own.add_partitions(&asked.transactional_id, producer, &partitions, version).await?;
+            let (id, required) = (&asked.transactional_id, asked.required.as_ref().map(own));
+            self.own.add_partitions_beside(id, producer, required.as_slice(), &partitions, version).await?;
             return Ok(partitions.iter().map(|_| Ok(())).collect());
         }
         let verified = self.own.verify_partitions(&asked.transactional_id, producer, &partitions)?;
@@ -80,6 +81,10 @@ impl Coordinators {
     }
 
     async fn ask_other(&self, id: i32, asked: &VerifyPartitions) -> Result<Vec<Result<(), ApiError>>, ApiError> {
+        let of_one = |(topic, partition): &(Str, i32)| AddPartitionsToTxnTopic {
+            name: topic.clone(),
+            partitions: vec![*partition],
+        };
         let mut topics = BTreeMap::<&Str, Vec<i32>>::new();
         for (topic, partition) in &asked.partitions {
             topics.entry(topic).or_default().push(*partition);
@@ -94,6 +99,7 @@ impl Coordinators {
                     v3_and_below_producer_id: asked.producer_id,
                     v3_and_below_producer_epoch: asked.producer_epoch,
                     v3_and_below_topics: topics,
+                    v3_required_topics: asked.required.iter().map(of_one).collect(),
                     ..Default::default()
                 };
                 (request, OLDER_VERSION)

@@ -139,11 +139,27 @@ impl TransactionCoordinator {
         partitions: &[TopicPartition],
         version: TransactionVersion,
     ) -> Result<(), TransactionError> {
+        self.add_partitions_beside(id, producer, &[], partitions, version).await
+    }
+
+    /// Adds partitions to the transaction that has the `required` ones already. Returns when that is committed.
+    ///
+    /// # Errors
+    /// As [`Self::add_partitions`]; [`TransactionError::Abortable`] if a required partition is not in the transaction.
+    pub async fn add_partitions_beside(
+        self: &Arc<Self>,
+        id: &str,
+        producer: Producer,
+        required: &[TopicPartition],
+        partitions: &[TopicPartition],
+        version: TransactionVersion,
+    ) -> Result<(), TransactionError> {
         let (shard, transaction) = self.find(id)?;
         let deadline = Instant::now() + CHANGE_WAIT;
         loop {
             let changed = transaction.changed.notified();
             let attempt = self.attempt(&shard, &transaction, |metadata, now_ms| {
+                metadata.verify(producer, required)?.into_iter().collect::<Result<(), _>>()?;
                 metadata.add_partitions(producer, partitions, version, now_ms)
             });
             match attempt {

@@ -14,7 +14,7 @@ use super::host::{HostFuture, MarkerResult, Markers, TransactionHost};
 use super::model::{Outcome, Producer, TopicPartition, TransactionError, TransactionState, TransactionVersion};
 use crate::memory_topic::{Memory, Reads, WAIT_MAX, wait_until};
 
-use TransactionVersion::V2;
+use TransactionVersion::{V0, V2};
 
 /// Partitions that keep the markers that they get.
 #[derive(Clone)]
@@ -103,6 +103,32 @@ async fn a_transaction_is_committed_and_the_next_one_follows() {
     coordinator.end("a", next, Outcome::Abort, V2).await.unwrap();
     state_is(&coordinator, "a", TransactionState::CompleteAbort).await;
     assert_eq!(host.written.lock()[1].partitions, [partition(2)]);
+}
+
+/// With the older protocol the producer of the next transaction is the same.
+#[tokio::test]
+async fn a_partition_joins_only_the_transaction_that_has_the_required_one() {
+    let (memory, host) = (Memory::new(), Host::new());
+    let coordinator = start(&memory, &host).await;
+    let producer = coordinator.init("a", INIT).await.unwrap();
+    let letter = |required| {
+        let coordinator = Arc::clone(&coordinator);
+        let places = [[partition(required)], [partition(9)]];
+        async move { coordinator.add_partitions_beside("a", producer, &places[0], &places[1], V0).await }
+    };
+    let partitions = || coordinator.describe("a").unwrap().partitions;
+    assert_eq!(letter(0).await, Err(TransactionError::Abortable), "no transaction is open");
+    coordinator.add_partitions("a", producer, &[partition(0)], V0).await.unwrap();
+    assert_eq!(letter(0).await, Ok(()));
+    assert_eq!(partitions(), [partition(0), partition(9)]);
+    coordinator.end("a", producer, Outcome::Commit, V0).await.unwrap();
+    state_is(&coordinator, "a", TransactionState::CompleteCommit).await;
+    assert_eq!(letter(0).await, Err(TransactionError::Abortable), "it has ended");
+    state_is(&coordinator, "a", TransactionState::CompleteCommit).await;
+    coordinator.add_partitions("a", producer, &[partition(1)], V0).await.unwrap();
+    assert_eq!(letter(0).await, Err(TransactionError::Abortable), "the next one does not have the partition");
+    assert_eq!(partitions(), [partition(1)]);
+    assert_eq!(letter(1).await, Ok(()));
 }
 
 #[tokio::test]

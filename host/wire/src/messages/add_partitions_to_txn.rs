@@ -17,6 +17,10 @@ pub struct AddPartitionsToTxnRequest {
     pub v3_and_below_producer_epoch: i16,
     #[wire(versions = ..=3)]
     pub v3_and_below_topics: Vec<AddPartitionsToTxnTopic>,
+    /// Partitions that have to be in the transaction already. Brokers name them when they add one of dead letters.
+    /// Kafka has no such field.
+    #[wire(versions = 3..=3, tag = 10_000)]
+    pub v3_required_topics: Vec<AddPartitionsToTxnTopic>,
 }
 
 /// Names a transaction, and partitions for it.

@@ -181,6 +181,7 @@ impl Beginning {
                 producer_id,
                 producer_epoch,
                 adds: adds.then_some(TransactionVersion::V2),
+                required: None,
                 partitions,
             };
             let answered = broker.verifier.verify(asked).await;
