@@ -1,5 +1,7 @@
 //! Dead letters of records in transactions: they are committed and aborted with them.
 
+use std::collections::BTreeSet;
+
 use millstream_record::{BatchView, Codec, batches};
 use millstream_tests::{Broker, Cluster};
 use millstream_wire::ErrorCode;
@@ -154,6 +156,33 @@ fn a_dead_letter_that_cannot_be_written_leaves_a_transaction_that_can_be_aborted
         producer.end(true);
         assert_eq!(values(&mut raw, &topic), [MIXED[0]], "{protocol:?}");
         assert_eq!(values(&mut raw, &dead), [MIXED[1], MIXED[2]], "{protocol:?}");
+    }
+}
+
+/// The marker of another transaction must not take the offset that a dead letter names.
+#[test]
+fn dead_letters_are_written_once_while_other_transactions_end() {
+    const ROUNDS: usize = 40;
+    for protocol in Protocol::ALL {
+        let broker = Broker::start();
+        let (mut raw, topic, _) = started(&broker, protocol);
+        std::thread::scope(|scope| {
+            for name in ["a", "b", "c"] {
+                let (broker, topic) = (&broker, &topic);
+                scope.spawn(move || {
+                    let mut raw = Raw::connect(broker);
+                    let mut producer = TransactionalProducer::init(Raw::connect(broker), name, protocol);
+                    for round in 0..ROUNDS {
+                        producer.produce(&mut raw, topic, builder(Codec::None, &MIXED[1..]));
+                        producer.end(round % 4 > 0);
+                    }
+                });
+            }
+        });
+        let places = places(&mut raw);
+        assert_eq!(places.len(), 3 * ROUNDS * 2, "{protocol:?}: each dead letter is written once");
+        let distinct: BTreeSet<&String> = places.iter().collect();
+        assert_eq!(distinct.len(), places.len(), "{protocol:?}: each names an offset of its own");
     }
 }
 

@@ -13,6 +13,7 @@ use millstream_wire::messages::{
     WriteTxnMarkersRequest, WriteTxnMarkersResponse,
 };
 use millstream_wire::{ErrorCode, Str};
+use tokio::task::JoinSet;
 
 use super::handler::{Handler, RequestContext};
 use crate::broker::Broker;
@@ -35,15 +36,21 @@ impl Handler for WriteTxnMarkers {
         if !is_allowed {
             tracing::debug!("markers are rejected: this is not the listener of inter.broker.listener.name");
         }
-        let mut markers = Vec::with_capacity(request.markers.len());
-        for marker in request.markers {
-            let codes = match is_allowed {
-                true => write(broker, &marker).await,
-                false => vec![ErrorCode::CLUSTER_AUTHORIZATION_FAILED; partitions(&marker).count()],
-            };
-            markers.push(result(marker, &codes));
+        // A marker that waits does not delay the others.
+        let mut all = JoinSet::new();
+        for (index, marker) in request.markers.into_iter().enumerate() {
+            let broker = Arc::clone(broker);
+            all.spawn(async move {
+                let codes = match is_allowed {
+                    true => write(&broker, &marker).await,
+                    false => vec![ErrorCode::CLUSTER_AUTHORIZATION_FAILED; partitions(&marker).count()],
+                };
+                (index, result(marker, &codes))
+            });
         }
-        WriteTxnMarkersResponse { markers }
+        let mut results = all.join_all().await;
+        results.sort_by_key(|(index, _)| *index);
+        WriteTxnMarkersResponse { markers: results.into_iter().map(|(_, result)| result).collect() }
     }
 }
 

@@ -24,7 +24,7 @@ const VERIFICATIONS_MAX: usize = 5;
 /// is not open in the partition.
 ///
 /// # Errors
-/// The coordinator does not add the partition. The code is one that the producer knows.
+/// The coordinator does not add the partition. The code is one that the producer knows, or CONCURRENT_TRANSACTIONS.
 pub(super) async fn origin(
     edge: &Edge,
     partition: &Partition,
@@ -39,9 +39,11 @@ pub(super) async fn origin(
             return Ok(AppendOrigin::Broker(Verification::Unknown));
         };
         let producer = (header.producer_id(), header.producer_epoch());
-        add(edge, partition, producer, transaction)
-            .await
-            .map_err(|error| translated(error, transaction.produce_version))?;
+        add(edge, partition, producer, transaction).await.map_err(|error| match error.code {
+            // It is not retried here: the marker of the transaction may wait for these dead letters.
+            ErrorCode::CONCURRENT_TRANSACTIONS => error,
+            _ => translated(error, transaction.produce_version),
+        })?;
         // The marker of the transaction before may have come meanwhile.
         match partition.begin_verification(&header, raises_epoch)? {
             None => return Ok(AppendOrigin::Broker(Verification::Unknown)),
@@ -49,9 +51,7 @@ pub(super) async fn origin(
             Some(_) => {}
         }
     }
-    let ended =
-        ApiError::new(ErrorCode::CONCURRENT_TRANSACTIONS, "the transaction ends while a dead letter is written");
-    Err(translated(ended, transaction.produce_version))
+    Err(ApiError::new(ErrorCode::CONCURRENT_TRANSACTIONS, "the transaction ends while a dead letter is written"))
 }
 
 /// Asks the coordinator to add a partition to the transaction of a batch.

@@ -9,10 +9,14 @@
 //! more.
 //!
 //! A dead letter names the offset that its record would have had, which is known only when the source is appended. An
-//! append with this policy therefore holds the partition's `dead_letters` lock. With dead letters it holds the lock
-//! from reading the log's end to the append, including the wait for the disk. Only an append with other configs can
-//! move the end meanwhile: they were just changed, or the source is itself a dead letter topic. The append then notices
-//! that, and the dead letters are written again with their new offsets.
+//! append with this policy therefore holds the partition's `dead_letters` lock, and so does a marker that ends a
+//! transaction. With dead letters an append holds the lock from reading the log's end to the append, including the wait
+//! for the disk. Only an append with other configs can move the end meanwhile: they were just changed, or the source is
+//! itself a dead letter topic. The append then notices that, and the dead letters are written again with their new
+//! offsets.
+//!
+//! Dead letters in a transaction ask its coordinator. They never wait until that transaction has ended: its marker may
+//! wait for them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -35,6 +39,7 @@ use crate::cluster::BatchTransaction;
 use crate::detached::detached;
 use crate::error::ApiError;
 use crate::produce::append::Stored;
+use crate::produce::verifier::{ADDS_SINCE, translated};
 
 /// The attempts to write dead letters while the end of the log keeps moving. After that the producer has to retry.
 const TRIES: usize = 16;
@@ -87,6 +92,7 @@ async fn write(
     let (place, letters) = (Arc::clone(target), Arc::clone(letters));
     let batches = blocking(move || letters.batches(&place, base_offset)).await??;
     let (topic, partition) = (target.topic.as_str(), target.partition);
+    let produce_version = transaction.map_or(ADDS_SINCE, |transaction| transaction.produce_version);
     let written = leaders::append(edge, topic, partition, batches, transaction, true).await;
     written.map_err(|error| match error.code {
         // The producer sends the batch again.
@@ -95,12 +101,12 @@ async fn write(
             ApiError::new(ErrorCode::REQUEST_TIMED_OUT, message)
         }
         ErrorCode::REQUEST_TIMED_OUT => error,
+        ErrorCode::CONCURRENT_TRANSACTIONS => translated(error, produce_version),
         // The producer or its transaction is no longer the current one.
         ErrorCode::INVALID_PRODUCER_EPOCH
         | ErrorCode::INVALID_PRODUCER_ID_MAPPING
         | ErrorCode::INVALID_TXN_STATE
-        | ErrorCode::TRANSACTION_ABORTABLE
-        | ErrorCode::CONCURRENT_TRANSACTIONS => error,
+        | ErrorCode::TRANSACTION_ABORTABLE => error,
         _ if error.is_storage_fault() => error,
         _ => failed(error),
     })

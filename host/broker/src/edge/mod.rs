@@ -49,4 +49,4 @@ pub(crate) use context::{BoxFuture, Edge, MetadataChanges};
 pub(crate) use dead_letters::{Written, write_of_views};
 pub(crate) use decoders::TopicDecoders;
 pub(crate) use pending::{Admitted, PendingAppend};
-pub(crate) use topic::{EdgeTopic, Route, ServedTopic, ServedTopics};
+pub(crate) use topic::{EdgePartition, EdgeTopic, Route, ServedTopic, ServedTopics};

@@ -59,7 +59,8 @@ pub(crate) enum Route {
 /// The edge's state of one partition.
 #[derive(Debug)]
 pub(crate) struct EdgePartition {
-    /// Held by an append while dead letters of the partition are being written; see [`super::dead_letters`].
+    /// Held while dead letters of the partition are being written, and by what would move the end of its log meanwhile;
+    /// see [`super::dead_letters`].
     pub(crate) dead_letters: Mutex<()>,
     /// Whether the log may hold batches in a private format.
     private_batches: AtomicBool,
