@@ -125,6 +125,8 @@ pub(crate) struct BatchTransaction {
     pub(crate) produce_version: i16,
     /// The topic and partition that they were sent to.
     pub(crate) source: (String, i32),
+    /// The epoch in which the broker leads that partition.
+    pub(crate) leader_epoch: i32,
 }
 
 /// The reply to a call.

@@ -101,6 +101,8 @@ async fn write(
             ApiError::new(ErrorCode::REQUEST_TIMED_OUT, message)
         }
         ErrorCode::REQUEST_TIMED_OUT => error,
+        // Another broker leads the records' partition by now.
+        ErrorCode::FENCED_LEADER_EPOCH => ApiError::new(ErrorCode::NOT_LEADER_OR_FOLLOWER, error.message),
         ErrorCode::CONCURRENT_TRANSACTIONS => translated(error, produce_version),
         // The producer or its transaction is no longer the current one.
         ErrorCode::INVALID_PRODUCER_EPOCH

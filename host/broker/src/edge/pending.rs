@@ -89,9 +89,12 @@ impl PendingAppend {
 
     /// Returns the transaction of the request, for dead letters of the batch.
     pub(super) fn transaction(&self) -> Option<BatchTransaction> {
-        let source = || (self.partition.topic().to_owned(), self.partition.index());
-        let of =
-            |id: &Str| BatchTransaction { id: id.as_str().to_owned(), produce_version: self.version, source: source() };
+        let of = |id: &Str| BatchTransaction {
+            id: id.as_str().to_owned(),
+            produce_version: self.version,
+            source: (self.partition.topic().to_owned(), self.partition.index()),
+            leader_epoch: self.partition.leader_epoch(),
+        };
         self.transactional_id.as_ref().map(of)
     }
 
