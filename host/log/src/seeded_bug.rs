@@ -30,6 +30,8 @@ pub enum Bug {
     UnfencedZombie,
     /// The offsets of a transaction count, however it ends.
     OffsetsByThemselves,
+    /// Dead letters are not part of the transaction of their records.
+    LettersByThemselves,
 }
 
 /// Returns whether the process has a bug.
@@ -49,7 +51,7 @@ mod chosen {
 
     use super::{Bug, VARIABLE};
 
-    const NAMES: [(&str, Bug); 9] = [
+    const NAMES: [(&str, Bug); 10] = [
         ("acknowledge-before-replicating", Bug::AcknowledgeBeforeReplicating),
         ("skip-fsync", Bug::SkipFsync),
         ("truncate-to-high-watermark", Bug::TruncateToHighWatermark),
@@ -59,6 +61,7 @@ mod chosen {
         ("stable-is-high-watermark", Bug::StableIsHighWatermark),
         ("unfenced-zombie", Bug::UnfencedZombie),
         ("offsets-by-themselves", Bug::OffsetsByThemselves),
+        ("letters-by-themselves", Bug::LettersByThemselves),
     ];
 
     static CHOSEN: LazyLock<Result<Option<Bug>, String>> = LazyLock::new(|| {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::attempt;
 use super::producer::{Over, Protocol, TransactionalProducer};
 use super::reader::{committed, fetch};
 
@@ -106,9 +107,14 @@ async fn run(
             sleep(Duration::from_millis(20)).await;
             continue;
         };
+        let commits = fastrand::u32(0..10) > 0;
+        let attempt = attempt::name(commits);
         // Both partitions of the target get a part.
         for half in 0..2 {
-            let values = records.iter().filter(|(offset, _)| offset % 2 == half).map(|(_, value)| value.clone());
+            let values = records
+                .iter()
+                .filter(|(offset, _)| offset % 2 == half)
+                .map(|(_, value)| attempt::copy(value, &attempt));
             let values: Vec<String> = values.collect();
             if !values.is_empty() {
                 let index = i32::try_from(half).expect("a partition");
@@ -116,7 +122,6 @@ async fn run(
             }
         }
         producer.commit_offset(&group, source, partition, last + 1).await?;
-        let commits = fastrand::u32(0..10) > 0;
         producer.end(commits).await?;
         if commits {
             position = last + 1;

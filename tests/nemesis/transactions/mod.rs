@@ -2,16 +2,20 @@
 //!
 //! The check knows aborted and precommitted reads, torn transactions, a last stable offset that hangs, and offsets that
 //! are not atomic with their records: what is visible in the target has to be what the committed offsets say, each
-//! record once, and a reader never saw anything else.
+//! record once, and a reader never saw anything else. Where the target has a stage, that holds for its dead letters
+//! too; only those of a batch that a fault has interrupted may be written more than once.
 //!
 //! `MILLSTREAM_NEMESIS_ROUNDS` makes the run longer, and `MILLSTREAM_NEMESIS_HOLD_MS` holds late requests for longer.
 
+mod attempt;
+mod comparison;
 mod connection;
 mod copier;
 mod producer;
 mod reader;
+mod watcher;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -25,13 +29,21 @@ use crate::checker::{Broken, Promise, assert_kept};
 use crate::faults::{PATIENCE, admin, controller, create, wanted, whole};
 use crate::random::{Fault, strike};
 use crate::seeded_bugs::{assert_seen, with};
+use comparison::{Compared, compare};
 use connection::Nodes;
 use copier::{Copiers, Task};
 use producer::Protocol;
-use reader::{Isolation, committed, end, fetch, read_all};
+use reader::{Isolation, end};
+use watcher::{Wait, Watcher};
 
 const SOURCE: &str = "records";
-const TARGET: &str = "copies";
+const COPIES: &str = "copies";
+
+/// The dead letters of the copies.
+const LETTERS: &str = "letters";
+
+/// What a record has to contain for a stage to keep it. About a third of them do.
+const KEPT: &str = "3";
 
 /// The partitions of the source, each with one copier.
 const PARTITIONS: i32 = 3;
@@ -42,55 +54,61 @@ const TARGETS: i32 = 2;
 /// The records of the source, for each fault: more than the copiers read meanwhile.
 const RECORDS: usize = 1_500;
 
+/// The most batches whose dead letters are written again because of one fault. Leaders move at the fault and back
+/// after it, and a copier has one batch under way.
+const REPEATED_MAX: usize = 2 * PARTITIONS as usize;
+
 /// The time for the last stable offset to reach the end: the timeout of a transaction, and one scan.
 const STABLE_MAX: Duration = Duration::from_secs(30);
 
-/// A reader of the target while things go wrong.
-struct Watcher {
-    stop: Arc<AtomicBool>,
-    task: tokio::task::JoinHandle<Seen>,
+/// What copiers write to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    /// A topic that stores all records.
+    Plain,
+    /// A topic with a stage, and with dead letters for what it does not keep.
+    Staged,
 }
 
-/// What a reader has seen of the target.
-#[derive(Default)]
-struct Seen {
-    records: BTreeSet<(i32, i64, String)>,
-    /// The longest time for which it could not go on though there was more, and the place.
-    longest_wait: (Duration, i32, i64),
+impl Target {
+    /// Returns the topics that get copies.
+    fn topics(self) -> &'static [&'static str] {
+        match self {
+            Self::Plain => &[COPIES],
+            Self::Staged => &[COPIES, LETTERS],
+        }
+    }
+
+    /// Returns the topic that gets the copy of a value.
+    fn of(self, value: &str) -> &'static str {
+        if self == Self::Plain || value.contains(KEPT) { COPIES } else { LETTERS }
+    }
+
+    /// Creates the topics, those of dead letters first.
+    async fn create(self, bootstrap: &str) {
+        let admit = format!(r#"contains{{"text":"{KEPT}"}}"#);
+        let stages = [
+            ("stage.admit", &*admit),
+            ("stage.admit.failure.policy", "dead-letter"),
+            ("stage.dead.letter.topic", LETTERS),
+        ];
+        for name in self.topics().iter().rev() {
+            let stages = stages.iter().filter(|_| self == Self::Staged && *name == COPIES);
+            let configs = stages.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            let topic =
+                NewTopic { name: (*name).to_owned(), partitions: Some(TARGETS), configs, ..NewTopic::default() };
+            admin(bootstrap).create_topics(&[topic]).await.expect("enough nodes");
+        }
+    }
 }
 
-impl Watcher {
-    fn start(bootstrap: &str) -> Self {
-        let (stop, mut nodes) = (Arc::<AtomicBool>::default(), Nodes::new(bootstrap));
-        let stopped = Arc::clone(&stop);
-        let task = tokio::spawn(async move {
-            let mut seen = Seen::default();
-            let mut places = [(0, Instant::now()); TARGETS as usize];
-            while !stopped.load(Ordering::Relaxed) {
-                for (partition, (offset, since)) in (0..).zip(&mut places) {
-                    seen.longest_wait = seen.longest_wait.max((since.elapsed(), partition, *offset));
-                    let next = match fetch(&mut nodes, TARGET, partition, *offset).await {
-                        Some((records, next)) => {
-                            seen.records.extend(records.into_iter().map(|(at, value)| (partition, at, value)));
-                            next
-                        }
-                        None => *offset,
-                    };
-                    let is_at_end = end(&mut nodes, TARGET, partition, Isolation::Uncommitted).await == Some(next);
-                    if next > *offset || is_at_end {
-                        (*offset, *since) = (next, Instant::now());
-                    }
-                }
-            }
-            seen
-        });
-        Self { stop, task }
-    }
-
-    async fn stop(self) -> Seen {
-        self.stop.store(true, Ordering::Relaxed);
-        self.task.await.expect("the reader does not panic")
-    }
+/// A record that readers of committed records see.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Copy {
+    topic: &'static str,
+    partition: i32,
+    offset: i64,
+    value: String,
 }
 
 /// Fills the source.
@@ -108,51 +126,18 @@ async fn fill(bootstrap: &str, records: usize) {
     producer.close(Duration::from_secs(10)).await.expect("everything is settled");
 }
 
-/// Compares the target with the source and the offsets of the copiers. Returns how many records were copied, and the
-/// promises that are broken.
-async fn compare(bootstrap: &str, tasks: &[Task], seen: &BTreeSet<(i32, i64, String)>) -> (usize, Vec<Broken>) {
-    let (mut nodes, mut broken) = (Nodes::new(bootstrap), Vec::new());
-    let mut found = BTreeMap::<String, usize>::new();
-    let mut visible = BTreeSet::new();
-    for partition in 0..TARGETS {
-        for (offset, value) in read_all(&mut nodes, TARGET, partition).await {
-            *found.entry(value.clone()).or_default() += 1;
-            visible.insert((partition, offset, value));
-        }
-    }
-    for unreal in seen.difference(&visible) {
-        let what = format!("a reader of committed records has seen {unreal:?}, which is not committed");
-        broken.push(Broken::new(Promise::CommittedOnly, what));
-    }
-    let mut copied = 0;
-    for task in tasks {
-        let offset = committed(&mut nodes, &task.name(), SOURCE, task.partition).await;
-        for (at, value) in read_all(&mut nodes, SOURCE, task.partition).await {
-            let (times, wanted) = (found.remove(&value).unwrap_or_default(), usize::from(at < offset));
-            if times != wanted {
-                let place = format!("offset {at} of partition {}", task.partition);
-                let what = format!("{value:?} at {place} is copied {times} times, the committed offset is {offset}");
-                broken.push(Broken::new(Promise::Atomic, what));
-            }
-            copied += wanted;
-        }
-    }
-    assert!(found.is_empty(), "copies of nothing: {found:?}");
-    (copied, broken)
-}
-
 /// Waits until readers of committed records get to the end of the target. Returns where they do not.
-async fn unstable(bootstrap: &str) -> Option<Broken> {
+async fn unstable(bootstrap: &str, target: Target) -> Option<Broken> {
     let (mut nodes, begun) = (Nodes::new(bootstrap), Instant::now());
-    for partition in 0..TARGETS {
+    for (topic, partition) in target.topics().iter().flat_map(|topic| (0..TARGETS).map(move |index| (*topic, index))) {
         loop {
-            let committed = end(&mut nodes, TARGET, partition, Isolation::Committed).await;
-            let all = end(&mut nodes, TARGET, partition, Isolation::Uncommitted).await;
+            let committed = end(&mut nodes, topic, partition, Isolation::Committed).await;
+            let all = end(&mut nodes, topic, partition, Isolation::Uncommitted).await;
             if committed.is_some() && committed == all {
                 break;
             }
             if begun.elapsed() > STABLE_MAX {
-                let what = format!("the last stable offset of {TARGET}-{partition} hangs at {committed:?} of {all:?}");
+                let what = format!("the last stable offset of {topic}-{partition} hangs at {committed:?} of {all:?}");
                 return Some(Broken::new(Promise::Stable, what));
             }
             sleep(Duration::from_millis(100)).await;
@@ -163,7 +148,7 @@ async fn unstable(bootstrap: &str) -> Option<Broken> {
 }
 
 /// Runs copiers while nodes fail, and returns the promises that are broken.
-async fn run(bug: Option<&str>, rounds: usize) -> Vec<Broken> {
+async fn run(bug: Option<&str>, target: Target, rounds: usize) -> Vec<Broken> {
     let seed = wanted("MILLSTREAM_NEMESIS_SEED").map_or_else(|| fastrand::u64(1..1_000_000), |seed| seed as u64);
     let hold = Duration::from_millis(wanted("MILLSTREAM_NEMESIS_HOLD_MS").unwrap_or(4_000) as u64);
     println!("MILLSTREAM_NEMESIS_SEED={seed} MILLSTREAM_NEMESIS_ROUNDS={rounds}");
@@ -179,20 +164,19 @@ async fn run(bug: Option<&str>, rounds: usize) -> Vec<Broken> {
     let mut cluster = Cluster::start_with(3, &settings, more);
     let bootstrap = cluster.bootstrap();
     create(&bootstrap, PARTITIONS).await;
-    let target = NewTopic { name: TARGET.to_owned(), partitions: Some(TARGETS), ..NewTopic::default() };
-    admin(&bootstrap).create_topics(&[target]).await.expect("enough nodes");
+    target.create(&bootstrap).await;
     fill(&bootstrap, RECORDS * rounds.max(4)).await;
     let tasks: Vec<Task> = (0..PARTITIONS)
         .map(|partition| Task {
             bootstrap: bootstrap.clone(),
             source: SOURCE,
-            target: TARGET,
+            target: COPIES,
             partition,
             protocol: if partition == 0 { Protocol::Older } else { Protocol::Newer },
             hold,
         })
         .collect();
-    let (copiers, watcher) = (Copiers::start(&tasks), Watcher::start(&bootstrap));
+    let (copiers, watcher) = (Copiers::start(&tasks), Watcher::start(&bootstrap, target));
     let begun = Instant::now();
     while copiers.counts.committed.load(Ordering::Relaxed) < 10 {
         assert!(begun.elapsed() < PATIENCE, "no transaction is committed: {:?}", copiers.counts);
@@ -212,27 +196,44 @@ async fn run(bug: Option<&str>, rounds: usize) -> Vec<Broken> {
     let counts = copiers.stop().await;
     // Held requests come now.
     sleep(hold).await;
-    if let Some(broken) = unstable(&bootstrap).await {
+    if let Some(broken) = unstable(&bootstrap, target).await {
         return vec![broken];
     }
     let seen = watcher.stop().await;
-    let (copied, mut broken) = compare(&bootstrap, &tasks, &seen.records).await;
-    let (wait, partition, offset) = seen.longest_wait;
-    println!("{copied} records copied: {counts:?}; a reader waited {wait:?} at most");
-    if wait > STABLE_MAX {
-        let what = format!("a reader of committed records waited {wait:?} at offset {offset} of {TARGET}-{partition}");
-        broken.push(Broken::new(Promise::Stable, what));
+    let compared = compare(&bootstrap, target, &tasks, &seen.copies).await;
+    let Compared { copied, rejected, repeated, mut broken } = compared;
+    let Wait { time, place } = &seen.longest_wait;
+    println!(
+        "{copied} records copied, {rejected} of them as dead letters, {} batches twice: {counts:?}; a reader waited {time:?} at most",
+        repeated.len()
+    );
+    if repeated.len() > rounds * REPEATED_MAX {
+        let what = format!("the dead letters of {} batches are written more than once: {repeated:?}", repeated.len());
+        broken.push(Broken::new(Promise::Once, what));
+    }
+    if *time > STABLE_MAX {
+        broken.push(Broken::new(Promise::Stable, format!("a reader of committed records waited {time:?} at {place}")));
     }
     let [committed, aborted, over, held] =
         [&counts.committed, &counts.aborted, &counts.over, &counts.held].map(|count| count.load(Ordering::Relaxed));
-    let is_enough = committed > 40 && aborted > 2 && over > 2 && held > 2;
+    let is_enough = committed > 40 && aborted > 2 && over > 2 && held > 2 && (target == Target::Plain || rejected > 40);
     assert!(is_enough || bug.is_some(), "too little happened: {counts:?}");
     broken
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn transactions_are_atomic_under_random_faults() {
-    assert_kept(&run(None, wanted("MILLSTREAM_NEMESIS_ROUNDS").unwrap_or(4)).await);
+    assert_kept(&run(None, Target::Plain, wanted("MILLSTREAM_NEMESIS_ROUNDS").unwrap_or(4)).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_part_of_their_transactions_under_random_faults() {
+    assert_kept(&run(None, Target::Staged, wanted("MILLSTREAM_NEMESIS_ROUNDS").unwrap_or(4)).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_written_once_without_faults() {
+    assert_kept(&run(None, Target::Staged, 0).await);
 }
 
 /// The builds with a bug. Their names keep them out of long runs.
@@ -241,19 +242,25 @@ mod seeded_bugs {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_stable_offset_that_is_the_high_watermark_is_seen() {
-        let seen = async |bug: Option<&str>| Some(run(bug, 0).await);
+        let seen = async |bug: Option<&str>| Some(run(bug, Target::Plain, 0).await);
         assert_seen("stable-is-high-watermark", Promise::CommittedOnly, seen).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_zombie_that_is_not_fenced_is_seen() {
-        let seen = async |bug: Option<&str>| Some(run(bug, 0).await);
+        let seen = async |bug: Option<&str>| Some(run(bug, Target::Plain, 0).await);
         assert_seen("unfenced-zombie", Promise::Atomic, seen).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn offsets_that_count_by_themselves_are_seen() {
-        let seen = async |bug: Option<&str>| Some(run(bug, 0).await);
+        let seen = async |bug: Option<&str>| Some(run(bug, Target::Plain, 0).await);
         assert_seen("offsets-by-themselves", Promise::Atomic, seen).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn dead_letters_that_count_by_themselves_are_seen() {
+        let seen = async |bug: Option<&str>| Some(run(bug, Target::Staged, 0).await);
+        assert_seen("letters-by-themselves", Promise::CommittedOnly, seen).await;
     }
 }

@@ -1,6 +1,7 @@
 //! Dead letters as records: copies of records that a stage did not keep, with headers for the reason and the place.
 
 use bytes::Bytes;
+use millstream_log::seeded_bug::{self, Bug};
 use millstream_record::layout::NO_SEQUENCE;
 use millstream_record::{BatchBuilder, Codec, Header, Record, TimestampType};
 use millstream_stage::EMBEDDED_NUMBER;
@@ -62,7 +63,9 @@ impl DeadLetters {
 
     /// Makes the dead letters part of a producer's transaction.
     pub(super) fn in_transaction(&mut self, producer_id: i64, producer_epoch: i16) {
-        self.producer = Some((producer_id, producer_epoch));
+        if !seeded_bug::is(Bug::LettersByThemselves) {
+            self.producer = Some((producer_id, producer_epoch));
+        }
     }
 
     /// Returns whether the dead letters are part of a transaction.
