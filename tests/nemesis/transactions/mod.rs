@@ -15,9 +15,7 @@ mod producer;
 mod reader;
 mod watcher;
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fastrand::Rng;
