@@ -35,7 +35,10 @@ fn meta_properties_that_cannot_be_used_are_named() {
     let (folder, topic) = folder_in_use_before(false);
     let data = folder.path().join("data");
     let path = data.join("meta.properties");
-    let sound = fs::read_to_string(&path).expect("meta.properties");
+    let written = fs::read_to_string(&path).expect("meta.properties");
+    // By hand, without the comment that has the checksum.
+    let sound =
+        written.lines().filter(|line| !line.starts_with('#')).fold(String::new(), |all, line| all + line + "\n");
     let without = |key: &str| {
         sound.lines().filter(|line| !line.starts_with(key)).fold(String::new(), |all, line| all + line + "\n")
     };

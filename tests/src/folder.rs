@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The file that ties a folder to a topic of its broker.
-const PARTITION_METADATA: &str = "partition.metadata";
+/// The files of a folder that do not move: one ties it to a topic of its broker, one has checksums of other files.
+const STAY: [&str; 2] = ["partition.metadata", "file-checksums"];
 
 /// The checkpoints of a data folder that say something about the logs in it.
 const CHECKPOINTS: [&str; 4] = [
@@ -30,8 +30,9 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
 /// # Panics
 /// When a file cannot be copied or removed.
 pub fn move_partition(from: &Path, to: &Path) {
-    let is_of_the_log = |path: &PathBuf| path.file_name().is_some_and(|name| name != PARTITION_METADATA);
-    for file in files(to).into_iter().filter(is_of_the_log) {
+    let is_of_the_log = |path: &PathBuf| !STAY.iter().any(|name| path.ends_with(name));
+    let is_old = |path: &PathBuf| !path.ends_with(STAY[0]);
+    for file in files(to).into_iter().filter(is_old) {
         fs::remove_file(file).expect("removable");
     }
     for file in files(from).into_iter().filter(is_of_the_log) {
@@ -54,7 +55,9 @@ pub fn move_partitions(from: &Path, to: &Path, partitions: &[String]) {
     for name in CHECKPOINTS {
         let lines = |data: &Path| fs::read_to_string(data.join(name)).unwrap_or_default();
         let (old, new) = (lines(from), lines(to));
-        let kept = new.lines().skip(2).filter(|line| !is_moved(line));
+        // Its checksum is that of other lines.
+        let is_entry = |line: &&str| !line.starts_with('#');
+        let kept = new.lines().skip(2).filter(is_entry).filter(|line| !is_moved(line));
         let all: Vec<&str> = kept.chain(old.lines().skip(2).filter(is_moved)).collect();
         let entries: String = all.iter().map(|line| format!("{line}\n")).collect();
         fs::write(to.join(name), format!("0\n{}\n{entries}", all.len())).expect("written");

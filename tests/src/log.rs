@@ -11,8 +11,12 @@ const ALWAYS_ALLOWED: &[&str] = &[
 ];
 
 /// What a start after SIGKILL may find. [`Broker::kill`](crate::Broker::kill) allows these lines.
-pub(crate) const AFTER_KILL: &[&str] =
-    &["a torn tail is cut off", "the log is scanned", "the leader epochs are made again from the log"];
+pub(crate) const AFTER_KILL: &[&str] = &[
+    "a torn tail is cut off",
+    "the log is scanned",
+    "the leader epochs are made again from the log",
+    "a checkpoint is missing",
+];
 
 /// The parts of lines that a test expects in the log of its broker.
 #[derive(Default)]

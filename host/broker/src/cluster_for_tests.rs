@@ -26,6 +26,7 @@ use crate::server::{Opened, open};
 /// The id of the topic `t`.
 pub(crate) const TOPIC: Uuid = Uuid::from_u128(7);
 
+const CLUSTER_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 const LISTENERS: &str = "listeners=PLAINTEXT://127.0.0.1:0,REPLICATION://127.0.0.1:0";
 const PROTOCOLS: &str = "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,REPLICATION:PLAINTEXT";
 
@@ -42,6 +43,7 @@ pub(crate) struct Node {
 impl Node {
     async fn start(id: i32, sockets: [TcpListener; 2], records: &[MetadataRecord], pairs: &[&str]) -> Self {
         let folder = TempDir::new().expect("a folder");
+        let data_dir = DataDir::open(folder.path(), Some(CLUSTER_ID), id).expect("an empty folder");
         let metadata = MetadataStore::open(folder.path(), id).expect("an empty folder");
         // The level of the first two records is that of the others.
         for records in [&records[..2], &records[2..]] {
@@ -50,7 +52,6 @@ impl Node {
             metadata.commit(&draft).expect("committed");
         }
         drop(metadata);
-        let data_dir = DataDir::open(folder.path(), None, id).expect("an empty folder");
         data_dir.mark_clean_shutdown().expect("written");
         let mut raw = RawConfig::default();
         let id = format!("node.id={id}");
@@ -196,7 +197,7 @@ pub(crate) async fn two_brokers_set(pairs: &[&str], more: &[MetadataRecord]) -> 
     }
     let port = |index: usize| sockets[index].local_addr().expect("bound").port();
     let mut records = vec![
-        MetadataRecord::ClusterCreated { cluster_id: "AAAAAAAAAAAAAAAAAAAAAA".to_owned() },
+        MetadataRecord::ClusterCreated { cluster_id: CLUSTER_ID.to_owned() },
         MetadataRecord::FeatureLevelSet { level: FeatureLevel::CLUSTER.number() },
     ];
     records.extend(registered(0, &[port(0), port(1)]));

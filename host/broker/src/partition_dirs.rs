@@ -39,7 +39,8 @@ pub(crate) struct Checkpoints {
 #[derive(Debug)]
 pub(crate) struct FolderCheckpoints {
     pub(crate) recovery_points: Offsets,
-    pub(crate) log_starts: Offsets,
+    /// `None` if the file is damaged or missing. A log then starts where its leader epochs do.
+    pub(crate) log_starts: Option<Offsets>,
     pub(crate) high_watermarks: Offsets,
     pub(crate) first_dirty: Offsets,
     pub(crate) clean_shutdown: bool,
@@ -55,6 +56,12 @@ impl Checkpoints {
         for folder in folders {
             let clean_shutdown = folder.take_clean_shutdown()?;
             checkpoints.clean_shutdown &= clean_shutdown || folder.is_new();
+            if folder.is_new()
+                && let Err(error) = folder.checkpoint(OffsetCheckpoint::LOG_START).create()
+            {
+                // It is written again before the first record is deleted.
+                tracing::warn!("cannot create log-start-offset-checkpoint in {}: {error}", folder.path().display());
+            }
             checkpoints.folders.insert(folder.path().to_path_buf(), FolderCheckpoints::read(folder, clean_shutdown));
         }
         Ok(checkpoints)
@@ -70,15 +77,19 @@ impl FolderCheckpoints {
     /// Reads the checkpoints. Without the recovery points every log is scanned from its start, so that a damaged file
     /// costs time but loses nothing.
     fn read(data_dir: &DataDir, clean_shutdown: bool) -> Self {
-        let read = |name| {
-            data_dir.checkpoint(name).read().unwrap_or_else(|error| {
-                tracing::warn!("a checkpoint is ignored: {error}");
-                Offsets::new()
-            })
+        let try_read = |name| {
+            let read = data_dir.checkpoint(name).read();
+            read.inspect_err(|error| tracing::warn!("a checkpoint is ignored: {error}")).ok()
         };
+        let read = |name| try_read(name).unwrap_or_default();
+        let log_starts = data_dir.checkpoint(OffsetCheckpoint::LOG_START);
+        let is_lost = !log_starts.path().exists();
+        if is_lost && !data_dir.is_new() {
+            tracing::warn!("a checkpoint is missing: {}", log_starts.path().display());
+        }
         Self {
             recovery_points: read(OffsetCheckpoint::RECOVERY_POINT),
-            log_starts: read(OffsetCheckpoint::LOG_START),
+            log_starts: try_read(OffsetCheckpoint::LOG_START).filter(|_| !is_lost),
             high_watermarks: read(OffsetCheckpoint::HIGH_WATERMARK),
             first_dirty: read(OffsetCheckpoint::FIRST_DIRTY),
             clean_shutdown,

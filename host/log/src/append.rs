@@ -370,11 +370,12 @@ impl Log {
     }
 
     /// Writes the producers' state as of `offset`, without syncing it. A torn file is found by its CRC and costs a
-    /// scan.
+    /// scan. The checksums are those of this time.
     pub(crate) fn write_snapshot(&mut self, offset: i64) -> Result<(), LogError> {
         let path = segment_file(self.dir(), offset, SNAPSHOT_SUFFIX);
-        std::fs::write(&path, producer_snapshot::encode(&self.producers))
-            .map_err(LogError::io("cannot write", &path))?;
+        let snapshot = producer_snapshot::encode(&self.producers);
+        self.note_checksums(&[self.active().base_offset()], Some((offset, &snapshot)))?;
+        std::fs::write(&path, snapshot).map_err(LogError::io("cannot write", &path))?;
         self.snapshot_offset = Some(offset);
         Ok(())
     }

@@ -2,10 +2,14 @@
 //!
 //! ```text
 //! 0
-//! 2
+//! 3
 //! orders 0 1200
 //! orders 1 37
+//! #crc32c 0 1405061463
 //! ```
+//!
+//! The last entry is a checksum of the others, since a flipped bit gives another offset that looks as good. Kafka takes
+//! it for a topic that it does not have. A file without it, such as one of Kafka, is taken as it is.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,12 +17,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crc_fast::crc32_iscsi;
 use thiserror::Error;
 
-use crate::fsutil::write_atomic;
+use crate::fsutil::{write_atomic, write_cache};
 
 /// The largest checkpoint that is read, in bytes. A million partitions with the longest names stay below it.
 const CHECKPOINT_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
+/// The name of the entry that has the checksum. No topic can have it.
+const CHECKSUM: &str = "#crc32c";
 
 /// Why a checkpoint cannot be read.
 #[derive(Debug, Error)]
@@ -145,16 +153,32 @@ impl OffsetCheckpoint {
             }
             lines => lines?,
         };
-        let mut offsets = Offsets::new();
+        if lines.is_empty() && fs::metadata(&self.path).is_ok_and(|file| file.len() == 0) {
+            let reason = "the file is empty".to_owned();
+            return Err(CheckpointError::Malformed { path: self.path.clone(), line: 1, reason });
+        }
+        let (mut offsets, mut text) = (Offsets::new(), String::new());
         for fields in lines {
             let partition: i32 = fields.number(1)?;
             let offset: i64 = fields.number(2)?;
             if partition < 0 || offset < 0 {
                 return Err(fields.bad("partitions and offsets are not negative"));
             }
+            if fields.text(0) == CHECKSUM {
+                if offset != checksum(&text) {
+                    return Err(fields.bad("the checksum is not that of the lines before"));
+                }
+                continue;
+            }
+            text.push_str(&entry(fields.text(0), partition, offset));
             offsets.insert((fields.text(0).to_owned(), partition), offset);
         }
         Ok(offsets)
+    }
+
+    /// Creates the file without entries, and does not wait for the disk.
+    pub fn create(&self) -> io::Result<()> {
+        write_cache(&self.path, content("", 0).as_bytes())
     }
 
     /// Replaces the file durably.
@@ -162,11 +186,24 @@ impl OffsetCheckpoint {
         let mut count = 0usize;
         let mut lines = String::new();
         for (topic, partition, offset) in offsets {
-            lines.push_str(&format!("{topic} {partition} {offset}\n"));
+            lines.push_str(&entry(topic, partition, offset));
             count += 1;
         }
-        write_atomic(&self.path, format!("0\n{count}\n{lines}").as_bytes())
+        write_atomic(&self.path, content(&lines, count).as_bytes())
     }
+}
+
+fn entry(topic: &str, partition: i32, offset: i64) -> String {
+    format!("{topic} {partition} {offset}\n")
+}
+
+fn checksum(lines: &str) -> i64 {
+    i64::from(crc32_iscsi(lines.as_bytes()))
+}
+
+/// Returns the whole text of a file with these lines.
+fn content(lines: &str, count: usize) -> String {
+    format!("0\n{}\n{lines}{}", count + 1, entry(CHECKSUM, 0, checksum(lines)))
 }
 
 #[cfg(test)]
@@ -179,11 +216,39 @@ mod tests {
         let checkpoint = OffsetCheckpoint::new(dir.path(), OffsetCheckpoint::RECOVERY_POINT);
         assert!(checkpoint.read().unwrap().is_empty());
         checkpoint.write([("orders", 0, 12), ("orders", 1, i64::MAX)]).unwrap();
-        assert_eq!(
-            fs::read_to_string(checkpoint.path()).unwrap(),
-            format!("0\n2\norders 0 12\norders 1 {}\n", i64::MAX)
-        );
-        assert_eq!(checkpoint.read().unwrap()[&("orders".to_owned(), 0)], 12);
+        let text = fs::read_to_string(checkpoint.path()).unwrap();
+        let (lines, crc) = text.split_once("#crc32c 0 ").unwrap();
+        assert_eq!(lines, format!("0\n3\norders 0 12\norders 1 {}\n", i64::MAX));
+        let read = checkpoint.read().unwrap();
+        assert_eq!((read.len(), read[&("orders".to_owned(), 0)]), (2, 12));
+        // Without the checksum, as Kafka writes it.
+        fs::write(checkpoint.path(), lines.replacen('3', "2", 1)).unwrap();
+        assert_eq!(checkpoint.read().unwrap(), read);
+        assert!(crc.trim_end().parse::<u32>().is_ok(), "{crc}");
+    }
+
+    #[test]
+    fn each_flipped_bit_and_each_cut_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoint = OffsetCheckpoint::new(dir.path(), OffsetCheckpoint::LOG_START);
+        checkpoint.write([("orders", 0, 12), ("orders", 1, 37)]).unwrap();
+        let (bytes, sound) = (fs::read(checkpoint.path()).unwrap(), checkpoint.read().unwrap());
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            fs::write(checkpoint.path(), &damaged).unwrap();
+            // A checksum with another name is one more topic. Other white space means the same.
+            if let Ok(mut read) = checkpoint.read() {
+                read.retain(|(topic, _), _| topic == "orders");
+                assert_eq!(read, sound, "bit {bit}");
+            }
+        }
+        for len in 0..bytes.len() {
+            fs::write(checkpoint.path(), &bytes[..len]).unwrap();
+            assert!(checkpoint.read().is_err(), "{len} bytes");
+        }
+        checkpoint.create().unwrap();
+        assert!(checkpoint.read().unwrap().is_empty());
     }
 
     #[test]

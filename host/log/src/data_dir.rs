@@ -41,6 +41,18 @@ pub enum DataDirError {
         /// The cause.
         source: io::Error,
     },
+    /// The file with the ids of the folder is damaged, or missing beside data.
+    #[error(
+        "cannot use {}: {reason}. Restore the file from a backup. Written by hand it has the lines version=1, \
+         cluster.id, node.id and directory.id, and no comment",
+        path.display()
+    )]
+    Meta {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The folder belongs to another cluster or another broker.
     #[error("{} belongs to {setting}={found}, not to {expected}: this is the data of another broker", path.display())]
     Foreign {
@@ -76,7 +88,11 @@ impl DataDir {
     pub fn open(path: &Path, cluster_id: Option<&str>, node_id: i32) -> Result<Self, DataDirError> {
         fs::create_dir_all(path).map_err(io("cannot create", path))?;
         let lock = lock(path)?;
-        let meta = MetaProperties::read(path).map_err(io("cannot use", &path.join(META_PROPERTIES)))?;
+        let unusable = |reason: String| DataDirError::Meta { path: path.join(META_PROPERTIES), reason };
+        let meta = MetaProperties::read(path).map_err(|error| unusable(error.to_string()))?;
+        if meta.is_none() && holds_data(path).map_err(io("cannot list", path))? {
+            return Err(unusable("it is missing, and the folder is not empty".to_owned()));
+        }
         let is_new = meta.is_none();
         let meta = match meta {
             Some(meta) => {
@@ -148,6 +164,19 @@ impl DataDir {
         // Kafka keeps the broker epoch here; -1 is its "unknown".
         write_atomic(&marker, br#"{"version":0,"brokerEpoch":-1}"#).map_err(io("cannot write", &marker))
     }
+}
+
+/// Returns whether a broker has used a folder before: it has a checkpoint, or the folder of a log.
+fn holds_data(path: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(path)? {
+        let name = entry?.file_name();
+        let Some(name) = name.to_str() else { continue };
+        let is_log = name.rsplit_once('-').is_some_and(|(_, end)| end == "quorum" || end.parse::<i32>().is_ok());
+        if is_log || name.ends_with("-offset-checkpoint") || name == CLEAN_SHUTDOWN_FILE {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Returns a random id that does not look like an option of a command line, as Kafka's do not.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::checksums::CHECKSUM_FILE;
 use crate::error::LogError;
 use crate::folder::FolderChange;
 use crate::fsutil::segment_file;
@@ -182,6 +183,9 @@ impl SyncTarget {
             .flat_map(|base_offset| SEGMENT_SUFFIXES[1..].iter().map(move |suffix| (base_offset, suffix)))
             .map(|(base_offset, suffix)| segment_file(dir, base_offset, suffix))
             .collect();
+        if !paths.is_empty() {
+            paths.push(dir.join(CHECKSUM_FILE));
+        }
         paths.extend(self.transactions.iter().map(|(segment, _)| segment.transactions().path()));
         if self.dir {
             paths.extend([dir.join(PARTITION_METADATA), dir.to_path_buf()]);

@@ -50,7 +50,11 @@ pub enum LogError {
         recovery_point: i64,
     },
     /// The folder belongs to another topic, such as a deleted one of the same name.
-    #[error("{} belongs to topic id {found}, not to {expected}", path.display())]
+    #[error(
+        "{} belongs to topic id {found}, not to {expected}: the folder is that of another topic, or the file is \
+         damaged. Nothing was changed. Restore the folder; if its records are those of this topic, delete the file",
+        path.display()
+    )]
     TopicId {
         /// The `partition.metadata` file.
         path: PathBuf,

@@ -18,6 +18,7 @@
 //!     00000000000000000000.txnindex            34 bytes an aborted transaction; without one, there is no file
 //!     00000000000000001000.log                 the next segment; a file's name is its first offset
 //!     00000000000000001000.snapshot            the producers' state as of that offset
+//!     file-checksums                           of the indexes of aborted transactions and the snapshots
 //! ```
 //!
 //! All integers are big-endian. A batch's layout is in `millstream_record`. An index entry names the *last* offset of
@@ -27,9 +28,9 @@
 //! # Data and caches
 //!
 //! The `.log` files are the truth. Indexes, producer snapshots and leader epochs follow from them, and are built
-//! again when they are missing, damaged, or do not fit. The index of aborted transactions is synced with the log, since
-//! a missing one looks like none. The checkpoints are promises: nothing below a recovery point
-//! may ever be missing, so a log that breaks the promise is not opened ([`LogError::Corrupt`],
+//! again when they are missing, damaged, or do not fit. The index of aborted transactions is synced with the log, and
+//! its checksum is in another file, since a missing one looks like none. The checkpoints are promises: nothing below a
+//! recovery point may ever be missing, so a log that breaks the promise is not opened ([`LogError::Corrupt`],
 //! [`LogError::Shorter`]), and not shortened.
 //!
 //! # Limits
@@ -42,6 +43,7 @@
 mod append;
 mod batch_walk;
 mod checkpoint;
+mod checksums;
 mod compaction;
 mod config;
 mod data_dir;

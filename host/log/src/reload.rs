@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use crate::checksums::Checksums;
 use crate::error::LogError;
 use crate::fsutil::{remove_if_there, segment_file};
 use crate::log::Log;
@@ -47,7 +48,12 @@ impl Log {
     /// Reads the producers' state as of the log's end from the newest undamaged snapshot and the batches after it. As
     /// in Kafka, older snapshots stay where a segment starts, for a truncation. Those of earlier shutdowns will be
     /// removed. Changes no file.
-    pub(crate) fn reload(&self, mut snapshots: Vec<i64>, stale: StaleTransactions) -> Result<Reloaded, LogError> {
+    pub(crate) fn reload(
+        &self,
+        mut snapshots: Vec<i64>,
+        checksums: &Checksums,
+        stale: StaleTransactions,
+    ) -> Result<Reloaded, LogError> {
         let log_end_offset = self.log_end_offset();
         let newest = log_end_offset.min(stale.first());
         snapshots.sort_unstable_by(|a, b| b.cmp(a));
@@ -60,7 +66,9 @@ impl Log {
             }
             if snapshot_offset.is_none() && offset <= newest {
                 let bytes = std::fs::read(&path).map_err(LogError::io("cannot read", &path))?;
-                if let Some(loaded) = producer_snapshot::decode(&bytes) {
+                if let Some(loaded) = producer_snapshot::decode(&bytes)
+                    && checksums.match_file(offset, SNAPSHOT_SUFFIX, &bytes)
+                {
                     (producers, snapshot_offset) = (loaded, Some(offset));
                     continue;
                 }
@@ -88,6 +96,7 @@ impl Log {
             remove_if_there(&path).map_err(LogError::io("cannot remove", &path))?;
         }
         let segments = self.shared().list.read().segments.clone();
+        let mut made_again = Vec::new();
         for (at, segment) in segments.iter().enumerate() {
             let end = segments.get(at + 1).map_or(i64::MAX, |next| next.base_offset());
             if end <= stale.first() {
@@ -97,32 +106,49 @@ impl Log {
             let found: Vec<AbortedTransaction> = aborted.iter().filter(is_in).copied().collect();
             let index = segment.transactions();
             let changed = match segment.base_offset() >= stale.damaged {
-                true => index.replace(&found).map(|()| true),
-                false => index.truncate(stale.from).and_then(|cut| {
-                    found.iter().try_for_each(|found| index.append(found))?;
-                    Ok(cut || !found.is_empty())
-                }),
+                true => index.restore(&found),
+                false => index.restore_from(stale.from, &found),
             };
             if changed.map_err(LogError::io("cannot change", &index.path()))? {
                 self.unsynced.note_transactions(segment);
+                made_again.push(segment.base_offset());
             }
+        }
+        if !made_again.is_empty() && stale.damaged < i64::MAX {
+            self.note_checksums(&made_again, None)?;
         }
         self.producers = producers;
         self.snapshot_offset = snapshot_offset;
         Ok(())
     }
 
-    /// Returns the start of the first segment whose index of aborted transactions is damaged.
-    pub(crate) fn damaged_transactions(&self) -> Result<Option<i64>, LogError> {
+    /// Returns from where on the indexes of aborted transactions are made again. After an unclean end that is where
+    /// the batches are read again. The list of checksums says which others are not as they were.
+    pub(crate) fn stale_transactions(
+        &self,
+        snapshots: &[i64],
+        checksums: &Checksums,
+        recovery_point: Option<i64>,
+    ) -> Result<StaleTransactions, LogError> {
+        let end = self.log_end_offset();
+        let newest = snapshots.iter().copied().filter(|offset| *offset <= end).max();
         let segments = self.shared().list.read().segments.clone();
-        for segment in &segments {
+        let Some(newest) = newest else {
+            // All batches are read again.
+            return Ok(StaleTransactions { from: 0, damaged: segments[0].base_offset() });
+        };
+        let from = recovery_point.map_or(i64::MAX, |recovery_point| recovery_point.min(newest));
+        for (at, segment) in segments.iter().enumerate() {
+            // An index that has got entries since the list was written is sound if those are the ones to make again.
+            let fresh_from = if at + 1 == segments.len() { from } else { i64::MAX };
             let index = segment.transactions();
-            if !index.is_sound().map_err(LogError::io("cannot read", &index.path()))? {
+            let is_sound = index.is_sound(checksums, fresh_from).map_err(LogError::io("cannot read", &index.path()))?;
+            if !is_sound {
                 tracing::warn!(index = %index.path().display(), "a damaged transaction index is made again");
-                return Ok(Some(segment.base_offset()));
+                return Ok(StaleTransactions { from, damaged: segment.base_offset() });
             }
         }
-        Ok(None)
+        Ok(StaleTransactions { from, damaged: i64::MAX })
     }
 
     fn is_segment_base(&self, offset: i64) -> bool {

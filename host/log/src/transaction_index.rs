@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::FallocateFlags;
 
+use crate::checksums::Checksums;
 use crate::fsutil::{remove_if_there, segment_file, write_atomic};
 
 /// Suffix of the file.
@@ -136,26 +137,58 @@ impl TransactionIndex {
         Ok(true)
     }
 
-    /// Returns whether the file that was found can be one of this segment: whole entries, in the order of their
-    /// markers.
-    pub(crate) fn is_sound(&self) -> io::Result<bool> {
+    /// Returns whether the file that was found is that of this segment: whole entries in the order of their markers,
+    /// and those that the list of checksums has. Entries of markers at or above `fresh_from` may have followed.
+    pub(crate) fn is_sound(&self, checksums: &Checksums, fresh_from: i64) -> io::Result<bool> {
+        let listed = checksums.len_of(self.base_offset, TRANSACTION_INDEX_SUFFIX).unwrap_or(self.found);
+        if self.found < listed || !self.found.is_multiple_of(ENTRY_LEN as u64) {
+            return Ok(false);
+        }
         if self.found == 0 {
             return Ok(true);
         }
-        if !self.found.is_multiple_of(ENTRY_LEN as u64) {
-            return Ok(false);
-        }
-        let file = File::open(self.path())?;
-        let (mut sound, mut last) = (true, self.base_offset - 1);
-        let read = self.visit(&file, 0, |entry| {
-            sound = entry.last_offset > last && (0..entry.last_offset).contains(&entry.first_offset);
-            last = entry.last_offset;
-            sound
+        let bytes = std::fs::read(self.path())?;
+        let (old, fresh) = bytes.split_at((listed as usize).min(bytes.len()));
+        let mut last = self.base_offset - 1;
+        let (entries, _) = bytes.as_chunks::<ENTRY_LEN>();
+        let are_ordered = entries.iter().all(|bytes| {
+            let entry = AbortedTransaction::decode(bytes);
+            let before = entry.map_or(i64::MAX, |entry| std::mem::replace(&mut last, entry.last_offset));
+            entry
+                .is_some_and(|entry| entry.last_offset > before && (0..entry.last_offset).contains(&entry.first_offset))
         });
-        match read {
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(false),
-            read => read.map(|()| sound),
+        let (fresh, _) = fresh.as_chunks::<ENTRY_LEN>();
+        let first_fresh = fresh.first().and_then(AbortedTransaction::decode);
+        let is_known = checksums.match_file(self.base_offset, TRANSACTION_INDEX_SUFFIX, old);
+        Ok(are_ordered && is_known && first_fresh.is_none_or(|entry| entry.last_offset >= fresh_from))
+    }
+
+    /// Replaces all entries if they differ. Returns whether they did.
+    pub(crate) fn restore(&self, entries: &[AbortedTransaction]) -> io::Result<bool> {
+        let bytes = if self.found == 0 { Vec::new() } else { std::fs::read(self.path())? };
+        let differs = bytes != encode_all(entries);
+        if differs {
+            self.replace(entries)?;
         }
+        Ok(differs)
+    }
+
+    /// Replaces the entries of markers at or above `offset` if they differ. Returns whether they did.
+    pub(crate) fn restore_from(&self, offset: i64, entries: &[AbortedTransaction]) -> io::Result<bool> {
+        let mut known = Vec::new();
+        if self.entries() > 0 {
+            let file = File::open(self.path())?;
+            self.visit(&file, self.first_from(&file, offset)?, |entry| {
+                known.push(entry);
+                true
+            })?;
+        }
+        let differs = known != entries;
+        if differs {
+            self.truncate(offset)?;
+            entries.iter().try_for_each(|entry| self.append(entry))?;
+        }
+        Ok(differs)
     }
 
     /// Replaces all entries. A crash leaves the old file or the new one: without a file its transactions would look
@@ -260,14 +293,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let new = index(dir.path());
         assert_eq!(collected(&new, 0, 1000), (vec![], false));
-        assert!(new.is_sound().unwrap());
+        assert!(new.is_sound(&Checksums::default(), i64::MAX).unwrap());
         for added in [entry(1, 90, 110, 105), entry(2, 105, 120, 121), entry(3, 130, 140, 141)] {
             new.reserve(1).unwrap();
             new.append(&added).unwrap();
         }
         for opened in [new, index(dir.path())] {
             assert_eq!(opened.entries(), 3);
-            assert!(opened.is_sound().unwrap());
+            assert!(opened.is_sound(&Checksums::default(), i64::MAX).unwrap());
             assert_eq!(collected(&opened, 0, 1000), (vec![1, 2, 3], false));
             assert_eq!(collected(&opened, 110, 111), (vec![1, 2], true));
             assert_eq!(collected(&opened, 111, 130), (vec![2], true));
@@ -302,7 +335,7 @@ mod tests {
         let bytes = std::fs::read(sound.path()).unwrap();
         let is_sound = |bytes: &[u8]| {
             std::fs::write(sound.path(), bytes).unwrap();
-            index(dir.path()).is_sound().unwrap()
+            index(dir.path()).is_sound(&Checksums::default(), i64::MAX).unwrap()
         };
         assert!(is_sound(&bytes));
         assert!(!is_sound(&bytes[..bytes.len() - 1]));

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::checksums::Checksums;
 use crate::error::LogError;
 use crate::fsutil::{remove_if_there, segment_file, sync_dir};
 use crate::log::Log;
@@ -31,6 +32,8 @@ impl Log {
             }
             return Ok(end);
         }
+        let checksums = Checksums::read(self.dir());
+        self.forget_checksums()?;
         let (keep, removed) = {
             let list = self.shared().list.read();
             let keep = list.segment_of(offset);
@@ -66,7 +69,7 @@ impl Log {
             self.unsynced.epochs = true;
         }
         let earlier = self.producers.transactions.clone();
-        let reloaded = self.reload(list(self.dir())?.snapshots, StaleTransactions::NONE)?;
+        let reloaded = self.reload(list(self.dir())?.snapshots, &checksums, StaleTransactions::NONE)?;
         self.install_reloaded(reloaded)?;
         self.producers.transactions.keep_uncommitted(&earlier, end);
         Ok(end)
@@ -79,6 +82,7 @@ impl Log {
     /// between leaves the newest batches, or an empty log.
     pub fn restart_at(&mut self, offset: i64) -> Result<(), LogError> {
         self.check_not_poisoned()?;
+        self.forget_checksums()?;
         let old = {
             let mut list = self.shared().list.write();
             (list.log_start_offset, list.log_end_offset) = (offset, offset);

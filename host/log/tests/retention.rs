@@ -116,6 +116,20 @@ fn deleted_records_cannot_be_read_and_their_segments_go() {
 }
 
 #[test]
+fn a_log_starts_where_its_leader_epochs_do_if_the_checkpoint_is_lost() {
+    let dir = tempdir();
+    let mut log = open(dir.path(), &small_segments(), unclean(0));
+    a_record_a_second(&mut log, 100);
+    log.delete_records(55).unwrap();
+    let end = log.close_clean().unwrap();
+    drop(log);
+    for options in [clean(end), unclean(end)] {
+        let lost = millstream_log::OpenOptions { log_start_is_lost: true, ..options };
+        assert_eq!(open(dir.path(), &small_segments(), lost).log_start_offset(), 55);
+    }
+}
+
+#[test]
 fn lookups_by_time_find_the_record_inside_its_batch() {
     for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
         let dir = tempdir();

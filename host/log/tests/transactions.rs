@@ -341,6 +341,38 @@ fn a_restart_of_any_kind_knows_the_same_transactions() {
 }
 
 #[test]
+fn an_index_or_a_snapshot_that_is_not_that_of_the_last_stop_is_made_again() {
+    let (made, copy) = (tempdir(), tempdir());
+    let mut log = open(made.path(), &small_segments(), unclean(0));
+    fill(&mut log, 90);
+    let (end, expected) = (log.close_clean().unwrap(), state(&log));
+    drop(log);
+    for suffix in ["txnindex", "snapshot"] {
+        let all: Vec<Vec<u8>> = files(made.path(), suffix).iter().map(|file| std::fs::read(file).unwrap()).collect();
+        for (file, sound) in files(made.path(), suffix).iter().zip(&all) {
+            let shorter = &sound[..sound.len().saturating_sub(34)];
+            let mut versions = vec![None, Some(Vec::new()), Some(shorter.to_vec())];
+            versions.extend(all.iter().filter(|other| *other != sound).cloned().map(Some));
+            versions.extend((0..sound.len()).step_by(9).map(|at| {
+                let mut flipped = sound.clone();
+                flipped[at] ^= 1 << (at % 8);
+                Some(flipped)
+            }));
+            for (version, options) in versions.iter().flat_map(|one| [clean(end), unclean(end)].map(|how| (one, how))) {
+                copy_dir(made.path(), copy.path());
+                let path = copy.path().join(file.file_name().unwrap());
+                match version {
+                    Some(bytes) => std::fs::write(&path, bytes).unwrap(),
+                    None => std::fs::remove_file(&path).unwrap(),
+                }
+                let log = open(copy.path(), &small_segments(), options);
+                assert_eq!(state(&log), expected, "{}: {version:?} {options:?}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
 fn a_truncation_forgets_the_markers_beyond_it() {
     let dir = tempdir();
     let mut log = open(dir.path(), &small_segments(), unclean(0));

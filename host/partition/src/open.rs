@@ -34,6 +34,8 @@ pub struct PartitionSpec {
     pub recovery_point: i64,
     /// The first offset of the log, where it is not that of the first segment.
     pub log_start_offset: i64,
+    /// Whether the checkpoint that has it is damaged or missing.
+    pub log_start_is_lost: bool,
     /// Everything below this offset was compacted at the last checkpoint.
     pub first_dirty_offset: i64,
     /// Whether the last broker on the data folder closed its logs.
@@ -136,6 +138,7 @@ fn open_log(folder: &Path, spec: &PartitionSpec, config: &PartitionConfig) -> Op
     let options = OpenOptions {
         recovery_point: spec.recovery_point,
         log_start_offset: spec.log_start_offset,
+        log_start_is_lost: spec.log_start_is_lost,
         first_dirty_offset: spec.first_dirty_offset,
         clean_shutdown: spec.clean_shutdown,
         topic_id: Some(spec.topic_id),

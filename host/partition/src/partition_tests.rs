@@ -32,6 +32,7 @@ fn open(folder: &Path, mode: FlushMode, leader_epoch: i32) -> Arc<Partition> {
         high_watermark: 0,
         recovery_point: 0,
         log_start_offset: 0,
+        log_start_is_lost: false,
         first_dirty_offset: 0,
         clean_shutdown: false,
     };
@@ -212,6 +213,7 @@ fn many_partitions_are_opened_in_order_and_closed_in_parallel() {
             high_watermark: 0,
             recovery_point: i64::from(clean_shutdown),
             log_start_offset: 0,
+            log_start_is_lost: false,
             first_dirty_offset: 0,
             clean_shutdown,
         };

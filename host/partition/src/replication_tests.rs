@@ -38,6 +38,7 @@ fn open(folder: &Path, mode: FlushMode, node_id: i32, assignment: Assignment, hi
         high_watermark,
         recovery_point: 0,
         log_start_offset: 0,
+        log_start_is_lost: false,
         first_dirty_offset: 0,
         clean_shutdown: false,
     };

@@ -9,6 +9,7 @@ use millstream_record::BatchHeader;
 use crate::clock::now_ms;
 use crate::commit::{Acks, Committed, WriteEnd};
 use crate::error::PartitionError;
+use crate::fsync_queue::SyncSource;
 use crate::partition::{Partition, PartitionRead, Published};
 use crate::replication::ANY_FETCH;
 
@@ -61,6 +62,11 @@ impl Partition {
         drop(state);
         self.wake(progress);
         self.waiters().wake_all();
+        // The leader epochs are written with it: they say where the log starts if the checkpoint is lost. On a full
+        // disk the checkpoint alone has to do.
+        if let Err(error) = self.sync() {
+            tracing::debug!(topic = self.topic(), partition = self.index(), "cannot sync the new start: {error}");
+        }
         Ok(start)
     }
 

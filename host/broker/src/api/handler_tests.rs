@@ -43,12 +43,12 @@ impl Fixture {
     /// Opens a broker in a folder that already holds these records of metadata.
     pub(super) fn with_metadata(configs: &[&str], plugins: Plugins, stored: &[MetadataRecord]) -> Self {
         let folder = TempDir::new().expect("a folder");
+        let data_dir = DataDir::open(folder.path(), None, 0).expect("an empty folder");
         let metadata = MetadataStore::open(folder.path(), 0).expect("an empty folder");
         let mut draft = metadata.draft(0);
         draft.add(stored).expect("records that fit");
         metadata.commit(&draft).expect("committed");
         drop(metadata);
-        let data_dir = DataDir::open(folder.path(), None, 0).expect("an empty folder");
         let mut raw = RawConfig::default();
         raw.set_pair(&format!("log.dirs={}", folder.path().display())).expect("a config");
         configs.iter().for_each(|pair| raw.set_pair(pair).expect("a config"));

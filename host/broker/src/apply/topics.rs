@@ -216,7 +216,8 @@ fn continue_from(spec: &mut PartitionSpec, data_dir: &Path, checkpoints: &Checkp
     let offset = |offsets: &Offsets| offsets.get(&key).copied().unwrap_or(0);
     spec.high_watermark = offset(&checkpoints.high_watermarks);
     spec.recovery_point = offset(&checkpoints.recovery_points);
-    spec.log_start_offset = offset(&checkpoints.log_starts);
+    spec.log_start_offset = checkpoints.log_starts.as_ref().map_or(0, offset);
+    spec.log_start_is_lost = checkpoints.log_starts.is_none();
     spec.first_dirty_offset = offset(&checkpoints.first_dirty);
     spec.clean_shutdown = checkpoints.clean_shutdown;
 }
@@ -238,6 +239,7 @@ fn spec(node: &Node, topic: &TopicImage, index: usize, assignment: Assignment) -
         high_watermark: 0,
         recovery_point: 0,
         log_start_offset: 0,
+        log_start_is_lost: false,
         first_dirty_offset: 0,
         clean_shutdown: false,
     }

@@ -242,6 +242,7 @@ mod tests {
             high_watermark: 0,
             recovery_point: 0,
             log_start_offset: 0,
+            log_start_is_lost: false,
             first_dirty_offset: 0,
             clean_shutdown: false,
         };

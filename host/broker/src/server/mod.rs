@@ -223,9 +223,19 @@ fn advertised(config: &BrokerConfig, addresses: &[SocketAddr]) -> Vec<Option<Hos
 fn open_metadata(data_dir: &DataDir, node_id: i32, clean: bool) -> Result<MetadataStore, StartError> {
     let metadata = MetadataStore::open(data_dir.path(), node_id).map_err(data)?;
     let image = metadata.image();
+    let cluster_id = &data_dir.meta().cluster_id;
+    if !image.cluster_id.is_empty() && image.cluster_id != *cluster_id {
+        return Err(data(format!(
+            "meta.properties in {} has cluster.id={cluster_id}, and the metadata there is that of cluster {}: restore \
+             the file from a backup, or the folder {OWN}",
+            data_dir.path().display(),
+            image.cluster_id,
+            OWN = membership::OWN_LOG,
+        )));
+    }
     let mut records = Vec::new();
     if image.cluster_id.is_empty() {
-        let cluster_id = data_dir.meta().cluster_id.to_string();
+        let cluster_id = cluster_id.clone();
         records.push(MetadataRecord::ClusterCreated { cluster_id });
         records.push(MetadataRecord::FeatureLevelSet { level: FeatureLevel::OF_NEW_LOGS.number() });
     } else if !clean {

@@ -123,6 +123,7 @@ impl Log {
             source.pin()?;
         }
         let dir = Arc::clone(&self.shared().dir);
+        self.forget_checksums()?;
         if let Err(error) = swap.commit(&dir).iter().try_for_each(Step::run) {
             // The sources are untouched.
             swap.take_back(&dir)?;
@@ -149,6 +150,9 @@ impl Log {
         drop(list.segments.splice(from..from + swap.sources.len(), [Arc::new(segment)]));
         drop(list);
         self.unsynced.replaced(&swap.sources);
+        if let Err(error) = self.note_checksums(&[base_offset], None) {
+            tracing::warn!(%error, "there are no checksums before the next segment");
+        }
         Ok(Some(swap.sources))
     }
 }

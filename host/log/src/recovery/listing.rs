@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::checksums::CHECKSUM_FILE;
 use crate::error::LogError;
 use crate::fsutil::parse_segment_file;
 use crate::producer_snapshot::SNAPSHOT_SUFFIX;
@@ -20,6 +21,8 @@ pub(crate) struct Listing {
     pub(crate) snapshots: Vec<i64>,
     /// The sizes of the indexes of aborted transactions, by base offset.
     pub(super) transactions: BTreeMap<i64, u64>,
+    /// Whether there is a list of checksums.
+    pub(super) has_checksums: bool,
     /// Temporary files, and indexes without a segment.
     pub(super) leftovers: Vec<PathBuf>,
 }
@@ -28,7 +31,7 @@ pub(crate) struct Listing {
 pub(crate) fn list(dir: &Path) -> Result<Listing, LogError> {
     let list_error = LogError::io("cannot list", dir);
     let (mut sizes, mut snapshots, mut transactions) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
-    let mut others = Vec::new();
+    let (mut others, mut has_checksums) = (Vec::new(), false);
     let entries: Result<Vec<_>, _> = fs::read_dir(dir).and_then(Iterator::collect);
     for entry in entries.map_err(list_error)? {
         let name = entry.file_name();
@@ -45,13 +48,14 @@ pub(crate) fn list(dir: &Path) -> Result<Listing, LogError> {
             }
             Some((offset, SNAPSHOT_SUFFIX)) => snapshots.push(offset),
             Some((base, "index" | "timeindex")) => others.push((Some(base), entry.path())),
+            None if name == CHECKSUM_FILE => has_checksums = true,
             _ if LEFTOVERS.iter().any(|suffix| name.ends_with(suffix)) => others.push((None, entry.path())),
             _ => {}
         }
     }
     let is_leftover = |base: Option<i64>| base.is_none_or(|base| !sizes.contains_key(&base));
     let leftovers = others.into_iter().filter(|(base, _)| is_leftover(*base)).map(|(_, path)| path).collect();
-    Ok(Listing { sizes, snapshots, transactions, leftovers })
+    Ok(Listing { sizes, snapshots, transactions, has_checksums, leftovers })
 }
 
 fn size_of(entry: &fs::DirEntry) -> Result<u64, LogError> {

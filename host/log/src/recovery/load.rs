@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::listing::list;
 use super::scan::{From, Scanner, Stop};
-use crate::batch_walk::{BatchHeader, HeaderWalk, Order};
-use crate::checkpoint::CheckpointError;
+use crate::batch_walk::{HeaderWalk, Order};
+use crate::checksums::Checksums;
 use crate::compaction::complete_swaps;
 use crate::config::LogConfig;
 use crate::durability::Unsynced;
@@ -25,7 +25,6 @@ use crate::leader_epochs::EpochCache;
 use crate::log::{Log, LogReader, SegmentList, Shared};
 use crate::partition_metadata::{PARTITION_METADATA, read_topic_id, write_topic_id};
 use crate::producer_state::Producers;
-use crate::reload::StaleTransactions;
 use crate::segment::Segment;
 use crate::verification::Verifications;
 
@@ -36,6 +35,8 @@ pub struct OpenOptions {
     pub recovery_point: i64,
     /// From the log-start checkpoint: records below were deleted. 0 if unknown.
     pub log_start_offset: i64,
+    /// Whether the log-start checkpoint is lost. Then the log starts where its leader epochs do.
+    pub log_start_is_lost: bool,
     /// From the cleaner checkpoint: records below were compacted. 0 if unknown.
     pub first_dirty_offset: i64,
     /// Whether the last broker left its marker of a clean shutdown. Then nothing is scanned.
@@ -87,10 +88,16 @@ impl Log {
         files: Arc<FileCache>,
     ) -> Result<Self, LogError> {
         let dir: Arc<Path> = Arc::from(dir);
+        let mut options = options;
         if create_folder(&dir)? {
             return Self::create(dir, config, options, files);
         }
         let new_id = check_topic_id(&dir, options.topic_id)?;
+        if options.log_start_is_lost
+            && let Some(first) = EpochCache::read(&dir).ok().and_then(|epochs| epochs.entries().first().copied())
+        {
+            options.log_start_offset = first.start_offset;
+        }
         complete_swaps(&dir)?;
         let listing = list(&dir)?;
         let existing = |(base, size): (&i64, &u64)| {
@@ -118,12 +125,10 @@ impl Log {
         }
         log.unsynced.dir = log.unsynced.parent.is_some() || listing.sizes.is_empty() || new_id;
         log.load_epochs(loaded.last_epoch)?;
-        // The indexes of aborted transactions are on disk up to the recovery point.
-        let stale = StaleTransactions {
-            from: if loaded.scanned { options.recovery_point } else { i64::MAX },
-            damaged: log.damaged_transactions()?.unwrap_or(i64::MAX),
-        };
-        let reloaded = log.reload(listing.snapshots, stale)?;
+        let checksums = if listing.has_checksums { Checksums::read(log.dir()) } else { Checksums::default() };
+        let stale =
+            log.stale_transactions(&listing.snapshots, &checksums, loaded.scanned.then_some(options.recovery_point))?;
+        let reloaded = log.reload(listing.snapshots, &checksums, stale)?;
         // After this, nothing but a failing disk rejects the log. A rejected one keeps all its files: they may be of
         // use beside one that is restored.
         for path in listing.leftovers {
@@ -229,67 +234,6 @@ impl Log {
         }
         Ok(())
     }
-
-    /// Reads the leader epochs. Rebuilds them from the batches if the file is missing, damaged or contradicts them.
-    /// `last_epoch` is that of the last batch after a clean stop. The file may be older, because it is not synced.
-    fn load_epochs(&mut self, last_epoch: Option<i32>) -> Result<(), LogError> {
-        let (start, end) = (self.log_start_offset(), self.log_end_offset());
-        let read = EpochCache::read(self.dir());
-        let is_newest = |epochs: &EpochCache| epochs.latest().is_some_and(|latest| Some(latest.epoch) == last_epoch);
-        self.epochs = match read {
-            Ok(epochs) if start == end || is_newest(&epochs) || self.agrees(&epochs)? => epochs,
-            Err(CheckpointError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound && start == end => {
-                EpochCache::default()
-            }
-            read => {
-                if let Err(error) = read {
-                    tracing::warn!(%error, "the leader epochs are made again from the log");
-                }
-                let mut epochs = EpochCache::default();
-                self.for_each_batch(start, i64::MAX, |header| {
-                    epochs.assign(header.leader_epoch, header.base_offset);
-                })?;
-                self.unsynced.epochs = true;
-                epochs
-            }
-        };
-        self.epochs.truncate_from_end(end);
-        self.epochs.truncate_from_start(start);
-        Ok(())
-    }
-
-    /// Returns whether each epoch starts where the log changes to it, and the last one is that of the last batch.
-    fn agrees(&self, epochs: &EpochCache) -> Result<bool, LogError> {
-        let (start, end) = (self.log_start_offset(), self.log_end_offset());
-        let mut before = None;
-        for entry in epochs.entries().iter().filter(|entry| entry.start_offset < end) {
-            if entry.start_offset > start {
-                let first = self.batch_at(entry.start_offset)?;
-                // Compaction may have removed all records of the epoch: then they are of a later one.
-                let starts = first.is_none_or(|first| {
-                    let expected = epochs.epoch_of(first.base_offset);
-                    Some(first.leader_epoch) == expected && first.base_offset >= entry.start_offset
-                });
-                let last = self.batch_at(entry.start_offset - 1)?;
-                let ends =
-                    last.is_none_or(|last| Some(last.leader_epoch) == before || last.base_offset >= entry.start_offset);
-                if !starts || !ends {
-                    return Ok(false);
-                }
-            }
-            before = Some(entry.epoch);
-        }
-        let last = if end > start { self.batch_at(end - 1)? } else { None };
-        Ok(last.is_none_or(|last| Some(last.leader_epoch) == before))
-    }
-
-    fn batch_at(&self, offset: i64) -> Result<Option<BatchHeader>, LogError> {
-        let segment = {
-            let list = self.shared().list.read();
-            Arc::clone(&list.segments[list.segment_of(offset)])
-        };
-        Ok(segment.locate(offset)?.map(|batch| batch.header))
-    }
 }
 
 /// Rejects a log that ends before an offset that was durable, unless those records were deleted since.
@@ -329,6 +273,9 @@ fn check_topic_id(dir: &Path, topic_id: Option<Uuid>) -> Result<bool, LogError> 
         Some(found) if found == expected => Ok(false),
         Some(found) => Err(LogError::TopicId { path, found, expected }),
         None => {
+            if path.exists() {
+                tracing::warn!(file = %path.display(), "a damaged file is made again");
+            }
             write_topic_id(dir, expected).map_err(LogError::io("cannot write", &path))?;
             Ok(true)
         }

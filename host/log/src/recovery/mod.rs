@@ -1,5 +1,6 @@
 //! Opens a log: loads what is there, and recovers it after a crash.
 
+mod epochs;
 mod listing;
 mod load;
 mod scan;
