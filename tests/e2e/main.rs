@@ -8,6 +8,7 @@ mod config_keys;
 mod configs;
 mod connections;
 mod coordinators;
+mod damaged_files;
 mod data_folder;
 mod deletions;
 mod descriptors;

@@ -15,4 +15,4 @@ pub(crate) use calls::{
 pub(crate) use every::{Visitor, minimal, minimal_body};
 pub(crate) use host::{Memory, Neighbour, open_files, refused};
 pub(crate) use raw::{Raw, request};
-pub(crate) use transactional::{Protocol, TransactionalProducer, read_committed, transaction_coordinator};
+pub(crate) use transactional::{Committed, Protocol, TransactionalProducer, read_committed, transaction_coordinator};

@@ -219,9 +219,9 @@ pub(crate) struct Committed {
     pub(crate) end: i64,
 }
 
-/// Reads partition 0 with `isolation.level=read_committed`, as Kafka's consumer does.
+/// Reads partition 0 from its start with `isolation.level=read_committed`, as Kafka's consumer does.
 pub(crate) fn read_committed(raw: &mut Raw, topic: &Topic) -> Committed {
-    let mut seen = Committed { records: Vec::new(), end: 0 };
+    let mut seen = Committed { records: Vec::new(), end: topic.start(raw) };
     loop {
         let request = fetch_request(12, &[(topic, 0, seen.end, 1 << 20)], 0, 0);
         let data = fetched(raw.call(12, &FetchRequest { isolation_level: 1, ..request }));
