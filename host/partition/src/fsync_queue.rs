@@ -18,8 +18,8 @@ use crate::error::PartitionError;
 use crate::offset_waiters::OffsetWaiters;
 
 /// The most sync threads. Each is started when it is first needed. An fsync blocks its thread and needs no CPU, and the
-/// file system's journal merges the ones that run at the same time: the first records of many new partitions need several
-/// fsyncs each.
+/// file system's journal merges the ones that run at the same time: the first records of many new partitions need
+/// several fsyncs each.
 const SYNC_THREADS_MAX: usize = 16;
 
 /// A sync that takes this long is reported. A busy disk takes some hundred milliseconds.

@@ -9,8 +9,8 @@ use crate::retain::retain;
 use crate::varint;
 use crate::view::{BatchView, TimestampType};
 
-/// Returns a copy of the batch with only the records for which `keep(place, record)` is true, compressed with `codec`. Base
-/// offset, last offset, producer and sequence stay those of the batch.
+/// Returns a copy of the batch with only the records for which `keep(place, record)` is true, compressed with `codec`.
+/// Base offset, last offset, producer and sequence stay those of the batch.
 ///
 /// `horizon` sets the time from which on the batch's tombstones may be dropped, in milliseconds since 1970. It takes
 /// the place of the base timestamp, so every record gets a new timestamp delta. `None` leaves the batch's horizon.

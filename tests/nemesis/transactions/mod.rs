@@ -201,10 +201,8 @@ async fn run(bug: Option<&str>, target: Target, rounds: usize) -> Vec<Broken> {
     let compared = compare(&bootstrap, target, &tasks, &seen.copies).await;
     let Compared { copied, rejected, repeated, mut broken } = compared;
     let Wait { time, place } = &seen.longest_wait;
-    println!(
-        "{copied} records copied, {rejected} of them as dead letters, {} batches twice: {counts:?}; a reader waited {time:?} at most",
-        repeated.len()
-    );
+    println!("{copied} records copied, {rejected} of them as dead letters, {} batches twice", repeated.len());
+    println!("{counts:?}; a reader waited {time:?} at most");
     if repeated.len() > rounds * REPEATED_MAX {
         let what = format!("the dead letters of {} batches are written more than once: {repeated:?}", repeated.len());
         broken.push(Broken::new(Promise::Once, what));
