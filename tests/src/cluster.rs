@@ -45,10 +45,15 @@ impl Cluster {
         Self { nodes: (1..).zip(&ports).map(start).collect(), ports }.voting()
     }
 
-    /// Waits until all nodes vote: until then, the end of one may leave no majority.
+    /// Waits until all nodes vote: until then, the end of one may leave no majority. And until all may lead partitions:
+    /// those of a topic that is created before get other leaders than their first replicas.
     fn voting(self) -> Self {
+        let wait = |node: &Broker, what, line| wait_until(what, PATIENCE, || node.log().contains(line).then_some(()));
         for node in &self.nodes[1..] {
-            wait_until("the node to vote", PATIENCE, || node.log().contains("is a voter of the quorum").then_some(()));
+            wait(node, "the node to vote", "is a voter of the quorum");
+        }
+        for node in &self.nodes {
+            wait(node, "the node to lead", "changed fenced=false");
         }
         self
     }

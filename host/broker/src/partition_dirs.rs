@@ -57,7 +57,7 @@ impl Checkpoints {
             let clean_shutdown = folder.take_clean_shutdown()?;
             checkpoints.clean_shutdown &= clean_shutdown || folder.is_new();
             if folder.is_new()
-                && let Err(error) = folder.checkpoint(OffsetCheckpoint::LOG_START).create()
+                && let Err(error) = folder.checkpoint(OffsetCheckpoint::LOG_START).write([])
             {
                 // It is written again before the first record is deleted.
                 tracing::warn!("cannot create log-start-offset-checkpoint in {}: {error}", folder.path().display());

@@ -20,7 +20,7 @@ use std::str::FromStr;
 use crc_fast::crc32_iscsi;
 use thiserror::Error;
 
-use crate::fsutil::{write_atomic, write_cache};
+use crate::fsutil::write_atomic;
 
 /// The largest checkpoint that is read, in bytes. A million partitions with the longest names stay below it.
 const CHECKPOINT_BYTES_MAX: u64 = 512 * 1024 * 1024;
@@ -176,11 +176,6 @@ impl OffsetCheckpoint {
         Ok(offsets)
     }
 
-    /// Creates the file without entries, and does not wait for the disk.
-    pub fn create(&self) -> io::Result<()> {
-        write_cache(&self.path, content("", 0).as_bytes())
-    }
-
     /// Replaces the file durably.
     pub fn write<'a>(&self, offsets: impl IntoIterator<Item = (&'a str, i32, i64)>) -> io::Result<()> {
         let mut count = 0usize;
@@ -247,7 +242,7 @@ mod tests {
             fs::write(checkpoint.path(), &bytes[..len]).unwrap();
             assert!(checkpoint.read().is_err(), "{len} bytes");
         }
-        checkpoint.create().unwrap();
+        checkpoint.write([]).unwrap();
         assert!(checkpoint.read().unwrap().is_empty());
     }
 
