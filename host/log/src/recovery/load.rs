@@ -273,8 +273,11 @@ fn check_topic_id(dir: &Path, topic_id: Option<Uuid>) -> Result<bool, LogError> 
         Some(found) if found == expected => Ok(false),
         Some(found) => Err(LogError::TopicId { path, found, expected }),
         None => {
-            if path.exists() {
-                tracing::warn!(file = %path.display(), "a damaged file is made again");
+            match fs::metadata(&path).map(|file| file.len()) {
+                // A power cut leaves it so if it was not synced.
+                Ok(0) => tracing::info!(file = %path.display(), "an empty file is made again"),
+                Ok(_) => tracing::warn!(file = %path.display(), "a damaged file is made again"),
+                Err(_) => {}
             }
             write_topic_id(dir, expected).map_err(LogError::io("cannot write", &path))?;
             Ok(true)
