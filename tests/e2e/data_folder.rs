@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use millstream_record::{BatchBuilder, Codec, TimestampType, batches};
-use millstream_tests::Broker;
+use millstream_tests::{Broker, copy_folder};
 use millstream_wire::ErrorCode;
 use millstream_wire::messages::{MetadataRequest, MetadataRequestTopic, MetadataResponsePartition};
 use rustix::process::Signal;
@@ -156,19 +156,6 @@ fn strangers_in_the_folder_stop_nothing() {
     assert!(kept, "unknown data is not removed");
 }
 
-/// Copies a folder with its content.
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a new folder");
-    for entry in fs::read_dir(from).expect("a folder") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        match entry.file_type().expect("a type").is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(fs::copy(entry.path(), target).expect("a copy")),
-        }
-    }
-}
-
 /// Looks up a topic by its name.
 fn lookup(raw: &mut Raw, name: &str) -> (Topic, Vec<MetadataResponsePartition>) {
     let requested = MetadataRequestTopic { name: Some(name.into()), ..Default::default() };
@@ -184,7 +171,7 @@ fn lookup(raw: &mut Raw, name: &str) -> (Topic, Vec<MetadataResponsePartition>) 
 fn a_folder_of_the_first_metadata_format_opens_and_keeps_its_format() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().join("data");
-    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/data-folder-1"), &data);
+    copy_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/data-folder-1"), &data);
     let mut broker = Broker::builder().folder(data.clone()).start();
     let mut raw = Raw::connect(&broker);
     let (orders, partitions) = lookup(&mut raw, "orders");

@@ -1,6 +1,6 @@
 //! Transactions with topics that have stages, of other projects' clients. The program of each client does the same
-//! work: dead letters that are committed and aborted, a recoded batch, a rejected one, and a view under both isolation
-//! levels.
+//! work: it commits and aborts dead letters, sends a batch that is recoded and one that is rejected, and reads a view
+//! under both isolation levels.
 
 use std::path::Path;
 use std::time::Duration;

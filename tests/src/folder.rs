@@ -25,6 +25,22 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// Copies a folder with its content.
+///
+/// # Panics
+/// When a file cannot be copied.
+pub fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a new folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        match entry.file_type().expect("a type").is_dir() {
+            true => copy_folder(&entry.path(), &target),
+            false => drop(fs::copy(entry.path(), target).expect("a copy")),
+        }
+    }
+}
+
 /// Puts the files of a partition in the place of those of another one, which keeps its topic. Both brokers are stopped.
 ///
 /// # Panics

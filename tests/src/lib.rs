@@ -12,6 +12,6 @@ mod ports;
 pub use broker::{Broker, BrokerBuilder, millstream};
 pub use cluster::Cluster;
 pub use command::{Finished, Tool, wait_until};
-pub use folder::{files, move_partition, move_partitions};
+pub use folder::{copy_folder, files, move_partition, move_partitions};
 pub use kafka::{KAFKA_CLASSPATH, KafkaNode};
 pub use ports::free_ports;

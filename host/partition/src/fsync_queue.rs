@@ -124,6 +124,7 @@ struct Queue {
 struct Queued {
     sources: VecDeque<Arc<dyn SyncSource>>,
     threads: Vec<JoinHandle<()>>,
+    /// Fewer than [`SYNC_THREADS_MAX`] once the operating system had no more.
     threads_max: usize,
     /// The threads that wait for a log.
     idle: usize,
@@ -132,8 +133,9 @@ struct Queued {
 
 impl Queue {
     /// Starts the first thread.
-    fn start(threads_max: usize) -> std::io::Result<Arc<Self>> {
-        let inner = Queued { sources: VecDeque::new(), threads: Vec::new(), threads_max, idle: 0, stopped: false };
+    fn start() -> std::io::Result<Arc<Self>> {
+        let (sources, threads, threads_max) = (VecDeque::new(), Vec::new(), SYNC_THREADS_MAX);
+        let inner = Queued { sources, threads, threads_max, idle: 0, stopped: false };
         let queue = Arc::new(Self { inner: Mutex::new(inner), changed: Condvar::new() });
         queue.add_thread(&mut queue.inner.lock())?;
         Ok(queue)
@@ -196,7 +198,7 @@ impl FsyncQueue {
     /// The data directory cannot be opened, or the operating system has no thread left.
     pub fn start(flush_mode: FlushMode, data_dir: &Path) -> std::io::Result<Arc<Self>> {
         let file_system = FileSystem::of(data_dir)?;
-        let queue = Queue::start(SYNC_THREADS_MAX)?;
+        let queue = Queue::start()?;
         Ok(Arc::new(Self { flush_mode, file_system, queue }))
     }
 

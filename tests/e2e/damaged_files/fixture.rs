@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use millstream_record::{BatchBuilder, Codec, TimestampType};
-use millstream_tests::{Broker, BrokerBuilder, wait_until};
+use millstream_tests::{Broker, BrokerBuilder, copy_folder, wait_until};
 use millstream_wire::messages::*;
 use millstream_wire::{ErrorCode, Str};
 use rustix::process::Signal;
@@ -75,19 +75,6 @@ pub(super) fn builder(folder: &Path) -> BrokerBuilder {
 /// Returns a folder in memory where possible: each start waits for the disk.
 pub(super) fn folder() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder")
-}
-
-/// Copies a folder with its content.
-pub(super) fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a new folder");
-    for entry in fs::read_dir(from).expect("a folder") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        match entry.file_type().expect("a type").is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(fs::copy(entry.path(), target).expect("a copy")),
-        }
-    }
 }
 
 /// Returns records with a time each.
@@ -192,20 +179,20 @@ impl Fixture {
                 };
                 wait_until("a compaction", PATIENCE, || size(&broker).is_ok_and(|size| size < 700).then_some(()));
                 broker.stop(Signal::TERM);
-                copy(broker.folder(), &place("stale"));
+                copy_folder(broker.folder(), &place("stale"));
                 broker.restart();
             }
         }
         broker.kill();
-        copy(broker.folder(), &place("killed"));
+        copy_folder(broker.folder(), &place("killed"));
         broker.restart();
         broker.stop(Signal::TERM);
-        copy(broker.folder(), &place("stopped"));
+        copy_folder(broker.folder(), &place("stopped"));
         drop(builder(&place("foreign")).start());
         let known = Known { topics, compacted };
         let ended = |name: &str, is_clean| {
             let sound = folder();
-            copy(&place(name), sound.path());
+            copy_folder(&place(name), sound.path());
             let broker = builder(sound.path()).start();
             let seen = Seen::of(&mut Raw::connect(&broker), &known);
             Ended { folder: place(name), is_clean, seen }

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use damage::{Damage, Promise, named};
-use fixture::{Ended, FIXTURE, Fixture, builder, copy, folder};
+use fixture::{Ended, FIXTURE, Fixture, builder, folder};
+use millstream_tests::copy_folder;
 use millstream_wire::ErrorCode;
 use rustix::process::Signal;
 use seen::Seen;
@@ -60,7 +61,7 @@ impl Case<'_> {
     fn run(&self) -> bool {
         let Some(content) = self.damage.apply(self.fixture, self.ended, &self.file) else { return false };
         let data = folder();
-        copy(&self.ended.folder, data.path());
+        copy_folder(&self.ended.folder, data.path());
         let path = data.path().join(&self.file);
         match &content {
             None => fs::remove_file(&path).expect("removed"),
@@ -147,7 +148,7 @@ fn one_damaged_file_after_a_kill() {
 fn an_old_marker_of_a_clean_stop() {
     let ended = &FIXTURE.killed;
     let data = folder();
-    copy(&ended.folder, data.path());
+    copy_folder(&ended.folder, data.path());
     fs::copy(FIXTURE.stale().join(".kafka_cleanshutdown"), data.path().join(".kafka_cleanshutdown")).expect("copied");
     let broker = builder(data.path()).start();
     WORDS.iter().for_each(|words| broker.allow(words));
@@ -171,7 +172,7 @@ fn what_is_made_again_is_on_the_disk() {
         let file = named(&ended.folder, place, name).remove(0);
         let what = file.display().to_string();
         let data = folder();
-        copy(&ended.folder, data.path());
+        copy_folder(&ended.folder, data.path());
         fs::remove_file(data.path().join(&file)).expect("removed");
         let mut broker = builder(data.path()).start();
         WORDS.iter().for_each(|words| broker.allow(words));

@@ -203,10 +203,10 @@ impl Connection {
 
     /// Adds a response to those that wait to be sent.
     async fn push(&mut self, mut outgoing: Outgoing) {
+        outgoing.copy_small_ranges();
         // Most large responses have their memory before they are built. The others get it here. None waits while this
         // connection has memory for a half received request: the memory that it waits for might be this one.
         let memory = &self.broker.message_memory;
-        outgoing.copy_small_ranges();
         if !outgoing.try_cover(memory) && !self.frames.has_share() {
             outgoing.cover(memory).await;
         }
