@@ -20,7 +20,7 @@ use std::str::FromStr;
 use crc_fast::crc32_iscsi;
 use thiserror::Error;
 
-use crate::fsutil::write_atomic;
+use crate::fsutil::{read_text, write_atomic};
 
 /// The largest checkpoint that is read, in bytes. A million partitions with the longest names stay below it.
 const CHECKPOINT_BYTES_MAX: u64 = 512 * 1024 * 1024;
@@ -76,12 +76,8 @@ impl<const N: usize> Fields<'_, N> {
 pub(crate) fn parse_lines<const N: usize>(path: &Path) -> Result<Vec<Fields<'_, N>>, CheckpointError> {
     let io = |source| CheckpointError::Io { path: path.to_path_buf(), source };
     let bad = |line: usize, reason: String| CheckpointError::Malformed { path: path.to_path_buf(), line, reason };
-    let len = fs::metadata(path).map_err(io)?.len();
-    if len > CHECKPOINT_BYTES_MAX {
-        return Err(bad(1, format!("{len} bytes are too many for a checkpoint")));
-    }
-    let text = fs::read_to_string(path).map_err(|source| match source.kind() {
-        io::ErrorKind::InvalidData => bad(1, "not text".to_owned()),
+    let text = read_text(path, CHECKPOINT_BYTES_MAX).map_err(|source| match source.kind() {
+        io::ErrorKind::InvalidData => bad(1, source.to_string()),
         _ => io(source),
     })?;
     let mut lines = text.lines();

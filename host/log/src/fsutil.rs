@@ -1,7 +1,7 @@
 //! File names, and the few file operations whose order matters after a power failure.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Returns a file name such as `00000000000000000000.log`: the base offset in twenty digits, then the suffix.
@@ -61,10 +61,22 @@ pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
 /// The largest size in bytes of a file that [`read_small`] reads.
 const SMALL_FILE_BYTES_MAX: u64 = 64 * 1024;
 
-/// Reads a small text file. A larger one is an `InvalidData` error, so that no file decides the size of an allocation.
+/// The bytes of a file of usual size, which is read at once.
+const USUAL_BYTES: usize = 512;
+
+/// Reads a small text file, as [`read_text`] does.
 pub(crate) fn read_small(path: &Path) -> io::Result<String> {
-    if fs::metadata(path)?.len() > SMALL_FILE_BYTES_MAX {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "too large"));
+    read_text(path, SMALL_FILE_BYTES_MAX)
+}
+
+/// Reads a text file. One larger than `bytes_max` is an `InvalidData` error, so that no file decides the size of an
+/// allocation. It is not asked for its size first: a start reads such files for each partition.
+pub(crate) fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
+    let mut bytes = Vec::with_capacity(USUAL_BYTES);
+    File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidData, reason);
+    if bytes.len() as u64 > bytes_max {
+        return Err(invalid(format!("more than {bytes_max} bytes")));
     }
-    fs::read_to_string(path)
+    String::from_utf8(bytes).map_err(|_| invalid("not text".to_owned()))
 }

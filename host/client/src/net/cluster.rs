@@ -293,7 +293,7 @@ impl Cluster {
     }
 
     /// Returns the topic's metadata, requested until it arrives or `limit` has passed.
-    pub(crate) async fn topic(&self, name: &Arc<str>, limit: Duration) -> Result<Topic, Error> {
+    pub(crate) async fn topic(&self, name: &Arc<str>, limit: Duration) -> Result<Arc<Topic>, Error> {
         if let Some(topic) = self.metadata().topic(name) {
             return Ok(topic.clone());
         }
@@ -307,7 +307,7 @@ impl Cluster {
         }
     }
 
-    async fn topic_once(&self, name: &Arc<str>) -> Result<Topic, Error> {
+    async fn topic_once(&self, name: &Arc<str>) -> Result<Arc<Topic>, Error> {
         let mut metadata = self.metadata();
         if !metadata.topics.contains_key(name) {
             metadata = self.refresh(metadata.generation).await?;

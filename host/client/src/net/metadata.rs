@@ -38,7 +38,7 @@ pub(crate) struct Metadata {
     pub(crate) controller: Option<i32>,
     /// `host:port` by node id.
     pub(crate) brokers: HashMap<i32, Arc<str>>,
-    pub(crate) topics: HashMap<Arc<str>, Result<Topic, ErrorCode>>,
+    pub(crate) topics: HashMap<Arc<str>, Result<Arc<Topic>, ErrorCode>>,
 }
 
 /// A leader that the response of another broker names.
@@ -64,7 +64,7 @@ impl Metadata {
     }
 
     /// Returns the topic, if the last response had it without an error.
-    pub(crate) fn topic(&self, name: &str) -> Option<&Topic> {
+    pub(crate) fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
         self.topics.get(name)?.as_ref().ok()
     }
 
@@ -95,7 +95,7 @@ impl Metadata {
                 newer.brokers.insert(id, address_of(&endpoint.host, endpoint.port).into());
             }
             if let Some(Ok(topic)) = newer.topics.get_mut(topic)
-                && let Some(partition) = topic.partitions.get_mut(index)
+                && let Some(partition) = Arc::make_mut(topic).partitions.get_mut(index)
             {
                 (partition.leader, partition.leader_epoch) = (Some(id), epoch);
             }
@@ -110,7 +110,7 @@ impl Metadata {
         let topics = response.topics.iter().filter_map(|topic| {
             let name: Arc<str> = topic.name.as_deref()?.into();
             let known = self.topic(&name);
-            Some((name, read_topic(topic, known)))
+            Some((name, read_topic(topic, known.map(|known| &**known)).map(Arc::new)))
         });
         Self {
             generation: self.generation + 1,

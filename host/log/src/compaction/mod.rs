@@ -22,7 +22,7 @@ mod transactions;
 
 pub use pass::{Cleaned, Cleaner, LogAccess};
 pub use plan::CleaningPlan;
-pub(crate) use swap::complete_swaps;
+pub(crate) use swap::{SWAP, complete_swaps};
 
 use millstream_record::{BatchError, BatchView, Codec};
 use thiserror::Error;

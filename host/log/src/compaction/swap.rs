@@ -23,7 +23,7 @@ use crate::segment::Segment;
 use crate::transaction_index::{ENTRY_LEN, TRANSACTION_INDEX_SUFFIX};
 
 /// What follows the suffix of a file that is about to take its place.
-const SWAP: &str = ".swap";
+pub(crate) const SWAP: &str = ".swap";
 
 /// A copy, and the segments whose place it takes.
 pub(crate) struct Swap {

@@ -5,13 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::checksums::CHECKSUM_FILE;
+use crate::compaction::SWAP;
 use crate::error::LogError;
 use crate::fsutil::parse_segment_file;
 use crate::producer_snapshot::SNAPSHOT_SUFFIX;
 use crate::transaction_index::TRANSACTION_INDEX_SUFFIX;
 
 /// Suffixes of files that were being written or removed, by this program or by Apache Kafka.
-const LEFTOVERS: [&str; 4] = [".tmp", ".deleted", ".cleaned", ".swap"];
+const LEFTOVERS: [&str; 4] = [".tmp", ".deleted", ".cleaned", SWAP];
 
 /// The content of a folder.
 pub(crate) struct Listing {
@@ -23,6 +24,8 @@ pub(crate) struct Listing {
     pub(super) transactions: BTreeMap<i64, u64>,
     /// Whether there is a list of checksums.
     pub(super) has_checksums: bool,
+    /// Whether a compaction was interrupted while a copy took the place of its sources.
+    pub(super) has_swaps: bool,
     /// Temporary files, and indexes without a segment.
     pub(super) leftovers: Vec<PathBuf>,
 }
@@ -31,7 +34,7 @@ pub(crate) struct Listing {
 pub(crate) fn list(dir: &Path) -> Result<Listing, LogError> {
     let list_error = LogError::io("cannot list", dir);
     let (mut sizes, mut snapshots, mut transactions) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
-    let (mut others, mut has_checksums) = (Vec::new(), false);
+    let (mut others, mut has_checksums, mut has_swaps) = (Vec::new(), false, false);
     let entries: Result<Vec<_>, _> = fs::read_dir(dir).and_then(Iterator::collect);
     for entry in entries.map_err(list_error)? {
         let name = entry.file_name();
@@ -49,13 +52,16 @@ pub(crate) fn list(dir: &Path) -> Result<Listing, LogError> {
             Some((offset, SNAPSHOT_SUFFIX)) => snapshots.push(offset),
             Some((base, "index" | "timeindex")) => others.push((Some(base), entry.path())),
             None if name == CHECKSUM_FILE => has_checksums = true,
-            _ if LEFTOVERS.iter().any(|suffix| name.ends_with(suffix)) => others.push((None, entry.path())),
+            _ if LEFTOVERS.iter().any(|suffix| name.ends_with(suffix)) => {
+                has_swaps |= name.ends_with(SWAP);
+                others.push((None, entry.path()));
+            }
             _ => {}
         }
     }
     let is_leftover = |base: Option<i64>| base.is_none_or(|base| !sizes.contains_key(&base));
     let leftovers = others.into_iter().filter(|(base, _)| is_leftover(*base)).map(|(_, path)| path).collect();
-    Ok(Listing { sizes, snapshots, transactions, has_checksums, leftovers })
+    Ok(Listing { sizes, snapshots, transactions, has_checksums, has_swaps, leftovers })
 }
 
 fn size_of(entry: &fs::DirEntry) -> Result<u64, LogError> {

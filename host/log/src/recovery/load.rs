@@ -98,8 +98,11 @@ impl Log {
         {
             options.log_start_offset = first.start_offset;
         }
-        complete_swaps(&dir)?;
-        let listing = list(&dir)?;
+        let mut listing = list(&dir)?;
+        if listing.has_swaps {
+            complete_swaps(&dir)?;
+            listing = list(&dir)?;
+        }
         let existing = |(base, size): (&i64, &u64)| {
             let transactions = listing.transactions.get(base).copied().unwrap_or_default();
             Arc::new(Segment::existing(&dir, *base, *size, transactions, &config, &files))
