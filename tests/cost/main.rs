@@ -1,8 +1,8 @@
 //! Bounds what a topic without stages costs: the allocations and system calls of a produce and of a fetch request, and
 //! the memory of a partition. Other topics that have stages add nothing to it.
 //!
-//! The broker runs in this process with a counting allocator. This is the only test of the binary, so that nothing else
-//! is counted.
+//! The broker runs in this process with a counting allocator, and at the end our client too. This is the only test of
+//! the binary, so that nothing else is counted.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -14,11 +14,13 @@ use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use millstream_broker::{Flags, Plugins, RawConfig};
+use millstream_client::{Producer, ProducerConfig, ProducerRecord};
 use millstream_record::{BatchBuilder, Codec, TimestampType};
 use millstream_stage::{Engine, EngineConfig, Library};
 use millstream_wire::frame::{decode_response, encode_request};
 use millstream_wire::messages::*;
 use millstream_wire::{ErrorCode, Records, Request, RequestHeader};
+use tokio::runtime::Runtime;
 
 #[global_allocator]
 static ALLOCATOR: Watched = Watched;
@@ -255,6 +257,22 @@ fn check_each(name: &str, used: &Used, (allocations, calls): (usize, usize)) {
     assert!(fits, "a {name} takes more than {allocations} allocations and {calls} calls: {used:?} of {REQUESTS}");
 }
 
+/// Checks that our client's record to a named partition costs no more where the topic has many partitions.
+fn check_producer(runtime: &Runtime, broker: SocketAddr) {
+    let mut config = ProducerConfig::new(&broker.to_string());
+    config.set("linger.ms", "0").expect("a config");
+    let producer = runtime.block_on(async { Producer::builder(config).build() }).expect("a producer");
+    let send = |topic| {
+        least(|| {
+            let record = ProducerRecord::new(topic).partition(0).value(b"value");
+            runtime.block_on(async { producer.send(record).await?.await }).expect("stored");
+        })
+    };
+    let (one, many) = (send("plain"), send("many"));
+    println!("{REQUESTS} records of our client to a topic with one partition: {one:?}, with {PARTITIONS}: {many:?}");
+    assert!(many.allocations < one.allocations + 2 * REQUESTS, "the partitions of the topic cost: {one:?}, {many:?}");
+}
+
 #[test]
 fn a_topic_without_stages_costs_little_and_the_same_beside_topics_that_have_some() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -310,5 +328,7 @@ fn a_topic_without_stages_costs_little_and_the_same_beside_topics_that_have_some
     assert!(after.1.bytes / REQUESTS < 64 << 10, "a fetch allocates {} bytes", after.1.bytes / REQUESTS);
     // The measurement notices a topic that does have a stage.
     assert!(staged.allocations > after.0.allocations + REQUESTS, "{staged:?}");
+    IS_CLIENT.set(false);
+    check_producer(&runtime, running.local_addr());
     runtime.block_on(running.shutdown()).expect("stopped");
 }

@@ -29,6 +29,13 @@ pub(crate) struct Topic {
     pub(crate) partitions: Vec<Partition>,
 }
 
+impl Topic {
+    /// Checks whether this broker leads the partition.
+    pub(crate) fn is_led_by(&self, node: i32, partition: usize) -> bool {
+        self.partitions.get(partition).is_some_and(|partition| partition.leader == Some(node))
+    }
+}
+
 /// The metadata of the cluster. Every refresh replaces it as a whole.
 #[derive(Debug, Clone)]
 pub(crate) struct Metadata {

@@ -134,24 +134,14 @@ async fn sleep_until(wake: Option<Instant>) {
     }
 }
 
-/// Returns the partitions of a topic that `node` leads.
-fn led_by(inner: &Inner, topic: &TopicAccumulator, node: i32) -> Vec<usize> {
-    let metadata = inner.cluster.metadata();
-    let Some(known) = metadata.topic(&topic.name) else { return Vec::new() };
-    let led = known.partitions.iter().enumerate().filter(|(_, partition)| partition.leader == Some(node));
-    led.map(|(index, _)| index).collect()
-}
-
 /// Checks whether a batch can be sent to `node` now. The error is the time to check again.
 fn ready(inner: &Inner, node: i32) -> Result<(), Option<Instant>> {
-    let (rules, now) = (inner.rules(), Instant::now());
+    let (rules, now, metadata) = (inner.rules(), Instant::now(), inner.cluster.metadata());
     let mut wake: Option<Instant> = None;
     for topic in inner.topics() {
-        let led = led_by(inner, &topic, node);
-        let mut partitions = topic.partitions.lock();
-        for index in led {
-            let Some(queue) = partitions.get_mut(index) else { continue };
-            if queue.batches.is_empty() || !inner.admits(&topic, index, queue) {
+        let Some(known) = metadata.topic(&topic.name) else { continue };
+        for (index, queue) in topic.partitions.lock().iter_mut().enumerate() {
+            if queue.batches.is_empty() || !known.is_led_by(node, index) || !inner.admits(&topic, index, queue) {
                 continue;
             }
             match queue.ready(&rules, now) {
@@ -165,7 +155,7 @@ fn ready(inner: &Inner, node: i32) -> Result<(), Option<Instant>> {
 
 /// Takes one batch of each ready partition, up to `max.request.size`.
 fn take(inner: &Inner, node: i32) -> Vec<Taken> {
-    let (rules, now) = (inner.rules(), Instant::now());
+    let (rules, now, metadata) = (inner.rules(), Instant::now(), inner.cluster.metadata());
     let (mut taken, mut bytes) = (Vec::new(), 0);
     let mut topics = inner.topics();
     // Starts with another topic and partition each time, so that a full request starves none of them.
@@ -173,13 +163,15 @@ fn take(inner: &Inner, node: i32) -> Vec<Taken> {
     let length = topics.len().max(1);
     topics.rotate_left(turn % length);
     for topic in topics {
-        let mut led = led_by(inner, &topic, node);
-        let length = led.len().max(1);
-        led.rotate_left(turn % length);
+        let Some(known) = metadata.topic(&topic.name) else { continue };
         let mut partitions = topic.partitions.lock();
-        for index in led {
-            let Some(queue) = partitions.get_mut(index) else { continue };
-            if queue.batches.is_empty() || !inner.admits(&topic, index, queue) || queue.ready(&rules, now).is_err() {
+        let length = partitions.len();
+        for index in (turn..turn + length).map(|index| index % length) {
+            let queue = &mut partitions[index];
+            if queue.batches.is_empty() || !known.is_led_by(node, index) || !inner.admits(&topic, index, queue) {
+                continue;
+            }
+            if queue.ready(&rules, now).is_err() {
                 continue;
             }
             let size = queue.batches.front().map_or(0, Batch::size);
