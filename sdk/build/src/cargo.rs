@@ -16,13 +16,15 @@ pub(crate) struct CoreModule {
     pub(crate) package: String,
     pub(crate) path: PathBuf,
     target_dir: PathBuf,
+    no_simd: bool,
 }
 
 impl CoreModule {
     /// Returns `<target folder>/plugins/<name>.wasm`; the name is that of the crate without `millstream-plugin-`.
     pub(crate) fn default_output(&self) -> PathBuf {
         let name = self.package.strip_prefix("millstream-plugin-").unwrap_or(&self.package);
-        self.target_dir.join("plugins").join(format!("{name}.wasm"))
+        let ending = if self.no_simd { "no-simd.wasm" } else { "wasm" };
+        self.target_dir.join("plugins").join(format!("{name}.{ending}"))
     }
 }
 
@@ -33,6 +35,7 @@ pub(crate) struct Workspace {
     manifest: PathBuf,
     target_dir: PathBuf,
     packages: Vec<Package>,
+    no_simd: bool,
     /// The target of this machine, such as `x86_64-unknown-linux-gnu`.
     host: String,
 }
@@ -47,7 +50,8 @@ impl Workspace {
         let host = check_toolchain()?;
         let metadata = metadata(&manifest)?;
         let target_dir = options.target_dir.clone().unwrap_or(metadata.target_directory);
-        Ok(Workspace { dir: dir.to_owned(), manifest, target_dir, packages: metadata.packages, host })
+        let (packages, no_simd) = (metadata.packages, options.no_simd);
+        Ok(Workspace { dir: dir.to_owned(), manifest, target_dir, packages, no_simd, host })
     }
 
     /// Compiles `packages` to core modules, or the crate in the folder if `packages` is empty.
@@ -70,7 +74,7 @@ impl Workspace {
         if !output.status.success() {
             bail!("{}", failure(&format!("cargo cannot build {}", self.dir.display()), &output));
         }
-        modules(&output.stdout, &self.packages, &self.target_dir)
+        modules(&output.stdout, self)
     }
 
     /// Returns the command that runs the tests of the crate on this machine.
@@ -104,11 +108,12 @@ impl Workspace {
         ];
         let mut command = cargo();
         command.args([subcommand, "--release"]).arg("--manifest-path").arg(&self.manifest);
-        command.arg("--target-dir").arg(self.target_dir.join("wasm"));
+        let folder = if self.no_simd { "wasm-no-simd" } else { "wasm" };
+        command.arg("--target-dir").arg(self.target_dir.join(folder));
         for (key, value) in PROFILE {
             command.env(format!("CARGO_PROFILE_RELEASE_{key}"), value);
         }
-        for (target, flags) in [(TARGET, module_flags()), (self.host.as_str(), native_flags())] {
+        for (target, flags) in [(TARGET, module_flags(self.no_simd)), (self.host.as_str(), native_flags())] {
             // An array of JSON is one of TOML.
             let flags = serde_json::to_string(&flags)?;
             command.arg("--config").arg(format!("target.{target}.rustflags={flags}"));
@@ -168,16 +173,18 @@ fn is_of_outer_cargo(key: &str) -> bool {
 /// Returns the compiler's flags for core modules.
 ///
 /// A panic must be a trap. That is not in the profile, since `cargo test` would compile packages once more. Vector and
-/// bulk-memory instructions make search and copies several times faster, and every engine has them. The host's scan
-/// rejects other features, such as threads and relaxed SIMD. A call costs more in the sandbox, which checks the stack
-/// and the clock at the start of a function. Twice LLVM's inline threshold (250) makes code that reads JSON a tenth
-/// faster and some percent larger. Panics name their source file: cargo writes paths of the workspace relative to it,
-/// and a flag here removes the home folder from paths of the registry.
-fn module_flags() -> Vec<String> {
-    let mut flags: Vec<String> =
-        ["-Cpanic=abort", "-Ctarget-feature=+simd128,+bulk-memory", "-Cllvm-args=-inline-threshold=300"]
-            .map(String::from)
-            .into();
+/// bulk-memory instructions make search and copies several times faster, and every engine has them, except that those
+/// of the JVM have no vectors. The host's scan rejects other features, such as threads and relaxed SIMD. A call costs
+/// more in the sandbox, which checks the stack and the clock at the start of a function. Twice LLVM's inline threshold
+/// (250) makes code that reads JSON a tenth faster and some percent larger. Panics name their source file: cargo writes
+/// paths of the workspace relative to it, and a flag here removes the home folder from paths of the registry.
+fn module_flags(no_simd: bool) -> Vec<String> {
+    let vectors = if no_simd { "-simd128" } else { "+simd128" };
+    let mut flags: Vec<String> = vec![
+        "-Cpanic=abort".into(),
+        format!("-Ctarget-feature={vectors},+bulk-memory"),
+        "-Cllvm-args=-inline-threshold=300".into(),
+    ];
     if let Some(home) = cargo_home() {
         flags.push(format!("--remap-path-prefix={}=/cargo", home.display()));
     }
@@ -280,7 +287,7 @@ struct Target {
 }
 
 /// Returns the core modules among the artifacts that cargo reports.
-fn modules(messages: &[u8], packages: &[Package], target_dir: &Path) -> Result<Vec<CoreModule>> {
+fn modules(messages: &[u8], workspace: &Workspace) -> Result<Vec<CoreModule>> {
     let mut modules = Vec::new();
     for line in messages.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"{")) {
         let message = serde_json::from_slice(line).context("cannot read cargo's messages")?;
@@ -294,8 +301,13 @@ fn modules(messages: &[u8], packages: &[Package], target_dir: &Path) -> Result<V
             continue;
         };
         // By manifest: the form of cargo's package ids has changed over its versions.
-        if let Some(package) = packages.iter().find(|package| package.manifest_path == manifest_path) {
-            modules.push(CoreModule { package: package.name.clone(), path, target_dir: target_dir.to_owned() });
+        if let Some(package) = workspace.packages.iter().find(|package| package.manifest_path == manifest_path) {
+            modules.push(CoreModule {
+                package: package.name.clone(),
+                path,
+                target_dir: workspace.target_dir.clone(),
+                no_simd: workspace.no_simd,
+            });
         }
     }
     Ok(modules)
@@ -305,8 +317,15 @@ fn modules(messages: &[u8], packages: &[Package], target_dir: &Path) -> Result<V
 mod tests {
     use super::*;
 
-    fn packages() -> Vec<Package> {
-        vec![Package { name: "my-filter".into(), manifest_path: "/src/my-filter/Cargo.toml".into() }]
+    fn workspace(no_simd: bool) -> Workspace {
+        Workspace {
+            dir: "/src/my-filter".into(),
+            manifest: "/src/my-filter/Cargo.toml".into(),
+            target_dir: "/t".into(),
+            packages: vec![Package { name: "my-filter".into(), manifest_path: "/src/my-filter/Cargo.toml".into() }],
+            no_simd,
+            host: "x86_64-unknown-linux-gnu".into(),
+        }
     }
 
     #[test]
@@ -324,10 +343,12 @@ mod tests {
             r#"{"reason":"build-finished","success":true}"#,
             "\n",
         );
-        let found = modules(messages.as_bytes(), &packages(), Path::new("/t")).unwrap();
+        let found = modules(messages.as_bytes(), &workspace(false)).unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].package, "my-filter");
         assert_eq!(found[0].default_output(), Path::new("/t/plugins/my-filter.wasm"));
+        let found = modules(messages.as_bytes(), &workspace(true)).unwrap();
+        assert_eq!(found[0].default_output(), Path::new("/t/plugins/my-filter.no-simd.wasm"));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 mod cargo;
 mod component;
+mod unbundle;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 pub use component::componentize;
+pub use unbundle::unbundle;
 
 use cargo::Workspace;
 
@@ -30,6 +32,9 @@ pub struct Options {
     /// The target folder [default: the one that cargo uses for the crate]. Core modules and native tests are built in
     /// its subfolder `wasm`: builds with other flags in the same folder would invalidate each other's cache.
     pub target_dir: Option<PathBuf>,
+    /// Builds without vector instructions, for hosts that have none. Such builds have a subfolder of their own too, and
+    /// the component is `plugins/<name>.no-simd.wasm` unless `output` names another file.
+    pub no_simd: bool,
     /// Lets cargo write its progress and errors to stderr.
     pub verbose: bool,
 }

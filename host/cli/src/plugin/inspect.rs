@@ -104,7 +104,8 @@ impl Args {
     }
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>> {
+/// Reads a file of a bounded size.
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
     let shown = path.display();
     if !path.exists() {
         bail!("there is no file {shown}, nor a plug-in of this binary with that name (see `millstream plugin list`)");

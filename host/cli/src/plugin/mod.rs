@@ -12,6 +12,7 @@ mod new;
 mod push;
 mod stats;
 mod test;
+mod unbundle;
 
 use std::fs::File;
 use std::io::Read;
@@ -40,6 +41,8 @@ enum Command {
     Bench(bench::Args),
     /// Show a plug-in's kind, imports, exports, and its use of limits
     Inspect(inspect::Args),
+    /// Write the core module of a plug-in, for hosts that have no components
+    Unbundle(unbundle::Args),
     /// List the plug-ins of this binary and of a folder, or those of a cluster with their counters
     List(list::Args),
     /// Show what the plug-ins of a cluster did, and which producers they rejected
@@ -68,6 +71,7 @@ impl Args {
             Command::Test(args) => args.run(),
             Command::Bench(args) => args.run(),
             Command::Inspect(args) => args.run(),
+            Command::Unbundle(args) => args.run(),
             Command::List(args) => args.run(),
             Command::Stats(args) => args.run(),
             Command::Call(args) => args.run(),

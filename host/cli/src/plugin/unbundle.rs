@@ -1,0 +1,42 @@
+//! `millstream plugin unbundle PLUGIN -o FILE`: the core module of a component, for hosts that have no components.
+
+use std::borrow::Cow;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::inspect;
+use crate::output;
+
+/// The arguments of `millstream plugin unbundle`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  millstream plugin unbundle murmur2 -o murmur2.core.wasm
+  millstream plugin unbundle target/plugins/my-filter.wasm -o my-filter.core.wasm")]
+pub(crate) struct Args {
+    /// A component, or the name of a plug-in of this binary
+    #[arg(value_name = "PLUGIN")]
+    plugin: String,
+    /// Where to write the core module
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+impl Args {
+    /// Writes the core module, and prints only its path, so that scripts can use it.
+    pub(crate) fn run(self) -> Result<()> {
+        let embedded = millstream_plugins::DEFAULTS.iter().find(|(name, _)| *name == self.plugin);
+        let component = match embedded {
+            Some((_, bytes)) => Cow::Borrowed(*bytes),
+            None => Cow::Owned(inspect::read_file(Path::new(&self.plugin))?),
+        };
+        let module = millstream_sdk_build::unbundle(&component).with_context(|| self.plugin.clone())?;
+        if let Some(folder) = self.output.parent().filter(|folder| *folder != Path::new("")) {
+            fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        }
+        fs::write(&self.output, module).with_context(|| format!("cannot write {}", self.output.display()))?;
+        Ok(output::line(&self.output.display().to_string())?)
+    }
+}
