@@ -8,6 +8,7 @@ mod durability;
 mod exactly_once;
 mod failover;
 mod folders;
+mod hosts;
 mod java;
 mod kcat;
 mod many_partitions;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         exactly_once::trials(),
         durability::trials(),
         folders::trials(),
+        hosts::trials(),
         many_partitions::trials(),
         beside_kafka::trials(),
     ]

@@ -92,7 +92,11 @@ fn measure(part: Part, release: &Path, kafka: Option<&str>, only: Option<&str>) 
     let mut bench = Command::new(release.join("millstream-bench"));
     let millstream = release.join("millstream");
     match part {
-        Part::Stages => {}
+        Part::Stages => {
+            let hosts = clients::set_up_hosts(&cargo::target_folder()?);
+            hosts.missing.iter().for_each(|missing| println!("left out: {missing}"));
+            bench.envs(hosts.environment);
+        }
         Part::Broker => {
             bench.arg("--broker").arg(millstream).args(["--commit", &commit()?]);
         }

@@ -1,5 +1,6 @@
 //! Sets up other projects' clients and tools for the tests: Python packages in a virtual environment, Apache Kafka's
-//! Java tools by Maven, KafkaJS by npm, programs with clients in Go, and kcat. All but kcat go into the target folder.
+//! Java tools by Maven, KafkaJS by npm, programs with clients in Go, and kcat; and the packages that run plug-ins in
+//! these languages. All but kcat go into the target folder.
 
 use std::fs;
 use std::path::Path;
@@ -24,6 +25,13 @@ pub(crate) const KAFKA_CLASSPATH: &str = "MILLSTREAM_KAFKA_CLASSPATH";
 const KAFKA_42_CLASSPATH: &str = "MILLSTREAM_KAFKA_42_CLASSPATH";
 
 impl Clients {
+    fn add(&mut self, variable: &'static str, name: &str, outcome: Result<String>) {
+        match outcome {
+            Ok(value) => self.environment.push((variable, value)),
+            Err(error) => self.missing.push(format!("{name}: {error:#}")),
+        }
+    }
+
     /// Returns the value of a variable, if its client is installed.
     pub(crate) fn value(&self, variable: &str) -> Option<&str> {
         self.environment.iter().find(|(name, _)| *name == variable).map(|(_, value)| value.as_str())
@@ -34,10 +42,7 @@ impl Clients {
 pub(crate) fn set_up(target: &Path) -> Clients {
     let folder = target.join("clients");
     let mut clients = Clients { environment: Vec::new(), missing: Vec::new() };
-    let mut add = |variable, name: &str, outcome: Result<String>| match outcome {
-        Ok(value) => clients.environment.push((variable, value)),
-        Err(error) => clients.missing.push(format!("{name}: {error:#}")),
-    };
+    let mut add = |variable, name: &str, outcome: Result<String>| clients.add(variable, name, outcome);
     add("MILLSTREAM_PYTHON", "Python clients", python(&folder.join("python"), "requirements.txt"));
     add("MILLSTREAM_QUIX", "Quix Streams", python(&folder.join("quix"), "requirements-quix.txt"));
     add(KAFKA_CLASSPATH, "Apache Kafka's Java tools", kafka_classpath(&folder.join("java"), None));
@@ -51,7 +56,26 @@ pub(crate) fn set_up(target: &Path) -> Clients {
     add("MILLSTREAM_PLATFORMATIC", "@platformatic/kafka", npm("@platformatic/kafka", project, &platformatic));
     add("MILLSTREAM_GO_CLIENTS", "franz-go and sarama", go_programs(&folder.join("go")));
     add("MILLSTREAM_RDKAFKA", "rdkafka", rdkafka_program(&folder.join("rdkafka")));
+    hosts(&folder, add);
     clients
+}
+
+/// Sets up what runs plug-ins in other languages: what `cargo xtask bench --stages` needs.
+pub(crate) fn set_up_hosts(target: &Path) -> Clients {
+    let folder = target.join("clients");
+    let mut clients = Clients { environment: Vec::new(), missing: Vec::new() };
+    let mut add = |variable, name: &str, outcome: Result<String>| clients.add(variable, name, outcome);
+    add("MILLSTREAM_PYTHON", "Python clients", python(&folder.join("python"), "requirements.txt"));
+    hosts(&folder, add);
+    clients
+}
+
+/// Sets up the packages of `sdk/hosts` with their dependencies. That of Python has those of the Python clients.
+fn hosts(folder: &Path, mut add: impl FnMut(&'static str, &str, Result<String>)) {
+    let node = npm("jco", "sdk/hosts/node/package.json", &folder.join("hosts-node"));
+    add("MILLSTREAM_HOSTS_NODE", "plug-ins in Node", node);
+    add("MILLSTREAM_HOSTS_GO", "plug-ins in Go", go_host(&folder.join("hosts-go")));
+    add("MILLSTREAM_HOSTS_JAVA", "plug-ins in Java", java_host(&folder.join("hosts-java")));
 }
 
 /// Sets up Apache Kafka 4.2 and its tools, and returns the class path.
@@ -78,19 +102,40 @@ fn python(environment: &Path, requirements: &str) -> Result<String> {
 /// Resolves Apache Kafka and its tools, in the version of `tests/interop/pom.xml` unless one is named, and returns the
 /// class path.
 fn kafka_classpath(folder: &Path, version: Option<&str>) -> Result<String> {
-    let project = crate::root().join("tests/interop/pom.xml");
+    let name = version.map_or_else(|| "Apache Kafka's tools".to_owned(), |number| format!("Apache Kafka {number}"));
+    classpath(&name, "tests/interop/pom.xml", folder, version.map(|number| format!("-Dkafka.version={number}")))
+}
+
+/// Resolves the dependencies of a project of Maven, and returns the class path.
+fn classpath(name: &str, project: &str, folder: &Path, option: Option<String>) -> Result<String> {
+    let project = crate::root().join(project);
     let classpath = folder.join("classpath.txt");
     quiet(Command::new("java").arg("-version"))?;
     made_from(&project, &folder.join("pom.xml"), || {
-        println!("resolving Apache Kafka's tools{}", version.map_or_else(String::new, |number| format!(" {number}")));
+        println!("resolving {name}");
         fs::create_dir_all(folder)?;
         let mut maven = Command::new("mvn");
         maven.args(["-q", "-B", "dependency:build-classpath"]).arg("-f").arg(&project);
         maven.arg(format!("-Dmdep.outputFile={}", classpath.display()));
-        maven.args(version.map(|number| format!("-Dkafka.version={number}")));
-        succeed(&mut maven)
+        succeed(maven.args(option))
     })?;
     fs::read_to_string(&classpath).with_context(|| format!("cannot read {}", classpath.display()))
+}
+
+/// Compiles `sdk/hosts/java` with its tests, and returns the class path of both and their dependencies.
+fn java_host(folder: &Path) -> Result<String> {
+    let dependencies = classpath("plug-ins in Java", "sdk/hosts/java/pom.xml", folder, None)?;
+    let classes = folder.join("classes");
+    let mut compile = Command::new("javac");
+    compile.args(["-nowarn", "-d"]).arg(&classes).args(["-cp", &dependencies]);
+    for part in ["main", "test"] {
+        let sources = crate::root().join("sdk/hosts/java/src").join(part).join("java/millstream/stage");
+        for source in fs::read_dir(&sources).with_context(|| format!("cannot read {}", sources.display()))? {
+            compile.arg(source?.path());
+        }
+    }
+    succeed(&mut compile)?;
+    Ok(format!("{}:{dependencies}", classes.display()))
 }
 
 /// Installs the packages of a `package.json` in a folder, and returns the folder that node finds them in.
@@ -114,6 +159,19 @@ fn go_programs(folder: &Path) -> Result<String> {
     let mut build = Command::new("go");
     build.args(["build", "-o"]).arg(folder).arg("./...").current_dir(crate::root().join("tests/interop/go"));
     succeed(&mut build)?;
+    Ok(folder.display().to_string())
+}
+
+/// Builds the tests and the bench of `sdk/hosts/go`, and returns the folder that they are in.
+fn go_host(folder: &Path) -> Result<String> {
+    quiet(Command::new("go").arg("version")).context("go is needed")?;
+    fs::create_dir_all(folder)?;
+    for arguments in [&["test", "-c"][..], &["build"]] {
+        let packages = if arguments == ["build"] { &["./bench"][..] } else { &[".", "./franz", "./sarama"] };
+        let mut go = Command::new("go");
+        go.args(arguments).arg("-o").arg(folder.join("")).args(packages);
+        succeed(go.current_dir(crate::root().join("sdk/hosts/go")))?;
+    }
     Ok(folder.display().to_string())
 }
 

@@ -8,6 +8,7 @@ mod compare;
 mod disk;
 mod edge;
 mod frames;
+mod hosts;
 mod life;
 mod measure;
 mod nodes;
@@ -133,7 +134,11 @@ fn run(arguments: &Arguments) -> Result<()> {
             let turns = arguments.turns.unwrap_or(CLUSTER_TURNS);
             ("cluster", report::table("Three nodes", &cluster::rows(&programs, turns, only)?))
         }
-        None => ("stages", report::table("Stage", &rows(Effort::FULL, only)?)),
+        None => {
+            let mut rows = rows(Effort::FULL, only)?;
+            rows.extend(hosts::rows(only)?);
+            ("stages", report::table("Stage", &rows))
+        }
     };
     print!("{table}");
     if let Some(path) = &arguments.output {
