@@ -1,12 +1,19 @@
-//! Builds the crate of a plug-in into a component. `cargo build` compiles it for `wasm32-unknown-unknown`.
-//! `wit-component` then wraps the core module; it reads the world of the plug-in from a custom section that the export
-//! macros of the SDK emit.
+//! Builds a plug-in into a component.
+//!
+//! A crate is compiled by `cargo build` for `wasm32-unknown-unknown`. `wit-component` then wraps the core module; it
+//! reads the world of the plug-in from a custom section that the export macros of the SDK emit. C and Go are compiled
+//! with their standard libraries for WASI, and [`adapt`] makes a component of the core module that needs no WASI.
+//! JavaScript gets its component from a package of npm.
 //!
 //! The same crate in the same folder with the same toolchain gives the same bytes: the profile is set here and not by
 //! the workspace of the plug-in, and the module contains no path of the machine.
 
+mod adapt;
 mod cargo;
 mod component;
+mod contract;
+mod language;
+mod tools;
 mod unbundle;
 
 use std::fs;
@@ -15,7 +22,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+pub use adapt::adapt;
 pub use component::componentize;
+pub use contract::Kind;
+pub use language::Language;
 pub use unbundle::unbundle;
 
 use cargo::Workspace;
@@ -50,15 +60,18 @@ pub struct Built {
     pub path: PathBuf,
 }
 
-/// Builds the plug-in crate in `dir` and writes the component to a file.
+/// Builds the plug-in in `dir` and writes the component to a file.
 ///
 /// # Errors
-/// - `dir` contains no crate, or one without a `cdylib`.
-/// - The toolchain does not run, or lacks the wasm target (the error says what to run).
-/// - The crate does not compile; the error contains what cargo printed.
-/// - The crate exports no stage.
+/// - `dir` contains no plug-in, or a crate without a `cdylib`.
+/// - The toolchain does not run, is too old, or lacks the wasm target (the error says what to run).
+/// - The source does not compile; the error contains what the compiler printed.
+/// - It exports no stage.
 pub fn build(dir: &Path, options: &Options) -> Result<Built> {
-    build_one(&Workspace::open(dir, options)?, false, options)
+    match Language::of(dir)? {
+        Language::Rust => build_one(&Workspace::open(dir, options)?, false, options),
+        other => language::build(other, dir, options),
+    }
 }
 
 /// Builds the plug-in crate in `dir` like [`build`], and for this machine by the same run of cargo. Also returns the
@@ -106,11 +119,16 @@ fn finish(module: cargo::CoreModule, options: &Options) -> Result<Built> {
     let core = fs::read(&module.path).with_context(|| format!("cannot read {}", module.path.display()))?;
     let component = componentize(&core).with_context(|| format!("{} is not a plug-in", module.package))?;
     let path = options.output.clone().unwrap_or_else(|| module.default_output());
-    // An unchanged file is not written: a host that watches it would load it again.
-    if fs::read(&path).ok().as_ref() != Some(&component) {
-        write_whole(&path, &component)?;
-    }
+    write_if_changed(&path, &component)?;
     Ok(Built { package: module.package, component, path })
+}
+
+/// Writes a file unless it has these bytes: a host that watches it would load it again.
+fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<()> {
+    if fs::read(path).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    write_whole(path, bytes)
 }
 
 /// Writes a file as a whole, by writing beside it and renaming: a host that watches the folder never loads half a file.
