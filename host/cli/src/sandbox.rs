@@ -5,19 +5,40 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use millstream_stage::{Compiler, Engine, EngineConfig, Library};
+use millstream_stage::{Compiler, Engine, EngineConfig, Library, Limits};
+
+/// The limits of plug-ins in a command.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct LimitsArgs {
+    /// The limits of a plug-in's file: `large` has room for Python, as `plugin.limits=large` of a broker [default:
+    /// default]
+    #[arg(long, value_name = "PROFILE", value_parser = Limits::PROFILES)]
+    limits: Option<String>,
+}
+
+impl LimitsArgs {
+    /// Creates an engine for plug-ins of these limits.
+    pub(crate) fn engine(&self) -> Result<Engine> {
+        engine(self.get())
+    }
+
+    /// Returns the limits.
+    pub(crate) fn get(&self) -> Limits {
+        self.limits.as_deref().and_then(Limits::of_profile).unwrap_or_default()
+    }
+}
 
 /// Creates an engine for plug-ins.
-pub(crate) fn engine() -> Result<Engine> {
+fn engine(limits: Limits) -> Result<Engine> {
     let program = env::current_exe().context("cannot find the path of this program")?;
-    let config = EngineConfig { cache_dir: cache_dir(), compiler: Compiler::Child(program), ..EngineConfig::default() };
-    Ok(Engine::new(config)?)
+    let compiler = Compiler::Child(program);
+    Ok(Engine::new(EngineConfig { cache_dir: cache_dir(), compiler, limits, ..EngineConfig::default() })?)
 }
 
 /// Creates a library of this binary's plug-ins and those of a folder. A file replaces the binary's plug-in of the same
 /// name. A file that cannot be loaded causes a warning and is skipped.
-pub(crate) fn library(folder: Option<&Path>) -> Result<Library> {
-    let library = Library::new(engine()?);
+pub(crate) fn library(limits: Limits, folder: Option<&Path>) -> Result<Library> {
+    let library = Library::new(engine(limits)?);
     for (name, component) in millstream_plugins::DEFAULTS {
         library.add_embedded(name, component);
     }

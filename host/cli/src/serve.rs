@@ -81,7 +81,9 @@ impl Args {
         let raw = raw.with_cluster_flags(cluster, self.listen.as_ref())?;
         let flags = Flags { data_dirs: self.data_dir, listen: self.listen, advertise: self.advertise };
         let config = raw.check()?.with_flags(flags)?;
-        let plugins = Plugins::new(|| sandbox::library(None).map(Arc::new).map_err(|error| format!("{error:#}")));
+        let limits = config.plugin_limits().clone();
+        let library = move || sandbox::library(limits.clone(), None).map(Arc::new);
+        let plugins = Plugins::new(move || library().map_err(|error| format!("{error:#}")));
         let plugins = match self.plugins {
             Some(folder) => {
                 // A folder that is created later would not be watched.

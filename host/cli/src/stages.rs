@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use millstream_client::plugins::ClusterPlugins;
-use millstream_stage::{Kind, Library, Stage, StageSpec, StageStats, WatchEvent, Watcher};
+use millstream_stage::{Kind, Library, Limits, Stage, StageSpec, StageStats, WatchEvent, Watcher};
 
 use crate::connection::Connection;
-use crate::sandbox;
+use crate::sandbox::{self, LimitsArgs};
 
 /// Sources of plug-ins besides this binary.
 #[derive(Debug, Default, clap::Args)]
@@ -24,6 +24,9 @@ pub(crate) struct StageArgs {
     /// Print statistics of each stage to stderr at the end: calls, records, nanoseconds per record, swaps
     #[arg(long)]
     stats: bool,
+
+    #[command(flatten)]
+    limits: LimitsArgs,
 }
 
 /// The source of a topic's stages.
@@ -39,12 +42,13 @@ pub(crate) struct Stages {
     folder: Option<PathBuf>,
     from: Option<StagesFrom>,
     stats: bool,
+    limits: LimitsArgs,
 }
 
 impl Stages {
     /// Creates no stage yet. The engine starts with the first stage.
     pub(crate) fn new(args: StageArgs) -> Self {
-        Self { library: None, folder: args.plugins, from: args.stages, stats: args.stats }
+        Self { library: None, folder: args.plugins, from: args.stages, stats: args.stats, limits: args.limits }
     }
 
     /// Starts to follow the cluster's plug-ins, if the user asked for them. Later stages can use them too.
@@ -69,7 +73,7 @@ impl Stages {
     fn library(&mut self) -> anyhow::Result<Arc<Library>> {
         let (library, _) = match self.library.take() {
             Some(started) => self.library.insert(started),
-            None => self.library.insert(start(self.folder.as_deref())?),
+            None => self.library.insert(start(self.limits.get(), self.folder.as_deref())?),
         };
         Ok(Arc::clone(library))
     }
@@ -98,8 +102,8 @@ impl Stages {
 }
 
 /// Creates a library of this binary's plug-ins and those of a folder, which is watched while the watcher lives.
-pub(crate) fn start(folder: Option<&Path>) -> anyhow::Result<(Arc<Library>, Watcher)> {
-    let library = Arc::new(sandbox::library(folder)?);
+pub(crate) fn start(limits: Limits, folder: Option<&Path>) -> anyhow::Result<(Arc<Library>, Watcher)> {
+    let library = Arc::new(sandbox::library(limits, folder)?);
     let watcher = Watcher::start(library.clone(), |event| match event {
         WatchEvent::Reloaded { path, .. } => eprintln!("reloaded {}", path.display()),
         WatchEvent::Refused { path, problem } => {

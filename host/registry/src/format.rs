@@ -16,10 +16,11 @@ pub const LOGS_TOPIC: &str = "__millstream_plugin_logs";
 /// The maximum size of a chunk, in bytes. Two fit into a batch of Kafka's default `max.message.bytes`.
 pub const CHUNK_BYTES_MAX: usize = 512 * 1024;
 
-/// The maximum size of a component, in bytes, as in the sandbox's scan.
-pub const SIZE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// The maximum size of a component, in bytes, as in the sandbox's profile `large`. The scan of each host rejects what
+/// is over its own limit.
+pub const SIZE_BYTES_MAX: u64 = 20 * 1024 * 1024;
 
-/// The maximum chunks of a component. Eight are enough, but other writers may use smaller ones.
+/// The maximum chunks of a component. Forty are enough, but other writers may use smaller ones.
 pub const CHUNKS_MAX: u32 = 64;
 
 /// The maximum versions of a plug-in.

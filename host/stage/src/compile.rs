@@ -4,13 +4,14 @@
 //! plug-ins from others therefore compiles in a child with a bounded address space, and kills it if it takes too long.
 
 use std::io::{self, Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit};
+use rustix::process::{Resource, Rlimit, Signal};
 
 use crate::engine::{self, Trust};
 use crate::error::LoadError;
@@ -25,8 +26,8 @@ const OWN_ARGUMENT: &str = "own";
 /// The address space that the child may use.
 const CHILD_ADDRESS_SPACE_BYTES: u64 = 1 << 30;
 
-/// The time limit of the child.
-const CHILD_TIME_MAX: Duration = Duration::from_secs(20);
+/// Wall-clock time may be longer than processor time by this factor, as in calls: on a busy machine the child waits.
+const WALL_CLOCK_FACTOR: u32 = 10;
 
 /// The largest artefact that is read from the child. Machine code is about ten times the size of the module.
 const ARTEFACT_BYTES_MAX: u64 = 256 << 20;
@@ -53,13 +54,17 @@ impl Compiler {
         &self,
         engine: &wasmtime::Engine,
         trust: Trust,
+        limits: &Limits,
         component: &[u8],
     ) -> Result<Vec<u8>, LoadError> {
         match self {
             Compiler::InProcess => {
                 engine.precompile_component(component).map_err(|error| LoadError::Compile(format!("{error:#}")))
             }
-            Compiler::Child(program) => compile_in_child(program, trust, component, CHILD_TIME_MAX),
+            Compiler::Child(program) => {
+                let time = limits.module.compile_time;
+                compile_in_child(program, trust, component, time, time.saturating_mul(WALL_CLOCK_FACTOR))
+            }
         }
     }
 }
@@ -92,10 +97,18 @@ fn child() -> Result<(), ChildError> {
     let limit = Rlimit { current: Some(CHILD_ADDRESS_SPACE_BYTES), maximum: Some(CHILD_ADDRESS_SPACE_BYTES) };
     rustix::process::setrlimit(Resource::As, limit).map_err(|error| failed(error.into()))?;
     let limits = Limits::default();
-    let is_own = std::env::args_os().nth(2).is_some_and(|argument| argument == OWN_ARGUMENT);
+    let mut arguments = std::env::args().skip(2);
+    let seconds = arguments.next().and_then(|argument| argument.parse().ok());
+    let seconds = seconds.unwrap_or(limits.module.compile_time.as_secs());
+    // The signal comes at the first limit, which no code here catches.
+    let time = Rlimit { current: Some(seconds), maximum: Some(seconds + 1) };
+    rustix::process::setrlimit(Resource::Cpu, time).map_err(|error| failed(error.into()))?;
+    let is_own = arguments.next().is_some_and(|argument| argument == OWN_ARGUMENT);
     let trust = if is_own { Trust::Own } else { Trust::Foreign };
     let mut component = Vec::new();
-    io::stdin().take(limits.module.size_bytes as u64 + 1).read_to_end(&mut component).map_err(failed)?;
+    // The parent has checked the size; its limits may be larger than the default ones.
+    let size_max = Limits::large().module.size_bytes as u64;
+    io::stdin().take(size_max + 1).read_to_end(&mut component).map_err(failed)?;
     let engine = engine::compiler_engine(&limits, trust).map_err(|error| ChildError::Failed(format!("{error:#}")))?;
     let artefact =
         engine.precompile_component(&component).map_err(|error| ChildError::Refused(format!("{error:#}")))?;
@@ -109,10 +122,17 @@ struct Ended {
     problem: String,
 }
 
-fn compile_in_child(program: &Path, trust: Trust, component: &[u8], time_max: Duration) -> Result<Vec<u8>, LoadError> {
+fn compile_in_child(
+    program: &Path,
+    trust: Trust,
+    component: &[u8],
+    processor_time: Duration,
+    time_max: Duration,
+) -> Result<Vec<u8>, LoadError> {
     let missing = |source| LoadError::CompilerMissing { program: program.to_owned(), source };
     let child = Command::new(program)
         .arg(COMPILE_CHILD_ARGUMENT)
+        .arg(processor_time.as_secs().max(1).to_string())
         .args((trust == Trust::Own).then_some(OWN_ARGUMENT))
         .env_clear()
         .stdin(Stdio::piped())
@@ -130,6 +150,10 @@ fn compile_in_child(program: &Path, trust: Trust, component: &[u8], time_max: Du
     }
     if ended.status.code() == Some(i32::from(EXIT_REFUSED)) {
         return Err(LoadError::Compile(ended.problem));
+    }
+    if ended.status.signal() == Some(Signal::XCPU.as_raw()) {
+        let seconds = processor_time.as_secs();
+        return Err(LoadError::CompilerKilled(format!("it took longer than {seconds} s of processor time")));
     }
     // An allocation that fails aborts the child, with a message of the allocator.
     let memory = CHILD_ADDRESS_SPACE_BYTES >> 20;
@@ -189,15 +213,34 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// Returns a program that runs a script instead of the compiler.
+    fn program(folder: &Path, script: &str) -> PathBuf {
+        let child = folder.join("child");
+        std::fs::write(&child, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&child, std::fs::Permissions::from_mode(0o700)).unwrap();
+        child
+    }
+
+    #[test]
+    fn a_child_at_the_limit_of_its_processor_time_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        // It gets the limit in seconds, and sets it as this shell does.
+        let child = program(folder.path(), "ulimit -S -t $2\nwhile :; do :; done");
+        let second = Duration::from_secs(1);
+        let error = compile_in_child(&child, Trust::Foreign, &[], second, second * 120).unwrap_err().to_string();
+        assert!(error.contains("it took longer than 1 s of processor time"), "{error}");
+    }
+
     #[test]
     fn a_child_that_takes_too_long_is_killed() {
         let folder = tempfile::tempdir().unwrap();
-        let child = folder.path().join("child");
-        std::fs::write(&child, "#!/bin/sh\nexec sleep 600\n").unwrap();
-        std::fs::set_permissions(&child, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let child = program(folder.path(), "exec sleep 600");
         let begun = Instant::now();
         // More than a pipe holds, to a child that reads nothing.
-        let error = compile_in_child(&child, Trust::Foreign, &[0; 1 << 20], Duration::from_millis(50)).unwrap_err();
+        let error =
+            compile_in_child(&child, Trust::Foreign, &[0; 1 << 20], LONG, Duration::from_millis(50)).unwrap_err();
         assert!(matches!(error, LoadError::CompilerKilled(_)), "{error}");
         assert!(begun.elapsed() < Duration::from_secs(60));
     }

@@ -24,9 +24,11 @@ use crate::pool::Pool;
 use crate::scan::Scanned;
 use crate::ticker::{Running, Ticker};
 
-/// The core instances that one component may need: the module itself, and those that wit-component adds to connect
-/// imports that need the module's memory.
-const CORE_INSTANCES_PER_COMPONENT: u32 = 8;
+/// The instances that the compiler itself adds to connect nested components.
+const CONNECTING_INSTANCES_MAX: u32 = 16;
+
+/// The memories for each instance, on average. All but one have no pages, and few components have such memories.
+const MEMORIES_PER_INSTANCE: u32 = 2;
 
 /// The tables that one component may need: the module's own, and that of the connecting module.
 const TABLES_PER_COMPONENT: u32 = 4;
@@ -255,7 +257,9 @@ fn compiler_settings(limits: &Limits, trust: Trust) -> wasmtime::Config {
         .wasm_simd(true)
         .wasm_relaxed_simd(false)
         .wasm_memory64(false)
-        .wasm_multi_memory(false)
+        // For the compiler's own modules alone: they connect nested components, and it panics without this. The scan
+        // rejects a module with several memories.
+        .wasm_multi_memory(true)
         .wasm_custom_page_sizes(false)
         .cranelift_opt_level(OptLevel::Speed)
         // The same bits on every machine: results may be stored.
@@ -271,13 +275,15 @@ fn compiler_settings(limits: &Limits, trust: Trust) -> wasmtime::Config {
 
 fn pool_settings(config: &EngineConfig) -> InstanceAllocationStrategy {
     let limits = &config.limits;
+    let core_instances = limits.module.core_instances + CONNECTING_INSTANCES_MAX;
+    let memories = config.instances.saturating_mul(MEMORIES_PER_INSTANCE).max(limits.module.memories);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(config.instances)
-        .total_core_instances(config.instances.saturating_mul(CORE_INSTANCES_PER_COMPONENT))
-        .total_memories(config.instances)
+        .total_core_instances(config.instances.saturating_mul(core_instances))
+        .total_memories(memories)
         .total_tables(config.instances.saturating_mul(TABLES_PER_COMPONENT))
-        .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT)
-        .max_memories_per_component(1)
+        .max_core_instances_per_component(core_instances)
+        .max_memories_per_component(limits.module.memories)
         .max_tables_per_component(TABLES_PER_COMPONENT)
         .max_tables_per_module(TABLES_PER_COMPONENT)
         .max_component_instance_size(INSTANCE_SIZE_BYTES)

@@ -30,18 +30,20 @@ pub(crate) struct HostState {
 /// Rejects growth past the limits, and remembers it: a guest that traps after that is out of memory.
 struct Limiter {
     memory_bytes_max: usize,
-    /// The current memory, which never shrinks.
+    /// The current memory, of all memories together. It never shrinks.
     memory_bytes: usize,
     table_elements_max: usize,
     refused: bool,
 }
 
 impl ResourceLimiter for Limiter {
-    fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let allowed = desired <= self.memory_bytes_max;
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        // One memory is meant to have pages, but each may grow: together they have the limit.
+        let together = self.memory_bytes.saturating_add(desired.saturating_sub(current));
+        let allowed = together <= self.memory_bytes_max;
         self.refused |= !allowed;
         if allowed {
-            self.memory_bytes = desired;
+            self.memory_bytes = together;
         }
         Ok(allowed)
     }

@@ -25,6 +25,8 @@ pub(crate) const NAME_BYTES_MAX: usize = 64;
 /// Limits what one plug-in may use while it runs, and what its module may hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
+    /// The name of the profile that they come from: `default` or `large`.
+    pub profile: &'static str,
     /// Linear memory of one instance, in bytes (16 MiB).
     pub memory_bytes: usize,
     /// The guest's stack, in bytes (256 KiB).
@@ -48,6 +50,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Limits {
+            profile: "default",
             memory_bytes: DEFAULT_MEMORY_BYTES,
             stack_bytes: DEFAULT_STACK_BYTES,
             table_elements: 10_000,
@@ -61,6 +64,24 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The names of the profiles.
+    pub const PROFILES: [&str; 2] = ["default", "large"];
+
+    /// Returns the limits of a profile.
+    pub fn of_profile(name: &str) -> Option<Limits> {
+        match name {
+            "default" => Some(Limits::default()),
+            "large" => Some(Limits::large()),
+            _ => None,
+        }
+    }
+
+    /// Returns limits with room for the interpreter of a large language, such as Python by componentize-py. Only the
+    /// module and its compilation may be larger; a call has the limits of every plug-in.
+    pub fn large() -> Limits {
+        Limits { profile: "large", module: ModuleLimits::large(), ..Limits::default() }
+    }
+
     /// Returns the deadline of a call with this many bytes: one `deadline`, and one more for each further
     /// `deadline_bytes`. A good gzip needs about 20 ms for a batch of 1 MiB, so one deadline would be too tight.
     pub fn deadline_for(&self, bytes: usize) -> Duration {
@@ -90,14 +111,21 @@ pub struct ModuleLimits {
     pub block_depth: u32,
     /// Targets of one `br_table` (10,000).
     pub branch_targets: u32,
-    /// Data segments (1,000). The limit of the file bounds their bytes.
+    /// Data segments (100,000, as in V8). The limit of the file bounds their bytes.
     pub data_segments: u32,
     /// Custom sections together, in bytes (1 MiB): names and debug information.
     pub custom_bytes: usize,
-    /// Core modules, nested components and instances of either (64 together).
+    /// Core modules, nested components and instances of either (256 together).
     pub parts: u32,
+    /// Instances of core modules (16): the module itself, and those that tools add to connect imports or to stand in
+    /// for them.
+    pub core_instances: u32,
+    /// Memories (8). Only one of them may have pages at the start.
+    pub memories: u32,
     /// Types, imports, exports, aliases and canonical functions of components (10,000 together).
     pub items: u32,
+    /// The processor time that the compiler may take (20 s). Ten times as much wall-clock time ends it as well.
+    pub compile_time: Duration,
 }
 
 impl Default for ModuleLimits {
@@ -109,10 +137,29 @@ impl Default for ModuleLimits {
             locals: 1_000,
             block_depth: 1_000,
             branch_targets: 10_000,
-            data_segments: 1_000,
+            data_segments: 100_000,
             custom_bytes: MIB,
-            parts: 64,
+            parts: 256,
+            core_instances: 16,
+            memories: 8,
             items: 10_000,
+            compile_time: Duration::from_secs(20),
+        }
+    }
+}
+
+impl ModuleLimits {
+    /// Returns the limits of the profile `large`. Python by componentize-py 0.25 has 18.5 MB, 13,500 functions, a body
+    /// of 427 KB, 38 core instances and 10,640 items, and takes 8 s to compile.
+    fn large() -> ModuleLimits {
+        ModuleLimits {
+            size_bytes: 20 * MIB,
+            functions: 16_000,
+            body_bytes: 512 * KIB,
+            core_instances: 48,
+            items: 16_000,
+            compile_time: Duration::from_secs(60),
+            ..ModuleLimits::default()
         }
     }
 }
@@ -133,6 +180,16 @@ mod tests {
         let limits = Limits::default();
         let millis = |bytes| limits.deadline_for(bytes).as_millis();
         assert_eq!([millis(0), millis(256 * KIB), millis(256 * KIB + 1), millis(MIB)], [20, 20, 40, 80]);
+    }
+
+    #[test]
+    fn each_profile_has_its_name() {
+        for name in Limits::PROFILES {
+            assert_eq!(Limits::of_profile(name).map(|limits| limits.profile), Some(name));
+        }
+        assert_eq!(Limits::of_profile("huge"), None);
+        let (large, usual) = (Limits::large(), Limits::default());
+        assert_eq!((large.memory_bytes, large.deadline), (usual.memory_bytes, usual.deadline), "a call costs no more");
     }
 
     #[test]

@@ -268,7 +268,7 @@ fn compiled(
             Err(error) => cache.reject(digest, error),
         }
     }
-    let artefact = engine.compiler().compile(&runtime.wasmtime, trust, bytes)?;
+    let artefact = engine.compiler().compile(&runtime.wasmtime, trust, engine.limits(), bytes)?;
     let component = deserialize(runtime, &artefact).map_err(|error| LoadError::Compile(format!("{error:#}")))?;
     if let Some(cache) = &runtime.cache {
         cache.put(digest, &artefact);

@@ -36,7 +36,7 @@ fn a_rejected_file_is_described_with_every_reason() {
     let memory = "initial memory in bytes: 19660800 is over the limit of 16777216";
     let table = "initial table elements: 20000 is over the limit of 10000";
     let found = reasons(&guest);
-    assert!(found.len() == 2 && found[0].starts_with(memory) && found[1] == table, "{found:?}");
+    assert!(found.len() == 2 && found[0].starts_with(memory) && found[1].starts_with(table), "{found:?}");
     let report = json(&guest, 1);
     assert_eq!(report["figures"]["table_elements_min"], serde_json::json!({ "have": 20_000, "limit": 10_000 }));
     assert_eq!(report["kind"], "filter");
@@ -53,7 +53,7 @@ fn a_rejected_file_is_described_with_every_reason() {
 fn a_file_that_is_no_component_gets_advice_for_every_language() {
     let core = Guest::filter().core();
     let found = reasons(&core);
-    assert!(found.len() == 1 && found[0].contains("wasm-tools component new"), "{found:?}");
+    assert!(found.len() == 1 && found[0].contains("millstream plugin adapt"), "{found:?}");
     let report = json(&core, 1);
     assert!(report["figures"]["functions"]["have"].as_u64() > Some(0), "{report}");
     assert_eq!(reasons(b"#!/bin/sh\n"), ["not WebAssembly: a text file"]);

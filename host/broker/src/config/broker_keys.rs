@@ -2,6 +2,8 @@
 //!
 //! All of them act. The keys of Kafka that have no effect here are in [`super::inert_keys`].
 
+use millstream_stage::Limits;
+
 use super::key::keys;
 use super::value::Valid::{Any, AtLeast, Between, ListOf, OneOf, Ratio};
 
@@ -209,6 +211,8 @@ OFFSETS_TOPIC_REPLICATION_FACTOR "offsets.topic.replication.factor" Short = "3",
     "The replication factor of __consumer_offsets, at most one replica for each broker.";
 OFFSETS_TOPIC_SEGMENT_BYTES "offsets.topic.segment.bytes" Int = "104857600", AtLeast(1), Acts,
     "The segment size of __consumer_offsets.";
+PLUGIN_LIMITS "plugin.limits" String = "default", OneOf(&Limits::PROFILES), Acts,
+    "The limits of a plug-in's file: `default`, or `large` for those that carry a large interpreter, such as Python.";
 PLUGIN_ROLLBACK_ERROR_SHARE "plugin.rollback.error.share" Double = "0.5", Ratio(0.0, 1.0), Acts,
     "Failure rate above which a version is rolled back automatically; 1 disables this check.";
 PLUGIN_ROLLBACK_RECORDS_MIN "plugin.rollback.records.min" Long = "1000", AtLeast(1), Acts,

@@ -41,7 +41,7 @@ pub(crate) use topic::{
 };
 pub(crate) use value::{Kind, list};
 
-use millstream_stage::SpikeLimits;
+use millstream_stage::{Limits, SpikeLimits};
 
 use self::broker_keys as keys;
 use self::key::{Role, TypedKey};
@@ -190,6 +190,8 @@ pub struct BrokerConfig {
     pub(crate) transactions: TransactionConfig,
     /// When a version of a plug-in is rolled back.
     pub(crate) spike_limits: SpikeLimits,
+    /// The limits of plug-ins.
+    pub(crate) plugin_limits: Limits,
     pub(crate) topic_defaults: TopicConfig,
     /// The values that are set in the file or by a flag, for DescribeConfigs.
     values: BTreeMap<&'static str, String>,
@@ -259,9 +261,15 @@ impl BrokerConfig {
             group,
             transactions: read.transactions(),
             spike_limits: read.spike_limits(),
+            plugin_limits: read.plugin_limits(),
             topic_defaults: TopicConfig::from_broker(&|name| values.get(name).cloned())?,
             values,
         })
+    }
+
+    /// Returns the limits of plug-ins.
+    pub fn plugin_limits(&self) -> &Limits {
+        &self.plugin_limits
     }
 
     /// Applies the flags, which take precedence over all keys.
@@ -395,6 +403,10 @@ impl<'a> Reader<'a> {
         }
     }
 
+    fn plugin_limits(&self) -> Limits {
+        Limits::of_profile(self.get(keys::PLUGIN_LIMITS)).unwrap_or_default()
+    }
+
     fn transactions(&self) -> TransactionConfig {
         TransactionConfig {
             max_timeout_ms: self.get(keys::TRANSACTION_MAX_TIMEOUT_MS),
@@ -499,6 +511,7 @@ mod tests {
             "offsets.retention.check.interval.ms=70",
             "plugin.rollback.traps=5",
             "plugin.rollback.window.ms=90",
+            "plugin.limits=large",
             "socket.listen.backlog.size=11",
             "log.flush.scheduler.interval.ms=20",
             "log.flush.start.offset.checkpoint.interval.ms=30",
@@ -506,6 +519,7 @@ mod tests {
         .expect("good");
         assert_eq!(config.group.offsets_retention, Duration::from_secs(120));
         assert_eq!(config.group.offsets_retention_check_interval, Duration::from_millis(70));
+        assert_eq!(config.plugin_limits(), &Limits::large());
         assert_eq!((config.spike_limits.traps, config.spike_limits.window), (5, Duration::from_millis(90)));
         assert_eq!(config.listen_backlog, 11);
         assert_eq!(config.flush_check_interval, Duration::from_millis(20));

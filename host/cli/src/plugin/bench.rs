@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail};
 use millstream_stage::{ColumnBuf, Kind, Plugin, Records, RecordsBuf, Source, Stage, StageError, StageSpec};
 use serde_json::json;
 
-use crate::{output, sandbox};
+use crate::output;
+use crate::sandbox::LimitsArgs;
 
 /// The number of partitions for a partitioner.
 const PARTITIONS: u32 = 12;
@@ -47,6 +48,8 @@ pub(crate) struct Args {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    limits: LimitsArgs,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -62,7 +65,7 @@ impl Args {
             Source::Name { .. } => bail!("{}: a built-in plug-in has one version; leave the version out", self.stage),
             Source::File(path) => path.display().to_string(),
         };
-        let engine = sandbox::engine()?;
+        let engine = self.limits.engine()?;
         let plugin = super::load(&engine, &name)?;
         let begun = Instant::now();
         let stage = Stage::new(plugin.clone(), &spec.config)?;

@@ -31,7 +31,8 @@ use millstream_stage::{ColumnBuf, Columns, Fault, Plugin, RecordsBuf, Stage, Sta
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::{output, sandbox};
+use crate::output;
+use crate::sandbox::LimitsArgs;
 
 /// The arguments of `millstream plugin call`.
 #[derive(Debug, clap::Args)]
@@ -45,12 +46,14 @@ pub(crate) struct Args {
     /// A component, or the name of a built-in plug-in.
     #[arg(value_name = "FILE")]
     plugin: String,
+    #[command(flatten)]
+    limits: LimitsArgs,
 }
 
 impl Args {
     pub(crate) fn run(self) -> Result<()> {
-        let engine = sandbox::engine()?;
-        let mut session = Session { plugin: super::load(&engine, &self.plugin)?, stage: None };
+        let engine = self.limits.engine()?;
+        let mut session = Session::new(super::load(&engine, &self.plugin)?);
         let mut out = output::stdout();
         for (number, line) in io::stdin().lock().lines().enumerate() {
             let line = line.context("cannot read standard input")?;
@@ -69,7 +72,7 @@ impl Args {
 /// One call.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Call {
+pub(crate) struct Call {
     call: Function,
     #[serde(default)]
     config: Map<String, Value>,
@@ -151,13 +154,18 @@ fn bytes(bytes: &[u8]) -> Value {
 }
 
 /// A plug-in, and the stage of the last call with its configuration: a stage keeps its state from call to call.
-struct Session {
+pub(crate) struct Session {
     plugin: Plugin,
     stage: Option<(String, Stage)>,
 }
 
 impl Session {
-    fn result(&mut self, call: Call) -> Result<Value> {
+    pub(crate) fn new(plugin: Plugin) -> Session {
+        Session { plugin, stage: None }
+    }
+
+    /// Returns the result of a call; a failure of the plug-in is a result too.
+    pub(crate) fn result(&mut self, call: Call) -> Result<Value> {
         let config = Value::Object(call.config.clone()).to_string();
         let outcome = match self.stage(config) {
             Ok(stage) => run(stage, &call),

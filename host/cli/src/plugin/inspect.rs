@@ -10,7 +10,8 @@ use anyhow::{Context, Result, bail};
 use millstream_stage::{Digest, Engine, Fault, Figure, Inspection, Limits, Measure, Plugin, Stage, Trust, scan};
 use serde_json::{Value, json};
 
-use crate::{output, sandbox};
+use crate::output;
+use crate::sandbox::LimitsArgs;
 
 /// The largest file that is inspected: several times what any compiler writes for a plug-in.
 const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -32,12 +33,14 @@ pub(crate) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    limits: LimitsArgs,
 }
 
 impl Args {
     /// Scans, loads and starts the plug-in as a broker would.
     pub(crate) fn run(self) -> Result<()> {
-        let engine = sandbox::engine()?;
+        let engine = self.limits.engine()?;
         let report = self.report(&engine)?;
         if self.json {
             output::line(&report.json(engine.limits()).to_string())?;
@@ -157,6 +160,7 @@ impl Report {
             facts.push(("kind", kind.name().to_owned()));
         }
         facts.push(("digest", format!("sha256:{}", self.digest)));
+        facts.push(("limits", format!("profile {}", limits.profile)));
         facts.extend(self.found.figures.iter().map(|figure| (figure.measure.name(), shown(figure))));
         facts.extend([
             ("stack", format!("limit {} bytes", limits.stack_bytes)),
@@ -196,6 +200,7 @@ impl Report {
             "exports": self.found.exports,
             "figures": figures,
             "limits": {
+                "profile": limits.profile,
                 "size_bytes": limits.module.size_bytes,
                 "functions": limits.module.functions,
                 "memory_bytes": limits.memory_bytes,

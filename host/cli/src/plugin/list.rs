@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::stats::Stats;
 use crate::connection::Connection;
+use crate::sandbox::LimitsArgs;
 use crate::table::Align::Left;
 use crate::table::Table;
 use crate::{output, sandbox};
@@ -35,6 +36,8 @@ pub(crate) struct Args {
     /// Print the counters of the versions as a JSON array
     #[arg(long, requires = "bootstrap_server")]
     json: bool,
+    #[command(flatten)]
+    limits: LimitsArgs,
 }
 
 impl Args {
@@ -53,7 +56,7 @@ impl Args {
     }
 
     fn list_here(self) -> Result<()> {
-        let mut plugins = sandbox::library(self.plugins.as_deref())?.list()?;
+        let mut plugins = sandbox::library(self.limits.get(), self.plugins.as_deref())?.list()?;
         plugins.sort_by(|(_, a), (_, b)| (a.kind().name(), a.name()).cmp(&(b.kind().name(), b.name())));
         let mut out = output::stdout();
         let mut table = Table::new(["NAME", "VERSION", "KIND", "READS", "SOURCE"], [Left; 5]);

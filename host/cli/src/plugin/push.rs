@@ -7,7 +7,8 @@ use millstream_stage::EMBEDDED_NUMBER;
 
 use super::names::{is_embedded, name_and_number, optional_number, version_name};
 use crate::connection::Connection;
-use crate::{output, runtime, sandbox};
+use crate::sandbox::LimitsArgs;
+use crate::{output, runtime};
 
 /// The arguments of `millstream plugin push`.
 #[derive(Debug, clap::Args)]
@@ -35,12 +36,14 @@ pub(crate) struct PushArgs {
     /// Store the version without activating it
     #[arg(long)]
     no_activate: bool,
+    #[command(flatten)]
+    limits: LimitsArgs,
 }
 
 impl PushArgs {
     /// Prints `NAME@NUMBER`, and whether it is active.
     pub(crate) fn run(self) -> Result<()> {
-        let engine = sandbox::engine()?;
+        let engine = self.limits.engine()?;
         // Checked here first, so that an invalid file is not sent.
         let (plugin, component) = super::load_file(&engine, &self.file)?;
         let store = self.connection.plugin_store()?;

@@ -26,6 +26,10 @@ pub enum Measure {
     CustomBytes,
     /// Core modules, nested components and instances of either.
     Parts,
+    /// Instances of core modules.
+    CoreInstances,
+    /// Memories, with pages and without.
+    Memories,
     /// Types, imports, exports, aliases and canonical functions.
     Items,
     /// The linear memory that it starts with.
@@ -36,7 +40,7 @@ pub enum Measure {
 
 impl Measure {
     /// Every measure, in the order in which they are shown.
-    pub const ALL: [Measure; 12] = [
+    pub const ALL: [Measure; 14] = [
         Measure::SizeBytes,
         Measure::Functions,
         Measure::BodyBytes,
@@ -46,6 +50,8 @@ impl Measure {
         Measure::DataSegments,
         Measure::CustomBytes,
         Measure::Parts,
+        Measure::CoreInstances,
+        Measure::Memories,
         Measure::Items,
         Measure::MemoryBytesMin,
         Measure::TableElementsMin,
@@ -63,6 +69,8 @@ impl Measure {
             Measure::DataSegments => "data segments",
             Measure::CustomBytes => "custom sections in bytes",
             Measure::Parts => "modules, components and instances",
+            Measure::CoreInstances => "core instances",
+            Measure::Memories => "memories",
             Measure::Items => "types, imports, exports and aliases",
             Measure::MemoryBytesMin => "initial memory in bytes",
             Measure::TableElementsMin => "initial table elements",
@@ -81,6 +89,8 @@ impl Measure {
             Measure::DataSegments => "data_segments",
             Measure::CustomBytes => "custom_bytes",
             Measure::Parts => "parts",
+            Measure::CoreInstances => "core_instances",
+            Measure::Memories => "memories",
             Measure::Items => "items",
             Measure::MemoryBytesMin => "memory_bytes_min",
             Measure::TableElementsMin => "table_elements_min",
@@ -88,12 +98,22 @@ impl Measure {
     }
 
     /// Returns what an author can do about a value over the limit, whatever the language.
-    fn advice(self) -> Option<&'static str> {
+    fn advice(self) -> &'static str {
         match self {
-            Measure::CustomBytes => Some("strip the debug information"),
-            Measure::DataSegments => Some("merge neighbouring segments"),
-            Measure::MemoryBytesMin => Some("it includes the stack: give the linker a smaller stack size"),
-            _ => None,
+            Measure::SizeBytes | Measure::Functions | Measure::BodyBytes => {
+                "optimise for size, or leave out what is not used"
+            }
+            Measure::Locals | Measure::BlockDepth | Measure::BranchTargets => "split the function",
+            Measure::CustomBytes => "strip the debug information",
+            Measure::DataSegments => "merge neighbouring segments: `millstream plugin adapt` does",
+            Measure::Parts | Measure::CoreInstances | Measure::Memories => {
+                "link the modules to one before they become a component"
+            }
+            Measure::Items => "leave out what the contract does not need",
+            Measure::MemoryBytesMin => {
+                "it includes the stack: give the linker a smaller one, such as -z stack-size=65536"
+            }
+            Measure::TableElementsMin => "leave out functions that are only called by address",
         }
     }
 
@@ -110,6 +130,8 @@ impl Measure {
             Measure::DataSegments => module.data_segments.into(),
             Measure::CustomBytes => module.custom_bytes as u64,
             Measure::Parts => module.parts.into(),
+            Measure::CoreInstances => module.core_instances.into(),
+            Measure::Memories => module.memories.into(),
             Measure::Items => module.items.into(),
             Measure::MemoryBytesMin => limits.memory_bytes as u64,
             Measure::TableElementsMin => limits.table_elements as u64,
@@ -133,6 +155,11 @@ impl Figure {
         Figure { measure, have, max: measure.max(limits) }
     }
 
+    /// Returns whether the profile `large` allows the value, and this limit does not.
+    fn fits_large(self) -> bool {
+        (self.max + 1..=self.measure.max(&Limits::large())).contains(&self.have)
+    }
+
     /// Returns the reason to reject the file, if it is over the limit.
     pub(crate) fn refusal(self) -> Option<Refusal> {
         (self.have > self.max).then_some(Refusal::TooLarge(self))
@@ -141,10 +168,11 @@ impl Figure {
 
 impl fmt::Display for Figure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: {} is over the limit of {}", self.measure.name(), self.have, self.max)?;
-        match self.measure.advice() {
-            Some(advice) => write!(formatter, " ({advice})"),
-            None => Ok(()),
+        let Figure { measure, have, max } = self;
+        write!(formatter, "{}: {have} is over the limit of {max} ({})", measure.name(), measure.advice())?;
+        if self.fits_large() {
+            write!(formatter, "; the profile `large` allows it")?;
         }
+        Ok(())
     }
 }

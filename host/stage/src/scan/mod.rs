@@ -190,7 +190,7 @@ mod tests {
             figure(Measure::TableElementsMin, 20_000),
             Refusal::Wasi("wasi:clocks/wall-clock@0.2.0".to_owned()),
             Refusal::UnknownImport("acme:db/query@1.0.0".to_owned()),
-            Refusal::Feature("several memories"),
+            Refusal::Feature("several memories with pages"),
             Refusal::NoWorld,
         ];
         let refusals = scan(&bytes, &limits).unwrap_err();

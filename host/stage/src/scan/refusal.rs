@@ -15,10 +15,7 @@ pub enum Refusal {
     #[error("not WebAssembly: {0}")]
     NotWasm(&'static str),
     /// A core module; plug-ins are components.
-    #[error(
-        "a core WebAssembly module, not a component: make it one with `wasm-tools component new` \
-         (`millstream plugin build` does so for Rust)"
-    )]
+    #[error("a core WebAssembly module, not a component: make it one with `millstream plugin adapt FILE -o COMPONENT`")]
     CoreModule,
     /// Bytes that end early, make no sense, or use a feature that plug-ins may not use.
     #[error("invalid at byte {offset}: {problem}")]
@@ -32,15 +29,18 @@ pub enum Refusal {
     #[error("{0}")]
     TooLarge(Figure),
     /// A feature of WebAssembly that plug-ins may not use.
-    #[error("uses {0}, which plug-ins may not use")]
+    #[error("uses {0}, which plug-ins may not use: {advice}", advice = feature_advice(.0))]
     Feature(&'static str),
     /// An import that this host does not know.
-    #[error("imports `{0}`, which this host does not offer: a plug-in may only import {PACKAGE}/host")]
+    #[error(
+        "imports `{0}`, which this host does not offer: a plug-in may only import {PACKAGE}/host{advice}",
+        advice = import_advice(.0)
+    )]
     UnknownImport(String),
     /// An import of WASI: files, network, clocks, random numbers.
     #[error(
-        "imports `{0}`: a plug-in has no access to files, network, clocks or random numbers; \
-         build it without WASI, or replace WASI by stubs"
+        "imports `{0}`: a plug-in has no access to files, network, clocks or random numbers; give the core module to \
+         `millstream plugin adapt`, not to another adapter (C, Go), or pass --stub-wasi (JavaScript, Python)"
     )]
     Wasi(String),
     /// An export of the contract is missing.
@@ -68,6 +68,27 @@ pub enum Refusal {
         /// The version that this host offers.
         ours: String,
     },
+}
+
+/// Returns what to do about a feature.
+fn feature_advice(feature: &str) -> &'static str {
+    if feature.contains("memories with pages") {
+        return "link the modules to one, or give all but one a memory of no pages";
+    }
+    match feature {
+        "exceptions" => "compile without exceptions, such as with -fno-exceptions",
+        "a start function of the component" => "start from `configure`",
+        _ => "compile for 32-bit WebAssembly 2.0 with SIMD, without newer features",
+    }
+}
+
+/// Returns what else to do about an import that is not offered.
+fn import_advice(name: &str) -> &'static str {
+    match name.split_once('.') {
+        Some(("env", "abort")) => "; compile with `--use abort=` (AssemblyScript)",
+        Some(("env", _)) => "; link the library that defines it",
+        _ => "",
+    }
 }
 
 impl From<BinaryReaderError> for Refusal {

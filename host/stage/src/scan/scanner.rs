@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use wasmparser::{
-    ComponentExternalKind, ComponentTypeRef, Encoding, FunctionBody, MemoryType, Operator, Parser, Payload, TableType,
-    TypeBounds, TypeRef, Validator, WasmFeatures,
+    ComponentExternalKind, ComponentTypeRef, Encoding, FunctionBody, Instance, MemoryType, Operator, Parser, Payload,
+    TableType, TypeBounds, TypeRef, Validator, WasmFeatures,
 };
 
 use super::{Figure, HOST_INTERFACE, Inspection, Measure, Refusal};
@@ -29,7 +29,7 @@ pub(super) struct Scanner<'b> {
     exports: Vec<(String, ComponentExternalKind)>,
     /// What was measured, in the order of [`Measure::ALL`].
     have: [u64; Measure::ALL.len()],
-    memories: u32,
+    memories_with_pages: u32,
     /// Reasons to reject the file besides its figures.
     refusals: Vec<Refusal>,
     /// Whether the file was read to its end.
@@ -45,7 +45,7 @@ impl<'b> Scanner<'b> {
             imports: Vec::new(),
             exports: Vec::new(),
             have: [0; Measure::ALL.len()],
-            memories: 0,
+            memories_with_pages: 0,
             refusals: Vec::new(),
             is_read: false,
         }
@@ -174,7 +174,15 @@ impl<'b> Scanner<'b> {
                     }
                 }
             }
-            Payload::InstanceSection(section) => self.add(Measure::Parts, section.count().into()),
+            Payload::InstanceSection(section) => {
+                self.add(Measure::Parts, section.count().into());
+                for instance in section {
+                    // The others only group exports of existing instances.
+                    if let Instance::Instantiate { .. } = instance? {
+                        self.add(Measure::CoreInstances, 1);
+                    }
+                }
+            }
             Payload::ComponentInstanceSection(section) => self.add(Measure::Parts, section.count().into()),
             Payload::ComponentTypeSection(section) => self.add(Measure::Items, section.count().into()),
             Payload::CoreTypeSection(section) => self.add(Measure::Items, section.count().into()),
@@ -232,9 +240,11 @@ impl<'b> Scanner<'b> {
 
     fn memory(&mut self, memory: &MemoryType) {
         self.memory_type(memory);
-        self.memories += 1;
-        if self.memories > 1 {
-            self.refuse(Refusal::Feature("several memories"));
+        self.add(Measure::Memories, 1);
+        // Tools add memories without pages to modules that stand in for imports. They cost nothing.
+        self.memories_with_pages += u32::from(memory.initial > 0);
+        if self.memories_with_pages > 1 {
+            self.refuse(Refusal::Feature("several memories with pages"));
         }
         self.at_least(Measure::MemoryBytesMin, memory.initial.saturating_mul(WASM_PAGE_BYTES as u64));
     }

@@ -7,6 +7,7 @@ mod cache;
 mod follow;
 mod hostile;
 mod isolate;
+mod limits;
 mod own;
 mod swap;
 mod versions;

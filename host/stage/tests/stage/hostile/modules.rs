@@ -1,9 +1,11 @@
 //! Rows 11 to 17: modules that the scan rejects, before anything is compiled.
 
-use millstream_stage::{Figure, Kind, LoadError, Measure, Refusal};
+use millstream_stage::scan::inspect;
+use millstream_stage::{Figure, Kind, Limits, LoadError, Measure, Refusal, Stage};
+use wasm_encoder::{Component, ComponentSection, ComponentSectionId, RawSection};
 
 use crate::guests::Guest;
-use crate::support::assert_not_loaded;
+use crate::support::{assert_not_loaded, call, engine};
 
 /// Returns a component around a core module in text form.
 fn component(module: &str) -> Vec<u8> {
@@ -103,8 +105,8 @@ fn row_16_a_huge_br_table() {
 
 #[test]
 fn row_17_many_or_large_segments_and_sections() {
-    let segments = format!("(memory 1) {}", "(data (i32.const 0) \"x\")".repeat(1_001));
-    assert_eq!(too_large(&component(&segments)), (Measure::DataSegments, 1_001, 1_000));
+    let segments = format!("(memory 1) {}", "(data (i32.const 0) \"x\")".repeat(100_001));
+    assert_eq!(too_large(&component(&segments)), (Measure::DataSegments, 100_001, 100_000));
     let large = format!("(memory 1) (data \"{}\")", "x".repeat(4 << 20));
     assert_eq!(too_large(&component(&large)).0, Measure::SizeBytes);
     let custom = format!("(@custom \"name2\" \"{}\")", "x".repeat((1 << 20) + 1));
@@ -122,14 +124,32 @@ fn row_17_many_or_large_segments_and_sections() {
     assert_eq!(too_large(&guest).0, Measure::CustomBytes);
 }
 
+/// Returns a component inside of a component, and so on.
+fn nested(components: u32) -> Vec<u8> {
+    (0..components).fold(Vec::new(), |inner, _| {
+        let mut outer = Component::new();
+        if !inner.is_empty() {
+            outer.section(&RawSection { id: ComponentSectionId::Component.into(), data: &inner });
+        }
+        outer.finish()
+    })
+}
+
+#[test]
+fn components_in_components_run_up_to_the_limit_of_parts() {
+    let mut guest = Guest::filter().build();
+    let found = inspect(&guest, &Limits::default());
+    let room = 256 - u32::try_from(found.figure(Measure::Parts)).expect("a few");
+    RawSection { id: ComponentSectionId::Component.into(), data: &nested(room) }.append_to_component(&mut guest);
+    call(&Stage::new(engine().load(&guest).expect("256 parts"), "{}").expect("a stage")).expect("a good response");
+}
+
 #[test]
 fn many_parts_and_types_are_rejected() {
-    let modules = "(core module)".repeat(65);
+    let modules = "(core module)".repeat(256);
     let modules = wat::parse_str(format!("(component {modules})")).expect("a component");
     assert_eq!(too_large(&modules).0, Measure::Parts);
-    let nested = "(component ".repeat(65) + &")".repeat(65);
-    let nested = wat::parse_str(nested).expect("a component");
-    assert_eq!(too_large(&nested).0, Measure::Parts);
+    assert_eq!(too_large(&nested(257)).0, Measure::Parts);
     let types = "(type (func))".repeat(10_001);
     assert_eq!(too_large(&component(&types)).0, Measure::Items);
 }
