@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 /// The paths that `plugin new` copies, from the root of the repository.
-const VENDORED: [&str; 3] = ["sdk/rust/Cargo.toml", "sdk/rust/src", "sdk/wit"];
+const VENDORED: [&str; 6] = ["sdk/c", "sdk/go", "sdk/js", "sdk/rust/Cargo.toml", "sdk/rust/src", "sdk/wit"];
 
 fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;

@@ -11,6 +11,7 @@ mod folders;
 mod hosts;
 mod java;
 mod kcat;
+mod languages;
 mod many_partitions;
 mod node;
 mod plugins;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         node::trials(),
         java::trials(),
         views::trials(),
+        languages::trials(),
         plugins::trials(),
         transactions::trials(),
         staged_transactions::trials(),

@@ -1,6 +1,7 @@
 //! Sets up other projects' clients and tools for the tests: Python packages in a virtual environment, Apache Kafka's
-//! Java tools by Maven, KafkaJS by npm, programs with clients in Go, and kcat; and the packages that run plug-ins in
-//! these languages. All but kcat go into the target folder.
+//! Java tools by Maven, KafkaJS by npm, programs with clients in Go, and kcat; the packages that run plug-ins in these
+//! languages, and the compilers of plug-ins in C, Go, JavaScript and Python. All but Debian's packages go into the
+//! target folder.
 
 use std::fs;
 use std::path::Path;
@@ -20,6 +21,17 @@ pub(crate) struct Clients {
 
 /// The variable with the class path of Apache Kafka and its tools.
 pub(crate) const KAFKA_CLASSPATH: &str = "MILLSTREAM_KAFKA_CLASSPATH";
+
+/// The variables of the compilers of plug-ins in C, Go and JavaScript.
+pub(crate) const CLANG: &str = "MILLSTREAM_CLANG";
+pub(crate) const GO: &str = "MILLSTREAM_GO";
+pub(crate) const QJS: &str = "MILLSTREAM_QJS";
+
+/// What compiles C for WebAssembly.
+const CLANG_PACKAGES: [&str; 4] = ["clang", "lld", "wasi-libc", "libclang-rt-dev-wasm32"];
+
+/// The file that names the version of componentize-qjs.
+const QJS_PACKAGE: &str = "examples/languages/javascript/package.json";
 
 /// The variable with the class path of Apache Kafka 4.2.
 const KAFKA_42_CLASSPATH: &str = "MILLSTREAM_KAFKA_42_CLASSPATH";
@@ -47,9 +59,14 @@ pub(crate) fn set_up(target: &Path) -> Clients {
     add("MILLSTREAM_QUIX", "Quix Streams", python(&folder.join("quix"), "requirements-quix.txt"));
     add(KAFKA_CLASSPATH, "Apache Kafka's Java tools", kafka_classpath(&folder.join("java"), None));
     add(KAFKA_42_CLASSPATH, "Apache Kafka 4.2's Java tools", kafka_42(target));
-    add("MILLSTREAM_KCAT", "kcat", debian_program("kcat"));
-    add("MILLSTREAM_STRACE", "strace", debian_program("strace"));
-    add("MILLSTREAM_VALGRIND", "valgrind", debian_program("valgrind"));
+    add("MILLSTREAM_KCAT", "kcat", debian_program("kcat", &["kcat"]));
+    add("MILLSTREAM_STRACE", "strace", debian_program("strace", &["strace"]));
+    add("MILLSTREAM_VALGRIND", "valgrind", debian_program("valgrind", &["valgrind"]));
+    add(CLANG, "clang for WebAssembly", debian_program("wasm-ld", &CLANG_PACKAGES));
+    add(GO, "Go", go());
+    add(QJS, "componentize-qjs", npm("componentize-qjs", QJS_PACKAGE, &folder.join("qjs")));
+    let componentize_py = python(&folder.join("componentize-py"), "requirements-componentize-py.txt");
+    add("MILLSTREAM_COMPONENTIZE_PY", "componentize-py", componentize_py);
     add("MILLSTREAM_KAFKAJS", "KafkaJS", npm("KafkaJS", "tests/interop/package.json", &folder.join("node")));
     let platformatic = folder.join("platformatic");
     let project = "tests/interop/node/platformatic/package.json";
@@ -183,8 +200,14 @@ fn rdkafka_program(folder: &Path) -> Result<String> {
     Ok(folder.join("release/with-rdkafka").display().to_string())
 }
 
-/// Returns the name of a program on the path, after installing its Debian package if it is missing and that is allowed.
-fn debian_program(name: &str) -> Result<String> {
+/// Returns the name of the go tool.
+fn go() -> Result<String> {
+    quiet(Command::new("go").arg("version")).context("go is needed")?;
+    Ok("go".to_owned())
+}
+
+/// Returns the name of a program on the path. If it is missing and that is allowed, installs its Debian packages.
+fn debian_program(name: &str, packages: &[&str]) -> Result<String> {
     let is_there = || quiet(Command::new(name).arg("--version")).or_else(|_| quiet(Command::new(name).arg("-V")));
     if is_there().is_ok() {
         return Ok(name.to_owned());
@@ -194,7 +217,7 @@ fn debian_program(name: &str) -> Result<String> {
     }
     println!("installing {name}");
     succeed(Command::new("apt-get").args(["-q", "update"]).stdout(Stdio::null()))?;
-    succeed(Command::new("apt-get").args(["-q", "-y", "install", name]).stdout(Stdio::null()))?;
+    succeed(Command::new("apt-get").args(["-q", "-y", "install"]).args(packages).stdout(Stdio::null()))?;
     is_there()?;
     Ok(name.to_owned())
 }

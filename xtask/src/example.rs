@@ -42,11 +42,19 @@ pub(crate) enum Example {
     Failover,
     ExactlyOnce,
     BesideKafka,
+    Languages,
 }
 
 impl Example {
-    const ALL: [Self; 6] =
-        [Self::Admit, Self::View, Self::Rollback, Self::Failover, Self::ExactlyOnce, Self::BesideKafka];
+    const ALL: [Self; 7] = [
+        Self::Admit,
+        Self::View,
+        Self::Rollback,
+        Self::Failover,
+        Self::ExactlyOnce,
+        Self::BesideKafka,
+        Self::Languages,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -56,6 +64,7 @@ impl Example {
             Self::Failover => "failover",
             Self::ExactlyOnce => "exactly-once",
             Self::BesideKafka => "beside-kafka",
+            Self::Languages => "languages",
         }
     }
 
@@ -76,9 +85,13 @@ impl Example {
         }
     }
 
-    /// Returns the environment variable without which the example cannot run.
-    fn prerequisite(self) -> Option<&'static str> {
-        (self == Self::BesideKafka).then_some(KAFKA_CLASSPATH)
+    /// Returns the environment variables without which the example cannot run.
+    fn prerequisites(self) -> &'static [&'static str] {
+        match self {
+            Self::BesideKafka => &[KAFKA_CLASSPATH],
+            Self::Languages => &[clients::CLANG, clients::GO, clients::QJS],
+            _ => &[],
+        }
     }
 }
 
@@ -107,7 +120,7 @@ pub(crate) fn suites(report: &mut Report, clients: &Clients, wanted: impl Fn(&st
         }
         println!("\n== {suite}");
         let start = Instant::now();
-        let missing = example.prerequisite().filter(|variable| clients.value(variable).is_none());
+        let missing = example.prerequisites().iter().find(|variable| clients.value(variable).is_none());
         let counts = match missing {
             Some(variable) => Counts { skipped: vec![format!("needs {variable}")], ..Counts::default() },
             None => {

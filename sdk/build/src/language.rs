@@ -66,14 +66,15 @@ pub(crate) fn build(language: Language, dir: &Path, options: &Options) -> Result
     let target = options.target_dir.clone().unwrap_or_else(|| dir.join("target"));
     let work = target.join("wasm");
     fs::create_dir_all(&work).with_context(|| format!("cannot create {}", work.display()))?;
-    let project = Project { dir, work: &work.canonicalize()?, verbose: options.verbose };
+    let project = Project { dir, work: &work.canonicalize()?, no_simd: options.no_simd, verbose: options.verbose };
     let (name, component) = match language {
         Language::C => project.c()?,
         Language::Go => project.go()?,
         Language::JavaScript => project.javascript()?,
         Language::Rust => bail!("cargo builds Rust"),
     };
-    let path = options.output.clone().unwrap_or_else(|| target.join("plugins").join(format!("{name}.wasm")));
+    let ending = if options.no_simd { "no-simd.wasm" } else { "wasm" };
+    let path = options.output.clone().unwrap_or_else(|| target.join("plugins").join(format!("{name}.{ending}")));
     write_if_changed(&path, &component)?;
     Ok(Built { package: name, component, path })
 }
@@ -83,6 +84,7 @@ struct Project<'a> {
     dir: &'a Path,
     /// A folder for what the build needs.
     work: &'a Path,
+    no_simd: bool,
     verbose: bool,
 }
 
@@ -102,7 +104,8 @@ impl Project<'_> {
         let sdk = sdk.join("sdk/c");
         let core = self.work.join("core.wasm");
         let mut clang = Command::new("clang");
-        clang.args(["--target=wasm32-wasi", "-mexec-model=reactor", "-O3", "-msimd128", "-mbulk-memory"]);
+        clang.args(["--target=wasm32-wasi", "-mexec-model=reactor", "-O3", "-mbulk-memory"]);
+        clang.arg(if self.no_simd { "-mno-simd128" } else { "-msimd128" });
         // With the stack at the start of memory, one that overflows ends the call and does not reach other data.
         clang.args(["-Wall", "-Wextra", "-Wl,--strip-debug", "-Wl,--stack-first,-z,stack-size=131072"]);
         // No path of this machine.
@@ -135,6 +138,9 @@ impl Project<'_> {
     }
 
     fn javascript(&self) -> Result<(String, Vec<u8>)> {
+        if self.no_simd {
+            bail!("a plug-in in JavaScript carries QuickJS as {QJS} has built it: leave --no-simd out");
+        }
         NODE.check()?;
         let package = self.dir.join("package.json");
         let text = fs::read_to_string(&package).with_context(|| format!("cannot read {}", package.display()))?;
@@ -231,7 +237,7 @@ mod tests {
             r#"{"name":"a","main":"src/plugin.js","millstream":{"kind":"filter"}}"#,
         )
         .unwrap();
-        let project = Project { dir: dir.path(), work: dir.path(), verbose: false };
+        let project = Project { dir: dir.path(), work: dir.path(), no_simd: false, verbose: false };
         let missing = project.componentize_qjs().unwrap_err().to_string();
         assert!(missing.contains("npm install --save-dev componentize-qjs@0.4.5"), "{missing}");
         let package = dir.path().join("node_modules/componentize-qjs");

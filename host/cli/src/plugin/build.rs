@@ -13,9 +13,9 @@ use crate::output;
 Examples:
   millstream plugin build                              # the current folder
   millstream plugin build my-filter -o my-filter.wasm  # another folder
-  millstream plugin build --no-simd                    # for Java, whose runtimes of Wasm have no vectors")]
+  millstream plugin build --no-simd   # for Java, whose runtimes have no vectors")]
 pub(crate) struct Args {
-    /// The folder of the plug-in's crate.
+    /// The folder of the plug-in: a crate, a Go module, a package of npm, or C in `src`.
     #[arg(default_value = ".")]
     dir: PathBuf,
     /// Where to write the component [default: plugins/NAME.wasm in the target folder].

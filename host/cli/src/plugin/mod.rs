@@ -1,5 +1,6 @@
 //! `millstream plugin ...`: create, build, test and inspect plug-ins, and manage those of a cluster.
 
+mod adapt;
 mod bench;
 mod build;
 mod call;
@@ -13,6 +14,7 @@ mod push;
 mod stats;
 mod test;
 mod unbundle;
+mod vectors;
 
 use std::fs::File;
 use std::io::Read;
@@ -33,9 +35,11 @@ pub(crate) struct Args {
 enum Command {
     /// Create the folder of a new plug-in, with a test
     New(new::Args),
-    /// Build a plug-in's crate into a component
+    /// Build a plug-in into a component
     Build(build::Args),
-    /// Run the tests of a plug-in's crate, natively and in the sandbox
+    /// Make a component of a core module of any language
+    Adapt(adapt::Args),
+    /// Run the tests of a plug-in: its vectors in the sandbox, and those of a crate natively too
     Test(test::Args),
     /// Measure the cost of calls in the sandbox
     Bench(bench::Args),
@@ -68,6 +72,7 @@ impl Args {
         match self.command {
             Command::New(args) => args.run(),
             Command::Build(args) => args.run(),
+            Command::Adapt(args) => args.run(),
             Command::Test(args) => args.run(),
             Command::Bench(args) => args.run(),
             Command::Inspect(args) => args.run(),

@@ -1,5 +1,5 @@
-//! `millstream plugin new NAME --kind KIND`: makes the folder of a plug-in. The folder contains the SDK, needs nothing
-//! else of the repository, and builds and passes its own test at once.
+//! `millstream plugin new NAME --kind KIND --language LANGUAGE`: makes the folder of a plug-in. The folder contains the
+//! SDK, needs nothing else of the repository, and builds and passes its own test at once.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,13 +15,17 @@ use crate::output;
 #[command(after_help = "\
 Examples:
   millstream plugin new heavy --kind filter
-  millstream plugin new by-region --kind partitioner --dir plugins/by-region")]
+  millstream plugin new by-region --kind partitioner --dir plugins/by-region
+  millstream plugin new heavy --kind filter --language go")]
 pub(crate) struct Args {
     /// The name that users write: lower-case letters, digits and `-`.
     name: String,
     /// The kind of the plug-in.
     #[arg(long, value_enum)]
     kind: Kind,
+    /// The language of the plug-in.
+    #[arg(long, value_enum, default_value = "rust")]
+    language: Language,
     /// The folder to create [default: the name, in this folder].
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -49,20 +53,94 @@ impl Kind {
         }
     }
 
-    /// Returns the code and its vectors, from which a newcomer learns.
-    fn templates(self) -> (&'static str, &'static str) {
+    /// Returns its vectors. They are the same in every language.
+    fn vectors(self) -> &'static str {
         match self {
-            Kind::Filter => (include_str!("../../templates/filter.rs"), include_str!("../../templates/filter.jsonl")),
-            Kind::Partitioner => {
-                (include_str!("../../templates/partitioner.rs"), include_str!("../../templates/partitioner.jsonl"))
-            }
-            Kind::Serializer => {
-                (include_str!("../../templates/serializer.rs"), include_str!("../../templates/serializer.jsonl"))
-            }
-            Kind::Compressor => {
-                (include_str!("../../templates/compressor.rs"), include_str!("../../templates/compressor.jsonl"))
-            }
+            Kind::Filter => include_str!("../../templates/filter.jsonl"),
+            Kind::Partitioner => include_str!("../../templates/partitioner.jsonl"),
+            Kind::Serializer => include_str!("../../templates/serializer.jsonl"),
+            Kind::Compressor => include_str!("../../templates/compressor.jsonl"),
         }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Language {
+    /// A crate, built by cargo.
+    Rust,
+    /// C, built by clang.
+    C,
+    /// A Go module, built by go.
+    Go,
+    /// JavaScript, which QuickJS runs inside of the plug-in.
+    Js,
+}
+
+impl Language {
+    #[cfg(test)]
+    const ALL: [Language; 4] = [Language::Rust, Language::C, Language::Go, Language::Js];
+
+    /// Returns the code of a plug-in, from which a newcomer learns, and its path.
+    fn code(self, kind: Kind) -> (&'static str, &'static str) {
+        macro_rules! templates {
+            ($path:literal, $folder:literal, $ending:literal) => {
+                match kind {
+                    Kind::Filter => ($path, include_str!(concat!("../../templates/", $folder, "filter", $ending))),
+                    Kind::Partitioner => {
+                        ($path, include_str!(concat!("../../templates/", $folder, "partitioner", $ending)))
+                    }
+                    Kind::Serializer => {
+                        ($path, include_str!(concat!("../../templates/", $folder, "serializer", $ending)))
+                    }
+                    Kind::Compressor => {
+                        ($path, include_str!(concat!("../../templates/", $folder, "compressor", $ending)))
+                    }
+                }
+            };
+        }
+        match self {
+            Language::Rust => templates!("src/lib.rs", "", ".rs"),
+            Language::C => templates!("src/plugin.c", "c/", ".c"),
+            Language::Go => templates!("plugin.go", "go/", ".go"),
+            Language::Js => templates!("src/plugin.js", "js/", ".js"),
+        }
+    }
+
+    /// Returns the other files that are made from a template.
+    fn project(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Language::Rust => &[
+                ("Cargo.toml", include_str!("../../templates/Cargo.toml")),
+                ("tests/vectors.rs", include_str!("../../templates/vectors.rs")),
+            ],
+            Language::C => &[],
+            Language::Go => &[("go.mod", include_str!("../../templates/go/go.mod"))],
+            Language::Js => &[("package.json", include_str!("../../templates/js/package.json"))],
+        }
+    }
+
+    /// Returns whether a file of the SDK is for this language.
+    fn uses(self, path: &str) -> bool {
+        let of_another = |folder: &str| path.starts_with(folder);
+        match self {
+            Language::Rust => !["sdk/c/", "sdk/go/", "sdk/js/"].into_iter().any(of_another),
+            Language::C => path.starts_with("sdk/c/"),
+            Language::Go => path.starts_with("sdk/go/"),
+            Language::Js => path.starts_with("sdk/js/"),
+        }
+    }
+
+    /// Returns what to run once in the folder, before the first build.
+    fn first_step(self) -> &'static str {
+        match self {
+            Language::Js => "  npm install                install the tool that makes the component\n",
+            Language::Rust | Language::C | Language::Go => "",
+        }
+    }
+
+    /// Returns what the tests are run in.
+    fn tested_in(self) -> &'static str {
+        if self == Language::Rust { "natively and in the sandbox" } else { "in the sandbox" }
     }
 }
 
@@ -73,15 +151,17 @@ impl Args {
         if dir.read_dir().is_ok_and(|mut entries| entries.next().is_some()) || dir.is_file() {
             bail!("{} already exists", dir.display());
         }
-        for (path, contents) in files(&self.name, self.kind) {
+        for (path, contents) in files(&self.name, self.kind, self.language) {
             write(&dir.join(path), &contents)?;
         }
         output::line(&format!(
             "created the {kind} {dir}\n\n  \
-             cd {dir}\n  \
-             millstream plugin test     run tests/vectors.jsonl natively and in the sandbox\n  \
+             cd {dir}\n{first}  \
+             millstream plugin test     run tests/vectors.jsonl {tested}\n  \
              millstream plugin build    build the component target/plugins/{name}.wasm",
             dir = dir.display(),
+            first = self.language.first_step(),
+            tested = self.language.tested_in(),
             kind = self.kind.name(),
             name = self.name
         ))?;
@@ -146,24 +226,33 @@ fn type_name(name: &str) -> String {
     camel
 }
 
+/// Returns the name of a type in Go: `byRegion`. A keyword or the name of a package gets `Stage` behind it.
+fn go_name(name: &str) -> String {
+    let camel = type_name(name);
+    let (first, rest) = camel.split_at(1);
+    format!("{}{rest}Stage", first.to_ascii_lowercase()).replace("StageStage", "Stage")
+}
+
 /// Returns all files of the folder.
-fn files(name: &str, kind: Kind) -> Vec<(&'static str, String)> {
-    let (code, vectors) = kind.templates();
+fn files(name: &str, kind: Kind, language: Language) -> Vec<(&'static str, String)> {
     let fill = |template: &str| {
         template
             .replace("{{name}}", name)
             .replace("{{crate}}", &name.replace('-', "_"))
             .replace("{{type}}", &type_name(name))
+            .replace("{{go}}", &go_name(name))
             .replace("{{kind}}", kind.name())
     };
+    let (path, code) = language.code(kind);
+    let ignored = if language == Language::Js { "/target\n/node_modules\n" } else { "/target\n" };
     let mut files = vec![
-        ("Cargo.toml", fill(include_str!("../../templates/Cargo.toml"))),
-        (".gitignore", "/target\n".to_owned()),
-        ("src/lib.rs", fill(code)),
-        ("tests/vectors.rs", fill(include_str!("../../templates/vectors.rs"))),
-        ("tests/vectors.jsonl", vectors.to_owned()),
+        (path, fill(code)),
+        (".gitignore", ignored.to_owned()),
+        ("tests/vectors.jsonl", kind.vectors().to_owned()),
     ];
-    files.extend(embedded::SDK.iter().map(|(path, contents)| (*path, (*contents).to_owned())));
+    files.extend(language.project().iter().map(|(path, template)| (*path, fill(template))));
+    let sdk = embedded::SDK.iter().filter(|(path, _)| language.uses(path));
+    files.extend(sdk.map(|(path, contents)| (*path, (*contents).to_owned())));
     files
 }
 
@@ -195,24 +284,44 @@ mod tests {
         }
     }
 
+    const KINDS: [Kind; 4] = [Kind::Filter, Kind::Partitioner, Kind::Serializer, Kind::Compressor];
+
     #[test]
     fn no_placeholder_remains() {
-        for kind in [Kind::Filter, Kind::Partitioner, Kind::Serializer, Kind::Compressor] {
-            let files = files("by-region", kind);
+        for (kind, language) in KINDS.into_iter().flat_map(|kind| Language::ALL.map(|language| (kind, language))) {
+            let files = files("by-region", kind, language);
             for (path, contents) in files.iter().filter(|(path, _)| !path.starts_with("sdk/")) {
                 assert!(!contents.contains("{{"), "{path}");
             }
-            for path in ["Cargo.lock", "sdk/Cargo.toml", "sdk/rust/src/lib.rs", "sdk/wit/1.0.0/stage.wit"] {
-                assert!(files.iter().any(|(found, _)| *found == path), "{path}");
+            let sdk = match language {
+                Language::Rust => {
+                    &["Cargo.lock", "sdk/Cargo.toml", "sdk/rust/src/lib.rs", "sdk/wit/1.0.0/stage.wit"][..]
+                }
+                Language::C => &["sdk/c/millstream.h", "sdk/c/millstream.c", "sdk/c/config.c"],
+                Language::Go => &["sdk/go/go.mod", "sdk/go/filter/filter.go", "go.mod"],
+                Language::Js => &["sdk/js/millstream.js", "package.json"],
+            };
+            for path in sdk {
+                assert!(files.iter().any(|(found, _)| found == path), "{path}");
             }
+            let roots = files.iter().filter_map(|(path, _)| path.strip_prefix("sdk/")?.split('/').next());
+            let roots: std::collections::BTreeSet<&str> = roots.collect();
+            assert_eq!(roots.len(), if language == Language::Rust { 3 } else { 1 }, "{roots:?}");
         }
     }
 
     #[test]
     fn a_filter_and_a_partitioner_fit_in_twenty_five_lines() {
         for kind in [Kind::Filter, Kind::Partitioner] {
-            let lines = kind.templates().0.lines().count();
+            let lines = Language::Rust.code(kind).1.lines().count();
             assert!(lines < 25, "{}: {lines} lines", kind.name());
+        }
+    }
+
+    #[test]
+    fn names_in_go_are_private_and_no_keyword() {
+        for (name, expected) in [("by-region", "byRegionStage"), ("func", "funcStage"), ("filter", "filterStage")] {
+            assert_eq!(go_name(name), expected);
         }
     }
 }
