@@ -14,7 +14,7 @@ use crate::output;
 #[command(after_help = "\
 Examples:
   millstream plugin unbundle murmur2 -o murmur2.core.wasm
-  millstream plugin unbundle target/plugins/my-filter.wasm -o my-filter.core.wasm")]
+  millstream plugin unbundle target/plugins/my-filter.wasm -o my.core.wasm")]
 pub(crate) struct Args {
     /// A component, or the name of a plug-in of this binary
     #[arg(value_name = "PLUGIN")]
