@@ -6,15 +6,13 @@
 //! up to the field; if that part is not JSON, it is an error of its row.
 #![forbid(unsafe_code)]
 
-mod pointer;
-mod scan;
 mod value;
 
+use millstream_sdk::json::{Found, Pointer};
 use millstream_sdk::{ConfigError, Filter, Record, Result};
 use serde::Deserialize;
 
-use pointer::Pointer;
-use value::{Found, Op, Wanted};
+use value::{Op, Wanted};
 
 /// Compares a field of a JSON value.
 #[derive(Debug, Deserialize)]
@@ -34,8 +32,7 @@ impl Filter for JsonCompare {
 
     fn keep(&self, record: &Record<'_>) -> Result<bool> {
         let Some(json) = record.value() else { return Ok(false) };
-        let compare = |found: Found<'_>| self.op.holds(self.value.compare(&found));
-        Ok(scan::at(json, self.path.tokens(), compare).map_err(|error| format!("not JSON: {error}"))?)
+        self.path.find(json, |found: Found<'_>| self.op.holds(self.value.compare(&found)))
     }
 }
 

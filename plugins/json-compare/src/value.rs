@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use millstream_sdk::json::{Found, Number};
 use serde::Deserialize;
 
 /// The value of the configuration.
@@ -12,25 +13,6 @@ pub(crate) enum Wanted {
     Bool(bool),
     Number(Number),
     Text(String),
-}
-
-/// A number of JSON. Whole numbers stay whole, since ids of 64 bits do not fit into a float.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Number {
-    Whole(i128),
-    Float(f64),
-}
-
-/// The field of a record.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Found<'a> {
-    Nothing,
-    Null,
-    Bool(bool),
-    Number(Number),
-    Text(&'a str),
-    /// An object or an array.
-    Other,
 }
 
 /// How to compare.
@@ -70,7 +52,7 @@ impl Wanted {
     /// Compares the field with this value.
     pub(crate) fn compare(&self, found: &Found<'_>) -> Option<Ordering> {
         match (found, self) {
-            (Found::Number(found), Wanted::Number(wanted)) => found.compare(*wanted),
+            (Found::Number(found), Wanted::Number(wanted)) => compare(*found, *wanted),
             (Found::Text(found), Wanted::Text(wanted)) => Some(str::cmp(found, wanted)),
             (Found::Bool(found), Wanted::Bool(wanted)) => Some(found.cmp(wanted)),
             (Found::Null, Wanted::Null) => Some(Ordering::Equal),
@@ -79,14 +61,12 @@ impl Wanted {
     }
 }
 
-impl Number {
-    fn compare(self, other: Number) -> Option<Ordering> {
-        match (self, other) {
-            (Number::Whole(a), Number::Whole(b)) => Some(a.cmp(&b)),
-            (Number::Float(a), Number::Float(b)) => a.partial_cmp(&b),
-            (Number::Whole(a), Number::Float(b)) => (a as f64).partial_cmp(&b),
-            (Number::Float(a), Number::Whole(b)) => a.partial_cmp(&(b as f64)),
-        }
+fn compare(one: Number, other: Number) -> Option<Ordering> {
+    match (one, other) {
+        (Number::Whole(a), Number::Whole(b)) => Some(a.cmp(&b)),
+        (Number::Float(a), Number::Float(b)) => a.partial_cmp(&b),
+        (Number::Whole(a), Number::Float(b)) => (a as f64).partial_cmp(&b),
+        (Number::Float(a), Number::Whole(b)) => a.partial_cmp(&(b as f64)),
     }
 }
 

@@ -1,9 +1,9 @@
 //! The hash and the partitions that the Java client computes: `murmur2.csv` is what `Murmur2Vectors.java` printed, run
 //! against kafka-clients 4.2.0.
 
-use millstream_plugin_murmur2::{Murmur2, murmur2};
+use millstream_plugin_murmur2::Murmur2;
 use millstream_sdk::partitioner::partition;
-use millstream_sdk::{BatchBuf, Partitions, config};
+use millstream_sdk::{BatchBuf, Partitions, config, murmur2};
 
 #[test]
 fn keys_go_where_the_java_client_sends_them() {

@@ -3,15 +3,15 @@
 
 use std::fmt;
 
-use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_core::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::value::{Found, Number};
+use super::{Found, Number};
 
 /// Calls `answer` with the field at `tokens`, and returns its result.
 ///
 /// # Errors
 /// The text is not JSON before or in the field.
-pub(crate) fn at<R>(
+pub(super) fn at<R>(
     json: &[u8],
     tokens: &[String],
     answer: impl FnOnce(Found<'_>) -> R,
