@@ -9,6 +9,12 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use millstream_sdk_build::Options;
 
+/// In the manifest of a plug-in whose calls need a deadline.
+const DEADLINE: &str = "[package.metadata.millstream]\ndeadline = true\n";
+
+/// The level of zstd. Higher ones take much longer in a build script, which is not optimised.
+const LEVEL: i32 = 9;
+
 fn main() -> ExitCode {
     let Err(error) = embed() else { return ExitCode::SUCCESS };
     // Cargo shows only lines that are marked as errors of a build script.
@@ -40,17 +46,30 @@ fn embed() -> Result<()> {
     let packages: Vec<String> = names.iter().map(|name| format!("millstream-plugin-{name}")).collect();
     let options = Options { target_dir: Some(target_dir(&out)), ..Options::default() };
     let built = millstream_sdk_build::build_packages(root, &packages, &options)?;
-    let mut list = String::from("&[\n");
+    let mut list = String::from("[\n");
     for (name, built) in names.iter().zip(&built) {
-        // Other builds write to the folder of components too. A private copy makes sure that this build is embedded.
-        let copy = out.join(format!("{name}.wasm"));
-        if fs::read(&copy).ok().as_ref() != Some(&built.component) {
-            fs::write(&copy, &built.component)?;
-        }
-        writeln!(list, "    ({name:?}, include_bytes!({copy:?}) as &[u8]),")?;
+        let copy = packed(&out, name, &built.component)?;
+        let needs_deadline = fs::read_to_string(folder.join(name).join("Cargo.toml"))?.contains(DEADLINE);
+        let size = built.component.len();
+        writeln!(
+            list,
+            "Plugin {{ name: {name:?}, needs_deadline: {needs_deadline}, packed: include_bytes!({copy:?}), \
+             size: {size}, component: OnceLock::new() }},"
+        )?;
     }
     list.push_str("]\n");
+    fs::write(out.join("count.rs"), names.len().to_string())?;
     Ok(fs::write(out.join("plugins.rs"), list)?)
+}
+
+/// Compresses a component into a file of this build, and returns its path. What is compressed already stays.
+fn packed(out: &Path, name: &str, component: &[u8]) -> Result<PathBuf> {
+    let (plain, packed) = (out.join(format!("{name}.wasm")), out.join(format!("{name}.wasm.zst")));
+    if !packed.is_file() || fs::read(&plain).ok().as_deref() != Some(component) {
+        fs::write(&packed, zstd::bulk::compress(component, LEVEL)?)?;
+        fs::write(&plain, component)?;
+    }
+    Ok(packed)
 }
 
 /// Returns the target folder of the outer cargo. All its profiles share one build of the plug-ins.

@@ -227,8 +227,8 @@ fn batch(records: usize, bytes: usize) -> Bytes {
 
 fn library() -> Arc<Library> {
     let library = Library::new(Engine::new(EngineConfig::default()).expect("an engine"));
-    for (name, component) in millstream_plugins::DEFAULTS {
-        library.add_embedded(name, component);
+    for plugin in &millstream_plugins::DEFAULTS {
+        library.add_embedded(plugin.name, plugin.needs_deadline, || plugin.component());
     }
     Arc::new(library)
 }

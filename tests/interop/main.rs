@@ -16,6 +16,7 @@ mod many_partitions;
 mod node;
 mod plugins;
 mod python;
+mod schemas;
 mod staged_transactions;
 #[path = "../e2e/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with the tests in bytes, which use all of it")]
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     let trials = [
         kcat::trials(),
         python::trials(),
+        schemas::trials(),
         node::trials(),
         java::trials(),
         views::trials(),

@@ -24,7 +24,7 @@ pub(crate) fn output(bootstrap: &str, args: &[&str]) -> String {
 
 /// Returns a default plug-in with a custom section at its end, which makes it a different version.
 fn component(name: &str, version: u8) -> Vec<u8> {
-    let (_, plugin) = millstream_plugins::DEFAULTS.iter().find(|(default, _)| *default == name).expect("a default");
+    let plugin = millstream_plugins::find(name).expect("a default plug-in").component();
     [plugin, &[0, 2, 1, version][..]].concat()
 }
 

@@ -226,8 +226,8 @@ async fn topic_stages(bootstrap: String) {
 /// Returns the default plug-ins, as an application may have them.
 fn defaults() -> Arc<Library> {
     let library = Library::new(engine());
-    for (name, component) in millstream_plugins::DEFAULTS {
-        library.add_embedded(name, component);
+    for plugin in &millstream_plugins::DEFAULTS {
+        library.add_embedded(plugin.name, plugin.needs_deadline, || plugin.component());
     }
     Arc::new(library)
 }

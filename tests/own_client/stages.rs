@@ -31,8 +31,8 @@ pub(crate) fn library() -> Arc<Library> {
     static LIBRARY: OnceLock<Arc<Library>> = OnceLock::new();
     let library = LIBRARY.get_or_init(|| {
         let library = Library::new(Engine::new(EngineConfig::default()).unwrap());
-        for (name, component) in millstream_plugins::DEFAULTS {
-            library.add_embedded(name, component);
+        for plugin in &millstream_plugins::DEFAULTS {
+            library.add_embedded(plugin.name, plugin.needs_deadline, || plugin.component());
         }
         Arc::new(library)
     });

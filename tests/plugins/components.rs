@@ -1,9 +1,7 @@
-//! Builds the default plug-ins and makes stages of them.
+//! Makes stages of the default plug-ins.
 
-use std::path::Path;
 use std::sync::OnceLock;
 
-use millstream_sdk_build::{Options, build_packages};
 use millstream_stage::{Engine, EngineConfig, Stage};
 
 /// Returns a stage of a default plug-in.
@@ -12,10 +10,9 @@ pub(crate) fn stage(name: &str, config: &str) -> Stage {
     stage_of(ENGINE.get_or_init(|| Engine::new(EngineConfig::default()).unwrap()), name, config)
 }
 
-/// Returns a stage of a default plug-in in this engine. Cargo builds the plug-in only if it has changed.
+/// Returns a stage of a default plug-in in this engine. Its calls have a deadline.
 pub(crate) fn stage_of(engine: &Engine, name: &str, config: &str) -> Stage {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let package = format!("millstream-plugin-{name}");
-    let built = build_packages(workspace, &[package], &Options::default()).unwrap();
-    Stage::new(engine.load(&built[0].component).unwrap(), config).unwrap()
+    let plugin = millstream_plugins::find(name).expect("a default plug-in");
+    let loaded = engine.load(plugin.component()).unwrap_or_else(|error| panic!("{name}: {error}"));
+    Stage::new(loaded, config).unwrap_or_else(|error| panic!("{name}{config}: {error}"))
 }

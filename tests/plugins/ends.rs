@@ -28,6 +28,15 @@ fn ended<R>(what: &str, outcome: Result<R, StageError>) {
     }
 }
 
+/// Checks that a call ended by itself, which may be because its memory was full: a message of nothing has two bytes,
+/// and takes a hundred in memory.
+#[track_caller]
+fn ended_or_full<R>(what: &str, outcome: Result<R, StageError>) {
+    if let Err(error) = outcome {
+        assert!(!matches!(error.fault, Fault::Deadline { .. } | Fault::Stack { .. }), "{what}: {error}");
+    }
+}
+
 fn repeated(piece: &[u8]) -> Vec<u8> {
     piece.repeat(SIZE / piece.len())
 }
@@ -116,6 +125,47 @@ fn readers_of_json_end_on_text_without_end() {
             for rows in [values([&text[..]]), values(text.chunks(64))] {
                 ended(&what, compare.filter("topic", &rows.as_records()));
                 ended(&what, json.serialize("topic", &rows.as_records()));
+            }
+        }
+    }
+}
+
+#[test]
+fn readers_of_schemas_end_on_bytes_that_hold_nothing() {
+    let engine = engine(PLENTY);
+    let avro = |schema: &str| stage_of(&engine, "avro", &format!(r#"{{"id":1,"schema":{schema}}}"#));
+    let nested =
+        r#"{"type":"record","name":"R","fields":[{"name":"r","type":["null","R",{"type":"array","items":"R"}]}]}"#;
+    let stages = [
+        avro(nested),
+        avro(r#"{"type":"array","items":"null"}"#),
+        avro(r#"{"type":"map","values":{"type":"fixed","name":"F","size":0}}"#),
+        stage_of(
+            &engine,
+            "protobuf",
+            r#"{"id":1,"schema":"syntax = 'proto3'; message T { repeated T t = 1; map<string, T> m = 2; }"}"#,
+        ),
+    ];
+    let header = [0, 0, 0, 0, 1];
+    for piece in [&[0][..], &[1], &[2], &[4], &[0x0a], &[0x0a, 0], &[0x12, 0], &[0xff], &[0x80], &[3, 2, 0], &[0x0b]] {
+        let bytes = [&header[..], &repeated(piece)].concat();
+        // Blocks that promise 2^62 items.
+        let promise = [&header[..], &[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f], &repeated(piece)].concat();
+        for stage in &stages {
+            for input in [&bytes, &promise] {
+                let what = format!("{} after {:x?} and so on", stage.pin().plugin().name(), &input[5..9]);
+                ended_or_full(&what, stage.deserialize("topic", &values([&input[..]]).as_records()));
+                let short: Vec<Vec<u8>> =
+                    input[5..].chunks(59).take(4_000).map(|row| [&header, row].concat()).collect();
+                ended_or_full(&what, stage.deserialize("topic", &values(short.iter().map(Vec::as_slice)).as_records()));
+            }
+        }
+    }
+    for piece in ["[", "{\"r\":", "{\"t\":[", "9", "\\\\", "[[],", "{\"m\":{\"\":", "null,"] {
+        let text = repeated(piece.as_bytes());
+        for stage in &stages {
+            for rows in [values([&text[..]]), values(text.chunks(64))] {
+                ended_or_full(piece, stage.serialize("topic", &rows.as_records()));
             }
         }
     }

@@ -4,5 +4,7 @@ mod bindings;
 mod codecs;
 mod components;
 mod ends;
+mod examples;
 mod refusals;
+mod schemas;
 mod worlds;

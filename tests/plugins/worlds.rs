@@ -12,7 +12,8 @@ fn every_default_plugin_conforms_to_the_world_of_its_kind() {
     let contract = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("sdk").join("wit/1.0.0");
     let (contract, _) = resolve.push_path(contract).unwrap();
     let engine = Engine::new(EngineConfig::default()).unwrap();
-    for (name, component) in DEFAULTS {
+    for plugin in &DEFAULTS {
+        let (name, component) = (plugin.name, plugin.component());
         let kind = engine.load(component).unwrap().kind().name();
         let world = resolve.select_world(&[contract], Some(kind)).unwrap();
         if let Err(error) = wit_component::targets(&resolve, world, component) {

@@ -14,8 +14,8 @@ use millstream_stage::{Engine, EngineConfig, Kind, Library, Stage, StageSpec};
 pub(crate) fn library(cache: &Path) -> Result<Arc<Library>> {
     let engine = Engine::new(EngineConfig { cache_dir: Some(cache.to_owned()), ..EngineConfig::default() })?;
     let library = Library::new(engine);
-    for (name, component) in millstream_plugins::DEFAULTS {
-        library.add_embedded(name, component);
+    for plugin in &millstream_plugins::DEFAULTS {
+        library.add_embedded(plugin.name, plugin.needs_deadline, || plugin.component());
     }
     Ok(Arc::new(library))
 }

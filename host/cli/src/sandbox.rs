@@ -39,8 +39,8 @@ fn engine(limits: Limits) -> Result<Engine> {
 /// name. A file that cannot be loaded causes a warning and is skipped.
 pub(crate) fn library(limits: Limits, folder: Option<&Path>) -> Result<Library> {
     let library = Library::new(engine(limits)?);
-    for (name, component) in millstream_plugins::DEFAULTS {
-        library.add_embedded(name, component);
+    for plugin in &millstream_plugins::DEFAULTS {
+        library.add_embedded(plugin.name, plugin.needs_deadline, || plugin.component());
     }
     if let Some(folder) = folder {
         let bad = library.add_folder(folder);

@@ -23,7 +23,7 @@ fn the_core_module_of_a_plugin_is_written() {
     let core = fs::read(folder.path().join("new/core.wasm")).unwrap();
     assert!(core.starts_with(CORE));
     // It is the one in the component, byte for byte.
-    let component = millstream_plugins::DEFAULTS.iter().find(|(name, _)| *name == "murmur2").unwrap().1;
+    let component = millstream_plugins::find("murmur2").unwrap().component();
     assert!(component.windows(core.len()).any(|part| part == core));
 }
 

@@ -50,15 +50,23 @@ impl Instance {
 
     /// Returns the new columns of records that are produced.
     pub(crate) fn serialize(&mut self, topic: &str, records: Records<'_>) -> Result<Changed, Fault> {
-        self.change("serialize", topic, records)
+        let bytes_max = self.limits().output_bytes_max(records.size_bytes());
+        self.change("serialize", topic, records, bytes_max)
     }
 
     /// Returns the new columns of records that are consumed.
     pub(crate) fn deserialize(&mut self, topic: &str, records: Records<'_>) -> Result<Changed, Fault> {
-        self.change("deserialize", topic, records)
+        let bytes_max = self.limits().deserialized_bytes_max(records.size_bytes());
+        self.change("deserialize", topic, records, bytes_max)
     }
 
-    fn change(&mut self, call: &'static str, topic: &str, records: Records<'_>) -> Result<Changed, Fault> {
+    fn change(
+        &mut self,
+        call: &'static str,
+        topic: &str,
+        records: Records<'_>,
+        bytes_max: usize,
+    ) -> Result<Changed, Fault> {
         let function = match &self.functions {
             Functions::Serializer { serialize, .. } if call == "serialize" => *serialize,
             Functions::Serializer { deserialize, .. } => *deserialize,
@@ -66,7 +74,6 @@ impl Instance {
         };
         let rows = records.rows as usize;
         let work_bytes = self.check_input(topic, &records, 0)?;
-        let bytes_max = self.limits().output_bytes_max(records.size_bytes());
         let response_bytes_max = bytes_max.saturating_add(rows * ROW_ERROR_BYTES);
         let bounds = Bounds { call, work_bytes, response_bytes_max };
         let (response,) = self.call(bounds, &function, (topic, records))?;

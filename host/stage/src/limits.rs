@@ -41,6 +41,8 @@ pub struct Limits {
     pub deadline_bytes: usize,
     /// A response has at most `output_factor` x input + `output_slack_bytes` bytes (2 x, 64 KiB).
     pub output_factor: usize,
+    /// The same factor for `deserialize`, which makes text with the names of fields out of a few bytes (32 x).
+    pub deserialized_factor: usize,
     /// See [`Limits::output_factor`].
     pub output_slack_bytes: usize,
     /// The limits of the module itself.
@@ -57,6 +59,7 @@ impl Default for Limits {
             deadline: Duration::from_millis(20),
             deadline_bytes: 256 * KIB,
             output_factor: 2,
+            deserialized_factor: 32,
             output_slack_bytes: 64 * KIB,
             module: ModuleLimits::default(),
         }
@@ -93,6 +96,11 @@ impl Limits {
     pub fn output_bytes_max(&self, input_bytes: usize) -> usize {
         input_bytes.saturating_mul(self.output_factor).saturating_add(self.output_slack_bytes)
     }
+
+    /// Returns the most bytes that the response of `deserialize` to `input_bytes` may have.
+    pub fn deserialized_bytes_max(&self, input_bytes: usize) -> usize {
+        input_bytes.saturating_mul(self.deserialized_factor).saturating_add(self.output_slack_bytes)
+    }
 }
 
 /// Limits what a module may hold. The scan checks them before anything is compiled: compiling some modules takes
@@ -107,7 +115,7 @@ pub struct ModuleLimits {
     pub body_bytes: usize,
     /// Locals of one function (1,000).
     pub locals: u32,
-    /// Blocks inside blocks (1,000).
+    /// Blocks inside blocks (2,000).
     pub block_depth: u32,
     /// Targets of one `br_table` (10,000).
     pub branch_targets: u32,
@@ -135,7 +143,7 @@ impl Default for ModuleLimits {
             functions: 10_000,
             body_bytes: 128 * KIB,
             locals: 1_000,
-            block_depth: 1_000,
+            block_depth: 2_000,
             branch_targets: 10_000,
             data_segments: 100_000,
             custom_bytes: MIB,
@@ -198,5 +206,7 @@ mod tests {
         assert_eq!(limits.output_bytes_max(0), 64 * KIB);
         assert_eq!(limits.output_bytes_max(MIB), 2 * MIB + 64 * KIB);
         assert_eq!(limits.output_bytes_max(usize::MAX), usize::MAX);
+        assert_eq!(limits.deserialized_bytes_max(MIB), 32 * MIB + 64 * KIB);
+        assert_eq!(limits.deserialized_bytes_max(usize::MAX), usize::MAX);
     }
 }

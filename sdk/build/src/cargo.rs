@@ -177,13 +177,16 @@ fn is_of_outer_cargo(key: &str) -> bool {
 /// of the JVM have no vectors. The host's scan rejects other features, such as threads and relaxed SIMD. A call costs
 /// more in the sandbox, which checks the stack and the clock at the start of a function. Twice LLVM's inline threshold
 /// (250) makes code that reads JSON a tenth faster and some percent larger. Panics name their source file: cargo writes
-/// paths of the workspace relative to it, and a flag here removes the home folder from paths of the registry.
+/// paths of the workspace relative to it, and a flag here removes the home folder from paths of the registry. The crate
+/// getrandom does not compile for a target without random numbers unless the plug-in brings its own, which the last
+/// flag says.
 fn module_flags(no_simd: bool) -> Vec<String> {
     let vectors = if no_simd { "-simd128" } else { "+simd128" };
     let mut flags: Vec<String> = vec![
         "-Cpanic=abort".into(),
         format!("-Ctarget-feature={vectors},+bulk-memory"),
         "-Cllvm-args=-inline-threshold=300".into(),
+        "--cfg=getrandom_backend=\"custom\"".into(),
     ];
     if let Some(home) = cargo_home() {
         flags.push(format!("--remap-path-prefix={}=/cargo", home.display()));

@@ -189,8 +189,7 @@ fn compiler() -> Result<Compiler> {
 
 /// Returns a default plug-in as a component.
 fn component(name: &str) -> &'static [u8] {
-    let found = millstream_plugins::DEFAULTS.iter().find(|(plugin, _)| *plugin == name);
-    found.expect("a default plug-in").1
+    millstream_plugins::find(name).expect("a default plug-in").component()
 }
 
 #[cfg(test)]

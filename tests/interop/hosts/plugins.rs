@@ -25,8 +25,7 @@ pub(crate) fn folder() -> &'static Path {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hosts");
         fs::create_dir_all(&folder).expect("a folder in the target folder");
         for name in DEFAULTS {
-            let (_, component) =
-                millstream_plugins::DEFAULTS.iter().find(|(default, _)| *default == name).expect("a default plug-in");
+            let component = millstream_plugins::find(name).expect("a default plug-in").component();
             write(&folder, &format!("{name}.wasm"), component);
             unbundle(name, &folder.join(format!("{name}.core.wasm")));
             let component = folder.join(format!("{name}.no-simd.wasm"));

@@ -30,7 +30,9 @@ fn fixture_with(stored: &[(&str, &[(&str, &str)])]) -> Fixture {
     let library = || {
         let engine = Engine::new(EngineConfig::default()).map_err(|error| error.to_string())?;
         let library = Library::new(engine);
-        millstream_plugins::DEFAULTS.iter().for_each(|(name, component)| library.add_embedded(name, component));
+        for plugin in &millstream_plugins::DEFAULTS {
+            library.add_embedded(plugin.name, plugin.needs_deadline, || plugin.component());
+        }
         Ok(Arc::new(library))
     };
     let created = |(name, configs): &(&str, &[(&str, &str)])| MetadataRecord::TopicCreated {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use millstream_stage::{Digest, Engine, Fault, Figure, Inspection, Limits, Measure, Plugin, Stage, Trust, scan};
+use millstream_stage::{Digest, Engine, Fault, Figure, Inspection, Kind, Limits, Measure, Plugin, Stage, Trust, scan};
 use serde_json::{Value, json};
 
 use crate::output;
@@ -61,10 +61,10 @@ impl Args {
     }
 
     fn report(&self, engine: &Engine) -> Result<Report> {
-        let embedded = millstream_plugins::DEFAULTS.iter().find(|(name, _)| *name == self.plugin);
+        let embedded = millstream_plugins::find(&self.plugin);
         let read;
         let bytes = match embedded {
-            Some((_, bytes)) => *bytes,
+            Some(plugin) => plugin.component(),
             None => {
                 read = read_file(Path::new(&self.plugin))?;
                 &read[..]
@@ -74,7 +74,7 @@ impl Args {
         let mut reasons: Vec<String> = found.refusals.iter().map(ToString::to_string).collect();
         let begun = Instant::now();
         let loaded = match embedded {
-            Some((_, bytes)) => engine.load_own(bytes),
+            Some(plugin) => super::load_embedded(engine, plugin),
             None => engine.load(bytes),
         };
         let load_ms = begun.elapsed().as_secs_f64() * 1e3;
@@ -165,7 +165,7 @@ impl Report {
         facts.extend([
             ("stack", format!("limit {} bytes", limits.stack_bytes)),
             ("deadline", self.deadline(limits)),
-            ("output", format!("limit {} x input + {} bytes", limits.output_factor, limits.output_slack_bytes)),
+            ("output", self.output(limits)),
             ("imports", list(&self.found.imports)),
             ("exports", list(&self.found.exports)),
         ]);
@@ -175,6 +175,14 @@ impl Report {
         facts.extend(self.probe.iter().map(|probe| ("probe", probe.describe())));
         facts.extend(self.reasons.iter().map(|reason| ("rejected", reason.clone())));
         facts
+    }
+
+    fn output(&self, limits: &Limits) -> String {
+        let limit = format!("limit {} x input + {} bytes", limits.output_factor, limits.output_slack_bytes);
+        match self.found.kind {
+            Some(Kind::Serializer) => format!("{limit}; {} x when deserializing", limits.deserialized_factor),
+            _ => limit,
+        }
     }
 
     fn deadline(&self, limits: &Limits) -> String {
@@ -207,6 +215,7 @@ impl Report {
                 "stack_bytes": limits.stack_bytes,
                 "deadline_ms": (!is_own).then_some(limits.deadline.as_millis() as u64),
                 "output_factor": limits.output_factor,
+                "deserialized_factor": limits.deserialized_factor,
                 "output_slack_bytes": limits.output_slack_bytes,
             },
             "probe": self.probe.as_ref().map(Probe::describe),

@@ -22,7 +22,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
-use millstream_stage::{Engine, Plugin};
+use millstream_stage::{Engine, LoadError, Plugin};
 
 /// The arguments of `millstream plugin`.
 #[derive(Debug, clap::Args)]
@@ -92,8 +92,8 @@ impl Args {
 
 /// Loads a plug-in of this binary by its name, or from a file.
 fn load(engine: &Engine, plugin: &str) -> Result<Plugin> {
-    if let Some((name, bytes)) = millstream_plugins::DEFAULTS.iter().find(|(name, _)| *name == plugin) {
-        return engine.load_own(bytes).with_context(|| format!("plug-in {name}"));
+    if let Some(embedded) = millstream_plugins::find(plugin) {
+        return load_embedded(engine, embedded).with_context(|| format!("plug-in {plugin}"));
     }
     let path = Path::new(plugin);
     if !path.exists() {
@@ -103,6 +103,11 @@ fn load(engine: &Engine, plugin: &str) -> Result<Plugin> {
     }
     let (plugin, _) = load_file(engine, path)?;
     Ok(plugin)
+}
+
+/// Loads a plug-in of this binary.
+fn load_embedded(engine: &Engine, plugin: &'static millstream_plugins::Plugin) -> Result<Plugin, LoadError> {
+    if plugin.needs_deadline { engine.load(plugin.component()) } else { engine.load_own(plugin.component()) }
 }
 
 /// Loads a plug-in from a file and returns it with its bytes. The file is read once, because it may be a pipe or

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 
 /// Returns whether this binary has a plug-in of that name, which is used while no version of the cluster is active.
 pub(super) fn is_embedded(name: &str) -> bool {
-    millstream_plugins::DEFAULTS.iter().any(|(embedded, _)| *embedded == name)
+    millstream_plugins::find(name).is_some()
 }
 
 /// Parses `NAME@3`.

@@ -27,9 +27,8 @@ pub(crate) struct Args {
 impl Args {
     /// Writes the core module, and prints only its path, so that scripts can use it.
     pub(crate) fn run(self) -> Result<()> {
-        let embedded = millstream_plugins::DEFAULTS.iter().find(|(name, _)| *name == self.plugin);
-        let component = match embedded {
-            Some((_, bytes)) => Cow::Borrowed(*bytes),
+        let component = match millstream_plugins::find(&self.plugin) {
+            Some(embedded) => Cow::Borrowed(embedded.component()),
             None => Cow::Owned(inspect::read_file(Path::new(&self.plugin))?),
         };
         let module = millstream_sdk_build::unbundle(&component).with_context(|| self.plugin.clone())?;

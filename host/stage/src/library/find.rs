@@ -237,7 +237,7 @@ impl Shared {
         if let Some(plugin) = &*loaded {
             return Ok(plugin.clone());
         }
-        let plugin = self.load_own(name, entry.code.bytes).map_err(failed)?;
+        let plugin = self.load_part(name, &entry.code).map_err(failed)?;
         let own = &plugin.description().name;
         if own != name {
             return Err(failed(LoadError::Description(DescriptionError::OtherName(own.clone()))));

@@ -14,7 +14,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 
-use self::state::{Entry, State};
+use self::state::{Code, Entry, Part, State};
 use crate::activation::{Activation, ActivationError, Pending};
 use crate::contract::Kind;
 use crate::counters::Counts;
@@ -187,11 +187,18 @@ impl Library {
         *self.shared.spike_limits.write() = limits;
     }
 
-    /// Adds a plug-in that is part of the program. Its calls have no deadline, see [`Trust::Own`](crate::Trust::Own).
-    /// It is loaded when it is first used.
-    pub fn add_embedded(&self, name: &str, bytes: &'static [u8]) {
+    /// Adds a plug-in that is part of the program. Its calls have no deadline, see [`Trust::Own`](crate::Trust::Own),
+    /// unless it needs one because its work is not in proportion to its input. It is loaded when it is first used:
+    /// `component` then returns its bytes.
+    pub fn add_embedded(
+        &self,
+        name: &str,
+        needs_deadline: bool,
+        component: impl Fn() -> &'static [u8] + Send + Sync + 'static,
+    ) {
         let mut state = self.shared.state.lock();
-        state.plugins.entry(name.to_owned()).or_default().activate(Entry::embedded(bytes), false);
+        let entry = Entry::embedded(Part { needs_deadline, component: Box::new(component) });
+        state.plugins.entry(name.to_owned()).or_default().activate(entry, false);
     }
 
     /// Adds the plug-ins of a folder, every `*.wasm` in it. Returns the files that cannot be loaded, and why.
@@ -417,8 +424,11 @@ impl Shared {
 
     /// Loads bytes that are part of the program. The same bytes from elsewhere are the same plug-in: the first that is
     /// loaded is used for both.
-    fn load_own(self: &Arc<Self>, name: &str, bytes: &'static [u8]) -> Result<Plugin, LoadError> {
-        self.load_with(Some(name), bytes, |engine| engine.load_own(bytes))
+    fn load_part(self: &Arc<Self>, name: &str, code: &Code) -> Result<Plugin, LoadError> {
+        let bytes = code.component();
+        let needs_deadline = code.part.as_ref().is_some_and(|part| part.needs_deadline);
+        let load = |engine: &Engine| if needs_deadline { engine.load(bytes) } else { engine.load_own(bytes) };
+        self.load_with(Some(name), bytes, load)
     }
 
     fn load_with(

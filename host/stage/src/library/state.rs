@@ -64,10 +64,18 @@ pub(super) struct Entry {
 
 /// A plug-in that is loaded, or is loaded when it is first used.
 pub(super) struct Code {
-    pub(super) bytes: &'static [u8],
+    /// `None` for a plug-in that was loaded from elsewhere.
+    pub(super) part: Option<Part>,
     digest: OnceLock<Digest>,
     /// The lock is held while it compiles, so that it compiles once.
     pub(super) plugin: Mutex<Option<Plugin>>,
+}
+
+/// A part of the program that is a component.
+pub(super) struct Part {
+    pub(super) needs_deadline: bool,
+    /// Returns the component. The program may keep it compressed until then.
+    pub(super) component: Box<dyn Fn() -> &'static [u8] + Send + Sync>,
 }
 
 /// The versions of a file.
@@ -100,14 +108,14 @@ pub(crate) enum Direction {
 }
 
 impl Entry {
-    pub(super) fn embedded(bytes: &'static [u8]) -> Entry {
-        let code = Arc::new(Code { bytes, digest: OnceLock::new(), plugin: Mutex::default() });
+    pub(super) fn embedded(part: Part) -> Entry {
+        let code = Arc::new(Code { part: Some(part), digest: OnceLock::new(), plugin: Mutex::default() });
         Entry { origin: Origin::Embedded, code, is_replaced: false, is_bad: false }
     }
 
     pub(super) fn loaded(origin: Origin, plugin: Plugin) -> Entry {
         let digest = OnceLock::from(plugin.digest());
-        let code = Arc::new(Code { bytes: &[], digest, plugin: Mutex::new(Some(plugin)) });
+        let code = Arc::new(Code { part: None, digest, plugin: Mutex::new(Some(plugin)) });
         Entry { origin, code, is_replaced: false, is_bad: false }
     }
 
@@ -118,11 +126,18 @@ impl Entry {
 
     /// Returns the digest of its bytes, without loading them.
     pub(super) fn digest(&self) -> Digest {
-        *self.code.digest.get_or_init(|| Digest::of(self.code.bytes))
+        *self.code.digest.get_or_init(|| Digest::of(self.code.component()))
     }
 
     pub(super) fn has(&self, digest: Digest) -> bool {
         self.digest() == digest
+    }
+}
+
+impl Code {
+    /// Returns the component; nothing for a plug-in that was loaded from elsewhere.
+    pub(super) fn component(&self) -> &'static [u8] {
+        self.part.as_ref().map_or(&[], |part| (part.component)())
     }
 }
 

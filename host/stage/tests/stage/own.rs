@@ -46,7 +46,7 @@ fn the_other_limits_apply_to_them_too() {
 #[test]
 fn a_stage_goes_from_it_to_a_pushed_version_and_back() {
     let library = Library::new(engine());
-    library.add_embedded(NAME, busy().build().leak());
+    library.add_embedded(NAME, false, || busy().build().leak());
     let spec = StageSpec::parse(NAME).expect("a name");
     let stage = library.resolve(&spec, Kind::Filter).expect("a stage");
     assert_eq!(stage.plugin().trust(), Trust::Own);

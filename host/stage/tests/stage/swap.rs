@@ -127,7 +127,7 @@ fn a_library_gives_stages_by_name_version_and_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let library = Library::new(engine());
     let embedded: &'static [u8] = version(1).build().leak();
-    library.add_embedded("good-partitioner", embedded);
+    library.add_embedded("good-partitioner", false, move || embedded);
     library.publish(&version(2).version("2.4.0").build()).expect("a version");
     let resolve = |text: &str, kind| library.resolve(&StageSpec::parse(text).expect("a stage"), kind);
     let version_of = |text| resolve(text, Kind::Partitioner).map(|stage| stage.stats().version);

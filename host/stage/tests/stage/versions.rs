@@ -148,7 +148,7 @@ impl VersionSource for Kept {
 #[test]
 fn numbered_versions_are_fetched_when_they_are_wanted() {
     let library = Library::new(engine());
-    library.add_embedded(NAME, version(50).build().leak());
+    library.add_embedded(NAME, false, || version(50).build().leak());
     let versions = (1..=9).map(|number| (number, version(number).build())).collect();
     let kept = Arc::new(Kept { versions, active: 3, ..Kept::default() });
     library.set_source(kept.clone());

@@ -91,7 +91,7 @@ fn row_14_too_many_locals() {
 #[test]
 fn row_15_blocks_in_blocks() {
     let nested = |depth| format!("(func {} {})", "block ".repeat(depth), "end ".repeat(depth));
-    assert_eq!(too_large(&component(&nested(1_001))), (Measure::BlockDepth, 1_001, 1_000));
+    assert_eq!(too_large(&component(&nested(2_001))), (Measure::BlockDepth, 2_001, 2_000));
     // Consecutive blocks are not nested.
     let flat = format!("(func {})", "block end ".repeat(5_000));
     assert_eq!(refused(&component(&flat)), Refusal::NoWorld);
