@@ -165,7 +165,7 @@ fn each_limit_accepts_its_value_and_rejects_one_more() {
 #[test]
 fn the_figures_of_the_profiles() {
     let figures = |limits: &Limits| Measure::ALL.map(|measure| measure.max(limits));
-    let shared = [1_000, 1_000, 10_000, 100_000, 1_024 * KIB, 256];
+    let shared = [1_000, 2_000, 10_000, 100_000, 1_024 * KIB, 256];
     let usual = [4_096 * KIB, 10_000, 128 * KIB].into_iter().chain(shared).chain([16, 8, 10_000, 256 * PAGE, 10_000]);
     assert!(figures(&Limits::default()).into_iter().eq(usual));
     let large = [20_480 * KIB, 16_000, 512 * KIB].into_iter().chain(shared).chain([48, 8, 16_000, 256 * PAGE, 10_000]);
