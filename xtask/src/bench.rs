@@ -93,9 +93,9 @@ fn measure(part: Part, release: &Path, kafka: Option<&str>, only: Option<&str>) 
     let millstream = release.join("millstream");
     match part {
         Part::Stages => {
-            let hosts = clients::set_up_hosts(&cargo::target_folder()?);
-            hosts.missing.iter().for_each(|missing| println!("left out: {missing}"));
-            bench.envs(hosts.environment);
+            let languages = clients::set_up_languages(&cargo::target_folder()?);
+            languages.missing.iter().for_each(|missing| println!("left out: {missing}"));
+            bench.envs(languages.environment);
         }
         Part::Broker => {
             bench.arg("--broker").arg(millstream).args(["--commit", &commit()?]);

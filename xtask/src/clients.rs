@@ -62,9 +62,7 @@ pub(crate) fn set_up(target: &Path) -> Clients {
     add("MILLSTREAM_KCAT", "kcat", debian_program("kcat", &["kcat"]));
     add("MILLSTREAM_STRACE", "strace", debian_program("strace", &["strace"]));
     add("MILLSTREAM_VALGRIND", "valgrind", debian_program("valgrind", &["valgrind"]));
-    add(CLANG, "clang for WebAssembly", debian_program("wasm-ld", &CLANG_PACKAGES));
-    add(GO, "Go", go());
-    add(QJS, "componentize-qjs", npm("componentize-qjs", QJS_PACKAGE, &folder.join("qjs")));
+    compilers(&folder, &mut add);
     let componentize_py = python(&folder.join("componentize-py"), "requirements-componentize-py.txt");
     add("MILLSTREAM_COMPONENTIZE_PY", "componentize-py", componentize_py);
     add("MILLSTREAM_KAFKAJS", "KafkaJS", npm("KafkaJS", "tests/interop/package.json", &folder.join("node")));
@@ -77,14 +75,22 @@ pub(crate) fn set_up(target: &Path) -> Clients {
     clients
 }
 
-/// Sets up what runs plug-ins in other languages: what `cargo xtask bench --stages` needs.
-pub(crate) fn set_up_hosts(target: &Path) -> Clients {
+/// Sets up what makes plug-ins of other languages and what runs plug-ins in them, for `cargo xtask bench --stages`.
+pub(crate) fn set_up_languages(target: &Path) -> Clients {
     let folder = target.join("clients");
     let mut clients = Clients { environment: Vec::new(), missing: Vec::new() };
     let mut add = |variable, name: &str, outcome: Result<String>| clients.add(variable, name, outcome);
+    compilers(&folder, &mut add);
     add("MILLSTREAM_PYTHON", "Python clients", python(&folder.join("python"), "requirements.txt"));
     hosts(&folder, add);
     clients
+}
+
+/// Sets up the compilers of plug-ins in C, Go and JavaScript.
+fn compilers(folder: &Path, mut add: impl FnMut(&'static str, &str, Result<String>)) {
+    add(CLANG, "clang for WebAssembly", debian_program("wasm-ld", &CLANG_PACKAGES));
+    add(GO, "Go", go());
+    add(QJS, "componentize-qjs", npm("componentize-qjs", QJS_PACKAGE, &folder.join("qjs")));
 }
 
 /// Sets up the packages of `sdk/hosts` with their dependencies. That of Python has those of the Python clients.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use millstream_sdk_build as build;
-use millstream_stage::{Engine, RecordsBuf, Stage};
+use millstream_stage::{Engine, Plugin, RecordsBuf, Stage};
 
 use crate::measure::median;
 use crate::report::Row;
@@ -73,30 +73,39 @@ fn figures(printed: &str) -> Result<(String, String)> {
     Ok((figure, lines.join(", ")))
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Own {
-    whole: f64,
-    call: f64,
+/// Measures the same filter in Millstream's own host, as part of the program.
+fn own() -> Result<NanosPerRow> {
+    let engine = Engine::new(millstream_stage::EngineConfig { compiler: compiler()?, ..Default::default() })?;
+    NanosPerRow::of(&engine.load_own(component("contains"))?)
 }
 
-/// Measures the same filter in Millstream's own host, in ns a row, as part of the program.
-fn own() -> Result<Own> {
-    let engine = Engine::new(millstream_stage::EngineConfig { compiler: compiler()?, ..Default::default() })?;
-    let stage = Stage::new(engine.load_own(component("contains"))?, CONFIG)?;
-    let values: Vec<_> = (0..ROWS).map(value).collect();
-    let mut columns = RecordsBuf::new(stage.pin().columns());
-    let fill = |columns: &mut RecordsBuf| {
-        columns.clear();
-        for value in &values {
-            columns.push(0, None, Some(value), []).expect("a small batch");
-        }
-    };
-    let whole = each(|| {
-        fill(&mut columns);
-        stage.filter("bench", &columns.as_records()).expect("a result");
-    });
-    let call = each(|| drop(stage.filter("bench", &columns.as_records()).expect("a result")));
-    Ok(Own { whole, call })
+/// The time of a row in Millstream's own host, in ns.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NanosPerRow {
+    /// With making the batch.
+    pub(crate) whole: f64,
+    pub(crate) call: f64,
+}
+
+impl NanosPerRow {
+    /// Measures a filter that keeps the records with a text.
+    pub(crate) fn of(plugin: &Plugin) -> Result<NanosPerRow> {
+        let stage = Stage::new(plugin.clone(), CONFIG)?;
+        let values: Vec<_> = (0..ROWS).map(value).collect();
+        let mut columns = RecordsBuf::new(stage.pin().columns());
+        let fill = |columns: &mut RecordsBuf| {
+            columns.clear();
+            for value in &values {
+                columns.push(0, None, Some(value), []).expect("a small batch");
+            }
+        };
+        let whole = each(|| {
+            fill(&mut columns);
+            stage.filter("bench", &columns.as_records()).expect("a result");
+        });
+        let call = each(|| drop(stage.filter("bench", &columns.as_records()).expect("a result")));
+        Ok(NanosPerRow { whole, call })
+    }
 }
 
 /// Returns the median time of a row in ns.
@@ -154,7 +163,7 @@ impl Files {
     }
 }
 
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the bench lies in the workspace")
 }
 

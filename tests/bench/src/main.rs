@@ -9,6 +9,7 @@ mod disk;
 mod edge;
 mod frames;
 mod hosts;
+mod languages;
 mod life;
 mod measure;
 mod nodes;
@@ -136,6 +137,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         }
         None => {
             let mut rows = rows(Effort::FULL, only)?;
+            rows.extend(languages::rows(only)?);
             rows.extend(hosts::rows(only)?);
             ("stages", report::table("Stage", &rows))
         }
