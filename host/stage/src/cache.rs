@@ -26,6 +26,8 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest as _, Sha256};
 
+use crate::checks;
+use crate::engine::Trust;
 use crate::plugin::Digest;
 
 const MAGIC: [u8; 8] = *b"mstage01";
@@ -134,8 +136,8 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    pub(crate) fn new(folder: Arc<Folder>, engine: &wasmtime::Engine) -> Cache {
-        Cache { folder, engine: engine_name(engine) }
+    pub(crate) fn new(folder: Arc<Folder>, engine: &wasmtime::Engine, trust: Trust) -> Cache {
+        Cache { folder, engine: engine_name(engine, trust) }
     }
 
     /// Returns the artefact of a component, if this host wrote one for this engine.
@@ -210,7 +212,7 @@ impl Cache {
 }
 
 /// Returns sixteen hexadecimal digits that differ where compiled code may not be shared.
-fn engine_name(engine: &wasmtime::Engine) -> String {
+fn engine_name(engine: &wasmtime::Engine, trust: Trust) -> String {
     struct Sha(Sha256);
     impl Hasher for Sha {
         fn write(&mut self, bytes: &[u8]) {
@@ -223,6 +225,12 @@ fn engine_name(engine: &wasmtime::Engine) -> String {
     }
     let mut hasher = Sha(Sha256::new());
     engine.precompile_compatibility_hash().hash(&mut hasher);
+    // Both kinds of code have the same engine, but only one has checks.
+    let checks = match trust {
+        Trust::Foreign => checks::VERSION,
+        Trust::Own => 0,
+    };
+    checks.hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 }
 
@@ -352,8 +360,8 @@ mod tests {
     use crate::limits::Limits;
 
     fn cache(folder: &Path) -> Cache {
-        let engine = compiler_engine(&Limits::default(), Trust::Foreign).unwrap();
-        Cache::new(Folder::open(folder).unwrap(), &engine)
+        let engine = compiler_engine(&Limits::default()).unwrap();
+        Cache::new(Folder::open(folder).unwrap(), &engine, Trust::Foreign)
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, Signal};
 
+use crate::checks;
 use crate::engine::{self, Trust};
 use crate::error::LoadError;
 use crate::limits::Limits;
@@ -58,15 +59,26 @@ impl Compiler {
         component: &[u8],
     ) -> Result<Vec<u8>, LoadError> {
         match self {
-            Compiler::InProcess => {
-                engine.precompile_component(component).map_err(|error| LoadError::Compile(format!("{error:#}")))
-            }
+            Compiler::InProcess => compile(engine, trust, component).map_err(LoadError::Compile),
             Compiler::Child(program) => {
                 let time = limits.module.compile_time;
                 compile_in_child(program, trust, component, time, time.saturating_mul(WALL_CLOCK_FACTOR))
             }
         }
     }
+}
+
+/// Compiles a component in this process, with the checks of the deadline if it needs them.
+fn compile(engine: &wasmtime::Engine, trust: Trust, component: &[u8]) -> Result<Vec<u8>, String> {
+    let checked;
+    let component = match trust {
+        Trust::Foreign => {
+            checked = checks::insert(component)?;
+            &checked
+        }
+        Trust::Own => component,
+    };
+    engine.precompile_component(component).map_err(|error| format!("{error:#}"))
 }
 
 /// Runs the compiler as a child process: reads a component from standard input, and writes the artefact to standard
@@ -109,9 +121,8 @@ fn child() -> Result<(), ChildError> {
     // The parent has checked the size; its limits may be larger than the default ones.
     let size_max = Limits::large().module.size_bytes as u64;
     io::stdin().take(size_max + 1).read_to_end(&mut component).map_err(failed)?;
-    let engine = engine::compiler_engine(&limits, trust).map_err(|error| ChildError::Failed(format!("{error:#}")))?;
-    let artefact =
-        engine.precompile_component(&component).map_err(|error| ChildError::Refused(format!("{error:#}")))?;
+    let engine = engine::compiler_engine(&limits).map_err(|error| ChildError::Failed(format!("{error:#}")))?;
+    let artefact = compile(&engine, trust, &component).map_err(ChildError::Refused)?;
     io::stdout().write_all(&artefact).map_err(failed)
 }
 

@@ -14,6 +14,7 @@ use wasmtime::component::Linker;
 use wasmtime::{InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 use crate::cache::{Cache, Folder};
+use crate::checks;
 use crate::compile::Compiler;
 use crate::error::LoadError;
 use crate::host_imports;
@@ -22,13 +23,16 @@ use crate::limits::{Limits, MEMORY_RESERVATION_BYTES};
 use crate::plugin::{Digest, Plugin};
 use crate::pool::Pool;
 use crate::scan::Scanned;
-use crate::ticker::{Running, Ticker};
+use crate::ticker::Ticker;
 
 /// The instances that the compiler itself adds to connect nested components.
 const CONNECTING_INSTANCES_MAX: u32 = 16;
 
-/// The memories for each instance, on average. All but one have no pages, and few components have such memories.
-const MEMORIES_PER_INSTANCE: u32 = 2;
+/// The memories for each instance, on average: its own, and the page of its checks. Few components have more.
+const MEMORIES_PER_INSTANCE: u32 = 3;
+
+/// The memories that one module may have: its own or that of another module, and the page of its checks.
+const MEMORIES_PER_MODULE: u32 = 2;
 
 /// The tables that one component may need: the module's own, and that of the connecting module.
 const TABLES_PER_COMPONENT: u32 = 4;
@@ -71,10 +75,10 @@ impl Default for EngineConfig {
 /// The degree of trust in a plug-in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trust {
-    /// Any code: it is stopped at its deadline. For this, its code checks a clock at the start of every function and at
-    /// every turn of a loop.
+    /// Any code: it is stopped at its deadline. For this, its code writes to a page at every turn of a loop, and at the
+    /// start of every function that calls another.
     Foreign,
-    /// Code that is part of the program. It has every limit but the deadline, and takes down to half the time.
+    /// Code that is part of the program. It has every limit but the deadline.
     Own,
 }
 
@@ -111,12 +115,12 @@ pub(crate) struct Runtime {
 impl Runtime {
     fn new(config: &EngineConfig, cache: Option<&Arc<Folder>>, trust: Trust) -> Result<Runtime, EngineError> {
         let failed = |error: wasmtime::Error| EngineError(format!("{error:#}"));
-        let mut settings = compiler_settings(&config.limits, trust);
+        let mut settings = compiler_settings(&config.limits);
         settings.allocation_strategy(pool_settings(config));
         let wasmtime = wasmtime::Engine::new(&settings).map_err(failed)?;
         let mut linker = Linker::new(&wasmtime);
         host_imports::define(&mut linker).map_err(failed)?;
-        let cache = cache.map(|folder| Cache::new(Arc::clone(folder), &wasmtime));
+        let cache = cache.map(|folder| Cache::new(Arc::clone(folder), &wasmtime, trust));
         Ok(Runtime { wasmtime, linker, cache })
     }
 }
@@ -136,13 +140,7 @@ impl Engine {
     pub fn new(config: EngineConfig) -> Result<Engine, EngineError> {
         let cache = config.cache_dir.as_deref().and_then(Folder::open);
         let foreign = Runtime::new(&config, cache.as_ref(), Trust::Foreign)?;
-        let weak = foreign.wasmtime.weak();
-        let ticker = Ticker::start(move || {
-            if let Some(engine) = weak.upgrade() {
-                engine.increment_epoch();
-            }
-        })
-        .map_err(|error| EngineError(format!("no thread for the ticker: {error}")))?;
+        let ticker = Ticker::start().map_err(|error| EngineError(format!("no thread for the ticker: {error}")))?;
         let (pools, idle_memory_bytes) = (Mutex::default(), AtomicUsize::default());
         let (own, scanned) = (OnceLock::new(), Scanned::default());
         let shared = Shared { cache, foreign, own, ticker, scanned, pools, idle_memory_bytes, config };
@@ -236,19 +234,19 @@ impl Engine {
         pools.iter().for_each(|pool| pool.shrink());
     }
 
-    /// Keeps the ticker ticking while guest code runs.
-    pub(crate) fn running(&self) -> Running<'_> {
-        self.0.ticker.running()
+    /// Returns the ticker of the deadlines.
+    pub(crate) fn ticker(&self) -> &Ticker {
+        &self.0.ticker
     }
 }
 
 /// Creates an engine that only compiles: without the pool, whose address space is more than a child process may use.
-pub(crate) fn compiler_engine(limits: &Limits, trust: Trust) -> wasmtime::Result<wasmtime::Engine> {
-    wasmtime::Engine::new(&compiler_settings(limits, trust))
+pub(crate) fn compiler_engine(limits: &Limits) -> wasmtime::Result<wasmtime::Engine> {
+    wasmtime::Engine::new(&compiler_settings(limits))
 }
 
 /// Returns all settings that the compiled code depends on. They are the same in every process of one build.
-fn compiler_settings(limits: &Limits, trust: Trust) -> wasmtime::Config {
+fn compiler_settings(limits: &Limits) -> wasmtime::Config {
     let mut config = wasmtime::Config::new();
     config
         // Stays off, even if a feature turns it on: with it a call of one row takes 1.37 times as long (wasmtime
@@ -257,14 +255,13 @@ fn compiler_settings(limits: &Limits, trust: Trust) -> wasmtime::Config {
         .wasm_simd(true)
         .wasm_relaxed_simd(false)
         .wasm_memory64(false)
-        // For the compiler's own modules alone: they connect nested components, and it panics without this. The scan
-        // rejects a module with several memories.
+        // For the page of the checks, and for the compiler's own modules: they connect nested components, and it panics
+        // without this. The scan rejects a plug-in with several memories in a module.
         .wasm_multi_memory(true)
         .wasm_custom_page_sizes(false)
         .cranelift_opt_level(OptLevel::Speed)
         // The same bits on every machine: results may be stored.
         .cranelift_nan_canonicalization(true)
-        .epoch_interruption(trust == Trust::Foreign)
         .max_wasm_stack(limits.stack_bytes)
         // With 4 GiB of address space and guard pages, no access needs a check.
         .memory_reservation(MEMORY_RESERVATION_BYTES as u64)
@@ -275,15 +272,18 @@ fn compiler_settings(limits: &Limits, trust: Trust) -> wasmtime::Config {
 
 fn pool_settings(config: &EngineConfig) -> InstanceAllocationStrategy {
     let limits = &config.limits;
-    let core_instances = limits.module.core_instances + CONNECTING_INSTANCES_MAX;
-    let memories = config.instances.saturating_mul(MEMORIES_PER_INSTANCE).max(limits.module.memories);
+    // Each component with core instances gets two more, and one more memory.
+    let core_instances = limits.module.core_instances * (1 + checks::INSTANCES_ADDED) + CONNECTING_INSTANCES_MAX;
+    let memories_max = limits.module.memories + limits.module.core_instances;
+    let memories = config.instances.saturating_mul(MEMORIES_PER_INSTANCE).max(memories_max);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(config.instances)
         .total_core_instances(config.instances.saturating_mul(core_instances))
         .total_memories(memories)
         .total_tables(config.instances.saturating_mul(TABLES_PER_COMPONENT))
         .max_core_instances_per_component(core_instances)
-        .max_memories_per_component(limits.module.memories)
+        .max_memories_per_component(memories_max)
+        .max_memories_per_module(MEMORIES_PER_MODULE)
         .max_tables_per_component(TABLES_PER_COMPONENT)
         .max_tables_per_module(TABLES_PER_COMPONENT)
         .max_component_instance_size(INSTANCE_SIZE_BYTES)

@@ -1,19 +1,18 @@
 //! Runs one instance of a plug-in: its memory, its typed functions, and the limits of each call.
 
+use std::sync::Arc;
+
 use wasmtime::component::{ComponentNamedList, InstancePre, Lift, Lower, TypedFunc};
-use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace};
+use wasmtime::{ResourceLimiter, Store, Trap, WasmBacktrace};
 
 use crate::batch::{Changed, Records};
 use crate::contract::{ConfigError, GuestError, Kind, RawDescription};
+use crate::deadline::{Page, Running, Watch};
 use crate::engine::{Engine, Trust};
 use crate::error::Fault;
 use crate::error_lines::ErrorLines;
 use crate::host_imports::{Caller, escape};
-use crate::limits::Limits;
-use crate::ticker::Deadline;
-
-/// The ticks between two checks of the deadline: every tick.
-const TICKS_BETWEEN_LOOKS: u64 = 1;
+use crate::limits::{Limits, WASM_PAGE_BYTES};
 
 /// The most bytes of a description, or of the response of `configure`.
 const TEXT_BYTES_MAX: usize = 64 << 10;
@@ -23,8 +22,20 @@ pub(crate) struct HostState {
     pub(crate) caller: Caller,
     /// The errors that it logged in the call that runs. If it traps, they say why.
     pub(crate) error_lines: ErrorLines,
-    deadline: Deadline,
     limiter: Limiter,
+    /// The watch of its calls, if they have a deadline.
+    watch: Option<Arc<Watch>>,
+}
+
+impl HostState {
+    /// Takes the page of the checks of one component, before that runs code of the plug-in.
+    pub(crate) fn announce(&mut self, page: Page) {
+        // The page is no memory of the plug-in.
+        self.limiter.memory_bytes = self.limiter.memory_bytes.saturating_sub(WASM_PAGE_BYTES);
+        if let Some(watch) = &self.watch {
+            watch.add_page(page);
+        }
+    }
 }
 
 /// Rejects growth past the limits, and remembers it: a guest that traps after that is out of memory.
@@ -97,7 +108,7 @@ pub(crate) enum StartError {
 /// Runs one call at a time. It is thrown away after a trap.
 pub(crate) struct Instance {
     engine: Engine,
-    trust: Trust,
+    watch: Option<Arc<Watch>>,
     store: Store<HostState>,
     describe: TypedFunc<(), (RawDescription,)>,
     configure: TypedFunc<(&'static str,), (Result<(), ConfigError>,)>,
@@ -113,11 +124,15 @@ impl Instance {
         kind: Kind,
         caller: Caller,
     ) -> Result<Instance, StartError> {
-        let mut started = instantiate(engine, trust, pre, &caller);
+        let watch = match trust {
+            Trust::Foreign => Some(engine.ticker().watch()),
+            Trust::Own => None,
+        };
+        let mut started = instantiate(engine, watch.as_ref(), pre, &caller);
         if let Err(Fault::Exhausted(_)) = started {
             // Drops the idle instances of other stages.
             engine.make_room();
-            started = instantiate(engine, trust, pre, &caller);
+            started = instantiate(engine, watch.as_ref(), pre, &caller);
         }
         let (mut store, instance) = started.map_err(StartError::Fault)?;
         let mut exports = Exports { store: &mut store, instance };
@@ -135,7 +150,7 @@ impl Instance {
             },
             Kind::Filter => Functions::Filter { filter: exports.function("filter")? },
         };
-        Ok(Instance { engine: engine.clone(), trust, store, describe, configure, functions })
+        Ok(Instance { engine: engine.clone(), watch, store, describe, configure, functions })
     }
 
     /// Calls `describe`.
@@ -161,7 +176,7 @@ impl Instance {
         P: ComponentNamedList + Lower,
         R: ComponentNamedList + Lift,
     {
-        guard(&self.engine, self.trust, &mut self.store, bounds, |store| function.call(store, parameters))
+        guard(&self.engine, self.watch.as_deref(), &mut self.store, bounds, |store| function.call(store, parameters))
     }
 
     /// Returns the size of its linear memory.
@@ -176,61 +191,61 @@ impl Instance {
 
 fn instantiate(
     engine: &Engine,
-    trust: Trust,
+    watch: Option<&Arc<Watch>>,
     pre: &InstancePre<HostState>,
     caller: &Caller,
 ) -> Result<(Store<HostState>, wasmtime::component::Instance), Fault> {
-    let mut store = new_store(engine, pre.engine(), caller.clone());
-    let instance = guard(engine, trust, &mut store, Bounds::text("instantiate"), |store| pre.instantiate(store))?;
+    let mut store = new_store(engine, watch.cloned(), pre.engine(), caller.clone());
+    let watch = watch.map(|watch| &**watch);
+    let instance = guard(engine, watch, &mut store, Bounds::text("instantiate"), |store| pre.instantiate(store))?;
     Ok((store, instance))
 }
 
-fn new_store(engine: &Engine, wasmtime: &wasmtime::Engine, caller: Caller) -> Store<HostState> {
+fn new_store(
+    engine: &Engine,
+    watch: Option<Arc<Watch>>,
+    wasmtime: &wasmtime::Engine,
+    caller: Caller,
+) -> Store<HostState> {
     let limits = engine.limits();
     let state = HostState {
         caller,
         error_lines: ErrorLines::default(),
-        deadline: Deadline::default(),
         limiter: Limiter {
             memory_bytes_max: limits.memory_bytes,
             memory_bytes: 0,
             table_elements_max: limits.table_elements,
             refused: false,
         },
+        watch,
     };
     let mut store = Store::new(wasmtime, state);
     store.limiter(|state| &mut state.limiter);
-    store.epoch_deadline_callback(|mut store| {
-        if store.data_mut().deadline.is_over() {
-            return Err(Trap::Interrupt.into());
-        }
-        Ok(UpdateDeadline::Continue(TICKS_BETWEEN_LOOKS))
-    });
     store
 }
 
 /// Runs guest code under its deadline (if it has one), its memory limit and the limit of its response.
 fn guard<R>(
     engine: &Engine,
-    trust: Trust,
+    watch: Option<&Watch>,
     store: &mut Store<HostState>,
     bounds: Bounds,
     run: impl FnOnce(&mut Store<HostState>) -> wasmtime::Result<R>,
 ) -> Result<R, Fault> {
-    let _running = match trust {
-        Trust::Foreign => {
-            store.data_mut().deadline.restart(engine.limits().deadline_for(bounds.work_bytes));
-            store.set_epoch_deadline(TICKS_BETWEEN_LOOKS);
-            Some(engine.running())
-        }
-        Trust::Own => None,
-    };
     let state = store.data_mut();
     state.limiter.refused = false;
     state.error_lines.clear();
     // wasmtime counts the lists of a response against this before it copies them.
     store.set_hostcall_fuel(bounds.response_bytes_max);
-    run(store).map_err(|error| fault(&error, bounds, store.data(), engine))
+    let limit = || engine.limits().deadline_for(bounds.work_bytes);
+    let running = watch.map(|watch| watch.begin(limit(), engine.ticker()));
+    let result = run(store);
+    let was_stopped = running.is_some_and(Running::end);
+    result.map_err(|error| match error.downcast_ref::<Trap>() {
+        // The fault of the write that stopped it.
+        Some(Trap::MemoryOutOfBounds) if was_stopped => Fault::Deadline { call: bounds.call, limit: limit() },
+        _ => fault(&error, bounds, store.data(), engine),
+    })
 }
 
 /// Translates the error of a call to a fault.
@@ -242,7 +257,6 @@ fn fault(error: &wasmtime::Error, bounds: Bounds, state: &HostState, engine: &En
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::StackOverflow) => return Fault::Stack { call, limit_bytes: limits.stack_bytes },
-        Some(Trap::Interrupt) => return Fault::Deadline { call, limit: limits.deadline_for(bounds.work_bytes) },
         Some(_) if state.limiter.refused => return Fault::Memory { call, limit_bytes: limits.memory_bytes },
         _ => {}
     }

@@ -22,16 +22,19 @@
 //! A [`library`] keeps plug-ins by name, and a [`source`] their numbered versions. A [`mod@watch`]er reloads files
 //! that change on disk.
 //!
-//! [`limits`] has what a plug-in may use, `ticker` the clock of the deadlines, `host_imports` the functions that
-//! the host offers. The contract is `sdk/wit/1.0.0/stage.wit`; [`contract`] has its types.
+//! [`limits`] has what a plug-in may use, and `host_imports` the functions that the host offers. A call is stopped at
+//! its `deadline`: `checks` inserts what stops it, and `ticker` keeps the clock. The contract is
+//! `sdk/wit/1.0.0/stage.wit`; [`contract`] has its types.
 
 pub mod activation;
 pub mod batch;
 mod cache;
 mod call;
+mod checks;
 pub mod compile;
 pub mod contract;
 mod counters;
+mod deadline;
 pub mod engine;
 pub mod error;
 mod error_lines;
@@ -50,6 +53,7 @@ pub mod scan;
 pub mod source;
 pub mod spec;
 pub mod stage;
+mod thread_time;
 mod ticker;
 pub mod watch;
 
@@ -72,5 +76,5 @@ pub use scan::{Figure, Inspection, Measure, Refusal, Refusals, Scan};
 pub use source::{EMBEDDED_NUMBER, FetchError, VersionName, VersionSource};
 pub use spec::{NameError, Source, SpecError, StageSpec};
 pub use stage::{Stage, StageStats, Swapped};
-pub use ticker::thread_time;
+pub use thread_time::thread_time;
 pub use watch::{WatchError, WatchEvent, Watcher};

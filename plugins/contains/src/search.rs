@@ -1,6 +1,6 @@
 //! Finds a text in other text. The search compares the text only at places where its two rarest bytes match. A loop
 //! without a branch, which compiles to vector instructions, checks whether any place of a block matches. A block is
-//! larger than a vector, since the sandbox checks the clock at every turn of a loop. If the text nearly matches at many
+//! larger than a vector, since each turn of a loop has its own cost in the sandbox. If the text nearly matches at many
 //! places, as in made-up text, the search of memchr takes over: its time is linear in the length of both.
 
 use memchr::arch::all::packedpair::Pair;

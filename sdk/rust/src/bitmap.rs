@@ -34,7 +34,7 @@ impl Bitmap {
     }
 
     /// Sets the bits of the rows for which `keep` returns true. It calls `keep` for all rows, in order. Where `keep` is
-    /// short, eight rows are one turn of a loop; the sandbox checks the clock at every turn.
+    /// short, eight rows are one turn of a loop; in the sandbox, every turn has a cost of its own.
     #[inline]
     pub fn set_where(&mut self, mut keep: impl FnMut(usize) -> bool) {
         let whole = self.rows / 8;

@@ -8,7 +8,7 @@ const M: u32 = 0x5bd1_e995;
 pub fn murmur2(data: &[u8]) -> u32 {
     // Java takes the length as an int; a key is far below 4 GiB.
     let mut hash = SEED ^ data.len() as u32;
-    // Four words in each turn, since the sandbox checks the clock at every turn of a loop.
+    // Four words in each turn, since every turn of a loop has a cost of its own in the sandbox.
     let mut blocks = data.chunks_exact(16);
     for block in &mut blocks {
         for word in block.chunks_exact(4) {

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use millstream_stage::{Fault, Kind, LoadError, Stage};
+use millstream_stage::{Engine, EngineConfig, Fault, Kind, LoadError, Stage};
+use wasm_encoder::{ComponentInstanceSection, ComponentSection, ComponentSectionId, RawSection};
 
 use crate::guests::{Guest, IMPORT_COUNT};
 use crate::support::{
@@ -43,6 +44,57 @@ fn row_01_loop_in_a_hook() {
 fn row_01_loop_in_every_hook_even_without_rows() {
     for (guest, kind, hook) in hooks() {
         assert_not_started(&guest.hook(hook, FOREVER), kind, is_deadline);
+    }
+}
+
+#[test]
+fn row_01_loop_of_tail_calls() {
+    let table = "(type $spin (func)) (table $spin funcref (elem $around)) (func $around (return_call $spin))
+        (func $spin (return_call_indirect $spin (type $spin) (i32.const 0)))";
+    let guest = Guest::partitioner().hook("module", table).hook_with_rows("partition", "(call $spin)");
+    assert_trapped(&guest, is_deadline);
+}
+
+#[test]
+fn row_01_calls_that_double() {
+    // It never goes deep, but has 2^60 calls.
+    let double = "(func $double (param $depth i32)
+        (if (local.get $depth) (then
+          (call $double (i32.sub (local.get $depth) (i32.const 1)))
+          (call $double (i32.sub (local.get $depth) (i32.const 1))))))";
+    let guest =
+        Guest::partitioner().hook("module", double).hook_with_rows("partition", "(call $double (i32.const 60))");
+    assert_trapped(&guest, is_deadline);
+}
+
+#[test]
+fn row_01_an_instance_that_was_stopped_leaves_its_memory_usable() {
+    // Fewer instances fit than are stopped, so each place in memory is used again.
+    let engine = Engine::new(EngineConfig { instances: 2, ..EngineConfig::default() }).expect("an engine");
+    let guest = Guest::partitioner().hook_with_rows("partition", FOREVER).build();
+    let stage = Stage::new(engine.load(&guest).expect("a guest"), "{}").expect("a stage");
+    for _ in 0..8 {
+        let fault = call(&stage).expect_err("a loop").fault;
+        assert!(is_deadline(&fault), "{fault}");
+    }
+    drop(stage);
+    let good = engine.load(&Guest::filter().build()).expect("a good guest");
+    call(&Stage::new(good, "{}").expect("a stage")).expect("a good response");
+}
+
+#[test]
+fn row_02_loop_in_a_nested_component() {
+    let start = format!("(core module $m (func $start {FOREVER}) (start $start)) (core instance (instantiate $m))");
+    let around = format!("(component (component $inner {start}) (instance (instantiate $inner)))");
+    for nested in [format!("(component {start})"), around] {
+        let mut guest = Guest::filter().build();
+        let nested = wat::parse_str(nested).expect("a component");
+        RawSection { id: ComponentSectionId::Component.into(), data: &nested }.append_to_component(&mut guest);
+        let mut instance = ComponentInstanceSection::new();
+        instance.instantiate::<_, &str>(0, []);
+        instance.append_to_component(&mut guest);
+        let error = assert_not_loaded(Kind::Filter, &guest);
+        assert!(matches!(&error, LoadError::Start(fault) if is_deadline(fault)), "{error}");
     }
 }
 
