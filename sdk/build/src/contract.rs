@@ -6,9 +6,6 @@ use wit_parser::{Resolve, WorldId};
 /// The contract as text.
 pub(crate) const TEXT: &str = include_str!("../../wit/1.0.0/stage.wit");
 
-/// A world with nothing but the functions of the host.
-const HOST_ALONE: &str = "package millstream:host-alone; world host-alone { import millstream:stage/host@1.0.0; }";
-
 /// The kinds of stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -52,14 +49,5 @@ pub(crate) fn world(kind: Kind) -> Result<(Resolve, WorldId)> {
     let mut resolve = Resolve::default();
     let package = resolve.push_str("stage.wit", TEXT).context("the contract does not parse")?;
     let world = resolve.select_world(&[package], Some(kind.name()))?;
-    Ok((resolve, world))
-}
-
-/// Returns a world that only imports the host's functions.
-pub(crate) fn host_alone() -> Result<(Resolve, WorldId)> {
-    let mut resolve = Resolve::default();
-    resolve.push_str("stage.wit", TEXT).context("the contract does not parse")?;
-    let package = resolve.push_str("host-alone.wit", HOST_ALONE)?;
-    let world = resolve.select_world(&[package], None)?;
     Ok((resolve, world))
 }

@@ -3,6 +3,15 @@
 use anyhow::{Context, Result, bail};
 use wasmparser::{Parser, Payload};
 
+use crate::adapt::PREVIEW1;
+
+/// What to do with a component that consists of several modules, as tools for JavaScript and Python make it.
+const COMPONENTS: &str = "run it in Node or in Millstream, which take components";
+
+/// What to do with a component that was linked with an adapter for WASI.
+const BUILD_AGAIN: &str = "build it again by `millstream plugin build`, or give its core module to \
+                           `millstream plugin adapt`, and no other adapter";
+
 /// The interface of the host, whatever its version. A core module may import nothing else.
 const HOST: &str = "millstream:stage/host@";
 
@@ -30,16 +39,13 @@ pub fn unbundle(component: &[u8]) -> Result<Vec<u8>> {
     };
     if others > 0 {
         bail!(
-            "it consists of {} core modules with a memory each, so no single one does its work: \
-             run it in a host that has components",
+            "it consists of {} core modules with a memory each, so no single one does its work: {COMPONENTS}",
             others + 1
         );
     }
     if let Some(import) = module.imports.iter().find(|import| !import.starts_with(HOST)) {
-        bail!(
-            "its core module imports {import}, which another part of the component gives it: \
-             run it in a host that has components"
-        );
+        let advice = if import.starts_with(PREVIEW1) { BUILD_AGAIN } else { COMPONENTS };
+        bail!("its core module imports {import}, which another part of the component gives it: {advice}");
     }
     Ok(module.bytes.to_vec())
 }
@@ -102,9 +108,11 @@ mod tests {
     #[test]
     fn what_cannot_run_alone_is_rejected_with_the_reason() {
         let several = refusal("(component (core module (memory 1)) (core module (memory 1)))");
-        assert!(several.contains("2 core modules with a memory each"), "{several}");
+        assert!(several.contains("2 core modules with a memory each") && several.contains("in Node"), "{several}");
         let needy = r#"(component (core module (import "wasi_snapshot_preview1" "fd_write" (func)) (memory 1)))"#;
-        assert!(refusal(needy).contains("imports wasi_snapshot_preview1.fd_write"), "{}", refusal(needy));
+        let needy = refusal(needy);
+        assert!(needy.contains("imports wasi_snapshot_preview1.fd_write"), "{needy}");
+        assert!(needy.contains("build it again by `millstream plugin build`"), "{needy}");
         assert!(refusal("(component (core module))").contains("none of its 1 core modules"));
         assert!(refusal("(module)").contains("a core module already"));
     }

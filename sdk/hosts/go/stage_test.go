@@ -137,6 +137,35 @@ func TestTenThousandRows(t *testing.T) {
 	}
 }
 
+func TestPluginsInCAndGo(t *testing.T) {
+	batch := values()
+	for row := range 1_000 {
+		batch.Values = append(batch.Values, []byte(map[bool]string{true: "an error", false: "fine"}[row%10 == 3]))
+	}
+	want, err := filter(t, "contains", map[string]string{"text": "error"}, stage.Options{}).Filter("t", batch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"contains-c", "contains-go"} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := os.Stat(plugin(name)); err != nil {
+				t.Skip("its compiler is not there")
+			}
+			f := filter(t, name, map[string]string{"text": "error"}, stage.Options{})
+			// The collector of Go runs several times.
+			for range 300 {
+				if bitmap, err := f.Filter("t", batch); err != nil || !bytes.Equal(bitmap, want) {
+					t.Fatal(bitmap, err)
+				}
+			}
+			var refused *stage.ConfigError
+			if _, err := stage.NewFilter(plugin(name), map[string]int{"text": 7}, stage.Options{}); !errors.As(err, &refused) {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
 func TestAllColumnsArrive(t *testing.T) {
 	batch := &stage.Batch{
 		Keys:       [][]byte{nil, []byte("k")},

@@ -1,6 +1,7 @@
 //! Makes the plug-ins of the tests in other hosts: default ones as components, as core modules and without vectors, and
 //! guests that misbehave.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -17,8 +18,13 @@ use guests::{Guest, HEADERS, IMPORT_LOG, KEYS, TIMESTAMPS, VALUES};
 /// The default plug-ins that the tests use.
 const DEFAULTS: [&str; 2] = ["contains", "murmur2"];
 
-/// Returns the folder with `NAME.wasm`, `NAME.core.wasm` and, of the default plug-ins, `NAME.no-simd.core.wasm`. It
-/// stays in the target folder, so that the tests of a package can be run by hand.
+/// Plug-ins that link a standard library with WASI: the folder of each in `examples/languages`, its name, and the
+/// variable that says that its compiler is there.
+const LANGUAGES: [(&str, &str, &str); 2] =
+    [("c", "contains-c", "MILLSTREAM_CLANG"), ("go", "contains-go", "MILLSTREAM_GO")];
+
+/// Returns the folder with `NAME.wasm`, `NAME.core.wasm` and, but for guests, `NAME.no-simd.core.wasm`. It stays in the
+/// target folder, so that the tests of a package can be run by hand.
 pub(crate) fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
@@ -29,8 +35,15 @@ pub(crate) fn folder() -> &'static Path {
             write(&folder, &format!("{name}.wasm"), component);
             unbundle(name, &folder.join(format!("{name}.core.wasm")));
             let component = folder.join(format!("{name}.no-simd.wasm"));
-            build_without_vectors(name, &component);
+            build(&Path::new("plugins").join(name), &component, &["--no-simd"]);
             unbundle(path(&component), &folder.join(format!("{name}.no-simd.core.wasm")));
+        }
+        for (language, name, _) in LANGUAGES.into_iter().filter(|(_, _, variable)| env::var_os(variable).is_some()) {
+            for (file, options) in [(name.to_owned(), &[][..]), (format!("{name}.no-simd"), &["--no-simd"])] {
+                let component = folder.join(format!("{file}.wasm"));
+                build(&Path::new("examples/languages").join(language), &component, options);
+                unbundle(path(&component), &folder.join(format!("{file}.core.wasm")));
+            }
         }
         for (name, guest) in guests() {
             let component = write(&folder, &format!("{name}.wasm"), &guest.build());
@@ -45,12 +58,13 @@ fn unbundle(plugin: &str, output: &Path) {
     Tool::new(millstream()).args(["plugin", "unbundle", plugin, "-o", path(output)]).succeed();
 }
 
-/// Builds a default plug-in by the command. Cargo compiles its dependencies once for all.
-fn build_without_vectors(name: &str, output: &Path) {
+/// Builds a plug-in of this workspace by the command. Cargo compiles the dependencies of crates once for all.
+fn build(folder: &Path, output: &Path, options: &[&str]) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lie in the workspace");
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("cargo's own folder in the target folder");
     Tool::new(millstream())
-        .args(["plugin", "build", "--no-simd", path(&root.join("plugins").join(name)), "-o", path(output)])
+        .args(["plugin", "build", path(&root.join(folder)), "-o", path(output)])
+        .args(options)
         .env("CARGO_TARGET_DIR", target)
         .limit(Duration::from_secs(300))
         .succeed();

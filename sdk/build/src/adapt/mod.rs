@@ -1,8 +1,9 @@
 //! Makes a component of a core module, whatever language it was written in.
 //!
 //! A module of the contract needs no more than the wrapping. One that was linked to a standard library with WASI gets
-//! the inert [`preview1`] module linked to it, so that the component imports nothing but the contract.
+//! the inert [`preview1`] module linked into it, so that it imports nothing but the contract.
 
+mod link;
 mod preview1;
 mod segments;
 
@@ -13,7 +14,7 @@ use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use crate::contract::{self, Kind};
 
 /// The module that WASI preview 1 is imported from.
-const PREVIEW1: &str = "wasi_snapshot_preview1";
+pub(crate) const PREVIEW1: &str = "wasi_snapshot_preview1";
 
 /// What a core module imports and exports.
 #[derive(Debug, Default)]
@@ -30,7 +31,8 @@ struct Outline {
 /// Makes a component of a core module.
 ///
 /// The module either has the section that names its world, or exports the functions of one kind of stage. Imports of
-/// WASI preview 1 are satisfied by an inert module of our own; neighbouring data segments become one.
+/// WASI preview 1 become functions of an inert module of our own, which is linked into it; neighbouring data segments
+/// become one.
 ///
 /// # Errors
 /// `module` is not a core module, fits no world of the contract, or imports what no plug-in gets. The error says what
@@ -42,17 +44,16 @@ pub fn adapt(module: &[u8]) -> Result<Vec<u8>> {
     let outline = outline(module).context("it is not a core WebAssembly module that can be read")?;
     outline.check_imports()?;
     let mut module = segments::merge(module)?;
+    if outline.imports.iter().any(|(from, _)| from == PREVIEW1) {
+        outline.check_line_buffer()?;
+        module = link::link(&module)?;
+    }
     if !outline.has_world {
         let kind = outline.kind()?;
         let (resolve, world) = contract::world(kind)?;
         embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
     }
-    let mut encoder = ComponentEncoder::default().validate(true).module(&module).map_err(unfit)?;
-    if outline.imports.iter().any(|(from, _)| from == PREVIEW1) {
-        outline.check_line_buffer()?;
-        encoder = encoder.adapter(PREVIEW1, &preview1::module()?).map_err(unfit)?;
-    }
-    encoder.encode().map_err(unfit)
+    ComponentEncoder::default().validate(true).module(&module).and_then(|mut encoder| encoder.encode()).map_err(unfit)
 }
 
 fn unfit(error: anyhow::Error) -> anyhow::Error {
@@ -96,7 +97,8 @@ impl Outline {
         match found[..] {
             [kind] => Ok(kind),
             [] => Err(anyhow!(
-                "it exports no stage: export the functions of one, such as `filter`, `describe` and `configure`"
+                "it exports no stage: write MILLSTREAM_FILTER(...) in C or filter.Register in Go, or one of another \
+                 kind; without an SDK export `filter`, `describe` and `configure`"
             )),
             _ => Err(anyhow!("it exports several stages: a plug-in has one kind")),
         }

@@ -1,23 +1,10 @@
 //! The inert WASI preview 1; `preview1.wat` says what it does.
 
-use anyhow::Result;
-use wit_component::{StringEncoding, embed_component_metadata};
-
-use crate::contract;
-
 /// The bytes at the start of the guest's memory that the module uses.
 pub(super) const RESERVED_BYTES: u32 = 1024;
 
 /// `preview1.wat`, assembled.
-const MODULE: &[u8] = include_bytes!("preview1.wasm");
-
-/// Returns the module with a section that types its imports, as an adapter for `wit-component`.
-pub(super) fn module() -> Result<Vec<u8>> {
-    let (resolve, world) = contract::host_alone()?;
-    let mut module = MODULE.to_vec();
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
-    Ok(module)
-}
+pub(super) const MODULE: &[u8] = include_bytes!("preview1.wasm");
 
 #[cfg(test)]
 mod tests {

@@ -73,6 +73,20 @@ class Filters(unittest.TestCase):
         self.assertEqual(contains.columns, ["values"])
         self.assertEqual(contains.filter("t", Batch(values=[])), b"")
 
+    def test_plugins_in_c_and_go(self):
+        rows = [b"an error" if row % 10 == 3 else None if row % 10 == 4 else b"fine" for row in range(1_000)]
+        for name in ("contains-c", "contains-go"):
+            with self.subTest(name):
+                if not plugin(name).exists():
+                    self.skipTest("its compiler is not there")
+                contains = Filter(plugin(name), {"text": "error"})
+                # The collector of Go runs several times.
+                for _ in range(300):
+                    kept = contains.keep("t", Batch(values=rows))
+                self.assertEqual(kept, [row % 10 == 3 for row in range(1_000)])
+                with self.assertRaisesRegex(ConfigError, "text"):
+                    Filter(plugin(name), {"text": 7})
+
     def test_all_columns_arrive(self):
         batch = Batch(
             keys=[None, b"k"],

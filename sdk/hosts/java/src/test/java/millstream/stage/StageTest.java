@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -14,11 +15,13 @@ import java.util.List;
 import java.util.stream.IntStream;
 import org.apache.kafka.clients.producer.internals.BuiltInPartitioner;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.condition.EnabledIfEnvironmentVariable;
 
 /**
  * What goes in and out, and all that a plug-in can do wrong. {@code MILLSTREAM_PLUGINS} names the folder of the plug-ins
  * that the tests of Millstream write.
  */
+@EnabledIfEnvironmentVariable(named = "MILLSTREAM_PLUGINS", matches = ".+")
 class StageTest {
     static final Path PLUGINS = Path.of(System.getenv("MILLSTREAM_PLUGINS"));
 
@@ -84,6 +87,19 @@ class StageTest {
     void noRows() {
         assertEquals(0, murmur2().partition("t", 12, Batch.ofKeys(List.of())).length);
         assertEquals(0, contains().filter("t", values()).length);
+    }
+
+    @Test
+    void pluginsInCAndGo() {
+        Batch batch = Batch.ofValues(IntStream.range(0, 1_000)
+                .mapToObj(row -> (row % 10 == 3 ? "an error" : "fine").getBytes(UTF_8)).toList());
+        byte[] expected = contains().filter("t", batch);
+        for (String name : List.of("contains-c.no-simd", "contains-go.no-simd")) {
+            // Without its compiler the plug-in is not there.
+            if (Files.exists(plugin(name))) {
+                assertArrayEquals(expected, new Filter(plugin(name), "{\"text\":\"error\"}").filter("t", batch), name);
+            }
+        }
     }
 
     @Test
