@@ -18,11 +18,13 @@ import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.serialization.StringDeserializer;
 import org.apache.kafka.common.serialization.StringSerializer;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.condition.EnabledIfEnvironmentVariable;
 
 /**
  * Kafka's clients with the partitioner and the filter. {@code MILLSTREAM_BOOTSTRAP} names a broker with the topic
  * {@code java}, of six partitions, and a view of it that shows what contains {@code error}.
  */
+@EnabledIfEnvironmentVariable(named = "MILLSTREAM_BOOTSTRAP", matches = ".+")
 class KafkaTest {
     private static final String BOOTSTRAP = System.getenv("MILLSTREAM_BOOTSTRAP");
     private static final int PARTITIONS = 6;
