@@ -32,6 +32,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         add("a_missing_tool_is_named", missing_tool);
     }
     trials.push(crate::trial("languages::c::a_core_module_is_adapted", "MILLSTREAM_CLANG", |_| core_module()));
+    trials.push(crate::trial("languages::js::text_is_utf_8", "MILLSTREAM_QJS", |_| text_in_javascript()));
     trials.push(crate::trial("languages::go::the_collector_runs", "MILLSTREAM_GO", |_| collector()));
     trials.push(crate::trial("languages::python::large_limits", "MILLSTREAM_COMPONENTIZE_PY", python));
     trials
@@ -96,10 +97,7 @@ fn every_kind(language: &str) {
         );
         let imports = facts["imports"].as_array().expect("a list");
         assert!(imports.iter().all(|import| import.as_str().is_some_and(|name| name.starts_with("millstream:stage/"))));
-        // The tool for JavaScript adds an export, `init`.
-        if language != "js" {
-            conforms(&component, kind);
-        }
+        conforms(&component, kind);
         // A copy in another folder is the same component. The snapshot of QuickJS has addresses of the machine.
         if kind == "filter" && language != "js" {
             let other = TempDir::new().expect("a temporary folder");
@@ -147,6 +145,23 @@ fn core_module() {
     assert!(refused.stdout.contains("make it one with `millstream plugin adapt"), "{}", refused.stdout);
     plugin(&dir).arg("adapt").arg(&core).args(["-o", "adapted.wasm"]).succeed();
     assert!(fs::read(dir.join("adapted.wasm")).expect("the component") == built);
+}
+
+/// Decodes texts of all lengths of characters, one that is longer than what is decoded at once, and bytes that are no
+/// UTF-8: an overlong form, half a surrogate pair, half a character, and a number beyond Unicode.
+fn text_in_javascript() {
+    let folder = folder();
+    let dir = new(folder.path(), "js", "filter");
+    let good: Vec<Value> = ["aé€😀z", "", "a€", &"€".repeat(5_000)].map(|text| json!({ "value": text })).into();
+    let bad = ["c0af", "eda080", "e282", "f4908080", "80", "61ff"].map(|hex| json!({ "value": { "hex": hex } }));
+    let rows: Vec<Value> = (0..bad.len()).map(|row| json!({ "row": row, "message": "invalid utf-8" })).collect();
+    let vectors = [
+        json!({ "call": "filter", "config": { "text": "€" }, "records": good, "expect": { "keep": [0, 2, 3] } }),
+        json!({ "call": "filter", "config": { "text": "€" }, "records": bad, "expect": { "error": { "rows": rows } } }),
+    ];
+    fs::write(dir.join("tests/vectors.jsonl"), vectors.map(|vector| format!("{vector}\n")).concat()).expect("vectors");
+    let passed = plugin(&dir).arg("test").succeed();
+    assert!(passed.contains("2 vectors passed"), "{passed}");
 }
 
 /// Calls a plug-in in Go often enough that its garbage collector runs many times.
