@@ -79,3 +79,18 @@ fn a_plug_in_that_traps_without_rows_is_rejected_here_too() {
     let end = inspect(&guest, &["--config", r#"{"limit":7}"#]);
     assert!(end.code == Some(0) && end.stdout.contains("passed"), "{}{}", end.stdout, end.stderr);
 }
+
+#[test]
+fn rows_that_any_topic_has_are_probed() {
+    let good = Guest::filter().build();
+    let end = inspect(&good, &[]);
+    assert!(end.stdout.contains("passed: it starts, and takes batches of no rows and of three"), "{}", end.stdout);
+    // It starts, and takes a batch of no rows.
+    let bad = Guest::filter().hook_with_rows("filter", "unreachable").build();
+    for options in [&["--config", "{}"][..], &[]] {
+        let end = inspect(&bad, options);
+        assert_eq!(end.code, Some(1), "{}", end.stdout);
+        assert!(end.stdout.contains("failed with three rows: trapped in `filter`"), "{}", end.stdout);
+        assert!(end.stderr.contains("fails with the rows of the probe"), "{}", end.stderr);
+    }
+}

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use millstream_stage::{Digest, Engine, Fault, Figure, Inspection, Kind, Limits, Measure, Plugin, Stage, Trust, scan};
 use serde_json::{Value, json};
 
+use super::call::Session;
 use crate::output;
 use crate::sandbox::LimitsArgs;
 
@@ -53,6 +54,11 @@ impl Args {
         }
         let with = if self.config.is_some() { " with this configuration" } else { "" };
         let rejected = format!("{}{with}", self.plugin);
+        if let Some(Probe::FailedWithRows(_)) = report.probe {
+            bail!(
+                "{rejected} fails with the rows of the probe, which a broker would find out with the first such batch"
+            );
+        }
         match report.reasons.len() {
             0 => Ok(()),
             1 => bail!("a broker rejects {rejected}, for the reason above"),
@@ -94,10 +100,13 @@ impl Args {
         Ok(Report { digest: Digest::of(bytes), found, plugin, load_ms, probe, reasons })
     }
 
-    /// Starts the plug-in, which includes a batch of no rows.
+    /// Starts the plug-in, which includes a batch of no rows, and calls it with rows that any topic may have.
     fn probe(&self, plugin: &Plugin) -> Probe {
         match Stage::new(plugin.clone(), self.config.as_deref().unwrap_or("{}")) {
-            Ok(_) => Probe::Passed,
+            Ok(_) => match self.trap_with_rows(plugin) {
+                Some(trap) => Probe::FailedWithRows(trap),
+                None => Probe::Passed(plugin.kind()),
+            },
             // Many plug-ins need a configuration, which this command cannot guess.
             Err(error) if self.config.is_none() && matches!(error.fault, Fault::Config { .. }) => {
                 Probe::NeedsConfig(error.fault)
@@ -105,6 +114,33 @@ impl Args {
             Err(error) => Probe::Failed(error.fault),
         }
     }
+
+    /// Calls a plug-in that starts, and returns the fault that ended a call. An error is a good response.
+    fn trap_with_rows(&self, plugin: &Plugin) -> Option<String> {
+        let calls: &[&str] = match plugin.kind() {
+            Kind::Filter => &["filter"],
+            Kind::Partitioner => &["partition"],
+            Kind::Serializer => &["serialize", "deserialize"],
+            // The start has compressed a text.
+            Kind::Compressor => &[],
+        };
+        let config: Value = serde_json::from_str(self.config.as_deref().unwrap_or("{}")).ok()?;
+        let mut session = Session::new(plugin.clone());
+        calls.iter().find_map(|call| {
+            let call = json!({ "call": call, "config": config, "partitions": 3, "records": rows() });
+            let result = session.result(serde_json::from_value(call).ok()?).ok()?;
+            Some(result["error"]["trap"].as_str()?.to_owned())
+        })
+    }
+}
+
+/// Returns rows that any topic may have: an absent key and value, empty ones, and others with headers.
+fn rows() -> Value {
+    json!([
+        {},
+        { "key": "", "value": "" },
+        { "timestamp": 1, "key": "k", "value": "v", "headers": [["name", "value"], ["name", null]] },
+    ])
 }
 
 /// Reads a file of a bounded size.
@@ -124,17 +160,21 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
 
 /// The outcome of starting the plug-in.
 enum Probe {
-    Passed,
+    Passed(Kind),
     NeedsConfig(Fault),
     Failed(Fault),
+    /// It starts, and a call with rows ends it.
+    FailedWithRows(String),
 }
 
 impl Probe {
     fn describe(&self) -> String {
         match self {
-            Probe::Passed => "passed: it starts, and takes a batch of no rows".to_owned(),
+            Probe::Passed(Kind::Compressor) => "passed: it starts, and gives back what it compressed".to_owned(),
+            Probe::Passed(_) => "passed: it starts, and takes batches of no rows and of three".to_owned(),
             Probe::NeedsConfig(fault) => format!("not run: pass --config ({fault})"),
             Probe::Failed(fault) => format!("failed: {fault}"),
+            Probe::FailedWithRows(trap) => format!("failed with three rows: {trap}"),
         }
     }
 }
