@@ -37,12 +37,18 @@ const NODE: Tool =
 const QJS: &str = "componentize-qjs";
 const QJS_VERSION: &str = "0.4.5";
 
+/// What a plug-in's `package.json` needs.
+const PACKAGE: &str = r#"it needs "name", "main" and "millstream": { "kind": "filter" }"#;
+
 impl Language {
     /// Finds the language of the plug-in in a folder.
     ///
     /// # Errors
-    /// The folder has no file by which a plug-in is known.
+    /// There is no such folder, or it has no file by which a plug-in is known.
     pub fn of(dir: &Path) -> Result<Language> {
+        if !dir.is_dir() {
+            bail!("there is no folder {}: name the folder of a plug-in", dir.display());
+        }
         let has = |name: &str| dir.join(name).is_file();
         if has("Cargo.toml") {
             Ok(Language::Rust)
@@ -127,8 +133,7 @@ impl Project<'_> {
         go.env("GOOS", "wasip1").env("GOARCH", "wasm").env("GOWORK", "off").env_remove("GOFLAGS");
         tools::compile(&format!("go cannot build {}", self.dir.display()), &mut go, self.verbose)?;
         let text = fs::read_to_string(self.dir.join("go.mod"))?;
-        let module = text.lines().find_map(|line| line.strip_prefix("module ")).context("go.mod names no module")?;
-        let name = module.trim().rsplit('/').next().unwrap_or("plugin");
+        let name = go_name(&text).context("go.mod names no module")?;
         Ok((name.to_owned(), self.adapted(&core)?))
     }
 
@@ -145,10 +150,13 @@ impl Project<'_> {
         let package = self.dir.join("package.json");
         let text = fs::read_to_string(&package).with_context(|| format!("cannot read {}", package.display()))?;
         let package: Package =
-            serde_json::from_str(&text).with_context(|| format!("{} is not valid", package.display()))?;
+            serde_json::from_str(&text).with_context(|| format!("{} is not valid; {PACKAGE}", package.display()))?;
         let wanted = package.millstream.kind;
         let kind = Kind::ALL.into_iter().find(|kind| kind.name() == wanted);
-        let kind = kind.with_context(|| format!("package.json: millstream.kind is `{wanted}`, which is no kind"))?;
+        let kind = kind.with_context(|| {
+            let kinds = Kind::ALL.map(Kind::name).join(", ");
+            format!("package.json: millstream.kind is `{wanted}`, which is no kind: write one of {kinds}")
+        })?;
         let tool = self.componentize_qjs()?;
         let wit = self.work.join("stage.wit");
         fs::write(&wit, contract::TEXT).with_context(|| format!("cannot write {}", wit.display()))?;
@@ -162,7 +170,9 @@ impl Project<'_> {
         let what = format!("{QJS} cannot build {}", self.dir.display());
         tools::compile(&what, &mut node, self.verbose)?;
         let component = fs::read(&output).with_context(|| format!("cannot read {}", output.display()))?;
-        Ok((package.name, component))
+        // A scope is no part of the name.
+        let name = package.name.rsplit('/').next().unwrap_or("plugin");
+        Ok((name.to_owned(), component))
     }
 
     /// Returns the script of the package that makes components.
@@ -177,8 +187,10 @@ impl Project<'_> {
             bail!("the package {QJS} is missing: {install}");
         };
         let folder = folder.join(path);
-        let manifest = fs::read_to_string(folder.join("package.json"))?;
-        let have = serde_json::from_str::<Installed>(&manifest)?.version;
+        let manifest = fs::read_to_string(folder.join("package.json")).ok();
+        let Some(Installed { version: have }) = manifest.and_then(|text| serde_json::from_str(&text).ok()) else {
+            bail!("the package {QJS} is not installed as a whole: {install}");
+        };
         if tools::version(&have) != tools::version(QJS_VERSION) {
             bail!("{QJS} {have} is not the version that is needed, {QJS_VERSION}: {install}");
         }
@@ -199,6 +211,16 @@ struct Millstream {
     kind: String,
 }
 
+/// Returns the name of the program that a Go module makes: the last part of its path that is no version, such as `v2`.
+fn go_name(go_mod: &str) -> Option<&str> {
+    let path = go_mod.lines().find_map(|line| line.strip_prefix("module "))?.trim().trim_matches('"');
+    let is_version = |part: &str| {
+        part.strip_prefix('v')
+            .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    path.rsplit('/').find(|part| !is_version(part))
+}
+
 /// Returns the files of a folder with an ending, in the order of their names.
 fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let entries = folder.read_dir().into_iter().flatten().flatten();
@@ -217,6 +239,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let error = Language::of(dir.path()).unwrap_err().to_string();
         assert!(error.contains("has no Cargo.toml (Rust), go.mod (Go)"), "{error}");
+        let error = Language::of(&dir.path().join("nowhere")).unwrap_err().to_string();
+        assert!(error.starts_with("there is no folder ") && error.contains("nowhere"), "{error}");
         fs::create_dir(dir.path().join("src")).unwrap();
         for (file, language) in [
             ("src/a.c", Language::C),
@@ -227,6 +251,33 @@ mod tests {
             fs::write(dir.path().join(file), "").unwrap();
             assert_eq!(Language::of(dir.path()).unwrap(), language);
         }
+    }
+
+    #[test]
+    fn a_go_module_is_named_as_go_names_its_program() {
+        for (path, expected) in [
+            ("heavy", "heavy"),
+            ("example.com/x/heavy", "heavy"),
+            ("example.com/heavy/v2", "heavy"),
+            ("\"very\"", "very"),
+        ] {
+            assert_eq!(go_name(&format!("// a comment\nmodule {path}\n\ngo 1.24\n")), Some(expected));
+        }
+        assert_eq!(go_name("go 1.24\n"), None);
+    }
+
+    #[test]
+    fn a_package_without_what_a_build_needs_says_what_to_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let project = Project { dir: dir.path(), work: dir.path(), no_simd: false, verbose: false };
+        let refused = |text: &str| {
+            fs::write(dir.path().join("package.json"), text).unwrap();
+            format!("{:#}", project.javascript().unwrap_err())
+        };
+        let bare = refused(r#"{"name":"a","main":"src/plugin.js"}"#);
+        assert!(bare.contains(r#"it needs "name", "main" and "millstream": { "kind": "filter" }"#), "{bare}");
+        let other = refused(r#"{"name":"a","main":"src/plugin.js","millstream":{"kind":"mapper"}}"#);
+        assert!(other.contains("write one of partitioner, serializer, compressor, filter"), "{other}");
     }
 
     #[test]
@@ -242,6 +293,8 @@ mod tests {
         assert!(missing.contains("npm install --save-dev componentize-qjs@0.4.5"), "{missing}");
         let package = dir.path().join("node_modules/componentize-qjs");
         fs::create_dir_all(&package).unwrap();
+        let broken = project.componentize_qjs().unwrap_err().to_string();
+        assert!(broken.contains("not installed as a whole: run, in"), "{broken}");
         fs::write(package.join("package.json"), r#"{"version":"0.9.0"}"#).unwrap();
         let other = project.componentize_qjs().unwrap_err().to_string();
         assert!(other.contains("0.9.0 is not the version that is needed, 0.4.5"), "{other}");

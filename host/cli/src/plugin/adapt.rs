@@ -5,8 +5,6 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::output;
-
 /// The arguments of `millstream plugin adapt`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -35,8 +33,6 @@ impl Args {
         let shown = self.module.display();
         let module = fs::read(&self.module).with_context(|| format!("cannot read {shown}"))?;
         let component = millstream_sdk_build::adapt(&module).with_context(|| format!("cannot adapt {shown}"))?;
-        let output = self.output.display();
-        fs::write(&self.output, component).with_context(|| format!("cannot write {output}"))?;
-        Ok(output::line(&output.to_string())?)
+        super::write(&self.output, &component)
     }
 }

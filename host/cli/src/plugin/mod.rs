@@ -16,13 +16,15 @@ mod test;
 mod unbundle;
 mod vectors;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use millstream_stage::{Engine, LoadError, Plugin};
+
+use crate::output;
 
 /// The arguments of `millstream plugin`.
 #[derive(Debug, clap::Args)]
@@ -88,6 +90,15 @@ impl Args {
             Command::Delete(args) => args.run(),
         }
     }
+}
+
+/// Writes a file, with the folders above it, and prints only its path, so that scripts can use it.
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    if let Some(folder) = path.parent().filter(|folder| *folder != Path::new("")) {
+        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    }
+    fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(output::line(&path.display().to_string())?)
 }
 
 /// Loads a plug-in of this binary by its name, or from a file.

@@ -1,13 +1,11 @@
 //! `millstream plugin unbundle PLUGIN -o FILE`: the core module of a component, for hosts that have no components.
 
 use std::borrow::Cow;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 use super::inspect;
-use crate::output;
 
 /// The arguments of `millstream plugin unbundle`.
 #[derive(Debug, clap::Args)]
@@ -32,10 +30,6 @@ impl Args {
             None => Cow::Owned(inspect::read_file(Path::new(&self.plugin))?),
         };
         let module = millstream_sdk_build::unbundle(&component).with_context(|| self.plugin.clone())?;
-        if let Some(folder) = self.output.parent().filter(|folder| *folder != Path::new("")) {
-            fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        }
-        fs::write(&self.output, module).with_context(|| format!("cannot write {}", self.output.display()))?;
-        Ok(output::line(&self.output.display().to_string())?)
+        super::write(&self.output, &module)
     }
 }

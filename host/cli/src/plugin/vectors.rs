@@ -9,13 +9,17 @@ use serde_json::Value;
 
 use super::call::Session;
 
+/// What a file of vectors has.
+const ADVICE: &str =
+    "write one in each line: a call, as `millstream plugin call` takes it, with the result in `expect`";
+
 /// Runs every line of a file in the sandbox, and compares the results with `expect`. Returns the number of lines.
 ///
 /// # Errors
-/// The file cannot be read, a line is not a vector, or a result is not the expected one.
+/// The file cannot be read or has no vectors, a line is not a vector, or a result is not the expected one.
 pub(crate) fn check(plugin: Plugin, file: &Path) -> Result<usize> {
     let shown = file.display();
-    let text = fs::read_to_string(file).with_context(|| format!("cannot read the vectors {shown}"))?;
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read the vectors {shown}; {ADVICE}"))?;
     let mut session = Session::new(plugin);
     let mut checked = 0;
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
@@ -28,6 +32,9 @@ pub(crate) fn check(plugin: Plugin, file: &Path) -> Result<usize> {
             bail!("{}: not the expected result\n  vector: {line}\n  result: {result}", place());
         }
         checked += 1;
+    }
+    if checked == 0 {
+        bail!("{shown} has no vectors; {ADVICE}");
     }
     Ok(checked)
 }
