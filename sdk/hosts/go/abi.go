@@ -14,7 +14,7 @@ import (
 	"github.com/tetratelabs/wazero/sys"
 )
 
-// The canonical ABI of the contract, by hand. docs/other-hosts.md describes the layout. Nothing that the module returns is
+// The canonical ABI of the contract, by hand. docs/by-hand.md describes the layout. Nothing that the module returns is
 // trusted: each address is checked.
 
 const hostModule = "millstream:stage/host@1.0.0"

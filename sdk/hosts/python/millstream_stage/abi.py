@@ -1,6 +1,6 @@
 """The canonical ABI of the contract, by hand: one instance of a core module, and the calls that it takes.
 
-docs/other-hosts.md describes the layout. Nothing that the module returns is trusted: each address is checked.
+docs/by-hand.md describes the layout. Nothing that the module returns is trusted: each address is checked.
 """
 
 import struct

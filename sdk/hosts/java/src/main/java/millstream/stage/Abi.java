@@ -19,7 +19,7 @@ import run.endive.wasm.types.ValType;
 
 /**
  * The canonical ABI of the contract, by hand: one instance of a core module, and the calls that it takes. After a trap
- * it must not be used again. docs/other-hosts.md describes the layout. Nothing that the module returns is trusted: each
+ * it must not be used again. docs/by-hand.md describes the layout. Nothing that the module returns is trusted: each
  * address is checked.
  */
 final class Abi {
