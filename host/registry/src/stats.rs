@@ -44,6 +44,8 @@ impl VersionStats {
         self.traps += other.traps;
         self.bad_records += other.bad_records;
         self.rollbacks += other.rollbacks;
+        self.waits += other.waits;
+        self.wait_max_nanos = self.wait_max_nanos.max(other.wait_max_nanos);
     }
 }
 
@@ -73,4 +75,8 @@ pub struct VersionStats {
     pub bad_records: u64,
     /// The automatic rollbacks.
     pub rollbacks: u64,
+    /// The calls that waited until an instance was created.
+    pub waits: u64,
+    /// The longest of these waits, in nanoseconds.
+    pub wait_max_nanos: u64,
 }

@@ -16,6 +16,7 @@ use std::fmt;
 use std::fs::{self, File, Metadata};
 use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
+use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use memmap2::MmapMut;
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest as _, Sha256};
 
@@ -127,6 +129,25 @@ impl Folder {
     }
 }
 
+/// A file of the cache with its artefact, in memory of its own. Megabytes on the heap would stay with the process:
+/// versions are loaded on many threads, and the allocator keeps what each of them frees.
+#[derive(Debug)]
+pub(crate) struct Artefact(MmapMut);
+
+impl Artefact {
+    fn header(&self) -> &[u8] {
+        &self.0[..HEADER_BYTES]
+    }
+}
+
+impl Deref for Artefact {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0[HEADER_BYTES..]
+    }
+}
+
 /// The compiled code of one engine.
 #[derive(Debug)]
 pub(crate) struct Cache {
@@ -141,7 +162,7 @@ impl Cache {
     }
 
     /// Returns the artefact of a component, if this host wrote one for this engine.
-    pub(crate) fn get(&self, digest: &Digest) -> Option<Vec<u8>> {
+    pub(crate) fn get(&self, digest: &Digest) -> Option<Artefact> {
         match self.read(digest) {
             Ok(artefact) => Some(artefact),
             Err(error) if error.is_not_found() => None,
@@ -165,13 +186,16 @@ impl Cache {
         self.folder.warn(&self.file(digest), format!("compiled code is not used: {error}; it is compiled again"));
     }
 
-    fn read(&self, digest: &Digest) -> Result<Vec<u8>, CacheError> {
-        let mut bytes = read_own(&self.path(digest))?;
-        if bytes.len() < HEADER_BYTES || bytes[..MAGIC.len()] != MAGIC {
+    fn read(&self, digest: &Digest) -> Result<Artefact, CacheError> {
+        let (mut file, length) = open_own(&self.path(digest))?;
+        if length < HEADER_BYTES {
             return Err(CacheError::NotOurs);
         }
-        let artefact = bytes.split_off(HEADER_BYTES);
-        if bytes[MAGIC.len()..] != self.hash(digest, &artefact) {
+        let mut bytes = MmapMut::map_anon(length)?;
+        file.read_exact(&mut bytes)?;
+        let artefact = Artefact(bytes);
+        let (magic, hash) = artefact.header().split_at(MAGIC.len());
+        if magic != MAGIC || hash != self.hash(digest, &artefact) {
             return Err(CacheError::NotOurs);
         }
         Ok(artefact)
@@ -279,12 +303,20 @@ fn create_key(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Reads a regular file of this user that no other user may write, without following a link.
+/// Reads a small file as [`open_own`] opens it.
 fn read_own(path: &Path) -> Result<Vec<u8>, CacheError> {
+    let (mut file, length) = open_own(path)?;
+    let mut bytes = vec![0; length];
+    file.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Opens a regular file of this user that no other user may write, without following a link. Returns its size too.
+fn open_own(path: &Path) -> Result<(File, usize), CacheError> {
     // Without NONBLOCK, opening a pipe would wait for a writer.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let descriptor: OwnedFd = rustix::fs::open(path, flags, Mode::empty()).map_err(io::Error::from)?;
-    let mut file = File::from(descriptor);
+    let file = File::from(descriptor);
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(CacheError::NotAFile);
@@ -293,11 +325,9 @@ fn read_own(path: &Path) -> Result<Vec<u8>, CacheError> {
     if metadata.len() > FILE_BYTES_MAX {
         return Err(CacheError::TooLarge);
     }
-    let mut bytes = Vec::with_capacity(metadata.len() as usize);
-    Read::by_ref(&mut file).take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
     // For `prune`. A file system that rejects this costs no more than a compilation.
     let _ = file.set_modified(SystemTime::now());
-    Ok(bytes)
+    Ok((file, metadata.len() as usize))
 }
 
 /// Removes what killed processes left, and the artefacts of any engine that were unused for the longest time, until the
@@ -372,7 +402,7 @@ mod tests {
         cache(&folder).put(&digest, b"artefact");
         let later = cache(&folder);
         assert_eq!(later.get(&digest).as_deref(), Some(&b"artefact"[..]));
-        assert_eq!(later.get(&Digest::of(b"other")), None);
+        assert!(later.get(&Digest::of(b"other")).is_none());
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
         assert_eq!(mode(&folder), 0o700);
         assert_eq!(mode(&later.path(&digest)), 0o600);
@@ -407,11 +437,11 @@ mod tests {
             let mut bad = good.clone();
             bad[index] ^= 1;
             fs::write(&path, &bad).unwrap();
-            assert_eq!(cache.get(&digest), None, "byte {index}");
+            assert!(cache.get(&digest).is_none(), "byte {index}");
         }
         for length in 0..good.len() {
             fs::write(&path, &good[..length]).unwrap();
-            assert_eq!(cache.get(&digest), None, "length {length}");
+            assert!(cache.get(&digest).is_none(), "length {length}");
         }
         fs::write(&path, &good).unwrap();
         assert!(cache.get(&digest).is_some());
@@ -424,9 +454,9 @@ mod tests {
         let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
         cache.put(&one, b"artefact");
         fs::copy(cache.path(&one), cache.path(&two)).unwrap();
-        assert_eq!(cache.get(&two), None);
+        assert!(cache.get(&two).is_none());
         fs::write(folder.path().join("key"), [7; KEY_BYTES]).unwrap();
-        assert_eq!(super::tests::cache(folder.path()).get(&one), None);
+        assert!(super::tests::cache(folder.path()).get(&one).is_none());
     }
 
     #[test]
@@ -437,13 +467,13 @@ mod tests {
         cache.put(&one, b"artefact");
         let path = cache.path(&one);
         fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
-        assert_eq!(cache.get(&one), None);
+        assert!(cache.get(&one).is_none());
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         assert!(cache.get(&one).is_some());
         let moved = folder.path().join("moved");
         fs::rename(&path, &moved).unwrap();
         std::os::unix::fs::symlink(&moved, &path).unwrap();
-        assert_eq!(cache.get(&one), None);
-        assert_eq!(cache.get(&two), None);
+        assert!(cache.get(&one).is_none());
+        assert!(cache.get(&two).is_none());
     }
 }

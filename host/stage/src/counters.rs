@@ -13,6 +13,8 @@ pub(crate) struct Counters {
     bad_records: AtomicU64,
     /// Records, and one for each call without records: failure rates are computed from it.
     work: AtomicU64,
+    waits: AtomicU64,
+    wait_max_nanos: AtomicU64,
 }
 
 /// The values of the counters of a version.
@@ -30,6 +32,10 @@ pub struct Counts {
     pub traps: u64,
     /// Rows that failed.
     pub bad_records: u64,
+    /// Calls that found no idle instance, and waited until one was created.
+    pub waits: u64,
+    /// The longest of these waits.
+    pub wait_max_nanos: u64,
 }
 
 impl Counters {
@@ -52,6 +58,12 @@ impl Counters {
         self.traps.fetch_add(u64::from(is_trap), Relaxed);
     }
 
+    /// Counts a call that waited until an instance was created.
+    pub(crate) fn waited(&self, nanos: u64) {
+        self.waits.fetch_add(1, Relaxed);
+        self.wait_max_nanos.fetch_max(nanos, Relaxed);
+    }
+
     /// Counts rows that failed.
     pub(crate) fn add_bad_records(&self, rows: u64) {
         self.bad_records.fetch_add(rows, Relaxed);
@@ -65,6 +77,8 @@ impl Counters {
             errors: self.errors.load(Relaxed),
             traps: self.traps.load(Relaxed),
             bad_records: self.bad_records.load(Relaxed),
+            waits: self.waits.load(Relaxed),
+            wait_max_nanos: self.wait_max_nanos.load(Relaxed),
         }
     }
 

@@ -8,7 +8,7 @@
 //! 2. **Compile** ([`compile`]): in this process, or in a child process that can be killed.
 //! 3. **Cache** (`cache`): keeps compiled code by digest and engine. Loads only files that this host wrote.
 //! 4. **Load** ([`plugin`]): instantiates it once, under the limits of any call, and reads its description.
-//! 5. **Start** ([`stage`]): configures instances and probes one with a batch of no rows.
+//! 5. **Start** ([`stage`]): configures instances and probes them with a batch of no rows.
 //! 6. **Call** (`call`): passes one batch, column by column ([`batch`]), to an instance from the `pool`. The
 //!    response is checked before any of it is used. A trap, a passed deadline or a bad response is a typed
 //!    error ([`error`]), and the instance is thrown away.

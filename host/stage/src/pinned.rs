@@ -156,7 +156,7 @@ impl<'s> Pinned<'s> {
     /// [`StageError`]; nothing was compressed.
     pub fn compress(&self, data: &[u8], rows: u32) -> Result<Vec<u8>, StageError> {
         self.measured(u64::from(rows), || {
-            let mut writer = self.pool.lease()?;
+            let mut writer = self.lease()?;
             let written = writer.instance().compress(data);
             let checked = written.and_then(|compressed| {
                 let begun = Instant::now();
@@ -170,7 +170,7 @@ impl<'s> Pinned<'s> {
     }
 
     fn read_back(&self, compressed: &[u8], data: &[u8]) -> Result<(), Fault> {
-        let mut reader = self.pool.lease()?;
+        let mut reader = self.lease()?;
         let outcome = verify(reader.instance(), compressed, data);
         reader.end(&outcome);
         outcome
@@ -181,10 +181,7 @@ impl<'s> Pinned<'s> {
     /// # Errors
     /// [`StageError`]; nothing was decompressed.
     pub fn decompress(&self, data: &[u8], rows: u32, bytes_max: usize) -> Result<Vec<u8>, StageError> {
-        self.measured(u64::from(rows), || {
-            let lease = self.pool.lease()?;
-            run(lease, |instance| instance.decompress(data, bytes_max))
-        })
+        self.measured(u64::from(rows), || run(self.lease()?, |instance| instance.decompress(data, bytes_max)))
     }
 
     fn batch<R>(
@@ -235,7 +232,16 @@ impl<'s> Pinned<'s> {
 
     /// Lends an instance for a call.
     fn lease(&self) -> Result<Lease<'_>, Fault> {
-        if self.mode == Mode::Search { self.pool.lease_fresh() } else { self.pool.lease() }
+        if self.mode == Mode::Search {
+            return self.pool.lease_fresh();
+        }
+        let lease = self.pool.lease()?;
+        if let Some(waited) = lease.waited() {
+            for counters in [&self.pool.health().counters, &self.stage.counters] {
+                counters.waited(nanos(waited));
+            }
+        }
+        Ok(lease)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -24,7 +25,7 @@ pub(crate) struct Pool {
 #[derive(Default)]
 struct State {
     idle: Vec<Instance>,
-    /// The instances that are lent now, and the most that ever were at once.
+    /// The instances that are lent now, and the most that ever were at once: of this version and those before.
     leased: usize,
     leased_peak: usize,
 }
@@ -66,20 +67,32 @@ impl Pool {
             state.leased_peak = state.leased_peak.max(state.leased);
             choose(&mut state)
         };
-        let mut lease = Lease { pool: self, instance: chosen };
+        let mut lease = Lease { pool: self, instance: chosen, waited: None };
         match &lease.instance {
             Some(instance) => self.plugin.engine().no_longer_waits(instance.memory_bytes()),
-            None => lease.instance = Some(self.start()?),
+            None => {
+                let begun = Instant::now();
+                lease.instance = Some(self.start()?);
+                lease.waited = Some(begun.elapsed());
+            }
         }
         Ok(lease)
     }
 
-    /// Creates idle instances, so that the next calls need not.
-    pub(crate) fn warm(&self, instances: usize) -> Result<(), Fault> {
+    /// Lends the first instances at once to `probe`, so that later calls need not create them. The version after this
+    /// one gets at least as many.
+    pub(crate) fn warm(
+        &self,
+        instances: usize,
+        mut probe: impl FnMut(&mut Instance) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let mut leases = Vec::new();
         for _ in 0..instances.min(self.idle_max) {
-            let instance = self.start()?;
-            self.keep(instance);
+            let mut lease = self.lease()?;
+            probe(lease.instance())?;
+            leases.push(lease);
         }
+        leases.into_iter().for_each(|lease| lease.end(&Ok(())));
         Ok(())
     }
 
@@ -132,11 +145,18 @@ impl Drop for Pool {
 pub(crate) struct Lease<'p> {
     pool: &'p Pool,
     instance: Option<Instance>,
+    /// How long it took to create the instance; `None` if it was idle.
+    waited: Option<Duration>,
 }
 
 impl Lease<'_> {
     pub(crate) fn instance(&mut self) -> &mut Instance {
         self.instance.as_mut().expect("a lease holds its instance until it ends")
+    }
+
+    /// Returns how long the caller waited until the instance was created.
+    pub(crate) fn waited(&self) -> Option<Duration> {
+        self.waited
     }
 
     /// Ends the lease, and keeps the instance unless the guest misbehaved.

@@ -1,4 +1,4 @@
-//! Prepares a version for a stage: creates and configures instances, and probes one of them.
+//! Prepares a version for a stage: creates, configures and probes instances.
 
 use std::sync::Arc;
 
@@ -7,14 +7,14 @@ use crate::contract::Kind;
 use crate::error::{Fault, StageError};
 use crate::host_imports::HostSide;
 use crate::instance::Instance;
-use crate::pinned::run;
 use crate::plugin::Plugin;
 use crate::pool::Pool;
 
 /// The input for a compressor, which must decompress to the same bytes.
 const PROBE: &[u8] = b"a small text that repeats itself: a small text that repeats itself";
 
-/// Prepares a version for a stage: creates and configures instances, and probes one of them.
+/// Prepares a version for a stage: creates, configures and probes this number of instances. A guest in Go or JavaScript
+/// does much of its work in its first call, which no batch has to wait for then.
 pub(crate) fn prepare(
     plugin: Plugin,
     config: &Arc<str>,
@@ -23,9 +23,7 @@ pub(crate) fn prepare(
 ) -> Result<Arc<Pool>, StageError> {
     let failed = |fault| StageError::of(&plugin, fault);
     let pool = Pool::new(plugin.clone(), Arc::clone(config), Arc::clone(side));
-    let lease = pool.lease().map_err(failed)?;
-    run(lease, |instance| probe(instance, &plugin)).map_err(failed)?;
-    pool.warm(instances.saturating_sub(1)).map_err(failed)?;
+    pool.warm(instances, |instance| probe(instance, &plugin)).map_err(failed)?;
     Ok(pool)
 }
 

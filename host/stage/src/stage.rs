@@ -74,6 +74,10 @@ pub struct StageStats {
     pub errors: u64,
     /// Calls that failed because the plug-in misbehaved. Its instance was thrown away.
     pub traps: u64,
+    /// Calls that found no idle instance, and waited until one was created.
+    pub waits: u64,
+    /// The longest of these waits.
+    pub wait_max_nanos: u64,
     /// The number of swaps.
     pub swaps: u64,
     /// How long the last swap may have delayed a call.
@@ -170,7 +174,7 @@ impl Stage {
             let (have, want) = (plugin.kind(), self.kind);
             return Err(StageError::of(&plugin, Fault::WrongKind { have, want }));
         }
-        // The new version gets as many instances as the old one ever used at once, so that no later call creates one.
+        // The new version gets as many instances as any earlier one used at once, so that no later call creates one.
         let instances = self.slot.load().leased_peak();
         let pool = prepare(plugin, &self.config, &self.side, instances)?;
         Ok((pool, begun.elapsed()))
@@ -229,6 +233,8 @@ impl Stage {
             verify_nanos: self.verify_nanos.load(Relaxed),
             errors: counts.errors,
             traps: counts.traps,
+            waits: counts.waits,
+            wait_max_nanos: counts.wait_max_nanos,
             swaps: self.swaps.load(Relaxed),
             swap_pause_last_nanos: self.swap_pause_last_nanos.load(Relaxed),
             swap_pause_max_nanos: self.swap_pause_max_nanos.load(Relaxed),

@@ -251,7 +251,7 @@ impl Library {
     }
 
     /// Prepares a version for every live stage that follows its name (or its file): creates instances, configures them
-    /// as the stage is, and probes one. [`Activation::commit`] then activates it in all of them; dropping it changes
+    /// as the stage is, and probes them. [`Activation::commit`] then activates it in all of them; dropping it changes
     /// nothing. It is also prepared for a stage that starts in between, which fails if this version rejects it.
     ///
     /// # Errors

@@ -102,6 +102,23 @@ fn an_old_version_drains() {
 }
 
 #[test]
+fn a_new_version_has_all_instances_that_were_ever_used_at_once() {
+    let compressor = |number: u32| Guest::compressor().version(&format!("1.0.{number}")).build();
+    let stage = stage(&Guest::compressor());
+    assert_eq!(stage.stats().waits, 0, "the first instance is made with the stage");
+    // It takes a second instance at once, to check the result of the first.
+    stage.compress(b"value", 1).expect("a result");
+    let stats = stage.stats();
+    assert!(stats.waits == 1 && stats.wait_max_nanos > 0, "{stats:?}");
+    // The version in between is not called.
+    for number in 1..=3 {
+        stage.swap(engine().load(&compressor(number)).expect("a version")).expect("it starts");
+    }
+    stage.compress(b"value", 1).expect("a result");
+    assert_eq!(stage.stats().waits, 1);
+}
+
+#[test]
 fn a_stage_keeps_its_kind_and_its_configuration() {
     let stage = stage(&version(1));
     let filter = engine().load(&Guest::filter().build()).expect("a filter");

@@ -25,6 +25,8 @@ pub(crate) fn stats(plugins: &Plugins) -> String {
             errors: version.counts.errors,
             traps: version.counts.traps,
             bad_records: version.counts.bad_records,
+            waits: version.counts.waits,
+            wait_max_nanos: version.counts.wait_max_nanos,
             rollbacks: plugins.rollbacks.of(&version.plugin, number),
             name: version.plugin,
         }
