@@ -86,7 +86,13 @@ pub(crate) fn set_up_languages(target: &Path) -> Clients {
     clients
 }
 
-/// Sets up the compilers of plug-ins in C, Go and JavaScript.
+/// Sets up the compilers of plug-ins in C, Go and JavaScript: what `cargo xtask soak --reloads` needs.
+pub(crate) fn set_up_compilers(target: &Path) -> Clients {
+    let mut clients = Clients { environment: Vec::new(), missing: Vec::new() };
+    compilers(&target.join("clients"), |variable, name, outcome| clients.add(variable, name, outcome));
+    clients
+}
+
 fn compilers(folder: &Path, mut add: impl FnMut(&'static str, &str, Result<String>)) {
     add(CLANG, "clang for WebAssembly", debian_program("wasm-ld", &CLANG_PACKAGES));
     add(GO, "Go", go());

@@ -51,6 +51,8 @@ Tasks:
   soak --fuzz [--minutes MINUTES]
                                Give each property of the fuzz targets random inputs for
                                this time, or for 2 minutes; a failure names its seed
+  soak --reloads RELOADS       Reload a plug-in in Go and one in JavaScript this often,
+                               while batches flow through them
   soak --power-cuts CUTS [--compacted]
                                Cut the power of a cluster of three nodes this often;
                                needs root, mkfs.ext4 and loop devices

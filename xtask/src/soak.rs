@@ -1,13 +1,14 @@
 //! `cargo xtask soak`: measures a broker with many partitions, runs many seeds of the simulators, a cluster under many
-//! faults, or the fuzz targets for long.
+//! faults, or the fuzz targets for long, or reloads plug-ins many times.
 
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use lexopt::prelude::*;
 
 use crate::cargo::{self, cargo};
+use crate::clients;
 
 /// The crates with a simulator. The names of its tests contain `simulator`.
 const SIMULATORS: [&str; 3] = ["millstream-coordinator", "millstream-metadata", "millstream-partition"];
@@ -34,6 +35,8 @@ pub(crate) struct Options {
     minutes: Option<u64>,
     /// Whether to run the fuzz targets, instead of the broker.
     is_fuzz: bool,
+    /// How many times plug-ins are reloaded under load, instead of the broker.
+    reloads: Option<u64>,
 }
 
 impl Options {
@@ -54,6 +57,7 @@ impl Options {
                 Long("compacted") => options.is_compacted = true,
                 Long("minutes") => options.minutes = Some(arguments.value()?.parse()?),
                 Long("fuzz") => options.is_fuzz = true,
+                Long("reloads") => options.reloads = Some(arguments.value()?.parse()?),
                 other => return Err(other.unexpected()),
             }
         }
@@ -78,6 +82,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             if *is_compacted { "last_value_when_nodes" } else { "when_leaders_are_killed" },
             &[("MILLSTREAM_NEMESIS_KILLS", *kills), ("MILLSTREAM_NEMESIS_RECORDS", *records)],
         ),
+        Options { reloads: Some(reloads), .. } => reload(*reloads),
         Options { minutes: Some(minutes), .. } => strike_for(Duration::from_secs(60 * minutes)),
         Options { partitions, .. } => measure(*partitions),
     }
@@ -123,6 +128,19 @@ fn simulate(seeds: u64) -> Result<ExitCode> {
 fn fuzz(time: Duration) -> Result<ExitCode> {
     let mut test = cargo(["test", "--package", "millstream-fuzz", "--", "--nocapture"]);
     cargo::succeed(test.env("BOLERO_RANDOM_TEST_TIME_MS", time.as_millis().to_string()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reloads plug-ins in Go and JavaScript this often under load, and prints what batches and memory saw of it.
+fn reload(reloads: u64) -> Result<ExitCode> {
+    cargo::add_wasm_target()?;
+    let compilers = clients::set_up_compilers(&cargo::target_folder()?);
+    ensure!(compilers.missing.is_empty(), "{}", compilers.missing.join("\n"));
+    cargo::succeed(&mut cargo(["build", "--workspace", "--bins"]))?;
+    let tests = ["--test-threads", "1", "versions_take_turns", "--nocapture"];
+    let mut test = cargo(["test", "--workspace", "--test", "interop", "--"]);
+    test.args(tests).envs(compilers.environment).env("MILLSTREAM_RELOADS", reloads.to_string());
+    cargo::succeed(&mut test)?;
     Ok(ExitCode::SUCCESS)
 }
 

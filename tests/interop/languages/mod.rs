@@ -1,6 +1,7 @@
 //! Plug-ins in C, Go, JavaScript and Python, made by the compilers that their users have.
 
 mod deaths;
+mod reload;
 
 use std::env;
 use std::fs;
@@ -30,6 +31,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         add("every_kind_builds_and_passes_its_vectors", every_kind);
         add("what_kills_a_guest_reaches_the_user", deaths::reach_the_user);
         add("a_missing_tool_is_named", missing_tool);
+        if language != "c" {
+            add("versions_take_turns_under_load", reload::under_load);
+        }
     }
     trials.push(crate::trial("languages::c::a_core_module_is_adapted", "MILLSTREAM_CLANG", |_| core_module()));
     trials.push(crate::trial("languages::js::text_is_utf_8", "MILLSTREAM_QJS", |_| text_in_javascript()));
