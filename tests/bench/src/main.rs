@@ -18,6 +18,7 @@ mod process;
 mod replay;
 mod report;
 mod scale;
+mod source;
 mod store;
 
 use std::path::{Path, PathBuf};
@@ -139,6 +140,8 @@ fn run(arguments: &Arguments) -> Result<()> {
             let mut rows = rows(Effort::FULL, only)?;
             rows.extend(languages::rows(only)?);
             rows.extend(hosts::rows(only)?);
+            let millstream = std::env::current_exe().context("cannot find the program that runs")?;
+            rows.extend(source::rows(&millstream.with_file_name("millstream"), only)?);
             ("stages", report::table("Stage", &rows))
         }
     };
