@@ -4,6 +4,7 @@
 //! plug-ins from others therefore compiles in a child with a bounded address space, and kills it if it takes too long.
 
 use std::io::{self, Read, Write};
+use std::num::NonZero;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
@@ -26,6 +27,9 @@ const OWN_ARGUMENT: &str = "own";
 
 /// The address space that the child may use.
 const CHILD_ADDRESS_SPACE_BYTES: u64 = 1 << 30;
+
+/// The most threads of the child. More of them gain little, and take cores from the records.
+const CHILD_THREADS_MAX: usize = 4;
 
 /// Wall-clock time may be longer than processor time by this factor, as in calls: on a busy machine the child waits.
 const WALL_CLOCK_FACTOR: u32 = 10;
@@ -126,6 +130,11 @@ fn child() -> Result<(), ChildError> {
     io::stdout().write_all(&artefact).map_err(failed)
 }
 
+/// Returns the number of threads that compile.
+fn threads() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get).min(CHILD_THREADS_MAX)
+}
+
 /// The result of a child that ended.
 struct Ended {
     status: ExitStatus,
@@ -146,6 +155,10 @@ fn compile_in_child(
         .arg(processor_time.as_secs().max(1).to_string())
         .args((trust == Trust::Own).then_some(OWN_ARGUMENT))
         .env_clear()
+        // The library that runs the threads reads their number here.
+        .env("RAYON_NUM_THREADS", threads().to_string())
+        // Each arena of the allocator takes address space, which the child has little of.
+        .env("MALLOC_ARENA_MAX", "2")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

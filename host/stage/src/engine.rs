@@ -242,7 +242,7 @@ impl Engine {
 
 /// Creates an engine that only compiles: without the pool, whose address space is more than a child process may use.
 pub(crate) fn compiler_engine(limits: &Limits) -> wasmtime::Result<wasmtime::Engine> {
-    wasmtime::Engine::new(&compiler_settings(limits))
+    wasmtime::Engine::new(compiler_settings(limits).parallel_compilation(true))
 }
 
 /// Returns all settings that the compiled code depends on. They are the same in every process of one build.
@@ -260,6 +260,8 @@ fn compiler_settings(limits: &Limits) -> wasmtime::Config {
         .wasm_multi_memory(true)
         .wasm_custom_page_sizes(false)
         .cranelift_opt_level(OptLevel::Speed)
+        // Only a child process compiles on several threads: this process has other work for its cores.
+        .parallel_compilation(false)
         // The same bits on every machine: results may be stored.
         .cranelift_nan_canonicalization(true)
         .max_wasm_stack(limits.stack_bytes)
