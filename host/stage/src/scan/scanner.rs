@@ -15,9 +15,13 @@ use crate::limits::{Limits, WASM_PAGE_BYTES};
 const INTERFACES: [&str; 3] = ["batch", "types", HOST_INTERFACE];
 
 /// The features that a plug-in may use: those that compilers rely on, but no feature that is new, large, or computes
-/// different results on different machines. The engine has no more than these either.
-const FEATURES: WasmFeatures =
-    WasmFeatures::WASM2.union(WasmFeatures::LIME1).union(WasmFeatures::TAIL_CALL).union(WasmFeatures::COMPONENT_MODEL);
+/// different results on different machines. The engine has the same: references to objects of the host (`externref`)
+/// would need its garbage collector.
+const FEATURES: WasmFeatures = WasmFeatures::WASM2
+    .union(WasmFeatures::LIME1)
+    .union(WasmFeatures::TAIL_CALL)
+    .union(WasmFeatures::COMPONENT_MODEL)
+    .difference(WasmFeatures::GC_TYPES);
 
 /// The state of one pass over a file, including the modules inside it.
 pub(super) struct Scanner<'b> {

@@ -42,6 +42,9 @@ fn row_11_features_that_plug_ins_may_not_use() {
     names(&component("(table i64 1 funcref)"), "64-bit tables");
     names(&component("(tag)"), "exceptions");
     names(&component("(type (struct (field i32)))"), "gc");
+    names(&component("(func (param externref))"), "gc types");
+    names(&component("(func (drop (ref.null extern)))"), "gc types");
+    names(&component("(table 1 externref)"), "gc types");
     names(
         &component(
             "(func (param v128 v128 v128) (result v128)
