@@ -53,6 +53,8 @@ Tasks:
                                this time, or for 2 minutes; a failure names its seed
   soak --reloads RELOADS       Reload a plug-in in Go and one in JavaScript this often,
                                while batches flow through them
+  soak --modules COUNT         Send this number of random modules through the sandbox,
+                               such as 10000; a failure names the seed of its module
   soak --power-cuts CUTS [--compacted]
                                Cut the power of a cluster of three nodes this often;
                                needs root, mkfs.ext4 and loop devices

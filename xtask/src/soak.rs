@@ -1,5 +1,5 @@
 //! `cargo xtask soak`: measures a broker with many partitions, runs many seeds of the simulators, a cluster under many
-//! faults, or the fuzz targets for long, or reloads plug-ins many times.
+//! faults, the fuzz targets for long, many reloads of plug-ins, or many random modules in the sandbox.
 
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -37,6 +37,8 @@ pub(crate) struct Options {
     is_fuzz: bool,
     /// How many times plug-ins are reloaded under load, instead of the broker.
     reloads: Option<u64>,
+    /// How many random modules to try in the sandbox, instead of the broker.
+    modules: Option<u64>,
 }
 
 impl Options {
@@ -58,6 +60,7 @@ impl Options {
                 Long("minutes") => options.minutes = Some(arguments.value()?.parse()?),
                 Long("fuzz") => options.is_fuzz = true,
                 Long("reloads") => options.reloads = Some(arguments.value()?.parse()?),
+                Long("modules") => options.modules = Some(arguments.value()?.parse()?),
                 other => return Err(other.unexpected()),
             }
         }
@@ -72,6 +75,7 @@ impl Options {
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     match options {
         Options { is_fuzz: true, minutes, .. } => fuzz(Duration::from_secs(60 * minutes.unwrap_or(FUZZ_MINUTES))),
+        Options { modules: Some(modules), .. } => try_modules(*modules),
         Options { seeds: Some(seeds), .. } => simulate(*seeds),
         Options { faults: Some(faults), .. } => strike("random_faults", &[("MILLSTREAM_NEMESIS_ROUNDS", *faults)]),
         Options { cuts: Some(cuts), is_compacted, .. } => strike(
@@ -141,6 +145,14 @@ fn reload(reloads: u64) -> Result<ExitCode> {
     let mut test = cargo(["test", "--workspace", "--test", "interop", "--"]);
     test.args(tests).envs(compilers.environment).env("MILLSTREAM_RELOADS", reloads.to_string());
     cargo::succeed(&mut test)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sends random modules through the sandbox. It prints how far they got, and the seed of one that fails.
+fn try_modules(modules: u64) -> Result<ExitCode> {
+    cargo::add_wasm_target()?;
+    let mut test = cargo(["test", "--package", "millstream-fuzz", "--test", "modules", "--", "--nocapture"]);
+    cargo::succeed(test.env("MILLSTREAM_MODULES", modules.to_string()))?;
     Ok(ExitCode::SUCCESS)
 }
 
