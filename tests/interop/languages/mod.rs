@@ -30,6 +30,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         };
         add("every_kind_builds_and_passes_its_vectors", every_kind);
         add("what_kills_a_guest_reaches_the_user", deaths::reach_the_user);
+        add("a_choice_beyond_the_partitions_is_rejected", deaths::beyond_the_partitions);
+        add("a_version_that_dies_is_rolled_back", deaths::are_rolled_back);
+        if language != "js" {
+            add("an_initializer_that_fails_is_rejected", deaths::in_the_initializer);
+        }
         add("a_missing_tool_is_named", missing_tool);
         if language != "c" {
             add("versions_take_turns_under_load", reload::under_load);
