@@ -75,8 +75,8 @@ impl Default for EngineConfig {
 /// The degree of trust in a plug-in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trust {
-    /// Any code: it is stopped at its deadline. For this, its code writes to a page at every turn of a loop, and at the
-    /// start of every function that calls another.
+    /// Any code: it is stopped at its deadline. For this, its code writes to a page at every turn of a loop, at the
+    /// start of every function that calls another, and before copies and fills.
     Foreign,
     /// Code that is part of the program. It has every limit but the deadline.
     Own,

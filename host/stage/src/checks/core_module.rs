@@ -60,6 +60,9 @@ impl Reencode for CoreModule {
         while !operators.eof() {
             let operator = operators.read()?;
             let begins_turn = matches!(operator, Operator::Loop { .. });
+            if is_bulk(&operator) {
+                write_to_page(&mut function);
+            }
             function.instruction(&self.instruction(operator)?);
             if begins_turn {
                 write_to_page(&mut function);
@@ -83,6 +86,19 @@ fn calls_another(body: &FunctionBody<'_>) -> Result<bool, Error<Infallible>> {
         }
     }
     Ok(false)
+}
+
+/// Returns whether one instruction may take milliseconds. Thousands of them need no loop.
+fn is_bulk(operator: &Operator<'_>) -> bool {
+    matches!(
+        operator,
+        Operator::MemoryFill { .. }
+            | Operator::MemoryCopy { .. }
+            | Operator::MemoryInit { .. }
+            | Operator::TableFill { .. }
+            | Operator::TableCopy { .. }
+            | Operator::TableInit { .. }
+    )
 }
 
 /// Writes a byte. A read would do as well, but the compiler may drop one that follows another.

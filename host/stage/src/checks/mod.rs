@@ -1,6 +1,6 @@
-//! Inserts the checks of the deadline into a component. Its code then writes a byte to a page at every turn of a loop,
-//! and at the start of every function that calls another. A host that takes the page's write permission away stops
-//! the code at its next write, and code that is not stopped pays one store.
+//! Inserts the checks of the deadline into a component. Its code then writes a byte to a page: at every turn of a loop,
+//! at the start of every function that calls another, and before an instruction that copies or fills memory. A host
+//! that takes the page's write permission away stops the code at its next write. Other code pays one store each time.
 //!
 //! The page is a memory of its own, which the component instantiates first. A second module passes it to the host,
 //! before any code of the plug-in runs:
@@ -37,7 +37,7 @@ pub(crate) use self::page::PAGE_IMPORT;
 use self::page::{add_function, add_page, added};
 
 /// Names what is inserted. It changes with it, so that code with older checks is compiled again.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// The modules of a component that the checks add: the page and the module that announces it.
 pub(crate) const INSTANCES_ADDED: u32 = 2;
@@ -285,7 +285,9 @@ mod tests {
         let calls = "(func $f (nop)) (func (call $f)) (func (return_call $f))";
         let table = "(table 1 funcref) (type $t (func)) (func (call_indirect (type $t) (i32.const 0)))";
         let table_tail = "(table 1 funcref) (type $t (func)) (func (return_call_indirect (type $t) (i32.const 0)))";
-        for (module, writes) in [(leaf, 0), (turns, 3), (calls, 2), (table, 1), (table_tail, 1), ("", 0)] {
+        let bulk = "(memory 1) (func (memory.fill (i32.const 0) (i32.const 0) (i32.const 9)))";
+        let cases = [(leaf, 0), (turns, 3), (calls, 2), (table, 1), (table_tail, 1), (bulk, 1), ("", 0)];
+        for (module, writes) in cases {
             let component = format!("(component (core module $m {module}) (core instance (instantiate $m)))");
             assert_eq!(checked(&component), (1, writes), "{module}");
         }
@@ -310,8 +312,9 @@ mod tests {
                 (core instance $own (instantiate $own))
                 (core instance (instantiate $other (with "own" (instance $own)))))"#
         );
-        // None of its own reads and writes are of the first memory now, so one write is counted.
-        assert_eq!(checked(&component), (1, 1));
+        // Its own reads and writes are not of the first memory now: only those for a loop and three bulk instructions
+        // count.
+        assert_eq!(checked(&component), (1, 4));
     }
 
     #[test]

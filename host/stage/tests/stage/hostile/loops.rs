@@ -181,6 +181,19 @@ fn row_10_loop_of_fills() {
 }
 
 #[test]
+fn row_10_fills_without_a_loop() {
+    // Three thousand fills of 16 MiB are 48 GB, and take several seconds.
+    let fill = "(memory.fill (i32.const 4096) (i32.const 255) (i32.const 16773120))";
+    let guest = Guest::partitioner().memory("256").hook_with_rows("partition", &fill.repeat(3_000));
+    let stage = stage(&guest);
+    let begun = millstream_stage::thread_time();
+    let fault = call(&stage).expect_err("too much work").fault;
+    assert!(is_deadline(&fault), "{fault}");
+    let ran = millstream_stage::thread_time() - begun;
+    assert!(ran < Duration::from_secs(1), "{ran:?}");
+}
+
+#[test]
 fn row_27_trap_in_every_hook() {
     for (guest, kind, hook) in hooks().into_iter().chain([(Guest::filter(), Kind::Filter, "realloc")]) {
         let guest = guest.hook(hook, "unreachable");
